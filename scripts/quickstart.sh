@@ -1,0 +1,80 @@
+#!/usr/bin/env bash
+# From a fresh checkout to a first result: a GPU driver if the machine has none, a model, a release build, then search.
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+cd "$ROOT"
+
+VECTILE=target/release/vectile
+MODEL=.vectile/models/all-MiniLM-L6-v2
+TEXTS=examples/collection.txt
+
+ensure_cargo
+ensure_vulkan
+ensure_model "$MODEL_DIR"
+
+say "Build: cargo build --release (a few minutes the first time)"
+cargo build --release --locked
+[ -x "$VECTILE" ] || VECTILE=$VECTILE.exe
+
+wrong=0
+
+# search QUESTION BEGINNING: the passage with that beginning must come out on top.
+search() {
+    say "Search: \"$1\""
+    note "on top there should be: \"$2…\""
+    local found
+    found=$("$VECTILE" search "$1" --model "$MODEL" --in "$TEXTS" --top 5)
+    printf '\n%s\n\n' "$found"
+    # A table may break lines inside a passage, so only its first words are looked for, in the best one alone.
+    local best
+    best=$("$VECTILE" search "$1" --model "$MODEL" --in "$TEXTS" --top 1 2>/dev/null)
+    case $best in
+    *"$2"*) note "right" ;;
+    *)
+        note "WRONG: another passage came out on top"
+        wrong=1
+        ;;
+    esac
+}
+
+say "$(($(wc -l <"$TEXTS"))) passages lie in $TEXTS; the questions share no telling word with their answers"
+search "How do I keep bread from going stale?" "A fresh loaf"
+search "How can I stop a faucet from leaking?" "A tap that drips"
+
+# similarity LOW HIGH TEXT TEXT: the cosine must lie between LOW and HIGH.
+similarity() {
+    say "Similarity: \"$3\" and \"$4\""
+    note "sentence-transformers says about $(awk -v a="$1" -v b="$2" 'BEGIN { printf "%.2f", (a + b) / 2 }')"
+    local out score
+    out=$("$VECTILE" similarity --model "$MODEL" "$3" "$4")
+    printf '\n%s\n\n' "$out"
+    score=$(printf '%s\n' "$out" | grep -Eo -- '-?[01]\.[0-9]+' | tail -n 1 || true)
+    if [ -n "$score" ] && awk -v s="$score" -v a="$1" -v b="$2" 'BEGIN { exit !(s >= a && s <= b) }'; then
+        note "right"
+    else
+        note "WRONG: expected a cosine between $1 and $2"
+        wrong=1
+    fi
+}
+
+similarity 0.733 0.753 "A cat is sleeping on the sofa." "The kitten naps on the couch."
+similarity 0.098 0.118 "A cat is sleeping on the sofa." "The parliament voted on the new budget."
+
+say "Embed: every passage into .vectile/collection.npy"
+"$VECTILE" embed --model "$MODEL" --input "$TEXTS" --output .vectile/collection.npy --format npy
+# 384 f32 values a passage, and a header.
+bytes=$(wc -c <.vectile/collection.npy)
+rows=$(wc -l <"$TEXTS")
+if [ "$bytes" -gt $((rows * 384 * 4)) ] && [ "$bytes" -lt $((rows * 384 * 4 + 1024)) ]; then
+    note "right: $((rows)) rows of 384 values, $((bytes)) bytes"
+else
+    note "WRONG: expected $((rows)) rows of 384 values, got $((bytes)) bytes"
+    wrong=1
+fi
+
+if [ "$wrong" != 0 ]; then
+    die "at least one result above is not what sentence-transformers gives."
+fi
+say "All as it should be. Now try your own:"
+note "$VECTILE search \"Why does the Moon always show the same face?\" --model $MODEL --in $TEXTS"

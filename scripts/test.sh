@@ -1,0 +1,84 @@
+#!/usr/bin/env bash
+# Sets up what the tests need, then runs every check and test. Asks nothing; stops at the first failure.
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+cd "$ROOT"
+
+begun=$SECONDS
+current=setup
+done_steps=()
+
+# step NAME COMMAND...
+step() {
+    local started=$SECONDS
+    current=$1
+    say "$1"
+    shift
+    "$@"
+    done_steps+=("$(printf '%5ds  %s' $((SECONDS - started)) "$current")")
+}
+
+summary() {
+    local status=$? line
+    printf '\n'
+    if [ "$status" = 0 ]; then
+        say "All passed in $((SECONDS - begun))s"
+    else
+        say "FAILED at: $current (exit status $status, after $((SECONDS - begun))s)"
+    fi
+    for line in ${done_steps[@]+"${done_steps[@]}"}; do
+        note "$line"
+    done
+    if [ "$status" = 0 ] && [ -n "${skipped:-}" ]; then
+        note "left out: $skipped"
+    fi
+}
+
+# adapter_is_lavapipe: would the tests run on Mesa's software driver?
+adapter_is_lavapipe() {
+    [ "$(uname -s)" = Linux ] && ! has_gpu || return 1
+    local adapters
+    adapters=$(cargo run --quiet --locked -- adapters 2>/dev/null || true)
+    grep -Eqi 'llvmpipe|lavapipe' <<<"$adapters"
+}
+
+ensure_cargo
+ensure_vulkan
+ensure_model "$MODEL_DIR"
+trap summary EXIT
+
+# Tests that need an adapter or the model fail without them, where otherwise they would be skipped.
+export VECTILE_REQUIRE_ADAPTER=1
+export VECTILE_TEST_MODEL=$MODEL_DIR
+skipped=
+
+for component in rustfmt clippy; do
+    if ! cargo "${component#rust}" --version >/dev/null 2>&1; then
+        current="installing $component"
+        have rustup || die "$component is missing; install it beside cargo."
+        rustup component add "$component"
+    fi
+done
+
+step "cargo fmt --check" cargo fmt --check
+step "cargo clippy" cargo clippy --locked --all-targets -- -D warnings
+step "cargo doc" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+step "cargo test" cargo test --locked
+step "cargo test, without default features" cargo test --locked --no-default-features --lib
+
+current="asking for the adapter"
+if adapter_is_lavapipe; then
+    # The software driver compiles shaders for vectors of 256 bits unless told otherwise; other widths are other subgroup sizes.
+    for width in 128 512; do
+        step "cargo test, kernels and golden vectors at LP_NATIVE_VECTOR_WIDTH=$width" \
+            env LP_NATIVE_VECTOR_WIDTH="$width" cargo test --locked --test kernels --test golden
+    done
+else
+    skipped="vector widths 128 and 512 (they belong to the software driver)"
+fi
+
+if ls benches/*.rs benches/*/main.rs >/dev/null 2>&1; then
+    step "benches, each once" cargo test --locked --benches
+fi
+current=end

@@ -1,0 +1,66 @@
+// layer_norm: y = (v - mean(v)) / sqrt(var(v) + eps) * weight + bias, v = x + residual, over the last axis
+//
+// x, residual, y   [rows, width]   activations, four values a cell; what lies beyond width is not counted
+// weight, bias     [width]         f32, zeros beyond width
+//
+// A row to each group of lanes that `reduce` names; each lane strides over the row. Mean first, then
+// the variance of the differences: one pass with E[v²] − E[v]² loses digits when |mean| is large.
+// The variance is the biased one (divided by width), as in torch.nn.LayerNorm. All in f32.
+#import storage as act
+#import store
+#import reduce
+
+struct Params {
+    rows: u32,
+    width: u32,
+    width4: u32,
+    groups: u32,
+    eps: f32,
+}
+
+override HAS_RESIDUAL: bool = false;
+
+@group(0) @binding(0) var<storage, read> x: array<act_vec4>;
+@group(0) @binding(1) var<storage, read> residual: array<act_vec4>;
+@group(0) @binding(2) var<storage, read> weight: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> y: array<act_vec4>;
+@group(0) @binding(5) var<uniform> params: Params;
+
+fn value(at: u32) -> vec4<f32> {
+    if HAS_RESIDUAL {
+        return act_load(x[at]) + act_load(residual[at]);
+    }
+    return act_load(x[at]);
+}
+
+// Which values of cell i of a row are within its width.
+fn inside(i: u32) -> vec4<bool> {
+    return vec4<u32>(i * 4u) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(params.width);
+}
+
+@compute @workgroup_size(64)
+fn layer_norm(place: Place) {
+    let width = f32(params.width);
+    for (var row = first_row(place); row < params.rows; row += row_step(place, params.groups)) {
+        let start = row * params.width4;
+        var sum = vec4<f32>(0.0);
+        for (var i = first_lane(place); i < params.width4; i += lane_step(place)) {
+            sum += select(vec4<f32>(0.0), value(start + i), inside(i));
+        }
+        let mean = reduce_sum(place, sum.x + sum.y + sum.z + sum.w) / width;
+
+        var squares = vec4<f32>(0.0);
+        for (var i = first_lane(place); i < params.width4; i += lane_step(place)) {
+            let difference = select(vec4<f32>(0.0), value(start + i) - mean, inside(i));
+            squares += difference * difference;
+        }
+        let variance = reduce_sum(place, squares.x + squares.y + squares.z + squares.w) / width;
+        let scale = 1.0 / sqrt(variance + params.eps);
+
+        for (var i = first_lane(place); i < params.width4; i += lane_step(place)) {
+            let normed = (value(start + i) - mean) * scale;
+            y[start + i] = act_store(normed * weight[i] + bias[i], row);
+        }
+    }
+}

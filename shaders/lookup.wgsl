@@ -1,0 +1,40 @@
+// lookup: x[t] = table[row(t)] + positions[position(t)] + types[type(t)]
+//
+// tokens     [tokens] of (row, position, type, unused)   checked on the host against the tables
+// table      [rows, width]        weights, four values a cell
+// positions  [positions, width]   weights
+// types      [types, width]       weights
+// x          [tokens, width]      activations
+//
+// One invocation per cell: x over the cells of a row, y over tokens. Sums are f32.
+// Where a table exceeds the adapter's binding limit, the host has gathered the rows of this batch
+// and row(t) = t.
+#import storage as weight
+#import storage as act
+#import store
+
+struct Params {
+    tokens: u32,
+    width4: u32,
+}
+
+@group(0) @binding(0) var<storage, read> tokens: array<vec4<u32>>;
+@group(0) @binding(1) var<storage, read> table: array<weight_vec4>;
+@group(0) @binding(2) var<storage, read> positions: array<weight_vec4>;
+@group(0) @binding(3) var<storage, read> types: array<weight_vec4>;
+@group(0) @binding(4) var<storage, read_write> x: array<act_vec4>;
+@group(0) @binding(5) var<uniform> params: Params;
+
+@compute @workgroup_size(64)
+fn lookup(@builtin(global_invocation_id) id: vec3<u32>) {
+    let cell = id.x;
+    let token = id.y;
+    if cell >= params.width4 || token >= params.tokens {
+        return;
+    }
+    let rows = tokens[token];
+    let sum = weight_load(table[rows.x * params.width4 + cell])
+        + weight_load(positions[rows.y * params.width4 + cell])
+        + weight_load(types[rows.z * params.width4 + cell]);
+    x[token * params.width4 + cell] = act_store(sum, token);
+}

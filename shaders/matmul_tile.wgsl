@@ -1,0 +1,99 @@
+// matmul_tile: y = f(x · w + bias) + residual, for GPUs
+//
+// x         [rows, inner]     activations, four values a cell along inner
+// w         [inner, columns]  weights, repacked at load with `columns` innermost, padded with zeros
+// bias      [columns]         f32
+// residual  [rows, columns]   activations; read where HAS_RESIDUAL
+// y         [rows, columns]   activations; may be cut from `first_row` on, to keep a dispatch short
+//
+// A workgroup makes a 64 × 64 tile of y with 128 invocations, each 8 rows × 4 columns in registers.
+// Slices of 16 along inner pass through workgroup memory, x transposed so that a column is
+// contiguous. Products and sums are f32, along inner in order: a row's result does not depend on
+// the other rows of its batch.
+#import storage as weight
+#import storage as act
+#import store
+#import activation
+
+struct Params {
+    rows: u32,
+    first_row: u32,
+    inner4: u32,
+    columns4: u32,
+    stride4: u32,
+}
+
+override HAS_RESIDUAL: bool = false;
+
+@group(0) @binding(0) var<storage, read> x: array<act_vec4>;
+@group(0) @binding(1) var<storage, read> w: array<weight_vec4>;
+@group(0) @binding(2) var<storage, read> bias: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> residual: array<act_vec4>;
+@group(0) @binding(4) var<storage, read_write> y: array<act_vec4>;
+@group(0) @binding(5) var<uniform> params: Params;
+
+// [inner][row pairs of four]: 16 × 64 values of x, 16 × 64 of w.
+var<workgroup> x_tile: array<array<f32, 64>, 16>;
+var<workgroup> w_tile: array<array<vec4<f32>, 16>, 16>;
+
+@compute @workgroup_size(128)
+fn matmul_tile(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let tile_row = params.first_row + group.y * 64u;
+    let tile_cell = group.x * 16u;
+    let my_row = (local / 16u) * 8u;
+    let my_cell = local % 16u;
+
+    var sums: array<vec4<f32>, 8>;
+    for (var slice = 0u; slice < params.inner4; slice += 4u) {
+        // 64 rows × 4 cells of x and 16 rows × 16 cells of w: two cells each an invocation.
+        for (var i = 0u; i < 2u; i++) {
+            let at = local + i * 128u;
+            let row = tile_row + at / 4u;
+            let cell = slice + at % 4u;
+            var value = vec4<f32>(0.0);
+            if row < params.rows && cell < params.inner4 {
+                value = act_load(x[row * params.inner4 + cell]);
+            }
+            let k = (at % 4u) * 4u;
+            x_tile[k][at / 4u] = value.x;
+            x_tile[k + 1u][at / 4u] = value.y;
+            x_tile[k + 2u][at / 4u] = value.z;
+            x_tile[k + 3u][at / 4u] = value.w;
+
+            let inner = slice * 4u + at / 16u;
+            let column = tile_cell + at % 16u;
+            var weights = vec4<f32>(0.0);
+            if inner < params.inner4 * 4u && column < params.stride4 {
+                weights = weight_load(w[inner * params.stride4 + column]);
+            }
+            w_tile[at / 16u][at % 16u] = weights;
+        }
+        workgroupBarrier();
+        for (var k = 0u; k < 16u; k++) {
+            let weights = w_tile[k][my_cell];
+            for (var r = 0u; r < 8u; r++) {
+                sums[r] = fma(vec4<f32>(x_tile[k][my_row + r]), weights, sums[r]);
+            }
+        }
+        workgroupBarrier();
+    }
+
+    let cell = tile_cell + my_cell;
+    if cell >= params.columns4 {
+        return;
+    }
+    for (var r = 0u; r < 8u; r++) {
+        let row = tile_row + my_row + r;
+        if row < params.rows {
+            let at = row * params.columns4 + cell;
+            var value = activate(sums[r] + bias[cell]);
+            if HAS_RESIDUAL {
+                value += act_load(residual[at]);
+            }
+            y[at] = act_store(value, row);
+        }
+    }
+}

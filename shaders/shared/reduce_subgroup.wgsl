@@ -1,0 +1,32 @@
+// reduce_subgroup: sums over one row, a subgroup to a row, no barrier.
+//
+// Works at any subgroup size: a workgroup holds num_subgroups rows, and rows are strided over, so
+// the number of workgroups the host dispatches need not know the size that the driver picked.
+
+struct Place {
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(subgroup_id) subgroup: u32,
+    @builtin(num_subgroups) subgroups: u32,
+    @builtin(subgroup_invocation_id) lane: u32,
+    @builtin(subgroup_size) lanes: u32,
+}
+
+fn first_row(place: Place) -> u32 {
+    return place.group.x * place.subgroups + place.subgroup;
+}
+
+fn row_step(place: Place, groups: u32) -> u32 {
+    return groups * place.subgroups;
+}
+
+fn first_lane(place: Place) -> u32 {
+    return place.lane;
+}
+
+fn lane_step(place: Place) -> u32 {
+    return place.lanes;
+}
+
+fn reduce_sum(place: Place, value: f32) -> f32 {
+    return subgroupAdd(value);
+}

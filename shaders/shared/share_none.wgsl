@@ -1,0 +1,77 @@
+// share_none: every lane loads every row itself: the twin of share_subgroup for adapters without
+// subgroups.
+
+const SHARE: u32 = 1u;
+
+struct Place {
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+}
+
+fn share_lane(place: Place) -> u32 {
+    return 0u;
+}
+
+fn from_lane0(value: vec4<f32>) -> vec4<f32> {
+    return value;
+}
+
+fn from_lane1(value: vec4<f32>) -> vec4<f32> {
+    return value;
+}
+
+fn from_lane2(value: vec4<f32>) -> vec4<f32> {
+    return value;
+}
+
+fn from_lane3(value: vec4<f32>) -> vec4<f32> {
+    return value;
+}
+
+fn from_lane4(value: vec4<f32>) -> vec4<f32> {
+    return value;
+}
+
+fn from_lane5(value: vec4<f32>) -> vec4<f32> {
+    return value;
+}
+
+fn from_lane6(value: vec4<f32>) -> vec4<f32> {
+    return value;
+}
+
+fn from_lane7(value: vec4<f32>) -> vec4<f32> {
+    return value;
+}
+
+fn from_lane8(value: vec4<f32>) -> vec4<f32> {
+    return value;
+}
+
+fn from_lane9(value: vec4<f32>) -> vec4<f32> {
+    return value;
+}
+
+fn from_lane10(value: vec4<f32>) -> vec4<f32> {
+    return value;
+}
+
+fn from_lane11(value: vec4<f32>) -> vec4<f32> {
+    return value;
+}
+
+fn from_lane12(value: vec4<f32>) -> vec4<f32> {
+    return value;
+}
+
+fn from_lane13(value: vec4<f32>) -> vec4<f32> {
+    return value;
+}
+
+fn from_lane14(value: vec4<f32>) -> vec4<f32> {
+    return value;
+}
+
+fn from_lane15(value: vec4<f32>) -> vec4<f32> {
+    return value;
+}

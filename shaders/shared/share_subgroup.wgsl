@@ -1,0 +1,81 @@
+// share_subgroup: lanes of a subgroup load different rows and hand them round, so that a row is read
+// once for SHARE lanes. Row r lives in register r / SHARE of lane r % SHARE; from_lane<r> reads it.
+// WGSL wants the lane of a broadcast as a constant expression, hence a function per row.
+
+// A power of two, at most 16 and at most the subgroup size; the host writes it.
+const SHARE: u32 = 8u;
+
+struct Place {
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+    @builtin(subgroup_invocation_id) lane: u32,
+}
+
+// Which row of SHARE this lane loads.
+fn share_lane(place: Place) -> u32 {
+    return place.lane % SHARE;
+}
+
+fn from_lane0(value: vec4<f32>) -> vec4<f32> {
+    return subgroupBroadcast(value, 0u % SHARE);
+}
+
+fn from_lane1(value: vec4<f32>) -> vec4<f32> {
+    return subgroupBroadcast(value, 1u % SHARE);
+}
+
+fn from_lane2(value: vec4<f32>) -> vec4<f32> {
+    return subgroupBroadcast(value, 2u % SHARE);
+}
+
+fn from_lane3(value: vec4<f32>) -> vec4<f32> {
+    return subgroupBroadcast(value, 3u % SHARE);
+}
+
+fn from_lane4(value: vec4<f32>) -> vec4<f32> {
+    return subgroupBroadcast(value, 4u % SHARE);
+}
+
+fn from_lane5(value: vec4<f32>) -> vec4<f32> {
+    return subgroupBroadcast(value, 5u % SHARE);
+}
+
+fn from_lane6(value: vec4<f32>) -> vec4<f32> {
+    return subgroupBroadcast(value, 6u % SHARE);
+}
+
+fn from_lane7(value: vec4<f32>) -> vec4<f32> {
+    return subgroupBroadcast(value, 7u % SHARE);
+}
+
+fn from_lane8(value: vec4<f32>) -> vec4<f32> {
+    return subgroupBroadcast(value, 8u % SHARE);
+}
+
+fn from_lane9(value: vec4<f32>) -> vec4<f32> {
+    return subgroupBroadcast(value, 9u % SHARE);
+}
+
+fn from_lane10(value: vec4<f32>) -> vec4<f32> {
+    return subgroupBroadcast(value, 10u % SHARE);
+}
+
+fn from_lane11(value: vec4<f32>) -> vec4<f32> {
+    return subgroupBroadcast(value, 11u % SHARE);
+}
+
+fn from_lane12(value: vec4<f32>) -> vec4<f32> {
+    return subgroupBroadcast(value, 12u % SHARE);
+}
+
+fn from_lane13(value: vec4<f32>) -> vec4<f32> {
+    return subgroupBroadcast(value, 13u % SHARE);
+}
+
+fn from_lane14(value: vec4<f32>) -> vec4<f32> {
+    return subgroupBroadcast(value, 14u % SHARE);
+}
+
+fn from_lane15(value: vec4<f32>) -> vec4<f32> {
+    return subgroupBroadcast(value, 15u % SHARE);
+}

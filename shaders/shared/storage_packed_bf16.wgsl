@@ -1,0 +1,24 @@
+// storage_packed_bf16: four bfloat16 a cell, in two u32, the first value in the low bits. A bf16 is
+// the upper half of an f32, so reading is a shift, and exact. Any adapter.
+
+alias role_vec4 = vec2<u32>;
+
+// The largest value that does not round to infinity.
+const role_max: f32 = 3.3895313e38;
+
+fn role_load(cell: role_vec4) -> vec4<f32> {
+    return bitcast<vec4<f32>>(vec4<u32>(
+        cell.x << 16u,
+        cell.x & 0xffff0000u,
+        cell.y << 16u,
+        cell.y & 0xffff0000u,
+    ));
+}
+
+// Rounds to nearest, ties to even. Infinity and NaN do not survive the addition; they are caught
+// by the range guard of the store and by the check of the output rows.
+fn role_narrow(value: vec4<f32>) -> role_vec4 {
+    let bits = bitcast<vec4<u32>>(value);
+    let rounded = (bits + 0x7fffu + ((bits >> vec4<u32>(16u)) & vec4<u32>(1u))) >> vec4<u32>(16u);
+    return vec2<u32>(rounded.x | (rounded.y << 16u), rounded.z | (rounded.w << 16u));
+}

@@ -1,0 +1,15 @@
+// storage_packed_f16: four IEEE half floats a cell, in two u32, the first value in the low bits.
+// Core WGSL: any adapter, with or without SHADER_F16.
+
+alias role_vec4 = vec2<u32>;
+
+// The largest finite value the format holds.
+const role_max: f32 = 65504.0;
+
+fn role_load(cell: role_vec4) -> vec4<f32> {
+    return vec4<f32>(unpack2x16float(cell.x), unpack2x16float(cell.y));
+}
+
+fn role_narrow(value: vec4<f32>) -> role_vec4 {
+    return vec2<u32>(pack2x16float(value.xy), pack2x16float(value.zw));
+}

@@ -1,0 +1,13 @@
+// store: the only way a kernel writes activations. A value beyond the storage's range marks its
+// token, and the host runs that token's text again with f32 activations: conversions of such values
+// differ between drivers (infinity, the largest finite value, or nothing defined), and infinities
+// can vanish in later arithmetic, so the finite check of the output rows alone would miss some.
+
+@group(1) @binding(0) var<storage, read_write> overflowed: array<atomic<u32>>;
+
+fn act_store(value: vec4<f32>, token: u32) -> act_vec4 {
+    if any(abs(value) > vec4<f32>(act_max)) {
+        atomicStore(&overflowed[token], 1u);
+    }
+    return act_narrow(value);
+}

@@ -1,0 +1,233 @@
+//! The table of `resolve`, cell by cell.
+
+use super::*;
+
+fn checkpoint(dtype: FloatDtype) -> CheckpointDtype {
+    CheckpointDtype { dtype, source: "config.json torch_dtype".into(), reasons: vec![] }
+}
+
+#[test]
+fn the_table_of_resolve() {
+    use DtypeRequest as R;
+    use FloatDtype as C;
+    use HalfFallback as H;
+    use Reason::*;
+    use Storage::*;
+    type Row = (R, C, bool, bool, H, Option<(Storage, Storage, Vec<Reason>)>);
+    // requested, checkpoint, SHADER_F16, architecture unsafe, fallback → weights, activations, reasons
+    let rows: Vec<Row> = vec![
+        (R::Auto, C::Float32, true, false, H::F32, Some((F32, F32, vec![]))),
+        (R::Auto, C::Float32, false, false, H::Error, Some((F32, F32, vec![]))),
+        (R::Auto, C::Float16, true, false, H::F32, Some((F16, F16, vec![]))),
+        (R::Auto, C::Float16, false, false, H::F32, Some((F32, F32, vec![AdapterNoShaderF16]))),
+        (
+            R::Auto,
+            C::Float16,
+            false,
+            false,
+            H::Packed,
+            Some((PackedF16, F32, vec![AdapterNoShaderF16])),
+        ),
+        (R::Auto, C::Float16, false, false, H::Error, None),
+        (R::Auto, C::Bfloat16, true, false, H::F32, Some((PackedBf16, F32, vec![]))),
+        (R::Auto, C::Bfloat16, false, false, H::Error, Some((PackedBf16, F32, vec![]))),
+        (R::Auto, C::Bfloat16, true, true, H::F32, Some((PackedBf16, F32, vec![]))),
+        (
+            R::Auto,
+            C::Float16,
+            true,
+            true,
+            H::F32,
+            Some((F16, F32, vec![ActivationsUnsafeInF16])),
+        ),
+        (R::Auto, C::Float16, false, true, H::F32, Some((F32, F32, vec![AdapterNoShaderF16]))),
+        (R::Float32, C::Float16, true, false, H::F32, Some((F32, F32, vec![]))),
+        (R::Float32, C::Bfloat16, false, true, H::Error, Some((F32, F32, vec![]))),
+        (R::Float16, C::Float16, true, false, H::Error, Some((F16, F16, vec![]))),
+        (R::Float16, C::Float32, true, false, H::F32, Some((F16, F16, vec![RoundedToF16]))),
+        (
+            R::Float16,
+            C::Float32,
+            false,
+            false,
+            H::F32,
+            Some((F32, F32, vec![AdapterNoShaderF16])),
+        ),
+        (
+            R::Float16,
+            C::Float32,
+            false,
+            false,
+            H::Packed,
+            Some((PackedF16, F32, vec![AdapterNoShaderF16, RoundedToF16])),
+        ),
+        (R::Float16, C::Bfloat16, false, false, H::Error, None),
+        (
+            R::Float16,
+            C::Bfloat16,
+            true,
+            true,
+            H::F32,
+            Some((F16, F32, vec![ActivationsUnsafeInF16, RoundedToF16])),
+        ),
+        (R::Bfloat16, C::Bfloat16, false, false, H::F32, Some((PackedBf16, F32, vec![]))),
+        (
+            R::Bfloat16,
+            C::Float32,
+            true,
+            false,
+            H::F32,
+            Some((PackedBf16, F32, vec![RoundedToBf16])),
+        ),
+        (
+            R::Bfloat16,
+            C::Float16,
+            false,
+            true,
+            H::Error,
+            Some((PackedBf16, F32, vec![RoundedToBf16])),
+        ),
+    ];
+    for (dtype, stored, f16, activations_unsafe, half_fallback, expected) in rows {
+        let options = DtypeOptions { dtype, half_fallback, activations: None };
+        let caps = if f16 { ShaderF16::Passed } else { ShaderF16::Absent };
+        let got = resolve(options, checkpoint(stored), caps, F16Facts { activations_unsafe })
+            .ok()
+            .map(|p| (p.weights, p.activations, p.reasons));
+        let row =
+            format!("{dtype:?} {stored:?} f16={f16} unsafe={activations_unsafe} {half_fallback:?}");
+        assert_eq!(got, expected, "{row}");
+    }
+}
+
+#[test]
+fn activations_are_chosen_apart() {
+    let resolved = |dtype, activations, caps, activations_unsafe| {
+        let options =
+            DtypeOptions { dtype, activations: Some(activations), ..DtypeOptions::default() };
+        resolve(options, checkpoint(FloatDtype::Float16), caps, F16Facts { activations_unsafe })
+            .unwrap()
+    };
+    let p =
+        resolved(DtypeRequest::Auto, ActivationsRequest::F32, ShaderF16::Passed, false);
+    assert_eq!((p.weights, p.activations), (Storage::F16, Storage::F32));
+    let p =
+        resolved(DtypeRequest::Bfloat16, ActivationsRequest::F16, ShaderF16::Passed, false);
+    assert_eq!((p.weights, p.activations), (Storage::PackedBf16, Storage::F16));
+    let p =
+        resolved(DtypeRequest::Float32, ActivationsRequest::F16, ShaderF16::Withheld, false);
+    assert_eq!((p.weights, p.activations), (Storage::F32, Storage::PackedF16));
+    let p =
+        resolved(DtypeRequest::Float16, ActivationsRequest::F16, ShaderF16::Passed, true);
+    assert_eq!((p.weights, p.activations), (Storage::F16, Storage::F16), "explicit override");
+    assert!(!p.retries_in_f32());
+}
+
+#[test]
+fn only_auto_retries() {
+    let f16 = |dtype| {
+        let options = DtypeOptions { dtype, ..DtypeOptions::default() };
+        resolve(options, checkpoint(FloatDtype::Float16), ShaderF16::Passed, F16Facts::default())
+            .unwrap()
+    };
+    assert!(f16(DtypeRequest::Auto).retries_in_f32());
+    assert!(!f16(DtypeRequest::Float16).retries_in_f32());
+    assert!(!f16(DtypeRequest::Float32).retries_in_f32());
+}
+
+#[test]
+fn failed_and_withheld_f16_give_their_own_reasons() {
+    for (caps, reason) in [
+        (ShaderF16::FailedSelfTest, Reason::ShaderF16FailedSelfTest),
+        (ShaderF16::Withheld, Reason::ShaderF16Withheld),
+    ] {
+        let p = resolve(
+            DtypeOptions::default(),
+            checkpoint(FloatDtype::Float16),
+            caps,
+            F16Facts::default(),
+        )
+        .unwrap();
+        assert_eq!(p.reasons, [reason]);
+        assert_eq!(p.weights, Storage::F32);
+    }
+}
+
+#[test]
+fn dtype_names() {
+    for name in ["f16", "FP16", "half", "torch.float16", "Float16", " float16 "] {
+        assert_eq!(name.parse(), Ok(DtypeRequest::Float16), "{name}");
+    }
+    for name in ["f32", "fp32", "float", "torch.float32", "FLOAT"] {
+        assert_eq!(name.parse(), Ok(DtypeRequest::Float32), "{name}");
+    }
+    for name in ["bf16", "BFloat16", "torch.bfloat16"] {
+        assert_eq!(name.parse(), Ok(DtypeRequest::Bfloat16), "{name}");
+    }
+    assert_eq!("AUTO".parse(), Ok(DtypeRequest::Auto));
+    for name in ["int8", "", "float64", "torch.", "f8"] {
+        let message = name.parse::<DtypeRequest>().unwrap_err().to_string();
+        assert!(message.contains("float16") && message.contains("bfloat16"), "{message}");
+    }
+}
+
+#[test]
+fn checkpoint_dtype_is_found_in_order() {
+    use serde_json::json;
+    type Case = (serde_json::Value, Option<(&'static str, &'static str)>, FloatDtype, &'static str);
+    let cases: Vec<Case> = vec![
+        (json!({"dtype": "bfloat16"}), None, FloatDtype::Bfloat16, "config.json dtype"),
+        (json!({"torch_dtype": "float16"}), None, FloatDtype::Float16, "config.json torch_dtype"),
+        (
+            json!({"dtype": null, "torch_dtype": "torch.bfloat16"}),
+            None,
+            FloatDtype::Bfloat16,
+            "config.json torch_dtype",
+        ),
+        (
+            json!({"text_config": {"torch_dtype": "bfloat16"}}),
+            Some(("F32", "a")),
+            FloatDtype::Bfloat16,
+            "config.json text_config.torch_dtype",
+        ),
+        (json!({}), Some(("F16", "wte")), FloatDtype::Float16, "the first tensor, wte"),
+        (
+            json!({"torch_dtype": "int8"}),
+            Some(("BF16", "wte")),
+            FloatDtype::Bfloat16,
+            "the first tensor, wte",
+        ),
+        (json!({"torch_dtype": 5}), None, FloatDtype::Float32, "no dtype named"),
+        (json!({}), None, FloatDtype::Float32, "no dtype named"),
+    ];
+    for (config, tensor, dtype, source) in cases {
+        let found = CheckpointDtype::find(&config, tensor);
+        assert_eq!((found.dtype, found.source.as_str()), (dtype, source), "{config}");
+        assert_eq!(found.reasons, []);
+    }
+    let both = CheckpointDtype::find(&json!({"dtype": "float16", "torch_dtype": "float32"}), None);
+    assert_eq!(both.dtype, FloatDtype::Float16);
+    assert_eq!(both.reasons, [Reason::DtypeOverTorchDtype]);
+    let double = CheckpointDtype::find(&json!({"torch_dtype": "float64"}), None);
+    assert_eq!((double.dtype, double.reasons), (FloatDtype::Float32, vec![Reason::Float64AsF32]));
+}
+
+#[test]
+fn a_precision_is_one_sentence_and_json() {
+    let p = resolve(
+        DtypeOptions::default(),
+        checkpoint(FloatDtype::Float16),
+        ShaderF16::Absent,
+        F16Facts::default(),
+    )
+    .unwrap();
+    assert_eq!(
+        p.to_string(),
+        "f32 weights, f32 activations, f32 accumulate, because config.json torch_dtype = float16; \
+         the adapter has no SHADER_F16"
+    );
+    let json = serde_json::to_value(&p).unwrap();
+    assert_eq!(json["weights"], "f32");
+    assert_eq!(json["reasons"][0], "adapter_no_shader_f16");
+    assert_eq!(json["checkpoint"]["dtype"], "float16");
+}

@@ -1,0 +1,194 @@
+//! The one error type, named by what the user can fix.
+
+use std::path::PathBuf;
+
+/// Why a model could not be loaded or a text not be embedded.
+///
+/// Every variant says where the fault is (the file, tensor, field, option, text or adapter) and, in
+/// its message, what can be done about it. [`Error::is_user_error`] tells the faults a user can
+/// mend from those that are Vectile's or the driver's.
+#[non_exhaustive]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Error {
+    /// A file or directory is missing, unreadable, of the wrong kind or outside the model.
+    #[error("{}: {problem}", path.display())]
+    File {
+        /// The file or directory, as the model names it.
+        path: PathBuf,
+        /// What is wrong with it and what to do.
+        problem: String,
+    },
+
+    /// A field of a JSON file is missing, of the wrong type or impossible.
+    #[error("{file}: field `{field}`: {problem}")]
+    Config {
+        /// The JSON file, relative to the model's directory.
+        file: String,
+        /// The field, with dots for nesting.
+        field: String,
+        /// What is wrong with its value.
+        problem: String,
+    },
+
+    /// The model asks for something Vectile does not compute. Nothing is approximated.
+    #[error("{file}: `{field}` = {value} is not supported; {supported}")]
+    Unsupported {
+        /// The JSON file, relative to the model's directory.
+        file: String,
+        /// The field that asks for it.
+        field: String,
+        /// The value found there.
+        value: String,
+        /// What is supported instead.
+        supported: String,
+    },
+
+    /// A tensor is missing, misshapen, of an unexpected dtype, or holds values that cannot be used.
+    #[error("{file}: tensor `{tensor}`: {problem}")]
+    Tensor {
+        /// The safetensors file.
+        file: String,
+        /// The tensor's name in that file, or the name looked for.
+        tensor: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+
+    /// `tokenizer.json` cannot be used, or tokenizing a text failed inside it.
+    #[error("{file}: {problem}")]
+    Tokenizer {
+        /// The tokenizer's file.
+        file: String,
+        /// What is wrong.
+        problem: String,
+    },
+
+    /// An option given by the caller is unknown or impossible for this model.
+    #[error("{option}: {problem}")]
+    Option {
+        /// The option, as the caller writes it.
+        option: String,
+        /// What is wrong with it and what to write instead.
+        problem: String,
+    },
+
+    /// A text has more tokens than the model takes, and truncation was refused.
+    #[error(
+        "text {text} has {tokens} tokens and the model takes {limit}; shorten it or allow truncation"
+    )]
+    TooLong {
+        /// Index of the text in the call.
+        text: usize,
+        /// Its length in tokens, special tokens included.
+        tokens: usize,
+        /// The model's `max_seq_length`.
+        limit: usize,
+    },
+
+    /// The vectors of a text came out infinite or not a number. They are never returned.
+    #[error("text {text}: {problem}")]
+    NonFinite {
+        /// Index of the text in the call.
+        text: usize,
+        /// The precision in use and what to try.
+        problem: String,
+    },
+
+    /// No adapter fits, or the adapter cannot do what the model or an option needs.
+    #[error("adapter {adapter}: {problem}")]
+    Adapter {
+        /// The adapter's name, or what was asked for.
+        adapter: String,
+        /// What it lacks and what to do.
+        problem: String,
+    },
+
+    /// The adapter has no memory left for a buffer.
+    #[error("adapter {adapter}: out of memory for {what} ({bytes} bytes); {advice}")]
+    OutOfMemory {
+        /// The adapter's name.
+        adapter: String,
+        /// The buffer that did not fit.
+        what: String,
+        /// Its size.
+        bytes: u64,
+        /// What to do.
+        advice: String,
+    },
+
+    /// The GPU device was lost (driver reset, GPU removed, watchdog) and could not be won back.
+    #[error("adapter {adapter}: the device was lost: {problem}")]
+    DeviceLost {
+        /// The adapter's name.
+        adapter: String,
+        /// What the driver said.
+        problem: String,
+    },
+
+    /// A model could not be brought from the Hugging Face Hub.
+    #[error("{repo}: {problem}")]
+    Hub {
+        /// The repository.
+        repo: String,
+        /// What went wrong and what to do.
+        problem: String,
+    },
+
+    /// A fault of Vectile's own. Please report it.
+    #[error("internal error (please report it): {0}")]
+    Internal(String),
+}
+
+impl Error {
+    /// True where the caller can mend the fault: a wrong file, field, tensor, option or text, or an
+    /// adapter that is not there. False for lost devices and faults of Vectile's own.
+    pub fn is_user_error(&self) -> bool {
+        !matches!(self, Error::DeviceLost { .. } | Error::Internal(_))
+    }
+
+    pub(crate) fn file(path: impl Into<PathBuf>, problem: impl Into<String>) -> Self {
+        Error::File { path: path.into(), problem: problem.into() }
+    }
+
+    pub(crate) fn config(
+        file: impl Into<String>,
+        field: impl Into<String>,
+        problem: impl Into<String>,
+    ) -> Self {
+        Error::Config { file: file.into(), field: field.into(), problem: problem.into() }
+    }
+
+    pub(crate) fn unsupported(
+        file: impl Into<String>,
+        field: impl Into<String>,
+        value: impl ToString,
+        supported: impl Into<String>,
+    ) -> Self {
+        Error::Unsupported {
+            file: file.into(),
+            field: field.into(),
+            value: value.to_string(),
+            supported: supported.into(),
+        }
+    }
+
+    pub(crate) fn tensor(
+        file: impl Into<String>,
+        tensor: impl Into<String>,
+        problem: impl Into<String>,
+    ) -> Self {
+        Error::Tensor { file: file.into(), tensor: tensor.into(), problem: problem.into() }
+    }
+
+    pub(crate) fn option(option: impl Into<String>, problem: impl Into<String>) -> Self {
+        Error::Option { option: option.into(), problem: problem.into() }
+    }
+
+    pub(crate) fn adapter(adapter: impl Into<String>, problem: impl Into<String>) -> Self {
+        Error::Adapter { adapter: adapter.into(), problem: problem.into() }
+    }
+
+    pub(crate) fn tokenizer(file: impl Into<String>, problem: impl Into<String>) -> Self {
+        Error::Tokenizer { file: file.into(), problem: problem.into() }
+    }
+}

@@ -1,0 +1,408 @@
+//! Runs graphs: pipelines, buffers, bind groups, submits and the one read-back.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::gpu::device::Gpu;
+use crate::gpu::graph::{Dispatch, Graph, Slots, Source};
+use crate::gpu::kernel::{Access, Kernel};
+use crate::gpu::shader::{Variant, resolve_imports};
+
+/// Parameter blocks lie this far apart: WebGPU's default alignment of uniform offsets.
+const PARAMS_STRIDE: u64 = 256;
+
+/// A submit is cut after so many estimated operations, some 250 ms at the rate the plan assumes.
+const SUBMIT_DISPATCHES_OF_WORK: u64 = 5;
+
+/// A wait longer than this counts as a lost device.
+const WAIT: Duration = Duration::from_secs(120);
+
+/// What a graph gave.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The bytes of the output tensor.
+    pub output: Vec<u8>,
+    /// For each token, whether an activation passed the range of its storage.
+    pub overflowed: Vec<bool>,
+}
+
+struct Pipeline {
+    pipeline: wgpu::ComputePipeline,
+    layout: wgpu::BindGroupLayout,
+}
+
+/// A device with the pipelines and buffers made so far.
+pub struct Executor {
+    /// The device.
+    pub gpu: Gpu,
+    pipelines: HashMap<(&'static str, Variant), Pipeline>,
+    guard_layout: wgpu::BindGroupLayout,
+    weights: Vec<wgpu::Buffer>,
+    /// Scratch slots, grown as graphs need.
+    scratch: Vec<wgpu::Buffer>,
+    /// Buffers for inputs, marks, parameters, read-back; grown as graphs need.
+    named: HashMap<String, wgpu::Buffer>,
+}
+
+impl std::fmt::Debug for Executor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Executor({}, {} pipelines)", self.gpu.adapter, self.pipelines.len())
+    }
+}
+
+fn storage_entry(binding: u32, read_only: bool) -> wgpu::BindGroupLayoutEntry {
+    buffer_entry(binding, wgpu::BufferBindingType::Storage { read_only })
+}
+
+fn buffer_entry(binding: u32, ty: wgpu::BufferBindingType) -> wgpu::BindGroupLayoutEntry {
+    wgpu::BindGroupLayoutEntry {
+        binding,
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
+        count: None,
+    }
+}
+
+fn whole(binding: u32, buffer: &wgpu::Buffer) -> wgpu::BindGroupEntry<'_> {
+    wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() }
+}
+
+impl Executor {
+    /// An executor with nothing loaded.
+    pub fn new(gpu: Gpu) -> Self {
+        let guard_layout =
+            gpu.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+                label: Some("range marks"),
+                entries: &[storage_entry(0, false)],
+            });
+        Executor {
+            gpu,
+            pipelines: HashMap::new(),
+            guard_layout,
+            weights: Vec::new(),
+            scratch: Vec::new(),
+            named: HashMap::new(),
+        }
+    }
+
+    /// A new buffer for a weight, to be filled by [`Executor::write_weight`]; returns its number.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`], or [`Error::Adapter`] where it exceeds what a shader can bind.
+    pub fn add_weight(&mut self, name: &str, bytes: u64) -> Result<usize, Error> {
+        let most = self.gpu.adapter.max_binding_bytes;
+        if bytes > most {
+            return Err(Error::adapter(
+                &self.gpu.adapter.name,
+                format!("tensor `{name}` takes {bytes} bytes and a shader sees {most} at once; use a 16-bit dtype or another adapter"),
+            ));
+        }
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
+        self.weights.push(self.gpu.buffer(name, bytes.max(16), usage)?);
+        Ok(self.weights.len() - 1)
+    }
+
+    /// Writes a part of a weight. Each call is submitted, so that staging memory does not pile up.
+    pub fn write_weight(&self, weight: usize, offset: u64, bytes: &[u8]) -> Result<(), Error> {
+        self.gpu.queue.write_buffer(&self.weights[weight], offset, bytes);
+        self.gpu.queue.submit([]);
+        self.gpu.check("uploading weights", bytes.len() as u64)
+    }
+
+    /// The number of pipelines made so far.
+    pub fn pipelines(&self) -> usize {
+        self.pipelines.len()
+    }
+
+    /// Runs a graph and reads its output back.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`], [`Error::DeviceLost`], or [`Error::Internal`] where the driver
+    /// refuses something.
+    pub async fn run(&mut self, graph: &Graph) -> Result<Outcome, Error> {
+        self.gpu.check("before a batch", 0)?;
+        let slots = graph.slots();
+        self.grow(graph, &slots)?;
+        for dispatch in &graph.dispatches {
+            self.pipeline(dispatch.kernel, &dispatch.variant)?;
+        }
+        let marks_bytes = (graph.tokens.max(1) * 4) as u64;
+        let output = graph.output.ok_or_else(|| Error::Internal("a graph without output".into()))?;
+        let output_bytes = graph.tensors[output.0].bytes;
+
+        let marks = self.named["marks"].clone();
+        let mut encoder = self.encoder();
+        encoder.clear_buffer(&marks, 0, Some(marks_bytes));
+        for (at, tensor) in graph.tensors.iter().enumerate() {
+            if tensor.source == Source::Zeroed {
+                encoder.clear_buffer(self.tensor(graph, &slots, at)?, 0, Some(tensor.bytes));
+            }
+        }
+        let mut work = 0;
+        let budget = SUBMIT_DISPATCHES_OF_WORK * self.gpu.plan().max_flops;
+        let mut rest: &[Dispatch] = &graph.dispatches;
+        let mut first = 0;
+        while !rest.is_empty() {
+            let mut count = 0;
+            while count < rest.len() && (count == 0 || work + rest[count].flops <= budget) {
+                work += rest[count].flops;
+                count += 1;
+            }
+            self.record(&mut encoder, graph, &slots, first, &rest[..count], marks_bytes)?;
+            rest = &rest[count..];
+            first += count;
+            if !rest.is_empty() {
+                self.gpu.queue.submit([encoder.finish()]);
+                encoder = self.encoder();
+                work = 0;
+            }
+        }
+        let readback = self.named["read-back"].clone();
+        let source = self.tensor(graph, &slots, output.0)?;
+        encoder.copy_buffer_to_buffer(source, 0, &readback, 0, output_bytes);
+        encoder.copy_buffer_to_buffer(&marks, 0, &readback, output_bytes, marks_bytes);
+        self.gpu.queue.submit([encoder.finish()]);
+        let bytes = self.read(&readback, output_bytes + marks_bytes).await?;
+        self.gpu.check("running a batch", 0)?;
+        let (output, marks) = bytes.split_at(output_bytes as usize);
+        Ok(Outcome {
+            output: output.to_vec(),
+            overflowed: marks
+                .chunks_exact(4)
+                .take(graph.tokens)
+                .map(|mark| mark != [0; 4])
+                .collect(),
+        })
+    }
+
+    fn encoder(&self) -> wgpu::CommandEncoder {
+        self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
+    }
+
+    /// Makes every buffer at least as large as the graph needs, and uploads inputs and parameters.
+    fn grow(&mut self, graph: &Graph, slots: &Slots) -> Result<(), Error> {
+        use wgpu::BufferUsages as U;
+        for (slot, bytes) in slots.bytes.iter().enumerate() {
+            let usage = U::STORAGE | U::COPY_SRC | U::COPY_DST;
+            let most = self.gpu.adapter.max_binding_bytes;
+            if *bytes > most {
+                return Err(Error::adapter(
+                    &self.gpu.adapter.name,
+                    format!("a batch needs {bytes} bytes at once and a shader sees {most}; lower the batch tokens"),
+                ));
+            }
+            if slot == self.scratch.len() {
+                self.scratch.push(self.gpu.buffer("activations", *bytes, usage)?);
+            } else if self.scratch[slot].size() < *bytes {
+                self.scratch[slot] = self.gpu.buffer("activations", *bytes, usage)?;
+            }
+        }
+        for (at, tensor) in graph.tensors.iter().enumerate() {
+            if let Source::Input(bytes) = &tensor.source {
+                let name = input_name(at);
+                self.grow_named(&name, tensor.bytes, U::STORAGE | U::COPY_DST)?;
+                self.gpu.queue.write_buffer(&self.named[&name], 0, bytes);
+            }
+        }
+        let marks = (graph.tokens.max(1) * 4) as u64;
+        self.grow_named("marks", marks, U::STORAGE | U::COPY_DST | U::COPY_SRC)?;
+        let output = graph.output.map_or(0, |id| graph.tensors[id.0].bytes);
+        self.grow_named("read-back", output + marks, U::MAP_READ | U::COPY_DST)?;
+        let mut params = vec![0; graph.dispatches.len() * PARAMS_STRIDE as usize];
+        for (block, dispatch) in
+            params.chunks_exact_mut(PARAMS_STRIDE as usize).zip(&graph.dispatches)
+        {
+            block[..dispatch.params.len()].copy_from_slice(&dispatch.params);
+        }
+        self.grow_named("parameters", params.len() as u64, U::UNIFORM | U::COPY_DST)?;
+        self.gpu.queue.write_buffer(&self.named["parameters"], 0, &params);
+        Ok(())
+    }
+
+    fn grow_named(
+        &mut self,
+        name: &str,
+        bytes: u64,
+        usage: wgpu::BufferUsages,
+    ) -> Result<(), Error> {
+        if self.named.get(name).is_none_or(|buffer| buffer.size() < bytes) {
+            let buffer = self.gpu.buffer(name, bytes.next_power_of_two(), usage)?;
+            self.named.insert(name.to_owned(), buffer);
+        }
+        Ok(())
+    }
+
+    fn tensor<'a>(
+        &'a self,
+        graph: &Graph,
+        slots: &Slots,
+        at: usize,
+    ) -> Result<&'a wgpu::Buffer, Error> {
+        let found = match &graph.tensors[at].source {
+            Source::Weight(weight) => self.weights.get(*weight),
+            Source::Input(_) => self.named.get(&input_name(at)),
+            Source::Scratch | Source::Zeroed => {
+                slots.of_tensor[at].and_then(|slot| self.scratch.get(slot))
+            }
+        };
+        found.ok_or_else(|| {
+            Error::Internal(format!("tensor {at} ({}) has no buffer", graph.tensors[at].name))
+        })
+    }
+
+    fn record(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        graph: &Graph,
+        slots: &Slots,
+        first: usize,
+        dispatches: &[Dispatch],
+        marks_bytes: u64,
+    ) -> Result<(), Error> {
+        let device = &self.gpu.device;
+        let marks = device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some("range marks"),
+            layout: &self.guard_layout,
+            entries: &[wgpu::BindGroupEntry {
+                binding: 0,
+                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                    buffer: &self.named["marks"],
+                    offset: 0,
+                    size: std::num::NonZeroU64::new(marks_bytes),
+                }),
+            }],
+        });
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        for (at, dispatch) in dispatches.iter().enumerate() {
+            let key = (dispatch.kernel.name, dispatch.variant.clone());
+            let pipeline = &self.pipelines[&key];
+            let mut entries = Vec::new();
+            for (binding, id) in dispatch.bindings.iter().enumerate() {
+                let buffer = self.tensor(graph, slots, id.0)?;
+                entries.push(whole(binding as u32, buffer));
+            }
+            entries.push(wgpu::BindGroupEntry {
+                binding: entries.len() as u32,
+                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                    buffer: &self.named["parameters"],
+                    offset: (first + at) as u64 * PARAMS_STRIDE,
+                    size: std::num::NonZeroU64::new(dispatch.params.len() as u64),
+                }),
+            });
+            let group = device.create_bind_group(&wgpu::BindGroupDescriptor {
+                label: Some(dispatch.kernel.name),
+                layout: &pipeline.layout,
+                entries: &entries,
+            });
+            pass.set_pipeline(&pipeline.pipeline);
+            pass.set_bind_group(0, &group, &[]);
+            if dispatch.kernel.stores_activations {
+                pass.set_bind_group(1, &marks, &[]);
+            }
+            let [x, y, z] = dispatch.groups;
+            pass.dispatch_workgroups(x, y, z);
+        }
+        Ok(())
+    }
+
+    fn pipeline(&mut self, kernel: &'static Kernel, variant: &Variant) -> Result<(), Error> {
+        let key = (kernel.name, variant.clone());
+        if !self.pipelines.contains_key(&key) {
+            let pipeline = self.make_pipeline(kernel, variant)?;
+            self.pipelines.insert(key, pipeline);
+        }
+        Ok(())
+    }
+
+    fn make_pipeline(&self, kernel: &Kernel, variant: &Variant) -> Result<Pipeline, Error> {
+        let source = resolve_imports(kernel.source, variant).map_err(Error::Internal)?;
+        let device = &self.gpu.device;
+        let descriptor = wgpu::ShaderModuleDescriptor {
+            label: Some(kernel.name),
+            source: wgpu::ShaderSource::Wgsl(source.into()),
+        };
+        let mut checks = wgpu::ShaderRuntimeChecks::checked();
+        checks.force_loop_bounding = false;
+        // SAFETY: every loop of our shaders is bounded by a parameter or a constant and counts up;
+        // index and buffer checks stay on.
+        let module = unsafe { device.create_shader_module_trusted(descriptor, checks) };
+        let mut entries: Vec<_> = kernel
+            .bindings
+            .iter()
+            .enumerate()
+            .map(|(binding, access)| storage_entry(binding as u32, *access == Access::Read))
+            .collect();
+        entries.push(buffer_entry(entries.len() as u32, wgpu::BufferBindingType::Uniform));
+        let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+            label: Some(kernel.name),
+            entries: &entries,
+        });
+        let mut layouts = vec![Some(&layout)];
+        if kernel.stores_activations {
+            layouts.push(Some(&self.guard_layout));
+        }
+        let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some(kernel.name),
+            bind_group_layouts: &layouts,
+            immediate_size: 0,
+        });
+        let constants: Vec<(&str, f64)> =
+            variant.overrides.iter().map(|(name, value)| (*name, f64::from(*value))).collect();
+        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(kernel.name),
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: Some(kernel.name),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                constants: &constants,
+                zero_initialize_workgroup_memory: false,
+            },
+            cache: None,
+        });
+        self.gpu.check(&format!("making kernel {}", kernel.name), 0)?;
+        Ok(Pipeline { pipeline, layout })
+    }
+
+    /// Waits for all work and returns the first `bytes` of a read-back buffer.
+    async fn read(&self, buffer: &wgpu::Buffer, bytes: u64) -> Result<Vec<u8>, Error> {
+        let (sender, receiver) = futures_channel::oneshot::channel();
+        buffer.map_async(wgpu::MapMode::Read, 0..bytes, move |result| {
+            // The receiver is gone only if the caller gave up waiting.
+            let _ = sender.send(result);
+        });
+        self.wait();
+        let lost = |problem: String| Error::DeviceLost {
+            adapter: self.gpu.adapter.name.clone(),
+            problem,
+        };
+        let mapped = receiver.await;
+        self.gpu.check("reading a batch back", bytes)?;
+        mapped
+            .map_err(|_| lost("the read-back was dropped".to_owned()))?
+            .map_err(|e| lost(format!("the read-back failed: {e}")))?;
+        let view = buffer
+            .get_mapped_range(0..bytes)
+            .map_err(|e| Error::Internal(format!("mapping the read-back: {e}")))?;
+        let copy = view.to_vec();
+        drop(view);
+        buffer.unmap();
+        Ok(copy)
+    }
+
+    /// Blocks until the queue is empty; in a browser the event loop does that. wgpu panics where a
+    /// device is lost meanwhile, and a wait beyond the limit is taken for a loss too.
+    fn wait(&self) {
+        let device = &self.gpu.device;
+        let poll = || device.poll(wgpu::PollType::Wait { submission_index: None, timeout: Some(WAIT) });
+        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(poll)) {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => self.gpu.mark_lost(format!("no answer in {WAIT:?}: {error}")),
+            Err(_) => self.gpu.mark_lost("the driver reported a fatal error".to_owned()),
+        }
+    }
+}
+
+fn input_name(at: usize) -> String {
+    format!("input {at}")
+}

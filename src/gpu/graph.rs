@@ -1,0 +1,138 @@
+//! A forward pass as plain data: numbered tensors and an ordered list of dispatches.
+//!
+//! The executor runs it, liveness over it shares buffers, a no-op device dry-runs it, `inspect`
+//! prints it. No GPU object is in it.
+
+use super::kernel::{Access, Kernel};
+use super::shader::Variant;
+
+/// A tensor of a [`Graph`], by its place in the list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TensorId(pub usize);
+
+/// Where a tensor's bytes come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A buffer of the loaded model, by its number there.
+    Weight(usize),
+    /// Bytes of this batch.
+    Input(Vec<u8>),
+    /// Written by a dispatch, in full, before anything reads it. Shares a buffer with others.
+    Scratch,
+    /// Written by dispatches that may leave cells out, which are zero. Shares no buffer.
+    Zeroed,
+}
+
+/// A tensor.
+#[derive(Debug, Clone)]
+pub struct TensorInfo {
+    /// Its name in listings and labels.
+    pub name: &'static str,
+    /// Its size.
+    pub bytes: u64,
+    /// Where its bytes come from.
+    pub source: Source,
+}
+
+/// One kernel run over its bindings.
+#[derive(Debug, Clone)]
+pub struct Dispatch {
+    /// The kernel.
+    pub kernel: &'static Kernel,
+    /// Its variant.
+    pub variant: Variant,
+    /// A tensor for each of the kernel's bindings.
+    pub bindings: Vec<TensorId>,
+    /// The parameter block.
+    pub params: Vec<u8>,
+    /// Workgroups in x, y and z.
+    pub groups: [u32; 3],
+    /// Floating point operations, roughly, for the time rule.
+    pub flops: u64,
+}
+
+/// A forward pass over one packed batch.
+#[derive(Debug, Default)]
+pub struct Graph {
+    /// The tensors, numbered by [`TensorId`].
+    pub tensors: Vec<TensorInfo>,
+    /// The dispatches, in order.
+    pub dispatches: Vec<Dispatch>,
+    /// The tensor that is read back: f32 rows.
+    pub output: Option<TensorId>,
+    /// Tokens of the batch: the length of the range marks.
+    pub tokens: usize,
+}
+
+/// Which buffer each scratch tensor lives in.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Slots {
+    /// For each tensor its slot, `None` for weights and inputs.
+    pub of_tensor: Vec<Option<usize>>,
+    /// Size of each slot in bytes.
+    pub bytes: Vec<u64>,
+}
+
+impl Graph {
+    /// Adds a tensor.
+    pub fn add(&mut self, name: &'static str, bytes: u64, source: Source) -> TensorId {
+        // A binding cannot be empty.
+        self.tensors.push(TensorInfo { name, bytes: bytes.max(16), source });
+        TensorId(self.tensors.len() - 1)
+    }
+
+    /// Puts scratch tensors into as few and small buffers as a greedy walk finds: a tensor's buffer
+    /// is free again after the last dispatch that names it.
+    pub fn slots(&self) -> Slots {
+        let mut last_use = vec![0; self.tensors.len()];
+        for (at, dispatch) in self.dispatches.iter().enumerate() {
+            for id in &dispatch.bindings {
+                last_use[id.0] = at;
+            }
+        }
+        if let Some(output) = self.output {
+            last_use[output.0] = usize::MAX;
+        }
+        let mut of_tensor = vec![None; self.tensors.len()];
+        let mut bytes: Vec<u64> = Vec::new();
+        // For each slot, the dispatch after which it is free.
+        let mut busy_until: Vec<usize> = Vec::new();
+        for (at, dispatch) in self.dispatches.iter().enumerate() {
+            let written = dispatch
+                .bindings
+                .iter()
+                .zip(dispatch.kernel.bindings)
+                .filter(|(_, access)| **access == Access::Write);
+            for (id, _) in written {
+                let info = &self.tensors[id.0];
+                if of_tensor[id.0].is_some() || matches!(info.source, Source::Weight(_) | Source::Input(_)) {
+                    continue;
+                }
+                let zeroed = info.source == Source::Zeroed;
+                // Of the free slots the one that grows or wastes least.
+                let free = (0..bytes.len())
+                    .filter(|slot| !zeroed && busy_until[*slot] < at)
+                    .min_by_key(|slot| bytes[*slot].abs_diff(info.bytes));
+                let slot = free.unwrap_or_else(|| {
+                    bytes.push(0);
+                    busy_until.push(0);
+                    bytes.len() - 1
+                });
+                bytes[slot] = bytes[slot].max(info.bytes);
+                busy_until[slot] = if zeroed { usize::MAX } else { last_use[id.0] };
+                of_tensor[id.0] = Some(slot);
+            }
+        }
+        Slots { of_tensor, bytes }
+    }
+
+    /// Bytes of all scratch buffers together.
+    pub fn scratch_bytes(&self) -> u64 {
+        self.slots().bytes.iter().sum()
+    }
+
+    /// Floating point operations, roughly.
+    pub fn flops(&self) -> u64 {
+        self.dispatches.iter().map(|dispatch| dispatch.flops).sum()
+    }
+}

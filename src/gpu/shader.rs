@@ -1,0 +1,139 @@
+//! WGSL sources with their imports resolved: valid WGSL apart from `#import` lines.
+//!
+//! `#import storage as weight` puts in the storage file that the variant picks for weights, with
+//! its `role_` names written `weight_`; `#import reduce` and `#import share` put in the subgroup
+//! file or its twin; any other name is a file of `shaders/shared/`. There are no conditionals. A
+//! `const NAME: u32 = …;` of a source is rewritten where the variant gives NAME a value: sizes of
+//! register arrays must be constants in the text.
+
+use crate::dtype::Storage;
+
+/// How lanes of a kernel work together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Lanes {
+    /// Through workgroup memory and barriers, or not at all.
+    Alone,
+    /// By subgroup operations, with at least so many lanes.
+    Subgroup(u32),
+}
+
+/// What of a kernel's text depends on the precision, the adapter and the model.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Variant {
+    /// How matrices and tables are stored.
+    pub weights: Storage,
+    /// How activations are stored.
+    pub activations: Storage,
+    /// How lanes work together.
+    pub lanes: Lanes,
+    /// Constants of the text.
+    pub constants: Vec<(&'static str, u32)>,
+    /// WGSL `override`s, set when the pipeline is made.
+    pub overrides: Vec<(&'static str, u32)>,
+}
+
+impl Variant {
+    /// A variant without constants and overrides.
+    pub fn new(weights: Storage, activations: Storage, lanes: Lanes) -> Self {
+        Variant { weights, activations, lanes, constants: vec![], overrides: vec![] }
+    }
+
+    /// With a constant of the text.
+    pub fn constant(mut self, name: &'static str, value: u32) -> Self {
+        self.constants.push((name, value));
+        self
+    }
+
+    /// With an override.
+    pub fn set(mut self, name: &'static str, value: u32) -> Self {
+        self.overrides.push((name, value));
+        self
+    }
+}
+
+const SHARED: &[(&str, &str)] = &[
+    ("storage_f32", include_str!("../../shaders/shared/storage_f32.wgsl")),
+    ("storage_f16", include_str!("../../shaders/shared/storage_f16.wgsl")),
+    ("storage_packed_f16", include_str!("../../shaders/shared/storage_packed_f16.wgsl")),
+    ("storage_packed_bf16", include_str!("../../shaders/shared/storage_packed_bf16.wgsl")),
+    ("store", include_str!("../../shaders/shared/store.wgsl")),
+    ("activation", include_str!("../../shaders/shared/activation.wgsl")),
+    ("reduce_subgroup", include_str!("../../shaders/shared/reduce_subgroup.wgsl")),
+    ("reduce_workgroup", include_str!("../../shaders/shared/reduce_workgroup.wgsl")),
+    ("share_subgroup", include_str!("../../shaders/shared/share_subgroup.wgsl")),
+    ("share_none", include_str!("../../shaders/shared/share_none.wgsl")),
+];
+
+fn shared(name: &str) -> Result<&'static str, String> {
+    SHARED
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, source)| *source)
+        .ok_or_else(|| format!("no shader file shared/{name}.wgsl"))
+}
+
+/// The whole WGSL of a source in a variant, with `enable` lines first.
+///
+/// # Errors
+/// A sentence naming the import that has no file.
+pub fn resolve_imports(source: &str, variant: &Variant) -> Result<String, String> {
+    let mut enables: Vec<&str> = Vec::new();
+    let mut body = String::new();
+    for line in source.lines() {
+        let Some(import) = line.strip_prefix("#import ") else {
+            body.push_str(line);
+            body.push('\n');
+            continue;
+        };
+        let mut words = import.split_whitespace();
+        let name = words.next().unwrap_or_default();
+        let role = words.nth(1);
+        let subgroup = variant.lanes != Lanes::Alone;
+        let text = match (name, role) {
+            ("storage", Some("weight")) => shared(&format!("storage_{}", variant.weights.name()))?,
+            ("storage", Some("act")) => shared(&format!("storage_{}", variant.activations.name()))?,
+            ("reduce", None) => {
+                shared(if subgroup { "reduce_subgroup" } else { "reduce_workgroup" })?
+            }
+            ("share", None) => shared(if subgroup { "share_subgroup" } else { "share_none" })?,
+            (name, None) => shared(name)?,
+            (name, Some(role)) => return Err(format!("no import {name} as {role}")),
+        };
+        for line in text.lines() {
+            if line.starts_with("enable ") {
+                if !enables.contains(&line) {
+                    enables.push(line);
+                }
+            } else {
+                body.push_str(&match role {
+                    Some(role) => line.replace("role_", &format!("{role}_")),
+                    None => line.to_owned(),
+                });
+                body.push('\n');
+            }
+        }
+    }
+    let mut text: String = enables.iter().flat_map(|line| [*line, "\n"]).collect();
+    text.push_str(&body);
+    for (name, value) in constants_of(variant) {
+        text = set_constant(&text, name, value);
+    }
+    Ok(text)
+}
+
+/// The variant's constants, with the size of `share` where lanes share.
+fn constants_of(variant: &Variant) -> Vec<(&'static str, u32)> {
+    let mut constants = variant.constants.clone();
+    if let Lanes::Subgroup(size) = variant.lanes {
+        constants.push(("SHARE", size.min(16)));
+    }
+    constants
+}
+
+fn set_constant(text: &str, name: &str, value: u32) -> String {
+    let head = format!("const {name}: u32 = ");
+    let lines = text.lines().map(|line| {
+        if line.starts_with(&head) { format!("{head}{value}u;\n") } else { format!("{line}\n") }
+    });
+    lines.collect()
+}

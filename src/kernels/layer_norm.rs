@@ -1,0 +1,86 @@
+//! `layer_norm.wgsl`: layer normalisation with an optional residual.
+
+use crate::gpu::graph::{Dispatch, TensorId};
+use crate::gpu::kernel::{Access, Kernel, Setting};
+use crate::kernels::{Activations, Builder, row_groups};
+use crate::params;
+
+params! {
+    /// `Params` of `layer_norm.wgsl`.
+    pub struct LayerNormParams { rows: u32, width: u32, width4: u32, groups: u32, eps: f32 }
+}
+
+/// The kernel.
+pub static LAYER_NORM: Kernel = Kernel {
+    name: "layer_norm",
+    source: include_str!("../../shaders/layer_norm.wgsl"),
+    bindings: &[Access::Read, Access::Read, Access::Read, Access::Read, Access::Write],
+    params: LayerNormParams::FIELDS,
+    stores_activations: true,
+    reads_weights: false,
+    reads_activations: true,
+    has_lanes: true,
+    settings: &[Setting { name: "HAS_RESIDUAL", constant: false, values: &[0, 1] }],
+};
+
+/// Weight and bias of a layer normalisation, f32, and its epsilon.
+#[derive(Debug, Clone, Copy)]
+pub struct Norm {
+    /// `[width]`, by its number among the model's buffers.
+    pub weight: usize,
+    /// `[width]`, by its number among the model's buffers.
+    pub bias: usize,
+    /// Added to the variance.
+    pub eps: f32,
+}
+
+/// y = layer_norm(x + residual), `[rows, width]`.
+pub fn layer_norm(
+    builder: &mut Builder,
+    x: Activations,
+    residual: Option<Activations>,
+    norm: &Norm,
+) -> Activations {
+    let weight = builder.weight("norm weight", norm.weight);
+    let bias = builder.weight("norm bias", norm.bias);
+    layer_norm_of(builder, x, residual, [weight, bias], norm.eps)
+}
+
+/// As [`layer_norm`], with weight and bias as tensors of the graph.
+pub fn layer_norm_of(
+    builder: &mut Builder,
+    x: Activations,
+    residual: Option<Activations>,
+    [weight, bias]: [TensorId; 2],
+    eps: f32,
+) -> Activations {
+    let y = builder.rows(
+        "normed",
+        x.rows,
+        x.width4,
+        x.width,
+        x.storage,
+        crate::gpu::graph::Source::Scratch,
+    );
+    let variant = builder
+        .variant(&LAYER_NORM, x.storage)
+        .set("HAS_RESIDUAL", u32::from(residual.is_some()));
+    let groups = row_groups(variant.lanes, x.rows);
+    let params = LayerNormParams {
+        rows: x.rows as u32,
+        width: x.width as u32,
+        width4: x.width4 as u32,
+        groups,
+        eps,
+    };
+    builder.graph.dispatches.push(Dispatch {
+        kernel: &LAYER_NORM,
+        variant,
+        // Without a residual its binding is not read; x stands in.
+        bindings: vec![x.id, residual.unwrap_or(x).id, weight, bias, y.id],
+        params: bytemuck::bytes_of(&params).to_vec(),
+        groups: [groups, 1, 1],
+        flops: (x.rows * x.width * 8) as u64,
+    });
+    y
+}

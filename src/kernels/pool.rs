@@ -1,0 +1,58 @@
+//! `pool.wgsl`: one row per text from the hidden states of its tokens.
+
+use crate::dtype::Storage;
+use crate::gpu::graph::{Dispatch, Source};
+use crate::gpu::kernel::{Access, Kernel, Setting};
+use crate::kernels::{Activations, Builder};
+use crate::params;
+
+params! {
+    /// `Params` of `pool.wgsl`.
+    pub struct PoolParams { texts: u32, width: u32, width4: u32, stride: u32, column: u32 }
+}
+
+/// The kernel.
+pub static POOL: Kernel = Kernel {
+    name: "pool",
+    source: include_str!("../../shaders/pool.wgsl"),
+    bindings: &[Access::Read, Access::Read, Access::Write],
+    params: PoolParams::FIELDS,
+    stores_activations: false,
+    reads_weights: false,
+    reads_activations: true,
+    has_lanes: false,
+    settings: &[Setting { name: "MODE", constant: false, values: &[0, 1, 2, 3, 4, 5] }],
+};
+
+/// Tokens of a text as pooling sees them: first token, tokens, tokens skipped at the front.
+pub type Span = [u32; 4];
+
+/// The modes' results side by side, `[texts, modes · width]`, f32. `modes` are the shader's numbers.
+pub fn pool(builder: &mut Builder, x: Activations, spans: &[Span], modes: &[u32]) -> Activations {
+    let columns = modes.len() * x.width;
+    let texts = spans.len();
+    let spans = builder.input("spans", spans);
+    // Where the last cell is not full, nothing writes its end.
+    let source = if columns.is_multiple_of(4) { Source::Scratch } else { Source::Zeroed };
+    let pooled =
+        builder.rows("pooled", texts, columns.div_ceil(4), columns, Storage::F32, source);
+    for (at, mode) in modes.iter().enumerate() {
+        let params = PoolParams {
+            texts: texts as u32,
+            width: x.width as u32,
+            width4: x.width4 as u32,
+            stride: (pooled.width4 * 4) as u32,
+            column: (at * x.width) as u32,
+        };
+        let variant = builder.variant(&POOL, x.storage).set("MODE", *mode);
+        builder.graph.dispatches.push(Dispatch {
+            kernel: &POOL,
+            variant,
+            bindings: vec![x.id, spans, pooled.id],
+            params: bytemuck::bytes_of(&params).to_vec(),
+            groups: [(x.width4 as u32).div_ceil(64), texts as u32, 1],
+            flops: (x.rows * x.width) as u64,
+        });
+    }
+    pooled
+}

@@ -1,0 +1,68 @@
+use vectile::dtype::Storage;
+use vectile::kernels::{Builder, fill_rows, layer_norm, reference};
+
+use crate::{activations, assert_close, bench, precision, run, storages, values};
+
+fn check(rows: usize, width: usize, shift: f32, scale: f32, residual: bool, eps: f32) {
+    let Some(mut bench) = bench() else { return };
+    for executor in &mut bench.executors {
+        for acts in storages(executor) {
+            let shifted = |seed| {
+                let mut v = values(seed, rows * width, scale, Storage::F32);
+                v.iter_mut().for_each(|v| *v += shift);
+                let mut bytes = Vec::new();
+                vectile::convert::encode(acts, &v, &mut bytes);
+                vectile::convert::decode(acts, &bytes)
+            };
+            let (x, res) = (shifted(1), shifted(2));
+            let weight = values(3, width, 2.0, Storage::F32);
+            let bias = values(4, width, 1.0, Storage::F32);
+            let mut builder = Builder::new(executor.gpu.plan(), &precision(acts, acts));
+            let x_t = activations(&mut builder, "x", &x, width, acts);
+            let res_t = residual.then(|| activations(&mut builder, "res", &res, width, acts));
+            let ids = [&weight, &bias].map(|v| builder.input("norm", &fill_rows(v, width)));
+            let y = layer_norm::layer_norm_of(&mut builder, x_t, res_t, ids, eps);
+            let (got, _) = run(executor, builder, y);
+            let expected = reference::layer_norm(
+                &x,
+                residual.then_some(&res[..]),
+                &weight,
+                &bias,
+                f64::from(eps),
+            );
+            // Digits lost where |mean| is large against the deviation.
+            let tolerance = 2e-6 * (1.0 + f64::from(shift.abs() / scale));
+            let what = format!("{rows}×{width} +{shift} {acts} {:?}", executor.gpu.plan().lanes);
+            assert_close(&what, &got, &expected, acts, tolerance);
+        }
+    }
+}
+
+#[test]
+fn ragged_sizes_in_every_storage() {
+    for (rows, width) in [(1, 3), (3, 1), (63, 64), (64, 65), (65, 63), (257, 30), (7, 257), (5, 384)] {
+        for residual in [false, true] {
+            check(rows, width, 0.0, 1.0, residual, 1e-12);
+        }
+    }
+}
+
+#[test]
+fn a_large_mean_and_a_large_scale() {
+    check(9, 384, 1000.0, 1.0, false, 1e-5);
+    check(9, 100, 0.0, 10000.0, true, 1e-12);
+}
+
+#[test]
+fn a_constant_row_is_the_bias() {
+    let Some(mut bench) = bench() else { return };
+    let executor = &mut bench.executors[0];
+    let mut builder = Builder::new(executor.gpu.plan(), &precision(Storage::F32, Storage::F32));
+    let x = activations(&mut builder, "x", &[0.5; 40], 20, Storage::F32);
+    let weight = builder.input("weight", &[1.0f32; 20]);
+    let bias: Vec<f32> = (0..20).map(|i| i as f32).collect();
+    let bias_id = builder.input("bias", &bias);
+    let y = layer_norm::layer_norm_of(&mut builder, x, None, [weight, bias_id], 1e-12);
+    let (got, _) = run(executor, builder, y);
+    assert_eq!(got, [bias.clone(), bias].concat());
+}

@@ -1,0 +1,36 @@
+use vectile::convert;
+use vectile::kernels::{Builder, fill_rows, lookup, reference};
+
+use crate::{RAGGED, assert_close, bench, noise, precision, run, storages, values};
+
+#[test]
+fn ragged_sizes_in_every_storage() {
+    let Some(mut bench) = bench() else { return };
+    let executor = &mut bench.executors[0];
+    for weights in storages(executor) {
+        for acts in storages(executor) {
+            for (tokens, width) in RAGGED.iter().zip([65, 64, 257, 3, 1, 30]) {
+                let tables = [
+                    values(1, 50 * width, 1.0, weights),
+                    values(2, 20 * width, 1.0, weights),
+                    values(3, 2 * width, 1.0, weights),
+                ];
+                let pick = |seed, i, n: f32| ((noise(seed, i) + 1.0) / 2.0 * n) as u32;
+                let rows: Vec<[u32; 4]> = (0..*tokens)
+                    .map(|i| [pick(4, i, 50.0), pick(5, i, 20.0), pick(6, i, 2.0), 0])
+                    .collect();
+                let mut builder = Builder::new(executor.gpu.plan(), &precision(weights, acts));
+                let ids = [0, 1, 2].map(|t: usize| {
+                    let mut bytes = Vec::new();
+                    convert::encode(weights, &fill_rows(&tables[t], width), &mut bytes);
+                    builder.input("table", &bytes)
+                });
+                let x = lookup::lookup(&mut builder, &rows, ids, width);
+                let (got, _) = run(executor, builder, x);
+                let expected =
+                    reference::lookup(&rows, [&tables[0], &tables[1], &tables[2]], width);
+                assert_close(&format!("{tokens}×{width} {weights} {acts}"), &got, &expected, acts, 3e-7);
+            }
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Every kernel against its plain-Rust reference, over ragged sizes and all storages, on a real
+//! adapter (software Vulkan counts).
+
+mod attention;
+mod layer_norm;
+mod lookup;
+mod matmul;
+mod normalize_l2;
+mod pool;
+mod range;
+
+use std::sync::{Mutex, MutexGuard, OnceLock};
+
+use pollster::block_on;
+use vectile::convert;
+use vectile::dtype::{CheckpointDtype, FloatDtype, Precision, Storage};
+use vectile::gpu::device::{AdapterChoice, Feature, Gpu};
+use vectile::gpu::executor::{Executor, Outcome};
+use vectile::gpu::graph::Source;
+use vectile::kernels::{Activations, Builder, KernelPlan, fill_rows};
+
+/// Sizes that fall between, on and beyond every tile and lane count.
+pub const RAGGED: &[usize] = &[1, 3, 63, 64, 65, 257];
+
+/// An adapter as it is and one without subgroups, each opened once. Tests take turns.
+pub struct Bench {
+    pub executors: Vec<Executor>,
+}
+
+/// The shared adapters, or `None`, said aloud, where the machine has none. Fails where
+/// `VECTILE_REQUIRE_ADAPTER` says there must be one.
+pub fn bench() -> Option<MutexGuard<'static, Bench>> {
+    static BENCH: OnceLock<Option<Mutex<Bench>>> = OnceLock::new();
+    let bench = BENCH.get_or_init(|| {
+        let open = |withheld: &[Feature]| block_on(Gpu::open(&AdapterChoice::Best, withheld));
+        match (open(&[]), open(&[Feature::Subgroups])) {
+            (Ok(whole), Ok(bare)) => {
+                eprintln!("adapter: {}, subgroups {:?}", whole.adapter, whole.adapter.subgroup_sizes);
+                let executors = vec![Executor::new(whole), Executor::new(bare)];
+                Some(Mutex::new(Bench { executors }))
+            }
+            (Err(error), _) | (_, Err(error)) => {
+                assert!(std::env::var_os("VECTILE_REQUIRE_ADAPTER").is_none(), "{error}");
+                eprintln!("SKIPPED, no adapter: {error}");
+                None
+            }
+        }
+    });
+    bench.as_ref().map(|bench| bench.lock().unwrap_or_else(|e| e.into_inner()))
+}
+
+pub fn precision(weights: Storage, activations: Storage) -> Precision {
+    Precision {
+        requested: vectile::DtypeRequest::Auto,
+        checkpoint: CheckpointDtype {
+            dtype: FloatDtype::Float32,
+            source: "a test".into(),
+            reasons: vec![],
+        },
+        weights,
+        activations,
+        weight_bytes: 0,
+        reasons: vec![],
+    }
+}
+
+/// The plans of an adapter that a test walks: its own and the other family of kernels.
+pub fn plans(executor: &Executor) -> [KernelPlan; 2] {
+    let own = executor.gpu.plan();
+    [own, KernelPlan { software: !own.software, ..own }]
+}
+
+/// The storages that an adapter can hold.
+pub fn storages(executor: &Executor) -> Vec<Storage> {
+    Storage::ALL
+        .into_iter()
+        .filter(|s| *s != Storage::F16 || executor.gpu.has_shader_f16())
+        .collect()
+}
+
+/// A repeatable value in [-1, 1) for each seed and index.
+pub fn noise(seed: u32, index: usize) -> f32 {
+    let mut h = (index as u32).wrapping_mul(0x9e37_79b9) ^ seed.wrapping_mul(0x85eb_ca6b);
+    h = (h ^ (h >> 16)).wrapping_mul(0x7feb_352d);
+    h = (h ^ (h >> 15)).wrapping_mul(0x846c_a68b);
+    (h ^ (h >> 16)) as f32 / 2f32.powi(31) - 1.0
+}
+
+/// Values that a storage holds exactly, so that a test sees the kernel's error and not the input's.
+pub fn values(seed: u32, count: usize, scale: f32, storage: Storage) -> Vec<f32> {
+    let raw: Vec<f32> = (0..count).map(|i| noise(seed, i) * scale).collect();
+    let mut bytes = Vec::new();
+    convert::encode(storage, &raw, &mut bytes);
+    convert::decode(storage, &bytes)
+}
+
+/// Values as a tensor of activations `[rows, width]`.
+pub fn activations(
+    builder: &mut Builder,
+    name: &'static str,
+    values: &[f32],
+    width: usize,
+    storage: Storage,
+) -> Activations {
+    let filled = fill_rows(values, width);
+    let mut bytes = Vec::new();
+    convert::encode(storage, &filled, &mut bytes);
+    let rows = values.len() / width;
+    let id = builder.graph.add(name, bytes.len() as u64, Source::Input(bytes));
+    Activations { id, rows, width, width4: width.div_ceil(4), storage }
+}
+
+/// Runs a graph and returns the values of `y`, without filling.
+pub fn run(executor: &mut Executor, mut builder: Builder, y: Activations) -> (Vec<f32>, Outcome) {
+    builder.graph.output = Some(y.id);
+    builder.graph.tokens = builder.graph.tokens.max(y.rows);
+    let outcome = block_on(executor.run(&builder.graph)).expect("the graph runs");
+    let filled = convert::decode(y.storage, &outcome.output);
+    // A tensor of a few bytes lies in a larger buffer.
+    let rows = filled.chunks_exact(y.width4 * 4).take(y.rows).flat_map(|row| row[..y.width].to_vec()).collect();
+    (rows, outcome)
+}
+
+/// Half the spacing of a storage's values near x: the error that storing alone makes.
+pub fn rounding(storage: Storage, x: f64) -> f64 {
+    let bits = match storage {
+        Storage::F32 => 24,
+        Storage::F16 | Storage::PackedF16 => 11,
+        Storage::PackedBf16 => 8,
+    };
+    // Some drivers truncate when they store; allow a whole spacing.
+    x.abs().max(6.2e-5) * 2f64.powi(1 - bits)
+}
+
+/// Every value within `tolerance` of what it should be, apart from storing it.
+pub fn assert_close(what: &str, got: &[f32], expected: &[f64], storage: Storage, tolerance: f64) {
+    assert_eq!(got.len(), expected.len(), "{what}");
+    for (i, (g, e)) in got.iter().zip(expected).enumerate() {
+        let error = (f64::from(*g) - e).abs();
+        let allowed = tolerance + rounding(storage, *e);
+        assert!(error <= allowed, "{what}: value {i} is {g}, should be {e}, off by {error:e}");
+    }
+}

@@ -1,0 +1,193 @@
+use vectile::dtype::Storage;
+use vectile::kernels::{Activation, Builder, matmul, reference};
+
+use crate::{activations, assert_close, bench, plans, precision, run, storages, values};
+
+/// `[columns, inner]` as checkpoints have it → `[inner, columns]` as the kernels read it.
+fn repack(w: &[f32], columns: usize, inner: usize) -> Vec<f32> {
+    let stride = matmul::stride4(columns.div_ceil(4)) * 4;
+    let mut packed = vec![0.0; inner.next_multiple_of(4) * stride];
+    for c in 0..columns {
+        for k in 0..inner {
+            packed[k * stride + c] = w[c * inner + k];
+        }
+    }
+    packed
+}
+
+struct Case {
+    rows: usize,
+    inner: usize,
+    columns: usize,
+    activation: Activation,
+    residual: bool,
+}
+
+fn check(case: &Case, weights: Storage, acts: Storage) {
+    let Some(mut bench) = bench() else { return };
+    for executor in &mut bench.executors {
+        let known = storages(executor);
+        if !known.contains(&weights) || !known.contains(&acts) {
+            continue;
+        }
+        for plan in plans(executor) {
+            let Case { rows, inner, columns, activation, residual } = *case;
+            let x = values(1, rows * inner, 1.0, acts);
+            let w = values(2, columns * inner, 1.0, weights);
+            let bias = values(3, columns, 1.0, Storage::F32);
+            let res = values(4, rows * columns, 1.0, acts);
+            let mut builder = Builder::new(plan, &precision(weights, acts));
+            let mut bytes = Vec::new();
+            vectile::convert::encode(weights, &repack(&w, columns, inner), &mut bytes);
+            let w_id = builder.input("w", &bytes);
+            let mut filled = bias.clone();
+            filled.resize(columns.next_multiple_of(4), 0.0);
+            let bias_id = builder.input("bias", &filled);
+            let x_t = activations(&mut builder, "x", &x, inner, acts);
+            let res_t = residual.then(|| activations(&mut builder, "res", &res, columns, acts));
+            let y = matmul::matmul_of(
+                &mut builder,
+                "y",
+                x_t,
+                [w_id, bias_id],
+                [columns, columns.div_ceil(4)],
+                activation,
+                res_t,
+            );
+            let (got, outcome) = run(executor, builder, y);
+            let expected =
+                reference::matmul(&x, &w, &bias, activation, residual.then_some(&res[..]));
+            let what = format!(
+                "{} {rows}×{inner}×{columns} {activation:?} {residual} {weights} {acts} {:?}",
+                if plan.software { "lane" } else { "tile" },
+                plan.lanes
+            );
+            // f32 sums of `inner` products of about 1.
+            let tolerance = 3e-7 * (inner as f64).sqrt() * 4.0 + 2e-6;
+            assert_close(&what, &got, &expected, acts, tolerance);
+            assert!(outcome.overflowed.iter().all(|marked| !marked), "{what}");
+        }
+    }
+}
+
+#[test]
+fn ragged_sizes_in_every_storage() {
+    for storage in Storage::ALL {
+        for (rows, inner, columns) in [
+            (1, 1, 1),
+            (3, 3, 3),
+            (1, 64, 63),
+            (16, 16, 8),
+            (17, 63, 65),
+            (63, 65, 64),
+            (64, 64, 257),
+            (65, 257, 3),
+            (257, 37, 30),
+            (31, 384, 131),
+        ] {
+            let case = Case { rows, inner, columns, activation: Activation::None, residual: false };
+            check(&case, storage, storage);
+        }
+    }
+}
+
+#[test]
+fn every_pair_of_storages() {
+    for weights in Storage::ALL {
+        for acts in Storage::ALL {
+            let case = Case {
+                rows: 19,
+                inner: 37,
+                columns: 45,
+                activation: Activation::Gelu,
+                residual: true,
+            };
+            check(&case, weights, acts);
+        }
+    }
+}
+
+#[test]
+fn every_activation_with_and_without_residual() {
+    for activation in [
+        Activation::None,
+        Activation::Gelu,
+        Activation::GeluTanh,
+        Activation::Relu,
+        Activation::Silu,
+        Activation::Tanh,
+        Activation::Sigmoid,
+    ] {
+        for residual in [false, true] {
+            let case = Case { rows: 5, inner: 63, columns: 67, activation, residual };
+            check(&case, Storage::F32, Storage::F32);
+        }
+    }
+}
+
+#[test]
+fn a_dispatch_cut_into_pieces_gives_the_same_bits() {
+    let Some(mut bench) = bench() else { return };
+    for executor in &mut bench.executors {
+        for plan in plans(executor) {
+            let (rows, inner, columns) = (150, 20, 36);
+            let x = values(5, rows * inner, 1.0, Storage::F32);
+            let w = repack(&values(6, columns * inner, 1.0, Storage::F32), columns, inner);
+            let mut results = Vec::new();
+            for max_flops in [u64::MAX, 1] {
+                let plan = vectile::kernels::KernelPlan { max_flops, ..plan };
+                let mut builder = Builder::new(plan, &precision(Storage::F32, Storage::F32));
+                let w_id = builder.input("w", &w);
+                let bias_id = builder.input("bias", &vec![0.5f32; columns]);
+                let x_t = activations(&mut builder, "x", &x, inner, Storage::F32);
+                let y = matmul::matmul_of(
+                    &mut builder,
+                    "y",
+                    x_t,
+                    [w_id, bias_id],
+                    [columns, columns / 4],
+                    Activation::Tanh,
+                    None,
+                );
+                results.push((builder.graph.dispatches.len(), run(executor, builder, y).0));
+            }
+            assert_eq!(results[0].0, 1);
+            assert!(results[1].0 > 1);
+            assert_eq!(results[0].1, results[1].1);
+        }
+    }
+}
+
+#[test]
+fn activations_at_large_arguments_are_finite_and_right() {
+    let Some(mut bench) = bench() else { return };
+    let executor = &mut bench.executors[0];
+    let x: Vec<f32> =
+        vec![-1e6, -1000.0, -100.0, -89.0, -20.0, -9.5, -3.0, -1e-3, 0.0, 1e-3, 3.0, 9.5, 20.0, 89.0, 100.0, 1e6];
+    for plan in plans(executor) {
+        for activation in [
+            Activation::Gelu,
+            Activation::GeluTanh,
+            Activation::Silu,
+            Activation::Tanh,
+            Activation::Sigmoid,
+        ] {
+            // A matrix of ones on the diagonal hands x through.
+            let n = x.len();
+            let mut w = vec![0.0; n * n];
+            for i in 0..n {
+                w[i * n + i] = 1.0;
+            }
+            let mut builder = Builder::new(plan, &precision(Storage::F32, Storage::F32));
+            let w_id = builder.input("w", &repack(&w, n, n));
+            let bias_id = builder.input("bias", &vec![0.0f32; n]);
+            let x_t = activations(&mut builder, "x", &x, n, Storage::F32);
+            let y =
+                matmul::matmul_of(&mut builder, "y", x_t, [w_id, bias_id], [n, n / 4], activation, None);
+            let (got, _) = run(executor, builder, y);
+            let expected: Vec<f64> =
+                x.iter().map(|v| reference::activate(activation, f64::from(*v))).collect();
+            assert_close(&format!("{activation:?}"), &got, &expected, Storage::F32, 2e-5);
+        }
+    }
+}

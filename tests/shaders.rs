@@ -1,0 +1,237 @@
+//! Every kernel in every storage, checked by naga without a GPU: valid under WebGPU's default limits
+//! with only the capabilities its variant may use, in agreement with its descriptor, and
+//! translatable to SPIR-V, MSL and HLSL.
+
+use naga::valid::{Capabilities, SubgroupOperationSet, ValidationFlags, Validator};
+use vectile::dtype::Storage;
+use vectile::gpu::kernel::{Access, Kernel};
+use vectile::gpu::shader::{Lanes, Variant, resolve_imports};
+use vectile::kernels::{ALL, attention};
+
+/// WebGPU's default limits.
+const MAX_WORKGROUP_MEMORY: u32 = 16384;
+const MAX_INVOCATIONS: u32 = 256;
+const MAX_STORAGE_BUFFERS: usize = 8;
+
+/// Every variant of a kernel that can come up: storages × lanes × one setting at a time.
+fn variants(kernel: &Kernel) -> Vec<Variant> {
+    let weights: &[Storage] = if kernel.reads_weights { &Storage::ALL } else { &[Storage::F32] };
+    let activations: &[Storage] =
+        if kernel.reads_activations { &Storage::ALL } else { &[Storage::F32] };
+    let lanes: &[Lanes] = if kernel.has_lanes {
+        &[Lanes::Alone, Lanes::Subgroup(4), Lanes::Subgroup(8), Lanes::Subgroup(16), Lanes::Subgroup(32)]
+    } else {
+        &[Lanes::Alone]
+    };
+    let mut all = Vec::new();
+    for w in weights {
+        for a in activations {
+            for l in lanes {
+                let base = Variant::new(*w, *a, *l);
+                all.push(base.clone());
+                for setting in kernel.settings.iter().filter(|s| s.name != "KEYS") {
+                    for value in setting.values {
+                        let mut variant = base.clone();
+                        if setting.constant {
+                            variant.constants.push((setting.name, *value));
+                            if kernel.name == "attention_tile" {
+                                let keys = attention::keys_a_tile(*value as usize, MAX_WORKGROUP_MEMORY);
+                                variant.constants.push(("KEYS", keys));
+                            }
+                        } else {
+                            variant.overrides.push((setting.name, *value));
+                        }
+                        all.push(variant);
+                    }
+                }
+            }
+        }
+    }
+    all
+}
+
+fn capabilities(variant: &Variant) -> Capabilities {
+    // unpack2x16float and pack2x16float are core WebGPU; naga counts them as a capability.
+    let mut capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+    if variant.weights == Storage::F16 || variant.activations == Storage::F16 {
+        capabilities |= Capabilities::SHADER_FLOAT16;
+    }
+    if variant.lanes != Lanes::Alone {
+        capabilities |= Capabilities::SUBGROUP;
+    }
+    capabilities
+}
+
+struct Checked {
+    module: naga::Module,
+    info: naga::valid::ModuleInfo,
+}
+
+fn check(kernel: &Kernel, variant: &Variant) -> Checked {
+    let what = format!("{} {variant:?}", kernel.name);
+    let source = resolve_imports(kernel.source, variant).expect(&what);
+    let module = naga::front::wgsl::parse_str(&source)
+        .unwrap_or_else(|e| panic!("{what}\n{}", e.emit_to_string(&source)));
+    let info = Validator::new(ValidationFlags::all(), capabilities(variant))
+        .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
+        .subgroup_operations(SubgroupOperationSet::all())
+        .validate(&module)
+        .unwrap_or_else(|e| panic!("{what}\n{}", e.emit_to_string(&source)));
+    Checked { module, info }
+}
+
+#[test]
+fn every_kernel_in_every_variant_is_valid_and_within_default_limits() {
+    let mut count = 0;
+    for kernel in ALL {
+        for variant in variants(kernel) {
+            let what = format!("{} {variant:?}", kernel.name);
+            let Checked { module, .. } = check(kernel, &variant);
+            let entry = &module.entry_points[0];
+            assert_eq!(module.entry_points.len(), 1, "{what}");
+            assert_eq!(entry.name, kernel.name, "{what}");
+            let invocations: u32 = entry.workgroup_size.iter().product();
+            assert!(invocations <= MAX_INVOCATIONS, "{what}: {invocations} invocations");
+            let mut layouter = naga::proc::Layouter::default();
+            layouter.update(module.to_ctx()).expect(&what);
+            let memory: u32 = module
+                .global_variables
+                .iter()
+                .filter(|(_, var)| var.space == naga::AddressSpace::WorkGroup)
+                .map(|(_, var)| layouter[var.ty].size)
+                .sum();
+            assert!(memory <= MAX_WORKGROUP_MEMORY, "{what}: {memory} bytes of workgroup memory");
+            count += 1;
+        }
+    }
+    assert!(count > 500, "only {count} variants were walked");
+}
+
+#[test]
+fn descriptors_agree_with_the_wgsl() {
+    for kernel in ALL {
+        let variant = Variant::new(Storage::F32, Storage::F32, Lanes::Alone);
+        let Checked { module, .. } = check(kernel, &variant);
+        let mut storage = Vec::new();
+        let mut uniform = None;
+        let mut guarded = false;
+        for (_, var) in module.global_variables.iter() {
+            let Some(binding) = &var.binding else { continue };
+            match (binding.group, var.space) {
+                (0, naga::AddressSpace::Storage { access }) => {
+                    let write = access.contains(naga::StorageAccess::STORE);
+                    storage.push((binding.binding, if write { Access::Write } else { Access::Read }));
+                }
+                (0, naga::AddressSpace::Uniform) => uniform = Some((binding.binding, var.ty)),
+                (1, naga::AddressSpace::Storage { .. }) => guarded = true,
+                other => panic!("{}: unexpected binding {other:?}", kernel.name),
+            }
+        }
+        storage.sort_by_key(|(at, _)| *at);
+        let access: Vec<Access> = storage.iter().map(|(_, access)| *access).collect();
+        assert_eq!(access, kernel.bindings, "{}", kernel.name);
+        assert_eq!(guarded, kernel.stores_activations, "{}", kernel.name);
+        assert!(storage.len() + usize::from(guarded) <= MAX_STORAGE_BUFFERS, "{}", kernel.name);
+        let (at, ty) = uniform.expect(kernel.name);
+        assert_eq!(at as usize, kernel.bindings.len(), "{}: the parameter block comes last", kernel.name);
+        let naga::TypeInner::Struct { members, .. } = &module.types[ty].inner else {
+            panic!("{}: parameters are no struct", kernel.name)
+        };
+        let fields: Vec<(String, &str, usize)> = members
+            .iter()
+            .map(|member| {
+                let kind = match module.types[member.ty].inner {
+                    naga::TypeInner::Scalar(naga::Scalar::U32) => "u32",
+                    naga::TypeInner::Scalar(naga::Scalar::F32) => "f32",
+                    ref other => panic!("{}: {other:?}", kernel.name),
+                };
+                (member.name.clone().unwrap(), kind, member.offset as usize)
+            })
+            .collect();
+        let declared: Vec<(String, &str, usize)> =
+            kernel.params.iter().map(|f| (f.name.to_owned(), f.kind, f.offset)).collect();
+        assert_eq!(fields, declared, "{}", kernel.name);
+        for setting in kernel.settings.iter().filter(|s| !s.constant) {
+            assert!(
+                module.overrides.iter().any(|(_, o)| o.name.as_deref() == Some(setting.name)),
+                "{}: no override {}",
+                kernel.name,
+                setting.name
+            );
+        }
+        for setting in kernel.settings.iter().filter(|s| s.constant) {
+            let line = format!("const {}: u32 = ", setting.name);
+            assert!(kernel.source.contains(&line), "{}: no {line}", kernel.name);
+        }
+    }
+}
+
+#[test]
+fn f16_is_named_only_where_the_variant_stores_it() {
+    for kernel in ALL {
+        for variant in variants(kernel) {
+            let source = resolve_imports(kernel.source, &variant).unwrap();
+            let f16 = variant.weights == Storage::F16 && kernel.reads_weights
+                || variant.activations == Storage::F16 && kernel.reads_activations;
+            let code: String = source
+                .lines()
+                .map(|line| line.split("//").next().unwrap_or_default())
+                .collect::<Vec<_>>()
+                .join("\n");
+            assert_eq!(code.contains("enable f16;"), f16, "{} {variant:?}", kernel.name);
+            assert_eq!(code.contains("<f16>"), f16, "{} {variant:?}", kernel.name);
+        }
+    }
+}
+
+#[test]
+fn every_kernel_translates_for_vulkan_metal_and_dx12() {
+    for kernel in ALL {
+        for variant in variants(kernel) {
+            // Overrides are set by wgpu before the backends see a module.
+            let what = format!("{} {variant:?}", kernel.name);
+            let Checked { module, info } = check(kernel, &variant);
+            let constants: naga::back::PipelineConstants = variant
+                .overrides
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), f64::from(*value)))
+                .collect();
+            let stage = Some((naga::ShaderStage::Compute, kernel.name));
+            let (module, info) =
+                naga::back::pipeline_constants::process_overrides(&module, &info, stage, &constants)
+                    .expect(&what);
+
+            let mut options = naga::back::spv::Options { lang_version: (1, 3), ..Default::default() };
+            options.capabilities = None;
+            naga::back::spv::write_vec(&module, &info, &options, None).expect(&what);
+
+            let options = naga::back::msl::Options {
+                lang_version: (3, 0),
+                fake_missing_bindings: true,
+                ..Default::default()
+            };
+            let pipeline = naga::back::msl::PipelineOptions::default();
+            naga::back::msl::write_string(&module, &info, &options, &pipeline).expect(&what);
+
+            let options = naga::back::hlsl::Options {
+                shader_model: naga::back::hlsl::ShaderModel::V6_2,
+                fake_missing_bindings: true,
+                ..Default::default()
+            };
+            let pipeline = naga::back::hlsl::PipelineOptions::default();
+            let mut text = String::new();
+            naga::back::hlsl::Writer::new(&mut text, &options, &pipeline)
+                .write(&module, &info, None)
+                .expect(&what);
+            assert!(text.contains(kernel.name), "{what}");
+        }
+    }
+}
+
+#[test]
+fn imports_that_do_not_exist_are_named() {
+    let variant = Variant::new(Storage::F32, Storage::F32, Lanes::Alone);
+    let error = resolve_imports("#import nowhere\n", &variant).unwrap_err();
+    assert!(error.contains("nowhere"), "{error}");
+    assert!(resolve_imports("#import storage as hat\n", &variant).is_err());
+}
