@@ -170,21 +170,22 @@ impl FloatDtype {
 }
 
 impl CheckpointDtype {
-    /// From `config.json`'s `dtype`, else `torch_dtype`, else the same under `text_config`, else the
+    /// From `config.json`'s fields: `dtype`, else `torch_dtype`, else the same under `text_config`, else the
     /// first floating tensor (`safetensors` name of its dtype and its own name), else float32.
     ///
     /// Null and unknown names count as unset. Where both keys are there and differ, `dtype` wins and
     /// the reason says so. float64 is computed in f32, which the reason says too.
-    pub fn find(config: &serde_json::Value, first_tensor: Option<(&str, &str)>) -> Self {
-        let read = |base: &serde_json::Value, key: &str| {
-            base.get(key).and_then(|v| v.as_str()).and_then(known_float)
-        };
-        let nested = config.get("text_config").unwrap_or(&serde_json::Value::Null);
+    pub fn find<'a>(
+        config: impl Fn(&str) -> Option<&'a serde_json::Value>,
+        first_tensor: Option<(&str, &str)>,
+    ) -> Self {
+        let float = |value: &serde_json::Value| value.as_str().and_then(known_float);
+        let nested = |key| config("text_config").and_then(|text| text.get(key)).and_then(float);
         let found = [
-            (read(config, "dtype"), "config.json dtype"),
-            (read(config, "torch_dtype"), "config.json torch_dtype"),
-            (read(nested, "dtype"), "config.json text_config.dtype"),
-            (read(nested, "torch_dtype"), "config.json text_config.torch_dtype"),
+            (config("dtype").and_then(float), "config.json dtype"),
+            (config("torch_dtype").and_then(float), "config.json torch_dtype"),
+            (nested("dtype"), "config.json text_config.dtype"),
+            (nested("torch_dtype"), "config.json text_config.torch_dtype"),
         ];
         let mut reasons = Vec::new();
         if let (Some(a), Some(b)) = (&found[0].0, &found[1].0)

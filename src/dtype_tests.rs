@@ -201,14 +201,16 @@ fn checkpoint_dtype_is_found_in_order() {
         (json!({}), None, FloatDtype::Float32, "no dtype named"),
     ];
     for (config, tensor, dtype, source) in cases {
-        let found = CheckpointDtype::find(&config, tensor);
+        let found = CheckpointDtype::find(|key| config.get(key), tensor);
         assert_eq!((found.dtype, found.source.as_str()), (dtype, source), "{config}");
         assert_eq!(found.reasons, []);
     }
-    let both = CheckpointDtype::find(&json!({"dtype": "float16", "torch_dtype": "float32"}), None);
+    let config = json!({"dtype": "float16", "torch_dtype": "float32"});
+    let both = CheckpointDtype::find(|key| config.get(key), None);
     assert_eq!(both.dtype, FloatDtype::Float16);
     assert_eq!(both.reasons, [Reason::DtypeOverTorchDtype]);
-    let double = CheckpointDtype::find(&json!({"torch_dtype": "float64"}), None);
+    let config = json!({"torch_dtype": "float64"});
+    let double = CheckpointDtype::find(|key| config.get(key), None);
     assert_eq!((double.dtype, double.reasons), (FloatDtype::Float32, vec![Reason::Float64AsF32]));
 }
 

@@ -275,6 +275,11 @@ impl Gpu {
         self.device.features().contains(wgpu::Features::SHADER_F16)
     }
 
+    /// True for a dry-run device, which computes nothing.
+    pub(crate) fn is_noop(&self) -> bool {
+        self.adapter.backend == "Noop"
+    }
+
     /// Which form of each kernel suits this device.
     pub fn plan(&self) -> KernelPlan {
         let smallest = self.adapter.subgroup_sizes.map_or(0, |sizes| sizes.0);

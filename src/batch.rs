@@ -1,0 +1,103 @@
+//! Tokens → packed batches: flat ids and where each text starts. No padding, no mask.
+
+use std::ops::Range;
+
+use crate::tokenize::Tokens;
+
+/// Texts packed one after the other.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct PackedBatch {
+    /// Token ids of all texts.
+    pub ids: Vec<u32>,
+    /// Token types of all texts.
+    pub type_ids: Vec<u32>,
+    /// First token and number of tokens of each text.
+    pub texts: Vec<[u32; 2]>,
+    /// Tokens of each text that pooling leaves out, at its front.
+    pub skipped: Vec<u32>,
+}
+
+impl PackedBatch {
+    /// Packs texts in their order. With `skip_prompt`, pooling leaves the prompt out; a text that
+    /// was cut within its prompt keeps its last token.
+    pub fn pack<'a>(texts: impl IntoIterator<Item = &'a Tokens>, skip_prompt: bool) -> Self {
+        let mut batch = PackedBatch::default();
+        for tokens in texts {
+            let length = tokens.ids.len() as u32;
+            batch.texts.push([batch.ids.len() as u32, length]);
+            batch.ids.extend_from_slice(&tokens.ids);
+            batch.type_ids.extend_from_slice(&tokens.type_ids);
+            let skipped = if skip_prompt { tokens.prompt_len as u32 } else { 0 };
+            batch.skipped.push(skipped.min(length.saturating_sub(1)));
+        }
+        batch
+    }
+
+    /// Spans for the pooling kernel: first token, tokens, tokens left out at the front.
+    pub fn spans(&self) -> Vec<[u32; 4]> {
+        self.texts
+            .iter()
+            .zip(&self.skipped)
+            .map(|([first, tokens], skipped)| [*first, *tokens, *skipped, 0])
+            .collect()
+    }
+}
+
+/// Cuts texts, in their order, into batches of at most `budget` tokens; a longer text goes alone.
+pub(crate) fn plan(lengths: &[usize], budget: usize) -> Vec<Range<usize>> {
+    let mut batches = Vec::new();
+    let mut start = 0;
+    let mut tokens = 0;
+    for (at, length) in lengths.iter().enumerate() {
+        if at > start && tokens + length > budget {
+            batches.push(start..at);
+            start = at;
+            tokens = 0;
+        }
+        tokens += length;
+    }
+    if start < lengths.len() {
+        batches.push(start..lengths.len());
+    }
+    batches
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tokens(ids: &[u32], prompt_len: usize) -> Tokens {
+        Tokens {
+            ids: ids.to_vec(),
+            type_ids: vec![0; ids.len()],
+            prompt_len,
+            untruncated: ids.len(),
+        }
+    }
+
+    #[test]
+    fn batches_keep_to_the_budget_and_the_order() {
+        let table: &[(&[usize], usize, &[Range<usize>])] = &[
+            (&[], 8, &[]),
+            (&[3], 8, &[0..1]),
+            (&[4, 4, 1], 8, &[0..2, 2..3]),
+            (&[9, 1, 1], 8, &[0..1, 1..3]),
+            (&[1, 9, 1], 8, &[0..1, 1..2, 2..3]),
+            (&[2, 2, 2], 1, &[0..1, 1..2, 2..3]),
+            (&[8, 8], 16, &[0..2]),
+        ];
+        for (lengths, budget, batches) in table {
+            assert_eq!(&plan(lengths, *budget), batches, "{lengths:?} in {budget}");
+        }
+    }
+
+    #[test]
+    fn texts_are_packed_without_gaps() {
+        let texts = [tokens(&[5, 6, 7], 2), tokens(&[8], 4), tokens(&[9, 10], 0)];
+        let batch = PackedBatch::pack(&texts, true);
+        assert_eq!(batch.ids, [5, 6, 7, 8, 9, 10]);
+        assert_eq!(batch.texts, [[0, 3], [3, 1], [4, 2]]);
+        assert_eq!(batch.spans(), [[0, 3, 2, 0], [3, 1, 0, 0], [4, 2, 0, 0]]);
+        assert_eq!(PackedBatch::pack(&texts, false).skipped, [0, 0, 0]);
+    }
+}

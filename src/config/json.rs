@@ -1,0 +1,162 @@
+//! JSON files with typed fields, whose errors name the file and the field.
+
+use serde_json::{Map, Value};
+
+use crate::error::Error;
+use crate::files::{ModelFiles, sniff};
+
+/// Real configurations stay far below; a larger file is a mistake or an attack.
+const MAX_JSON: u64 = 10_000_000;
+
+/// A JSON object and the file it came from. A field that is `null` counts as absent.
+#[derive(Clone, Debug)]
+pub(crate) struct JsonFile {
+    /// The file, relative to the model.
+    pub name: String,
+    pub map: Map<String, Value>,
+    /// Where in the file this object is: empty, or `outer.` for a nested one.
+    prefix: String,
+}
+
+/// The file's one JSON value, `None` if there is no such file.
+///
+/// Of a key that is there twice the last value counts, as in Python.
+pub(crate) fn load_value(files: &ModelFiles, name: &str) -> Result<Option<Value>, Error> {
+    let Some(contents) = files.read(name, MAX_JSON)? else { return Ok(None) };
+    let text = contents.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&contents);
+    if text.trim_ascii().is_empty() {
+        return Err(Error::file(name, "is empty; download the model again"));
+    }
+    let value = serde_json::from_slice(text).map_err(|error| {
+        let has = |word: &[u8]| text.windows(word.len()).any(|window| window == word);
+        let hint = if has(b"NaN") || has(b"Infinity") {
+            " (NaN and Infinity, which Python writes, are not JSON)"
+        } else {
+            ""
+        };
+        match sniff(text) {
+            Some(what) => Error::file(name, what),
+            None => Error::file(name, format!("is not valid JSON: {error}{hint}")),
+        }
+    })?;
+    Ok(Some(value))
+}
+
+impl JsonFile {
+    /// The file, which must hold one object; `None` if there is no such file.
+    pub fn load(files: &ModelFiles, name: &str) -> Result<Option<Self>, Error> {
+        match load_value(files, name)? {
+            None => Ok(None),
+            Some(Value::Object(map)) => Ok(Some(Self::new(name, map))),
+            Some(other) => {
+                let problem = format!("holds {} where a JSON object is expected", kind(&other));
+                Err(Error::file(name, problem))
+            }
+        }
+    }
+
+    pub fn new(name: impl Into<String>, map: Map<String, Value>) -> Self {
+        JsonFile { name: name.into(), map, prefix: String::new() }
+    }
+
+    /// The value of a field that is there and not `null`.
+    pub fn raw(&self, field: &str) -> Option<&Value> {
+        self.map.get(field).filter(|value| !value.is_null())
+    }
+
+    pub fn has(&self, field: &str) -> bool {
+        self.raw(field).is_some()
+    }
+
+    /// An error about this field, with its place in the file.
+    pub fn error(&self, field: &str, problem: impl Into<String>) -> Error {
+        Error::config(&self.name, format!("{}{field}", self.prefix), problem)
+    }
+
+    /// The error for a field whose value Vectile does not compute.
+    pub fn unsupported(&self, field: &str, supported: impl Into<String>) -> Error {
+        let value = self.raw(field).map_or_else(|| "null".to_string(), brief);
+        Error::unsupported(&self.name, format!("{}{field}", self.prefix), value, supported)
+    }
+
+    fn wrong(&self, field: &str, value: &Value, expected: &str) -> Error {
+        self.error(field, format!("is {}; {expected} is expected", brief(value)))
+    }
+
+    pub fn usize(&self, field: &str) -> Result<Option<usize>, Error> {
+        let Some(value) = self.raw(field) else { return Ok(None) };
+        let number = value.as_u64().and_then(|number| usize::try_from(number).ok());
+        number.map(Some).ok_or_else(|| self.wrong(field, value, "a whole number, not negative,"))
+    }
+
+    pub fn required_usize(&self, field: &str) -> Result<usize, Error> {
+        self.usize(field)?
+            .ok_or_else(|| self.error(field, "is missing; a whole number is expected"))
+    }
+
+    /// As [`JsonFile::required_usize`], and at least 1.
+    pub fn required_size(&self, field: &str) -> Result<usize, Error> {
+        match self.required_usize(field)? {
+            0 => Err(self.error(field, "is 0; at least 1 is expected")),
+            size => Ok(size),
+        }
+    }
+
+    pub fn f64(&self, field: &str) -> Result<Option<f64>, Error> {
+        let Some(value) = self.raw(field) else { return Ok(None) };
+        value.as_f64().map(Some).ok_or_else(|| self.wrong(field, value, "a number"))
+    }
+
+    pub fn bool(&self, field: &str) -> Result<Option<bool>, Error> {
+        let Some(value) = self.raw(field) else { return Ok(None) };
+        value.as_bool().map(Some).ok_or_else(|| self.wrong(field, value, "true or false"))
+    }
+
+    pub fn str(&self, field: &str) -> Result<Option<&str>, Error> {
+        let Some(value) = self.raw(field) else { return Ok(None) };
+        value.as_str().map(Some).ok_or_else(|| self.wrong(field, value, "a string"))
+    }
+
+    pub fn strings(&self, field: &str) -> Result<Option<Vec<&str>>, Error> {
+        let Some(value) = self.raw(field) else { return Ok(None) };
+        let strings = value.as_array().and_then(|list| list.iter().map(Value::as_str).collect());
+        strings.map(Some).ok_or_else(|| self.wrong(field, value, "a list of strings"))
+    }
+
+    pub fn array(&self, field: &str) -> Result<Option<&[Value]>, Error> {
+        let Some(value) = self.raw(field) else { return Ok(None) };
+        let array = value.as_array().map(Vec::as_slice);
+        array.map(Some).ok_or_else(|| self.wrong(field, value, "a list"))
+    }
+
+    /// A nested object, whose errors name it with a dot.
+    pub fn object(&self, field: &str) -> Result<Option<JsonFile>, Error> {
+        let Some(value) = self.raw(field) else { return Ok(None) };
+        let map = value.as_object().ok_or_else(|| self.wrong(field, value, "an object"))?;
+        Ok(Some(JsonFile {
+            name: self.name.clone(),
+            map: map.clone(),
+            prefix: format!("{}{field}.", self.prefix),
+        }))
+    }
+}
+
+/// A value as messages show it: cut short and on one line.
+pub(crate) fn brief(value: &Value) -> String {
+    let text = value.to_string();
+    match text.char_indices().nth(80) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}

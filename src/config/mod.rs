@@ -1,0 +1,189 @@
+//! The JSON files of a model as plain values, with sentence-transformers' own rules and defaults.
+//!
+//! Both generations are read: the one before sentence-transformers 6 (`pooling_mode_*` switches,
+//! `max_seq_length` beside the transformer) and the one since (`pooling_mode`, `modality_config`,
+//! the length in `tokenizer_config.json`).
+
+mod json;
+mod modules;
+mod pooling;
+mod transformer;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+pub(crate) use json::JsonFile;
+pub(crate) use modules::{DenseActivation, Module};
+pub(crate) use pooling::{Pooling, PoolingMode};
+
+use crate::error::Error;
+use crate::files::ModelFiles;
+use modules::{MODULES, after_transformer, entries};
+
+/// What the model's files say, checked to fit together.
+#[derive(Clone, Debug)]
+pub(crate) struct ModelConfig {
+    /// `config.json` of the transformer.
+    pub transformer: JsonFile,
+    /// Where the transformer's files are: empty, or `0_Transformer/`.
+    pub weights_prefix: String,
+    /// Tokens a text may have, special tokens included, as sentence-transformers derives it.
+    pub max_seq_length: Option<usize>,
+    /// Texts are lowercased before the tokenizer's own normalizer.
+    pub do_lower_case: bool,
+    /// After the transformer, in the order they are applied. The first is the pooling.
+    pub modules: Vec<Module>,
+    /// By name. `query` and `document` are always there, empty if the model does not set them.
+    pub prompts: BTreeMap<String, String>,
+    pub default_prompt_name: Option<String>,
+    pub truncate_dim: Option<usize>,
+    /// `cosine`, `dot`, `euclidean` or `manhattan`.
+    pub similarity: Option<String>,
+    /// Worth saying aloud at load: what was assumed because the model does not say it.
+    pub notes: Vec<String>,
+}
+
+/// The directories `modules.json` names, the model's own first: what a download has to bring.
+#[cfg(feature = "hub")]
+pub(crate) fn module_paths(files: &ModelFiles) -> Result<Vec<String>, Error> {
+    let entries = entries(files, &mut Vec::new())?.unwrap_or_default();
+    let mut paths = vec![String::new()];
+    paths.extend(entries.into_iter().map(|entry| entry.path).filter(|path| !path.is_empty()));
+    paths.dedup();
+    Ok(paths)
+}
+
+const OPTIONS: &str = "config_sentence_transformers.json";
+
+impl ModelConfig {
+    pub fn load(files: &ModelFiles) -> Result<Self, Error> {
+        let mut notes = Vec::new();
+        match entries(files, &mut notes)? {
+            Some(entries) => Self::load_modules(files, &entries, notes),
+            None => Self::load_bare(files, notes),
+        }
+    }
+
+    fn load_modules(
+        files: &ModelFiles,
+        entries: &[modules::Entry],
+        mut notes: Vec<String>,
+    ) -> Result<Self, Error> {
+        let Some((first, rest)) = entries.split_first() else {
+            return Err(Error::file(MODULES, "lists no modules; download the model again"));
+        };
+        if first.kind != "Transformer" {
+            let supported = "the first module is a Transformer";
+            return Err(Error::unsupported(MODULES, "[0].type", &first.kind, supported));
+        }
+        let prefix = match first.path.as_str() {
+            "" => String::new(),
+            path => format!("{path}/"),
+        };
+        let transformer = transformer::load(files, &prefix)?;
+        let settings = transformer::settings(files, &prefix)?;
+        let mut config = ModelConfig {
+            max_seq_length: transformer::max_seq_length(
+                files,
+                &prefix,
+                &transformer,
+                settings.as_ref(),
+            )?,
+            do_lower_case: transformer::do_lower_case(settings.as_ref())?,
+            modules: after_transformer(files, rest, &mut notes)?,
+            weights_prefix: prefix,
+            transformer,
+            prompts: default_prompts(),
+            default_prompt_name: None,
+            truncate_dim: None,
+            similarity: None,
+            notes,
+        };
+        config.check_hidden_size()?;
+        if let Some(options) = JsonFile::load(files, OPTIONS)? {
+            config.apply_options(&options)?;
+        }
+        Ok(config)
+    }
+
+    /// A transformer alone. sentence-transformers then reads neither
+    /// `config_sentence_transformers.json` nor `sentence_bert_config.json`.
+    fn load_bare(files: &ModelFiles, mut notes: Vec<String>) -> Result<Self, Error> {
+        let transformer = transformer::load(files, "")?;
+        transformer::refuse_chat_template(files)?;
+        let (mode, how) = transformer::bare_pooling(&transformer)?;
+        notes.push(format!(
+            "no {MODULES}: {how}, not normalised, as sentence-transformers does for a transformer alone"
+        ));
+        let dimension = transformer::hidden_size(&transformer)?.ok_or_else(|| {
+            transformer.error("hidden_size", "is missing; a whole number is expected")
+        })?;
+        let pooling = Pooling { modes: vec![mode], include_prompt: true, dimension };
+        Ok(ModelConfig {
+            max_seq_length: transformer::max_seq_length(files, "", &transformer, None)?,
+            do_lower_case: false,
+            modules: vec![Module::Pooling(pooling)],
+            weights_prefix: String::new(),
+            transformer,
+            prompts: default_prompts(),
+            default_prompt_name: None,
+            truncate_dim: None,
+            similarity: None,
+            notes,
+        })
+    }
+
+    fn check_hidden_size(&self) -> Result<(), Error> {
+        let hidden = transformer::hidden_size(&self.transformer)?;
+        let (Some(hidden), Some(Module::Pooling(pooling))) = (hidden, self.modules.first()) else {
+            return Ok(());
+        };
+        if hidden == pooling.dimension {
+            return Ok(());
+        }
+        let problem = format!(
+            "Pooling expects token vectors of {} values, and {} gives {hidden}",
+            pooling.dimension, self.transformer.name
+        );
+        Err(Error::config(MODULES, "[1]", problem))
+    }
+
+    fn apply_options(&mut self, options: &JsonFile) -> Result<(), Error> {
+        if options.str("model_type")?.is_some_and(|kind| kind != "SentenceTransformer") {
+            let supported = "a SentenceTransformer, one vector a text, is";
+            return Err(options.unsupported("model_type", supported));
+        }
+        if let Some(prompts) = options.object("prompts")? {
+            for name in prompts.map.keys() {
+                let text = prompts.str(name)?.unwrap_or_default().to_string();
+                self.prompts.insert(name.clone(), text);
+            }
+        }
+        if let Some(name) = options.str("default_prompt_name")? {
+            if !self.prompts.contains_key(name) {
+                let known: Vec<&str> = self.prompts.keys().map(String::as_str).collect();
+                let problem =
+                    format!("{name:?} is not among the prompts, which are {}", known.join(", "));
+                return Err(options.error("default_prompt_name", problem));
+            }
+            self.default_prompt_name = Some(name.to_string());
+        }
+        if options.has("truncate_dim") {
+            self.truncate_dim = Some(options.required_size("truncate_dim")?);
+        }
+        // An unknown name is another kind of model's; sentence-transformers falls back to cosine.
+        let known = ["cosine", "dot", "euclidean", "manhattan"];
+        self.similarity = options
+            .str("similarity_fn_name")?
+            .filter(|name| known.contains(name))
+            .map(str::to_string);
+        Ok(())
+    }
+}
+
+/// The two names `encode_query` and `encode_document` look for, empty until the model sets them.
+fn default_prompts() -> BTreeMap<String, String> {
+    ["query", "document"].map(|name| (name.to_string(), String::new())).into()
+}

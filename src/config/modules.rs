@@ -1,0 +1,261 @@
+//! `modules.json` and the small modules after the transformer.
+
+use serde_json::Value;
+
+use crate::config::json::{brief, load_value};
+use crate::config::{JsonFile, Pooling};
+use crate::error::Error;
+use crate::files::{ModelFiles, normalise};
+
+/// A module after the transformer, in the order it is applied.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Module {
+    Pooling(Pooling),
+    /// `activation(x · weightᵀ + bias)`, from `linear.weight` and `linear.bias` in `path`.
+    Dense {
+        path: String,
+        in_features: usize,
+        out_features: usize,
+        bias: bool,
+        activation: DenseActivation,
+    },
+    /// Epsilon 1e-5, from `norm.weight` and `norm.bias` in `path`.
+    LayerNorm {
+        path: String,
+        dimension: usize,
+    },
+    Normalize,
+}
+
+/// The activation of a `Dense` module. `Gelu` is the exact one, with erf.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DenseActivation {
+    Identity,
+    Tanh,
+    Relu,
+    Gelu,
+    Silu,
+    Sigmoid,
+}
+
+/// One line of `modules.json`.
+pub(super) struct Entry {
+    index: usize,
+    /// The last component of the Python class: the part that both generations share.
+    pub kind: String,
+    /// Empty for the model's own directory, else `1_Pooling`.
+    pub path: String,
+}
+
+pub(super) const MODULES: &str = "modules.json";
+const SUPPORTED: &str =
+    "modules are one Transformer, one Pooling, then Dense, LayerNorm, Normalize or Dropout";
+
+/// The entries in the order of the list, which is the order sentence-transformers applies them in;
+/// `idx` is only compared with it.
+pub(super) fn entries(
+    files: &ModelFiles,
+    notes: &mut Vec<String>,
+) -> Result<Option<Vec<Entry>>, Error> {
+    let Some(value) = load_value(files, MODULES)? else { return Ok(None) };
+    let Value::Array(list) = value else {
+        return Err(Error::file(MODULES, "holds no JSON list; it is a list of modules"));
+    };
+    let mut names = Vec::new();
+    let mut positions = Vec::new();
+    let mut entries = Vec::new();
+    for (index, value) in list.into_iter().enumerate() {
+        let Value::Object(map) = value else {
+            let problem = format!("is {}; an object is expected", brief(&value));
+            return Err(Error::config(MODULES, format!("[{index}]"), problem));
+        };
+        // Errors then read "modules.json: field `[1].type`".
+        let nested = Value::Object(map);
+        let whole = JsonFile::new(MODULES, [(format!("[{index}]"), nested)].into_iter().collect());
+        let Some(file) = whole.object(&format!("[{index}]"))? else { continue };
+        if let Some(name) = file.str("name")? {
+            if names.iter().any(|known| known == name) {
+                return Err(
+                    file.error("name", format!("{name:?} is used by an earlier module too"))
+                );
+            }
+            names.push(name.to_string());
+        }
+        positions.extend(file.usize("idx")?);
+        entries.push(entry(index, &file)?);
+    }
+    if !positions.is_sorted() {
+        notes.push(format!(
+            "{MODULES}: `idx` is not in order; the order of the list counts, as in sentence-transformers"
+        ));
+    }
+    Ok(Some(entries))
+}
+
+fn entry(index: usize, file: &JsonFile) -> Result<Entry, Error> {
+    let class = file.str("type")?.ok_or_else(|| file.error("type", "is missing"))?;
+    if !class.starts_with("sentence_transformers.") {
+        return Err(file.unsupported(
+            "type",
+            "this module is Python code that comes with the model, and Vectile runs none; use a model whose modules are sentence-transformers' own",
+        ));
+    }
+    let kind = class.rsplit('.').next().unwrap_or_default().to_string();
+    let path = file.str("path")?.ok_or_else(|| file.error("path", "is missing"))?;
+    let path = match path {
+        "" | "." | "./" => String::new(),
+        path => normalise(path).map_err(|error| file.error("path", error.to_string()))?,
+    };
+    Ok(Entry { index, kind, path })
+}
+
+/// Everything after the transformer, checked to fit together.
+pub(super) fn after_transformer(
+    files: &ModelFiles,
+    entries: &[Entry],
+    notes: &mut Vec<String>,
+) -> Result<Vec<Module>, Error> {
+    let mut modules = Vec::new();
+    for entry in entries {
+        let module = match entry.kind.as_str() {
+            "Pooling" => Some(Module::Pooling(Pooling::parse(&entry.required(files)?, notes)?)),
+            "Dense" => Some(dense(entry, &entry.required(files)?, notes)?),
+            "LayerNorm" => {
+                let dimension = entry.required(files)?.required_size("dimension")?;
+                Some(Module::LayerNorm { path: entry.path.clone(), dimension })
+            }
+            "Normalize" => Some(normalize(entry, files)?),
+            // Does nothing outside training.
+            "Dropout" => None,
+            "Transformer" => return Err(entry.wrong("is a second Transformer")),
+            other => {
+                let field = format!("[{}].type", entry.index);
+                return Err(Error::unsupported(MODULES, field, other, SUPPORTED));
+            }
+        };
+        modules.extend(module);
+    }
+    check_order(&modules)?;
+    check_widths(&modules)?;
+    Ok(modules)
+}
+
+impl Entry {
+    fn file_name(&self) -> String {
+        match self.path.as_str() {
+            "" => "config.json".to_string(),
+            path => format!("{path}/config.json"),
+        }
+    }
+
+    fn required(&self, files: &ModelFiles) -> Result<JsonFile, Error> {
+        let name = self.file_name();
+        JsonFile::load(files, &name)?.ok_or_else(|| {
+            let problem = format!("is missing, and {MODULES} names it; download the model again");
+            Error::file(name, problem)
+        })
+    }
+
+    fn wrong(&self, problem: &str) -> Error {
+        Error::config(MODULES, format!("[{}].type", self.index), format!("{problem}; {SUPPORTED}"))
+    }
+}
+
+/// The directory of a `Normalize` module is often absent: it has nothing to say.
+fn normalize(entry: &Entry, files: &ModelFiles) -> Result<Module, Error> {
+    if !entry.path.is_empty()
+        && let Some(file) = JsonFile::load(files, &entry.file_name())?
+    {
+        only_sentence_embedding(&file)?;
+    }
+    Ok(Module::Normalize)
+}
+
+fn only_sentence_embedding(file: &JsonFile) -> Result<(), Error> {
+    for field in ["module_input_name", "module_output_name"] {
+        if file.str(field)?.is_some_and(|name| name != "sentence_embedding") {
+            return Err(file.unsupported(field, "modules work on `sentence_embedding`"));
+        }
+    }
+    Ok(())
+}
+
+fn dense(entry: &Entry, file: &JsonFile, notes: &mut Vec<String>) -> Result<Module, Error> {
+    only_sentence_embedding(file)?;
+    if file.bool("use_residual")?.unwrap_or(false) {
+        return Err(file.unsupported("use_residual", "a Dense module without residual is"));
+    }
+    let known = [
+        "in_features",
+        "out_features",
+        "bias",
+        "activation_function",
+        "module_input_name",
+        "module_output_name",
+        "use_residual",
+    ];
+    for field in file.map.keys().filter(|field| !known.contains(&field.as_str())) {
+        notes.push(format!("{}: `{field}` is ignored, as sentence-transformers does", file.name));
+    }
+    Ok(Module::Dense {
+        path: entry.path.clone(),
+        in_features: file.required_size("in_features")?,
+        out_features: file.required_size("out_features")?,
+        bias: file.bool("bias")?.unwrap_or(true),
+        activation: activation(file)?,
+    })
+}
+
+/// Only PyTorch's own classes: sentence-transformers replaces any other with tanh, and a model that
+/// was trained with something else then gives wrong vectors.
+fn activation(file: &JsonFile) -> Result<DenseActivation, Error> {
+    let supported = "activations are torch.nn's Identity, Tanh, ReLU, GELU, SiLU and Sigmoid";
+    if file.map.get("activation_function").is_some_and(Value::is_null) {
+        return Err(file.unsupported("activation_function", supported));
+    }
+    let Some(class) = file.str("activation_function")? else { return Ok(DenseActivation::Tanh) };
+    let name = class.strip_prefix("torch.nn.").and_then(|name| name.rsplit('.').next());
+    match name {
+        Some("Identity") => Ok(DenseActivation::Identity),
+        Some("Tanh") => Ok(DenseActivation::Tanh),
+        Some("ReLU") => Ok(DenseActivation::Relu),
+        Some("GELU") => Ok(DenseActivation::Gelu),
+        Some("SiLU") => Ok(DenseActivation::Silu),
+        Some("Sigmoid") => Ok(DenseActivation::Sigmoid),
+        _ => Err(file.unsupported("activation_function", supported)),
+    }
+}
+
+fn check_order(modules: &[Module]) -> Result<(), Error> {
+    let poolings = modules.iter().filter(|module| matches!(module, Module::Pooling(_))).count();
+    let problem = match poolings {
+        0 => "has no Pooling module".to_string(),
+        1 if matches!(modules.first(), Some(Module::Pooling(_))) => return Ok(()),
+        1 => "has a module between the Transformer and Pooling".to_string(),
+        many => format!("has {many} Pooling modules"),
+    };
+    Err(Error::config(MODULES, "type", format!("{problem}; {SUPPORTED}")))
+}
+
+fn check_widths(modules: &[Module]) -> Result<(), Error> {
+    let mut width = 0;
+    for module in modules {
+        let (path, field, expected) = match module {
+            Module::Pooling(pooling) => {
+                width = pooling.output_dimension();
+                continue;
+            }
+            Module::Normalize => continue,
+            Module::Dense { path, in_features, .. } => (path, "in_features", *in_features),
+            Module::LayerNorm { path, dimension } => (path, "dimension", *dimension),
+        };
+        if expected != width {
+            let problem = format!("is {expected}, and the module before it gives {width}");
+            return Err(Error::config(format!("{path}/config.json"), field, problem));
+        }
+        if let Module::Dense { out_features, .. } = module {
+            width = *out_features;
+        }
+    }
+    Ok(())
+}

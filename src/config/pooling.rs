@@ -1,0 +1,110 @@
+//! How token vectors become one vector, in both generations of the pooling file.
+
+use serde_json::Value;
+
+use crate::config::JsonFile;
+use crate::error::Error;
+
+/// The `Pooling` module.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Pooling {
+    /// Their results are concatenated in this order. Never empty.
+    pub modes: Vec<PoolingMode>,
+    /// False leaves the prompt's tokens out of every mode.
+    pub include_prompt: bool,
+    /// Width of one token vector; the result is this times the number of modes.
+    pub dimension: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PoolingMode {
+    /// The first token that is pooled.
+    Cls,
+    Max,
+    Mean,
+    /// Sum divided by the square root of the number of tokens.
+    MeanSqrtLen,
+    /// Mean weighted by position in the sequence, from 1; leaving out a prompt keeps the positions.
+    WeightedMean,
+    LastToken,
+}
+
+/// sentence-transformers' own names, before and since version 6, in its order of concatenation.
+const NAMES: [(&str, &str, PoolingMode); 6] = [
+    ("pooling_mode_cls_token", "cls", PoolingMode::Cls),
+    ("pooling_mode_max_tokens", "max", PoolingMode::Max),
+    ("pooling_mode_mean_tokens", "mean", PoolingMode::Mean),
+    ("pooling_mode_mean_sqrt_len_tokens", "mean_sqrt_len_tokens", PoolingMode::MeanSqrtLen),
+    ("pooling_mode_weightedmean_tokens", "weightedmean", PoolingMode::WeightedMean),
+    ("pooling_mode_lasttoken", "lasttoken", PoolingMode::LastToken),
+];
+
+const SUPPORTED: &str =
+    "pooling modes are cls, max, mean, mean_sqrt_len_tokens, weightedmean and lasttoken";
+
+impl Pooling {
+    pub(super) fn parse(file: &JsonFile, notes: &mut Vec<String>) -> Result<Self, Error> {
+        refuse_unknown_fields(file)?;
+        let dimension = if file.has("embedding_dimension") || !file.has("word_embedding_dimension")
+        {
+            file.required_size("embedding_dimension")?
+        } else {
+            file.required_size("word_embedding_dimension")?
+        };
+        Ok(Pooling {
+            modes: modes(file, notes)?,
+            include_prompt: file.bool("include_prompt")?.unwrap_or(true),
+            dimension,
+        })
+    }
+
+    /// Width of the pooled vector.
+    pub fn output_dimension(&self) -> usize {
+        self.dimension.saturating_mul(self.modes.len())
+    }
+}
+
+/// The new key wins over the old ones, as in sentence-transformers.
+fn modes(file: &JsonFile, notes: &mut Vec<String>) -> Result<Vec<PoolingMode>, Error> {
+    if let Some(Value::String(name)) = file.raw("pooling_mode") {
+        return Ok(vec![mode(file, name)?]);
+    }
+    if let Some(names) = file.strings("pooling_mode")? {
+        if names.is_empty() {
+            return Err(file.error("pooling_mode", format!("is empty; {SUPPORTED}")));
+        }
+        return names.into_iter().map(|name| mode(file, name)).collect();
+    }
+    let mut modes = Vec::new();
+    for (old, _, mode) in NAMES {
+        if file.bool(old)?.unwrap_or(false) {
+            modes.push(mode);
+        }
+    }
+    if modes.is_empty() {
+        notes.push(format!(
+            "{}: no pooling mode is on: mean pooling, as sentence-transformers does",
+            file.name
+        ));
+        modes.push(PoolingMode::Mean);
+    }
+    Ok(modes)
+}
+
+fn mode(file: &JsonFile, name: &str) -> Result<PoolingMode, Error> {
+    let known = NAMES.iter().find(|(_, new, _)| *new == name);
+    known.map(|(.., mode)| *mode).ok_or_else(|| file.unsupported("pooling_mode", SUPPORTED))
+}
+
+/// A key nobody knows may ask for another kind of pooling.
+fn refuse_unknown_fields(file: &JsonFile) -> Result<(), Error> {
+    let other =
+        ["embedding_dimension", "word_embedding_dimension", "pooling_mode", "include_prompt"];
+    for field in file.map.keys() {
+        let known = other.contains(&field.as_str()) || NAMES.iter().any(|(old, ..)| old == field);
+        if !known {
+            return Err(file.unsupported(field, SUPPORTED));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,223 @@
+//! The transformer's own configuration and the `sentence_*_config.json` beside it.
+
+use serde_json::Value;
+
+use crate::config::{JsonFile, PoolingMode};
+use crate::error::Error;
+use crate::files::ModelFiles;
+
+/// The first of these that is there and not empty counts.
+const SETTINGS: [&str; 7] = [
+    "sentence_bert_config.json",
+    "sentence_roberta_config.json",
+    "sentence_distilbert_config.json",
+    "sentence_camembert_config.json",
+    "sentence_albert_config.json",
+    "sentence_xlm-roberta_config.json",
+    "sentence_xlnet_config.json",
+];
+
+/// The two spellings of the arguments that go to the tokenizer.
+const TOKENIZER_ARGUMENTS: [&str; 2] = ["processor_kwargs", "tokenizer_args"];
+
+pub(super) fn load(files: &ModelFiles, prefix: &str) -> Result<JsonFile, Error> {
+    let name = format!("{prefix}config.json");
+    let Some(config) = JsonFile::load(files, &name)? else {
+        let adapter = format!("{prefix}adapter_config.json");
+        return Err(if files.exists(&adapter)? {
+            let problem = "is a PEFT adapter without its base model; merge it first (`model.merge_and_unload().save_pretrained(dir)`)";
+            Error::file(adapter, problem)
+        } else {
+            let problem = "is missing; give the directory of a sentence-transformers model, where config.json, tokenizer.json and model.safetensors are";
+            Error::file(name, problem)
+        });
+    };
+    let custom =
+        config.raw("auto_map").and_then(Value::as_object).is_some_and(|map| !map.is_empty());
+    if custom {
+        return Err(config.unsupported(
+            "auto_map",
+            "the model is defined by Python code that comes with it, and Vectile runs none",
+        ));
+    }
+    Ok(config)
+}
+
+pub(super) fn settings(files: &ModelFiles, prefix: &str) -> Result<Option<JsonFile>, Error> {
+    for name in SETTINGS {
+        let file = JsonFile::load(files, &format!("{prefix}{name}"))?;
+        if let Some(file) = file.filter(|file| !file.map.is_empty()) {
+            check_settings(&file)?;
+            return Ok(Some(file));
+        }
+    }
+    Ok(None)
+}
+
+/// Refuses what would change the vectors and is not computed here.
+fn check_settings(file: &JsonFile) -> Result<(), Error> {
+    let expected =
+        [("transformer_task", "feature-extraction"), ("module_output_name", "token_embeddings")];
+    for (field, only) in expected {
+        if file.str(field)?.is_some_and(|value| value != only) {
+            return Err(file.unsupported(field, format!("{only} is")));
+        }
+    }
+    for field in ["query_length", "document_length", "query_expansion"] {
+        if file.has(field) {
+            return Err(file.unsupported(
+                field,
+                "one vector a text is, and this belongs to multi-vector models",
+            ));
+        }
+    }
+    if file.has("tokenizer_name_or_path") {
+        return Err(
+            file.unsupported("tokenizer_name_or_path", "a tokenizer.json beside config.json is")
+        );
+    }
+    let harmless: [(&str, &[&str]); 7] = [
+        ("processor_kwargs", &["model_max_length", "use_fast", "padding_side"]),
+        ("tokenizer_args", &["model_max_length", "use_fast", "padding_side"]),
+        // dtype is the caller's to choose; attention implementations compute the same.
+        (
+            "model_kwargs",
+            &[
+                "torch_dtype",
+                "dtype",
+                "attn_implementation",
+                "use_safetensors",
+                "add_pooling_layer",
+            ],
+        ),
+        (
+            "model_args",
+            &[
+                "torch_dtype",
+                "dtype",
+                "attn_implementation",
+                "use_safetensors",
+                "add_pooling_layer",
+            ],
+        ),
+        ("config_kwargs", &["use_cache"]),
+        ("config_args", &["use_cache"]),
+        ("processing_kwargs", &["image", "audio", "video", "chat_template"]),
+    ];
+    for (field, known) in harmless {
+        let Some(arguments) = file.object(field)? else { continue };
+        let always = ["trust_remote_code", "revision"];
+        let unknown =
+            |key: &&String| !known.contains(&key.as_str()) && !always.contains(&key.as_str());
+        if let Some(key) = arguments.map.keys().find(unknown) {
+            return Err(arguments.unsupported(key, "remove it if the model does without"));
+        }
+    }
+    check_modality(file)
+}
+
+/// Plain text in, the last hidden state out. A model that takes messages renders every text through
+/// its chat template first.
+fn check_modality(file: &JsonFile) -> Result<(), Error> {
+    let Some(modality) = file.object("modality_config")? else { return Ok(()) };
+    if modality.has("message") {
+        return Err(modality.unsupported("message", "plain text without a chat template is"));
+    }
+    let Some(text) = modality.object("text")? else {
+        return Err(file.unsupported("modality_config", "a model that takes `text` is"));
+    };
+    for (field, only) in [("method", "forward"), ("method_output_name", "last_hidden_state")] {
+        if text.str(field)?.is_some_and(|value| value != only) {
+            return Err(text.unsupported(field, format!("{only} is")));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn do_lower_case(settings: Option<&JsonFile>) -> Result<bool, Error> {
+    Ok(settings.map(|file| file.bool("do_lower_case")).transpose()?.flatten().unwrap_or(false))
+}
+
+/// What the settings say, else the smaller of the tokenizer's and the model's own limit.
+pub(super) fn max_seq_length(
+    files: &ModelFiles,
+    prefix: &str,
+    transformer: &JsonFile,
+    settings: Option<&JsonFile>,
+) -> Result<Option<usize>, Error> {
+    if let Some(settings) = settings {
+        for field in TOKENIZER_ARGUMENTS {
+            let arguments = settings.object(field)?;
+            if let Some(arguments) = arguments.filter(|file| file.has("model_max_length")) {
+                return tokenizer_limit(&arguments);
+            }
+        }
+        if settings.has("max_seq_length") {
+            return settings.required_size("max_seq_length").map(Some);
+        }
+    }
+    let tokenizer = JsonFile::load(files, &format!("{prefix}tokenizer_config.json"))?;
+    let tokenizer = tokenizer.map(|file| tokenizer_limit(&file)).transpose()?.flatten();
+    let limits = [tokenizer, positions(transformer)?];
+    Ok(limits.into_iter().flatten().min())
+}
+
+/// `model_max_length`, where 1e30 (a number that is no length) means none.
+fn tokenizer_limit(file: &JsonFile) -> Result<Option<usize>, Error> {
+    match file.f64("model_max_length")? {
+        None => Ok(None),
+        Some(length) if length >= 1e9 => Ok(None),
+        Some(length) if length >= 1.0 && length.fract() == 0.0 => Ok(Some(length as usize)),
+        Some(_) => {
+            Err(file.error("model_max_length", "is no length; a whole number from 1 is expected"))
+        }
+    }
+}
+
+/// -1 is how XLNet says "no limit".
+fn positions(transformer: &JsonFile) -> Result<Option<usize>, Error> {
+    let field = "max_position_embeddings";
+    match transformer.raw(field) {
+        Some(value) if value.as_i64() == Some(-1) => Ok(None),
+        Some(_) => transformer.required_size(field).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// The width of a token vector, under the names that architectures have for it.
+pub(super) fn hidden_size(transformer: &JsonFile) -> Result<Option<usize>, Error> {
+    for field in ["hidden_size", "d_model", "n_embd", "dim"] {
+        if transformer.has(field) {
+            return transformer.required_size(field).map(Some);
+        }
+    }
+    Ok(None)
+}
+
+/// The pooling sentence-transformers gives a transformer that comes without any.
+pub(super) fn bare_pooling(transformer: &JsonFile) -> Result<(PoolingMode, &'static str), Error> {
+    let architectures = transformer.strings("architectures")?.unwrap_or_default();
+    let causal = architectures.first().is_some_and(|name| name.ends_with("ForCausalLM"))
+        && transformer.bool("is_causal")?.unwrap_or(true);
+    Ok(if causal {
+        (PoolingMode::LastToken, "last-token pooling")
+    } else {
+        (PoolingMode::Mean, "mean pooling over all tokens")
+    })
+}
+
+/// Without `modules.json` sentence-transformers renders texts through the chat template if the
+/// tokenizer has one.
+pub(super) fn refuse_chat_template(files: &ModelFiles) -> Result<(), Error> {
+    let supported = "plain text is; add a modules.json to say how the model embeds";
+    let template = "chat_template.jinja";
+    if files.exists(template)? {
+        return Err(Error::unsupported(template, "chat_template", "a template", supported));
+    }
+    match JsonFile::load(files, "tokenizer_config.json")? {
+        Some(file) if file.has("chat_template") => {
+            Err(file.unsupported("chat_template", supported))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,190 @@
+//! From files and options to an [`Embedder`]: the host's checks first, then the device.
+
+use std::path::PathBuf;
+
+use async_lock::Mutex;
+
+use crate::config::{ModelConfig, Module};
+use crate::dtype::{
+    ActivationsRequest, CheckpointDtype, DtypeOptions, DtypeRequest, HalfFallback, resolve,
+};
+use crate::embedder::Embedder;
+use crate::embedder::run::{Model, Opening, Runtime};
+use crate::error::Error;
+use crate::files::ModelFiles;
+use crate::gpu::device::{AdapterChoice, AdapterSummary, Feature, Gpu};
+use crate::gpu::executor::Executor;
+use crate::gpu::selftest;
+use crate::kernels::MAX_BATCH_TOKENS;
+use crate::models::Transformer;
+use crate::tokenize::Tokenizer;
+use crate::weights::WeightFiles;
+
+/// How an [`Embedder`] is made. Every setting has a default that suits most machines.
+#[derive(Debug, Clone)]
+pub struct EmbedderBuilder {
+    files: ModelFiles,
+    dtype: DtypeOptions,
+    adapter: AdapterChoice,
+    withheld: Vec<Feature>,
+    batch_tokens: Option<usize>,
+    cache_dir: Option<PathBuf>,
+}
+
+impl Embedder {
+    /// Starts making an embedder of a model.
+    ///
+    /// ```no_run
+    /// use vectile::{Embedder, ModelFiles, block_on};
+    ///
+    /// let files = ModelFiles::from_directory("models/all-MiniLM-L6-v2")?;
+    /// let embedder = block_on(Embedder::builder(files).dtype("float16".parse()?).build())?;
+    /// println!("{}", embedder.precision());
+    /// # Ok::<(), vectile::Error>(())
+    /// ```
+    pub fn builder(files: ModelFiles) -> EmbedderBuilder {
+        EmbedderBuilder {
+            files,
+            dtype: DtypeOptions::default(),
+            adapter: AdapterChoice::Best,
+            withheld: Vec::new(),
+            batch_tokens: None,
+            cache_dir: None,
+        }
+    }
+}
+
+impl EmbedderBuilder {
+    /// The dtype of the model: `auto` takes the checkpoint's own.
+    pub fn dtype(mut self, dtype: DtypeRequest) -> Self {
+        self.dtype.dtype = dtype;
+        self
+    }
+
+    /// What becomes of f16 on an adapter without `SHADER_F16`.
+    pub fn half_fallback(mut self, fallback: HalfFallback) -> Self {
+        self.dtype.half_fallback = fallback;
+        self
+    }
+
+    /// How activations are stored, instead of what the policy says.
+    pub fn activations(mut self, activations: ActivationsRequest) -> Self {
+        self.dtype.activations = Some(activations);
+        self
+    }
+
+    /// Which adapter to use, instead of the best.
+    pub fn adapter(mut self, adapter: AdapterChoice) -> Self {
+        self.adapter = adapter;
+        self
+    }
+
+    /// Runs as if the adapter lacked these features.
+    pub fn withhold(mut self, features: Vec<Feature>) -> Self {
+        self.withheld = features;
+        self
+    }
+
+    /// Tokens of a batch, at most; a longer text goes alone. More tokens use the GPU better and take
+    /// more memory; vectors do not depend on it.
+    pub fn batch_tokens(mut self, tokens: usize) -> Self {
+        self.batch_tokens = Some(tokens);
+        self
+    }
+
+    /// A directory where the verdict of the `SHADER_F16` self-test is kept. Without it the test runs
+    /// at every load on adapters with f16, which takes some milliseconds on a GPU.
+    pub fn cache_dir(mut self, directory: PathBuf) -> Self {
+        self.cache_dir = Some(directory);
+        self
+    }
+
+    /// Checks the model's files, opens the device and loads the weights.
+    ///
+    /// # Errors
+    /// Any that names a file, field, tensor, option or adapter: nothing is guessed or left out. See
+    /// [`Error`].
+    pub async fn build(self) -> Result<Embedder, Error> {
+        if self.batch_tokens == Some(0) {
+            return Err(Error::option("batch_tokens", "is 0; at least 1 is expected"));
+        }
+        let model = read_model(self.files)?;
+        let facts = model.transformer.facts();
+        let gpu = Gpu::open(&self.adapter, &self.withheld).await?;
+        if gpu.adapter.is_software() {
+            tracing::info!(adapter = %gpu.adapter, "a software adapter computes on the CPU");
+        }
+        let mut executor = Executor::new(gpu);
+        let cache = self.cache_dir.as_deref();
+        let shader_f16 = selftest::shader_f16(&mut executor, cache).await?;
+        let checkpoint = CheckpointDtype::find(
+            |field| model.config.transformer.raw(field),
+            model.weights.first_floating(),
+        );
+        let mut precision = resolve(self.dtype, checkpoint, shader_f16, facts.f16)?;
+        let adapter = executor.gpu.adapter.clone();
+        let batch_tokens = batch_tokens(self.batch_tokens, &adapter, facts.widest);
+        let opening = Opening { adapter: self.adapter, withheld: self.withheld };
+        let runtime = Runtime::load(&model, &precision, opening, executor)?;
+        precision.weight_bytes = runtime.weight_bytes;
+        tracing::info!(%adapter, %precision, model = model.files.label(), "loaded");
+        Ok(Embedder { model, precision, adapter, batch_tokens, runtime: Mutex::new(runtime) })
+    }
+}
+
+/// Everything that can be checked without a device.
+fn read_model(files: ModelFiles) -> Result<Model, Error> {
+    let config = ModelConfig::load(&files)?;
+    let weights = WeightFiles::open(&files, &config.weights_prefix)?;
+    let transformer = Transformer::read(&config.transformer, &weights)?;
+    let facts = transformer.facts();
+    let mut dimension = facts.hidden;
+    let mut include_prompt = true;
+    let mut module_weights = Vec::new();
+    for module in &config.modules {
+        let path = match module {
+            Module::Pooling(pooling) => {
+                if pooling.dimension != facts.hidden {
+                    let problem = format!(
+                        "is {}, and the transformer's hidden_size is {}",
+                        pooling.dimension, facts.hidden
+                    );
+                    return Err(Error::config("the Pooling module's config.json", "embedding_dimension", problem));
+                }
+                include_prompt = pooling.include_prompt;
+                dimension = pooling.output_dimension();
+                None
+            }
+            Module::Dense { path, out_features, .. } => {
+                dimension = *out_features;
+                Some(path)
+            }
+            Module::LayerNorm { path, .. } => Some(path),
+            Module::Normalize => None,
+        };
+        module_weights.push(match path {
+            Some(path) => Some(WeightFiles::open(&files, &format!("{}/", path.trim_end_matches('/')))?),
+            None => None,
+        });
+    }
+    let tokenizer = Tokenizer::load(&files, &config, facts.table_rows, facts.positions)?;
+    Ok(Model {
+        files,
+        config,
+        weights,
+        module_weights,
+        transformer,
+        tokenizer,
+        dimension,
+        include_prompt,
+    })
+}
+
+/// Tokens of a batch: what the caller says, else what suits the class of adapter; never so many that
+/// an activation exceeds one binding.
+fn batch_tokens(asked: Option<usize>, adapter: &AdapterSummary, widest: usize) -> usize {
+    let suits = if adapter.is_software() { 2048 } else { 16384 };
+    let bytes = adapter.max_binding_bytes.min(adapter.max_buffer_bytes).min(i32::MAX as u64);
+    let fits = usize::try_from(bytes / (widest as u64 * 4)).unwrap_or(usize::MAX);
+    asked.unwrap_or(suits).min(MAX_BATCH_TOKENS).min(fits).max(1)
+}

@@ -1,0 +1,201 @@
+//! What an embedder is made of, for `vectile inspect`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::batch::PackedBatch;
+use crate::dtype::Precision;
+use crate::embedder::Embedder;
+use crate::gpu::device::AdapterSummary;
+use crate::tokenize::Tokens;
+
+/// A module of the model, in the order they are applied.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ModuleSummary {
+    /// `Transformer`, `Pooling`, `Dense`, `LayerNorm` or `Normalize`.
+    pub kind: String,
+    /// What its files say.
+    pub settings: String,
+}
+
+/// A tensor of the model's files.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TensorSummary {
+    /// Its name.
+    pub name: String,
+    /// Its dtype in the file.
+    pub dtype: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// False for poolers, heads and the like, which embeddings do not need.
+    pub used: bool,
+}
+
+/// A dispatch of the forward pass.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DispatchSummary {
+    /// The kernel.
+    pub kernel: String,
+    /// The tensor it writes.
+    pub writes: String,
+    /// Workgroups in x, y and z.
+    pub workgroups: [u32; 3],
+    /// Floating point operations, roughly.
+    pub flops: u64,
+}
+
+/// What an embedder is made of: prints as text, serialises as JSON.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Inspection {
+    /// Where the model is from.
+    pub model: String,
+    /// Its `model_type`.
+    pub model_type: String,
+    /// Its modules.
+    pub modules: Vec<ModuleSummary>,
+    /// Values of a vector.
+    pub dimension: usize,
+    /// Tokens of a text, at most.
+    pub max_seq_length: Option<usize>,
+    /// Tokens that the tokenizer knows, and rows of the embedding table.
+    pub vocabulary: [usize; 2],
+    /// Prompts by name.
+    pub prompts: BTreeMap<String, String>,
+    /// The prompt used where the caller names none.
+    pub default_prompt_name: Option<String>,
+    /// How it runs, and why.
+    pub precision: Precision,
+    /// Where it runs.
+    pub adapter: AdapterSummary,
+    /// Tokens of a batch, at most.
+    pub batch_tokens: usize,
+    /// Bytes of activations for a full batch of texts of the longest length.
+    pub activation_bytes: u64,
+    /// The forward pass of one text of 32 tokens, or as many as the model takes.
+    pub graph: Vec<DispatchSummary>,
+    /// The transformer's tensors and those of modules.
+    pub tensors: Vec<TensorSummary>,
+    /// What was assumed.
+    pub notes: Vec<String>,
+}
+
+impl Embedder {
+    /// What this embedder is made of.
+    pub fn inspect(&self) -> Inspection {
+        let model = &self.model;
+        let runtime = self.runtime.lock_blocking();
+        let longest = self.max_seq_length().unwrap_or(512).min(self.batch_tokens).max(1);
+        let graph = |texts: usize, tokens: usize| {
+            let text = Tokens {
+                ids: vec![0; tokens],
+                type_ids: vec![0; tokens],
+                prompt_len: 0,
+                untruncated: tokens,
+            };
+            let batch = PackedBatch::pack(std::iter::repeat_n(&text, texts), false);
+            runtime.graph(model, &self.precision, &batch).graph
+        };
+        let full = graph((self.batch_tokens / longest).max(1), longest);
+        let short = graph(1, longest.min(32));
+        let dispatches = short.dispatches.iter().map(|dispatch| DispatchSummary {
+            kernel: dispatch.kernel.name.to_owned(),
+            writes: dispatch
+                .bindings
+                .last()
+                .map_or_else(String::new, |id| short.tensors[id.0].name.to_owned()),
+            workgroups: dispatch.groups,
+            flops: dispatch.flops,
+        });
+        Inspection {
+            model: model.files.label(),
+            model_type: model.config.transformer.str("model_type").ok().flatten().unwrap_or("").to_owned(),
+            modules: self.module_summaries(),
+            dimension: model.dimension,
+            max_seq_length: self.max_seq_length(),
+            vocabulary: [model.tokenizer.vocab_size(), model.transformer.facts().table_rows],
+            prompts: model.config.prompts.clone(),
+            default_prompt_name: model.config.default_prompt_name.clone(),
+            precision: self.precision.clone(),
+            adapter: self.adapter.clone(),
+            batch_tokens: self.batch_tokens,
+            activation_bytes: full.scratch_bytes(),
+            graph: dispatches.collect(),
+            tensors: self.tensor_summaries(),
+            notes: model.config.notes.clone(),
+        }
+    }
+
+    fn module_summaries(&self) -> Vec<ModuleSummary> {
+        let transformer = ModuleSummary {
+            kind: "Transformer".to_owned(),
+            settings: format!("{:?}", self.model.transformer),
+        };
+        let rest = self.model.config.modules.iter().map(|module| {
+            let settings = format!("{module:?}");
+            let kind = settings.split([' ', '(']).next().unwrap_or_default().to_owned();
+            ModuleSummary { kind, settings }
+        });
+        std::iter::once(transformer).chain(rest).collect()
+    }
+
+    fn tensor_summaries(&self) -> Vec<TensorSummary> {
+        let modules = self.model.module_weights.iter().flatten();
+        std::iter::once(&self.model.weights)
+            .chain(modules)
+            .flat_map(crate::weights::WeightFiles::listing)
+            .map(|(name, dtype, shape, used)| TensorSummary { name, dtype, shape, used })
+            .collect()
+    }
+}
+
+fn mib(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+impl fmt::Display for Inspection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "model        {} ({})", self.model, self.model_type)?;
+        for module in &self.modules {
+            writeln!(f, "module       {}", module.settings)?;
+        }
+        writeln!(f, "dimension    {}", self.dimension)?;
+        let limit = self.max_seq_length.map_or("none".to_owned(), |n| n.to_string());
+        writeln!(f, "max length   {limit} tokens")?;
+        let [known, rows] = self.vocabulary;
+        writeln!(f, "vocabulary   {known} tokens, {rows} table rows")?;
+        for (name, prompt) in &self.prompts {
+            let default = self.default_prompt_name.as_ref() == Some(name);
+            writeln!(f, "prompt       {name}: {prompt:?}{}", if default { " (default)" } else { "" })?;
+        }
+        writeln!(f, "precision    {}", self.precision)?;
+        writeln!(f, "adapter      {}", self.adapter)?;
+        writeln!(f, "weights      {}", mib(self.precision.weight_bytes))?;
+        writeln!(
+            f,
+            "activations  {} for a batch of {} tokens",
+            mib(self.activation_bytes),
+            self.batch_tokens
+        )?;
+        let used = self.tensors.iter().filter(|t| t.used).count();
+        let ignored: Vec<&str> =
+            self.tensors.iter().filter(|t| !t.used).map(|t| t.name.as_str()).collect();
+        writeln!(f, "tensors      {used} used, {} ignored {}", ignored.len(), ignored.join(", "))?;
+        writeln!(f, "graph        {} dispatches for one short text:", self.graph.len())?;
+        for (at, dispatch) in self.graph.iter().enumerate() {
+            let [x, y, z] = dispatch.workgroups;
+            writeln!(
+                f,
+                "  {at:3}  {:15} → {:12} {x} × {y} × {z} workgroups, {:.1} MFLOP",
+                dispatch.kernel,
+                dispatch.writes,
+                dispatch.flops as f64 / 1e6
+            )?;
+        }
+        for note in &self.notes {
+            writeln!(f, "note         {note}")?;
+        }
+        Ok(())
+    }
+}

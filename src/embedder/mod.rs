@@ -1,0 +1,355 @@
+//! [`Embedder`]: the only place that knows the whole way from texts to vectors.
+
+mod build;
+mod inspect;
+mod run;
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use async_lock::Mutex;
+
+use crate::batch::{PackedBatch, plan};
+use crate::dtype::Precision;
+use crate::error::Error;
+use crate::gpu::device::AdapterSummary;
+use crate::tokenize::Tokens;
+
+pub use build::EmbedderBuilder;
+pub use inspect::{Inspection, ModuleSummary, TensorSummary};
+use run::{Model, Runtime};
+
+/// Texts tokenized ahead of the GPU.
+const WINDOW: usize = 1024;
+
+/// Turns texts into vectors on a GPU: the same vectors as sentence-transformers' `encode`.
+///
+/// Made by [`Embedder::builder`]. One embedder has one device; calls from several tasks take turns.
+#[derive(Debug)]
+pub struct Embedder {
+    model: Model,
+    precision: Precision,
+    adapter: AdapterSummary,
+    batch_tokens: usize,
+    runtime: Mutex<Runtime>,
+}
+
+/// What to do with a text that has more tokens than the model takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub enum OnTooLong {
+    /// Cut it to `max_seq_length`, as sentence-transformers does, and report it.
+    #[default]
+    Truncate,
+    /// Fail with [`Error::TooLong`].
+    Error,
+}
+
+impl FromStr for OnTooLong {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self, Error> {
+        match name.to_ascii_lowercase().as_str() {
+            "truncate" => Ok(OnTooLong::Truncate),
+            "error" => Ok(OnTooLong::Error),
+            _ => {
+                let problem = format!("`{name}` is unknown; use truncate or error");
+                Err(Error::option("on-too-long", problem))
+            }
+        }
+    }
+}
+
+/// How texts are embedded: the arguments of sentence-transformers' `encode` of the same names.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct EmbedOptions {
+    /// The model's prompt of this name is put before each text. Without it and without `prompt`,
+    /// the model's default prompt is used, if it has one.
+    pub prompt_name: Option<String>,
+    /// This is put before each text; the empty string turns the default prompt off.
+    pub prompt: Option<String>,
+    /// Vectors are cut to this many dimensions, after the model's own normalisation. Without it,
+    /// the model's own `truncate_dim` applies, if it has one.
+    pub truncate_dim: Option<usize>,
+    /// Vectors are scaled to length one, after cutting.
+    pub normalize: bool,
+    /// What to do with texts that are too long.
+    pub on_too_long: OnTooLong,
+}
+
+/// Vectors, a row per text, in the order of the texts.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Embeddings {
+    /// Values of a row.
+    pub dim: usize,
+    /// All rows, one after the other. Every value is finite.
+    pub values: Vec<f32>,
+    /// Indices of the texts that were cut to the model's `max_seq_length`.
+    pub truncated: Vec<usize>,
+    /// How many texts were run again with f32 activations, because some activation passed the range
+    /// of 16 bits.
+    pub retried: usize,
+    /// Tokens embedded, special tokens included.
+    pub tokens: usize,
+}
+
+impl Embeddings {
+    /// The rows, in the order of the texts.
+    pub fn rows(&self) -> std::slice::ChunksExact<'_, f32> {
+        self.values.chunks_exact(self.dim.max(1))
+    }
+
+    /// The row of text `i`.
+    ///
+    /// # Panics
+    /// Where there is no text `i`.
+    pub fn row(&self, i: usize) -> &[f32] {
+        &self.values[i * self.dim..(i + 1) * self.dim]
+    }
+
+    /// The number of rows.
+    pub fn len(&self) -> usize {
+        self.values.len() / self.dim.max(1)
+    }
+
+    /// True where there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+}
+
+impl Embedder {
+    /// How the model runs: what was asked for, what was chosen, and why.
+    pub fn precision(&self) -> &Precision {
+        &self.precision
+    }
+
+    /// The adapter it runs on.
+    pub fn adapter(&self) -> &AdapterSummary {
+        &self.adapter
+    }
+
+    /// What is worth saying aloud of this model: what was assumed because its files do not say.
+    pub fn notes(&self) -> &[String] {
+        &self.model.config.notes
+    }
+
+    /// Values of a vector, before `truncate_dim`.
+    pub fn dimension(&self) -> usize {
+        self.model.dimension
+    }
+
+    /// Tokens a text may have, special tokens and prompt included; longer ones are truncated.
+    /// `None` where the model names no limit.
+    pub fn max_seq_length(&self) -> Option<usize> {
+        self.model.tokenizer.limit()
+    }
+
+    /// The model's prompts by name.
+    pub fn prompts(&self) -> &BTreeMap<String, String> {
+        &self.model.config.prompts
+    }
+
+    /// The name of the prompt that is used where the caller names none.
+    pub fn default_prompt_name(&self) -> Option<&str> {
+        self.model.config.default_prompt_name.as_deref()
+    }
+
+    /// The vectors of `texts`, as [`Embedder::embed_with`] gives them under default options.
+    ///
+    /// # Errors
+    /// As [`Embedder::embed_with`].
+    pub async fn embed<T: AsRef<str>>(&self, texts: &[T]) -> Result<Embeddings, Error> {
+        self.embed_with(texts, &EmbedOptions::default()).await
+    }
+
+    /// The vectors of `texts`, `[texts, dimension]`.
+    ///
+    /// A text's vector has the same bits whatever texts it is embedded with, in whatever order and
+    /// batch size, on one adapter. An empty text has a vector, as in sentence-transformers.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for an unknown prompt or an impossible dimension, [`Error::TooLong`] where
+    /// truncation is refused, [`Error::NonFinite`] where a vector came out infinite or not a number
+    /// and could not be saved, [`Error::OutOfMemory`] and [`Error::DeviceLost`] from the GPU. No
+    /// vector is returned then.
+    pub async fn embed_with<T: AsRef<str>>(
+        &self,
+        texts: &[T],
+        options: &EmbedOptions,
+    ) -> Result<Embeddings, Error> {
+        let prompt = self.prompt(options)?;
+        let dim = self.output_dimension(options)?;
+        let mut embeddings = Embeddings { dim, ..Embeddings::default() };
+        embeddings.values.reserve(texts.len() * dim);
+        let mut done = 0;
+        for window in texts.chunks(WINDOW) {
+            let window: Vec<&str> = window.iter().map(AsRef::as_ref).collect();
+            let mut tokens = Vec::with_capacity(window.len());
+            for (i, encoded) in
+                self.model.tokenizer.encode_batch(prompt, &window).into_iter().enumerate()
+            {
+                let encoded = encoded?;
+                self.note_length(done + i, &encoded, options, &mut embeddings)?;
+                tokens.push(encoded);
+            }
+            self.embed_tokens(done, &tokens, &mut embeddings).await?;
+            done += window.len();
+        }
+        if options.normalize {
+            normalize_rows(&mut embeddings.values, dim);
+        }
+        Ok(embeddings)
+    }
+
+    /// The token ids of each text as the model sees them: prompt and special tokens included, cut to
+    /// `max_seq_length`.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for an unknown prompt, [`Error::Tokenizer`] where tokenizing fails.
+    pub fn tokenize<T: AsRef<str>>(
+        &self,
+        texts: &[T],
+        options: &EmbedOptions,
+    ) -> Result<Vec<Vec<u32>>, Error> {
+        let prompt = self.prompt(options)?;
+        let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
+        let encoded = self.model.tokenizer.encode_batch(prompt, &texts);
+        encoded.into_iter().map(|tokens| tokens.map(|tokens| tokens.ids)).collect()
+    }
+
+    fn note_length(
+        &self,
+        text: usize,
+        tokens: &Tokens,
+        options: &EmbedOptions,
+        embeddings: &mut Embeddings,
+    ) -> Result<(), Error> {
+        if tokens.ids.is_empty() {
+            let problem = "has no tokens: it is empty, and this tokenizer adds no special tokens";
+            return Err(Error::option(format!("text {text}"), problem));
+        }
+        let rows = self.model.transformer.facts().type_rows.map_or(u32::MAX, |rows| rows as u32);
+        if let Some(id) = tokens.type_ids.iter().find(|id| **id >= rows) {
+            let problem = format!("gives a token the type {id}, and the model has {rows} types");
+            return Err(Error::tokenizer("tokenizer.json", problem));
+        }
+        embeddings.tokens += tokens.ids.len();
+        if tokens.untruncated > tokens.ids.len() {
+            if options.on_too_long == OnTooLong::Error {
+                let limit = tokens.ids.len();
+                return Err(Error::TooLong { text, tokens: tokens.untruncated, limit });
+            }
+            embeddings.truncated.push(text);
+        }
+        Ok(())
+    }
+
+    /// Embeds tokens batch by batch and appends their rows. `first` is the index of the first text
+    /// in the caller's list.
+    async fn embed_tokens(
+        &self,
+        first: usize,
+        tokens: &[Tokens],
+        embeddings: &mut Embeddings,
+    ) -> Result<(), Error> {
+        let lengths: Vec<usize> = tokens.iter().map(|t| t.ids.len()).collect();
+        let mut runtime = self.runtime.lock().await;
+        for range in plan(&lengths, self.batch_tokens) {
+            let batch = self.pack(&tokens[range.clone()]);
+            let outcome = runtime.run(&self.model, &self.precision, &batch).await?;
+            let mut rows = outcome.rows;
+            let suspects = outcome.suspects;
+            if !suspects.is_empty() {
+                let text = |suspect: usize| first + range.start + suspect;
+                if !self.precision.retries_in_f32() {
+                    return Err(self.non_finite(text(suspects[0])));
+                }
+                let again: Vec<Tokens> =
+                    suspects.iter().map(|s| tokens[range.start + s].clone()).collect();
+                let mut wide = self.precision.clone();
+                wide.activations = crate::dtype::Storage::F32;
+                let retried = runtime.run(&self.model, &wide, &self.pack(&again)).await?;
+                if let Some(suspect) = retried.suspects.first() {
+                    return Err(self.non_finite(text(suspects[*suspect])));
+                }
+                let dimension = self.model.dimension;
+                for (row, suspect) in retried.rows.chunks_exact(dimension).zip(&suspects) {
+                    rows[suspect * dimension..][..dimension].copy_from_slice(row);
+                }
+                embeddings.retried += suspects.len();
+                tracing::info!(texts = suspects.len(), "run again with f32 activations");
+            }
+            for row in rows.chunks_exact(self.model.dimension) {
+                embeddings.values.extend_from_slice(&row[..embeddings.dim]);
+            }
+        }
+        Ok(())
+    }
+
+    fn pack(&self, tokens: &[Tokens]) -> PackedBatch {
+        PackedBatch::pack(tokens, !self.model.include_prompt)
+    }
+
+    fn non_finite(&self, text: usize) -> Error {
+        let advice = match self.precision.activations {
+            crate::dtype::Storage::F32 => "the model itself overflows f32 on it; check its weights",
+            _ => "use auto or float32, or f32 activations",
+        };
+        Error::NonFinite {
+            text,
+            problem: format!(
+                "its activations pass the range of {} (precision: {}); {advice}",
+                self.precision.activations, self.precision
+            ),
+        }
+    }
+
+    /// The prompt that a call uses; the empty one is none.
+    fn prompt<'a>(&'a self, options: &'a EmbedOptions) -> Result<Option<&'a str>, Error> {
+        let prompts = &self.model.config.prompts;
+        let prompt = match (&options.prompt, &options.prompt_name) {
+            (Some(_), Some(_)) => {
+                let problem = "a prompt is given as well; give one of them";
+                return Err(Error::option("prompt_name", problem));
+            }
+            (Some(prompt), None) => Some(prompt.as_str()),
+            (None, Some(name)) => Some(prompts.get(name).map(String::as_str).ok_or_else(|| {
+                let names: Vec<&str> = prompts.keys().map(String::as_str).collect();
+                let problem =
+                    format!("`{name}` is not a prompt of this model; it has {}", names.join(", "));
+                Error::option("prompt_name", problem)
+            })?),
+            (None, None) => {
+                let name = self.model.config.default_prompt_name.as_ref();
+                name.and_then(|name| prompts.get(name)).map(String::as_str)
+            }
+        };
+        Ok(prompt.filter(|prompt| !prompt.is_empty()))
+    }
+
+    fn output_dimension(&self, options: &EmbedOptions) -> Result<usize, Error> {
+        let all = self.model.dimension;
+        match options.truncate_dim.or(self.model.config.truncate_dim) {
+            None => Ok(all),
+            Some(dim) if (1..=all).contains(&dim) => Ok(dim),
+            Some(dim) => {
+                let problem = format!("is {dim}; between 1 and the model's {all} is expected");
+                Err(Error::option("truncate_dim", problem))
+            }
+        }
+    }
+
+    /// Destroys the device, as a driver reset does: for tests of what follows.
+    #[doc(hidden)]
+    pub fn lose_device(&self) {
+        self.runtime.lock_blocking().destroy();
+    }
+}
+
+fn normalize_rows(values: &mut [f32], dim: usize) {
+    for row in values.chunks_exact_mut(dim) {
+        let squares: f64 = row.iter().map(|v| f64::from(*v) * f64::from(*v)).sum();
+        let norm = squares.sqrt().max(1e-12);
+        row.iter_mut().for_each(|v| *v = (f64::from(*v) / norm) as f32);
+    }
+}

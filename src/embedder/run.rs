@@ -1,0 +1,207 @@
+//! A loaded model on a device: batches in, rows out, and the device won back when it is lost.
+
+
+
+use crate::batch::PackedBatch;
+use crate::config::{Module, ModelConfig, PoolingMode};
+use crate::convert;
+use crate::dtype::{Precision, Storage};
+use crate::error::Error;
+use crate::files::ModelFiles;
+use crate::gpu::device::{AdapterChoice, Feature, Gpu};
+use crate::gpu::executor::Executor;
+use crate::kernels::layer_norm::{Norm, layer_norm};
+use crate::kernels::matmul::{Linear, matmul};
+use crate::kernels::normalize_l2::normalize_l2;
+use crate::kernels::pool::pool;
+use crate::kernels::{Activation, Activations, Builder, KernelPlan};
+use crate::models::layers::dense_activation;
+use crate::models::{Loaded, Transformer};
+use crate::tokenize::Tokenizer;
+use crate::weights::{Axis, Loader, WeightFiles};
+
+/// Everything about a model that is not on a device.
+#[derive(Debug)]
+pub(super) struct Model {
+    pub files: ModelFiles,
+    pub config: ModelConfig,
+    pub weights: WeightFiles,
+    /// For each module after the transformer its weights, where it has any.
+    pub module_weights: Vec<Option<WeightFiles>>,
+    pub transformer: Transformer,
+    pub tokenizer: Tokenizer,
+    /// Values of a vector.
+    pub dimension: usize,
+    /// False where pooling leaves the prompt's tokens out.
+    pub include_prompt: bool,
+}
+
+/// How to open the device, the first time and after a loss.
+#[derive(Debug, Clone)]
+pub(super) struct Opening {
+    pub adapter: AdapterChoice,
+    pub withheld: Vec<Feature>,
+}
+
+/// A module's weights on the device.
+#[derive(Debug)]
+enum Stage {
+    Pool(Vec<u32>),
+    Dense(Linear, Activation),
+    LayerNorm(Norm),
+    Normalize,
+}
+
+/// The device with the model on it.
+#[derive(Debug)]
+pub(super) struct Runtime {
+    opening: Opening,
+    executor: Executor,
+    transformer: Loaded,
+    stages: Vec<Stage>,
+    /// Bytes of all weights.
+    pub weight_bytes: u64,
+}
+
+/// The rows of a batch.
+#[derive(Debug)]
+pub(super) struct Rows {
+    /// `[texts, dimension]`.
+    pub rows: Vec<f32>,
+    /// Texts with an activation out of range or a value that is not finite.
+    pub suspects: Vec<usize>,
+}
+
+impl Runtime {
+    /// Loads the model onto an open device.
+    pub fn load(
+        model: &Model,
+        precision: &Precision,
+        opening: Opening,
+        mut executor: Executor,
+    ) -> Result<Self, Error> {
+        let mut loader = Loader::new(&model.weights, &mut executor, precision.weights);
+        let transformer = model.transformer.load(&mut loader)?;
+        let mut weight_bytes = loader.bytes;
+        let mut stages = Vec::new();
+        for (module, weights) in model.config.modules.iter().zip(&model.module_weights) {
+            let mut loader =
+                weights.as_ref().map(|w| Loader::new(w, &mut executor, precision.weights));
+            stages.push(stage(module, loader.as_mut())?);
+            weight_bytes += loader.map_or(0, |loader| loader.bytes);
+        }
+        Ok(Runtime { opening, executor, transformer, stages, weight_bytes })
+    }
+
+    /// Runs a batch. Where the device is lost, opens it again, loads everything and repeats once.
+    pub async fn run(
+        &mut self,
+        model: &Model,
+        precision: &Precision,
+        batch: &PackedBatch,
+    ) -> Result<Rows, Error> {
+        match self.try_run(model, precision, batch).await {
+            Err(Error::DeviceLost { adapter, problem }) => {
+                tracing::warn!(adapter, problem, "the device was lost; opening it again");
+                let gpu = Gpu::open(&self.opening.adapter, &self.opening.withheld).await?;
+                let executor = Executor::new(gpu);
+                *self = Runtime::load(model, precision, self.opening.clone(), executor)?;
+                self.try_run(model, precision, batch).await
+            }
+            result => result,
+        }
+    }
+
+    async fn try_run(
+        &mut self,
+        model: &Model,
+        precision: &Precision,
+        batch: &PackedBatch,
+    ) -> Result<Rows, Error> {
+        let graph = self.graph(model, precision, batch);
+        let outcome = self.executor.run(&graph.graph).await?;
+        let filled = convert::decode(Storage::F32, &outcome.output);
+        let width = graph.output.width4 * 4;
+        let mut rows = Vec::with_capacity(batch.texts.len() * model.dimension);
+        let mut suspects = Vec::new();
+        for (text, row) in filled.chunks_exact(width).take(batch.texts.len()).enumerate() {
+            let [first, tokens] = batch.texts[text].map(|n| n as usize);
+            let marked = outcome.overflowed[first..first + tokens].contains(&true);
+            let row = &row[..model.dimension];
+            if marked || row.iter().any(|value| !value.is_finite()) {
+                suspects.push(text);
+            }
+            rows.extend_from_slice(row);
+        }
+        Ok(Rows { rows, suspects })
+    }
+
+    /// The forward pass over a batch.
+    pub fn graph(&self, model: &Model, precision: &Precision, batch: &PackedBatch) -> BatchGraph {
+        let mut builder = Builder::new(self.plan(), precision);
+        let mut x = model.transformer.forward(&self.transformer, &mut builder, batch);
+        let spans = batch.spans();
+        for stage in &self.stages {
+            x = match stage {
+                Stage::Pool(modes) => pool(&mut builder, x, &spans, modes),
+                Stage::Dense(linear, activation) => {
+                    matmul(&mut builder, "dense", x, linear, *activation, None)
+                }
+                Stage::LayerNorm(norm) => layer_norm(&mut builder, x, None, norm),
+                Stage::Normalize => normalize_l2(&mut builder, x),
+            };
+        }
+        builder.graph.output = Some(x.id);
+        builder.graph.tokens = batch.ids.len();
+        BatchGraph { graph: builder.graph, output: x }
+    }
+
+    /// Which kernels this device takes.
+    pub fn plan(&self) -> KernelPlan {
+        self.executor.gpu.plan()
+    }
+
+    /// See [`Gpu::destroy`].
+    pub fn destroy(&self) {
+        self.executor.gpu.destroy();
+    }
+}
+
+/// A graph and the tensor of its rows.
+#[derive(Debug)]
+pub(super) struct BatchGraph {
+    pub graph: crate::gpu::graph::Graph,
+    pub output: Activations,
+}
+
+fn stage(module: &Module, loader: Option<&mut Loader>) -> Result<Stage, Error> {
+    let no_weights = || Error::Internal("a module's weights were not opened".to_owned());
+    Ok(match module {
+        Module::Pooling(pooling) => {
+            Stage::Pool(pooling.modes.iter().map(|mode| mode_number(*mode)).collect())
+        }
+        Module::Dense { in_features, out_features, bias, activation, .. } => {
+            let loader = loader.ok_or_else(no_weights)?;
+            let (inner, columns) = (Axis::plain(*in_features), Axis::plain(*out_features));
+            let linear = loader.linear(&["linear"], *bias, inner, columns)?;
+            Stage::Dense(linear, dense_activation(*activation))
+        }
+        Module::LayerNorm { dimension, .. } => {
+            let loader = loader.ok_or_else(no_weights)?;
+            Stage::LayerNorm(loader.norm("norm", *dimension, 1e-5)?)
+        }
+        Module::Normalize => Stage::Normalize,
+    })
+}
+
+/// The number that `pool.wgsl` gives a mode.
+fn mode_number(mode: PoolingMode) -> u32 {
+    match mode {
+        PoolingMode::Cls => 0,
+        PoolingMode::Max => 1,
+        PoolingMode::Mean => 2,
+        PoolingMode::MeanSqrtLen => 3,
+        PoolingMode::WeightedMean => 4,
+        PoolingMode::LastToken => 5,
+    }
+}

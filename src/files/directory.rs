@@ -1,0 +1,141 @@
+//! A model directory on disk: which paths belong to it, and reading its files by offset.
+
+use std::ffi::OsStr;
+use std::fs::{self, File, Metadata};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::error::Error;
+
+/// A directory and the places its links may lead to.
+#[derive(Clone, Debug)]
+pub(super) struct Directory {
+    root: PathBuf,
+    allowed: Arc<[PathBuf]>,
+}
+
+impl Directory {
+    pub(super) fn open(root: &Path) -> Result<Self, Error> {
+        let canonical = root.canonicalize().map_err(|error| match error.kind() {
+            ErrorKind::NotFound => Error::file(root, "there is no such directory"),
+            _ => Error::file(root, describe(&error)),
+        })?;
+        let metadata = fs::metadata(&canonical).map_err(|e| Error::file(root, describe(&e)))?;
+        if !metadata.is_dir() {
+            return Err(Error::file(
+                root,
+                "is not a directory; give the directory that holds config.json and tokenizer.json",
+            ));
+        }
+        let mut allowed = vec![canonical.clone()];
+        allowed.extend(hub_cache_repository(&canonical));
+        Ok(Directory { root: root.to_path_buf(), allowed: allowed.into() })
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The file's real path, `None` if there is nothing of that name.
+    ///
+    /// The kind is checked before anything is opened: opening a pipe waits for ever.
+    pub(super) fn find(&self, name: &str) -> Result<Option<PathBuf>, Error> {
+        let path = self.root.join(name);
+        let real = match path.canonicalize() {
+            Ok(real) => real,
+            // A component that is a file, as in `2_Normalize/config.json` without the directory.
+            Err(error) if error.kind() == ErrorKind::NotADirectory => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => return absent_or_dangling(&path),
+            Err(error) => return Err(Error::file(path, describe(&error))),
+        };
+        if !self.allowed.iter().any(|place| real.starts_with(place)) {
+            let problem = format!(
+                "is a link to {}, outside the model's directory; copy the file into the directory",
+                real.display()
+            );
+            return Err(Error::file(path, problem));
+        }
+        let metadata = fs::metadata(&real).map_err(|e| Error::file(&path, describe(&e)))?;
+        check_regular(&path, &metadata)?;
+        Ok(Some(real))
+    }
+
+    pub(super) fn open_file(&self, name: &str) -> Result<Option<OpenFile>, Error> {
+        let Some(real) = self.find(name)? else { return Ok(None) };
+        let path = self.root.join(name);
+        let file = File::open(&real).map_err(|e| Error::file(&path, describe(&e)))?;
+        let metadata = file.metadata().map_err(|e| Error::file(&path, describe(&e)))?;
+        check_regular(&path, &metadata)?;
+        Ok(Some(OpenFile { file: Mutex::new(file), len: metadata.len() }))
+    }
+}
+
+/// A regular file, opened once. Its length is what it was at opening.
+#[derive(Debug)]
+pub(crate) struct OpenFile {
+    file: Mutex<File>,
+    len: u64,
+}
+
+impl OpenFile {
+    pub(super) fn len(&self) -> u64 {
+        self.len
+    }
+
+    pub(super) fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), String> {
+        // The only state behind the lock is the position, which every read sets anew.
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = file.seek(SeekFrom::Start(offset)).and_then(|_| file.read_exact(into));
+        read.map_err(|error| match error.kind() {
+            ErrorKind::UnexpectedEof => {
+                "became shorter while it was read; was it being written? Load the model again"
+                    .into()
+            }
+            _ => describe(&error),
+        })
+    }
+}
+
+/// `…/models--owner--name` where `directory` is `…/models--owner--name/snapshots/<revision>[/…]`:
+/// the files of a snapshot are links to `blobs/` beside it.
+fn hub_cache_repository(directory: &Path) -> Option<PathBuf> {
+    directory.ancestors().find_map(|snapshots| {
+        let repository = snapshots.parent()?;
+        let name = repository.file_name()?.to_str()?;
+        let is_cache =
+            snapshots.file_name() == Some(OsStr::new("snapshots")) && name.starts_with("models--");
+        (is_cache && directory != snapshots).then(|| repository.to_path_buf())
+    })
+}
+
+fn absent_or_dangling(path: &Path) -> Result<Option<PathBuf>, Error> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_symlink() => Err(Error::file(
+            path,
+            "is a link to a file that is not there; download the model again",
+        )),
+        _ => Ok(None),
+    }
+}
+
+fn check_regular(path: &Path, metadata: &Metadata) -> Result<(), Error> {
+    if metadata.is_dir() {
+        return Err(Error::file(path, "is a directory where a file is expected"));
+    }
+    if !metadata.is_file() {
+        return Err(Error::file(path, "is not a regular file (a pipe, socket or device?)"));
+    }
+    Ok(())
+}
+
+fn describe(error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::PermissionDenied => {
+            "permission denied; give this user the right to read it".into()
+        }
+        ErrorKind::NotFound => "was not found, though it was there a moment ago".into(),
+        // Stable code has no ErrorKind for ELOOP; the system's own words say it.
+        _ => format!("cannot be read: {error}"),
+    }
+}

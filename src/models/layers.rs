@@ -1,0 +1,78 @@
+//! What architectures share: reading common config fields, and the embedding of tokens.
+
+use crate::config::{DenseActivation, JsonFile};
+use crate::error::Error;
+use crate::gpu::graph::TensorId;
+use crate::kernels::{Activation, Builder};
+use crate::weights::Table;
+
+/// `hidden_act`, under the names that transformers knows.
+///
+/// # Errors
+/// [`Error::Unsupported`] for any other: a similar function would give other vectors.
+pub(crate) fn hidden_act(config: &JsonFile, field: &str) -> Result<Activation, Error> {
+    Ok(match config.str(field)?.unwrap_or("gelu") {
+        "gelu" | "gelu_python" => Activation::Gelu,
+        "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" | "gelu_python_tanh" => Activation::GeluTanh,
+        "relu" => Activation::Relu,
+        "silu" | "swish" => Activation::Silu,
+        "tanh" => Activation::Tanh,
+        "sigmoid" => Activation::Sigmoid,
+        "linear" => Activation::None,
+        other => {
+            let supported = "supported are gelu, gelu_new, gelu_fast, gelu_pytorch_tanh, relu, \
+                             silu, swish, tanh, sigmoid and linear";
+            return Err(Error::unsupported(&config.name, field, other, supported));
+        }
+    })
+}
+
+/// The kernel's function for a Dense module's.
+pub(crate) fn dense_activation(activation: DenseActivation) -> Activation {
+    match activation {
+        DenseActivation::Identity => Activation::None,
+        DenseActivation::Tanh => Activation::Tanh,
+        DenseActivation::Relu => Activation::Relu,
+        DenseActivation::Gelu => Activation::Gelu,
+        DenseActivation::Silu => Activation::Silu,
+        DenseActivation::Sigmoid => Activation::Sigmoid,
+    }
+}
+
+/// A normalisation's epsilon: above zero, and a number that f32 holds.
+pub(crate) fn epsilon(config: &JsonFile, field: &str, default: f64) -> Result<f32, Error> {
+    let eps = config.f64(field)?.unwrap_or(default);
+    if (f64::from(f32::MIN_POSITIVE)..=1.0).contains(&eps) {
+        return Ok(eps as f32);
+    }
+    Err(Error::config(&config.name, field, format!("is {eps}; between 1e-37 and 1 is expected")))
+}
+
+/// A count that a field gives, from 1 to `most`.
+pub(crate) fn count(config: &JsonFile, field: &str, most: usize) -> Result<usize, Error> {
+    let value = config.required_size(field)?;
+    if value > most {
+        return Err(Error::config(&config.name, field, format!("is {value}; at most {most} is expected")));
+    }
+    Ok(value)
+}
+
+/// The tensor of a table, and the row of each id in it: the table itself, or, where it stays on the
+/// host, the rows of this batch, gathered.
+pub(crate) fn table_rows(
+    builder: &mut Builder,
+    table: &Table,
+    ids: &[u32],
+) -> (TensorId, Vec<u32>) {
+    match table {
+        Table::Gpu(weight) => (builder.weight("word table", *weight), ids.to_vec()),
+        Table::Host { bytes, row_bytes } => {
+            let mut gathered = Vec::with_capacity(ids.len() * row_bytes);
+            for id in ids {
+                let start = *id as usize * row_bytes;
+                gathered.extend_from_slice(&bytes[start..start + row_bytes]);
+            }
+            (builder.input("gathered rows", &gathered), (0..ids.len() as u32).collect())
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! Reading `tokenizer.json` and making sure it can be trusted with any text.
+
+use std::collections::HashSet;
+
+use serde::Deserialize;
+use tokenizers::normalizers::{Lowercase, Sequence};
+use tokenizers::{
+    ModelWrapper, NormalizerWrapper, PostProcessor, PostProcessorWrapper, PreTokenizerWrapper,
+    TruncationDirection,
+};
+
+use super::{Tokenizer, guard};
+use crate::config::{JsonFile, ModelConfig};
+use crate::error::Error;
+use crate::files::{ModelFiles, sniff};
+
+/// Real files reach 40 MB (a Unigram of half a million pieces).
+const MAX_FILE: u64 = 64_000_000;
+/// Real files have a few thousand at most; each is a pattern that every text is searched for.
+const MAX_ADDED_TOKENS: usize = 100_000;
+
+/// Texts that reach the corners of a tokenizer, tried at load: a file that fails on one of them is
+/// refused before it meets a user's text.
+const PROBES: [&str; 22] = [
+    "",
+    " ",
+    "\n\n\t ",
+    "a",
+    "The quick brown fox jumps over the lazy dog.",
+    "WORDS in Mixed cAsE, and 1,234.56 numbers: 50%!",
+    "don't we'll it's",
+    "https://example.org/a?b=c&d=%20#e",
+    "naïve café ÅNGSTRÖM ﬁ ½",
+    "e\u{301}\u{323}\u{301}",
+    "Привет, мир",
+    "你好,世界。こんにちは 안녕하세요",
+    "مرحبا שלום नमस्ते",
+    "👩‍👩‍👧 🇫🇷 👍🏽",
+    "\u{0}\u{1}\u{7f}\u{200b}\u{feff}\u{fffd}",
+    "[CLS] [SEP] [MASK] [PAD] [UNK]",
+    "<s> </s> <unk> <pad> <mask> <|endoftext|>",
+    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa!",
+    "𝕬𝖇𝖈 ⅷ ㊙ \u{10ffff}",
+    "fn main() { println!(\"{:?}\", 0x1F); }",
+    "\u{e000} \u{378} \u{1f9ff}",
+    "pneumonoultramicroscopicsilicovolcanoconiosis",
+];
+
+/// What is looked at before the tokenizers crate sees the file.
+#[derive(Deserialize)]
+struct Outline {
+    #[serde(default)]
+    added_tokens: Vec<AddedToken>,
+    truncation: Option<Truncation>,
+}
+
+#[derive(Deserialize)]
+struct AddedToken {
+    content: String,
+    #[serde(default)]
+    special: bool,
+}
+
+#[derive(Deserialize)]
+struct Truncation {
+    #[serde(default)]
+    direction: TruncationDirection,
+}
+
+impl Tokenizer {
+    /// The model's tokenizer, tried on probe texts, with every id known to be a row of the table.
+    ///
+    /// A table with more rows than the vocabulary is fine: many are padded. `position_limit` is how
+    /// many positions the transformer has, where it has an end.
+    pub fn load(
+        files: &ModelFiles,
+        config: &ModelConfig,
+        table_rows: usize,
+        position_limit: Option<usize>,
+    ) -> Result<Self, Error> {
+        let prefix = &config.weights_prefix;
+        let file = format!("{prefix}tokenizer.json");
+        let Some(contents) = files.read(&file, MAX_FILE)? else {
+            return Err(missing(files, prefix)?);
+        };
+        let outline = outline(&file, &contents)?;
+        let mut inner = parse(&file, &contents)?;
+        let settings = JsonFile::load(files, &format!("{prefix}tokenizer_config.json"))?;
+        let cuts_at_spaces = cuts_at_spaces(&inner, &outline);
+        if config.do_lower_case {
+            guard(&file, "cannot lowercase", || lowercase_first(&mut inner))?;
+        }
+        let post_processor = inner.get_post_processor().cloned();
+        inner.with_post_processor(None::<PostProcessorWrapper>);
+        inner.with_padding(None);
+        guard(&file, "cannot be used", || inner.with_truncation(None).map(|_| ()))?;
+        let added = post_processor.as_ref().map_or(0, |processor| processor.added_tokens(false));
+        let tokenizer = Tokenizer {
+            special_ids: special_ids(&inner, settings.as_ref(), &outline),
+            side: truncation_side(settings.as_ref(), &outline)?,
+            limit: [config.max_seq_length, position_limit].into_iter().flatten().min(),
+            inner,
+            post_processor,
+            added,
+            table_rows,
+            cuts_at_spaces,
+            file,
+        };
+        tokenizer.check_vocabulary()?;
+        tokenizer.check_limit()?;
+        tokenizer.check_probes()?;
+        Ok(tokenizer)
+    }
+
+    fn check_vocabulary(&self) -> Result<(), Error> {
+        let vocabulary = self.inner.get_vocab(true);
+        let largest = vocabulary.iter().max_by_key(|(_, id)| **id);
+        let Some((token, &id)) = largest else {
+            return Err(Error::tokenizer(&self.file, "its vocabulary is empty"));
+        };
+        if (id as usize) < self.table_rows {
+            return Ok(());
+        }
+        let token: String = token.chars().take(60).collect();
+        let beyond = vocabulary.values().filter(|id| **id as usize >= self.table_rows).count();
+        let problem = format!(
+            "token {token:?} has id {id}, and the embedding table has {} rows ({beyond} of {} tokens are beyond it); tokenizer and weights are of different models",
+            self.table_rows,
+            vocabulary.len()
+        );
+        Err(Error::tokenizer(&self.file, problem))
+    }
+
+    fn check_limit(&self) -> Result<(), Error> {
+        match self.limit {
+            Some(limit) if limit <= self.added => {
+                let problem = format!(
+                    "adds {} special tokens to every text, and texts are cut to {limit} tokens: nothing of the text is left; raise max_seq_length",
+                    self.added
+                );
+                Err(Error::tokenizer(&self.file, problem))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_probes(&self) -> Result<(), Error> {
+        PROBES.iter().try_for_each(|text| self.encode(None, text).map(|_| ()))
+    }
+}
+
+fn missing(files: &ModelFiles, prefix: &str) -> Result<Error, Error> {
+    let others =
+        ["vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model"];
+    let file = format!("{prefix}tokenizer.json");
+    for other in others {
+        if files.exists(&format!("{prefix}{other}"))? {
+            let problem = format!(
+                "is missing, and {other} alone does not say how texts are split; make it with Python: `AutoTokenizer.from_pretrained(dir).save_pretrained(dir)`"
+            );
+            return Ok(Error::tokenizer(file, problem));
+        }
+    }
+    Ok(Error::tokenizer(file, "is missing; download the model again"))
+}
+
+fn outline(file: &str, contents: &[u8]) -> Result<Outline, Error> {
+    let outline: Outline = serde_json::from_slice(contents).map_err(|error| {
+        let problem = match sniff(contents) {
+            Some(what) => what.to_string(),
+            None if contents.trim_ascii().is_empty() => "is empty".to_string(),
+            None => format!("is not a tokenizer.json: {error}"),
+        };
+        Error::tokenizer(file, problem)
+    })?;
+    if outline.added_tokens.len() > MAX_ADDED_TOKENS {
+        let problem = format!(
+            "has {} added tokens; at most {MAX_ADDED_TOKENS} are taken",
+            outline.added_tokens.len()
+        );
+        return Err(Error::tokenizer(file, problem));
+    }
+    Ok(outline)
+}
+
+fn parse(file: &str, contents: &[u8]) -> Result<tokenizers::Tokenizer, Error> {
+    guard(file, "cannot be loaded", || tokenizers::Tokenizer::from_bytes(contents))
+}
+
+/// What sentence-transformers does for `do_lower_case`: a lowercase step before all others, unless
+/// there is one.
+fn lowercase_first(tokenizer: &mut tokenizers::Tokenizer) -> tokenizers::Result<()> {
+    let present = match tokenizer.get_normalizer() {
+        None => Vec::new(),
+        Some(NormalizerWrapper::Sequence(steps)) => steps.as_ref().to_vec(),
+        Some(step) => vec![step.clone()],
+    };
+    if present.iter().any(|step| matches!(step, NormalizerWrapper::Lowercase(_))) {
+        return Ok(());
+    }
+    let mut steps = vec![NormalizerWrapper::Lowercase(Lowercase)];
+    steps.extend(present);
+    tokenizer.with_normalizer(Some(Sequence::new(steps))).map(|_| ())
+}
+
+/// BERT's normalizer works a character at a time, its pre-tokenizer splits at every space and
+/// WordPiece sees one word at a time: no token depends on what is beyond a space, unless an added
+/// token holds one.
+fn cuts_at_spaces(tokenizer: &tokenizers::Tokenizer, outline: &Outline) -> bool {
+    let normalizer =
+        matches!(tokenizer.get_normalizer(), None | Some(NormalizerWrapper::BertNormalizer(_)));
+    let pre_tokenizer =
+        matches!(tokenizer.get_pre_tokenizer(), Some(PreTokenizerWrapper::BertPreTokenizer(_)));
+    let model = matches!(tokenizer.get_model(), ModelWrapper::WordPiece(_));
+    let holds_space = |token: &AddedToken| token.content.contains(char::is_whitespace);
+    normalizer && pre_tokenizer && model && !outline.added_tokens.iter().any(holds_space)
+}
+
+/// As transformers: `tokenizer_config.json` first, then the direction in `tokenizer.json`.
+fn truncation_side(
+    settings: Option<&JsonFile>,
+    outline: &Outline,
+) -> Result<TruncationDirection, Error> {
+    let field = "truncation_side";
+    if let Some((settings, side)) = settings.map(|file| Ok((file, file.str(field)?))).transpose()? {
+        match side {
+            Some("right") => return Ok(TruncationDirection::Right),
+            Some("left") => return Ok(TruncationDirection::Left),
+            Some(_) => return Err(settings.unsupported(field, "left and right are")),
+            None => {}
+        }
+    }
+    Ok(outline
+        .truncation
+        .as_ref()
+        .map_or(TruncationDirection::Right, |truncation| truncation.direction))
+}
+
+/// The tokens `tokenizer_config.json` gives a role, as transformers' `all_special_ids`; without any,
+/// those that `tokenizer.json` marks special.
+fn special_ids(
+    tokenizer: &tokenizers::Tokenizer,
+    settings: Option<&JsonFile>,
+    outline: &Outline,
+) -> HashSet<u32> {
+    let mut names: Vec<&str> = Vec::new();
+    if let Some(settings) = settings {
+        for (field, value) in &settings.map {
+            match value {
+                _ if field.ends_with("special_tokens") => {
+                    names.extend(value.as_array().into_iter().flatten().filter_map(content));
+                }
+                _ if field.ends_with("_token") => names.extend(content(value)),
+                _ => {}
+            }
+        }
+    }
+    if names.is_empty() {
+        let special = outline.added_tokens.iter().filter(|token| token.special);
+        names.extend(special.map(|token| token.content.as_str()));
+    }
+    names.into_iter().filter_map(|name| tokenizer.token_to_id(name)).collect()
+}
+
+/// A token is written as its text or as an object that holds it.
+fn content(value: &serde_json::Value) -> Option<&str> {
+    value.as_str().or_else(|| value.get("content")?.as_str())
+}

@@ -1,0 +1,160 @@
+//! Headers of safetensors files, and the index of a sharded checkpoint.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use safetensors::tensor::{Metadata, TensorInfo};
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+
+use crate::config::JsonFile;
+use crate::error::Error;
+use crate::files::{ModelFiles, Source, sniff};
+use crate::weights::WeightFiles;
+
+/// Real headers take some 100 bytes a tensor; the format itself allows 100 MB.
+const MAX_HEADER: u64 = 16 << 20;
+/// A 400-layer model with experts has some ten thousand.
+const MAX_TENSORS: usize = 100_000;
+const MAX_RANK: usize = 4;
+
+/// The header of one file.
+pub(super) struct Header {
+    /// Where tensor data starts in the file.
+    pub start: u64,
+    /// Name and description of each tensor, in file order.
+    pub tensors: Vec<(String, TensorInfo)>,
+}
+
+/// Reads and checks a header: offsets without holes or overlaps that cover the file exactly, no
+/// name twice, no tensor without values, sizes within reason.
+pub(super) fn header(source: &Source) -> Result<Header, Error> {
+    let wrong = |problem: String| {
+        let mut head = vec![0; source.len().min(512) as usize];
+        let known = source.read_at(0, &mut head).ok().and_then(|()| sniff(&head));
+        Error::file(source.name(), known.map_or(problem, str::to_owned))
+    };
+    let mut size = [0; 8];
+    if source.len() < 8 {
+        return Err(wrong(format!("has {} bytes; it is not a safetensors file", source.len())));
+    }
+    source.read_at(0, &mut size)?;
+    let size = u64::from_le_bytes(size);
+    if size > source.len() - 8 {
+        return Err(wrong(format!(
+            "is cut short or not safetensors: its header should take {size} bytes and the file has {}",
+            source.len()
+        )));
+    }
+    if size > MAX_HEADER {
+        return Err(wrong(format!("has a header of {size} bytes; the most is {MAX_HEADER}")));
+    }
+    let mut bytes = vec![0; size as usize];
+    source.read_at(8, &mut bytes)?;
+    let metadata: Metadata = serde_json::from_slice(&bytes)
+        .map_err(|e| wrong(format!("its safetensors header is wrong: {e}")))?;
+    if let Some(name) = repeated_key(&bytes) {
+        return Err(Error::tensor(source.name(), name, "is in the header twice"));
+    }
+    let end = 8 + size + metadata.data_len() as u64;
+    if end != source.len() {
+        return Err(wrong(format!(
+            "has {} bytes and its header describes {end}; it is cut short or was added to",
+            source.len()
+        )));
+    }
+    let mut tensors = Vec::new();
+    for name in metadata.offset_keys() {
+        let Some(info) = metadata.info(&name) else { continue };
+        if info.shape.len() > MAX_RANK {
+            let problem = format!("has {} dimensions; the most is {MAX_RANK}", info.shape.len());
+            return Err(Error::tensor(source.name(), name, problem));
+        }
+        tensors.push((name, info.clone()));
+    }
+    if tensors.len() > MAX_TENSORS {
+        return Err(wrong(format!("has {} tensors; the most is {MAX_TENSORS}", tensors.len())));
+    }
+    Ok(Header { start: 8 + size, tensors })
+}
+
+/// The first key that stands twice in a JSON object. Parsers differ on which of them counts, so a
+/// file can look harmless to one and not to another.
+fn repeated_key(json: &[u8]) -> Option<String> {
+    struct Keys;
+    impl<'de> Visitor<'de> for Keys {
+        type Value = Option<String>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut seen = BTreeSet::new();
+            let mut repeated = None;
+            while let Some((key, _)) = map.next_entry::<String, IgnoredAny>()? {
+                if !seen.insert(key.clone()) {
+                    repeated.get_or_insert(key);
+                }
+            }
+            Ok(repeated)
+        }
+    }
+    serde_json::Deserializer::from_slice(json).deserialize_map(Keys).ok().flatten()
+}
+
+/// `model.safetensors.index.json`.
+pub(super) struct Index {
+    /// Its name, for messages.
+    pub file: String,
+    /// Which shard holds each tensor.
+    weight_map: BTreeMap<String, String>,
+}
+
+/// The index of a module's directory, if it has one.
+pub(super) fn read(files: &ModelFiles, prefix: &str) -> Result<Option<Index>, Error> {
+    let file = format!("{prefix}model.safetensors.index.json");
+    let Some(json) = JsonFile::load(files, &file)? else { return Ok(None) };
+    let Some(map) = json.raw("weight_map").and_then(|map| map.as_object()) else {
+        return Err(Error::config(file, "weight_map", "is missing or no object; an object of tensor to file is expected"));
+    };
+    if map.is_empty() {
+        return Err(Error::config(file, "weight_map", "is empty; save the model again"));
+    }
+    let mut weight_map = BTreeMap::new();
+    for (tensor, shard) in map {
+        let name = shard.as_str().unwrap_or_default();
+        // A shard is a file beside the index: anything else is a way out of the model's directory.
+        if !name.ends_with(".safetensors") || name.contains(['/', '\\', ':', '\0']) {
+            let problem = format!("names {shard}; a .safetensors file beside the index is expected");
+            return Err(Error::config(file, format!("weight_map.{tensor}"), problem));
+        }
+        weight_map.insert(tensor.clone(), name.to_owned());
+    }
+    Ok(Some(Index { file, weight_map }))
+}
+
+impl Index {
+    /// The shards, each once.
+    pub fn shards(&self) -> BTreeSet<&str> {
+        self.weight_map.values().map(String::as_str).collect()
+    }
+
+    /// Every listed tensor is in the shard that the index names. Tensors that are not listed are
+    /// ignored by readers of an index, so they are an error too.
+    pub fn check(&self, prefix: &str, weights: &WeightFiles) -> Result<(), Error> {
+        for (tensor, shard) in &self.weight_map {
+            let entry = weights.tensors.get(tensor);
+            let name = format!("{prefix}{shard}");
+            if entry.is_none_or(|entry| weights.file_of(entry) != name) {
+                let problem = format!("is not in it, though {} says so", self.file);
+                return Err(Error::tensor(name, tensor, problem));
+            }
+        }
+        match weights.tensors.iter().find(|(name, _)| !self.weight_map.contains_key(*name)) {
+            None => Ok(()),
+            Some((name, entry)) => {
+                let problem = format!("is not listed in {}", self.file);
+                Err(Error::tensor(weights.file_of(entry), name, problem))
+            }
+        }
+    }
+}

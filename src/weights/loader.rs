@@ -1,0 +1,237 @@
+//! Tensors → checked, converted, repacked, on the GPU.
+
+use crate::convert::{self, Loss};
+use crate::dtype::Storage;
+use crate::error::Error;
+use crate::gpu::executor::Executor;
+use crate::kernels::layer_norm::Norm;
+use crate::kernels::matmul::{Linear, stride4};
+use crate::weights::{TensorEntry, WeightFiles};
+
+/// Values read from a file at a time.
+const PIECE: usize = 1 << 20;
+/// Bytes handed to the GPU at a time.
+const UPLOAD: usize = 32 << 20;
+
+/// An axis of an activation: `blocks` runs of `block` values, each filled up to whole cells of four.
+///
+/// A hidden axis is one block; queries, keys and values are a block a head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Axis {
+    pub blocks: usize,
+    pub block: usize,
+}
+
+impl Axis {
+    /// One block.
+    pub fn plain(width: usize) -> Self {
+        Axis { blocks: 1, block: width }
+    }
+
+    /// Values without filling.
+    pub fn len(self) -> usize {
+        self.blocks * self.block
+    }
+
+    /// Values with filling.
+    pub fn filled(self) -> usize {
+        self.blocks * self.block.next_multiple_of(4)
+    }
+
+    /// Where value `i` lies with filling.
+    fn place(self, i: usize) -> usize {
+        i / self.block * self.block.next_multiple_of(4) + i % self.block
+    }
+}
+
+/// An embedding table: on the GPU, or on the host where it exceeds one binding.
+#[derive(Debug)]
+pub(crate) enum Table {
+    /// Its number among the model's buffers.
+    Gpu(usize),
+    /// Rows in the weight storage, filled up to whole cells; gathered for each batch.
+    Host { bytes: Vec<u8>, row_bytes: usize },
+}
+
+/// Loads the tensors of one safetensors module onto an executor.
+pub(crate) struct Loader<'a> {
+    files: &'a WeightFiles,
+    executor: &'a mut Executor,
+    storage: Storage,
+    /// Bytes loaded so far.
+    pub bytes: u64,
+}
+
+impl<'a> Loader<'a> {
+    /// A loader that stores matrices and tables as `storage`.
+    pub fn new(files: &'a WeightFiles, executor: &'a mut Executor, storage: Storage) -> Self {
+        Loader { files, executor, storage, bytes: 0 }
+    }
+
+    /// A table `[rows, width]`.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] for a wrong shape or unusable values.
+    pub fn table(&mut self, name: &str, width: usize) -> Result<Table, Error> {
+        let (name, entry) = self.files.find(name)?;
+        let rows = match entry.shape[..] {
+            [rows, w] if w == width && rows > 0 => rows,
+            _ => return Err(self.misshapen(&name, entry, &format!("[rows, {width}]"))),
+        };
+        let row_bytes = width.next_multiple_of(4) * self.storage.bytes() as usize;
+        let total = (rows * row_bytes) as u64;
+        let fits = total <= self.executor.gpu.adapter.max_binding_bytes;
+        let weight = if fits { Some(self.executor.add_weight(&name, total)?) } else { None };
+        let mut host = Vec::with_capacity(if fits { 0 } else { total as usize });
+        let rows_a_piece = (PIECE / width).max(1);
+        let mut loss = Loss::default();
+        for first in (0..rows).step_by(rows_a_piece) {
+            let count = rows_a_piece.min(rows - first);
+            let values = self.files.values(&name, entry, first * width, count * width)?;
+            let filled = crate::kernels::fill_rows(&values, width);
+            let mut bytes = Vec::new();
+            loss.add(convert::encode(self.storage, &filled, &mut bytes));
+            match weight {
+                Some(weight) => {
+                    self.executor.write_weight(weight, (first * row_bytes) as u64, &bytes)?;
+                }
+                None => host.extend_from_slice(&bytes),
+            }
+        }
+        self.usable(&name, entry, loss)?;
+        self.bytes += total;
+        Ok(match weight {
+            Some(weight) => Table::Gpu(weight),
+            None => Table::Host { bytes: host, row_bytes },
+        })
+    }
+
+    /// A linear layer from one or more checkpoint matrices `[columns, inner]`, put side by side:
+    /// `parts` names them without `.weight` and `.bias`. `columns` is the axis of each part.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] for a missing tensor, a wrong shape or unusable values.
+    pub fn linear(
+        &mut self,
+        parts: &[&str],
+        bias: bool,
+        inner: Axis,
+        columns: Axis,
+    ) -> Result<Linear, Error> {
+        let all = parts.len() * columns.filled();
+        let stride = stride4(all / 4) * 4;
+        let size = self.storage.bytes() as usize;
+        let mut packed = vec![0u8; inner.filled() * stride * size];
+        for (part, base) in parts.iter().enumerate() {
+            let (name, entry) = self.files.find(&format!("{base}.weight"))?;
+            self.shaped(&name, entry, &[columns.len(), inner.len()])?;
+            let mut loss = Loss::default();
+            let rows_a_piece = (PIECE / inner.len()).max(1);
+            for first in (0..columns.len()).step_by(rows_a_piece) {
+                let count = rows_a_piece.min(columns.len() - first);
+                let values =
+                    self.files.values(&name, entry, first * inner.len(), count * inner.len())?;
+                let mut bytes = Vec::new();
+                loss.add(convert::encode(self.storage, &values, &mut bytes));
+                for row in 0..count {
+                    let column = part * columns.filled() + columns.place(first + row);
+                    for k in 0..inner.len() {
+                        let from = (row * inner.len() + k) * size;
+                        let to = (inner.place(k) * stride + column) * size;
+                        packed[to..to + size].copy_from_slice(&bytes[from..from + size]);
+                    }
+                }
+            }
+            self.usable(&name, entry, loss)?;
+        }
+        let weight = self.upload(parts[0], &packed)?;
+        let mut biases = vec![0.0; all];
+        if bias {
+            for (part, base) in parts.iter().enumerate() {
+                let values = self.vector(&format!("{base}.bias"), columns.len())?;
+                for (i, value) in values.into_iter().enumerate() {
+                    biases[part * columns.filled() + columns.place(i)] = value;
+                }
+            }
+        }
+        let bias = self.upload(parts[0], bytemuck::cast_slice(&biases))?;
+        Ok(Linear { weight, bias, columns: parts.len() * columns.len(), columns4: all / 4 })
+    }
+
+    /// Weight and bias of a layer normalisation.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] for a missing tensor, a wrong shape or unusable values.
+    pub fn norm(&mut self, base: &str, width: usize, eps: f32) -> Result<Norm, Error> {
+        let mut upload = |name: String| {
+            let values = self.vector(&name, width)?;
+            let filled = crate::kernels::fill_rows(&values, width);
+            self.upload(&name, bytemuck::cast_slice(&filled))
+        };
+        let weight = upload(format!("{base}.weight"))?;
+        let bias = upload(format!("{base}.bias"))?;
+        Ok(Norm { weight, bias, eps })
+    }
+
+    fn vector(&self, name: &str, width: usize) -> Result<Vec<f32>, Error> {
+        let (name, entry) = self.files.find(name)?;
+        self.shaped(&name, entry, &[width])?;
+        let values = self.files.values(&name, entry, 0, width)?;
+        let loss = convert::encode(Storage::F32, &values, &mut Vec::new());
+        self.usable(&name, entry, loss)?;
+        Ok(values)
+    }
+
+    fn upload(&mut self, name: &str, bytes: &[u8]) -> Result<usize, Error> {
+        let weight = self.executor.add_weight(name, bytes.len() as u64)?;
+        for (piece, part) in bytes.chunks(UPLOAD).enumerate() {
+            self.executor.write_weight(weight, (piece * UPLOAD) as u64, part)?;
+        }
+        self.bytes += bytes.len() as u64;
+        Ok(weight)
+    }
+
+    fn shaped(&self, name: &str, entry: &TensorEntry, shape: &[usize]) -> Result<(), Error> {
+        if entry.shape == shape {
+            return Ok(());
+        }
+        Err(self.misshapen(name, entry, &format!("{shape:?}")))
+    }
+
+    fn misshapen(&self, name: &str, entry: &TensorEntry, expected: &str) -> Error {
+        let problem = format!(
+            "has shape {:?} and config.json calls for {expected}; they are of different models",
+            entry.shape
+        );
+        Error::tensor(self.files.file_of(entry), name, problem)
+    }
+
+    fn usable(&self, name: &str, entry: &TensorEntry, loss: Loss) -> Result<(), Error> {
+        let file = self.files.file_of(entry);
+        if loss.non_finite > 0 {
+            let problem = format!(
+                "holds {} values that are infinite or not a number; download it again",
+                loss.non_finite
+            );
+            return Err(Error::tensor(file, name, problem));
+        }
+        if let Some(value) = loss.first_overflow {
+            let problem = format!(
+                "holds {value}, beyond {}, the largest {}; use bfloat16 or float32",
+                self.storage.max(),
+                self.storage
+            );
+            return Err(Error::tensor(file, name, problem));
+        }
+        if loss.flushed > 0 {
+            tracing::debug!(
+                tensor = name,
+                flushed = loss.flushed,
+                largest = f64::from(loss.largest),
+                "values became zero or subnormal in {}",
+                self.storage
+            );
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,257 @@
+//! safetensors files of a model: which tensors there are, and their values by offset.
+//!
+//! Nothing is mapped: a file that is rewritten while it is mapped ends the program. Tensors are read
+//! in bounded pieces, each from its own stored dtype.
+
+mod index;
+mod loader;
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+
+use safetensors::Dtype;
+
+use crate::error::Error;
+use crate::files::{ModelFiles, Source};
+
+pub(crate) use loader::{Axis, Loader, Table};
+
+/// What the header says of a tensor.
+#[derive(Debug, Clone)]
+pub(crate) struct TensorEntry {
+    /// Which of the files holds it.
+    file: usize,
+    /// How it is stored.
+    pub dtype: Dtype,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Offset of its first byte in the file.
+    start: u64,
+}
+
+/// The safetensors files of one module.
+#[derive(Debug)]
+pub(crate) struct WeightFiles {
+    sources: Vec<Source>,
+    tensors: BTreeMap<String, TensorEntry>,
+    /// The first tensor with a floating dtype, in file order, and that dtype's name.
+    first_floating: Option<(String, String)>,
+    used: RefCell<BTreeSet<String>>,
+}
+
+impl WeightFiles {
+    /// `model.safetensors` of a module's directory, or the shards its index names.
+    ///
+    /// # Errors
+    /// [`Error::File`] where there is none, or it is cut short, overlapping or not safetensors.
+    pub fn open(files: &ModelFiles, prefix: &str) -> Result<Self, Error> {
+        let mut weights = WeightFiles {
+            sources: Vec::new(),
+            tensors: BTreeMap::new(),
+            first_floating: None,
+            used: RefCell::new(BTreeSet::new()),
+        };
+        let single = format!("{prefix}model.safetensors");
+        if let Some(source) = files.open(&single)? {
+            weights.add(source)?;
+            return Ok(weights);
+        }
+        let listed = index::read(files, prefix)?;
+        let Some(listed) = listed else { return Err(missing(files, prefix)?) };
+        for shard in listed.shards() {
+            let name = format!("{prefix}{shard}");
+            let source = files.open(&name)?.ok_or_else(|| {
+                Error::file(&name, format!("is missing; {} lists it", listed.file))
+            })?;
+            weights.add(source)?;
+        }
+        listed.check(prefix, &weights)?;
+        Ok(weights)
+    }
+
+    fn add(&mut self, source: Source) -> Result<(), Error> {
+        let file = self.sources.len();
+        let header = index::header(&source)?;
+        for (name, entry) in header.tensors {
+            let entry = TensorEntry {
+                file,
+                dtype: entry.dtype,
+                shape: entry.shape,
+                start: header.start + entry.data_offsets.0 as u64,
+            };
+            if self.first_floating.is_none()
+                && matches!(entry.dtype, Dtype::F16 | Dtype::BF16 | Dtype::F32 | Dtype::F64)
+            {
+                self.first_floating = Some((format!("{:?}", entry.dtype), name.clone()));
+            }
+            if self.tensors.insert(name.clone(), entry).is_some() {
+                return Err(Error::tensor(
+                    source.name(),
+                    name,
+                    "is in another shard too; save the model again",
+                ));
+            }
+        }
+        self.sources.push(source);
+        Ok(())
+    }
+
+    /// The dtype name and the name of the first floating tensor.
+    pub fn first_floating(&self) -> Option<(&str, &str)> {
+        self.first_floating.as_ref().map(|(dtype, name)| (dtype.as_str(), name.as_str()))
+    }
+
+    /// The prefix under which the tensor `key` is stored: `bert.`, `0.auto_model.` or none.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] where no tensor or several end in `key`.
+    pub fn prefix_of(&self, key: &str) -> Result<String, Error> {
+        let found: Vec<&str> = self
+            .tensors
+            .keys()
+            .filter_map(|name| name.strip_suffix(key))
+            .filter(|prefix| prefix.is_empty() || prefix.ends_with('.'))
+            .collect();
+        match found[..] {
+            [prefix] => Ok(prefix.to_owned()),
+            [] => Err(Error::tensor(
+                self.file_name(0),
+                key,
+                format!("is missing; the file has {}", self.some_names()),
+            )),
+            _ => Err(Error::tensor(
+                self.file_name(0),
+                key,
+                format!(
+                    "is there several times, under {found:?}; keep one copy of the transformer"
+                ),
+            )),
+        }
+    }
+
+    /// The header's entry of a tensor, also under its legacy name (`gamma` and `beta` for the weight
+    /// and bias of a `LayerNorm`), with the name it has in the file. Marks it as used.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] where it is missing, or there under both names.
+    pub fn find(&self, name: &str) -> Result<(String, &TensorEntry), Error> {
+        let legacy = legacy_name(name);
+        let current = self.tensors.get_key_value(name);
+        let old = legacy.as_ref().and_then(|legacy| self.tensors.get_key_value(legacy));
+        let (found, entry) = match (current, old) {
+            (Some(_), Some((legacy, _))) => {
+                let problem = format!("is there as `{legacy}` too; keep one of them");
+                return Err(Error::tensor(self.file_name(0), name, problem));
+            }
+            (Some(found), None) | (None, Some(found)) => found,
+            (None, None) => {
+                let problem = format!("is missing; the file has {}", self.some_names());
+                return Err(Error::tensor(self.file_name(0), name, problem));
+            }
+        };
+        self.used.borrow_mut().insert(found.clone());
+        Ok((found.clone(), entry))
+    }
+
+    /// True where a tensor of that name is there.
+    pub fn has(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    /// The shape of a tensor.
+    ///
+    /// # Errors
+    /// As [`WeightFiles::find`].
+    pub fn shape(&self, name: &str) -> Result<Vec<usize>, Error> {
+        Ok(self.find(name)?.1.shape.clone())
+    }
+
+    /// Every tensor: name, dtype, shape, and whether something was read from it.
+    pub fn listing(&self) -> Vec<(String, String, Vec<usize>, bool)> {
+        let used = self.used.borrow();
+        self.tensors
+            .iter()
+            .map(|(name, entry)| {
+                let dtype = format!("{:?}", entry.dtype);
+                (name.clone(), dtype, entry.shape.clone(), used.contains(name))
+            })
+            .collect()
+    }
+
+    /// The name of the file that holds an entry.
+    pub fn file_of(&self, entry: &TensorEntry) -> &str {
+        self.file_name(entry.file)
+    }
+
+    fn file_name(&self, file: usize) -> &str {
+        self.sources.get(file).map_or("model.safetensors", Source::name)
+    }
+
+    fn some_names(&self) -> String {
+        let names: Vec<&str> = self.tensors.keys().take(4).map(String::as_str).collect();
+        match self.tensors.len() {
+            0 => "no tensors".to_owned(),
+            count if count > 4 => format!("{} and {} more", names.join(", "), count - 4),
+            _ => names.join(", "),
+        }
+    }
+
+    /// `count` values of a tensor from the value `first` on, as f32, exactly where f32 can.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] for a dtype that is no float.
+    pub fn values(
+        &self,
+        name: &str,
+        entry: &TensorEntry,
+        first: usize,
+        count: usize,
+    ) -> Result<Vec<f32>, Error> {
+        let size = match entry.dtype {
+            Dtype::F64 => 8,
+            Dtype::F32 => 4,
+            Dtype::F16 | Dtype::BF16 => 2,
+            other => {
+                return Err(Error::tensor(
+                    self.file_of(entry),
+                    name,
+                    format!("is {other:?}; F32, F16, BF16 and F64 can be used"),
+                ));
+            }
+        };
+        let mut bytes = vec![0; count * size];
+        let offset = entry.start + (first * size) as u64;
+        self.sources[entry.file].read_at(offset, &mut bytes)?;
+        Ok(match entry.dtype {
+            Dtype::F64 => bytes
+                .chunks_exact(8)
+                .map(|b| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f32)
+                .collect(),
+            Dtype::F32 => crate::convert::decode(crate::dtype::Storage::F32, &bytes),
+            Dtype::F16 => crate::convert::decode(crate::dtype::Storage::PackedF16, &bytes),
+            _ => crate::convert::decode(crate::dtype::Storage::PackedBf16, &bytes),
+        })
+    }
+}
+
+fn legacy_name(name: &str) -> Option<String> {
+    let weight = name.strip_suffix("LayerNorm.weight").map(|base| format!("{base}LayerNorm.gamma"));
+    weight.or_else(|| name.strip_suffix("LayerNorm.bias").map(|base| format!("{base}LayerNorm.beta")))
+}
+
+/// The error for a module without safetensors, which says what it has instead.
+fn missing(files: &ModelFiles, prefix: &str) -> Result<Error, Error> {
+    let name = format!("{prefix}model.safetensors");
+    for other in ["pytorch_model.bin", "pytorch_model.bin.index.json"] {
+        if files.exists(&format!("{prefix}{other}"))? {
+            return Ok(Error::file(
+                name,
+                format!(
+                    "is missing, and {other} is a Python pickle, which can run code when opened; \
+                     save the model with `safe_serialization=True`"
+                ),
+            ));
+        }
+    }
+    Ok(Error::file(name, "is missing; the directory has no safetensors weights"))
+}

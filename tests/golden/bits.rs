@@ -1,0 +1,75 @@
+//! A text's vector has the same bits alone and in any company.
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use vectile::{
+    ActivationsRequest, DtypeRequest, Embedder, EmbedderBuilder, Feature, HalfFallback, block_on,
+};
+
+use crate::{build, builder, texts};
+
+/// One builder for each pair of storages that the policy can resolve to.
+fn precisions() -> Vec<EmbedderBuilder> {
+    let base = || builder("bert_outliers");
+    let packed = || {
+        base()
+            .dtype(DtypeRequest::Float16)
+            .withhold(vec![Feature::ShaderF16])
+            .half_fallback(HalfFallback::Packed)
+    };
+    vec![
+        base().dtype(DtypeRequest::Float32),
+        base().dtype(DtypeRequest::Float32).withhold(vec![Feature::Subgroups]),
+        base().dtype(DtypeRequest::Float16).half_fallback(HalfFallback::Packed),
+        packed(),
+        packed().activations(ActivationsRequest::F16),
+        base().dtype(DtypeRequest::Bfloat16),
+    ]
+}
+
+fn alone(embedder: &Embedder, texts: &[String]) -> Vec<Vec<f32>> {
+    texts.iter().map(|text| block_on(embedder.embed(&[text])).unwrap().values).collect()
+}
+
+#[test]
+fn alone_first_last_and_in_any_batch() {
+    let texts = texts("bert_outliers");
+    for precision in precisions() {
+        let Some(embedder) = build(precision.clone()) else { return };
+        let alone = alone(&embedder, &texts);
+        let all = block_on(embedder.embed(&texts)).unwrap();
+        for (i, row) in all.rows().enumerate() {
+            assert_eq!(row, alone[i], "text {i}, {}", embedder.precision());
+        }
+        let backwards: Vec<&String> = texts.iter().rev().collect();
+        let rows = block_on(embedder.embed(&backwards)).unwrap();
+        for (i, row) in rows.rows().rev().enumerate() {
+            assert_eq!(row, alone[i], "text {i} backwards, {}", embedder.precision());
+        }
+        for batch_tokens in [1, 37, 100_000] {
+            let other = build(precision.clone().batch_tokens(batch_tokens)).unwrap();
+            let rows = block_on(other.embed(&texts)).unwrap();
+            assert_eq!(rows.values, all.values, "{batch_tokens} tokens, {}", other.precision());
+        }
+    }
+}
+
+#[test]
+fn random_batches() {
+    let texts = texts("bert_outliers");
+    for precision in precisions() {
+        let Some(embedder) = build(precision) else { return };
+        let alone = alone(&embedder, &texts);
+        let picks = proptest::collection::vec(0..texts.len(), 1..40);
+        let mut runner = TestRunner::new(Config { cases: 24, failure_persistence: None, ..Config::default() });
+        let result = runner.run(&picks, |picks| {
+            let batch: Vec<&String> = picks.iter().map(|i| &texts[*i]).collect();
+            let rows = block_on(embedder.embed(&batch)).unwrap();
+            for (row, i) in rows.rows().zip(&picks) {
+                prop_assert_eq!(row, &alone[*i][..]);
+            }
+            Ok(())
+        });
+        result.unwrap_or_else(|e| panic!("{}: {e}", embedder.precision()));
+    }
+}
