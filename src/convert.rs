@@ -79,10 +79,9 @@ pub fn encode(storage: Storage, values: &[f32], bytes: &mut Vec<u8>) -> Loss {
 pub fn decode(storage: Storage, bytes: &[u8]) -> Vec<f32> {
     let pair = |b: &[u8]| u16::from_le_bytes([b[0], b[1]]);
     match storage {
-        Storage::F32 => bytes
-            .chunks_exact(4)
-            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-            .collect(),
+        Storage::F32 => {
+            bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+        }
         Storage::F16 | Storage::PackedF16 => {
             bytes.chunks_exact(2).map(|b| f16::from_bits(pair(b)).to_f32()).collect()
         }

@@ -286,9 +286,7 @@ impl FromStr for ActivationsRequest {
         match float_named(name) {
             Some(DtypeRequest::Float32) => Ok(ActivationsRequest::F32),
             Some(DtypeRequest::Float16) => Ok(ActivationsRequest::F16),
-            _ => {
-                Err(Error::option("activations", format!("`{name}` is unknown; use f32 or f16")))
-            }
+            _ => Err(Error::option("activations", format!("`{name}` is unknown; use f32 or f16"))),
         }
     }
 }

@@ -32,27 +32,13 @@ fn the_table_of_resolve() {
         (R::Auto, C::Bfloat16, true, false, H::F32, Some((PackedBf16, F32, vec![]))),
         (R::Auto, C::Bfloat16, false, false, H::Error, Some((PackedBf16, F32, vec![]))),
         (R::Auto, C::Bfloat16, true, true, H::F32, Some((PackedBf16, F32, vec![]))),
-        (
-            R::Auto,
-            C::Float16,
-            true,
-            true,
-            H::F32,
-            Some((F16, F32, vec![ActivationsUnsafeInF16])),
-        ),
+        (R::Auto, C::Float16, true, true, H::F32, Some((F16, F32, vec![ActivationsUnsafeInF16]))),
         (R::Auto, C::Float16, false, true, H::F32, Some((F32, F32, vec![AdapterNoShaderF16]))),
         (R::Float32, C::Float16, true, false, H::F32, Some((F32, F32, vec![]))),
         (R::Float32, C::Bfloat16, false, true, H::Error, Some((F32, F32, vec![]))),
         (R::Float16, C::Float16, true, false, H::Error, Some((F16, F16, vec![]))),
         (R::Float16, C::Float32, true, false, H::F32, Some((F16, F16, vec![RoundedToF16]))),
-        (
-            R::Float16,
-            C::Float32,
-            false,
-            false,
-            H::F32,
-            Some((F32, F32, vec![AdapterNoShaderF16])),
-        ),
+        (R::Float16, C::Float32, false, false, H::F32, Some((F32, F32, vec![AdapterNoShaderF16]))),
         (
             R::Float16,
             C::Float32,
@@ -108,17 +94,13 @@ fn activations_are_chosen_apart() {
         resolve(options, checkpoint(FloatDtype::Float16), caps, F16Facts { activations_unsafe })
             .unwrap()
     };
-    let p =
-        resolved(DtypeRequest::Auto, ActivationsRequest::F32, ShaderF16::Passed, false);
+    let p = resolved(DtypeRequest::Auto, ActivationsRequest::F32, ShaderF16::Passed, false);
     assert_eq!((p.weights, p.activations), (Storage::F16, Storage::F32));
-    let p =
-        resolved(DtypeRequest::Bfloat16, ActivationsRequest::F16, ShaderF16::Passed, false);
+    let p = resolved(DtypeRequest::Bfloat16, ActivationsRequest::F16, ShaderF16::Passed, false);
     assert_eq!((p.weights, p.activations), (Storage::PackedBf16, Storage::F16));
-    let p =
-        resolved(DtypeRequest::Float32, ActivationsRequest::F16, ShaderF16::Withheld, false);
+    let p = resolved(DtypeRequest::Float32, ActivationsRequest::F16, ShaderF16::Withheld, false);
     assert_eq!((p.weights, p.activations), (Storage::F32, Storage::PackedF16));
-    let p =
-        resolved(DtypeRequest::Float16, ActivationsRequest::F16, ShaderF16::Passed, true);
+    let p = resolved(DtypeRequest::Float16, ActivationsRequest::F16, ShaderF16::Passed, true);
     assert_eq!((p.weights, p.activations), (Storage::F16, Storage::F16), "explicit override");
     assert!(!p.retries_in_f32());
 }

@@ -1,6 +1,12 @@
 //! Every kernel in every storage, checked by naga without a GPU: valid under WebGPU's default limits
 //! with only the capabilities its variant may use, in agreement with its descriptor, and
 //! translatable to SPIR-V, MSL and HLSL.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    missing_docs,
+    reason = "a test fails by panicking"
+)]
 
 use naga::valid::{Capabilities, SubgroupOperationSet, ValidationFlags, Validator};
 use vectile::dtype::Storage;
@@ -19,7 +25,13 @@ fn variants(kernel: &Kernel) -> Vec<Variant> {
     let activations: &[Storage] =
         if kernel.reads_activations { &Storage::ALL } else { &[Storage::F32] };
     let lanes: &[Lanes] = if kernel.has_lanes {
-        &[Lanes::Alone, Lanes::Subgroup(4), Lanes::Subgroup(8), Lanes::Subgroup(16), Lanes::Subgroup(32)]
+        &[
+            Lanes::Alone,
+            Lanes::Subgroup(4),
+            Lanes::Subgroup(8),
+            Lanes::Subgroup(16),
+            Lanes::Subgroup(32),
+        ]
     } else {
         &[Lanes::Alone]
     };
@@ -35,7 +47,8 @@ fn variants(kernel: &Kernel) -> Vec<Variant> {
                         if setting.constant {
                             variant.constants.push((setting.name, *value));
                             if kernel.name == "attention_tile" {
-                                let keys = attention::keys_a_tile(*value as usize, MAX_WORKGROUP_MEMORY);
+                                let keys =
+                                    attention::keys_a_tile(*value as usize, MAX_WORKGROUP_MEMORY);
                                 variant.constants.push(("KEYS", keys));
                             }
                         } else {
@@ -120,7 +133,8 @@ fn descriptors_agree_with_the_wgsl() {
             match (binding.group, var.space) {
                 (0, naga::AddressSpace::Storage { access }) => {
                     let write = access.contains(naga::StorageAccess::STORE);
-                    storage.push((binding.binding, if write { Access::Write } else { Access::Read }));
+                    storage
+                        .push((binding.binding, if write { Access::Write } else { Access::Read }));
                 }
                 (0, naga::AddressSpace::Uniform) => uniform = Some((binding.binding, var.ty)),
                 (1, naga::AddressSpace::Storage { .. }) => guarded = true,
@@ -133,7 +147,12 @@ fn descriptors_agree_with_the_wgsl() {
         assert_eq!(guarded, kernel.stores_activations, "{}", kernel.name);
         assert!(storage.len() + usize::from(guarded) <= MAX_STORAGE_BUFFERS, "{}", kernel.name);
         let (at, ty) = uniform.expect(kernel.name);
-        assert_eq!(at as usize, kernel.bindings.len(), "{}: the parameter block comes last", kernel.name);
+        assert_eq!(
+            at as usize,
+            kernel.bindings.len(),
+            "{}: the parameter block comes last",
+            kernel.name
+        );
         let naga::TypeInner::Struct { members, .. } = &module.types[ty].inner else {
             panic!("{}: parameters are no struct", kernel.name)
         };
@@ -197,11 +216,13 @@ fn every_kernel_translates_for_vulkan_metal_and_dx12() {
                 .map(|(name, value)| ((*name).to_owned(), f64::from(*value)))
                 .collect();
             let stage = Some((naga::ShaderStage::Compute, kernel.name));
-            let (module, info) =
-                naga::back::pipeline_constants::process_overrides(&module, &info, stage, &constants)
-                    .expect(&what);
+            let (module, info) = naga::back::pipeline_constants::process_overrides(
+                &module, &info, stage, &constants,
+            )
+            .expect(&what);
 
-            let mut options = naga::back::spv::Options { lang_version: (1, 3), ..Default::default() };
+            let mut options =
+                naga::back::spv::Options { lang_version: (1, 3), ..Default::default() };
             options.capabilities = None;
             naga::back::spv::write_vec(&module, &info, &options, None).expect(&what);
 

@@ -123,12 +123,6 @@ impl JsonFile {
         strings.map(Some).ok_or_else(|| self.wrong(field, value, "a list of strings"))
     }
 
-    pub fn array(&self, field: &str) -> Result<Option<&[Value]>, Error> {
-        let Some(value) = self.raw(field) else { return Ok(None) };
-        let array = value.as_array().map(Vec::as_slice);
-        array.map(Some).ok_or_else(|| self.wrong(field, value, "a list"))
-    }
-
     /// A nested object, whose errors name it with a dot.
     pub fn object(&self, field: &str) -> Result<Option<JsonFile>, Error> {
         let Some(value) = self.raw(field) else { return Ok(None) };

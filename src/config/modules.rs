@@ -18,6 +18,8 @@ pub(crate) enum Module {
         out_features: usize,
         bias: bool,
         activation: DenseActivation,
+        /// The input is added to the result, through `residual.weight` where the widths differ.
+        residual: bool,
     },
     /// Epsilon 1e-5, from `norm.weight` and `norm.bias` in `path`.
     LayerNorm {
@@ -182,9 +184,6 @@ fn only_sentence_embedding(file: &JsonFile) -> Result<(), Error> {
 
 fn dense(entry: &Entry, file: &JsonFile, notes: &mut Vec<String>) -> Result<Module, Error> {
     only_sentence_embedding(file)?;
-    if file.bool("use_residual")?.unwrap_or(false) {
-        return Err(file.unsupported("use_residual", "a Dense module without residual is"));
-    }
     let known = [
         "in_features",
         "out_features",
@@ -203,6 +202,7 @@ fn dense(entry: &Entry, file: &JsonFile, notes: &mut Vec<String>) -> Result<Modu
         out_features: file.required_size("out_features")?,
         bias: file.bool("bias")?.unwrap_or(true),
         activation: activation(file)?,
+        residual: file.bool("use_residual")?.unwrap_or(false),
     })
 }
 

@@ -149,7 +149,11 @@ fn read_model(files: ModelFiles) -> Result<Model, Error> {
                         "is {}, and the transformer's hidden_size is {}",
                         pooling.dimension, facts.hidden
                     );
-                    return Err(Error::config("the Pooling module's config.json", "embedding_dimension", problem));
+                    return Err(Error::config(
+                        "the Pooling module's config.json",
+                        "embedding_dimension",
+                        problem,
+                    ));
                 }
                 include_prompt = pooling.include_prompt;
                 dimension = pooling.output_dimension();
@@ -163,7 +167,9 @@ fn read_model(files: ModelFiles) -> Result<Model, Error> {
             Module::Normalize => None,
         };
         module_weights.push(match path {
-            Some(path) => Some(WeightFiles::open(&files, &format!("{}/", path.trim_end_matches('/')))?),
+            Some(path) => {
+                Some(WeightFiles::open(&files, &format!("{}/", path.trim_end_matches('/')))?)
+            }
             None => None,
         });
     }

@@ -110,7 +110,14 @@ impl Embedder {
         });
         Inspection {
             model: model.files.label(),
-            model_type: model.config.transformer.str("model_type").ok().flatten().unwrap_or("").to_owned(),
+            model_type: model
+                .config
+                .transformer
+                .str("model_type")
+                .ok()
+                .flatten()
+                .unwrap_or("")
+                .to_owned(),
             modules: self.module_summaries(),
             dimension: model.dimension,
             max_seq_length: self.max_seq_length(),
@@ -167,7 +174,11 @@ impl fmt::Display for Inspection {
         writeln!(f, "vocabulary   {known} tokens, {rows} table rows")?;
         for (name, prompt) in &self.prompts {
             let default = self.default_prompt_name.as_ref() == Some(name);
-            writeln!(f, "prompt       {name}: {prompt:?}{}", if default { " (default)" } else { "" })?;
+            writeln!(
+                f,
+                "prompt       {name}: {prompt:?}{}",
+                if default { " (default)" } else { "" }
+            )?;
         }
         writeln!(f, "precision    {}", self.precision)?;
         writeln!(f, "adapter      {}", self.adapter)?;

@@ -1,9 +1,7 @@
 //! A loaded model on a device: batches in, rows out, and the device won back when it is lost.
 
-
-
 use crate::batch::PackedBatch;
-use crate::config::{Module, ModelConfig, PoolingMode};
+use crate::config::{ModelConfig, Module, PoolingMode};
 use crate::convert;
 use crate::dtype::{Precision, Storage};
 use crate::error::Error;
@@ -47,9 +45,17 @@ pub(super) struct Opening {
 #[derive(Debug)]
 enum Stage {
     Pool(Vec<u32>),
-    Dense(Linear, Activation),
+    Dense { linear: Linear, activation: Activation, residual: Residual },
     LayerNorm(Norm),
     Normalize,
+}
+
+/// What a Dense module adds to its result.
+#[derive(Debug)]
+enum Residual {
+    None,
+    Input,
+    Projected(Linear),
 }
 
 /// The device with the model on it.
@@ -144,8 +150,20 @@ impl Runtime {
         for stage in &self.stages {
             x = match stage {
                 Stage::Pool(modes) => pool(&mut builder, x, &spans, modes),
-                Stage::Dense(linear, activation) => {
-                    matmul(&mut builder, "dense", x, linear, *activation, None)
+                Stage::Dense { linear, activation, residual } => {
+                    let added = match residual {
+                        Residual::None => None,
+                        Residual::Input => Some(x),
+                        Residual::Projected(linear) => Some(matmul(
+                            &mut builder,
+                            "residual",
+                            x,
+                            linear,
+                            Activation::None,
+                            None,
+                        )),
+                    };
+                    matmul(&mut builder, "dense", x, linear, *activation, added)
                 }
                 Stage::LayerNorm(norm) => layer_norm(&mut builder, x, None, norm),
                 Stage::Normalize => normalize_l2(&mut builder, x),
@@ -180,11 +198,16 @@ fn stage(module: &Module, loader: Option<&mut Loader>) -> Result<Stage, Error> {
         Module::Pooling(pooling) => {
             Stage::Pool(pooling.modes.iter().map(|mode| mode_number(*mode)).collect())
         }
-        Module::Dense { in_features, out_features, bias, activation, .. } => {
+        Module::Dense { in_features, out_features, bias, activation, residual, .. } => {
             let loader = loader.ok_or_else(no_weights)?;
             let (inner, columns) = (Axis::plain(*in_features), Axis::plain(*out_features));
             let linear = loader.linear(&["linear"], *bias, inner, columns)?;
-            Stage::Dense(linear, dense_activation(*activation))
+            let residual = match residual {
+                false => Residual::None,
+                true if in_features == out_features => Residual::Input,
+                true => Residual::Projected(loader.linear(&["residual"], false, inner, columns)?),
+            };
+            Stage::Dense { linear, activation: dense_activation(*activation), residual }
         }
         Module::LayerNorm { dimension, .. } => {
             let loader = loader.ok_or_else(no_weights)?;

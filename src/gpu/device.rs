@@ -262,9 +262,10 @@ impl Gpu {
             required_limits: adapters[index].limits(),
             ..Default::default()
         };
-        let (device, queue) = adapters[index].request_device(&descriptor).await.map_err(|e| {
-            Error::adapter(&adapter.name, format!("the device does not open: {e}"))
-        })?;
+        let (device, queue) = adapters[index]
+            .request_device(&descriptor)
+            .await
+            .map_err(|e| Error::adapter(&adapter.name, format!("the device does not open: {e}")))?;
         let faults = Arc::new(Mutex::new(Faults::default()));
         watch(&device, &faults);
         Ok(Gpu { adapter, withheld: withheld.to_vec(), device, queue, faults })

@@ -71,11 +71,10 @@ fn whole(binding: u32, buffer: &wgpu::Buffer) -> wgpu::BindGroupEntry<'_> {
 impl Executor {
     /// An executor with nothing loaded.
     pub fn new(gpu: Gpu) -> Self {
-        let guard_layout =
-            gpu.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-                label: Some("range marks"),
-                entries: &[storage_entry(0, false)],
-            });
+        let guard_layout = gpu.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+            label: Some("range marks"),
+            entries: &[storage_entry(0, false)],
+        });
         Executor {
             gpu,
             pipelines: HashMap::new(),
@@ -95,7 +94,9 @@ impl Executor {
         if bytes > most {
             return Err(Error::adapter(
                 &self.gpu.adapter.name,
-                format!("tensor `{name}` takes {bytes} bytes and a shader sees {most} at once; use a 16-bit dtype or another adapter"),
+                format!(
+                    "tensor `{name}` takes {bytes} bytes and a shader sees {most} at once; use a 16-bit dtype or another adapter"
+                ),
             ));
         }
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
@@ -128,7 +129,8 @@ impl Executor {
             self.pipeline(dispatch.kernel, &dispatch.variant)?;
         }
         let marks_bytes = (graph.tokens.max(1) * 4) as u64;
-        let output = graph.output.ok_or_else(|| Error::Internal("a graph without output".into()))?;
+        let output =
+            graph.output.ok_or_else(|| Error::Internal("a graph without output".into()))?;
         let output_bytes = graph.tensors[output.0].bytes;
 
         let marks = self.named["marks"].clone();
@@ -189,7 +191,9 @@ impl Executor {
             if *bytes > most {
                 return Err(Error::adapter(
                     &self.gpu.adapter.name,
-                    format!("a batch needs {bytes} bytes at once and a shader sees {most}; lower the batch tokens"),
+                    format!(
+                        "a batch needs {bytes} bytes at once and a shader sees {most}; lower the batch tokens"
+                    ),
                 ));
             }
             if slot == self.scratch.len() {
@@ -372,10 +376,8 @@ impl Executor {
             let _ = sender.send(result);
         });
         self.wait();
-        let lost = |problem: String| Error::DeviceLost {
-            adapter: self.gpu.adapter.name.clone(),
-            problem,
-        };
+        let lost =
+            |problem: String| Error::DeviceLost { adapter: self.gpu.adapter.name.clone(), problem };
         let mapped = receiver.await;
         self.gpu.check("reading a batch back", bytes)?;
         mapped
@@ -394,7 +396,8 @@ impl Executor {
     /// device is lost meanwhile, and a wait beyond the limit is taken for a loss too.
     fn wait(&self) {
         let device = &self.gpu.device;
-        let poll = || device.poll(wgpu::PollType::Wait { submission_index: None, timeout: Some(WAIT) });
+        let poll =
+            || device.poll(wgpu::PollType::Wait { submission_index: None, timeout: Some(WAIT) });
         match std::panic::catch_unwind(std::panic::AssertUnwindSafe(poll)) {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => self.gpu.mark_lost(format!("no answer in {WAIT:?}: {error}")),

@@ -105,7 +105,9 @@ impl Graph {
                 .filter(|(_, access)| **access == Access::Write);
             for (id, _) in written {
                 let info = &self.tensors[id.0];
-                if of_tensor[id.0].is_some() || matches!(info.source, Source::Weight(_) | Source::Input(_)) {
+                if of_tensor[id.0].is_some()
+                    || matches!(info.source, Source::Weight(_) | Source::Input(_))
+                {
                     continue;
                 }
                 let zeroed = info.source == Source::Zeroed;

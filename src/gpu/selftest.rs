@@ -12,7 +12,9 @@ use crate::error::Error;
 use crate::gpu::device::Feature;
 use crate::gpu::executor::Executor;
 use crate::gpu::graph::Source;
-use crate::kernels::{Activation, Activations, Builder, attention, layer_norm, lookup, matmul, pool, reference};
+use crate::kernels::{
+    Activation, Activations, Builder, attention, layer_norm, lookup, matmul, pool, reference,
+};
 
 const TOKENS: usize = 21;
 const WIDTH: usize = 32;
@@ -27,10 +29,7 @@ const TOLERANCE: f64 = 1e-2;
 ///
 /// # Errors
 /// Those of running a graph.
-pub async fn shader_f16(
-    executor: &mut Executor,
-    cache: Option<&Path>,
-) -> Result<ShaderF16, Error> {
+pub async fn shader_f16(executor: &mut Executor, cache: Option<&Path>) -> Result<ShaderF16, Error> {
     if executor.gpu.withheld.contains(&Feature::ShaderF16) {
         return Ok(ShaderF16::Withheld);
     }

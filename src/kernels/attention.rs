@@ -76,8 +76,7 @@ pub fn attention(
         if builder.plan.software { (&ATTENTION_LANE, 32) } else { (&ATTENTION_TILE, 64) };
     let mut variant = builder.variant(kernel, qkv.storage).constant("HEAD4", head4 as u32);
     if !builder.plan.software {
-        variant =
-            variant.constant("KEYS", keys_a_tile(head4, builder.plan.workgroup_memory));
+        variant = variant.constant("KEYS", keys_a_tile(head4, builder.plan.workgroup_memory));
     }
     let params = AttentionParams { heads: heads as u32, scale: 1.0 / (head as f32).sqrt() };
     for tiles in cut_tiles(texts, queries, heads * head4 * 16, builder.plan.max_flops) {

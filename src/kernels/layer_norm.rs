@@ -62,9 +62,8 @@ pub fn layer_norm_of(
         x.storage,
         crate::gpu::graph::Source::Scratch,
     );
-    let variant = builder
-        .variant(&LAYER_NORM, x.storage)
-        .set("HAS_RESIDUAL", u32::from(residual.is_some()));
+    let variant =
+        builder.variant(&LAYER_NORM, x.storage).set("HAS_RESIDUAL", u32::from(residual.is_some()));
     let groups = row_groups(variant.lanes, x.rows);
     let params = LayerNormParams {
         rows: x.rows as u32,

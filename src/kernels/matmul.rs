@@ -73,7 +73,15 @@ pub fn matmul(
 ) -> Activations {
     let weight = builder.weight("weight", linear.weight);
     let bias = builder.weight("bias", linear.bias);
-    matmul_of(builder, name, x, [weight, bias], [linear.columns, linear.columns4], activation, residual)
+    matmul_of(
+        builder,
+        name,
+        x,
+        [weight, bias],
+        [linear.columns, linear.columns4],
+        activation,
+        residual,
+    )
 }
 
 /// As [`matmul`], with weight and bias as tensors of the graph and `[columns, cells]` of a row.

@@ -26,8 +26,7 @@ pub static NORMALIZE_L2: Kernel = Kernel {
 
 /// y = x / max(‖x‖₂, 1e-12) by rows, f32.
 pub fn normalize_l2(builder: &mut Builder, x: Activations) -> Activations {
-    let y =
-        builder.rows("normalized", x.rows, x.width4, x.width, Storage::F32, Source::Scratch);
+    let y = builder.rows("normalized", x.rows, x.width4, x.width, Storage::F32, Source::Scratch);
     let variant = builder.variant(&NORMALIZE_L2, Storage::F32);
     let groups = row_groups(variant.lanes, x.rows);
     let params = NormalizeParams {

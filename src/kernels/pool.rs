@@ -34,8 +34,7 @@ pub fn pool(builder: &mut Builder, x: Activations, spans: &[Span], modes: &[u32]
     let spans = builder.input("spans", spans);
     // Where the last cell is not full, nothing writes its end.
     let source = if columns.is_multiple_of(4) { Source::Scratch } else { Source::Zeroed };
-    let pooled =
-        builder.rows("pooled", texts, columns.div_ceil(4), columns, Storage::F32, source);
+    let pooled = builder.rows("pooled", texts, columns.div_ceil(4), columns, Storage::F32, source);
     for (at, mode) in modes.iter().enumerate() {
         let params = PoolParams {
             texts: texts as u32,

@@ -65,14 +65,14 @@ pub fn layer_norm(
     let mut y = Vec::new();
     for (row, values) in x.chunks_exact(width).enumerate() {
         let v: Vec<f64> = (0..width)
-            .map(|i| {
-                f64::from(values[i]) + residual.map_or(0.0, |r| f64::from(r[row * width + i]))
-            })
+            .map(|i| f64::from(values[i]) + residual.map_or(0.0, |r| f64::from(r[row * width + i])))
             .collect();
         let mean = v.iter().sum::<f64>() / width as f64;
         let variance = v.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / width as f64;
         let scale = 1.0 / (variance + eps).sqrt();
-        y.extend((0..width).map(|i| (v[i] - mean) * scale * f64::from(weight[i]) + f64::from(bias[i])));
+        y.extend(
+            (0..width).map(|i| (v[i] - mean) * scale * f64::from(weight[i]) + f64::from(bias[i])),
+        );
     }
     y
 }

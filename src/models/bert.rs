@@ -60,7 +60,12 @@ impl Bert {
             && kind != "absolute"
         {
             let supported = "supported is absolute";
-            return Err(Error::unsupported(&config.name, "position_embedding_type", kind, supported));
+            return Err(Error::unsupported(
+                &config.name,
+                "position_embedding_type",
+                kind,
+                supported,
+            ));
         }
         for field in ["is_decoder", "add_cross_attention"] {
             if config.bool(field)? == Some(true) {
@@ -79,8 +84,7 @@ impl Bert {
         }
         let prefix = weights.prefix_of(WORDS)?;
         let table = weights.shape(&format!("{prefix}{WORDS}"))?;
-        let positions =
-            weights.shape(&format!("{prefix}embeddings.position_embeddings.weight"))?;
+        let positions = weights.shape(&format!("{prefix}embeddings.position_embeddings.weight"))?;
         let types = weights.shape(&format!("{prefix}embeddings.token_type_embeddings.weight"))?;
         let stated = count(config, "max_position_embeddings", 1 << 20)?;
         Ok(Bert {

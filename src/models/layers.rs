@@ -52,7 +52,11 @@ pub(crate) fn epsilon(config: &JsonFile, field: &str, default: f64) -> Result<f3
 pub(crate) fn count(config: &JsonFile, field: &str, most: usize) -> Result<usize, Error> {
     let value = config.required_size(field)?;
     if value > most {
-        return Err(Error::config(&config.name, field, format!("is {value}; at most {most} is expected")));
+        return Err(Error::config(
+            &config.name,
+            field,
+            format!("is {value}; at most {most} is expected"),
+        ));
     }
     Ok(value)
 }

@@ -97,7 +97,11 @@ fn architecture(config: &JsonFile) -> Result<&'static Architecture, Error> {
         format!("supported are {}", names.join(", "))
     };
     let Some(model_type) = config.str("model_type")? else {
-        return Err(Error::config(&config.name, "model_type", format!("is missing; {}", supported())));
+        return Err(Error::config(
+            &config.name,
+            "model_type",
+            format!("is missing; {}", supported()),
+        ));
     };
     TABLE
         .iter()

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use serde::Deserialize;
-use tokenizers::normalizers::{Lowercase, Sequence};
+use tokenizers::normalizers::{BertNormalizer, Lowercase, Sequence};
 use tokenizers::{
     ModelWrapper, NormalizerWrapper, PostProcessor, PostProcessorWrapper, PreTokenizerWrapper,
     TruncationDirection,
@@ -86,6 +86,9 @@ impl Tokenizer {
         let outline = outline(&file, &contents)?;
         let mut inner = parse(&file, &contents)?;
         let settings = JsonFile::load(files, &format!("{prefix}tokenizer_config.json"))?;
+        if let Some(settings) = &settings {
+            follow_bert_settings(&mut inner, settings)?;
+        }
         let cuts_at_spaces = cuts_at_spaces(&inner, &outline);
         if config.do_lower_case {
             guard(&file, "cannot lowercase", || lowercase_first(&mut inner))?;
@@ -201,6 +204,29 @@ fn lowercase_first(tokenizer: &mut tokenizers::Tokenizer) -> tokenizers::Result<
     let mut steps = vec![NormalizerWrapper::Lowercase(Lowercase)];
     steps.extend(present);
     tokenizer.with_normalizer(Some(Sequence::new(steps))).map(|_| ())
+}
+
+/// transformers builds a `BertTokenizer` from its settings, whatever normalizer `tokenizer.json` has;
+/// a cased model saved beside an uncased `tokenizer.json` is cased.
+fn follow_bert_settings(
+    tokenizer: &mut tokenizers::Tokenizer,
+    settings: &JsonFile,
+) -> Result<(), Error> {
+    let bert = ["BertTokenizer", "BertTokenizerFast"];
+    let class = settings.str("tokenizer_class")?;
+    let word_piece = matches!(tokenizer.get_model(), ModelWrapper::WordPiece(_));
+    if !word_piece || !class.is_some_and(|class| bert.contains(&class)) {
+        return Ok(());
+    }
+    let normalizer = BertNormalizer::new(
+        true,
+        settings.bool("tokenize_chinese_chars")?.unwrap_or(true),
+        settings.bool("strip_accents")?,
+        settings.bool("do_lower_case")?.unwrap_or(true),
+    );
+    guard(&settings.name, "cannot be followed", || {
+        tokenizer.with_normalizer(Some(normalizer)).map(|_| ())
+    })
 }
 
 /// BERT's normalizer works a character at a time, its pre-tokenizer splits at every space and

@@ -114,7 +114,11 @@ pub(super) fn read(files: &ModelFiles, prefix: &str) -> Result<Option<Index>, Er
     let file = format!("{prefix}model.safetensors.index.json");
     let Some(json) = JsonFile::load(files, &file)? else { return Ok(None) };
     let Some(map) = json.raw("weight_map").and_then(|map| map.as_object()) else {
-        return Err(Error::config(file, "weight_map", "is missing or no object; an object of tensor to file is expected"));
+        return Err(Error::config(
+            file,
+            "weight_map",
+            "is missing or no object; an object of tensor to file is expected",
+        ));
     };
     if map.is_empty() {
         return Err(Error::config(file, "weight_map", "is empty; save the model again"));
@@ -124,7 +128,8 @@ pub(super) fn read(files: &ModelFiles, prefix: &str) -> Result<Option<Index>, Er
         let name = shard.as_str().unwrap_or_default();
         // A shard is a file beside the index: anything else is a way out of the model's directory.
         if !name.ends_with(".safetensors") || name.contains(['/', '\\', ':', '\0']) {
-            let problem = format!("names {shard}; a .safetensors file beside the index is expected");
+            let problem =
+                format!("names {shard}; a .safetensors file beside the index is expected");
             return Err(Error::config(file, format!("weight_map.{tensor}"), problem));
         }
         weight_map.insert(tensor.clone(), name.to_owned());

@@ -153,11 +153,6 @@ impl WeightFiles {
         Ok((found.clone(), entry))
     }
 
-    /// True where a tensor of that name is there.
-    pub fn has(&self, name: &str) -> bool {
-        self.tensors.contains_key(name)
-    }
-
     /// The shape of a tensor.
     ///
     /// # Errors
@@ -225,7 +220,9 @@ impl WeightFiles {
         Ok(match entry.dtype {
             Dtype::F64 => bytes
                 .chunks_exact(8)
-                .map(|b| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f32)
+                .map(|b| {
+                    f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f32
+                })
                 .collect(),
             Dtype::F32 => crate::convert::decode(crate::dtype::Storage::F32, &bytes),
             Dtype::F16 => crate::convert::decode(crate::dtype::Storage::PackedF16, &bytes),
@@ -236,7 +233,8 @@ impl WeightFiles {
 
 fn legacy_name(name: &str) -> Option<String> {
     let weight = name.strip_suffix("LayerNorm.weight").map(|base| format!("{base}LayerNorm.gamma"));
-    weight.or_else(|| name.strip_suffix("LayerNorm.bias").map(|base| format!("{base}LayerNorm.beta")))
+    weight
+        .or_else(|| name.strip_suffix("LayerNorm.bias").map(|base| format!("{base}LayerNorm.beta")))
 }
 
 /// The error for a module without safetensors, which says what it has instead.

@@ -61,7 +61,8 @@ fn random_batches() {
         let Some(embedder) = build(precision) else { return };
         let alone = alone(&embedder, &texts);
         let picks = proptest::collection::vec(0..texts.len(), 1..40);
-        let mut runner = TestRunner::new(Config { cases: 24, failure_persistence: None, ..Config::default() });
+        let mut runner =
+            TestRunner::new(Config { cases: 24, failure_persistence: None, ..Config::default() });
         let result = runner.run(&picks, |picks| {
             let batch: Vec<&String> = picks.iter().map(|i| &texts[*i]).collect();
             let rows = block_on(embedder.embed(&batch)).unwrap();

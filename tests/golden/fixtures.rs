@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 use vectile::{
-    ActivationsRequest, DtypeRequest, EmbedOptions, EmbedderBuilder, Feature, HalfFallback, Storage,
-    block_on,
+    ActivationsRequest, DtypeRequest, EmbedOptions, EmbedderBuilder, Feature, HalfFallback,
+    Storage, block_on,
 };
 
 use crate::{build, builder, distance, fixture, tensor, texts};

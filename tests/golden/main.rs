@@ -1,5 +1,11 @@
 //! Whole models against vectors that sentence-transformers made in float64, on a real adapter
 //! (software Vulkan counts).
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    missing_docs,
+    reason = "a test fails by panicking"
+)]
 
 mod bits;
 mod fixtures;
@@ -48,15 +54,16 @@ pub fn tensor(file: &Path, name: &str) -> (Vec<usize>, Vec<f64>) {
     let view = tensors.tensor(name).unwrap_or_else(|_| panic!("no {name} in {}", file.display()));
     let data = view.data();
     let values = match view.dtype() {
-        Dtype::F64 => data.chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect(),
+        Dtype::F64 => {
+            data.chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect()
+        }
         Dtype::F32 => data
             .chunks_exact(4)
             .map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap())))
             .collect(),
-        Dtype::I64 => data
-            .chunks_exact(8)
-            .map(|b| i64::from_le_bytes(b.try_into().unwrap()) as f64)
-            .collect(),
+        Dtype::I64 => {
+            data.chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().unwrap()) as f64).collect()
+        }
         other => panic!("{name} is {other:?}"),
     };
     (view.shape().to_vec(), values)

@@ -20,7 +20,10 @@ use crate::{Distance, build, distance, fixture, tensor};
 fn directory() -> Option<PathBuf> {
     let found = std::env::var_os("VECTILE_TEST_MODEL").map(PathBuf::from);
     if found.is_none() {
-        assert!(std::env::var_os("VECTILE_REQUIRE_ADAPTER").is_none(), "VECTILE_TEST_MODEL is not set");
+        assert!(
+            std::env::var_os("VECTILE_REQUIRE_ADAPTER").is_none(),
+            "VECTILE_TEST_MODEL is not set"
+        );
         eprintln!("SKIPPED: VECTILE_TEST_MODEL does not name all-MiniLM-L6-v2");
     }
     found
@@ -100,8 +103,7 @@ fn rounded(dtype: Dtype) -> Option<ModelFiles> {
     let tensors = SafeTensors::deserialize(&original).unwrap();
     let mut data: HashMap<String, (Vec<usize>, Vec<u8>)> = HashMap::new();
     for (name, view) in tensors.iter().filter(|(_, view)| view.dtype() == Dtype::F32) {
-        let values =
-            view.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()));
+        let values = view.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()));
         let bytes = values
             .flat_map(|v| match dtype {
                 Dtype::F16 => f16::from_f32(v).to_le_bytes(),
@@ -110,9 +112,9 @@ fn rounded(dtype: Dtype) -> Option<ModelFiles> {
             .collect();
         data.insert(name.to_owned(), (view.shape().to_vec(), bytes));
     }
-    let views = data
-        .iter()
-        .map(|(name, (shape, bytes))| (name, TensorView::new(dtype, shape.clone(), bytes).unwrap()));
+    let views = data.iter().map(|(name, (shape, bytes))| {
+        (name, TensorView::new(dtype, shape.clone(), bytes).unwrap())
+    });
     let weights = safetensors::serialize(views, None).unwrap();
     let read = |name: &str| std::fs::read(directory.join(name)).unwrap();
     let mut config: Value = serde_json::from_slice(&read("config.json")).unwrap();
@@ -121,7 +123,9 @@ fn rounded(dtype: Dtype) -> Option<ModelFiles> {
         ("model.safetensors".to_owned(), weights),
         ("config.json".to_owned(), serde_json::to_vec(&config).unwrap()),
     ];
-    for name in ["modules.json", "tokenizer.json", "sentence_bert_config.json", "1_Pooling/config.json"] {
+    for name in
+        ["modules.json", "tokenizer.json", "sentence_bert_config.json", "1_Pooling/config.json"]
+    {
         files.push((name.to_owned(), read(name)));
     }
     Some(ModelFiles::from_bytes(files).unwrap())
@@ -141,7 +145,8 @@ fn sixteen_bit_checkpoints_are_held_exactly() {
     assert!((0.49..0.51).contains(&ratio), "{ratio}");
 
     let f16 = rounded(Dtype::F16).unwrap();
-    let embedder = build(Embedder::builder(f16.clone()).half_fallback(HalfFallback::Packed)).unwrap();
+    let embedder =
+        build(Embedder::builder(f16.clone()).half_fallback(HalfFallback::Packed)).unwrap();
     let d = measure(&embedder, "embeddings_f16_weights");
     assert!(d.min_cosine >= 0.999_99 && d.max_abs <= 1e-3, "{d:?}");
     for fallback in [HalfFallback::F32, HalfFallback::Packed] {

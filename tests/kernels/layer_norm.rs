@@ -40,7 +40,9 @@ fn check(rows: usize, width: usize, shift: f32, scale: f32, residual: bool, eps:
 
 #[test]
 fn ragged_sizes_in_every_storage() {
-    for (rows, width) in [(1, 3), (3, 1), (63, 64), (64, 65), (65, 63), (257, 30), (7, 257), (5, 384)] {
+    for (rows, width) in
+        [(1, 3), (3, 1), (63, 64), (64, 65), (65, 63), (257, 30), (7, 257), (5, 384)]
+    {
         for residual in [false, true] {
             check(rows, width, 0.0, 1.0, residual, 1e-12);
         }

@@ -29,7 +29,13 @@ fn ragged_sizes_in_every_storage() {
                 let (got, _) = run(executor, builder, x);
                 let expected =
                     reference::lookup(&rows, [&tables[0], &tables[1], &tables[2]], width);
-                assert_close(&format!("{tokens}×{width} {weights} {acts}"), &got, &expected, acts, 3e-7);
+                assert_close(
+                    &format!("{tokens}×{width} {weights} {acts}"),
+                    &got,
+                    &expected,
+                    acts,
+                    3e-7,
+                );
             }
         }
     }

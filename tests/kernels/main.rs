@@ -1,5 +1,11 @@
 //! Every kernel against its plain-Rust reference, over ragged sizes and all storages, on a real
 //! adapter (software Vulkan counts).
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    missing_docs,
+    reason = "a test fails by panicking"
+)]
 
 mod attention;
 mod layer_norm;
@@ -35,7 +41,10 @@ pub fn bench() -> Option<MutexGuard<'static, Bench>> {
         let open = |withheld: &[Feature]| block_on(Gpu::open(&AdapterChoice::Best, withheld));
         match (open(&[]), open(&[Feature::Subgroups])) {
             (Ok(whole), Ok(bare)) => {
-                eprintln!("adapter: {}, subgroups {:?}", whole.adapter, whole.adapter.subgroup_sizes);
+                eprintln!(
+                    "adapter: {}, subgroups {:?}",
+                    whole.adapter, whole.adapter.subgroup_sizes
+                );
                 let executors = vec![Executor::new(whole), Executor::new(bare)];
                 Some(Mutex::new(Bench { executors }))
             }
@@ -117,7 +126,11 @@ pub fn run(executor: &mut Executor, mut builder: Builder, y: Activations) -> (Ve
     let outcome = block_on(executor.run(&builder.graph)).expect("the graph runs");
     let filled = convert::decode(y.storage, &outcome.output);
     // A tensor of a few bytes lies in a larger buffer.
-    let rows = filled.chunks_exact(y.width4 * 4).take(y.rows).flat_map(|row| row[..y.width].to_vec()).collect();
+    let rows = filled
+        .chunks_exact(y.width4 * 4)
+        .take(y.rows)
+        .flat_map(|row| row[..y.width].to_vec())
+        .collect();
     (rows, outcome)
 }
 

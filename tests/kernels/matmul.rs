@@ -162,8 +162,10 @@ fn a_dispatch_cut_into_pieces_gives_the_same_bits() {
 fn activations_at_large_arguments_are_finite_and_right() {
     let Some(mut bench) = bench() else { return };
     let executor = &mut bench.executors[0];
-    let x: Vec<f32> =
-        vec![-1e6, -1000.0, -100.0, -89.0, -20.0, -9.5, -3.0, -1e-3, 0.0, 1e-3, 3.0, 9.5, 20.0, 89.0, 100.0, 1e6];
+    let x: Vec<f32> = vec![
+        -1e6, -1000.0, -100.0, -89.0, -20.0, -9.5, -3.0, -1e-3, 0.0, 1e-3, 3.0, 9.5, 20.0, 89.0,
+        100.0, 1e6,
+    ];
     for plan in plans(executor) {
         for activation in [
             Activation::Gelu,
@@ -182,8 +184,15 @@ fn activations_at_large_arguments_are_finite_and_right() {
             let w_id = builder.input("w", &repack(&w, n, n));
             let bias_id = builder.input("bias", &vec![0.0f32; n]);
             let x_t = activations(&mut builder, "x", &x, n, Storage::F32);
-            let y =
-                matmul::matmul_of(&mut builder, "y", x_t, [w_id, bias_id], [n, n / 4], activation, None);
+            let y = matmul::matmul_of(
+                &mut builder,
+                "y",
+                x_t,
+                [w_id, bias_id],
+                [n, n / 4],
+                activation,
+                None,
+            );
             let (got, _) = run(executor, builder, y);
             let expected: Vec<f64> =
                 x.iter().map(|v| reference::activate(activation, f64::from(*v))).collect();

@@ -20,7 +20,13 @@ fn every_mode_in_every_storage() {
                 .iter()
                 .flat_map(|span| modes.iter().flat_map(|m| reference::pool(&x, width, *span, *m)))
                 .collect();
-            assert_close(&format!("{width} {acts}"), &got, &expected, vectile::dtype::Storage::F32, 2e-5);
+            assert_close(
+                &format!("{width} {acts}"),
+                &got,
+                &expected,
+                vectile::dtype::Storage::F32,
+                2e-5,
+            );
         }
     }
 }

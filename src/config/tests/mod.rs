@@ -204,6 +204,7 @@ fn dense_modules() {
             out_features: 4,
             bias: false,
             activation,
+            residual: false,
         };
         assert_eq!(config.modules[1], expected);
     }
@@ -224,7 +225,6 @@ fn dense_modules() {
             r#"{"in_features": 8, "out_features": 4, "module_input_name": "token_embeddings"}"#,
             "module_input_name",
         ),
-        (r#"{"in_features": 8, "out_features": 4, "use_residual": true}"#, "use_residual"),
         (r#"{"in_features": 8, "out_features": 4, "bias": 1}"#, "bias"),
     ];
     for (file, words) in bad {

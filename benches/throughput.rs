@@ -1,0 +1,277 @@
+//! The matmul of all-MiniLM-L6-v2's feed-forward layer, and whole texts through the whole model, in
+//! every storage, beside a native CPU matmul in the same run. See `benches/README.md`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a bench fails by panicking and prints its table"
+)]
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use vectile::convert;
+use vectile::gpu::device::Gpu;
+use vectile::gpu::executor::Executor;
+use vectile::kernels::{Activation, Activations, Builder, matmul, reference};
+use vectile::{
+    AdapterChoice, CheckpointDtype, DtypeRequest, Embedder, EmbedderBuilder, Feature, FloatDtype,
+    HalfFallback, ModelFiles, Precision, Storage, block_on,
+};
+
+const INNER: usize = 384;
+const COLUMNS: usize = 1536;
+
+/// Sizes: the whole bench under `cargo bench`, a moment's worth under `cargo test`.
+struct Size {
+    rows: usize,
+    rounds: usize,
+    texts: usize,
+}
+
+fn main() {
+    let whole = std::env::args().any(|arg| arg == "--bench");
+    let size = if whole {
+        Size { rows: 2048, rounds: 5, texts: usize::MAX }
+    } else {
+        Size { rows: 64, rounds: 1, texts: 4 }
+    };
+    let Ok(gpu) = block_on(Gpu::open(&AdapterChoice::Best, &[])) else {
+        assert!(std::env::var_os("VECTILE_REQUIRE_ADAPTER").is_none(), "no adapter");
+        println!("SKIPPED: no adapter");
+        return;
+    };
+    println!("adapter: {}", gpu.adapter);
+    println!(
+        "vectile {}, rates in GFLOP per CPU-second, best of {}",
+        env!("CARGO_PKG_VERSION"),
+        size.rounds
+    );
+    let mut executor = Executor::new(gpu);
+    let storages: Vec<Storage> = Storage::ALL
+        .into_iter()
+        .filter(|s| *s != Storage::F16 || executor.gpu.has_shader_f16())
+        .collect();
+    for storage in &storages {
+        check(&mut executor, *storage);
+    }
+    // Rounds are interleaved, so that a slow moment of the machine meets every row.
+    let mut native: f64 = 0.0;
+    let mut rates = vec![0.0f64; storages.len()];
+    for _ in 0..size.rounds {
+        native = native.max(native_rate(size.rows));
+        for (rate, storage) in rates.iter_mut().zip(&storages) {
+            *rate = rate.max(kernel_rate(&mut executor, *storage, size.rows));
+        }
+    }
+    println!("\nmatmul {}×{INNER}×{COLUMNS} + bias + GELU", size.rows);
+    println!("  {:24} {native:8.1}", "matrixmultiply (CPU)");
+    for (storage, rate) in storages.iter().zip(&rates) {
+        println!("  {:24} {rate:8.1}   {:.3}× matrixmultiply", storage.to_string(), rate / native);
+    }
+    drop(executor);
+    whole_texts(&size, &storages, &rates);
+}
+
+fn precision(weights: Storage) -> Precision {
+    Precision {
+        requested: DtypeRequest::Auto,
+        checkpoint: CheckpointDtype {
+            dtype: FloatDtype::Float32,
+            source: "a bench".into(),
+            reasons: vec![],
+        },
+        weights,
+        activations: if weights == Storage::F16 { Storage::F16 } else { Storage::F32 },
+        weight_bytes: 0,
+        reasons: vec![],
+    }
+}
+
+fn noise(i: usize) -> f32 {
+    ((i as u32).wrapping_mul(2_654_435_761) >> 8) as f32 / 2f32.powi(23) - 1.0
+}
+
+fn encoded(values: &[f32], storage: Storage) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    convert::encode(storage, values, &mut bytes);
+    bytes
+}
+
+/// A graph of `repeats` of the same matmul.
+fn graph(
+    executor: &Executor,
+    weights: Storage,
+    rows: usize,
+    repeats: usize,
+) -> (Builder, Activations) {
+    let precision = precision(weights);
+    let storage = precision.activations;
+    let mut builder = Builder::new(executor.gpu.plan(), &precision);
+    let x: Vec<f32> = (0..rows * INNER).map(noise).collect();
+    let w: Vec<f32> = (0..INNER * COLUMNS).map(|i| noise(i + 7) * 0.05).collect();
+    let x_id = builder.input("x", &encoded(&x, storage));
+    let w_id = builder.input("w", &encoded(&w, weights));
+    let bias = builder.input("bias", &vec![0.1f32; COLUMNS]);
+    let x = Activations { id: x_id, rows, width: INNER, width4: INNER / 4, storage };
+    let mut y = x;
+    for _ in 0..repeats {
+        let columns = [COLUMNS, COLUMNS / 4];
+        y = matmul::matmul_of(&mut builder, "y", x, [w_id, bias], columns, Activation::Gelu, None);
+    }
+    builder.graph.output = Some(y.id);
+    builder.graph.tokens = rows;
+    (builder, y)
+}
+
+/// The kernel's result is right before it is timed.
+fn check(executor: &mut Executor, storage: Storage) {
+    let rows = 5;
+    let (builder, y) = graph(executor, storage, rows, 1);
+    let outcome = block_on(executor.run(&builder.graph)).unwrap();
+    let got = convert::decode(y.storage, &outcome.output);
+    let x: Vec<f32> = (0..rows * INNER).map(noise).collect();
+    // As checkpoints have it: [columns, inner].
+    let mut w = vec![0.0; INNER * COLUMNS];
+    for (k, c) in (0..INNER).flat_map(|k| (0..COLUMNS).map(move |c| (k, c))) {
+        w[c * INNER + k] = noise(k * COLUMNS + c + 7) * 0.05;
+    }
+    let expected = reference::matmul(&x, &w, &vec![0.1; COLUMNS], Activation::Gelu, None);
+    let worst =
+        got.iter().zip(&expected).map(|(g, e)| (f64::from(*g) - e).abs()).fold(0.0, f64::max);
+    let allowed = if storage == Storage::F32 { 1e-4 } else { 5e-2 };
+    assert!(worst <= allowed, "{storage}: off by {worst}");
+}
+
+fn kernel_rate(executor: &mut Executor, storage: Storage, rows: usize) -> f64 {
+    let repeats = 4;
+    let (builder, _) = graph(executor, storage, rows, repeats);
+    block_on(executor.run(&builder.graph)).unwrap();
+    let clock = Clock::start();
+    block_on(executor.run(&builder.graph)).unwrap();
+    (2 * repeats * rows * INNER * COLUMNS) as f64 / clock.seconds() / 1e9
+}
+
+fn native_rate(rows: usize) -> f64 {
+    let x: Vec<f32> = (0..rows * INNER).map(noise).collect();
+    let w: Vec<f32> = (0..INNER * COLUMNS).map(noise).collect();
+    let mut y = vec![0.0f32; rows * COLUMNS];
+    let repeats = 10;
+    let clock = Clock::start();
+    for _ in 0..repeats {
+        let (m, k, n) = (rows, INNER, COLUMNS);
+        let stride = |n: usize| n as isize;
+        // SAFETY: pointers and strides are those of the three row-major matrices above.
+        unsafe {
+            matrixmultiply::sgemm(
+                m,
+                k,
+                n,
+                1.0,
+                x.as_ptr(),
+                stride(k),
+                1,
+                w.as_ptr(),
+                stride(n),
+                1,
+                0.0,
+                y.as_mut_ptr(),
+                stride(n),
+                1,
+            );
+        }
+    }
+    std::hint::black_box(&y);
+    (2 * repeats * rows * INNER * COLUMNS) as f64 / clock.seconds() / 1e9
+}
+
+/// Whole texts through the model that `VECTILE_TEST_MODEL` names.
+fn whole_texts(size: &Size, storages: &[Storage], matmul_rates: &[f64]) {
+    let Some(directory) = std::env::var_os("VECTILE_TEST_MODEL").map(PathBuf::from) else {
+        println!("\nSKIPPED whole texts: VECTILE_TEST_MODEL does not name a model");
+        return;
+    };
+    let file = std::env::var_os("VECTILE_BENCH_TEXTS")
+        .map(PathBuf::from)
+        .unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/collection.txt"));
+    let text = std::fs::read_to_string(&file).unwrap();
+    let texts: Vec<&str> = text.lines().take(size.texts).collect();
+    println!("\n{} texts of {}", texts.len(), file.file_name().unwrap().to_string_lossy());
+    let mut base: Option<Vec<f32>> = None;
+    for (storage, matmul_rate) in storages.iter().zip(matmul_rates) {
+        let files = ModelFiles::from_directory(&directory).unwrap();
+        let embedder = block_on(stored_as(*storage, Embedder::builder(files)).build()).unwrap();
+        assert_eq!(embedder.precision().weights, *storage, "nothing is timed under another name");
+        let warm = block_on(embedder.embed(&texts)).unwrap();
+        let base = base.get_or_insert_with(|| warm.values.clone());
+        let worst = warm.values.iter().zip(&*base).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(worst < 1e-2, "{storage}: off by {worst}");
+        let mut best = f64::MAX;
+        for _ in 0..size.rounds {
+            let clock = Clock::start();
+            block_on(embedder.embed(&texts)).unwrap();
+            best = best.min(clock.seconds());
+        }
+        let options = vectile::EmbedOptions::default();
+        let lengths: Vec<usize> =
+            embedder.tokenize(&texts, &options).unwrap().iter().map(Vec::len).collect();
+        let rate = model_flops(&directory, &lengths) / best / 1e9;
+        println!(
+            "  {:24} {rate:8.1}   {:.2}× the matmul   {:6.0} tokens per CPU-second",
+            storage.to_string(),
+            rate / matmul_rate,
+            warm.tokens as f64 / best
+        );
+    }
+}
+
+fn stored_as(storage: Storage, builder: EmbedderBuilder) -> EmbedderBuilder {
+    match storage {
+        Storage::F32 => builder.dtype(DtypeRequest::Float32),
+        Storage::F16 => builder.dtype(DtypeRequest::Float16),
+        Storage::PackedBf16 => builder.dtype(DtypeRequest::Bfloat16),
+        Storage::PackedF16 => builder
+            .dtype(DtypeRequest::Float16)
+            .withhold(vec![Feature::ShaderF16])
+            .half_fallback(HalfFallback::Packed),
+    }
+}
+
+/// Operations of a BERT's linear layers and attention.
+fn model_flops(directory: &Path, lengths: &[usize]) -> f64 {
+    let config = std::fs::read(directory.join("config.json")).unwrap();
+    let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+    let size = |key: &str| config[key].as_f64().unwrap();
+    let (hidden, inner) = (size("hidden_size"), size("intermediate_size"));
+    let linear = 2.0 * (4.0 * hidden * hidden + 2.0 * hidden * inner);
+    let of_text = |n: &usize| *n as f64 * (linear + 4.0 * hidden * *n as f64);
+    size("num_hidden_layers") * lengths.iter().map(of_text).sum::<f64>()
+}
+
+/// CPU time of this process where the system tells it, else wall time.
+struct Clock {
+    wall: Instant,
+    cpu: Option<f64>,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Clock { wall: Instant::now(), cpu: cpu_seconds() }
+    }
+
+    fn seconds(&self) -> f64 {
+        match (self.cpu, cpu_seconds()) {
+            (Some(start), Some(end)) if end > start => end - start,
+            _ => self.wall.elapsed().as_secs_f64(),
+        }
+    }
+}
+
+/// User and system time of all threads, from Linux's `/proc`.
+fn cpu_seconds() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    let fields: Vec<&str> = stat.rsplit(')').next()?.split_whitespace().collect();
+    let ticks = fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?;
+    Some(ticks / 100.0)
+}
