@@ -83,9 +83,9 @@ pub struct Inspection {
 
 impl Embedder {
     /// What this embedder is made of.
-    pub fn inspect(&self) -> Inspection {
+    pub async fn inspect(&self) -> Inspection {
         let model = &self.model;
-        let runtime = self.runtime.lock_blocking();
+        let runtime = self.runtime.lock().await;
         let longest = self.max_seq_length().unwrap_or(512).min(self.batch_tokens).max(1);
         let graph = |texts: usize, tokens: usize| {
             let text = Tokens {

@@ -13,10 +13,11 @@ use crate::batch::{PackedBatch, plan};
 use crate::dtype::Precision;
 use crate::error::Error;
 use crate::gpu::device::AdapterSummary;
+use crate::kernels::MAX_BATCH_TOKENS;
 use crate::tokenize::Tokens;
 
 pub use build::EmbedderBuilder;
-pub use inspect::{Inspection, ModuleSummary, TensorSummary};
+pub use inspect::{DispatchSummary, Inspection, ModuleSummary, TensorSummary};
 use run::{Model, Runtime};
 
 /// Texts tokenized ahead of the GPU.
@@ -164,6 +165,24 @@ impl Embedder {
 
     /// The vectors of `texts`, `[texts, dimension]`.
     ///
+    /// ```
+    /// use vectile::{EmbedOptions, Embedder, ModelFiles, block_on};
+    ///
+    /// # if block_on(vectile::adapters()).is_empty() { return Ok(()); }
+    /// # let directory = "tests/fixtures/bert_prompts";
+    /// let files = ModelFiles::from_directory(directory)?;
+    /// let embedder = block_on(Embedder::builder(files).build())?;
+    /// let options = EmbedOptions {
+    ///     prompt_name: Some("query".into()),
+    ///     truncate_dim: Some(16),
+    ///     normalize: true,
+    ///     ..EmbedOptions::default()
+    /// };
+    /// let embeddings = block_on(embedder.embed_with(&["what is f16?"], &options))?;
+    /// assert_eq!(embeddings.row(0).len(), 16);
+    /// # Ok::<(), vectile::Error>(())
+    /// ```
+    ///
     /// A text's vector has the same bits whatever texts it is embedded with, in whatever order and
     /// batch size, on one adapter. An empty text has a vector, as in sentence-transformers.
     ///
@@ -232,6 +251,10 @@ impl Embedder {
         if let Some(id) = tokens.type_ids.iter().find(|id| **id >= rows) {
             let problem = format!("gives a token the type {id}, and the model has {rows} types");
             return Err(Error::tokenizer("tokenizer.json", problem));
+        }
+        if tokens.ids.len() > MAX_BATCH_TOKENS {
+            let limit = MAX_BATCH_TOKENS;
+            return Err(Error::TooLong { text, tokens: tokens.untruncated, limit });
         }
         embeddings.tokens += tokens.ids.len();
         if tokens.untruncated > tokens.ids.len() {
@@ -341,8 +364,8 @@ impl Embedder {
 
     /// Destroys the device, as a driver reset does: for tests of what follows.
     #[doc(hidden)]
-    pub fn lose_device(&self) {
-        self.runtime.lock_blocking().destroy();
+    pub async fn lose_device(&self) {
+        self.runtime.lock().await.destroy();
     }
 }
 

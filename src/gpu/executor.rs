@@ -187,15 +187,7 @@ impl Executor {
         use wgpu::BufferUsages as U;
         for (slot, bytes) in slots.bytes.iter().enumerate() {
             let usage = U::STORAGE | U::COPY_SRC | U::COPY_DST;
-            let most = self.gpu.adapter.max_binding_bytes;
-            if *bytes > most {
-                return Err(Error::adapter(
-                    &self.gpu.adapter.name,
-                    format!(
-                        "a batch needs {bytes} bytes at once and a shader sees {most}; lower the batch tokens"
-                    ),
-                ));
-            }
+            self.bindable(*bytes)?;
             if slot == self.scratch.len() {
                 self.scratch.push(self.gpu.buffer("activations", *bytes, usage)?);
             } else if self.scratch[slot].size() < *bytes {
@@ -205,6 +197,7 @@ impl Executor {
         for (at, tensor) in graph.tensors.iter().enumerate() {
             if let Source::Input(bytes) = &tensor.source {
                 let name = input_name(at);
+                self.bindable(tensor.bytes)?;
                 self.grow_named(&name, tensor.bytes, U::STORAGE | U::COPY_DST)?;
                 self.gpu.queue.write_buffer(&self.named[&name], 0, bytes);
             }
@@ -224,6 +217,21 @@ impl Executor {
         Ok(())
     }
 
+    /// Refuses a tensor of a batch that a shader cannot see at once.
+    fn bindable(&self, bytes: u64) -> Result<(), Error> {
+        let most = self.gpu.adapter.max_binding_bytes;
+        if bytes <= most {
+            return Ok(());
+        }
+        Err(Error::adapter(
+            &self.gpu.adapter.name,
+            format!(
+                "a batch needs {bytes} bytes at once and a shader sees {most}; lower the batch \
+                 tokens, or cut texts shorter"
+            ),
+        ))
+    }
+
     fn grow_named(
         &mut self,
         name: &str,
@@ -231,7 +239,9 @@ impl Executor {
         usage: wgpu::BufferUsages,
     ) -> Result<(), Error> {
         if self.named.get(name).is_none_or(|buffer| buffer.size() < bytes) {
-            let buffer = self.gpu.buffer(name, bytes.next_power_of_two(), usage)?;
+            // Room to grow, as far as a shader can bind it.
+            let room = bytes.next_power_of_two().min(self.gpu.adapter.max_binding_bytes);
+            let buffer = self.gpu.buffer(name, room.max(bytes), usage)?;
             self.named.insert(name.to_owned(), buffer);
         }
         Ok(())
@@ -370,18 +380,24 @@ impl Executor {
 
     /// Waits for all work and returns the first `bytes` of a read-back buffer.
     async fn read(&self, buffer: &wgpu::Buffer, bytes: u64) -> Result<Vec<u8>, Error> {
-        let (sender, receiver) = futures_channel::oneshot::channel();
+        let (sender, mut receiver) = futures_channel::oneshot::channel();
         buffer.map_async(wgpu::MapMode::Read, 0..bytes, move |result| {
             // The receiver is gone only if the caller gave up waiting.
             let _ = sender.send(result);
         });
-        self.wait();
         let lost =
             |problem: String| Error::DeviceLost { adapter: self.gpu.adapter.name.clone(), problem };
-        let mapped = receiver.await;
+        // Natively the answer is there once the queue is empty; after a loss it may never come, so
+        // it is not waited for. In a browser the event loop brings it.
+        let mapped = if cfg!(target_arch = "wasm32") {
+            (&mut receiver).await.ok()
+        } else {
+            self.wait();
+            receiver.try_recv().ok().flatten()
+        };
         self.gpu.check("reading a batch back", bytes)?;
         mapped
-            .map_err(|_| lost("the read-back was dropped".to_owned()))?
+            .ok_or_else(|| lost("the read-back was not answered".to_owned()))?
             .map_err(|e| lost(format!("the read-back failed: {e}")))?;
         let view = buffer
             .get_mapped_range(0..bytes)

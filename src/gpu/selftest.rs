@@ -9,7 +9,7 @@ use std::path::Path;
 use crate::convert;
 use crate::dtype::{CheckpointDtype, FloatDtype, Precision, ShaderF16, Storage};
 use crate::error::Error;
-use crate::gpu::device::Feature;
+use crate::gpu::device::{AdapterChoice, Feature, Gpu};
 use crate::gpu::executor::Executor;
 use crate::gpu::graph::Source;
 use crate::kernels::{
@@ -22,14 +22,30 @@ const HEADS: usize = 2;
 /// Some twice what rounding each step to f16 makes of values of about 1.
 const TOLERANCE: f64 = 1e-2;
 
-/// What the adapter's f16 is worth.
+/// What an adapter's f16 is worth: opens it and runs a known-answer test, unless `cache_dir` holds
+/// the verdict of an earlier one.
+///
+/// # Errors
+/// [`Error::Adapter`] where there is no such adapter or it does not open.
+pub async fn check_shader_f16(
+    adapter: &AdapterChoice,
+    cache_dir: Option<&Path>,
+) -> Result<ShaderF16, Error> {
+    let mut executor = Executor::new(Gpu::open(adapter, &[]).await?);
+    shader_f16(&mut executor, cache_dir).await
+}
+
+/// What the open device's f16 is worth.
 ///
 /// Looks the verdict up in `cache`, a directory, where given; runs the test and keeps its verdict
 /// there where it is not known yet. A cache that cannot be written is no error.
 ///
 /// # Errors
 /// Those of running a graph.
-pub async fn shader_f16(executor: &mut Executor, cache: Option<&Path>) -> Result<ShaderF16, Error> {
+pub(crate) async fn shader_f16(
+    executor: &mut Executor,
+    cache: Option<&Path>,
+) -> Result<ShaderF16, Error> {
     if executor.gpu.withheld.contains(&Feature::ShaderF16) {
         return Ok(ShaderF16::Withheld);
     }

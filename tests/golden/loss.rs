@@ -10,7 +10,7 @@ fn vectors_after_a_loss_are_those_before() {
     let texts = texts("bert_dense");
     let before = block_on(embedder.embed(&texts)).unwrap();
     for _ in 0..5 {
-        embedder.lose_device();
+        block_on(embedder.lose_device());
         assert_eq!(block_on(embedder.embed(&texts)).unwrap(), before);
     }
 }
