@@ -197,10 +197,10 @@ impl CheckpointDtype {
         let (value, source) = match (named, first_tensor) {
             (Some((value, source)), _) => (value, source.to_owned()),
             (None, Some((dtype, tensor))) => match known_float(dtype) {
-                Some(value) => (value, format!("the first tensor, {tensor}")),
-                None => ((FloatDtype::Float32, false), "no dtype named".to_owned()),
+                Some(value) => (value, format!("the first tensor, {tensor},")),
+                None => ((FloatDtype::Float32, false), "what names no dtype".to_owned()),
             },
-            (None, None) => ((FloatDtype::Float32, false), "no dtype named".to_owned()),
+            (None, None) => ((FloatDtype::Float32, false), "what names no dtype".to_owned()),
         };
         if value.1 {
             reasons.push(Reason::Float64AsF32);
@@ -387,12 +387,7 @@ impl fmt::Display for Precision {
             self.weights, self.activations
         )?;
         if self.requested == DtypeRequest::Auto {
-            write!(f, "{}", self.checkpoint.source)?;
-            if self.checkpoint.source.starts_with("config") {
-                write!(f, " = {}", self.checkpoint.dtype.name())?;
-            } else {
-                write!(f, " ({})", self.checkpoint.dtype.name())?;
-            }
+            write!(f, "{} is {}", self.checkpoint.source, self.checkpoint.dtype.name())?;
         } else {
             write!(f, "{} was requested", self.requested.name())?;
         }

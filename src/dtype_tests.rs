@@ -172,15 +172,15 @@ fn checkpoint_dtype_is_found_in_order() {
             FloatDtype::Bfloat16,
             "config.json text_config.torch_dtype",
         ),
-        (json!({}), Some(("F16", "wte")), FloatDtype::Float16, "the first tensor, wte"),
+        (json!({}), Some(("F16", "wte")), FloatDtype::Float16, "the first tensor, wte,"),
         (
             json!({"torch_dtype": "int8"}),
             Some(("BF16", "wte")),
             FloatDtype::Bfloat16,
-            "the first tensor, wte",
+            "the first tensor, wte,",
         ),
-        (json!({"torch_dtype": 5}), None, FloatDtype::Float32, "no dtype named"),
-        (json!({}), None, FloatDtype::Float32, "no dtype named"),
+        (json!({"torch_dtype": 5}), None, FloatDtype::Float32, "what names no dtype"),
+        (json!({}), None, FloatDtype::Float32, "what names no dtype"),
     ];
     for (config, tensor, dtype, source) in cases {
         let found = CheckpointDtype::find(|key| config.get(key), tensor);
@@ -207,7 +207,7 @@ fn a_precision_is_one_sentence_and_json() {
     .unwrap();
     assert_eq!(
         p.to_string(),
-        "f32 weights, f32 activations, f32 accumulate, because config.json torch_dtype = float16; \
+        "f32 weights, f32 activations, f32 accumulate, because config.json torch_dtype is float16; \
          the adapter has no SHADER_F16"
     );
     let json = serde_json::to_value(&p).unwrap();

@@ -80,6 +80,7 @@ mod hub;
 #[doc(hidden)]
 pub mod kernels;
 mod models;
+mod output;
 mod tokenize;
 mod weights;
 
@@ -95,4 +96,5 @@ pub use error::Error;
 pub use files::ModelFiles;
 pub use gpu::device::{AdapterChoice, AdapterSummary, Feature, adapters};
 pub use gpu::selftest::check_shader_f16;
+pub use output::{OutputPrecision, Quantized, Ranges, quantize};
 pub use pollster::block_on;

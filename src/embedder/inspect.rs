@@ -6,6 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::batch::PackedBatch;
+use crate::config::Module;
 use crate::dtype::Precision;
 use crate::embedder::Embedder;
 use crate::gpu::device::AdapterSummary;
@@ -135,16 +136,35 @@ impl Embedder {
     }
 
     fn module_summaries(&self) -> Vec<ModuleSummary> {
-        let transformer = ModuleSummary {
-            kind: "Transformer".to_owned(),
-            settings: format!("{:?}", self.model.transformer),
-        };
-        let rest = self.model.config.modules.iter().map(|module| {
-            let settings = format!("{module:?}");
-            let kind = settings.split([' ', '(']).next().unwrap_or_default().to_owned();
-            ModuleSummary { kind, settings }
-        });
-        std::iter::once(transformer).chain(rest).collect()
+        let summary = |kind: &str, settings| ModuleSummary { kind: kind.to_owned(), settings };
+        let mut summaries = vec![summary("Transformer", self.model.transformer.describe())];
+        for module in &self.model.config.modules {
+            summaries.push(match module {
+                Module::Pooling(pooling) => {
+                    let modes: Vec<String> = pooling
+                        .modes
+                        .iter()
+                        .map(|mode| format!("{mode:?}").to_lowercase())
+                        .collect();
+                    let prompt = if pooling.include_prompt { "" } else { ", without the prompt" };
+                    let width = pooling.output_dimension();
+                    summary("Pooling", format!("{}{prompt}, {width} values", modes.join(" and ")))
+                }
+                Module::Dense { in_features, out_features, bias, activation, residual, .. } => {
+                    let bias = if *bias { ", bias" } else { "" };
+                    let residual = if *residual { ", residual" } else { "" };
+                    let activation = format!("{activation:?}").to_lowercase();
+                    let settings =
+                        format!("{in_features} → {out_features}, {activation}{bias}{residual}");
+                    summary("Dense", settings)
+                }
+                Module::LayerNorm { dimension, .. } => {
+                    summary("LayerNorm", format!("{dimension} values"))
+                }
+                Module::Normalize => summary("Normalize", "to length one".to_owned()),
+            });
+        }
+        summaries
     }
 
     fn tensor_summaries(&self) -> Vec<TensorSummary> {
@@ -165,7 +185,7 @@ impl fmt::Display for Inspection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "model        {} ({})", self.model, self.model_type)?;
         for module in &self.modules {
-            writeln!(f, "module       {}", module.settings)?;
+            writeln!(f, "module       {}: {}", module.kind, module.settings)?;
         }
         writeln!(f, "dimension    {}", self.dimension)?;
         let limit = self.max_seq_length.map_or("none".to_owned(), |n| n.to_string());

@@ -1,6 +1,5 @@
 //! Adapters and devices: which one, what it can do, and its errors and loss as values.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex};
@@ -150,15 +149,12 @@ impl fmt::Display for AdapterSummary {
     }
 }
 
-fn instance(noop: Option<wgpu::NoopBackendOptions>) -> wgpu::Instance {
+fn instance(backends: wgpu::Backends, noop: Option<wgpu::NoopBackendOptions>) -> wgpu::Instance {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
     // The same flags in debug and release builds: on DX12 the debug flag slows shaders.
     descriptor.flags = wgpu::InstanceFlags::empty();
     descriptor.memory_budget_thresholds.for_resource_creation = Some(95);
-    descriptor.backends = match noop {
-        Some(_) => wgpu::Backends::NOOP,
-        None => wgpu::Backends::PRIMARY | wgpu::Backends::GL,
-    };
+    descriptor.backends = backends;
     if let Some(noop) = noop {
         descriptor.backend_options.noop = noop;
     }
@@ -182,27 +178,29 @@ fn rank(info: &wgpu::AdapterInfo) -> (u8, u8) {
     (device, backend)
 }
 
-/// All adapters, best first. GL shows only adapters that no other backend shows.
-async fn list(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
-    let mut adapters = instance.enumerate_adapters(wgpu::Backends::all()).await;
-    adapters.sort_by_key(|adapter| rank(&adapter.get_info()));
-    let native: BTreeSet<String> = adapters
-        .iter()
-        .map(wgpu::Adapter::get_info)
-        .filter(|info| info.backend != wgpu::Backend::Gl)
-        .map(|info| info.name)
-        .collect();
-    adapters.retain(|adapter| {
-        let info = adapter.get_info();
-        info.backend != wgpu::Backend::Gl
-            || !native.iter().any(|name| name.contains(&info.name) || info.name.contains(name))
-    });
-    adapters
+/// All adapters, best first. GL is looked at only where no native API shows an adapter: it shows
+/// the same ones with less, and looking for a window system takes time and prints complaints.
+async fn list(noop: Option<wgpu::NoopBackendOptions>) -> Vec<wgpu::Adapter> {
+    let tries: &[wgpu::Backends] = match noop {
+        Some(_) => &[wgpu::Backends::NOOP],
+        None => &[wgpu::Backends::PRIMARY, wgpu::Backends::GL],
+    };
+    for backends in tries {
+        let instance = instance(*backends, noop.clone());
+        let mut adapters = instance.enumerate_adapters(*backends).await;
+        // The widest workgroup of our kernels; old GL drivers take none at all.
+        adapters.retain(|adapter| adapter.limits().max_compute_invocations_per_workgroup >= 128);
+        adapters.sort_by_key(|adapter| rank(&adapter.get_info()));
+        if !adapters.is_empty() {
+            return adapters;
+        }
+    }
+    Vec::new()
 }
 
 /// The machine's adapters, best first: the order that [`AdapterChoice::Index`] counts in.
 pub async fn adapters() -> Vec<AdapterSummary> {
-    let adapters = list(&instance(None)).await;
+    let adapters = list(None).await;
     adapters.iter().enumerate().map(|(i, adapter)| AdapterSummary::of(i, adapter)).collect()
 }
 
@@ -236,7 +234,7 @@ impl Gpu {
             AdapterChoice::Noop(noop) => Some(noop_options(noop)),
             _ => None,
         };
-        let adapters = list(&instance(noop)).await;
+        let adapters = list(noop).await;
         let summaries: Vec<AdapterSummary> =
             adapters.iter().enumerate().map(|(i, a)| AdapterSummary::of(i, a)).collect();
         let index = choose(choice, &summaries)?;

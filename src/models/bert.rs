@@ -112,6 +112,18 @@ impl Bert {
         }
     }
 
+    pub fn describe(&self) -> String {
+        format!(
+            "{} layers, hidden {}, {} heads, intermediate {}, {} positions, {:?}",
+            self.layers,
+            self.hidden,
+            self.heads,
+            self.intermediate,
+            self.positions,
+            self.activation
+        )
+    }
+
     fn head_axis(&self) -> Axis {
         Axis { blocks: self.heads, block: self.hidden / self.heads }
     }

@@ -69,6 +69,13 @@ impl Transformer {
         }
     }
 
+    /// Its sizes, in one line.
+    pub fn describe(&self) -> String {
+        match self {
+            Transformer::Bert(bert) => bert.describe(),
+        }
+    }
+
     /// Loads its weights.
     pub fn load(&self, loader: &mut Loader) -> Result<Loaded, Error> {
         match self {

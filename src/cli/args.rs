@@ -1,0 +1,218 @@
+//! The options, and the help text that is made of them.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use vectile::{
+    ActivationsRequest, AdapterChoice, DtypeRequest, EmbedOptions, Feature, HalfFallback,
+    OnTooLong, OutputPrecision,
+};
+
+/// Text embeddings on any GPU, the same vectors as sentence-transformers.
+///
+/// Exit codes: 0 done, 2 something to mend in the command, its input or the model, 1 anything else.
+/// VECTILE_LOG=info (or debug, trace) logs to stderr.
+#[derive(Debug, Parser)]
+#[command(name = "vectile", version, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Turn texts into vectors.
+    Embed(EmbedArgs),
+    /// The cosine of two texts, or of one text and every line of a file.
+    Similarity(SimilarityArgs),
+    /// The lines of a file that are nearest to a query.
+    ///
+    /// Without --prompt-name and --prompt, QUERY gets the model's prompt named `query` and lines
+    /// the one named `document`, as encode_query and encode_document of sentence-transformers do.
+    Search(SearchArgs),
+    /// What a model is made of and how it runs here: modules, tensors, dtype, graph, memory.
+    Inspect(InspectArgs),
+    /// The GPU adapters of this machine and what they can do.
+    Adapters(AdaptersArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Model")]
+pub struct ModelArgs {
+    /// A model directory, or a Hugging Face Hub name (`owner/name`; a bare `name` is one of
+    /// sentence-transformers').
+    #[arg(long, value_name = "DIR|HUB-ID")]
+    pub model: String,
+    /// Branch, tag or commit of a Hub model.
+    #[arg(long, value_name = "REVISION")]
+    pub revision: Option<String>,
+    /// The dtype of the weights: auto, float32, float16 or bfloat16. `auto` is what the checkpoint
+    /// names, as far as the adapter can hold it.
+    #[arg(long, default_value = "auto", value_name = "DTYPE")]
+    pub dtype: DtypeRequest,
+    /// Where float16 is wanted and the adapter has no SHADER_F16: f32, packed or error.
+    #[arg(long, default_value = "f32", value_name = "FALLBACK")]
+    pub half_fallback: HalfFallback,
+    /// How activations are stored, f32 or f16, where the dtype policy should not decide.
+    #[arg(long, value_name = "STORAGE")]
+    pub activations: Option<ActivationsRequest>,
+    /// The adapter, by its index in `vectile adapters` or a part of its name.
+    #[arg(long, value_name = "INDEX|NAME")]
+    pub adapter: Option<AdapterChoice>,
+    /// Run as if the adapter lacked these: shader-f16, subgroups.
+    #[arg(long, value_name = "FEATURES", value_delimiter = ',')]
+    pub withhold: Vec<Feature>,
+    /// Most tokens in a batch. Vectors do not depend on it; speed and memory do.
+    #[arg(long, value_name = "N")]
+    pub batch_tokens: Option<NonZeroUsize>,
+    /// Say nothing on stderr but errors.
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Texts")]
+pub struct TextArgs {
+    /// The model's prompt of this name before every text.
+    #[arg(long, value_name = "NAME", conflicts_with = "prompt")]
+    pub prompt_name: Option<String>,
+    /// This before every text.
+    #[arg(long, value_name = "TEXT")]
+    pub prompt: Option<String>,
+    /// Keep the first D values of each vector.
+    #[arg(long, value_name = "D")]
+    pub truncate_dim: Option<NonZeroUsize>,
+    /// Scale each vector to length 1, after --truncate-dim.
+    #[arg(long)]
+    pub normalize: bool,
+    /// Texts of more tokens than the model takes: truncate (counted and reported) or error.
+    #[arg(long, default_value = "truncate", value_name = "RULE")]
+    pub on_too_long: OnTooLong,
+}
+
+impl TextArgs {
+    pub fn options(&self) -> EmbedOptions {
+        EmbedOptions {
+            prompt_name: self.prompt_name.clone(),
+            prompt: self.prompt.clone(),
+            truncate_dim: self.truncate_dim.map(NonZeroUsize::get),
+            normalize: self.normalize,
+            on_too_long: self.on_too_long,
+        }
+    }
+}
+
+/// How lines become texts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum InputFormat {
+    /// A text a line; LF or CRLF ends it.
+    Txt,
+    /// A JSON object a line; blank lines are skipped.
+    Jsonl,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Input")]
+pub struct LineArgs {
+    /// What a line is. By default an object in .jsonl and .ndjson files, else a text.
+    #[arg(long, value_name = "FORMAT")]
+    pub input_format: Option<InputFormat>,
+    /// The field of each object that holds the text.
+    #[arg(long, default_value = "text", value_name = "FIELD")]
+    pub field: String,
+    /// Replace bytes that are not UTF-8 instead of refusing them.
+    #[arg(long)]
+    pub lossy: bool,
+}
+
+/// How rows are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    /// `{"index":0,"embedding":[…]}` a line.
+    Jsonl,
+    /// One NumPy array.
+    Npy,
+}
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("source").required(true).args(["input", "texts"]))]
+pub struct EmbedArgs {
+    /// The texts, where they are not in a file.
+    #[arg(value_name = "TEXT")]
+    pub texts: Vec<String>,
+    /// A file with a text a line, or `-` for stdin.
+    #[arg(long, short, value_name = "FILE|-", help_heading = "Input")]
+    pub input: Option<PathBuf>,
+    #[command(flatten)]
+    pub lines: LineArgs,
+    /// Where the rows go, in the order of the texts. FILE appears when it is whole.
+    #[arg(long, short, default_value = "-", value_name = "FILE|-", help_heading = "Output")]
+    pub output: PathBuf,
+    /// jsonl or npy. By default npy for .npy files, else jsonl.
+    #[arg(long, value_name = "FORMAT", help_heading = "Output")]
+    pub format: Option<OutputFormat>,
+    /// What the values are stored as: float32, float16, int8, uint8, binary or ubinary, as
+    /// sentence-transformers makes them.
+    #[arg(long, default_value = "float32", value_name = "PRECISION", help_heading = "Output")]
+    pub precision: OutputPrecision,
+    #[command(flatten)]
+    pub text: TextArgs,
+    #[command(flatten)]
+    pub model: ModelArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("other").required(true).args(["b", "input"]))]
+pub struct SimilarityArgs {
+    /// A text.
+    pub a: String,
+    /// The text to compare it with.
+    pub b: Option<String>,
+    /// Compare with every line of this file (`-` for stdin) instead.
+    #[arg(long = "in", value_name = "FILE|-", help_heading = "Input")]
+    pub input: Option<PathBuf>,
+    /// Only the K nearest lines, nearest first. By default every line, in its order.
+    #[arg(long, value_name = "K", conflicts_with = "b")]
+    pub top: Option<NonZeroUsize>,
+    #[command(flatten)]
+    pub lines: LineArgs,
+    #[command(flatten)]
+    pub text: TextArgs,
+    #[command(flatten)]
+    pub model: ModelArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct SearchArgs {
+    /// What to look for.
+    pub query: String,
+    /// The file whose lines are searched (`-` for stdin). Blank lines are passed over.
+    #[arg(long = "in", value_name = "FILE|-", help_heading = "Input")]
+    pub input: PathBuf,
+    /// How many lines to show.
+    #[arg(long, default_value = "5", value_name = "K")]
+    pub top: NonZeroUsize,
+    #[command(flatten)]
+    pub lines: LineArgs,
+    #[command(flatten)]
+    pub text: TextArgs,
+    #[command(flatten)]
+    pub model: ModelArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// JSON instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct AdaptersArgs {
+    /// JSON instead of text.
+    #[arg(long)]
+    pub json: bool,
+}

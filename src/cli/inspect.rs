@@ -1,0 +1,18 @@
+//! `vectile inspect`: what a model is made of and how it runs here.
+
+use super::args::InspectArgs;
+use super::failure::Failure;
+use super::model;
+use super::table::Plain;
+
+pub fn run(args: &InspectArgs) -> Result<(), Failure> {
+    let inspection = vectile::block_on(model::open(&args.model)?.inspect());
+    let text = if args.json { to_json(&inspection)? } else { inspection.to_string() };
+    Plain::new().whole(&text)
+}
+
+/// Indented JSON.
+pub fn to_json<T: serde::Serialize + ?Sized>(value: &T) -> Result<String, Failure> {
+    serde_json::to_string_pretty(value)
+        .map_err(|e| Failure::Ours(format!("internal error (please report it): JSON: {e}")))
+}

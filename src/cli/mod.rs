@@ -1,0 +1,74 @@
+//! The command line: a file per command, and what the commands share.
+
+mod adapters;
+mod args;
+mod embed;
+mod failure;
+mod input;
+mod inspect;
+mod interrupt;
+mod jsonl;
+mod model;
+mod progress;
+mod search;
+mod similarity;
+mod stream;
+mod table;
+mod writer;
+
+use std::fmt;
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use args::{Cli, Command};
+use failure::Failure;
+
+/// The environment variable that says what is logged: `warn`, `debug`, `vectile=trace`, ….
+const LOG_VARIABLE: &str = "VECTILE_LOG";
+
+/// The Hub client logs as errors what this program says in its own words.
+const DEFAULT_LOG: &str = "warn,hf_hub=off";
+
+/// Parses the arguments and runs the command they name.
+pub fn run() -> ExitCode {
+    // clap prints what is wrong with the arguments, and usage, and exits with 2.
+    let cli = Cli::parse();
+    let result = start_log().and_then(|()| match cli.command {
+        Command::Embed(args) => embed::run(&args),
+        Command::Similarity(args) => similarity::run(&args),
+        Command::Search(args) => search::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Adapters(args) => adapters::run(&args),
+    });
+    match result {
+        Ok(()) | Err(Failure::Pipe) => ExitCode::SUCCESS,
+        Err(failure) => {
+            say(format_args!("vectile: {failure}"));
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+fn start_log() -> Result<(), Failure> {
+    let wanted = std::env::var(LOG_VARIABLE).unwrap_or_default();
+    let wanted = if wanted.trim().is_empty() { DEFAULT_LOG } else { wanted.trim() };
+    let filter = EnvFilter::try_new(wanted).map_err(|e| {
+        Failure::user(format!(
+            "{LOG_VARIABLE}={wanted}: {e}; use error, warn, info, debug or trace"
+        ))
+    })?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
+    Ok(())
+}
+
+/// A line on stderr. A closed stderr is no reason to fail.
+fn say(line: fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}

@@ -1,0 +1,125 @@
+//! From the options to an embedder, and what is said about it.
+
+use std::path::{Path, PathBuf};
+
+use etcetera::BaseStrategy;
+use vectile::{Embedder, ModelFiles, block_on};
+
+use super::args::ModelArgs;
+use super::failure::Failure;
+use super::say;
+
+/// Loads the model, and says on which adapter and in which precision it runs.
+pub fn open(args: &ModelArgs) -> Result<Embedder, Failure> {
+    let mut builder = Embedder::builder(find(args)?)
+        .dtype(args.dtype)
+        .half_fallback(args.half_fallback)
+        .adapter(args.adapter.clone().unwrap_or_default())
+        .withhold(args.withhold.clone());
+    if let Some(activations) = args.activations {
+        builder = builder.activations(activations);
+    }
+    if let Some(tokens) = args.batch_tokens {
+        builder = builder.batch_tokens(tokens.get());
+    }
+    if let Some(directory) = cache_dir() {
+        builder = builder.cache_dir(directory);
+    }
+    let embedder = block_on(builder.build())?;
+    if !args.quiet {
+        announce(&embedder);
+    }
+    Ok(embedder)
+}
+
+/// Where findings about adapters are kept.
+pub fn cache_dir() -> Option<PathBuf> {
+    Some(etcetera::choose_base_strategy().ok()?.cache_dir().join("vectile"))
+}
+
+fn announce(embedder: &Embedder) {
+    let adapter = embedder.adapter();
+    say(format_args!("adapter: {adapter}"));
+    if adapter.is_software() {
+        say(format_args!(
+            "note: this is a software adapter, which computes on the CPU; `vectile adapters` lists \
+             the others"
+        ));
+    }
+    say(format_args!("precision: {}", embedder.precision()));
+    for note in embedder.notes() {
+        say(format_args!("note: {note}"));
+    }
+}
+
+/// The model's files: an existing directory, else a repository of the Hub.
+fn find(args: &ModelArgs) -> Result<ModelFiles, Failure> {
+    let model = args.model.as_str();
+    let path = Path::new(model);
+    if path.is_dir() {
+        if args.revision.is_some() {
+            return Err(Failure::user(format!(
+                "--revision: {model} is a directory and has no revisions; leave --revision out"
+            )));
+        }
+        return Ok(ModelFiles::from_directory(path)?);
+    }
+    if path.exists() {
+        return Err(Failure::user(format!(
+            "--model: {model} is a file; give the directory that holds the model"
+        )));
+    }
+    match repository(model) {
+        Some(repo) => from_hub(model, &repo, args.revision.as_deref()),
+        None => Err(Failure::user(format!(
+            "--model: there is no directory {model}, and it is not a Hugging Face Hub name, which \
+             is `owner/name`"
+        ))),
+    }
+}
+
+/// The Hub repository that `model` can name. A bare name is one of sentence-transformers', as
+/// there.
+fn repository(model: &str) -> Option<String> {
+    let part = |part: &str| {
+        part.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+    };
+    match model.split_once('/') {
+        Some((owner, name)) => (part(owner) && part(name)).then(|| model.to_owned()),
+        None => part(model).then(|| format!("sentence-transformers/{model}")),
+    }
+}
+
+#[cfg(feature = "hub")]
+fn from_hub(model: &str, repo: &str, revision: Option<&str>) -> Result<ModelFiles, Failure> {
+    ModelFiles::from_hub(repo, revision).map_err(|error| {
+        let sentence = format!(
+            "--model: there is no directory {model} here, and on the Hugging Face Hub: {error}"
+        );
+        if error.is_user_error() { Failure::User(sentence) } else { Failure::Ours(sentence) }
+    })
+}
+
+#[cfg(not(feature = "hub"))]
+fn from_hub(model: &str, repo: &str, _revision: Option<&str>) -> Result<ModelFiles, Failure> {
+    Err(Failure::user(format!(
+        "--model: there is no directory {model}, and this vectile was built without the feature \
+         `hub`, so it cannot bring {repo} from the Hugging Face Hub"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::repository;
+
+    #[test]
+    fn hub_names_are_told_from_paths() {
+        let bare = repository("all-MiniLM-L6-v2");
+        assert_eq!(bare.as_deref(), Some("sentence-transformers/all-MiniLM-L6-v2"));
+        assert_eq!(repository("BAAI/bge-small-en-v1.5").as_deref(), Some("BAAI/bge-small-en-v1.5"));
+        for path in ["", ".", "./a", "/a/b", "../a", "a/b/c", "~/a", "a b", r"C:\a", "a/", "/"] {
+            assert_eq!(repository(path), None, "{path}");
+        }
+    }
+}

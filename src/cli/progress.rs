@@ -1,0 +1,47 @@
+//! The progress bar: on stderr, where that is a terminal.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// How far the input was read, and how fast.
+pub struct Progress {
+    bar: ProgressBar,
+    since: Instant,
+    texts: u64,
+}
+
+impl Progress {
+    /// `total` is the length of the input in bytes, where known. `shown` asks for a bar.
+    pub fn new(total: Option<u64>, shown: bool) -> Self {
+        let target = match shown && std::io::stderr().is_terminal() {
+            true => ProgressDrawTarget::stderr(),
+            false => ProgressDrawTarget::hidden(),
+        };
+        let template = match total {
+            Some(_) => "{bar:30} {percent:>3}%  {msg}  {elapsed} elapsed, {eta} left",
+            None => "{spinner} {msg}  {elapsed} elapsed",
+        };
+        let bar = ProgressBar::with_draw_target(total, target);
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        Progress { bar, since: Instant::now(), texts: 0 }
+    }
+
+    /// So many more texts are done, and the input was read so far.
+    pub fn advance(&mut self, texts: usize, bytes_read: u64) {
+        self.texts += texts as u64;
+        let seconds = self.since.elapsed().max(Duration::from_millis(1)).as_secs_f64();
+        let rate = (self.texts as f64 / seconds).round() as u64;
+        self.bar.set_position(bytes_read);
+        self.bar.set_message(format!("{} texts, {rate} texts/s", HumanCount(self.texts)));
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}

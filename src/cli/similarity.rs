@@ -1,0 +1,100 @@
+//! `vectile similarity`: the cosine of two texts, or of one text and every line of a file.
+
+use std::path::Path;
+
+use vectile::{EmbedOptions, Embedder, block_on};
+
+use super::args::SimilarityArgs;
+use super::failure::Failure;
+use super::input::Source;
+use super::interrupt::Interrupt;
+use super::progress::Progress;
+use super::table::{Best, Plain};
+use super::{model, stream};
+
+pub fn run(args: &SimilarityArgs) -> Result<(), Failure> {
+    let options = args.text.options();
+    match (&args.b, &args.input) {
+        (Some(b), _) => {
+            let texts = vec![args.a.clone(), b.clone()];
+            let interrupt = Interrupt::watch();
+            let embedder = model::open(&args.model)?;
+            pair(&embedder, &options, texts, &interrupt, args.model.quiet)
+        }
+        (None, Some(file)) => against_file(args, file, &options),
+        // The group of the two options is required, so clap has refused this.
+        (None, None) => Err(Failure::user("similarity: give a second text, or --in FILE")),
+    }
+}
+
+/// `a · b / (|a| |b|)`; 0 where one of them is zero.
+pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    let dot = |x: &[f32], y: &[f32]| -> f64 {
+        x.iter().zip(y).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum()
+    };
+    let lengths = (dot(a, a) * dot(b, b)).sqrt();
+    if lengths == 0.0 { 0.0 } else { dot(a, b) / lengths }
+}
+
+fn pair(
+    embedder: &Embedder,
+    options: &EmbedOptions,
+    texts: Vec<String>,
+    interrupt: &Interrupt,
+    quiet: bool,
+) -> Result<(), Failure> {
+    let mut score = 0.0;
+    let progress = Progress::new(None, false);
+    let mut source = Source::arguments(texts);
+    let totals =
+        stream::each_chunk(embedder, options, &mut source, interrupt, progress, |_, rows| {
+            score = cosine(rows.row(0), rows.row(1));
+            Ok(())
+        })?;
+    totals.report(embedder, quiet);
+    Plain::new().whole(&format!("{score:.4}"))
+}
+
+fn against_file(args: &SimilarityArgs, file: &Path, options: &EmbedOptions) -> Result<(), Failure> {
+    let mut source = Source::open(file, &args.lines)?;
+    let interrupt = Interrupt::watch();
+    let embedder = model::open(&args.model)?;
+    let quiet = args.model.quiet;
+    let text = block_on(embedder.embed_with(&[&args.a], options))?;
+    // Lines that are printed as they come would break a bar apart.
+    let progress = Progress::new(source.total_bytes(), !quiet && args.top.is_some());
+    let mut best = args.top.map(|top| Best::new(top.get()));
+    let mut out = Plain::new();
+    let totals = stream::each_chunk(
+        &embedder,
+        options,
+        &mut source,
+        &interrupt,
+        progress,
+        |chunk, rows| {
+            for (i, row) in rows.rows().enumerate() {
+                let score = cosine(text.row(0), row);
+                match &mut best {
+                    Some(best) => best.offer(score, chunk, i),
+                    None => out.scored(score, chunk.lines[i], &chunk.texts[i])?,
+                }
+            }
+            out.flush()
+        },
+    )?;
+    out.finish()?;
+    totals.report(&embedder, quiet);
+    best.map_or(Ok(()), Best::print)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cosine;
+
+    #[test]
+    fn cosine_takes_any_length() {
+        assert!((cosine(&[3.0, 0.0], &[0.5, 0.5]) - 0.5f64.sqrt()).abs() < 1e-12);
+        assert_eq!(cosine(&[1e30, 1e30], &[-1e30, -1e30]), -1.0);
+        assert_eq!(cosine(&[0.0, 0.0], &[1.0, 0.0]), 0.0);
+    }
+}

@@ -1,0 +1,7 @@
+//! The command line of Vectile: parse, call, print.
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::run()
+}

@@ -1,0 +1,288 @@
+//! Output precisions: what the numbers of finished embeddings are stored as.
+//!
+//! The `precision` of sentence-transformers' `encode`, and its arithmetic to the bit. It has nothing
+//! to do with the dtype a model runs in: rows are computed first and made smaller afterwards.
+
+use std::fmt;
+use std::str::FromStr;
+
+use half::f16;
+
+use crate::error::Error;
+
+/// What the numbers of an embedding are stored as.
+///
+/// ```
+/// use vectile::OutputPrecision;
+/// assert_eq!("ubinary".parse(), Ok(OutputPrecision::Ubinary));
+/// assert_eq!(OutputPrecision::Binary.columns(20), 3);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub enum OutputPrecision {
+    /// As computed.
+    #[default]
+    Float32,
+    /// Rounded to the nearest f16.
+    Float16,
+    /// 256 steps between the smallest and the largest value of each column, from −128 to 127.
+    Int8,
+    /// The same steps, from 0 to 255.
+    Uint8,
+    /// A bit a column, set where the value is positive; eight to a byte, first column highest, and
+    /// 128 subtracted.
+    Binary,
+    /// The same bytes as they are.
+    Ubinary,
+}
+
+impl OutputPrecision {
+    /// All of them.
+    pub const ALL: [OutputPrecision; 6] = [
+        OutputPrecision::Float32,
+        OutputPrecision::Float16,
+        OutputPrecision::Int8,
+        OutputPrecision::Uint8,
+        OutputPrecision::Binary,
+        OutputPrecision::Ubinary,
+    ];
+
+    /// Its name, as sentence-transformers writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            OutputPrecision::Float32 => "float32",
+            OutputPrecision::Float16 => "float16",
+            OutputPrecision::Int8 => "int8",
+            OutputPrecision::Uint8 => "uint8",
+            OutputPrecision::Binary => "binary",
+            OutputPrecision::Ubinary => "ubinary",
+        }
+    }
+
+    /// True where every column's [`Ranges`] must be known before the first row can be stored.
+    pub fn needs_ranges(self) -> bool {
+        matches!(self, OutputPrecision::Int8 | OutputPrecision::Uint8)
+    }
+
+    /// Columns of a stored row of `dim` values: a byte for eight values where each is a bit.
+    pub fn columns(self, dim: usize) -> usize {
+        match self {
+            OutputPrecision::Binary | OutputPrecision::Ubinary => dim.div_ceil(8),
+            _ => dim,
+        }
+    }
+}
+
+impl fmt::Display for OutputPrecision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for OutputPrecision {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self, Error> {
+        let wanted = name.trim().to_ascii_lowercase();
+        Self::ALL.into_iter().find(|precision| precision.name() == wanted).ok_or_else(|| {
+            Error::option(
+                "precision",
+                format!(
+                    "`{name}` is not an output precision; use float32, float16, int8, uint8, \
+                     binary or ubinary"
+                ),
+            )
+        })
+    }
+}
+
+/// The smallest and the largest value of each column, over all rows seen so far.
+///
+/// Rows may come in pieces: a caller that streams goes over them twice, once to
+/// [`update`](Ranges::update) and once to [`quantize`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ranges {
+    min: Vec<f32>,
+    max: Vec<f32>,
+    rows: usize,
+}
+
+impl Ranges {
+    /// Ranges of rows of `dim` values, before the first row.
+    pub fn new(dim: usize) -> Self {
+        Ranges { min: vec![f32::INFINITY; dim], max: vec![f32::NEG_INFINITY; dim], rows: 0 }
+    }
+
+    /// Takes more rows in. Values beyond the last whole row are ignored.
+    pub fn update(&mut self, values: &[f32]) {
+        if self.min.is_empty() {
+            return;
+        }
+        for row in values.chunks_exact(self.min.len()) {
+            self.rows += 1;
+            for (column, &value) in row.iter().enumerate() {
+                self.min[column] = self.min[column].min(value);
+                self.max[column] = self.max[column].max(value);
+            }
+        }
+    }
+
+    /// How many rows were taken in. Fewer than 100 make coarse ranges.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// The smallest value of each column.
+    pub fn min(&self) -> &[f32] {
+        &self.min
+    }
+
+    /// The largest value of each column.
+    pub fn max(&self) -> &[f32] {
+        &self.max
+    }
+
+    /// The width of a step of each column; 1 where smallest and largest are the same, so that the
+    /// whole column lands on step 0.
+    fn steps(&self) -> Vec<f32> {
+        let step = |(&min, &max): (&f32, &f32)| {
+            let step = (max - min) / 255.0;
+            if step == 0.0 { 1.0 } else { step }
+        };
+        self.min.iter().zip(&self.max).map(step).collect()
+    }
+}
+
+/// Rows in an [`OutputPrecision`], one after another.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Quantized {
+    /// [`OutputPrecision::Float32`].
+    Float32(Vec<f32>),
+    /// [`OutputPrecision::Float16`].
+    Float16(Vec<f16>),
+    /// [`OutputPrecision::Int8`] and [`OutputPrecision::Binary`].
+    Int8(Vec<i8>),
+    /// [`OutputPrecision::Uint8`] and [`OutputPrecision::Ubinary`].
+    Uint8(Vec<u8>),
+}
+
+/// Stores rows of `dim` values, given one after another, in `precision`.
+///
+/// `int8` and `uint8` cut each column into 255 equal steps between its smallest and its largest
+/// value and keep the number of the step a value lies in; a value outside the ranges gets the
+/// nearest step. The largest value itself is step 254 or 255, as the f32 division rounds, in
+/// sentence-transformers too. Where `ranges` is `None` they are those of `values`. A column with one value
+/// only, such as one of zeros, is step 0 in every row (−128 in `int8`).
+///
+/// `binary` and `ubinary` fill the last byte of a row with zero bits where `dim` is not a multiple
+/// of eight.
+///
+/// ```
+/// use vectile::{OutputPrecision, Quantized, quantize};
+/// let rows = [0.5, -0.5, 0.0, 0.25];
+/// let bits = quantize(&rows, 2, OutputPrecision::Ubinary, None)?;
+/// assert_eq!(bits, Quantized::Uint8(vec![0b1000_0000, 0b0100_0000]));
+/// let steps = quantize(&rows, 2, OutputPrecision::Uint8, None)?;
+/// assert_eq!(steps, Quantized::Uint8(vec![254, 0, 0, 255]));
+/// # Ok::<(), vectile::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::Option`] where `values` are not rows of `dim`, where the ranges of `int8` or `uint8` are
+/// those of a single row (each column would be one step and the row say nothing) or of rows of
+/// another width, and where a value is beyond the largest f16 in `float16`.
+pub fn quantize(
+    values: &[f32],
+    dim: usize,
+    precision: OutputPrecision,
+    ranges: Option<&Ranges>,
+) -> Result<Quantized, Error> {
+    if dim == 0 || !values.len().is_multiple_of(dim) {
+        let problem = format!("{} values are not rows of {dim}", values.len());
+        return Err(Error::option("dim", problem));
+    }
+    Ok(match precision {
+        OutputPrecision::Float32 => Quantized::Float32(values.to_vec()),
+        OutputPrecision::Float16 => Quantized::Float16(to_f16(values, dim)?),
+        OutputPrecision::Int8 => Quantized::Int8(signed(scale(values, dim, precision, ranges)?)),
+        OutputPrecision::Uint8 => Quantized::Uint8(scale(values, dim, precision, ranges)?),
+        OutputPrecision::Binary => Quantized::Int8(signed(pack_bits(values, dim))),
+        OutputPrecision::Ubinary => Quantized::Uint8(pack_bits(values, dim)),
+    })
+}
+
+/// Subtracts 128 from each byte: flipping the highest bit of a two's complement byte.
+fn signed(bytes: Vec<u8>) -> Vec<i8> {
+    bytes.into_iter().map(|byte| (byte ^ 0x80) as i8).collect()
+}
+
+fn to_f16(values: &[f32], dim: usize) -> Result<Vec<f16>, Error> {
+    let convert = |(i, &value): (usize, &f32)| {
+        let half = f16::from_f32(value);
+        if half.is_finite() {
+            return Ok(half);
+        }
+        let problem = format!(
+            "{value} in column {} is beyond the largest float16, 65504; use float32 or normalize \
+             the embeddings",
+            i % dim
+        );
+        Err(Error::option("precision", problem))
+    };
+    values.iter().enumerate().map(convert).collect()
+}
+
+fn scale(
+    values: &[f32],
+    dim: usize,
+    precision: OutputPrecision,
+    ranges: Option<&Ranges>,
+) -> Result<Vec<u8>, Error> {
+    if values.is_empty() {
+        return Ok(Vec::new());
+    }
+    let own;
+    let ranges = match ranges {
+        Some(ranges) => ranges,
+        None => {
+            let mut ranges = Ranges::new(dim);
+            ranges.update(values);
+            own = ranges;
+            &own
+        }
+    };
+    if ranges.min.len() != dim {
+        let problem = format!("ranges of {} columns for rows of {dim}", ranges.min.len());
+        return Err(Error::option("precision", problem));
+    }
+    if ranges.rows < 2 {
+        let problem = format!(
+            "{precision} cuts the range of each column over all embeddings into steps, and \
+             {} embedding has no range; give more texts, or use float32, float16, binary or ubinary",
+            ranges.rows
+        );
+        return Err(Error::option("precision", problem));
+    }
+    let steps = ranges.steps();
+    let mut out = Vec::with_capacity(values.len());
+    for row in values.chunks_exact(dim) {
+        for ((value, min), step) in row.iter().zip(&ranges.min).zip(&steps) {
+            out.push(((value - min) / step).floor().clamp(0.0, 255.0) as u8);
+        }
+    }
+    Ok(out)
+}
+
+fn pack_bits(values: &[f32], dim: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(values.len() / dim * dim.div_ceil(8));
+    for row in values.chunks_exact(dim) {
+        for eight in row.chunks(8) {
+            let bit = |(i, &value): (usize, &f32)| u8::from(value > 0.0) << (7 - i);
+            out.push(eight.iter().enumerate().map(bit).sum());
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+#[path = "output_tests.rs"]
+mod tests;

@@ -1,0 +1,181 @@
+//! `embed`: the right vectors, in their order, however they are asked for.
+
+use std::io::Write;
+use std::process::Stdio;
+
+use crate::support::*;
+
+#[test]
+fn vectors_are_those_of_sentence_transformers() {
+    if !have_adapter() {
+        return;
+    }
+    let (texts, expected) = reference("bert_mean_norm", "embeddings");
+    let directory = tempfile::tempdir().unwrap();
+    let file = write(directory.path(), "texts.jsonl", jsonl(&texts));
+    let output = succeed(with_model("embed", ["--input".as_ref(), file.as_os_str()]));
+    let rows = rows_of(&output.stdout);
+    assert_eq!(rows.len(), texts.len());
+    for (i, (row, expected)) in rows.iter().zip(&expected).enumerate() {
+        let cosine = cosine(row, expected);
+        assert!(cosine >= 0.999_999, "text {i}: {cosine}");
+    }
+}
+
+#[test]
+fn the_adapter_and_the_precision_are_said_in_a_line_each() {
+    if !have_adapter() {
+        return;
+    }
+    let said = stderr(&succeed(with_model("embed", ["a"])));
+    assert_eq!(said.lines().filter(|line| line.starts_with("adapter: ")).count(), 1, "{said}");
+    let precision = said.lines().find(|line| line.starts_with("precision: ")).unwrap();
+    assert!(precision.contains("f32 weights") && precision.contains("because"), "{precision}");
+    let quiet = succeed(with_model("embed", ["a", "--quiet"]));
+    assert_eq!(stderr(&quiet), "");
+    assert_eq!(rows_of(&quiet.stdout).len(), 1);
+}
+
+#[test]
+fn a_software_adapter_is_said_aloud() {
+    if !have_adapter() {
+        return;
+    }
+    let said = stderr(&succeed(with_model("embed", ["a"])));
+    let software = ["llvmpipe", "SwiftShader", "WARP", "Basic Render"];
+    let expected = software.iter().any(|name| said.contains(name));
+    assert_eq!(said.contains("software adapter"), expected, "{said}");
+}
+
+#[test]
+fn arguments_files_and_stdin_give_the_same_rows() {
+    if !have_adapter() {
+        return;
+    }
+    let texts = ["A cat sat on the warm tin roof.", "a", "the same text twice"];
+    let directory = tempfile::tempdir().unwrap();
+    let file = write(directory.path(), "texts.txt", texts.join("\n"));
+    let given = succeed(with_model("embed", texts));
+    let read = succeed(with_model("embed", ["--input".as_ref(), file.as_os_str()]));
+    assert_eq!(given.stdout, read.stdout);
+    let mut child = with_model("embed", ["--input", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(texts.join("\n").as_bytes()).unwrap();
+    let piped = child.wait_with_output().unwrap();
+    assert_eq!(given.stdout, piped.stdout);
+}
+
+#[test]
+fn rows_come_in_the_order_of_the_texts_and_do_not_depend_on_their_neighbours() {
+    if !have_adapter() {
+        return;
+    }
+    let (known, expected) = reference("bert_mean_norm", "embeddings");
+    let texts: Vec<String> = (0..300).map(|i| known[i * 7 % known.len()].clone()).collect();
+    let directory = tempfile::tempdir().unwrap();
+    let file = write(directory.path(), "texts.jsonl", jsonl(&texts));
+    let mut seen = vec![None; known.len()];
+    for batch in ["64", "4096"] {
+        let args = ["--batch-tokens".as_ref(), batch.as_ref(), "-i".as_ref(), file.as_os_str()];
+        let rows = rows_of(&succeed(with_model("embed", args)).stdout);
+        assert_eq!(rows.len(), texts.len());
+        for (i, row) in rows.into_iter().enumerate() {
+            let which = i * 7 % known.len();
+            assert!(cosine(&row, &expected[which]) > 0.999_999, "row {i}");
+            // To the bit, wherever the text stands and however batches are cut.
+            assert_eq!(*seen[which].get_or_insert_with(|| row.clone()), row, "row {i}");
+        }
+    }
+}
+
+#[test]
+fn truncate_dim_keeps_the_first_values_and_normalize_scales_them() {
+    if !have_adapter() {
+        return;
+    }
+    let text = "A cat sat on the warm tin roof.";
+    let rows = |args: &[&str]| rows_of(&succeed(with_model("embed", args)).stdout).remove(0);
+    let (whole, cut) = (rows(&[text]), rows(&[text, "--truncate-dim", "20"]));
+    assert_eq!(whole[..20], cut);
+    let scaled = rows(&[text, "--truncate-dim", "20", "--normalize"]);
+    assert!((scaled.iter().map(|v| v * v).sum::<f32>() - 1.0).abs() < 1e-5);
+}
+
+#[test]
+fn prompts_by_name_and_as_text() {
+    if !have_adapter() {
+        return;
+    }
+    let (texts, expected) = reference("bert_prompts", "embeddings.query");
+    let (_, custom) = reference("bert_prompts", "embeddings.custom");
+    let embed = |args: &[&str]| {
+        let mut command = vectile();
+        command.args(["embed", "--model"]).arg(model("bert_prompts")).args(args);
+        rows_of(&succeed(command).stdout).remove(0)
+    };
+    let text = texts[5].as_str();
+    let query = embed(&[text, "--prompt-name", "query"]);
+    assert_eq!(query, embed(&[text, "--prompt", "query: "]));
+    assert!(cosine(&query, &expected[5]) > 0.999_999);
+    assert!(cosine(&embed(&[text, "--prompt", "A "]), &custom[5]) > 0.999_999);
+}
+
+#[test]
+fn a_prompt_that_the_model_does_not_have_is_refused() {
+    if !have_adapter() {
+        return;
+    }
+    refuse(with_model("embed", ["a", "--prompt-name", "poem"]), &["poem"]);
+}
+
+#[test]
+fn cut_texts_are_counted_or_refused_with_their_line() {
+    if !have_adapter() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let long = "word ".repeat(500);
+    let file = write(directory.path(), "texts.txt", format!("a\nb\n{long}\nc\n{long}\n"));
+    let input = ["--input".as_ref(), file.as_os_str()];
+    let output = succeed(with_model("embed", input));
+    assert!(stderr(&output).contains("2 of 5 texts were cut"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("130"), "{}", stderr(&output));
+    assert_eq!(rows_of(&output.stdout).len(), 5);
+    let mut strict = with_model("embed", input);
+    strict.args(["--on-too-long", "error", "--output"]).arg(directory.path().join("out.jsonl"));
+    refuse(strict, &["texts.txt: line 3:", "130", "--on-too-long truncate"]);
+    assert!(!directory.path().join("out.jsonl").exists());
+    assert!(!directory.path().join("out.jsonl.part").exists());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn twenty_thousand_lines_take_bounded_memory() {
+    if !have_adapter() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let lines: String = (0..20_000).map(|i| format!("line {i} about nothing much\n")).collect();
+    let file = write(directory.path(), "texts.txt", lines);
+    let out = directory.path().join("out.npy");
+    let mut command = with_model("embed", ["--input".as_ref(), file.as_os_str()]);
+    command.arg("--output").arg(&out).args(["--precision", "int8", "--quiet"]);
+    let mut child = command.spawn().unwrap();
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    while child.try_wait().unwrap().is_none() {
+        let about = std::fs::read_to_string(&status).unwrap_or_default();
+        let line = about.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        peak = peak.max(kib.unwrap_or_default());
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert!(child.wait().unwrap().success());
+    assert!(peak > 0 && peak < 600 * 1024, "{peak} KiB");
+    let (descr, shape, data) = npy(&std::fs::read(out).unwrap());
+    assert_eq!((descr.as_str(), shape, data.len()), ("|i1", vec![20_000, 48], 20_000 * 48));
+}

@@ -1,0 +1,100 @@
+//! The help texts, and the arguments and models that are refused.
+
+use crate::support::*;
+
+fn help(args: &[&str]) -> String {
+    let mut command = vectile();
+    command.args(args);
+    stdout(&succeed(command))
+}
+
+#[test]
+fn help_names_every_command_and_the_exit_codes() {
+    let text = help(&["--help"]);
+    for word in ["embed", "similarity", "search", "inspect", "adapters", "Exit codes"] {
+        assert!(text.contains(word), "no `{word}` in: {text}");
+    }
+    assert!(help(&["--version"]).starts_with("vectile "));
+}
+
+#[test]
+fn help_of_each_command_names_its_options() {
+    let model = [
+        "--model",
+        "--revision",
+        "--dtype",
+        "--half-fallback",
+        "--activations",
+        "--adapter",
+        "--withhold",
+        "--batch-tokens",
+        "--quiet",
+    ];
+    let texts = ["--prompt-name", "--prompt", "--truncate-dim", "--normalize", "--on-too-long"];
+    let lines = ["--input-format", "--field", "--lossy"];
+    let embed = ["--input", "--output", "--format", "--precision", "[TEXT]..."];
+    let all = |groups: &[&[&'static str]]| groups.concat();
+    for (command, options) in [
+        ("embed", all(&[&model, &texts, &lines, &embed])),
+        ("similarity", all(&[&model, &texts, &lines, &["--in", "--top", "<A>", "[B]"]])),
+        ("search", all(&[&model, &texts, &lines, &["--in", "--top", "<QUERY>", "encode_query"]])),
+        ("inspect", all(&[&model, &["--json"]])),
+        ("adapters", vec!["--json"]),
+    ] {
+        let text = help(&[command, "--help"]);
+        for option in options {
+            assert!(text.contains(option), "{command}: no `{option}` in: {text}");
+        }
+    }
+}
+
+#[test]
+fn wrong_values_are_refused_with_those_there_are() {
+    for (args, words) in [
+        (["--dtype", "int8"], ["--dtype", "bfloat16"]),
+        (["--half-fallback", "no"], ["--half-fallback", "packed"]),
+        (["--activations", "bf16"], ["--activations", "f32 or f16"]),
+        (["--withhold", "shader-f16,ray-tracing"], ["ray-tracing", "subgroups"]),
+        (["--batch-tokens", "0"], ["--batch-tokens", "0"]),
+        (["--truncate-dim", "0"], ["--truncate-dim", "0"]),
+        (["--on-too-long", "drop"], ["--on-too-long", "truncate or error"]),
+        (["--precision", "int4"], ["--precision", "ubinary"]),
+        (["--format", "csv"], ["--format", "npy"]),
+        (["--input-format", "csv"], ["--input-format", "jsonl"]),
+        (["--adapter", ""], ["--adapter", "index"]),
+        (["--colour", "red"], ["--colour", "unexpected"]),
+    ] {
+        let mut command = with_model("embed", ["a"]);
+        command.args(args);
+        refuse_arguments(command, &words);
+    }
+    let prompts = ["a", "--prompt", "x", "--prompt-name", "query"];
+    refuse_arguments(with_model("embed", prompts), &["cannot be used with"]);
+    refuse_arguments(with_model("similarity", ["a", "b", "--top", "3"]), &["--top", "cannot be"]);
+    let mut command = vectile();
+    command.args(["embed", "a"]);
+    refuse_arguments(command, &["--model"]);
+}
+
+#[test]
+fn models_that_are_not_there_are_refused_with_what_was_tried() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = write(directory.path(), "model.safetensors", "");
+    let embed = |model: &std::ffi::OsStr, more: &[&str]| {
+        let mut command = vectile();
+        command.args(["embed", "a", "--model"]).arg(model).args(more);
+        command
+    };
+    refuse(embed(directory.path().as_os_str(), &[]), &["config.json"]);
+    refuse(embed(file.as_os_str(), &[]), &["is a file", "directory"]);
+    refuse(embed("./no/such/model".as_ref(), &[]), &["no directory ./no/such/model", "owner/name"]);
+    let fixture = model("bert_mean_norm");
+    refuse(embed(fixture.as_os_str(), &["--revision", "main"]), &["--revision", "directory"]);
+}
+
+#[test]
+fn the_log_goes_where_it_is_told() {
+    let mut command = vectile();
+    command.args(["adapters", "--json"]).env("VECTILE_LOG", "vectile=loud");
+    refuse(command, &["VECTILE_LOG=vectile=loud", "debug"]);
+}

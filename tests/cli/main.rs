@@ -1,0 +1,11 @@
+//! The command line, as a user meets it: each test runs the program.
+#![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used)]
+
+mod embed;
+mod help;
+mod input;
+mod interrupt;
+mod output;
+mod search;
+mod support;

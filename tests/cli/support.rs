@@ -1,0 +1,153 @@
+//! Running the program, and what the tests know of its files.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+
+use safetensors::SafeTensors;
+use serde_json::Value;
+
+/// The program, with its own cache directory and no log.
+pub fn vectile() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vectile"));
+    command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR")).env_remove("VECTILE_LOG");
+    command.stdin(Stdio::null());
+    command
+}
+
+/// A fixture model's directory.
+pub fn model(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+/// A command on the fixture that most tests use.
+pub fn with_model<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(verb: &str, args: I) -> Command {
+    let mut command = vectile();
+    command.arg(verb).arg("--model").arg(model("bert_mean_norm")).args(args);
+    command
+}
+
+pub fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// What the program says on stderr, without what display libraries that the GPU driver loads say
+/// of a machine that has no display.
+pub fn stderr(output: &Output) -> String {
+    let said = String::from_utf8(output.stderr.clone()).unwrap();
+    let own = said.lines().filter(|line| !line.contains("XDG_RUNTIME_DIR"));
+    own.map(|line| format!("{line}\n")).collect()
+}
+
+/// Runs to the end, which must be a good one.
+pub fn succeed(mut command: Command) -> Output {
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{command:?}\n{}", stderr(&output));
+    output
+}
+
+/// Runs to the end, which must be the user's mistake: exit code 2, nothing on stdout, one line on
+/// stderr that has all these words.
+pub fn refuse(mut command: Command, words: &[&str]) -> String {
+    let output = command.output().unwrap();
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{command:?}\n{said}");
+    assert!(output.stdout.is_empty(), "{command:?}\n{}", stdout(&output));
+    let line = said.lines().last().unwrap_or_default().to_owned();
+    assert!(line.starts_with("vectile: "), "{said}");
+    for word in words {
+        assert!(line.contains(word), "no `{word}` in: {line}");
+    }
+    line
+}
+
+/// As [`refuse`], where the arguments themselves are wrong and clap says so with usage.
+pub fn refuse_arguments(mut command: Command, words: &[&str]) {
+    let output = command.output().unwrap();
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{command:?}\n{said}");
+    for word in words {
+        assert!(said.contains(word), "no `{word}` in: {said}");
+    }
+}
+
+/// True where the machine has an adapter. Where it has none a test says so and passes, unless
+/// VECTILE_REQUIRE_ADAPTER is set.
+pub fn have_adapter() -> bool {
+    static FOUND: OnceLock<bool> = OnceLock::new();
+    let found = *FOUND.get_or_init(|| {
+        let mut command = vectile();
+        command.args(["adapters", "--json"]);
+        let list: Value = serde_json::from_slice(&succeed(command).stdout).unwrap();
+        list.as_array().is_some_and(|list| !list.is_empty())
+    });
+    if !found {
+        let required = std::env::var_os("VECTILE_REQUIRE_ADAPTER").is_some();
+        assert!(!required, "VECTILE_REQUIRE_ADAPTER is set and there is no adapter");
+        eprintln!("no GPU adapter here: the test is passed over");
+    }
+    found
+}
+
+/// The texts of a fixture and the vectors that sentence-transformers gives for them.
+pub fn reference(name: &str, tensor: &str) -> (Vec<String>, Vec<Vec<f64>>) {
+    let texts = std::fs::read(model(name).join("texts.json")).unwrap();
+    let file = std::fs::read(model(name).join("reference.safetensors")).unwrap();
+    let tensors = SafeTensors::deserialize(&file).unwrap();
+    let tensor = tensors.tensor(tensor).unwrap();
+    let value = |bytes: &[u8]| f64::from_le_bytes(bytes.try_into().unwrap());
+    let rows = tensor.data().chunks(tensor.shape()[1] * 8);
+    let rows = rows.map(|row| row.chunks(8).map(value).collect()).collect();
+    (serde_json::from_slice(&texts).unwrap(), rows)
+}
+
+/// Texts as a .jsonl file.
+pub fn jsonl(texts: &[String]) -> String {
+    texts.iter().map(|text| serde_json::json!({ "text": text }).to_string() + "\n").collect()
+}
+
+/// The rows of jsonl output, whose indices must count from 0.
+pub fn rows_of(output: &[u8]) -> Vec<Vec<f32>> {
+    let text = std::str::from_utf8(output).unwrap();
+    let row = |(i, line): (usize, &str)| {
+        let object: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(object["index"], i);
+        let values = object["embedding"].as_array().unwrap();
+        values.iter().map(|value| value.to_string().parse().unwrap()).collect()
+    };
+    text.lines().enumerate().map(row).collect()
+}
+
+pub fn cosine(a: &[f32], b: &[f64]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let a: Vec<f64> = a.iter().map(|v| f64::from(*v)).collect();
+    let dot = |x: &[f64], y: &[f64]| -> f64 { x.iter().zip(y).map(|(x, y)| x * y).sum() };
+    dot(&a, b) / (dot(&a, &a) * dot(b, b)).sqrt()
+}
+
+/// A NumPy file: descr, shape, data. The header must keep to the format.
+pub fn npy(bytes: &[u8]) -> (String, Vec<usize>, Vec<u8>) {
+    assert_eq!(&bytes[..8], b"\x93NUMPY\x01\x00");
+    let length = usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
+    assert_eq!((10 + length) % 64, 0);
+    let header = std::str::from_utf8(&bytes[10..10 + length]).unwrap();
+    assert!(header.ends_with('\n') && header.contains("'fortran_order': False"), "{header}");
+    let between = |start: &str, end: char| {
+        let at = header.find(start).unwrap() + start.len();
+        header[at..].split(end).next().unwrap().to_owned()
+    };
+    let shape = between("'shape': (", ')');
+    let shape = shape.split(',').filter_map(|n| n.trim().parse().ok()).collect();
+    (between("'descr': '", '\''), shape, bytes[10 + length..].to_vec())
+}
+
+pub fn floats(data: &[u8]) -> Vec<f32> {
+    data.chunks(4).map(|four| f32::from_le_bytes(four.try_into().unwrap())).collect()
+}
+
+pub fn write(directory: &Path, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+    let path = directory.join(name);
+    std::fs::write(&path, content).unwrap();
+    path
+}
