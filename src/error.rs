@@ -146,8 +146,10 @@ impl Error {
         !matches!(self, Error::DeviceLost { .. } | Error::Internal(_))
     }
 
+    // What stands in a message may come from a hostile file: see `plain`.
+
     pub(crate) fn file(path: impl Into<PathBuf>, problem: impl Into<String>) -> Self {
-        Error::File { path: path.into(), problem: problem.into() }
+        Error::File { path: path.into(), problem: plain(problem) }
     }
 
     pub(crate) fn config(
@@ -155,7 +157,7 @@ impl Error {
         field: impl Into<String>,
         problem: impl Into<String>,
     ) -> Self {
-        Error::Config { file: file.into(), field: field.into(), problem: problem.into() }
+        Error::Config { file: file.into(), field: plain(field), problem: plain(problem) }
     }
 
     pub(crate) fn unsupported(
@@ -166,8 +168,8 @@ impl Error {
     ) -> Self {
         Error::Unsupported {
             file: file.into(),
-            field: field.into(),
-            value: value.to_string(),
+            field: plain(field),
+            value: plain(value.to_string()),
             supported: supported.into(),
         }
     }
@@ -177,18 +179,39 @@ impl Error {
         tensor: impl Into<String>,
         problem: impl Into<String>,
     ) -> Self {
-        Error::Tensor { file: file.into(), tensor: tensor.into(), problem: problem.into() }
+        Error::Tensor { file: file.into(), tensor: plain(tensor), problem: plain(problem) }
     }
 
     pub(crate) fn option(option: impl Into<String>, problem: impl Into<String>) -> Self {
-        Error::Option { option: option.into(), problem: problem.into() }
+        Error::Option { option: option.into(), problem: plain(problem) }
     }
 
     pub(crate) fn adapter(adapter: impl Into<String>, problem: impl Into<String>) -> Self {
-        Error::Adapter { adapter: adapter.into(), problem: problem.into() }
+        Error::Adapter { adapter: adapter.into(), problem: plain(problem) }
     }
 
     pub(crate) fn tokenizer(file: impl Into<String>, problem: impl Into<String>) -> Self {
-        Error::Tokenizer { file: file.into(), problem: problem.into() }
+        Error::Tokenizer { file: file.into(), problem: plain(problem) }
     }
+}
+
+/// Text on one line, without control characters (a terminal obeys them) and not endless.
+pub(crate) fn plain(text: impl Into<String>) -> String {
+    const MOST: usize = 500;
+    let text = text.into();
+    if text.len() <= MOST && !text.contains(char::is_control) {
+        return text;
+    }
+    let mut shown = String::new();
+    for (count, character) in text.chars().enumerate() {
+        match character {
+            _ if count == MOST => {
+                shown.push('…');
+                break;
+            }
+            _ if character.is_control() => shown.extend(character.escape_debug()),
+            _ => shown.push(character),
+        }
+    }
+    shown
 }

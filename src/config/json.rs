@@ -7,6 +7,8 @@ use crate::files::{ModelFiles, sniff};
 
 /// Real configurations stay far below; a larger file is a mistake or an attack.
 const MAX_JSON: u64 = 10_000_000;
+/// Real vectors stay below ten thousand values.
+const MAX_WIDTH: usize = 1 << 20;
 
 /// A JSON object and the file it came from. A field that is `null` counts as absent.
 #[derive(Clone, Debug)]
@@ -99,6 +101,16 @@ impl JsonFile {
         match self.required_usize(field)? {
             0 => Err(self.error(field, "is 0; at least 1 is expected")),
             size => Ok(size),
+        }
+    }
+
+    /// As [`JsonFile::required_size`], and a width that a vector can have.
+    pub fn required_width(&self, field: &str) -> Result<usize, Error> {
+        match self.required_size(field)? {
+            width if width > MAX_WIDTH => {
+                Err(self.error(field, format!("is {width}; at most {MAX_WIDTH} is expected")))
+            }
+            width => Ok(width),
         }
     }
 

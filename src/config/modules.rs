@@ -50,6 +50,8 @@ pub(super) struct Entry {
 }
 
 pub(super) const MODULES: &str = "modules.json";
+/// Real models have fewer than ten.
+const MAX_MODULES: usize = 100;
 const SUPPORTED: &str =
     "modules are one Transformer, one Pooling, then Dense, LayerNorm, Normalize or Dropout";
 
@@ -63,6 +65,10 @@ pub(super) fn entries(
     let Value::Array(list) = value else {
         return Err(Error::file(MODULES, "holds no JSON list; it is a list of modules"));
     };
+    if list.len() > MAX_MODULES {
+        let problem = format!("lists {} modules; at most {MAX_MODULES} are taken", list.len());
+        return Err(Error::file(MODULES, problem));
+    }
     let mut names = Vec::new();
     let mut positions = Vec::new();
     let mut entries = Vec::new();
@@ -123,7 +129,7 @@ pub(super) fn after_transformer(
             "Pooling" => Some(Module::Pooling(Pooling::parse(&entry.required(files)?, notes)?)),
             "Dense" => Some(dense(entry, &entry.required(files)?, notes)?),
             "LayerNorm" => {
-                let dimension = entry.required(files)?.required_size("dimension")?;
+                let dimension = entry.required(files)?.required_width("dimension")?;
                 Some(Module::LayerNorm { path: entry.path.clone(), dimension })
             }
             "Normalize" => Some(normalize(entry, files)?),
@@ -198,8 +204,8 @@ fn dense(entry: &Entry, file: &JsonFile, notes: &mut Vec<String>) -> Result<Modu
     }
     Ok(Module::Dense {
         path: entry.path.clone(),
-        in_features: file.required_size("in_features")?,
-        out_features: file.required_size("out_features")?,
+        in_features: file.required_width("in_features")?,
+        out_features: file.required_width("out_features")?,
         bias: file.bool("bias")?.unwrap_or(true),
         activation: activation(file)?,
         residual: file.bool("use_residual")?.unwrap_or(false),

@@ -47,9 +47,9 @@ impl Pooling {
         refuse_unknown_fields(file)?;
         let dimension = if file.has("embedding_dimension") || !file.has("word_embedding_dimension")
         {
-            file.required_size("embedding_dimension")?
+            file.required_width("embedding_dimension")?
         } else {
-            file.required_size("word_embedding_dimension")?
+            file.required_width("word_embedding_dimension")?
         };
         Ok(Pooling {
             modes: modes(file, notes)?,

@@ -12,7 +12,7 @@ use crate::embedder::Embedder;
 use crate::embedder::run::{Model, Opening, Runtime};
 use crate::error::Error;
 use crate::files::ModelFiles;
-use crate::gpu::device::{AdapterChoice, AdapterSummary, Feature, Gpu};
+use crate::gpu::device::{AdapterChoice, AdapterSummary, Feature};
 use crate::gpu::executor::Executor;
 use crate::gpu::selftest;
 use crate::kernels::MAX_BATCH_TOKENS;
@@ -29,6 +29,7 @@ pub struct EmbedderBuilder {
     withheld: Vec<Feature>,
     batch_tokens: Option<usize>,
     cache_dir: Option<PathBuf>,
+    max_binding_bytes: Option<u64>,
 }
 
 impl Embedder {
@@ -50,6 +51,7 @@ impl Embedder {
             withheld: Vec::new(),
             batch_tokens: None,
             cache_dir: None,
+            max_binding_bytes: None,
         }
     }
 }
@@ -99,6 +101,13 @@ impl EmbedderBuilder {
         self
     }
 
+    /// Runs as if shaders saw at most so many bytes of a buffer: for tests of large tables.
+    #[doc(hidden)]
+    pub fn max_binding_bytes(mut self, bytes: u64) -> Self {
+        self.max_binding_bytes = Some(bytes);
+        self
+    }
+
     /// Checks the model's files, opens the device and loads the weights.
     ///
     /// # Errors
@@ -110,7 +119,12 @@ impl EmbedderBuilder {
         }
         let model = read_model(self.files)?;
         let facts = model.transformer.facts();
-        let gpu = Gpu::open(&self.adapter, &self.withheld).await?;
+        let opening = Opening {
+            adapter: self.adapter,
+            withheld: self.withheld,
+            max_binding_bytes: self.max_binding_bytes,
+        };
+        let gpu = opening.open().await?;
         if gpu.adapter.is_software() {
             tracing::info!(adapter = %gpu.adapter, "a software adapter computes on the CPU");
         }
@@ -124,7 +138,6 @@ impl EmbedderBuilder {
         let mut precision = resolve(self.dtype, checkpoint, shader_f16, facts.f16)?;
         let adapter = executor.gpu.adapter.clone();
         let batch_tokens = batch_tokens(self.batch_tokens, &adapter, facts.widest);
-        let opening = Opening { adapter: self.adapter, withheld: self.withheld };
         let runtime = Runtime::load(&model, &precision, opening, executor)?;
         precision.weight_bytes = runtime.weight_bytes;
         tracing::info!(%adapter, %precision, model = model.files.label(), "loaded");
@@ -174,7 +187,7 @@ fn read_model(files: ModelFiles) -> Result<Model, Error> {
         });
     }
     let tokenizer = Tokenizer::load(&files, &config, facts.table_rows, facts.positions)?;
-    Ok(Model {
+    let model = Model {
         files,
         config,
         weights,
@@ -183,7 +196,9 @@ fn read_model(files: ModelFiles) -> Result<Model, Error> {
         tokenizer,
         dimension,
         include_prompt,
-    })
+    };
+    model.check_types(&model.tokenizer.encode(None, "a")?)?;
+    Ok(model)
 }
 
 /// Tokens of a batch: what the caller says, else what suits the class of adapter; never so many that

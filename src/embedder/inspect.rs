@@ -9,6 +9,7 @@ use crate::batch::PackedBatch;
 use crate::config::Module;
 use crate::dtype::Precision;
 use crate::embedder::Embedder;
+use crate::error::plain;
 use crate::gpu::device::AdapterSummary;
 use crate::tokenize::Tokens;
 
@@ -210,8 +211,8 @@ impl fmt::Display for Inspection {
             self.batch_tokens
         )?;
         let used = self.tensors.iter().filter(|t| t.used).count();
-        let ignored: Vec<&str> =
-            self.tensors.iter().filter(|t| !t.used).map(|t| t.name.as_str()).collect();
+        let ignored: Vec<String> =
+            self.tensors.iter().filter(|t| !t.used).map(|t| plain(&t.name)).collect();
         writeln!(f, "tensors      {used} used, {} ignored {}", ignored.len(), ignored.join(", "))?;
         writeln!(f, "graph        {} dispatches for one short text:", self.graph.len())?;
         for (at, dispatch) in self.graph.iter().enumerate() {

@@ -247,11 +247,7 @@ impl Embedder {
             let problem = "has no tokens: it is empty, and this tokenizer adds no special tokens";
             return Err(Error::option(format!("text {text}"), problem));
         }
-        let rows = self.model.transformer.facts().type_rows.map_or(u32::MAX, |rows| rows as u32);
-        if let Some(id) = tokens.type_ids.iter().find(|id| **id >= rows) {
-            let problem = format!("gives a token the type {id}, and the model has {rows} types");
-            return Err(Error::tokenizer("tokenizer.json", problem));
-        }
+        self.model.check_types(tokens)?;
         if tokens.ids.len() > MAX_BATCH_TOKENS {
             let limit = MAX_BATCH_TOKENS;
             return Err(Error::TooLong { text, tokens: tokens.untruncated, limit });
@@ -352,8 +348,10 @@ impl Embedder {
 
     fn output_dimension(&self, options: &EmbedOptions) -> Result<usize, Error> {
         let all = self.model.dimension;
-        match options.truncate_dim.or(self.model.config.truncate_dim) {
-            None => Ok(all),
+        match options.truncate_dim {
+            // The model's own may exceed its vectors and then cuts nothing, as in
+            // sentence-transformers.
+            None => Ok(self.model.config.truncate_dim.map_or(all, |dim| dim.min(all))),
             Some(dim) if (1..=all).contains(&dim) => Ok(dim),
             Some(dim) => {
                 let problem = format!("is {dim}; between 1 and the model's {all} is expected");

@@ -15,7 +15,7 @@ use crate::kernels::pool::pool;
 use crate::kernels::{Activation, Activations, Builder, KernelPlan};
 use crate::models::layers::dense_activation;
 use crate::models::{Loaded, Transformer};
-use crate::tokenize::Tokenizer;
+use crate::tokenize::{Tokenizer, Tokens};
 use crate::weights::{Axis, Loader, WeightFiles};
 
 /// Everything about a model that is not on a device.
@@ -34,11 +34,28 @@ pub(super) struct Model {
     pub include_prompt: bool,
 }
 
+impl Model {
+    /// A GPU turns a token type beyond the table into a wrong row in silence.
+    pub fn check_types(&self, tokens: &Tokens) -> Result<(), Error> {
+        let rows = self.transformer.facts().type_rows.map_or(u32::MAX, |rows| rows as u32);
+        let Some(id) = tokens.type_ids.iter().find(|id| **id >= rows) else { return Ok(()) };
+        let problem = format!("gives a token the type {id}, and the model has {rows} types");
+        Err(Error::tokenizer(format!("{}tokenizer.json", self.config.weights_prefix), problem))
+    }
+}
+
 /// How to open the device, the first time and after a loss.
 #[derive(Debug, Clone)]
 pub(super) struct Opening {
     pub adapter: AdapterChoice,
     pub withheld: Vec<Feature>,
+    pub max_binding_bytes: Option<u64>,
+}
+
+impl Opening {
+    pub async fn open(&self) -> Result<Gpu, Error> {
+        Gpu::open_limited(&self.adapter, &self.withheld, self.max_binding_bytes).await
+    }
 }
 
 /// A module's weights on the device.
@@ -109,7 +126,7 @@ impl Runtime {
         match self.try_run(model, precision, batch).await {
             Err(Error::DeviceLost { adapter, problem }) => {
                 tracing::warn!(adapter, problem, "the device was lost; opening it again");
-                let gpu = Gpu::open(&self.opening.adapter, &self.opening.withheld).await?;
+                let gpu = self.opening.open().await?;
                 let executor = Executor::new(gpu);
                 *self = Runtime::load(model, precision, self.opening.clone(), executor)?;
                 self.try_run(model, precision, batch).await

@@ -230,6 +230,18 @@ impl Gpu {
     /// # Errors
     /// [`Error::Adapter`] where there is none, none of that name or number, or it does not open.
     pub async fn open(choice: &AdapterChoice, withheld: &[Feature]) -> Result<Gpu, Error> {
+        Gpu::open_limited(choice, withheld, None).await
+    }
+
+    /// As [`Gpu::open`], as if shaders saw at most `max_binding_bytes` of a buffer.
+    ///
+    /// # Errors
+    /// As [`Gpu::open`].
+    pub async fn open_limited(
+        choice: &AdapterChoice,
+        withheld: &[Feature],
+        max_binding_bytes: Option<u64>,
+    ) -> Result<Gpu, Error> {
         let noop = match choice {
             AdapterChoice::Noop(noop) => Some(noop_options(noop)),
             _ => None,
@@ -254,10 +266,15 @@ impl Gpu {
                 features |= feature;
             }
         }
+        let mut limits = adapters[index].limits();
+        if let Some(bytes) = max_binding_bytes {
+            limits.max_storage_buffer_binding_size = bytes.min(adapter.max_binding_bytes);
+            adapter.max_binding_bytes = limits.max_storage_buffer_binding_size;
+        }
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("vectile"),
             required_features: features,
-            required_limits: adapters[index].limits(),
+            required_limits: limits,
             ..Default::default()
         };
         let (device, queue) = adapters[index]

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use serde::Deserialize;
+use serde_json::Value;
 use tokenizers::normalizers::{BertNormalizer, Lowercase, Sequence};
 use tokenizers::{
     ModelWrapper, NormalizerWrapper, PostProcessor, PostProcessorWrapper, PreTokenizerWrapper,
@@ -18,6 +19,9 @@ use crate::files::{ModelFiles, sniff};
 const MAX_FILE: u64 = 64_000_000;
 /// Real files have a few thousand at most; each is a pattern that every text is searched for.
 const MAX_ADDED_TOKENS: usize = 100_000;
+
+/// Real normalizers double a text at most.
+const MAX_GROWTH: f64 = 1000.0;
 
 /// Texts that reach the corners of a tokenizer, tried at load: a file that fails on one of them is
 /// refused before it meets a user's text.
@@ -52,6 +56,7 @@ struct Outline {
     #[serde(default)]
     added_tokens: Vec<AddedToken>,
     truncation: Option<Truncation>,
+    normalizer: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -83,8 +88,10 @@ impl Tokenizer {
         let Some(contents) = files.read(&file, MAX_FILE)? else {
             return Err(missing(files, prefix)?);
         };
-        let outline = outline(&file, &contents)?;
-        let mut inner = parse(&file, &contents)?;
+        let contents = contents.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&contents);
+        let outline = outline(&file, contents)?;
+        check_growth(&file, &outline)?;
+        let mut inner = parse(&file, contents)?;
         let settings = JsonFile::load(files, &format!("{prefix}tokenizer_config.json"))?;
         if let Some(settings) = &settings {
             follow_bert_settings(&mut inner, settings)?;
@@ -184,6 +191,29 @@ fn outline(file: &str, contents: &[u8]) -> Result<Outline, Error> {
         return Err(Error::tokenizer(file, problem));
     }
     Ok(outline)
+}
+
+/// Replacements one after the other multiply a text: eight such steps make a gigabyte of a word.
+fn check_growth(file: &str, outline: &Outline) -> Result<(), Error> {
+    let grows = outline.normalizer.as_ref().map_or(1.0, growth);
+    if grows <= MAX_GROWTH {
+        return Ok(());
+    }
+    let problem = format!(
+        "its normalizer's replacements make a text up to {grows:.0} times as long; at most {MAX_GROWTH} times is taken"
+    );
+    Err(Error::tokenizer(file, problem))
+}
+
+/// How many times as long a normalizer's replacements make a text, at most.
+fn growth(normalizer: &Value) -> f64 {
+    if let Some(steps) = normalizer.get("normalizers").and_then(Value::as_array) {
+        return steps.iter().map(growth).product();
+    }
+    let content = normalizer.get("content").and_then(Value::as_str).unwrap_or_default();
+    // A pattern may match nothing between any two characters.
+    let between = normalizer.pointer("/pattern/Regex").is_some();
+    (content.chars().count() as f64).max(1.0) + f64::from(u8::from(between))
 }
 
 fn parse(file: &str, contents: &[u8]) -> Result<tokenizers::Tokenizer, Error> {
@@ -289,6 +319,6 @@ fn special_ids(
 }
 
 /// A token is written as its text or as an object that holds it.
-fn content(value: &serde_json::Value) -> Option<&str> {
+fn content(value: &Value) -> Option<&str> {
     value.as_str().or_else(|| value.get("content")?.as_str())
 }

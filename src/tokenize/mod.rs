@@ -106,7 +106,7 @@ impl Tokenizer {
             prompt_len,
             untruncated,
         };
-        self.check(&tokens)?;
+        self.check(&tokens, kept.len())?;
         Ok(tokens)
     }
 
@@ -144,14 +144,14 @@ impl Tokenizer {
     }
 
     /// A GPU turns an id beyond the table into a wrong row in silence.
-    fn check(&self, tokens: &Tokens) -> Result<(), Error> {
+    fn check(&self, tokens: &Tokens, kept: usize) -> Result<(), Error> {
         if let Some(id) = tokens.ids.iter().find(|&&id| id as usize >= self.table_rows) {
             let problem =
                 format!("gave token id {id}, and the embedding table has {} rows", self.table_rows);
             return Err(Error::tokenizer(&self.file, problem));
         }
-        if self.limit.is_some_and(|limit| tokens.ids.len() > limit) {
-            let problem = "its post-processor adds more tokens than it says; the file is damaged";
+        if tokens.ids.len() != kept + self.added {
+            let problem = "its post-processor drops the text or adds other tokens than it says; use the tokenizer.json the model was published with";
             return Err(Error::tokenizer(&self.file, problem));
         }
         Ok(())

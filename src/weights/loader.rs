@@ -118,13 +118,17 @@ impl<'a> Loader<'a> {
         inner: Axis,
         columns: Axis,
     ) -> Result<Linear, Error> {
+        // Before anything is allocated for what the config says.
+        for base in parts {
+            let (name, entry) = self.files.find(&format!("{base}.weight"))?;
+            self.shaped(&name, entry, &[columns.len(), inner.len()])?;
+        }
         let all = parts.len() * columns.filled();
         let stride = stride4(all / 4) * 4;
         let size = self.storage.bytes() as usize;
         let mut packed = vec![0u8; inner.filled() * stride * size];
         for (part, base) in parts.iter().enumerate() {
             let (name, entry) = self.files.find(&format!("{base}.weight"))?;
-            self.shaped(&name, entry, &[columns.len(), inner.len()])?;
             let mut loss = Loss::default();
             let rows_a_piece = (PIECE / inner.len()).max(1);
             for first in (0..columns.len()).step_by(rows_a_piece) {
@@ -200,8 +204,9 @@ impl<'a> Loader<'a> {
 
     fn misshapen(&self, name: &str, entry: &TensorEntry, expected: &str) -> Error {
         let problem = format!(
-            "has shape {:?} and config.json calls for {expected}; they are of different models",
-            entry.shape
+            "has shape {:?} and {} calls for {expected}; they are of different models",
+            entry.shape,
+            self.files.config()
         );
         Error::tensor(self.files.file_of(entry), name, problem)
     }

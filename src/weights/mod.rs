@@ -6,8 +6,8 @@
 mod index;
 mod loader;
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
 
 use safetensors::Dtype;
 
@@ -32,11 +32,13 @@ pub(crate) struct TensorEntry {
 /// The safetensors files of one module.
 #[derive(Debug)]
 pub(crate) struct WeightFiles {
+    /// The JSON file that says which shapes there should be, for messages.
+    config: String,
     sources: Vec<Source>,
     tensors: BTreeMap<String, TensorEntry>,
     /// The first tensor with a floating dtype, in file order, and that dtype's name.
     first_floating: Option<(String, String)>,
-    used: RefCell<BTreeSet<String>>,
+    used: Mutex<BTreeSet<String>>,
 }
 
 impl WeightFiles {
@@ -46,10 +48,11 @@ impl WeightFiles {
     /// [`Error::File`] where there is none, or it is cut short, overlapping or not safetensors.
     pub fn open(files: &ModelFiles, prefix: &str) -> Result<Self, Error> {
         let mut weights = WeightFiles {
+            config: format!("{prefix}config.json"),
             sources: Vec::new(),
             tensors: BTreeMap::new(),
             first_floating: None,
-            used: RefCell::new(BTreeSet::new()),
+            used: Mutex::default(),
         };
         let single = format!("{prefix}model.safetensors");
         if let Some(source) = files.open(&single)? {
@@ -149,7 +152,11 @@ impl WeightFiles {
                 return Err(Error::tensor(self.file_name(0), name, problem));
             }
         };
-        self.used.borrow_mut().insert(found.clone());
+        if entry.shape.contains(&0) {
+            let problem = format!("has no values, its shape is {:?}", entry.shape);
+            return Err(Error::tensor(self.file_of(entry), found, problem));
+        }
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(found.clone());
         Ok((found.clone(), entry))
     }
 
@@ -163,7 +170,7 @@ impl WeightFiles {
 
     /// Every tensor: name, dtype, shape, and whether something was read from it.
     pub fn listing(&self) -> Vec<(String, String, Vec<usize>, bool)> {
-        let used = self.used.borrow();
+        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         self.tensors
             .iter()
             .map(|(name, entry)| {
@@ -176,6 +183,11 @@ impl WeightFiles {
     /// The name of the file that holds an entry.
     pub fn file_of(&self, entry: &TensorEntry) -> &str {
         self.file_name(entry.file)
+    }
+
+    /// The JSON file that says which shapes there should be.
+    pub fn config(&self) -> &str {
+        &self.config
     }
 
     fn file_name(&self, file: usize) -> &str {

@@ -74,3 +74,21 @@ fn random_batches() {
         result.unwrap_or_else(|e| panic!("{}: {e}", embedder.precision()));
     }
 }
+
+#[test]
+fn tables_gathered_on_the_host() {
+    let texts = texts("bert_outliers");
+    for precision in precisions() {
+        let Some(embedder) = build(precision.clone()) else { return };
+        let whole = block_on(embedder.embed(&texts)).unwrap();
+        // One byte less than the word table takes.
+        let words = block_on(embedder.inspect()).tensors;
+        let words = words.iter().find(|t| t.name.ends_with("word_embeddings.weight")).unwrap();
+        let values = words.shape.iter().product::<usize>() as u64;
+        let bytes = values * embedder.precision().weights.bytes() - 1;
+        let gathered = build(precision.max_binding_bytes(bytes)).unwrap();
+        assert_eq!(gathered.adapter().max_binding_bytes, bytes);
+        let rows = block_on(gathered.embed(&texts)).unwrap();
+        assert_eq!(rows.values, whole.values, "{}", gathered.precision());
+    }
+}

@@ -1,0 +1,317 @@
+//! Every fixture on devices that compute nothing but enforce their limits: WebGPU's defaults, small
+//! bindings, every subgroup size, with and without f16. No GPU is needed.
+
+#![allow(clippy::unwrap_used)]
+
+use std::path::{Path, PathBuf};
+
+use vectile::gpu::device::NoopAdapter;
+use vectile::{
+    ActivationsRequest, AdapterChoice, DtypeRequest, Embedder, EmbedderBuilder, Error, Feature,
+    HalfFallback, ModelFiles, Reason, Storage, block_on,
+};
+
+const DTYPES: [DtypeRequest; 4] =
+    [DtypeRequest::Auto, DtypeRequest::Float32, DtypeRequest::Float16, DtypeRequest::Bfloat16];
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+fn names() -> Vec<String> {
+    let entries = std::fs::read_dir(fixture("")).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.retain(|name| name.starts_with("bert_"));
+    names.sort();
+    assert!(names.len() >= 24);
+    names
+}
+
+/// WebGPU's default limits, f16, no subgroups, a GPU.
+fn plain() -> NoopAdapter {
+    NoopAdapter {
+        shader_f16: true,
+        subgroup_size: None,
+        webgpu_default_limits: true,
+        max_binding_bytes: None,
+        software: false,
+    }
+}
+
+fn builder(name: &str, adapter: NoopAdapter) -> EmbedderBuilder {
+    let files = ModelFiles::from_directory(fixture(name)).unwrap();
+    Embedder::builder(files).adapter(AdapterChoice::Noop(Box::new(adapter)))
+}
+
+fn build(name: &str, adapter: NoopAdapter) -> Embedder {
+    block_on(builder(name, adapter).build()).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// Texts of every length up to the limit and beyond.
+fn texts() -> Vec<String> {
+    let mut texts: Vec<String> = (0..150).step_by(7).map(|words| "a ".repeat(words)).collect();
+    texts.push("Something else, with words.".into());
+    texts
+}
+
+/// Rows of the right shape come back, every dispatch keeps to WebGPU's limit, and a batch of the
+/// greatest size passes too.
+fn check(what: &str, embedder: &Embedder) {
+    let texts = texts();
+    let got = block_on(embedder.embed(&texts)).unwrap_or_else(|error| panic!("{what}: {error}"));
+    assert_eq!((got.len(), got.dim), (texts.len(), embedder.dimension()), "{what}");
+    assert!(got.values.iter().all(|value| *value == 0.0), "{what}");
+    let inspection = block_on(embedder.inspect());
+    assert!(!inspection.graph.is_empty(), "{what}");
+    for dispatch in &inspection.graph {
+        let [x, y, z] = dispatch.workgroups;
+        assert!([x, y, z].iter().all(|n| (1..=65_535).contains(n)), "{what}: {dispatch:?}");
+    }
+}
+
+#[test]
+fn every_fixture_under_webgpu_default_limits() {
+    for name in names() {
+        for shader_f16 in [false, true] {
+            for software in [false, true] {
+                let adapter = NoopAdapter { shader_f16, software, ..plain() };
+                check(&format!("{name} {adapter:?}"), &build(&name, adapter));
+            }
+        }
+    }
+}
+
+#[test]
+fn every_subgroup_size() {
+    for name in ["bert_mean_norm", "bert_ragged", "bert_dense_residual", "bert_concat"] {
+        for subgroup_size in [None, Some(4), Some(8), Some(16), Some(32), Some(64), Some(128)] {
+            for software in [false, true] {
+                let adapter = NoopAdapter { subgroup_size, software, ..plain() };
+                let what = format!("{name} {adapter:?}");
+                check(&what, &build(name, adapter.clone()));
+                let withheld = builder(name, adapter).withhold(vec![Feature::Subgroups]);
+                check(&what, &block_on(withheld.build()).unwrap());
+            }
+        }
+    }
+}
+
+/// What the dtype policy says of weights and activations; `None` where it refuses.
+fn expected(
+    dtype: DtypeRequest,
+    checkpoint: DtypeRequest,
+    fallback: HalfFallback,
+    f16: bool,
+) -> Option<(Storage, Storage)> {
+    let wanted = if dtype == DtypeRequest::Auto { checkpoint } else { dtype };
+    match (wanted, f16, fallback) {
+        (DtypeRequest::Float16, true, _) => Some((Storage::F16, Storage::F16)),
+        (DtypeRequest::Float16, false, HalfFallback::F32) => Some((Storage::F32, Storage::F32)),
+        (DtypeRequest::Float16, false, HalfFallback::Packed) => {
+            Some((Storage::PackedF16, Storage::F32))
+        }
+        (DtypeRequest::Float16, false, HalfFallback::Error) => None,
+        (DtypeRequest::Bfloat16, ..) => Some((Storage::PackedBf16, Storage::F32)),
+        _ => Some((Storage::F32, Storage::F32)),
+    }
+}
+
+#[test]
+fn every_dtype_and_fallback() {
+    for (name, checkpoint) in [
+        ("bert_mean_norm", DtypeRequest::Float32),
+        ("bert_f16", DtypeRequest::Float16),
+        ("bert_bf16", DtypeRequest::Bfloat16),
+    ] {
+        for dtype in DTYPES {
+            for fallback in [HalfFallback::F32, HalfFallback::Packed, HalfFallback::Error] {
+                for shader_f16 in [true, false] {
+                    for withhold in [false, true] {
+                        let adapter = NoopAdapter { shader_f16, ..plain() };
+                        let what = format!("{name} {dtype:?} {fallback:?} {shader_f16} {withhold}");
+                        let withheld = if withhold { vec![Feature::ShaderF16] } else { vec![] };
+                        let builder = builder(name, adapter)
+                            .dtype(dtype)
+                            .half_fallback(fallback)
+                            .withhold(withheld);
+                        let f16 = shader_f16 && !withhold;
+                        let built = block_on(builder.build());
+                        match (expected(dtype, checkpoint, fallback, f16), built) {
+                            (Some((weights, activations)), Ok(embedder)) => {
+                                let precision = embedder.precision();
+                                let chosen = (precision.weights, precision.activations);
+                                assert_eq!(chosen, (weights, activations), "{what}");
+                                assert_eq!(precision.requested, dtype, "{what}");
+                                check(&what, &embedder);
+                            }
+                            (None, Err(Error::Option { option, problem })) => {
+                                assert_eq!(option, "dtype", "{what}");
+                                assert!(problem.contains("float16"), "{what}: {problem}");
+                            }
+                            (expected, built) => panic!("{what}: {expected:?}, not {built:?}"),
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn forced_activations() {
+    for (shader_f16, narrow) in [(true, Storage::F16), (false, Storage::PackedF16)] {
+        for (asked, stored) in
+            [(ActivationsRequest::F32, Storage::F32), (ActivationsRequest::F16, narrow)]
+        {
+            for dtype in DTYPES {
+                let adapter = NoopAdapter { shader_f16, ..plain() };
+                let builder = builder("bert_dense", adapter).dtype(dtype).activations(asked);
+                let embedder = block_on(builder.build()).unwrap();
+                assert_eq!(embedder.precision().activations, stored);
+                assert!(embedder.precision().reasons.contains(&Reason::ActivationsRequested));
+                check(&format!("{dtype:?} {asked:?}"), &embedder);
+            }
+        }
+    }
+}
+
+#[test]
+fn sixteen_bits_take_half_the_memory_of_tables_and_matrices() {
+    let bytes = |dtype| {
+        let builder = builder("bert_mean_norm", plain()).dtype(dtype);
+        block_on(builder.build()).unwrap().precision().weight_bytes
+    };
+    let [wide, f16, bf16] =
+        [DtypeRequest::Float32, DtypeRequest::Float16, DtypeRequest::Bfloat16].map(bytes);
+    assert_eq!(f16, bf16);
+    // Biases and norms stay f32.
+    assert!(f16 < wide * 52 / 100 && f16 >= wide / 2, "{f16} of {wide}");
+}
+
+#[test]
+fn a_table_beyond_one_binding_is_gathered_on_the_host() {
+    // The table takes 512 rows of 48 values, 96 KiB; the largest matrix 48 KiB with its bias apart.
+    for name in ["bert_mean_norm", "bert_bf16", "bert_f16", "bert_ragged"] {
+        for dtype in DTYPES {
+            let wide = block_on(builder(name, plain()).dtype(dtype).build()).unwrap();
+            let adapter = NoopAdapter { max_binding_bytes: Some(30 << 10), ..plain() };
+            let builder = builder(name, adapter).dtype(dtype).batch_tokens(40);
+            let embedder = block_on(builder.build()).unwrap_or_else(|e| panic!("{name}: {e}"));
+            assert_eq!(embedder.adapter().max_binding_bytes, 30 << 10);
+            let texts = ["One.", "", "Three words here."];
+            let got = block_on(embedder.embed(&texts)).unwrap_or_else(|e| panic!("{name}: {e}"));
+            assert_eq!((got.len(), got.dim), (3, wide.dimension()), "{name} {dtype:?}");
+            let bytes = |embedder: &Embedder| embedder.precision().weight_bytes;
+            assert_eq!(bytes(&embedder), bytes(&wide), "{name} {dtype:?}");
+        }
+    }
+}
+
+#[test]
+fn bindings_too_small_for_a_matrix_are_refused_by_name() {
+    let adapter = NoopAdapter { max_binding_bytes: Some(4 << 10), ..plain() };
+    match block_on(builder("bert_mean_norm", adapter).build()) {
+        Err(Error::Adapter { problem, .. }) => {
+            assert!(problem.contains("encoder.layer.0."), "{problem}");
+            assert!(problem.contains("4096") && problem.contains("16-bit"), "{problem}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn texts_too_long_for_small_bindings_are_refused_and_others_are_not() {
+    let adapter = NoopAdapter { max_binding_bytes: Some(30 << 10), ..plain() };
+    let embedder = build("bert_mean_norm", adapter);
+    // 130 tokens of queries, keys and values take 75 KB.
+    match block_on(embedder.embed(&["a ".repeat(130)])) {
+        Err(Error::Adapter { problem, .. }) => {
+            assert!(problem.contains("30720") && problem.contains("batch"), "{problem}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(block_on(embedder.embed(&["a short text", "b"])).unwrap().len(), 2);
+    assert!(block_on(embedder.inspect()).batch_tokens < 130);
+}
+
+#[test]
+fn any_budget_of_tokens() {
+    for tokens in [1, 2, 3, 129, 130, 131, 1 << 20, usize::MAX] {
+        for software in [false, true] {
+            let adapter = NoopAdapter { software, ..plain() };
+            let embedder =
+                block_on(builder("bert_prompts", adapter).batch_tokens(tokens).build()).unwrap();
+            assert!(block_on(embedder.inspect()).batch_tokens <= 32_768);
+            check(&format!("{tokens}"), &embedder);
+        }
+    }
+    match block_on(builder("bert_prompts", plain()).batch_tokens(0).build()) {
+        Err(Error::Option { option, .. }) => assert_eq!(option, "batch_tokens"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_greatest_batch_keeps_to_the_limits() {
+    for software in [false, true] {
+        for subgroup_size in [None, Some(4), Some(32)] {
+            let adapter = NoopAdapter { software, subgroup_size, ..plain() };
+            let builder = builder("bert_dense", adapter).batch_tokens(usize::MAX);
+            let embedder = block_on(builder.build()).unwrap();
+            // Texts of two tokens, so that there are as many texts as can be.
+            let got = block_on(embedder.embed(&vec![""; 20_000])).unwrap();
+            assert_eq!(got.len(), 20_000);
+            let long = vec!["a ".repeat(128); 300];
+            assert_eq!(block_on(embedder.embed(&long)).unwrap().len(), 300);
+        }
+    }
+}
+
+#[test]
+fn more_texts_than_a_window() {
+    let embedder = build("bert_mean_norm", plain());
+    let texts: Vec<String> = (0..2500).map(|i| format!("text {i}")).collect();
+    let got = block_on(embedder.embed(&texts)).unwrap();
+    assert_eq!(got.len(), 2500);
+    assert!(block_on(embedder.embed::<&str>(&[])).unwrap().is_empty());
+}
+
+#[test]
+fn inspection_serialises_and_repeats_itself() {
+    for name in names() {
+        let (first, second) = (build(&name, plain()), build(&name, plain()));
+        let inspection = block_on(first.inspect());
+        assert_eq!(inspection.graph, block_on(second.inspect()).graph, "{name}");
+        assert_eq!(inspection.to_string(), block_on(second.inspect()).to_string(), "{name}");
+        let json = serde_json::to_value(&inspection).unwrap();
+        assert_eq!(json, serde_json::to_value(block_on(second.inspect())).unwrap(), "{name}");
+        for field in ["model", "modules", "precision", "adapter", "graph", "tensors", "notes"] {
+            assert!(json.get(field).is_some(), "{name}: no {field}");
+        }
+        // Embedding changes nothing of it.
+        block_on(first.embed(&texts())).unwrap();
+        assert_eq!(inspection, block_on(first.inspect()), "{name}");
+    }
+}
+
+#[test]
+fn inspection_counts_the_tensors_that_are_not_needed() {
+    for name in names() {
+        let inspection = block_on(build(&name, plain()).inspect());
+        let stray = |t: &&vectile::TensorSummary| {
+            !t.used && !["pooler", "cls.", "position_ids"].iter().any(|part| t.name.contains(part))
+        };
+        let strays: Vec<_> = inspection.tensors.iter().filter(stray).collect();
+        assert!(strays.is_empty(), "{name}: {strays:?}");
+    }
+}
+
+#[test]
+fn a_device_that_is_lost_is_opened_again() {
+    let embedder = build("bert_dense", plain());
+    for _ in 0..3 {
+        block_on(embedder.lose_device());
+        assert_eq!(block_on(embedder.embed(&["one", "two"])).unwrap().len(), 2);
+    }
+}
