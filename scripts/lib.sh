@@ -94,6 +94,11 @@ vulkan_usable() {
 
 # ensure_vulkan: on Linux without a usable Vulkan driver, installs Mesa's software one. Elsewhere there is nothing to do.
 ensure_vulkan() {
+    # Mesa's layer for choosing among devices looks for a window system there, and complains on stderr where it is unset.
+    if [ -z "${XDG_RUNTIME_DIR:-}" ]; then
+        XDG_RUNTIME_DIR=$(mktemp -d)
+        export XDG_RUNTIME_DIR
+    fi
     if [ "$(uname -s)" != Linux ]; then
         say "GPU driver: $(uname -s) brings its own"
         return 0
