@@ -23,7 +23,7 @@ pub static LOOKUP: Kernel = Kernel {
     settings: &[],
 };
 
-/// x[t] = table[rows[t].0] + positions[rows[t].1] + types[rows[t].2], `[tokens, width]`.
+/// `x[t] = table[rows[t].0] + positions[rows[t].1] + types[rows[t].2]`, `[tokens, width]`.
 ///
 /// `rows` must be within the tables: the GPU does not check.
 pub fn lookup(
