@@ -1,11 +1,6 @@
 // matmul_lane: y = f(x · w + bias) + residual, for software adapters
 //
-// x         [rows, inner]     activations, four values a cell along inner
-// w         [inner, columns]  weights, repacked at load with `columns` innermost, padded with zeros
-//                             to whole pairs of cells
-// bias      [columns]         f32
-// residual  [rows, columns]   activations; read where HAS_RESIDUAL
-// y         [rows, columns]   activations; may be cut from `first_row` on, to keep a dispatch short
+// x, w, bias, residual and y are those of shared/linear.wgsl.
 //
 // Lanes lie along the columns: an invocation makes 16 rows × 8 columns in registers, written out by
 // hand because a CPU driver keeps neither indexed arrays nor loops in registers. No workgroup memory:
@@ -17,23 +12,7 @@
 #import store
 #import activation
 #import share
-
-struct Params {
-    rows: u32,
-    first_row: u32,
-    inner4: u32,
-    columns4: u32,
-    stride4: u32,
-}
-
-override HAS_RESIDUAL: bool = false;
-
-@group(0) @binding(0) var<storage, read> x: array<act_vec4>;
-@group(0) @binding(1) var<storage, read> w: array<weight_vec4>;
-@group(0) @binding(2) var<storage, read> bias: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> residual: array<act_vec4>;
-@group(0) @binding(4) var<storage, read_write> y: array<act_vec4>;
-@group(0) @binding(5) var<uniform> params: Params;
+#import linear
 
 // Four steps along inner for one row and one cell of columns.
 fn step4(
@@ -49,18 +28,6 @@ fn step4(
         w3,
         fma(vec4<f32>(a.z), w2, fma(vec4<f32>(a.y), w1, fma(vec4<f32>(a.x), w0, sum))),
     );
-}
-
-fn finish(sum: vec4<f32>, row: u32, cell: u32) {
-    if row >= params.rows || cell >= params.columns4 {
-        return;
-    }
-    let at = row * params.columns4 + cell;
-    var value = activate(sum + bias[cell]);
-    if HAS_RESIDUAL {
-        value += act_load(residual[at]);
-    }
-    y[at] = act_store(value, row);
 }
 
 @compute @workgroup_size(16)

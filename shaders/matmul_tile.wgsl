@@ -1,10 +1,6 @@
 // matmul_tile: y = f(x · w + bias) + residual, for GPUs
 //
-// x         [rows, inner]     activations, four values a cell along inner
-// w         [inner, columns]  weights, repacked at load with `columns` innermost, padded with zeros
-// bias      [columns]         f32
-// residual  [rows, columns]   activations; read where HAS_RESIDUAL
-// y         [rows, columns]   activations; may be cut from `first_row` on, to keep a dispatch short
+// x, w, bias, residual and y are those of shared/linear.wgsl.
 //
 // A workgroup makes a 64 × 64 tile of y with 128 invocations, each 8 rows × 4 columns in registers.
 // Slices of 16 along inner pass through workgroup memory, x transposed so that a column is
@@ -14,25 +10,9 @@
 #import storage as act
 #import store
 #import activation
+#import linear
 
-struct Params {
-    rows: u32,
-    first_row: u32,
-    inner4: u32,
-    columns4: u32,
-    stride4: u32,
-}
-
-override HAS_RESIDUAL: bool = false;
-
-@group(0) @binding(0) var<storage, read> x: array<act_vec4>;
-@group(0) @binding(1) var<storage, read> w: array<weight_vec4>;
-@group(0) @binding(2) var<storage, read> bias: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> residual: array<act_vec4>;
-@group(0) @binding(4) var<storage, read_write> y: array<act_vec4>;
-@group(0) @binding(5) var<uniform> params: Params;
-
-// [inner][row pairs of four]: 16 × 64 values of x, 16 × 64 of w.
+// [inner][rows] of x and [inner][columns] of w: 16 × 64 values each.
 var<workgroup> x_tile: array<array<f32, 64>, 16>;
 var<workgroup> w_tile: array<array<vec4<f32>, 16>, 16>;
 
@@ -81,19 +61,7 @@ fn matmul_tile(
         workgroupBarrier();
     }
 
-    let cell = tile_cell + my_cell;
-    if cell >= params.columns4 {
-        return;
-    }
     for (var r = 0u; r < 8u; r++) {
-        let row = tile_row + my_row + r;
-        if row < params.rows {
-            let at = row * params.columns4 + cell;
-            var value = activate(sums[r] + bias[cell]);
-            if HAS_RESIDUAL {
-                value += act_load(residual[at]);
-            }
-            y[at] = act_store(value, row);
-        }
+        finish(sums[r], tile_row + my_row + r, tile_cell + my_cell);
     }
 }

@@ -94,7 +94,7 @@ pub use embedder::{
 };
 pub use error::Error;
 pub use files::ModelFiles;
-pub use gpu::device::{AdapterChoice, AdapterSummary, Feature, adapters};
+pub use gpu::adapter::{AdapterChoice, AdapterSummary, Feature, adapters};
 pub use gpu::selftest::check_shader_f16;
 pub use output::{OutputPrecision, Quantized, Ranges, quantize};
 pub use pollster::block_on;

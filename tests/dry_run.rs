@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use vectile::gpu::device::NoopAdapter;
+use vectile::gpu::adapter::NoopAdapter;
 use vectile::{
     ActivationsRequest, AdapterChoice, DtypeRequest, Embedder, EmbedderBuilder, Error, Feature,
     HalfFallback, ModelFiles, Reason, Storage, block_on,

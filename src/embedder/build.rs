@@ -12,7 +12,7 @@ use crate::embedder::Embedder;
 use crate::embedder::run::{Model, Opening, Runtime};
 use crate::error::Error;
 use crate::files::ModelFiles;
-use crate::gpu::device::{AdapterChoice, AdapterSummary, Feature};
+use crate::gpu::adapter::{AdapterChoice, AdapterSummary, Feature};
 use crate::gpu::executor::Executor;
 use crate::gpu::selftest;
 use crate::kernels::MAX_BATCH_TOKENS;

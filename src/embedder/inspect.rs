@@ -10,7 +10,7 @@ use crate::config::Module;
 use crate::dtype::Precision;
 use crate::embedder::Embedder;
 use crate::error::plain;
-use crate::gpu::device::AdapterSummary;
+use crate::gpu::adapter::AdapterSummary;
 use crate::tokenize::Tokens;
 
 /// A module of the model, in the order they are applied.

@@ -12,7 +12,7 @@ use async_lock::Mutex;
 use crate::batch::{PackedBatch, plan};
 use crate::dtype::Precision;
 use crate::error::Error;
-use crate::gpu::device::AdapterSummary;
+use crate::gpu::adapter::AdapterSummary;
 use crate::kernels::MAX_BATCH_TOKENS;
 use crate::tokenize::Tokens;
 

@@ -6,8 +6,7 @@ use std::time::Duration;
 use crate::error::Error;
 use crate::gpu::device::Gpu;
 use crate::gpu::graph::{Dispatch, Graph, Slots, Source};
-use crate::gpu::kernel::{Access, Kernel};
-use crate::gpu::shader::{Variant, resolve_imports};
+use crate::gpu::pipeline::Pipelines;
 
 /// Parameter blocks lie this far apart: WebGPU's default alignment of uniform offsets.
 const PARAMS_STRIDE: u64 = 256;
@@ -27,17 +26,11 @@ pub struct Outcome {
     pub overflowed: Vec<bool>,
 }
 
-struct Pipeline {
-    pipeline: wgpu::ComputePipeline,
-    layout: wgpu::BindGroupLayout,
-}
-
 /// A device with the pipelines and buffers made so far.
 pub struct Executor {
     /// The device.
     pub gpu: Gpu,
-    pipelines: HashMap<(&'static str, Variant), Pipeline>,
-    guard_layout: wgpu::BindGroupLayout,
+    pipelines: Pipelines,
     weights: Vec<wgpu::Buffer>,
     /// Scratch slots, grown as graphs need.
     scratch: Vec<wgpu::Buffer>,
@@ -51,19 +44,6 @@ impl std::fmt::Debug for Executor {
     }
 }
 
-fn storage_entry(binding: u32, read_only: bool) -> wgpu::BindGroupLayoutEntry {
-    buffer_entry(binding, wgpu::BufferBindingType::Storage { read_only })
-}
-
-fn buffer_entry(binding: u32, ty: wgpu::BufferBindingType) -> wgpu::BindGroupLayoutEntry {
-    wgpu::BindGroupLayoutEntry {
-        binding,
-        visibility: wgpu::ShaderStages::COMPUTE,
-        ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
-        count: None,
-    }
-}
-
 fn whole(binding: u32, buffer: &wgpu::Buffer) -> wgpu::BindGroupEntry<'_> {
     wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() }
 }
@@ -71,18 +51,8 @@ fn whole(binding: u32, buffer: &wgpu::Buffer) -> wgpu::BindGroupEntry<'_> {
 impl Executor {
     /// An executor with nothing loaded.
     pub fn new(gpu: Gpu) -> Self {
-        let guard_layout = gpu.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-            label: Some("range marks"),
-            entries: &[storage_entry(0, false)],
-        });
-        Executor {
-            gpu,
-            pipelines: HashMap::new(),
-            guard_layout,
-            weights: Vec::new(),
-            scratch: Vec::new(),
-            named: HashMap::new(),
-        }
+        let pipelines = Pipelines::new(&gpu);
+        Executor { gpu, pipelines, weights: Vec::new(), scratch: Vec::new(), named: HashMap::new() }
     }
 
     /// A new buffer for a weight, to be filled by [`Executor::write_weight`]; returns its number.
@@ -111,11 +81,6 @@ impl Executor {
         self.gpu.check("uploading weights", bytes.len() as u64)
     }
 
-    /// The number of pipelines made so far.
-    pub fn pipelines(&self) -> usize {
-        self.pipelines.len()
-    }
-
     /// Runs a graph and reads its output back.
     ///
     /// # Errors
@@ -126,7 +91,7 @@ impl Executor {
         let slots = graph.slots();
         self.grow(graph, &slots)?;
         for dispatch in &graph.dispatches {
-            self.pipeline(dispatch.kernel, &dispatch.variant)?;
+            self.pipelines.make(&self.gpu, dispatch.kernel, &dispatch.variant)?;
         }
         let marks_bytes = (graph.tokens.max(1) * 4) as u64;
         let output =
@@ -277,7 +242,7 @@ impl Executor {
         let device = &self.gpu.device;
         let marks = device.create_bind_group(&wgpu::BindGroupDescriptor {
             label: Some("range marks"),
-            layout: &self.guard_layout,
+            layout: self.pipelines.marks_layout(),
             entries: &[wgpu::BindGroupEntry {
                 binding: 0,
                 resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
@@ -289,8 +254,7 @@ impl Executor {
         });
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         for (at, dispatch) in dispatches.iter().enumerate() {
-            let key = (dispatch.kernel.name, dispatch.variant.clone());
-            let pipeline = &self.pipelines[&key];
+            let pipeline = self.pipelines.get(dispatch.kernel, &dispatch.variant)?;
             let mut entries = Vec::new();
             for (binding, id) in dispatch.bindings.iter().enumerate() {
                 let buffer = self.tensor(graph, slots, id.0)?;
@@ -318,64 +282,6 @@ impl Executor {
             pass.dispatch_workgroups(x, y, z);
         }
         Ok(())
-    }
-
-    fn pipeline(&mut self, kernel: &'static Kernel, variant: &Variant) -> Result<(), Error> {
-        let key = (kernel.name, variant.clone());
-        if !self.pipelines.contains_key(&key) {
-            let pipeline = self.make_pipeline(kernel, variant)?;
-            self.pipelines.insert(key, pipeline);
-        }
-        Ok(())
-    }
-
-    fn make_pipeline(&self, kernel: &Kernel, variant: &Variant) -> Result<Pipeline, Error> {
-        let source = resolve_imports(kernel.source, variant).map_err(Error::Internal)?;
-        let device = &self.gpu.device;
-        let descriptor = wgpu::ShaderModuleDescriptor {
-            label: Some(kernel.name),
-            source: wgpu::ShaderSource::Wgsl(source.into()),
-        };
-        let mut checks = wgpu::ShaderRuntimeChecks::checked();
-        checks.force_loop_bounding = false;
-        // SAFETY: every loop of our shaders is bounded by a parameter or a constant and counts up;
-        // index and buffer checks stay on.
-        let module = unsafe { device.create_shader_module_trusted(descriptor, checks) };
-        let mut entries: Vec<_> = kernel
-            .bindings
-            .iter()
-            .enumerate()
-            .map(|(binding, access)| storage_entry(binding as u32, *access == Access::Read))
-            .collect();
-        entries.push(buffer_entry(entries.len() as u32, wgpu::BufferBindingType::Uniform));
-        let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-            label: Some(kernel.name),
-            entries: &entries,
-        });
-        let mut layouts = vec![Some(&layout)];
-        if kernel.stores_activations {
-            layouts.push(Some(&self.guard_layout));
-        }
-        let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-            label: Some(kernel.name),
-            bind_group_layouts: &layouts,
-            immediate_size: 0,
-        });
-        let constants: Vec<(&str, f64)> =
-            variant.overrides.iter().map(|(name, value)| (*name, f64::from(*value))).collect();
-        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some(kernel.name),
-            layout: Some(&pipeline_layout),
-            module: &module,
-            entry_point: Some(kernel.name),
-            compilation_options: wgpu::PipelineCompilationOptions {
-                constants: &constants,
-                zero_initialize_workgroup_memory: false,
-            },
-            cache: None,
-        });
-        self.gpu.check(&format!("making kernel {}", kernel.name), 0)?;
-        Ok(Pipeline { pipeline, layout })
     }
 
     /// Waits for all work and returns the first `bytes` of a read-back buffer.

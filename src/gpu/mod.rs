@@ -1,8 +1,10 @@
 //! The only place that names wgpu: devices, shaders, kernels, graphs and their execution.
 
+pub mod adapter;
 pub mod device;
 pub mod executor;
 pub mod graph;
 pub mod kernel;
+mod pipeline;
 pub mod selftest;
 pub mod shader;

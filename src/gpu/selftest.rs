@@ -9,7 +9,8 @@ use std::path::Path;
 use crate::convert;
 use crate::dtype::{CheckpointDtype, FloatDtype, Precision, ShaderF16, Storage};
 use crate::error::Error;
-use crate::gpu::device::{AdapterChoice, Feature, Gpu};
+use crate::gpu::adapter::{AdapterChoice, Feature};
+use crate::gpu::device::Gpu;
 use crate::gpu::executor::Executor;
 use crate::gpu::graph::Source;
 use crate::kernels::{
@@ -19,8 +20,9 @@ use crate::kernels::{
 const TOKENS: usize = 21;
 const WIDTH: usize = 32;
 const HEADS: usize = 2;
-/// Some twice what rounding each step to f16 makes of values of about 1.
-const TOLERANCE: f64 = 1e-2;
+/// The largest error that passes: some eight times what rounding each step to f16 was measured to
+/// make.
+pub const TOLERANCE: f64 = 2e-3;
 
 /// What an adapter's f16 is worth: opens it and runs a known-answer test, unless `cache_dir` holds
 /// the verdict of an earlier one.

@@ -22,7 +22,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use serde_json::Value;
-use vectile::gpu::device::NoopAdapter;
+use vectile::gpu::adapter::NoopAdapter;
 use vectile::{AdapterChoice, DtypeRequest, Embedder, Error, ModelFiles, block_on};
 
 /// Names of the variants of [`Error`].

@@ -1,4 +1,5 @@
-//! Activations beyond f16: caught on the texts that have them, and on no others.
+//! Activations beyond f16: caught on the texts that have them, and on no others; f16 that failed its
+//! self-test: not used.
 
 use vectile::{ActivationsRequest, DtypeRequest, Error, Feature, HalfFallback, block_on};
 
@@ -72,4 +73,27 @@ fn auto_runs_those_texts_again_and_counts_them() {
         assert_eq!(alone.row(0), got.row(i), "text {i}");
         assert_eq!(alone.row(0) == wide.row(i), OVERFLOWING.contains(&i), "text {i}");
     }
+}
+
+#[test]
+fn f16_that_failed_its_self_test_is_not_used() {
+    let cache = tempfile::tempdir().unwrap();
+    let start = || builder("bert_f16").cache_dir(cache.path().to_owned());
+    let Some(embedder) = build(start()) else { return };
+    if embedder.precision().weights != vectile::Storage::F16 {
+        eprintln!("SKIPPED: the adapter has no SHADER_F16");
+        return;
+    }
+    // The verdict was kept; one of failure is believed at the next load.
+    let file = cache.path().join("shader-f16.json");
+    let kept = std::fs::read_to_string(&file).unwrap();
+    assert!(kept.contains("true"), "{kept}");
+    std::fs::write(&file, kept.replace("true", "false")).unwrap();
+    let demoted = build(start()).unwrap();
+    assert_eq!(demoted.precision().weights, vectile::Storage::F32);
+    assert_eq!(demoted.precision().reasons, [vectile::Reason::ShaderF16FailedSelfTest]);
+    assert!(demoted.precision().to_string().contains("failed its self-test"));
+    // A file that is not ours is as good as none.
+    std::fs::write(&file, "not json").unwrap();
+    assert_eq!(build(start()).unwrap().precision().weights, vectile::Storage::F16);
 }

@@ -14,13 +14,15 @@ mod matmul;
 mod normalize_l2;
 mod pool;
 mod range;
+mod selftest;
 
 use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use pollster::block_on;
 use vectile::convert;
 use vectile::dtype::{CheckpointDtype, FloatDtype, Precision, Storage};
-use vectile::gpu::device::{AdapterChoice, Feature, Gpu};
+use vectile::gpu::adapter::{AdapterChoice, Feature};
+use vectile::gpu::device::Gpu;
 use vectile::gpu::executor::{Executor, Outcome};
 use vectile::gpu::graph::Source;
 use vectile::kernels::{Activations, Builder, KernelPlan, fill_rows};

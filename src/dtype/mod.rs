@@ -7,12 +7,20 @@
 //! Products and sums are always f32: f16 and bf16 are *storage* formats. Matrices and embedding
 //! tables take the weight storage; biases and norm weights, a thousandth of the bytes, stay f32.
 
+mod precision;
+mod resolve;
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Serialize, Serializer};
 
 use crate::error::Error;
+
+pub use precision::{Precision, Reason};
+pub use resolve::resolve;
 
 /// What the caller asks for: sentence-transformers' `model_kwargs={"dtype": …}`.
 ///
@@ -301,214 +309,3 @@ pub struct DtypeOptions {
     /// How to store activations; `None` leaves it to the policy.
     pub activations: Option<ActivationsRequest>,
 }
-
-/// Why a precision is not simply what was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Reason {
-    /// The adapter lacks `SHADER_F16`.
-    AdapterNoShaderF16,
-    /// The caller withheld `SHADER_F16`.
-    ShaderF16Withheld,
-    /// `SHADER_F16` gave wrong answers on this adapter.
-    ShaderF16FailedSelfTest,
-    /// The architecture's activations pass the largest f16.
-    ActivationsUnsafeInF16,
-    /// A checkpoint of another dtype was rounded to bf16.
-    RoundedToBf16,
-    /// A checkpoint of another dtype was rounded to f16.
-    RoundedToF16,
-    /// The caller chose how activations are stored.
-    ActivationsRequested,
-    /// `dtype` and `torch_dtype` of the config differ.
-    DtypeOverTorchDtype,
-    /// The checkpoint is float64.
-    Float64AsF32,
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Reason::AdapterNoShaderF16 => "the adapter has no SHADER_F16",
-            Reason::ShaderF16Withheld => "SHADER_F16 was withheld",
-            Reason::ShaderF16FailedSelfTest => "SHADER_F16 failed its self-test on this adapter",
-            Reason::ActivationsUnsafeInF16 => {
-                "activations of this architecture exceed the range of f16"
-            }
-            Reason::RoundedToBf16 => "weights are rounded to bf16",
-            Reason::RoundedToF16 => "weights are rounded to f16",
-            Reason::ActivationsRequested => "activations as requested",
-            Reason::DtypeOverTorchDtype => "config.json's dtype and torch_dtype differ; dtype wins",
-            Reason::Float64AsF32 => "float64 is computed in f32",
-        })
-    }
-}
-
-/// How a model runs: what was asked for, what was chosen, and why.
-///
-/// Prints as one sentence; serialises as JSON. The same object is in `inspect`, the log at load and
-/// every report.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Precision {
-    /// What the caller asked for.
-    pub requested: DtypeRequest,
-    /// What the checkpoint names, and where.
-    pub checkpoint: CheckpointDtype,
-    /// How matrices and tables are stored.
-    pub weights: Storage,
-    /// How activations are stored between kernels.
-    pub activations: Storage,
-    /// Bytes of all weights on the GPU and of tables kept on the host; 0 before the model is loaded.
-    pub weight_bytes: u64,
-    /// Why it is not simply what was asked for.
-    pub reasons: Vec<Reason>,
-}
-
-impl Precision {
-    /// True where texts whose activations pass the range of 16 bits are run again with f32
-    /// activations: under `auto`, unless the caller chose how activations are stored.
-    pub fn retries_in_f32(&self) -> bool {
-        self.requested == DtypeRequest::Auto
-            && self.activations != Storage::F32
-            && !self.reasons.contains(&Reason::ActivationsRequested)
-    }
-
-    /// Products and sums: always f32.
-    pub fn accumulate(&self) -> Storage {
-        Storage::F32
-    }
-}
-
-impl fmt::Display for Precision {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} weights, {} activations, f32 accumulate, because ",
-            self.weights, self.activations
-        )?;
-        if self.requested == DtypeRequest::Auto {
-            write!(f, "{} is {}", self.checkpoint.source, self.checkpoint.dtype.name())?;
-        } else {
-            write!(f, "{} was requested", self.requested.name())?;
-        }
-        for reason in &self.reasons {
-            write!(f, "; {reason}")?;
-        }
-        Ok(())
-    }
-}
-
-impl Serialize for Precision {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        use serde::ser::SerializeStruct;
-        let mut s = serializer.serialize_struct("Precision", 7)?;
-        s.serialize_field("requested", self.requested.name())?;
-        s.serialize_field("checkpoint", &self.checkpoint)?;
-        s.serialize_field("weights", &self.weights)?;
-        s.serialize_field("activations", &self.activations)?;
-        s.serialize_field("accumulate", &self.accumulate())?;
-        s.serialize_field("weight_bytes", &self.weight_bytes)?;
-        s.serialize_field("reasons", &self.reasons)?;
-        s.end()
-    }
-}
-
-/// Chooses how a model runs.
-///
-/// A = the adapter has `SHADER_F16` and it passed its known-answer test. One word stands for weights
-/// and activations; packed weights go with F32 activations.
-///
-/// | requested | checkpoint | A | not A |
-/// |---|---|---|---|
-/// | auto | f32 | F32 | F32 |
-/// | auto | f16 | F16 | half fallback |
-/// | auto | bf16 | PackedBf16 | PackedBf16 |
-/// | float32 | any | F32 | F32 |
-/// | float16 | any | F16 | half fallback |
-/// | bfloat16 | any | PackedBf16 | PackedBf16 |
-///
-/// The half fallback is F32 (widened exactly), PackedF16, or an error, as the caller says. Where the
-/// architecture's activations are unsafe in f16, F16 stands for the weights alone. An explicit
-/// choice of activations overrides all of this: 16 bits are F16 where A, else PackedF16.
-///
-/// # Errors
-/// [`Error::Option`] where f16 is wanted, the adapter cannot, and the fallback is
-/// [`HalfFallback::Error`].
-pub fn resolve(
-    options: DtypeOptions,
-    checkpoint: CheckpointDtype,
-    shader_f16: ShaderF16,
-    facts: F16Facts,
-) -> Result<Precision, Error> {
-    let mut reasons = checkpoint.reasons.clone();
-    let wanted = match options.dtype {
-        DtypeRequest::Auto => checkpoint.dtype,
-        DtypeRequest::Float32 => FloatDtype::Float32,
-        DtypeRequest::Float16 => FloatDtype::Float16,
-        DtypeRequest::Bfloat16 => FloatDtype::Bfloat16,
-    };
-    let lacking = match shader_f16 {
-        ShaderF16::Passed => None,
-        ShaderF16::Absent => Some(Reason::AdapterNoShaderF16),
-        ShaderF16::Withheld => Some(Reason::ShaderF16Withheld),
-        ShaderF16::FailedSelfTest => Some(Reason::ShaderF16FailedSelfTest),
-    };
-    let (weights, mut activations) = match wanted {
-        FloatDtype::Float32 => (Storage::F32, Storage::F32),
-        FloatDtype::Bfloat16 => (Storage::PackedBf16, Storage::F32),
-        FloatDtype::Float16 => match (lacking, options.half_fallback) {
-            (None, _) if facts.activations_unsafe => {
-                reasons.push(Reason::ActivationsUnsafeInF16);
-                (Storage::F16, Storage::F32)
-            }
-            (None, _) => (Storage::F16, Storage::F16),
-            (Some(reason), HalfFallback::F32) => {
-                reasons.push(reason);
-                (Storage::F32, Storage::F32)
-            }
-            (Some(reason), HalfFallback::Packed) => {
-                reasons.push(reason);
-                (Storage::PackedF16, Storage::F32)
-            }
-            (Some(reason), HalfFallback::Error) => {
-                return Err(Error::option(
-                    "dtype",
-                    format!(
-                        "float16 is wanted and {reason}; allow a half fallback (f32 or packed) or \
-                         ask for float32"
-                    ),
-                ));
-            }
-        },
-    };
-    if weights != Storage::F32 && wanted != checkpoint.dtype {
-        reasons.push(match wanted {
-            FloatDtype::Bfloat16 => Reason::RoundedToBf16,
-            _ => Reason::RoundedToF16,
-        });
-    }
-    match options.activations {
-        None => {}
-        Some(ActivationsRequest::F32) => {
-            activations = Storage::F32;
-            reasons.push(Reason::ActivationsRequested);
-        }
-        Some(ActivationsRequest::F16) => {
-            activations = if lacking.is_none() { Storage::F16 } else { Storage::PackedF16 };
-            reasons.retain(|reason| *reason != Reason::ActivationsUnsafeInF16);
-            reasons.push(Reason::ActivationsRequested);
-        }
-    }
-    Ok(Precision {
-        requested: options.dtype,
-        checkpoint,
-        weights,
-        activations,
-        weight_bytes: 0,
-        reasons,
-    })
-}
-
-#[cfg(test)]
-#[path = "dtype_tests.rs"]
-mod tests;

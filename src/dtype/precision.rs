@@ -1,0 +1,118 @@
+//! What was chosen, and why.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+use crate::dtype::{CheckpointDtype, DtypeRequest, Storage};
+
+/// Why a precision is not simply what was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// The adapter lacks `SHADER_F16`.
+    AdapterNoShaderF16,
+    /// The caller withheld `SHADER_F16`.
+    ShaderF16Withheld,
+    /// `SHADER_F16` gave wrong answers on this adapter.
+    ShaderF16FailedSelfTest,
+    /// The architecture's activations pass the largest f16.
+    ActivationsUnsafeInF16,
+    /// A checkpoint of another dtype was rounded to bf16.
+    RoundedToBf16,
+    /// A checkpoint of another dtype was rounded to f16.
+    RoundedToF16,
+    /// The caller chose how activations are stored.
+    ActivationsRequested,
+    /// `dtype` and `torch_dtype` of the config differ.
+    DtypeOverTorchDtype,
+    /// The checkpoint is float64.
+    Float64AsF32,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Reason::AdapterNoShaderF16 => "the adapter has no SHADER_F16",
+            Reason::ShaderF16Withheld => "SHADER_F16 was withheld",
+            Reason::ShaderF16FailedSelfTest => "SHADER_F16 failed its self-test on this adapter",
+            Reason::ActivationsUnsafeInF16 => {
+                "activations of this architecture exceed the range of f16"
+            }
+            Reason::RoundedToBf16 => "weights are rounded to bf16",
+            Reason::RoundedToF16 => "weights are rounded to f16",
+            Reason::ActivationsRequested => "activations as requested",
+            Reason::DtypeOverTorchDtype => "config.json's dtype and torch_dtype differ; dtype wins",
+            Reason::Float64AsF32 => "float64 is computed in f32",
+        })
+    }
+}
+
+/// How a model runs: what was asked for, what was chosen, and why.
+///
+/// Prints as one sentence; serialises as JSON. The same object is in `inspect`, the log at load and
+/// every report.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Precision {
+    /// What the caller asked for.
+    pub requested: DtypeRequest,
+    /// What the checkpoint names, and where.
+    pub checkpoint: CheckpointDtype,
+    /// How matrices and tables are stored.
+    pub weights: Storage,
+    /// How activations are stored between kernels.
+    pub activations: Storage,
+    /// Bytes of all weights on the GPU and of tables kept on the host; 0 before the model is loaded.
+    pub weight_bytes: u64,
+    /// Why it is not simply what was asked for.
+    pub reasons: Vec<Reason>,
+}
+
+impl Precision {
+    /// True where texts whose activations pass the range of 16 bits are run again with f32
+    /// activations: under `auto`, unless the caller chose how activations are stored.
+    pub fn retries_in_f32(&self) -> bool {
+        self.requested == DtypeRequest::Auto
+            && self.activations != Storage::F32
+            && !self.reasons.contains(&Reason::ActivationsRequested)
+    }
+
+    /// Products and sums: always f32.
+    pub fn accumulate(&self) -> Storage {
+        Storage::F32
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} weights, {} activations, f32 accumulate, because ",
+            self.weights, self.activations
+        )?;
+        if self.requested == DtypeRequest::Auto {
+            write!(f, "{} is {}", self.checkpoint.source, self.checkpoint.dtype.name())?;
+        } else {
+            write!(f, "{} was requested", self.requested.name())?;
+        }
+        for reason in &self.reasons {
+            write!(f, "; {reason}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Serialize for Precision {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct;
+        let mut s = serializer.serialize_struct("Precision", 7)?;
+        s.serialize_field("requested", self.requested.name())?;
+        s.serialize_field("checkpoint", &self.checkpoint)?;
+        s.serialize_field("weights", &self.weights)?;
+        s.serialize_field("activations", &self.activations)?;
+        s.serialize_field("accumulate", &self.accumulate())?;
+        s.serialize_field("weight_bytes", &self.weight_bytes)?;
+        s.serialize_field("reasons", &self.reasons)?;
+        s.end()
+    }
+}

@@ -1,0 +1,103 @@
+//! The table of the policy.
+
+use crate::dtype::{
+    ActivationsRequest, CheckpointDtype, DtypeOptions, DtypeRequest, F16Facts, FloatDtype,
+    HalfFallback, Precision, Reason, ShaderF16, Storage,
+};
+use crate::error::Error;
+
+/// Chooses how a model runs.
+///
+/// A = the adapter has `SHADER_F16` and it passed its known-answer test. One word stands for weights
+/// and activations; packed weights go with F32 activations.
+///
+/// | requested | checkpoint | A | not A |
+/// |---|---|---|---|
+/// | auto | f32 | F32 | F32 |
+/// | auto | f16 | F16 | half fallback |
+/// | auto | bf16 | PackedBf16 | PackedBf16 |
+/// | float32 | any | F32 | F32 |
+/// | float16 | any | F16 | half fallback |
+/// | bfloat16 | any | PackedBf16 | PackedBf16 |
+///
+/// The half fallback is F32 (widened exactly), PackedF16, or an error, as the caller says. Where the
+/// architecture's activations are unsafe in f16, F16 stands for the weights alone. An explicit
+/// choice of activations overrides all of this: 16 bits are F16 where A, else PackedF16.
+///
+/// # Errors
+/// [`Error::Option`] where f16 is wanted, the adapter cannot, and the fallback is
+/// [`HalfFallback::Error`].
+pub fn resolve(
+    options: DtypeOptions,
+    checkpoint: CheckpointDtype,
+    shader_f16: ShaderF16,
+    facts: F16Facts,
+) -> Result<Precision, Error> {
+    let mut reasons = checkpoint.reasons.clone();
+    let wanted = match options.dtype {
+        DtypeRequest::Auto => checkpoint.dtype,
+        DtypeRequest::Float32 => FloatDtype::Float32,
+        DtypeRequest::Float16 => FloatDtype::Float16,
+        DtypeRequest::Bfloat16 => FloatDtype::Bfloat16,
+    };
+    let lacking = match shader_f16 {
+        ShaderF16::Passed => None,
+        ShaderF16::Absent => Some(Reason::AdapterNoShaderF16),
+        ShaderF16::Withheld => Some(Reason::ShaderF16Withheld),
+        ShaderF16::FailedSelfTest => Some(Reason::ShaderF16FailedSelfTest),
+    };
+    let (weights, mut activations) = match wanted {
+        FloatDtype::Float32 => (Storage::F32, Storage::F32),
+        FloatDtype::Bfloat16 => (Storage::PackedBf16, Storage::F32),
+        FloatDtype::Float16 => match (lacking, options.half_fallback) {
+            (None, _) if facts.activations_unsafe => {
+                reasons.push(Reason::ActivationsUnsafeInF16);
+                (Storage::F16, Storage::F32)
+            }
+            (None, _) => (Storage::F16, Storage::F16),
+            (Some(reason), HalfFallback::F32) => {
+                reasons.push(reason);
+                (Storage::F32, Storage::F32)
+            }
+            (Some(reason), HalfFallback::Packed) => {
+                reasons.push(reason);
+                (Storage::PackedF16, Storage::F32)
+            }
+            (Some(reason), HalfFallback::Error) => {
+                return Err(Error::option(
+                    "dtype",
+                    format!(
+                        "float16 is wanted and {reason}; allow a half fallback (f32 or packed) or \
+                         ask for float32"
+                    ),
+                ));
+            }
+        },
+    };
+    if weights != Storage::F32 && wanted != checkpoint.dtype {
+        reasons.push(match wanted {
+            FloatDtype::Bfloat16 => Reason::RoundedToBf16,
+            _ => Reason::RoundedToF16,
+        });
+    }
+    match options.activations {
+        None => {}
+        Some(ActivationsRequest::F32) => {
+            activations = Storage::F32;
+            reasons.push(Reason::ActivationsRequested);
+        }
+        Some(ActivationsRequest::F16) => {
+            activations = if lacking.is_none() { Storage::F16 } else { Storage::PackedF16 };
+            reasons.retain(|reason| *reason != Reason::ActivationsUnsafeInF16);
+            reasons.push(Reason::ActivationsRequested);
+        }
+    }
+    Ok(Precision {
+        requested: options.dtype,
+        checkpoint,
+        weights,
+        activations,
+        weight_bytes: 0,
+        reasons,
+    })
+}

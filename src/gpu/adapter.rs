@@ -1,0 +1,257 @@
+//! Adapters: which there are, what they can do, and which one is meant.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::Serialize;
+
+use crate::error::Error;
+
+/// A feature of adapters that Vectile can do without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Feature {
+    /// f16 in shaders.
+    ShaderF16,
+    /// Subgroup operations.
+    Subgroups,
+}
+
+impl FromStr for Feature {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self, Error> {
+        match name.trim().to_ascii_lowercase().replace('_', "-").as_str() {
+            "shader-f16" => Ok(Feature::ShaderF16),
+            "subgroups" => Ok(Feature::Subgroups),
+            _ => Err(Error::option(
+                "withhold",
+                format!("`{name}` is unknown; use shader-f16 or subgroups"),
+            )),
+        }
+    }
+}
+
+/// Which adapter to use.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum AdapterChoice {
+    /// Discrete before integrated before software; Vulkan and Metal before others.
+    #[default]
+    Best,
+    /// The one of this number in the list of [`adapters`].
+    Index(usize),
+    /// The first whose name has this in it, in any case.
+    Name(String),
+    /// A device that computes nothing, for dry runs in tests: never chosen otherwise.
+    #[doc(hidden)]
+    Noop(Box<NoopAdapter>),
+}
+
+impl FromStr for AdapterChoice {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let text = text.trim();
+        if text.is_empty() {
+            return Err(Error::option("adapter", "give an index or a part of an adapter's name"));
+        }
+        Ok(text
+            .parse()
+            .map(AdapterChoice::Index)
+            .unwrap_or_else(|_| AdapterChoice::Name(text.to_owned())))
+    }
+}
+
+/// What a dry-run adapter pretends to be.
+#[doc(hidden)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoopAdapter {
+    pub shader_f16: bool,
+    pub subgroup_size: Option<u32>,
+    pub webgpu_default_limits: bool,
+    pub max_binding_bytes: Option<u64>,
+    pub software: bool,
+}
+
+/// An adapter as [`adapters`] lists it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AdapterSummary {
+    /// Its number for [`AdapterChoice::Index`].
+    pub index: usize,
+    /// Its name.
+    pub name: String,
+    /// `DiscreteGpu`, `IntegratedGpu`, `VirtualGpu`, `Cpu` (software) or `Other`.
+    pub device_type: String,
+    /// `Vulkan`, `Metal`, `Dx12`, `Gl` or `BrowserWebGpu`.
+    pub backend: String,
+    /// The driver's name.
+    pub driver: String,
+    /// The driver's version.
+    pub driver_info: String,
+    /// Whether shaders may use f16.
+    pub shader_f16: bool,
+    /// Smallest and largest subgroup size; `None` without subgroup operations.
+    pub subgroup_sizes: Option<(u32, u32)>,
+    /// Largest buffer in bytes.
+    pub max_buffer_bytes: u64,
+    /// Largest part of a buffer that a shader sees at once, in bytes.
+    pub max_binding_bytes: u64,
+    /// Workgroup memory in bytes.
+    pub workgroup_memory_bytes: u32,
+    /// Invocations in a workgroup.
+    pub workgroup_invocations: u32,
+}
+
+impl AdapterSummary {
+    pub(super) fn of(index: usize, adapter: &wgpu::Adapter) -> Self {
+        let info = adapter.get_info();
+        let limits = adapter.limits();
+        let features = adapter.features();
+        AdapterSummary {
+            index,
+            name: info.name,
+            device_type: format!("{:?}", info.device_type),
+            backend: format!("{:?}", info.backend),
+            driver: info.driver,
+            driver_info: info.driver_info,
+            shader_f16: features.contains(wgpu::Features::SHADER_F16),
+            subgroup_sizes: features
+                .contains(wgpu::Features::SUBGROUP)
+                .then_some((info.subgroup_min_size, info.subgroup_max_size)),
+            max_buffer_bytes: limits.max_buffer_size,
+            max_binding_bytes: limits.max_storage_buffer_binding_size,
+            workgroup_memory_bytes: limits.max_compute_workgroup_storage_size,
+            workgroup_invocations: limits.max_compute_invocations_per_workgroup,
+        }
+    }
+
+    /// True for an adapter that computes on the CPU.
+    pub fn is_software(&self) -> bool {
+        self.device_type == "Cpu"
+    }
+
+    /// Name, backend and driver, as a cache key for what was found out about them.
+    pub fn key(&self) -> String {
+        format!("{} | {} | {} {}", self.name, self.backend, self.driver, self.driver_info)
+    }
+}
+
+impl fmt::Display for AdapterSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}, {}", self.name, self.backend, self.driver)?;
+        if !self.driver_info.is_empty() {
+            write!(f, " {}", self.driver_info)?;
+        }
+        f.write_str(")")
+    }
+}
+
+fn instance(backends: wgpu::Backends, noop: Option<wgpu::NoopBackendOptions>) -> wgpu::Instance {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    // The same flags in debug and release builds: on DX12 the debug flag slows shaders.
+    descriptor.flags = wgpu::InstanceFlags::empty();
+    descriptor.memory_budget_thresholds.for_resource_creation = Some(95);
+    descriptor.backends = backends;
+    if let Some(noop) = noop {
+        descriptor.backend_options.noop = noop;
+    }
+    wgpu::Instance::new(descriptor)
+}
+
+/// Lower is better: discrete, integrated, virtual, other, software; native APIs before GL.
+fn rank(info: &wgpu::AdapterInfo) -> (u8, u8) {
+    let device = match info.device_type {
+        wgpu::DeviceType::DiscreteGpu => 0,
+        wgpu::DeviceType::IntegratedGpu => 1,
+        wgpu::DeviceType::VirtualGpu => 2,
+        wgpu::DeviceType::Other => 3,
+        wgpu::DeviceType::Cpu => 4,
+    };
+    let backend = match info.backend {
+        wgpu::Backend::Metal | wgpu::Backend::Vulkan | wgpu::Backend::BrowserWebGpu => 0,
+        wgpu::Backend::Dx12 => 1,
+        _ => 2,
+    };
+    (device, backend)
+}
+
+/// All adapters, best first. GL is looked at only where no native API shows an adapter: it shows
+/// the same ones with less, and looking for a window system takes time and prints complaints.
+pub(super) async fn list(noop: Option<wgpu::NoopBackendOptions>) -> Vec<wgpu::Adapter> {
+    let tries: &[wgpu::Backends] = match noop {
+        Some(_) => &[wgpu::Backends::NOOP],
+        None => &[wgpu::Backends::PRIMARY, wgpu::Backends::GL],
+    };
+    for backends in tries {
+        let instance = instance(*backends, noop.clone());
+        let mut adapters = instance.enumerate_adapters(*backends).await;
+        // The widest workgroup of our kernels; old GL drivers take none at all.
+        adapters.retain(|adapter| adapter.limits().max_compute_invocations_per_workgroup >= 128);
+        adapters.sort_by_key(|adapter| rank(&adapter.get_info()));
+        if !adapters.is_empty() {
+            return adapters;
+        }
+    }
+    Vec::new()
+}
+
+/// The machine's adapters, best first: the order that [`AdapterChoice::Index`] counts in.
+pub async fn adapters() -> Vec<AdapterSummary> {
+    let adapters = list(None).await;
+    adapters.iter().enumerate().map(|(i, adapter)| AdapterSummary::of(i, adapter)).collect()
+}
+
+/// The place in the list of the adapter that is meant.
+pub(super) fn choose(choice: &AdapterChoice, adapters: &[AdapterSummary]) -> Result<usize, Error> {
+    let names = || {
+        let names: Vec<String> =
+            adapters.iter().map(|a| format!("{}: {} ({})", a.index, a.name, a.backend)).collect();
+        names.join(", ")
+    };
+    if adapters.is_empty() {
+        return Err(Error::adapter(
+            "none",
+            "no GPU adapter was found; install a driver for your GPU, or a software one \
+             (Debian: mesa-vulkan-drivers)",
+        ));
+    }
+    match choice {
+        AdapterChoice::Best | AdapterChoice::Noop(_) => Ok(0),
+        AdapterChoice::Index(index) if *index < adapters.len() => Ok(*index),
+        AdapterChoice::Index(index) => {
+            Err(Error::adapter(index.to_string(), format!("no such index; there are {}", names())))
+        }
+        AdapterChoice::Name(name) => {
+            let wanted = name.to_lowercase();
+            adapters.iter().position(|a| a.name.to_lowercase().contains(&wanted)).ok_or_else(|| {
+                Error::adapter(name, format!("no adapter has that name; there are {}", names()))
+            })
+        }
+    }
+}
+
+pub(super) fn noop_options(noop: &NoopAdapter) -> wgpu::NoopBackendOptions {
+    let mut limits = wgpu::Limits::default();
+    if !noop.webgpu_default_limits {
+        limits.max_buffer_size = 1 << 31;
+        limits.max_storage_buffer_binding_size = (1 << 31) - 4;
+    }
+    if let Some(bytes) = noop.max_binding_bytes {
+        limits.max_storage_buffer_binding_size = bytes;
+    }
+    let mut features = wgpu::Features::empty();
+    if noop.shader_f16 {
+        features |= wgpu::Features::SHADER_F16;
+    }
+    if noop.subgroup_size.is_some() {
+        features |= wgpu::Features::SUBGROUP;
+    }
+    wgpu::NoopBackendOptions {
+        enable: true,
+        limits: Some(limits),
+        features: Some(features),
+        subgroup_min_size: noop.subgroup_size,
+        subgroup_max_size: noop.subgroup_size,
+        ..Default::default()
+    }
+}

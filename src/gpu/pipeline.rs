@@ -1,0 +1,123 @@
+//! Kernels in their variants → compute pipelines, each made once.
+
+use std::collections::HashMap;
+
+use crate::error::Error;
+use crate::gpu::device::Gpu;
+use crate::gpu::kernel::{Access, Kernel};
+use crate::gpu::shader::{Variant, resolve_imports};
+
+/// A pipeline and the layout of its group 0.
+pub(super) struct Pipeline {
+    pub pipeline: wgpu::ComputePipeline,
+    pub layout: wgpu::BindGroupLayout,
+}
+
+/// The pipelines made so far on a device.
+pub(super) struct Pipelines {
+    made: HashMap<(&'static str, Variant), Pipeline>,
+    /// Group 1 of the kernels that store activations: the marks of tokens out of range.
+    marks: wgpu::BindGroupLayout,
+}
+
+fn storage_entry(binding: u32, read_only: bool) -> wgpu::BindGroupLayoutEntry {
+    buffer_entry(binding, wgpu::BufferBindingType::Storage { read_only })
+}
+
+fn buffer_entry(binding: u32, ty: wgpu::BufferBindingType) -> wgpu::BindGroupLayoutEntry {
+    wgpu::BindGroupLayoutEntry {
+        binding,
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
+        count: None,
+    }
+}
+
+impl Pipelines {
+    pub fn new(gpu: &Gpu) -> Self {
+        let marks = gpu.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+            label: Some("range marks"),
+            entries: &[storage_entry(0, false)],
+        });
+        Pipelines { made: HashMap::new(), marks }
+    }
+
+    pub fn len(&self) -> usize {
+        self.made.len()
+    }
+
+    pub fn marks_layout(&self) -> &wgpu::BindGroupLayout {
+        &self.marks
+    }
+
+    /// A pipeline that was made.
+    pub fn get(&self, kernel: &Kernel, variant: &Variant) -> Result<&Pipeline, Error> {
+        self.made
+            .get(&(kernel.name, variant.clone()))
+            .ok_or_else(|| Error::Internal(format!("kernel {} was not made", kernel.name)))
+    }
+
+    /// Makes a pipeline unless it is there.
+    pub fn make(
+        &mut self,
+        gpu: &Gpu,
+        kernel: &'static Kernel,
+        variant: &Variant,
+    ) -> Result<(), Error> {
+        let key = (kernel.name, variant.clone());
+        if !self.made.contains_key(&key) {
+            let pipeline = self.compile(gpu, kernel, variant)?;
+            self.made.insert(key, pipeline);
+        }
+        Ok(())
+    }
+
+    fn compile(&self, gpu: &Gpu, kernel: &Kernel, variant: &Variant) -> Result<Pipeline, Error> {
+        let source = resolve_imports(kernel.source, variant).map_err(Error::Internal)?;
+        let device = &gpu.device;
+        let descriptor = wgpu::ShaderModuleDescriptor {
+            label: Some(kernel.name),
+            source: wgpu::ShaderSource::Wgsl(source.into()),
+        };
+        let mut checks = wgpu::ShaderRuntimeChecks::checked();
+        checks.force_loop_bounding = false;
+        // SAFETY: every loop of our shaders is bounded by a parameter or a constant and counts up;
+        // index and buffer checks stay on.
+        let module = unsafe { device.create_shader_module_trusted(descriptor, checks) };
+        let mut entries: Vec<_> = kernel
+            .bindings
+            .iter()
+            .enumerate()
+            .map(|(binding, access)| storage_entry(binding as u32, *access == Access::Read))
+            .collect();
+        entries.push(buffer_entry(entries.len() as u32, wgpu::BufferBindingType::Uniform));
+        let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+            label: Some(kernel.name),
+            entries: &entries,
+        });
+        let mut layouts = vec![Some(&layout)];
+        if kernel.stores_activations {
+            layouts.push(Some(&self.marks));
+        }
+        let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some(kernel.name),
+            bind_group_layouts: &layouts,
+            immediate_size: 0,
+        });
+        let constants: Vec<(&str, f64)> =
+            variant.overrides.iter().map(|(name, value)| (*name, f64::from(*value))).collect();
+        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(kernel.name),
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: Some(kernel.name),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                constants: &constants,
+                zero_initialize_workgroup_memory: false,
+            },
+            cache: None,
+        });
+        gpu.check(&format!("making kernel {}", kernel.name), 0)?;
+        Ok(Pipeline { pipeline, layout })
+    }
+}
