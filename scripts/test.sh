@@ -38,8 +38,9 @@ summary() {
 # adapter_is_lavapipe: would the tests run on Mesa's software driver?
 adapter_is_lavapipe() {
     [ "$(uname -s)" = Linux ] && ! has_gpu || return 1
+    # The program that the tests of the command line were built with.
     local adapters
-    adapters=$(cargo run --quiet --locked -- adapters 2>/dev/null || true)
+    adapters=$("${CARGO_TARGET_DIR:-target}/debug/vectile" adapters 2>/dev/null || true)
     grep -Eqi 'llvmpipe|lavapipe' <<<"$adapters"
 }
 
