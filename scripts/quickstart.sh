@@ -5,7 +5,7 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$ROOT"
 
-VECTILE=target/release/vectile
+VECTILE=${CARGO_TARGET_DIR:-target}/release/vectile
 MODEL=.vectile/models/all-MiniLM-L6-v2
 TEXTS=examples/collection.txt
 
