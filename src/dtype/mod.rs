@@ -205,7 +205,7 @@ impl CheckpointDtype {
         let (value, source) = match (named, first_tensor) {
             (Some((value, source)), _) => (value, source.to_owned()),
             (None, Some((dtype, tensor))) => match known_float(dtype) {
-                Some(value) => (value, format!("the first tensor, {tensor},")),
+                Some(value) => (value, format!("the first tensor ({tensor})")),
                 None => ((FloatDtype::Float32, false), "what names no dtype".to_owned()),
             },
             (None, None) => ((FloatDtype::Float32, false), "what names no dtype".to_owned()),
