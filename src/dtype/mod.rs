@@ -1,6 +1,6 @@
 //! The dtype policy: the one place a dtype is chosen.
 //!
-//! [`resolve`] takes what the caller asked for, what the checkpoint holds, what the adapter can do
+//! `resolve` takes what the caller asked for, what the checkpoint holds, what the adapter can do
 //! and what the architecture needs, and returns a [`Precision`]. It is a pure function. After it,
 //! nothing in the program reads a dtype from a config or asks the adapter again.
 //!
