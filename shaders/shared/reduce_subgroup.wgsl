@@ -23,8 +23,9 @@ fn first_lane(place: Place) -> u32 {
     return place.lane;
 }
 
+// A subgroup wider than the workgroup of 64 has no more lanes than that.
 fn lane_step(place: Place) -> u32 {
-    return place.lanes;
+    return min(place.lanes, 64u);
 }
 
 fn reduce_sum(place: Place, value: f32) -> f32 {

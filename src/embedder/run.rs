@@ -126,8 +126,12 @@ impl Runtime {
     ) -> Result<Rows, Error> {
         match self.try_run(model, precision, batch).await {
             Err(Error::DeviceLost { adapter, problem }) => {
-                tracing::warn!(adapter, problem, "the device was lost; opening it again");
+                tracing::warn!(%adapter, %problem, "the device was lost; opening it again");
                 let gpu = self.opening.open().await?;
+                // Another adapter would give other bits, and its f16 was never tested.
+                if gpu.adapter.key() != self.executor.gpu.adapter.key() {
+                    return Err(Error::DeviceLost { adapter, problem });
+                }
                 let executor = Executor::new(gpu);
                 *self = Runtime::load(model, precision, self.opening.clone(), executor)?;
                 self.try_run(model, precision, batch).await

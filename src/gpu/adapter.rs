@@ -175,6 +175,14 @@ fn rank(info: &wgpu::AdapterInfo) -> (u8, u8) {
     (device, backend)
 }
 
+/// The widest workgroup, most storage buffers and most workgroup memory of our kernels; old GL
+/// drivers have less, or no compute shaders at all.
+fn runs_our_kernels(limits: &wgpu::Limits) -> bool {
+    limits.max_compute_invocations_per_workgroup >= 128
+        && limits.max_storage_buffers_per_shader_stage >= 6
+        && limits.max_compute_workgroup_storage_size >= 8192
+}
+
 /// All adapters, best first. GL is looked at only where no native API shows an adapter: it shows
 /// the same ones with less, and looking for a window system takes time and prints complaints.
 pub(super) async fn list(noop: Option<wgpu::NoopBackendOptions>) -> Vec<wgpu::Adapter> {
@@ -185,8 +193,7 @@ pub(super) async fn list(noop: Option<wgpu::NoopBackendOptions>) -> Vec<wgpu::Ad
     for backends in tries {
         let instance = instance(*backends, noop.clone());
         let mut adapters = instance.enumerate_adapters(*backends).await;
-        // The widest workgroup of our kernels; old GL drivers take none at all.
-        adapters.retain(|adapter| adapter.limits().max_compute_invocations_per_workgroup >= 128);
+        adapters.retain(|adapter| runs_our_kernels(&adapter.limits()));
         adapters.sort_by_key(|adapter| rank(&adapter.get_info()));
         if !adapters.is_empty() {
             return adapters;

@@ -122,7 +122,9 @@ impl Gpu {
         if let Some(problem) = faults.lost.clone() {
             return Err(Error::DeviceLost { adapter: self.adapter.name.clone(), problem });
         }
-        if faults.out_of_memory.take().is_some() {
+        // Both at once: what follows running out of memory is not the next batch's fault.
+        let (out_of_memory, other) = (faults.out_of_memory.take(), faults.other.take());
+        if out_of_memory.is_some() {
             return Err(Error::OutOfMemory {
                 adapter: self.adapter.name.clone(),
                 what: what.to_owned(),
@@ -132,7 +134,7 @@ impl Gpu {
                     .to_owned(),
             });
         }
-        match faults.other.take() {
+        match other {
             Some(problem) => Err(Error::Internal(format!("{what}: {problem}"))),
             None => Ok(()),
         }

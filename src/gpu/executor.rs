@@ -14,7 +14,7 @@ const PARAMS_STRIDE: u64 = 256;
 /// A submit is cut after so many estimated operations, some 250 ms at the rate the plan assumes.
 const SUBMIT_DISPATCHES_OF_WORK: u64 = 5;
 
-/// A wait longer than this counts as a lost device.
+/// A wait longer than this for one submit counts as a lost device.
 const WAIT: Duration = Duration::from_secs(120);
 
 /// What a graph gave.
@@ -106,6 +106,7 @@ impl Executor {
                 encoder.clear_buffer(self.tensor(graph, &slots, at)?, 0, Some(tensor.bytes));
             }
         }
+        let mut submitted = Vec::new();
         let mut work = 0;
         let budget = SUBMIT_DISPATCHES_OF_WORK * self.gpu.plan().max_flops;
         let mut rest: &[Dispatch] = &graph.dispatches;
@@ -120,17 +121,22 @@ impl Executor {
             rest = &rest[count..];
             first += count;
             if !rest.is_empty() {
-                self.gpu.queue.submit([encoder.finish()]);
+                submitted.push(self.gpu.queue.submit([encoder.finish()]));
                 encoder = self.encoder();
                 work = 0;
             }
         }
-        let readback = self.named["read-back"].clone();
+        // Out of the map until it is unmapped: after a failure a new one is made.
+        let readback = self
+            .named
+            .remove("read-back")
+            .ok_or_else(|| Error::Internal("the read-back buffer was not made".to_owned()))?;
         let source = self.tensor(graph, &slots, output.0)?;
         encoder.copy_buffer_to_buffer(source, 0, &readback, 0, output_bytes);
         encoder.copy_buffer_to_buffer(&marks, 0, &readback, output_bytes, marks_bytes);
-        self.gpu.queue.submit([encoder.finish()]);
-        let bytes = self.read(&readback, output_bytes + marks_bytes).await?;
+        submitted.push(self.gpu.queue.submit([encoder.finish()]));
+        let bytes = self.read(&readback, output_bytes + marks_bytes, submitted).await?;
+        self.named.insert("read-back".to_owned(), readback);
         self.gpu.check("running a batch", 0)?;
         let (output, marks) = bytes.split_at(output_bytes as usize);
         Ok(Outcome {
@@ -285,7 +291,12 @@ impl Executor {
     }
 
     /// Waits for all work and returns the first `bytes` of a read-back buffer.
-    async fn read(&self, buffer: &wgpu::Buffer, bytes: u64) -> Result<Vec<u8>, Error> {
+    async fn read(
+        &self,
+        buffer: &wgpu::Buffer,
+        bytes: u64,
+        submitted: Vec<wgpu::SubmissionIndex>,
+    ) -> Result<Vec<u8>, Error> {
         let (sender, mut receiver) = futures_channel::oneshot::channel();
         buffer.map_async(wgpu::MapMode::Read, 0..bytes, move |result| {
             // The receiver is gone only if the caller gave up waiting.
@@ -298,7 +309,7 @@ impl Executor {
         let mapped = if cfg!(target_arch = "wasm32") {
             (&mut receiver).await.ok()
         } else {
-            self.wait();
+            self.wait(submitted);
             receiver.try_recv().ok().flatten()
         };
         self.gpu.check("reading a batch back", bytes)?;
@@ -314,16 +325,22 @@ impl Executor {
         Ok(copy)
     }
 
-    /// Blocks until the queue is empty; in a browser the event loop does that. wgpu panics where a
-    /// device is lost meanwhile, and a wait beyond the limit is taken for a loss too.
-    fn wait(&self) {
-        let device = &self.gpu.device;
-        let poll =
-            || device.poll(wgpu::PollType::Wait { submission_index: None, timeout: Some(WAIT) });
-        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(poll)) {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => self.gpu.mark_lost(format!("no answer in {WAIT:?}: {error}")),
-            Err(_) => self.gpu.mark_lost("the driver reported a fatal error".to_owned()),
+    /// Blocks until every submit is done, each within the limit; in a browser the event loop does
+    /// that. wgpu panics where a device is lost meanwhile, and a wait beyond the limit is taken for a
+    /// loss too.
+    fn wait(&self, submitted: Vec<wgpu::SubmissionIndex>) {
+        for index in submitted {
+            let wait = wgpu::PollType::Wait { submission_index: Some(index), timeout: Some(WAIT) };
+            let poll = || self.gpu.device.poll(wait);
+            match std::panic::catch_unwind(std::panic::AssertUnwindSafe(poll)) {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => {
+                    return self.gpu.mark_lost(format!("no answer in {WAIT:?}: {error}"));
+                }
+                Err(_) => {
+                    return self.gpu.mark_lost("the driver reported a fatal error".to_owned());
+                }
+            }
         }
     }
 }

@@ -54,7 +54,7 @@ pub(super) fn header(source: &Source) -> Result<Header, Error> {
     if let Some(name) = repeated_key(&bytes) {
         return Err(Error::tensor(source.name(), name, "is in the header twice"));
     }
-    let end = 8 + size + metadata.data_len() as u64;
+    let end = (8 + size).saturating_add(metadata.data_len() as u64);
     if end != source.len() {
         return Err(wrong(format!(
             "has {} bytes and its header describes {end}; it is cut short or was added to",
