@@ -3,7 +3,7 @@
 
 alias role_vec4 = vec2<u32>;
 
-// The largest value that does not round to infinity.
+// The largest finite value the format holds.
 const role_max: f32 = 3.3895313e38;
 
 fn role_load(cell: role_vec4) -> vec4<f32> {

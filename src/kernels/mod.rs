@@ -2,7 +2,8 @@
 //!
 //! Each file declares its parameter block, its descriptor and a function that puts a dispatch on a
 //! graph. Tensors of activations are `[rows, width]` in cells of four values; a width that is no
-//! multiple of four is filled up with zeros.
+//! multiple of four is filled up, with zeros unless an activation makes something else of them: the
+//! weights that meet the filling are zero, and the norms pass it over.
 
 pub mod attention;
 pub mod layer_norm;
@@ -29,8 +30,8 @@ pub static ALL: &[&Kernel] = &[
     &normalize_l2::NORMALIZE_L2,
 ];
 
-/// The longest side of a dispatch, and so the most tokens of a batch: WebGPU's limit of workgroups
-/// per dimension, of which the row kernels take one a token.
+/// The most tokens of a batch: row kernels take up to a workgroup a token, and WebGPU allows 65,535
+/// per dimension.
 pub const MAX_BATCH_TOKENS: usize = 32768;
 
 /// An activation function, numbered as `shared/activation.wgsl` numbers them.
