@@ -61,8 +61,8 @@
 //!
 //! # Features
 //!
-//! `hub` (default) brings [`ModelFiles::from_hub`]; `cli` (default) the `vectile` program. Without
-//! both, the library needs no async runtime, no C code and no network.
+//! `hub` (default) brings [`ModelFiles::from_hub`]; `cli` (default) the `vectile` program, and with it
+//! `lab`, which measures speed and accuracy of precisions. Without them, the library needs no async runtime, no C code and no network.
 
 mod batch;
 mod config;
@@ -79,6 +79,8 @@ pub mod gpu;
 mod hub;
 #[doc(hidden)]
 pub mod kernels;
+#[cfg(feature = "lab")]
+pub mod lab;
 mod models;
 mod output;
 mod tokenize;

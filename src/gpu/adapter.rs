@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 
@@ -74,7 +74,7 @@ pub struct NoopAdapter {
 }
 
 /// An adapter as [`adapters`] lists it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AdapterSummary {
     /// Its number for [`AdapterChoice::Index`].
     pub index: usize,
