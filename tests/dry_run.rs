@@ -296,6 +296,17 @@ fn inspection_serialises_and_repeats_itself() {
 }
 
 #[test]
+fn dispatches_name_their_layer() {
+    let graph = block_on(build("bert_dense", plain()).inspect()).graph;
+    let layers: Vec<Option<usize>> = graph.iter().map(|dispatch| dispatch.layer).collect();
+    let count = |layer| layers.iter().filter(|found| **found == layer).count();
+    // Both layers have seven kernels; before them stand two, and after them the modules.
+    assert_eq!([count(Some(0)), count(Some(1)), count(Some(2))], [7, 7, 0]);
+    assert_eq!(layers[..2], [None, None]);
+    assert!(layers[16..].iter().all(|layer| layer.is_none()) && layers.len() > 17);
+}
+
+#[test]
 fn inspection_counts_the_tensors_that_are_not_needed() {
     for name in names() {
         let inspection = block_on(build(&name, plain()).inspect());

@@ -40,6 +40,8 @@ pub struct TensorSummary {
 pub struct DispatchSummary {
     /// The kernel.
     pub kernel: String,
+    /// The transformer layer it is part of, counted from 0; `None` before and after the layers.
+    pub layer: Option<usize>,
     /// The tensor it writes.
     pub writes: String,
     /// Workgroups in x, y and z.
@@ -101,14 +103,15 @@ impl Embedder {
         };
         let full = graph((self.batch_tokens / longest).max(1), longest);
         let short = graph(1, longest.min(32));
-        let dispatches = short.dispatches.iter().map(|dispatch| DispatchSummary {
-            kernel: dispatch.kernel.name.to_owned(),
-            writes: dispatch
-                .bindings
-                .last()
-                .map_or_else(String::new, |id| short.tensors[id.0].name.to_owned()),
-            workgroups: dispatch.groups,
-            flops: dispatch.flops,
+        let dispatches = short.dispatches.iter().map(|dispatch| {
+            let written = short.written(dispatch).map(|id| &short.tensors[id.0]);
+            DispatchSummary {
+                kernel: dispatch.kernel.name.to_owned(),
+                layer: written.and_then(|tensor| tensor.layer),
+                writes: written.map_or_else(String::new, |tensor| tensor.name.to_owned()),
+                workgroups: dispatch.groups,
+                flops: dispatch.flops,
+            }
         });
         Inspection {
             model: model.files.label(),
@@ -214,12 +217,17 @@ impl fmt::Display for Inspection {
         let ignored: Vec<String> =
             self.tensors.iter().filter(|t| !t.used).map(|t| plain(&t.name)).collect();
         writeln!(f, "tensors      {used} used, {} ignored {}", ignored.len(), ignored.join(", "))?;
-        writeln!(f, "graph        {} dispatches for one short text:", self.graph.len())?;
+        writeln!(
+            f,
+            "graph        {} dispatches for one short text, each with its number and layer:",
+            self.graph.len()
+        )?;
         for (at, dispatch) in self.graph.iter().enumerate() {
             let [x, y, z] = dispatch.workgroups;
+            let layer = dispatch.layer.map_or(String::new(), |layer| layer.to_string());
             writeln!(
                 f,
-                "  {at:3}  {:15} → {:12} {x} × {y} × {z} workgroups, {:.1} MFLOP",
+                "  {at:3}  {layer:3} {:15} → {:12} {x} × {y} × {z} workgroups, {:.1} MFLOP",
                 dispatch.kernel,
                 dispatch.writes,
                 dispatch.flops as f64 / 1e6

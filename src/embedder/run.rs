@@ -168,6 +168,7 @@ impl Runtime {
     pub fn graph(&self, model: &Model, precision: &Precision, batch: &PackedBatch) -> BatchGraph {
         let mut builder = Builder::new(self.plan(), precision);
         let mut x = model.transformer.forward(&self.transformer, &mut builder, batch);
+        builder.graph.layer = None;
         let spans = batch.spans();
         for stage in &self.stages {
             x = match stage {

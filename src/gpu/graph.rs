@@ -32,6 +32,8 @@ pub struct TensorInfo {
     pub bytes: u64,
     /// Where its bytes come from.
     pub source: Source,
+    /// The transformer layer it belongs to, counted from 0; `None` before and after the layers.
+    pub layer: Option<usize>,
 }
 
 /// One kernel run over its bindings.
@@ -62,6 +64,8 @@ pub struct Graph {
     pub output: Option<TensorId>,
     /// Tokens of the batch: the length of the range marks.
     pub tokens: usize,
+    /// The layer that tensors are added to.
+    pub layer: Option<usize>,
 }
 
 /// Which buffer each scratch tensor lives in.
@@ -77,8 +81,14 @@ impl Graph {
     /// Adds a tensor.
     pub fn add(&mut self, name: &'static str, bytes: u64, source: Source) -> TensorId {
         // A binding cannot be empty.
-        self.tensors.push(TensorInfo { name, bytes: bytes.max(16), source });
+        self.tensors.push(TensorInfo { name, bytes: bytes.max(16), source, layer: self.layer });
         TensorId(self.tensors.len() - 1)
+    }
+
+    /// The tensor that a dispatch writes: the last of its bindings that it does not only read.
+    pub fn written(&self, dispatch: &Dispatch) -> Option<TensorId> {
+        let bindings = dispatch.bindings.iter().zip(dispatch.kernel.bindings).rev();
+        bindings.filter(|(_, access)| **access == Access::Write).map(|(id, _)| *id).next()
     }
 
     /// Puts scratch tensors into as few and small buffers as a greedy walk finds: a tensor's buffer

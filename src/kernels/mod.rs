@@ -118,6 +118,13 @@ impl Builder {
         }
     }
 
+    /// What is added from here on belongs to this layer of the transformer, counted from 0: for
+    /// reports. A model says it at the head of each layer; what comes after the transformer is told
+    /// apart by who builds that.
+    pub fn layer(&mut self, layer: usize) {
+        self.graph.layer = Some(layer);
+    }
+
     /// A weight of the model as a tensor of this graph.
     pub fn weight(&mut self, name: &'static str, weight: usize) -> TensorId {
         let known = self.graph.tensors.iter().position(|t| t.source == Source::Weight(weight));

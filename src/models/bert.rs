@@ -175,7 +175,8 @@ impl Bert {
         let x = lookup(builder, &rows, [words, positions, types], self.hidden);
         let mut x = layer_norm(builder, x, None, &weights.norm);
         let none = Activation::None;
-        for layer in &weights.layers {
+        for (i, layer) in weights.layers.iter().enumerate() {
+            builder.layer(i);
             let qkv = matmul(builder, "qkv", x, &layer.qkv, none, None);
             let head = self.hidden / self.heads;
             let context = attention(builder, qkv, &batch.texts, self.heads, head);
