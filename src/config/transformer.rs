@@ -1,7 +1,5 @@
 //! The transformer's own configuration and the `sentence_*_config.json` beside it.
 
-use serde_json::Value;
-
 use crate::config::{JsonFile, PoolingMode};
 use crate::error::Error;
 use crate::files::ModelFiles;
@@ -32,14 +30,6 @@ pub(super) fn load(files: &ModelFiles, prefix: &str) -> Result<JsonFile, Error> 
             Error::file(name, problem)
         });
     };
-    let custom =
-        config.raw("auto_map").and_then(Value::as_object).is_some_and(|map| !map.is_empty());
-    if custom {
-        return Err(config.unsupported(
-            "auto_map",
-            "the model is defined by Python code that comes with it, and Vectile runs none",
-        ));
-    }
     Ok(config)
 }
 

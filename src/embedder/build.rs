@@ -16,7 +16,7 @@ use crate::gpu::adapter::{AdapterChoice, AdapterSummary, Feature};
 use crate::gpu::executor::Executor;
 use crate::gpu::selftest;
 use crate::kernels::MAX_BATCH_TOKENS;
-use crate::models::Transformer;
+use crate::models;
 use crate::tokenize::Tokenizer;
 use crate::weights::WeightFiles;
 
@@ -149,7 +149,7 @@ impl EmbedderBuilder {
 fn read_model(files: ModelFiles) -> Result<Model, Error> {
     let config = ModelConfig::load(&files)?;
     let weights = WeightFiles::open(&files, &config.weights_prefix)?;
-    let transformer = Transformer::read(&config.transformer, &weights)?;
+    let transformer = models::read(&config.transformer, &weights)?;
     let facts = transformer.facts();
     let mut dimension = facts.hidden;
     let mut include_prompt = true;

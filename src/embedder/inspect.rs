@@ -99,7 +99,7 @@ impl Embedder {
                 untruncated: tokens,
             };
             let batch = PackedBatch::pack(std::iter::repeat_n(&text, texts), false);
-            runtime.graph(model, &self.precision, &batch).graph
+            runtime.graph(&self.precision, &batch).graph
         };
         let full = graph((self.batch_tokens / longest).max(1), longest);
         let short = graph(1, longest.min(32));

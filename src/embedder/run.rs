@@ -27,7 +27,7 @@ pub(super) struct Model {
     pub weights: WeightFiles,
     /// For each module after the transformer its weights, where it has any.
     pub module_weights: Vec<Option<WeightFiles>>,
-    pub transformer: Transformer,
+    pub transformer: Box<dyn Transformer>,
     pub tokenizer: Tokenizer,
     /// Values of a vector.
     pub dimension: usize,
@@ -81,7 +81,7 @@ enum Residual {
 pub(super) struct Runtime {
     opening: Opening,
     executor: Executor,
-    transformer: Loaded,
+    transformer: Box<dyn Loaded>,
     stages: Vec<Stage>,
     /// Bytes of all weights.
     pub weight_bytes: u64,
@@ -146,7 +146,7 @@ impl Runtime {
         precision: &Precision,
         batch: &PackedBatch,
     ) -> Result<Rows, Error> {
-        let graph = self.graph(model, precision, batch);
+        let graph = self.graph(precision, batch);
         let outcome = self.executor.run(&graph.graph).await?;
         let filled = convert::decode(Storage::F32, &outcome.output);
         let width = graph.output.width4 * 4;
@@ -165,9 +165,9 @@ impl Runtime {
     }
 
     /// The forward pass over a batch.
-    pub fn graph(&self, model: &Model, precision: &Precision, batch: &PackedBatch) -> BatchGraph {
+    pub fn graph(&self, precision: &Precision, batch: &PackedBatch) -> BatchGraph {
         let mut builder = Builder::new(self.plan(), precision);
-        let mut x = model.transformer.forward(&self.transformer, &mut builder, batch);
+        let mut x = self.transformer.forward(&mut builder, batch);
         builder.graph.layer = None;
         let spans = batch.spans();
         for stage in &self.stages {

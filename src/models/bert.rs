@@ -12,15 +12,15 @@ use crate::kernels::layer_norm::{Norm, layer_norm};
 use crate::kernels::lookup::lookup;
 use crate::kernels::matmul::{Linear, matmul};
 use crate::kernels::{Activation, Activations, Builder};
-use crate::models::Facts;
 use crate::models::layers::{count, epsilon, hidden_act, table_rows};
+use crate::models::{Facts, Loaded, Transformer};
 use crate::weights::{Axis, Loader, Table, WeightFiles};
 
 const WORDS: &str = "embeddings.word_embeddings.weight";
 
 /// A BERT's sizes.
 #[derive(Debug, Clone)]
-pub(crate) struct Bert {
+struct Bert {
     prefix: String,
     layers: usize,
     hidden: usize,
@@ -35,7 +35,8 @@ pub(crate) struct Bert {
 
 /// A BERT's weights.
 #[derive(Debug)]
-pub(crate) struct Weights {
+struct Weights {
+    sizes: Bert,
     words: Table,
     positions: Table,
     types: Table,
@@ -53,55 +54,59 @@ struct Layer {
     norm: Norm,
 }
 
-impl Bert {
-    /// Reads the sizes and checks that they fit together.
-    pub fn read(config: &JsonFile, weights: &WeightFiles) -> Result<Self, Error> {
-        if let Some(kind) = config.str("position_embedding_type")?
-            && kind != "absolute"
-        {
-            let supported = "supported is absolute";
-            return Err(Error::unsupported(
-                &config.name,
-                "position_embedding_type",
-                kind,
-                supported,
-            ));
-        }
-        for field in ["is_decoder", "add_cross_attention"] {
-            if config.bool(field)? == Some(true) {
-                let supported = "a bidirectional encoder is expected";
-                return Err(Error::unsupported(&config.name, field, true, supported));
-            }
-        }
-        let hidden = count(config, "hidden_size", 65536)?;
-        let heads = count(config, "num_attention_heads", 1024)?;
-        if !hidden.is_multiple_of(heads) || hidden / heads > MAX_HEAD {
-            let problem = format!(
-                "is {heads} and hidden_size is {hidden}; heads of a whole size up to {MAX_HEAD} \
-                 are expected"
-            );
-            return Err(Error::config(&config.name, "num_attention_heads", problem));
-        }
-        let prefix = weights.prefix_of(WORDS)?;
-        let table = weights.shape(&format!("{prefix}{WORDS}"))?;
-        let positions = weights.shape(&format!("{prefix}embeddings.position_embeddings.weight"))?;
-        let types = weights.shape(&format!("{prefix}embeddings.token_type_embeddings.weight"))?;
-        let stated = count(config, "max_position_embeddings", 1 << 20)?;
-        Ok(Bert {
-            prefix,
-            layers: count(config, "num_hidden_layers", 1000)?,
-            hidden,
-            heads,
-            intermediate: count(config, "intermediate_size", 1 << 20)?,
-            positions: stated.min(positions.first().copied().unwrap_or(stated)),
-            table_rows: table.first().copied().unwrap_or(0),
-            type_rows: types.first().copied().unwrap_or(0),
-            activation: hidden_act(config, "hidden_act")?,
-            eps: epsilon(config, "layer_norm_eps", 1e-12)?,
-        })
+/// Reads the sizes and checks that they fit together.
+pub(super) fn read(
+    config: &JsonFile,
+    weights: &WeightFiles,
+) -> Result<Box<dyn Transformer>, Error> {
+    if let Some(kind) = config.str("position_embedding_type")?
+        && kind != "absolute"
+    {
+        let supported = "supported is absolute";
+        return Err(Error::unsupported(&config.name, "position_embedding_type", kind, supported));
     }
+    for field in ["is_decoder", "add_cross_attention"] {
+        if config.bool(field)? == Some(true) {
+            let supported = "a bidirectional encoder is expected";
+            return Err(Error::unsupported(&config.name, field, true, supported));
+        }
+    }
+    let hidden = count(config, "hidden_size", 65536)?;
+    let heads = count(config, "num_attention_heads", 1024)?;
+    if !hidden.is_multiple_of(heads) || hidden / heads > MAX_HEAD {
+        let problem = format!(
+            "is {heads} and hidden_size is {hidden}; heads of a whole size up to {MAX_HEAD} \
+             are expected"
+        );
+        return Err(Error::config(&config.name, "num_attention_heads", problem));
+    }
+    let prefix = weights.prefix_of(WORDS)?;
+    let table = weights.shape(&format!("{prefix}{WORDS}"))?;
+    let positions = weights.shape(&format!("{prefix}embeddings.position_embeddings.weight"))?;
+    let types = weights.shape(&format!("{prefix}embeddings.token_type_embeddings.weight"))?;
+    let stated = count(config, "max_position_embeddings", 1 << 20)?;
+    Ok(Box::new(Bert {
+        prefix,
+        layers: count(config, "num_hidden_layers", 1000)?,
+        hidden,
+        heads,
+        intermediate: count(config, "intermediate_size", 1 << 20)?,
+        positions: stated.min(positions.first().copied().unwrap_or(stated)),
+        table_rows: table.first().copied().unwrap_or(0),
+        type_rows: types.first().copied().unwrap_or(0),
+        activation: hidden_act(config, "hidden_act")?,
+        eps: epsilon(config, "layer_norm_eps", 1e-12)?,
+    }))
+}
 
-    pub fn facts(&self) -> Facts {
+impl Bert {
+    fn head_axis(&self) -> Axis {
+        Axis { blocks: self.heads, block: self.hidden / self.heads }
+    }
+}
+
+impl Transformer for Bert {
+    fn facts(&self) -> Facts {
         Facts {
             hidden: self.hidden,
             widest: (3 * self.head_axis().filled()).max(self.intermediate.next_multiple_of(4)),
@@ -112,7 +117,7 @@ impl Bert {
         }
     }
 
-    pub fn describe(&self) -> String {
+    fn describe(&self) -> String {
         format!(
             "{} layers, hidden {}, {} heads, intermediate {}, {} positions, {:?}",
             self.layers,
@@ -124,12 +129,8 @@ impl Bert {
         )
     }
 
-    fn head_axis(&self) -> Axis {
-        Axis { blocks: self.heads, block: self.hidden / self.heads }
-    }
-
     /// Loads embeddings and layers; the pooler and any heads are left.
-    pub fn load(&self, loader: &mut Loader) -> Result<Weights, Error> {
+    fn load(&self, loader: &mut Loader) -> Result<Box<dyn Loaded>, Error> {
         let (hidden, intermediate) = (Axis::plain(self.hidden), Axis::plain(self.intermediate));
         let heads = self.head_axis();
         let named = |name: &str| format!("{}{name}", self.prefix);
@@ -156,33 +157,30 @@ impl Bert {
                 norm: loader.norm(&part("output.LayerNorm"), self.hidden, self.eps)?,
             });
         }
-        Ok(Weights { words, positions, types, norm, layers })
+        Ok(Box::new(Weights { sizes: self.clone(), words, positions, types, norm, layers }))
     }
+}
 
-    pub fn forward(
-        &self,
-        weights: &Weights,
-        builder: &mut Builder,
-        batch: &PackedBatch,
-    ) -> Activations {
+impl Loaded for Weights {
+    fn forward(&self, builder: &mut Builder, batch: &PackedBatch) -> Activations {
         let position = batch.texts.iter().flat_map(|[_, tokens]| 0..*tokens).collect::<Vec<u32>>();
-        let (words, word_rows) = table_rows(builder, &weights.words, &batch.ids);
-        let (positions, position_rows) = table_rows(builder, &weights.positions, &position);
-        let (types, type_rows) = table_rows(builder, &weights.types, &batch.type_ids);
+        let (words, word_rows) = table_rows(builder, &self.words, &batch.ids);
+        let (positions, position_rows) = table_rows(builder, &self.positions, &position);
+        let (types, type_rows) = table_rows(builder, &self.types, &batch.type_ids);
         let rows: Vec<[u32; 4]> = (0..batch.ids.len())
             .map(|t| [word_rows[t], position_rows[t], type_rows[t], 0])
             .collect();
-        let x = lookup(builder, &rows, [words, positions, types], self.hidden);
-        let mut x = layer_norm(builder, x, None, &weights.norm);
+        let x = lookup(builder, &rows, [words, positions, types], self.sizes.hidden);
+        let mut x = layer_norm(builder, x, None, &self.norm);
         let none = Activation::None;
-        for (i, layer) in weights.layers.iter().enumerate() {
+        for (i, layer) in self.layers.iter().enumerate() {
             builder.layer(i);
             let qkv = matmul(builder, "qkv", x, &layer.qkv, none, None);
-            let head = self.hidden / self.heads;
-            let context = attention(builder, qkv, &batch.texts, self.heads, head);
+            let head = self.sizes.hidden / self.sizes.heads;
+            let context = attention(builder, qkv, &batch.texts, self.sizes.heads, head);
             let attended = matmul(builder, "attended", context, &layer.output, none, None);
             x = layer_norm(builder, attended, Some(x), &layer.attention_norm);
-            let up = matmul(builder, "up", x, &layer.up, self.activation, None);
+            let up = matmul(builder, "up", x, &layer.up, self.sizes.activation, None);
             let down = matmul(builder, "down", up, &layer.down, none, None);
             x = layer_norm(builder, down, Some(x), &layer.norm);
         }

@@ -1,8 +1,12 @@
-//! The architectures: a file each, and the table of `model_type`s. Models state facts and make
-//! graphs; they decide no dtype and touch no GPU.
+//! The architectures: a file each, and [`TABLE`], which is all that names them. Models state facts
+//! and make graphs; they decide no dtype and touch no GPU.
 
 mod bert;
 pub(crate) mod layers;
+
+use std::fmt;
+
+use serde_json::Value;
 
 use crate::batch::PackedBatch;
 use crate::config::JsonFile;
@@ -11,28 +15,37 @@ use crate::error::Error;
 use crate::kernels::{Activations, Builder};
 use crate::weights::{Loader, WeightFiles};
 
-/// A family of models: what `config.json` calls it, and how its config is read.
+/// An architecture: what `config.json` calls it, and how its config is read.
 struct Architecture {
     model_type: &'static str,
-    read: fn(&JsonFile, &WeightFiles) -> Result<Transformer, Error>,
+    /// Python code that comes with checkpoints and that this architecture computes, as
+    /// `config.json`'s `auto_map` names it: `owner/repository--module.Class`, or `module.Class`.
+    code: &'static [&'static str],
+    read: Read,
 }
 
-/// Every `model_type` that Vectile computes.
-const TABLE: &[Architecture] = &[Architecture {
-    model_type: "bert",
-    read: |config, weights| Ok(Transformer::Bert(bert::Bert::read(config, weights)?)),
-}];
+type Read = fn(&JsonFile, &WeightFiles) -> Result<Box<dyn Transformer>, Error>;
 
-/// A transformer whose config and tensor shapes have been read, without its weights.
-#[derive(Debug, Clone)]
-pub(crate) enum Transformer {
-    Bert(bert::Bert),
+/// Every architecture that Vectile computes. Of several lines of a `model_type` the first counts
+/// that knows all code the config names.
+const TABLE: &[Architecture] = &[Architecture { model_type: "bert", code: &[], read: bert::read }];
+
+/// An architecture's sizes, as config and tensor shapes give them, without its weights.
+pub(crate) trait Transformer: fmt::Debug + Send + Sync {
+    /// What the rest of the program needs to know.
+    fn facts(&self) -> Facts;
+
+    /// Its sizes, in one line.
+    fn describe(&self) -> String;
+
+    /// Loads its weights.
+    fn load(&self, loader: &mut Loader) -> Result<Box<dyn Loaded>, Error>;
 }
 
-/// A transformer's weights on the GPU.
-#[derive(Debug)]
-pub(crate) enum Loaded {
-    Bert(bert::Weights),
+/// A transformer's weights on the GPU, and the sizes that its forward pass needs.
+pub(crate) trait Loaded: fmt::Debug + Send + Sync {
+    /// Puts the forward pass over a batch on a graph: hidden states `[tokens, hidden]`.
+    fn forward(&self, builder: &mut Builder, batch: &PackedBatch) -> Activations;
 }
 
 /// What the rest of the program needs to know of a transformer.
@@ -52,66 +65,103 @@ pub(crate) struct Facts {
     pub f16: F16Facts,
 }
 
-impl Transformer {
-    /// Reads `config.json`, and the shape of the embedding table.
-    ///
-    /// # Errors
-    /// [`Error::Unsupported`] for a `model_type` that is not in the table or an option that is not
-    /// computed; [`Error::Config`] for impossible sizes.
-    pub fn read(config: &JsonFile, weights: &WeightFiles) -> Result<Self, Error> {
-        (architecture(config)?.read)(config, weights)
-    }
-
-    /// What the rest of the program needs to know.
-    pub fn facts(&self) -> Facts {
-        match self {
-            Transformer::Bert(bert) => bert.facts(),
-        }
-    }
-
-    /// Its sizes, in one line.
-    pub fn describe(&self) -> String {
-        match self {
-            Transformer::Bert(bert) => bert.describe(),
-        }
-    }
-
-    /// Loads its weights.
-    pub fn load(&self, loader: &mut Loader) -> Result<Loaded, Error> {
-        match self {
-            Transformer::Bert(bert) => Ok(Loaded::Bert(bert.load(loader)?)),
-        }
-    }
-
-    /// Puts its forward pass over a batch on a graph: hidden states `[tokens, hidden]`.
-    pub fn forward(
-        &self,
-        weights: &Loaded,
-        builder: &mut Builder,
-        batch: &PackedBatch,
-    ) -> Activations {
-        match (self, weights) {
-            (Transformer::Bert(bert), Loaded::Bert(weights)) => {
-                bert.forward(weights, builder, batch)
-            }
-        }
-    }
+/// Reads `config.json` and the shapes of tensors.
+///
+/// # Errors
+/// [`Error::Unsupported`] for a `model_type` or custom code that is not in the table or an option
+/// that is not computed; [`Error::Config`] for impossible sizes.
+pub(crate) fn read(
+    config: &JsonFile,
+    weights: &WeightFiles,
+) -> Result<Box<dyn Transformer>, Error> {
+    (architecture(config)?.read)(config, weights)
 }
 
 fn architecture(config: &JsonFile) -> Result<&'static Architecture, Error> {
     let supported = || {
-        let names: Vec<&str> = TABLE.iter().map(|a| a.model_type).collect();
+        let mut names: Vec<&str> = TABLE.iter().map(|a| a.model_type).collect();
+        names.dedup();
         format!("supported are {}", names.join(", "))
     };
     let Some(model_type) = config.str("model_type")? else {
-        return Err(Error::config(
-            &config.name,
-            "model_type",
-            format!("is missing; {}", supported()),
-        ));
+        return Err(config.error("model_type", format!("is missing; {}", supported())));
     };
-    TABLE
-        .iter()
-        .find(|a| a.model_type == model_type)
-        .ok_or_else(|| Error::unsupported(&config.name, "model_type", model_type, supported()))
+    let custom = custom_code(config)?;
+    let lines = || TABLE.iter().filter(|a| a.model_type == model_type);
+    if lines().next().is_none() {
+        return Err(config.unsupported("model_type", supported()));
+    }
+    let knows = |line: &Architecture| custom.iter().all(|(_, code)| line.code.contains(code));
+    lines().find(|line| knows(line)).ok_or_else(|| {
+        let known: Vec<&str> = lines().flat_map(|line| line.code).copied().collect();
+        let unknown = custom.iter().find(|(_, code)| !known.contains(code)).or(custom.first());
+        let (class, code) = unknown.copied().unwrap_or_default();
+        let mut supported = "the model is defined by Python code that comes with it, and Vectile \
+                             runs none"
+            .to_owned();
+        if !known.is_empty() {
+            supported += &format!("; it computes what {} does", known.join(", "));
+        }
+        Error::unsupported(&config.name, format!("auto_map.{class}"), code, supported)
+    })
+}
+
+/// What `auto_map` names that bears on hidden states: every class and its code but those of heads
+/// (`AutoModelForMaskedLM` and the like), which embeddings leave out.
+fn custom_code(config: &JsonFile) -> Result<Vec<(&str, &str)>, Error> {
+    let Some(Value::Object(map)) = config.raw("auto_map") else {
+        return config.object("auto_map").map(|_| Vec::new());
+    };
+    map.iter()
+        .filter(|(class, code)| !class.starts_with("AutoModelFor") && !code.is_null())
+        .map(|(class, code)| match code.as_str() {
+            Some(code) => Ok((class.as_str(), code)),
+            None => {
+                let field = format!("auto_map.{class}");
+                Err(config.error(&field, format!("is {code}; the name of a class is expected")))
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(json: &str) -> JsonFile {
+        let Ok(Value::Object(map)) = serde_json::from_str(json) else { panic!("{json}") };
+        JsonFile::new("config.json", map)
+    }
+
+    #[test]
+    fn custom_code_is_refused_by_name() {
+        let message = |json: &str| architecture(&config(json)).err().map(|e| e.to_string());
+        let of = |map: &str| format!(r#"{{"model_type": "bert", "auto_map": {map}}}"#);
+        for harmless in ["null", "{}", r#"{"AutoModelForMaskedLM": "m.Heads", "AutoModel": null}"#]
+        {
+            assert_eq!(message(&of(harmless)), None, "{harmless}");
+        }
+        for (map, field, value) in [
+            (r#"{"AutoModel": "m.Model"}"#, "auto_map.AutoModel", "m.Model"),
+            (r#"{"AutoConfig": "a/b--c.Config"}"#, "auto_map.AutoConfig", "a/b--c.Config"),
+            (r#"{"AutoModel": ["m.Model"]}"#, "auto_map.AutoModel", "m.Model"),
+            (r#""m.Model""#, "auto_map", "m.Model"),
+        ] {
+            let message = message(&of(map)).unwrap();
+            for part in ["config.json", field, value] {
+                assert!(message.contains(part), "{message}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_line_can_be_reached() {
+        for (at, line) in TABLE.iter().enumerate() {
+            let shadowed = TABLE[..at].iter().find(|earlier| {
+                earlier.model_type == line.model_type
+                    && line.code.iter().all(|code| earlier.code.contains(code))
+            });
+            assert!(shadowed.is_none(), "{} is listed twice", line.model_type);
+        }
+    }
 }

@@ -332,7 +332,7 @@ fn a_decoder() {
 fn custom_code() {
     Model::good()
         .config("auto_map", json!({"AutoModel": "modeling.Model"}))
-        .refused(Unsupported, &[CONFIG, "auto_map", "Python code"]);
+        .refused(Unsupported, &[CONFIG, "auto_map.AutoModel", "modeling.Model", "Python code"]);
 }
 
 #[test]

@@ -11,7 +11,7 @@ const POOL: &str = "1_Pooling/config.json";
 const SET: &str = "sentence_bert_config.json";
 const OPT: &str = "config_sentence_transformers.json";
 
-const BAD: [Bad; 46] = [
+const BAD: [Bad; 45] = [
     ("config missing", (CONFIG, "-"), &["config.json", "is missing"]),
     ("config empty", (CONFIG, ""), &["config.json", "is empty"]),
     ("config cut short", (CONFIG, "{\"hidden_size\": "), &["config.json", "line 1"]),
@@ -32,11 +32,6 @@ const BAD: [Bad; 46] = [
         &["hidden_size"],
     ),
     ("hidden_size not the pooling's", (CONFIG, r#"{"hidden_size": 9}"#), &["8", "9", "Pooling"]),
-    (
-        "custom code",
-        (CONFIG, r#"{"auto_map": {"AutoModel": "m.M"}}"#),
-        &["auto_map", "Python code"],
-    ),
     ("modules empty", (LIST, ""), &["modules.json", "is empty"]),
     ("modules an empty list", (LIST, "[]"), &["modules.json", "no modules"]),
     ("modules an object", (LIST, "{}"), &["modules.json", "list"]),
