@@ -1,5 +1,7 @@
 //! Runs graphs: pipelines, buffers, bind groups, submits and the one read-back.
 
+mod tap;
+
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -7,6 +9,8 @@ use crate::error::Error;
 use crate::gpu::device::Gpu;
 use crate::gpu::graph::{Dispatch, Graph, Slots, Source};
 use crate::gpu::pipeline::Pipelines;
+#[doc(hidden)]
+pub use crate::gpu::pipeline::ShaderEdit;
 
 /// Parameter blocks lie this far apart: WebGPU's default alignment of uniform offsets.
 const PARAMS_STRIDE: u64 = 256;
@@ -53,6 +57,12 @@ impl Executor {
     pub fn new(gpu: Gpu) -> Self {
         let pipelines = Pipelines::new(&gpu);
         Executor { gpu, pipelines, weights: Vec::new(), scratch: Vec::new(), named: HashMap::new() }
+    }
+
+    /// Makes a kernel wrong, for tests of what then notices.
+    #[doc(hidden)]
+    pub fn edit_shader(&mut self, edit: ShaderEdit) {
+        self.pipelines.edit(edit);
     }
 
     /// A new buffer for a weight, to be filled by [`Executor::write_weight`]; returns its number.

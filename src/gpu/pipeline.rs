@@ -18,7 +18,12 @@ pub(super) struct Pipelines {
     made: HashMap<(&'static str, Variant), Pipeline>,
     /// Group 1 of the kernels that store activations: the marks of tokens out of range.
     marks: wgpu::BindGroupLayout,
+    /// A kernel to be made wrong, for tests of what then notices.
+    edit: Option<ShaderEdit>,
 }
+
+/// A kernel's name and what becomes of its WGSL, imports resolved, before it is compiled.
+pub type ShaderEdit = (&'static str, fn(String) -> String);
 
 fn storage_entry(binding: u32, read_only: bool) -> wgpu::BindGroupLayoutEntry {
     buffer_entry(binding, wgpu::BufferBindingType::Storage { read_only })
@@ -39,7 +44,12 @@ impl Pipelines {
             label: Some("range marks"),
             entries: &[storage_entry(0, false)],
         });
-        Pipelines { made: HashMap::new(), marks }
+        Pipelines { made: HashMap::new(), marks, edit: None }
+    }
+
+    /// See [`ShaderEdit`].
+    pub fn edit(&mut self, edit: ShaderEdit) {
+        self.edit = Some(edit);
     }
 
     pub fn len(&self) -> usize {
@@ -73,7 +83,10 @@ impl Pipelines {
     }
 
     fn compile(&self, gpu: &Gpu, kernel: &Kernel, variant: &Variant) -> Result<Pipeline, Error> {
-        let source = resolve_imports(kernel.source, variant).map_err(Error::Internal)?;
+        let mut source = resolve_imports(kernel.source, variant).map_err(Error::Internal)?;
+        if let Some((_, edit)) = self.edit.filter(|(name, _)| *name == kernel.name) {
+            source = edit(source);
+        }
         let device = &gpu.device;
         let descriptor = wgpu::ShaderModuleDescriptor {
             label: Some(kernel.name),

@@ -1,10 +1,13 @@
-//! A known-answer test of `SHADER_F16` on the adapter itself, before any model trusts it.
+//! Known-answer tests on the adapter itself, before any model trusts its `SHADER_F16` and for `vectile
+//! verify`.
 //!
-//! Drivers exist that announce f16 and compute it wrongly. A small pass through every kernel that
-//! stores f16 is compared with the plain-Rust references; the verdict is kept by adapter, driver and
-//! version of Vectile.
+//! Drivers exist that announce f16 and compute it wrongly. Each kernel runs on small fixed inputs and
+//! is compared with its plain-Rust reference; the verdict on f16 is kept by adapter, driver and version
+//! of Vectile.
 
 use std::path::Path;
+
+use serde::Serialize;
 
 use crate::convert;
 use crate::dtype::{CheckpointDtype, FloatDtype, Precision, ShaderF16, Storage};
@@ -12,17 +15,44 @@ use crate::error::Error;
 use crate::gpu::adapter::{AdapterChoice, Feature};
 use crate::gpu::device::Gpu;
 use crate::gpu::executor::Executor;
-use crate::gpu::graph::Source;
-use crate::kernels::{
-    Activation, Activations, Builder, attention, layer_norm, lookup, matmul, pool, reference,
-};
+use crate::gpu::shader::Lanes;
+use crate::kernels::answers::{ANSWERS, KnownAnswer};
+use crate::kernels::{Builder, KernelPlan};
 
-const TOKENS: usize = 21;
-const WIDTH: usize = 32;
-const HEADS: usize = 2;
-/// The largest error that passes: some eight times what rounding each step to f16 was measured to
-/// make.
-pub const TOLERANCE: f64 = 2e-3;
+/// The storages of weights and activations that kernels are tested in: those that the dtype policy
+/// puts together.
+pub const STORAGES: &[(Storage, Storage)] = &[
+    (Storage::F32, Storage::F32),
+    (Storage::F16, Storage::F16),
+    (Storage::F16, Storage::F32),
+    (Storage::PackedF16, Storage::PackedF16),
+    (Storage::PackedF16, Storage::F32),
+    (Storage::PackedBf16, Storage::F32),
+];
+
+/// How a kernel did against its known answer in one form and storage.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct KernelCheck {
+    /// The kernel.
+    pub kernel: &'static str,
+    /// `alone`, or `subgroups of N`.
+    pub form: String,
+    /// True where models on this adapter run this form.
+    pub used: bool,
+    /// How weights are stored; `None` for a kernel that reads none.
+    pub weights: Option<Storage>,
+    /// How activations are stored; `None` for a kernel whose are f32 always.
+    pub activations: Option<Storage>,
+    /// The largest error; `None` where there is no answer to compare.
+    pub error: Option<f64>,
+    /// The largest error as a share of what is allowed at its place: the kernel's in f32, and one
+    /// spacing of the storage.
+    pub share: Option<f64>,
+    /// Whether every value is within what is allowed.
+    pub passed: bool,
+    /// What else went wrong: what the driver said, or a token marked as out of range.
+    pub problem: Option<String>,
+}
 
 /// What an adapter's f16 is worth: opens it and runs a known-answer test, unless `cache_dir` holds
 /// the verdict of an earlier one.
@@ -48,42 +78,122 @@ pub(crate) async fn shader_f16(
     executor: &mut Executor,
     cache: Option<&Path>,
 ) -> Result<ShaderF16, Error> {
-    if executor.gpu.withheld.contains(&Feature::ShaderF16) {
-        return Ok(ShaderF16::Withheld);
+    if let Some(known) = without_test(executor) {
+        return Ok(known);
     }
-    if !executor.gpu.has_shader_f16() {
-        return Ok(ShaderF16::Absent);
-    }
-    // A device that computes nothing cannot answer.
-    if executor.gpu.is_noop() {
-        return Ok(ShaderF16::Passed);
-    }
-    let key = format!("{} | vectile {}", executor.gpu.adapter.key(), env!("CARGO_PKG_VERSION"));
-    if let Some(verdict) = cache.and_then(|cache| crate::files::read_verdict(cache, &key)) {
+    if let Some(verdict) = cache.and_then(|cache| crate::files::read_verdict(cache, &key(executor)))
+    {
         return Ok(if verdict { ShaderF16::Passed } else { ShaderF16::FailedSelfTest });
     }
-    let worst = match run(executor, Storage::F16).await {
-        // A driver that announces f16 and does not compile it has failed too.
-        Err(Error::Internal(problem)) => {
-            tracing::warn!(problem, "SHADER_F16 self-test");
-            f64::INFINITY
+    let plan = executor.gpu.plan();
+    let mut checks = Vec::new();
+    for answer in ANSWERS.iter().filter(|answer| is_used(answer, plan)) {
+        if answer.kernel.reads_weights || answer.kernel.reads_activations {
+            let storages = (Storage::F16, Storage::F16);
+            checks.push(check(executor, answer, plan, storages).await?);
         }
-        result => result?,
-    };
-    let passed = worst <= TOLERANCE;
-    tracing::info!(adapter = %executor.gpu.adapter, worst, passed, "SHADER_F16 self-test");
-    if let Some(cache) = cache {
-        crate::files::write_verdict(cache, &key, passed);
     }
-    Ok(if passed { ShaderF16::Passed } else { ShaderF16::FailedSelfTest })
+    Ok(judge_f16(executor, &checks, cache))
 }
 
-/// Runs embedding, norm, linear, attention and pooling in a storage; returns the largest error
-/// against the references, infinite where a value is not a number or a token was marked.
+/// What `checks`, which hold those in f16, say of the device's f16; keeps it in `cache`.
+pub(crate) fn judge_f16(
+    executor: &Executor,
+    checks: &[KernelCheck],
+    cache: Option<&Path>,
+) -> ShaderF16 {
+    if let Some(known) = without_test(executor) {
+        return known;
+    }
+    let f16 = Some(Storage::F16);
+    let failed: Vec<&str> = checks
+        .iter()
+        .filter(|c| c.used && !c.passed && (c.weights == f16 || c.activations == f16))
+        .map(|c| c.kernel)
+        .collect();
+    let passed = failed.is_empty();
+    let adapter = &executor.gpu.adapter;
+    tracing::info!(%adapter, passed, "SHADER_F16 self-test");
+    if !passed {
+        tracing::warn!(%adapter, ?failed, "SHADER_F16 gives wrong answers and is not used");
+    }
+    if let Some(cache) = cache {
+        crate::files::write_verdict(cache, &key(executor), passed);
+    }
+    if passed { ShaderF16::Passed } else { ShaderF16::FailedSelfTest }
+}
+
+/// What needs no test: a feature that is not there, or a device that computes nothing.
+fn without_test(executor: &Executor) -> Option<ShaderF16> {
+    if executor.gpu.withheld.contains(&Feature::ShaderF16) {
+        return Some(ShaderF16::Withheld);
+    }
+    if !executor.gpu.has_shader_f16() {
+        return Some(ShaderF16::Absent);
+    }
+    executor.gpu.is_noop().then_some(ShaderF16::Passed)
+}
+
+fn key(executor: &Executor) -> String {
+    format!("{} | vectile {}", executor.gpu.adapter.key(), env!("CARGO_PKG_VERSION"))
+}
+
+/// True where models on an adapter of this plan run this kernel.
+fn is_used(answer: &KnownAnswer, plan: KernelPlan) -> bool {
+    answer.software.is_none_or(|software| software == plan.software)
+}
+
+/// Every kernel in every form and storage that the device can run, in the order of `ALL`. `done` hears
+/// of each and of how many there are.
 ///
 /// # Errors
-/// Those of running a graph.
-pub async fn run(executor: &mut Executor, storage: Storage) -> Result<f64, Error> {
+/// Those of running a graph, apart from what a driver says of one kernel: that is a failed check.
+pub async fn check_all(
+    executor: &mut Executor,
+    mut done: impl FnMut(&KernelCheck, usize),
+) -> Result<Vec<KernelCheck>, Error> {
+    let own = executor.gpu.plan();
+    let f16 = executor.gpu.has_shader_f16();
+    let mut work = Vec::new();
+    for answer in ANSWERS {
+        let software = answer.software.unwrap_or(own.software);
+        let mut lanes = vec![own.lanes];
+        if answer.kernel.has_lanes && own.lanes != Lanes::Alone {
+            lanes.push(Lanes::Alone);
+        }
+        for lanes in lanes {
+            let plan = KernelPlan { software, lanes, ..own };
+            let mut seen = Vec::new();
+            for (weights, activations) in STORAGES {
+                let weights = if answer.kernel.reads_weights { *weights } else { Storage::F32 };
+                let activations =
+                    if answer.kernel.reads_activations { *activations } else { Storage::F32 };
+                let pair = (weights, activations);
+                if !seen.contains(&pair)
+                    && (f16 || (pair.0 != Storage::F16 && pair.1 != Storage::F16))
+                {
+                    seen.push(pair);
+                    work.push((answer, plan, pair));
+                }
+            }
+        }
+    }
+    let mut checks = Vec::with_capacity(work.len());
+    for (answer, plan, storages) in &work {
+        let check = check(executor, answer, *plan, *storages).await?;
+        done(&check, work.len());
+        checks.push(check);
+    }
+    Ok(checks)
+}
+
+/// Runs one known answer.
+async fn check(
+    executor: &mut Executor,
+    answer: &KnownAnswer,
+    plan: KernelPlan,
+    (weights, activations): (Storage, Storage),
+) -> Result<KernelCheck, Error> {
     let precision = Precision {
         requested: Default::default(),
         checkpoint: CheckpointDtype {
@@ -91,82 +201,77 @@ pub async fn run(executor: &mut Executor, storage: Storage) -> Result<f64, Error
             source: "self-test".to_owned(),
             reasons: Vec::new(),
         },
-        weights: storage,
-        activations: storage,
+        weights,
+        activations,
         weight_bytes: 0,
         reasons: Vec::new(),
     };
-    let mut builder = Builder::new(executor.gpu.plan(), &precision);
-    let (y, expected) = pass(&mut builder, storage);
-    builder.graph.output = Some(y.id);
-    builder.graph.tokens = TOKENS;
-    let outcome = executor.run(&builder.graph).await?;
+    let own = executor.gpu.plan();
+    let kernel = answer.kernel;
+    let lanes = if kernel.has_lanes { plan.lanes } else { Lanes::Alone };
+    let mut result = KernelCheck {
+        kernel: kernel.name,
+        form: match lanes {
+            Lanes::Alone => "alone".to_owned(),
+            Lanes::Subgroup(size) => format!("subgroups of {size}"),
+        },
+        used: is_used(answer, own) && plan.lanes == own.lanes,
+        weights: kernel.reads_weights.then_some(weights),
+        activations: kernel.reads_activations.then_some(activations),
+        error: None,
+        share: None,
+        passed: false,
+        problem: None,
+    };
+    let mut builder = Builder::new(plan, &precision);
+    let made = (answer.make)(&mut builder);
+    builder.graph.output = Some(made.y.id);
+    // Marks are by row; a kernel that pools has fewer rows than its tokens.
+    builder.graph.tokens = made.y.rows;
+    let outcome = match executor.run(&builder.graph).await {
+        // A driver that announces something and does not compile it has failed too.
+        Err(Error::Internal(problem)) => {
+            result.problem = Some(crate::error::plain(problem));
+            return Ok(result);
+        }
+        outcome => outcome?,
+    };
     if outcome.overflowed.contains(&true) {
-        return Ok(f64::INFINITY);
+        result.problem = Some("values within the range were marked as out of it".to_owned());
     }
-    let got = convert::decode(Storage::F32, &outcome.output);
-    let worst = got.iter().zip(&expected).map(|(g, e)| {
-        let error = (f64::from(*g) - e).abs();
-        if error.is_nan() { f64::INFINITY } else { error }
-    });
-    Ok(worst.fold(0.0, f64::max))
-}
-
-/// A value in [-1, 1) for each index, the same everywhere.
-fn noise(seed: u32, index: usize) -> f32 {
-    let mut h = (index as u32 + 1).wrapping_mul(0x9e37_79b9) ^ seed.wrapping_mul(0x85eb_ca6b);
-    h = (h ^ (h >> 15)).wrapping_mul(0x2c1b_3c6d);
-    h = (h ^ (h >> 12)).wrapping_mul(0x297a_2d39);
-    (h ^ (h >> 15)) as f32 / 2f32.powi(31) - 1.0
-}
-
-fn values(seed: u32, count: usize, scale: f32, storage: Storage) -> Vec<f32> {
-    let raw: Vec<f32> = (0..count).map(|i| noise(seed, i) * scale).collect();
-    let mut bytes = Vec::new();
-    convert::encode(storage, &raw, &mut bytes);
-    convert::decode(storage, &bytes)
-}
-
-/// The graph, and what the references make of the same inputs.
-fn pass(builder: &mut Builder, storage: Storage) -> (Activations, Vec<f64>) {
-    let as_f32 = |values: Vec<f64>| values.into_iter().map(|v| v as f32).collect::<Vec<f32>>();
-    let tables = [1, 2, 3].map(|seed| values(seed, 8 * WIDTH, 1.0, storage));
-    let rows: Vec<[u32; 4]> =
-        (0..TOKENS as u32).map(|t| [t * 5 % 8, t % 8, t * 3 % 8, 0]).collect();
-    let ids = [0, 1, 2].map(|t: usize| encoded(builder, &tables[t], storage));
-    let x = lookup::lookup(builder, &rows, ids, WIDTH);
-    let expected = reference::lookup(&rows, [&tables[0], &tables[1], &tables[2]], WIDTH);
-
-    let (weight, bias) = (values(4, WIDTH, 1.5, Storage::F32), values(5, WIDTH, 0.5, Storage::F32));
-    let norm = [builder.input("weight", &weight), builder.input("bias", &bias)];
-    let x = layer_norm::layer_norm_of(builder, x, Some(x), norm, 1e-5);
-    let expected = as_f32(expected);
-    let normed = reference::layer_norm(&expected, Some(&expected), &weight, &bias, 1e-5);
-    let expected = as_f32(normed);
-
-    let w = values(6, 3 * WIDTH * WIDTH, 0.3, storage);
-    let bias = values(7, 3 * WIDTH, 0.3, Storage::F32);
-    let mut packed = vec![0.0; w.len()];
-    for (at, value) in w.iter().enumerate() {
-        packed[at % WIDTH * 3 * WIDTH + at / WIDTH] = *value;
+    let filled = convert::decode(made.y.storage, &outcome.output);
+    let got = filled
+        .chunks_exact(made.y.width4 * 4)
+        .take(made.y.rows)
+        .flat_map(|row| &row[..made.y.width]);
+    let (mut worst, mut share, mut compared) = (0.0f64, 0.0f64, 0);
+    for (got, expected) in got.zip(&made.expected) {
+        let error = (f64::from(*got) - expected).abs();
+        // NaN would pass a comparison with `max`.
+        let error = if error.is_nan() { f64::INFINITY } else { error };
+        worst = worst.max(error);
+        share = share.max(error / (answer.tolerance + spacing(made.y.storage, *expected)));
+        compared += 1;
     }
-    let linear = [encoded(builder, &packed, storage), builder.input("bias", &bias)];
-    let columns = [3 * WIDTH, 3 * WIDTH / 4];
-    let qkv = matmul::matmul_of(builder, "qkv", x, linear, columns, Activation::Gelu, None);
-    let expected = as_f32(reference::matmul(&expected, &w, &bias, Activation::Gelu, None));
-
-    let texts = [[0, 9], [9, 12]];
-    let context = attention::attention(builder, qkv, &texts, HEADS, WIDTH / HEADS);
-    let expected = as_f32(reference::attention(&expected, &texts, HEADS, WIDTH / HEADS));
-
-    let spans = [[0, 9, 0, 0], [9, 12, 0, 0]];
-    let pooled = pool::pool(builder, context, &spans, &[2]);
-    let expected = spans.iter().flat_map(|span| reference::pool(&expected, WIDTH, *span, 2));
-    (pooled, expected.collect())
+    if compared != made.expected.len() {
+        result.problem = Some(format!("{compared} of {} values came back", made.expected.len()));
+    }
+    result.passed = result.problem.is_none() && share <= 1.0;
+    // JSON knows no infinity.
+    if worst.is_finite() {
+        (result.error, result.share) = (Some(worst), Some(share));
+    } else {
+        result.problem.get_or_insert("a value is infinite or not a number".to_owned());
+    }
+    Ok(result)
 }
 
-fn encoded(builder: &mut Builder, values: &[f32], storage: Storage) -> crate::gpu::graph::TensorId {
-    let mut bytes = Vec::new();
-    convert::encode(storage, values, &mut bytes);
-    builder.graph.add("values", bytes.len() as u64, Source::Input(bytes))
+/// The distance of a storage's values near x: drivers may truncate when they store.
+fn spacing(storage: Storage, x: f64) -> f64 {
+    let bits = match storage {
+        Storage::F32 => 24,
+        Storage::F16 | Storage::PackedF16 => 11,
+        Storage::PackedBf16 => 8,
+    };
+    x.abs().max(f64::from(half::f16::MIN_POSITIVE.to_f32())) * 2f64.powi(1 - bits)
 }

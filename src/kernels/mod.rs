@@ -5,6 +5,7 @@
 //! multiple of four is filled up, with zeros unless an activation makes something else of them: the
 //! weights that meet the filling are zero, and the norms pass it over.
 
+pub mod answers;
 pub mod attention;
 pub mod layer_norm;
 pub mod lookup;

@@ -1,20 +1,98 @@
-//! The self-test passes in every storage that the adapter holds, and can fail.
+//! Every kernel passes its known answer in every form and storage that the adapter holds, and a wrong
+//! kernel does not.
 
 use pollster::block_on;
-use vectile::gpu::selftest;
+use vectile::Storage;
+use vectile::gpu::adapter::AdapterChoice;
+use vectile::gpu::device::Gpu;
+use vectile::gpu::executor::Executor;
+use vectile::gpu::selftest::{KernelCheck, STORAGES, check_all};
+use vectile::kernels::ALL;
 
 use crate::{bench, storages};
 
+fn checks(executor: &mut Executor) -> Vec<KernelCheck> {
+    block_on(check_all(executor, |_, _| {})).unwrap()
+}
+
 #[test]
-fn every_storage_passes() {
+fn every_kernel_passes_in_every_form_and_storage() {
     let Some(mut bench) = bench() else { return };
     for executor in &mut bench.executors {
-        for storage in storages(executor) {
-            let worst = block_on(selftest::run(executor, storage)).unwrap();
-            // A bf16 rounds eight times as coarsely as the f16 that the tolerance is made for.
-            let most = if storage == vectile::Storage::PackedBf16 { 8.0 } else { 1.0 };
-            assert!(worst > 0.0 && worst <= most * selftest::TOLERANCE, "{storage}: {worst}");
-            eprintln!("{storage}: {worst:e}");
+        let held = storages(executor);
+        let checks = checks(executor);
+        for check in &checks {
+            eprintln!(
+                "{} {} {:?} {:?} {:?} {:?}",
+                check.kernel,
+                check.form,
+                check.weights,
+                check.activations,
+                check.error,
+                check.share
+            );
+            assert!(check.passed, "{check:?}");
+            // Only sums of f16 values can be exact in f32.
+            let exact = check.kernel == "lookup" && check.activations == Some(Storage::F32);
+            assert!(check.error.is_some_and(|error| error > 0.0 || exact), "{check:?}");
         }
+        for kernel in ALL {
+            let own: Vec<_> = checks.iter().filter(|c| c.kernel == kernel.name).collect();
+            for storage in &held {
+                let wanted = STORAGES.iter().any(|(w, a)| {
+                    (kernel.reads_weights && w == storage)
+                        || (kernel.reads_activations && a == storage)
+                });
+                let has = |c: &&&KernelCheck| {
+                    c.weights == Some(*storage) || c.activations == Some(*storage)
+                };
+                assert_eq!(own.iter().any(|c| has(&c)), wanted, "{} {storage}", kernel.name);
+            }
+            assert!(!own.is_empty(), "{}", kernel.name);
+        }
+    }
+}
+
+/// An executor of its own: a wrong kernel stays with it.
+fn executor() -> Option<Executor> {
+    drop(bench()?);
+    Some(Executor::new(block_on(Gpu::open(&AdapterChoice::Best, &[])).unwrap()))
+}
+
+#[test]
+fn a_kernel_that_is_off_by_a_little_fails() {
+    let Some(mut executor) = executor() else { return };
+    executor.edit_shader(("layer_norm", |wgsl| {
+        wgsl.replace("let scale = 1.0 /", "let scale = 1.003 /")
+    }));
+    for check in checks(&mut executor) {
+        assert_eq!(check.passed, check.kernel != "layer_norm", "{check:?}");
+    }
+}
+
+#[test]
+fn a_kernel_that_is_wrong_in_f16_alone_fails_there_alone() {
+    let Some(mut executor) = executor() else { return };
+    if !executor.gpu.has_shader_f16() {
+        eprintln!("SKIPPED: the adapter has no SHADER_F16");
+        return;
+    }
+    executor.edit_shader(("lookup", |wgsl| {
+        wgsl.replace("return vec4<f16>(value);", "return vec4<f16>(value * 1.01);")
+    }));
+    for check in checks(&mut executor) {
+        let wrong = check.kernel == "lookup" && check.activations == Some(Storage::F16);
+        assert_eq!(check.passed, !wrong, "{check:?}");
+    }
+}
+
+#[test]
+fn a_kernel_that_does_not_compile_fails_with_what_was_said() {
+    let Some(mut executor) = executor() else { return };
+    executor.edit_shader(("pool", |wgsl| wgsl.replace("pooled[row + column]", "nowhere[row]")));
+    for check in checks(&mut executor) {
+        assert_eq!(check.passed, check.kernel != "pool", "{check:?}");
+        let said = check.problem.as_deref().unwrap_or_default();
+        assert_eq!(said.contains("nowhere"), check.kernel == "pool", "{check:?}");
     }
 }

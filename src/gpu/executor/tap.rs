@@ -1,0 +1,84 @@
+//! A run that shows every tensor a graph writes, one at a time: for measuring ranges, not for speed.
+
+use crate::error::Error;
+use crate::gpu::executor::{Executor, Outcome};
+use crate::gpu::graph::{Graph, Source, TensorId};
+
+impl Executor {
+    /// Runs a graph as [`Executor::run`] does and hands the bytes of each tensor that `wanted` marks
+    /// to `visit` as soon as its last dispatch has written it, in the order of the dispatches.
+    ///
+    /// Each dispatch is a submit of its own, and one tensor is on the host at a time.
+    ///
+    /// # Errors
+    /// Those of [`Executor::run`].
+    pub async fn run_tapped(
+        &mut self,
+        graph: &Graph,
+        wanted: &[bool],
+        mut visit: impl FnMut(TensorId, &[u8]),
+    ) -> Result<Outcome, Error> {
+        self.gpu.check("before a batch", 0)?;
+        let output =
+            graph.output.ok_or_else(|| Error::Internal("a graph without output".into()))?;
+        let slots = graph.slots();
+        self.grow(graph, &slots)?;
+        for dispatch in &graph.dispatches {
+            self.pipelines.make(&self.gpu, dispatch.kernel, &dispatch.variant)?;
+        }
+        let marks_bytes = (graph.tokens.max(1) * 4) as u64;
+        let marks = self.named["marks"].clone();
+        let mut encoder = self.encoder();
+        encoder.clear_buffer(&marks, 0, Some(marks_bytes));
+        for (at, tensor) in graph.tensors.iter().enumerate() {
+            if tensor.source == Source::Zeroed {
+                encoder.clear_buffer(self.tensor(graph, &slots, at)?, 0, Some(tensor.bytes));
+            }
+        }
+        let mut submitted = vec![self.gpu.queue.submit([encoder.finish()])];
+
+        // After which dispatch a tensor is whole. Later ones may write into its buffer.
+        let mut last_write = vec![None; graph.tensors.len()];
+        for (at, dispatch) in graph.dispatches.iter().enumerate() {
+            if let Some(id) = graph.written(dispatch) {
+                last_write[id.0] = Some(at);
+            }
+        }
+        let largest = graph.tensors.iter().zip(wanted).filter(|(_, wanted)| **wanted);
+        let largest = largest.map(|(tensor, _)| tensor.bytes).max().unwrap_or(0);
+        let tail = graph.tensors[output.0].bytes + marks_bytes;
+        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+        let readback = self.gpu.buffer("tap", largest.max(tail), usage)?;
+        for (at, dispatch) in graph.dispatches.iter().enumerate() {
+            let mut encoder = self.encoder();
+            let one = std::slice::from_ref(dispatch);
+            self.record(&mut encoder, graph, &slots, at, one, marks_bytes)?;
+            let whole = graph.written(dispatch).filter(|id| {
+                last_write[id.0] == Some(at) && wanted.get(id.0).copied().unwrap_or(false)
+            });
+            if let Some(id) = whole {
+                let bytes = graph.tensors[id.0].bytes;
+                let source = self.tensor(graph, &slots, id.0)?;
+                encoder.copy_buffer_to_buffer(source, 0, &readback, 0, bytes);
+                submitted.push(self.gpu.queue.submit([encoder.finish()]));
+                visit(id, &self.read(&readback, bytes, std::mem::take(&mut submitted)).await?);
+            } else {
+                submitted.push(self.gpu.queue.submit([encoder.finish()]));
+            }
+        }
+        let mut encoder = self.encoder();
+        let output_bytes = tail - marks_bytes;
+        let source = self.tensor(graph, &slots, output.0)?;
+        encoder.copy_buffer_to_buffer(source, 0, &readback, 0, output_bytes);
+        encoder.copy_buffer_to_buffer(&marks, 0, &readback, output_bytes, marks_bytes);
+        submitted.push(self.gpu.queue.submit([encoder.finish()]));
+        let bytes = self.read(&readback, tail, submitted).await?;
+        self.gpu.check("running a batch", 0)?;
+        let (output, marks) = bytes.split_at(output_bytes as usize);
+        let marks = marks.chunks_exact(4).take(graph.tokens);
+        Ok(Outcome {
+            output: output.to_vec(),
+            overflowed: marks.map(|mark| mark != [0; 4]).collect(),
+        })
+    }
+}

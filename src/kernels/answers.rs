@@ -1,0 +1,243 @@
+//! Known answers: each kernel on small fixed inputs, and what its plain-Rust reference makes of them.
+//!
+//! They are run on a user's adapter, before its `SHADER_F16` is trusted and by `vectile verify`. Sizes
+//! are ragged, so that filled cells, part tiles and part lanes are in them.
+
+use crate::convert;
+use crate::dtype::Storage;
+use crate::gpu::graph::{Source, TensorId};
+use crate::gpu::kernel::Kernel;
+use crate::kernels::{
+    Activation, Activations, Builder, attention, fill_rows, layer_norm, lookup, matmul,
+    normalize_l2, pool, reference,
+};
+
+/// A kernel's run and what it must give.
+#[derive(Debug)]
+pub struct KnownAnswer {
+    /// The kernel.
+    pub kernel: &'static Kernel,
+    /// The family of kernels it belongs to: for software adapters, for GPUs, or both.
+    pub software: Option<bool>,
+    /// Puts the run on a graph, in the builder's storages.
+    pub make: fn(&mut Builder) -> Answer,
+    /// The largest error in f32, beside that of storing the result.
+    pub tolerance: f64,
+}
+
+/// A tensor and the values it must hold.
+#[derive(Debug)]
+pub struct Answer {
+    /// The tensor that the kernel writes.
+    pub y: Activations,
+    /// `[rows, width]`, without filling.
+    pub expected: Vec<f64>,
+}
+
+/// The known answer of every kernel of [`ALL`](super::ALL).
+pub static ANSWERS: &[KnownAnswer] = &[
+    KnownAnswer { kernel: &lookup::LOOKUP, software: None, make: lookup_answer, tolerance: 1e-6 },
+    KnownAnswer {
+        kernel: &layer_norm::LAYER_NORM,
+        software: None,
+        make: layer_norm_answer,
+        tolerance: 1e-5,
+    },
+    KnownAnswer {
+        kernel: &matmul::MATMUL_TILE,
+        software: Some(false),
+        make: matmul_answer,
+        tolerance: 2e-5,
+    },
+    KnownAnswer {
+        kernel: &matmul::MATMUL_LANE,
+        software: Some(true),
+        make: matmul_answer,
+        tolerance: 2e-5,
+    },
+    KnownAnswer {
+        kernel: &attention::ATTENTION_TILE,
+        software: Some(false),
+        make: attention_answer,
+        tolerance: 2e-5,
+    },
+    KnownAnswer {
+        kernel: &attention::ATTENTION_LANE,
+        software: Some(true),
+        make: attention_answer,
+        tolerance: 2e-5,
+    },
+    KnownAnswer { kernel: &pool::POOL, software: None, make: pool_answer, tolerance: 1e-5 },
+    KnownAnswer {
+        kernel: &normalize_l2::NORMALIZE_L2,
+        software: None,
+        make: normalize_answer,
+        tolerance: 1e-6,
+    },
+];
+
+/// A value in [-1, 1) for each index, the same everywhere.
+fn noise(seed: u32, index: usize) -> f32 {
+    let mut h = (index as u32 + 1).wrapping_mul(0x9e37_79b9) ^ seed.wrapping_mul(0x85eb_ca6b);
+    h = (h ^ (h >> 15)).wrapping_mul(0x2c1b_3c6d);
+    h = (h ^ (h >> 12)).wrapping_mul(0x297a_2d39);
+    (h ^ (h >> 15)) as f32 / 2f32.powi(31) - 1.0
+}
+
+/// Values that a storage holds exactly: the error is then the kernel's and not the input's.
+fn values(seed: u32, count: usize, scale: f32, storage: Storage) -> Vec<f32> {
+    let raw: Vec<f32> = (0..count).map(|i| noise(seed, i) * scale).collect();
+    let mut bytes = Vec::new();
+    convert::encode(storage, &raw, &mut bytes);
+    convert::decode(storage, &bytes)
+}
+
+/// Values as a tensor of the graph in a storage.
+fn stored(builder: &mut Builder, values: &[f32], storage: Storage) -> TensorId {
+    let mut bytes = Vec::new();
+    convert::encode(storage, values, &mut bytes);
+    builder.graph.add("values", bytes.len() as u64, Source::Input(bytes))
+}
+
+/// Values as a tensor of activations `[rows, width]`.
+fn activations(builder: &mut Builder, values: &[f32], width: usize) -> Activations {
+    stored_rows(builder, values, width, builder.activations)
+}
+
+fn stored_rows(
+    builder: &mut Builder,
+    values: &[f32],
+    width: usize,
+    storage: Storage,
+) -> Activations {
+    let id = stored(builder, &fill_rows(values, width), storage);
+    let (rows, width4) = (values.len() / width, width.div_ceil(4));
+    Activations { id, rows, width, width4, storage }
+}
+
+fn lookup_answer(builder: &mut Builder) -> Answer {
+    let (tokens, width) = (7, 30);
+    let storage = builder.weights;
+    let tables = [1, 2, 3].map(|seed| values(seed, 11 * width, 1.0, storage));
+    let rows: Vec<[u32; 4]> = (0..tokens).map(|t| [t * 5 % 11, t, t * 3 % 11, 0]).collect();
+    let ids = tables.each_ref().map(|table| stored(builder, &fill_rows(table, width), storage));
+    let y = lookup::lookup(builder, &rows, ids, width);
+    let expected = reference::lookup(&rows, [&tables[0], &tables[1], &tables[2]], width);
+    Answer { y, expected }
+}
+
+fn layer_norm_answer(builder: &mut Builder) -> Answer {
+    let (rows, width) = (9, 70);
+    let x = values(4, rows * width, 4.0, builder.activations);
+    let residual = values(5, rows * width, 4.0, builder.activations);
+    let (weight, bias) = (values(6, width, 2.0, Storage::F32), values(7, width, 1.0, Storage::F32));
+    let norm = [&weight, &bias].map(|v| stored(builder, &fill_rows(v, width), Storage::F32));
+    let x_t = activations(builder, &x, width);
+    let residual_t = activations(builder, &residual, width);
+    let y = layer_norm::layer_norm_of(builder, x_t, Some(residual_t), norm, 1e-5);
+    let expected = reference::layer_norm(&x, Some(&residual), &weight, &bias, 1e-5);
+    Answer { y, expected }
+}
+
+fn matmul_answer(builder: &mut Builder) -> Answer {
+    let (rows, inner, columns) = (19, 37, 45);
+    let x = values(8, rows * inner, 1.0, builder.activations);
+    let w = values(9, columns * inner, 0.5, builder.weights);
+    let bias = values(10, columns, 1.0, Storage::F32);
+    let residual = values(11, rows * columns, 1.0, builder.activations);
+    let stride = matmul::stride4(columns.div_ceil(4)) * 4;
+    let mut packed = vec![0.0; inner.next_multiple_of(4) * stride];
+    for (at, value) in w.iter().enumerate() {
+        packed[at % inner * stride + at / inner] = *value;
+    }
+    let storage = builder.weights;
+    let linear = [
+        stored(builder, &packed, storage),
+        stored(builder, &fill_rows(&bias, columns), Storage::F32),
+    ];
+    let x_t = activations(builder, &x, inner);
+    let residual_t = activations(builder, &residual, columns);
+    let size = [columns, columns.div_ceil(4)];
+    let gelu = Activation::Gelu;
+    let y = matmul::matmul_of(builder, "y", x_t, linear, size, gelu, Some(residual_t));
+    Answer { y, expected: reference::matmul(&x, &w, &bias, gelu, Some(&residual)) }
+}
+
+fn attention_answer(builder: &mut Builder) -> Answer {
+    let (heads, head) = (2, 8);
+    let texts = [[0, 9], [9, 1], [10, 37]];
+    let qkv = values(12, 47 * 3 * heads * head, 1.5, builder.activations);
+    let x = activations(builder, &qkv, 3 * heads * head);
+    let y = attention::attention(builder, x, &texts, heads, head);
+    Answer { y, expected: reference::attention(&qkv, &texts, heads, head) }
+}
+
+/// Max, mean and weighted mean: every branch that computes.
+fn pool_answer(builder: &mut Builder) -> Answer {
+    let (width, modes) = (30, [1, 2, 4]);
+    let spans = [[0, 9, 2, 0], [9, 1, 0, 0], [10, 37, 0, 0]];
+    let x = values(13, 47 * width, 3.0, builder.activations);
+    let x_t = activations(builder, &x, width);
+    let y = pool::pool(builder, x_t, &spans, &modes);
+    let row = |span: &[u32; 4]| modes.map(|mode| reference::pool(&x, width, *span, mode)).concat();
+    Answer { y, expected: spans.iter().flat_map(row).collect() }
+}
+
+fn normalize_answer(builder: &mut Builder) -> Answer {
+    let (rows, width) = (5, 70);
+    let mut x = values(14, rows * width, 5.0, Storage::F32);
+    x[..width].fill(0.0);
+    let x_t = stored_rows(builder, &x, width, Storage::F32);
+    let y = normalize_l2::normalize_l2(builder, x_t);
+    Answer { y, expected: reference::normalize_l2(&x, width) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ANSWERS;
+    use crate::dtype::{CheckpointDtype, FloatDtype, Precision, Storage};
+    use crate::gpu::shader::Lanes;
+    use crate::kernels::{ALL, Builder, KernelPlan};
+
+    #[test]
+    fn every_kernel_of_all_has_a_known_answer() {
+        for kernel in ALL {
+            let answers: Vec<_> = ANSWERS.iter().filter(|a| a.kernel == *kernel).collect();
+            let [answer] = answers[..] else {
+                panic!("kernel {} has {} known answers, not one", kernel.name, answers.len())
+            };
+            let precision = Precision {
+                requested: Default::default(),
+                checkpoint: CheckpointDtype {
+                    dtype: FloatDtype::Float32,
+                    source: String::new(),
+                    reasons: Vec::new(),
+                },
+                weights: Storage::F32,
+                activations: Storage::F32,
+                weight_bytes: 0,
+                reasons: Vec::new(),
+            };
+            for software in [false, true] {
+                if answer.software.is_some_and(|family| family != software) {
+                    continue;
+                }
+                let plan = KernelPlan {
+                    software,
+                    lanes: Lanes::Alone,
+                    workgroup_memory: 16384,
+                    max_flops: u64::MAX,
+                };
+                let mut builder = Builder::new(plan, &precision);
+                let made = (answer.make)(&mut builder);
+                assert!(!builder.graph.dispatches.is_empty(), "{}", kernel.name);
+                let own = builder.graph.dispatches.iter().all(|d| d.kernel == *kernel);
+                assert!(own, "{}: its answer runs another kernel", kernel.name);
+                assert_eq!(made.expected.len(), made.y.rows * made.y.width, "{}", kernel.name);
+                let flat = made.expected.iter().all(|value| *value == made.expected[0]);
+                assert!(!flat, "{}: an answer that a blank buffer gives", kernel.name);
+            }
+        }
+        assert_eq!(ANSWERS.len(), ALL.len());
+    }
+}
