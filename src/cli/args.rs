@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use vectile::lab::Combination;
 use vectile::{
     ActivationsRequest, AdapterChoice, DtypeRequest, EmbedOptions, Feature, HalfFallback,
     OnTooLong, OutputPrecision,
@@ -35,6 +36,11 @@ pub enum Command {
     Inspect(InspectArgs),
     /// The GPU adapters of this machine and what they can do.
     Adapters(AdaptersArgs),
+    /// Is f16 faster here, and is it still right? Speed, accuracy and memory of every precision, side by side.
+    ///
+    /// Every precision is compared with f32 on the same texts before it is timed, and one that would run as
+    /// another is refused. Rounds are interleaved; ratios come with the least and the largest of all rounds.
+    Bench(BenchArgs),
 }
 
 #[derive(Debug, Args)]
@@ -60,7 +66,7 @@ pub struct ModelArgs {
     /// The adapter, by its index in `vectile adapters` or a part of its name.
     #[arg(long, value_name = "INDEX|NAME")]
     pub adapter: Option<AdapterChoice>,
-    /// Run as if the adapter lacked these: shader-f16, subgroups.
+    /// Run as if the adapter lacked these: shader-f16, subgroups, timestamp-query.
     #[arg(long, value_name = "FEATURES", value_delimiter = ',')]
     pub withhold: Vec<Feature>,
     /// Most tokens in a batch. Vectors do not depend on it; speed and memory do.
@@ -215,4 +221,58 @@ pub struct AdaptersArgs {
     /// JSON instead of text.
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").required(true).args(["model", "compare"]))]
+pub struct BenchArgs {
+    /// A model directory, or a Hugging Face Hub name.
+    #[arg(value_name = "MODEL")]
+    pub model: Option<String>,
+    /// Put reports that --json wrote side by side, instead of measuring.
+    #[arg(long, value_name = "REPORT", num_args = 2.., conflicts_with_all = ["quick", "precisions", "texts", "pairs"])]
+    pub compare: Vec<PathBuf>,
+    /// Branch, tag or commit of a Hub model.
+    #[arg(long, value_name = "REVISION")]
+    pub revision: Option<String>,
+    /// Fewer precisions, sizes and rounds.
+    #[arg(long, help_heading = "What is measured")]
+    pub quick: bool,
+    /// The precisions, as WEIGHTS or WEIGHTS/ACTIVATIONS: f32, f16, f16/f32, packed_f16,
+    /// packed_f16/packed_f16, packed_bf16, packed_bf16/f16, …; f32 is always among them.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "What is measured")]
+    pub precisions: Vec<Combination>,
+    /// Most tokens of a batch, a series of measurements for each.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "What is measured")]
+    pub batch_tokens: Vec<NonZeroUsize>,
+    /// Lengths of texts in tokens, a series of measurements for each.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "What is measured")]
+    pub lengths: Vec<NonZeroUsize>,
+    /// Rounds of each measurement [default: 5, with --quick 3]
+    #[arg(long, value_name = "N", help_heading = "What is measured")]
+    pub rounds: Option<NonZeroUsize>,
+    /// Texts of your own, a text a line; accuracy is measured on the first 500. Without, built-in ones.
+    #[arg(long, value_name = "FILE", help_heading = "What is measured")]
+    pub texts: Option<PathBuf>,
+    /// A CSV file of scored pairs (text, text, score; no header): Spearman's correlation in every precision.
+    #[arg(long, value_name = "FILE", help_heading = "What is measured")]
+    pub pairs: Option<PathBuf>,
+    /// Adapters, by index or a part of the name; `all` for every one.
+    #[arg(long, value_name = "INDEX|NAME", value_delimiter = ',', help_heading = "Where")]
+    pub adapter: Vec<String>,
+    /// Run as if the adapter lacked these: shader-f16, subgroups, timestamp-query.
+    #[arg(long, value_name = "FEATURES", value_delimiter = ',', help_heading = "Where")]
+    pub withhold: Vec<Feature>,
+    /// Write the whole report as JSON.
+    #[arg(long, value_name = "FILE|-", help_heading = "Output")]
+    pub json: Option<PathBuf>,
+    /// Write a page with plots that needs no network.
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub html: Option<PathBuf>,
+    /// What to call this run in reports: a machine, a commit.
+    #[arg(long, value_name = "TEXT", help_heading = "Output")]
+    pub label: Option<String>,
+    /// Say nothing on stderr but errors.
+    #[arg(long, short)]
+    pub quiet: bool,
 }

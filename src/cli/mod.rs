@@ -2,6 +2,8 @@
 
 mod adapters;
 mod args;
+mod bench;
+mod bench_table;
 mod embed;
 mod failure;
 mod input;
@@ -42,6 +44,7 @@ pub fn run() -> ExitCode {
         Command::Search(args) => search::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Adapters(args) => adapters::run(&args),
+        Command::Bench(args) => bench::run(&args),
     });
     match result {
         Ok(()) | Err(Failure::Pipe) => ExitCode::SUCCESS,

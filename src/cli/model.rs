@@ -11,7 +11,7 @@ use super::say;
 
 /// Loads the model, and says on which adapter and in which precision it runs.
 pub fn open(args: &ModelArgs) -> Result<Embedder, Failure> {
-    let mut builder = Embedder::builder(find(args)?)
+    let mut builder = Embedder::builder(find(&args.model, args.revision.as_deref())?)
         .dtype(args.dtype)
         .half_fallback(args.half_fallback)
         .adapter(args.adapter.clone().unwrap_or_default())
@@ -53,11 +53,10 @@ fn announce(embedder: &Embedder) {
 }
 
 /// The model's files: an existing directory, else a repository of the Hub.
-fn find(args: &ModelArgs) -> Result<ModelFiles, Failure> {
-    let model = args.model.as_str();
+pub fn find(model: &str, revision: Option<&str>) -> Result<ModelFiles, Failure> {
     let path = Path::new(model);
     if path.is_dir() {
-        if args.revision.is_some() {
+        if revision.is_some() {
             return Err(Failure::user(format!(
                 "--revision: {model} is a directory and has no revisions; leave --revision out"
             )));
@@ -70,7 +69,7 @@ fn find(args: &ModelArgs) -> Result<ModelFiles, Failure> {
         )));
     }
     match repository(model) {
-        Some(repo) => from_hub(model, &repo, args.revision.as_deref()),
+        Some(repo) => from_hub(model, &repo, revision),
         None => Err(Failure::user(format!(
             "--model: there is no directory {model}, and it is not a Hugging Face Hub name, which \
              is `owner/name`"

@@ -203,7 +203,7 @@ fn read_model(files: ModelFiles) -> Result<Model, Error> {
 
 /// Tokens of a batch: what the caller says, else what suits the class of adapter; never so many that
 /// an activation exceeds one binding.
-fn batch_tokens(asked: Option<usize>, adapter: &AdapterSummary, widest: usize) -> usize {
+pub(super) fn batch_tokens(asked: Option<usize>, adapter: &AdapterSummary, widest: usize) -> usize {
     let suits = if adapter.is_software() { 2048 } else { 16384 };
     let bytes = adapter.max_binding_bytes.min(adapter.max_buffer_bytes).min(i32::MAX as u64);
     let fits = usize::try_from(bytes / (widest as u64 * 4)).unwrap_or(usize::MAX);

@@ -2,6 +2,8 @@
 
 mod build;
 mod inspect;
+#[cfg(feature = "lab")]
+mod measure;
 mod run;
 
 use std::collections::BTreeMap;

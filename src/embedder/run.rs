@@ -9,6 +9,7 @@ use crate::files::ModelFiles;
 use crate::gpu::adapter::{AdapterChoice, Feature};
 use crate::gpu::device::Gpu;
 use crate::gpu::executor::Executor;
+use crate::gpu::trace::Phase;
 use crate::kernels::layer_norm::{Norm, layer_norm};
 use crate::kernels::matmul::{Linear, matmul};
 use crate::kernels::normalize_l2::normalize_l2;
@@ -80,7 +81,7 @@ enum Residual {
 #[derive(Debug)]
 pub(super) struct Runtime {
     opening: Opening,
-    executor: Executor,
+    pub(super) executor: Executor,
     transformer: Box<dyn Loaded>,
     stages: Vec<Stage>,
     /// Bytes of all weights.
@@ -146,8 +147,11 @@ impl Runtime {
         precision: &Precision,
         batch: &PackedBatch,
     ) -> Result<Rows, Error> {
+        let since = self.executor.clock();
         let graph = self.graph(precision, batch);
+        self.executor.lap(since, Phase::Pack);
         let outcome = self.executor.run(&graph.graph).await?;
+        let since = self.executor.clock();
         let filled = convert::decode(Storage::F32, &outcome.output);
         let width = graph.output.width4 * 4;
         let mut rows = Vec::with_capacity(batch.texts.len() * model.dimension);
@@ -161,6 +165,7 @@ impl Runtime {
             }
             rows.extend_from_slice(row);
         }
+        self.executor.lap(since, Phase::ReadBack);
         Ok(Rows { rows, suspects })
     }
 

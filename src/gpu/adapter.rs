@@ -15,6 +15,18 @@ pub enum Feature {
     ShaderF16,
     /// Subgroup operations.
     Subgroups,
+    /// Measuring time on the GPU itself, for `vectile bench`.
+    TimestampQuery,
+}
+
+impl fmt::Display for Feature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Feature::ShaderF16 => "shader-f16",
+            Feature::Subgroups => "subgroups",
+            Feature::TimestampQuery => "timestamp-query",
+        })
+    }
 }
 
 impl FromStr for Feature {
@@ -24,9 +36,10 @@ impl FromStr for Feature {
         match name.trim().to_ascii_lowercase().replace('_', "-").as_str() {
             "shader-f16" => Ok(Feature::ShaderF16),
             "subgroups" => Ok(Feature::Subgroups),
+            "timestamp-query" => Ok(Feature::TimestampQuery),
             _ => Err(Error::option(
                 "withhold",
-                format!("`{name}` is unknown; use shader-f16 or subgroups"),
+                format!("`{name}` is unknown; use shader-f16, subgroups or timestamp-query"),
             )),
         }
     }

@@ -62,6 +62,7 @@ impl Gpu {
         let wanted = [
             (wgpu::Features::SHADER_F16, Feature::ShaderF16),
             (wgpu::Features::SUBGROUP, Feature::Subgroups),
+            (wgpu::Features::TIMESTAMP_QUERY, Feature::TimestampQuery),
         ];
         let mut features = wgpu::Features::empty();
         for (feature, name) in wanted {
@@ -92,6 +93,11 @@ impl Gpu {
     /// True where shaders on this device may use f16.
     pub fn has_shader_f16(&self) -> bool {
         self.device.features().contains(wgpu::Features::SHADER_F16)
+    }
+
+    /// True where the GPU can measure time itself.
+    pub fn has_timestamps(&self) -> bool {
+        self.device.features().contains(wgpu::Features::TIMESTAMP_QUERY)
     }
 
     /// True for a dry-run device, which computes nothing.

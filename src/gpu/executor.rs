@@ -3,7 +3,7 @@
 mod tap;
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::gpu::device::Gpu;
@@ -11,6 +11,7 @@ use crate::gpu::graph::{Dispatch, Graph, Slots, Source};
 use crate::gpu::pipeline::Pipelines;
 #[doc(hidden)]
 pub use crate::gpu::pipeline::ShaderEdit;
+use crate::gpu::trace::{Measure, Phase, Stamps, Trace, clock};
 
 /// Parameter blocks lie this far apart: WebGPU's default alignment of uniform offsets.
 const PARAMS_STRIDE: u64 = 256;
@@ -40,6 +41,8 @@ pub struct Executor {
     scratch: Vec<wgpu::Buffer>,
     /// Buffers for inputs, marks, parameters, read-back; grown as graphs need.
     named: HashMap<String, wgpu::Buffer>,
+    /// Where it is set, what runs is measured and added to it.
+    pub trace: Option<Trace>,
 }
 
 impl std::fmt::Debug for Executor {
@@ -56,7 +59,14 @@ impl Executor {
     /// An executor with nothing loaded.
     pub fn new(gpu: Gpu) -> Self {
         let pipelines = Pipelines::new(&gpu);
-        Executor { gpu, pipelines, weights: Vec::new(), scratch: Vec::new(), named: HashMap::new() }
+        Executor {
+            gpu,
+            pipelines,
+            weights: Vec::new(),
+            scratch: Vec::new(),
+            named: HashMap::new(),
+            trace: None,
+        }
     }
 
     /// Makes a kernel wrong, for tests of what then notices.
@@ -98,11 +108,15 @@ impl Executor {
     /// refuses something.
     pub async fn run(&mut self, graph: &Graph) -> Result<Outcome, Error> {
         self.gpu.check("before a batch", 0)?;
+        let since = self.clock();
         let slots = graph.slots();
         self.grow(graph, &slots)?;
+        let since = self.lap(since, Phase::Upload);
         for dispatch in &graph.dispatches {
             self.pipelines.make(&self.gpu, dispatch.kernel, &dispatch.variant)?;
         }
+        let mut since = self.lap(since, Phase::Pipelines);
+        let mut stamps = self.stamps(graph)?;
         let marks_bytes = (graph.tokens.max(1) * 4) as u64;
         let output =
             graph.output.ok_or_else(|| Error::Internal("a graph without output".into()))?;
@@ -127,13 +141,20 @@ impl Executor {
                 work += rest[count].flops;
                 count += 1;
             }
-            self.record(&mut encoder, graph, &slots, first, &rest[..count], marks_bytes)?;
+            let pieces = Pieces { first, dispatches: &rest[..count], marks_bytes };
+            self.record(&mut encoder, graph, &slots, pieces, stamps.as_ref())?;
             rest = &rest[count..];
             first += count;
             if !rest.is_empty() {
-                submitted.push(self.gpu.queue.submit([encoder.finish()]));
+                let commands = encoder.finish();
+                since = self.lap(since, Phase::Encode);
+                submitted.push(self.gpu.queue.submit([commands]));
+                since = self.lap(since, Phase::Submit);
                 encoder = self.encoder();
                 work = 0;
+                if let Some(stamps) = &mut stamps {
+                    stamps.submits.push(first);
+                }
             }
         }
         // Out of the map until it is unmapped: after a failure a new one is made.
@@ -144,10 +165,31 @@ impl Executor {
         let source = self.tensor(graph, &slots, output.0)?;
         encoder.copy_buffer_to_buffer(source, 0, &readback, 0, output_bytes);
         encoder.copy_buffer_to_buffer(&marks, 0, &readback, output_bytes, marks_bytes);
-        submitted.push(self.gpu.queue.submit([encoder.finish()]));
+        if let Some(stamps) = &stamps {
+            stamps.resolve(&mut encoder);
+        }
+        let commands = encoder.finish();
+        let since = self.lap(since, Phase::Encode);
+        submitted.push(self.gpu.queue.submit([commands]));
+        let last = submitted.last().cloned();
+        let since = self.lap(since, Phase::Submit);
         let bytes = self.read(&readback, output_bytes + marks_bytes, submitted).await?;
+        self.lap(since, Phase::Wait);
         self.named.insert("read-back".to_owned(), readback);
         self.gpu.check("running a batch", 0)?;
+        if let Some(stamps) = &stamps {
+            let ticks =
+                self.read(&stamps.readback, stamps.bytes, last.into_iter().collect()).await?;
+            let period = f64::from(self.gpu.queue.get_timestamp_period());
+            let weights = &self.weights;
+            if let Some(trace) = &mut self.trace {
+                stamps.read(trace, graph, &ticks, period, |weight| weights[weight].size());
+            }
+        }
+        if let Some(trace) = &mut self.trace {
+            trace.batches += 1;
+            trace.peak_activation_bytes = trace.peak_activation_bytes.max(slots.bytes.iter().sum());
+        }
         let (output, marks) = bytes.split_at(output_bytes as usize);
         Ok(Outcome {
             output: output.to_vec(),
@@ -157,6 +199,28 @@ impl Executor {
                 .map(|mark| mark != [0; 4])
                 .collect(),
         })
+    }
+
+    /// Adds the time since then to a phase, and begins the next.
+    pub(crate) fn lap(&mut self, since: Option<Instant>, phase: Phase) -> Option<Instant> {
+        if let (Some(trace), Some(since)) = (&mut self.trace, since) {
+            trace.add(phase, since.elapsed());
+        }
+        self.clock()
+    }
+
+    /// Now, where something is measured.
+    pub(crate) fn clock(&self) -> Option<Instant> {
+        clock(self.trace.as_ref())
+    }
+
+    /// Room for the times of each dispatch, where they are asked for and to be had.
+    fn stamps(&self, graph: &Graph) -> Result<Option<Stamps>, Error> {
+        let asked = self.trace.as_ref().is_some_and(|trace| trace.measure == Measure::Gpu);
+        if !asked || !self.gpu.has_timestamps() {
+            return Ok(None);
+        }
+        Stamps::new(&self.gpu, graph.dispatches.len()).map(Some)
     }
 
     fn encoder(&self) -> wgpu::CommandEncoder {
@@ -251,9 +315,8 @@ impl Executor {
         encoder: &mut wgpu::CommandEncoder,
         graph: &Graph,
         slots: &Slots,
-        first: usize,
-        dispatches: &[Dispatch],
-        marks_bytes: u64,
+        Pieces { first, dispatches, marks_bytes }: Pieces<'_>,
+        stamps: Option<&Stamps>,
     ) -> Result<(), Error> {
         let device = &self.gpu.device;
         let marks = device.create_bind_group(&wgpu::BindGroupDescriptor {
@@ -268,8 +331,17 @@ impl Executor {
                 }),
             }],
         });
-        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        let mut pass = None;
         for (at, dispatch) in dispatches.iter().enumerate() {
+            // Timestamps stand at the ends of passes.
+            if pass.is_none() || stamps.is_some() {
+                drop(pass);
+                pass = Some(encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                    label: None,
+                    timestamp_writes: stamps.map(|stamps| stamps.writes(first + at)),
+                }));
+            }
+            let Some(pass) = &mut pass else { continue };
             let pipeline = self.pipelines.get(dispatch.kernel, &dispatch.variant)?;
             let mut entries = Vec::new();
             for (binding, id) in dispatch.bindings.iter().enumerate() {
@@ -353,6 +425,14 @@ impl Executor {
             }
         }
     }
+}
+
+/// Dispatches that go into one submit.
+struct Pieces<'a> {
+    /// The number of the first.
+    first: usize,
+    dispatches: &'a [Dispatch],
+    marks_bytes: u64,
 }
 
 fn input_name(at: usize) -> String {

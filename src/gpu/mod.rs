@@ -8,3 +8,4 @@ pub mod kernel;
 mod pipeline;
 pub mod selftest;
 pub mod shader;
+pub mod trace;

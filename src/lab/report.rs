@@ -153,8 +153,6 @@ pub struct Accuracy {
     pub top10_overlap: f64,
     /// Spearman's rank correlation of cosines and given scores, times 100.
     pub spearman: Option<f64>,
-    /// Texts that were run again with f32 activations.
-    pub retried: usize,
 }
 
 /// The first use of a model, in seconds.
@@ -230,8 +228,10 @@ pub struct HostTime {
     pub pack_ms: f64,
     /// Handing inputs and parameters to the driver.
     pub upload_ms: f64,
-    /// Recording and submitting commands.
+    /// Recording commands.
     pub encode_ms: f64,
+    /// Handing commands to the driver; some software drivers compute within it.
+    pub submit_ms: f64,
     /// Waiting for the GPU.
     pub wait_ms: f64,
     /// Copying rows from the read-back buffer and checking them.

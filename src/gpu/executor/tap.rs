@@ -1,7 +1,7 @@
 //! A run that shows every tensor a graph writes, one at a time: for measuring ranges, not for speed.
 
 use crate::error::Error;
-use crate::gpu::executor::{Executor, Outcome};
+use crate::gpu::executor::{Executor, Outcome, Pieces};
 use crate::gpu::graph::{Graph, Source, TensorId};
 
 impl Executor {
@@ -52,7 +52,8 @@ impl Executor {
         for (at, dispatch) in graph.dispatches.iter().enumerate() {
             let mut encoder = self.encoder();
             let one = std::slice::from_ref(dispatch);
-            self.record(&mut encoder, graph, &slots, at, one, marks_bytes)?;
+            let pieces = Pieces { first: at, dispatches: one, marks_bytes };
+            self.record(&mut encoder, graph, &slots, pieces, None)?;
             let whole = graph.written(dispatch).filter(|id| {
                 last_write[id.0] == Some(at) && wanted.get(id.0).copied().unwrap_or(false)
             });

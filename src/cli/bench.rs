@@ -1,0 +1,191 @@
+//! `vectile bench`: speed, accuracy and memory of every precision, side by side.
+
+use std::fs::File;
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use vectile::lab::report::Report;
+use vectile::lab::{BenchOptions, Pair, bench};
+use vectile::{AdapterChoice, block_on};
+
+use super::args::{BenchArgs, InputFormat, LineArgs};
+use super::bench_table::table;
+use super::failure::Failure;
+use super::input::Source;
+use super::inspect::to_json;
+use super::interrupt::Interrupt;
+use super::table::Plain;
+use super::{model, say};
+
+pub fn run(args: &BenchArgs) -> Result<(), Failure> {
+    let Some(name) = &args.model else {
+        return Err(Failure::user("bench: give a model"));
+    };
+    let options = options(args)?;
+    // Whatever cannot be written is known before minutes are spent.
+    for path in [&args.json, &args.html].into_iter().flatten() {
+        writable(path)?;
+    }
+    let files = model::find(name, args.revision.as_deref())?;
+    // Nothing is left half done by Ctrl-C: files are written at the end.
+    let _interrupt = Interrupt::watch();
+    if cfg!(debug_assertions) && !args.quiet {
+        say(format_args!("note: this is a debug build, whose host times mean little"));
+    }
+    let report = {
+        let bar = bar(args.quiet);
+        let mut progress = |what: &str, done: usize, all: usize| {
+            bar.set_length(all as u64);
+            bar.set_position(done as u64);
+            bar.set_message(what.to_owned());
+        };
+        let report = block_on(bench(&files, &options, &mut progress));
+        bar.finish_and_clear();
+        report?
+    };
+    if let Some(path) = &args.json {
+        write(path, &to_json(&report)?)?;
+    }
+    match args.json.as_deref() == Some(Path::new("-")) {
+        true => Ok(()),
+        false => Plain::new().whole(&table(&report)),
+    }
+}
+
+fn bar(quiet: bool) -> ProgressBar {
+    let target = match !quiet && std::io::stderr().is_terminal() {
+        true => ProgressDrawTarget::stderr(),
+        false => ProgressDrawTarget::hidden(),
+    };
+    let bar = ProgressBar::with_draw_target(None, target);
+    if let Ok(style) = ProgressStyle::with_template("{bar:24} {percent:>3}%  {elapsed}  {wide_msg}")
+    {
+        bar.set_style(style);
+    }
+    bar
+}
+
+fn options(args: &BenchArgs) -> Result<BenchOptions, Failure> {
+    let numbers = |list: &[std::num::NonZeroUsize]| list.iter().map(|n| n.get()).collect();
+    Ok(BenchOptions {
+        adapters: adapters(&args.adapter)?,
+        precisions: args.precisions.clone(),
+        batch_tokens: numbers(&args.batch_tokens),
+        lengths: numbers(&args.lengths),
+        texts: args.texts.as_deref().map(texts).transpose()?,
+        pairs: args.pairs.as_deref().map(pairs).transpose()?,
+        rounds: args.rounds.map(std::num::NonZeroUsize::get),
+        quick: args.quick,
+        label: args.label.clone(),
+        withheld: args.withhold.clone(),
+        cache_dir: model::cache_dir(),
+    })
+}
+
+fn adapters(names: &[String]) -> Result<Vec<AdapterChoice>, Failure> {
+    if names.iter().any(|name| name.trim().eq_ignore_ascii_case("all")) {
+        let all = block_on(vectile::adapters());
+        return Ok(all.iter().map(|adapter| AdapterChoice::Index(adapter.index)).collect());
+    }
+    names.iter().map(|name| Ok(name.parse()?)).collect()
+}
+
+/// What a path is called in reports: they travel, and directories are nobody's business.
+fn called(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+fn texts(path: &Path) -> Result<(String, Vec<String>), Failure> {
+    let lines = LineArgs {
+        input_format: path
+            .extension()
+            .is_none_or(|e| !e.eq_ignore_ascii_case("jsonl"))
+            .then_some(InputFormat::Txt),
+        field: "text".to_owned(),
+        lossy: false,
+    };
+    let mut source = Source::open(path, &lines)?;
+    let mut texts = Vec::new();
+    while let Some(chunk) = source.next_chunk(usize::MAX)? {
+        texts.extend(chunk.texts.into_iter().filter(|text| !text.trim().is_empty()));
+    }
+    match texts.len() {
+        0 | 1 => Err(Failure::user(format!(
+            "{}: has {} texts; a bench needs two at least",
+            path.display(),
+            texts.len()
+        ))),
+        _ => Ok((called(path), texts)),
+    }
+}
+
+fn pairs(path: &Path) -> Result<(String, Vec<Pair>), Failure> {
+    let file = File::open(path).map_err(|e| Failure::file(path, "read", &e))?;
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(file);
+    let mut pairs = Vec::new();
+    for row in reader.records() {
+        let refuse = |line: u64, problem: &str| {
+            Failure::user(format!("{}: line {line}: {problem}", path.display()))
+        };
+        let row = row.map_err(|e| {
+            refuse(e.position().map_or(0, csv::Position::line), &format!("is no CSV: {e}"))
+        })?;
+        let line = row.position().map_or(0, csv::Position::line);
+        let [a, b, score] = row.iter().collect::<Vec<&str>>()[..] else {
+            let problem = format!("has {} fields; text, text and score are expected", row.len());
+            return Err(refuse(line, &problem));
+        };
+        match score.trim().parse::<f64>() {
+            Ok(score) if score.is_finite() => {
+                pairs.push(Pair { texts: [a.to_owned(), b.to_owned()], score });
+            }
+            // A header.
+            _ if pairs.is_empty() && line == 1 => {}
+            _ => return Err(refuse(line, &format!("`{score}` is no score; a number is expected"))),
+        }
+    }
+    match pairs.len() {
+        0 | 1 => Err(Failure::user(format!(
+            "{}: has {} pairs; a correlation needs two at least",
+            path.display(),
+            pairs.len()
+        ))),
+        _ => Ok((called(path), pairs)),
+    }
+}
+
+/// Fails where a file cannot be made there. Leaves nothing behind, and a file that is there as it is.
+fn writable(path: &Path) -> Result<(), Failure> {
+    if path == Path::new("-") {
+        return Ok(());
+    }
+    let new = !path.exists();
+    let opened = File::options().append(true).create(true).open(path);
+    opened.map_err(|e| Failure::file(path, "written", &e))?;
+    if new {
+        std::fs::remove_file(path).map_err(|e| Failure::file(path, "written", &e))?;
+    }
+    Ok(())
+}
+
+/// Writes a file as a whole, or stdout.
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    if path == Path::new("-") {
+        return Plain::new().whole(text);
+    }
+    let failed = |e: std::io::Error| Failure::file(path, "written", &e);
+    let directory = path.parent().filter(|p| *p != Path::new("")).unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(directory).map_err(failed)?;
+    file.write_all(text.as_bytes()).map_err(failed)?;
+    file.persist(path).map_err(|e| failed(e.error))?;
+    Ok(())
+}
+
+/// Reads a report that `--json` wrote.
+#[allow(dead_code)]
+pub fn read(path: &Path) -> Result<Report, Failure> {
+    let bytes = std::fs::read(path).map_err(|e| Failure::file(path, "read", &e))?;
+    Report::from_json(&bytes)
+        .map_err(|problem| Failure::user(format!("{}: {problem}", path.display())))
+}

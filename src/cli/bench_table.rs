@@ -1,0 +1,225 @@
+//! A bench report as text for the terminal.
+
+use std::fmt::Write;
+
+use comfy_table::presets::UTF8_FULL_CONDENSED;
+use comfy_table::{CellAlignment, Table};
+use indicatif::BinaryBytes;
+use vectile::lab::report::{AdapterReport, KernelTime, PrecisionReport, Ratio, Report};
+
+/// The whole report.
+pub fn table(report: &Report) -> String {
+    let mut out = String::new();
+    // Writing to a string cannot fail.
+    let _ = writeln!(
+        out,
+        "{} ({}) · vectile {} · {} · {:.0} s",
+        report.model.name, report.model.model_type, report.vectile, report.date, report.wall_s
+    );
+    for adapter in &report.adapters {
+        out.push('\n');
+        out.push_str(&of_adapter(report, adapter));
+    }
+    out
+}
+
+fn of_adapter(report: &Report, adapter: &AdapterReport) -> String {
+    let mut out = String::new();
+    let _ = writeln!(out, "{}", adapter.adapter);
+    if !adapter.withheld.is_empty() {
+        let _ = writeln!(out, "withheld: {}", adapter.withheld.join(", "));
+    }
+    let _ = writeln!(out, "\nSpeed against f32, accuracy against f32, memory");
+    out.push_str(&overview(report, adapter));
+    let _ = writeln!(out, "\nTokens a second (times f32; least and largest of the rounds)");
+    out.push_str(&cells(adapter));
+    let _ = writeln!(out, "\nFrom nothing to vectors, and what the host does for a run, in ms");
+    out.push_str(&host(adapter));
+    match adapter.timestamps {
+        true => {
+            let _ = writeln!(out, "\nGPU time by kernel, for a run of the last size");
+            out.push_str(&kernels(adapter));
+        }
+        false => {
+            let _ =
+                writeln!(out, "\nGPU time by kernel: not measured, this adapter has no timestamps");
+        }
+    }
+    for refused in &adapter.refused {
+        let _ = writeln!(out, "not timed: {}: {}", refused.precision, refused.reason);
+    }
+    out
+}
+
+fn ratio(ratio: Ratio) -> String {
+    format!("{:.2}× ({:.2}–{:.2})", ratio.median, ratio.low, ratio.high)
+}
+
+/// Cosines are told apart by their distance from 1.
+fn cosine(cosine: f64) -> String {
+    format!("{cosine:.7}")
+}
+
+fn new_table<const N: usize>(header: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table.load_style(UTF8_FULL_CONDENSED).set_header(header);
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+fn lines(table: &Table) -> String {
+    format!("{table}\n")
+}
+
+/// The cell that says most about throughput: the last.
+fn last_speed(precision: &PrecisionReport) -> String {
+    precision.cells.last().map_or_else(String::new, |cell| ratio(cell.speedup))
+}
+
+fn overview(report: &Report, adapter: &AdapterReport) -> String {
+    let pairs = report.settings.pairs.is_some();
+    let mut header = vec![
+        "precision",
+        "speed",
+        "p50 ms",
+        "p95 ms",
+        "min cosine",
+        "mean cosine",
+        "max abs",
+        "top-10",
+        "weights",
+        "activations",
+    ];
+    if pairs {
+        header.push("Spearman");
+    }
+    let mut table = Table::new();
+    table.load_style(UTF8_FULL_CONDENSED).set_header(header);
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    for precision in &adapter.precisions {
+        let accuracy = &precision.accuracy;
+        let mut row = vec![
+            precision.name.clone(),
+            last_speed(precision),
+            format!("{:.2}", precision.latency.p50_ms),
+            format!("{:.2}", precision.latency.p95_ms),
+            cosine(accuracy.min_cosine),
+            cosine(accuracy.mean_cosine),
+            format!("{:.1e}", accuracy.max_abs),
+            format!("{:.1}%", accuracy.top10_overlap * 100.0),
+            BinaryBytes(precision.weight_bytes).to_string(),
+            BinaryBytes(precision.peak_activation_bytes).to_string(),
+        ];
+        if pairs {
+            row.push(accuracy.spearman.map_or_else(|| "–".to_owned(), |rho| format!("{rho:.4}")));
+        }
+        table.add_row(row);
+    }
+    lines(&table)
+}
+
+fn cells(adapter: &AdapterReport) -> String {
+    let Some(first) = adapter.precisions.first() else { return String::new() };
+    let mut header = vec!["batch".to_owned(), "texts".to_owned()];
+    header.extend(adapter.precisions.iter().map(|precision| precision.name.clone()));
+    let mut table = Table::new();
+    table.load_style(UTF8_FULL_CONDENSED).set_header(header);
+    for column in table.column_iter_mut() {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    for (at, cell) in first.cells.iter().enumerate() {
+        let texts = match cell.text_tokens {
+            0 => "as they are".to_owned(),
+            n => format!("{n} tokens"),
+        };
+        let mut row = vec![cell.batch_tokens.to_string(), texts];
+        for precision in &adapter.precisions {
+            row.push(precision.cells.get(at).map_or_else(String::new, |cell| {
+                match precision.name == first.name {
+                    true => format!("{:.0}", cell.tokens_per_s),
+                    false => format!("{:.0}  {}", cell.tokens_per_s, ratio(cell.speedup)),
+                }
+            }));
+        }
+        table.add_row(row);
+    }
+    lines(&table)
+}
+
+fn host(adapter: &AdapterReport) -> String {
+    let mut table = new_table([
+        "precision",
+        "load",
+        "pipelines",
+        "first batch",
+        "warm",
+        "tokens of the run",
+        "tokenize",
+        "pack",
+        "upload",
+        "encode",
+        "submit",
+        "wait",
+        "read back",
+        "total",
+    ]);
+    for precision in &adapter.precisions {
+        let (cold, host) = (&precision.cold, &precision.host);
+        let s = |seconds: f64| format!("{:.0}", seconds * 1e3);
+        let ms = |ms: f64| format!("{ms:.2}");
+        table.add_row([
+            precision.name.clone(),
+            s(cold.load_s),
+            s(cold.pipelines_s),
+            s(cold.first_batch_s),
+            s(cold.warm_batch_s),
+            host.tokens.to_string(),
+            ms(host.tokenize_ms),
+            ms(host.pack_ms),
+            ms(host.upload_ms),
+            ms(host.encode_ms),
+            ms(host.submit_ms),
+            ms(host.wait_ms),
+            ms(host.read_back_ms),
+            ms(host.total_ms),
+        ]);
+    }
+    lines(&table)
+}
+
+fn kernels(adapter: &AdapterReport) -> String {
+    let mut table =
+        new_table(["precision", "kernel", "dispatches", "ms", "share", "GFLOP/s", "GB/s"]);
+    for precision in &adapter.precisions {
+        let Some(gpu) = &precision.gpu else { continue };
+        for kernel in &gpu.kernels {
+            table.add_row(kernel_row(&precision.name, kernel));
+        }
+        table.add_row([
+            precision.name.clone(),
+            "all kernels of GPU time".to_owned(),
+            String::new(),
+            format!("{:.2}", gpu.total_ms),
+            format!("{:.1}%", gpu.accounted * 100.0),
+            String::new(),
+            String::new(),
+        ]);
+    }
+    lines(&table)
+}
+
+fn kernel_row(precision: &str, kernel: &KernelTime) -> [String; 7] {
+    [
+        precision.to_owned(),
+        kernel.name.clone(),
+        kernel.dispatches.to_string(),
+        format!("{:.2}", kernel.ms),
+        format!("{:.1}%", kernel.share * 100.0),
+        kernel.gflops.map_or_else(String::new, |rate| format!("{rate:.1}")),
+        format!("{:.2}", kernel.gbytes),
+    ]
+}

@@ -1,0 +1,40 @@
+//! What the lab needs of an embedder beyond embedding.
+
+use super::{EmbedOptions, Embedder, build};
+use crate::error::Error;
+use crate::gpu::trace::{Measure, Trace};
+use crate::kernels::KernelPlan;
+
+impl Embedder {
+    /// Measures what is embedded from here on; returns what was measured until now.
+    pub(crate) async fn measure(&self, measure: Option<Measure>) -> Option<Trace> {
+        let mut runtime = self.runtime.lock().await;
+        std::mem::replace(&mut runtime.executor.trace, measure.map(Trace::new))
+    }
+
+    /// True where the GPU can measure time itself, and which kernels it takes.
+    pub(crate) async fn abilities(&self) -> (bool, KernelPlan) {
+        let runtime = self.runtime.lock().await;
+        (runtime.executor.gpu.has_timestamps(), runtime.plan())
+    }
+
+    /// Most tokens of a batch.
+    pub(crate) fn batch_tokens(&self) -> usize {
+        self.batch_tokens
+    }
+
+    /// Another size of batch from here on, as far as the adapter takes it.
+    pub(crate) fn set_batch_tokens(&mut self, tokens: usize) {
+        let widest = self.model.transformer.facts().widest;
+        self.batch_tokens = build::batch_tokens(Some(tokens), &self.adapter, widest);
+    }
+
+    /// Tokens of a text with its prompt, before it is cut.
+    pub(crate) fn untruncated_length(
+        &self,
+        text: &str,
+        options: &EmbedOptions,
+    ) -> Result<usize, Error> {
+        Ok(self.model.tokenizer.encode(self.prompt(options)?, text)?.untruncated)
+    }
+}

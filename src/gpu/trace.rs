@@ -1,0 +1,215 @@
+//! Where the time of a batch goes: phases of the host by the clock, dispatches by the GPU's own.
+
+use std::time::{Duration, Instant};
+
+use crate::error::Error;
+use crate::gpu::device::Gpu;
+use crate::gpu::graph::{Graph, Source};
+
+/// A phase of a batch on the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Tokens to a packed batch and its graph.
+    Pack,
+    /// Compiling pipelines that were not made yet.
+    Pipelines,
+    /// Handing inputs and parameters to the driver.
+    Upload,
+    /// Recording commands.
+    Encode,
+    /// Handing commands to the driver. Some software drivers compute within it.
+    Submit,
+    /// Waiting for the GPU.
+    Wait,
+    /// Copying rows from the read-back buffer and checking them.
+    ReadBack,
+}
+
+/// How much is measured. The clock costs nothing to speak of; GPU time puts each dispatch into a pass of its
+/// own, which some drivers make slower.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Measure {
+    /// Phases of the host.
+    Host,
+    /// Phases of the host, and each dispatch where the adapter has timestamps.
+    Gpu,
+}
+
+/// A dispatch that ran, with what it did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DispatchTime {
+    /// The kernel.
+    pub kernel: &'static str,
+    /// The tensor it wrote.
+    pub writes: &'static str,
+    /// Nanoseconds.
+    pub ns: u64,
+    /// Floating point operations, where the graph counts them.
+    pub flops: u64,
+    /// Bytes that have to move if each binding's bytes move once.
+    pub bytes: u64,
+}
+
+/// What was measured since it was asked for.
+#[derive(Debug, Clone)]
+pub struct Trace {
+    /// What is measured.
+    pub measure: Measure,
+    /// Batches.
+    pub batches: usize,
+    phases: [Duration; 7],
+    /// Every dispatch in its order.
+    pub dispatches: Vec<DispatchTime>,
+    /// Nanoseconds from the first dispatch of each submit to the end of its last.
+    pub gpu_ns: u64,
+    /// The most bytes that the activations of a batch took.
+    pub peak_activation_bytes: u64,
+}
+
+impl Trace {
+    /// Nothing yet.
+    pub fn new(measure: Measure) -> Self {
+        Trace {
+            measure,
+            batches: 0,
+            phases: [Duration::ZERO; 7],
+            dispatches: Vec::new(),
+            gpu_ns: 0,
+            peak_activation_bytes: 0,
+        }
+    }
+
+    /// The time of a phase in all batches.
+    pub fn phase(&self, phase: Phase) -> Duration {
+        self.phases[phase as usize]
+    }
+
+    pub(super) fn add(&mut self, phase: Phase, time: Duration) {
+        self.phases[phase as usize] += time;
+    }
+}
+
+/// Now, if anybody measures.
+pub(super) fn clock(trace: Option<&Trace>) -> Option<Instant> {
+    trace.map(|_| Instant::now())
+}
+
+/// Queries of a set, at most: WebGPU's limit.
+const SET: usize = 4096;
+
+/// Room for two timestamps of each dispatch of a graph.
+pub(super) struct Stamps {
+    sets: Vec<wgpu::QuerySet>,
+    resolved: wgpu::Buffer,
+    pub readback: wgpu::Buffer,
+    pub bytes: u64,
+    /// For each submit the number of its first dispatch.
+    pub submits: Vec<usize>,
+    dispatches: usize,
+}
+
+impl Stamps {
+    pub fn new(gpu: &Gpu, dispatches: usize) -> Result<Self, Error> {
+        use wgpu::BufferUsages as U;
+        let bytes = (dispatches * 16) as u64;
+        let set = |queries: usize| {
+            gpu.device.create_query_set(&wgpu::QuerySetDescriptor {
+                label: Some("timestamps"),
+                ty: wgpu::QueryType::Timestamp,
+                count: queries as u32,
+            })
+        };
+        let queries = dispatches * 2;
+        let sets = (0..queries).step_by(SET).map(|first| set(SET.min(queries - first))).collect();
+        Ok(Stamps {
+            sets,
+            resolved: gpu.buffer("timestamps", bytes, U::QUERY_RESOLVE | U::COPY_SRC)?,
+            readback: gpu.buffer("timestamps read", bytes, U::MAP_READ | U::COPY_DST)?,
+            bytes,
+            submits: vec![0],
+            dispatches,
+        })
+    }
+
+    /// Where the pass of a dispatch writes its times.
+    pub fn writes(&self, dispatch: usize) -> wgpu::ComputePassTimestampWrites<'_> {
+        let query = dispatch * 2;
+        let within = (query % SET) as u32;
+        wgpu::ComputePassTimestampWrites {
+            query_set: &self.sets[query / SET],
+            beginning_of_pass_write_index: Some(within),
+            end_of_pass_write_index: Some(within + 1),
+        }
+    }
+
+    /// Puts the times where the host can read them.
+    pub fn resolve(&self, encoder: &mut wgpu::CommandEncoder) {
+        for (at, set) in self.sets.iter().enumerate() {
+            let first = at * SET;
+            let queries = SET.min(self.dispatches * 2 - first) as u32;
+            encoder.resolve_query_set(set, 0..queries, &self.resolved, (first * 8) as u64);
+        }
+        encoder.copy_buffer_to_buffer(&self.resolved, 0, &self.readback, 0, self.bytes);
+    }
+
+    /// Adds what the GPU wrote to a trace. `period` is nanoseconds a tick, `weight_bytes` the size of
+    /// each weight.
+    pub fn read(
+        &self,
+        trace: &mut Trace,
+        graph: &Graph,
+        ticks: &[u8],
+        period: f64,
+        weight_bytes: impl Fn(usize) -> u64,
+    ) {
+        let times: Vec<u64> = ticks
+            .chunks_exact(8)
+            .map(|b| u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]))
+            .collect();
+        let ns = |from: u64, to: u64| (to.saturating_sub(from) as f64 * period) as u64;
+        for (dispatch, time) in graph.dispatches.iter().zip(times.chunks_exact(2)) {
+            let written = graph.written(dispatch);
+            trace.dispatches.push(DispatchTime {
+                kernel: dispatch.kernel.name,
+                writes: written.map_or("", |id| graph.tensors[id.0].name),
+                ns: ns(time[0], time[1]),
+                flops: dispatch.flops,
+                bytes: bytes_moved(graph, dispatch, &weight_bytes),
+            });
+        }
+        let ends = self.submits.iter().skip(1).copied().chain([graph.dispatches.len()]);
+        for (first, end) in self.submits.iter().zip(ends) {
+            let span = &times[first * 2..end * 2];
+            if let (Some(from), Some(to)) = (span.iter().min(), span.iter().max()) {
+                trace.gpu_ns += ns(*from, *to);
+            }
+        }
+    }
+}
+
+/// Bytes of a dispatch's bindings, each once. Of a tensor that several dispatches write in pieces, each
+/// counts its share; a table of which rows are picked counts as what is written of it.
+fn bytes_moved(
+    graph: &Graph,
+    dispatch: &crate::gpu::graph::Dispatch,
+    weight_bytes: &impl Fn(usize) -> u64,
+) -> u64 {
+    let written = graph.written(dispatch);
+    let pieces = graph.dispatches.iter().filter(|d| graph.written(d) == written).count().max(1);
+    let output = written.map_or(0, |id| graph.tensors[id.0].bytes);
+    let mut counted = Vec::new();
+    let mut bytes = 0;
+    for id in &dispatch.bindings {
+        if counted.contains(id) {
+            continue;
+        }
+        counted.push(*id);
+        let tensor = &graph.tensors[id.0];
+        bytes += match tensor.source {
+            Source::Weight(weight) if dispatch.flops == 0 => weight_bytes(weight).min(output),
+            Source::Weight(weight) => weight_bytes(weight),
+            _ => tensor.bytes / pieces as u64,
+        };
+    }
+    bytes
+}

@@ -1,0 +1,153 @@
+//! The precisions that a bench compares: how weights are stored, and how activations.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::dtype::{ActivationsRequest, DtypeRequest, HalfFallback, Storage};
+use crate::embedder::EmbedderBuilder;
+use crate::error::Error;
+use crate::gpu::adapter::Feature;
+
+/// A storage of weights with one of activations, as `weights/activations`; the weights alone stand for what
+/// the dtype policy puts beside them.
+///
+/// ```
+/// use vectile::lab::Combination;
+/// let wide: Combination = "f16/f32".parse()?;
+/// assert_eq!(wide.to_string(), "f16/f32");
+/// assert_eq!("f16/f16".parse::<Combination>()?.to_string(), "f16");
+/// # Ok::<(), vectile::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Combination {
+    /// How weights are stored.
+    pub weights: Storage,
+    /// How activations are stored.
+    pub activations: Storage,
+}
+
+/// What the dtype policy puts beside weights of this storage.
+fn usual_activations(weights: Storage) -> Storage {
+    if weights == Storage::F16 { Storage::F16 } else { Storage::F32 }
+}
+
+impl Combination {
+    /// What everything else is compared with.
+    pub const F32: Combination = Combination { weights: Storage::F32, activations: Storage::F32 };
+
+    /// What a bench compares where the user names nothing; fewer where it is to be quick.
+    pub fn usual(quick: bool) -> Vec<Combination> {
+        let of = |weights, activations| Combination { weights, activations };
+        let mut all = vec![
+            Combination::F32,
+            of(Storage::F16, Storage::F16),
+            of(Storage::PackedF16, Storage::F32),
+            of(Storage::PackedBf16, Storage::F32),
+        ];
+        if !quick {
+            all.insert(2, of(Storage::F16, Storage::F32));
+            all.insert(4, of(Storage::PackedF16, Storage::PackedF16));
+        }
+        all
+    }
+
+    /// Asks a builder for exactly this. What the policy makes of it must still be compared: it may
+    /// refuse or fall back.
+    pub fn ask(self, builder: EmbedderBuilder, withheld: &[Feature]) -> EmbedderBuilder {
+        let mut withheld = withheld.to_vec();
+        if (self.weights == Storage::PackedF16 || self.activations == Storage::PackedF16)
+            && !withheld.contains(&Feature::ShaderF16)
+        {
+            withheld.push(Feature::ShaderF16);
+        }
+        let (dtype, fallback) = match self.weights {
+            Storage::F32 => (DtypeRequest::Float32, HalfFallback::Error),
+            Storage::F16 => (DtypeRequest::Float16, HalfFallback::Error),
+            Storage::PackedF16 => (DtypeRequest::Float16, HalfFallback::Packed),
+            Storage::PackedBf16 => (DtypeRequest::Bfloat16, HalfFallback::Error),
+        };
+        let builder = builder.dtype(dtype).half_fallback(fallback).withhold(withheld);
+        if self.activations == usual_activations(self.weights) {
+            return builder;
+        }
+        builder.activations(match self.activations {
+            Storage::F32 => ActivationsRequest::F32,
+            _ => ActivationsRequest::F16,
+        })
+    }
+}
+
+impl fmt::Display for Combination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.weights.name())?;
+        if self.activations == usual_activations(self.weights) {
+            return Ok(());
+        }
+        write!(f, "/{}", self.activations.name())
+    }
+}
+
+impl FromStr for Combination {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let named = |name: &str| {
+            let name = name.trim().to_ascii_lowercase().replace('-', "_");
+            Storage::ALL.into_iter().find(|storage| storage.name() == name)
+        };
+        let (weights, activations) = match text.split_once('/') {
+            Some((weights, activations)) => (named(weights), Some(named(activations))),
+            None => (named(text), None),
+        };
+        let found = match (weights, activations) {
+            (Some(weights), None) => {
+                Some(Combination { weights, activations: usual_activations(weights) })
+            }
+            (Some(weights), Some(Some(activations))) => Some(Combination { weights, activations }),
+            _ => None,
+        };
+        // Half floats are either native or packed, in weights and activations alike.
+        let possible = |c: &Combination| {
+            use Storage::{F16, PackedBf16, PackedF16};
+            c.activations != PackedBf16
+                && !matches!((c.weights, c.activations), (F16, PackedF16) | (PackedF16, F16))
+        };
+        found.filter(possible).ok_or_else(|| {
+            let problem = format!(
+                "`{text}` is no precision; use f32, f16, packed_f16 or packed_bf16, with /f32, /f16 \
+                 or /packed_f16 after it for activations (f16 and packed_f16 do not go together)"
+            );
+            Error::option("precisions", problem)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_back() {
+        for quick in [false, true] {
+            for combination in Combination::usual(quick) {
+                assert_eq!(combination.to_string().parse(), Ok(combination));
+            }
+        }
+        for (text, name) in [
+            ("F32", "f32"),
+            ("f16/f32", "f16/f32"),
+            ("f16/f16", "f16"),
+            ("packed-f16", "packed_f16"),
+            ("packed_f16/f32", "packed_f16"),
+            ("packed_bf16/f16", "packed_bf16/f16"),
+            ("f32/packed_f16", "f32/packed_f16"),
+        ] {
+            assert_eq!(text.parse::<Combination>().unwrap().to_string(), name);
+        }
+        for bad in
+            ["", "bf16", "f16/packed_f16", "packed_f16/f16", "f32/packed_bf16", "f16/", "/f32"]
+        {
+            assert!(bad.parse::<Combination>().is_err(), "{bad}");
+        }
+    }
+}
