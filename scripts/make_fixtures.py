@@ -64,8 +64,8 @@ def of_length(t, n):
     return text
 
 
-def texts_for(t, longest):
-    lengths = sorted({3, 31, 32, 33, 63, 64, 65, longest - 1, longest, longest + 1} | ({127, 128, 129} if longest > 129 else set()))
+def texts_for(t, longest, of_length=of_length, edges=()):
+    lengths = sorted({3, 31, 32, 33, 63, 64, 65, longest - 1, longest, longest + 1, *edges} | ({127, 128, 129} if longest > 129 else set()))
     return [
         '', ' ', 'a', '中', '.',
         'A cat sat on the warm tin roof.',
@@ -499,4 +499,5 @@ def main():
         NAMES[name](os.path.join(OUT, name))
 
 
-main()
+if __name__ == '__main__':
+    main()

@@ -24,8 +24,7 @@
 //! The tokenizer, the transformer and every module of `modules.json` as sentence-transformers applies
 //! them: pooling in all its modes, Dense, LayerNorm, Normalize; prompts, `truncate_dim`,
 //! `max_seq_length`. What a model asks for and Vectile does not compute is an [`Error`] that names
-//! the file and the field, never an approximation. The architecture today is BERT: MiniLM, BGE, E5,
-//! GTE v1, mxbai, Snowflake Arctic v1.
+//! the file and the field, never an approximation. README lists the architectures.
 //!
 //! # Precision
 //!

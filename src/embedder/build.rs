@@ -30,6 +30,7 @@ pub struct EmbedderBuilder {
     batch_tokens: Option<usize>,
     cache_dir: Option<PathBuf>,
     max_binding_bytes: Option<u64>,
+    gpu_kernels: bool,
 }
 
 impl Embedder {
@@ -52,6 +53,7 @@ impl Embedder {
             batch_tokens: None,
             cache_dir: None,
             max_binding_bytes: None,
+            gpu_kernels: false,
         }
     }
 }
@@ -108,6 +110,13 @@ impl EmbedderBuilder {
         self
     }
 
+    /// Runs the kernels for GPUs on a software adapter too: for tests.
+    #[doc(hidden)]
+    pub fn gpu_kernels(mut self) -> Self {
+        self.gpu_kernels = true;
+        self
+    }
+
     /// Checks the model's files, opens the device and loads the weights.
     ///
     /// # Errors
@@ -123,6 +132,7 @@ impl EmbedderBuilder {
             adapter: self.adapter,
             withheld: self.withheld,
             max_binding_bytes: self.max_binding_bytes,
+            gpu_kernels: self.gpu_kernels,
         };
         let gpu = opening.open().await?;
         if gpu.adapter.is_software() {

@@ -362,6 +362,16 @@ impl Embedder {
         }
     }
 
+    /// The transformer's hidden states of a text, `[tokens, hidden]`, under the model's default
+    /// prompt: for tests that look for where a vector goes wrong.
+    #[doc(hidden)]
+    pub async fn hidden_states(&self, text: &str) -> Result<Vec<f32>, Error> {
+        let options = EmbedOptions::default();
+        let tokens = self.model.tokenizer.encode(self.prompt(&options)?, text)?;
+        let mut runtime = self.runtime.lock().await;
+        runtime.hidden_states(&self.precision, &self.pack(&[tokens])).await
+    }
+
     /// Destroys the device, as a driver reset does: for tests of what follows.
     #[doc(hidden)]
     pub async fn lose_device(&self) {

@@ -52,6 +52,8 @@ pub(super) struct Opening {
     pub adapter: AdapterChoice,
     pub withheld: Vec<Feature>,
     pub max_binding_bytes: Option<u64>,
+    /// Run the kernels for GPUs whatever the adapter.
+    pub gpu_kernels: bool,
 }
 
 impl Opening {
@@ -204,7 +206,24 @@ impl Runtime {
 
     /// Which kernels this device takes.
     pub fn plan(&self) -> KernelPlan {
-        self.executor.gpu.plan()
+        let plan = self.executor.gpu.plan();
+        KernelPlan { software: plan.software && !self.opening.gpu_kernels, ..plan }
+    }
+
+    /// The transformer's hidden states over a batch, `[tokens, hidden]`.
+    pub async fn hidden_states(
+        &mut self,
+        precision: &Precision,
+        batch: &PackedBatch,
+    ) -> Result<Vec<f32>, Error> {
+        let mut builder = Builder::new(self.plan(), precision);
+        let x = self.transformer.forward(&mut builder, batch);
+        builder.graph.output = Some(x.id);
+        builder.graph.tokens = batch.ids.len();
+        let outcome = self.executor.run(&builder.graph).await?;
+        let filled = convert::decode(x.storage, &outcome.output);
+        let rows = filled.chunks_exact(x.width4 * 4).take(x.rows);
+        Ok(rows.flat_map(|row| &row[..x.width]).copied().collect())
     }
 
     /// See [`Gpu::destroy`].

@@ -6,12 +6,16 @@ use crate::gpu::graph::TensorId;
 use crate::kernels::{Activation, Builder};
 use crate::weights::Table;
 
-/// `hidden_act`, under the names that transformers knows.
+/// `hidden_act`, under the names that transformers knows; `default` where the config names none.
 ///
 /// # Errors
 /// [`Error::Unsupported`] for any other: a similar function would give other vectors.
-pub(crate) fn hidden_act(config: &JsonFile, field: &str) -> Result<Activation, Error> {
-    Ok(match config.str(field)?.unwrap_or("gelu") {
+pub(crate) fn hidden_act(
+    config: &JsonFile,
+    field: &str,
+    default: &str,
+) -> Result<Activation, Error> {
+    Ok(match config.str(field)?.unwrap_or(default) {
         "gelu" | "gelu_python" => Activation::Gelu,
         "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" | "gelu_python_tanh" => Activation::GeluTanh,
         "relu" => Activation::Relu,
@@ -59,6 +63,22 @@ pub(crate) fn count(config: &JsonFile, field: &str, most: usize) -> Result<usize
         ));
     }
     Ok(value)
+}
+
+/// As [`count`], and `default` where the config does not give it.
+pub(crate) fn count_or(
+    config: &JsonFile,
+    field: &str,
+    default: usize,
+    most: usize,
+) -> Result<usize, Error> {
+    if config.has(field) { count(config, field, most) } else { Ok(default) }
+}
+
+/// A table of one row of zeros, for a lookup that has nothing to add.
+pub(crate) fn zero_row(builder: &mut Builder, width: usize) -> TensorId {
+    let bytes = width.next_multiple_of(4) * builder.weights.bytes() as usize;
+    builder.input("zeros", &vec![0u8; bytes])
 }
 
 /// The tensor of a table, and the row of each id in it: the table itself, or, where it stays on the

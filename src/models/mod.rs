@@ -1,8 +1,13 @@
 //! The architectures: a file each, and [`TABLE`], which is all that names them. Models state facts
 //! and make graphs; they decide no dtype and touch no GPU.
 
+mod albert;
 mod bert;
+mod distilbert;
+mod electra;
+mod encoder;
 pub(crate) mod layers;
+mod roberta;
 
 use std::fmt;
 
@@ -28,7 +33,15 @@ type Read = fn(&JsonFile, &WeightFiles) -> Result<Box<dyn Transformer>, Error>;
 
 /// Every architecture that Vectile computes. Of several lines of a `model_type` the first counts
 /// that knows all code the config names.
-const TABLE: &[Architecture] = &[Architecture { model_type: "bert", code: &[], read: bert::read }];
+const TABLE: &[Architecture] = &[
+    Architecture { model_type: "albert", code: &[], read: albert::read },
+    Architecture { model_type: "bert", code: &[], read: bert::read },
+    Architecture { model_type: "camembert", code: &[], read: roberta::read },
+    Architecture { model_type: "distilbert", code: &[], read: distilbert::read },
+    Architecture { model_type: "electra", code: &[], read: electra::read },
+    Architecture { model_type: "roberta", code: &[], read: roberta::read },
+    Architecture { model_type: "xlm-roberta", code: &[], read: roberta::read },
+];
 
 /// An architecture's sizes, as config and tensor shapes give them, without its weights.
 pub(crate) trait Transformer: fmt::Debug + Send + Sync {

@@ -23,7 +23,7 @@ fn facts(name: &str) -> Value {
     serde_json::from_slice(&std::fs::read(fixture(name).join("fixture.json")).unwrap()).unwrap()
 }
 
-fn options(encode: &Value) -> EmbedOptions {
+pub fn options(encode: &Value) -> EmbedOptions {
     let string = |key: &str| encode.get(key).and_then(Value::as_str).map(str::to_owned);
     EmbedOptions {
         prompt_name: string("prompt_name"),

@@ -8,6 +8,7 @@
 )]
 
 mod bits;
+mod families;
 mod fixtures;
 mod loss;
 mod minilm;

@@ -1,0 +1,301 @@
+#!/usr/bin/env python3
+"""Makes tests/fixtures/families/*: a tiny model of every architecture, and the vectors sentence-transformers gives for it.
+
+    .fixtures/bin/python scripts/family_fixtures.py [NAME ...]      (the environment of make_fixtures.py)
+
+To add a family, write a function in a file of scripts/families/, any file, any number: it returns a transformers model, its
+decorator says the rest, its docstring becomes the note in fixture.json, its name the name of the directory.
+
+    @family(tokenizers.word_piece(), pool('mean', normalise=True), spoil=post_norm_outliers)
+    def electra():
+        '''Rows of the token table are narrower than the layers: embeddings_project.'''
+        return transformers.ElectraModel(transformers.ElectraConfig(**SIZES, embedding_size=24))
+
+Weights are random and repeat exactly: biases and norms are away from 0 and 1, so that a parameter that is left out shows.
+Each directory is a model that SentenceTransformer() loads, plus
+    texts.json              the texts, a JSON list
+    reference.safetensors   embeddings [texts, width] F64, one text at a time, and embeddings.<case> where there are cases; the
+                            first with .float16 and .bfloat16, F32: float64 arithmetic on matrices and tables that were rounded to that dtype;
+                            input_ids [tokens] I64, flat, with offsets [texts + 1] I64; full_lengths [texts] I64, before
+                            truncation; hidden.<text> [tokens, width] F32, the last hidden states of a few texts
+    fixture.json            the family, how each tensor was made, and what torch was measured to give in other arithmetic
+tests/golden/families.rs finds the directories by itself.
+"""
+import importlib.util, json, math, os, shutil, sys, tempfile, zlib
+import torch, transformers
+from safetensors.torch import save_file
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Normalize, Transformer
+from sentence_transformers.sentence_transformer.modules import Pooling
+from torch import nn
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, HERE)
+import make_fixtures as base
+
+OUT = os.path.join(base.OUT, 'families')
+PIECES = base.PIECES
+LONGEST = 80
+# Small, and room for LONGEST tokens and a few positions that some families skip.
+SIZES = dict(vocab_size=PIECES, hidden_size=32, num_attention_heads=4, intermediate_size=64, num_hidden_layers=2, max_position_embeddings=LONGEST + 2)
+SHOWN = (0, 5, 10)  # texts whose hidden states are kept
+FAMILIES = {}
+
+
+def family(tokenizer, modules, longest=LONGEST, spoil=None, dtype=None, rewrite=None, prompts=None, default_prompt=None, cases=None, extra_texts=(), edges=()):
+    """Registers a recipe. `tokenizer()` gives a transformers tokenizer; `modules(hidden)` the modules after the transformer;
+    `spoil(model, ids)` makes outliers; `dtype` is how the checkpoint is stored; `rewrite(folder)` changes the saved directory
+    (names of tensors, another layout) and must not change vectors; `cases` are the arguments of encode() by name of the
+    tensor, as in make_fixtures.py; `edges` are more lengths of texts, around a window."""
+    def register(make):
+        FAMILIES[make.__name__] = dict(make=make, tokenizer=tokenizer, modules=modules, longest=longest, spoil=spoil, dtype=dtype, rewrite=rewrite,
+                                       prompts=prompts, default_prompt=default_prompt, cases=cases or {'embeddings': {}}, extra_texts=extra_texts, edges=edges)
+        return make
+    return register
+
+
+def pool(mode, normalise=False, *more, **options):
+    return lambda hidden: [Pooling(hidden, mode, **options)] + [m(hidden) for m in more] + ([Normalize()] if normalise else [])
+
+
+# ---------------------------------------------------------------- weights
+
+def randomise(module, seed):
+    """Biases and norms away from 0 and 1, activations near 1. Norms around 0 (their class adds 1) stay around 0."""
+    g = torch.Generator().manual_seed(seed)
+    tables = {id(m.weight) for m in module.modules() if isinstance(m, (nn.Embedding, nn.EmbeddingBag))}
+    with torch.no_grad():
+        for name, p in sorted(module.named_parameters()):
+            r = torch.randn(p.shape, generator=g)
+            if name.endswith('bias'):
+                p.copy_(.1 * r)
+            elif p.dim() == 1:
+                p.copy_((1. if p.abs().mean() > .5 else 0.) + .2 * r)
+            elif id(p) in tables:
+                p.copy_(.5 * r)
+            else:
+                p.copy_(r * 1.2 / math.sqrt(p.shape[-1]))
+
+
+def watch(model, ids):
+    """What a forward pass meets, in order: norms over the hidden states with their outputs, and the linear layers that read one."""
+    hidden, kept, norms, readers = model.config.hidden_size, [], [], []
+
+    def note(m, i, o):
+        kept.append(o)
+        if 'Norm' in type(m).__name__ and getattr(m, 'weight', None) is not None and m.weight.numel() == hidden:
+            norms.append((m, o))
+        elif isinstance(m, nn.Linear) and any(i[0].data_ptr() == x.data_ptr() for _, x in norms) and m not in readers:
+            readers.append(m)
+    hooks = [m.register_forward_hook(note) for m in model.modules() if isinstance(m, nn.Linear) or 'Norm' in type(m).__name__]
+    with torch.inference_mode():
+        model(input_ids=ids)
+    for h in hooks:
+        h.remove()
+    return norms, readers
+
+
+def level(model, ids, dims, large):
+    """Sets each norm so that its outputs are near 1, and near `large` (1.5 for the last norm) in `dims`."""
+    few = torch.zeros(model.config.hidden_size, dtype=torch.bool)
+    few[list(dims)] = True
+    norms = []
+    for m, _ in watch(model, ids)[0]:
+        if m not in norms:
+            norms.append(m)
+    with torch.no_grad():
+        for m in norms:
+            x = torch.cat([o.reshape(-1, few.numel()) for n, o in watch(model, ids)[0] if n is m])
+            target = torch.where(few, 1.5 if m is norms[-1] else large, 1.)
+            scale = target / x.pow(2).mean(0).sqrt()
+            plus_one = 1. if 'Gemma' in type(m).__name__ else 0.
+            m.weight.copy_((m.weight + plus_one) * scale - plus_one)
+            if getattr(m, 'bias', None) is not None:
+                m.bias.mul_(torch.where(few, scale, 1.))
+
+
+def post_norm_outliers(model, ids, dims=(5, 29), gain=40.):
+    """Hidden dimensions that reach about `gain` between the layers, as in trained models whose norms follow the residual sum.
+    What reads them has small weights."""
+    with torch.no_grad():
+        for linear in watch(model, ids)[1]:
+            linear.weight[:, list(dims)] /= gain
+    level(model, ids, dims, .7 * gain)
+
+
+def pre_norm_outliers(model, ids, dims=(5, 29), gain=40.):
+    """The same where norms come before each block: the residual stream itself carries the large dimensions, written by the
+    table and by every block, and the norms bring all dimensions to near 1."""
+    hidden, readers = model.config.hidden_size, watch(model, ids)[1]
+    with torch.no_grad():
+        for m in model.modules():
+            if isinstance(m, nn.Embedding) and m.weight.shape[1] == hidden:
+                m.weight[:, list(dims)] *= gain
+            elif isinstance(m, nn.Linear) and m.out_features == hidden and m not in readers:
+                m.weight[list(dims)] *= gain
+    level(model, ids, dims, 1.)
+
+
+# ---------------------------------------------------------------- building
+
+def build(name, recipe, folder):
+    seed = zlib.crc32(name.encode()) % 100000
+    torch.manual_seed(seed)
+    first = recipe['make']()
+    randomise(first, seed)
+    if isinstance(first, transformers.PreTrainedModel):
+        first.eval()
+        if recipe['spoil']:
+            recipe['spoil'](first, torch.arange(7, 7 + 480).reshape(-1, 20))
+        with tempfile.TemporaryDirectory() as d:
+            first.save_pretrained(d)
+            t = recipe['tokenizer']()
+            t.model_max_length = recipe['longest']
+            t.save_pretrained(d)
+            first = Transformer(d)
+    modules = [first] + (recipe['modules'](first.get_embedding_dimension()) if recipe['modules'] else [])
+    for i, m in enumerate(modules[1:]):
+        randomise(m, seed + 1 + i)
+    model = SentenceTransformer(modules=modules, device='cpu', prompts=recipe['prompts'], default_prompt_name=recipe['default_prompt'])
+    base.save(model, folder)
+    for r, _, fs in os.walk(folder):
+        if 'tokenizer.json' in fs:
+            compact(os.path.join(r, 'tokenizer.json'))
+    if recipe['dtype']:
+        dtype = getattr(torch, recipe['dtype'])
+        base.weights(folder, lambda w: {k: v.to(dtype) if v.is_floating_point() else v for k, v in w.items()})
+        base.edit(folder, 'config.json', lambda c: c.update(dtype=recipe['dtype']))
+    if recipe['rewrite']:
+        before = base.encode(base.reload(folder, torch.float64), ['A cat sat.'])
+        recipe['rewrite'](folder)
+        assert torch.equal(before, base.encode(base.reload(folder, torch.float64), ['A cat sat.'])), f'{name}: rewrite changes vectors'
+
+
+def compact(file):
+    with open(file, encoding='utf-8') as f:
+        value = json.load(f)
+    with open(file, 'w', encoding='utf-8') as f:
+        json.dump(value, f, ensure_ascii=False, separators=(',', ':'))
+        f.write('\n')
+
+
+def prefixed(prefix, heads=None):
+    """A `rewrite`: names as a checkpoint with heads has them. `heads` gives shapes of tensors that nothing may read."""
+    def rewrite(folder):
+        def change(w):
+            g = torch.Generator().manual_seed(1)
+            return {prefix + k: v for k, v in w.items()} | {k: torch.randn(s, generator=g) for k, s in (heads or {}).items()}
+        base.weights(folder, change)
+    return rewrite
+
+
+# ---------------------------------------------------------------- references
+
+def rounded(folder, dtype, arithmetic=torch.float64):
+    """The model with matrices and tables rounded to `dtype`; norms and biases as they are."""
+    m = base.reload(folder, torch.float32)
+    with torch.no_grad():
+        for p in m.parameters():
+            if p.dim() > 1:
+                p.copy_(p.to(dtype).to(p.dtype))
+    return m.to(arithmetic)
+
+
+def token_ids(model, text, prompt):
+    return model.preprocess([text], prompt=prompt)['input_ids'].reshape(-1)
+
+
+def of_length(t, n):
+    """A text of exactly n tokens, special ones included, that starts with a word of its own for each n."""
+    words, text, i = ('the', 'water', 'of', 'a', 'is', 'and', 'in', 'to', 'for', 'with', 'it', 'on'), '', n
+    while (have := len(t.encode(text).ids)) < n:
+        for w in words[i % 12:] + words[:i % 12]:
+            longer = f'{text} {w}'.strip()
+            if have < len(t.encode(longer).ids) <= n:
+                break
+        text, i = longer, i + 5 + i % 3
+    assert have == n, (n, have, text)
+    return text
+
+
+def stored_in(model, dtype):
+    """Hooks that round what modules give to `dtype`, about as a runtime that keeps activations so does."""
+    f = lambda _, __, o: o.to(dtype).to(o.dtype)
+    return [m.register_forward_hook(f) for m in model[0].modules() if isinstance(m, (nn.Linear, nn.Embedding)) or 'Norm' in type(m).__name__]
+
+
+def finish(name, recipe, folder):
+    """Writes texts, reference and fixture.json, always from the files in `folder`."""
+    exact = base.reload(folder, torch.float64)
+    whole = getattr(exact[0].tokenizer, 'backend_tokenizer', exact[0].tokenizer)
+    whole.no_truncation(), whole.no_padding()
+    texts = base.texts_for(whole, recipe['longest'], of_length, recipe['edges']) + list(recipe['extra_texts'])
+    exact = base.reload(folder, torch.float64)
+    assert exact.max_seq_length in (recipe['longest'], None, math.inf), (name, exact.max_seq_length)
+    ref, about = {}, {}
+    for key, options in recipe['cases'].items():
+        prompt = exact._resolve_prompt(options.get('prompt'), options.get('prompt_name'))
+        ids = [token_ids(exact, x, prompt) for x in texts]
+        ref[key] = base.encode(exact, texts, **options)
+        assert ref[key].dtype == torch.float64 and torch.isfinite(ref[key]).all(), name
+        suffix = key[len('embeddings'):]
+        ref['input_ids' + suffix] = torch.cat(ids)
+        ref['offsets' + suffix] = torch.tensor([0] + [len(i) for i in ids]).cumsum(0)
+        ref['full_lengths' + suffix] = torch.tensor([len(whole.encode((prompt or '') + x).ids) for x in texts])
+        about[key] = dict(encode=options, prompt=prompt)
+    first, options = next(iter(recipe['cases'].items()))
+    unit = nn.functional.normalize(ref[first][[5, 8, 9, 10, 11, 12, 14, 15, 16]], dim=1)
+    alike = float((unit @ unit.T - 2 * torch.eye(len(unit))).max())
+    assert alike < .995, f'{name}: the vectors of different texts are too alike ({alike:.4f}) to show a mistake'
+    together = exact.encode(texts, batch_size=len(texts), convert_to_tensor=True, show_progress_bar=False, **options)
+    assert float((together - ref[first]).abs().max()) < 1e-10 * max(1, float(ref[first].abs().max())), f'{name}: the reference depends on padding'
+    if isinstance(exact[0], Transformer):
+        for i in SHOWN:
+            ref[f'hidden.{i}'] = base.encode(exact, [texts[i]], output_value='token_embeddings', **{k: v for k, v in options.items() if k.startswith('prompt')})[0].float()
+    measured = {'float32': base.compare(base.encode(base.reload(folder, torch.float32), texts, **options), ref[first])}
+    for dtype in (torch.float16, torch.bfloat16):
+        label = str(dtype)[6:]
+        ref[f'embeddings.{label}'] = base.encode(rounded(folder, dtype), texts, **options).float()
+        measured[f'{label}_weights'] = base.compare(ref[f'embeddings.{label}'], ref[first])
+    m = rounded(folder, torch.float16, torch.float32)
+    hooks = stored_in(m, torch.float16)
+    measured['float16_weights_float16_activations'] = base.compare(base.encode(m, texts, **options), ref[first])
+    peak = max(base.activations(exact, texts[:17]), default=0.)
+    save_file({k: v.contiguous() for k, v in ref.items()}, os.path.join(folder, 'reference.safetensors'))
+    base.write(folder, 'texts.json', texts)
+    kind = getattr(getattr(exact[0], 'model', None), 'config', None)
+    base.write(folder, 'fixture.json', dict(name=name, family=kind.model_type if kind else type(exact[0]).__name__, note=' '.join((recipe['make'].__doc__ or '').split()), versions=base.VERSIONS,
+                                            arithmetic='float64, one text at a time, sdpa attention', tensors=about, largest_activation=float(f'{peak:.4g}'), measured_against_reference=measured))
+    files = [os.path.join(r, f) for r, _, fs in os.walk(folder) for f in fs]
+    for f in files:
+        os.chmod(f, 0o644)
+    size = sum(map(os.path.getsize, files)) // 1024
+    cosines = '  '.join(f"{k} {v['one_minus_min_cosine']:.0e}" for k, v in measured.items())
+    print(f'{name:22s} {size:4d} KB  {tuple(ref[first].shape)}  alike {alike:.2f}  peak {peak:9.1f}  1-cos: {cosines}' + ('   LARGER THAN 200 KB' if size > 200 else ''), flush=True)
+
+
+def load_recipes():
+    sys.modules['family_fixtures'] = sys.modules[__name__]  # recipes import this file, also where it runs as a program
+    folder = os.path.join(HERE, 'families')
+    for f in sorted(os.listdir(folder)):
+        if f.endswith('.py'):
+            spec = importlib.util.spec_from_file_location('families_' + f[:-3], os.path.join(folder, f))
+            spec.loader.exec_module(importlib.util.module_from_spec(spec))
+
+
+def main():
+    load_recipes()
+    wanted = sys.argv[1:] or list(FAMILIES)
+    unknown = [n for n in wanted if n not in FAMILIES]
+    if unknown:
+        sys.exit(f'no such family: {", ".join(unknown)}; there are {", ".join(FAMILIES)}')
+    for name in wanted:
+        folder = os.path.join(OUT, name)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.makedirs(folder)
+        build(name, FAMILIES[name], folder)
+        finish(name, FAMILIES[name], folder)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,48 @@
+"""Tokenizers of a few hundred pieces for family_fixtures.py, as transformers' own classes build and save them."""
+import json, os
+import transformers
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+import make_fixtures as base
+
+# Training Unigram isn't deterministic, so its pieces are kept.
+PIECES = os.path.join(base.OUT, 'unigram_pieces.json')
+
+
+def corpus():
+    with open(os.path.join(base.ROOT, 'examples', 'collection.txt'), encoding='utf-8') as f:
+        return f.read().splitlines()
+
+
+def word_piece(**options):
+    """BertTokenizer over the pieces of tests/fixtures/tokenizer.json: [PAD] 0, [UNK] 1, [CLS] 2, [SEP] 3, [MASK] 4."""
+    return lambda: transformers.BertTokenizer(vocab=base.tokenizer().get_vocab(), **options)
+
+
+def byte_bpe(cls=transformers.RobertaTokenizer, special=('<s>', '<pad>', '</s>', '<unk>', '<mask>'), **options):
+    """Byte-level BPE, `special` first; trained anew each time, which gives the same each time."""
+    def make():
+        t = Tokenizer(models.BPE())
+        t.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        t.train_from_iterator(corpus(), trainers.BpeTrainer(vocab_size=base.PIECES, special_tokens=list(special), initial_alphabet=alphabet, show_progress=False))
+        merges = [tuple(m) for m in json.loads(t.to_str())['model']['merges']]
+        return cls(vocab=t.get_vocab(), merges=merges, **options)
+    return make
+
+
+def unigram(cls=transformers.XLMRobertaTokenizer, special=('<s>', '<pad>', '</s>', '<unk>'), last=('<mask>',), **options):
+    """Unigram between `special` and `last`, as many pieces as fit."""
+    def make():
+        if not os.path.exists(PIECES):
+            t = Tokenizer(models.Unigram())
+            t.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
+            t.train_from_iterator(corpus(), trainers.UnigramTrainer(vocab_size=base.PIECES, special_tokens=['<unk>'], unk_token='<unk>', show_progress=False))
+            pieces = [[p, round(s, 4)] for p, s in json.loads(t.to_str())['model']['vocab'][1:]]
+            with open(PIECES, 'w', encoding='utf-8') as f:
+                f.write('[' + ',\n'.join(json.dumps(p, ensure_ascii=False) for p in pieces) + ']\n')
+        with open(PIECES, encoding='utf-8') as f:
+            pieces = [tuple(p) for p in json.load(f)]
+        room = base.PIECES - len(special) - len(last)
+        return cls(vocab=[(s, 0.) for s in special] + pieces[:room] + [(s, 0.) for s in last], **options)
+    return make

@@ -1,0 +1,54 @@
+//! ALBERT (Lan et al. 2019, <https://arxiv.org/abs/1909.11942>): paraphrase-albert.
+//!
+//! BERT with narrow tables, always mapped to the hidden width, and few stored layers: layer i is that
+//! of group ⌊i / (`num_hidden_layers` / `num_hidden_groups`)⌋ in f64, which has `inner_group_num` inner layers.
+//! GELU is the tanh approximation unless `hidden_act` says otherwise.
+
+use crate::config::JsonFile;
+use crate::error::Error;
+use crate::models::Transformer;
+use crate::models::encoder::{self, Embeddings, Encoder, FIELDS, LayerNames, Sizes, WORDS};
+use crate::models::layers::{count_or, epsilon};
+use crate::weights::WeightFiles;
+
+const LAYER: LayerNames = LayerNames {
+    qkv: ["attention.query", "attention.key", "attention.value"],
+    output: "attention.dense",
+    attention_norm: "attention.LayerNorm",
+    up: "ffn",
+    down: "ffn_output",
+    norm: "full_layer_layer_norm",
+};
+
+/// Reads the sizes and checks that they fit together.
+pub(super) fn read(
+    config: &JsonFile,
+    weights: &WeightFiles,
+) -> Result<Box<dyn Transformer>, Error> {
+    encoder::check_options(config)?;
+    let sizes = Sizes::read(config, &FIELDS, "gelu_new")?;
+    let prefix = weights.prefix_of(WORDS)?;
+    let mut embeddings = Embeddings::read(config, weights, &prefix, sizes.hidden, true)?;
+    embeddings.width = count_or(config, "embedding_size", 128, 65536)?;
+    embeddings.projection = Some("encoder.embedding_hidden_mapping_in");
+    let groups = count_or(config, "num_hidden_groups", 1, 1000)?;
+    let inner = count_or(config, "inner_group_num", 1, 1000)?;
+    if groups > sizes.layers {
+        let problem = format!("is {groups}, and there are {} layers", sizes.layers);
+        return Err(config.error("num_hidden_groups", problem));
+    }
+    let layers = (0..groups).flat_map(|group| {
+        (0..inner).map(move |i| format!("encoder.albert_layer_groups.{group}.albert_layers.{i}"))
+    });
+    let order = (0..sizes.layers).flat_map(|layer| {
+        let group = (layer as f64 / (sizes.layers as f64 / groups as f64)) as usize;
+        group * inner..(group + 1) * inner
+    });
+    let eps = epsilon(config, "layer_norm_eps", 1e-12)?;
+    Ok(Box::new(Encoder {
+        layers: layers.collect(),
+        order: order.collect(),
+        names: LAYER,
+        ..Encoder::bert(prefix, sizes, embeddings, eps)
+    }))
+}

@@ -1,0 +1,42 @@
+//! DistilBERT (Sanh et al. 2019, <https://arxiv.org/abs/1910.01108>): distiluse, msmarco-distilbert,
+//! multi-qa-distilbert.
+//!
+//! BERT without token types, under other names in config and weights; epsilon is always 1e-12.
+
+use crate::config::JsonFile;
+use crate::error::Error;
+use crate::models::Transformer;
+use crate::models::encoder::{Embeddings, Encoder, Fields, LayerNames, Sizes, WORDS};
+use crate::weights::WeightFiles;
+
+const FIELDS: Fields = Fields {
+    hidden: "dim",
+    heads: "n_heads",
+    intermediate: "hidden_dim",
+    layers: "n_layers",
+    activation: "activation",
+};
+
+const LAYER: LayerNames = LayerNames {
+    qkv: ["attention.q_lin", "attention.k_lin", "attention.v_lin"],
+    output: "attention.out_lin",
+    attention_norm: "sa_layer_norm",
+    up: "ffn.lin1",
+    down: "ffn.lin2",
+    norm: "output_layer_norm",
+};
+
+/// Reads the sizes and checks that they fit together.
+pub(super) fn read(
+    config: &JsonFile,
+    weights: &WeightFiles,
+) -> Result<Box<dyn Transformer>, Error> {
+    let sizes = Sizes::read(config, &FIELDS, "gelu")?;
+    let prefix = weights.prefix_of(WORDS)?;
+    let embeddings = Embeddings::read(config, weights, &prefix, sizes.hidden, false)?;
+    Ok(Box::new(Encoder {
+        layers: (0..sizes.layers).map(|i| format!("transformer.layer.{i}")).collect(),
+        names: LAYER,
+        ..Encoder::bert(prefix, sizes, embeddings, 1e-12)
+    }))
+}

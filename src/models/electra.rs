@@ -1,0 +1,28 @@
+//! ELECTRA (Clark et al. 2020, <https://arxiv.org/abs/2003.10555>), the discriminator.
+//!
+//! BERT whose tables may be narrower (`embedding_size`) than its layers; `embeddings_project` then
+//! widens their rows.
+
+use crate::config::JsonFile;
+use crate::error::Error;
+use crate::models::Transformer;
+use crate::models::encoder::{self, Embeddings, Encoder, FIELDS, Sizes, WORDS};
+use crate::models::layers::{count_or, epsilon};
+use crate::weights::WeightFiles;
+
+/// Reads the sizes and checks that they fit together.
+pub(super) fn read(
+    config: &JsonFile,
+    weights: &WeightFiles,
+) -> Result<Box<dyn Transformer>, Error> {
+    encoder::check_options(config)?;
+    let sizes = Sizes::read(config, &FIELDS, "gelu")?;
+    let prefix = weights.prefix_of(WORDS)?;
+    let mut embeddings = Embeddings::read(config, weights, &prefix, sizes.hidden, true)?;
+    embeddings.width = count_or(config, "embedding_size", 128, 65536)?;
+    if embeddings.width != sizes.hidden {
+        embeddings.projection = Some("embeddings_project");
+    }
+    let eps = epsilon(config, "layer_norm_eps", 1e-12)?;
+    Ok(Box::new(Encoder::bert(prefix, sizes, embeddings, eps)))
+}

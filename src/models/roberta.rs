@@ -1,0 +1,32 @@
+//! RoBERTa (Liu et al. 2019, <https://arxiv.org/abs/1907.11692>) and the families that are it under
+//! another name: XLM-RoBERTa (multilingual E5, BGE-M3, Snowflake Arctic v2, Granite) and CamemBERT.
+//!
+//! BERT whose positions start at the row after `pad_token_id` and pass over that token. A text may
+//! have `max_position_embeddings` - `pad_token_id` - 1 tokens: 512 of 514.
+
+use crate::config::JsonFile;
+use crate::error::Error;
+use crate::models::Transformer;
+use crate::models::encoder::{self, Embeddings, Encoder, FIELDS, Sizes, WORDS};
+use crate::models::layers::epsilon;
+use crate::weights::WeightFiles;
+
+/// Reads the sizes and checks that they fit together.
+pub(super) fn read(
+    config: &JsonFile,
+    weights: &WeightFiles,
+) -> Result<Box<dyn Transformer>, Error> {
+    encoder::check_options(config)?;
+    let sizes = Sizes::read(config, &FIELDS, "gelu")?;
+    let prefix = weights.prefix_of(WORDS)?;
+    let mut embeddings = Embeddings::read(config, weights, &prefix, sizes.hidden, true)?;
+    let padding = config.usize("pad_token_id")?.unwrap_or(1);
+    if padding + 1 >= embeddings.positions {
+        let positions = embeddings.positions;
+        let problem = format!("is {padding}, and of {positions} positions none is left after it");
+        return Err(config.error("pad_token_id", problem));
+    }
+    embeddings.padding = Some(padding as u32);
+    let eps = epsilon(config, "layer_norm_eps", 1e-12)?;
+    Ok(Box::new(Encoder::bert(prefix, sizes, embeddings, eps)))
+}
