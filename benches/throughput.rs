@@ -86,6 +86,7 @@ fn precision(weights: Storage) -> Precision {
         activations: if weights == Storage::F16 { Storage::F16 } else { Storage::F32 },
         weight_bytes: 0,
         reasons: vec![],
+        measured: None,
     }
 }
 

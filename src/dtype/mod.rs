@@ -11,6 +11,7 @@ mod precision;
 mod resolve;
 #[cfg(test)]
 mod tests;
+mod verdict;
 
 use std::fmt;
 use std::str::FromStr;
@@ -20,7 +21,8 @@ use serde::{Serialize, Serializer};
 use crate::error::Error;
 
 pub use precision::{Precision, Reason};
-pub use resolve::resolve;
+pub use resolve::{needs_f16, resolve};
+pub use verdict::{F16Safety, F16Verdict};
 
 /// What the caller asks for: sentence-transformers' `model_kwargs={"dtype": …}`.
 ///
@@ -246,7 +248,8 @@ pub enum ShaderF16 {
 /// What an architecture says about f16, from `models/`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct F16Facts {
-    /// Its activations are known to pass 65504, the largest f16.
+    /// Its activations are known to pass 65504, the largest f16, or not known to stay below it. A
+    /// measured [`F16Verdict`] on the model itself overrides this.
     pub activations_unsafe: bool,
 }
 

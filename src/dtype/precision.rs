@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use crate::dtype::{CheckpointDtype, DtypeRequest, Storage};
+use crate::dtype::{CheckpointDtype, DtypeRequest, F16Verdict, Storage};
 
 /// Why a precision is not simply what was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -18,6 +18,13 @@ pub enum Reason {
     ShaderF16FailedSelfTest,
     /// The architecture's activations pass the largest f16.
     ActivationsUnsafeInF16,
+    /// `vectile verify` measured activations near or beyond the largest f16; the precision's
+    /// `measured` names the layer.
+    ActivationsMeasuredUnsafeInF16,
+    /// `vectile verify` found weights that f16 does not hold; the precision's `measured` names them.
+    WeightsMeasuredUnsafeInF16,
+    /// `vectile verify` measured that this model keeps within f16, where its architecture need not.
+    MeasuredSafeInF16,
     /// A checkpoint of another dtype was rounded to bf16.
     RoundedToBf16,
     /// A checkpoint of another dtype was rounded to f16.
@@ -39,6 +46,9 @@ impl fmt::Display for Reason {
             Reason::ActivationsUnsafeInF16 => {
                 "activations of this architecture exceed the range of f16"
             }
+            Reason::ActivationsMeasuredUnsafeInF16 => "activations were measured too large for f16",
+            Reason::WeightsMeasuredUnsafeInF16 => "weights were measured unfit for f16",
+            Reason::MeasuredSafeInF16 => "the model was measured safe in f16",
             Reason::RoundedToBf16 => "weights are rounded to bf16",
             Reason::RoundedToF16 => "weights are rounded to f16",
             Reason::ActivationsRequested => "activations as requested",
@@ -66,6 +76,8 @@ pub struct Precision {
     pub weight_bytes: u64,
     /// Why it is not simply what was asked for.
     pub reasons: Vec<Reason>,
+    /// What `vectile verify` measured of the model, where f16 came into question and it is known.
+    pub measured: Option<F16Verdict>,
 }
 
 impl Precision {
@@ -97,6 +109,15 @@ impl fmt::Display for Precision {
         }
         for reason in &self.reasons {
             write!(f, "; {reason}")?;
+            let measured = matches!(
+                reason,
+                Reason::ActivationsMeasuredUnsafeInF16
+                    | Reason::WeightsMeasuredUnsafeInF16
+                    | Reason::MeasuredSafeInF16
+            );
+            if let Some(verdict) = self.measured.as_ref().filter(|_| measured) {
+                write!(f, " ({})", verdict.decided_by)?;
+            }
         }
         Ok(())
     }
@@ -105,7 +126,7 @@ impl fmt::Display for Precision {
 impl Serialize for Precision {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeStruct;
-        let mut s = serializer.serialize_struct("Precision", 7)?;
+        let mut s = serializer.serialize_struct("Precision", 8)?;
         s.serialize_field("requested", self.requested.name())?;
         s.serialize_field("checkpoint", &self.checkpoint)?;
         s.serialize_field("weights", &self.weights)?;
@@ -113,6 +134,7 @@ impl Serialize for Precision {
         s.serialize_field("accumulate", &self.accumulate())?;
         s.serialize_field("weight_bytes", &self.weight_bytes)?;
         s.serialize_field("reasons", &self.reasons)?;
+        s.serialize_field("measured", &self.measured)?;
         s.end()
     }
 }

@@ -1,8 +1,8 @@
 //! The table of the policy.
 
 use crate::dtype::{
-    ActivationsRequest, CheckpointDtype, DtypeOptions, DtypeRequest, F16Facts, FloatDtype,
-    HalfFallback, Precision, Reason, ShaderF16, Storage,
+    ActivationsRequest, CheckpointDtype, DtypeOptions, DtypeRequest, F16Facts, F16Safety,
+    F16Verdict, FloatDtype, HalfFallback, Precision, Reason, ShaderF16, Storage,
 };
 use crate::error::Error;
 
@@ -24,22 +24,29 @@ use crate::error::Error;
 /// architecture's activations are unsafe in f16, F16 stands for the weights alone. An explicit
 /// choice of activations overrides all of this: 16 bits are F16 where A, else PackedF16.
 ///
+/// What was `measured` of the model itself counts before what its architecture says. Safe: F16 stands
+/// for weights and activations. Safe with f32 activations: for the weights alone. Unsafe: F16 and
+/// PackedF16 become F32, or an error where that is the half fallback.
+///
 /// # Errors
-/// [`Error::Option`] where f16 is wanted, the adapter cannot, and the fallback is
+/// [`Error::Option`] where f16 is wanted, the adapter or the model cannot, and the fallback is
 /// [`HalfFallback::Error`].
 pub fn resolve(
     options: DtypeOptions,
     checkpoint: CheckpointDtype,
     shader_f16: ShaderF16,
     facts: F16Facts,
+    measured: Option<&F16Verdict>,
 ) -> Result<Precision, Error> {
     let mut reasons = checkpoint.reasons.clone();
-    let wanted = match options.dtype {
-        DtypeRequest::Auto => checkpoint.dtype,
-        DtypeRequest::Float32 => FloatDtype::Float32,
-        DtypeRequest::Float16 => FloatDtype::Float16,
-        DtypeRequest::Bfloat16 => FloatDtype::Bfloat16,
+    let wanted = wanted(options.dtype, &checkpoint);
+    let safety = measured.map(|verdict| verdict.safety);
+    let at_risk = match safety {
+        Some(F16Safety::Safe) => None,
+        Some(_) => Some(Reason::ActivationsMeasuredUnsafeInF16),
+        None => facts.activations_unsafe.then_some(Reason::ActivationsUnsafeInF16),
     };
+    let unfit = (safety == Some(F16Safety::Unsafe)).then_some(Reason::WeightsMeasuredUnsafeInF16);
     let lacking = match shader_f16 {
         ShaderF16::Passed => None,
         ShaderF16::Absent => Some(Reason::AdapterNoShaderF16),
@@ -49,19 +56,26 @@ pub fn resolve(
     let (weights, mut activations) = match wanted {
         FloatDtype::Float32 => (Storage::F32, Storage::F32),
         FloatDtype::Bfloat16 => (Storage::PackedBf16, Storage::F32),
-        FloatDtype::Float16 => match (lacking, options.half_fallback) {
-            (None, _) if facts.activations_unsafe => {
-                reasons.push(Reason::ActivationsUnsafeInF16);
-                (Storage::F16, Storage::F32)
-            }
-            (None, _) => (Storage::F16, Storage::F16),
-            (Some(reason), HalfFallback::F32) => {
-                reasons.push(reason);
-                (Storage::F32, Storage::F32)
-            }
-            (Some(reason), HalfFallback::Packed) => {
+        FloatDtype::Float16 => match (unfit.or(lacking), options.half_fallback) {
+            (None, _) => match at_risk {
+                Some(reason) => {
+                    reasons.push(reason);
+                    (Storage::F16, Storage::F32)
+                }
+                None => {
+                    if facts.activations_unsafe {
+                        reasons.push(Reason::MeasuredSafeInF16);
+                    }
+                    (Storage::F16, Storage::F16)
+                }
+            },
+            (Some(reason), HalfFallback::Packed) if unfit.is_none() => {
                 reasons.push(reason);
                 (Storage::PackedF16, Storage::F32)
+            }
+            (Some(reason), HalfFallback::F32 | HalfFallback::Packed) => {
+                reasons.push(reason);
+                (Storage::F32, Storage::F32)
             }
             (Some(reason), HalfFallback::Error) => {
                 return Err(Error::option(
@@ -88,7 +102,12 @@ pub fn resolve(
         }
         Some(ActivationsRequest::F16) => {
             activations = if lacking.is_none() { Storage::F16 } else { Storage::PackedF16 };
-            reasons.retain(|reason| *reason != Reason::ActivationsUnsafeInF16);
+            // Nothing of these decides any more.
+            reasons.retain(|reason| {
+                *reason != Reason::ActivationsUnsafeInF16
+                    && *reason != Reason::ActivationsMeasuredUnsafeInF16
+                    && *reason != Reason::MeasuredSafeInF16
+            });
             reasons.push(Reason::ActivationsRequested);
         }
     }
@@ -99,5 +118,22 @@ pub fn resolve(
         activations,
         weight_bytes: 0,
         reasons,
+        measured: measured.cloned(),
     })
+}
+
+/// True where [`resolve`] asks what the adapter's f16 is worth and what was measured of the model;
+/// without, neither can change its answer.
+pub fn needs_f16(options: DtypeOptions, checkpoint: &CheckpointDtype) -> bool {
+    wanted(options.dtype, checkpoint) == FloatDtype::Float16
+        || options.activations == Some(ActivationsRequest::F16)
+}
+
+fn wanted(requested: DtypeRequest, checkpoint: &CheckpointDtype) -> FloatDtype {
+    match requested {
+        DtypeRequest::Auto => checkpoint.dtype,
+        DtypeRequest::Float32 => FloatDtype::Float32,
+        DtypeRequest::Float16 => FloatDtype::Float16,
+        DtypeRequest::Bfloat16 => FloatDtype::Bfloat16,
+    }
 }

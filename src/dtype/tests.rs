@@ -77,7 +77,7 @@ fn the_table_of_resolve() {
     for (dtype, stored, f16, activations_unsafe, half_fallback, expected) in rows {
         let options = DtypeOptions { dtype, half_fallback, activations: None };
         let caps = if f16 { ShaderF16::Passed } else { ShaderF16::Absent };
-        let got = resolve(options, checkpoint(stored), caps, F16Facts { activations_unsafe })
+        let got = resolve(options, checkpoint(stored), caps, F16Facts { activations_unsafe }, None)
             .ok()
             .map(|p| (p.weights, p.activations, p.reasons));
         let row =
@@ -91,8 +91,14 @@ fn activations_are_chosen_apart() {
     let resolved = |dtype, activations, caps, activations_unsafe| {
         let options =
             DtypeOptions { dtype, activations: Some(activations), ..DtypeOptions::default() };
-        resolve(options, checkpoint(FloatDtype::Float16), caps, F16Facts { activations_unsafe })
-            .unwrap()
+        resolve(
+            options,
+            checkpoint(FloatDtype::Float16),
+            caps,
+            F16Facts { activations_unsafe },
+            None,
+        )
+        .unwrap()
     };
     let p = resolved(DtypeRequest::Auto, ActivationsRequest::F32, ShaderF16::Passed, false);
     assert_eq!((p.weights, p.activations), (Storage::F16, Storage::F32));
@@ -105,12 +111,169 @@ fn activations_are_chosen_apart() {
     assert!(!p.retries_in_f32());
 }
 
+fn verdict(safety: F16Safety) -> F16Verdict {
+    F16Verdict { safety, decided_by: "layer 0 up reaches 109400".into() }
+}
+
+#[test]
+fn what_was_measured_counts_before_what_the_architecture_says() {
+    use DtypeRequest as R;
+    use F16Safety::*;
+    use FloatDtype as C;
+    use HalfFallback as H;
+    use Reason::*;
+    use Storage::*;
+    type Row = (R, C, bool, bool, H, F16Safety, Option<(Storage, Storage, Vec<Reason>)>);
+    let risk = || vec![ActivationsMeasuredUnsafeInF16];
+    let unfit = || vec![WeightsMeasuredUnsafeInF16];
+    // requested, checkpoint, SHADER_F16, architecture unsafe, fallback, measured → as above
+    let rows: Vec<Row> = vec![
+        (R::Auto, C::Float16, true, false, H::F32, Safe, Some((F16, F16, vec![]))),
+        (R::Auto, C::Float16, true, true, H::F32, Safe, Some((F16, F16, vec![MeasuredSafeInF16]))),
+        (
+            R::Auto,
+            C::Float16,
+            true,
+            false,
+            H::F32,
+            SafeWithF32Activations,
+            Some((F16, F32, risk())),
+        ),
+        (R::Auto, C::Float16, true, true, H::F32, SafeWithF32Activations, Some((F16, F32, risk()))),
+        (R::Auto, C::Float16, true, false, H::F32, Unsafe, Some((F32, F32, unfit()))),
+        (R::Auto, C::Float16, true, true, H::Packed, Unsafe, Some((F32, F32, unfit()))),
+        (R::Auto, C::Float16, true, false, H::Error, Unsafe, None),
+        // The range of packed f16 is that of f16.
+        (R::Auto, C::Float16, false, false, H::Packed, Unsafe, Some((F32, F32, unfit()))),
+        (
+            R::Auto,
+            C::Float16,
+            false,
+            true,
+            H::F32,
+            Safe,
+            Some((F32, F32, vec![AdapterNoShaderF16])),
+        ),
+        (
+            R::Auto,
+            C::Float16,
+            false,
+            false,
+            H::Packed,
+            SafeWithF32Activations,
+            Some((PackedF16, F32, vec![AdapterNoShaderF16])),
+        ),
+        (
+            R::Float16,
+            C::Float32,
+            true,
+            false,
+            H::F32,
+            SafeWithF32Activations,
+            Some((F16, F32, vec![ActivationsMeasuredUnsafeInF16, RoundedToF16])),
+        ),
+        (R::Float16, C::Float32, true, false, H::F32, Unsafe, Some((F32, F32, unfit()))),
+        // What stores no f16 asks nothing of it.
+        (R::Auto, C::Bfloat16, true, false, H::F32, Unsafe, Some((PackedBf16, F32, vec![]))),
+        (R::Float32, C::Float16, true, true, H::Error, Unsafe, Some((F32, F32, vec![]))),
+    ];
+    for (dtype, stored, f16, activations_unsafe, half_fallback, safety, expected) in rows {
+        let options = DtypeOptions { dtype, half_fallback, activations: None };
+        let caps = if f16 { ShaderF16::Passed } else { ShaderF16::Absent };
+        let facts = F16Facts { activations_unsafe };
+        let measured = verdict(safety);
+        let got = resolve(options, checkpoint(stored), caps, facts, Some(&measured)).ok();
+        let row = format!("{dtype:?} {stored:?} f16={f16} {half_fallback:?} {safety:?}");
+        assert!(got.iter().all(|p| p.measured.as_ref() == Some(&measured)), "{row}");
+        let got = got.map(|p| (p.weights, p.activations, p.reasons));
+        assert_eq!(got, expected, "{row}");
+    }
+}
+
+#[test]
+fn an_explicit_choice_of_activations_overrides_what_was_measured() {
+    for safety in [F16Safety::Safe, F16Safety::SafeWithF32Activations] {
+        for activations_unsafe in [false, true] {
+            let options = DtypeOptions {
+                activations: Some(ActivationsRequest::F16),
+                ..DtypeOptions::default()
+            };
+            let p = resolve(
+                options,
+                checkpoint(FloatDtype::Float16),
+                ShaderF16::Passed,
+                F16Facts { activations_unsafe },
+                Some(&verdict(safety)),
+            )
+            .unwrap();
+            assert_eq!((p.weights, p.activations), (Storage::F16, Storage::F16));
+            assert_eq!(p.reasons, [Reason::ActivationsRequested]);
+        }
+    }
+}
+
+#[test]
+fn the_layer_that_decided_is_named() {
+    let p = resolve(
+        DtypeOptions::default(),
+        checkpoint(FloatDtype::Float16),
+        ShaderF16::Passed,
+        F16Facts::default(),
+        Some(&verdict(F16Safety::SafeWithF32Activations)),
+    )
+    .unwrap();
+    assert!(
+        p.to_string()
+            .ends_with("; activations were measured too large for f16 (layer 0 up reaches 109400)"),
+        "{p}"
+    );
+    let json = serde_json::to_value(&p).unwrap();
+    assert_eq!(json["reasons"][0], "activations_measured_unsafe_in_f16");
+    assert_eq!(json["measured"]["safety"], "safe_with_f32_activations");
+    assert_eq!(json["measured"]["decided_by"], "layer 0 up reaches 109400");
+}
+
+#[test]
+fn f16_is_asked_after_only_where_it_can_decide() {
+    for dtype in
+        [DtypeRequest::Auto, DtypeRequest::Float32, DtypeRequest::Float16, DtypeRequest::Bfloat16]
+    {
+        for stored in [FloatDtype::Float32, FloatDtype::Float16, FloatDtype::Bfloat16] {
+            for activations in [None, Some(ActivationsRequest::F32), Some(ActivationsRequest::F16)]
+            {
+                let options = DtypeOptions { dtype, activations, ..DtypeOptions::default() };
+                let of = |caps, measured: Option<F16Safety>| {
+                    let measured = measured.map(verdict);
+                    let facts = F16Facts { activations_unsafe: true };
+                    let p = resolve(options, checkpoint(stored), caps, facts, measured.as_ref());
+                    p.map(|p| (p.weights, p.activations, p.reasons)).unwrap()
+                };
+                let all = [
+                    of(ShaderF16::Passed, None),
+                    of(ShaderF16::Absent, None),
+                    of(ShaderF16::FailedSelfTest, Some(F16Safety::Safe)),
+                    of(ShaderF16::Withheld, Some(F16Safety::Unsafe)),
+                ];
+                let differ = all.iter().any(|one| *one != all[0]);
+                let what = format!("{dtype:?} {stored:?} {activations:?}");
+                assert_eq!(needs_f16(options, &checkpoint(stored)), differ, "{what}");
+            }
+        }
+    }
+}
+
 #[test]
 fn only_auto_retries() {
     let f16 = |dtype| {
         let options = DtypeOptions { dtype, ..DtypeOptions::default() };
-        resolve(options, checkpoint(FloatDtype::Float16), ShaderF16::Passed, F16Facts::default())
-            .unwrap()
+        resolve(
+            options,
+            checkpoint(FloatDtype::Float16),
+            ShaderF16::Passed,
+            F16Facts::default(),
+            None,
+        )
+        .unwrap()
     };
     assert!(f16(DtypeRequest::Auto).retries_in_f32());
     assert!(!f16(DtypeRequest::Float16).retries_in_f32());
@@ -128,6 +291,7 @@ fn failed_and_withheld_f16_give_their_own_reasons() {
             checkpoint(FloatDtype::Float16),
             caps,
             F16Facts::default(),
+            None,
         )
         .unwrap();
         assert_eq!(p.reasons, [reason]);
@@ -203,6 +367,7 @@ fn a_precision_is_one_sentence_and_json() {
         checkpoint(FloatDtype::Float16),
         ShaderF16::Absent,
         F16Facts::default(),
+        None,
     )
     .unwrap();
     assert_eq!(

@@ -6,14 +6,16 @@ use async_lock::Mutex;
 
 use crate::config::{ModelConfig, Module};
 use crate::dtype::{
-    ActivationsRequest, CheckpointDtype, DtypeOptions, DtypeRequest, HalfFallback, resolve,
+    ActivationsRequest, DtypeOptions, DtypeRequest, F16Verdict, HalfFallback, ShaderF16, needs_f16,
+    resolve,
 };
 use crate::embedder::Embedder;
+use crate::embedder::kept;
 use crate::embedder::run::{Model, Opening, Runtime};
 use crate::error::Error;
 use crate::files::ModelFiles;
 use crate::gpu::adapter::{AdapterChoice, AdapterSummary, Feature};
-use crate::gpu::executor::Executor;
+use crate::gpu::executor::{Executor, ShaderEdit};
 use crate::gpu::selftest;
 use crate::kernels::MAX_BATCH_TOKENS;
 use crate::models;
@@ -31,6 +33,18 @@ pub struct EmbedderBuilder {
     cache_dir: Option<PathBuf>,
     max_binding_bytes: Option<u64>,
     gpu_kernels: bool,
+    shader_edit: Option<ShaderEdit>,
+    measured: Measured,
+}
+
+/// Where what was measured of the model's range comes from.
+#[derive(Debug, Clone, Default)]
+enum Measured {
+    /// From what `vectile verify` kept.
+    #[default]
+    Kept,
+    /// From the caller.
+    Given(Option<F16Verdict>),
 }
 
 impl Embedder {
@@ -54,6 +68,8 @@ impl Embedder {
             cache_dir: None,
             max_binding_bytes: None,
             gpu_kernels: false,
+            shader_edit: None,
+            measured: Measured::Kept,
         }
     }
 }
@@ -96,8 +112,9 @@ impl EmbedderBuilder {
         self
     }
 
-    /// A directory where the verdict of the `SHADER_F16` self-test is kept. Without it the test runs
-    /// at every load on adapters with f16, which takes some milliseconds on a GPU.
+    /// A directory where findings are kept: the verdict of the `SHADER_F16` self-test, and what
+    /// `vectile verify` measured of models. Without it the self-test runs at every load that wants f16
+    /// on an adapter that has it, which takes some milliseconds on a GPU.
     pub fn cache_dir(mut self, directory: PathBuf) -> Self {
         self.cache_dir = Some(directory);
         self
@@ -117,6 +134,13 @@ impl EmbedderBuilder {
         self
     }
 
+    /// Makes a kernel wrong: for tests of what then notices.
+    #[doc(hidden)]
+    pub fn edit_shader(mut self, edit: ShaderEdit) -> Self {
+        self.shader_edit = Some(edit);
+        self
+    }
+
     /// Checks the model's files, opens the device and loads the weights.
     ///
     /// # Errors
@@ -126,32 +150,74 @@ impl EmbedderBuilder {
         if self.batch_tokens == Some(0) {
             return Err(Error::option("batch_tokens", "is 0; at least 1 is expected"));
         }
-        let model = read_model(self.files)?;
+        let model = read_model(self.files.clone())?;
         let facts = model.transformer.facts();
-        let opening = Opening {
-            adapter: self.adapter,
-            withheld: self.withheld,
-            max_binding_bytes: self.max_binding_bytes,
-            gpu_kernels: self.gpu_kernels,
-        };
-        let gpu = opening.open().await?;
+        let opening = self.opening();
+        let mut executor = opening.open().await?;
+        let gpu = &executor.gpu;
         if gpu.adapter.is_software() {
             tracing::info!(adapter = %gpu.adapter, "a software adapter computes on the CPU");
         }
-        let mut executor = Executor::new(gpu);
         let cache = self.cache_dir.as_deref();
-        let shader_f16 = selftest::shader_f16(&mut executor, cache).await?;
-        let checkpoint = CheckpointDtype::find(
-            |field| model.config.transformer.raw(field),
-            model.weights.first_floating(),
-        );
-        let mut precision = resolve(self.dtype, checkpoint, shader_f16, facts.f16)?;
+        let checkpoint = model.checkpoint();
+        let (shader_f16, measured) = if needs_f16(self.dtype, &checkpoint) {
+            let measured = match self.measured {
+                Measured::Kept => kept::read(&model, cache)?,
+                Measured::Given(measured) => measured,
+            };
+            (selftest::shader_f16(&mut executor, cache).await?, measured)
+        } else {
+            // Nothing asks.
+            (ShaderF16::Absent, None)
+        };
+        let mut precision =
+            resolve(self.dtype, checkpoint, shader_f16, facts.f16, measured.as_ref())?;
         let adapter = executor.gpu.adapter.clone();
         let batch_tokens = batch_tokens(self.batch_tokens, &adapter, facts.widest);
         let runtime = Runtime::load(&model, &precision, opening, executor)?;
         precision.weight_bytes = runtime.weight_bytes;
         tracing::info!(%adapter, %precision, model = model.files.label(), "loaded");
         Ok(Embedder { model, precision, adapter, batch_tokens, runtime: Mutex::new(runtime) })
+    }
+}
+
+impl EmbedderBuilder {
+    fn opening(&self) -> Opening {
+        Opening {
+            adapter: self.adapter.clone(),
+            withheld: self.withheld.clone(),
+            max_binding_bytes: self.max_binding_bytes,
+            gpu_kernels: self.gpu_kernels,
+            shader_edit: self.shader_edit,
+        }
+    }
+}
+
+/// What `vectile verify` needs of a builder.
+#[cfg(feature = "lab")]
+impl EmbedderBuilder {
+    /// The device as the embedder will open it.
+    pub(crate) async fn executor(&self) -> Result<Executor, Error> {
+        self.opening().open().await
+    }
+
+    pub(crate) fn dtype_options(&self) -> DtypeOptions {
+        self.dtype
+    }
+
+    pub(crate) fn with_dtype_options(mut self, options: DtypeOptions) -> Self {
+        self.dtype = options;
+        self
+    }
+
+    pub(crate) fn cache(&self) -> Option<&std::path::Path> {
+        self.cache_dir.as_deref()
+    }
+
+    /// Takes what was measured of the model from the caller, and not from what was kept.
+    pub(crate) fn measured(mut self, verdict: Option<F16Verdict>) -> Self {
+        self.measured = Measured::Given(verdict);
+        self
     }
 }
 

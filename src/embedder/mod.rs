@@ -2,8 +2,11 @@
 
 mod build;
 mod inspect;
+mod kept;
 #[cfg(feature = "lab")]
 mod measure;
+#[cfg(feature = "lab")]
+pub(crate) mod probe;
 mod run;
 
 use std::collections::BTreeMap;

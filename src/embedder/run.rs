@@ -3,12 +3,15 @@
 use crate::batch::PackedBatch;
 use crate::config::{ModelConfig, Module, PoolingMode};
 use crate::convert;
-use crate::dtype::{Precision, Storage};
+use crate::dtype::{CheckpointDtype, Precision, Storage};
 use crate::error::Error;
 use crate::files::ModelFiles;
 use crate::gpu::adapter::{AdapterChoice, Feature};
 use crate::gpu::device::Gpu;
-use crate::gpu::executor::Executor;
+use crate::gpu::executor::{Executor, Outcome, ShaderEdit};
+use crate::gpu::graph::Graph;
+#[cfg(feature = "lab")]
+use crate::gpu::graph::TensorId;
 use crate::gpu::trace::Phase;
 use crate::kernels::layer_norm::{Norm, layer_norm};
 use crate::kernels::matmul::{Linear, matmul};
@@ -37,6 +40,14 @@ pub(super) struct Model {
 }
 
 impl Model {
+    /// The dtype that the checkpoint names.
+    pub fn checkpoint(&self) -> CheckpointDtype {
+        CheckpointDtype::find(
+            |field| self.config.transformer.raw(field),
+            self.weights.first_floating(),
+        )
+    }
+
     /// A GPU turns a token type beyond the table into a wrong row in silence.
     pub fn check_types(&self, tokens: &Tokens) -> Result<(), Error> {
         let rows = self.transformer.facts().type_rows.map_or(u32::MAX, |rows| rows as u32);
@@ -54,11 +65,17 @@ pub(super) struct Opening {
     pub max_binding_bytes: Option<u64>,
     /// Run the kernels for GPUs whatever the adapter.
     pub gpu_kernels: bool,
+    pub shader_edit: Option<ShaderEdit>,
 }
 
 impl Opening {
-    pub async fn open(&self) -> Result<Gpu, Error> {
-        Gpu::open_limited(&self.adapter, &self.withheld, self.max_binding_bytes).await
+    pub async fn open(&self) -> Result<Executor, Error> {
+        let gpu = Gpu::open_limited(&self.adapter, &self.withheld, self.max_binding_bytes).await?;
+        let mut executor = Executor::new(gpu);
+        if let Some(edit) = self.shader_edit {
+            executor.edit_shader(edit);
+        }
+        Ok(executor)
     }
 }
 
@@ -130,12 +147,11 @@ impl Runtime {
         match self.try_run(model, precision, batch).await {
             Err(Error::DeviceLost { adapter, problem }) => {
                 tracing::warn!(%adapter, %problem, "the device was lost; opening it again");
-                let gpu = self.opening.open().await?;
+                let executor = self.opening.open().await?;
                 // Another adapter would give other bits, and its f16 was never tested.
-                if gpu.adapter.key() != self.executor.gpu.adapter.key() {
+                if executor.gpu.adapter.key() != self.executor.gpu.adapter.key() {
                     return Err(Error::DeviceLost { adapter, problem });
                 }
-                let executor = Executor::new(gpu);
                 *self = Runtime::load(model, precision, self.opening.clone(), executor)?;
                 self.try_run(model, precision, batch).await
             }
@@ -154,21 +170,35 @@ impl Runtime {
         self.executor.lap(since, Phase::Pack);
         let outcome = self.executor.run(&graph.graph).await?;
         let since = self.executor.clock();
-        let filled = convert::decode(Storage::F32, &outcome.output);
-        let width = graph.output.width4 * 4;
-        let mut rows = Vec::with_capacity(batch.texts.len() * model.dimension);
-        let mut suspects = Vec::new();
-        for (text, row) in filled.chunks_exact(width).take(batch.texts.len()).enumerate() {
-            let [first, tokens] = batch.texts[text].map(|n| n as usize);
-            let marked = outcome.overflowed[first..first + tokens].contains(&true);
-            let row = &row[..model.dimension];
-            if marked || row.iter().any(|value| !value.is_finite()) {
-                suspects.push(text);
-            }
-            rows.extend_from_slice(row);
-        }
+        let rows = rows(model, batch, &graph.output, &outcome);
         self.executor.lap(since, Phase::ReadBack);
-        Ok(Rows { rows, suspects })
+        Ok(rows)
+    }
+
+    /// As [`Runtime::run`] with f32 activations, and shows `visit` every tensor that 16-bit activations
+    /// would store in 16 bits, one at a time, as f32. A lost device stays lost.
+    #[cfg(feature = "lab")]
+    pub async fn tap(
+        &mut self,
+        model: &Model,
+        precision: &Precision,
+        batch: &PackedBatch,
+        mut visit: impl FnMut(&Graph, TensorId, &[f32]),
+    ) -> Result<Rows, Error> {
+        let with = |activations| Precision { activations, ..precision.clone() };
+        let BatchGraph { graph, output } = self.graph(&with(Storage::F32), batch);
+        // The same graph in 16 bits: what takes half the bytes there is what counts.
+        let narrow = self.graph(&with(Storage::PackedF16), batch).graph;
+        if narrow.tensors.len() != graph.tensors.len() {
+            return Err(Error::Internal("a graph depends on how activations are stored".into()));
+        }
+        let wanted: Vec<bool> =
+            graph.tensors.iter().zip(&narrow.tensors).map(|(a, b)| b.bytes < a.bytes).collect();
+        let tapped = self.executor.run_tapped(&graph, &wanted, |id, bytes| {
+            visit(&graph, id, &convert::decode(Storage::F32, bytes));
+        });
+        let outcome = tapped.await?;
+        Ok(rows(model, batch, &output, &outcome))
     }
 
     /// The forward pass over a batch.
@@ -232,10 +262,28 @@ impl Runtime {
     }
 }
 
+/// The texts' rows in what a graph gave, and which of them cannot be used.
+fn rows(model: &Model, batch: &PackedBatch, output: &Activations, outcome: &Outcome) -> Rows {
+    let filled = convert::decode(Storage::F32, &outcome.output);
+    let mut rows = Vec::with_capacity(batch.texts.len() * model.dimension);
+    let mut suspects = Vec::new();
+    let whole = filled.chunks_exact(output.width4 * 4).take(batch.texts.len());
+    for (text, row) in whole.enumerate() {
+        let [first, tokens] = batch.texts[text].map(|n| n as usize);
+        let marked = outcome.overflowed[first..first + tokens].contains(&true);
+        let row = &row[..model.dimension];
+        if marked || row.iter().any(|value| !value.is_finite()) {
+            suspects.push(text);
+        }
+        rows.extend_from_slice(row);
+    }
+    Rows { rows, suspects }
+}
+
 /// A graph and the tensor of its rows.
 #[derive(Debug)]
 pub(super) struct BatchGraph {
-    pub graph: crate::gpu::graph::Graph,
+    pub graph: Graph,
     pub output: Activations,
 }
 

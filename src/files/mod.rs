@@ -21,7 +21,9 @@ use directory::Directory;
 pub(crate) use directory::OpenFile;
 pub(crate) use names::normalise;
 pub(crate) use sniff::sniff;
-pub(crate) use verdicts::{read_verdict, write_verdict};
+pub(crate) use verdicts::{F16Record, read_f16_record, read_verdict, write_verdict};
+#[cfg(feature = "lab")]
+pub(crate) use verdicts::{f16_record_path, write_f16_record};
 
 /// Where a model's files are: a directory, a snapshot of a Hugging Face Hub repository, or bytes.
 ///
@@ -122,6 +124,15 @@ impl ModelFiles {
     /// ```
     pub fn label(&self) -> String {
         self.label.clone()
+    }
+
+    /// The directory that holds the model, `None` for files in memory.
+    #[cfg(feature = "lab")]
+    pub(crate) fn directory(&self) -> Option<&Path> {
+        match &self.place {
+            Place::Directory(directory) => Some(directory.root()),
+            Place::Bytes(_) => None,
+        }
     }
 
     /// Whether the model has this regular file. A link that leads nowhere or out of the model is an

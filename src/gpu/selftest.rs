@@ -205,6 +205,7 @@ async fn check(
         activations,
         weight_bytes: 0,
         reasons: Vec::new(),
+        measured: None,
     };
     let own = executor.gpu.plan();
     let kernel = answer.kernel;

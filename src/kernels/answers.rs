@@ -217,6 +217,7 @@ mod tests {
                 activations: Storage::F32,
                 weight_bytes: 0,
                 reasons: Vec::new(),
+                measured: None,
             };
             for software in [false, true] {
                 if answer.software.is_some_and(|family| family != software) {

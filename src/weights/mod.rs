@@ -3,6 +3,7 @@
 //! Nothing is mapped: a file that is rewritten while it is mapped ends the program. Tensors are read
 //! in bounded pieces, each from its own stored dtype.
 
+mod digest;
 mod index;
 mod loader;
 
@@ -14,6 +15,7 @@ use safetensors::Dtype;
 use crate::error::Error;
 use crate::files::{ModelFiles, Source};
 
+pub(crate) use digest::{digest_source, hex};
 pub(crate) use loader::{Axis, Loader, Table};
 
 /// What the header says of a tensor.
@@ -201,6 +203,21 @@ impl WeightFiles {
             count if count > 4 => format!("{} and {} more", names.join(", "), count - 4),
             _ => names.join(", "),
         }
+    }
+
+    /// Shows `see` all values of a tensor, in pieces.
+    ///
+    /// # Errors
+    /// As [`WeightFiles::values`].
+    #[cfg(feature = "lab")]
+    pub fn each_piece(&self, name: &str, mut see: impl FnMut(&[f32])) -> Result<(), Error> {
+        const PIECE: usize = 1 << 20;
+        let (name, entry) = self.find(name)?;
+        let total: usize = entry.shape.iter().product();
+        for first in (0..total).step_by(PIECE) {
+            see(&self.values(&name, entry, first, PIECE.min(total - first))?);
+        }
+        Ok(())
     }
 
     /// `count` values of a tensor from the value `first` on, as f32, exactly where f32 can.

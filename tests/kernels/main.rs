@@ -72,6 +72,7 @@ pub fn precision(weights: Storage, activations: Storage) -> Precision {
         activations,
         weight_bytes: 0,
         reasons: vec![],
+        measured: None,
     }
 }
 

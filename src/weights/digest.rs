@@ -1,0 +1,86 @@
+//! SHA-256 of a model's files, streamed.
+
+use std::fmt::Write;
+
+use sha2::{Digest, Sha256};
+
+use crate::error::Error;
+use crate::files::Source;
+use crate::weights::WeightFiles;
+
+/// Bytes read at a time.
+const PIECE: u64 = 1 << 20;
+
+impl WeightFiles {
+    /// Puts every byte of the files into a digest, in the order of the files.
+    ///
+    /// # Errors
+    /// [`Error::File`] where they cannot be read.
+    pub fn digest_whole(&self, digest: &mut Sha256) -> Result<(), Error> {
+        self.sources.iter().try_for_each(|source| digest_source(source, u64::MAX, digest))
+    }
+
+    /// Puts names, lengths and headers of the files into a digest: a few kilobytes that tell most
+    /// models apart, though not all.
+    ///
+    /// # Errors
+    /// [`Error::File`] where they cannot be read.
+    pub fn digest_headers(&self, digest: &mut Sha256) -> Result<(), Error> {
+        for source in &self.sources {
+            let mut length = [0; 8];
+            source.read_at(0, &mut length)?;
+            digest.update(format!("{} {}\n", source.name(), source.len()));
+            digest_source(source, u64::from_le_bytes(length).saturating_add(8), digest)?;
+        }
+        Ok(())
+    }
+}
+
+/// Puts the first `most` bytes of a file into a digest.
+///
+/// # Errors
+/// [`Error::File`] where it cannot be read.
+pub(crate) fn digest_source(source: &Source, most: u64, digest: &mut Sha256) -> Result<(), Error> {
+    let end = source.len().min(most);
+    let mut piece = vec![0; PIECE.min(end) as usize];
+    let mut at = 0;
+    while at < end {
+        let count = PIECE.min(end - at) as usize;
+        source.read_at(at, &mut piece[..count])?;
+        digest.update(&piece[..count]);
+        at += count as u64;
+    }
+    Ok(())
+}
+
+/// A digest in hexadecimal.
+pub(crate) fn hex(digest: Sha256) -> String {
+    let mut text = String::with_capacity(64);
+    for byte in digest.finalize() {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::ModelFiles;
+
+    #[test]
+    fn a_file_is_digested_whole_and_in_part() {
+        let bytes: Vec<u8> = (0..(PIECE as usize + 700)).map(|i| (i % 251) as u8).collect();
+        let files = ModelFiles::from_bytes([("f".to_owned(), bytes.clone())]).unwrap();
+        let source = files.open("f").unwrap().unwrap();
+        for most in [0, 1, PIECE, PIECE + 3, u64::MAX] {
+            let mut digest = Sha256::new();
+            digest_source(&source, most, &mut digest).unwrap();
+            let end = bytes.len().min(usize::try_from(most).unwrap_or(usize::MAX));
+            assert_eq!(hex(digest), hex(Sha256::new_with_prefix(&bytes[..end])), "{most}");
+        }
+        // FIPS 180-4's own example.
+        let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(hex(Sha256::new_with_prefix("abc")), abc);
+    }
+}
