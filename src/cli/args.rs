@@ -41,7 +41,26 @@ pub enum Command {
     /// Every precision is compared with f32 on the same texts before it is timed, and one that would run as
     /// another is refused. Rounds are interleaved; ratios come with the least and the largest of all rounds.
     Bench(BenchArgs),
+    /// Is a model right on this adapter, and how much of f16 does it bear?
+    ///
+    /// Asks every kernel its known answer in every storage, compares vectors with reference vectors,
+    /// measures the largest activation of every layer and every weight against 65504, the largest f16,
+    /// and keeps a verdict on f16 that later loads of the model honour: safe (a factor of 4 below
+    /// 65504, and cosines with f32 of 0.9999 at least), safe with f32 activations, or unsafe.
+    ///
+    /// Exits with 0 where everything holds and with 1 where something does not. A model that f16 does
+    /// not suit fails only where f16 is asked for all the same.
+    #[command(after_long_help = REFERENCE_HELP)]
+    Verify(VerifyArgs),
 }
+
+const REFERENCE_HELP: &str = "\
+Reference vectors, by sentence-transformers:
+  import json; from safetensors.numpy import save_file; from sentence_transformers import SentenceTransformer
+  model = SentenceTransformer(\"MODEL\", device=\"cpu\", model_kwargs={\"dtype\": \"float32\"})
+  texts = [\"A cat sat on the roof.\", \"The dog ran.\"]
+  save_file({\"embeddings\": model.encode(texts)}, \"reference.safetensors\", {\"texts\": json.dumps(texts)})
+and then: vectile verify MODEL --reference reference.safetensors";
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Model")]
@@ -275,4 +294,71 @@ pub struct BenchArgs {
     /// Say nothing on stderr but errors.
     #[arg(long, short)]
     pub quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// A model directory, or a Hugging Face Hub name (`owner/name`; a bare `name` is one of
+    /// sentence-transformers').
+    #[arg(value_name = "MODEL")]
+    pub model: String,
+    /// A safetensors file with the vectors that the model should give: a tensor `embeddings` [texts,
+    /// dimension] in F32 or F64, and the texts as a JSON list in its metadata (`texts`) or in texts.json
+    /// beside it. Without, those that Vectile carries for this model, if it does.
+    #[arg(long, value_name = "FILE", help_heading = "What is measured")]
+    pub reference: Option<PathBuf>,
+    /// A file with a text a line to measure on, or `-` for stdin. By default built-in texts, of which
+    /// two are as long as the model takes.
+    #[arg(long, value_name = "FILE|-", help_heading = "What is measured")]
+    pub texts: Option<PathBuf>,
+    /// Write the verdict beside the model's files too (vectile-f16.json), where it goes with them.
+    #[arg(long, help_heading = "Output")]
+    pub write_verdict: bool,
+    /// Write the whole report as JSON.
+    #[arg(long, value_name = "FILE|-", help_heading = "Output")]
+    pub json: Option<PathBuf>,
+    #[command(flatten)]
+    pub lines: LineArgs,
+    /// Branch, tag or commit of a Hub model.
+    #[arg(long, value_name = "REVISION", help_heading = "Model")]
+    pub revision: Option<String>,
+    /// The dtype whose vectors are checked beside those in f32 and in f16: auto, float32, float16 or
+    /// bfloat16.
+    #[arg(long, default_value = "auto", value_name = "DTYPE", help_heading = "Model")]
+    pub dtype: DtypeRequest,
+    /// Where float16 is wanted and cannot be had: f32, packed or error.
+    #[arg(long, default_value = "f32", value_name = "FALLBACK", help_heading = "Model")]
+    pub half_fallback: HalfFallback,
+    /// How activations are stored, f32 or f16, where the dtype policy should not decide.
+    #[arg(long, value_name = "STORAGE", help_heading = "Model")]
+    pub activations: Option<ActivationsRequest>,
+    /// The adapter, by its index in `vectile adapters` or a part of its name.
+    #[arg(long, value_name = "INDEX|NAME", help_heading = "Model")]
+    pub adapter: Option<AdapterChoice>,
+    /// Run as if the adapter lacked these: shader-f16, subgroups.
+    #[arg(long, value_name = "FEATURES", value_delimiter = ',', help_heading = "Model")]
+    pub withhold: Vec<Feature>,
+    /// Most tokens in a batch.
+    #[arg(long, value_name = "N", help_heading = "Model")]
+    pub batch_tokens: Option<NonZeroUsize>,
+    /// Say nothing on stderr but errors.
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+impl VerifyArgs {
+    /// What of it describes the model and how it runs.
+    pub fn model(&self) -> ModelArgs {
+        ModelArgs {
+            model: self.model.clone(),
+            revision: self.revision.clone(),
+            dtype: self.dtype,
+            half_fallback: self.half_fallback,
+            activations: self.activations,
+            adapter: self.adapter.clone(),
+            withhold: self.withhold.clone(),
+            batch_tokens: self.batch_tokens,
+            quiet: self.quiet,
+        }
+    }
 }

@@ -156,7 +156,7 @@ fn pairs(path: &Path) -> Result<(String, Vec<Pair>), Failure> {
 }
 
 /// Fails where a file cannot be made there. Leaves nothing behind, and a file that is there as it is.
-fn writable(path: &Path) -> Result<(), Failure> {
+pub fn writable(path: &Path) -> Result<(), Failure> {
     if path == Path::new("-") {
         return Ok(());
     }
@@ -170,7 +170,7 @@ fn writable(path: &Path) -> Result<(), Failure> {
 }
 
 /// Writes a file as a whole, or stdout.
-fn write(path: &Path, text: &str) -> Result<(), Failure> {
+pub fn write(path: &Path, text: &str) -> Result<(), Failure> {
     if path == Path::new("-") {
         return Plain::new().whole(text);
     }

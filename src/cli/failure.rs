@@ -15,6 +15,8 @@ pub enum Failure {
     User(String),
     /// A fault of Vectile's own; a whole sentence.
     Ours(String),
+    /// A check that the command was asked to make does not hold; a whole sentence.
+    NotPassed(String),
     /// Nobody reads stdout any more. Not a failure: `vectile … | head` ends quietly.
     Pipe,
     /// Ctrl-C; what was done until then.
@@ -45,7 +47,10 @@ impl Failure {
             Failure::Pipe => 0,
             Failure::User(_) => 2,
             Failure::Library(error) if error.is_user_error() => 2,
-            Failure::Library(_) | Failure::Ours(_) | Failure::Interrupted(_) => 1,
+            Failure::Library(_)
+            | Failure::Ours(_)
+            | Failure::NotPassed(_)
+            | Failure::Interrupted(_) => 1,
         }
     }
 }
@@ -60,7 +65,9 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Failure::Library(error) => error.fmt(f),
-            Failure::User(sentence) | Failure::Ours(sentence) => f.write_str(sentence),
+            Failure::User(sentence) | Failure::Ours(sentence) | Failure::NotPassed(sentence) => {
+                f.write_str(sentence)
+            }
             Failure::Pipe => f.write_str("stdout was closed"),
             Failure::Interrupted(done) => write!(f, "interrupted {done}"),
         }

@@ -16,6 +16,7 @@ mod search;
 mod similarity;
 mod stream;
 mod table;
+mod verify;
 mod writer;
 
 use std::fmt;
@@ -45,6 +46,7 @@ pub fn run() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args),
         Command::Adapters(args) => adapters::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Verify(args) => verify::run(&args),
     });
     match result {
         Ok(()) | Err(Failure::Pipe) => ExitCode::SUCCESS,

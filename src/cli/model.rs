@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
-use vectile::{Embedder, ModelFiles, block_on};
+use vectile::{Embedder, EmbedderBuilder, ModelFiles, block_on};
 
 use super::args::ModelArgs;
 use super::failure::Failure;
@@ -11,6 +11,15 @@ use super::say;
 
 /// Loads the model, and says on which adapter and in which precision it runs.
 pub fn open(args: &ModelArgs) -> Result<Embedder, Failure> {
+    let embedder = block_on(builder(args)?.build())?;
+    if !args.quiet {
+        announce(&embedder);
+    }
+    Ok(embedder)
+}
+
+/// The model as the options describe it, not loaded yet.
+pub fn builder(args: &ModelArgs) -> Result<EmbedderBuilder, Failure> {
     let mut builder = Embedder::builder(find(&args.model, args.revision.as_deref())?)
         .dtype(args.dtype)
         .half_fallback(args.half_fallback)
@@ -25,11 +34,7 @@ pub fn open(args: &ModelArgs) -> Result<Embedder, Failure> {
     if let Some(directory) = cache_dir() {
         builder = builder.cache_dir(directory);
     }
-    let embedder = block_on(builder.build())?;
-    if !args.quiet {
-        announce(&embedder);
-    }
-    Ok(embedder)
+    Ok(builder)
 }
 
 /// Where findings about adapters are kept.

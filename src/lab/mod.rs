@@ -9,6 +9,7 @@ mod combination;
 mod profile;
 pub mod report;
 mod texts;
+pub mod verify;
 
 pub use bench::{BenchOptions, Pair, Progress, bench};
 pub use combination::Combination;

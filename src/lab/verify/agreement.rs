@@ -1,0 +1,204 @@
+//! How near rows are to those they should be, and how near they must be.
+
+use serde::Serialize;
+
+use crate::dtype::{FloatDtype, Precision, Storage};
+use crate::embedder::probe::Probed;
+
+/// How near one precision comes to other rows for the same texts.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Agreement {
+    /// What the rows are compared with: `reference`, or `f32` on this adapter.
+    pub with: &'static str,
+    /// How weights are stored.
+    pub weights: Storage,
+    /// How activations are stored.
+    pub activations: Storage,
+    /// Texts compared.
+    pub texts: usize,
+    /// Texts that have no row: an activation passed the range of its storage.
+    pub unusable: Vec<usize>,
+    /// The smallest cosine of a text's two rows.
+    pub min_cosine: f64,
+    /// The mean cosine.
+    pub mean_cosine: f64,
+    /// The text of the smallest cosine.
+    pub worst_text: usize,
+    /// The largest difference of two values, where the row that it should be has length one.
+    pub max_error: f64,
+    /// How near they must be, where something hangs on it.
+    pub tolerance: Option<Tolerance>,
+}
+
+/// How near rows must be.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Tolerance {
+    /// The least cosine.
+    pub min_cosine: f64,
+    /// The largest difference of two values, where rows have length one.
+    pub max_error: f64,
+}
+
+impl Agreement {
+    /// Compares texts `first..` of what ran in `precision` with rows of f64, in their order.
+    pub(super) fn of(
+        with: &'static str,
+        precision: &Precision,
+        got: &Probed,
+        first: usize,
+        expected: &[Vec<f64>],
+    ) -> Self {
+        let mut agreement = Agreement {
+            with,
+            weights: precision.weights,
+            activations: precision.activations,
+            texts: 0,
+            unusable: Vec::new(),
+            min_cosine: 1.0,
+            mean_cosine: 1.0,
+            worst_text: first,
+            max_error: 0.0,
+            tolerance: None,
+        };
+        let mut sum = 0.0;
+        for (i, expected) in expected.iter().enumerate() {
+            let text = first + i;
+            if got.unusable.contains(&text) {
+                agreement.unusable.push(text);
+                continue;
+            }
+            let row = got.row(text);
+            let length = expected.iter().map(|v| v * v).sum::<f64>().sqrt();
+            let scale = if length > 0.0 { 1.0 / length } else { 1.0 };
+            let differences = row.iter().zip(expected).map(|(g, e)| (f64::from(*g) - e).abs());
+            let error = differences.fold(0.0, f64::max) * scale;
+            agreement.max_error = agreement.max_error.max(error);
+            let cosine = cosine(row, expected);
+            if cosine < agreement.min_cosine {
+                agreement.min_cosine = cosine;
+                agreement.worst_text = text;
+            }
+            sum += cosine;
+            agreement.texts += 1;
+        }
+        if agreement.texts > 0 {
+            agreement.mean_cosine = sum / agreement.texts as f64;
+        }
+        agreement
+    }
+
+    /// Whether all is within the tolerance, and every text has a row.
+    pub fn passed(&self) -> bool {
+        let within = self.tolerance.is_none_or(|tolerance| {
+            self.min_cosine >= tolerance.min_cosine && self.max_error <= tolerance.max_error
+        });
+        within && self.unusable.is_empty()
+    }
+}
+
+/// 1 for two rows of zeros, 0 for one.
+fn cosine(got: &[f32], expected: &[f64]) -> f64 {
+    let (mut dot, mut g2, mut e2) = (0.0, 0.0, 0.0);
+    for (g, e) in got.iter().zip(expected) {
+        let g = f64::from(*g);
+        dot += g * e;
+        g2 += g * g;
+        e2 += e * e;
+    }
+    match (g2 > 0.0, e2 > 0.0) {
+        (true, true) => dot / (g2 * e2).sqrt(),
+        (false, false) => 1.0,
+        _ => 0.0,
+    }
+}
+
+/// How near a precision must come to a reference. `exact` says that the reference was made in float64.
+///
+/// | stored | smallest cosine | largest error |
+/// |---|---|---|
+/// | f32 throughout, or a bf16 checkpoint in packed bf16, which is exact | 0.9999999 | 2e-6, or 1e-5 where the reference is of unknown arithmetic |
+/// | f16 or packed f16 | 0.99999 | 1e-3 |
+/// | another checkpoint rounded to packed bf16 | 0.9998 | 5e-3 |
+pub(super) fn tolerance(precision: &Precision, exact: bool) -> Tolerance {
+    let lossless = match precision.weights {
+        Storage::F32 => true,
+        Storage::PackedBf16 => precision.checkpoint.dtype == FloatDtype::Bfloat16,
+        Storage::F16 | Storage::PackedF16 => false,
+    };
+    let (min_cosine, max_error) = match (precision.weights, lossless) {
+        (_, true) if precision.activations == Storage::F32 => {
+            (0.999_999_9, if exact { 2e-6 } else { 1e-5 })
+        }
+        (Storage::PackedBf16, false) => (0.9998, 5e-3),
+        _ => (0.999_99, 1e-3),
+    };
+    Tolerance { min_cosine, max_error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn probed(rows: &[[f32; 2]]) -> Probed {
+        Probed { rows: rows.concat(), dim: 2, ..Probed::default() }
+    }
+
+    fn precision(weights: Storage, activations: Storage, dtype: FloatDtype) -> Precision {
+        Precision {
+            requested: crate::DtypeRequest::Auto,
+            checkpoint: crate::CheckpointDtype { dtype, source: String::new(), reasons: vec![] },
+            weights,
+            activations,
+            weight_bytes: 0,
+            reasons: vec![],
+            measured: None,
+        }
+    }
+
+    #[test]
+    fn rows_are_compared_text_by_text_and_scaled_to_length_one() {
+        let p = precision(Storage::F32, Storage::F32, FloatDtype::Float32);
+        let mut got = probed(&[[9.0, 9.0], [3.0, 4.0], [0.0, 2.0], [7.0, 7.0], [0.0, 0.0]]);
+        got.unusable = vec![3];
+        let expected = [vec![3.0, 4.5], vec![2.0, 0.0], vec![1.0, 1.0], vec![0.0, 0.0]];
+        let a = Agreement::of("reference", &p, &got, 1, &expected);
+        assert_eq!((a.texts, a.worst_text, a.min_cosine), (3, 2, 0.0));
+        assert_eq!(a.unusable, [3]);
+        assert_eq!(a.max_error, 1.0);
+        assert!(a.mean_cosine > 0.66 && a.mean_cosine < 0.67, "{a:?}");
+        assert!(!a.passed(), "a text without a row");
+    }
+
+    #[test]
+    fn nothing_passes_a_tolerance_that_it_does_not_keep() {
+        let p = precision(Storage::F32, Storage::F32, FloatDtype::Float32);
+        let mut a = Agreement::of("f32", &p, &probed(&[[1.0, 1e-4]]), 0, &[vec![1.0, 0.0]]);
+        assert!(a.passed());
+        a.tolerance = Some(Tolerance { min_cosine: 0.9, max_error: 1e-5 });
+        assert!(!a.passed());
+        a.tolerance = Some(Tolerance { min_cosine: 1.0, max_error: 1.0 });
+        assert!(!a.passed());
+        a.tolerance = Some(Tolerance { min_cosine: 0.9, max_error: 1e-3 });
+        assert!(a.passed());
+    }
+
+    #[test]
+    fn tolerances_follow_what_is_stored() {
+        use FloatDtype::{Bfloat16, Float32};
+        use Storage::*;
+        for (weights, activations, checkpoint, max_error) in [
+            (F32, F32, Float32, 2e-6),
+            (PackedBf16, F32, Bfloat16, 2e-6),
+            (PackedBf16, F32, Float32, 5e-3),
+            (F16, F16, Float32, 1e-3),
+            (PackedF16, F32, Float32, 1e-3),
+            (F32, F16, Float32, 1e-3),
+            (PackedBf16, F16, Bfloat16, 1e-3),
+        ] {
+            let p = precision(weights, activations, checkpoint);
+            assert_eq!(tolerance(&p, true).max_error, max_error, "{weights} {activations}");
+        }
+        let p = precision(F32, F32, Float32);
+        assert_eq!(tolerance(&p, false).max_error, 1e-5);
+    }
+}

@@ -1,0 +1,204 @@
+//! From what was measured to a verdict on f16.
+
+use crate::dtype::{F16Safety, F16Verdict, Storage};
+use crate::embedder::probe::{ActivationRange, WeightRange};
+use crate::lab::verify::Agreement;
+
+/// How many times the largest activation must fit below 65504 for f16 activations: other texts
+/// than the measured ones have larger ones.
+pub const HEADROOM: f32 = 4.0;
+
+/// The least cosine of a text's vectors in f16 and in f32.
+pub const MIN_COSINE: f64 = 0.9999;
+
+/// The first weight that f16 cannot hold.
+pub(super) fn unfit(weights: &[WeightRange]) -> Option<String> {
+    let weight = weights.iter().find(|w| w.takes_16_bits && w.overflowed > 0)?;
+    let value = weight.first_overflow.unwrap_or(weight.largest);
+    Some(format!(
+        "tensor {} holds {value}, beyond {}",
+        crate::error::plain(&weight.tensor),
+        Storage::F16.max()
+    ))
+}
+
+/// The tensor with the largest activation; one that is not finite counts as larger than any.
+pub(super) fn largest(activations: &[ActivationRange]) -> Option<&ActivationRange> {
+    activations.iter().reduce(|a, b| match (a.largest, b.largest) {
+        (None, _) => a,
+        (_, None) => b,
+        (Some(x), Some(y)) => {
+            if y > x {
+                b
+            } else {
+                a
+            }
+        }
+    })
+}
+
+/// The verdict, by the first rule that applies:
+///
+/// 1. a matrix or table with a value beyond 65504: unsafe;
+/// 2. an activation that is not finite in f32: unsafe;
+/// 3. with f16 weights and f32 activations a cosine below [`MIN_COSINE`]: unsafe;
+/// 4. an activation of which [`HEADROOM`] times its size passes 65504: safe with f32 activations;
+/// 5. with f16 activations a text without a vector or a cosine below [`MIN_COSINE`]: safe with f32
+///    activations;
+/// 6. else safe.
+///
+/// `f16` is with 16-bit weights and activations, `weights_alone` with 16-bit weights alone; either may
+/// be missing where an earlier rule decides.
+pub(super) fn judge(
+    weights: &[WeightRange],
+    activations: &[ActivationRange],
+    f16: Option<&Agreement>,
+    weights_alone: Option<&Agreement>,
+) -> F16Verdict {
+    let verdict = |safety, decided_by| F16Verdict { safety, decided_by };
+    if let Some(decided_by) = unfit(weights) {
+        return verdict(F16Safety::Unsafe, decided_by);
+    }
+    let Some(peak) = largest(activations) else {
+        return verdict(F16Safety::SafeWithF32Activations, "no activation was measured".into());
+    };
+    let place = peak.place();
+    let Some(largest) = peak.largest else {
+        return verdict(F16Safety::Unsafe, format!("{place} is not finite even in f32"));
+    };
+    if let Some(alone) = weights_alone.filter(|a| a.min_cosine < MIN_COSINE) {
+        let decided_by = format!(
+            "f16 weights alone turn text {} to a cosine of {:.6}",
+            alone.worst_text, alone.min_cosine
+        );
+        return verdict(F16Safety::Unsafe, decided_by);
+    }
+    let most = Storage::F16.max();
+    if largest > most {
+        let decided_by = format!("{place} reaches {largest}, beyond {most}");
+        return verdict(F16Safety::SafeWithF32Activations, decided_by);
+    }
+    let times = most / largest;
+    let reaches = format!("{place} reaches {largest}, {times:.1} times below {most}");
+    if times < HEADROOM {
+        let decided_by = format!("{reaches}; {HEADROOM} times are asked for");
+        return verdict(F16Safety::SafeWithF32Activations, decided_by);
+    }
+    let Some(f16) = f16 else {
+        return verdict(F16Safety::SafeWithF32Activations, "f16 activations were not run".into());
+    };
+    if let Some(text) = f16.unusable.first() {
+        let decided_by = format!("text {text} has no vector with f16 activations");
+        return verdict(F16Safety::SafeWithF32Activations, decided_by);
+    }
+    if f16.min_cosine < MIN_COSINE {
+        let decided_by = format!(
+            "f16 activations turn text {} to a cosine of {:.6}",
+            f16.worst_text, f16.min_cosine
+        );
+        return verdict(F16Safety::SafeWithF32Activations, decided_by);
+    }
+    verdict(F16Safety::Safe, reaches)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn weight(tensor: &str, takes_16_bits: bool, first_overflow: Option<f32>) -> WeightRange {
+        WeightRange {
+            tensor: tensor.into(),
+            dtype: "F32".into(),
+            values: 10,
+            takes_16_bits,
+            largest: 70000.0,
+            overflowed: usize::from(first_overflow.is_some()),
+            first_overflow,
+            flushed: 0,
+            non_finite: 0,
+        }
+    }
+
+    fn activation(layer: usize, tensor: &str, largest: Option<f32>) -> ActivationRange {
+        ActivationRange {
+            layer: Some(layer),
+            tensor: tensor.into(),
+            kernel: "matmul_tile".into(),
+            largest,
+            text: 3,
+            token: 1,
+            texts_beyond_f16: 0,
+        }
+    }
+
+    fn agreement(min_cosine: f64) -> Agreement {
+        Agreement {
+            with: "f32",
+            weights: Storage::F16,
+            activations: Storage::F16,
+            texts: 9,
+            unusable: vec![],
+            min_cosine,
+            mean_cosine: 1.0,
+            worst_text: 7,
+            max_error: 0.0,
+            tolerance: None,
+        }
+    }
+
+    #[test]
+    fn the_first_rule_that_applies_decides_and_names_what_decided() {
+        use F16Safety::*;
+        let fine = || vec![weight("w", true, None), weight("bias", false, Some(7e4))];
+        let calm = || vec![activation(0, "up", Some(12.0)), activation(1, "down", Some(40.0))];
+        let (good, bad) = (agreement(0.999_95), agreement(0.999));
+        let lost = Agreement { unusable: vec![5], ..agreement(1.0) };
+        let overflow = vec![weight("w", true, Some(-70000.0))];
+        let with = |largest| {
+            let mut all = calm();
+            all.push(activation(2, "up", largest));
+            all
+        };
+        type Row<'a> = (
+            Vec<WeightRange>,
+            Vec<ActivationRange>,
+            Option<&'a Agreement>,
+            Option<&'a Agreement>,
+            F16Safety,
+            &'a [&'a str],
+        );
+        let rows: Vec<Row> = vec![
+            (fine(), calm(), Some(&good), None, Safe, &["layer 1 down", "40", "1637.6 times"]),
+            (overflow, calm(), None, None, Unsafe, &["tensor w", "-70000", "65504"]),
+            (fine(), with(None), Some(&good), Some(&good), Unsafe, &["layer 2 up", "f32"]),
+            (fine(), calm(), Some(&bad), Some(&bad), Unsafe, &["weights", "text 7", "0.999000"]),
+            (
+                fine(),
+                with(Some(109_400.0)),
+                Some(&lost),
+                Some(&good),
+                SafeWithF32Activations,
+                &["layer 2 up reaches 109400", "beyond 65504"],
+            ),
+            (
+                fine(),
+                with(Some(16_377.0)),
+                Some(&good),
+                Some(&good),
+                SafeWithF32Activations,
+                &["layer 2 up", "4.0 times", "4 times are asked for"],
+            ),
+            (fine(), with(Some(16_376.0)), Some(&good), None, Safe, &["layer 2 up", "4.0 times"]),
+            (fine(), calm(), Some(&bad), Some(&good), SafeWithF32Activations, &["text 7"]),
+            (fine(), calm(), Some(&lost), Some(&good), SafeWithF32Activations, &["text 5"]),
+            (fine(), vec![], Some(&good), None, SafeWithF32Activations, &["no activation"]),
+        ];
+        for (at, (weights, activations, f16, alone, safety, words)) in rows.iter().enumerate() {
+            let got = judge(weights, activations, *f16, *alone);
+            assert_eq!(got.safety, *safety, "row {at}: {got:?}");
+            for word in *words {
+                assert!(got.decided_by.contains(word), "row {at}: no `{word}` in {got:?}");
+            }
+        }
+    }
+}

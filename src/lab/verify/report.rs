@@ -1,0 +1,342 @@
+//! What `vectile verify` found: prints as text, serialises as JSON.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::dtype::{F16Verdict, Precision, ShaderF16, Storage};
+use crate::gpu::adapter::AdapterSummary;
+use crate::lab::verify::{
+    ActivationRange, Agreement, KernelCheck, ReferenceSummary, WeightRange, judge,
+};
+
+/// Name and version of the JSON. The number grows when a field changes its meaning or goes away; new fields
+/// do not change it.
+pub(super) const SCHEMA: &str = "vectile-verify/1";
+
+/// What was found about a model on an adapter.
+///
+/// Texts are numbered from 0; those of the reference follow the texts that were measured.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Verification {
+    /// `vectile-verify/1`.
+    pub schema: &'static str,
+    /// Version of Vectile.
+    pub vectile: &'static str,
+    /// The model's directory or Hub name.
+    pub model: String,
+    /// SHA-256 of its weight files.
+    pub weights_sha256: String,
+    /// The adapter.
+    pub adapter: AdapterSummary,
+    /// What its f16 is worth, by the known answers below.
+    pub shader_f16: ShaderF16,
+    /// Every kernel in every form and storage that the adapter can run.
+    pub kernels: Vec<KernelCheck>,
+    /// How the model runs as asked for, with what was measured.
+    pub precision: Precision,
+    /// Where the texts are from: a file's name, or `built-in`.
+    pub texts_from: String,
+    /// How many texts were run, those of the reference among them.
+    pub texts: usize,
+    /// Tokens of them.
+    pub tokens: usize,
+    /// The vectors that were compared with; `None` where none are known for this model.
+    pub reference: Option<ReferenceSummary>,
+    /// Each precision against the reference: f32, f16 as far as the model bears it, and as asked for.
+    pub comparisons: Vec<Agreement>,
+    /// What was asked for against f32 on the same texts.
+    pub as_asked: Agreement,
+    /// Texts that have no vector even in f32.
+    pub not_finite_in_f32: Vec<usize>,
+    /// The largest values between kernels, in the order in which they are written.
+    pub activations: Vec<ActivationRange>,
+    /// Texts with an activation beyond the largest f16.
+    pub texts_beyond_f16: Vec<usize>,
+    /// The ranges of the checkpoint's tensors.
+    pub weights: Vec<WeightRange>,
+    /// 16-bit storage against f32: weights and activations, and weights alone where that was in question.
+    pub f16: Vec<Agreement>,
+    /// How much of f16 the model bears, on these texts.
+    pub verdict: F16Verdict,
+    /// The verdict that counts at the next load: an earlier one, where that is worse.
+    pub kept_verdict: F16Verdict,
+    /// Where it was written.
+    pub kept: Vec<PathBuf>,
+    /// What does not hold, a sentence each.
+    pub failures: Vec<String>,
+    /// True where everything holds.
+    pub passed: bool,
+    /// The texts, for people who read the report; a report that is passed on should not hold them.
+    #[serde(skip)]
+    pub(super) shown: Vec<String>,
+    #[serde(skip)]
+    pub(super) first_of_reference: usize,
+}
+
+impl Verification {
+    /// Fills in `failures` and `passed`.
+    pub(super) fn settle(&mut self) {
+        let mut failures = Vec::new();
+        for check in self.kernels.iter().filter(|check| check.used && !check.passed) {
+            failures.push(format!(
+                "kernel {} ({}) gives wrong answers: {}",
+                check.kernel,
+                stored(check),
+                error(check)
+            ));
+        }
+        if let Some(text) = self.not_finite_in_f32.first() {
+            failures.push(format!("{} has no vector even in f32", self.text(*text)));
+        }
+        for comparison in self.comparisons.iter().filter(|comparison| !comparison.passed()) {
+            let what = storages(comparison.weights, comparison.activations);
+            failures.push(match comparison.unusable.first() {
+                Some(text) => {
+                    format!("{} of the reference has no vector with {what}", self.text(*text))
+                }
+                None => format!("with {what} vectors are off the reference: {}", far(comparison)),
+            });
+        }
+        if !self.as_asked.passed() && self.not_finite_in_f32.is_empty() {
+            let what = storages(self.as_asked.weights, self.as_asked.activations);
+            failures.push(match self.as_asked.unusable.first() {
+                Some(text) => format!(
+                    "{} has no vector with {what}, as asked for: {}",
+                    self.text(*text),
+                    self.verdict.decided_by
+                ),
+                None => {
+                    format!("with {what}, as asked for, vectors are wrong: {}", far(&self.as_asked))
+                }
+            });
+        }
+        self.passed = failures.is_empty();
+        self.failures = failures;
+    }
+
+    /// A text by its number, and how it begins.
+    fn text(&self, text: usize) -> String {
+        let Some(content) = self.shown.get(text) else { return format!("text {text}") };
+        let mut begin: String = content.chars().take(40).collect();
+        if begin.len() < content.len() {
+            begin.push('…');
+        }
+        let of = if text >= self.first_of_reference { " (of the reference)" } else { "" };
+        format!("text {text}{of} {begin:?}")
+    }
+}
+
+fn storages(weights: Storage, activations: Storage) -> String {
+    format!("{weights} weights and {activations} activations")
+}
+
+/// The form and storages of a check.
+fn stored(check: &KernelCheck) -> String {
+    let mut parts = vec![check.form.clone()];
+    parts.extend(check.weights.map(|storage| format!("{storage} weights")));
+    parts.extend(check.activations.map(|storage| format!("{storage} activations")));
+    parts.join(", ")
+}
+
+fn error(check: &KernelCheck) -> String {
+    match (&check.problem, check.error, check.share) {
+        (Some(problem), ..) => problem.clone(),
+        (None, Some(error), Some(share)) => {
+            format!("an error of {error:.1e}, {share:.1} times what is allowed")
+        }
+        _ => "no answer".to_owned(),
+    }
+}
+
+/// How far a comparison is off, beside its tolerance.
+fn far(agreement: &Agreement) -> String {
+    let mut text = format!(
+        "smallest cosine {}, largest error {:.1e}",
+        cosine(agreement.min_cosine),
+        agreement.max_error
+    );
+    if let Some(tolerance) = agreement.tolerance {
+        text += &format!(
+            " (at least {} and at most {:.0e} are asked for)",
+            tolerance.min_cosine, tolerance.max_error
+        );
+    }
+    text
+}
+
+/// Near one, digits say little: `1 − 2.1e-12`.
+fn cosine(value: f64) -> String {
+    let below = 1.0 - value;
+    if below.abs() < 1e-6 { format!("1 − {:.1e}", below.max(0.0)) } else { format!("{value:.7}") }
+}
+
+impl fmt::Display for Verification {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "model        {}", self.model)?;
+        writeln!(f, "weights      SHA-256 {}", self.weights_sha256)?;
+        writeln!(f, "adapter      {}", self.adapter)?;
+        writeln!(f, "precision    {}", self.precision)?;
+        self.kernels(f)?;
+        self.vectors(f)?;
+        self.ranges(f)?;
+        writeln!(f, "\nf16          {}: {}", self.verdict.safety, self.verdict.decided_by)?;
+        if self.kept_verdict != self.verdict {
+            writeln!(
+                f,
+                "             an earlier verdict is worse and stays: {}: {}",
+                self.kept_verdict.safety, self.kept_verdict.decided_by
+            )?;
+        }
+        for place in &self.kept {
+            writeln!(f, "             kept in {}", place.display())?;
+        }
+        writeln!(f)?;
+        for failure in &self.failures {
+            writeln!(f, "FAILED: {failure}")?;
+        }
+        writeln!(f, "{}", if self.passed { "PASSED" } else { "NOT PASSED" })
+    }
+}
+
+impl Verification {
+    fn kernels(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let passed = self.kernels.iter().filter(|check| check.passed).count();
+        writeln!(f, "\nkernels      {passed} of {} known answers are right", self.kernels.len())?;
+        writeln!(
+            f,
+            "  {:15} {:16} {:11} {:11} {:>8}  of what is allowed",
+            "kernel", "form", "weights", "activations", "error"
+        )?;
+        for check in &self.kernels {
+            let storage =
+                |storage: Option<Storage>| storage.map_or(String::new(), |s| s.to_string());
+            let number = |value: Option<f64>| value.map_or("-".to_owned(), |v| format!("{v:.1e}"));
+            let share = check.share.map_or("-".to_owned(), |share| format!("{share:.2}"));
+            write!(
+                f,
+                "  {:15} {:16} {:11} {:11} {:>8}  {share:>5}  {}",
+                check.kernel,
+                check.form,
+                storage(check.weights),
+                storage(check.activations),
+                number(check.error),
+                if check.passed { "pass" } else { "FAIL" }
+            )?;
+            if !check.used {
+                f.write_str(" (not used on this adapter)")?;
+            }
+            match &check.problem {
+                Some(problem) => writeln!(f, ": {problem}")?,
+                None => writeln!(f)?,
+            }
+        }
+        if self.shader_f16 == ShaderF16::FailedSelfTest {
+            writeln!(f, "  SHADER_F16 is not used on this adapter: f16 becomes f32 or packed f16")?;
+        }
+        Ok(())
+    }
+
+    fn vectors(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.reference {
+            Some(reference) => writeln!(
+                f,
+                "\nreference    {} texts, {}{}",
+                reference.texts,
+                reference.source,
+                if reference.exact { ", made in float64" } else { "" }
+            )?,
+            None => writeln!(
+                f,
+                "\nreference    none: Vectile carries no reference vectors for these weights, so \
+                 nothing here says that f32 is right; give --reference"
+            )?,
+        }
+        for agreement in &self.comparisons {
+            self.agreement(f, agreement)?;
+        }
+        writeln!(
+            f,
+            "\nagainst f32  {} texts, {} tokens ({})",
+            self.texts, self.tokens, self.texts_from
+        )?;
+        for agreement in self.f16.iter().chain([&self.as_asked]) {
+            self.agreement(f, agreement)?;
+        }
+        Ok(())
+    }
+
+    fn agreement(&self, f: &mut fmt::Formatter<'_>, agreement: &Agreement) -> fmt::Result {
+        write!(
+            f,
+            "  {:11} {:11} cosine {} least, {} mean; largest error {:.1e}",
+            agreement.weights.to_string(),
+            agreement.activations.to_string(),
+            cosine(agreement.min_cosine),
+            cosine(agreement.mean_cosine),
+            agreement.max_error
+        )?;
+        if !agreement.unusable.is_empty() {
+            write!(f, "; {} texts out of range", agreement.unusable.len())?;
+        }
+        match (agreement.tolerance, agreement.passed()) {
+            (None, _) => writeln!(f),
+            (Some(_), true) => writeln!(f, "  pass"),
+            (Some(_), false) => writeln!(f, "  FAIL"),
+        }
+    }
+
+    fn ranges(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let most = Storage::F16.max();
+        writeln!(f, "\nactivations  the largest in f32, and how often that fits below {most}")?;
+        for range in &self.activations {
+            let (largest, fits) = match range.largest {
+                Some(0.0) => ("0".to_owned(), "-".to_owned()),
+                Some(largest) => (format!("{largest:.4}"), format!("{:.1}", most / largest)),
+                None => ("not finite".to_owned(), "-".to_owned()),
+            };
+            let layer = range.layer.map_or("-".to_owned(), |layer| layer.to_string());
+            write!(
+                f,
+                "  layer {layer:>3}  {:24} {largest:>14}  {fits:>9} times  text {}",
+                range.tensor, range.text
+            )?;
+            match range.texts_beyond_f16 {
+                0 => writeln!(f)?,
+                texts => writeln!(f, ", beyond in {texts} texts")?,
+            }
+        }
+        if let Some(peak) = judge::largest(&self.activations) {
+            writeln!(f, "  the largest: {} in {}", peak.place(), self.text(peak.text))?;
+        }
+        if let Some(text) = self.texts_beyond_f16.first() {
+            let count = self.texts_beyond_f16.len();
+            writeln!(f, "  beyond f16 in {count} texts, first {}", self.text(*text))?;
+        }
+        let sixteen = || self.weights.iter().filter(|range| range.takes_16_bits);
+        writeln!(
+            f,
+            "\nin f16       {} matrices and tables of {} values: {} values beyond {most}, {} become zero or \
+             subnormal",
+            sixteen().count(),
+            sixteen().map(|range| range.values).sum::<usize>(),
+            sixteen().map(|range| range.overflowed).sum::<usize>(),
+            sixteen().map(|range| range.flushed).sum::<usize>(),
+        )?;
+        let mut ranked: Vec<&WeightRange> = self.weights.iter().collect();
+        ranked.sort_by(|a, b| b.largest.total_cmp(&a.largest));
+        for range in ranked.iter().take(5) {
+            let tensor = crate::error::plain(&range.tensor);
+            writeln!(
+                f,
+                "  {tensor:60} {:>12.4}  {} in the file, {} small{}",
+                range.largest,
+                range.dtype,
+                range.flushed,
+                if range.takes_16_bits { "" } else { ", f32 always" }
+            )?;
+        }
+        Ok(())
+    }
+}
