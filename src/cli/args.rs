@@ -270,6 +270,9 @@ pub struct BenchArgs {
     /// Rounds of each measurement [default: 5, with --quick 3]
     #[arg(long, value_name = "N", help_heading = "What is measured")]
     pub rounds: Option<NonZeroUsize>,
+    /// Time every kernel too, at the model's shapes, in each storage and form (needs timestamps).
+    #[arg(long, help_heading = "What is measured")]
+    pub kernels: bool,
     /// Texts of your own, a text a line; accuracy is measured on the first 500. Without, built-in ones.
     #[arg(long, value_name = "FILE", help_heading = "What is measured")]
     pub texts: Option<PathBuf>,

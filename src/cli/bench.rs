@@ -77,6 +77,7 @@ fn options(args: &BenchArgs) -> Result<BenchOptions, Failure> {
         pairs: args.pairs.as_deref().map(pairs).transpose()?,
         rounds: args.rounds.map(std::num::NonZeroUsize::get),
         quick: args.quick,
+        kernels: args.kernels,
         label: args.label.clone(),
         withheld: args.withhold.clone(),
         cache_dir: model::cache_dir(),

@@ -45,6 +45,10 @@ fn of_adapter(report: &Report, adapter: &AdapterReport) -> String {
                 writeln!(out, "\nGPU time by kernel: not measured, this adapter has no timestamps");
         }
     }
+    if !adapter.kernel_sweep.is_empty() {
+        let _ = writeln!(out, "\nA dispatch of each kernel at the model's shapes");
+        out.push_str(&sweep(adapter));
+    }
     for refused in &adapter.refused {
         let _ = writeln!(out, "not timed: {}: {}", refused.precision, refused.reason);
     }
@@ -222,4 +226,36 @@ fn kernel_row(precision: &str, kernel: &KernelTime) -> [String; 7] {
         kernel.gflops.map_or_else(String::new, |rate| format!("{rate:.1}")),
         format!("{:.2}", kernel.gbytes),
     ]
+}
+
+fn sweep(adapter: &AdapterReport) -> String {
+    let mut table = new_table([
+        "kernel",
+        "writes",
+        "tokens",
+        "row",
+        "form",
+        "precision",
+        "ms",
+        "GFLOP/s",
+        "GB/s",
+        "times f32",
+    ]);
+    for case in &adapter.kernel_sweep {
+        let [read, written] = case.widths;
+        let mark = if case.used { "" } else { " (not used here)" };
+        table.add_row([
+            case.kernel.clone(),
+            case.step.clone(),
+            case.tokens.to_string(),
+            if read * written == 0 { String::new() } else { format!("{read} → {written}") },
+            format!("{}{mark}", case.form),
+            case.precision.clone(),
+            format!("{:.3} ({:.3}–{:.3})", case.ms.median, case.ms.low, case.ms.high),
+            case.gflops.map_or_else(String::new, |rate| format!("{rate:.1}")),
+            format!("{:.2}", case.gbytes),
+            case.speedup.map_or_else(String::new, ratio),
+        ]);
+    }
+    lines(&table)
 }

@@ -18,6 +18,11 @@ impl Embedder {
         (runtime.executor.gpu.has_timestamps(), runtime.plan())
     }
 
+    /// Runs these kernels from here on, instead of those that suit the adapter. Vectors are other bits then.
+    pub(crate) async fn set_plan(&self, plan: Option<KernelPlan>) {
+        self.runtime.lock().await.other_plan = plan;
+    }
+
     /// Most tokens of a batch.
     pub(crate) fn batch_tokens(&self) -> usize {
         self.batch_tokens

@@ -105,6 +105,8 @@ pub(super) struct Runtime {
     stages: Vec<Stage>,
     /// Bytes of all weights.
     pub weight_bytes: u64,
+    /// Kernels to run instead of those that suit the device, for measuring them.
+    pub other_plan: Option<KernelPlan>,
 }
 
 /// The rows of a batch.
@@ -134,7 +136,7 @@ impl Runtime {
             stages.push(stage(module, loader.as_mut())?);
             weight_bytes += loader.map_or(0, |loader| loader.bytes);
         }
-        Ok(Runtime { opening, executor, transformer, stages, weight_bytes })
+        Ok(Runtime { opening, executor, transformer, stages, weight_bytes, other_plan: None })
     }
 
     /// Runs a batch. Where the device is lost, opens it again, loads everything and repeats once.
@@ -237,7 +239,8 @@ impl Runtime {
     /// Which kernels this device takes.
     pub fn plan(&self) -> KernelPlan {
         let plan = self.executor.gpu.plan();
-        KernelPlan { software: plan.software && !self.opening.gpu_kernels, ..plan }
+        let own = KernelPlan { software: plan.software && !self.opening.gpu_kernels, ..plan };
+        self.other_plan.unwrap_or(own)
     }
 
     /// The transformer's hidden states over a batch, `[tokens, hidden]`.

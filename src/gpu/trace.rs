@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use crate::error::Error;
 use crate::gpu::device::Gpu;
 use crate::gpu::graph::{Graph, Source};
+use crate::gpu::shader::Lanes;
 
 /// A phase of a batch on the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,8 +41,13 @@ pub enum Measure {
 pub struct DispatchTime {
     /// The kernel.
     pub kernel: &'static str,
+    /// Whether and how its lanes worked together.
+    pub lanes: Lanes,
     /// The tensor it wrote.
     pub writes: &'static str,
+    /// Bytes of the tensor it read first, and of the one it wrote, within the transformer's layers; 0 before
+    /// and after them, where rows are not tokens.
+    pub sizes: [u64; 2],
     /// Nanoseconds.
     pub ns: u64,
     /// Floating point operations, where the graph counts them.
@@ -171,7 +177,13 @@ impl Stamps {
             let written = graph.written(dispatch);
             trace.dispatches.push(DispatchTime {
                 kernel: dispatch.kernel.name,
+                lanes: dispatch.variant.lanes,
                 writes: written.map_or("", |id| graph.tensors[id.0].name),
+                sizes: [dispatch.bindings.first().copied(), written].map(|id| {
+                    id.map(|id| &graph.tensors[id.0])
+                        .filter(|_| written.is_some_and(|id| graph.tensors[id.0].layer.is_some()))
+                        .map_or(0, |tensor| tensor.bytes)
+                }),
                 ns: ns(time[0], time[1]),
                 flops: dispatch.flops,
                 bytes: bytes_moved(graph, dispatch, &weight_bytes),
@@ -188,7 +200,8 @@ impl Stamps {
 }
 
 /// Bytes of a dispatch's bindings, each once. Of a tensor that several dispatches write in pieces, each
-/// counts its share; a table of which rows are picked counts as what is written of it.
+/// counts its share; a table of which rows are picked, told by how little is computed with it, counts as what is
+/// written of it.
 fn bytes_moved(
     graph: &Graph,
     dispatch: &crate::gpu::graph::Dispatch,
@@ -206,8 +219,10 @@ fn bytes_moved(
         counted.push(*id);
         let tensor = &graph.tensors[id.0];
         bytes += match tensor.source {
-            Source::Weight(weight) if dispatch.flops == 0 => weight_bytes(weight).min(output),
-            Source::Weight(weight) => weight_bytes(weight),
+            Source::Weight(weight) => match weight_bytes(weight) {
+                bytes if dispatch.flops * 2 < bytes => bytes.min(output),
+                bytes => bytes,
+            },
             _ => tensor.bytes / pieces as u64,
         };
     }

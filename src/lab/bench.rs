@@ -16,6 +16,7 @@ use crate::lab::report::{
     Accuracy, AdapterReport, Cell, Cold, Host, Latency, ModelFacts, PrecisionReport, Ratio,
     Refused, Report, SCHEMA, Settings,
 };
+use crate::lab::sweep::sweep;
 use crate::lab::{accuracy, profile, texts};
 
 /// A run takes at least so long, where the adapter is fast enough to choose.
@@ -46,6 +47,8 @@ pub struct BenchOptions {
     pub rounds: Option<usize>,
     /// Fewer precisions, cells and rounds.
     pub quick: bool,
+    /// Also times every kernel at the model's shapes, in each storage and form.
+    pub kernels: bool,
     /// What this run is called.
     pub label: Option<String>,
     /// Runs as if the adapters lacked these.
@@ -135,9 +138,9 @@ fn host() -> Host {
 }
 
 /// A precision that is loaded, with what was found of it so far.
-struct Entrant {
-    name: Combination,
-    embedder: Embedder,
+pub(super) struct Entrant {
+    pub name: Combination,
+    pub embedder: Embedder,
     cold: Cold,
     accuracy: Option<Accuracy>,
     cells: Vec<Cell>,
@@ -211,6 +214,15 @@ impl<'a> Bench<'a> {
             collect_refused(&mut entrants, &mut refused);
         }
         self.latency(&mut entrants).await?;
+        let kernel_sweep = match self.options.kernels && timestamps {
+            true => {
+                let rounds = rounds(self.options);
+                let most = cells.iter().map(|(batch_tokens, _)| *batch_tokens).max().unwrap_or(1);
+                let mut step = |what: &str| (self.progress)(what, self.done, self.all);
+                sweep(&mut entrants, &self.corpus, rounds, most, &mut step).await?
+            }
+            false => Vec::new(),
+        };
         let mut precisions = Vec::new();
         for mut entrant in entrants {
             self.step(&format!("where the time goes in {}", entrant.name));
@@ -224,7 +236,7 @@ impl<'a> Bench<'a> {
             kernels: if plan.software { "software" } else { "gpu" }.to_owned(),
             precisions,
             refused,
-            kernel_sweep: Vec::new(),
+            kernel_sweep,
         })
     }
 

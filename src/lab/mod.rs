@@ -8,6 +8,7 @@ mod bench;
 mod combination;
 mod profile;
 pub mod report;
+mod sweep;
 mod texts;
 pub mod verify;
 

@@ -103,8 +103,15 @@ mod tests {
 
     #[test]
     fn times_are_grouped_longest_first() {
-        let dispatch =
-            |kernel, writes, ns, flops, bytes| DispatchTime { kernel, writes, ns, flops, bytes };
+        let dispatch = |kernel, writes, ns, flops, bytes| DispatchTime {
+            kernel,
+            lanes: crate::gpu::shader::Lanes::Alone,
+            writes,
+            sizes: [0, 0],
+            ns,
+            flops,
+            bytes,
+        };
         let mut trace = Trace::new(Measure::Gpu);
         trace.dispatches = vec![
             dispatch("norm", "x", 1_000_000, 0, 500_000),

@@ -95,7 +95,7 @@ pub struct AdapterReport {
     pub precisions: Vec<PrecisionReport>,
     /// Precisions that were not timed, and why.
     pub refused: Vec<Refused>,
-    /// Single kernels over shapes, storages and variants (`--kernels`).
+    /// Every kernel at the model's shapes, in each storage and form (`--kernels`).
     pub kernel_sweep: Vec<KernelCase>,
 }
 
@@ -270,28 +270,32 @@ pub struct KernelTime {
     pub gbytes: f64,
 }
 
-/// One kernel at one shape.
+/// One kernel at one shape of the model, in one storage and form.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct KernelCase {
     /// The kernel.
     pub kernel: String,
-    /// Its sizes, in words.
-    pub shape: String,
-    /// How weights are stored.
-    pub weights: String,
-    /// How activations are stored.
-    pub activations: String,
-    /// Which form of the kernel.
-    pub variant: String,
-    /// The largest error against the plain-Rust reference, before it was timed.
-    pub error: f64,
-    /// Milliseconds of a run, over the rounds.
+    /// The tensor it writes.
+    pub step: String,
+    /// Tokens of the batch.
+    pub tokens: usize,
+    /// Values of a row that it reads first, and of a row that it writes; 0 where rows are not tokens.
+    pub widths: [usize; 2],
+    /// The precision, as in [`PrecisionReport::name`].
+    pub precision: String,
+    /// Which form of the kernel: `software` or `gpu`, and how its lanes work together.
+    pub form: String,
+    /// True where models on this adapter run this form.
+    pub used: bool,
+    /// Dispatches of a run.
+    pub dispatches: usize,
+    /// Milliseconds of a dispatch, over the rounds.
     pub ms: Ratio,
     /// Floating point operations a second in 10⁹, where it is known for arithmetic.
     pub gflops: Option<f64>,
     /// Bytes a second in 10⁹, if each binding's bytes moved once.
     pub gbytes: f64,
-    /// How many times faster than the same case in f32, over the rounds.
+    /// How many times faster than the same case in f32, over the rounds; `None` for f32 itself.
     pub speedup: Option<Ratio>,
 }
 
