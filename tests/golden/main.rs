@@ -13,6 +13,8 @@ mod fixtures;
 mod loss;
 mod minilm;
 mod range;
+#[cfg(feature = "lab")]
+mod verify;
 
 use std::path::{Path, PathBuf};
 

@@ -157,3 +157,19 @@ fn sixteen_bit_checkpoints_are_held_exactly() {
         assert!(d.min_cosine >= 0.999_999_9 && d.max_abs <= 2e-6, "{d:?}");
     }
 }
+
+#[cfg(feature = "lab")]
+#[test]
+fn it_verifies_with_the_vectors_that_vectile_carries() {
+    use vectile::lab::verify::{VerifyOptions, verify};
+    let Some(builder) = builder() else { return };
+    if build(builder.clone()).is_none() {
+        return;
+    }
+    let found = block_on(verify(builder, &VerifyOptions::default(), |_| {})).unwrap();
+    assert!(found.passed, "{found}");
+    assert_eq!(found.reference.as_ref().map(|r| (r.texts, r.exact)), Some((48, true)));
+    assert_eq!(found.comparisons.len(), 2);
+    assert_eq!(found.verdict.safety, vectile::dtype::F16Safety::Safe, "{found}");
+    assert!(found.verdict.decided_by.contains("down"), "{found}");
+}

@@ -1,12 +1,14 @@
 //! Activations beyond f16: caught on the texts that have them, and on no others; f16 that failed its
 //! self-test: not used.
 
-use vectile::{ActivationsRequest, DtypeRequest, Error, Feature, HalfFallback, block_on};
+use vectile::{
+    ActivationsRequest, DtypeRequest, Error, Feature, HalfFallback, ModelFiles, block_on,
+};
 
 use crate::{build, builder, distance, fixture, tensor, texts};
 
 /// The texts of `bert_overflow` whose activations pass 65504.
-const OVERFLOWING: [usize; 3] = [27, 28, 29];
+pub const OVERFLOWING: [usize; 3] = [27, 28, 29];
 
 #[test]
 fn forced_f16_activations_are_refused_by_text() {
@@ -34,9 +36,8 @@ fn forced_f16_activations_are_refused_by_text() {
     }
 }
 
-#[test]
-fn auto_runs_those_texts_again_and_counts_them() {
-    // The checkpoint's dtype decides under auto; this one is f32, so its twin in f16 is made here.
+/// The checkpoint's dtype decides under auto, and that of `bert_overflow` is f32: its twin in f16.
+pub fn twin_in_f16() -> ModelFiles {
     let directory = fixture("bert_overflow");
     let read = |name: &str| std::fs::read(directory.join(name)).unwrap();
     let mut config: serde_json::Value = serde_json::from_slice(&read("config.json")).unwrap();
@@ -52,7 +53,12 @@ fn auto_runs_those_texts_again_and_counts_them() {
     ] {
         files.push((name.to_owned(), read(name)));
     }
-    let files = vectile::ModelFiles::from_bytes(files).unwrap();
+    ModelFiles::from_bytes(files).unwrap()
+}
+
+#[test]
+fn auto_runs_those_texts_again_and_counts_them() {
+    let files = twin_in_f16();
     let Some(embedder) = build(vectile::Embedder::builder(files.clone())) else { return };
     if embedder.precision().activations == vectile::Storage::F32 {
         eprintln!("SKIPPED: the adapter has no SHADER_F16");
@@ -61,7 +67,8 @@ fn auto_runs_those_texts_again_and_counts_them() {
     let texts = texts("bert_overflow");
     let got = block_on(embedder.embed(&texts)).unwrap();
     assert_eq!(got.retried, OVERFLOWING.len());
-    let (_, expected) = tensor(&directory.join("reference.safetensors"), "embeddings");
+    let reference = fixture("bert_overflow").join("reference.safetensors");
+    let (_, expected) = tensor(&reference, "embeddings");
     let d = distance(&got.values, &expected, got.dim);
     assert!(d.relative <= 1e-2 && d.min_cosine > 0.999, "{d:?}");
 

@@ -179,7 +179,8 @@ pub async fn verify(
                 seen.push(stored);
                 let mut agreement =
                     Agreement::of("reference", &ran.precision, &ran.rows, first, &reference.rows);
-                agreement.tolerance = Some(agreement::tolerance(&ran.precision, reference.exact));
+                agreement.tolerance =
+                    Some(agreement::tolerance(&ran.precision, reference.exact, reference.carried));
                 comparisons.push(agreement);
             }
         }

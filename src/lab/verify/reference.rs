@@ -23,6 +23,8 @@ pub struct Reference {
     pub rows: Vec<Vec<f64>>,
     /// True where they were made in float64: they are then held closer.
     pub exact: bool,
+    /// True for those that Vectile carries.
+    pub(super) carried: bool,
 }
 
 /// What a report says of a reference.
@@ -125,7 +127,7 @@ impl Reference {
         let exact = view.dtype() == Dtype::F64
             || about.get("arithmetic").is_some_and(|kind| kind == "float64");
         let rows = values.chunks_exact(dim).map(<[f64]>::to_vec).collect();
-        Ok(Reference { source: name.to_owned(), texts, rows, exact })
+        Ok(Reference { source: name.to_owned(), texts, rows, exact, carried: false })
     }
 
     /// The vectors that Vectile carries for the model whose weights have this SHA-256.
@@ -139,6 +141,7 @@ impl Reference {
             Reference::from_safetensors("the vectors that Vectile carries", bytes, None)
                 .map_err(|e| Error::Internal(e.to_string()))?;
         reference.source = "carried by Vectile for these weights".to_owned();
+        reference.carried = true;
         Ok(Some(reference))
     }
 
