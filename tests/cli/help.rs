@@ -11,7 +11,7 @@ fn help(args: &[&str]) -> String {
 #[test]
 fn help_names_every_command_and_the_exit_codes() {
     let text = help(&["--help"]);
-    for word in ["embed", "similarity", "search", "inspect", "adapters", "Exit codes"] {
+    for word in ["embed", "similarity", "search", "inspect", "adapters", "verify", "Exit codes"] {
         assert!(text.contains(word), "no `{word}` in: {text}");
     }
     assert!(help(&["--version"]).starts_with("vectile "));
@@ -40,6 +40,14 @@ fn help_of_each_command_names_its_options() {
         ("search", all(&[&model, &texts, &lines, &["--in", "--top", "<QUERY>", "encode_query"]])),
         ("inspect", all(&[&model, &["--json"]])),
         ("adapters", vec!["--json"]),
+        (
+            "verify",
+            all(&[
+                &model[1..],
+                &lines,
+                &["<MODEL>", "--reference", "--texts", "--write-verdict", "--json", "model.encode"],
+            ]),
+        ),
     ] {
         let text = help(&[command, "--help"]);
         for option in options {

@@ -10,3 +10,4 @@ mod interrupt;
 mod output;
 mod search;
 mod support;
+mod verify;
