@@ -15,7 +15,7 @@ use crate::embedder::run::{Model, Opening, Runtime};
 use crate::error::Error;
 use crate::files::ModelFiles;
 use crate::gpu::adapter::{AdapterChoice, AdapterSummary, Feature};
-use crate::gpu::executor::{Executor, ShaderEdit};
+use crate::gpu::executor::ShaderEdit;
 use crate::gpu::selftest;
 use crate::kernels::MAX_BATCH_TOKENS;
 use crate::models;
@@ -44,6 +44,7 @@ enum Measured {
     #[default]
     Kept,
     /// From the caller.
+    #[cfg(feature = "lab")]
     Given(Option<F16Verdict>),
 }
 
@@ -163,6 +164,7 @@ impl EmbedderBuilder {
         let (shader_f16, measured) = if needs_f16(self.dtype, &checkpoint) {
             let measured = match self.measured {
                 Measured::Kept => kept::read(&model, cache)?,
+                #[cfg(feature = "lab")]
                 Measured::Given(measured) => measured,
             };
             (selftest::shader_f16(&mut executor, cache).await?, measured)
@@ -197,7 +199,7 @@ impl EmbedderBuilder {
 #[cfg(feature = "lab")]
 impl EmbedderBuilder {
     /// The device as the embedder will open it.
-    pub(crate) async fn executor(&self) -> Result<Executor, Error> {
+    pub(crate) async fn executor(&self) -> Result<crate::gpu::executor::Executor, Error> {
         self.opening().open().await
     }
 

@@ -1,6 +1,6 @@
 //! The precision lab: what a model costs and how right it is in each precision, on this adapter.
 //!
-//! [`bench`] runs a model in several precisions side by side and returns a [`report::Report`]: speed, memory, and
+//! [`bench()`] runs a model in several precisions side by side and returns a [`report::Report`]: speed, memory, and
 //! the accuracy of each precision against f32 on the same texts.
 
 mod accuracy;
