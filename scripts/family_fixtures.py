@@ -42,16 +42,22 @@ SHOWN = (0, 5, 10)  # texts whose hidden states are kept
 FAMILIES = {}
 
 
-def family(tokenizer, modules, longest=LONGEST, spoil=None, dtype=None, rewrite=None, prompts=None, default_prompt=None, cases=None, extra_texts=(), edges=()):
-    """Registers a recipe. `tokenizer()` gives a transformers tokenizer; `modules(hidden)` the modules after the transformer;
-    `spoil(model, ids)` makes outliers; `dtype` is how the checkpoint is stored; `rewrite(folder)` changes the saved directory
+def family(tokenizer, modules, longest=LONGEST, random=True, spoil=None, dtype=None, rewrite=None, prompts=None, default_prompt=None, cases=None, extra_texts=(), edges=()):
+    """Registers a recipe. What it returns may also be a module of sentence-transformers; `tokenizer` is None then. `tokenizer()` gives a transformers tokenizer; `modules(hidden)` the modules after the transformer;
+    `random` is False where it comes with weights to keep; `spoil(model, ids)` makes outliers; `dtype` is how the checkpoint is stored; `rewrite(folder)` changes the saved directory
     (names of tensors, another layout) and must not change vectors; `cases` are the arguments of encode() by name of the
     tensor, as in make_fixtures.py; `edges` are more lengths of texts, around a window."""
     def register(make):
-        FAMILIES[make.__name__] = dict(make=make, tokenizer=tokenizer, modules=modules, longest=longest, spoil=spoil, dtype=dtype, rewrite=rewrite,
+        FAMILIES[make.__name__] = dict(make=make, tokenizer=tokenizer, modules=modules, longest=longest, random=random, spoil=spoil, dtype=dtype, rewrite=rewrite,
                                        prompts=prompts, default_prompt=default_prompt, cases=cases or {'embeddings': {}}, extra_texts=extra_texts, edges=edges)
         return make
     return register
+
+
+def whole(make):
+    """Registers a function of name and folder that makes everything itself, for what sentence-transformers does not load."""
+    FAMILIES[make.__name__] = dict(whole=make)
+    return make
 
 
 def pool(mode, normalise=False, *more, **options):
@@ -142,7 +148,8 @@ def build(name, recipe, folder):
     seed = zlib.crc32(name.encode()) % 100000
     torch.manual_seed(seed)
     first = recipe['make']()
-    randomise(first, seed)
+    if recipe['random']:
+        randomise(first, seed)
     if isinstance(first, transformers.PreTrainedModel):
         first.eval()
         if recipe['spoil']:
@@ -218,6 +225,13 @@ def of_length(t, n):
     return text
 
 
+def compare(got, want):
+    """As make_fixtures.py's, without rows that are zeros, which they must be in both."""
+    some = want.abs().sum(1) > 0
+    assert not got[~some].any()
+    return base.compare(got[some], want[some])
+
+
 def stored_in(model, dtype):
     """Hooks that round what modules give to `dtype`, about as a runtime that keeps activations so does."""
     f = lambda _, __, o: o.to(dtype).to(o.dtype)
@@ -252,26 +266,30 @@ def finish(name, recipe, folder):
     if isinstance(exact[0], Transformer):
         for i in SHOWN:
             ref[f'hidden.{i}'] = base.encode(exact, [texts[i]], output_value='token_embeddings', **{k: v for k, v in options.items() if k.startswith('prompt')})[0].float()
-    measured = {'float32': base.compare(base.encode(base.reload(folder, torch.float32), texts, **options), ref[first])}
+    measured = {'float32': compare(base.encode(base.reload(folder, torch.float32), texts, **options), ref[first])}
     for dtype in (torch.float16, torch.bfloat16):
         label = str(dtype)[6:]
         ref[f'embeddings.{label}'] = base.encode(rounded(folder, dtype), texts, **options).float()
-        measured[f'{label}_weights'] = base.compare(ref[f'embeddings.{label}'], ref[first])
+        measured[f'{label}_weights'] = compare(ref[f'embeddings.{label}'], ref[first])
     m = rounded(folder, torch.float16, torch.float32)
     hooks = stored_in(m, torch.float16)
-    measured['float16_weights_float16_activations'] = base.compare(base.encode(m, texts, **options), ref[first])
-    peak = max(base.activations(exact, texts[:17]), default=0.)
+    measured['float16_weights_float16_activations'] = compare(base.encode(m, texts, **options), ref[first])
+    peak = max(base.activations(exact, texts[:17])) if isinstance(exact[0], Transformer) else 0.
     save_file({k: v.contiguous() for k, v in ref.items()}, os.path.join(folder, 'reference.safetensors'))
     base.write(folder, 'texts.json', texts)
     kind = getattr(getattr(exact[0], 'model', None), 'config', None)
     base.write(folder, 'fixture.json', dict(name=name, family=kind.model_type if kind else type(exact[0]).__name__, note=' '.join((recipe['make'].__doc__ or '').split()), versions=base.VERSIONS,
                                             arithmetic='float64, one text at a time, sdpa attention', tensors=about, largest_activation=float(f'{peak:.4g}'), measured_against_reference=measured))
+    report(name, folder, ref[first], measured, f'alike {alike:.2f}  peak {peak:9.1f}')
+
+
+def report(name, folder, vectors, measured, more=''):
     files = [os.path.join(r, f) for r, _, fs in os.walk(folder) for f in fs]
     for f in files:
         os.chmod(f, 0o644)
     size = sum(map(os.path.getsize, files)) // 1024
     cosines = '  '.join(f"{k} {v['one_minus_min_cosine']:.0e}" for k, v in measured.items())
-    print(f'{name:22s} {size:4d} KB  {tuple(ref[first].shape)}  alike {alike:.2f}  peak {peak:9.1f}  1-cos: {cosines}' + ('   LARGER THAN 200 KB' if size > 200 else ''), flush=True)
+    print(f'{name:22s} {size:4d} KB  {tuple(vectors.shape)}  {more}  1-cos: {cosines}' + ('   LARGER THAN 200 KB' if size > 200 else ''), flush=True)
 
 
 def load_recipes():
@@ -293,6 +311,9 @@ def main():
         folder = os.path.join(OUT, name)
         shutil.rmtree(folder, ignore_errors=True)
         os.makedirs(folder)
+        if 'whole' in FAMILIES[name]:
+            FAMILIES[name]['whole'](name, folder)
+            continue
         build(name, FAMILIES[name], folder)
         finish(name, FAMILIES[name], folder)
 

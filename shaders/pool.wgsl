@@ -64,6 +64,8 @@ fn pool(@builtin(global_invocation_id) id: vec3<u32>) {
             total += 1.0;
         }
     }
+    // A text of no tokens has a mean of zeros.
+    total = max(total, 1.0);
     if MODE == 2u || MODE == 4u {
         value = value / total;
     }

@@ -7,6 +7,7 @@
 mod json;
 mod modules;
 mod pooling;
+mod statics;
 mod transformer;
 
 #[cfg(test)]
@@ -17,14 +18,17 @@ use std::collections::BTreeMap;
 pub(crate) use json::JsonFile;
 pub(crate) use modules::{DenseActivation, Module};
 pub(crate) use pooling::{Pooling, PoolingMode};
+pub(crate) use statics::Input;
 
 use crate::error::Error;
 use crate::files::ModelFiles;
-use modules::{MODULES, after_transformer, entries};
+use modules::{MODULES, after_static, after_transformer, check_widths, entries};
 
 /// What the model's files say, checked to fit together.
 #[derive(Clone, Debug)]
 pub(crate) struct ModelConfig {
+    /// What the first module is.
+    pub input: Input,
     /// `config.json` of the transformer.
     pub transformer: JsonFile,
     /// Where the transformer's files are: empty, or `0_Transformer/`.
@@ -33,7 +37,8 @@ pub(crate) struct ModelConfig {
     pub max_seq_length: Option<usize>,
     /// Texts are lowercased before the tokenizer's own normalizer.
     pub do_lower_case: bool,
-    /// After the transformer, in the order they are applied. The first is the pooling.
+    /// After the transformer, in the order they are applied. The first is the pooling, for a static
+    /// model once [`ModelConfig::pool_static`] has put it there.
     pub modules: Vec<Module>,
     /// By name. `query` and `document` are always there, empty if the model does not set them.
     pub prompts: BTreeMap<String, String>,
@@ -74,17 +79,22 @@ impl ModelConfig {
         let Some((first, rest)) = entries.split_first() else {
             return Err(Error::file(MODULES, "lists no modules; download the model again"));
         };
-        if first.kind != "Transformer" {
-            let supported = "the first module is a Transformer";
-            return Err(Error::unsupported(MODULES, "[0].type", &first.kind, supported));
-        }
         let prefix = match first.path.as_str() {
             "" => String::new(),
             path => format!("{path}/"),
         };
+        match first.kind.as_str() {
+            "Transformer" => {}
+            "StaticEmbedding" => return Self::load_static(files, &prefix, rest, notes),
+            other => {
+                let supported = "the first module is a Transformer or a StaticEmbedding";
+                return Err(Error::unsupported(MODULES, "[0].type", other, supported));
+            }
+        }
         let transformer = transformer::load(files, &prefix)?;
         let settings = transformer::settings(files, &prefix)?;
         let mut config = ModelConfig {
+            input: Input::Transformer,
             max_seq_length: transformer::max_seq_length(
                 files,
                 &prefix,
@@ -112,6 +122,11 @@ impl ModelConfig {
     /// `config_sentence_transformers.json` nor `sentence_bert_config.json`.
     fn load_bare(files: &ModelFiles, mut notes: Vec<String>) -> Result<Self, Error> {
         let transformer = transformer::load(files, "")?;
+        if statics::is_model2vec(&transformer)? {
+            let (max_seq_length, modules) = statics::model2vec(&transformer)?;
+            let config = Self::of_static(Input::Model2vec, transformer, "", modules, notes);
+            return Ok(ModelConfig { max_seq_length, ..config });
+        }
         transformer::refuse_chat_template(files)?;
         let (mode, how) = transformer::bare_pooling(&transformer)?;
         notes.push(format!(
@@ -122,6 +137,7 @@ impl ModelConfig {
         })?;
         let pooling = Pooling { modes: vec![mode], include_prompt: true, dimension };
         Ok(ModelConfig {
+            input: Input::Transformer,
             max_seq_length: transformer::max_seq_length(files, "", &transformer, None)?,
             do_lower_case: false,
             modules: vec![Module::Pooling(pooling)],
@@ -133,6 +149,53 @@ impl ModelConfig {
             similarity: None,
             notes,
         })
+    }
+
+    fn load_static(
+        files: &ModelFiles,
+        prefix: &str,
+        rest: &[modules::Entry],
+        mut notes: Vec<String>,
+    ) -> Result<Self, Error> {
+        let modules = after_static(files, rest, &mut notes)?;
+        let transformer = statics::load(files, prefix)?;
+        let mut config =
+            Self::of_static(Input::StaticEmbedding, transformer, prefix, modules, notes);
+        if let Some(options) = JsonFile::load(files, OPTIONS)? {
+            config.apply_options(&options)?;
+        }
+        Ok(config)
+    }
+
+    fn of_static(
+        input: Input,
+        transformer: JsonFile,
+        prefix: &str,
+        modules: Vec<Module>,
+        notes: Vec<String>,
+    ) -> Self {
+        ModelConfig {
+            input,
+            transformer,
+            weights_prefix: prefix.to_owned(),
+            max_seq_length: None,
+            do_lower_case: false,
+            modules,
+            prompts: default_prompts(),
+            default_prompt_name: None,
+            truncate_dim: None,
+            similarity: None,
+            notes,
+        }
+    }
+
+    /// Puts the mean before the other modules of a static model, which takes it by itself; `width`
+    /// is that of its table, which no config says.
+    pub fn pool_static(&mut self, width: usize) -> Result<(), Error> {
+        let modes = vec![PoolingMode::Mean];
+        let pooling = Pooling { modes, include_prompt: true, dimension: width };
+        self.modules.insert(0, Module::Pooling(pooling));
+        check_widths(&self.modules)
     }
 
     fn check_hidden_size(&self) -> Result<(), Error> {

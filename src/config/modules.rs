@@ -52,8 +52,7 @@ pub(super) struct Entry {
 pub(super) const MODULES: &str = "modules.json";
 /// Real models have fewer than ten.
 const MAX_MODULES: usize = 100;
-const SUPPORTED: &str =
-    "modules are one Transformer, one Pooling, then Dense, LayerNorm, Normalize or Dropout";
+const SUPPORTED: &str = "modules are one Transformer and one Pooling, or one StaticEmbedding, then Dense, LayerNorm, Normalize or Dropout";
 
 /// The entries in the order of the list, which is the order sentence-transformers applies them in;
 /// `idx` is only compared with it.
@@ -123,6 +122,31 @@ pub(super) fn after_transformer(
     entries: &[Entry],
     notes: &mut Vec<String>,
 ) -> Result<Vec<Module>, Error> {
+    let modules = parse(files, entries, notes)?;
+    check_order(&modules)?;
+    check_widths(&modules)?;
+    Ok(modules)
+}
+
+/// Everything after a static embedding, which takes the mean of a text's tokens itself.
+pub(super) fn after_static(
+    files: &ModelFiles,
+    entries: &[Entry],
+    notes: &mut Vec<String>,
+) -> Result<Vec<Module>, Error> {
+    let modules = parse(files, entries, notes)?;
+    if modules.iter().any(|module| matches!(module, Module::Pooling(_))) {
+        let problem = format!("has a Pooling after a StaticEmbedding; {SUPPORTED}");
+        return Err(Error::config(MODULES, "type", problem));
+    }
+    Ok(modules)
+}
+
+fn parse(
+    files: &ModelFiles,
+    entries: &[Entry],
+    notes: &mut Vec<String>,
+) -> Result<Vec<Module>, Error> {
     let mut modules = Vec::new();
     for entry in entries {
         let module = match entry.kind.as_str() {
@@ -136,6 +160,9 @@ pub(super) fn after_transformer(
             // Does nothing outside training.
             "Dropout" => None,
             "Transformer" => return Err(entry.wrong("is a second Transformer")),
+            "StaticEmbedding" => {
+                return Err(entry.wrong("is a StaticEmbedding after another module"));
+            }
             other => {
                 let field = format!("[{}].type", entry.index);
                 return Err(Error::unsupported(MODULES, field, other, SUPPORTED));
@@ -143,8 +170,6 @@ pub(super) fn after_transformer(
         };
         modules.extend(module);
     }
-    check_order(&modules)?;
-    check_widths(&modules)?;
     Ok(modules)
 }
 
@@ -243,7 +268,7 @@ fn check_order(modules: &[Module]) -> Result<(), Error> {
     Err(Error::config(MODULES, "type", format!("{problem}; {SUPPORTED}")))
 }
 
-fn check_widths(modules: &[Module]) -> Result<(), Error> {
+pub(super) fn check_widths(modules: &[Module]) -> Result<(), Error> {
     let mut width = 0;
     for module in modules {
         let (path, field, expected) = match module {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use async_lock::Mutex;
 
-use crate::config::{ModelConfig, Module};
+use crate::config::{Input, ModelConfig, Module};
 use crate::dtype::{
     ActivationsRequest, DtypeOptions, DtypeRequest, F16Verdict, HalfFallback, ShaderF16, needs_f16,
     resolve,
@@ -225,10 +225,16 @@ impl EmbedderBuilder {
 
 /// Everything that can be checked without a device.
 fn read_model(files: ModelFiles) -> Result<Model, Error> {
-    let config = ModelConfig::load(&files)?;
+    let mut config = ModelConfig::load(&files)?;
     let weights = WeightFiles::open(&files, &config.weights_prefix)?;
-    let transformer = models::read(&config.transformer, &weights)?;
+    let transformer = match config.input {
+        Input::Transformer => models::read(&config.transformer, &weights)?,
+        input => models::static_embedding(&weights, input)?,
+    };
     let facts = transformer.facts();
+    if config.input != Input::Transformer {
+        config.pool_static(facts.hidden)?;
+    }
     let mut dimension = facts.hidden;
     let mut include_prompt = true;
     let mut module_weights = Vec::new();

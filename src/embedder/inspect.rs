@@ -16,7 +16,7 @@ use crate::tokenize::Tokens;
 /// A module of the model, in the order they are applied.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ModuleSummary {
-    /// `Transformer`, `Pooling`, `Dense`, `LayerNorm` or `Normalize`.
+    /// `Transformer`, `StaticEmbedding`, `model2vec`, `Pooling`, `Dense`, `LayerNorm` or `Normalize`.
     pub kind: String,
     /// What its files say.
     pub settings: String,
@@ -141,7 +141,8 @@ impl Embedder {
 
     fn module_summaries(&self) -> Vec<ModuleSummary> {
         let summary = |kind: &str, settings| ModuleSummary { kind: kind.to_owned(), settings };
-        let mut summaries = vec![summary("Transformer", self.model.transformer.describe())];
+        let first = self.model.config.input.module();
+        let mut summaries = vec![summary(first, self.model.transformer.describe())];
         for module in &self.model.config.modules {
             summaries.push(match module {
                 Module::Pooling(pooling) => {

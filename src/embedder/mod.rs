@@ -15,6 +15,7 @@ use std::str::FromStr;
 use async_lock::Mutex;
 
 use crate::batch::{PackedBatch, plan};
+use crate::config::Input;
 use crate::dtype::Precision;
 use crate::error::Error;
 use crate::gpu::adapter::AdapterSummary;
@@ -248,7 +249,8 @@ impl Embedder {
         options: &EmbedOptions,
         embeddings: &mut Embeddings,
     ) -> Result<(), Error> {
-        if tokens.ids.is_empty() {
+        // A static model has zeros for it.
+        if tokens.ids.is_empty() && self.model.config.input == Input::Transformer {
             let problem = "has no tokens: it is empty, and this tokenizer adds no special tokens";
             return Err(Error::option(format!("text {text}"), problem));
         }

@@ -28,6 +28,7 @@ pub static POOL: Kernel = Kernel {
 pub type Span = [u32; 4];
 
 /// The modes' results side by side, `[texts, modes · width]`, f32. `modes` are the shader's numbers.
+/// A text may have no tokens where all modes are means: its row is zeros.
 pub fn pool(builder: &mut Builder, x: Activations, spans: &[Span], modes: &[u32]) -> Activations {
     let columns = modes.len() * x.width;
     let texts = spans.len();

@@ -144,7 +144,7 @@ pub fn pool(x: &[f32], width: usize, span: [u32; 4], mode: u32) -> Vec<f64> {
     (0..width)
         .map(|column| {
             let sum: f64 = (first..end).map(|token| value(token, column)).sum();
-            let count = (end - first) as f64;
+            let count = (end - first).max(1) as f64;
             let place = |token: usize| (token - span[0] as usize + 1) as f64;
             match mode {
                 0 => value(first, column),
@@ -153,7 +153,8 @@ pub fn pool(x: &[f32], width: usize, span: [u32; 4], mode: u32) -> Vec<f64> {
                 3 => sum / count.sqrt(),
                 4 => {
                     let total: f64 = (first..end).map(place).sum();
-                    (first..end).map(|t| place(t) * value(t, column)).sum::<f64>() / total
+                    let sum: f64 = (first..end).map(|t| place(t) * value(t, column)).sum();
+                    sum / total.max(1.0)
                 }
                 _ => value(end - 1, column),
             }

@@ -8,6 +8,7 @@ mod electra;
 mod encoder;
 pub(crate) mod layers;
 mod roberta;
+mod static_embedding;
 
 use std::fmt;
 
@@ -19,6 +20,8 @@ use crate::dtype::F16Facts;
 use crate::error::Error;
 use crate::kernels::{Activations, Builder};
 use crate::weights::{Loader, WeightFiles};
+
+pub(crate) use static_embedding::read as static_embedding;
 
 /// An architecture: what `config.json` calls it, and how its config is read.
 struct Architecture {

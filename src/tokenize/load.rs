@@ -10,8 +10,9 @@ use tokenizers::{
     TruncationDirection,
 };
 
+use super::model2vec::{Model2vec, Unknown};
 use super::{Tokenizer, guard};
-use crate::config::{JsonFile, ModelConfig};
+use crate::config::{Input, JsonFile, ModelConfig};
 use crate::error::Error;
 use crate::files::{ModelFiles, sniff};
 
@@ -57,6 +58,7 @@ struct Outline {
     added_tokens: Vec<AddedToken>,
     truncation: Option<Truncation>,
     normalizer: Option<Value>,
+    model: Option<Unknown>,
 }
 
 #[derive(Deserialize)]
@@ -70,6 +72,7 @@ struct AddedToken {
 struct Truncation {
     #[serde(default)]
     direction: TruncationDirection,
+    max_length: Option<usize>,
 }
 
 impl Tokenizer {
@@ -92,7 +95,11 @@ impl Tokenizer {
         let outline = outline(&file, contents)?;
         check_growth(&file, &outline)?;
         let mut inner = parse(&file, contents)?;
-        let settings = JsonFile::load(files, &format!("{prefix}tokenizer_config.json"))?;
+        // transformers' alone: static models read nothing but tokenizer.json.
+        let settings = match config.input {
+            Input::Transformer => JsonFile::load(files, &format!("{prefix}tokenizer_config.json"))?,
+            Input::StaticEmbedding | Input::Model2vec => None,
+        };
         if let Some(settings) = &settings {
             follow_bert_settings(&mut inner, settings)?;
         }
@@ -100,15 +107,31 @@ impl Tokenizer {
         if config.do_lower_case {
             guard(&file, "cannot lowercase", || lowercase_first(&mut inner))?;
         }
-        let post_processor = inner.get_post_processor().cloned();
+        let post_processor = match config.input {
+            Input::Transformer => inner.get_post_processor().cloned(),
+            Input::StaticEmbedding | Input::Model2vec => None,
+        };
+        // sentence-transformers leaves a static model the truncation that its file has.
+        let written = outline.truncation.as_ref().and_then(|written| written.max_length);
+        let limit = match config.input {
+            Input::StaticEmbedding => written,
+            Input::Transformer | Input::Model2vec => config.max_seq_length,
+        };
+        let model2vec = (config.input == Input::Model2vec)
+            .then(|| Model2vec::new(&inner, outline.model.as_ref(), limit));
+        let side = match config.input {
+            Input::Model2vec => TruncationDirection::Right,
+            _ => truncation_side(settings.as_ref(), &outline)?,
+        };
         inner.with_post_processor(None::<PostProcessorWrapper>);
         inner.with_padding(None);
         guard(&file, "cannot be used", || inner.with_truncation(None).map(|_| ()))?;
         let added = post_processor.as_ref().map_or(0, |processor| processor.added_tokens(false));
         let tokenizer = Tokenizer {
             special_ids: special_ids(&inner, settings.as_ref(), &outline),
-            side: truncation_side(settings.as_ref(), &outline)?,
-            limit: [config.max_seq_length, position_limit].into_iter().flatten().min(),
+            side,
+            limit: [limit, position_limit].into_iter().flatten().min(),
+            model2vec,
             inner,
             post_processor,
             added,
@@ -236,16 +259,18 @@ fn lowercase_first(tokenizer: &mut tokenizers::Tokenizer) -> tokenizers::Result<
     tokenizer.with_normalizer(Some(Sequence::new(steps))).map(|_| ())
 }
 
-/// transformers builds a `BertTokenizer` from its settings, whatever normalizer `tokenizer.json` has;
-/// a cased model saved beside an uncased `tokenizer.json` is cased.
+/// transformers builds a `BertTokenizer`, and what derives from it, from its settings, whatever
+/// normalizer `tokenizer.json` has; a cased model saved beside an uncased `tokenizer.json` is cased.
 fn follow_bert_settings(
     tokenizer: &mut tokenizers::Tokenizer,
     settings: &JsonFile,
 ) -> Result<(), Error> {
-    let bert = ["BertTokenizer", "BertTokenizerFast"];
+    let bert = ["BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "MPNetTokenizer"];
     let class = settings.str("tokenizer_class")?;
+    let class = class.map(|class| class.strip_suffix("Fast").unwrap_or(class));
     let word_piece = matches!(tokenizer.get_model(), ModelWrapper::WordPiece(_));
-    if !word_piece || !class.is_some_and(|class| bert.contains(&class)) {
+    // Without a class it takes the architecture's, and WordPiece is BERT's.
+    if !word_piece || class.is_some_and(|class| !bert.contains(&class)) {
         return Ok(());
     }
     let normalizer = BertNormalizer::new(

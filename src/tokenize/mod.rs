@@ -2,16 +2,19 @@
 
 mod batch;
 mod load;
+mod model2vec;
 
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tokenizers::{Encoding, PostProcessor, PostProcessorWrapper, Token, TruncationDirection};
 
 use crate::error::Error;
+use model2vec::Model2vec;
 
 /// Longer texts are cut between words, where the tokenizer allows it, and tokenized piece by piece:
 /// the ids are the same and the memory is bounded by the piece.
@@ -31,6 +34,8 @@ pub(crate) struct Tokenizer {
     added: usize,
     limit: Option<usize>,
     side: TruncationDirection,
+    /// Under model2vec's rules.
+    model2vec: Option<Model2vec>,
     /// What counts as a special token at the end of a prompt.
     special_ids: HashSet<u32>,
     /// Rows of the embedding table; every id is below.
@@ -91,23 +96,36 @@ impl Tokenizer {
     }
 
     fn encode_whole(&self, text: &str, prompt_len: usize) -> Result<Tokens, Error> {
-        let content = self.guard(|| self.content(text))?;
-        let untruncated = content.len() + self.added;
-        let room = self.limit.map_or(usize::MAX, |limit| limit.saturating_sub(self.added));
-        let cut = content.len().saturating_sub(room);
-        let kept = match self.side {
-            TruncationDirection::Right => &content[..content.len() - cut],
-            TruncationDirection::Left => &content[cut..],
+        let whole = self.guard(|| self.content(text))?;
+        let content = match self.model2vec.as_ref().map(|rules| rules.cut(text)) {
+            Some(cut) if cut.len() < text.len() => &self.guard(|| self.content(cut))?,
+            _ => &whole,
         };
-        let encoding = self.guard(|| self.add_special_tokens(kept))?;
+        let room = self.limit.map_or(usize::MAX, |limit| limit.saturating_sub(self.added));
+        let over = content.len().saturating_sub(room);
+        let kept = match self.side {
+            TruncationDirection::Right => &content[..content.len() - over],
+            TruncationDirection::Left => &content[over..],
+        };
+        let lost = whole.len().saturating_sub(kept.len());
+        let kept = self.known(kept);
+        let encoding = self.guard(|| self.add_special_tokens(&kept))?;
         let tokens = Tokens {
             ids: encoding.get_ids().to_vec(),
             type_ids: encoding.get_type_ids().to_vec(),
             prompt_len,
-            untruncated,
+            untruncated: kept.len() + self.added + lost,
         };
         self.check(&tokens, kept.len())?;
         Ok(tokens)
+    }
+
+    /// Without those that model2vec leaves out.
+    fn known<'a>(&self, ids: &'a [u32]) -> Cow<'a, [u32]> {
+        match self.model2vec.as_ref().and_then(|rules| rules.unknown) {
+            Some(unknown) => ids.iter().copied().filter(|id| *id != unknown).collect(),
+            None => Cow::Borrowed(ids),
+        }
     }
 
     /// Ids of the text itself, all of them, without special tokens added.

@@ -1,5 +1,7 @@
 //! Tensors → checked, converted, repacked, on the GPU.
 
+use safetensors::Dtype;
+
 use crate::convert::{self, Loss};
 use crate::dtype::Storage;
 use crate::error::Error;
@@ -78,17 +80,58 @@ impl<'a> Loader<'a> {
             [rows, w] if w == width && rows > 0 => rows,
             _ => return Err(self.misshapen(&name, entry, &format!("[rows, {width}]"))),
         };
+        let files = self.files;
+        self.table_of(&name, entry, [rows, width], |first, count| {
+            files.values(&name, entry, first * width, count * width)
+        })
+    }
+
+    /// A table whose rows are made of others: row t is row `rows[t]` of the table `name`, whatever
+    /// numbers that holds, times `scales[t]`.
+    ///
+    /// # Errors
+    /// As [`Loader::table`].
+    pub fn folded_table(
+        &mut self,
+        name: &str,
+        rows: &[usize],
+        scales: Option<&[f32]>,
+    ) -> Result<Table, Error> {
+        let (name, entry) = self.files.find(name)?;
+        let [stored, width] = entry.shape[..] else {
+            return Err(self.misshapen(&name, entry, "[rows, width]"));
+        };
+        let values = match entry.dtype {
+            Dtype::I8 => self.files.integers(&name, entry)?.into_iter().map(|v| v as f32).collect(),
+            _ => self.files.values(&name, entry, 0, stored * width)?,
+        };
+        self.table_of(&name, entry, [rows.len(), width], |first, count| {
+            let scale = |token: usize| scales.map_or(1.0, |scales| scales[token]);
+            let row = |token: usize| &values[rows[token] * width..][..width];
+            Ok((first..first + count)
+                .flat_map(|token| row(token).iter().map(move |value| value * scale(token)))
+                .collect())
+        })
+    }
+
+    /// Uploads a table in pieces, which `values` gives by first row and rows.
+    fn table_of(
+        &mut self,
+        name: &str,
+        entry: &TensorEntry,
+        [rows, width]: [usize; 2],
+        values: impl Fn(usize, usize) -> Result<Vec<f32>, Error>,
+    ) -> Result<Table, Error> {
         let row_bytes = width.next_multiple_of(4) * self.storage.bytes() as usize;
         let total = (rows * row_bytes) as u64;
         let fits = total <= self.executor.gpu.adapter.max_binding_bytes;
-        let weight = if fits { Some(self.executor.add_weight(&name, total)?) } else { None };
+        let weight = if fits { Some(self.executor.add_weight(name, total)?) } else { None };
         let mut host = Vec::with_capacity(if fits { 0 } else { total as usize });
         let rows_a_piece = (PIECE / width).max(1);
         let mut loss = Loss::default();
         for first in (0..rows).step_by(rows_a_piece) {
             let count = rows_a_piece.min(rows - first);
-            let values = self.files.values(&name, entry, first * width, count * width)?;
-            let filled = crate::kernels::fill_rows(&values, width);
+            let filled = crate::kernels::fill_rows(&values(first, count)?, width);
             let mut bytes = Vec::new();
             loss.add(convert::encode(self.storage, &filled, &mut bytes));
             match weight {
@@ -98,7 +141,7 @@ impl<'a> Loader<'a> {
                 None => host.extend_from_slice(&bytes),
             }
         }
-        self.usable(&name, entry, loss)?;
+        self.usable(name, entry, loss)?;
         self.bytes += total;
         Ok(match weight {
             Some(weight) => Table::Gpu(weight),

@@ -162,6 +162,11 @@ impl WeightFiles {
         Ok((found.clone(), entry))
     }
 
+    /// True where there is a tensor of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
     /// The shape of a tensor.
     ///
     /// # Errors
@@ -257,6 +262,34 @@ impl WeightFiles {
             Dtype::F16 => crate::convert::decode(crate::dtype::Storage::PackedF16, &bytes),
             _ => crate::convert::decode(crate::dtype::Storage::PackedBf16, &bytes),
         })
+    }
+}
+
+impl WeightFiles {
+    /// All values of a tensor of whole numbers.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] for another dtype.
+    pub fn integers(&self, name: &str, entry: &TensorEntry) -> Result<Vec<i64>, Error> {
+        let size = match entry.dtype {
+            Dtype::I64 => 8,
+            Dtype::I32 => 4,
+            Dtype::I8 => 1,
+            other => {
+                let problem = format!("is {other:?}; I64, I32 and I8 can be used");
+                return Err(Error::tensor(self.file_of(entry), name, problem));
+            }
+        };
+        let mut bytes = vec![0; entry.shape.iter().product::<usize>() * size];
+        self.sources[entry.file].read_at(entry.start, &mut bytes)?;
+        let whole = |b: &[u8]| {
+            // Two's complement: the sign fills what the number does not.
+            let sign = if b[size - 1] & 0x80 == 0 { 0 } else { 0xff };
+            let mut all = [sign; 8];
+            all[..size].copy_from_slice(b);
+            i64::from_le_bytes(all)
+        };
+        Ok(bytes.chunks_exact(size).map(whole).collect())
     }
 }
 

@@ -4,10 +4,12 @@
 #![allow(clippy::unwrap_used)]
 
 mod config;
+mod families;
 mod modules;
 #[cfg(unix)]
 mod paths;
 mod settings;
+mod statics;
 mod tensors;
 mod texts;
 mod tokenizer;

@@ -38,7 +38,7 @@ fn families() -> Vec<Family> {
     let entries = std::fs::read_dir(fixture("families")).unwrap();
     let mut directories: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
     directories.sort();
-    assert!(directories.len() >= 8);
+    assert!(directories.len() >= 13);
     let named = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
     let wanted = directories.into_iter().filter(|path| named(path).contains(&only));
     wanted

@@ -64,8 +64,8 @@ const BAD: [Bad; 45] = [
     ),
     (
         "first is no transformer",
-        (LIST, r#"[{"path": "", "type": "sentence_transformers.models.StaticEmbedding"}]"#),
-        &["[0].type", "StaticEmbedding"],
+        (LIST, r#"[{"path": "", "type": "sentence_transformers.models.CLIPModel"}]"#),
+        &["[0].type", "CLIPModel"],
     ),
     (
         "pooling missing",

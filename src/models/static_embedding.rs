@@ -1,0 +1,122 @@
+//! Static embeddings: a vector for each token and no layers. sentence-transformers' `StaticEmbedding`
+//! and model2vec (<https://github.com/MinishLab/model2vec>): potion, static-retrieval-mrl.
+//!
+//! model2vec may share rows between tokens (`mapping`) and scale them by token (`weights`): both are
+//! folded into one row for each token at load, as sentence-transformers does.
+
+use crate::batch::PackedBatch;
+use crate::config::Input;
+use crate::dtype::F16Facts;
+use crate::error::Error;
+use crate::kernels::lookup::lookup;
+use crate::kernels::{Activations, Builder};
+use crate::models::layers::{table_rows, zero_row};
+use crate::models::{Facts, Loaded, Transformer};
+use crate::weights::{Loader, Table, WeightFiles};
+
+/// Widths and vocabularies beyond are a mistake.
+const MOST: usize = 1 << 24;
+
+/// A static model's table.
+#[derive(Debug, Clone)]
+struct StaticEmbedding {
+    table: &'static str,
+    tokens: usize,
+    width: usize,
+    /// For each token its row, where the table's rows are not already a token's.
+    rows: Option<Vec<usize>>,
+    /// For each token what its row is multiplied by.
+    scales: Option<Vec<f32>>,
+}
+
+/// A static model's weights.
+#[derive(Debug)]
+struct Weights {
+    width: usize,
+    words: Table,
+}
+
+/// Reads the shapes, and the mapping and scales of tokens where there are any.
+///
+/// # Errors
+/// [`Error::Tensor`] for a missing tensor, shapes that do not fit together, a mapping beyond the
+/// table, or 8-bit integers where sentence-transformers is to be followed, which does not load them.
+pub(crate) fn read(weights: &WeightFiles, input: Input) -> Result<Box<dyn Transformer>, Error> {
+    let ours = "embedding.weight";
+    let table = if weights.has(ours) { ours } else { "embeddings" };
+    let (name, entry) = weights.find(table)?;
+    let wrong = |problem: String| Error::tensor(weights.file_of(entry), &name, problem);
+    let (stored, width) = match entry.shape[..] {
+        [rows, width] if rows <= MOST && width <= MOST => (rows, width),
+        _ => return Err(wrong(format!("has shape {:?}; [rows, width] is expected", entry.shape))),
+    };
+    let whole = entry.dtype == safetensors::Dtype::I8;
+    if whole && input == Input::StaticEmbedding {
+        let problem = "is I8, which sentence-transformers does not load; remove modules.json to \
+                       have it read as model2vec reads it";
+        return Err(wrong(problem.to_owned()));
+    }
+    let (mut rows, mut scales) = (whole.then(|| (0..stored).collect::<Vec<usize>>()), None);
+    if table != ours && weights.has("mapping") {
+        rows = Some(mapping(weights, stored)?);
+    }
+    let tokens = rows.as_ref().map_or(stored, Vec::len);
+    if table != ours && weights.has("weights") {
+        let (name, entry) = weights.find("weights")?;
+        if entry.shape != [tokens] {
+            let problem = format!("has shape {:?}; [{tokens}] is expected", entry.shape);
+            return Err(Error::tensor(weights.file_of(entry), name, problem));
+        }
+        scales = Some(weights.values(&name, entry, 0, tokens)?);
+        rows.get_or_insert_with(|| (0..stored).collect());
+    }
+    Ok(Box::new(StaticEmbedding { table, tokens, width, rows, scales }))
+}
+
+fn mapping(weights: &WeightFiles, stored: usize) -> Result<Vec<usize>, Error> {
+    let (name, entry) = weights.find("mapping")?;
+    let wrong = |problem: String| Error::tensor(weights.file_of(entry), &name, problem);
+    if entry.shape.len() != 1 || entry.shape[0] > MOST {
+        return Err(wrong(format!("has shape {:?}; [tokens] is expected", entry.shape)));
+    }
+    let row = |value: i64| {
+        let row = usize::try_from(value).ok().filter(|row| *row < stored);
+        row.ok_or_else(|| wrong(format!("holds {value}, and the table has {stored} rows")))
+    };
+    weights.integers(&name, entry)?.into_iter().map(row).collect()
+}
+
+impl Transformer for StaticEmbedding {
+    fn facts(&self) -> Facts {
+        Facts {
+            hidden: self.width,
+            widest: self.width.next_multiple_of(4),
+            table_rows: self.tokens,
+            type_rows: None,
+            positions: None,
+            f16: F16Facts { activations_unsafe: false },
+        }
+    }
+
+    fn describe(&self) -> String {
+        let scaled = if self.scales.is_some() { ", scaled by token" } else { "" };
+        format!("{} tokens, {} values{scaled}", self.tokens, self.width)
+    }
+
+    fn load(&self, loader: &mut Loader) -> Result<Box<dyn Loaded>, Error> {
+        let words = match &self.rows {
+            Some(rows) => loader.folded_table(self.table, rows, self.scales.as_deref())?,
+            None => loader.table(self.table, self.width)?,
+        };
+        Ok(Box::new(Weights { width: self.width, words }))
+    }
+}
+
+impl Loaded for Weights {
+    fn forward(&self, builder: &mut Builder, batch: &PackedBatch) -> Activations {
+        let (words, rows) = table_rows(builder, &self.words, &batch.ids);
+        let rows: Vec<[u32; 4]> = rows.into_iter().map(|row| [row, 0, 0, 0]).collect();
+        let zeros = zero_row(builder, self.width);
+        lookup(builder, &rows, [words, zeros, zeros], self.width)
+    }
+}

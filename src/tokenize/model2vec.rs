@@ -1,0 +1,56 @@
+//! What model2vec does to texts and tokens that nobody else does.
+
+use serde::Deserialize;
+use tokenizers::ModelWrapper;
+
+/// The part of a tokenizer's model that says what an unknown token is.
+#[derive(Deserialize)]
+pub(super) struct Unknown {
+    unk_id: Option<u32>,
+}
+
+/// How texts are cut, and what is left out of them.
+#[derive(Debug)]
+pub(super) struct Model2vec {
+    /// Left out wherever it stands.
+    pub unknown: Option<u32>,
+    /// Characters of a text, at most: `max_length` times the median length of a token.
+    pub characters: Option<usize>,
+}
+
+impl Model2vec {
+    pub fn new(
+        tokenizer: &tokenizers::Tokenizer,
+        model: Option<&Unknown>,
+        max_length: Option<usize>,
+    ) -> Self {
+        let named = |name: &str| tokenizer.token_to_id(name);
+        let unknown = match tokenizer.get_model() {
+            ModelWrapper::WordPiece(model) => named(&model.unk_token),
+            ModelWrapper::WordLevel(model) => named(&model.unk_token),
+            ModelWrapper::BPE(model) => model.unk_token.as_deref().and_then(named),
+            ModelWrapper::Unigram(_) => model.and_then(|model| model.unk_id),
+        };
+        let characters = max_length.map(|length| length.saturating_mul(median_length(tokenizer)));
+        Model2vec { unknown, characters }
+    }
+
+    /// The text, or as much of it as is looked at.
+    pub fn cut<'a>(&self, text: &'a str) -> &'a str {
+        let end = self.characters.and_then(|most| text.char_indices().nth(most));
+        end.map_or(text, |(end, _)| &text[..end])
+    }
+}
+
+/// The median length of all tokens in characters; of two middle ones the mean, rounded down.
+fn median_length(tokenizer: &tokenizers::Tokenizer) -> usize {
+    let vocabulary = tokenizer.get_vocab(true);
+    let mut lengths: Vec<usize> = vocabulary.keys().map(|token| token.chars().count()).collect();
+    lengths.sort_unstable();
+    let middle = |at: usize| lengths.get(at).copied().unwrap_or(0);
+    let half = lengths.len() / 2;
+    match lengths.len() % 2 {
+        0 => (middle(half.saturating_sub(1)) + middle(half)) / 2,
+        _ => middle(half),
+    }
+}
