@@ -1,61 +1,70 @@
-// attention_lane: c = softmax(q · kᵀ · scale) · v per text and head, for software adapters
+// attention_lane: c = softmax(q · kᵀ · scale + bias) · v per text and head, for software adapters
 //
-// qkv    [tokens, 3, heads, head]   activations, four values a cell: queries, keys and values of a token
-// tiles  [tiles] of (first token of the text, tokens of the text, first query, unused)
-// c      [tokens, heads, head]      activations
+// q, k, v, tiles, bias and c are those of shared/attention.wgsl.
 //
 // A workgroup takes 32 queries of one text and one head (y), a lane a query. Keys come eight at a
 // time through `share`, one load for SHARE lanes; no workgroup memory, where a barrier is a coroutine
-// switch. The softmax is online, rescaled once for eight keys, in f32. The keys that fill up the last
-// eight of a text get the weight zero by `select`. Eights start at the text's first token, so a
-// text's result does not depend on its neighbours.
+// switch. The softmax is online, rescaled once for eight keys, in f32. Eights that no lane's query
+// sees are never visited; of the others, keys that a query does not see get the weight zero by
+// `select`. Eights start at the text's first token, so a text's result does not depend on its
+// neighbours.
 #import storage as act
 #import store
 #import share
+#import attention
 
-struct Params {
-    heads: u32,
-    scale: f32,
-}
-
-// Cells of a head; the host writes it.
-const HEAD4: u32 = 8u;
 // Registers that hold eight shared rows.
 const HELD: u32 = max(8u / SHARE, 1u);
-
-@group(0) @binding(0) var<storage, read> qkv: array<act_vec4>;
-@group(0) @binding(1) var<storage, read> tiles: array<vec4<u32>>;
-@group(0) @binding(2) var<storage, read_write> c: array<act_vec4>;
-@group(0) @binding(3) var<uniform> params: Params;
 
 fn total4(v: vec4<f32>) -> f32 {
     return v.x + v.y + v.z + v.w;
 }
 
+// The bias of four keys from `first` on; those beyond the text, which get no weight, read the last one's.
+fn bias4(head: u32, query: u32, first: u32, tokens: u32) -> vec4<f32> {
+    let last = tokens - 1u;
+    return vec4<f32>(
+        bias[bias_cell(head, query, min(first, last))],
+        bias[bias_cell(head, query, min(first + 1u, last))],
+        bias[bias_cell(head, query, min(first + 2u, last))],
+        bias[bias_cell(head, query, min(first + 3u, last))],
+    );
+}
+
 @compute @workgroup_size(32)
 fn attention_lane(place: Place) {
     let tile = tiles[place.group.x];
-    let head = place.group.y * HEAD4;
-    let width4 = params.heads * HEAD4;
-    let stride4 = width4 * 3u;
-    let query = tile.z + place.local;
+    let head = place.group.y;
+    let own = tile.z + place.local;
     // Lanes beyond the last query work on the last one, so that the subgroup stays whole.
-    let token = tile.x + min(query, tile.y - 1u);
+    let query = min(own, tile.y - 1u);
+    let token = tile.x + query;
+    let key_head = params.k_first4 + head / params.group * HEAD4;
+    let value_head = params.v_first4 + head / params.group * HEAD4;
+
+    var start = 0u;
+    var end = tile.y;
+    if WINDOW {
+        start = seen_from(tile.z) / 8u * 8u;
+        end = seen_to(min(tile.z + 31u, tile.y - 1u), tile.y);
+    }
+    let begin = vec4<u32>(seen_from(query));
+    let stop = vec4<u32>(seen_to(query, tile.y));
 
     var q: array<vec4<f32>, HEAD4>;
     var sum: array<vec4<f32>, HEAD4>;
     for (var i = 0u; i < HEAD4; i++) {
-        q[i] = act_load(qkv[token * stride4 + head + i]) * params.scale;
+        q[i] = act_load(queries[query_cell(token, head) + i]) * params.scale;
         sum[i] = vec4<f32>(0.0);
     }
     var largest = -1e30;
     var total = 0.0;
 
-    for (var first = 0u; first < tile.y; first += 8u) {
+    for (var first = start; first < end; first += 8u) {
         var source: array<u32, HELD>;
         for (var h = 0u; h < HELD; h++) {
             let key = min(first + h * SHARE + share_lane(place), tile.y - 1u);
-            source[h] = (tile.x + key) * stride4 + width4 + head;
+            source[h] = tile.x + key;
         }
 
         var dot0 = vec4<f32>(0.0);
@@ -69,7 +78,7 @@ fn attention_lane(place: Place) {
         for (var i = 0u; i < HEAD4; i++) {
             var key: array<vec4<f32>, HELD>;
             for (var h = 0u; h < HELD; h++) {
-                key[h] = act_load(qkv[source[h] + i]);
+                key[h] = act_load(keys[source[h] * params.k_stride4 + key_head + i]);
             }
             dot0 = fma(q[i], from_lane0(key[0u / SHARE]), dot0);
             dot1 = fma(q[i], from_lane1(key[1u / SHARE]), dot1);
@@ -81,30 +90,31 @@ fn attention_lane(place: Place) {
             dot7 = fma(q[i], from_lane7(key[7u / SHARE]), dot7);
         }
 
-        let there = vec4<u32>(first) + vec4<u32>(0u, 1u, 2u, 3u);
-        let low = select(
-            vec4<f32>(-1e30),
-            vec4<f32>(total4(dot0), total4(dot1), total4(dot2), total4(dot3)),
-            there < vec4<u32>(tile.y),
-        );
-        let high = select(
-            vec4<f32>(-1e30),
-            vec4<f32>(total4(dot4), total4(dot5), total4(dot6), total4(dot7)),
-            there + 4u < vec4<u32>(tile.y),
-        );
+        let low_keys = vec4<u32>(first) + vec4<u32>(0u, 1u, 2u, 3u);
+        let high_keys = low_keys + 4u;
+        let low_seen = (low_keys >= begin) & (low_keys < stop);
+        let high_seen = (high_keys >= begin) & (high_keys < stop);
+        var low = vec4<f32>(total4(dot0), total4(dot1), total4(dot2), total4(dot3));
+        var high = vec4<f32>(total4(dot4), total4(dot5), total4(dot6), total4(dot7));
+        if HAS_BIAS {
+            low += bias4(head, query, first, tile.y);
+            high += bias4(head, query, first + 4u, tile.y);
+        }
+        low = select(vec4<f32>(-1e30), low, low_seen);
+        high = select(vec4<f32>(-1e30), high, high_seen);
         let both = max(low, high);
         let now = max(largest, max(max(both.x, both.y), max(both.z, both.w)));
         let shrink = exp(largest - now);
         largest = now;
         let zero = vec4<f32>(0.0);
-        let p = select(zero, exp(low - now), there < vec4<u32>(tile.y));
-        let s = select(zero, exp(high - now), there + 4u < vec4<u32>(tile.y));
+        let p = select(zero, exp(low - now), low_seen);
+        let s = select(zero, exp(high - now), high_seen);
         total = total * shrink + total4(p) + total4(s);
 
         for (var i = 0u; i < HEAD4; i++) {
             var value: array<vec4<f32>, HELD>;
             for (var h = 0u; h < HELD; h++) {
-                value[h] = act_load(qkv[source[h] + width4 + i]);
+                value[h] = act_load(values[source[h] * params.v_stride4 + value_head + i]);
             }
             var next = sum[i] * shrink;
             next = fma(vec4<f32>(p.x), from_lane0(value[0u / SHARE]), next);
@@ -119,9 +129,9 @@ fn attention_lane(place: Place) {
         }
     }
 
-    if query < tile.y {
+    if own < tile.y {
         for (var i = 0u; i < HEAD4; i++) {
-            c[token * width4 + head + i] = act_store(sum[i] / total, token);
+            c[(token * params.heads + head) * HEAD4 + i] = act_store(sum[i] / total, token);
         }
     }
 }

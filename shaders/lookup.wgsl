@@ -1,4 +1,4 @@
-// lookup: x[t] = table[row(t)] + positions[position(t)] + types[type(t)]
+// lookup: x[t] = (table[row(t)] + positions[position(t)] + types[type(t)]) * scale
 //
 // tokens     [tokens] of (row, position, type, unused)   checked on the host against the tables
 // table      [rows, width]        weights, four values a cell
@@ -6,7 +6,8 @@
 // types      [types, width]       weights
 // x          [tokens, width]      activations
 //
-// One invocation per cell: x over the cells of a row, y over tokens. Sums are f32.
+// One invocation per cell: x over the cells of a row, y over tokens. Sums are f32. A model may have only
+// the first or the first two TABLES.
 // Where a table exceeds the adapter's binding limit, the host has gathered the rows of this batch
 // and row(t) = t.
 #import storage as weight
@@ -16,7 +17,10 @@
 struct Params {
     tokens: u32,
     width4: u32,
+    scale: f32,
 }
+
+override TABLES: u32 = 3u;
 
 @group(0) @binding(0) var<storage, read> tokens: array<vec4<u32>>;
 @group(0) @binding(1) var<storage, read> table: array<weight_vec4>;
@@ -33,8 +37,12 @@ fn lookup(@builtin(global_invocation_id) id: vec3<u32>) {
         return;
     }
     let rows = tokens[token];
-    let sum = weight_load(table[rows.x * params.width4 + cell])
-        + weight_load(positions[rows.y * params.width4 + cell])
-        + weight_load(types[rows.z * params.width4 + cell]);
-    x[token * params.width4 + cell] = act_store(sum, token);
+    var sum = weight_load(table[rows.x * params.width4 + cell]);
+    if TABLES > 1u {
+        sum += weight_load(positions[rows.y * params.width4 + cell]);
+    }
+    if TABLES > 2u {
+        sum += weight_load(types[rows.z * params.width4 + cell]);
+    }
+    x[token * params.width4 + cell] = act_store(sum * params.scale, token);
 }

@@ -180,7 +180,8 @@ fn descriptors_agree_with_the_wgsl() {
         }
         for setting in kernel.settings.iter().filter(|s| s.constant) {
             let line = format!("const {}: u32 = ", setting.name);
-            assert!(kernel.source.contains(&line), "{}: no {line}", kernel.name);
+            let source = resolve_imports(kernel.source, &variant).expect(kernel.name);
+            assert!(source.contains(&line), "{}: no {line}", kernel.name);
         }
     }
 }

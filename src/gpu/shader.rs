@@ -58,6 +58,7 @@ const SHARED: &[(&str, &str)] = &[
     ("storage_packed_bf16", include_str!("../../shaders/shared/storage_packed_bf16.wgsl")),
     ("store", include_str!("../../shaders/shared/store.wgsl")),
     ("activation", include_str!("../../shaders/shared/activation.wgsl")),
+    ("attention", include_str!("../../shaders/shared/attention.wgsl")),
     ("linear", include_str!("../../shaders/shared/linear.wgsl")),
     ("reduce_subgroup", include_str!("../../shaders/shared/reduce_subgroup.wgsl")),
     ("reduce_workgroup", include_str!("../../shaders/shared/reduce_workgroup.wgsl")),

@@ -8,8 +8,8 @@ use crate::dtype::Storage;
 use crate::gpu::graph::{Source, TensorId};
 use crate::gpu::kernel::Kernel;
 use crate::kernels::{
-    Activation, Activations, Builder, attention, fill_rows, layer_norm, lookup, matmul,
-    normalize_l2, pool, reference,
+    Activation, Activations, Builder, attention, fill_rows, gate, layer_norm, lookup, matmul,
+    normalize_l2, pool, reference, rms_norm, rope,
 };
 
 /// A kernel's run and what it must give.
@@ -43,6 +43,14 @@ pub static ANSWERS: &[KnownAnswer] = &[
         make: layer_norm_answer,
         tolerance: 1e-5,
     },
+    KnownAnswer {
+        kernel: &rms_norm::RMS_NORM,
+        software: None,
+        make: rms_norm_answer,
+        tolerance: 1e-5,
+    },
+    KnownAnswer { kernel: &rope::ROPE, software: None, make: rope_answer, tolerance: 1e-5 },
+    KnownAnswer { kernel: &gate::GATE, software: None, make: gate_answer, tolerance: 1e-5 },
     KnownAnswer {
         kernel: &matmul::MATMUL_TILE,
         software: Some(false),
@@ -163,13 +171,57 @@ fn matmul_answer(builder: &mut Builder) -> Answer {
     Answer { y, expected: reference::matmul(&x, &w, &bias, gelu, Some(&residual)) }
 }
 
+fn rms_norm_answer(builder: &mut Builder) -> Answer {
+    let (rows, width) = (9, 70);
+    let x = values(15, rows * width, 4.0, builder.activations);
+    let residual = values(16, rows * width, 4.0, builder.activations);
+    let weight = values(17, width, 2.0, Storage::F32);
+    let norm = stored(builder, &fill_rows(&weight, width), Storage::F32);
+    let x_t = activations(builder, &x, width);
+    let residual_t = activations(builder, &residual, width);
+    let y = rms_norm::rms_norm_of(builder, x_t, norm, 1e-5, Some(residual_t));
+    Answer { y, expected: reference::rms_norm(&x, &weight, 1e-5, Some(&residual)) }
+}
+
+/// Heads with a norm, of which a part is turned.
+fn rope_answer(builder: &mut Builder) -> Answer {
+    let turns = rope::Rope { heads: 2, kv_heads: 1, head: 20, pairs: 7, interleaved: false };
+    let rows = [0u32, 1, 2, 3, 4, 0, 1];
+    let angles = rope::angles(&[1.0, 0.5, 0.25, 0.1, 0.05, 0.01, 0.001], 1.1, 5);
+    let x = values(18, rows.len() * 3 * turns.head, 3.0, builder.activations);
+    let weight = values(19, 2 * turns.head, 2.0, Storage::F32);
+    let norm = rope::HeadNorm { weight: stored(builder, &weight, Storage::F32), eps: 1e-5 };
+    let x_t = activations(builder, &x, 3 * turns.head);
+    let tables = [builder.input("angles", &angles), builder.input("rows", &rows)];
+    let y = rope::rope(builder, x_t, tables, &turns, Some(norm));
+    Answer { y, expected: reference::rope(&x, &rows, &angles, &turns, Some((&weight, 1e-5))) }
+}
+
+fn gate_answer(builder: &mut Builder) -> Answer {
+    let (rows, width) = (9, 72);
+    let x = values(20, rows * 2 * width, 3.0, builder.activations);
+    let x_t = activations(builder, &x, 2 * width);
+    let y = gate::gate(builder, x_t, width, gate::Gate::First, Activation::Silu);
+    Answer { y, expected: reference::gate(&x, width, true, Activation::Silu) }
+}
+
+/// Shared keys, a window and a bias: every branch.
 fn attention_answer(builder: &mut Builder) -> Answer {
-    let (heads, head) = (2, 8);
-    let texts = [[0, 9], [9, 1], [10, 37]];
-    let qkv = values(12, 47 * 3 * heads * head, 1.5, builder.activations);
-    let x = activations(builder, &qkv, 3 * heads * head);
-    let y = attention::attention(builder, x, &texts, heads, head);
-    Answer { y, expected: reference::attention(&qkv, &texts, heads, head) }
+    let texts = [[0, 9], [9, 1], [10, 90]];
+    let window = attention::Attention {
+        kv_heads: 1,
+        before: Some(35),
+        after: Some(3),
+        ..attention::Attention::new(2, 8)
+    };
+    let [q, k, v] = [(12, 16), (21, 8), (22, 8)]
+        .map(|(seed, w)| values(seed, 100 * w, 1.5, builder.activations));
+    let at = [(&q, 16), (&k, 8), (&v, 8)]
+        .map(|(x, w)| attention::Heads { of: activations(builder, x, w), head: 0 });
+    let bias = |head: usize, distance: i64| distance as f32 * 0.1 * (head + 1) as f32;
+    let table = attention::distance_bias(builder, 2, 90, bias);
+    let y = attention::attend(builder, at, &texts, &window, Some(table));
+    Answer { y, expected: reference::attend([&q, &k, &v], &texts, &window, bias) }
 }
 
 /// Max, mean and weighted mean: every branch that computes.

@@ -1,17 +1,52 @@
 //! `attention_tile.wgsl` and `attention_lane.wgsl`: attention over packed texts with an online
 //! softmax, for GPUs and for software adapters.
+//!
+//! A model whose queries, keys and values come from one matmul, that sees whole texts and gives each
+//! head its own keys, calls [`attention`]. Any other states an [`Attention`] once, at load, and calls
+//! [`attend`] with where each of the three lies:
+//!
+//! ```text
+//! // Shared keys, rotated queries and keys, causal: the decoders.
+//! let qk = rope(builder, qkv, angles, &rows, &rotary);      // [tokens, heads + kv_heads, head]
+//! let values = Heads { of: qkv, head: heads + kv_heads };
+//! let at = [Heads { of: qk, head: 0 }, Heads { of: qk, head: heads }, values];
+//! attend(builder, at, &batch.texts, &Attention { kv_heads, after: Some(0), ..plain }, None);
+//! // A bias by distance: ALiBi, the buckets of MPNet and T5.
+//! let bias = distance_bias(builder, heads, longest, |head, distance| …);
+//! attend(builder, at, &batch.texts, &plain, Some(bias));
+//! ```
+//!
+//! A window is `before` and `after`: Mistral's `sliding_window` W is before W − 1 and after 0, half a
+//! window of a model that sees both sides is the same number twice.
 
-use crate::gpu::graph::Dispatch;
+use crate::gpu::graph::{Dispatch, Source, TensorId};
 use crate::gpu::kernel::{Access, Kernel, Setting};
 use crate::kernels::{Activations, Builder};
 use crate::params;
 
 params! {
     /// `Params` of both attentions.
-    pub struct AttentionParams { heads: u32, scale: f32 }
+    pub struct AttentionParams {
+        heads: u32,
+        group: u32,
+        q_stride4: u32,
+        q_first4: u32,
+        k_stride4: u32,
+        k_first4: u32,
+        v_stride4: u32,
+        v_first4: u32,
+        before: u32,
+        after: u32,
+        reach: u32,
+        scale: f32,
+    }
 }
 
-const BINDINGS: &[Access] = &[Access::Read, Access::Read, Access::Write];
+const BINDINGS: &[Access] =
+    &[Access::Read, Access::Read, Access::Read, Access::Read, Access::Read, Access::Write];
+const HEAD4: Setting = Setting { name: "HEAD4", constant: true, values: &[1, 8, 16, 32, 64] };
+const WINDOW: Setting = Setting { name: "WINDOW", constant: false, values: &[0, 1] };
+const HAS_BIAS: Setting = Setting { name: "HAS_BIAS", constant: false, values: &[0, 1] };
 
 /// The kernel for GPUs: keys and values through workgroup memory.
 pub static ATTENTION_TILE: Kernel = Kernel {
@@ -24,9 +59,11 @@ pub static ATTENTION_TILE: Kernel = Kernel {
     reads_activations: true,
     has_lanes: false,
     settings: &[
-        Setting { name: "HEAD4", constant: true, values: &[1, 8, 16, 32, 64] },
+        HEAD4,
         // Each with the head above it: see `keys_a_tile`.
         Setting { name: "KEYS", constant: true, values: &[8] },
+        WINDOW,
+        HAS_BIAS,
     ],
 };
 
@@ -40,7 +77,7 @@ pub static ATTENTION_LANE: Kernel = Kernel {
     reads_weights: false,
     reads_activations: true,
     has_lanes: true,
-    settings: &[Setting { name: "HEAD4", constant: true, values: &[1, 8, 16, 32, 64] }],
+    settings: &[HEAD4, WINDOW, HAS_BIAS],
 };
 
 /// The widest head whose registers and tiles the kernels take, in values.
@@ -50,6 +87,76 @@ pub const MAX_HEAD: usize = 256;
 pub fn keys_a_tile(head4: usize, workgroup_memory: u32) -> u32 {
     let bytes_a_key = (2 * head4 * 16) as u32;
     (workgroup_memory / bytes_a_key).clamp(1, 32)
+}
+
+/// What a model's attention is, whatever the batch.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Attention {
+    /// Heads of queries.
+    pub heads: usize,
+    /// Heads of keys and of values, each for `heads / kv_heads` heads of queries in a row.
+    pub kv_heads: usize,
+    /// Values of a head, without filling.
+    pub head: usize,
+    /// What q · k is multiplied by.
+    pub scale: f32,
+    /// How many tokens before its own a query sees; `None`: all.
+    pub before: Option<usize>,
+    /// How many tokens after its own a query sees; `None`: all. 0 in a causal model.
+    pub after: Option<usize>,
+}
+
+impl Attention {
+    /// Every head with its own keys, whole texts, 1/√head.
+    pub fn new(heads: usize, head: usize) -> Self {
+        let scale = 1.0 / (head as f32).sqrt();
+        Attention { heads, kv_heads: heads, head, scale, before: None, after: None }
+    }
+
+    /// The keys that queries `first` to `last` of a text see.
+    fn keys(&self, first: u32, last: u32, tokens: u32) -> std::ops::Range<u32> {
+        let from = first.saturating_sub(reach(self.before));
+        from..tokens.min(last.saturating_add(reach(self.after)).saturating_add(1))
+    }
+}
+
+fn reach(tokens: Option<usize>) -> u32 {
+    tokens.map_or(u32::MAX, |tokens| u32::try_from(tokens).unwrap_or(u32::MAX))
+}
+
+/// Heads side by side in the rows of a tensor, each filled up to whole cells.
+#[derive(Debug, Clone, Copy)]
+pub struct Heads {
+    /// The tensor.
+    pub of: Activations,
+    /// How many heads of the same size lie before the first.
+    pub head: usize,
+}
+
+/// What scores are raised by: f32 `[heads, 2 · reach + 1]`, by head and by key − query from −reach on.
+#[derive(Debug, Clone, Copy)]
+pub struct DistanceBias {
+    /// The tensor.
+    pub table: TensorId,
+    /// The greatest distance in it.
+    pub reach: usize,
+}
+
+/// The bias table of a batch whose longest text has `longest` tokens: `bias` gives a head's for a
+/// distance, key − query. A bucket of T5 or MPNet is a function of the distance too.
+pub fn distance_bias(
+    builder: &mut Builder,
+    heads: usize,
+    longest: usize,
+    bias: impl Fn(usize, i64) -> f32,
+) -> DistanceBias {
+    let reach = longest.max(1) - 1;
+    let distances = -(reach as i64)..=reach as i64;
+    let table: Vec<f32> = (0..heads)
+        .flat_map(|h| distances.clone().map(move |d| (h, d)))
+        .map(|(h, d)| bias(h, d))
+        .collect();
+    DistanceBias { table: builder.input("distance bias", &table), reach }
 }
 
 /// softmax(q · kᵀ / √head) · v per text and head, `[tokens, heads · head]`.
@@ -63,30 +170,67 @@ pub fn attention(
     heads: usize,
     head: usize,
 ) -> Activations {
-    let head4 = head.div_ceil(4);
-    let context = builder.rows(
-        "context",
-        qkv.rows,
-        heads * head4,
-        heads * head4 * 4,
-        qkv.storage,
-        crate::gpu::graph::Source::Scratch,
-    );
+    let at = [0, heads, 2 * heads].map(|head| Heads { of: qkv, head });
+    attend(builder, at, texts, &Attention::new(heads, head), None)
+}
+
+/// softmax(q · kᵀ · scale + bias) · v per text and head over the keys that a query sees,
+/// `[tokens, heads · head]`, with each head filled up to whole cells.
+///
+/// `[queries, keys, values]` may lie in one tensor or in three. A `bias` must reach as far as the
+/// longest text.
+pub fn attend(
+    builder: &mut Builder,
+    [q, k, v]: [Heads; 3],
+    texts: &[[u32; 2]],
+    attention: &Attention,
+    bias: Option<DistanceBias>,
+) -> Activations {
+    let head4 = attention.head.div_ceil(4);
+    let width4 = attention.heads * head4;
+    let context =
+        builder.rows("context", q.of.rows, width4, width4 * 4, q.of.storage, Source::Scratch);
     let (kernel, queries) =
         if builder.plan.software { (&ATTENTION_LANE, 32) } else { (&ATTENTION_TILE, 64) };
-    let mut variant = builder.variant(kernel, qkv.storage).constant("HEAD4", head4 as u32);
+    let windowed = attention.before.is_some() || attention.after.is_some();
+    let mut variant = builder
+        .variant(kernel, q.of.storage)
+        .constant("HEAD4", head4 as u32)
+        .set("WINDOW", u32::from(windowed))
+        .set("HAS_BIAS", u32::from(bias.is_some()));
     if !builder.plan.software {
         variant = variant.constant("KEYS", keys_a_tile(head4, builder.plan.workgroup_memory));
     }
-    let params = AttentionParams { heads: heads as u32, scale: 1.0 / (head as f32).sqrt() };
-    for tiles in cut_tiles(texts, queries, heads * head4 * 16, builder.plan.max_flops) {
-        let flops = tiles.iter().map(|tile| tile_flops(tile, queries, heads * head4 * 16)).sum();
-        let groups = [tiles.len() as u32, heads as u32, 1];
+    let params = AttentionParams {
+        heads: attention.heads as u32,
+        group: (attention.heads / attention.kv_heads) as u32,
+        q_stride4: q.of.width4 as u32,
+        q_first4: (q.head * head4) as u32,
+        k_stride4: k.of.width4 as u32,
+        k_first4: (k.head * head4) as u32,
+        v_stride4: v.of.width4 as u32,
+        v_first4: (v.head * head4) as u32,
+        before: reach(attention.before),
+        after: reach(attention.after),
+        reach: bias.map_or(0, |bias| bias.reach as u32),
+        scale: attention.scale,
+    };
+    for tiles in cut_tiles(texts, queries, attention, builder.plan.max_flops) {
+        let flops = tiles.iter().map(|tile| tile_flops(tile, queries, attention)).sum();
+        let groups = [tiles.len() as u32, attention.heads as u32, 1];
         let work = builder.input("attention tiles", &tiles);
         builder.graph.dispatches.push(Dispatch {
             kernel,
             variant: variant.clone(),
-            bindings: vec![qkv.id, work, context.id],
+            // Without a bias its binding is not read; the tiles stand in.
+            bindings: vec![
+                q.of.id,
+                k.of.id,
+                v.of.id,
+                work,
+                bias.map_or(work, |bias| bias.table),
+                context.id,
+            ],
             params: bytemuck::bytes_of(&params).to_vec(),
             groups,
             flops,
@@ -95,15 +239,19 @@ pub fn attention(
     context
 }
 
-fn tile_flops(tile: &[u32; 4], queries: u32, flops_a_pair: usize) -> u64 {
-    u64::from(tile[1]) * u64::from(queries.min(tile[1] - tile[2])) * flops_a_pair as u64
+fn tile_flops(tile: &[u32; 4], queries: u32, attention: &Attention) -> u64 {
+    let [_, tokens, first, _] = *tile;
+    let queries = queries.min(tokens - first);
+    let keys = attention.keys(first, first + queries - 1, tokens).len();
+    let flops_a_pair = attention.heads * attention.head.div_ceil(4) * 16;
+    keys as u64 * u64::from(queries) * flops_a_pair as u64
 }
 
 /// The tiles of all texts, in runs of at most `max_flops` if a tile is.
 fn cut_tiles(
     texts: &[[u32; 2]],
     queries: u32,
-    flops_a_pair: usize,
+    attention: &Attention,
     max_flops: u64,
 ) -> Vec<Vec<[u32; 4]>> {
     let mut runs = vec![Vec::new()];
@@ -111,7 +259,7 @@ fn cut_tiles(
     for &[first, tokens] in texts {
         for query in (0..tokens).step_by(queries as usize) {
             let tile = [first, tokens, query, 0];
-            let more = tile_flops(&tile, queries, flops_a_pair);
+            let more = tile_flops(&tile, queries, attention);
             if flops > 0 && flops + more > max_flops {
                 runs.push(Vec::new());
                 flops = 0;

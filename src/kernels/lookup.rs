@@ -1,13 +1,13 @@
 //! `lookup.wgsl`: rows of the word, position and type tables, summed.
 
 use crate::gpu::graph::{Dispatch, TensorId};
-use crate::gpu::kernel::{Access, Kernel};
+use crate::gpu::kernel::{Access, Kernel, Setting};
 use crate::kernels::{Activations, Builder};
 use crate::params;
 
 params! {
     /// `Params` of `lookup.wgsl`.
-    pub struct LookupParams { tokens: u32, width4: u32 }
+    pub struct LookupParams { tokens: u32, width4: u32, scale: f32 }
 }
 
 /// The kernel.
@@ -20,7 +20,7 @@ pub static LOOKUP: Kernel = Kernel {
     reads_weights: true,
     reads_activations: true,
     has_lanes: false,
-    settings: &[],
+    settings: &[Setting { name: "TABLES", constant: false, values: &[1, 2, 3] }],
 };
 
 /// `x[t] = table[rows[t].0] + positions[rows[t].1] + types[rows[t].2]`, `[tokens, width]`.
@@ -32,14 +32,29 @@ pub fn lookup(
     tables: [TensorId; 3],
     width: usize,
 ) -> Activations {
+    lookup_of(builder, rows, &tables, width, 1.0)
+}
+
+/// As [`lookup`], from one to three tables, each with its own place in `rows`, and with the sum
+/// multiplied by `scale`.
+pub fn lookup_of(
+    builder: &mut Builder,
+    rows: &[[u32; 4]],
+    tables: &[TensorId],
+    width: usize,
+    scale: f32,
+) -> Activations {
     let tokens = builder.input("token rows", rows);
     let x = builder.activations("embeddings", rows.len(), width);
-    let params = LookupParams { tokens: rows.len() as u32, width4: x.width4 as u32 };
-    let variant = builder.variant(&LOOKUP, x.storage);
+    let params = LookupParams { tokens: rows.len() as u32, width4: x.width4 as u32, scale };
+    let count = tables.len().clamp(1, 3);
+    let variant = builder.variant(&LOOKUP, x.storage).set("TABLES", count as u32);
+    // Tables that a model lacks are not read; the tokens stand in.
+    let table = |i: usize| tables.get(i).copied().unwrap_or(tokens);
     builder.graph.dispatches.push(Dispatch {
         kernel: &LOOKUP,
         variant,
-        bindings: vec![tokens, tables[0], tables[1], tables[2], x.id],
+        bindings: vec![tokens, table(0), table(1), table(2), x.id],
         params: bytemuck::bytes_of(&params).to_vec(),
         groups: [(x.width4 as u32).div_ceil(64), rows.len() as u32, 1],
         flops: (rows.len() * width * 2) as u64,

@@ -7,12 +7,15 @@
 
 pub mod answers;
 pub mod attention;
+pub mod gate;
 pub mod layer_norm;
 pub mod lookup;
 pub mod matmul;
 pub mod normalize_l2;
 pub mod pool;
 pub mod reference;
+pub mod rms_norm;
+pub mod rope;
 
 use crate::dtype::{Precision, Storage};
 use crate::gpu::graph::{Graph, Source, TensorId};
@@ -23,6 +26,9 @@ use crate::gpu::shader::{Lanes, Variant};
 pub static ALL: &[&Kernel] = &[
     &lookup::LOOKUP,
     &layer_norm::LAYER_NORM,
+    &rms_norm::RMS_NORM,
+    &rope::ROPE,
+    &gate::GATE,
     &matmul::MATMUL_TILE,
     &matmul::MATMUL_LANE,
     &attention::ATTENTION_TILE,

@@ -3,6 +3,8 @@
 //! Matrices are row-major slices without filling.
 
 use crate::kernels::Activation;
+use crate::kernels::attention::Attention;
+use crate::kernels::rope::Rope;
 
 /// f(x)
 pub fn activate(activation: Activation, x: f64) -> f64 {
@@ -43,11 +45,16 @@ pub fn erf(x: f64) -> f64 {
 
 /// `[rows, width]` of table rows summed.
 pub fn lookup(rows: &[[u32; 4]], tables: [&[f32]; 3], width: usize) -> Vec<f64> {
+    lookup_of(rows, &tables, width, 1.0)
+}
+
+/// As [`lookup`], from any number of tables, times `scale`.
+pub fn lookup_of(rows: &[[u32; 4]], tables: &[&[f32]], width: usize, scale: f32) -> Vec<f64> {
     let mut x = Vec::new();
     for row in rows {
         for column in 0..width {
-            let sum = (0..3).map(|t| f64::from(tables[t][row[t] as usize * width + column])).sum();
-            x.push(sum);
+            let value = |t: usize| f64::from(tables[t][row[t] as usize * width + column]);
+            x.push((0..tables.len()).map(value).sum::<f64>() * f64::from(scale));
         }
     }
     x
@@ -73,6 +80,65 @@ pub fn layer_norm(
         y.extend(
             (0..width).map(|i| (v[i] - mean) * scale * f64::from(weight[i]) + f64::from(bias[i])),
         );
+    }
+    y
+}
+
+/// Root mean square normalisation of x by rows, plus residual.
+pub fn rms_norm(x: &[f32], weight: &[f32], eps: f64, residual: Option<&[f32]>) -> Vec<f64> {
+    let width = weight.len();
+    let mut y = Vec::new();
+    for (row, values) in x.chunks_exact(width).enumerate() {
+        let squares: f64 = values.iter().map(|v| f64::from(*v).powi(2)).sum();
+        let scale = 1.0 / (squares / width as f64 + eps).sqrt();
+        y.extend((0..width).map(|i| {
+            let residual = residual.map_or(0.0, |r| f64::from(r[row * width + i]));
+            f64::from(values[i]) * scale * f64::from(weight[i]) + residual
+        }));
+    }
+    y
+}
+
+/// Heads `[tokens, heads + kv_heads, head]` normed, where `norm` gives the weights `[2, head]` and an
+/// epsilon, and turned; `rows` is the row of `angles` for each token.
+pub fn rope(
+    x: &[f32],
+    rows: &[u32],
+    angles: &[[f32; 2]],
+    rope: &Rope,
+    norm: Option<(&[f32], f64)>,
+) -> Vec<f64> {
+    let heads = rope.heads + rope.kv_heads;
+    let mut y = Vec::new();
+    for (at, values) in x.chunks_exact(rope.head).enumerate() {
+        let mut head: Vec<f64> = match norm {
+            Some((weight, eps)) => {
+                let keys = usize::from(at % heads >= rope.heads);
+                rms_norm(values, &weight[keys * rope.head..][..rope.head], eps, None)
+            }
+            None => values.iter().map(|v| f64::from(*v)).collect(),
+        };
+        for pair in 0..rope.pairs {
+            let (a, b) = match rope.interleaved {
+                true => (2 * pair, 2 * pair + 1),
+                false => (pair, pair + rope.pairs),
+            };
+            let [cos, sin] = angles[rows[at / heads] as usize * rope.pairs + pair].map(f64::from);
+            (head[a], head[b]) = (head[a] * cos - head[b] * sin, head[b] * cos + head[a] * sin);
+        }
+        y.extend(head);
+    }
+    y
+}
+
+/// activation(gate) · up of rows `[gate | up]` of `2 · width` values, or `[up | gate]`.
+pub fn gate(x: &[f32], width: usize, gate_first: bool, activation: Activation) -> Vec<f64> {
+    let mut y = Vec::new();
+    for row in x.chunks_exact(2 * width) {
+        let (first, second) = row.split_at(width);
+        let (gate, up) = if gate_first { (first, second) } else { (second, first) };
+        let value = |(g, u): (&f32, &f32)| activate(activation, f64::from(*g)) * f64::from(*u);
+        y.extend(gate.iter().zip(up).map(value));
     }
     y
 }
@@ -105,30 +171,56 @@ pub fn matmul(
 /// softmax(q · kᵀ / √head) · v; `qkv` is `[tokens, 3, heads, head]`, the result `[tokens, heads, head]`.
 pub fn attention(qkv: &[f32], texts: &[[u32; 2]], heads: usize, head: usize) -> Vec<f64> {
     let width = heads * head;
-    let at = |token: usize, part: usize, h: usize, i: usize| {
-        f64::from(qkv[token * 3 * width + part * width + h * head + i])
+    let part = |part: usize| -> Vec<f32> {
+        qkv.chunks_exact(3 * width).flat_map(|t| t[part * width..][..width].to_vec()).collect()
     };
-    let mut c = vec![0.0; qkv.len() / 3];
+    let parts = [part(0), part(1), part(2)];
+    let plain = Attention::new(heads, head);
+    attend([&parts[0], &parts[1], &parts[2]], texts, &plain, |_, _| 0.0)
+}
+
+/// softmax(q · kᵀ · scale + bias(head, key − query)) · v over the keys that a query sees; the queries
+/// are `[tokens, heads, head]`, keys and values `[tokens, kv_heads, head]`.
+pub fn attend(
+    [q, k, v]: [&[f32]; 3],
+    texts: &[[u32; 2]],
+    attention: &Attention,
+    bias: impl Fn(usize, i64) -> f32,
+) -> Vec<f64> {
+    let Attention { heads, kv_heads, head, .. } = *attention;
+    let seen = |distance: i64| {
+        attention.before.is_none_or(|before| distance >= -(before as i64))
+            && attention.after.is_none_or(|after| distance <= after as i64)
+    };
+    let of_key = |token: usize, h: usize| (token * kv_heads + h * kv_heads / heads) * head;
+    let mut c = vec![0.0; q.len()];
     for &[first, tokens] in texts {
         let all = first as usize..(first + tokens) as usize;
-        for q in all.clone() {
+        for query in all.clone() {
             for h in 0..heads {
-                let scores: Vec<f64> = all
-                    .clone()
-                    .map(|k| {
-                        let dot: f64 = (0..head).map(|i| at(q, 0, h, i) * at(k, 1, h, i)).sum();
-                        dot / (head as f64).sqrt()
+                let row = (query * heads + h) * head;
+                let keys: Vec<usize> =
+                    all.clone().filter(|key| seen(*key as i64 - query as i64)).collect();
+                let scores: Vec<f64> = keys
+                    .iter()
+                    .map(|key| {
+                        let at = of_key(*key, h);
+                        let dot: f64 =
+                            (0..head).map(|i| f64::from(q[row + i]) * f64::from(k[at + i])).sum();
+                        let distance = *key as i64 - query as i64;
+                        dot * f64::from(attention.scale) + f64::from(bias(h, distance))
                     })
                     .collect();
                 let largest = scores.iter().copied().fold(f64::MIN, f64::max);
                 let total: f64 = scores.iter().map(|s| (s - largest).exp()).sum();
                 for i in 0..head {
-                    let sum: f64 = all
-                        .clone()
+                    c[row + i] = keys
+                        .iter()
                         .zip(&scores)
-                        .map(|(k, s)| (s - largest).exp() / total * at(k, 2, h, i))
+                        .map(|(key, s)| {
+                            (s - largest).exp() / total * f64::from(v[of_key(*key, h) + i])
+                        })
                         .sum();
-                    c[q * width + h * head + i] = sum;
                 }
             }
         }

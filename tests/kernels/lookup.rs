@@ -40,3 +40,27 @@ fn ragged_sizes_in_every_storage() {
         }
     }
 }
+
+#[test]
+fn fewer_tables_and_a_scale() {
+    let Some(mut bench) = bench() else { return };
+    let executor = &mut bench.executors[0];
+    for storage in storages(executor) {
+        for count in 1..=3 {
+            let width = 30;
+            let tables = [1, 2, 3].map(|seed| values(seed, 9 * width, 1.0, storage));
+            let rows: Vec<[u32; 4]> = (0..65).map(|t| [t % 9, t * 5 % 9, t * 2 % 9, 0]).collect();
+            let mut builder = Builder::new(executor.gpu.plan(), &precision(storage, storage));
+            let ids = tables.each_ref().map(|table| {
+                let mut bytes = Vec::new();
+                convert::encode(storage, &fill_rows(table, width), &mut bytes);
+                builder.input("table", &bytes)
+            });
+            let x = lookup::lookup_of(&mut builder, &rows, &ids[..count], width, 5.5);
+            let (got, _) = run(executor, builder, x);
+            let all = tables.each_ref().map(|table| &table[..]);
+            let expected = reference::lookup_of(&rows, &all[..count], width, 5.5);
+            assert_close(&format!("{count} {storage}"), &got, &expected, storage, 2e-6);
+        }
+    }
+}

@@ -8,12 +8,15 @@
 )]
 
 mod attention;
+mod gate;
 mod layer_norm;
 mod lookup;
 mod matmul;
 mod normalize_l2;
 mod pool;
 mod range;
+mod rms_norm;
+mod rope;
 mod selftest;
 
 use std::sync::{Mutex, MutexGuard, OnceLock};

@@ -1,0 +1,58 @@
+// attention: what the attentions share: parameters, bindings, and which keys a query sees.
+//
+// queries  [tokens, q_stride4]   activations, four values a cell: heads of HEAD4 cells from q_first4 on
+// keys     [tokens, k_stride4]   activations, the same from k_first4 on, heads / group of them: a head of
+// values   [tokens, v_stride4]   keys and values serves `group` heads of queries in a row
+// tiles    [tiles] of (first token of the text, tokens of the text, first query, unused)
+// bias     [heads, 2 · reach + 1]   f32, added to the scores by key − query, from −reach on; read where HAS_BIAS
+// c        [tokens, heads, HEAD4]   activations
+//
+// A query sees the keys of its text from `before` tokens before it to `after` tokens after it; where that
+// is not always the whole text, WINDOW. A causal model has after = 0.
+
+struct Params {
+    heads: u32,
+    group: u32,
+    q_stride4: u32,
+    q_first4: u32,
+    k_stride4: u32,
+    k_first4: u32,
+    v_stride4: u32,
+    v_first4: u32,
+    before: u32,
+    after: u32,
+    reach: u32,
+    scale: f32,
+}
+
+override WINDOW: bool = false;
+override HAS_BIAS: bool = false;
+
+// Cells of a head; the host writes it.
+const HEAD4: u32 = 8u;
+
+@group(0) @binding(0) var<storage, read> queries: array<act_vec4>;
+@group(0) @binding(1) var<storage, read> keys: array<act_vec4>;
+@group(0) @binding(2) var<storage, read> values: array<act_vec4>;
+@group(0) @binding(3) var<storage, read> tiles: array<vec4<u32>>;
+@group(0) @binding(4) var<storage, read> bias: array<f32>;
+@group(0) @binding(5) var<storage, read_write> c: array<act_vec4>;
+@group(0) @binding(6) var<uniform> params: Params;
+
+// The first key that a query sees; both counted from the text's first token.
+fn seen_from(query: u32) -> u32 {
+    return query - min(query, params.before);
+}
+
+// The key after the last one that a query sees.
+fn seen_to(query: u32, tokens: u32) -> u32 {
+    return query + min(tokens - 1u - query, params.after) + 1u;
+}
+
+fn query_cell(token: u32, head: u32) -> u32 {
+    return token * params.q_stride4 + params.q_first4 + head * HEAD4;
+}
+
+fn bias_cell(head: u32, query: u32, key: u32) -> u32 {
+    return head * (2u * params.reach + 1u) + params.reach + key - query;
+}

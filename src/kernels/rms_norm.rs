@@ -1,0 +1,80 @@
+//! `rms_norm.wgsl`: root mean square normalisation.
+//!
+//! A model that normalises before a block keeps the sum itself: its matmul adds the block's result to
+//! `x` (the `residual` of [`matmul`](super::matmul::matmul)), and the next norm reads `x`. One that
+//! closes a block with a norm (Gemma) hands `x` to that norm as its residual.
+
+use crate::gpu::graph::{Dispatch, Source, TensorId};
+use crate::gpu::kernel::{Access, Kernel, Setting};
+use crate::kernels::{Activations, Builder, row_groups};
+use crate::params;
+
+params! {
+    /// `Params` of `rms_norm.wgsl`.
+    pub struct RmsNormParams { rows: u32, width: u32, width4: u32, groups: u32, eps: f32 }
+}
+
+/// The kernel.
+pub static RMS_NORM: Kernel = Kernel {
+    name: "rms_norm",
+    source: include_str!("../../shaders/rms_norm.wgsl"),
+    bindings: &[Access::Read, Access::Read, Access::Read, Access::Write],
+    params: RmsNormParams::FIELDS,
+    stores_activations: true,
+    reads_weights: false,
+    reads_activations: true,
+    has_lanes: true,
+    settings: &[Setting { name: "HAS_RESIDUAL", constant: false, values: &[0, 1] }],
+};
+
+/// The weight of a root mean square normalisation, f32, and its epsilon.
+#[derive(Debug, Clone, Copy)]
+pub struct RmsNorm {
+    /// `[width]`, by its number among the model's buffers, with 1 added where the model scales by
+    /// 1 + w.
+    pub weight: usize,
+    /// Added to the mean of the squares.
+    pub eps: f32,
+}
+
+/// y = rms_norm(x) + residual, `[rows, width]`.
+pub fn rms_norm(
+    builder: &mut Builder,
+    x: Activations,
+    norm: &RmsNorm,
+    residual: Option<Activations>,
+) -> Activations {
+    let weight = builder.weight("norm weight", norm.weight);
+    rms_norm_of(builder, x, weight, norm.eps, residual)
+}
+
+/// As [`rms_norm`], with the weight as a tensor of the graph.
+pub fn rms_norm_of(
+    builder: &mut Builder,
+    x: Activations,
+    weight: TensorId,
+    eps: f32,
+    residual: Option<Activations>,
+) -> Activations {
+    let y = builder.rows("normed", x.rows, x.width4, x.width, x.storage, Source::Scratch);
+    let variant =
+        builder.variant(&RMS_NORM, x.storage).set("HAS_RESIDUAL", u32::from(residual.is_some()));
+    let groups = row_groups(variant.lanes, x.rows);
+    let params = RmsNormParams {
+        rows: x.rows as u32,
+        width: x.width as u32,
+        width4: x.width4 as u32,
+        groups,
+        eps,
+    };
+    builder.graph.dispatches.push(Dispatch {
+        kernel: &RMS_NORM,
+        variant,
+        // Without a residual its binding is not read; x stands in.
+        bindings: vec![x.id, residual.unwrap_or(x).id, weight, y.id],
+        params: bytemuck::bytes_of(&params).to_vec(),
+        groups: [groups, 1, 1],
+        flops: (x.rows * x.width * 5) as u64,
+    });
+    y
+}
