@@ -523,7 +523,7 @@ async fn facts(files: &ModelFiles, embedder: &Embedder) -> Result<ModelFacts, Er
             .iter()
             .map(|module| format!("{}: {}", module.kind, module.settings))
             .collect(),
-        sha256: String::new(),
+        sha256: embedder.weights_sha256()?,
         dimension: inspection.dimension,
         max_seq_length: inspection.max_seq_length,
     })
