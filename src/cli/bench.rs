@@ -29,7 +29,7 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     }
     let files = model::find(name, args.revision.as_deref())?;
     // Nothing is left half done by Ctrl-C: files are written at the end.
-    let _interrupt = Interrupt::watch();
+    let _interrupt = Interrupt::watch_saying("before the report was whole; no file was written");
     if cfg!(debug_assertions) && !args.quiet {
         say(format_args!("note: this is a debug build, whose host times mean little"));
     }

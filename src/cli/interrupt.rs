@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::failure::Failure;
 use super::say;
@@ -18,6 +18,8 @@ struct State {
     /// that never comes, or still loading.
     busy: AtomicBool,
     done: AtomicU64,
+    /// What is said of the interruption, where texts are not what counts.
+    fate: OnceLock<&'static str>,
     /// A file to remove when the command does not end by itself.
     unfinished: Mutex<Option<PathBuf>>,
 }
@@ -46,6 +48,13 @@ impl Interrupt {
         interrupt
     }
 
+    /// As [`Interrupt::watch`], for work that is all or nothing: what is said when it is interrupted.
+    pub fn watch_saying(fate: &'static str) -> Self {
+        let interrupt = Interrupt::watch();
+        interrupt.0.fate.get_or_init(|| fate);
+        interrupt
+    }
+
     /// Names the file to remove when the command ends at once; `None` when it is whole.
     pub fn set_unfinished(&self, path: Option<&Path>) {
         *self.unfinished() = path.map(Path::to_owned);
@@ -66,6 +75,9 @@ impl Interrupt {
     }
 
     fn failure(&self) -> Failure {
+        if let Some(fate) = self.0.fate.get() {
+            return Failure::Interrupted((*fate).to_owned());
+        }
         let texts = self.0.done.load(Ordering::SeqCst);
         let fate = match self.unfinished().as_ref() {
             Some(_) => "; no file was written",

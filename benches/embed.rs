@@ -1,0 +1,73 @@
+//! Whole texts to vectors in every precision the adapter holds, end to end. See `benches/README.md`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    missing_docs,
+    reason = "a bench fails by panicking, says what it leaves out, and its macros make items"
+)]
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use vectile::lab::Combination;
+use vectile::{Embedder, Error, ModelFiles, Precision, block_on};
+
+/// The model that `VECTILE_TEST_MODEL` names, else a tiny one of the tests.
+fn directory() -> PathBuf {
+    std::env::var_os("VECTILE_TEST_MODEL").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/bert_mean_norm"),
+        PathBuf::from,
+    )
+}
+
+/// The model in a precision; `None` where the adapter or the model would make another of it.
+fn load(combination: Combination) -> Option<Embedder> {
+    let files = ModelFiles::from_directory(directory()).unwrap();
+    let built = block_on(combination.ask(Embedder::builder(files), &[]).build());
+    let embedder = match built {
+        Ok(embedder) => embedder,
+        Err(Error::Option { .. }) => return None,
+        Err(Error::Adapter { .. }) if std::env::var_os("VECTILE_REQUIRE_ADAPTER").is_none() => {
+            return None;
+        }
+        Err(error) => panic!("{error}"),
+    };
+    let Precision { weights, activations, .. } = *embedder.precision();
+    ((weights, activations) == (combination.weights, combination.activations)).then_some(embedder)
+}
+
+fn embed(criterion: &mut Criterion) {
+    let collection = std::fs::read_to_string(
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/collection.txt"),
+    );
+    let collection = collection.unwrap();
+    let texts: Vec<&str> = collection.lines().take(32).collect();
+    let mut base: Option<Vec<f32>> = None;
+    for combination in Combination::usual(false) {
+        let Some(embedder) = load(combination) else {
+            println!("SKIPPED: {combination} is not to be had here");
+            continue;
+        };
+        let right = block_on(embedder.embed(&texts)).unwrap();
+        let base = base.get_or_insert_with(|| right.values.clone());
+        let worst = right.values.iter().zip(&*base).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(worst < 1e-2, "{combination}: off by {worst}");
+
+        let mut group = criterion.benchmark_group("embed");
+        group.sample_size(10).measurement_time(Duration::from_secs(5));
+        group.throughput(Throughput::Elements(right.tokens as u64));
+        group.bench_function(format!("{combination}/32 passages"), |bencher| {
+            bencher.iter(|| block_on(embedder.embed(&texts)).unwrap());
+        });
+        group.throughput(Throughput::Elements(1));
+        group.bench_function(format!("{combination}/one query"), |bencher| {
+            bencher.iter(|| block_on(embedder.embed(&["what keeps bread fresh"])).unwrap());
+        });
+        group.finish();
+    }
+}
+
+criterion_group!(benches, embed);
+criterion_main!(benches);

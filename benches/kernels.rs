@@ -1,0 +1,266 @@
+//! One run of every kernel at the sizes of a small model, in every storage. See `benches/README.md`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    missing_docs,
+    reason = "a bench fails by panicking, says what it leaves out, and its macros make items"
+)]
+
+use std::time::{Duration, Instant};
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use vectile::convert;
+use vectile::gpu::device::Gpu;
+use vectile::gpu::executor::Executor;
+use vectile::gpu::graph::{Source, TensorId};
+use vectile::gpu::trace::{Measure, Trace};
+use vectile::kernels::{
+    ALL, Activation, Activations, Builder, attention, fill_rows, gate, layer_norm, lookup, matmul,
+    normalize_l2, pool, reference, rms_norm, rope,
+};
+use vectile::{AdapterChoice, CheckpointDtype, FloatDtype, Precision, Storage, block_on};
+
+const HIDDEN: usize = 384;
+const INNER: usize = 1536;
+const HEADS: usize = 12;
+
+/// A run and what it must give.
+type Run = (Activations, Vec<f64>);
+
+type Make = fn(&mut Builder, usize) -> Run;
+
+/// A kernel's name without its family, and how a run over so many tokens is made.
+const CASES: &[(&str, Make)] = &[
+    ("lookup", lookup_run),
+    ("layer_norm", layer_norm_run),
+    ("rms_norm", rms_norm_run),
+    ("matmul", matmul_run),
+    ("rope", rope_run),
+    ("attention", attention_run),
+    ("gate", gate_run),
+    ("pool", pool_run),
+    ("normalize_l2", normalize_run),
+];
+
+fn noise(seed: usize, i: usize) -> f32 {
+    let mixed = ((i + seed * 7919) as u32).wrapping_mul(2_654_435_761);
+    ((mixed ^ (mixed >> 15)) >> 8) as f32 / 2f32.powi(23) - 1.0
+}
+
+/// Values that a storage holds exactly.
+fn values(seed: usize, count: usize, scale: f32, storage: Storage) -> Vec<f32> {
+    let raw: Vec<f32> = (0..count).map(|i| noise(seed, i) * scale).collect();
+    let mut bytes = Vec::new();
+    convert::encode(storage, &raw, &mut bytes);
+    convert::decode(storage, &bytes)
+}
+
+fn stored(builder: &mut Builder, values: &[f32], storage: Storage) -> TensorId {
+    let mut bytes = Vec::new();
+    convert::encode(storage, values, &mut bytes);
+    builder.graph.add("values", bytes.len() as u64, Source::Input(bytes))
+}
+
+fn rows_of(builder: &mut Builder, values: &[f32], width: usize, storage: Storage) -> Activations {
+    let id = stored(builder, &fill_rows(values, width), storage);
+    Activations { id, rows: values.len() / width, width, width4: width.div_ceil(4), storage }
+}
+
+/// Random activations `[tokens, width]`, and their values.
+fn activations(
+    builder: &mut Builder,
+    seed: usize,
+    tokens: usize,
+    width: usize,
+) -> (Activations, Vec<f32>) {
+    let storage = builder.activations;
+    let x = values(seed, tokens * width, 1.0, storage);
+    (rows_of(builder, &x, width, storage), x)
+}
+
+/// An f32 vector such as a bias, and its values.
+fn vector(builder: &mut Builder, seed: usize, width: usize) -> (TensorId, Vec<f32>) {
+    let x = values(seed, width, 1.0, Storage::F32);
+    (stored(builder, &x, Storage::F32), x)
+}
+
+fn lookup_run(builder: &mut Builder, tokens: usize) -> Run {
+    let storage = builder.weights;
+    let tables = [1, 2, 3].map(|seed| values(seed, 1000 * HIDDEN, 1.0, storage));
+    let rows: Vec<[u32; 4]> =
+        (0..tokens as u32).map(|t| [t * 37 % 1000, t % 512, t % 2, 0]).collect();
+    let ids = tables.each_ref().map(|table| stored(builder, table, storage));
+    let y = lookup::lookup(builder, &rows, ids, HIDDEN);
+    (y, reference::lookup(&rows, [&tables[0], &tables[1], &tables[2]], HIDDEN))
+}
+
+fn layer_norm_run(builder: &mut Builder, tokens: usize) -> Run {
+    let (x, x_values) = activations(builder, 4, tokens, HIDDEN);
+    let (residual, residual_values) = activations(builder, 5, tokens, HIDDEN);
+    let (weight, weights) = vector(builder, 6, HIDDEN);
+    let (bias, biases) = vector(builder, 7, HIDDEN);
+    let y = layer_norm::layer_norm_of(builder, x, Some(residual), [weight, bias], 1e-5);
+    (y, reference::layer_norm(&x_values, Some(&residual_values), &weights, &biases, 1e-5))
+}
+
+fn rms_norm_run(builder: &mut Builder, tokens: usize) -> Run {
+    let (x, x_values) = activations(builder, 8, tokens, HIDDEN);
+    let (weight, weights) = vector(builder, 9, HIDDEN);
+    let y = rms_norm::rms_norm_of(builder, x, weight, 1e-5, None);
+    (y, reference::rms_norm(&x_values, &weights, 1e-5, None))
+}
+
+fn matmul_run(builder: &mut Builder, tokens: usize) -> Run {
+    let (x, x_values) = activations(builder, 10, tokens, HIDDEN);
+    let storage = builder.weights;
+    // As checkpoints have it, [columns, inner], and as the kernel reads it, [inner, columns].
+    let w = values(11, INNER * HIDDEN, 0.1, storage);
+    let mut packed = vec![0.0; w.len()];
+    for (at, value) in w.iter().enumerate() {
+        packed[at % HIDDEN * INNER + at / HIDDEN] = *value;
+    }
+    let weight = stored(builder, &packed, storage);
+    let (bias, biases) = vector(builder, 12, INNER);
+    let size = [INNER, INNER / 4];
+    let y = matmul::matmul_of(builder, "up", x, [weight, bias], size, Activation::Gelu, None);
+    (y, reference::matmul(&x_values, &w, &biases, Activation::Gelu, None))
+}
+
+fn rope_run(builder: &mut Builder, tokens: usize) -> Run {
+    let head = HIDDEN / HEADS;
+    let turns =
+        rope::Rope { heads: HEADS, kv_heads: HEADS, head, pairs: head / 2, interleaved: false };
+    let frequencies: Vec<f64> =
+        (0..head / 2).map(|i| 10_000f64.powf(-2.0 * i as f64 / head as f64)).collect();
+    let positions: Vec<u32> = (0..tokens as u32).map(|t| t % 128).collect();
+    let angles = rope::angles(&frequencies, 1.0, 128);
+    let (x, x_values) = activations(builder, 13, tokens, 2 * HIDDEN);
+    let tables = [builder.input("angles", &angles), builder.input("rows", &positions)];
+    let y = rope::rope(builder, x, tables, &turns, None);
+    (y, reference::rope(&x_values, &positions, &angles, &turns, None))
+}
+
+/// Texts of 128 tokens and what is left.
+fn texts(tokens: usize) -> Vec<[u32; 2]> {
+    (0..tokens).step_by(128).map(|first| [first as u32, 128.min(tokens - first) as u32]).collect()
+}
+
+fn attention_run(builder: &mut Builder, tokens: usize) -> Run {
+    let (qkv, values) = activations(builder, 14, tokens, 3 * HIDDEN);
+    let y = attention::attention(builder, qkv, &texts(tokens), HEADS, HIDDEN / HEADS);
+    (y, reference::attention(&values, &texts(tokens), HEADS, HIDDEN / HEADS))
+}
+
+fn gate_run(builder: &mut Builder, tokens: usize) -> Run {
+    let (x, values) = activations(builder, 15, tokens, 2 * INNER);
+    let y = gate::gate(builder, x, INNER, gate::Gate::First, Activation::Silu);
+    (y, reference::gate(&values, INNER, true, Activation::Silu))
+}
+
+fn pool_run(builder: &mut Builder, tokens: usize) -> Run {
+    let (x, values) = activations(builder, 16, tokens, HIDDEN);
+    let spans: Vec<[u32; 4]> = texts(tokens).iter().map(|[first, n]| [*first, *n, 0, 0]).collect();
+    let y = pool::pool(builder, x, &spans, &[2]);
+    let expected = spans.iter().flat_map(|span| reference::pool(&values, HIDDEN, *span, 2));
+    (y, expected.collect())
+}
+
+fn normalize_run(builder: &mut Builder, tokens: usize) -> Run {
+    let x = values(17, tokens * HIDDEN, 1.0, Storage::F32);
+    let rows = rows_of(builder, &x, HIDDEN, Storage::F32);
+    (normalize_l2::normalize_l2(builder, rows), reference::normalize_l2(&x, HIDDEN))
+}
+
+fn precision(weights: Storage) -> Precision {
+    Precision {
+        requested: Default::default(),
+        checkpoint: CheckpointDtype {
+            dtype: FloatDtype::Float32,
+            source: "a bench".into(),
+            reasons: vec![],
+        },
+        weights,
+        activations: if weights == Storage::F16 { Storage::F16 } else { Storage::F32 },
+        weight_bytes: 0,
+        reasons: vec![],
+        measured: None,
+    }
+}
+
+/// The largest distance from what should be, in units of what the storage rounds off.
+fn assert_right(executor: &mut Executor, name: &str, builder: &Builder, (y, expected): &Run) {
+    let outcome = block_on(executor.run(&builder.graph)).unwrap();
+    let filled = convert::decode(y.storage, &outcome.output);
+    let got = filled.chunks_exact(y.width4 * 4).take(y.rows).flat_map(|row| &row[..y.width]);
+    let rounding = if y.storage == Storage::F32 { 2e-5 } else { 2e-3 };
+    let mut compared = 0;
+    for (got, expected) in got.zip(expected) {
+        let error = (f64::from(*got) - expected).abs();
+        assert!(error <= rounding * expected.abs().max(1.0), "{name}: {got} is not {expected}");
+        compared += 1;
+    }
+    assert_eq!(compared, expected.len(), "{name}");
+}
+
+fn kernels(criterion: &mut Criterion) {
+    let Ok(gpu) = block_on(Gpu::open(&AdapterChoice::Best, &[])) else {
+        assert!(std::env::var_os("VECTILE_REQUIRE_ADAPTER").is_none(), "no adapter");
+        println!("SKIPPED: no adapter");
+        return;
+    };
+    println!(
+        "adapter: {}; times are {}",
+        gpu.adapter,
+        match gpu.has_timestamps() {
+            true => "the GPU's own",
+            false => "those of the whole run, upload and read-back included",
+        }
+    );
+    let named = |kernel: &str| CASES.iter().any(|(case, _)| kernel.starts_with(case));
+    assert!(ALL.iter().all(|kernel| named(kernel.name)), "a kernel without a bench");
+    let whole = std::env::args().any(|arg| arg == "--bench");
+    let tokens = if whole { 512 } else { 19 };
+    let mut executor = Executor::new(gpu);
+    for (case, make) in CASES {
+        for storage in Storage::ALL {
+            if storage == Storage::F16 && !executor.gpu.has_shader_f16() {
+                continue;
+            }
+            let mut builder = Builder::new(executor.gpu.plan(), &precision(storage));
+            let run = make(&mut builder, tokens);
+            builder.graph.output = Some(run.0.id);
+            builder.graph.tokens = tokens;
+            let kernel = builder.graph.dispatches[0].kernel;
+            let reads =
+                kernel.reads_weights || (storage == Storage::F16 && kernel.reads_activations);
+            if storage != Storage::F32 && !reads {
+                continue;
+            }
+            let name = format!("{}/{}", kernel.name, storage.name());
+            assert_right(&mut executor, &name, &builder, &run);
+            let mut group = criterion.benchmark_group(*case);
+            group.sample_size(20).measurement_time(Duration::from_secs(2));
+            group.throughput(Throughput::Elements(tokens as u64));
+            group.bench_function(&name, |bencher| {
+                bencher.iter_custom(|runs| (0..runs).map(|_| time(&mut executor, &builder)).sum());
+            });
+            group.finish();
+        }
+    }
+}
+
+/// The time of the kernel alone, by the GPU's clock where it has one.
+fn time(executor: &mut Executor, builder: &Builder) -> Duration {
+    executor.trace = Some(Trace::new(Measure::Gpu));
+    let since = Instant::now();
+    block_on(executor.run(&builder.graph)).unwrap();
+    let wall = since.elapsed();
+    let ns: u64 = executor.trace.take().map_or(0, |t| t.dispatches.iter().map(|d| d.ns).sum());
+    // Some clocks tick too rarely for a short kernel: criterion wants a time above zero.
+    if executor.gpu.has_timestamps() { Duration::from_nanos(ns.max(1)) } else { wall }
+}
+
+criterion_group!(benches, kernels);
+criterion_main!(benches);
