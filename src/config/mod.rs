@@ -124,6 +124,9 @@ impl ModelConfig {
         let transformer = transformer::load(files, "")?;
         if statics::is_model2vec(&transformer)? {
             let (max_seq_length, modules) = statics::model2vec(&transformer)?;
+            notes.push(format!(
+                "no {MODULES}: unknown tokens are left out and texts are cut as model2vec does"
+            ));
             let config = Self::of_static(Input::Model2vec, transformer, "", modules, notes);
             return Ok(ModelConfig { max_seq_length, ..config });
         }

@@ -55,7 +55,7 @@ pub struct DispatchSummary {
 pub struct Inspection {
     /// Where the model is from.
     pub model: String,
-    /// Its `model_type`.
+    /// Its `model_type`; empty where it has no transformer.
     pub model_type: String,
     /// Its modules.
     pub modules: Vec<ModuleSummary>,
@@ -188,7 +188,11 @@ fn mib(bytes: u64) -> String {
 
 impl fmt::Display for Inspection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "model        {} ({})", self.model, self.model_type)?;
+        write!(f, "model        {}", self.model)?;
+        match self.model_type.as_str() {
+            "" => writeln!(f)?,
+            model_type => writeln!(f, " ({model_type})")?,
+        }
         for module in &self.modules {
             writeln!(f, "module       {}: {}", module.kind, module.settings)?;
         }

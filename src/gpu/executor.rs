@@ -284,8 +284,9 @@ impl Executor {
         usage: wgpu::BufferUsages,
     ) -> Result<(), Error> {
         if self.named.get(name).is_none_or(|buffer| buffer.size() < bytes) {
-            // Room to grow, as far as a shader can bind it.
-            let room = bytes.next_power_of_two().min(self.gpu.adapter.max_binding_bytes);
+            // Room to grow, as far as a shader can bind it, in whole words.
+            let most = self.gpu.adapter.max_binding_bytes & !3;
+            let room = bytes.next_power_of_two().min(most);
             let buffer = self.gpu.buffer(name, room.max(bytes), usage)?;
             self.named.insert(name.to_owned(), buffer);
         }

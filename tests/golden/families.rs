@@ -188,3 +188,20 @@ fn float16_weights_and_activations() {
 fn packed_f16_weights_and_activations() {
     check_all(|builder| packed(builder).activations(ActivationsRequest::F16), &HALF);
 }
+
+#[test]
+fn tables_beyond_a_binding_are_gathered_to_the_same_bits() {
+    // Their token tables are of 512 rows of 32 values, and nothing else they bind is as large.
+    let wanted = ["roberta", "static", "model2vec_int8"];
+    for family in families().iter().filter(|family| wanted.contains(&family.name.as_str())) {
+        for precision in [DtypeRequest::Float32, DtypeRequest::Bfloat16] {
+            let builder = || family.builder().dtype(precision);
+            let Some(whole) = build(builder()) else { return };
+            let bytes = 512 * 32 * whole.precision().weights.bytes() - 1;
+            let gathered = build(builder().max_binding_bytes(bytes)).unwrap();
+            let [whole, gathered] =
+                [&whole, &gathered].map(|e| block_on(e.embed(&family.texts)).unwrap().values);
+            assert_eq!(whole, gathered, "{}", family.name);
+        }
+    }
+}
