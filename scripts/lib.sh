@@ -118,6 +118,21 @@ ensure_vulkan() {
     fi
 }
 
+# has_chromium: is there a browser that the tests of report pages can drive?
+has_chromium() {
+    have chromium || have chromium-browser || have google-chrome
+}
+
+# ensure_chromium: installs Chromium where it is missing; fails where that cannot be done.
+ensure_chromium() {
+    if has_chromium; then
+        say "Browser: Chromium is here"
+        return 0
+    fi
+    say "Browser: there is no Chromium, so it is installed for the tests of report pages"
+    apt_install chromium && has_chromium
+}
+
 # ensure_cargo: Rust is the one thing these scripts don't install.
 ensure_cargo() {
     if ! have cargo && [ -f "${HOME:-/root}/.cargo/env" ]; then

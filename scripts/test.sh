@@ -54,6 +54,12 @@ export VECTILE_REQUIRE_ADAPTER=1
 export VECTILE_TEST_MODEL=$MODEL_DIR
 skipped=
 
+if ensure_chromium; then
+    export VECTILE_REQUIRE_CHROMIUM=1
+else
+    skipped="report pages in Chromium (it could not be installed)"
+fi
+
 for component in rustfmt clippy; do
     if ! cargo "${component#rust}" --version >/dev/null 2>&1; then
         current="installing $component"
@@ -76,7 +82,7 @@ if adapter_is_lavapipe; then
             env LP_NATIVE_VECTOR_WIDTH="$width" cargo test --locked --test kernels --test golden
     done
 else
-    skipped="vector widths 128 and 512 (they belong to the software driver)"
+    skipped="${skipped:+$skipped; }vector widths 128 and 512 (they belong to the software driver)"
 fi
 
 step "benches, each once" cargo test --locked --benches

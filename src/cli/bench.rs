@@ -47,6 +47,11 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     if let Some(path) = &args.json {
         write(path, &to_json(&report)?)?;
     }
+    if let Some(path) = &args.html {
+        let page = vectile::lab::html(&report)
+            .map_err(|e| Failure::Ours(format!("internal error (please report it): {e}")))?;
+        write(path, &page)?;
+    }
     match args.json.as_deref() == Some(Path::new("-")) {
         true => Ok(()),
         false => Plain::new().whole(&table(&report)),

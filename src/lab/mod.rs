@@ -6,6 +6,7 @@
 mod accuracy;
 mod bench;
 mod combination;
+mod html;
 mod profile;
 pub mod report;
 mod sweep;
@@ -14,3 +15,4 @@ pub mod verify;
 
 pub use bench::{BenchOptions, Pair, Progress, bench};
 pub use combination::Combination;
+pub use html::html;
