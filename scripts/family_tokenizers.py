@@ -19,6 +19,14 @@ def word_piece(**options):
     return lambda: transformers.BertTokenizer(vocab=base.tokenizer().get_vocab(), **options)
 
 
+def word_piece_of(cls, special, **options):
+    """Another class of WordPiece, with `special` in the place of BertTokenizer's five."""
+    def make():
+        pieces = sorted(base.tokenizer().get_vocab().items(), key=lambda p: p[1])
+        return cls(vocab={p: i for i, p in enumerate([*special, *(p for p, _ in pieces[len(special):])])}, **options)
+    return make
+
+
 def byte_bpe(cls=transformers.RobertaTokenizer, special=('<s>', '<pad>', '</s>', '<unk>', '<mask>'), **options):
     """Byte-level BPE, `special` first; trained anew each time, which gives the same each time."""
     def make():

@@ -33,6 +33,11 @@ impl PackedBatch {
         batch
     }
 
+    /// Tokens of its longest text.
+    pub fn longest(&self) -> usize {
+        self.texts.iter().map(|[_, tokens]| *tokens as usize).max().unwrap_or(0)
+    }
+
     /// Spans for the pooling kernel: first token, tokens, tokens left out at the front.
     pub fn spans(&self) -> Vec<[u32; 4]> {
         self.texts

@@ -5,11 +5,12 @@ use crate::batch::PackedBatch;
 use crate::config::JsonFile;
 use crate::dtype::F16Facts;
 use crate::error::Error;
-use crate::kernels::attention::{MAX_HEAD, attention};
+use crate::kernels::attention::{Attention, Heads, MAX_HEAD, attend};
 use crate::kernels::layer_norm::{Norm, layer_norm};
 use crate::kernels::lookup::lookup;
 use crate::kernels::matmul::{Linear, matmul};
 use crate::kernels::{Activation, Activations, Builder};
+use crate::models::buckets::Buckets;
 use crate::models::layers::{count, hidden_act, table_rows, zero_row};
 use crate::models::{Facts, Loaded, Transformer};
 use crate::weights::{Axis, Loader, Table, WeightFiles};
@@ -18,6 +19,7 @@ use crate::weights::{Axis, Loader, Table, WeightFiles};
 pub(super) const WORDS: &str = "embeddings.word_embeddings.weight";
 const POSITIONS: &str = "embeddings.position_embeddings.weight";
 const TYPES: &str = "embeddings.token_type_embeddings.weight";
+const BIASES: &str = "encoder.relative_attention_bias.weight";
 const EMBEDDINGS_NORM: &str = "embeddings.LayerNorm";
 
 /// Config fields under the names that most families have for them.
@@ -101,6 +103,8 @@ pub(super) struct Encoder {
     /// The stored layers as they are applied, one after the other: ALBERT repeats its own.
     pub order: Vec<usize>,
     pub names: LayerNames,
+    /// How the distances of a bias fall into buckets, where there is one for all layers.
+    pub bias: Option<Buckets>,
 }
 
 /// An encoder's weights.
@@ -112,6 +116,8 @@ struct Weights {
     types: Option<Table>,
     norm: Norm,
     projection: Option<Linear>,
+    /// `[buckets, heads]`
+    biases: Option<Vec<f32>>,
     layers: Vec<Layer>,
 }
 
@@ -187,6 +193,25 @@ impl Embeddings {
         })
     }
 
+    /// Counts positions from the row after the token `padding`; `field` is the one to blame where
+    /// there is none.
+    pub fn skip_padding(
+        &mut self,
+        config: &JsonFile,
+        field: &str,
+        padding: usize,
+    ) -> Result<(), Error> {
+        if padding + 1 >= self.positions {
+            let problem = format!(
+                "leaves no position: of {} in the table, those up to {padding}, the padding, are not used",
+                self.positions
+            );
+            return Err(config.error(field, problem));
+        }
+        self.padding = Some(padding as u32);
+        Ok(())
+    }
+
     /// The row of the position table for each token.
     fn position_rows(&self, batch: &PackedBatch) -> Vec<u32> {
         let mut rows = Vec::with_capacity(batch.ids.len());
@@ -216,6 +241,7 @@ impl Encoder {
             layers: (0..sizes.layers).map(|i| format!("encoder.layer.{i}")).collect(),
             order: (0..sizes.layers).collect(),
             names: BERT_LAYER,
+            bias: None,
         }
     }
 
@@ -283,13 +309,18 @@ impl Transformer for Encoder {
         let projection = projection
             .map(|name| loader.linear(&[&named(name)], true, narrow, wide))
             .transpose()?;
+        let table = |buckets: Buckets| [buckets.count, self.sizes.heads];
+        let biases = self
+            .bias
+            .map(|buckets| loader.host_matrix(&named(BIASES), table(buckets)))
+            .transpose()?;
         let layers = self
             .layers
             .iter()
             .map(|layer| self.load_layer(loader, layer))
             .collect::<Result<_, _>>()?;
         let encoder = self.clone();
-        Ok(Box::new(Weights { encoder, words, positions, types, norm, projection, layers }))
+        Ok(Box::new(Weights { encoder, words, positions, types, norm, projection, biases, layers }))
     }
 }
 
@@ -312,11 +343,17 @@ impl Loaded for Weights {
         if let Some(projection) = &self.projection {
             x = matmul(builder, "projected", x, projection, none, None);
         }
+        let attention = Attention::new(sizes.heads, sizes.hidden / sizes.heads);
+        let bias = self
+            .encoder
+            .bias
+            .zip(self.biases.as_ref())
+            .map(|(buckets, table)| buckets.bias(builder, table, sizes.heads, batch));
         for (i, layer) in order.iter().map(|stored| &self.layers[*stored]).enumerate() {
             builder.layer(i);
             let qkv = matmul(builder, "qkv", x, &layer.qkv, none, None);
-            let head = sizes.hidden / sizes.heads;
-            let context = attention(builder, qkv, &batch.texts, sizes.heads, head);
+            let at = [0, 1, 2].map(|part| Heads { of: qkv, head: part * sizes.heads });
+            let context = attend(builder, at, &batch.texts, &attention, bias);
             let attended = matmul(builder, "attended", context, &layer.output, none, None);
             x = layer_norm(builder, attended, Some(x), &layer.attention_norm);
             let up = matmul(builder, "up", x, &layer.up, sizes.activation, None);

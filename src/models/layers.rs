@@ -15,7 +15,18 @@ pub(crate) fn hidden_act(
     field: &str,
     default: &str,
 ) -> Result<Activation, Error> {
-    Ok(match config.str(field)?.unwrap_or(default) {
+    let name = config.str(field)?.unwrap_or(default);
+    activation(name)
+        .ok_or_else(|| Error::unsupported(&config.name, field, name, SUPPORTED_ACTIVATIONS))
+}
+
+/// The names that [`activation`] knows, for messages.
+pub(crate) const SUPPORTED_ACTIVATIONS: &str = "supported are gelu, gelu_new, gelu_fast, \
+    gelu_pytorch_tanh, relu, silu, swish, tanh, sigmoid and linear";
+
+/// The function of a name that transformers knows.
+pub(crate) fn activation(name: &str) -> Option<Activation> {
+    Some(match name {
         "gelu" | "gelu_python" => Activation::Gelu,
         "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" | "gelu_python_tanh" => Activation::GeluTanh,
         "relu" => Activation::Relu,
@@ -23,11 +34,7 @@ pub(crate) fn hidden_act(
         "tanh" => Activation::Tanh,
         "sigmoid" => Activation::Sigmoid,
         "linear" => Activation::None,
-        other => {
-            let supported = "supported are gelu, gelu_new, gelu_fast, gelu_pytorch_tanh, relu, \
-                             silu, swish, tanh, sigmoid and linear";
-            return Err(Error::unsupported(&config.name, field, other, supported));
-        }
+        _ => return None,
     })
 }
 

@@ -3,12 +3,15 @@
 
 mod albert;
 mod bert;
+mod buckets;
 mod distilbert;
 mod electra;
 mod encoder;
 pub(crate) mod layers;
+mod mpnet;
 mod roberta;
 mod static_embedding;
+mod t5;
 
 use std::fmt;
 
@@ -42,7 +45,11 @@ const TABLE: &[Architecture] = &[
     Architecture { model_type: "camembert", code: &[], read: roberta::read },
     Architecture { model_type: "distilbert", code: &[], read: distilbert::read },
     Architecture { model_type: "electra", code: &[], read: electra::read },
+    Architecture { model_type: "mpnet", code: &[], read: mpnet::read },
+    Architecture { model_type: "mt5", code: &[], read: t5::read },
     Architecture { model_type: "roberta", code: &[], read: roberta::read },
+    Architecture { model_type: "t5", code: &[], read: t5::read },
+    Architecture { model_type: "umt5", code: &[], read: t5::read_umt5 },
     Architecture { model_type: "xlm-roberta", code: &[], read: roberta::read },
 ];
 

@@ -21,12 +21,7 @@ pub(super) fn read(
     let prefix = weights.prefix_of(WORDS)?;
     let mut embeddings = Embeddings::read(config, weights, &prefix, sizes.hidden, true)?;
     let padding = config.usize("pad_token_id")?.unwrap_or(1);
-    if padding + 1 >= embeddings.positions {
-        let positions = embeddings.positions;
-        let problem = format!("is {padding}, and of {positions} positions none is left after it");
-        return Err(config.error("pad_token_id", problem));
-    }
-    embeddings.padding = Some(padding as u32);
+    embeddings.skip_padding(config, "pad_token_id", padding)?;
     let eps = epsilon(config, "layer_norm_eps", 1e-12)?;
     Ok(Box::new(Encoder::bert(prefix, sizes, embeddings, eps)))
 }

@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::gpu::executor::Executor;
 use crate::kernels::layer_norm::Norm;
 use crate::kernels::matmul::{Linear, stride4};
+use crate::kernels::rms_norm::RmsNorm;
 use crate::weights::{TensorEntry, WeightFiles};
 
 /// Values read from a file at a time.
@@ -218,6 +219,31 @@ impl<'a> Loader<'a> {
         let weight = upload(format!("{base}.weight"))?;
         let bias = upload(format!("{base}.bias"))?;
         Ok(Norm { weight, bias, eps })
+    }
+
+    /// The weight of a root mean square normalisation.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] for a missing tensor, a wrong shape or unusable values.
+    pub fn rms_norm(&mut self, base: &str, width: usize, eps: f32) -> Result<RmsNorm, Error> {
+        let name = format!("{base}.weight");
+        let values = self.vector(&name, width)?;
+        let filled = crate::kernels::fill_rows(&values, width);
+        Ok(RmsNorm { weight: self.upload(&name, bytemuck::cast_slice(&filled))?, eps })
+    }
+
+    /// A small matrix `[rows, width]` for the host, rounded as the weight storage rounds it.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] for a missing tensor, a wrong shape or unusable values.
+    pub fn host_matrix(&self, name: &str, [rows, width]: [usize; 2]) -> Result<Vec<f32>, Error> {
+        let (name, entry) = self.files.find(name)?;
+        self.shaped(&name, entry, &[rows, width])?;
+        let values = self.files.values(&name, entry, 0, rows * width)?;
+        let mut bytes = Vec::new();
+        let loss = convert::encode(self.storage, &values, &mut bytes);
+        self.usable(&name, entry, loss)?;
+        Ok(convert::decode(self.storage, &bytes))
     }
 
     fn vector(&self, name: &str, width: usize) -> Result<Vec<f32>, Error> {

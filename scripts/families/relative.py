@@ -1,0 +1,45 @@
+"""Encoders whose attention knows how far apart two tokens are: a bias by distance (MPNet, T5)."""
+import transformers
+from sentence_transformers.base.modules import Dense
+from torch import nn
+
+import family_tokenizers as tokenizers
+from family_fixtures import PIECES, family, pool, post_norm_outliers, pre_norm_outliers, prefixed
+
+# Around the distances where a bucket ends: 8 of MPNet and T5 are exact, 16, 32 and 64 start others, 128 and more share the last.
+EDGES = (7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129)
+PADS = ('<pad>', 'one <pad> within', '<pad><pad> two before', 'ends with <pad>')
+
+
+@family(tokenizers.word_piece_of(transformers.MPNetTokenizer, ('<s>', '<pad>', '</s>', '[UNK]', '<mask>')), pool('mean', normalise=True), longest=130,
+        spoil=post_norm_outliers, extra_texts=PADS, edges=EDGES, rewrite=prefixed('mpnet.', {'lm_head.bias': (PIECES,), 'lm_head.dense.weight': (32, 32)}))
+def mpnet():
+    """MPNet as all-mpnet-base-v2: one table of biases by distance for all layers, no token types, positions from 2; names as MPNetForMaskedLM saves them."""
+    return transformers.MPNetModel(transformers.MPNetConfig(vocab_size=PIECES, hidden_size=32, num_attention_heads=4, intermediate_size=64, num_hidden_layers=2, max_position_embeddings=132))
+
+
+T5_TOKENS = tokenizers.unigram(transformers.T5Tokenizer, ('<pad>', '</s>', '<unk>'), ('<extra_id_1>', '<extra_id_0>'), extra_ids=2)
+T5_SIZES = dict(vocab_size=PIECES, d_model=32, num_layers=2, num_heads=4)
+
+
+def dense(hidden):
+    return Dense(hidden, 24, bias=False, activation_function=nn.Identity())
+
+
+@family(T5_TOKENS, pool('mean', True, dense), longest=130, spoil=pre_norm_outliers, dtype='float16', edges=EDGES)
+def t5():
+    """T5 as sentence-t5 and gtr-t5: relu, the biases of layer 0 for all layers, a head that is no part of d_model, stored as float16, Dense without bias after pooling."""
+    return transformers.T5EncoderModel(transformers.T5Config(**T5_SIZES, d_kv=6, d_ff=64, feed_forward_proj='relu'))
+
+
+@family(T5_TOKENS, pool('mean', True, include_prompt=False), spoil=pre_norm_outliers, edges=(16, 17, 31, 32),
+        prompts={'retrieval': 'Represent the text for retrieval: '}, cases={'embeddings': {}, 'embeddings.prompt': {'prompt_name': 'retrieval'}})
+def t5_gated():
+    """T5 v1.1: a gated GELU, buckets of other sizes; pooling that leaves the prompt out, as instructor has it."""
+    return transformers.T5EncoderModel(transformers.T5Config(**T5_SIZES, d_kv=12, d_ff=42, feed_forward_proj='gated-gelu', relative_attention_num_buckets=12, relative_attention_max_distance=40))
+
+
+@family(T5_TOKENS, pool('mean'), spoil=pre_norm_outliers)
+def umt5():
+    """UMT5: T5 v1.1 with biases of its own in every layer."""
+    return transformers.UMT5EncoderModel(transformers.UMT5Config(**T5_SIZES, d_kv=8, d_ff=42))

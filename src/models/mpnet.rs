@@ -1,0 +1,46 @@
+//! MPNet (Song et al. 2020, <https://arxiv.org/abs/2004.09297>): all-mpnet-base-v2, multi-qa-mpnet,
+//! paraphrase-mpnet.
+//!
+//! BERT without token types, whose positions start at row 2, and whose scores are raised by a bias by
+//! distance, from one table for all layers: T5's buckets, 32 up to a distance of 128. transformers
+//! computes with these numbers and with padding 1 whatever the config says.
+
+use crate::config::JsonFile;
+use crate::error::Error;
+use crate::models::Transformer;
+use crate::models::buckets::Buckets;
+use crate::models::encoder::{self, Embeddings, Encoder, FIELDS, LayerNames, Sizes, WORDS};
+use crate::models::layers::epsilon;
+use crate::weights::WeightFiles;
+
+const BUCKETS: Buckets = Buckets { count: 32, max_distance: 128 };
+const PADDING: usize = 1;
+
+const LAYER: LayerNames = LayerNames {
+    qkv: ["attention.attn.q", "attention.attn.k", "attention.attn.v"],
+    output: "attention.attn.o",
+    attention_norm: "attention.LayerNorm",
+    ..encoder::BERT_LAYER
+};
+
+/// Reads the sizes and checks that they fit together.
+pub(super) fn read(
+    config: &JsonFile,
+    weights: &WeightFiles,
+) -> Result<Box<dyn Transformer>, Error> {
+    encoder::check_options(config)?;
+    let field = "relative_attention_num_buckets";
+    if config.usize(field)?.is_some_and(|count| count != BUCKETS.count) {
+        return Err(config.unsupported(field, format!("{} is", BUCKETS.count)));
+    }
+    let sizes = Sizes::read(config, &FIELDS, "gelu")?;
+    let prefix = weights.prefix_of(WORDS)?;
+    let mut embeddings = Embeddings::read(config, weights, &prefix, sizes.hidden, false)?;
+    embeddings.skip_padding(config, "max_position_embeddings", PADDING)?;
+    let eps = epsilon(config, "layer_norm_eps", 1e-12)?;
+    Ok(Box::new(Encoder {
+        names: LAYER,
+        bias: Some(BUCKETS),
+        ..Encoder::bert(prefix, sizes, embeddings, eps)
+    }))
+}
