@@ -2,7 +2,7 @@
 //! largest values that pass through each layer, the ranges of weights.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -84,6 +84,17 @@ pub struct WeightRange {
     pub flushed: usize,
     /// Infinities and NaNs.
     pub non_finite: usize,
+}
+
+/// Where a verdict was written, or could not be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct KeptIn {
+    /// The file.
+    pub path: PathBuf,
+    /// True for the file beside the model, which the caller asked for.
+    pub asked_for: bool,
+    /// What kept it from being written.
+    pub problem: Option<String>,
 }
 
 impl Embedder {
@@ -220,37 +231,36 @@ impl Embedder {
     }
 
     /// Keeps a verdict for the next load, in the cache directory and, where `beside`, beside the model's
-    /// files. One that is kept and worse stays: some texts were too much for the model. Returns where
-    /// verdicts were written, and the one that counts.
+    /// files. One that is kept and worse stays: some texts were too much for the model. Returns the one
+    /// that counts, and each place with what kept it from being written there.
     ///
     /// # Errors
-    /// [`Error::File`] where a file cannot be written, [`Error::Option`] where the model has no
-    /// directory.
+    /// [`Error::File`] where the model's files cannot be read any more.
     pub(crate) fn keep(
         &self,
-        cache: Option<&std::path::Path>,
+        cache: Option<&Path>,
         beside: bool,
         mut record: F16Record,
-    ) -> Result<(Vec<PathBuf>, F16Record), Error> {
+    ) -> Result<(F16Record, Vec<KeptIn>), Error> {
         record.name = self.model.verdict_name()?;
         if let Some(known) = kept::record(&self.model, cache)?
             && known.verdict.safety > record.verdict.safety
         {
             record = known;
         }
-        let mut places: Vec<PathBuf> =
-            cache.map(|cache| f16_record_path(cache, &record.name)).into_iter().collect();
-        if beside {
-            places.push(self.model.files.f16_record_path().ok_or_else(|| {
-                Error::option("write-verdict", "the model has no directory to write into")
-            })?);
-        }
-        for place in &places {
-            write_f16_record(place, &record).map_err(|error| {
-                Error::file(place, format!("the verdict cannot be written: {error}"))
-            })?;
-        }
-        Ok((places, record))
+        let in_cache = cache.map(|cache| (f16_record_path(cache, &record.name), false));
+        let beside = self.model.files.f16_record_path().filter(|_| beside).map(|p| (p, true));
+        let written = in_cache.into_iter().chain(beside).map(|(path, asked_for)| {
+            let problem = write_f16_record(&path, &record).err().map(|e| e.to_string());
+            KeptIn { path, asked_for, problem }
+        });
+        let written = written.collect();
+        Ok((record, written))
+    }
+
+    /// True where the model's files lie in a directory, which a verdict can be written into.
+    pub(crate) fn has_directory(&self) -> bool {
+        self.model.files.f16_record_path().is_some()
     }
 }
 

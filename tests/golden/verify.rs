@@ -250,7 +250,7 @@ fn a_verdict_is_of_one_model_and_of_no_other() {
     assert_eq!(measured(places(true)), Some(found.verdict.clone()));
     // Files that are not ours are as good as none.
     for place in &found.kept {
-        std::fs::write(place, "{\"verdict\": 5}").unwrap();
+        std::fs::write(&place.path, "{\"verdict\": 5}").unwrap();
     }
     for cached in [true, false] {
         assert_eq!(measured(places(cached)), None, "{cached}");
@@ -268,6 +268,7 @@ fn texts_that_were_too_much_are_not_forgotten() {
     assert_eq!(found.verdict.safety, F16Safety::Safe, "{found}");
     assert_eq!(found.kept_verdict, found.verdict);
     let [place] = &found.kept[..] else { panic!("{:?}", found.kept) };
+    let place = &place.path;
     // As if other texts had been measured before.
     let kept = std::fs::read_to_string(place).unwrap();
     let worse = kept.replace("\"safe\"", "\"safe_with_f32_activations\"");
@@ -351,6 +352,38 @@ fn every_precision_is_held_to_the_reference() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn where_f32_does_not_fit_a_checkpoint_of_16_bits_stands_for_itself() {
+    // The largest matrix takes 27,648 bytes in f32.
+    let small = |name| builder(name).max_binding_bytes(24 << 10);
+    let Some(found) = run(small("bert_bf16"), &["a cat".into()]) else { return };
+    assert!(found.passed, "{found}");
+    assert_eq!(found.f32_weights, Storage::PackedBf16);
+    assert!(found.to_string().contains("f32 weights do not fit here"), "{found}");
+    assert_eq!(found.as_asked.min_cosine, 1.0);
+    let options =
+        VerifyOptions { texts: Some(("a test".into(), vec!["a".into()])), ..Default::default() };
+    match block_on(verify(small("bert_mean_norm"), &options, |_| {})) {
+        Err(Error::Adapter { problem, .. }) => assert!(problem.contains("24576"), "{problem}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_verdict_that_cannot_be_kept_is_said() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let Some(found) = run(builder("bert_concat").cache_dir(file), &["a".into()]) else { return };
+    assert!(found.passed && found.kept[0].problem.is_some(), "{found}");
+    assert!(found.to_string().contains("NOT kept in"), "{found}");
+    let bytes = Embedder::builder(twin_in_f16());
+    let options = VerifyOptions { write_beside: true, ..VerifyOptions::default() };
+    let refused = block_on(verify(bytes, &options, |_| {}));
+    assert!(matches!(refused, Err(Error::Option { .. })), "{refused:?}");
 }
 
 #[test]

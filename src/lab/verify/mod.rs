@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::files::F16Record;
 use crate::gpu::selftest;
 
-pub use crate::embedder::probe::{ActivationRange, WeightRange};
+pub use crate::embedder::probe::{ActivationRange, KeptIn, WeightRange};
 pub use crate::gpu::selftest::KernelCheck;
 pub use agreement::{Agreement, Tolerance};
 pub use judge::{HEADROOM, MIN_COSINE};
@@ -77,12 +77,10 @@ pub async fn verify(
     let asked = builder.dtype_options();
 
     progress("reading the model");
-    let wide = DtypeOptions {
-        dtype: DtypeRequest::Float32,
-        activations: Some(ActivationsRequest::F32),
-        ..asked
-    };
-    let wide = builder.clone().with_dtype_options(wide).build().await?;
+    let wide = in_f32(&builder).await?;
+    if options.write_beside && !wide.has_directory() {
+        return Err(Error::option("write-verdict", "the model has no directory to write into"));
+    }
     let adapter = wide.adapter().clone();
     let weights_sha256 = wide.weights_sha256()?;
     let reference = match &options.reference {
@@ -164,7 +162,7 @@ pub async fn verify(
         tokens: base.rows.tokens,
         verdict: verdict.clone(),
     };
-    let (kept, record) = model.keep(builder.cache(), options.write_beside, record)?;
+    let (record, kept) = model.keep(builder.cache(), options.write_beside, record)?;
 
     let precision = resolved(Some(&record.verdict))?;
     progress("running as asked");
@@ -201,6 +199,7 @@ pub async fn verify(
         tokens: base.rows.tokens,
         reference: reference.as_ref().map(Reference::summary),
         comparisons,
+        f32_weights: base.precision.weights,
         as_asked: asked_against_f32,
         not_finite_in_f32: base.rows.unusable.clone(),
         activations,
@@ -217,6 +216,24 @@ pub async fn verify(
     };
     verification.settle();
     Ok(verification)
+}
+
+/// The model in f32. Where that does not fit and the checkpoint is of 16 bits, its own 16 bits are held
+/// as they are: with f32 activations the arithmetic is the same.
+async fn in_f32(builder: &EmbedderBuilder) -> Result<Embedder, Error> {
+    let activations = Some(ActivationsRequest::F32);
+    let half_fallback = HalfFallback::Packed;
+    let options = |dtype| DtypeOptions { dtype, half_fallback, activations };
+    let load = |dtype| builder.clone().with_dtype_options(options(dtype)).measured(None).build();
+    match load(DtypeRequest::Float32).await {
+        Err(error @ (Error::OutOfMemory { .. } | Error::Adapter { .. })) => {
+            match load(DtypeRequest::Auto).await {
+                Ok(exact) if exact.precision().weights != Storage::F32 => Ok(exact),
+                _ => Err(error),
+            }
+        }
+        result => result,
+    }
 }
 
 /// Words of the longest built-in texts: as many as the model takes tokens, within what a software
@@ -273,7 +290,8 @@ async fn as_asked(
     base: &Ran,
     texts: &[String],
 ) -> Result<Ran, Error> {
-    if (precision.weights, precision.activations) == (Storage::F32, Storage::F32) {
+    let of = |precision: &Precision| (precision.weights, precision.activations);
+    if of(&precision) == of(&base.precision) {
         precision.weight_bytes = base.precision.weight_bytes;
         return Ok(Ran { precision, rows: base.rows.clone() });
     }

@@ -1,14 +1,13 @@
 //! What `vectile verify` found: prints as text, serialises as JSON.
 
 use std::fmt;
-use std::path::PathBuf;
 
 use serde::Serialize;
 
 use crate::dtype::{F16Verdict, Precision, ShaderF16, Storage};
 use crate::gpu::adapter::AdapterSummary;
 use crate::lab::verify::{
-    ActivationRange, Agreement, KernelCheck, ReferenceSummary, WeightRange, judge,
+    ActivationRange, Agreement, KeptIn, KernelCheck, ReferenceSummary, WeightRange, judge,
 };
 
 /// Name and version of the JSON. The number grows when a field changes its meaning or goes away; new fields
@@ -46,6 +45,9 @@ pub struct Verification {
     pub reference: Option<ReferenceSummary>,
     /// Each precision against the reference: f32, f16 as far as the model bears it, and as asked for.
     pub comparisons: Vec<Agreement>,
+    /// How the weights of `f32` were stored: as the checkpoint's own 16 bits, exactly, where f32 did not
+    /// fit.
+    pub f32_weights: Storage,
     /// What was asked for against f32 on the same texts.
     pub as_asked: Agreement,
     /// Texts that have no vector even in f32.
@@ -62,8 +64,8 @@ pub struct Verification {
     pub verdict: F16Verdict,
     /// The verdict that counts at the next load: an earlier one, where that is worse.
     pub kept_verdict: F16Verdict,
-    /// Where it was written.
-    pub kept: Vec<PathBuf>,
+    /// Where it was written, or could not be.
+    pub kept: Vec<KeptIn>,
     /// What does not hold, a sentence each.
     pub failures: Vec<String>,
     /// True where everything holds.
@@ -111,6 +113,12 @@ impl Verification {
                     format!("with {what}, as asked for, vectors are wrong: {}", far(&self.as_asked))
                 }
             });
+        }
+        for place in self.kept.iter().filter(|place| place.asked_for) {
+            if let Some(problem) = &place.problem {
+                let path = place.path.display();
+                failures.push(format!("{path}: the verdict cannot be written: {problem}"));
+            }
         }
         self.passed = failures.is_empty();
         self.failures = failures;
@@ -189,8 +197,15 @@ impl fmt::Display for Verification {
                 self.kept_verdict.safety, self.kept_verdict.decided_by
             )?;
         }
+        if self.kept.is_empty() {
+            writeln!(f, "             kept nowhere: there is no cache directory")?;
+        }
         for place in &self.kept {
-            writeln!(f, "             kept in {}", place.display())?;
+            let path = place.path.display();
+            match &place.problem {
+                None => writeln!(f, "             kept in {path}")?,
+                Some(problem) => writeln!(f, "             NOT kept in {path}: {problem}")?,
+            }
         }
         writeln!(f)?;
         for failure in &self.failures {
@@ -261,6 +276,13 @@ impl Verification {
             "\nagainst f32  {} texts, {} tokens ({})",
             self.texts, self.tokens, self.texts_from
         )?;
+        if self.f32_weights != Storage::F32 {
+            writeln!(
+                f,
+                "  f32 weights do not fit here; the checkpoint's own, as {}, stand for them exactly",
+                self.f32_weights
+            )?;
+        }
         for agreement in self.f16.iter().chain([&self.as_asked]) {
             self.agreement(f, agreement)?;
         }
