@@ -186,13 +186,14 @@ impl Embedder {
         probed.unusable.extend(suspects.iter().map(|suspect| first + suspect));
     }
 
-    /// The ranges of every tensor that embeddings need, by name.
+    /// The ranges of every floating tensor that embeddings need, by name.
     pub(crate) fn weight_ranges(&self) -> Result<Vec<WeightRange>, Error> {
         let mut ranges = Vec::new();
         let modules = self.model.module_weights.iter().flatten();
         for weights in std::iter::once(&self.model.weights).chain(modules) {
             for (tensor, dtype, shape, used) in weights.listing() {
-                if !used {
+                // Integers are indices, or values that f16 holds.
+                if !used || !["F64", "F32", "F16", "BF16"].contains(&dtype.as_str()) {
                     continue;
                 }
                 let mut loss = Loss::default();

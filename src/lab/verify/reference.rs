@@ -21,7 +21,7 @@ pub struct Reference {
     pub texts: Vec<String>,
     /// A vector a text.
     pub rows: Vec<Vec<f64>>,
-    /// True where they were made in float64: they are then held closer.
+    /// True where they were made in float64.
     pub exact: bool,
     /// True for those that Vectile carries.
     pub(super) carried: bool,
