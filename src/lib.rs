@@ -32,6 +32,8 @@
 //! f32, f16 (`SHADER_F16`), or 16 bits packed in `u32` on any adapter; bf16 checkpoints are held
 //! exactly. Products and sums are always f32. [`Precision`] says what was chosen and why; it is never
 //! changed in silence. [`EmbedderBuilder`] takes another dtype, fallback or storage of activations.
+//! `vectile verify` (`lab::verify`) measures how much of f16 a model bears, and later loads honour what
+//! it found.
 //!
 //! ```
 //! # use vectile::{Embedder, ModelFiles, block_on};

@@ -14,9 +14,9 @@ use crate::dtype::{CheckpointDtype, FloatDtype, Precision, ShaderF16, Storage};
 use crate::error::Error;
 use crate::gpu::adapter::{AdapterChoice, Feature};
 use crate::gpu::device::Gpu;
-use crate::gpu::executor::Executor;
+use crate::gpu::executor::{Executor, Outcome};
 use crate::gpu::shader::Lanes;
-use crate::kernels::answers::{ANSWERS, KnownAnswer};
+use crate::kernels::answers::{ANSWERS, Answer, KnownAnswer};
 use crate::kernels::{Builder, KernelPlan};
 
 /// The storages of weights and activations that kernels are tested in: those that the dtype policy
@@ -187,7 +187,7 @@ pub async fn check_all(
     Ok(checks)
 }
 
-/// Runs one known answer.
+/// Asks a kernel its known answers.
 async fn check(
     executor: &mut Executor,
     answer: &KnownAnswer,
@@ -224,19 +224,28 @@ async fn check(
         passed: false,
         problem: None,
     };
-    let mut builder = Builder::new(plan, &precision);
-    let made = (answer.make)(&mut builder);
-    builder.graph.output = Some(made.y.id);
-    // Marks are by row; a kernel that pools has fewer rows than its tokens.
-    builder.graph.tokens = made.y.rows;
-    let outcome = match executor.run(&builder.graph).await {
-        // A driver that announces something and does not compile it has failed too.
-        Err(Error::Internal(problem)) => {
-            result.problem = Some(crate::error::plain(problem));
-            return Ok(result);
-        }
-        outcome => outcome?,
-    };
+    for run in answer.runs {
+        let mut builder = Builder::new(plan, &precision);
+        let made = run(&mut builder);
+        builder.graph.output = Some(made.y.id);
+        // Marks are by row; a kernel that pools has fewer rows than its tokens.
+        builder.graph.tokens = made.y.rows;
+        let outcome = match executor.run(&builder.graph).await {
+            // A driver that announces something and does not compile it has failed too.
+            Err(Error::Internal(problem)) => {
+                result.problem = Some(crate::error::plain(problem));
+                break;
+            }
+            outcome => outcome?,
+        };
+        compare(&mut result, answer.tolerance, &made, &outcome);
+    }
+    result.passed = result.problem.is_none() && result.share.is_some_and(|share| share <= 1.0);
+    Ok(result)
+}
+
+/// Takes what a run gave into the result of a check.
+fn compare(result: &mut KernelCheck, tolerance: f64, made: &Answer, outcome: &Outcome) {
     if outcome.overflowed.contains(&true) {
         result.problem = Some("values within the range were marked as out of it".to_owned());
     }
@@ -251,20 +260,18 @@ async fn check(
         // NaN would pass a comparison with `max`.
         let error = if error.is_nan() { f64::INFINITY } else { error };
         worst = worst.max(error);
-        share = share.max(error / (answer.tolerance + spacing(made.y.storage, *expected)));
+        share = share.max(error / (tolerance + spacing(made.y.storage, *expected)));
         compared += 1;
     }
     if compared != made.expected.len() {
         result.problem = Some(format!("{compared} of {} values came back", made.expected.len()));
-    }
-    result.passed = result.problem.is_none() && share <= 1.0;
-    // JSON knows no infinity.
-    if worst.is_finite() {
-        (result.error, result.share) = (Some(worst), Some(share));
+    } else if !worst.is_finite() {
+        // JSON knows no infinity.
+        result.problem = Some("a value is infinite or not a number".to_owned());
     } else {
-        result.problem.get_or_insert("a value is infinite or not a number".to_owned());
+        result.error = Some(result.error.unwrap_or(0.0).max(worst));
+        result.share = Some(result.share.unwrap_or(0.0).max(share));
     }
-    Ok(result)
 }
 
 /// The distance of a storage's values near x: drivers may truncate when they store.

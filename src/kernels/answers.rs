@@ -12,15 +12,16 @@ use crate::kernels::{
     normalize_l2, pool, reference, rms_norm, rope,
 };
 
-/// A kernel's run and what it must give.
+/// A kernel's runs and what they must give.
 #[derive(Debug)]
 pub struct KnownAnswer {
     /// The kernel.
     pub kernel: &'static Kernel,
     /// The family of kernels it belongs to: for software adapters, for GPUs, or both.
     pub software: Option<bool>,
-    /// Puts the run on a graph, in the builder's storages.
-    pub make: fn(&mut Builder) -> Answer,
+    /// Each puts a run on a graph, in the builder's storages: the plain form of the kernel, and one that
+    /// takes every branch.
+    pub runs: &'static [fn(&mut Builder) -> Answer],
     /// The largest error in f32, beside that of storing the result.
     pub tolerance: f64,
 }
@@ -36,50 +37,65 @@ pub struct Answer {
 
 /// The known answer of every kernel of [`ALL`](super::ALL).
 pub static ANSWERS: &[KnownAnswer] = &[
-    KnownAnswer { kernel: &lookup::LOOKUP, software: None, make: lookup_answer, tolerance: 1e-6 },
+    KnownAnswer {
+        kernel: &lookup::LOOKUP,
+        software: None,
+        runs: &[lookup_answer],
+        tolerance: 1e-6,
+    },
     KnownAnswer {
         kernel: &layer_norm::LAYER_NORM,
         software: None,
-        make: layer_norm_answer,
+        runs: &[layer_norm_plain, layer_norm_whole],
         tolerance: 1e-5,
     },
     KnownAnswer {
         kernel: &rms_norm::RMS_NORM,
         software: None,
-        make: rms_norm_answer,
+        runs: &[rms_norm_plain, rms_norm_whole],
         tolerance: 1e-5,
     },
-    KnownAnswer { kernel: &rope::ROPE, software: None, make: rope_answer, tolerance: 1e-5 },
-    KnownAnswer { kernel: &gate::GATE, software: None, make: gate_answer, tolerance: 1e-5 },
+    KnownAnswer {
+        kernel: &rope::ROPE,
+        software: None,
+        runs: &[rope_plain, rope_whole],
+        tolerance: 1e-5,
+    },
+    KnownAnswer {
+        kernel: &gate::GATE,
+        software: None,
+        runs: &[gate_first, gate_second],
+        tolerance: 1e-5,
+    },
     KnownAnswer {
         kernel: &matmul::MATMUL_TILE,
         software: Some(false),
-        make: matmul_answer,
+        runs: &[matmul_plain, matmul_whole],
         tolerance: 2e-5,
     },
     KnownAnswer {
         kernel: &matmul::MATMUL_LANE,
         software: Some(true),
-        make: matmul_answer,
+        runs: &[matmul_plain, matmul_whole],
         tolerance: 2e-5,
     },
     KnownAnswer {
         kernel: &attention::ATTENTION_TILE,
         software: Some(false),
-        make: attention_answer,
+        runs: &[attention_plain, attention_whole],
         tolerance: 2e-5,
     },
     KnownAnswer {
         kernel: &attention::ATTENTION_LANE,
         software: Some(true),
-        make: attention_answer,
+        runs: &[attention_plain, attention_whole],
         tolerance: 2e-5,
     },
-    KnownAnswer { kernel: &pool::POOL, software: None, make: pool_answer, tolerance: 1e-5 },
+    KnownAnswer { kernel: &pool::POOL, software: None, runs: &[pool_answer], tolerance: 1e-5 },
     KnownAnswer {
         kernel: &normalize_l2::NORMALIZE_L2,
         software: None,
-        make: normalize_answer,
+        runs: &[normalize_answer],
         tolerance: 1e-6,
     },
 ];
@@ -134,7 +150,15 @@ fn lookup_answer(builder: &mut Builder) -> Answer {
     Answer { y, expected }
 }
 
-fn layer_norm_answer(builder: &mut Builder) -> Answer {
+fn layer_norm_plain(builder: &mut Builder) -> Answer {
+    layer_norm_answer(builder, false)
+}
+
+fn layer_norm_whole(builder: &mut Builder) -> Answer {
+    layer_norm_answer(builder, true)
+}
+
+fn layer_norm_answer(builder: &mut Builder, whole: bool) -> Answer {
     let (rows, width) = (9, 70);
     let x = values(4, rows * width, 4.0, builder.activations);
     let residual = values(5, rows * width, 4.0, builder.activations);
@@ -142,12 +166,21 @@ fn layer_norm_answer(builder: &mut Builder) -> Answer {
     let norm = [&weight, &bias].map(|v| stored(builder, &fill_rows(v, width), Storage::F32));
     let x_t = activations(builder, &x, width);
     let residual_t = activations(builder, &residual, width);
-    let y = layer_norm::layer_norm_of(builder, x_t, Some(residual_t), norm, 1e-5);
-    let expected = reference::layer_norm(&x, Some(&residual), &weight, &bias, 1e-5);
+    let y = layer_norm::layer_norm_of(builder, x_t, whole.then_some(residual_t), norm, 1e-5);
+    let residual = whole.then_some(&residual[..]);
+    let expected = reference::layer_norm(&x, residual, &weight, &bias, 1e-5);
     Answer { y, expected }
 }
 
-fn matmul_answer(builder: &mut Builder) -> Answer {
+fn matmul_plain(builder: &mut Builder) -> Answer {
+    matmul_answer(builder, Activation::None, false)
+}
+
+fn matmul_whole(builder: &mut Builder) -> Answer {
+    matmul_answer(builder, Activation::Gelu, true)
+}
+
+fn matmul_answer(builder: &mut Builder, activation: Activation, whole: bool) -> Answer {
     let (rows, inner, columns) = (19, 37, 45);
     let x = values(8, rows * inner, 1.0, builder.activations);
     let w = values(9, columns * inner, 0.5, builder.weights);
@@ -166,12 +199,21 @@ fn matmul_answer(builder: &mut Builder) -> Answer {
     let x_t = activations(builder, &x, inner);
     let residual_t = activations(builder, &residual, columns);
     let size = [columns, columns.div_ceil(4)];
-    let gelu = Activation::Gelu;
-    let y = matmul::matmul_of(builder, "y", x_t, linear, size, gelu, Some(residual_t));
-    Answer { y, expected: reference::matmul(&x, &w, &bias, gelu, Some(&residual)) }
+    let residual_t = whole.then_some(residual_t);
+    let y = matmul::matmul_of(builder, "y", x_t, linear, size, activation, residual_t);
+    let residual = whole.then_some(&residual[..]);
+    Answer { y, expected: reference::matmul(&x, &w, &bias, activation, residual) }
 }
 
-fn rms_norm_answer(builder: &mut Builder) -> Answer {
+fn rms_norm_plain(builder: &mut Builder) -> Answer {
+    rms_norm_answer(builder, false)
+}
+
+fn rms_norm_whole(builder: &mut Builder) -> Answer {
+    rms_norm_answer(builder, true)
+}
+
+fn rms_norm_answer(builder: &mut Builder, whole: bool) -> Answer {
     let (rows, width) = (9, 70);
     let x = values(15, rows * width, 4.0, builder.activations);
     let residual = values(16, rows * width, 4.0, builder.activations);
@@ -179,13 +221,23 @@ fn rms_norm_answer(builder: &mut Builder) -> Answer {
     let norm = stored(builder, &fill_rows(&weight, width), Storage::F32);
     let x_t = activations(builder, &x, width);
     let residual_t = activations(builder, &residual, width);
-    let y = rms_norm::rms_norm_of(builder, x_t, norm, 1e-5, Some(residual_t));
-    Answer { y, expected: reference::rms_norm(&x, &weight, 1e-5, Some(&residual)) }
+    let y = rms_norm::rms_norm_of(builder, x_t, norm, 1e-5, whole.then_some(residual_t));
+    let residual = whole.then_some(&residual[..]);
+    Answer { y, expected: reference::rms_norm(&x, &weight, 1e-5, residual) }
 }
 
-/// Heads with a norm, of which a part is turned.
-fn rope_answer(builder: &mut Builder) -> Answer {
-    let turns = rope::Rope { heads: 2, kv_heads: 1, head: 20, pairs: 7, interleaved: false };
+/// Pairs side by side.
+fn rope_plain(builder: &mut Builder) -> Answer {
+    rope_answer(builder, false)
+}
+
+/// Heads with a norm, pairs half a head apart.
+fn rope_whole(builder: &mut Builder) -> Answer {
+    rope_answer(builder, true)
+}
+
+fn rope_answer(builder: &mut Builder, whole: bool) -> Answer {
+    let turns = rope::Rope { heads: 2, kv_heads: 1, head: 20, pairs: 7, interleaved: !whole };
     let rows = [0u32, 1, 2, 3, 4, 0, 1];
     let angles = rope::angles(&[1.0, 0.5, 0.25, 0.1, 0.05, 0.01, 0.001], 1.1, 5);
     let x = values(18, rows.len() * 3 * turns.head, 3.0, builder.activations);
@@ -193,20 +245,40 @@ fn rope_answer(builder: &mut Builder) -> Answer {
     let norm = rope::HeadNorm { weight: stored(builder, &weight, Storage::F32), eps: 1e-5 };
     let x_t = activations(builder, &x, 3 * turns.head);
     let tables = [builder.input("angles", &angles), builder.input("rows", &rows)];
-    let y = rope::rope(builder, x_t, tables, &turns, Some(norm));
-    Answer { y, expected: reference::rope(&x, &rows, &angles, &turns, Some((&weight, 1e-5))) }
+    let y = rope::rope(builder, x_t, tables, &turns, whole.then_some(norm));
+    let norm = whole.then_some((&weight[..], 1e-5));
+    Answer { y, expected: reference::rope(&x, &rows, &angles, &turns, norm) }
 }
 
-fn gate_answer(builder: &mut Builder) -> Answer {
+fn gate_first(builder: &mut Builder) -> Answer {
+    gate_answer(builder, gate::Gate::First, Activation::Silu)
+}
+
+fn gate_second(builder: &mut Builder) -> Answer {
+    gate_answer(builder, gate::Gate::Second, Activation::Gelu)
+}
+
+fn gate_answer(builder: &mut Builder, which: gate::Gate, activation: Activation) -> Answer {
     let (rows, width) = (9, 72);
     let x = values(20, rows * 2 * width, 3.0, builder.activations);
     let x_t = activations(builder, &x, 2 * width);
-    let y = gate::gate(builder, x_t, width, gate::Gate::First, Activation::Silu);
-    Answer { y, expected: reference::gate(&x, width, true, Activation::Silu) }
+    let y = gate::gate(builder, x_t, width, which, activation);
+    let first = which == gate::Gate::First;
+    Answer { y, expected: reference::gate(&x, width, first, activation) }
+}
+
+/// Whole texts, each head with its own keys.
+fn attention_plain(builder: &mut Builder) -> Answer {
+    let (heads, head) = (2, 8);
+    let texts = [[0, 9], [9, 1], [10, 37]];
+    let qkv = values(12, 47 * 3 * heads * head, 1.5, builder.activations);
+    let x = activations(builder, &qkv, 3 * heads * head);
+    let y = attention::attention(builder, x, &texts, heads, head);
+    Answer { y, expected: reference::attention(&qkv, &texts, heads, head) }
 }
 
 /// Shared keys, a window and a bias: every branch.
-fn attention_answer(builder: &mut Builder) -> Answer {
+fn attention_whole(builder: &mut Builder) -> Answer {
     let texts = [[0, 9], [9, 1], [10, 90]];
     let window = attention::Attention {
         kv_heads: 1,
@@ -281,14 +353,17 @@ mod tests {
                     workgroup_memory: 16384,
                     max_flops: u64::MAX,
                 };
-                let mut builder = Builder::new(plan, &precision);
-                let made = (answer.make)(&mut builder);
-                assert!(!builder.graph.dispatches.is_empty(), "{}", kernel.name);
-                let own = builder.graph.dispatches.iter().all(|d| d.kernel == *kernel);
-                assert!(own, "{}: its answer runs another kernel", kernel.name);
-                assert_eq!(made.expected.len(), made.y.rows * made.y.width, "{}", kernel.name);
-                let flat = made.expected.iter().all(|value| *value == made.expected[0]);
-                assert!(!flat, "{}: an answer that a blank buffer gives", kernel.name);
+                assert!(!answer.runs.is_empty(), "{}", kernel.name);
+                for run in answer.runs {
+                    let mut builder = Builder::new(plan, &precision);
+                    let made = run(&mut builder);
+                    assert!(!builder.graph.dispatches.is_empty(), "{}", kernel.name);
+                    let own = builder.graph.dispatches.iter().all(|d| d.kernel == *kernel);
+                    assert!(own, "{}: its answer runs another kernel", kernel.name);
+                    assert_eq!(made.expected.len(), made.y.rows * made.y.width, "{}", kernel.name);
+                    let flat = made.expected.iter().all(|value| *value == made.expected[0]);
+                    assert!(!flat, "{}: an answer that a blank buffer gives", kernel.name);
+                }
             }
         }
         assert_eq!(ANSWERS.len(), ALL.len());

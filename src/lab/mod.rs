@@ -1,7 +1,8 @@
 //! The precision lab: what a model costs and how right it is in each precision, on this adapter.
 //!
 //! [`bench()`] runs a model in several precisions side by side and returns a [`report::Report`]: speed, memory, and
-//! the accuracy of each precision against f32 on the same texts.
+//! the accuracy of each precision against f32 on the same texts. [`verify()`](verify::verify) asks whether a model
+//! is right on an adapter, and how much of f16 it bears.
 
 mod accuracy;
 mod bench;

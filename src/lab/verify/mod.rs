@@ -15,7 +15,7 @@ use crate::dtype::{
     ShaderF16, Storage, resolve,
 };
 use crate::embedder::probe::Probed;
-use crate::embedder::{Embedder, EmbedderBuilder};
+use crate::embedder::{EmbedOptions, Embedder, EmbedderBuilder};
 use crate::error::Error;
 use crate::files::F16Record;
 use crate::gpu::selftest;
@@ -89,7 +89,7 @@ pub async fn verify(
     };
     let (source, own) = match &options.texts {
         Some((source, texts)) => (source.clone(), texts.clone()),
-        None => ("built-in".to_owned(), texts::built_in(longest(&wide))),
+        None => ("built-in".to_owned(), built_in(&wide)?),
     };
     if own.is_empty() {
         return Err(Error::option("texts", "there are none; give at least one"));
@@ -235,11 +235,14 @@ async fn in_f32(builder: &EmbedderBuilder) -> Result<Embedder, Error> {
     }
 }
 
-/// Words of the longest built-in texts: as many as the model takes tokens, within what a software
-/// adapter does in seconds.
-fn longest(embedder: &Embedder) -> usize {
+/// The built-in texts that the tokenizer makes tokens of; the longest have as many words as the model
+/// takes tokens, within what a software adapter does in seconds.
+fn built_in(embedder: &Embedder) -> Result<Vec<String>, Error> {
     let most = if embedder.adapter().is_software() { 512 } else { 8192 };
-    embedder.max_seq_length().unwrap_or(512).min(most)
+    let texts = texts::built_in(embedder.max_seq_length().unwrap_or(512).min(most));
+    let tokens = embedder.tokenize(&texts, &EmbedOptions::default())?;
+    let known = texts.into_iter().zip(tokens).filter(|(_, tokens)| !tokens.is_empty());
+    Ok(known.map(|(text, _)| text).collect())
 }
 
 async fn check_kernels(
