@@ -67,9 +67,11 @@ pub struct HeadNorm {
 
 /// (cos, sin) `[positions, pairs]` for positions 0 to `positions` − 1: `frequencies` holds an angle a
 /// position for each pair, `factor` multiplies both (the attention factor of yarn and longrope).
+///
+/// The angle is a product in f32, as in transformers: at position 8000 rounding moves it by 2e-4.
 pub fn angles(frequencies: &[f64], factor: f64, positions: usize) -> Vec<[f32; 2]> {
     let at = |position: usize, frequency: f64| {
-        let (sin, cos) = (position as f64 * frequency).sin_cos();
+        let (sin, cos) = f64::from(position as f32 * frequency as f32).sin_cos();
         [(cos * factor) as f32, (sin * factor) as f32]
     };
     (0..positions).flat_map(|p| frequencies.iter().map(move |f| at(p, *f))).collect()

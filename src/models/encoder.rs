@@ -147,6 +147,11 @@ pub(super) fn check_options(config: &JsonFile) -> Result<(), Error> {
 impl Sizes {
     /// Reads the sizes and checks that they fit together; `activation` is the family's default.
     pub fn read(config: &JsonFile, fields: &Fields, activation: &str) -> Result<Self, Error> {
+        Self::with(config, fields, hidden_act(config, fields.activation, activation)?)
+    }
+
+    /// As [`Sizes::read`], for a family that names its activation in a way of its own.
+    pub fn with(config: &JsonFile, fields: &Fields, activation: Activation) -> Result<Self, Error> {
         let hidden = count(config, fields.hidden, 65536)?;
         let heads = count(config, fields.heads, 1024)?;
         if !hidden.is_multiple_of(heads) || hidden / heads > MAX_HEAD {
@@ -161,11 +166,17 @@ impl Sizes {
             heads,
             layers: count(config, fields.layers, 1000)?,
             intermediate: count(config, fields.intermediate, 1 << 20)?,
-            activation: hidden_act(config, fields.activation, activation)?,
+            activation,
         })
     }
 
-    fn head_axis(self) -> Axis {
+    /// Values of a head.
+    pub fn head(self) -> usize {
+        self.hidden / self.heads
+    }
+
+    /// Heads side by side.
+    pub fn head_axis(self) -> Axis {
         Axis { blocks: self.heads, block: self.hidden / self.heads }
     }
 }

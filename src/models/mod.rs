@@ -7,9 +7,15 @@ mod buckets;
 mod distilbert;
 mod electra;
 mod encoder;
+mod gte;
+mod jina;
 pub(crate) mod layers;
+mod modernbert;
 mod mpnet;
+mod nomic;
+mod post_norm;
 mod roberta;
+mod rotary;
 mod static_embedding;
 mod t5;
 
@@ -42,15 +48,23 @@ type Read = fn(&JsonFile, &WeightFiles) -> Result<Box<dyn Transformer>, Error>;
 const TABLE: &[Architecture] = &[
     Architecture { model_type: "albert", code: &[], read: albert::read },
     Architecture { model_type: "bert", code: &[], read: bert::read },
+    Architecture { model_type: "bert", code: jina::V2, read: jina::read_v2 },
+    Architecture { model_type: "bert", code: jina::V2_CODE, read: jina::read_v2_code },
     Architecture { model_type: "camembert", code: &[], read: roberta::read },
     Architecture { model_type: "distilbert", code: &[], read: distilbert::read },
     Architecture { model_type: "electra", code: &[], read: electra::read },
+    Architecture { model_type: "gte", code: gte::CODE, read: gte::read },
+    Architecture { model_type: "jina_embeddings_v3", code: &[], read: jina::read_v3 },
+    Architecture { model_type: "modernbert", code: &[], read: modernbert::read },
     Architecture { model_type: "mpnet", code: &[], read: mpnet::read },
     Architecture { model_type: "mt5", code: &[], read: t5::read },
+    Architecture { model_type: "new", code: gte::CODE, read: gte::read },
+    Architecture { model_type: "nomic_bert", code: nomic::CODE, read: nomic::read },
     Architecture { model_type: "roberta", code: &[], read: roberta::read },
     Architecture { model_type: "t5", code: &[], read: t5::read },
     Architecture { model_type: "umt5", code: &[], read: t5::read_umt5 },
     Architecture { model_type: "xlm-roberta", code: &[], read: roberta::read },
+    Architecture { model_type: "xlm-roberta", code: jina::V3, read: jina::read_v3 },
 ];
 
 /// An architecture's sizes, as config and tensor shapes give them, without its weights.
@@ -146,6 +160,9 @@ fn custom_code(config: &JsonFile) -> Result<Vec<(&str, &str)>, Error> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod published;
 
 #[cfg(test)]
 mod tests {

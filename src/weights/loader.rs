@@ -211,13 +211,27 @@ impl<'a> Loader<'a> {
     /// # Errors
     /// [`Error::Tensor`] for a missing tensor, a wrong shape or unusable values.
     pub fn norm(&mut self, base: &str, width: usize, eps: f32) -> Result<Norm, Error> {
-        let mut upload = |name: String| {
-            let values = self.vector(&name, width)?;
+        self.norm_with(base, width, eps, true)
+    }
+
+    /// As [`Loader::norm`], of a model whose norms may have no bias.
+    ///
+    /// # Errors
+    /// As [`Loader::norm`].
+    pub fn norm_with(
+        &mut self,
+        base: &str,
+        width: usize,
+        eps: f32,
+        bias: bool,
+    ) -> Result<Norm, Error> {
+        let mut upload = |name: String, stored: bool| {
+            let values = if stored { self.vector(&name, width)? } else { vec![0.0; width] };
             let filled = crate::kernels::fill_rows(&values, width);
             self.upload(&name, bytemuck::cast_slice(&filled))
         };
-        let weight = upload(format!("{base}.weight"))?;
-        let bias = upload(format!("{base}.bias"))?;
+        let weight = upload(format!("{base}.weight"), true)?;
+        let bias = upload(format!("{base}.bias"), bias)?;
         Ok(Norm { weight, bias, eps })
     }
 

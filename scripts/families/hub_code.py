@@ -1,0 +1,216 @@
+"""Encoders whose code comes with the models on the Hub and is not in transformers, written anew in torch: NomicBERT with the options
+that transformers lacks, Alibaba's `new` with NTK scaling, jina-embeddings-v2. Tensors have the Hub's names; `publish` gives config.json
+its own."""
+import math
+import torch, transformers
+from torch import nn
+from transformers.modeling_outputs import BaseModelOutput
+
+import family_tokenizers as tokenizers
+from family_fixtures import PIECES, SIZES, family, pool, post_norm_outliers
+
+NOMIC = dict(norm='emb_ln', layer='encoder.layers', qkv=('attn.Wqkv',), out='attn.out_proj', norm1='norm1', up=('mlp.fc11', 'mlp.fc12'), down='mlp.fc2', norm2='norm2')
+NEW = dict(norm='embeddings.LayerNorm', layer='encoder.layer', qkv=('attention.qkv_proj',), out='attention.o_proj', norm1='attn_ln', up=('mlp.up_gate_proj',), down='mlp.down_proj', norm2='mlp_ln')
+JINA = dict(norm='embeddings.LayerNorm', layer='encoder.layer', qkv=('attention.self.query', 'attention.self.key', 'attention.self.value'), out='attention.output.dense',
+            norm1='attention.output.LayerNorm', up=('mlp.gated_layers',), down='mlp.wo', norm2='mlp.layernorm')
+JINA_CODE = dict(JINA, up=('mlp.up_gated_layer',), down='mlp.down_layer', norm2='layer_norm_2', normq='attention.self.layer_norm_q', normk='attention.self.layer_norm_k', normx='layer_norm_1')
+
+
+class HubConfig(transformers.PreTrainedConfig):
+    model_type = 'vectile_hub_code'
+
+    def __init__(self, **options):
+        super().__init__(**options)
+
+
+class HubEncoder(transformers.PreTrainedModel):
+    config_class = HubConfig
+
+    def __init__(self, config):
+        super().__init__(config)
+        c = config
+        h, n = c.hidden_size, c.names
+        linear = lambda i, o, kind: nn.Linear(i, o, bias=kind in c.biases)
+        norm = lambda: nn.LayerNorm(h, eps=c.layer_norm_eps)
+        self.put('embeddings.word_embeddings', nn.Embedding(c.vocab_size, h))
+        if c.type_vocab_size:
+            self.put('embeddings.token_type_embeddings', nn.Embedding(c.type_vocab_size, h))
+        self.put(n['norm'], norm())
+        for i in range(c.num_hidden_layers):
+            put = lambda name, m: self.put(f"{n['layer']}.{i}.{name}", m)
+            for name in n['qkv']:
+                put(name, linear(h, 3 * h // len(n['qkv']), 'qkv'))
+            put(n['out'], linear(h, h, 'out'))
+            for name in n['up']:
+                put(name, linear(h, 2 * c.intermediate_size // len(n['up']), 'up'))
+            put(n['down'], linear(c.intermediate_size, h, 'down'))
+            for name in ('norm1', 'norm2', 'normq', 'normk', 'normx'):
+                if name in n:
+                    put(n[name], norm())
+        self.post_init()
+
+    def put(self, name, module):
+        *path, last = name.split('.')
+        at = self
+        for part in path:
+            if part not in at._modules:
+                at.add_module(part, nn.Module())
+            at = at._modules[part]
+        at.add_module(last, module)
+
+    def angles(self, tokens):
+        r = self.config.rotary
+        d, base, factor = r['dims'], r['base'], r.get('factor')
+        if r.get('kind') == 'dynamic' and tokens > r['trained']:
+            base = base * (factor * tokens / r['trained'] - (factor - 1)) ** (d / (d - 2))
+        if r.get('kind') == 'ntk' and 'mixed_b' not in r:
+            base = base * factor
+        inverse = 1. / (base ** (torch.arange(0, d, 2).float() / d))
+        if r.get('kind') == 'ntk':
+            if 'mixed_b' in r:
+                a = torch.tensor(factor).log() / (d / 2) ** r['mixed_b']
+                inverse = inverse / (a * torch.arange(1, d // 2 + 1).float() ** r['mixed_b']).exp()
+            else:
+                inverse = inverse / factor ** (2 / d)
+        return torch.outer(torch.arange(tokens).float(), inverse)
+
+    def turn(self, x):
+        r = self.config.rotary
+        d, angles = r['dims'], self.angles(x.shape[2])
+        cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+        a, b = (x[..., :d:2], x[..., 1:d:2]) if r.get('interleaved') else (x[..., :d // 2], x[..., d // 2:d])
+        a, b = a * cos - b * sin, b * cos + a * sin
+        turned = torch.stack((a, b), -1).flatten(-2) if r.get('interleaved') else torch.cat((a, b), -1)
+        return torch.cat((turned, x[..., d:]), -1)
+
+    def bias(self, tokens, dtype):
+        n = self.config.num_attention_heads
+        power = lambda m: [2 ** (-8 * (i + 1) / m) for i in range(m)]
+        below = 2 ** math.floor(math.log2(n))
+        slopes = torch.tensor(power(below) + power(2 * below)[::2][:n - below]).to(dtype)
+        at = torch.arange(tokens)
+        return -slopes[:, None, None] * (at[:, None] - at[None]).abs().to(dtype)
+
+    def forward(self, input_ids, attention_mask=None, token_type_ids=None, **_):
+        c, n = self.config, self.config.names
+        get = self.get_submodule
+        x = get('embeddings.word_embeddings')(input_ids)
+        if c.type_vocab_size:
+            x = x + get('embeddings.token_type_embeddings')(torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids)
+        x = get(n['norm'])(x)
+        batch, tokens, h = x.shape
+        seen = torch.zeros(batch, 1, 1, tokens, dtype=x.dtype)
+        if attention_mask is not None:
+            seen = seen.masked_fill(attention_mask[:, None, None] == 0, -torch.inf)
+        if c.rotary is None:
+            seen = seen + self.bias(tokens, x.dtype)
+        heads = lambda y: y.view(batch, tokens, c.num_attention_heads, -1).transpose(1, 2)
+        gelu = {'gelu': nn.functional.gelu, 'relu': nn.functional.relu, 'silu': nn.functional.silu}[c.gate_act]
+        for i in range(c.num_hidden_layers):
+            m = lambda name: get(f"{n['layer']}.{i}.{name}")
+            parts = torch.cat([m(name)(x) for name in n['qkv']], -1)
+            q, k, v = parts.split(h, -1)
+            if 'normq' in n:
+                q, k = m(n['normq'])(q), m(n['normk'])(k)
+            q, k, v = heads(q), heads(k), heads(v)
+            if c.rotary is not None:
+                q, k = self.turn(q), self.turn(k)
+            p = (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]) + seen).softmax(-1)
+            y = m(n['norm1'])(m(n['out'])((p @ v).transpose(1, 2).reshape(batch, tokens, h)) + x)
+            x = m(n['normx'])(x + y) if 'normx' in n else y
+            first, second = torch.cat([m(name)(x) for name in n['up']], -1).chunk(2, -1)
+            gate, up = (first, second) if c.gate_first else (second, first)
+            x = m(n['norm2'])(m(n['down'])(gelu(gate) * up) + x)
+        return BaseModelOutput(last_hidden_state=x)
+
+
+transformers.AutoConfig.register('vectile_hub_code', HubConfig)
+transformers.AutoModel.register(HubConfig, HubEncoder)
+SHOWN_BY_TRANSFORMERS = ('architectures', 'dtype', 'transformers_version')
+
+
+def encoder(names, **options):
+    defaults = dict(type_vocab_size=2, layer_norm_eps=1e-12, biases=['qkv', 'out', 'down'], rotary=None, gate_first=False, gate_act='gelu', pad_token_id=0)
+    return HubEncoder(HubConfig(**{**SIZES, **defaults, **options}, names=names))
+
+
+def published(**fields):
+    """The config as the Hub has it: what transformers writes of any model, and these fields."""
+    def change(config):
+        kept = {k: config[k] for k in SHOWN_BY_TRANSFORMERS if k in config}
+        config.clear()
+        config.update(fields, **kept)
+    return change
+
+
+def bert_names(**fields):
+    return {**SIZES, 'type_vocab_size': 2, 'layer_norm_eps': 1e-12, 'hidden_act': 'gelu', 'pad_token_id': 0, **fields}
+
+
+def nomic_names(**fields):
+    code = 'nomic-ai/nomic-bert-2048--'
+    return dict(auto_map={'AutoConfig': code + 'configuration_hf_nomic_bert.NomicBertConfig', 'AutoModel': code + 'modeling_hf_nomic_bert.NomicBertModel', 'AutoModelForMaskedLM': code + 'modeling_hf_nomic_bert.NomicBertForPreTraining'},
+                model_type='nomic_bert', activation_function='swiglu', causal=False, layer_norm_epsilon=1e-12, n_embd=32, n_head=4, n_inner=64, n_layer=2, n_positions=82, vocab_size=576, type_vocab_size=2, pad_vocab_size_multiple=64,
+                parallel_block=False, parallel_block_tied_norm=False, prenorm=False, use_rms_norm=False, rotary_emb_scale_base=None, **fields)
+
+
+@family(tokenizers.word_piece(), pool('mean'), spoil=post_norm_outliers, edges=(39, 40, 41, 47, 48, 49), alone=True,
+        publish=published(**nomic_names(qkv_proj_bias=False, mlp_fc1_bias=False, mlp_fc2_bias=False, rotary_emb_base=1000, rotary_emb_fraction=1.0, rotary_emb_interleaved=False, rotary_scaling_factor=2, max_trained_positions=40)))
+def nomic_bert_hub():
+    """nomic-embed-text as on the Hub: its config's own names, vocabulary filled to a multiple of 64, dynamic NTK scaling of texts longer than 40 tokens."""
+    return encoder(NOMIC, vocab_size=576, biases=[], rotary=dict(dims=8, base=1000, kind='dynamic', factor=2, trained=40), gate_act='silu')
+
+
+@family(tokenizers.word_piece(), pool('mean'), spoil=post_norm_outliers,
+        publish=published(**{**nomic_names(qkv_proj_bias=True, mlp_fc1_bias=True, mlp_fc2_bias=True, rotary_emb_base=10000, rotary_emb_fraction=0.5, rotary_emb_interleaved=True, rotary_scaling_factor=None, max_trained_positions=2048),
+                             'activation_function': 'geglu', 'n_embd': 36, 'n_head': 3, 'n_inner': 45, 'layer_norm_epsilon': 1e-5}))
+def nomic_bert_partial():
+    """The Hub's options that no published model has: half of a head turned, neighbours as pairs, biases, GEGLU; an inner width that is no multiple of 4."""
+    return encoder(NOMIC, vocab_size=576, hidden_size=36, num_attention_heads=3, intermediate_size=45, biases=['qkv', 'out', 'up', 'down'], layer_norm_eps=1e-5, rotary=dict(dims=6, base=10000, interleaved=True))
+
+
+ALIBABA = {'AutoConfig': 'Alibaba-NLP/new-impl--configuration.NewConfig', 'AutoModel': 'Alibaba-NLP/new-impl--modeling.NewModel', 'AutoModelForMaskedLM': 'Alibaba-NLP/new-impl--modeling.NewForMaskedLM'}
+NEW_FIELDS = dict(model_type='new', auto_map=ALIBABA, position_embedding_type='rope', layer_norm_type='layer_norm', logn_attention_scale=False, logn_attention_clip1=False, use_memory_efficient_attention=False, unpad_inputs=False)
+
+
+@family(tokenizers.word_piece(), pool('cls', normalise=True), spoil=post_norm_outliers,
+        publish=published(**bert_names(**NEW_FIELDS, rope_theta=500000, rope_scaling={'factor': 2.0, 'type': 'ntk'}, pack_qkv=True)))
+def gte_en():
+    """gte-large-en-v1.5 as on the Hub: NTK scaling by a factor, token types, cls."""
+    return encoder(NEW, rotary=dict(dims=8, base=500000, kind='ntk', factor=2.))
+
+
+@family(tokenizers.unigram(), pool('cls', normalise=True), spoil=post_norm_outliers,
+        publish=published(**bert_names(**NEW_FIELDS, type_vocab_size=1, pad_token_id=1, rope_theta=20000, rope_scaling={'factor': 8.0, 'type': 'ntk', 'mixed_b': 0.625}, pack_qkv=False)))
+def gte_mixed():
+    """The Hub's options that few models have: NTK scaling by more for longer wavelengths, queries, keys and values apart."""
+    names = dict(NEW, qkv=('attention.q_proj', 'attention.k_proj', 'attention.v_proj'))
+    return encoder(names, type_vocab_size=1, pad_token_id=1, rotary=dict(dims=8, base=20000, kind='ntk', factor=8., mixed_b=.625))
+
+
+def jina_map(code):
+    return {'AutoConfig': f'{code}--configuration_bert.JinaBertConfig', 'AutoModel': f'{code}--modeling_bert.JinaBertModel', 'AutoModelForMaskedLM': f'{code}--modeling_bert.JinaBertForMaskedLM'}
+
+
+JINA_FIELDS = dict(model_type='bert', position_embedding_type='alibi', emb_pooler='mean', attention_probs_dropout_prob=0.0)
+
+
+@family(tokenizers.word_piece(), pool('mean'), spoil=post_norm_outliers, dtype='float16',
+        publish=published(**bert_names(**JINA_FIELDS, hidden_size=36, num_attention_heads=6, auto_map=jina_map('jinaai/jina-bert-implementation'), feed_forward_type='geglu')))
+def jina_v2():
+    """jina-embeddings-v2 as on the Hub: ALiBi with heads that are no power of two, GEGLU, weights in float16."""
+    return encoder(JINA, gate_first=True, hidden_size=36, num_attention_heads=6)
+
+
+@family(tokenizers.word_piece(), pool('mean'), spoil=post_norm_outliers,
+        publish=published(**bert_names(**JINA_FIELDS, auto_map=jina_map('jinaai/jina-bert-implementation'), feed_forward_type='reglu')))
+def jina_v2_reglu():
+    """The same with ReGLU and four heads."""
+    return encoder(JINA, gate_first=True, gate_act='relu')
+
+
+@family(tokenizers.byte_bpe(), pool('mean'), spoil=lambda model, ids: post_norm_outliers(model, ids, gain=4.),
+        publish=published(**bert_names(**JINA_FIELDS, pad_token_id=1, auto_map=jina_map('jinaai/jina-bert-v2-qk-post-norm'), feed_forward_type='geglu')))
+def jina_v2_code():
+    """jina-embeddings-v2-base-code: queries and keys normed, two norms after attention, the gate second."""
+    return encoder(JINA_CODE, pad_token_id=1)

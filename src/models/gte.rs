@@ -1,0 +1,78 @@
+//! The encoder of GTE v1.5 (Zhang et al. 2024, <https://arxiv.org/abs/2407.19669>): gte-base and
+//! gte-large-en-v1.5, gte-multilingual-base, stella_en_400M_v5, snowflake-arctic-embed-m-v2.0.
+//!
+//! BERT with rotary positions and GEGLU: the first half of `up_gate_proj` is what the second, the
+//! gate, opens. `new` is its name on the Hub, `gte` that in transformers; the tensors have the same
+//! names.
+
+use crate::config::JsonFile;
+use crate::dtype::F16Facts;
+use crate::error::Error;
+use crate::kernels::gate::Gate;
+use crate::models::Transformer;
+use crate::models::encoder::{FIELDS, Sizes};
+use crate::models::layers::epsilon;
+use crate::models::post_norm::{
+    Biases, Names, Positions, PostNorm, WORDS, refuse_options, table_sizes,
+};
+use crate::models::rotary::Rotary;
+use crate::weights::WeightFiles;
+
+/// The code on the Hub, which some models carry along.
+pub(super) const CODE: &[&str] = &[
+    "Alibaba-NLP/new-impl--configuration.NewConfig",
+    "Alibaba-NLP/new-impl--modeling.NewModel",
+    "configuration.NewConfig",
+    "modeling.NewModel",
+    "configuration_hf_alibaba_nlp_gte.GteConfig",
+    "modeling_hf_alibaba_nlp_gte.GteModel",
+];
+
+const NAMES: Names = Names {
+    embeddings_norm: "embeddings.LayerNorm",
+    layers: "encoder.layer",
+    qkv: &["attention.qkv_proj"],
+    output: "attention.o_proj",
+    attention_norm: "attn_ln",
+    up: &["mlp.up_gate_proj"],
+    down: "mlp.down_proj",
+    norm: "mlp_ln",
+};
+
+const SEPARATE: &[&str] = &["attention.q_proj", "attention.k_proj", "attention.v_proj"];
+
+/// Reads the sizes and checks that they fit together.
+pub(super) fn read(
+    config: &JsonFile,
+    weights: &WeightFiles,
+) -> Result<Box<dyn Transformer>, Error> {
+    if config.str("position_embedding_type")?.is_some_and(|kind| kind != "rope") {
+        return Err(config.unsupported("position_embedding_type", "supported is rope"));
+    }
+    if config.str("layer_norm_type")?.is_some_and(|kind| kind != "layer_norm") {
+        return Err(config.unsupported("layer_norm_type", "supported is layer_norm"));
+    }
+    refuse_options(config, &["logn_attention_scale"])?;
+    let sizes = Sizes::read(config, &FIELDS, "gelu")?;
+    let native = config.str("model_type")? == Some("gte") && !config.has("auto_map");
+    let rotary =
+        Rotary::read(config, sizes.head(), if native { 160_000.0 } else { 10_000.0 }, None)?;
+    let prefix = weights.prefix_of(WORDS)?;
+    let typed = config.usize("type_vocab_size")?.unwrap_or(1) > 0;
+    let (rows, types) = table_sizes(weights, &prefix, typed)?;
+    let packed = config.bool("pack_qkv")?.unwrap_or(true);
+    Ok(Box::new(PostNorm {
+        prefix,
+        sizes,
+        rows,
+        types,
+        eps: epsilon(config, "layer_norm_eps", 1e-12)?,
+        positions: Positions::Rotary(rotary),
+        names: if packed { NAMES } else { Names { qkv: SEPARATE, ..NAMES } },
+        more_norms: None,
+        biases: Biases { qkv: true, output: true, up: false, down: true },
+        gate: Some(Gate::Second),
+        // stella_en_400M_v5 is known to leave the range of f16.
+        f16: F16Facts { activations_unsafe: true },
+    }))
+}

@@ -1,0 +1,164 @@
+//! The encoders of jina-embeddings.
+//!
+//! **v2** (Günther et al. 2023, <https://arxiv.org/abs/2310.19923>) is BERT with ALiBi and a gated
+//! layer whose first half is the gate; its code variant norms queries and keys, normalises twice after
+//! attention and has the gate in the second half. The `model_type` of both is that of BERT: the code
+//! they name tells them apart.
+//!
+//! **v3** (Sturua et al. 2024, <https://arxiv.org/abs/2409.10173>) is XLM-RoBERTa with rotary positions
+//! from 0, and no position table. In transformers it is `jina_embeddings_v3`; the model on the Hub is
+//! called `xlm-roberta` and names its code. Its adapters for tasks are left out, as
+//! sentence-transformers leaves them out where `encode` is given no `task`.
+
+use crate::config::JsonFile;
+use crate::dtype::F16Facts;
+use crate::error::Error;
+use crate::kernels::Activation;
+use crate::kernels::gate::Gate;
+use crate::models::Transformer;
+use crate::models::encoder::{FIELDS, Sizes};
+use crate::models::layers::{epsilon, hidden_act};
+use crate::models::post_norm::{
+    Biases, MoreNorms, Names, Positions, PostNorm, WORDS, refuse_options, table_sizes,
+};
+use crate::models::rotary::Rotary;
+use crate::weights::WeightFiles;
+
+/// The code of jina-embeddings-v2.
+pub(super) const V2: &[&str] = &[
+    "jinaai/jina-bert-implementation--configuration_bert.JinaBertConfig",
+    "jinaai/jina-bert-implementation--modeling_bert.JinaBertModel",
+];
+
+/// The code of jina-embeddings-v2-base-code.
+pub(super) const V2_CODE: &[&str] = &[
+    "jinaai/jina-bert-v2-qk-post-norm--configuration_bert.JinaBertConfig",
+    "jinaai/jina-bert-v2-qk-post-norm--modeling_bert.JinaBertModel",
+];
+
+/// The code of jina-embeddings-v3.
+pub(super) const V3: &[&str] = &[
+    "jinaai/xlm-roberta-flash-implementation--configuration_xlm_roberta.XLMRobertaFlashConfig",
+    "jinaai/xlm-roberta-flash-implementation--modeling_lora.XLMRobertaLoRA",
+];
+
+const NAMES: Names = Names {
+    embeddings_norm: "embeddings.LayerNorm",
+    layers: "encoder.layer",
+    qkv: &["attention.self.query", "attention.self.key", "attention.self.value"],
+    output: "attention.output.dense",
+    attention_norm: "attention.output.LayerNorm",
+    up: &["mlp.gated_layers"],
+    down: "mlp.wo",
+    norm: "mlp.layernorm",
+};
+
+const CODE_NAMES: Names =
+    Names { up: &["mlp.up_gated_layer"], down: "mlp.down_layer", norm: "layer_norm_2", ..NAMES };
+
+const CODE_NORMS: MoreNorms = MoreNorms {
+    queries_keys: ["attention.self.layer_norm_q", "attention.self.layer_norm_k"],
+    after_attention: "layer_norm_1",
+};
+
+const V3_NAMES: Names = Names {
+    embeddings_norm: "emb_ln",
+    layers: "encoder.layers",
+    qkv: &["mixer.Wqkv"],
+    output: "mixer.out_proj",
+    attention_norm: "norm1",
+    up: &["mlp.fc1"],
+    down: "mlp.fc2",
+    norm: "norm2",
+};
+
+/// Reads jina-embeddings-v2.
+pub(super) fn read_v2(
+    config: &JsonFile,
+    weights: &WeightFiles,
+) -> Result<Box<dyn Transformer>, Error> {
+    Ok(Box::new(v2(config, weights)?))
+}
+
+/// Reads jina-embeddings-v2-base-code.
+pub(super) fn read_v2_code(
+    config: &JsonFile,
+    weights: &WeightFiles,
+) -> Result<Box<dyn Transformer>, Error> {
+    let model = v2(config, weights)?;
+    let head = model.sizes.head();
+    if !head.is_multiple_of(4) {
+        let supported = format!("heads of a multiple of 4 values are, and these have {head}");
+        return Err(config.unsupported("num_attention_heads", supported));
+    }
+    Ok(Box::new(PostNorm {
+        names: CODE_NAMES,
+        more_norms: Some(CODE_NORMS),
+        gate: Some(Gate::Second),
+        ..model
+    }))
+}
+
+fn v2(config: &JsonFile, weights: &WeightFiles) -> Result<PostNorm, Error> {
+    if config.str("position_embedding_type")? != Some("alibi") {
+        return Err(config.unsupported("position_embedding_type", "supported is alibi"));
+    }
+    refuse_options(config, &["is_decoder", "add_cross_attention"])?;
+    let activation = match config.str("feed_forward_type")?.unwrap_or("original") {
+        "geglu" => Activation::Gelu,
+        "reglu" => Activation::Relu,
+        _ => {
+            let supported = "supported are geglu and reglu";
+            return Err(config.unsupported("feed_forward_type", supported));
+        }
+    };
+    // The gate's function is that of `feed_forward_type`; this one must still have a known name.
+    hidden_act(config, "hidden_act", "gelu")?;
+    let sizes = Sizes::with(config, &FIELDS, activation)?;
+    let prefix = weights.prefix_of(WORDS)?;
+    let (rows, types) = table_sizes(weights, &prefix, true)?;
+    Ok(PostNorm {
+        prefix,
+        sizes,
+        rows,
+        types,
+        eps: epsilon(config, "layer_norm_eps", 1e-12)?,
+        positions: Positions::Alibi,
+        names: NAMES,
+        more_norms: None,
+        biases: Biases { qkv: true, output: true, up: false, down: true },
+        gate: Some(Gate::First),
+        f16: F16Facts { activations_unsafe: false },
+    })
+}
+
+/// Reads jina-embeddings-v3, under the names of transformers and of the Hub.
+pub(super) fn read_v3(
+    config: &JsonFile,
+    weights: &WeightFiles,
+) -> Result<Box<dyn Transformer>, Error> {
+    if config.str("position_embedding_type")?.is_some_and(|kind| kind != "rotary") {
+        return Err(config.unsupported("position_embedding_type", "supported is rotary"));
+    }
+    refuse_options(config, &["is_decoder", "add_cross_attention", "use_reg_tokens"])?;
+    let sizes = Sizes::read(config, &FIELDS, "gelu")?;
+    let theta = if config.has("rotary_emb_base") { "rotary_emb_base" } else { "rope_theta" };
+    let base = config.f64(theta)?.unwrap_or(20_000.0);
+    let rotary = Rotary::read(config, sizes.head(), base, None)?;
+    rotary.check(config, theta)?;
+    let prefix = weights.prefix_of("emb_ln.weight")?;
+    let (rows, types) = table_sizes(weights, &prefix, config.usize("type_vocab_size")? != Some(0))?;
+    Ok(Box::new(PostNorm {
+        prefix,
+        sizes,
+        rows,
+        types,
+        eps: epsilon(config, "layer_norm_eps", 1e-5)?,
+        positions: Positions::Rotary(rotary),
+        names: V3_NAMES,
+        more_norms: None,
+        biases: Biases { qkv: true, output: true, up: true, down: true },
+        gate: None,
+        f16: F16Facts { activations_unsafe: false },
+    }))
+}

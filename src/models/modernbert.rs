@@ -1,0 +1,225 @@
+//! ModernBERT (Warner et al. 2024, <https://arxiv.org/abs/2412.13663>): modernbert-embed, GTE
+//! ModernBERT, Granite Embedding R2.
+//!
+//! Norms come before each block, none before the first attention, and one after all layers. Most
+//! layers see half of `local_attention` tokens to each side, every `global_attn_every_n_layers`-th,
+//! from the first on, the whole text; both turn queries and keys, by a base of their own. The first
+//! half of `Wi` is the gate.
+
+use crate::batch::PackedBatch;
+use crate::config::JsonFile;
+use crate::dtype::F16Facts;
+use crate::error::Error;
+use crate::kernels::attention::Attention;
+use crate::kernels::gate::{Gate, gate};
+use crate::kernels::layer_norm::{Norm, layer_norm};
+use crate::kernels::lookup::lookup_of;
+use crate::kernels::matmul::{Linear, matmul};
+use crate::kernels::{Activation, Activations, Builder};
+use crate::models::encoder::{FIELDS, Fields, Sizes};
+use crate::models::layers::{count_or, epsilon, table_rows};
+use crate::models::rotary::Rotary;
+use crate::models::{Facts, Loaded, Transformer};
+use crate::weights::{Axis, Loader, Table, WeightFiles};
+
+const WORDS: &str = "embeddings.tok_embeddings.weight";
+const GLOBAL: &str = "full_attention";
+const LOCAL: &str = "sliding_attention";
+
+/// Which linear layers and norms have a bias.
+#[derive(Debug, Clone, Copy)]
+struct Biases {
+    attention: bool,
+    mlp: bool,
+    norms: bool,
+}
+
+#[derive(Debug, Clone)]
+struct ModernBert {
+    prefix: String,
+    sizes: Sizes,
+    rows: usize,
+    eps: f32,
+    biases: Biases,
+    /// Of each layer, whether it sees a window.
+    local: Vec<bool>,
+    /// Tokens that a window has to each side.
+    window: usize,
+    /// Of layers that see the whole text, of those that see a window.
+    rotary: [Rotary; 2],
+}
+
+#[derive(Debug)]
+struct Weights {
+    model: ModernBert,
+    words: Table,
+    norm: Norm,
+    layers: Vec<Layer>,
+    final_norm: Norm,
+}
+
+#[derive(Debug)]
+struct Layer {
+    attention_norm: Option<Norm>,
+    qkv: Linear,
+    output: Linear,
+    norm: Norm,
+    up: Linear,
+    down: Linear,
+}
+
+/// Reads the sizes and checks that they fit together.
+pub(super) fn read(
+    config: &JsonFile,
+    weights: &WeightFiles,
+) -> Result<Box<dyn Transformer>, Error> {
+    let fields = Fields { activation: "hidden_activation", ..FIELDS };
+    let sizes = Sizes::read(config, &fields, "gelu")?;
+    let prefix = weights.prefix_of(WORDS)?;
+    let flag = |field: &str| Ok::<bool, Error>(config.bool(field)?.unwrap_or(false));
+    let biases = Biases {
+        attention: flag("attention_bias")?,
+        mlp: flag("mlp_bias")?,
+        norms: flag("norm_bias")?,
+    };
+    if config.has("rope_scaling") {
+        return Err(config.unsupported("rope_scaling", "supported is rope_parameters"));
+    }
+    let rotary = |layer_type: &str, field: &str, default: f64| {
+        let theta = config.f64(field)?.unwrap_or(default);
+        Rotary::read(config, sizes.head(), theta, Some(layer_type))
+    };
+    // transformers 5 has a half as `sliding_window`, which then counts.
+    let window = match config.usize("sliding_window")? {
+        Some(half) => half,
+        None => count_or(config, "local_attention", 128, 1 << 20)? / 2,
+    };
+    Ok(Box::new(ModernBert {
+        rows: weights.shape(&format!("{prefix}{WORDS}"))?.first().copied().unwrap_or(0),
+        eps: epsilon(config, "norm_eps", 1e-5)?,
+        local: local_layers(config, sizes.layers)?,
+        rotary: [
+            rotary(GLOBAL, "global_rope_theta", 160_000.0)?,
+            rotary(LOCAL, "local_rope_theta", 10_000.0)?,
+        ],
+        prefix,
+        sizes,
+        biases,
+        window,
+    }))
+}
+
+/// `layer_types` of transformers 5, or the older `global_attn_every_n_layers`.
+fn local_layers(config: &JsonFile, layers: usize) -> Result<Vec<bool>, Error> {
+    let Some(types) = config.strings("layer_types")? else {
+        let every = count_or(config, "global_attn_every_n_layers", 3, 1000)?;
+        return Ok((0..layers).map(|layer| !layer.is_multiple_of(every)).collect());
+    };
+    if types.len() != layers {
+        let problem = format!("has {} entries, and num_hidden_layers is {layers}", types.len());
+        return Err(config.error("layer_types", problem));
+    }
+    if types.iter().any(|kind| ![GLOBAL, LOCAL].contains(kind)) {
+        let supported = format!("supported are {GLOBAL} and {LOCAL}");
+        return Err(config.unsupported("layer_types", supported));
+    }
+    Ok(types.iter().map(|kind| *kind == LOCAL).collect())
+}
+
+impl ModernBert {
+    fn load_layer(&self, loader: &mut Loader, layer: usize) -> Result<Layer, Error> {
+        let Sizes { hidden, heads, intermediate, .. } = self.sizes;
+        let Biases { attention, mlp, norms } = self.biases;
+        let (wide, inner, head) =
+            (Axis::plain(hidden), Axis::plain(intermediate), self.sizes.head());
+        let part = |name: &str| format!("{}layers.{layer}.{name}", self.prefix);
+        let mut norm = |name: &str| loader.norm_with(&part(name), hidden, self.eps, norms);
+        let attention_norm = (layer > 0).then(|| norm("attn_norm")).transpose()?;
+        let norm = norm("mlp_norm")?;
+        let three = Axis { blocks: 3 * heads, block: head };
+        let two = Axis { blocks: 2, block: intermediate };
+        let context = Axis { blocks: heads, block: head };
+        Ok(Layer {
+            attention_norm,
+            qkv: loader.linear(&[&part("attn.Wqkv")], attention, wide, three)?,
+            output: loader.linear(&[&part("attn.Wo")], attention, context, wide)?,
+            norm,
+            up: loader.linear(&[&part("mlp.Wi")], mlp, wide, two)?,
+            down: loader.linear(&[&part("mlp.Wo")], mlp, inner, wide)?,
+        })
+    }
+}
+
+impl Transformer for ModernBert {
+    fn facts(&self) -> Facts {
+        let Sizes { hidden, intermediate, .. } = self.sizes;
+        Facts {
+            hidden,
+            widest: hidden
+                .max(3 * self.sizes.head_axis().filled())
+                .max(2 * intermediate.next_multiple_of(4)),
+            table_rows: self.rows,
+            type_rows: None,
+            positions: None,
+            // The residual stream is normalised by nothing and grows from layer to layer.
+            f16: F16Facts { activations_unsafe: true },
+        }
+    }
+
+    fn describe(&self) -> String {
+        let Sizes { hidden, heads, intermediate, layers, activation } = self.sizes;
+        let local = self.local.iter().filter(|local| **local).count();
+        let [whole, window] = self.rotary.map(|rotary| rotary.theta);
+        format!(
+            "{layers} layers, {local} of them with a window of {} to each side, hidden {hidden}, \
+             {heads} heads, gated intermediate {intermediate}, rotary bases {whole} and {window}, \
+             {activation:?}",
+            self.window
+        )
+    }
+
+    /// Loads embeddings and layers; heads are left.
+    fn load(&self, loader: &mut Loader) -> Result<Box<dyn Loaded>, Error> {
+        let hidden = self.sizes.hidden;
+        let named = |name: &str| format!("{}{name}", self.prefix);
+        let words = loader.table(&named(WORDS), hidden)?;
+        let norms = self.biases.norms;
+        let norm = loader.norm_with(&named("embeddings.norm"), hidden, self.eps, norms)?;
+        let layers = (0..self.sizes.layers)
+            .map(|layer| self.load_layer(loader, layer))
+            .collect::<Result<_, _>>()?;
+        let final_norm = loader.norm_with(&named("final_norm"), hidden, self.eps, norms)?;
+        Ok(Box::new(Weights { model: self.clone(), words, norm, layers, final_norm }))
+    }
+}
+
+impl Loaded for Weights {
+    fn forward(&self, builder: &mut Builder, batch: &PackedBatch) -> Activations {
+        let ModernBert { sizes, local, window, rotary, .. } = &self.model;
+        let (words, rows) = table_rows(builder, &self.words, &batch.ids);
+        let rows: Vec<[u32; 4]> = rows.into_iter().map(|row| [row, 0, 0, 0]).collect();
+        let x = lookup_of(builder, &rows, &[words], sizes.hidden, 1.0);
+        let mut x = layer_norm(builder, x, None, &self.norm);
+        let tables = [rotary[0].tables(builder, batch), rotary[1].tables(builder, batch)];
+        let whole = Attention::new(sizes.heads, sizes.head());
+        let part = Attention { before: Some(*window), after: Some(*window), ..whole };
+        let none = Activation::None;
+        for (i, (layer, local)) in self.layers.iter().zip(local).enumerate() {
+            builder.layer(i);
+            let kind = usize::from(*local);
+            let normed = match &layer.attention_norm {
+                Some(norm) => layer_norm(builder, x, None, norm),
+                None => x,
+            };
+            let qkv = matmul(builder, "qkv", normed, &layer.qkv, none, None);
+            let sees = if *local { &part } else { &whole };
+            let context = rotary[kind].attend(builder, qkv, tables[kind], &batch.texts, sees);
+            x = matmul(builder, "attended", context, &layer.output, none, Some(x));
+            let normed = layer_norm(builder, x, None, &layer.norm);
+            let up = matmul(builder, "up", normed, &layer.up, none, None);
+            let gated = gate(builder, up, sizes.intermediate, Gate::First, sizes.activation);
+            x = matmul(builder, "down", gated, &layer.down, none, Some(x));
+        }
+        layer_norm(builder, x, None, &self.final_norm)
+    }
+}

@@ -1,0 +1,148 @@
+//! NomicBERT (Nussbaum et al. 2024, <https://arxiv.org/abs/2402.01613>): nomic-embed-text v1 and v1.5.
+//!
+//! BERT with rotary positions and SwiGLU, mostly without biases: `fc12` is the gate, `fc11` what it
+//! opens. The code on the Hub names the config's fields as GPT-2 does, transformers as BERT does; the
+//! tensors have the same names. With `rotary_scaling_factor` a text longer than
+//! `max_trained_positions` turns more slowly, by its own length; that code takes the length of the
+//! longest text of the batch.
+
+use crate::config::JsonFile;
+use crate::dtype::F16Facts;
+use crate::error::Error;
+use crate::kernels::Activation;
+use crate::kernels::gate::Gate;
+use crate::models::Transformer;
+use crate::models::encoder::{FIELDS, Fields, Sizes};
+use crate::models::layers::{epsilon, hidden_act};
+use crate::models::post_norm::{
+    Biases, Names, Positions, PostNorm, WORDS, refuse_options, table_sizes,
+};
+use crate::models::rotary::{Rotary, Scaling};
+use crate::weights::WeightFiles;
+
+/// The code on the Hub.
+pub(super) const CODE: &[&str] = &[
+    "nomic-ai/nomic-bert-2048--configuration_hf_nomic_bert.NomicBertConfig",
+    "nomic-ai/nomic-bert-2048--modeling_hf_nomic_bert.NomicBertModel",
+    "configuration_hf_nomic_bert.NomicBertConfig",
+    "modeling_hf_nomic_bert.NomicBertModel",
+];
+
+const HUB_FIELDS: Fields = Fields {
+    hidden: "n_embd",
+    heads: "n_head",
+    intermediate: "n_inner",
+    layers: "n_layer",
+    activation: "activation_function",
+};
+
+const NAMES: Names = Names {
+    embeddings_norm: "emb_ln",
+    layers: "encoder.layers",
+    qkv: &["attn.Wqkv"],
+    output: "attn.out_proj",
+    attention_norm: "norm1",
+    up: &["mlp.fc12", "mlp.fc11"],
+    down: "mlp.fc2",
+    norm: "norm2",
+};
+
+/// Reads the sizes and checks that they fit together.
+pub(super) fn read(
+    config: &JsonFile,
+    weights: &WeightFiles,
+) -> Result<Box<dyn Transformer>, Error> {
+    let prefix = weights.prefix_of(WORDS)?;
+    let (rows, types) = table_sizes(weights, &prefix, config.usize("type_vocab_size")? != Some(0))?;
+    let model = if config.has("n_embd") { hub(config)? } else { native(config)? };
+    Ok(Box::new(PostNorm { prefix, rows, types, ..model }))
+}
+
+fn model(sizes: Sizes, eps: f32, rotary: Rotary, biases: Biases) -> PostNorm {
+    PostNorm {
+        prefix: String::new(),
+        sizes,
+        rows: 0,
+        types: None,
+        eps,
+        positions: Positions::Rotary(rotary),
+        names: NAMES,
+        more_norms: None,
+        biases,
+        gate: Some(Gate::First),
+        f16: F16Facts { activations_unsafe: false },
+    }
+}
+
+/// As transformers has it.
+fn native(config: &JsonFile) -> Result<PostNorm, Error> {
+    let sizes = Sizes::with(config, &FIELDS, hidden_act(config, "hidden_act", "silu")?)?;
+    if config.usize("head_dim")?.is_some_and(|head| head != sizes.head()) {
+        let supported = format!("{}, hidden_size / num_attention_heads, is", sizes.head());
+        return Err(config.unsupported("head_dim", supported));
+    }
+    let rotary = Rotary::read(config, sizes.head(), 1000.0, None)?;
+    let none = Biases { qkv: false, output: false, up: false, down: false };
+    Ok(model(sizes, epsilon(config, "layer_norm_eps", 1e-12)?, rotary, none))
+}
+
+/// As the code on the Hub has it.
+fn hub(config: &JsonFile) -> Result<PostNorm, Error> {
+    refuse_options(
+        config,
+        &[
+            "prenorm",
+            "parallel_block",
+            "parallel_block_tied_norm",
+            "use_rms_norm",
+            "causal",
+            "rotary_head_dim",
+            "rotary_emb_scale_base",
+            "moe_every_n_layers",
+        ],
+    )?;
+    let activation = match config.str("activation_function")?.unwrap_or("gelu") {
+        "swiglu" => Activation::Silu,
+        "geglu" => Activation::Gelu,
+        "glu" => Activation::Sigmoid,
+        _ => {
+            let supported = "supported are swiglu, geglu and glu";
+            return Err(config.unsupported("activation_function", supported));
+        }
+    };
+    let sizes = Sizes::with(config, &HUB_FIELDS, activation)?;
+    if config.usize("num_heads_kv")?.is_some_and(|heads| heads != sizes.heads) {
+        return Err(config.unsupported("num_heads_kv", "as many as n_head are"));
+    }
+    let fraction = config.f64("rotary_emb_fraction")?.unwrap_or(0.0);
+    if !(fraction > 0.0 && fraction <= 1.0) {
+        let supported = "supported are rotary positions, of a fraction above 0 and up to 1";
+        return Err(config.unsupported("rotary_emb_fraction", supported));
+    }
+    let scaling = match config.f64("rotary_scaling_factor")? {
+        None | Some(0.0) => Scaling::None,
+        Some(factor) if factor.is_finite() && factor >= 1.0 => Scaling::Dynamic {
+            factor,
+            trained: match config.usize("max_trained_positions")? {
+                Some(0) => return Err(config.error("max_trained_positions", "is 0")),
+                trained => trained.unwrap_or(2048),
+            },
+        },
+        Some(_) => return Err(config.unsupported("rotary_scaling_factor", "1 or more is")),
+    };
+    let rotary = Rotary {
+        dims: (sizes.head() as f64 * fraction) as usize,
+        theta: config.f64("rotary_emb_base")?.unwrap_or(10_000.0),
+        interleaved: config.bool("rotary_emb_interleaved")?.unwrap_or(false),
+        scaling,
+    };
+    rotary.check(config, "rotary_emb_base")?;
+    let bias = |field: &str| Ok::<bool, Error>(config.bool(field)?.unwrap_or(true));
+    let biases = Biases {
+        qkv: bias("qkv_proj_bias")?,
+        output: bias("qkv_proj_bias")?,
+        up: bias("mlp_fc1_bias")?,
+        down: bias("mlp_fc2_bias")?,
+    };
+    Ok(model(sizes, epsilon(config, "layer_norm_epsilon", 1e-5)?, rotary, biases))
+}

@@ -1,0 +1,350 @@
+//! Encoders whose norms follow the residual sum, as in BERT, and whose positions are in attention:
+//! turned queries and keys, or a bias by distance. A family's file says its sizes and what its tensors
+//! are called.
+
+use crate::batch::PackedBatch;
+use crate::config::JsonFile;
+use crate::dtype::F16Facts;
+use crate::error::Error;
+use crate::gpu::graph::TensorId;
+use crate::kernels::attention::{Attention, DistanceBias, Heads, attend, distance_bias};
+use crate::kernels::gate::{Gate, gate};
+use crate::kernels::layer_norm::{Norm, layer_norm};
+use crate::kernels::lookup::lookup_of;
+use crate::kernels::matmul::{Linear, matmul};
+use crate::kernels::{Activation, Activations, Builder};
+use crate::models::encoder::Sizes;
+use crate::models::layers::table_rows;
+use crate::models::rotary::{Rotary, Tables};
+use crate::models::{Facts, Loaded, Transformer};
+use crate::weights::{Axis, Loader, Table, WeightFiles};
+
+/// The token table, under the name that all these families give it.
+pub(super) const WORDS: &str = "embeddings.word_embeddings.weight";
+const TYPES: &str = "embeddings.token_type_embeddings.weight";
+
+/// Where a model keeps the order of its tokens.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Positions {
+    Rotary(Rotary),
+    /// A bias that falls with the distance, by a slope of each head (Press et al. 2021,
+    /// <https://arxiv.org/abs/2108.12409>), to both sides.
+    Alibi,
+}
+
+/// What a family calls its tensors; parts of a layer after the layer's own name.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Names {
+    pub embeddings_norm: &'static str,
+    /// Before the number of a layer.
+    pub layers: &'static str,
+    /// One matrix of all three, or three.
+    pub qkv: &'static [&'static str],
+    pub output: &'static str,
+    pub attention_norm: &'static str,
+    /// One matrix, or gate and up.
+    pub up: &'static [&'static str],
+    pub down: &'static str,
+    pub norm: &'static str,
+}
+
+/// Norms that one family has besides the others.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct MoreNorms {
+    /// Of all heads' queries and of all heads' keys.
+    pub queries_keys: [&'static str; 2],
+    /// Of the input plus the normed sum that came of it.
+    pub after_attention: &'static str,
+}
+
+/// Which linear layers have a bias.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Biases {
+    pub qkv: bool,
+    pub output: bool,
+    pub up: bool,
+    pub down: bool,
+}
+
+/// An encoder whose config and tensor shapes have been read.
+#[derive(Debug, Clone)]
+pub(super) struct PostNorm {
+    /// Before all names.
+    pub prefix: String,
+    pub sizes: Sizes,
+    /// Rows of the token table.
+    pub rows: usize,
+    /// Rows of the type table, where there is one.
+    pub types: Option<usize>,
+    /// Epsilon of all norms.
+    pub eps: f32,
+    pub positions: Positions,
+    pub names: Names,
+    pub more_norms: Option<MoreNorms>,
+    pub biases: Biases,
+    /// Which half of the up projection is the gate, where there is one.
+    pub gate: Option<Gate>,
+    pub f16: F16Facts,
+}
+
+#[derive(Debug)]
+struct Weights {
+    model: PostNorm,
+    words: Table,
+    types: Option<Table>,
+    norm: Norm,
+    layers: Vec<Layer>,
+}
+
+#[derive(Debug)]
+struct Layer {
+    projections: Projections,
+    output: Linear,
+    attention_norm: Norm,
+    second_norm: Option<Norm>,
+    up: Linear,
+    down: Linear,
+    norm: Norm,
+}
+
+/// Queries, keys and values: from one matmul, or from three where norms lie between.
+#[derive(Debug)]
+enum Projections {
+    Together(Linear),
+    Normed { queries: (Linear, Norm), keys: (Linear, Norm), values: Linear },
+}
+
+/// What attention needs to know of the order of a batch.
+enum Order {
+    Turned(Rotary, Tables),
+    Distance(DistanceBias),
+}
+
+/// Rows of the token table, and of the type table where `types` says that there is one.
+pub(super) fn table_sizes(
+    weights: &WeightFiles,
+    prefix: &str,
+    types: bool,
+) -> Result<(usize, Option<usize>), Error> {
+    let rows = |name: &str| -> Result<usize, Error> {
+        Ok(weights.shape(&format!("{prefix}{name}"))?.first().copied().unwrap_or(0))
+    };
+    Ok((rows(WORDS)?, types.then(|| rows(TYPES)).transpose()?))
+}
+
+/// Refuses options by which a model computes something else: each with what counts as off.
+pub(super) fn refuse_options(config: &JsonFile, fields: &[&str]) -> Result<(), Error> {
+    for field in fields {
+        let off = config.raw(field).is_none_or(|value| {
+            value == &serde_json::Value::Bool(false) || value.as_f64() == Some(0.0)
+        });
+        if !off {
+            return Err(config.unsupported(field, "a model without it is"));
+        }
+    }
+    Ok(())
+}
+
+/// ALiBi's slopes: 2^(−8 (h + 1) / n) for n a power of two; else those of the power below, and every
+/// second of the power above.
+pub(super) fn alibi_slopes(heads: usize) -> Vec<f64> {
+    let power = |n: usize| (1..=n).map(move |h| 2f64.powf(-8.0 * h as f64 / n as f64));
+    let below = if heads.is_power_of_two() { heads } else { heads.next_power_of_two() / 2 };
+    power(below).chain(power(2 * below).step_by(2)).take(heads).collect()
+}
+
+impl PostNorm {
+    fn load_layer(&self, loader: &mut Loader, layer: usize) -> Result<Layer, Error> {
+        let Sizes { hidden, heads, intermediate, .. } = self.sizes;
+        let Names { layers, qkv, output, attention_norm, up, down, norm, .. } = self.names;
+        let part = |name: &str| format!("{}{layers}.{layer}.{name}", self.prefix);
+        let (wide, inner) = (Axis::plain(hidden), Axis::plain(intermediate));
+        let context = self.sizes.head_axis();
+        let blocks = |count: usize, axis: Axis| Axis { blocks: count * axis.blocks, ..axis };
+        let named: Vec<String> = qkv.iter().map(|name| part(name)).collect();
+        let named: Vec<&str> = named.iter().map(String::as_str).collect();
+        let projections = match (&named[..], self.more_norms) {
+            (&[queries, keys, values], Some(more)) => {
+                let mut one = |name| loader.linear(&[name], self.biases.qkv, wide, context);
+                let (queries, keys, values) = (one(queries)?, one(keys)?, one(values)?);
+                let mut norm = |name| loader.norm(&part(name), hidden, self.eps);
+                Projections::Normed {
+                    queries: (queries, norm(more.queries_keys[0])?),
+                    keys: (keys, norm(more.queries_keys[1])?),
+                    values,
+                }
+            }
+            (parts, _) => {
+                let columns = Axis { blocks: 3 * heads / parts.len(), ..context };
+                Projections::Together(loader.linear(parts, self.biases.qkv, wide, columns)?)
+            }
+        };
+        let ups: Vec<String> = up.iter().map(|name| part(name)).collect();
+        let ups: Vec<&str> = ups.iter().map(String::as_str).collect();
+        let halves = if self.gate.is_some() { 2 } else { 1 };
+        let columns = blocks(halves / ups.len().clamp(1, halves), inner);
+        let second = self.more_norms.map(|more| part(more.after_attention));
+        Ok(Layer {
+            projections,
+            output: loader.linear(&[&part(output)], self.biases.output, context, wide)?,
+            attention_norm: loader.norm(&part(attention_norm), hidden, self.eps)?,
+            second_norm: second.map(|name| loader.norm(&name, hidden, self.eps)).transpose()?,
+            up: loader.linear(&ups, self.biases.up, wide, columns)?,
+            down: loader.linear(&[&part(down)], self.biases.down, inner, wide)?,
+            norm: loader.norm(&part(norm), hidden, self.eps)?,
+        })
+    }
+
+    fn order(&self, builder: &mut Builder, batch: &PackedBatch) -> Order {
+        match self.positions {
+            Positions::Rotary(rotary) => Order::Turned(rotary, rotary.tables(builder, batch)),
+            Positions::Alibi => {
+                let heads = self.sizes.heads;
+                let slopes = alibi_slopes(heads);
+                let longest = batch.texts.iter().map(|[_, tokens]| *tokens).max().unwrap_or(0);
+                let bias =
+                    |head: usize, distance: i64| (-slopes[head] * distance.abs() as f64) as f32;
+                Order::Distance(distance_bias(builder, heads, longest as usize, bias))
+            }
+        }
+    }
+}
+
+impl Transformer for PostNorm {
+    fn facts(&self) -> Facts {
+        let Sizes { hidden, intermediate, .. } = self.sizes;
+        let halves = if self.gate.is_some() { 2 } else { 1 };
+        Facts {
+            hidden,
+            widest: (hidden.next_multiple_of(4))
+                .max(3 * self.sizes.head_axis().filled())
+                .max(halves * intermediate.next_multiple_of(4)),
+            table_rows: self.rows,
+            type_rows: self.types,
+            positions: None,
+            f16: self.f16,
+        }
+    }
+
+    fn describe(&self) -> String {
+        let Sizes { hidden, heads, intermediate, layers, activation } = self.sizes;
+        let gated = if self.gate.is_some() { "gated " } else { "" };
+        let positions = match self.positions {
+            Positions::Alibi => "ALiBi".to_owned(),
+            Positions::Rotary(Rotary { theta, scaling, .. }) => {
+                format!("rotary base {theta}, scaling {scaling:?}")
+            }
+        };
+        format!(
+            "{layers} layers, hidden {hidden}, {heads} heads, {gated}intermediate {intermediate}, \
+             {positions}, {activation:?}"
+        )
+    }
+
+    /// Loads embeddings and layers; the pooler and any heads are left.
+    fn load(&self, loader: &mut Loader) -> Result<Box<dyn Loaded>, Error> {
+        let hidden = self.sizes.hidden;
+        let named = |name: &str| format!("{}{name}", self.prefix);
+        let words = loader.table(&named(WORDS), hidden)?;
+        let types = self.types.map(|_| loader.table(&named(TYPES), hidden)).transpose()?;
+        let norm = loader.norm(&named(self.names.embeddings_norm), hidden, self.eps)?;
+        let layers = (0..self.sizes.layers)
+            .map(|layer| self.load_layer(loader, layer))
+            .collect::<Result<_, _>>()?;
+        Ok(Box::new(Weights { model: self.clone(), words, types, norm, layers }))
+    }
+}
+
+impl Weights {
+    fn embed(&self, builder: &mut Builder, batch: &PackedBatch) -> Activations {
+        let (words, word_rows) = table_rows(builder, &self.words, &batch.ids);
+        let mut tables = vec![words];
+        let mut type_rows = vec![0; batch.ids.len()];
+        if let Some(types) = &self.types {
+            let (types, rows): (TensorId, _) = table_rows(builder, types, &batch.type_ids);
+            tables.push(types);
+            type_rows = rows;
+        }
+        let rows: Vec<[u32; 4]> =
+            word_rows.into_iter().zip(type_rows).map(|(word, kind)| [word, kind, 0, 0]).collect();
+        let x = lookup_of(builder, &rows, &tables, self.model.sizes.hidden, 1.0);
+        layer_norm(builder, x, None, &self.norm)
+    }
+
+    fn attended(
+        &self,
+        builder: &mut Builder,
+        x: Activations,
+        layer: &Layer,
+        order: &Order,
+        texts: &[[u32; 2]],
+    ) -> Activations {
+        let none = Activation::None;
+        let heads = self.model.sizes.heads;
+        let attention = Attention::new(heads, self.model.sizes.head());
+        let at = match &layer.projections {
+            Projections::Together(linear) => {
+                let qkv = matmul(builder, "qkv", x, linear, none, None);
+                if let Order::Turned(rotary, tables) = order {
+                    return rotary.attend(builder, qkv, *tables, texts, &attention);
+                }
+                [0, heads, 2 * heads].map(|head| Heads { of: qkv, head })
+            }
+            Projections::Normed { queries, keys, values } => {
+                let mut normed = |name, (linear, norm): &(Linear, Norm)| {
+                    let y = matmul(builder, name, x, linear, none, None);
+                    Heads { of: layer_norm(builder, y, None, norm), head: 0 }
+                };
+                let (queries, keys) = (normed("queries", queries), normed("keys", keys));
+                let values = matmul(builder, "values", x, values, none, None);
+                [queries, keys, Heads { of: values, head: 0 }]
+            }
+        };
+        let bias = match order {
+            Order::Distance(bias) => Some(*bias),
+            Order::Turned(..) => None,
+        };
+        attend(builder, at, texts, &attention, bias)
+    }
+}
+
+impl Loaded for Weights {
+    fn forward(&self, builder: &mut Builder, batch: &PackedBatch) -> Activations {
+        let PostNorm { sizes, gate: gated, .. } = self.model;
+        let none = Activation::None;
+        let mut x = self.embed(builder, batch);
+        let order = self.model.order(builder, batch);
+        for (i, layer) in self.layers.iter().enumerate() {
+            builder.layer(i);
+            let context = self.attended(builder, x, layer, &order, &batch.texts);
+            let attended = matmul(builder, "attended", context, &layer.output, none, None);
+            let mut sum = layer_norm(builder, attended, Some(x), &layer.attention_norm);
+            if let Some(norm) = &layer.second_norm {
+                sum = layer_norm(builder, sum, Some(x), norm);
+            }
+            x = sum;
+            let inner = match gated {
+                Some(half) => {
+                    let up = matmul(builder, "up", x, &layer.up, none, None);
+                    gate(builder, up, sizes.intermediate, half, sizes.activation)
+                }
+                None => matmul(builder, "up", x, &layer.up, sizes.activation, None),
+            };
+            let down = matmul(builder, "down", inner, &layer.down, none, None);
+            x = layer_norm(builder, down, Some(x), &layer.norm);
+        }
+        x
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slopes_of_heads_that_are_no_power_of_two_continue_with_every_second() {
+        assert_eq!(alibi_slopes(4), [0.25, 0.0625, 0.015625, 0.00390625]);
+        let eight = alibi_slopes(8);
+        assert_eq!(alibi_slopes(6), [0.25, 0.0625, 0.015625, 0.00390625, eight[0], eight[2]]);
+    }
+}
