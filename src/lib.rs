@@ -92,8 +92,9 @@ pub use dtype::{
     ShaderF16, Storage,
 };
 pub use embedder::{
-    DispatchSummary, EmbedOptions, Embedder, EmbedderBuilder, Embeddings, Inspection,
-    ModuleSummary, OnTooLong, TensorSummary,
+    Built, DispatchSummary, EmbedOptions, EmbedTask, Embedder, EmbedderBuilder, Embeddings,
+    Inspection, ModelBuilder, ModuleSummary, OnTooLong, Ranked, RerankOptions, Reranker,
+    RerankerBuilder, Scores, TensorSummary,
 };
 pub use error::Error;
 pub use files::ModelFiles;

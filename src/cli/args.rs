@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use vectile::lab::Combination;
 use vectile::{
-    ActivationsRequest, AdapterChoice, DtypeRequest, EmbedOptions, Feature, HalfFallback,
-    OnTooLong, OutputPrecision,
+    ActivationsRequest, AdapterChoice, DtypeRequest, EmbedOptions, EmbedTask, Feature,
+    HalfFallback, OnTooLong, OutputPrecision,
 };
 
 /// Text embeddings on any GPU, the same vectors as sentence-transformers.
@@ -32,6 +32,11 @@ pub enum Command {
     /// Without --prompt-name and --prompt, QUERY gets the model's prompt named `query` and lines
     /// the one named `document`, as encode_query and encode_document of sentence-transformers do.
     Search(SearchArgs),
+    /// The lines of a file that a reranker finds most relevant to a query.
+    ///
+    /// A reranker (cross-encoder) reads QUERY and a line together and gives one score, which tells
+    /// more than the distance of two vectors and takes longer: give it the lines that a search found.
+    Rerank(RerankArgs),
     /// What a model is made of and how it runs here: modules, tensors, dtype, graph, memory.
     Inspect(InspectArgs),
     /// The GPU adapters of this machine and what they can do.
@@ -121,6 +126,7 @@ impl TextArgs {
         EmbedOptions {
             prompt_name: self.prompt_name.clone(),
             prompt: self.prompt.clone(),
+            task: None,
             truncate_dim: self.truncate_dim.map(NonZeroUsize::get),
             normalize: self.normalize,
             on_too_long: self.on_too_long,
@@ -181,6 +187,15 @@ pub struct EmbedArgs {
     /// sentence-transformers makes them.
     #[arg(long, default_value = "float32", value_name = "PRECISION", help_heading = "Output")]
     pub precision: OutputPrecision,
+    /// Which side of a search the texts are on, query or document: the model's prompt for it goes before
+    /// each, as encode_query and encode_document of sentence-transformers do.
+    #[arg(
+        long = "as",
+        value_name = "TASK",
+        conflicts_with_all = ["prompt_name", "prompt"],
+        help_heading = "Texts"
+    )]
+    pub task: Option<EmbedTask>,
     #[command(flatten)]
     pub text: TextArgs,
     #[command(flatten)]
@@ -222,6 +237,34 @@ pub struct SearchArgs {
     pub lines: LineArgs,
     #[command(flatten)]
     pub text: TextArgs,
+    #[command(flatten)]
+    pub model: ModelArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct RerankArgs {
+    /// What the lines are to be relevant to.
+    pub query: String,
+    /// The file whose lines are scored (`-` for stdin). Blank lines are passed over.
+    #[arg(long = "in", value_name = "FILE|-", help_heading = "Input")]
+    pub input: PathBuf,
+    /// How many lines to show. By default all.
+    #[arg(long, value_name = "K")]
+    pub top: Option<NonZeroUsize>,
+    /// A JSON object a line instead of a table: rank, score, line and text.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub lines: LineArgs,
+    /// The model's prompt of this name before QUERY.
+    #[arg(long, value_name = "NAME", conflicts_with = "prompt", help_heading = "Texts")]
+    pub prompt_name: Option<String>,
+    /// This before QUERY.
+    #[arg(long, value_name = "TEXT", help_heading = "Texts")]
+    pub prompt: Option<String>,
+    /// Pairs of more tokens than the model takes: truncate (counted and reported) or error.
+    #[arg(long, default_value = "truncate", value_name = "RULE", help_heading = "Texts")]
+    pub on_too_long: OnTooLong,
     #[command(flatten)]
     pub model: ModelArgs,
 }

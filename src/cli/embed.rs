@@ -31,7 +31,7 @@ pub fn run(args: &EmbedArgs) -> Result<(), Failure> {
     let interrupt = Interrupt::watch();
     let destination = Destination::new(&args.output, args.input.as_deref(), &interrupt)?;
     let embedder = model::open(&args.model)?;
-    let options = args.text.options();
+    let options = EmbedOptions { task: args.task, ..args.text.options() };
     // No text: only the options are checked, and the width of a row is known.
     let dim = block_on(embedder.embed_with::<&str>(&[], &options))?.dim;
     let writer = RowWriter::new(destination, format(args), args.precision, dim)?;
@@ -40,7 +40,7 @@ pub fn run(args: &EmbedArgs) -> Result<(), Failure> {
         true => job.in_two_passes(&mut source, writer)?,
         false => job.in_one_pass(&mut source, writer)?,
     };
-    totals.report(&embedder, args.model.quiet);
+    totals.report(embedder.max_seq_length(), args.model.quiet);
     Ok(())
 }
 

@@ -12,6 +12,7 @@ mod interrupt;
 mod jsonl;
 mod model;
 mod progress;
+mod rerank;
 mod search;
 mod similarity;
 mod stream;
@@ -43,6 +44,7 @@ pub fn run() -> ExitCode {
         Command::Embed(args) => embed::run(&args),
         Command::Similarity(args) => similarity::run(&args),
         Command::Search(args) => search::run(&args),
+        Command::Rerank(args) => rerank::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Adapters(args) => adapters::run(&args),
         Command::Bench(args) => bench::run(&args),

@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
-use vectile::{Embedder, EmbedderBuilder, ModelFiles, block_on};
+use vectile::{
+    AdapterSummary, Built, Embedder, EmbedderBuilder, ModelBuilder, ModelFiles, Precision,
+    Reranker, block_on,
+};
 
 use super::args::ModelArgs;
 use super::failure::Failure;
@@ -13,14 +16,29 @@ use super::say;
 pub fn open(args: &ModelArgs) -> Result<Embedder, Failure> {
     let embedder = block_on(builder(args)?.build())?;
     if !args.quiet {
-        announce(&embedder);
+        announce(embedder.adapter(), embedder.precision(), embedder.notes());
     }
     Ok(embedder)
 }
 
+/// As [`open`], for a reranker.
+pub fn open_reranker(args: &ModelArgs) -> Result<Reranker, Failure> {
+    let files = find_of("cross-encoder", &args.model, args.revision.as_deref())?;
+    let reranker = block_on(settings(Reranker::builder(files), args).build())?;
+    if !args.quiet {
+        announce(reranker.adapter(), reranker.precision(), reranker.notes());
+    }
+    Ok(reranker)
+}
+
 /// The model as the options describe it, not loaded yet.
 pub fn builder(args: &ModelArgs) -> Result<EmbedderBuilder, Failure> {
-    let mut builder = Embedder::builder(find(&args.model, args.revision.as_deref())?)
+    let files = find(&args.model, args.revision.as_deref())?;
+    Ok(settings(Embedder::builder(files), args))
+}
+
+fn settings<M: Built>(builder: ModelBuilder<M>, args: &ModelArgs) -> ModelBuilder<M> {
+    let mut builder = builder
         .dtype(args.dtype)
         .half_fallback(args.half_fallback)
         .adapter(args.adapter.clone().unwrap_or_default())
@@ -34,7 +52,7 @@ pub fn builder(args: &ModelArgs) -> Result<EmbedderBuilder, Failure> {
     if let Some(directory) = cache_dir() {
         builder = builder.cache_dir(directory);
     }
-    Ok(builder)
+    builder
 }
 
 /// Where findings about adapters are kept.
@@ -42,8 +60,7 @@ pub fn cache_dir() -> Option<PathBuf> {
     Some(etcetera::choose_base_strategy().ok()?.cache_dir().join("vectile"))
 }
 
-fn announce(embedder: &Embedder) {
-    let adapter = embedder.adapter();
+fn announce(adapter: &AdapterSummary, precision: &Precision, notes: &[String]) {
     say(format_args!("adapter: {adapter}"));
     if adapter.is_software() {
         say(format_args!(
@@ -51,14 +68,19 @@ fn announce(embedder: &Embedder) {
              the others"
         ));
     }
-    say(format_args!("precision: {}", embedder.precision()));
-    for note in embedder.notes() {
+    say(format_args!("precision: {precision}"));
+    for note in notes {
         say(format_args!("note: {note}"));
     }
 }
 
 /// The model's files: an existing directory, else a repository of the Hub.
 pub fn find(model: &str, revision: Option<&str>) -> Result<ModelFiles, Failure> {
+    find_of("sentence-transformers", model, revision)
+}
+
+/// As [`find`]; a bare name is one of `owner`'s, as sentence-transformers has it.
+fn find_of(owner: &str, model: &str, revision: Option<&str>) -> Result<ModelFiles, Failure> {
     let path = Path::new(model);
     if path.is_dir() {
         if revision.is_some() {
@@ -73,7 +95,7 @@ pub fn find(model: &str, revision: Option<&str>) -> Result<ModelFiles, Failure> 
             "--model: {model} is a file; give the directory that holds the model"
         )));
     }
-    match repository(model) {
+    match repository(owner, model) {
         Some(repo) => from_hub(model, &repo, revision),
         None => Err(Failure::user(format!(
             "--model: there is no directory {model}, and it is not a Hugging Face Hub name, which \
@@ -82,16 +104,15 @@ pub fn find(model: &str, revision: Option<&str>) -> Result<ModelFiles, Failure> 
     }
 }
 
-/// The Hub repository that `model` can name. A bare name is one of sentence-transformers', as
-/// there.
-fn repository(model: &str) -> Option<String> {
+/// The Hub repository that `model` can name. A bare name is one of `owner`'s.
+fn repository(owner: &str, model: &str) -> Option<String> {
     let part = |part: &str| {
         part.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
             && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
     };
     match model.split_once('/') {
-        Some((owner, name)) => (part(owner) && part(name)).then(|| model.to_owned()),
-        None => part(model).then(|| format!("sentence-transformers/{model}")),
+        Some((named, name)) => (part(named) && part(name)).then(|| model.to_owned()),
+        None => part(model).then(|| format!("{owner}/{model}")),
     }
 }
 
@@ -115,7 +136,9 @@ fn from_hub(model: &str, repo: &str, _revision: Option<&str>) -> Result<ModelFil
 
 #[cfg(test)]
 mod tests {
-    use super::repository;
+    fn repository(model: &str) -> Option<String> {
+        super::repository("sentence-transformers", model)
+    }
 
     #[test]
     fn hub_names_are_told_from_paths() {

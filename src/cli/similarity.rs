@@ -51,7 +51,7 @@ fn pair(
             score = cosine(rows.row(0), rows.row(1));
             Ok(())
         })?;
-    totals.report(embedder, quiet);
+    totals.report(embedder.max_seq_length(), quiet);
     Plain::new().whole(&format!("{score:.4}"))
 }
 
@@ -83,7 +83,7 @@ fn against_file(args: &SimilarityArgs, file: &Path, options: &EmbedOptions) -> R
         },
     )?;
     out.finish()?;
-    totals.report(&embedder, quiet);
+    totals.report(embedder.max_seq_length(), quiet);
     best.map_or(Ok(()), Best::print)
 }
 

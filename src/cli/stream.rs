@@ -1,8 +1,8 @@
-//! A source through an embedder, a chunk at a time: what `embed`, `search` and `similarity` share.
+//! A source through a model, a chunk at a time: what the commands that read lines share.
 
 use std::time::{Duration, Instant};
 
-use vectile::{EmbedOptions, Embedder, Embeddings, Error, block_on};
+use vectile::{EmbedOptions, Embedder, Embeddings, Error, Scores, block_on};
 
 use super::failure::Failure;
 use super::input::{Chunk, Source};
@@ -15,6 +15,24 @@ const MOST_TEXTS: usize = 2048;
 /// The first chunk, on an adapter that nothing is known about.
 const FIRST_TEXTS: usize = 32;
 
+/// What a model gives for the texts of a chunk.
+pub trait Rows {
+    /// Texts, those that were cut, and those that were run again.
+    fn counts(&self) -> [usize; 3];
+}
+
+impl Rows for Embeddings {
+    fn counts(&self) -> [usize; 3] {
+        [self.len(), self.truncated.len(), self.retried]
+    }
+}
+
+impl Rows for Scores {
+    fn counts(&self) -> [usize; 3] {
+        [self.len(), self.truncated.len(), self.retried]
+    }
+}
+
 /// What happened to the texts.
 #[derive(Debug, Default)]
 pub struct Totals {
@@ -25,12 +43,12 @@ pub struct Totals {
 
 impl Totals {
     /// Says on stderr what a reader of the vectors should know.
-    pub fn report(&self, embedder: &Embedder, quiet: bool) {
+    pub fn report(&self, max_seq_length: Option<usize>, quiet: bool) {
         if quiet {
             return;
         }
         if self.truncated > 0 {
-            let limit = match embedder.max_seq_length() {
+            let limit = match max_seq_length {
                 Some(limit) => format!("the model's max_seq_length of {limit} tokens"),
                 None => "the model's length".to_owned(),
             };
@@ -53,21 +71,33 @@ pub fn each_chunk(
     options: &EmbedOptions,
     source: &mut Source,
     interrupt: &Interrupt,
+    progress: Progress,
+    take: impl FnMut(&Chunk, &Embeddings) -> Result<(), Failure>,
+) -> Result<Totals, Failure> {
+    let run = |texts: &[String]| block_on(embedder.embed_with(texts, options));
+    each_run(run, source, interrupt, progress, take)
+}
+
+/// As [`each_chunk`], for whatever `run` makes of texts.
+pub fn each_run<R: Rows>(
+    run: impl Fn(&[String]) -> Result<R, Error>,
+    source: &mut Source,
+    interrupt: &Interrupt,
     mut progress: Progress,
-    mut take: impl FnMut(&Chunk, &Embeddings) -> Result<(), Failure>,
+    mut take: impl FnMut(&Chunk, &R) -> Result<(), Failure>,
 ) -> Result<Totals, Failure> {
     let mut totals = Totals::default();
     let mut most = FIRST_TEXTS;
     while let Some(chunk) = source.next_chunk(most)? {
         let started = Instant::now();
         interrupt.during(|| {
-            let rows = block_on(embedder.embed_with(&chunk.texts, options))
-                .map_err(|error| placed(error, source, &chunk))?;
+            let rows = run(&chunk.texts).map_err(|error| placed(error, source, &chunk))?;
             take(&chunk, &rows)?;
-            totals.texts += rows.len();
-            totals.truncated += rows.truncated.len();
-            totals.retried += rows.retried;
-            interrupt.count(rows.len());
+            let [texts, truncated, retried] = rows.counts();
+            totals.texts += texts;
+            totals.truncated += truncated;
+            totals.retried += retried;
+            interrupt.count(texts);
             Ok(())
         })?;
         most = next_size(most, started.elapsed());

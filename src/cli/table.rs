@@ -5,6 +5,7 @@ use std::io::{BufWriter, IsTerminal, StdoutLock, Write};
 
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{ColumnConstraint, ContentArrangement, Table};
+use serde::Serialize;
 
 use super::failure::Failure;
 use super::input::Chunk;
@@ -68,6 +69,27 @@ impl Best {
         }
         out.finish()
     }
+
+    /// Prints them as JSON, an object a line, the best first.
+    pub fn print_json(self) -> Result<(), Failure> {
+        let mut out = Plain::new();
+        for (rank, row) in self.heap.into_sorted_vec().iter().enumerate() {
+            let Scored { score, line, text } = row;
+            let object = RankedLine { rank: rank + 1, score: *score as f32, line: *line, text };
+            serde_json::to_writer(&mut out.0, &object).map_err(|e| Failure::stdout(&e.into()))?;
+            writeln!(out.0).map_err(|e| Failure::stdout(&e))?;
+        }
+        out.finish()
+    }
+}
+
+/// A line of the JSON that [`Best::print_json`] writes.
+#[derive(Serialize)]
+struct RankedLine<'a> {
+    rank: usize,
+    score: f32,
+    line: u64,
+    text: &'a str,
 }
 
 /// In a terminal that is narrower, or does not tell its width, lines of the table are broken.

@@ -7,6 +7,7 @@
 mod json;
 mod modules;
 mod pooling;
+mod scoring;
 mod statics;
 mod transformer;
 
@@ -18,15 +19,26 @@ use std::collections::BTreeMap;
 pub(crate) use json::JsonFile;
 pub(crate) use modules::{DenseActivation, Module};
 pub(crate) use pooling::{Pooling, PoolingMode};
+pub(crate) use scoring::Scoring;
 pub(crate) use statics::Input;
 
 use crate::error::Error;
 use crate::files::ModelFiles;
 use modules::{MODULES, after_static, after_transformer, check_widths, entries};
 
+/// What a model is loaded for, with what its files say of that beside the fields of [`ModelConfig`].
+#[derive(Clone, Debug)]
+pub(crate) enum Purpose {
+    /// A vector for each text, as the modules make it.
+    Vectors,
+    /// Scores for each pair of texts, by the transformer's own head.
+    Scores(Scoring),
+}
+
 /// What the model's files say, checked to fit together.
 #[derive(Clone, Debug)]
 pub(crate) struct ModelConfig {
+    pub purpose: Purpose,
     /// What the first module is.
     pub input: Input,
     /// `config.json` of the transformer.
@@ -92,8 +104,9 @@ impl ModelConfig {
             }
         }
         let transformer = transformer::load(files, &prefix)?;
-        let settings = transformer::settings(files, &prefix)?;
+        let settings = transformer::settings(files, &prefix, &transformer::TOKEN_EMBEDDINGS)?;
         let mut config = ModelConfig {
+            purpose: Purpose::Vectors,
             input: Input::Transformer,
             max_seq_length: transformer::max_seq_length(
                 files,
@@ -140,6 +153,7 @@ impl ModelConfig {
         })?;
         let pooling = Pooling { modes: vec![mode], include_prompt: true, dimension };
         Ok(ModelConfig {
+            purpose: Purpose::Vectors,
             input: Input::Transformer,
             max_seq_length: transformer::max_seq_length(files, "", &transformer, None)?,
             do_lower_case: false,
@@ -178,6 +192,7 @@ impl ModelConfig {
         notes: Vec<String>,
     ) -> Self {
         ModelConfig {
+            purpose: Purpose::Vectors,
             input,
             transformer,
             weights_prefix: prefix.to_owned(),
@@ -216,11 +231,7 @@ impl ModelConfig {
         Err(Error::config(MODULES, "[1]", problem))
     }
 
-    fn apply_options(&mut self, options: &JsonFile) -> Result<(), Error> {
-        if options.str("model_type")?.is_some_and(|kind| kind != "SentenceTransformer") {
-            let supported = "a SentenceTransformer, one vector a text, is";
-            return Err(options.unsupported("model_type", supported));
-        }
+    fn apply_prompts(&mut self, options: &JsonFile) -> Result<(), Error> {
         if let Some(prompts) = options.object("prompts")? {
             for name in prompts.map.keys() {
                 let text = prompts.str(name)?.unwrap_or_default().to_string();
@@ -236,6 +247,15 @@ impl ModelConfig {
             }
             self.default_prompt_name = Some(name.to_string());
         }
+        Ok(())
+    }
+
+    fn apply_options(&mut self, options: &JsonFile) -> Result<(), Error> {
+        if options.str("model_type")?.is_some_and(|kind| kind != "SentenceTransformer") {
+            let supported = "a SentenceTransformer, one vector a text, is";
+            return Err(options.unsupported("model_type", supported));
+        }
+        self.apply_prompts(options)?;
         if options.has("truncate_dim") {
             self.truncate_dim = Some(options.required_size("truncate_dim")?);
         }

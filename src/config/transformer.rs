@@ -33,11 +33,31 @@ pub(super) fn load(files: &ModelFiles, prefix: &str) -> Result<JsonFile, Error> 
     Ok(config)
 }
 
-pub(super) fn settings(files: &ModelFiles, prefix: &str) -> Result<Option<JsonFile>, Error> {
+/// What the transformer has to give, in the words of the settings.
+pub(super) struct Gives {
+    task: &'static str,
+    output: &'static str,
+    /// The field of what the model returns.
+    returned: &'static str,
+}
+
+/// Hidden states, for vectors.
+pub(super) const TOKEN_EMBEDDINGS: Gives =
+    Gives { task: "feature-extraction", output: "token_embeddings", returned: "last_hidden_state" };
+
+/// Scores of a classification head, for rerankers.
+pub(super) const SCORES: Gives =
+    Gives { task: "sequence-classification", output: "scores", returned: "logits" };
+
+pub(super) fn settings(
+    files: &ModelFiles,
+    prefix: &str,
+    gives: &Gives,
+) -> Result<Option<JsonFile>, Error> {
     for name in SETTINGS {
         let file = JsonFile::load(files, &format!("{prefix}{name}"))?;
         if let Some(file) = file.filter(|file| !file.map.is_empty()) {
-            check_settings(&file)?;
+            check_settings(&file, gives)?;
             return Ok(Some(file));
         }
     }
@@ -45,9 +65,8 @@ pub(super) fn settings(files: &ModelFiles, prefix: &str) -> Result<Option<JsonFi
 }
 
 /// Refuses what would change the vectors and is not computed here.
-fn check_settings(file: &JsonFile) -> Result<(), Error> {
-    let expected =
-        [("transformer_task", "feature-extraction"), ("module_output_name", "token_embeddings")];
+fn check_settings(file: &JsonFile, gives: &Gives) -> Result<(), Error> {
+    let expected = [("transformer_task", gives.task), ("module_output_name", gives.output)];
     for (field, only) in expected {
         if file.str(field)?.is_some_and(|value| value != only) {
             return Err(file.unsupported(field, format!("{only} is")));
@@ -103,12 +122,12 @@ fn check_settings(file: &JsonFile) -> Result<(), Error> {
             return Err(arguments.unsupported(key, "remove it if the model does without"));
         }
     }
-    check_modality(file)
+    check_modality(file, gives)
 }
 
-/// Plain text in, the last hidden state out. A model that takes messages renders every text through
+/// Plain text in, what is expected out. A model that takes messages renders every text through
 /// its chat template first.
-fn check_modality(file: &JsonFile) -> Result<(), Error> {
+fn check_modality(file: &JsonFile, gives: &Gives) -> Result<(), Error> {
     let Some(modality) = file.object("modality_config")? else { return Ok(()) };
     if modality.has("message") {
         return Err(modality.unsupported("message", "plain text without a chat template is"));
@@ -116,7 +135,7 @@ fn check_modality(file: &JsonFile) -> Result<(), Error> {
     let Some(text) = modality.object("text")? else {
         return Err(file.unsupported("modality_config", "a model that takes `text` is"));
     };
-    for (field, only) in [("method", "forward"), ("method_output_name", "last_hidden_state")] {
+    for (field, only) in [("method", "forward"), ("method_output_name", gives.returned)] {
         if text.str(field)?.is_some_and(|value| value != only) {
             return Err(text.unsupported(field, format!("{only} is")));
         }

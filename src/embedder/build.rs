@@ -1,10 +1,11 @@
 //! From files and options to an [`Embedder`]: the host's checks first, then the device.
 
+use std::marker::PhantomData;
 use std::path::PathBuf;
 
 use async_lock::Mutex;
 
-use crate::config::{Input, ModelConfig, Module};
+use crate::config::{Input, ModelConfig, Module, Purpose};
 use crate::dtype::{
     ActivationsRequest, DtypeOptions, DtypeRequest, F16Verdict, HalfFallback, ShaderF16, needs_f16,
     resolve,
@@ -22,9 +23,11 @@ use crate::models;
 use crate::tokenize::Tokenizer;
 use crate::weights::WeightFiles;
 
-/// How an [`Embedder`] is made. Every setting has a default that suits most machines.
-#[derive(Debug, Clone)]
-pub struct EmbedderBuilder {
+/// How an [`Embedder`] or another runtime of a model is made. Every setting has a default that suits
+/// most machines.
+#[derive(Debug)]
+pub struct ModelBuilder<M> {
+    makes: PhantomData<fn() -> M>,
     files: ModelFiles,
     dtype: DtypeOptions,
     adapter: AdapterChoice,
@@ -35,6 +38,57 @@ pub struct EmbedderBuilder {
     gpu_kernels: bool,
     shader_edit: Option<ShaderEdit>,
     measured: Measured,
+}
+
+// Derived, it would ask for a model that can be cloned.
+impl<M> Clone for ModelBuilder<M> {
+    fn clone(&self) -> Self {
+        ModelBuilder {
+            makes: PhantomData,
+            files: self.files.clone(),
+            dtype: self.dtype,
+            adapter: self.adapter.clone(),
+            withheld: self.withheld.clone(),
+            batch_tokens: self.batch_tokens,
+            cache_dir: self.cache_dir.clone(),
+            max_binding_bytes: self.max_binding_bytes,
+            gpu_kernels: self.gpu_kernels,
+            shader_edit: self.shader_edit,
+            measured: self.measured.clone(),
+        }
+    }
+}
+
+/// Makes an [`Embedder`].
+pub type EmbedderBuilder = ModelBuilder<Embedder>;
+
+/// What a [`ModelBuilder`] makes.
+pub trait Built: Sized {
+    /// What the model's files have to say.
+    #[doc(hidden)]
+    const TASK: Task;
+
+    /// From what runs it.
+    #[doc(hidden)]
+    fn built(embedder: Embedder) -> Result<Self, Error>;
+}
+
+/// What a model is loaded for.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    /// A vector for each text.
+    Embed,
+    /// Scores for each pair of texts.
+    Score,
+}
+
+impl Built for Embedder {
+    const TASK: Task = Task::Embed;
+
+    fn built(embedder: Embedder) -> Result<Self, Error> {
+        Ok(embedder)
+    }
 }
 
 /// Where what was measured of the model's range comes from.
@@ -60,7 +114,14 @@ impl Embedder {
     /// # Ok::<(), vectile::Error>(())
     /// ```
     pub fn builder(files: ModelFiles) -> EmbedderBuilder {
-        EmbedderBuilder {
+        ModelBuilder::new(files)
+    }
+}
+
+impl<M: Built> ModelBuilder<M> {
+    pub(super) fn new(files: ModelFiles) -> Self {
+        ModelBuilder {
+            makes: PhantomData,
             files,
             dtype: DtypeOptions::default(),
             adapter: AdapterChoice::Best,
@@ -73,9 +134,7 @@ impl Embedder {
             measured: Measured::Kept,
         }
     }
-}
 
-impl EmbedderBuilder {
     /// The dtype of the model: `auto` takes the checkpoint's own.
     pub fn dtype(mut self, dtype: DtypeRequest) -> Self {
         self.dtype.dtype = dtype;
@@ -147,11 +206,11 @@ impl EmbedderBuilder {
     /// # Errors
     /// Any that names a file, field, tensor, option or adapter: nothing is guessed or left out. See
     /// [`Error`].
-    pub async fn build(self) -> Result<Embedder, Error> {
+    pub async fn build(self) -> Result<M, Error> {
         if self.batch_tokens == Some(0) {
             return Err(Error::option("batch_tokens", "is 0; at least 1 is expected"));
         }
-        let model = read_model(self.files.clone())?;
+        let model = read_model(self.files.clone(), M::TASK)?;
         let facts = model.transformer.facts();
         let opening = self.opening();
         let mut executor = opening.open().await?;
@@ -179,11 +238,12 @@ impl EmbedderBuilder {
         let runtime = Runtime::load(&model, &precision, opening, executor)?;
         precision.weight_bytes = runtime.weight_bytes;
         tracing::info!(%adapter, %precision, model = model.files.label(), "loaded");
-        Ok(Embedder { model, precision, adapter, batch_tokens, runtime: Mutex::new(runtime) })
+        let runtime = Mutex::new(runtime);
+        M::built(Embedder { model, precision, adapter, batch_tokens, runtime })
     }
 }
 
-impl EmbedderBuilder {
+impl<M> ModelBuilder<M> {
     fn opening(&self) -> Opening {
         Opening {
             adapter: self.adapter.clone(),
@@ -224,8 +284,11 @@ impl EmbedderBuilder {
 }
 
 /// Everything that can be checked without a device.
-fn read_model(files: ModelFiles) -> Result<Model, Error> {
-    let mut config = ModelConfig::load(&files)?;
+fn read_model(files: ModelFiles, task: Task) -> Result<Model, Error> {
+    let mut config = match task {
+        Task::Embed => ModelConfig::load(&files)?,
+        Task::Score => ModelConfig::load_scoring(&files)?,
+    };
     let weights = WeightFiles::open(&files, &config.weights_prefix)?;
     let transformer = match config.input {
         Input::Transformer => models::read(&config.transformer, &weights)?,
@@ -270,6 +333,13 @@ fn read_model(files: ModelFiles) -> Result<Model, Error> {
             None => None,
         });
     }
+    let head = match config.purpose {
+        Purpose::Vectors => None,
+        Purpose::Scores(_) => Some(models::classifier(&config.transformer, facts.hidden)?),
+    };
+    if let Some(head) = &head {
+        dimension = head.labels;
+    }
     let tokenizer = Tokenizer::load(&files, &config, facts.table_rows, facts.positions)?;
     let model = Model {
         files,
@@ -277,6 +347,7 @@ fn read_model(files: ModelFiles) -> Result<Model, Error> {
         weights,
         module_weights,
         transformer,
+        head,
         tokenizer,
         dimension,
         include_prompt,

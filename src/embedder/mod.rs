@@ -7,6 +7,7 @@ mod kept;
 mod measure;
 #[cfg(feature = "lab")]
 pub(crate) mod probe;
+mod rerank;
 mod run;
 
 use std::collections::BTreeMap;
@@ -22,8 +23,9 @@ use crate::gpu::adapter::AdapterSummary;
 use crate::kernels::MAX_BATCH_TOKENS;
 use crate::tokenize::Tokens;
 
-pub use build::EmbedderBuilder;
+pub use build::{Built, EmbedderBuilder, ModelBuilder};
 pub use inspect::{DispatchSummary, Inspection, ModuleSummary, TensorSummary};
+pub use rerank::{Ranked, RerankOptions, Reranker, RerankerBuilder, Scores};
 use run::{Model, Runtime};
 
 /// Texts tokenized ahead of the GPU.
@@ -66,6 +68,40 @@ impl FromStr for OnTooLong {
     }
 }
 
+/// Which side of a search texts are on: the `task` of sentence-transformers' `encode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EmbedTask {
+    /// What is looked for: `encode_query`.
+    Query,
+    /// What is found: `encode_document`.
+    Document,
+}
+
+impl FromStr for EmbedTask {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self, Error> {
+        match name.to_ascii_lowercase().as_str() {
+            "query" => Ok(EmbedTask::Query),
+            "document" => Ok(EmbedTask::Document),
+            _ => {
+                let problem = format!("`{name}` is unknown; use query or document");
+                Err(Error::option("as", problem))
+            }
+        }
+    }
+}
+
+impl EmbedTask {
+    /// The prompts that sentence-transformers looks for, in its order.
+    fn prompt_names(self) -> &'static [&'static str] {
+        match self {
+            EmbedTask::Query => &["query"],
+            EmbedTask::Document => &["document", "passage", "corpus"],
+        }
+    }
+}
+
 /// How texts are embedded: the arguments of sentence-transformers' `encode` of the same names.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct EmbedOptions {
@@ -74,6 +110,10 @@ pub struct EmbedOptions {
     pub prompt_name: Option<String>,
     /// This is put before each text; the empty string turns the default prompt off.
     pub prompt: Option<String>,
+    /// Without `prompt_name` and `prompt`, the prompt of this side is used instead of the default one:
+    /// `query`; `document`, `passage` or `corpus`, the first that the model has. Every model has
+    /// `query` and `document`, empty where its files do not set them.
+    pub task: Option<EmbedTask>,
     /// Vectors are cut to this many dimensions, after the model's own normalisation. Without it,
     /// the model's own `truncate_dim` applies, if it has one.
     pub truncate_dim: Option<usize>,
@@ -169,6 +209,26 @@ impl Embedder {
         self.embed_with(texts, &EmbedOptions::default()).await
     }
 
+    /// The vectors of queries: sentence-transformers' `encode_query`. As [`Embedder::embed_with`]
+    /// under [`EmbedTask::Query`].
+    ///
+    /// # Errors
+    /// As [`Embedder::embed_with`].
+    pub async fn embed_query<T: AsRef<str>>(&self, texts: &[T]) -> Result<Embeddings, Error> {
+        let task = Some(EmbedTask::Query);
+        self.embed_with(texts, &EmbedOptions { task, ..EmbedOptions::default() }).await
+    }
+
+    /// The vectors of documents: sentence-transformers' `encode_document`. As
+    /// [`Embedder::embed_with`] under [`EmbedTask::Document`].
+    ///
+    /// # Errors
+    /// As [`Embedder::embed_with`].
+    pub async fn embed_document<T: AsRef<str>>(&self, texts: &[T]) -> Result<Embeddings, Error> {
+        let task = Some(EmbedTask::Document);
+        self.embed_with(texts, &EmbedOptions { task, ..EmbedOptions::default() }).await
+    }
+
     /// The vectors of `texts`, `[texts, dimension]`.
     ///
     /// ```
@@ -209,15 +269,8 @@ impl Embedder {
         let mut done = 0;
         for window in texts.chunks(WINDOW) {
             let window: Vec<&str> = window.iter().map(AsRef::as_ref).collect();
-            let mut tokens = Vec::with_capacity(window.len());
-            for (i, encoded) in
-                self.model.tokenizer.encode_batch(prompt, &window).into_iter().enumerate()
-            {
-                let encoded = encoded?;
-                self.note_length(done + i, &encoded, options, &mut embeddings)?;
-                tokens.push(encoded);
-            }
-            self.embed_tokens(done, &tokens, &mut embeddings).await?;
+            let encoded = self.model.tokenizer.encode_batch(prompt, &window);
+            self.embed_window(done, encoded, options, &mut embeddings).await?;
             done += window.len();
         }
         if options.normalize {
@@ -240,6 +293,23 @@ impl Embedder {
         let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
         let encoded = self.model.tokenizer.encode_batch(prompt, &texts);
         encoded.into_iter().map(|tokens| tokens.map(|tokens| tokens.ids)).collect()
+    }
+
+    /// Appends the rows of texts that were tokenized; `first` is the index of the first of them.
+    async fn embed_window(
+        &self,
+        first: usize,
+        encoded: Vec<Result<Tokens, Error>>,
+        options: &EmbedOptions,
+        embeddings: &mut Embeddings,
+    ) -> Result<(), Error> {
+        let mut tokens = Vec::with_capacity(encoded.len());
+        for (i, encoded) in encoded.into_iter().enumerate() {
+            let encoded = encoded?;
+            self.note_length(first + i, &encoded, options, embeddings)?;
+            tokens.push(encoded);
+        }
+        self.embed_tokens(first, &tokens, embeddings).await
     }
 
     fn note_length(
@@ -346,8 +416,10 @@ impl Embedder {
                 Error::option("prompt_name", problem)
             })?),
             (None, None) => {
-                let name = self.model.config.default_prompt_name.as_ref();
-                name.and_then(|name| prompts.get(name)).map(String::as_str)
+                let names = options.task.map_or(&[][..], EmbedTask::prompt_names);
+                let of_task = names.iter().find_map(|name| prompts.get(*name));
+                let default = self.model.config.default_prompt_name.as_ref();
+                of_task.or_else(|| prompts.get(default?)).map(String::as_str)
             }
         };
         Ok(prompt.filter(|prompt| !prompt.is_empty()))

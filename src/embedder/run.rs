@@ -19,7 +19,7 @@ use crate::kernels::normalize_l2::normalize_l2;
 use crate::kernels::pool::pool;
 use crate::kernels::{Activation, Activations, Builder, KernelPlan};
 use crate::models::layers::dense_activation;
-use crate::models::{Loaded, Transformer};
+use crate::models::{Head, Loaded, Step, Transformer};
 use crate::tokenize::{Tokenizer, Tokens};
 use crate::weights::{Axis, Loader, WeightFiles};
 
@@ -32,6 +32,8 @@ pub(super) struct Model {
     /// For each module after the transformer its weights, where it has any.
     pub module_weights: Vec<Option<WeightFiles>>,
     pub transformer: Box<dyn Transformer>,
+    /// The head that comes with the transformer, where that is what the model is loaded for.
+    pub head: Option<Head>,
     pub tokenizer: Tokenizer,
     /// Values of a vector.
     pub dimension: usize,
@@ -128,8 +130,10 @@ impl Runtime {
     ) -> Result<Self, Error> {
         let mut loader = Loader::new(&model.weights, &mut executor, precision.weights);
         let transformer = model.transformer.load(&mut loader)?;
+        let steps = model.head.iter().flat_map(|head| &head.steps);
+        let mut stages =
+            steps.map(|step| head_stage(step, &mut loader)).collect::<Result<Vec<_>, _>>()?;
         let mut weight_bytes = loader.bytes;
-        let mut stages = Vec::new();
         for (module, weights) in model.config.modules.iter().zip(&model.module_weights) {
             let mut loader =
                 weights.as_ref().map(|w| Loader::new(w, &mut executor, precision.weights));
@@ -312,6 +316,17 @@ fn stage(module: &Module, loader: Option<&mut Loader>) -> Result<Stage, Error> {
             Stage::LayerNorm(loader.norm("norm", *dimension, 1e-5)?)
         }
         Module::Normalize => Stage::Normalize,
+    })
+}
+
+fn head_stage(step: &Step, loader: &mut Loader) -> Result<Stage, Error> {
+    Ok(match step {
+        Step::Pool(mode) => Stage::Pool(vec![mode_number(*mode)]),
+        Step::Linear { name, bias, inner, columns, activation } => {
+            let (inner, columns) = (Axis::plain(*inner), Axis::plain(*columns));
+            let linear = loader.linear(&[name], *bias, inner, columns)?;
+            Stage::Dense { linear, activation: *activation, residual: Residual::None }
+        }
     })
 }
 

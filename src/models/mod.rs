@@ -9,6 +9,7 @@ mod electra;
 mod encoder;
 mod gte;
 mod jina;
+mod heads;
 pub(crate) mod layers;
 mod modernbert;
 mod mpnet;
@@ -30,6 +31,7 @@ use crate::error::Error;
 use crate::kernels::{Activations, Builder};
 use crate::weights::{Loader, WeightFiles};
 
+pub(crate) use heads::{Head, Step, classifier};
 pub(crate) use static_embedding::read as static_embedding;
 
 /// An architecture: what `config.json` calls it, and how its config is read.

@@ -15,32 +15,38 @@ impl Tokenizer {
             Ok(prompt_len) => prompt_len,
             Err(error) => return texts.iter().map(|_| Err(error.clone())).collect(),
         };
-        self.encode_all(texts, |text| self.encode_after(prompt, prompt_len, text))
+        self.encode_all(
+            texts,
+            |text| text.len(),
+            |text| self.encode_after(prompt, prompt_len, text),
+        )
     }
 
     #[cfg(target_arch = "wasm32")]
-    fn encode_all(
+    pub(super) fn encode_all<T: Sync>(
         &self,
-        texts: &[&str],
-        encode: impl Fn(&str) -> Result<Tokens, Error> + Sync,
+        texts: &[T],
+        _bytes: impl Fn(&T) -> usize,
+        encode: impl Fn(&T) -> Result<Tokens, Error> + Sync,
     ) -> Vec<Result<Tokens, Error>> {
-        texts.iter().map(|text| encode(text)).collect()
+        texts.iter().map(encode).collect()
     }
 
     /// Texts are dealt out one by one, since their lengths differ widely.
     #[cfg(not(target_arch = "wasm32"))]
-    fn encode_all(
+    pub(super) fn encode_all<T: Sync>(
         &self,
-        texts: &[&str],
-        encode: impl Fn(&str) -> Result<Tokens, Error> + Sync,
+        texts: &[T],
+        bytes: impl Fn(&T) -> usize,
+        encode: impl Fn(&T) -> Result<Tokens, Error> + Sync,
     ) -> Vec<Result<Tokens, Error>> {
         use std::sync::atomic::{AtomicUsize, Ordering};
 
-        let bytes: usize = texts.iter().map(|text| text.len()).sum();
+        let bytes: usize = texts.iter().map(bytes).sum();
         let available = std::thread::available_parallelism().map_or(1, |threads| threads.get());
         let threads = available.min(texts.len()).min(bytes / WORTH_A_THREAD);
         if threads < 2 {
-            return texts.iter().map(|text| encode(text)).collect();
+            return texts.iter().map(encode).collect();
         }
         let next = AtomicUsize::new(0);
         let work = || {

@@ -137,6 +137,7 @@ impl Tokenizer {
             added,
             table_rows,
             cuts_at_spaces,
+            gives_types: gives_types(settings.as_ref())?,
             file,
         };
         tokenizer.check_vocabulary()?;
@@ -295,6 +296,28 @@ fn cuts_at_spaces(tokenizer: &tokenizers::Tokenizer, outline: &Outline) -> bool 
     let model = matches!(tokenizer.get_model(), ModelWrapper::WordPiece(_));
     let holds_space = |token: &AddedToken| token.content.contains(char::is_whitespace);
     normalizer && pre_tokenizer && model && !outline.added_tokens.iter().any(holds_space)
+}
+
+/// transformers' tokenizers that give token types unless `model_input_names` says otherwise: where they
+/// give none, the second text of a pair has type 0, whatever `tokenizer.json` says.
+const GIVE_TYPES: [&str; 6] = [
+    "BertTokenizer",
+    "ConvBertTokenizer",
+    "DebertaTokenizer",
+    "DebertaV2Tokenizer",
+    // An alias of BertTokenizer.
+    "ElectraTokenizer",
+    "MobileBertTokenizer",
+];
+
+/// Without a class it is that of the architecture, whose `tokenizer.json` then says.
+fn gives_types(settings: Option<&JsonFile>) -> Result<bool, Error> {
+    let Some(settings) = settings else { return Ok(true) };
+    if let Some(names) = settings.strings("model_input_names")? {
+        return Ok(names.contains(&"token_type_ids"));
+    }
+    let class = settings.str("tokenizer_class")?.unwrap_or("BertTokenizer");
+    Ok(GIVE_TYPES.contains(&class.strip_suffix("Fast").unwrap_or(class)))
 }
 
 /// As transformers: `tokenizer_config.json` first, then the direction in `tokenizer.json`.

@@ -3,6 +3,7 @@
 mod batch;
 mod load;
 mod model2vec;
+mod pair;
 
 #[cfg(test)]
 mod tests;
@@ -42,6 +43,8 @@ pub(crate) struct Tokenizer {
     table_rows: usize,
     /// Cutting a text between words cannot change its tokens.
     cuts_at_spaces: bool,
+    /// The token types of pairs are the post-processor's, and not 0.
+    gives_types: bool,
     /// The file, for messages.
     file: String,
 }
@@ -116,7 +119,7 @@ impl Tokenizer {
             prompt_len,
             untruncated: kept.len() + self.added + lost,
         };
-        self.check(&tokens, kept.len())?;
+        self.check(&tokens, kept.len() + self.added)?;
         Ok(tokens)
     }
 
@@ -162,13 +165,13 @@ impl Tokenizer {
     }
 
     /// A GPU turns an id beyond the table into a wrong row in silence.
-    fn check(&self, tokens: &Tokens, kept: usize) -> Result<(), Error> {
+    fn check(&self, tokens: &Tokens, expected: usize) -> Result<(), Error> {
         if let Some(id) = tokens.ids.iter().find(|&&id| id as usize >= self.table_rows) {
             let problem =
                 format!("gave token id {id}, and the embedding table has {} rows", self.table_rows);
             return Err(Error::tokenizer(&self.file, problem));
         }
-        if tokens.ids.len() != kept + self.added {
+        if tokens.ids.len() != expected {
             let problem = "its post-processor drops the text or adds other tokens than it says; use the tokenizer.json the model was published with";
             return Err(Error::tokenizer(&self.file, problem));
         }

@@ -8,6 +8,7 @@ mod families;
 mod modules;
 #[cfg(unix)]
 mod paths;
+mod rerankers;
 mod settings;
 mod statics;
 mod tensors;
@@ -110,7 +111,7 @@ impl Model {
     pub(crate) fn fixture(name: &str) -> Self {
         let mut files = BTreeMap::new();
         collect(&fixture(name), "", &mut files);
-        for other in ["reference.safetensors", "fixture.json", "texts.json"] {
+        for other in ["reference.safetensors", "fixture.json", "texts.json", "pairs.json"] {
             files.remove(other);
         }
         Model { files, dtype: DtypeRequest::Auto }

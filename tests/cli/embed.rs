@@ -179,3 +179,21 @@ fn twenty_thousand_lines_take_bounded_memory() {
     let (descr, shape, data) = npy(&std::fs::read(out).unwrap());
     assert_eq!((descr.as_str(), shape, data.len()), ("|i1", vec![20_000, 48], 20_000 * 48));
 }
+
+#[test]
+fn sides_of_a_search_get_their_prompts() {
+    if !have_adapter() {
+        return;
+    }
+    let texts = reference("bert_prompts", "embeddings.query").0;
+    for side in ["query", "document"] {
+        let expected = reference_rows("bert_prompts", &format!("embeddings.{side}"));
+        let mut command = vectile();
+        command.args(["embed", &texts[5], "--as", side, "--model"]).arg(model("bert_prompts"));
+        let cosine = cosine(&rows_of(&succeed(command).stdout)[0], &expected[5]);
+        assert!(cosine >= 0.999_999, "{side}: {cosine}");
+    }
+    refuse_arguments(with_model("embed", ["a", "--as", "answer"]), &["query or document"]);
+    let both = ["a", "--as", "query", "--prompt", "b"];
+    refuse_arguments(with_model("embed", both), &["cannot be used with"]);
+}

@@ -11,7 +11,9 @@ fn help(args: &[&str]) -> String {
 #[test]
 fn help_names_every_command_and_the_exit_codes() {
     let text = help(&["--help"]);
-    for word in ["embed", "similarity", "search", "inspect", "adapters", "verify", "Exit codes"] {
+    for word in
+        ["embed", "similarity", "search", "rerank", "inspect", "adapters", "verify", "Exit codes"]
+    {
         assert!(text.contains(word), "no `{word}` in: {text}");
     }
     assert!(help(&["--version"]).starts_with("vectile "));
@@ -32,12 +34,20 @@ fn help_of_each_command_names_its_options() {
     ];
     let texts = ["--prompt-name", "--prompt", "--truncate-dim", "--normalize", "--on-too-long"];
     let lines = ["--input-format", "--field", "--lossy"];
-    let embed = ["--input", "--output", "--format", "--precision", "[TEXT]..."];
+    let embed = ["--input", "--output", "--format", "--precision", "--as", "[TEXT]..."];
     let all = |groups: &[&[&'static str]]| groups.concat();
     for (command, options) in [
         ("embed", all(&[&model, &texts, &lines, &embed])),
         ("similarity", all(&[&model, &texts, &lines, &["--in", "--top", "<A>", "[B]"]])),
         ("search", all(&[&model, &texts, &lines, &["--in", "--top", "<QUERY>", "encode_query"]])),
+        (
+            "rerank",
+            all(&[
+                &model,
+                &lines,
+                &["--in", "--top", "--json", "<QUERY>", "--prompt", "--on-too-long"],
+            ]),
+        ),
         ("inspect", all(&[&model, &["--json"]])),
         ("adapters", vec!["--json"]),
         (

@@ -8,6 +8,7 @@ mod help;
 mod input;
 mod interrupt;
 mod output;
+mod rerank;
 mod search;
 mod support;
 mod verify;

@@ -93,13 +93,17 @@ pub fn have_adapter() -> bool {
 /// The texts of a fixture and the vectors that sentence-transformers gives for them.
 pub fn reference(name: &str, tensor: &str) -> (Vec<String>, Vec<Vec<f64>>) {
     let texts = std::fs::read(model(name).join("texts.json")).unwrap();
+    (serde_json::from_slice(&texts).unwrap(), reference_rows(name, tensor))
+}
+
+/// A tensor of a fixture's reference, in f64.
+pub fn reference_rows(name: &str, tensor: &str) -> Vec<Vec<f64>> {
     let file = std::fs::read(model(name).join("reference.safetensors")).unwrap();
     let tensors = SafeTensors::deserialize(&file).unwrap();
     let tensor = tensors.tensor(tensor).unwrap();
     let value = |bytes: &[u8]| f64::from_le_bytes(bytes.try_into().unwrap());
     let rows = tensor.data().chunks(tensor.shape()[1] * 8);
-    let rows = rows.map(|row| row.chunks(8).map(value).collect()).collect();
-    (serde_json::from_slice(&texts).unwrap(), rows)
+    rows.map(|row| row.chunks(8).map(value).collect()).collect()
 }
 
 /// Texts as a .jsonl file.

@@ -13,24 +13,25 @@ mod fixtures;
 mod loss;
 mod minilm;
 mod range;
+mod rerankers;
 #[cfg(feature = "lab")]
 mod verify;
 
 use std::path::{Path, PathBuf};
 
 use safetensors::{Dtype, SafeTensors};
-use vectile::{Embedder, EmbedderBuilder, Error, ModelFiles, block_on};
+use vectile::{Built, Embedder, EmbedderBuilder, Error, ModelBuilder, ModelFiles, block_on};
 
 /// A file or directory of `tests/fixtures`.
 pub fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
-/// An embedder, or `None`, said aloud, where the machine has no adapter. Fails where
+/// A model, or `None`, said aloud, where the machine has no adapter. Fails where
 /// `VECTILE_REQUIRE_ADAPTER` says there must be one, and for any other error.
-pub fn build(builder: EmbedderBuilder) -> Option<Embedder> {
+pub fn build<M: Built>(builder: ModelBuilder<M>) -> Option<M> {
     match block_on(builder.build()) {
-        Ok(embedder) => Some(embedder),
+        Ok(model) => Some(model),
         Err(Error::Adapter { adapter, problem }) if adapter == "none" => {
             assert!(std::env::var_os("VECTILE_REQUIRE_ADAPTER").is_none(), "{problem}");
             eprintln!("SKIPPED: {problem}");

@@ -1,0 +1,257 @@
+#!/usr/bin/env python3
+"""Makes tests/fixtures/rerankers/*: tiny cross-encoders, and the scores sentence-transformers' CrossEncoder gives for pairs.
+
+    .fixtures/bin/python scripts/reranker_fixtures.py [NAME ...]      (the environment of make_fixtures.py)
+
+Each directory is a model that CrossEncoder() loads, plus
+    pairs.json              the pairs
+    reference.safetensors   scores [pairs, labels] F64 and logits [pairs, labels] F64, one pair at a time; scores.float16 and .bfloat16: the
+                            same on matrices and tables rounded to that dtype; input_ids and token_type_ids [tokens] I64, flat, with offsets [pairs + 1] I64;
+                            full_lengths [pairs] I64, before truncation
+    fixture.json            how it was made, and what torch in f32 was measured to give
+tests/golden/rerankers.rs finds the directories by itself.
+"""
+import os, shutil, sys, tempfile, zlib
+import torch, transformers
+from safetensors.torch import save_file
+from sentence_transformers import CrossEncoder
+from torch import nn
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import family_fixtures as families
+import family_tokenizers as tokenizers
+import make_fixtures as base
+
+OUT = os.path.join(base.OUT, 'rerankers')
+SIZES = families.SIZES
+WORDS = dict(pad_token_id=1, bos_token_id=0, eos_token_id=2, type_vocab_size=1)
+RERANKERS = {}
+
+
+def reranker(tokenizer, saved=True, activation=None, rewrite=None, longest=families.LONGEST, prompts=None, default_prompt=None, dtype=None):
+    """Registers a recipe that returns a transformers model with a classification head. `saved` is False for a directory as transformers itself
+    leaves it; `activation` is the CrossEncoder's; `rewrite(folder)` changes files."""
+    def register(make):
+        RERANKERS[make.__name__] = dict(make=make, tokenizer=tokenizer, saved=saved, activation=activation, rewrite=rewrite, longest=longest,
+                                        prompts=prompts, default_prompt=default_prompt, dtype=dtype)
+        return make
+    return register
+
+
+def config(**more):
+    return {**SIZES, 'num_labels': 1, **more}
+
+
+def old_activation(value):
+    """A `rewrite`: config.json as sentence-transformers before version 4 wrote it."""
+    return lambda folder: base.edit(folder, 'config.json', lambda c: c.update(sbert_ce_default_activation_function=value))
+
+
+def nested_activation(value):
+    """A `rewrite`: config.json as sentence-transformers 4 and 5 wrote it."""
+    return lambda folder: base.edit(folder, 'config.json', lambda c: c.update(sentence_transformers=dict(activation_fn=value, version='5.0.0')))
+
+
+IDENTITY = 'torch.nn.modules.linear.Identity'
+SIGMOID = 'torch.nn.modules.activation.Sigmoid'
+
+
+@reranker(tokenizers.word_piece(), activation=nn.Identity())
+def bert():
+    """BERT as ms-marco-MiniLM is: pooler with tanh, token types, logits as they are; saved by CrossEncoder."""
+    return transformers.BertForSequenceClassification(transformers.BertConfig(**config()))
+
+
+@reranker(tokenizers.word_piece(), saved=False)
+def bert_bare():
+    """No modules.json and no activation: sigmoid, as one label has it by default."""
+    return transformers.BertForSequenceClassification(transformers.BertConfig(**config(hidden_act='gelu_new')))
+
+
+@reranker(tokenizers.word_piece(), saved=False, rewrite=old_activation(IDENTITY), dtype='float16')
+def bert_old():
+    """The activation where versions before 4 kept it; a checkpoint in f16."""
+    return transformers.BertForSequenceClassification(transformers.BertConfig(**config()))
+
+
+@reranker(tokenizers.word_piece(), saved=False)
+def bert_labels():
+    """Three labels, as natural language inference has: no activation."""
+    return transformers.BertForSequenceClassification(transformers.BertConfig(**config(num_labels=3)))
+
+
+@reranker(tokenizers.word_piece(), prompts={'query': 'find: ', 'web': 'search the web for '}, default_prompt='web')
+def bert_prompts():
+    """A default prompt, which goes before the first text of a pair."""
+    return transformers.BertForSequenceClassification(transformers.BertConfig(**config()))
+
+
+@reranker(tokenizers.byte_bpe(), saved=False, rewrite=nested_activation(SIGMOID))
+def roberta():
+    """RoBERTa: two separators between the texts, a hidden layer with tanh; the activation where versions 4 and 5 kept it."""
+    return transformers.RobertaForSequenceClassification(transformers.RobertaConfig(**config(**WORDS)))
+
+
+@reranker(tokenizers.unigram(), saved=False)
+def xlm_roberta():
+    """XLM-RoBERTa as bge-reranker-v2-m3 is."""
+    return transformers.XLMRobertaForSequenceClassification(transformers.XLMRobertaConfig(**config(**WORDS)))
+
+
+@reranker(tokenizers.unigram(transformers.CamembertTokenizer, ('<s>NOTUSED', '<pad>', '</s>NOTUSED', '<unk>', '<unk>NOTUSED', '<s>', '</s>')))
+def camembert():
+    """CamemBERT: RoBERTa's head."""
+    return transformers.CamembertForSequenceClassification(transformers.CamembertConfig(**config(**{**WORDS, 'bos_token_id': 5, 'eos_token_id': 6})))
+
+
+@reranker(tokenizers.word_piece(), activation=nn.Tanh())
+def distilbert():
+    """DistilBERT: a hidden layer with ReLU, no token types; tanh of the logit."""
+    return transformers.DistilBertForSequenceClassification(
+        transformers.DistilBertConfig(vocab_size=families.PIECES, dim=32, n_heads=4, hidden_dim=64, n_layers=2, max_position_embeddings=82, num_labels=1))
+
+
+@reranker(tokenizers.word_piece())
+def electra():
+    """ELECTRA: a hidden layer with GELU, narrow tables."""
+    return transformers.ElectraForSequenceClassification(transformers.ElectraConfig(**config(), embedding_size=22))
+
+
+@reranker(tokenizers.word_piece_of(transformers.MPNetTokenizer, ('<s>', '<pad>', '</s>', '[UNK]', '<mask>')))
+def mpnet():
+    """MPNet: RoBERTa's head, two separators, biases by distance."""
+    return transformers.MPNetForSequenceClassification(transformers.MPNetConfig(**config()))
+
+
+@reranker(tokenizers.unigram(transformers.AlbertTokenizer, ('<pad>', '<unk>', '[CLS]', '[SEP]', '[MASK]'), ()))
+def albert():
+    """ALBERT: a pooler that is the linear layer itself."""
+    return transformers.AlbertForSequenceClassification(
+        transformers.AlbertConfig(**config(num_hidden_layers=3), embedding_size=24, pad_token_id=0, bos_token_id=2, eos_token_id=3))
+
+
+# ---------------------------------------------------------------- building
+
+def build(name, recipe, folder):
+    seed = zlib.crc32(name.encode()) % 100000
+    torch.manual_seed(seed)
+    model = recipe['make']().eval()
+    families.randomise(model, seed)
+    transformer = getattr(model, model.base_model_prefix)
+    families.post_norm_outliers(transformer, torch.arange(7, 7 + 480).reshape(-1, 20))
+    with tempfile.TemporaryDirectory() as d:
+        into = d if recipe['saved'] else folder
+        model.save_pretrained(into)
+        t = recipe['tokenizer']()
+        t.model_max_length = recipe['longest']
+        t.save_pretrained(into)
+        spread(into)
+        if recipe['saved']:
+            saved = CrossEncoder(d, device='cpu', activation_fn=recipe['activation'], prompts=recipe['prompts'], default_prompt_name=recipe['default_prompt'])
+            base.save(saved, folder)
+    families.compact(os.path.join(folder, 'tokenizer.json'))
+    if recipe['dtype']:
+        dtype = getattr(torch, recipe['dtype'])
+        base.weights(folder, lambda w: {k: v.to(dtype) for k, v in w.items()})
+        base.edit(folder, 'config.json', lambda c: c.update(dtype=recipe['dtype']))
+    if recipe['rewrite']:
+        recipe['rewrite'](folder)
+
+
+def reload(folder, dtype):
+    return CrossEncoder(folder, device='cpu', model_kwargs=dict(dtype=dtype)).eval()
+
+
+def predict(model, pairs, activation=None):
+    with torch.inference_mode():
+        rows = [model.predict([p], activation_fn=activation, convert_to_numpy=False, convert_to_tensor=True, show_progress_bar=False).reshape(1, -1) for p in pairs]
+    return torch.cat(rows)
+
+
+def spread(folder):
+    """Logits of the pairs around 0, two units apart, where a sigmoid shows differences."""
+    m = reload(folder, torch.float64)
+    logits = predict(m, PAIRS[:12], nn.Identity())
+    scale, shift = 2 / logits.std(0).clamp(min=1e-6), logits.mean(0)
+
+    def change(w):
+        last = [k[:-len('weight')] for k in w if k.startswith('classifier') and k.endswith('weight') and w[k].shape[0] == logits.shape[1]][-1]
+        w[last + 'weight'] = (w[last + 'weight'].double() * scale[:, None]).float()
+        w[last + 'bias'] = ((w[last + 'bias'].double() - shift) * scale).float()
+        return w
+    base.weights(folder, change)
+
+
+LONG = ' '.join(['the water of a river is in the north and it runs to the sea'] * 12)
+PAIRS = [
+    ('Where is the cat?', 'A cat sat on the roof.'),
+    ('Where is the cat?', 'The dog ran.'),
+    ('what is f16?', 'Half precision has 11 bits of mantissa.'),
+    ('', 'An empty query.'),
+    ('An empty document', ''),
+    ('', ''),
+    ('A', 'B'),
+    ('naïve café', '你好,世界 мир'),
+    ('the same', 'the same'),
+    ('A cat sat on the roof.', 'Where is the cat?'),
+    ('rivers', 'The water of the river is cold in the north.'),
+    ('How long is it?', 'It is of a few words, and then of some more words, and it ends.'),
+    # Longer than the model takes: the document, the query, both, and lengths of odd and even sums.
+    ('short query', LONG),
+    (LONG, 'short document'),
+    (LONG, LONG + ' end'),
+    (LONG + ' end', LONG),
+    (LONG[:170], LONG[:180]),
+    (LONG[:190], LONG[:160]),
+    (LONG[:120], LONG[:260]),
+    (LONG[:300], LONG[:110]),
+]
+
+
+def rounded(folder, dtype):
+    m = reload(folder, torch.float32)
+    with torch.no_grad():
+        for p in m.parameters():
+            if p.dim() > 1:
+                p.copy_(p.to(dtype).to(p.dtype))
+    return m.to(torch.float64)
+
+
+def finish(name, recipe, folder):
+    exact = reload(folder, torch.float64)
+    assert exact.max_seq_length == recipe['longest'], (name, exact.max_seq_length)
+    prompt = exact._resolve_prompt(None, None)
+    features = [exact.preprocess([p], prompt=prompt) for p in PAIRS]
+    ids = [f['input_ids'].reshape(-1) for f in features]
+    types = [f['token_type_ids'].reshape(-1) if 'token_type_ids' in f else torch.zeros_like(i) for f, i in zip(features, ids)]
+    whole = exact[0].tokenizer.backend_tokenizer
+    whole.no_truncation(), whole.no_padding()
+    lengths = [len(whole.encode((prompt or '') + a, b).ids) for a, b in PAIRS]
+    exact = reload(folder, torch.float64)
+    ref = dict(scores=predict(exact, PAIRS), logits=predict(exact, PAIRS, nn.Identity()), input_ids=torch.cat(ids), token_type_ids=torch.cat(types),
+               offsets=torch.tensor([0] + [len(i) for i in ids]).cumsum(0), full_lengths=torch.tensor(lengths))
+    assert ref['scores'].dtype == torch.float64 and torch.isfinite(ref['scores']).all(), name
+    assert ref['logits'].std(0).min() > .5, (name, ref['logits'].std(0))
+    together = torch.as_tensor(exact.predict(PAIRS, convert_to_tensor=True, show_progress_bar=False)).reshape(len(PAIRS), -1)
+    assert float((together - ref['scores']).abs().max()) < 1e-10, f'{name}: the reference depends on padding'
+    worst = float((predict(reload(folder, torch.float32), PAIRS, nn.Identity()).double() - ref['logits']).abs().max())
+    for dtype in (torch.float16, torch.bfloat16):
+        ref[f'scores.{str(dtype)[6:]}'] = predict(rounded(folder, dtype), PAIRS)
+    save_file({k: v.contiguous() for k, v in ref.items()}, os.path.join(folder, 'reference.safetensors'))
+    base.write(folder, 'pairs.json', PAIRS)
+    base.write(folder, 'fixture.json', dict(name=name, family=exact.config.model_type, note=' '.join(recipe['make'].__doc__.split()), versions=base.VERSIONS,
+                                            arithmetic='float64, one pair at a time', activation=type(exact.activation_fn).__name__, prompt=prompt, torch_float32_logits=float(f'{worst:.2g}')))
+    print(f'{name}: logits {ref["logits"].min():.2f} to {ref["logits"].max():.2f}, torch in f32 {worst:.1e}')
+
+
+def main():
+    for name in sys.argv[1:] or RERANKERS:
+        folder = os.path.join(OUT, name)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.makedirs(folder)
+        build(name, RERANKERS[name], folder)
+        finish(name, RERANKERS[name], folder)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,67 @@
+//! `rerank`.
+
+use serde_json::Value;
+
+use crate::support::*;
+
+fn rerank(model_name: &str, args: &[&str]) -> std::process::Command {
+    let mut command = vectile();
+    command.arg("rerank").arg("--model").arg(model(model_name)).args(args);
+    command
+}
+
+/// The first pairs of the fixture, whose second texts are lines, and the scores of each with `query`.
+fn lines() -> (String, Vec<String>) {
+    let pairs = std::fs::read(model("rerankers/bert").join("pairs.json")).unwrap();
+    let pairs: Vec<(String, String)> = serde_json::from_slice(&pairs).unwrap();
+    (pairs[0].0.clone(), pairs.into_iter().map(|(_, b)| b).filter(|b| !b.is_empty()).collect())
+}
+
+#[test]
+fn lines_are_ranked_and_the_pairs_of_the_reference_have_its_scores() {
+    if !have_adapter() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let (query, lines) = lines();
+    let file = write(directory.path(), "lines.txt", lines.join("\n") + "\n\n");
+    let mut command = rerank("rerankers/bert", &[&query, "--json", "--in"]);
+    command.arg(&file);
+    let found = stdout(&succeed(command));
+    let rows: Vec<Value> = found.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(rows.len(), lines.len());
+    let scores: Vec<f64> = rows.iter().map(|row| row["score"].as_f64().unwrap()).collect();
+    assert!(scores.is_sorted_by(|a, b| a >= b), "{scores:?}");
+    let expected = reference_rows("rerankers/bert", "scores");
+    for (line, expected) in expected.iter().take(2).enumerate() {
+        let row = rows.iter().find(|row| row["line"] == line as u64 + 1).unwrap();
+        assert_eq!(row["text"], lines[line]);
+        let score = row["score"].as_f64().unwrap();
+        assert!((score - expected[0]).abs() < 1e-4, "{score} where {expected:?} is expected");
+    }
+    assert!(rows.iter().enumerate().all(|(i, row)| row["rank"] == i as u64 + 1));
+
+    let mut command = rerank("rerankers/bert", &[&query, "--top", "2", "--in"]);
+    command.arg(&file);
+    let output = succeed(command);
+    let plain = stdout(&output);
+    assert_eq!(plain.lines().count(), 2, "{plain}");
+    assert!(plain.lines().next().unwrap().ends_with(rows[0]["text"].as_str().unwrap()), "{plain}");
+    let said = stderr(&output);
+    assert!(said.contains("precision: ") && said.contains("were cut"), "{said}");
+}
+
+#[test]
+fn models_that_do_not_rank_are_refused() {
+    if !have_adapter() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let file = write(directory.path(), "lines.txt", "a\n");
+    let file = file.to_str().unwrap();
+    let args = ["a", "--in", file];
+    refuse(rerank("bert_mean_norm", &args), &["config.json", "architectures", "BertModel"]);
+    refuse(rerank("rerankers/bert_labels", &args), &["id2label", "3 labels"]);
+    let unknown = ["a", "--in", file, "--prompt-name", "nothing"];
+    refuse(rerank("rerankers/bert_prompts", &unknown), &["prompt_name", "web", "query"]);
+}

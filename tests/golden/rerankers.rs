@@ -1,0 +1,219 @@
+//! Every reranker: each directory of `tests/fixtures/rerankers` in every storage and by both sorts of
+//! kernels. `VECTILE_FAMILY=bert` runs the directories whose name has that in it.
+
+use std::path::PathBuf;
+
+use vectile::{
+    ActivationsRequest, DtypeRequest, Error, Feature, HalfFallback, ModelFiles, OnTooLong,
+    RerankOptions, Reranker, RerankerBuilder, block_on,
+};
+
+use crate::{build, fixture, tensor};
+
+struct Fixture {
+    name: String,
+    directory: PathBuf,
+    pairs: Vec<(String, String)>,
+}
+
+fn fixtures() -> Vec<Fixture> {
+    let only = std::env::var("VECTILE_FAMILY").unwrap_or_default();
+    let entries = std::fs::read_dir(fixture("rerankers")).unwrap();
+    let mut directories: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    directories.sort();
+    assert!(directories.len() >= 12);
+    let named = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
+    let wanted = directories.into_iter().filter(|path| named(path).contains(&only));
+    wanted
+        .map(|directory| {
+            let pairs = std::fs::read(directory.join("pairs.json")).unwrap();
+            let pairs = serde_json::from_slice(&pairs).unwrap();
+            Fixture { name: named(&directory), pairs, directory }
+        })
+        .collect()
+}
+
+fn one(name: &str) -> Fixture {
+    fixtures().into_iter().find(|fixture| fixture.name == name).unwrap()
+}
+
+impl Fixture {
+    fn builder(&self) -> RerankerBuilder {
+        Reranker::builder(ModelFiles::from_directory(&self.directory).unwrap())
+    }
+
+    fn tensor(&self, name: &str) -> (Vec<usize>, Vec<f64>) {
+        tensor(&self.directory.join("reference.safetensors"), name)
+    }
+
+    /// Scores, bits and what was cut, against the tensor `scores` and a suffix.
+    fn check(&self, reranker: &Reranker, suffix: &str, tolerance: f64) {
+        let what = format!("{}, {}", self.name, reranker.precision());
+        let scores = block_on(reranker.predict(&self.pairs)).unwrap();
+        let (shape, expected) = self.tensor(&format!("scores{suffix}"));
+        assert_eq!([scores.len(), scores.labels], shape[..], "{what}");
+        let worst = scores
+            .values
+            .iter()
+            .zip(&expected)
+            .map(|(got, expected)| (f64::from(*got) - expected).abs() / expected.abs().max(1.0))
+            .fold(0.0, f64::max);
+        assert!(worst <= tolerance, "{what}: {worst:e}");
+        for (i, row) in scores.rows().enumerate().rev() {
+            let alone = block_on(reranker.predict(&self.pairs[i..=i])).unwrap();
+            assert_eq!(alone.values, row, "{what}: pair {i} alone and in a batch");
+        }
+        let (_, full) = self.tensor("full_lengths");
+        let limit = reranker.max_seq_length().unwrap() as f64;
+        let cut: Vec<usize> =
+            full.iter().enumerate().filter(|(_, n)| **n > limit).map(|(i, _)| i).collect();
+        assert!(cut.len() >= 6, "{what}");
+        assert_eq!(scores.truncated, cut, "{what}");
+        eprintln!("{what}: worst {worst:.1e}");
+    }
+}
+
+fn check_all(precision: impl Fn(RerankerBuilder) -> RerankerBuilder, suffix: &str, tolerance: f64) {
+    for fixture in fixtures() {
+        let Some(reranker) = build(precision(fixture.builder())) else { return };
+        fixture.check(&reranker, suffix, tolerance);
+    }
+}
+
+fn packed(builder: RerankerBuilder) -> RerankerBuilder {
+    builder
+        .dtype(DtypeRequest::Float16)
+        .withhold(vec![Feature::ShaderF16])
+        .half_fallback(HalfFallback::Packed)
+}
+
+#[test]
+fn float32() {
+    check_all(|builder| builder.dtype(DtypeRequest::Float32), "", 2e-5);
+}
+
+#[test]
+fn float32_by_the_kernels_for_gpus() {
+    check_all(|builder| builder.dtype(DtypeRequest::Float32).gpu_kernels(), "", 2e-5);
+}
+
+#[test]
+fn packed_f16_weights_are_as_exact_as_their_rounding() {
+    check_all(packed, ".float16", 2e-5);
+}
+
+#[test]
+fn packed_bf16_weights_are_as_exact_as_their_rounding() {
+    let bf16 = |builder: RerankerBuilder| builder.dtype(DtypeRequest::Bfloat16).gpu_kernels();
+    check_all(bf16, ".bfloat16", 2e-5);
+}
+
+#[test]
+fn f16_weights_and_activations() {
+    let forced = |builder: RerankerBuilder| {
+        builder
+            .dtype(DtypeRequest::Float16)
+            .half_fallback(HalfFallback::Packed)
+            .activations(ActivationsRequest::F16)
+    };
+    check_all(forced, ".float16", 5e-2);
+}
+
+#[test]
+fn pairs_are_tokenized_and_cut_as_transformers_does() {
+    for fixture in fixtures() {
+        let Some(reranker) = build(fixture.builder()) else { return };
+        let pairs: Vec<(&str, &str)> =
+            fixture.pairs.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
+        let tokens = reranker.tokenize(&pairs).unwrap();
+        let (_, offsets) = fixture.tensor("offsets");
+        for (which, name) in ["input_ids", "token_type_ids"].into_iter().enumerate() {
+            let (_, expected) = fixture.tensor(name);
+            for (i, (tokens, ends)) in tokens.iter().zip(offsets.windows(2)).enumerate() {
+                let got: Vec<f64> = tokens[which].iter().copied().map(f64::from).collect();
+                let expected = &expected[ends[0] as usize..ends[1] as usize];
+                assert_eq!(got, expected, "{}: {name} of pair {i}", fixture.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn batches_of_any_size_give_the_same_bits() {
+    let fixture = one("bert");
+    let Some(reranker) = build(fixture.builder()) else { return };
+    let all = block_on(reranker.predict(&fixture.pairs)).unwrap();
+    for batch_tokens in [1, 37, 100_000] {
+        let other = build(fixture.builder().batch_tokens(batch_tokens)).unwrap();
+        assert_eq!(block_on(other.predict(&fixture.pairs)).unwrap().values, all.values);
+    }
+}
+
+#[test]
+fn documents_are_ranked_by_their_scores() {
+    let fixture = one("bert");
+    let Some(reranker) = build(fixture.builder()) else { return };
+    let documents: Vec<&str> = fixture.pairs.iter().map(|(_, b)| b.as_str()).collect();
+    let query = fixture.pairs[0].0.as_str();
+    let ranked = block_on(reranker.rank(query, &documents)).unwrap();
+    assert!(
+        ranked.is_sorted_by(|a, b| a.score > b.score || (a.score == b.score && a.index < b.index))
+    );
+    for found in &ranked {
+        let pair = [(query, documents[found.index])];
+        assert_eq!(block_on(reranker.predict(&pair)).unwrap().values, [found.score]);
+    }
+    assert_eq!(block_on(reranker.rank(query, &[] as &[&str])).unwrap(), []);
+}
+
+#[test]
+fn a_classifier_gives_all_its_labels_and_does_not_rank() {
+    let fixture = one("bert_labels");
+    let Some(reranker) = build(fixture.builder()) else { return };
+    assert_eq!(reranker.labels(), 3);
+    match block_on(reranker.rank("a", &["b"])) {
+        Err(Error::Unsupported { file, field, .. }) => {
+            assert_eq!([file, field], ["config.json", "id2label"]);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn pairs_that_are_too_long_can_be_refused() {
+    let fixture = one("bert");
+    let Some(reranker) = build(fixture.builder()) else { return };
+    let options = RerankOptions { on_too_long: OnTooLong::Error, ..RerankOptions::default() };
+    match block_on(reranker.predict_with(&fixture.pairs, &options)) {
+        Err(Error::TooLong { text: 12, limit, .. }) => {
+            assert_eq!(Some(limit), reranker.max_seq_length());
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(block_on(reranker.predict_with(&fixture.pairs[..12], &options)).is_ok());
+}
+
+#[test]
+fn a_prompt_of_the_caller_replaces_the_models_own() {
+    let fixture = one("bert_prompts");
+    let Some(reranker) = build(fixture.builder()) else { return };
+    let pairs = &fixture.pairs[..12];
+    let scored =
+        |options: &RerankOptions| block_on(reranker.predict_with(pairs, options)).unwrap().values;
+    let default = scored(&RerankOptions::default());
+    let named = RerankOptions { prompt_name: Some("query".into()), ..RerankOptions::default() };
+    let spelt = RerankOptions { prompt: Some("find: ".into()), ..RerankOptions::default() };
+    assert_eq!(scored(&named), scored(&spelt));
+    assert_ne!(scored(&named), default);
+    let web = RerankOptions { prompt_name: Some("web".into()), ..RerankOptions::default() };
+    assert_eq!(scored(&web), default);
+}
+
+#[test]
+fn a_lost_device_is_won_back() {
+    let fixture = one("bert");
+    let Some(reranker) = build(fixture.builder()) else { return };
+    let before = block_on(reranker.predict(&fixture.pairs)).unwrap();
+    block_on(reranker.lose_device());
+    assert_eq!(block_on(reranker.predict(&fixture.pairs)).unwrap().values, before.values);
+}
