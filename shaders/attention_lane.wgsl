@@ -1,6 +1,6 @@
 // attention_lane: c = softmax(q · kᵀ · scale + bias) · v per text and head, for software adapters
 //
-// q, k, v, tiles, bias and c are those of shared/attention.wgsl.
+// q, k, v, tiles, bias, relative and c are those of shared/attention.wgsl.
 //
 // A workgroup takes 32 queries of one text and one head (y), a lane a query. Keys come eight at a
 // time through `share`, one load for SHARE lanes; no workgroup memory, where a barrier is a coroutine
@@ -66,6 +66,12 @@ fn attention_lane(place: Place) {
             let key = min(first + h * SHARE + share_lane(place), tile.y - 1u);
             source[h] = tile.x + key;
         }
+        var distance: array<u32, 8>;
+        if RELATIVE != 0u {
+            for (var n = 0u; n < 8u; n++) {
+                distance[n] = relative_cell(head, query, min(first + n, tile.y - 1u));
+            }
+        }
 
         var dot0 = vec4<f32>(0.0);
         var dot1 = vec4<f32>(0.0);
@@ -80,14 +86,32 @@ fn attention_lane(place: Place) {
             for (var h = 0u; h < HELD; h++) {
                 key[h] = act_load(keys[source[h] * params.k_stride4 + key_head + i]);
             }
-            dot0 = fma(q[i], from_lane0(key[0u / SHARE]), dot0);
-            dot1 = fma(q[i], from_lane1(key[1u / SHARE]), dot1);
-            dot2 = fma(q[i], from_lane2(key[2u / SHARE]), dot2);
-            dot3 = fma(q[i], from_lane3(key[3u / SHARE]), dot3);
-            dot4 = fma(q[i], from_lane4(key[4u / SHARE]), dot4);
-            dot5 = fma(q[i], from_lane5(key[5u / SHARE]), dot5);
-            dot6 = fma(q[i], from_lane6(key[6u / SHARE]), dot6);
-            dot7 = fma(q[i], from_lane7(key[7u / SHARE]), dot7);
+            let key0 = from_lane0(key[0u / SHARE]);
+            let key1 = from_lane1(key[1u / SHARE]);
+            let key2 = from_lane2(key[2u / SHARE]);
+            let key3 = from_lane3(key[3u / SHARE]);
+            let key4 = from_lane4(key[4u / SHARE]);
+            let key5 = from_lane5(key[5u / SHARE]);
+            let key6 = from_lane6(key[6u / SHARE]);
+            let key7 = from_lane7(key[7u / SHARE]);
+            dot0 = fma(q[i], key0, dot0);
+            dot1 = fma(q[i], key1, dot1);
+            dot2 = fma(q[i], key2, dot2);
+            dot3 = fma(q[i], key3, dot3);
+            dot4 = fma(q[i], key4, dot4);
+            dot5 = fma(q[i], key5, dot5);
+            dot6 = fma(q[i], key6, dot6);
+            dot7 = fma(q[i], key7, dot7);
+            if RELATIVE != 0u {
+                dot0 = add_relative(dot0, q[i], key0, distance[0] + i);
+                dot1 = add_relative(dot1, q[i], key1, distance[1] + i);
+                dot2 = add_relative(dot2, q[i], key2, distance[2] + i);
+                dot3 = add_relative(dot3, q[i], key3, distance[3] + i);
+                dot4 = add_relative(dot4, q[i], key4, distance[4] + i);
+                dot5 = add_relative(dot5, q[i], key5, distance[5] + i);
+                dot6 = add_relative(dot6, q[i], key6, distance[6] + i);
+                dot7 = add_relative(dot7, q[i], key7, distance[7] + i);
+            }
         }
 
         let low_keys = vec4<u32>(first) + vec4<u32>(0u, 1u, 2u, 3u);

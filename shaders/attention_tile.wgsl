@@ -1,6 +1,6 @@
 // attention_tile: c = softmax(q · kᵀ · scale + bias) · v per text and head, for GPUs
 //
-// q, k, v, tiles, bias and c are those of shared/attention.wgsl.
+// q, k, v, tiles, bias, relative and c are those of shared/attention.wgsl.
 //
 // A workgroup takes 64 queries of one text and one head (y), an invocation a query. Keys and values
 // pass through workgroup memory KEYS at a time. The softmax is online (Milakov and Gimelshein 2018):
@@ -73,6 +73,12 @@ fn attention_tile(
             var products = vec4<f32>(0.0);
             for (var i = 0u; i < HEAD4; i++) {
                 products = fma(q[i], key_tile[j][i], products);
+            }
+            if RELATIVE != 0u {
+                let cell = relative_cell(group.y, query, first + j);
+                for (var i = 0u; i < HEAD4; i++) {
+                    products = add_relative(products, q[i], key_tile[j][i], cell + i);
+                }
             }
             scores[j] = products.x + products.y + products.z + products.w;
             if HAS_BIAS {

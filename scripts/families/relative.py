@@ -1,4 +1,4 @@
-"""Encoders whose attention knows how far apart two tokens are: a bias by distance (MPNet, T5)."""
+"""Encoders whose attention knows how far apart two tokens are: a bias by distance (MPNet, T5) and disentangled attention (DeBERTa)."""
 import transformers
 from sentence_transformers.base.modules import Dense
 from torch import nn
@@ -43,3 +43,31 @@ def t5_gated():
 def umt5():
     """UMT5: T5 v1.1 with biases of its own in every layer."""
     return transformers.UMT5EncoderModel(transformers.UMT5Config(**T5_SIZES, d_kv=8, d_ff=42))
+
+
+DEBERTA_TOKENS = tokenizers.unigram(transformers.DebertaV2Tokenizer, ('[PAD]', '[CLS]', '[SEP]', '[UNK]'), ('[MASK]',))
+
+
+@family(DEBERTA_TOKENS, pool('mean', normalise=True), longest=130, spoil=post_norm_outliers, edges=EDGES,
+        rewrite=prefixed('deberta.', {'lm_predictions.lm_head.bias': (PIECES,), 'mask_predictions.dense.weight': (32, 32)}))
+def deberta_v2():
+    """DeBERTa as deberta-v3: both terms of position through the layer's own projections, buckets that grow, no absolute positions and no token types."""
+    return transformers.DebertaV2Model(transformers.DebertaV2Config(
+        vocab_size=PIECES, hidden_size=32, num_attention_heads=4, intermediate_size=64, num_hidden_layers=2, max_position_embeddings=132, relative_attention=True, max_relative_positions=-1,
+        position_buckets=32, norm_rel_ebd='layer_norm', share_att_key=True, pos_att_type='p2c|c2p', position_biased_input=False, type_vocab_size=0, layer_norm_eps=1e-7))
+
+
+@family(DEBERTA_TOKENS, pool('cls'), spoil=lambda model, ids: post_norm_outliers(model, ids, (5, 17), 25.))
+def deberta_v2_apart():
+    """DeBERTa with projections of its own for positions, distances cut off at 20 instead of buckets, absolute positions and token types beside them, and a narrow token table."""
+    return transformers.DebertaV2Model(transformers.DebertaV2Config(
+        vocab_size=PIECES, hidden_size=30, num_attention_heads=3, intermediate_size=62, num_hidden_layers=2, max_position_embeddings=80, relative_attention=True, max_relative_positions=20,
+        share_att_key=False, pos_att_type=['c2p', 'p2c'], position_biased_input=True, type_vocab_size=2, embedding_size=22))
+
+
+@family(DEBERTA_TOKENS, pool('mean'), spoil=post_norm_outliers)
+def deberta_v2_keys():
+    """DeBERTa with the one term of a query and a distance."""
+    return transformers.DebertaV2Model(transformers.DebertaV2Config(
+        vocab_size=PIECES, hidden_size=32, num_attention_heads=2, intermediate_size=64, num_hidden_layers=2, max_position_embeddings=80, relative_attention=True,
+        position_buckets=8, norm_rel_ebd='layer_norm', share_att_key=True, pos_att_type=['c2p'], position_biased_input=False, type_vocab_size=0))

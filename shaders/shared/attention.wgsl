@@ -5,7 +5,13 @@
 // values   [tokens, v_stride4]   keys and values serves `group` heads of queries in a row
 // tiles    [tiles] of (first token of the text, tokens of the text, first query, unused)
 // bias     [heads, 2 · reach + 1]   f32, added to the scores by key − query, from −reach on; read where HAS_BIAS
+// relative [rows, r_stride4]        f32, keys and queries that stand for distances, heads of HEAD4 cells from
+//                                   rk_first4 and rq_first4 on; read where RELATIVE, and bias then holds the row
+//                                   for key − query, [2 · reach + 1]
 // c        [tokens, heads, HEAD4]   activations
+//
+// RELATIVE (He et al. 2021, disentangled attention) adds to q · k, before the scale, q · relative key where
+// it is 1, k · relative query where it is 2, both where it is 3.
 //
 // A query sees the keys of its text from `before` tokens before it to `after` tokens after it; where that
 // is not always the whole text, WINDOW. A causal model has after = 0.
@@ -22,11 +28,15 @@ struct Params {
     before: u32,
     after: u32,
     reach: u32,
+    r_stride4: u32,
+    rk_first4: u32,
+    rq_first4: u32,
     scale: f32,
 }
 
 override WINDOW: bool = false;
 override HAS_BIAS: bool = false;
+override RELATIVE: u32 = 0u;
 
 // Cells of a head; the host writes it.
 const HEAD4: u32 = 8u;
@@ -36,8 +46,9 @@ const HEAD4: u32 = 8u;
 @group(0) @binding(2) var<storage, read> values: array<act_vec4>;
 @group(0) @binding(3) var<storage, read> tiles: array<vec4<u32>>;
 @group(0) @binding(4) var<storage, read> bias: array<f32>;
-@group(0) @binding(5) var<storage, read_write> c: array<act_vec4>;
-@group(0) @binding(6) var<uniform> params: Params;
+@group(0) @binding(5) var<storage, read> relative: array<vec4<f32>>;
+@group(0) @binding(6) var<storage, read_write> c: array<act_vec4>;
+@group(0) @binding(7) var<uniform> params: Params;
 
 // The first key that a query sees; both counted from the text's first token.
 fn seen_from(query: u32) -> u32 {
@@ -55,4 +66,21 @@ fn query_cell(token: u32, head: u32) -> u32 {
 
 fn bias_cell(head: u32, query: u32, key: u32) -> u32 {
     return head * (2u * params.reach + 1u) + params.reach + key - query;
+}
+
+// The first cell of a head in the row of `relative` for a query and a key.
+fn relative_cell(head: u32, query: u32, key: u32) -> u32 {
+    return u32(bias[bias_cell(0u, query, key)]) * params.r_stride4 + head * HEAD4;
+}
+
+// `dot` and what a cell of a query, which is scaled, and of a key add for the distance at `cell`.
+fn add_relative(dot: vec4<f32>, query: vec4<f32>, key: vec4<f32>, cell: u32) -> vec4<f32> {
+    var sum = dot;
+    if (RELATIVE & 1u) != 0u {
+        sum = fma(query, relative[cell + params.rk_first4], sum);
+    }
+    if (RELATIVE & 2u) != 0u {
+        sum = fma(key * params.scale, relative[cell + params.rq_first4], sum);
+    }
+    return sum;
 }

@@ -82,13 +82,13 @@ pub static ANSWERS: &[KnownAnswer] = &[
     KnownAnswer {
         kernel: &attention::ATTENTION_TILE,
         software: Some(false),
-        runs: &[attention_plain, attention_whole],
+        runs: &[attention_plain, attention_whole, attention_relative],
         tolerance: 2e-5,
     },
     KnownAnswer {
         kernel: &attention::ATTENTION_LANE,
         software: Some(true),
-        runs: &[attention_plain, attention_whole],
+        runs: &[attention_plain, attention_whole, attention_relative],
         tolerance: 2e-5,
     },
     KnownAnswer { kernel: &pool::POOL, software: None, runs: &[pool_answer], tolerance: 1e-5 },
@@ -277,7 +277,7 @@ fn attention_plain(builder: &mut Builder) -> Answer {
     Answer { y, expected: reference::attention(&qkv, &texts, heads, head) }
 }
 
-/// Shared keys, a window and a bias: every branch.
+/// Shared keys, a window and a bias.
 fn attention_whole(builder: &mut Builder) -> Answer {
     let texts = [[0, 9], [9, 1], [10, 90]];
     let window = attention::Attention {
@@ -294,6 +294,25 @@ fn attention_whole(builder: &mut Builder) -> Answer {
     let table = attention::distance_bias(builder, 2, 90, bias);
     let y = attention::attend(builder, at, &texts, &window, Some(table));
     Answer { y, expected: reference::attend([&q, &k, &v], &texts, &window, bias) }
+}
+
+/// Keys and queries that stand for distances.
+fn attention_relative(builder: &mut Builder) -> Answer {
+    let (heads, head, cut) = (2, 8, 20i64);
+    let texts = [[0, 9], [9, 1], [10, 37]];
+    let [q, k, v] = [12, 21, 22].map(|seed| values(seed, 47 * 16, 1.5, builder.activations));
+    let [queries, keys] = [23, 24].map(|seed| values(seed, 40 * 16, 1.5, Storage::F32));
+    let row = |distance: i64| (distance.clamp(-cut, cut - 1) + cut) as u32;
+    let at = [&q, &k, &v].map(|x| attention::Heads { of: activations(builder, x, 16), head: 0 });
+    let beside: Vec<f32> =
+        queries.chunks(16).zip(keys.chunks(16)).flat_map(|(q, k)| [q, k].concat()).collect();
+    let of = stored_rows(builder, &beside, 32, Storage::F32);
+    let (rows, reach) = attention::relative_rows(builder, 37, row);
+    let relative = attention::Relative { of, rows, reach, keys: Some(heads), queries: Some(0) };
+    let plain = attention::Attention::new(heads, head);
+    let y = attention::attend_relative(builder, at, &texts, &plain, &relative);
+    let terms = [Some(&keys[..]), Some(&queries[..])];
+    Answer { y, expected: reference::attend_relative([&q, &k, &v], &texts, &plain, terms, row) }
 }
 
 /// Max, mean and weighted mean: every branch that computes.

@@ -14,6 +14,8 @@
 //! // A bias by distance: ALiBi, the buckets of MPNet and T5.
 //! let bias = distance_bias(builder, heads, longest, |head, distance| …);
 //! attend(builder, at, &batch.texts, &plain, Some(bias));
+//! // Keys and queries that stand for distances: DeBERTa.
+//! attend_relative(builder, at, &batch.texts, &plain, &relative);
 //! ```
 //!
 //! A window is `before` and `after`: Mistral's `sliding_window` W is before W − 1 and after 0, half a
@@ -38,15 +40,26 @@ params! {
         before: u32,
         after: u32,
         reach: u32,
+        r_stride4: u32,
+        rk_first4: u32,
+        rq_first4: u32,
         scale: f32,
     }
 }
 
-const BINDINGS: &[Access] =
-    &[Access::Read, Access::Read, Access::Read, Access::Read, Access::Read, Access::Write];
+const BINDINGS: &[Access] = &[
+    Access::Read,
+    Access::Read,
+    Access::Read,
+    Access::Read,
+    Access::Read,
+    Access::Read,
+    Access::Write,
+];
 const HEAD4: Setting = Setting { name: "HEAD4", constant: true, values: &[1, 8, 16, 32, 64] };
 const WINDOW: Setting = Setting { name: "WINDOW", constant: false, values: &[0, 1] };
 const HAS_BIAS: Setting = Setting { name: "HAS_BIAS", constant: false, values: &[0, 1] };
+const RELATIVE: Setting = Setting { name: "RELATIVE", constant: false, values: &[0, 1, 2, 3] };
 
 /// The kernel for GPUs: keys and values through workgroup memory.
 pub static ATTENTION_TILE: Kernel = Kernel {
@@ -64,6 +77,7 @@ pub static ATTENTION_TILE: Kernel = Kernel {
         Setting { name: "KEYS", constant: true, values: &[8] },
         WINDOW,
         HAS_BIAS,
+        RELATIVE,
     ],
 };
 
@@ -77,7 +91,7 @@ pub static ATTENTION_LANE: Kernel = Kernel {
     reads_weights: false,
     reads_activations: true,
     has_lanes: true,
-    settings: &[HEAD4, WINDOW, HAS_BIAS],
+    settings: &[HEAD4, WINDOW, HAS_BIAS, RELATIVE],
 };
 
 /// The widest head whose registers and tiles the kernels take, in values.
@@ -142,6 +156,53 @@ pub struct DistanceBias {
     pub reach: usize,
 }
 
+/// Keys and queries that stand for distances, as heads side by side in the rows of one tensor in f32,
+/// each filled up to whole cells, and the row for each distance: see [`relative_rows`].
+#[derive(Debug, Clone, Copy)]
+pub struct Relative {
+    /// The tensor.
+    pub of: Activations,
+    /// f32 `[2 · reach + 1]`: the row for key − query, from −reach on.
+    pub rows: TensorId,
+    /// The greatest distance in it.
+    pub reach: usize,
+    /// How many heads lie before the first that is a key; `None`: there are none.
+    pub keys: Option<usize>,
+    /// How many heads lie before the first that is a query; `None`: there are none.
+    pub queries: Option<usize>,
+}
+
+/// What the distance of a key from a query does to their score.
+#[derive(Debug, Clone, Copy)]
+enum Distances<'a> {
+    Nothing,
+    Bias(DistanceBias),
+    Relative(&'a Relative),
+}
+
+impl Distances<'_> {
+    fn flops_a_pair(self, head4: usize) -> usize {
+        match self {
+            Distances::Relative(Relative { keys, queries, .. }) => {
+                let terms = usize::from(keys.is_some()) + usize::from(queries.is_some());
+                8 * head4 * terms
+            }
+            _ => 0,
+        }
+    }
+}
+
+/// The table of a batch whose longest text has `longest` tokens: `row` gives that of a distance, key −
+/// query, and its reach. f32 holds every row that a tensor can have.
+pub fn relative_rows(
+    builder: &mut Builder,
+    longest: usize,
+    row: impl Fn(i64) -> u32,
+) -> (TensorId, usize) {
+    let table = distance_bias(builder, 1, longest, |_, distance| row(distance) as f32);
+    (table.table, table.reach)
+}
+
 /// The bias table of a batch whose longest text has `longest` tokens: `bias` gives a head's for a
 /// distance, key − query. A bucket of T5 or MPNet is a function of the distance too.
 pub fn distance_bias(
@@ -186,18 +247,52 @@ pub fn attend(
     attention: &Attention,
     bias: Option<DistanceBias>,
 ) -> Activations {
+    let distances = bias.map_or(Distances::Nothing, Distances::Bias);
+    attend_by(builder, [q, k, v], texts, attention, distances)
+}
+
+/// As [`attend`], with `q · k + q · relative key + k · relative query` for `q · k`.
+///
+/// Every head has its own keys. The table of rows must reach as far as the longest text.
+pub fn attend_relative(
+    builder: &mut Builder,
+    [q, k, v]: [Heads; 3],
+    texts: &[[u32; 2]],
+    attention: &Attention,
+    relative: &Relative,
+) -> Activations {
+    attend_by(builder, [q, k, v], texts, attention, Distances::Relative(relative))
+}
+
+fn attend_by(
+    builder: &mut Builder,
+    [q, k, v]: [Heads; 3],
+    texts: &[[u32; 2]],
+    attention: &Attention,
+    distances: Distances,
+) -> Activations {
     let head4 = attention.head.div_ceil(4);
     let width4 = attention.heads * head4;
     let context =
         builder.rows("context", q.of.rows, width4, width4 * 4, q.of.storage, Source::Scratch);
     let (kernel, queries) =
         if builder.plan.software { (&ATTENTION_LANE, 32) } else { (&ATTENTION_TILE, 64) };
+    let (bias, relative) = match distances {
+        Distances::Nothing => (None, None),
+        Distances::Bias(bias) => (Some((bias.table, bias.reach)), None),
+        Distances::Relative(relative) => (Some((relative.rows, relative.reach)), Some(relative)),
+    };
+    let first4 = |heads: Option<usize>| (heads.unwrap_or(0) * head4) as u32;
+    let terms = |relative: &Relative| {
+        u32::from(relative.keys.is_some()) + 2 * u32::from(relative.queries.is_some())
+    };
     let windowed = attention.before.is_some() || attention.after.is_some();
     let mut variant = builder
         .variant(kernel, q.of.storage)
         .constant("HEAD4", head4 as u32)
         .set("WINDOW", u32::from(windowed))
-        .set("HAS_BIAS", u32::from(bias.is_some()));
+        .set("HAS_BIAS", u32::from(matches!(distances, Distances::Bias(_))))
+        .set("RELATIVE", relative.map_or(0, terms));
     if !builder.plan.software {
         variant = variant.constant("KEYS", keys_a_tile(head4, builder.plan.workgroup_memory));
     }
@@ -212,23 +307,29 @@ pub fn attend(
         v_first4: (v.head * head4) as u32,
         before: reach(attention.before),
         after: reach(attention.after),
-        reach: bias.map_or(0, |bias| bias.reach as u32),
+        reach: bias.map_or(0, |(_, reach)| reach as u32),
+        r_stride4: relative.map_or(0, |relative| relative.of.width4 as u32),
+        rk_first4: first4(relative.and_then(|relative| relative.keys)),
+        rq_first4: first4(relative.and_then(|relative| relative.queries)),
         scale: attention.scale,
     };
-    for tiles in cut_tiles(texts, queries, attention, builder.plan.max_flops) {
-        let flops = tiles.iter().map(|tile| tile_flops(tile, queries, attention)).sum();
+    let flops_a_pair = attention.heads * (16 * head4 + distances.flops_a_pair(head4));
+    let flops_of = |tile: &[u32; 4]| tile_flops(tile, queries, attention, flops_a_pair);
+    for tiles in cut_tiles(texts, queries, flops_of, builder.plan.max_flops) {
+        let flops = tiles.iter().map(flops_of).sum();
         let groups = [tiles.len() as u32, attention.heads as u32, 1];
         let work = builder.input("attention tiles", &tiles);
         builder.graph.dispatches.push(Dispatch {
             kernel,
             variant: variant.clone(),
-            // Without a bias its binding is not read; the tiles stand in.
+            // Without distances their bindings are not read; the tiles stand in.
             bindings: vec![
                 q.of.id,
                 k.of.id,
                 v.of.id,
                 work,
-                bias.map_or(work, |bias| bias.table),
+                bias.map_or(work, |(table, _)| table),
+                relative.map_or(work, |relative| relative.of.id),
                 context.id,
             ],
             params: bytemuck::bytes_of(&params).to_vec(),
@@ -239,11 +340,10 @@ pub fn attend(
     context
 }
 
-fn tile_flops(tile: &[u32; 4], queries: u32, attention: &Attention) -> u64 {
+fn tile_flops(tile: &[u32; 4], queries: u32, attention: &Attention, flops_a_pair: usize) -> u64 {
     let [_, tokens, first, _] = *tile;
     let queries = queries.min(tokens - first);
     let keys = attention.keys(first, first + queries - 1, tokens).len();
-    let flops_a_pair = attention.heads * attention.head.div_ceil(4) * 16;
     keys as u64 * u64::from(queries) * flops_a_pair as u64
 }
 
@@ -251,7 +351,7 @@ fn tile_flops(tile: &[u32; 4], queries: u32, attention: &Attention) -> u64 {
 fn cut_tiles(
     texts: &[[u32; 2]],
     queries: u32,
-    attention: &Attention,
+    flops_of: impl Fn(&[u32; 4]) -> u64,
     max_flops: u64,
 ) -> Vec<Vec<[u32; 4]>> {
     let mut runs = vec![Vec::new()];
@@ -259,7 +359,7 @@ fn cut_tiles(
     for &[first, tokens] in texts {
         for query in (0..tokens).step_by(queries as usize) {
             let tile = [first, tokens, query, 0];
-            let more = tile_flops(&tile, queries, attention);
+            let more = flops_of(&tile);
             if flops > 0 && flops + more > max_flops {
                 runs.push(Vec::new());
                 flops = 0;

@@ -182,10 +182,46 @@ pub fn attention(qkv: &[f32], texts: &[[u32; 2]], heads: usize, head: usize) -> 
 /// softmax(q · kᵀ · scale + bias(head, key − query)) · v over the keys that a query sees; the queries
 /// are `[tokens, heads, head]`, keys and values `[tokens, kv_heads, head]`.
 pub fn attend(
-    [q, k, v]: [&[f32]; 3],
+    qkv: [&[f32]; 3],
     texts: &[[u32; 2]],
     attention: &Attention,
     bias: impl Fn(usize, i64) -> f32,
+) -> Vec<f64> {
+    attend_with(qkv, texts, attention, |h, query, key| {
+        f64::from(bias(h, key as i64 - query as i64))
+    })
+}
+
+/// As [`attend`] without a bias, and with `q · relative key + k · relative query` added to `q · k`:
+/// `keys` and `queries` are `[rows, heads, head]`, and `row` gives that of key − query.
+pub fn attend_relative(
+    [q, k, v]: [&[f32]; 3],
+    texts: &[[u32; 2]],
+    attention: &Attention,
+    [keys, queries]: [Option<&[f32]>; 2],
+    row: impl Fn(i64) -> u32,
+) -> Vec<f64> {
+    let Attention { heads, head, .. } = *attention;
+    let part =
+        |x: &[f32], row: usize, h: usize, i: usize| f64::from(x[(row * heads + h) * head + i]);
+    attend_with([q, k, v], texts, attention, |h, query, key| {
+        let row = row(key as i64 - query as i64) as usize;
+        let term = |x: &[f32], token: usize, relative: Option<&[f32]>| -> f64 {
+            let relative = relative.map(|relative| {
+                (0..head).map(|i| part(x, token, h, i) * part(relative, row, h, i)).sum::<f64>()
+            });
+            relative.unwrap_or(0.0)
+        };
+        (term(q, query, keys) + term(k, key, queries)) * f64::from(attention.scale)
+    })
+}
+
+/// Attention whose scores are raised by `more` of a head, a query and a key.
+fn attend_with(
+    [q, k, v]: [&[f32]; 3],
+    texts: &[[u32; 2]],
+    attention: &Attention,
+    more: impl Fn(usize, usize, usize) -> f64,
 ) -> Vec<f64> {
     let Attention { heads, kv_heads, head, .. } = *attention;
     let seen = |distance: i64| {
@@ -207,8 +243,7 @@ pub fn attend(
                         let at = of_key(*key, h);
                         let dot: f64 =
                             (0..head).map(|i| f64::from(q[row + i]) * f64::from(k[at + i])).sum();
-                        let distance = *key as i64 - query as i64;
-                        dot * f64::from(attention.scale) + f64::from(bias(h, distance))
+                        dot * f64::from(attention.scale) + more(h, query, *key)
                     })
                     .collect();
                 let largest = scores.iter().copied().fold(f64::MIN, f64::max);

@@ -7,7 +7,8 @@
 use crate::config::JsonFile;
 use crate::error::Error;
 use crate::models::Transformer;
-use crate::models::encoder::{self, Embeddings, Encoder, FIELDS, LayerNames, Sizes, WORDS};
+use crate::models::embeddings::{Embeddings, Projection, WORDS};
+use crate::models::encoder::{self, Encoder, FIELDS, LayerNames, Sizes};
 use crate::models::layers::{count_or, epsilon};
 use crate::weights::WeightFiles;
 
@@ -30,7 +31,7 @@ pub(super) fn read(
     let prefix = weights.prefix_of(WORDS)?;
     let mut embeddings = Embeddings::read(config, weights, &prefix, sizes.hidden, true)?;
     embeddings.width = count_or(config, "embedding_size", 128, 65536)?;
-    embeddings.projection = Some("encoder.embedding_hidden_mapping_in");
+    embeddings.projection = Some(Projection::after("encoder.embedding_hidden_mapping_in"));
     let groups = count_or(config, "num_hidden_groups", 1, 1000)?;
     let inner = count_or(config, "inner_group_num", 1, 1000)?;
     if groups > sizes.layers {

@@ -6,7 +6,8 @@
 use crate::config::JsonFile;
 use crate::error::Error;
 use crate::models::Transformer;
-use crate::models::encoder::{Embeddings, Encoder, Fields, LayerNames, Sizes, WORDS};
+use crate::models::embeddings::{Embeddings, WORDS};
+use crate::models::encoder::{Encoder, Fields, LayerNames, Sizes};
 use crate::weights::WeightFiles;
 
 const FIELDS: Fields = Fields {

@@ -6,7 +6,8 @@
 use crate::config::JsonFile;
 use crate::error::Error;
 use crate::models::Transformer;
-use crate::models::encoder::{self, Embeddings, Encoder, FIELDS, Sizes, WORDS};
+use crate::models::embeddings::{Embeddings, Projection, WORDS};
+use crate::models::encoder::{self, Encoder, FIELDS, Sizes};
 use crate::models::layers::{count_or, epsilon};
 use crate::weights::WeightFiles;
 
@@ -21,7 +22,7 @@ pub(super) fn read(
     let mut embeddings = Embeddings::read(config, weights, &prefix, sizes.hidden, true)?;
     embeddings.width = count_or(config, "embedding_size", 128, 65536)?;
     if embeddings.width != sizes.hidden {
-        embeddings.projection = Some("embeddings_project");
+        embeddings.projection = Some(Projection::after("embeddings_project"));
     }
     let eps = epsilon(config, "layer_norm_eps", 1e-12)?;
     Ok(Box::new(Encoder::bert(prefix, sizes, embeddings, eps)))

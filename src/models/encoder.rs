@@ -5,22 +5,18 @@ use crate::batch::PackedBatch;
 use crate::config::JsonFile;
 use crate::dtype::F16Facts;
 use crate::error::Error;
-use crate::kernels::attention::{Attention, Heads, MAX_HEAD, attend};
+use crate::kernels::attention::{Attention, Heads, MAX_HEAD, attend, attend_relative};
 use crate::kernels::layer_norm::{Norm, layer_norm};
-use crate::kernels::lookup::lookup;
 use crate::kernels::matmul::{Linear, matmul};
 use crate::kernels::{Activation, Activations, Builder};
 use crate::models::buckets::Buckets;
-use crate::models::layers::{count, hidden_act, table_rows, zero_row};
+use crate::models::disentangled::{Disentangled, LoadedTable};
+use crate::models::embeddings::{Embeddings, LoadedEmbeddings};
+use crate::models::layers::{count, hidden_act};
 use crate::models::{Facts, Loaded, Transformer};
-use crate::weights::{Axis, Loader, Table, WeightFiles};
+use crate::weights::{Axis, Loader};
 
-/// The token table, under the name that all these families give it.
-pub(super) const WORDS: &str = "embeddings.word_embeddings.weight";
-const POSITIONS: &str = "embeddings.position_embeddings.weight";
-const TYPES: &str = "embeddings.token_type_embeddings.weight";
 const BIASES: &str = "encoder.relative_attention_bias.weight";
-const EMBEDDINGS_NORM: &str = "embeddings.LayerNorm";
 
 /// Config fields under the names that most families have for them.
 pub(super) const FIELDS: Fields = Fields {
@@ -71,24 +67,6 @@ pub(super) struct Sizes {
     pub activation: Activation,
 }
 
-/// The embeddings: which tables there are, and how positions are counted.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Embeddings {
-    /// Width of the tables.
-    pub width: usize,
-    /// Rows of the token table.
-    pub rows: usize,
-    /// Rows of the position table that are used.
-    pub positions: usize,
-    /// RoBERTa counts positions from the row after this token's id, and passes over the token
-    /// itself, wherever a text spells it out.
-    pub padding: Option<u32>,
-    /// Rows of the type table, where there is one.
-    pub types: Option<usize>,
-    /// The linear layer from the tables' width to the hidden one.
-    pub projection: Option<&'static str>,
-}
-
 /// An encoder whose config and tensor shapes have been read.
 #[derive(Debug, Clone)]
 pub(super) struct Encoder {
@@ -103,27 +81,30 @@ pub(super) struct Encoder {
     /// The stored layers as they are applied, one after the other: ALBERT repeats its own.
     pub order: Vec<usize>,
     pub names: LayerNames,
+    /// What q · k is multiplied by.
+    pub scale: f32,
     /// How the distances of a bias fall into buckets, where there is one for all layers.
     pub bias: Option<Buckets>,
+    /// The keys and queries that stand for distances, where there are any.
+    pub relative: Option<Disentangled>,
 }
 
 /// An encoder's weights.
 #[derive(Debug)]
 struct Weights {
     encoder: Encoder,
-    words: Table,
-    positions: Table,
-    types: Option<Table>,
-    norm: Norm,
-    projection: Option<Linear>,
+    embeddings: LoadedEmbeddings,
     /// `[buckets, heads]`
     biases: Option<Vec<f32>>,
+    relative: Option<LoadedTable>,
     layers: Vec<Layer>,
 }
 
 #[derive(Debug)]
 struct Layer {
     qkv: Linear,
+    /// Of keys and queries that stand for distances, where it is not `qkv`.
+    relative: Option<Linear>,
     output: Linear,
     attention_norm: Norm,
     up: Linear,
@@ -181,66 +162,6 @@ impl Sizes {
     }
 }
 
-impl Embeddings {
-    /// Tables as wide as the hidden states, positions from 0.
-    pub fn read(
-        config: &JsonFile,
-        weights: &WeightFiles,
-        prefix: &str,
-        hidden: usize,
-        types: bool,
-    ) -> Result<Self, Error> {
-        let rows = |name: &str| -> Result<usize, Error> {
-            Ok(weights.shape(&format!("{prefix}{name}"))?.first().copied().unwrap_or(0))
-        };
-        let stated = count(config, "max_position_embeddings", 1 << 20)?;
-        Ok(Embeddings {
-            width: hidden,
-            rows: rows(WORDS)?,
-            positions: stated.min(rows(POSITIONS)?),
-            padding: None,
-            types: types.then(|| rows(TYPES)).transpose()?,
-            projection: None,
-        })
-    }
-
-    /// Counts positions from the row after the token `padding`; `field` is the one to blame where
-    /// there is none.
-    pub fn skip_padding(
-        &mut self,
-        config: &JsonFile,
-        field: &str,
-        padding: usize,
-    ) -> Result<(), Error> {
-        if padding + 1 >= self.positions {
-            let problem = format!(
-                "leaves no position: of {} in the table, those up to {padding}, the padding, are not used",
-                self.positions
-            );
-            return Err(config.error(field, problem));
-        }
-        self.padding = Some(padding as u32);
-        Ok(())
-    }
-
-    /// The row of the position table for each token.
-    fn position_rows(&self, batch: &PackedBatch) -> Vec<u32> {
-        let mut rows = Vec::with_capacity(batch.ids.len());
-        for [first, tokens] in &batch.texts {
-            let Some(padding) = self.padding else {
-                rows.extend(0..*tokens);
-                continue;
-            };
-            let mut next = padding;
-            for id in &batch.ids[*first as usize..(first + tokens) as usize] {
-                next += u32::from(*id != padding);
-                rows.push(if *id == padding { padding } else { next });
-            }
-        }
-        rows
-    }
-}
-
 impl Encoder {
     /// An encoder of `sizes.layers` layers under BERT's names.
     pub fn bert(prefix: String, sizes: Sizes, embeddings: Embeddings, eps: f32) -> Self {
@@ -252,7 +173,9 @@ impl Encoder {
             layers: (0..sizes.layers).map(|i| format!("encoder.layer.{i}")).collect(),
             order: (0..sizes.layers).collect(),
             names: BERT_LAYER,
+            scale: 1.0 / ((sizes.hidden / sizes.heads) as f32).sqrt(),
             bias: None,
+            relative: None,
         }
     }
 
@@ -262,8 +185,14 @@ impl Encoder {
             (Axis::plain(hidden), Axis::plain(intermediate), self.sizes.head_axis());
         let part = |name: &str| format!("{}{layer}.{name}", self.prefix);
         let qkv = self.names.qkv.map(part);
+        let qkv = loader.linear(&qkv.each_ref().map(String::as_str), true, wide, heads)?;
+        let relative = match self.relative {
+            Some(relative) => relative.load_projection(loader, part, wide, heads)?,
+            None => None,
+        };
         Ok(Layer {
-            qkv: loader.linear(&qkv.each_ref().map(String::as_str), true, wide, heads)?,
+            qkv,
+            relative,
             output: loader.linear(&[&part(self.names.output)], true, heads, wide)?,
             attention_norm: loader.norm(&part(self.names.attention_norm), hidden, self.eps)?,
             up: loader.linear(&[&part(self.names.up)], true, wide, inner)?,
@@ -276,8 +205,7 @@ impl Encoder {
 impl Transformer for Encoder {
     fn facts(&self) -> Facts {
         let Sizes { hidden, intermediate, .. } = self.sizes;
-        let Embeddings { width, rows, positions, padding, types, .. } = self.embeddings;
-        let skipped = padding.map_or(0, |padding| padding as usize + 1);
+        let Embeddings { width, rows, types, .. } = self.embeddings;
         Facts {
             hidden,
             widest: [3 * self.sizes.head_axis().filled(), intermediate, width]
@@ -286,7 +214,7 @@ impl Transformer for Encoder {
                 .fold(hidden, usize::max),
             table_rows: rows,
             type_rows: types,
-            positions: Some(positions.saturating_sub(skipped)),
+            positions: self.embeddings.longest(),
             f16: F16Facts { activations_unsafe: false },
         }
     }
@@ -301,29 +229,39 @@ impl Transformer for Encoder {
             Embeddings { width, projection: Some(_), .. } => format!(", embeddings {width}"),
             _ => String::new(),
         };
-        let positions = self.facts().positions.unwrap_or_default();
+        let mut positions = Vec::new();
+        if let Some(longest) = self.embeddings.longest() {
+            positions.push(format!("{longest} positions"));
+        }
+        if let Some(Buckets { count, max_distance }) = self.bias {
+            positions.push(format!("{count} buckets up to a distance of {max_distance}"));
+        }
+        if let Some(relative) = &self.relative {
+            positions.push(relative.describe());
+        }
+        if positions.is_empty() {
+            positions.push("no positions".to_owned());
+        }
         format!(
-            "{layers}, hidden {hidden}{narrow}, {heads} heads, intermediate {intermediate}, \
-             {positions} positions, {activation:?}"
+            "{layers}, hidden {hidden}{narrow}, {heads} heads, intermediate {intermediate}, {}, \
+             {activation:?}",
+            positions.join(", ")
         )
     }
 
     /// Loads embeddings and layers; the pooler and any heads are left.
     fn load(&self, loader: &mut Loader) -> Result<Box<dyn Loaded>, Error> {
-        let Embeddings { width, types, projection, .. } = self.embeddings;
+        let Sizes { hidden, .. } = self.sizes;
         let named = |name: &str| format!("{}{name}", self.prefix);
-        let words = loader.table(&named(WORDS), width)?;
-        let positions = loader.table(&named(POSITIONS), width)?;
-        let types = types.map(|_| loader.table(&named(TYPES), width)).transpose()?;
-        let norm = loader.norm(&named(EMBEDDINGS_NORM), width, self.eps)?;
-        let (narrow, wide) = (Axis::plain(width), Axis::plain(self.sizes.hidden));
-        let projection = projection
-            .map(|name| loader.linear(&[&named(name)], true, narrow, wide))
-            .transpose()?;
+        let embeddings = self.embeddings.load(loader, &self.prefix, hidden, self.eps)?;
         let table = |buckets: Buckets| [buckets.count, self.sizes.heads];
         let biases = self
             .bias
             .map(|buckets| loader.host_matrix(&named(BIASES), table(buckets)))
+            .transpose()?;
+        let relative = self
+            .relative
+            .map(|relative| relative.load(loader, &self.prefix, hidden, self.eps))
             .transpose()?;
         let layers = self
             .layers
@@ -331,30 +269,18 @@ impl Transformer for Encoder {
             .map(|layer| self.load_layer(loader, layer))
             .collect::<Result<_, _>>()?;
         let encoder = self.clone();
-        Ok(Box::new(Weights { encoder, words, positions, types, norm, projection, biases, layers }))
+        Ok(Box::new(Weights { encoder, embeddings, biases, relative, layers }))
     }
 }
 
 impl Loaded for Weights {
     fn forward(&self, builder: &mut Builder, batch: &PackedBatch) -> Activations {
-        let Encoder { sizes, embeddings, order, .. } = &self.encoder;
-        let (words, word_rows) = table_rows(builder, &self.words, &batch.ids);
-        let position_rows = embeddings.position_rows(batch);
-        let (positions, position_rows) = table_rows(builder, &self.positions, &position_rows);
-        let (types, type_rows) = match &self.types {
-            Some(types) => table_rows(builder, types, &batch.type_ids),
-            None => (zero_row(builder, embeddings.width), vec![0; batch.ids.len()]),
-        };
-        let rows: Vec<[u32; 4]> = (0..batch.ids.len())
-            .map(|t| [word_rows[t], position_rows[t], type_rows[t], 0])
-            .collect();
+        let Encoder { sizes, order, scale, .. } = &self.encoder;
         let none = Activation::None;
-        let x = lookup(builder, &rows, [words, positions, types], embeddings.width);
-        let mut x = layer_norm(builder, x, None, &self.norm);
-        if let Some(projection) = &self.projection {
-            x = matmul(builder, "projected", x, projection, none, None);
-        }
-        let attention = Attention::new(sizes.heads, sizes.hidden / sizes.heads);
+        let mut x = self.embeddings.forward(builder, batch);
+        let attention =
+            Attention { scale: *scale, ..Attention::new(sizes.heads, sizes.hidden / sizes.heads) };
+        let relative = self.relative.as_ref().map(|table| (table, table.states(builder, batch)));
         let bias = self
             .encoder
             .bias
@@ -364,7 +290,14 @@ impl Loaded for Weights {
             builder.layer(i);
             let qkv = matmul(builder, "qkv", x, &layer.qkv, none, None);
             let at = [0, 1, 2].map(|part| Heads { of: qkv, head: part * sizes.heads });
-            let context = attend(builder, at, &batch.texts, &attention, bias);
+            let context = match relative {
+                Some((table, states)) => {
+                    let own = layer.relative.as_ref();
+                    let relative = table.relative(builder, states, own, &layer.qkv, sizes.heads);
+                    attend_relative(builder, at, &batch.texts, &attention, &relative)
+                }
+                None => attend(builder, at, &batch.texts, &attention, bias),
+            };
             let attended = matmul(builder, "attended", context, &layer.output, none, None);
             x = layer_norm(builder, attended, Some(x), &layer.attention_norm);
             let up = matmul(builder, "up", x, &layer.up, sizes.activation, None);
@@ -372,30 +305,5 @@ impl Loaded for Weights {
             x = layer_norm(builder, down, Some(x), &layer.norm);
         }
         x
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn positions_pass_over_padding_that_a_text_spells_out() {
-        let batch = PackedBatch {
-            ids: vec![0, 7, 1, 8, 2, 0, 2],
-            texts: vec![[0, 5], [5, 2]],
-            ..PackedBatch::default()
-        };
-        let mut embeddings = Embeddings {
-            width: 4,
-            rows: 9,
-            positions: 9,
-            padding: None,
-            types: None,
-            projection: None,
-        };
-        assert_eq!(embeddings.position_rows(&batch), [0, 1, 2, 3, 4, 0, 1]);
-        embeddings.padding = Some(1);
-        assert_eq!(embeddings.position_rows(&batch), [2, 3, 1, 4, 5, 2, 3]);
     }
 }

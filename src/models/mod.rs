@@ -4,8 +4,11 @@
 mod albert;
 mod bert;
 mod buckets;
+mod deberta;
+mod disentangled;
 mod distilbert;
 mod electra;
+mod embeddings;
 mod encoder;
 mod gte;
 mod jina;
@@ -53,6 +56,7 @@ const TABLE: &[Architecture] = &[
     Architecture { model_type: "bert", code: jina::V2, read: jina::read_v2 },
     Architecture { model_type: "bert", code: jina::V2_CODE, read: jina::read_v2_code },
     Architecture { model_type: "camembert", code: &[], read: roberta::read },
+    Architecture { model_type: "deberta-v2", code: &[], read: deberta::read },
     Architecture { model_type: "distilbert", code: &[], read: distilbert::read },
     Architecture { model_type: "electra", code: &[], read: electra::read },
     Architecture { model_type: "gte", code: gte::CODE, read: gte::read },

@@ -9,7 +9,8 @@ use crate::config::JsonFile;
 use crate::error::Error;
 use crate::models::Transformer;
 use crate::models::buckets::Buckets;
-use crate::models::encoder::{self, Embeddings, Encoder, FIELDS, LayerNames, Sizes, WORDS};
+use crate::models::embeddings::{Embeddings, WORDS};
+use crate::models::encoder::{self, Encoder, FIELDS, LayerNames, Sizes};
 use crate::models::layers::epsilon;
 use crate::weights::WeightFiles;
 

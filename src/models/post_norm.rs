@@ -201,10 +201,9 @@ impl PostNorm {
             Positions::Alibi => {
                 let heads = self.sizes.heads;
                 let slopes = alibi_slopes(heads);
-                let longest = batch.texts.iter().map(|[_, tokens]| *tokens).max().unwrap_or(0);
                 let bias =
                     |head: usize, distance: i64| (-slopes[head] * distance.abs() as f64) as f32;
-                Order::Distance(distance_bias(builder, heads, longest as usize, bias))
+                Order::Distance(distance_bias(builder, heads, batch.longest(), bias))
             }
         }
     }

@@ -3,44 +3,56 @@
 use serde_json::{Value, json};
 
 use crate::config::JsonFile;
+use crate::error::Error;
 use crate::files::ModelFiles;
-use crate::models::read;
+use crate::models::{Transformer, read};
 use crate::weights::WeightFiles;
 
 /// The sizes that are read of a config, or the sentence that refuses it.
 fn outcome(config: &Value, tensors: &[&str]) -> String {
-    let header: serde_json::Map<String, Value> = tensors
-        .iter()
-        .enumerate()
-        .map(|(i, name)| {
-            let offsets = [4 * i, 4 * i + 4];
-            let entry = json!({"dtype": "F32", "shape": [1, 1], "data_offsets": offsets});
-            ((*name).to_owned(), entry)
-        })
-        .collect();
-    let header = Value::Object(header).to_string();
-    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
-    bytes.extend_from_slice(header.as_bytes());
-    bytes.resize(bytes.len() + 4 * tensors.len(), 0);
-    let files = ModelFiles::from_bytes([("model.safetensors".to_owned(), bytes)]).unwrap();
-    let weights = WeightFiles::open(&files, "").unwrap();
-    let config = JsonFile::new("config.json", config.as_object().unwrap().clone());
-    match read(&config, &weights) {
+    let tensors: Vec<(&str, usize)> = tensors.iter().map(|name| (*name, 1)).collect();
+    outcome_of(config, &tensors)
+}
+
+/// As [`outcome`], with tensors of so many rows.
+fn outcome_of(config: &Value, tensors: &[(&str, usize)]) -> String {
+    match transformer(config, tensors) {
         Ok(transformer) => transformer.describe(),
         Err(error) => error.to_string(),
     }
 }
 
+fn transformer(config: &Value, tensors: &[(&str, usize)]) -> Result<Box<dyn Transformer>, Error> {
+    let mut header = serde_json::Map::new();
+    let mut end = 0;
+    for (name, rows) in tensors {
+        let start = end;
+        end += 4 * rows;
+        let entry = json!({"dtype": "F32", "shape": [rows, 1], "data_offsets": [start, end]});
+        header.insert((*name).to_owned(), entry);
+    }
+    let header = Value::Object(header).to_string();
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend_from_slice(header.as_bytes());
+    bytes.resize(bytes.len() + end, 0);
+    let files = ModelFiles::from_bytes([("model.safetensors".to_owned(), bytes)]).unwrap();
+    let weights = WeightFiles::open(&files, "").unwrap();
+    read(&JsonFile::new("config.json", config.as_object().unwrap().clone()), &weights)
+}
+
 macro_rules! published {
     ($name:literal) => {
         serde_json::from_str::<Value>(include_str!(concat!(
-            "../../tests/fixtures/configs/",
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/fixtures/configs/",
             $name,
             ".json"
         )))
         .unwrap()
     };
 }
+
+mod relative;
 
 const WORDS: &str = "embeddings.word_embeddings.weight";
 const TYPES: &str = "embeddings.token_type_embeddings.weight";

@@ -7,7 +7,8 @@
 use crate::config::JsonFile;
 use crate::error::Error;
 use crate::models::Transformer;
-use crate::models::encoder::{self, Embeddings, Encoder, FIELDS, Sizes, WORDS};
+use crate::models::embeddings::{Embeddings, WORDS};
+use crate::models::encoder::{self, Encoder, FIELDS, Sizes};
 use crate::models::layers::epsilon;
 use crate::weights::WeightFiles;
 

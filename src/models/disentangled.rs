@@ -1,0 +1,217 @@
+//! Disentangled attention (He et al. 2021, <https://arxiv.org/abs/2006.03654>): beside q · k, a score has
+//! q · key of the distance and k · query of the distance, which each layer projects from one table.
+
+use crate::batch::PackedBatch;
+use crate::config::JsonFile;
+use crate::dtype::Storage;
+use crate::error::Error;
+use crate::gpu::graph::TensorId;
+use crate::kernels::attention::{Relative, relative_rows};
+use crate::kernels::layer_norm::{Norm, layer_norm};
+use crate::kernels::lookup::lookup_of;
+use crate::kernels::matmul::{Linear, matmul};
+use crate::kernels::{Activation, Activations, Builder};
+use crate::models::layers::table_rows;
+use crate::weights::{Axis, Loader, Table};
+
+pub(super) const TABLE: &str = "encoder.rel_embeddings.weight";
+const NORM: &str = "encoder.LayerNorm";
+const KEYS: &str = "attention.self.pos_key_proj";
+const QUERIES: &str = "attention.self.pos_query_proj";
+
+/// How distances become rows of the table, and what is made of the rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Disentangled {
+    /// Rows for keys after the query, and as many for the others.
+    pub span: usize,
+    /// Where set, distances from `span / 2` on fall into buckets that grow up to this distance.
+    pub max_distance: Option<usize>,
+    /// Whether the table's rows are normed.
+    pub normed: bool,
+    /// Whether rows are projected by the layer's own query and key matrices.
+    pub shared: bool,
+    /// Whether queries meet keys of distances: `c2p`.
+    pub keys: bool,
+    /// Whether keys meet queries of distances: `p2c`.
+    pub queries: bool,
+}
+
+/// The table and its norm.
+#[derive(Debug)]
+pub(super) struct LoadedTable {
+    disentangled: Disentangled,
+    hidden: usize,
+    table: Table,
+    norm: Option<Norm>,
+}
+
+/// The rows of the table that a batch needs, before a layer's projection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct States {
+    states: Activations,
+    rows: TensorId,
+    reach: usize,
+}
+
+impl Disentangled {
+    /// Checks that the buckets can grow; `field` says how far.
+    pub fn check(self, config: &JsonFile, field: &str) -> Result<Self, Error> {
+        let Some(max) = self.max_distance else { return Ok(self) };
+        if self.span < 2 {
+            let problem = format!("is {}; at least 2 is expected", self.span);
+            return Err(config.error("position_buckets", problem));
+        }
+        let least = self.span / 2 + 2;
+        if max < least {
+            let problem = format!("is {max}; at least {least} is expected");
+            return Err(config.error(field, problem));
+        }
+        Ok(self)
+    }
+
+    /// The row of a distance, key − query. It never grows with the distance.
+    ///
+    /// Each step is rounded to f32, as torch computes it: a distance at the edge of a bucket would
+    /// fall on the other side of it in exact arithmetic. The logarithms are those of f64, rounded,
+    /// since those for f32 differ between platforms.
+    fn row(self, distance: i64) -> u32 {
+        let middle = self.span / 2;
+        let far = usize::try_from(distance.unsigned_abs()).unwrap_or(usize::MAX);
+        let bucket = match self.max_distance {
+            Some(max) if far > middle => {
+                let steps = f64::from(far as f32 / middle as f32).ln() as f32;
+                let all = f64::from(((max - 1) as f64 / middle as f64) as f32).ln() as f32;
+                let grown = (steps / all * (middle - 1) as f32).ceil() as i64;
+                (grown + middle as i64) * -distance.signum()
+            }
+            _ => -distance,
+        };
+        let span = self.span as i64;
+        (bucket.clamp(-span, span - 1) + span) as u32
+    }
+
+    /// In a few words.
+    pub fn describe(self) -> String {
+        let terms = match (self.keys, self.queries) {
+            (true, true) => "keys and queries",
+            (true, false) => "keys",
+            _ => "queries",
+        };
+        let span = self.span;
+        match self.max_distance {
+            Some(max) => format!("{terms} for {span} buckets each way up to a distance of {max}"),
+            None => format!("{terms} for distances up to {span}"),
+        }
+    }
+
+    /// Loads the table.
+    pub fn load(
+        self,
+        loader: &mut Loader,
+        prefix: &str,
+        hidden: usize,
+        eps: f32,
+    ) -> Result<LoadedTable, Error> {
+        let table = loader.table(&format!("{prefix}{TABLE}"), hidden)?;
+        let norm = self.normed.then(|| loader.norm(&format!("{prefix}{NORM}"), hidden, eps));
+        Ok(LoadedTable { disentangled: self, hidden, table, norm: norm.transpose()? })
+    }
+
+    /// Loads a layer's projection of the rows, where it is not that of its tokens. `part` names the
+    /// parts of the layer.
+    pub fn load_projection(
+        self,
+        loader: &mut Loader,
+        part: impl Fn(&str) -> String,
+        hidden: Axis,
+        heads: Axis,
+    ) -> Result<Option<Linear>, Error> {
+        if self.shared {
+            return Ok(None);
+        }
+        let names: Vec<String> = [(self.queries, QUERIES), (self.keys, KEYS)]
+            .into_iter()
+            .filter(|(there, _)| *there)
+            .map(|(_, name)| part(name))
+            .collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        loader.linear(&names, true, hidden, heads).map(Some)
+    }
+}
+
+impl LoadedTable {
+    /// The rows for the distances in a batch: a row's values are the same in any.
+    ///
+    /// They are f32 whatever the activations: a value out of range in one would concern every text,
+    /// and marks are made for tokens.
+    pub fn states(&self, builder: &mut Builder, batch: &PackedBatch) -> States {
+        let longest = batch.longest();
+        let reach = longest.max(1) as i64 - 1;
+        let first = self.disentangled.row(reach);
+        let rows: Vec<u32> = (first..=self.disentangled.row(-reach)).collect();
+        let kept = std::mem::replace(&mut builder.activations, Storage::F32);
+        let (table, rows) = table_rows(builder, &self.table, &rows);
+        let rows: Vec<[u32; 4]> = rows.into_iter().map(|row| [row, 0, 0, 0]).collect();
+        let mut states = lookup_of(builder, &rows, &[table], self.hidden, 1.0);
+        if let Some(norm) = &self.norm {
+            states = layer_norm(builder, states, None, norm);
+        }
+        builder.activations = kept;
+        let row = |distance| self.disentangled.row(distance) - first;
+        let (rows, reach) = relative_rows(builder, longest, row);
+        States { states, rows, reach }
+    }
+
+    /// A layer's keys and queries for distances: by its own projection, or by that of its tokens,
+    /// which gives queries, keys and values.
+    pub fn relative(
+        &self,
+        builder: &mut Builder,
+        states: States,
+        projection: Option<&Linear>,
+        qkv: &Linear,
+        heads: usize,
+    ) -> Relative {
+        let Disentangled { keys, queries, .. } = self.disentangled;
+        let linear = projection.unwrap_or(qkv);
+        let of = matmul(builder, "relative", states.states, linear, Activation::None, None);
+        // Queries come first, where there are any.
+        let before = if projection.is_none() || queries { heads } else { 0 };
+        Relative {
+            of,
+            rows: states.rows,
+            reach: states.reach,
+            keys: keys.then_some(before),
+            queries: queries.then_some(0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn disentangled(span: usize, max_distance: Option<usize>) -> Disentangled {
+        let (normed, shared, keys, queries) = (true, true, true, true);
+        Disentangled { span, max_distance, normed, shared, keys, queries }
+    }
+
+    /// What `make_log_bucket_position` of transformers 5.23 gives, clamped as its attention does: where,
+    /// among distances of 0 to 600, each row starts.
+    #[test]
+    fn rows_are_torchs() {
+        let starts = |d: Disentangled, sign: i64| -> Vec<i64> {
+            (0..=600).filter(|n| *n == 0 || d.row(sign * n) != d.row(sign * (n - 1))).collect()
+        };
+        let d = disentangled(32, Some(132));
+        let mut grown: Vec<i64> = (0..=17).collect();
+        grown.extend([19, 22, 25, 29, 33, 38, 43, 50, 57, 65, 75, 87, 99, 114]);
+        assert_eq!(starts(d, -1), grown);
+        grown.push(132);
+        assert_eq!(starts(d, 1), grown);
+        assert_eq!([600, 1, 0, -1, -600].map(|n| d.row(n)), [0, 31, 32, 33, 63]);
+        assert_eq!(starts(disentangled(8, Some(80)), 1), [0, 1, 2, 3, 4, 5, 11, 30, 80]);
+        let cut = disentangled(20, None);
+        assert_eq!([600, 20, 19, 0, -19, -20].map(|n| cut.row(n)), [0, 0, 1, 20, 39, 39]);
+    }
+}

@@ -1,0 +1,225 @@
+//! The embeddings of BERT and its descendants: rows of a token, a position and a type table, summed, with
+//! a norm and, where the tables are narrow, a linear layer.
+
+use crate::batch::PackedBatch;
+use crate::config::JsonFile;
+use crate::error::Error;
+use crate::kernels::layer_norm::{Norm, layer_norm};
+use crate::kernels::lookup::lookup_of;
+use crate::kernels::matmul::{Linear, matmul};
+use crate::kernels::{Activation, Activations, Builder};
+use crate::models::layers::{count, table_rows};
+use crate::weights::{Axis, Loader, Table, WeightFiles};
+
+/// The token table, under the name that all these families give it.
+pub(super) const WORDS: &str = "embeddings.word_embeddings.weight";
+const POSITIONS: &str = "embeddings.position_embeddings.weight";
+const TYPES: &str = "embeddings.token_type_embeddings.weight";
+const NORM: &str = "embeddings.LayerNorm";
+
+/// Which tables there are, and how positions are counted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Embeddings {
+    /// Width of the tables.
+    pub width: usize,
+    /// Rows of the token table.
+    pub rows: usize,
+    /// Rows of the position table that are used, where there is one.
+    pub positions: Option<usize>,
+    /// RoBERTa counts positions from the row after this token's id, and passes over the token
+    /// itself, wherever a text spells it out.
+    pub padding: Option<u32>,
+    /// Rows of the type table, where there is one.
+    pub types: Option<usize>,
+    /// The linear layer from the tables' width to the hidden one.
+    pub projection: Option<Projection>,
+}
+
+/// A linear layer after the tables.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Projection {
+    pub name: &'static str,
+    pub bias: bool,
+    /// Whether the norm follows it, or comes before.
+    pub normed: bool,
+}
+
+impl Projection {
+    /// With a bias, after the norm.
+    pub fn after(name: &'static str) -> Self {
+        Projection { name, bias: true, normed: false }
+    }
+}
+
+/// The embeddings' weights.
+#[derive(Debug)]
+pub(super) struct LoadedEmbeddings {
+    embeddings: Embeddings,
+    words: Table,
+    positions: Option<Table>,
+    types: Option<Table>,
+    norm: Norm,
+    projection: Option<Linear>,
+}
+
+impl Embeddings {
+    /// Tables as wide as the hidden states, positions from 0.
+    pub fn read(
+        config: &JsonFile,
+        weights: &WeightFiles,
+        prefix: &str,
+        hidden: usize,
+        types: bool,
+    ) -> Result<Self, Error> {
+        let stated = count(config, "max_position_embeddings", 1 << 20)?;
+        let positions = Some(stated.min(rows(weights, prefix, POSITIONS)?));
+        Ok(Embeddings { positions, ..Self::without_positions(weights, prefix, hidden, types)? })
+    }
+
+    /// As [`Embeddings::read`], of a model that has no position table.
+    pub fn without_positions(
+        weights: &WeightFiles,
+        prefix: &str,
+        hidden: usize,
+        types: bool,
+    ) -> Result<Self, Error> {
+        Ok(Embeddings {
+            width: hidden,
+            rows: rows(weights, prefix, WORDS)?,
+            positions: None,
+            padding: None,
+            types: types.then(|| rows(weights, prefix, TYPES)).transpose()?,
+            projection: None,
+        })
+    }
+
+    /// Counts positions from the row after the token `padding`; `field` is the one to blame where
+    /// there is none.
+    pub fn skip_padding(
+        &mut self,
+        config: &JsonFile,
+        field: &str,
+        padding: usize,
+    ) -> Result<(), Error> {
+        if let Some(positions) = self.positions.filter(|positions| padding + 1 >= *positions) {
+            let problem = format!(
+                "leaves no position: of {positions} in the table, those up to {padding}, the \
+                 padding, are not used"
+            );
+            return Err(config.error(field, problem));
+        }
+        self.padding = Some(padding as u32);
+        Ok(())
+    }
+
+    /// The most tokens that there are positions for.
+    pub fn longest(&self) -> Option<usize> {
+        let skipped = self.padding.map_or(0, |padding| padding as usize + 1);
+        self.positions.map(|positions| positions.saturating_sub(skipped))
+    }
+
+    /// Loads the tables and what follows them.
+    pub fn load(
+        &self,
+        loader: &mut Loader,
+        prefix: &str,
+        hidden: usize,
+        eps: f32,
+    ) -> Result<LoadedEmbeddings, Error> {
+        let mut table = |name: &str| loader.table(&format!("{prefix}{name}"), self.width);
+        let words = table(WORDS)?;
+        let positions = self.positions.map(|_| table(POSITIONS)).transpose()?;
+        let types = self.types.map(|_| table(TYPES)).transpose()?;
+        let after = self.projection.is_some_and(|projection| projection.normed);
+        let width = if after { hidden } else { self.width };
+        let norm = loader.norm(&format!("{prefix}{NORM}"), width, eps)?;
+        let (narrow, wide) = (Axis::plain(self.width), Axis::plain(hidden));
+        let projection = self
+            .projection
+            .map(|Projection { name, bias, .. }| {
+                loader.linear(&[&format!("{prefix}{name}")], bias, narrow, wide)
+            })
+            .transpose()?;
+        Ok(LoadedEmbeddings { embeddings: *self, words, positions, types, norm, projection })
+    }
+
+    /// The row of the position table for each token.
+    fn position_rows(&self, batch: &PackedBatch) -> Vec<u32> {
+        let mut rows = Vec::with_capacity(batch.ids.len());
+        for [first, tokens] in &batch.texts {
+            let Some(padding) = self.padding else {
+                rows.extend(0..*tokens);
+                continue;
+            };
+            let mut next = padding;
+            for id in &batch.ids[*first as usize..(first + tokens) as usize] {
+                next += u32::from(*id != padding);
+                rows.push(if *id == padding { padding } else { next });
+            }
+        }
+        rows
+    }
+}
+
+fn rows(weights: &WeightFiles, prefix: &str, name: &str) -> Result<usize, Error> {
+    Ok(weights.shape(&format!("{prefix}{name}"))?.first().copied().unwrap_or(0))
+}
+
+impl LoadedEmbeddings {
+    /// Hidden states before the first layer.
+    pub fn forward(&self, builder: &mut Builder, batch: &PackedBatch) -> Activations {
+        let mut rows = vec![[0u32; 4]; batch.ids.len()];
+        let mut tables = Vec::new();
+        let mut add = |builder: &mut Builder, table: &Table, ids: &[u32]| {
+            let (table, of) = table_rows(builder, table, ids);
+            for (row, of) in rows.iter_mut().zip(of) {
+                row[tables.len()] = of;
+            }
+            tables.push(table);
+        };
+        add(builder, &self.words, &batch.ids);
+        if let Some(positions) = &self.positions {
+            add(builder, positions, &self.embeddings.position_rows(batch));
+        }
+        if let Some(types) = &self.types {
+            add(builder, types, &batch.type_ids);
+        }
+        let x = lookup_of(builder, &rows, &tables, self.embeddings.width, 1.0);
+        let project = |builder: &mut Builder, x| match &self.projection {
+            Some(linear) => matmul(builder, "projected", x, linear, Activation::None, None),
+            None => x,
+        };
+        if self.embeddings.projection.is_some_and(|projection| projection.normed) {
+            let x = project(builder, x);
+            return layer_norm(builder, x, None, &self.norm);
+        }
+        let x = layer_norm(builder, x, None, &self.norm);
+        project(builder, x)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_pass_over_padding_that_a_text_spells_out() {
+        let batch = PackedBatch {
+            ids: vec![0, 7, 1, 8, 2, 0, 2],
+            texts: vec![[0, 5], [5, 2]],
+            ..PackedBatch::default()
+        };
+        let mut embeddings = Embeddings {
+            width: 4,
+            rows: 9,
+            positions: Some(9),
+            padding: None,
+            types: None,
+            projection: None,
+        };
+        assert_eq!(embeddings.position_rows(&batch), [0, 1, 2, 3, 4, 0, 1]);
+        embeddings.padding = Some(1);
+        assert_eq!(embeddings.position_rows(&batch), [2, 3, 1, 4, 5, 2, 3]);
+        assert_eq!(embeddings.longest(), Some(7));
+    }
+}

@@ -1,0 +1,107 @@
+//! Of models whose attention knows how far apart two tokens are.
+
+use serde_json::{Value, json};
+
+use super::{WORDS, outcome_of, transformer, with};
+
+/// Each change is refused by a sentence that names the file, the field and what else.
+fn refused(config: &Value, tensors: &[(&str, usize)], changes: &[(Value, &str)]) {
+    for (change, expected) in changes {
+        let message = outcome_of(&with(config, change), tensors);
+        let field = change.as_object().unwrap().keys().next().unwrap();
+        for part in ["config.json", field, expected] {
+            assert!(message.contains(part), "{change}: {message}");
+        }
+    }
+}
+
+#[test]
+fn all_mpnet_base_v2() {
+    let config = published!("all-mpnet-base-v2");
+    let tensors = [(WORDS, 30527), ("embeddings.position_embeddings.weight", 514)];
+    let facts = transformer(&config, &tensors).unwrap().facts();
+    assert_eq!((facts.hidden, facts.table_rows), (768, 30527));
+    assert_eq!((facts.positions, facts.type_rows), (Some(512), None));
+    assert_eq!(
+        outcome_of(&config, &tensors),
+        "12 layers, hidden 768, 12 heads, intermediate 3072, 512 positions, \
+         32 buckets up to a distance of 128, Gelu"
+    );
+    refused(
+        &config,
+        &tensors,
+        &[
+            (json!({"relative_attention_num_buckets": 64}), "32 is"),
+            (json!({"hidden_act": "mish"}), "supported are gelu"),
+            (json!({"num_attention_heads": 5}), "hidden_size"),
+            (json!({"max_position_embeddings": 2}), "leaves no position"),
+        ],
+    );
+}
+
+#[test]
+fn sentence_t5_gtr_and_instructor() {
+    let base = published!("sentence-t5-base");
+    let norm = ("encoder.final_layer_norm.weight", 1);
+    for (config, words, expected) in [
+        (base.clone(), "encoder.embed_tokens.weight", "12 layers, hidden 768, 12 heads of 64"),
+        (published!("gtr-t5-large"), "shared.weight", "24 layers, hidden 1024, 16 heads of 64"),
+        (published!("instructor-base"), "shared.weight", "12 layers, hidden 768, 12 heads of 64"),
+    ] {
+        let tensors = [(words, 32128), norm];
+        let what = outcome_of(&config, &tensors);
+        assert!(what.starts_with(expected) && what.ends_with("distance of 128, Relu"), "{what}");
+        let facts = transformer(&config, &tensors).unwrap().facts();
+        assert_eq!((facts.table_rows, facts.positions, facts.type_rows), (32128, None, None));
+        assert!(facts.f16.activations_unsafe);
+    }
+    let tensors = [("shared.weight", 32128), norm];
+    refused(
+        &base,
+        &tensors,
+        &[
+            (json!({"feed_forward_proj": "gated-mish"}), "supported are gelu"),
+            (json!({"feed_forward_proj": "deep-gated-gelu"}), "gated-"),
+            (json!({"dense_act_fn": "mish"}), "supported are gelu"),
+            (json!({"is_decoder": true}), "encoder"),
+            (json!({"d_kv": 512}), "at most 256"),
+            (json!({"relative_attention_num_buckets": 2}), "at least 4"),
+            (json!({"relative_attention_max_distance": 8}), "at least 9"),
+            (json!({"layer_norm_epsilon": 0}), "between"),
+        ],
+    );
+    // v1.1, and what its `gelu` means.
+    let gated = with(&base, &json!({"feed_forward_proj": "gated-gelu"}));
+    assert!(outcome_of(&gated, &tensors).ends_with("gated GeluTanh"));
+}
+
+#[test]
+fn deberta_v3_base_and_mxbai_rerank_base_v1() {
+    let base = published!("deberta-v3-base");
+    let tensors = [
+        ("deberta.embeddings.word_embeddings.weight", 128_100),
+        ("deberta.encoder.rel_embeddings.weight", 512),
+    ];
+    for config in [&base, &published!("mxbai-rerank-base-v1")] {
+        assert_eq!(
+            outcome_of(config, &tensors),
+            "12 layers, hidden 768, 12 heads, intermediate 3072, keys and queries for 256 buckets \
+             each way up to a distance of 512, Gelu"
+        );
+        let facts = transformer(config, &tensors).unwrap().facts();
+        assert_eq!((facts.table_rows, facts.positions, facts.type_rows), (128_100, None, None));
+    }
+    refused(
+        &base,
+        &tensors,
+        &[
+            // As deberta-v2-xlarge has it.
+            (json!({"conv_kernel_size": 3}), "convolution"),
+            (json!({"pos_att_type": "p2p|c2p"}), "c2p and p2c are"),
+            (json!({"norm_rel_ebd": "batch_norm"}), "layer_norm"),
+            (json!({"position_buckets": 128}), "256 rows"),
+            (json!({"max_position_embeddings": 100}), "at least 130"),
+            (json!({"attention_head_size": 32}), "is"),
+        ],
+    );
+}
