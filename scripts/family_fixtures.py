@@ -46,9 +46,9 @@ def family(tokenizer, modules, longest=LONGEST, random=True, spoil=None, dtype=N
     """Registers a recipe. What it returns may also be a module of sentence-transformers; `tokenizer` is None then. `tokenizer()` gives a transformers tokenizer; `modules(hidden)` the modules after the transformer;
     `random` is False where it comes with weights to keep; `spoil(model, ids)` makes outliers; `dtype` is how the checkpoint is stored; `rewrite(folder)` changes the saved directory
     (names of tensors, another layout) and must not change vectors; `cases` are the arguments of encode() by name of the
-    tensor, as in make_fixtures.py; `edges` are more lengths of texts, around a window. `publish(config)` is applied to config.json
-    once all vectors are there: a model whose code is on the Hub names it there, and the code is written anew in
-    scripts/families. `alone`: upstream lets a text's vector depend on the longest text beside it."""
+    tensor, as in make_fixtures.py; `edges` are more lengths of texts, around a window. `publish(folder)` changes the directory
+    once all vectors are there: a model whose code is on the Hub names it in config.json, and the code is written anew in
+    scripts/families. It may return more tensors for reference.safetensors. `alone`: upstream lets a text's vector depend on the longest text beside it."""
     def register(make):
         FAMILIES[make.__name__] = dict(make=make, tokenizer=tokenizer, modules=modules, longest=longest, random=random, spoil=spoil, dtype=dtype, rewrite=rewrite,
                                        prompts=prompts, default_prompt=default_prompt, cases=cases or {'embeddings': {}}, extra_texts=extra_texts, edges=edges, publish=publish, alone=alone)
@@ -277,13 +277,13 @@ def finish(name, recipe, folder):
     hooks = stored_in(m, torch.float16)
     measured['float16_weights_float16_activations'] = compare(base.encode(m, texts, **options), ref[first])
     peak = max(base.activations(exact, texts[:17])) if isinstance(exact[0], Transformer) else 0.
-    save_file({k: v.contiguous() for k, v in ref.items()}, os.path.join(folder, 'reference.safetensors'))
     base.write(folder, 'texts.json', texts)
     kind = getattr(getattr(exact[0], 'model', None), 'config', None)
     if recipe['publish']:
-        base.edit(folder, 'config.json', recipe['publish'])
+        ref.update(recipe['publish'](folder) or {})
         with open(os.path.join(folder, 'config.json')) as f:
             kind.model_type = json.load(f)['model_type']
+    save_file({k: v.contiguous() for k, v in ref.items()}, os.path.join(folder, 'reference.safetensors'))
     base.write(folder, 'fixture.json', dict(name=name, family=kind.model_type if kind else type(exact[0]).__name__, note=' '.join((recipe['make'].__doc__ or '').split()), versions=base.VERSIONS,
                                             arithmetic='float64, one text at a time, sdpa attention', tensors=about, largest_activation=float(f'{peak:.4g}'), measured_against_reference=measured))
     report(name, folder, ref[first], measured, f'alike {alike:.2f}  peak {peak:9.1f}')

@@ -1,12 +1,14 @@
 """Encoders whose code comes with the models on the Hub and is not in transformers, written anew in torch: NomicBERT with the options
 that transformers lacks, Alibaba's `new` with NTK scaling, jina-embeddings-v2. Tensors have the Hub's names; `publish` gives config.json
 its own."""
-import math
+import json, math, os, shutil, tempfile
 import torch, transformers
+from safetensors.torch import load_file
 from torch import nn
 from transformers.modeling_outputs import BaseModelOutput
 
 import family_tokenizers as tokenizers
+import make_fixtures as base
 from family_fixtures import PIECES, SIZES, family, pool, post_norm_outliers
 
 NOMIC = dict(norm='emb_ln', layer='encoder.layers', qkv=('attn.Wqkv',), out='attn.out_proj', norm1='norm1', up=('mlp.fc11', 'mlp.fc12'), down='mlp.fc2', norm2='norm2')
@@ -135,12 +137,12 @@ def encoder(names, **options):
 
 
 def published(**fields):
-    """The config as the Hub has it: what transformers writes of any model, and these fields."""
+    """config.json as the Hub has it: what transformers writes of any model, and these fields."""
     def change(config):
         kept = {k: config[k] for k in SHOWN_BY_TRANSFORMERS if k in config}
         config.clear()
         config.update(fields, **kept)
-    return change
+    return lambda folder: base.edit(folder, 'config.json', change)
 
 
 def bert_names(**fields):
@@ -214,3 +216,47 @@ def jina_v2_reglu():
 def jina_v2_code():
     """jina-embeddings-v2-base-code: queries and keys normed, two norms after attention, the gate second."""
     return encoder(JINA_CODE, pad_token_id=1)
+
+
+TASKS = ['retrieval.query', 'retrieval.passage', 'text-matching']
+RANK, ALPHA = 3, 2
+FLASH = 'jinaai/xlm-roberta-flash-implementation--'
+
+
+def with_adapters(folder):
+    """Gives every linear layer and table an adapter for each task, as modeling_lora.py names and applies them, and returns what
+    the model gives with each added to its weights."""
+    g = torch.Generator().manual_seed(7)
+    stored, weights = {}, load_file(os.path.join(folder, 'model.safetensors'))
+    adapted = [dict(weights) for _ in TASKS]
+    for name, w in weights.items():
+        if w.dim() < 2:
+            stored['roberta.' + name] = w
+            continue
+        table = 'embeddings' in name
+        shapes = ((w.shape[0], RANK), (RANK, w.shape[1])) if table else ((RANK, w.shape[1]), (w.shape[0], RANK))
+        a, b = (torch.randn(len(TASKS), *shape, generator=g) * .6 * float(w.std()) ** .5 for shape in shapes)
+        where = 'roberta.' + name.removesuffix('weight') + 'parametrizations.weight.'
+        stored.update({where + 'original': w, where + '0.lora_A': a, where + '0.lora_B': b})
+        for i, new in enumerate(adapted):
+            new[name] = w + (a[i] @ b[i] if table else b[i] @ a[i]) * (ALPHA / RANK)
+    with open(os.path.join(folder, 'texts.json'), encoding='utf-8') as f:
+        texts = json.load(f)
+    vectors = {}
+    for task, new in zip(TASKS, adapted):
+        with tempfile.TemporaryDirectory() as d:
+            shutil.copytree(folder, d, dirs_exist_ok=True)
+            base.weights(d, lambda _: new)
+            vectors['tasks.' + task] = base.encode(base.reload(d, torch.float64), texts)
+    base.weights(folder, lambda _: stored)
+    published(model_type='xlm-roberta', **{**SIZES, 'position_embedding_type': 'rotary', 'rotary_emb_base': 20000.0, 'hidden_act': 'gelu', 'type_vocab_size': 1, 'layer_norm_eps': 1e-5, 'pad_token_id': 1},
+              auto_map={'AutoConfig': FLASH + 'configuration_xlm_roberta.XLMRobertaFlashConfig', 'AutoModel': FLASH + 'modeling_lora.XLMRobertaLoRA', 'AutoModelForMaskedLM': FLASH + 'modeling_xlm_roberta.XLMRobertaForMaskedLM'},
+              lora_adaptations=TASKS, lora_rank=RANK, lora_alpha=ALPHA, lora_dropout_p=0.0, lora_main_params_trainable=False, load_trained_adapters=True, emb_pooler='mean', use_flash_attn=True)(folder)
+    base.edit(folder, 'modules.json', lambda modules: [dict(modules[0], type='custom_st.Transformer')] + modules[1:])
+    return vectors
+
+
+@family(tokenizers.unigram(), pool('mean', normalise=True), spoil=post_norm_outliers, publish=with_adapters)
+def jina_v3_hub():
+    """jina-embeddings-v3 as on the Hub: an adapter for each task beside the weights, a module of its own. tasks.<task>: with its adapter."""
+    return transformers.JinaEmbeddingsV3Model(transformers.JinaEmbeddingsV3Config(**SIZES, pad_token_id=1), add_pooling_layer=False)

@@ -2,6 +2,7 @@
 import transformers
 
 import family_tokenizers as tokenizers
+import make_fixtures as base
 from family_fixtures import PIECES, SIZES, family, pool, post_norm_outliers, pre_norm_outliers, prefixed
 
 BYTES = dict(pad_token_id=1, bos_token_id=0, eos_token_id=2, cls_token_id=0, sep_token_id=2)
@@ -19,10 +20,12 @@ def modernbert():
     return transformers.ModernBertModel(transformers.ModernBertConfig(**{**SIZES, 'num_hidden_layers': 4, 'intermediate_size': 40}, **BYTES, local_attention=16))
 
 
-def older(config):
+def older(folder):
     """config.json as transformers 4 wrote it."""
-    config.pop('rope_parameters'), config.pop('layer_types')
-    config.update(global_attn_every_n_layers=2, global_rope_theta=80000.0, local_rope_theta=5000.0, position_embedding_type='absolute', layer_norm_eps=1e-5, reference_compile=False)
+    def change(config):
+        config.pop('rope_parameters'), config.pop('layer_types')
+        config.update(global_attn_every_n_layers=2, global_rope_theta=80000.0, local_rope_theta=5000.0, position_embedding_type='absolute', layer_norm_eps=1e-5, reference_compile=False)
+    base.edit(folder, 'config.json', change)
 
 
 @family(tokenizers.byte_bpe(), pool('cls'), edges=(5, 6, 7, 11, 12), spoil=milder, publish=older)

@@ -77,6 +77,10 @@ pub struct ModelArgs {
     /// Branch, tag or commit of a Hub model.
     #[arg(long, value_name = "REVISION")]
     pub revision: Option<String>,
+    /// The task whose adapter is added to the weights, of a model that has some (jina-embeddings-v3:
+    /// retrieval.query, text-matching and others). It brings no prompt: see --prompt-name.
+    #[arg(long, value_name = "NAME")]
+    pub task: Option<String>,
     /// The dtype of the weights: auto, float32, float16 or bfloat16. `auto` is what the checkpoint
     /// names, as far as the adapter can hold it.
     #[arg(long, default_value = "auto", value_name = "DTYPE")]
@@ -398,6 +402,7 @@ impl VerifyArgs {
         ModelArgs {
             model: self.model.clone(),
             revision: self.revision.clone(),
+            task: None,
             dtype: self.dtype,
             half_fallback: self.half_fallback,
             activations: self.activations,

@@ -43,6 +43,8 @@ pub(crate) struct ModelConfig {
     pub input: Input,
     /// `config.json` of the transformer.
     pub transformer: JsonFile,
+    /// The class of the transformer's module where that comes with the model.
+    pub module_code: Option<String>,
     /// Where the transformer's files are: empty, or `0_Transformer/`.
     pub weights_prefix: String,
     /// Tokens a text may have, special tokens included, as sentence-transformers derives it.
@@ -118,6 +120,7 @@ impl ModelConfig {
             modules: after_transformer(files, rest, &mut notes)?,
             weights_prefix: prefix,
             transformer,
+            module_code: first.code.clone(),
             prompts: default_prompts(),
             default_prompt_name: None,
             truncate_dim: None,
@@ -160,6 +163,7 @@ impl ModelConfig {
             modules: vec![Module::Pooling(pooling)],
             weights_prefix: String::new(),
             transformer,
+            module_code: None,
             prompts: default_prompts(),
             default_prompt_name: None,
             truncate_dim: None,
@@ -195,6 +199,7 @@ impl ModelConfig {
             purpose: Purpose::Vectors,
             input,
             transformer,
+            module_code: None,
             weights_prefix: prefix.to_owned(),
             max_seq_length: None,
             do_lower_case: false,

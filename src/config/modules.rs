@@ -45,6 +45,8 @@ pub(super) struct Entry {
     index: usize,
     /// The last component of the Python class: the part that both generations share.
     pub kind: String,
+    /// The whole class, where it is not sentence-transformers' own.
+    pub code: Option<String>,
     /// Empty for the model's own directory, else `1_Pooling`.
     pub path: String,
 }
@@ -101,19 +103,23 @@ pub(super) fn entries(
 
 fn entry(index: usize, file: &JsonFile) -> Result<Entry, Error> {
     let class = file.str("type")?.ok_or_else(|| file.error("type", "is missing"))?;
-    if !class.starts_with("sentence_transformers.") {
+    let kind = class.rsplit('.').next().unwrap_or_default().to_string();
+    let own = class.starts_with("sentence_transformers.");
+    // What a Transformer of the model's own is to compute, its architecture knows.
+    let known_later = index == 0 && kind == "Transformer";
+    if !own && !known_later {
         return Err(file.unsupported(
             "type",
             "this module is Python code that comes with the model, and Vectile runs none; use a model whose modules are sentence-transformers' own",
         ));
     }
-    let kind = class.rsplit('.').next().unwrap_or_default().to_string();
+    let code = (!own).then(|| class.to_string());
     let path = file.str("path")?.ok_or_else(|| file.error("path", "is missing"))?;
     let path = match path {
         "" | "." | "./" => String::new(),
         path => normalise(path).map_err(|error| file.error("path", error.to_string()))?,
     };
-    Ok(Entry { index, kind, path })
+    Ok(Entry { index, kind, code, path })
 }
 
 /// Everything after the transformer, checked to fit together.

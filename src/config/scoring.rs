@@ -24,6 +24,8 @@ impl ModelConfig {
             Some(_) => entries(files, &mut notes)?,
             None => None,
         };
+        let first = listed.as_ref().and_then(|entries| entries.first());
+        let module_code = first.and_then(|entry| entry.code.clone());
         let (prefix, options) = match (listed, saved) {
             (Some(entries), Some(options)) => (only_transformer(&entries)?, Some(options)),
             _ => (String::new(), None),
@@ -50,6 +52,7 @@ impl ModelConfig {
             modules: Vec::new(),
             weights_prefix: prefix,
             transformer: config,
+            module_code,
             prompts: BTreeMap::new(),
             default_prompt_name: None,
             truncate_dim: None,

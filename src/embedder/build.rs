@@ -38,6 +38,7 @@ pub struct ModelBuilder<M> {
     gpu_kernels: bool,
     shader_edit: Option<ShaderEdit>,
     measured: Measured,
+    adapter_task: Option<String>,
 }
 
 // Derived, it would ask for a model that can be cloned.
@@ -55,6 +56,7 @@ impl<M> Clone for ModelBuilder<M> {
             gpu_kernels: self.gpu_kernels,
             shader_edit: self.shader_edit,
             measured: self.measured.clone(),
+            adapter_task: self.adapter_task.clone(),
         }
     }
 }
@@ -132,12 +134,37 @@ impl<M: Built> ModelBuilder<M> {
             gpu_kernels: false,
             shader_edit: None,
             measured: Measured::Kept,
+            adapter_task: None,
         }
     }
 
     /// The dtype of the model: `auto` takes the checkpoint's own.
     pub fn dtype(mut self, dtype: DtypeRequest) -> Self {
         self.dtype.dtype = dtype;
+        self
+    }
+
+    /// The task whose adapter is added to the weights: `retrieval.query` and others of
+    /// jina-embeddings-v3. Without one none is added.
+    ///
+    /// Unlike the `task` of `encode` this is for all texts of the embedder, and it brings no prompt: the
+    /// model's prompt of the same name is asked for by [`EmbedOptions`](crate::EmbedOptions).
+    /// The sums are rounded to the weight storage, so bf16 weights of a bf16 checkpoint are not exact
+    /// then.
+    ///
+    /// ```no_run
+    /// use vectile::{EmbedOptions, Embedder, ModelFiles, block_on};
+    ///
+    /// let files = ModelFiles::from_directory("models/jina-embeddings-v3")?;
+    /// let embedder = block_on(Embedder::builder(files).task("retrieval.query").build())?;
+    /// let prompt = EmbedOptions { prompt_name: Some("retrieval.query".into()), ..EmbedOptions::default() };
+    /// let vectors = block_on(embedder.embed_with(&["What is WGSL?"], &prompt))?;
+    /// # Ok::<(), vectile::Error>(())
+    /// ```
+    ///
+    /// Loading fails where the model has no such task.
+    pub fn task(mut self, task: impl Into<String>) -> Self {
+        self.adapter_task = Some(task.into());
         self
     }
 
@@ -210,7 +237,7 @@ impl<M: Built> ModelBuilder<M> {
         if self.batch_tokens == Some(0) {
             return Err(Error::option("batch_tokens", "is 0; at least 1 is expected"));
         }
-        let model = read_model(self.files.clone(), M::TASK)?;
+        let model = read_model(self.files.clone(), M::TASK, self.adapter_task.as_deref())?;
         let facts = model.transformer.facts();
         let opening = self.opening();
         let mut executor = opening.open().await?;
@@ -284,16 +311,21 @@ impl EmbedderBuilder {
 }
 
 /// Everything that can be checked without a device.
-fn read_model(files: ModelFiles, task: Task) -> Result<Model, Error> {
+fn read_model(files: ModelFiles, task: Task, adapter_task: Option<&str>) -> Result<Model, Error> {
     let mut config = match task {
         Task::Embed => ModelConfig::load(&files)?,
         Task::Score => ModelConfig::load_scoring(&files)?,
     };
     let weights = WeightFiles::open(&files, &config.weights_prefix)?;
-    let transformer = match config.input {
-        Input::Transformer => models::read(&config.transformer, &weights)?,
+    let mut transformer = match config.input {
+        Input::Transformer => {
+            models::read(&config.transformer, &weights, config.module_code.as_deref())?
+        }
         input => models::static_embedding(&weights, input)?,
     };
+    if let Some(task) = adapter_task {
+        transformer.set_task(task)?;
+    }
     let facts = transformer.facts();
     if config.input != Input::Transformer {
         config.pool_static(facts.hidden)?;

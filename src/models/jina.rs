@@ -7,8 +7,8 @@
 //!
 //! **v3** (Sturua et al. 2024, <https://arxiv.org/abs/2409.10173>) is XLM-RoBERTa with rotary positions
 //! from 0, and no position table. In transformers it is `jina_embeddings_v3`; the model on the Hub is
-//! called `xlm-roberta` and names its code. Its adapters for tasks are left out, as
-//! sentence-transformers leaves them out where `encode` is given no `task`.
+//! called `xlm-roberta` and names its code. That has an adapter for each task, which is added to the
+//! weights at load; without a task none is, as where `encode` is given no `task`.
 
 use crate::config::JsonFile;
 use crate::dtype::F16Facts;
@@ -17,9 +17,9 @@ use crate::kernels::Activation;
 use crate::kernels::gate::Gate;
 use crate::models::Transformer;
 use crate::models::encoder::{FIELDS, Sizes};
-use crate::models::layers::{epsilon, hidden_act};
+use crate::models::layers::{count, epsilon, hidden_act};
 use crate::models::post_norm::{
-    Biases, MoreNorms, Names, Positions, PostNorm, WORDS, refuse_options, table_sizes,
+    Biases, MoreNorms, Names, Positions, PostNorm, Tasks, WORDS, refuse_options, table_sizes,
 };
 use crate::models::rotary::Rotary;
 use crate::weights::WeightFiles;
@@ -40,6 +40,8 @@ pub(super) const V2_CODE: &[&str] = &[
 pub(super) const V3: &[&str] = &[
     "jinaai/xlm-roberta-flash-implementation--configuration_xlm_roberta.XLMRobertaFlashConfig",
     "jinaai/xlm-roberta-flash-implementation--modeling_lora.XLMRobertaLoRA",
+    // The module in modules.json, a Transformer that hands the task on.
+    "custom_st.Transformer",
 ];
 
 const NAMES: Names = Names {
@@ -128,6 +130,7 @@ fn v2(config: &JsonFile, weights: &WeightFiles) -> Result<PostNorm, Error> {
         more_norms: None,
         biases: Biases { qkv: true, output: true, up: false, down: true },
         gate: Some(Gate::First),
+        tasks: None,
         f16: F16Facts { activations_unsafe: false },
     })
 }
@@ -159,6 +162,20 @@ pub(super) fn read_v3(
         more_norms: None,
         biases: Biases { qkv: true, output: true, up: true, down: true },
         gate: None,
+        tasks: tasks(config)?,
         f16: F16Facts { activations_unsafe: false },
     }))
+}
+
+/// The tasks of jina-embeddings-v3, where the config names any.
+fn tasks(config: &JsonFile) -> Result<Option<Tasks>, Error> {
+    let Some(names) = config.strings("lora_adaptations")? else { return Ok(None) };
+    let rank = count(config, "lora_rank", 65536)?;
+    let alpha = config.f64("lora_alpha")?.unwrap_or(1.0);
+    if !alpha.is_finite() {
+        return Err(config.error("lora_alpha", "is no number"));
+    }
+    let scale = (alpha / rank as f64) as f32;
+    let names = names.into_iter().map(str::to_owned).collect();
+    Ok(Some(Tasks { names, rank, scale, chosen: None }))
 }

@@ -11,8 +11,8 @@ mod electra;
 mod embeddings;
 mod encoder;
 mod gte;
-mod jina;
 mod heads;
+mod jina;
 pub(crate) mod layers;
 mod modernbert;
 mod mpnet;
@@ -41,7 +41,8 @@ pub(crate) use static_embedding::read as static_embedding;
 struct Architecture {
     model_type: &'static str,
     /// Python code that comes with checkpoints and that this architecture computes, as
-    /// `config.json`'s `auto_map` names it: `owner/repository--module.Class`, or `module.Class`.
+    /// `config.json`'s `auto_map` names it: `owner/repository--module.Class`, or `module.Class`; and
+    /// modules of sentence-transformers that come with them, as `modules.json` does.
     code: &'static [&'static str],
     read: Read,
 }
@@ -81,6 +82,14 @@ pub(crate) trait Transformer: fmt::Debug + Send + Sync {
     /// Its sizes, in one line.
     fn describe(&self) -> String;
 
+    /// Chooses the adapter that [`Transformer::load`] adds to the weights.
+    ///
+    /// # Errors
+    /// [`Error::Option`] where the model has none for this task.
+    fn set_task(&mut self, task: &str) -> Result<(), Error> {
+        Err(no_tasks(task))
+    }
+
     /// Loads its weights.
     fn load(&self, loader: &mut Loader) -> Result<Box<dyn Loaded>, Error>;
 }
@@ -108,7 +117,15 @@ pub(crate) struct Facts {
     pub f16: F16Facts,
 }
 
-/// Reads `config.json` and the shapes of tensors.
+fn no_tasks(task: &str) -> Error {
+    Error::option(
+        "task",
+        format!("is {task}, and the model has no adapters for tasks; leave it out"),
+    )
+}
+
+/// Reads `config.json` and the shapes of tensors; `module` is the class in `modules.json` where it is
+/// not sentence-transformers' own.
 ///
 /// # Errors
 /// [`Error::Unsupported`] for a `model_type` or custom code that is not in the table or an option
@@ -116,11 +133,12 @@ pub(crate) struct Facts {
 pub(crate) fn read(
     config: &JsonFile,
     weights: &WeightFiles,
+    module: Option<&str>,
 ) -> Result<Box<dyn Transformer>, Error> {
-    (architecture(config)?.read)(config, weights)
+    (architecture(config, module)?.read)(config, weights)
 }
 
-fn architecture(config: &JsonFile) -> Result<&'static Architecture, Error> {
+fn architecture(config: &JsonFile, module: Option<&str>) -> Result<&'static Architecture, Error> {
     let supported = || {
         let mut names: Vec<&str> = TABLE.iter().map(|a| a.model_type).collect();
         names.dedup();
@@ -134,7 +152,15 @@ fn architecture(config: &JsonFile) -> Result<&'static Architecture, Error> {
     if lines().next().is_none() {
         return Err(config.unsupported("model_type", supported()));
     }
-    let knows = |line: &Architecture| custom.iter().all(|(_, code)| line.code.contains(code));
+    if let Some(class) = module
+        && !lines().any(|line| line.code.contains(&class))
+    {
+        let supported = "this module is Python code that comes with the model, and Vectile runs none; use a model whose modules are sentence-transformers' own";
+        return Err(Error::unsupported("modules.json", "[0].type", class, supported));
+    }
+    let knows = |line: &Architecture| {
+        custom.iter().map(|(_, code)| *code).chain(module).all(|code| line.code.contains(&code))
+    };
     lines().find(|line| knows(line)).ok_or_else(|| {
         let known: Vec<&str> = lines().flat_map(|line| line.code).copied().collect();
         let unknown = custom.iter().find(|(_, code)| !known.contains(code)).or(custom.first());
@@ -181,7 +207,7 @@ mod tests {
 
     #[test]
     fn custom_code_is_refused_by_name() {
-        let message = |json: &str| architecture(&config(json)).err().map(|e| e.to_string());
+        let message = |json: &str| architecture(&config(json), None).err().map(|e| e.to_string());
         let of = |map: &str| format!(r#"{{"model_type": "bert", "auto_map": {map}}}"#);
         for harmless in ["null", "{}", r#"{"AutoModelForMaskedLM": "m.Heads", "AutoModel": null}"#]
         {
@@ -197,6 +223,15 @@ mod tests {
             for part in ["config.json", field, value] {
                 assert!(message.contains(part), "{message}");
             }
+        }
+    }
+
+    #[test]
+    fn a_module_that_comes_with_a_model_belongs_to_its_code() {
+        let bert = config(r#"{"model_type": "bert"}"#);
+        let error = architecture(&bert, Some("custom_st.Transformer")).err().unwrap().to_string();
+        for part in ["modules.json", "[0].type", "custom_st.Transformer", "Python code"] {
+            assert!(error.contains(part), "{error}");
         }
     }
 

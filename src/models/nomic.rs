@@ -70,6 +70,7 @@ fn model(sizes: Sizes, eps: f32, rotary: Rotary, biases: Biases) -> PostNorm {
         more_norms: None,
         biases,
         gate: Some(Gate::First),
+        tasks: None,
         f16: F16Facts { activations_unsafe: false },
     }
 }

@@ -16,8 +16,8 @@ use crate::kernels::{Activation, Activations, Builder};
 use crate::models::encoder::Sizes;
 use crate::models::layers::table_rows;
 use crate::models::rotary::{Rotary, Tables};
-use crate::models::{Facts, Loaded, Transformer};
-use crate::weights::{Axis, Loader, Table, WeightFiles};
+use crate::models::{Facts, Loaded, Transformer, no_tasks};
+use crate::weights::{Adapter, Axis, Loader, Table, WeightFiles};
 
 /// The token table, under the name that all these families give it.
 pub(super) const WORDS: &str = "embeddings.word_embeddings.weight";
@@ -66,6 +66,16 @@ pub(super) struct Biases {
     pub down: bool,
 }
 
+/// The tasks that a model has adapters for.
+#[derive(Debug, Clone)]
+pub(super) struct Tasks {
+    pub names: Vec<String>,
+    pub rank: usize,
+    pub scale: f32,
+    /// Which of them the weights are loaded for.
+    pub chosen: Option<usize>,
+}
+
 /// An encoder whose config and tensor shapes have been read.
 #[derive(Debug, Clone)]
 pub(super) struct PostNorm {
@@ -84,6 +94,7 @@ pub(super) struct PostNorm {
     pub biases: Biases,
     /// Which half of the up projection is the gate, where there is one.
     pub gate: Option<Gate>,
+    pub tasks: Option<Tasks>,
     pub f16: F16Facts,
 }
 
@@ -151,6 +162,13 @@ pub(super) fn alibi_slopes(heads: usize) -> Vec<f64> {
     let power = |n: usize| (1..=n).map(move |h| 2f64.powf(-8.0 * h as f64 / n as f64));
     let below = if heads.is_power_of_two() { heads } else { heads.next_power_of_two() / 2 };
     power(below).chain(power(2 * below).step_by(2)).take(heads).collect()
+}
+
+impl Tasks {
+    fn adapter(&self) -> Option<Adapter> {
+        let Tasks { ref names, rank, scale, chosen } = *self;
+        chosen.map(|task| Adapter { task, tasks: names.len(), rank, scale })
+    }
 }
 
 impl PostNorm {
@@ -234,16 +252,32 @@ impl Transformer for PostNorm {
                 format!("rotary base {theta}, scaling {scaling:?}")
             }
         };
+        let task = match &self.tasks {
+            Some(Tasks { names, chosen: Some(task), .. }) => format!(", task {}", names[*task]),
+            _ => String::new(),
+        };
         format!(
             "{layers} layers, hidden {hidden}, {heads} heads, {gated}intermediate {intermediate}, \
-             {positions}, {activation:?}"
+             {positions}, {activation:?}{task}"
         )
+    }
+
+    fn set_task(&mut self, task: &str) -> Result<(), Error> {
+        let Some(tasks) = &mut self.tasks else { return Err(no_tasks(task)) };
+        tasks.chosen = tasks.names.iter().position(|name| name == task);
+        if tasks.chosen.is_some() {
+            return Ok(());
+        }
+        let problem =
+            format!("`{task}` is not a task of the model; they are {}", tasks.names.join(", "));
+        Err(Error::option("task", problem))
     }
 
     /// Loads embeddings and layers; the pooler and any heads are left.
     fn load(&self, loader: &mut Loader) -> Result<Box<dyn Loaded>, Error> {
         let hidden = self.sizes.hidden;
         let named = |name: &str| format!("{}{name}", self.prefix);
+        loader.adapter = self.tasks.as_ref().and_then(Tasks::adapter);
         let words = loader.table(&named(WORDS), hidden)?;
         let types = self.types.map(|_| loader.table(&named(TYPES), hidden)).transpose()?;
         let norm = loader.norm(&named(self.names.embeddings_norm), hidden, self.eps)?;

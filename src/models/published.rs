@@ -37,7 +37,7 @@ fn transformer(config: &Value, tensors: &[(&str, usize)]) -> Result<Box<dyn Tran
     bytes.resize(bytes.len() + end, 0);
     let files = ModelFiles::from_bytes([("model.safetensors".to_owned(), bytes)]).unwrap();
     let weights = WeightFiles::open(&files, "").unwrap();
-    read(&JsonFile::new("config.json", config.as_object().unwrap().clone()), &weights)
+    read(&JsonFile::new("config.json", config.as_object().unwrap().clone()), &weights, None)
 }
 
 macro_rules! published {

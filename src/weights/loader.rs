@@ -9,7 +9,8 @@ use crate::gpu::executor::Executor;
 use crate::kernels::layer_norm::Norm;
 use crate::kernels::matmul::{Linear, stride4};
 use crate::kernels::rms_norm::RmsNorm;
-use crate::weights::{TensorEntry, WeightFiles};
+use crate::weights::adapter::Pair;
+use crate::weights::{Adapter, TensorEntry, WeightFiles};
 
 /// Values read from a file at a time.
 const PIECE: usize = 1 << 20;
@@ -63,12 +64,14 @@ pub(crate) struct Loader<'a> {
     storage: Storage,
     /// Bytes loaded so far.
     pub bytes: u64,
+    /// What is added to matrices and tables.
+    pub adapter: Option<Adapter>,
 }
 
 impl<'a> Loader<'a> {
     /// A loader that stores matrices and tables as `storage`.
     pub fn new(files: &'a WeightFiles, executor: &'a mut Executor, storage: Storage) -> Self {
-        Loader { files, executor, storage, bytes: 0 }
+        Loader { files, executor, storage, bytes: 0, adapter: None }
     }
 
     /// A table `[rows, width]`.
@@ -82,8 +85,13 @@ impl<'a> Loader<'a> {
             _ => return Err(self.misshapen(&name, entry, &format!("[rows, {width}]"))),
         };
         let files = self.files;
+        let pair = self.pair(&name, entry, true)?;
         self.table_of(&name, entry, [rows, width], |first, count| {
-            files.values(&name, entry, first * width, count * width)
+            let mut values = files.values(&name, entry, first * width, count * width)?;
+            if let Some(pair) = &pair {
+                pair.add(first, &mut values);
+            }
+            Ok(values)
         })
     }
 
@@ -173,12 +181,16 @@ impl<'a> Loader<'a> {
         let mut packed = vec![0u8; inner.filled() * stride * size];
         for (part, base) in parts.iter().enumerate() {
             let (name, entry) = self.files.find(&format!("{base}.weight"))?;
+            let pair = self.pair(&name, entry, false)?;
             let mut loss = Loss::default();
             let rows_a_piece = (PIECE / inner.len()).max(1);
             for first in (0..columns.len()).step_by(rows_a_piece) {
                 let count = rows_a_piece.min(columns.len() - first);
-                let values =
+                let mut values =
                     self.files.values(&name, entry, first * inner.len(), count * inner.len())?;
+                if let Some(pair) = &pair {
+                    pair.add(first, &mut values);
+                }
                 let mut bytes = Vec::new();
                 loss.add(convert::encode(self.storage, &values, &mut bytes));
                 for row in 0..count {
@@ -258,6 +270,10 @@ impl<'a> Loader<'a> {
         let loss = convert::encode(self.storage, &values, &mut bytes);
         self.usable(&name, entry, loss)?;
         Ok(convert::decode(self.storage, &bytes))
+    }
+
+    fn pair(&self, name: &str, entry: &TensorEntry, table: bool) -> Result<Option<Pair>, Error> {
+        self.adapter.map(|adapter| adapter.pair(self.files, name, entry, table)).transpose()
     }
 
     fn vector(&self, name: &str, width: usize) -> Result<Vec<f32>, Error> {

@@ -3,6 +3,7 @@
 //! Nothing is mapped: a file that is rewritten while it is mapped ends the program. Tensors are read
 //! in bounded pieces, each from its own stored dtype.
 
+mod adapter;
 mod digest;
 mod index;
 mod loader;
@@ -15,6 +16,7 @@ use safetensors::Dtype;
 use crate::error::Error;
 use crate::files::{ModelFiles, Source};
 
+pub(crate) use adapter::Adapter;
 pub(crate) use digest::{digest_source, hex};
 pub(crate) use loader::{Axis, Loader, Table};
 
@@ -135,21 +137,21 @@ impl WeightFiles {
     }
 
     /// The header's entry of a tensor, also under its legacy name (`gamma` and `beta` for the weight
-    /// and bias of a `LayerNorm`), with the name it has in the file. Marks it as used.
+    /// and bias of a `LayerNorm`) and that of torch's parametrizations, with the name it has in the
+    /// file. Marks it as used.
     ///
     /// # Errors
     /// [`Error::Tensor`] where it is missing, or there under both names.
     pub fn find(&self, name: &str) -> Result<(String, &TensorEntry), Error> {
-        let legacy = legacy_name(name);
-        let current = self.tensors.get_key_value(name);
-        let old = legacy.as_ref().and_then(|legacy| self.tensors.get_key_value(legacy));
-        let (found, entry) = match (current, old) {
-            (Some(_), Some((legacy, _))) => {
-                let problem = format!("is there as `{legacy}` too; keep one of them");
+        let names = [Some(name.to_owned()), legacy_name(name), parametrized_name(name)];
+        let mut there = names.iter().flatten().filter_map(|name| self.tensors.get_key_value(name));
+        let (found, entry) = match (there.next(), there.next()) {
+            (Some(_), Some((other, _))) => {
+                let problem = format!("is there as `{other}` too; keep one of them");
                 return Err(Error::tensor(self.file_name(0), name, problem));
             }
-            (Some(found), None) | (None, Some(found)) => found,
-            (None, None) => {
+            (Some(found), None) => found,
+            (None, _) => {
                 let problem = format!("is missing; the file has {}", self.some_names());
                 return Err(Error::tensor(self.file_name(0), name, problem));
             }
@@ -291,6 +293,10 @@ impl WeightFiles {
         };
         Ok(bytes.chunks_exact(size).map(whole).collect())
     }
+}
+
+fn parametrized_name(name: &str) -> Option<String> {
+    name.strip_suffix(".weight").map(|base| format!("{base}.parametrizations.weight.original"))
 }
 
 fn legacy_name(name: &str) -> Option<String> {

@@ -15,6 +15,7 @@ mod minilm;
 mod range;
 mod rerankers;
 #[cfg(feature = "lab")]
+mod tasks;
 mod verify;
 
 use std::path::{Path, PathBuf};

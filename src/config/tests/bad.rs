@@ -59,7 +59,7 @@ const BAD: [Bad; 45] = [
     ),
     (
         "own module class",
-        (LIST, r#"[{"path": "", "type": "custom_st.Transformer"}]"#),
+        (LIST, r#"[{"path": "", "type": "custom_st.Pooling"}]"#),
         &["[0].type", "Python code"],
     ),
     (

@@ -1,0 +1,47 @@
+//! Adapters for tasks, which are added to the weights at load.
+
+use vectile::{DtypeRequest, EmbedOptions, Embedder, EmbedderBuilder, ModelFiles, block_on};
+
+use crate::{build, distance, fixture, tensor};
+
+const TASKS: [&str; 3] = ["retrieval.query", "retrieval.passage", "text-matching"];
+
+fn builder(family: &str) -> EmbedderBuilder {
+    let files = ModelFiles::from_directory(fixture("families").join(family)).unwrap();
+    Embedder::builder(files).dtype(DtypeRequest::Float32)
+}
+
+#[test]
+fn each_task_has_vectors_of_its_own() {
+    let directory = fixture("families").join("jina_v3_hub");
+    let texts: Vec<String> =
+        serde_json::from_slice(&std::fs::read(directory.join("texts.json")).unwrap()).unwrap();
+    let reference = |name: &str| tensor(&directory.join("reference.safetensors"), name).1;
+    let without = reference("embeddings");
+    for task in TASKS {
+        let Some(embedder) = build(builder("jina_v3_hub").task(task)) else { return };
+        let options = EmbedOptions::default();
+        let got = block_on(embedder.embed_with(&texts, &options)).unwrap();
+        let expected = reference(&format!("tasks.{task}"));
+        let d = distance(&got.values, &expected, got.dim);
+        eprintln!("{task}: {d:?}");
+        assert!(d.min_cosine >= 0.999_999 && d.relative <= 2e-5, "{task}: {d:?}");
+        let other = distance(&got.values, &without, got.dim);
+        assert!(other.min_cosine < 0.99, "{task} is as without: {other:?}");
+    }
+}
+
+#[test]
+fn a_task_that_a_model_does_not_have_is_refused() {
+    for (family, task, words) in [
+        ("jina_v3_hub", "retrieval", &["task", "`retrieval`", "retrieval.query"][..]),
+        ("jina_v3", "retrieval.query", &["task", "no adapters"]),
+        ("roberta", "retrieval.query", &["task", "no adapters"]),
+        ("static", "retrieval.query", &["task", "no adapters"]),
+    ] {
+        let error = block_on(builder(family).task(task).build()).err().unwrap().to_string();
+        for word in words {
+            assert!(error.contains(word), "{family}: {error:?} does not say {word:?}");
+        }
+    }
+}
