@@ -28,12 +28,12 @@ WORDS = dict(pad_token_id=1, bos_token_id=0, eos_token_id=2, type_vocab_size=1)
 RERANKERS = {}
 
 
-def reranker(tokenizer, saved=True, activation=None, rewrite=None, longest=families.LONGEST, prompts=None, default_prompt=None, dtype=None):
+def reranker(tokenizer, saved=True, activation=None, rewrite=None, longest=families.LONGEST, prompts=None, default_prompt=None, dtype=None, spoil=True):
     """Registers a recipe that returns a transformers model with a classification head. `saved` is False for a directory as transformers itself
     leaves it; `activation` is the CrossEncoder's; `rewrite(folder)` changes files."""
     def register(make):
         RERANKERS[make.__name__] = dict(make=make, tokenizer=tokenizer, saved=saved, activation=activation, rewrite=rewrite, longest=longest,
-                                        prompts=prompts, default_prompt=default_prompt, dtype=dtype)
+                                        prompts=prompts, default_prompt=default_prompt, dtype=dtype, spoil=spoil)
         return make
     return register
 
@@ -123,6 +123,13 @@ def mpnet():
     return transformers.MPNetForSequenceClassification(transformers.MPNetConfig(**config()))
 
 
+@reranker(tokenizers.byte_bpe(), spoil=False)
+def modernbert():
+    """ModernBERT: mean pooling, dense, GELU and a norm before the logit."""
+    return transformers.ModernBertForSequenceClassification(transformers.ModernBertConfig(
+        **config(intermediate_size=40), pad_token_id=1, bos_token_id=0, eos_token_id=2, cls_token_id=0, sep_token_id=2, local_attention=16, classifier_pooling='mean'))
+
+
 @reranker(tokenizers.unigram(transformers.AlbertTokenizer, ('<pad>', '<unk>', '[CLS]', '[SEP]', '[MASK]'), ()))
 def albert():
     """ALBERT: a pooler that is the linear layer itself."""
@@ -138,7 +145,8 @@ def build(name, recipe, folder):
     model = recipe['make']().eval()
     families.randomise(model, seed)
     transformer = getattr(model, model.base_model_prefix)
-    families.post_norm_outliers(transformer, torch.arange(7, 7 + 480).reshape(-1, 20))
+    if recipe['spoil']:
+        families.post_norm_outliers(transformer, torch.arange(7, 7 + 480).reshape(-1, 20))
     with tempfile.TemporaryDirectory() as d:
         into = d if recipe['saved'] else folder
         model.save_pretrained(into)

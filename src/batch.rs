@@ -48,13 +48,14 @@ impl PackedBatch {
     }
 }
 
-/// Cuts texts, in their order, into batches of at most `budget` tokens; a longer text goes alone.
-pub(crate) fn plan(lengths: &[usize], budget: usize) -> Vec<Range<usize>> {
+/// Cuts texts, in their order, into batches of at most `budget` tokens and `most` texts; a longer text
+/// goes alone.
+pub(crate) fn plan(lengths: &[usize], budget: usize, most: usize) -> Vec<Range<usize>> {
     let mut batches = Vec::new();
     let mut start = 0;
     let mut tokens = 0;
     for (at, length) in lengths.iter().enumerate() {
-        if at > start && tokens + length > budget {
+        if at > start && (tokens + length > budget || at - start >= most) {
             batches.push(start..at);
             start = at;
             tokens = 0;
@@ -93,12 +94,18 @@ mod tests {
             (&[8, 8], 16, &[2]),
         ];
         for (lengths, budget, ends) in table {
-            let batches = plan(lengths, budget);
+            let batches = plan(lengths, budget, usize::MAX);
             let starts: Vec<usize> = batches.iter().map(|batch| batch.start).collect();
             let expected: Vec<usize> = [0].iter().chain(ends).copied().take(ends.len()).collect();
             assert_eq!(starts, expected, "{lengths:?} in {budget}");
             assert_eq!(batches.iter().map(|batch| batch.end).collect::<Vec<_>>(), ends);
         }
+    }
+
+    #[test]
+    fn batches_keep_to_the_number_of_texts() {
+        assert_eq!(plan(&[1, 1, 1, 9, 1], 8, 2), [0..2, 2..3, 3..4, 4..5]);
+        assert_eq!(plan(&[1, 1, 1], 8, 1), [0..1, 1..2, 2..3]);
     }
 
     #[test]

@@ -94,7 +94,8 @@ pub use dtype::{
 pub use embedder::{
     Built, DispatchSummary, EmbedOptions, EmbedTask, Embedder, EmbedderBuilder, Embeddings,
     Inspection, ModelBuilder, ModuleSummary, OnTooLong, Ranked, RerankOptions, Reranker,
-    RerankerBuilder, Scores, TensorSummary,
+    RerankerBuilder, Scores, SparseEmbeddings, SparseEncoder, SparseEncoderBuilder, SparseVector,
+    TensorSummary,
 };
 pub use error::Error;
 pub use files::ModelFiles;

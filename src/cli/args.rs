@@ -191,6 +191,10 @@ pub struct EmbedArgs {
     /// sentence-transformers makes them.
     #[arg(long, default_value = "float32", value_name = "PRECISION", help_heading = "Output")]
     pub precision: OutputPrecision,
+    /// Sparse vectors of a SPLADE model: `{"index":0,"indices":[…],"values":[…]}` a line, the token ids
+    /// whose weight is above zero.
+    #[arg(long, conflicts_with_all = ["format", "truncate_dim", "normalize"], help_heading = "Output")]
+    pub sparse: bool,
     /// Which side of a search the texts are on, query or document: the model's prompt for it goes before
     /// each, as encode_query and encode_document of sentence-transformers do.
     #[arg(

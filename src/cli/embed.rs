@@ -13,6 +13,7 @@ use super::interrupt::Interrupt;
 use super::model;
 use super::progress::Progress;
 use super::say;
+use super::sparse;
 use super::stream::{self, Totals};
 use super::writer::{Destination, RowWriter, temporary};
 
@@ -30,6 +31,9 @@ pub fn run(args: &EmbedArgs) -> Result<(), Failure> {
     };
     let interrupt = Interrupt::watch();
     let destination = Destination::new(&args.output, args.input.as_deref(), &interrupt)?;
+    if args.sparse {
+        return sparse::run(args, &mut source, &interrupt, destination);
+    }
     let embedder = model::open(&args.model)?;
     let options = EmbedOptions { task: args.task, ..args.text.options() };
     // No text: only the options are checked, and the width of a row is known.

@@ -15,6 +15,7 @@ mod progress;
 mod rerank;
 mod search;
 mod similarity;
+mod sparse;
 mod stream;
 mod table;
 mod verify;

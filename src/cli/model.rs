@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use etcetera::BaseStrategy;
 use vectile::{
     AdapterSummary, Built, Embedder, EmbedderBuilder, ModelBuilder, ModelFiles, Precision,
-    Reranker, block_on,
+    Reranker, SparseEncoder, block_on,
 };
 
 use super::args::ModelArgs;
@@ -29,6 +29,16 @@ pub fn open_reranker(args: &ModelArgs) -> Result<Reranker, Failure> {
         announce(reranker.adapter(), reranker.precision(), reranker.notes());
     }
     Ok(reranker)
+}
+
+/// As [`open`], for a sparse encoder.
+pub fn open_sparse(args: &ModelArgs) -> Result<SparseEncoder, Failure> {
+    let files = find(&args.model, args.revision.as_deref())?;
+    let encoder = block_on(settings(SparseEncoder::builder(files), args).build())?;
+    if !args.quiet {
+        announce(encoder.adapter(), encoder.precision(), encoder.notes());
+    }
+    Ok(encoder)
 }
 
 /// The model as the options describe it, not loaded yet.

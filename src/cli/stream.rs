@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use vectile::{EmbedOptions, Embedder, Embeddings, Error, Scores, block_on};
+use vectile::{EmbedOptions, Embedder, Embeddings, Error, Scores, SparseEmbeddings, block_on};
 
 use super::failure::Failure;
 use super::input::{Chunk, Source};
@@ -30,6 +30,12 @@ impl Rows for Embeddings {
 impl Rows for Scores {
     fn counts(&self) -> [usize; 3] {
         [self.len(), self.truncated.len(), self.retried]
+    }
+}
+
+impl Rows for SparseEmbeddings {
+    fn counts(&self) -> [usize; 3] {
+        [self.vectors.len(), self.truncated.len(), self.retried]
     }
 }
 

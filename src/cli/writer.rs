@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Seek, Write};
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
 use vectile::{OutputPrecision, Quantized};
 
 use super::args::OutputFormat;
@@ -134,6 +135,17 @@ impl Place {
 }
 
 impl RowWriter {
+    /// Writes a row that is an object of its own, made from the row's number.
+    pub fn object<T: Serialize>(&mut self, row: impl FnOnce(u64) -> T) -> Result<(), Failure> {
+        let written = serde_json::to_writer(&mut self.out, &row(self.rows));
+        written
+            .map_err(io::Error::from)
+            .and_then(|()| self.out.write_all(b"\n"))
+            .map_err(|e| self.place.failed(&e))?;
+        self.rows += 1;
+        Ok(())
+    }
+
     /// A writer of rows of `dim` values, before they are stored in `precision`.
     pub fn new(
         destination: Destination,
@@ -188,11 +200,7 @@ impl RowWriter {
     }
 
     /// Numbers as short as they can be and still be read back to the same bits.
-    fn json<T, N: serde::Serialize>(
-        &mut self,
-        values: &[T],
-        number: impl Fn(&T) -> N,
-    ) -> io::Result<()> {
+    fn json<T, N: Serialize>(&mut self, values: &[T], number: impl Fn(&T) -> N) -> io::Result<()> {
         for row in values.chunks_exact(self.columns) {
             write!(self.out, "{{\"index\":{},\"embedding\":[", self.rows)?;
             for (column, value) in row.iter().enumerate() {

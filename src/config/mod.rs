@@ -8,6 +8,7 @@ mod json;
 mod modules;
 mod pooling;
 mod scoring;
+mod sparse;
 mod statics;
 mod transformer;
 
@@ -20,6 +21,7 @@ pub(crate) use json::JsonFile;
 pub(crate) use modules::{DenseActivation, Module};
 pub(crate) use pooling::{Pooling, PoolingMode};
 pub(crate) use scoring::Scoring;
+pub(crate) use sparse::Sparse;
 pub(crate) use statics::Input;
 
 use crate::error::Error;
@@ -33,6 +35,8 @@ pub(crate) enum Purpose {
     Vectors,
     /// Scores for each pair of texts, by the transformer's own head.
     Scores(Scoring),
+    /// A weight for each token of the vocabulary, by the transformer's own head.
+    Sparse(Sparse),
 }
 
 /// What the model's files say, checked to fit together.

@@ -187,7 +187,7 @@ impl Entry {
         }
     }
 
-    fn required(&self, files: &ModelFiles) -> Result<JsonFile, Error> {
+    pub fn required(&self, files: &ModelFiles) -> Result<JsonFile, Error> {
         let name = self.file_name();
         JsonFile::load(files, &name)?.ok_or_else(|| {
             let problem = format!("is missing, and {MODULES} names it; download the model again");

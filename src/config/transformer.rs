@@ -49,6 +49,10 @@ pub(super) const TOKEN_EMBEDDINGS: Gives =
 pub(super) const SCORES: Gives =
     Gives { task: "sequence-classification", output: "scores", returned: "logits" };
 
+/// Logits over the vocabulary for each token, for sparse encoders.
+pub(super) const TOKEN_LOGITS: Gives =
+    Gives { task: "fill-mask", output: "token_embeddings", returned: "logits" };
+
 pub(super) fn settings(
     files: &ModelFiles,
     prefix: &str,

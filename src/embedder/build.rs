@@ -83,6 +83,8 @@ pub enum Task {
     Embed,
     /// Scores for each pair of texts.
     Score,
+    /// A sparse vector for each text.
+    Sparse,
 }
 
 impl Built for Embedder {
@@ -261,7 +263,7 @@ impl<M: Built> ModelBuilder<M> {
         let mut precision =
             resolve(self.dtype, checkpoint, shader_f16, facts.f16, measured.as_ref())?;
         let adapter = executor.gpu.adapter.clone();
-        let batch_tokens = batch_tokens(self.batch_tokens, &adapter, facts.widest);
+        let batch_tokens = batch_tokens(self.batch_tokens, &adapter, model.widest());
         let runtime = Runtime::load(&model, &precision, opening, executor)?;
         precision.weight_bytes = runtime.weight_bytes;
         tracing::info!(%adapter, %precision, model = model.files.label(), "loaded");
@@ -315,6 +317,7 @@ fn read_model(files: ModelFiles, task: Task, adapter_task: Option<&str>) -> Resu
     let mut config = match task {
         Task::Embed => ModelConfig::load(&files)?,
         Task::Score => ModelConfig::load_scoring(&files)?,
+        Task::Sparse => ModelConfig::load_sparse(&files)?,
     };
     let weights = WeightFiles::open(&files, &config.weights_prefix)?;
     let mut transformer = match config.input {
@@ -368,6 +371,7 @@ fn read_model(files: ModelFiles, task: Task, adapter_task: Option<&str>) -> Resu
     let head = match config.purpose {
         Purpose::Vectors => None,
         Purpose::Scores(_) => Some(models::classifier(&config.transformer, facts.hidden)?),
+        Purpose::Sparse(_) => Some(models::masked_lm(&config.transformer, &weights, facts.hidden)?),
     };
     if let Some(head) = &head {
         dimension = head.labels;

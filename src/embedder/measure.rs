@@ -30,7 +30,7 @@ impl Embedder {
 
     /// Another size of batch from here on, as far as the adapter takes it.
     pub(crate) fn set_batch_tokens(&mut self, tokens: usize) {
-        let widest = self.model.transformer.facts().widest;
+        let widest = self.model.widest();
         self.batch_tokens = build::batch_tokens(Some(tokens), &self.adapter, widest);
     }
 

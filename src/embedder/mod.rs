@@ -9,6 +9,7 @@ mod measure;
 pub(crate) mod probe;
 mod rerank;
 mod run;
+mod sparse;
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -27,9 +28,12 @@ pub use build::{Built, EmbedderBuilder, ModelBuilder};
 pub use inspect::{DispatchSummary, Inspection, ModuleSummary, TensorSummary};
 pub use rerank::{Ranked, RerankOptions, Reranker, RerankerBuilder, Scores};
 use run::{Model, Runtime};
+pub use sparse::{SparseEmbeddings, SparseEncoder, SparseEncoderBuilder, SparseVector};
 
 /// Texts tokenized ahead of the GPU.
 const WINDOW: usize = 1024;
+/// Rows of a batch take at most so many bytes: those of a sparse encoder are as wide as the vocabulary.
+const MOST_ROW_BYTES: u64 = 64 << 20;
 
 /// Turns texts into vectors on a GPU: the same vectors as sentence-transformers' `encode`.
 ///
@@ -350,7 +354,7 @@ impl Embedder {
     ) -> Result<(), Error> {
         let lengths: Vec<usize> = tokens.iter().map(|t| t.ids.len()).collect();
         let mut runtime = self.runtime.lock().await;
-        for range in plan(&lengths, self.batch_tokens) {
+        for range in plan(&lengths, self.batch_tokens, self.most_texts()) {
             let batch = self.pack(&tokens[range.clone()]);
             let outcome = runtime.run(&self.model, &self.precision, &batch).await?;
             let mut rows = outcome.rows;
@@ -380,6 +384,13 @@ impl Embedder {
             }
         }
         Ok(())
+    }
+
+    /// Texts of a batch: their rows fit one binding.
+    fn most_texts(&self) -> usize {
+        let row = (self.model.dimension.next_multiple_of(4) * 4) as u64;
+        let bytes = self.adapter.max_binding_bytes.min(MOST_ROW_BYTES);
+        usize::try_from(bytes / row).unwrap_or(usize::MAX).max(1)
     }
 
     fn pack(&self, tokens: &[Tokens]) -> PackedBatch {

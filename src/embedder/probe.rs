@@ -109,7 +109,7 @@ impl Embedder {
         let (tokens, mut probed) = self.tokens_to_probe(texts)?;
         let lengths: Vec<usize> = tokens.iter().map(|t| t.ids.len()).collect();
         let mut runtime = self.runtime.lock().await;
-        for range in plan(&lengths, self.batch_tokens) {
+        for range in plan(&lengths, self.batch_tokens, self.most_texts()) {
             let batch = self.pack(&tokens[range.clone()]);
             let rows = runtime.run(&self.model, &precision, &batch).await?;
             self.append(&mut probed, range.start, &rows.rows, &rows.suspects);
@@ -130,7 +130,7 @@ impl Embedder {
         let mut places: BTreeMap<(Option<usize>, String), usize> = BTreeMap::new();
         let mut beyond = vec![false; texts.len()];
         let mut runtime = self.runtime.lock().await;
-        for range in plan(&lengths, self.batch_tokens) {
+        for range in plan(&lengths, self.batch_tokens, self.most_texts()) {
             let batch = self.pack(&tokens[range.clone()]);
             let total = batch.ids.len().max(1);
             let tapped = runtime.tap(&self.model, &self.precision, &batch, |graph, id, values| {

@@ -1,7 +1,7 @@
 //! A loaded model on a device: batches in, rows out, and the device won back when it is lost.
 
 use crate::batch::PackedBatch;
-use crate::config::{ModelConfig, Module, PoolingMode};
+use crate::config::{ModelConfig, Module, PoolingMode, Purpose};
 use crate::convert;
 use crate::dtype::{CheckpointDtype, Precision, Storage};
 use crate::error::Error;
@@ -16,7 +16,7 @@ use crate::gpu::trace::Phase;
 use crate::kernels::layer_norm::{Norm, layer_norm};
 use crate::kernels::matmul::{Linear, matmul};
 use crate::kernels::normalize_l2::normalize_l2;
-use crate::kernels::pool::pool;
+use crate::kernels::pool::{pool, pool_at, pooled};
 use crate::kernels::{Activation, Activations, Builder, KernelPlan};
 use crate::models::layers::dense_activation;
 use crate::models::{Head, Loaded, Step, Transformer};
@@ -48,6 +48,15 @@ impl Model {
             |field| self.config.transformer.raw(field),
             self.weights.first_floating(),
         )
+    }
+
+    /// The widest activation of a token.
+    pub fn widest(&self) -> usize {
+        let widest = self.transformer.facts().widest;
+        match self.config.purpose {
+            Purpose::Sparse(_) => widest.max(VOCABULARY_BLOCK),
+            Purpose::Vectors | Purpose::Scores(_) => widest,
+        }
     }
 
     /// A GPU turns a token type beyond the table into a wrong row in silence.
@@ -85,9 +94,15 @@ impl Opening {
 #[derive(Debug)]
 enum Stage {
     Pool(Vec<u32>),
-    Dense { linear: Linear, activation: Activation, residual: Residual },
+    Dense {
+        linear: Linear,
+        activation: Activation,
+        residual: Residual,
+    },
     LayerNorm(Norm),
     Normalize,
+    /// A layer over the vocabulary in blocks of columns, each pooled by maximum before the next.
+    Vocabulary(Vec<Linear>),
 }
 
 /// What a Dense module adds to its result.
@@ -233,6 +248,7 @@ impl Runtime {
                 }
                 Stage::LayerNorm(norm) => layer_norm(&mut builder, x, None, norm),
                 Stage::Normalize => normalize_l2(&mut builder, x),
+                Stage::Vocabulary(blocks) => vocabulary(&mut builder, x, &spans, blocks),
             };
         }
         builder.graph.output = Some(x.id);
@@ -319,6 +335,28 @@ fn stage(module: &Module, loader: Option<&mut Loader>) -> Result<Stage, Error> {
     })
 }
 
+/// Columns of the vocabulary whose logits are in memory at once, for all tokens of a batch: the width
+/// of a base model's intermediate layer or less.
+pub(super) const VOCABULARY_BLOCK: usize = 2048;
+
+fn vocabulary(
+    builder: &mut Builder,
+    x: Activations,
+    spans: &[[u32; 4]],
+    blocks: &[Linear],
+) -> Activations {
+    let columns = blocks.iter().map(|block| block.columns).sum();
+    let rows = pooled(builder, spans.len(), columns);
+    let spans = builder.input("spans", spans);
+    let mut column = 0;
+    for block in blocks {
+        let logits = matmul(builder, "logits", x, block, Activation::None, None);
+        pool_at(builder, logits, spans, mode_number(PoolingMode::Max), rows, column);
+        column += block.columns;
+    }
+    rows
+}
+
 fn head_stage(step: &Step, loader: &mut Loader) -> Result<Stage, Error> {
     Ok(match step {
         Step::Pool(mode) => Stage::Pool(vec![mode_number(*mode)]),
@@ -326,6 +364,17 @@ fn head_stage(step: &Step, loader: &mut Loader) -> Result<Stage, Error> {
             let (inner, columns) = (Axis::plain(*inner), Axis::plain(*columns));
             let linear = loader.linear(&[name], *bias, inner, columns)?;
             Stage::Dense { linear, activation: *activation, residual: Residual::None }
+        }
+        Step::Norm { name, bias, width, eps } => {
+            Stage::LayerNorm(loader.norm_with(name, *width, *eps, *bias)?)
+        }
+        Step::Vocabulary { weight, bias, inner, labels } => {
+            let block = |first: usize| {
+                let rows = first..(first + VOCABULARY_BLOCK).min(*labels);
+                loader.linear_rows(weight, bias.as_deref(), rows, [*labels, *inner])
+            };
+            let firsts = (0..*labels).step_by(VOCABULARY_BLOCK);
+            Stage::Vocabulary(firsts.map(block).collect::<Result<_, _>>()?)
         }
     })
 }

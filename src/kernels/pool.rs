@@ -1,7 +1,7 @@
 //! `pool.wgsl`: one row per text from the hidden states of its tokens.
 
 use crate::dtype::Storage;
-use crate::gpu::graph::{Dispatch, Source};
+use crate::gpu::graph::{Dispatch, Source, TensorId};
 use crate::gpu::kernel::{Access, Kernel, Setting};
 use crate::kernels::{Activations, Builder};
 use crate::params;
@@ -28,31 +28,45 @@ pub static POOL: Kernel = Kernel {
 pub type Span = [u32; 4];
 
 /// The modes' results side by side, `[texts, modes · width]`, f32. `modes` are the shader's numbers.
-/// A text may have no tokens where all modes are means: its row is zeros.
 pub fn pool(builder: &mut Builder, x: Activations, spans: &[Span], modes: &[u32]) -> Activations {
-    let columns = modes.len() * x.width;
-    let texts = spans.len();
+    let pooled = pooled(builder, spans.len(), modes.len() * x.width);
     let spans = builder.input("spans", spans);
-    // Where the last cell is not full, nothing writes its end.
-    let source = if columns.is_multiple_of(4) { Source::Scratch } else { Source::Zeroed };
-    let pooled = builder.rows("pooled", texts, columns.div_ceil(4), columns, Storage::F32, source);
     for (at, mode) in modes.iter().enumerate() {
-        let params = PoolParams {
-            texts: texts as u32,
-            width: x.width as u32,
-            width4: x.width4 as u32,
-            stride: (pooled.width4 * 4) as u32,
-            column: (at * x.width) as u32,
-        };
-        let variant = builder.variant(&POOL, x.storage).set("MODE", *mode);
-        builder.graph.dispatches.push(Dispatch {
-            kernel: &POOL,
-            variant,
-            bindings: vec![x.id, spans, pooled.id],
-            params: bytemuck::bytes_of(&params).to_vec(),
-            groups: [(x.width4 as u32).div_ceil(64), texts as u32, 1],
-            flops: (x.rows * x.width) as u64,
-        });
+        pool_at(builder, x, spans, *mode, pooled, at * x.width);
     }
     pooled
+}
+
+/// Rows that [`pool_at`] fills, `[texts, columns]`, f32.
+pub fn pooled(builder: &mut Builder, texts: usize, columns: usize) -> Activations {
+    // Where the last cell is not full, nothing writes its end.
+    let source = if columns.is_multiple_of(4) { Source::Scratch } else { Source::Zeroed };
+    builder.rows("pooled", texts, columns.div_ceil(4), columns, Storage::F32, source)
+}
+
+/// Fills `pooled` from `column` on with what a mode makes of `x`. `spans` are [`Span`]s.
+pub fn pool_at(
+    builder: &mut Builder,
+    x: Activations,
+    spans: TensorId,
+    mode: u32,
+    pooled: Activations,
+    column: usize,
+) {
+    let params = PoolParams {
+        texts: pooled.rows as u32,
+        width: x.width as u32,
+        width4: x.width4 as u32,
+        stride: (pooled.width4 * 4) as u32,
+        column: column as u32,
+    };
+    let variant = builder.variant(&POOL, x.storage).set("MODE", mode);
+    builder.graph.dispatches.push(Dispatch {
+        kernel: &POOL,
+        variant,
+        bindings: vec![x.id, spans, pooled.id],
+        params: bytemuck::bytes_of(&params).to_vec(),
+        groups: [(x.width4 as u32).div_ceil(64), pooled.rows as u32, 1],
+        flops: (x.rows * x.width) as u64,
+    });
 }

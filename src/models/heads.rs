@@ -1,5 +1,6 @@
 //! Heads that come with a transformer's checkpoint: sequence classification, which makes it a
-//! reranker. [`CLASSIFIERS`] is all that names them.
+//! reranker, and the masked language model's, which makes it a sparse encoder. [`CLASSIFIERS`] and
+//! [`MASKED`] are all that names them.
 //!
 //! Dropout does nothing outside training and is left out.
 
@@ -8,7 +9,8 @@ use serde_json::Value;
 use crate::config::{JsonFile, PoolingMode};
 use crate::error::Error;
 use crate::kernels::Activation;
-use crate::models::layers::count_or;
+use crate::models::layers::{count_or, epsilon, hidden_act};
+use crate::weights::WeightFiles;
 
 /// A step of a head, in the order they are applied. Names are those of the checkpoint.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,13 +19,18 @@ pub(crate) enum Step {
     Pool(PoolingMode),
     /// `activation(x · weightᵀ + bias)`.
     Linear { name: String, bias: bool, inner: usize, columns: usize, activation: Activation },
+    /// A layer normalisation.
+    Norm { name: String, bias: bool, width: usize, eps: f32 },
+    /// The largest logit of each token of the vocabulary over the tokens of a text. `weight` is
+    /// `[labels, inner]`.
+    Vocabulary { weight: String, bias: Option<String>, inner: usize, labels: usize },
 }
 
-/// A head of sequence classification.
+/// A head: steps after the hidden states.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Head {
     pub steps: Vec<Step>,
-    /// Logits of a text: `num_labels`.
+    /// Values of a text: `num_labels`, or the vocabulary.
     pub labels: usize,
 }
 
@@ -42,6 +49,7 @@ const CLASSIFIERS: &[Classifier] = &[
     Classifier { model_type: "camembert", code: &[], read: |_, h, l| Ok(dense_out(TANH, h, l)) },
     Classifier { model_type: "distilbert", code: &[], read: |_, h, l| Ok(distilbert(h, l)) },
     Classifier { model_type: "electra", code: &[], read: |_, h, l| Ok(dense_out(GELU, h, l)) },
+    Classifier { model_type: "modernbert", code: &[], read: modernbert },
     Classifier { model_type: "mpnet", code: &[], read: |_, h, l| Ok(dense_out(TANH, h, l)) },
     Classifier { model_type: "roberta", code: &[], read: |_, h, l| Ok(dense_out(TANH, h, l)) },
     Classifier { model_type: "xlm-roberta", code: &[], read: |_, h, l| Ok(dense_out(TANH, h, l)) },
@@ -119,6 +127,122 @@ fn dense_out(activation: Activation, hidden: usize, labels: usize) -> Vec<Step> 
 fn distilbert(hidden: usize, labels: usize) -> Vec<Step> {
     let dense = linear("pre_classifier", hidden, hidden, Activation::Relu);
     vec![Step::Pool(PoolingMode::Cls), dense, logits("classifier", hidden, labels)]
+}
+
+/// The prediction head: dense, activation, norm.
+fn modernbert(config: &JsonFile, hidden: usize, labels: usize) -> Result<Vec<Step>, Error> {
+    let pooling = match config.str("classifier_pooling")?.unwrap_or("cls") {
+        "cls" => PoolingMode::Cls,
+        "mean" => PoolingMode::Mean,
+        _ => return Err(config.unsupported("classifier_pooling", "supported are cls and mean")),
+    };
+    let bias = config.bool("classifier_bias")?.unwrap_or(false);
+    let activation = hidden_act(config, "classifier_activation", "gelu")?;
+    let name = "head.dense".to_owned();
+    let dense = Step::Linear { name, bias, inner: hidden, columns: hidden, activation };
+    let eps = epsilon(config, "norm_eps", 1e-5)?;
+    let bias = config.bool("norm_bias")?.unwrap_or(false);
+    let norm = Step::Norm { name: "head.norm".to_owned(), bias, width: hidden, eps };
+    Ok(vec![Step::Pool(pooling), dense, norm, logits("classifier", hidden, labels)])
+}
+
+/// The head of a masked language model.
+struct Masked {
+    model_type: &'static str,
+    /// The dense layer and the norm before the logits, and the logits' own weight and bias.
+    names: [&'static str; 4],
+    /// The token table, which is the weight where that is not stored, and the decoder's own bias.
+    tied: [&'static str; 2],
+    /// The config field of the activation; GELU where there is none.
+    activation: Option<&'static str>,
+    eps: Option<&'static str>,
+}
+
+const BERT_LM: [&str; 4] = [
+    "cls.predictions.transform.dense",
+    "cls.predictions.transform.LayerNorm",
+    "cls.predictions.decoder.weight",
+    "cls.predictions.bias",
+];
+const ROBERTA_LM: [&str; 4] =
+    ["lm_head.dense", "lm_head.layer_norm", "lm_head.decoder.weight", "lm_head.bias"];
+const DISTILBERT_LM: [&str; 4] =
+    ["vocab_transform", "vocab_layer_norm", "vocab_projector.weight", "vocab_projector.bias"];
+
+const fn roberta_lm(model_type: &'static str, table: &'static str) -> Masked {
+    let tied = [table, "lm_head.decoder.bias"];
+    Masked { model_type, names: ROBERTA_LM, tied, activation: None, eps: Some("layer_norm_eps") }
+}
+
+const MASKED: &[Masked] = &[
+    Masked {
+        model_type: "bert",
+        names: BERT_LM,
+        tied: ["bert.embeddings.word_embeddings.weight", "cls.predictions.decoder.bias"],
+        activation: Some("hidden_act"),
+        eps: Some("layer_norm_eps"),
+    },
+    roberta_lm("camembert", "roberta.embeddings.word_embeddings.weight"),
+    Masked {
+        model_type: "distilbert",
+        names: DISTILBERT_LM,
+        tied: ["distilbert.embeddings.word_embeddings.weight", "vocab_projector.bias"],
+        activation: Some("activation"),
+        eps: None,
+    },
+    roberta_lm("mpnet", "mpnet.embeddings.word_embeddings.weight"),
+    roberta_lm("roberta", "roberta.embeddings.word_embeddings.weight"),
+    roberta_lm("xlm-roberta", "roberta.embeddings.word_embeddings.weight"),
+];
+
+/// Reads the head of a masked language model whose hidden states are `hidden` wide.
+///
+/// # Errors
+/// [`Error::Unsupported`] for a checkpoint without one, or one that is not computed; [`Error::Tensor`]
+/// where its weights are missing.
+pub(crate) fn masked_lm(
+    config: &JsonFile,
+    weights: &WeightFiles,
+    hidden: usize,
+) -> Result<Head, Error> {
+    let architectures = config.strings("architectures")?.unwrap_or_default();
+    if !architectures.iter().any(|name| name.ends_with("ForMaskedLM")) {
+        let supported = "a sparse encoder is a …ForMaskedLM, a transformer with its head";
+        return Err(config.unsupported("architectures", supported));
+    }
+    let model_type = config.str("model_type")?.unwrap_or_default();
+    let Some(known) = MASKED.iter().find(|known| known.model_type == model_type) else {
+        let names: Vec<&str> = MASKED.iter().map(|known| known.model_type).collect();
+        let supported = format!("sparse encoders are computed of {}", names.join(", "));
+        return Err(config.unsupported("model_type", supported));
+    };
+    if let Some(map) = config.object("auto_map")?
+        && map.has("AutoModelForMaskedLM")
+    {
+        let supported = "this head is Python code that comes with the model, and Vectile runs none";
+        return Err(map.unsupported("AutoModelForMaskedLM", supported));
+    }
+    let [dense, norm, weight, bias] = known.names;
+    let [table, other_bias] = known.tied;
+    let activation = match known.activation {
+        Some(field) => hidden_act(config, field, "gelu")?,
+        None => Activation::Gelu,
+    };
+    let eps = match known.eps {
+        Some(field) => epsilon(config, field, if model_type == "bert" { 1e-12 } else { 1e-5 })?,
+        None => 1e-12,
+    };
+    // The decoder's own count where they are stored; a tied model stores the table and the head's bias.
+    let weight = if weights.has(weight) { weight } else { table };
+    let bias = if weights.has(other_bias) { other_bias } else { bias };
+    let labels = weights.shape(weight)?.first().copied().unwrap_or(0);
+    let (weight, bias) = (weight.to_owned(), Some(bias.to_owned()));
+    let steps = vec![
+        linear(dense, hidden, hidden, activation),
+        Step::Norm { name: norm.to_owned(), bias: true, width: hidden, eps },
+        Step::Vocabulary { weight, bias, inner: hidden, labels },
+    ];
+    Ok(Head { steps, labels })
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ use crate::error::Error;
 use crate::kernels::{Activations, Builder};
 use crate::weights::{Loader, WeightFiles};
 
-pub(crate) use heads::{Head, Step, classifier};
+pub(crate) use heads::{Head, Step, classifier, masked_lm};
 pub(crate) use static_embedding::read as static_embedding;
 
 /// An architecture: what `config.json` calls it, and how its config is read.

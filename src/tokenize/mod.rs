@@ -74,6 +74,11 @@ impl Tokenizer {
         self.inner.get_vocab_size(true)
     }
 
+    /// A token as the vocabulary writes it.
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
     /// The tokens of `prompt` and `text` joined without anything between them.
     pub fn encode(&self, prompt: Option<&str>, text: &str) -> Result<Tokens, Error> {
         let prompt = prompt.unwrap_or_default();

@@ -218,6 +218,42 @@ impl<'a> Loader<'a> {
         Ok(Linear { weight, bias, columns: parts.len() * columns.len(), columns4: all / 4 })
     }
 
+    /// The linear layer of some rows of a checkpoint matrix `[columns, inner]`: a part of a layer whose
+    /// whole result would be too wide. `bias` is of all rows.
+    ///
+    /// # Errors
+    /// As [`Loader::linear`].
+    pub fn linear_rows(
+        &mut self,
+        weight: &str,
+        bias: Option<&str>,
+        rows: std::ops::Range<usize>,
+        [columns, inner]: [usize; 2],
+    ) -> Result<Linear, Error> {
+        let (name, entry) = self.files.find(weight)?;
+        self.shaped(&name, entry, &[columns, inner])?;
+        let cells = rows.len().div_ceil(4);
+        let stride = stride4(cells) * 4;
+        let size = self.storage.bytes() as usize;
+        let values = self.files.values(&name, entry, rows.start * inner, rows.len() * inner)?;
+        let mut bytes = Vec::new();
+        let loss = convert::encode(self.storage, &values, &mut bytes);
+        self.usable(&name, entry, loss)?;
+        let mut packed = vec![0u8; inner.next_multiple_of(4) * stride * size];
+        for (at, value) in bytes.chunks_exact(size).enumerate() {
+            let (row, k) = (at / inner, at % inner);
+            packed[(k * stride + row) * size..][..size].copy_from_slice(value);
+        }
+        let mut biases = vec![0.0; cells * 4];
+        if let Some(bias) = bias {
+            let all = self.vector(bias, columns)?;
+            biases[..rows.len()].copy_from_slice(&all[rows.clone()]);
+        }
+        let weight = self.upload(&name, &packed)?;
+        let bias = self.upload(&name, bytemuck::cast_slice(&biases))?;
+        Ok(Linear { weight, bias, columns: rows.len(), columns4: cells })
+    }
+
     /// Weight and bias of a layer normalisation.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ mod modules;
 mod paths;
 mod rerankers;
 mod settings;
+mod sparse;
 mod statics;
 mod tensors;
 mod texts;

@@ -197,3 +197,34 @@ fn sides_of_a_search_get_their_prompts() {
     let both = ["a", "--as", "query", "--prompt", "b"];
     refuse_arguments(with_model("embed", both), &["cannot be used with"]);
 }
+
+#[test]
+fn sparse_vectors_are_those_of_sentence_transformers() {
+    if !have_adapter() {
+        return;
+    }
+    let sparse = |name: &str, args: &[&str]| {
+        let mut command = vectile();
+        command.args(["embed", "--sparse", "--model"]).arg(model(name)).args(args);
+        command
+    };
+    let expected = reference_rows("sparse/bert", "embeddings");
+    let output =
+        stdout(&succeed(sparse("sparse/bert", &["A cat sat on the roof.", "The dog ran."])));
+    for (i, (line, expected)) in output.lines().zip(&expected[2..]).enumerate() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(line["index"], i);
+        let indices = line["indices"].as_array().unwrap();
+        let values = line["values"].as_array().unwrap();
+        let active = expected.iter().filter(|value| **value > 1e-4).count();
+        assert!(indices.len() >= active && indices.len() == values.len());
+        for (index, value) in indices.iter().zip(values) {
+            let expected = expected[index.as_u64().unwrap() as usize];
+            assert!((value.as_f64().unwrap() - expected).abs() < 1e-4);
+        }
+    }
+    assert_eq!(output.lines().count(), 2);
+    refuse(sparse("bert_mean_norm", &["a"]), &["config.json", "architectures", "ForMaskedLM"]);
+    refuse(sparse("sparse/bert", &["a", "--precision", "int8"]), &["--precision"]);
+    refuse_arguments(sparse("sparse/bert", &["a", "--normalize"]), &["cannot be used with"]);
+}

@@ -14,6 +14,7 @@ mod loss;
 mod minilm;
 mod range;
 mod rerankers;
+mod sparse;
 #[cfg(feature = "lab")]
 mod tasks;
 mod verify;

@@ -21,7 +21,7 @@ fn fixtures() -> Vec<Fixture> {
     let entries = std::fs::read_dir(fixture("rerankers")).unwrap();
     let mut directories: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
     directories.sort();
-    assert!(directories.len() >= 12);
+    assert!(directories.len() >= 13);
     let named = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
     let wanted = directories.into_iter().filter(|path| named(path).contains(&only));
     wanted

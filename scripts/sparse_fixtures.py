@@ -1,0 +1,139 @@
+#!/usr/bin/env python3
+"""Makes tests/fixtures/sparse/*: tiny SPLADE models, and the vectors sentence-transformers' SparseEncoder gives.
+
+    .fixtures/bin/python scripts/sparse_fixtures.py [NAME ...]      (the environment of make_fixtures.py)
+
+Each directory is a model that SparseEncoder() loads, plus texts.json, reference.safetensors (embeddings [texts, vocabulary] F64, one text at a time;
+embeddings.float16 and .bfloat16, F32: on matrices and tables rounded to that dtype) and fixture.json.
+tests/golden/sparse.rs finds the directories by itself.
+"""
+import os, shutil, sys, tempfile, zlib
+import torch, transformers
+from safetensors.torch import save_file
+from sentence_transformers import SparseEncoder
+from sentence_transformers.base.modules import Transformer
+from sentence_transformers.sparse_encoder.modules import SpladePooling
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import family_fixtures as families
+import family_tokenizers as tokenizers
+import make_fixtures as base
+from reranker_fixtures import LONG, SIZES, WORDS
+
+OUT = os.path.join(base.OUT, 'sparse')
+TEXTS = ['', 'a', 'A cat sat on the roof.', 'The dog ran.', 'what is f16?', 'naïve café 你好 мир', 'the same text twice', LONG, LONG[:150]]
+MODELS = {}
+
+
+def sparse(tokenizer, saved=True, untie=False, dims=None, **pooling):
+    def register(make):
+        MODELS[make.__name__] = dict(make=make, tokenizer=tokenizer, saved=saved, untie=untie, dims=dims, pooling=pooling)
+        return make
+    return register
+
+
+@sparse(tokenizers.word_piece(), pooling_strategy='max')
+def bert():
+    """BERT with the table as the decoder, wider than a block of columns; saved by SparseEncoder."""
+    return transformers.BertForMaskedLM(transformers.BertConfig(**{**SIZES, 'vocab_size': 4099}))
+
+
+@sparse(tokenizers.word_piece(), saved=False)
+def bert_bare():
+    """BertForMaskedLM as transformers saves it: pooled by maximum by default; GELU's tanh form."""
+    return transformers.BertForMaskedLM(transformers.BertConfig(**SIZES, hidden_act='gelu_new'))
+
+
+@sparse(tokenizers.word_piece(), untie=True, dims=24, pooling_strategy='max', activation_function='log1p_relu')
+def bert_twice():
+    """The logarithm taken twice, a decoder of its own, and at most 24 weights a text."""
+    return transformers.BertForMaskedLM(transformers.BertConfig(**SIZES, tie_word_embeddings=False))
+
+
+@sparse(tokenizers.word_piece(), pooling_strategy='max')
+def distilbert():
+    """DistilBERT, as the sparse encoders for OpenSearch are."""
+    return transformers.DistilBertForMaskedLM(
+        transformers.DistilBertConfig(vocab_size=families.PIECES, dim=32, n_heads=4, hidden_dim=64, n_layers=2, max_position_embeddings=82))
+
+
+@sparse(tokenizers.unigram(), pooling_strategy='max')
+def xlm_roberta():
+    """XLM-RoBERTa."""
+    return transformers.XLMRobertaForMaskedLM(transformers.XLMRobertaConfig(**SIZES, **WORDS))
+
+
+@sparse(tokenizers.word_piece_of(transformers.MPNetTokenizer, ('<s>', '<pad>', '</s>', '[UNK]', '<mask>')), pooling_strategy='max')
+def mpnet():
+    """MPNet."""
+    return transformers.MPNetForMaskedLM(transformers.MPNetConfig(**SIZES))
+
+
+def build(name, recipe, folder):
+    seed = zlib.crc32(name.encode()) % 100000
+    torch.manual_seed(seed)
+    model = recipe['make']().eval()
+    families.randomise(model, seed)
+    families.post_norm_outliers(getattr(model, model.base_model_prefix), torch.arange(7, 7 + 480).reshape(-1, 20))
+    sparsify(model)
+    with tempfile.TemporaryDirectory() as d:
+        into = d if recipe['saved'] else folder
+        model.save_pretrained(into)
+        t = recipe['tokenizer']()
+        t.model_max_length = families.LONGEST
+        t.save_pretrained(into)
+        if recipe['saved']:
+            modules = [Transformer(d, transformer_task='fill-mask'), SpladePooling(**recipe['pooling'])]
+            base.save(SparseEncoder(modules=modules, device='cpu', max_active_dims=recipe['dims']), folder)
+    families.compact(os.path.join(folder, 'tokenizer.json'))
+
+
+def sparsify(model):
+    """Biases of the logits such that about a fifth of the vocabulary is above zero in a text."""
+    with torch.no_grad():
+        largest = model(input_ids=torch.arange(7, 7 + 480).reshape(-1, 20)).logits.amax(1)
+        bias = model.get_output_embeddings().bias
+        bias -= largest.flatten()[:200000].quantile(.8)
+
+
+def encode(model):
+    with torch.inference_mode():
+        return torch.cat([model.encode([x], convert_to_sparse_tensor=False, show_progress_bar=False) for x in TEXTS])
+
+
+def reload(folder, dtype):
+    return SparseEncoder(folder, device='cpu', model_kwargs=dict(dtype=dtype)).eval()
+
+
+def finish(name, recipe, folder):
+    exact = encode(reload(folder, torch.float64))
+    assert exact.dtype == torch.float64 and torch.isfinite(exact).all()
+    active = (exact > 0).float().mean(1)
+    assert .01 < float(active.min()) and float(active.max()) < .8, (name, active)
+    ref = dict(embeddings=exact)
+    for dtype in (torch.float16, torch.bfloat16):
+        m = reload(folder, torch.float32)
+        with torch.no_grad():
+            for p in m.parameters():
+                if p.dim() > 1:
+                    p.copy_(p.to(dtype).to(p.dtype))
+        ref[f'embeddings.{str(dtype)[6:]}'] = encode(m.to(torch.float64)).float()
+    worst = float((encode(reload(folder, torch.float32)) - exact).abs().max())
+    save_file({k: v.contiguous() for k, v in ref.items()}, os.path.join(folder, 'reference.safetensors'))
+    base.write(folder, 'texts.json', TEXTS)
+    base.write(folder, 'fixture.json', dict(name=name, note=' '.join(recipe['make'].__doc__.split()), versions=base.VERSIONS, arithmetic='float64, one text at a time',
+                                            torch_float32=float(f'{worst:.2g}')))
+    print(f'{name}: {float(active.mean()):.2f} of the weights above zero, largest {float(exact.max()):.2f}, torch in f32 {worst:.1e}')
+
+
+def main():
+    for name in sys.argv[1:] or MODELS:
+        folder = os.path.join(OUT, name)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.makedirs(folder)
+        build(name, MODELS[name], folder)
+        finish(name, MODELS[name], folder)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,222 @@
+//! [`SparseEncoder`]: a weight for some tokens of the vocabulary, for each text.
+
+use crate::config::Purpose;
+use crate::dtype::Precision;
+use crate::embedder::build::{Built, ModelBuilder, Task};
+use crate::embedder::{EmbedOptions, Embedder, Embeddings, MOST_ROW_BYTES, WINDOW};
+use crate::error::Error;
+use crate::files::ModelFiles;
+use crate::gpu::adapter::AdapterSummary;
+
+/// Turns texts into sparse vectors over the vocabulary on a GPU: the same vectors as
+/// sentence-transformers' `SparseEncoder` gives of SPLADE models.
+///
+/// Made by [`SparseEncoder::builder`], with the settings that an [`Embedder`] takes; what holds for
+/// an embedder holds here.
+#[derive(Debug)]
+pub struct SparseEncoder {
+    runs: Embedder,
+    twice: bool,
+    max_active_dims: Option<usize>,
+}
+
+/// Makes a [`SparseEncoder`].
+pub type SparseEncoderBuilder = ModelBuilder<SparseEncoder>;
+
+/// The weights of a text that are not zero.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct SparseVector {
+    /// Token ids, ascending.
+    pub indices: Vec<u32>,
+    /// The weight of each, above zero.
+    pub values: Vec<f32>,
+}
+
+/// Sparse vectors, one per text, in the order of the texts.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct SparseEmbeddings {
+    /// Tokens of the vocabulary: every index is below.
+    pub dim: usize,
+    /// The vectors.
+    pub vectors: Vec<SparseVector>,
+    /// Indices of the texts that were cut to the model's `max_seq_length`.
+    pub truncated: Vec<usize>,
+    /// How many texts were run again with f32 activations.
+    pub retried: usize,
+    /// Tokens of all texts, special tokens included.
+    pub tokens: usize,
+}
+
+impl SparseVector {
+    /// The sum of the products of weights that both have: how alike two texts are.
+    pub fn dot(&self, other: &SparseVector) -> f64 {
+        let mut sum = 0.0;
+        let mut theirs = other.indices.iter().zip(&other.values).peekable();
+        for (index, value) in self.indices.iter().zip(&self.values) {
+            while theirs.next_if(|(other, _)| *other < index).is_some() {}
+            if let Some((_, other)) = theirs.next_if(|(other, _)| *other == index) {
+                sum += f64::from(*value) * f64::from(*other);
+            }
+        }
+        sum
+    }
+
+    /// Of a row of logits, the largest over the tokens of a text.
+    fn of_logits(logits: &[f32], twice: bool, most: Option<usize>) -> Self {
+        let log1p = |x: f64| if twice { x.ln_1p().ln_1p() } else { x.ln_1p() };
+        let mut active: Vec<(u32, f32)> = logits
+            .iter()
+            .enumerate()
+            .filter(|(_, logit)| **logit > 0.0)
+            .map(|(index, logit)| (index as u32, log1p(f64::from(*logit)) as f32))
+            .filter(|(_, weight)| *weight > 0.0)
+            .collect();
+        if let Some(most) = most.filter(|most| *most < active.len()) {
+            // Of equals the earlier token stays.
+            active.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+            active.truncate(most);
+            active.sort_by_key(|(index, _)| *index);
+        }
+        let (indices, values) = active.into_iter().unzip();
+        SparseVector { indices, values }
+    }
+}
+
+impl Built for SparseEncoder {
+    const TASK: Task = Task::Sparse;
+
+    fn built(runs: Embedder) -> Result<Self, Error> {
+        let Purpose::Sparse(sparse) = runs.model.config.purpose else {
+            return Err(Error::Internal("a sparse encoder was loaded as something else".into()));
+        };
+        let (twice, max_active_dims) = (sparse.twice, sparse.max_active_dims);
+        Ok(SparseEncoder { runs, twice, max_active_dims })
+    }
+}
+
+impl SparseEncoder {
+    /// Starts making a sparse encoder of a model.
+    pub fn builder(files: ModelFiles) -> SparseEncoderBuilder {
+        ModelBuilder::new(files)
+    }
+
+    /// How the model runs: what was asked for, what was chosen, and why.
+    pub fn precision(&self) -> &Precision {
+        self.runs.precision()
+    }
+
+    /// The adapter it runs on.
+    pub fn adapter(&self) -> &AdapterSummary {
+        self.runs.adapter()
+    }
+
+    /// What is worth saying aloud of this model: what was assumed because its files do not say.
+    pub fn notes(&self) -> &[String] {
+        self.runs.notes()
+    }
+
+    /// Tokens of the vocabulary: the width of a vector.
+    pub fn dimension(&self) -> usize {
+        self.runs.dimension()
+    }
+
+    /// Tokens a text may have; longer ones are truncated. `None` where the model names no limit.
+    pub fn max_seq_length(&self) -> Option<usize> {
+        self.runs.max_seq_length()
+    }
+
+    /// The token of an index, as the tokenizer writes it.
+    pub fn token(&self, index: u32) -> Option<String> {
+        self.runs.model.tokenizer.token(index)
+    }
+
+    /// The vectors of `texts`, as [`SparseEncoder::encode_with`] gives them under default options.
+    ///
+    /// # Errors
+    /// As [`SparseEncoder::encode_with`].
+    pub async fn encode<T: AsRef<str>>(&self, texts: &[T]) -> Result<SparseEmbeddings, Error> {
+        self.encode_with(texts, &EmbedOptions::default()).await
+    }
+
+    /// The vectors of `texts`: for each token of the vocabulary log(1 + max(0, l)), where l is its
+    /// largest logit over the tokens of the text.
+    ///
+    /// ```
+    /// use vectile::{ModelFiles, SparseEncoder, block_on};
+    ///
+    /// # if block_on(vectile::adapters()).is_empty() { return Ok(()); }
+    /// # let directory = "tests/fixtures/sparse/bert";
+    /// let files = ModelFiles::from_directory(directory)?;
+    /// let encoder = block_on(SparseEncoder::builder(files).build())?;
+    /// let embeddings = block_on(encoder.encode(&["A cat sat on the roof."]))?;
+    /// let vector = &embeddings.vectors[0];
+    /// for (index, weight) in vector.indices.iter().zip(&vector.values) {
+    ///     println!("{} {weight}", encoder.token(*index).unwrap_or_default());
+    /// }
+    /// # Ok::<(), vectile::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Option`] for `truncate_dim` and `normalize`, which sparse vectors do not have; else as
+    /// [`Embedder::embed_with`].
+    pub async fn encode_with<T: AsRef<str>>(
+        &self,
+        texts: &[T],
+        options: &EmbedOptions,
+    ) -> Result<SparseEmbeddings, Error> {
+        for (option, given) in
+            [("truncate_dim", options.truncate_dim.is_some()), ("normalize", options.normalize)]
+        {
+            if given {
+                return Err(Error::option(option, "is not for sparse vectors; leave it out"));
+            }
+        }
+        let prompt = self.runs.prompt(options)?;
+        let dim = self.dimension();
+        let mut embeddings = SparseEmbeddings { dim, ..SparseEmbeddings::default() };
+        // Rows are dense until their zeros are dropped.
+        let window = (MOST_ROW_BYTES as usize / (dim * 4)).clamp(1, WINDOW);
+        let mut done = 0;
+        for window in texts.chunks(window) {
+            let window: Vec<&str> = window.iter().map(AsRef::as_ref).collect();
+            let encoded = self.runs.model.tokenizer.encode_batch(prompt, &window);
+            let mut rows = Embeddings { dim, ..Embeddings::default() };
+            self.runs.embed_window(done, encoded, options, &mut rows).await?;
+            let vector = |row| SparseVector::of_logits(row, self.twice, self.max_active_dims);
+            embeddings.vectors.extend(rows.rows().map(vector));
+            embeddings.truncated.append(&mut rows.truncated);
+            embeddings.retried += rows.retried;
+            embeddings.tokens += rows.tokens;
+            done += window.len();
+        }
+        Ok(embeddings)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_above_zero_are_kept_in_order() {
+        let logits = [0.0, -1.0, 1.0, 1e-30, 3.0, 3.0, f32::MAX];
+        let all = SparseVector::of_logits(&logits, false, None);
+        assert_eq!(all.indices, [2, 3, 4, 5, 6]);
+        assert_eq!(all.values[..2], [2f64.ln() as f32, 1e-30]);
+        let two = SparseVector::of_logits(&logits, true, Some(2));
+        assert_eq!(two.indices, [4, 6]);
+        assert_eq!(two.values[0], 4f64.ln().ln_1p() as f32);
+    }
+
+    #[test]
+    fn products_are_of_tokens_that_both_have() {
+        let vector = |pairs: &[(u32, f32)]| {
+            let (indices, values) = pairs.iter().copied().unzip();
+            SparseVector { indices, values }
+        };
+        let a = vector(&[(1, 2.0), (4, 3.0), (9, 1.0)]);
+        let b = vector(&[(0, 5.0), (4, 0.5), (9, 4.0), (12, 7.0)]);
+        assert_eq!(a.dot(&b), 5.5);
+        assert_eq!(a.dot(&vector(&[])), 0.0);
+    }
+}
