@@ -123,6 +123,17 @@ def mpnet():
     return transformers.MPNetForSequenceClassification(transformers.MPNetConfig(**config()))
 
 
+DEBERTA_TOKENS = tokenizers.unigram(transformers.DebertaV2Tokenizer, ('[PAD]', '[CLS]', '[SEP]', '[UNK]'), ('[MASK]',))
+
+
+@reranker(DEBERTA_TOKENS)
+def deberta_v2():
+    """DeBERTa v3, as the first mxbai-rerank: the context pooler with GELU."""
+    return transformers.DebertaV2ForSequenceClassification(transformers.DebertaV2Config(
+        **config(max_position_embeddings=90), relative_attention=True, max_relative_positions=-1, position_buckets=32, norm_rel_ebd='layer_norm', share_att_key=True,
+        pos_att_type='p2c|c2p', position_biased_input=False, type_vocab_size=0, layer_norm_eps=1e-7, pooler_hidden_size=32))
+
+
 @reranker(tokenizers.byte_bpe(), spoil=False)
 def modernbert():
     """ModernBERT: mean pooling, dense, GELU and a norm before the logit."""

@@ -64,6 +64,7 @@ impl ModelConfig {
             modules: Vec::new(),
             weights_prefix: prefix,
             transformer: config,
+            module_code: listed.as_ref().and_then(|entries| entries.first()?.code.clone()),
             prompts: default_prompts(),
             default_prompt_name: None,
             truncate_dim: None,

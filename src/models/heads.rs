@@ -47,6 +47,7 @@ const CLASSIFIERS: &[Classifier] = &[
     Classifier { model_type: "albert", code: &[], read: |_, h, l| Ok(pooler("albert", h, l)) },
     Classifier { model_type: "bert", code: &[], read: |_, h, l| Ok(pooler("bert", h, l)) },
     Classifier { model_type: "camembert", code: &[], read: |_, h, l| Ok(dense_out(TANH, h, l)) },
+    Classifier { model_type: "deberta-v2", code: &[], read: deberta },
     Classifier { model_type: "distilbert", code: &[], read: |_, h, l| Ok(distilbert(h, l)) },
     Classifier { model_type: "electra", code: &[], read: |_, h, l| Ok(dense_out(GELU, h, l)) },
     Classifier { model_type: "modernbert", code: &[], read: modernbert },
@@ -127,6 +128,18 @@ fn dense_out(activation: Activation, hidden: usize, labels: usize) -> Vec<Step> 
 fn distilbert(hidden: usize, labels: usize) -> Vec<Step> {
     let dense = linear("pre_classifier", hidden, hidden, Activation::Relu);
     vec![Step::Pool(PoolingMode::Cls), dense, logits("classifier", hidden, labels)]
+}
+
+/// The context pooler: the first token, a dense layer as wide as `pooler_hidden_size`, an activation.
+fn deberta(config: &JsonFile, hidden: usize, labels: usize) -> Result<Vec<Step>, Error> {
+    let width = count_or(config, "pooler_hidden_size", hidden, 65536)?;
+    if width != hidden {
+        let problem = format!("is {width}, and hidden_size is {hidden}; they are the same");
+        return Err(config.error("pooler_hidden_size", problem));
+    }
+    let activation = hidden_act(config, "pooler_hidden_act", "gelu")?;
+    let dense = linear("pooler.dense", hidden, hidden, activation);
+    Ok(vec![Step::Pool(PoolingMode::Cls), dense, logits("classifier", hidden, labels)])
 }
 
 /// The prediction head: dense, activation, norm.

@@ -17,13 +17,16 @@ struct Fixture {
 }
 
 fn fixtures() -> Vec<Fixture> {
-    let only = std::env::var("VECTILE_FAMILY").unwrap_or_default();
+    fixtures_of(&std::env::var("VECTILE_FAMILY").unwrap_or_default())
+}
+
+fn fixtures_of(only: &str) -> Vec<Fixture> {
     let entries = std::fs::read_dir(fixture("rerankers")).unwrap();
     let mut directories: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
     directories.sort();
-    assert!(directories.len() >= 13);
+    assert!(directories.len() >= 14);
     let named = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
-    let wanted = directories.into_iter().filter(|path| named(path).contains(&only));
+    let wanted = directories.into_iter().filter(|path| named(path).contains(only));
     wanted
         .map(|directory| {
             let pairs = std::fs::read(directory.join("pairs.json")).unwrap();
@@ -34,7 +37,7 @@ fn fixtures() -> Vec<Fixture> {
 }
 
 fn one(name: &str) -> Fixture {
-    fixtures().into_iter().find(|fixture| fixture.name == name).unwrap()
+    fixtures_of(name).into_iter().find(|fixture| fixture.name == name).unwrap()
 }
 
 impl Fixture {
