@@ -191,6 +191,10 @@ pub struct EmbedArgs {
     /// sentence-transformers makes them.
     #[arg(long, default_value = "float32", value_name = "PRECISION", help_heading = "Output")]
     pub precision: OutputPrecision,
+    /// Embeddings whose ranges int8 and uint8 take, as float32 rows of a NumPy file. Without, the ranges
+    /// are those of the rows themselves.
+    #[arg(long, value_name = "FILE.npy", conflicts_with = "sparse", help_heading = "Output")]
+    pub calibration: Option<PathBuf>,
     /// Sparse vectors of a SPLADE model: `{"index":0,"indices":[…],"values":[…]}` a line, the token ids
     /// whose weight is above zero.
     #[arg(long, conflicts_with_all = ["format", "truncate_dim", "normalize"], help_heading = "Output")]
@@ -199,11 +203,11 @@ pub struct EmbedArgs {
     /// each, as encode_query and encode_document of sentence-transformers do.
     #[arg(
         long = "as",
-        value_name = "TASK",
+        value_name = "SIDE",
         conflicts_with_all = ["prompt_name", "prompt"],
         help_heading = "Texts"
     )]
-    pub task: Option<EmbedTask>,
+    pub side: Option<EmbedTask>,
     #[command(flatten)]
     pub text: TextArgs,
     #[command(flatten)]

@@ -7,6 +7,7 @@ use std::path::Path;
 use vectile::{EmbedOptions, Embedder, Embeddings, Ranges, block_on, quantize};
 
 use super::args::{EmbedArgs, OutputFormat};
+use super::calibration;
 use super::failure::Failure;
 use super::input::Source;
 use super::interrupt::Interrupt;
@@ -35,14 +36,22 @@ pub fn run(args: &EmbedArgs) -> Result<(), Failure> {
         return sparse::run(args, &mut source, &interrupt, destination);
     }
     let embedder = model::open(&args.model)?;
-    let options = EmbedOptions { task: args.task, ..args.text.options() };
+    let options = EmbedOptions { task: args.side, ..args.text.options() };
     // No text: only the options are checked, and the width of a row is known.
     let dim = block_on(embedder.embed_with::<&str>(&[], &options))?.dim;
+    let ranges = match &args.calibration {
+        Some(_) if !args.precision.needs_ranges() => {
+            let sentence = "--calibration: only int8 and uint8 have ranges; leave it out";
+            return Err(Failure::user(sentence));
+        }
+        Some(path) => Some(calibration::ranges(path, dim)?),
+        None => None,
+    };
     let writer = RowWriter::new(destination, format(args), args.precision, dim)?;
     let job = Job { args, embedder: &embedder, options, interrupt: &interrupt, dim };
-    let totals = match args.precision.needs_ranges() {
+    let totals = match args.precision.needs_ranges() && ranges.is_none() {
         true => job.in_two_passes(&mut source, writer)?,
-        false => job.in_one_pass(&mut source, writer)?,
+        false => job.in_one_pass(&mut source, writer, ranges.as_ref())?,
     };
     totals.report(embedder.max_seq_length(), args.model.quiet);
     Ok(())
@@ -63,9 +72,14 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    fn in_one_pass(&self, source: &mut Source, mut writer: RowWriter) -> Result<Totals, Failure> {
+    fn in_one_pass(
+        &self,
+        source: &mut Source,
+        mut writer: RowWriter,
+        ranges: Option<&Ranges>,
+    ) -> Result<Totals, Failure> {
         let totals = self.embed(source, |rows| {
-            writer.write(&quantize(&rows.values, rows.dim, self.args.precision, None)?)?;
+            writer.write(&quantize(&rows.values, rows.dim, self.args.precision, ranges)?)?;
             writer.flush()
         })?;
         writer.finish()?;

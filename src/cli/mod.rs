@@ -4,6 +4,7 @@ mod adapters;
 mod args;
 mod bench;
 mod bench_table;
+mod calibration;
 mod embed;
 mod failure;
 mod input;

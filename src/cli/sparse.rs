@@ -33,7 +33,7 @@ pub fn run(
         return Err(Failure::user(sentence));
     }
     let encoder = model::open_sparse(&args.model)?;
-    let options = EmbedOptions { task: args.task, ..args.text.options() };
+    let options = EmbedOptions { task: args.side, ..args.text.options() };
     // No text: only the options are checked.
     block_on(encoder.encode_with::<&str>(&[], &options))?;
     let (format, precision) = (OutputFormat::Jsonl, OutputPrecision::Float32);

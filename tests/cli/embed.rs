@@ -228,3 +228,32 @@ fn sparse_vectors_are_those_of_sentence_transformers() {
     refuse(sparse("sparse/bert", &["a", "--precision", "int8"]), &["--precision"]);
     refuse_arguments(sparse("sparse/bert", &["a", "--normalize"]), &["cannot be used with"]);
 }
+
+#[test]
+fn ranges_come_from_the_embeddings_that_are_given() {
+    if !have_adapter() {
+        return;
+    }
+    let texts = ["A cat sat on the roof.", "The dog ran.", "what is f16?", "a"];
+    let directory = tempfile::tempdir().unwrap();
+    let array = directory.path().join("rows.npy");
+    let mut command = with_model("embed", texts);
+    succeed({
+        command.arg("--output").arg(&array);
+        command
+    });
+    let all = stdout(&succeed(with_model("embed", texts.iter().chain(&["--precision", "int8"]))));
+    let calibrated = |file: &std::path::Path, args: &[&str]| {
+        let mut command = with_model("embed", args);
+        command.arg("--calibration").arg(file);
+        command
+    };
+    // A row alone, by the ranges of all rows, is what it is among them.
+    let one = stdout(&succeed(calibrated(&array, &[texts[0], "--precision", "int8"])));
+    assert_eq!(one.lines().next(), all.lines().next());
+    refuse(calibrated(&array, &["a"]), &["--calibration", "int8"]);
+    let narrow = ["a", "--precision", "uint8", "--truncate-dim", "8"];
+    refuse(calibrated(&array, &narrow), &["--calibration", "shape", "8 values"]);
+    let other = write(directory.path(), "rows.txt", "no array");
+    refuse(calibrated(&other, &["a", "--precision", "int8"]), &["--calibration", "NumPy"]);
+}

@@ -34,7 +34,16 @@ fn help_of_each_command_names_its_options() {
     ];
     let texts = ["--prompt-name", "--prompt", "--truncate-dim", "--normalize", "--on-too-long"];
     let lines = ["--input-format", "--field", "--lossy"];
-    let embed = ["--input", "--output", "--format", "--precision", "--as", "--sparse", "[TEXT]..."];
+    let embed = [
+        "--input",
+        "--output",
+        "--format",
+        "--precision",
+        "--as",
+        "--sparse",
+        "--calibration",
+        "[TEXT]...",
+    ];
     let all = |groups: &[&[&'static str]]| groups.concat();
     for (command, options) in [
         ("embed", all(&[&model, &texts, &lines, &embed])),
