@@ -80,7 +80,7 @@ pub struct ModelArgs {
     /// The task whose adapter is added to the weights, of a model that has some (jina-embeddings-v3:
     /// retrieval.query, text-matching and others). It brings no prompt: see --prompt-name.
     #[arg(long, value_name = "NAME")]
-    pub task: Option<String>,
+    pub lora_task: Option<String>,
     /// The dtype of the weights: auto, float32, float16 or bfloat16. `auto` is what the checkpoint
     /// names, as far as the adapter can hold it.
     #[arg(long, default_value = "auto", value_name = "DTYPE")]
@@ -410,7 +410,7 @@ impl VerifyArgs {
         ModelArgs {
             model: self.model.clone(),
             revision: self.revision.clone(),
-            task: None,
+            lora_task: None,
             dtype: self.dtype,
             half_fallback: self.half_fallback,
             activations: self.activations,

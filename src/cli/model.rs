@@ -53,8 +53,8 @@ fn settings<M: Built>(builder: ModelBuilder<M>, args: &ModelArgs) -> ModelBuilde
         .half_fallback(args.half_fallback)
         .adapter(args.adapter.clone().unwrap_or_default())
         .withhold(args.withhold.clone());
-    if let Some(task) = &args.task {
-        builder = builder.task(task);
+    if let Some(task) = &args.lora_task {
+        builder = builder.lora_task(task);
     }
     if let Some(activations) = args.activations {
         builder = builder.activations(activations);

@@ -38,7 +38,7 @@ pub struct ModelBuilder<M> {
     gpu_kernels: bool,
     shader_edit: Option<ShaderEdit>,
     measured: Measured,
-    adapter_task: Option<String>,
+    lora_task: Option<String>,
 }
 
 // Derived, it would ask for a model that can be cloned.
@@ -56,7 +56,7 @@ impl<M> Clone for ModelBuilder<M> {
             gpu_kernels: self.gpu_kernels,
             shader_edit: self.shader_edit,
             measured: self.measured.clone(),
-            adapter_task: self.adapter_task.clone(),
+            lora_task: self.lora_task.clone(),
         }
     }
 }
@@ -136,7 +136,7 @@ impl<M: Built> ModelBuilder<M> {
             gpu_kernels: false,
             shader_edit: None,
             measured: Measured::Kept,
-            adapter_task: None,
+            lora_task: None,
         }
     }
 
@@ -158,15 +158,15 @@ impl<M: Built> ModelBuilder<M> {
     /// use vectile::{EmbedOptions, Embedder, ModelFiles, block_on};
     ///
     /// let files = ModelFiles::from_directory("models/jina-embeddings-v3")?;
-    /// let embedder = block_on(Embedder::builder(files).task("retrieval.query").build())?;
+    /// let embedder = block_on(Embedder::builder(files).lora_task("retrieval.query").build())?;
     /// let prompt = EmbedOptions { prompt_name: Some("retrieval.query".into()), ..EmbedOptions::default() };
     /// let vectors = block_on(embedder.embed_with(&["What is WGSL?"], &prompt))?;
     /// # Ok::<(), vectile::Error>(())
     /// ```
     ///
     /// Loading fails where the model has no such task.
-    pub fn task(mut self, task: impl Into<String>) -> Self {
-        self.adapter_task = Some(task.into());
+    pub fn lora_task(mut self, task: impl Into<String>) -> Self {
+        self.lora_task = Some(task.into());
         self
     }
 
@@ -239,7 +239,7 @@ impl<M: Built> ModelBuilder<M> {
         if self.batch_tokens == Some(0) {
             return Err(Error::option("batch_tokens", "is 0; at least 1 is expected"));
         }
-        let model = read_model(self.files.clone(), M::TASK, self.adapter_task.as_deref())?;
+        let model = read_model(self.files.clone(), M::TASK, self.lora_task.as_deref())?;
         let facts = model.transformer.facts();
         let opening = self.opening();
         let mut executor = opening.open().await?;
@@ -313,7 +313,7 @@ impl EmbedderBuilder {
 }
 
 /// Everything that can be checked without a device.
-fn read_model(files: ModelFiles, task: Task, adapter_task: Option<&str>) -> Result<Model, Error> {
+fn read_model(files: ModelFiles, task: Task, lora_task: Option<&str>) -> Result<Model, Error> {
     let mut config = match task {
         Task::Embed => ModelConfig::load(&files)?,
         Task::Score => ModelConfig::load_scoring(&files)?,
@@ -326,7 +326,7 @@ fn read_model(files: ModelFiles, task: Task, adapter_task: Option<&str>) -> Resu
         }
         input => models::static_embedding(&weights, input)?,
     };
-    if let Some(task) = adapter_task {
+    if let Some(task) = lora_task {
         transformer.set_task(task)?;
     }
     let facts = transformer.facts();

@@ -119,7 +119,7 @@ pub(crate) struct Facts {
 
 fn no_tasks(task: &str) -> Error {
     Error::option(
-        "task",
+        "lora_task",
         format!("is {task}, and the model has no adapters for tasks; leave it out"),
     )
 }

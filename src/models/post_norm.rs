@@ -270,7 +270,7 @@ impl Transformer for PostNorm {
         }
         let problem =
             format!("`{task}` is not a task of the model; they are {}", tasks.names.join(", "));
-        Err(Error::option("task", problem))
+        Err(Error::option("lora_task", problem))
     }
 
     /// Loads embeddings and layers; the pooler and any heads are left.

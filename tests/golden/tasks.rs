@@ -19,7 +19,7 @@ fn each_task_has_vectors_of_its_own() {
     let reference = |name: &str| tensor(&directory.join("reference.safetensors"), name).1;
     let without = reference("embeddings");
     for task in TASKS {
-        let Some(embedder) = build(builder("jina_v3_hub").task(task)) else { return };
+        let Some(embedder) = build(builder("jina_v3_hub").lora_task(task)) else { return };
         let options = EmbedOptions::default();
         let got = block_on(embedder.embed_with(&texts, &options)).unwrap();
         let expected = reference(&format!("tasks.{task}"));
@@ -34,12 +34,12 @@ fn each_task_has_vectors_of_its_own() {
 #[test]
 fn a_task_that_a_model_does_not_have_is_refused() {
     for (family, task, words) in [
-        ("jina_v3_hub", "retrieval", &["task", "`retrieval`", "retrieval.query"][..]),
-        ("jina_v3", "retrieval.query", &["task", "no adapters"]),
-        ("roberta", "retrieval.query", &["task", "no adapters"]),
-        ("static", "retrieval.query", &["task", "no adapters"]),
+        ("jina_v3_hub", "retrieval", &["lora_task", "`retrieval`", "retrieval.query"][..]),
+        ("jina_v3", "retrieval.query", &["lora_task", "no adapters"]),
+        ("roberta", "retrieval.query", &["lora_task", "no adapters"]),
+        ("static", "retrieval.query", &["lora_task", "no adapters"]),
     ] {
-        let error = block_on(builder(family).task(task).build()).err().unwrap().to_string();
+        let error = block_on(builder(family).lora_task(task).build()).err().unwrap().to_string();
         for word in words {
             assert!(error.contains(word), "{family}: {error:?} does not say {word:?}");
         }
