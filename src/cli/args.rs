@@ -304,7 +304,7 @@ pub struct BenchArgs {
     #[arg(value_name = "MODEL")]
     pub model: Option<String>,
     /// Put reports that --json wrote side by side, instead of measuring.
-    #[arg(long, value_name = "REPORT", num_args = 2.., conflicts_with_all = ["quick", "precisions", "texts", "pairs"])]
+    #[arg(long, value_name = "REPORT", num_args = 2.., conflicts_with_all = ["quick", "kernels", "precisions", "texts", "pairs", "html"])]
     pub compare: Vec<PathBuf>,
     /// Branch, tag or commit of a Hub model.
     #[arg(long, value_name = "REVISION")]
@@ -340,7 +340,7 @@ pub struct BenchArgs {
     /// Run as if the adapter lacked these: shader-f16, subgroups, timestamp-query.
     #[arg(long, value_name = "FEATURES", value_delimiter = ',', help_heading = "Where")]
     pub withhold: Vec<Feature>,
-    /// Write the whole report as JSON.
+    /// Write the whole report, or the comparison, as JSON.
     #[arg(long, value_name = "FILE|-", help_heading = "Output")]
     pub json: Option<PathBuf>,
     /// Write a page with plots that needs no network.
@@ -372,7 +372,7 @@ pub struct VerifyArgs {
     /// Write the verdict beside the model's files too (vectile-f16.json), where it goes with them.
     #[arg(long, help_heading = "Output")]
     pub write_verdict: bool,
-    /// Write the whole report as JSON.
+    /// Write the whole report, or the comparison, as JSON.
     #[arg(long, value_name = "FILE|-", help_heading = "Output")]
     pub json: Option<PathBuf>,
     #[command(flatten)]

@@ -5,7 +5,6 @@ use std::io::{IsTerminal, Write};
 use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use vectile::lab::report::Report;
 use vectile::lab::{BenchOptions, Pair, bench};
 use vectile::{AdapterChoice, block_on};
 
@@ -16,11 +15,11 @@ use super::input::Source;
 use super::inspect::to_json;
 use super::interrupt::Interrupt;
 use super::table::Plain;
-use super::{model, say};
+use super::{compare, model, say};
 
 pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     let Some(name) = &args.model else {
-        return Err(Failure::user("bench: give a model"));
+        return compare::run(&args.compare, args.json.as_deref());
     };
     let options = options(args)?;
     // Whatever cannot be written is known before minutes are spent.
@@ -186,12 +185,4 @@ pub fn write(path: &Path, text: &str) -> Result<(), Failure> {
     file.write_all(text.as_bytes()).map_err(failed)?;
     file.persist(path).map_err(|e| failed(e.error))?;
     Ok(())
-}
-
-/// Reads a report that `--json` wrote.
-#[allow(dead_code)]
-pub fn read(path: &Path) -> Result<Report, Failure> {
-    let bytes = std::fs::read(path).map_err(|e| Failure::file(path, "read", &e))?;
-    Report::from_json(&bytes)
-        .map_err(|problem| Failure::user(format!("{}: {problem}", path.display())))
 }

@@ -5,6 +5,7 @@ mod args;
 mod bench;
 mod bench_table;
 mod calibration;
+mod compare;
 mod embed;
 mod failure;
 mod input;

@@ -7,6 +7,7 @@
 mod accuracy;
 mod bench;
 mod combination;
+pub mod compare;
 mod html;
 mod profile;
 pub mod report;

@@ -216,3 +216,59 @@ fn what_cannot_be_measured_is_refused_before_it_begins() {
     without.arg("bench");
     refuse_arguments(without, &["MODEL"]);
 }
+
+#[test]
+fn reports_are_put_side_by_side() {
+    if !have_adapter() {
+        return;
+    }
+    let directory = tempdir().unwrap();
+    let run = |label: &str, rounds: &str, precisions: &str| {
+        let file = directory.path().join(format!("{label}.json"));
+        let mut command = vectile();
+        command.arg("bench").arg(model("bert_mean_norm")).args(["--quick", "--quiet"]);
+        command.args(["--rounds", rounds, "--precisions", precisions, "--label", label]);
+        command.args(["--lengths", "16"]).arg("--json").arg(&file);
+        succeed(command);
+        file
+    };
+    let (before, after) = (run("before", "2", "packed_f16"), run("after", "3", "packed_bf16"));
+    let compare = |files: &[&std::path::Path], json: bool| {
+        let mut command = vectile();
+        command.args(["bench", "--compare"]).args(files);
+        command.args(if json { &["--json", "-"][..] } else { &[] });
+        command
+    };
+    let text = stdout(&succeed(compare(&[&before, &after], false)));
+    for word in ["before", "after", "rounds", "tokens/s, texts of 16 tokens", "smallest cosine"] {
+        assert!(text.contains(word), "no {word} in {text}");
+    }
+    // What only one of them measured is not compared.
+    assert!(!text.contains("packed_"), "{text}");
+
+    // Twice as fast in every round of a copy is a difference beyond the spread of rounds that are alike.
+    let mut report: Value = serde_json::from_slice(&std::fs::read(&before).unwrap()).unwrap();
+    let set = |report: &mut Value, rounds: [f64; 2]| {
+        for precision in report["adapters"][0]["precisions"].as_array_mut().unwrap() {
+            precision["cells"][0]["rounds_s"] = serde_json::json!(rounds);
+        }
+    };
+    set(&mut report, [1.0, 1.1]);
+    let slow = write(directory.path(), "slow.json", report.to_string());
+    set(&mut report, [0.5, 0.55]);
+    let fast = write(directory.path(), "fast.json", report.to_string());
+    let found = succeed(compare(&[&slow, &fast], true)).stdout;
+    let found: Value = serde_json::from_slice(&found).unwrap();
+    let rows = found["rows"].as_array().unwrap();
+    let speed = rows.iter().find(|row| row["what"].as_str().unwrap().starts_with("tokens/s"));
+    let faster = &speed.unwrap()["values"][1];
+    assert_eq!(faster["beyond_spread"], true, "{faster}");
+    assert!((faster["ratio"]["median"].as_f64().unwrap() - 2.0).abs() < 1e-9, "{faster}");
+    assert!(!found["warnings"].as_array().unwrap().is_empty(), "the same run twice");
+
+    let odd = write(directory.path(), "odd.json", "{\"schema\": \"vectile-bench/9\"}");
+    refuse(compare(&[&slow, &odd], false), &["odd.json", "vectile-bench/9", "vectile-bench/1"]);
+    let other = write(directory.path(), "other.json", "{}");
+    refuse(compare(&[&slow, &other], false), &["other.json", "is not a report"]);
+    refuse_arguments(compare(&[&slow], false), &["compare"]);
+}

@@ -1,0 +1,116 @@
+//! `vectile bench --compare`: reports side by side.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use comfy_table::presets::UTF8_FULL_CONDENSED;
+use comfy_table::{CellAlignment, Table};
+use vectile::lab::compare::{Comparison, Value};
+use vectile::lab::report::Report;
+
+use super::bench::write;
+use super::failure::Failure;
+use super::inspect::to_json;
+use super::table::Plain;
+
+/// Reads the reports, and prints what they have in common and what differs.
+pub fn run(files: &[PathBuf], json: Option<&Path>) -> Result<(), Failure> {
+    let reports: Vec<(String, Report)> = files
+        .iter()
+        .map(|path| Ok((path.display().to_string(), read(path)?)))
+        .collect::<Result<_, Failure>>()?;
+    let comparison = Comparison::of(&reports).map_err(Failure::user)?;
+    if let Some(path) = json {
+        write(path, &(to_json(&comparison)? + "\n"))?;
+    }
+    match json == Some(Path::new("-")) {
+        true => Ok(()),
+        false => Plain::new().whole(&text(&comparison)),
+    }
+}
+
+fn read(path: &Path) -> Result<Report, Failure> {
+    let bytes = std::fs::read(path).map_err(|e| Failure::file(path, "read", &e))?;
+    Report::from_json(&bytes)
+        .map_err(|problem| Failure::user(format!("{}: {problem}", path.display())))
+}
+
+fn text(comparison: &Comparison) -> String {
+    let mut out = String::new();
+    for warning in &comparison.warnings {
+        // Writing to a string cannot fail.
+        let _ = writeln!(out, "note: {warning}");
+    }
+    let header = |first: &str| {
+        let mut header = vec![first.to_owned()];
+        header.extend(comparison.runs.iter().cloned());
+        header
+    };
+    if !comparison.differences.is_empty() {
+        let mut table = new_table(header("what differs"));
+        for difference in &comparison.differences {
+            let mut row = vec![difference.what.clone()];
+            row.extend(difference.values.iter().cloned());
+            table.add_row(row);
+        }
+        let _ = writeln!(out, "{table}\n");
+    }
+    let mut of = None;
+    let mut table = None;
+    for row in &comparison.rows {
+        let group = (&row.adapter, &row.precision);
+        if of != Some(group) {
+            if let Some(table) = table.take() {
+                let _ = writeln!(out, "{table}\n");
+            }
+            let _ = writeln!(out, "{}, {}", row.precision, row.adapter);
+            of = Some(group);
+        }
+        let table = table.get_or_insert_with(|| {
+            let mut table = new_table(header(""));
+            for column in table.column_iter_mut().skip(1) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+            table
+        });
+        let mut cells = vec![row.what.clone()];
+        cells.extend(row.values.iter().map(|value| cell(&row.what, value.as_ref())));
+        table.add_row(cells);
+    }
+    if let Some(table) = table {
+        let _ = writeln!(out, "{table}");
+    }
+    let _ = writeln!(
+        out,
+        "×: how many times as good as {}; in brackets the least and the largest of any round against any",
+        comparison.runs[0]
+    );
+    out
+}
+
+fn new_table(header: Vec<String>) -> Table {
+    let mut table = Table::new();
+    table.load_style(UTF8_FULL_CONDENSED).set_header(header);
+    table
+}
+
+fn cell(what: &str, value: Option<&Value>) -> String {
+    let Some(value) = value else { return "–".to_owned() };
+    let number = match value.value {
+        v if what.contains("cosine") => format!("{v:.7}"),
+        v if what.contains("Spearman") => format!("{v:.4}"),
+        v if v < 100.0 => format!("{v:.2}"),
+        v => format!("{v:.0}"),
+    };
+    let Some(ratio) = value.ratio else { return number };
+    match value.beyond_spread {
+        None => format!("{number}  {:.2}×", ratio.median),
+        Some(beyond) => format!(
+            "{number}  {:.2}× ({:.2}–{:.2}){}",
+            ratio.median,
+            ratio.low,
+            ratio.high,
+            if beyond { "" } else { " within the spread" }
+        ),
+    }
+}
