@@ -1,7 +1,7 @@
 """Tokenizers of a few hundred pieces for family_fixtures.py, as transformers' own classes build and save them."""
 import json, os
 import transformers
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
 import make_fixtures as base
 
@@ -53,4 +53,18 @@ def unigram(cls=transformers.XLMRobertaTokenizer, special=('<s>', '<pad>', '</s>
             pieces = [tuple(p) for p in json.load(f)]
         room = base.PIECES - len(special) - len(last)
         return cls(vocab=[(s, 0.) for s in special] + pieces[:room] + [(s, 0.) for s in last], **options)
+    return make
+
+
+def decoder(end='<|endoftext|>', start=None, cls=transformers.Qwen2Tokenizer):
+    """Byte-level BPE of a decoder whose post-processor appends `end` to a text, and puts `start` before it."""
+    def make():
+        special = [t for t in (end, start, '<|pad|>') if t]
+        t = byte_bpe(cls, special, pad_token='<|pad|>', eos_token=end, **({'bos_token': start} if start else {}))()
+        backend = t.backend_tokenizer
+        ids = [(token, backend.token_to_id(token)) for token in (start, end) if token]
+        assert all(i is not None for _, i in ids), ids
+        single = ' '.join([f'{start}:0'] * bool(start) + ['$A:0'] + [f'{end}:0'] * bool(end))
+        backend.post_processor = processors.TemplateProcessing(single=single, special_tokens=ids)
+        return t
     return make

@@ -5,19 +5,23 @@ mod albert;
 mod bert;
 mod buckets;
 mod deberta;
+mod decoder;
 mod disentangled;
 mod distilbert;
 mod electra;
 mod embeddings;
 mod encoder;
+mod gemma;
 mod gte;
 mod heads;
 mod jina;
 pub(crate) mod layers;
+mod llama;
 mod modernbert;
 mod mpnet;
 mod nomic;
 mod post_norm;
+mod qwen;
 mod roberta;
 mod rotary;
 mod static_embedding;
@@ -60,13 +64,28 @@ const TABLE: &[Architecture] = &[
     Architecture { model_type: "deberta-v2", code: &[], read: deberta::read },
     Architecture { model_type: "distilbert", code: &[], read: distilbert::read },
     Architecture { model_type: "electra", code: &[], read: electra::read },
+    Architecture {
+        model_type: "eurobert",
+        code: &["configuration_eurobert.EuroBertConfig", "modeling_eurobert.EuroBertModel"],
+        read: llama::eurobert,
+    },
+    Architecture { model_type: "gemma3_text", code: &[], read: gemma::read },
     Architecture { model_type: "gte", code: gte::CODE, read: gte::read },
     Architecture { model_type: "jina_embeddings_v3", code: &[], read: jina::read_v3 },
+    Architecture { model_type: "llama", code: &[], read: llama::llama },
+    Architecture { model_type: "mistral", code: &[], read: llama::mistral },
     Architecture { model_type: "modernbert", code: &[], read: modernbert::read },
     Architecture { model_type: "mpnet", code: &[], read: mpnet::read },
     Architecture { model_type: "mt5", code: &[], read: t5::read },
     Architecture { model_type: "new", code: gte::CODE, read: gte::read },
     Architecture { model_type: "nomic_bert", code: nomic::CODE, read: nomic::read },
+    Architecture { model_type: "qwen2", code: &[], read: qwen::qwen2 },
+    Architecture {
+        model_type: "qwen2",
+        code: &["modeling_qwen.Qwen2Model"],
+        read: qwen::qwen2_with_code,
+    },
+    Architecture { model_type: "qwen3", code: &[], read: qwen::qwen3 },
     Architecture { model_type: "roberta", code: &[], read: roberta::read },
     Architecture { model_type: "t5", code: &[], read: t5::read },
     Architecture { model_type: "umt5", code: &[], read: t5::read_umt5 },

@@ -169,7 +169,7 @@ impl Transformer for ModernBert {
     fn describe(&self) -> String {
         let Sizes { hidden, heads, intermediate, layers, activation } = self.sizes;
         let local = self.local.iter().filter(|local| **local).count();
-        let [whole, window] = self.rotary.map(|rotary| rotary.theta);
+        let [whole, window] = self.rotary.each_ref().map(|rotary| rotary.theta);
         format!(
             "{layers} layers, {local} of them with a window of {} to each side, hidden {hidden}, \
              {heads} heads, gated intermediate {intermediate}, rotary bases {whole} and {window}, \

@@ -24,7 +24,7 @@ pub(super) const WORDS: &str = "embeddings.word_embeddings.weight";
 const TYPES: &str = "embeddings.token_type_embeddings.weight";
 
 /// Where a model keeps the order of its tokens.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) enum Positions {
     Rotary(Rotary),
     /// A bias that falls with the distance, by a slope of each head (Press et al. 2021,
@@ -126,8 +126,8 @@ enum Projections {
 }
 
 /// What attention needs to know of the order of a batch.
-enum Order {
-    Turned(Rotary, Tables),
+enum Order<'a> {
+    Turned(&'a Rotary, Tables),
     Distance(DistanceBias),
 }
 
@@ -213,8 +213,8 @@ impl PostNorm {
         })
     }
 
-    fn order(&self, builder: &mut Builder, batch: &PackedBatch) -> Order {
-        match self.positions {
+    fn order(&self, builder: &mut Builder, batch: &PackedBatch) -> Order<'_> {
+        match &self.positions {
             Positions::Rotary(rotary) => Order::Turned(rotary, rotary.tables(builder, batch)),
             Positions::Alibi => {
                 let heads = self.sizes.heads;
@@ -246,7 +246,7 @@ impl Transformer for PostNorm {
     fn describe(&self) -> String {
         let Sizes { hidden, heads, intermediate, layers, activation } = self.sizes;
         let gated = if self.gate.is_some() { "gated " } else { "" };
-        let positions = match self.positions {
+        let positions = match &self.positions {
             Positions::Alibi => "ALiBi".to_owned(),
             Positions::Rotary(Rotary { theta, scaling, .. }) => {
                 format!("rotary base {theta}, scaling {scaling:?}")

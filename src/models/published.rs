@@ -100,7 +100,7 @@ fn modernbert_embed_base() {
         (json!({"hidden_activation": "mish"}), "hidden_activation"),
         (json!({"num_attention_heads": 256}), "num_attention_heads"),
         (
-            json!({"rope_parameters": {"full_attention": {"rope_type": "yarn"}}}),
+            json!({"rope_parameters": {"full_attention": {"rope_type": "proportional"}}}),
             "rope_parameters.full_attention.rope_type",
         ),
     ] {

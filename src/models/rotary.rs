@@ -1,7 +1,7 @@
 //! Rotary positions (Su et al. 2021, <https://arxiv.org/abs/2104.09864>): the angles of a batch, and
 //! attention over queries and keys that are turned by them.
-//!
-//! Frequencies and angles are rounded to f32 where transformers rounds them.
+
+mod scaling;
 
 use std::collections::BTreeMap;
 
@@ -13,8 +13,10 @@ use crate::kernels::attention::{Attention, Heads, attend};
 use crate::kernels::rope::{Rope, angles, rope};
 use crate::kernels::{Activations, Builder};
 
+pub(super) use scaling::Scaling;
+
 /// How a model turns its heads.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Rotary {
     /// Values of a head that are turned, from its first on.
     pub dims: usize,
@@ -23,24 +25,6 @@ pub(super) struct Rotary {
     /// True where neighbours are a pair, false where the halves are.
     pub interleaved: bool,
     pub scaling: Scaling,
-}
-
-/// How the wavelengths are stretched for texts longer than those of the training.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Scaling {
-    None,
-    /// All by this factor.
-    Linear(f64),
-    /// Longer ones by more, whatever the text: <https://kexue.fm/archives/9706>.
-    Ntk {
-        factor: f64,
-        mixed_b: Option<f64>,
-    },
-    /// By the length of a text that is longer than `trained` tokens, and no other.
-    Dynamic {
-        factor: f64,
-        trained: usize,
-    },
 }
 
 /// The angles of a batch and each token's row of them.
@@ -63,22 +47,41 @@ impl Rotary {
         theta: f64,
         layer_type: Option<&str>,
     ) -> Result<Self, Error> {
-        let mut found = config.object("rope_scaling")?;
-        if found.is_none() {
-            found = config.object("rope_parameters")?;
-        }
-        let mut rotary = Self::plain(head, theta);
+        let scaling = config.object("rope_scaling")?.filter(|object| !object.map.is_empty());
+        let mut found = match scaling {
+            Some(scaling) => Some(scaling),
+            None => config.object("rope_parameters")?,
+        };
+        let mut base = theta;
         match (layer_type, &found) {
             (Some(layer_type), Some(parameters)) => found = parameters.object(layer_type)?,
             (Some(_), None) => {}
-            (None, _) => rotary.theta = config.f64("rope_theta")?.unwrap_or(theta),
+            (None, _) => base = config.f64("rope_theta")?.unwrap_or(theta),
         }
-        if let Some(parameters) = &found {
+        Self::of(config, found.as_ref(), head, base)
+    }
+
+    /// By the parameters of some layers; `theta` is the base where they name none.
+    ///
+    /// # Errors
+    /// As [`Rotary::read`].
+    pub fn of(
+        config: &JsonFile,
+        parameters: Option<&JsonFile>,
+        head: usize,
+        theta: f64,
+    ) -> Result<Self, Error> {
+        let mut rotary = Self::plain(head, theta);
+        if let Some(parameters) = parameters {
+            if let Some((field, _)) = parameters.map.iter().find(|(_, value)| value.is_object()) {
+                return Err(parameters.unsupported(field, "one set for all layers is"));
+            }
             rotary.theta = parameters.f64("rope_theta")?.unwrap_or(rotary.theta);
-            rotary.scaling = Scaling::read(config, parameters)?;
             if parameters.f64("partial_rotary_factor")?.is_some_and(|part| part != 1.0) {
                 return Err(parameters.unsupported("partial_rotary_factor", "1 is"));
             }
+            rotary.check(config, "rope_theta")?;
+            rotary.scaling = Scaling::read(config, parameters, rotary.dims, rotary.theta)?;
         }
         rotary.check(config, "rope_theta")?;
         Ok(rotary)
@@ -101,55 +104,31 @@ impl Rotary {
         Ok(())
     }
 
-    /// An angle a position for each pair, for a text of `tokens`.
-    fn frequencies(&self, tokens: usize) -> Vec<f64> {
-        let dims = self.dims as f64;
-        let theta = match self.scaling {
-            Scaling::Ntk { factor, mixed_b: None } => self.theta * factor,
-            Scaling::Dynamic { factor, trained } if tokens > trained => {
-                let stretch = factor * tokens as f64 / trained as f64 - (factor - 1.0);
-                self.theta * stretch.powf(dims / (dims - 2.0))
-            }
-            _ => self.theta,
-        };
-        let pair = |p: usize| {
-            let exponent = (2 * p) as f32 / self.dims as f32;
-            let frequency = 1.0 / theta.powf(f64::from(exponent)) as f32;
-            let divisor = match self.scaling {
-                Scaling::Linear(factor) => factor,
-                Scaling::Ntk { factor, mixed_b: None } => factor.powf(2.0 / dims),
-                Scaling::Ntk { factor, mixed_b: Some(b) } => {
-                    let a = factor.ln() / (dims / 2.0).powf(b);
-                    (a * (p as f64 + 1.0).powf(b)).exp()
-                }
-                Scaling::None | Scaling::Dynamic { .. } => 1.0,
-            };
-            f64::from(frequency / divisor as f32)
-        };
-        (0..self.dims / 2).map(pair).collect()
+    /// Pairs of values of a head that are turned.
+    pub fn pairs(&self) -> usize {
+        self.dims / 2
     }
 
     /// The angles that a batch needs. A text's depend on nothing but its own length.
     pub fn tables(&self, builder: &mut Builder, batch: &PackedBatch) -> Tables {
-        let stretched = |tokens: usize| match self.scaling {
-            Scaling::Dynamic { trained, .. } => tokens > trained,
-            _ => false,
-        };
         let lengths = || batch.texts.iter().map(|[_, tokens]| *tokens as usize);
-        let longest = lengths().filter(|tokens| !stretched(*tokens)).max().unwrap_or(0);
-        let mut table = angles(&self.frequencies(0), 1.0, longest);
-        let mut first_rows = BTreeMap::new();
-        for tokens in lengths().filter(|tokens| stretched(*tokens)) {
-            first_rows.entry(tokens).or_insert_with(|| {
-                let first = table.len() / (self.dims / 2);
-                table.extend(angles(&self.frequencies(tokens), 1.0, tokens));
-                first as u32
-            });
+        // The longest text of each set of frequencies, then the first row of its table.
+        let mut sets: BTreeMap<usize, usize> = BTreeMap::new();
+        for tokens in lengths() {
+            let longest = sets.entry(self.scaling.set(tokens)).or_default();
+            *longest = (*longest).max(tokens);
+        }
+        let mut table = Vec::new();
+        for (set, rows) in &mut sets {
+            let first = table.len() / self.pairs();
+            let frequencies = self.scaling.frequencies(self.dims, self.theta, *set);
+            table.extend(angles(&frequencies, self.scaling.magnitude(), *rows));
+            *rows = first;
         }
         let rows: Vec<u32> = lengths()
             .flat_map(|tokens| {
-                let first = first_rows.get(&tokens).copied().unwrap_or(0);
-                first..first + tokens as u32
+                let first = sets.get(&self.scaling.set(tokens)).copied().unwrap_or(0);
+                first as u32..(first + tokens) as u32
             })
             .collect();
         [builder.input("angles", &table), builder.input("positions", &rows)]
@@ -165,7 +144,7 @@ impl Rotary {
         attention: &Attention,
     ) -> Activations {
         let Attention { heads, head, .. } = *attention;
-        let (pairs, interleaved) = (self.dims / 2, self.interleaved);
+        let (pairs, interleaved) = (self.pairs(), self.interleaved);
         let turns = Rope { heads, kv_heads: heads, head, pairs, interleaved };
         let turned = rope(builder, qkv, tables, &turns, None);
         let at = [
@@ -174,65 +153,5 @@ impl Rotary {
             Heads { of: qkv, head: 2 * heads },
         ];
         attend(builder, at, texts, attention, None)
-    }
-}
-
-impl Scaling {
-    fn read(config: &JsonFile, parameters: &JsonFile) -> Result<Self, Error> {
-        let named = if parameters.has("rope_type") { "rope_type" } else { "type" };
-        let kind = parameters.str(named)?.unwrap_or("default");
-        if kind == "default" {
-            return Ok(Scaling::None);
-        }
-        let factor = || {
-            let factor = parameters.f64("factor")?.unwrap_or(f64::NAN);
-            if factor.is_finite() && factor >= 1.0 {
-                return Ok(factor);
-            }
-            Err(parameters.error("factor", "is no stretch; a number from 1 is expected"))
-        };
-        Ok(match kind {
-            "linear" => Scaling::Linear(factor()?),
-            "ntk" if parameters.f64("factor")? == Some(1.0) => Scaling::None,
-            "ntk" => Scaling::Ntk { factor: factor()?, mixed_b: parameters.f64("mixed_b")? },
-            "dynamic" => Scaling::Dynamic {
-                factor: factor()?,
-                trained: config.required_size("max_position_embeddings")?,
-            },
-            _ => {
-                let supported = "supported are default, linear, ntk and dynamic";
-                return Err(parameters.unsupported(named, supported));
-            }
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn dynamic_scaling_is_by_the_length_of_the_text() {
-        let scaling = Scaling::Dynamic { factor: 2.0, trained: 16 };
-        let rotary = Rotary { scaling, ..Rotary::plain(8, 1000.0) };
-        let plain = Rotary::plain(8, 1000.0).frequencies(0);
-        assert_eq!(rotary.frequencies(16), plain);
-        let longer = rotary.frequencies(32);
-        assert_eq!(longer[0], plain[0]);
-        // 1000 · (2 · 32 / 16 − 1)^(8 / 6), to the power of −6 / 8.
-        let expected = (1000.0 * 3f64.powf(8.0 / 6.0)).powf(-0.75);
-        assert!((longer[3] - expected).abs() < 1e-9, "{} {expected}", longer[3]);
-    }
-
-    #[test]
-    fn ntk_scaling_stretches_every_wavelength() {
-        let scaling = |mixed_b| Scaling::Ntk { factor: 8.0, mixed_b };
-        let fixed = Rotary { scaling: scaling(None), ..Rotary::plain(8, 20000.0) }.frequencies(3);
-        let expected = 160_000f64.powf(-0.75) / 8f64.powf(0.25);
-        assert!((fixed[3] - expected).abs() < 1e-8, "{} {expected}", fixed[3]);
-        let mixed = Rotary { scaling: scaling(Some(0.5)), ..Rotary::plain(8, 20000.0) };
-        // The last pair is stretched by the whole factor.
-        let ratio = Rotary::plain(8, 20000.0).frequencies(3)[3] / mixed.frequencies(3)[3];
-        assert!((ratio - 8.0).abs() < 1e-5, "{ratio}");
     }
 }

@@ -158,11 +158,11 @@ impl<'a> Loader<'a> {
         })
     }
 
-    /// A linear layer from one or more checkpoint matrices `[columns, inner]`, put side by side:
-    /// `parts` names them without `.weight` and `.bias`. `columns` is the axis of each part.
+    /// A linear layer from one or more checkpoint matrices of the same shape, put side by side.
+    /// `columns` is the axis of each; for the rest see [`Loader::joined`].
     ///
     /// # Errors
-    /// [`Error::Tensor`] for a missing tensor, a wrong shape or unusable values.
+    /// As [`Loader::joined`].
     pub fn linear(
         &mut self,
         parts: &[&str],
@@ -170,16 +170,34 @@ impl<'a> Loader<'a> {
         inner: Axis,
         columns: Axis,
     ) -> Result<Linear, Error> {
+        let parts: Vec<(&str, Axis)> = parts.iter().map(|base| (*base, columns)).collect();
+        self.joined(&parts, bias, inner)
+    }
+
+    /// A linear layer from one or more checkpoint matrices `[columns, inner]`, put side by side:
+    /// `parts` names them without `.weight` and `.bias`, each with the axis of its columns.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] for a missing tensor, a wrong shape or unusable values.
+    pub fn joined(
+        &mut self,
+        parts: &[(&str, Axis)],
+        bias: bool,
+        inner: Axis,
+    ) -> Result<Linear, Error> {
         // Before anything is allocated for what the config says.
-        for base in parts {
+        let mut firsts = Vec::new();
+        let mut all = 0;
+        for (base, columns) in parts {
             let (name, entry) = self.files.find(&format!("{base}.weight"))?;
             self.shaped(&name, entry, &[columns.len(), inner.len()])?;
+            firsts.push(all);
+            all += columns.filled();
         }
-        let all = parts.len() * columns.filled();
         let stride = stride4(all / 4) * 4;
         let size = self.storage.bytes() as usize;
         let mut packed = vec![0u8; inner.filled() * stride * size];
-        for (part, base) in parts.iter().enumerate() {
+        for ((base, columns), part) in parts.iter().zip(&firsts) {
             let (name, entry) = self.files.find(&format!("{base}.weight"))?;
             let pair = self.pair(&name, entry, false)?;
             let mut loss = Loss::default();
@@ -194,7 +212,7 @@ impl<'a> Loader<'a> {
                 let mut bytes = Vec::new();
                 loss.add(convert::encode(self.storage, &values, &mut bytes));
                 for row in 0..count {
-                    let column = part * columns.filled() + columns.place(first + row);
+                    let column = part + columns.place(first + row);
                     for k in 0..inner.len() {
                         let from = (row * inner.len() + k) * size;
                         let to = (inner.place(k) * stride + column) * size;
@@ -204,18 +222,20 @@ impl<'a> Loader<'a> {
             }
             self.usable(&name, entry, loss)?;
         }
-        let weight = self.upload(parts[0], &packed)?;
+        let name = parts.first().map_or("", |(base, _)| base);
+        let weight = self.upload(name, &packed)?;
         let mut biases = vec![0.0; all];
         if bias {
-            for (part, base) in parts.iter().enumerate() {
+            for ((base, columns), part) in parts.iter().zip(&firsts) {
                 let values = self.vector(&format!("{base}.bias"), columns.len())?;
                 for (i, value) in values.into_iter().enumerate() {
-                    biases[part * columns.filled() + columns.place(i)] = value;
+                    biases[part + columns.place(i)] = value;
                 }
             }
         }
-        let bias = self.upload(parts[0], bytemuck::cast_slice(&biases))?;
-        Ok(Linear { weight, bias, columns: parts.len() * columns.len(), columns4: all / 4 })
+        let bias = self.upload(name, bytemuck::cast_slice(&biases))?;
+        let columns = parts.iter().map(|(_, columns)| columns.len()).sum();
+        Ok(Linear { weight, bias, columns, columns4: all / 4 })
     }
 
     /// The linear layer of some rows of a checkpoint matrix `[columns, inner]`: a part of a layer whose
@@ -286,12 +306,27 @@ impl<'a> Loader<'a> {
     /// The weight of a root mean square normalisation.
     ///
     /// # Errors
-    /// [`Error::Tensor`] for a missing tensor, a wrong shape or unusable values.
+    /// As [`Loader::scales`].
     pub fn rms_norm(&mut self, base: &str, width: usize, eps: f32) -> Result<RmsNorm, Error> {
-        let name = format!("{base}.weight");
-        let values = self.vector(&name, width)?;
-        let filled = crate::kernels::fill_rows(&values, width);
-        Ok(RmsNorm { weight: self.upload(&name, bytemuck::cast_slice(&filled))?, eps })
+        Ok(RmsNorm { weight: self.scales(&[base], width, false)?, eps })
+    }
+
+    /// The weights of root mean square normalisations, `[norms, width]`, each filled up; with 1 added
+    /// where `plus_one`.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] for a missing tensor, a wrong shape or unusable values.
+    pub fn scales(&mut self, bases: &[&str], width: usize, plus_one: bool) -> Result<usize, Error> {
+        let mut filled = Vec::new();
+        for base in bases {
+            let mut values = self.vector(&format!("{base}.weight"), width)?;
+            if plus_one {
+                values.iter_mut().for_each(|value| *value += 1.0);
+            }
+            filled.extend(crate::kernels::fill_rows(&values, width));
+        }
+        let name = bases.first().copied().unwrap_or_default();
+        self.upload(name, bytemuck::cast_slice(&filled))
     }
 
     /// A small matrix `[rows, width]` for the host, rounded as the weight storage rounds it.

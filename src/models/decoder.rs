@@ -1,0 +1,421 @@
+//! The layers of Llama and its descendants: norms before each block, rotary positions, keys that
+//! several heads of queries share, a gated feed-forward. A family's file says what sets it apart.
+
+use crate::batch::PackedBatch;
+use crate::config::JsonFile;
+use crate::convert;
+use crate::dtype::{F16Facts, Storage};
+use crate::error::Error;
+use crate::gpu::graph::TensorId;
+use crate::kernels::attention::{Attention, Heads, MAX_HEAD, attend};
+use crate::kernels::gate::{Gate, gate};
+use crate::kernels::lookup::lookup_of;
+use crate::kernels::matmul::{Linear, matmul};
+use crate::kernels::rms_norm::{RmsNorm, rms_norm};
+use crate::kernels::rope::{HeadNorm, Rope, rope};
+use crate::kernels::{Activation, Activations, Builder};
+use crate::models::layers::{count, count_or, epsilon, hidden_act, table_rows};
+use crate::models::rotary::Rotary;
+use crate::models::{Facts, Loaded, Transformer};
+use crate::weights::{Axis, Loader, Table, WeightFiles};
+
+const WORDS: &str = "embed_tokens.weight";
+
+/// What a family takes a field to be where its config does not say.
+pub(super) struct Defaults {
+    /// `num_key_value_heads`; `None`: as many as heads.
+    pub kv_heads: Option<usize>,
+    /// `head_dim`; `None`: the hidden size over the heads.
+    pub head: Option<usize>,
+    /// The field of the activation, and its value.
+    pub activation: [&'static str; 2],
+    /// `rms_norm_eps`
+    pub eps: f64,
+}
+
+/// Defaults that most families share.
+pub(super) const DEFAULTS: Defaults =
+    Defaults { kv_heads: None, head: None, activation: ["hidden_act", "silu"], eps: 1e-6 };
+
+/// Sizes of the layers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sizes {
+    pub hidden: usize,
+    pub heads: usize,
+    pub kv_heads: usize,
+    pub head: usize,
+    pub intermediate: usize,
+    pub layers: usize,
+    pub activation: Activation,
+    pub eps: f32,
+}
+
+/// What sets a family apart.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Traits {
+    /// Queries, keys and values have a bias.
+    pub qkv_bias: bool,
+    /// The attention's output has a bias.
+    pub output_bias: bool,
+    /// The feed-forward's matrices have biases.
+    pub mlp_bias: bool,
+    /// Each head of queries and of keys is normed before it is turned.
+    pub head_norms: bool,
+    /// Gemma: norms scale by 1 + weight, each block is closed by a norm too, and embeddings are
+    /// multiplied by √hidden.
+    pub gemma: bool,
+    /// Activations that pass the range of f16.
+    pub f16_unsafe: bool,
+}
+
+/// What attention a layer has, and which of the rotaries.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LayerKind {
+    pub attention: Attention,
+    pub rotary: usize,
+}
+
+/// A decoder whose config and tensor shapes have been read.
+#[derive(Debug, Clone)]
+pub(super) struct Decoder {
+    prefix: String,
+    table_rows: usize,
+    sizes: Sizes,
+    traits: Traits,
+    rotaries: Vec<Rotary>,
+    kinds: Vec<LayerKind>,
+}
+
+/// A decoder's weights.
+#[derive(Debug)]
+struct Weights {
+    decoder: Decoder,
+    words: Table,
+    layers: Vec<Layer>,
+    norm: RmsNorm,
+}
+
+#[derive(Debug)]
+struct Layer {
+    attention_norm: RmsNorm,
+    qkv: Linear,
+    /// By its number among the model's buffers.
+    head_norms: Option<usize>,
+    output: Linear,
+    mlp_norm: RmsNorm,
+    gate_up: Linear,
+    down: Linear,
+    /// After attention and after the feed-forward.
+    closing: Option<[RmsNorm; 2]>,
+}
+
+/// Whether a query sees only what comes before it: transformers makes any decoder bidirectional whose
+/// config says `is_causal: false`.
+pub(super) fn is_causal(config: &JsonFile) -> Result<bool, Error> {
+    Ok(config.bool("is_causal")?.unwrap_or(true))
+}
+
+/// Which layers have a window: `layer_types` where it is there, else `default`.
+pub(super) fn sliding_layers(
+    config: &JsonFile,
+    layers: usize,
+    default: impl Fn(usize) -> bool,
+) -> Result<Vec<bool>, Error> {
+    let Some(types) = config.strings("layer_types")? else {
+        return Ok((0..layers).map(default).collect());
+    };
+    if types.len() != layers {
+        let problem = format!("names {} layers, and num_hidden_layers is {layers}", types.len());
+        return Err(config.error("layer_types", problem));
+    }
+    let sliding = types.iter().map(|kind| match *kind {
+        "sliding_attention" => Some(true),
+        "full_attention" => Some(false),
+        _ => None,
+    });
+    let sliding: Option<Vec<bool>> = sliding.collect();
+    sliding.ok_or_else(|| {
+        config.unsupported("layer_types", "full_attention and sliding_attention are")
+    })
+}
+
+impl Sizes {
+    /// Reads the sizes and checks that they fit together.
+    pub fn read(config: &JsonFile, defaults: &Defaults) -> Result<Self, Error> {
+        let hidden = count(config, "hidden_size", 65536)?;
+        let heads = count(config, "num_attention_heads", 1024)?;
+        let kv_heads =
+            count_or(config, "num_key_value_heads", defaults.kv_heads.unwrap_or(heads), 1024)?;
+        if !heads.is_multiple_of(kv_heads) {
+            let problem = format!("is {kv_heads}; a divisor of {heads} heads is expected");
+            return Err(config.error("num_key_value_heads", problem));
+        }
+        let head = match defaults.head {
+            _ if config.has("head_dim") => count(config, "head_dim", MAX_HEAD)?,
+            Some(head) => head,
+            None if hidden.is_multiple_of(heads) && hidden / heads <= MAX_HEAD => hidden / heads,
+            None => {
+                let problem = format!(
+                    "is {heads} and hidden_size is {hidden}; heads of a whole size up to \
+                     {MAX_HEAD} are expected"
+                );
+                return Err(config.error("num_attention_heads", problem));
+            }
+        };
+        let [field, activation] = defaults.activation;
+        Ok(Sizes {
+            hidden,
+            heads,
+            kv_heads,
+            head,
+            intermediate: count(config, "intermediate_size", 1 << 20)?,
+            layers: count(config, "num_hidden_layers", 1000)?,
+            activation: hidden_act(config, field, activation)?,
+            eps: epsilon(config, "rms_norm_eps", defaults.eps)?,
+        })
+    }
+
+    /// Attention over whole texts, or over a window where there is one: the `window` tokens that end
+    /// with a query's own in a causal model, else so many to both sides.
+    pub fn attention(&self, causal: bool, window: Option<usize>) -> Attention {
+        let (before, after) = match causal {
+            true => (window.map(|window| window - 1), Some(0)),
+            false => (window, window),
+        };
+        let plain = Attention::new(self.heads, self.head);
+        Attention { kv_heads: self.kv_heads, before, after, ..plain }
+    }
+
+    fn axes(&self) -> [Axis; 2] {
+        [self.heads, self.kv_heads].map(|blocks| Axis { blocks, block: self.head })
+    }
+}
+
+impl Decoder {
+    /// A decoder with a kind for each layer.
+    pub fn new(
+        weights: &WeightFiles,
+        sizes: Sizes,
+        traits: Traits,
+        rotaries: Vec<Rotary>,
+        kinds: Vec<LayerKind>,
+    ) -> Result<Self, Error> {
+        let prefix = weights.prefix_of(WORDS)?;
+        let shape = weights.shape(&format!("{prefix}{WORDS}"))?;
+        let table_rows = shape.first().copied().unwrap_or(0);
+        Ok(Decoder { prefix, table_rows, sizes, traits, rotaries, kinds })
+    }
+
+    fn norm(&self, loader: &mut Loader, name: &str) -> Result<RmsNorm, Error> {
+        let base = format!("{}{name}", self.prefix);
+        let weight = loader.scales(&[&base], self.sizes.hidden, self.traits.gemma)?;
+        Ok(RmsNorm { weight, eps: self.sizes.eps })
+    }
+
+    fn load_layer(&self, loader: &mut Loader, layer: usize) -> Result<Layer, Error> {
+        let Traits { qkv_bias, output_bias, mlp_bias, head_norms, gemma, .. } = self.traits;
+        let [wide, inner] = [self.sizes.hidden, self.sizes.intermediate].map(Axis::plain);
+        let [heads, kv_heads] = self.sizes.axes();
+        let part = |name: &str| format!("layers.{layer}.{name}");
+        let named = |name: &str| format!("{}{}", self.prefix, part(name));
+        let [q, k, v] = ["q", "k", "v"].map(|name| named(&format!("self_attn.{name}_proj")));
+        let norms = ["self_attn.q_norm", "self_attn.k_norm"].map(named);
+        let head = self.sizes.head;
+        let closing = ["post_attention_layernorm", "post_feedforward_layernorm"].map(part);
+        let mlp_norm = if gemma { "pre_feedforward_layernorm" } else { "post_attention_layernorm" };
+        Ok(Layer {
+            attention_norm: self.norm(loader, &part("input_layernorm"))?,
+            qkv: loader.joined(&[(&q, heads), (&k, kv_heads), (&v, kv_heads)], qkv_bias, wide)?,
+            head_norms: head_norms
+                .then(|| loader.scales(&norms.each_ref().map(String::as_str), head, gemma))
+                .transpose()?,
+            output: loader.linear(&[&named("self_attn.o_proj")], output_bias, heads, wide)?,
+            mlp_norm: self.norm(loader, &part(mlp_norm))?,
+            gate_up: loader.linear(
+                &[&named("mlp.gate_proj"), &named("mlp.up_proj")],
+                mlp_bias,
+                wide,
+                inner,
+            )?,
+            down: loader.linear(&[&named("mlp.down_proj")], mlp_bias, inner, wide)?,
+            closing: match gemma {
+                true => Some([self.norm(loader, &closing[0])?, self.norm(loader, &closing[1])?]),
+                false => None,
+            },
+        })
+    }
+}
+
+impl Transformer for Decoder {
+    fn facts(&self) -> Facts {
+        let Sizes { hidden, heads, kv_heads, head, intermediate, .. } = self.sizes;
+        let qkv = (heads + 2 * kv_heads) * head.next_multiple_of(4);
+        Facts {
+            hidden,
+            widest: qkv.max(2 * intermediate.next_multiple_of(4)).max(hidden.next_multiple_of(4)),
+            table_rows: self.table_rows,
+            type_rows: None,
+            positions: None,
+            f16: F16Facts { activations_unsafe: self.traits.f16_unsafe },
+        }
+    }
+
+    fn describe(&self) -> String {
+        let Sizes { hidden, heads, kv_heads, head, intermediate, layers, activation, .. } =
+            self.sizes;
+        let causal = self.kinds.iter().all(|kind| kind.attention.after == Some(0));
+        let windows = self.kinds.iter().filter(|kind| kind.attention.before.is_some()).count();
+        let windows = match windows {
+            0 => String::new(),
+            some => format!(", {some} layers with a window"),
+        };
+        format!(
+            "{layers} layers, hidden {hidden}, {heads} heads of {head} with {kv_heads} of keys, \
+             intermediate {intermediate}, {}{windows}, {activation:?}",
+            if causal { "causal" } else { "bidirectional" }
+        )
+    }
+
+    /// Loads embeddings, layers and the last norm; the head that predicts tokens is left.
+    fn load(&self, loader: &mut Loader) -> Result<Box<dyn Loaded>, Error> {
+        let words = loader.table(&format!("{}{WORDS}", self.prefix), self.sizes.hidden)?;
+        let layers = (0..self.sizes.layers)
+            .map(|layer| self.load_layer(loader, layer))
+            .collect::<Result<_, _>>()?;
+        let norm = self.norm(loader, "norm")?;
+        Ok(Box::new(Weights { decoder: self.clone(), words, layers, norm }))
+    }
+}
+
+/// A number as a storage holds it.
+fn stored(storage: Storage, value: f32) -> f32 {
+    let mut bytes = Vec::new();
+    convert::encode(storage, &[value], &mut bytes);
+    convert::decode(storage, &bytes).first().copied().unwrap_or(value)
+}
+
+impl Weights {
+    fn attended(
+        &self,
+        builder: &mut Builder,
+        batch: &PackedBatch,
+        (layer, kind): (&Layer, &LayerKind),
+        angles: [TensorId; 2],
+        x: Activations,
+    ) -> Activations {
+        let Sizes { heads, kv_heads, head, eps, .. } = self.decoder.sizes;
+        let pairs = self.decoder.rotaries[kind.rotary].pairs();
+        let turns = Rope { heads, kv_heads, head, pairs, interleaved: false };
+        let head_norm = layer
+            .head_norms
+            .map(|weight| HeadNorm { weight: builder.weight("head norms", weight), eps });
+        let normed = rms_norm(builder, x, &layer.attention_norm, None);
+        let qkv = matmul(builder, "qkv", normed, &layer.qkv, Activation::None, None);
+        let turned = rope(builder, qkv, angles, &turns, head_norm);
+        let at = [(turned, 0), (turned, heads), (qkv, heads + kv_heads)];
+        let at = at.map(|(of, head)| Heads { of, head });
+        attend(builder, at, &batch.texts, &kind.attention, None)
+    }
+}
+
+impl Loaded for Weights {
+    fn forward(&self, builder: &mut Builder, batch: &PackedBatch) -> Activations {
+        let Sizes { hidden, intermediate, activation, .. } = self.decoder.sizes;
+        let (words, rows) = table_rows(builder, &self.words, &batch.ids);
+        let rows: Vec<[u32; 4]> = rows.into_iter().map(|row| [row, 0, 0, 0]).collect();
+        // transformers rounds the factor to the dtype of the weights.
+        let scale = match self.decoder.traits.gemma {
+            true => stored(builder.weights, (hidden as f32).sqrt()),
+            false => 1.0,
+        };
+        let mut x = lookup_of(builder, &rows, &[words], hidden, scale);
+        let angles: Vec<[TensorId; 2]> =
+            self.decoder.rotaries.iter().map(|rotary| rotary.tables(builder, batch)).collect();
+        let none = Activation::None;
+        for (i, (layer, kind)) in self.layers.iter().zip(&self.decoder.kinds).enumerate() {
+            builder.layer(i);
+            let context = self.attended(builder, batch, (layer, kind), angles[kind.rotary], x);
+            // A norm that closes a block comes between its matmul and the sum.
+            let within = layer.closing.is_none().then_some(x);
+            let attended = matmul(builder, "attended", context, &layer.output, none, within);
+            x = match &layer.closing {
+                Some([norm, _]) => rms_norm(builder, attended, norm, Some(x)),
+                None => attended,
+            };
+            let normed = rms_norm(builder, x, &layer.mlp_norm, None);
+            let gate_up = matmul(builder, "gate and up", normed, &layer.gate_up, none, None);
+            let gated = gate(builder, gate_up, intermediate, Gate::First, activation);
+            let within = layer.closing.is_none().then_some(x);
+            let down = matmul(builder, "down", gated, &layer.down, none, within);
+            x = match &layer.closing {
+                Some([_, norm]) => rms_norm(builder, down, norm, Some(x)),
+                None => down,
+            };
+        }
+        rms_norm(builder, x, &self.norm, None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn file(changes: Value) -> JsonFile {
+        let mut value = json!({"hidden_size": 32, "num_attention_heads": 4,
+            "intermediate_size": 64, "num_hidden_layers": 2});
+        let (Value::Object(map), Value::Object(changes)) = (&mut value, changes) else { panic!() };
+        map.extend(changes);
+        JsonFile::new("config.json", map.clone())
+    }
+
+    #[test]
+    fn windows_end_with_a_causal_query_and_lie_around_another() {
+        let sizes = Sizes::read(&file(json!({})), &DEFAULTS).unwrap();
+        let reach = |causal, window| {
+            let attention = sizes.attention(causal, window);
+            (attention.before, attention.after)
+        };
+        assert_eq!(reach(true, None), (None, Some(0)));
+        assert_eq!(reach(true, Some(5)), (Some(4), Some(0)));
+        assert_eq!(reach(false, None), (None, None));
+        assert_eq!(reach(false, Some(5)), (Some(5), Some(5)));
+    }
+
+    #[test]
+    fn sizes_that_do_not_fit_together_are_refused_by_field() {
+        for (changes, field) in [
+            (json!({"num_key_value_heads": 3}), "num_key_value_heads"),
+            (json!({"num_attention_heads": 5}), "num_attention_heads"),
+            (json!({"head_dim": 512}), "head_dim"),
+            (json!({"head_dim": 0}), "head_dim"),
+            (json!({"rms_norm_eps": -1.0}), "rms_norm_eps"),
+            (json!({"hidden_act": "laplace"}), "hidden_act"),
+        ] {
+            let error = Sizes::read(&file(changes.clone()), &DEFAULTS).unwrap_err().to_string();
+            assert!(error.contains("config.json") && error.contains(field), "{changes}: {error}");
+        }
+        let wide =
+            Sizes::read(&file(json!({"head_dim": 128, "num_key_value_heads": 2})), &DEFAULTS);
+        assert_eq!(wide.map(|sizes| (sizes.head, sizes.kv_heads)).ok(), Some((128, 2)));
+    }
+
+    #[test]
+    fn kinds_of_layers_are_named_or_counted() {
+        let layers = |changes| sliding_layers(&file(changes), 2, |i| i == 1);
+        assert_eq!(layers(json!({})).ok(), Some(vec![false, true]));
+        let named = json!({"layer_types": ["sliding_attention", "full_attention"]});
+        assert_eq!(layers(named).ok(), Some(vec![true, false]));
+        for list in [json!(["full_attention"]), json!(["full_attention", "linear_attention"])] {
+            let error = layers(json!({"layer_types": list})).unwrap_err().to_string();
+            assert!(error.contains("layer_types"), "{error}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_rounded_as_the_storage_rounds() {
+        assert_eq!(stored(Storage::F32, 640f32.sqrt()), 640f32.sqrt());
+        assert_eq!(stored(Storage::PackedBf16, 640f32.sqrt()), 25.25);
+    }
+}

@@ -1,0 +1,91 @@
+//! Gemma 3's text model (Kamath et al. 2025, <https://arxiv.org/abs/2503.19786>) and EmbeddingGemma
+//! (Schechter Vera et al. 2025, <https://arxiv.org/abs/2509.20354>), which is bidirectional.
+//!
+//! Five layers of six have a window and a rotary base of their own. A bidirectional model's queries see
+//! half of `sliding_window` to each side.
+
+use crate::config::JsonFile;
+use crate::error::Error;
+use crate::kernels::attention::Attention;
+use crate::models::Transformer;
+use crate::models::decoder::{
+    DEFAULTS, Decoder, Defaults, LayerKind, Sizes, Traits, is_causal, sliding_layers,
+};
+use crate::models::layers::count_or;
+use crate::models::rotary::Rotary;
+use crate::weights::WeightFiles;
+
+/// Reads the sizes and checks that they fit together.
+pub(super) fn read(
+    config: &JsonFile,
+    weights: &WeightFiles,
+) -> Result<Box<dyn Transformer>, Error> {
+    if config.has("attn_logit_softcapping") {
+        return Err(config.unsupported("attn_logit_softcapping", "scores without a cap are"));
+    }
+    let defaults = Defaults {
+        kv_heads: Some(4),
+        head: Some(256),
+        activation: ["hidden_activation", "gelu_pytorch_tanh"],
+        ..DEFAULTS
+    };
+    let sizes = Sizes::read(config, &defaults)?;
+    let bias = config.bool("attention_bias")?.unwrap_or(false);
+    let traits = Traits {
+        qkv_bias: bias,
+        output_bias: bias,
+        head_norms: true,
+        gemma: true,
+        f16_unsafe: true,
+        ..Traits::default()
+    };
+    let scalar = count_or(config, "query_pre_attn_scalar", 256, 1 << 20)?;
+    let scale = 1.0 / (scalar as f32).sqrt();
+    let [full, window] = attentions(config, &sizes)?;
+    let every = count_or(config, "sliding_window_pattern", 6, 1000)?;
+    let sliding = sliding_layers(config, sizes.layers, |i| !(i + 1).is_multiple_of(every))?;
+    let kinds = sliding
+        .iter()
+        .map(|sliding| LayerKind {
+            attention: Attention { scale, ..if *sliding { window } else { full } },
+            rotary: usize::from(*sliding),
+        })
+        .collect();
+    let rotaries = rotaries(config, sizes.head)?;
+    Ok(Box::new(Decoder::new(weights, sizes, traits, rotaries, kinds)?))
+}
+
+/// Attention of the layers without a window, and of those with one.
+fn attentions(config: &JsonFile, sizes: &Sizes) -> Result<[Attention; 2], Error> {
+    let window = count_or(config, "sliding_window", 4096, 1 << 30)?;
+    let causal = is_causal(config)?;
+    if !config.bool("use_bidirectional_attention")?.unwrap_or(false) {
+        return Ok([None, Some(window)].map(|window| sizes.attention(causal, window)));
+    }
+    // transformers halves it to an exclusive bound, and counts that in where is_causal is false too.
+    let reach = if causal { window / 2 } else { window / 2 + 1 };
+    Ok([None, Some(reach)].map(|window| sizes.attention(false, window)))
+}
+
+/// The angles of the layers without a window, and of those with one.
+fn rotaries(config: &JsonFile, head: usize) -> Result<Vec<Rotary>, Error> {
+    let given = config.object("rope_parameters")?;
+    let of = |kind: &str| given.as_ref().map(|given| given.object(kind)).transpose();
+    let mut full = of("full_attention")?.flatten();
+    let sliding = of("sliding_attention")?.flatten();
+    // As transformers 4 wrote it: of the layers without a window alone.
+    if let Some(mut scaling) = config.object("rope_scaling")? {
+        if let Some(full) = full {
+            let known: Vec<_> =
+                full.map.into_iter().filter(|(field, _)| !scaling.has(field)).collect();
+            scaling.map.extend(known);
+        }
+        full = Some(scaling);
+    }
+    let whole = config.f64("rope_theta")?.unwrap_or(1_000_000.0);
+    let local = config.f64("rope_local_base_freq")?.unwrap_or(10_000.0);
+    Ok(vec![
+        Rotary::of(config, full.as_ref(), head, whole)?,
+        Rotary::of(config, sliding.as_ref(), head, local)?,
+    ])
+}

@@ -1,0 +1,63 @@
+//! Llama (Touvron et al. 2023, <https://arxiv.org/abs/2302.13971>), Mistral (Jiang et al. 2023,
+//! <https://arxiv.org/abs/2310.06825>), which is a Llama with a window, and EuroBERT (Boizard et al. 2025,
+//! <https://arxiv.org/abs/2503.05500>), which is a bidirectional one.
+
+use crate::config::JsonFile;
+use crate::error::Error;
+use crate::models::Transformer;
+use crate::models::decoder::{DEFAULTS, Decoder, Defaults, LayerKind, Sizes, Traits, is_causal};
+use crate::models::layers::count_or;
+use crate::models::rotary::Rotary;
+use crate::weights::WeightFiles;
+
+/// Reads a Llama.
+pub(super) fn llama(
+    config: &JsonFile,
+    weights: &WeightFiles,
+) -> Result<Box<dyn Transformer>, Error> {
+    read(config, weights, &DEFAULTS, is_causal(config)?, None)
+}
+
+/// Reads a EuroBERT.
+pub(super) fn eurobert(
+    config: &JsonFile,
+    weights: &WeightFiles,
+) -> Result<Box<dyn Transformer>, Error> {
+    read(config, weights, &Defaults { eps: 1e-5, ..DEFAULTS }, false, None)
+}
+
+/// Reads a Mistral. All its layers have the window.
+pub(super) fn mistral(
+    config: &JsonFile,
+    weights: &WeightFiles,
+) -> Result<Box<dyn Transformer>, Error> {
+    let defaults = Defaults { kv_heads: Some(8), ..DEFAULTS };
+    // null, unlike a missing field, turns the window off.
+    let none = config.map.get("sliding_window").is_some_and(serde_json::Value::is_null);
+    let window = match none {
+        true => None,
+        false => Some(count_or(config, "sliding_window", 4096, 1 << 30)?),
+    };
+    read(config, weights, &defaults, is_causal(config)?, window)
+}
+
+fn read(
+    config: &JsonFile,
+    weights: &WeightFiles,
+    defaults: &Defaults,
+    causal: bool,
+    window: Option<usize>,
+) -> Result<Box<dyn Transformer>, Error> {
+    let sizes = Sizes::read(config, defaults)?;
+    let rotary = Rotary::read(config, sizes.head, 10_000.0, None)?;
+    let bias = config.bool("attention_bias")?.unwrap_or(false);
+    let traits = Traits {
+        qkv_bias: bias,
+        output_bias: bias,
+        mlp_bias: config.bool("mlp_bias")?.unwrap_or(false),
+        ..Traits::default()
+    };
+    let kind = LayerKind { attention: sizes.attention(causal, window), rotary: 0 };
+    let kinds = vec![kind; sizes.layers];
+    Ok(Box::new(Decoder::new(weights, sizes, traits, vec![rotary], kinds)?))
+}

@@ -1,0 +1,88 @@
+//! Qwen2 (Yang et al. 2024, <https://arxiv.org/abs/2407.10671>) and Qwen3
+//! (<https://arxiv.org/abs/2505.09388>), whose heads are normed before they are turned.
+//!
+//! Layers from `max_window_layers` on have a window where `use_sliding_window` says so; embedding models
+//! leave it off.
+
+use crate::config::JsonFile;
+use crate::error::Error;
+use crate::models::Transformer;
+use crate::models::decoder::{
+    DEFAULTS, Decoder, Defaults, LayerKind, Sizes, Traits, is_causal, sliding_layers,
+};
+use crate::models::layers::count_or;
+use crate::models::rotary::Rotary;
+use crate::weights::WeightFiles;
+
+/// Reads a Qwen2.
+pub(super) fn qwen2(
+    config: &JsonFile,
+    weights: &WeightFiles,
+) -> Result<Box<dyn Transformer>, Error> {
+    let defaults = Defaults { kv_heads: Some(32), ..DEFAULTS };
+    let traits = Traits { qkv_bias: true, f16_unsafe: true, ..Traits::default() };
+    read(config, weights, &defaults, traits)
+}
+
+/// Reads a Qwen2 that comes with the code of gte-Qwen2, which is bidirectional unless told otherwise.
+pub(super) fn qwen2_with_code(
+    config: &JsonFile,
+    weights: &WeightFiles,
+) -> Result<Box<dyn Transformer>, Error> {
+    // What the code and what transformers make of a config that does not say differ.
+    if config.bool("is_causal")? != Some(false) {
+        let supported = "the model's own code is bidirectional, and false says so";
+        return Err(config.unsupported("is_causal", supported));
+    }
+    qwen2(config, weights)
+}
+
+/// Reads a Qwen3.
+pub(super) fn qwen3(
+    config: &JsonFile,
+    weights: &WeightFiles,
+) -> Result<Box<dyn Transformer>, Error> {
+    let defaults = Defaults { kv_heads: Some(32), head: Some(128), ..DEFAULTS };
+    let bias = config.bool("attention_bias")?.unwrap_or(false);
+    let traits = Traits {
+        qkv_bias: bias,
+        output_bias: bias,
+        head_norms: true,
+        f16_unsafe: true,
+        ..Traits::default()
+    };
+    read(config, weights, &defaults, traits)
+}
+
+fn read(
+    config: &JsonFile,
+    weights: &WeightFiles,
+    defaults: &Defaults,
+    traits: Traits,
+) -> Result<Box<dyn Transformer>, Error> {
+    let sizes = Sizes::read(config, defaults)?;
+    let rotary = Rotary::read(config, sizes.head, 10_000.0, None)?;
+    let windows = config.bool("use_sliding_window")?.unwrap_or(false);
+    // null, unlike a missing field, turns windows off.
+    let none = config.map.get("sliding_window").is_some_and(serde_json::Value::is_null);
+    let window = match windows && !none {
+        true => Some(count_or(config, "sliding_window", 4096, 1 << 30)?),
+        false => None,
+    };
+    let first = config.usize("max_window_layers")?.unwrap_or(28);
+    let sliding = sliding_layers(config, sizes.layers, |i| window.is_some() && i >= first)?;
+    if window.is_none() && sliding.contains(&true) {
+        let problem =
+            "has sliding_attention, and use_sliding_window and sliding_window give no window";
+        return Err(config.error("layer_types", problem));
+    }
+    let causal = is_causal(config)?;
+    let kinds = sliding
+        .iter()
+        .map(|sliding| LayerKind {
+            attention: sizes.attention(causal, window.filter(|_| *sliding)),
+            rotary: 0,
+        })
+        .collect();
+    Ok(Box::new(Decoder::new(weights, sizes, traits, vec![rotary], kinds)?))
+}
