@@ -167,7 +167,7 @@ fn gte_v1_5_and_its_descendants() {
         (json!({"position_embedding_type": "absolute"}), "position_embedding_type"),
         (json!({"layer_norm_type": "rms_norm"}), "layer_norm_type"),
         (json!({"logn_attention_scale": true}), "logn_attention_scale"),
-        (json!({"rope_scaling": {"type": "longrope", "factor": 2.0}}), "rope_scaling.type"),
+        (json!({"rope_scaling": {"type": "su", "factor": 2.0}}), "rope_scaling.type"),
         (json!({"rope_scaling": {"type": "ntk"}}), "rope_scaling.factor"),
         (json!({"rope_theta": 0}), "rope_theta"),
         (json!({"auto_map": {"AutoModel": "someone/fork--modeling.NewModel"}}), "someone/fork"),
