@@ -516,7 +516,7 @@ async fn spearman(embedder: &Embedder, pairs: &[Pair]) -> Result<Option<f64>, Er
 async fn facts(files: &ModelFiles, embedder: &Embedder) -> Result<ModelFacts, Error> {
     let inspection = embedder.inspect().await;
     Ok(ModelFacts {
-        name: files.label(),
+        name: name(&files.label()),
         model_type: inspection.model_type,
         modules: inspection
             .modules
@@ -527,4 +527,13 @@ async fn facts(files: &ModelFiles, embedder: &Embedder) -> Result<ModelFacts, Er
         dimension: inspection.dimension,
         max_seq_length: inspection.max_seq_length,
     })
+}
+
+/// What a model is called in reports: they travel, and directories are nobody's business.
+fn name(label: &str) -> String {
+    let path = std::path::Path::new(label);
+    match path.file_name().filter(|_| path.is_dir()) {
+        Some(name) => name.to_string_lossy().into_owned(),
+        None => label.to_owned(),
+    }
 }
