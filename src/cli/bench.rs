@@ -1,7 +1,7 @@
 //! `vectile bench`: speed, accuracy and memory of every precision, side by side.
 
 use std::fs::File;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -180,9 +180,13 @@ pub fn write(path: &Path, text: &str) -> Result<(), Failure> {
         return Plain::new().whole(text);
     }
     let failed = |e: std::io::Error| Failure::file(path, "written", &e);
-    let directory = path.parent().filter(|p| *p != Path::new("")).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(directory).map_err(failed)?;
-    file.write_all(text.as_bytes()).map_err(failed)?;
-    file.persist(path).map_err(|e| failed(e.error))?;
-    Ok(())
+    let mut part = path.as_os_str().to_owned();
+    part.push(".part");
+    let part = Path::new(&part);
+    let written = std::fs::write(part, text).and_then(|()| std::fs::rename(part, path));
+    if written.is_err() {
+        // What could not be written is of no use; why it could not is what is said.
+        let _ = std::fs::remove_file(part);
+    }
+    written.map_err(failed)
 }
