@@ -44,7 +44,7 @@ pub enum Command {
     /// Is f16 faster here, and is it still right? Speed, accuracy and memory of every precision, side by side.
     ///
     /// Every precision is compared with f32 on the same texts before it is timed, and one that would run as
-    /// another is refused. Rounds are interleaved; ratios come with the least and the largest of all rounds.
+    /// another is refused. Rounds are interleaved; ratios come with the least and the largest of any round to any.
     Bench(BenchArgs),
     /// Is a model right on this adapter, and how much of f16 does it bear?
     ///

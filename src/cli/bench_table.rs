@@ -31,7 +31,7 @@ fn of_adapter(report: &Report, adapter: &AdapterReport) -> String {
     }
     let _ = writeln!(out, "\nSpeed against f32, accuracy against f32, memory");
     out.push_str(&overview(report, adapter));
-    let _ = writeln!(out, "\nTokens a second (times f32; least and largest of the rounds)");
+    let _ = writeln!(out, "\nTokens a second (times f32; least and largest of any round to any)");
     out.push_str(&cells(adapter));
     let _ = writeln!(out, "\nFrom nothing to vectors, and what the host does for a run, in ms");
     out.push_str(&host(adapter));

@@ -204,7 +204,8 @@ pub struct Cell {
     pub speedup: Ratio,
 }
 
-/// A ratio of times of the same round: its median, and the least and the largest of all rounds.
+/// A ratio of times: the median of those of the same round, and the least and the largest of any round to any
+/// round, which is how far another run may come out.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Ratio {
     /// The median.
@@ -320,9 +321,15 @@ impl Report {
 }
 
 impl Ratio {
-    /// Of the same rounds of two series: `base / own`, how many times faster.
+    /// Of two series of rounds: `base / own`, how many times faster.
     pub fn of(base: &[f64], own: &[f64]) -> Self {
-        Ratio::over(base.iter().zip(own).map(|(base, own)| base / own).collect())
+        let same_round = Ratio::over(base.iter().zip(own).map(|(base, own)| base / own).collect());
+        // A series beside itself is as fast as itself.
+        if base == own || base.is_empty() || own.is_empty() {
+            return same_round;
+        }
+        let (base, own) = (Ratio::over(base.to_vec()), Ratio::over(own.to_vec()));
+        Ratio { median: same_round.median, low: base.low / own.high, high: base.high / own.low }
     }
 
     /// Median, least and largest; one without values.
