@@ -48,7 +48,7 @@ fn accuracy(precisions: &[PrecisionReport]) -> Result<Markup, String> {
     let note = of.map_or_else(String::new, |cell| {
         format!(
             "Upwards 1 − the smallest cosine: right is faster, low is nearer to f32. For {}, {} tokens a batch; lines from the least to the \
-             largest of the rounds.",
+             largest of any round to any.",
             length(cell),
             cell.batch_tokens
         )
