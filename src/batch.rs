@@ -1,7 +1,5 @@
 //! Tokens → packed batches: flat ids and where each text starts. No padding, no mask.
 
-use std::ops::Range;
-
 use crate::tokenize::Tokens;
 
 /// Texts packed one after the other.
@@ -48,22 +46,34 @@ impl PackedBatch {
     }
 }
 
-/// Cuts texts, in their order, into batches of at most `budget` tokens and `most` texts; a longer text
-/// goes alone.
-pub(crate) fn plan(lengths: &[usize], budget: usize, most: usize) -> Vec<Range<usize>> {
-    let mut batches = Vec::new();
-    let mut start = 0;
+/// How many of the texts, in their order, make the next batch: at most `budget` tokens and `most` texts; a
+/// longer text goes alone. 0 where there are none.
+pub(crate) fn next_batch(
+    lengths: impl IntoIterator<Item = usize>,
+    budget: usize,
+    most: usize,
+) -> usize {
     let mut tokens = 0;
-    for (at, length) in lengths.iter().enumerate() {
-        if at > start && (tokens + length > budget || at - start >= most) {
-            batches.push(start..at);
-            start = at;
-            tokens = 0;
+    let mut texts = 0;
+    for length in lengths {
+        if texts > 0 && (tokens + length > budget || texts >= most) {
+            break;
         }
         tokens += length;
+        texts += 1;
     }
-    if start < lengths.len() {
-        batches.push(start..lengths.len());
+    texts
+}
+
+/// Cuts texts, in their order, into batches as [`next_batch`] makes them.
+#[cfg(any(test, feature = "lab"))]
+pub(crate) fn plan(lengths: &[usize], budget: usize, most: usize) -> Vec<std::ops::Range<usize>> {
+    let mut batches = Vec::new();
+    let mut start = 0;
+    while start < lengths.len() {
+        let end = start + next_batch(lengths[start..].iter().copied(), budget, most);
+        batches.push(start..end);
+        start = end;
     }
     batches
 }

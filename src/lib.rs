@@ -84,6 +84,7 @@ pub mod kernels;
 pub mod lab;
 mod models;
 mod output;
+mod threads;
 mod tokenize;
 mod weights;
 

@@ -37,6 +37,7 @@ pub struct ModelBuilder<M> {
     max_binding_bytes: Option<u64>,
     gpu_kernels: bool,
     shader_edit: Option<ShaderEdit>,
+    fit_tokens: Option<usize>,
     measured: Measured,
     lora_task: Option<String>,
 }
@@ -55,6 +56,7 @@ impl<M> Clone for ModelBuilder<M> {
             max_binding_bytes: self.max_binding_bytes,
             gpu_kernels: self.gpu_kernels,
             shader_edit: self.shader_edit,
+            fit_tokens: self.fit_tokens,
             measured: self.measured.clone(),
             lora_task: self.lora_task.clone(),
         }
@@ -135,6 +137,7 @@ impl<M: Built> ModelBuilder<M> {
             max_binding_bytes: None,
             gpu_kernels: false,
             shader_edit: None,
+            fit_tokens: None,
             measured: Measured::Kept,
             lora_task: None,
         }
@@ -230,6 +233,13 @@ impl<M: Built> ModelBuilder<M> {
         self
     }
 
+    /// Acts as if memory ran out in batches of more tokens: for tests.
+    #[doc(hidden)]
+    pub fn fit_tokens(mut self, tokens: usize) -> Self {
+        self.fit_tokens = Some(tokens);
+        self
+    }
+
     /// Checks the model's files, opens the device and loads the weights.
     ///
     /// # Errors
@@ -280,6 +290,7 @@ impl<M> ModelBuilder<M> {
             max_binding_bytes: self.max_binding_bytes,
             gpu_kernels: self.gpu_kernels,
             shader_edit: self.shader_edit,
+            fit_tokens: self.fit_tokens,
         }
     }
 }

@@ -23,11 +23,6 @@ impl Embedder {
         self.runtime.lock().await.other_plan = plan;
     }
 
-    /// Most tokens of a batch.
-    pub(crate) fn batch_tokens(&self) -> usize {
-        self.batch_tokens
-    }
-
     /// Another size of batch from here on, as far as the adapter takes it.
     pub(crate) fn set_batch_tokens(&mut self, tokens: usize) {
         let widest = self.model.widest();

@@ -1,10 +1,12 @@
 //! [`Embedder`]: the only place that knows the whole way from texts to vectors.
 
 mod build;
+mod drive;
 mod inspect;
 mod kept;
 #[cfg(feature = "lab")]
 mod measure;
+mod prepared;
 #[cfg(feature = "lab")]
 pub(crate) mod probe;
 mod rerank;
@@ -16,22 +18,19 @@ use std::str::FromStr;
 
 use async_lock::Mutex;
 
-use crate::batch::{PackedBatch, plan};
-use crate::config::Input;
+use crate::batch::PackedBatch;
 use crate::dtype::Precision;
 use crate::error::Error;
 use crate::gpu::adapter::AdapterSummary;
-use crate::kernels::MAX_BATCH_TOKENS;
 use crate::tokenize::Tokens;
 
 pub use build::{Built, EmbedderBuilder, ModelBuilder};
 pub use inspect::{DispatchSummary, Inspection, ModuleSummary, TensorSummary};
+use prepared::{Chunks, Prepared};
 pub use rerank::{Ranked, RerankOptions, Reranker, RerankerBuilder, Scores};
 use run::{Model, Runtime};
 pub use sparse::{SparseEmbeddings, SparseEncoder, SparseEncoderBuilder, SparseVector};
 
-/// Texts tokenized ahead of the GPU.
-const WINDOW: usize = 1024;
 /// Rows of a batch take at most so many bytes: those of a sparse encoder are as wide as the vocabulary.
 const MOST_ROW_BYTES: u64 = 64 << 20;
 
@@ -139,6 +138,8 @@ pub struct Embeddings {
     /// How many texts were run again with f32 activations, because some activation passed the range
     /// of 16 bits.
     pub retried: usize,
+    /// How often a batch was run again in smaller ones, because the GPU's memory ran out.
+    pub halved: usize,
     /// Tokens embedded, special tokens included.
     pub tokens: usize,
 }
@@ -266,17 +267,33 @@ impl Embedder {
         texts: &[T],
         options: &EmbedOptions,
     ) -> Result<Embeddings, Error> {
-        let prompt = self.prompt(options)?;
         let dim = self.output_dimension(options)?;
         let mut embeddings = Embeddings { dim, ..Embeddings::default() };
         embeddings.values.reserve(texts.len() * dim);
-        let mut done = 0;
-        for window in texts.chunks(WINDOW) {
-            let window: Vec<&str> = window.iter().map(AsRef::as_ref).collect();
-            let encoded = self.model.tokenizer.encode_batch(prompt, &window);
-            self.embed_window(done, encoded, options, &mut embeddings).await?;
-            done += window.len();
-        }
+        let mut chunks = Chunks::new(texts, self.batch_tokens);
+        let mut truncated = Vec::new();
+        let mut tokens = 0;
+        let more = || {
+            let Some((first, texts)) = chunks.next(|text| text.as_ref().len()) else {
+                return Ok(None);
+            };
+            let prepared = self.prepare_from(first, texts, options)?;
+            let prepared = prepared.into_iter().collect::<Result<Vec<_>, _>>()?;
+            note(&prepared, &mut truncated, &mut tokens);
+            Ok(Some(prepared))
+        };
+        let take = |row: Result<&[f32], Error>| {
+            embeddings.values.extend_from_slice(&row?[..dim]);
+            Ok(())
+        };
+        let met = self.drive(more, take).await?;
+        embeddings = Embeddings {
+            truncated,
+            tokens,
+            retried: met.retried,
+            halved: met.halved,
+            ..embeddings
+        };
         if options.normalize {
             normalize_rows(&mut embeddings.values, dim);
         }
@@ -299,93 +316,6 @@ impl Embedder {
         encoded.into_iter().map(|tokens| tokens.map(|tokens| tokens.ids)).collect()
     }
 
-    /// Appends the rows of texts that were tokenized; `first` is the index of the first of them.
-    async fn embed_window(
-        &self,
-        first: usize,
-        encoded: Vec<Result<Tokens, Error>>,
-        options: &EmbedOptions,
-        embeddings: &mut Embeddings,
-    ) -> Result<(), Error> {
-        let mut tokens = Vec::with_capacity(encoded.len());
-        for (i, encoded) in encoded.into_iter().enumerate() {
-            let encoded = encoded?;
-            self.note_length(first + i, &encoded, options, embeddings)?;
-            tokens.push(encoded);
-        }
-        self.embed_tokens(first, &tokens, embeddings).await
-    }
-
-    fn note_length(
-        &self,
-        text: usize,
-        tokens: &Tokens,
-        options: &EmbedOptions,
-        embeddings: &mut Embeddings,
-    ) -> Result<(), Error> {
-        // A static model has zeros for it.
-        if tokens.ids.is_empty() && self.model.config.input == Input::Transformer {
-            let problem = "has no tokens: it is empty, and this tokenizer adds no special tokens";
-            return Err(Error::option(format!("text {text}"), problem));
-        }
-        self.model.check_types(tokens)?;
-        if tokens.ids.len() > MAX_BATCH_TOKENS {
-            let limit = MAX_BATCH_TOKENS;
-            return Err(Error::TooLong { text, tokens: tokens.untruncated, limit });
-        }
-        embeddings.tokens += tokens.ids.len();
-        if tokens.untruncated > tokens.ids.len() {
-            if options.on_too_long == OnTooLong::Error {
-                let limit = tokens.ids.len();
-                return Err(Error::TooLong { text, tokens: tokens.untruncated, limit });
-            }
-            embeddings.truncated.push(text);
-        }
-        Ok(())
-    }
-
-    /// Embeds tokens batch by batch and appends their rows. `first` is the index of the first text
-    /// in the caller's list.
-    async fn embed_tokens(
-        &self,
-        first: usize,
-        tokens: &[Tokens],
-        embeddings: &mut Embeddings,
-    ) -> Result<(), Error> {
-        let lengths: Vec<usize> = tokens.iter().map(|t| t.ids.len()).collect();
-        let mut runtime = self.runtime.lock().await;
-        for range in plan(&lengths, self.batch_tokens, self.most_texts()) {
-            let batch = self.pack(&tokens[range.clone()]);
-            let outcome = runtime.run(&self.model, &self.precision, &batch).await?;
-            let mut rows = outcome.rows;
-            let suspects = outcome.suspects;
-            if !suspects.is_empty() {
-                let text = |suspect: usize| first + range.start + suspect;
-                if !self.precision.retries_in_f32() {
-                    return Err(self.non_finite(text(suspects[0])));
-                }
-                let again: Vec<Tokens> =
-                    suspects.iter().map(|s| tokens[range.start + s].clone()).collect();
-                let mut wide = self.precision.clone();
-                wide.activations = crate::dtype::Storage::F32;
-                let retried = runtime.run(&self.model, &wide, &self.pack(&again)).await?;
-                if let Some(suspect) = retried.suspects.first() {
-                    return Err(self.non_finite(text(suspects[*suspect])));
-                }
-                let dimension = self.model.dimension;
-                for (row, suspect) in retried.rows.chunks_exact(dimension).zip(&suspects) {
-                    rows[suspect * dimension..][..dimension].copy_from_slice(row);
-                }
-                embeddings.retried += suspects.len();
-                tracing::info!(texts = suspects.len(), "run again with f32 activations");
-            }
-            for row in rows.chunks_exact(self.model.dimension) {
-                embeddings.values.extend_from_slice(&row[..embeddings.dim]);
-            }
-        }
-        Ok(())
-    }
-
     /// Texts of a batch: their rows fit one binding.
     fn most_texts(&self) -> usize {
         let row = (self.model.dimension.next_multiple_of(4) * 4) as u64;
@@ -393,7 +323,7 @@ impl Embedder {
         usize::try_from(bytes / row).unwrap_or(usize::MAX).max(1)
     }
 
-    fn pack(&self, tokens: &[Tokens]) -> PackedBatch {
+    fn pack<'a>(&self, tokens: impl IntoIterator<Item = &'a Tokens>) -> PackedBatch {
         PackedBatch::pack(tokens, !self.model.include_prompt)
     }
 
@@ -457,7 +387,7 @@ impl Embedder {
         let options = EmbedOptions::default();
         let tokens = self.model.tokenizer.encode(self.prompt(&options)?, text)?;
         let mut runtime = self.runtime.lock().await;
-        runtime.hidden_states(&self.precision, &self.pack(&[tokens])).await
+        runtime.hidden_states(&self.precision, &self.pack([&tokens])).await
     }
 
     /// Destroys the device, as a driver reset does: for tests of what follows.
@@ -465,6 +395,12 @@ impl Embedder {
     pub async fn lose_device(&self) {
         self.runtime.lock().await.destroy();
     }
+}
+
+/// Counts what a call reports of its texts.
+fn note(prepared: &[Prepared], truncated: &mut Vec<usize>, tokens: &mut usize) {
+    *tokens += prepared.iter().map(Prepared::tokens).sum::<usize>();
+    truncated.extend(prepared.iter().filter(|text| text.truncated()).map(|text| text.text));
 }
 
 fn normalize_rows(values: &mut [f32], dim: usize) {

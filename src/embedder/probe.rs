@@ -167,16 +167,13 @@ impl Embedder {
     fn tokens_to_probe(&self, texts: &[String]) -> Result<(Vec<Tokens>, Probed), Error> {
         let options = EmbedOptions::default();
         let dim = self.output_dimension(&options)?;
-        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        let encoded = self.model.tokenizer.encode_batch(self.prompt(&options)?, &texts);
-        let mut tokens = Vec::with_capacity(texts.len());
-        let mut embeddings = super::Embeddings::default();
-        for (text, encoded) in encoded.into_iter().enumerate() {
-            let encoded = encoded?;
-            self.note_length(text, &encoded, &options, &mut embeddings)?;
-            tokens.push(encoded);
-        }
-        Ok((tokens, Probed { dim, tokens: embeddings.tokens, ..Probed::default() }))
+        let prepared = self.prepare(texts, &options)?;
+        let tokens: Vec<Tokens> = prepared
+            .into_iter()
+            .map(|text| text.map(|text| text.tokens))
+            .collect::<Result<_, _>>()?;
+        let count = tokens.iter().map(|tokens| tokens.ids.len()).sum();
+        Ok((tokens, Probed { dim, tokens: count, ..Probed::default() }))
     }
 
     fn append(&self, probed: &mut Probed, first: usize, rows: &[f32], suspects: &[usize]) {

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use crate::config::{DenseActivation, Purpose};
 use crate::dtype::Precision;
 use crate::embedder::build::{Built, ModelBuilder, Task};
-use crate::embedder::{EmbedOptions, Embedder, Embeddings, OnTooLong, WINDOW};
+use crate::embedder::prepared::{Chunks, Prepared};
+use crate::embedder::{EmbedOptions, Embedder, OnTooLong, note};
 use crate::error::Error;
 use crate::files::ModelFiles;
 use crate::gpu::adapter::AdapterSummary;
@@ -48,6 +49,8 @@ pub struct Scores {
     /// How many pairs were run again with f32 activations, because some activation passed the range
     /// of 16 bits.
     pub retried: usize,
+    /// How often a batch was run again in smaller ones, because the GPU's memory ran out.
+    pub halved: usize,
     /// Tokens of all pairs, special tokens included.
     pub tokens: usize,
 }
@@ -165,25 +168,61 @@ impl Reranker {
         pairs: &[(A, B)],
         options: &RerankOptions,
     ) -> Result<Scores, Error> {
-        let options = EmbedOptions {
+        let mut scores = Scores { labels: self.labels(), ..Scores::default() };
+        let mut chunks = Chunks::new(pairs, self.runs.batch_tokens);
+        let more = || {
+            let bytes = |(a, b): &(A, B)| a.as_ref().len() + b.as_ref().len();
+            let Some((first, pairs)) = chunks.next(bytes) else { return Ok(None) };
+            let prepared = self.prepare_from(first, pairs, options)?;
+            let prepared = prepared.into_iter().collect::<Result<Vec<_>, _>>()?;
+            note(&prepared, &mut scores.truncated, &mut scores.tokens);
+            Ok(Some(prepared))
+        };
+        let take = |row: Result<&[f32], Error>| {
+            scores.values.extend(row?.iter().map(|logit| activate(self.activation, *logit)));
+            Ok(())
+        };
+        let met = self.runs.drive(more, take).await?;
+        Ok(Scores { retried: met.retried, halved: met.halved, ..scores })
+    }
+
+    /// The tokens of each pair under `options`, or what is wrong with that pair; see
+    /// [`Embedder::prepare`].
+    pub(crate) fn prepare<A: AsRef<str>, B: AsRef<str>>(
+        &self,
+        pairs: &[(A, B)],
+        options: &RerankOptions,
+    ) -> Result<Vec<Result<Prepared, Error>>, Error> {
+        self.prepare_from(0, pairs, options)
+    }
+
+    fn prepare_from<A: AsRef<str>, B: AsRef<str>>(
+        &self,
+        first: usize,
+        pairs: &[(A, B)],
+        options: &RerankOptions,
+    ) -> Result<Vec<Result<Prepared, Error>>, Error> {
+        let prompts = EmbedOptions {
             prompt_name: options.prompt_name.clone(),
             prompt: options.prompt.clone(),
-            on_too_long: options.on_too_long,
             ..EmbedOptions::default()
         };
-        let prompt = self.runs.prompt(&options)?.unwrap_or_default();
-        let mut rows = Embeddings { dim: self.labels(), ..Embeddings::default() };
-        let mut done = 0;
-        for window in pairs.chunks(WINDOW) {
-            let window: Vec<(&str, &str)> =
-                window.iter().map(|(a, b)| (a.as_ref(), b.as_ref())).collect();
-            let encoded = self.runs.model.tokenizer.encode_pairs(prompt, &window);
-            self.runs.embed_window(done, encoded, &options, &mut rows).await?;
-            done += window.len();
-        }
-        let Embeddings { dim, mut values, truncated, retried, tokens } = rows;
-        values.iter_mut().for_each(|logit| *logit = activate(self.activation, *logit));
-        Ok(Scores { labels: dim, values, truncated, retried, tokens })
+        let prompt = self.runs.prompt(&prompts)?.unwrap_or_default();
+        let pairs: Vec<(&str, &str)> =
+            pairs.iter().map(|(a, b)| (a.as_ref(), b.as_ref())).collect();
+        let encoded = self.runs.model.tokenizer.encode_pairs(prompt, &pairs);
+        Ok(self.runs.checked(first, encoded, options.on_too_long))
+    }
+
+    /// What runs prepared pairs.
+    pub(crate) fn runs(&self) -> &Embedder {
+        &self.runs
+    }
+
+    /// The scores of a row of logits.
+    pub(crate) fn finish(&self, mut row: Vec<f32>) -> Vec<f32> {
+        row.iter_mut().for_each(|logit| *logit = activate(self.activation, *logit));
+        row
     }
 
     /// The documents by their relevance to a query, the most relevant first; of equals the earlier.

@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::files::ModelFiles;
 use crate::gpu::adapter::{AdapterChoice, Feature};
 use crate::gpu::device::Gpu;
-use crate::gpu::executor::{Executor, Outcome, ShaderEdit};
+use crate::gpu::executor::{Executor, Outcome, Running, ShaderEdit};
 use crate::gpu::graph::Graph;
 #[cfg(feature = "lab")]
 use crate::gpu::graph::TensorId;
@@ -77,6 +77,8 @@ pub(super) struct Opening {
     /// Run the kernels for GPUs whatever the adapter.
     pub gpu_kernels: bool,
     pub shader_edit: Option<ShaderEdit>,
+    /// See [`Executor::fit_tokens`].
+    pub fit_tokens: Option<usize>,
 }
 
 impl Opening {
@@ -86,6 +88,7 @@ impl Opening {
         if let Some(edit) = self.shader_edit {
             executor.edit_shader(edit);
         }
+        executor.fit_tokens(self.fit_tokens);
         Ok(executor)
     }
 }
@@ -124,6 +127,10 @@ pub(super) struct Runtime {
     pub weight_bytes: u64,
     /// Kernels to run instead of those that suit the device, for measuring them.
     pub other_plan: Option<KernelPlan>,
+    /// How often the device was opened again.
+    opened: usize,
+    /// Tokens of a batch, at most, since memory ran out for more.
+    pub tokens_that_fit: Option<usize>,
 }
 
 /// The rows of a batch.
@@ -155,45 +162,79 @@ impl Runtime {
             stages.push(stage(module, loader.as_mut())?);
             weight_bytes += loader.map_or(0, |loader| loader.bytes);
         }
-        Ok(Runtime { opening, executor, transformer, stages, weight_bytes, other_plan: None })
+        Ok(Runtime {
+            opening,
+            executor,
+            transformer,
+            stages,
+            weight_bytes,
+            other_plan: None,
+            opened: 0,
+            tokens_that_fit: None,
+        })
     }
 
-    /// Runs a batch. Where the device is lost, opens it again, loads everything and repeats once.
+    /// Runs a batch and waits for it.
     pub async fn run(
         &mut self,
         model: &Model,
         precision: &Precision,
         batch: &PackedBatch,
     ) -> Result<Rows, Error> {
-        match self.try_run(model, precision, batch).await {
-            Err(Error::DeviceLost { adapter, problem }) => {
-                tracing::warn!(%adapter, %problem, "the device was lost; opening it again");
-                let executor = self.opening.open().await?;
-                // Another adapter would give other bits, and its f16 was never tested.
-                if executor.gpu.adapter.key() != self.executor.gpu.adapter.key() {
-                    return Err(Error::DeviceLost { adapter, problem });
-                }
-                *self = Runtime::load(model, precision, self.opening.clone(), executor)?;
-                self.try_run(model, precision, batch).await
-            }
-            result => result,
-        }
+        let started = self.start(precision, batch)?;
+        self.finish(model, batch, started).await
     }
 
-    async fn try_run(
-        &mut self,
-        model: &Model,
-        precision: &Precision,
-        batch: &PackedBatch,
-    ) -> Result<Rows, Error> {
+    /// Submits a batch without waiting for it.
+    pub fn start(&mut self, precision: &Precision, batch: &PackedBatch) -> Result<Started, Error> {
         let since = self.executor.clock();
         let graph = self.graph(precision, batch);
         self.executor.lap(since, Phase::Pack);
-        let outcome = self.executor.run(&graph.graph).await?;
+        let running = self.executor.start(&graph.graph)?;
+        Ok(Started { graph, running, opened: self.opened })
+    }
+
+    /// Waits for a started batch.
+    pub async fn finish(
+        &mut self,
+        model: &Model,
+        batch: &PackedBatch,
+        Started { graph, running, opened }: Started,
+    ) -> Result<Rows, Error> {
+        if opened != self.opened {
+            let adapter = self.executor.gpu.adapter.name.clone();
+            let problem = "it was opened again while a batch was on it".to_owned();
+            return Err(Error::DeviceLost { adapter, problem });
+        }
+        let outcome = self.executor.finish(&graph.graph, running).await?;
         let since = self.executor.clock();
         let rows = rows(model, batch, &graph.output, &outcome);
         self.executor.lap(since, Phase::ReadBack);
         Ok(rows)
+    }
+
+    /// Opens the device again after a loss and loads everything; what was started has no rows. Fails with
+    /// the loss where another adapter is there instead, since it would give other bits, and its f16 was
+    /// never tested.
+    pub async fn recover(
+        &mut self,
+        model: &Model,
+        precision: &Precision,
+        loss: Error,
+    ) -> Result<(), Error> {
+        if !self.executor.gpu.is_lost() {
+            // Another call was first.
+            return Ok(());
+        }
+        tracing::warn!(%loss, "opening the device again");
+        let executor = self.opening.open().await?;
+        if executor.gpu.adapter.key() != self.executor.gpu.adapter.key() {
+            return Err(loss);
+        }
+        let loaded = Runtime::load(model, precision, self.opening.clone(), executor)?;
+        let (opened, tokens_that_fit) = (self.opened + 1, self.tokens_that_fit);
+        *self = Runtime { opened, tokens_that_fit, ..loaded };
+        Ok(())
     }
 
     /// As [`Runtime::run`] with f32 activations, and shows `visit` every tensor that 16-bit activations
@@ -301,6 +342,15 @@ fn rows(model: &Model, batch: &PackedBatch, output: &Activations, outcome: &Outc
         rows.extend_from_slice(row);
     }
     Rows { rows, suspects }
+}
+
+/// A batch on its way.
+#[derive(Debug)]
+pub(super) struct Started {
+    graph: BatchGraph,
+    running: Running,
+    /// Which opening of the device it is on.
+    opened: usize,
 }
 
 /// A graph and the tensor of its rows.

@@ -3,7 +3,8 @@
 use crate::config::Purpose;
 use crate::dtype::Precision;
 use crate::embedder::build::{Built, ModelBuilder, Task};
-use crate::embedder::{EmbedOptions, Embedder, Embeddings, MOST_ROW_BYTES, WINDOW};
+use crate::embedder::prepared::{Chunks, Prepared};
+use crate::embedder::{EmbedOptions, Embedder, note};
 use crate::error::Error;
 use crate::files::ModelFiles;
 use crate::gpu::adapter::AdapterSummary;
@@ -43,6 +44,8 @@ pub struct SparseEmbeddings {
     pub truncated: Vec<usize>,
     /// How many texts were run again with f32 activations.
     pub retried: usize,
+    /// How often a batch was run again in smaller ones, because the GPU's memory ran out.
+    pub halved: usize,
     /// Tokens of all texts, special tokens included.
     pub tokens: usize,
 }
@@ -164,33 +167,58 @@ impl SparseEncoder {
         texts: &[T],
         options: &EmbedOptions,
     ) -> Result<SparseEmbeddings, Error> {
-        for (option, given) in
-            [("truncate_dim", options.truncate_dim.is_some()), ("normalize", options.normalize)]
-        {
-            if given {
-                return Err(Error::option(option, "is not for sparse vectors; leave it out"));
-            }
-        }
-        let prompt = self.runs.prompt(options)?;
-        let dim = self.dimension();
-        let mut embeddings = SparseEmbeddings { dim, ..SparseEmbeddings::default() };
-        // Rows are dense until their zeros are dropped.
-        let window = (MOST_ROW_BYTES as usize / (dim * 4)).clamp(1, WINDOW);
-        let mut done = 0;
-        for window in texts.chunks(window) {
-            let window: Vec<&str> = window.iter().map(AsRef::as_ref).collect();
-            let encoded = self.runs.model.tokenizer.encode_batch(prompt, &window);
-            let mut rows = Embeddings { dim, ..Embeddings::default() };
-            self.runs.embed_window(done, encoded, options, &mut rows).await?;
-            let vector = |row| SparseVector::of_logits(row, self.twice, self.max_active_dims);
-            embeddings.vectors.extend(rows.rows().map(vector));
-            embeddings.truncated.append(&mut rows.truncated);
-            embeddings.retried += rows.retried;
-            embeddings.tokens += rows.tokens;
-            done += window.len();
-        }
-        Ok(embeddings)
+        check_options(options)?;
+        let mut embeddings =
+            SparseEmbeddings { dim: self.dimension(), ..SparseEmbeddings::default() };
+        let mut chunks = Chunks::new(texts, self.runs.batch_tokens);
+        let more = || {
+            let Some((first, texts)) = chunks.next(|text| text.as_ref().len()) else {
+                return Ok(None);
+            };
+            let prepared = self.runs.prepare_from(first, texts, options)?;
+            let prepared = prepared.into_iter().collect::<Result<Vec<_>, _>>()?;
+            note(&prepared, &mut embeddings.truncated, &mut embeddings.tokens);
+            Ok(Some(prepared))
+        };
+        let take = |row: Result<&[f32], Error>| {
+            embeddings.vectors.push(self.finish(row?));
+            Ok(())
+        };
+        let met = self.runs.drive(more, take).await?;
+        Ok(SparseEmbeddings { retried: met.retried, halved: met.halved, ..embeddings })
     }
+
+    /// The tokens of each text under `options`, or what is wrong with that text; see
+    /// [`Embedder::prepare`].
+    pub(crate) fn prepare<T: AsRef<str>>(
+        &self,
+        texts: &[T],
+        options: &EmbedOptions,
+    ) -> Result<Vec<Result<Prepared, Error>>, Error> {
+        check_options(options)?;
+        self.runs.prepare(texts, options)
+    }
+
+    /// What runs prepared texts.
+    pub(crate) fn runs(&self) -> &Embedder {
+        &self.runs
+    }
+
+    /// The vector of a row of logits.
+    pub(crate) fn finish(&self, row: &[f32]) -> SparseVector {
+        SparseVector::of_logits(row, self.twice, self.max_active_dims)
+    }
+}
+
+fn check_options(options: &EmbedOptions) -> Result<(), Error> {
+    for (option, given) in
+        [("truncate_dim", options.truncate_dim.is_some()), ("normalize", options.normalize)]
+    {
+        if given {
+            return Err(Error::option(option, "is not for sparse vectors; leave it out"));
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -131,19 +131,30 @@ impl Gpu {
         // Both at once: what follows running out of memory is not the next batch's fault.
         let (out_of_memory, other) = (faults.out_of_memory.take(), faults.other.take());
         if out_of_memory.is_some() {
-            return Err(Error::OutOfMemory {
-                adapter: self.adapter.name.clone(),
-                what: what.to_owned(),
-                bytes,
-                advice: "use a smaller model or batch, a 16-bit dtype, or close other programs \
-                         that use the GPU"
-                    .to_owned(),
-            });
+            return Err(self.out_of_memory(what, bytes));
         }
         match other {
             Some(problem) => Err(Error::Internal(format!("{what}: {problem}"))),
             None => Ok(()),
         }
+    }
+
+    /// The error for memory that ran out.
+    pub(crate) fn out_of_memory(&self, what: &str, bytes: u64) -> Error {
+        Error::OutOfMemory {
+            adapter: self.adapter.name.clone(),
+            what: what.to_owned(),
+            bytes,
+            advice:
+                "use a smaller model or batch, a 16-bit dtype, or close other programs that use \
+                     the GPU"
+                    .to_owned(),
+        }
+    }
+
+    /// True once the device was lost.
+    pub(crate) fn is_lost(&self) -> bool {
+        lock(&self.faults).lost.is_some()
     }
 
     /// Marks the device as lost, as its callback would.

@@ -31,6 +31,17 @@ pub struct Outcome {
     pub overflowed: Vec<bool>,
 }
 
+/// A graph on its way: submitted, and not read back yet.
+#[derive(Debug)]
+pub struct Running {
+    readback: wgpu::Buffer,
+    output_bytes: u64,
+    marks_bytes: u64,
+    submitted: Vec<wgpu::SubmissionIndex>,
+    stamps: Option<Stamps>,
+    activation_bytes: u64,
+}
+
 /// A device with the pipelines and buffers made so far.
 pub struct Executor {
     /// The device.
@@ -39,8 +50,13 @@ pub struct Executor {
     weights: Vec<wgpu::Buffer>,
     /// Scratch slots, grown as graphs need.
     scratch: Vec<wgpu::Buffer>,
-    /// Buffers for inputs, marks, parameters, read-back; grown as graphs need.
+    /// Buffers for inputs, marks and parameters; grown as graphs need. Graphs on their way share them:
+    /// the queue runs what is written and submitted in its order.
     named: HashMap<String, wgpu::Buffer>,
+    /// Read-back buffers that no graph on its way holds.
+    readbacks: Vec<wgpu::Buffer>,
+    /// Graphs of more tokens find no memory: for tests.
+    tokens_that_fit: Option<usize>,
     /// Where it is set, what runs is measured and added to it.
     pub trace: Option<Trace>,
 }
@@ -65,6 +81,8 @@ impl Executor {
             weights: Vec::new(),
             scratch: Vec::new(),
             named: HashMap::new(),
+            readbacks: Vec::new(),
+            tokens_that_fit: None,
             trace: None,
         }
     }
@@ -73,6 +91,12 @@ impl Executor {
     #[doc(hidden)]
     pub fn edit_shader(&mut self, edit: ShaderEdit) {
         self.pipelines.edit(edit);
+    }
+
+    /// Acts as if memory ran out in graphs of more tokens, for tests of what follows.
+    #[doc(hidden)]
+    pub fn fit_tokens(&mut self, tokens: Option<usize>) {
+        self.tokens_that_fit = tokens;
     }
 
     /// A new buffer for a weight, to be filled by [`Executor::write_weight`]; returns its number.
@@ -107,14 +131,25 @@ impl Executor {
     /// [`Error::OutOfMemory`], [`Error::DeviceLost`], or [`Error::Internal`] where the driver
     /// refuses something.
     pub async fn run(&mut self, graph: &Graph) -> Result<Outcome, Error> {
+        let running = self.start(graph)?;
+        self.finish(graph, running).await
+    }
+
+    /// Submits a graph without waiting for it. Others may be started before it is finished; each takes
+    /// a read-back buffer of its own, and they share everything else.
+    ///
+    /// # Errors
+    /// As [`Executor::run`].
+    pub fn start(&mut self, graph: &Graph) -> Result<Running, Error> {
         self.gpu.check("before a batch", 0)?;
+        if self.tokens_that_fit.is_some_and(|most| graph.tokens > most) {
+            return Err(self.gpu.out_of_memory("a batch", 0));
+        }
         let since = self.clock();
         let slots = graph.slots();
         self.grow(graph, &slots)?;
         let since = self.lap(since, Phase::Upload);
-        for dispatch in &graph.dispatches {
-            self.pipelines.make(&self.gpu, dispatch.kernel, &dispatch.variant)?;
-        }
+        self.pipelines.make(&self.gpu, &graph.dispatches)?;
         let mut since = self.lap(since, Phase::Pipelines);
         let mut stamps = self.stamps(graph)?;
         let marks_bytes = (graph.tokens.max(1) * 4) as u64;
@@ -157,11 +192,7 @@ impl Executor {
                 }
             }
         }
-        // Out of the map until it is unmapped: after a failure a new one is made.
-        let readback = self
-            .named
-            .remove("read-back")
-            .ok_or_else(|| Error::Internal("the read-back buffer was not made".to_owned()))?;
+        let readback = self.readback(output_bytes + marks_bytes)?;
         let source = self.tensor(graph, &slots, output.0)?;
         encoder.copy_buffer_to_buffer(source, 0, &readback, 0, output_bytes);
         encoder.copy_buffer_to_buffer(&marks, 0, &readback, output_bytes, marks_bytes);
@@ -171,11 +202,23 @@ impl Executor {
         let commands = encoder.finish();
         let since = self.lap(since, Phase::Encode);
         submitted.push(self.gpu.queue.submit([commands]));
+        self.lap(since, Phase::Submit);
+        let activation_bytes = slots.bytes.iter().sum();
+        Ok(Running { readback, output_bytes, marks_bytes, submitted, stamps, activation_bytes })
+    }
+
+    /// Waits for a started graph and reads its output back.
+    ///
+    /// # Errors
+    /// As [`Executor::run`].
+    pub async fn finish(&mut self, graph: &Graph, running: Running) -> Result<Outcome, Error> {
+        let Running { readback, output_bytes, marks_bytes, submitted, stamps, activation_bytes } =
+            running;
         let last = submitted.last().cloned();
-        let since = self.lap(since, Phase::Submit);
+        let since = self.clock();
         let bytes = self.read(&readback, output_bytes + marks_bytes, submitted).await?;
         self.lap(since, Phase::Wait);
-        self.named.insert("read-back".to_owned(), readback);
+        self.readbacks.push(readback);
         self.gpu.check("running a batch", 0)?;
         if let Some(stamps) = &stamps {
             let ticks =
@@ -188,7 +231,7 @@ impl Executor {
         }
         if let Some(trace) = &mut self.trace {
             trace.batches += 1;
-            trace.peak_activation_bytes = trace.peak_activation_bytes.max(slots.bytes.iter().sum());
+            trace.peak_activation_bytes = trace.peak_activation_bytes.max(activation_bytes);
         }
         let (output, marks) = bytes.split_at(output_bytes as usize);
         Ok(Outcome {
@@ -249,8 +292,6 @@ impl Executor {
         }
         let marks = (graph.tokens.max(1) * 4) as u64;
         self.grow_named("marks", marks, U::STORAGE | U::COPY_DST | U::COPY_SRC)?;
-        let output = graph.output.map_or(0, |id| graph.tensors[id.0].bytes);
-        self.grow_named("read-back", output + marks, U::MAP_READ | U::COPY_DST)?;
         let mut params = vec![0; graph.dispatches.len() * PARAMS_STRIDE as usize];
         for (block, dispatch) in
             params.chunks_exact_mut(PARAMS_STRIDE as usize).zip(&graph.dispatches)
@@ -260,6 +301,24 @@ impl Executor {
         self.grow_named("parameters", params.len() as u64, U::UNIFORM | U::COPY_DST)?;
         self.gpu.queue.write_buffer(&self.named["parameters"], 0, &params);
         Ok(())
+    }
+
+    /// A free read-back buffer of at least so many bytes. It is pushed back once it is unmapped: after a
+    /// failure it is dropped, and another made.
+    fn readback(&mut self, bytes: u64) -> Result<wgpu::Buffer, Error> {
+        let fitting = self.readbacks.iter().position(|buffer| buffer.size() >= bytes);
+        if let Some(at) = fitting {
+            return Ok(self.readbacks.swap_remove(at));
+        }
+        self.readbacks.pop();
+        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+        self.gpu.buffer("read-back", self.roomy(bytes), usage)
+    }
+
+    /// Room to grow, as far as a shader can bind it, in whole words.
+    fn roomy(&self, bytes: u64) -> u64 {
+        let most = self.gpu.adapter.max_binding_bytes & !3;
+        bytes.next_power_of_two().min(most).max(bytes)
     }
 
     /// Refuses a tensor of a batch that a shader cannot see at once.
@@ -284,10 +343,7 @@ impl Executor {
         usage: wgpu::BufferUsages,
     ) -> Result<(), Error> {
         if self.named.get(name).is_none_or(|buffer| buffer.size() < bytes) {
-            // Room to grow, as far as a shader can bind it, in whole words.
-            let most = self.gpu.adapter.max_binding_bytes & !3;
-            let room = bytes.next_power_of_two().min(most);
-            let buffer = self.gpu.buffer(name, room.max(bytes), usage)?;
+            let buffer = self.gpu.buffer(name, self.roomy(bytes), usage)?;
             self.named.insert(name.to_owned(), buffer);
         }
         Ok(())

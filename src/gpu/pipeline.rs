@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use crate::error::Error;
 use crate::gpu::device::Gpu;
+use crate::gpu::graph::Dispatch;
 use crate::gpu::kernel::{Access, Kernel};
 use crate::gpu::shader::{Variant, resolve_imports};
 
@@ -67,17 +68,25 @@ impl Pipelines {
             .ok_or_else(|| Error::Internal(format!("kernel {} was not made", kernel.name)))
     }
 
-    /// Makes a pipeline unless it is there.
-    pub fn make(
-        &mut self,
-        gpu: &Gpu,
-        kernel: &'static Kernel,
-        variant: &Variant,
-    ) -> Result<(), Error> {
-        let key = (kernel.name, variant.clone());
-        if !self.made.contains_key(&key) {
-            let pipeline = self.compile(gpu, kernel, variant)?;
-            self.made.insert(key, pipeline);
+    /// Makes the pipelines of dispatches, those that are not there yet, on the threads the machine has.
+    pub fn make(&mut self, gpu: &Gpu, dispatches: &[Dispatch]) -> Result<(), Error> {
+        let mut missing: Vec<(&'static Kernel, &Variant)> = Vec::new();
+        for dispatch in dispatches {
+            let key = (dispatch.kernel, &dispatch.variant);
+            let made = self.made.contains_key(&(dispatch.kernel.name, dispatch.variant.clone()));
+            if !made && !missing.contains(&key) {
+                missing.push(key);
+            }
+        }
+        let compile =
+            |(kernel, variant): &(&'static Kernel, &Variant)| self.compile(gpu, kernel, variant);
+        // In a browser a device belongs to one thread.
+        #[cfg(target_arch = "wasm32")]
+        let made: Vec<_> = missing.iter().map(compile).collect();
+        #[cfg(not(target_arch = "wasm32"))]
+        let made = crate::threads::each(&missing, missing.len(), compile);
+        for ((kernel, variant), made) in missing.iter().zip(made) {
+            self.made.insert((kernel.name, (*variant).clone()), made?);
         }
         Ok(())
     }

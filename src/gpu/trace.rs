@@ -104,6 +104,7 @@ pub(super) fn clock(trace: Option<&Trace>) -> Option<Instant> {
 const SET: usize = 4096;
 
 /// Room for two timestamps of each dispatch of a graph.
+#[derive(Debug)]
 pub(super) struct Stamps {
     sets: Vec<wgpu::QuerySet>,
     resolved: wgpu::Buffer,

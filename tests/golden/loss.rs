@@ -14,3 +14,56 @@ fn vectors_after_a_loss_are_those_before() {
         assert_eq!(block_on(embedder.embed(&texts)).unwrap(), before);
     }
 }
+
+#[test]
+fn calls_that_take_turns_survive_a_loss_together() {
+    let Some(embedder) = build(builder("bert_dense").batch_tokens(16)) else { return };
+    let texts = texts("bert_dense");
+    let expected = block_on(embedder.embed(&texts)).unwrap();
+    std::thread::scope(|scope| {
+        let calls: Vec<_> = (0..3)
+            .map(|_| {
+                scope.spawn(|| (0..4).map(|_| block_on(embedder.embed(&texts))).collect::<Vec<_>>())
+            })
+            .collect();
+        for _ in 0..3 {
+            std::thread::sleep(std::time::Duration::from_millis(150));
+            block_on(embedder.lose_device());
+        }
+        for call in calls {
+            for embeddings in call.join().unwrap() {
+                match embeddings {
+                    Ok(embeddings) => assert_eq!(embeddings, expected),
+                    // A batch is repeated once; three losses in a row may meet the same one.
+                    Err(error) => {
+                        assert!(matches!(error, vectile::Error::DeviceLost { .. }), "{error}")
+                    }
+                }
+            }
+        }
+    });
+    assert_eq!(block_on(embedder.embed(&texts)).unwrap(), expected);
+}
+
+#[test]
+fn batches_that_memory_does_not_hold_are_halved_and_give_the_same_bits() {
+    let Some(whole) = build(builder("bert_dense")) else { return };
+    let texts = texts("bert_dense");
+    let expected = block_on(whole.embed(&texts)).unwrap();
+    let longest = whole.tokenize(&texts, &Default::default()).unwrap();
+    let longest = longest.iter().map(Vec::len).max().unwrap();
+    assert_eq!(expected.halved, 0);
+
+    let embedder = build(builder("bert_dense").fit_tokens(longest)).unwrap();
+    let embeddings = block_on(embedder.embed(&texts)).unwrap();
+    assert!(embeddings.halved > 0);
+    assert_eq!(embeddings.values, expected.values);
+    // What was learnt of the memory stays.
+    assert_eq!(block_on(embedder.embed(&texts)).unwrap().halved, 0);
+
+    let tight = build(builder("bert_dense").fit_tokens(longest - 1)).unwrap();
+    match block_on(tight.embed(&texts)) {
+        Err(vectile::Error::OutOfMemory { .. }) => {}
+        other => panic!("{other:?}"),
+    }
+}
