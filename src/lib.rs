@@ -62,8 +62,8 @@
 //!
 //! # Features
 //!
-//! `hub` (default) brings [`ModelFiles::from_hub`]; `cli` (default) the `vectile` program, and with it
-//! `lab`, which measures speed and accuracy of precisions. Without them, the library needs no async runtime, no C code and no network.
+//! `hub` (default) brings [`ModelFiles::from_hub`]; `server` (default) models over HTTP; `cli` (default)
+//! the `vectile` program, and with it `lab`, which measures speed and accuracy of precisions. Without them, the library needs no async runtime, no C code and no network.
 
 mod batch;
 mod config;
@@ -84,6 +84,8 @@ pub mod kernels;
 pub mod lab;
 mod models;
 mod output;
+#[cfg(feature = "server")]
+pub mod server;
 mod threads;
 mod tokenize;
 mod weights;

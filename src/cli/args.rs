@@ -37,6 +37,13 @@ pub enum Command {
     /// A reranker (cross-encoder) reads QUERY and a line together and gives one score, which tells
     /// more than the distance of two vectors and takes longer: give it the lines that a search found.
     Rerank(RerankArgs),
+    /// Serve models over HTTP, under the APIs of OpenAI, text-embeddings-inference, Ollama, Cohere and
+    /// Jina.
+    ///
+    /// Vectors have the same bits as those of `vectile embed`, whoever else is asking. GET / is a page
+    /// to try it. SIGTERM and Ctrl-C finish what was accepted, then the exit code is 0.
+    #[cfg(feature = "server")]
+    Serve(super::serve::ServeArgs),
     /// What a model is made of and how it runs here: modules, tensors, dtype, graph, memory.
     Inspect(InspectArgs),
     /// The GPU adapters of this machine and what they can do.

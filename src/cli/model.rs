@@ -23,7 +23,7 @@ pub fn open(args: &ModelArgs) -> Result<Embedder, Failure> {
 
 /// As [`open`], for a reranker.
 pub fn open_reranker(args: &ModelArgs) -> Result<Reranker, Failure> {
-    let files = find_of("cross-encoder", &args.model, args.revision.as_deref())?;
+    let files = find_reranker(&args.model, args.revision.as_deref())?;
     let reranker = block_on(settings(Reranker::builder(files), args).build())?;
     if !args.quiet {
         announce(reranker.adapter(), reranker.precision(), reranker.notes());
@@ -47,7 +47,7 @@ pub fn builder(args: &ModelArgs) -> Result<EmbedderBuilder, Failure> {
     Ok(settings(Embedder::builder(files), args))
 }
 
-fn settings<M: Built>(builder: ModelBuilder<M>, args: &ModelArgs) -> ModelBuilder<M> {
+pub fn settings<M: Built>(builder: ModelBuilder<M>, args: &ModelArgs) -> ModelBuilder<M> {
     let mut builder = builder
         .dtype(args.dtype)
         .half_fallback(args.half_fallback)
@@ -73,7 +73,7 @@ pub fn cache_dir() -> Option<PathBuf> {
     Some(etcetera::choose_base_strategy().ok()?.cache_dir().join("vectile"))
 }
 
-fn announce(adapter: &AdapterSummary, precision: &Precision, notes: &[String]) {
+pub fn announce(adapter: &AdapterSummary, precision: &Precision, notes: &[String]) {
     say(format_args!("adapter: {adapter}"));
     if adapter.is_software() {
         say(format_args!(
@@ -90,6 +90,11 @@ fn announce(adapter: &AdapterSummary, precision: &Precision, notes: &[String]) {
 /// The model's files: an existing directory, else a repository of the Hub.
 pub fn find(model: &str, revision: Option<&str>) -> Result<ModelFiles, Failure> {
     find_of("sentence-transformers", model, revision)
+}
+
+/// As [`find`]; a bare name is one of the cross-encoders'.
+pub fn find_reranker(model: &str, revision: Option<&str>) -> Result<ModelFiles, Failure> {
+    find_of("cross-encoder", model, revision)
 }
 
 /// As [`find`]; a bare name is one of `owner`'s, as sentence-transformers has it.

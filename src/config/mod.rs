@@ -5,6 +5,8 @@
 //! the length in `tokenizer_config.json`).
 
 mod json;
+#[cfg(feature = "server")]
+mod kind;
 mod modules;
 mod pooling;
 mod scoring;
@@ -18,6 +20,8 @@ mod tests;
 use std::collections::BTreeMap;
 
 pub(crate) use json::JsonFile;
+#[cfg(feature = "server")]
+pub use kind::ModelKind;
 pub(crate) use modules::{DenseActivation, Module};
 pub(crate) use pooling::{Pooling, PoolingMode};
 pub(crate) use scoring::Scoring;

@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use async_lock::Mutex;
 
@@ -252,6 +253,7 @@ impl<M: Built> ModelBuilder<M> {
         let model = read_model(self.files.clone(), M::TASK, self.lora_task.as_deref())?;
         let facts = model.transformer.facts();
         let opening = self.opening();
+        let losses = opening.losses.clone();
         let mut executor = opening.open().await?;
         let gpu = &executor.gpu;
         if gpu.adapter.is_software() {
@@ -278,7 +280,7 @@ impl<M: Built> ModelBuilder<M> {
         precision.weight_bytes = runtime.weight_bytes;
         tracing::info!(%adapter, %precision, model = model.files.label(), "loaded");
         let runtime = Mutex::new(runtime);
-        M::built(Embedder { model, precision, adapter, batch_tokens, runtime })
+        M::built(Embedder { model, precision, adapter, batch_tokens, runtime, losses })
     }
 }
 
@@ -291,6 +293,7 @@ impl<M> ModelBuilder<M> {
             gpu_kernels: self.gpu_kernels,
             shader_edit: self.shader_edit,
             fit_tokens: self.fit_tokens,
+            losses: Arc::default(),
         }
     }
 }

@@ -120,7 +120,7 @@ impl Embedder {
 
     /// Runs what `more` gives until it gives nothing, and hands each row to `take`, in order. Other
     /// calls take turns with this one, batch by batch.
-    pub(super) async fn drive<P: Borrow<Prepared>>(
+    pub(crate) async fn drive<P: Borrow<Prepared>>(
         &self,
         mut more: impl FnMut() -> Result<Option<Vec<P>>, Error>,
         mut take: impl FnMut(Result<&[f32], Error>) -> Result<(), Error>,

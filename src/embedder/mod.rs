@@ -11,10 +11,14 @@ mod prepared;
 pub(crate) mod probe;
 mod rerank;
 mod run;
+#[cfg(feature = "server")]
+mod serving;
 mod sparse;
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use async_lock::Mutex;
 
@@ -26,7 +30,8 @@ use crate::tokenize::Tokens;
 
 pub use build::{Built, EmbedderBuilder, ModelBuilder};
 pub use inspect::{DispatchSummary, Inspection, ModuleSummary, TensorSummary};
-use prepared::{Chunks, Prepared};
+use prepared::Chunks;
+pub(crate) use prepared::Prepared;
 pub use rerank::{Ranked, RerankOptions, Reranker, RerankerBuilder, Scores};
 use run::{Model, Runtime};
 pub use sparse::{SparseEmbeddings, SparseEncoder, SparseEncoderBuilder, SparseVector};
@@ -44,6 +49,9 @@ pub struct Embedder {
     adapter: AdapterSummary,
     batch_tokens: usize,
     runtime: Mutex<Runtime>,
+    /// How often its device was lost.
+    #[cfg_attr(not(feature = "server"), expect(dead_code, reason = "a server asks for it"))]
+    losses: Arc<AtomicU64>,
 }
 
 /// What to do with a text that has more tokens than the model takes.

@@ -1,5 +1,8 @@
 //! A loaded model on a device: batches in, rows out, and the device won back when it is lost.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
 use crate::batch::PackedBatch;
 use crate::config::{ModelConfig, Module, PoolingMode, Purpose};
 use crate::convert;
@@ -79,11 +82,14 @@ pub(super) struct Opening {
     pub shader_edit: Option<ShaderEdit>,
     /// See [`Executor::fit_tokens`].
     pub fit_tokens: Option<usize>,
+    /// How often a device that was opened so was lost.
+    pub losses: Arc<AtomicU64>,
 }
 
 impl Opening {
     pub async fn open(&self) -> Result<Executor, Error> {
         let gpu = Gpu::open_limited(&self.adapter, &self.withheld, self.max_binding_bytes).await?;
+        gpu.count_losses(&self.losses);
         let mut executor = Executor::new(gpu);
         if let Some(edit) = self.shader_edit {
             executor.edit_shader(edit);

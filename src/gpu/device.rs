@@ -1,5 +1,6 @@
 //! An open device: what it can do, its buffers, and its errors and loss as values.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::error::Error;
@@ -11,8 +12,21 @@ use crate::kernels::KernelPlan;
 #[derive(Debug, Default)]
 struct Faults {
     lost: Option<String>,
+    /// Counts losses, also of devices opened later.
+    losses: Option<Arc<AtomicU64>>,
     out_of_memory: Option<String>,
     other: Option<String>,
+}
+
+impl Faults {
+    fn lose(&mut self, problem: String) {
+        if self.lost.is_none() {
+            self.lost = Some(problem);
+            if let Some(losses) = &self.losses {
+                losses.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    }
 }
 
 /// An open device with its queue and what its adapter can do.
@@ -159,7 +173,12 @@ impl Gpu {
 
     /// Marks the device as lost, as its callback would.
     pub(crate) fn mark_lost(&self, problem: String) {
-        lock(&self.faults).lost.get_or_insert(problem);
+        lock(&self.faults).lose(problem);
+    }
+
+    /// Counts in `losses` when this device is lost.
+    pub(crate) fn count_losses(&self, losses: &Arc<AtomicU64>) {
+        lock(&self.faults).losses = Some(losses.clone());
     }
 
     /// A buffer, or the error that creating it met.
@@ -212,6 +231,6 @@ fn watch(device: &wgpu::Device, faults: &Arc<Mutex<Faults>>) {
     }));
     let sink = faults.clone();
     device.set_device_lost_callback(move |reason, message| {
-        lock(&sink).lost.get_or_insert(format!("{reason:?}: {message}"));
+        lock(&sink).lose(format!("{reason:?}: {message}"));
     });
 }

@@ -1,6 +1,8 @@
 //! Text, with a prompt before it, to token ids. Truncation happens here and nowhere else.
 
 mod batch;
+#[cfg(feature = "server")]
+mod describe;
 mod load;
 mod model2vec;
 mod pair;
@@ -15,6 +17,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use tokenizers::{Encoding, PostProcessor, PostProcessorWrapper, Token, TruncationDirection};
 
 use crate::error::Error;
+#[cfg(feature = "server")]
+pub(crate) use describe::Piece;
 use model2vec::Model2vec;
 
 /// Longer texts are cut between words, where the tokenizer allows it, and tokenized piece by piece:

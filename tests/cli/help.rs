@@ -11,9 +11,17 @@ fn help(args: &[&str]) -> String {
 #[test]
 fn help_names_every_command_and_the_exit_codes() {
     let text = help(&["--help"]);
-    for word in
-        ["embed", "similarity", "search", "rerank", "inspect", "adapters", "verify", "Exit codes"]
-    {
+    for word in [
+        "embed",
+        "similarity",
+        "search",
+        "rerank",
+        "serve",
+        "inspect",
+        "adapters",
+        "verify",
+        "Exit codes",
+    ] {
         assert!(text.contains(word), "no `{word}` in: {text}");
     }
     assert!(help(&["--version"]).starts_with("vectile "));

@@ -1,0 +1,229 @@
+//! Every answer that is not a success, in the shape that OpenAI's clients read.
+
+use std::time::Duration;
+
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::error::{Error, plain};
+use crate::server::models::Refusal;
+
+/// Milliseconds until trying again is worth it, which OpenAI's clients prefer to `retry-after`.
+const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+
+/// The body of every answer that is not a success.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct ErrorBody {
+    error: ErrorObject,
+}
+
+/// What went wrong.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct ErrorObject {
+    /// A sentence: what is wrong and what to do.
+    #[schema(example = "`input` is missing")]
+    message: String,
+    /// The class of the error: `invalid_request_error`, `authentication_error`,
+    /// `rate_limit_error` or `server_error`.
+    #[schema(example = "invalid_request_error")]
+    r#type: &'static str,
+    /// The field of the request that is at fault, where it is one.
+    #[schema(example = "input")]
+    param: Option<String>,
+    /// A word for programs.
+    #[schema(example = "invalid_json")]
+    code: Option<&'static str>,
+}
+
+/// Why a request has no answer.
+#[derive(Debug, Clone)]
+pub(crate) struct ApiError {
+    status: StatusCode,
+    object: ErrorObject,
+    retry_after: Option<Duration>,
+}
+
+/// How an API calls a request that is well-formed JSON and still cannot be answered: OpenAI's and
+/// Ollama's say 400, that of text-embeddings-inference 422.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    OpenAi,
+    Tei,
+}
+
+impl Dialect {
+    fn status(self) -> StatusCode {
+        match self {
+            Dialect::OpenAi => StatusCode::BAD_REQUEST,
+            Dialect::Tei => StatusCode::UNPROCESSABLE_ENTITY,
+        }
+    }
+
+    /// A request that cannot be answered.
+    pub fn wrong(self, message: impl Into<String>) -> ApiError {
+        ApiError::new(self.status(), "invalid_value", message)
+    }
+
+    /// A request that cannot be answered because of a field.
+    pub fn invalid(self, param: impl Into<String>, message: impl Into<String>) -> ApiError {
+        self.wrong(message).param(param)
+    }
+
+    /// What the library says of a request.
+    pub fn refused(self, error: &Error) -> ApiError {
+        let message = error.to_string();
+        match error {
+            Error::Option { option, .. } => self.invalid(option.as_str(), message),
+            Error::TooLong { text, .. } => {
+                ApiError::new(self.status(), "context_length_exceeded", message)
+                    .param(format!("input[{text}]"))
+            }
+            // The same text fails again, so that clients should not try it again.
+            Error::NonFinite { text, .. } => {
+                ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "non_finite", message)
+                    .param(format!("input[{text}]"))
+            }
+            Error::Tokenizer { .. } => {
+                ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "tokenizer", message)
+            }
+            Error::Unsupported { .. } => ApiError::new(self.status(), "unsupported", message),
+            Error::OutOfMemory { .. } => ApiError::unavailable("out_of_memory", message),
+            Error::DeviceLost { .. } | Error::Adapter { .. } => {
+                ApiError::unavailable("device_lost", message)
+            }
+            _ => ApiError::internal(message),
+        }
+    }
+
+    /// Why a request was not run, or what came of it.
+    pub fn error(self, refusal: Refusal) -> ApiError {
+        match refusal {
+            Refusal::Failed(error) => self.refused(&error),
+            Refusal::Full { full, retry_after } => {
+                let message = format!(
+                    "{} of {} tokens are waiting already, and this request does not fit; nothing of \
+                     it was taken, try it again in {} ms",
+                    full.used,
+                    full.limit,
+                    retry_after.as_millis()
+                );
+                ApiError::new(StatusCode::TOO_MANY_REQUESTS, "queue_full", message)
+                    .retry_after(retry_after)
+            }
+            Refusal::Stopped => {
+                ApiError::unavailable("shutting_down", "the server is shutting down")
+            }
+        }
+    }
+}
+
+impl ApiError {
+    pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        let r#type = match status {
+            StatusCode::UNAUTHORIZED => "authentication_error",
+            StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
+            _ if status.is_server_error() => "server_error",
+            _ => "invalid_request_error",
+        };
+        // Messages repeat what clients sent.
+        let message = plain(message);
+        let object = ErrorObject { message, r#type, param: None, code: Some(code) };
+        ApiError { status, object, retry_after: None }
+    }
+
+    pub fn param(mut self, param: impl Into<String>) -> Self {
+        self.object.param = Some(plain(param));
+        self
+    }
+
+    /// Calls the field by the name that the request has for it.
+    pub fn renamed(mut self, ours: &str, theirs: &str) -> Self {
+        if self.object.param.as_deref() == Some(ours) {
+            self.object.param = Some(theirs.to_owned());
+            self.object.message = self.object.message.replacen(ours, theirs, 1);
+        }
+        self
+    }
+
+    pub fn retry_after(mut self, after: Duration) -> Self {
+        self.retry_after = Some(after);
+        self
+    }
+
+    /// Something that another try may find mended.
+    pub fn unavailable(code: &'static str, message: impl Into<String>) -> Self {
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, code, message)
+            .retry_after(Duration::from_secs(1))
+    }
+
+    pub fn internal(message: impl Into<String>) -> Self {
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
+    }
+
+    #[cfg(test)]
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    #[cfg(test)]
+    pub fn code(&self) -> &'static str {
+        self.object.code.unwrap_or_default()
+    }
+
+    /// The body as it is sent.
+    pub fn json(self) -> Vec<u8> {
+        // Strings and nothing else: they have a form in JSON always.
+        serde_json::to_vec(&ErrorBody { error: self.object }).unwrap_or_default()
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let (status, retry_after) = (self.status, self.retry_after);
+        let json = HeaderValue::from_static("application/json");
+        let mut response = (status, [(CONTENT_TYPE, json)], self.json()).into_response();
+        if let Some(after) = retry_after {
+            let millis = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+            let headers = response.headers_mut();
+            headers.insert(RETRY_AFTER, HeaderValue::from(millis.div_ceil(1000)));
+            headers.insert(RETRY_AFTER_MS, HeaderValue::from(millis));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            let bearer = HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(axum::http::header::WWW_AUTHENTICATE, bearer);
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_have_the_shape_that_clients_read() {
+        let error = Dialect::OpenAi.invalid("input[3]", "is\nwrong");
+        assert_eq!(error.status(), StatusCode::BAD_REQUEST);
+        let body: serde_json::Value = serde_json::from_slice(&error.json()).unwrap();
+        let expected = serde_json::json!({ "error": {
+            "message": "is\\nwrong",
+            "type": "invalid_request_error",
+            "param": "input[3]",
+            "code": "invalid_value",
+        }});
+        assert_eq!(body, expected);
+        assert_eq!(Dialect::Tei.invalid("inputs", "").status(), StatusCode::UNPROCESSABLE_ENTITY);
+    }
+
+    #[test]
+    fn who_is_sent_away_is_told_when_to_come_back() {
+        let error = ApiError::unavailable("device_lost", "gone");
+        let response = error.retry_after(Duration::from_millis(1250)).into_response();
+        assert_eq!(response.headers()[RETRY_AFTER], "2");
+        assert_eq!(response.headers()[RETRY_AFTER_MS], "1250");
+        assert_eq!(response.headers()[CONTENT_TYPE], "application/json");
+    }
+}

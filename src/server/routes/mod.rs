@@ -1,0 +1,356 @@
+//! HTTP: who may ask what, and how it is answered. What models are is not known here.
+
+mod answer;
+mod body;
+mod error;
+mod info;
+mod input;
+mod observe;
+mod ollama;
+mod openai;
+mod rerank;
+mod tei;
+
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use axum::Router;
+use axum::extract::{OriginalUri, Request, State};
+use axum::http::{HeaderValue, Method, StatusCode};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use serde::Deserialize;
+use subtle::ConstantTimeEq;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::cors::{AllowOrigin, Any, CorsLayer};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::config::ModelKind;
+use crate::embedder::EmbedTask;
+use crate::server::metrics::Metrics;
+use crate::server::models::{Model, Texts};
+use crate::server::options::ServerOptions;
+use crate::server::queue::Budget;
+use crate::server::{openapi, page};
+pub(crate) use error::{ApiError, Dialect};
+
+/// Bodies of all clients that are in memory at once, unless one alone may be larger.
+const BODY_BYTES: usize = 256 << 20;
+
+/// What the routes share.
+#[derive(Debug, Clone)]
+pub(crate) struct App(Arc<Shared>);
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub options: ServerOptions,
+    pub metrics: Arc<Metrics>,
+    /// Bytes of bodies.
+    pub bodies: Arc<Budget>,
+    pub tokenizing_threads: usize,
+    /// Seconds since 1970.
+    pub started_unix: u64,
+    models: OnceLock<Vec<Arc<Model>>>,
+    stopping: AtomicBool,
+}
+
+impl Deref for App {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+impl App {
+    pub fn new(options: ServerOptions, metrics: Arc<Metrics>, tokenizing_threads: usize) -> Self {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        App(Arc::new(Shared {
+            bodies: Budget::new(BODY_BYTES.max(options.max_body_bytes.saturating_mul(2))),
+            options,
+            metrics,
+            tokenizing_threads,
+            started_unix: since.map_or(0, |since| since.as_secs()),
+            models: OnceLock::new(),
+            stopping: AtomicBool::new(false),
+        }))
+    }
+}
+
+impl Shared {
+    /// The models are loaded, and each has passed its first pass.
+    pub fn set_models(&self, models: Vec<Arc<Model>>) {
+        // It is called once.
+        let _ = self.models.set(models);
+    }
+
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+    }
+
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// All models.
+    fn models(&self) -> Result<&[Arc<Model>], ApiError> {
+        let loading = || ApiError::unavailable("loading", "the models are being loaded");
+        self.models.get().map(Vec::as_slice).ok_or_else(loading)
+    }
+
+    fn first(&self) -> Result<Arc<Model>, ApiError> {
+        let none = || ApiError::new(StatusCode::NOT_FOUND, "model_not_found", "no model is served");
+        self.models()?.first().cloned().ok_or_else(none)
+    }
+
+    /// The model of a name; Ollama's clients put a tag behind it.
+    fn named(&self, name: &str) -> Result<Arc<Model>, ApiError> {
+        let models = self.models()?;
+        let plain = name.strip_suffix(":latest").unwrap_or(name);
+        let found = models.iter().find(|m| m.name == name || m.name == plain);
+        found.cloned().ok_or_else(|| {
+            let names: Vec<&str> = models.iter().map(|model| model.name.as_str()).collect();
+            let message =
+                format!("the model `{name}` is not served here; there is {}", names.join(", "));
+            ApiError::new(StatusCode::NOT_FOUND, "model_not_found", message).param("model")
+        })
+    }
+
+    /// The model of a name, which must be of a kind, or the first of that kind.
+    fn model(&self, kind: ModelKind, name: Option<&str>) -> Result<Arc<Model>, ApiError> {
+        if let Some(name) = name {
+            let model = self.named(name)?;
+            if model.kind() == kind {
+                return Ok(model);
+            }
+            let (is, wanted) = (model.kind().name(), kind.name());
+            let message =
+                format!("the model `{name}` is of kind {is}; this needs one of kind {wanted}");
+            return Err(
+                ApiError::new(StatusCode::BAD_REQUEST, "wrong_model", message).param("model")
+            );
+        }
+        let of_kind = self.models()?.iter().find(|model| model.kind() == kind);
+        of_kind.cloned().ok_or_else(|| {
+            let message = format!("no model of kind {} is served here", kind.name());
+            ApiError::new(StatusCode::NOT_FOUND, "model_not_found", message)
+        })
+    }
+
+    /// Refuses more texts than a request may have, and none.
+    fn check_count(&self, dialect: Dialect, field: &str, texts: usize) -> Result<(), ApiError> {
+        if texts == 0 {
+            let message = format!("{field}: is an empty list; give at least one text");
+            return Err(dialect.invalid(field, message));
+        }
+        let most = self.options.max_texts;
+        if texts > most {
+            let message =
+                format!("{field}: has {texts} texts and {most} are allowed; send fewer at a time");
+            let error = ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_many_texts", message);
+            return Err(error.param(field));
+        }
+        Ok(())
+    }
+
+    /// Refuses too many texts, and token ids where they are not accepted.
+    fn check_texts(&self, dialect: Dialect, field: &str, texts: &Texts) -> Result<(), ApiError> {
+        self.check_count(dialect, field, texts.len())?;
+        match texts {
+            Texts::Ids(_) if !self.options.accept_token_ids => Err(token_ids(field)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The texts, where token ids have no meaning.
+    fn only_text(
+        &self,
+        dialect: Dialect,
+        field: &str,
+        texts: Texts,
+    ) -> Result<Vec<String>, ApiError> {
+        self.check_count(dialect, field, texts.len())?;
+        match texts {
+            Texts::Text(texts) => Ok(texts),
+            Texts::Ids(_) => {
+                Err(dialect
+                    .invalid(field, format!("{field}: token ids are not taken here; send text")))
+            }
+        }
+    }
+}
+
+fn token_ids(field: &str) -> ApiError {
+    let message = "token ids are not accepted: those of another tokenizer (LangChain's OpenAIEmbeddings \
+                   sends tiktoken's) would give meaningless vectors. Send text: with LangChain set \
+                   check_embedding_ctx_length=False. If the ids are of this model's own tokenizer, \
+                   start the server with --accept-token-ids";
+    ApiError::new(StatusCode::BAD_REQUEST, "token_ids_not_supported", message).param(field)
+}
+
+/// Which side of a search texts are on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum InputType {
+    /// What is looked for.
+    #[serde(alias = "search_query")]
+    Query,
+    /// What is found.
+    #[serde(alias = "passage", alias = "search_document")]
+    Document,
+}
+
+impl InputType {
+    fn task(self) -> EmbedTask {
+        match self {
+            InputType::Query => EmbedTask::Query,
+            InputType::Document => EmbedTask::Document,
+        }
+    }
+}
+
+/// Places and scores, the highest score first; of equals the earlier.
+fn ranking(scores: &[f32]) -> Vec<(usize, f32)> {
+    let mut ranked: Vec<(usize, f32)> = scores.iter().copied().enumerate().collect();
+    ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
+    ranked
+}
+
+/// A time as Ollama's clients read it.
+fn rfc3339(unix: u64) -> String {
+    let second = i64::try_from(unix).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_second(second).unwrap_or_default().to_string()
+}
+
+/// All routes.
+pub(crate) fn router(app: App) -> Router {
+    let keyed = OpenApiRouter::new()
+        .routes(routes!(openai::embeddings))
+        .routes(routes!(openai::models))
+        .routes(routes!(tei::embed))
+        .routes(routes!(tei::embed_sparse))
+        .routes(routes!(tei::rerank))
+        .routes(routes!(tei::similarity))
+        .routes(routes!(tei::tokenize))
+        .routes(routes!(info::info))
+        .routes(routes!(rerank::rerank))
+        .routes(routes!(ollama::embed))
+        .routes(routes!(ollama::embeddings))
+        .routes(routes!(ollama::version))
+        .routes(routes!(ollama::tags))
+        .routes(routes!(ollama::show))
+        .routes(routes!(info::metrics));
+    let open = OpenApiRouter::new()
+        .routes(routes!(info::live))
+        .routes(routes!(info::ready))
+        .routes(routes!(info::health));
+    let (keyed, mut document) = keyed.split_for_parts();
+    let keyed = keyed
+        // The names of models may have slashes in them.
+        .route("/v1/models/{*model}", get(openai::model))
+        .route_layer(from_fn_with_state(app.clone(), check_key));
+    let (open, health) = open.split_for_parts();
+    document.merge(health);
+    let document = openapi::document(document, !app.options.api_keys.is_empty());
+    let open = open
+        .route("/openapi.json", get(move || async move { answer::json_text(document) }))
+        .merge(page::routes());
+    keyed
+        .merge(open)
+        .fallback(not_found)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(cors(&app.options.cors_origins))
+        .layer(from_fn_with_state(app.clone(), observe::observe))
+        .with_state(app)
+}
+
+fn cors(origins: &[String]) -> CorsLayer {
+    let origin = match origins {
+        all if all.iter().any(|origin| origin == "*") => AllowOrigin::any(),
+        some => AllowOrigin::list(some.iter().filter_map(|o| HeaderValue::from_str(o).ok())),
+    };
+    CorsLayer::new()
+        .allow_origin(origin)
+        .allow_methods([Method::GET, Method::POST])
+        .allow_headers(Any)
+        .expose_headers(Any)
+}
+
+async fn not_found(OriginalUri(uri): OriginalUri) -> ApiError {
+    let message = format!("there is no {}; /openapi.json lists what there is", uri.path());
+    ApiError::new(StatusCode::NOT_FOUND, "not_found", message)
+}
+
+async fn wrong_method(method: Method, OriginalUri(uri): OriginalUri) -> ApiError {
+    let message =
+        format!("{} does not take {method}; the header `allow` says what it takes", uri.path());
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+}
+
+fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
+    let said = panic.downcast_ref::<String>().map(String::as_str);
+    let said = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+    tracing::error!(said, "a request panicked");
+    ApiError::internal("internal error (please report it): the request panicked").into_response()
+}
+
+/// Lets requests through that carry a key, where keys are set.
+async fn check_key(State(app): State<App>, request: Request, next: Next) -> Response {
+    let keys = &app.options.api_keys;
+    if keys.is_empty() || carries_key(request.headers(), keys) {
+        return next.run(request).await;
+    }
+    let message =
+        "a key is needed: send one the server was started with as `Authorization: Bearer KEY`";
+    ApiError::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message).into_response()
+}
+
+/// Every key is compared, each in a time that does not depend on where it differs.
+fn carries_key(headers: &axum::http::HeaderMap, keys: &[String]) -> bool {
+    let bearer = headers
+        .get(axum::http::header::AUTHORIZATION)
+        .and_then(|value| value.as_bytes().split_at_checked(7))
+        .and_then(|(scheme, key)| scheme.eq_ignore_ascii_case(b"bearer ").then_some(key));
+    let plain = headers.get("x-api-key").or_else(|| headers.get("api-key"));
+    let Some(given) = bearer.or(plain.map(HeaderValue::as_bytes)) else { return false };
+    let found = keys.iter().map(|key| key.as_bytes().ct_eq(given));
+    found.fold(subtle::Choice::from(0), |any, this| any | this).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_found_in_their_headers() {
+        let keys = ["secret".to_owned(), "other".to_owned()];
+        let carries = |name: &'static str, value: &'static str| {
+            let mut headers = axum::http::HeaderMap::new();
+            headers.insert(name, HeaderValue::from_static(value));
+            carries_key(&headers, &keys)
+        };
+        assert!(carries("authorization", "Bearer secret"));
+        assert!(carries("authorization", "bearer other"));
+        assert!(carries("x-api-key", "secret") && carries("api-key", "other"));
+        for value in ["Bearer secre", "Bearer secrets", "secret", "Bearer ", "Basic secret", ""] {
+            assert!(!carries("authorization", value), "{value}");
+        }
+        assert!(!carries("cookie", "secret"));
+    }
+
+    #[test]
+    fn of_equal_scores_the_earlier_comes_first() {
+        assert_eq!(ranking(&[0.5, 0.9, 0.5, -1.0]), [(1, 0.9), (0, 0.5), (2, 0.5), (3, -1.0)]);
+    }
+
+    #[test]
+    fn times_are_written_as_clients_read_them() {
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
+        assert_eq!(rfc3339(1_700_000_000), "2023-11-14T22:13:20Z");
+    }
+}

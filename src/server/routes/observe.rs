@@ -1,0 +1,162 @@
+//! What is written down of every request: its id, how long it took, what came of it.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use axum::body::Body;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
+use axum::middleware::Next;
+use axum::response::Response;
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use tracing::Instrument;
+
+use super::App;
+use crate::server::metrics::{Counted, Metrics};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Counts, times and logs a request, and gives its answer the request's id.
+pub(crate) async fn observe(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    let id = request_id(request.headers());
+    request.headers_mut().insert(REQUEST_ID, id.clone());
+    let route = match request.extensions().get::<MatchedPath>() {
+        Some(path) => path.as_str().to_owned(),
+        None => "other".to_owned(),
+    };
+    let method = known(request.method());
+    let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default(), method, %route);
+    let in_flight = app.metrics.request_in_flight();
+    let mut seen =
+        Seen { metrics: app.metrics.clone(), route, method, since: Instant::now(), done: false };
+    let mut response = next.run(request).instrument(span.clone()).await;
+    let status = response.status();
+    seen.answered(status.as_u16());
+    let millis = seen.since.elapsed().as_secs_f64() * 1e3;
+    span.in_scope(|| match status.as_u16() {
+        _ if seen.is_probe() => tracing::debug!(status = status.as_u16(), millis, "answered"),
+        500.. => tracing::error!(status = status.as_u16(), millis, "answered"),
+        _ => tracing::info!(status = status.as_u16(), millis, "answered"),
+    });
+    response.headers_mut().insert(REQUEST_ID, id);
+    if app.is_stopping() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    // Until the answer is out, the request is in flight.
+    response.map(|body| Body::new(Held { body, _in_flight: in_flight }))
+}
+
+/// The client's own id, where it is one that a log and a header can hold; else a new one.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let own = headers.get(REQUEST_ID).filter(|id| {
+        let id = id.as_bytes();
+        (1..=128).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic)
+    });
+    own.cloned().unwrap_or_else(new_id)
+}
+
+/// Sixteen digits of the process and sixteen of the request.
+fn new_id() -> HeaderValue {
+    static PROCESS: OnceLock<u64> = OnceLock::new();
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let process = PROCESS.get_or_init(|| RandomState::new().build_hasher().finish());
+    let id = format!("{process:016x}{:016x}", NEXT.fetch_add(1, Ordering::Relaxed));
+    // Hexadecimal digits: a header holds them always.
+    HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static("0"))
+}
+
+/// Methods are labels of metrics, and clients may invent some.
+fn known(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::HEAD => "HEAD",
+        Method::OPTIONS => "OPTIONS",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::PATCH => "PATCH",
+        _ => "OTHER",
+    }
+}
+
+/// A request that is being answered. Dropped before it is, its client has gone: counted as status 499.
+struct Seen {
+    metrics: Arc<Metrics>,
+    route: String,
+    method: &'static str,
+    since: Instant,
+    done: bool,
+}
+
+impl Seen {
+    fn answered(&mut self, status: u16) {
+        self.done = true;
+        self.metrics.answered(&self.route, self.method, status, self.since.elapsed());
+    }
+
+    /// Asked for again and again by machines.
+    fn is_probe(&self) -> bool {
+        self.route.starts_with("/health") || self.route == "/metrics"
+    }
+}
+
+impl Drop for Seen {
+    fn drop(&mut self) {
+        if !self.done {
+            self.answered(499);
+            let millis = self.since.elapsed().as_secs_f64() * 1e3;
+            tracing::info!(route = self.route, millis, "the client has gone");
+        }
+    }
+}
+
+/// A body that counts as in flight until it is sent.
+struct Held {
+    body: Body,
+    _in_flight: Counted,
+}
+
+impl http_body::Body for Held {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_clients_are_kept_where_they_can_be() {
+        let id = |given: &[u8]| {
+            let mut headers = HeaderMap::new();
+            headers.insert(REQUEST_ID, HeaderValue::from_bytes(given).unwrap());
+            request_id(&headers)
+        };
+        assert_eq!(id(b"abc-123"), "abc-123");
+        let [first, second] = [id(b"has space"), id(&[b'a'; 129])];
+        assert!(first.len() == 32 && second.len() == 32 && first != second);
+        assert_eq!(id("\u{e4}".as_bytes()).len(), 32);
+    }
+}

@@ -1,0 +1,68 @@
+//! Tokens with where they stand in their text, for people.
+
+use tokenizers::{Encoding, PostProcessor, Token, TruncationDirection};
+
+use super::Tokenizer;
+use crate::error::Error;
+
+/// A token of a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Piece {
+    pub id: u32,
+    /// As the vocabulary writes it.
+    pub token: String,
+    /// Added to the text by the post-processor.
+    pub special: bool,
+    /// Where it stands in the text, in bytes.
+    pub bytes: (usize, usize),
+}
+
+impl Tokenizer {
+    /// Rows of the embedding table: every id is below.
+    pub fn rows(&self) -> usize {
+        self.table_rows
+    }
+
+    /// True where texts that are too long lose their beginnings.
+    pub fn truncates_left(&self) -> bool {
+        self.side == TruncationDirection::Left
+    }
+
+    /// The tokens of a text with its prompt, all of them: nothing is truncated. With `special`, those
+    /// that the post-processor adds too.
+    pub fn describe(&self, text: &str, special: bool) -> Result<Vec<Piece>, Error> {
+        let whole = self.model2vec.as_ref().map_or(text, |rules| rules.cut(text));
+        let unknown = self.model2vec.as_ref().and_then(|rules| rules.unknown);
+        let mut tokens = Vec::new();
+        let mut add = |piece: &str, first: usize| {
+            let encoding = self.guard(|| self.inner.encode(piece, false))?;
+            let each = encoding.get_ids().iter().zip(encoding.get_tokens());
+            for ((id, token), (start, end)) in each.zip(encoding.get_offsets()) {
+                if Some(*id) != unknown {
+                    tokens.push(Token::new(*id, token.clone(), (first + start, first + end)));
+                }
+            }
+            Ok::<(), Error>(())
+        };
+        let mut rest = whole;
+        while let Some((piece, after)) = self.cut(rest) {
+            add(piece, whole.len() - rest.len())?;
+            rest = after;
+        }
+        add(rest, whole.len() - rest.len())?;
+        let encoding = Encoding::from_tokens(tokens, 0);
+        let encoding = match &self.post_processor {
+            Some(processor) if special => self.guard(|| processor.process(encoding, None, true))?,
+            _ => encoding,
+        };
+        let (ids, names) = (encoding.get_ids(), encoding.get_tokens());
+        let (special, bytes) = (encoding.get_special_tokens_mask(), encoding.get_offsets());
+        let pieces = (0..ids.len()).map(|at| Piece {
+            id: ids[at],
+            token: names[at].clone(),
+            special: special[at] == 1,
+            bytes: bytes[at],
+        });
+        Ok(pieces.collect())
+    }
+}

@@ -1,0 +1,86 @@
+//! Health is what running the model shows.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use vectile::block_on;
+use vectile::server::Served;
+
+use super::support::{Running, bits, bits_of, embedder, have_adapter, options, reranker, sparse};
+
+#[test]
+fn a_lost_device_is_not_ready_within_a_second_and_ready_again_after() {
+    if !have_adapter() {
+        return;
+    }
+    let model = embedder("bert_mean_norm");
+    let server = Running::start(options(), vec![Served::embedder("m", model.clone())]);
+    let before = server.post("/v1/embeddings", &json!({ "input": "a cat" })).ok();
+    server.get("/health/ready").ok();
+    for _ in 0..3 {
+        let since = Instant::now();
+        block_on(model.lose_device());
+        let answer = server.get("/health/ready");
+        assert_eq!(answer.error(503), "not_ready");
+        assert!(answer.message().contains("lost"), "{}", answer.message());
+        assert!(answer.header("retry-after-ms").is_some());
+        assert!(since.elapsed() < Duration::from_secs(1));
+        server.get("/health/live").ok();
+        while server.get("/health/ready").status != 200 {
+            assert!(since.elapsed() < Duration::from_secs(30), "not ready again");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+    let after = server.post("/v1/embeddings", &json!({ "input": "a cat" })).ok();
+    assert_eq!(before["data"], after["data"]);
+    let text = String::from_utf8(server.get("/metrics").body).unwrap();
+    assert!(text.contains("vectile_device_losses_total{model=\"m\"} 3"), "{text}");
+    assert!(text.contains("vectile_ready{model=\"m\"} 1"), "{text}");
+}
+
+/// A request that meets the loss is repeated on the new device.
+#[test]
+fn requests_outlive_a_lost_device() {
+    if !have_adapter() {
+        return;
+    }
+    let model = embedder("bert_mean_norm");
+    let expected = block_on(model.embed(&["a cat"])).unwrap();
+    let server = Running::start(options(), vec![Served::embedder("m", model.clone())]);
+    for _ in 0..3 {
+        block_on(model.lose_device());
+        let got = server.post("/v1/embeddings", &json!({ "input": "a cat" })).ok();
+        assert_eq!(bits(&got["data"][0]["embedding"]), bits_of(expected.row(0)));
+    }
+}
+
+/// Every kind of model has a first pass and probes of its own; an idle one is run when it is asked.
+#[test]
+fn idle_models_of_every_kind_are_run_when_health_is_asked_for() {
+    if !have_adapter() {
+        return;
+    }
+    let models = vec![
+        Served::embedder("e", embedder("bert_mean_norm")),
+        Served::embedder("static", embedder("families/static")),
+        Served::reranker("r", reranker("rerankers/bert")),
+        Served::sparse("s", sparse("sparse/bert")),
+    ];
+    let server = Running::start(options(), models);
+    let tokens = |model: &str| {
+        let text = String::from_utf8(server.get("/metrics").body).unwrap();
+        let line = format!("vectile_tokens_total{{model=\"{model}\"}} ");
+        let found = text.lines().find_map(|l| l.strip_prefix(&line)?.parse::<f64>().ok());
+        found.unwrap_or_else(|| panic!("{line}"))
+    };
+    std::thread::sleep(Duration::from_millis(1100));
+    let before: Vec<f64> = ["e", "r", "s"].map(tokens).to_vec();
+    for path in ["/health", "/health/ready"] {
+        assert_eq!(server.get(path).ok()["status"], "ready");
+    }
+    let after: Vec<f64> = ["e", "r", "s"].map(tokens).to_vec();
+    assert!(
+        before.iter().zip(&after).all(|(before, after)| before < after),
+        "{before:?} {after:?}"
+    );
+}

@@ -1,0 +1,169 @@
+//! The end: what was accepted is answered, and a second signal does not wait.
+#![cfg(all(unix, feature = "cli"))]
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::support::{Client, fixture, have_adapter, texts};
+
+/// The program.
+struct Program {
+    child: Child,
+    address: SocketAddr,
+    /// What it says on stderr after it is ready.
+    log: std::thread::JoinHandle<Vec<String>>,
+}
+
+impl Program {
+    fn start(args: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vectile"));
+        command.args(["serve", "--port", "0", "--model"]).arg(fixture("bert_mean_norm"));
+        command.args(args).env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
+        command.env_remove("VECTILE_LOG").stderr(Stdio::piped()).stdin(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut address = None;
+        let mut said = Vec::new();
+        loop {
+            let line = lines.next().unwrap_or_else(|| panic!("it ended: {said:?}")).unwrap();
+            if let Some(at) = line.strip_prefix("listening on http://") {
+                address = Some(at.parse().unwrap());
+            }
+            if line.starts_with("ready: ") {
+                break;
+            }
+            said.push(line);
+        }
+        let log = std::thread::spawn(move || lines.map_while(Result::ok).collect());
+        Program { child, address: address.unwrap(), log }
+    }
+
+    fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// Waits for its end, and gives its exit code and what it said.
+    fn end(mut self) -> (Option<i32>, Vec<String>) {
+        let since = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            if since.elapsed() > Duration::from_secs(60) {
+                self.child.kill().unwrap();
+                panic!("it does not end");
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        (status.code(), self.log.join().unwrap())
+    }
+}
+
+const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
+
+#[test]
+fn what_was_accepted_is_answered_after_a_signal() {
+    if !have_adapter() {
+        return;
+    }
+    let program = Program::start(&["--log-format", "json"]);
+    let body = json!({ "input": texts(300) }).to_string();
+    let mut idle = Client::connect(program.address);
+    idle.send("GET", "/health/live", &[], b"").ok();
+    let mut waits = Client::connect(program.address);
+    waits.write("POST", "/v1/embeddings", &JSON, body.as_bytes());
+    std::thread::sleep(Duration::from_millis(300));
+    program.signal("TERM");
+    let since = Instant::now();
+    // Ready no more, and what is said so says that the connection ends.
+    std::thread::sleep(Duration::from_millis(50));
+    let ready = idle.send("GET", "/health/ready", &[], b"");
+    assert_eq!(ready.error(503), "shutting_down");
+    assert_eq!(ready.header("connection"), Some("close"));
+    let answer = waits.answer().unwrap();
+    assert_eq!(answer.ok()["data"].as_array().unwrap().len(), 300);
+    let answered = since.elapsed();
+    assert!(std::net::TcpStream::connect(program.address).is_err(), "it listens still");
+    let (code, log) = program.end();
+    assert_eq!(code, Some(0), "{log:?}");
+    assert!(since.elapsed() < answered + Duration::from_secs(5));
+    // Every line is an object, and requests have their ids.
+    let objects: Vec<Value> = log.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let answered = objects.iter().find(|object| object["status"] == 200).unwrap();
+    assert!(answered["span"]["id"].is_string(), "{answered}");
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    if !have_adapter() {
+        return;
+    }
+    let program = Program::start(&[]);
+    let body = json!({ "input": texts(300) }).to_string();
+    let mut waiting = Vec::new();
+    for _ in 0..4 {
+        let mut client = Client::connect(program.address);
+        client.write("POST", "/v1/embeddings", &JSON, body.as_bytes());
+        waiting.push(client);
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    program.signal("INT");
+    std::thread::sleep(Duration::from_millis(100));
+    program.signal("INT");
+    let since = Instant::now();
+    let (code, log) = program.end();
+    assert_eq!(code, Some(1), "{log:?}");
+    assert!(since.elapsed() < Duration::from_secs(1));
+    assert!(log.iter().any(|line| line.contains("second signal")), "{log:?}");
+}
+
+#[test]
+fn requests_that_take_too_long_are_given_up() {
+    if !have_adapter() {
+        return;
+    }
+    let program = Program::start(&["--drain", "0.1"]);
+    let body = json!({ "input": texts(300) }).to_string();
+    let mut waiting = Vec::new();
+    for _ in 0..4 {
+        let mut client = Client::connect(program.address);
+        client.write("POST", "/v1/embeddings", &JSON, body.as_bytes());
+        waiting.push(client);
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    program.signal("TERM");
+    let (code, log) = program.end();
+    assert_eq!(code, Some(1), "{log:?}");
+    assert!(log.iter().any(|line| line.contains("unanswered")), "{log:?}");
+}
+
+#[test]
+fn an_idle_server_ends_soon() {
+    if !have_adapter() {
+        return;
+    }
+    let program = Program::start(&[]);
+    let mut idle = Client::connect(program.address);
+    idle.send("GET", "/health/live", &[], b"").ok();
+    let fresh = Client::connect(program.address);
+    let since = Instant::now();
+    program.signal("TERM");
+    let (code, log) = program.end();
+    assert_eq!(code, Some(0), "{log:?}");
+    assert!(since.elapsed() < Duration::from_secs(3));
+    drop(fresh);
+}
+
+#[test]
+fn a_model_that_cannot_be_loaded_is_the_users_to_mend() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vectile"));
+    command.args(["serve", "--port", "0", "--model", "no/such/model/here"]);
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no/such/model/here"));
+}
