@@ -143,8 +143,12 @@ fn rope_run(builder: &mut Builder, tokens: usize) -> Run {
 }
 
 /// Texts of 128 tokens and what is left.
-fn texts(tokens: usize) -> Vec<[u32; 2]> {
-    (0..tokens).step_by(128).map(|first| [first as u32, 128.min(tokens - first) as u32]).collect()
+fn texts(tokens: usize) -> Vec<attention::Text> {
+    let text = |first: usize| {
+        let length = 128.min(tokens - first) as u32;
+        [first as u32, length, length]
+    };
+    (0..tokens).step_by(128).map(text).collect()
 }
 
 fn attention_run(builder: &mut Builder, tokens: usize) -> Run {

@@ -4,15 +4,16 @@
     .fixtures/bin/python scripts/sparse_fixtures.py [NAME ...]      (the environment of make_fixtures.py)
 
 Each directory is a model that SparseEncoder() loads, plus texts.json, reference.safetensors (embeddings [texts, vocabulary] F64, one text at a time;
-embeddings.float16 and .bfloat16, F32: on matrices and tables rounded to that dtype) and fixture.json.
+embeddings.float16 and .bfloat16, F32: on matrices and tables rounded to that dtype; queries, F64, where these
+are looked up) and fixture.json.
 tests/golden/sparse.rs finds the directories by itself.
 """
 import os, shutil, sys, tempfile, zlib
 import torch, transformers
 from safetensors.torch import save_file
 from sentence_transformers import SparseEncoder
-from sentence_transformers.base.modules import Transformer
-from sentence_transformers.sparse_encoder.modules import SpladePooling
+from sentence_transformers.base.modules import Router, Transformer
+from sentence_transformers.sparse_encoder.modules import SparseStaticEmbedding, SpladePooling
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import family_fixtures as families
@@ -25,9 +26,9 @@ TEXTS = ['', 'a', 'A cat sat on the roof.', 'The dog ran.', 'what is f16?', 'naÃ
 MODELS = {}
 
 
-def sparse(tokenizer, saved=True, untie=False, dims=None, **pooling):
+def sparse(tokenizer, saved=True, untie=False, dims=None, lookup=False, **pooling):
     def register(make):
-        MODELS[make.__name__] = dict(make=make, tokenizer=tokenizer, saved=saved, untie=untie, dims=dims, pooling=pooling)
+        MODELS[make.__name__] = dict(make=make, tokenizer=tokenizer, saved=saved, untie=untie, dims=dims, lookup=lookup, pooling=pooling)
         return make
     return register
 
@@ -69,6 +70,13 @@ def mpnet():
     return transformers.MPNetForMaskedLM(transformers.MPNetConfig(**SIZES))
 
 
+@sparse(tokenizers.word_piece(), lookup=True, pooling_strategy='max', activation_function='log1p_relu')
+def opensearch():
+    """A DistilBERT for documents and a table of weights for queries, as OpenSearch's encoders for documents are."""
+    return transformers.DistilBertForMaskedLM(
+        transformers.DistilBertConfig(vocab_size=families.PIECES, dim=32, n_heads=4, hidden_dim=64, n_layers=2, max_position_embeddings=82))
+
+
 def build(name, recipe, folder):
     seed = zlib.crc32(name.encode()) % 100000
     torch.manual_seed(seed)
@@ -84,8 +92,15 @@ def build(name, recipe, folder):
         t.save_pretrained(into)
         if recipe['saved']:
             modules = [Transformer(d, transformer_task='fill-mask'), SpladePooling(**recipe['pooling'])]
+            if recipe['lookup']:
+                # A query has 20 tokens at most, and a third of the vocabulary has no weight.
+                t.model_max_length = 20
+                weights = torch.rand(len(t), generator=torch.Generator().manual_seed(seed)).mul(9).sub(3).relu()
+                modules = [Router.for_query_document([SparseStaticEmbedding(t, weights, frozen=True)], modules)]
             base.save(SparseEncoder(modules=modules, device='cpu', max_active_dims=recipe['dims']), folder)
-    families.compact(os.path.join(folder, 'tokenizer.json'))
+    for directory, _, files in os.walk(folder):
+        if 'tokenizer.json' in files:
+            families.compact(os.path.join(directory, 'tokenizer.json'))
 
 
 def sparsify(model):
@@ -118,6 +133,12 @@ def finish(name, recipe, folder):
                 if p.dim() > 1:
                     p.copy_(p.to(dtype).to(p.dtype))
         ref[f'embeddings.{str(dtype)[6:]}'] = encode(m.to(torch.float64)).float()
+    if recipe['lookup']:
+        model = reload(folder, torch.float64)
+        with torch.inference_mode():
+            queries = torch.cat([model.encode_query([x], convert_to_sparse_tensor=False, show_progress_bar=False) for x in TEXTS])
+        assert 5 < int((queries > 0).sum(1).max()) <= 20, (queries > 0).sum(1)
+        ref['queries'] = queries.double()
     worst = float((encode(reload(folder, torch.float32)) - exact).abs().max())
     save_file({k: v.contiguous() for k, v in ref.items()}, os.path.join(folder, 'reference.safetensors'))
     base.write(folder, 'texts.json', TEXTS)

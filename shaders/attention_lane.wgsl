@@ -43,13 +43,13 @@ fn attention_lane(place: Place) {
     let value_head = params.v_first4 + head / params.group * HEAD4;
 
     var start = 0u;
-    var end = tile.y;
+    var end = tile.w;
     if WINDOW {
         start = seen_from(tile.z) / 8u * 8u;
-        end = seen_to(min(tile.z + 31u, tile.y - 1u), tile.y);
+        end = seen_to(min(tile.z + 31u, tile.y - 1u), tile);
     }
     let begin = vec4<u32>(seen_from(query));
-    let stop = vec4<u32>(seen_to(query, tile.y));
+    let stop = vec4<u32>(seen_to(query, tile));
 
     var q: array<vec4<f32>, HEAD4>;
     var sum: array<vec4<f32>, HEAD4>;

@@ -32,13 +32,13 @@ fn attention_tile(
     let value_head = params.v_first4 + group.y / params.group * HEAD4;
 
     var start = 0u;
-    var end = tile.y;
+    var end = tile.w;
     if WINDOW {
         start = seen_from(tile.z) / KEYS * KEYS;
-        end = seen_to(min(tile.z + 63u, tile.y - 1u), tile.y);
+        end = seen_to(min(tile.z + 63u, tile.y - 1u), tile);
     }
     let begin = seen_from(query);
-    let stop = seen_to(query, tile.y);
+    let stop = seen_to(query, tile);
 
     var q: array<vec4<f32>, HEAD4>;
     var sum: array<vec4<f32>, HEAD4>;

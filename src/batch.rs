@@ -9,8 +9,9 @@ pub(crate) struct PackedBatch {
     pub ids: Vec<u32>,
     /// Token types of all texts.
     pub type_ids: Vec<u32>,
-    /// First token and number of tokens of each text.
-    pub texts: Vec<[u32; 2]>,
+    /// First token of each text, its tokens, and how many of these, from the first on, are seen by the
+    /// others.
+    pub texts: Vec<[u32; 3]>,
     /// Tokens of each text that pooling leaves out, at its front.
     pub skipped: Vec<u32>,
 }
@@ -22,7 +23,7 @@ impl PackedBatch {
         let mut batch = PackedBatch::default();
         for tokens in texts {
             let length = tokens.ids.len() as u32;
-            batch.texts.push([batch.ids.len() as u32, length]);
+            batch.texts.push([batch.ids.len() as u32, length, tokens.seen as u32]);
             batch.ids.extend_from_slice(&tokens.ids);
             batch.type_ids.extend_from_slice(&tokens.type_ids);
             let skipped = if skip_prompt { tokens.prompt_len as u32 } else { 0 };
@@ -33,7 +34,7 @@ impl PackedBatch {
 
     /// Tokens of its longest text.
     pub fn longest(&self) -> usize {
-        self.texts.iter().map(|[_, tokens]| *tokens as usize).max().unwrap_or(0)
+        self.texts.iter().map(|[_, tokens, _]| *tokens as usize).max().unwrap_or(0)
     }
 
     /// Spans for the pooling kernel: first token, tokens, tokens left out at the front.
@@ -41,7 +42,7 @@ impl PackedBatch {
         self.texts
             .iter()
             .zip(&self.skipped)
-            .map(|([first, tokens], skipped)| [*first, *tokens, *skipped, 0])
+            .map(|([first, tokens, _], skipped)| [*first, *tokens, *skipped, 0])
             .collect()
     }
 }
@@ -88,6 +89,7 @@ mod tests {
             type_ids: vec![0; ids.len()],
             prompt_len,
             untruncated: ids.len(),
+            seen: ids.len(),
         }
     }
 
@@ -123,7 +125,7 @@ mod tests {
         let texts = [tokens(&[5, 6, 7], 2), tokens(&[8], 4), tokens(&[9, 10], 0)];
         let batch = PackedBatch::pack(&texts, true);
         assert_eq!(batch.ids, [5, 6, 7, 8, 9, 10]);
-        assert_eq!(batch.texts, [[0, 3], [3, 1], [4, 2]]);
+        assert_eq!(batch.texts, [[0, 3, 3], [3, 1, 1], [4, 2, 2]]);
         assert_eq!(batch.spans(), [[0, 3, 2, 0], [3, 1, 0, 0], [4, 2, 0, 0]]);
         assert_eq!(PackedBatch::pack(&texts, false).skipped, [0, 0, 0]);
     }

@@ -96,7 +96,8 @@ pub use dtype::{
 };
 pub use embedder::{
     Built, DispatchSummary, EmbedOptions, EmbedTask, Embedder, EmbedderBuilder, Embeddings,
-    Inspection, ModelBuilder, ModuleSummary, OnTooLong, Ranked, RerankOptions, Reranker,
+    Inspection, ModelBuilder, ModuleSummary, MultiVector, MultiVectorEmbeddings,
+    MultiVectorEncoder, MultiVectorEncoderBuilder, OnTooLong, Ranked, RerankOptions, Reranker,
     RerankerBuilder, Scores, SparseEmbeddings, SparseEncoder, SparseEncoderBuilder, SparseVector,
     TensorSummary,
 };

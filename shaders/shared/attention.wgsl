@@ -3,7 +3,7 @@
 // queries  [tokens, q_stride4]   activations, four values a cell: heads of HEAD4 cells from q_first4 on
 // keys     [tokens, k_stride4]   activations, the same from k_first4 on, heads / group of them: a head of
 // values   [tokens, v_stride4]   keys and values serves `group` heads of queries in a row
-// tiles    [tiles] of (first token of the text, tokens of the text, first query, unused)
+// tiles    [tiles] of (first token of the text, tokens of the text, first query, keys of the text: its first)
 // bias     [heads, 2 · reach + 1]   f32, added to the scores by key − query, from −reach on; read where HAS_BIAS
 // relative [rows, r_stride4]        f32, keys and queries that stand for distances, heads of HEAD4 cells from
 //                                   rk_first4 and rq_first4 on; read where RELATIVE, and bias then holds the row
@@ -56,8 +56,8 @@ fn seen_from(query: u32) -> u32 {
 }
 
 // The key after the last one that a query sees.
-fn seen_to(query: u32, tokens: u32) -> u32 {
-    return query + min(tokens - 1u - query, params.after) + 1u;
+fn seen_to(query: u32, tile: vec4<u32>) -> u32 {
+    return min(query + min(tile.y - 1u - query, params.after) + 1u, tile.w);
 }
 
 fn query_cell(token: u32, head: u32) -> u32 {

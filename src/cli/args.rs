@@ -206,6 +206,15 @@ pub struct EmbedArgs {
     /// whose weight is above zero.
     #[arg(long, conflicts_with_all = ["format", "truncate_dim", "normalize"], help_heading = "Output")]
     pub sparse: bool,
+    /// Token vectors of a multi-vector model (ColBERT), queries or documents as --as says:
+    /// `{"index":0,"embeddings":[[…],…]}` a line, a vector for each token that the model keeps.
+    #[arg(
+        long,
+        requires = "side",
+        conflicts_with_all = ["format", "truncate_dim", "calibration", "sparse"],
+        help_heading = "Output"
+    )]
+    pub multi_vector: bool,
     /// Which side of a search the texts are on, query or document: the model's prompt for it goes before
     /// each, as encode_query and encode_document of sentence-transformers do.
     #[arg(
@@ -273,6 +282,10 @@ pub struct RerankArgs {
     /// A JSON object a line instead of a table: rank, score, line and text.
     #[arg(long)]
     pub json: bool,
+    /// MODEL is a multi-vector model (ColBERT): lines are scored by the MaxSim of their token vectors and
+    /// those of QUERY.
+    #[arg(long)]
+    pub multi_vector: bool,
     #[command(flatten)]
     pub lines: LineArgs,
     /// The model's prompt of this name before QUERY.

@@ -12,9 +12,9 @@ use super::failure::Failure;
 use super::input::Source;
 use super::interrupt::Interrupt;
 use super::model;
+use super::objects;
 use super::progress::Progress;
 use super::say;
-use super::sparse;
 use super::stream::{self, Totals};
 use super::writer::{Destination, RowWriter, temporary};
 
@@ -32,8 +32,9 @@ pub fn run(args: &EmbedArgs) -> Result<(), Failure> {
     };
     let interrupt = Interrupt::watch();
     let destination = Destination::new(&args.output, args.input.as_deref(), &interrupt)?;
-    if args.sparse {
-        return sparse::run(args, &mut source, &interrupt, destination);
+    if args.sparse || args.multi_vector {
+        let (source, interrupt) = (&mut source, &interrupt);
+        return objects::run(objects::Job { args, source, interrupt, destination });
     }
     let embedder = model::open(&args.model)?;
     let options = EmbedOptions { task: args.side, ..args.text.options() };

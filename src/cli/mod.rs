@@ -13,13 +13,13 @@ mod inspect;
 mod interrupt;
 mod jsonl;
 mod model;
+mod objects;
 mod progress;
 mod rerank;
 mod search;
 #[cfg(feature = "server")]
 mod serve;
 mod similarity;
-mod sparse;
 mod stream;
 mod table;
 mod verify;

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
 use vectile::{
-    AdapterSummary, Built, Embedder, EmbedderBuilder, ModelBuilder, ModelFiles, Precision,
-    Reranker, SparseEncoder, block_on,
+    AdapterSummary, Built, Embedder, EmbedderBuilder, ModelBuilder, ModelFiles, MultiVectorEncoder,
+    Precision, Reranker, SparseEncoder, block_on,
 };
 
 use super::args::ModelArgs;
@@ -35,6 +35,16 @@ pub fn open_reranker(args: &ModelArgs) -> Result<Reranker, Failure> {
 pub fn open_sparse(args: &ModelArgs) -> Result<SparseEncoder, Failure> {
     let files = find(&args.model, args.revision.as_deref())?;
     let encoder = block_on(settings(SparseEncoder::builder(files), args).build())?;
+    if !args.quiet {
+        announce(encoder.adapter(), encoder.precision(), encoder.notes());
+    }
+    Ok(encoder)
+}
+
+/// As [`open`], for a multi-vector encoder.
+pub fn open_multi_vector(args: &ModelArgs) -> Result<MultiVectorEncoder, Failure> {
+    let files = find(&args.model, args.revision.as_deref())?;
+    let encoder = block_on(settings(MultiVectorEncoder::builder(files), args).build())?;
     if !args.quiet {
         announce(encoder.adapter(), encoder.precision(), encoder.notes());
     }

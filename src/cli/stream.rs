@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use vectile::{EmbedOptions, Embedder, Embeddings, Error, Scores, SparseEmbeddings, block_on};
+use vectile::{
+    EmbedOptions, Embedder, Embeddings, Error, MultiVectorEmbeddings, Scores, SparseEmbeddings,
+    block_on,
+};
 
 use super::failure::Failure;
 use super::input::{Chunk, Source};
@@ -34,6 +37,12 @@ impl Rows for Scores {
 }
 
 impl Rows for SparseEmbeddings {
+    fn counts(&self) -> [usize; 3] {
+        [self.vectors.len(), self.truncated.len(), self.retried]
+    }
+}
+
+impl Rows for MultiVectorEmbeddings {
     fn counts(&self) -> [usize; 3] {
         [self.vectors.len(), self.truncated.len(), self.retried]
     }

@@ -8,6 +8,7 @@ mod json;
 #[cfg(feature = "server")]
 mod kind;
 mod modules;
+mod multi_vector;
 mod pooling;
 mod scoring;
 mod sparse;
@@ -23,14 +24,17 @@ pub(crate) use json::JsonFile;
 #[cfg(feature = "server")]
 pub use kind::ModelKind;
 pub(crate) use modules::{DenseActivation, Module};
+pub(crate) use multi_vector::{COLBERT_LINEAR, Multi, Projection};
 pub(crate) use pooling::{Pooling, PoolingMode};
 pub(crate) use scoring::Scoring;
-pub(crate) use sparse::Sparse;
+pub(crate) use sparse::{SPARSE_LINEAR, Sparse, StaticQueries, Weighting};
 pub(crate) use statics::Input;
 
 use crate::error::Error;
 use crate::files::ModelFiles;
-use modules::{MODULES, after_static, after_transformer, check_widths, entries};
+use modules::{
+    MODULES, after_static, after_transformer, check_widths, check_widths_after, entries,
+};
 
 /// What a model is loaded for, with what its files say of that beside the fields of [`ModelConfig`].
 #[derive(Clone, Debug)]
@@ -41,6 +45,30 @@ pub(crate) enum Purpose {
     Scores(Scoring),
     /// A weight for each token of the vocabulary, by the transformer's own head.
     Sparse(Sparse),
+    /// A vector for each token.
+    TokenVectors(Multi),
+}
+
+impl Purpose {
+    /// The linear layer that lies in a file of its own beside the weights, by the name of the file.
+    pub fn head_beside(&self) -> Option<&'static str> {
+        match self {
+            Purpose::Sparse(Sparse { weighting: Weighting::Lexical, .. }) => Some(SPARSE_LINEAR),
+            Purpose::TokenVectors(Multi { projection: Some(Projection::BgeM3), .. }) => {
+                Some(COLBERT_LINEAR)
+            }
+            _ => None,
+        }
+    }
+
+    /// A model has a row for each token of a text, not one for each text.
+    pub fn by_token(&self) -> bool {
+        match self {
+            Purpose::Vectors | Purpose::Scores(_) => false,
+            Purpose::Sparse(sparse) => sparse.weighting == Weighting::Lexical,
+            Purpose::TokenVectors(_) => true,
+        }
+    }
 }
 
 /// What the model's files say, checked to fit together.
@@ -77,6 +105,10 @@ pub(crate) struct ModelConfig {
 pub(crate) fn module_paths(files: &ModelFiles) -> Result<Vec<String>, Error> {
     let entries = entries(files, &mut Vec::new())?.unwrap_or_default();
     let mut paths = vec![String::new()];
+    for router in entries.iter().filter(|entry| entry.kind == "Router") {
+        let routes = modules::Routes::load(files, router)?.routes;
+        paths.extend(routes.into_iter().flat_map(|(_, route)| route).map(|entry| entry.path));
+    }
     paths.extend(entries.into_iter().map(|entry| entry.path).filter(|path| !path.is_empty()));
     paths.dedup();
     Ok(paths)
@@ -229,6 +261,11 @@ impl ModelConfig {
         check_widths(&self.modules)
     }
 
+    /// Checks that modules on token vectors fit hidden states of this width.
+    pub fn check_token_widths(&self, hidden: usize) -> Result<(), Error> {
+        check_widths_after(&self.modules, hidden)
+    }
+
     fn check_hidden_size(&self) -> Result<(), Error> {
         let hidden = transformer::hidden_size(&self.transformer)?;
         let (Some(hidden), Some(Module::Pooling(pooling))) = (hidden, self.modules.first()) else {
@@ -280,6 +317,20 @@ impl ModelConfig {
             .map(str::to_string);
         Ok(())
     }
+}
+
+/// Refuses a model whose head is not there as safetensors.
+fn pickled_head(files: &ModelFiles, name: &str) -> Result<(), Error> {
+    let [weights, pickle] = ["safetensors", "pt"].map(|end| format!("{name}.{end}"));
+    if files.exists(&weights)? {
+        return Ok(());
+    }
+    let problem = format!(
+        "is missing; {pickle} is a Python pickle, which can run code when opened. Convert it once, in the \
+         model's directory: python -c \"import torch; from safetensors.torch import save_file; \
+         save_file(torch.load('{pickle}', weights_only=True), '{weights}')\""
+    );
+    Err(Error::file(weights, problem))
 }
 
 /// The two names `encode_query` and `encode_document` look for, empty until the model sets them.

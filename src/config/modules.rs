@@ -104,7 +104,8 @@ pub(super) fn entries(
 fn entry(index: usize, file: &JsonFile) -> Result<Entry, Error> {
     let class = file.str("type")?.ok_or_else(|| file.error("type", "is missing"))?;
     let kind = class.rsplit('.').next().unwrap_or_default().to_string();
-    let own = class.starts_with("sentence_transformers.");
+    // PyLate's is sentence-transformers' under another name.
+    let own = class.starts_with("sentence_transformers.") || class == "pylate.models.Dense.Dense";
     // What a Transformer of the model's own is to compute, its architecture knows.
     let known_later = index == 0 && kind == "Transformer";
     if !own && !known_later {
@@ -120,6 +121,54 @@ fn entry(index: usize, file: &JsonFile) -> Result<Entry, Error> {
         path => normalise(path).map_err(|error| file.error("path", error.to_string()))?,
     };
     Ok(Entry { index, kind, code, path })
+}
+
+/// A `Router`: modules for each side of a search.
+pub(super) struct Routes {
+    /// Its file, for messages.
+    pub file: String,
+    /// By name, in the order of the file.
+    pub routes: Vec<(String, Vec<Entry>)>,
+    /// Where texts go that are of no side.
+    pub default: Option<String>,
+}
+
+impl Routes {
+    pub fn load(files: &ModelFiles, router: &Entry) -> Result<Self, Error> {
+        let base = match router.path.as_str() {
+            "" => String::new(),
+            path => format!("{path}/"),
+        };
+        let name = format!("{base}router_config.json");
+        let file = JsonFile::load(files, &name)?
+            .ok_or_else(|| Error::file(&name, format!("is missing, and {MODULES} names it")))?;
+        let missing = |field: &str| file.error(field, "is missing");
+        let types = file.object("types")?.ok_or_else(|| missing("types"))?;
+        let structure = file.object("structure")?.ok_or_else(|| missing("structure"))?;
+        let mut routes = Vec::new();
+        for route in structure.map.keys() {
+            let mut modules = Vec::new();
+            for (index, name) in structure.strings(route)?.unwrap_or_default().iter().enumerate() {
+                let class = types.str(name)?.ok_or_else(|| types.error(name, "is missing"))?;
+                if !class.starts_with("sentence_transformers.") {
+                    return Err(types.unsupported(name, "sentence-transformers' own modules are"));
+                }
+                let kind = class.rsplit('.').next().unwrap_or_default().to_string();
+                let path = normalise(&format!("{base}{name}"));
+                let path = path.map_err(|error| types.error(name, error.to_string()))?;
+                modules.push(Entry { index, kind, code: None, path });
+            }
+            routes.push((route.clone(), modules));
+        }
+        let parameters = file.object("parameters")?;
+        let mappings = parameters.as_ref().and_then(|p| p.raw("route_mappings")?.as_object());
+        if let (Some(parameters), Some(true)) = (&parameters, mappings.map(|map| !map.is_empty())) {
+            return Err(parameters.unsupported("route_mappings", "routes by their own names are"));
+        }
+        let named = parameters.as_ref().map(|p| p.str("default_route")).transpose()?.flatten();
+        let default = named.map(str::to_string).or_else(|| Some(routes.first()?.0.clone()));
+        Ok(Routes { file: name, routes, default })
+    }
 }
 
 /// Everything after the transformer, checked to fit together.
@@ -148,6 +197,50 @@ pub(super) fn after_static(
     Ok(modules)
 }
 
+/// Everything after the transformer of a multi-vector encoder, on token vectors, and the file of its
+/// `MultiVectorMask`. Of a model `converted` from one of single vectors, as sentence-transformers does,
+/// the pooling and the normalisation after it are left out.
+pub(super) fn of_tokens(
+    files: &ModelFiles,
+    entries: &[Entry],
+    converted: bool,
+    notes: &mut Vec<String>,
+) -> Result<(Vec<Module>, Option<JsonFile>), Error> {
+    let supported = "modules of a multi-vector encoder are one Transformer, then Dense, Normalize and \
+                     MultiVectorMask";
+    let (mut modules, mut mask) = (Vec::new(), None);
+    for entry in entries {
+        match entry.kind.as_str() {
+            "Dense" => {
+                let file = entry.required(files)?;
+                if !converted {
+                    only_on(&file, TOKENS)?;
+                }
+                modules.push(dense(entry, &file, notes)?);
+            }
+            "Normalize" => {
+                let file = JsonFile::load(files, &entry.file_name())?;
+                let name = file.as_ref().map(|file| file.str("module_input_name")).transpose()?;
+                match name.flatten() {
+                    Some(TOKENS) => modules.push(Module::Normalize),
+                    _ if converted => {}
+                    _ => {
+                        let file = entry.required(files)?;
+                        return Err(file.unsupported("module_input_name", "token_embeddings is"));
+                    }
+                }
+            }
+            "MultiVectorMask" if mask.is_none() => mask = Some(entry.required(files)?),
+            "Pooling" if converted => {}
+            other => {
+                let field = format!("[{}].type", entry.index);
+                return Err(Error::unsupported(MODULES, field, other, supported));
+            }
+        }
+    }
+    Ok((modules, mask))
+}
+
 fn parse(
     files: &ModelFiles,
     entries: &[Entry],
@@ -157,7 +250,11 @@ fn parse(
     for entry in entries {
         let module = match entry.kind.as_str() {
             "Pooling" => Some(Module::Pooling(Pooling::parse(&entry.required(files)?, notes)?)),
-            "Dense" => Some(dense(entry, &entry.required(files)?, notes)?),
+            "Dense" => {
+                let file = entry.required(files)?;
+                only_on(&file, SENTENCE)?;
+                Some(dense(entry, &file, notes)?)
+            }
             "LayerNorm" => {
                 let dimension = entry.required(files)?.required_width("dimension")?;
                 Some(Module::LayerNorm { path: entry.path.clone(), dimension })
@@ -205,22 +302,24 @@ fn normalize(entry: &Entry, files: &ModelFiles) -> Result<Module, Error> {
     if !entry.path.is_empty()
         && let Some(file) = JsonFile::load(files, &entry.file_name())?
     {
-        only_sentence_embedding(&file)?;
+        only_on(&file, SENTENCE)?;
     }
     Ok(Module::Normalize)
 }
 
-fn only_sentence_embedding(file: &JsonFile) -> Result<(), Error> {
+const SENTENCE: &str = "sentence_embedding";
+const TOKENS: &str = "token_embeddings";
+
+fn only_on(file: &JsonFile, what: &str) -> Result<(), Error> {
     for field in ["module_input_name", "module_output_name"] {
-        if file.str(field)?.is_some_and(|name| name != "sentence_embedding") {
-            return Err(file.unsupported(field, "modules work on `sentence_embedding`"));
+        if file.str(field)?.is_some_and(|name| name != what) {
+            return Err(file.unsupported(field, format!("modules work on `{what}`")));
         }
     }
     Ok(())
 }
 
 fn dense(entry: &Entry, file: &JsonFile, notes: &mut Vec<String>) -> Result<Module, Error> {
-    only_sentence_embedding(file)?;
     let known = [
         "in_features",
         "out_features",
@@ -275,7 +374,11 @@ fn check_order(modules: &[Module]) -> Result<(), Error> {
 }
 
 pub(super) fn check_widths(modules: &[Module]) -> Result<(), Error> {
-    let mut width = 0;
+    check_widths_after(modules, 0)
+}
+
+/// As [`check_widths`], after what gives `width` values.
+pub(super) fn check_widths_after(modules: &[Module], mut width: usize) -> Result<(), Error> {
     for module in modules {
         let (path, field, expected) = match module {
             Module::Pooling(pooling) => {

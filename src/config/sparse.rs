@@ -1,27 +1,60 @@
 //! A sparse encoder's directory: what sentence-transformers' `SparseEncoder` reads of it.
 
-use crate::config::modules::{Entry, MODULES, entries};
-use crate::config::{Input, JsonFile, ModelConfig, OPTIONS, Purpose, default_prompts, transformer};
+use crate::config::modules::{Entry, MODULES, Routes, entries};
+use crate::config::{
+    Input, JsonFile, ModelConfig, OPTIONS, Purpose, default_prompts, pickled_head, transformer,
+};
 use crate::error::Error;
 use crate::files::ModelFiles;
 
-/// What a sparse encoder's files say beside its transformer (SPLADE, Formal et al. 2021,
-/// <https://arxiv.org/abs/2109.10086>).
-#[derive(Clone, Copy, Debug, Default)]
+/// What a sparse encoder's files say beside its transformer.
+#[derive(Clone, Debug)]
 pub(crate) struct Sparse {
-    /// log(1 + x) is applied twice: `activation_function` is `log1p_relu`.
-    pub twice: bool,
+    pub weighting: Weighting,
+    /// Queries are not run: each token has a weight of its own.
+    pub queries: Option<StaticQueries>,
     /// At most so many of the largest weights are kept.
     pub max_active_dims: Option<usize>,
 }
 
-const SUPPORTED: &str = "a sparse encoder is a Transformer with its masked language model's head, \
-                         then a SpladePooling";
+/// A `SparseStaticEmbedding` for queries, as OpenSearch's encoders for documents have it (Geng et al. 2024,
+/// <https://arxiv.org/abs/2411.04403>).
+#[derive(Clone, Debug)]
+pub(crate) struct StaticQueries {
+    /// Where its tokenizer and its weights are.
+    pub prefix: String,
+    /// Tokens of a query, at most.
+    pub max_seq_length: Option<usize>,
+    /// Texts that are neither query nor document are queries.
+    pub by_default: bool,
+}
+
+/// How hidden states become weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Weighting {
+    /// The largest logit of each token of the vocabulary (SPLADE, Formal et al. 2021,
+    /// <https://arxiv.org/abs/2109.10086>).
+    Splade {
+        /// log(1 + x) is applied twice: `activation_function` is `log1p_relu`.
+        twice: bool,
+    },
+    /// A weight for each token of the text, by `sparse_linear` (bge-m3, Chen et al. 2024,
+    /// <https://arxiv.org/abs/2402.03216>).
+    Lexical,
+}
+
+/// bge-m3's projection to a weight for each token, a weight and a bias.
+pub(crate) const SPARSE_LINEAR: &str = "sparse_linear";
+
+const SUPPORTED: &str = "a sparse encoder is a Transformer with its masked language model's head, then a \
+                         SpladePooling, or a Router to these for documents and to a \
+                         SparseStaticEmbedding for queries";
 
 impl ModelConfig {
     /// Reads a sparse encoder. A `modules.json` counts only where `config_sentence_transformers.json`
     /// says that a `SparseEncoder` was saved; otherwise the masked language model in the directory
-    /// itself is pooled by maximum, as sentence-transformers does.
+    /// itself is pooled by maximum, as sentence-transformers does, or is bge-m3, whose `sparse_linear`
+    /// lies beside it.
     pub fn load_sparse(files: &ModelFiles) -> Result<Self, Error> {
         let mut notes = Vec::new();
         let options = JsonFile::load(files, OPTIONS)?;
@@ -33,10 +66,22 @@ impl ModelConfig {
             Some(_) => entries(files, &mut notes)?,
             None => None,
         };
-        let mut sparse = Sparse::default();
+        let [weights, pickle] = ["safetensors", "pt"].map(|end| format!("{SPARSE_LINEAR}.{end}"));
+        if saved.is_none() && (files.exists(&weights)? || files.exists(&pickle)?) {
+            pickled_head(files, SPARSE_LINEAR)?;
+            let weighting = Weighting::Lexical;
+            let sparse = Sparse { weighting, queries: None, max_active_dims: None };
+            return Self::beside_heads(files, Purpose::Sparse(sparse));
+        }
+        let weighting = Weighting::Splade { twice: false };
+        let mut sparse = Sparse { weighting, queries: None, max_active_dims: None };
         let mut prefix = String::new();
+        let listed = match listed {
+            Some(entries) => Some(routed(files, entries, &mut sparse)?),
+            None => None,
+        };
         if let Some(entries) = &listed {
-            sparse.twice = pooling(files, entries)?;
+            sparse.weighting = Weighting::Splade { twice: pooling(files, entries)? };
             if let Some(path) = entries.first().map(|first| &first.path).filter(|p| !p.is_empty()) {
                 prefix = format!("{path}/");
             }
@@ -52,7 +97,7 @@ impl ModelConfig {
             None => None,
         };
         let mut model = ModelConfig {
-            purpose: Purpose::Sparse(sparse),
+            purpose: Purpose::Vectors,
             input: Input::Transformer,
             max_seq_length: transformer::max_seq_length(
                 files,
@@ -75,11 +120,59 @@ impl ModelConfig {
             model.apply_prompts(options)?;
             if options.has("max_active_dims") {
                 sparse.max_active_dims = Some(options.required_size("max_active_dims")?);
-                model.purpose = Purpose::Sparse(sparse);
             }
         }
+        model.purpose = Purpose::Sparse(sparse);
         Ok(model)
     }
+}
+
+/// The modules of documents: all, or those that a router in their place sends them to.
+fn routed(
+    files: &ModelFiles,
+    mut entries: Vec<Entry>,
+    sparse: &mut Sparse,
+) -> Result<Vec<Entry>, Error> {
+    if entries.first().is_none_or(|first| first.kind != "Router") {
+        return Ok(entries);
+    }
+    if let Some(after) = entries.get(1) {
+        return Err(Error::unsupported(MODULES, "[1].type", &after.kind, SUPPORTED));
+    }
+    let routes = Routes::load(files, &entries.remove(0))?;
+    let mut sides = [Vec::new(), Vec::new()];
+    for (name, route) in routes.routes {
+        match name.as_str() {
+            "query" => sides[0] = route,
+            "document" => sides[1] = route,
+            other => {
+                let supported = "the routes are query and document";
+                return Err(Error::unsupported(&routes.file, "structure", other, supported));
+            }
+        }
+    }
+    let [queries, documents] = sides;
+    let [table] = &queries[..] else {
+        let problem = format!("has {} modules for queries; {SUPPORTED}", queries.len());
+        return Err(Error::config(&routes.file, "structure.query", problem));
+    };
+    if table.kind != "SparseStaticEmbedding" {
+        let field = "structure.query[0]";
+        return Err(Error::unsupported(&routes.file, field, &table.kind, SUPPORTED));
+    }
+    if let Some(config) = JsonFile::load(files, &format!("{}/config.json", table.path))?
+        && config.has("path")
+    {
+        return Err(config.unsupported("path", "weights in model.safetensors are; save the model"));
+    }
+    let prefix = format!("{}/", table.path);
+    let nothing = JsonFile::new(MODULES, serde_json::Map::new());
+    sparse.queries = Some(StaticQueries {
+        max_seq_length: transformer::max_seq_length(files, &prefix, &nothing, None)?,
+        prefix,
+        by_default: routes.default.as_deref() == Some("query"),
+    });
+    Ok(documents)
 }
 
 /// Checks the modules; true where the pooling takes the logarithm twice.

@@ -39,19 +39,28 @@ pub(super) struct Gives {
     output: &'static str,
     /// The field of what the model returns.
     returned: &'static str,
+    /// Queries and documents may have lengths of their own.
+    sides: bool,
 }
 
 /// Hidden states, for vectors.
-pub(super) const TOKEN_EMBEDDINGS: Gives =
-    Gives { task: "feature-extraction", output: "token_embeddings", returned: "last_hidden_state" };
+pub(super) const TOKEN_EMBEDDINGS: Gives = Gives {
+    task: "feature-extraction",
+    output: "token_embeddings",
+    returned: "last_hidden_state",
+    sides: false,
+};
+
+/// Hidden states, for multi-vector encoders.
+pub(super) const TOKEN_VECTORS: Gives = Gives { sides: true, ..TOKEN_EMBEDDINGS };
 
 /// Scores of a classification head, for rerankers.
 pub(super) const SCORES: Gives =
-    Gives { task: "sequence-classification", output: "scores", returned: "logits" };
+    Gives { task: "sequence-classification", output: "scores", returned: "logits", sides: false };
 
 /// Logits over the vocabulary for each token, for sparse encoders.
 pub(super) const TOKEN_LOGITS: Gives =
-    Gives { task: "fill-mask", output: "token_embeddings", returned: "logits" };
+    Gives { task: "fill-mask", output: "token_embeddings", returned: "logits", sides: false };
 
 pub(super) fn settings(
     files: &ModelFiles,
@@ -77,7 +86,7 @@ fn check_settings(file: &JsonFile, gives: &Gives) -> Result<(), Error> {
         }
     }
     for field in ["query_length", "document_length", "query_expansion"] {
-        if file.has(field) {
+        if !gives.sides && file.has(field) {
             return Err(file.unsupported(
                 field,
                 "one vector a text is, and this belongs to multi-vector models",

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use async_lock::Mutex;
 
-use crate::config::{Input, ModelConfig, Module, Purpose};
+use crate::config::{Input, ModelConfig, Module, Purpose, Weighting};
 use crate::dtype::{
     ActivationsRequest, DtypeOptions, DtypeRequest, F16Verdict, HalfFallback, ShaderF16, needs_f16,
     resolve,
 };
 use crate::embedder::Embedder;
 use crate::embedder::kept;
+use crate::embedder::multi_vector;
 use crate::embedder::run::{Model, Opening, Runtime};
 use crate::error::Error;
 use crate::files::ModelFiles;
@@ -88,6 +89,8 @@ pub enum Task {
     Score,
     /// A sparse vector for each text.
     Sparse,
+    /// Vectors of tokens for each text.
+    TokenVectors,
 }
 
 impl Built for Embedder {
@@ -332,8 +335,12 @@ fn read_model(files: ModelFiles, task: Task, lora_task: Option<&str>) -> Result<
         Task::Embed => ModelConfig::load(&files)?,
         Task::Score => ModelConfig::load_scoring(&files)?,
         Task::Sparse => ModelConfig::load_sparse(&files)?,
+        Task::TokenVectors => ModelConfig::load_multi_vector(&files)?,
     };
-    let weights = WeightFiles::open(&files, &config.weights_prefix)?;
+    let mut weights = WeightFiles::open(&files, &config.weights_prefix)?;
+    if let Some(head) = config.purpose.head_beside() {
+        weights.add_linear(&files, head)?;
+    }
     let mut transformer = match config.input {
         Input::Transformer => {
             models::read(&config.transformer, &weights, config.module_code.as_deref())?
@@ -346,6 +353,9 @@ fn read_model(files: ModelFiles, task: Task, lora_task: Option<&str>) -> Result<
     let facts = transformer.facts();
     if config.input != Input::Transformer {
         config.pool_static(facts.hidden)?;
+    }
+    if matches!(&config.purpose, Purpose::TokenVectors(multi) if multi.projection.is_none()) {
+        config.check_token_widths(facts.hidden)?;
     }
     let mut dimension = facts.hidden;
     let mut include_prompt = true;
@@ -382,15 +392,27 @@ fn read_model(files: ModelFiles, task: Task, lora_task: Option<&str>) -> Result<
             None => None,
         });
     }
-    let head = match config.purpose {
+    let head = match &config.purpose {
         Purpose::Vectors => None,
         Purpose::Scores(_) => Some(models::classifier(&config.transformer, facts.hidden)?),
-        Purpose::Sparse(_) => Some(models::masked_lm(&config.transformer, &weights, facts.hidden)?),
+        Purpose::Sparse(sparse) => Some(match sparse.weighting {
+            Weighting::Splade { .. } => {
+                models::masked_lm(&config.transformer, &weights, facts.hidden)?
+            }
+            Weighting::Lexical => models::token_weight(facts.hidden),
+        }),
+        Purpose::TokenVectors(multi) => {
+            let head = |head| models::projection(head, &weights, facts.hidden);
+            multi.projection.map(head).transpose()?
+        }
     };
     if let Some(head) = &head {
         dimension = head.labels;
     }
-    let tokenizer = Tokenizer::load(&files, &config, facts.table_rows, facts.positions)?;
+    let mut tokenizer = Tokenizer::load(&files, &config, facts.table_rows, facts.positions)?;
+    if let Purpose::TokenVectors(multi) = &config.purpose {
+        tokenizer.mark(&multi.prefixes)?;
+    }
     let model = Model {
         files,
         config,
@@ -403,6 +425,7 @@ fn read_model(files: ModelFiles, task: Task, lora_task: Option<&str>) -> Result<
         include_prompt,
     };
     model.check_types(&model.tokenizer.encode(None, "a")?)?;
+    multi_vector::check(&model)?;
     Ok(model)
 }
 

@@ -34,10 +34,9 @@ pub(crate) struct Ran {
     pub met: Met,
 }
 
-/// The rows of a batch, each `width` values.
+/// The rows of a batch.
 struct Landed {
-    rows: Vec<f32>,
-    width: usize,
+    rows: Rows,
     /// Texts whose row is not finite.
     unusable: Vec<usize>,
     retried: usize,
@@ -110,7 +109,7 @@ impl Embedder {
     pub(crate) async fn run(&self, texts: &[&Prepared]) -> Result<Ran, Error> {
         let mut all = Some(texts.to_vec());
         let mut rows = Vec::with_capacity(texts.len());
-        let take = |row: Result<&[f32], Error>| {
+        let take = |_: &Prepared, row: Result<&[f32], Error>| {
             rows.push(row.map(<[f32]>::to_vec));
             Ok(())
         };
@@ -123,7 +122,7 @@ impl Embedder {
     pub(crate) async fn drive<P: Borrow<Prepared>>(
         &self,
         mut more: impl FnMut() -> Result<Option<Vec<P>>, Error>,
-        mut take: impl FnMut(Result<&[f32], Error>) -> Result<(), Error>,
+        mut take: impl FnMut(&Prepared, Result<&[f32], Error>) -> Result<(), Error>,
     ) -> Result<Met, Error> {
         let mut met = Met::default();
         let mut line = Line {
@@ -156,9 +155,10 @@ impl Embedder {
                     line.losses = 0;
                     met.retried += rows.retried;
                     for (at, text) in texts.iter().enumerate() {
+                        let text = text.borrow();
                         match rows.unusable.contains(&at) {
-                            true => take(Err(self.non_finite(text.borrow().text)))?,
-                            false => take(Ok(&rows.rows[at * rows.width..][..rows.width]))?,
+                            true => take(text, Err(self.non_finite(text.text)))?,
+                            false => take(text, Ok(rows.rows.row(at)))?,
                         }
                     }
                 }
@@ -202,21 +202,21 @@ impl Embedder {
         started: Started,
     ) -> Result<Landed, Error> {
         let mut runtime = self.runtime.lock().await;
-        let Rows { mut rows, suspects } = runtime.finish(&self.model, batch, started).await?;
-        let width = self.model.dimension;
+        let mut rows = runtime.finish(&self.model, batch, started).await?;
+        let suspects = std::mem::take(&mut rows.suspects);
         if suspects.is_empty() || !self.precision.retries_in_f32() {
-            return Ok(Landed { rows, width, unusable: suspects, retried: 0 });
+            return Ok(Landed { rows, unusable: suspects, retried: 0 });
         }
         let again: Vec<&Prepared> = suspects.iter().map(|at| texts[*at].borrow()).collect();
         let wide = self.run_wide(&mut runtime, &again).await?;
         let mut unusable = Vec::new();
         for (at, row) in suspects.iter().zip(&wide) {
             match row {
-                Some(row) => rows[at * width..][..width].copy_from_slice(row),
+                Some(row) => rows.replace(*at, row),
                 None => unusable.push(*at),
             }
         }
-        Ok(Landed { rows, width, unusable, retried: wide.len() })
+        Ok(Landed { rows, unusable, retried: wide.len() })
     }
 
     /// Makes what can be made of a fault: after a loss the device is opened again, once; where memory ran
@@ -269,7 +269,7 @@ impl Embedder {
                 }
                 rows => rows?,
             };
-            let each = rows.rows.chunks_exact(self.model.dimension).enumerate();
+            let each = rows.each().enumerate();
             wide.extend(each.map(|(at, row)| (!rows.suspects.contains(&at)).then(|| row.to_vec())));
         }
         Ok(wide)

@@ -97,6 +97,7 @@ impl Embedder {
                 type_ids: vec![0; tokens],
                 prompt_len: 0,
                 untruncated: tokens,
+                seen: tokens,
             };
             let batch = PackedBatch::pack(std::iter::repeat_n(&text, texts), false);
             runtime.graph(&self.precision, &batch).graph

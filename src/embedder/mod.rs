@@ -6,6 +6,7 @@ mod inspect;
 mod kept;
 #[cfg(feature = "lab")]
 mod measure;
+mod multi_vector;
 mod prepared;
 #[cfg(feature = "lab")]
 pub(crate) mod probe;
@@ -14,6 +15,7 @@ mod run;
 #[cfg(feature = "server")]
 mod serving;
 mod sparse;
+mod static_queries;
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -30,6 +32,9 @@ use crate::tokenize::Tokens;
 
 pub use build::{Built, EmbedderBuilder, ModelBuilder};
 pub use inspect::{DispatchSummary, Inspection, ModuleSummary, TensorSummary};
+pub use multi_vector::{
+    MultiVector, MultiVectorEmbeddings, MultiVectorEncoder, MultiVectorEncoderBuilder,
+};
 use prepared::Chunks;
 pub(crate) use prepared::Prepared;
 pub use rerank::{Ranked, RerankOptions, Reranker, RerankerBuilder, Scores};
@@ -290,7 +295,7 @@ impl Embedder {
             note(&prepared, &mut truncated, &mut tokens);
             Ok(Some(prepared))
         };
-        let take = |row: Result<&[f32], Error>| {
+        let take = |_: &Prepared, row: Result<&[f32], Error>| {
             embeddings.values.extend_from_slice(&row?[..dim]);
             Ok(())
         };

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::batch::plan;
 use crate::convert::{self, Loss};
 use crate::dtype::{F16Facts, Precision, Storage};
+use crate::embedder::run::Rows;
 use crate::embedder::{EmbedOptions, Embedder, kept};
 use crate::error::Error;
 use crate::files::{F16Record, f16_record_path, write_f16_record};
@@ -112,7 +113,7 @@ impl Embedder {
         for range in plan(&lengths, self.batch_tokens, self.most_texts()) {
             let batch = self.pack(&tokens[range.clone()]);
             let rows = runtime.run(&self.model, &precision, &batch).await?;
-            self.append(&mut probed, range.start, &rows.rows, &rows.suspects);
+            self.append(&mut probed, range.start, &rows);
         }
         Ok(probed)
     }
@@ -149,7 +150,7 @@ impl Embedder {
                 });
                 // Rows of tokens lie one after the other, without gaps between texts.
                 let width = values.len() / total;
-                for (text, [first, tokens]) in batch.texts.iter().enumerate() {
+                for (text, [first, tokens, _]) in batch.texts.iter().enumerate() {
                     let text = range.start + text;
                     let own = &values[*first as usize * width..][..*tokens as usize * width];
                     if ranges[at].see(own, width, text) {
@@ -158,7 +159,7 @@ impl Embedder {
                 }
             });
             let rows = tapped.await?;
-            self.append(&mut probed, range.start, &rows.rows, &rows.suspects);
+            self.append(&mut probed, range.start, &rows);
         }
         let beyond = (0..texts.len()).filter(|text| beyond[*text]).collect();
         Ok((probed, ranges, beyond))
@@ -176,11 +177,11 @@ impl Embedder {
         Ok((tokens, Probed { dim, tokens: count, ..Probed::default() }))
     }
 
-    fn append(&self, probed: &mut Probed, first: usize, rows: &[f32], suspects: &[usize]) {
-        for row in rows.chunks_exact(self.model.dimension) {
+    fn append(&self, probed: &mut Probed, first: usize, rows: &Rows) {
+        for row in rows.each() {
             probed.rows.extend_from_slice(&row[..probed.dim]);
         }
-        probed.unusable.extend(suspects.iter().map(|suspect| first + suspect));
+        probed.unusable.extend(rows.suspects.iter().map(|suspect| first + suspect));
     }
 
     /// The ranges of every floating tensor that embeddings need, by name.

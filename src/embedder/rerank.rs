@@ -178,7 +178,7 @@ impl Reranker {
             note(&prepared, &mut scores.truncated, &mut scores.tokens);
             Ok(Some(prepared))
         };
-        let take = |row: Result<&[f32], Error>| {
+        let take = |_: &Prepared, row: Result<&[f32], Error>| {
             scores.values.extend(row?.iter().map(|logit| activate(self.activation, *logit)));
             Ok(())
         };

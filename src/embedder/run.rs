@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use crate::batch::PackedBatch;
-use crate::config::{ModelConfig, Module, PoolingMode, Purpose};
+use crate::config::{ModelConfig, Module, PoolingMode, Purpose, Sparse, Weighting};
 use crate::convert;
 use crate::dtype::{CheckpointDtype, Precision, Storage};
 use crate::error::Error;
@@ -56,9 +56,19 @@ impl Model {
     /// The widest activation of a token.
     pub fn widest(&self) -> usize {
         let widest = self.transformer.facts().widest;
+        let columns = |module: &Module| match module {
+            Module::Dense { out_features, .. } => *out_features,
+            _ => 0,
+        };
         match self.config.purpose {
-            Purpose::Sparse(_) => widest.max(VOCABULARY_BLOCK),
-            Purpose::Vectors | Purpose::Scores(_) => widest,
+            Purpose::Sparse(Sparse { weighting: Weighting::Splade { .. }, .. }) => {
+                widest.max(VOCABULARY_BLOCK)
+            }
+            Purpose::TokenVectors(_) => {
+                let dense = self.config.modules.iter().map(columns).max().unwrap_or(0);
+                widest.max(dense.max(self.dimension).next_multiple_of(4))
+            }
+            Purpose::Vectors | Purpose::Scores(_) | Purpose::Sparse(_) => widest,
         }
     }
 
@@ -129,6 +139,8 @@ pub(super) struct Runtime {
     pub(super) executor: Executor,
     transformer: Box<dyn Loaded>,
     stages: Vec<Stage>,
+    /// The rows are the tokens'.
+    by_token: bool,
     /// Bytes of all weights.
     pub weight_bytes: u64,
     /// Kernels to run instead of those that suit the device, for measuring them.
@@ -139,13 +151,38 @@ pub(super) struct Runtime {
     pub tokens_that_fit: Option<usize>,
 }
 
-/// The rows of a batch.
-#[derive(Debug)]
+/// The rows of a batch, one for each text: of a model whose rows are the tokens', all of these one after
+/// the other.
+#[derive(Debug, Default)]
 pub(super) struct Rows {
-    /// `[texts, dimension]`.
-    pub rows: Vec<f32>,
+    values: Vec<f32>,
+    /// Where the row of each text ends.
+    ends: Vec<usize>,
     /// Texts with an activation out of range or a value that is not finite.
     pub suspects: Vec<usize>,
+}
+
+impl Rows {
+    /// The row of a text.
+    pub fn row(&self, text: usize) -> &[f32] {
+        &self.values[self.place(text)]
+    }
+
+    /// Puts the row of a text of another batch in the place of its row in this one.
+    pub fn replace(&mut self, text: usize, row: &[f32]) {
+        let place = self.place(text);
+        self.values[place].copy_from_slice(row);
+    }
+
+    /// The rows, in the order of the texts.
+    pub fn each(&self) -> impl Iterator<Item = &[f32]> {
+        (0..self.ends.len()).map(|text| self.row(text))
+    }
+
+    fn place(&self, text: usize) -> std::ops::Range<usize> {
+        let start = text.checked_sub(1).map_or(0, |before| self.ends[before]);
+        start..self.ends[text]
+    }
 }
 
 impl Runtime {
@@ -173,6 +210,7 @@ impl Runtime {
             executor,
             transformer,
             stages,
+            by_token: model.config.purpose.by_token(),
             weight_bytes,
             other_plan: None,
             opened: 0,
@@ -275,6 +313,11 @@ impl Runtime {
         let mut x = self.transformer.forward(&mut builder, batch);
         builder.graph.layer = None;
         let spans = batch.spans();
+        if self.by_token && x.storage != Storage::F32 {
+            // Each token by itself: what follows, and what is read back, is f32.
+            let tokens: Vec<[u32; 4]> = (0..batch.ids.len() as u32).map(|t| [t, 1, 0, 0]).collect();
+            x = pool(&mut builder, x, &tokens, &[mode_number(PoolingMode::Cls)]);
+        }
         for stage in &self.stages {
             x = match stage {
                 Stage::Pool(modes) => pool(&mut builder, x, &spans, modes),
@@ -335,19 +378,23 @@ impl Runtime {
 /// The texts' rows in what a graph gave, and which of them cannot be used.
 fn rows(model: &Model, batch: &PackedBatch, output: &Activations, outcome: &Outcome) -> Rows {
     let filled = convert::decode(Storage::F32, &outcome.output);
-    let mut rows = Vec::with_capacity(batch.texts.len() * model.dimension);
-    let mut suspects = Vec::new();
-    let whole = filled.chunks_exact(output.width4 * 4).take(batch.texts.len());
-    for (text, row) in whole.enumerate() {
-        let [first, tokens] = batch.texts[text].map(|n| n as usize);
-        let marked = outcome.overflowed[first..first + tokens].contains(&true);
-        let row = &row[..model.dimension];
-        if marked || row.iter().any(|value| !value.is_finite()) {
-            suspects.push(text);
+    let by_token = model.config.purpose.by_token();
+    let mut rows = Rows::default();
+    for (text, [first, tokens, _]) in batch.texts.iter().enumerate() {
+        let tokens = *first as usize..(first + tokens) as usize;
+        let own = if by_token { tokens.clone() } else { text..text + 1 };
+        let start = rows.values.len();
+        let width = output.width4 * 4;
+        for row in filled[own.start * width..own.end * width].chunks_exact(width) {
+            rows.values.extend_from_slice(&row[..model.dimension]);
         }
-        rows.extend_from_slice(row);
+        let marked = outcome.overflowed[tokens].contains(&true);
+        if marked || rows.values[start..].iter().any(|value| !value.is_finite()) {
+            rows.suspects.push(text);
+        }
+        rows.ends.push(rows.values.len());
     }
-    Rows { rows, suspects }
+    rows
 }
 
 /// A batch on its way.

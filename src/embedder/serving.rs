@@ -39,7 +39,8 @@ impl Embedder {
                 }
                 ids.truncate(limit);
             }
-            Ok(Tokens { type_ids: vec![0; ids.len()], ids, prompt_len: 0, untruncated })
+            let (type_ids, seen) = (vec![0; ids.len()], ids.len());
+            Ok(Tokens { ids, type_ids, prompt_len: 0, untruncated, seen })
         });
         let tokens = tokens.collect();
         Ok(self.checked(0, tokens, options.on_too_long))

@@ -1,24 +1,33 @@
 //! [`SparseEncoder`]: a weight for some tokens of the vocabulary, for each text.
 
-use crate::config::Purpose;
+use std::collections::{BTreeMap, HashSet};
+
+use crate::config::{Purpose, Weighting};
 use crate::dtype::Precision;
 use crate::embedder::build::{Built, ModelBuilder, Task};
 use crate::embedder::prepared::{Chunks, Prepared};
+use crate::embedder::static_queries::Lookup;
 use crate::embedder::{EmbedOptions, Embedder, note};
 use crate::error::Error;
 use crate::files::ModelFiles;
 use crate::gpu::adapter::AdapterSummary;
 
 /// Turns texts into sparse vectors over the vocabulary on a GPU: the same vectors as
-/// sentence-transformers' `SparseEncoder` gives of SPLADE models.
+/// sentence-transformers' `SparseEncoder` gives of SPLADE models, and of those whose queries are not run but
+/// looked up in a table of weights; and the `lexical_weights` that FlagEmbedding gives of bge-m3.
 ///
 /// Made by [`SparseEncoder::builder`], with the settings that an [`Embedder`] takes; what holds for
 /// an embedder holds here.
 #[derive(Debug)]
 pub struct SparseEncoder {
     runs: Embedder,
-    twice: bool,
+    weighting: Weighting,
     max_active_dims: Option<usize>,
+    /// Tokens of the vocabulary.
+    dim: usize,
+    /// Special tokens, which have no weight in the text's own.
+    special: HashSet<u32>,
+    queries: Option<Lookup>,
 }
 
 /// Makes a [`SparseEncoder`].
@@ -67,21 +76,27 @@ impl SparseVector {
     /// Of a row of logits, the largest over the tokens of a text.
     fn of_logits(logits: &[f32], twice: bool, most: Option<usize>) -> Self {
         let log1p = |x: f64| if twice { x.ln_1p().ln_1p() } else { x.ln_1p() };
-        let mut active: Vec<(u32, f32)> = logits
+        let active = logits
             .iter()
             .enumerate()
             .filter(|(_, logit)| **logit > 0.0)
             .map(|(index, logit)| (index as u32, log1p(f64::from(*logit)) as f32))
             .filter(|(_, weight)| *weight > 0.0)
             .collect();
-        if let Some(most) = most.filter(|most| *most < active.len()) {
-            // Of equals the earlier token stays.
-            active.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-            active.truncate(most);
-            active.sort_by_key(|(index, _)| *index);
+        SparseVector::largest(active, most)
+    }
+
+    /// Of a weight for each token of a text, the largest for each token of the vocabulary that is not
+    /// among the `special`.
+    fn of_tokens(ids: &[u32], weights: &[f32], special: &HashSet<u32>) -> Self {
+        let mut largest: BTreeMap<u32, f32> = BTreeMap::new();
+        for (id, weight) in ids.iter().zip(weights) {
+            if *weight > 0.0 && !special.contains(id) {
+                let known = largest.entry(*id).or_default();
+                *known = known.max(*weight);
+            }
         }
-        let (indices, values) = active.into_iter().unzip();
-        SparseVector { indices, values }
+        SparseVector::largest(largest.into_iter().collect(), None)
     }
 }
 
@@ -89,11 +104,20 @@ impl Built for SparseEncoder {
     const TASK: Task = Task::Sparse;
 
     fn built(runs: Embedder) -> Result<Self, Error> {
-        let Purpose::Sparse(sparse) = runs.model.config.purpose else {
+        let model = &runs.model;
+        let Purpose::Sparse(sparse) = &model.config.purpose else {
             return Err(Error::Internal("a sparse encoder was loaded as something else".into()));
         };
-        let (twice, max_active_dims) = (sparse.twice, sparse.max_active_dims);
-        Ok(SparseEncoder { runs, twice, max_active_dims })
+        let dim = match sparse.weighting {
+            Weighting::Splade { .. } => model.dimension,
+            Weighting::Lexical => model.transformer.facts().table_rows,
+        };
+        let roles = ["cls_token", "eos_token", "pad_token", "unk_token"];
+        let special = roles.iter().filter_map(|role| model.tokenizer.role(role)).collect();
+        let queries = sparse.queries.as_ref().map(|queries| Lookup::load(model, queries));
+        let (queries, weighting) = (queries.transpose()?, sparse.weighting);
+        let max_active_dims = sparse.max_active_dims;
+        Ok(SparseEncoder { runs, weighting, max_active_dims, dim, special, queries })
     }
 }
 
@@ -120,12 +144,18 @@ impl SparseEncoder {
 
     /// Tokens of the vocabulary: the width of a vector.
     pub fn dimension(&self) -> usize {
-        self.runs.dimension()
+        self.dim
     }
 
     /// Tokens a text may have; longer ones are truncated. `None` where the model names no limit.
     pub fn max_seq_length(&self) -> Option<usize> {
         self.runs.max_seq_length()
+    }
+
+    /// As [`SparseEncoder::max_seq_length`], of texts under these options: queries that are looked up have
+    /// a limit of their own.
+    pub fn max_seq_length_of(&self, options: &EmbedOptions) -> Option<usize> {
+        self.lookup(options).map_or(self.max_seq_length(), Lookup::limit)
     }
 
     /// The token of an index, as the tokenizer writes it.
@@ -142,7 +172,9 @@ impl SparseEncoder {
     }
 
     /// The vectors of `texts`: for each token of the vocabulary log(1 + max(0, l)), where l is its
-    /// largest logit over the tokens of the text.
+    /// largest logit over the tokens of the text. Of bge-m3: for each token of the text the largest of
+    /// its weights, special tokens left out. Where the model has a table for queries, texts under
+    /// [`EmbedTask::Query`](crate::EmbedTask) have the weights of their tokens in it.
     ///
     /// ```
     /// use vectile::{ModelFiles, SparseEncoder, block_on};
@@ -170,6 +202,17 @@ impl SparseEncoder {
         check_options(options)?;
         let mut embeddings =
             SparseEmbeddings { dim: self.dimension(), ..SparseEmbeddings::default() };
+        if let Some(lookup) = self.lookup(options) {
+            let prompt = self.runs.prompt(options)?.unwrap_or_default();
+            for (i, text) in texts.iter().enumerate() {
+                let place = (i, text.as_ref());
+                let (active, tokens) = lookup.vector(prompt, place, options.on_too_long)?;
+                embeddings.vectors.push(SparseVector::largest(active, self.max_active_dims));
+                embeddings.tokens += tokens.ids.len();
+                embeddings.truncated.extend((tokens.untruncated > tokens.ids.len()).then_some(i));
+            }
+            return Ok(embeddings);
+        }
         let mut chunks = Chunks::new(texts, self.runs.batch_tokens);
         let more = || {
             let Some((first, texts)) = chunks.next(|text| text.as_ref().len()) else {
@@ -180,22 +223,31 @@ impl SparseEncoder {
             note(&prepared, &mut embeddings.truncated, &mut embeddings.tokens);
             Ok(Some(prepared))
         };
-        let take = |row: Result<&[f32], Error>| {
-            embeddings.vectors.push(self.finish(row?));
+        let take = |text: &Prepared, row: Result<&[f32], Error>| {
+            embeddings.vectors.push(self.finish(text, row?));
             Ok(())
         };
         let met = self.runs.drive(more, take).await?;
         Ok(SparseEmbeddings { retried: met.retried, halved: met.halved, ..embeddings })
     }
 
+    /// The table for texts under `options`, where they are not run.
+    fn lookup(&self, options: &EmbedOptions) -> Option<&Lookup> {
+        self.queries.as_ref().filter(|lookup| lookup.takes(options.task))
+    }
+
     /// The tokens of each text under `options`, or what is wrong with that text; see
-    /// [`Embedder::prepare`].
+    /// [`Embedder::prepare`]. Queries that are looked up cannot be prepared: they are not run.
     pub(crate) fn prepare<T: AsRef<str>>(
         &self,
         texts: &[T],
         options: &EmbedOptions,
     ) -> Result<Vec<Result<Prepared, Error>>, Error> {
         check_options(options)?;
+        if self.lookup(options).is_some() {
+            let problem = "is query, and this model's queries are looked up, not run";
+            return Err(Error::option("task", problem));
+        }
         self.runs.prepare(texts, options)
     }
 
@@ -204,9 +256,14 @@ impl SparseEncoder {
         &self.runs
     }
 
-    /// The vector of a row of logits.
-    pub(crate) fn finish(&self, row: &[f32]) -> SparseVector {
-        SparseVector::of_logits(row, self.twice, self.max_active_dims)
+    /// The vector of the row of a prepared text.
+    pub(crate) fn finish(&self, text: &Prepared, row: &[f32]) -> SparseVector {
+        match self.weighting {
+            Weighting::Splade { twice } => {
+                SparseVector::of_logits(row, twice, self.max_active_dims)
+            }
+            Weighting::Lexical => SparseVector::of_tokens(&text.tokens.ids, row, &self.special),
+        }
     }
 }
 
@@ -234,6 +291,13 @@ mod tests {
         let two = SparseVector::of_logits(&logits, true, Some(2));
         assert_eq!(two.indices, [4, 6]);
         assert_eq!(two.values[0], 4f64.ln().ln_1p() as f32);
+    }
+
+    #[test]
+    fn tokens_have_the_largest_of_their_weights() {
+        let weights = [0.5, 1.0, 3.0, 2.0, 0.0, -1.0];
+        let vector = SparseVector::of_tokens(&[9, 4, 2, 4, 7, 8], &weights, &[2].into());
+        assert_eq!((vector.indices, vector.values), (vec![4, 9], vec![2.0, 0.5]));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use hf_hub::repository::RepoTreeEntry;
 use hf_hub::{HFClient, HFClientSync, HFError, HFRepositorySync, RepoTypeModel, split_id};
 
-use crate::config::module_paths;
+use crate::config::{COLBERT_LINEAR, SPARSE_LINEAR, module_paths};
 use crate::error::Error;
 use crate::files::{ModelFiles, normalise};
 
@@ -20,7 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const RETRIES: usize = 2;
 
 /// Files beside `config.json` that say how the model embeds.
-const SMALL: [&str; 9] = [
+const SMALL: [&str; 11] = [
+    "router_config.json",
+    "artifact.metadata",
     "config.json",
     "modules.json",
     "config_sentence_transformers.json",
@@ -193,17 +195,22 @@ fn settings_of(names: &[&str], directory: &str) -> Vec<String> {
     names.iter().filter(wanted).map(|name| name.to_string()).collect()
 }
 
-/// One file where there is one, else the shards of the index.
+/// One file where there is one, else the shards of the index; and the heads beside them.
 fn weights_of(names: &[&str], directory: &str) -> Vec<String> {
     let inside =
         |name: &&&str, test: &dyn Fn(&str) -> bool| in_directory(name, directory).is_some_and(test);
     let whole = names.iter().filter(|name| inside(name, &|file| file == "model.safetensors"));
-    let whole: Vec<String> = whole.map(|name| name.to_string()).collect();
-    if !whole.is_empty() {
-        return whole;
+    let mut wanted: Vec<&&str> = whole.collect();
+    if wanted.is_empty() {
+        let shard = |file: &str| file.starts_with("model-") && file.ends_with(".safetensors");
+        wanted.extend(names.iter().filter(|name| inside(name, &shard)));
     }
-    let shard = |file: &str| file.starts_with("model-") && file.ends_with(".safetensors");
-    names.iter().filter(|name| inside(name, &shard)).map(|name| name.to_string()).collect()
+    let head = |file: &str| {
+        let name = file.strip_suffix(".safetensors");
+        name.is_some_and(|name| [COLBERT_LINEAR, SPARSE_LINEAR].contains(&name))
+    };
+    wanted.extend(names.iter().filter(|name| inside(name, &head)));
+    wanted.into_iter().map(|name| name.to_string()).collect()
 }
 
 fn in_directory<'a>(name: &'a str, directory: &str) -> Option<&'a str> {

@@ -267,10 +267,10 @@ fn gate_answer(builder: &mut Builder, which: gate::Gate, activation: Activation)
     Answer { y, expected: reference::gate(&x, width, first, activation) }
 }
 
-/// Whole texts, each head with its own keys.
+/// Whole texts and one whose last tokens are not seen, each head with its own keys.
 fn attention_plain(builder: &mut Builder) -> Answer {
     let (heads, head) = (2, 8);
-    let texts = [[0, 9], [9, 1], [10, 37]];
+    let texts = [[0, 9, 9], [9, 1, 1], [10, 37, 30]];
     let qkv = values(12, 47 * 3 * heads * head, 1.5, builder.activations);
     let x = activations(builder, &qkv, 3 * heads * head);
     let y = attention::attention(builder, x, &texts, heads, head);
@@ -279,7 +279,7 @@ fn attention_plain(builder: &mut Builder) -> Answer {
 
 /// Shared keys, a window and a bias.
 fn attention_whole(builder: &mut Builder) -> Answer {
-    let texts = [[0, 9], [9, 1], [10, 90]];
+    let texts = [[0, 9, 9], [9, 1, 1], [10, 90, 90]];
     let window = attention::Attention {
         kv_heads: 1,
         before: Some(35),
@@ -299,7 +299,7 @@ fn attention_whole(builder: &mut Builder) -> Answer {
 /// Keys and queries that stand for distances.
 fn attention_relative(builder: &mut Builder) -> Answer {
     let (heads, head, cut) = (2, 8, 20i64);
-    let texts = [[0, 9], [9, 1], [10, 37]];
+    let texts = [[0, 9, 9], [9, 1, 1], [10, 37, 30]];
     let [q, k, v] = [12, 21, 22].map(|seed| values(seed, 47 * 16, 1.5, builder.activations));
     let [queries, keys] = [23, 24].map(|seed| values(seed, 40 * 16, 1.5, Storage::F32));
     let row = |distance: i64| (distance.clamp(-cut, cut - 1) + cut) as u32;

@@ -103,6 +103,10 @@ pub fn keys_a_tile(head4: usize, workgroup_memory: u32) -> u32 {
     (workgroup_memory / bytes_a_key).clamp(1, 32)
 }
 
+/// A text as attention sees it: its first token, its tokens, and how many of these, from the first on, are
+/// keys: the tokens after them see and are not seen, as the masks that ColBERT fills queries with.
+pub type Text = [u32; 3];
+
 /// What a model's attention is, whatever the batch.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Attention {
@@ -127,10 +131,10 @@ impl Attention {
         Attention { heads, kv_heads: heads, head, scale, before: None, after: None }
     }
 
-    /// The keys that queries `first` to `last` of a text see.
-    fn keys(&self, first: u32, last: u32, tokens: u32) -> std::ops::Range<u32> {
+    /// The keys that queries `first` to `last` of a text see, of which `seen` can be seen.
+    fn keys(&self, first: u32, last: u32, seen: u32) -> std::ops::Range<u32> {
         let from = first.saturating_sub(reach(self.before));
-        from..tokens.min(last.saturating_add(reach(self.after)).saturating_add(1))
+        from..seen.min(last.saturating_add(reach(self.after)).saturating_add(1))
     }
 }
 
@@ -222,12 +226,11 @@ pub fn distance_bias(
 
 /// softmax(q · kᵀ / √head) · v per text and head, `[tokens, heads · head]`.
 ///
-/// `qkv` is `[tokens, 3, heads, head]` with the head filled up to whole cells; `texts` holds for each
-/// text its first token and its tokens; `head` is the unfilled size, which the scale is made of.
+/// `qkv` is `[tokens, 3, heads, head]` with the head filled up to whole cells; `head` is the unfilled size, which the scale is made of.
 pub fn attention(
     builder: &mut Builder,
     qkv: Activations,
-    texts: &[[u32; 2]],
+    texts: &[Text],
     heads: usize,
     head: usize,
 ) -> Activations {
@@ -243,7 +246,7 @@ pub fn attention(
 pub fn attend(
     builder: &mut Builder,
     [q, k, v]: [Heads; 3],
-    texts: &[[u32; 2]],
+    texts: &[Text],
     attention: &Attention,
     bias: Option<DistanceBias>,
 ) -> Activations {
@@ -257,7 +260,7 @@ pub fn attend(
 pub fn attend_relative(
     builder: &mut Builder,
     [q, k, v]: [Heads; 3],
-    texts: &[[u32; 2]],
+    texts: &[Text],
     attention: &Attention,
     relative: &Relative,
 ) -> Activations {
@@ -267,7 +270,7 @@ pub fn attend_relative(
 fn attend_by(
     builder: &mut Builder,
     [q, k, v]: [Heads; 3],
-    texts: &[[u32; 2]],
+    texts: &[Text],
     attention: &Attention,
     distances: Distances,
 ) -> Activations {
@@ -341,24 +344,24 @@ fn attend_by(
 }
 
 fn tile_flops(tile: &[u32; 4], queries: u32, attention: &Attention, flops_a_pair: usize) -> u64 {
-    let [_, tokens, first, _] = *tile;
+    let [_, tokens, first, seen] = *tile;
     let queries = queries.min(tokens - first);
-    let keys = attention.keys(first, first + queries - 1, tokens).len();
+    let keys = attention.keys(first, first + queries - 1, seen).len();
     keys as u64 * u64::from(queries) * flops_a_pair as u64
 }
 
 /// The tiles of all texts, in runs of at most `max_flops` if a tile is.
 fn cut_tiles(
-    texts: &[[u32; 2]],
+    texts: &[Text],
     queries: u32,
     flops_of: impl Fn(&[u32; 4]) -> u64,
     max_flops: u64,
 ) -> Vec<Vec<[u32; 4]>> {
     let mut runs = vec![Vec::new()];
     let mut flops = 0;
-    for &[first, tokens] in texts {
+    for &[first, tokens, keys] in texts {
         for query in (0..tokens).step_by(queries as usize) {
-            let tile = [first, tokens, query, 0];
+            let tile = [first, tokens, query, keys];
             let more = flops_of(&tile);
             if flops > 0 && flops + more > max_flops {
                 runs.push(Vec::new());

@@ -3,7 +3,7 @@
 //! Matrices are row-major slices without filling.
 
 use crate::kernels::Activation;
-use crate::kernels::attention::Attention;
+use crate::kernels::attention::{Attention, Text};
 use crate::kernels::rope::Rope;
 
 /// f(x)
@@ -169,7 +169,7 @@ pub fn matmul(
 }
 
 /// softmax(q · kᵀ / √head) · v; `qkv` is `[tokens, 3, heads, head]`, the result `[tokens, heads, head]`.
-pub fn attention(qkv: &[f32], texts: &[[u32; 2]], heads: usize, head: usize) -> Vec<f64> {
+pub fn attention(qkv: &[f32], texts: &[Text], heads: usize, head: usize) -> Vec<f64> {
     let width = heads * head;
     let part = |part: usize| -> Vec<f32> {
         qkv.chunks_exact(3 * width).flat_map(|t| t[part * width..][..width].to_vec()).collect()
@@ -183,7 +183,7 @@ pub fn attention(qkv: &[f32], texts: &[[u32; 2]], heads: usize, head: usize) -> 
 /// are `[tokens, heads, head]`, keys and values `[tokens, kv_heads, head]`.
 pub fn attend(
     qkv: [&[f32]; 3],
-    texts: &[[u32; 2]],
+    texts: &[Text],
     attention: &Attention,
     bias: impl Fn(usize, i64) -> f32,
 ) -> Vec<f64> {
@@ -196,7 +196,7 @@ pub fn attend(
 /// `keys` and `queries` are `[rows, heads, head]`, and `row` gives that of key − query.
 pub fn attend_relative(
     [q, k, v]: [&[f32]; 3],
-    texts: &[[u32; 2]],
+    texts: &[Text],
     attention: &Attention,
     [keys, queries]: [Option<&[f32]>; 2],
     row: impl Fn(i64) -> u32,
@@ -219,7 +219,7 @@ pub fn attend_relative(
 /// Attention whose scores are raised by `more` of a head, a query and a key.
 fn attend_with(
     [q, k, v]: [&[f32]; 3],
-    texts: &[[u32; 2]],
+    texts: &[Text],
     attention: &Attention,
     more: impl Fn(usize, usize, usize) -> f64,
 ) -> Vec<f64> {
@@ -230,13 +230,15 @@ fn attend_with(
     };
     let of_key = |token: usize, h: usize| (token * kv_heads + h * kv_heads / heads) * head;
     let mut c = vec![0.0; q.len()];
-    for &[first, tokens] in texts {
+    for &[first, tokens, keys] in texts {
         let all = first as usize..(first + tokens) as usize;
-        for query in all.clone() {
+        for query in all {
             for h in 0..heads {
                 let row = (query * heads + h) * head;
-                let keys: Vec<usize> =
-                    all.clone().filter(|key| seen(*key as i64 - query as i64)).collect();
+                let keys: Vec<usize> = (first..first + keys)
+                    .map(|key| key as usize)
+                    .filter(|key| seen(*key as i64 - query as i64))
+                    .collect();
                 let scores: Vec<f64> = keys
                     .iter()
                     .map(|key| {

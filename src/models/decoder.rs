@@ -276,6 +276,10 @@ impl Transformer for Decoder {
         )
     }
 
+    fn reach(&self) -> Option<usize> {
+        self.kinds.iter().filter_map(|kind| kind.attention.before).min()
+    }
+
     /// Loads embeddings, layers and the last norm; the head that predicts tokens is left.
     fn load(&self, loader: &mut Loader) -> Result<Box<dyn Loaded>, Error> {
         let words = loader.table(&format!("{}{WORDS}", self.prefix), self.sizes.hidden)?;

@@ -117,7 +117,7 @@ impl Rotary {
     /// own length alone.
     pub fn tensors(&self, builder: &mut Builder, batch: &PackedBatch) -> [TensorId; 2] {
         let mut longest: BTreeMap<usize, usize> = BTreeMap::new();
-        for [_, tokens] in &batch.texts {
+        for [_, tokens, _] in &batch.texts {
             let most = longest.entry(self.set(*tokens as usize)).or_default();
             *most = (*most).max(*tokens as usize);
         }
@@ -130,7 +130,7 @@ impl Rotary {
             rows_so_far += positions;
         }
         let mut rows = Vec::with_capacity(batch.ids.len());
-        for [_, tokens] in &batch.texts {
+        for [_, tokens, _] in &batch.texts {
             let first = first_rows.get(&self.set(*tokens as usize)).copied().unwrap_or(0);
             rows.extend(first..first + tokens);
         }

@@ -146,7 +146,7 @@ impl Embeddings {
     /// The row of the position table for each token.
     fn position_rows(&self, batch: &PackedBatch) -> Vec<u32> {
         let mut rows = Vec::with_capacity(batch.ids.len());
-        for [first, tokens] in &batch.texts {
+        for [first, tokens, _] in &batch.texts {
             let Some(padding) = self.padding else {
                 rows.extend(0..*tokens);
                 continue;
@@ -206,7 +206,7 @@ mod tests {
     fn positions_pass_over_padding_that_a_text_spells_out() {
         let batch = PackedBatch {
             ids: vec![0, 7, 1, 8, 2, 0, 2],
-            texts: vec![[0, 5], [5, 2]],
+            texts: vec![[0, 5, 5], [5, 2, 2]],
             ..PackedBatch::default()
         };
         let mut embeddings = Embeddings {

@@ -1,12 +1,12 @@
 //! Heads that come with a transformer's checkpoint: sequence classification, which makes it a
-//! reranker, and the masked language model's, which makes it a sparse encoder. [`CLASSIFIERS`] and
-//! [`MASKED`] are all that names them.
+//! reranker; the masked language model's, which makes it a sparse encoder; and linear layers for each
+//! token. [`CLASSIFIERS`] and [`MASKED`] are all that names the first two.
 //!
 //! Dropout does nothing outside training and is left out.
 
 use serde_json::Value;
 
-use crate::config::{JsonFile, PoolingMode};
+use crate::config::{COLBERT_LINEAR, JsonFile, PoolingMode, Projection, SPARSE_LINEAR};
 use crate::error::Error;
 use crate::kernels::Activation;
 use crate::models::layers::{count_or, epsilon, hidden_act};
@@ -26,11 +26,11 @@ pub(crate) enum Step {
     Vocabulary { weight: String, bias: Option<String>, inner: usize, labels: usize },
 }
 
-/// A head: steps after the hidden states.
+/// A head: steps after the hidden states. Without a pooling among them there is a row for each token.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Head {
     pub steps: Vec<Step>,
-    /// Values of a text: `num_labels`, or the vocabulary.
+    /// Values of a row: `num_labels`, the vocabulary, or the columns of a linear layer.
     pub labels: usize,
 }
 
@@ -256,6 +256,30 @@ pub(crate) fn masked_lm(
         Step::Vocabulary { weight, bias, inner: hidden, labels },
     ];
     Ok(Head { steps, labels })
+}
+
+/// The linear layer that makes token vectors of hidden states, as wide as its weight is.
+///
+/// # Errors
+/// [`Error::Tensor`] where it is missing.
+pub(crate) fn projection(
+    projection: Projection,
+    weights: &WeightFiles,
+    hidden: usize,
+) -> Result<Head, Error> {
+    let (name, bias) = match projection {
+        Projection::Stanford => ("linear", false),
+        Projection::BgeM3 => (COLBERT_LINEAR, true),
+    };
+    let labels = weights.shape(&format!("{name}.weight"))?.first().copied().unwrap_or(0);
+    let (name, activation) = (name.to_owned(), Activation::None);
+    let step = Step::Linear { name, bias, inner: hidden, columns: labels, activation };
+    Ok(Head { steps: vec![step], labels })
+}
+
+/// The linear layer that makes a weight of each token's hidden state: none below zero.
+pub(crate) fn token_weight(hidden: usize) -> Head {
+    Head { steps: vec![linear(SPARSE_LINEAR, hidden, 1, Activation::Relu)], labels: 1 }
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ use crate::error::Error;
 use crate::kernels::{Activations, Builder};
 use crate::weights::{Loader, WeightFiles};
 
-pub(crate) use heads::{Head, Step, classifier, masked_lm};
+pub(crate) use heads::{Head, Step, classifier, masked_lm, projection, token_weight};
 pub(crate) use static_embedding::read as static_embedding;
 
 /// An architecture: what `config.json` calls it, and how its config is read.
@@ -107,6 +107,12 @@ pub(crate) trait Transformer: fmt::Debug + Send + Sync {
     /// [`Error::Option`] where the model has none for this task.
     fn set_task(&mut self, task: &str) -> Result<(), Error> {
         Err(no_tasks(task))
+    }
+
+    /// How many tokens before its own a query sees in every layer, where some layer does not see the whole
+    /// text.
+    fn reach(&self) -> Option<usize> {
+        None
     }
 
     /// Loads its weights.

@@ -178,6 +178,10 @@ impl Transformer for ModernBert {
         )
     }
 
+    fn reach(&self) -> Option<usize> {
+        self.local.contains(&true).then_some(self.window)
+    }
+
     /// Loads embeddings and layers; heads are left.
     fn load(&self, loader: &mut Loader) -> Result<Box<dyn Loaded>, Error> {
         let hidden = self.sizes.hidden;

@@ -7,7 +7,7 @@ use crate::config::JsonFile;
 use crate::dtype::F16Facts;
 use crate::error::Error;
 use crate::gpu::graph::TensorId;
-use crate::kernels::attention::{Attention, DistanceBias, Heads, attend, distance_bias};
+use crate::kernels::attention::{Attention, DistanceBias, Heads, Text, attend, distance_bias};
 use crate::kernels::gate::{Gate, gate};
 use crate::kernels::layer_norm::{Norm, layer_norm};
 use crate::kernels::lookup::lookup_of;
@@ -310,7 +310,7 @@ impl Weights {
         x: Activations,
         layer: &Layer,
         order: &Order,
-        texts: &[[u32; 2]],
+        texts: &[Text],
     ) -> Activations {
         let none = Activation::None;
         let heads = self.model.sizes.heads;

@@ -9,7 +9,7 @@ use crate::batch::PackedBatch;
 use crate::config::JsonFile;
 use crate::error::Error;
 use crate::gpu::graph::TensorId;
-use crate::kernels::attention::{Attention, Heads, attend};
+use crate::kernels::attention::{Attention, Heads, Text, attend};
 use crate::kernels::rope::{Rope, angles, rope};
 use crate::kernels::{Activations, Builder};
 
@@ -111,7 +111,7 @@ impl Rotary {
 
     /// The angles that a batch needs. A text's depend on nothing but its own length.
     pub fn tables(&self, builder: &mut Builder, batch: &PackedBatch) -> Tables {
-        let lengths = || batch.texts.iter().map(|[_, tokens]| *tokens as usize);
+        let lengths = || batch.texts.iter().map(|[_, tokens, _]| *tokens as usize);
         // The longest text of each set of frequencies, then the first row of its table.
         let mut sets: BTreeMap<usize, usize> = BTreeMap::new();
         for tokens in lengths() {
@@ -140,7 +140,7 @@ impl Rotary {
         builder: &mut Builder,
         qkv: Activations,
         tables: Tables,
-        texts: &[[u32; 2]],
+        texts: &[Text],
         attention: &Attention,
     ) -> Activations {
         let Attention { heads, head, .. } = *attention;

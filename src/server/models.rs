@@ -99,14 +99,16 @@ impl Model {
     /// Runs what comes into the queue, on the thread that owns the GPU.
     fn work(&self) {
         match &self.what {
-            What::Embedder(_, queue) => self.work_on(queue, <[f32]>::to_vec),
-            What::Reranker(_, queue) => self.work_on(queue, <[f32]>::to_vec),
+            What::Embedder(_, queue) => self.work_on(queue, |_, row| row.to_vec()),
+            What::Reranker(_, queue) => self.work_on(queue, |_, row| row.to_vec()),
             // Rows are as wide as the vocabulary; what is kept of them is not.
-            What::Sparse(encoder, queue) => self.work_on(queue, |row| encoder.finish(row)),
+            What::Sparse(encoder, queue) => {
+                self.work_on(queue, |text, row| encoder.finish(text, row))
+            }
         }
     }
 
-    fn work_on<R>(&self, queue: &TextQueue<R>, keep: impl Fn(&[f32]) -> R) {
+    fn work_on<R>(&self, queue: &TextQueue<R>, keep: impl Fn(&Prepared, &[f32]) -> R) {
         work(queue, &self.progress, |more, take| {
             let more = || {
                 let texts = more();
@@ -116,11 +118,11 @@ impl Model {
                 }
                 Ok((!texts.is_empty()).then_some(texts))
             };
-            let take = |row: Result<&[f32], Error>| {
+            let take = |text: &Prepared, row: Result<&[f32], Error>| {
                 if row.is_err() {
                     self.metrics.failed(1);
                 }
-                take(row.map(&keep));
+                take(row.map(|row| keep(text, row)));
                 Ok(())
             };
             match pollster::block_on(self.runs().drive(more, take)) {

@@ -10,6 +10,16 @@ const WORTH_A_THREAD: usize = 8 * 1024;
 impl Tokenizer {
     /// As [`Tokenizer::encode`] for every text, in their order.
     pub fn encode_batch(&self, prompt: Option<&str>, texts: &[&str]) -> Vec<Result<Tokens, Error>> {
+        self.encode_batch_within(prompt, texts, self.limit)
+    }
+
+    /// As [`Tokenizer::encode_batch`], with texts cut to another limit.
+    pub fn encode_batch_within(
+        &self,
+        prompt: Option<&str>,
+        texts: &[&str],
+        limit: Option<usize>,
+    ) -> Vec<Result<Tokens, Error>> {
         let prompt = prompt.unwrap_or_default();
         let prompt_len = match self.prompt_len(prompt) {
             Ok(prompt_len) => prompt_len,
@@ -18,7 +28,7 @@ impl Tokenizer {
         self.encode_all(
             texts,
             |text| text.len(),
-            |text| self.encode_after(prompt, prompt_len, text),
+            |text| self.encode_after(prompt, prompt_len, text, limit),
         )
     }
 

@@ -1,7 +1,5 @@
 //! Reading `tokenizer.json` and making sure it can be trusted with any text.
 
-use std::collections::HashSet;
-
 use serde::Deserialize;
 use serde_json::Value;
 use tokenizers::normalizers::{BertNormalizer, Lowercase, Sequence};
@@ -11,6 +9,7 @@ use tokenizers::{
 };
 
 use super::model2vec::{Model2vec, Unknown};
+use super::roles::{roles, special_ids};
 use super::{Tokenizer, guard};
 use crate::config::{Input, JsonFile, ModelConfig};
 use crate::error::Error;
@@ -53,19 +52,19 @@ const PROBES: [&str; 22] = [
 
 /// What is looked at before the tokenizers crate sees the file.
 #[derive(Deserialize)]
-struct Outline {
+pub(super) struct Outline {
     #[serde(default)]
-    added_tokens: Vec<AddedToken>,
+    pub added_tokens: Vec<AddedToken>,
     truncation: Option<Truncation>,
     normalizer: Option<Value>,
     model: Option<Unknown>,
 }
 
 #[derive(Deserialize)]
-struct AddedToken {
-    content: String,
+pub(super) struct AddedToken {
+    pub content: String,
     #[serde(default)]
-    special: bool,
+    pub special: bool,
 }
 
 #[derive(Deserialize)]
@@ -131,6 +130,9 @@ impl Tokenizer {
             special_ids: special_ids(&inner, settings.as_ref(), &outline),
             side,
             limit: [limit, position_limit].into_iter().flatten().min(),
+            positions: position_limit,
+            roles: roles(&inner, settings.as_ref()),
+            pads_left: pads_left(settings.as_ref())?,
             model2vec,
             inner,
             post_processor,
@@ -320,6 +322,11 @@ fn gives_types(settings: Option<&JsonFile>) -> Result<bool, Error> {
     Ok(GIVE_TYPES.contains(&class.strip_suffix("Fast").unwrap_or(class)))
 }
 
+fn pads_left(settings: Option<&JsonFile>) -> Result<bool, Error> {
+    let side = settings.map(|file| file.str("padding_side")).transpose()?.flatten();
+    Ok(side == Some("left"))
+}
+
 /// As transformers: `tokenizer_config.json` first, then the direction in `tokenizer.json`.
 fn truncation_side(
     settings: Option<&JsonFile>,
@@ -338,35 +345,4 @@ fn truncation_side(
         .truncation
         .as_ref()
         .map_or(TruncationDirection::Right, |truncation| truncation.direction))
-}
-
-/// The tokens `tokenizer_config.json` gives a role, as transformers' `all_special_ids`; without any,
-/// those that `tokenizer.json` marks special.
-fn special_ids(
-    tokenizer: &tokenizers::Tokenizer,
-    settings: Option<&JsonFile>,
-    outline: &Outline,
-) -> HashSet<u32> {
-    let mut names: Vec<&str> = Vec::new();
-    if let Some(settings) = settings {
-        for (field, value) in &settings.map {
-            match value {
-                _ if field.ends_with("special_tokens") => {
-                    names.extend(value.as_array().into_iter().flatten().filter_map(content));
-                }
-                _ if field.ends_with("_token") => names.extend(content(value)),
-                _ => {}
-            }
-        }
-    }
-    if names.is_empty() {
-        let special = outline.added_tokens.iter().filter(|token| token.special);
-        names.extend(special.map(|token| token.content.as_str()));
-    }
-    names.into_iter().filter_map(|name| tokenizer.token_to_id(name)).collect()
-}
-
-/// A token is written as its text or as an object that holds it.
-fn content(value: &Value) -> Option<&str> {
-    value.as_str().or_else(|| value.get("content")?.as_str())
 }

@@ -6,12 +6,14 @@ mod describe;
 mod load;
 mod model2vec;
 mod pair;
+mod roles;
+mod sides;
 
 #[cfg(test)]
 mod tests;
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tokenizers::{Encoding, PostProcessor, PostProcessorWrapper, Token, TruncationDirection};
@@ -20,6 +22,7 @@ use crate::error::Error;
 #[cfg(feature = "server")]
 pub(crate) use describe::Piece;
 use model2vec::Model2vec;
+pub(crate) use sides::Filling;
 
 /// Longer texts are cut between words, where the tokenizer allows it, and tokenized piece by piece:
 /// the ids are the same and the memory is bounded by the piece.
@@ -39,6 +42,12 @@ pub(crate) struct Tokenizer {
     added: usize,
     limit: Option<usize>,
     side: TruncationDirection,
+    /// The most tokens the transformer has positions for.
+    positions: Option<usize>,
+    /// Ids of the tokens that have a role, by the name of its field in `tokenizer_config.json`.
+    roles: BTreeMap<String, u32>,
+    /// Texts that are padded are padded at the left.
+    pads_left: bool,
     /// Under model2vec's rules.
     model2vec: Option<Model2vec>,
     /// What counts as a special token at the end of a prompt.
@@ -65,6 +74,8 @@ pub(crate) struct Tokens {
     pub prompt_len: usize,
     /// Length before truncation, special tokens included. Exact, however long the text.
     pub untruncated: usize,
+    /// How many of them, from the first on, the others see.
+    pub seen: usize,
 }
 
 impl Tokenizer {
@@ -86,14 +97,20 @@ impl Tokenizer {
     /// The tokens of `prompt` and `text` joined without anything between them.
     pub fn encode(&self, prompt: Option<&str>, text: &str) -> Result<Tokens, Error> {
         let prompt = prompt.unwrap_or_default();
-        self.encode_after(prompt, self.prompt_len(prompt)?, text)
+        self.encode_after(prompt, self.prompt_len(prompt)?, text, self.limit)
     }
 
-    fn encode_after(&self, prompt: &str, prompt_len: usize, text: &str) -> Result<Tokens, Error> {
+    fn encode_after(
+        &self,
+        prompt: &str,
+        prompt_len: usize,
+        text: &str,
+        limit: Option<usize>,
+    ) -> Result<Tokens, Error> {
         if prompt.is_empty() {
-            return self.encode_whole(text, prompt_len);
+            return self.encode_whole(text, prompt_len, limit);
         }
-        self.encode_whole(&format!("{prompt}{text}"), prompt_len)
+        self.encode_whole(&format!("{prompt}{text}"), prompt_len, limit)
     }
 
     /// sentence-transformers' rule: the tokens of the prompt alone, one less if the last of them is
@@ -102,18 +119,23 @@ impl Tokenizer {
         if prompt.is_empty() {
             return Ok(0);
         }
-        let ids = self.encode_whole(prompt, 0)?.ids;
+        let ids = self.encode_whole(prompt, 0, self.limit)?.ids;
         let trailing = ids.last().is_some_and(|id| self.special_ids.contains(id));
         Ok(ids.len() - usize::from(trailing))
     }
 
-    fn encode_whole(&self, text: &str, prompt_len: usize) -> Result<Tokens, Error> {
+    fn encode_whole(
+        &self,
+        text: &str,
+        prompt_len: usize,
+        limit: Option<usize>,
+    ) -> Result<Tokens, Error> {
         let whole = self.guard(|| self.content(text))?;
         let content = match self.model2vec.as_ref().map(|rules| rules.cut(text)) {
             Some(cut) if cut.len() < text.len() => &self.guard(|| self.content(cut))?,
             _ => &whole,
         };
-        let room = self.limit.map_or(usize::MAX, |limit| limit.saturating_sub(self.added));
+        let room = limit.map_or(usize::MAX, |limit| limit.saturating_sub(self.added));
         let over = content.len().saturating_sub(room);
         let kept = match self.side {
             TruncationDirection::Right => &content[..content.len() - over],
@@ -127,8 +149,23 @@ impl Tokenizer {
             type_ids: encoding.get_type_ids().to_vec(),
             prompt_len,
             untruncated: kept.len() + self.added + lost,
+            seen: encoding.len(),
         };
         self.check(&tokens, kept.len() + self.added)?;
+        Ok(tokens)
+    }
+
+    /// The tokens of a text without the special tokens, of which none is left out for them.
+    pub fn encode_bare(&self, text: &str) -> Result<Tokens, Error> {
+        let content = self.guard(|| self.content(text))?;
+        let over = content.len().saturating_sub(self.limit.unwrap_or(usize::MAX));
+        let ids = match self.side {
+            TruncationDirection::Right => content[..content.len() - over].to_vec(),
+            TruncationDirection::Left => content[over..].to_vec(),
+        };
+        let (type_ids, seen) = (vec![0; ids.len()], ids.len());
+        let tokens = Tokens { ids, type_ids, prompt_len: 0, untruncated: content.len(), seen };
+        self.check(&tokens, seen)?;
         Ok(tokens)
     }
 

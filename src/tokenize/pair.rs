@@ -68,6 +68,7 @@ impl Tokenizer {
             type_ids: if self.gives_types { types.to_vec() } else { vec![0; types.len()] },
             prompt_len: 0,
             untruncated: a.len() + b.len() + added,
+            seen: joined.len(),
         };
         self.check(&tokens, keep_a + keep_b + added)?;
         Ok(tokens)

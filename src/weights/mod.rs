@@ -60,7 +60,7 @@ impl WeightFiles {
         };
         let single = format!("{prefix}model.safetensors");
         if let Some(source) = files.open(&single)? {
-            weights.add(source)?;
+            weights.add(source, "")?;
             return Ok(weights);
         }
         let listed = index::read(files, prefix)?;
@@ -70,16 +70,37 @@ impl WeightFiles {
             let source = files.open(&name)?.ok_or_else(|| {
                 Error::file(&name, format!("is missing; {} lists it", listed.file))
             })?;
-            weights.add(source)?;
+            weights.add(source, "")?;
         }
         listed.check(prefix, &weights)?;
         Ok(weights)
     }
 
-    fn add(&mut self, source: Source) -> Result<(), Error> {
+    /// Adds the weight and the bias of a linear layer that lies beside the others in a file of its own,
+    /// under that file's name: `colbert_linear.weight`.
+    ///
+    /// # Errors
+    /// [`Error::File`] where there is no such file, or it is cut short or not safetensors;
+    /// [`Error::Tensor`] where it lacks one of the two.
+    pub fn add_linear(&mut self, files: &ModelFiles, name: &str) -> Result<(), Error> {
+        let file = format!("{name}.safetensors");
+        let source = files.open(&file)?.ok_or_else(|| Error::file(&file, "is missing"))?;
+        self.add(source, &format!("{name}."))?;
+        for part in ["weight", "bias"] {
+            if !self.has(&format!("{name}.{part}")) {
+                let problem = "is missing; the file has the weight and the bias of a linear layer";
+                return Err(Error::tensor(file, part, problem));
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the tensors of a file, with `prefix` before their names.
+    fn add(&mut self, source: Source, prefix: &str) -> Result<(), Error> {
         let file = self.sources.len();
         let header = index::header(&source)?;
         for (name, entry) in header.tensors {
+            let name = format!("{prefix}{name}");
             let entry = TensorEntry {
                 file,
                 dtype: entry.dtype,

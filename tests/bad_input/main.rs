@@ -6,6 +6,7 @@
 mod config;
 mod families;
 mod modules;
+mod multi_vector;
 #[cfg(unix)]
 mod paths;
 mod rerankers;
@@ -27,7 +28,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 use vectile::gpu::adapter::NoopAdapter;
-use vectile::{AdapterChoice, DtypeRequest, Embedder, Error, ModelFiles, block_on};
+use vectile::{
+    AdapterChoice, Built, DtypeRequest, Embedder, Error, ModelBuilder, ModelFiles, block_on,
+};
 
 /// Names of the variants of [`Error`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -191,6 +194,22 @@ impl Model {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, contents).unwrap();
         }
+    }
+}
+
+/// As [`Model::refused`], of a model that is loaded as something else than an embedder.
+pub(crate) fn refused_as<M: Built + Send + 'static>(
+    builder: fn(ModelFiles) -> ModelBuilder<M>,
+    model: Model,
+    expected: Kind,
+    words: &[&str],
+) {
+    let built = within(20, move || {
+        block_on(builder(ModelFiles::from_bytes(model.files)?).adapter(noop()).build())
+    });
+    match built {
+        Ok(_) => panic!("loaded, and should say {words:?}"),
+        Err(error) => check_error(&error, expected, words),
     }
 }
 

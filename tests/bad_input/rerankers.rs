@@ -1,10 +1,10 @@
 //! What a reranker's files may say that is not computed, or wrong.
 
 use serde_json::json;
-use vectile::{ModelFiles, Reranker, block_on};
+use vectile::Reranker;
 
 use crate::Kind::{self, Tensor, Tokenizer, Unsupported};
-use crate::{Model, check_error, noop, within};
+use crate::{Model, refused_as};
 
 const CONFIG: &str = "config.json";
 const OPTIONS: &str = "config_sentence_transformers.json";
@@ -14,14 +14,7 @@ fn good(name: &str) -> Model {
 }
 
 fn refused(model: Model, expected: Kind, words: &[&str]) {
-    let built = within(20, move || {
-        let files = ModelFiles::from_bytes(model.files)?;
-        block_on(Reranker::builder(files).adapter(noop()).build())
-    });
-    match built {
-        Ok(_) => panic!("loaded, and should say {words:?}"),
-        Err(error) => check_error(&error, expected, words),
-    }
+    refused_as(Reranker::builder, model, expected, words);
 }
 
 #[test]

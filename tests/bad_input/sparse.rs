@@ -1,10 +1,10 @@
 //! What a sparse encoder's files may say that is not computed, or wrong.
 
 use serde_json::json;
-use vectile::{ModelFiles, SparseEncoder, block_on};
+use vectile::SparseEncoder;
 
-use crate::Kind::{self, Config, Tensor, Unsupported};
-use crate::{Model, check_error, noop, within};
+use crate::Kind::{self, Config, File, Tensor, Unsupported};
+use crate::{Model, refused_as};
 
 const CONFIG: &str = "config.json";
 const POOLING: &str = "1_SpladePooling/config.json";
@@ -14,14 +14,7 @@ fn good(name: &str) -> Model {
 }
 
 fn refused(model: Model, expected: Kind, words: &[&str]) {
-    let built = within(20, move || {
-        let files = ModelFiles::from_bytes(model.files)?;
-        block_on(SparseEncoder::builder(files).adapter(noop()).build())
-    });
-    match built {
-        Ok(_) => panic!("loaded, and should say {words:?}"),
-        Err(error) => check_error(&error, expected, words),
-    }
+    refused_as(SparseEncoder::builder, model, expected, words);
 }
 
 #[test]
@@ -55,4 +48,39 @@ fn code_of_its_own() {
     let map = json!({"AutoModelForMaskedLM": "modeling.Head"});
     let words = [CONFIG, "auto_map.AutoModelForMaskedLM", "modeling.Head"];
     refused(good("bert_bare").config("auto_map", map), Unsupported, &words);
+}
+
+#[test]
+fn routers_that_are_not_computed() {
+    const ROUTER: &str = "router_config.json";
+    let good = || good("opensearch");
+    let table = "query_0_SparseStaticEmbedding";
+    let class = "sentence_transformers.sparse_encoder.modules.SpladePooling";
+    let other = good().edit(ROUTER, |file| file["types"][table] = class.into());
+    refused(other, Unsupported, &[ROUTER, "structure.query", "SpladePooling"]);
+    let code = good().edit(ROUTER, |file| file["types"][table] = "custom.Table".into());
+    refused(code, Unsupported, &[ROUTER, "types", "custom.Table"]);
+    let third = good().edit(ROUTER, |file| file["structure"]["image"] = json!([]));
+    refused(third, Unsupported, &[ROUTER, "structure", "image"]);
+    let none = good().edit(ROUTER, |file| file["structure"]["query"] = json!([]));
+    refused(none, Config, &[ROUTER, "structure.query", "0 modules"]);
+    let mappings = json!({"('query', 'text')": "query"});
+    let mapped = good().edit(ROUTER, |file| file["parameters"]["route_mappings"] = mappings);
+    refused(mapped, Unsupported, &[ROUTER, "parameters.route_mappings"]);
+    refused(good().without(ROUTER), File, &[ROUTER, "is missing"]);
+    let out = good().edit(ROUTER, |file| {
+        file["structure"]["query"] = json!(["../elsewhere"]);
+        file["types"]["../elsewhere"] = class.into();
+    });
+    refused(out, Config, &[ROUTER, "../elsewhere"]);
+    let config = format!("{table}/config.json");
+    refused(good().set(&config, "path", "idf.json"), Unsupported, &[&config, "path", "idf.json"]);
+    let weights = format!("{table}/model.safetensors");
+    let other = good().files["document_0_Transformer/model.safetensors"].clone();
+    refused(good().file(&weights, other), Tensor, &[&weights, "weight", "is missing"]);
+    let cut = good().bytes(&weights, |bytes| {
+        let at = bytes.len() - 4;
+        bytes[at..].copy_from_slice(&(-1f32).to_le_bytes());
+    });
+    refused(cut, Tensor, &[&weights, "weight", "-1"]);
 }

@@ -230,6 +230,47 @@ fn sparse_vectors_are_those_of_sentence_transformers() {
 }
 
 #[test]
+fn token_vectors_are_those_of_sentence_transformers() {
+    if !have_adapter() {
+        return;
+    }
+    let multi = |name: &str, args: &[&str]| {
+        let mut command = vectile();
+        command.args(["embed", "--multi-vector", "--model"]).arg(model(name)).args(args);
+        command
+    };
+    let name = "multi_vector/bert";
+    let texts = std::fs::read(model(name).join("texts.json")).unwrap();
+    let texts: Vec<String> = serde_json::from_slice(&texts).unwrap();
+    for side in ["query", "document"] {
+        let mut expected = reference_rows(name, &format!("{side}.vectors")).into_iter();
+        let mut command = multi(name, &["--as", side]);
+        command.arg("--").args(&texts);
+        let output = stdout(&succeed(command));
+        assert_eq!(output.lines().count(), texts.len());
+        for (i, line) in output.lines().enumerate() {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            assert_eq!(line["index"], i);
+            for vector in line["embeddings"].as_array().unwrap() {
+                let vector: Vec<f64> =
+                    vector.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
+                let expected = expected.next().unwrap();
+                assert_eq!(vector.len(), expected.len());
+                assert!(vector.iter().zip(expected).all(|(got, e)| (got - e).abs() < 1e-4));
+            }
+        }
+        assert_eq!(expected.next(), None, "{side}");
+    }
+    let query = ["a", "--as", "query"];
+    refuse(multi("bert_mean_norm", &query), &["model_type", "MultiVectorEncoder"]);
+    let quantized = [&query[..], &["--precision", "int8"]].concat();
+    refuse(multi(name, &quantized), &["--precision"]);
+    refuse_arguments(multi(name, &["a"]), &["--as"]);
+    let cut = [&query[..], &["--truncate-dim", "2"]].concat();
+    refuse_arguments(multi(name, &cut), &["cannot be used with"]);
+}
+
+#[test]
 fn ranges_come_from_the_embeddings_that_are_given() {
     if !have_adapter() {
         return;

@@ -49,6 +49,7 @@ fn help_of_each_command_names_its_options() {
         "--precision",
         "--as",
         "--sparse",
+        "--multi-vector",
         "--calibration",
         "[TEXT]...",
     ];
@@ -62,7 +63,15 @@ fn help_of_each_command_names_its_options() {
             all(&[
                 &model,
                 &lines,
-                &["--in", "--top", "--json", "<QUERY>", "--prompt", "--on-too-long"],
+                &[
+                    "--in",
+                    "--top",
+                    "--json",
+                    "<QUERY>",
+                    "--prompt",
+                    "--on-too-long",
+                    "--multi-vector",
+                ],
             ]),
         ),
         ("inspect", all(&[&model, &["--json"]])),

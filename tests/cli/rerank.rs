@@ -52,6 +52,36 @@ fn lines_are_ranked_and_the_pairs_of_the_reference_have_its_scores() {
 }
 
 #[test]
+fn token_vectors_rank_lines_by_late_interaction() {
+    if !have_adapter() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    for name in ["multi_vector/bert", "multi_vector/bge_m3"] {
+        let texts = std::fs::read(model(name).join("texts.json")).unwrap();
+        let texts: Vec<String> = serde_json::from_slice(&texts).unwrap();
+        let file = write(directory.path(), "lines.txt", texts.join("\n") + "\n");
+        let mut command = rerank(name, &[&texts[3], "--multi-vector", "--json", "--in"]);
+        command.arg(&file);
+        let found = stdout(&succeed(command));
+        let expected = &reference_rows(name, "scores")[3];
+        // The first text is empty.
+        assert_eq!(found.lines().count(), texts.len() - 1);
+        let mut last = f64::INFINITY;
+        for line in found.lines() {
+            let row: Value = serde_json::from_str(line).unwrap();
+            let score = row["score"].as_f64().unwrap();
+            let expected = expected[row["line"].as_u64().unwrap() as usize - 1];
+            assert!((score - expected).abs() < 1e-4, "{name}: {score} for {expected}");
+            assert!(score <= last);
+            last = score;
+        }
+    }
+    let args = ["a", "--multi-vector", "--in", "Cargo.toml"];
+    refuse(rerank("rerankers/bert", &args), &["model_type", "MultiVectorEncoder"]);
+}
+
+#[test]
 fn models_that_do_not_rank_are_refused() {
     if !have_adapter() {
         return;

@@ -12,9 +12,11 @@ mod families;
 mod fixtures;
 mod loss;
 mod minilm;
+mod multi_vector;
 mod range;
 mod rerankers;
 mod sparse;
+mod storages;
 #[cfg(feature = "lab")]
 mod tasks;
 mod verify;

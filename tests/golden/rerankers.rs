@@ -3,11 +3,9 @@
 
 use std::path::PathBuf;
 
-use vectile::{
-    ActivationsRequest, DtypeRequest, Error, Feature, HalfFallback, ModelFiles, OnTooLong,
-    RerankOptions, Reranker, RerankerBuilder, block_on,
-};
+use vectile::{Error, ModelFiles, OnTooLong, RerankOptions, Reranker, RerankerBuilder, block_on};
 
+use crate::storages::in_every_storage;
 use crate::{build, fixture, tensor};
 
 struct Fixture {
@@ -83,44 +81,7 @@ fn check_all(precision: impl Fn(RerankerBuilder) -> RerankerBuilder, suffix: &st
     }
 }
 
-fn packed(builder: RerankerBuilder) -> RerankerBuilder {
-    builder
-        .dtype(DtypeRequest::Float16)
-        .withhold(vec![Feature::ShaderF16])
-        .half_fallback(HalfFallback::Packed)
-}
-
-#[test]
-fn float32() {
-    check_all(|builder| builder.dtype(DtypeRequest::Float32), "", 2e-5);
-}
-
-#[test]
-fn float32_by_the_kernels_for_gpus() {
-    check_all(|builder| builder.dtype(DtypeRequest::Float32).gpu_kernels(), "", 2e-5);
-}
-
-#[test]
-fn packed_f16_weights_are_as_exact_as_their_rounding() {
-    check_all(packed, ".float16", 2e-5);
-}
-
-#[test]
-fn packed_bf16_weights_are_as_exact_as_their_rounding() {
-    let bf16 = |builder: RerankerBuilder| builder.dtype(DtypeRequest::Bfloat16).gpu_kernels();
-    check_all(bf16, ".bfloat16", 2e-5);
-}
-
-#[test]
-fn f16_weights_and_activations() {
-    let forced = |builder: RerankerBuilder| {
-        builder
-            .dtype(DtypeRequest::Float16)
-            .half_fallback(HalfFallback::Packed)
-            .activations(ActivationsRequest::F16)
-    };
-    check_all(forced, ".float16", 5e-2);
-}
+in_every_storage!(check_all, 2e-5);
 
 #[test]
 fn pairs_are_tokenized_and_cut_as_transformers_does() {

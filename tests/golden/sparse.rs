@@ -1,13 +1,14 @@
-//! Every sparse encoder: each directory of `tests/fixtures/sparse` in every storage and by both sorts of
-//! kernels.
+//! Every sparse encoder: each directory of `tests/fixtures/sparse`, and bge-m3, in every storage and by both
+//! sorts of kernels.
 
 use std::path::{Path, PathBuf};
 
 use vectile::{
-    ActivationsRequest, DtypeRequest, EmbedOptions, Error, Feature, HalfFallback, ModelFiles,
-    SparseEmbeddings, SparseEncoder, SparseEncoderBuilder, block_on,
+    EmbedOptions, EmbedTask, Error, ModelFiles, OnTooLong, SparseEmbeddings, SparseEncoder,
+    SparseEncoderBuilder, block_on,
 };
 
+use crate::storages::in_every_storage;
 use crate::{build, fixture, tensor};
 
 fn names() -> Vec<String> {
@@ -16,11 +17,15 @@ fn names() -> Vec<String> {
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     assert!(names.len() >= 6);
+    names.push(BGE_M3.to_owned());
     names
 }
 
+/// It is a multi-vector encoder too.
+const BGE_M3: &str = "bge_m3";
+
 fn directory(name: &str) -> PathBuf {
-    fixture("sparse").join(name)
+    fixture(if name == BGE_M3 { "multi_vector" } else { "sparse" }).join(name)
 }
 
 fn builder(name: &str) -> SparseEncoderBuilder {
@@ -59,7 +64,8 @@ fn check_all(
         let texts = texts(&directory(&name));
         let got = block_on(encoder.encode(&texts)).unwrap();
         let reference = directory(&name).join("reference.safetensors");
-        let (shape, expected) = tensor(&reference, &format!("embeddings{suffix}"));
+        let vectors = if name == BGE_M3 { "lexical" } else { "embeddings" };
+        let (shape, expected) = tensor(&reference, &format!("{vectors}{suffix}"));
         assert_eq!([got.vectors.len(), got.dim], shape[..], "{what}");
         let differences =
             dense(&got).into_iter().zip(&expected).map(|(g, e)| (f64::from(g) - e).abs());
@@ -73,43 +79,7 @@ fn check_all(
     }
 }
 
-#[test]
-fn float32() {
-    check_all(|builder| builder.dtype(DtypeRequest::Float32), "", 2e-5);
-}
-
-#[test]
-fn float32_by_the_kernels_for_gpus() {
-    check_all(|builder| builder.dtype(DtypeRequest::Float32).gpu_kernels(), "", 2e-5);
-}
-
-#[test]
-fn packed_f16_weights_are_as_exact_as_their_rounding() {
-    let packed = |builder: SparseEncoderBuilder| {
-        builder
-            .dtype(DtypeRequest::Float16)
-            .withhold(vec![Feature::ShaderF16])
-            .half_fallback(HalfFallback::Packed)
-    };
-    check_all(packed, ".float16", 2e-5);
-}
-
-#[test]
-fn packed_bf16_weights_are_as_exact_as_their_rounding() {
-    let bf16 = |builder: SparseEncoderBuilder| builder.dtype(DtypeRequest::Bfloat16).gpu_kernels();
-    check_all(bf16, ".bfloat16", 2e-5);
-}
-
-#[test]
-fn f16_weights_and_activations() {
-    let forced = |builder: SparseEncoderBuilder| {
-        builder
-            .dtype(DtypeRequest::Float16)
-            .half_fallback(HalfFallback::Packed)
-            .activations(ActivationsRequest::F16)
-    };
-    check_all(forced, ".float16", 5e-2);
-}
+in_every_storage!(check_all, 2e-5);
 
 #[test]
 fn batches_of_any_size_and_small_bindings_give_the_same_bits() {
@@ -123,6 +93,27 @@ fn batches_of_any_size_and_small_bindings_give_the_same_bits() {
     // Room for the logits of one text only.
     let small = build(builder("bert").max_binding_bytes(1 << 20)).unwrap();
     assert_eq!(block_on(small.encode(&texts)).unwrap().vectors, all.vectors);
+}
+
+#[test]
+fn queries_that_are_looked_up() {
+    let Some(encoder) = build(builder("opensearch")) else { return };
+    let texts = texts(&directory("opensearch"));
+    let reference = directory("opensearch").join("reference.safetensors");
+    let (shape, expected) = tensor(&reference, "queries");
+    let query = EmbedOptions { task: Some(EmbedTask::Query), ..EmbedOptions::default() };
+    let got = block_on(encoder.encode_with(&texts, &query)).unwrap();
+    assert_eq!([got.vectors.len(), got.dim], shape[..]);
+    assert_eq!(dense(&got).into_iter().map(f64::from).collect::<Vec<_>>(), expected);
+    // Of those longer than 20 tokens the rest is cut and reported.
+    assert_eq!(encoder.max_seq_length_of(&query), Some(20));
+    assert_eq!(encoder.max_seq_length_of(&EmbedOptions::default()), Some(80));
+    assert_eq!(got.truncated, [texts.len() - 2, texts.len() - 1]);
+    let long = EmbedOptions { on_too_long: OnTooLong::Error, ..query };
+    match block_on(encoder.encode_with(&texts, &long)) {
+        Err(Error::TooLong { text, limit: 20, .. }) => assert_eq!(text, texts.len() - 2),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

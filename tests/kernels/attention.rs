@@ -1,18 +1,18 @@
 use vectile::dtype::Storage;
 use vectile::gpu::executor::Executor;
-use vectile::kernels::attention::{self, Attention, Heads};
+use vectile::kernels::attention::{self, Attention, Heads, Text};
 use vectile::kernels::{Builder, KernelPlan, fill_rows, reference};
 
 use crate::{activations, assert_close, bench, plans, precision, run, storages, values};
 
-/// First token and length of each text, packed without gaps.
-fn packed(lengths: &[u32]) -> Vec<[u32; 2]> {
+/// Texts packed without gaps, whose last `unseen` tokens are no keys, but for the first, which always is.
+fn packed(lengths: &[u32], unseen: u32) -> Vec<Text> {
     let mut first = 0;
     lengths
         .iter()
         .map(|length| {
             first += length;
-            [first - length, *length]
+            [first - length, *length, length.saturating_sub(unseen).max(1)]
         })
         .collect()
 }
@@ -30,6 +30,8 @@ enum Layout {
 
 struct Case<'a> {
     lengths: &'a [u32],
+    /// Tokens at the end of each text that are no keys.
+    unseen: u32,
     attention: Attention,
     layout: Layout,
     /// A bias of this much a token of distance, by head.
@@ -62,7 +64,7 @@ impl Case<'_> {
 
     fn check_one(&self, executor: &mut Executor, plan: KernelPlan, acts: Storage) {
         let Attention { heads, kv_heads, head, .. } = self.attention;
-        let texts = packed(self.lengths);
+        let texts = packed(self.lengths, self.unseen);
         let tokens = self.lengths.iter().sum::<u32>() as usize;
         let [q, k, v] = [(1, heads), (2, kv_heads), (3, kv_heads)]
             .map(|(seed, heads)| values(seed, tokens * heads * head, self.spread, acts));
@@ -107,8 +109,8 @@ impl Case<'_> {
         let expected =
             reference::attend([&q, &k, &v], &texts, &self.attention, |h, d| self.bias(h, d));
         let what = format!(
-            "{:?} {:?} {:?} {:?} {acts} software {}",
-            self.lengths, self.attention, self.layout, self.slope, plan.software
+            "{:?} less {} {:?} {:?} {:?} {acts} software {}",
+            self.lengths, self.unseen, self.attention, self.layout, self.slope, plan.software
         );
         // The error of a score, |q||k| in f32, is the relative error of its weight.
         let tolerance = 5e-6 * f64::from(self.spread.max(1.0)).powi(2);
@@ -118,7 +120,7 @@ impl Case<'_> {
 
 fn case(lengths: &[u32], attention: Attention) -> Case<'_> {
     let layout = Layout::Together;
-    Case { lengths, attention, layout, slope: None, spread: 1.0, max_flops: u64::MAX }
+    Case { lengths, unseen: 0, attention, layout, slope: None, spread: 1.0, max_flops: u64::MAX }
 }
 
 #[test]
@@ -203,6 +205,23 @@ fn windows_in_every_storage() {
 }
 
 #[test]
+fn tokens_that_see_and_are_not_seen() {
+    let plain = Attention::new(2, 8);
+    let lengths = [1, 2, 7, 8, 9, 31, 32, 33, 40, 63, 64, 65, 129];
+    for (unseen, attention) in [
+        (1, plain),
+        (27, plain),
+        (200, plain),
+        (5, Attention { after: Some(0), ..plain }),
+        (20, Attention { before: Some(150), after: Some(3), ..plain }),
+    ] {
+        Case { unseen, ..case(&lengths, attention) }.check();
+    }
+    let biased = Case { slope: Some(-0.3), max_flops: 20000, ..case(&lengths, plain) };
+    Case { unseen: 30, ..biased }.check();
+}
+
+#[test]
 fn a_bias_by_distance() {
     for slope in [-0.3, 0.05] {
         for (before, after) in [(None, None), (Some(9), Some(2))] {
@@ -216,6 +235,7 @@ fn a_bias_by_distance() {
 /// that they may lie.
 fn check_relative(
     lengths: &[u32],
+    unseen: u32,
     attention: Attention,
     cut: i64,
     terms: [bool; 2],
@@ -223,7 +243,7 @@ fn check_relative(
 ) {
     let Some(mut bench) = bench() else { return };
     let Attention { heads, head, .. } = attention;
-    let texts = packed(lengths);
+    let texts = packed(lengths, unseen);
     let tokens = lengths.iter().sum::<u32>() as usize;
     let longest = lengths.iter().copied().max().unwrap_or(1) as usize;
     let filled = head.next_multiple_of(4);
@@ -276,7 +296,7 @@ fn check_relative(
                 let expected =
                     reference::attend_relative([&q, &k, &v], &texts, &attention, given, row);
                 let what = format!(
-                    "{lengths:?} {attention:?} cut {cut} {terms:?} {acts} software {}",
+                    "{lengths:?} less {unseen} {attention:?} cut {cut} {terms:?} {acts} software {}",
                     plan.software
                 );
                 assert_close(&what, &got, &expected, acts, 1e-5);
@@ -288,18 +308,19 @@ fn check_relative(
 #[test]
 fn keys_and_queries_that_stand_for_distances() {
     let lengths = [1, 3, 7, 8, 9, 31, 33, 63, 64, 65, 129];
-    check_relative(&lengths, Attention::new(2, 8), 33, [true, true], u64::MAX);
+    check_relative(&lengths, 0, Attention::new(2, 8), 33, [true, true], u64::MAX);
+    check_relative(&lengths, 6, Attention::new(1, 8), 33, [true, true], u64::MAX);
 }
 
 #[test]
 fn either_of_them_alone() {
     for terms in [[true, false], [false, true]] {
-        check_relative(&[1, 5, 70], Attention::new(3, 10), 16, terms, u64::MAX);
+        check_relative(&[1, 5, 70], 0, Attention::new(3, 10), 16, terms, u64::MAX);
     }
 }
 
 #[test]
 fn distances_within_windows_and_work_in_pieces() {
     let attention = Attention { before: Some(20), after: Some(9), ..Attention::new(2, 6) };
-    check_relative(&[1, 20, 41, 97], attention, 200, [true, true], 1);
+    check_relative(&[1, 20, 41, 97], 0, attention, 200, [true, true], 1);
 }

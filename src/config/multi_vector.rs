@@ -1,0 +1,406 @@
+//! A multi-vector encoder's directory: what sentence-transformers' `MultiVectorEncoder` reads of its own
+//! saves, of PyLate's and of Stanford's ColBERT, and what FlagEmbedding reads of bge-m3.
+
+use crate::config::modules::{Entry, MODULES, entries, of_tokens};
+use crate::config::{
+    Input, JsonFile, ModelConfig, Module, OPTIONS, Purpose, default_prompts, pickled_head,
+    transformer,
+};
+use crate::error::Error;
+use crate::files::ModelFiles;
+
+/// What a multi-vector encoder's files say beside its transformer and its modules (ColBERT, Khattab and
+/// Zaharia 2020, <https://arxiv.org/abs/2004.12832>).
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Multi {
+    /// Tokens of a query, at most, and the field that says so.
+    pub query_length: Option<(usize, String)>,
+    /// Tokens of a document, at most, and the field that says so.
+    pub document_length: Option<(usize, String)>,
+    pub expansion: Option<Expansion>,
+    /// Tokens whose vectors are left out.
+    pub skiplist: Vec<String>,
+    pub skips_in_queries: bool,
+    pub skips_in_documents: bool,
+    /// Prefixes of texts that count as one token where the vocabulary has them.
+    pub prefixes: Vec<String>,
+    /// Scores are divided by the tokens of the query.
+    pub mean: bool,
+    /// The linear layer that comes with the transformer's checkpoint instead of modules.
+    pub projection: Option<Projection>,
+}
+
+/// Tokens that are put behind a query that is shorter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Expansion {
+    /// Queries have at least so many tokens then.
+    pub length: usize,
+    /// The file and field that say so.
+    pub field: (String, String),
+    /// The other tokens see them.
+    pub seen: bool,
+    /// The mask token, else the end token, where none is named.
+    pub token: Option<String>,
+}
+
+/// A linear layer of a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Projection {
+    /// `linear.weight` of Stanford's ColBERT.
+    Stanford,
+    /// bge-m3's `colbert_linear`, which leaves the first token out.
+    BgeM3,
+}
+
+/// bge-m3's projection to token vectors, a weight and a bias.
+pub(crate) const COLBERT_LINEAR: &str = "colbert_linear";
+
+const SUPPORTED: &str = "a multi-vector encoder is saved by sentence-transformers \
+    (MultiVectorEncoder), PyLate (ColBERT) or Stanford's ColBERT (HF_ColBERT), or is bge-m3";
+
+/// PyLate's fields of `config_sentence_transformers.json`; one of them tells its saves.
+const PYLATE: [&str; 9] = [
+    "query_length",
+    "document_length",
+    "query_expansion",
+    "do_query_expansion",
+    "attend_to_expansion_tokens",
+    "attend_to_mask_tokens",
+    "query_prefix",
+    "document_prefix",
+    "skiplist_words",
+];
+
+/// Python's `string.punctuation`.
+const PUNCTUATION: &str = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~";
+
+/// Where ColBERT's own files do not say it.
+const QUERY_TOKENS: usize = 32;
+
+impl ModelConfig {
+    /// Reads a multi-vector encoder.
+    pub fn load_multi_vector(files: &ModelFiles) -> Result<Self, Error> {
+        let mut notes = Vec::new();
+        let options = JsonFile::load(files, OPTIONS)?;
+        let options = options.unwrap_or_else(|| JsonFile::new(OPTIONS, serde_json::Map::new()));
+        let kind = options.str("model_type")?;
+        let marked = PYLATE.iter().any(|field| options.map.contains_key(*field));
+        if kind.is_none() && !marked && has_bge_m3_head(files)? {
+            return Self::load_bge_m3(files);
+        }
+        let listed = entries(files, &mut notes)?;
+        let stanford = kind.is_none() && is_stanford(files)?;
+        let saved = match kind {
+            Some("MultiVectorEncoder") => Saved::Native,
+            Some("ColBERT") => Saved::Pylate,
+            None if stanford => Saved::Native,
+            None if marked => Saved::OldPylate,
+            None => {
+                return Err(transformer::load(files, "")?.unsupported("architectures", SUPPORTED));
+            }
+            Some(_) => return Err(options.unsupported("model_type", SUPPORTED)),
+        };
+        match listed {
+            Some(entries) => Self::load_saved(files, saved, &entries, &options, notes),
+            None if stanford => Self::load_stanford(files),
+            None => {
+                let problem = format!("is missing, and {OPTIONS} is that of a model with modules");
+                Err(Error::file(MODULES, problem))
+            }
+        }
+    }
+
+    fn load_saved(
+        files: &ModelFiles,
+        saved: Saved,
+        entries: &[Entry],
+        options: &JsonFile,
+        mut notes: Vec<String>,
+    ) -> Result<Self, Error> {
+        let Some((first, rest)) = entries.split_first() else {
+            return Err(Error::file(MODULES, "lists no modules; download the model again"));
+        };
+        if first.kind != "Transformer" {
+            let supported = "the first module is a Transformer";
+            return Err(Error::unsupported(MODULES, "[0].type", &first.kind, supported));
+        }
+        let prefix = match first.path.as_str() {
+            "" => String::new(),
+            path => format!("{path}/"),
+        };
+        let config = transformer::load(files, &prefix)?;
+        let settings = transformer::settings(files, &prefix, &transformer::TOKEN_VECTORS)?;
+        let (mut modules, mask) = of_tokens(files, rest, saved == Saved::OldPylate, &mut notes)?;
+        let mut multi = Multi::default();
+        pylate_fields(options, &mut multi)?;
+        if let Some(settings) = &settings {
+            own_fields(settings, &mut multi)?;
+        }
+        let prefixed = PREFIXES.iter().any(|(field, _)| options.map.contains_key(*field));
+        match (saved, mask) {
+            (Saved::Native, Some(mask)) => mask_fields(&mask, &mut multi)?,
+            (Saved::Native, None) => {
+                // Nothing says that tokens which others do not see count.
+                multi.expansion = multi.expansion.filter(|expansion| expansion.seen);
+            }
+            (Saved::Pylate | Saved::OldPylate, _) => {
+                if !modules.iter().any(|module| matches!(module, Module::Dense { .. })) {
+                    let problem = "has no Dense module, which makes the token vectors; train one";
+                    return Err(Error::config(MODULES, "type", problem));
+                }
+                let words = options.strings("skiplist_words")?;
+                let default = saved == Saved::Pylate || prefixed;
+                multi.skiplist = match words {
+                    Some(words) => words.into_iter().map(str::to_owned).collect(),
+                    None if default => punctuation(),
+                    None => Vec::new(),
+                };
+                multi.skips_in_documents = true;
+                modules.push(Module::Normalize);
+            }
+        }
+        multi.mean = options.str("similarity_fn_name")? == Some("meanmaxsim");
+        let mut model = ModelConfig {
+            max_seq_length: transformer::max_seq_length(
+                files,
+                &prefix,
+                &config,
+                settings.as_ref(),
+            )?,
+            do_lower_case: transformer::do_lower_case(settings.as_ref())?,
+            modules,
+            weights_prefix: prefix,
+            module_code: first.code.clone(),
+            notes,
+            ..Self::of_token_vectors(config, Multi::default())
+        };
+        model.apply_prompts(options)?;
+        for (field, name) in PREFIXES {
+            let Some(text) = options.str(field)? else { continue };
+            multi.prefixes.push(text.to_owned());
+            let prompt = model.prompts.entry(name.to_owned()).or_default();
+            let rest = prompt.strip_prefix(text).unwrap_or(prompt.as_str());
+            *prompt = format!("{text}{rest}");
+        }
+        model.purpose = Purpose::TokenVectors(multi);
+        Ok(model)
+    }
+
+    /// Stanford's own layout: the projection lies beside the transformer's weights, and
+    /// `artifact.metadata` says the rest.
+    fn load_stanford(files: &ModelFiles) -> Result<Self, Error> {
+        let config = transformer::load(files, "")?;
+        transformer::refuse_chat_template(files)?;
+        let mut notes = Vec::new();
+        let name = "artifact.metadata";
+        let metadata = JsonFile::load(files, name)?.unwrap_or_else(|| {
+            notes.push(format!("no {name}: ColBERT's defaults, as sentence-transformers does"));
+            JsonFile::new(name, serde_json::Map::new())
+        });
+        let length = |field: &str| match metadata.usize(field)? {
+            None | Some(0) => Ok::<_, Error>(None),
+            Some(length) => Ok(Some((length, format!("{name}: field `{field}`")))),
+        };
+        let field = "query_maxlen";
+        let expansion = Expansion {
+            length: length(field)?.map_or(QUERY_TOKENS, |(length, _)| length),
+            field: (name.to_owned(), field.to_owned()),
+            seen: metadata.bool("attend_to_mask_tokens")?.unwrap_or(false),
+            token: None,
+        };
+        let mut multi = Multi {
+            document_length: length("doc_maxlen")?,
+            expansion: Some(expansion),
+            skips_in_documents: true,
+            projection: Some(Projection::Stanford),
+            ..Multi::default()
+        };
+        multi.query_length = fixed(&multi.expansion);
+        if metadata.bool("mask_punctuation")?.unwrap_or(true) {
+            multi.skiplist = punctuation();
+        }
+        let marker = |field: &str, default: &str| -> Result<String, Error> {
+            let marker = metadata.str(field)?.filter(|marker| !marker.is_empty());
+            Ok(format!("{} ", marker.unwrap_or(default)))
+        };
+        multi.prefixes =
+            vec![marker("query_token_id", "[unused0]")?, marker("doc_token_id", "[unused1]")?];
+        let sides = ["query", "document"].map(str::to_owned);
+        let prompts = sides.into_iter().zip(multi.prefixes.clone()).collect();
+        Ok(ModelConfig {
+            max_seq_length: transformer::max_seq_length(files, "", &config, None)?,
+            modules: vec![Module::Normalize],
+            prompts,
+            notes,
+            ..Self::of_token_vectors(config, multi)
+        })
+    }
+
+    /// bge-m3: every token but the first, projected by `colbert_linear`.
+    fn load_bge_m3(files: &ModelFiles) -> Result<Self, Error> {
+        pickled_head(files, COLBERT_LINEAR)?;
+        let multi = Multi { mean: true, projection: Some(Projection::BgeM3), ..Multi::default() };
+        let model = Self::beside_heads(files, Purpose::TokenVectors(multi))?;
+        Ok(ModelConfig { modules: vec![Module::Normalize], ..model })
+    }
+
+    /// A model that is read from the directory's own `config.json` and `sentence_bert_config.json`, with
+    /// heads in files beside its weights.
+    pub(super) fn beside_heads(files: &ModelFiles, purpose: Purpose) -> Result<Self, Error> {
+        let config = transformer::load(files, "")?;
+        let settings = transformer::settings(files, "", &transformer::TOKEN_EMBEDDINGS)?;
+        Ok(ModelConfig {
+            purpose,
+            max_seq_length: transformer::max_seq_length(files, "", &config, settings.as_ref())?,
+            do_lower_case: transformer::do_lower_case(settings.as_ref())?,
+            ..Self::of_token_vectors(config, Multi::default())
+        })
+    }
+
+    fn of_token_vectors(transformer: JsonFile, multi: Multi) -> Self {
+        ModelConfig {
+            purpose: Purpose::TokenVectors(multi),
+            input: Input::Transformer,
+            transformer,
+            module_code: None,
+            weights_prefix: String::new(),
+            max_seq_length: None,
+            do_lower_case: false,
+            modules: Vec::new(),
+            prompts: default_prompts(),
+            default_prompt_name: None,
+            truncate_dim: None,
+            similarity: None,
+            notes: Vec::new(),
+        }
+    }
+}
+
+/// Who saved the modules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Saved {
+    /// sentence-transformers, with everything in the list.
+    Native,
+    /// PyLate: the skiplist and the normalisation are not in the list.
+    Pylate,
+    /// PyLate before it wrote a `model_type`.
+    OldPylate,
+}
+
+const PREFIXES: [(&str, &str); 2] = [("query_prefix", "query"), ("document_prefix", "document")];
+
+fn has_bge_m3_head(files: &ModelFiles) -> Result<bool, Error> {
+    let [weights, pickle] = ["safetensors", "pt"].map(|end| format!("{COLBERT_LINEAR}.{end}"));
+    Ok(files.exists(&weights)? || files.exists(&pickle)?)
+}
+
+fn is_stanford(files: &ModelFiles) -> Result<bool, Error> {
+    let Some(config) = JsonFile::load(files, "config.json")? else { return Ok(false) };
+    Ok(config.strings("architectures")?.unwrap_or_default().contains(&"HF_ColBERT"))
+}
+
+fn punctuation() -> Vec<String> {
+    PUNCTUATION.chars().map(String::from).collect()
+}
+
+/// An expansion to a fixed length cuts longer queries to it.
+fn fixed(expansion: &Option<Expansion>) -> Option<(usize, String)> {
+    let expansion = expansion.as_ref()?;
+    let (file, field) = &expansion.field;
+    Some((expansion.length, format!("{file}: field `{field}`")))
+}
+
+fn length(file: &JsonFile, field: &str) -> Result<Option<(usize, String)>, Error> {
+    if !file.has(field) {
+        return Ok(None);
+    }
+    Ok(Some((file.required_size(field)?, format!("{}: field `{field}`", file.name))))
+}
+
+/// What PyLate's `config_sentence_transformers.json` says: queries are filled up unless it says otherwise.
+fn pylate_fields(options: &JsonFile, multi: &mut Multi) -> Result<(), Error> {
+    if !PYLATE.iter().any(|field| options.map.contains_key(*field)) {
+        return Ok(());
+    }
+    multi.query_length = length(options, "query_length")?;
+    multi.document_length = length(options, "document_length")?;
+    if options.map.contains_key("query_expansion") {
+        return own_expansion(options, multi);
+    }
+    if options.bool("do_query_expansion")? == Some(false) {
+        return Ok(());
+    }
+    let attend = match options.bool("attend_to_expansion_tokens")? {
+        Some(attend) => attend,
+        None => options.bool("attend_to_mask_tokens")?.unwrap_or(false),
+    };
+    multi.expansion = Some(Expansion {
+        length: multi.query_length.as_ref().map_or(QUERY_TOKENS, |(length, _)| *length),
+        field: (options.name.clone(), "query_length".to_owned()),
+        seen: attend,
+        token: None,
+    });
+    multi.query_length = fixed(&multi.expansion);
+    Ok(())
+}
+
+/// What sentence-transformers' `sentence_bert_config.json` says, which counts before PyLate's fields.
+fn own_fields(settings: &JsonFile, multi: &mut Multi) -> Result<(), Error> {
+    if settings.has("query_expansion") && multi.expansion.is_some() {
+        multi.query_length = None;
+    }
+    if let Some(length) = length(settings, "query_length")? {
+        multi.query_length = Some(length);
+    }
+    if let Some(length) = length(settings, "document_length")? {
+        multi.document_length = Some(length);
+    }
+    if settings.map.contains_key("query_expansion") {
+        own_expansion(settings, multi)?;
+    }
+    Ok(())
+}
+
+fn own_expansion(file: &JsonFile, multi: &mut Multi) -> Result<(), Error> {
+    let field = "query_expansion";
+    let Some(nested) = file.object(field)? else {
+        multi.expansion = None;
+        return Ok(());
+    };
+    let known = ["strategy", "attend", "token", "length"];
+    if let Some(key) = nested.map.keys().find(|key| !known.contains(&key.as_str())) {
+        return Err(nested.unsupported(key, format!("there are {}", known.join(", "))));
+    }
+    let length = nested.required_size("length")?;
+    if let Some((most, place)) = multi.query_length.as_ref().filter(|(most, _)| *most < length) {
+        let problem = format!("is {length}, and {place} is {most}; it is the same or more");
+        return Err(nested.error("length", problem));
+    }
+    multi.expansion = Some(Expansion {
+        length,
+        field: (file.name.clone(), format!("{field}.length")),
+        seen: nested.bool("attend")?.unwrap_or(false),
+        token: nested.str("token")?.map(str::to_owned),
+    });
+    match nested.str("strategy")? {
+        Some("fixed") => multi.query_length = fixed(&multi.expansion),
+        Some("min") => {}
+        _ => return Err(nested.unsupported("strategy", "fixed and min are")),
+    }
+    Ok(())
+}
+
+fn mask_fields(mask: &JsonFile, multi: &mut Multi) -> Result<(), Error> {
+    if mask.raw("keep_only_token_ids").is_some_and(|ids| ids.as_array() != Some(&Vec::new())) {
+        return Err(mask.unsupported("keep_only_token_ids", "null is: all tokens but a skiplist's"));
+    }
+    let words = mask.strings("skiplist_words")?.unwrap_or_default();
+    multi.skiplist = words.into_iter().map(str::to_owned).collect();
+    let tasks = match mask.raw("skiplist_tasks") {
+        Some(serde_json::Value::String(task)) => vec![task.as_str()],
+        _ => mask.strings("skiplist_tasks")?.unwrap_or(vec!["document"]),
+    };
+    multi.skips_in_queries = tasks.contains(&"query");
+    multi.skips_in_documents = tasks.contains(&"document");
+    Ok(())
+}

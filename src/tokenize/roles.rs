@@ -1,0 +1,73 @@
+//! Which tokens have a role: the mask, the end of a text, the padding.
+
+use std::collections::{BTreeMap, HashSet};
+
+use serde_json::Value;
+
+use super::Tokenizer;
+use super::load::Outline;
+use crate::config::JsonFile;
+
+/// What transformers' classes call a token where `tokenizer_config.json` does not say it.
+const USUAL: [(&str, &[&str]); 5] = [
+    ("cls_token", &["[CLS]", "<s>"]),
+    ("eos_token", &["</s>"]),
+    ("mask_token", &["[MASK]", "<mask>"]),
+    ("pad_token", &["[PAD]", "<pad>"]),
+    ("unk_token", &["[UNK]", "<unk>"]),
+];
+
+impl Tokenizer {
+    /// The token of a role, by the name of its field: `mask_token`.
+    pub fn role(&self, field: &str) -> Option<u32> {
+        self.roles.get(field).copied()
+    }
+}
+
+/// The tokens that `tokenizer_config.json` gives a role, and the usual ones where it does not name theirs.
+pub(super) fn roles(
+    tokenizer: &tokenizers::Tokenizer,
+    settings: Option<&JsonFile>,
+) -> BTreeMap<String, u32> {
+    let mut roles = BTreeMap::new();
+    for (field, names) in USUAL {
+        let known = names.iter().find_map(|name| tokenizer.token_to_id(name));
+        roles.extend(known.map(|id| (field.to_owned(), id)));
+    }
+    for (field, value) in settings.iter().flat_map(|file| &file.map) {
+        let Some(name) = content(value).filter(|_| field.ends_with("_token")) else { continue };
+        roles.extend(tokenizer.token_to_id(name).map(|id| (field.clone(), id)));
+    }
+    roles
+}
+
+/// The tokens `tokenizer_config.json` gives a role, as transformers' `all_special_ids`; without any,
+/// those that `tokenizer.json` marks special.
+pub(super) fn special_ids(
+    tokenizer: &tokenizers::Tokenizer,
+    settings: Option<&JsonFile>,
+    outline: &Outline,
+) -> HashSet<u32> {
+    let mut names: Vec<&str> = Vec::new();
+    if let Some(settings) = settings {
+        for (field, value) in &settings.map {
+            match value {
+                _ if field.ends_with("special_tokens") => {
+                    names.extend(value.as_array().into_iter().flatten().filter_map(content));
+                }
+                _ if field.ends_with("_token") => names.extend(content(value)),
+                _ => {}
+            }
+        }
+    }
+    if names.is_empty() {
+        let special = outline.added_tokens.iter().filter(|token| token.special);
+        names.extend(special.map(|token| token.content.as_str()));
+    }
+    names.into_iter().filter_map(|name| tokenizer.token_to_id(name)).collect()
+}
+
+/// A token is written as its text or as an object that holds it.
+fn content(value: &Value) -> Option<&str> {
+    value.as_str().or_else(|| value.get("content")?.as_str())
+}
