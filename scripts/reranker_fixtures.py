@@ -6,8 +6,8 @@
 Each directory is a model that CrossEncoder() loads, plus
     pairs.json              the pairs
     reference.safetensors   scores [pairs, labels] F64 and logits [pairs, labels] F64, one pair at a time; scores.float16 and .bfloat16: the
-                            same on matrices and tables rounded to that dtype; input_ids and token_type_ids [tokens] I64, flat, with offsets [pairs + 1] I64;
-                            full_lengths [pairs] I64, before truncation
+                            same on matrices and tables rounded to that dtype; input_ids and token_type_ids [tokens] I64, flat, with offsets [pairs + 1] I64, without
+                            the padding tokens at the end that a decoder's classification head passes over; full_lengths [pairs] I64, before truncation
     fixture.json            how it was made, and what torch in f32 was measured to give
 tests/golden/rerankers.rs finds the directories by itself.
 """
@@ -15,6 +15,7 @@ import os, shutil, sys, tempfile, zlib
 import torch, transformers
 from safetensors.torch import save_file
 from sentence_transformers import CrossEncoder
+from tokenizers import processors
 from torch import nn
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -28,12 +29,14 @@ WORDS = dict(pad_token_id=1, bos_token_id=0, eos_token_id=2, type_vocab_size=1)
 RERANKERS = {}
 
 
-def reranker(tokenizer, saved=True, activation=None, rewrite=None, longest=families.LONGEST, prompts=None, default_prompt=None, dtype=None, spoil=True):
-    """Registers a recipe that returns a transformers model with a classification head. `saved` is False for a directory as transformers itself
-    leaves it; `activation` is the CrossEncoder's; `rewrite(folder)` changes files."""
+def reranker(tokenizer, saved=True, activation=None, rewrite=None, longest=families.LONGEST, prompts=None, default_prompt=None, dtype=None, spoil=families.post_norm_outliers,
+             template=None, answers=None):
+    """Registers a recipe that returns a transformers model with a classification head or a language model's. `saved` is False for a directory as transformers itself
+    leaves it; `activation` is the CrossEncoder's; `rewrite(folder)` changes files; `template` is the tokenizer's chat template; `answers` are the words of a
+    language model's LogitScore, the second None where there is one."""
     def register(make):
         RERANKERS[make.__name__] = dict(make=make, tokenizer=tokenizer, saved=saved, activation=activation, rewrite=rewrite, longest=longest,
-                                        prompts=prompts, default_prompt=default_prompt, dtype=dtype, spoil=spoil)
+                                        prompts=prompts, default_prompt=default_prompt, dtype=dtype, spoil=spoil, template=template, answers=answers)
         return make
     return register
 
@@ -134,7 +137,7 @@ def deberta_v2():
         pos_att_type='p2c|c2p', position_biased_input=False, type_vocab_size=0, layer_norm_eps=1e-7, pooler_hidden_size=32))
 
 
-@reranker(tokenizers.byte_bpe(), spoil=False)
+@reranker(tokenizers.byte_bpe(), spoil=None)
 def modernbert():
     """ModernBERT: mean pooling, dense, GELU and a norm before the logit."""
     return transformers.ModernBertForSequenceClassification(transformers.ModernBertConfig(
@@ -148,6 +151,105 @@ def albert():
         transformers.AlbertConfig(**config(num_hidden_layers=3), embedding_size=24, pad_token_id=0, bos_token_id=2, eos_token_id=3))
 
 
+# ---------------------------------------------------------------- decoders
+
+# As long as the template and a pair of a few sentences in a vocabulary of 512.
+CHAT = 290
+CHAT_SIZES = dict(SIZES, max_position_embeddings=CHAT + 2, pad_token_id=3, bos_token_id=None, eos_token_id=2)
+# What Qwen3-Reranker's model card puts around a pair.
+JUDGE = """{%- set named = namespace(instruction='Given a web search query, retrieve relevant passages that answer the query') -%}
+{%- for message in messages %}
+  {%- if message.role == 'system' %}{% set named.instruction = message.content %}{% endif %}
+{%- endfor -%}
+<|im_start|>system
+Judge whether the Document meets the requirements based on the Query and the Instruct provided. Note that the answer can only be "yes" or "no".<|im_end|>
+<|im_start|>user
+<Instruct>: {{ named.instruction }}
+<Query>: {{ messages | selectattr('role', 'equalto', 'query') | map(attribute='content') | first }}
+<Document>: {{ messages | selectattr('role', 'equalto', 'document') | map(attribute='content') | first }}<|im_end|>
+<|im_start|>assistant
+<think>
+
+</think>
+
+
+"""
+# Messages of parts, methods of Python's strings, and what the settings give.
+PARTS = """{%- for message in messages -%}
+<|im_start|>{{ message['role'] }}
+{% for part in message['content'] %}{% if part['type'] == 'text' %}{{ part['text'].strip() }}{% endif %}{% endfor %}<|im_end|>
+{% endfor %}
+{%- if add_generation_prompt -%}
+<|im_start|>assistant
+{{ opening or '' }}{{ eos_token }}{% endif -%}
+"""
+
+
+def talking():
+    """Byte-level BPE as Qwen's; `yes` and `no` are tokens that no text has, since no merge makes them."""
+    return tokenizers.byte_bpe(transformers.Qwen2Tokenizer, ('<|im_start|>', '<|im_end|>', '<|endoftext|>', '<|pad|>', 'yes', 'no'), pad_token='<|pad|>', eos_token='<|endoftext|>',
+                               extra_special_tokens=['<|im_start|>', '<|im_end|>'])
+
+
+def framed():
+    """Byte-level BPE as Llama's; the end token is the padding token too, as where a model had none."""
+    def make():
+        t = tokenizers.byte_bpe(transformers.PreTrainedTokenizerFast, ('<|begin_of_text|>', '<|end_of_text|>'), pad_token='<|end_of_text|>', eos_token='<|end_of_text|>', bos_token='<|begin_of_text|>')()
+        ids = [('<|begin_of_text|>', 0), ('<|end_of_text|>', 1)]
+        t.backend_tokenizer.post_processor = processors.TemplateProcessing(single='<|begin_of_text|> $A <|end_of_text|>', pair='<|begin_of_text|> $A <|end_of_text|> $B <|end_of_text|>', special_tokens=ids)
+        return t
+    return make
+
+
+def template_in_config(folder):
+    """A `rewrite`: the chat template where transformers 4 kept it."""
+    with open(os.path.join(folder, 'chat_template.jinja'), encoding='utf-8') as f:
+        template = f.read()
+    os.remove(os.path.join(folder, 'chat_template.jinja'))
+    base.edit(folder, 'tokenizer_config.json', lambda c: c.update(chat_template=template))
+
+
+def opening(folder):
+    """A `rewrite`: settings that give the template something."""
+    base.edit(folder, 'sentence_bert_config.json', lambda c: c.update(processing_kwargs=dict(chat_template=dict(add_generation_prompt=True, opening='Answer: '))))
+
+
+@reranker(talking(), longest=CHAT, template=JUDGE, dtype='bfloat16', spoil=families.pre_norm_outliers, prompts={'cats': 'Given a question about cats, find what answers it', 'rivers': 'Find rivers'}, default_prompt='cats')
+def qwen3():
+    """As Qwen3-Reranker: the logit of yes less that of no through tied embeddings, its chat template; the instruction is a prompt."""
+    return transformers.Qwen3ForCausalLM(transformers.Qwen3Config(**CHAT_SIZES, num_key_value_heads=2, head_dim=12, tie_word_embeddings=True))
+
+
+@reranker(talking(), saved=False, longest=CHAT, template=JUDGE, spoil=families.pre_norm_outliers, rewrite=template_in_config)
+def qwen3_bare():
+    """No modules.json, and a head of its own: yes and no by default, under sigmoid."""
+    return transformers.Qwen3ForCausalLM(transformers.Qwen3Config(**CHAT_SIZES, num_key_value_heads=2, head_dim=8, tie_word_embeddings=False))
+
+
+@reranker(talking(), longest=CHAT, template=JUDGE, spoil=families.pre_norm_outliers)
+def qwen3_seq_cls():
+    """Qwen3-Reranker converted: one label over the last token, a layer without a bias; the same template."""
+    return transformers.Qwen3ForSequenceClassification(transformers.Qwen3Config(**CHAT_SIZES, num_labels=1, num_key_value_heads=2, head_dim=8))
+
+
+@reranker(talking(), longest=CHAT // 3, template=PARTS, spoil=families.pre_norm_outliers, activation=nn.Identity(), answers=('1', '0'), rewrite=opening)
+def qwen2():
+    """As mxbai-rerank-v2: 1 and 0; messages of parts, what the settings give the template."""
+    return transformers.Qwen2ForCausalLM(transformers.Qwen2Config(**CHAT_SIZES, num_key_value_heads=1))
+
+
+@reranker(talking(), longest=CHAT // 3, template=PARTS, spoil=families.pre_norm_outliers, activation=nn.Identity(), answers=('yes', None), dtype='float16')
+def mistral():
+    """As zerank: the logit of one token."""
+    return transformers.MistralForCausalLM(transformers.MistralConfig(**CHAT_SIZES, num_key_value_heads=2))
+
+
+@reranker(framed(), saved=False, spoil=families.pre_norm_outliers)
+def llama():
+    """A sequence classification head over the last token that is no padding, which the end token is; pairs are joined by the tokenizer."""
+    return transformers.LlamaForSequenceClassification(transformers.LlamaConfig(**{**SIZES, 'pad_token_id': 1, 'bos_token_id': 0, 'eos_token_id': 1}, num_labels=1))
+
+
 # ---------------------------------------------------------------- building
 
 def build(name, recipe, folder):
@@ -157,24 +259,34 @@ def build(name, recipe, folder):
     families.randomise(model, seed)
     transformer = getattr(model, model.base_model_prefix)
     if recipe['spoil']:
-        families.post_norm_outliers(transformer, torch.arange(7, 7 + 480).reshape(-1, 20))
+        recipe['spoil'](transformer, torch.arange(7, 7 + 480).reshape(-1, 20))
     with tempfile.TemporaryDirectory() as d:
         into = d if recipe['saved'] else folder
         model.save_pretrained(into)
         t = recipe['tokenizer']()
         t.model_max_length = recipe['longest']
+        t.chat_template = recipe['template']
         t.save_pretrained(into)
-        spread(into)
+        spread(into, *answers(t, recipe))
         if recipe['saved']:
             saved = CrossEncoder(d, device='cpu', activation_fn=recipe['activation'], prompts=recipe['prompts'], default_prompt_name=recipe['default_prompt'])
+            if recipe['answers']:
+                saved[1].true_token_id, saved[1].false_token_id = answers(t, recipe)
             base.save(saved, folder)
     families.compact(os.path.join(folder, 'tokenizer.json'))
+    if os.path.exists(os.path.join(folder, 'generation_config.json')):
+        os.remove(os.path.join(folder, 'generation_config.json'))
     if recipe['dtype']:
         dtype = getattr(torch, recipe['dtype'])
         base.weights(folder, lambda w: {k: v.to(dtype) for k, v in w.items()})
         base.edit(folder, 'config.json', lambda c: c.update(dtype=recipe['dtype']))
     if recipe['rewrite']:
         recipe['rewrite'](folder)
+
+
+def answers(tokenizer, recipe):
+    words = recipe['answers'] or ('yes', 'no')
+    return [w and tokenizer.get_vocab().get(w) for w in words]
 
 
 def reload(folder, dtype):
@@ -187,9 +299,12 @@ def predict(model, pairs, activation=None):
     return torch.cat(rows)
 
 
-def spread(folder):
+def spread(folder, true=None, false=None):
     """Logits of the pairs around 0, two units apart, where a sigmoid shows differences."""
     m = reload(folder, torch.float64)
+    decoder = getattr(m[0].model, 'lm_head', None) or getattr(m[0].model, 'score', None)
+    if decoder:
+        return spread_rows(folder, m, decoder, true, false)
     logits = predict(m, PAIRS[:12], nn.Identity())
     scale, shift = 2 / logits.std(0).clamp(min=1e-6), logits.mean(0)
 
@@ -199,6 +314,39 @@ def spread(folder):
         w[last + 'bias'] = ((w[last + 'bias'].double() - shift) * scale).float()
         return w
     base.weights(folder, change)
+
+
+def spread_rows(folder, m, head, true, false):
+    """The same for a layer without a bias: the smallest change of its rows that does it for a few pairs."""
+    seen = []
+    hook = head.register_forward_pre_hook(lambda _, i: seen.append(i[0][0]))
+    predict(m, PAIRS[:12], nn.Identity())
+    hook.remove()
+    # Where the classification head passes over padding at the end, the token before it counts.
+    last = torch.stack([x[-1 if hasattr(m[0].model, 'lm_head') else read_length(m, p) - 1] for x, p in zip(seen, PAIRS)])
+    rows = head.weight[[i for i in (true, false) if i is not None]] if hasattr(m[0].model, 'lm_head') else head.weight
+    logits = last @ (rows[:1] - rows[1:] if len(rows) == 2 and true is not None else rows).T
+    change = (torch.linalg.pinv(last) @ ((logits - logits.mean(0)) * 2 / logits.std(0) - logits)).T.float()
+
+    def add(w):
+        if not hasattr(m[0].model, 'lm_head'):
+            w['score.weight'] = w['score.weight'] + change
+            return w
+        name = 'lm_head.weight' if 'lm_head.weight' in w else 'model.embed_tokens.weight'
+        w[name][true] += change[0] / (1 if false is None else 2)
+        if false is not None:
+            w[name][false] -= change[0] / 2
+        return w
+    base.weights(folder, add)
+
+
+def read_length(m, pair, prompt=None):
+    """Tokens of a pair that its score depends on."""
+    ids = m.preprocess([pair], prompt=prompt)['input_ids'].reshape(-1)
+    config = m[0].model.config
+    if not hasattr(m[0].model, 'score') or config.pad_token_id is None:
+        return len(ids)
+    return int((torch.arange(len(ids)) * (ids != config.pad_token_id)).argmax()) + 1
 
 
 LONG = ' '.join(['the water of a river is in the north and it runs to the sea'] * 12)
@@ -225,6 +373,7 @@ PAIRS = [
     (LONG[:120], LONG[:260]),
     (LONG[:300], LONG[:110]),
 ]
+CHAT_PAIRS = PAIRS + [('What <|im_end|> does', 'A token of the template <|im_start|>in a text'), (' spaces around ', '\n\tand lines\n'), ('{{ query }}', '{% if %}')]
 
 
 def rounded(folder, dtype):
@@ -236,28 +385,41 @@ def rounded(folder, dtype):
     return m.to(torch.float64)
 
 
+def full_lengths(model, pairs, prompt):
+    """Tokens of each pair before truncation."""
+    settings = dict(model[0].processing_kwargs.get('chat_template', {}))
+    whole = model[0].tokenizer.backend_tokenizer
+    whole.no_truncation(), whole.no_padding()
+    if 'message' not in model[0].modality_config:
+        return [len(whole.encode((prompt or '') + a, b).ids) for a, b in pairs]
+    messages = [model[0].input_formatter.pair_to_messages(p) for p in pairs]
+    if prompt:
+        messages = model[0].input_formatter.prepend_prompt_to_messages(messages, prompt)
+    return [len(whole.encode(model[0].tokenizer.apply_chat_template(m, tokenize=False, **settings), add_special_tokens=False).ids) for m in messages]
+
+
 def finish(name, recipe, folder):
     exact = reload(folder, torch.float64)
     assert exact.max_seq_length == recipe['longest'], (name, exact.max_seq_length)
     prompt = exact._resolve_prompt(None, None)
-    features = [exact.preprocess([p], prompt=prompt) for p in PAIRS]
-    ids = [f['input_ids'].reshape(-1) for f in features]
+    pairs = CHAT_PAIRS if recipe['template'] else PAIRS
+    features = [exact.preprocess([p], prompt=prompt) for p in pairs]
+    ids = [f['input_ids'].reshape(-1)[:read_length(exact, p, prompt)] for f, p in zip(features, pairs)]
     types = [f['token_type_ids'].reshape(-1) if 'token_type_ids' in f else torch.zeros_like(i) for f, i in zip(features, ids)]
-    whole = exact[0].tokenizer.backend_tokenizer
-    whole.no_truncation(), whole.no_padding()
-    lengths = [len(whole.encode((prompt or '') + a, b).ids) for a, b in PAIRS]
+    lengths = full_lengths(exact, pairs, prompt)
     exact = reload(folder, torch.float64)
-    ref = dict(scores=predict(exact, PAIRS), logits=predict(exact, PAIRS, nn.Identity()), input_ids=torch.cat(ids), token_type_ids=torch.cat(types),
+    ref = dict(scores=predict(exact, pairs), logits=predict(exact, pairs, nn.Identity()), input_ids=torch.cat(ids), token_type_ids=torch.cat(types),
                offsets=torch.tensor([0] + [len(i) for i in ids]).cumsum(0), full_lengths=torch.tensor(lengths))
     assert ref['scores'].dtype == torch.float64 and torch.isfinite(ref['scores']).all(), name
     assert ref['logits'].std(0).min() > .5, (name, ref['logits'].std(0))
-    together = torch.as_tensor(exact.predict(PAIRS, convert_to_tensor=True, show_progress_bar=False)).reshape(len(PAIRS), -1)
-    assert float((together - ref['scores']).abs().max()) < 1e-10, f'{name}: the reference depends on padding'
-    worst = float((predict(reload(folder, torch.float32), PAIRS, nn.Identity()).double() - ref['logits']).abs().max())
+    together = torch.as_tensor(exact.predict(pairs, convert_to_tensor=True, show_progress_bar=False)).reshape(len(pairs), -1)
+    # Padding on the left moves positions, and their angles are float32 in a float64 model too.
+    assert float((together - ref['scores']).abs().max()) < (1e-4 if exact[0].tokenizer.padding_side == 'left' else 1e-10), f'{name}: the reference depends on padding'
+    worst = float((predict(reload(folder, torch.float32), pairs, nn.Identity()).double() - ref['logits']).abs().max())
     for dtype in (torch.float16, torch.bfloat16):
-        ref[f'scores.{str(dtype)[6:]}'] = predict(rounded(folder, dtype), PAIRS)
+        ref[f'scores.{str(dtype)[6:]}'] = predict(rounded(folder, dtype), pairs)
     save_file({k: v.contiguous() for k, v in ref.items()}, os.path.join(folder, 'reference.safetensors'))
-    base.write(folder, 'pairs.json', PAIRS)
+    base.write(folder, 'pairs.json', pairs)
     base.write(folder, 'fixture.json', dict(name=name, family=exact.config.model_type, note=' '.join(recipe['make'].__doc__.split()), versions=base.VERSIONS,
                                             arithmetic='float64, one pair at a time', activation=type(exact.activation_fn).__name__, prompt=prompt, torch_float32_logits=float(f'{worst:.2g}')))
     print(f'{name}: logits {ref["logits"].min():.2f} to {ref["logits"].max():.2f}, torch in f32 {worst:.1e}')

@@ -288,10 +288,11 @@ pub struct RerankArgs {
     pub multi_vector: bool,
     #[command(flatten)]
     pub lines: LineArgs,
-    /// The model's prompt of this name before QUERY.
+    /// The model's prompt of this name before QUERY; of a model with a chat template its system message,
+    /// which is the instruction of Qwen3-Reranker and others.
     #[arg(long, value_name = "NAME", conflicts_with = "prompt", help_heading = "Texts")]
     pub prompt_name: Option<String>,
-    /// This before QUERY.
+    /// As --prompt-name, spelt out.
     #[arg(long, value_name = "TEXT", help_heading = "Texts")]
     pub prompt: Option<String>,
     /// Pairs of more tokens than the model takes: truncate (counted and reported) or error.
@@ -305,6 +306,12 @@ pub struct RerankArgs {
 pub struct InspectArgs {
     #[command(flatten)]
     pub model: ModelArgs,
+    /// The model as `vectile rerank` loads it.
+    #[arg(long, conflicts_with = "sparse")]
+    pub rerank: bool,
+    /// The model as `vectile embed --sparse` loads it.
+    #[arg(long)]
+    pub sparse: bool,
     /// JSON instead of text.
     #[arg(long)]
     pub json: bool,

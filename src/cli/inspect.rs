@@ -1,12 +1,18 @@
 //! `vectile inspect`: what a model is made of and how it runs here.
 
+use vectile::block_on;
+
 use super::args::InspectArgs;
 use super::failure::Failure;
 use super::model;
 use super::table::Plain;
 
 pub fn run(args: &InspectArgs) -> Result<(), Failure> {
-    let inspection = vectile::block_on(model::open(&args.model)?.inspect());
+    let inspection = match (args.rerank, args.sparse) {
+        (true, _) => block_on(model::open_reranker(&args.model)?.inspect()),
+        (_, true) => block_on(model::open_sparse(&args.model)?.inspect()),
+        _ => block_on(model::open(&args.model)?.inspect()),
+    };
     let text = if args.json { to_json(&inspection)? } else { inspection.to_string() };
     Plain::new().whole(&text)
 }

@@ -4,6 +4,7 @@
 //! `max_seq_length` beside the transformer) and the one since (`pooling_mode`, `modality_config`,
 //! the length in `tokenizer_config.json`).
 
+mod chat;
 mod json;
 #[cfg(feature = "server")]
 mod kind;
@@ -20,13 +21,14 @@ mod tests;
 
 use std::collections::BTreeMap;
 
+pub(crate) use chat::ChatTemplate;
 pub(crate) use json::JsonFile;
 #[cfg(feature = "server")]
 pub use kind::ModelKind;
 pub(crate) use modules::{DenseActivation, Module};
 pub(crate) use multi_vector::{COLBERT_LINEAR, Multi, Projection};
 pub(crate) use pooling::{Pooling, PoolingMode};
-pub(crate) use scoring::Scoring;
+pub(crate) use scoring::{Answers, Scoring};
 pub(crate) use sparse::{SPARSE_LINEAR, Sparse, StaticQueries, Weighting};
 pub(crate) use statics::Input;
 

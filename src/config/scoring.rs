@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::modules::{MODULES, entries};
+use crate::config::chat::{ChatTemplate, chat_template};
+use crate::config::modules::{Entry, MODULES, entries};
 use crate::config::{DenseActivation, Input, JsonFile, ModelConfig, OPTIONS, Purpose, transformer};
 use crate::error::Error;
 use crate::files::ModelFiles;
@@ -12,7 +13,25 @@ use crate::files::ModelFiles;
 pub(crate) struct Scoring {
     /// Applied to the logits. `None` where the files name none: sigmoid for one label, else nothing.
     pub activation: Option<DenseActivation>,
+    /// The tokens whose logits make the score, of a language model; `None` for a classification head.
+    pub answers: Option<Answers>,
+    /// How a pair becomes one text. `None` where the tokenizer joins the two.
+    pub chat: Option<ChatTemplate>,
 }
+
+/// The tokens that a language model may answer a pair with. The score is the logit of the one that
+/// means relevance, less that of the other where there is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answers {
+    /// The tokens that the vocabulary calls `yes` and `no`.
+    YesNo,
+    /// Their ids.
+    Ids([usize; 2]),
+    /// One id.
+    Id(usize),
+}
+
+const SUPPORTED: &str = "a reranker is one Transformer with a sequence classification head, or one with a language model's and a LogitScore";
 
 impl ModelConfig {
     /// Reads a reranker. A `modules.json` counts only where `config_sentence_transformers.json` says
@@ -26,21 +45,20 @@ impl ModelConfig {
         };
         let first = listed.as_ref().and_then(|entries| entries.first());
         let module_code = first.and_then(|entry| entry.code.clone());
-        let (prefix, options) = match (listed, saved) {
-            (Some(entries), Some(options)) => (only_transformer(&entries)?, Some(options)),
-            _ => (String::new(), None),
+        let (listed, options) = match (listed, saved) {
+            (Some(entries), Some(options)) => (Some(modules(files, &entries)?), Some(options)),
+            _ => (None, None),
         };
+        let prefix = listed.as_ref().map_or_else(String::new, |(prefix, _)| prefix.clone());
         let config = transformer::load(files, &prefix)?;
-        let settings = match options {
-            Some(_) => transformer::settings(files, &prefix, &transformer::SCORES)?,
-            None => {
-                transformer::refuse_chat_template(files)?;
-                None
-            }
+        let (settings, answers) = match listed {
+            Some((_, answers)) => (settings(files, &prefix, answers)?, answers),
+            None => (None, default_answers(&config)?),
         };
         let activation = score_activation(options.as_ref(), &config)?;
+        let chat = chat_template(files, &prefix, settings.as_ref())?;
         let mut model = ModelConfig {
-            purpose: Purpose::Scores(Scoring { activation }),
+            purpose: Purpose::Scores(Scoring { activation, answers, chat }),
             input: Input::Transformer,
             max_seq_length: transformer::max_seq_length(
                 files,
@@ -73,19 +91,63 @@ fn saved_options(files: &ModelFiles) -> Result<Option<JsonFile>, Error> {
     Ok(is.then_some(options))
 }
 
-fn only_transformer(entries: &[super::modules::Entry]) -> Result<String, Error> {
-    let supported = "a reranker is one Transformer with a sequence classification head";
-    for (at, entry) in entries.iter().enumerate() {
-        if (at, entry.kind.as_str()) != (0, "Transformer") {
-            let field = format!("[{at}].type");
-            return Err(Error::unsupported(MODULES, field, &entry.kind, supported));
+/// Where the transformer's files are, and what a LogitScore after it reads.
+fn modules(files: &ModelFiles, entries: &[Entry]) -> Result<(String, Option<Answers>), Error> {
+    let kinds: Vec<&str> = entries.iter().map(|entry| entry.kind.as_str()).collect();
+    let answers = match kinds[..] {
+        [] => return Err(Error::file(MODULES, "lists no modules; download the model again")),
+        ["Transformer"] => None,
+        ["Transformer", "LogitScore"] => Some(logit_score(&entries[1].required(files)?)?),
+        _ => {
+            let known = ["Transformer", "LogitScore"];
+            let same = kinds.iter().zip(known).take_while(|(kind, known)| *kind == known).count();
+            let at = same.min(kinds.len() - 1);
+            return Err(Error::unsupported(MODULES, format!("[{at}].type"), kinds[at], SUPPORTED));
+        }
+    };
+    let prefix = match entries[0].path.as_str() {
+        "" => String::new(),
+        path => format!("{path}/"),
+    };
+    Ok((prefix, answers))
+}
+
+fn logit_score(file: &JsonFile) -> Result<Answers, Error> {
+    let input = "module_input_name";
+    if file.str(input)?.is_some_and(|name| name != "causal_logits") {
+        return Err(file.unsupported(input, "causal_logits is"));
+    }
+    let yes = file.required_usize("true_token_id")?;
+    Ok(match file.usize("false_token_id")? {
+        Some(no) => Answers::Ids([yes, no]),
+        None => Answers::Id(yes),
+    })
+}
+
+fn settings(
+    files: &ModelFiles,
+    prefix: &str,
+    answers: Option<Answers>,
+) -> Result<Option<JsonFile>, Error> {
+    let Some(_) = answers else {
+        return transformer::settings(files, prefix, &transformer::SCORES);
+    };
+    let settings = transformer::settings(files, prefix, &transformer::NEXT_TOKEN)?;
+    match &settings {
+        Some(file) if file.has("transformer_task") => Ok(settings),
+        _ => {
+            let problem = "is missing, and a LogitScore reads the logits of `text-generation`; download the model again";
+            let file = settings.map_or("sentence_bert_config.json".to_owned(), |file| file.name);
+            Err(Error::config(file, "transformer_task", problem))
         }
     }
-    match entries.first().map(|entry| entry.path.as_str()) {
-        None => Err(Error::file(MODULES, "lists no modules; download the model again")),
-        Some("") => Ok(String::new()),
-        Some(path) => Ok(format!("{path}/")),
-    }
+}
+
+/// sentence-transformers scores a language model that comes without modules by `yes` and `no`.
+fn default_answers(config: &JsonFile) -> Result<Option<Answers>, Error> {
+    let architectures = config.strings("architectures")?.unwrap_or_default();
+    let causal = architectures.first().is_some_and(|name| name.ends_with("ForCausalLM"));
+    Ok(causal.then_some(Answers::YesNo))
 }
 
 /// `activation_fn` of `config_sentence_transformers.json`, then of `config.json`, under the name it has

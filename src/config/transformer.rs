@@ -41,6 +41,8 @@ pub(super) struct Gives {
     returned: &'static str,
     /// Queries and documents may have lengths of their own.
     sides: bool,
+    /// Texts may come as messages, through a chat template.
+    messages: bool,
 }
 
 /// Hidden states, for vectors.
@@ -49,18 +51,33 @@ pub(super) const TOKEN_EMBEDDINGS: Gives = Gives {
     output: "token_embeddings",
     returned: "last_hidden_state",
     sides: false,
+    messages: false,
 };
 
 /// Hidden states, for multi-vector encoders.
 pub(super) const TOKEN_VECTORS: Gives = Gives { sides: true, ..TOKEN_EMBEDDINGS };
 
 /// Scores of a classification head, for rerankers.
-pub(super) const SCORES: Gives =
-    Gives { task: "sequence-classification", output: "scores", returned: "logits", sides: false };
+pub(super) const SCORES: Gives = Gives {
+    task: "sequence-classification",
+    output: "scores",
+    returned: "logits",
+    sides: false,
+    messages: true,
+};
+
+/// Logits over the vocabulary for the token that follows, for rerankers that are language models.
+pub(super) const NEXT_TOKEN: Gives =
+    Gives { task: "text-generation", output: "causal_logits", ..SCORES };
 
 /// Logits over the vocabulary for each token, for sparse encoders.
-pub(super) const TOKEN_LOGITS: Gives =
-    Gives { task: "fill-mask", output: "token_embeddings", returned: "logits", sides: false };
+pub(super) const TOKEN_LOGITS: Gives = Gives {
+    task: "fill-mask",
+    output: "token_embeddings",
+    returned: "logits",
+    sides: false,
+    messages: false,
+};
 
 pub(super) fn settings(
     files: &ModelFiles,
@@ -139,18 +156,21 @@ fn check_settings(file: &JsonFile, gives: &Gives) -> Result<(), Error> {
 }
 
 /// Plain text in, what is expected out. A model that takes messages renders every text through
-/// its chat template first.
+/// its chat template first: [`chat_template`](super::chat::chat_template) reads that.
 fn check_modality(file: &JsonFile, gives: &Gives) -> Result<(), Error> {
     let Some(modality) = file.object("modality_config")? else { return Ok(()) };
-    if modality.has("message") {
+    if modality.has("message") && !gives.messages {
         return Err(modality.unsupported("message", "plain text without a chat template is"));
     }
-    let Some(text) = modality.object("text")? else {
-        return Err(file.unsupported("modality_config", "a model that takes `text` is"));
+    let taken = match modality.object("message")? {
+        Some(message) => message,
+        None => modality
+            .object("text")?
+            .ok_or_else(|| file.unsupported("modality_config", "a model that takes `text` is"))?,
     };
     for (field, only) in [("method", "forward"), ("method_output_name", gives.returned)] {
-        if text.str(field)?.is_some_and(|value| value != only) {
-            return Err(text.unsupported(field, format!("{only} is")));
+        if taken.str(field)?.is_some_and(|value| value != only) {
+            return Err(taken.unsupported(field, format!("{only} is")));
         }
     }
     Ok(())

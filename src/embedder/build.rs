@@ -266,6 +266,8 @@ impl<M: Built> ModelBuilder<M> {
         let checkpoint = model.checkpoint();
         let (shader_f16, measured) = if needs_f16(self.dtype, &checkpoint) {
             let measured = match self.measured {
+                // What was measured had no adapter of a task added to the weights.
+                Measured::Kept if self.lora_task.is_some() => None,
                 Measured::Kept => kept::read(&model, cache)?,
                 #[cfg(feature = "lab")]
                 Measured::Given(measured) => measured,
@@ -330,7 +332,11 @@ impl EmbedderBuilder {
 }
 
 /// Everything that can be checked without a device.
-fn read_model(files: ModelFiles, task: Task, lora_task: Option<&str>) -> Result<Model, Error> {
+pub(super) fn read_model(
+    files: ModelFiles,
+    task: Task,
+    lora_task: Option<&str>,
+) -> Result<Model, Error> {
     let mut config = match task {
         Task::Embed => ModelConfig::load(&files)?,
         Task::Score => ModelConfig::load_scoring(&files)?,
@@ -392,9 +398,16 @@ fn read_model(files: ModelFiles, task: Task, lora_task: Option<&str>) -> Result<
             None => None,
         });
     }
+    let mut tokenizer = Tokenizer::load(&files, &config, facts.table_rows, facts.positions)?;
     let head = match &config.purpose {
         Purpose::Vectors => None,
-        Purpose::Scores(_) => Some(models::classifier(&config.transformer, facts.hidden)?),
+        Purpose::Scores(scoring) => Some(match scoring.answers {
+            None => models::classifier(&config.transformer, facts.hidden)?,
+            Some(answers) => {
+                let tokens = tokenizer.answers(answers)?;
+                models::causal_lm(&config.transformer, &weights, facts.hidden, &tokens)?
+            }
+        }),
         Purpose::Sparse(sparse) => Some(match sparse.weighting {
             Weighting::Splade { .. } => {
                 models::masked_lm(&config.transformer, &weights, facts.hidden)?
@@ -408,8 +421,8 @@ fn read_model(files: ModelFiles, task: Task, lora_task: Option<&str>) -> Result<
     };
     if let Some(head) = &head {
         dimension = head.labels;
+        tokenizer.pass_over(head.passed_over);
     }
-    let mut tokenizer = Tokenizer::load(&files, &config, facts.table_rows, facts.positions)?;
     if let Purpose::TokenVectors(multi) = &config.purpose {
         tokenizer.mark(&multi.prefixes)?;
     }

@@ -8,15 +8,19 @@ use serde::Serialize;
 use crate::batch::PackedBatch;
 use crate::config::Module;
 use crate::dtype::Precision;
-use crate::embedder::Embedder;
+use crate::embedder::run::Model;
+use crate::embedder::{Embedder, Reranker, SparseEncoder};
 use crate::error::plain;
 use crate::gpu::adapter::AdapterSummary;
+use crate::models::Step;
 use crate::tokenize::Tokens;
 
 /// A module of the model, in the order they are applied.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ModuleSummary {
-    /// `Transformer`, `StaticEmbedding`, `model2vec`, `Pooling`, `Dense`, `LayerNorm` or `Normalize`.
+    /// `Transformer`, `StaticEmbedding`, `model2vec`, `Pooling`, `Dense`, `LayerNorm` or `Normalize`; of
+    /// a head's steps also `Vocabulary` and `LogitScore`, and `Activation` or `Weights` for what the host
+    /// makes of its results.
     pub kind: String,
     /// What its files say.
     pub settings: String,
@@ -50,7 +54,7 @@ pub struct DispatchSummary {
     pub flops: u64,
 }
 
-/// What an embedder is made of: prints as text, serialises as JSON.
+/// What an embedder, a reranker or a sparse encoder is made of: prints as text, serialises as JSON.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Inspection {
     /// Where the model is from.
@@ -59,9 +63,9 @@ pub struct Inspection {
     pub model_type: String,
     /// Its modules.
     pub modules: Vec<ModuleSummary>,
-    /// Values of a vector.
+    /// Values of a vector; scores of a pair.
     pub dimension: usize,
-    /// Tokens of a text, at most.
+    /// Tokens of a text or a pair, at most.
     pub max_seq_length: Option<usize>,
     /// Tokens that the tokenizer knows, and rows of the embedding table.
     pub vocabulary: [usize; 2],
@@ -124,7 +128,7 @@ impl Embedder {
                 .flatten()
                 .unwrap_or("")
                 .to_owned(),
-            modules: self.module_summaries(),
+            modules: model.summaries(),
             dimension: model.dimension,
             max_seq_length: self.max_seq_length(),
             vocabulary: [model.tokenizer.vocab_size(), model.transformer.facts().table_rows],
@@ -140,18 +144,31 @@ impl Embedder {
         }
     }
 
-    fn module_summaries(&self) -> Vec<ModuleSummary> {
+    fn tensor_summaries(&self) -> Vec<TensorSummary> {
+        let modules = self.model.module_weights.iter().flatten();
+        std::iter::once(&self.model.weights)
+            .chain(modules)
+            .flat_map(crate::weights::WeightFiles::listing)
+            .map(|(name, dtype, shape, used)| TensorSummary { name, dtype, shape, used })
+            .collect()
+    }
+}
+
+/// A name of the code as the model's files have it.
+fn lower(name: &impl fmt::Debug) -> String {
+    format!("{name:?}").to_lowercase()
+}
+
+impl Model {
+    /// Its modules and the steps of its head, in the order they are applied.
+    pub fn summaries(&self) -> Vec<ModuleSummary> {
         let summary = |kind: &str, settings| ModuleSummary { kind: kind.to_owned(), settings };
-        let first = self.model.config.input.module();
-        let mut summaries = vec![summary(first, self.model.transformer.describe())];
-        for module in &self.model.config.modules {
+        let first = self.config.input.module();
+        let mut summaries = vec![summary(first, self.transformer.describe())];
+        for module in &self.config.modules {
             summaries.push(match module {
                 Module::Pooling(pooling) => {
-                    let modes: Vec<String> = pooling
-                        .modes
-                        .iter()
-                        .map(|mode| format!("{mode:?}").to_lowercase())
-                        .collect();
+                    let modes: Vec<String> = pooling.modes.iter().map(lower).collect();
                     let prompt = if pooling.include_prompt { "" } else { ", without the prompt" };
                     let width = pooling.output_dimension();
                     summary("Pooling", format!("{}{prompt}, {width} values", modes.join(" and ")))
@@ -159,7 +176,7 @@ impl Embedder {
                 Module::Dense { in_features, out_features, bias, activation, residual, .. } => {
                     let bias = if *bias { ", bias" } else { "" };
                     let residual = if *residual { ", residual" } else { "" };
-                    let activation = format!("{activation:?}").to_lowercase();
+                    let activation = lower(activation);
                     let settings =
                         format!("{in_features} → {out_features}, {activation}{bias}{residual}");
                     summary("Dense", settings)
@@ -170,16 +187,48 @@ impl Embedder {
                 Module::Normalize => summary("Normalize", "to length one".to_owned()),
             });
         }
+        for step in self.head.iter().flat_map(|head| &head.steps) {
+            summaries.push(match step {
+                Step::Pool(mode) => summary("Pooling", lower(mode)),
+                Step::Linear { bias, inner, columns, activation, .. } => {
+                    let bias = if *bias { ", bias" } else { "" };
+                    let activation = lower(activation);
+                    summary("Dense", format!("{inner} → {columns}, {activation}{bias}"))
+                }
+                Step::Norm { width, .. } => summary("LayerNorm", format!("{width} values")),
+                Step::Vocabulary { inner, labels, .. } => {
+                    summary("Vocabulary", format!("{inner} → {labels}, the largest of all tokens"))
+                }
+                Step::Tokens { rows, inner, vocabulary, .. } => {
+                    let rows: Vec<String> = rows.iter().map(usize::to_string).collect();
+                    let settings =
+                        format!("{inner} → tokens {} of {vocabulary}", rows.join(" and "));
+                    summary("LogitScore", settings)
+                }
+            });
+        }
         summaries
     }
+}
 
-    fn tensor_summaries(&self) -> Vec<TensorSummary> {
-        let modules = self.model.module_weights.iter().flatten();
-        std::iter::once(&self.model.weights)
-            .chain(modules)
-            .flat_map(crate::weights::WeightFiles::listing)
-            .map(|(name, dtype, shape, used)| TensorSummary { name, dtype, shape, used })
-            .collect()
+impl Reranker {
+    /// What this reranker is made of.
+    pub async fn inspect(&self) -> Inspection {
+        let mut inspection = self.runs().inspect().await;
+        inspection.dimension = self.labels();
+        let settings = lower(&self.activation());
+        inspection.modules.push(ModuleSummary { kind: "Activation".to_owned(), settings });
+        inspection
+    }
+}
+
+impl SparseEncoder {
+    /// What this sparse encoder is made of.
+    pub async fn inspect(&self) -> Inspection {
+        let mut inspection = self.runs().inspect().await;
+        let settings = self.describe();
+        inspection.modules.push(ModuleSummary { kind: "Weights".to_owned(), settings });
+        inspection
     }
 }
 

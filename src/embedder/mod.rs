@@ -16,6 +16,8 @@ mod run;
 mod serving;
 mod sparse;
 mod static_queries;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::str::FromStr;

@@ -20,6 +20,7 @@ use crate::gpu::adapter::AdapterSummary;
 pub struct Reranker {
     runs: Embedder,
     activation: DenseActivation,
+    labels: usize,
 }
 
 /// Makes a [`Reranker`].
@@ -29,9 +30,11 @@ pub type RerankerBuilder = ModelBuilder<Reranker>;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RerankOptions {
     /// The model's prompt of this name is put before the first text of each pair. Without it and
-    /// without `prompt`, the model's default prompt is used, if it has one.
+    /// without `prompt`, the model's default prompt is used, if it has one. A model with a chat template
+    /// takes it as the message of the role `system`, which is where rerankers that follow instructions
+    /// have theirs: Qwen3-Reranker's template writes it after `<Instruct>: `.
     pub prompt_name: Option<String>,
-    /// This is put before the first text of each pair.
+    /// As `prompt_name`, spelt out; the empty string turns the default prompt off.
     pub prompt: Option<String>,
     /// What to do with pairs that are too long.
     pub on_too_long: OnTooLong,
@@ -44,7 +47,8 @@ pub struct Scores {
     pub labels: usize,
     /// All rows, one after the other. Every value is finite.
     pub values: Vec<f32>,
-    /// Indices of the pairs that were cut to the model's length, the longer text first.
+    /// Indices of the pairs that were cut to the model's length: the longer text first, or the rendered
+    /// text at its end, where what a chat template writes last stays.
     pub truncated: Vec<usize>,
     /// How many pairs were run again with f32 activations, because some activation passed the range
     /// of 16 bits.
@@ -89,13 +93,15 @@ impl Built for Reranker {
             return Err(Error::Internal("a reranker was loaded as something else".to_owned()));
         };
         runs.model.tokenizer.check_pairs()?;
-        let one = match runs.model.dimension {
+        // The logits of a language model's answers make one score.
+        let labels = if scoring.answers.is_some() { 1 } else { runs.model.dimension };
+        let one = match labels {
             1 => DenseActivation::Sigmoid,
             _ => DenseActivation::Identity,
         };
         let activation = scoring.activation.unwrap_or(one);
         runs.model.check_types(&runs.model.tokenizer.encode_pair("", "a", "b")?)?;
-        Ok(Reranker { runs, activation })
+        Ok(Reranker { runs, activation, labels })
     }
 }
 
@@ -130,7 +136,7 @@ impl Reranker {
 
     /// Scores of a pair: one for a reranker, several for a classifier.
     pub fn labels(&self) -> usize {
-        self.runs.model.dimension
+        self.labels
     }
 
     /// Tokens a pair may have, special tokens included; longer ones are truncated. `None` where the
@@ -157,7 +163,13 @@ impl Reranker {
 
     /// The scores of pairs, `[pairs, labels]`: the logits of the model's classification head under
     /// its activation function, which is what its files name, else sigmoid for one label and nothing
-    /// for several.
+    /// for several. Of a language model it is how much rather it answers `yes` than `no`: the difference
+    /// of the two logits, or the one logit where its LogitScore names no other; under sigmoid that is
+    /// the probability of `yes` among the two.
+    ///
+    /// A language model and others with a chat template read a pair as that writes it, as
+    /// sentence-transformers does; a template that leaves out one of the texts is refused when the model
+    /// is loaded.
     ///
     /// A pair's scores have the same bits whatever pairs they are computed with, on one adapter.
     ///
@@ -179,7 +191,7 @@ impl Reranker {
             Ok(Some(prepared))
         };
         let take = |_: &Prepared, row: Result<&[f32], Error>| {
-            scores.values.extend(row?.iter().map(|logit| activate(self.activation, *logit)));
+            scores.values.extend(self.scores(row?));
             Ok(())
         };
         let met = self.runs.drive(more, take).await?;
@@ -219,10 +231,22 @@ impl Reranker {
         &self.runs
     }
 
+    pub(super) fn activation(&self) -> DenseActivation {
+        self.activation
+    }
+
     /// The scores of a row of logits.
-    pub(crate) fn finish(&self, mut row: Vec<f32>) -> Vec<f32> {
-        row.iter_mut().for_each(|logit| *logit = activate(self.activation, *logit));
-        row
+    pub(crate) fn finish(&self, row: Vec<f32>) -> Vec<f32> {
+        self.scores(&row)
+    }
+
+    fn scores(&self, row: &[f32]) -> Vec<f32> {
+        let score = |logit| activate(self.activation, logit);
+        match *row {
+            // The model says yes rather than no.
+            [yes, no] if self.labels == 1 => vec![score(f64::from(yes) - f64::from(no))],
+            _ => row.iter().map(|logit| score(f64::from(*logit))).collect(),
+        }
     }
 
     /// The documents by their relevance to a query, the most relevant first; of equals the earlier.
@@ -300,8 +324,7 @@ impl Reranker {
 }
 
 /// In f64, and back: as near to exact as f32 holds.
-fn activate(activation: DenseActivation, logit: f32) -> f32 {
-    let x = f64::from(logit);
+fn activate(activation: DenseActivation, x: f64) -> f32 {
     let y = match activation {
         DenseActivation::Sigmoid => 1.0 / (1.0 + (-x).exp()),
         DenseActivation::Tanh => x.tanh(),
@@ -318,7 +341,7 @@ mod tests {
 
     #[test]
     fn activations_are_finite_everywhere() {
-        for logit in [0.0, 1e-8, -3.0, 200.0, -200.0, f32::MAX, f32::MIN] {
+        for logit in [0.0, 1e-8, -3.0, 200.0, -200.0, f32::MAX, f32::MIN].map(f64::from) {
             for activation in [
                 DenseActivation::Sigmoid,
                 DenseActivation::Tanh,

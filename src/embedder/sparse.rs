@@ -163,6 +163,19 @@ impl SparseEncoder {
         self.runs.model.tokenizer.token(index)
     }
 
+    /// What the host makes of a row, in words.
+    pub(super) fn describe(&self) -> String {
+        let weight = match self.weighting {
+            Weighting::Splade { twice: false } => "log(1 + max(0, x))",
+            Weighting::Splade { twice: true } => "log(1 + log(1 + max(0, x)))",
+            Weighting::Lexical => "the largest of each token of the text",
+        };
+        match self.max_active_dims {
+            None => weight.to_owned(),
+            Some(most) => format!("{weight}, the {most} largest"),
+        }
+    }
+
     /// The vectors of `texts`, as [`SparseEncoder::encode_with`] gives them under default options.
     ///
     /// # Errors

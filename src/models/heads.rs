@@ -1,6 +1,6 @@
-//! Heads that come with a transformer's checkpoint: sequence classification, which makes it a
-//! reranker; the masked language model's, which makes it a sparse encoder; and linear layers for each
-//! token. [`CLASSIFIERS`] and [`MASKED`] are all that names the first two.
+//! Heads that come with a transformer's checkpoint: sequence classification and the language model's,
+//! which make it a reranker; the masked language model's, which makes it a sparse encoder; and linear
+//! layers for each token. [`CLASSIFIERS`], [`CAUSAL`] and [`MASKED`] are all that names the first three.
 //!
 //! Dropout does nothing outside training and is left out.
 
@@ -24,14 +24,20 @@ pub(crate) enum Step {
     /// The largest logit of each token of the vocabulary over the tokens of a text. `weight` is
     /// `[labels, inner]`.
     Vocabulary { weight: String, bias: Option<String>, inner: usize, labels: usize },
+    /// The logits of some tokens of the vocabulary: rows of `weight`, which is `[vocabulary, inner]`.
+    Tokens { weight: String, rows: Vec<usize>, inner: usize, vocabulary: usize },
 }
 
 /// A head: steps after the hidden states. Without a pooling among them there is a row for each token.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Head {
     pub steps: Vec<Step>,
-    /// Values of a row: `num_labels`, the vocabulary, or the columns of a linear layer.
+    /// Values of a row: `num_labels`, the vocabulary or the tokens of it that are looked at, or the columns
+    /// of a linear layer.
     pub labels: usize,
+    /// Tokens of this id that end a text are passed over: the last token before them is pooled. No token
+    /// of a causal model sees what follows it, so that they can be left out.
+    pub passed_over: Option<u32>,
 }
 
 /// The classification head of a `model_type`.
@@ -50,8 +56,12 @@ const CLASSIFIERS: &[Classifier] = &[
     Classifier { model_type: "deberta-v2", code: &[], read: deberta },
     Classifier { model_type: "distilbert", code: &[], read: |_, h, l| Ok(distilbert(h, l)) },
     Classifier { model_type: "electra", code: &[], read: |_, h, l| Ok(dense_out(GELU, h, l)) },
+    Classifier { model_type: "llama", code: &[], read: last_token },
+    Classifier { model_type: "mistral", code: &[], read: last_token },
     Classifier { model_type: "modernbert", code: &[], read: modernbert },
     Classifier { model_type: "mpnet", code: &[], read: |_, h, l| Ok(dense_out(TANH, h, l)) },
+    Classifier { model_type: "qwen2", code: &[], read: last_token },
+    Classifier { model_type: "qwen3", code: &[], read: last_token },
     Classifier { model_type: "roberta", code: &[], read: |_, h, l| Ok(dense_out(TANH, h, l)) },
     Classifier { model_type: "xlm-roberta", code: &[], read: |_, h, l| Ok(dense_out(TANH, h, l)) },
 ];
@@ -84,7 +94,10 @@ pub(crate) fn classifier(config: &JsonFile, hidden: usize) -> Result<Head, Error
         return Err(map.unsupported(CLASS, supported));
     }
     let labels = labels(config)?;
-    Ok(Head { steps: (known.read)(config, hidden, labels)?, labels })
+    let steps = (known.read)(config, hidden, labels)?;
+    let last = steps.first() == Some(&Step::Pool(PoolingMode::LastToken));
+    let padding = config.usize("pad_token_id")?.and_then(|id| u32::try_from(id).ok());
+    Ok(Head { steps, labels, passed_over: padding.filter(|_| last) })
 }
 
 /// Names of labels count; without them there are `num_labels`, two where the config does not say.
@@ -142,6 +155,17 @@ fn deberta(config: &JsonFile, hidden: usize, labels: usize) -> Result<Vec<Step>,
     Ok(vec![Step::Pool(PoolingMode::Cls), dense, logits("classifier", hidden, labels)])
 }
 
+/// A decoder's: one layer over the last token that is no padding.
+fn last_token(config: &JsonFile, hidden: usize, labels: usize) -> Result<Vec<Step>, Error> {
+    if config.bool("is_causal")? == Some(false) {
+        let supported = "of rerankers that are decoders causal ones are";
+        return Err(config.unsupported("is_causal", supported));
+    }
+    let (name, activation) = ("score".to_owned(), Activation::None);
+    let score = Step::Linear { name, bias: false, inner: hidden, columns: labels, activation };
+    Ok(vec![Step::Pool(PoolingMode::LastToken), score])
+}
+
 /// The prediction head: dense, activation, norm.
 fn modernbert(config: &JsonFile, hidden: usize, labels: usize) -> Result<Vec<Step>, Error> {
     let pooling = match config.str("classifier_pooling")?.unwrap_or("cls") {
@@ -157,6 +181,52 @@ fn modernbert(config: &JsonFile, hidden: usize, labels: usize) -> Result<Vec<Ste
     let bias = config.bool("norm_bias")?.unwrap_or(false);
     let norm = Step::Norm { name: "head.norm".to_owned(), bias, width: hidden, eps };
     Ok(vec![Step::Pool(pooling), dense, norm, logits("classifier", hidden, labels)])
+}
+
+/// Language models whose head is one layer without a bias, `lm_head`.
+const CAUSAL: &[&str] = &["llama", "mistral", "qwen2", "qwen3"];
+
+/// Reads the head of a language model whose hidden states are `hidden` wide: of its logits for the token
+/// that follows a text, those of `tokens`.
+///
+/// # Errors
+/// [`Error::Unsupported`] for a model whose head is not computed; [`Error::Tensor`] where its weights are
+/// missing or have no row for a token.
+pub(crate) fn causal_lm(
+    config: &JsonFile,
+    weights: &WeightFiles,
+    hidden: usize,
+    tokens: &[usize],
+) -> Result<Head, Error> {
+    let model_type = config.str("model_type")?.unwrap_or_default();
+    if !CAUSAL.contains(&model_type) {
+        let supported =
+            format!("rerankers by a token's logit are computed of {}", CAUSAL.join(", "));
+        return Err(config.unsupported("model_type", supported));
+    }
+    if let Some(map) = config.object("auto_map")?
+        && map.has("AutoModelForCausalLM")
+    {
+        let supported = "this head is Python code that comes with the model, and Vectile runs none";
+        return Err(map.unsupported("AutoModelForCausalLM", supported));
+    }
+    // Where a checkpoint has both and they differ, transformers does not tie them.
+    let table = "embed_tokens.weight";
+    let weight = match config.bool("tie_word_embeddings")?.unwrap_or(false) {
+        true if !weights.has("lm_head.weight") => format!("{}{table}", weights.prefix_of(table)?),
+        _ => "lm_head.weight".to_owned(),
+    };
+    let (name, entry) = weights.find(&weight)?;
+    let vocabulary = entry.shape.first().copied().unwrap_or(0);
+    if let Some(token) = tokens.iter().find(|token| **token >= vocabulary) {
+        let problem = format!(
+            "has {vocabulary} rows, and the score is the logit of token {token}; they are of different models"
+        );
+        return Err(Error::tensor(weights.file_of(entry), name, problem));
+    }
+    let step = Step::Tokens { weight, rows: tokens.to_vec(), inner: hidden, vocabulary };
+    let steps = vec![Step::Pool(PoolingMode::LastToken), step];
+    Ok(Head { steps, labels: tokens.len(), passed_over: None })
 }
 
 /// The head of a masked language model.
@@ -255,7 +325,7 @@ pub(crate) fn masked_lm(
         Step::Norm { name: norm.to_owned(), bias: true, width: hidden, eps },
         Step::Vocabulary { weight, bias, inner: hidden, labels },
     ];
-    Ok(Head { steps, labels })
+    Ok(Head { steps, labels, passed_over: None })
 }
 
 /// The linear layer that makes token vectors of hidden states, as wide as its weight is.
@@ -274,12 +344,13 @@ pub(crate) fn projection(
     let labels = weights.shape(&format!("{name}.weight"))?.first().copied().unwrap_or(0);
     let (name, activation) = (name.to_owned(), Activation::None);
     let step = Step::Linear { name, bias, inner: hidden, columns: labels, activation };
-    Ok(Head { steps: vec![step], labels })
+    Ok(Head { steps: vec![step], labels, passed_over: None })
 }
 
 /// The linear layer that makes a weight of each token's hidden state: none below zero.
 pub(crate) fn token_weight(hidden: usize) -> Head {
-    Head { steps: vec![linear(SPARSE_LINEAR, hidden, 1, Activation::Relu)], labels: 1 }
+    let steps = vec![linear(SPARSE_LINEAR, hidden, 1, Activation::Relu)];
+    Head { steps, labels: 1, passed_over: None }
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ use crate::error::Error;
 use crate::kernels::{Activations, Builder};
 use crate::weights::{Loader, WeightFiles};
 
-pub(crate) use heads::{Head, Step, classifier, masked_lm, projection, token_weight};
+pub(crate) use heads::{Head, Step, causal_lm, classifier, masked_lm, projection, token_weight};
 pub(crate) use static_embedding::read as static_embedding;
 
 /// An architecture: what `config.json` calls it, and how its config is read.
@@ -198,6 +198,12 @@ fn architecture(config: &JsonFile, module: Option<&str>) -> Result<&'static Arch
         }
         Error::unsupported(&config.name, format!("auto_map.{class}"), code, supported)
     })
+}
+
+/// Every `model_type` that has an architecture.
+#[cfg(test)]
+pub(crate) fn model_types() -> impl Iterator<Item = &'static str> {
+    TABLE.iter().map(|architecture| architecture.model_type)
 }
 
 /// What `auto_map` names that bears on hidden states: every class and its code but those of heads

@@ -1,4 +1,5 @@
-//! The configs of published models, with tensors that are shrunk to what reading looks at.
+//! The configs of published models and changes of them, with tensors that are shrunk to what reading
+//! looks at. What the models are as a whole, `embedder/tests/published.rs` says.
 
 use serde_json::{Value, json};
 
@@ -40,16 +41,20 @@ fn transformer(config: &Value, tensors: &[(&str, usize)]) -> Result<Box<dyn Tran
     read(&JsonFile::new("config.json", config.as_object().unwrap().clone()), &weights, None)
 }
 
+/// The `config.json` of a file of `tests/published`.
 macro_rules! published {
     ($name:literal) => {
-        serde_json::from_str::<Value>(include_str!(concat!(
+        $crate::models::published::config_of(include_str!(concat!(
             env!("CARGO_MANIFEST_DIR"),
-            "/tests/fixtures/configs/",
+            "/tests/published/",
             $name,
             ".json"
         )))
-        .unwrap()
     };
+}
+
+fn config_of(published: &str) -> Value {
+    serde_json::from_str::<Value>(published).unwrap()["files"]["config.json"].clone()
 }
 
 mod relative;
@@ -74,7 +79,7 @@ fn refused(config: &Value, tensors: &[&str], words: &[&str]) {
 
 #[test]
 fn modernbert_embed_base() {
-    let config = published!("modernbert-embed-base");
+    let config = published!("nomic-ai--modernbert-embed-base");
     let words = &["embeddings.tok_embeddings.weight"];
     let expected = "22 layers, 14 of them with a window of 64 to each side, hidden 768, 12 heads, \
                     gated intermediate 1152, rotary bases 160000 and 10000, Gelu";
@@ -110,7 +115,7 @@ fn modernbert_embed_base() {
 
 #[test]
 fn nomic_embed_text() {
-    let config = published!("nomic-embed-text-v1.5");
+    let config = published!("nomic-ai--nomic-embed-text-v1.5");
     let tables = &[WORDS, TYPES];
     let expected = "12 layers, hidden 768, 12 heads, gated intermediate 3072, rotary base 1000, \
                     scaling None, Silu";
@@ -138,7 +143,7 @@ fn nomic_embed_text() {
 
 #[test]
 fn gte_v1_5_and_its_descendants() {
-    let large = published!("gte-large-en-v1.5");
+    let large = published!("Alibaba-NLP--gte-large-en-v1.5");
     let tables = &[WORDS, TYPES];
     assert_eq!(
         outcome(&large, tables),
@@ -187,7 +192,7 @@ fn jina_embeddings_v2() {
                 format!("{code}--modeling_bert.JinaBertForSequenceClassification")
         })
     };
-    let config = published!("jina-embeddings-v2-base-en");
+    let config = published!("jinaai--jina-embeddings-v2-base-en");
     let tables = &[WORDS, TYPES];
     let expected = "12 layers, hidden 768, 12 heads, gated intermediate 3072, ALiBi, Gelu";
     assert_eq!(outcome(&config, tables), expected);
@@ -206,7 +211,7 @@ fn jina_embeddings_v2() {
 
 #[test]
 fn jina_embeddings_v3() {
-    let config = published!("jina-embeddings-v3");
+    let config = published!("jinaai--jina-embeddings-v3");
     let expected = "24 layers, hidden 1024, 16 heads, intermediate 4096, rotary base 20000, \
                     scaling None, Gelu";
     let tables = &[WORDS, TYPES, "emb_ln.weight"];

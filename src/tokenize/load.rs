@@ -8,10 +8,11 @@ use tokenizers::{
     TruncationDirection,
 };
 
+use super::chat::Chat;
 use super::model2vec::{Model2vec, Unknown};
 use super::roles::{roles, special_ids};
 use super::{Tokenizer, guard};
-use crate::config::{Input, JsonFile, ModelConfig};
+use crate::config::{Input, JsonFile, ModelConfig, Purpose};
 use crate::error::Error;
 use crate::files::{ModelFiles, sniff};
 
@@ -125,6 +126,10 @@ impl Tokenizer {
         inner.with_post_processor(None::<PostProcessorWrapper>);
         inner.with_padding(None);
         guard(&file, "cannot be used", || inner.with_truncation(None).map(|_| ()))?;
+        let chat = match &config.purpose {
+            Purpose::Scores(scoring) => scoring.chat.as_ref().map(Chat::new).transpose()?,
+            _ => None,
+        };
         let added = post_processor.as_ref().map_or(0, |processor| processor.added_tokens(false));
         let tokenizer = Tokenizer {
             special_ids: special_ids(&inner, settings.as_ref(), &outline),
@@ -140,6 +145,8 @@ impl Tokenizer {
             table_rows,
             cuts_at_spaces,
             gives_types: gives_types(settings.as_ref())?,
+            chat,
+            passed_over: None,
             file,
         };
         tokenizer.check_vocabulary()?;

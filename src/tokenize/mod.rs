@@ -1,6 +1,7 @@
 //! Text, with a prompt before it, to token ids. Truncation happens here and nowhere else.
 
 mod batch;
+mod chat;
 #[cfg(feature = "server")]
 mod describe;
 mod load;
@@ -18,7 +19,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tokenizers::{Encoding, PostProcessor, PostProcessorWrapper, Token, TruncationDirection};
 
+use crate::config::Answers;
 use crate::error::Error;
+use chat::Chat;
 #[cfg(feature = "server")]
 pub(crate) use describe::Piece;
 use model2vec::Model2vec;
@@ -58,6 +61,10 @@ pub(crate) struct Tokenizer {
     cuts_at_spaces: bool,
     /// The token types of pairs are the post-processor's, and not 0.
     gives_types: bool,
+    /// Pairs are written by a chat template, and the post-processor adds nothing.
+    chat: Option<Chat>,
+    /// Left out at the end of pairs.
+    passed_over: Option<u32>,
     /// The file, for messages.
     file: String,
 }
@@ -92,6 +99,24 @@ impl Tokenizer {
     /// A token as the vocabulary writes it.
     pub fn token(&self, id: u32) -> Option<String> {
         self.inner.id_to_token(id)
+    }
+
+    /// The ids of the tokens that a language model answers a pair with.
+    pub fn answers(&self, answers: Answers) -> Result<Vec<usize>, Error> {
+        let word = |word: &str| match self.inner.token_to_id(word) {
+            Some(id) => Ok(id as usize),
+            None => {
+                let problem = format!(
+                    "has no token `{word}`, and the score of a language model without modules is that of `yes` over `no`; give the model a modules.json with a LogitScore that names its tokens"
+                );
+                Err(Error::tokenizer(&self.file, problem))
+            }
+        };
+        Ok(match answers {
+            Answers::YesNo => vec![word("yes")?, word("no")?],
+            Answers::Ids(ids) => ids.to_vec(),
+            Answers::Id(id) => vec![id],
+        })
     }
 
     /// The tokens of `prompt` and `text` joined without anything between them.

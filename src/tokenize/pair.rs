@@ -2,13 +2,32 @@
 
 use tokenizers::{Encoding, PostProcessor, Token, TruncationDirection};
 
+use super::chat::Chat;
 use super::{Tokenizer, Tokens};
 use crate::error::Error;
 
 impl Tokenizer {
-    /// The tokens of a pair: what the post-processor makes of `prompt` and `first` joined, and
-    /// `second`. Truncated as transformers' `longest_first` does.
+    /// The tokens of a pair: what the chat template makes of the three, or else the post-processor of
+    /// `prompt` and `first` joined, and `second`. Truncated as transformers' `longest_first` does.
     pub fn encode_pair(&self, prompt: &str, first: &str, second: &str) -> Result<Tokens, Error> {
+        let mut tokens = match &self.chat {
+            Some(chat) => self.encode_chat(chat, prompt, [first, second])?,
+            None => self.encode_joined(prompt, first, second)?,
+        };
+        while tokens.ids.len() > 1 && tokens.ids.last().copied() == self.passed_over {
+            tokens.ids.pop();
+            tokens.type_ids.pop();
+            tokens.untruncated -= 1;
+        }
+        Ok(tokens)
+    }
+
+    /// Sets a token that is left out at the end of pairs.
+    pub fn pass_over(&mut self, id: Option<u32>) {
+        self.passed_over = id;
+    }
+
+    fn encode_joined(&self, prompt: &str, first: &str, second: &str) -> Result<Tokens, Error> {
         let prompted;
         let first = match prompt {
             "" => first,
@@ -29,10 +48,13 @@ impl Tokenizer {
 
     /// Refuses a length that leaves nothing of a pair, and tries a pair.
     pub fn check_pairs(&self) -> Result<(), Error> {
-        let added = self.added_to_pair();
+        let (added, what) = match &self.chat {
+            Some(chat) => (self.rendered(chat, "", ["", ""])?.len(), "tokens of a chat template"),
+            None => (self.added_to_pair(), "special tokens"),
+        };
         if let Some(limit) = self.limit.filter(|limit| *limit <= added) {
             let problem = format!(
-                "adds {added} special tokens to every pair, and pairs are cut to {limit} tokens: nothing of them is left; raise model_max_length"
+                "adds {added} {what} to every pair, and pairs are cut to {limit} tokens: nothing of them is left; raise model_max_length"
             );
             return Err(Error::tokenizer(&self.file, problem));
         }
@@ -41,6 +63,45 @@ impl Tokenizer {
 
     fn added_to_pair(&self) -> usize {
         self.post_processor.as_ref().map_or(0, |processor| processor.added_tokens(true))
+    }
+
+    /// sentence-transformers' way: the rendered text is cut as any other, and then what the template writes
+    /// at its end takes the place of the last tokens that are left.
+    fn encode_chat(&self, chat: &Chat, prompt: &str, pair: [&str; 2]) -> Result<Tokens, Error> {
+        let mut ids = self.rendered(chat, prompt, pair)?;
+        let untruncated = ids.len();
+        if let Some(limit) = self.limit.filter(|limit| *limit <= untruncated) {
+            match self.side {
+                TruncationDirection::Right => ids.truncate(limit),
+                TruncationDirection::Left => drop(ids.drain(..untruncated - limit)),
+            }
+            if chat.restores_end {
+                let end = self.end_of_chat(chat, prompt)?;
+                let kept = end.len().min(limit);
+                ids[limit - kept..].copy_from_slice(&end[end.len() - kept..]);
+            }
+        }
+        let tokens = Tokens { type_ids: vec![0; ids.len()], ids, prompt_len: 0, untruncated };
+        self.check(&tokens, tokens.ids.len())?;
+        Ok(tokens)
+    }
+
+    /// The tokens that a template writes after any pair: those that two pairs of texts of different tokens
+    /// end with alike.
+    fn end_of_chat(&self, chat: &Chat, prompt: &str) -> Result<Vec<u32>, Error> {
+        let [mut ids, other] = [
+            self.rendered(chat, prompt, ["0", "0"])?,
+            self.rendered(chat, prompt, ["1 2 3 4", "1 2 3 4"])?,
+        ];
+        let alike = ids.iter().rev().zip(other.iter().rev()).take_while(|(a, b)| a == b).count();
+        // One of them may be all that the other ends with; nothing is known then.
+        let all = alike == ids.len().min(other.len());
+        Ok(if all { Vec::new() } else { ids.split_off(ids.len() - alike) })
+    }
+
+    fn rendered(&self, chat: &Chat, prompt: &str, pair: [&str; 2]) -> Result<Vec<u32>, Error> {
+        let text = chat.render(prompt, pair)?;
+        self.guard(|| self.content(&text))
     }
 
     fn join(&self, a: &[u32], b: &[u32]) -> Result<Tokens, Error> {

@@ -1,5 +1,7 @@
 //! Tensors → checked, converted, repacked, on the GPU.
 
+use std::ops::Range;
+
 use safetensors::Dtype;
 
 use crate::convert::{self, Loss};
@@ -238,8 +240,8 @@ impl<'a> Loader<'a> {
         Ok(Linear { weight, bias, columns, columns4: all / 4 })
     }
 
-    /// The linear layer of some rows of a checkpoint matrix `[columns, inner]`: a part of a layer whose
-    /// whole result would be too wide. `bias` is of all rows.
+    /// The linear layer of some rows of a checkpoint matrix `[columns, inner]`, in their order: a part of
+    /// a layer whose whole result would be too wide. `bias` is of all rows.
     ///
     /// # Errors
     /// As [`Loader::linear`].
@@ -247,15 +249,20 @@ impl<'a> Loader<'a> {
         &mut self,
         weight: &str,
         bias: Option<&str>,
-        rows: std::ops::Range<usize>,
+        rows: &[Range<usize>],
         [columns, inner]: [usize; 2],
     ) -> Result<Linear, Error> {
         let (name, entry) = self.files.find(weight)?;
         self.shaped(&name, entry, &[columns, inner])?;
-        let cells = rows.len().div_ceil(4);
+        let count: usize = rows.iter().map(ExactSizeIterator::len).sum();
+        let cells = count.div_ceil(4);
         let stride = stride4(cells) * 4;
         let size = self.storage.bytes() as usize;
-        let values = self.files.values(&name, entry, rows.start * inner, rows.len() * inner)?;
+        let mut values = Vec::with_capacity(count * inner);
+        for rows in rows {
+            let read = self.files.values(&name, entry, rows.start * inner, rows.len() * inner)?;
+            values.extend(read);
+        }
         let mut bytes = Vec::new();
         let loss = convert::encode(self.storage, &values, &mut bytes);
         self.usable(&name, entry, loss)?;
@@ -267,11 +274,12 @@ impl<'a> Loader<'a> {
         let mut biases = vec![0.0; cells * 4];
         if let Some(bias) = bias {
             let all = self.vector(bias, columns)?;
-            biases[..rows.len()].copy_from_slice(&all[rows.clone()]);
+            let picked = rows.iter().cloned().flatten().map(|row| all[row]);
+            biases.iter_mut().zip(picked).for_each(|(bias, picked)| *bias = picked);
         }
         let weight = self.upload(&name, &packed)?;
         let bias = self.upload(&name, bytemuck::cast_slice(&biases))?;
-        Ok(Linear { weight, bias, columns: rows.len(), columns4: cells })
+        Ok(Linear { weight, bias, columns: count, columns4: cells })
     }
 
     /// Weight and bias of a layer normalisation.

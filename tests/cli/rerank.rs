@@ -95,3 +95,25 @@ fn models_that_do_not_rank_are_refused() {
     let unknown = ["a", "--in", file, "--prompt-name", "nothing"];
     refuse(rerank("rerankers/bert_prompts", &unknown), &["prompt_name", "web", "query"]);
 }
+
+#[test]
+fn inspect_opens_rerankers_and_sparse_encoders() {
+    if !have_adapter() {
+        return;
+    }
+    for (name, kind, said) in [
+        ("rerankers/qwen3", "--rerank", ["LogitScore: 32 → tokens 4 and 5 of 512", "Sigmoid"]),
+        ("rerankers/bert_labels", "--rerank", ["Dense: 32 → 3, none, bias", "dimension    3"]),
+        ("sparse/bert", "--sparse", ["Vocabulary: 32 → 512", "log(1 + max(0, x))"]),
+    ] {
+        let mut command = vectile();
+        command.arg("inspect").arg(kind).arg("--model").arg(model(name));
+        let text = stdout(&succeed(command));
+        for part in said {
+            assert!(text.to_lowercase().contains(&part.to_lowercase()), "{text}");
+        }
+    }
+    let mut command = vectile();
+    command.args(["inspect", "--rerank", "--sparse", "--model"]).arg(model("sparse/bert"));
+    refuse_arguments(command, &["--rerank", "--sparse"]);
+}

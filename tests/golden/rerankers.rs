@@ -12,6 +12,8 @@ struct Fixture {
     name: String,
     directory: PathBuf,
     pairs: Vec<(String, String)>,
+    /// How it was made.
+    fixture: serde_json::Value,
 }
 
 fn fixtures() -> Vec<Fixture> {
@@ -22,14 +24,16 @@ fn fixtures_of(only: &str) -> Vec<Fixture> {
     let entries = std::fs::read_dir(fixture("rerankers")).unwrap();
     let mut directories: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
     directories.sort();
-    assert!(directories.len() >= 14);
+    assert!(directories.len() >= 20);
     let named = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
     let wanted = directories.into_iter().filter(|path| named(path).contains(only));
     wanted
         .map(|directory| {
             let pairs = std::fs::read(directory.join("pairs.json")).unwrap();
             let pairs = serde_json::from_slice(&pairs).unwrap();
-            Fixture { name: named(&directory), pairs, directory }
+            let fixture = std::fs::read(directory.join("fixture.json")).unwrap();
+            let fixture = serde_json::from_slice(&fixture).unwrap();
+            Fixture { name: named(&directory), pairs, fixture, directory }
         })
         .collect()
 }
@@ -59,7 +63,9 @@ impl Fixture {
             .zip(&expected)
             .map(|(got, expected)| (f64::from(*got) - expected).abs() / expected.abs().max(1.0))
             .fold(0.0, f64::max);
-        assert!(worst <= tolerance, "{what}: {worst:e}");
+        // Where outliers amplify rounding, torch in f32 is the measure.
+        let torch = self.fixture["torch_float32_logits"].as_f64().unwrap();
+        assert!(worst <= tolerance.max(2.0 * torch), "{what}: {worst:e}");
         for (i, row) in scores.rows().enumerate().rev() {
             let alone = block_on(reranker.predict(&self.pairs[i..=i])).unwrap();
             assert_eq!(alone.values, row, "{what}: pair {i} alone and in a batch");
@@ -104,12 +110,14 @@ fn pairs_are_tokenized_and_cut_as_transformers_does() {
 
 #[test]
 fn batches_of_any_size_give_the_same_bits() {
-    let fixture = one("bert");
-    let Some(reranker) = build(fixture.builder()) else { return };
-    let all = block_on(reranker.predict(&fixture.pairs)).unwrap();
-    for batch_tokens in [1, 37, 100_000] {
-        let other = build(fixture.builder().batch_tokens(batch_tokens)).unwrap();
-        assert_eq!(block_on(other.predict(&fixture.pairs)).unwrap().values, all.values);
+    for name in ["bert", "qwen3"] {
+        let fixture = one(name);
+        let Some(reranker) = build(fixture.builder()) else { return };
+        let all = block_on(reranker.predict(&fixture.pairs)).unwrap();
+        for batch_tokens in [1, 37, 100_000] {
+            let other = build(fixture.builder().batch_tokens(batch_tokens)).unwrap();
+            assert_eq!(block_on(other.predict(&fixture.pairs)).unwrap().values, all.values);
+        }
     }
 }
 
@@ -159,18 +167,25 @@ fn pairs_that_are_too_long_can_be_refused() {
 
 #[test]
 fn a_prompt_of_the_caller_replaces_the_models_own() {
-    let fixture = one("bert_prompts");
-    let Some(reranker) = build(fixture.builder()) else { return };
-    let pairs = &fixture.pairs[..12];
-    let scored =
-        |options: &RerankOptions| block_on(reranker.predict_with(pairs, options)).unwrap().values;
-    let default = scored(&RerankOptions::default());
-    let named = RerankOptions { prompt_name: Some("query".into()), ..RerankOptions::default() };
-    let spelt = RerankOptions { prompt: Some("find: ".into()), ..RerankOptions::default() };
-    assert_eq!(scored(&named), scored(&spelt));
-    assert_ne!(scored(&named), default);
-    let web = RerankOptions { prompt_name: Some("web".into()), ..RerankOptions::default() };
-    assert_eq!(scored(&web), default);
+    for (name, [other, spelt, default]) in
+        [("bert_prompts", ["query", "find: ", "web"]), ("qwen3", ["rivers", "Find rivers", "cats"])]
+    {
+        let fixture = one(name);
+        let Some(reranker) = build(fixture.builder()) else { return };
+        let pairs = &fixture.pairs[..12];
+        let scored = |options: &RerankOptions| {
+            block_on(reranker.predict_with(pairs, options)).unwrap().values
+        };
+        let named =
+            |name: &str| RerankOptions { prompt_name: Some(name.into()), ..Default::default() };
+        let spelt = RerankOptions { prompt: Some(spelt.into()), ..Default::default() };
+        let own = scored(&RerankOptions::default());
+        assert_eq!(scored(&named(default)), own);
+        assert_eq!(scored(&named(other)), scored(&spelt));
+        assert_ne!(scored(&spelt), own);
+        let none = RerankOptions { prompt: Some(String::new()), ..Default::default() };
+        assert!(![own, scored(&spelt)].contains(&scored(&none)));
+    }
 }
 
 #[test]

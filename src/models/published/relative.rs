@@ -17,7 +17,7 @@ fn refused(config: &Value, tensors: &[(&str, usize)], changes: &[(Value, &str)])
 
 #[test]
 fn all_mpnet_base_v2() {
-    let config = published!("all-mpnet-base-v2");
+    let config = published!("sentence-transformers--all-mpnet-base-v2");
     let tensors = [(WORDS, 30527), ("embeddings.position_embeddings.weight", 514)];
     let facts = transformer(&config, &tensors).unwrap().facts();
     assert_eq!((facts.hidden, facts.table_rows), (768, 30527));
@@ -41,12 +41,20 @@ fn all_mpnet_base_v2() {
 
 #[test]
 fn sentence_t5_gtr_and_instructor() {
-    let base = published!("sentence-t5-base");
+    let base = published!("sentence-transformers--sentence-t5-base");
     let norm = ("encoder.final_layer_norm.weight", 1);
     for (config, words, expected) in [
         (base.clone(), "encoder.embed_tokens.weight", "12 layers, hidden 768, 12 heads of 64"),
-        (published!("gtr-t5-large"), "shared.weight", "24 layers, hidden 1024, 16 heads of 64"),
-        (published!("instructor-base"), "shared.weight", "12 layers, hidden 768, 12 heads of 64"),
+        (
+            published!("sentence-transformers--gtr-t5-large"),
+            "shared.weight",
+            "24 layers, hidden 1024, 16 heads of 64",
+        ),
+        (
+            published!("hkunlp--instructor-base"),
+            "shared.weight",
+            "12 layers, hidden 768, 12 heads of 64",
+        ),
     ] {
         let tensors = [(words, 32128), norm];
         let what = outcome_of(&config, &tensors);
@@ -77,12 +85,12 @@ fn sentence_t5_gtr_and_instructor() {
 
 #[test]
 fn deberta_v3_base_and_mxbai_rerank_base_v1() {
-    let base = published!("deberta-v3-base");
+    let base = published!("microsoft--deberta-v3-base");
     let tensors = [
         ("deberta.embeddings.word_embeddings.weight", 128_100),
         ("deberta.encoder.rel_embeddings.weight", 512),
     ];
-    for config in [&base, &published!("mxbai-rerank-base-v1")] {
+    for config in [&base, &published!("mixedbread-ai--mxbai-rerank-base-v1")] {
         assert_eq!(
             outcome_of(config, &tensors),
             "12 layers, hidden 768, 12 heads, intermediate 3072, keys and queries for 256 buckets \

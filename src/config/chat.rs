@@ -1,0 +1,151 @@
+//! A model that reads messages: its chat template, and what that is given beside them.
+
+use serde_json::{Map, Value};
+
+use crate::config::JsonFile;
+use crate::error::Error;
+use crate::files::ModelFiles;
+
+/// Real templates stay below 20 kB.
+const MAX_TEMPLATE: u64 = 1 << 18;
+
+/// How texts become messages, and messages one text.
+#[derive(Clone, Debug)]
+pub(crate) struct ChatTemplate {
+    /// The file and the field it is in, for messages.
+    pub file: String,
+    /// In the language of Jinja.
+    pub source: String,
+    /// A message's content is a list of parts that say their type, and not text.
+    pub structured: bool,
+    /// What it can name beside messages: special tokens by their roles, then what the settings give.
+    pub variables: Map<String, Value>,
+    /// What it writes after the last text is put back where truncation cut it.
+    pub restores_end: bool,
+}
+
+/// Arguments of transformers' `apply_chat_template` that change more than what a template can name.
+const ARGUMENTS: [&str; 13] = [
+    "chat_template",
+    "continue_final_message",
+    "documents",
+    "max_length",
+    "messages",
+    "padding",
+    "return_assistant_tokens_mask",
+    "return_dict",
+    "return_tensors",
+    "sanitize_control_tokens",
+    "tokenize",
+    "tokenizer_kwargs",
+    "truncation",
+];
+
+/// transformers' names for the roles of special tokens.
+const ROLES: [&str; 7] =
+    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+
+/// The template of a model whose settings say that it takes messages; without settings every model takes
+/// them that has a template.
+pub(super) fn chat_template(
+    files: &ModelFiles,
+    prefix: &str,
+    settings: Option<&JsonFile>,
+) -> Result<Option<ChatTemplate>, Error> {
+    let modality = settings.map(|file| file.object("modality_config")).transpose()?.flatten();
+    let message = modality.map(|file| file.object("message")).transpose()?.flatten();
+    // Settings without `modality_config` are of a version that rendered nothing.
+    if settings.is_some() && message.is_none() {
+        return Ok(None);
+    }
+    let tokenizer = JsonFile::load(files, &format!("{prefix}tokenizer_config.json"))?;
+    let Some((file, source)) = source(files, prefix, tokenizer.as_ref())? else {
+        return match message {
+            None => Ok(None),
+            Some(message) => {
+                let problem = format!(
+                    "is missing, and {} says that the model takes messages; download the model again",
+                    message.name
+                );
+                Err(Error::file(format!("{prefix}chat_template.jinja"), problem))
+            }
+        };
+    };
+    let structured = match &message {
+        None => looks_structured(&source),
+        Some(message) => match message.str("format")? {
+            Some("structured") => true,
+            Some("flat") => false,
+            None | Some("auto") => looks_structured(&source),
+            Some(_) => {
+                return Err(message.unsupported("format", "flat, structured and auto are"));
+            }
+        },
+    };
+    let mut variables = tokenizer.as_ref().map(roles).unwrap_or_default();
+    let mut restores_end = true;
+    let processing = settings.map(|file| file.object("processing_kwargs")).transpose()?.flatten();
+    if let Some(given) = processing.map(|file| file.object("chat_template")).transpose()?.flatten()
+    {
+        for (name, value) in &given.map {
+            match name.as_str() {
+                "restore_suffix" => restores_end = given.bool(name)?.unwrap_or(true),
+                name if ARGUMENTS.contains(&name) && !value.is_null() => {
+                    return Err(given.unsupported(name, "remove it if the model does without"));
+                }
+                _ => {
+                    variables.insert(name.clone(), value.clone());
+                }
+            }
+        }
+    }
+    Ok(Some(ChatTemplate { file, source, structured, variables, restores_end }))
+}
+
+/// The template and the file it is in: a file of its own comes before `tokenizer_config.json`.
+fn source(
+    files: &ModelFiles,
+    prefix: &str,
+    tokenizer: Option<&JsonFile>,
+) -> Result<Option<(String, String)>, Error> {
+    let name = format!("{prefix}chat_template.jinja");
+    if let Some(bytes) = files.read(&name, MAX_TEMPLATE)? {
+        let source = String::from_utf8(bytes)
+            .map_err(|_| Error::file(&name, "is not UTF-8; download the model again"))?;
+        return Ok(Some((name, source)));
+    }
+    let field = "chat_template";
+    let Some(tokenizer) = tokenizer.filter(|file| file.has(field)) else { return Ok(None) };
+    let named = |entry: &Value| {
+        (entry.get("name")?.as_str()? == "default")
+            .then(|| entry.get("template")?.as_str().map(str::to_owned))?
+    };
+    let source = match tokenizer.raw(field) {
+        Some(Value::Array(list)) => list.iter().find_map(named).ok_or_else(|| {
+            tokenizer.unsupported(field, "of several templates the one called default is")
+        })?,
+        _ => tokenizer.str(field)?.unwrap_or_default().to_owned(),
+    };
+    if source.len() as u64 > MAX_TEMPLATE {
+        let problem = format!("has {} bytes; at most {MAX_TEMPLATE} are taken", source.len());
+        return Err(tokenizer.error(field, problem));
+    }
+    Ok(Some((tokenizer.name.clone(), source)))
+}
+
+/// sentence-transformers' guess from what a template looks at.
+fn looks_structured(source: &str) -> bool {
+    let looks = ["content[0]", ".type", "'type'", "\"type\"", "message.content["];
+    source.is_empty() || looks.iter().any(|looks| source.contains(looks))
+}
+
+/// Special tokens by their roles.
+fn roles(tokenizer: &JsonFile) -> Map<String, Value> {
+    let content = |value: &Value| {
+        let text = value.as_str().or_else(|| value.get("content")?.as_str());
+        text.map(|text| Value::String(text.to_owned()))
+    };
+    let found =
+        ROLES.iter().filter_map(|role| Some(((*role).to_owned(), content(tokenizer.raw(role)?)?)));
+    found.collect()
+}

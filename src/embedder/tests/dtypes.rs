@@ -1,0 +1,162 @@
+//! The policy for every family: the checkpoint's own dtype under `auto`, and which families are not
+//! trusted with f16 activations.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::{auto, entries};
+use crate::convert;
+use crate::dtype::{FloatDtype, Reason, Storage};
+use crate::embedder::build::{Task, read_model};
+use crate::embedder::run::Model;
+use crate::files::ModelFiles;
+use crate::models::model_types;
+
+/// By `model_type`: activations that pass the range of f16, or of models that gave nothing in it. What has
+/// no entry is trusted until a text says otherwise.
+const UNSAFE: [&str; 9] =
+    ["gemma3_text", "gte", "modernbert", "mt5", "new", "qwen2", "qwen3", "t5", "umt5"];
+/// Those that no fixture has: they are read by a file that another `model_type` has a fixture of.
+const SAME_AS_ANOTHER: [&str; 1] = ["mt5"];
+
+type Files = BTreeMap<String, Vec<u8>>;
+
+fn files(directory: &Path) -> Files {
+    let mut files = Files::new();
+    let mut directories = vec![directory.to_owned()];
+    while let Some(next) = directories.pop() {
+        for entry in std::fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+                continue;
+            }
+            let name = path.strip_prefix(directory).unwrap().to_str().unwrap().replace('\\', "/");
+            if name != "reference.safetensors" {
+                files.insert(name, std::fs::read(path).unwrap());
+            }
+        }
+    }
+    files
+}
+
+fn read(files: &Files) -> Model {
+    read_model(ModelFiles::from_bytes(files.clone()).unwrap(), Task::Embed, None).unwrap()
+}
+
+fn double(bytes: &[u8]) -> f32 {
+    f64::from_le_bytes(bytes.try_into().unwrap()) as f32
+}
+
+/// A safetensors file whose floats are stored anew.
+fn stored_as(bytes: &[u8], name: &str, storage: Storage) -> Vec<u8> {
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let (header, data) = bytes[8..].split_at(length);
+    let mut header: serde_json::Map<String, Value> = serde_json::from_slice(header).unwrap();
+    let mut stored = Vec::new();
+    for (_, entry) in header.iter_mut().filter(|(name, _)| *name != "__metadata__") {
+        let at = |i: usize| entry["data_offsets"][i].as_u64().unwrap() as usize;
+        let old = &data[at(0)..at(1)];
+        let values = match entry["dtype"].as_str().unwrap() {
+            "F32" => Some(convert::decode(Storage::F32, old)),
+            "F16" => Some(convert::decode(Storage::PackedF16, old)),
+            "BF16" => Some(convert::decode(Storage::PackedBf16, old)),
+            "F64" => Some(old.chunks_exact(8).map(double).collect()),
+            _ => None,
+        };
+        let start = stored.len();
+        match values {
+            Some(values) => {
+                convert::encode(storage, &values, &mut stored);
+                entry["dtype"] = name.into();
+            }
+            None => stored.extend_from_slice(old),
+        }
+        entry["data_offsets"] = json!([start, stored.len()]);
+    }
+    let header = serde_json::to_vec(&header).unwrap();
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend_from_slice(&header);
+    bytes.extend_from_slice(&stored);
+    bytes
+}
+
+/// What DTYPE's table says of `auto`: weights and activations, with f16 in shaders and without.
+fn expected(dtype: FloatDtype, unsafe_in_f16: bool) -> [[Storage; 2]; 2] {
+    use Storage::{F16, F32, PackedBf16};
+    match (dtype, unsafe_in_f16) {
+        (FloatDtype::Float32, _) => [[F32, F32]; 2],
+        (FloatDtype::Bfloat16, _) => [[PackedBf16, F32]; 2],
+        (FloatDtype::Float16, false) => [[F16, F16], [F32, F32]],
+        (FloatDtype::Float16, true) => [[F16, F32], [F32, F32]],
+    }
+}
+
+#[test]
+fn the_checkpoints_own_dtype_is_honoured_for_every_family() {
+    let dtypes = [
+        (FloatDtype::Float32, "float32", "F32", Storage::F32),
+        (FloatDtype::Float16, "float16", "F16", Storage::PackedF16),
+        (FloatDtype::Bfloat16, "bfloat16", "BF16", Storage::PackedBf16),
+    ];
+    let mut seen = BTreeSet::new();
+    for directory in entries("fixtures/families") {
+        let files = files(&directory);
+        let config = files
+            .get("config.json")
+            .map_or(json!({}), |bytes| serde_json::from_slice::<Value>(bytes).unwrap());
+        let model_type = config["model_type"].as_str().unwrap_or("none").to_owned();
+        let unsafe_in_f16 = UNSAFE.contains(&model_type.as_str());
+        assert_eq!(
+            read(&files).transformer.facts().f16.activations_unsafe,
+            unsafe_in_f16,
+            "{model_type}"
+        );
+        for (dtype, named, tensor, storage) in dtypes {
+            // Named by config.json, in either generation's word, whatever the tensors are; and found in
+            // the tensors, where no field names it.
+            for field in [Some("dtype"), Some("torch_dtype"), None] {
+                let mut files = files.clone();
+                let mut config = config.clone();
+                for field in ["dtype", "torch_dtype"] {
+                    config.as_object_mut().unwrap().remove(field);
+                }
+                match field {
+                    Some(field) => config[field] = named.into(),
+                    None => {
+                        for (name, bytes) in &mut files {
+                            if name.ends_with(".safetensors") {
+                                *bytes = stored_as(bytes, tensor, storage);
+                            }
+                        }
+                    }
+                }
+                // A static model has no config.json, and model2vec's may not say.
+                if files.contains_key("config.json") {
+                    files.insert("config.json".to_owned(), serde_json::to_vec(&config).unwrap());
+                } else if field.is_some() {
+                    continue;
+                }
+                let model = read(&files);
+                let what = format!("{}, {named} by {field:?}", directory.display());
+                assert_eq!(model.checkpoint().dtype, dtype, "{what}");
+                let got = auto(&model);
+                let stores =
+                    got.each_ref().map(|precision| [precision.weights, precision.activations]);
+                assert_eq!(stores, expected(dtype, unsafe_in_f16), "{what}");
+                let distrusted = unsafe_in_f16 && dtype == FloatDtype::Float16;
+                let reasons = &got[0].reasons;
+                assert_eq!(reasons.contains(&Reason::ActivationsUnsafeInF16), distrusted, "{what}");
+            }
+        }
+        seen.insert(model_type);
+    }
+    for model_type in model_types() {
+        assert!(
+            seen.contains(model_type) || SAME_AS_ANOTHER.contains(&model_type),
+            "{model_type} has no fixture"
+        );
+    }
+}

@@ -1,0 +1,242 @@
+//! Published models, as far as they go without their weights: a file of `tests/published` each, with the
+//! fields of a model's files, the names and shapes of its tensors, and what is expected of them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::{auto, entries, tests};
+use crate::block_on;
+use crate::embedder::build::{Built, ModelBuilder, Task, read_model};
+use crate::embedder::{Embedder, Inspection, Reranker, SparseEncoder};
+use crate::error::Error;
+use crate::files::ModelFiles;
+use crate::gpu::adapter::{AdapterChoice, NoopAdapter};
+
+#[derive(Deserialize)]
+struct Published {
+    model: String,
+    /// Where the fields are from.
+    source: String,
+    loads: Loads,
+    /// The tokenizer of the same kind that stands for the model's own.
+    tokenizer: String,
+    files: BTreeMap<String, Value>,
+    weights: Option<Weights>,
+    expect: Value,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Loads {
+    Embed,
+    Score,
+    Sparse,
+}
+
+#[derive(Deserialize)]
+struct Weights {
+    dtype: String,
+    /// {0..11} in a name stands for every number of that range.
+    tensors: Map<String, Value>,
+    /// Their directory.
+    #[serde(default)]
+    at: String,
+}
+
+/// Weights of which fewer bytes are loaded onto a device that computes nothing.
+const SMALL: u64 = 100 << 20;
+
+fn bytes_of(dtype: &str) -> u64 {
+    if dtype == "F32" { 4 } else { 2 }
+}
+
+/// A safetensors file of zeros that takes no room.
+fn write_weights(path: &Path, dtype: &str, tensors: &[(String, Vec<u64>)]) -> u64 {
+    let mut header = Map::new();
+    let mut end = 0;
+    for (name, shape) in tensors {
+        let start = end;
+        end += shape.iter().product::<u64>() * bytes_of(dtype);
+        let entry = json!({"dtype": dtype, "shape": shape, "data_offsets": [start, end]});
+        header.insert(name.clone(), entry);
+    }
+    let header = Value::Object(header).to_string();
+    let mut file = fs::File::create(path).unwrap();
+    file.write_all(&(header.len() as u64).to_le_bytes()).unwrap();
+    file.write_all(header.as_bytes()).unwrap();
+    file.set_len(8 + header.len() as u64 + end).unwrap();
+    end
+}
+
+impl Weights {
+    fn tensors(&self) -> Vec<(String, Vec<u64>)> {
+        let mut tensors = Vec::new();
+        for (name, shape) in &self.tensors {
+            let shape: Vec<u64> =
+                shape.as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).collect();
+            match name.split_once("{0..") {
+                None => tensors.push((name.clone(), shape)),
+                Some((before, rest)) => {
+                    let (last, after) = rest.split_once('}').unwrap();
+                    for i in 0..=last.parse::<u32>().unwrap() {
+                        tensors.push((format!("{before}{i}{after}"), shape.clone()));
+                    }
+                }
+            }
+        }
+        tensors
+    }
+}
+
+impl Published {
+    /// Writes the model into a directory, and returns the bytes of its weights.
+    fn write(&self, directory: &Path) -> u64 {
+        let mut bytes = 0;
+        for (name, contents) in &self.files {
+            let path = directory.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, contents.to_string()).unwrap();
+            if name.contains("_Dense") {
+                let size = |field: &str| contents[field].as_u64().unwrap();
+                let (inner, columns) = (size("in_features"), size("out_features"));
+                let mut tensors = vec![("linear.weight".to_owned(), vec![columns, inner])];
+                if contents["bias"] == true {
+                    tensors.push(("linear.bias".to_owned(), vec![columns]));
+                }
+                let file = path.with_file_name("model.safetensors");
+                bytes += write_weights(&file, "F32", &tensors);
+            }
+        }
+        let at = self.weights.as_ref().map_or("", |weights| weights.at.as_str());
+        fs::create_dir_all(directory.join(at)).unwrap();
+        let from = match self.tokenizer.as_str() {
+            "word_piece" => "fixtures/tokenizer.json".to_owned(),
+            other => format!("fixtures/{other}/tokenizer.json"),
+        };
+        fs::copy(tests(&from), directory.join(at).join("tokenizer.json")).unwrap();
+        if let Some(weights) = &self.weights {
+            let path = directory.join(at).join("model.safetensors");
+            bytes += write_weights(&path, &weights.dtype, &weights.tensors());
+        }
+        bytes
+    }
+
+    /// What is known of the model without a device, or the sentence that refuses it.
+    fn outcome(&self, directory: &Path) -> Result<Value, Error> {
+        let files = ModelFiles::from_directory(directory)?;
+        let task = match self.loads {
+            Loads::Embed => Task::Embed,
+            Loads::Score => Task::Score,
+            Loads::Sparse => Task::Sparse,
+        };
+        let model = read_model(files, task, None)?;
+        if task == Task::Score {
+            model.tokenizer.check_pairs()?;
+        }
+        let modules: Vec<String> = model
+            .summaries()
+            .into_iter()
+            .map(|module| format!("{}: {}", module.kind, module.settings))
+            .collect();
+        let stores: Vec<String> = auto(&model)
+            .into_iter()
+            .map(|precision| format!("{}/{}", precision.weights, precision.activations))
+            .collect();
+        let prompts: BTreeMap<&String, &String> =
+            model.config.prompts.iter().filter(|(_, prompt)| !prompt.is_empty()).collect();
+        let checkpoint = model.checkpoint();
+        Ok(json!({
+            "modules": modules,
+            "dimension": model.dimension,
+            "max_seq_length": model.tokenizer.limit(),
+            "prompts": prompts,
+            "default_prompt_name": model.config.default_prompt_name,
+            "checkpoint": format!("{} ({})", checkpoint.dtype.name(), checkpoint.source),
+            "auto": stores,
+            "f16_unsafe": model.transformer.facts().f16.activations_unsafe,
+        }))
+    }
+
+    /// A sentence that ends in … goes on with what the program supports, which grows.
+    fn expects(&self, outcome: &Value) -> bool {
+        let said = |value: &Value| value["refused"].as_str().map(str::to_owned);
+        match (said(&self.expect), said(outcome)) {
+            (Some(expected), Some(said)) => match expected.strip_suffix('…') {
+                Some(beginning) => said.starts_with(beginning),
+                None => said == expected,
+            },
+            _ => *outcome == self.expect,
+        }
+    }
+
+    fn dry_run(&self, directory: &Path) -> Result<Inspection, Error> {
+        fn built<M: Built>(builder: ModelBuilder<M>) -> Result<M, Error> {
+            let noop = NoopAdapter {
+                shader_f16: false,
+                subgroup_size: None,
+                webgpu_default_limits: true,
+                max_binding_bytes: None,
+                software: false,
+            };
+            block_on(builder.adapter(AdapterChoice::Noop(Box::new(noop))).build())
+        }
+        let files = ModelFiles::from_directory(directory)?;
+        Ok(match self.loads {
+            Loads::Embed => block_on(built(Embedder::builder(files))?.inspect()),
+            Loads::Score => block_on(built(Reranker::builder(files))?.inspect()),
+            Loads::Sparse => block_on(built(SparseEncoder::builder(files))?.inspect()),
+        })
+    }
+}
+
+/// `VECTILE_PUBLISHED=MiniLM` looks at the files whose name has that in it.
+#[test]
+fn published_models_are_read_as_their_authors_meant_or_refused_by_name() {
+    let only = std::env::var("VECTILE_PUBLISHED").unwrap_or_default();
+    let (mut models, mut refused, mut dry) = (0, 0, 0);
+    let mut wrong = Vec::new();
+    for file in entries("published") {
+        let name = file.file_name().unwrap().to_str().unwrap().to_owned();
+        if !name.contains(&only) {
+            continue;
+        }
+        let published: Published = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        assert_eq!(name, format!("{}.json", published.model.replace('/', "--")));
+        assert!(!published.source.is_empty(), "{name}");
+        let directory = tempfile::tempdir().unwrap();
+        let bytes = published.write(directory.path());
+        let outcome = match published.outcome(directory.path()) {
+            Err(error) => {
+                assert!(error.is_user_error(), "{name}: {error}");
+                refused += 1;
+                json!({"refused": error.to_string()})
+            }
+            Ok(mut outcome) => {
+                if bytes < SMALL {
+                    let inspection = published.dry_run(directory.path()).unwrap();
+                    assert!(!inspection.graph.is_empty(), "{name}");
+                    let ignored = inspection.tensors.iter().filter(|tensor| !tensor.used);
+                    outcome["ignored"] = ignored.map(|tensor| tensor.name.clone()).collect();
+                    dry += 1;
+                }
+                outcome
+            }
+        };
+        if !published.expects(&outcome) {
+            wrong.push(format!("{name} {outcome}"));
+        }
+        models += 1;
+    }
+    assert!(wrong.is_empty(), "{} differ:\n{}", wrong.len(), wrong.join("\n"));
+    if only.is_empty() {
+        assert!(
+            models >= 57 && refused >= 8 && dry >= 4,
+            "{models}, {refused} refused, {dry} dry runs"
+        );
+    }
+}

@@ -1,0 +1,212 @@
+//! Two texts as the chat template of a model writes them, for rerankers that are language models.
+//!
+//! As sentence-transformers does it: the first text is a message of the role `query`, the second one of
+//! the role `document`, and a prompt is a message of the role `system` before them.
+
+use std::collections::BTreeMap;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{Environment, ErrorKind, Value};
+use serde::Deserialize;
+
+use crate::config::ChatTemplate;
+use crate::error::Error;
+
+/// What one rendering may cost: about so many steps, or 64 times so many bytes. A pair that a model
+/// can read takes a thousandth of it.
+const FUEL: u64 = 2_000_000;
+const NAME: &str = "chat";
+/// Pairs that differ in one text: what a template writes of them shows whether the text reaches it.
+const PROBES: [[&str; 2]; 3] = [["alpha", "bravo"], ["charlie", "bravo"], ["alpha", "foxtrot"]];
+
+/// A chat template, ready to be rendered.
+#[derive(Debug)]
+pub(super) struct Chat {
+    environment: Environment<'static>,
+    variables: BTreeMap<String, Value>,
+    structured: bool,
+    pub restores_end: bool,
+    file: String,
+}
+
+impl Chat {
+    /// Refuses a template that is no Jinja, or does not write both texts of a pair.
+    pub fn new(template: &ChatTemplate) -> Result<Self, Error> {
+        let mut environment = Environment::new();
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+        let failed = |error: minijinja::Error| refused(&template.file, &error);
+        environment.set_syntax(syntax.map_err(failed)?);
+        environment.set_fuel(Some(FUEL));
+        environment
+            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.add_function("raise_exception", |message: String| -> Result<Value, _> {
+            Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
+        });
+        environment.add_template_owned(NAME, template.source.clone()).map_err(failed)?;
+        let mut variables: BTreeMap<String, Value> =
+            ["tools", "documents"].map(|name| (name.to_owned(), Value::from(()))).into();
+        variables.insert("add_generation_prompt".to_owned(), Value::from(false));
+        for (name, value) in &template.variables {
+            let value = Value::deserialize(value).map_err(|error| {
+                let problem = format!("its chat template cannot be given {name}: {error}");
+                Error::tokenizer(&template.file, problem)
+            })?;
+            variables.insert(name.clone(), value);
+        }
+        let chat = Chat {
+            environment,
+            variables,
+            structured: template.structured,
+            restores_end: template.restores_end,
+            file: template.file.clone(),
+        };
+        chat.check()?;
+        Ok(chat)
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        let [base, query, document] = PROBES;
+        let base = self.render("", base)?;
+        for (role, varied) in [("query", query), ("document", document)] {
+            if self.render("", varied)? == base {
+                let problem = format!(
+                    "its chat template leaves out the {role}: it is for talking, and not for pairs of texts; give the model a chat_template.jinja that writes messages of the roles query and document"
+                );
+                return Err(Error::tokenizer(&self.file, problem));
+            }
+        }
+        Ok(())
+    }
+
+    /// The text that the template makes of a pair.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] where the template fails, or does too much.
+    pub fn render(&self, prompt: &str, pair: [&str; 2]) -> Result<String, Error> {
+        let message = |role: &str, text: &str| {
+            let content = match self.structured {
+                false => Value::from(text),
+                true => {
+                    Value::from(vec![map([("type", Value::from("text")), ("text", text.into())])])
+                }
+            };
+            map([("role", Value::from(role)), ("content", content)])
+        };
+        let mut messages = Vec::with_capacity(3);
+        if !prompt.is_empty() {
+            messages.push(message("system", prompt));
+        }
+        let [query, document] = pair;
+        messages.extend([message("query", query), message("document", document)]);
+        let mut context = self.variables.clone();
+        context.insert("messages".to_owned(), Value::from(messages));
+        let template = self.environment.get_template(NAME);
+        let text = template.and_then(|template| template.render(Value::from(context)));
+        text.map_err(|error| refused(&self.file, &error))
+    }
+}
+
+fn map<const N: usize>(entries: [(&str, Value); N]) -> Value {
+    let entries: BTreeMap<String, Value> =
+        entries.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    Value::from(entries)
+}
+
+fn refused(file: &str, error: &minijinja::Error) -> Error {
+    let line = error.line().map_or(String::new(), |line| format!(" in line {line}"));
+    let detail: String = error.detail().unwrap_or("no details").chars().take(200).collect();
+    let detail = detail.replace(char::is_control, " ");
+    let problem = format!(
+        "its chat template cannot be used{line}: {}: {detail}; give the model a chat_template.jinja that writes messages of the roles query and document",
+        error.kind()
+    );
+    Error::tokenizer(file, problem)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Map, json};
+
+    use super::*;
+
+    fn template(source: &str, structured: bool) -> ChatTemplate {
+        let variables = match json!({"bos_token": "<s>", "thinks": true}) {
+            serde_json::Value::Object(map) => map,
+            _ => Map::new(),
+        };
+        let (file, source) = ("tokenizer_config.json".to_owned(), source.to_owned());
+        ChatTemplate { file, source, structured, variables, restores_end: true }
+    }
+
+    fn render(source: &str, prompt: &str) -> String {
+        Chat::new(&template(source, false)).unwrap().render(prompt, ["Q", " D\n"]).unwrap()
+    }
+
+    const PAIR: &str = "{{ messages[-2].content }}|{{ messages[-1].content }}";
+
+    #[test]
+    fn templates_say_what_they_say_in_python() {
+        for (source, expected) in [
+            ("{{ bos_token }}{{ messages | length }}", "<s>2"),
+            ("{% if thinks %}\n  t\n{% endif %}\n", "  t\n"),
+            ("a\n\n", "a\n"),
+            ("   {%- if true %} b {%- endif %}", " b"),
+            ("{{ messages[0]['content'].strip() + '!' }}", "Q!"),
+            (
+                "{%- set q = messages | selectattr('role', 'eq', 'query') | map(attribute='content') | first -%}\n[{{ q }}]",
+                "[Q]",
+            ),
+            (
+                "{{ messages | selectattr('role', 'eq', 'system') | map(attribute='content') | first | default('none') }}",
+                "none",
+            ),
+            ("{% for m in messages %}{{ m.role[0] }}{% endfor %}", "qd"),
+            (
+                "{{ tools is none }} {{ documents is none }} {{ add_generation_prompt }}",
+                "True True False",
+            ),
+        ] {
+            assert_eq!(render(&format!("{PAIR}:{source}"), ""), format!("Q| D\n:{expected}"));
+        }
+        let system = "{{ messages[0].role }}={{ messages[0].content }} ";
+        assert_eq!(render(&format!("{system}{PAIR}"), "Find it."), "system=Find it. Q| D\n");
+    }
+
+    #[test]
+    fn parts_say_their_type() {
+        let source =
+            "{% for m in messages %}{{ m.content[0].type }} {{ m.content[0].text }};{% endfor %}";
+        let chat = Chat::new(&template(source, true)).unwrap();
+        assert_eq!(chat.render("", ["Q", "D"]).unwrap(), "text Q;text D;");
+    }
+
+    #[test]
+    fn templates_that_cannot_be_used_are_refused() {
+        for (source, said) in [
+            ("{% for m in messages %}", "line 1"),
+            ("{{ messages[0].content }}", "leaves out the document"),
+            (
+                "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}",
+                "leaves out the query",
+            ),
+            ("{{ raise_exception('only users talk') }}", "only users talk"),
+            ("{{ messages[0].content | unheard_of }}", "unheard_of"),
+            ("{% include 'other' %}", "include"),
+            (
+                "{% for i in range(99999) %}{% for i in range(99999) %}{% endfor %}{% endfor %}",
+                "fuel",
+            ),
+            (
+                "{% set ns = namespace(x='ab') %}{% for i in range(99) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",
+                "fuel",
+            ),
+            ("{{ 'a' * 2000000000 }}", "fuel"),
+        ] {
+            let message = Chat::new(&template(source, false)).unwrap_err().to_string();
+            assert!(
+                message.contains(said) && message.contains("tokenizer_config.json"),
+                "{message}"
+            );
+        }
+    }
+}
