@@ -307,6 +307,16 @@ def load_recipes():
             spec.loader.exec_module(importlib.util.module_from_spec(spec))
 
 
+def make_each(recipes, out, build, finish):
+    """Makes anew the directories that the arguments name, or all of them."""
+    for name in sys.argv[1:] or recipes:
+        folder = os.path.join(out, name)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.makedirs(folder)
+        build(name, recipes[name], folder)
+        finish(name, recipes[name], folder)
+
+
 def main():
     load_recipes()
     wanted = sys.argv[1:] or list(FAMILIES)

@@ -267,14 +267,5 @@ def finish(name, recipe, folder):
     print(f'{name:14s} {size:4d} KB  rows {", ".join(rows)}, torch in f32 {worst:.1e}', flush=True)
 
 
-def main():
-    for name in sys.argv[1:] or MODELS:
-        folder = os.path.join(OUT, name)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.makedirs(folder)
-        build(name, MODELS[name], folder)
-        finish(name, MODELS[name], folder)
-
-
 if __name__ == '__main__':
-    main()
+    families.make_each(MODELS, OUT, build, finish)

@@ -11,7 +11,7 @@ Each directory is a model that CrossEncoder() loads, plus
     fixture.json            how it was made, and what torch in f32 was measured to give
 tests/golden/rerankers.rs finds the directories by itself.
 """
-import os, shutil, sys, tempfile, zlib
+import os, sys, tempfile, zlib
 import torch, transformers
 from safetensors.torch import save_file
 from sentence_transformers import CrossEncoder
@@ -425,14 +425,5 @@ def finish(name, recipe, folder):
     print(f'{name}: logits {ref["logits"].min():.2f} to {ref["logits"].max():.2f}, torch in f32 {worst:.1e}')
 
 
-def main():
-    for name in sys.argv[1:] or RERANKERS:
-        folder = os.path.join(OUT, name)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.makedirs(folder)
-        build(name, RERANKERS[name], folder)
-        finish(name, RERANKERS[name], folder)
-
-
 if __name__ == '__main__':
-    main()
+    families.make_each(RERANKERS, OUT, build, finish)

@@ -8,7 +8,7 @@ embeddings.float16 and .bfloat16, F32: on matrices and tables rounded to that dt
 are looked up) and fixture.json.
 tests/golden/sparse.rs finds the directories by itself.
 """
-import os, shutil, sys, tempfile, zlib
+import os, sys, tempfile, zlib
 import torch, transformers
 from safetensors.torch import save_file
 from sentence_transformers import SparseEncoder
@@ -147,14 +147,5 @@ def finish(name, recipe, folder):
     print(f'{name}: {float(active.mean()):.2f} of the weights above zero, largest {float(exact.max()):.2f}, torch in f32 {worst:.1e}')
 
 
-def main():
-    for name in sys.argv[1:] or MODELS:
-        folder = os.path.join(OUT, name)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.makedirs(folder)
-        build(name, MODELS[name], folder)
-        finish(name, MODELS[name], folder)
-
-
 if __name__ == '__main__':
-    main()
+    families.make_each(MODELS, OUT, build, finish)

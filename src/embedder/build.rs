@@ -13,8 +13,8 @@ use crate::dtype::{
 };
 use crate::embedder::Embedder;
 use crate::embedder::kept;
-use crate::embedder::multi_vector;
 use crate::embedder::run::{Model, Opening, Runtime};
+use crate::embedder::sides;
 use crate::error::Error;
 use crate::files::ModelFiles;
 use crate::gpu::adapter::{AdapterChoice, AdapterSummary, Feature};
@@ -438,7 +438,7 @@ pub(super) fn read_model(
         include_prompt,
     };
     model.check_types(&model.tokenizer.encode(None, "a")?)?;
-    multi_vector::check(&model)?;
+    sides::check(&model)?;
     Ok(model)
 }
 

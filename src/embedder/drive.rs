@@ -7,7 +7,8 @@ use crate::batch::{PackedBatch, next_batch};
 use crate::dtype::{Precision, Storage};
 use crate::embedder::Embedder;
 use crate::embedder::prepared::Prepared;
-use crate::embedder::run::{Rows, Runtime, Started};
+use crate::embedder::rows::Rows;
+use crate::embedder::run::{Runtime, Started};
 use crate::error::Error;
 
 /// Batches of a call that are on the GPU at once: one runs while the rows of the one before are read

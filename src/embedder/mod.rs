@@ -11,9 +11,11 @@ mod prepared;
 #[cfg(feature = "lab")]
 pub(crate) mod probe;
 mod rerank;
+mod rows;
 mod run;
 #[cfg(feature = "server")]
 mod serving;
+mod sides;
 mod sparse;
 mod static_queries;
 #[cfg(test)]

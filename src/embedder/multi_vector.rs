@@ -1,18 +1,16 @@
 //! [`MultiVectorEncoder`]: a vector for each token of a text, and the scores of late interaction.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use crate::config::{Projection, Purpose};
 use crate::dtype::Precision;
 use crate::embedder::build::{Built, ModelBuilder, Task};
 use crate::embedder::prepared::{Chunks, Prepared};
-use crate::embedder::run::Model;
+use crate::embedder::sides::{Side, sides};
 use crate::embedder::{EmbedOptions, EmbedTask, Embedder, normalize_rows, note};
 use crate::error::Error;
 use crate::files::ModelFiles;
 use crate::gpu::adapter::AdapterSummary;
-use crate::kernels::MAX_BATCH_TOKENS;
-use crate::tokenize::Filling;
 
 /// Turns texts into vectors of their tokens on a GPU: the same as sentence-transformers'
 /// `MultiVectorEncoder` gives of its own models, of PyLate's and of Stanford's ColBERT; and the
@@ -33,16 +31,6 @@ pub struct MultiVectorEncoder {
 
 /// Makes a [`MultiVectorEncoder`].
 pub type MultiVectorEncoderBuilder = ModelBuilder<MultiVectorEncoder>;
-
-/// What becomes of the texts of one side.
-#[derive(Debug, Clone, Default)]
-struct Side {
-    /// Tokens of a text, at most.
-    limit: Option<usize>,
-    filling: Option<Filling>,
-    /// Tokens without a vector.
-    left_out: HashSet<u32>,
-}
 
 /// The vectors of a text's tokens.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -118,81 +106,6 @@ impl Built for MultiVectorEncoder {
         let [query, document] = sides(&runs.model)?;
         Ok(MultiVectorEncoder { runs, query, document, mean, without_first })
     }
-}
-
-/// Refuses what no query or document of the model could be.
-pub(super) fn check(model: &Model) -> Result<(), Error> {
-    match model.config.purpose {
-        Purpose::TokenVectors(_) => sides(model).map(|_| ()),
-        _ => Ok(()),
-    }
-}
-
-/// Queries and documents.
-fn sides(model: &Model) -> Result<[Side; 2], Error> {
-    let Purpose::TokenVectors(multi) = &model.config.purpose else {
-        return Err(Error::Internal("the sides of a model without any".into()));
-    };
-    let tokenizer = &model.tokenizer;
-    let words = |skips: bool| -> HashSet<u32> {
-        let words = multi.skiplist.iter().filter(|_| skips);
-        words.filter_map(|word| tokenizer.id(word)).collect()
-    };
-    let limit = |length: &Option<(usize, String)>| {
-        tokenizer.limit_of(length.as_ref().map(|(length, place)| (*length, place.as_str())))
-    };
-    let query = Side {
-        limit: limit(&multi.query_length)?,
-        filling: filling(model)?,
-        left_out: words(multi.skips_in_queries),
-    };
-    let document = Side {
-        limit: limit(&multi.document_length)?,
-        filling: None,
-        left_out: words(multi.skips_in_documents),
-    };
-    Ok([query, document])
-}
-
-/// What fills queries up, checked to be tokens that the transformer can take there.
-fn filling(model: &Model) -> Result<Option<Filling>, Error> {
-    let Purpose::TokenVectors(multi) = &model.config.purpose else { return Ok(None) };
-    let Some(expansion) = &multi.expansion else { return Ok(None) };
-    let (file, field) = &expansion.field;
-    let length = expansion.length;
-    let wrong = |problem: String| Error::config(file, field, format!("is {length}, and {problem}"));
-    let most = model.tokenizer.positions().unwrap_or(MAX_BATCH_TOKENS).min(MAX_BATCH_TOKENS);
-    if length > most {
-        return Err(wrong(format!("at most {most} tokens are taken")));
-    }
-    if !expansion.seen
-        && let Some(reach) = model.transformer.reach().filter(|reach| *reach + 1 < length)
-    {
-        let problem = format!(
-            "tokens that fill a query up would see none of it: a layer sees {reach} tokens to a side"
-        );
-        return Err(wrong(problem));
-    }
-    if model.tokenizer.pads_left() {
-        let name = format!("{}tokenizer_config.json", model.config.weights_prefix);
-        let supported = "queries that are filled up are, at the right";
-        return Err(Error::unsupported(name, "padding_side", "left", supported));
-    }
-    let token = match &expansion.token {
-        Some(name) => model.tokenizer.id(name).ok_or_else(|| {
-            let problem = format!("fills queries up with {name:?}, which is no token of the model");
-            Error::config(file, field, problem)
-        }),
-        None => {
-            let roles = ["mask_token", "eos_token"];
-            roles.iter().find_map(|role| model.tokenizer.role(role)).ok_or_else(|| {
-                wrong(
-                    "the tokenizer has no mask_token and no eos_token to fill queries with".into(),
-                )
-            })
-        }
-    }?;
-    Ok(Some(Filling { token, length, seen: expansion.seen }))
 }
 
 impl MultiVectorEncoder {

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::batch::plan;
 use crate::convert::{self, Loss};
 use crate::dtype::{F16Facts, Precision, Storage};
-use crate::embedder::run::Rows;
+use crate::embedder::rows::Rows;
 use crate::embedder::{EmbedOptions, Embedder, kept};
 use crate::error::Error;
 use crate::files::{F16Record, f16_record_path, write_f16_record};

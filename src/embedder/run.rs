@@ -7,11 +7,12 @@ use crate::batch::PackedBatch;
 use crate::config::{ModelConfig, Module, PoolingMode, Purpose, Sparse, Weighting};
 use crate::convert;
 use crate::dtype::{CheckpointDtype, Precision, Storage};
+use crate::embedder::rows::Rows;
 use crate::error::Error;
 use crate::files::ModelFiles;
 use crate::gpu::adapter::{AdapterChoice, Feature};
 use crate::gpu::device::Gpu;
-use crate::gpu::executor::{Executor, Outcome, Running, ShaderEdit};
+use crate::gpu::executor::{Executor, Running, ShaderEdit};
 use crate::gpu::graph::Graph;
 #[cfg(feature = "lab")]
 use crate::gpu::graph::TensorId;
@@ -151,40 +152,6 @@ pub(super) struct Runtime {
     pub tokens_that_fit: Option<usize>,
 }
 
-/// The rows of a batch, one for each text: of a model whose rows are the tokens', all of these one after
-/// the other.
-#[derive(Debug, Default)]
-pub(super) struct Rows {
-    values: Vec<f32>,
-    /// Where the row of each text ends.
-    ends: Vec<usize>,
-    /// Texts with an activation out of range or a value that is not finite.
-    pub suspects: Vec<usize>,
-}
-
-impl Rows {
-    /// The row of a text.
-    pub fn row(&self, text: usize) -> &[f32] {
-        &self.values[self.place(text)]
-    }
-
-    /// Puts the row of a text of another batch in the place of its row in this one.
-    pub fn replace(&mut self, text: usize, row: &[f32]) {
-        let place = self.place(text);
-        self.values[place].copy_from_slice(row);
-    }
-
-    /// The rows, in the order of the texts.
-    pub fn each(&self) -> impl Iterator<Item = &[f32]> {
-        (0..self.ends.len()).map(|text| self.row(text))
-    }
-
-    fn place(&self, text: usize) -> std::ops::Range<usize> {
-        let start = text.checked_sub(1).map_or(0, |before| self.ends[before]);
-        start..self.ends[text]
-    }
-}
-
 impl Runtime {
     /// Loads the model onto an open device.
     pub fn load(
@@ -252,7 +219,7 @@ impl Runtime {
         }
         let outcome = self.executor.finish(&graph.graph, running).await?;
         let since = self.executor.clock();
-        let rows = rows(model, batch, &graph.output, &outcome);
+        let rows = Rows::of(model, batch, &graph.output, &outcome);
         self.executor.lap(since, Phase::ReadBack);
         Ok(rows)
     }
@@ -304,7 +271,7 @@ impl Runtime {
             visit(&graph, id, &convert::decode(Storage::F32, bytes));
         });
         let outcome = tapped.await?;
-        Ok(rows(model, batch, &output, &outcome))
+        Ok(Rows::of(model, batch, &output, &outcome))
     }
 
     /// The forward pass over a batch.
@@ -373,28 +340,6 @@ impl Runtime {
     pub fn destroy(&self) {
         self.executor.gpu.destroy();
     }
-}
-
-/// The texts' rows in what a graph gave, and which of them cannot be used.
-fn rows(model: &Model, batch: &PackedBatch, output: &Activations, outcome: &Outcome) -> Rows {
-    let filled = convert::decode(Storage::F32, &outcome.output);
-    let by_token = model.config.purpose.by_token();
-    let mut rows = Rows::default();
-    for (text, [first, tokens, _]) in batch.texts.iter().enumerate() {
-        let tokens = *first as usize..(first + tokens) as usize;
-        let own = if by_token { tokens.clone() } else { text..text + 1 };
-        let start = rows.values.len();
-        let width = output.width4 * 4;
-        for row in filled[own.start * width..own.end * width].chunks_exact(width) {
-            rows.values.extend_from_slice(&row[..model.dimension]);
-        }
-        let marked = outcome.overflowed[tokens].contains(&true);
-        if marked || rows.values[start..].iter().any(|value| !value.is_finite()) {
-            rows.suspects.push(text);
-        }
-        rows.ends.push(rows.values.len());
-    }
-    rows
 }
 
 /// A batch on its way.
