@@ -3,8 +3,10 @@
 use std::sync::atomic::Ordering;
 
 use crate::config::{Module, PoolingMode};
+use crate::dtype::Storage;
 use crate::embedder::{EmbedOptions, Embedder, OnTooLong, Prepared};
 use crate::error::Error;
+use crate::gpu::selftest::wrong_kernels;
 use crate::tokenize::{Piece, Tokens};
 
 impl Embedder {
@@ -60,6 +62,37 @@ impl Embedder {
         let joined = format!("{prompt}{text}");
         let pieces = self.model.tokenizer.describe(&joined, special)?;
         Ok((joined, pieces))
+    }
+
+    /// Asks the kernels that the model runs their known answers on this device.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] that names those that are wrong; else those of running a graph.
+    pub(crate) async fn check_kernels(&self) -> Result<(), Error> {
+        let tokens = self.model.tokenizer.encode(None, "a")?;
+        let mut runtime = self.runtime.lock().await;
+        let (graph, plan) =
+            (runtime.graph(&self.precision, &self.pack([&tokens])).graph, runtime.plan());
+        let (weights, activations) = (self.precision.weights, self.precision.activations);
+        let mut storages = vec![(weights, activations)];
+        if self.precision.retries_in_f32() {
+            storages.push((weights, Storage::F32));
+        }
+        for storages in storages {
+            let wrong = wrong_kernels(&mut runtime.executor, &graph, plan, storages).await?;
+            if !wrong.is_empty() {
+                let names: Vec<&str> = wrong.iter().map(|check| check.kernel).collect();
+                return Err(Error::Internal(format!(
+                    "{} on {} with weights as {} and activations as {}: wrong answers; \
+                     `vectile verify` tells more",
+                    names.join(", "),
+                    self.adapter,
+                    storages.0,
+                    storages.1
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// How often the device was lost since it was first opened.

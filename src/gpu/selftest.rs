@@ -15,6 +15,8 @@ use crate::error::Error;
 use crate::gpu::adapter::{AdapterChoice, Feature};
 use crate::gpu::device::Gpu;
 use crate::gpu::executor::{Executor, Outcome};
+#[cfg(feature = "server")]
+use crate::gpu::graph::Graph;
 use crate::gpu::shader::Lanes;
 use crate::kernels::answers::{ANSWERS, Answer, KnownAnswer};
 use crate::kernels::{Builder, KernelPlan};
@@ -185,6 +187,31 @@ pub async fn check_all(
         checks.push(check);
     }
     Ok(checks)
+}
+
+/// The kernels of a graph that give wrong answers on this device, asked in the form and the storages
+/// that the graph has.
+///
+/// # Errors
+/// Those of running a graph.
+#[cfg(feature = "server")]
+pub(crate) async fn wrong_kernels(
+    executor: &mut Executor,
+    graph: &Graph,
+    plan: KernelPlan,
+    storages: (Storage, Storage),
+) -> Result<Vec<KernelCheck>, Error> {
+    let mut wrong = Vec::new();
+    let used = |answer: &&KnownAnswer| {
+        graph.dispatches.iter().any(|dispatch| dispatch.kernel.name == answer.kernel.name)
+    };
+    for answer in ANSWERS.iter().filter(used) {
+        let check = check(executor, answer, plan, storages).await?;
+        if !check.passed {
+            wrong.push(check);
+        }
+    }
+    Ok(wrong)
 }
 
 /// Asks a kernel its known answers.

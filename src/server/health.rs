@@ -1,10 +1,10 @@
 //! Whether a model can be relied on, found out by running it.
 //!
-//! A model is ready once a text has passed through it alone and in a batch with the same bits, and
-//! every later probe must give those bits again. A lost device makes it not ready until a probe has
+//! A model is ready once its kernels have given their known answers, and a text has passed through it
+//! alone and in a batch with the same bits; every later probe must give those bits again. A lost device makes it not ready until a probe has
 //! passed on the device that was opened in its place.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::error::Error;
@@ -66,11 +66,15 @@ impl Health {
 }
 
 impl Model {
-    /// Runs the model for the first time: a text alone and in a batch.
+    /// Runs the model for the first time: its kernels, then a text alone and in a batch.
     ///
     /// # Errors
-    /// What the run met, or [`Error::Internal`] where its rows cannot be right.
-    pub async fn first_pass(&self) -> Result<(), Error> {
+    /// What the run met, or [`Error::Internal`] where what it gave cannot be right.
+    pub async fn first_pass(self: &Arc<Self>) -> Result<(), Error> {
+        let model = self.clone();
+        let asked =
+            tokio::task::spawn_blocking(move || pollster::block_on(model.runs().check_kernels()));
+        asked.await.map_err(|_| Error::Internal("asking the kernels panicked".to_owned()))??;
         let wrong = |problem: &str| {
             let (name, adapter) = (&self.name, self.runs().adapter());
             Error::Internal(format!(

@@ -1,12 +1,15 @@
 //! Health is what running the model shows.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use vectile::block_on;
-use vectile::server::Served;
+use vectile::server::{Served, Server};
+use vectile::{Embedder, Error, block_on};
 
-use super::support::{Running, bits, bits_of, embedder, have_adapter, options, reranker, sparse};
+use super::support::{
+    Running, bits, bits_of, embedder, files, have_adapter, options, reranker, sparse,
+};
 
 #[test]
 fn a_lost_device_is_not_ready_within_a_second_and_ready_again_after() {
@@ -83,4 +86,22 @@ fn idle_models_of_every_kind_are_run_when_health_is_asked_for() {
         before.iter().zip(&after).all(|(before, after)| before < after),
         "{before:?} {after:?}"
     );
+}
+
+/// An adapter that computes a kernel wrongly shows before any client asks.
+#[test]
+fn a_model_whose_kernels_give_wrong_answers_is_not_served() {
+    if !have_adapter() {
+        return;
+    }
+    let server = Server::bind(options()).unwrap();
+    let load = || {
+        let wrong = Embedder::builder(files("bert_mean_norm"))
+            .edit_shader(("layer_norm", |wgsl| {
+                wgsl.replace("let scale = 1.0 /", "let scale = 1.003 /")
+            }));
+        Ok::<_, Error>(vec![Served::embedder("m", Arc::new(block_on(wrong.build())?))])
+    };
+    let said = server.run(load, |_| panic!("ready")).unwrap_err().to_string();
+    assert!(said.contains("layer_norm") && said.contains("wrong answers"), "{said}");
 }
