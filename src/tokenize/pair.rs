@@ -18,6 +18,7 @@ impl Tokenizer {
             tokens.ids.pop();
             tokens.type_ids.pop();
             tokens.untruncated -= 1;
+            tokens.seen = tokens.ids.len();
         }
         Ok(tokens)
     }
@@ -81,7 +82,8 @@ impl Tokenizer {
                 ids[limit - kept..].copy_from_slice(&end[end.len() - kept..]);
             }
         }
-        let tokens = Tokens { type_ids: vec![0; ids.len()], ids, prompt_len: 0, untruncated };
+        let (type_ids, seen) = (vec![0; ids.len()], ids.len());
+        let tokens = Tokens { ids, type_ids, prompt_len: 0, untruncated, seen };
         self.check(&tokens, tokens.ids.len())?;
         Ok(tokens)
     }
