@@ -307,11 +307,14 @@ pub struct InspectArgs {
     #[command(flatten)]
     pub model: ModelArgs,
     /// The model as `vectile rerank` loads it.
-    #[arg(long, conflicts_with = "sparse")]
+    #[arg(long, conflicts_with_all = ["sparse", "multi_vector"])]
     pub rerank: bool,
     /// The model as `vectile embed --sparse` loads it.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "multi_vector")]
     pub sparse: bool,
+    /// The model as `--multi-vector` of `vectile embed` and `vectile rerank` loads it.
+    #[arg(long)]
+    pub multi_vector: bool,
     /// JSON instead of text.
     #[arg(long)]
     pub json: bool,

@@ -8,9 +8,10 @@ use super::model;
 use super::table::Plain;
 
 pub fn run(args: &InspectArgs) -> Result<(), Failure> {
-    let inspection = match (args.rerank, args.sparse) {
-        (true, _) => block_on(model::open_reranker(&args.model)?.inspect()),
-        (_, true) => block_on(model::open_sparse(&args.model)?.inspect()),
+    let inspection = match (args.rerank, args.sparse, args.multi_vector) {
+        (true, _, _) => block_on(model::open_reranker(&args.model)?.inspect()),
+        (_, true, _) => block_on(model::open_sparse(&args.model)?.inspect()),
+        (_, _, true) => block_on(model::open_multi_vector(&args.model)?.inspect()),
         _ => block_on(model::open(&args.model)?.inspect()),
     };
     let text = if args.json { to_json(&inspection)? } else { inspection.to_string() };

@@ -9,7 +9,7 @@ use crate::batch::PackedBatch;
 use crate::config::Module;
 use crate::dtype::Precision;
 use crate::embedder::run::Model;
-use crate::embedder::{Embedder, Reranker, SparseEncoder};
+use crate::embedder::{EmbedTask, Embedder, MultiVectorEncoder, Reranker, SparseEncoder};
 use crate::error::plain;
 use crate::gpu::adapter::AdapterSummary;
 use crate::models::Step;
@@ -19,8 +19,8 @@ use crate::tokenize::Tokens;
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ModuleSummary {
     /// `Transformer`, `StaticEmbedding`, `model2vec`, `Pooling`, `Dense`, `LayerNorm` or `Normalize`; of
-    /// a head's steps also `Vocabulary` and `LogitScore`, and `Activation` or `Weights` for what the host
-    /// makes of its results.
+    /// a head's steps also `Vocabulary` and `LogitScore`, and `Activation`, `Weights`, `Queries` or `Documents`
+    /// for what the host makes of its results.
     pub kind: String,
     /// What its files say.
     pub settings: String,
@@ -54,7 +54,8 @@ pub struct DispatchSummary {
     pub flops: u64,
 }
 
-/// What an embedder, a reranker or a sparse encoder is made of: prints as text, serialises as JSON.
+/// What an embedder, a reranker, a sparse or a multi-vector encoder is made of: prints as text, serialises
+/// as JSON.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Inspection {
     /// Where the model is from.
@@ -160,11 +161,31 @@ fn lower(name: &impl fmt::Debug) -> String {
 }
 
 impl Model {
-    /// Its modules and the steps of its head, in the order they are applied.
+    /// The steps of its head and its modules, in the order they are applied.
     pub fn summaries(&self) -> Vec<ModuleSummary> {
         let summary = |kind: &str, settings| ModuleSummary { kind: kind.to_owned(), settings };
         let first = self.config.input.module();
         let mut summaries = vec![summary(first, self.transformer.describe())];
+        for step in self.head.iter().flat_map(|head| &head.steps) {
+            summaries.push(match step {
+                Step::Pool(mode) => summary("Pooling", lower(mode)),
+                Step::Linear { bias, inner, columns, activation, .. } => {
+                    let bias = if *bias { ", bias" } else { "" };
+                    let activation = lower(activation);
+                    summary("Dense", format!("{inner} → {columns}, {activation}{bias}"))
+                }
+                Step::Norm { width, .. } => summary("LayerNorm", format!("{width} values")),
+                Step::Vocabulary { inner, labels, .. } => {
+                    summary("Vocabulary", format!("{inner} → {labels}, the largest of all tokens"))
+                }
+                Step::Tokens { rows, inner, vocabulary, .. } => {
+                    let rows: Vec<String> = rows.iter().map(usize::to_string).collect();
+                    let settings =
+                        format!("{inner} → tokens {} of {vocabulary}", rows.join(" and "));
+                    summary("LogitScore", settings)
+                }
+            });
+        }
         for module in &self.config.modules {
             summaries.push(match module {
                 Module::Pooling(pooling) => {
@@ -187,26 +208,6 @@ impl Model {
                 Module::Normalize => summary("Normalize", "to length one".to_owned()),
             });
         }
-        for step in self.head.iter().flat_map(|head| &head.steps) {
-            summaries.push(match step {
-                Step::Pool(mode) => summary("Pooling", lower(mode)),
-                Step::Linear { bias, inner, columns, activation, .. } => {
-                    let bias = if *bias { ", bias" } else { "" };
-                    let activation = lower(activation);
-                    summary("Dense", format!("{inner} → {columns}, {activation}{bias}"))
-                }
-                Step::Norm { width, .. } => summary("LayerNorm", format!("{width} values")),
-                Step::Vocabulary { inner, labels, .. } => {
-                    summary("Vocabulary", format!("{inner} → {labels}, the largest of all tokens"))
-                }
-                Step::Tokens { rows, inner, vocabulary, .. } => {
-                    let rows: Vec<String> = rows.iter().map(usize::to_string).collect();
-                    let settings =
-                        format!("{inner} → tokens {} of {vocabulary}", rows.join(" and "));
-                    summary("LogitScore", settings)
-                }
-            });
-        }
         summaries
     }
 }
@@ -226,8 +227,21 @@ impl SparseEncoder {
     /// What this sparse encoder is made of.
     pub async fn inspect(&self) -> Inspection {
         let mut inspection = self.runs().inspect().await;
+        inspection.dimension = self.dimension();
         let settings = self.describe();
         inspection.modules.push(ModuleSummary { kind: "Weights".to_owned(), settings });
+        inspection
+    }
+}
+
+impl MultiVectorEncoder {
+    /// What this multi-vector encoder is made of.
+    pub async fn inspect(&self) -> Inspection {
+        let mut inspection = self.runs().inspect().await;
+        for (kind, side) in [("Queries", EmbedTask::Query), ("Documents", EmbedTask::Document)] {
+            let settings = self.describe(side);
+            inspection.modules.push(ModuleSummary { kind: kind.to_owned(), settings });
+        }
         inspection
     }
 }

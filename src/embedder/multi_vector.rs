@@ -11,6 +11,7 @@ use crate::embedder::{EmbedOptions, EmbedTask, Embedder, normalize_rows, note};
 use crate::error::Error;
 use crate::files::ModelFiles;
 use crate::gpu::adapter::AdapterSummary;
+use crate::tokenize::Filling;
 
 /// Turns texts into vectors of their tokens on a GPU: the same as sentence-transformers'
 /// `MultiVectorEncoder` gives of its own models, of PyLate's and of Stanford's ColBERT; and the
@@ -151,6 +152,27 @@ impl MultiVectorEncoder {
     /// The model's prompts by name.
     pub fn prompts(&self) -> &BTreeMap<String, String> {
         self.runs.prompts()
+    }
+
+    /// What becomes of the texts of a side, in words.
+    pub(super) fn describe(&self, task: EmbedTask) -> String {
+        let Side { limit, filling, left_out } = self.side(task);
+        let mut parts = vec![match limit {
+            Some(limit) => format!("at most {limit} tokens"),
+            None => "of any length".to_owned(),
+        }];
+        if let Some(Filling { token, length, seen }) = filling {
+            let token = self.runs.model.tokenizer.token(*token).unwrap_or_default();
+            let seen = if *seen { "seen" } else { "not seen" };
+            parts.push(format!("filled up to {length} with {token:?}, {seen} by the others"));
+        }
+        if !left_out.is_empty() {
+            parts.push(format!("{} tokens of the vocabulary left out", left_out.len()));
+        }
+        if self.without_first {
+            parts.push("without the first token".to_owned());
+        }
+        parts.join(", ")
     }
 
     /// The vectors of queries: sentence-transformers' `encode_query`. As

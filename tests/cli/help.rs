@@ -74,7 +74,7 @@ fn help_of_each_command_names_its_options() {
                 ],
             ]),
         ),
-        ("inspect", all(&[&model, &["--json"]])),
+        ("inspect", all(&[&model, &["--json", "--rerank", "--sparse", "--multi-vector"]])),
         ("adapters", vec!["--json"]),
         (
             "verify",

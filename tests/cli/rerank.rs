@@ -97,14 +97,20 @@ fn models_that_do_not_rank_are_refused() {
 }
 
 #[test]
-fn inspect_opens_rerankers_and_sparse_encoders() {
+fn inspect_opens_models_of_every_kind() {
     if !have_adapter() {
         return;
     }
     for (name, kind, said) in [
         ("rerankers/qwen3", "--rerank", ["LogitScore: 32 → tokens 4 and 5 of 512", "Sigmoid"]),
         ("rerankers/bert_labels", "--rerank", ["Dense: 32 → 3, none, bias", "dimension    3"]),
-        ("sparse/bert", "--sparse", ["Vocabulary: 32 → 512", "log(1 + max(0, x))"]),
+        ("sparse/bert", "--sparse", ["Vocabulary: 32 → 4099", "log(1 + max(0, x))"]),
+        (
+            "multi_vector/stanford_bert",
+            "--multi-vector",
+            ["Dense: 32 → 12, none", "filled up to 24 with \"[MASK]\", seen"],
+        ),
+        ("multi_vector/bge_m3", "--multi-vector", ["Normalize", "without the first token"]),
     ] {
         let mut command = vectile();
         command.arg("inspect").arg(kind).arg("--model").arg(model(name));
