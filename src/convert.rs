@@ -1,8 +1,12 @@
 //! Values to and from the bytes of each storage, with what was lost on the way.
 
+use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use half::{bf16, f16};
 
 use crate::dtype::Storage;
+
+/// Values looked over at a time for what rounding would lose of them.
+const LOOK: usize = 64;
 
 /// What rounding to a storage did to a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -20,20 +24,75 @@ pub struct Loss {
 }
 
 impl Loss {
-    fn see(&mut self, value: f32, stored: f32, storage: Storage) {
+    /// What a storage loses of values.
+    fn of(storage: Storage, values: &[f32]) -> Self {
+        // Magnitudes as bits, which are ordered as the values are: from the first on that is stored as
+        // infinity, and below the smallest normal number.
+        let (too_large, normal) = match storage {
+            Storage::F32 => (f32::INFINITY.to_bits(), 0),
+            Storage::F16 | Storage::PackedF16 => {
+                (65520f32.to_bits(), f16::MIN_POSITIVE.to_f32().to_bits())
+            }
+            // Half a step above the largest.
+            Storage::PackedBf16 => {
+                (bf16::MAX.to_f32().to_bits() + 0x8000, f32::MIN_POSITIVE.to_bits())
+            }
+        };
+        let mut loss = Loss::default();
+        let mut largest = 0;
+        for values in values.chunks(LOOK) {
+            let mut most = 0;
+            let mut small = false;
+            for value in values {
+                let magnitude = value.to_bits() & 0x7fff_ffff;
+                most = most.max(magnitude);
+                small |= (1..normal).contains(&magnitude);
+            }
+            if most < too_large && !small {
+                largest = largest.max(most);
+            } else {
+                values.iter().for_each(|value| loss.see(*value, storage));
+            }
+        }
+        loss.largest = loss.largest.max(f32::from_bits(largest));
+        loss
+    }
+
+    /// What there is to say of values that a storage's bytes stand for: nothing was lost of them.
+    pub(crate) fn none_of(storage: Storage, bytes: &[u8]) -> Self {
+        let (halves, infinite) = match storage {
+            Storage::F32 => return Loss::of(storage, &decode(storage, bytes)),
+            Storage::F16 | Storage::PackedF16 => (bytes, f16::INFINITY.to_bits()),
+            Storage::PackedBf16 => (bytes, bf16::INFINITY.to_bits()),
+        };
+        let halves: Vec<u16> = bytemuck::pod_collect_to_vec(halves);
+        let largest = halves.iter().fold(0, |most: u16, bits| most.max(bits & 0x7fff));
+        match largest < infinite {
+            true => Loss {
+                largest: decode(storage, &largest.to_le_bytes()).first().copied().unwrap_or(0.0),
+                ..Loss::default()
+            },
+            false => Loss::of(storage, &decode(storage, bytes)),
+        }
+    }
+
+    fn see(&mut self, value: f32, storage: Storage) {
         if !value.is_finite() {
             self.non_finite += 1;
             return;
         }
+        let (stored, smallest) = match storage {
+            Storage::F32 => (value, f32::MIN_POSITIVE),
+            Storage::F16 | Storage::PackedF16 => {
+                (f16::from_f32(value).to_f32(), f16::MIN_POSITIVE.to_f32())
+            }
+            Storage::PackedBf16 => (bf16::from_f32(value).to_f32(), f32::MIN_POSITIVE),
+        };
         self.largest = self.largest.max(value.abs());
         if !stored.is_finite() {
             self.overflowed += 1;
             self.first_overflow.get_or_insert(value);
         }
-        let smallest = match storage {
-            Storage::F16 | Storage::PackedF16 => f16::MIN_POSITIVE.to_f32(),
-            Storage::F32 | Storage::PackedBf16 => f32::MIN_POSITIVE,
-        };
         if value != 0.0 && stored.abs() < smallest && stored != value {
             self.flushed += 1;
         }
@@ -51,43 +110,30 @@ impl Loss {
 
 /// Appends values in a storage's format to `bytes`, rounding to nearest even.
 pub fn encode(storage: Storage, values: &[f32], bytes: &mut Vec<u8>) -> Loss {
-    let mut loss = Loss::default();
-    bytes.reserve(values.len() * storage.bytes() as usize);
-    for value in values {
-        let stored = match storage {
-            Storage::F32 => {
-                bytes.extend_from_slice(&value.to_le_bytes());
-                *value
-            }
-            Storage::F16 | Storage::PackedF16 => {
-                let half = f16::from_f32(*value);
-                bytes.extend_from_slice(&half.to_le_bytes());
-                half.to_f32()
-            }
-            Storage::PackedBf16 => {
-                let brain = bf16::from_f32(*value);
-                bytes.extend_from_slice(&brain.to_le_bytes());
-                brain.to_f32()
-            }
-        };
-        loss.see(*value, stored, storage);
+    match storage {
+        Storage::F32 => bytes.extend_from_slice(bytemuck::cast_slice(values)),
+        Storage::F16 | Storage::PackedF16 => {
+            let mut stored = vec![0u16; values.len()];
+            stored.reinterpret_cast_mut::<f16>().convert_from_f32_slice(values);
+            bytes.extend_from_slice(bytemuck::cast_slice(&stored));
+        }
+        Storage::PackedBf16 => {
+            let mut stored = vec![0u16; values.len()];
+            stored.reinterpret_cast_mut::<bf16>().convert_from_f32_slice(values);
+            bytes.extend_from_slice(bytemuck::cast_slice(&stored));
+        }
     }
-    loss
+    Loss::of(storage, values)
 }
 
 /// The values that a storage's bytes stand for, exactly.
 pub fn decode(storage: Storage, bytes: &[u8]) -> Vec<f32> {
-    let pair = |b: &[u8]| u16::from_le_bytes([b[0], b[1]]);
     match storage {
-        Storage::F32 => {
-            bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
-        }
+        Storage::F32 => bytemuck::pod_collect_to_vec(bytes),
         Storage::F16 | Storage::PackedF16 => {
-            bytes.chunks_exact(2).map(|b| f16::from_bits(pair(b)).to_f32()).collect()
+            bytemuck::pod_collect_to_vec::<u8, f16>(bytes).to_f32_vec()
         }
-        Storage::PackedBf16 => {
-            bytes.chunks_exact(2).map(|b| bf16::from_bits(pair(b)).to_f32()).collect()
-        }
+        Storage::PackedBf16 => bytemuck::pod_collect_to_vec::<u8, bf16>(bytes).to_f32_vec(),
     }
 }
 
@@ -134,5 +180,37 @@ mod tests {
         assert_eq!(loss.largest, 1e30);
         let loss = encode(Storage::PackedBf16, &[3.4e38, 3.39e38], &mut bytes);
         assert_eq!(loss.overflowed, 1);
+    }
+
+    #[test]
+    fn nothing_is_lost_of_what_is_stored_already() {
+        let values = [1.0, -3.5, 0.0, 1e-7, 1e-30, -60000.0];
+        for storage in Storage::ALL {
+            let mut bytes = Vec::new();
+            encode(storage, &values, &mut bytes);
+            let loss = Loss::none_of(storage, &bytes);
+            assert_eq!(loss, Loss { largest: loss.largest, ..Loss::default() }, "{storage}");
+            assert!((59900.0..60100.0).contains(&loss.largest), "{storage} {}", loss.largest);
+            encode(storage, &[f32::NAN, f32::NEG_INFINITY], &mut bytes);
+            let loss = Loss::none_of(storage, &bytes);
+            assert_eq!((loss.non_finite, loss.overflowed), (2, 0), "{storage}");
+        }
+    }
+
+    #[test]
+    fn losses_at_every_edge_are_those_of_each_value() {
+        let edges = [0.0, f32::MIN_POSITIVE, 6.1035156e-5, 65504.0, 65520.0, 3.3895314e38];
+        for storage in Storage::ALL {
+            for edge in edges.map(f32::to_bits) {
+                for bits in edge.saturating_sub(70)..edge + 70 {
+                    let value = f32::from_bits(bits);
+                    for values in [vec![value], vec![1.0, -value, 0.0], vec![value; 3 * LOOK]] {
+                        let mut each = Loss::default();
+                        values.iter().for_each(|value| each.see(*value, storage));
+                        assert_eq!(Loss::of(storage, &values), each, "{storage} {value:e}");
+                    }
+                }
+            }
+        }
     }
 }

@@ -116,6 +116,19 @@ pub enum Error {
         advice: String,
     },
 
+    /// The model takes more memory than there is, or than it may take. It was not loaded.
+    #[error("adapter {adapter}: {problem}")]
+    TooLarge {
+        /// The adapter's name.
+        adapter: String,
+        /// Bytes that loading and running the model takes.
+        needed: u64,
+        /// Bytes that there are.
+        available: u64,
+        /// Both numbers, what they are made of, and what to do.
+        problem: String,
+    },
+
     /// The GPU device was lost (driver reset, GPU removed, watchdog) and could not be won back.
     #[error("adapter {adapter}: the device was lost: {problem}")]
     DeviceLost {
@@ -192,6 +205,15 @@ impl Error {
 
     pub(crate) fn tokenizer(file: impl Into<String>, problem: impl Into<String>) -> Self {
         Error::Tokenizer { file: file.into(), problem: plain(problem) }
+    }
+}
+
+/// A number of bytes as people read it.
+pub(crate) fn size(bytes: u64) -> String {
+    let mib = bytes as f64 / f64::from(1 << 20);
+    match mib {
+        0.0..1024.0 => format!("{mib:.1} MiB"),
+        _ => format!("{:.2} GiB", mib / 1024.0),
     }
 }
 

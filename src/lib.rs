@@ -96,7 +96,7 @@ pub use dtype::{
 };
 pub use embedder::{
     Built, DispatchSummary, EmbedOptions, EmbedTask, Embedder, EmbedderBuilder, Embeddings,
-    Inspection, ModelBuilder, ModuleSummary, MultiVector, MultiVectorEmbeddings,
+    Inspection, MemoryEstimate, ModelBuilder, ModuleSummary, MultiVector, MultiVectorEmbeddings,
     MultiVectorEncoder, MultiVectorEncoderBuilder, OnTooLong, Ranked, RerankOptions, Reranker,
     RerankerBuilder, Scores, SparseEmbeddings, SparseEncoder, SparseEncoderBuilder, SparseVector,
     TensorSummary,
@@ -107,3 +107,4 @@ pub use gpu::adapter::{AdapterChoice, AdapterSummary, Feature, adapters};
 pub use gpu::selftest::check_shader_f16;
 pub use output::{OutputPrecision, Quantized, Ranges, quantize};
 pub use pollster::block_on;
+pub use weights::LoadProgress;

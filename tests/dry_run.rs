@@ -4,11 +4,12 @@
 #![allow(clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use vectile::gpu::adapter::NoopAdapter;
 use vectile::{
     ActivationsRequest, AdapterChoice, DtypeRequest, Embedder, EmbedderBuilder, Error, Feature,
-    HalfFallback, ModelFiles, Reason, Storage, block_on,
+    HalfFallback, LoadProgress, ModelFiles, Reason, Storage, block_on,
 };
 
 const DTYPES: [DtypeRequest; 4] =
@@ -210,11 +211,11 @@ fn a_table_beyond_one_binding_is_gathered_on_the_host() {
 
 #[test]
 fn bindings_too_small_for_a_matrix_are_refused_by_name() {
-    let adapter = NoopAdapter { max_binding_bytes: Some(4 << 10), ..plain() };
+    let adapter = NoopAdapter { max_binding_bytes: Some(2 << 10), ..plain() };
     match block_on(builder("bert_mean_norm", adapter).build()) {
         Err(Error::Adapter { problem, .. }) => {
             assert!(problem.contains("encoder.layer.0."), "{problem}");
-            assert!(problem.contains("4096") && problem.contains("16-bit"), "{problem}");
+            assert!(problem.contains("2048") && problem.contains("16-bit"), "{problem}");
         }
         other => panic!("{other:?}"),
     }
@@ -265,6 +266,69 @@ fn the_greatest_batch_keeps_to_the_limits() {
             let long = vec!["a ".repeat(128); 300];
             assert_eq!(block_on(embedder.embed(&long)).unwrap().len(), 300);
         }
+    }
+}
+
+#[test]
+fn a_model_beyond_the_memory_it_may_take_is_refused_with_both_numbers() {
+    let free = build("bert_mean_norm", plain()).memory();
+    assert!(free.weights > 100_000 && free.batch > 1 << 20, "{free:?}");
+    let allow = |bytes| block_on(builder("bert_mean_norm", plain()).max_memory(bytes).build());
+    // As much as it takes, and a byte less, which smaller batches make up for.
+    assert_eq!(allow(free.peak()).unwrap().memory(), free);
+    let smaller = allow(free.peak() - 1).unwrap().memory();
+    let rest = |memory: &vectile::MemoryEstimate| (memory.weights, memory.host_tables);
+    assert_eq!(rest(&smaller), rest(&free));
+    assert!(smaller.batch_tokens < free.batch_tokens && smaller.peak() < free.peak());
+    for bytes in [0, 1, free.weights, free.weights + free.loading - 1] {
+        let Err(Error::TooLarge { adapter, needed, available, problem }) = allow(bytes) else {
+            panic!("{bytes} are enough")
+        };
+        assert_eq!(available, bytes);
+        assert!(needed > bytes && !adapter.is_empty());
+        let sizes = [needed, bytes].map(|bytes| format!("{:.1} MiB", bytes as f64 / 1048576.0));
+        for part in ["bert_mean_norm", "max_memory", "16-bit", &sizes[0], &sizes[1]] {
+            assert!(problem.contains(part), "{problem}");
+        }
+    }
+    // The caller's own batches are not made smaller.
+    let fixed = builder("bert_mean_norm", plain()).batch_tokens(free.batch_tokens);
+    let refused = block_on(fixed.max_memory(free.peak() - 1).build());
+    assert!(matches!(refused, Err(Error::TooLarge { .. })), "{refused:?}");
+}
+
+#[test]
+fn a_text_beyond_the_memory_that_is_left_is_refused_and_others_are_not() {
+    let one = || builder("bert_mean_norm", plain()).dtype(DtypeRequest::Bfloat16).batch_tokens(1);
+    let least = block_on(one().build()).unwrap().memory();
+    let embedder = block_on(one().max_memory(least.peak()).build()).unwrap();
+    assert_eq!(block_on(embedder.embed(&["a", "b c"])).unwrap().len(), 2);
+    match block_on(embedder.embed(&["a ".repeat(128)])) {
+        Err(Error::OutOfMemory { bytes, advice, .. }) => {
+            let left = least.peak() - least.weights;
+            assert!(bytes > left && advice.contains(&left.to_string()), "{bytes}: {advice}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(block_on(embedder.embed(&["a"])).unwrap().len(), 1);
+}
+
+#[test]
+fn loading_tells_how_far_it_is() {
+    let told: Arc<Mutex<Vec<LoadProgress>>> = Arc::default();
+    let teller = told.clone();
+    for name in ["bert_mean_norm", "bert_dense_residual"] {
+        told.lock().unwrap().clear();
+        let teller = teller.clone();
+        let builder =
+            builder(name, plain()).on_progress(move |load| teller.lock().unwrap().push(load));
+        let embedder = block_on(builder.build()).unwrap();
+        let told = told.lock().unwrap();
+        assert!(told.len() > 10);
+        assert!(told.windows(2).all(|pair| pair[0].done < pair[1].done));
+        let bytes = embedder.precision().weight_bytes;
+        assert!(told.iter().all(|load| load.total == bytes), "{name}");
+        assert_eq!(told.last().unwrap().done, bytes, "{name}");
     }
 }
 

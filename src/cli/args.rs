@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use bytesize::ByteSize;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use vectile::lab::Combination;
 use vectile::{
@@ -107,6 +108,10 @@ pub struct ModelArgs {
     /// Most tokens in a batch. Vectors do not depend on it; speed and memory do.
     #[arg(long, value_name = "N")]
     pub batch_tokens: Option<NonZeroUsize>,
+    /// Most memory that the model may take, weights and a batch together: 6GiB, 800MiB, or bytes. A model
+    /// that needs more is refused before it is loaded.
+    #[arg(long, value_name = "SIZE")]
+    pub max_memory: Option<ByteSize>,
     /// Say nothing on stderr but errors.
     #[arg(long, short)]
     pub quiet: bool,
@@ -370,6 +375,9 @@ pub struct BenchArgs {
     /// Run as if the adapter lacked these: shader-f16, subgroups, timestamp-query.
     #[arg(long, value_name = "FEATURES", value_delimiter = ',', help_heading = "Where")]
     pub withhold: Vec<Feature>,
+    /// Most memory that the model may take in each precision: 6GiB, 800MiB, or bytes.
+    #[arg(long, value_name = "SIZE", help_heading = "Where")]
+    pub max_memory: Option<ByteSize>,
     /// Write the whole report, or the comparison, as JSON.
     #[arg(long, value_name = "FILE|-", help_heading = "Output")]
     pub json: Option<PathBuf>,
@@ -429,6 +437,9 @@ pub struct VerifyArgs {
     /// Most tokens in a batch.
     #[arg(long, value_name = "N", help_heading = "Model")]
     pub batch_tokens: Option<NonZeroUsize>,
+    /// Most memory that the model may take in each precision: 6GiB, 800MiB, or bytes.
+    #[arg(long, value_name = "SIZE", help_heading = "Model")]
+    pub max_memory: Option<ByteSize>,
     /// Say nothing on stderr but errors.
     #[arg(long, short)]
     pub quiet: bool,
@@ -447,6 +458,7 @@ impl VerifyArgs {
             adapter: self.adapter.clone(),
             withhold: self.withhold.clone(),
             batch_tokens: self.batch_tokens,
+            max_memory: self.max_memory,
             quiet: self.quiet,
         }
     }

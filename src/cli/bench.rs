@@ -84,6 +84,7 @@ fn options(args: &BenchArgs) -> Result<BenchOptions, Failure> {
         kernels: args.kernels,
         label: args.label.clone(),
         withheld: args.withhold.clone(),
+        max_memory: args.max_memory.map(|size| size.as_u64()),
         cache_dir: model::cache_dir(),
     })
 }

@@ -10,11 +10,11 @@ use vectile::{
 
 use super::args::ModelArgs;
 use super::failure::Failure;
-use super::say;
+use super::{progress, say};
 
 /// Loads the model, and says on which adapter and in which precision it runs.
 pub fn open(args: &ModelArgs) -> Result<Embedder, Failure> {
-    let embedder = block_on(builder(args)?.build())?;
+    let embedder = block_on(loading(builder(args)?, args).build())?;
     if !args.quiet {
         announce(embedder.adapter(), embedder.precision(), embedder.notes());
     }
@@ -24,7 +24,7 @@ pub fn open(args: &ModelArgs) -> Result<Embedder, Failure> {
 /// As [`open`], for a reranker.
 pub fn open_reranker(args: &ModelArgs) -> Result<Reranker, Failure> {
     let files = find_reranker(&args.model, args.revision.as_deref())?;
-    let reranker = block_on(settings(Reranker::builder(files), args).build())?;
+    let reranker = block_on(loading(settings(Reranker::builder(files), args), args).build())?;
     if !args.quiet {
         announce(reranker.adapter(), reranker.precision(), reranker.notes());
     }
@@ -34,7 +34,7 @@ pub fn open_reranker(args: &ModelArgs) -> Result<Reranker, Failure> {
 /// As [`open`], for a sparse encoder.
 pub fn open_sparse(args: &ModelArgs) -> Result<SparseEncoder, Failure> {
     let files = find(&args.model, args.revision.as_deref())?;
-    let encoder = block_on(settings(SparseEncoder::builder(files), args).build())?;
+    let encoder = block_on(loading(settings(SparseEncoder::builder(files), args), args).build())?;
     if !args.quiet {
         announce(encoder.adapter(), encoder.precision(), encoder.notes());
     }
@@ -44,7 +44,8 @@ pub fn open_sparse(args: &ModelArgs) -> Result<SparseEncoder, Failure> {
 /// As [`open`], for a multi-vector encoder.
 pub fn open_multi_vector(args: &ModelArgs) -> Result<MultiVectorEncoder, Failure> {
     let files = find(&args.model, args.revision.as_deref())?;
-    let encoder = block_on(settings(MultiVectorEncoder::builder(files), args).build())?;
+    let encoder =
+        block_on(loading(settings(MultiVectorEncoder::builder(files), args), args).build())?;
     if !args.quiet {
         announce(encoder.adapter(), encoder.precision(), encoder.notes());
     }
@@ -72,10 +73,18 @@ pub fn settings<M: Built>(builder: ModelBuilder<M>, args: &ModelArgs) -> ModelBu
     if let Some(tokens) = args.batch_tokens {
         builder = builder.batch_tokens(tokens.get());
     }
+    if let Some(size) = args.max_memory {
+        builder = builder.max_memory(size.as_u64());
+    }
     if let Some(directory) = cache_dir() {
         builder = builder.cache_dir(directory);
     }
     builder
+}
+
+/// Shows how far the load is, where it takes a while.
+fn loading<M: Built>(builder: ModelBuilder<M>, args: &ModelArgs) -> ModelBuilder<M> {
+    if args.quiet { builder } else { builder.on_progress(progress::loading()) }
 }
 
 /// Where findings about adapters are kept.

@@ -1,9 +1,13 @@
-//! The progress bar: on stderr, where that is a terminal.
+//! Progress bars: on stderr, where that is a terminal.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
+use vectile::LoadProgress;
+
+/// A load that takes less is over before a bar is read.
+const PATIENCE: Duration = Duration::from_millis(400);
 
 /// How far the input was read, and how fast.
 pub struct Progress {
@@ -43,5 +47,26 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
+    }
+}
+
+/// Shows how far a load is, after a moment.
+pub fn loading() -> impl Fn(LoadProgress) + Send + Sync + 'static {
+    let bar = ProgressBar::hidden().with_finish(ProgressFinish::AndClear);
+    let template =
+        "loading {bar:30} {percent:>3}%  {binary_bytes} of {binary_total_bytes}  {eta} left";
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    let since = Instant::now();
+    move |load| {
+        bar.set_length(load.total);
+        bar.set_position(load.done);
+        if bar.is_hidden() && since.elapsed() > PATIENCE && std::io::stderr().is_terminal() {
+            bar.set_draw_target(ProgressDrawTarget::stderr());
+        }
+        if load.done >= load.total {
+            bar.finish_and_clear();
+        }
     }
 }

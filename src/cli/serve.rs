@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use clap::Args;
 use vectile::server::{Ended, ModelKind, Served, Server, ServerOptions, Stop};
 use vectile::{
@@ -95,6 +96,10 @@ pub struct ServeArgs {
     /// Most tokens in a batch. Vectors do not depend on it; speed and memory do.
     #[arg(long, value_name = "N", help_heading = "Model")]
     pub batch_tokens: Option<NonZeroUsize>,
+    /// Most memory that each model may take, weights and a batch together: 6GiB, 800MiB, or bytes. One that
+    /// needs more is refused before it is loaded.
+    #[arg(long, value_name = "SIZE", help_heading = "Model")]
+    pub max_memory: Option<ByteSize>,
     /// Say nothing on stderr but errors.
     #[arg(long, short)]
     pub quiet: bool,
@@ -198,6 +203,7 @@ impl ServeArgs {
             adapter: self.adapter.clone(),
             withhold: self.withhold.clone(),
             batch_tokens: self.batch_tokens,
+            max_memory: self.max_memory,
             quiet: self.quiet,
         }
     }

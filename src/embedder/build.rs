@@ -12,6 +12,7 @@ use crate::dtype::{
     resolve,
 };
 use crate::embedder::Embedder;
+use crate::embedder::estimate;
 use crate::embedder::kept;
 use crate::embedder::run::{Model, Opening, Runtime};
 use crate::embedder::sides;
@@ -23,7 +24,7 @@ use crate::gpu::selftest;
 use crate::kernels::MAX_BATCH_TOKENS;
 use crate::models;
 use crate::tokenize::Tokenizer;
-use crate::weights::WeightFiles;
+use crate::weights::{LoadProgress, WeightFiles};
 
 /// How an [`Embedder`] or another runtime of a model is made. Every setting has a default that suits
 /// most machines.
@@ -42,6 +43,18 @@ pub struct ModelBuilder<M> {
     fit_tokens: Option<usize>,
     measured: Measured,
     lora_task: Option<String>,
+    max_memory: Option<u64>,
+    on_progress: Option<OnProgress>,
+}
+
+/// What is told how far a load has come.
+#[derive(Clone)]
+struct OnProgress(Arc<dyn Fn(LoadProgress) + Send + Sync>);
+
+impl std::fmt::Debug for OnProgress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OnProgress")
+    }
 }
 
 // Derived, it would ask for a model that can be cloned.
@@ -61,6 +74,8 @@ impl<M> Clone for ModelBuilder<M> {
             fit_tokens: self.fit_tokens,
             measured: self.measured.clone(),
             lora_task: self.lora_task.clone(),
+            max_memory: self.max_memory,
+            on_progress: self.on_progress.clone(),
         }
     }
 }
@@ -144,6 +159,8 @@ impl<M: Built> ModelBuilder<M> {
             fit_tokens: None,
             measured: Measured::Kept,
             lora_task: None,
+            max_memory: None,
+            on_progress: None,
         }
     }
 
@@ -205,6 +222,45 @@ impl<M: Built> ModelBuilder<M> {
     /// more memory; vectors do not depend on it.
     pub fn batch_tokens(mut self, tokens: usize) -> Self {
         self.batch_tokens = Some(tokens);
+        self
+    }
+
+    /// Bytes of memory that the model may take, at most: weights, buffers of a batch and what loading them
+    /// takes, on the device and on the host together. A model that needs more is
+    /// refused before anything of it is loaded ([`Error::TooLarge`] has both numbers); the program itself and
+    /// its driver take some more beside it.
+    ///
+    /// Batches get as few tokens as that takes, unless [`batch_tokens`](Self::batch_tokens) says how many. A
+    /// text so long that its batch alone would take more is refused with [`Error::OutOfMemory`]. Without this,
+    /// a software adapter is held to what the host has free, and a GPU, whose free memory no API tells, to what
+    /// its driver gives.
+    ///
+    /// ```no_run
+    /// use vectile::{Embedder, ModelFiles, block_on};
+    ///
+    /// let files = ModelFiles::from_directory("models/e5-mistral-7b-instruct")?;
+    /// let embedder = block_on(Embedder::builder(files).max_memory(15 << 30).build())?;
+    /// println!("{}", embedder.memory());
+    /// # Ok::<(), vectile::Error>(())
+    /// ```
+    pub fn max_memory(mut self, bytes: u64) -> Self {
+        self.max_memory = Some(bytes);
+        self
+    }
+
+    /// Calls `progress` after each piece of weights that is loaded, from the thread that loads.
+    ///
+    /// ```no_run
+    /// use vectile::{Embedder, ModelFiles, block_on};
+    ///
+    /// let files = ModelFiles::from_directory("models/e5-mistral-7b-instruct")?;
+    /// let builder = Embedder::builder(files)
+    ///     .on_progress(|load| eprintln!("{} of {} bytes", load.done, load.total));
+    /// let embedder = block_on(builder.build())?;
+    /// # Ok::<(), vectile::Error>(())
+    /// ```
+    pub fn on_progress(mut self, progress: impl Fn(LoadProgress) + Send + Sync + 'static) -> Self {
+        self.on_progress = Some(OnProgress(Arc::new(progress)));
         self
     }
 
@@ -280,12 +336,27 @@ impl<M: Built> ModelBuilder<M> {
         let mut precision =
             resolve(self.dtype, checkpoint, shader_f16, facts.f16, measured.as_ref())?;
         let adapter = executor.gpu.adapter.clone();
-        let batch_tokens = batch_tokens(self.batch_tokens, &adapter, model.widest());
-        let runtime = Runtime::load(&model, &precision, opening, executor)?;
+        let plan = opening.plan(&executor.gpu);
+        let tokens = batch_tokens(self.batch_tokens, &adapter, model.widest());
+        let tokens = (tokens, self.batch_tokens.is_some());
+        let memory = estimate::fit(&model, &precision, plan, &adapter, self.max_memory, tokens)?;
+        tracing::info!(model = model.files.label(), %memory, "loading");
+        let progress =
+            self.on_progress.as_ref().map(|OnProgress(progress)| &**progress as &dyn Fn(_));
+        let runtime = Runtime::load(
+            &model,
+            &precision,
+            opening,
+            executor,
+            memory.weights + memory.host_tables,
+            progress,
+        )
+        .map_err(|error| memory.explain(error))?;
         precision.weight_bytes = runtime.weight_bytes;
         tracing::info!(%adapter, %precision, model = model.files.label(), "loaded");
         let runtime = Mutex::new(runtime);
-        M::built(Embedder { model, precision, adapter, batch_tokens, runtime, losses })
+        let batch_tokens = memory.batch_tokens;
+        M::built(Embedder { model, precision, adapter, batch_tokens, memory, runtime, losses })
     }
 }
 
@@ -295,6 +366,7 @@ impl<M> ModelBuilder<M> {
             adapter: self.adapter.clone(),
             withheld: self.withheld.clone(),
             max_binding_bytes: self.max_binding_bytes,
+            max_memory: self.max_memory,
             gpu_kernels: self.gpu_kernels,
             shader_edit: self.shader_edit,
             fit_tokens: self.fit_tokens,

@@ -9,8 +9,10 @@ use crate::batch::PackedBatch;
 use crate::config::Module;
 use crate::dtype::Precision;
 use crate::embedder::run::Model;
-use crate::embedder::{EmbedTask, Embedder, MultiVectorEncoder, Reranker, SparseEncoder};
-use crate::error::plain;
+use crate::embedder::{
+    EmbedTask, Embedder, MemoryEstimate, MultiVectorEncoder, Reranker, SparseEncoder,
+};
+use crate::error::{plain, size};
 use crate::gpu::adapter::AdapterSummary;
 use crate::models::Step;
 use crate::tokenize::Tokens;
@@ -82,6 +84,8 @@ pub struct Inspection {
     pub batch_tokens: usize,
     /// Bytes of activations for a full batch of texts of the longest length.
     pub activation_bytes: u64,
+    /// What loading and running it takes of memory, as it was estimated beforehand.
+    pub memory: MemoryEstimate,
     /// The forward pass of one text of 32 tokens, or as many as the model takes.
     pub graph: Vec<DispatchSummary>,
     /// The transformer's tensors and those of modules.
@@ -139,6 +143,7 @@ impl Embedder {
             adapter: self.adapter.clone(),
             batch_tokens: self.batch_tokens,
             activation_bytes: full.scratch_bytes(),
+            memory: self.memory,
             graph: dispatches.collect(),
             tensors: self.tensor_summaries(),
             notes: model.config.notes.clone(),
@@ -246,10 +251,6 @@ impl MultiVectorEncoder {
     }
 }
 
-fn mib(bytes: u64) -> String {
-    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
-}
-
 impl fmt::Display for Inspection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "model        {}", self.model)?;
@@ -275,13 +276,14 @@ impl fmt::Display for Inspection {
         }
         writeln!(f, "precision    {}", self.precision)?;
         writeln!(f, "adapter      {}", self.adapter)?;
-        writeln!(f, "weights      {}", mib(self.precision.weight_bytes))?;
+        writeln!(f, "weights      {}", size(self.precision.weight_bytes))?;
         writeln!(
             f,
             "activations  {} for a batch of {} tokens",
-            mib(self.activation_bytes),
+            size(self.activation_bytes),
             self.batch_tokens
         )?;
+        writeln!(f, "memory       {} at most: {}", size(self.memory.peak()), self.memory)?;
         let used = self.tensors.iter().filter(|t| t.used).count();
         let ignored: Vec<String> =
             self.tensors.iter().filter(|t| !t.used).map(|t| plain(&t.name)).collect();

@@ -2,6 +2,7 @@
 
 mod build;
 mod drive;
+mod estimate;
 mod inspect;
 mod kept;
 #[cfg(feature = "lab")]
@@ -35,6 +36,7 @@ use crate::gpu::adapter::AdapterSummary;
 use crate::tokenize::Tokens;
 
 pub use build::{Built, EmbedderBuilder, ModelBuilder};
+pub use estimate::MemoryEstimate;
 pub use inspect::{DispatchSummary, Inspection, ModuleSummary, TensorSummary};
 pub use multi_vector::{
     MultiVector, MultiVectorEmbeddings, MultiVectorEncoder, MultiVectorEncoderBuilder,
@@ -57,6 +59,7 @@ pub struct Embedder {
     precision: Precision,
     adapter: AdapterSummary,
     batch_tokens: usize,
+    memory: MemoryEstimate,
     runtime: Mutex<Runtime>,
     /// How often its device was lost.
     #[cfg_attr(not(feature = "server"), expect(dead_code, reason = "a server asks for it"))]
@@ -197,6 +200,11 @@ impl Embedder {
         &self.adapter
     }
 
+    /// What it takes of memory, as it was estimated before it was loaded.
+    pub fn memory(&self) -> MemoryEstimate {
+        self.memory
+    }
+
     /// What is worth saying aloud of this model: what was assumed because its files do not say.
     pub fn notes(&self) -> &[String] {
         &self.model.config.notes
@@ -333,11 +341,9 @@ impl Embedder {
         encoded.into_iter().map(|tokens| tokens.map(|tokens| tokens.ids)).collect()
     }
 
-    /// Texts of a batch: their rows fit one binding.
+    /// Texts of a batch.
     fn most_texts(&self) -> usize {
-        let row = (self.model.dimension.next_multiple_of(4) * 4) as u64;
-        let bytes = self.adapter.max_binding_bytes.min(MOST_ROW_BYTES);
-        usize::try_from(bytes / row).unwrap_or(usize::MAX).max(1)
+        most_texts(self.model.dimension, &self.adapter)
     }
 
     fn pack<'a>(&self, tokens: impl IntoIterator<Item = &'a Tokens>) -> PackedBatch {
@@ -418,6 +424,13 @@ impl Embedder {
 fn note(prepared: &[Prepared], truncated: &mut Vec<usize>, tokens: &mut usize) {
     *tokens += prepared.iter().map(Prepared::tokens).sum::<usize>();
     truncated.extend(prepared.iter().filter(|text| text.truncated()).map(|text| text.text));
+}
+
+/// Texts of a batch: their rows fit one binding.
+fn most_texts(dimension: usize, adapter: &AdapterSummary) -> usize {
+    let row = (dimension.next_multiple_of(4) * 4) as u64;
+    let bytes = adapter.max_binding_bytes.min(MOST_ROW_BYTES);
+    usize::try_from(bytes / row).unwrap_or(usize::MAX).max(1)
 }
 
 fn normalize_rows(values: &mut [f32], dim: usize) {

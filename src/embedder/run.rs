@@ -25,7 +25,7 @@ use crate::kernels::{Activation, Activations, Builder, KernelPlan};
 use crate::models::layers::dense_activation;
 use crate::models::{Head, Loaded, Step, Transformer};
 use crate::tokenize::{Tokenizer, Tokens};
-use crate::weights::{Axis, Loader, WeightFiles};
+use crate::weights::{Axis, Destination, LoadProgress, Loader, WeightFiles};
 
 /// Everything about a model that is not on a device.
 #[derive(Debug)]
@@ -88,6 +88,8 @@ pub(super) struct Opening {
     pub adapter: AdapterChoice,
     pub withheld: Vec<Feature>,
     pub max_binding_bytes: Option<u64>,
+    /// What the model may take of memory.
+    pub max_memory: Option<u64>,
     /// Run the kernels for GPUs whatever the adapter.
     pub gpu_kernels: bool,
     pub shader_edit: Option<ShaderEdit>,
@@ -107,6 +109,12 @@ impl Opening {
         }
         executor.fit_tokens(self.fit_tokens);
         Ok(executor)
+    }
+
+    /// Which kernels a device takes.
+    pub fn plan(&self, gpu: &Gpu) -> KernelPlan {
+        let plan = gpu.plan();
+        KernelPlan { software: plan.software && !self.gpu_kernels, ..plan }
     }
 }
 
@@ -133,15 +141,21 @@ enum Residual {
     Projected(Linear),
 }
 
+/// The model's weights, by their numbers on a device, and how a batch passes through them.
+#[derive(Debug)]
+pub(super) struct Assembly {
+    transformer: Box<dyn Loaded>,
+    stages: Vec<Stage>,
+    /// The rows are the tokens'.
+    by_token: bool,
+}
+
 /// The device with the model on it.
 #[derive(Debug)]
 pub(super) struct Runtime {
     opening: Opening,
     pub(super) executor: Executor,
-    transformer: Box<dyn Loaded>,
-    stages: Vec<Stage>,
-    /// The rows are the tokens'.
-    by_token: bool,
+    assembly: Assembly,
     /// Bytes of all weights.
     pub weight_bytes: u64,
     /// Kernels to run instead of those that suit the device, for measuring them.
@@ -152,32 +166,84 @@ pub(super) struct Runtime {
     pub tokens_that_fit: Option<usize>,
 }
 
+impl Assembly {
+    /// Loads the transformer, the head and the modules.
+    pub fn load(model: &Model, weights: Storage, to: &mut Destination) -> Result<Self, Error> {
+        let mut loader = Loader::new(&model.weights, to, weights);
+        let transformer = model.transformer.load(&mut loader)?;
+        let steps = model.head.iter().flat_map(|head| &head.steps);
+        let mut stages =
+            steps.map(|step| head_stage(step, &mut loader)).collect::<Result<Vec<_>, _>>()?;
+        for (module, files) in model.config.modules.iter().zip(&model.module_weights) {
+            let mut loader = files.as_ref().map(|files| Loader::new(files, to, weights));
+            stages.push(stage(module, loader.as_mut())?);
+        }
+        Ok(Assembly { transformer, stages, by_token: model.config.purpose.by_token() })
+    }
+
+    /// The forward pass over a batch.
+    pub fn graph(
+        &self,
+        plan: KernelPlan,
+        precision: &Precision,
+        batch: &PackedBatch,
+    ) -> BatchGraph {
+        let mut builder = Builder::new(plan, precision);
+        let mut x = self.transformer.forward(&mut builder, batch);
+        builder.graph.layer = None;
+        let spans = batch.spans();
+        if self.by_token && x.storage != Storage::F32 {
+            // Each token by itself: what follows, and what is read back, is f32.
+            let tokens: Vec<[u32; 4]> = (0..batch.ids.len() as u32).map(|t| [t, 1, 0, 0]).collect();
+            x = pool(&mut builder, x, &tokens, &[mode_number(PoolingMode::Cls)]);
+        }
+        for stage in &self.stages {
+            x = match stage {
+                Stage::Pool(modes) => pool(&mut builder, x, &spans, modes),
+                Stage::Dense { linear, activation, residual } => {
+                    let added = match residual {
+                        Residual::None => None,
+                        Residual::Input => Some(x),
+                        Residual::Projected(linear) => Some(matmul(
+                            &mut builder,
+                            "residual",
+                            x,
+                            linear,
+                            Activation::None,
+                            None,
+                        )),
+                    };
+                    matmul(&mut builder, "dense", x, linear, *activation, added)
+                }
+                Stage::LayerNorm(norm) => layer_norm(&mut builder, x, None, norm),
+                Stage::Normalize => normalize_l2(&mut builder, x),
+                Stage::Vocabulary(blocks) => vocabulary(&mut builder, x, &spans, blocks),
+            };
+        }
+        builder.graph.output = Some(x.id);
+        builder.graph.tokens = batch.ids.len();
+        BatchGraph { graph: builder.graph, output: x }
+    }
+}
+
 impl Runtime {
-    /// Loads the model onto an open device.
+    /// Loads the model of `total` bytes of weights onto an open device.
     pub fn load(
         model: &Model,
         precision: &Precision,
         opening: Opening,
         mut executor: Executor,
+        total: u64,
+        progress: Option<&dyn Fn(LoadProgress)>,
     ) -> Result<Self, Error> {
-        let mut loader = Loader::new(&model.weights, &mut executor, precision.weights);
-        let transformer = model.transformer.load(&mut loader)?;
-        let steps = model.head.iter().flat_map(|head| &head.steps);
-        let mut stages =
-            steps.map(|step| head_stage(step, &mut loader)).collect::<Result<Vec<_>, _>>()?;
-        let mut weight_bytes = loader.bytes;
-        for (module, weights) in model.config.modules.iter().zip(&model.module_weights) {
-            let mut loader =
-                weights.as_ref().map(|w| Loader::new(w, &mut executor, precision.weights));
-            stages.push(stage(module, loader.as_mut())?);
-            weight_bytes += loader.map_or(0, |loader| loader.bytes);
-        }
+        let mut to = Destination::device(&mut executor, total, progress);
+        let assembly = Assembly::load(model, precision.weights, &mut to)?;
+        let weight_bytes = to.finish()?.all();
+        executor.batch_limit = opening.max_memory.map(|most| most.saturating_sub(weight_bytes));
         Ok(Runtime {
             opening,
             executor,
-            transformer,
-            stages,
-            by_token: model.config.purpose.by_token(),
+            assembly,
             weight_bytes,
             other_plan: None,
             opened: 0,
@@ -242,7 +308,10 @@ impl Runtime {
         if executor.gpu.adapter.key() != self.executor.gpu.adapter.key() {
             return Err(loss);
         }
-        let loaded = Runtime::load(model, precision, self.opening.clone(), executor)?;
+        // A model may be too large to be in memory twice.
+        self.executor.release();
+        let total = self.weight_bytes;
+        let loaded = Runtime::load(model, precision, self.opening.clone(), executor, total, None)?;
         let (opened, tokens_that_fit) = (self.opened + 1, self.tokens_that_fit);
         *self = Runtime { opened, tokens_that_fit, ..loaded };
         Ok(())
@@ -276,48 +345,12 @@ impl Runtime {
 
     /// The forward pass over a batch.
     pub fn graph(&self, precision: &Precision, batch: &PackedBatch) -> BatchGraph {
-        let mut builder = Builder::new(self.plan(), precision);
-        let mut x = self.transformer.forward(&mut builder, batch);
-        builder.graph.layer = None;
-        let spans = batch.spans();
-        if self.by_token && x.storage != Storage::F32 {
-            // Each token by itself: what follows, and what is read back, is f32.
-            let tokens: Vec<[u32; 4]> = (0..batch.ids.len() as u32).map(|t| [t, 1, 0, 0]).collect();
-            x = pool(&mut builder, x, &tokens, &[mode_number(PoolingMode::Cls)]);
-        }
-        for stage in &self.stages {
-            x = match stage {
-                Stage::Pool(modes) => pool(&mut builder, x, &spans, modes),
-                Stage::Dense { linear, activation, residual } => {
-                    let added = match residual {
-                        Residual::None => None,
-                        Residual::Input => Some(x),
-                        Residual::Projected(linear) => Some(matmul(
-                            &mut builder,
-                            "residual",
-                            x,
-                            linear,
-                            Activation::None,
-                            None,
-                        )),
-                    };
-                    matmul(&mut builder, "dense", x, linear, *activation, added)
-                }
-                Stage::LayerNorm(norm) => layer_norm(&mut builder, x, None, norm),
-                Stage::Normalize => normalize_l2(&mut builder, x),
-                Stage::Vocabulary(blocks) => vocabulary(&mut builder, x, &spans, blocks),
-            };
-        }
-        builder.graph.output = Some(x.id);
-        builder.graph.tokens = batch.ids.len();
-        BatchGraph { graph: builder.graph, output: x }
+        self.assembly.graph(self.plan(), precision, batch)
     }
 
     /// Which kernels this device takes.
     pub fn plan(&self) -> KernelPlan {
-        let plan = self.executor.gpu.plan();
-        let own = KernelPlan { software: plan.software && !self.opening.gpu_kernels, ..plan };
-        self.other_plan.unwrap_or(own)
+        self.other_plan.unwrap_or_else(|| self.opening.plan(&self.executor.gpu))
     }
 
     /// The transformer's hidden states over a batch, `[tokens, hidden]`.
@@ -327,7 +360,7 @@ impl Runtime {
         batch: &PackedBatch,
     ) -> Result<Vec<f32>, Error> {
         let mut builder = Builder::new(self.plan(), precision);
-        let x = self.transformer.forward(&mut builder, batch);
+        let x = self.assembly.transformer.forward(&mut builder, batch);
         builder.graph.output = Some(x.id);
         builder.graph.tokens = batch.ids.len();
         let outcome = self.executor.run(&builder.graph).await?;

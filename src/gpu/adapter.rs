@@ -143,6 +143,24 @@ impl AdapterSummary {
         self.device_type == "Cpu"
     }
 
+    /// The largest buffer that a shader sees whole; never 2 GiB, where drivers count in signed numbers.
+    pub(crate) fn largest_buffer(&self) -> u64 {
+        self.max_binding_bytes.min(self.max_buffer_bytes).min(i32::MAX as u64)
+    }
+
+    /// Refuses a weight that no buffer can hold.
+    pub(crate) fn check_weight(&self, name: &str, bytes: u64) -> Result<(), Error> {
+        let most = self.largest_buffer();
+        if bytes <= most {
+            return Ok(());
+        }
+        let problem = format!(
+            "tensor `{name}` takes {bytes} bytes and a shader sees {most} at once; use a 16-bit dtype \
+             or another adapter"
+        );
+        Err(Error::adapter(&self.name, problem))
+    }
+
     /// Name, backend and driver, as a cache key for what was found out about them.
     pub fn key(&self) -> String {
         format!("{} | {} | {} {}", self.name, self.backend, self.driver, self.driver_info)

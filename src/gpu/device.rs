@@ -93,6 +93,8 @@ impl Gpu {
             label: Some("vectile"),
             required_features: features,
             required_limits: limits,
+            // Otherwise buffers share blocks of up to 256 MiB, whose ends stay empty.
+            memory_hints: wgpu::MemoryHints::MemoryUsage,
             ..Default::default()
         };
         let (device, queue) = adapters[index]

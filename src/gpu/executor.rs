@@ -48,6 +48,8 @@ pub struct Executor {
     pub gpu: Gpu,
     pipelines: Pipelines,
     weights: Vec<wgpu::Buffer>,
+    /// Writes of weights that may not be done.
+    uploads: Vec<wgpu::SubmissionIndex>,
     /// Scratch slots, grown as graphs need.
     scratch: Vec<wgpu::Buffer>,
     /// Buffers for inputs, marks and parameters; grown as graphs need. Graphs on their way share them:
@@ -57,6 +59,8 @@ pub struct Executor {
     readbacks: Vec<wgpu::Buffer>,
     /// Graphs of more tokens find no memory: for tests.
     tokens_that_fit: Option<usize>,
+    /// What the buffers of a batch may take.
+    pub(crate) batch_limit: Option<u64>,
     /// Where it is set, what runs is measured and added to it.
     pub trace: Option<Trace>,
 }
@@ -72,6 +76,9 @@ fn whole(binding: u32, buffer: &wgpu::Buffer) -> wgpu::BindGroupEntry<'_> {
 }
 
 impl Executor {
+    /// Writes of weights that go on at once.
+    pub(crate) const UPLOADS_AT_ONCE: usize = 2;
+
     /// An executor with nothing loaded.
     pub fn new(gpu: Gpu) -> Self {
         let pipelines = Pipelines::new(&gpu);
@@ -79,10 +86,12 @@ impl Executor {
             gpu,
             pipelines,
             weights: Vec::new(),
+            uploads: Vec::new(),
             scratch: Vec::new(),
             named: HashMap::new(),
             readbacks: Vec::new(),
             tokens_that_fit: None,
+            batch_limit: None,
             trace: None,
         }
     }
@@ -104,25 +113,43 @@ impl Executor {
     /// # Errors
     /// [`Error::OutOfMemory`], or [`Error::Adapter`] where it exceeds what a shader can bind.
     pub fn add_weight(&mut self, name: &str, bytes: u64) -> Result<usize, Error> {
-        let most = self.gpu.adapter.max_binding_bytes;
-        if bytes > most {
-            return Err(Error::adapter(
-                &self.gpu.adapter.name,
-                format!(
-                    "tensor `{name}` takes {bytes} bytes and a shader sees {most} at once; use a 16-bit dtype or another adapter"
-                ),
-            ));
-        }
+        self.gpu.adapter.check_weight(name, bytes)?;
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
         self.weights.push(self.gpu.buffer(name, bytes.max(16), usage)?);
         Ok(self.weights.len() - 1)
     }
 
-    /// Writes a part of a weight. Each call is submitted, so that staging memory does not pile up.
-    pub fn write_weight(&self, weight: usize, offset: u64, bytes: &[u8]) -> Result<(), Error> {
+    /// Writes a part of a weight. Each call is submitted, and the one before the last waited for, so that
+    /// staging memory does not pile up.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] or [`Error::DeviceLost`].
+    pub fn write_weight(&mut self, weight: usize, offset: u64, bytes: &[u8]) -> Result<(), Error> {
         self.gpu.queue.write_buffer(&self.weights[weight], offset, bytes);
-        self.gpu.queue.submit([]);
+        self.uploads.push(self.gpu.queue.submit([]));
+        if self.uploads.len() > Self::UPLOADS_AT_ONCE {
+            let oldest = self.uploads.remove(0);
+            self.wait_natively(vec![oldest]);
+        }
         self.gpu.check("uploading weights", bytes.len() as u64)
+    }
+
+    /// Waits until all weights are written.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] or [`Error::DeviceLost`].
+    pub fn finish_uploads(&mut self) -> Result<(), Error> {
+        let uploads = std::mem::take(&mut self.uploads);
+        self.wait_natively(uploads);
+        self.gpu.check("uploading weights", 0)
+    }
+
+    /// Gives up every buffer: of a lost device.
+    pub(crate) fn release(&mut self) {
+        self.weights.clear();
+        self.scratch.clear();
+        self.named.clear();
+        self.readbacks.clear();
     }
 
     /// Runs a graph and reads its output back.
@@ -147,6 +174,7 @@ impl Executor {
         }
         let since = self.clock();
         let slots = graph.slots();
+        self.check_limit(graph)?;
         self.grow(graph, &slots)?;
         let since = self.lap(since, Phase::Upload);
         self.pipelines.make(&self.gpu, &graph.dispatches)?;
@@ -321,6 +349,21 @@ impl Executor {
         bytes.next_power_of_two().min(most).max(bytes)
     }
 
+    /// Refuses a batch that would take more than it may.
+    fn check_limit(&self, graph: &Graph) -> Result<(), Error> {
+        let bytes = batch_bytes(graph);
+        let Some(limit) = self.batch_limit.filter(|limit| bytes > *limit) else { return Ok(()) };
+        Err(Error::OutOfMemory {
+            adapter: self.gpu.adapter.name.clone(),
+            what: "a batch".to_owned(),
+            bytes,
+            advice: format!(
+                "the memory that the model may take leaves {limit} beside the weights; allow more, lower \
+                 the batch tokens, or cut texts shorter"
+            ),
+        })
+    }
+
     /// Refuses a tensor of a batch that a shader cannot see at once.
     fn bindable(&self, bytes: u64) -> Result<(), Error> {
         let most = self.gpu.adapter.max_binding_bytes;
@@ -464,6 +507,13 @@ impl Executor {
         Ok(copy)
     }
 
+    /// As [`Executor::wait`]; in a browser nothing may block.
+    fn wait_natively(&self, submitted: Vec<wgpu::SubmissionIndex>) {
+        if cfg!(not(target_arch = "wasm32")) {
+            self.wait(submitted);
+        }
+    }
+
     /// Blocks until every submit is done, each within the limit; in a browser the event loop does
     /// that. wgpu panics where a device is lost meanwhile, and a wait beyond the limit is taken for a
     /// loss too.
@@ -482,6 +532,23 @@ impl Executor {
             }
         }
     }
+}
+
+/// Bytes of all buffers that a graph takes beside its weights, as [`Executor`] makes them: inputs with
+/// room to grow, and read-back for two graphs on their way.
+pub(crate) fn batch_bytes(graph: &Graph) -> u64 {
+    let inputs = graph.tensors.iter().map(|tensor| match tensor.source {
+        Source::Input(_) => tensor.bytes.next_power_of_two(),
+        _ => 0,
+    });
+    let output = graph.output.map_or(0, |id| graph.tensors[id.0].bytes);
+    let marks = (graph.tokens.max(1) * 4) as u64;
+    let parameters = graph.dispatches.len() as u64 * PARAMS_STRIDE;
+    graph.scratch_bytes()
+        + inputs.sum::<u64>()
+        + marks.next_power_of_two()
+        + 2 * (output + marks).next_power_of_two()
+        + parameters.next_power_of_two()
 }
 
 /// Dispatches that go into one submit.

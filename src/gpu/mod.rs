@@ -4,6 +4,7 @@ pub mod adapter;
 pub mod device;
 pub mod executor;
 pub mod graph;
+pub(crate) mod host_memory;
 pub mod kernel;
 mod pipeline;
 pub mod selftest;

@@ -8,7 +8,15 @@ use crate::params;
 
 params! {
     /// `Params` of both matmuls.
-    pub struct MatmulParams { rows: u32, first_row: u32, inner4: u32, columns4: u32, stride4: u32 }
+    pub struct MatmulParams {
+        rows: u32,
+        first_row: u32,
+        inner4: u32,
+        columns4: u32,
+        stride4: u32,
+        first_cell: u32,
+        cells4: u32,
+    }
 }
 
 const BINDINGS: &[Access] =
@@ -45,16 +53,25 @@ pub static MATMUL_LANE: Kernel = Kernel {
 };
 
 /// A linear layer's weight, repacked as `[inner, columns]`, and its bias, among the model's buffers.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Linear {
-    /// The repacked matrix.
-    pub weight: usize,
+    /// The repacked matrix, cut into blocks of columns that a buffer holds.
+    pub blocks: Vec<Block>,
     /// `[columns]`, f32; zeros where the layer has none.
     pub bias: usize,
     /// Values of an output row.
     pub columns: usize,
     /// Cells of an output row.
     pub columns4: usize,
+}
+
+/// Columns of a linear layer's weight that lie in one buffer.
+#[derive(Debug, Clone, Copy)]
+pub struct Block {
+    /// The buffer.
+    pub weight: usize,
+    /// Its cells of an output row.
+    pub cells: usize,
 }
 
 /// Cells of a row of a repacked matrix: whole pairs, which `matmul_lane` reads.
@@ -71,17 +88,11 @@ pub fn matmul(
     activation: Activation,
     residual: Option<Activations>,
 ) -> Activations {
-    let weight = builder.weight("weight", linear.weight);
+    let mut tensor = |block: &Block| (builder.weight("weight", block.weight), block.cells);
+    let blocks: Vec<(TensorId, usize)> = linear.blocks.iter().map(&mut tensor).collect();
     let bias = builder.weight("bias", linear.bias);
-    matmul_of(
-        builder,
-        name,
-        x,
-        [weight, bias],
-        [linear.columns, linear.columns4],
-        activation,
-        residual,
-    )
+    let size = [linear.columns, linear.columns4];
+    matmul_blocks(builder, name, x, (&blocks, bias), size, activation, residual)
 }
 
 /// As [`matmul`], with weight and bias as tensors of the graph and `[columns, cells]` of a row.
@@ -90,6 +101,20 @@ pub fn matmul_of(
     name: &'static str,
     x: Activations,
     [weight, bias]: [TensorId; 2],
+    size: [usize; 2],
+    activation: Activation,
+    residual: Option<Activations>,
+) -> Activations {
+    matmul_blocks(builder, name, x, (&[(weight, size[1])], bias), size, activation, residual)
+}
+
+/// As [`matmul_of`], with the weight in blocks of so many cells. A block's sums are those of the whole
+/// matrix: each writes its own columns of y.
+pub fn matmul_blocks(
+    builder: &mut Builder,
+    name: &'static str,
+    x: Activations,
+    (blocks, bias): (&[(TensorId, usize)], TensorId),
     [columns, columns4]: [usize; 2],
     activation: Activation,
     residual: Option<Activations>,
@@ -101,30 +126,34 @@ pub fn matmul_of(
         .variant(kernel, x.storage)
         .set("ACTIVATION", activation as u32)
         .set("HAS_RESIDUAL", u32::from(residual.is_some()));
-    let flops_a_row = (2 * x.width4 * 4 * columns4 * 4) as u64;
-    for first_row in row_cuts(x.rows, tile_rows, flops_a_row, builder.plan.max_flops) {
-        let end = first_row.end;
-        let params = MatmulParams {
-            rows: end as u32,
-            first_row: first_row.start as u32,
-            inner4: x.width4 as u32,
-            columns4: columns4 as u32,
-            stride4: stride4(columns4) as u32,
-        };
-        let rows = first_row.len();
-        builder.graph.dispatches.push(Dispatch {
-            kernel,
-            variant: variant.clone(),
-            // Without a residual its binding is not read; x stands in.
-            bindings: vec![x.id, weight, bias, residual.unwrap_or(x).id, y.id],
-            params: bytemuck::bytes_of(&params).to_vec(),
-            groups: [
-                (columns4 as u32).div_ceil(tile_cells),
-                (rows as u32).div_ceil(tile_rows as u32),
-                1,
-            ],
-            flops: flops_a_row * rows as u64,
-        });
+    let mut first_cell = 0;
+    for (weight, cells) in blocks {
+        let flops_a_row = (2 * x.width4 * 4 * cells * 4) as u64;
+        for rows in row_cuts(x.rows, tile_rows, flops_a_row, builder.plan.max_flops) {
+            let params = MatmulParams {
+                rows: rows.end as u32,
+                first_row: rows.start as u32,
+                inner4: x.width4 as u32,
+                columns4: columns4 as u32,
+                stride4: stride4(*cells) as u32,
+                first_cell: first_cell as u32,
+                cells4: *cells as u32,
+            };
+            builder.graph.dispatches.push(Dispatch {
+                kernel,
+                variant: variant.clone(),
+                // Without a residual its binding is not read; x stands in.
+                bindings: vec![x.id, *weight, bias, residual.unwrap_or(x).id, y.id],
+                params: bytemuck::bytes_of(&params).to_vec(),
+                groups: [
+                    (*cells as u32).div_ceil(tile_cells),
+                    (rows.len() as u32).div_ceil(tile_rows as u32),
+                    1,
+                ],
+                flops: flops_a_row * rows.len() as u64,
+            });
+        }
+        first_cell += cells;
     }
     y
 }

@@ -53,6 +53,8 @@ pub struct BenchOptions {
     pub label: Option<String>,
     /// Runs as if the adapters lacked these.
     pub withheld: Vec<Feature>,
+    /// Bytes of memory that the model may take in each precision.
+    pub max_memory: Option<u64>,
     /// Where verdicts on adapters and models are kept.
     pub cache_dir: Option<PathBuf>,
 }
@@ -245,6 +247,9 @@ impl<'a> Bench<'a> {
         let since = Instant::now();
         let builder = Embedder::builder(self.files.clone()).adapter(self.choice.clone());
         let mut builder = name.ask(builder, &self.options.withheld);
+        if let Some(bytes) = self.options.max_memory {
+            builder = builder.max_memory(bytes);
+        }
         if let Some(directory) = &self.options.cache_dir {
             builder = builder.cache_dir(directory.clone());
         }

@@ -105,5 +105,9 @@ pub(crate) fn table_rows(
             }
             (builder.input("gathered rows", &gathered), (0..ids.len() as u32).collect())
         }
+        Table::Unread { row_bytes } => {
+            let zeros = vec![0u8; ids.len() * row_bytes];
+            (builder.input("gathered rows", &zeros), (0..ids.len() as u32).collect())
+        }
     }
 }

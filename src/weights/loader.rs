@@ -1,54 +1,18 @@
-//! Tensors → checked, converted, repacked, on the GPU.
-
-use std::ops::Range;
+//! Tensors → checked, converted, repacked, where they belong.
 
 use safetensors::Dtype;
 
 use crate::convert::{self, Loss};
 use crate::dtype::Storage;
 use crate::error::Error;
-use crate::gpu::executor::Executor;
 use crate::kernels::layer_norm::Norm;
-use crate::kernels::matmul::{Linear, stride4};
 use crate::kernels::rms_norm::RmsNorm;
 use crate::weights::adapter::Pair;
+use crate::weights::destination::Destination;
 use crate::weights::{Adapter, TensorEntry, WeightFiles};
 
 /// Values read from a file at a time.
-const PIECE: usize = 1 << 20;
-/// Bytes handed to the GPU at a time.
-const UPLOAD: usize = 32 << 20;
-
-/// An axis of an activation: `blocks` runs of `block` values, each filled up to whole cells of four.
-///
-/// A hidden axis is one block; queries, keys and values are a block a head.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Axis {
-    pub blocks: usize,
-    pub block: usize,
-}
-
-impl Axis {
-    /// One block.
-    pub fn plain(width: usize) -> Self {
-        Axis { blocks: 1, block: width }
-    }
-
-    /// Values without filling.
-    pub fn len(self) -> usize {
-        self.blocks * self.block
-    }
-
-    /// Values with filling.
-    pub fn filled(self) -> usize {
-        self.blocks * self.block.next_multiple_of(4)
-    }
-
-    /// Where value `i` lies with filling.
-    fn place(self, i: usize) -> usize {
-        i / self.block * self.block.next_multiple_of(4) + i % self.block
-    }
-}
+pub(super) const PIECE: usize = 1 << 20;
 
 /// An embedding table: on the GPU, or on the host where it exceeds one binding.
 #[derive(Debug)]
@@ -57,23 +21,23 @@ pub(crate) enum Table {
     Gpu(usize),
     /// Rows in the weight storage, filled up to whole cells; gathered for each batch.
     Host { bytes: Vec<u8>, row_bytes: usize },
+    /// The same where only sizes are asked for: its rows are zeros.
+    Unread { row_bytes: usize },
 }
 
-/// Loads the tensors of one safetensors module onto an executor.
-pub(crate) struct Loader<'a> {
-    files: &'a WeightFiles,
-    executor: &'a mut Executor,
-    storage: Storage,
-    /// Bytes loaded so far.
-    pub bytes: u64,
+/// Loads the tensors of one safetensors module.
+pub(crate) struct Loader<'a, 'd> {
+    pub(super) files: &'a WeightFiles,
+    pub(super) to: &'a mut Destination<'d>,
+    pub(super) storage: Storage,
     /// What is added to matrices and tables.
     pub adapter: Option<Adapter>,
 }
 
-impl<'a> Loader<'a> {
+impl<'a, 'd> Loader<'a, 'd> {
     /// A loader that stores matrices and tables as `storage`.
-    pub fn new(files: &'a WeightFiles, executor: &'a mut Executor, storage: Storage) -> Self {
-        Loader { files, executor, storage, bytes: 0, adapter: None }
+    pub fn new(files: &'a WeightFiles, to: &'a mut Destination<'d>, storage: Storage) -> Self {
+        Loader { files, to, storage, adapter: None }
     }
 
     /// A table `[rows, width]`.
@@ -86,14 +50,10 @@ impl<'a> Loader<'a> {
             [rows, w] if w == width && rows > 0 => rows,
             _ => return Err(self.misshapen(&name, entry, &format!("[rows, {width}]"))),
         };
-        let files = self.files;
+        let (files, storage) = (self.files, self.storage);
         let pair = self.pair(&name, entry, true)?;
         self.table_of(&name, entry, [rows, width], |first, count| {
-            let mut values = files.values(&name, entry, first * width, count * width)?;
-            if let Some(pair) = &pair {
-                pair.add(first, &mut values);
-            }
-            Ok(values)
+            stored_rows(files, storage, (&name, entry, pair.as_ref()), first, [count, width])
         })
     }
 
@@ -113,173 +73,66 @@ impl<'a> Loader<'a> {
             return Err(self.misshapen(&name, entry, "[rows, width]"));
         };
         let values = match entry.dtype {
+            _ if self.to.is_counting() => Vec::new(),
             Dtype::I8 => self.files.integers(&name, entry)?.into_iter().map(|v| v as f32).collect(),
             _ => self.files.values(&name, entry, 0, stored * width)?,
         };
+        let storage = self.storage;
         self.table_of(&name, entry, [rows.len(), width], |first, count| {
             let scale = |token: usize| scales.map_or(1.0, |scales| scales[token]);
             let row = |token: usize| &values[rows[token] * width..][..width];
-            Ok((first..first + count)
+            let values: Vec<f32> = (first..first + count)
                 .flat_map(|token| row(token).iter().map(move |value| value * scale(token)))
-                .collect())
+                .collect();
+            let mut bytes = Vec::new();
+            let loss = convert::encode(storage, &values, &mut bytes);
+            Ok((bytes, loss))
         })
     }
 
-    /// Uploads a table in pieces, which `values` gives by first row and rows.
+    /// Uploads a table in pieces, which `stored` gives by first row and rows.
     fn table_of(
         &mut self,
         name: &str,
         entry: &TensorEntry,
         [rows, width]: [usize; 2],
-        values: impl Fn(usize, usize) -> Result<Vec<f32>, Error>,
+        stored: impl Fn(usize, usize) -> Result<(Vec<u8>, Loss), Error>,
     ) -> Result<Table, Error> {
         let row_bytes = width.next_multiple_of(4) * self.storage.bytes() as usize;
         let total = (rows * row_bytes) as u64;
-        let fits = total <= self.executor.gpu.adapter.max_binding_bytes;
-        let weight = if fits { Some(self.executor.add_weight(name, total)?) } else { None };
+        let fits = total <= self.to.largest_buffer();
+        let weight = if fits { Some(self.to.add(name, total)?) } else { None };
+        if !fits {
+            self.to.keep(total);
+        }
+        if self.to.is_counting() {
+            return Ok(weight.map_or(Table::Unread { row_bytes }, Table::Gpu));
+        }
         let mut host = Vec::with_capacity(if fits { 0 } else { total as usize });
         let rows_a_piece = (PIECE / width).max(1);
         let mut loss = Loss::default();
         for first in (0..rows).step_by(rows_a_piece) {
             let count = rows_a_piece.min(rows - first);
-            let filled = crate::kernels::fill_rows(&values(first, count)?, width);
-            let mut bytes = Vec::new();
-            loss.add(convert::encode(self.storage, &filled, &mut bytes));
+            let (mut bytes, lost) = stored(first, count)?;
+            loss.add(lost);
+            let row = width * self.storage.bytes() as usize;
+            if row < row_bytes {
+                let filled = |row: &[u8]| [row, &vec![0; row_bytes - row.len()]].concat();
+                bytes = bytes.chunks_exact(row).flat_map(filled).collect();
+            }
             match weight {
-                Some(weight) => {
-                    self.executor.write_weight(weight, (first * row_bytes) as u64, &bytes)?;
+                Some(weight) => self.to.write(weight, (first * row_bytes) as u64, &bytes)?,
+                None => {
+                    host.extend_from_slice(&bytes);
+                    self.to.advance(bytes.len());
                 }
-                None => host.extend_from_slice(&bytes),
             }
         }
         self.usable(name, entry, loss)?;
-        self.bytes += total;
         Ok(match weight {
             Some(weight) => Table::Gpu(weight),
             None => Table::Host { bytes: host, row_bytes },
         })
-    }
-
-    /// A linear layer from one or more checkpoint matrices of the same shape, put side by side.
-    /// `columns` is the axis of each; for the rest see [`Loader::joined`].
-    ///
-    /// # Errors
-    /// As [`Loader::joined`].
-    pub fn linear(
-        &mut self,
-        parts: &[&str],
-        bias: bool,
-        inner: Axis,
-        columns: Axis,
-    ) -> Result<Linear, Error> {
-        let parts: Vec<(&str, Axis)> = parts.iter().map(|base| (*base, columns)).collect();
-        self.joined(&parts, bias, inner)
-    }
-
-    /// A linear layer from one or more checkpoint matrices `[columns, inner]`, put side by side:
-    /// `parts` names them without `.weight` and `.bias`, each with the axis of its columns.
-    ///
-    /// # Errors
-    /// [`Error::Tensor`] for a missing tensor, a wrong shape or unusable values.
-    pub fn joined(
-        &mut self,
-        parts: &[(&str, Axis)],
-        bias: bool,
-        inner: Axis,
-    ) -> Result<Linear, Error> {
-        // Before anything is allocated for what the config says.
-        let mut firsts = Vec::new();
-        let mut all = 0;
-        for (base, columns) in parts {
-            let (name, entry) = self.files.find(&format!("{base}.weight"))?;
-            self.shaped(&name, entry, &[columns.len(), inner.len()])?;
-            firsts.push(all);
-            all += columns.filled();
-        }
-        let stride = stride4(all / 4) * 4;
-        let size = self.storage.bytes() as usize;
-        let mut packed = vec![0u8; inner.filled() * stride * size];
-        for ((base, columns), part) in parts.iter().zip(&firsts) {
-            let (name, entry) = self.files.find(&format!("{base}.weight"))?;
-            let pair = self.pair(&name, entry, false)?;
-            let mut loss = Loss::default();
-            let rows_a_piece = (PIECE / inner.len()).max(1);
-            for first in (0..columns.len()).step_by(rows_a_piece) {
-                let count = rows_a_piece.min(columns.len() - first);
-                let mut values =
-                    self.files.values(&name, entry, first * inner.len(), count * inner.len())?;
-                if let Some(pair) = &pair {
-                    pair.add(first, &mut values);
-                }
-                let mut bytes = Vec::new();
-                loss.add(convert::encode(self.storage, &values, &mut bytes));
-                for row in 0..count {
-                    let column = part + columns.place(first + row);
-                    for k in 0..inner.len() {
-                        let from = (row * inner.len() + k) * size;
-                        let to = (inner.place(k) * stride + column) * size;
-                        packed[to..to + size].copy_from_slice(&bytes[from..from + size]);
-                    }
-                }
-            }
-            self.usable(&name, entry, loss)?;
-        }
-        let name = parts.first().map_or("", |(base, _)| base);
-        let weight = self.upload(name, &packed)?;
-        let mut biases = vec![0.0; all];
-        if bias {
-            for ((base, columns), part) in parts.iter().zip(&firsts) {
-                let values = self.vector(&format!("{base}.bias"), columns.len())?;
-                for (i, value) in values.into_iter().enumerate() {
-                    biases[part + columns.place(i)] = value;
-                }
-            }
-        }
-        let bias = self.upload(name, bytemuck::cast_slice(&biases))?;
-        let columns = parts.iter().map(|(_, columns)| columns.len()).sum();
-        Ok(Linear { weight, bias, columns, columns4: all / 4 })
-    }
-
-    /// The linear layer of some rows of a checkpoint matrix `[columns, inner]`, in their order: a part of
-    /// a layer whose whole result would be too wide. `bias` is of all rows.
-    ///
-    /// # Errors
-    /// As [`Loader::linear`].
-    pub fn linear_rows(
-        &mut self,
-        weight: &str,
-        bias: Option<&str>,
-        rows: &[Range<usize>],
-        [columns, inner]: [usize; 2],
-    ) -> Result<Linear, Error> {
-        let (name, entry) = self.files.find(weight)?;
-        self.shaped(&name, entry, &[columns, inner])?;
-        let count: usize = rows.iter().map(ExactSizeIterator::len).sum();
-        let cells = count.div_ceil(4);
-        let stride = stride4(cells) * 4;
-        let size = self.storage.bytes() as usize;
-        let mut values = Vec::with_capacity(count * inner);
-        for rows in rows {
-            let read = self.files.values(&name, entry, rows.start * inner, rows.len() * inner)?;
-            values.extend(read);
-        }
-        let mut bytes = Vec::new();
-        let loss = convert::encode(self.storage, &values, &mut bytes);
-        self.usable(&name, entry, loss)?;
-        let mut packed = vec![0u8; inner.next_multiple_of(4) * stride * size];
-        for (at, value) in bytes.chunks_exact(size).enumerate() {
-            let (row, k) = (at / inner, at % inner);
-            packed[(k * stride + row) * size..][..size].copy_from_slice(value);
-        }
-        let mut biases = vec![0.0; cells * 4];
-        if let Some(bias) = bias {
-            let all = self.vector(bias, columns)?;
-            let picked = rows.iter().cloned().flatten().map(|row| all[row]);
-            biases.iter_mut().zip(picked).for_each(|(bias, picked)| *bias = picked);
-        }
-        let weight = self.upload(&name, &packed)?;
-        let bias = self.upload(&name, bytemuck::cast_slice(&biases))?;
-        Ok(Linear { weight, bias, columns: count, columns4: cells })
     }
 
     /// Weight and bias of a layer normalisation.
@@ -344,6 +197,9 @@ impl<'a> Loader<'a> {
     pub fn host_matrix(&self, name: &str, [rows, width]: [usize; 2]) -> Result<Vec<f32>, Error> {
         let (name, entry) = self.files.find(name)?;
         self.shaped(&name, entry, &[rows, width])?;
+        if self.to.is_counting() {
+            return Ok(vec![0.0; rows * width]);
+        }
         let values = self.files.values(&name, entry, 0, rows * width)?;
         let mut bytes = Vec::new();
         let loss = convert::encode(self.storage, &values, &mut bytes);
@@ -351,29 +207,40 @@ impl<'a> Loader<'a> {
         Ok(convert::decode(self.storage, &bytes))
     }
 
-    fn pair(&self, name: &str, entry: &TensorEntry, table: bool) -> Result<Option<Pair>, Error> {
-        self.adapter.map(|adapter| adapter.pair(self.files, name, entry, table)).transpose()
+    pub(super) fn pair(
+        &self,
+        name: &str,
+        entry: &TensorEntry,
+        table: bool,
+    ) -> Result<Option<Pair>, Error> {
+        let adapter = self.adapter.filter(|_| !self.to.is_counting());
+        adapter.map(|adapter| adapter.pair(self.files, name, entry, table)).transpose()
     }
 
-    fn vector(&self, name: &str, width: usize) -> Result<Vec<f32>, Error> {
+    pub(super) fn vector(&self, name: &str, width: usize) -> Result<Vec<f32>, Error> {
         let (name, entry) = self.files.find(name)?;
         self.shaped(&name, entry, &[width])?;
+        if self.to.is_counting() {
+            return Ok(vec![0.0; width]);
+        }
         let values = self.files.values(&name, entry, 0, width)?;
         let loss = convert::encode(Storage::F32, &values, &mut Vec::new());
         self.usable(&name, entry, loss)?;
         Ok(values)
     }
 
-    fn upload(&mut self, name: &str, bytes: &[u8]) -> Result<usize, Error> {
-        let weight = self.executor.add_weight(name, bytes.len() as u64)?;
-        for (piece, part) in bytes.chunks(UPLOAD).enumerate() {
-            self.executor.write_weight(weight, (piece * UPLOAD) as u64, part)?;
-        }
-        self.bytes += bytes.len() as u64;
+    pub(super) fn upload(&mut self, name: &str, bytes: &[u8]) -> Result<usize, Error> {
+        let weight = self.to.add(name, bytes.len() as u64)?;
+        self.to.write(weight, 0, bytes)?;
         Ok(weight)
     }
 
-    fn shaped(&self, name: &str, entry: &TensorEntry, shape: &[usize]) -> Result<(), Error> {
+    pub(super) fn shaped(
+        &self,
+        name: &str,
+        entry: &TensorEntry,
+        shape: &[usize],
+    ) -> Result<(), Error> {
         if entry.shape == shape {
             return Ok(());
         }
@@ -389,7 +256,7 @@ impl<'a> Loader<'a> {
         Error::tensor(self.files.file_of(entry), name, problem)
     }
 
-    fn usable(&self, name: &str, entry: &TensorEntry, loss: Loss) -> Result<(), Error> {
+    pub(super) fn usable(&self, name: &str, entry: &TensorEntry, loss: Loss) -> Result<(), Error> {
         let file = self.files.file_of(entry);
         if loss.non_finite > 0 {
             let problem = format!(
@@ -417,4 +284,28 @@ impl<'a> Loader<'a> {
         }
         Ok(())
     }
+}
+
+/// Rows of a tensor in the storage of weights, with the adapter's pair added, and what was lost of them.
+pub(super) fn stored_rows(
+    files: &WeightFiles,
+    storage: Storage,
+    (name, entry, pair): (&str, &TensorEntry, Option<&Pair>),
+    first: usize,
+    [count, width]: [usize; 2],
+) -> Result<(Vec<u8>, Loss), Error> {
+    let (at, count) = (first * width, count * width);
+    if pair.is_none()
+        && let Some(bytes) = files.stored_as(storage, name, entry, at, count)?
+    {
+        let loss = Loss::none_of(storage, &bytes);
+        return Ok((bytes, loss));
+    }
+    let mut values = files.values(name, entry, at, count)?;
+    if let Some(pair) = pair {
+        pair.add(first, &mut values);
+    }
+    let mut bytes = Vec::new();
+    let loss = convert::encode(storage, &values, &mut bytes);
+    Ok((bytes, loss))
 }

@@ -4,21 +4,27 @@
 //! in bounded pieces, each from its own stored dtype.
 
 mod adapter;
+mod destination;
 mod digest;
 mod index;
 mod loader;
+mod matrix;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 use safetensors::Dtype;
 
+use crate::dtype::Storage;
 use crate::error::Error;
 use crate::files::{ModelFiles, Source};
 
 pub(crate) use adapter::Adapter;
+pub use destination::LoadProgress;
+pub(crate) use destination::{Destination, WeightBytes};
 pub(crate) use digest::{digest_source, hex};
-pub(crate) use loader::{Axis, Loader, Table};
+pub(crate) use loader::{Loader, Table};
+pub(crate) use matrix::Axis;
 
 /// What the header says of a tensor.
 #[derive(Debug, Clone)]
@@ -259,6 +265,30 @@ impl WeightFiles {
         first: usize,
         count: usize,
     ) -> Result<Vec<f32>, Error> {
+        let bytes = self.raw(name, entry, first, count)?;
+        Ok(match entry.dtype {
+            Dtype::F64 => bytes
+                .chunks_exact(8)
+                .map(|b| {
+                    f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f32
+                })
+                .collect(),
+            Dtype::F32 => crate::convert::decode(Storage::F32, &bytes),
+            Dtype::F16 => crate::convert::decode(Storage::PackedF16, &bytes),
+            _ => crate::convert::decode(Storage::PackedBf16, &bytes),
+        })
+    }
+}
+
+impl WeightFiles {
+    /// The bytes of `count` values of a tensor from the value `first` on.
+    fn raw(
+        &self,
+        name: &str,
+        entry: &TensorEntry,
+        first: usize,
+        count: usize,
+    ) -> Result<Vec<u8>, Error> {
         let size = match entry.dtype {
             Dtype::F64 => 8,
             Dtype::F32 => 4,
@@ -274,21 +304,30 @@ impl WeightFiles {
         let mut bytes = vec![0; count * size];
         let offset = entry.start + (first * size) as u64;
         self.sources[entry.file].read_at(offset, &mut bytes)?;
-        Ok(match entry.dtype {
-            Dtype::F64 => bytes
-                .chunks_exact(8)
-                .map(|b| {
-                    f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f32
-                })
-                .collect(),
-            Dtype::F32 => crate::convert::decode(crate::dtype::Storage::F32, &bytes),
-            Dtype::F16 => crate::convert::decode(crate::dtype::Storage::PackedF16, &bytes),
-            _ => crate::convert::decode(crate::dtype::Storage::PackedBf16, &bytes),
-        })
+        Ok(bytes)
     }
-}
 
-impl WeightFiles {
+    /// The bytes of `count` values of a tensor from the value `first` on, where the file has them in the
+    /// format of `storage`.
+    ///
+    /// # Errors
+    /// As [`WeightFiles::values`].
+    pub fn stored_as(
+        &self,
+        storage: Storage,
+        name: &str,
+        entry: &TensorEntry,
+        first: usize,
+        count: usize,
+    ) -> Result<Option<Vec<u8>>, Error> {
+        let same = match storage {
+            Storage::F32 => entry.dtype == Dtype::F32,
+            Storage::F16 | Storage::PackedF16 => entry.dtype == Dtype::F16,
+            Storage::PackedBf16 => entry.dtype == Dtype::BF16,
+        };
+        same.then(|| self.raw(name, entry, first, count)).transpose()
+    }
+
     /// All values of a tensor of whole numbers.
     ///
     /// # Errors

@@ -298,3 +298,23 @@ fn ranges_come_from_the_embeddings_that_are_given() {
     let other = write(directory.path(), "rows.txt", "no array");
     refuse(calibrated(&other, &["a", "--precision", "int8"]), &["--calibration", "NumPy"]);
 }
+
+#[test]
+fn a_model_beyond_max_memory_is_refused_before_it_is_loaded() {
+    if !have_adapter() {
+        return;
+    }
+    let words = ["bert_mean_norm", "needs ", "MiB", "max_memory", "0.1 MiB"];
+    for verb in ["embed", "similarity", "inspect"] {
+        let texts = if verb == "inspect" { vec![] } else { vec!["a", "b"] };
+        let mut command = with_model(verb, texts);
+        command.args(["--max-memory", "100KiB"]);
+        refuse(command, &words);
+    }
+    let mut enough = with_model("embed", ["a"]);
+    enough.args(["--max-memory", "1GiB", "--quiet"]);
+    assert!(succeed(enough).stderr.is_empty());
+    let mut unknown = with_model("embed", ["a"]);
+    unknown.args(["--max-memory", "much"]);
+    refuse_arguments(unknown, &["--max-memory", "much"]);
+}

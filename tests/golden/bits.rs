@@ -3,14 +3,19 @@
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use vectile::{
-    ActivationsRequest, DtypeRequest, Embedder, EmbedderBuilder, Feature, HalfFallback, block_on,
+    ActivationsRequest, DtypeRequest, EmbedOptions, Embedder, EmbedderBuilder, Feature,
+    HalfFallback, block_on,
 };
 
 use crate::{build, builder, texts};
 
 /// One builder for each pair of storages that the policy can resolve to.
 fn precisions() -> Vec<EmbedderBuilder> {
-    let base = || builder("bert_outliers");
+    precisions_of("bert_outliers")
+}
+
+fn precisions_of(name: &str) -> Vec<EmbedderBuilder> {
+    let base = || builder(name);
     let packed = || {
         base()
             .dtype(DtypeRequest::Float16)
@@ -90,5 +95,34 @@ fn tables_gathered_on_the_host() {
         assert_eq!(gathered.adapter().max_binding_bytes, bytes);
         let rows = block_on(gathered.embed(&texts)).unwrap();
         assert_eq!(rows.values, whole.values, "{}", gathered.precision());
+    }
+}
+
+/// Blocks of a few columns: their ends lie within heads, between parts of a layer and within both.
+#[test]
+fn matrices_in_blocks_of_columns() {
+    let name = "families/mistral_bidirectional";
+    let texts = texts(name);
+    // The known answers of f16 take more at once than these blocks do.
+    let verdicts = tempfile::tempdir().unwrap();
+    for precision in precisions_of(name) {
+        let precision = precision.cache_dir(verdicts.path().to_owned());
+        for precision in [precision.clone(), precision.gpu_kernels()] {
+            let Some(whole) = build(precision.clone()) else { return };
+            // What three tokens of the widest activations take holds no whole matrix.
+            let short = |text: &&String| {
+                let ids = whole.tokenize(&[text], &EmbedOptions::default()).unwrap();
+                ids[0].len() <= 3
+            };
+            let texts: Vec<&String> = texts.iter().filter(short).collect();
+            assert!(texts.len() > 1);
+            let expected = block_on(whole.embed(&texts)).unwrap().values;
+            let dispatches = block_on(whole.inspect()).graph.len();
+            let blocks = build(precision.max_binding_bytes(2800)).unwrap();
+            let rows = block_on(blocks.embed(&texts)).unwrap();
+            assert_eq!(rows.values, expected, "{}", blocks.precision());
+            let more = block_on(blocks.inspect()).graph.len();
+            assert!(more > dispatches + 4, "{}: {dispatches}, {more}", blocks.precision());
+        }
     }
 }

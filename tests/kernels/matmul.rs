@@ -1,4 +1,5 @@
 use vectile::dtype::Storage;
+use vectile::gpu::graph::TensorId;
 use vectile::kernels::{Activation, Builder, matmul, reference};
 
 use crate::{activations, assert_close, bench, plans, precision, run, storages, values};
@@ -154,6 +155,53 @@ fn a_dispatch_cut_into_pieces_gives_the_same_bits() {
             assert_eq!(results[0].0, 1);
             assert!(results[1].0 > 1);
             assert_eq!(results[0].1, results[1].1);
+        }
+    }
+}
+
+#[test]
+fn a_matrix_in_blocks_of_columns_gives_the_same_bits() {
+    let Some(mut bench) = bench() else { return };
+    for executor in &mut bench.executors {
+        let (rows, inner, columns) = (37, 21, 171usize);
+        let cells = columns.div_ceil(4);
+        for storage in storages(executor) {
+            let x = values(5, rows * inner, 1.0, storage);
+            let w = values(6, columns * inner, 1.0, storage);
+            let bias = values(7, cells * 4, 1.0, Storage::F32);
+            let res = values(8, rows * columns, 1.0, storage);
+            for plan in plans(executor) {
+                let mut whole = None;
+                // One block; two that a tile ends between, and within; many; the last of one cell.
+                for cut in [cells, 32, 20, 2, 6] {
+                    let mut builder = Builder::new(plan, &precision(storage, storage));
+                    let blocks: Vec<(TensorId, usize)> = (0..cells)
+                        .step_by(cut)
+                        .map(|first| {
+                            let end = columns.min((first + cut) * 4);
+                            let part = &w[first * 4 * inner..end * inner];
+                            let mut bytes = Vec::new();
+                            let part = repack(part, end - first * 4, inner);
+                            vectile::convert::encode(storage, &part, &mut bytes);
+                            (builder.input("w", &bytes), cut.min(cells - first))
+                        })
+                        .collect();
+                    let bias = builder.input("bias", &bias);
+                    let x_t = activations(&mut builder, "x", &x, inner, storage);
+                    let res_t = activations(&mut builder, "res", &res, columns, storage);
+                    let y = matmul::matmul_blocks(
+                        &mut builder,
+                        "y",
+                        x_t,
+                        (&blocks, bias),
+                        [columns, cells],
+                        Activation::Gelu,
+                        Some(res_t),
+                    );
+                    let got = run(executor, builder, y).0;
+                    assert_eq!(got, *whole.get_or_insert_with(|| got.clone()), "{storage} {cut}");
+                }
+            }
         }
     }
 }

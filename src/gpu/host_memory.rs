@@ -1,0 +1,30 @@
+//! The host's memory, which software adapters compute in.
+
+/// Bytes that programs can still take without swapping, within the limits of the control group (a
+/// container's); `None` where the system does not tell.
+pub(crate) fn available() -> Option<u64> {
+    #[cfg(target_arch = "wasm32")]
+    return None;
+    #[cfg(not(target_arch = "wasm32"))]
+    {
+        if !sysinfo::IS_SUPPORTED_SYSTEM {
+            return None;
+        }
+        let mut system = sysinfo::System::new();
+        system.refresh_memory();
+        let of_machine = system.available_memory();
+        // Not what the group has free: files in the cache count as taken there, and give way.
+        let of_group =
+            system.cgroup_limits().map(|group| group.total_memory.saturating_sub(group.rss));
+        Some(of_group.map_or(of_machine, |of_group| of_group.min(of_machine)))
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    #[test]
+    fn some_memory_is_available() {
+        let available = super::available().unwrap();
+        assert!((1 << 20..1 << 50).contains(&available), "{available}");
+    }
+}
