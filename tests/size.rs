@@ -1,0 +1,241 @@
+//! Models of real width: their weights are made here, shard by shard, from a hash that `scripts/wide_model.py`
+//! computes too, so the hidden states that transformers gave are known. 1.1 GB and 0.4 GB of files.
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test fails by panicking")]
+
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use safetensors::SafeTensors;
+use serde_json::{Value, json};
+use vectile::{
+    DtypeRequest, Embedder, EmbedderBuilder, Error, HalfFallback, LoadProgress, ModelFiles,
+    block_on,
+};
+
+/// Memory is measured of the whole process, so one test runs at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/wide").join(name)
+}
+
+/// The bytes of tensor number `tensor`: splitmix64 of a counter.
+fn hashed(tensor: u64, word: u64) -> [u8; 8] {
+    let z = ((tensor << 40) + word + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (z ^ (z >> 31)).to_le_bytes()
+}
+
+/// What each byte of a tensor stands for, as bf16: a `norm` is 0.75 … 1.24, else signed bytes are divided by
+/// 2 to the power of `kind`.
+fn meanings(kind: &Value) -> [u16; 256] {
+    let meaning = |byte: u8| match kind.as_i64() {
+        None => f32::from(96 + (byte & 63)) / 128.0,
+        Some(power) => f32::from(byte.cast_signed()) * 2f32.powi(-power as i32),
+    };
+    std::array::from_fn(|byte| (meaning(byte as u8).to_bits() >> 16) as u16)
+}
+
+/// Writes the model's weights beside its other files and returns their bytes.
+fn write_weights(name: &str, into: &Path) -> u64 {
+    let listed = std::fs::read(fixture(name).join("tensors.json")).unwrap();
+    let listed: Vec<(String, Vec<u64>, Value, String)> = serde_json::from_slice(&listed).unwrap();
+    let mut shards: Vec<&String> = listed.iter().map(|tensor| &tensor.3).collect();
+    shards.sort();
+    shards.dedup();
+    let mut total = 0;
+    for shard in shards {
+        let here = || (1..).zip(&listed).filter(|(_, tensor)| tensor.3 == *shard);
+        let mut header = serde_json::Map::new();
+        let mut end = 0;
+        for (_, (tensor, shape, _, _)) in here() {
+            let begin = end;
+            end += 2 * shape.iter().product::<u64>();
+            let about = json!({"dtype": "BF16", "shape": shape, "data_offsets": [begin, end]});
+            header.insert(tensor.clone(), about);
+        }
+        total += end;
+        let header = Value::Object(header).to_string();
+        let mut file = BufWriter::new(std::fs::File::create(into.join(shard)).unwrap());
+        file.write_all(&(header.len() as u64).to_le_bytes()).unwrap();
+        file.write_all(header.as_bytes()).unwrap();
+        for (number, (_, shape, kind, _)) in here() {
+            let meanings = meanings(kind);
+            let words = shape.iter().product::<u64>() / 8;
+            let mut values = vec![0u16; 8 << 16];
+            for first in (0..words).step_by(1 << 16) {
+                let count = (words - first).min(1 << 16);
+                for (word, values) in (first..first + count).zip(values.chunks_exact_mut(8)) {
+                    let bytes = hashed(number, word);
+                    for i in 0..8 {
+                        values[i] = meanings[usize::from(bytes[i])];
+                    }
+                }
+                let values = &values[..8 * count as usize];
+                file.write_all(bytemuck::cast_slice(values)).unwrap();
+            }
+        }
+        file.flush().unwrap();
+    }
+    total
+}
+
+/// The whole model in a directory that goes when it is dropped, and the bytes of its weights.
+fn model(name: &str) -> (tempfile::TempDir, u64) {
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    for file in [
+        "config.json",
+        "modules.json",
+        "sentence_bert_config.json",
+        "1_Pooling/config.json",
+        "tokenizer.json",
+        "model.safetensors.index.json",
+    ] {
+        let to = directory.path().join(file);
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        std::fs::copy(fixture(name).join(file), to).unwrap();
+    }
+    let begun = Instant::now();
+    let bytes = write_weights(name, directory.path());
+    eprintln!("{name}: {bytes} bytes of weights written in {:?}", begun.elapsed());
+    (directory, bytes)
+}
+
+fn builder(directory: &Path) -> EmbedderBuilder {
+    Embedder::builder(ModelFiles::from_directory(directory).unwrap())
+}
+
+/// `None`, said aloud, where the machine has no adapter.
+fn build(builder: EmbedderBuilder) -> Option<Embedder> {
+    match block_on(builder.build()) {
+        Ok(embedder) => Some(embedder),
+        Err(Error::Adapter { adapter, problem }) if adapter == "none" => {
+            assert!(std::env::var_os("VECTILE_REQUIRE_ADAPTER").is_none(), "{problem}");
+            eprintln!("SKIPPED: {problem}");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// The process's peak of resident memory in bytes, where the system tells; `begin` starts it anew.
+fn peak_memory(begin: bool) -> Option<u64> {
+    if begin {
+        std::fs::write("/proc/self/clear_refs", "5").ok()?;
+    }
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kb| kb << 10)
+}
+
+/// Hidden states of the fixture's text against transformers', and its vector against what they pool to.
+fn check(name: &str, embedder: &Embedder, pool: fn(&[f32], usize) -> Vec<f64>, relative: f64) {
+    let texts = std::fs::read(fixture(name).join("texts.json")).unwrap();
+    let texts: Vec<String> = serde_json::from_slice(&texts).unwrap();
+    let reference = std::fs::read(fixture(name).join("reference.safetensors")).unwrap();
+    let reference = SafeTensors::deserialize(&reference).unwrap();
+    let ids = reference.tensor("input_ids").unwrap();
+    let ids: Vec<u32> = ids
+        .data()
+        .chunks_exact(8)
+        .map(|b| i64::from_le_bytes(b.try_into().unwrap()).try_into().unwrap())
+        .collect();
+    assert_eq!(embedder.tokenize(&texts, &Default::default()).unwrap(), [ids]);
+    let hidden = reference.tensor("hidden").unwrap();
+    let width = hidden.shape()[1];
+    let expected: Vec<f32> =
+        hidden.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+    let got = block_on(embedder.hidden_states(&texts[0])).unwrap();
+    assert_eq!(got.len(), expected.len());
+    let largest = expected.iter().fold(0f32, |most, v| most.max(v.abs()));
+    let errors = got.iter().zip(&expected).map(|(got, expected)| (got - expected).abs());
+    let error = f64::from(errors.fold(0f32, f32::max) / largest);
+    let vector = block_on(embedder.embed(&texts)).unwrap().values;
+    let pooled = pool(&expected, width);
+    let norm = |v: &[f64]| v.iter().map(|v| v * v).sum::<f64>().sqrt();
+    let vector: Vec<f64> = vector.iter().copied().map(f64::from).collect();
+    let dot: f64 = vector.iter().zip(&pooled).map(|(a, b)| a * b).sum();
+    let cosine = dot / norm(&vector) / norm(&pooled);
+    eprintln!(
+        "{name}: {}: relative {error:.1e}, 1 - cosine {:.1e}",
+        embedder.precision(),
+        1.0 - cosine
+    );
+    assert!(error <= relative, "{error}");
+    assert!(cosine >= if relative < 1e-4 { 0.999_999 } else { 0.999 }, "{cosine}");
+}
+
+fn last(hidden: &[f32], width: usize) -> Vec<f64> {
+    hidden[hidden.len() - width..].iter().copied().map(f64::from).collect()
+}
+
+fn mean(hidden: &[f32], width: usize) -> Vec<f64> {
+    let sum = |i: usize| hidden.iter().skip(i).step_by(width).copied().map(f64::from).sum();
+    (0..width).map(sum).collect()
+}
+
+#[test]
+fn two_layers_of_mistral_7b_within_its_weights_and_a_gibibyte() {
+    let _alone = alone();
+    let (directory, weights) = model("mistral");
+    assert!(weights > 1_100_000_000);
+    for (dtype, relative) in [(DtypeRequest::Auto, 2e-5), (DtypeRequest::Float16, 3e-2)] {
+        peak_memory(true);
+        let told: Arc<Mutex<Vec<LoadProgress>>> = Arc::default();
+        let teller = told.clone();
+        let builder = builder(directory.path())
+            .dtype(dtype)
+            .half_fallback(HalfFallback::Packed)
+            .on_progress(move |load| teller.lock().unwrap().push(load));
+        let begun = Instant::now();
+        let Some(embedder) = build(builder) else { return };
+        let loaded = begun.elapsed();
+        assert_eq!(embedder.precision().weights.bytes(), 2, "{}", embedder.precision());
+        check("mistral", &embedder, last, relative);
+        let peak = peak_memory(false);
+        eprintln!(
+            "{weights} bytes of weights, {} estimated, {} expected at most, peak {peak:?}, loaded in {loaded:?}",
+            embedder.memory(),
+            embedder.memory().peak(),
+        );
+        if embedder.adapter().is_software()
+            && let Some(peak) = peak
+        {
+            assert!(peak < weights + (1 << 30), "{peak} of {weights}");
+            assert!(embedder.memory().peak() < peak, "{peak}");
+        }
+        // In order, in small steps, and to the end.
+        let told = told.lock().unwrap();
+        assert!(told.windows(2).all(|pair| pair[0].done < pair[1].done));
+        assert!(told.windows(2).all(|pair| pair[1].done - pair[0].done <= 32 << 20));
+        let end = told.last().unwrap();
+        assert_eq!((end.done, end.total), (end.total, embedder.precision().weight_bytes));
+    }
+    // Known to be too much before anything is loaded.
+    let begun = Instant::now();
+    let error = block_on(builder(directory.path()).max_memory(1 << 30).build()).unwrap_err();
+    let Error::TooLarge { needed, available, problem, .. } = &error else { panic!("{error}") };
+    assert_eq!(*available, 1 << 30);
+    assert!(*needed > weights && *needed < weights + (1 << 30), "{needed}");
+    assert!(problem.contains("GiB") && problem.contains("1.00 GiB"), "{problem}");
+    assert!(begun.elapsed().as_secs() < 5);
+}
+
+#[test]
+fn a_table_of_250002_rows_on_an_adapter_that_binds_128_mib() {
+    let _alone = alone();
+    let (directory, weights) = model("xlm_roberta");
+    let builder = builder(directory.path()).max_binding_bytes(128 << 20);
+    let Some(embedder) = build(builder) else { return };
+    assert!(embedder.adapter().max_binding_bytes <= 128 << 20);
+    assert_eq!(embedder.memory().host_tables, 250_002 * 768 * 2);
+    assert!(embedder.precision().weight_bytes >= weights);
+    check("xlm_roberta", &embedder, mean, 2e-5);
+}
