@@ -116,6 +116,10 @@ fn refused(file: &str, error: &minijinja::Error) -> Error {
     let line = error.line().map_or(String::new(), |line| format!(" in line {line}"));
     let detail: String = error.detail().unwrap_or("no details").chars().take(200).collect();
     let detail = detail.replace(char::is_control, " ");
+    if error.kind() == ErrorKind::OutOfFuel {
+        let problem = "its chat template does too much: it has a loop without an end, makes a text of tens of megabytes, or is given one (the engine ran out of fuel)";
+        return Error::tokenizer(file, problem);
+    }
     let problem = format!(
         "its chat template cannot be used{line}: {}: {detail}; give the model a chat_template.jinja that writes messages of the roles query and document",
         error.kind()

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::{auto, entries, tests};
 use crate::block_on;
+use crate::config::Purpose;
 use crate::embedder::build::{Built, ModelBuilder, Task, read_model};
 use crate::embedder::{Embedder, Inspection, Reranker, SparseEncoder};
 use crate::error::Error;
@@ -150,9 +151,14 @@ impl Published {
         let prompts: BTreeMap<&String, &String> =
             model.config.prompts.iter().filter(|(_, prompt)| !prompt.is_empty()).collect();
         let checkpoint = model.checkpoint();
+        // The logits of two answers are one score.
+        let dimension = match &model.config.purpose {
+            Purpose::Scores(scoring) if scoring.answers.is_some() => 1,
+            _ => model.dimension,
+        };
         Ok(json!({
             "modules": modules,
-            "dimension": model.dimension,
+            "dimension": dimension,
             "max_seq_length": model.tokenizer.limit(),
             "prompts": prompts,
             "default_prompt_name": model.config.default_prompt_name,
