@@ -22,7 +22,7 @@ def of_transformers(config, loads):
     known = {k: v for k, v in config.items() if k not in ('auto_map', 'model_type', 'architectures', 'torch_dtype', 'dtype')}
     c = AutoConfig.for_model(config['model_type'], **known)
     causal = config['architectures'][0].endswith('ForCausalLM')
-    kind = {'embed': AutoModel, 'sparse': AutoModelForMaskedLM, 'score': AutoModelForCausalLM if causal else AutoModelForSequenceClassification}[loads]
+    kind = {'embed': AutoModel, 'multi': AutoModel, 'sparse': AutoModelForMaskedLM, 'score': AutoModelForCausalLM if causal else AutoModelForSequenceClassification}[loads]
     if c.model_type == 't5':
         kind = transformers.T5EncoderModel
     with torch.device('meta'):
@@ -101,6 +101,8 @@ def main():
                 tensors = of_the_hub(config, names)
             else:
                 tensors = of_transformers(config, model['loads'])
+            if config and 'HF_ColBERT' in config.get('architectures', []):
+                tensors = {f'bert.{k}': v for k, v in tensors.items()} | {'linear.weight': [model['files']['artifact.metadata']['dim'], config['hidden_size']]}
             weights['tensors'] = ranges({weights.get('prefix', '') + k: v for k, v in tensors.items()})
         with open(path, 'w', encoding='utf-8') as f:
             f.write(lines(model))

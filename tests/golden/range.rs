@@ -104,3 +104,48 @@ fn f16_that_failed_its_self_test_is_not_used() {
     std::fs::write(&file, "not json").unwrap();
     assert_eq!(build(start()).unwrap().precision().weights, vectile::Storage::F16);
 }
+
+/// `bert_overflow` in f16 under the modules of a multi-vector encoder.
+fn token_vectors_in_f16() -> ModelFiles {
+    let read = |directory: &str, name: &str| std::fs::read(fixture(directory).join(name)).unwrap();
+    let config = read("bert_overflow", "config.json");
+    let mut config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+    config["dtype"] = "float16".into();
+    let mut files = vec![("config.json".to_owned(), serde_json::to_vec(&config).unwrap())];
+    for name in ["model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
+        files.push((name.to_owned(), read("bert_overflow", name)));
+    }
+    for name in [
+        "modules.json",
+        "config_sentence_transformers.json",
+        "sentence_bert_config.json",
+        "1_Dense/config.json",
+        "1_Dense/model.safetensors",
+        "2_MultiVectorMask/config.json",
+        "3_Normalize/config.json",
+    ] {
+        files.push((name.to_owned(), read("multi_vector/bert", name)));
+    }
+    ModelFiles::from_bytes(files).unwrap()
+}
+
+#[test]
+fn token_vectors_of_those_texts_are_run_again_whole() {
+    let start = || vectile::MultiVectorEncoder::builder(token_vectors_in_f16());
+    let Some(encoder) = build(start()) else { return };
+    if encoder.precision().activations == vectile::Storage::F32 {
+        eprintln!("SKIPPED: the adapter has no SHADER_F16");
+        return;
+    }
+    let texts = ["a cat", "light", "water, and the light of a cat", "the roof"];
+    let got = block_on(encoder.encode_document(&texts)).unwrap();
+    assert_eq!(got.retried, 2);
+    let wide = build(start().activations(ActivationsRequest::F32)).unwrap();
+    let wide = block_on(wide.encode_document(&texts)).unwrap();
+    for (i, text) in texts.iter().enumerate() {
+        let alone = block_on(encoder.encode_document(&[text])).unwrap();
+        assert_eq!(alone.vectors[0], got.vectors[i], "text {i}");
+        assert_eq!(got.vectors[i].len(), wide.vectors[i].len(), "text {i}");
+        assert_eq!(got.vectors[i] == wide.vectors[i], [1, 2].contains(&i), "text {i}");
+    }
+}
