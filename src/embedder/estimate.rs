@@ -6,8 +6,9 @@ use serde::Serialize;
 
 use crate::batch::PackedBatch;
 use crate::dtype::Precision;
+use crate::embedder::assembly::Assembly;
 use crate::embedder::most_texts;
-use crate::embedder::run::{Assembly, Model};
+use crate::embedder::run::Model;
 use crate::error::{Error, size};
 use crate::gpu::adapter::AdapterSummary;
 use crate::gpu::executor::batch_bytes;

@@ -1,5 +1,6 @@
 //! [`Embedder`]: the only place that knows the whole way from texts to vectors.
 
+mod assembly;
 mod build;
 mod drive;
 mod estimate;

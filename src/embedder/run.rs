@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use crate::batch::PackedBatch;
-use crate::config::{ModelConfig, Module, PoolingMode, Purpose, Sparse, Weighting};
+use crate::config::{ModelConfig, Module, Purpose, Sparse, Weighting};
 use crate::convert;
 use crate::dtype::{CheckpointDtype, Precision, Storage};
+use crate::embedder::assembly::{Assembly, BatchGraph, VOCABULARY_BLOCK};
 use crate::embedder::rows::Rows;
 use crate::error::Error;
 use crate::files::ModelFiles;
@@ -17,15 +18,10 @@ use crate::gpu::graph::Graph;
 #[cfg(feature = "lab")]
 use crate::gpu::graph::TensorId;
 use crate::gpu::trace::Phase;
-use crate::kernels::layer_norm::{Norm, layer_norm};
-use crate::kernels::matmul::{Linear, matmul};
-use crate::kernels::normalize_l2::normalize_l2;
-use crate::kernels::pool::{pool, pool_at, pooled};
-use crate::kernels::{Activation, Activations, Builder, KernelPlan};
-use crate::models::layers::dense_activation;
-use crate::models::{Head, Loaded, Step, Transformer};
+use crate::kernels::{Builder, KernelPlan};
+use crate::models::{Head, Transformer};
 use crate::tokenize::{Tokenizer, Tokens};
-use crate::weights::{Axis, Destination, LoadProgress, Loader, WeightFiles};
+use crate::weights::{Destination, LoadProgress, WeightFiles};
 
 /// Everything about a model that is not on a device.
 #[derive(Debug)]
@@ -118,38 +114,6 @@ impl Opening {
     }
 }
 
-/// A module's weights on the device.
-#[derive(Debug)]
-enum Stage {
-    Pool(Vec<u32>),
-    Dense {
-        linear: Linear,
-        activation: Activation,
-        residual: Residual,
-    },
-    LayerNorm(Norm),
-    Normalize,
-    /// A layer over the vocabulary in blocks of columns, each pooled by maximum before the next.
-    Vocabulary(Vec<Linear>),
-}
-
-/// What a Dense module adds to its result.
-#[derive(Debug)]
-enum Residual {
-    None,
-    Input,
-    Projected(Linear),
-}
-
-/// The model's weights, by their numbers on a device, and how a batch passes through them.
-#[derive(Debug)]
-pub(super) struct Assembly {
-    transformer: Box<dyn Loaded>,
-    stages: Vec<Stage>,
-    /// The rows are the tokens'.
-    by_token: bool,
-}
-
 /// The device with the model on it.
 #[derive(Debug)]
 pub(super) struct Runtime {
@@ -164,66 +128,6 @@ pub(super) struct Runtime {
     opened: usize,
     /// Tokens of a batch, at most, since memory ran out for more.
     pub tokens_that_fit: Option<usize>,
-}
-
-impl Assembly {
-    /// Loads the transformer, the head and the modules.
-    pub fn load(model: &Model, weights: Storage, to: &mut Destination) -> Result<Self, Error> {
-        let mut loader = Loader::new(&model.weights, to, weights);
-        let transformer = model.transformer.load(&mut loader)?;
-        let steps = model.head.iter().flat_map(|head| &head.steps);
-        let mut stages =
-            steps.map(|step| head_stage(step, &mut loader)).collect::<Result<Vec<_>, _>>()?;
-        for (module, files) in model.config.modules.iter().zip(&model.module_weights) {
-            let mut loader = files.as_ref().map(|files| Loader::new(files, to, weights));
-            stages.push(stage(module, loader.as_mut())?);
-        }
-        Ok(Assembly { transformer, stages, by_token: model.config.purpose.by_token() })
-    }
-
-    /// The forward pass over a batch.
-    pub fn graph(
-        &self,
-        plan: KernelPlan,
-        precision: &Precision,
-        batch: &PackedBatch,
-    ) -> BatchGraph {
-        let mut builder = Builder::new(plan, precision);
-        let mut x = self.transformer.forward(&mut builder, batch);
-        builder.graph.layer = None;
-        let spans = batch.spans();
-        if self.by_token && x.storage != Storage::F32 {
-            // Each token by itself: what follows, and what is read back, is f32.
-            let tokens: Vec<[u32; 4]> = (0..batch.ids.len() as u32).map(|t| [t, 1, 0, 0]).collect();
-            x = pool(&mut builder, x, &tokens, &[mode_number(PoolingMode::Cls)]);
-        }
-        for stage in &self.stages {
-            x = match stage {
-                Stage::Pool(modes) => pool(&mut builder, x, &spans, modes),
-                Stage::Dense { linear, activation, residual } => {
-                    let added = match residual {
-                        Residual::None => None,
-                        Residual::Input => Some(x),
-                        Residual::Projected(linear) => Some(matmul(
-                            &mut builder,
-                            "residual",
-                            x,
-                            linear,
-                            Activation::None,
-                            None,
-                        )),
-                    };
-                    matmul(&mut builder, "dense", x, linear, *activation, added)
-                }
-                Stage::LayerNorm(norm) => layer_norm(&mut builder, x, None, norm),
-                Stage::Normalize => normalize_l2(&mut builder, x),
-                Stage::Vocabulary(blocks) => vocabulary(&mut builder, x, &spans, blocks),
-            };
-        }
-        builder.graph.output = Some(x.id);
-        builder.graph.tokens = batch.ids.len();
-        BatchGraph { graph: builder.graph, output: x }
-    }
 }
 
 impl Runtime {
@@ -382,97 +286,4 @@ pub(super) struct Started {
     running: Running,
     /// Which opening of the device it is on.
     opened: usize,
-}
-
-/// A graph and the tensor of its rows.
-#[derive(Debug)]
-pub(super) struct BatchGraph {
-    pub graph: Graph,
-    pub output: Activations,
-}
-
-fn stage(module: &Module, loader: Option<&mut Loader>) -> Result<Stage, Error> {
-    let no_weights = || Error::Internal("a module's weights were not opened".to_owned());
-    Ok(match module {
-        Module::Pooling(pooling) => {
-            Stage::Pool(pooling.modes.iter().map(|mode| mode_number(*mode)).collect())
-        }
-        Module::Dense { in_features, out_features, bias, activation, residual, .. } => {
-            let loader = loader.ok_or_else(no_weights)?;
-            let (inner, columns) = (Axis::plain(*in_features), Axis::plain(*out_features));
-            let linear = loader.linear(&["linear"], *bias, inner, columns)?;
-            let residual = match residual {
-                false => Residual::None,
-                true if in_features == out_features => Residual::Input,
-                true => Residual::Projected(loader.linear(&["residual"], false, inner, columns)?),
-            };
-            Stage::Dense { linear, activation: dense_activation(*activation), residual }
-        }
-        Module::LayerNorm { dimension, .. } => {
-            let loader = loader.ok_or_else(no_weights)?;
-            Stage::LayerNorm(loader.norm("norm", *dimension, 1e-5)?)
-        }
-        Module::Normalize => Stage::Normalize,
-    })
-}
-
-/// Columns of the vocabulary whose logits are in memory at once, for all tokens of a batch: the width
-/// of a base model's intermediate layer or less.
-pub(super) const VOCABULARY_BLOCK: usize = 2048;
-
-fn vocabulary(
-    builder: &mut Builder,
-    x: Activations,
-    spans: &[[u32; 4]],
-    blocks: &[Linear],
-) -> Activations {
-    let columns = blocks.iter().map(|block| block.columns).sum();
-    let rows = pooled(builder, spans.len(), columns);
-    let spans = builder.input("spans", spans);
-    let mut column = 0;
-    for block in blocks {
-        let logits = matmul(builder, "logits", x, block, Activation::None, None);
-        pool_at(builder, logits, spans, mode_number(PoolingMode::Max), rows, column);
-        column += block.columns;
-    }
-    rows
-}
-
-fn head_stage(step: &Step, loader: &mut Loader) -> Result<Stage, Error> {
-    Ok(match step {
-        Step::Pool(mode) => Stage::Pool(vec![mode_number(*mode)]),
-        Step::Linear { name, bias, inner, columns, activation } => {
-            let (inner, columns) = (Axis::plain(*inner), Axis::plain(*columns));
-            let linear = loader.linear(&[name], *bias, inner, columns)?;
-            Stage::Dense { linear, activation: *activation, residual: Residual::None }
-        }
-        Step::Norm { name, bias, width, eps } => {
-            Stage::LayerNorm(loader.norm_with(name, *width, *eps, *bias)?)
-        }
-        Step::Vocabulary { weight, bias, inner, labels } => {
-            let block = |first: usize| {
-                let rows = first..(first + VOCABULARY_BLOCK).min(*labels);
-                loader.linear_rows(weight, bias.as_deref(), &[rows], [*labels, *inner])
-            };
-            let firsts = (0..*labels).step_by(VOCABULARY_BLOCK);
-            Stage::Vocabulary(firsts.map(block).collect::<Result<_, _>>()?)
-        }
-        Step::Tokens { weight, rows, inner, vocabulary } => {
-            let rows: Vec<_> = rows.iter().map(|row| *row..row + 1).collect();
-            let linear = loader.linear_rows(weight, None, &rows, [*vocabulary, *inner])?;
-            Stage::Dense { linear, activation: Activation::None, residual: Residual::None }
-        }
-    })
-}
-
-/// The number that `pool.wgsl` gives a mode.
-fn mode_number(mode: PoolingMode) -> u32 {
-    match mode {
-        PoolingMode::Cls => 0,
-        PoolingMode::Max => 1,
-        PoolingMode::Mean => 2,
-        PoolingMode::MeanSqrtLen => 3,
-        PoolingMode::WeightedMean => 4,
-        PoolingMode::LastToken => 5,
-    }
 }
