@@ -17,14 +17,17 @@ use vectile::gpu::executor::Executor;
 use vectile::gpu::graph::{Source, TensorId};
 use vectile::gpu::trace::{Measure, Trace};
 use vectile::kernels::{
-    ALL, Activation, Activations, Builder, attention, fill_rows, gate, layer_norm, lookup, matmul,
-    normalize_l2, pool, reference, rms_norm, rope,
+    ALL, Activation, Activations, Builder, attention, combine, fill_rows, gate, group_rows,
+    layer_norm, lookup, matmul, normalize_l2, pool, reference, rms_norm, rope, route,
 };
 use vectile::{AdapterChoice, CheckpointDtype, FloatDtype, Precision, Storage, block_on};
 
 const HIDDEN: usize = 384;
 const INNER: usize = 1536;
 const HEADS: usize = 12;
+const EXPERTS: usize = 8;
+/// Experts of a token.
+const TOP: usize = 2;
 
 /// A run and what it must give.
 type Run = (Activations, Vec<f64>);
@@ -37,6 +40,10 @@ const CASES: &[(&str, Make)] = &[
     ("layer_norm", layer_norm_run),
     ("rms_norm", rms_norm_run),
     ("matmul", matmul_run),
+    ("matmul_experts", matmul_experts_run),
+    ("route", route_run),
+    ("group_rows", group_rows_run),
+    ("combine", combine_run),
     ("rope", rope_run),
     ("attention", attention_run),
     ("gate", gate_run),
@@ -115,17 +122,80 @@ fn rms_norm_run(builder: &mut Builder, tokens: usize) -> Run {
 fn matmul_run(builder: &mut Builder, tokens: usize) -> Run {
     let (x, x_values) = activations(builder, 10, tokens, HIDDEN);
     let storage = builder.weights;
-    // As checkpoints have it, [columns, inner], and as the kernel reads it, [inner, columns].
     let w = values(11, INNER * HIDDEN, 0.1, storage);
-    let mut packed = vec![0.0; w.len()];
-    for (at, value) in w.iter().enumerate() {
-        packed[at % HIDDEN * INNER + at / HIDDEN] = *value;
-    }
+    let packed = repacked(&w, INNER);
     let weight = stored(builder, &packed, storage);
     let (bias, biases) = vector(builder, 12, INNER);
     let size = [INNER, INNER / 4];
     let y = matmul::matmul_of(builder, "up", x, [weight, bias], size, Activation::Gelu, None);
     (y, reference::matmul(&x_values, &w, &biases, Activation::Gelu, None))
+}
+
+/// A matrix `[columns, inner]`, as checkpoints have it, as the kernels read it.
+fn repacked(w: &[f32], columns: usize) -> Vec<f32> {
+    let inner = w.len() / columns;
+    let stride = matmul::stride4(columns.div_ceil(4)) * 4;
+    let mut packed = vec![0.0; inner * stride];
+    for (at, value) in w.iter().enumerate() {
+        packed[at % inner * stride + at / inner] = *value;
+    }
+    packed
+}
+
+/// Two experts of each token, by no order.
+fn experts(tokens: usize) -> Vec<usize> {
+    let first = |token: usize| (token * 5 + token / 7) % EXPERTS;
+    (0..tokens).flat_map(|t| [first(t), (first(t) + 1 + t % (EXPERTS - 1)) % EXPERTS]).collect()
+}
+
+fn choices(builder: &mut Builder, tokens: usize) -> (route::Choices, Vec<f32>) {
+    let pairs: Vec<f32> = experts(tokens).iter().flat_map(|e| [*e as f32, 0.25]).collect();
+    let rows = rows_of(builder, &pairs, 2 * TOP, Storage::F32);
+    (route::Choices { pairs: rows, top: TOP, experts: EXPERTS }, pairs)
+}
+
+/// The rows are grouped on the host, so that the matmul alone is timed.
+fn matmul_experts_run(builder: &mut Builder, tokens: usize) -> Run {
+    let (x, x_values) = activations(builder, 18, tokens, HIDDEN);
+    let storage = builder.weights;
+    let w = values(19, EXPERTS * INNER * HIDDEN, 0.1, storage);
+    let packed: Vec<f32> =
+        w.chunks_exact(INNER * HIDDEN).flat_map(|matrix| repacked(matrix, INNER)).collect();
+    let weight = stored(builder, &packed, storage);
+    let (bias, biases) = vector(builder, 20, INNER);
+    let of_row = experts(tokens);
+    let tile = if builder.plan.software { 16 } else { 64 };
+    let slots = group_rows::slots(of_row.len(), EXPERTS, tile);
+    let order = reference::group_rows(&of_row, EXPERTS, tile, slots);
+    let order: Vec<f32> = order.into_iter().map(|value| value as f32).collect();
+    let order = stored(builder, &order, Storage::F32);
+    let grouped = group_rows::Grouped { order, slots, rows: of_row.len(), top: TOP };
+    let (size, gelu) = ([INNER, INNER / 4], Activation::Gelu);
+    let y = matmul::matmul_experts_of(builder, "up", x, [weight, bias], size, gelu, &grouped);
+    (y, reference::matmul_experts(&x_values, &w, &biases, gelu, &of_row, TOP))
+}
+
+fn route_run(builder: &mut Builder, tokens: usize) -> Run {
+    let (x, x_values) = activations(builder, 21, tokens, HIDDEN);
+    let storage = builder.weights;
+    let w = values(22, EXPERTS * HIDDEN, 0.1, storage);
+    let router = stored(builder, &repacked(&w, EXPERTS), storage);
+    let y = route::route_of(builder, x, router, EXPERTS, TOP).pairs;
+    (y, reference::route(&x_values, &w, EXPERTS, TOP))
+}
+
+fn group_rows_run(builder: &mut Builder, tokens: usize) -> Run {
+    let (choices, _) = choices(builder, tokens);
+    let (y, grouped) = group_rows::group_rows_of(builder, &choices, 16);
+    (y, reference::group_rows(&experts(tokens), EXPERTS, 16, grouped.slots))
+}
+
+fn combine_run(builder: &mut Builder, tokens: usize) -> Run {
+    let (x, x_values) = activations(builder, 23, tokens * TOP, HIDDEN);
+    let (choices, pairs) = choices(builder, tokens);
+    let (bias, biases) = vector(builder, 24, HIDDEN);
+    let y = combine::combine(builder, x, &choices, bias);
+    (y, reference::combine(&x_values, &pairs, TOP, &biases))
 }
 
 fn rope_run(builder: &mut Builder, tokens: usize) -> Run {

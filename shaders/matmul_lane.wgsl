@@ -37,6 +37,12 @@ fn matmul_lane(place: Place) {
     // Lanes beyond the last column work on the last one, so that the subgroup stays whole.
     let left = min(cell, params.stride4 - 2u);
     let mine = row + share_lane(place);
+    if EXPERTS {
+        if order[row].x < 0.0 {
+            return;
+        }
+    }
+    let matrix = matrix_of(row);
 
     var left0 = vec4<f32>(0.0);
     var right0 = vec4<f32>(0.0);
@@ -71,12 +77,15 @@ fn matmul_lane(place: Place) {
     var left15 = vec4<f32>(0.0);
     var right15 = vec4<f32>(0.0);
     var shared_rows: array<vec4<f32>, 16u / SHARE>;
+    var starts: array<u32, 16u / SHARE>;
+    for (var i = 0u; i < 16u / SHARE; i++) {
+        starts[i] = source_of(min(mine + i * SHARE, params.rows - 1u)) * params.inner4;
+    }
     for (var k = 0u; k < params.inner4; k++) {
         for (var i = 0u; i < 16u / SHARE; i++) {
-            let source = min(mine + i * SHARE, params.rows - 1u);
-            shared_rows[i] = act_load(x[source * params.inner4 + k]);
+            shared_rows[i] = act_load(x[starts[i] + k]);
         }
-        let at = k * 4u * params.stride4 + left;
+        let at = matrix + k * 4u * params.stride4 + left;
         let l0 = weight_load(w[at]);
         let r0 = weight_load(w[at + 1u]);
         let l1 = weight_load(w[at + params.stride4]);

@@ -25,6 +25,18 @@ fn matmul_tile(
     let tile_cell = group.x * 16u;
     let my_row = (local / 16u) * 8u;
     let my_cell = local % 16u;
+    if EXPERTS {
+        if order[tile_row].x < 0.0 {
+            return;
+        }
+    }
+    let matrix = matrix_of(tile_row);
+
+    // The rows of x whose cells this invocation brings: two, 32 apart.
+    var sources: array<u32, 2>;
+    for (var i = 0u; i < 2u; i++) {
+        sources[i] = source_of(min(tile_row + local / 4u + i * 32u, params.rows - 1u));
+    }
 
     var sums: array<vec4<f32>, 8>;
     for (var slice = 0u; slice < params.inner4; slice += 4u) {
@@ -35,7 +47,7 @@ fn matmul_tile(
             let cell = slice + at % 4u;
             var value = vec4<f32>(0.0);
             if row < params.rows && cell < params.inner4 {
-                value = act_load(x[row * params.inner4 + cell]);
+                value = act_load(x[sources[i] * params.inner4 + cell]);
             }
             let k = (at % 4u) * 4u;
             x_tile[k][at / 4u] = value.x;
@@ -47,7 +59,7 @@ fn matmul_tile(
             let column = tile_cell + at % 16u;
             var weights = vec4<f32>(0.0);
             if inner < params.inner4 * 4u && column < params.stride4 {
-                weights = weight_load(w[inner * params.stride4 + column]);
+                weights = weight_load(w[matrix + inner * params.stride4 + column]);
             }
             w_tile[at / 16u][at % 16u] = weights;
         }

@@ -3,13 +3,15 @@
 //! They are run on a user's adapter, before its `SHADER_F16` is trusted and by `vectile verify`. Sizes
 //! are ragged, so that filled cells, part tiles and part lanes are in them.
 
+mod experts;
+
 use crate::convert;
 use crate::dtype::Storage;
 use crate::gpu::graph::{Source, TensorId};
 use crate::gpu::kernel::Kernel;
 use crate::kernels::{
-    Activation, Activations, Builder, attention, fill_rows, gate, layer_norm, lookup, matmul,
-    normalize_l2, pool, reference, rms_norm, rope,
+    Activation, Activations, Builder, attention, combine, fill_rows, gate, group_rows, layer_norm,
+    lookup, matmul, normalize_l2, pool, reference, rms_norm, rope, route,
 };
 
 /// A kernel's runs and what they must give.
@@ -68,15 +70,33 @@ pub static ANSWERS: &[KnownAnswer] = &[
         tolerance: 1e-5,
     },
     KnownAnswer {
+        kernel: &route::ROUTE,
+        software: None,
+        runs: &[experts::route_one, experts::route_three],
+        tolerance: 1e-5,
+    },
+    KnownAnswer {
+        kernel: &group_rows::GROUP_ROWS,
+        software: None,
+        runs: &[experts::group_even, experts::group_uneven],
+        tolerance: 0.0,
+    },
+    KnownAnswer {
+        kernel: &combine::COMBINE,
+        software: None,
+        runs: &[experts::combine],
+        tolerance: 1e-5,
+    },
+    KnownAnswer {
         kernel: &matmul::MATMUL_TILE,
         software: Some(false),
-        runs: &[matmul_plain, matmul_whole],
+        runs: &[matmul_plain, matmul_whole, experts::matmul_shared],
         tolerance: 2e-5,
     },
     KnownAnswer {
         kernel: &matmul::MATMUL_LANE,
         software: Some(true),
-        runs: &[matmul_plain, matmul_whole],
+        runs: &[matmul_plain, matmul_whole, experts::matmul_shared],
         tolerance: 2e-5,
     },
     KnownAnswer {
@@ -186,11 +206,7 @@ fn matmul_answer(builder: &mut Builder, activation: Activation, whole: bool) -> 
     let w = values(9, columns * inner, 0.5, builder.weights);
     let bias = values(10, columns, 1.0, Storage::F32);
     let residual = values(11, rows * columns, 1.0, builder.activations);
-    let stride = matmul::stride4(columns.div_ceil(4)) * 4;
-    let mut packed = vec![0.0; inner.next_multiple_of(4) * stride];
-    for (at, value) in w.iter().enumerate() {
-        packed[at % inner * stride + at / inner] = *value;
-    }
+    let packed = repacked(&w, columns);
     let storage = builder.weights;
     let linear = [
         stored(builder, &packed, storage),
@@ -203,6 +219,17 @@ fn matmul_answer(builder: &mut Builder, activation: Activation, whole: bool) -> 
     let y = matmul::matmul_of(builder, "y", x_t, linear, size, activation, residual_t);
     let residual = whole.then_some(&residual[..]);
     Answer { y, expected: reference::matmul(&x, &w, &bias, activation, residual) }
+}
+
+/// `[columns, inner]`, as checkpoints have it, as the kernels read it.
+fn repacked(w: &[f32], columns: usize) -> Vec<f32> {
+    let inner = w.len() / columns;
+    let stride = matmul::stride4(columns.div_ceil(4)) * 4;
+    let mut packed = vec![0.0; inner.next_multiple_of(4) * stride];
+    for (at, value) in w.iter().enumerate() {
+        packed[at % inner * stride + at / inner] = *value;
+    }
+    packed
 }
 
 fn rms_norm_plain(builder: &mut Builder) -> Answer {

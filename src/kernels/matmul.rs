@@ -3,6 +3,7 @@
 
 use crate::gpu::graph::{Dispatch, Source, TensorId};
 use crate::gpu::kernel::{Access, Kernel, Setting};
+use crate::kernels::group_rows::Grouped;
 use crate::kernels::{Activation, Activations, Builder};
 use crate::params;
 
@@ -16,14 +17,17 @@ params! {
         stride4: u32,
         first_cell: u32,
         cells4: u32,
+        x_share: u32,
+        token_share: u32,
     }
 }
 
 const BINDINGS: &[Access] =
-    &[Access::Read, Access::Read, Access::Read, Access::Read, Access::Write];
+    &[Access::Read, Access::Read, Access::Read, Access::Read, Access::Read, Access::Write];
 const SETTINGS: &[Setting] = &[
     Setting { name: "ACTIVATION", constant: false, values: &[0, 1, 2, 3, 4, 5, 6] },
     Setting { name: "HAS_RESIDUAL", constant: false, values: &[0, 1] },
+    Setting { name: "EXPERTS", constant: false, values: &[0, 1] },
 ];
 
 /// The kernel for GPUs: register tiles through workgroup memory.
@@ -74,6 +78,19 @@ pub struct Block {
     pub cells: usize,
 }
 
+/// A matrix of each expert, repacked as `[inner, columns]`, one after the other in one buffer.
+#[derive(Debug, Clone, Copy)]
+pub struct ExpertLinear {
+    /// The repacked matrices.
+    pub weight: usize,
+    /// `[columns]`, f32, of all experts; zeros where the layer has none.
+    pub bias: usize,
+    /// Values of an output row.
+    pub columns: usize,
+    /// Cells of an output row.
+    pub columns4: usize,
+}
+
 /// Cells of a row of a repacked matrix: whole pairs, which `matmul_lane` reads.
 pub fn stride4(columns4: usize) -> usize {
     columns4.next_multiple_of(2)
@@ -120,42 +137,109 @@ pub fn matmul_blocks(
     residual: Option<Activations>,
 ) -> Activations {
     let y = builder.rows(name, x.rows, columns4, columns, x.storage, Source::Scratch);
-    let (kernel, tile_rows, tile_cells) =
-        if builder.plan.software { (&MATMUL_LANE, 16, 32) } else { (&MATMUL_TILE, 64, 16) };
+    dispatch(builder, x, (blocks, bias), activation, Rows::All { residual }, y);
+    y
+}
+
+/// Each row of y by the matrix of its expert: `[tokens · top, columns]` from `[tokens, inner]`, or from as
+/// many rows.
+pub fn matmul_experts(
+    builder: &mut Builder,
+    name: &'static str,
+    x: Activations,
+    linear: &ExpertLinear,
+    activation: Activation,
+    grouped: &Grouped,
+) -> Activations {
+    let weight = builder.weight("weight", linear.weight);
+    let bias = builder.weight("bias", linear.bias);
+    let size = [linear.columns, linear.columns4];
+    matmul_experts_of(builder, name, x, [weight, bias], size, activation, grouped)
+}
+
+/// As [`matmul_experts`], with weight and bias as tensors of the graph and `[columns, cells]` of a row.
+pub fn matmul_experts_of(
+    builder: &mut Builder,
+    name: &'static str,
+    x: Activations,
+    [weight, bias]: [TensorId; 2],
+    [columns, columns4]: [usize; 2],
+    activation: Activation,
+    grouped: &Grouped,
+) -> Activations {
+    let y = builder.rows(name, grouped.rows, columns4, columns, x.storage, Source::Scratch);
+    let weights = (&[(weight, columns4)][..], bias);
+    dispatch(builder, x, weights, activation, Rows::Grouped(grouped), y);
+    y
+}
+
+/// Rows of y and cells of its columns that a workgroup makes.
+fn tile(software: bool) -> [usize; 2] {
+    if software { [16, 32] } else { [64, 16] }
+}
+
+/// Rows of a tile, for [`group_rows`](super::group_rows::group_rows).
+pub(crate) fn tile_rows(software: bool) -> usize {
+    tile(software)[0]
+}
+
+enum Rows<'a> {
+    All { residual: Option<Activations> },
+    Grouped(&'a Grouped),
+}
+
+fn dispatch(
+    builder: &mut Builder,
+    x: Activations,
+    (blocks, bias): (&[(TensorId, usize)], TensorId),
+    activation: Activation,
+    rows: Rows<'_>,
+    y: Activations,
+) {
+    let kernel = if builder.plan.software { &MATMUL_LANE } else { &MATMUL_TILE };
+    let [tile_rows, tile_cells] = tile(builder.plan.software);
+    // A binding that is not read has x standing in.
+    let (count, residual, order, x_share, token_share) = match rows {
+        Rows::All { residual } => (x.rows, residual, x.id, 1, 1),
+        Rows::Grouped(grouped) => {
+            (grouped.slots, None, grouped.order, grouped.rows / x.rows.max(1), grouped.top)
+        }
+    };
     let variant = builder
         .variant(kernel, x.storage)
         .set("ACTIVATION", activation as u32)
-        .set("HAS_RESIDUAL", u32::from(residual.is_some()));
+        .set("HAS_RESIDUAL", u32::from(residual.is_some()))
+        .set("EXPERTS", u32::from(matches!(rows, Rows::Grouped(_))));
     let mut first_cell = 0;
     for (weight, cells) in blocks {
         let flops_a_row = (2 * x.width4 * 4 * cells * 4) as u64;
-        for rows in row_cuts(x.rows, tile_rows, flops_a_row, builder.plan.max_flops) {
+        for cut in row_cuts(count, tile_rows, flops_a_row, builder.plan.max_flops) {
             let params = MatmulParams {
-                rows: rows.end as u32,
-                first_row: rows.start as u32,
+                rows: cut.end as u32,
+                first_row: cut.start as u32,
                 inner4: x.width4 as u32,
-                columns4: columns4 as u32,
+                columns4: y.width4 as u32,
                 stride4: stride4(*cells) as u32,
                 first_cell: first_cell as u32,
                 cells4: *cells as u32,
+                x_share: x_share as u32,
+                token_share: token_share as u32,
             };
             builder.graph.dispatches.push(Dispatch {
                 kernel,
                 variant: variant.clone(),
-                // Without a residual its binding is not read; x stands in.
-                bindings: vec![x.id, *weight, bias, residual.unwrap_or(x).id, y.id],
+                bindings: vec![x.id, *weight, bias, residual.unwrap_or(x).id, order, y.id],
                 params: bytemuck::bytes_of(&params).to_vec(),
                 groups: [
-                    (*cells as u32).div_ceil(tile_cells),
-                    (rows.len() as u32).div_ceil(tile_rows as u32),
+                    cells.div_ceil(tile_cells) as u32,
+                    cut.len().div_ceil(tile_rows) as u32,
                     1,
                 ],
-                flops: flops_a_row * rows.len() as u64,
+                flops: flops_a_row * cut.len() as u64,
             });
         }
         first_cell += cells;
     }
-    y
 }
 
 /// Cuts rows into runs of whole tiles, each of at most `max_flops` if a tile is.

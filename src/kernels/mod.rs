@@ -7,7 +7,9 @@
 
 pub mod answers;
 pub mod attention;
+pub mod combine;
 pub mod gate;
+pub mod group_rows;
 pub mod layer_norm;
 pub mod lookup;
 pub mod matmul;
@@ -16,6 +18,7 @@ pub mod pool;
 pub mod reference;
 pub mod rms_norm;
 pub mod rope;
+pub mod route;
 
 use crate::dtype::{Precision, Storage};
 use crate::gpu::graph::{Graph, Source, TensorId};
@@ -29,6 +32,9 @@ pub static ALL: &[&Kernel] = &[
     &rms_norm::RMS_NORM,
     &rope::ROPE,
     &gate::GATE,
+    &route::ROUTE,
+    &group_rows::GROUP_ROWS,
+    &combine::COMBINE,
     &matmul::MATMUL_TILE,
     &matmul::MATMUL_LANE,
     &attention::ATTENTION_TILE,

@@ -168,6 +168,74 @@ pub fn matmul(
     y
 }
 
+/// For each row of x the `top` largest of softmax(x · wᵀ) as pairs (expert, weight), side by side; `w` is
+/// `[experts, inner]`. Of equal ones the lower expert comes first.
+pub fn route(x: &[f32], w: &[f32], experts: usize, top: usize) -> Vec<f64> {
+    let inner = w.len() / experts;
+    let logits = matmul(x, w, &vec![0.0; experts], Activation::None, None);
+    let mut choices = Vec::with_capacity(x.len() / inner * 2 * top);
+    for row in logits.chunks_exact(experts) {
+        let largest = row.iter().copied().fold(f64::MIN, f64::max);
+        let total: f64 = row.iter().map(|l| (l - largest).exp()).sum();
+        let mut order: Vec<usize> = (0..experts).collect();
+        order.sort_by(|a, b| row[*b].total_cmp(&row[*a]));
+        choices.extend(
+            order[..top].iter().flat_map(|e| [*e as f64, (row[*e] - largest).exp() / total]),
+        );
+    }
+    choices
+}
+
+/// The rows of each expert together, as pairs (row, expert), from the expert of each row: experts in order,
+/// each filled up to whole tiles with row −1, and what is left of `slots` with row −1 of expert 0.
+pub fn group_rows(of_row: &[usize], experts: usize, tile: usize, slots: usize) -> Vec<f64> {
+    let mut order = Vec::with_capacity(2 * slots);
+    for expert in 0..experts {
+        let rows = of_row.iter().enumerate().filter(|(_, of)| **of == expert);
+        order.extend(rows.flat_map(|(row, _)| [row as f64, expert as f64]));
+        while order.len() % (2 * tile) != 0 {
+            order.extend([-1.0, expert as f64]);
+        }
+    }
+    while order.len() < 2 * slots {
+        order.extend([-1.0, 0.0]);
+    }
+    order
+}
+
+/// Each row of y by its own expert: x · wᵀ of the expert `of_row` names, `w` is `[experts, columns, inner]`,
+/// and row r of y is made of row r / share of x.
+pub fn matmul_experts(
+    x: &[f32],
+    w: &[f32],
+    bias: &[f32],
+    activation: Activation,
+    of_row: &[usize],
+    share: usize,
+) -> Vec<f64> {
+    let inner = x.len() * share / of_row.len();
+    let matrix = bias.len() * inner;
+    let row = |(r, expert): (usize, &usize)| {
+        let (x, w) = (&x[r / share * inner..][..inner], &w[expert * matrix..][..matrix]);
+        matmul(x, w, bias, activation, None)
+    };
+    of_row.iter().enumerate().flat_map(row).collect()
+}
+
+/// Σ weight · x + bias over the rows of each token: `choices` are pairs (expert, weight), as many of each
+/// token as it has rows of x.
+pub fn combine(x: &[f32], choices: &[f32], top: usize, bias: &[f32]) -> Vec<f64> {
+    let width = bias.len();
+    let mut y = Vec::new();
+    for (rows, pairs) in x.chunks_exact(top * width).zip(choices.chunks_exact(2 * top)) {
+        y.extend((0..width).map(|i| {
+            let term = |j: usize| f64::from(pairs[2 * j + 1]) * f64::from(rows[j * width + i]);
+            (0..top).map(term).sum::<f64>() + f64::from(bias[i])
+        }));
+    }
+    y
+}
+
 /// softmax(q · kᵀ / √head) · v; `qkv` is `[tokens, 3, heads, head]`, the result `[tokens, heads, head]`.
 pub fn attention(qkv: &[f32], texts: &[Text], heads: usize, head: usize) -> Vec<f64> {
     let width = heads * head;

@@ -8,6 +8,7 @@
 )]
 
 mod attention;
+mod experts;
 mod gate;
 mod layer_norm;
 mod lookup;

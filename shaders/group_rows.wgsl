@@ -1,0 +1,80 @@
+// group_rows: the rows that each expert works on, one after the other, from a whole tile on
+//
+// choices  [tokens, stride]   f32 pairs (expert, weight); row t · top + j is of choice j of token t
+// order    [slots]            f32 pairs (row, expert): experts in order, the rows of each in order, filled
+//                             up to a multiple of `tile` slots with row −1, as is what lies beyond them
+//
+// One workgroup. Each lane takes a run of rows: it counts the experts in it, a lane an expert turns the
+// counts into places, and each lane puts its rows there. Numbers up to 2²⁴ are exact in f32.
+
+struct Params {
+    tokens: u32,
+    top: u32,
+    stride: u32,
+    tile: u32,
+    slots: u32,
+}
+
+// The host writes it.
+const EXPERTS: u32 = 8u;
+
+@group(0) @binding(0) var<storage, read> choices: array<vec2<f32>>;
+@group(0) @binding(1) var<storage, read_write> order: array<vec2<f32>>;
+@group(0) @binding(2) var<uniform> params: Params;
+
+// Rows of each expert in each lane's run, then where the first of them goes.
+var<workgroup> places: array<array<u32, EXPERTS>, 64>;
+var<workgroup> totals: array<u32, EXPERTS>;
+
+fn expert_of(row: u32) -> u32 {
+    let choice = choices[row / params.top * params.stride + row % params.top];
+    return min(u32(choice.x), EXPERTS - 1u);
+}
+
+fn whole_tiles(rows: u32) -> u32 {
+    return (rows + params.tile - 1u) / params.tile * params.tile;
+}
+
+@compute @workgroup_size(64)
+fn group_rows(@builtin(local_invocation_index) lane: u32) {
+    let rows = params.tokens * params.top;
+    let run = (rows + 63u) / 64u;
+    let first = min(lane * run, rows);
+    let end = min(first + run, rows);
+    for (var e = 0u; e < EXPERTS; e++) {
+        places[lane][e] = 0u;
+    }
+    for (var row = first; row < end; row++) {
+        places[lane][expert_of(row)] += 1u;
+    }
+    workgroupBarrier();
+    if lane < EXPERTS {
+        var total = 0u;
+        for (var l = 0u; l < 64u; l++) {
+            let count = places[l][lane];
+            places[l][lane] = total;
+            total += count;
+        }
+        totals[lane] = total;
+    }
+    workgroupBarrier();
+
+    var starts: array<u32, EXPERTS>;
+    var start = 0u;
+    for (var e = 0u; e < EXPERTS; e++) {
+        starts[e] = start;
+        let next = start + whole_tiles(totals[e]);
+        for (var slot = start + totals[e] + lane; slot < next; slot += 64u) {
+            order[slot] = vec2<f32>(-1.0, f32(e));
+        }
+        start = next;
+    }
+    for (var slot = start + lane; slot < params.slots; slot += 64u) {
+        order[slot] = vec2<f32>(-1.0, 0.0);
+    }
+    for (var row = first; row < end; row++) {
+        let e = expert_of(row);
+        order[starts[e] + places[lane][e]] = vec2<f32>(f32(row), f32(e));
+        places[lane][e] += 1u;
+    }
+}

@@ -1,0 +1,87 @@
+// route: the TOP experts of each token and what each counts: the largest values of softmax(x · w)
+//
+// x        [tokens, inner4]    activations, four values a cell along inner
+// w        [inner, experts]    weights, repacked as the matmuls have them: rows of stride4 cells
+// choices  [tokens, stride]    f32 pairs (expert, weight), the largest first; of equal weights the lower
+//                              expert; pairs beyond `top` are zero
+//
+// A token to each group of lanes that `reduce` names; each lane strides along inner, with a sum for each
+// expert. The weights are those of the softmax over all experts, and not divided by their sum. All in f32.
+#import storage as weight
+#import storage as act
+#import reduce
+
+struct Params {
+    tokens: u32,
+    inner4: u32,
+    stride4: u32,
+    experts: u32,
+    top: u32,
+    stride: u32,
+    groups: u32,
+}
+
+// Cells of four experts; the host writes it.
+const CELLS: u32 = 2u;
+
+@group(0) @binding(0) var<storage, read> x: array<act_vec4>;
+@group(0) @binding(1) var<storage, read> w: array<weight_vec4>;
+@group(0) @binding(2) var<storage, read_write> choices: array<vec2<f32>>;
+@group(0) @binding(3) var<uniform> params: Params;
+
+@compute @workgroup_size(64)
+fn route(place: Place) {
+    for (var token = first_row(place); token < params.tokens; token += row_step(place, params.groups)) {
+        var sums: array<vec4<f32>, CELLS>;
+        for (var c = 0u; c < CELLS; c++) {
+            sums[c] = vec4<f32>(0.0);
+        }
+        for (var i = first_lane(place); i < params.inner4; i += lane_step(place)) {
+            let value = act_load(x[token * params.inner4 + i]);
+            for (var c = 0u; c < CELLS; c++) {
+                let at = i * 4u * params.stride4 + c;
+                var sum = sums[c];
+                sum = fma(vec4<f32>(value.x), weight_load(w[at]), sum);
+                sum = fma(vec4<f32>(value.y), weight_load(w[at + params.stride4]), sum);
+                sum = fma(vec4<f32>(value.z), weight_load(w[at + 2u * params.stride4]), sum);
+                sum = fma(vec4<f32>(value.w), weight_load(w[at + 3u * params.stride4]), sum);
+                sums[c] = sum;
+            }
+        }
+        var logits: array<f32, 4u * CELLS>;
+        for (var e = 0u; e < 4u * CELLS; e++) {
+            logits[e] = reduce_sum(place, sums[e / 4u][e % 4u]);
+        }
+
+        var largest = logits[0];
+        for (var e = 1u; e < params.experts; e++) {
+            largest = max(largest, logits[e]);
+        }
+        var total = 0.0;
+        for (var e = 0u; e < params.experts; e++) {
+            total += exp(logits[e] - largest);
+        }
+        // A bit for each expert that is taken. The first that is left stands until a larger one comes, so
+        // that whatever the logits are a choice is one of the experts.
+        var taken = 0u;
+        for (var j = 0u; j < params.stride; j++) {
+            var choice = vec2<f32>(0.0);
+            if j < params.top {
+                var best = 0u;
+                var found = false;
+                for (var e = 0u; e < params.experts; e++) {
+                    let left = ((taken >> e) & 1u) == 0u;
+                    if left && (!found || logits[e] > logits[best]) {
+                        best = e;
+                        found = true;
+                    }
+                }
+                taken |= 1u << best;
+                choice = vec2<f32>(f32(best), exp(logits[best] - largest) / total);
+            }
+            if first_lane(place) == 0u {
+                choices[token * params.stride + j] = choice;
+            }
+        }
+    }
+}

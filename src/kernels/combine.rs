@@ -1,0 +1,53 @@
+//! `combine.wgsl`: the weighted sum of what a token's experts made of it.
+
+use crate::gpu::graph::{Dispatch, Source, TensorId};
+use crate::gpu::kernel::{Access, Kernel};
+use crate::kernels::route::Choices;
+use crate::kernels::{Activations, Builder};
+use crate::params;
+
+params! {
+    /// `Params` of `combine.wgsl`.
+    pub struct CombineParams { tokens: u32, width4: u32, top: u32, stride: u32 }
+}
+
+/// The kernel.
+pub static COMBINE: Kernel = Kernel {
+    name: "combine",
+    source: include_str!("../../shaders/combine.wgsl"),
+    bindings: &[Access::Read, Access::Read, Access::Read, Access::Write],
+    params: CombineParams::FIELDS,
+    stores_activations: true,
+    reads_weights: false,
+    reads_activations: true,
+    has_lanes: false,
+    settings: &[],
+};
+
+/// y = Σ weight · x + bias over the choices of each token, `[tokens, width]` from
+/// `[tokens · top, width]`. `bias` is `[width]`, f32.
+pub fn combine(
+    builder: &mut Builder,
+    x: Activations,
+    choices: &Choices,
+    bias: TensorId,
+) -> Activations {
+    let tokens = choices.pairs.rows;
+    let y = builder.rows("combined", tokens, x.width4, x.width, x.storage, Source::Scratch);
+    let params = CombineParams {
+        tokens: tokens as u32,
+        width4: x.width4 as u32,
+        top: choices.top as u32,
+        stride: choices.stride() as u32,
+    };
+    let variant = builder.variant(&COMBINE, x.storage);
+    builder.graph.dispatches.push(Dispatch {
+        kernel: &COMBINE,
+        variant,
+        bindings: vec![x.id, choices.pairs.id, bias, y.id],
+        params: bytemuck::bytes_of(&params).to_vec(),
+        groups: [(x.width4 as u32).div_ceil(64), tokens as u32, 1],
+        flops: (2 * tokens * choices.top * x.width) as u64,
+    });
+    y
+}

@@ -1,0 +1,82 @@
+//! `group_rows.wgsl`: the rows of each expert together, in whole tiles of the matmul.
+//!
+//! How many rows an expert gets is known on the GPU alone; how many tiles there can be at most is known
+//! before: a matmul is dispatched for so many, and passes over those that stay empty.
+
+use crate::dtype::Storage;
+use crate::gpu::graph::{Dispatch, Source, TensorId};
+use crate::gpu::kernel::{Access, Kernel, Setting};
+use crate::kernels::route::Choices;
+use crate::kernels::{Activations, Builder, matmul};
+use crate::params;
+
+params! {
+    /// `Params` of `group_rows.wgsl`.
+    pub struct GroupRowsParams { tokens: u32, top: u32, stride: u32, tile: u32, slots: u32 }
+}
+
+/// The kernel.
+pub static GROUP_ROWS: Kernel = Kernel {
+    name: "group_rows",
+    source: include_str!("../../shaders/group_rows.wgsl"),
+    bindings: &[Access::Read, Access::Write],
+    params: GroupRowsParams::FIELDS,
+    stores_activations: false,
+    reads_weights: false,
+    reads_activations: false,
+    has_lanes: false,
+    settings: &[Setting { name: "EXPERTS", constant: true, values: &[2, 8, 32] }],
+};
+
+/// Rows by expert: row t · top + j is of choice j of token t.
+#[derive(Debug, Clone, Copy)]
+pub struct Grouped {
+    /// `[slots]` f32 pairs (row, expert); −1 for a slot without a row.
+    pub order: TensorId,
+    /// Slots: whole tiles, as many as any choice can need.
+    pub slots: usize,
+    /// Rows.
+    pub rows: usize,
+    /// Rows of a token.
+    pub top: usize,
+}
+
+/// Slots that hold `rows` rows of `experts` whatever the choices are: each expert but leaves a tile short.
+pub fn slots(rows: usize, experts: usize, tile: usize) -> usize {
+    (rows + rows.min(experts) * (tile - 1)) / tile * tile
+}
+
+/// Groups the rows of `choices` for [`matmul_experts`](matmul::matmul_experts).
+pub fn group_rows(builder: &mut Builder, choices: &Choices) -> Grouped {
+    let tile = matmul::tile_rows(builder.plan.software);
+    group_rows_of(builder, choices, tile).1
+}
+
+/// As [`group_rows`], for tiles of `tile` rows, with `order` as rows of two slots as well.
+pub fn group_rows_of(
+    builder: &mut Builder,
+    choices: &Choices,
+    tile: usize,
+) -> (Activations, Grouped) {
+    let &Choices { pairs, top, experts } = choices;
+    let rows = pairs.rows * top;
+    let slots = slots(rows, experts, tile);
+    let order = builder.rows("order", slots / 2, 1, 4, Storage::F32, Source::Scratch);
+    let params = GroupRowsParams {
+        tokens: pairs.rows as u32,
+        top: top as u32,
+        stride: choices.stride() as u32,
+        tile: tile as u32,
+        slots: slots as u32,
+    };
+    let variant = builder.variant(&GROUP_ROWS, Storage::F32).constant("EXPERTS", experts as u32);
+    builder.graph.dispatches.push(Dispatch {
+        kernel: &GROUP_ROWS,
+        variant,
+        bindings: vec![pairs.id, order.id],
+        params: bytemuck::bytes_of(&params).to_vec(),
+        groups: [1, 1, 1],
+        flops: (4 * rows) as u64,
+    });
+    (order, Grouped { order: order.id, slots, rows, top })
+}

@@ -1,0 +1,97 @@
+//! `route.wgsl`: the experts that each token goes to.
+
+use crate::dtype::Storage;
+use crate::gpu::graph::{Dispatch, Source, TensorId};
+use crate::gpu::kernel::{Access, Kernel, Setting};
+use crate::kernels::matmul::{ExpertLinear, stride4};
+use crate::kernels::{Activations, Builder, row_groups};
+use crate::params;
+
+params! {
+    /// `Params` of `route.wgsl`.
+    pub struct RouteParams {
+        tokens: u32,
+        inner4: u32,
+        stride4: u32,
+        experts: u32,
+        top: u32,
+        stride: u32,
+        groups: u32,
+    }
+}
+
+/// The kernel.
+pub static ROUTE: Kernel = Kernel {
+    name: "route",
+    source: include_str!("../../shaders/route.wgsl"),
+    bindings: &[Access::Read, Access::Read, Access::Write],
+    params: RouteParams::FIELDS,
+    stores_activations: false,
+    reads_weights: true,
+    reads_activations: true,
+    has_lanes: true,
+    settings: &[Setting { name: "CELLS", constant: true, values: &[1, 2, 8] }],
+};
+
+/// The most experts that the kernels tell apart.
+pub const MAX_EXPERTS: usize = 32;
+
+/// Which experts each token goes to, and what each counts.
+#[derive(Debug, Clone, Copy)]
+pub struct Choices {
+    /// `[tokens, 2 · top]` in f32: pairs (expert, weight), the largest weight first. Rows are filled up to
+    /// whole cells.
+    pub pairs: Activations,
+    /// Experts of a token.
+    pub top: usize,
+    /// Experts to choose from.
+    pub experts: usize,
+}
+
+impl Choices {
+    /// Pairs of a token, with filling.
+    pub(crate) fn stride(&self) -> usize {
+        self.pairs.width4 * 2
+    }
+}
+
+/// The `top` largest of softmax(x · router) for each row of x; of equal ones the lower expert. The
+/// weights are not divided by their sum. A row's choice is the same beside any others.
+pub fn route(builder: &mut Builder, x: Activations, router: &ExpertLinear, top: usize) -> Choices {
+    let weight = builder.weight("router", router.weight);
+    route_of(builder, x, weight, router.columns, top)
+}
+
+/// As [`route`], with the router's weight as a tensor of the graph, for `experts` up to [`MAX_EXPERTS`].
+pub fn route_of(
+    builder: &mut Builder,
+    x: Activations,
+    router: TensorId,
+    experts: usize,
+    top: usize,
+) -> Choices {
+    let width4 = top.div_ceil(2);
+    let pairs = builder.rows("choices", x.rows, width4, 2 * top, Storage::F32, Source::Scratch);
+    let choices = Choices { pairs, top, experts };
+    let cells = experts.div_ceil(4);
+    let variant = builder.variant(&ROUTE, x.storage).constant("CELLS", cells as u32);
+    let groups = row_groups(variant.lanes, x.rows);
+    let params = RouteParams {
+        tokens: x.rows as u32,
+        inner4: x.width4 as u32,
+        stride4: stride4(cells) as u32,
+        experts: experts as u32,
+        top: top as u32,
+        stride: choices.stride() as u32,
+        groups,
+    };
+    builder.graph.dispatches.push(Dispatch {
+        kernel: &ROUTE,
+        variant,
+        bindings: vec![x.id, router, pairs.id],
+        params: bytemuck::bytes_of(&params).to_vec(),
+        groups: [groups, 1, 1],
+        flops: (2 * x.rows * x.width * experts) as u64,
+    });
+    choices
+}
