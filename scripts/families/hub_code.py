@@ -1,5 +1,5 @@
 """Encoders whose code comes with the models on the Hub and is not in transformers, written anew in torch: NomicBERT with the options
-that transformers lacks, Alibaba's `new` with NTK scaling, jina-embeddings-v2. Tensors have the Hub's names; `publish` gives config.json
+and the experts that transformers lacks, Alibaba's `new` with NTK scaling, jina-embeddings-v2. Tensors have the Hub's names; `publish` gives config.json
 its own."""
 import json, math, os, shutil, tempfile
 import torch, transformers
@@ -12,6 +12,7 @@ import make_fixtures as base
 from family_fixtures import PIECES, SIZES, family, pool, post_norm_outliers
 
 NOMIC = dict(norm='emb_ln', layer='encoder.layers', qkv=('attn.Wqkv',), out='attn.out_proj', norm1='norm1', up=('mlp.fc11', 'mlp.fc12'), down='mlp.fc2', norm2='norm2')
+NOMIC_MOE = dict(NOMIC, up=('mlp.fc1',))
 NEW = dict(norm='embeddings.LayerNorm', layer='encoder.layer', qkv=('attention.qkv_proj',), out='attention.o_proj', norm1='attn_ln', up=('mlp.up_gate_proj',), down='mlp.down_proj', norm2='mlp_ln')
 JINA = dict(norm='embeddings.LayerNorm', layer='encoder.layer', qkv=('attention.self.query', 'attention.self.key', 'attention.self.value'), out='attention.output.dense',
             norm1='attention.output.LayerNorm', up=('mlp.gated_layers',), down='mlp.wo', norm2='mlp.layernorm')
@@ -23,6 +24,30 @@ class HubConfig(transformers.PreTrainedConfig):
 
     def __init__(self, **options):
         super().__init__(**options)
+
+
+class Experts(nn.Module):
+    """`top` experts a token, by the largest of a softmax over all; their weights are not divided by their sum. Both matrices of all experts
+    lie one after the other, [experts * inner, hidden]: the first is applied transposed, the second as it lies."""
+
+    def __init__(self, hidden, inner, count, top):
+        super().__init__()
+        self.count, self.top = count, top
+        self.router = nn.Module()
+        self.router.layer = nn.Linear(hidden, count, bias=False)
+        self.experts = nn.Module()
+        self.experts.mlp = nn.Module()
+        self.experts.mlp.w1 = nn.Parameter(torch.zeros(count * inner, hidden))
+        self.experts.mlp.w2 = nn.Parameter(torch.zeros(count * inner, hidden))
+        self.experts.bias = nn.Parameter(torch.zeros(hidden))
+
+    def forward(self, x):
+        logits = self.router.layer(x)
+        weights, chosen = logits.softmax(-1).topk(self.top, -1)
+        counted = torch.zeros_like(logits).scatter(-1, chosen, weights)
+        split = lambda w: w.view(self.count, -1, w.shape[-1])
+        every = nn.functional.gelu(torch.einsum('bth,efh->btef', x, split(self.experts.mlp.w1)))
+        return torch.einsum('btef,efh,bte->bth', every, split(self.experts.mlp.w2), counted) + self.experts.bias
 
 
 class HubEncoder(transformers.PreTrainedModel):
@@ -43,9 +68,12 @@ class HubEncoder(transformers.PreTrainedModel):
             for name in n['qkv']:
                 put(name, linear(h, 3 * h // len(n['qkv']), 'qkv'))
             put(n['out'], linear(h, h, 'out'))
-            for name in n['up']:
-                put(name, linear(h, 2 * c.intermediate_size // len(n['up']), 'up'))
-            put(n['down'], linear(c.intermediate_size, h, 'down'))
+            if c.experts and i % c.experts['every'] == 1:
+                put('mlp', Experts(h, c.intermediate_size, c.experts['count'], c.experts['top']))
+            else:
+                for name in n['up']:
+                    put(name, linear(h, (2 if c.gated else 1) * c.intermediate_size // len(n['up']), 'up'))
+                put(n['down'], linear(c.intermediate_size, h, 'down'))
             for name in ('norm1', 'norm2', 'normq', 'normk', 'normx'):
                 if name in n:
                     put(n[name], norm())
@@ -120,9 +148,17 @@ class HubEncoder(transformers.PreTrainedModel):
             p = (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]) + seen).softmax(-1)
             y = m(n['norm1'])(m(n['out'])((p @ v).transpose(1, 2).reshape(batch, tokens, h)) + x)
             x = m(n['normx'])(x + y) if 'normx' in n else y
-            first, second = torch.cat([m(name)(x) for name in n['up']], -1).chunk(2, -1)
-            gate, up = (first, second) if c.gate_first else (second, first)
-            x = m(n['norm2'])(m(n['down'])(gelu(gate) * up) + x)
+            if isinstance(m('mlp'), Experts):
+                x = m(n['norm2'])(m('mlp')(x) + x)
+                continue
+            inner = torch.cat([m(name)(x) for name in n['up']], -1)
+            if c.gated:
+                first, second = inner.chunk(2, -1)
+                gate, up = (first, second) if c.gate_first else (second, first)
+                inner = gelu(gate) * up
+            else:
+                inner = gelu(inner)
+            x = m(n['norm2'])(m(n['down'])(inner) + x)
         return BaseModelOutput(last_hidden_state=x)
 
 
@@ -132,7 +168,7 @@ SHOWN_BY_TRANSFORMERS = ('architectures', 'dtype', 'transformers_version')
 
 
 def encoder(names, **options):
-    defaults = dict(type_vocab_size=2, layer_norm_eps=1e-12, biases=['qkv', 'out', 'down'], rotary=None, gate_first=False, gate_act='gelu', pad_token_id=0)
+    defaults = dict(type_vocab_size=2, layer_norm_eps=1e-12, biases=['qkv', 'out', 'down'], rotary=None, gated=True, gate_first=False, gate_act='gelu', experts=None, pad_token_id=0)
     return HubEncoder(HubConfig(**{**SIZES, **defaults, **options}, names=names))
 
 
@@ -169,6 +205,74 @@ def nomic_bert_hub():
 def nomic_bert_partial():
     """The Hub's options that no published model has: half of a head turned, neighbours as pairs, biases, GEGLU; an inner width that is no multiple of 4."""
     return encoder(NOMIC, vocab_size=576, hidden_size=36, num_attention_heads=3, intermediate_size=45, biases=['qkv', 'out', 'up', 'down'], layer_norm_eps=1e-5, rotary=dict(dims=6, base=10000, interleaved=True))
+
+
+EXPERTS = dict(count=5, top=2, every=2)
+CLASSES = range(8, 13)  # dimensions that say which experts a token goes to
+
+
+def routed_outliers(model, ids):
+    """As trained routers do, these tell tokens apart by far more than rounding moves them: each token has its first and its second
+    expert by the size of five dimensions, which the layers add little to."""
+    g = torch.Generator().manual_seed(3)
+    dims, size = list(CLASSES), 2.
+    orders = torch.stack([torch.randperm(len(dims), generator=g) for _ in range(model.config.vocab_size)])
+    heights = torch.tensor([1.8, .6, -.7, -.8, -.9]) * size
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if name.endswith('word_embeddings.weight'):
+                p[:, dims] = torch.zeros(len(p), len(dims)).scatter(1, orders, heights.expand(len(p), -1)) + .1 * p[:, dims]
+            elif name.endswith('token_type_embeddings.weight'):
+                p[:, dims] *= .1
+            elif name.endswith('router.layer.weight'):
+                p *= .05
+                p[:, dims] += torch.eye(len(dims)).roll(int(name.split('.')[2]), 0)
+            elif name.endswith(('out_proj.weight', 'fc2.weight')):
+                p[dims] *= .02
+            elif name.endswith('w2'):
+                p[:, dims] *= .02
+            elif name.endswith(('out_proj.bias', 'fc2.bias', 'experts.bias')):
+                p[dims] = 0.
+            elif name.endswith('w1'):
+                p[:, [5, 19]] /= 8.
+    post_norm_outliers(model, ids, dims=(5, 19), gain=8.)
+    with torch.no_grad():
+        for m in model.modules():
+            if isinstance(m, nn.LayerNorm):  # what a norm takes away is then the same of all of them
+                m.weight[dims], m.bias[dims] = m.weight[dims].mean(), m.bias[dims].mean()
+
+
+def published_experts(folder):
+    """Checks that no token of the texts is near to a tie, and that every expert works; then config.json as the Hub has it."""
+    model = base.reload(folder, torch.float64)
+    with open(os.path.join(folder, 'texts.json'), encoding='utf-8') as f:
+        texts = json.load(f)
+    seen, hooks = {}, []
+    for name, m in model[0].model.named_modules():
+        if isinstance(m, Experts):
+            hooks.append(m.router.layer.register_forward_hook(lambda _, i, o, name=name: seen.setdefault(name, []).append(o.flatten(0, -2))))
+    base.encode(model, texts)
+    for h in hooks:
+        h.remove()
+    for name, logits in seen.items():
+        logits = torch.cat(logits)
+        largest, chosen = logits.topk(EXPERTS['top'] + 1, -1)
+        gap = float(((largest[:, -2] - largest[:, -1]) / (logits.amax(-1) - logits.amin(-1))).min())
+        counts = chosen[:, :-1].flatten().bincount(minlength=EXPERTS['count']).tolist()
+        print(f'{name}: the second expert is {gap:.3f} of the range of logits before the third in the closest of {len(logits)} tokens; tokens of each {counts}')
+        assert gap > .1 and min(counts) > 0, (gap, counts)
+    published(**{**nomic_names(qkv_proj_bias=True, mlp_fc1_bias=True, mlp_fc2_bias=True, rotary_emb_base=10000, rotary_emb_fraction=1.0, rotary_emb_interleaved=False, rotary_scaling_factor=None, max_trained_positions=2048),
+                 'activation_function': 'gelu', 'n_embd': 24, 'n_head': 3, 'n_inner': 18, 'n_layer': 4, 'layer_norm_epsilon': 1e-5, 'type_vocab_size': 1, 'pad_token_id': 1,
+                 'num_experts': EXPERTS['count'], 'moe_top_k': EXPERTS['top'], 'moe_every_n_layers': EXPERTS['every'], 'moe_impl': 'megablocks', 'moe_normalize_expert_weights': False,
+                 'moe_resid_pdrop': 0.0, 'num_shared_experts': 0, 'expert_choice_router': False, 'ffn_div': 1, 'add_pooling_layer': False})(folder)
+
+
+@family(tokenizers.unigram(), pool('mean', normalise=True), spoil=routed_outliers, publish=published_experts,
+        prompts={'query': 'search_query: ', 'passage': 'search_document: '}, cases={'embeddings': {}, 'embeddings.query': {'prompt_name': 'query'}})
+def nomic_moe():
+    """nomic-embed-text-v2-moe as on the Hub: experts in every second layer, two of five a token, their weights as the softmax gives them; GELU without gates; biases."""
+    return encoder(NOMIC_MOE, vocab_size=576, hidden_size=24, num_attention_heads=3, intermediate_size=18, num_hidden_layers=4, type_vocab_size=1, pad_token_id=1, layer_norm_eps=1e-5,
+                   biases=['qkv', 'out', 'up', 'down'], gated=False, experts=EXPERTS, rotary=dict(dims=8, base=10000))
 
 
 ALIBABA = {'AutoConfig': 'Alibaba-NLP/new-impl--configuration.NewConfig', 'AutoModel': 'Alibaba-NLP/new-impl--modeling.NewModel', 'AutoModelForMaskedLM': 'Alibaba-NLP/new-impl--modeling.NewForMaskedLM'}

@@ -72,6 +72,7 @@ pub(super) fn read(
         more_norms: None,
         biases: Biases { qkv: true, output: true, up: false, down: true },
         gate: Some(Gate::Second),
+        experts: None,
         tasks: None,
         // stella_en_400M_v5 is known to leave the range of f16.
         f16: F16Facts { activations_unsafe: true },

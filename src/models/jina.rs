@@ -130,6 +130,7 @@ fn v2(config: &JsonFile, weights: &WeightFiles) -> Result<PostNorm, Error> {
         more_norms: None,
         biases: Biases { qkv: true, output: true, up: false, down: true },
         gate: Some(Gate::First),
+        experts: None,
         tasks: None,
         f16: F16Facts { activations_unsafe: false },
     })
@@ -162,6 +163,7 @@ pub(super) fn read_v3(
         more_norms: None,
         biases: Biases { qkv: true, output: true, up: true, down: true },
         gate: None,
+        experts: None,
         tasks: tasks(config)?,
         f16: F16Facts { activations_unsafe: false },
     }))

@@ -11,6 +11,7 @@ mod distilbert;
 mod electra;
 mod embeddings;
 mod encoder;
+mod experts;
 mod gemma;
 mod gte;
 mod heads;

@@ -1,10 +1,11 @@
-//! NomicBERT (Nussbaum et al. 2024, <https://arxiv.org/abs/2402.01613>): nomic-embed-text v1 and v1.5.
+//! NomicBERT (Nussbaum et al. 2024, <https://arxiv.org/abs/2402.01613>): nomic-embed-text v1 and v1.5,
+//! and v2-moe (Nussbaum and Duderstadt 2025, <https://arxiv.org/abs/2502.07972>).
 //!
 //! BERT with rotary positions and SwiGLU, mostly without biases: `fc12` is the gate, `fc11` what it
-//! opens. The code on the Hub names the config's fields as GPT-2 does, transformers as BERT does; the
-//! tensors have the same names. With `rotary_scaling_factor` a text longer than
-//! `max_trained_positions` turns more slowly, by its own length; that code takes the length of the
-//! longest text of the batch.
+//! opens. v2-moe has GELU without gates and, in every second layer, experts. The code on the Hub names
+//! the config's fields as GPT-2 does, transformers as BERT does; the tensors have the same names. With
+//! `rotary_scaling_factor` a text longer than `max_trained_positions` turns more slowly, by its own
+//! length; that code takes the length of the longest text of the batch.
 
 use crate::config::JsonFile;
 use crate::dtype::F16Facts;
@@ -13,6 +14,7 @@ use crate::kernels::Activation;
 use crate::kernels::gate::Gate;
 use crate::models::Transformer;
 use crate::models::encoder::{FIELDS, Fields, Sizes};
+use crate::models::experts::Experts;
 use crate::models::layers::{epsilon, hidden_act};
 use crate::models::post_norm::{
     Biases, Names, Positions, PostNorm, WORDS, refuse_options, table_sizes,
@@ -47,6 +49,9 @@ const NAMES: Names = Names {
     norm: "norm2",
 };
 
+/// Without gates.
+const PLAIN: Names = Names { up: &["mlp.fc1"], ..NAMES };
+
 /// Reads the sizes and checks that they fit together.
 pub(super) fn read(
     config: &JsonFile,
@@ -70,6 +75,7 @@ fn model(sizes: Sizes, eps: f32, rotary: Rotary, biases: Biases) -> PostNorm {
         more_norms: None,
         biases,
         gate: Some(Gate::First),
+        experts: None,
         tasks: None,
         f16: F16Facts { activations_unsafe: false },
     }
@@ -99,18 +105,22 @@ fn hub(config: &JsonFile) -> Result<PostNorm, Error> {
             "causal",
             "rotary_head_dim",
             "rotary_emb_scale_base",
-            "moe_every_n_layers",
+            "expert_choice_router",
+            "num_shared_experts",
+            "moe_normalize_expert_weights",
         ],
     )?;
-    let activation = match config.str("activation_function")?.unwrap_or("gelu") {
-        "swiglu" => Activation::Silu,
-        "geglu" => Activation::Gelu,
-        "glu" => Activation::Sigmoid,
+    let (activation, gated) = match config.str("activation_function")?.unwrap_or("gelu") {
+        "swiglu" => (Activation::Silu, true),
+        "geglu" => (Activation::Gelu, true),
+        "glu" => (Activation::Sigmoid, true),
+        "gelu" => (Activation::Gelu, false),
         _ => {
-            let supported = "supported are swiglu, geglu and glu";
+            let supported = "supported are swiglu, geglu, glu and gelu";
             return Err(config.unsupported("activation_function", supported));
         }
     };
+    let experts = experts(config, gated)?;
     let sizes = Sizes::with(config, &HUB_FIELDS, activation)?;
     if config.usize("num_heads_kv")?.is_some_and(|heads| heads != sizes.heads) {
         return Err(config.unsupported("num_heads_kv", "as many as n_head are"));
@@ -145,5 +155,25 @@ fn hub(config: &JsonFile) -> Result<PostNorm, Error> {
         up: bias("mlp_fc1_bias")?,
         down: bias("mlp_fc2_bias")?,
     };
-    Ok(model(sizes, epsilon(config, "layer_norm_epsilon", 1e-5)?, rotary, biases))
+    let model = model(sizes, epsilon(config, "layer_norm_epsilon", 1e-5)?, rotary, biases);
+    Ok(match gated {
+        true => PostNorm { experts, ..model },
+        false => PostNorm { experts, names: PLAIN, gate: None, ..model },
+    })
+}
+
+/// The experts of some layers, where `moe_every_n_layers` says that there are any.
+fn experts(config: &JsonFile, gated: bool) -> Result<Option<Experts>, Error> {
+    let every = match config.usize("moe_every_n_layers")? {
+        None | Some(0) => return Ok(None),
+        Some(every) => every,
+    };
+    if gated {
+        let supported = "experts are computed with gelu";
+        return Err(config.unsupported("activation_function", supported));
+    }
+    if config.usize("ffn_div")?.is_some_and(|parts| parts != 1) {
+        return Err(config.unsupported("ffn_div", "experts of n_inner values are, which is 1"));
+    }
+    Experts::read(config, every).map(Some)
 }

@@ -14,6 +14,7 @@ use crate::kernels::lookup::lookup_of;
 use crate::kernels::matmul::{Linear, matmul};
 use crate::kernels::{Activation, Activations, Builder};
 use crate::models::encoder::Sizes;
+use crate::models::experts::{Experts, LoadedExperts};
 use crate::models::layers::table_rows;
 use crate::models::rotary::{Rotary, Tables};
 use crate::models::{Facts, Loaded, Transformer, no_tasks};
@@ -94,6 +95,8 @@ pub(super) struct PostNorm {
     pub biases: Biases,
     /// Which half of the up projection is the gate, where there is one.
     pub gate: Option<Gate>,
+    /// Which layers are mixtures of experts, where any are.
+    pub experts: Option<Experts>,
     pub tasks: Option<Tasks>,
     pub f16: F16Facts,
 }
@@ -113,9 +116,14 @@ struct Layer {
     output: Linear,
     attention_norm: Norm,
     second_norm: Option<Norm>,
-    up: Linear,
-    down: Linear,
+    feed_forward: FeedForward,
     norm: Norm,
+}
+
+#[derive(Debug)]
+enum FeedForward {
+    Dense { up: Linear, down: Linear },
+    Experts(LoadedExperts),
 }
 
 /// Queries, keys and values: from one matmul, or from three where norms lie between.
@@ -173,12 +181,11 @@ impl Tasks {
 
 impl PostNorm {
     fn load_layer(&self, loader: &mut Loader, layer: usize) -> Result<Layer, Error> {
-        let Sizes { hidden, heads, intermediate, .. } = self.sizes;
-        let Names { layers, qkv, output, attention_norm, up, down, norm, .. } = self.names;
+        let Sizes { hidden, heads, .. } = self.sizes;
+        let Names { layers, qkv, output, attention_norm, norm, .. } = self.names;
         let part = |name: &str| format!("{}{layers}.{layer}.{name}", self.prefix);
-        let (wide, inner) = (Axis::plain(hidden), Axis::plain(intermediate));
+        let wide = Axis::plain(hidden);
         let context = self.sizes.head_axis();
-        let blocks = |count: usize, axis: Axis| Axis { blocks: count * axis.blocks, ..axis };
         let named: Vec<String> = qkv.iter().map(|name| part(name)).collect();
         let named: Vec<&str> = named.iter().map(String::as_str).collect();
         let projections = match (&named[..], self.more_norms) {
@@ -197,19 +204,35 @@ impl PostNorm {
                 Projections::Together(loader.linear(parts, self.biases.qkv, wide, columns)?)
             }
         };
-        let ups: Vec<String> = up.iter().map(|name| part(name)).collect();
-        let ups: Vec<&str> = ups.iter().map(String::as_str).collect();
-        let halves = if self.gate.is_some() { 2 } else { 1 };
-        let columns = blocks(halves / ups.len().clamp(1, halves), inner);
         let second = self.more_norms.map(|more| part(more.after_attention));
         Ok(Layer {
             projections,
             output: loader.linear(&[&part(output)], self.biases.output, context, wide)?,
             attention_norm: loader.norm(&part(attention_norm), hidden, self.eps)?,
             second_norm: second.map(|name| loader.norm(&name, hidden, self.eps)).transpose()?,
-            up: loader.linear(&ups, self.biases.up, wide, columns)?,
-            down: loader.linear(&[&part(down)], self.biases.down, inner, wide)?,
+            feed_forward: match self.experts {
+                Some(experts) if experts.in_layer(layer) => {
+                    FeedForward::Experts(experts.load(loader, part, self.sizes)?)
+                }
+                _ => self.load_dense(loader, part)?,
+            },
             norm: loader.norm(&part(norm), hidden, self.eps)?,
+        })
+    }
+
+    fn load_dense(
+        &self,
+        loader: &mut Loader,
+        part: impl Fn(&str) -> String,
+    ) -> Result<FeedForward, Error> {
+        let (wide, inner) = (Axis::plain(self.sizes.hidden), Axis::plain(self.sizes.intermediate));
+        let ups: Vec<String> = self.names.up.iter().map(|name| part(name)).collect();
+        let ups: Vec<&str> = ups.iter().map(String::as_str).collect();
+        let halves = if self.gate.is_some() { 2 } else { 1 };
+        let columns = Axis { blocks: halves / ups.len().clamp(1, halves) * inner.blocks, ..inner };
+        Ok(FeedForward::Dense {
+            up: loader.linear(&ups, self.biases.up, wide, columns)?,
+            down: loader.linear(&[&part(self.names.down)], self.biases.down, inner, wide)?,
         })
     }
 
@@ -231,11 +254,12 @@ impl Transformer for PostNorm {
     fn facts(&self) -> Facts {
         let Sizes { hidden, intermediate, .. } = self.sizes;
         let halves = if self.gate.is_some() { 2 } else { 1 };
+        let rows = self.experts.map_or(1, |experts| experts.top);
         Facts {
             hidden,
-            widest: (hidden.next_multiple_of(4))
+            widest: (rows * hidden.next_multiple_of(4))
                 .max(3 * self.sizes.head_axis().filled())
-                .max(halves * intermediate.next_multiple_of(4)),
+                .max(halves.max(rows) * intermediate.next_multiple_of(4)),
             table_rows: self.rows,
             type_rows: self.types,
             positions: None,
@@ -252,13 +276,19 @@ impl Transformer for PostNorm {
                 format!("rotary base {theta}, scaling {scaling:?}")
             }
         };
+        let experts = match self.experts {
+            Some(Experts { count, top, every }) => {
+                format!(", {top} of {count} experts in every {every} layers")
+            }
+            None => String::new(),
+        };
         let task = match &self.tasks {
             Some(Tasks { names, chosen: Some(task), .. }) => format!(", task {}", names[*task]),
             _ => String::new(),
         };
         format!(
             "{layers} layers, hidden {hidden}, {heads} heads, {gated}intermediate {intermediate}, \
-             {positions}, {activation:?}{task}"
+             {positions}, {activation:?}{experts}{task}"
         )
     }
 
@@ -339,11 +369,26 @@ impl Weights {
         };
         attend(builder, at, texts, &attention, bias)
     }
+
+    fn fed_forward(&self, builder: &mut Builder, x: Activations, layer: &Layer) -> Activations {
+        let PostNorm { sizes, gate: gated, .. } = self.model;
+        let (up, down) = match &layer.feed_forward {
+            FeedForward::Dense { up, down } => (up, down),
+            FeedForward::Experts(experts) => return experts.forward(builder, x),
+        };
+        let inner = match gated {
+            Some(half) => {
+                let up = matmul(builder, "up", x, up, Activation::None, None);
+                gate(builder, up, sizes.intermediate, half, sizes.activation)
+            }
+            None => matmul(builder, "up", x, up, sizes.activation, None),
+        };
+        matmul(builder, "down", inner, down, Activation::None, None)
+    }
 }
 
 impl Loaded for Weights {
     fn forward(&self, builder: &mut Builder, batch: &PackedBatch) -> Activations {
-        let PostNorm { sizes, gate: gated, .. } = self.model;
         let none = Activation::None;
         let mut x = self.embed(builder, batch);
         let order = self.model.order(builder, batch);
@@ -356,14 +401,7 @@ impl Loaded for Weights {
                 sum = layer_norm(builder, sum, Some(x), norm);
             }
             x = sum;
-            let inner = match gated {
-                Some(half) => {
-                    let up = matmul(builder, "up", x, &layer.up, none, None);
-                    gate(builder, up, sizes.intermediate, half, sizes.activation)
-                }
-                None => matmul(builder, "up", x, &layer.up, sizes.activation, None),
-            };
-            let down = matmul(builder, "down", inner, &layer.down, none, None);
+            let down = self.fed_forward(builder, x, layer);
             x = layer_norm(builder, down, Some(x), &layer.norm);
         }
         x

@@ -114,6 +114,29 @@ fn modernbert_embed_base() {
 }
 
 #[test]
+fn nomic_embed_text_v2_moe() {
+    let config = published!("nomic-embed-text-v2-moe");
+    let tables = &[WORDS, TYPES];
+    let expected = "12 layers, hidden 768, 12 heads, intermediate 3072, rotary base 10000, scaling \
+                    None, Gelu, 2 of 8 experts in every 2 layers";
+    assert_eq!(outcome(&config, tables), expected);
+    for (change, said) in [
+        (json!({"num_experts": 0}), "num_experts"),
+        (json!({"num_experts": 33}), "num_experts"),
+        (json!({"num_experts": null}), "num_experts"),
+        (json!({"moe_top_k": 9}), "moe_top_k"),
+        (json!({"moe_top_k": null}), "moe_top_k"),
+        (json!({"num_shared_experts": 1}), "num_shared_experts"),
+        (json!({"expert_choice_router": true}), "expert_choice_router"),
+        (json!({"moe_normalize_expert_weights": true}), "moe_normalize_expert_weights"),
+        (json!({"ffn_div": 2}), "ffn_div"),
+        (json!({"activation_function": "gelu_new"}), "activation_function"),
+    ] {
+        refused(&with(&config, &change), tables, &["config.json", said]);
+    }
+}
+
+#[test]
 fn nomic_embed_text() {
     let config = published!("nomic-ai--nomic-embed-text-v1.5");
     let tables = &[WORDS, TYPES];
@@ -123,15 +146,14 @@ fn nomic_embed_text() {
     let longer = with(&config, &json!({"rotary_scaling_factor": 2}));
     let scaling = "Dynamic { factor: 2.0, trained: 2048 }";
     assert_eq!(outcome(&longer, tables), expected.replace("None", scaling));
-    // nomic-embed-text-v2-moe.
     refused(
         &with(&config, &json!({"moe_every_n_layers": 2, "num_experts": 8, "moe_top_k": 2})),
         tables,
-        &["config.json", "moe_every_n_layers", "2"],
+        &["config.json", "activation_function", "swiglu", "experts"],
     );
     for (change, said) in [
         (json!({"prenorm": true}), "prenorm"),
-        (json!({"activation_function": "gelu"}), "activation_function"),
+        (json!({"activation_function": "gelu_new"}), "activation_function"),
         (json!({"rotary_emb_fraction": 0.0}), "rotary_emb_fraction"),
         (json!({"rotary_emb_scale_base": 512}), "rotary_emb_scale_base"),
         (json!({"num_heads_kv": 4}), "num_heads_kv"),

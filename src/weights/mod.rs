@@ -6,6 +6,7 @@
 mod adapter;
 mod destination;
 mod digest;
+mod experts;
 mod index;
 mod loader;
 mod matrix;
@@ -23,6 +24,7 @@ pub(crate) use adapter::Adapter;
 pub use destination::LoadProgress;
 pub(crate) use destination::{Destination, WeightBytes};
 pub(crate) use digest::{digest_source, hex};
+pub(crate) use experts::ExpertShape;
 pub(crate) use loader::{Loader, Table};
 pub(crate) use matrix::Axis;
 
