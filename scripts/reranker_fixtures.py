@@ -11,7 +11,7 @@ Each directory is a model that CrossEncoder() loads, plus
     fixture.json            how it was made, and what torch in f32 was measured to give
 tests/golden/rerankers.rs finds the directories by itself. Decoders are in reranker_decoders.py.
 """
-import os, sys, tempfile, zlib
+import json, os, sys, tempfile, zlib
 import torch, transformers
 from safetensors.torch import save_file
 from sentence_transformers import CrossEncoder
@@ -29,13 +29,14 @@ RERANKERS = {}
 
 
 def reranker(tokenizer, saved=True, activation=None, rewrite=None, longest=families.LONGEST, prompts=None, default_prompt=None, dtype=None, spoil=families.post_norm_outliers,
-             template=None, answers=None):
+             template=None, answers=None, publish=None):
     """Registers a recipe that returns a transformers model with a classification head or a language model's. `saved` is False for a directory as transformers itself
     leaves it; `activation` is the CrossEncoder's; `rewrite(folder)` changes files; `template` is the tokenizer's chat template; `answers` are the words of a
-    language model's LogitScore, the second None where there is one."""
+    language model's LogitScore, the second None where there is one; `publish(folder)` changes files once all scores are there, into those of a model whose code is on
+    the Hub and computes the same."""
     def register(make):
         RERANKERS[make.__name__] = dict(make=make, tokenizer=tokenizer, saved=saved, activation=activation, rewrite=rewrite, longest=longest,
-                                        prompts=prompts, default_prompt=default_prompt, dtype=dtype, spoil=spoil, template=template, answers=answers)
+                                        prompts=prompts, default_prompt=default_prompt, dtype=dtype, spoil=spoil, template=template, answers=answers, publish=publish)
         return make
     return register
 
@@ -148,6 +149,41 @@ def albert():
     """ALBERT: a pooler that is the linear layer itself."""
     return transformers.AlbertForSequenceClassification(
         transformers.AlbertConfig(**config(num_hidden_layers=3), embedding_size=24, pad_token_id=0, bos_token_id=2, eos_token_id=3))
+
+
+@reranker(tokenizers.unigram(), saved=False)
+def gte():
+    """gte-multilingual as transformers has it: pooler with tanh, then the logit."""
+    return transformers.GteForSequenceClassification(transformers.GteConfig(**config(pad_token_id=1, type_vocab_size=1)))
+
+
+def from_hub(rename, fields, code):
+    """A `publish`: tensors under the Hub's names, and config.json with these fields and classes of Python code."""
+    def publish(folder):
+        base.weights(folder, rename)
+        kept = ('dtype', 'id2label', 'label2id')
+        auto_map = {name: f'{code[0]}--{where}' for name, where in code[1].items()}
+
+        def change(c):
+            values = {k: c[k] for k in kept if k in c}
+            c.clear()
+            c.update(fields, **values, auto_map=auto_map)
+        base.edit(folder, 'config.json', change)
+    return publish
+
+
+NEW_CODE = 'Alibaba-NLP/new-impl', {'AutoConfig': 'configuration.NewConfig', 'AutoModel': 'modeling.NewModel', 'AutoModelForMaskedLM': 'modeling.NewForMaskedLM',
+                                    'AutoModelForSequenceClassification': 'modeling.NewForSequenceClassification'}
+
+
+@reranker(tokenizers.unigram(), saved=False, dtype='float16', publish=from_hub(
+    lambda w: {k.replace('gte.', 'new.', 1) if k.startswith('gte.') else k: v for k, v in w.items()},
+    config(model_type='new', architectures=['NewForSequenceClassification'], hidden_act='gelu', type_vocab_size=1, layer_norm_eps=1e-12, pad_token_id=1, position_embedding_type='rope', rope_theta=20000, rope_scaling=None,
+           layer_norm_type='layer_norm', logn_attention_scale=False, logn_attention_clip1=False, pack_qkv=True, unpad_inputs=False, use_memory_efficient_attention=False), NEW_CODE))
+def gte_hub():
+    """gte-multilingual-reranker as on the Hub, weights in float16."""
+    rope = {'rope_type': 'default', 'rope_theta': 20000.0}
+    return transformers.GteForSequenceClassification(transformers.GteConfig(**config(pad_token_id=1, type_vocab_size=1, rope_parameters=rope)))
 
 
 # ---------------------------------------------------------------- building
@@ -320,7 +356,12 @@ def finish(name, recipe, folder):
         ref[f'scores.{str(dtype)[6:]}'] = predict(rounded(folder, dtype), pairs)
     save_file({k: v.contiguous() for k, v in ref.items()}, os.path.join(folder, 'reference.safetensors'))
     base.write(folder, 'pairs.json', pairs)
-    base.write(folder, 'fixture.json', dict(name=name, family=exact.config.model_type, note=' '.join(recipe['make'].__doc__.split()), versions=base.VERSIONS,
+    family = exact.config.model_type
+    if recipe['publish']:
+        recipe['publish'](folder)
+        with open(os.path.join(folder, 'config.json')) as f:
+            family = json.load(f)['model_type']
+    base.write(folder, 'fixture.json', dict(name=name, family=family, note=' '.join(recipe['make'].__doc__.split()), versions=base.VERSIONS,
                                             arithmetic='float64, one pair at a time', activation=type(exact.activation_fn).__name__, prompt=prompt, torch_float32_logits=float(f'{worst:.2g}')))
     print(f'{name}: logits {ref["logits"].min():.2f} to {ref["logits"].max():.2f}, torch in f32 {worst:.1e}')
 

@@ -56,16 +56,23 @@ const CLASSIFIERS: &[Classifier] = &[
     Classifier { model_type: "deberta-v2", code: &[], read: deberta },
     Classifier { model_type: "distilbert", code: &[], read: |_, h, l| Ok(distilbert(h, l)) },
     Classifier { model_type: "electra", code: &[], read: |_, h, l| Ok(dense_out(GELU, h, l)) },
+    Classifier { model_type: "gte", code: &[], read: |_, h, l| Ok(pooler("gte", h, l)) },
     Classifier { model_type: "llama", code: &[], read: last_token },
     Classifier { model_type: "mistral", code: &[], read: last_token },
     Classifier { model_type: "modernbert", code: &[], read: modernbert },
     Classifier { model_type: "mpnet", code: &[], read: |_, h, l| Ok(dense_out(TANH, h, l)) },
+    Classifier { model_type: "new", code: NEW, read: |_, h, l| Ok(pooler("new", h, l)) },
     Classifier { model_type: "qwen2", code: &[], read: last_token },
     Classifier { model_type: "qwen3", code: &[], read: last_token },
     Classifier { model_type: "roberta", code: &[], read: |_, h, l| Ok(dense_out(TANH, h, l)) },
     Classifier { model_type: "xlm-roberta", code: &[], read: |_, h, l| Ok(dense_out(TANH, h, l)) },
 ];
 
+/// Alibaba's head of GTE v1.5, as the Hub and a model that carries it along name it.
+const NEW: &[&str] = &[
+    "Alibaba-NLP/new-impl--modeling.NewForSequenceClassification",
+    "modeling.NewForSequenceClassification",
+];
 const TANH: Activation = Activation::Tanh;
 const GELU: Activation = Activation::Gelu;
 const CLASS: &str = "AutoModelForSequenceClassification";
