@@ -13,7 +13,7 @@ def milder(model, ids):
     pre_norm_outliers(model, ids, gain=8.)
 
 
-@family(tokenizers.byte_bpe(), pool('mean', normalise=True), spoil=milder, edges=(8, 9, 10, 16, 17, 18, 25),
+@family(tokenizers.byte_bpe(), pool('mean', normalise=True), spoil=milder, edges=(7, 8, 9, 10, 15, 16, 17, 18, 25),
         rewrite=prefixed('model.', {'head.dense.weight': (32, 32), 'head.norm.weight': (32,), 'decoder.bias': (PIECES,)}))
 def modernbert():
     """ModernBERT: windows of 8 tokens to each side, two bases, no biases; names as ModernBertForMaskedLM saves them."""
@@ -28,7 +28,7 @@ def older(folder):
     base.edit(folder, 'config.json', change)
 
 
-@family(tokenizers.byte_bpe(), pool('cls'), edges=(5, 6, 7, 11, 12), spoil=milder, publish=older)
+@family(tokenizers.byte_bpe(), pool('cls'), edges=(4, 5, 6, 7, 9, 10, 11, 12, 21, 22, 23), spoil=milder, publish=older)
 def modernbert_biases():
     """ModernBERT with every bias, an odd local_attention, a window in every second layer, an inner width that is no multiple of 4; the config of transformers 4."""
     sizes = {**SIZES, 'hidden_size': 36, 'num_attention_heads': 3, 'intermediate_size': 45, 'num_hidden_layers': 3}

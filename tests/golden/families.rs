@@ -21,6 +21,11 @@ struct Tolerance {
     relative: f64,
 }
 
+/// Beside the tolerance against float64 on the same weights: how far weights that are rounded to 16 bits
+/// may bring vectors from float64 on the checkpoint's own, as 1 - cosine. Where random layers multiply what
+/// is rounded off, as far as float64 on the rounded weights itself is.
+const ROUNDED: f64 = 1e-3;
+
 const EXACT: Tolerance = Tolerance { reference: "", cosine: 0.999_999, relative: 2e-5 };
 
 struct Family {
@@ -31,6 +36,8 @@ struct Family {
     cases: Vec<(String, EmbedOptions)>,
     /// What torch was measured to reach in f32.
     torch: f64,
+    /// What torch was measured to give, by the name of the arithmetic.
+    measured: Value,
 }
 
 fn families() -> Vec<Family> {
@@ -46,12 +53,13 @@ fn families() -> Vec<Family> {
             let read = |file: &str| std::fs::read(directory.join(file)).unwrap();
             let about: Value = serde_json::from_slice(&read("fixture.json")).unwrap();
             let cases = about["tensors"].as_object().unwrap().iter();
-            let measured = &about["measured_against_reference"]["float32"];
+            let measured = about["measured_against_reference"].clone();
             Family {
                 name: named(&directory),
                 texts: serde_json::from_slice(&read("texts.json")).unwrap(),
                 cases: cases.map(|(name, how)| (name.clone(), options(&how["encode"]))).collect(),
-                torch: measured["relative"].as_f64().unwrap(),
+                torch: measured["float32"]["relative"].as_f64().unwrap(),
+                measured,
                 directory,
             }
         })
@@ -75,6 +83,7 @@ impl Family {
             self.name, precision.weights, precision.activations
         );
         let mut worst = Distance { min_cosine: 1.0, ..Distance::default() };
+        let mut rounded = String::new();
         let mut hold = |part: &str, got: &[f32], expected: &[f64], width: usize| {
             let d = distance(got, expected, width);
             let good = d.min_cosine >= tolerance.cosine && d.relative <= tolerance.relative;
@@ -90,6 +99,10 @@ impl Family {
             let (shape, expected) = self.tensor(&format!("{name}{}", tolerance.reference));
             assert_eq!([got.len(), got.dim], shape[..], "{what}: {name}");
             hold(name, &got.values, &expected, got.dim);
+            if !tolerance.reference.is_empty() {
+                let strayed = self.strayed(&got.values, got.dim, tolerance.reference, &what);
+                rounded = format!(", {strayed:.1e} from the checkpoint's own weights");
+            }
             self.check_ids(embedder, name, options);
             if name == "embeddings" {
                 for (i, row) in got.rows().enumerate().rev() {
@@ -110,11 +123,22 @@ impl Family {
             }
         }
         eprintln!(
-            "{what}: 1 - cosine {:.1e}, relative {:.1e} (torch in f32 {:.1e})",
+            "{what}: 1 - cosine {:.1e}{rounded}, relative {:.1e} (torch in f32 {:.1e})",
             1.0 - worst.min_cosine,
             worst.relative,
             self.torch
         );
+    }
+
+    /// 1 - the smallest cosine with float64 on the weights as they are in the checkpoint.
+    fn strayed(&self, got: &[f32], width: usize, rounding: &str, what: &str) -> f64 {
+        let (_, exact) = self.tensor("embeddings");
+        let strayed = 1.0 - distance(got, &exact, width).min_cosine;
+        let name = format!("{}_weights", &rounding[1..]);
+        let torch = self.measured[name]["one_minus_min_cosine"].as_f64().unwrap();
+        let allowed = ROUNDED.max(1.01 * torch);
+        assert!(strayed <= allowed, "{what}: {strayed:e} from float64, more than {allowed:e}");
+        strayed
     }
 
     fn has(&self, name: &str) -> bool {
@@ -187,6 +211,36 @@ fn float16_weights_and_activations() {
 #[test]
 fn packed_f16_weights_and_activations() {
     check_all(|builder| packed(builder).activations(ActivationsRequest::F16), &HALF);
+}
+
+/// A window shows at its edges: lengths one below, at and one above a window and twice that, where a
+/// window counts to each side also of that part.
+#[test]
+fn texts_end_at_the_edges_of_windows() {
+    let mut windows = 0;
+    for family in families() {
+        let config = std::fs::read(family.directory.join("config.json")).unwrap_or_default();
+        let Ok(config) = serde_json::from_slice::<Value>(&config) else { continue };
+        let of = |field: &str| config[field].as_u64().filter(|window| *window > 0);
+        let sizes: Vec<u64> = match (of("local_attention"), of("sliding_window")) {
+            (Some(both), _) => vec![both / 2, both],
+            (None, Some(window)) if config["use_bidirectional_attention"] == true => {
+                vec![window / 2, window]
+            }
+            (None, Some(window)) => vec![window],
+            (None, None) => continue,
+        };
+        let (_, ends) = family.tensor("offsets");
+        let lengths: Vec<u64> = ends.windows(2).map(|pair| (pair[1] - pair[0]) as u64).collect();
+        for edge in sizes.iter().flat_map(|size| [*size, 2 * size]) {
+            for length in [edge - 1, edge, edge + 1] {
+                let name = &family.name;
+                assert!(lengths.contains(&length), "{name}: no text of {length} tokens");
+            }
+        }
+        windows += 1;
+    }
+    assert!(windows >= 7 || std::env::var_os("VECTILE_FAMILY").is_some());
 }
 
 #[test]
