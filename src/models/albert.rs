@@ -13,7 +13,7 @@ use crate::models::layers::{count_or, epsilon};
 use crate::weights::WeightFiles;
 
 const LAYER: LayerNames = LayerNames {
-    qkv: ["attention.query", "attention.key", "attention.value"],
+    qkv: &["attention.query", "attention.key", "attention.value"],
     output: "attention.dense",
     attention_norm: "attention.LayerNorm",
     up: "ffn",

@@ -16,7 +16,7 @@ use crate::models::layers::{count_or, epsilon};
 use crate::weights::WeightFiles;
 
 const LAYER: LayerNames = LayerNames {
-    qkv: ["attention.self.query_proj", "attention.self.key_proj", "attention.self.value_proj"],
+    qkv: &["attention.self.query_proj", "attention.self.key_proj", "attention.self.value_proj"],
     ..encoder::BERT_LAYER
 };
 

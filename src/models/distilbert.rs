@@ -19,7 +19,7 @@ const FIELDS: Fields = Fields {
 };
 
 const LAYER: LayerNames = LayerNames {
-    qkv: ["attention.q_lin", "attention.k_lin", "attention.v_lin"],
+    qkv: &["attention.q_lin", "attention.k_lin", "attention.v_lin"],
     output: "attention.out_lin",
     attention_norm: "sa_layer_norm",
     up: "ffn.lin1",

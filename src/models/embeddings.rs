@@ -15,7 +15,6 @@ use crate::weights::{Axis, Loader, Table, WeightFiles};
 pub(super) const WORDS: &str = "embeddings.word_embeddings.weight";
 const POSITIONS: &str = "embeddings.position_embeddings.weight";
 const TYPES: &str = "embeddings.token_type_embeddings.weight";
-const NORM: &str = "embeddings.LayerNorm";
 
 /// Which tables there are, and how positions are counted.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +30,8 @@ pub(super) struct Embeddings {
     pub padding: Option<u32>,
     /// Rows of the type table, where there is one.
     pub types: Option<usize>,
+    /// What the norm after the tables is called.
+    pub norm: &'static str,
     /// The linear layer from the tables' width to the hidden one.
     pub projection: Option<Projection>,
 }
@@ -89,6 +90,7 @@ impl Embeddings {
             positions: None,
             padding: None,
             types: types.then(|| rows(weights, prefix, TYPES)).transpose()?,
+            norm: "embeddings.LayerNorm",
             projection: None,
         })
     }
@@ -132,7 +134,7 @@ impl Embeddings {
         let types = self.types.map(|_| table(TYPES)).transpose()?;
         let after = self.projection.is_some_and(|projection| projection.normed);
         let width = if after { hidden } else { self.width };
-        let norm = loader.norm(&format!("{prefix}{NORM}"), width, eps)?;
+        let norm = loader.norm(&format!("{prefix}{}", self.norm), width, eps)?;
         let (narrow, wide) = (Axis::plain(self.width), Axis::plain(hidden));
         let projection = self
             .projection
@@ -215,6 +217,7 @@ mod tests {
             positions: Some(9),
             padding: None,
             types: None,
+            norm: "",
             projection: None,
         };
         assert_eq!(embeddings.position_rows(&batch), [0, 1, 2, 3, 4, 0, 1]);

@@ -29,7 +29,7 @@ pub(super) const FIELDS: Fields = Fields {
 
 /// BERT's names for the parts of a layer.
 pub(super) const BERT_LAYER: LayerNames = LayerNames {
-    qkv: ["attention.self.query", "attention.self.key", "attention.self.value"],
+    qkv: &["attention.self.query", "attention.self.key", "attention.self.value"],
     output: "attention.output.dense",
     attention_norm: "attention.output.LayerNorm",
     up: "intermediate.dense",
@@ -49,7 +49,8 @@ pub(super) struct Fields {
 /// What a family calls the parts of a layer, after the layer's own name.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LayerNames {
-    pub qkv: [&'static str; 3],
+    /// One matrix of all three, or three.
+    pub qkv: &'static [&'static str],
     pub output: &'static str,
     pub attention_norm: &'static str,
     pub up: &'static str,
@@ -184,8 +185,10 @@ impl Encoder {
         let (wide, inner, heads) =
             (Axis::plain(hidden), Axis::plain(intermediate), self.sizes.head_axis());
         let part = |name: &str| format!("{}{layer}.{name}", self.prefix);
-        let qkv = self.names.qkv.map(part);
-        let qkv = loader.linear(&qkv.each_ref().map(String::as_str), true, wide, heads)?;
+        let qkv: Vec<String> = self.names.qkv.iter().map(|name| part(name)).collect();
+        let parts: Vec<&str> = qkv.iter().map(String::as_str).collect();
+        let columns = Axis { blocks: 3 / parts.len() * heads.blocks, ..heads };
+        let qkv = loader.linear(&parts, true, wide, columns)?;
         let relative = match self.relative {
             Some(relative) => relative.load_projection(loader, part, wide, heads)?,
             None => None,

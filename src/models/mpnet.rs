@@ -18,7 +18,7 @@ const BUCKETS: Buckets = Buckets { count: 32, max_distance: 128 };
 const PADDING: usize = 1;
 
 const LAYER: LayerNames = LayerNames {
-    qkv: ["attention.attn.q", "attention.attn.k", "attention.attn.v"],
+    qkv: &["attention.attn.q", "attention.attn.k", "attention.attn.v"],
     output: "attention.attn.o",
     attention_norm: "attention.LayerNorm",
     ..encoder::BERT_LAYER

@@ -17,12 +17,21 @@ pub(super) fn read(
     config: &JsonFile,
     weights: &WeightFiles,
 ) -> Result<Box<dyn Transformer>, Error> {
+    Ok(Box::new(encoder(config, weights, true)?))
+}
+
+/// As [`read`], for a family that is RoBERTa under other names; `types` where there are token types.
+pub(super) fn encoder(
+    config: &JsonFile,
+    weights: &WeightFiles,
+    types: bool,
+) -> Result<Encoder, Error> {
     encoder::check_options(config)?;
     let sizes = Sizes::read(config, &FIELDS, "gelu")?;
     let prefix = weights.prefix_of(WORDS)?;
-    let mut embeddings = Embeddings::read(config, weights, &prefix, sizes.hidden, true)?;
+    let mut embeddings = Embeddings::read(config, weights, &prefix, sizes.hidden, types)?;
     let padding = config.usize("pad_token_id")?.unwrap_or(1);
     embeddings.skip_padding(config, "pad_token_id", padding)?;
     let eps = epsilon(config, "layer_norm_eps", 1e-12)?;
-    Ok(Box::new(Encoder::bert(prefix, sizes, embeddings, eps)))
+    Ok(Encoder::bert(prefix, sizes, embeddings, eps))
 }
