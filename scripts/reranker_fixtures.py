@@ -186,6 +186,36 @@ def gte_hub():
     return transformers.GteForSequenceClassification(transformers.GteConfig(**config(pad_token_id=1, type_vocab_size=1, rope_parameters=rope)))
 
 
+FLASH_CODE = 'jinaai/jina-reranker-v2-base-multilingual', {
+    'AutoConfig': 'configuration_xlm_roberta.XLMRobertaFlashConfig', 'AutoModel': 'modeling_xlm_roberta.XLMRobertaModel', 'AutoModelForPreTraining': 'modeling_xlm_roberta.XLMRobertaForPreTraining',
+    'AutoModelForSequenceClassification': 'modeling_xlm_roberta.XLMRobertaForSequenceClassification'}
+FLASH_NAMES = (('embeddings.LayerNorm', 'emb_ln'), ('encoder.layer.', 'encoder.layers.'), ('attention.output.dense', 'mixer.out_proj'), ('attention.output.LayerNorm', 'norm1'),
+               ('intermediate.dense', 'mlp.fc1'), ('output.dense', 'mlp.fc2'), ('output.LayerNorm', 'norm2'))
+
+
+def flash_names(w):
+    """XLM-RoBERTa's tensors as modeling_xlm_roberta.py of Jina's flash implementation has them."""
+    named = {}
+    for k, v in w.items():
+        if 'attention.self.key' in k or 'attention.self.value' in k:
+            continue
+        if 'attention.self.query' in k:
+            v = torch.cat([w[k.replace('query', part)] for part in ('query', 'key', 'value')])
+            k = k.replace('attention.self.query', 'mixer.Wqkv')
+        for old, new in FLASH_NAMES:
+            k = k.replace(old, new)
+        named[k] = v
+    return named
+
+
+@reranker(tokenizers.unigram(), saved=False, dtype='bfloat16', publish=from_hub(
+    flash_names, config(**WORDS, model_type='xlm-roberta', architectures=['XLMRobertaForSequenceClassification'], hidden_act='gelu', layer_norm_eps=1e-5, position_embedding_type='absolute',
+                        use_flash_attn=True, emb_pooler=None, output_past=True), FLASH_CODE))
+def jina_hub():
+    """jina-reranker-v2-base-multilingual as on the Hub: XLM-RoBERTa with its positions in a table and the names of Jina's flash implementation, weights in bfloat16."""
+    return transformers.XLMRobertaForSequenceClassification(transformers.XLMRobertaConfig(**config(**WORDS, layer_norm_eps=1e-5)))
+
+
 # ---------------------------------------------------------------- building
 
 def build(name, recipe, folder):

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::config::{COLBERT_LINEAR, JsonFile, PoolingMode, Projection, SPARSE_LINEAR};
 use crate::error::Error;
 use crate::kernels::Activation;
+use crate::models::jina_reranker;
 use crate::models::layers::{count_or, epsilon, hidden_act};
 use crate::weights::WeightFiles;
 
@@ -65,7 +66,11 @@ const CLASSIFIERS: &[Classifier] = &[
     Classifier { model_type: "qwen2", code: &[], read: last_token },
     Classifier { model_type: "qwen3", code: &[], read: last_token },
     Classifier { model_type: "roberta", code: &[], read: |_, h, l| Ok(dense_out(TANH, h, l)) },
-    Classifier { model_type: "xlm-roberta", code: &[], read: |_, h, l| Ok(dense_out(TANH, h, l)) },
+    Classifier {
+        model_type: "xlm-roberta",
+        code: jina_reranker::HEAD,
+        read: |_, h, l| Ok(dense_out(TANH, h, l)),
+    },
 ];
 
 /// Alibaba's head of GTE v1.5, as the Hub and a model that carries it along name it.

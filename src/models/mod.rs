@@ -16,6 +16,7 @@ mod gemma;
 mod gte;
 mod heads;
 mod jina;
+mod jina_reranker;
 pub(crate) mod layers;
 mod llama;
 mod modernbert;
@@ -92,6 +93,11 @@ const TABLE: &[Architecture] = &[
     Architecture { model_type: "umt5", code: &[], read: t5::read_umt5 },
     Architecture { model_type: "xlm-roberta", code: &[], read: roberta::read },
     Architecture { model_type: "xlm-roberta", code: jina::V3, read: jina::read_v3 },
+    Architecture {
+        model_type: "xlm-roberta",
+        code: jina_reranker::CODE,
+        read: jina_reranker::read,
+    },
 ];
 
 /// An architecture's sizes, as config and tensor shapes give them, without its weights.
