@@ -138,9 +138,13 @@ fn of_shape<T: ApiRequest>(error: &serde_json::Error, path: &str) -> ApiError {
     let param = match (named, path) {
         (Some(field), "." | "") => field,
         (_, path) => path,
-    };
-    let error = T::DIALECT.wrong(message.as_str());
-    if matches!(param, "." | "") { error } else { error.param(param) }
+    }
+    .to_owned();
+    if matches!(param.as_str(), "." | "") {
+        return T::DIALECT.wrong(message);
+    }
+    let message = if named.is_some() { message } else { format!("{param}: {message}") };
+    T::DIALECT.wrong(message).param(param)
 }
 
 #[cfg(test)]
