@@ -53,7 +53,7 @@ const method = (one) => make("span", { class: `method ${one.name}` }, one.name.t
 function described(api, one) {
   const inside = make("div", { class: "inside" });
   const place = make("details", { class: "call", id: one.id },
-    make("summary", {}, method(one), make("code", {}, one.path), make("span", { class: "faint" }, one.what.summary ?? "")), inside);
+    make("summary", {}, method(one), make("code", {}, one.path), make("span", { class: "faint" }, ...prose(one.what.summary, "span"))), inside);
   place.addEventListener("toggle", () => {
     if (place.open && !inside.firstChild) inside.append(...content(api, one));
   });

@@ -27,7 +27,9 @@ export function show(lines, vectors) {
   texts = lines;
   rows = vectors.map((a) => vectors.map((b) => cosine(a, b)));
   const head = make("tr", {}, make("td", { role: "presentation" }), ...texts.map((_, i) => make("th", { scope: "col" }, `${i + 1}`)));
-  const cell = (value, i, j) => make("td", { tabindex: -1, "aria-label": `${i + 1} and ${j + 1}: ${value.toFixed(4)}` }, value.toFixed(2));
+  // Nothing is neither more nor less than 0.
+  const short = (value) => value.toFixed(2).replace("-0.00", "0.00");
+  const cell = (value, i, j) => make("td", { tabindex: -1, "aria-label": `${i + 1} and ${j + 1}: ${value.toFixed(4)}` }, short(value));
   cells = rows.map((row, i) => row.map((value, j) => cell(value, i, j)));
   const named = (text, i) => make("th", { scope: "row", title: text }, make("span", {}, make("b", {}, `${i + 1}`), make("em", {}, text)));
   const body = texts.map((text, i) => make("tr", {}, named(text, i), ...cells[i]));
