@@ -118,7 +118,7 @@ ensure_vulkan() {
     fi
 }
 
-# has_chromium: is there a browser that the tests of report pages can drive?
+# has_chromium: is there a browser that the tests of pages can drive?
 has_chromium() {
     have chromium || have chromium-browser || have google-chrome
 }
@@ -129,8 +129,43 @@ ensure_chromium() {
         say "Browser: Chromium is here"
         return 0
     fi
-    say "Browser: there is no Chromium, so it is installed for the tests of report pages"
+    say "Browser: there is no Chromium, so it is installed for the tests of pages"
     apt_install chromium && has_chromium
+}
+
+# ensure_python_clients DIR: a virtual environment in DIR has the clients of tests/serve/clients/requirements.txt.
+ensure_python_clients() {
+    local dir=$1 list=$ROOT/tests/serve/clients/requirements.txt
+    if cmp -s "$list" "$dir/requirements.txt"; then
+        say "Python clients: they are here"
+        return 0
+    fi
+    say "Python clients: installing those that the tests of the server ask it through into ${dir#"$ROOT"/}"
+    rm -rf "$dir"
+    mkdir -p "$(dirname "$dir")"
+    if ! python3 -m venv "$dir" >/dev/null 2>&1; then
+        { apt_install python3 python3-venv && rm -rf "$dir" && python3 -m venv "$dir"; } || return 1
+    fi
+    "$dir/bin/python" -m pip install --quiet --disable-pip-version-check --only-binary :all: --requirement "$list" || return 1
+    cp "$list" "$dir/requirements.txt"
+}
+
+# ensure_node_clients DIR: DIR/node_modules has the packages of tests/serve/clients/package-lock.json.
+ensure_node_clients() {
+    local dir=$1 from=$ROOT/tests/serve/clients
+    if ! have node || ! have npm || ! node -e 'process.exit(parseInt(process.versions.node) >= 20 ? 0 : 1)'; then
+        note "there is no Node of version 20 or later with npm"
+        return 1
+    fi
+    if cmp -s "$from/package-lock.json" "$dir/package-lock.json" && [ -f "$dir/node_modules/.package-lock.json" ]; then
+        say "Node clients: they are here"
+        return 0
+    fi
+    say "Node clients: installing those that the tests of the server ask it through into ${dir#"$ROOT"/}"
+    rm -rf "$dir"
+    mkdir -p "$dir"
+    cp "$from/package.json" "$from/package-lock.json" "$dir"
+    (cd "$dir" && npm ci --silent --ignore-scripts --no-audit --no-fund) || return 1
 }
 
 # ensure_cargo: Rust is the one thing these scripts don't install.

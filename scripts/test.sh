@@ -57,8 +57,19 @@ skipped=
 if ensure_chromium; then
     export VECTILE_REQUIRE_CHROMIUM=1
 else
-    skipped="report pages in Chromium (it could not be installed)"
+    skipped="pages in Chromium (it could not be installed)"
 fi
+
+export VECTILE_CLIENTS=$ROOT/.vectile/clients
+python_clients=0 node_clients=0
+ensure_python_clients "$VECTILE_CLIENTS/python" && python_clients=1
+ensure_node_clients "$VECTILE_CLIENTS/node" && node_clients=1
+case $python_clients$node_clients in
+    11) export VECTILE_REQUIRE_CLIENTS=1 ;;
+    10) skipped="${skipped:+$skipped; }Node's clients of the server, and clicks on its pages" ;;
+    01) skipped="${skipped:+$skipped; }Python's clients of the server" ;;
+    00) skipped="${skipped:+$skipped; }clients of the server, and clicks on its pages" ;;
+esac
 
 for component in rustfmt clippy; do
     if ! cargo "${component#rust}" --version >/dev/null 2>&1; then

@@ -1,0 +1,109 @@
+//! Scripts in other languages that ask the server, and what the program itself says of the same texts.
+
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+use crate::program::{fixture, vectile};
+
+/// The model that clients and pages are shown, and what its directory is called.
+pub const MODEL: &str = "bert_mean_norm";
+
+/// The folder of this file's scripts.
+fn scripts() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/serve/clients")
+}
+
+/// Where `scripts/test.sh` puts clients, or somebody else has.
+fn installed() -> PathBuf {
+    let named = std::env::var_os("VECTILE_CLIENTS").map(PathBuf::from);
+    named.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".vectile/clients"))
+}
+
+/// What it is, where it is there. Otherwise the test says so and passes, unless `variable` says that it must be there.
+fn needed(what: &str, variable: &str, found: Option<PathBuf>) -> Option<PathBuf> {
+    let required = std::env::var_os(variable).is_some();
+    assert!(found.is_some() || !required, "{variable} is set, and there is no {what}");
+    if found.is_none() {
+        eprintln!("left out: there is no {what} on this machine");
+    }
+    found
+}
+
+/// Python with the clients.
+pub fn python() -> Option<Command> {
+    let python = installed().join("python/bin/python");
+    let found = python.is_file().then_some(python);
+    needed("Python with the clients of the server", "VECTILE_REQUIRE_CLIENTS", found)
+        .map(Command::new)
+}
+
+/// Node with the clients.
+pub fn node() -> Option<Command> {
+    let packages = installed().join("node");
+    let found = on_path(&["node"]).filter(|_| packages.join("node_modules").is_dir());
+    needed("Node with the clients of the server", "VECTILE_REQUIRE_CLIENTS", found).map(|node| {
+        let mut command = Command::new(node);
+        command.env("VECTILE_CLIENTS", packages);
+        command
+    })
+}
+
+/// Node with the browser that it drives.
+pub fn browser() -> Option<Command> {
+    let mut command = node()?;
+    let found = on_path(&["chromium", "chromium-browser", "google-chrome"]);
+    let chromium = needed("Chromium", "VECTILE_REQUIRE_CHROMIUM", found)?;
+    command.env("VECTILE_CHROMIUM", chromium);
+    Some(command)
+}
+
+fn on_path(names: &[&str]) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let all = std::env::split_paths(&path)
+        .flat_map(|directory| names.iter().map(move |name| directory.join(name)));
+    all.into_iter().find(|program| program.is_file())
+}
+
+/// Runs a script to its good end, and reads the JSON that it prints.
+pub fn run(mut command: Command, script: &str, args: &[&str]) -> Value {
+    command.arg(scripts().join(script)).args(args).stdin(Stdio::null());
+    command.env("PYTHONDONTWRITEBYTECODE", "1");
+    // Clients must not go looking for a way around.
+    for name in ["http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"]
+    {
+        command.env_remove(name);
+    }
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    let stderr = String::from_utf8_lossy(&stderr);
+    assert!(status.success(), "{script}: {status}\n{stderr}");
+    serde_json::from_slice(&stdout).unwrap_or_else(|error| panic!("{script}: {error}\n{stderr}"))
+}
+
+/// What the program prints of the fixture's model.
+pub fn program_says(verb: &str, args: &[&str]) -> String {
+    let mut command = vectile();
+    command.arg(verb).arg("--model").arg(fixture(MODEL)).args(args);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The vectors that the program gives with these options.
+pub fn program_vectors(texts: &[&str], options: &[&str]) -> Vec<Vec<f32>> {
+    let said = program_says("embed", &[options, &["--"], texts].concat());
+    said.lines()
+        .map(|line| row(&serde_json::from_str::<Value>(line).unwrap()["embedding"]))
+        .collect()
+}
+
+/// A list of numbers as f32: each the nearest to what is written.
+pub fn row(list: &Value) -> Vec<f32> {
+    list.as_array().unwrap().iter().map(|value| value.as_f64().unwrap() as f32).collect()
+}
+
+/// Lists of numbers as f32.
+pub fn rows(lists: &Value) -> Vec<Vec<f32>> {
+    lists.as_array().unwrap().iter().map(row).collect()
+}

@@ -1,0 +1,17 @@
+"""huggingface_hub's InferenceClient, as it asks text-embeddings-inference."""
+
+from huggingface_hub import InferenceClient
+
+from common import address, caught, numbers, tell, texts
+
+client = InferenceClient(model=f"{address}/embed", api_key="secret")
+stranger = InferenceClient(model=f"{address}/embed", api_key="wrong")
+similar = InferenceClient(model=f"{address}/similarity", api_key="secret")
+tell(
+    vectors={"each": numbers(client.feature_extraction(text)[0] for text in texts), "all": numbers(client.feature_extraction(texts))},
+    similarity=similar.sentence_similarity(texts[0], other_sentences=texts[1:]),
+    errors={
+        "unknown prompt": caught(lambda: client.feature_extraction(texts[0], prompt_name="no-such-prompt")),
+        "wrong key": caught(lambda: stranger.feature_extraction(texts[0])),
+    },
+)

@@ -1,0 +1,15 @@
+//! `vectile serve` as people and programs use it: other people's clients, a browser, too many requests.
+#![cfg(all(feature = "cli", feature = "server"))]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    missing_docs,
+    reason = "a test fails by panicking, and tells what it measured"
+)]
+
+mod asked;
+mod clients;
+mod pages;
+mod program;
+mod short;
+mod soak;

@@ -1,0 +1,107 @@
+//! The program as a server: started, looked at from outside, told to stop.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// A model of the fixtures.
+pub fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+/// The program, with a cache directory of its own and nothing on its standard input.
+pub fn vectile() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vectile"));
+    command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR")).env_remove("VECTILE_LOG");
+    command.stdin(Stdio::null());
+    command
+}
+
+/// A `vectile serve` that is ready; ended when dropped.
+pub struct Program {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Program {
+    /// Starts it on a free port, with these models and further arguments, and waits until they are ready.
+    pub fn start(models: &[PathBuf], args: &[&str]) -> Program {
+        let mut command = vectile();
+        command.args(["serve", "--port", "0"]);
+        for model in models {
+            command.arg("--model").arg(model);
+        }
+        command.args(args).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let (send, received) = mpsc::channel();
+        // Read to the end, so that the program never waits for somebody to read what it says.
+        std::thread::spawn(move || {
+            lines.map_while(Result::ok).for_each(|line| drop(send.send(line)))
+        });
+        let (mut address, mut said) = (None, String::new());
+        let end = Instant::now() + Duration::from_secs(120);
+        while let Ok(line) = received.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            if let Some((_, url)) = line.split_once("listening on http://") {
+                address = url.trim().parse().ok();
+            }
+            if let (true, Some(address)) = (line.contains("ready: "), address) {
+                return Program { child, address };
+            }
+            said += &format!("{line}\n");
+        }
+        let _ = child.kill();
+        panic!("it is not ready: {:?}\n{said}", child.wait());
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Sends a signal by its name, as `kill` knows it.
+    pub fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
+    }
+
+    /// How it ended, or nothing where it has not within this time.
+    pub fn ended(&mut self, within: Duration) -> Option<ExitStatus> {
+        let end = Instant::now() + within;
+        loop {
+            match self.child.try_wait().unwrap() {
+                None if Instant::now() < end => std::thread::sleep(Duration::from_millis(5)),
+                status => return status,
+            }
+        }
+    }
+
+    /// Bytes in memory, where the system says so.
+    pub fn resident(&self) -> Option<usize> {
+        let status = std::fs::read_to_string(self.proc("status")).ok()?;
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+        Some(line.split_whitespace().nth(1)?.parse::<usize>().ok()? * 1024)
+    }
+
+    /// Open files and sockets, where the system says so.
+    pub fn open_files(&self) -> Option<usize> {
+        Some(std::fs::read_dir(self.proc("fd")).ok()?.count())
+    }
+
+    fn proc(&self, file: &str) -> PathBuf {
+        Path::new("/proc").join(self.child.id().to_string()).join(file)
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

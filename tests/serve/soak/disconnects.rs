@@ -1,0 +1,75 @@
+//! Clients that go away in the middle of anything leave nothing behind.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+use super::http::{self, Connection, written};
+use super::{Found, Scale, bodies, metric, must, settled};
+use crate::program::{Program, fixture};
+
+const AT_ONCE: usize = 16;
+/// What allocators may keep.
+const SLACK: usize = 8 << 20;
+
+pub async fn check(scale: &Scale) -> Found {
+    let program = Program::start(&[fixture("bert_mean_norm")], &[]);
+    let address = program.address();
+    let one = bodies(1, 3, 8).remove(0);
+    let before = Connection::open(address).await?.post("/v1/embeddings", one.clone()).await?;
+    // What a first crowd allocates is kept for the next.
+    go_away(address, scale.disconnects.div_ceil(4), 1).await?;
+    settled(address, Duration::from_secs(10)).await?;
+    let (memory, files) = (program.resident(), program.open_files());
+
+    go_away(address, scale.disconnects, 2).await?;
+    settled(address, Duration::from_secs(10)).await?;
+    let (memory_after, files_after) = (program.resident(), program.open_files());
+    let dropped = metric(address, "vectile_dropped_texts_total").await?;
+    println!(
+        "{} clients went away: memory {memory:?} to {memory_after:?} bytes, open files {files:?} to {files_after:?}; \
+         {dropped} texts were dropped before they cost anything",
+        scale.disconnects
+    );
+    must(files_after <= files, || "files or sockets stay open".to_owned())?;
+    must(memory_after.unwrap_or(0) <= memory.unwrap_or(0) + SLACK, || {
+        "memory stays taken".to_owned()
+    })?;
+    let after = Connection::open(address).await?.post("/v1/embeddings", one).await?;
+    must(before.status == 200 && before.body == after.body, || {
+        "other vectors afterwards".to_owned()
+    })
+}
+
+/// So many clients, some at once, each of which goes away at a random moment of its request.
+async fn go_away(address: SocketAddr, clients: usize, seed: u64) -> Found {
+    let requests: Vec<Vec<u8>> = bodies(8, 12, 24).iter().map(|body| written(body)).collect();
+    let mut tasks = JoinSet::new();
+    for worker in 0..AT_ONCE {
+        let requests = requests.clone();
+        let mut random = fastrand::Rng::with_seed(seed << 32 | worker as u64);
+        let mine = clients / AT_ONCE + usize::from(worker < clients % AT_ONCE);
+        tasks.spawn(async move {
+            for _ in 0..mine {
+                let request = &requests[random.usize(..requests.len())];
+                // A third of them stop in the middle of what they say.
+                let sent =
+                    if random.u8(..3) == 0 { random.usize(..request.len()) } else { request.len() };
+                let patience = Duration::from_micros(random.u64(..30_000));
+                let mut stream =
+                    TcpStream::connect(address).await.map_err(|error| error.to_string())?;
+                http::write(&mut stream, &request[..sent])
+                    .await
+                    .map_err(|error| error.to_string())?;
+                tokio::time::sleep(patience).await;
+            }
+            Ok::<_, String>(())
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.map_err(|error| error.to_string())??;
+    }
+    Ok(())
+}

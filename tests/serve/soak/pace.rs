@@ -1,0 +1,119 @@
+//! Many requests: one after another on each of some connections, or at a rate whatever comes of them.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::task::JoinSet;
+
+use super::http::Connection;
+
+const PATH: &str = "/v1/embeddings";
+
+/// A request that was answered, or was not (status 0).
+#[derive(Debug, Clone, Copy)]
+pub struct Done {
+    /// When it was due, from the start.
+    pub due: Duration,
+    /// From when it was due to its answer's last byte.
+    pub took: Duration,
+    pub status: u16,
+    /// Whether the answer says when to try again.
+    pub retry_after: bool,
+}
+
+/// `workers` connections, each of which sends a request as soon as it has an answer.
+pub async fn closed(
+    address: SocketAddr,
+    bodies: &[Bytes],
+    workers: usize,
+    time: Duration,
+) -> Result<Vec<Done>, String> {
+    let start = Instant::now();
+    let mut tasks = JoinSet::new();
+    for worker in 0..workers {
+        let bodies = bodies.to_vec();
+        tasks.spawn(async move {
+            let mut connection = Connection::open(address).await?;
+            let mut done = Vec::new();
+            for body in bodies.iter().cycle().skip(worker) {
+                let due = start.elapsed();
+                if due >= time {
+                    break;
+                }
+                let answer = connection.post(PATH, body.clone()).await?;
+                let took = start.elapsed() - due;
+                done.push(Done {
+                    due,
+                    took,
+                    status: answer.status,
+                    retry_after: answer.retry_after,
+                });
+            }
+            Ok::<_, String>(done)
+        });
+    }
+    let mut all = Vec::new();
+    while let Some(done) = tasks.join_next().await {
+        all.extend(done.map_err(|error| error.to_string())??);
+    }
+    Ok(all)
+}
+
+/// `rate` requests a second, each at its time whether the ones before are answered or not.
+pub async fn paced(address: SocketAddr, bodies: &[Bytes], rate: f64, time: Duration) -> Vec<Done> {
+    let start = Instant::now();
+    let free: Arc<Mutex<Vec<Connection>>> = Arc::default();
+    let mut tasks = JoinSet::new();
+    let mut all = Vec::new();
+    for (n, body) in bodies.iter().cycle().enumerate() {
+        let due = Duration::from_secs_f64(n as f64 / rate);
+        if due >= time {
+            break;
+        }
+        tokio::time::sleep_until((start + due).into()).await;
+        let (free, body) = (free.clone(), body.clone());
+        tasks.spawn(async move {
+            let kept = free.lock().ok().and_then(|mut free| free.pop()).filter(Connection::is_open);
+            let asked = async {
+                let mut connection = match kept {
+                    Some(connection) => connection,
+                    None => Connection::open(address).await?,
+                };
+                let answer = connection.post(PATH, body).await?;
+                if let Ok(mut free) = free.lock() {
+                    free.push(connection);
+                }
+                Ok::<_, String>((answer.status, answer.retry_after))
+            };
+            let (status, retry_after) = asked.await.unwrap_or_default();
+            Done { due, took: start.elapsed() - due, status, retry_after }
+        });
+        while let Some(done) = tasks.try_join_next() {
+            all.extend(done);
+        }
+    }
+    while let Some(done) = tasks.join_next().await {
+        all.extend(done);
+    }
+    all
+}
+
+/// Requests with this status.
+pub fn with_status(done: &[Done], status: u16) -> Vec<Done> {
+    done.iter().copied().filter(|one| one.status == status).collect()
+}
+
+/// The time that a share of the requests stayed within; zero where there are none.
+pub fn quantile(done: &[Done], share: f64) -> Duration {
+    let mut took: Vec<Duration> = done.iter().map(|one| one.took).collect();
+    took.sort_unstable();
+    let at = ((took.len() as f64 * share).ceil() as usize).max(1) - 1;
+    took.get(at.min(took.len().saturating_sub(1))).copied().unwrap_or_default()
+}
+
+/// Milliseconds, for people.
+pub fn ms(time: Duration) -> String {
+    format!("{:.1} ms", time.as_secs_f64() * 1e3)
+}
