@@ -1,0 +1,64 @@
+//! The program as a server under load: `cargo bench --bench soak`, or with the names of some checks,
+//! `cargo bench --bench soak -- overload signals`. Exits with 1 where a check fails. About twelve minutes.
+//!
+//! The load is a tiny model's, so that it is the server that is measured; throughput is that of the model in
+//! `VECTILE_TEST_MODEL`, where that is set.
+
+#![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs)]
+
+#[path = "../tests/serve/program.rs"]
+mod program;
+#[path = "../tests/serve/soak/mod.rs"]
+mod soak;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use soak::{Found, Scale, block_on};
+
+const FULL: Scale = Scale {
+    seconds: 20.0,
+    overload: 60.0,
+    disconnects: 1000,
+    signals: 100,
+    requests: 100_000,
+    rounds: 5,
+    times: true,
+};
+
+fn run(name: &str) -> Option<Found> {
+    let model = std::env::var_os("VECTILE_TEST_MODEL").map(Into::into);
+    Some(match name {
+        "overload" => block_on(soak::overload::check(&FULL)),
+        "disconnects" => block_on(soak::disconnects::check(&FULL)),
+        "signals" => block_on(soak::signals::check(&FULL)),
+        "garbage" => block_on(soak::garbage::check()),
+        "memory" => block_on(soak::memory::check(&FULL)),
+        "throughput" => block_on(soak::throughput::check(&FULL, model)),
+        _ => return None,
+    })
+}
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    // Without `--bench` it is a test that asks, and the tests of the server have a short run of each.
+    if !args.iter().any(|arg| arg == "--bench") {
+        return ExitCode::SUCCESS;
+    }
+    let named: Vec<&str> =
+        args.iter().map(String::as_str).filter(|arg| !arg.starts_with("--")).collect();
+    let all = ["garbage", "disconnects", "overload", "throughput", "signals", "memory"];
+    let mut failed = 0;
+    for name in if named.is_empty() { all.to_vec() } else { named } {
+        println!("== {name}");
+        let started = Instant::now();
+        let verdict = match run(name) {
+            None => format!("FAILED: there is no such check; there are {all:?}"),
+            Some(Err(found)) => format!("FAILED: {found}"),
+            Some(Ok(())) => "passed".to_owned(),
+        };
+        failed += usize::from(verdict != "passed");
+        println!("{verdict} ({:.0} s)", started.elapsed().as_secs_f64());
+    }
+    ExitCode::from(u8::from(failed > 0))
+}
