@@ -244,6 +244,13 @@ impl SparseEncoder {
         Ok(SparseEmbeddings { retried: met.retried, halved: met.halved, ..embeddings })
     }
 
+    /// True where texts under these options are looked up in a table: they cannot be prepared, and
+    /// [`SparseEncoder::encode_with`] does not use the GPU for them.
+    #[cfg(feature = "server")]
+    pub(crate) fn looks_up(&self, options: &EmbedOptions) -> bool {
+        self.lookup(options).is_some()
+    }
+
     /// The table for texts under `options`, where they are not run.
     fn lookup(&self, options: &EmbedOptions) -> Option<&Lookup> {
         self.queries.as_ref().filter(|lookup| lookup.takes(options.task))

@@ -74,6 +74,28 @@ fn help_of_each_command_names_its_options() {
                 ],
             ]),
         ),
+        #[cfg(feature = "server")]
+        (
+            "serve",
+            all(&[
+                &model,
+                &[
+                    "--host",
+                    "--port",
+                    "--api-key",
+                    "--cors-origin",
+                    "--accept-token-ids",
+                    "--max-body-bytes",
+                    "--max-texts",
+                    "--max-queue-tokens",
+                    "--max-connections",
+                    "--header-timeout",
+                    "--body-timeout",
+                    "--drain",
+                    "--log-format",
+                ],
+            ]),
+        ),
         ("inspect", all(&[&model, &["--json", "--rerank", "--sparse", "--multi-vector"]])),
         ("adapters", vec!["--json"]),
         (

@@ -1,9 +1,11 @@
 //! The API of text-embeddings-inference.
 
 use serde_json::{Value, json};
-use vectile::{EmbedOptions, block_on};
+use vectile::{EmbedOptions, EmbedTask, block_on};
 
-use super::support::{Running, bits, bits_of, embedder, have_adapter, reranker, sparse, texts};
+use super::support::{
+    Running, bits, bits_of, embedder, have_adapter, options, reranker, sparse, texts,
+};
 
 #[test]
 fn vectors_are_normalised_unless_said_otherwise() {
@@ -62,6 +64,25 @@ fn sparse_vectors_are_those_of_the_library() {
         assert_eq!(indices, expected.indices.iter().map(|i| u64::from(*i)).collect::<Vec<_>>());
         let values: Vec<Value> = pairs.iter().map(|pair| pair["value"].clone()).collect();
         assert_eq!(bits(&Value::Array(values)), bits_of(&expected.values));
+    }
+}
+
+/// A model whose queries are looked up, and whose documents are run.
+#[test]
+fn queries_have_sparse_vectors_of_their_own_where_the_model_says_so() {
+    if !have_adapter() {
+        return;
+    }
+    let library = sparse("sparse/opensearch");
+    let models = vec![vectile::server::Served::sparse("s", library.clone())];
+    let server = Running::start(options(), models);
+    for (input_type, task) in [("query", EmbedTask::Query), ("document", EmbedTask::Document)] {
+        let asked = EmbedOptions { task: Some(task), ..EmbedOptions::default() };
+        let expected = block_on(library.encode_with(&["a cat sat"], &asked)).unwrap();
+        let request = json!({ "inputs": "a cat sat", "input_type": input_type });
+        let got = server.post("/embed_sparse", &request).ok();
+        let values = got[0].as_array().unwrap().iter().map(|pair| pair["value"].clone());
+        assert_eq!(bits(&values.collect()), bits_of(&expected.vectors[0].values), "{input_type}");
     }
 }
 

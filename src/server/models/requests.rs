@@ -5,7 +5,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::{Model, What};
-use crate::embedder::{EmbedOptions, OnTooLong, Prepared, RerankOptions, SparseVector};
+use crate::embedder::{
+    EmbedOptions, OnTooLong, Prepared, RerankOptions, SparseEmbeddings, SparseVector,
+};
 use crate::error::Error;
 use crate::server::metrics::Stage;
 use crate::server::queue::{Answer, Full, Queue, retry_after};
@@ -105,6 +107,13 @@ impl Model {
         };
         let estimate = texts.iter().map(|text| guess(text.len(), self.longest())).sum();
         let encoder = encoder.clone();
+        if encoder.looks_up(&options) {
+            // Not the GPU's work, and over with the tokens.
+            let look_up = move || pollster::block_on(encoder.encode_with(&texts, &options));
+            let SparseEmbeddings { vectors: rows, tokens, truncated, .. } =
+                self.tokenize(Instant::now(), look_up).await?;
+            return Ok(Rows { rows, tokens, truncated });
+        }
         self.run(queue, Some(estimate), move || encoder.prepare(&texts, &options)).await
     }
 

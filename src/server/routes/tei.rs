@@ -13,7 +13,7 @@ use super::body::{ApiRequest, Json};
 use super::error::{ApiError, Dialect, ErrorBody};
 use super::input::Input;
 use super::openai::on_too_long;
-use super::{App, ranking};
+use super::{App, InputType, ranking};
 use crate::config::ModelKind;
 use crate::embedder::EmbedOptions;
 use crate::server::models::{Model, Rows, Texts};
@@ -59,6 +59,8 @@ pub(crate) struct EmbedSparseRequest {
     truncation_direction: Option<TruncationDirection>,
     /// The model's prompt of this name goes before each text.
     prompt_name: Option<String>,
+    /// Which side of a search the texts are on: some models look the weights of queries up.
+    input_type: Option<InputType>,
     /// Which of the served models.
     model: Option<String>,
 }
@@ -240,6 +242,7 @@ pub(crate) async fn embed_sparse(
     check_direction(&model, request.truncation_direction)?;
     let options = EmbedOptions {
         prompt_name: request.prompt_name,
+        task: request.input_type.map(InputType::task),
         on_too_long: on_too_long(request.truncate),
         ..EmbedOptions::default()
     };
