@@ -13,8 +13,9 @@ pub struct ServerOptions {
     pub max_body_bytes: usize,
     /// Texts or documents of a request.
     pub max_texts: usize,
-    /// Tokens of requests that are accepted and not answered, for each model. `None` is eight batches.
-    /// A request is charged at most half of it, so that one of any size can be accepted.
+    /// Tokens of requests that are accepted and not answered, for each model. `None` is four batches.
+    /// A request is charged at most a quarter of it, so that one of any size can be accepted: it takes no
+    /// more of a batch than others do.
     pub max_queue_tokens: Option<usize>,
     /// Connections that are open at once.
     pub max_connections: usize,

@@ -133,7 +133,8 @@ fn a_charge_is_back_before_the_answer_is_out() {
         std::thread::spawn(move || work(&queue, &Progress::new(), double))
     };
     for _ in 0..1000 {
-        let charge = budget.admit(10).expect("the charge of an answered request is back");
+        assert_eq!(budget.used(), 0, "the charge of an answered request is back");
+        let charge = budget.admit(10).unwrap();
         let answer = queue.submit(vec![Arc::new(10)], vec![10], Some(charge));
         assert_eq!(answer.blocking_recv().unwrap().rows, [Ok(20)]);
     }
