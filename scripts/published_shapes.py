@@ -39,9 +39,10 @@ def of_the_hub(config, names):
     hub = hub if isinstance(hub, dict) else vars(hub)
     h = config.get('hidden_size') or config['n_embd']
     layers = config.get('num_hidden_layers') or config['n_layer']
-    biases = {'new': ['qkv', 'out', 'down'], 'nomic': [], 'jina': ['qkv', 'out', 'down']}[names]
+    biases = {'new': ['qkv', 'out', 'down'], 'nomic': [], 'nomic_moe': ['qkv', 'out', 'up', 'down'], 'jina': ['qkv', 'out', 'down']}[names]
+    experts = dict(count=config['num_experts'], top=config['moe_top_k'], every=config['moe_every_n_layers']) if names == 'nomic_moe' else None
     c = hub['HubConfig'](hidden_size=h, num_hidden_layers=layers, intermediate_size=config.get('intermediate_size') or config['n_inner'], vocab_size=config['vocab_size'],
-                         type_vocab_size=config['type_vocab_size'], layer_norm_eps=1e-12, names=hub[names.upper()], biases=biases, rotary={})
+                         type_vocab_size=config['type_vocab_size'], layer_norm_eps=1e-12, names=hub[names.upper()], biases=biases, gated=names != 'nomic_moe', experts=experts, rotary={})
     with torch.device('meta'):
         m = hub['HubEncoder'](c)
     return {k: list(v.shape) for k, v in m.state_dict().items()}

@@ -115,7 +115,7 @@ fn modernbert_embed_base() {
 
 #[test]
 fn nomic_embed_text_v2_moe() {
-    let config = published!("nomic-embed-text-v2-moe");
+    let config = published!("nomic-ai--nomic-embed-text-v2-moe");
     let tables = &[WORDS, TYPES];
     let expected = "12 layers, hidden 768, 12 heads, intermediate 3072, rotary base 10000, scaling \
                     None, Gelu, 2 of 8 experts in every 2 layers";
