@@ -81,8 +81,10 @@ done
 
 step "cargo fmt --check" cargo fmt --check
 step "cargo clippy" cargo clippy --locked --all-targets -- -D warnings
+step "cargo clippy, with bulk" cargo clippy --locked --features bulk --all-targets -- -D warnings
 step "cargo doc" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
 step "cargo test" cargo test --locked
+step "cargo test, with bulk" cargo test --locked --features bulk --test cli -- bulk:: columns::
 step "cargo test, without default features" cargo test --locked --no-default-features --lib
 
 current="asking for the adapter"

@@ -63,7 +63,8 @@
 //! # Features
 //!
 //! `hub` (default) brings [`ModelFiles::from_hub`]; `server` (default) models over HTTP; `cli` (default)
-//! the `vectile` program, and with it `lab`, which measures speed and accuracy of precisions. Without them, the library needs no async runtime, no C code and no network.
+//! the `vectile` program, and with it `lab`, which measures speed and accuracy of precisions; `bulk` adds Parquet,
+//! Arrow and zstd to the program. Without them, the library needs no async runtime, no C code and no network.
 
 mod batch;
 mod config;
@@ -86,6 +87,8 @@ mod models;
 mod output;
 #[cfg(feature = "server")]
 pub mod server;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod stream;
 mod threads;
 mod tokenize;
 mod weights;

@@ -11,6 +11,8 @@ use vectile::{
     HalfFallback, OnTooLong, OutputPrecision,
 };
 
+use super::carried::Carry;
+
 /// Text embeddings on any GPU, the same vectors as sentence-transformers.
 ///
 /// Exit codes: 0 done, 2 something to mend in the command, its input or the model, 1 anything else.
@@ -157,16 +159,25 @@ pub enum InputFormat {
     Txt,
     /// A JSON object a line; blank lines are skipped.
     Jsonl,
+    /// Values between commas, under a line of names.
+    Csv,
+    /// Values between tabs, under a line of names.
+    Tsv,
+    /// A Parquet file (needs the feature `bulk`).
+    Parquet,
+    /// An Arrow IPC file or stream, Feather too (needs the feature `bulk`).
+    Arrow,
 }
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Input")]
 pub struct LineArgs {
-    /// What a line is. By default an object in .jsonl and .ndjson files, else a text.
+    /// What the input is. By default what its extension says (.jsonl, .ndjson, .csv, .tsv, .parquet, .arrow,
+    /// .feather; before .gz or .zst, too), else a text a line.
     #[arg(long, value_name = "FORMAT")]
     pub input_format: Option<InputFormat>,
-    /// The field of each object that holds the text.
-    #[arg(long, default_value = "text", value_name = "FIELD")]
+    /// The field of each object, or the column, that holds the text.
+    #[arg(long, visible_alias = "column", default_value = "text", value_name = "FIELD")]
     pub field: String,
     /// Replace bytes that are not UTF-8 instead of refusing them.
     #[arg(long)]
@@ -176,10 +187,27 @@ pub struct LineArgs {
 /// How rows are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum OutputFormat {
-    /// `{"index":0,"embedding":[…]}` a line.
+    /// `{"index":0,…,"embedding":[…]}` a line.
     Jsonl,
-    /// One NumPy array.
+    /// One NumPy array; it has no other columns.
     Npy,
+    /// Values between commas, vectors as JSON lists.
+    Csv,
+    /// Values between tabs, vectors as JSON lists.
+    Tsv,
+    /// Parquet, vectors as lists of fixed size (needs the feature `bulk`).
+    Parquet,
+    /// An Arrow IPC file, vectors as lists of fixed size (needs the feature `bulk`).
+    Arrow,
+}
+
+/// What becomes of a row that has no text, or whose text has no vector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OnError {
+    /// The command ends and says where.
+    Fail,
+    /// The row has null in place of a vector, and the command says where at its end.
+    Null,
 }
 
 #[derive(Debug, Args)]
@@ -188,17 +216,37 @@ pub struct EmbedArgs {
     /// The texts, where they are not in a file.
     #[arg(value_name = "TEXT")]
     pub texts: Vec<String>,
-    /// A file with a text a line, or `-` for stdin.
-    #[arg(long, short, value_name = "FILE|-", help_heading = "Input")]
-    pub input: Option<PathBuf>,
+    /// Texts in a file, in the files of a directory or of a quoted pattern ('data/*.jsonl'), or `-` for stdin.
+    /// May be given several times, for files of one format.
+    #[arg(long, short, value_name = "FILE|DIR|PATTERN|-", help_heading = "Input")]
+    pub input: Vec<PathBuf>,
     #[command(flatten)]
     pub lines: LineArgs,
-    /// Where the rows go, in the order of the texts. FILE appears when it is whole.
+    /// A row without a text, or whose text has no vector: fail or null.
+    #[arg(long, default_value = "fail", value_name = "RULE", help_heading = "Input")]
+    pub on_error: OnError,
+    /// Where the rows go, in the order of the texts. FILE appears when it is whole; until then what is done lies
+    /// in FILE.parts, unless texts come from stdin or arguments.
     #[arg(long, short, default_value = "-", value_name = "FILE|-", help_heading = "Output")]
     pub output: PathBuf,
-    /// jsonl or npy. By default npy for .npy files, else jsonl.
+    /// Go on with what lies in FILE.parts: the output is to the bit that of a run that was not interrupted.
+    #[arg(long, conflicts_with = "texts", help_heading = "Output")]
+    pub resume: bool,
+    /// By default what the extension of FILE says (.npy, .csv, .tsv, .parquet, .arrow, .feather), else jsonl. Lines are
+    /// compressed where FILE ends in .gz or .zst.
     #[arg(long, value_name = "FORMAT", help_heading = "Output")]
     pub format: Option<OutputFormat>,
+    /// The other fields or columns of the input that go into the output: all, none, or names with commas
+    /// between. The texts are one of them.
+    #[arg(long, default_value = "all", value_name = "COLUMNS", help_heading = "Output")]
+    pub carry: Carry,
+    /// What the field or column of the vectors is called.
+    #[arg(long, default_value = "embedding", value_name = "NAME", help_heading = "Output")]
+    pub embedding_column: String,
+    /// Rows of a part: what is lost at most when the command is killed, and a row group of Parquet. By default some
+    /// megabytes of vectors.
+    #[arg(long, value_name = "N", help_heading = "Output")]
+    pub part_rows: Option<NonZeroUsize>,
     /// What the values are stored as: float32, float16, int8, uint8, binary or ubinary, as
     /// sentence-transformers makes them.
     #[arg(long, default_value = "float32", value_name = "PRECISION", help_heading = "Output")]
@@ -209,14 +257,14 @@ pub struct EmbedArgs {
     pub calibration: Option<PathBuf>,
     /// Sparse vectors of a SPLADE model: `{"index":0,"indices":[…],"values":[…]}` a line, the token ids
     /// whose weight is above zero.
-    #[arg(long, conflicts_with_all = ["format", "truncate_dim", "normalize"], help_heading = "Output")]
+    #[arg(long, conflicts_with_all = ["format", "truncate_dim", "normalize", "embedding_column"], help_heading = "Output")]
     pub sparse: bool,
     /// Token vectors of a multi-vector model (ColBERT), queries or documents as --as says:
     /// `{"index":0,"embeddings":[[…],…]}` a line, a vector for each token that the model keeps.
     #[arg(
         long,
         requires = "side",
-        conflicts_with_all = ["format", "truncate_dim", "calibration", "sparse"],
+        conflicts_with_all = ["format", "truncate_dim", "calibration", "sparse", "embedding_column"],
         help_heading = "Output"
     )]
     pub multi_vector: bool,

@@ -114,7 +114,7 @@ fn texts(path: &Path) -> Result<(String, Vec<String>), Failure> {
     let mut source = Source::open(path, &lines)?;
     let mut texts = Vec::new();
     while let Some(chunk) = source.next_chunk(usize::MAX)? {
-        texts.extend(chunk.texts.into_iter().filter(|text| !text.trim().is_empty()));
+        texts.extend(chunk.whole()?.into_iter().filter(|text| !text.trim().is_empty()));
     }
     match texts.len() {
         0 | 1 => Err(Failure::user(format!(

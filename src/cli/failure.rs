@@ -33,6 +33,16 @@ impl Failure {
         Failure::User(format!("{}: cannot be {doing}: {error}", path.display()))
     }
 
+    /// A kind of file that only another build of the program reads and writes.
+    #[cfg(not(feature = "bulk"))]
+    pub fn without_bulk(path: &Path, what: &str) -> Self {
+        Failure::User(format!(
+            "{}: {what} need the feature `bulk`, which this vectile was built without; build it with \
+             `cargo build --release --features bulk`",
+            path.display()
+        ))
+    }
+
     /// What a failed write to stdout means.
     pub fn stdout(error: &io::Error) -> Self {
         match error.kind() {

@@ -20,7 +20,7 @@ struct State {
     done: AtomicU64,
     /// What is said of the interruption, where texts are not what counts.
     fate: OnceLock<&'static str>,
-    /// A file to remove when the command does not end by itself.
+    /// A file or directory to remove when the command does not end by itself.
     unfinished: Mutex<Option<PathBuf>>,
 }
 
@@ -35,8 +35,11 @@ impl Interrupt {
             if again || !state.0.busy.load(Ordering::SeqCst) {
                 let failure = state.failure();
                 if let Some(path) = state.unfinished().take() {
-                    // The process ends here: a file that cannot be removed stays as FILE.part.
-                    let _ = std::fs::remove_file(path);
+                    // The process ends here: what cannot be removed stays as FILE.part or FILE.parts.
+                    let _ = match path.is_dir() {
+                        true => std::fs::remove_dir_all(path),
+                        false => std::fs::remove_file(path),
+                    };
                 }
                 say(format_args!("vectile: {failure}"));
                 std::process::exit(1);
@@ -55,18 +58,23 @@ impl Interrupt {
         interrupt
     }
 
-    /// Names the file to remove when the command ends at once; `None` when it is whole.
+    /// Names the file or directory to remove when the command ends at once; `None` when it is to stay.
     pub fn set_unfinished(&self, path: Option<&Path>) {
         *self.unfinished() = path.map(Path::to_owned);
     }
 
     /// Does work that ends soon by itself; afterwards fails if Ctrl-C was pressed.
     pub fn during<T>(&self, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+        let value = self.ending(work)?;
+        if self.0.asked.load(Ordering::SeqCst) { Err(self.failure()) } else { Ok(value) }
+    }
+
+    /// Does work at whose end the command is done, and which itself asks about Ctrl-C where it takes long.
+    pub fn ending<T>(&self, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
         self.0.busy.store(true, Ordering::SeqCst);
         let result = work();
         self.0.busy.store(false, Ordering::SeqCst);
-        let value = result?;
-        if self.0.asked.load(Ordering::SeqCst) { Err(self.failure()) } else { Ok(value) }
+        result
     }
 
     /// Counts texts as done.
@@ -74,7 +82,13 @@ impl Interrupt {
         self.0.done.fetch_add(texts as u64, Ordering::SeqCst);
     }
 
-    fn failure(&self) -> Failure {
+    /// True after the first Ctrl-C.
+    pub fn is_asked(&self) -> bool {
+        self.0.asked.load(Ordering::SeqCst)
+    }
+
+    /// What an interrupted command ends with.
+    pub fn failure(&self) -> Failure {
         if let Some(fate) = self.0.fate.get() {
             return Failure::Interrupted((*fate).to_owned());
         }

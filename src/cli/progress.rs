@@ -13,7 +13,10 @@ const PATIENCE: Duration = Duration::from_millis(400);
 pub struct Progress {
     bar: ProgressBar,
     since: Instant,
-    texts: u64,
+    rows: u64,
+    tokens: u64,
+    /// The end of the window before.
+    from: u64,
 }
 
 impl Progress {
@@ -31,16 +34,31 @@ impl Progress {
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
-        Progress { bar, since: Instant::now(), texts: 0 }
+        Progress { bar, since: Instant::now(), rows: 0, tokens: 0, from: 0 }
     }
 
-    /// So many more texts are done, and the input was read so far.
-    pub fn advance(&mut self, texts: usize, bytes_read: u64) {
-        self.texts += texts as u64;
+    /// So much of the input was done before.
+    pub fn start_at(&mut self, position: u64) {
+        self.from = position;
+        self.bar.set_position(position);
+        self.bar.reset_eta();
+    }
+
+    /// So many more rows of so many tokens are done: `done` of the `of` rows of a window that ends at this
+    /// position of the input.
+    pub fn advance(&mut self, rows: usize, tokens: usize, [done, of]: [usize; 2], end: u64) {
+        self.rows += rows as u64;
+        self.tokens += tokens as u64;
         let seconds = self.since.elapsed().max(Duration::from_millis(1)).as_secs_f64();
-        let rate = (self.texts as f64 / seconds).round() as u64;
-        self.bar.set_position(bytes_read);
-        self.bar.set_message(format!("{} texts, {rate} texts/s", HumanCount(self.texts)));
+        let rate = |count: u64| HumanCount((count as f64 / seconds).round() as u64);
+        let part = end.saturating_sub(self.from) as f64 * done as f64 / of.max(1) as f64;
+        self.bar.set_position(self.from + part as u64);
+        if done == of {
+            self.from = end;
+        }
+        let (rows, tokens) = (rate(self.rows), rate(self.tokens));
+        let all = HumanCount(self.rows);
+        self.bar.set_message(format!("{all} rows, {rows} rows/s, {tokens} tokens/s"));
     }
 }
 

@@ -1,14 +1,15 @@
 //! `vectile rerank`: the lines of a file by their relevance to a query.
 
+use vectile::stream::{Encode, Pairs, TokenVectors};
 use vectile::{EmbedOptions, EmbedTask, RerankOptions, block_on};
 
-use super::args::RerankArgs;
+use super::args::{OnError, RerankArgs};
 use super::failure::Failure;
-use super::input::{Chunk, Source};
+use super::input::Source;
 use super::interrupt::Interrupt;
 use super::model;
 use super::progress::Progress;
-use super::stream::{self, Totals};
+use super::stream::{self, Run, Taken};
 use super::table::Best;
 
 pub fn run(args: &RerankArgs) -> Result<(), Failure> {
@@ -28,7 +29,7 @@ struct Lines<'a> {
 }
 
 /// A line and the query in one pass.
-fn by_pairs(mut lines: Lines) -> Result<(), Failure> {
+fn by_pairs(lines: Lines) -> Result<(), Failure> {
     let args = lines.args;
     let reranker = model::open_reranker(&args.model)?;
     reranker.check_ranks()?;
@@ -37,22 +38,13 @@ fn by_pairs(mut lines: Lines) -> Result<(), Failure> {
         prompt: args.prompt.clone(),
         on_too_long: args.on_too_long,
     };
-    let score = |lines: &[String]| {
-        let pairs: Vec<(&str, &str)> =
-            lines.iter().map(|line| (args.query.as_str(), line.as_str())).collect();
-        block_on(reranker.predict_with(&pairs, &options))
-    };
-    let progress = lines.progress();
-    let Lines { source, interrupt, best, .. } = &mut lines;
-    let totals = stream::each_run(score, source, interrupt, progress, |chunk, scores| {
-        offer(best, chunk, scores.values.iter().map(|score| f64::from(*score)));
-        Ok(())
-    })?;
-    lines.print(totals, reranker.max_seq_length())
+    let model = Pairs { reranker: &reranker, query: &args.query, options };
+    let score = |scores: &Vec<f32>| scores.first().map_or(0.0, |score| f64::from(*score));
+    lines.rank(&model, score, reranker.max_seq_length())
 }
 
 /// The token vectors of the query and of each line, by late interaction.
-fn by_token_vectors(mut lines: Lines) -> Result<(), Failure> {
+fn by_token_vectors(lines: Lines) -> Result<(), Failure> {
     let args = lines.args;
     let encoder = model::open_multi_vector(&args.model)?;
     let side = |task| EmbedOptions {
@@ -66,34 +58,34 @@ fn by_token_vectors(mut lines: Lines) -> Result<(), Failure> {
         ..side(EmbedTask::Query)
     };
     let queries = block_on(encoder.encode_with(&[&args.query], &of_query))?.vectors;
-    let of_line = side(EmbedTask::Document);
-    let encode = |lines: &[String]| block_on(encoder.encode_with(lines, &of_line));
-    let progress = lines.progress();
-    let Lines { source, interrupt, best, .. } = &mut lines;
-    let totals = stream::each_run(encode, source, interrupt, progress, |chunk, embeddings| {
-        let scores = embeddings.vectors.iter().map(|line| encoder.similarity(&queries[0], line));
-        offer(best, chunk, scores);
-        Ok(())
-    })?;
-    lines.print(totals, encoder.max_seq_length(EmbedTask::Document))
-}
-
-/// Blank lines are passed over.
-fn offer(best: &mut Best, chunk: &Chunk, scores: impl Iterator<Item = f64>) {
-    for (i, score) in scores.enumerate() {
-        if !chunk.texts[i].trim().is_empty() {
-            best.offer(score, chunk, i);
-        }
-    }
+    let model = TokenVectors { encoder: &encoder, options: side(EmbedTask::Document) };
+    let limit = encoder.max_seq_length(EmbedTask::Document);
+    lines.rank(&model, |line| encoder.similarity(&queries[0], line), limit)
 }
 
 impl Lines<'_> {
-    fn progress(&self) -> Progress {
-        Progress::new(self.source.total_bytes(), !self.args.model.quiet)
-    }
-
-    fn print(self, totals: Totals, limit: Option<usize>) -> Result<(), Failure> {
-        totals.report(limit, self.args.model.quiet);
-        if self.args.json { self.best.print_json() } else { self.best.print() }
+    /// Prints the lines by the scores of their rows. Blank lines are passed over.
+    fn rank<M: Encode>(
+        self,
+        model: &M,
+        score: impl Fn(&M::Row) -> f64 + Sync,
+        limit: Option<usize>,
+    ) -> Result<(), Failure> {
+        let Lines { args, source, interrupt, mut best } = self;
+        let quiet = args.model.quiet;
+        let progress = Progress::new(source.total_bytes(), !quiet);
+        let run = Run { interrupt: &interrupt, progress, on_error: OnError::Fail, quiet };
+        let totals = stream::each_window(model, source, run, |Taken { chunk, rows, .. }| {
+            for (i, row) in rows.iter().enumerate() {
+                if let Some(row) = row
+                    && !chunk.text(i).trim().is_empty()
+                {
+                    best.offer(score(row), &chunk, i);
+                }
+            }
+            Ok(())
+        })?;
+        totals.report(limit, quiet);
+        if args.json { best.print_json() } else { best.print() }
     }
 }

@@ -1,19 +1,21 @@
 //! `vectile search`: the lines of a file that are nearest to a query.
 
+use vectile::stream::Dense;
 use vectile::{EmbedOptions, EmbedTask, Embedder, block_on};
 
-use super::args::SearchArgs;
+use super::args::{OnError, SearchArgs};
 use super::failure::Failure;
 use super::input::Source;
 use super::interrupt::Interrupt;
+use super::model;
 use super::progress::Progress;
 use super::say;
 use super::similarity::cosine;
+use super::stream::{self, Run, Taken};
 use super::table::Best;
-use super::{model, stream};
 
 pub fn run(args: &SearchArgs) -> Result<(), Failure> {
-    let mut source = Source::open(&args.input, &args.lines)?;
+    let source = Source::open(&args.input, &args.lines)?;
     let interrupt = Interrupt::watch();
     let embedder = model::open(&args.model)?;
     let quiet = args.model.quiet;
@@ -25,21 +27,18 @@ pub fn run(args: &SearchArgs) -> Result<(), Failure> {
     }
     let mut best = Best::new(args.top.get());
     let progress = Progress::new(source.total_bytes(), !quiet);
-    let totals = stream::each_chunk(
-        &embedder,
-        &passages,
-        &mut source,
-        &interrupt,
-        progress,
-        |chunk, rows| {
-            for (i, row) in rows.rows().enumerate() {
-                if !chunk.texts[i].trim().is_empty() {
-                    best.offer(cosine(query.row(0), row), chunk, i);
-                }
+    let run = Run { interrupt: &interrupt, progress, on_error: OnError::Fail, quiet };
+    let model = Dense { embedder: &embedder, options: passages };
+    let totals = stream::each_window(&model, source, run, |Taken { chunk, rows, .. }| {
+        for (i, row) in rows.iter().enumerate() {
+            if let Some(row) = row
+                && !chunk.text(i).trim().is_empty()
+            {
+                best.offer(cosine(query.row(0), row), &chunk, i);
             }
-            Ok(())
-        },
-    )?;
+        }
+        Ok(())
+    })?;
     totals.report(embedder.max_seq_length(), quiet);
     best.print()
 }

@@ -2,15 +2,17 @@
 
 use std::path::Path;
 
+use vectile::stream::Dense;
 use vectile::{EmbedOptions, Embedder, block_on};
 
-use super::args::SimilarityArgs;
+use super::args::{OnError, SimilarityArgs};
 use super::failure::Failure;
 use super::input::Source;
 use super::interrupt::Interrupt;
+use super::model;
 use super::progress::Progress;
+use super::stream::{self, Run, Taken};
 use super::table::{Best, Plain};
-use super::{model, stream};
 
 pub fn run(args: &SimilarityArgs) -> Result<(), Failure> {
     let options = args.text.options();
@@ -45,18 +47,21 @@ fn pair(
 ) -> Result<(), Failure> {
     let mut score = 0.0;
     let progress = Progress::new(None, false);
-    let mut source = Source::arguments(texts);
-    let totals =
-        stream::each_chunk(embedder, options, &mut source, interrupt, progress, |_, rows| {
-            score = cosine(rows.row(0), rows.row(1));
-            Ok(())
-        })?;
+    let source = Source::arguments(texts);
+    let model = Dense { embedder, options: options.clone() };
+    let run = Run { interrupt, progress, on_error: OnError::Fail, quiet };
+    let totals = stream::each_window(&model, source, run, |Taken { rows, .. }| {
+        if let [Some(a), Some(b)] = rows.as_slice() {
+            score = cosine(a, b);
+        }
+        Ok(())
+    })?;
     totals.report(embedder.max_seq_length(), quiet);
     Plain::new().whole(&format!("{score:.4}"))
 }
 
 fn against_file(args: &SimilarityArgs, file: &Path, options: &EmbedOptions) -> Result<(), Failure> {
-    let mut source = Source::open(file, &args.lines)?;
+    let source = Source::open(file, &args.lines)?;
     let interrupt = Interrupt::watch();
     let embedder = model::open(&args.model)?;
     let quiet = args.model.quiet;
@@ -65,23 +70,19 @@ fn against_file(args: &SimilarityArgs, file: &Path, options: &EmbedOptions) -> R
     let progress = Progress::new(source.total_bytes(), !quiet && args.top.is_some());
     let mut best = args.top.map(|top| Best::new(top.get()));
     let mut out = Plain::new();
-    let totals = stream::each_chunk(
-        &embedder,
-        options,
-        &mut source,
-        &interrupt,
-        progress,
-        |chunk, rows| {
-            for (i, row) in rows.rows().enumerate() {
-                let score = cosine(text.row(0), row);
-                match &mut best {
-                    Some(best) => best.offer(score, chunk, i),
-                    None => out.scored(score, chunk.lines[i], &chunk.texts[i])?,
-                }
+    let model = Dense { embedder: &embedder, options: options.clone() };
+    let run = Run { interrupt: &interrupt, progress, on_error: OnError::Fail, quiet };
+    let totals = stream::each_window(&model, source, run, |Taken { chunk, rows, .. }| {
+        for (i, row) in rows.iter().enumerate() {
+            let Some(row) = row else { continue };
+            let score = cosine(text.row(0), row);
+            match &mut best {
+                Some(best) => best.offer(score, &chunk, i),
+                None => out.scored(score, chunk.about.lines[i], chunk.text(i))?,
             }
-            out.flush()
-        },
-    )?;
+        }
+        out.flush()
+    })?;
     out.finish()?;
     totals.report(embedder.max_seq_length(), quiet);
     best.map_or(Ok(()), Best::print)

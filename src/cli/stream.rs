@@ -1,59 +1,25 @@
-//! A source through a model, a chunk at a time: what the commands that read lines share.
+//! A source through a model, a window at a time: what the commands that read rows share.
 
-use std::time::{Duration, Instant};
+use vectile::Error;
+use vectile::stream::{Encode, End, Event, Rows, Window, stream};
 
-use vectile::{
-    EmbedOptions, Embedder, Embeddings, Error, MultiVectorEmbeddings, Scores, SparseEmbeddings,
-    block_on,
-};
-
+use super::args::OnError;
 use super::failure::Failure;
-use super::input::{Chunk, Source};
+use super::input::{About, Chunk, Source};
 use super::interrupt::Interrupt;
 use super::progress::Progress;
 use super::say;
 
-/// A chunk has at most so many texts.
-const MOST_TEXTS: usize = 2048;
-/// The first chunk, on an adapter that nothing is known about.
-const FIRST_TEXTS: usize = 32;
-
-/// What a model gives for the texts of a chunk.
-pub trait Rows {
-    /// Texts, those that were cut, and those that were run again.
-    fn counts(&self) -> [usize; 3];
-}
-
-impl Rows for Embeddings {
-    fn counts(&self) -> [usize; 3] {
-        [self.len(), self.truncated.len(), self.retried]
-    }
-}
-
-impl Rows for Scores {
-    fn counts(&self) -> [usize; 3] {
-        [self.len(), self.truncated.len(), self.retried]
-    }
-}
-
-impl Rows for SparseEmbeddings {
-    fn counts(&self) -> [usize; 3] {
-        [self.vectors.len(), self.truncated.len(), self.retried]
-    }
-}
-
-impl Rows for MultiVectorEmbeddings {
-    fn counts(&self) -> [usize; 3] {
-        [self.vectors.len(), self.truncated.len(), self.retried]
-    }
-}
+/// So many rows that failed are said one by one.
+const SAID: u64 = 10;
 
 /// What happened to the texts.
 #[derive(Debug, Default)]
 pub struct Totals {
-    pub texts: usize,
-    truncated: usize,
-    retried: usize,
+    pub texts: u64,
+    pub truncated: u64,
+    pub retried: u64,
+    pub failed: u64,
 }
 
 impl Totals {
@@ -77,70 +43,120 @@ impl Totals {
                  with f32 activations"
             ));
         }
+        if self.failed > 0 {
+            let (failed, of) = (self.failed, self.texts);
+            say(format_args!("note: {failed} of {of} rows have no vector"));
+        }
     }
 }
 
-/// Embeds every text of `source` and hands each chunk with its rows to `take`, in order.
-pub fn each_chunk(
-    embedder: &Embedder,
-    options: &EmbedOptions,
-    source: &mut Source,
-    interrupt: &Interrupt,
-    progress: Progress,
-    take: impl FnMut(&Chunk, &Embeddings) -> Result<(), Failure>,
-) -> Result<Totals, Failure> {
-    let run = |texts: &[String]| block_on(embedder.embed_with(texts, options));
-    each_run(run, source, interrupt, progress, take)
+/// Some rows of a source and what the model gives for them.
+pub struct Taken<R> {
+    pub chunk: Chunk,
+    /// `None` where a row failed, under [`OnError::Null`] only.
+    pub rows: Vec<Option<R>>,
+    pub truncated: Vec<bool>,
+    pub retried: usize,
 }
 
-/// As [`each_chunk`], for whatever `run` makes of texts.
-pub fn each_run<R: Rows>(
-    run: impl Fn(&[String]) -> Result<R, Error>,
-    source: &mut Source,
-    interrupt: &Interrupt,
-    mut progress: Progress,
-    mut take: impl FnMut(&Chunk, &R) -> Result<(), Failure>,
+/// How a source is run.
+pub struct Run<'a> {
+    pub interrupt: &'a Interrupt,
+    pub progress: Progress,
+    pub on_error: OnError,
+    pub quiet: bool,
+}
+
+/// Runs every text of `source` and hands each window with its rows to `take`, in order.
+pub fn each_window<M: Encode>(
+    model: &M,
+    source: Source,
+    run: Run<'_>,
+    take: impl FnMut(Taken<M::Row>) -> Result<(), Failure> + Send,
 ) -> Result<Totals, Failure> {
+    each_checked(model, source, run, |_| Ok(()), take)
+}
+
+/// As [`each_window`]; a row that `check` refuses has failed.
+pub fn each_checked<M: Encode>(
+    model: &M,
+    mut source: Source,
+    run: Run<'_>,
+    check: impl Fn(&M::Row) -> Result<(), Error> + Sync,
+    mut take: impl FnMut(Taken<M::Row>) -> Result<(), Failure> + Send,
+) -> Result<Totals, Failure> {
+    let Run { interrupt, mut progress, on_error, quiet } = run;
     let mut totals = Totals::default();
-    let mut most = FIRST_TEXTS;
-    while let Some(chunk) = source.next_chunk(most)? {
-        let started = Instant::now();
-        interrupt.during(|| {
-            let rows = run(&chunk.texts).map_err(|error| placed(error, source, &chunk))?;
-            take(&chunk, &rows)?;
-            let [texts, truncated, retried] = rows.counts();
-            totals.texts += texts;
-            totals.truncated += truncated;
-            totals.retried += retried;
-            interrupt.count(texts);
-            Ok(())
-        })?;
-        most = next_size(most, started.elapsed());
-        progress.advance(chunk.texts.len(), source.bytes_read());
-    }
+    let read = move |most| {
+        let chunk: Option<Chunk> = source.next_chunk(most)?;
+        Ok(chunk.map(|Chunk { texts, about }| Window { texts, about }))
+    };
+    let mut failed = 0;
+    let totals_of = &mut totals;
+    let taken = |rows: Rows<About, M::Row>| {
+        let Rows { window: Window { texts, about }, rows, truncated, retried, .. } = rows;
+        let chunk = Chunk { texts, about };
+        let mut good = Vec::with_capacity(rows.len());
+        for (at, row) in rows.into_iter().enumerate() {
+            let checked = row.map(|row| row.and_then(|row| check(&row).map(|()| row)));
+            let problem = match checked {
+                Some(Ok(row)) => {
+                    good.push(Some(row));
+                    continue;
+                }
+                Some(Err(error)) => placed(error, &chunk.about, at)?,
+                None => {
+                    let problem = chunk.about.problem(at).unwrap_or("has no text");
+                    format!("{}: {problem}", chunk.about.place(at))
+                }
+            };
+            if on_error == OnError::Fail {
+                return Err(Failure::User(problem));
+            }
+            if failed < SAID && !quiet {
+                say(format_args!("note: {problem}; the row has no vector"));
+            }
+            failed += 1;
+            good.push(None);
+        }
+        let count = good.len();
+        totals_of.texts += count as u64;
+        totals_of.truncated += truncated.iter().filter(|cut| **cut).count() as u64;
+        totals_of.retried += retried as u64;
+        totals_of.failed = failed;
+        take(Taken { chunk, rows: good, truncated, retried })?;
+        interrupt.count(count);
+        Ok(())
+    };
+    let watch = |event: Event<'_, About>| {
+        if let Event::Ran { about, done, of, texts, tokens } = event {
+            progress.advance(texts, tokens, [done, of], about.position);
+        }
+        !interrupt.is_asked()
+    };
+    interrupt.during(|| match stream(model, read, taken, watch)? {
+        End::Whole => Ok(()),
+        End::Stopped => Err(interrupt.failure()),
+    })?;
     Ok(totals)
 }
 
-/// Chunks of a quarter of a second to a second: large enough for a fast adapter, and on a slow one
-/// Ctrl-C and the progress bar do not wait for long.
-fn next_size(size: usize, took: Duration) -> usize {
-    match took.as_millis() {
-        0..250 => (size * 2).min(MOST_TEXTS),
-        250..1000 => size,
-        _ => (size / 2).max(1),
-    }
-}
-
-/// The library counts texts within the call; a user knows them by file and line.
-fn placed(error: Error, source: &Source, chunk: &Chunk) -> Failure {
-    let place = |text: usize| source.place(chunk.lines.get(text).copied().unwrap_or_default());
-    match error {
-        Error::TooLong { text, tokens, limit } => Failure::user(format!(
-            "{}: has {tokens} tokens and the model takes {limit}; shorten it, or allow truncation \
-             with --on-too-long truncate",
-            place(text)
-        )),
-        Error::NonFinite { text, problem } => Failure::user(format!("{}: {problem}", place(text))),
-        other => Failure::Library(other),
-    }
+/// What is wrong with one text, with its place: the library counts texts within a call, and a user knows them
+/// by file and line.
+///
+/// # Errors
+/// What is wrong with more than that text.
+fn placed(error: Error, about: &About, row: usize) -> Result<String, Failure> {
+    let place = about.place(row);
+    Ok(match error {
+        Error::TooLong { tokens, limit, .. } => format!(
+            "{place}: has {tokens} tokens and the model takes {limit}; shorten it, or allow truncation \
+             with --on-too-long truncate"
+        ),
+        Error::NonFinite { problem, .. } => format!("{place}: {problem}"),
+        // Its option is the text.
+        Error::Option { problem, .. } => format!("{place}: {problem}"),
+        Error::Tokenizer { .. } => format!("{place}: {error}"),
+        other => return Err(Failure::Library(other)),
+    })
 }

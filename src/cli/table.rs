@@ -1,7 +1,7 @@
 //! Scores and texts as a table: with borders on a terminal, plain lines in a pipe.
 
 use std::collections::BinaryHeap;
-use std::io::{BufWriter, IsTerminal, StdoutLock, Write};
+use std::io::{BufWriter, IsTerminal, Stdout, Write};
 
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{ColumnConstraint, ContentArrangement, Table};
@@ -54,7 +54,8 @@ impl Best {
         if full {
             self.heap.pop();
         }
-        self.heap.push(Scored { score, line: chunk.lines[i], text: chunk.texts[i].clone() });
+        let (line, text) = (chunk.about.lines[i], chunk.text(i).to_owned());
+        self.heap.push(Scored { score, line, text });
     }
 
     /// Prints them, the best first.
@@ -118,11 +119,11 @@ fn boxed(rows: &[Scored]) -> String {
 }
 
 /// Lines on stdout, each text unbroken.
-pub struct Plain(BufWriter<StdoutLock<'static>>);
+pub struct Plain(BufWriter<Stdout>);
 
 impl Plain {
     pub fn new() -> Self {
-        Plain(BufWriter::new(std::io::stdout().lock()))
+        Plain(BufWriter::new(std::io::stdout()))
     }
 
     /// A line with its score.
@@ -161,14 +162,14 @@ fn printable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::input::About;
 
     #[test]
     fn the_best_are_kept_and_of_equals_the_earlier() {
         let scores = [0.5, 0.9, 0.5, -0.1, 0.9, 0.7];
-        let chunk = Chunk {
-            texts: scores.map(|s| s.to_string()).to_vec(),
-            lines: (1..=scores.len() as u64).collect(),
-        };
+        let texts = scores.map(|s| Some(s.to_string())).to_vec();
+        let about = About { lines: (1..=scores.len() as u64).collect(), ..About::default() };
+        let chunk = Chunk { texts, about };
         for (most, lines) in [(1, vec![2]), (4, vec![2, 5, 6, 1]), (9, vec![2, 5, 6, 1, 3, 4])] {
             let mut best = Best::new(most);
             for (i, score) in scores.into_iter().enumerate() {

@@ -56,7 +56,7 @@ fn texts(path: &Path, args: &VerifyArgs) -> Result<(String, Vec<String>), Failur
     let mut source = Source::open(path, &args.lines)?;
     let mut texts = Vec::new();
     while let Some(chunk) = source.next_chunk(usize::MAX)? {
-        texts.extend(chunk.texts);
+        texts.extend(chunk.whole()?);
     }
     let name = path.display().to_string();
     if texts.is_empty() {

@@ -26,6 +26,15 @@ impl Model {
         Ok(hex(digest))
     }
 
+    /// SHA-256 of everything about the model that decides its vectors: what was read of its configuration, the
+    /// tokenizer and every byte of the weights.
+    pub fn fingerprint(&self) -> Result<String, Error> {
+        let mut digest = Sha256::new_with_prefix(self.verdict_name()?);
+        digest.update(format!("\n{:?}\n", self.config));
+        digest.update(self.weights_sha256()?);
+        Ok(hex(digest))
+    }
+
     /// A name for the model's verdict that is cheap to make: version of Vectile, config, tokenizer,
     /// and the weights' names, lengths and headers.
     pub fn verdict_name(&self) -> Result<String, Error> {

@@ -232,6 +232,16 @@ impl Embedder {
         self.model.config.default_prompt_name.as_deref()
     }
 
+    /// SHA-256 of everything about the model that decides its vectors: what was read of its configuration, the
+    /// tokenizer and every byte of the weights, which are read for it. It is the same for the same files and
+    /// version of Vectile.
+    ///
+    /// # Errors
+    /// [`Error::File`] where the files cannot be read any more.
+    pub fn fingerprint(&self) -> Result<String, Error> {
+        self.model.fingerprint()
+    }
+
     /// The vectors of `texts`, as [`Embedder::embed_with`] gives them under default options.
     ///
     /// # Errors

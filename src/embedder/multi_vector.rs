@@ -149,6 +149,14 @@ impl MultiVectorEncoder {
         self.side(side).limit
     }
 
+    /// As [`Embedder::fingerprint`].
+    ///
+    /// # Errors
+    /// As [`Embedder::fingerprint`].
+    pub fn fingerprint(&self) -> Result<String, Error> {
+        self.runs.fingerprint()
+    }
+
     /// The model's prompts by name.
     pub fn prompts(&self) -> &BTreeMap<String, String> {
         self.runs.prompts()

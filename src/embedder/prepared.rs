@@ -15,6 +15,14 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
+    /// A text of so many tokens, for tests of what does not run it.
+    #[cfg(test)]
+    pub fn of_tokens(count: usize) -> Self {
+        let (ids, type_ids) = (vec![0; count], vec![0; count]);
+        let tokens = Tokens { ids, type_ids, prompt_len: 0, untruncated: count, seen: count };
+        Prepared { tokens, text: 0 }
+    }
+
     /// Tokens that will be run.
     pub fn tokens(&self) -> usize {
         self.tokens.ids.len()

@@ -11,6 +11,7 @@ use crate::embedder::{EmbedOptions, Embedder, note};
 use crate::error::Error;
 use crate::files::ModelFiles;
 use crate::gpu::adapter::AdapterSummary;
+use crate::tokenize::Tokens;
 
 /// Turns texts into sparse vectors over the vocabulary on a GPU: the same vectors as
 /// sentence-transformers' `SparseEncoder` gives of SPLADE models, and of those whose queries are not run but
@@ -158,6 +159,14 @@ impl SparseEncoder {
         self.lookup(options).map_or(self.max_seq_length(), Lookup::limit)
     }
 
+    /// As [`Embedder::fingerprint`].
+    ///
+    /// # Errors
+    /// As [`Embedder::fingerprint`].
+    pub fn fingerprint(&self) -> Result<String, Error> {
+        self.runs.fingerprint()
+    }
+
     /// The token of an index, as the tokenizer writes it.
     pub fn token(&self, index: u32) -> Option<String> {
         self.runs.model.tokenizer.token(index)
@@ -215,12 +224,10 @@ impl SparseEncoder {
         check_options(options)?;
         let mut embeddings =
             SparseEmbeddings { dim: self.dimension(), ..SparseEmbeddings::default() };
-        if let Some(lookup) = self.lookup(options) {
-            let prompt = self.runs.prompt(options)?.unwrap_or_default();
-            for (i, text) in texts.iter().enumerate() {
-                let place = (i, text.as_ref());
-                let (active, tokens) = lookup.vector(prompt, place, options.on_too_long)?;
-                embeddings.vectors.push(SparseVector::largest(active, self.max_active_dims));
+        if let Some(found) = self.look_up(texts, options)? {
+            for (i, found) in found.into_iter().enumerate() {
+                let (vector, tokens) = found?;
+                embeddings.vectors.push(vector);
                 embeddings.tokens += tokens.ids.len();
                 embeddings.truncated.extend((tokens.untruncated > tokens.ids.len()).then_some(i));
             }
@@ -254,6 +261,26 @@ impl SparseEncoder {
     /// The table for texts under `options`, where they are not run.
     fn lookup(&self, options: &EmbedOptions) -> Option<&Lookup> {
         self.queries.as_ref().filter(|lookup| lookup.takes(options.task))
+    }
+
+    /// The vector and the tokens of each text, where texts are looked up and not run.
+    ///
+    /// # Errors
+    /// As [`SparseEncoder::encode_with`]; what is wrong with one text is its own.
+    pub(crate) fn look_up<T: AsRef<str>>(
+        &self,
+        texts: &[T],
+        options: &EmbedOptions,
+    ) -> Result<Option<Vec<Result<(SparseVector, Tokens), Error>>>, Error> {
+        check_options(options)?;
+        let Some(lookup) = self.lookup(options) else { return Ok(None) };
+        let prompt = self.runs.prompt(options)?.unwrap_or_default();
+        let found = texts.iter().enumerate().map(|(i, text)| {
+            let place = (i, text.as_ref());
+            let (active, tokens) = lookup.vector(prompt, place, options.on_too_long)?;
+            Ok((SparseVector::largest(active, self.max_active_dims), tokens))
+        });
+        Ok(Some(found.collect()))
     }
 
     /// The tokens of each text under `options`, or what is wrong with that text; see

@@ -41,7 +41,7 @@ fn help_of_each_command_names_its_options() {
         "--quiet",
     ];
     let texts = ["--prompt-name", "--prompt", "--truncate-dim", "--normalize", "--on-too-long"];
-    let lines = ["--input-format", "--field", "--lossy"];
+    let lines = ["--input-format", "--field", "--column", "--lossy"];
     let embed = [
         "--input",
         "--output",
@@ -51,6 +51,11 @@ fn help_of_each_command_names_its_options() {
         "--sparse",
         "--multi-vector",
         "--calibration",
+        "--resume",
+        "--on-error",
+        "--carry",
+        "--embedding-column",
+        "--part-rows",
         "[TEXT]...",
     ];
     let all = |groups: &[&[&'static str]]| groups.concat();
@@ -125,8 +130,11 @@ fn wrong_values_are_refused_with_those_there_are() {
         (["--truncate-dim", "0"], ["--truncate-dim", "0"]),
         (["--on-too-long", "drop"], ["--on-too-long", "truncate or error"]),
         (["--precision", "int4"], ["--precision", "ubinary"]),
-        (["--format", "csv"], ["--format", "npy"]),
-        (["--input-format", "csv"], ["--input-format", "jsonl"]),
+        (["--format", "xml"], ["--format", "npy"]),
+        (["--input-format", "xml"], ["--input-format", "jsonl"]),
+        (["--on-error", "skip"], ["--on-error", "null"]),
+        (["--carry", "a,,b"], ["--carry", "names"]),
+        (["--part-rows", "0"], ["--part-rows", "0"]),
         (["--adapter", ""], ["--adapter", "index"]),
         (["--colour", "red"], ["--colour", "unexpected"]),
     ] {

@@ -48,7 +48,7 @@ fn in_the_middle_of_the_work() {
     let mut command = with_model("embed", ["--input".as_ref(), file.as_os_str()]);
     command.arg("--output").arg(&out);
     let mut child = start(command);
-    interrupt_when_written(&mut child, &directory.path().join("out.jsonl.part"));
+    interrupt_when_written(&mut child, &directory.path().join("out.jsonl.parts/part.tmp"));
     let done = interrupted(child, directory.path(), 1);
     assert!(done > 0 && done < 250_000, "{done}");
 }

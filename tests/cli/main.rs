@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod bench;
+mod bulk;
+#[cfg(feature = "bulk")]
+mod columns;
 mod embed;
 mod help;
 mod input;

@@ -1,5 +1,6 @@
-//! One field of a JSON object, the others passed over.
+//! One field of a JSON object as a text, and all of them as they were written.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::Deserializer;
@@ -79,9 +80,72 @@ impl Visitor<'_> for Text<'_> {
     }
 }
 
+/// True where a line is one JSON object, whatever is in it.
+pub fn is_object(line: &str) -> bool {
+    line.trim_ascii_start().starts_with('{') && serde_json::from_str::<IgnoredAny>(line).is_ok()
+}
+
+/// The fields of an object for which [`is_object`] holds: names, and values as they are written.
+pub fn members(line: &str) -> impl Iterator<Item = (Cow<'_, str>, &str)> {
+    let inside = line.trim_ascii().trim_start_matches('{');
+    let mut rest = inside.strip_suffix('}').unwrap_or(inside);
+    std::iter::from_fn(move || {
+        let (name, after) = value(rest)?;
+        let (value, after) = value(after.trim_ascii_start().strip_prefix(':')?)?;
+        rest = after.trim_ascii_start().strip_prefix(',').unwrap_or_default();
+        // Half a surrogate pair is no name.
+        let name = serde_json::from_str::<String>(name).map_or(Cow::Borrowed(name), Cow::Owned);
+        Some((name, value))
+    })
+}
+
+/// The JSON value at the start of a list or object, and what follows it.
+fn value(json: &str) -> Option<(&str, &str)> {
+    let json = json.trim_ascii_start();
+    let (mut depth, mut quoted, mut escaped) = (0usize, false, false);
+    let mut end = json.len();
+    for (at, byte) in json.bytes().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            _ if quoted => {}
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            b',' | b':' if depth == 0 => {
+                end = at;
+                break;
+            }
+            _ => {}
+        }
+    }
+    let (value, rest) = json.split_at(end);
+    (!value.is_empty()).then(|| (value.trim_ascii_end(), rest))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::text_of;
+    use super::{is_object, members, text_of};
+
+    #[test]
+    fn fields_are_as_they_were_written() {
+        let line =
+            r#" {"a" : 1.50 ,"b\u0021":"x,:}\"{", "c":[{"d":"]"},{}],"e":null , "f":-1e400} "#;
+        assert!(is_object(line));
+        let found: Vec<(String, &str)> = members(line).map(|(n, v)| (n.into_owned(), v)).collect();
+        let expected = [
+            ("a", "1.50"),
+            ("b!", r#""x,:}\"{""#),
+            ("c", r#"[{"d":"]"},{}]"#),
+            ("e", "null"),
+            ("f", "-1e400"),
+        ];
+        assert_eq!(found, expected.map(|(name, value)| (name.to_owned(), value)));
+        assert_eq!(members("{ }").count(), 0);
+        for line in ["[1]", "{\"a\":1}{", "{\"a\"", "x", ""] {
+            assert!(!is_object(line), "{line}");
+        }
+    }
 
     #[test]
     fn the_field_is_found_among_others() {

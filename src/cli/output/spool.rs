@@ -1,0 +1,155 @@
+//! Rows as they come from the model, until the ranges of int8 and uint8 are known: those of all rows.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read, Write};
+use std::sync::Arc;
+
+use vectile::{OutputPrecision, Ranges};
+
+use super::block::Vectors;
+use super::sink::Sink;
+use super::{Block, Cells, RowFormat, WriteError};
+use crate::cli::carried::{Carried, Cell, Row};
+
+/// Writes blocks one after the other: their sizes, then flags, values and columns. Whoever reads them back has the same byte order.
+pub struct Spool {
+    pub out: Sink,
+}
+
+impl Spool {
+    pub fn write(&mut self, block: &Block) -> Result<(), WriteError> {
+        let Vectors::Dense(_, values) = &block.vectors else {
+            return Err(WriteError::Io(io::Error::other("sparse vectors have no ranges")));
+        };
+        let carried = pack(&block.carried)?;
+        let out = &mut self.out;
+        for size in [block.first, block.len() as u64, carried.len() as u64] {
+            out.write_all(&size.to_ne_bytes())?;
+        }
+        let flags: Vec<u8> = block.valid.iter().map(|valid| u8::from(*valid)).collect();
+        out.write_all(&flags)?;
+        out.write_all(bytemuck::cast_slice(values))?;
+        Ok(out.write_all(&carried)?)
+    }
+
+    pub fn finish(self) -> Result<(), WriteError> {
+        Ok(self.out.finish()?)
+    }
+}
+
+/// Reads blocks back.
+pub struct Spooled {
+    file: BufReader<File>,
+    dim: usize,
+}
+
+impl Spooled {
+    pub fn new(file: File, dim: usize) -> Self {
+        Spooled { file: BufReader::with_capacity(1 << 16, file), dim }
+    }
+
+    /// The next block; `None` at the end.
+    pub fn next(&mut self) -> Result<Option<Block>, WriteError> {
+        let mut sizes = [[0u8; 8]; 3];
+        for (at, size) in sizes.iter_mut().enumerate() {
+            match self.file.read_exact(size) {
+                Err(e) if at == 0 && e.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+                read => read?,
+            }
+        }
+        let [first, rows, carried] = sizes.map(u64::from_ne_bytes);
+        let rows = usize::try_from(rows).map_err(io::Error::other)?;
+        let mut flags = vec![0u8; rows];
+        self.file.read_exact(&mut flags)?;
+        let mut values = vec![0f32; rows * self.dim];
+        self.file.read_exact(bytemuck::cast_slice_mut(&mut values))?;
+        let mut packed = vec![0u8; usize::try_from(carried).map_err(io::Error::other)?];
+        self.file.read_exact(&mut packed)?;
+        Ok(Some(Block {
+            first,
+            valid: flags.iter().map(|flag| *flag != 0).collect(),
+            truncated: vec![false; rows],
+            weights: vec![0; rows],
+            vectors: Vectors::Dense(self.dim, values),
+            carried: unpack(&packed)?,
+            retried: 0,
+        }))
+    }
+
+    /// Takes the values of all rows that have some into ranges.
+    pub fn measure(mut self, ranges: &mut Ranges) -> Result<(), WriteError> {
+        while let Some(block) = self.next()? {
+            let Vectors::Dense(dim, values) = &block.vectors else { continue };
+            for (row, valid) in values.chunks_exact(*dim).zip(&block.valid) {
+                if *valid {
+                    ranges.update(row);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes all rows in a format.
+    pub fn replay(
+        mut self,
+        to: &mut dyn RowFormat,
+        precision: OutputPrecision,
+        ranges: &Ranges,
+    ) -> Result<(), WriteError> {
+        while let Some(block) = self.next()? {
+            to.write(&block, &Cells::of(&block, precision, Some(ranges))?)?;
+        }
+        Ok(())
+    }
+}
+
+/// Nothing, rows as JSON or a batch as an Arrow stream, told apart by the first byte.
+fn pack(carried: &Carried) -> Result<Vec<u8>, WriteError> {
+    Ok(match carried {
+        Carried::None => Vec::new(),
+        Carried::Rows(rows) => {
+            let row = |row: &Row| -> Vec<(String, bool, String)> {
+                let cell = |(name, cell): &(Arc<str>, Cell)| match cell {
+                    Cell::Text(text) => (name.to_string(), true, text.clone()),
+                    Cell::Json(json) => (name.to_string(), false, json.clone()),
+                };
+                row.iter().map(cell).collect()
+            };
+            let rows: Vec<_> = rows.iter().map(row).collect();
+            serde_json::to_vec(&rows).map_err(io::Error::from)?
+        }
+        #[cfg(feature = "bulk")]
+        Carried::Batch(batch) => {
+            let stream = arrow_ipc::writer::StreamWriter::try_new(Vec::new(), &batch.schema());
+            let mut stream = stream?;
+            stream.write(batch)?;
+            stream.into_inner()?
+        }
+    })
+}
+
+fn unpack(packed: &[u8]) -> Result<Carried, WriteError> {
+    match packed.first() {
+        None => Ok(Carried::None),
+        Some(b'[') => {
+            let rows: Vec<Vec<(String, bool, String)>> =
+                serde_json::from_slice(packed).map_err(io::Error::from)?;
+            let cell = |(name, text, value): (String, bool, String)| {
+                let cell = if text { Cell::Text(value) } else { Cell::Json(value) };
+                (Arc::from(name), cell)
+            };
+            let row = |row: Vec<_>| row.into_iter().map(cell).collect();
+            Ok(Carried::Rows(rows.into_iter().map(row).collect()))
+        }
+        #[cfg(feature = "bulk")]
+        Some(_) => {
+            let mut stream = arrow_ipc::reader::StreamReader::try_new(packed, None)?;
+            match stream.next() {
+                Some(batch) => Ok(Carried::Batch(batch?)),
+                None => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+            }
+        }
+        #[cfg(not(feature = "bulk"))]
+        Some(_) => Err(io::Error::from(io::ErrorKind::InvalidData).into()),
+    }
+}
