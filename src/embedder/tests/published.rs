@@ -177,7 +177,7 @@ impl Published {
             .filter(|(.., used)| !used)
             .map(|(name, ..)| name)
             .collect();
-        let mib = |bytes: u64| (bytes as f64 / f64::from(1 << 20)).round();
+        let mib = |bytes: u64| (bytes as f64 / f64::from(1 << 20)).round() as u64;
         let stores: Vec<String> = precisions
             .iter()
             .map(|precision| format!("{}/{}", precision.weights, precision.activations))
