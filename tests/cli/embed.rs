@@ -313,7 +313,7 @@ fn a_model_beyond_max_memory_is_refused_before_it_is_loaded() {
     }
     let mut enough = with_model("embed", ["a"]);
     enough.args(["--max-memory", "1GiB", "--quiet"]);
-    assert!(succeed(enough).stderr.is_empty());
+    assert_eq!(stderr(&succeed(enough)), "");
     let mut unknown = with_model("embed", ["a"]);
     unknown.args(["--max-memory", "much"]);
     refuse_arguments(unknown, &["--max-memory", "much"]);
