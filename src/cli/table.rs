@@ -168,7 +168,8 @@ mod tests {
     fn the_best_are_kept_and_of_equals_the_earlier() {
         let scores = [0.5, 0.9, 0.5, -0.1, 0.9, 0.7];
         let texts = scores.map(|s| Some(s.to_string())).to_vec();
-        let about = About { lines: (1..=scores.len() as u64).collect(), ..About::default() };
+        let mut about = About::default();
+        about.lines = (1..=scores.len() as u64).collect();
         let chunk = Chunk { texts, about };
         for (most, lines) in [(1, vec![2]), (4, vec![2, 5, 6, 1]), (9, vec![2, 5, 6, 1, 3, 4])] {
             let mut best = Best::new(most);
