@@ -235,7 +235,8 @@ fn gate_run(builder: &mut Builder, tokens: usize) -> Run {
 
 fn pool_run(builder: &mut Builder, tokens: usize) -> Run {
     let (x, values) = activations(builder, 16, tokens, HIDDEN);
-    let spans: Vec<[u32; 4]> = texts(tokens).iter().map(|[first, n]| [*first, *n, 0, 0]).collect();
+    let spans: Vec<[u32; 4]> =
+        texts(tokens).iter().map(|[first, n, _]| [*first, *n, 0, 0]).collect();
     let y = pool::pool(builder, x, &spans, &[2]);
     let expected = spans.iter().flat_map(|span| reference::pool(&values, HIDDEN, *span, 2));
     (y, expected.collect())

@@ -317,7 +317,8 @@ impl MultiVectorEncoder {
         let dim = self.dimension();
         let mut values = Vec::with_capacity(row.len());
         for (at, (id, vector)) in text.tokens.ids.iter().zip(row.chunks_exact(dim)).enumerate() {
-            if !side.left_out.contains(id) && !(at == 0 && self.without_first) {
+            let left_out = side.left_out.contains(id) || (at == 0 && self.without_first);
+            if !left_out {
                 values.extend_from_slice(vector);
             }
         }

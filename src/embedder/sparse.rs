@@ -101,6 +101,9 @@ impl SparseVector {
     }
 }
 
+/// The vector and the tokens of a text that is looked up, or what is wrong with it.
+pub(crate) type LookedUp = Result<(SparseVector, Tokens), Error>;
+
 impl Built for SparseEncoder {
     const TASK: Task = Task::Sparse;
 
@@ -271,7 +274,7 @@ impl SparseEncoder {
         &self,
         texts: &[T],
         options: &EmbedOptions,
-    ) -> Result<Option<Vec<Result<(SparseVector, Tokens), Error>>>, Error> {
+    ) -> Result<Option<Vec<LookedUp>>, Error> {
         check_options(options)?;
         let Some(lookup) = self.lookup(options) else { return Ok(None) };
         let prompt = self.runs.prompt(options)?.unwrap_or_default();

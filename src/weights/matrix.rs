@@ -110,7 +110,7 @@ impl Loader<'_, '_> {
         let part = |(base, columns): &(&str, Axis)| Part {
             weight: format!("{base}.weight"),
             bias: bias.then(|| format!("{base}.bias")),
-            rows: vec![0..columns.len()],
+            rows: std::iter::once(0..columns.len()).collect(),
             of: columns.len(),
             columns: *columns,
         };

@@ -5,10 +5,15 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-use crate::program::{fixture, vectile};
+use crate::program::{Program, fixture, vectile};
 
 /// The model that clients and pages are shown, and what its directory is called.
 pub const MODEL: &str = "bert_mean_norm";
+
+/// Where scripts ask a program.
+pub fn url(program: &Program) -> String {
+    format!("http://{}", program.address())
+}
 
 /// The folder of this file's scripts.
 fn scripts() -> PathBuf {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::asked::{MODEL, node, program_vectors, python, row, rows, run};
+use crate::asked::{MODEL, node, program_vectors, python, row, rows, run, url};
 use crate::program::{Program, fixture};
 use crate::soak;
 
@@ -21,7 +21,7 @@ fn start() -> Program {
 }
 
 fn ask(program: &Program, command: std::process::Command, script: &str) -> Value {
-    run(command, script, &[&program.url(), MODEL, &json!(TEXTS).to_string()])
+    run(command, script, &[&url(program), MODEL, &json!(TEXTS).to_string()])
 }
 
 /// APIs that promise vectors of length one scale what the model gives.

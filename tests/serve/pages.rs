@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::asked::{MODEL, browser, program_says, run};
+use crate::asked::{MODEL, browser, program_says, run, url};
 use crate::program::{Program, fixture};
 
 const LINES: [&str; 4] = [
@@ -39,8 +39,8 @@ fn page(width: u64, theme: &str) {
     let program = Program::start(&[fixture(MODEL)], &["--api-key", "secret"]);
     let given =
         json!({ "theme": theme, "width": width, "key": "secret", "lines": LINES, "query": QUERY });
-    let told = run(browser, "use_page.mjs", &[&program.url(), &given.to_string()]);
-    quiet(&told, &program.url());
+    let told = run(browser, "use_page.mjs", &[&url(&program), &given.to_string()]);
+    quiet(&told, &url(&program));
 
     // The key is asked for in the server's words.
     assert!(told["refused"].as_str().unwrap().contains("key"), "{}", told["refused"]);
@@ -117,13 +117,13 @@ fn docs(width: u64, theme: &str) {
     let models = [fixture(MODEL), fixture("rerankers/bert"), fixture("sparse/distilbert")];
     let program = Program::start(&models, &["--api-key", "secret"]);
     let given = json!({ "theme": theme, "width": width, "key": "secret" });
-    let told = run(browser, "use_docs.mjs", &[&program.url(), &given.to_string()]);
-    quiet(&told, &program.url());
+    let told = run(browser, "use_docs.mjs", &[&url(&program), &given.to_string()]);
+    quiet(&told, &url(&program));
     legible(&told["layout"], width, theme);
     let calls = told["calls"].as_array().unwrap();
     for call in calls {
         assert_eq!(call["status"], "200 OK", "{call}");
-        assert!(call["curl"].as_str().unwrap().contains(&program.url()), "{call}");
+        assert!(call["curl"].as_str().unwrap().contains(&url(&program)), "{call}");
     }
     let of = |name: &str| calls.iter().find(|call| call["name"] == name).unwrap();
     let embeddings = of("POST /v1/embeddings");

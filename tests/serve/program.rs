@@ -61,10 +61,6 @@ impl Program {
         self.address
     }
 
-    pub fn url(&self) -> String {
-        format!("http://{}", self.address)
-    }
-
     /// Sends a signal by its name, as `kill` knows it.
     pub fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
