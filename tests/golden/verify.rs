@@ -356,17 +356,21 @@ fn every_precision_is_held_to_the_reference() {
 
 #[test]
 fn where_f32_does_not_fit_a_checkpoint_of_16_bits_stands_for_itself() {
-    // The largest matrix takes 27,648 bytes in f32.
-    let small = |name| builder(name).max_binding_bytes(24 << 10);
-    let Some(found) = run(small("bert_bf16"), &["a cat".into()]) else { return };
+    let fixed = |name| builder(name).batch_tokens(64);
+    let Some(exact) = build(fixed("bert_bf16")) else { return };
+    let most = exact.memory().peak();
+    drop(exact);
+    let Some(found) = run(fixed("bert_bf16").max_memory(most), &["a cat".into()]) else { return };
     assert!(found.passed, "{found}");
     assert_eq!(found.f32_weights, Storage::PackedBf16);
     assert!(found.to_string().contains("f32 weights do not fit here"), "{found}");
     assert_eq!(found.as_asked.min_cosine, 1.0);
     let options =
         VerifyOptions { texts: Some(("a test".into(), vec!["a".into()])), ..Default::default() };
-    match block_on(verify(small("bert_mean_norm"), &options, |_| {})) {
-        Err(Error::Adapter { problem, .. }) => assert!(problem.contains("24576"), "{problem}"),
+    match block_on(verify(fixed("bert_mean_norm").max_memory(1000), &options, |_| {})) {
+        Err(Error::TooLarge { available: 1000, problem, .. }) => {
+            assert!(problem.contains("max_memory allows"), "{problem}");
+        }
         other => panic!("{other:?}"),
     }
 }

@@ -225,12 +225,12 @@ async fn in_f32(builder: &EmbedderBuilder) -> Result<Embedder, Error> {
     let options = |dtype| DtypeOptions { dtype, half_fallback, activations };
     let load = |dtype| builder.clone().with_dtype_options(options(dtype)).measured(None).build();
     match load(DtypeRequest::Float32).await {
-        Err(error @ (Error::OutOfMemory { .. } | Error::Adapter { .. })) => {
-            match load(DtypeRequest::Auto).await {
-                Ok(exact) if exact.precision().weights != Storage::F32 => Ok(exact),
-                _ => Err(error),
-            }
-        }
+        Err(
+            error @ (Error::TooLarge { .. } | Error::OutOfMemory { .. } | Error::Adapter { .. }),
+        ) => match load(DtypeRequest::Auto).await {
+            Ok(exact) if exact.precision().weights != Storage::F32 => Ok(exact),
+            _ => Err(error),
+        },
         result => result,
     }
 }
