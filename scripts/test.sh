@@ -80,25 +80,24 @@ for component in rustfmt clippy; do
 done
 
 step "cargo fmt --check" cargo fmt --check
-step "cargo clippy" cargo clippy --locked --all-targets -- -D warnings
-step "cargo clippy, with bulk" cargo clippy --locked --features bulk --all-targets -- -D warnings
-step "cargo doc" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
-step "cargo test" cargo test --locked
-step "cargo test, with bulk" cargo test --locked --features bulk --test cli -- bulk:: columns::
-step "cargo test, without default features" cargo test --locked --no-default-features --lib
+# Every feature at once: each set of features has crates compiled anew.
+step "cargo clippy" cargo clippy --locked --all-features --all-targets -- -D warnings
+step "cargo clippy, the library alone" cargo clippy --locked --no-default-features --lib -- -D warnings
+step "cargo doc" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --all-features --no-deps
+step "cargo test" cargo test --locked --all-features
 
 current="asking for the adapter"
 if adapter_is_lavapipe; then
     # The software driver compiles shaders for vectors of 256 bits unless told otherwise; other widths are other subgroup sizes.
     for width in 128 512; do
         step "cargo test, kernels at LP_NATIVE_VECTOR_WIDTH=$width" \
-            env LP_NATIVE_VECTOR_WIDTH="$width" cargo test --locked --test kernels
+            env LP_NATIVE_VECTOR_WIDTH="$width" cargo test --locked --all-features --test kernels
         step "cargo test, golden vectors in float32 at LP_NATIVE_VECTOR_WIDTH=$width" \
-            env LP_NATIVE_VECTOR_WIDTH="$width" cargo test --locked --test golden -- bits:: minilm:: float32
+            env LP_NATIVE_VECTOR_WIDTH="$width" cargo test --locked --all-features --test golden -- bits:: minilm:: float32
     done
 else
     skipped="${skipped:+$skipped; }vector widths 128 and 512 (they belong to the software driver)"
 fi
 
-step "benches, each once" cargo test --locked --benches
+step "benches, each once" cargo test --locked --all-features --benches
 current=end
