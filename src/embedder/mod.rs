@@ -31,6 +31,7 @@ use std::sync::atomic::AtomicU64;
 use async_lock::Mutex;
 
 use crate::batch::PackedBatch;
+use crate::config::Module;
 use crate::dtype::Precision;
 use crate::error::Error;
 use crate::gpu::adapter::AdapterSummary;
@@ -141,7 +142,8 @@ pub struct EmbedOptions {
     /// Vectors are cut to this many dimensions, after the model's own normalisation. Without it,
     /// the model's own `truncate_dim` applies, if it has one.
     pub truncate_dim: Option<usize>,
-    /// Vectors are scaled to length one, after cutting.
+    /// Vectors are scaled to length one, after cutting. Those of a model that does so itself stay as they
+    /// are, unless they are cut.
     pub normalize: bool,
     /// What to do with texts that are too long.
     pub on_too_long: OnTooLong,
@@ -330,9 +332,7 @@ impl Embedder {
             halved: met.halved,
             ..embeddings
         };
-        if options.normalize {
-            normalize_rows(&mut embeddings.values, dim);
-        }
+        self.scale(&mut embeddings.values, dim, options);
         Ok(embeddings)
     }
 
@@ -411,6 +411,20 @@ impl Embedder {
                 let problem = format!("is {dim}; between 1 and the model's {all} is expected");
                 Err(Error::option("truncate_dim", problem))
             }
+        }
+    }
+
+    /// True where rows of so many values are the model's whole ones and its last module scales those to
+    /// length one.
+    fn are_unit(&self, dim: usize) -> bool {
+        dim == self.model.dimension
+            && matches!(self.model.config.modules.last(), Some(Module::Normalize))
+    }
+
+    /// Scales rows to length one where `options` ask for it. Those that have it already keep their bits.
+    fn scale(&self, values: &mut [f32], dim: usize, options: &EmbedOptions) {
+        if options.normalize && !self.are_unit(dim) {
+            normalize_rows(values, dim);
         }
     }
 

@@ -1,7 +1,7 @@
 //! Texts tokenized and checked by the host, before anything is packed or run.
 
 use crate::config::Input;
-use crate::embedder::{EmbedOptions, Embedder, OnTooLong, normalize_rows};
+use crate::embedder::{EmbedOptions, Embedder, OnTooLong};
 use crate::error::Error;
 use crate::kernels::MAX_BATCH_TOKENS;
 use crate::tokenize::Tokens;
@@ -139,9 +139,7 @@ impl Embedder {
     ) -> Result<Vec<f32>, Error> {
         let dim = self.output_dimension(options)?;
         row.truncate(dim);
-        if options.normalize {
-            normalize_rows(&mut row, dim);
-        }
+        self.scale(&mut row, dim, options);
         Ok(row)
     }
 }

@@ -107,8 +107,8 @@ impl Embedder {
 
     /// True where the model's last module scales vectors to length one and nothing is cut from them.
     pub(crate) fn normalizes(&self) -> bool {
-        let cut = self.model.config.truncate_dim.is_some_and(|dim| dim < self.dimension());
-        matches!(self.model.config.modules.last(), Some(Module::Normalize)) && !cut
+        let all = self.model.dimension;
+        self.are_unit(self.model.config.truncate_dim.map_or(all, |dim| dim.min(all)))
     }
 
     /// How tokens become a vector, by sentence-transformers' names.
