@@ -382,6 +382,28 @@ fn a_run_is_gone_on_with_under_the_same_settings_only() {
 
 #[cfg(unix)]
 #[test]
+fn rows_without_a_vector_are_not_gone_on_with_where_none_may_fail() {
+    if !have_adapter() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let (input, out) = (corpus(directory.path(), 6000), directory.path().join("out.jsonl"));
+    let lines = std::fs::read_to_string(&input).unwrap();
+    let mut lines: Vec<&str> = lines.lines().collect();
+    lines.insert(120, "{\"text\": null}");
+    std::fs::write(&input, lines.join("\n")).unwrap();
+    let run = |more: &[&str]| embed(&[&input], &out, &[&["--part-rows", "50"], more].concat());
+    refuse(run(&["--on-error", "fail"]), &["in.jsonl:121", "--resume"]);
+    let (code, said) = end_after_parts(run(&["--resume", "--on-error", "null"]), &out, 4, "-KILL");
+    assert_eq!(code, -1, "{said}");
+    let refused = ["on_error was", "null", "fail"];
+    refuse(run(&["--resume", "--on-error", "fail"]), &refused);
+    let resumed = succeed(run(&["--resume", "--on-error", "null"]));
+    assert!(stderr(&resumed).contains("1 of 6001 rows have no vector"), "{}", stderr(&resumed));
+}
+
+#[cfg(unix)]
+#[test]
 fn two_runs_do_not_share_an_output() {
     if !have_adapter() {
         return;
