@@ -2,9 +2,18 @@
 
 use bytes::Bytes;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::tag::{Tag, TagBuilder};
 use utoipa::openapi::{
     ComponentsBuilder, InfoBuilder, LicenseBuilder, OpenApi, SecurityRequirement,
 };
+
+/// The APIs, in the order in which they are shown.
+const TAGS: [&str; 5] =
+    ["OpenAI", "text-embeddings-inference", "Cohere and Jina", "Ollama", "Health"];
+
+fn tag(name: &str) -> Tag {
+    TagBuilder::new().name(name).build()
+}
 
 /// What the routes say of themselves, with what is true of all of them.
 pub(crate) fn document(mut routes: OpenApi, keyed: bool) -> Bytes {
@@ -20,6 +29,7 @@ pub(crate) fn document(mut routes: OpenApi, keyed: bool) -> Bytes {
         .description(Some(description))
         .license(Some(LicenseBuilder::new().name(env!("CARGO_PKG_LICENSE")).build()))
         .build();
+    routes.tags = Some(TAGS.into_iter().map(tag).collect());
     if keyed {
         let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
         let mut components =

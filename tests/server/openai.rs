@@ -179,6 +179,15 @@ fn the_document_describes_every_request_and_answer() {
         assert!(component["example"].is_object(), "{path}: {component}");
         assert!(post["responses"]["200"].is_object() && post["responses"]["default"].is_object());
     }
+    // Pages show calls under the document's tags, in their order.
+    let tags: Vec<&Value> =
+        document["tags"].as_array().unwrap().iter().map(|tag| &tag["name"]).collect();
+    assert_eq!(tags[0], "OpenAI");
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, call) in methods.as_object().unwrap() {
+            assert!(tags.contains(&&call["tags"][0]), "{method} {path}: {}", call["tags"]);
+        }
+    }
     // Every reference leads somewhere.
     let text = document.to_string();
     for reference in text.split("\"#/components/schemas/").skip(1) {
