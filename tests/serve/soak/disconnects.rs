@@ -22,11 +22,13 @@ pub async fn check(scale: &Scale) -> Found {
     // What a first crowd allocates is kept for the next.
     go_away(address, scale.disconnects.div_ceil(4), 1).await?;
     settled(address, Duration::from_secs(10)).await?;
-    let (memory, files) = (program.resident(), program.open_files());
+    let files = rested(&program, None).await;
+    let memory = program.resident();
 
     go_away(address, scale.disconnects, 2).await?;
     settled(address, Duration::from_secs(10)).await?;
-    let (memory_after, files_after) = (program.resident(), program.open_files());
+    let files_after = rested(&program, files).await;
+    let memory_after = program.resident();
     let dropped = metric(address, "vectile_dropped_texts_total").await?;
     println!(
         "{} clients went away: memory {memory:?} to {memory_after:?} bytes, open files {files:?} to {files_after:?}; \
@@ -41,6 +43,20 @@ pub async fn check(scale: &Scale) -> Found {
     must(before.status == 200 && before.body == after.body, || {
         "other vectors afterwards".to_owned()
     })
+}
+
+/// How many files are open once no more of them are closed, or once there are as few as before: the connection
+/// that asked last whether the server rests is closed after its answer.
+async fn rested(program: &Program, before: Option<usize>) -> Option<usize> {
+    let mut open = program.open_files();
+    for _ in 0..20 {
+        if open <= before {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        open = open.min(program.open_files());
+    }
+    open
 }
 
 /// So many clients, some at once, each of which goes away at a random moment of its request.

@@ -8,6 +8,8 @@ use crate::program::{Program, fixture};
 
 /// Accepted requests may take this many times what they take at 80% load.
 const SLOWER: u32 = 3;
+/// So many requests at once keep it busy and are not too many.
+const AT_ONCE: usize = 4;
 /// After overload it is as before within this time.
 const RECOVERY: Duration = Duration::from_secs(2);
 
@@ -19,7 +21,7 @@ pub async fn check(scale: &Scale) -> Found {
     // Shaders are compiled and caches filled.
     closed(address, &bodies, 2, time / 4).await?;
 
-    let full = closed(address, &bodies, 8, time).await?;
+    let full = closed(address, &bodies, AT_ONCE, time).await?;
     let done = with_status(&full, 200);
     must(done.len() == full.len(), || {
         format!("{} of {} failed below capacity", full.len() - done.len(), full.len())

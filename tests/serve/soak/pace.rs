@@ -61,14 +61,17 @@ pub async fn closed(
     Ok(all)
 }
 
-/// `rate` requests a second, each at its time whether the ones before are answered or not.
+/// `rate` requests a second on average, each at its time whether the ones before are answered or not. They come
+/// independently of each other, as those of many clients do: the times between them are exponential.
 pub async fn paced(address: SocketAddr, bodies: &[Bytes], rate: f64, time: Duration) -> Vec<Done> {
     let start = Instant::now();
     let free: Arc<Mutex<Vec<Connection>>> = Arc::default();
     let mut tasks = JoinSet::new();
     let mut all = Vec::new();
-    for (n, body) in bodies.iter().cycle().enumerate() {
-        let due = Duration::from_secs_f64(n as f64 / rate);
+    let mut random = fastrand::Rng::with_seed(5);
+    let mut due = Duration::ZERO;
+    for body in bodies.iter().cycle() {
+        due += Duration::from_secs_f64(-(1.0 - random.f64()).ln() / rate);
         if due >= time {
             break;
         }
