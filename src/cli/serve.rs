@@ -54,7 +54,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "N", default_value = "2048", help_heading = "Limits")]
     pub max_texts: NonZeroUsize,
     /// Most tokens of requests that are accepted and not answered, for each model; others are told to
-    /// come back (429). A request is charged at most a quarter of it [default: 4 batches]
+    /// come back (429). A request is charged at most a quarter of it [default: 12 batches]
     #[arg(long, value_name = "N", help_heading = "Limits")]
     pub max_queue_tokens: Option<NonZeroUsize>,
     /// Most connections at once.

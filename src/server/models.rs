@@ -21,7 +21,7 @@ use crate::server::served::{Loaded, Served};
 pub(crate) use requests::{Refusal, Rows, Texts};
 
 /// Batches that may wait, where the options do not say.
-const BATCHES_WAITING: usize = 4;
+const BATCHES_WAITING: usize = 12;
 
 type TextQueue<R> = Arc<Queue<Arc<Prepared>, R>>;
 

@@ -13,7 +13,7 @@ pub struct ServerOptions {
     pub max_body_bytes: usize,
     /// Texts or documents of a request.
     pub max_texts: usize,
-    /// Tokens of requests that are accepted and not answered, for each model. `None` is four batches.
+    /// Tokens of requests that are accepted and not answered, for each model. `None` is twelve batches.
     /// A request is charged at most a quarter of it, so that one of any size can be accepted: it takes no
     /// more of a batch than others do.
     pub max_queue_tokens: Option<usize>,
