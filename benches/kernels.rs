@@ -16,9 +16,10 @@ use vectile::gpu::device::Gpu;
 use vectile::gpu::executor::Executor;
 use vectile::gpu::graph::{Source, TensorId};
 use vectile::gpu::trace::{Measure, Trace};
+use vectile::kernels::forms::{Form, Tile};
 use vectile::kernels::{
-    ALL, Activation, Activations, Builder, attention, combine, fill_rows, gate, group_rows,
-    layer_norm, lookup, matmul, normalize_l2, pool, reference, rms_norm, rope, route,
+    ALL, Activation, Activations, Builder, KernelPlan, attention, combine, fill_rows, gate,
+    group_rows, layer_norm, lookup, matmul, normalize_l2, pool, reference, rms_norm, rope, route,
 };
 use vectile::{AdapterChoice, CheckpointDtype, FloatDtype, Precision, Storage, block_on};
 
@@ -279,6 +280,24 @@ fn assert_right(executor: &mut Executor, name: &str, builder: &Builder, (y, expe
     assert_eq!(compared, expected.len(), "{name}");
 }
 
+/// Storages with the plans to run them under: the adapter's own, then the other kernels that it can run; of
+/// the matmul of a layer every tile.
+fn runs(executor: &Executor, case: &str) -> Vec<(Storage, KernelPlan)> {
+    let own = executor.gpu.plan();
+    let other = KernelPlan { software: !own.software, cooperative: None, ..own };
+    let matrices = KernelPlan { software: false, ..own };
+    let mut plans = vec![own, other, matrices];
+    if case == "matmul" {
+        let tile = |tile| KernelPlan { forced: Some(Form::Tile(tile)), ..own };
+        plans.extend(Tile::ALL.map(tile));
+    }
+    Storage::ALL
+        .into_iter()
+        .filter(|storage| *storage != Storage::F16 || executor.gpu.has_shader_f16())
+        .flat_map(|storage| plans.iter().map(move |plan| (storage, *plan)).collect::<Vec<_>>())
+        .collect()
+}
+
 fn kernels(criterion: &mut Criterion) {
     let Ok(gpu) = block_on(Gpu::open(&AdapterChoice::Best, &[])) else {
         assert!(std::env::var_os("VECTILE_REQUIRE_ADAPTER").is_none(), "no adapter");
@@ -299,21 +318,21 @@ fn kernels(criterion: &mut Criterion) {
     let tokens = if whole { 512 } else { 19 };
     let mut executor = Executor::new(gpu);
     for (case, make) in CASES {
-        for storage in Storage::ALL {
-            if storage == Storage::F16 && !executor.gpu.has_shader_f16() {
-                continue;
-            }
-            let mut builder = Builder::new(executor.gpu.plan(), &precision(storage));
+        let mut seen = Vec::new();
+        for (storage, plan) in runs(&executor, case) {
+            let mut builder = Builder::new(plan, &precision(storage));
             let run = make(&mut builder, tokens);
             builder.graph.output = Some(run.0.id);
             builder.graph.tokens = tokens;
             let kernel = builder.graph.dispatches[0].kernel;
             let reads =
                 kernel.reads_weights || (storage == Storage::F16 && kernel.reads_activations);
-            if storage != Storage::F32 && !reads {
+            let form = plan.forced.map_or(String::new(), |form| format!("/{form}"));
+            let name = format!("{}/{}{form}", kernel.name, storage.name());
+            if (storage != Storage::F32 && !reads) || seen.contains(&name) {
                 continue;
             }
-            let name = format!("{}/{}", kernel.name, storage.name());
+            seen.push(name.clone());
             assert_right(&mut executor, &name, &builder, &run);
             let mut group = criterion.benchmark_group(*case);
             group.sample_size(20).measurement_time(Duration::from_secs(2));

@@ -2,29 +2,45 @@
 //
 // x, w, bias, residual and y are those of shared/linear.wgsl.
 //
-// A workgroup makes a 64 × 64 tile of y with 128 invocations, each 8 rows × 4 columns in registers.
-// Slices of 16 along inner pass through workgroup memory, x transposed so that a column is
-// contiguous. Products and sums are f32, along inner in order: a row's result does not depend on
-// the other rows of its batch.
+// A workgroup makes a tile of y of ROWS rows × CELLS cells, and each invocation MY_ROWS × MY_CELLS of it
+// in registers. Slices of SLICE along inner pass through workgroup memory, x transposed so that a column is
+// contiguous. Products and sums are f32, along inner in order, whatever the size of the tile: a row's result
+// does not depend on the other rows of its batch, and tiles of all sizes give the same bits.
 #import storage as weight
 #import storage as act
 #import store
 #import activation
 #import linear
 
-// [inner][rows] of x and [inner][columns] of w: 16 × 64 values each.
-var<workgroup> x_tile: array<array<f32, 64>, 16>;
-var<workgroup> w_tile: array<array<vec4<f32>, 16>, 16>;
+// The size of a tile; the host picks it.
+const ROWS: u32 = 64u;
+const CELLS: u32 = 16u;
+const SLICE: u32 = 16u;
+// The part of it that an invocation makes.
+const MY_ROWS: u32 = 8u;
+const MY_CELLS: u32 = 1u;
 
-@compute @workgroup_size(128)
+// Invocations side by side, whose cells alternate; and all of them.
+const ACROSS: u32 = CELLS / MY_CELLS;
+const INVOCATIONS: u32 = ROWS / MY_ROWS * ACROSS;
+const SUMS: u32 = MY_ROWS * MY_CELLS;
+// Cells of x and w that an invocation brings for a slice.
+const X_CELLS: u32 = ROWS * SLICE / 4u / INVOCATIONS;
+const W_CELLS: u32 = SLICE * CELLS / INVOCATIONS;
+
+// [inner][rows] of x and [inner][cells] of w.
+var<workgroup> x_tile: array<array<f32, ROWS>, SLICE>;
+var<workgroup> w_tile: array<array<vec4<f32>, CELLS>, SLICE>;
+
+@compute @workgroup_size(INVOCATIONS)
 fn matmul_tile(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let tile_row = params.first_row + group.y * 64u;
-    let tile_cell = group.x * 16u;
-    let my_row = (local / 16u) * 8u;
-    let my_cell = local % 16u;
+    let tile_row = params.first_row + group.y * ROWS;
+    let tile_cell = group.x * CELLS;
+    let my_row = local / ACROSS * MY_ROWS;
+    let my_cell = local % ACROSS;
     if EXPERTS {
         if order[tile_row].x < 0.0 {
             return;
@@ -32,48 +48,58 @@ fn matmul_tile(
     }
     let matrix = matrix_of(tile_row);
 
-    // The rows of x whose cells this invocation brings: two, 32 apart.
-    var sources: array<u32, 2>;
-    for (var i = 0u; i < 2u; i++) {
-        sources[i] = source_of(min(tile_row + local / 4u + i * 32u, params.rows - 1u));
+    // Where the rows of x begin whose cells this invocation brings.
+    var starts: array<u32, X_CELLS>;
+    for (var i = 0u; i < X_CELLS; i++) { // unrolled
+        let row = tile_row + (local + i * INVOCATIONS) / (SLICE / 4u);
+        starts[i] = source_of(min(row, params.rows - 1u)) * params.inner4;
     }
 
-    var sums: array<vec4<f32>, 8>;
-    for (var slice = 0u; slice < params.inner4; slice += 4u) {
-        // 64 rows × 4 cells of x and 16 rows × 16 cells of w: two cells each an invocation.
-        for (var i = 0u; i < 2u; i++) {
-            let at = local + i * 128u;
-            let row = tile_row + at / 4u;
-            let cell = slice + at % 4u;
+    var cells: array<vec4<f32>, MY_CELLS>;
+    var sums: array<vec4<f32>, SUMS>;
+    for (var slice = 0u; slice < params.inner4; slice += SLICE / 4u) {
+        for (var i = 0u; i < X_CELLS; i++) { // unrolled
+            let row = (local + i * INVOCATIONS) / (SLICE / 4u);
+            let cell = (local + i * INVOCATIONS) % (SLICE / 4u);
             var value = vec4<f32>(0.0);
-            if row < params.rows && cell < params.inner4 {
-                value = act_load(x[sources[i] * params.inner4 + cell]);
+            if tile_row + row < params.rows && slice + cell < params.inner4 {
+                value = act_load(x[starts[i] + slice + cell]);
             }
-            let k = (at % 4u) * 4u;
-            x_tile[k][at / 4u] = value.x;
-            x_tile[k + 1u][at / 4u] = value.y;
-            x_tile[k + 2u][at / 4u] = value.z;
-            x_tile[k + 3u][at / 4u] = value.w;
-
-            let inner = slice * 4u + at / 16u;
-            let column = tile_cell + at % 16u;
-            var weights = vec4<f32>(0.0);
-            if inner < params.inner4 * 4u && column < params.stride4 {
-                weights = weight_load(w[matrix + inner * params.stride4 + column]);
+            x_tile[cell * 4u][row] = value.x;
+            x_tile[cell * 4u + 1u][row] = value.y;
+            x_tile[cell * 4u + 2u][row] = value.z;
+            x_tile[cell * 4u + 3u][row] = value.w;
+        }
+        for (var i = 0u; i < W_CELLS; i++) { // unrolled
+            let k = (local + i * INVOCATIONS) / CELLS;
+            let cell = (local + i * INVOCATIONS) % CELLS;
+            let inner = slice * 4u + k;
+            var value = vec4<f32>(0.0);
+            if inner < params.inner4 * 4u && tile_cell + cell < params.stride4 {
+                value = weight_load(w[matrix + inner * params.stride4 + tile_cell + cell]);
             }
-            w_tile[at / 16u][at % 16u] = weights;
+            w_tile[k][cell] = value;
         }
         workgroupBarrier();
-        for (var k = 0u; k < 16u; k++) {
-            let weights = w_tile[k][my_cell];
-            for (var r = 0u; r < 8u; r++) {
-                sums[r] = fma(vec4<f32>(x_tile[k][my_row + r]), weights, sums[r]);
+        for (var four = 0u; four < SLICE; four += 4u) {
+            for (var k = 0u; k < 4u; k++) { // unrolled
+                for (var c = 0u; c < MY_CELLS; c++) { // unrolled
+                    cells[c] = w_tile[four + k][my_cell + c * ACROSS];
+                }
+                for (var r = 0u; r < MY_ROWS; r++) { // unrolled
+                    let value = vec4<f32>(x_tile[four + k][my_row + r]);
+                    for (var c = 0u; c < MY_CELLS; c++) { // unrolled
+                        sums[r * MY_CELLS + c] = fma(value, cells[c], sums[r * MY_CELLS + c]);
+                    }
+                }
             }
         }
         workgroupBarrier();
     }
 
-    for (var r = 0u; r < 8u; r++) {
-        finish(sums[r], tile_row + my_row + r, tile_cell + my_cell);
+    for (var r = 0u; r < MY_ROWS; r++) { // unrolled
+        for (var c = 0u; c < MY_CELLS; c++) { // unrolled
+            finish(sums[r * MY_CELLS + c], tile_row + my_row + r, tile_cell + my_cell + c * ACROSS);
+        }
     }
 }

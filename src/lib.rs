@@ -99,10 +99,10 @@ pub use dtype::{
 };
 pub use embedder::{
     Built, DispatchSummary, EmbedOptions, EmbedTask, Embedder, EmbedderBuilder, Embeddings,
-    Inspection, MemoryEstimate, ModelBuilder, ModuleSummary, MultiVector, MultiVectorEmbeddings,
-    MultiVectorEncoder, MultiVectorEncoderBuilder, OnTooLong, Ranked, RerankOptions, Reranker,
-    RerankerBuilder, Scores, SparseEmbeddings, SparseEncoder, SparseEncoderBuilder, SparseVector,
-    TensorSummary,
+    Inspection, KernelChoice, MemoryEstimate, ModelBuilder, ModuleSummary, MultiVector,
+    MultiVectorEmbeddings, MultiVectorEncoder, MultiVectorEncoderBuilder, OnTooLong, Ranked,
+    RerankOptions, Reranker, RerankerBuilder, Scores, SparseEmbeddings, SparseEncoder,
+    SparseEncoderBuilder, SparseVector, TensorSummary,
 };
 pub use error::Error;
 pub use files::ModelFiles;

@@ -12,6 +12,7 @@ use naga::valid::{Capabilities, SubgroupOperationSet, ValidationFlags, Validator
 use vectile::dtype::Storage;
 use vectile::gpu::kernel::{Access, Kernel};
 use vectile::gpu::shader::{Lanes, Variant, resolve_imports};
+use vectile::kernels::forms::{Form, Tile};
 use vectile::kernels::{ALL, attention};
 
 /// WebGPU's default limits.
@@ -21,9 +22,15 @@ const MAX_STORAGE_BUFFERS: usize = 8;
 
 /// Every variant of a kernel that can come up: storages × lanes × one setting at a time.
 fn variants(kernel: &Kernel) -> Vec<Variant> {
-    let weights: &[Storage] = if kernel.reads_weights { &Storage::ALL } else { &[Storage::F32] };
-    let activations: &[Storage] =
-        if kernel.reads_activations { &Storage::ALL } else { &[Storage::F32] };
+    let storages = |read: bool| -> &[Storage] {
+        match read {
+            true if kernel.cooperative => &[Storage::F16],
+            true => &Storage::ALL,
+            false => &[Storage::F32],
+        }
+    };
+    let weights = storages(kernel.reads_weights);
+    let activations = storages(kernel.reads_activations);
     let lanes: &[Lanes] = if kernel.has_lanes {
         &[
             Lanes::Alone,
@@ -41,6 +48,9 @@ fn variants(kernel: &Kernel) -> Vec<Variant> {
             for l in lanes {
                 let base = Variant::new(*w, *a, *l);
                 all.push(base.clone());
+                if kernel.name == "matmul_tile" {
+                    all.extend(Tile::ALL.map(|tile| Form::Tile(tile).constants(base.clone())));
+                }
                 for setting in kernel.settings.iter().filter(|s| s.name != "KEYS") {
                     for value in setting.values {
                         let mut variant = base.clone();
@@ -63,7 +73,7 @@ fn variants(kernel: &Kernel) -> Vec<Variant> {
     all
 }
 
-fn capabilities(variant: &Variant) -> Capabilities {
+fn capabilities(kernel: &Kernel, variant: &Variant) -> Capabilities {
     // unpack2x16float and pack2x16float are core WebGPU; naga counts them as a capability.
     let mut capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
     if variant.weights == Storage::F16 || variant.activations == Storage::F16 {
@@ -71,6 +81,9 @@ fn capabilities(variant: &Variant) -> Capabilities {
     }
     if variant.lanes != Lanes::Alone {
         capabilities |= Capabilities::SUBGROUP;
+    }
+    if kernel.cooperative {
+        capabilities |= Capabilities::SUBGROUP | Capabilities::COOPERATIVE_MATRIX;
     }
     capabilities
 }
@@ -85,7 +98,7 @@ fn check(kernel: &Kernel, variant: &Variant) -> Checked {
     let source = resolve_imports(kernel.source, variant).expect(&what);
     let module = naga::front::wgsl::parse_str(&source)
         .unwrap_or_else(|e| panic!("{what}\n{}", e.emit_to_string(&source)));
-    let info = Validator::new(ValidationFlags::all(), capabilities(variant))
+    let info = Validator::new(ValidationFlags::all(), capabilities(kernel, variant))
         .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
         .subgroup_operations(SubgroupOperationSet::all())
         .validate(&module)
@@ -123,7 +136,8 @@ fn every_kernel_in_every_variant_is_valid_and_within_default_limits() {
 #[test]
 fn descriptors_agree_with_the_wgsl() {
     for kernel in ALL {
-        let variant = Variant::new(Storage::F32, Storage::F32, Lanes::Alone);
+        let stored = if kernel.cooperative { Storage::F16 } else { Storage::F32 };
+        let variant = Variant::new(stored, stored, Lanes::Alone);
         let Checked { module, .. } = check(kernel, &variant);
         let mut storage = Vec::new();
         let mut uniform = None;
@@ -235,6 +249,10 @@ fn every_kernel_translates_for_vulkan_metal_and_dx12() {
             let pipeline = naga::back::msl::PipelineOptions::default();
             naga::back::msl::write_string(&module, &info, &options, &pipeline).expect(&what);
 
+            // HLSL has no cooperative matrices that naga could name.
+            if kernel.cooperative {
+                continue;
+            }
             let options = naga::back::hlsl::Options {
                 shader_model: naga::back::hlsl::ShaderModel::V6_2,
                 fake_missing_bindings: true,

@@ -72,12 +72,17 @@ fn describe(found: &Found) -> String {
         Some((least, most)) => format!("of {least} to {most}"),
     };
     let driver = format!("{} {}", adapter.driver, adapter.driver_info);
+    let matrices = match adapter.cooperative_matrix {
+        None => "none of f16 with f32 sums".to_owned(),
+        Some(side) => format!("of {side} × {side}, f16 with f32 sums"),
+    };
     let rows = [
         ("type", format!("{}{software}", adapter.device_type)),
         ("backend", adapter.backend.clone()),
         ("driver", driver.trim().to_owned()),
         ("SHADER_F16", found.verdict.clone()),
         ("subgroups", subgroups),
+        ("matrices", matrices),
         ("buffer", format!("up to {}", BinaryBytes(adapter.max_buffer_bytes))),
         ("binding", format!("up to {}", BinaryBytes(adapter.max_binding_bytes))),
         (

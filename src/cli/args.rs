@@ -104,7 +104,7 @@ pub struct ModelArgs {
     /// The adapter, by its index in `vectile adapters` or a part of its name.
     #[arg(long, value_name = "INDEX|NAME")]
     pub adapter: Option<AdapterChoice>,
-    /// Run as if the adapter lacked these: shader-f16, subgroups, timestamp-query.
+    /// Run as if the adapter lacked these: shader-f16, subgroups, timestamp-query, cooperative-matrix.
     #[arg(long, value_name = "FEATURES", value_delimiter = ',')]
     pub withhold: Vec<Feature>,
     /// Most tokens in a batch. Vectors do not depend on it; speed and memory do.
@@ -420,7 +420,7 @@ pub struct BenchArgs {
     /// Adapters, by index or a part of the name; `all` for every one.
     #[arg(long, value_name = "INDEX|NAME", value_delimiter = ',', help_heading = "Where")]
     pub adapter: Vec<String>,
-    /// Run as if the adapter lacked these: shader-f16, subgroups, timestamp-query.
+    /// Run as if the adapter lacked these: shader-f16, subgroups, timestamp-query, cooperative-matrix.
     #[arg(long, value_name = "FEATURES", value_delimiter = ',', help_heading = "Where")]
     pub withhold: Vec<Feature>,
     /// Most memory that the model may take in each precision: 6GiB, 800MiB, or bytes.

@@ -90,7 +90,7 @@ pub struct ServeArgs {
     /// The adapter, by its index in `vectile adapters` or a part of its name.
     #[arg(long, value_name = "INDEX|NAME", help_heading = "Model")]
     pub adapter: Option<AdapterChoice>,
-    /// Run as if the adapter lacked these: shader-f16, subgroups, timestamp-query.
+    /// Run as if the adapter lacked these: shader-f16, subgroups, timestamp-query, cooperative-matrix.
     #[arg(long, value_name = "FEATURES", value_delimiter = ',', help_heading = "Model")]
     pub withhold: Vec<Feature>,
     /// Most tokens in a batch. Vectors do not depend on it; speed and memory do.

@@ -14,7 +14,7 @@ use crate::dtype::{
 use crate::embedder::Embedder;
 use crate::embedder::estimate;
 use crate::embedder::kept;
-use crate::embedder::run::{Model, Opening, Runtime};
+use crate::embedder::run::{Matrices, Model, Opening, Runtime};
 use crate::embedder::sides;
 use crate::error::Error;
 use crate::files::ModelFiles;
@@ -311,7 +311,7 @@ impl<M: Built> ModelBuilder<M> {
         }
         let model = read_model(self.files.clone(), M::TASK, self.lora_task.as_deref())?;
         let facts = model.transformer.facts();
-        let opening = self.opening();
+        let mut opening = self.opening();
         let losses = opening.losses.clone();
         let mut executor = opening.open().await?;
         let gpu = &executor.gpu;
@@ -335,6 +335,7 @@ impl<M: Built> ModelBuilder<M> {
         };
         let mut precision =
             resolve(self.dtype, checkpoint, shader_f16, facts.f16, measured.as_ref())?;
+        opening.test_forms(&mut executor, &precision, cache).await?;
         let adapter = executor.gpu.adapter.clone();
         let plan = opening.plan(&executor.gpu);
         let tokens = batch_tokens(self.batch_tokens, &adapter, model.widest());
@@ -353,7 +354,8 @@ impl<M: Built> ModelBuilder<M> {
         )
         .map_err(|error| memory.explain(error))?;
         precision.weight_bytes = runtime.weight_bytes;
-        tracing::info!(%adapter, %precision, model = model.files.label(), "loaded");
+        let kernels = runtime.kernels(&precision);
+        tracing::info!(%adapter, %precision, %kernels, model = model.files.label(), "loaded");
         let runtime = Mutex::new(runtime);
         let batch_tokens = memory.batch_tokens;
         M::built(Embedder { model, precision, adapter, batch_tokens, memory, runtime, losses })
@@ -368,6 +370,8 @@ impl<M> ModelBuilder<M> {
             max_binding_bytes: self.max_binding_bytes,
             max_memory: self.max_memory,
             gpu_kernels: self.gpu_kernels,
+            matrices: Matrices::Untested,
+            by_rows: true,
             shader_edit: self.shader_edit,
             fit_tokens: self.fit_tokens,
             losses: Arc::default(),

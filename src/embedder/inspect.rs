@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::batch::PackedBatch;
 use crate::config::Module;
@@ -56,6 +56,27 @@ pub struct DispatchSummary {
     pub flops: u64,
 }
 
+/// The kernels that a model runs on its adapter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelChoice {
+    /// `software` or `gpu`.
+    pub family: String,
+    /// How linear layers are computed.
+    pub matmul: String,
+    /// Why not otherwise: why f16 is not computed by cooperative matrices on a GPU, or tiles have one size.
+    pub because: Option<String>,
+}
+
+impl fmt::Display for KernelChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, matmul by {}", self.family, self.matmul)?;
+        match &self.because {
+            Some(because) => write!(f, " ({because})"),
+            None => Ok(()),
+        }
+    }
+}
+
 /// What an embedder, a reranker, a sparse or a multi-vector encoder is made of: prints as text, serialises
 /// as JSON.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -80,6 +101,8 @@ pub struct Inspection {
     pub precision: Precision,
     /// Where it runs.
     pub adapter: AdapterSummary,
+    /// By which kernels.
+    pub kernels: KernelChoice,
     /// Tokens of a batch, at most.
     pub batch_tokens: usize,
     /// Bytes of activations for a full batch of texts of the longest length.
@@ -141,6 +164,7 @@ impl Embedder {
             default_prompt_name: model.config.default_prompt_name.clone(),
             precision: self.precision.clone(),
             adapter: self.adapter.clone(),
+            kernels: runtime.kernels(&self.precision),
             batch_tokens: self.batch_tokens,
             activation_bytes: full.scratch_bytes(),
             memory: self.memory,
@@ -276,6 +300,7 @@ impl fmt::Display for Inspection {
         }
         writeln!(f, "precision    {}", self.precision)?;
         writeln!(f, "adapter      {}", self.adapter)?;
+        writeln!(f, "kernels      {}", self.kernels)?;
         writeln!(f, "weights      {}", size(self.precision.weight_bytes))?;
         writeln!(
             f,

@@ -1,6 +1,6 @@
 //! What the lab needs of an embedder beyond embedding.
 
-use super::{EmbedOptions, Embedder, build};
+use super::{EmbedOptions, Embedder, KernelChoice, build};
 use crate::error::Error;
 use crate::gpu::trace::{Measure, Trace};
 use crate::kernels::KernelPlan;
@@ -16,6 +16,11 @@ impl Embedder {
     pub(crate) async fn abilities(&self) -> (bool, KernelPlan) {
         let runtime = self.runtime.lock().await;
         (runtime.executor.gpu.has_timestamps(), runtime.plan())
+    }
+
+    /// The kernels that it runs on its adapter.
+    pub(crate) async fn kernels(&self) -> KernelChoice {
+        self.runtime.lock().await.kernels(&self.precision)
     }
 
     /// Runs these kernels from here on, instead of those that suit the adapter. Vectors are other bits then.

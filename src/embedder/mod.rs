@@ -39,7 +39,7 @@ use crate::tokenize::Tokens;
 
 pub use build::{Built, EmbedderBuilder, ModelBuilder};
 pub use estimate::MemoryEstimate;
-pub use inspect::{DispatchSummary, Inspection, ModuleSummary, TensorSummary};
+pub use inspect::{DispatchSummary, Inspection, KernelChoice, ModuleSummary, TensorSummary};
 pub use multi_vector::{
     MultiVector, MultiVectorEmbeddings, MultiVectorEncoder, MultiVectorEncoderBuilder,
 };

@@ -1,5 +1,6 @@
 //! A loaded model on a device: batches in, rows out, and the device won back when it is lost.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -8,6 +9,7 @@ use crate::config::{ModelConfig, Module, Purpose, Sparse, Weighting};
 use crate::convert;
 use crate::dtype::{CheckpointDtype, Precision, Storage};
 use crate::embedder::assembly::{Assembly, BatchGraph, VOCABULARY_BLOCK};
+use crate::embedder::inspect::KernelChoice;
 use crate::embedder::rows::Rows;
 use crate::error::Error;
 use crate::files::ModelFiles;
@@ -17,6 +19,7 @@ use crate::gpu::executor::{Executor, Running, ShaderEdit};
 use crate::gpu::graph::Graph;
 #[cfg(feature = "lab")]
 use crate::gpu::graph::TensorId;
+use crate::gpu::selftest::{cooperative_fault, forms_are_alike};
 use crate::gpu::trace::Phase;
 use crate::kernels::{Builder, KernelPlan};
 use crate::models::{Head, Transformer};
@@ -88,11 +91,26 @@ pub(super) struct Opening {
     pub max_memory: Option<u64>,
     /// Run the kernels for GPUs whatever the adapter.
     pub gpu_kernels: bool,
+    /// What is known of the device's cooperative matrices.
+    pub matrices: Matrices,
+    /// False where forms of the matmul that should give the same bits give others on the device.
+    pub by_rows: bool,
     pub shader_edit: Option<ShaderEdit>,
     /// See [`Executor::fit_tokens`].
     pub fit_tokens: Option<usize>,
     /// How often a device that was opened so was lost.
     pub losses: Arc<AtomicU64>,
+}
+
+/// Whether cooperative matrices may be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Matrices {
+    /// Nothing asks: there are none, or the precision has no use for them.
+    Untested,
+    /// They gave their known answers.
+    Right,
+    /// What is wrong with them.
+    Wrong(String),
 }
 
 impl Opening {
@@ -110,7 +128,48 @@ impl Opening {
     /// Which kernels a device takes.
     pub fn plan(&self, gpu: &Gpu) -> KernelPlan {
         let plan = gpu.plan();
-        KernelPlan { software: plan.software && !self.gpu_kernels, ..plan }
+        KernelPlan {
+            software: plan.software && !self.gpu_kernels,
+            cooperative: plan.cooperative.filter(|_| self.matrices == Matrices::Right),
+            by_rows: plan.by_rows && self.by_rows,
+            ..plan
+        }
+    }
+
+    /// Asks the device which forms of the matmul a model of this precision may run: whether cooperative
+    /// matrices are right, and whether the forms that rows pick among give the same bits. A device that is
+    /// lost over its matrices is opened again, and does without.
+    pub async fn test_forms(
+        &mut self,
+        executor: &mut Executor,
+        precision: &Precision,
+        cache: Option<&Path>,
+    ) -> Result<(), Error> {
+        let storages = (precision.weights, precision.activations);
+        let own = executor.gpu.plan();
+        let untested = KernelPlan { cooperative: own.cooperative, ..self.plan(&executor.gpu) };
+        if untested.software {
+            return Ok(());
+        }
+        if let Some(matrices) = untested.cooperative
+            && storages == (Storage::F16, Storage::F16)
+        {
+            self.matrices = match cooperative_fault(executor, &untested, matrices, cache).await {
+                Ok(None) => Matrices::Right,
+                Ok(Some(fault)) => Matrices::Wrong(fault),
+                Err(Error::DeviceLost { .. }) => {
+                    tracing::warn!("the device was lost in the self-test of cooperative matrices");
+                    *executor = self.open().await?;
+                    Matrices::Wrong("the device was lost in their self-test".to_owned())
+                }
+                Err(error) => return Err(error),
+            };
+        }
+        // On software adapters these forms are for tests, which compare the bits themselves.
+        if !own.software {
+            self.by_rows = forms_are_alike(executor, storages, cache).await?;
+        }
+        Ok(())
     }
 }
 
@@ -255,6 +314,33 @@ impl Runtime {
     /// Which kernels this device takes.
     pub fn plan(&self) -> KernelPlan {
         self.other_plan.unwrap_or_else(|| self.opening.plan(&self.executor.gpu))
+    }
+
+    /// The kernels that a precision runs here, for reports.
+    pub fn kernels(&self, precision: &Precision) -> KernelChoice {
+        let plan = self.plan();
+        let gpu = &self.executor.gpu;
+        let storages = (precision.weights, precision.activations);
+        let f16 = storages == (Storage::F16, Storage::F16);
+        let without = match &self.opening.matrices {
+            _ if plan.software || !f16 => None,
+            Matrices::Right => None,
+            Matrices::Wrong(fault) => Some(format!("cooperative matrices: {fault}")),
+            Matrices::Untested if gpu.withheld.contains(&Feature::CooperativeMatrix) => {
+                Some("cooperative matrices were withheld".to_owned())
+            }
+            Matrices::Untested => {
+                Some("the adapter has no cooperative matrices of f16 with f32 sums".to_owned())
+            }
+        };
+        let one_size = (!plan.by_rows)
+            .then(|| "tiles of other sizes give other bits on this adapter".to_owned());
+        let because: Vec<String> = without.into_iter().chain(one_size).collect();
+        KernelChoice {
+            family: if plan.software { "software" } else { "gpu" }.to_owned(),
+            matmul: plan.describe(storages),
+            because: (!because.is_empty()).then(|| because.join("; ")),
+        }
     }
 
     /// The transformer's hidden states over a batch, `[tokens, hidden]`.

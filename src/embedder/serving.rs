@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use crate::config::{Module, PoolingMode};
-use crate::dtype::Storage;
+use crate::dtype::{Precision, Storage};
 use crate::embedder::{EmbedOptions, Embedder, OnTooLong, Prepared};
 use crate::error::Error;
 use crate::gpu::selftest::wrong_kernels;
@@ -71,14 +71,16 @@ impl Embedder {
     pub(crate) async fn check_kernels(&self) -> Result<(), Error> {
         let tokens = self.model.tokenizer.encode(None, "a")?;
         let mut runtime = self.runtime.lock().await;
-        let (graph, plan) =
-            (runtime.graph(&self.precision, &self.pack([&tokens])).graph, runtime.plan());
+        let (batch, plan) = (self.pack([&tokens]), runtime.plan());
         let (weights, activations) = (self.precision.weights, self.precision.activations);
         let mut storages = vec![(weights, activations)];
         if self.precision.retries_in_f32() {
             storages.push((weights, Storage::F32));
         }
         for storages in storages {
+            let (weights, activations) = storages;
+            let precision = Precision { weights, activations, ..self.precision.clone() };
+            let graph = runtime.graph(&precision, &batch).graph;
             let wrong = wrong_kernels(&mut runtime.executor, &graph, plan, storages).await?;
             if !wrong.is_empty() {
                 let names: Vec<&str> = wrong.iter().map(|check| check.kernel).collect();

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::kernels::forms::Tile;
 
 /// A feature of adapters that Vectile can do without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -17,6 +18,8 @@ pub enum Feature {
     Subgroups,
     /// Measuring time on the GPU itself, for `vectile bench`.
     TimestampQuery,
+    /// Products of small matrices by a subgroup at once.
+    CooperativeMatrix,
 }
 
 impl fmt::Display for Feature {
@@ -25,6 +28,7 @@ impl fmt::Display for Feature {
             Feature::ShaderF16 => "shader-f16",
             Feature::Subgroups => "subgroups",
             Feature::TimestampQuery => "timestamp-query",
+            Feature::CooperativeMatrix => "cooperative-matrix",
         })
     }
 }
@@ -37,9 +41,13 @@ impl FromStr for Feature {
             "shader-f16" => Ok(Feature::ShaderF16),
             "subgroups" => Ok(Feature::Subgroups),
             "timestamp-query" => Ok(Feature::TimestampQuery),
+            "cooperative-matrix" => Ok(Feature::CooperativeMatrix),
             _ => Err(Error::option(
                 "withhold",
-                format!("`{name}` is unknown; use shader-f16, subgroups or timestamp-query"),
+                format!(
+                    "`{name}` is unknown; use shader-f16, subgroups, timestamp-query or \
+                     cooperative-matrix"
+                ),
             )),
         }
     }
@@ -105,6 +113,9 @@ pub struct AdapterSummary {
     pub shader_f16: bool,
     /// Smallest and largest subgroup size; `None` without subgroup operations.
     pub subgroup_sizes: Option<(u32, u32)>,
+    /// Side of the cooperative matrices that multiply f16 into f32: 8 or 16; `None` without.
+    #[serde(default)]
+    pub cooperative_matrix: Option<u32>,
     /// Largest buffer in bytes.
     pub max_buffer_bytes: u64,
     /// Largest part of a buffer that a shader sees at once, in bytes.
@@ -131,6 +142,7 @@ impl AdapterSummary {
             subgroup_sizes: features
                 .contains(wgpu::Features::SUBGROUP)
                 .then_some((info.subgroup_min_size, info.subgroup_max_size)),
+            cooperative_matrix: cooperative_side(adapter),
             max_buffer_bytes: limits.max_buffer_size,
             max_binding_bytes: limits.max_storage_buffer_binding_size,
             workgroup_memory_bytes: limits.max_compute_workgroup_storage_size,
@@ -141,6 +153,19 @@ impl AdapterSummary {
     /// True for an adapter that computes on the CPU.
     pub fn is_software(&self) -> bool {
         self.device_type == "Cpu"
+    }
+
+    /// The largest tile of the matmul that suits this class of GPU, by what others report of them; nothing of
+    /// it was measured here, and `vectile tune` measures.
+    pub(crate) fn largest_tile(&self) -> Tile {
+        let name = format!("{} {}", self.name, self.driver).to_lowercase();
+        let is = |words: &[&str]| words.iter().any(|word| name.contains(word));
+        let [_, plain, tall, large] = Tile::ALL;
+        match self.device_type.as_str() {
+            _ if is(&["nvidia", "geforce", "quadro", "tesla"]) => large,
+            "DiscreteGpu" if is(&["amd", "radeon", "radv"]) => tall,
+            _ => plain,
+        }
     }
 
     /// The largest buffer that a shader sees whole; never 2 GiB, where drivers count in signed numbers.
@@ -175,6 +200,27 @@ impl fmt::Display for AdapterSummary {
         }
         f.write_str(")")
     }
+}
+
+/// The side of the largest cooperative matrices that our kernel can use: as wide as high as deep, which is
+/// all that WGSL can name, of f16 with f32 sums. The feature's bit alone says nothing of sizes and types.
+fn cooperative_side(adapter: &wgpu::Adapter) -> Option<u32> {
+    let needed = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX
+        | wgpu::Features::SHADER_F16
+        | wgpu::Features::SUBGROUP;
+    if !adapter.features().contains(needed) {
+        return None;
+    }
+    let known = adapter.cooperative_matrix_properties();
+    let usable = |side: &u32| {
+        known.iter().any(|one| {
+            [one.m_size, one.n_size, one.k_size] == [*side; 3]
+                && one.ab_type == wgpu::CooperativeScalarType::F16
+                && one.cr_type == wgpu::CooperativeScalarType::F32
+                && !one.saturating_accumulation
+        })
+    };
+    [16, 8].into_iter().find(usable)
 }
 
 fn instance(backends: wgpu::Backends, noop: Option<wgpu::NoopBackendOptions>) -> wgpu::Instance {

@@ -7,6 +7,7 @@ use crate::error::Error;
 use crate::gpu::adapter::{AdapterChoice, AdapterSummary, Feature, choose, list, noop_options};
 use crate::gpu::shader::Lanes;
 use crate::kernels::KernelPlan;
+use crate::kernels::forms::Cooperative;
 
 /// What went wrong on a device since last asked; wgpu reports it out of band.
 #[derive(Debug, Default)]
@@ -84,6 +85,8 @@ impl Gpu {
                 features |= feature;
             }
         }
+        let experimental = experimental(&adapter, features, withheld);
+        features |= experimental.0;
         let mut limits = adapters[index].limits();
         if let Some(bytes) = max_binding_bytes {
             limits.max_storage_buffer_binding_size = bytes.min(adapter.max_binding_bytes);
@@ -95,6 +98,7 @@ impl Gpu {
             required_limits: limits,
             // Otherwise buffers share blocks of up to 256 MiB, whose ends stay empty.
             memory_hints: wgpu::MemoryHints::MemoryUsage,
+            experimental_features: experimental.1,
             ..Default::default()
         };
         let (device, queue) = adapters[index]
@@ -132,9 +136,25 @@ impl Gpu {
             software,
             lanes: if subgroups { Lanes::Subgroup(smallest) } else { Lanes::Alone },
             workgroup_memory: self.adapter.workgroup_memory_bytes.min(16384),
+            workgroup_invocations: self.adapter.workgroup_invocations.min(256),
             // Some 50 ms at the slowest rate of the class: 5 GFLOP/s, 400 GFLOP/s.
             max_flops: if software { 2_000_000_000 } else { 20_000_000_000 },
+            cooperative: self.cooperative(),
+            largest_tile: self.adapter.largest_tile(),
+            by_rows: true,
+            forced: None,
         }
+    }
+
+    /// The cooperative matrices that kernels on this device may use.
+    fn cooperative(&self) -> Option<Cooperative> {
+        let feature = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+        let side = self.adapter.cooperative_matrix?;
+        let invocations = 4 * self.adapter.subgroup_sizes?.1;
+        let fits = self.device.features().contains(feature)
+            && invocations <= self.adapter.workgroup_invocations.min(1024)
+            && self.adapter.workgroup_memory_bytes >= 16384;
+        fits.then_some(Cooperative { side, invocations })
     }
 
     /// The fault that was reported since last asked, as an error. `what` and `bytes` name what was
@@ -214,6 +234,27 @@ impl Gpu {
         self.device.destroy();
         self.mark_lost("destroyed".to_owned());
     }
+}
+
+/// The experimental features to open a device with: cooperative matrices, where the adapter has usable ones
+/// and `features`, what else is opened, has what they need.
+fn experimental(
+    adapter: &AdapterSummary,
+    features: wgpu::Features,
+    withheld: &[Feature],
+) -> (wgpu::Features, wgpu::ExperimentalFeatures) {
+    let needed = wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP;
+    if adapter.cooperative_matrix.is_none()
+        || !features.contains(needed)
+        || withheld.contains(&Feature::CooperativeMatrix)
+    {
+        return (wgpu::Features::empty(), wgpu::ExperimentalFeatures::disabled());
+    }
+    // SAFETY: wgpu asks to be told that experimental features may have bugs of its own. The one requested is
+    // used by one kernel, which loads matrices from workgroup memory that it has filled, within its bounds and
+    // in uniform control flow, and which a model runs only where it gave its known answers on the device.
+    let enabled = unsafe { wgpu::ExperimentalFeatures::enabled() };
+    (wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, enabled)
 }
 
 fn lock(faults: &Mutex<Faults>) -> std::sync::MutexGuard<'_, Faults> {

@@ -39,6 +39,8 @@ pub struct Kernel {
     pub reads_activations: bool,
     /// True where it has a subgroup form and a twin.
     pub has_lanes: bool,
+    /// True where it multiplies cooperative matrices: weights and activations are f16 then.
+    pub cooperative: bool,
     /// Every constant and override with the values that tests walk.
     pub settings: &'static [Setting],
 }

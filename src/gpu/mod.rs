@@ -10,3 +10,4 @@ mod pipeline;
 pub mod selftest;
 pub mod shader;
 pub mod trace;
+mod unroll;

@@ -5,6 +5,9 @@
 //! is compared with its plain-Rust reference; the verdict on f16 is kept by adapter, driver and version
 //! of Vectile.
 
+mod cooperative;
+mod forms;
+
 use std::path::Path;
 
 use serde::Serialize;
@@ -17,9 +20,17 @@ use crate::gpu::device::Gpu;
 use crate::gpu::executor::{Executor, Outcome};
 #[cfg(feature = "server")]
 use crate::gpu::graph::Graph;
+use crate::gpu::kernel::Kernel;
 use crate::gpu::shader::Lanes;
-use crate::kernels::answers::{ANSWERS, Answer, KnownAnswer};
+use crate::kernels::answers::{ANSWERS, Answer, Family, KnownAnswer};
+#[cfg(feature = "server")]
+use crate::kernels::matmul::{MATMUL_FEW, MATMUL_TILE};
 use crate::kernels::{Builder, KernelPlan};
+
+pub(crate) use cooperative::cooperative_fault;
+pub(crate) use forms::forms_are_alike;
+#[doc(hidden)]
+pub use forms::forms_that_differ;
 
 /// The storages of weights and activations that kernels are tested in: those that the dtype policy
 /// puts together.
@@ -87,11 +98,14 @@ pub(crate) async fn shader_f16(
     {
         return Ok(if verdict { ShaderF16::Passed } else { ShaderF16::FailedSelfTest });
     }
-    let plan = executor.gpu.plan();
+    let own = executor.gpu.plan();
+    let storages = (Storage::F16, Storage::F16);
     let mut checks = Vec::new();
-    for answer in ANSWERS.iter().filter(|answer| is_used(answer, plan)) {
-        if answer.kernel.reads_weights || answer.kernel.reads_activations {
-            let storages = (Storage::F16, Storage::F16);
+    for answer in ANSWERS.iter().filter(|answer| answer.family.is_of(&own)) {
+        let plan = answer.family.plan(&own, storages).filter(|_| is_for_f16(answer.kernel));
+        if let Some(plan) = plan
+            && (answer.kernel.reads_weights || answer.kernel.reads_activations)
+        {
             checks.push(check(executor, answer, plan, storages).await?);
         }
     }
@@ -111,6 +125,7 @@ pub(crate) fn judge_f16(
     let failed: Vec<&str> = checks
         .iter()
         .filter(|c| c.used && !c.passed && (c.weights == f16 || c.activations == f16))
+        .filter(|c| ANSWERS.iter().any(|a| a.kernel.name == c.kernel && is_for_f16(a.kernel)))
         .map(|c| c.kernel)
         .collect();
     let passed = failed.is_empty();
@@ -140,9 +155,10 @@ fn key(executor: &Executor) -> String {
     format!("{} | vectile {}", executor.gpu.adapter.key(), env!("CARGO_PKG_VERSION"))
 }
 
-/// True where models on an adapter of this plan run this kernel.
-fn is_used(answer: &KnownAnswer, plan: KernelPlan) -> bool {
-    answer.software.is_none_or(|software| software == plan.software)
+/// True for a kernel that `SHADER_F16` is judged by. Cooperative matrices are judged by themselves: models can
+/// do without.
+fn is_for_f16(kernel: &Kernel) -> bool {
+    !kernel.cooperative
 }
 
 /// Every kernel in every form and storage that the device can run, in the order of `ALL`. `done` hears
@@ -158,19 +174,19 @@ pub async fn check_all(
     let f16 = executor.gpu.has_shader_f16();
     let mut work = Vec::new();
     for answer in ANSWERS {
-        let software = answer.software.unwrap_or(own.software);
         let mut lanes = vec![own.lanes];
         if answer.kernel.has_lanes && own.lanes != Lanes::Alone {
             lanes.push(Lanes::Alone);
         }
         for lanes in lanes {
-            let plan = KernelPlan { software, lanes, ..own };
+            let own = KernelPlan { lanes, ..own };
             let mut seen = Vec::new();
             for (weights, activations) in STORAGES {
                 let weights = if answer.kernel.reads_weights { *weights } else { Storage::F32 };
                 let activations =
                     if answer.kernel.reads_activations { *activations } else { Storage::F32 };
                 let pair = (weights, activations);
+                let Some(plan) = answer.family.plan(&own, pair) else { continue };
                 if !seen.contains(&pair)
                     && (f16 || (pair.0 != Storage::F16 && pair.1 != Storage::F16))
                 {
@@ -202,10 +218,14 @@ pub(crate) async fn wrong_kernels(
     storages: (Storage, Storage),
 ) -> Result<Vec<KernelCheck>, Error> {
     let mut wrong = Vec::new();
+    let runs = |kernel: &Kernel| graph.dispatches.iter().any(|dispatch| dispatch.kernel == kernel);
+    // A graph has the form of the matmul that suits its rows; others of the model have others.
     let used = |answer: &&KnownAnswer| {
-        graph.dispatches.iter().any(|dispatch| dispatch.kernel.name == answer.kernel.name)
+        runs(answer.kernel)
+            || answer.kernel == &MATMUL_TILE && runs(&MATMUL_FEW) && answer.family.is_of(&plan)
     };
     for answer in ANSWERS.iter().filter(used) {
+        let Some(plan) = answer.family.plan(&plan, storages) else { continue };
         let check = check(executor, answer, plan, storages).await?;
         if !check.passed {
             wrong.push(check);
@@ -221,19 +241,7 @@ async fn check(
     plan: KernelPlan,
     (weights, activations): (Storage, Storage),
 ) -> Result<KernelCheck, Error> {
-    let precision = Precision {
-        requested: Default::default(),
-        checkpoint: CheckpointDtype {
-            dtype: FloatDtype::Float16,
-            source: "self-test".to_owned(),
-            reasons: Vec::new(),
-        },
-        weights,
-        activations,
-        weight_bytes: 0,
-        reasons: Vec::new(),
-        measured: None,
-    };
+    let precision = precision((weights, activations));
     let own = executor.gpu.plan();
     let kernel = answer.kernel;
     let lanes = if kernel.has_lanes { plan.lanes } else { Lanes::Alone };
@@ -243,7 +251,7 @@ async fn check(
             Lanes::Alone => "alone".to_owned(),
             Lanes::Subgroup(size) => format!("subgroups of {size}"),
         },
-        used: is_used(answer, own) && plan.lanes == own.lanes,
+        used: answer.family.is_of(&own) && plan.lanes == own.lanes,
         weights: kernel.reads_weights.then_some(weights),
         activations: kernel.reads_activations.then_some(activations),
         error: None,
@@ -268,7 +276,26 @@ async fn check(
         compare(&mut result, answer.tolerance, &made, &outcome);
     }
     result.passed = result.problem.is_none() && result.share.is_some_and(|share| share <= 1.0);
+    // Models do without the matrices then.
+    result.used &= result.passed || answer.family != Family::Cooperative;
     Ok(result)
+}
+
+/// A precision of no model.
+fn precision((weights, activations): (Storage, Storage)) -> Precision {
+    Precision {
+        requested: Default::default(),
+        checkpoint: CheckpointDtype {
+            dtype: FloatDtype::Float16,
+            source: "self-test".to_owned(),
+            reasons: Vec::new(),
+        },
+        weights,
+        activations,
+        weight_bytes: 0,
+        reasons: Vec::new(),
+        measured: None,
+    }
 }
 
 /// Takes what a run gave into the result of a check.

@@ -2,10 +2,12 @@
 //!
 //! `#import storage as weight` puts in the storage file that the variant picks for weights, with
 //! its `role_` names written `weight_`; `#import reduce` and `#import share` put in the subgroup
-//! file or its twin; any other name is a file of `shaders/shared/`. There are no conditionals. A
-//! `const NAME: u32 = …;` of a source is rewritten where the variant gives NAME a value: sizes of
-//! register arrays must be constants in the text.
+//! file or its twin, `#import coop` the one for the variant's `SIDE`; any other name is a file of
+//! `shaders/shared/`. There are no conditionals. A `const NAME: u32 = …;` of a source is rewritten where
+//! the variant gives NAME a value: sizes of register arrays must be constants in the text. Loops that are
+//! marked for it are written out: see `unroll.rs`.
 
+use super::unroll::unroll;
 use crate::dtype::Storage;
 
 /// How lanes of a kernel work together.
@@ -44,6 +46,12 @@ impl Variant {
         self
     }
 
+    /// The value of a constant of the text, where it is given one.
+    fn constant_or(&self, name: &str, otherwise: u32) -> u32 {
+        let given = self.constants.iter().find(|(known, _)| *known == name);
+        given.map_or(otherwise, |(_, value)| *value)
+    }
+
     /// With an override.
     pub fn set(mut self, name: &'static str, value: u32) -> Self {
         self.overrides.push((name, value));
@@ -64,6 +72,8 @@ const SHARED: &[(&str, &str)] = &[
     ("reduce_workgroup", include_str!("../../shaders/shared/reduce_workgroup.wgsl")),
     ("share_subgroup", include_str!("../../shaders/shared/share_subgroup.wgsl")),
     ("share_none", include_str!("../../shaders/shared/share_none.wgsl")),
+    ("coop_8", include_str!("../../shaders/shared/coop_8.wgsl")),
+    ("coop_16", include_str!("../../shaders/shared/coop_16.wgsl")),
 ];
 
 fn shared(name: &str) -> Result<&'static str, String> {
@@ -77,7 +87,7 @@ fn shared(name: &str) -> Result<&'static str, String> {
 /// The whole WGSL of a source in a variant, with `enable` lines first.
 ///
 /// # Errors
-/// A sentence naming the import that has no file.
+/// A sentence naming the import that has no file, or the loop that cannot be written out.
 pub fn resolve_imports(source: &str, variant: &Variant) -> Result<String, String> {
     let mut enables: Vec<&str> = Vec::new();
     let mut body = String::new();
@@ -98,6 +108,7 @@ pub fn resolve_imports(source: &str, variant: &Variant) -> Result<String, String
                 shared(if subgroup { "reduce_subgroup" } else { "reduce_workgroup" })?
             }
             ("share", None) => shared(if subgroup { "share_subgroup" } else { "share_none" })?,
+            ("coop", None) => shared(&format!("coop_{}", variant.constant_or("SIDE", 8)))?,
             (name, None) => shared(name)?,
             (name, Some(role)) => return Err(format!("no import {name} as {role}")),
         };
@@ -120,7 +131,7 @@ pub fn resolve_imports(source: &str, variant: &Variant) -> Result<String, String
     for (name, value) in constants_of(variant) {
         text = set_constant(&text, name, value);
     }
-    Ok(text)
+    unroll(&text)
 }
 
 /// The variant's constants, with the size of `share` where lanes share.

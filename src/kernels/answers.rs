@@ -10,17 +10,61 @@ use crate::dtype::Storage;
 use crate::gpu::graph::{Source, TensorId};
 use crate::gpu::kernel::Kernel;
 use crate::kernels::{
-    Activation, Activations, Builder, attention, combine, fill_rows, gate, group_rows, layer_norm,
-    lookup, matmul, normalize_l2, pool, reference, rms_norm, rope, route,
+    Activation, Activations, Builder, KernelPlan, attention, combine, fill_rows, gate, group_rows,
+    layer_norm, lookup, matmul, normalize_l2, pool, reference, rms_norm, rope, route,
 };
+
+/// The adapters that a kernel is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// All.
+    All,
+    /// Software adapters.
+    Software,
+    /// GPUs.
+    Gpu,
+    /// GPUs with cooperative matrices, where weights and activations are f16.
+    Cooperative,
+}
+
+impl Family {
+    /// The plan under which models run the kernel in these storages, as like `own` as can be; `None` where the
+    /// adapter of `own` cannot.
+    pub fn plan(
+        self,
+        own: &KernelPlan,
+        (weights, activations): (Storage, Storage),
+    ) -> Option<KernelPlan> {
+        Some(match self {
+            Family::All => *own,
+            Family::Software => KernelPlan { software: true, ..*own },
+            Family::Gpu => KernelPlan { software: false, cooperative: None, by_rows: true, ..*own },
+            Family::Cooperative => {
+                let f16 = weights == Storage::F16 && activations == Storage::F16;
+                own.cooperative.filter(|_| f16)?;
+                KernelPlan { software: false, ..*own }
+            }
+        })
+    }
+
+    /// True where models on an adapter of this plan run the kernel.
+    pub fn is_of(self, plan: &KernelPlan) -> bool {
+        match self {
+            Family::All => true,
+            Family::Software => plan.software,
+            Family::Gpu => !plan.software,
+            Family::Cooperative => !plan.software && plan.cooperative.is_some(),
+        }
+    }
+}
 
 /// A kernel's runs and what they must give.
 #[derive(Debug)]
 pub struct KnownAnswer {
     /// The kernel.
     pub kernel: &'static Kernel,
-    /// The family of kernels it belongs to: for software adapters, for GPUs, or both.
-    pub software: Option<bool>,
+    /// Which adapters run it.
+    pub family: Family,
     /// Each puts a run on a graph, in the builder's storages: the plain form of the kernel, and one that
     /// takes every branch.
     pub runs: &'static [fn(&mut Builder) -> Answer],
@@ -41,80 +85,93 @@ pub struct Answer {
 pub static ANSWERS: &[KnownAnswer] = &[
     KnownAnswer {
         kernel: &lookup::LOOKUP,
-        software: None,
+        family: Family::All,
         runs: &[lookup_answer],
         tolerance: 1e-6,
     },
     KnownAnswer {
         kernel: &layer_norm::LAYER_NORM,
-        software: None,
+        family: Family::All,
         runs: &[layer_norm_plain, layer_norm_whole],
         tolerance: 1e-5,
     },
     KnownAnswer {
         kernel: &rms_norm::RMS_NORM,
-        software: None,
+        family: Family::All,
         runs: &[rms_norm_plain, rms_norm_whole],
         tolerance: 1e-5,
     },
     KnownAnswer {
         kernel: &rope::ROPE,
-        software: None,
+        family: Family::All,
         runs: &[rope_plain, rope_whole],
         tolerance: 1e-5,
     },
     KnownAnswer {
         kernel: &gate::GATE,
-        software: None,
+        family: Family::All,
         runs: &[gate_first, gate_second],
         tolerance: 1e-5,
     },
     KnownAnswer {
         kernel: &route::ROUTE,
-        software: None,
+        family: Family::All,
         runs: &[experts::route_one, experts::route_three],
         tolerance: 1e-5,
     },
     KnownAnswer {
         kernel: &group_rows::GROUP_ROWS,
-        software: None,
+        family: Family::All,
         runs: &[experts::group_even, experts::group_uneven],
         tolerance: 0.0,
     },
     KnownAnswer {
         kernel: &combine::COMBINE,
-        software: None,
+        family: Family::All,
         runs: &[experts::combine],
         tolerance: 1e-5,
     },
     KnownAnswer {
         kernel: &matmul::MATMUL_TILE,
-        software: Some(false),
+        family: Family::Gpu,
         runs: &[matmul_plain, matmul_whole, experts::matmul_shared],
         tolerance: 2e-5,
     },
     KnownAnswer {
+        kernel: &matmul::MATMUL_FEW,
+        family: Family::Gpu,
+        runs: &[matmul_few, matmul_few_whole],
+        tolerance: 2e-5,
+    },
+    // The sums of a step are the hardware's: their rounding is not known.
+    KnownAnswer {
+        kernel: &matmul::MATMUL_COOP,
+        family: Family::Cooperative,
+        runs: &[matmul_plain, matmul_whole, experts::matmul_shared],
+        tolerance: 1e-4,
+    },
+    KnownAnswer {
         kernel: &matmul::MATMUL_LANE,
-        software: Some(true),
+        family: Family::Software,
         runs: &[matmul_plain, matmul_whole, experts::matmul_shared],
         tolerance: 2e-5,
     },
     KnownAnswer {
         kernel: &attention::ATTENTION_TILE,
-        software: Some(false),
+        family: Family::Gpu,
         runs: &[attention_plain, attention_whole, attention_relative],
         tolerance: 2e-5,
     },
     KnownAnswer {
         kernel: &attention::ATTENTION_LANE,
-        software: Some(true),
+        family: Family::Software,
         runs: &[attention_plain, attention_whole, attention_relative],
         tolerance: 2e-5,
     },
-    KnownAnswer { kernel: &pool::POOL, software: None, runs: &[pool_answer], tolerance: 1e-5 },
+    KnownAnswer { kernel: &pool::POOL, family: Family::All, runs: &[pool_answer], tolerance: 1e-5 },
     KnownAnswer {
         kernel: &normalize_l2::NORMALIZE_L2,
-        software: None,
+        family: Family::All,
         runs: &[normalize_answer],
         tolerance: 1e-6,
     },
@@ -193,15 +250,28 @@ fn layer_norm_answer(builder: &mut Builder, whole: bool) -> Answer {
 }
 
 fn matmul_plain(builder: &mut Builder) -> Answer {
-    matmul_answer(builder, Activation::None, false)
+    matmul_answer(builder, 19, Activation::None, false)
 }
 
 fn matmul_whole(builder: &mut Builder) -> Answer {
-    matmul_answer(builder, Activation::Gelu, true)
+    matmul_answer(builder, 19, Activation::Gelu, true)
 }
 
-fn matmul_answer(builder: &mut Builder, activation: Activation, whole: bool) -> Answer {
-    let (rows, inner, columns) = (19, 37, 45);
+fn matmul_few(builder: &mut Builder) -> Answer {
+    matmul_answer(builder, 3, Activation::None, false)
+}
+
+fn matmul_few_whole(builder: &mut Builder) -> Answer {
+    matmul_answer(builder, 13, Activation::Gelu, true)
+}
+
+fn matmul_answer(
+    builder: &mut Builder,
+    rows: usize,
+    activation: Activation,
+    whole: bool,
+) -> Answer {
+    let (inner, columns) = (37, 45);
     let x = values(8, rows * inner, 1.0, builder.activations);
     let w = values(9, columns * inner, 0.5, builder.weights);
     let bias = values(10, columns, 1.0, Storage::F32);
@@ -367,50 +437,57 @@ mod tests {
     use super::ANSWERS;
     use crate::dtype::{CheckpointDtype, FloatDtype, Precision, Storage};
     use crate::gpu::shader::Lanes;
+    use crate::kernels::forms::{Cooperative, Tile};
     use crate::kernels::{ALL, Builder, KernelPlan};
 
     #[test]
     fn every_kernel_of_all_has_a_known_answer() {
+        let own = KernelPlan {
+            software: false,
+            lanes: Lanes::Alone,
+            workgroup_memory: 16384,
+            max_flops: u64::MAX,
+            cooperative: Some(Cooperative { side: 16, invocations: 128 }),
+            workgroup_invocations: 256,
+            largest_tile: Tile::PLAIN,
+            by_rows: true,
+            forced: None,
+        };
         for kernel in ALL {
             let answers: Vec<_> = ANSWERS.iter().filter(|a| a.kernel == *kernel).collect();
             let [answer] = answers[..] else {
                 panic!("kernel {} has {} known answers, not one", kernel.name, answers.len())
             };
-            let precision = Precision {
-                requested: Default::default(),
-                checkpoint: CheckpointDtype {
-                    dtype: FloatDtype::Float32,
-                    source: String::new(),
+            let mut plans = 0;
+            for storage in [Storage::F32, Storage::F16] {
+                let precision = Precision {
+                    requested: Default::default(),
+                    checkpoint: CheckpointDtype {
+                        dtype: FloatDtype::Float32,
+                        source: String::new(),
+                        reasons: Vec::new(),
+                    },
+                    weights: storage,
+                    activations: storage,
+                    weight_bytes: 0,
                     reasons: Vec::new(),
-                },
-                weights: Storage::F32,
-                activations: Storage::F32,
-                weight_bytes: 0,
-                reasons: Vec::new(),
-                measured: None,
-            };
-            for software in [false, true] {
-                if answer.software.is_some_and(|family| family != software) {
-                    continue;
-                }
-                let plan = KernelPlan {
-                    software,
-                    lanes: Lanes::Alone,
-                    workgroup_memory: 16384,
-                    max_flops: u64::MAX,
+                    measured: None,
                 };
+                let Some(plan) = answer.family.plan(&own, (storage, storage)) else { continue };
+                plans += 1;
                 assert!(!answer.runs.is_empty(), "{}", kernel.name);
                 for run in answer.runs {
                     let mut builder = Builder::new(plan, &precision);
                     let made = run(&mut builder);
                     assert!(!builder.graph.dispatches.is_empty(), "{}", kernel.name);
-                    let own = builder.graph.dispatches.iter().all(|d| d.kernel == *kernel);
-                    assert!(own, "{}: its answer runs another kernel", kernel.name);
+                    let other = builder.graph.dispatches.iter().find(|d| d.kernel != *kernel);
+                    assert!(other.is_none(), "{}: its answer runs {other:?}", kernel.name);
                     assert_eq!(made.expected.len(), made.y.rows * made.y.width, "{}", kernel.name);
                     let flat = made.expected.iter().all(|value| *value == made.expected[0]);
                     assert!(!flat, "{}: an answer that a blank buffer gives", kernel.name);
                 }
             }
+            assert!(plans > 0, "{}", kernel.name);
         }
         assert_eq!(ANSWERS.len(), ALL.len());
     }

@@ -71,6 +71,7 @@ pub static ATTENTION_TILE: Kernel = Kernel {
     reads_weights: false,
     reads_activations: true,
     has_lanes: false,
+    cooperative: false,
     settings: &[
         HEAD4,
         // Each with the head above it: see `keys_a_tile`.
@@ -91,6 +92,7 @@ pub static ATTENTION_LANE: Kernel = Kernel {
     reads_weights: false,
     reads_activations: true,
     has_lanes: true,
+    cooperative: false,
     settings: &[HEAD4, WINDOW, HAS_BIAS, RELATIVE],
 };
 

@@ -21,6 +21,7 @@ pub static COMBINE: Kernel = Kernel {
     reads_weights: false,
     reads_activations: true,
     has_lanes: false,
+    cooperative: false,
     settings: &[],
 };
 

@@ -20,6 +20,7 @@ pub static GATE: Kernel = Kernel {
     reads_weights: false,
     reads_activations: true,
     has_lanes: false,
+    cooperative: false,
     settings: &[Setting { name: "ACTIVATION", constant: false, values: &[0, 1, 2, 3, 4, 5, 6] }],
 };
 

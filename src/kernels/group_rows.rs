@@ -25,6 +25,7 @@ pub static GROUP_ROWS: Kernel = Kernel {
     reads_weights: false,
     reads_activations: false,
     has_lanes: false,
+    cooperative: false,
     settings: &[Setting { name: "EXPERTS", constant: true, values: &[2, 8, 32] }],
 };
 

@@ -20,6 +20,7 @@ pub static LAYER_NORM: Kernel = Kernel {
     reads_weights: false,
     reads_activations: true,
     has_lanes: true,
+    cooperative: false,
     settings: &[Setting { name: "HAS_RESIDUAL", constant: false, values: &[0, 1] }],
 };
 

@@ -20,6 +20,7 @@ pub static LOOKUP: Kernel = Kernel {
     reads_weights: true,
     reads_activations: true,
     has_lanes: false,
+    cooperative: false,
     settings: &[Setting { name: "TABLES", constant: false, values: &[1, 2, 3] }],
 };
 

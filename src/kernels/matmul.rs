@@ -1,14 +1,16 @@
-//! `matmul_tile.wgsl` and `matmul_lane.wgsl`: a linear layer with fused bias, activation and
-//! residual, for GPUs and for software adapters.
+//! `matmul_tile.wgsl`, `matmul_few.wgsl`, `matmul_coop.wgsl` and `matmul_lane.wgsl`: a linear layer with
+//! fused bias, activation and residual, for GPUs, for few rows there, for those with cooperative matrices,
+//! and for software adapters. `forms.rs` says which is taken.
 
 use crate::gpu::graph::{Dispatch, Source, TensorId};
 use crate::gpu::kernel::{Access, Kernel, Setting};
+use crate::kernels::forms::{self, Work};
 use crate::kernels::group_rows::Grouped;
 use crate::kernels::{Activation, Activations, Builder};
 use crate::params;
 
 params! {
-    /// `Params` of both matmuls.
+    /// `Params` of all matmuls.
     pub struct MatmulParams {
         rows: u32,
         first_row: u32,
@@ -40,7 +42,48 @@ pub static MATMUL_TILE: Kernel = Kernel {
     reads_weights: true,
     reads_activations: true,
     has_lanes: false,
+    cooperative: false,
     settings: SETTINGS,
+};
+
+/// The kernel for GPUs and few rows: each weight is read once.
+pub static MATMUL_FEW: Kernel = Kernel {
+    name: "matmul_few",
+    source: include_str!("../../shaders/matmul_few.wgsl"),
+    bindings: BINDINGS,
+    params: MatmulParams::FIELDS,
+    stores_activations: true,
+    reads_weights: true,
+    reads_activations: true,
+    has_lanes: false,
+    cooperative: false,
+    settings: &[
+        SETTINGS[0],
+        SETTINGS[1],
+        SETTINGS[2],
+        Setting { name: "ROWS", constant: true, values: &forms::FEW },
+    ],
+};
+
+/// The kernel for GPUs with cooperative matrices.
+pub static MATMUL_COOP: Kernel = Kernel {
+    name: "matmul_coop",
+    source: include_str!("../../shaders/matmul_coop.wgsl"),
+    bindings: BINDINGS,
+    params: MatmulParams::FIELDS,
+    stores_activations: true,
+    reads_weights: true,
+    reads_activations: true,
+    has_lanes: false,
+    cooperative: true,
+    settings: &[
+        SETTINGS[0],
+        SETTINGS[1],
+        SETTINGS[2],
+        Setting { name: "SIDE", constant: true, values: &[8, 16] },
+        // Four subgroups of 8, 16, 32 and 64.
+        Setting { name: "INVOCATIONS", constant: true, values: &[32, 64, 128, 256] },
+    ],
 };
 
 /// The kernel for software adapters: no workgroup memory.
@@ -53,6 +96,7 @@ pub static MATMUL_LANE: Kernel = Kernel {
     reads_weights: true,
     reads_activations: true,
     has_lanes: true,
+    cooperative: false,
     settings: SETTINGS,
 };
 
@@ -173,14 +217,13 @@ pub fn matmul_experts_of(
     y
 }
 
-/// Rows of y and cells of its columns that a workgroup makes.
-fn tile(software: bool) -> [usize; 2] {
-    if software { [16, 32] } else { [64, 16] }
-}
+/// Rows that are grouped by expert come in whole groups of so many on GPUs; tiles of the matmul are no
+/// taller.
+pub(crate) const EXPERT_ROWS: usize = 64;
 
-/// Rows of a tile, for [`group_rows`](super::group_rows::group_rows).
+/// Rows of a group, for [`group_rows`](super::group_rows::group_rows).
 pub(crate) fn tile_rows(software: bool) -> usize {
-    tile(software)[0]
+    if software { 16 } else { EXPERT_ROWS }
 }
 
 enum Rows<'a> {
@@ -196,8 +239,6 @@ fn dispatch(
     rows: Rows<'_>,
     y: Activations,
 ) {
-    let kernel = if builder.plan.software { &MATMUL_LANE } else { &MATMUL_TILE };
-    let [tile_rows, tile_cells] = tile(builder.plan.software);
     // A binding that is not read has x standing in.
     let (count, residual, order, x_share, token_share) = match rows {
         Rows::All { residual } => (x.rows, residual, x.id, 1, 1),
@@ -205,8 +246,17 @@ fn dispatch(
             (grouped.slots, None, grouped.order, grouped.rows / x.rows.max(1), grouped.top)
         }
     };
-    let variant = builder
-        .variant(kernel, x.storage)
+    let form = builder.plan.matmul(&Work {
+        storages: (builder.weights, x.storage),
+        rows: count,
+        inner4: x.width4,
+        columns4: y.width4,
+        experts: matches!(rows, Rows::Grouped(_)),
+    });
+    let kernel = form.kernel();
+    let [tile_rows, tile_cells] = form.tile();
+    let variant = form
+        .constants(builder.variant(kernel, x.storage))
         .set("ACTIVATION", activation as u32)
         .set("HAS_RESIDUAL", u32::from(residual.is_some()))
         .set("EXPERTS", u32::from(matches!(rows, Rows::Grouped(_))));

@@ -8,6 +8,7 @@
 pub mod answers;
 pub mod attention;
 pub mod combine;
+pub mod forms;
 pub mod gate;
 pub mod group_rows;
 pub mod layer_norm;
@@ -36,6 +37,8 @@ pub static ALL: &[&Kernel] = &[
     &group_rows::GROUP_ROWS,
     &combine::COMBINE,
     &matmul::MATMUL_TILE,
+    &matmul::MATMUL_FEW,
+    &matmul::MATMUL_COOP,
     &matmul::MATMUL_LANE,
     &attention::ATTENTION_TILE,
     &attention::ATTENTION_LANE,
@@ -68,7 +71,7 @@ pub enum Activation {
 
 /// Which form of each kernel suits an adapter, and how far a dispatch may go.
 ///
-/// Fixed for an adapter: it never depends on a batch, so neither does a row's result.
+/// Fixed for an adapter: a row's result does not depend on the batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KernelPlan {
     /// The matmul and attention for software adapters, instead of those for GPUs.
@@ -77,8 +80,19 @@ pub struct KernelPlan {
     pub lanes: Lanes,
     /// Bytes of workgroup memory.
     pub workgroup_memory: u32,
+    /// Invocations of a workgroup.
+    pub workgroup_invocations: u32,
     /// Floating point operations after which a dispatch is cut, for the operating system's watchdog.
     pub max_flops: u64,
+    /// Cooperative matrices of f16 with f32 sums, where the adapter has them and they are used.
+    pub cooperative: Option<forms::Cooperative>,
+    /// The largest tile of the matmul that suits the class of adapter.
+    pub largest_tile: forms::Tile,
+    /// Whether the number of rows may pick among the forms of the matmul that give the same bits: not where a
+    /// device gives other bits.
+    pub by_rows: bool,
+    /// The form of every matmul, whatever suits: for tests and for measuring.
+    pub forced: Option<forms::Form>,
 }
 
 /// An activation tensor of a graph: `[rows, width]`.

@@ -21,6 +21,7 @@ pub static NORMALIZE_L2: Kernel = Kernel {
     reads_weights: false,
     reads_activations: false,
     has_lanes: true,
+    cooperative: false,
     settings: &[],
 };
 

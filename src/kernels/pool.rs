@@ -21,6 +21,7 @@ pub static POOL: Kernel = Kernel {
     reads_weights: false,
     reads_activations: true,
     has_lanes: false,
+    cooperative: false,
     settings: &[Setting { name: "MODE", constant: false, values: &[0, 1, 2, 3, 4, 5] }],
 };
 

@@ -24,6 +24,7 @@ pub static RMS_NORM: Kernel = Kernel {
     reads_weights: false,
     reads_activations: true,
     has_lanes: true,
+    cooperative: false,
     settings: &[Setting { name: "HAS_RESIDUAL", constant: false, values: &[0, 1] }],
 };
 

@@ -35,6 +35,7 @@ pub static ROPE: Kernel = Kernel {
     reads_weights: false,
     reads_activations: true,
     has_lanes: true,
+    cooperative: false,
     settings: &[
         Setting { name: "INTERLEAVED", constant: false, values: &[0, 1] },
         Setting { name: "HAS_NORM", constant: false, values: &[0, 1] },

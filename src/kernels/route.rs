@@ -30,6 +30,7 @@ pub static ROUTE: Kernel = Kernel {
     reads_weights: true,
     reads_activations: true,
     has_lanes: true,
+    cooperative: false,
     settings: &[Setting { name: "CELLS", constant: true, values: &[1, 2, 8] }],
 };
 

@@ -480,6 +480,7 @@ impl<'a> Bench<'a> {
             precision: json,
             weights: precision.weights.name().to_owned(),
             activations: precision.activations.name().to_owned(),
+            kernels: entrant.embedder.kernels().await.to_string(),
             weight_bytes: precision.weight_bytes,
             peak_activation_bytes: profile.peak_activation_bytes,
             accuracy: entrant.accuracy.take().ok_or_else(missing)?,

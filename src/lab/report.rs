@@ -120,6 +120,9 @@ pub struct PrecisionReport {
     pub weights: String,
     /// How activations are stored.
     pub activations: String,
+    /// The kernels it runs: the family, and how linear layers are computed.
+    #[serde(default)]
+    pub kernels: String,
     /// Bytes of all weights.
     pub weight_bytes: u64,
     /// Bytes of all activation buffers of the largest batch that was run.

@@ -226,14 +226,19 @@ fn matmuls_by_expert_of_ragged_sizes_in_every_storage() {
 fn rows_have_the_same_bits_beside_any_others_and_in_cut_dispatches() {
     let Some(mut bench) = bench() else { return };
     for executor in &mut bench.executors {
-        for plan in plans(executor) {
+        let stored =
+            [Storage::F32, Storage::F16].map(|s| storages(executor).contains(&s).then_some(s));
+        let plans = plans(executor).into_iter();
+        let work: Vec<_> =
+            plans.flat_map(|plan| stored.into_iter().flatten().map(move |s| (plan, s))).collect();
+        for (plan, storage) in work {
             let case =
                 Case { tokens: 90, top: 2, experts: 4, inner: 37, columns: 50, shared: true };
             let mut of_row = uneven(180, 4);
             let mut result = |max_flops, of_row: &[usize]| {
                 let plan = KernelPlan { max_flops, ..plan };
-                let mut builder = Builder::new(plan, &precision(Storage::F32, Storage::F32));
-                let storages = [Storage::F32; 2];
+                let mut builder = Builder::new(plan, &precision(storage, storage));
+                let storages = [storage; 2];
                 let (y, _) = matmul_by_expert(&mut builder, &case, of_row, storages);
                 let count = builder.graph.dispatches.len();
                 (count, run(executor, builder, y).0)

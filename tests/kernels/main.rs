@@ -8,6 +8,7 @@
 )]
 
 mod attention;
+mod cooperative;
 mod experts;
 mod gate;
 mod layer_norm;
@@ -80,10 +81,26 @@ pub fn precision(weights: Storage, activations: Storage) -> Precision {
     }
 }
 
-/// The plans of an adapter that a test walks: its own and the other family of kernels.
-pub fn plans(executor: &Executor) -> [KernelPlan; 2] {
+/// Tests are to cover cooperative matrices and nothing else, as on a driver that is there for them.
+pub fn only_matrices() -> bool {
+    std::env::var_os("VECTILE_REQUIRE_COOPERATIVE").is_some()
+}
+
+/// The plans of an adapter that a test walks: both families of kernels, and cooperative matrices where it has
+/// them.
+pub fn plans(executor: &Executor) -> Vec<KernelPlan> {
     let own = executor.gpu.plan();
-    [own, KernelPlan { software: !own.software, ..own }]
+    let mut plans = vec![
+        KernelPlan { software: true, ..own },
+        KernelPlan { software: false, cooperative: None, ..own },
+    ];
+    if only_matrices() {
+        plans.clear();
+    }
+    if own.cooperative.is_some() {
+        plans.push(KernelPlan { software: false, ..own });
+    }
+    plans
 }
 
 /// The storages that an adapter can hold.
@@ -91,6 +108,7 @@ pub fn storages(executor: &Executor) -> Vec<Storage> {
     Storage::ALL
         .into_iter()
         .filter(|s| *s != Storage::F16 || executor.gpu.has_shader_f16())
+        .filter(|s| *s == Storage::F16 || !only_matrices())
         .collect()
 }
 

@@ -1,8 +1,16 @@
+use pollster::block_on;
 use vectile::dtype::Storage;
+use vectile::gpu::adapter::AdapterChoice;
+use vectile::gpu::device::Gpu;
+use vectile::gpu::executor::Executor;
 use vectile::gpu::graph::TensorId;
-use vectile::kernels::{Activation, Builder, matmul, reference};
+use vectile::gpu::selftest::{STORAGES, forms_that_differ};
+use vectile::kernels::forms::{FEW, Form, Tile};
+use vectile::kernels::{Activation, Builder, KernelPlan, matmul, reference};
 
-use crate::{activations, assert_close, bench, plans, precision, run, storages, values};
+use crate::{
+    activations, assert_close, bench, only_matrices, plans, precision, run, storages, values,
+};
 
 /// `[columns, inner]` as checkpoints have it → `[inner, columns]` as the kernels read it.
 fn repack(w: &[f32], columns: usize, inner: usize) -> Vec<f32> {
@@ -25,13 +33,22 @@ struct Case {
 }
 
 fn check(case: &Case, weights: Storage, acts: Storage) {
+    check_with(case, weights, acts, None);
+}
+
+/// With every plan, or with one form.
+fn check_with(case: &Case, weights: Storage, acts: Storage, form: Option<Form>) {
     let Some(mut bench) = bench() else { return };
     for executor in &mut bench.executors {
         let known = storages(executor);
         if !known.contains(&weights) || !known.contains(&acts) {
             continue;
         }
-        for plan in plans(executor) {
+        let plans = match form {
+            None => plans(executor),
+            form => vec![KernelPlan { software: false, forced: form, ..executor.gpu.plan() }],
+        };
+        for plan in plans {
             let Case { rows, inner, columns, activation, residual } = *case;
             let x = values(1, rows * inner, 1.0, acts);
             let w = values(2, columns * inner, 1.0, weights);
@@ -60,7 +77,7 @@ fn check(case: &Case, weights: Storage, acts: Storage) {
                 reference::matmul(&x, &w, &bias, activation, residual.then_some(&res[..]));
             let what = format!(
                 "{} {rows}×{inner}×{columns} {activation:?} {residual} {weights} {acts} {:?}",
-                if plan.software { "lane" } else { "tile" },
+                plan.describe((weights, acts)),
                 plan.lanes
             );
             // f32 sums of `inner` products of about 1.
@@ -90,6 +107,53 @@ fn ragged_sizes_in_every_storage() {
             check(&case, storage, storage);
         }
     }
+}
+
+/// Every form that rows may pick among, at sizes that none divides, against the reference and bit by bit.
+#[test]
+fn forms_of_the_same_bits() {
+    let Some(mut bench) = bench() else { return };
+    for executor in &mut bench.executors {
+        let forms: Vec<Form> =
+            Tile::ALL.map(Form::Tile).into_iter().chain(FEW.map(Form::Few)).collect();
+        for (weights, acts) in STORAGES {
+            if storages(executor).contains(weights) && storages(executor).contains(acts) {
+                let other = block_on(forms_that_differ(executor, (*weights, *acts), &forms));
+                assert_eq!(other.unwrap(), [], "{weights} {acts}");
+            }
+        }
+    }
+    drop(bench);
+    if only_matrices() {
+        return;
+    }
+    for form in Tile::ALL.map(Form::Tile).into_iter().chain(FEW.map(Form::Few)) {
+        for (rows, inner, columns) in [(1, 5, 3), (17, 63, 65), (129, 31, 131)] {
+            let (activation, residual) = (Activation::Gelu, rows > 1);
+            let case = Case { rows, inner, columns, activation, residual };
+            check_with(&case, Storage::F32, Storage::F32, Some(form));
+        }
+    }
+}
+
+/// As a driver would that fuses products and sums in one form and not in another.
+#[test]
+fn a_form_of_other_bits_is_found() {
+    let Some(bench) = bench() else { return };
+    drop(bench);
+    let gpu = block_on(Gpu::open(&AdapterChoice::Best, &[])).unwrap();
+    let mut executor = Executor::new(gpu);
+    executor.edit_shader(("matmul_few", |wgsl| {
+        wgsl.replacen(
+            "fma(vec4<f32>(value.y), w1, sums[0u])",
+            "sums[0u] + value.y * w1 * 1.0000001",
+            1,
+        )
+    }));
+    let forms = [Form::Tile(Tile::ALL[0]), Form::Few(4), Form::Tile(Tile::ALL[3])];
+    let storages = (Storage::F32, Storage::F32);
+    let other = block_on(forms_that_differ(&mut executor, storages, &forms)).unwrap();
+    assert_eq!(other, [Form::Few(4)]);
 }
 
 #[test]
@@ -136,7 +200,7 @@ fn a_dispatch_cut_into_pieces_gives_the_same_bits() {
             let w = repack(&values(6, columns * inner, 1.0, Storage::F32), columns, inner);
             let mut results = Vec::new();
             for max_flops in [u64::MAX, 1] {
-                let plan = vectile::kernels::KernelPlan { max_flops, ..plan };
+                let plan = KernelPlan { max_flops, ..plan };
                 let mut builder = Builder::new(plan, &precision(Storage::F32, Storage::F32));
                 let w_id = builder.input("w", &w);
                 let bias_id = builder.input("bias", &vec![0.5f32; columns]);

@@ -66,6 +66,7 @@ fn adapter(index: usize, name: &str, precisions: usize, timestamps: bool) -> Val
         "adapter": {
             "index": index, "name": name, "device_type": "DiscreteGpu", "backend": "Vulkan",
             "driver": "A driver", "driver_info": "550.1", "shader_f16": true, "subgroup_sizes": [32, 64],
+            "cooperative_matrix": 16,
             "max_buffer_bytes": 4_294_967_297_u64, "max_binding_bytes": 2_147_483_647_u64,
             "workgroup_memory_bytes": 49_152, "workgroup_invocations": 1024,
         },
@@ -141,6 +142,7 @@ fn precision(at: usize, name: &str, timestamps: bool) -> Value {
         "precision": { "weights": "f16", "accumulate": "f32", "weight_bytes": 45_437_953 + at, "reason": { "forced": null } },
         "weights": "f16",
         "activations": "f32",
+        "kernels": "gpu, matmul by tiles",
         "weight_bytes": (90_875_905 - 6_000_000 * at),
         "peak_activation_bytes": 37_748_737 - 3_000_001 * at,
         "accuracy": {

@@ -18,6 +18,7 @@ use crate::files::ModelFiles;
 use crate::gpu::adapter::AdapterSummary;
 use crate::gpu::shader::Lanes;
 use crate::kernels::KernelPlan;
+use crate::kernels::forms::Tile;
 use crate::weights::WeightFiles;
 
 #[derive(Deserialize)]
@@ -84,6 +85,7 @@ fn webgpu() -> AdapterSummary {
         driver_info: String::new(),
         shader_f16: false,
         subgroup_sizes: None,
+        cooperative_matrix: None,
         max_buffer_bytes: 256 << 20,
         max_binding_bytes: 128 << 20,
         workgroup_memory_bytes: 16 << 10,
@@ -168,6 +170,11 @@ impl Published {
             lanes: Lanes::Alone,
             workgroup_memory: 16 << 10,
             max_flops: 20_000_000_000,
+            cooperative: None,
+            workgroup_invocations: 256,
+            largest_tile: Tile::PLAIN,
+            by_rows: true,
+            forced: None,
         };
         let batch = (2048, true);
         let memory = estimate::fit(&model, &precisions[1], plan, &webgpu(), None, batch)?;

@@ -164,6 +164,15 @@ fn about(report: &AdapterReport) -> Markup {
                     None => word("none"),
                 },
             ),
+            (
+                "cooperative matrices",
+                match adapter.cooperative_matrix {
+                    Some(side) => {
+                        html! { "of " (count(side as usize)) " by " (count(side as usize)) }
+                    }
+                    None => word("none"),
+                },
+            ),
             ("largest buffer", bytes(adapter.max_buffer_bytes)),
             ("largest binding", bytes(adapter.max_binding_bytes)),
             ("workgroup memory", bytes(u64::from(adapter.workgroup_memory_bytes))),
@@ -180,6 +189,7 @@ fn chosen(precision: &PrecisionReport) -> Markup {
     let mut rows = vec![
         ("weights".to_owned(), word(&precision.weights)),
         ("activations".to_owned(), word(&precision.activations)),
+        ("kernels".to_owned(), word(&precision.kernels)),
     ];
     leaves("precision", &precision.precision, &mut rows);
     let rows: Vec<(&str, Markup)> =

@@ -1,0 +1,148 @@
+// matmul_coop: y = f(x · w + bias) + residual, for GPUs with cooperative matrices
+//
+// x, w, bias, residual and y are those of shared/linear.wgsl; x and w are f16.
+//
+// A workgroup makes a tile of y of two by two parts, each of PART_ROWS × PART_COLUMNS sums that a
+// subgroup keeps in matrices of SIDE × SIDE. Slices of SLICE along inner pass through workgroup memory,
+// with zeros for what lies beyond x and w: loads of matrices know no bounds. Finished sums come back
+// through workgroup memory too, 256 of each part at a time, since only the driver knows which
+// invocation holds which.
+//
+// The host cannot ask for a subgroup size: a workgroup is as wide as four of the largest, and where the
+// driver takes smaller ones, several subgroups make the same part with the same values. Operations on
+// matrices must lie in uniform control flow, so none is left out.
+//
+// Products of two f16 are exact in f32, and sums are f32. Along inner, steps of SIDE are added in
+// order; in which order and with what rounding a step's own products are summed is the hardware's
+// choice. It is the same for every row, so a row's result does not depend on the other rows of its
+// batch; it is not the result of matmul_tile to the last bit.
+#import storage as weight
+#import storage as act
+#import store
+#import activation
+#import linear
+#import coop
+
+// Four of the adapter's largest subgroups.
+const INVOCATIONS: u32 = 128u;
+// Rows and columns of a part, and how much of inner is in workgroup memory.
+const PART_ROWS: u32 = 32u;
+const PART_COLUMNS: u32 = 32u;
+const SLICE: u32 = 32u;
+
+const ROWS: u32 = 2u * PART_ROWS;
+const COLUMNS: u32 = 2u * PART_COLUMNS;
+// Rows in workgroup memory are longer by 16 bytes, so that those below one another lie in other banks.
+const X_STRIDE: u32 = SLICE + 8u;
+const W_STRIDE: u32 = COLUMNS + 8u;
+// Matrices of a part: down, across, and along a slice.
+const DOWN: u32 = PART_ROWS / SIDE;
+const ACROSS: u32 = PART_COLUMNS / SIDE;
+const MATRICES: u32 = DOWN * ACROSS;
+const STEPS: u32 = SLICE / SIDE;
+// Matrices side by side that have 256 sums, which come back at once.
+const BAND: u32 = 256u / (SIDE * SIDE);
+const BANDS: u32 = ACROSS / BAND;
+const BAND_COLUMNS: u32 = BAND * SIDE;
+const BAND_CELLS: u32 = BAND_COLUMNS / 4u;
+
+// [rows][inner] of x, [inner][columns] of w, and 256 sums of each part.
+var<workgroup> x_tile: array<Half, ROWS * X_STRIDE>;
+var<workgroup> w_tile: array<Half, SLICE * W_STRIDE>;
+var<workgroup> band: array<f32, 1024>;
+
+@compute @workgroup_size(INVOCATIONS)
+fn matmul_coop(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+    @builtin(subgroup_id) subgroup: u32,
+) {
+    let tile_row = params.first_row + group.y * ROWS;
+    let tile_cell = group.x * (COLUMNS / 4u);
+    if EXPERTS {
+        if order[tile_row].x < 0.0 {
+            return;
+        }
+    }
+    let matrix = matrix_of(tile_row);
+    let part = subgroup % 4u;
+    let part_row = part / 2u * PART_ROWS;
+    let part_column = part % 2u * PART_COLUMNS;
+
+    // Sums begin as a load of zeros: what a matrix without a value holds differs between drivers.
+    for (var i = local; i < 1024u; i += INVOCATIONS) {
+        band[i] = 0.0;
+    }
+    workgroupBarrier();
+    var left: array<Left, DOWN>;
+    var sums: array<Sum, MATRICES>;
+    for (var i = 0u; i < MATRICES; i++) { // unrolled
+        sums[i] = coopLoadT<Sum>(&band[0], SIDE);
+    }
+
+    for (var slice = 0u; slice < params.inner4; slice += SLICE / 4u) {
+        for (var i = local; i < ROWS * SLICE / 4u; i += INVOCATIONS) {
+            let row = i / (SLICE / 4u);
+            let cell = i % (SLICE / 4u);
+            var value = vec4<f32>(0.0);
+            if tile_row + row < params.rows && slice + cell < params.inner4 {
+                value = act_load(x[source_of(tile_row + row) * params.inner4 + slice + cell]);
+            }
+            let at = row * X_STRIDE + cell * 4u;
+            x_tile[at] = Half(value.x);
+            x_tile[at + 1u] = Half(value.y);
+            x_tile[at + 2u] = Half(value.z);
+            x_tile[at + 3u] = Half(value.w);
+        }
+        for (var i = local; i < SLICE * COLUMNS / 4u; i += INVOCATIONS) {
+            let row = i / (COLUMNS / 4u);
+            let cell = i % (COLUMNS / 4u);
+            let inner = slice * 4u + row;
+            var value = vec4<f32>(0.0);
+            if inner < params.inner4 * 4u && tile_cell + cell < params.stride4 {
+                value = weight_load(w[matrix + inner * params.stride4 + tile_cell + cell]);
+            }
+            let at = row * W_STRIDE + cell * 4u;
+            w_tile[at] = Half(value.x);
+            w_tile[at + 1u] = Half(value.y);
+            w_tile[at + 2u] = Half(value.z);
+            w_tile[at + 3u] = Half(value.w);
+        }
+        workgroupBarrier();
+        for (var step = 0u; step < STEPS; step++) {
+            for (var r = 0u; r < DOWN; r++) { // unrolled
+                let at = (part_row + r * SIDE) * X_STRIDE + step * SIDE;
+                left[r] = coopLoadT<Left>(&x_tile[at], X_STRIDE);
+            }
+            for (var c = 0u; c < ACROSS; c++) { // unrolled
+                let at = step * SIDE * W_STRIDE + part_column + c * SIDE;
+                let right = coopLoadT<Right>(&w_tile[at], W_STRIDE);
+                for (var r = 0u; r < DOWN; r++) { // unrolled
+                    let sum = sums[r * ACROSS + c];
+                    sums[r * ACROSS + c] = coopMultiplyAdd(left[r], right, sum);
+                }
+            }
+        }
+        workgroupBarrier();
+    }
+
+    for (var r = 0u; r < DOWN; r++) { // unrolled
+        for (var b = 0u; b < BANDS; b++) { // unrolled
+            for (var m = 0u; m < BAND; m++) { // unrolled
+                let at = part * 256u + m * SIDE;
+                coopStoreT(sums[r * ACROSS + b * BAND + m], &band[at], BAND_COLUMNS);
+            }
+            workgroupBarrier();
+            for (var i = local; i < 256u; i += INVOCATIONS) {
+                // Of the part i / 64, a cell of its band.
+                let row = i / 128u * PART_ROWS + r * SIDE + i % 64u / BAND_CELLS;
+                let column = i / 64u % 2u * PART_COLUMNS + b * BAND_COLUMNS;
+                let cell = column / 4u + i % BAND_CELLS;
+                let at = i * 4u;
+                let sum = vec4<f32>(band[at], band[at + 1u], band[at + 2u], band[at + 3u]);
+                finish(sum, tile_row + row, tile_cell + cell);
+            }
+            workgroupBarrier();
+        }
+    }
+}

@@ -1,0 +1,60 @@
+// matmul_few: y = f(x · w + bias) + residual, for GPUs and few rows
+//
+// x, w, bias, residual and y are those of shared/linear.wgsl.
+//
+// An invocation makes one cell of each of ROWS rows, in registers. Each weight is read once, by one
+// invocation, beside its neighbours; the cells of x are the same for all invocations of a workgroup and stay
+// in caches. No workgroup memory, no barrier: a tile would stand mostly empty.
+//
+// Products and sums are f32, along inner in order, as in matmul_tile: both give the same bits, so that the host
+// may choose by the number of rows. For the same reason inner is not split among invocations: sums of parts
+// would be other sums.
+#import storage as weight
+#import storage as act
+#import store
+#import activation
+#import linear
+
+// Rows of an invocation; the host picks it.
+const ROWS: u32 = 4u;
+
+@compute @workgroup_size(32)
+fn matmul_few(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let row = params.first_row + group.y * ROWS;
+    let cell = group.x * 32u + local;
+    // Invocations beyond the last cell work on the last one, and store nothing.
+    let column = min(cell, params.stride4 - 1u);
+    if EXPERTS {
+        if order[row].x < 0.0 {
+            return;
+        }
+    }
+    let matrix = matrix_of(row);
+    var starts: array<u32, ROWS>;
+    for (var r = 0u; r < ROWS; r++) { // unrolled
+        starts[r] = source_of(min(row + r, params.rows - 1u)) * params.inner4;
+    }
+
+    var sums: array<vec4<f32>, ROWS>;
+    for (var k = 0u; k < params.inner4; k++) {
+        let at = matrix + k * 4u * params.stride4 + column;
+        let w0 = weight_load(w[at]);
+        let w1 = weight_load(w[at + params.stride4]);
+        let w2 = weight_load(w[at + 2u * params.stride4]);
+        let w3 = weight_load(w[at + 3u * params.stride4]);
+        for (var r = 0u; r < ROWS; r++) { // unrolled
+            let value = act_load(x[starts[r] + k]);
+            sums[r] = fma(vec4<f32>(value.x), w0, sums[r]);
+            sums[r] = fma(vec4<f32>(value.y), w1, sums[r]);
+            sums[r] = fma(vec4<f32>(value.z), w2, sums[r]);
+            sums[r] = fma(vec4<f32>(value.w), w3, sums[r]);
+        }
+    }
+
+    for (var r = 0u; r < ROWS; r++) { // unrolled
+        finish(sums[r], row + r, cell);
+    }
+}

@@ -1,0 +1,11 @@
+// coop_16: cooperative matrices of 16 × 16 values, f16 factors and f32 sums. Needs SHADER_F16 and the
+// experimental feature of wgpu.
+enable f16;
+enable wgpu_cooperative_matrix;
+
+const SIDE: u32 = 16u;
+
+alias Half = f16;
+alias Left = coop_mat16x16<f16, A>;
+alias Right = coop_mat16x16<f16, B>;
+alias Sum = coop_mat16x16<f32, C>;

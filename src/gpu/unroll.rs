@@ -1,0 +1,154 @@
+//! Loops of WGSL written out: registers are indexed by constants then.
+//!
+//! naga makes a `while (true)` of every loop, and not every driver sees through it: an array that a
+//! loop's variable indexes may end up in memory. A line
+//!
+//! ```wgsl
+//! for (var i = 0u; i < BOUND; i++) { // unrolled
+//! ```
+//!
+//! whose bound is a constant of the text stands for its body, BOUND times, with `i` as a number. What
+//! the text computes is the same with and without, and it is WGSL both ways.
+
+/// What marks a loop.
+const MARK: &str = "{ // unrolled";
+
+/// The text with its marked loops written out.
+///
+/// # Errors
+/// A sentence about a marked loop that is of no such form, or text that naga does not parse.
+pub(super) fn unroll(text: &str) -> Result<String, String> {
+    if !text.contains(MARK) {
+        return Ok(text.to_owned());
+    }
+    let module = naga::front::wgsl::parse_str(text).map_err(|error| error.emit_to_string(text))?;
+    let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    let mut out = String::with_capacity(text.len() * 4);
+    write_out(&lines, &module, &mut out)?;
+    Ok(out)
+}
+
+fn write_out(lines: &[String], module: &naga::Module, out: &mut String) -> Result<(), String> {
+    let mut at = 0;
+    while let Some(line) = lines.get(at) {
+        at += 1;
+        if !line.ends_with(MARK) {
+            out.push_str(line);
+            out.push('\n');
+            continue;
+        }
+        let (name, bound) = head(line).ok_or_else(|| format!("no loop to unroll: {line}"))?;
+        let times = value(bound, module)
+            .ok_or_else(|| format!("no constant to unroll by: {bound}, in {line}"))?;
+        // The text is formatted: a block ends where a brace stands below its beginning.
+        let indent = line.len() - line.trim_start().len();
+        let closing = format!("{}}}", &line[..indent]);
+        let length = lines[at..]
+            .iter()
+            .position(|line| *line == closing)
+            .ok_or_else(|| format!("no end of the loop: {line}"))?;
+        let body = &lines[at..at + length];
+        at += length + 1;
+        for turn in 0..times {
+            let number = format!("{turn}u");
+            let turn: Vec<String> =
+                body.iter().map(|line| replace_word(line, name, &number)).collect();
+            // A block of its own: what is declared in a turn ends with it.
+            out.push_str(&format!("{}{{\n", &line[..indent]));
+            write_out(&turn, module, out)?;
+            out.push_str(&format!("{closing}\n"));
+        }
+    }
+    Ok(())
+}
+
+/// The variable and the bound of a loop that counts up from zero.
+fn head(line: &str) -> Option<(&str, &str)> {
+    let head = line.trim_start().strip_prefix("for (var ")?;
+    let (name, rest) = head.split_once(" = 0u; ")?;
+    let bound = rest.strip_prefix(name)?.strip_prefix(" < ")?;
+    let (bound, rest) = bound.split_once("; ")?;
+    (rest.strip_prefix(name)?.strip_prefix("++) ")? == MARK).then_some((name, bound))
+}
+
+/// A number of the text, or a constant that naga has worked out.
+fn value(bound: &str, module: &naga::Module) -> Option<u32> {
+    if let Some(number) = bound.strip_suffix('u').and_then(|digits| digits.parse().ok()) {
+        return Some(number);
+    }
+    let (_, constant) =
+        module.constants.iter().find(|(_, constant)| constant.name.as_deref() == Some(bound))?;
+    match module.global_expressions[constant.init] {
+        naga::Expression::Literal(naga::Literal::U32(number)) => Some(number),
+        _ => None,
+    }
+}
+
+/// `line` with `word` replaced where it stands alone.
+fn replace_word(line: &str, word: &str, with: &str) -> String {
+    let part_of_a_word = |c: char| c.is_alphanumeric() || c == '_';
+    let mut out = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some(found) = rest.find(word) {
+        let (before, after) = (&rest[..found], &rest[found + word.len()..]);
+        out.push_str(before);
+        let alone = !out.ends_with(part_of_a_word)
+            && !out.ends_with('.')
+            && !after.starts_with(part_of_a_word);
+        out.push_str(if alone { with } else { word });
+        rest = after;
+    }
+    out.push_str(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{replace_word, unroll};
+
+    const NESTED: &str = "\
+const N: u32 = 2u * 2u / 2u;
+
+fn f(rr: u32) -> u32 {
+    var sum = 0u;
+    for (var r = 0u; r < N; r++) { // unrolled
+        let term = rr + r;
+        for (var c = 0u; c < 3u; c++) { // unrolled
+            sum += term * c;
+        }
+    }
+    return sum;
+}
+";
+
+    #[test]
+    fn nested_loops_are_written_out_and_stay_wgsl() {
+        let text = unroll(NESTED).unwrap();
+        assert!(!text.contains("for ("), "{text}");
+        for turn in ["let term = rr + 0u;", "let term = rr + 1u;", "sum += term * 2u;"] {
+            assert!(text.contains(turn), "{text}");
+        }
+        assert_eq!(text.matches("sum += term").count(), 6, "{text}");
+        naga::front::wgsl::parse_str(&text).unwrap();
+    }
+
+    #[test]
+    fn text_without_a_mark_is_left_alone() {
+        let text = NESTED.replace(" // unrolled", "");
+        assert_eq!(unroll(&text).unwrap(), text);
+    }
+
+    #[test]
+    fn loops_of_another_form_are_named() {
+        for (from, to) in [("r = 0u", "r = 1u"), ("r < N", "r < rr"), ("r++", "r += 2u")] {
+            let error = unroll(&NESTED.replace(from, to)).unwrap_err();
+            assert!(error.contains("for (var r"), "{error}");
+        }
+    }
+
+    #[test]
+    fn only_whole_words_are_replaced() {
+        let line = replace_word("r + rr + x.r + r2 + a_r * r[r]", "r", "1u");
+        assert_eq!(line, "1u + rr + x.r + r2 + a_r * 1u[1u]");
+    }
+}

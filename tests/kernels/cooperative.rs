@@ -1,0 +1,142 @@
+//! Matmul by cooperative matrices, where the adapter has them: `scripts/test.sh` runs these on a newer Mesa too.
+//! Sizes and storages are those of `matmul.rs` and `experts.rs`, which walk every plan.
+
+use std::path::Path;
+
+use pollster::block_on;
+use vectile::gpu::adapter::{AdapterChoice, Feature};
+use vectile::gpu::executor::Executor;
+use vectile::kernels::{Activation, Builder, KernelPlan, matmul};
+use vectile::{DtypeRequest, Embedder, EmbedderBuilder, KernelChoice, ModelFiles, Storage};
+
+use crate::{activations, bench, only_matrices, precision, run, values};
+
+/// The plan for cooperative matrices; `None`, said aloud, where the adapter has none. Fails where there must
+/// be some.
+fn plan(executor: &Executor) -> Option<KernelPlan> {
+    let own = executor.gpu.plan();
+    if own.cooperative.is_none() {
+        assert!(!only_matrices(), "{} has no cooperative matrices", executor.gpu.adapter);
+        eprintln!("SKIPPED: {} has no cooperative matrices", executor.gpu.adapter);
+        return None;
+    }
+    let plan = KernelPlan { software: false, ..own };
+    let describe = |weights, activations| plan.describe((weights, activations));
+    assert!(describe(Storage::F16, Storage::F16).starts_with("cooperative"));
+    assert!(describe(Storage::F16, Storage::F32).starts_with("tiles"));
+    assert!(describe(Storage::F32, Storage::F32).starts_with("tiles"));
+    Some(plan)
+}
+
+/// Rows of a product of these rows of x, by themselves.
+fn product(executor: &mut Executor, plan: KernelPlan, x: &[f32], inner: usize) -> Vec<Vec<f32>> {
+    let columns = 76;
+    let f16 = Storage::F16;
+    let stride = matmul::stride4(columns / 4) * 4;
+    let w = values(21, inner.next_multiple_of(4) * stride, 0.5, f16);
+    let mut bytes = Vec::new();
+    vectile::convert::encode(f16, &w, &mut bytes);
+    let mut builder = Builder::new(plan, &precision(f16, f16));
+    let weights = [builder.input("w", &bytes), builder.input("bias", &vec![0.5f32; columns])];
+    let x = activations(&mut builder, "x", x, inner, f16);
+    let size = [columns, columns / 4];
+    let y = matmul::matmul_of(&mut builder, "y", x, weights, size, Activation::Gelu, None);
+    assert!(builder.graph.dispatches.iter().all(|d| d.kernel.name == "matmul_coop"));
+    run(executor, builder, y).0.chunks_exact(columns).map(<[f32]>::to_vec).collect()
+}
+
+#[test]
+fn a_row_has_the_same_bits_among_any_others() {
+    let Some(mut bench) = bench() else { return };
+    let executor = &mut bench.executors[0];
+    let Some(plan) = plan(executor) else { return };
+    for (rows, inner) in [(150, 96), (65, 37)] {
+        let x = values(20, rows * inner, 1.0, Storage::F16);
+        let whole = product(executor, plan, &x, inner);
+        let cut = product(executor, KernelPlan { max_flops: 1, ..plan }, &x, inner);
+        assert_eq!(cut, whole, "in a dispatch a tile");
+        for part in [0..1, 1..2, 7..16, 15..17, 31..64, 63..65, 1..rows, rows - 1..rows] {
+            let alone = product(executor, plan, &x[part.start * inner..part.end * inner], inner);
+            assert_eq!(alone, whole[part.clone()], "rows {part:?} of {rows} × {inner}");
+        }
+    }
+}
+
+fn builder() -> EmbedderBuilder {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/bert_f16");
+    let files = ModelFiles::from_directory(fixture).unwrap();
+    Embedder::builder(files).dtype(DtypeRequest::Float16).gpu_kernels()
+}
+
+/// The kernels of a model, and vectors of two texts in a batch and alone.
+fn embed(builder: EmbedderBuilder) -> (KernelChoice, Vec<Vec<f32>>) {
+    let embedder = block_on(builder.build()).unwrap();
+    let texts = ["A cat sat on the roof, and nobody knew why.", "A dog."];
+    let both = block_on(embedder.embed(&texts)).unwrap();
+    let rows: Vec<Vec<f32>> = both.rows().map(<[f32]>::to_vec).collect();
+    for (text, row) in texts.iter().zip(&rows) {
+        let alone = block_on(embedder.embed(&[text])).unwrap();
+        assert_eq!(alone.row(0), row, "{text}: other bits alone");
+    }
+    (block_on(embedder.inspect()).kernels, rows)
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    let dot = |a: &[f32], b: &[f32]| -> f64 {
+        a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+    };
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
+
+#[test]
+fn a_model_runs_them_unless_they_are_withheld_or_wrong() {
+    let Some(mut bench) = bench() else { return };
+    if plan(&mut bench.executors[0]).is_none() {
+        return;
+    }
+    drop(bench);
+    let directory = std::env::temp_dir().join(format!("vectile-coop-{}", std::process::id()));
+    let (choice, vectors) = embed(builder().cache_dir(directory.clone()));
+    assert!(choice.matmul.starts_with("cooperative matrices of "), "{choice}");
+    assert_eq!(choice.because, None);
+    // From the verdict that was kept.
+    let again = embed(builder().cache_dir(directory.clone()));
+    assert_eq!(again, (choice, vectors.clone()));
+    std::fs::remove_dir_all(&directory).unwrap();
+
+    let (choice, tiles) = embed(builder().withhold(vec![Feature::CooperativeMatrix]));
+    assert!(choice.matmul.starts_with("tiles"), "{choice}");
+    assert_eq!(choice.because.as_deref(), Some("cooperative matrices were withheld"));
+    for (a, b) in vectors.iter().zip(&tiles) {
+        assert!(cosine(a, b) > 0.9999, "{}", cosine(a, b));
+    }
+    for (wrong, said) in [
+        (
+            (
+                "matmul_coop",
+                (|wgsl| wgsl.replace("Half(value.w)", "Half(value.z)")) as fn(String) -> _,
+            ),
+            "answers are off by",
+        ),
+        (("matmul_coop", |wgsl| wgsl.replace("coopMultiplyAdd", "coopMultiply")), "coopMultiply"),
+    ] {
+        let (choice, fallen_back) = embed(builder().edit_shader(wrong));
+        assert!(choice.matmul.starts_with("tiles"), "{choice}");
+        let because = choice.because.unwrap();
+        assert!(because.contains("self-test failed") && because.contains(said), "{because}");
+        assert_eq!(fallen_back, tiles);
+    }
+}
+
+#[test]
+fn software_adapters_keep_to_lanes() {
+    let Some(bench) = bench() else { return };
+    let own = bench.executors[0].gpu.plan();
+    drop(bench);
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/bert_f16");
+    let files = ModelFiles::from_directory(fixture).unwrap();
+    let builder = Embedder::builder(files).adapter(AdapterChoice::Best);
+    let embedder = block_on(builder.dtype(DtypeRequest::Float16).build()).unwrap();
+    let choice = block_on(embedder.inspect()).kernels;
+    assert_eq!(choice.matmul == "lanes", own.software, "{choice}");
+}
