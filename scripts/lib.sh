@@ -118,6 +118,73 @@ ensure_vulkan() {
     fi
 }
 
+# Debian releases whose backports have a Mesa with cooperative matrices on the CPU (26 and later), and what its
+# driver needs of them: this machine's own libraries are too old for it.
+MATRICES_SUITE=trixie
+MATRICES_LIBRARIES="libbsd0 libc6 libdisplay-info2 libdrm2 libedit2 libexpat1 libffi8 libgcc-s1 libllvm19 liblzma5
+libmd0 libstdc++6 libtinfo6 libwayland-client0 libx11-xcb1 libxau6 libxcb-dri3-0 libxcb-present0 libxcb-randr0
+libxcb-shm0 libxcb-sync1 libxcb-xfixes0 libxcb1 libxdmcp6 libxml2 libxshmfence1 libz3-4 libzstd1 zlib1g"
+
+# debian_mirror: prints the address that this machine's apt takes Debian from.
+debian_mirror() {
+    awk '$1 == "URIs:" { print $2; exit }
+        $1 == "deb" { for (i = 2; i <= NF; i++) if ($i ~ /^https?:/) { print $i; exit } }' \
+        /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list 2>/dev/null
+}
+
+# ensure_mesa_matrices DIR: DIR/run PROGRAM runs a program on a software driver that has cooperative matrices. Nothing is
+# installed: packages of a newer Debian are unpacked into DIR, with the C library and the loader that they need.
+ensure_mesa_matrices() {
+    local dir=$1 mirror keys=/usr/share/keyrings/debian-archive-keyring.gpg library
+    if [ -x "$dir/run" ]; then
+        say "Driver with cooperative matrices: it is here"
+        return 0
+    fi
+    [ "$(uname -sm)" = "Linux x86_64" ] && have apt-get && have dpkg && [ -f "$keys" ] || return 1
+    mirror=$(debian_mirror)
+    [ -n "$mirror" ] || return 1
+    say "Driver with cooperative matrices: unpacking a newer Mesa (61 MB) into ${dir#"$ROOT"/}"
+    rm -rf "$dir"
+    mkdir -p "$dir/apt/lists/partial" "$dir/packages" "$dir/runtime"
+    chmod 700 "$dir/runtime"
+    printf 'deb [signed-by=%s] %s %s main\n' "$keys" "$mirror" "$MATRICES_SUITE" \
+        "$keys" "$mirror" "$MATRICES_SUITE-backports" >"$dir/apt/sources.list"
+    local packages="mesa-vulkan-drivers/$MATRICES_SUITE-backports"
+    for library in $MATRICES_LIBRARIES; do
+        packages+=" $library/$MATRICES_SUITE"
+    done
+    # Lists and caches of its own: the machine's are left alone.
+    local own=(-o "Dir::Etc::sourcelist=$dir/apt/sources.list" -o Dir::Etc::sourceparts=/dev/null
+        -o "Dir::State::lists=$dir/apt/lists" -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=
+        -o Acquire::http::Timeout=20 -o Acquire::https::Timeout=20 -o Acquire::Retries=1)
+    # shellcheck disable=SC2086
+    if ! (apt-get "${own[@]}" update -qq && cd "$dir/packages" && apt-get "${own[@]}" download -qq $packages) \
+        >"$dir/log" 2>&1 </dev/null; then
+        tail -n 3 "$dir/log" >&2
+        rm -rf "$dir"
+        return 1
+    fi
+    local package
+    for package in "$dir"/packages/*.deb; do
+        dpkg -x "$package" "$dir/root" || return 1
+    done
+    rm -rf "$dir/packages" "$dir/apt" "$dir/log"
+    local libraries=$dir/root/usr/lib/x86_64-linux-gnu
+    printf '{"file_format_version": "1.0.1", "ICD": {"api_version": "1.4.0", "library_path": "%s"}}\n' \
+        "$libraries/libvulkan_lvp.so" >"$dir/driver.json"
+    cat >"$dir/run" <<RUN
+#!/bin/sh
+# Runs a program with the unpacked loader and libraries, on the unpacked driver alone.
+program=\$(readlink -f "\$1")
+shift
+# The Vulkan loader of the machine is found after the libraries that are here. Matrices need vectors of 256 bits.
+exec env XDG_RUNTIME_DIR="$dir/runtime" VK_DRIVER_FILES="$dir/driver.json" LP_NATIVE_VECTOR_WIDTH=256 \\
+    VK_LOADER_LAYERS_DISABLE='~implicit~' "$libraries/ld-linux-x86-64.so.2" \\
+    --library-path "$libraries:/lib/x86_64-linux-gnu:/usr/lib/x86_64-linux-gnu" "\$program" "\$@"
+RUN
+    chmod +x "$dir/run"
+}
+
 # has_chromium: is there a browser that the tests of pages can drive?
 has_chromium() {
     have chromium || have chromium-browser || have google-chrome
