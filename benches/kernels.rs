@@ -284,17 +284,19 @@ fn assert_right(executor: &mut Executor, name: &str, builder: &Builder, (y, expe
 /// the matmul of a layer every tile.
 fn runs(executor: &Executor, case: &str) -> Vec<(Storage, KernelPlan)> {
     let own = executor.gpu.plan();
-    let other = KernelPlan { software: !own.software, cooperative: None, ..own };
-    let matrices = KernelPlan { software: false, ..own };
-    let mut plans = vec![own, other, matrices];
+    let other = KernelPlan { software: !own.software, cooperative: None, ..own.clone() };
+    let matrices = KernelPlan { software: false, ..own.clone() };
+    let mut plans = vec![own.clone(), other, matrices];
     if case == "matmul" {
-        let tile = |tile| KernelPlan { forced: Some(Form::Tile(tile)), ..own };
+        let tile = |tile| KernelPlan { forced: Some(Form::Tile(tile)), ..own.clone() };
         plans.extend(Tile::ALL.map(tile));
     }
     Storage::ALL
         .into_iter()
         .filter(|storage| *storage != Storage::F16 || executor.gpu.has_shader_f16())
-        .flat_map(|storage| plans.iter().map(move |plan| (storage, *plan)).collect::<Vec<_>>())
+        .flat_map(|storage| {
+            plans.iter().map(move |plan| (storage, plan.clone())).collect::<Vec<_>>()
+        })
         .collect()
 }
 
@@ -320,7 +322,7 @@ fn kernels(criterion: &mut Criterion) {
     for (case, make) in CASES {
         let mut seen = Vec::new();
         for (storage, plan) in runs(&executor, case) {
-            let mut builder = Builder::new(plan, &precision(storage));
+            let mut builder = Builder::new(&plan, &precision(storage));
             let run = make(&mut builder, tokens);
             builder.graph.output = Some(run.0.id);
             builder.graph.tokens = tokens;

@@ -109,7 +109,7 @@ fn graph(
 ) -> (Builder, Activations) {
     let precision = precision(weights);
     let storage = precision.activations;
-    let mut builder = Builder::new(executor.gpu.plan(), &precision);
+    let mut builder = Builder::new(&executor.gpu.plan(), &precision);
     let x: Vec<f32> = (0..rows * INNER).map(noise).collect();
     let w: Vec<f32> = (0..INNER * COLUMNS).map(|i| noise(i + 7) * 0.05).collect();
     let x_id = builder.input("x", &encoded(&x, storage));

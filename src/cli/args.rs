@@ -56,6 +56,13 @@ pub enum Command {
     /// Every precision is compared with f32 on the same texts before it is timed, and one that would run as
     /// another is refused. Rounds are interleaved; ratios come with the least and the largest of any round to any.
     Bench(BenchArgs),
+    /// Time the forms of the matmul at a model's shapes on this adapter, and keep the fastest for later loads.
+    ///
+    /// Without it a form is taken that suits the class of adapter. Forms that rows pick among give the same
+    /// bits, which is checked first. In f16, cooperative matrices are kept or given up for a shape of weight as
+    /// a whole; where that changes, so do the last bits of vectors. What was kept is of the adapter, its driver
+    /// and this version's kernels, in kernels.json of the cache directory.
+    Tune(TuneArgs),
     /// Is a model right on this adapter, and how much of f16 does it bear?
     ///
     /// Asks every kernel its known answer in every storage, compares vectors with reference vectors,
@@ -506,6 +513,69 @@ impl VerifyArgs {
             adapter: self.adapter.clone(),
             withhold: self.withhold.clone(),
             batch_tokens: self.batch_tokens,
+            max_memory: self.max_memory,
+            quiet: self.quiet,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct TuneArgs {
+    /// A model directory, or a Hugging Face Hub name (`owner/name`; a bare `name` is one of
+    /// sentence-transformers').
+    #[arg(value_name = "MODEL")]
+    pub model: String,
+    /// Rows (tokens of a batch) to time at, at most: all of 4, 16, 64, 256, 1024, 4096 and 16384 up to it.
+    #[arg(long, default_value = "4096", value_name = "N", help_heading = "What is measured")]
+    pub rows: NonZeroUsize,
+    /// Runs of each form that count; one more goes before them.
+    #[arg(long, default_value = "3", value_name = "N", help_heading = "What is measured")]
+    pub runs: NonZeroUsize,
+    /// Write all times as JSON.
+    #[arg(long, value_name = "FILE|-", help_heading = "Output")]
+    pub json: Option<PathBuf>,
+    /// Branch, tag or commit of a Hub model.
+    #[arg(long, value_name = "REVISION", help_heading = "Model")]
+    pub revision: Option<String>,
+    /// The dtype whose kernels are timed: auto, float32, float16 or bfloat16.
+    #[arg(long, default_value = "auto", value_name = "DTYPE", help_heading = "Model")]
+    pub dtype: DtypeRequest,
+    /// Where float16 is wanted and cannot be had: f32, packed or error.
+    #[arg(long, default_value = "f32", value_name = "FALLBACK", help_heading = "Model")]
+    pub half_fallback: HalfFallback,
+    /// How activations are stored, f32 or f16, where the dtype policy should not decide.
+    #[arg(long, value_name = "STORAGE", help_heading = "Model")]
+    pub activations: Option<ActivationsRequest>,
+    /// The adapter, by its index in `vectile adapters` or a part of its name.
+    #[arg(long, value_name = "INDEX|NAME", help_heading = "Model")]
+    pub adapter: Option<AdapterChoice>,
+    /// Run as if the adapter lacked these: shader-f16, subgroups, timestamp-query, cooperative-matrix.
+    #[arg(long, value_name = "FEATURES", value_delimiter = ',', help_heading = "Model")]
+    pub withhold: Vec<Feature>,
+    /// Most memory that the model may take: 6GiB, 800MiB, or bytes.
+    #[arg(long, value_name = "SIZE", help_heading = "Model")]
+    pub max_memory: Option<ByteSize>,
+    /// Time the kernels for GPUs on a software adapter too: for tests.
+    #[arg(long, hide = true)]
+    pub gpu_kernels: bool,
+    /// Say nothing on stderr but errors.
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+impl TuneArgs {
+    /// What of it describes the model and how it runs.
+    pub fn model(&self) -> ModelArgs {
+        ModelArgs {
+            model: self.model.clone(),
+            revision: self.revision.clone(),
+            lora_task: None,
+            dtype: self.dtype,
+            half_fallback: self.half_fallback,
+            activations: self.activations,
+            adapter: self.adapter.clone(),
+            withhold: self.withhold.clone(),
+            batch_tokens: None,
             max_memory: self.max_memory,
             quiet: self.quiet,
         }

@@ -64,7 +64,7 @@ fn cosine(cosine: f64) -> String {
     format!("{cosine:.7}")
 }
 
-fn new_table<const N: usize>(header: [&str; N]) -> Table {
+pub fn new_table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED).set_header(header);
     for column in table.column_iter_mut().skip(1) {
@@ -73,7 +73,7 @@ fn new_table<const N: usize>(header: [&str; N]) -> Table {
     table
 }
 
-fn lines(table: &Table) -> String {
+pub fn lines(table: &Table) -> String {
     format!("{table}\n")
 }
 

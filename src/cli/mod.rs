@@ -22,6 +22,7 @@ mod serve;
 mod similarity;
 mod stream;
 mod table;
+mod tune;
 mod verify;
 
 use std::fmt;
@@ -74,6 +75,7 @@ pub fn run() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args),
         Command::Adapters(args) => adapters::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Tune(args) => tune::run(&args),
         Command::Verify(args) => verify::run(&args),
     });
     match result {

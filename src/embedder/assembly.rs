@@ -73,7 +73,7 @@ impl Assembly {
     /// The forward pass over a batch.
     pub fn graph(
         &self,
-        plan: KernelPlan,
+        plan: &KernelPlan,
         precision: &Precision,
         batch: &PackedBatch,
     ) -> BatchGraph {

@@ -264,8 +264,8 @@ impl<M: Built> ModelBuilder<M> {
         self
     }
 
-    /// A directory where findings are kept: the verdict of the `SHADER_F16` self-test, and what
-    /// `vectile verify` measured of models. Without it the self-test runs at every load that wants f16
+    /// A directory where findings are kept: verdicts of the adapter's self-tests, what `vectile verify`
+    /// measured of models, and what `vectile tune` found on adapters. Without it the self-test runs at every load that wants f16
     /// on an adapter that has it, which takes some milliseconds on a GPU.
     pub fn cache_dir(mut self, directory: PathBuf) -> Self {
         self.cache_dir = Some(directory);
@@ -340,7 +340,7 @@ impl<M: Built> ModelBuilder<M> {
         let plan = opening.plan(&executor.gpu);
         let tokens = batch_tokens(self.batch_tokens, &adapter, model.widest());
         let tokens = (tokens, self.batch_tokens.is_some());
-        let memory = estimate::fit(&model, &precision, plan, &adapter, self.max_memory, tokens)?;
+        let memory = estimate::fit(&model, &precision, &plan, &adapter, self.max_memory, tokens)?;
         tracing::info!(model = model.files.label(), %memory, "loading");
         let progress =
             self.on_progress.as_ref().map(|OnProgress(progress)| &**progress as &dyn Fn(_));
@@ -372,6 +372,7 @@ impl<M> ModelBuilder<M> {
             gpu_kernels: self.gpu_kernels,
             matrices: Matrices::Untested,
             by_rows: true,
+            tuned: None,
             shader_edit: self.shader_edit,
             fit_tokens: self.fit_tokens,
             losses: Arc::default(),

@@ -102,7 +102,7 @@ impl fmt::Display for Available {
 pub(super) fn fit(
     model: &Model,
     precision: &Precision,
-    plan: KernelPlan,
+    plan: &KernelPlan,
     adapter: &AdapterSummary,
     max_memory: Option<u64>,
     (mut tokens, fixed): (usize, bool),

@@ -14,6 +14,7 @@ use crate::embedder::{
 };
 use crate::error::{plain, size};
 use crate::gpu::adapter::AdapterSummary;
+use crate::kernels::forms::Form;
 use crate::models::Step;
 use crate::tokenize::Tokens;
 
@@ -46,6 +47,8 @@ pub struct TensorSummary {
 pub struct DispatchSummary {
     /// The kernel.
     pub kernel: String,
+    /// Of a matmul the form that suits the rows.
+    pub form: Option<String>,
     /// The transformer layer it is part of, counted from 0; `None` before and after the layers.
     pub layer: Option<usize>,
     /// The tensor it writes.
@@ -140,6 +143,7 @@ impl Embedder {
             let written = short.written(dispatch).map(|id| &short.tensors[id.0]);
             DispatchSummary {
                 kernel: dispatch.kernel.name.to_owned(),
+                form: Form::of(dispatch).map(|form| form.to_string()),
                 layer: written.and_then(|tensor| tensor.layer),
                 writes: written.map_or_else(String::new, |tensor| tensor.name.to_owned()),
                 workgroups: dispatch.groups,
@@ -323,10 +327,11 @@ impl fmt::Display for Inspection {
             let layer = dispatch.layer.map_or(String::new(), |layer| layer.to_string());
             writeln!(
                 f,
-                "  {at:3}  {layer:3} {:15} → {:12} {x} × {y} × {z} workgroups, {:.1} MFLOP",
+                "  {at:3}  {layer:3} {:15} → {:12} {x} × {y} × {z} workgroups, {:.1} MFLOP{}",
                 dispatch.kernel,
                 dispatch.writes,
-                dispatch.flops as f64 / 1e6
+                dispatch.flops as f64 / 1e6,
+                dispatch.form.as_ref().map_or(String::new(), |form| format!(", {form}"))
             )?;
         }
         for note in &self.notes {

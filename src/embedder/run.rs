@@ -12,7 +12,7 @@ use crate::embedder::assembly::{Assembly, BatchGraph, VOCABULARY_BLOCK};
 use crate::embedder::inspect::KernelChoice;
 use crate::embedder::rows::Rows;
 use crate::error::Error;
-use crate::files::ModelFiles;
+use crate::files::{ModelFiles, read_tuned};
 use crate::gpu::adapter::{AdapterChoice, Feature};
 use crate::gpu::device::Gpu;
 use crate::gpu::executor::{Executor, Running, ShaderEdit};
@@ -21,6 +21,7 @@ use crate::gpu::graph::Graph;
 use crate::gpu::graph::TensorId;
 use crate::gpu::selftest::{cooperative_fault, forms_are_alike};
 use crate::gpu::trace::Phase;
+use crate::kernels::tuned::{self, Tuned};
 use crate::kernels::{Builder, KernelPlan};
 use crate::models::{Head, Transformer};
 use crate::tokenize::{Tokenizer, Tokens};
@@ -95,6 +96,8 @@ pub(super) struct Opening {
     pub matrices: Matrices,
     /// False where forms of the matmul that should give the same bits give others on the device.
     pub by_rows: bool,
+    /// What `vectile tune` kept of the device.
+    pub tuned: Option<Arc<Tuned>>,
     pub shader_edit: Option<ShaderEdit>,
     /// See [`Executor::fit_tokens`].
     pub fit_tokens: Option<usize>,
@@ -132,6 +135,7 @@ impl Opening {
             software: plan.software && !self.gpu_kernels,
             cooperative: plan.cooperative.filter(|_| self.matrices == Matrices::Right),
             by_rows: plan.by_rows && self.by_rows,
+            tuned: self.tuned.clone(),
             ..plan
         }
     }
@@ -151,6 +155,8 @@ impl Opening {
         if untested.software {
             return Ok(());
         }
+        let key = tuned::key(&executor.gpu.adapter);
+        self.tuned = cache.and_then(|cache| read_tuned(cache, &key)).map(Arc::new);
         if let Some(matrices) = untested.cooperative
             && storages == (Storage::F16, Storage::F16)
         {
@@ -308,12 +314,12 @@ impl Runtime {
 
     /// The forward pass over a batch.
     pub fn graph(&self, precision: &Precision, batch: &PackedBatch) -> BatchGraph {
-        self.assembly.graph(self.plan(), precision, batch)
+        self.assembly.graph(&self.plan(), precision, batch)
     }
 
     /// Which kernels this device takes.
     pub fn plan(&self) -> KernelPlan {
-        self.other_plan.unwrap_or_else(|| self.opening.plan(&self.executor.gpu))
+        self.other_plan.clone().unwrap_or_else(|| self.opening.plan(&self.executor.gpu))
     }
 
     /// The kernels that a precision runs here, for reports.
@@ -349,7 +355,7 @@ impl Runtime {
         precision: &Precision,
         batch: &PackedBatch,
     ) -> Result<Vec<f32>, Error> {
-        let mut builder = Builder::new(self.plan(), precision);
+        let mut builder = Builder::new(&self.plan(), precision);
         let x = self.assembly.transformer.forward(&mut builder, batch);
         builder.graph.output = Some(x.id);
         builder.graph.tokens = batch.ids.len();

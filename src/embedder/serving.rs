@@ -81,7 +81,7 @@ impl Embedder {
             let (weights, activations) = storages;
             let precision = Precision { weights, activations, ..self.precision.clone() };
             let graph = runtime.graph(&precision, &batch).graph;
-            let wrong = wrong_kernels(&mut runtime.executor, &graph, plan, storages).await?;
+            let wrong = wrong_kernels(&mut runtime.executor, &graph, &plan, storages).await?;
             if !wrong.is_empty() {
                 let names: Vec<&str> = wrong.iter().map(|check| check.kernel).collect();
                 return Err(Error::Internal(format!(

@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::dtype::F16Verdict;
+#[cfg(feature = "lab")]
+use crate::error::Error;
 use crate::files::ModelFiles;
+use crate::kernels::tuned::Tuned;
 
 /// Verdicts of the f16 self-test by adapter.
 const FILE: &str = "shader-f16.json";
@@ -36,6 +39,40 @@ pub(crate) fn write_verdict(cache: &Path, key: &str, passed: bool) {
     let Ok(json) = serde_json::to_vec_pretty(&verdicts) else { return };
     if let Err(error) = replace(&cache.join(FILE), &json) {
         tracing::debug!(%error, "the self-test's verdict was not kept");
+    }
+}
+
+/// Which forms of kernels were fastest, by adapter.
+const TUNED: &str = "kernels.json";
+
+fn all_tuned(cache: &Path) -> BTreeMap<String, Tuned> {
+    let bytes = std::fs::read(cache.join(TUNED)).unwrap_or_default();
+    // As good as none where it is not ours: what suits the class of adapter is taken then.
+    serde_json::from_slice(&bytes).unwrap_or_default()
+}
+
+/// What was found on an adapter under a key, if anything.
+pub(crate) fn read_tuned(cache: &Path, key: &str) -> Option<Tuned> {
+    all_tuned(cache).remove(key)
+}
+
+/// Keeps what was found, beside what is known of other work; returns the file.
+///
+/// # Errors
+/// [`Error::File`] where it cannot be written.
+#[cfg(feature = "lab")]
+pub(crate) fn write_tuned(cache: &Path, key: &str, found: Tuned) -> Result<PathBuf, Error> {
+    let path = cache.join(TUNED);
+    let mut all = all_tuned(cache);
+    all.entry(key.to_owned()).or_default().take(found);
+    let written = serde_json::to_vec_pretty(&all)
+        .map_err(io::Error::from)
+        .and_then(|json| replace(&path, &json));
+    match written {
+        Ok(()) => Ok(path),
+        Err(error) => {
+            Err(Error::file(path.display().to_string(), format!("cannot be written: {error}")))
+        }
     }
 }
 

@@ -142,6 +142,7 @@ impl Gpu {
             cooperative: self.cooperative(),
             largest_tile: self.adapter.largest_tile(),
             by_rows: true,
+            tuned: None,
             forced: None,
         }
     }

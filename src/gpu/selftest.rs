@@ -106,7 +106,7 @@ pub(crate) async fn shader_f16(
         if let Some(plan) = plan
             && (answer.kernel.reads_weights || answer.kernel.reads_activations)
         {
-            checks.push(check(executor, answer, plan, storages).await?);
+            checks.push(check(executor, answer, &plan, storages).await?);
         }
     }
     Ok(judge_f16(executor, &checks, cache))
@@ -179,7 +179,7 @@ pub async fn check_all(
             lanes.push(Lanes::Alone);
         }
         for lanes in lanes {
-            let own = KernelPlan { lanes, ..own };
+            let own = KernelPlan { lanes, ..own.clone() };
             let mut seen = Vec::new();
             for (weights, activations) in STORAGES {
                 let weights = if answer.kernel.reads_weights { *weights } else { Storage::F32 };
@@ -198,7 +198,7 @@ pub async fn check_all(
     }
     let mut checks = Vec::with_capacity(work.len());
     for (answer, plan, storages) in &work {
-        let check = check(executor, answer, *plan, *storages).await?;
+        let check = check(executor, answer, plan, *storages).await?;
         done(&check, work.len());
         checks.push(check);
     }
@@ -214,7 +214,7 @@ pub async fn check_all(
 pub(crate) async fn wrong_kernels(
     executor: &mut Executor,
     graph: &Graph,
-    plan: KernelPlan,
+    plan: &KernelPlan,
     storages: (Storage, Storage),
 ) -> Result<Vec<KernelCheck>, Error> {
     let mut wrong = Vec::new();
@@ -222,11 +222,11 @@ pub(crate) async fn wrong_kernels(
     // A graph has the form of the matmul that suits its rows; others of the model have others.
     let used = |answer: &&KnownAnswer| {
         runs(answer.kernel)
-            || answer.kernel == &MATMUL_TILE && runs(&MATMUL_FEW) && answer.family.is_of(&plan)
+            || answer.kernel == &MATMUL_TILE && runs(&MATMUL_FEW) && answer.family.is_of(plan)
     };
     for answer in ANSWERS.iter().filter(used) {
-        let Some(plan) = answer.family.plan(&plan, storages) else { continue };
-        let check = check(executor, answer, plan, storages).await?;
+        let Some(plan) = answer.family.plan(plan, storages) else { continue };
+        let check = check(executor, answer, &plan, storages).await?;
         if !check.passed {
             wrong.push(check);
         }
@@ -238,7 +238,7 @@ pub(crate) async fn wrong_kernels(
 async fn check(
     executor: &mut Executor,
     answer: &KnownAnswer,
-    plan: KernelPlan,
+    plan: &KernelPlan,
     (weights, activations): (Storage, Storage),
 ) -> Result<KernelCheck, Error> {
     let precision = precision((weights, activations));

@@ -7,6 +7,8 @@
 //! the variant gives NAME a value: sizes of register arrays must be constants in the text. Loops that are
 //! marked for it are written out: see `unroll.rs`.
 
+use sha2::{Digest, Sha256};
+
 use super::unroll::unroll;
 use crate::dtype::Storage;
 
@@ -47,7 +49,7 @@ impl Variant {
     }
 
     /// The value of a constant of the text, where it is given one.
-    fn constant_or(&self, name: &str, otherwise: u32) -> u32 {
+    pub(crate) fn constant_or(&self, name: &str, otherwise: u32) -> u32 {
         let given = self.constants.iter().find(|(known, _)| *known == name);
         given.map_or(otherwise, |(_, value)| *value)
     }
@@ -82,6 +84,16 @@ fn shared(name: &str) -> Result<&'static str, String> {
         .find(|(known, _)| *known == name)
         .map(|(_, source)| *source)
         .ok_or_else(|| format!("no shader file shared/{name}.wgsl"))
+}
+
+/// A digest of kernels' sources and all that they can import.
+pub(crate) fn digest(sources: &[&str]) -> String {
+    let mut digest = Sha256::new();
+    for text in SHARED.iter().map(|(_, text)| *text).chain(sources.iter().copied()) {
+        digest.update(text);
+        digest.update([0]);
+    }
+    digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The whole WGSL of a source in a variant, with `enable` lines first.

@@ -36,13 +36,15 @@ impl Family {
         (weights, activations): (Storage, Storage),
     ) -> Option<KernelPlan> {
         Some(match self {
-            Family::All => *own,
-            Family::Software => KernelPlan { software: true, ..*own },
-            Family::Gpu => KernelPlan { software: false, cooperative: None, by_rows: true, ..*own },
+            Family::All => own.clone(),
+            Family::Software => KernelPlan { software: true, ..own.clone() },
+            Family::Gpu => {
+                KernelPlan { software: false, cooperative: None, by_rows: true, ..own.clone() }
+            }
             Family::Cooperative => {
                 let f16 = weights == Storage::F16 && activations == Storage::F16;
                 own.cooperative.filter(|_| f16)?;
-                KernelPlan { software: false, ..*own }
+                KernelPlan { software: false, ..own.clone() }
             }
         })
     }
@@ -451,6 +453,7 @@ mod tests {
             workgroup_invocations: 256,
             largest_tile: Tile::PLAIN,
             by_rows: true,
+            tuned: None,
             forced: None,
         };
         for kernel in ALL {
@@ -477,7 +480,7 @@ mod tests {
                 plans += 1;
                 assert!(!answer.runs.is_empty(), "{}", kernel.name);
                 for run in answer.runs {
-                    let mut builder = Builder::new(plan, &precision);
+                    let mut builder = Builder::new(&plan, &precision);
                     let made = run(&mut builder);
                     assert!(!builder.graph.dispatches.is_empty(), "{}", kernel.name);
                     let other = builder.graph.dispatches.iter().find(|d| d.kernel != *kernel);

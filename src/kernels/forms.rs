@@ -5,6 +5,7 @@ use std::fmt;
 use super::KernelPlan;
 use super::matmul::{MATMUL_COOP, MATMUL_FEW, MATMUL_LANE, MATMUL_TILE};
 use crate::dtype::Storage;
+use crate::gpu::graph::Dispatch;
 use crate::gpu::kernel::Kernel;
 use crate::gpu::shader::Variant;
 
@@ -106,6 +107,39 @@ impl Form {
         }
     }
 
+    /// That of a dispatch; `None` for other kernels.
+    pub(crate) fn of(dispatch: &Dispatch) -> Option<Form> {
+        let constant = |name| dispatch.variant.constant_or(name, 0);
+        let kernel = dispatch.kernel;
+        Some(if kernel == &MATMUL_LANE {
+            Form::Lane
+        } else if kernel == &MATMUL_TILE {
+            Form::Tile(Tile {
+                rows: constant("ROWS"),
+                cells: constant("CELLS"),
+                my_rows: constant("MY_ROWS"),
+                my_cells: constant("MY_CELLS"),
+            })
+        } else if kernel == &MATMUL_FEW {
+            Form::Few(constant("ROWS"))
+        } else if kernel == &MATMUL_COOP {
+            let (side, invocations) = (constant("SIDE"), constant("INVOCATIONS"));
+            Form::Cooperative(Cooperative { side, invocations })
+        } else {
+            return None;
+        })
+    }
+
+    /// What it is called where choices are kept.
+    pub fn name(self) -> String {
+        match self {
+            Form::Lane => "lane".to_owned(),
+            Form::Tile(Tile { rows, cells, .. }) => format!("tile {rows}x{}", cells * 4),
+            Form::Few(rows) => format!("few {rows}"),
+            Form::Cooperative(_) => "cooperative".to_owned(),
+        }
+    }
+
     /// Rows of y and cells of its columns that a workgroup makes.
     pub(super) fn tile(self) -> [usize; 2] {
         match self {
@@ -159,13 +193,18 @@ impl KernelPlan {
         if self.software {
             return Form::Lane;
         }
+        let tuned = self.tuned.as_deref();
         if let Some(cooperative) = self.cooperative
             && work.storages == (Storage::F16, Storage::F16)
+            && tuned.and_then(|tuned| tuned.matrices(work)) != Some(false)
         {
             return Form::Cooperative(cooperative);
         }
         if !self.by_rows {
             return Form::Tile(Tile::PLAIN);
+        }
+        if let Some(form) = tuned.and_then(|tuned| tuned.form(work, &self.alike(work.experts))) {
+            return form;
         }
         if let Some(rows) = FEW.iter().find(|rows| work.rows <= **rows as usize)
             && !work.experts
@@ -192,18 +231,19 @@ impl KernelPlan {
     }
 
     /// Every form that gives the bits of [`Tile::PLAIN`].
-    pub(crate) fn alike(&self) -> Vec<Form> {
-        let few = FEW.iter().map(|rows| Form::Few(*rows));
-        self.tiles(false).map(Form::Tile).chain(few).collect()
+    pub(crate) fn alike(&self, experts: bool) -> Vec<Form> {
+        let few = FEW.iter().filter(|_| !experts).map(|rows| Form::Few(*rows));
+        self.tiles(experts).map(Form::Tile).chain(few).collect()
     }
 
     /// How matmuls of a precision are computed, in words.
     pub fn describe(&self, storages: (Storage, Storage)) -> String {
         let work = Work { storages, rows: 1 << 15, inner4: 1024, columns4: 1024, experts: false };
         match self.matmul(&work) {
-            Form::Tile(tile) if self.by_rows && self.forced.is_none() => {
-                format!("{} at most, by rows", Form::Tile(tile))
-            }
+            Form::Tile(tile) if self.by_rows && self.forced.is_none() => match &self.tuned {
+                None => format!("{} at most, by rows", Form::Tile(tile)),
+                Some(_) => "tiles and columns as tuned here, by rows".to_owned(),
+            },
             form => form.to_string(),
         }
     }
@@ -211,8 +251,11 @@ impl KernelPlan {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::gpu::shader::Lanes;
+    use crate::kernels::tuned::{Choice, Tuned};
 
     fn plan(largest_tile: Tile) -> KernelPlan {
         KernelPlan {
@@ -224,6 +267,7 @@ mod tests {
             cooperative: Some(Cooperative { side: 16, invocations: 128 }),
             largest_tile,
             by_rows: true,
+            tuned: None,
             forced: None,
         }
     }
@@ -240,7 +284,7 @@ mod tests {
         let [small, plain, tall, large] = Tile::ALL.map(Form::Tile);
         let (few4, few8, few16) = (Form::Few(4), Form::Few(8), Form::Few(16));
         assert_eq!(forms, [few4, few4, few8, few16, small, small, tall, large, large]);
-        let alike = plan.alike();
+        let alike = plan.alike(false);
         assert!(forms.iter().all(|form| alike.contains(form)), "{forms:?}");
         assert!(alike.contains(&plain));
         let cut = KernelPlan { by_rows: false, ..plan };
@@ -257,9 +301,40 @@ mod tests {
             assert!(matches!(plan.matmul(&f16), Form::Cooperative(_)));
             let half = Work { storages: (Storage::F16, Storage::F32), ..work(rows) };
             assert!(!matches!(plan.matmul(&half), Form::Cooperative(_)));
-            let software = KernelPlan { software: true, ..plan };
+            let software = KernelPlan { software: true, ..plan.clone() };
             assert_eq!(software.matmul(&f16), Form::Lane);
         }
+    }
+
+    #[test]
+    fn what_was_measured_comes_before_what_suits() {
+        let choice = |storage: Storage, rows, form: &str| Choice {
+            weights: storage.name().to_owned(),
+            activations: storage.name().to_owned(),
+            inner4: 96,
+            columns4: 384,
+            rows,
+            form: form.to_owned(),
+        };
+        let choices = vec![
+            choice(Storage::F32, Some(4), "tile 32x64"),
+            choice(Storage::F32, Some(4096), "tile 128x64"),
+            choice(Storage::F16, None, "tile 64x64"),
+            choice(Storage::F16, Some(4096), "few 16"),
+        ];
+        let tuned = Some(Arc::new(Tuned { choices }));
+        let plan = KernelPlan { tuned, ..plan(Tile::ALL[3]) };
+        assert_eq!(plan.matmul(&work(3)), Form::Tile(Tile::ALL[0]));
+        assert_eq!(plan.matmul(&work(1 << 15)), Form::Tile(Tile::ALL[2]));
+        // Taller than an expert's rows: what suits is taken.
+        let grouped = Work { experts: true, ..work(1 << 15) };
+        assert_eq!(plan.matmul(&grouped), Form::Tile(Tile::PLAIN));
+        let f16 = Work { storages: (Storage::F16, Storage::F16), ..work(100) };
+        assert_eq!(plan.matmul(&f16), Form::Few(16));
+        let other = Work { inner4: 4, ..f16 };
+        assert!(matches!(plan.matmul(&other), Form::Cooperative(_)));
+        let cut = KernelPlan { by_rows: false, ..plan };
+        assert_eq!(cut.matmul(&work(3)), Form::Tile(Tile::PLAIN));
     }
 
     #[test]

@@ -292,6 +292,17 @@ fn dispatch(
     }
 }
 
+/// Cells of a row of x and of a row of y, of a dispatch that is a matmul.
+#[cfg(feature = "lab")]
+pub(crate) fn shape(dispatch: &Dispatch) -> Option<[usize; 2]> {
+    let matmuls = [&MATMUL_LANE, &MATMUL_TILE, &MATMUL_FEW, &MATMUL_COOP];
+    if !matmuls.contains(&dispatch.kernel) {
+        return None;
+    }
+    let params: MatmulParams = bytemuck::try_pod_read_unaligned(&dispatch.params).ok()?;
+    Some([params.inner4 as usize, params.columns4 as usize])
+}
+
 /// Cuts rows into runs of whole tiles, each of at most `max_flops` if a tile is.
 pub(crate) fn row_cuts(
     rows: usize,

@@ -20,6 +20,9 @@ pub mod reference;
 pub mod rms_norm;
 pub mod rope;
 pub mod route;
+pub mod tuned;
+
+use std::sync::Arc;
 
 use crate::dtype::{Precision, Storage};
 use crate::gpu::graph::{Graph, Source, TensorId};
@@ -72,7 +75,7 @@ pub enum Activation {
 /// Which form of each kernel suits an adapter, and how far a dispatch may go.
 ///
 /// Fixed for an adapter: a row's result does not depend on the batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KernelPlan {
     /// The matmul and attention for software adapters, instead of those for GPUs.
     pub software: bool,
@@ -91,6 +94,8 @@ pub struct KernelPlan {
     /// Whether the number of rows may pick among the forms of the matmul that give the same bits: not where a
     /// device gives other bits.
     pub by_rows: bool,
+    /// What was measured of the forms on this adapter, instead of what suits its class.
+    pub tuned: Option<Arc<tuned::Tuned>>,
     /// The form of every matmul, whatever suits: for tests and for measuring.
     pub forced: Option<forms::Form>,
 }
@@ -136,10 +141,10 @@ pub struct Builder {
 
 impl Builder {
     /// An empty graph.
-    pub fn new(plan: KernelPlan, precision: &Precision) -> Self {
+    pub fn new(plan: &KernelPlan, precision: &Precision) -> Self {
         Builder {
             graph: Graph::default(),
-            plan,
+            plan: plan.clone(),
             weights: precision.weights,
             activations: precision.activations,
         }

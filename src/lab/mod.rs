@@ -2,7 +2,7 @@
 //!
 //! [`bench()`] runs a model in several precisions side by side and returns a [`report::Report`]: speed, memory, and
 //! the accuracy of each precision against f32 on the same texts. [`verify()`](verify::verify) asks whether a model
-//! is right on an adapter, and how much of f16 it bears.
+//! is right on an adapter, and how much of f16 it bears. [`tune()`](tune::tune) finds the fastest forms of kernels.
 
 mod accuracy;
 mod bench;
@@ -13,6 +13,7 @@ mod profile;
 pub mod report;
 mod sweep;
 mod texts;
+pub mod tune;
 pub mod verify;
 
 pub use bench::{BenchOptions, Pair, Progress, bench};

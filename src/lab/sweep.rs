@@ -51,7 +51,7 @@ pub(super) async fn sweep(
 ) -> Result<Vec<KernelCase>, Error> {
     let Some(first) = entrants.first() else { return Ok(Vec::new()) };
     let (_, own) = first.embedder.abilities().await;
-    let plans = plans(own);
+    let plans = plans(&own);
     let longest = first.embedder.max_seq_length().unwrap_or(128).min(128);
     let mut sizes = vec![16.min(most), FOREIGN_TOKENS.min(most), most];
     sizes.dedup();
@@ -65,10 +65,10 @@ pub(super) async fn sweep(
                 continue;
             }
             for entrant in entrants.iter_mut() {
-                step(&format!("kernels in {}, {tokens} tokens: {}", entrant.name, form(*plan)));
+                step(&format!("kernels in {}, {tokens} tokens: {}", entrant.name, form(plan)));
                 entrant.embedder.set_batch_tokens(most);
                 let expected = entrant.embedder.embed(&batch).await?;
-                entrant.embedder.set_plan(Some(*plan)).await;
+                entrant.embedder.set_plan(Some(plan.clone())).await;
                 let got = entrant.embedder.embed(&batch).await;
                 entrant.embedder.set_plan(None).await;
                 let got = got?;
@@ -78,14 +78,14 @@ pub(super) async fn sweep(
                     return Err(Error::Internal(format!(
                         "kernels ({}) make other vectors than those this adapter takes: a cosine of \
                          {worst:.4} in {}",
-                        form(*plan),
+                        form(plan),
                         entrant.name
                     )));
                 }
             }
             for _ in 0..rounds {
                 for (entrant, found) in entrants.iter().zip(&mut found) {
-                    entrant.embedder.set_plan(Some(*plan)).await;
+                    entrant.embedder.set_plan(Some(plan.clone())).await;
                     entrant.embedder.measure(Some(Measure::Gpu)).await;
                     let run = entrant.embedder.embed(&batch).await;
                     let trace = entrant.embedder.measure(None).await;
@@ -102,16 +102,16 @@ pub(super) async fn sweep(
 }
 
 /// The adapter's own forms first, then those it could run too.
-fn plans(own: KernelPlan) -> Vec<KernelPlan> {
-    let mut plans = vec![own];
+fn plans(own: &KernelPlan) -> Vec<KernelPlan> {
+    let mut plans = vec![own.clone()];
     if own.lanes != Lanes::Alone {
-        plans.push(KernelPlan { lanes: Lanes::Alone, ..own });
+        plans.push(KernelPlan { lanes: Lanes::Alone, ..own.clone() });
     }
-    plans.push(KernelPlan { software: !own.software, ..own });
+    plans.push(KernelPlan { software: !own.software, ..own.clone() });
     plans
 }
 
-fn form(plan: KernelPlan) -> String {
+fn form(plan: &KernelPlan) -> String {
     let family = if plan.software { "software" } else { "gpu" };
     format!("{family}, {}", lanes_name(plan.lanes))
 }
@@ -198,7 +198,7 @@ fn cases(
                 tokens: key.tokens,
                 widths: key.sizes.map(width),
                 precision: name.clone(),
-                form: form(KernelPlan { lanes, ..plans[key.plan] }),
+                form: form(&KernelPlan { lanes, ..plans[key.plan].clone() }),
                 used: key.plan == 0,
                 dispatches: times.dispatches,
                 ms: Ratio {

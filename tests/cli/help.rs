@@ -19,6 +19,7 @@ fn help_names_every_command_and_the_exit_codes() {
         "serve",
         "inspect",
         "adapters",
+        "tune",
         "verify",
         "Exit codes",
     ] {

@@ -14,4 +14,5 @@ mod output;
 mod rerank;
 mod search;
 mod support;
+mod tune;
 mod verify;

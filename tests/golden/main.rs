@@ -19,6 +19,8 @@ mod sparse;
 mod storages;
 #[cfg(feature = "lab")]
 mod tasks;
+#[cfg(feature = "lab")]
+mod tune;
 mod verify;
 
 use std::path::{Path, PathBuf};

@@ -54,7 +54,7 @@ impl Case<'_> {
                 for acts in storages(executor) {
                     self.check_one(
                         executor,
-                        KernelPlan { max_flops: self.max_flops, ..plan },
+                        KernelPlan { max_flops: self.max_flops, ..plan.clone() },
                         acts,
                     );
                 }
@@ -79,7 +79,7 @@ impl Case<'_> {
                 })
                 .collect()
         };
-        let mut builder = Builder::new(plan, &precision(acts, acts));
+        let mut builder = Builder::new(&plan, &precision(acts, acts));
         let mut tensor = |parts: &[(&[f32], usize)]| {
             let heads: usize = parts.iter().map(|(_, heads)| heads).sum();
             activations(&mut builder, "heads", &beside(parts), heads * filled, acts)
@@ -257,7 +257,7 @@ fn check_relative(
                 let [keys, queries] =
                     [4, 5].map(|seed| values(seed, rows * heads * head, 1.0, Storage::F32));
                 let mut builder =
-                    Builder::new(KernelPlan { max_flops, ..plan }, &precision(acts, acts));
+                    Builder::new(&KernelPlan { max_flops, ..plan.clone() }, &precision(acts, acts));
                 let at = [&q, &k, &v].map(|x| {
                     let x = fill_rows(x, head);
                     let of = activations(&mut builder, "heads", &x, heads * filled, acts);

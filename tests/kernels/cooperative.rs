@@ -29,7 +29,7 @@ fn plan(executor: &Executor) -> Option<KernelPlan> {
 }
 
 /// Rows of a product of these rows of x, by themselves.
-fn product(executor: &mut Executor, plan: KernelPlan, x: &[f32], inner: usize) -> Vec<Vec<f32>> {
+fn product(executor: &mut Executor, plan: &KernelPlan, x: &[f32], inner: usize) -> Vec<Vec<f32>> {
     let columns = 76;
     let f16 = Storage::F16;
     let stride = matmul::stride4(columns / 4) * 4;
@@ -52,11 +52,11 @@ fn a_row_has_the_same_bits_among_any_others() {
     let Some(plan) = plan(executor) else { return };
     for (rows, inner) in [(150, 96), (65, 37)] {
         let x = values(20, rows * inner, 1.0, Storage::F16);
-        let whole = product(executor, plan, &x, inner);
-        let cut = product(executor, KernelPlan { max_flops: 1, ..plan }, &x, inner);
+        let whole = product(executor, &plan, &x, inner);
+        let cut = product(executor, &KernelPlan { max_flops: 1, ..plan.clone() }, &x, inner);
         assert_eq!(cut, whole, "in a dispatch a tile");
         for part in [0..1, 1..2, 7..16, 15..17, 31..64, 63..65, 1..rows, rows - 1..rows] {
-            let alone = product(executor, plan, &x[part.start * inner..part.end * inner], inner);
+            let alone = product(executor, &plan, &x[part.start * inner..part.end * inner], inner);
             assert_eq!(alone, whole[part.clone()], "rows {part:?} of {rows} × {inner}");
         }
     }

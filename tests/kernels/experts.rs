@@ -64,7 +64,7 @@ fn routes_of_ragged_sizes_in_every_storage() {
                 let x = values(1, tokens * inner, 1.0, storage);
                 let w = values(2, experts * inner, 1.0, storage);
                 let plan = executor.gpu.plan();
-                let mut builder = Builder::new(plan, &precision(storage, storage));
+                let mut builder = Builder::new(&plan, &precision(storage, storage));
                 let router = stored(&mut builder, &repack(&w, experts), storage);
                 let x_t = activations(&mut builder, "x", &x, inner, storage);
                 let y = route::route_of(&mut builder, x_t, router, experts, top).pairs;
@@ -83,7 +83,8 @@ fn of_equal_experts_the_lower_one_comes_first() {
     for executor in &mut bench.executors {
         // Experts 1, 3 and 4 are alike, and above the others.
         let w = [0.5, 2.0, 0.25, 2.0, 2.0];
-        let mut builder = Builder::new(executor.gpu.plan(), &precision(Storage::F32, Storage::F32));
+        let mut builder =
+            Builder::new(&executor.gpu.plan(), &precision(Storage::F32, Storage::F32));
         let router = stored(&mut builder, &repack(&w, 5), Storage::F32);
         let x = activations(&mut builder, "x", &[1.0, -1.0], 1, Storage::F32);
         let y = route::route_of(&mut builder, x, router, 5, 3).pairs;
@@ -98,7 +99,8 @@ fn logits_that_are_no_numbers_choose_different_experts_of_the_table() {
     let Some(mut bench) = bench() else { return };
     for executor in &mut bench.executors {
         let w: Vec<f32> = (0..6).map(|e| e as f32).collect();
-        let mut builder = Builder::new(executor.gpu.plan(), &precision(Storage::F32, Storage::F32));
+        let mut builder =
+            Builder::new(&executor.gpu.plan(), &precision(Storage::F32, Storage::F32));
         let router = stored(&mut builder, &repack(&w, 6), Storage::F32);
         let rows = [f32::NAN, f32::INFINITY, 3e38];
         let x = activations(&mut builder, "x", &rows, 1, Storage::F32);
@@ -127,7 +129,8 @@ fn groups_are_whole_tiles() {
         (5000, 4, 2, 64),
     ] {
         let of_row = uneven(tokens * top, experts);
-        let mut builder = Builder::new(executor.gpu.plan(), &precision(Storage::F32, Storage::F32));
+        let mut builder =
+            Builder::new(&executor.gpu.plan(), &precision(Storage::F32, Storage::F32));
         let choices = choices(&mut builder, &of_row, experts, top);
         let (y, grouped) = group_rows::group_rows_of(&mut builder, &choices, tile);
         let (got, _) = run(executor, builder, y);
@@ -203,7 +206,7 @@ fn matmuls_by_expert_of_ragged_sizes_in_every_storage() {
                     ] {
                         let case = Case { tokens, top, experts, inner, columns, shared };
                         let of_row = uneven(tokens * top, experts);
-                        let mut builder = Builder::new(plan, &precision(*weights, *acts));
+                        let mut builder = Builder::new(&plan, &precision(*weights, *acts));
                         let storages = [*weights, *acts];
                         let (y, expected) =
                             matmul_by_expert(&mut builder, &case, &of_row, storages);
@@ -229,15 +232,16 @@ fn rows_have_the_same_bits_beside_any_others_and_in_cut_dispatches() {
         let stored =
             [Storage::F32, Storage::F16].map(|s| storages(executor).contains(&s).then_some(s));
         let plans = plans(executor).into_iter();
-        let work: Vec<_> =
-            plans.flat_map(|plan| stored.into_iter().flatten().map(move |s| (plan, s))).collect();
+        let work: Vec<_> = plans
+            .flat_map(|plan| stored.into_iter().flatten().map(move |s| (plan.clone(), s)))
+            .collect();
         for (plan, storage) in work {
             let case =
                 Case { tokens: 90, top: 2, experts: 4, inner: 37, columns: 50, shared: true };
             let mut of_row = uneven(180, 4);
             let mut result = |max_flops, of_row: &[usize]| {
-                let plan = KernelPlan { max_flops, ..plan };
-                let mut builder = Builder::new(plan, &precision(storage, storage));
+                let plan = KernelPlan { max_flops, ..plan.clone() };
+                let mut builder = Builder::new(&plan, &precision(storage, storage));
                 let storages = [storage; 2];
                 let (y, _) = matmul_by_expert(&mut builder, &case, of_row, storages);
                 let count = builder.graph.dispatches.len();
@@ -265,7 +269,7 @@ fn a_row_out_of_range_marks_its_token() {
     let Some(mut bench) = bench() else { return };
     for executor in &mut bench.executors {
         for plan in plans(executor) {
-            let mut builder = Builder::new(plan, &precision(Storage::F32, Storage::PackedF16));
+            let mut builder = Builder::new(&plan, &precision(Storage::F32, Storage::PackedF16));
             // Three tokens by two experts each; the second doubles.
             let choices = choices(&mut builder, &[0, 1, 1, 2, 0, 2], 3, 2);
             let grouped = group_rows::group_rows(&mut builder, &choices);
@@ -296,7 +300,7 @@ fn sums_of_ragged_sizes_in_every_storage() {
             let x = values(1, tokens * top * width, 4.0, acts);
             let bias = values(2, width, 1.0, Storage::F32);
             let of_row = vec![0; tokens * top];
-            let mut builder = Builder::new(executor.gpu.plan(), &precision(acts, acts));
+            let mut builder = Builder::new(&executor.gpu.plan(), &precision(acts, acts));
             let choices = choices(&mut builder, &of_row, 4, top);
             let x_t = activations(&mut builder, "x", &x, width, acts);
             let bias_t = stored(&mut builder, &fill_rows(&bias, width), Storage::F32);

@@ -8,7 +8,7 @@ fn check(rows: usize, width: usize, order: Gate, activation: Activation) {
     let executor = &mut bench.executors[0];
     for acts in storages(executor) {
         let x = values(1, rows * 2 * width, 4.0, acts);
-        let mut builder = Builder::new(executor.gpu.plan(), &precision(acts, acts));
+        let mut builder = Builder::new(&executor.gpu.plan(), &precision(acts, acts));
         // Each half is filled up to whole cells by itself.
         let filled = fill_rows(&x, width);
         let x_t = activations(&mut builder, "x", &filled, 2 * width.next_multiple_of(4), acts);

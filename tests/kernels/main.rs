@@ -91,14 +91,14 @@ pub fn only_matrices() -> bool {
 pub fn plans(executor: &Executor) -> Vec<KernelPlan> {
     let own = executor.gpu.plan();
     let mut plans = vec![
-        KernelPlan { software: true, ..own },
-        KernelPlan { software: false, cooperative: None, ..own },
+        KernelPlan { software: true, ..own.clone() },
+        KernelPlan { software: false, cooperative: None, ..own.clone() },
     ];
     if only_matrices() {
         plans.clear();
     }
     if own.cooperative.is_some() {
-        plans.push(KernelPlan { software: false, ..own });
+        plans.push(KernelPlan { software: false, ..own.clone() });
     }
     plans
 }

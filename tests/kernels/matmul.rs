@@ -54,7 +54,7 @@ fn check_with(case: &Case, weights: Storage, acts: Storage, form: Option<Form>) 
             let w = values(2, columns * inner, 1.0, weights);
             let bias = values(3, columns, 1.0, Storage::F32);
             let res = values(4, rows * columns, 1.0, acts);
-            let mut builder = Builder::new(plan, &precision(weights, acts));
+            let mut builder = Builder::new(&plan, &precision(weights, acts));
             let mut bytes = Vec::new();
             vectile::convert::encode(weights, &repack(&w, columns, inner), &mut bytes);
             let w_id = builder.input("w", &bytes);
@@ -200,8 +200,8 @@ fn a_dispatch_cut_into_pieces_gives_the_same_bits() {
             let w = repack(&values(6, columns * inner, 1.0, Storage::F32), columns, inner);
             let mut results = Vec::new();
             for max_flops in [u64::MAX, 1] {
-                let plan = KernelPlan { max_flops, ..plan };
-                let mut builder = Builder::new(plan, &precision(Storage::F32, Storage::F32));
+                let plan = KernelPlan { max_flops, ..plan.clone() };
+                let mut builder = Builder::new(&plan, &precision(Storage::F32, Storage::F32));
                 let w_id = builder.input("w", &w);
                 let bias_id = builder.input("bias", &vec![0.5f32; columns]);
                 let x_t = activations(&mut builder, "x", &x, inner, Storage::F32);
@@ -238,7 +238,7 @@ fn a_matrix_in_blocks_of_columns_gives_the_same_bits() {
                 let mut whole = None;
                 // One block; two that a tile ends between, and within; many; the last of one cell.
                 for cut in [cells, 32, 20, 2, 6] {
-                    let mut builder = Builder::new(plan, &precision(storage, storage));
+                    let mut builder = Builder::new(&plan, &precision(storage, storage));
                     let blocks: Vec<(TensorId, usize)> = (0..cells)
                         .step_by(cut)
                         .map(|first| {
@@ -292,7 +292,7 @@ fn activations_at_large_arguments_are_finite_and_right() {
             for i in 0..n {
                 w[i * n + i] = 1.0;
             }
-            let mut builder = Builder::new(plan, &precision(Storage::F32, Storage::F32));
+            let mut builder = Builder::new(&plan, &precision(Storage::F32, Storage::F32));
             let w_id = builder.input("w", &repack(&w, n, n));
             let bias_id = builder.input("bias", &vec![0.0f32; n]);
             let x_t = activations(&mut builder, "x", &x, n, Storage::F32);

@@ -17,7 +17,7 @@ fn only_the_tokens_out_of_range_are_marked() {
                 let x: Vec<f32> = x.iter().map(|v| v.clamp(-acts.max(), acts.max())).collect();
                 let mut w = vec![0.0f32; 4 * 8];
                 w[0] = 2.0;
-                let mut builder = Builder::new(plan, &precision(Storage::F32, acts));
+                let mut builder = Builder::new(&plan, &precision(Storage::F32, acts));
                 let w_id = builder.input("w", &w);
                 let bias = builder.input("bias", &[0.0f32; 4]);
                 let x_t = activations(&mut builder, "x", &x, 4, acts);

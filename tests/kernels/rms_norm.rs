@@ -10,7 +10,7 @@ fn check(rows: usize, width: usize, scale: f32, residual: bool, eps: f32) {
             let x = values(1, rows * width, scale, acts);
             let res = values(2, rows * width, 3.0, acts);
             let weight = values(3, width, 2.0, Storage::F32);
-            let mut builder = Builder::new(executor.gpu.plan(), &precision(acts, acts));
+            let mut builder = Builder::new(&executor.gpu.plan(), &precision(acts, acts));
             let x_t = activations(&mut builder, "x", &x, width, acts);
             let res_t = residual.then(|| activations(&mut builder, "res", &res, width, acts));
             let id = builder.input("weight", &fill_rows(&weight, width));

@@ -28,7 +28,7 @@ fn check(tokens: usize, turns: Rope, behind: usize, norm: bool) {
                     row
                 })
                 .collect();
-            let mut builder = Builder::new(executor.gpu.plan(), &precision(acts, acts));
+            let mut builder = Builder::new(&executor.gpu.plan(), &precision(acts, acts));
             let width = (heads + behind) * filled;
             let x_t = activations(&mut builder, "qkv", &packed, width, acts);
             let tables = [builder.input("angles", &angles), builder.input("rows", &rows)];

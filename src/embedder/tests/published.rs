@@ -174,10 +174,11 @@ impl Published {
             workgroup_invocations: 256,
             largest_tile: Tile::PLAIN,
             by_rows: true,
+            tuned: None,
             forced: None,
         };
         let batch = (2048, true);
-        let memory = estimate::fit(&model, &precisions[1], plan, &webgpu(), None, batch)?;
+        let memory = estimate::fit(&model, &precisions[1], &plan, &webgpu(), None, batch)?;
         let listed = std::iter::once(&model.weights).chain(model.module_weights.iter().flatten());
         let ignored: Vec<String> = listed
             .flat_map(WeightFiles::listing)

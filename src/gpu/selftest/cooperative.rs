@@ -54,7 +54,7 @@ async fn fault(executor: &mut Executor, plan: &KernelPlan) -> Result<Option<Stri
     let storages = (Storage::F16, Storage::F16);
     for answer in ANSWERS.iter().filter(|answer| answer.family == Family::Cooperative) {
         let Some(plan) = answer.family.plan(plan, storages) else { continue };
-        let check = check(executor, answer, plan, storages).await?;
+        let check = check(executor, answer, &plan, storages).await?;
         if !check.passed {
             return Ok(Some(match (check.problem, check.error) {
                 (Some(problem), _) => format!("self-test failed: {problem}"),
@@ -76,7 +76,7 @@ async fn rows_have_same_bits(executor: &mut Executor, plan: &KernelPlan) -> Resu
     let x: Vec<half::f16> = (0..rows).flat_map(|_| row.iter().copied()).collect();
     let cells = columns / 4;
     let w: Vec<half::f16> = (0..inner * stride4(cells) * 4).map(|at| value(41, at)).collect();
-    let mut builder = Builder::new(*plan, &precision((Storage::F16, Storage::F16)));
+    let mut builder = Builder::new(plan, &precision((Storage::F16, Storage::F16)));
     let bytes: Vec<u8> = bytemuck::cast_slice(&x).to_vec();
     let id = builder.graph.add("x", bytes.len() as u64, Source::Input(bytes));
     let storage = Storage::F16;

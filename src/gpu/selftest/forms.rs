@@ -31,7 +31,7 @@ pub(crate) async fn forms_are_alike(
     if let Some(alike) = cache.and_then(|cache| crate::files::read_verdict(cache, &key)) {
         return Ok(alike);
     }
-    let forms = executor.gpu.plan().alike();
+    let forms = executor.gpu.plan().alike(false);
     let other = forms_that_differ(executor, storages, &forms).await?;
     let adapter = &executor.gpu.adapter;
     if !other.is_empty() {
@@ -80,7 +80,7 @@ async fn bits(
         bytes
     };
     let plan = KernelPlan { software: false, forced: Some(form), ..executor.gpu.plan() };
-    let mut builder = Builder::new(plan, &precision(storages));
+    let mut builder = Builder::new(&plan, &precision(storages));
     let (weights, storage) = storages;
     let bytes = encoded(4507, rows * inner, storage);
     let id = builder.graph.add("x", bytes.len() as u64, Source::Input(bytes));

@@ -1,0 +1,105 @@
+//! `vectile tune`: the fastest form of the matmul at the shapes of a model, measured and kept.
+
+use std::fmt::Write;
+use std::io::IsTerminal;
+use std::path::Path;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use vectile::block_on;
+use vectile::lab::tune::{TuneOptions, Tuning, tune};
+
+use super::args::TuneArgs;
+use super::bench::{writable, write};
+use super::bench_table::{lines, new_table};
+use super::failure::Failure;
+use super::inspect::to_json;
+use super::interrupt::Interrupt;
+use super::model;
+use super::table::Plain;
+
+pub fn run(args: &TuneArgs) -> Result<(), Failure> {
+    // What cannot be written is known before minutes are spent.
+    if let Some(path) = &args.json {
+        writable(path)?;
+    }
+    let options = TuneOptions { most_rows: args.rows.get(), runs: args.runs.get() + 1 };
+    let mut builder = model::builder(&args.model())?;
+    if args.gpu_kernels {
+        builder = builder.gpu_kernels();
+    }
+    let _interrupt = Interrupt::watch_saying("before all was timed; nothing was kept");
+    let bar = bar(!args.quiet);
+    let found = block_on(tune(builder, &options, |doing, done, all| {
+        bar.set_length(all as u64);
+        bar.set_position(done as u64);
+        bar.set_message(doing.to_owned());
+    }));
+    bar.finish_and_clear();
+    let found = found?;
+    if let Some(path) = &args.json {
+        write(path, &(to_json(&found)? + "\n"))?;
+    }
+    match args.json.as_deref() == Some(Path::new("-")) {
+        true => Ok(()),
+        false => Plain::new().whole(&describe(&found)),
+    }
+}
+
+fn bar(shown: bool) -> ProgressBar {
+    let target = match shown && std::io::stderr().is_terminal() {
+        true => ProgressDrawTarget::stderr(),
+        false => ProgressDrawTarget::hidden(),
+    };
+    let bar = ProgressBar::with_draw_target(None, target);
+    if let Ok(style) = ProgressStyle::with_template("{bar:24} {percent:>3}%  {elapsed}  {wide_msg}")
+    {
+        bar.set_style(style);
+    }
+    bar
+}
+
+fn describe(found: &Tuning) -> String {
+    let mut out = String::new();
+    let clock = match found.timestamps {
+        true => "times are the GPU's own",
+        false => "times are the host's, over whole runs: the adapter has no timestamps",
+    };
+    // Writing to a string does not fail.
+    let _ = writeln!(out, "adapter      {}", found.adapter);
+    let (weights, activations) = (found.weights, found.activations);
+    let _ = writeln!(out, "precision    {weights} weights, {activations} activations; {clock}");
+    for problem in &found.left_out {
+        let _ = writeln!(out, "left out     {problem}");
+    }
+    let mut table =
+        new_table(["matrix", "rows", "form", "ms", "least", "most", "GFLOP/s", "taken"]);
+    for case in &found.cases {
+        for form in &case.forms {
+            let mut taken = Vec::new();
+            if form.form == case.chosen {
+                taken.push("now");
+            }
+            if form.form == case.untuned {
+                taken.push("before");
+            }
+            table.add_row([
+                format!("{} → {}", case.inner, case.columns),
+                case.rows.to_string(),
+                form.form.clone(),
+                format!("{:.3}", form.ms),
+                format!("{:.3}", form.spread_ms[0]),
+                format!("{:.3}", form.spread_ms[1]),
+                format!("{:.1}", form.gflops),
+                taken.join(", "),
+            ]);
+        }
+    }
+    out.push_str(&lines(&table));
+    let _ = match &found.kept {
+        Some(path) => {
+            writeln!(out, "kept in {}; later loads on this adapter take it", path.display())
+        }
+        None => writeln!(out, "not kept: there is no cache directory"),
+    };
+    out
+}

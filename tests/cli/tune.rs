@@ -1,0 +1,76 @@
+//! `tune`: what was timed is printed and kept, and a software adapter has nothing to choose among.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::support::*;
+
+/// The command with a cache directory of its own.
+fn tune(cache: &Path, args: &[&str]) -> Command {
+    let mut command = vectile();
+    command.env("XDG_CACHE_HOME", cache).arg("tune").arg(model("bert_mean_norm")).args(args);
+    command
+}
+
+#[test]
+fn a_software_adapter_has_one_form() {
+    if !have_adapter() {
+        return;
+    }
+    let cache = tempfile::tempdir().unwrap();
+    refuse(tune(cache.path(), &["--adapter", "llvmpipe"]), &["llvmpipe", "one form"]);
+}
+
+#[test]
+fn forms_are_timed_at_the_shapes_of_the_model_and_kept() {
+    if !have_adapter() {
+        return;
+    }
+    let cache = tempfile::tempdir().unwrap();
+    let args = ["--gpu-kernels", "--rows", "16", "--runs", "2", "--json"];
+    let path = cache.path().join("tuning.json");
+    let mut command = tune(cache.path(), &args);
+    command.arg(&path);
+    let table = stdout(&succeed(command));
+    let tuning: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+
+    let cases = tuning["cases"].as_array().unwrap();
+    // Two numbers of rows for each of three shapes: queries with keys and values, up, and down.
+    assert!(cases.len() >= 6 && cases.len().is_multiple_of(2), "{cases:?}");
+    for case in cases {
+        let forms = case["forms"].as_array().unwrap();
+        assert!(forms.len() > 3, "{case}");
+        let ms = |form: &Value| form["ms"].as_f64().unwrap();
+        assert!(forms.is_sorted_by(|a, b| ms(a) <= ms(b)), "{case}");
+        for form in forms {
+            assert!(ms(form) > 0.0 && form["gflops"].as_f64().unwrap() > 0.0, "{case}");
+            assert!(table.contains(form["form"].as_str().unwrap()), "{form} is not in: {table}");
+        }
+        for which in ["chosen", "untuned"] {
+            assert!(forms.iter().any(|form| form["form"] == case[which]), "{case}");
+        }
+    }
+    assert_eq!(tuning["left_out"], serde_json::json!([]));
+
+    let kept = cache.path().join("vectile/kernels.json");
+    assert_eq!(tuning["kept"], kept.display().to_string());
+    assert!(table.contains("kernels.json"), "{table}");
+    let kept: Value = serde_json::from_slice(&std::fs::read(&kept).unwrap()).unwrap();
+    let (key, found) = kept.as_object().unwrap().iter().next().unwrap();
+    assert!(key.contains(tuning["adapter"]["name"].as_str().unwrap()), "{key}");
+    assert!(key.contains("shaders "), "{key}");
+    assert_eq!(found["choices"].as_array().unwrap().len(), cases.len());
+}
+
+#[test]
+fn a_cache_that_cannot_be_written_is_an_error() {
+    if !have_adapter() {
+        return;
+    }
+    let cache = tempfile::tempdir().unwrap();
+    std::fs::write(cache.path().join("vectile"), "a file").unwrap();
+    let command = tune(cache.path(), &["--gpu-kernels", "--rows", "4", "--runs", "1"]);
+    refuse(command, &["kernels.json", "cannot be written"]);
+}

@@ -1,0 +1,68 @@
+//! What `vectile tune` keeps is taken by later loads, and changes no bit that rows may not change.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use vectile::lab::tune::{TuneOptions, tune};
+use vectile::{DtypeRequest, Embedder, EmbedderBuilder, ModelFiles, block_on};
+
+use crate::{build, fixture};
+
+fn builder() -> EmbedderBuilder {
+    let files = ModelFiles::from_directory(fixture("bert_mean_norm")).unwrap();
+    Embedder::builder(files).dtype(DtypeRequest::Float32).gpu_kernels()
+}
+
+/// Vectors of texts in a batch, the forms of the matmuls of a short one, and how they are described.
+fn run(builder: EmbedderBuilder) -> Option<(Vec<f32>, Vec<String>, String)> {
+    let embedder = build(builder)?;
+    let long = "words and more ".repeat(20);
+    let texts = ["A text.", long.as_str(), "Another, of some more words."];
+    let vectors = block_on(embedder.embed(&texts)).unwrap();
+    for (at, text) in texts.iter().enumerate() {
+        let alone = block_on(embedder.embed(&[text])).unwrap();
+        assert_eq!(alone.row(0), vectors.row(at), "{text}");
+    }
+    let inspection = block_on(embedder.inspect());
+    let forms = inspection.graph.iter().filter_map(|dispatch| dispatch.form.clone()).collect();
+    Some((vectors.values, forms, inspection.kernels.matmul))
+}
+
+#[test]
+fn what_was_kept_is_taken_and_changes_no_bits() {
+    let Some((before, untuned, described)) = run(builder()) else { return };
+    assert!(!described.contains("tuned"), "{described}");
+    let cache = tempfile::tempdir().unwrap();
+    let tuned = || builder().cache_dir(cache.path().to_owned());
+    let options = TuneOptions { most_rows: 64, runs: 2 };
+    let tuning = block_on(tune(tuned(), &options, |_, _, _| {})).unwrap();
+    assert!(tuning.left_out.is_empty(), "{:?}", tuning.left_out);
+    let (after, _, described) = run(tuned()).unwrap();
+    assert_eq!(after, before);
+    assert!(described.contains("tuned"), "{described}");
+
+    // Other choices, as another machine would make them.
+    let path = cache.path().join("kernels.json");
+    for (name, shown) in [("tile 128x128", "tiles of 128 × 128"), ("few 8", "columns of 8 rows")] {
+        let mut kept: BTreeMap<String, Value> =
+            serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        for found in kept.values_mut() {
+            for choice in found["choices"].as_array_mut().unwrap() {
+                choice["form"] = name.into();
+            }
+        }
+        std::fs::write(&path, serde_json::to_vec(&kept).unwrap()).unwrap();
+        let (after, forms, _) = run(tuned()).unwrap();
+        assert_eq!(after, before, "{name}");
+        assert_eq!(forms.len(), untuned.len());
+        assert!(forms.iter().all(|form| form == shown), "{forms:?}");
+    }
+
+    // What cannot be read is as good as none.
+    for broken in ["{", "[]", r#"{"an adapter": {"choices": 3}}"#] {
+        std::fs::write(&path, broken).unwrap();
+        let (after, forms, described) = run(tuned()).unwrap();
+        assert_eq!((after, forms), (before.clone(), untuned.clone()));
+        assert!(!described.contains("tuned"), "{described}");
+    }
+}
