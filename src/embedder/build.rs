@@ -7,9 +7,10 @@ use std::sync::Arc;
 use async_lock::Mutex;
 
 use crate::config::{Input, ModelConfig, Module, Purpose, Weighting};
+#[cfg(feature = "lab")]
+use crate::dtype::F16Verdict;
 use crate::dtype::{
-    ActivationsRequest, DtypeOptions, DtypeRequest, F16Verdict, HalfFallback, ShaderF16, needs_f16,
-    resolve,
+    ActivationsRequest, DtypeOptions, DtypeRequest, HalfFallback, ShaderF16, needs_f16, resolve,
 };
 use crate::embedder::Embedder;
 use crate::embedder::estimate;

@@ -16,9 +16,8 @@ use crate::files::{ModelFiles, read_tuned};
 use crate::gpu::adapter::{AdapterChoice, Feature};
 use crate::gpu::device::Gpu;
 use crate::gpu::executor::{Executor, Running, ShaderEdit};
-use crate::gpu::graph::Graph;
 #[cfg(feature = "lab")]
-use crate::gpu::graph::TensorId;
+use crate::gpu::graph::{Graph, TensorId};
 use crate::gpu::selftest::{cooperative_fault, forms_are_alike};
 use crate::gpu::trace::Phase;
 use crate::kernels::tuned::{self, Tuned};
