@@ -19,6 +19,20 @@ pub(crate) fn each<T: Sync, R: Send>(
     items.iter().map(work).collect()
 }
 
+/// Both results, `aside`'s from another thread while `here` works on this one; `None` where that thread
+/// panicked.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) fn beside<A: Send, B>(
+    aside: impl FnOnce() -> A + Send,
+    here: impl FnOnce() -> B,
+) -> (Option<A>, B) {
+    std::thread::scope(|scope| {
+        let aside = scope.spawn(aside);
+        let here = here();
+        (aside.join().ok(), here)
+    })
+}
+
 #[cfg(not(target_arch = "wasm32"))]
 fn shared<T: Sync, R: Send>(items: &[T], threads: usize, work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -49,7 +63,14 @@ fn shared<T: Sync, R: Send>(items: &[T], threads: usize, work: impl Fn(&T) -> R 
 
 #[cfg(test)]
 mod tests {
-    use super::each;
+    use super::{beside, each};
+
+    #[test]
+    fn what_goes_wrong_aside_does_not_end_what_goes_on_here() {
+        assert_eq!(beside(|| 1, || 2), (Some(1), 2));
+        let panics = || -> u32 { panic!("on purpose") };
+        assert_eq!(beside(panics, || 2), (None, 2));
+    }
 
     #[test]
     fn results_keep_the_order_of_the_items() {

@@ -157,6 +157,7 @@ fn cells(adapter: &AdapterReport) -> String {
 fn host(adapter: &AdapterReport) -> String {
     let mut table = new_table([
         "precision",
+        "first vector",
         "load",
         "pipelines",
         "first batch",
@@ -177,6 +178,7 @@ fn host(adapter: &AdapterReport) -> String {
         let ms = |ms: f64| format!("{ms:.2}");
         table.add_row([
             precision.name.clone(),
+            s(cold.first_vector_s),
             s(cold.load_s),
             s(cold.pipelines_s),
             s(cold.first_batch_s),

@@ -13,7 +13,7 @@ use crate::dtype::{
     ActivationsRequest, DtypeOptions, DtypeRequest, HalfFallback, ShaderF16, needs_f16, resolve,
 };
 use crate::embedder::Embedder;
-use crate::embedder::estimate;
+use crate::embedder::estimate::{self, Fitted};
 use crate::embedder::kept;
 use crate::embedder::run::{Matrices, Model, Opening, Runtime};
 use crate::embedder::sides;
@@ -266,7 +266,8 @@ impl<M: Built> ModelBuilder<M> {
     }
 
     /// A directory where findings are kept: verdicts of the adapter's self-tests, what `vectile verify`
-    /// measured of models, and what `vectile tune` found on adapters. Without it the self-test runs at every load that wants f16
+    /// measured of models, what `vectile tune` found on adapters, and compiled pipelines, where the driver hands
+    /// them out (Vulkan). Without it the self-test runs at every load that wants f16
     /// on an adapter that has it, which takes some milliseconds on a GPU.
     pub fn cache_dir(mut self, directory: PathBuf) -> Self {
         self.cache_dir = Some(directory);
@@ -341,7 +342,8 @@ impl<M: Built> ModelBuilder<M> {
         let plan = opening.plan(&executor.gpu);
         let tokens = batch_tokens(self.batch_tokens, &adapter, model.widest());
         let tokens = (tokens, self.batch_tokens.is_some());
-        let memory = estimate::fit(&model, &precision, &plan, &adapter, self.max_memory, tokens)?;
+        let Fitted { memory, pipelines } =
+            estimate::fit(&model, &precision, &plan, &adapter, self.max_memory, tokens)?;
         tracing::info!(model = model.files.label(), %memory, "loading");
         let progress =
             self.on_progress.as_ref().map(|OnProgress(progress)| &**progress as &dyn Fn(_));
@@ -351,6 +353,7 @@ impl<M: Built> ModelBuilder<M> {
             opening,
             executor,
             memory.weights + memory.host_tables,
+            &pipelines,
             progress,
         )
         .map_err(|error| memory.explain(error))?;
@@ -371,6 +374,7 @@ impl<M> ModelBuilder<M> {
             max_binding_bytes: self.max_binding_bytes,
             max_memory: self.max_memory,
             gpu_kernels: self.gpu_kernels,
+            cache_dir: self.cache_dir.clone(),
             matrices: Matrices::Untested,
             by_rows: true,
             tuned: None,

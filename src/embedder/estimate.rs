@@ -11,7 +11,8 @@ use crate::embedder::most_texts;
 use crate::embedder::run::Model;
 use crate::error::{Error, size};
 use crate::gpu::adapter::AdapterSummary;
-use crate::gpu::executor::batch_bytes;
+use crate::gpu::executor::{Wanted, batch_bytes};
+use crate::gpu::graph::Graph;
 use crate::gpu::host_memory;
 use crate::kernels::KernelPlan;
 use crate::tokenize::Tokens;
@@ -94,6 +95,13 @@ impl fmt::Display for Available {
     }
 }
 
+/// What was found out by counting.
+pub(super) struct Fitted {
+    pub memory: MemoryEstimate,
+    /// The pipelines that batches of the model need, to be made while weights are loaded.
+    pub pipelines: Vec<Wanted>,
+}
+
 /// An estimate that fits what there is: with batches of `tokens` tokens, or fewer unless those are
 /// `fixed`.
 ///
@@ -106,24 +114,26 @@ pub(super) fn fit(
     adapter: &AdapterSummary,
     max_memory: Option<u64>,
     (mut tokens, fixed): (usize, bool),
-) -> Result<MemoryEstimate, Error> {
+) -> Result<Fitted, Error> {
     let mut counting = Destination::counting(adapter);
     let assembly = Assembly::load(model, precision.weights, &mut counting)?;
     let bytes = counting.finish()?;
     let available = Available::on(adapter, max_memory);
     loop {
         let graphs = batches(model, adapter, tokens)
-            .map(|batch| batch_bytes(&assembly.graph(plan, precision, &batch).graph));
+            .map(|batch| assembly.graph(plan, precision, &batch).graph);
         let WeightBytes { device, host, .. } = bytes;
         let estimate = MemoryEstimate {
             weights: device,
             host_tables: host,
             loading: bytes.on_the_way(),
-            batch: graphs.into_iter().max().unwrap_or(0),
+            batch: graphs.iter().map(batch_bytes).max().unwrap_or(0),
             batch_tokens: tokens,
         };
         let Some(available) = available.filter(|most| most.bytes() < estimate.peak()) else {
-            return Ok(estimate);
+            let single = singles(model, tokens).map(|b| assembly.graph(plan, precision, &b).graph);
+            let pipelines = pipelines(graphs.iter().chain(&single));
+            return Ok(Fitted { memory: estimate, pipelines });
         };
         if !fixed && tokens > FEWEST_TOKENS && estimate.batch > estimate.loading {
             tokens = (tokens / 2).max(FEWEST_TOKENS);
@@ -140,22 +150,45 @@ pub(super) fn fit(
     }
 }
 
+/// A query, and a text of some length, each by itself: few rows take other forms of kernels than many.
+fn singles(model: &Model, tokens: usize) -> [PackedBatch; 2] {
+    let longest = model.tokenizer.limit().unwrap_or(512).clamp(1, tokens);
+    [12, 128].map(|length| batch(length.min(longest), 1))
+}
+
+/// The kernels of graphs in their variants, each once, in the order of the first.
+fn pipelines<'a>(graphs: impl Iterator<Item = &'a Graph>) -> Vec<Wanted> {
+    let mut wanted: Vec<Wanted> = Vec::new();
+    for dispatch in graphs.flat_map(|graph| &graph.dispatches) {
+        let known =
+            |(kernel, variant): &Wanted| *kernel == dispatch.kernel && *variant == dispatch.variant;
+        if !wanted.iter().any(known) {
+            wanted.push((dispatch.kernel, dispatch.variant.clone()));
+        }
+    }
+    wanted
+}
+
 /// Full batches of so many tokens: of texts as long as they may be, and of as many short ones as may go
 /// together, whose rows are what takes memory then.
 fn batches(model: &Model, adapter: &AdapterSummary, tokens: usize) -> [PackedBatch; 2] {
     let longest = model.tokenizer.limit().unwrap_or(512).clamp(1, tokens);
     let shortest = longest.min(4);
     [longest, shortest].map(|length| {
-        let text = Tokens {
-            ids: vec![0; length],
-            type_ids: vec![0; length],
-            prompt_len: 0,
-            untruncated: length,
-            seen: length,
-        };
-        let texts = (tokens / length).clamp(1, most_texts(model.dimension, adapter));
-        PackedBatch::pack(std::iter::repeat_n(&text, texts), false)
+        batch(length, (tokens / length).clamp(1, most_texts(model.dimension, adapter)))
     })
+}
+
+/// So many texts of one length.
+fn batch(length: usize, texts: usize) -> PackedBatch {
+    let text = Tokens {
+        ids: vec![0; length],
+        type_ids: vec![0; length],
+        prompt_len: 0,
+        untruncated: length,
+        seen: length,
+    };
+    PackedBatch::pack(std::iter::repeat_n(&text, texts), false)
 }
 
 impl MemoryEstimate {

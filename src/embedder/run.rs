@@ -1,6 +1,6 @@
 //! A loaded model on a device: batches in, rows out, and the device won back when it is lost.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::files::{ModelFiles, read_tuned};
 use crate::gpu::adapter::{AdapterChoice, Feature};
 use crate::gpu::device::Gpu;
-use crate::gpu::executor::{Executor, Running, ShaderEdit};
+use crate::gpu::executor::{Executor, Running, ShaderEdit, Wanted};
 #[cfg(feature = "lab")]
 use crate::gpu::graph::{Graph, TensorId};
 use crate::gpu::selftest::{cooperative_fault, forms_are_alike};
@@ -91,6 +91,8 @@ pub(super) struct Opening {
     pub max_memory: Option<u64>,
     /// Run the kernels for GPUs whatever the adapter.
     pub gpu_kernels: bool,
+    /// Where compiled pipelines are kept.
+    pub cache_dir: Option<PathBuf>,
     /// What is known of the device's cooperative matrices.
     pub matrices: Matrices,
     /// False where forms of the matmul that should give the same bits give others on the device.
@@ -124,6 +126,10 @@ impl Opening {
             executor.edit_shader(edit);
         }
         executor.fit_tokens(self.fit_tokens);
+        // A kernel that was made wrong is not for later runs.
+        if let Some(directory) = self.cache_dir.as_deref().filter(|_| self.shader_edit.is_none()) {
+            executor.keep_pipelines_in(directory);
+        }
         Ok(executor)
     }
 
@@ -195,18 +201,29 @@ pub(super) struct Runtime {
 }
 
 impl Runtime {
-    /// Loads the model of `total` bytes of weights onto an open device.
+    /// Loads the model of `total` bytes of weights onto an open device, and makes `pipelines` meanwhile.
     pub fn load(
         model: &Model,
         precision: &Precision,
         opening: Opening,
         mut executor: Executor,
         total: u64,
+        pipelines: &[Wanted],
         progress: Option<&dyn Fn(LoadProgress)>,
     ) -> Result<Self, Error> {
-        let mut to = Destination::device(&mut executor, total, progress);
-        let assembly = Assembly::load(model, precision.weights, &mut to)?;
-        let weight_bytes = to.finish()?.all();
+        let compiler = executor.compiler();
+        // A device that computes nothing has nothing to gain.
+        let pipelines = if executor.gpu.is_noop() { &[] } else { pipelines };
+        let load = || {
+            let mut to = Destination::device(&mut executor, total, progress);
+            let assembly = Assembly::load(model, precision.weights, &mut to)?;
+            Ok::<_, Error>((assembly, to.finish()?.all()))
+        };
+        let (ahead, loaded) = compiler.beside(pipelines, load);
+        let (assembly, weight_bytes) = loaded?;
+        if let Some(ahead) = ahead {
+            executor.adopt(ahead);
+        }
         executor.batch_limit = opening.max_memory.map(|most| most.saturating_sub(weight_bytes));
         Ok(Runtime {
             opening,
@@ -252,6 +269,8 @@ impl Runtime {
             return Err(Error::DeviceLost { adapter, problem });
         }
         let outcome = self.executor.finish(&graph.graph, running).await?;
+        // After the batch: some drivers compile when a pipeline is first run.
+        self.executor.save_pipelines();
         let since = self.executor.clock();
         let rows = Rows::of(model, batch, &graph.output, &outcome);
         self.executor.lap(since, Phase::ReadBack);
@@ -279,7 +298,8 @@ impl Runtime {
         // A model may be too large to be in memory twice.
         self.executor.release();
         let total = self.weight_bytes;
-        let loaded = Runtime::load(model, precision, self.opening.clone(), executor, total, None)?;
+        let loaded =
+            Runtime::load(model, precision, self.opening.clone(), executor, total, &[], None)?;
         let (opened, tokens_that_fit) = (self.opened + 1, self.tokens_that_fit);
         *self = Runtime { opened, tokens_that_fit, ..loaded };
         Ok(())

@@ -21,7 +21,10 @@ use directory::Directory;
 pub(crate) use directory::OpenFile;
 pub(crate) use names::normalise;
 pub(crate) use sniff::sniff;
-pub(crate) use verdicts::{F16Record, read_f16_record, read_tuned, read_verdict, write_verdict};
+pub(crate) use verdicts::{
+    F16Record, read_f16_record, read_pipelines, read_tuned, read_verdict, write_pipelines,
+    write_verdict,
+};
 #[cfg(feature = "lab")]
 pub(crate) use verdicts::{f16_record_path, write_f16_record, write_tuned};
 

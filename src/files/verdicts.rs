@@ -76,6 +76,25 @@ pub(crate) fn write_tuned(cache: &Path, key: &str, found: Tuned) -> Result<PathB
     }
 }
 
+/// Longer files of pipelines are not ours, and none is written.
+const MOST_PIPELINES: usize = 256 << 20;
+
+/// What a file of compiled pipelines holds.
+pub(crate) fn read_pipelines(path: &Path) -> Option<Vec<u8>> {
+    let bytes = std::fs::metadata(path).ok()?.len();
+    (bytes <= MOST_PIPELINES as u64).then(|| std::fs::read(path).ok()).flatten()
+}
+
+/// Keeps compiled pipelines. A cache that cannot be written costs compiling at the next load, nothing more.
+pub(crate) fn write_pipelines(path: &Path, bytes: &[u8]) {
+    if bytes.len() > MOST_PIPELINES {
+        return;
+    }
+    if let Err(error) = replace(path, bytes) {
+        tracing::debug!(%error, "compiled pipelines were not kept");
+    }
+}
+
 /// What was measured of a model's range.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct F16Record {

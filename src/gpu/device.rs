@@ -85,6 +85,7 @@ impl Gpu {
                 features |= feature;
             }
         }
+        features |= adapters[index].features() & wgpu::Features::PIPELINE_CACHE;
         let experimental = experimental(&adapter, features, withheld);
         features |= experimental.0;
         let mut limits = adapters[index].limits();

@@ -3,6 +3,7 @@
 mod tap;
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
@@ -11,6 +12,8 @@ use crate::gpu::graph::{Dispatch, Graph, Slots, Source};
 use crate::gpu::pipeline::Pipelines;
 #[doc(hidden)]
 pub use crate::gpu::pipeline::ShaderEdit;
+pub(crate) use crate::gpu::pipeline::Wanted;
+use crate::gpu::pipeline::{Ahead, Compiler};
 use crate::gpu::trace::{Measure, Phase, Stamps, Trace, clock};
 
 /// Parameter blocks lie this far apart: WebGPU's default alignment of uniform offsets.
@@ -94,6 +97,27 @@ impl Executor {
             batch_limit: None,
             trace: None,
         }
+    }
+
+    /// Takes compiled pipelines from a directory and keeps those made here in it, where the driver hands them
+    /// out.
+    pub(crate) fn keep_pipelines_in(&mut self, directory: &Path) {
+        self.pipelines.keep_in(&self.gpu, directory);
+    }
+
+    /// Writes compiled pipelines where they are kept, if any were made since.
+    pub(crate) fn save_pipelines(&mut self) {
+        self.pipelines.save();
+    }
+
+    /// What makes pipelines on other threads, for [`Executor::adopt`].
+    pub(crate) fn compiler(&self) -> Compiler {
+        self.pipelines.compiler()
+    }
+
+    /// Takes pipelines that were made ahead.
+    pub(crate) fn adopt(&mut self, ahead: Ahead) {
+        self.pipelines.adopt(ahead);
     }
 
     /// Makes a kernel wrong, for tests of what then notices.

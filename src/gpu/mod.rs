@@ -7,6 +7,7 @@ pub mod graph;
 pub(crate) mod host_memory;
 pub mod kernel;
 mod pipeline;
+mod pipeline_cache;
 pub mod selftest;
 pub mod shader;
 pub mod trace;

@@ -1,11 +1,13 @@
 //! Kernels in their variants → compute pipelines, each made once.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use crate::error::Error;
 use crate::gpu::device::Gpu;
 use crate::gpu::graph::Dispatch;
 use crate::gpu::kernel::{Access, Kernel};
+use crate::gpu::pipeline_cache::Kept;
 use crate::gpu::shader::{Variant, resolve_imports};
 
 /// A pipeline and the layout of its group 0.
@@ -17,11 +19,28 @@ pub(super) struct Pipeline {
 /// The pipelines made so far on a device.
 pub(super) struct Pipelines {
     made: HashMap<(&'static str, Variant), Pipeline>,
+    compiler: Compiler,
+    kept: Option<Kept>,
+    /// Some were made since those kept were written.
+    unsaved: bool,
+}
+
+/// A kernel in a variant.
+pub(crate) type Wanted = (&'static Kernel, Variant);
+
+/// What makes pipelines, on any thread.
+#[derive(Clone)]
+pub(crate) struct Compiler {
+    device: wgpu::Device,
     /// Group 1 of the kernels that store activations: the marks of tokens out of range.
     marks: wgpu::BindGroupLayout,
+    cache: Option<wgpu::PipelineCache>,
     /// A kernel to be made wrong, for tests of what then notices.
     edit: Option<ShaderEdit>,
 }
+
+/// Pipelines that were made before they were needed.
+pub(crate) struct Ahead(Vec<(Wanted, Pipeline)>);
 
 /// A kernel's name and what becomes of its WGSL, imports resolved, before it is compiled.
 pub type ShaderEdit = (&'static str, fn(String) -> String);
@@ -41,16 +60,32 @@ fn buffer_entry(binding: u32, ty: wgpu::BufferBindingType) -> wgpu::BindGroupLay
 
 impl Pipelines {
     pub fn new(gpu: &Gpu) -> Self {
-        let marks = gpu.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+        let device = gpu.device.clone();
+        let marks = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
             label: Some("range marks"),
             entries: &[storage_entry(0, false)],
         });
-        Pipelines { made: HashMap::new(), marks, edit: None }
+        let compiler = Compiler { device, marks, cache: None, edit: None };
+        Pipelines { made: HashMap::new(), compiler, kept: None, unsaved: false }
+    }
+
+    /// Takes pipelines that an earlier run kept in a directory, and keeps those of this one there.
+    pub fn keep_in(&mut self, gpu: &Gpu, directory: &Path) {
+        self.kept = Kept::open(gpu, directory);
+        self.compiler.cache = self.kept.as_ref().map(|kept| kept.cache().clone());
+    }
+
+    /// Writes those that are to be kept, where any were made since.
+    pub fn save(&mut self) {
+        if let Some(kept) = self.kept.as_mut().filter(|_| self.unsaved) {
+            kept.save();
+        }
+        self.unsaved = false;
     }
 
     /// See [`ShaderEdit`].
     pub fn edit(&mut self, edit: ShaderEdit) {
-        self.edit = Some(edit);
+        self.compiler.edit = Some(edit);
     }
 
     pub fn len(&self) -> usize {
@@ -58,7 +93,19 @@ impl Pipelines {
     }
 
     pub fn marks_layout(&self) -> &wgpu::BindGroupLayout {
-        &self.marks
+        &self.compiler.marks
+    }
+
+    pub fn compiler(&self) -> Compiler {
+        self.compiler.clone()
+    }
+
+    /// Takes pipelines that were made ahead.
+    pub fn adopt(&mut self, Ahead(made): Ahead) {
+        self.unsaved |= !made.is_empty();
+        for ((kernel, variant), pipeline) in made {
+            self.made.entry((kernel.name, variant)).or_insert(pipeline);
+        }
     }
 
     /// A pipeline that was made.
@@ -78,8 +125,11 @@ impl Pipelines {
                 missing.push(key);
             }
         }
-        let compile =
-            |(kernel, variant): &(&'static Kernel, &Variant)| self.compile(gpu, kernel, variant);
+        let compile = |(kernel, variant): &(&'static Kernel, &Variant)| {
+            let made = self.compiler.compile(kernel, variant)?;
+            gpu.check(&format!("making kernel {}", kernel.name), 0)?;
+            Ok::<_, Error>(made)
+        };
         // In a browser a device belongs to one thread.
         #[cfg(target_arch = "wasm32")]
         let made: Vec<_> = missing.iter().map(compile).collect();
@@ -87,16 +137,49 @@ impl Pipelines {
         let made = crate::threads::each(&missing, missing.len(), compile);
         for ((kernel, variant), made) in missing.iter().zip(made) {
             self.made.insert((kernel.name, (*variant).clone()), made?);
+            self.unsaved = true;
         }
         Ok(())
     }
+}
 
-    fn compile(&self, gpu: &Gpu, kernel: &Kernel, variant: &Variant) -> Result<Pipeline, Error> {
+impl Compiler {
+    /// Makes pipelines on other threads while `here` works on this one. In a browser a device belongs to one
+    /// thread, and none is made.
+    pub fn beside<B>(&self, wanted: &[Wanted], here: impl FnOnce() -> B) -> (Option<Ahead>, B) {
+        #[cfg(not(target_arch = "wasm32"))]
+        if !wanted.is_empty() {
+            return crate::threads::beside(|| self.ahead(wanted), here);
+        }
+        _ = wanted;
+        (None, here())
+    }
+
+    /// What the driver refuses is left out and nobody hears of it: whoever needs that pipeline makes it
+    /// again, and is told then.
+    #[cfg(not(target_arch = "wasm32"))]
+    fn ahead(&self, wanted: &[Wanted]) -> Ahead {
+        let compile = |(kernel, variant): &Wanted| {
+            use wgpu::ErrorFilter::{Internal, OutOfMemory, Validation};
+            // Scopes are the thread's own: errors of other threads are not caught.
+            let scopes =
+                [OutOfMemory, Internal, Validation].map(|f| self.device.push_error_scope(f));
+            let made = self.compile(kernel, variant);
+            let errors = scopes.into_iter().rev().map(|scope| pollster::block_on(scope.pop()));
+            let refused = errors.fold(false, |refused, error| refused | error.is_some());
+            made.ok().filter(|_| !refused)
+        };
+        let made = crate::threads::each(wanted, wanted.len(), compile);
+        let made = wanted.iter().cloned().zip(made);
+        Ahead(made.filter_map(|(wanted, made)| Some((wanted, made?))).collect())
+    }
+
+    fn compile(&self, kernel: &Kernel, variant: &Variant) -> Result<Pipeline, Error> {
         let mut source = resolve_imports(kernel.source, variant).map_err(Error::Internal)?;
         if let Some((_, edit)) = self.edit.filter(|(name, _)| *name == kernel.name) {
             source = edit(source);
         }
-        let device = &gpu.device;
+        let device = &self.device;
         let descriptor = wgpu::ShaderModuleDescriptor {
             label: Some(kernel.name),
             source: wgpu::ShaderSource::Wgsl(source.into()),
@@ -137,9 +220,8 @@ impl Pipelines {
                 constants: &constants,
                 zero_initialize_workgroup_memory: false,
             },
-            cache: None,
+            cache: self.cache.as_ref(),
         });
-        gpu.check(&format!("making kernel {}", kernel.name), 0)?;
         Ok(Pipeline { pipeline, layout })
     }
 }

@@ -274,6 +274,7 @@ impl<'a> Bench<'a> {
             pipelines_s,
             first_batch_s: (first - pipelines_s).max(0.0),
             warm_batch_s,
+            first_vector_s: load_s + first,
         };
         Ok(Entrant {
             name,

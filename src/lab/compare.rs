@@ -243,6 +243,10 @@ fn measurements(
         };
     single("one query, p50 ms", true, |p| Some(p.latency.p50_ms));
     single("one query, p95 ms", true, |p| Some(p.latency.p95_ms));
+    single("first vector, ms", true, |p| {
+        // Reports of before had no such field.
+        Some(p.cold.first_vector_s * 1e3).filter(|ms| *ms > 0.0)
+    });
     single("load, ms", true, |p| Some(p.cold.load_s * 1e3));
     single("pipelines, ms", true, |p| Some(p.cold.pipelines_s * 1e3));
     single("GPU time of the profiled run, ms", true, |p| p.gpu.as_ref().map(|gpu| gpu.total_ms));

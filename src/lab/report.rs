@@ -161,14 +161,18 @@ pub struct Accuracy {
 /// The first use of a model, in seconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cold {
-    /// Reading the files, opening the device and loading the weights, and the f16 self-test where it ran.
+    /// Reading the files, opening the device, loading the weights and compiling pipelines meanwhile, and
+    /// self-tests where they ran.
     pub load_s: f64,
-    /// Compiling the pipelines that the first batch needs.
+    /// Compiling the pipelines that the first batch needs and loading did not.
     pub pipelines_s: f64,
     /// The rest of the first batch.
     pub first_batch_s: f64,
     /// The same batch once everything is warm.
     pub warm_batch_s: f64,
+    /// From nothing to the first vectors: all but the warm batch together.
+    #[serde(default)]
+    pub first_vector_s: f64,
 }
 
 /// The time of a single short text.

@@ -13,6 +13,7 @@ mod fixtures;
 mod loss;
 mod minilm;
 mod multi_vector;
+mod pipelines;
 mod range;
 mod rerankers;
 mod sparse;

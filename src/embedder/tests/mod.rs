@@ -1,5 +1,6 @@
-//! What can be known of a model without a device.
+//! What can be known of a model without a device, and what a load has done.
 
+mod cold;
 mod dtypes;
 mod published;
 

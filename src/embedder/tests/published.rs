@@ -178,7 +178,7 @@ impl Published {
             forced: None,
         };
         let batch = (2048, true);
-        let memory = estimate::fit(&model, &precisions[1], &plan, &webgpu(), None, batch)?;
+        let memory = estimate::fit(&model, &precisions[1], &plan, &webgpu(), None, batch)?.memory;
         let listed = std::iter::once(&model.weights).chain(model.module_weights.iter().flatten());
         let ignored: Vec<String> = listed
             .flat_map(WeightFiles::listing)

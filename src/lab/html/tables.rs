@@ -337,6 +337,7 @@ fn cold(precisions: &[PrecisionReport]) -> Markup {
             let cold = &precision.cold;
             vec![
                 word(&precision.name),
+                number(cold.first_vector_s),
                 number(cold.load_s),
                 number(cold.pipelines_s),
                 number(cold.first_batch_s),
@@ -346,6 +347,7 @@ fn cold(precisions: &[PrecisionReport]) -> Markup {
         .collect();
     let head = [
         "precision",
+        "first vector, s",
         "load, s",
         "pipelines, s",
         "rest of the first batch, s",

@@ -1,0 +1,33 @@
+//! What is done while weights are loaded is not done again by the first batch.
+
+use pollster::block_on;
+
+use super::tests;
+use crate::embedder::Embedder;
+use crate::error::Error;
+use crate::files::ModelFiles;
+
+#[test]
+fn the_first_batch_finds_its_pipelines_made() {
+    for name in ["fixtures/bert_mean_norm", "fixtures/families/modernbert"] {
+        let files = ModelFiles::from_directory(tests(name)).unwrap();
+        let embedder = match block_on(Embedder::builder(files).build()) {
+            Ok(embedder) => embedder,
+            Err(Error::Adapter { adapter, problem }) if adapter == "none" => {
+                assert!(std::env::var_os("VECTILE_REQUIRE_ADAPTER").is_none(), "{problem}");
+                eprintln!("SKIPPED, no adapter: {problem}");
+                return;
+            }
+            Err(error) => panic!("{error}"),
+        };
+        // It says how many pipelines it has.
+        let executor = || format!("{:?}", block_on(embedder.runtime.lock()).executor);
+        let loaded = executor();
+        assert!(!loaded.ends_with(" 0 pipelines)"), "{loaded}");
+        let long = "words and more ".repeat(20);
+        for texts in [&["A text."][..], &[long.as_str(), "Another.", ""]] {
+            block_on(embedder.embed(texts)).unwrap();
+        }
+        assert_eq!(executor(), loaded, "{name}");
+    }
+}
