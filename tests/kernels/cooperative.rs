@@ -90,8 +90,8 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
 
 #[test]
 fn a_model_runs_them_unless_they_are_withheld_or_wrong() {
-    let Some(mut bench) = bench() else { return };
-    if plan(&mut bench.executors[0]).is_none() {
+    let Some(bench) = bench() else { return };
+    if plan(&bench.executors[0]).is_none() {
         return;
     }
     drop(bench);
