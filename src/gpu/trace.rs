@@ -6,6 +6,7 @@ use crate::error::Error;
 use crate::gpu::device::Gpu;
 use crate::gpu::graph::{Graph, Source};
 use crate::gpu::shader::Lanes;
+use crate::kernels::forms::Form;
 
 /// A phase of a batch on the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +44,8 @@ pub struct DispatchTime {
     pub kernel: &'static str,
     /// Whether and how its lanes worked together.
     pub lanes: Lanes,
+    /// Of a matmul its form.
+    pub form: Option<Form>,
     /// The tensor it wrote.
     pub writes: &'static str,
     /// Bytes of the tensor it read first, and of the one it wrote, within the transformer's layers; 0 before
@@ -179,6 +182,7 @@ impl Stamps {
             trace.dispatches.push(DispatchTime {
                 kernel: dispatch.kernel.name,
                 lanes: dispatch.variant.lanes,
+                form: Form::of(dispatch),
                 writes: written.map_or("", |id| graph.tensors[id.0].name),
                 sizes: [dispatch.bindings.first().copied(), written].map(|id| {
                     id.map(|id| &graph.tensors[id.0])

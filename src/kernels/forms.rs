@@ -10,7 +10,7 @@ use crate::gpu::kernel::Kernel;
 use crate::gpu::shader::Variant;
 
 /// How a matmul is computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Form {
     /// `matmul_lane`, for software adapters.
     Lane,
@@ -23,7 +23,7 @@ pub enum Form {
 }
 
 /// The size of a tile of y, and the part of it that an invocation makes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tile {
     /// Rows of a workgroup.
     pub rows: u32,
@@ -36,7 +36,7 @@ pub struct Tile {
 }
 
 /// Cooperative matrices as an adapter has them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Cooperative {
     /// Rows, columns and depth of one: 8 or 16.
     pub side: u32,

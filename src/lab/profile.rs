@@ -105,7 +105,9 @@ mod tests {
     fn times_are_grouped_longest_first() {
         let dispatch = |kernel, writes, ns, flops, bytes| DispatchTime {
             kernel,
+            form: None,
             lanes: crate::gpu::shader::Lanes::Alone,
+            form: None,
             writes,
             sizes: [0, 0],
             ns,

@@ -291,7 +291,8 @@ pub struct KernelCase {
     pub widths: [usize; 2],
     /// The precision, as in [`PrecisionReport::name`].
     pub precision: String,
-    /// Which form of the kernel: `software` or `gpu`, and how its lanes work together.
+    /// Which form of the kernel: `software` or `gpu`, and how its lanes work together, or of a matmul for GPUs
+    /// the tile, columns or matrices.
     pub form: String,
     /// True where models on this adapter run this form.
     pub used: bool,

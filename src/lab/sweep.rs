@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::gpu::shader::Lanes;
 use crate::gpu::trace::{DispatchTime, Measure};
 use crate::kernels::KernelPlan;
+use crate::kernels::forms::Form;
 use crate::lab::accuracy::cosine;
 use crate::lab::bench::Entrant;
 use crate::lab::report::{KernelCase, Ratio};
@@ -30,6 +31,7 @@ struct Key {
     step: &'static str,
     sizes: [u64; 2],
     subgroup: u32,
+    form: Option<Form>,
 }
 
 /// What the dispatches of a key took in each round.
@@ -142,6 +144,7 @@ fn add_round(
             step: dispatch.writes,
             sizes: dispatch.sizes,
             subgroup,
+            form: dispatch.form,
         };
         let sum = round.entry(key).or_default();
         sum.0 += 1;
@@ -170,7 +173,8 @@ fn cases(
             let told = own.keys().any(|other| {
                 other.plan == 0
                     && key.plan != 0
-                    && (other.kernel, other.subgroup) == (key.kernel, key.subgroup)
+                    && (other.kernel, other.subgroup, other.form)
+                        == (key.kernel, key.subgroup, key.form)
             });
             if told {
                 continue;
@@ -198,7 +202,10 @@ fn cases(
                 tokens: key.tokens,
                 widths: key.sizes.map(width),
                 precision: name.clone(),
-                form: form(&KernelPlan { lanes, ..plans[key.plan].clone() }),
+                form: match key.form.filter(|form| *form != Form::Lane) {
+                    Some(form) => format!("gpu, {form}"),
+                    None => form(&KernelPlan { lanes, ..plans[key.plan].clone() }),
+                },
                 used: key.plan == 0,
                 dispatches: times.dispatches,
                 ms: Ratio {
