@@ -15,10 +15,10 @@
 // Products of two f16 are exact in f32, and sums are f32. Along inner, steps of SIDE are added in
 // order; in which order and with what rounding a step's own products are summed is the hardware's
 // choice. It is the same for every row, so a row's result does not depend on the other rows of its
-// batch; it is not the result of matmul_tile to the last bit.
+// batch, and tiles of all sizes give the same bits; they are not those of matmul_tile.
 #import storage as weight
 #import storage as act
-#import store
+#import store_plain
 #import activation
 #import linear
 #import coop

@@ -12,7 +12,7 @@ use naga::valid::{Capabilities, SubgroupOperationSet, ValidationFlags, Validator
 use vectile::dtype::Storage;
 use vectile::gpu::kernel::{Access, Kernel};
 use vectile::gpu::shader::{Lanes, Variant, resolve_imports};
-use vectile::kernels::forms::{Form, Tile};
+use vectile::kernels::forms::{Cooperative, Form, Tile};
 use vectile::kernels::{ALL, attention};
 
 /// WebGPU's default limits.
@@ -48,6 +48,12 @@ fn variants(kernel: &Kernel) -> Vec<Variant> {
             for l in lanes {
                 let base = Variant::new(*w, *a, *l);
                 all.push(base.clone());
+                if kernel.cooperative {
+                    for side in [8, 16] {
+                        let sizes = Cooperative::of(side, 128).sizes().map(Form::Cooperative);
+                        all.extend(sizes.map(|form| form.constants(base.clone())));
+                    }
+                }
                 if kernel.name == "matmul_tile" {
                     all.extend(Tile::ALL.map(|tile| Form::Tile(tile).constants(base.clone())));
                 }
@@ -214,6 +220,8 @@ fn f16_is_named_only_where_the_variant_stores_it() {
                 .join("\n");
             assert_eq!(code.contains("enable f16;"), f16, "{} {variant:?}", kernel.name);
             assert_eq!(code.contains("<f16>"), f16, "{} {variant:?}", kernel.name);
+            // naga would write modules that are not valid: see `store_plain.wgsl`.
+            assert!(!kernel.cooperative || !code.contains("atomic"), "{} {variant:?}", kernel.name);
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::gpu::device::Gpu;
 use crate::gpu::executor::{Executor, Running, ShaderEdit, Wanted};
 #[cfg(feature = "lab")]
 use crate::gpu::graph::{Graph, TensorId};
-use crate::gpu::selftest::{cooperative_fault, forms_are_alike};
+use crate::gpu::selftest::{cooperative_fault, forms_are_alike, matrices_are_alike};
 use crate::gpu::trace::Phase;
 use crate::kernels::tuned::{self, Tuned};
 use crate::kernels::{Builder, KernelPlan};
@@ -112,7 +112,10 @@ pub(super) enum Matrices {
     /// Nothing asks: there are none, or the precision has no use for them.
     Untested,
     /// They gave their known answers.
-    Right,
+    Right {
+        /// In tiles of all sizes the same bits.
+        by_rows: bool,
+    },
     /// What is wrong with them.
     Wrong(String),
 }
@@ -138,7 +141,10 @@ impl Opening {
         let plan = gpu.plan();
         KernelPlan {
             software: plan.software && !self.gpu_kernels,
-            cooperative: plan.cooperative.filter(|_| self.matrices == Matrices::Right),
+            cooperative: plan
+                .cooperative
+                .filter(|_| matches!(self.matrices, Matrices::Right { .. })),
+            matrices_by_rows: self.matrices == Matrices::Right { by_rows: true },
             by_rows: plan.by_rows && self.by_rows,
             tuned: self.tuned.clone(),
             ..plan
@@ -166,7 +172,12 @@ impl Opening {
             && storages == (Storage::F16, Storage::F16)
         {
             self.matrices = match cooperative_fault(executor, &untested, matrices, cache).await {
-                Ok(None) => Matrices::Right,
+                // On software adapters sizes are for tests, which compare the bits themselves.
+                Ok(None) if own.software => Matrices::Right { by_rows: true },
+                Ok(None) => {
+                    let by_rows = matrices_are_alike(executor, matrices, cache).await?;
+                    Matrices::Right { by_rows }
+                }
                 Ok(Some(fault)) => Matrices::Wrong(fault),
                 Err(Error::DeviceLost { .. }) => {
                     tracing::warn!("the device was lost in the self-test of cooperative matrices");
@@ -349,7 +360,7 @@ impl Runtime {
         let f16 = storages == (Storage::F16, Storage::F16);
         let without = match &self.opening.matrices {
             _ if plan.software || !f16 => None,
-            Matrices::Right => None,
+            Matrices::Right { .. } => None,
             Matrices::Wrong(fault) => Some(format!("cooperative matrices: {fault}")),
             Matrices::Untested if gpu.withheld.contains(&Feature::CooperativeMatrix) => {
                 Some("cooperative matrices were withheld".to_owned())

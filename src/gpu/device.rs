@@ -141,6 +141,7 @@ impl Gpu {
             // Some 50 ms at the slowest rate of the class: 5 GFLOP/s, 400 GFLOP/s.
             max_flops: if software { 2_000_000_000 } else { 20_000_000_000 },
             cooperative: self.cooperative(),
+            matrices_by_rows: true,
             largest_tile: self.adapter.largest_tile(),
             by_rows: true,
             tuned: None,
@@ -156,7 +157,7 @@ impl Gpu {
         let fits = self.device.features().contains(feature)
             && invocations <= self.adapter.workgroup_invocations.min(1024)
             && self.adapter.workgroup_memory_bytes >= 16384;
-        fits.then_some(Cooperative { side, invocations })
+        fits.then(|| Cooperative::of(side, invocations))
     }
 
     /// The fault that was reported since last asked, as an error. `what` and `bytes` name what was

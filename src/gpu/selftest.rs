@@ -27,7 +27,7 @@ use crate::kernels::answers::{ANSWERS, Answer, Family, KnownAnswer};
 use crate::kernels::matmul::{MATMUL_FEW, MATMUL_TILE};
 use crate::kernels::{Builder, KernelPlan};
 
-pub(crate) use cooperative::cooperative_fault;
+pub(crate) use cooperative::{cooperative_fault, matrices_are_alike};
 pub(crate) use forms::forms_are_alike;
 #[doc(hidden)]
 pub use forms::forms_that_differ;

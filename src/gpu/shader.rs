@@ -67,6 +67,7 @@ const SHARED: &[(&str, &str)] = &[
     ("storage_packed_f16", include_str!("../../shaders/shared/storage_packed_f16.wgsl")),
     ("storage_packed_bf16", include_str!("../../shaders/shared/storage_packed_bf16.wgsl")),
     ("store", include_str!("../../shaders/shared/store.wgsl")),
+    ("store_plain", include_str!("../../shaders/shared/store_plain.wgsl")),
     ("activation", include_str!("../../shaders/shared/activation.wgsl")),
     ("attention", include_str!("../../shaders/shared/attention.wgsl")),
     ("linear", include_str!("../../shaders/shared/linear.wgsl")),

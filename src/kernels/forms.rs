@@ -35,13 +35,37 @@ pub struct Tile {
     pub my_cells: u32,
 }
 
-/// Cooperative matrices as an adapter has them.
+/// Cooperative matrices as an adapter has them, and the size of the tile of y that they make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Cooperative {
     /// Rows, columns and depth of one: 8 or 16.
     pub side: u32,
     /// Invocations of a workgroup: four of the largest subgroups.
     pub invocations: u32,
+    /// Rows of a workgroup.
+    pub rows: u32,
+    /// Columns of a workgroup.
+    pub columns: u32,
+    /// Depth of the slices that pass through workgroup memory.
+    pub slice: u32,
+}
+
+impl Cooperative {
+    /// Matrices in the smallest tile.
+    pub fn of(side: u32, invocations: u32) -> Self {
+        Cooperative { side, invocations, rows: 64, columns: 64, slice: 32 }
+    }
+
+    /// In tiles of all sizes, the smallest first: each within 16 KiB of workgroup memory, and of the same bits,
+    /// since steps along inner follow one another in one order.
+    pub fn sizes(self) -> [Cooperative; 3] {
+        let of = |rows, columns, slice| Cooperative { rows, columns, slice, ..self };
+        [of(64, 64, 32), of(128, 64, 16), of(128, 128, 16)]
+    }
+
+    fn groups(self, rows: usize, columns4: usize) -> usize {
+        rows.div_ceil(self.rows as usize) * (columns4 * 4).div_ceil(self.columns as usize)
+    }
 }
 
 /// Depth of the slices that pass through workgroup memory.
@@ -123,8 +147,13 @@ impl Form {
         } else if kernel == &MATMUL_FEW {
             Form::Few(constant("ROWS"))
         } else if kernel == &MATMUL_COOP {
-            let (side, invocations) = (constant("SIDE"), constant("INVOCATIONS"));
-            Form::Cooperative(Cooperative { side, invocations })
+            Form::Cooperative(Cooperative {
+                side: constant("SIDE"),
+                invocations: constant("INVOCATIONS"),
+                rows: 2 * constant("PART_ROWS"),
+                columns: 2 * constant("PART_COLUMNS"),
+                slice: constant("SLICE"),
+            })
         } else {
             return None;
         })
@@ -136,7 +165,9 @@ impl Form {
             Form::Lane => "lane".to_owned(),
             Form::Tile(Tile { rows, cells, .. }) => format!("tile {rows}x{}", cells * 4),
             Form::Few(rows) => format!("few {rows}"),
-            Form::Cooperative(_) => "cooperative".to_owned(),
+            Form::Cooperative(Cooperative { rows, columns, .. }) => {
+                format!("cooperative {rows}x{columns}")
+            }
         }
     }
 
@@ -146,7 +177,7 @@ impl Form {
             Form::Lane => [16, 32],
             Form::Tile(tile) => [tile.rows as usize, tile.cells as usize],
             Form::Few(rows) => [rows as usize, 32],
-            Form::Cooperative(_) => [64, 16],
+            Form::Cooperative(size) => [size.rows as usize, size.columns as usize / 4],
         }
     }
 
@@ -160,9 +191,12 @@ impl Form {
                 .constant("MY_ROWS", my_rows)
                 .constant("MY_CELLS", my_cells),
             Form::Few(rows) => variant.constant("ROWS", rows),
-            Form::Cooperative(Cooperative { side, invocations }) => {
-                variant.constant("SIDE", side).constant("INVOCATIONS", invocations)
-            }
+            Form::Cooperative(Cooperative { side, invocations, rows, columns, slice }) => variant
+                .constant("SIDE", side)
+                .constant("INVOCATIONS", invocations)
+                .constant("PART_ROWS", rows / 2)
+                .constant("PART_COLUMNS", columns / 2)
+                .constant("SLICE", slice),
         }
     }
 }
@@ -173,8 +207,8 @@ impl fmt::Display for Form {
             Form::Lane => f.write_str("lanes"),
             Form::Tile(Tile { rows, cells, .. }) => write!(f, "tiles of {rows} × {}", cells * 4),
             Form::Few(rows) => write!(f, "columns of {rows} rows"),
-            Form::Cooperative(Cooperative { side, .. }) => {
-                write!(f, "cooperative matrices of {side} × {side}")
+            Form::Cooperative(Cooperative { side, rows, columns, .. }) => {
+                write!(f, "cooperative matrices of {side} × {side} in tiles of {rows} × {columns}")
             }
         }
     }
@@ -198,7 +232,7 @@ impl KernelPlan {
             && work.storages == (Storage::F16, Storage::F16)
             && tuned.and_then(|tuned| tuned.matrices(work)) != Some(false)
         {
-            return Form::Cooperative(cooperative);
+            return self.sized(cooperative, work);
         }
         if !self.by_rows {
             return Form::Tile(Tile::PLAIN);
@@ -217,6 +251,33 @@ impl KernelPlan {
             .skip_while(|tile| tile.memory() > self.largest_tile.memory());
         let full = large.find(|tile| tile.groups(work.rows, work.columns4) >= FEWEST_GROUPS);
         Form::Tile(full.or(self.tiles(work.experts).next()).unwrap_or(Tile::PLAIN))
+    }
+
+    /// Cooperative matrices in the tile that suits some work.
+    fn sized(&self, plain: Cooperative, work: &Work) -> Form {
+        if !self.matrices_by_rows {
+            return Form::Cooperative(plain);
+        }
+        let forms = self.matrices(work.experts);
+        if let Some(form) = self.tuned.as_deref().and_then(|tuned| tuned.form(work, &forms)) {
+            return form;
+        }
+        // Matrices of 8 are those of GPUs whose registers hold no larger part.
+        let suits = |size: &&Cooperative| {
+            size.side == 16
+                && forms.contains(&Form::Cooperative(**size))
+                && size.groups(work.rows, work.columns4) >= FEWEST_GROUPS
+        };
+        Form::Cooperative(plain.sizes().iter().rev().find(suits).copied().unwrap_or(plain))
+    }
+
+    /// The forms by cooperative matrices, which give the same bits.
+    pub(crate) fn matrices(&self, experts: bool) -> Vec<Form> {
+        let sizes = self.cooperative.into_iter().flat_map(Cooperative::sizes);
+        let fit = |size: &Cooperative| {
+            !experts || super::matmul::EXPERT_ROWS.is_multiple_of(size.rows as usize)
+        };
+        sizes.filter(fit).map(Form::Cooperative).collect()
     }
 
     /// The tiles that the device can run, the smallest first. Of rows that are grouped by expert each tile
@@ -244,6 +305,10 @@ impl KernelPlan {
                 None => format!("{} at most, by rows", Form::Tile(tile)),
                 Some(_) => "tiles and columns as tuned here, by rows".to_owned(),
             },
+            Form::Cooperative(of) if self.matrices_by_rows && self.forced.is_none() => {
+                let how = if self.tuned.is_some() { "as tuned here" } else { "at most" };
+                format!("{} {how}, by rows", Form::Cooperative(of))
+            }
             form => form.to_string(),
         }
     }
@@ -264,7 +329,8 @@ mod tests {
             workgroup_memory: 16384,
             workgroup_invocations: 256,
             max_flops: u64::MAX,
-            cooperative: Some(Cooperative { side: 16, invocations: 128 }),
+            cooperative: Some(Cooperative::of(16, 128)),
+            matrices_by_rows: true,
             largest_tile,
             by_rows: true,
             tuned: None,
@@ -303,6 +369,29 @@ mod tests {
             assert!(!matches!(plan.matmul(&half), Form::Cooperative(_)));
             let software = KernelPlan { software: true, ..plan.clone() };
             assert_eq!(software.matmul(&f16), Form::Lane);
+        }
+    }
+
+    #[test]
+    fn rows_pick_among_sizes_of_matrices() {
+        let plan = plan(Tile::PLAIN);
+        let f16 = |rows| Work { storages: (Storage::F16, Storage::F16), ..work(rows) };
+        let size = |plan: &KernelPlan, work: &Work| match plan.matmul(work) {
+            Form::Cooperative(of) => [of.rows, of.columns],
+            form => panic!("{form}"),
+        };
+        let sizes = [1, 128, 512, 1024].map(|rows| size(&plan, &f16(rows)));
+        assert_eq!(sizes, [[64, 64], [64, 64], [128, 64], [128, 128]]);
+        let cut = KernelPlan { matrices_by_rows: false, ..plan.clone() };
+        assert_eq!(size(&cut, &f16(1024)), [64, 64]);
+        let grouped = Work { experts: true, ..f16(1 << 15) };
+        assert_eq!(size(&plan, &grouped), [64, 64]);
+        let eight = KernelPlan { cooperative: Some(Cooperative::of(8, 128)), ..plan };
+        assert_eq!(size(&eight, &f16(1 << 15)), [64, 64]);
+        // Slices of x and w with their filling, and 256 sums of each part.
+        for of in Cooperative::of(16, 128).sizes() {
+            let halves = of.rows * (of.slice + 8) + of.slice * (of.columns + 8);
+            assert!(halves * 2 + 4096 <= 16384, "{of:?}");
         }
     }
 

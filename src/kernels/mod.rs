@@ -89,6 +89,8 @@ pub struct KernelPlan {
     pub max_flops: u64,
     /// Cooperative matrices of f16 with f32 sums, where the adapter has them and they are used.
     pub cooperative: Option<forms::Cooperative>,
+    /// As `by_rows`, for the tiles that cooperative matrices make.
+    pub matrices_by_rows: bool,
     /// The largest tile of the matmul that suits the class of adapter.
     pub largest_tile: forms::Tile,
     /// Whether the number of rows may pick among the forms of the matmul that give the same bits: not where a

@@ -68,7 +68,7 @@ impl Tuned {
         let beyond = |choice: &&Choice| choice.rows.is_some_and(|rows| rows >= work.rows);
         let smallest = of.clone().filter(beyond).min_by_key(|choice| choice.rows);
         // A form for few rows says nothing of more than were measured.
-        let tiles = of.filter(|choice| choice.form.starts_with("tile"));
+        let tiles = of.filter(|choice| !choice.form.starts_with("few"));
         let choice = smallest.or_else(|| tiles.max_by_key(|choice| choice.rows))?;
         choice.rows?;
         forms.iter().find(|form| form.name() == choice.form).copied()

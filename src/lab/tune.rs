@@ -125,7 +125,8 @@ pub async fn tune(
 
     let mut forms = plan.alike(false);
     progress("comparing the bits of all forms", 0, 1);
-    let other = forms_that_differ(&mut executor, storages, &forms).await?;
+    let plain = Form::Tile(Tile::PLAIN);
+    let other = forms_that_differ(&mut executor, storages, plain, &forms).await?;
     forms.retain(|form| !other.contains(form));
     let mut left_out: Vec<String> =
         other.iter().map(|form| format!("{form}: other bits than those of the others")).collect();
@@ -133,7 +134,13 @@ pub async fn tune(
         forms = vec![Form::Tile(Tile::PLAIN)];
         left_out.push("all but one: they give other bits on this adapter".to_owned());
     }
-    let matrices = plan.cooperative.filter(|_| storages == (Storage::F16, Storage::F16));
+    let mut matrices = plan.matrices(false);
+    if storages != (Storage::F16, Storage::F16) {
+        matrices.clear();
+    }
+    if !plan.matrices_by_rows {
+        matrices.truncate(1);
+    }
 
     let rows: Vec<usize> = ROWS.into_iter().filter(|rows| *rows <= options.most_rows).collect();
     let all = shapes.len() * rows.len();
@@ -146,7 +153,8 @@ pub async fn tune(
             let doing = format!("{inner} → {columns}, {rows} rows");
             progress(&doing, cases.len() + of_shape.len(), all);
             let work = bench.work(*rows);
-            let untuned = KernelPlan { cooperative: None, ..plan.clone() }.matmul(&work);
+            let without = KernelPlan { cooperative: None, ..plan.clone() };
+            let untuned = [without.matmul(&work), plan.matmul(&work)];
             let mut times = Vec::new();
             // A form for few rows would only read its weights again and again.
             let worth_timing = |form: &&Form| match form {
@@ -154,12 +162,12 @@ pub async fn tune(
                 _ => true,
             };
             let candidates: Vec<Form> = forms.iter().filter(worth_timing).copied().collect();
-            for form in candidates.iter().copied().chain(matrices.map(Form::Cooperative)) {
+            for form in candidates.iter().chain(&matrices).copied() {
                 times.push((form, bench.time(form, *rows, options.runs).await?));
             }
             of_shape.push((work, untuned, times));
         }
-        choices.extend(choose(&mut cases, of_shape, matrices.map(Form::Cooperative)));
+        choices.extend(choose(&mut cases, of_shape));
     }
     let found = Tuned { choices };
     let kept = match builder.cache() {
@@ -171,12 +179,13 @@ pub async fn tune(
     Ok(Tuning { adapter, timestamps, weights, activations, cases, left_out, kept })
 }
 
-/// One number of rows: the work, the form that is taken without measuring, and the times of each.
-type Timed = (Work, Form, Vec<(Form, Times)>);
+/// One number of rows: the work, the forms that are taken without measuring, without matrices and with them
+/// where there are any, and the times of each.
+type Timed = (Work, [Form; 2], Vec<(Form, Times)>);
 
 /// The choices for a shape. Rows pick among the forms that give the same bits; whether matrices are used is
 /// decided by the most rows, once for all, since they round in another way.
-fn choose(cases: &mut Vec<TuneCase>, timed: Vec<Timed>, matrices: Option<Form>) -> Vec<Choice> {
+fn choose(cases: &mut Vec<TuneCase>, timed: Vec<Timed>) -> Vec<Choice> {
     let mut choices = Vec::new();
     let choice = |work: &Work, rows, form: Form| Choice {
         weights: work.storages.0.name().to_owned(),
@@ -186,31 +195,32 @@ fn choose(cases: &mut Vec<TuneCase>, timed: Vec<Timed>, matrices: Option<Form>) 
         rows,
         form: form.name(),
     };
+    let is_matrices = |form: Form| matches!(form, Form::Cooperative(_));
+    // The fastest form of a kind, if it is worth leaving the one that is taken without measuring.
     let best = |untuned: Form, times: &[(Form, Times)]| {
-        let by_rows = times.iter().filter(|(form, _)| Some(*form) != matrices);
-        let own = by_rows.clone().find(|(form, _)| *form == untuned).map(|(_, t)| t.median);
-        let fastest = by_rows.min_by(|(_, a), (_, b)| a.median.total_cmp(&b.median));
-        fastest
-            .filter(|(_, time)| own.is_none_or(|own| time.median < own * WORTH))
-            .map_or(untuned, |(form, _)| *form)
+        let of = |form: Form| times.iter().find(|(other, _)| *other == form).map(|(_, t)| t.median);
+        let kind = times.iter().filter(|(form, _)| is_matrices(*form) == is_matrices(untuned));
+        let fastest = kind.min_by(|(_, a), (_, b)| a.median.total_cmp(&b.median));
+        let (own, fastest) = (of(untuned), fastest.map(|(form, time)| (*form, time.median)));
+        match (own, fastest) {
+            (Some(own), Some((form, ns))) if ns < own * WORTH => (form, ns),
+            (Some(own), _) => (untuned, own),
+            (None, Some((form, ns))) => (form, ns),
+            (None, None) => (untuned, f64::INFINITY),
+        }
     };
-    let median = |form: Form, times: &[(Form, Times)]| {
-        times.iter().find(|(other, _)| *other == form).map(|(_, time)| time.median)
-    };
-    let with_matrices =
-        timed.last().zip(matrices).is_some_and(|((_, untuned, times), matrices)| {
-            let tiles = median(best(*untuned, times), times);
-            let own = median(matrices, times);
-            // They are what is taken without measuring.
-            own.zip(tiles).is_none_or(|(own, tiles)| own * WORTH <= tiles)
-        });
-    if let (Some((work, ..)), Some(matrices)) = (timed.first(), matrices) {
-        let form = if with_matrices { matrices } else { Form::Tile(Tile::PLAIN) };
-        choices.push(choice(work, None, form));
+    let mut kind = 0;
+    if let Some((work, untuned, times)) =
+        timed.last().filter(|(_, [_, with], _)| is_matrices(*with))
+    {
+        let [(tile, without), (matrices, with)] = untuned.map(|form| best(form, times));
+        // They are what is taken without measuring.
+        kind = usize::from(with * WORTH <= without);
+        choices.push(choice(work, None, [tile, matrices][kind]));
     }
     for (work, untuned, mut times) in timed {
-        let by_rows = best(untuned, &times);
-        choices.push(choice(&work, Some(work.rows), by_rows));
+        let (chosen, _) = best(untuned[kind], &times);
+        choices.push(choice(&work, Some(work.rows), chosen));
         times.sort_by(|(_, a), (_, b)| a.median.total_cmp(&b.median));
         let flops = (2 * work.rows * work.inner4 * 4 * work.columns4 * 4) as f64;
         let time = |(form, time): &(Form, Times)| FormTime {
@@ -224,8 +234,8 @@ fn choose(cases: &mut Vec<TuneCase>, timed: Vec<Timed>, matrices: Option<Form>) 
             columns: work.columns4 * 4,
             rows: work.rows,
             forms: times.iter().map(time).collect(),
-            untuned: matrices.unwrap_or(untuned).to_string(),
-            chosen: matrices.filter(|_| with_matrices).unwrap_or(by_rows).to_string(),
+            untuned: untuned[1].to_string(),
+            chosen: chosen.to_string(),
         });
     }
     choices

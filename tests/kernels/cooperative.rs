@@ -6,9 +6,12 @@ use std::path::Path;
 use pollster::block_on;
 use vectile::gpu::adapter::{AdapterChoice, Feature};
 use vectile::gpu::executor::Executor;
+use vectile::gpu::selftest::forms_that_differ;
+use vectile::kernels::forms::Form;
 use vectile::kernels::{Activation, Builder, KernelPlan, matmul};
 use vectile::{DtypeRequest, Embedder, EmbedderBuilder, KernelChoice, ModelFiles, Storage};
 
+use crate::matmul::{Case, check_with};
 use crate::{activations, bench, only_matrices, precision, run, values};
 
 /// The plan for cooperative matrices; `None`, said aloud, where the adapter has none. Fails where there must
@@ -59,6 +62,29 @@ fn a_row_has_the_same_bits_among_any_others() {
             let alone = product(executor, &plan, &x[part.start * inner..part.end * inner], inner);
             assert_eq!(alone, whole[part.clone()], "rows {part:?} of {rows} × {inner}");
         }
+    }
+}
+
+/// Tiles of all sizes that matrices make, at sizes that none divides: against the reference, and bit by bit.
+#[test]
+fn tiles_of_all_sizes_give_the_same_bits() {
+    let Some(mut bench) = bench() else { return };
+    let executor = &mut bench.executors[0];
+    let Some(plan) = plan(executor) else { return };
+    let sizes = plan.cooperative.unwrap().sizes().map(Form::Cooperative);
+    let f16 = (Storage::F16, Storage::F16);
+    let other = block_on(forms_that_differ(executor, f16, sizes[0], &sizes[1..])).unwrap();
+    assert_eq!(other, []);
+    drop(bench);
+    for form in sizes {
+        let case = Case {
+            rows: 131,
+            inner: 53,
+            columns: 141,
+            activation: Activation::None,
+            residual: false,
+        };
+        check_with(&case, Storage::F16, Storage::F16, Some(form));
     }
 }
 

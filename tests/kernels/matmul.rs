@@ -24,12 +24,12 @@ fn repack(w: &[f32], columns: usize, inner: usize) -> Vec<f32> {
     packed
 }
 
-struct Case {
-    rows: usize,
-    inner: usize,
-    columns: usize,
-    activation: Activation,
-    residual: bool,
+pub struct Case {
+    pub rows: usize,
+    pub inner: usize,
+    pub columns: usize,
+    pub activation: Activation,
+    pub residual: bool,
 }
 
 fn check(case: &Case, weights: Storage, acts: Storage) {
@@ -37,7 +37,7 @@ fn check(case: &Case, weights: Storage, acts: Storage) {
 }
 
 /// With every plan, or with one form.
-fn check_with(case: &Case, weights: Storage, acts: Storage, form: Option<Form>) {
+pub fn check_with(case: &Case, weights: Storage, acts: Storage, form: Option<Form>) {
     let Some(mut bench) = bench() else { return };
     for executor in &mut bench.executors {
         let known = storages(executor);
@@ -118,7 +118,12 @@ fn forms_of_the_same_bits() {
             Tile::ALL.map(Form::Tile).into_iter().chain(FEW.map(Form::Few)).collect();
         for (weights, acts) in STORAGES {
             if storages(executor).contains(weights) && storages(executor).contains(acts) {
-                let other = block_on(forms_that_differ(executor, (*weights, *acts), &forms));
+                let other = block_on(forms_that_differ(
+                    executor,
+                    (*weights, *acts),
+                    Form::Tile(Tile::PLAIN),
+                    &forms,
+                ));
                 assert_eq!(other.unwrap(), [], "{weights} {acts}");
             }
         }
@@ -152,7 +157,9 @@ fn a_form_of_other_bits_is_found() {
     }));
     let forms = [Form::Tile(Tile::ALL[0]), Form::Few(4), Form::Tile(Tile::ALL[3])];
     let storages = (Storage::F32, Storage::F32);
-    let other = block_on(forms_that_differ(&mut executor, storages, &forms)).unwrap();
+    let other =
+        block_on(forms_that_differ(&mut executor, storages, Form::Tile(Tile::PLAIN), &forms))
+            .unwrap();
     assert_eq!(other, [Form::Few(4)]);
 }
 

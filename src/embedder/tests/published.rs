@@ -171,6 +171,7 @@ impl Published {
             workgroup_memory: 16 << 10,
             max_flops: 20_000_000_000,
             cooperative: None,
+            matrices_by_rows: true,
             workgroup_invocations: 256,
             largest_tile: Tile::PLAIN,
             by_rows: true,

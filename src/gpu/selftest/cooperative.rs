@@ -3,15 +3,42 @@
 
 use std::path::Path;
 
-use super::{check, key, precision};
+use super::{check, forms_that_differ, key, precision};
 use crate::dtype::Storage;
 use crate::error::Error;
 use crate::gpu::executor::Executor;
 use crate::gpu::graph::Source;
 use crate::kernels::answers::{ANSWERS, Family};
-use crate::kernels::forms::Cooperative;
+use crate::kernels::forms::{Cooperative, Form};
 use crate::kernels::matmul::{matmul_of, stride4};
 use crate::kernels::{Activation, Activations, Builder, KernelPlan};
+
+/// True where cooperative matrices give the same bits in tiles of all sizes. Looks the verdict up in `cache`,
+/// where given, and keeps it there.
+///
+/// # Errors
+/// Those of running a graph.
+pub(crate) async fn matrices_are_alike(
+    executor: &mut Executor,
+    matrices: Cooperative,
+    cache: Option<&Path>,
+) -> Result<bool, Error> {
+    let key = format!("{} | sizes of cooperative matrices of {}", key(executor), matrices.side);
+    if let Some(alike) = cache.and_then(|cache| crate::files::read_verdict(cache, &key)) {
+        return Ok(alike);
+    }
+    let [plain, others @ ..] = matrices.sizes().map(Form::Cooperative);
+    let f16 = (Storage::F16, Storage::F16);
+    let other = forms_that_differ(executor, f16, plain, &others).await?;
+    if !other.is_empty() {
+        let adapter = &executor.gpu.adapter;
+        tracing::warn!(%adapter, ?other, "tiles of matrices give other bits and are not used");
+    }
+    if let Some(cache) = cache {
+        crate::files::write_verdict(cache, &key, other.is_empty());
+    }
+    Ok(other.is_empty())
+}
 
 /// What is wrong with cooperative matrices on the open device: they do not compile or give wrong answers, or
 /// a row's bits depend on its place. Looks the verdict up in `cache`, where given, and keeps it there.

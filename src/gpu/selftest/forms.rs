@@ -1,4 +1,4 @@
-//! Whether the forms of the matmul that rows pick among give the same bits on a device. They add the same
+//! Whether the forms of the matmul that rows pick among, tiles or matrices, give the same bits on a device. They add the same
 //! products in the same order; a driver that fuses a product and a sum in one of them and not in another
 //! would break the promise that a text's vector does not depend on its batch.
 
@@ -32,7 +32,8 @@ pub(crate) async fn forms_are_alike(
         return Ok(alike);
     }
     let forms = executor.gpu.plan().alike(false);
-    let other = forms_that_differ(executor, storages, &forms).await?;
+    let plain = Form::Tile(Tile::PLAIN);
+    let other = forms_that_differ(executor, storages, plain, &forms).await?;
     let adapter = &executor.gpu.adapter;
     if !other.is_empty() {
         tracing::warn!(%adapter, ?other, "forms of the matmul give other bits and are not used");
@@ -43,7 +44,7 @@ pub(crate) async fn forms_are_alike(
     Ok(other.is_empty())
 }
 
-/// Of `forms` those that do not give the bits of [`Tile::PLAIN`]: more than a tile of rows, columns and
+/// Of `forms` those that do not give the bits of `plain`: more than a tile of rows, columns and
 /// depth, each with a part of a tile.
 ///
 /// # Errors
@@ -51,9 +52,10 @@ pub(crate) async fn forms_are_alike(
 pub async fn forms_that_differ(
     executor: &mut Executor,
     storages: (Storage, Storage),
+    plain: Form,
     forms: &[Form],
 ) -> Result<Vec<Form>, Error> {
-    let plain = bits(executor, storages, Form::Tile(Tile::PLAIN)).await?;
+    let plain = bits(executor, storages, plain).await?;
     let mut other = Vec::new();
     for form in forms {
         match bits(executor, storages, *form).await {
