@@ -190,6 +190,11 @@ impl Opening {
         // On software adapters these forms are for tests, which compare the bits themselves.
         if !own.software {
             self.by_rows = forms_are_alike(executor, storages, cache).await?;
+            // Texts that are run again come with others of their sort too.
+            if precision.retries_in_f32() {
+                let again = (precision.weights, Storage::F32);
+                self.by_rows &= forms_are_alike(executor, again, cache).await?;
+            }
         }
         Ok(())
     }

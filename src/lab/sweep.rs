@@ -109,6 +109,9 @@ fn plans(own: &KernelPlan) -> Vec<KernelPlan> {
     if own.lanes != Lanes::Alone {
         plans.push(KernelPlan { lanes: Lanes::Alone, ..own.clone() });
     }
+    if !own.software && own.cooperative.is_some() {
+        plans.push(KernelPlan { cooperative: None, ..own.clone() });
+    }
     plans.push(KernelPlan { software: !own.software, ..own.clone() });
     plans
 }
