@@ -15,7 +15,8 @@ use crate::dtype::{
 use crate::embedder::Embedder;
 use crate::embedder::estimate::{self, Fitted};
 use crate::embedder::kept;
-use crate::embedder::run::{Matrices, Model, Opening, Runtime};
+use crate::embedder::opening::{Matrices, Opening};
+use crate::embedder::run::{Model, Runtime};
 use crate::embedder::sides;
 use crate::error::Error;
 use crate::files::ModelFiles;

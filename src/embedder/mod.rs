@@ -9,6 +9,7 @@ mod kept;
 #[cfg(feature = "lab")]
 mod measure;
 mod multi_vector;
+mod opening;
 mod prepared;
 #[cfg(feature = "lab")]
 pub(crate) mod probe;

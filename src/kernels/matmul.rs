@@ -1,6 +1,6 @@
 //! `matmul_tile.wgsl`, `matmul_few.wgsl`, `matmul_coop.wgsl` and `matmul_lane.wgsl`: a linear layer with
 //! fused bias, activation and residual, for GPUs, for few rows there, for those with cooperative matrices,
-//! and for software adapters. `forms.rs` says which is taken.
+//! and for software adapters. `choice.rs` says which is taken.
 
 use crate::gpu::graph::{Dispatch, Source, TensorId};
 use crate::gpu::kernel::{Access, Kernel, Setting};

@@ -7,6 +7,7 @@
 
 pub mod answers;
 pub mod attention;
+mod choice;
 pub mod combine;
 pub mod forms;
 pub mod gate;
