@@ -45,6 +45,7 @@ pub fn check_with(case: &Case, weights: Storage, acts: Storage, form: Option<For
             continue;
         }
         let plans = match form {
+            Some(Form::Cooperative(_)) if executor.gpu.plan().cooperative.is_none() => continue,
             None => plans(executor),
             form => vec![KernelPlan { software: false, forced: form, ..executor.gpu.plan() }],
         };
