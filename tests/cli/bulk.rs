@@ -393,7 +393,7 @@ fn rows_without_a_vector_are_not_gone_on_with_where_none_may_fail() {
     lines.insert(120, "{\"text\": null}");
     std::fs::write(&input, lines.join("\n")).unwrap();
     let run = |more: &[&str]| embed(&[&input], &out, &[&["--part-rows", "50"], more].concat());
-    refuse(run(&["--on-error", "fail"]), &["in.jsonl:121", "--resume"]);
+    refuse(run(&["--on-error", "fail"]), &["in.jsonl: line 121"]);
     let (code, said) = end_after_parts(run(&["--resume", "--on-error", "null"]), &out, 4, "-KILL");
     assert_eq!(code, -1, "{said}");
     let refused = ["on_error was", "null", "fail"];
