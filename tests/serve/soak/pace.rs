@@ -23,6 +23,9 @@ pub struct Done {
     pub retry_after: bool,
 }
 
+/// A client that is refused asks again after so long.
+const REST: Duration = Duration::from_millis(100);
+
 /// `workers` connections, each of which sends a request as soon as it has an answer.
 pub async fn closed(
     address: SocketAddr,
@@ -50,6 +53,9 @@ pub async fn closed(
                     status: answer.status,
                     retry_after: answer.retry_after,
                 });
+                if answer.status == 429 {
+                    tokio::time::sleep(REST).await;
+                }
             }
             Ok::<_, String>(done)
         });
