@@ -1,0 +1,160 @@
+#!/usr/bin/env bash
+# Sets up the peers that run.py measures, under .vectile/peers: `setup.sh PEER...`, or all without an argument. What can't be set up is
+# said, and why is left in .vectile/peers/missing/PEER; it doesn't end the script. What is there already is left as it is.
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../../scripts/lib.sh"
+
+HERE=$ROOT/benches/peers
+PEERS=$ROOT/.vectile/peers
+VENV=$PEERS/venv
+LLAMA_CPP_PYTHON=0.3.36
+# Older ones lack what llama.cpp's Vulkan backend asks of the headers.
+VULKAN_HEADERS=1.3.272
+ALL="vectile sentence-transformers onnxruntime candle llama.cpp burn transformers.js"
+
+# needs WHAT COMMAND...: runs it with its output in a log, and gives the reason if it fails.
+needs() {
+    local what=$1 log=$PEERS/log/setup.log
+    shift
+    mkdir -p "$PEERS/log"
+    note "$what"
+    if ! "$@" >"$log" 2>&1; then
+        REASON="$what failed: $(grep -v '^[[:space:]]*$' "$log" | tail -n 1 | cut -c1-200)"
+        cp "$log" "$PEERS/log/failed-$(printf '%s' "$what" | tr -c 'a-zA-Z0-9\n' '-').log"
+        return 1
+    fi
+}
+
+python_environment() {
+    cmp -s "$HERE/requirements.txt" "$VENV/requirements.txt" && return 0
+    if [ ! -x "$VENV/bin/python" ]; then
+        needs "a virtual environment" python3 -m venv "$VENV" || return 1
+    fi
+    needs "Python packages (torch brings some 3 GB)" "$VENV/bin/python" -m pip install --disable-pip-version-check --only-binary :all: --requirement "$HERE/requirements.txt" || return 1
+    cp "$HERE/requirements.txt" "$VENV/requirements.txt"
+}
+
+onnx_export() {
+    [ -s "$PEERS/onnx/model/onnx/model.onnx" ] && return 0
+    needs "exporting the model to ONNX" "$VENV/bin/python" "$HERE/workers/export_onnx.py" "$MODEL_DIR" "$PEERS/onnx/model"
+}
+
+setup_vectile() {
+    [ -n "${VECTILE_PEER:-}" ] && return 0
+    ensure_cargo
+    needs "cargo build --release --example peer" cargo build --locked --release --example peer --manifest-path "$ROOT/Cargo.toml" --target-dir "$ROOT/target"
+}
+
+setup_sentence_transformers() { python_environment; }
+
+setup_onnxruntime() { python_environment && onnx_export; }
+
+# rust_peer NAME: a cargo project of its own, so that Vectile's own lock file and builds know nothing of it.
+rust_peer() {
+    ensure_cargo
+    needs "cargo build of $1-peer" cargo build --locked --release --manifest-path "$HERE/workers/$1/Cargo.toml" --target-dir "$PEERS/target/$1"
+}
+
+setup_candle() { rust_peer candle; }
+
+setup_burn() { rust_peer burn; }
+
+# newer_vulkan_headers: Vulkan's headers of the next Debian, unpacked and not installed, where this one's are too old.
+newer_vulkan_headers() {
+    local have=0 at=$PEERS/vulkan-headers
+    if [ -f /usr/include/vulkan/vulkan_core.h ]; then
+        have=1.3.$(awk '/define VK_HEADER_VERSION / {print $3}' /usr/include/vulkan/vulkan_core.h)
+        grep -q 'VK_HEADER_VERSION_COMPLETE VK_MAKE_API_VERSION(0, 1, 3,' /usr/include/vulkan/vulkan_core.h || have=9
+    fi
+    if [ "$(printf '%s\n' "$VULKAN_HEADERS" "$have" | sort -V | head -n 1)" = "$VULKAN_HEADERS" ]; then
+        HEADERS=
+        return 0
+    fi
+    HEADERS=$at/root/usr/include
+    [ -f "$HEADERS/vulkan/vulkan.hpp" ] && return 0
+    have apt-get || return 1
+    local mirror sources=() file keys=/usr/share/keyrings/debian-archive-keyring.gpg
+    for file in /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list; do
+        [ -f "$file" ] && sources+=("$file")
+    done
+    # The mirror that this machine uses, in either form of such a file.
+    mirror=$(awk '$1 == "URIs:" {print $2; exit} $1 == "deb" {for (i = 2; i <= NF; i++) if ($i ~ /^https?:/) {print $i; exit}}' "${sources[@]}") || return 1
+    [ -n "$mirror" ] || return 1
+    mkdir -p "$at/apt/lists/partial"
+    printf 'deb [signed-by=%s] %s trixie main\n' "$keys" "$mirror" >"$at/apt/sources.list"
+    local options=(-o "Dir::Etc::sourcelist=$at/apt/sources.list" -o Dir::Etc::sourceparts=/dev/null -o "Dir::State::lists=$at/apt/lists"
+        -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= -o APT::Sandbox::User=root)
+    apt-get "${options[@]}" update -qq || return 1
+    (cd "$at" && apt-get "${options[@]}" download libvulkan-dev/trixie && dpkg -x libvulkan-dev_*.deb root) || return 1
+    rm -rf "$at/apt"
+    [ -f "$HEADERS/vulkan/vulkan.hpp" ]
+}
+
+llama_cpp_build() {
+    local at=$PEERS/llama.cpp
+    if [ ! -f "$at/built" ]; then
+        if ! { have cmake && have glslc && have g++; } || [ ! -f /usr/include/vulkan/vulkan.hpp ] || ! compgen -G '/usr/*/cmake/SPIRV-Headers*' >/dev/null; then
+            needs "a compiler, CMake and Vulkan's tools" apt_install g++ cmake ninja-build glslc libvulkan-dev spirv-headers || return 1
+        fi
+        needs "Vulkan headers of $VULKAN_HEADERS or later" newer_vulkan_headers || return 1
+        mkdir -p "$at"
+        needs "the sources of llama-cpp-python" "$VENV/bin/python" -m pip download --disable-pip-version-check --no-deps --no-binary llama-cpp-python \
+            --dest "$at" "llama-cpp-python==$LLAMA_CPP_PYTHON" || return 1
+        tar xzf "$at/llama_cpp_python-$LLAMA_CPP_PYTHON.tar.gz" -C "$at" --strip-components 1
+        needs "compiling llama.cpp with Vulkan (some 6 minutes on two cores)" env \
+            CMAKE_ARGS="-DGGML_VULKAN=ON -DLLAVA_BUILD=OFF${HEADERS:+ -DVulkan_INCLUDE_DIR=$HEADERS}" CMAKE_BUILD_PARALLEL_LEVEL="$(nproc)" \
+            "$VENV/bin/python" -m pip install --disable-pip-version-check --no-binary llama-cpp-python --no-deps "$at/llama_cpp_python-$LLAMA_CPP_PYTHON.tar.gz" || return 1
+        needs "what it imports" "$VENV/bin/python" -m pip install --disable-pip-version-check --only-binary :all: diskcache jinja2 || return 1
+        touch "$at/built"
+    fi
+}
+
+llama_cpp_weights() {
+    local at=$PEERS/llama.cpp type
+    for type in f32 f16; do
+        [ -s "$PEERS/gguf/model-$type.gguf" ] && continue
+        mkdir -p "$PEERS/gguf"
+        needs "converting the model to GGUF $type" env PYTHONPATH="$at/vendor/llama.cpp/gguf-py" "$VENV/bin/python" "$at/vendor/llama.cpp/convert_hf_to_gguf.py" \
+            "$MODEL_DIR" --outtype "$type" --outfile "$PEERS/gguf/model-$type.part" || return 1
+        mv "$PEERS/gguf/model-$type.part" "$PEERS/gguf/model-$type.gguf"
+    done
+}
+
+setup_llama_cpp() { python_environment && llama_cpp_build && llama_cpp_weights; }
+
+setup_transformers_js() {
+    local at=$PEERS/web
+    if ! have node || ! have npm; then
+        REASON="there is no Node with npm"
+        return 1
+    fi
+    if ! ensure_chromium; then
+        REASON="there is no Chromium"
+        return 1
+    fi
+    python_environment && onnx_export || return 1
+    cmp -s "$HERE/workers/package.json" "$at/package.json" && [ -d "$at/node_modules/playwright-core" ] && return 0
+    mkdir -p "$at"
+    cp "$HERE/workers/package.json" "$at/"
+    # Without scripts: those of its dependencies fetch programs for Node that a browser doesn't need.
+    needs "transformers.js and playwright-core" npm install --prefix "$at" --ignore-scripts --no-audit --no-fund
+}
+
+ensure_model "$MODEL_DIR"
+mkdir -p "$PEERS/missing"
+for peer in "${@:-$ALL}"; do
+    for name in $peer; do
+        case " $ALL " in
+        *" $name "*) ;;
+        *) die "$name is no peer; there are: $ALL" ;;
+        esac
+        say "Peer: $name"
+        REASON=
+        rm -f "$PEERS/missing/$name"
+        if ! "setup_$(printf '%s' "$name" | tr '.-' '__')"; then
+            printf '%s\n' "${REASON:-it could not be set up}" >"$PEERS/missing/$name"
+            note "left out: ${REASON:-it could not be set up}"
+        fi
+    done
+done

@@ -1,0 +1,1 @@
+"""The driver of benches/peers: texts, workers, rounds, agreement, the table."""
