@@ -99,6 +99,15 @@ else
     skipped="${skipped:+$skipped; }vector widths 128 and 512 (they belong to the software driver)"
 fi
 
+# Chromium brings a software driver that has no f16, subgroups of 4 and a tanh that is not a number beyond 89.
+SWIFTSHADER=/usr/lib/chromium/vk_swiftshader_icd.json
+if [ -f "$SWIFTSHADER" ]; then
+    step "cargo test, kernels on SwiftShader" \
+        env VK_DRIVER_FILES="$SWIFTSHADER" cargo test --locked --all-features --test kernels
+else
+    skipped="${skipped:+$skipped; }SwiftShader (Debian's chromium brings it)"
+fi
+
 # Cooperative matrices are in no release of Mesa that machines of today have; nothing else runs them without a GPU.
 current="setting up a driver with cooperative matrices"
 if adapter_is_lavapipe && ensure_mesa_matrices "$ROOT/.vectile/mesa"; then
