@@ -107,7 +107,6 @@ mod tests {
             kernel,
             form: None,
             lanes: crate::gpu::shader::Lanes::Alone,
-            form: None,
             writes,
             sizes: [0, 0],
             ns,
