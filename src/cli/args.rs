@@ -91,13 +91,27 @@ pub struct ModelArgs {
     /// sentence-transformers').
     #[arg(long, value_name = "DIR|HUB-ID")]
     pub model: String,
-    /// Branch, tag or commit of a Hub model.
-    #[arg(long, value_name = "REVISION")]
-    pub revision: Option<String>,
+    #[command(flatten)]
+    pub run: RunArgs,
     /// The task whose adapter is added to the weights, of a model that has some (jina-embeddings-v3:
     /// retrieval.query, text-matching and others). It brings no prompt: see --prompt-name.
     #[arg(long, value_name = "NAME")]
     pub lora_task: Option<String>,
+    /// Most tokens in a batch. Vectors do not depend on it; speed and memory do.
+    #[arg(long, value_name = "N")]
+    pub batch_tokens: Option<NonZeroUsize>,
+    /// Say nothing on stderr but errors.
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+/// Which files of a model are taken and how it runs: what every command that loads one asks.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Model")]
+pub struct RunArgs {
+    /// Branch, tag or commit of a Hub model.
+    #[arg(long, value_name = "REVISION")]
+    pub revision: Option<String>,
     /// The dtype of the weights: auto, float32, float16 or bfloat16. `auto` is what the checkpoint
     /// names, as far as the adapter can hold it.
     #[arg(long, default_value = "auto", value_name = "DTYPE")]
@@ -114,16 +128,10 @@ pub struct ModelArgs {
     /// Run as if the adapter lacked these: shader-f16, subgroups, timestamp-query, cooperative-matrix.
     #[arg(long, value_name = "FEATURES", value_delimiter = ',')]
     pub withhold: Vec<Feature>,
-    /// Most tokens in a batch. Vectors do not depend on it; speed and memory do.
-    #[arg(long, value_name = "N")]
-    pub batch_tokens: Option<NonZeroUsize>,
     /// Most memory that the model may take, weights and a batch together: 6GiB, 800MiB, or bytes. A model
     /// that needs more is refused before it is loaded.
     #[arg(long, value_name = "SIZE")]
     pub max_memory: Option<ByteSize>,
-    /// Say nothing on stderr but errors.
-    #[arg(long, short)]
-    pub quiet: bool,
 }
 
 #[derive(Debug, Args)]
@@ -448,6 +456,9 @@ pub struct BenchArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(mut_arg("dtype", |dtype| dtype.help(
+    "The dtype whose vectors are checked beside those in f32 and in f16: auto, float32, float16 or bfloat16"
+)))]
 pub struct VerifyArgs {
     /// A model directory, or a Hugging Face Hub name (`owner/name`; a bare `name` is one of
     /// sentence-transformers').
@@ -470,31 +481,11 @@ pub struct VerifyArgs {
     pub json: Option<PathBuf>,
     #[command(flatten)]
     pub lines: LineArgs,
-    /// Branch, tag or commit of a Hub model.
-    #[arg(long, value_name = "REVISION", help_heading = "Model")]
-    pub revision: Option<String>,
-    /// The dtype whose vectors are checked beside those in f32 and in f16: auto, float32, float16 or
-    /// bfloat16.
-    #[arg(long, default_value = "auto", value_name = "DTYPE", help_heading = "Model")]
-    pub dtype: DtypeRequest,
-    /// Where float16 is wanted and cannot be had: f32, packed or error.
-    #[arg(long, default_value = "f32", value_name = "FALLBACK", help_heading = "Model")]
-    pub half_fallback: HalfFallback,
-    /// How activations are stored, f32 or f16, where the dtype policy should not decide.
-    #[arg(long, value_name = "STORAGE", help_heading = "Model")]
-    pub activations: Option<ActivationsRequest>,
-    /// The adapter, by its index in `vectile adapters` or a part of its name.
-    #[arg(long, value_name = "INDEX|NAME", help_heading = "Model")]
-    pub adapter: Option<AdapterChoice>,
-    /// Run as if the adapter lacked these: shader-f16, subgroups.
-    #[arg(long, value_name = "FEATURES", value_delimiter = ',', help_heading = "Model")]
-    pub withhold: Vec<Feature>,
+    #[command(flatten)]
+    pub run: RunArgs,
     /// Most tokens in a batch.
     #[arg(long, value_name = "N", help_heading = "Model")]
     pub batch_tokens: Option<NonZeroUsize>,
-    /// Most memory that the model may take in each precision: 6GiB, 800MiB, or bytes.
-    #[arg(long, value_name = "SIZE", help_heading = "Model")]
-    pub max_memory: Option<ByteSize>,
     /// Say nothing on stderr but errors.
     #[arg(long, short)]
     pub quiet: bool,
@@ -505,21 +496,18 @@ impl VerifyArgs {
     pub fn model(&self) -> ModelArgs {
         ModelArgs {
             model: self.model.clone(),
-            revision: self.revision.clone(),
+            run: self.run.clone(),
             lora_task: None,
-            dtype: self.dtype,
-            half_fallback: self.half_fallback,
-            activations: self.activations,
-            adapter: self.adapter.clone(),
-            withhold: self.withhold.clone(),
             batch_tokens: self.batch_tokens,
-            max_memory: self.max_memory,
             quiet: self.quiet,
         }
     }
 }
 
 #[derive(Debug, Args)]
+#[command(mut_arg("dtype", |dtype| dtype.help(
+    "The dtype whose kernels are timed: auto, float32, float16 or bfloat16"
+)))]
 pub struct TuneArgs {
     /// A model directory, or a Hugging Face Hub name (`owner/name`; a bare `name` is one of
     /// sentence-transformers').
@@ -534,27 +522,8 @@ pub struct TuneArgs {
     /// Write all times as JSON.
     #[arg(long, value_name = "FILE|-", help_heading = "Output")]
     pub json: Option<PathBuf>,
-    /// Branch, tag or commit of a Hub model.
-    #[arg(long, value_name = "REVISION", help_heading = "Model")]
-    pub revision: Option<String>,
-    /// The dtype whose kernels are timed: auto, float32, float16 or bfloat16.
-    #[arg(long, default_value = "auto", value_name = "DTYPE", help_heading = "Model")]
-    pub dtype: DtypeRequest,
-    /// Where float16 is wanted and cannot be had: f32, packed or error.
-    #[arg(long, default_value = "f32", value_name = "FALLBACK", help_heading = "Model")]
-    pub half_fallback: HalfFallback,
-    /// How activations are stored, f32 or f16, where the dtype policy should not decide.
-    #[arg(long, value_name = "STORAGE", help_heading = "Model")]
-    pub activations: Option<ActivationsRequest>,
-    /// The adapter, by its index in `vectile adapters` or a part of its name.
-    #[arg(long, value_name = "INDEX|NAME", help_heading = "Model")]
-    pub adapter: Option<AdapterChoice>,
-    /// Run as if the adapter lacked these: shader-f16, subgroups, timestamp-query, cooperative-matrix.
-    #[arg(long, value_name = "FEATURES", value_delimiter = ',', help_heading = "Model")]
-    pub withhold: Vec<Feature>,
-    /// Most memory that the model may take: 6GiB, 800MiB, or bytes.
-    #[arg(long, value_name = "SIZE", help_heading = "Model")]
-    pub max_memory: Option<ByteSize>,
+    #[command(flatten)]
+    pub run: RunArgs,
     /// Time the kernels for GPUs on a software adapter too: for tests.
     #[arg(long, hide = true)]
     pub gpu_kernels: bool,
@@ -568,15 +537,9 @@ impl TuneArgs {
     pub fn model(&self) -> ModelArgs {
         ModelArgs {
             model: self.model.clone(),
-            revision: self.revision.clone(),
+            run: self.run.clone(),
             lora_task: None,
-            dtype: self.dtype,
-            half_fallback: self.half_fallback,
-            activations: self.activations,
-            adapter: self.adapter.clone(),
-            withhold: self.withhold.clone(),
             batch_tokens: None,
-            max_memory: self.max_memory,
             quiet: self.quiet,
         }
     }

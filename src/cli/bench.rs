@@ -1,10 +1,8 @@
 //! `vectile bench`: speed, accuracy and memory of every precision, side by side.
 
 use std::fs::File;
-use std::io::IsTerminal;
 use std::path::Path;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use vectile::lab::{BenchOptions, Pair, bench};
 use vectile::{AdapterChoice, block_on};
 
@@ -15,7 +13,7 @@ use super::input::Source;
 use super::inspect::to_json;
 use super::interrupt::Interrupt;
 use super::table::Plain;
-use super::{compare, model, say};
+use super::{compare, model, progress, say};
 
 pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     let Some(name) = &args.model else {
@@ -32,17 +30,7 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     if cfg!(debug_assertions) && !args.quiet {
         say(format_args!("note: this is a debug build, whose host times mean little"));
     }
-    let report = {
-        let bar = bar(args.quiet);
-        let mut progress = |what: &str, done: usize, all: usize| {
-            bar.set_length(all as u64);
-            bar.set_position(done as u64);
-            bar.set_message(what.to_owned());
-        };
-        let report = block_on(bench(&files, &options, &mut progress));
-        bar.finish_and_clear();
-        report?
-    };
+    let report = block_on(bench(&files, &options, &mut progress::steps(!args.quiet)))?;
     if let Some(path) = &args.json {
         write(path, &to_json(&report)?)?;
     }
@@ -55,19 +43,6 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
         true => Ok(()),
         false => Plain::new().whole(&table(&report)),
     }
-}
-
-fn bar(quiet: bool) -> ProgressBar {
-    let target = match !quiet && std::io::stderr().is_terminal() {
-        true => ProgressDrawTarget::stderr(),
-        false => ProgressDrawTarget::hidden(),
-    };
-    let bar = ProgressBar::with_draw_target(None, target);
-    if let Ok(style) = ProgressStyle::with_template("{bar:24} {percent:>3}%  {elapsed}  {wide_msg}")
-    {
-        bar.set_style(style);
-    }
-    bar
 }
 
 fn options(args: &BenchArgs) -> Result<BenchOptions, Failure> {

@@ -23,7 +23,7 @@ pub fn open(args: &ModelArgs) -> Result<Embedder, Failure> {
 
 /// As [`open`], for a reranker.
 pub fn open_reranker(args: &ModelArgs) -> Result<Reranker, Failure> {
-    let files = find_reranker(&args.model, args.revision.as_deref())?;
+    let files = find_reranker(&args.model, args.run.revision.as_deref())?;
     let reranker = block_on(loading(settings(Reranker::builder(files), args), args).build())?;
     if !args.quiet {
         announce(reranker.adapter(), reranker.precision(), reranker.notes());
@@ -33,7 +33,7 @@ pub fn open_reranker(args: &ModelArgs) -> Result<Reranker, Failure> {
 
 /// As [`open`], for a sparse encoder.
 pub fn open_sparse(args: &ModelArgs) -> Result<SparseEncoder, Failure> {
-    let files = find(&args.model, args.revision.as_deref())?;
+    let files = find(&args.model, args.run.revision.as_deref())?;
     let encoder = block_on(loading(settings(SparseEncoder::builder(files), args), args).build())?;
     if !args.quiet {
         announce(encoder.adapter(), encoder.precision(), encoder.notes());
@@ -43,7 +43,7 @@ pub fn open_sparse(args: &ModelArgs) -> Result<SparseEncoder, Failure> {
 
 /// As [`open`], for a multi-vector encoder.
 pub fn open_multi_vector(args: &ModelArgs) -> Result<MultiVectorEncoder, Failure> {
-    let files = find(&args.model, args.revision.as_deref())?;
+    let files = find(&args.model, args.run.revision.as_deref())?;
     let encoder =
         block_on(loading(settings(MultiVectorEncoder::builder(files), args), args).build())?;
     if !args.quiet {
@@ -54,26 +54,26 @@ pub fn open_multi_vector(args: &ModelArgs) -> Result<MultiVectorEncoder, Failure
 
 /// The model as the options describe it, not loaded yet.
 pub fn builder(args: &ModelArgs) -> Result<EmbedderBuilder, Failure> {
-    let files = find(&args.model, args.revision.as_deref())?;
+    let files = find(&args.model, args.run.revision.as_deref())?;
     Ok(settings(Embedder::builder(files), args))
 }
 
 pub fn settings<M: Built>(builder: ModelBuilder<M>, args: &ModelArgs) -> ModelBuilder<M> {
     let mut builder = builder
-        .dtype(args.dtype)
-        .half_fallback(args.half_fallback)
-        .adapter(args.adapter.clone().unwrap_or_default())
-        .withhold(args.withhold.clone());
+        .dtype(args.run.dtype)
+        .half_fallback(args.run.half_fallback)
+        .adapter(args.run.adapter.clone().unwrap_or_default())
+        .withhold(args.run.withhold.clone());
     if let Some(task) = &args.lora_task {
         builder = builder.lora_task(task);
     }
-    if let Some(activations) = args.activations {
+    if let Some(activations) = args.run.activations {
         builder = builder.activations(activations);
     }
     if let Some(tokens) = args.batch_tokens {
         builder = builder.batch_tokens(tokens.get());
     }
-    if let Some(size) = args.max_memory {
+    if let Some(size) = args.run.max_memory {
         builder = builder.max_memory(size.as_u64());
     }
     if let Some(directory) = cache_dir() {

@@ -22,19 +22,17 @@ pub struct Progress {
 impl Progress {
     /// `total` is the length of the input in bytes, where known. `shown` asks for a bar.
     pub fn new(total: Option<u64>, shown: bool) -> Self {
-        let target = match shown && std::io::stderr().is_terminal() {
-            true => ProgressDrawTarget::stderr(),
-            false => ProgressDrawTarget::hidden(),
-        };
         let template = match total {
             Some(_) => "{bar:30} {percent:>3}%  {msg}  {elapsed} elapsed, {eta} left",
             None => "{spinner} {msg}  {elapsed} elapsed",
         };
-        let bar = ProgressBar::with_draw_target(total, target);
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
+        Progress {
+            bar: bar(total, template, shown),
+            since: Instant::now(),
+            rows: 0,
+            tokens: 0,
+            from: 0,
         }
-        Progress { bar, since: Instant::now(), rows: 0, tokens: 0, from: 0 }
     }
 
     /// So much of the input was done before.
@@ -66,6 +64,37 @@ impl Drop for Progress {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }
+}
+
+/// Shows what is being done, and how many steps of how many are done; gone with the closure.
+pub fn steps(shown: bool) -> impl FnMut(&str, usize, usize) {
+    let bar = bar(None, "{bar:24} {percent:>3}%  {elapsed}  {wide_msg}", shown)
+        .with_finish(ProgressFinish::AndClear);
+    move |doing, done, all| {
+        bar.set_length(all as u64);
+        bar.set_position(done as u64);
+        bar.set_message(doing.to_owned());
+    }
+}
+
+/// A spinner that says what is done.
+pub fn spinner(shown: bool) -> ProgressBar {
+    let bar = bar(None, "{spinner} {elapsed} {msg}", shown);
+    bar.enable_steady_tick(Duration::from_millis(120));
+    bar
+}
+
+/// A bar of this template, where it is asked for and stderr is a terminal.
+fn bar(total: Option<u64>, template: &str, shown: bool) -> ProgressBar {
+    let target = match shown && std::io::stderr().is_terminal() {
+        true => ProgressDrawTarget::stderr(),
+        false => ProgressDrawTarget::hidden(),
+    };
+    let bar = ProgressBar::with_draw_target(total, target);
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar
 }
 
 /// Shows how far a load is, after a moment.

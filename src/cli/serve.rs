@@ -4,15 +4,11 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytesize::ByteSize;
 use clap::Args;
 use vectile::server::{Ended, ModelKind, Served, Server, ServerOptions, Stop};
-use vectile::{
-    ActivationsRequest, AdapterChoice, DtypeRequest, Embedder, Feature, HalfFallback, ModelBuilder,
-    Reranker, SparseEncoder, block_on,
-};
+use vectile::{Embedder, ModelBuilder, Reranker, SparseEncoder, block_on};
 
-use super::args::ModelArgs;
+use super::args::{ModelArgs, RunArgs};
 use super::failure::Failure;
 use super::{LogFormat, model, say};
 
@@ -72,34 +68,14 @@ pub struct ServeArgs {
     /// How the log on stderr is written.
     #[arg(long, value_enum, default_value = "text", value_name = "FORMAT")]
     pub log_format: LogFormat,
-    /// Branch, tag or commit of a Hub model.
-    #[arg(long, value_name = "REVISION", help_heading = "Model")]
-    pub revision: Option<String>,
+    #[command(flatten)]
+    pub run: RunArgs,
     /// The task whose adapter is added to the weights, of a model that has some.
     #[arg(long, value_name = "NAME", help_heading = "Model")]
     pub lora_task: Option<String>,
-    /// The dtype of the weights: auto, float32, float16 or bfloat16.
-    #[arg(long, default_value = "auto", value_name = "DTYPE", help_heading = "Model")]
-    pub dtype: DtypeRequest,
-    /// Where float16 is wanted and the adapter has no SHADER_F16: f32, packed or error.
-    #[arg(long, default_value = "f32", value_name = "FALLBACK", help_heading = "Model")]
-    pub half_fallback: HalfFallback,
-    /// How activations are stored, f32 or f16, where the dtype policy should not decide.
-    #[arg(long, value_name = "STORAGE", help_heading = "Model")]
-    pub activations: Option<ActivationsRequest>,
-    /// The adapter, by its index in `vectile adapters` or a part of its name.
-    #[arg(long, value_name = "INDEX|NAME", help_heading = "Model")]
-    pub adapter: Option<AdapterChoice>,
-    /// Run as if the adapter lacked these: shader-f16, subgroups, timestamp-query, cooperative-matrix.
-    #[arg(long, value_name = "FEATURES", value_delimiter = ',', help_heading = "Model")]
-    pub withhold: Vec<Feature>,
     /// Most tokens in a batch. Vectors do not depend on it; speed and memory do.
     #[arg(long, value_name = "N", help_heading = "Model")]
     pub batch_tokens: Option<NonZeroUsize>,
-    /// Most memory that each model may take, weights and a batch together: 6GiB, 800MiB, or bytes. One that
-    /// needs more is refused before it is loaded.
-    #[arg(long, value_name = "SIZE", help_heading = "Model")]
-    pub max_memory: Option<ByteSize>,
     /// Say nothing on stderr but errors.
     #[arg(long, short)]
     pub quiet: bool,
@@ -195,15 +171,9 @@ impl ServeArgs {
     fn model(&self, model: &str) -> ModelArgs {
         ModelArgs {
             model: model.to_owned(),
-            revision: self.revision.clone(),
+            run: self.run.clone(),
             lora_task: self.lora_task.clone(),
-            dtype: self.dtype,
-            half_fallback: self.half_fallback,
-            activations: self.activations,
-            adapter: self.adapter.clone(),
-            withhold: self.withhold.clone(),
             batch_tokens: self.batch_tokens,
-            max_memory: self.max_memory,
             quiet: self.quiet,
         }
     }
@@ -258,8 +228,10 @@ fn own_name(place: &str) -> String {
 fn load(wanted: &Wanted, args: &ModelArgs) -> Result<Served, Failure> {
     let name = wanted.name.as_str();
     let files = match wanted.kind {
-        Some(ModelKind::Reranker) => model::find_reranker(&args.model, args.revision.as_deref())?,
-        _ => model::find(&args.model, args.revision.as_deref())?,
+        Some(ModelKind::Reranker) => {
+            model::find_reranker(&args.model, args.run.revision.as_deref())?
+        }
+        _ => model::find(&args.model, args.run.revision.as_deref())?,
     };
     let kind = wanted.kind.map_or_else(|| ModelKind::of(&files), Ok)?;
     tracing::info!(name, ?kind, place = wanted.place, "loading");

@@ -1,10 +1,8 @@
 //! `vectile tune`: the fastest form of the matmul at the shapes of a model, measured and kept.
 
 use std::fmt::Write;
-use std::io::IsTerminal;
 use std::path::Path;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use vectile::block_on;
 use vectile::lab::tune::{TuneOptions, Tuning, tune};
 
@@ -14,8 +12,8 @@ use super::bench_table::{lines, new_table};
 use super::failure::Failure;
 use super::inspect::to_json;
 use super::interrupt::Interrupt;
-use super::model;
 use super::table::Plain;
+use super::{model, progress};
 
 pub fn run(args: &TuneArgs) -> Result<(), Failure> {
     // What cannot be written is known before minutes are spent.
@@ -28,14 +26,7 @@ pub fn run(args: &TuneArgs) -> Result<(), Failure> {
         builder = builder.gpu_kernels();
     }
     let _interrupt = Interrupt::watch_saying("before all was timed; nothing was kept");
-    let bar = bar(!args.quiet);
-    let found = block_on(tune(builder, &options, |doing, done, all| {
-        bar.set_length(all as u64);
-        bar.set_position(done as u64);
-        bar.set_message(doing.to_owned());
-    }));
-    bar.finish_and_clear();
-    let found = found?;
+    let found = block_on(tune(builder, &options, progress::steps(!args.quiet)))?;
     if let Some(path) = &args.json {
         write(path, &(to_json(&found)? + "\n"))?;
     }
@@ -43,19 +34,6 @@ pub fn run(args: &TuneArgs) -> Result<(), Failure> {
         true => Ok(()),
         false => Plain::new().whole(&describe(&found)),
     }
-}
-
-fn bar(shown: bool) -> ProgressBar {
-    let target = match shown && std::io::stderr().is_terminal() {
-        true => ProgressDrawTarget::stderr(),
-        false => ProgressDrawTarget::hidden(),
-    };
-    let bar = ProgressBar::with_draw_target(None, target);
-    if let Ok(style) = ProgressStyle::with_template("{bar:24} {percent:>3}%  {elapsed}  {wide_msg}")
-    {
-        bar.set_style(style);
-    }
-    bar
 }
 
 fn describe(found: &Tuning) -> String {

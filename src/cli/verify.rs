@@ -1,10 +1,7 @@
 //! `vectile verify`: is a model right on this adapter, and how much of f16 does it bear?
 
-use std::io::IsTerminal;
 use std::path::Path;
-use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use vectile::block_on;
 use vectile::lab::verify::{Reference, VerifyOptions, verify};
 
@@ -14,8 +11,8 @@ use super::failure::Failure;
 use super::input::Source;
 use super::inspect::to_json;
 use super::interrupt::Interrupt;
-use super::model;
 use super::table::Plain;
+use super::{model, progress};
 
 pub fn run(args: &VerifyArgs) -> Result<(), Failure> {
     // What cannot be read or written is known before minutes are spent.
@@ -29,7 +26,7 @@ pub fn run(args: &VerifyArgs) -> Result<(), Failure> {
     };
     let builder = model::builder(&args.model())?;
     let _interrupt = Interrupt::watch();
-    let bar = spinner(!args.quiet);
+    let bar = progress::spinner(!args.quiet);
     let found = block_on(verify(builder, &options, |doing| bar.set_message(doing.to_owned())));
     bar.finish_and_clear();
     let found = found?;
@@ -70,17 +67,4 @@ fn reference(path: &Path) -> Result<Reference, Failure> {
     let beside = std::fs::read(path.with_file_name("texts.json")).ok();
     let name = path.display().to_string();
     Ok(Reference::from_safetensors(&name, &bytes, beside.as_deref())?)
-}
-
-fn spinner(shown: bool) -> ProgressBar {
-    let target = match shown && std::io::stderr().is_terminal() {
-        true => ProgressDrawTarget::stderr(),
-        false => ProgressDrawTarget::hidden(),
-    };
-    let bar = ProgressBar::with_draw_target(None, target);
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} {msg}") {
-        bar.set_style(style);
-    }
-    bar.enable_steady_tick(Duration::from_millis(120));
-    bar
 }
