@@ -32,49 +32,39 @@ const SETTINGS: &[Setting] = &[
     Setting { name: "EXPERTS", constant: false, values: &[0, 1] },
 ];
 
+/// What the kernels have in common.
+const fn kernel(name: &'static str, source: &'static str) -> Kernel {
+    Kernel {
+        name,
+        source,
+        bindings: BINDINGS,
+        params: MatmulParams::FIELDS,
+        stores_activations: true,
+        reads_weights: true,
+        reads_activations: true,
+        has_lanes: false,
+        cooperative: false,
+        settings: SETTINGS,
+    }
+}
+
 /// The kernel for GPUs: register tiles through workgroup memory.
-pub static MATMUL_TILE: Kernel = Kernel {
-    name: "matmul_tile",
-    source: include_str!("../../shaders/matmul_tile.wgsl"),
-    bindings: BINDINGS,
-    params: MatmulParams::FIELDS,
-    stores_activations: true,
-    reads_weights: true,
-    reads_activations: true,
-    has_lanes: false,
-    cooperative: false,
-    settings: SETTINGS,
-};
+pub static MATMUL_TILE: Kernel =
+    kernel("matmul_tile", include_str!("../../shaders/matmul_tile.wgsl"));
 
 /// The kernel for GPUs and few rows: each weight is read once.
 pub static MATMUL_FEW: Kernel = Kernel {
-    name: "matmul_few",
-    source: include_str!("../../shaders/matmul_few.wgsl"),
-    bindings: BINDINGS,
-    params: MatmulParams::FIELDS,
-    stores_activations: true,
-    reads_weights: true,
-    reads_activations: true,
-    has_lanes: false,
-    cooperative: false,
     settings: &[
         SETTINGS[0],
         SETTINGS[1],
         SETTINGS[2],
         Setting { name: "ROWS", constant: true, values: &forms::FEW },
     ],
+    ..kernel("matmul_few", include_str!("../../shaders/matmul_few.wgsl"))
 };
 
 /// The kernel for GPUs with cooperative matrices.
 pub static MATMUL_COOP: Kernel = Kernel {
-    name: "matmul_coop",
-    source: include_str!("../../shaders/matmul_coop.wgsl"),
-    bindings: BINDINGS,
-    params: MatmulParams::FIELDS,
-    stores_activations: true,
-    reads_weights: true,
-    reads_activations: true,
-    has_lanes: false,
     cooperative: true,
     settings: &[
         SETTINGS[0],
@@ -84,20 +74,13 @@ pub static MATMUL_COOP: Kernel = Kernel {
         // Four subgroups of 8, 16, 32 and 64.
         Setting { name: "INVOCATIONS", constant: true, values: &[32, 64, 128, 256] },
     ],
+    ..kernel("matmul_coop", include_str!("../../shaders/matmul_coop.wgsl"))
 };
 
 /// The kernel for software adapters: no workgroup memory.
 pub static MATMUL_LANE: Kernel = Kernel {
-    name: "matmul_lane",
-    source: include_str!("../../shaders/matmul_lane.wgsl"),
-    bindings: BINDINGS,
-    params: MatmulParams::FIELDS,
-    stores_activations: true,
-    reads_weights: true,
-    reads_activations: true,
     has_lanes: true,
-    cooperative: false,
-    settings: SETTINGS,
+    ..kernel("matmul_lane", include_str!("../../shaders/matmul_lane.wgsl"))
 };
 
 /// A linear layer's weight, repacked as `[inner, columns]`, and its bias, among the model's buffers.
