@@ -32,6 +32,18 @@ impl PackedBatch {
         batch
     }
 
+    /// So many texts of one length, of any tokens: to count with.
+    pub fn uniform(length: usize, texts: usize) -> Self {
+        let text = Tokens {
+            ids: vec![0; length],
+            type_ids: vec![0; length],
+            prompt_len: 0,
+            untruncated: length,
+            seen: length,
+        };
+        PackedBatch::pack(std::iter::repeat_n(&text, texts), false)
+    }
+
     /// Tokens of its longest text.
     pub fn longest(&self) -> usize {
         self.texts.iter().map(|[_, tokens, _]| *tokens as usize).max().unwrap_or(0)

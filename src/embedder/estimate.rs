@@ -15,7 +15,6 @@ use crate::gpu::executor::{Wanted, batch_bytes};
 use crate::gpu::graph::Graph;
 use crate::gpu::host_memory;
 use crate::kernels::KernelPlan;
-use crate::tokenize::Tokens;
 use crate::weights::{Destination, WeightBytes};
 
 /// Batches are made smaller for memory down to so many tokens, where the caller does not say how many.
@@ -153,7 +152,7 @@ pub(super) fn fit(
 /// A query, and a text of some length, each by itself: few rows take other forms of kernels than many.
 fn singles(model: &Model, tokens: usize) -> [PackedBatch; 2] {
     let longest = model.tokenizer.limit().unwrap_or(512).clamp(1, tokens);
-    [12, 128].map(|length| batch(length.min(longest), 1))
+    [12, 128].map(|length| PackedBatch::uniform(length.min(longest), 1))
 }
 
 /// The kernels of graphs in their variants, each once, in the order of the first.
@@ -175,20 +174,11 @@ fn batches(model: &Model, adapter: &AdapterSummary, tokens: usize) -> [PackedBat
     let longest = model.tokenizer.limit().unwrap_or(512).clamp(1, tokens);
     let shortest = longest.min(4);
     [longest, shortest].map(|length| {
-        batch(length, (tokens / length).clamp(1, most_texts(model.dimension, adapter)))
+        PackedBatch::uniform(
+            length,
+            (tokens / length).clamp(1, most_texts(model.dimension, adapter)),
+        )
     })
-}
-
-/// So many texts of one length.
-fn batch(length: usize, texts: usize) -> PackedBatch {
-    let text = Tokens {
-        ids: vec![0; length],
-        type_ids: vec![0; length],
-        prompt_len: 0,
-        untruncated: length,
-        seen: length,
-    };
-    PackedBatch::pack(std::iter::repeat_n(&text, texts), false)
 }
 
 impl MemoryEstimate {

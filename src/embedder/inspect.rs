@@ -16,7 +16,6 @@ use crate::error::{plain, size};
 use crate::gpu::adapter::AdapterSummary;
 use crate::kernels::forms::Form;
 use crate::models::Step;
-use crate::tokenize::Tokens;
 
 /// A module of the model, in the order they are applied.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -127,14 +126,7 @@ impl Embedder {
         let runtime = self.runtime.lock().await;
         let longest = self.max_seq_length().unwrap_or(512).min(self.batch_tokens).max(1);
         let graph = |texts: usize, tokens: usize| {
-            let text = Tokens {
-                ids: vec![0; tokens],
-                type_ids: vec![0; tokens],
-                prompt_len: 0,
-                untruncated: tokens,
-                seen: tokens,
-            };
-            let batch = PackedBatch::pack(std::iter::repeat_n(&text, texts), false);
+            let batch = PackedBatch::uniform(tokens, texts);
             runtime.graph(&self.precision, &batch).graph
         };
         let full = graph((self.batch_tokens / longest).max(1), longest);
