@@ -27,10 +27,10 @@ use crate::kernels::answers::{ANSWERS, Answer, Family, KnownAnswer};
 use crate::kernels::matmul::{MATMUL_FEW, MATMUL_TILE};
 use crate::kernels::{Builder, KernelPlan};
 
-pub(crate) use cooperative::{cooperative_fault, matrices_are_alike};
-pub(crate) use forms::forms_are_alike;
+pub(crate) use cooperative::cooperative_fault;
 #[doc(hidden)]
 pub use forms::forms_that_differ;
+pub(crate) use forms::{forms_are_alike, matrices_are_alike};
 
 /// The storages of weights and activations that kernels are tested in: those that the dtype policy
 /// puts together.

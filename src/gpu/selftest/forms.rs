@@ -1,6 +1,6 @@
-//! Whether the forms of the matmul that rows pick among, tiles or matrices, give the same bits on a device. They add the same
-//! products in the same order; a driver that fuses a product and a sum in one of them and not in another
-//! would break the promise that a text's vector does not depend on its batch.
+//! Whether the forms of the matmul that rows pick among, tiles or matrices, give the same bits on a device.
+//! They add the same products in the same order; a driver that fuses a product and a sum in one of them and
+//! not in another would break the promise that a text's vector does not depend on its batch.
 
 use std::path::Path;
 
@@ -9,8 +9,7 @@ use crate::convert;
 use crate::dtype::Storage;
 use crate::error::Error;
 use crate::gpu::executor::Executor;
-use crate::gpu::graph::Source;
-use crate::kernels::forms::{Form, Tile};
+use crate::kernels::forms::{Cooperative, Form, Tile};
 use crate::kernels::matmul::{matmul_of, stride4};
 use crate::kernels::{Activation, Activations, Builder, KernelPlan};
 
@@ -23,20 +22,47 @@ pub(crate) async fn forms_are_alike(
     storages: (Storage, Storage),
     cache: Option<&Path>,
 ) -> Result<bool, Error> {
+    let (weights, activations) = storages;
+    let forms = executor.gpu.plan().alike(false);
+    let what = format!("forms of the matmul in {weights}, {activations}");
+    alike(executor, &what, storages, Form::Tile(Tile::PLAIN), &forms, cache).await
+}
+
+/// True where cooperative matrices give the same bits in tiles of all sizes. Looks the verdict up in `cache`,
+/// where given, and keeps it there.
+///
+/// # Errors
+/// Those of running a graph.
+pub(crate) async fn matrices_are_alike(
+    executor: &mut Executor,
+    matrices: Cooperative,
+    cache: Option<&Path>,
+) -> Result<bool, Error> {
+    let [plain, others @ ..] = matrices.sizes().map(Form::Cooperative);
+    let what = format!("sizes of cooperative matrices of {}", matrices.side);
+    alike(executor, &what, (Storage::F16, Storage::F16), plain, &others, cache).await
+}
+
+/// True where all of `forms` give the bits of `plain`. The verdict is kept as that on `what`.
+async fn alike(
+    executor: &mut Executor,
+    what: &str,
+    storages: (Storage, Storage),
+    plain: Form,
+    forms: &[Form],
+    cache: Option<&Path>,
+) -> Result<bool, Error> {
     if executor.gpu.is_noop() {
         return Ok(true);
     }
-    let (weights, activations) = storages;
-    let key = format!("{} | forms of the matmul in {weights}, {activations}", key(executor));
+    let key = format!("{} | {what}", key(executor));
     if let Some(alike) = cache.and_then(|cache| crate::files::read_verdict(cache, &key)) {
         return Ok(alike);
     }
-    let forms = executor.gpu.plan().alike(false);
-    let plain = Form::Tile(Tile::PLAIN);
-    let other = forms_that_differ(executor, storages, plain, &forms).await?;
-    let adapter = &executor.gpu.adapter;
+    let other = forms_that_differ(executor, storages, plain, forms).await?;
     if !other.is_empty() {
-        tracing::warn!(%adapter, ?other, "forms of the matmul give other bits and are not used");
+        let adapter = &executor.gpu.adapter;
+        tracing::warn!(%adapter, ?other, "{what}: these give other bits and are not used");
     }
     if let Some(cache) = cache {
         crate::files::write_verdict(cache, &key, other.is_empty());
@@ -73,7 +99,7 @@ async fn bits(
     storages: (Storage, Storage),
     form: Form,
 ) -> Result<Vec<u8>, Error> {
-    let (rows, inner, columns) = (137, 84, 148);
+    let size = [137, 84, 148];
     let value = |seed: usize, at: usize| ((at * seed) % 8191) as f32 / 4096.0 - 0.93;
     let encoded = |seed: usize, count: usize, storage| {
         let values: Vec<f32> = (0..count).map(|at| value(seed, at)).collect();
@@ -82,15 +108,32 @@ async fn bits(
         bytes
     };
     let plan = KernelPlan { software: false, forced: Some(form), ..executor.gpu.plan() };
-    let mut builder = Builder::new(&plan, &precision(storages));
-    let (weights, storage) = storages;
-    let bytes = encoded(4507, rows * inner, storage);
-    let id = builder.graph.add("x", bytes.len() as u64, Source::Input(bytes));
-    let x = Activations { id, rows, width: inner, width4: inner / 4, storage };
-    let cells = columns / 4;
-    let w = encoded(5501, inner * stride4(cells) * 4, weights);
-    let linear = [builder.input("w", &w), builder.input("bias", &vec![0.25f32; columns])];
-    let y = matmul_of(&mut builder, "y", x, linear, [columns, cells], Activation::Gelu, None);
+    let (weights, activations) = storages;
+    let x = encoded(4507, size[0] * size[1], activations);
+    let w = encoded(5501, weight_values(size), weights);
+    multiplied(executor, &plan, storages, size, &x, &w).await
+}
+
+/// Values of a repacked matrix of `[inner, columns]`.
+pub(super) fn weight_values([_, inner, columns]: [usize; 3]) -> usize {
+    inner * stride4(columns / 4) * 4
+}
+
+/// The bytes of GELU(x · w + ¼) for `[rows, inner, columns]`, the last two in whole cells.
+pub(super) async fn multiplied(
+    executor: &mut Executor,
+    plan: &KernelPlan,
+    storages: (Storage, Storage),
+    [rows, inner, columns]: [usize; 3],
+    x: &[u8],
+    w: &[u8],
+) -> Result<Vec<u8>, Error> {
+    let mut builder = Builder::new(plan, &precision(storages));
+    let id = builder.input("x", x);
+    let x = Activations { id, rows, width: inner, width4: inner / 4, storage: storages.1 };
+    let linear = [builder.input("w", w), builder.input("bias", &vec![0.25f32; columns])];
+    let size = [columns, columns / 4];
+    let y = matmul_of(&mut builder, "y", x, linear, size, Activation::Gelu, None);
     builder.graph.output = Some(y.id);
     builder.graph.tokens = rows;
     Ok(executor.run(&builder.graph).await?.output)
