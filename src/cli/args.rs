@@ -479,16 +479,16 @@ pub struct VerifyArgs {
     /// Write the whole report, or the comparison, as JSON.
     #[arg(long, value_name = "FILE|-", help_heading = "Output")]
     pub json: Option<PathBuf>,
-    #[command(flatten)]
-    pub lines: LineArgs,
-    #[command(flatten)]
-    pub run: RunArgs,
     /// Most tokens in a batch.
     #[arg(long, value_name = "N", help_heading = "Model")]
     pub batch_tokens: Option<NonZeroUsize>,
     /// Say nothing on stderr but errors.
     #[arg(long, short)]
     pub quiet: bool,
+    #[command(flatten)]
+    pub lines: LineArgs,
+    #[command(flatten)]
+    pub run: RunArgs,
 }
 
 impl VerifyArgs {
@@ -522,14 +522,14 @@ pub struct TuneArgs {
     /// Write all times as JSON.
     #[arg(long, value_name = "FILE|-", help_heading = "Output")]
     pub json: Option<PathBuf>,
-    #[command(flatten)]
-    pub run: RunArgs,
     /// Time the kernels for GPUs on a software adapter too: for tests.
     #[arg(long, hide = true)]
     pub gpu_kernels: bool,
     /// Say nothing on stderr but errors.
     #[arg(long, short)]
     pub quiet: bool,
+    #[command(flatten)]
+    pub run: RunArgs,
 }
 
 impl TuneArgs {

@@ -68,8 +68,6 @@ pub struct ServeArgs {
     /// How the log on stderr is written.
     #[arg(long, value_enum, default_value = "text", value_name = "FORMAT")]
     pub log_format: LogFormat,
-    #[command(flatten)]
-    pub run: RunArgs,
     /// The task whose adapter is added to the weights, of a model that has some.
     #[arg(long, value_name = "NAME", help_heading = "Model")]
     pub lora_task: Option<String>,
@@ -79,6 +77,8 @@ pub struct ServeArgs {
     /// Say nothing on stderr but errors.
     #[arg(long, short)]
     pub quiet: bool,
+    #[command(flatten)]
+    pub run: RunArgs,
 }
 
 /// A time in seconds, with a fraction if need be.
