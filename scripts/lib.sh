@@ -118,12 +118,8 @@ ensure_vulkan() {
     fi
 }
 
-# Debian releases whose backports have a Mesa with cooperative matrices on the CPU (26 and later), and what its
-# driver needs of them: this machine's own libraries are too old for it.
-MATRICES_SUITE=trixie
-MATRICES_LIBRARIES="libbsd0 libc6 libdisplay-info2 libdrm2 libedit2 libexpat1 libffi8 libgcc-s1 libllvm19 liblzma5
-libmd0 libstdc++6 libtinfo6 libwayland-client0 libx11-xcb1 libxau6 libxcb-dri3-0 libxcb-present0 libxcb-randr0
-libxcb-shm0 libxcb-sync1 libxcb-xfixes0 libxcb1 libxdmcp6 libxml2 libxshmfence1 libz3-4 libzstd1 zlib1g"
+# A Debian release that has newer packages than the machines these scripts are for, where those are too old.
+NEWER_DEBIAN=trixie
 
 # debian_mirror: prints the address that this machine's apt takes Debian from.
 debian_mirror() {
@@ -132,43 +128,58 @@ debian_mirror() {
         /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list 2>/dev/null
 }
 
-# ensure_mesa_matrices DIR: DIR/run PROGRAM runs a program on a software driver that has cooperative matrices. Nothing is
-# installed: packages of a newer Debian are unpacked into DIR, with the C library and the loader that they need.
+# unpack_newer_debian DIR PACKAGE/SUITE...: unpacks packages of that release and its backports into DIR/root. Nothing is
+# installed; apt's lists and caches are its own for the while, and the machine's are left alone.
+unpack_newer_debian() {
+    local dir=$1 mirror keys=/usr/share/keyrings/debian-archive-keyring.gpg package
+    shift
+    have apt-get && have dpkg && [ -f "$keys" ] || return 1
+    mirror=$(debian_mirror)
+    [ -n "$mirror" ] || return 1
+    mkdir -p "$dir/apt/lists/partial" "$dir/packages"
+    printf 'deb [signed-by=%s] %s %s main\n' "$keys" "$mirror" "$NEWER_DEBIAN" \
+        "$keys" "$mirror" "$NEWER_DEBIAN-backports" >"$dir/apt/sources.list"
+    local own=(-o "Dir::Etc::sourcelist=$dir/apt/sources.list" -o Dir::Etc::sourceparts=/dev/null
+        -o "Dir::State::lists=$dir/apt/lists" -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=
+        -o APT::Sandbox::User=root -o Acquire::http::Timeout=20 -o Acquire::https::Timeout=20 -o Acquire::Retries=1)
+    apt-get "${own[@]}" update -qq </dev/null || return 1
+    (cd "$dir/packages" && apt-get "${own[@]}" download -qq "$@" </dev/null) || return 1
+    for package in "$dir"/packages/*.deb; do
+        dpkg -x "$package" "$dir/root" || return 1
+    done
+    rm -rf "$dir/packages" "$dir/apt"
+}
+
+# What the driver of a Mesa that has cooperative matrices on the CPU (26 and later, in that release's backports) needs
+# beside it: this machine's own libraries are too old for it.
+MATRICES_LIBRARIES="libbsd0 libc6 libdisplay-info2 libdrm2 libedit2 libexpat1 libffi8 libgcc-s1 libllvm19 liblzma5
+libmd0 libstdc++6 libtinfo6 libwayland-client0 libx11-xcb1 libxau6 libxcb-dri3-0 libxcb-present0 libxcb-randr0
+libxcb-shm0 libxcb-sync1 libxcb-xfixes0 libxcb1 libxdmcp6 libxml2 libxshmfence1 libz3-4 libzstd1 zlib1g"
+
+# ensure_mesa_matrices DIR: DIR/run PROGRAM runs a program on a software driver that has cooperative matrices, with the C
+# library and the loader that it needs.
 ensure_mesa_matrices() {
-    local dir=$1 mirror keys=/usr/share/keyrings/debian-archive-keyring.gpg library
+    local dir=$1 library packages log
     if [ -x "$dir/run" ]; then
         say "Driver with cooperative matrices: it is here"
         return 0
     fi
-    [ "$(uname -sm)" = "Linux x86_64" ] && have apt-get && have dpkg && [ -f "$keys" ] || return 1
-    mirror=$(debian_mirror)
-    [ -n "$mirror" ] || return 1
+    [ "$(uname -sm)" = "Linux x86_64" ] || return 1
     say "Driver with cooperative matrices: unpacking a newer Mesa (61 MB) into ${dir#"$ROOT"/}"
     rm -rf "$dir"
-    mkdir -p "$dir/apt/lists/partial" "$dir/packages" "$dir/runtime"
+    mkdir -p "$dir/runtime"
     chmod 700 "$dir/runtime"
-    printf 'deb [signed-by=%s] %s %s main\n' "$keys" "$mirror" "$MATRICES_SUITE" \
-        "$keys" "$mirror" "$MATRICES_SUITE-backports" >"$dir/apt/sources.list"
-    local packages="mesa-vulkan-drivers/$MATRICES_SUITE-backports"
+    packages=("mesa-vulkan-drivers/$NEWER_DEBIAN-backports")
     for library in $MATRICES_LIBRARIES; do
-        packages+=" $library/$MATRICES_SUITE"
+        packages+=("$library/$NEWER_DEBIAN")
     done
-    # Lists and caches of its own: the machine's are left alone.
-    local own=(-o "Dir::Etc::sourcelist=$dir/apt/sources.list" -o Dir::Etc::sourceparts=/dev/null
-        -o "Dir::State::lists=$dir/apt/lists" -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=
-        -o Acquire::http::Timeout=20 -o Acquire::https::Timeout=20 -o Acquire::Retries=1)
-    # shellcheck disable=SC2086
-    if ! (apt-get "${own[@]}" update -qq && cd "$dir/packages" && apt-get "${own[@]}" download -qq $packages) \
-        >"$dir/log" 2>&1 </dev/null; then
-        tail -n 3 "$dir/log" >&2
+    log=$dir/log
+    if ! unpack_newer_debian "$dir" "${packages[@]}" >"$log" 2>&1; then
+        tail -n 3 "$log" >&2
         rm -rf "$dir"
         return 1
     fi
-    local package
-    for package in "$dir"/packages/*.deb; do
-        dpkg -x "$package" "$dir/root" || return 1
-    done
-    rm -rf "$dir/packages" "$dir/apt" "$dir/log"
+    rm -f "$log"
     local libraries=$dir/root/usr/lib/x86_64-linux-gnu
     printf '{"file_format_version": "1.0.1", "ICD": {"api_version": "1.4.0", "library_path": "%s"}}\n' \
         "$libraries/libvulkan_lvp.so" >"$dir/driver.json"

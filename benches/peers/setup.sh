@@ -73,21 +73,7 @@ newer_vulkan_headers() {
     fi
     HEADERS=$at/root/usr/include
     [ -f "$HEADERS/vulkan/vulkan.hpp" ] && return 0
-    have apt-get || return 1
-    local mirror sources=() file keys=/usr/share/keyrings/debian-archive-keyring.gpg
-    for file in /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list; do
-        [ -f "$file" ] && sources+=("$file")
-    done
-    # The mirror that this machine uses, in either form of such a file.
-    mirror=$(awk '$1 == "URIs:" {print $2; exit} $1 == "deb" {for (i = 2; i <= NF; i++) if ($i ~ /^https?:/) {print $i; exit}}' "${sources[@]}") || return 1
-    [ -n "$mirror" ] || return 1
-    mkdir -p "$at/apt/lists/partial"
-    printf 'deb [signed-by=%s] %s trixie main\n' "$keys" "$mirror" >"$at/apt/sources.list"
-    local options=(-o "Dir::Etc::sourcelist=$at/apt/sources.list" -o Dir::Etc::sourceparts=/dev/null -o "Dir::State::lists=$at/apt/lists"
-        -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= -o APT::Sandbox::User=root)
-    apt-get "${options[@]}" update -qq || return 1
-    (cd "$at" && apt-get "${options[@]}" download libvulkan-dev/trixie && dpkg -x libvulkan-dev_*.deb root) || return 1
-    rm -rf "$at/apt"
+    unpack_newer_debian "$at" "libvulkan-dev/$NEWER_DEBIAN" || return 1
     [ -f "$HEADERS/vulkan/vulkan.hpp" ]
 }
 
