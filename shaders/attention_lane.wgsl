@@ -2,9 +2,11 @@
 //
 // q, k, v, tiles, bias, relative and c are those of shared/attention.wgsl.
 //
-// A workgroup takes 32 queries of one text and one head (y), a lane a query. Keys come eight at a
-// time through `share`, one load for SHARE lanes; no workgroup memory, where a barrier is a coroutine
-// switch. The softmax is online, rescaled once for eight keys, in f32. Eights that no lane's query
+// A workgroup takes 32 queries of one text and one head (y), a lane one or two of them. Keys come eight
+// at a time through `share`, one load for SHARE lanes; no workgroup memory, where a barrier is a coroutine
+// switch. A load, which such a driver does lane by lane, is what costs most: two queries share it, and their
+// products with eight keys are sixteen sums, which fit the registers of a CPU. The softmax is online,
+// rescaled once for eight keys, in f32. Eights that no lane's query
 // sees are never visited; of the others, keys that a query does not see get the weight zero by
 // `select`. Eights start at the text's first token, so a text's result does not depend on its
 // neighbours.
@@ -13,11 +15,28 @@
 #import share
 #import attention
 
+// Queries of a lane, lanes, cells of those queries, and their distances from eight keys. Wide heads, whose loops
+// are not written out, are read from memory by an index: two queries would only do that twice.
+const QUERIES: u32 = select(1u, 2u, HEAD4 <= 16u);
+const LANES: u32 = 32u / QUERIES;
+const CELLS: u32 = QUERIES * HEAD4;
+const DISTANCES: u32 = QUERIES * 8u;
+
 // Registers that hold eight shared rows.
 const HELD: u32 = max(8u / SHARE, 1u);
 
+// sum + a · b.
+fn add_dot(a: vec4<f32>, b: vec4<f32>, sum: f32) -> f32 {
+    return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, sum))));
+}
+
 fn total4(v: vec4<f32>) -> f32 {
     return v.x + v.y + v.z + v.w;
+}
+
+// What a cell of a query and of a key add to their product for the distance at `cell`.
+fn relative_dot(query: vec4<f32>, key: vec4<f32>, cell: u32) -> f32 {
+    return total4(add_relative(vec4<f32>(0.0), query, key, cell));
 }
 
 // The bias of four keys from `first` on; those beyond the text, which get no weight, read the last one's.
@@ -31,14 +50,11 @@ fn bias4(head: u32, query: u32, first: u32, tokens: u32) -> vec4<f32> {
     );
 }
 
-@compute @workgroup_size(32)
+@compute @workgroup_size(LANES)
 fn attention_lane(place: Place) {
     let tile = tiles[place.group.x];
     let head = place.group.y;
     let own = tile.z + place.local;
-    // Lanes beyond the last query work on the last one, so that the subgroup stays whole.
-    let query = min(own, tile.y - 1u);
-    let token = tile.x + query;
     let key_head = params.k_first4 + head / params.group * HEAD4;
     let value_head = params.v_first4 + head / params.group * HEAD4;
 
@@ -48,42 +64,65 @@ fn attention_lane(place: Place) {
         start = seen_from(tile.z) / 8u * 8u;
         end = seen_to(min(tile.z + 31u, tile.y - 1u), tile);
     }
-    let begin = vec4<u32>(seen_from(query));
-    let stop = vec4<u32>(seen_to(query, tile));
 
-    var q: array<vec4<f32>, HEAD4>;
-    var sum: array<vec4<f32>, HEAD4>;
-    for (var i = 0u; i < HEAD4; i++) {
-        q[i] = act_load(queries[query_cell(token, head) + i]) * params.scale;
-        sum[i] = vec4<f32>(0.0);
+    var query: array<u32, QUERIES>;
+    var begin: array<vec4<u32>, QUERIES>;
+    var stop: array<vec4<u32>, QUERIES>;
+    var largest: array<f32, QUERIES>;
+    var total: array<f32, QUERIES>;
+    var q: array<vec4<f32>, CELLS>;
+    var sum: array<vec4<f32>, CELLS>;
+    for (var n = 0u; n < QUERIES; n++) { // unrolled
+        // Lanes beyond the last query work on the last one, so that the subgroup stays whole.
+        query[n] = min(own + n * LANES, tile.y - 1u);
+        begin[n] = vec4<u32>(seen_from(query[n]));
+        stop[n] = vec4<u32>(seen_to(query[n], tile));
+        largest[n] = -1e30;
+        total[n] = 0.0;
+        for (var i = 0u; i < HEAD4; i++) { // unrolled up to 16
+            let at = query_cell(tile.x + query[n], head) + i;
+            q[n * HEAD4 + i] = act_load(queries[at]) * params.scale;
+            sum[n * HEAD4 + i] = vec4<f32>(0.0);
+        }
     }
-    var largest = -1e30;
-    var total = 0.0;
 
     for (var first = start; first < end; first += 8u) {
         var source: array<u32, HELD>;
-        for (var h = 0u; h < HELD; h++) {
+        for (var h = 0u; h < HELD; h++) { // unrolled
             let key = min(first + h * SHARE + share_lane(place), tile.y - 1u);
             source[h] = tile.x + key;
         }
-        var distance: array<u32, 8>;
+        var distance: array<u32, DISTANCES>;
         if RELATIVE != 0u {
-            for (var n = 0u; n < 8u; n++) {
-                distance[n] = relative_cell(head, query, min(first + n, tile.y - 1u));
+            for (var n = 0u; n < QUERIES; n++) { // unrolled
+                for (var k = 0u; k < 8u; k++) {
+                    let key = min(first + k, tile.y - 1u);
+                    distance[n * 8u + k] = relative_cell(head, query[n], key);
+                }
             }
         }
 
-        var dot0 = vec4<f32>(0.0);
-        var dot1 = vec4<f32>(0.0);
-        var dot2 = vec4<f32>(0.0);
-        var dot3 = vec4<f32>(0.0);
-        var dot4 = vec4<f32>(0.0);
-        var dot5 = vec4<f32>(0.0);
-        var dot6 = vec4<f32>(0.0);
-        var dot7 = vec4<f32>(0.0);
-        for (var i = 0u; i < HEAD4; i++) {
+        var dot0: array<f32, QUERIES>;
+        var dot1: array<f32, QUERIES>;
+        var dot2: array<f32, QUERIES>;
+        var dot3: array<f32, QUERIES>;
+        var dot4: array<f32, QUERIES>;
+        var dot5: array<f32, QUERIES>;
+        var dot6: array<f32, QUERIES>;
+        var dot7: array<f32, QUERIES>;
+        for (var n = 0u; n < QUERIES; n++) { // unrolled
+            dot0[n] = 0.0;
+            dot1[n] = 0.0;
+            dot2[n] = 0.0;
+            dot3[n] = 0.0;
+            dot4[n] = 0.0;
+            dot5[n] = 0.0;
+            dot6[n] = 0.0;
+            dot7[n] = 0.0;
+        }
+        for (var i = 0u; i < HEAD4; i++) { // unrolled up to 16
             var key: array<vec4<f32>, HELD>;
-            for (var h = 0u; h < HELD; h++) {
+            for (var h = 0u; h < HELD; h++) { // unrolled
                 key[h] = act_load(keys[source[h] * params.k_stride4 + key_head + i]);
             }
             let key0 = from_lane0(key[0u / SHARE]);
@@ -94,68 +133,89 @@ fn attention_lane(place: Place) {
             let key5 = from_lane5(key[5u / SHARE]);
             let key6 = from_lane6(key[6u / SHARE]);
             let key7 = from_lane7(key[7u / SHARE]);
-            dot0 = fma(q[i], key0, dot0);
-            dot1 = fma(q[i], key1, dot1);
-            dot2 = fma(q[i], key2, dot2);
-            dot3 = fma(q[i], key3, dot3);
-            dot4 = fma(q[i], key4, dot4);
-            dot5 = fma(q[i], key5, dot5);
-            dot6 = fma(q[i], key6, dot6);
-            dot7 = fma(q[i], key7, dot7);
-            if RELATIVE != 0u {
-                dot0 = add_relative(dot0, q[i], key0, distance[0] + i);
-                dot1 = add_relative(dot1, q[i], key1, distance[1] + i);
-                dot2 = add_relative(dot2, q[i], key2, distance[2] + i);
-                dot3 = add_relative(dot3, q[i], key3, distance[3] + i);
-                dot4 = add_relative(dot4, q[i], key4, distance[4] + i);
-                dot5 = add_relative(dot5, q[i], key5, distance[5] + i);
-                dot6 = add_relative(dot6, q[i], key6, distance[6] + i);
-                dot7 = add_relative(dot7, q[i], key7, distance[7] + i);
+            for (var n = 0u; n < QUERIES; n++) { // unrolled
+                let own_cell = q[n * HEAD4 + i];
+                dot0[n] = add_dot(own_cell, key0, dot0[n]);
+                dot1[n] = add_dot(own_cell, key1, dot1[n]);
+                dot2[n] = add_dot(own_cell, key2, dot2[n]);
+                dot3[n] = add_dot(own_cell, key3, dot3[n]);
+                dot4[n] = add_dot(own_cell, key4, dot4[n]);
+                dot5[n] = add_dot(own_cell, key5, dot5[n]);
+                dot6[n] = add_dot(own_cell, key6, dot6[n]);
+                dot7[n] = add_dot(own_cell, key7, dot7[n]);
+                if RELATIVE != 0u {
+                    dot0[n] += relative_dot(own_cell, key0, distance[n * 8u + 0u] + i);
+                    dot1[n] += relative_dot(own_cell, key1, distance[n * 8u + 1u] + i);
+                    dot2[n] += relative_dot(own_cell, key2, distance[n * 8u + 2u] + i);
+                    dot3[n] += relative_dot(own_cell, key3, distance[n * 8u + 3u] + i);
+                    dot4[n] += relative_dot(own_cell, key4, distance[n * 8u + 4u] + i);
+                    dot5[n] += relative_dot(own_cell, key5, distance[n * 8u + 5u] + i);
+                    dot6[n] += relative_dot(own_cell, key6, distance[n * 8u + 6u] + i);
+                    dot7[n] += relative_dot(own_cell, key7, distance[n * 8u + 7u] + i);
+                }
             }
         }
 
         let low_keys = vec4<u32>(first) + vec4<u32>(0u, 1u, 2u, 3u);
         let high_keys = low_keys + 4u;
-        let low_seen = (low_keys >= begin) & (low_keys < stop);
-        let high_seen = (high_keys >= begin) & (high_keys < stop);
-        var low = vec4<f32>(total4(dot0), total4(dot1), total4(dot2), total4(dot3));
-        var high = vec4<f32>(total4(dot4), total4(dot5), total4(dot6), total4(dot7));
-        if HAS_BIAS {
-            low += bias4(head, query, first, tile.y);
-            high += bias4(head, query, first + 4u, tile.y);
+        var low: array<vec4<f32>, QUERIES>;
+        var high: array<vec4<f32>, QUERIES>;
+        var shrink: array<f32, QUERIES>;
+        for (var n = 0u; n < QUERIES; n++) { // unrolled
+            let low_seen = (low_keys >= begin[n]) & (low_keys < stop[n]);
+            let high_seen = (high_keys >= begin[n]) & (high_keys < stop[n]);
+            var l = vec4<f32>(dot0[n], dot1[n], dot2[n], dot3[n]);
+            var h = vec4<f32>(dot4[n], dot5[n], dot6[n], dot7[n]);
+            if HAS_BIAS {
+                l += bias4(head, query[n], first, tile.y);
+                h += bias4(head, query[n], first + 4u, tile.y);
+            }
+            l = select(vec4<f32>(-1e30), l, low_seen);
+            h = select(vec4<f32>(-1e30), h, high_seen);
+            let both = max(l, h);
+            let now = max(largest[n], max(max(both.x, both.y), max(both.z, both.w)));
+            shrink[n] = exp(largest[n] - now);
+            largest[n] = now;
+            low[n] = select(vec4<f32>(0.0), exp(l - now), low_seen);
+            high[n] = select(vec4<f32>(0.0), exp(h - now), high_seen);
+            total[n] = total[n] * shrink[n] + total4(low[n]) + total4(high[n]);
         }
-        low = select(vec4<f32>(-1e30), low, low_seen);
-        high = select(vec4<f32>(-1e30), high, high_seen);
-        let both = max(low, high);
-        let now = max(largest, max(max(both.x, both.y), max(both.z, both.w)));
-        let shrink = exp(largest - now);
-        largest = now;
-        let zero = vec4<f32>(0.0);
-        let p = select(zero, exp(low - now), low_seen);
-        let s = select(zero, exp(high - now), high_seen);
-        total = total * shrink + total4(p) + total4(s);
 
-        for (var i = 0u; i < HEAD4; i++) {
+        for (var i = 0u; i < HEAD4; i++) { // unrolled up to 16
             var value: array<vec4<f32>, HELD>;
-            for (var h = 0u; h < HELD; h++) {
+            for (var h = 0u; h < HELD; h++) { // unrolled
                 value[h] = act_load(values[source[h] * params.v_stride4 + value_head + i]);
             }
-            var next = sum[i] * shrink;
-            next = fma(vec4<f32>(p.x), from_lane0(value[0u / SHARE]), next);
-            next = fma(vec4<f32>(p.y), from_lane1(value[1u / SHARE]), next);
-            next = fma(vec4<f32>(p.z), from_lane2(value[2u / SHARE]), next);
-            next = fma(vec4<f32>(p.w), from_lane3(value[3u / SHARE]), next);
-            next = fma(vec4<f32>(s.x), from_lane4(value[4u / SHARE]), next);
-            next = fma(vec4<f32>(s.y), from_lane5(value[5u / SHARE]), next);
-            next = fma(vec4<f32>(s.z), from_lane6(value[6u / SHARE]), next);
-            next = fma(vec4<f32>(s.w), from_lane7(value[7u / SHARE]), next);
-            sum[i] = next;
+            let value0 = from_lane0(value[0u / SHARE]);
+            let value1 = from_lane1(value[1u / SHARE]);
+            let value2 = from_lane2(value[2u / SHARE]);
+            let value3 = from_lane3(value[3u / SHARE]);
+            let value4 = from_lane4(value[4u / SHARE]);
+            let value5 = from_lane5(value[5u / SHARE]);
+            let value6 = from_lane6(value[6u / SHARE]);
+            let value7 = from_lane7(value[7u / SHARE]);
+            for (var n = 0u; n < QUERIES; n++) { // unrolled
+                var next = sum[n * HEAD4 + i] * shrink[n];
+                next = fma(vec4<f32>(low[n].x), value0, next);
+                next = fma(vec4<f32>(low[n].y), value1, next);
+                next = fma(vec4<f32>(low[n].z), value2, next);
+                next = fma(vec4<f32>(low[n].w), value3, next);
+                next = fma(vec4<f32>(high[n].x), value4, next);
+                next = fma(vec4<f32>(high[n].y), value5, next);
+                next = fma(vec4<f32>(high[n].z), value6, next);
+                next = fma(vec4<f32>(high[n].w), value7, next);
+                sum[n * HEAD4 + i] = next;
+            }
         }
     }
 
-    if own < tile.y {
-        for (var i = 0u; i < HEAD4; i++) {
-            c[(token * params.heads + head) * HEAD4 + i] = act_store(sum[i] / total, token);
+    for (var n = 0u; n < QUERIES; n++) { // unrolled
+        if own + n * LANES < tile.y {
+            let token = tile.x + query[n];
+            for (var i = 0u; i < HEAD4; i++) { // unrolled up to 16
+                let at = (token * params.heads + head) * HEAD4 + i;
+                c[at] = act_store(sum[n * HEAD4 + i] / total[n], token);
+            }
         }
     }
 }

@@ -7,8 +7,9 @@
 //! for (var i = 0u; i < BOUND; i++) { // unrolled
 //! ```
 //!
-//! whose bound is a constant of the text stands for its body, BOUND times, with `i` as a number. What
-//! the text computes is the same with and without, and it is WGSL both ways.
+//! whose bound is a constant of the text stands for its body, BOUND times, with `i` as a number. One marked
+//! `// unrolled up to 16` stays a loop where BOUND is more: what it would become takes drivers long to compile.
+//! What the text computes is the same with and without, and it is WGSL both ways.
 
 /// What marks a loop.
 const MARK: &str = "{ // unrolled";
@@ -32,14 +33,19 @@ fn write_out(lines: &[String], module: &naga::Module, out: &mut String) -> Resul
     let mut at = 0;
     while let Some(line) = lines.get(at) {
         at += 1;
-        if !line.ends_with(MARK) {
+        let Some((start, most)) = marked(line)? else {
+            out.push_str(line);
+            out.push('\n');
+            continue;
+        };
+        let (name, bound) = head(start).ok_or_else(|| format!("no loop to unroll: {line}"))?;
+        let times = value(bound, module)
+            .ok_or_else(|| format!("no constant to unroll by: {bound}, in {line}"))?;
+        if most.is_some_and(|most| times > most) {
             out.push_str(line);
             out.push('\n');
             continue;
         }
-        let (name, bound) = head(line).ok_or_else(|| format!("no loop to unroll: {line}"))?;
-        let times = value(bound, module)
-            .ok_or_else(|| format!("no constant to unroll by: {bound}, in {line}"))?;
         // The text is formatted: a block ends where a brace stands below its beginning.
         let indent = line.len() - line.trim_start().len();
         let closing = format!("{}}}", &line[..indent]);
@@ -62,13 +68,23 @@ fn write_out(lines: &[String], module: &naga::Module, out: &mut String) -> Resul
     Ok(())
 }
 
+/// A marked line up to its brace, and the most turns that are written out where it names a number.
+fn marked(line: &str) -> Result<Option<(&str, Option<u32>)>, String> {
+    let Some((start, rest)) = line.split_once(MARK) else { return Ok(None) };
+    match rest.strip_prefix(" up to ").map(str::parse) {
+        Some(Ok(most)) => Ok(Some((start, Some(most)))),
+        None if rest.is_empty() => Ok(Some((start, None))),
+        _ => Err(format!("no loop to unroll: {line}")),
+    }
+}
+
 /// The variable and the bound of a loop that counts up from zero.
 fn head(line: &str) -> Option<(&str, &str)> {
     let head = line.trim_start().strip_prefix("for (var ")?;
     let (name, rest) = head.split_once(" = 0u; ")?;
     let bound = rest.strip_prefix(name)?.strip_prefix(" < ")?;
     let (bound, rest) = bound.split_once("; ")?;
-    (rest.strip_prefix(name)?.strip_prefix("++) ")? == MARK).then_some((name, bound))
+    (rest.strip_prefix(name)? == "++) ").then_some((name, bound))
 }
 
 /// A number of the text, or a constant that naga has worked out.
@@ -144,6 +160,17 @@ fn f(rr: u32) -> u32 {
             let error = unroll(&NESTED.replace(from, to)).unwrap_err();
             assert!(error.contains("for (var r"), "{error}");
         }
+    }
+
+    #[test]
+    fn loops_of_many_turns_stay_where_they_may() {
+        let text = NESTED.replace("r++) { // unrolled", "r++) { // unrolled up to 1");
+        let text = unroll(&text).unwrap();
+        assert!(text.contains("for (var r"), "{text}");
+        assert_eq!(text.matches("sum += term").count(), 3, "{text}");
+        let text = unroll(&NESTED.replace("// unrolled", "// unrolled up to 3")).unwrap();
+        assert!(!text.contains("for ("), "{text}");
+        assert!(unroll(&NESTED.replace("// unrolled", "// unrolled up to")).is_err());
     }
 
     #[test]
