@@ -18,8 +18,8 @@ use vectile::gpu::graph::{Source, TensorId};
 use vectile::gpu::trace::{Measure, Trace};
 use vectile::kernels::forms::{Form, Tile};
 use vectile::kernels::{
-    ALL, Activation, Activations, Builder, KernelPlan, attention, combine, fill_rows, gate,
-    group_rows, layer_norm, lookup, matmul, normalize_l2, pool, reference, rms_norm, rope, route,
+    ALL, Activation, Activations, Builder, KernelPlan, attention, combine, fill_rows, group_rows,
+    layer_norm, lookup, matmul, normalize_l2, pool, reference, rms_norm, rope, route,
 };
 use vectile::{AdapterChoice, CheckpointDtype, FloatDtype, Precision, Storage, block_on};
 
@@ -47,7 +47,6 @@ const CASES: &[(&str, Make)] = &[
     ("combine", combine_run),
     ("rope", rope_run),
     ("attention", attention_run),
-    ("gate", gate_run),
     ("pool", pool_run),
     ("normalize_l2", normalize_run),
 ];
@@ -201,16 +200,18 @@ fn combine_run(builder: &mut Builder, tokens: usize) -> Run {
 
 fn rope_run(builder: &mut Builder, tokens: usize) -> Run {
     let head = HIDDEN / HEADS;
-    let turns =
-        rope::Rope { heads: HEADS, kv_heads: HEADS, head, pairs: head / 2, interleaved: false };
+    let turns = rope::Rope { heads: HEADS, kv_heads: HEADS, head };
     let frequencies: Vec<f64> =
         (0..head / 2).map(|i| 10_000f64.powf(-2.0 * i as f64 / head as f64)).collect();
     let positions: Vec<u32> = (0..tokens as u32).map(|t| t % 128).collect();
     let angles = rope::angles(&frequencies, 1.0, 128);
     let (x, x_values) = activations(builder, 13, tokens, 2 * HIDDEN);
-    let tables = [builder.input("angles", &angles), builder.input("rows", &positions)];
-    let y = rope::rope(builder, x, tables, &turns, None);
-    (y, reference::rope(&x_values, &positions, &angles, &turns, None))
+    let table = rope::Angles::new(builder, &positions, &angles, head / 2);
+    let (weight, weights) = vector(builder, 25, 2 * head);
+    let y = rope::rope(builder, x, &table, &turns, rope::HeadNorm { weight, eps: 1e-6 });
+    let expected =
+        reference::rope(&x_values, &positions, (&angles, head / 2), &turns, (&weights, 1e-6));
+    (y, expected)
 }
 
 /// Texts of 128 tokens and what is left.
@@ -226,12 +227,6 @@ fn attention_run(builder: &mut Builder, tokens: usize) -> Run {
     let (qkv, values) = activations(builder, 14, tokens, 3 * HIDDEN);
     let y = attention::attention(builder, qkv, &texts(tokens), HEADS, HIDDEN / HEADS);
     (y, reference::attention(&values, &texts(tokens), HEADS, HIDDEN / HEADS))
-}
-
-fn gate_run(builder: &mut Builder, tokens: usize) -> Run {
-    let (x, values) = activations(builder, 15, tokens, 2 * INNER);
-    let y = gate::gate(builder, x, INNER, gate::Gate::First, Activation::Silu);
-    (y, reference::gate(&values, INNER, true, Activation::Silu))
 }
 
 fn pool_run(builder: &mut Builder, tokens: usize) -> Run {

@@ -20,6 +20,7 @@
 #import storage as act
 #import store_plain
 #import activation
+#import turn
 #import linear
 #import coop
 
@@ -44,7 +45,7 @@ const STEPS: u32 = SLICE / SIDE;
 const BAND: u32 = 256u / (SIDE * SIDE);
 const BANDS: u32 = ACROSS / BAND;
 const BAND_COLUMNS: u32 = BAND * SIDE;
-const BAND_CELLS: u32 = BAND_COLUMNS / 4u;
+const BAND_PAIRS: u32 = BAND_COLUMNS / 8u;
 
 // [rows][inner] of x, [inner][columns] of w, and 256 sums of each part.
 var<workgroup> x_tile: array<Half, ROWS * X_STRIDE>;
@@ -133,14 +134,15 @@ fn matmul_coop(
                 coopStoreT(sums[r * ACROSS + b * BAND + m], &band[at], BAND_COLUMNS);
             }
             workgroupBarrier();
-            for (var i = local; i < 256u; i += INVOCATIONS) {
-                // Of the part i / 64, a cell of its band.
-                let row = i / 128u * PART_ROWS + r * SIDE + i % 64u / BAND_CELLS;
-                let column = i / 64u % 2u * PART_COLUMNS + b * BAND_COLUMNS;
-                let cell = column / 4u + i % BAND_CELLS;
-                let at = i * 4u;
-                let sum = vec4<f32>(band[at], band[at + 1u], band[at + 2u], band[at + 3u]);
-                finish(sum, tile_row + row, tile_cell + cell);
+            for (var i = local; i < 128u; i += INVOCATIONS) {
+                // Of the part i / 32, two cells of its band.
+                let row = i / 64u * PART_ROWS + r * SIDE + i % 32u / BAND_PAIRS;
+                let column = i / 32u % 2u * PART_COLUMNS + b * BAND_COLUMNS;
+                let cell = column / 4u + i % BAND_PAIRS * 2u;
+                let at = i * 8u;
+                let left = vec4<f32>(band[at], band[at + 1u], band[at + 2u], band[at + 3u]);
+                let right = vec4<f32>(band[at + 4u], band[at + 5u], band[at + 6u], band[at + 7u]);
+                finish_pair(left, right, tile_row + row, tile_cell + cell);
             }
             workgroupBarrier();
         }

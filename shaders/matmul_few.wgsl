@@ -2,7 +2,7 @@
 //
 // x, w, bias, residual and y are those of shared/linear.wgsl.
 //
-// An invocation makes one cell of each of ROWS rows, in registers. Each weight is read once, by one
+// An invocation makes CELLS cells, one or a pair, of each of ROWS rows, in registers. Each weight is read once, by one
 // invocation, beside its neighbours; the cells of x are the same for all invocations of a workgroup and stay
 // in caches. No workgroup memory, no barrier: a tile would stand mostly empty.
 //
@@ -13,10 +13,14 @@
 #import storage as act
 #import store
 #import activation
+#import turn
 #import linear
 
-// Rows of an invocation; the host picks it.
+// Rows and cells of an invocation; the host picks them.
 const ROWS: u32 = 4u;
+const CELLS: u32 = 1u;
+
+const SUMS: u32 = ROWS * CELLS;
 
 @compute @workgroup_size(32)
 fn matmul_few(
@@ -24,9 +28,9 @@ fn matmul_few(
     @builtin(local_invocation_index) local: u32,
 ) {
     let row = params.first_row + group.y * ROWS;
-    let cell = group.x * 32u + local;
+    let cell = (group.x * 32u + local) * CELLS;
     // Invocations beyond the last cell work on the last one, and store nothing.
-    let column = min(cell, params.stride4 - 1u);
+    let column = min(cell, params.stride4 - CELLS);
     if EXPERTS {
         if order[row].x < 0.0 {
             return;
@@ -38,23 +42,35 @@ fn matmul_few(
         starts[r] = source_of(min(row + r, params.rows - 1u)) * params.inner4;
     }
 
-    var sums: array<vec4<f32>, ROWS>;
+    var values: array<vec4<f32>, ROWS>;
+    var sums: array<vec4<f32>, SUMS>;
     for (var k = 0u; k < params.inner4; k++) {
-        let at = matrix + k * 4u * params.stride4 + column;
-        let w0 = weight_load(w[at]);
-        let w1 = weight_load(w[at + params.stride4]);
-        let w2 = weight_load(w[at + 2u * params.stride4]);
-        let w3 = weight_load(w[at + 3u * params.stride4]);
         for (var r = 0u; r < ROWS; r++) { // unrolled
-            let value = act_load(x[starts[r] + k]);
-            sums[r] = fma(vec4<f32>(value.x), w0, sums[r]);
-            sums[r] = fma(vec4<f32>(value.y), w1, sums[r]);
-            sums[r] = fma(vec4<f32>(value.z), w2, sums[r]);
-            sums[r] = fma(vec4<f32>(value.w), w3, sums[r]);
+            values[r] = act_load(x[starts[r] + k]);
+        }
+        for (var c = 0u; c < CELLS; c++) { // unrolled
+            let at = matrix + k * 4u * params.stride4 + column + c;
+            let w0 = weight_load(w[at]);
+            let w1 = weight_load(w[at + params.stride4]);
+            let w2 = weight_load(w[at + 2u * params.stride4]);
+            let w3 = weight_load(w[at + 3u * params.stride4]);
+            for (var r = 0u; r < ROWS; r++) { // unrolled
+                let value = values[r];
+                var sum = sums[r * CELLS + c];
+                sum = fma(vec4<f32>(value.x), w0, sum);
+                sum = fma(vec4<f32>(value.y), w1, sum);
+                sum = fma(vec4<f32>(value.z), w2, sum);
+                sums[r * CELLS + c] = fma(vec4<f32>(value.w), w3, sum);
+            }
         }
     }
 
     for (var r = 0u; r < ROWS; r++) { // unrolled
-        finish(sums[r], row + r, cell);
+        if CELLS == 1u {
+            finish(sums[r * CELLS], row + r, cell);
+        } else {
+            // The last cell of the row.
+            finish_pair(sums[r * CELLS], sums[(r + 1u) * CELLS - 1u], row + r, cell);
+        }
     }
 }

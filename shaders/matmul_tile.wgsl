@@ -2,7 +2,7 @@
 //
 // x, w, bias, residual and y are those of shared/linear.wgsl.
 //
-// A workgroup makes a tile of y of ROWS rows × CELLS cells, and each invocation MY_ROWS × MY_CELLS of it
+// A workgroup makes a tile of y of ROWS rows × CELLS cells, and each invocation MY_ROWS rows × two cells of it
 // in registers. Slices of SLICE along inner pass through workgroup memory, x transposed so that a column is
 // contiguous. Products and sums are f32, along inner in order, whatever the size of the tile: a row's result
 // does not depend on the other rows of its batch, and tiles of all sizes give the same bits.
@@ -10,25 +10,25 @@
 #import storage as act
 #import store
 #import activation
+#import turn
 #import linear
 
 // The size of a tile; the host picks it.
 const ROWS: u32 = 64u;
 const CELLS: u32 = 16u;
 const SLICE: u32 = 16u;
-// The part of it that an invocation makes.
-const MY_ROWS: u32 = 8u;
-const MY_CELLS: u32 = 1u;
+// The rows of it that an invocation makes.
+const MY_ROWS: u32 = 4u;
 
-// Invocations side by side, whose cells alternate; and all of them.
-const ACROSS: u32 = CELLS / MY_CELLS;
+// Invocations side by side, and all of them.
+const ACROSS: u32 = CELLS / 2u;
 const INVOCATIONS: u32 = ROWS / MY_ROWS * ACROSS;
-const SUMS: u32 = MY_ROWS * MY_CELLS;
 // Cells of x and w that an invocation brings for a slice.
 const X_CELLS: u32 = ROWS * SLICE / 4u / INVOCATIONS;
 const W_CELLS: u32 = SLICE * CELLS / INVOCATIONS;
 
-// [inner][rows] of x and [inner][cells] of w.
+// [inner][rows] of x and [inner][cells] of w, even cells before odd ones: an invocation makes neighbours, and
+// invocations side by side read other banks.
 var<workgroup> x_tile: array<array<f32, ROWS>, SLICE>;
 var<workgroup> w_tile: array<array<vec4<f32>, CELLS>, SLICE>;
 
@@ -40,7 +40,7 @@ fn matmul_tile(
     let tile_row = params.first_row + group.y * ROWS;
     let tile_cell = group.x * CELLS;
     let my_row = local / ACROSS * MY_ROWS;
-    let my_cell = local % ACROSS;
+    let across = local % ACROSS;
     if EXPERTS {
         if order[tile_row].x < 0.0 {
             return;
@@ -55,8 +55,8 @@ fn matmul_tile(
         starts[i] = source_of(min(row, params.rows - 1u)) * params.inner4;
     }
 
-    var cells: array<vec4<f32>, MY_CELLS>;
-    var sums: array<vec4<f32>, SUMS>;
+    var left: array<vec4<f32>, MY_ROWS>;
+    var right: array<vec4<f32>, MY_ROWS>;
     for (var slice = 0u; slice < params.inner4; slice += SLICE / 4u) {
         for (var i = 0u; i < X_CELLS; i++) { // unrolled
             let row = (local + i * INVOCATIONS) / (SLICE / 4u);
@@ -78,19 +78,17 @@ fn matmul_tile(
             if inner < params.inner4 * 4u && tile_cell + cell < params.stride4 {
                 value = weight_load(w[matrix + inner * params.stride4 + tile_cell + cell]);
             }
-            w_tile[k][cell] = value;
+            w_tile[k][cell % 2u * ACROSS + cell / 2u] = value;
         }
         workgroupBarrier();
         for (var four = 0u; four < SLICE; four += 4u) {
             for (var k = 0u; k < 4u; k++) { // unrolled
-                for (var c = 0u; c < MY_CELLS; c++) { // unrolled
-                    cells[c] = w_tile[four + k][my_cell + c * ACROSS];
-                }
+                let left_cell = w_tile[four + k][across];
+                let right_cell = w_tile[four + k][across + ACROSS];
                 for (var r = 0u; r < MY_ROWS; r++) { // unrolled
                     let value = vec4<f32>(x_tile[four + k][my_row + r]);
-                    for (var c = 0u; c < MY_CELLS; c++) { // unrolled
-                        sums[r * MY_CELLS + c] = fma(value, cells[c], sums[r * MY_CELLS + c]);
-                    }
+                    left[r] = fma(value, left_cell, left[r]);
+                    right[r] = fma(value, right_cell, right[r]);
                 }
             }
         }
@@ -98,8 +96,6 @@ fn matmul_tile(
     }
 
     for (var r = 0u; r < MY_ROWS; r++) { // unrolled
-        for (var c = 0u; c < MY_CELLS; c++) { // unrolled
-            finish(sums[r * MY_CELLS + c], tile_row + my_row + r, tile_cell + my_cell + c * ACROSS);
-        }
+        finish_pair(left[r], right[r], tile_row + my_row + r, tile_cell + across * 2u);
     }
 }

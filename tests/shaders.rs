@@ -51,11 +51,13 @@ fn variants(kernel: &Kernel) -> Vec<Variant> {
                 if kernel.cooperative {
                     for side in [8, 16] {
                         let sizes = Cooperative::of(side, 128).sizes().map(Form::Cooperative);
-                        all.extend(sizes.map(|form| form.constants(base.clone())));
+                        all.extend(sizes.map(|form| form.constants(base.clone(), false)));
                     }
                 }
                 if kernel.name == "matmul_tile" {
-                    all.extend(Tile::ALL.map(|tile| Form::Tile(tile).constants(base.clone())));
+                    all.extend(
+                        Tile::ALL.map(|tile| Form::Tile(tile).constants(base.clone(), false)),
+                    );
                 }
                 for setting in kernel.settings.iter().filter(|s| s.name != "KEYS") {
                     for value in setting.values {

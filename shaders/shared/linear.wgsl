@@ -6,8 +6,16 @@
 //                             cells from first_cell on; where EXPERTS a matrix after the other
 // bias      [columns]         f32
 // residual  [rows, columns]   activations; read where HAS_RESIDUAL
-// order     [rows]            f32 pairs (row of y, expert); read where EXPERTS
+// order     [rows]            f32 pairs (row of y, expert); read where EXPERTS, and where ROTARY
 // y         [rows, columns]   activations; may be cut from `first_row` on, to keep a dispatch short
+//
+// GATED: columns lie in pairs of cells, one of a gate and one of what it is multiplied by:
+// y = f(gate + bias) · (other + bias), and its rows have half as many cells. (Shazeer 2020)
+//
+// ROTARY: heads of head4 cells are turned by the angles of a token's position, up to cell `turned`, and with
+// them pairs of values that lie side by side: a · cos − b · sin, b · cos + a · sin, so many pairs of a head.
+// order then holds pairs (row of angles, 0) for each row of x, and from `angles` on [positions, pairs] of
+// (cos, sin). (Su et al. 2021)
 //
 // EXPERTS: the rows that a dispatch counts are slots of `order`, and those of one tile have one expert,
 // whose matrix they are multiplied by. A slot of row −1 is empty, and a tile whose first slot is empty
@@ -23,10 +31,16 @@ struct Params {
     cells4: u32,
     x_share: u32,
     token_share: u32,
+    head4: u32,
+    turned: u32,
+    pairs: u32,
+    angles: u32,
 }
 
 override HAS_RESIDUAL: bool = false;
 override EXPERTS: bool = false;
+override GATED: bool = false;
+override ROTARY: bool = false;
 
 @group(0) @binding(0) var<storage, read> x: array<act_vec4>;
 @group(0) @binding(1) var<storage, read> w: array<weight_vec4>;
@@ -52,6 +66,38 @@ fn source_of(row: u32) -> u32 {
     return row;
 }
 
+// A cell of y turned by the position of its row.
+fn turned(value: vec4<f32>, row: u32, column: u32) -> vec4<f32> {
+    if column >= params.turned {
+        return value;
+    }
+    let at = params.angles + u32(order[row].x) * params.pairs;
+    let pair = column % params.head4 * 2u;
+    var y = value;
+    if pair < params.pairs {
+        y = turn_first(y, order[at + pair]);
+    }
+    if pair + 1u < params.pairs {
+        y = turn_second(y, order[at + pair + 1u]);
+    }
+    return y;
+}
+
+// What becomes of the sums of two cells side by side, the first of them with an even number.
+fn finish_pair(left: vec4<f32>, right: vec4<f32>, row: u32, cell: u32) {
+    if !GATED {
+        finish(left, row, cell);
+        finish(right, row, cell + 1u);
+        return;
+    }
+    if row >= params.rows || cell >= params.cells4 {
+        return;
+    }
+    let column = params.first_cell + cell;
+    let value = activate(left + bias[column]) * (right + bias[column + 1u]);
+    y[row * params.columns4 + column / 2u] = act_store(value, row);
+}
+
 // Bias, activation and residual of one cell of the block, and storing it in y; cells beyond the block
 // are passed over.
 fn finish(sum: vec4<f32>, row: u32, cell: u32) {
@@ -71,6 +117,9 @@ fn finish(sum: vec4<f32>, row: u32, cell: u32) {
     let column = params.first_cell + cell;
     let at = target_row * params.columns4 + column;
     var value = activate(sum + bias[column]);
+    if ROTARY {
+        value = turned(value, row, column);
+    }
     if HAS_RESIDUAL {
         value += act_load(residual[at]);
     }

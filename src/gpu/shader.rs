@@ -70,6 +70,7 @@ const SHARED: &[(&str, &str)] = &[
     ("store_plain", include_str!("../../shaders/shared/store_plain.wgsl")),
     ("activation", include_str!("../../shaders/shared/activation.wgsl")),
     ("attention", include_str!("../../shaders/shared/attention.wgsl")),
+    ("turn", include_str!("../../shaders/shared/turn.wgsl")),
     ("linear", include_str!("../../shaders/shared/linear.wgsl")),
     ("reduce_subgroup", include_str!("../../shaders/shared/reduce_subgroup.wgsl")),
     ("reduce_workgroup", include_str!("../../shaders/shared/reduce_workgroup.wgsl")),

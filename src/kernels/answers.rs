@@ -10,7 +10,7 @@ use crate::dtype::Storage;
 use crate::gpu::graph::{Source, TensorId};
 use crate::gpu::kernel::Kernel;
 use crate::kernels::{
-    Activation, Activations, Builder, KernelPlan, attention, combine, fill_rows, gate, group_rows,
+    Activation, Activations, Builder, KernelPlan, attention, combine, fill_rows, group_rows,
     layer_norm, lookup, matmul, normalize_l2, pool, reference, rms_norm, rope, route,
 };
 
@@ -103,18 +103,7 @@ pub static ANSWERS: &[KnownAnswer] = &[
         runs: &[rms_norm_plain, rms_norm_whole],
         tolerance: 1e-5,
     },
-    KnownAnswer {
-        kernel: &rope::ROPE,
-        family: Family::All,
-        runs: &[rope_plain, rope_whole],
-        tolerance: 1e-5,
-    },
-    KnownAnswer {
-        kernel: &gate::GATE,
-        family: Family::All,
-        runs: &[gate_first, gate_second],
-        tolerance: 1e-5,
-    },
+    KnownAnswer { kernel: &rope::ROPE, family: Family::All, runs: &[rope_answer], tolerance: 1e-5 },
     KnownAnswer {
         kernel: &route::ROUTE,
         family: Family::All,
@@ -136,26 +125,26 @@ pub static ANSWERS: &[KnownAnswer] = &[
     KnownAnswer {
         kernel: &matmul::MATMUL_TILE,
         family: Family::Gpu,
-        runs: &[matmul_plain, matmul_whole, experts::matmul_shared],
+        runs: &[matmul_plain, matmul_whole, matmul_gated, matmul_turned, experts::matmul_shared],
         tolerance: 2e-5,
     },
     KnownAnswer {
         kernel: &matmul::MATMUL_FEW,
         family: Family::Gpu,
-        runs: &[matmul_few, matmul_few_whole],
+        runs: &[matmul_few, matmul_few_whole, matmul_few_gated, matmul_few_turned],
         tolerance: 2e-5,
     },
     // The sums of a step are the hardware's: their rounding is not known.
     KnownAnswer {
         kernel: &matmul::MATMUL_COOP,
         family: Family::Cooperative,
-        runs: &[matmul_plain, matmul_whole, experts::matmul_shared],
+        runs: &[matmul_plain, matmul_whole, matmul_gated, matmul_turned, experts::matmul_shared],
         tolerance: 1e-4,
     },
     KnownAnswer {
         kernel: &matmul::MATMUL_LANE,
         family: Family::Software,
-        runs: &[matmul_plain, matmul_whole, experts::matmul_shared],
+        runs: &[matmul_plain, matmul_whole, matmul_gated, matmul_turned, experts::matmul_shared],
         tolerance: 2e-5,
     },
     KnownAnswer {
@@ -267,30 +256,78 @@ fn matmul_few_whole(builder: &mut Builder) -> Answer {
     matmul_answer(builder, 13, Activation::Gelu, true)
 }
 
+fn matmul_gated(builder: &mut Builder) -> Answer {
+    gated_answer(builder, 19)
+}
+
+fn matmul_few_gated(builder: &mut Builder) -> Answer {
+    gated_answer(builder, 3)
+}
+
+fn matmul_turned(builder: &mut Builder) -> Answer {
+    turned_answer(builder, 3)
+}
+
+fn matmul_few_turned(builder: &mut Builder) -> Answer {
+    turned_answer(builder, 1)
+}
+
 fn matmul_answer(
     builder: &mut Builder,
     rows: usize,
     activation: Activation,
     whole: bool,
 ) -> Answer {
-    let (inner, columns) = (37, 45);
+    let columns = 45;
+    let residual = values(11, rows * columns, 1.0, builder.activations);
+    let residual_t = activations(builder, &residual, columns);
+    let epilogue = matmul::Epilogue::Plain(activation, whole.then_some(residual_t));
+    let expected = |x: &[f32], w: &[f32], bias: &[f32]| {
+        reference::matmul(x, w, bias, activation, whole.then_some(&residual[..]))
+    };
+    answer_of(builder, [rows, columns], epilogue, expected)
+}
+
+/// Cells of a gate and of what it multiplies, by turns.
+fn gated_answer(builder: &mut Builder, rows: usize) -> Answer {
+    let epilogue = matmul::Epilogue::Gated(Activation::Silu);
+    answer_of(builder, [rows, 48], epilogue, |x, w, bias| {
+        let sums = reference::matmul(x, w, bias, Activation::None, None);
+        reference::gate(&sums, 48, Activation::Silu)
+    })
+}
+
+/// Heads of queries and keys that are turned and one of values that is not.
+fn turned_answer(builder: &mut Builder, times: usize) -> Answer {
+    let (turns, rows, angles) = turned_heads();
+    let rows = rows.repeat(times);
+    let table = rope::Angles::new(builder, &rows, &angles, 7);
+    let epilogue = matmul::Epilogue::Turned(table.turn(3, turns.head));
+    answer_of(builder, [rows.len(), 80], epilogue, |x, w, bias| {
+        let sums = reference::matmul(x, w, bias, Activation::None, None);
+        reference::turned(&sums, &rows, (&angles, 7), [80, 3, turns.head])
+    })
+}
+
+/// What an epilogue makes of `[rows, columns]`, and should by the reference.
+fn answer_of(
+    builder: &mut Builder,
+    [rows, columns]: [usize; 2],
+    epilogue: matmul::Epilogue,
+    expected: impl FnOnce(&[f32], &[f32], &[f32]) -> Vec<f64>,
+) -> Answer {
+    let inner = 37;
     let x = values(8, rows * inner, 1.0, builder.activations);
     let w = values(9, columns * inner, 0.5, builder.weights);
     let bias = values(10, columns, 1.0, Storage::F32);
-    let residual = values(11, rows * columns, 1.0, builder.activations);
-    let packed = repacked(&w, columns);
     let storage = builder.weights;
-    let linear = [
-        stored(builder, &packed, storage),
-        stored(builder, &fill_rows(&bias, columns), Storage::F32),
-    ];
+    let weight = stored(builder, &repacked(&w, columns), storage);
+    let bias_t = stored(builder, &fill_rows(&bias, columns), Storage::F32);
     let x_t = activations(builder, &x, inner);
-    let residual_t = activations(builder, &residual, columns);
     let size = [columns, columns.div_ceil(4)];
-    let residual_t = whole.then_some(residual_t);
-    let y = matmul::matmul_of(builder, "y", x_t, linear, size, activation, residual_t);
-    let residual = whole.then_some(&residual[..]);
-    Answer { y, expected: reference::matmul(&x, &w, &bias, activation, residual) }
+    let weights = (&[(weight, size[1])][..], bias_t);
+    let y = matmul::matmul_blocks(builder, "y", x_t, weights, size, epilogue);
+    Answer { y, expected: expected(&x, &w, &bias) }
 }
 
 /// `[columns, inner]`, as checkpoints have it, as the kernels read it.
@@ -325,45 +362,23 @@ fn rms_norm_answer(builder: &mut Builder, whole: bool) -> Answer {
     Answer { y, expected: reference::rms_norm(&x, &weight, 1e-5, residual) }
 }
 
-/// Pairs side by side.
-fn rope_plain(builder: &mut Builder) -> Answer {
-    rope_answer(builder, false)
-}
-
-/// Heads with a norm, pairs half a head apart.
-fn rope_whole(builder: &mut Builder) -> Answer {
-    rope_answer(builder, true)
-}
-
-fn rope_answer(builder: &mut Builder, whole: bool) -> Answer {
-    let turns = rope::Rope { heads: 2, kv_heads: 1, head: 20, pairs: 7, interleaved: !whole };
-    let rows = [0u32, 1, 2, 3, 4, 0, 1];
-    let angles = rope::angles(&[1.0, 0.5, 0.25, 0.1, 0.05, 0.01, 0.001], 1.1, 5);
+fn rope_answer(builder: &mut Builder) -> Answer {
+    let (turns, rows, angles) = turned_heads();
     let x = values(18, rows.len() * 3 * turns.head, 3.0, builder.activations);
     let weight = values(19, 2 * turns.head, 2.0, Storage::F32);
     let norm = rope::HeadNorm { weight: stored(builder, &weight, Storage::F32), eps: 1e-5 };
     let x_t = activations(builder, &x, 3 * turns.head);
-    let tables = [builder.input("angles", &angles), builder.input("rows", &rows)];
-    let y = rope::rope(builder, x_t, tables, &turns, whole.then_some(norm));
-    let norm = whole.then_some((&weight[..], 1e-5));
-    Answer { y, expected: reference::rope(&x, &rows, &angles, &turns, norm) }
+    let table = rope::Angles::new(builder, &rows, &angles, 7);
+    let y = rope::rope(builder, x_t, &table, &turns, norm);
+    Answer { y, expected: reference::rope(&x, &rows, (&angles, 7), &turns, (&weight, 1e-5)) }
 }
 
-fn gate_first(builder: &mut Builder) -> Answer {
-    gate_answer(builder, gate::Gate::First, Activation::Silu)
-}
-
-fn gate_second(builder: &mut Builder) -> Answer {
-    gate_answer(builder, gate::Gate::Second, Activation::Gelu)
-}
-
-fn gate_answer(builder: &mut Builder, which: gate::Gate, activation: Activation) -> Answer {
-    let (rows, width) = (9, 72);
-    let x = values(20, rows * 2 * width, 3.0, builder.activations);
-    let x_t = activations(builder, &x, 2 * width);
-    let y = gate::gate(builder, x_t, width, which, activation);
-    let first = which == gate::Gate::First;
-    Answer { y, expected: reference::gate(&x, width, first, activation) }
+/// Two heads of queries and one of keys, of which 14 of 20 values are turned, the row of angles for each
+/// token, and those.
+fn turned_heads() -> (rope::Rope, Vec<u32>, Vec<[f32; 2]>) {
+    let turns = rope::Rope { heads: 2, kv_heads: 1, head: 20 };
+    let angles = rope::angles(&[1.0, 0.5, 0.25, 0.1, 0.05, 0.01, 0.001], 1.1, 5);
+    (turns, vec![0, 1, 2, 3, 4, 0, 1], angles)
 }
 
 /// Whole texts and one whose last tokens are not seen, each head with its own keys.

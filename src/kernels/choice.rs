@@ -1,7 +1,7 @@
 //! Which form of the matmul a plan takes for some work: the one place that decides.
 
 use super::KernelPlan;
-use super::forms::{Cooperative, FEW, Form, Tile, Work};
+use super::forms::{Cooperative, FEW, Form, LANE, Tile, Work};
 use super::matmul::EXPERT_ROWS;
 use crate::dtype::Storage;
 
@@ -20,7 +20,9 @@ impl KernelPlan {
             return form;
         }
         if self.software {
-            return Form::Lane;
+            // Half of what few rows make would be thrown away; an expert's rows come in sixteens.
+            let many = work.rows > 64 && !work.experts;
+            return Form::Lane(LANE[usize::from(many)]);
         }
         let tuned = self.tuned.as_deref();
         if let Some(cooperative) = self.cooperative
@@ -102,6 +104,7 @@ impl KernelPlan {
                 let how = if self.tuned.is_some() { "as tuned here" } else { "at most" };
                 format!("{} {how}, by rows", Form::Cooperative(of))
             }
+            Form::Lane(_) if self.forced.is_none() => "lanes, by rows".to_owned(),
             form => form.to_string(),
         }
     }
@@ -161,7 +164,9 @@ mod tests {
             let half = Work { storages: (Storage::F16, Storage::F32), ..work(rows) };
             assert!(!matches!(plan.matmul(&half), Form::Cooperative(_)));
             let software = KernelPlan { software: true, ..plan.clone() };
-            assert_eq!(software.matmul(&f16), Form::Lane);
+            let of = if rows > 64 { 32 } else { 16 };
+            assert_eq!(software.matmul(&f16), Form::Lane(of));
+            assert_eq!(software.matmul(&Work { experts: true, ..f16 }), Form::Lane(16));
         }
     }
 

@@ -11,8 +11,8 @@ use crate::gpu::shader::Variant;
 /// How a matmul is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Form {
-    /// `matmul_lane`, for software adapters.
-    Lane,
+    /// `matmul_lane`, for software adapters: so many rows an invocation.
+    Lane(u32),
     /// `matmul_tile`, for GPUs.
     Tile(Tile),
     /// `matmul_few`, for GPUs and few rows: so many rows an invocation.
@@ -28,10 +28,8 @@ pub struct Tile {
     pub rows: u32,
     /// Cells of its columns.
     pub cells: u32,
-    /// Rows of an invocation.
+    /// Rows of an invocation, each with two cells.
     pub my_rows: u32,
-    /// Cells of an invocation.
-    pub my_cells: u32,
 }
 
 /// Cooperative matrices as an adapter has them, and the size of the tile of y that they make.
@@ -72,20 +70,20 @@ impl Cooperative {
 const SLICE: u32 = 16;
 
 impl Tile {
-    const fn of(rows: u32, cells: u32, my_rows: u32, my_cells: u32) -> Self {
-        Tile { rows, cells, my_rows, my_cells }
+    const fn of(rows: u32, cells: u32, my_rows: u32) -> Self {
+        Tile { rows, cells, my_rows }
     }
 
     /// The one that every GPU can run.
-    pub const PLAIN: Tile = Tile::of(64, 16, 8, 1);
+    pub const PLAIN: Tile = Tile::of(64, 16, 4);
 
     /// All, the smallest first. Each gives the same bits: sums run along inner in one order.
     pub const ALL: [Tile; 4] =
-        [Tile::of(32, 16, 4, 1), Tile::PLAIN, Tile::of(128, 16, 8, 1), Tile::of(128, 32, 8, 2)];
+        [Tile::of(32, 16, 2), Tile::PLAIN, Tile::of(128, 16, 8), Tile::of(128, 32, 8)];
 
     /// Invocations of a workgroup.
     pub fn invocations(self) -> u32 {
-        self.rows / self.my_rows * (self.cells / self.my_cells)
+        self.rows / self.my_rows * (self.cells / 2)
     }
 
     /// Bytes of workgroup memory: a slice of x and one of w.
@@ -102,6 +100,9 @@ impl Tile {
 /// Rows of an invocation of `matmul_few`.
 pub const FEW: [u32; 3] = [4, 8, 16];
 
+/// Rows of an invocation of `matmul_lane`.
+pub const LANE: [u32; 2] = [16, 32];
+
 /// The work of a matmul.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Work {
@@ -111,7 +112,7 @@ pub struct Work {
     pub rows: usize,
     /// Cells of a row of x.
     pub inner4: usize,
-    /// Cells of a row of y.
+    /// Cells of a row of the weight.
     pub columns4: usize,
     /// Each tile has one expert.
     pub experts: bool,
@@ -120,7 +121,7 @@ pub struct Work {
 impl Form {
     pub(super) fn kernel(self) -> &'static Kernel {
         match self {
-            Form::Lane => &MATMUL_LANE,
+            Form::Lane(_) => &MATMUL_LANE,
             Form::Tile(_) => &MATMUL_TILE,
             Form::Few(_) => &MATMUL_FEW,
             Form::Cooperative(_) => &MATMUL_COOP,
@@ -132,13 +133,12 @@ impl Form {
         let constant = |name| dispatch.variant.constant_or(name, 0);
         let kernel = dispatch.kernel;
         Some(if kernel == &MATMUL_LANE {
-            Form::Lane
+            Form::Lane(constant("ROWS"))
         } else if kernel == &MATMUL_TILE {
             Form::Tile(Tile {
                 rows: constant("ROWS"),
                 cells: constant("CELLS"),
                 my_rows: constant("MY_ROWS"),
-                my_cells: constant("MY_CELLS"),
             })
         } else if kernel == &MATMUL_FEW {
             Form::Few(constant("ROWS"))
@@ -158,7 +158,7 @@ impl Form {
     /// What it is called where choices are kept.
     pub fn name(self) -> String {
         match self {
-            Form::Lane => "lane".to_owned(),
+            Form::Lane(rows) => format!("lane {rows}"),
             Form::Tile(Tile { rows, cells, .. }) => format!("tile {rows}x{}", cells * 4),
             Form::Few(rows) => format!("few {rows}"),
             Form::Cooperative(Cooperative { rows, columns, .. }) => {
@@ -167,26 +167,26 @@ impl Form {
         }
     }
 
-    /// Rows of y and cells of its columns that a workgroup makes.
-    pub(super) fn tile(self) -> [usize; 2] {
+    /// Rows and cells of sums that a workgroup makes; `pairs` where an epilogue takes two cells at once.
+    pub(super) fn tile(self, pairs: bool) -> [usize; 2] {
         match self {
-            Form::Lane => [16, 32],
+            Form::Lane(rows) => [rows as usize, 32],
             Form::Tile(tile) => [tile.rows as usize, tile.cells as usize],
-            Form::Few(rows) => [rows as usize, 32],
+            Form::Few(rows) => [rows as usize, if pairs { 64 } else { 32 }],
             Form::Cooperative(size) => [size.rows as usize, size.columns as usize / 4],
         }
     }
 
-    /// The constants of its text.
-    pub fn constants(self, variant: Variant) -> Variant {
+    /// The constants of its text; `pairs` where an epilogue takes two cells at once.
+    pub fn constants(self, variant: Variant, pairs: bool) -> Variant {
         match self {
-            Form::Lane => variant,
-            Form::Tile(Tile { rows, cells, my_rows, my_cells }) => variant
-                .constant("ROWS", rows)
-                .constant("CELLS", cells)
-                .constant("MY_ROWS", my_rows)
-                .constant("MY_CELLS", my_cells),
-            Form::Few(rows) => variant.constant("ROWS", rows),
+            Form::Lane(rows) => variant.constant("ROWS", rows),
+            Form::Tile(Tile { rows, cells, my_rows }) => {
+                variant.constant("ROWS", rows).constant("CELLS", cells).constant("MY_ROWS", my_rows)
+            }
+            Form::Few(rows) => {
+                variant.constant("ROWS", rows).constant("CELLS", 1 + u32::from(pairs))
+            }
             Form::Cooperative(Cooperative { side, invocations, rows, columns, slice }) => variant
                 .constant("SIDE", side)
                 .constant("INVOCATIONS", invocations)
@@ -200,7 +200,7 @@ impl Form {
 impl fmt::Display for Form {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Form::Lane => f.write_str("lanes"),
+            Form::Lane(rows) => write!(f, "lanes of {rows} rows"),
             Form::Tile(Tile { rows, cells, .. }) => write!(f, "tiles of {rows} × {}", cells * 4),
             Form::Few(rows) => write!(f, "columns of {rows} rows"),
             Form::Cooperative(Cooperative { side, rows, columns, .. }) => {

@@ -1,11 +1,12 @@
-//! `matmul_tile.wgsl`, `matmul_few.wgsl`, `matmul_coop.wgsl` and `matmul_lane.wgsl`: a linear layer with
-//! fused bias, activation and residual, for GPUs, for few rows there, for those with cooperative matrices,
-//! and for software adapters. `choice.rs` says which is taken.
+//! `matmul_tile.wgsl`, `matmul_few.wgsl`, `matmul_coop.wgsl` and `matmul_lane.wgsl`: a linear layer, for GPUs,
+//! for few rows there, for those with cooperative matrices, and for software adapters. `choice.rs` says which
+//! is taken. What becomes of a sum before it is stored is an [`Epilogue`].
 
 use crate::gpu::graph::{Dispatch, Source, TensorId};
 use crate::gpu::kernel::{Access, Kernel, Setting};
 use crate::kernels::forms::{self, Work};
 use crate::kernels::group_rows::Grouped;
+use crate::kernels::rope::Turn;
 use crate::kernels::{Activation, Activations, Builder};
 use crate::params;
 
@@ -21,6 +22,10 @@ params! {
         cells4: u32,
         x_share: u32,
         token_share: u32,
+        head4: u32,
+        turned: u32,
+        pairs: u32,
+        angles: u32,
     }
 }
 
@@ -30,7 +35,20 @@ const SETTINGS: &[Setting] = &[
     Setting { name: "ACTIVATION", constant: false, values: &[0, 1, 2, 3, 4, 5, 6] },
     Setting { name: "HAS_RESIDUAL", constant: false, values: &[0, 1] },
     Setting { name: "EXPERTS", constant: false, values: &[0, 1] },
+    Setting { name: "GATED", constant: false, values: &[0, 1] },
+    Setting { name: "ROTARY", constant: false, values: &[0, 1] },
 ];
+
+/// Those of a kernel that has more.
+const fn and<const N: usize>(more: [Setting; N]) -> [Setting; 7] {
+    let mut all = [SETTINGS[0]; 7];
+    let mut at = 0;
+    while at < SETTINGS.len() + N {
+        all[at] = if at < SETTINGS.len() { SETTINGS[at] } else { more[at - SETTINGS.len()] };
+        at += 1;
+    }
+    all
+}
 
 /// What the kernels have in common.
 const fn kernel(name: &'static str, source: &'static str) -> Kernel {
@@ -54,32 +72,35 @@ pub static MATMUL_TILE: Kernel =
 
 /// The kernel for GPUs and few rows: each weight is read once.
 pub static MATMUL_FEW: Kernel = Kernel {
-    settings: &[
-        SETTINGS[0],
-        SETTINGS[1],
-        SETTINGS[2],
+    settings: &and([
         Setting { name: "ROWS", constant: true, values: &forms::FEW },
-    ],
+        Setting { name: "CELLS", constant: true, values: &[1, 2] },
+    ]),
     ..kernel("matmul_few", include_str!("../../shaders/matmul_few.wgsl"))
 };
 
 /// The kernel for GPUs with cooperative matrices.
 pub static MATMUL_COOP: Kernel = Kernel {
     cooperative: true,
-    settings: &[
-        SETTINGS[0],
-        SETTINGS[1],
-        SETTINGS[2],
+    settings: &and([
         Setting { name: "SIDE", constant: true, values: &[8, 16] },
         // Four subgroups of 8, 16, 32 and 64.
         Setting { name: "INVOCATIONS", constant: true, values: &[32, 64, 128, 256] },
-    ],
+    ]),
     ..kernel("matmul_coop", include_str!("../../shaders/matmul_coop.wgsl"))
 };
 
 /// The kernel for software adapters: no workgroup memory.
 pub static MATMUL_LANE: Kernel = Kernel {
     has_lanes: true,
+    settings: &[
+        SETTINGS[0],
+        SETTINGS[1],
+        SETTINGS[2],
+        SETTINGS[3],
+        SETTINGS[4],
+        Setting { name: "ROWS", constant: true, values: &forms::LANE },
+    ],
     ..kernel("matmul_lane", include_str!("../../shaders/matmul_lane.wgsl"))
 };
 
@@ -123,6 +144,17 @@ pub fn stride4(columns4: usize) -> usize {
     columns4.next_multiple_of(2)
 }
 
+/// What becomes of the sums of a row, `[columns]`, and their biases.
+#[derive(Debug, Clone, Copy)]
+pub enum Epilogue {
+    /// activation(sum) + residual.
+    Plain(Activation, Option<Activations>),
+    /// activation(gate) · other, where columns are pairs of cells, one of each: y has half as many.
+    Gated(Activation),
+    /// Heads of queries and keys are turned by their token's position; what lies behind them stays.
+    Turned(Turn),
+}
+
 /// y = activation(x · w + bias) + residual, `[rows, columns]`.
 pub fn matmul(
     builder: &mut Builder,
@@ -132,11 +164,22 @@ pub fn matmul(
     activation: Activation,
     residual: Option<Activations>,
 ) -> Activations {
+    matmul_then(builder, name, x, linear, Epilogue::Plain(activation, residual))
+}
+
+/// As [`matmul`], with what an epilogue makes of the sums.
+pub fn matmul_then(
+    builder: &mut Builder,
+    name: &'static str,
+    x: Activations,
+    linear: &Linear,
+    epilogue: Epilogue,
+) -> Activations {
     let mut tensor = |block: &Block| (builder.weight("weight", block.weight), block.cells);
     let blocks: Vec<(TensorId, usize)> = linear.blocks.iter().map(&mut tensor).collect();
     let bias = builder.weight("bias", linear.bias);
     let size = [linear.columns, linear.columns4];
-    matmul_blocks(builder, name, x, (&blocks, bias), size, activation, residual)
+    matmul_blocks(builder, name, x, (&blocks, bias), size, epilogue)
 }
 
 /// As [`matmul`], with weight and bias as tensors of the graph and `[columns, cells]` of a row.
@@ -149,22 +192,25 @@ pub fn matmul_of(
     activation: Activation,
     residual: Option<Activations>,
 ) -> Activations {
-    matmul_blocks(builder, name, x, (&[(weight, size[1])], bias), size, activation, residual)
+    let epilogue = Epilogue::Plain(activation, residual);
+    matmul_blocks(builder, name, x, (&[(weight, size[1])], bias), size, epilogue)
 }
 
-/// As [`matmul_of`], with the weight in blocks of so many cells. A block's sums are those of the whole
-/// matrix: each writes its own columns of y.
+/// As [`matmul_then`], with bias and weight as tensors of the graph, the weight in blocks of so many cells, and
+/// `[columns, cells]` of its rows. A block's sums are those of the whole matrix: each writes its own columns
+/// of y.
 pub fn matmul_blocks(
     builder: &mut Builder,
     name: &'static str,
     x: Activations,
     (blocks, bias): (&[(TensorId, usize)], TensorId),
     [columns, columns4]: [usize; 2],
-    activation: Activation,
-    residual: Option<Activations>,
+    epilogue: Epilogue,
 ) -> Activations {
-    let y = builder.rows(name, x.rows, columns4, columns, x.storage, Source::Scratch);
-    dispatch(builder, x, (blocks, bias), activation, Rows::All { residual }, y);
+    let share = if matches!(epilogue, Epilogue::Gated(_)) { 2 } else { 1 };
+    let (cells, columns) = (columns4 / share, columns / share);
+    let y = builder.rows(name, x.rows, cells, columns, x.storage, Source::Scratch);
+    dispatch(builder, x, (blocks, bias), epilogue, None, y);
     y
 }
 
@@ -196,7 +242,7 @@ pub fn matmul_experts_of(
 ) -> Activations {
     let y = builder.rows(name, grouped.rows, columns4, columns, x.storage, Source::Scratch);
     let weights = (&[(weight, columns4)][..], bias);
-    dispatch(builder, x, weights, activation, Rows::Grouped(grouped), y);
+    dispatch(builder, x, weights, Epilogue::Plain(activation, None), Some(grouped), y);
     y
 }
 
@@ -209,40 +255,43 @@ pub(crate) fn tile_rows(software: bool) -> usize {
     if software { 16 } else { EXPERT_ROWS }
 }
 
-enum Rows<'a> {
-    All { residual: Option<Activations> },
-    Grouped(&'a Grouped),
-}
-
 fn dispatch(
     builder: &mut Builder,
     x: Activations,
     (blocks, bias): (&[(TensorId, usize)], TensorId),
-    activation: Activation,
-    rows: Rows<'_>,
+    epilogue: Epilogue,
+    grouped: Option<&Grouped>,
     y: Activations,
 ) {
+    let (activation, residual, turn) = match epilogue {
+        Epilogue::Plain(activation, residual) => (activation, residual, None),
+        Epilogue::Gated(activation) => (activation, None, None),
+        Epilogue::Turned(turn) => (Activation::None, None, Some(turn)),
+    };
+    let gated = matches!(epilogue, Epilogue::Gated(_));
     // A binding that is not read has x standing in.
-    let (count, residual, order, x_share, token_share) = match rows {
-        Rows::All { residual } => (x.rows, residual, x.id, 1, 1),
-        Rows::Grouped(grouped) => {
-            (grouped.slots, None, grouped.order, grouped.rows / x.rows.max(1), grouped.top)
-        }
+    let order = turn.map_or(x.id, |turn| turn.angles.table);
+    let (count, order, x_share, token_share) = match grouped {
+        None => (x.rows, order, 1, 1),
+        Some(of) => (of.slots, of.order, of.rows / x.rows.max(1), of.top),
     };
     let form = builder.plan.matmul(&Work {
         storages: (builder.weights, x.storage),
         rows: count,
         inner4: x.width4,
-        columns4: y.width4,
-        experts: matches!(rows, Rows::Grouped(_)),
+        columns4: blocks.iter().map(|(_, cells)| cells).sum(),
+        experts: grouped.is_some(),
     });
     let kernel = form.kernel();
-    let [tile_rows, tile_cells] = form.tile();
+    let [tile_rows, tile_cells] = form.tile(gated);
     let variant = form
-        .constants(builder.variant(kernel, x.storage))
+        .constants(builder.variant(kernel, x.storage), gated)
         .set("ACTIVATION", activation as u32)
         .set("HAS_RESIDUAL", u32::from(residual.is_some()))
-        .set("EXPERTS", u32::from(matches!(rows, Rows::Grouped(_))));
+        .set("EXPERTS", u32::from(grouped.is_some()))
+        .set("GATED", u32::from(gated))
+        .set("ROTARY", u32::from(turn.is_some()));
+    let of_turn = |number: fn(&Turn) -> usize| turn.as_ref().map_or(0, number) as u32;
     let mut first_cell = 0;
     for (weight, cells) in blocks {
         let flops_a_row = (2 * x.width4 * 4 * cells * 4) as u64;
@@ -257,6 +306,10 @@ fn dispatch(
                 cells4: *cells as u32,
                 x_share: x_share as u32,
                 token_share: token_share as u32,
+                head4: of_turn(|turn| turn.head4),
+                turned: of_turn(|turn| turn.cells),
+                pairs: of_turn(|turn| turn.angles.pairs),
+                angles: of_turn(|turn| turn.angles.tokens),
             };
             builder.graph.dispatches.push(Dispatch {
                 kernel,
@@ -275,7 +328,7 @@ fn dispatch(
     }
 }
 
-/// Cells of a row of x and of a row of y, of a dispatch that is a matmul.
+/// Cells of a row of x and of a row of the weight, of a dispatch that is a matmul.
 #[cfg(feature = "lab")]
 pub(crate) fn shape(dispatch: &Dispatch) -> Option<[usize; 2]> {
     let matmuls = [&MATMUL_LANE, &MATMUL_TILE, &MATMUL_FEW, &MATMUL_COOP];
@@ -283,7 +336,9 @@ pub(crate) fn shape(dispatch: &Dispatch) -> Option<[usize; 2]> {
         return None;
     }
     let params: MatmulParams = bytemuck::try_pod_read_unaligned(&dispatch.params).ok()?;
-    Some([params.inner4 as usize, params.columns4 as usize])
+    let gated = dispatch.variant.overrides.contains(&("GATED", 1));
+    let columns4 = params.columns4 as usize * (1 + usize::from(gated));
+    Some([params.inner4 as usize, columns4])
 }
 
 /// Cuts rows into runs of whole tiles, each of at most `max_flops` if a tile is.

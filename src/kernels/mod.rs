@@ -10,7 +10,6 @@ pub mod attention;
 mod choice;
 pub mod combine;
 pub mod forms;
-pub mod gate;
 pub mod group_rows;
 pub mod layer_norm;
 pub mod lookup;
@@ -36,7 +35,6 @@ pub static ALL: &[&Kernel] = &[
     &layer_norm::LAYER_NORM,
     &rms_norm::RMS_NORM,
     &rope::ROPE,
-    &gate::GATE,
     &route::ROUTE,
     &group_rows::GROUP_ROWS,
     &combine::COMBINE,

@@ -99,48 +99,49 @@ pub fn rms_norm(x: &[f32], weight: &[f32], eps: f64, residual: Option<&[f32]>) -
     y
 }
 
-/// Heads `[tokens, heads + kv_heads, head]` normed, where `norm` gives the weights `[2, head]` and an
-/// epsilon, and turned; `rows` is the row of `angles` for each token.
+/// Heads `[tokens, heads + kv_heads, head]` normed, with weights `[2, head]` and an epsilon, and turned;
+/// `rows` is the row of `angles`, `[positions, pairs]`, for each token.
 pub fn rope(
     x: &[f32],
     rows: &[u32],
-    angles: &[[f32; 2]],
+    angles: (&[[f32; 2]], usize),
     rope: &Rope,
-    norm: Option<(&[f32], f64)>,
+    (weight, eps): (&[f32], f64),
 ) -> Vec<f64> {
     let heads = rope.heads + rope.kv_heads;
     let mut y = Vec::new();
     for (at, values) in x.chunks_exact(rope.head).enumerate() {
-        let mut head: Vec<f64> = match norm {
-            Some((weight, eps)) => {
-                let keys = usize::from(at % heads >= rope.heads);
-                rms_norm(values, &weight[keys * rope.head..][..rope.head], eps, None)
+        let keys = usize::from(at % heads >= rope.heads);
+        y.extend(rms_norm(values, &weight[keys * rope.head..][..rope.head], eps, None));
+    }
+    turned(&y, rows, angles, [heads * rope.head, heads, rope.head])
+}
+
+/// Rows of `width` values of which the first `heads` heads are turned: pairs of neighbours of each.
+pub fn turned(
+    x: &[f64],
+    rows: &[u32],
+    (angles, pairs): (&[[f32; 2]], usize),
+    [width, heads, head]: [usize; 3],
+) -> Vec<f64> {
+    let mut y = x.to_vec();
+    for (values, row) in y.chunks_exact_mut(width).zip(rows) {
+        for values in values.chunks_exact_mut(head).take(heads) {
+            for (pair, values) in values.chunks_exact_mut(2).take(pairs).enumerate() {
+                let [cos, sin] = angles[*row as usize * pairs + pair].map(f64::from);
+                let [a, b] = [values[0], values[1]];
+                (values[0], values[1]) = (a * cos - b * sin, b * cos + a * sin);
             }
-            None => values.iter().map(|v| f64::from(*v)).collect(),
-        };
-        for pair in 0..rope.pairs {
-            let (a, b) = match rope.interleaved {
-                true => (2 * pair, 2 * pair + 1),
-                false => (pair, pair + rope.pairs),
-            };
-            let [cos, sin] = angles[rows[at / heads] as usize * rope.pairs + pair].map(f64::from);
-            (head[a], head[b]) = (head[a] * cos - head[b] * sin, head[b] * cos + head[a] * sin);
         }
-        y.extend(head);
     }
     y
 }
 
-/// activation(gate) · up of rows `[gate | up]` of `2 · width` values, or `[up | gate]`.
-pub fn gate(x: &[f32], width: usize, gate_first: bool, activation: Activation) -> Vec<f64> {
-    let mut y = Vec::new();
-    for row in x.chunks_exact(2 * width) {
-        let (first, second) = row.split_at(width);
-        let (gate, up) = if gate_first { (first, second) } else { (second, first) };
-        let value = |(g, u): (&f32, &f32)| activate(activation, f64::from(*g)) * f64::from(*u);
-        y.extend(gate.iter().zip(up).map(value));
-    }
-    y
+/// activation(gate) · other of rows of `width` values, in which four of a gate and four of what it multiplies
+/// follow one another.
+pub fn gate(x: &[f64], width: usize, activation: Activation) -> Vec<f64> {
+    let pairs = x.chunks_exact(width).flat_map(|row| row.chunks_exact(8));
+    pairs.flat_map(|pair| (0..4).map(|i| activate(activation, pair[i]) * pair[i + 4])).collect()
 }
 
 /// activation(x · wᵀ + bias) + residual with `w` as checkpoints have it, `[columns, inner]`.

@@ -1,12 +1,15 @@
-//! `rope.wgsl`: rotary positions of queries and keys, after an optional norm of each head.
+//! Rotary positions of queries and keys: the angles of a batch, and `rope.wgsl`, which norms heads before it
+//! turns them. Heads without a norm are turned by the matmul that makes them: see
+//! [`Epilogue::Turned`](super::matmul::Epilogue::Turned).
 //!
-//! It reads queries and keys where the matmul put them and writes both to a tensor of their own; the
-//! values stay behind: [`attend`](super::attention::attend) takes the three from wherever they lie. A
-//! model makes the table of angles of a batch on the host, a row a position, and says for each token
+//! Pairs that are turned lie side by side in a head: the weights are put in that order when they are loaded,
+//! for queries and keys alike, so that products of the two stay what they are.
+//!
+//! A model makes the table of angles of a batch on the host, a row a position, and says for each token
 //! which row is its.
 
 use crate::gpu::graph::{Dispatch, Source, TensorId};
-use crate::gpu::kernel::{Access, Kernel, Setting};
+use crate::gpu::kernel::{Access, Kernel};
 use crate::kernels::{Activations, Builder, row_groups};
 use crate::params;
 
@@ -20,6 +23,7 @@ params! {
         head4: u32,
         stride4: u32,
         pairs: u32,
+        angles: u32,
         groups: u32,
         eps: f32,
     }
@@ -29,20 +33,56 @@ params! {
 pub static ROPE: Kernel = Kernel {
     name: "rope",
     source: include_str!("../../shaders/rope.wgsl"),
-    bindings: &[Access::Read, Access::Read, Access::Read, Access::Read, Access::Write],
+    bindings: &[Access::Read, Access::Read, Access::Read, Access::Write],
     params: RopeParams::FIELDS,
     stores_activations: true,
     reads_weights: false,
     reads_activations: true,
     has_lanes: true,
     cooperative: false,
-    settings: &[
-        Setting { name: "INTERLEAVED", constant: false, values: &[0, 1] },
-        Setting { name: "HAS_NORM", constant: false, values: &[0, 1] },
-    ],
+    settings: &[],
 };
 
-/// How a model turns its heads.
+/// The angles of a batch in one tensor: a pair (row, 0) for each token, then the rows, `[positions, pairs]`
+/// of (cos, sin). f32 holds every row that a batch can have.
+#[derive(Debug, Clone, Copy)]
+pub struct Angles {
+    /// The tensor.
+    pub table: TensorId,
+    /// Tokens, which come before the first row.
+    pub tokens: usize,
+    /// Pairs of values of a head that are turned: half the rotary dimensions.
+    pub pairs: usize,
+}
+
+impl Angles {
+    /// From the row of each token and the rows.
+    pub fn new(builder: &mut Builder, rows: &[u32], angles: &[[f32; 2]], pairs: usize) -> Self {
+        let mut table: Vec<[f32; 2]> = rows.iter().map(|row| [*row as f32, 0.0]).collect();
+        table.extend_from_slice(angles);
+        let table = builder.input("angles", &table);
+        Angles { table, tokens: rows.len(), pairs }
+    }
+
+    /// So that so many heads of so many values, the first ones of a row, are turned.
+    pub fn turn(&self, heads: usize, head: usize) -> Turn {
+        let head4 = head.div_ceil(4);
+        Turn { angles: *self, head4, cells: heads * head4 }
+    }
+}
+
+/// How the matmul that makes them turns heads.
+#[derive(Debug, Clone, Copy)]
+pub struct Turn {
+    /// By which angles.
+    pub angles: Angles,
+    /// Cells of a head.
+    pub head4: usize,
+    /// Cells of all heads that are turned, the first ones of a row.
+    pub cells: usize,
+}
+
+/// Heads that are normed and turned.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rope {
     /// Heads of queries, which come first.
@@ -51,16 +91,12 @@ pub struct Rope {
     pub kv_heads: usize,
     /// Values of a head, without filling.
     pub head: usize,
-    /// Pairs that are turned: half the rotary dimensions. 0 turns nothing.
-    pub pairs: usize,
-    /// True where values 2p and 2p + 1 are a pair; false where p and p + pairs are ("rotate half").
-    pub interleaved: bool,
 }
 
 /// The norm of each head before it is turned: root mean square, f32 weights.
 #[derive(Debug, Clone, Copy)]
 pub struct HeadNorm {
-    /// `[2, head]`, each filled up to whole cells: of queries, of keys.
+    /// `[2, head]`, each filled up to whole cells and in the order of the heads' values: of queries, of keys.
     pub weight: TensorId,
     /// Added to the mean of the squares.
     pub eps: f32,
@@ -78,25 +114,32 @@ pub fn angles(frequencies: &[f64], factor: f64, positions: usize) -> Vec<[f32; 2
     (0..positions).flat_map(|p| frequencies.iter().map(move |f| at(p, *f))).collect()
 }
 
+/// Where value `i` of a head lies whose first `2 · pairs` values are pairs half of them apart ("rotate half"),
+/// once pairs lie side by side.
+pub fn side_by_side(i: usize, pairs: usize) -> usize {
+    match i {
+        first if first < pairs => 2 * first,
+        second if second < 2 * pairs => 2 * (second - pairs) + 1,
+        beyond => beyond,
+    }
+}
+
 /// Queries and keys, normed and turned: `[tokens, heads + kv_heads, head]`, filled as in `x`.
 ///
-/// `x` is `[tokens, …]` with the heads of queries first and those of keys behind them; `angles` is a
-/// tensor of [`angles`], `rows` one with the row of it for each token, a u32.
+/// `x` is `[tokens, …]` with the heads of queries first and those of keys behind them. The values stay behind:
+/// [`attend`](super::attention::attend) takes the three from wherever they lie.
 pub fn rope(
     builder: &mut Builder,
     x: Activations,
-    [angles, rows]: [TensorId; 2],
+    angles: &Angles,
     rope: &Rope,
-    norm: Option<HeadNorm>,
+    norm: HeadNorm,
 ) -> Activations {
     let head4 = rope.head.div_ceil(4);
     let heads = rope.heads + rope.kv_heads;
     let width4 = heads * head4;
     let y = builder.rows("turned", x.rows, width4, width4 * 4, x.storage, Source::Scratch);
-    let variant = builder
-        .variant(&ROPE, x.storage)
-        .set("INTERLEAVED", u32::from(rope.interleaved))
-        .set("HAS_NORM", u32::from(norm.is_some()));
+    let variant = builder.variant(&ROPE, x.storage);
     // A dimension of a dispatch ends at 65,535; the kernel strides over what is left.
     let groups = row_groups(variant.lanes, x.rows * heads).min(65_535);
     let params = RopeParams {
@@ -106,15 +149,15 @@ pub fn rope(
         head: rope.head as u32,
         head4: head4 as u32,
         stride4: x.width4 as u32,
-        pairs: rope.pairs as u32,
+        pairs: angles.pairs as u32,
+        angles: angles.tokens as u32,
         groups,
-        eps: norm.map_or(0.0, |norm| norm.eps),
+        eps: norm.eps,
     };
     builder.graph.dispatches.push(Dispatch {
         kernel: &ROPE,
         variant,
-        // Without a norm its weight is not read; the angles stand in.
-        bindings: vec![x.id, rows, angles, norm.map_or(angles, |norm| norm.weight), y.id],
+        bindings: vec![x.id, angles.table, norm.weight, y.id],
         params: bytemuck::bytes_of(&params).to_vec(),
         groups: [groups, 1, 1],
         flops: (x.rows * width4 * 4 * 10) as u64,

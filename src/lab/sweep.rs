@@ -205,7 +205,7 @@ fn cases(
                 tokens: key.tokens,
                 widths: key.sizes.map(width),
                 precision: name.clone(),
-                form: match key.form.filter(|form| *form != Form::Lane) {
+                form: match key.form.filter(|form| !matches!(form, Form::Lane(_))) {
                     Some(form) => format!("gpu, {form}"),
                     None => form(&KernelPlan { lanes, ..plans[key.plan].clone() }),
                 },

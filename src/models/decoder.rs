@@ -6,18 +6,16 @@ use crate::config::JsonFile;
 use crate::convert;
 use crate::dtype::{F16Facts, Storage};
 use crate::error::Error;
-use crate::gpu::graph::TensorId;
 use crate::kernels::attention::{Attention, Heads, MAX_HEAD, attend};
-use crate::kernels::gate::{Gate, gate};
 use crate::kernels::lookup::lookup_of;
-use crate::kernels::matmul::{Linear, matmul};
+use crate::kernels::matmul::{Epilogue, Linear, matmul, matmul_then};
 use crate::kernels::rms_norm::{RmsNorm, rms_norm};
-use crate::kernels::rope::{HeadNorm, Rope, rope};
+use crate::kernels::rope::{Angles, HeadNorm, Rope, rope};
 use crate::kernels::{Activation, Activations, Builder};
 use crate::models::layers::{count, count_or, epsilon, hidden_act, table_rows};
 use crate::models::rotary::Rotary;
 use crate::models::{Facts, Loaded, Transformer};
-use crate::weights::{Axis, Loader, Table, WeightFiles};
+use crate::weights::{Axis, Gate, Loader, Table, WeightFiles};
 
 const WORDS: &str = "embed_tokens.weight";
 
@@ -208,7 +206,7 @@ impl Decoder {
 
     fn norm(&self, loader: &mut Loader, name: &str) -> Result<RmsNorm, Error> {
         let base = format!("{}{name}", self.prefix);
-        let weight = loader.scales(&[&base], self.sizes.hidden, self.traits.gemma)?;
+        let weight = loader.scales(&[&base], Axis::plain(self.sizes.hidden), self.traits.gemma)?;
         Ok(RmsNorm { weight, eps: self.sizes.eps })
     }
 
@@ -220,19 +218,27 @@ impl Decoder {
         let named = |name: &str| format!("{}{}", self.prefix, part(name));
         let [q, k, v] = ["q", "k", "v"].map(|name| named(&format!("self_attn.{name}_proj")));
         let norms = ["self_attn.q_norm", "self_attn.k_norm"].map(named);
-        let head = self.sizes.head;
+        let head = Axis::plain(self.sizes.head);
+        // Products of queries and keys are the same in any order of a head's values.
+        let rotary = &self.rotaries[self.kinds[layer].rotary];
+        let turned = |heads: Axis| rotary.columns(heads, heads.blocks);
         let closing = ["post_attention_layernorm", "post_feedforward_layernorm"].map(part);
         let mlp_norm = if gemma { "pre_feedforward_layernorm" } else { "post_attention_layernorm" };
         Ok(Layer {
             attention_norm: self.norm(loader, &part("input_layernorm"))?,
-            qkv: loader.joined(&[(&q, heads), (&k, kv_heads), (&v, kv_heads)], qkv_bias, wide)?,
+            qkv: loader.joined(
+                &[(&q, turned(heads)), (&k, turned(kv_heads)), (&v, kv_heads.into())],
+                qkv_bias,
+                wide,
+            )?,
             head_norms: head_norms
-                .then(|| loader.scales(&norms.each_ref().map(String::as_str), head, gemma))
+                .then(|| loader.scales(&norms.each_ref().map(String::as_str), turned(head), gemma))
                 .transpose()?,
             output: loader.linear(&[&named("self_attn.o_proj")], output_bias, heads, wide)?,
             mlp_norm: self.norm(loader, &part(mlp_norm))?,
-            gate_up: loader.linear(
+            gate_up: loader.gated(
                 &[&named("mlp.gate_proj"), &named("mlp.up_proj")],
+                Gate::First,
                 mlp_bias,
                 wide,
                 inner,
@@ -252,7 +258,7 @@ impl Transformer for Decoder {
         let qkv = (heads + 2 * kv_heads) * head.next_multiple_of(4);
         Facts {
             hidden,
-            widest: qkv.max(2 * intermediate.next_multiple_of(4)).max(hidden.next_multiple_of(4)),
+            widest: qkv.max(intermediate.next_multiple_of(4)).max(hidden.next_multiple_of(4)),
             table_rows: self.table_rows,
             type_rows: None,
             positions: None,
@@ -304,18 +310,23 @@ impl Weights {
         builder: &mut Builder,
         batch: &PackedBatch,
         (layer, kind): (&Layer, &LayerKind),
-        angles: [TensorId; 2],
+        angles: &Angles,
         x: Activations,
     ) -> Activations {
         let Sizes { heads, kv_heads, head, eps, .. } = self.decoder.sizes;
-        let pairs = self.decoder.rotaries[kind.rotary].pairs();
-        let turns = Rope { heads, kv_heads, head, pairs, interleaved: false };
-        let head_norm = layer
-            .head_norms
-            .map(|weight| HeadNorm { weight: builder.weight("head norms", weight), eps });
         let normed = rms_norm(builder, x, &layer.attention_norm, None);
-        let qkv = matmul(builder, "qkv", normed, &layer.qkv, Activation::None, None);
-        let turned = rope(builder, qkv, angles, &turns, head_norm);
+        let (qkv, turned) = match layer.head_norms {
+            None => {
+                let epilogue = Epilogue::Turned(angles.turn(heads + kv_heads, head));
+                let qkv = matmul_then(builder, "qkv", normed, &layer.qkv, epilogue);
+                (qkv, qkv)
+            }
+            Some(weight) => {
+                let norm = HeadNorm { weight: builder.weight("head norms", weight), eps };
+                let qkv = matmul(builder, "qkv", normed, &layer.qkv, Activation::None, None);
+                (qkv, rope(builder, qkv, angles, &Rope { heads, kv_heads, head }, norm))
+            }
+        };
         let at = [(turned, 0), (turned, heads), (qkv, heads + kv_heads)];
         let at = at.map(|(of, head)| Heads { of, head });
         attend(builder, at, &batch.texts, &kind.attention, None)
@@ -324,7 +335,7 @@ impl Weights {
 
 impl Loaded for Weights {
     fn forward(&self, builder: &mut Builder, batch: &PackedBatch) -> Activations {
-        let Sizes { hidden, intermediate, activation, .. } = self.decoder.sizes;
+        let Sizes { hidden, activation, .. } = self.decoder.sizes;
         let (words, rows) = table_rows(builder, &self.words, &batch.ids);
         let rows: Vec<[u32; 4]> = rows.into_iter().map(|row| [row, 0, 0, 0]).collect();
         // transformers rounds the factor to the dtype of the weights.
@@ -333,12 +344,12 @@ impl Loaded for Weights {
             false => 1.0,
         };
         let mut x = lookup_of(builder, &rows, &[words], hidden, scale);
-        let angles: Vec<[TensorId; 2]> =
-            self.decoder.rotaries.iter().map(|rotary| rotary.tables(builder, batch)).collect();
+        let angles: Vec<Angles> =
+            self.decoder.rotaries.iter().map(|rotary| rotary.angles(builder, batch)).collect();
         let none = Activation::None;
         for (i, (layer, kind)) in self.layers.iter().zip(&self.decoder.kinds).enumerate() {
             builder.layer(i);
-            let context = self.attended(builder, batch, (layer, kind), angles[kind.rotary], x);
+            let context = self.attended(builder, batch, (layer, kind), &angles[kind.rotary], x);
             // A norm that closes a block comes between its matmul and the sum.
             let within = layer.closing.is_none().then_some(x);
             let attended = matmul(builder, "attended", context, &layer.output, none, within);
@@ -347,8 +358,8 @@ impl Loaded for Weights {
                 None => attended,
             };
             let normed = rms_norm(builder, x, &layer.mlp_norm, None);
-            let gate_up = matmul(builder, "gate and up", normed, &layer.gate_up, none, None);
-            let gated = gate(builder, gate_up, intermediate, Gate::First, activation);
+            let gated =
+                matmul_then(builder, "gated", normed, &layer.gate_up, Epilogue::Gated(activation));
             let within = layer.closing.is_none().then_some(x);
             let down = matmul(builder, "down", gated, &layer.down, none, within);
             x = match &layer.closing {

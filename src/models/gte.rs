@@ -8,7 +8,6 @@
 use crate::config::JsonFile;
 use crate::dtype::F16Facts;
 use crate::error::Error;
-use crate::kernels::gate::Gate;
 use crate::models::Transformer;
 use crate::models::encoder::{FIELDS, Sizes};
 use crate::models::layers::epsilon;
@@ -16,7 +15,7 @@ use crate::models::post_norm::{
     Biases, Names, Positions, PostNorm, WORDS, refuse_options, table_sizes,
 };
 use crate::models::rotary::Rotary;
-use crate::weights::WeightFiles;
+use crate::weights::{Gate, WeightFiles};
 
 /// The code on the Hub, which some models carry along.
 pub(super) const CODE: &[&str] = &[

@@ -14,7 +14,6 @@ use crate::config::JsonFile;
 use crate::dtype::F16Facts;
 use crate::error::Error;
 use crate::kernels::Activation;
-use crate::kernels::gate::Gate;
 use crate::models::Transformer;
 use crate::models::encoder::{FIELDS, Sizes};
 use crate::models::layers::{count, epsilon, hidden_act};
@@ -22,7 +21,7 @@ use crate::models::post_norm::{
     Biases, MoreNorms, Names, Positions, PostNorm, Tasks, WORDS, refuse_options, table_sizes,
 };
 use crate::models::rotary::Rotary;
-use crate::weights::WeightFiles;
+use crate::weights::{Gate, WeightFiles};
 
 /// The code of jina-embeddings-v2.
 pub(super) const V2: &[&str] = &[

@@ -10,17 +10,16 @@ use crate::batch::PackedBatch;
 use crate::config::JsonFile;
 use crate::dtype::F16Facts;
 use crate::error::Error;
-use crate::kernels::attention::Attention;
-use crate::kernels::gate::{Gate, gate};
+use crate::kernels::attention::{Attention, Heads, attend};
 use crate::kernels::layer_norm::{Norm, layer_norm};
 use crate::kernels::lookup::lookup_of;
-use crate::kernels::matmul::{Linear, matmul};
+use crate::kernels::matmul::{Epilogue, Linear, matmul, matmul_then};
 use crate::kernels::{Activation, Activations, Builder};
 use crate::models::encoder::{FIELDS, Fields, Sizes};
 use crate::models::layers::{count_or, epsilon, table_rows};
 use crate::models::rotary::Rotary;
 use crate::models::{Facts, Loaded, Transformer};
-use crate::weights::{Axis, Loader, Table, WeightFiles};
+use crate::weights::{Axis, Gate, Loader, Table, WeightFiles};
 
 const WORDS: &str = "embeddings.tok_embeddings.weight";
 const GLOBAL: &str = "full_attention";
@@ -136,15 +135,15 @@ impl ModernBert {
         let mut norm = |name: &str| loader.norm_with(&part(name), hidden, self.eps, norms);
         let attention_norm = (layer > 0).then(|| norm("attn_norm")).transpose()?;
         let norm = norm("mlp_norm")?;
-        let three = Axis { blocks: 3 * heads, block: head };
-        let two = Axis { blocks: 2, block: intermediate };
+        let rotary = &self.rotary[usize::from(self.local[layer])];
+        let three = rotary.columns(Axis { blocks: 3 * heads, block: head }, 2 * heads);
         let context = Axis { blocks: heads, block: head };
         Ok(Layer {
             attention_norm,
             qkv: loader.linear(&[&part("attn.Wqkv")], attention, wide, three)?,
             output: loader.linear(&[&part("attn.Wo")], attention, context, wide)?,
             norm,
-            up: loader.linear(&[&part("mlp.Wi")], mlp, wide, two)?,
+            up: loader.gated(&[&part("mlp.Wi")], Gate::First, mlp, wide, inner)?,
             down: loader.linear(&[&part("mlp.Wo")], mlp, inner, wide)?,
         })
     }
@@ -157,7 +156,7 @@ impl Transformer for ModernBert {
             hidden,
             widest: hidden
                 .max(3 * self.sizes.head_axis().filled())
-                .max(2 * intermediate.next_multiple_of(4)),
+                .max(intermediate.next_multiple_of(4)),
             table_rows: self.rows,
             type_rows: None,
             positions: None,
@@ -204,7 +203,7 @@ impl Loaded for Weights {
         let rows: Vec<[u32; 4]> = rows.into_iter().map(|row| [row, 0, 0, 0]).collect();
         let x = lookup_of(builder, &rows, &[words], sizes.hidden, 1.0);
         let mut x = layer_norm(builder, x, None, &self.norm);
-        let tables = [rotary[0].tables(builder, batch), rotary[1].tables(builder, batch)];
+        let angles = [rotary[0].angles(builder, batch), rotary[1].angles(builder, batch)];
         let whole = Attention::new(sizes.heads, sizes.head());
         let part = Attention { before: Some(*window), after: Some(*window), ..whole };
         let none = Activation::None;
@@ -215,13 +214,15 @@ impl Loaded for Weights {
                 Some(norm) => layer_norm(builder, x, None, norm),
                 None => x,
             };
-            let qkv = matmul(builder, "qkv", normed, &layer.qkv, none, None);
+            let turned = Epilogue::Turned(angles[kind].turn(2 * sizes.heads, sizes.head()));
+            let qkv = matmul_then(builder, "qkv", normed, &layer.qkv, turned);
             let sees = if *local { &part } else { &whole };
-            let context = rotary[kind].attend(builder, qkv, tables[kind], &batch.texts, sees);
+            let at = [0, 1, 2].map(|part| Heads { of: qkv, head: part * sizes.heads });
+            let context = attend(builder, at, &batch.texts, sees, None);
             x = matmul(builder, "attended", context, &layer.output, none, Some(x));
             let normed = layer_norm(builder, x, None, &layer.norm);
-            let up = matmul(builder, "up", normed, &layer.up, none, None);
-            let gated = gate(builder, up, sizes.intermediate, Gate::First, sizes.activation);
+            let gated = Epilogue::Gated(sizes.activation);
+            let gated = matmul_then(builder, "gated", normed, &layer.up, gated);
             x = matmul(builder, "down", gated, &layer.down, none, Some(x));
         }
         layer_norm(builder, x, None, &self.final_norm)

@@ -11,7 +11,6 @@ use crate::config::JsonFile;
 use crate::dtype::F16Facts;
 use crate::error::Error;
 use crate::kernels::Activation;
-use crate::kernels::gate::Gate;
 use crate::models::Transformer;
 use crate::models::encoder::{FIELDS, Fields, Sizes};
 use crate::models::experts::Experts;
@@ -20,7 +19,7 @@ use crate::models::post_norm::{
     Biases, Names, Positions, PostNorm, WORDS, refuse_options, table_sizes,
 };
 use crate::models::rotary::{Rotary, Scaling};
-use crate::weights::WeightFiles;
+use crate::weights::{Gate, WeightFiles};
 
 /// The code on the Hub.
 pub(super) const CODE: &[&str] = &[

@@ -8,17 +8,17 @@ use crate::dtype::F16Facts;
 use crate::error::Error;
 use crate::gpu::graph::TensorId;
 use crate::kernels::attention::{Attention, DistanceBias, Heads, Text, attend, distance_bias};
-use crate::kernels::gate::{Gate, gate};
 use crate::kernels::layer_norm::{Norm, layer_norm};
 use crate::kernels::lookup::lookup_of;
-use crate::kernels::matmul::{Linear, matmul};
+use crate::kernels::matmul::{Epilogue, Linear, matmul, matmul_then};
+use crate::kernels::rope::Angles;
 use crate::kernels::{Activation, Activations, Builder};
 use crate::models::encoder::Sizes;
 use crate::models::experts::{Experts, LoadedExperts};
 use crate::models::layers::table_rows;
-use crate::models::rotary::{Rotary, Tables};
+use crate::models::rotary::Rotary;
 use crate::models::{Facts, Loaded, Transformer, no_tasks};
-use crate::weights::{Adapter, Axis, Loader, Table, WeightFiles};
+use crate::weights::{Adapter, Axis, Columns, Gate, Loader, Table, WeightFiles};
 
 /// The token table, under the name that all these families give it.
 pub(super) const WORDS: &str = "embeddings.word_embeddings.weight";
@@ -134,8 +134,8 @@ enum Projections {
 }
 
 /// What attention needs to know of the order of a batch.
-enum Order<'a> {
-    Turned(&'a Rotary, Tables),
+enum Order {
+    Turned(Angles),
     Distance(DistanceBias),
 }
 
@@ -200,8 +200,18 @@ impl PostNorm {
                 }
             }
             (parts, _) => {
-                let columns = Axis { blocks: 3 * heads / parts.len(), ..context };
-                Projections::Together(loader.linear(parts, self.biases.qkv, wide, columns)?)
+                let heads_a_part = 3 * heads / parts.len();
+                let axis = Axis { blocks: heads_a_part, ..context };
+                // Of queries, keys and values the last are not turned.
+                let columns = |part: usize| match &self.positions {
+                    Positions::Rotary(rotary) => {
+                        rotary.columns(axis, (2 * heads).saturating_sub(part * heads_a_part))
+                    }
+                    Positions::Alibi => axis.into(),
+                };
+                let parts: Vec<(&str, Columns)> =
+                    parts.iter().enumerate().map(|(at, part)| (*part, columns(at))).collect();
+                Projections::Together(loader.joined(&parts, self.biases.qkv, wide)?)
             }
         };
         let second = self.more_norms.map(|more| part(more.after_attention));
@@ -228,17 +238,18 @@ impl PostNorm {
         let (wide, inner) = (Axis::plain(self.sizes.hidden), Axis::plain(self.sizes.intermediate));
         let ups: Vec<String> = self.names.up.iter().map(|name| part(name)).collect();
         let ups: Vec<&str> = ups.iter().map(String::as_str).collect();
-        let halves = if self.gate.is_some() { 2 } else { 1 };
-        let columns = Axis { blocks: halves / ups.len().clamp(1, halves) * inner.blocks, ..inner };
         Ok(FeedForward::Dense {
-            up: loader.linear(&ups, self.biases.up, wide, columns)?,
+            up: match self.gate {
+                Some(gate) => loader.gated(&ups, gate, self.biases.up, wide, inner)?,
+                None => loader.linear(&ups, self.biases.up, wide, inner)?,
+            },
             down: loader.linear(&[&part(self.names.down)], self.biases.down, inner, wide)?,
         })
     }
 
-    fn order(&self, builder: &mut Builder, batch: &PackedBatch) -> Order<'_> {
+    fn order(&self, builder: &mut Builder, batch: &PackedBatch) -> Order {
         match &self.positions {
-            Positions::Rotary(rotary) => Order::Turned(rotary, rotary.tables(builder, batch)),
+            Positions::Rotary(rotary) => Order::Turned(rotary.angles(builder, batch)),
             Positions::Alibi => {
                 let heads = self.sizes.heads;
                 let slopes = alibi_slopes(heads);
@@ -253,13 +264,12 @@ impl PostNorm {
 impl Transformer for PostNorm {
     fn facts(&self) -> Facts {
         let Sizes { hidden, intermediate, .. } = self.sizes;
-        let halves = if self.gate.is_some() { 2 } else { 1 };
         let rows = self.experts.map_or(1, |experts| experts.top);
         Facts {
             hidden,
             widest: (rows * hidden.next_multiple_of(4))
                 .max(3 * self.sizes.head_axis().filled())
-                .max(halves.max(rows) * intermediate.next_multiple_of(4)),
+                .max(rows * intermediate.next_multiple_of(4)),
             table_rows: self.rows,
             type_rows: self.types,
             positions: None,
@@ -347,10 +357,13 @@ impl Weights {
         let attention = Attention::new(heads, self.model.sizes.head());
         let at = match &layer.projections {
             Projections::Together(linear) => {
-                let qkv = matmul(builder, "qkv", x, linear, none, None);
-                if let Order::Turned(rotary, tables) = order {
-                    return rotary.attend(builder, qkv, *tables, texts, &attention);
-                }
+                let epilogue = match order {
+                    Order::Turned(angles) => {
+                        Epilogue::Turned(angles.turn(2 * heads, attention.head))
+                    }
+                    Order::Distance(_) => Epilogue::Plain(none, None),
+                };
+                let qkv = matmul_then(builder, "qkv", x, linear, epilogue);
                 [0, heads, 2 * heads].map(|head| Heads { of: qkv, head })
             }
             Projections::Normed { queries, keys, values } => {
@@ -365,23 +378,20 @@ impl Weights {
         };
         let bias = match order {
             Order::Distance(bias) => Some(*bias),
-            Order::Turned(..) => None,
+            Order::Turned(_) => None,
         };
         attend(builder, at, texts, &attention, bias)
     }
 
     fn fed_forward(&self, builder: &mut Builder, x: Activations, layer: &Layer) -> Activations {
-        let PostNorm { sizes, gate: gated, .. } = self.model;
+        let activation = self.model.sizes.activation;
         let (up, down) = match &layer.feed_forward {
             FeedForward::Dense { up, down } => (up, down),
             FeedForward::Experts(experts) => return experts.forward(builder, x),
         };
-        let inner = match gated {
-            Some(half) => {
-                let up = matmul(builder, "up", x, up, Activation::None, None);
-                gate(builder, up, sizes.intermediate, half, sizes.activation)
-            }
-            None => matmul(builder, "up", x, up, sizes.activation, None),
+        let inner = match self.model.gate {
+            Some(_) => matmul_then(builder, "gated", x, up, Epilogue::Gated(activation)),
+            None => matmul(builder, "up", x, up, activation, None),
         };
         matmul(builder, "down", inner, down, Activation::None, None)
     }

@@ -1,5 +1,5 @@
-//! Rotary positions (Su et al. 2021, <https://arxiv.org/abs/2104.09864>): the angles of a batch, and
-//! attention over queries and keys that are turned by them.
+//! Rotary positions (Su et al. 2021, <https://arxiv.org/abs/2104.09864>): what configs say of them, the angles
+//! of a batch, and how the weights of queries and keys lie.
 
 mod scaling;
 
@@ -8,10 +8,9 @@ use std::collections::BTreeMap;
 use crate::batch::PackedBatch;
 use crate::config::JsonFile;
 use crate::error::Error;
-use crate::gpu::graph::TensorId;
-use crate::kernels::attention::{Attention, Heads, Text, attend};
-use crate::kernels::rope::{Rope, angles, rope};
-use crate::kernels::{Activations, Builder};
+use crate::kernels::Builder;
+use crate::kernels::rope::{Angles, angles};
+use crate::weights::{Axis, Columns};
 
 pub(super) use scaling::Scaling;
 
@@ -26,9 +25,6 @@ pub(super) struct Rotary {
     pub interleaved: bool,
     pub scaling: Scaling,
 }
-
-/// The angles of a batch and each token's row of them.
-pub(super) type Tables = [TensorId; 2];
 
 impl Rotary {
     /// The whole head, in halves, without scaling.
@@ -109,8 +105,16 @@ impl Rotary {
         self.dims / 2
     }
 
+    /// Columns that are heads, of which the first so many are turned.
+    pub fn columns(&self, axis: Axis, heads: usize) -> Columns {
+        match self.interleaved {
+            true => axis.into(),
+            false => axis.side_by_side(heads, self.pairs()),
+        }
+    }
+
     /// The angles that a batch needs. A text's depend on nothing but its own length.
-    pub fn tables(&self, builder: &mut Builder, batch: &PackedBatch) -> Tables {
+    pub fn angles(&self, builder: &mut Builder, batch: &PackedBatch) -> Angles {
         let lengths = || batch.texts.iter().map(|[_, tokens, _]| *tokens as usize);
         // The longest text of each set of frequencies, then the first row of its table.
         let mut sets: BTreeMap<usize, usize> = BTreeMap::new();
@@ -131,27 +135,6 @@ impl Rotary {
                 first as u32..(first + tokens) as u32
             })
             .collect();
-        [builder.input("angles", &table), builder.input("positions", &rows)]
-    }
-
-    /// Attention over `qkv`, `[tokens, 3, heads, head]`, with queries and keys turned.
-    pub fn attend(
-        &self,
-        builder: &mut Builder,
-        qkv: Activations,
-        tables: Tables,
-        texts: &[Text],
-        attention: &Attention,
-    ) -> Activations {
-        let Attention { heads, head, .. } = *attention;
-        let (pairs, interleaved) = (self.pairs(), self.interleaved);
-        let turns = Rope { heads, kv_heads: heads, head, pairs, interleaved };
-        let turned = rope(builder, qkv, tables, &turns, None);
-        let at = [
-            Heads { of: turned, head: 0 },
-            Heads { of: turned, head: heads },
-            Heads { of: qkv, head: 2 * heads },
-        ];
-        attend(builder, at, texts, attention, None)
+        Angles::new(builder, &rows, &table, self.pairs())
     }
 }

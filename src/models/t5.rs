@@ -10,9 +10,8 @@ use crate::config::JsonFile;
 use crate::dtype::F16Facts;
 use crate::error::Error;
 use crate::kernels::attention::{Attention, Heads, MAX_HEAD, attend};
-use crate::kernels::gate::{Gate, gate};
 use crate::kernels::lookup::lookup_of;
-use crate::kernels::matmul::{Linear, matmul};
+use crate::kernels::matmul::{Epilogue, Linear, matmul, matmul_then};
 use crate::kernels::rms_norm::{RmsNorm, rms_norm};
 use crate::kernels::{Activation, Activations, Builder};
 use crate::models::buckets::Buckets;
@@ -20,7 +19,7 @@ use crate::models::layers::{
     SUPPORTED_ACTIVATIONS, activation, count, count_or, epsilon, table_rows,
 };
 use crate::models::{Facts, Loaded, Transformer};
-use crate::weights::{Axis, Loader, Table, WeightFiles};
+use crate::weights::{Axis, Gate, Loader, Table, WeightFiles};
 
 const FINAL_NORM: &str = "encoder.final_layer_norm";
 
@@ -64,7 +63,7 @@ struct Layer {
     qkv: Linear,
     output: Linear,
     norm: RmsNorm,
-    /// The gate and what it is multiplied by side by side, or one.
+    /// The gate and what it is multiplied by, cell beside cell, or one matrix.
     up: Linear,
     down: Linear,
 }
@@ -164,7 +163,10 @@ impl T5 {
             qkv: loader.linear(&[&q, &k, &v], false, wide, self.head_axis())?,
             output: loader.linear(&[&named("0.SelfAttention.o")], false, self.head_axis(), wide)?,
             norm: loader.rms_norm(&named("1.layer_norm"), self.hidden, self.eps)?,
-            up: loader.linear(&up, false, wide, inner)?,
+            up: match self.gated {
+                true => loader.gated(&up, Gate::First, false, wide, inner)?,
+                false => loader.linear(&up, false, wide, inner)?,
+            },
             down: loader.linear(&[&named("1.DenseReluDense.wo")], false, inner, wide)?,
         })
     }
@@ -172,15 +174,11 @@ impl T5 {
 
 impl Transformer for T5 {
     fn facts(&self) -> Facts {
-        let halves = 1 + usize::from(self.gated);
         Facts {
             hidden: self.hidden,
-            widest: [
-                3 * self.head_axis().filled(),
-                halves * Axis::plain(self.intermediate).filled(),
-            ]
-            .into_iter()
-            .fold(self.hidden.next_multiple_of(4), usize::max),
+            widest: [3 * self.head_axis().filled(), Axis::plain(self.intermediate).filled()]
+                .into_iter()
+                .fold(self.hidden.next_multiple_of(4), usize::max),
             table_rows: self.rows,
             type_rows: None,
             positions: None,
@@ -212,7 +210,7 @@ impl Transformer for T5 {
 
 impl Loaded for Weights {
     fn forward(&self, builder: &mut Builder, batch: &PackedBatch) -> Activations {
-        let T5 { hidden, heads, head, intermediate, .. } = self.t5;
+        let T5 { hidden, heads, head, .. } = self.t5;
         let (words, rows) = table_rows(builder, &self.words, &batch.ids);
         let rows: Vec<[u32; 4]> = rows.into_iter().map(|row| [row, 0, 0, 0]).collect();
         let mut x = lookup_of(builder, &rows, &[words], hidden, 1.0);
@@ -231,8 +229,8 @@ impl Loaded for Weights {
             x = matmul(builder, "attended", context, &layer.output, none, Some(x));
             let normed = rms_norm(builder, x, &layer.norm, None);
             let up = if self.t5.gated {
-                let up = matmul(builder, "up", normed, &layer.up, none, None);
-                gate(builder, up, intermediate, Gate::First, self.t5.activation)
+                let gated = Epilogue::Gated(self.t5.activation);
+                matmul_then(builder, "gated", normed, &layer.up, gated)
             } else {
                 matmul(builder, "up", normed, &layer.up, self.t5.activation, None)
             };

@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::kernels::layer_norm::Norm;
 use crate::kernels::rms_norm::RmsNorm;
 use crate::weights::adapter::Pair;
+use crate::weights::axis::{Axis, Columns};
 use crate::weights::destination::Destination;
 use crate::weights::{Adapter, TensorEntry, WeightFiles};
 
@@ -169,22 +170,28 @@ impl<'a, 'd> Loader<'a, 'd> {
     /// # Errors
     /// As [`Loader::scales`].
     pub fn rms_norm(&mut self, base: &str, width: usize, eps: f32) -> Result<RmsNorm, Error> {
-        Ok(RmsNorm { weight: self.scales(&[base], width, false)?, eps })
+        Ok(RmsNorm { weight: self.scales(&[base], Axis::plain(width), false)?, eps })
     }
 
-    /// The weights of root mean square normalisations, `[norms, width]`, each filled up; with 1 added
-    /// where `plus_one`.
+    /// The weights of root mean square normalisations, `[norms, width]`, each filled up and in the order of
+    /// `columns`; with 1 added where `plus_one`.
     ///
     /// # Errors
     /// [`Error::Tensor`] for a missing tensor, a wrong shape or unusable values.
-    pub fn scales(&mut self, bases: &[&str], width: usize, plus_one: bool) -> Result<usize, Error> {
-        let mut filled = Vec::new();
-        for base in bases {
-            let mut values = self.vector(&format!("{base}.weight"), width)?;
-            if plus_one {
-                values.iter_mut().for_each(|value| *value += 1.0);
+    pub fn scales(
+        &mut self,
+        bases: &[&str],
+        columns: impl Into<Columns>,
+        plus_one: bool,
+    ) -> Result<usize, Error> {
+        let columns = columns.into();
+        let width = columns.axis.filled();
+        let mut filled = vec![0.0; bases.len() * width];
+        for (base, filled) in bases.iter().zip(filled.chunks_exact_mut(width)) {
+            let values = self.vector(&format!("{base}.weight"), columns.axis.len())?;
+            for (i, value) in values.iter().enumerate() {
+                filled[columns.place(i)] = value + f32::from(u8::from(plus_one));
             }
-            filled.extend(crate::kernels::fill_rows(&values, width));
         }
         let name = bases.first().copied().unwrap_or_default();
         self.upload(name, bytemuck::cast_slice(&filled))

@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::kernels::matmul::{Block, Linear, stride4};
 use crate::weights::TensorEntry;
 use crate::weights::adapter::Pair;
+use crate::weights::axis::{Axis, Columns, Gate};
 use crate::weights::loader::{Loader, PIECE, stored_rows};
 
 /// Bytes of a block, at most, whatever an adapter could hold: the host puts one in order at a time.
@@ -19,43 +20,6 @@ const TILE: usize = 32;
 /// Rows of a checkpoint matrix that are written as columns at a time: a line of the cache or two.
 const GROUP: usize = 32;
 
-/// An axis of an activation: `blocks` runs of `block` values, each filled up to whole cells of four.
-///
-/// A hidden axis is one block; queries, keys and values are a block a head.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Axis {
-    pub blocks: usize,
-    pub block: usize,
-}
-
-impl Axis {
-    /// One block.
-    pub fn plain(width: usize) -> Self {
-        Axis { blocks: 1, block: width }
-    }
-
-    /// Values without filling.
-    pub fn len(self) -> usize {
-        self.blocks * self.block
-    }
-
-    /// Values with filling.
-    pub fn filled(self) -> usize {
-        self.blocks * self.block.next_multiple_of(4)
-    }
-
-    /// Where value `i` lies with filling.
-    fn place(self, i: usize) -> usize {
-        i / self.block * self.block.next_multiple_of(4) + i % self.block
-    }
-
-    /// Values that lie before a place.
-    fn before(self, place: usize) -> usize {
-        let filled = self.block.next_multiple_of(4);
-        place / filled * self.block + (place % filled).min(self.block)
-    }
-}
-
 /// Rows of a checkpoint matrix that become columns of a layer.
 struct Part {
     /// The names of the tensors.
@@ -64,8 +28,9 @@ struct Part {
     /// Which rows of the matrix, in their order, and how many it has.
     rows: Vec<Range<usize>>,
     of: usize,
-    /// The axis of the columns.
-    columns: Axis,
+    columns: Columns,
+    /// The first column, with filling, where it does not come after those of the part before.
+    first: Option<usize>,
 }
 
 /// A part with the tensor it is read from and its place in the layer.
@@ -80,7 +45,7 @@ struct Placed<'a> {
 
 impl Loader<'_, '_> {
     /// A linear layer from one or more checkpoint matrices of the same shape, put side by side.
-    /// `columns` is the axis of each; for the rest see [`Loader::joined`].
+    /// `columns` are those of each; for the rest see [`Loader::joined`].
     ///
     /// # Errors
     /// As [`Loader::joined`].
@@ -89,32 +54,64 @@ impl Loader<'_, '_> {
         parts: &[&str],
         bias: bool,
         inner: Axis,
-        columns: Axis,
+        columns: impl Into<Columns>,
     ) -> Result<Linear, Error> {
-        let parts: Vec<(&str, Axis)> = parts.iter().map(|base| (*base, columns)).collect();
+        let columns = columns.into();
+        let parts: Vec<(&str, Columns)> = parts.iter().map(|base| (*base, columns)).collect();
         self.joined(&parts, bias, inner)
     }
 
     /// A linear layer from one or more checkpoint matrices `[columns, inner]`, put side by side:
-    /// `parts` names them without `.weight` and `.bias`, each with the axis of its columns.
+    /// `parts` names them without `.weight` and `.bias`, each with its columns.
     ///
     /// # Errors
     /// [`Error::Tensor`] for a missing tensor, a wrong shape or unusable values; [`Error::Adapter`]
     /// where not even some columns fit what a shader sees.
     pub fn joined(
         &mut self,
-        parts: &[(&str, Axis)],
+        parts: &[(&str, Columns)],
         bias: bool,
         inner: Axis,
     ) -> Result<Linear, Error> {
-        let part = |(base, columns): &(&str, Axis)| Part {
+        let part = |(base, columns): &(&str, Columns)| Part {
             weight: format!("{base}.weight"),
             bias: bias.then(|| format!("{base}.bias")),
-            rows: std::iter::once(0..columns.len()).collect(),
-            of: columns.len(),
+            rows: std::iter::once(0..columns.axis.len()).collect(),
+            of: columns.axis.len(),
             columns: *columns,
+            first: None,
         };
         self.layer(&parts.iter().map(part).collect::<Vec<_>>(), inner)
+    }
+
+    /// A gate and what it multiplies, `columns` each, from one checkpoint matrix of both or from two, a cell
+    /// of one beside a cell of the other: [`Epilogue::Gated`](crate::kernels::matmul::Epilogue::Gated) makes
+    /// `columns` of them.
+    ///
+    /// # Errors
+    /// As [`Loader::joined`].
+    pub fn gated(
+        &mut self,
+        parts: &[&str],
+        gate: Gate,
+        bias: bool,
+        inner: Axis,
+        columns: Axis,
+    ) -> Result<Linear, Error> {
+        let count = columns.len();
+        let half = |half: usize| {
+            let base = parts[half.min(parts.len() - 1)];
+            let first = if parts.len() == 1 { half * count } else { 0 };
+            Part {
+                weight: format!("{base}.weight"),
+                bias: bias.then(|| format!("{base}.bias")),
+                rows: std::iter::once(first..first + count).collect(),
+                of: count * 2 / parts.len(),
+                columns: columns.alternate(),
+                first: Some(if (half == 0) == (gate == Gate::First) { 0 } else { 4 }),
+            }
+        };
+        self.layer(&[half(0), half(1)], inner)
     }
 
     /// The linear layer of some rows of a checkpoint matrix `[columns, inner]`, in their order: a part of
@@ -134,7 +131,8 @@ impl Loader<'_, '_> {
             bias: bias.map(str::to_owned),
             rows: rows.to_vec(),
             of: columns,
-            columns: Axis::plain(rows.iter().map(ExactSizeIterator::len).sum()),
+            columns: Axis::plain(rows.iter().map(ExactSizeIterator::len).sum()).into(),
+            first: None,
         };
         self.layer(&[part], Axis::plain(inner))
     }
@@ -147,8 +145,8 @@ impl Loader<'_, '_> {
             let (name, entry) = files.find(&part.weight)?;
             self.shaped(&name, entry, &[part.of, inner.len()])?;
             let pair = self.pair(&name, entry, false)?;
-            placed.push(Placed { part, name, entry, pair, first: all });
-            all += part.columns.filled();
+            placed.push(Placed { part, name, entry, pair, first: part.first.unwrap_or(all) });
+            all += part.columns.axis.filled();
         }
         let name = parts.first().map_or("", |part| &part.weight);
         let cells = all / 4;
@@ -188,7 +186,7 @@ impl Loader<'_, '_> {
             }
         }
         let bias = self.upload(name, bytemuck::cast_slice(&biases))?;
-        let columns = parts.iter().map(|part| part.columns.len()).sum();
+        let columns = parts.iter().map(|part| part.columns.axis.len()).sum();
         Ok(Linear { blocks, bias, columns, columns4: cells })
     }
 
@@ -202,10 +200,8 @@ impl Loader<'_, '_> {
         packed: &mut [u32],
     ) -> Result<(), Error> {
         let Placed { part, name, entry, pair, first } = placed;
-        let before = |column: usize| {
-            part.columns.before(column.clamp(*first, first + part.columns.filled()) - first)
-        };
-        let wanted = before(columns.start)..before(columns.end);
+        let [start, end] = [columns.start, columns.end].map(|column| column.saturating_sub(*first));
+        let wanted = part.columns.among(&(start..end));
         let width = inner.len();
         let rows_a_piece = (PIECE / width).next_multiple_of(GROUP).max(1);
         let mut loss = Loss::default();
@@ -223,7 +219,10 @@ impl Loader<'_, '_> {
                     [count, width],
                 )?;
                 loss.add(lost);
-                let column = |at: usize| first + part.columns.place(value + at) - columns.start;
+                let column = |at: usize| {
+                    let column = first + part.columns.place(value + at);
+                    columns.contains(&column).then(|| column - columns.start)
+                };
                 match self.storage.bytes() {
                     2 => {
                         let packed = bytemuck::cast_slice_mut(packed);
@@ -248,25 +247,25 @@ fn cells_a_block(cells: usize, cell_bytes: u64, most: u64) -> Option<usize> {
     (fits > 0).then(|| cells.div_ceil(blocks).next_multiple_of(whole).max(whole))
 }
 
-/// Writes rows `[rows, inner]`, given as bytes, as columns of `packed`, `[inner with filling, stride]`.
+/// Writes rows `[rows, inner]`, given as bytes, as columns of `packed`, `[inner with filling, stride]`; `column`
+/// says which, and `None` for a row that is none of them.
 fn transpose<T: bytemuck::Pod>(
     rows: &[u8],
     inner: Axis,
     packed: &mut [T],
     stride: usize,
-    column: impl Fn(usize) -> usize,
+    column: impl Fn(usize) -> Option<usize>,
 ) {
     let width = inner.len();
     let rows: Vec<T> = bytemuck::pod_collect_to_vec(rows);
     for (group, rows) in rows.chunks(GROUP * width).enumerate() {
-        let columns: Vec<usize> =
-            (0..rows.len() / width).map(|row| column(group * GROUP + row)).collect();
+        let columns: Vec<(usize, usize)> = (0..rows.len() / width)
+            .filter_map(|row| column(group * GROUP + row).map(|column| (row * width, column)))
+            .collect();
         for k in 0..width {
             let line = &mut packed[inner.place(k) * stride..][..stride];
-            let mut at = k;
-            for column in &columns {
-                line[*column] = rows[at];
-                at += width;
+            for (row, column) in &columns {
+                line[*column] = rows[row + k];
             }
         }
     }
@@ -302,27 +301,20 @@ mod tests {
     }
 
     #[test]
-    fn values_before_a_place_are_those_placed_there() {
-        for axis in [Axis::plain(7), Axis { blocks: 3, block: 6 }, Axis { blocks: 5, block: 4 }] {
-            for place in 0..=axis.filled() {
-                let expected = (0..axis.len()).filter(|i| axis.place(*i) < place).count();
-                assert_eq!(axis.before(place), expected, "{axis:?} {place}");
-            }
-        }
-    }
-
-    #[test]
     fn rows_become_columns() {
         let (inner, count) = (Axis { blocks: 2, block: 3 }, 70);
         let rows: Vec<u16> = (0..count * 6).map(|i| i as u16 + 1).collect();
         let mut packed = vec![0u16; inner.filled() * 80];
-        transpose(bytemuck::cast_slice(&rows), inner, &mut packed, 80, |row| row + row / 64);
+        transpose(bytemuck::cast_slice(&rows), inner, &mut packed, 80, |row| {
+            (row != 66).then_some(row + row / 64)
+        });
         for row in 0..count {
             for k in 0..6 {
                 let line = if k < 3 { k } else { k + 1 };
-                assert_eq!(packed[line * 80 + row + row / 64], rows[row * 6 + k]);
+                let expected = if row == 66 { 0 } else { rows[row * 6 + k] };
+                assert_eq!(packed[line * 80 + row + row / 64], expected);
             }
         }
-        assert_eq!(packed.iter().filter(|value| **value != 0).count(), rows.len());
+        assert_eq!(packed.iter().filter(|value| **value != 0).count(), rows.len() - 6);
     }
 }

@@ -4,6 +4,7 @@
 //! in bounded pieces, each from its own stored dtype.
 
 mod adapter;
+mod axis;
 mod destination;
 mod digest;
 mod experts;
@@ -21,12 +22,12 @@ use crate::error::Error;
 use crate::files::{ModelFiles, Source};
 
 pub(crate) use adapter::Adapter;
+pub(crate) use axis::{Axis, Columns, Gate};
 pub use destination::LoadProgress;
 pub(crate) use destination::{Destination, WeightBytes};
 pub(crate) use digest::{digest_source, hex};
 pub(crate) use experts::ExpertShape;
 pub(crate) use loader::{Loader, Table};
-pub(crate) use matrix::Axis;
 
 /// What the header says of a tensor.
 #[derive(Debug, Clone)]

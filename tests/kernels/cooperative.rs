@@ -164,5 +164,5 @@ fn software_adapters_keep_to_lanes() {
     let builder = Embedder::builder(files).adapter(AdapterChoice::Best);
     let embedder = block_on(builder.dtype(DtypeRequest::Float16).build()).unwrap();
     let choice = block_on(embedder.inspect()).kernels;
-    assert_eq!(choice.matmul == "lanes", own.software, "{choice}");
+    assert_eq!(choice.matmul.starts_with("lanes"), own.software, "{choice}");
 }

@@ -10,7 +10,6 @@
 mod attention;
 mod cooperative;
 mod experts;
-mod gate;
 mod layer_norm;
 mod lookup;
 mod matmul;

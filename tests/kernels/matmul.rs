@@ -5,8 +5,9 @@ use vectile::gpu::device::Gpu;
 use vectile::gpu::executor::Executor;
 use vectile::gpu::graph::TensorId;
 use vectile::gpu::selftest::{STORAGES, forms_that_differ};
-use vectile::kernels::forms::{FEW, Form, Tile};
-use vectile::kernels::{Activation, Builder, KernelPlan, matmul, reference};
+use vectile::kernels::forms::{FEW, Form, LANE, Tile};
+use vectile::kernels::matmul::Epilogue;
+use vectile::kernels::{Activation, Builder, KernelPlan, matmul, reference, rope};
 
 use crate::{
     activations, assert_close, bench, only_matrices, plans, precision, run, storages, values,
@@ -47,7 +48,7 @@ pub fn check_with(case: &Case, weights: Storage, acts: Storage, form: Option<For
         let plans = match form {
             Some(Form::Cooperative(_)) if executor.gpu.plan().cooperative.is_none() => continue,
             None => plans(executor),
-            form => vec![KernelPlan { software: false, forced: form, ..executor.gpu.plan() }],
+            form => vec![KernelPlan { forced: form, ..executor.gpu.plan() }],
         };
         for plan in plans {
             let Case { rows, inner, columns, activation, residual } = *case;
@@ -117,15 +118,15 @@ fn forms_of_the_same_bits() {
     for executor in &mut bench.executors {
         let forms: Vec<Form> =
             Tile::ALL.map(Form::Tile).into_iter().chain(FEW.map(Form::Few)).collect();
+        let [lane, tall_lane] = LANE.map(Form::Lane);
         for (weights, acts) in STORAGES {
             if storages(executor).contains(weights) && storages(executor).contains(acts) {
-                let other = block_on(forms_that_differ(
-                    executor,
-                    (*weights, *acts),
-                    Form::Tile(Tile::PLAIN),
-                    &forms,
-                ));
-                assert_eq!(other.unwrap(), [], "{weights} {acts}");
+                for (first, forms) in [(Form::Tile(Tile::PLAIN), &forms[..]), (lane, &[tall_lane])]
+                {
+                    let pair = (*weights, *acts);
+                    let other = block_on(forms_that_differ(executor, pair, first, forms));
+                    assert_eq!(other.unwrap(), [], "{weights} {acts}");
+                }
             }
         }
     }
@@ -133,7 +134,8 @@ fn forms_of_the_same_bits() {
     if only_matrices() {
         return;
     }
-    for form in Tile::ALL.map(Form::Tile).into_iter().chain(FEW.map(Form::Few)) {
+    let lanes = LANE.map(Form::Lane);
+    for form in Tile::ALL.map(Form::Tile).into_iter().chain(FEW.map(Form::Few)).chain(lanes) {
         for (rows, inner, columns) in [(1, 5, 3), (17, 63, 65), (129, 31, 131)] {
             let (activation, residual) = (Activation::Gelu, rows > 1);
             let case = Case { rows, inner, columns, activation, residual };
@@ -151,8 +153,8 @@ fn a_form_of_other_bits_is_found() {
     let mut executor = Executor::new(gpu);
     executor.edit_shader(("matmul_few", |wgsl| {
         wgsl.replacen(
-            "fma(vec4<f32>(value.y), w1, sums[0u])",
-            "sums[0u] + value.y * w1 * 1.0000001",
+            "sum = fma(vec4<f32>(value.y), w1, sum)",
+            "sum = sum + value.y * w1 * 1.0000001",
             1,
         )
     }));
@@ -267,8 +269,7 @@ fn a_matrix_in_blocks_of_columns_gives_the_same_bits() {
                         x_t,
                         (&blocks, bias),
                         [columns, cells],
-                        Activation::Gelu,
-                        Some(res_t),
+                        Epilogue::Plain(Activation::Gelu, Some(res_t)),
                     );
                     let got = run(executor, builder, y).0;
                     assert_eq!(got, *whole.get_or_insert_with(|| got.clone()), "{storage} {cut}");
@@ -276,6 +277,92 @@ fn a_matrix_in_blocks_of_columns_gives_the_same_bits() {
             }
         }
     }
+}
+
+/// Every form makes of gates and of heads what the reference does, whatever its tile.
+#[test]
+fn gates_and_turned_heads() {
+    let Some(mut bench) = bench() else { return };
+    for (at, executor) in bench.executors.iter_mut().enumerate() {
+        for storage in storages(executor) {
+            let mut plans = plans(executor);
+            if !only_matrices() && storage == Storage::F32 && at == 0 {
+                let own = executor.gpu.plan();
+                let forms = Tile::ALL.map(Form::Tile).into_iter().chain(FEW.map(Form::Few));
+                plans.extend(forms.map(|form| KernelPlan { forced: Some(form), ..own.clone() }));
+            }
+            for plan in plans {
+                for (rows, inner, cells) in [(1, 5, 1), (17, 63, 17), (129, 31, 33)] {
+                    gated(executor, &plan, storage, [rows, inner, 8 * cells]);
+                }
+                // Heads of 12 values, some of which are turned; values behind them that are not.
+                for (rows, heads, pairs) in [(1, 1, 6), (17, 3, 4), (129, 9, 5)] {
+                    turned(executor, &plan, storage, rows, heads, pairs);
+                }
+            }
+        }
+    }
+}
+
+fn gated(executor: &mut Executor, plan: &KernelPlan, storage: Storage, size: [usize; 3]) {
+    let what = format!("gated {size:?} {storage} {}", plan.describe((storage, storage)));
+    then(
+        executor,
+        plan,
+        storage,
+        (&what, size),
+        |_| Epilogue::Gated(Activation::Silu),
+        |sums| reference::gate(sums, size[2], Activation::Silu),
+    );
+}
+
+fn turned(
+    executor: &mut Executor,
+    plan: &KernelPlan,
+    storage: Storage,
+    rows: usize,
+    heads: usize,
+    pairs: usize,
+) {
+    let size = [rows, 29, (heads + 1) * 12];
+    let positions: Vec<u32> = (0..rows as u32).map(|row| row * 7 % 50).collect();
+    let frequencies: Vec<f64> = (0..pairs).map(|pair| 0.3f64.powi(pair as i32)).collect();
+    let angles = rope::angles(&frequencies, 1.2, 50);
+    let what = format!("{heads} heads of {size:?} {storage} {}", plan.describe((storage, storage)));
+    let epilogue = |builder: &mut Builder| {
+        let table = rope::Angles::new(builder, &positions, &angles, pairs);
+        Epilogue::Turned(table.turn(heads, 12))
+    };
+    then(executor, plan, storage, (&what, size), epilogue, |sums| {
+        reference::turned(sums, &positions, (&angles, pairs), [size[2], heads, 12])
+    });
+}
+
+/// What an epilogue makes of a matmul, beside the reference.
+fn then(
+    executor: &mut Executor,
+    plan: &KernelPlan,
+    storage: Storage,
+    (what, [rows, inner, columns]): (&str, [usize; 3]),
+    epilogue: impl Fn(&mut Builder) -> Epilogue,
+    expected: impl Fn(&[f64]) -> Vec<f64>,
+) {
+    let x = values(1, rows * inner, 1.0, storage);
+    let w = values(2, columns * inner, 0.3, storage);
+    let bias = values(3, columns, 1.0, Storage::F32);
+    let mut builder = Builder::new(plan, &precision(storage, storage));
+    let mut bytes = Vec::new();
+    vectile::convert::encode(storage, &repack(&w, columns, inner), &mut bytes);
+    let weight = builder.input("w", &bytes);
+    let bias_t = builder.input("bias", &bias);
+    let x_t = activations(&mut builder, "x", &x, inner, storage);
+    let epilogue = epilogue(&mut builder);
+    let size = [columns, columns / 4];
+    let weights = (&[(weight, size[1])][..], bias_t);
+    let y = matmul::matmul_blocks(&mut builder, "y", x_t, weights, size, epilogue);
+    let (got, _) = run(executor, builder, y);
+    let sums = reference::matmul(&x, &w, &bias, Activation::None, None);
+    assert_close(what, &got, &expected(&sums), storage, 3e-5);
 }
 
 #[test]

@@ -1,5 +1,5 @@
 use vectile::dtype::Storage;
-use vectile::kernels::rope::{self, HeadNorm, Rope};
+use vectile::kernels::rope::{self, Angles, HeadNorm, Rope};
 use vectile::kernels::{Builder, fill_rows, reference};
 
 use crate::{RAGGED, activations, assert_close, bench, precision, run, storages, values};
@@ -9,14 +9,14 @@ fn frequencies(pairs: usize) -> Vec<f64> {
     (0..pairs).map(|p| 10000f64.powf(-(p as f64) / pairs.max(1) as f64)).collect()
 }
 
-fn check(tokens: usize, turns: Rope, behind: usize, norm: bool) {
+fn check(tokens: usize, turns: Rope, pairs: usize, behind: usize) {
     let Some(mut bench) = bench() else { return };
     for executor in &mut bench.executors {
         for acts in storages(executor) {
             let heads = turns.heads + turns.kv_heads;
             let x = values(1, tokens * heads * turns.head, 3.0, acts);
             let weight = values(2, 2 * turns.head, 2.0, Storage::F32);
-            let angles = rope::angles(&frequencies(turns.pairs), 1.2, 50);
+            let angles = rope::angles(&frequencies(pairs), 1.2, 50);
             let rows: Vec<u32> = (0..tokens as u32).map(|t| t * 7 % 50).collect();
             // The values, which the kernel leaves alone, lie behind the keys.
             let filled = turns.head.next_multiple_of(4);
@@ -31,18 +31,17 @@ fn check(tokens: usize, turns: Rope, behind: usize, norm: bool) {
             let mut builder = Builder::new(&executor.gpu.plan(), &precision(acts, acts));
             let width = (heads + behind) * filled;
             let x_t = activations(&mut builder, "qkv", &packed, width, acts);
-            let tables = [builder.input("angles", &angles), builder.input("rows", &rows)];
-            let head_norm = norm.then(|| HeadNorm {
+            let table = Angles::new(&mut builder, &rows, &angles, pairs);
+            let norm = HeadNorm {
                 weight: builder.input("norms", &fill_rows(&weight, turns.head)),
                 eps: 1e-6,
-            });
-            let y = rope::rope(&mut builder, x_t, tables, &turns, head_norm);
+            };
+            let y = rope::rope(&mut builder, x_t, &table, &turns, norm);
             let (got, _) = run(executor, builder, y);
             let got: Vec<f32> =
                 got.chunks_exact(filled).flat_map(|h| h[..turns.head].to_vec()).collect();
-            let weights = norm.then_some((&weight[..], 1e-6));
-            let expected = reference::rope(&x, &rows, &angles, &turns, weights);
-            let what = format!("{tokens} {turns:?} norm {norm} {acts}");
+            let expected = reference::rope(&x, &rows, (&angles, pairs), &turns, (&weight, 1e-6));
+            let what = format!("{tokens} {turns:?} {pairs} pairs {acts}");
             assert_close(&what, &got, &expected, acts, 3e-6);
         }
     }
@@ -51,30 +50,21 @@ fn check(tokens: usize, turns: Rope, behind: usize, norm: bool) {
 #[test]
 fn ragged_tokens_in_every_storage() {
     for tokens in RAGGED {
-        for norm in [false, true] {
-            let turns = Rope { heads: 2, kv_heads: 1, head: 8, pairs: 4, interleaved: false };
-            check(*tokens, turns, 1, norm);
-        }
+        check(*tokens, Rope { heads: 2, kv_heads: 1, head: 8 }, 4, 1);
     }
 }
 
 #[test]
-fn pairs_side_by_side_and_half_a_head_apart() {
-    for interleaved in [false, true] {
-        for (head, pairs) in [(2, 1), (6, 3), (10, 5), (64, 32), (80, 40), (256, 128)] {
-            for norm in [false, true] {
-                check(5, Rope { heads: 3, kv_heads: 2, head, pairs, interleaved }, 2, norm);
-            }
-        }
+fn heads_of_all_sizes() {
+    for (head, pairs) in [(2, 1), (6, 3), (10, 5), (64, 32), (80, 40), (256, 128)] {
+        check(5, Rope { heads: 3, kv_heads: 2, head }, pairs, 2);
     }
 }
 
 #[test]
 fn a_part_of_the_head_or_none_of_it() {
-    for interleaved in [false, true] {
-        for (head, pairs) in [(9, 4), (16, 3), (64, 16), (20, 0)] {
-            check(7, Rope { heads: 2, kv_heads: 2, head, pairs, interleaved }, 0, true);
-        }
+    for (head, pairs) in [(9, 4), (16, 3), (64, 16), (20, 0)] {
+        check(7, Rope { heads: 2, kv_heads: 2, head }, pairs, 0);
     }
 }
 
