@@ -209,8 +209,9 @@ fn two_layers_of_mistral_7b_within_its_weights_and_a_gibibyte() {
             && let Some(peak) = peak
         {
             assert!(peak < weights + (1 << 30), "{peak} of {weights}");
-            // What was estimated, for a full batch, and the program with its driver.
-            assert!(peak < embedder.memory().peak() + (256 << 20), "{peak}");
+            // What was estimated, for a full batch, and the program with its driver, which compiles kernels within
+            // it: 340 MB where none is in its cache yet.
+            assert!(peak < embedder.memory().peak() + (400 << 20), "{peak}");
         }
         // In order, in small steps, and to the end.
         let told = told.lock().unwrap();
