@@ -100,6 +100,10 @@ pub struct ModelArgs {
     /// Most tokens in a batch. Vectors do not depend on it; speed and memory do.
     #[arg(long, value_name = "N")]
     pub batch_tokens: Option<NonZeroUsize>,
+    /// First time which forms of the model's matmuls are fastest on this GPU, where that was not done yet: as
+    /// `vectile tune MODEL`, in some seconds.
+    #[arg(long)]
+    pub tune: bool,
     /// Say nothing on stderr but errors.
     #[arg(long, short)]
     pub quiet: bool,
@@ -499,6 +503,7 @@ impl VerifyArgs {
             run: self.run.clone(),
             lora_task: None,
             batch_tokens: self.batch_tokens,
+            tune: false,
             quiet: self.quiet,
         }
     }
@@ -510,16 +515,17 @@ impl VerifyArgs {
 )))]
 pub struct TuneArgs {
     /// A model directory, or a Hugging Face Hub name (`owner/name`; a bare `name` is one of
-    /// sentence-transformers').
+    /// sentence-transformers'). Without: shapes of common models, in each precision that float32, float16 and
+    /// bfloat16 checkpoints run in here.
     #[arg(value_name = "MODEL")]
-    pub model: String,
+    pub model: Option<String>,
     /// Rows (tokens of a batch) to time at, at most: all of 4, 16, 64, 256, 1024, 4096 and 16384 up to it.
     #[arg(long, default_value = "4096", value_name = "N", help_heading = "What is measured")]
     pub rows: NonZeroUsize,
     /// Runs of each form that count; one more goes before them.
     #[arg(long, default_value = "3", value_name = "N", help_heading = "What is measured")]
     pub runs: NonZeroUsize,
-    /// Write all times as JSON.
+    /// Write all times as JSON: of a model an object, without one a list of objects.
     #[arg(long, value_name = "FILE|-", help_heading = "Output")]
     pub json: Option<PathBuf>,
     /// Time the kernels for GPUs on a software adapter too: for tests.
@@ -534,12 +540,13 @@ pub struct TuneArgs {
 
 impl TuneArgs {
     /// What of it describes the model and how it runs.
-    pub fn model(&self) -> ModelArgs {
+    pub fn model(&self, model: &str) -> ModelArgs {
         ModelArgs {
-            model: self.model.clone(),
+            model: model.to_owned(),
             run: self.run.clone(),
             lora_task: None,
             batch_tokens: None,
+            tune: false,
             quiet: self.quiet,
         }
     }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
+use vectile::lab::tune::{TuneOptions, tune_once};
 use vectile::{
     AdapterSummary, Built, Embedder, EmbedderBuilder, ModelBuilder, ModelFiles, MultiVectorEncoder,
     Precision, Reranker, SparseEncoder, block_on,
@@ -14,7 +15,7 @@ use super::{progress, say};
 
 /// Loads the model, and says on which adapter and in which precision it runs.
 pub fn open(args: &ModelArgs) -> Result<Embedder, Failure> {
-    let embedder = block_on(loading(builder(args)?, args).build())?;
+    let embedder = block_on(loading(builder(args)?, args)?.build())?;
     if !args.quiet {
         announce(embedder.adapter(), embedder.precision(), embedder.notes());
     }
@@ -24,7 +25,7 @@ pub fn open(args: &ModelArgs) -> Result<Embedder, Failure> {
 /// As [`open`], for a reranker.
 pub fn open_reranker(args: &ModelArgs) -> Result<Reranker, Failure> {
     let files = find_reranker(&args.model, args.run.revision.as_deref())?;
-    let reranker = block_on(loading(settings(Reranker::builder(files), args), args).build())?;
+    let reranker = block_on(loading(settings(Reranker::builder(files), args), args)?.build())?;
     if !args.quiet {
         announce(reranker.adapter(), reranker.precision(), reranker.notes());
     }
@@ -34,7 +35,7 @@ pub fn open_reranker(args: &ModelArgs) -> Result<Reranker, Failure> {
 /// As [`open`], for a sparse encoder.
 pub fn open_sparse(args: &ModelArgs) -> Result<SparseEncoder, Failure> {
     let files = find(&args.model, args.run.revision.as_deref())?;
-    let encoder = block_on(loading(settings(SparseEncoder::builder(files), args), args).build())?;
+    let encoder = block_on(loading(settings(SparseEncoder::builder(files), args), args)?.build())?;
     if !args.quiet {
         announce(encoder.adapter(), encoder.precision(), encoder.notes());
     }
@@ -45,7 +46,7 @@ pub fn open_sparse(args: &ModelArgs) -> Result<SparseEncoder, Failure> {
 pub fn open_multi_vector(args: &ModelArgs) -> Result<MultiVectorEncoder, Failure> {
     let files = find(&args.model, args.run.revision.as_deref())?;
     let encoder =
-        block_on(loading(settings(MultiVectorEncoder::builder(files), args), args).build())?;
+        block_on(loading(settings(MultiVectorEncoder::builder(files), args), args)?.build())?;
     if !args.quiet {
         announce(encoder.adapter(), encoder.precision(), encoder.notes());
     }
@@ -82,9 +83,30 @@ pub fn settings<M: Built>(builder: ModelBuilder<M>, args: &ModelArgs) -> ModelBu
     builder
 }
 
-/// Shows how far the load is, where it takes a while.
-fn loading<M: Built>(builder: ModelBuilder<M>, args: &ModelArgs) -> ModelBuilder<M> {
-    if args.quiet { builder } else { builder.on_progress(progress::loading()) }
+/// Tuned first, where that is asked for; shows how far the load is, where it takes a while.
+fn loading<M: Built>(
+    builder: ModelBuilder<M>,
+    args: &ModelArgs,
+) -> Result<ModelBuilder<M>, Failure> {
+    let builder = tuned(builder, args)?;
+    Ok(if args.quiet { builder } else { builder.on_progress(progress::loading()) })
+}
+
+/// With the forms of its matmuls timed on this adapter, where that is asked for and was not done before.
+pub fn tuned<M: Built>(
+    builder: ModelBuilder<M>,
+    args: &ModelArgs,
+) -> Result<ModelBuilder<M>, Failure> {
+    if args.tune {
+        let steps = progress::steps(!args.quiet);
+        let found = block_on(tune_once(&builder, &TuneOptions::default(), steps))?;
+        if let Some(path) = found.and_then(|found| found.kept)
+            && !args.quiet
+        {
+            say(format_args!("tuned: kept in {}", path.display()));
+        }
+    }
+    Ok(builder)
 }
 
 /// Where findings about adapters are kept.

@@ -74,6 +74,9 @@ pub struct ServeArgs {
     /// Most tokens in a batch. Vectors do not depend on it; speed and memory do.
     #[arg(long, value_name = "N", help_heading = "Model")]
     pub batch_tokens: Option<NonZeroUsize>,
+    /// First time which forms of the models' matmuls are fastest on this GPU, where that was not done yet.
+    #[arg(long)]
+    pub tune: bool,
     /// Say nothing on stderr but errors.
     #[arg(long, short)]
     pub quiet: bool,
@@ -174,6 +177,7 @@ impl ServeArgs {
             run: self.run.clone(),
             lora_task: self.lora_task.clone(),
             batch_tokens: self.batch_tokens,
+            tune: self.tune,
             quiet: self.quiet,
         }
     }
@@ -239,7 +243,7 @@ fn load(wanted: &Wanted, args: &ModelArgs) -> Result<Served, Failure> {
         builder: ModelBuilder<M>,
         args: &ModelArgs,
     ) -> Result<Arc<M>, Failure> {
-        Ok(Arc::new(block_on(model::settings(builder, args).build())?))
+        Ok(Arc::new(block_on(model::tuned(model::settings(builder, args), args)?.build())?))
     }
     let served = match kind {
         ModelKind::Embedder => {

@@ -4,7 +4,8 @@ use std::fmt::Write;
 use std::path::Path;
 
 use vectile::block_on;
-use vectile::lab::tune::{TuneOptions, Tuning, tune};
+use vectile::dtype::DtypeOptions;
+use vectile::lab::tune::{TuneAdapter, TuneOptions, Tuning, tune, tune_adapter};
 
 use super::args::TuneArgs;
 use super::bench::{writable, write};
@@ -20,19 +21,46 @@ pub fn run(args: &TuneArgs) -> Result<(), Failure> {
     if let Some(path) = &args.json {
         writable(path)?;
     }
-    let options = TuneOptions { most_rows: args.rows.get(), runs: args.runs.get() + 1 };
-    let mut builder = model::builder(&args.model())?;
-    if args.gpu_kernels {
-        builder = builder.gpu_kernels();
-    }
-    let _interrupt = Interrupt::watch_saying("before all was timed; nothing was kept");
-    let found = block_on(tune(builder, &options, progress::steps(!args.quiet)))?;
+    let options = TuneOptions {
+        most_rows: args.rows.get(),
+        runs: args.runs.get() + 1,
+        ..TuneOptions::default()
+    };
+    let steps = progress::steps(!args.quiet);
+    let (json, text) = match &args.model {
+        Some(model) => {
+            let mut builder = model::builder(&args.model(model))?;
+            if args.gpu_kernels {
+                builder = builder.gpu_kernels();
+            }
+            let _interrupt = Interrupt::watch_saying("before all was timed; nothing was kept");
+            let found = block_on(tune(builder, &options, steps))?;
+            (to_json(&found)?, describe(&found))
+        }
+        None => {
+            let adapter = TuneAdapter {
+                adapter: args.run.adapter.clone().unwrap_or_default(),
+                withheld: args.run.withhold.clone(),
+                cache_dir: model::cache_dir(),
+                gpu_kernels: args.gpu_kernels,
+            };
+            let dtype = DtypeOptions {
+                dtype: args.run.dtype,
+                half_fallback: args.run.half_fallback,
+                activations: args.run.activations,
+            };
+            let _interrupt = Interrupt::watch_saying("before all was timed");
+            let found = block_on(tune_adapter(&adapter, dtype, &options, steps))?;
+            let text: Vec<String> = found.iter().map(describe).collect();
+            (to_json(&found)?, text.join("\n"))
+        }
+    };
     if let Some(path) = &args.json {
-        write(path, &(to_json(&found)? + "\n"))?;
+        write(path, &(json + "\n"))?;
     }
     match args.json.as_deref() == Some(Path::new("-")) {
         true => Ok(()),
-        false => Plain::new().whole(&describe(&found)),
+        false => Plain::new().whole(&text),
     }
 }
 

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use async_lock::Mutex;
 
-use crate::config::{Input, ModelConfig, Module, Purpose, Weighting};
 #[cfg(feature = "lab")]
 use crate::dtype::F16Verdict;
 use crate::dtype::{
@@ -15,18 +14,15 @@ use crate::dtype::{
 use crate::embedder::Embedder;
 use crate::embedder::estimate::{self, Fitted};
 use crate::embedder::kept;
-use crate::embedder::opening::{Matrices, Opening};
-use crate::embedder::run::{Model, Runtime};
-use crate::embedder::sides;
+use crate::embedder::opening::Opening;
+use crate::embedder::ready::{Ready, batch_tokens, read_model};
+use crate::embedder::run::Runtime;
 use crate::error::Error;
 use crate::files::ModelFiles;
-use crate::gpu::adapter::{AdapterChoice, AdapterSummary, Feature};
+use crate::gpu::adapter::{AdapterChoice, Feature};
 use crate::gpu::executor::ShaderEdit;
 use crate::gpu::selftest;
-use crate::kernels::MAX_BATCH_TOKENS;
-use crate::models;
-use crate::tokenize::Tokenizer;
-use crate::weights::{LoadProgress, WeightFiles};
+use crate::weights::LoadProgress;
 
 /// How an [`Embedder`] or another runtime of a model is made. Every setting has a default that suits
 /// most machines.
@@ -309,43 +305,10 @@ impl<M: Built> ModelBuilder<M> {
     /// Any that names a file, field, tensor, option or adapter: nothing is guessed or left out. See
     /// [`Error`].
     pub async fn build(self) -> Result<M, Error> {
-        if self.batch_tokens == Some(0) {
-            return Err(Error::option("batch_tokens", "is 0; at least 1 is expected"));
-        }
-        let model = read_model(self.files.clone(), M::TASK, self.lora_task.as_deref())?;
-        let facts = model.transformer.facts();
-        let mut opening = self.opening();
-        let losses = opening.losses.clone();
-        let mut executor = opening.open().await?;
-        let gpu = &executor.gpu;
-        if gpu.adapter.is_software() {
-            tracing::info!(adapter = %gpu.adapter, "a software adapter computes on the CPU");
-        }
-        let cache = self.cache_dir.as_deref();
-        let checkpoint = model.checkpoint();
-        let (shader_f16, measured) = if needs_f16(self.dtype, &checkpoint) {
-            let measured = match self.measured {
-                // What was measured had no adapter of a task added to the weights.
-                Measured::Kept if self.lora_task.is_some() => None,
-                Measured::Kept => kept::read(&model, cache)?,
-                #[cfg(feature = "lab")]
-                Measured::Given(measured) => measured,
-            };
-            (selftest::shader_f16(&mut executor, cache).await?, measured)
-        } else {
-            // Nothing asks.
-            (ShaderF16::Absent, None)
-        };
-        let mut precision =
-            resolve(self.dtype, checkpoint, shader_f16, facts.f16, measured.as_ref())?;
-        opening.test_forms(&mut executor, &precision, cache).await?;
-        let adapter = executor.gpu.adapter.clone();
-        let plan = opening.plan(&executor.gpu);
-        let tokens = batch_tokens(self.batch_tokens, &adapter, model.widest());
-        let tokens = (tokens, self.batch_tokens.is_some());
-        let Fitted { memory, pipelines } =
-            estimate::fit(&model, &precision, &plan, &adapter, self.max_memory, tokens)?;
+        let Ready { model, opening, executor, mut precision, adapter, memory, pipelines } =
+            self.ready().await?;
         tracing::info!(model = model.files.label(), %memory, "loading");
+        let losses = opening.losses.clone();
         let progress =
             self.on_progress.as_ref().map(|OnProgress(progress)| &**progress as &dyn Fn(_));
         let runtime = Runtime::load(
@@ -365,24 +328,69 @@ impl<M: Built> ModelBuilder<M> {
         let batch_tokens = memory.batch_tokens;
         M::built(Embedder { model, precision, adapter, batch_tokens, memory, runtime, losses })
     }
+
+    /// All that comes before weights are loaded.
+    ///
+    /// # Errors
+    /// As [`ModelBuilder::build`].
+    pub(crate) async fn ready(&self) -> Result<Ready, Error> {
+        if self.batch_tokens == Some(0) {
+            return Err(Error::option("batch_tokens", "is 0; at least 1 is expected"));
+        }
+        let model = read_model(self.files.clone(), M::TASK, self.lora_task.as_deref())?;
+        let facts = model.transformer.facts();
+        let mut opening = self.opening();
+        let mut executor = opening.open().await?;
+        let gpu = &executor.gpu;
+        if gpu.adapter.is_software() {
+            tracing::info!(adapter = %gpu.adapter, "a software adapter computes on the CPU");
+        }
+        let cache = self.cache_dir.as_deref();
+        let checkpoint = model.checkpoint();
+        let (shader_f16, measured) = if needs_f16(self.dtype, &checkpoint) {
+            let measured = match &self.measured {
+                // What was measured had no adapter of a task added to the weights.
+                Measured::Kept if self.lora_task.is_some() => None,
+                Measured::Kept => kept::read(&model, cache)?,
+                #[cfg(feature = "lab")]
+                Measured::Given(measured) => measured.clone(),
+            };
+            (selftest::shader_f16(&mut executor, cache).await?, measured)
+        } else {
+            // Nothing asks.
+            (ShaderF16::Absent, None)
+        };
+        let precision = resolve(self.dtype, checkpoint, shader_f16, facts.f16, measured.as_ref())?;
+        opening.test_forms(&mut executor, &precision, cache).await?;
+        let adapter = executor.gpu.adapter.clone();
+        let plan = opening.plan(&executor.gpu);
+        let tokens = batch_tokens(self.batch_tokens, &adapter, model.widest());
+        let tokens = (tokens, self.batch_tokens.is_some());
+        let Fitted { memory, pipelines } =
+            estimate::fit(&model, &precision, &plan, &adapter, self.max_memory, tokens)?;
+        Ok(Ready { model, opening, executor, precision, adapter, memory, pipelines })
+    }
 }
 
 impl<M> ModelBuilder<M> {
     fn opening(&self) -> Opening {
         Opening {
-            adapter: self.adapter.clone(),
             withheld: self.withheld.clone(),
             max_binding_bytes: self.max_binding_bytes,
             max_memory: self.max_memory,
             gpu_kernels: self.gpu_kernels,
             cache_dir: self.cache_dir.clone(),
-            matrices: Matrices::Untested,
-            by_rows: true,
-            tuned: None,
             shader_edit: self.shader_edit,
             fit_tokens: self.fit_tokens,
-            losses: Arc::default(),
+            ..Opening::new(self.adapter.clone())
         }
+    }
+}
+
+#[cfg(feature = "lab")]
+impl<M> ModelBuilder<M> {
+    pub(crate) fn cache(&self) -> Option<&std::path::Path> {
+        self.cache_dir.as_deref()
     }
 }
 
@@ -403,133 +411,9 @@ impl EmbedderBuilder {
         self
     }
 
-    pub(crate) fn cache(&self) -> Option<&std::path::Path> {
-        self.cache_dir.as_deref()
-    }
-
     /// Takes what was measured of the model from the caller, and not from what was kept.
     pub(crate) fn measured(mut self, verdict: Option<F16Verdict>) -> Self {
         self.measured = Measured::Given(verdict);
         self
     }
-}
-
-/// Everything that can be checked without a device.
-pub(super) fn read_model(
-    files: ModelFiles,
-    task: Task,
-    lora_task: Option<&str>,
-) -> Result<Model, Error> {
-    let mut config = match task {
-        Task::Embed => ModelConfig::load(&files)?,
-        Task::Score => ModelConfig::load_scoring(&files)?,
-        Task::Sparse => ModelConfig::load_sparse(&files)?,
-        Task::TokenVectors => ModelConfig::load_multi_vector(&files)?,
-    };
-    let mut weights = WeightFiles::open(&files, &config.weights_prefix)?;
-    if let Some(head) = config.purpose.head_beside() {
-        weights.add_linear(&files, head)?;
-    }
-    let mut transformer = match config.input {
-        Input::Transformer => {
-            models::read(&config.transformer, &weights, config.module_code.as_deref())?
-        }
-        input => models::static_embedding(&weights, input)?,
-    };
-    if let Some(task) = lora_task {
-        transformer.set_task(task)?;
-    }
-    let facts = transformer.facts();
-    if config.input != Input::Transformer {
-        config.pool_static(facts.hidden)?;
-    }
-    if matches!(&config.purpose, Purpose::TokenVectors(multi) if multi.projection.is_none()) {
-        config.check_token_widths(facts.hidden)?;
-    }
-    let mut dimension = facts.hidden;
-    let mut include_prompt = true;
-    let mut module_weights = Vec::new();
-    for module in &config.modules {
-        let path = match module {
-            Module::Pooling(pooling) => {
-                if pooling.dimension != facts.hidden {
-                    let problem = format!(
-                        "is {}, and the transformer's hidden_size is {}",
-                        pooling.dimension, facts.hidden
-                    );
-                    return Err(Error::config(
-                        "the Pooling module's config.json",
-                        "embedding_dimension",
-                        problem,
-                    ));
-                }
-                include_prompt = pooling.include_prompt;
-                dimension = pooling.output_dimension();
-                None
-            }
-            Module::Dense { path, out_features, .. } => {
-                dimension = *out_features;
-                Some(path)
-            }
-            Module::LayerNorm { path, .. } => Some(path),
-            Module::Normalize => None,
-        };
-        module_weights.push(match path {
-            Some(path) => {
-                Some(WeightFiles::open(&files, &format!("{}/", path.trim_end_matches('/')))?)
-            }
-            None => None,
-        });
-    }
-    let mut tokenizer = Tokenizer::load(&files, &config, facts.table_rows, facts.positions)?;
-    let head = match &config.purpose {
-        Purpose::Vectors => None,
-        Purpose::Scores(scoring) => Some(match scoring.answers {
-            None => models::classifier(&config.transformer, facts.hidden)?,
-            Some(answers) => {
-                let tokens = tokenizer.answers(answers)?;
-                models::causal_lm(&config.transformer, &weights, facts.hidden, &tokens)?
-            }
-        }),
-        Purpose::Sparse(sparse) => Some(match sparse.weighting {
-            Weighting::Splade { .. } => {
-                models::masked_lm(&config.transformer, &weights, facts.hidden)?
-            }
-            Weighting::Lexical => models::token_weight(facts.hidden),
-        }),
-        Purpose::TokenVectors(multi) => {
-            let head = |head| models::projection(head, &weights, facts.hidden);
-            multi.projection.map(head).transpose()?
-        }
-    };
-    if let Some(head) = &head {
-        dimension = head.labels;
-        tokenizer.pass_over(head.passed_over);
-    }
-    if let Purpose::TokenVectors(multi) = &config.purpose {
-        tokenizer.mark(&multi.prefixes)?;
-    }
-    let model = Model {
-        files,
-        config,
-        weights,
-        module_weights,
-        transformer,
-        head,
-        tokenizer,
-        dimension,
-        include_prompt,
-    };
-    model.check_types(&model.tokenizer.encode(None, "a")?)?;
-    sides::check(&model)?;
-    Ok(model)
-}
-
-/// Tokens of a batch: what the caller says, else what suits the class of adapter; never so many that
-/// an activation exceeds one binding.
-pub(super) fn batch_tokens(asked: Option<usize>, adapter: &AdapterSummary, widest: usize) -> usize {
-    let suits = if adapter.is_software() { 2048 } else { 16384 };
-    let bytes = adapter.max_binding_bytes.min(adapter.max_buffer_bytes).min(i32::MAX as u64);
-    let fits = usize::try_from(bytes / (widest as u64 * 4)).unwrap_or(usize::MAX);
-    asked.unwrap_or(suits).min(MAX_BATCH_TOKENS).min(fits).max(1)
 }

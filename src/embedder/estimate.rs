@@ -15,6 +15,8 @@ use crate::gpu::executor::{Wanted, batch_bytes};
 use crate::gpu::graph::Graph;
 use crate::gpu::host_memory;
 use crate::kernels::KernelPlan;
+#[cfg(feature = "lab")]
+use crate::kernels::matmul;
 use crate::weights::{Destination, WeightBytes};
 
 /// Batches are made smaller for memory down to so many tokens, where the caller does not say how many.
@@ -147,6 +149,29 @@ pub(super) fn fit(
             problem: format!("{name} needs {needs} of memory ({estimate}) and {available}"),
         });
     }
+}
+
+/// The shapes of a model's matmuls, each once: cells of a row of x and of a row of the weight.
+///
+/// # Errors
+/// Any of a tensor that is missing or misshapen.
+#[cfg(feature = "lab")]
+pub(super) fn shapes(
+    model: &Model,
+    precision: &Precision,
+    plan: &KernelPlan,
+    adapter: &AdapterSummary,
+) -> Result<Vec<[usize; 2]>, Error> {
+    let mut counting = Destination::counting(adapter);
+    let assembly = Assembly::load(model, precision.weights, &mut counting)?;
+    let graph = assembly.graph(plan, precision, &PackedBatch::uniform(1, 1)).graph;
+    let mut shapes: Vec<[usize; 2]> = Vec::new();
+    for shape in graph.dispatches.iter().filter_map(matmul::shape) {
+        if !shapes.contains(&shape) {
+            shapes.push(shape);
+        }
+    }
+    Ok(shapes)
 }
 
 /// A query, and a text of some length, each by itself: few rows take other forms of kernels than many.

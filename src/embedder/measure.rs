@@ -1,10 +1,9 @@
 //! What the lab needs of an embedder beyond embedding.
 
-use super::{EmbedOptions, Embedder, KernelChoice, build};
+use super::{EmbedOptions, Embedder, KernelChoice, ready};
 use crate::error::Error;
 use crate::gpu::trace::{Measure, Trace};
 use crate::kernels::KernelPlan;
-use crate::kernels::matmul::shape;
 
 impl Embedder {
     /// Measures what is embedded from here on; returns what was measured until now.
@@ -17,20 +16,6 @@ impl Embedder {
     pub(crate) async fn abilities(&self) -> (bool, KernelPlan) {
         let runtime = self.runtime.lock().await;
         (runtime.executor.gpu.has_timestamps(), runtime.plan())
-    }
-
-    /// The shapes of matmuls in a pass, each once: cells of a row of x and of a row of y.
-    pub(crate) async fn matmul_shapes(&self) -> Result<Vec<[usize; 2]>, Error> {
-        let tokens = self.model.tokenizer.encode(None, "a")?;
-        let runtime = self.runtime.lock().await;
-        let graph = runtime.graph(&self.precision, &self.pack([&tokens])).graph;
-        let mut shapes = Vec::new();
-        for shape in graph.dispatches.iter().filter_map(shape) {
-            if !shapes.contains(&shape) {
-                shapes.push(shape);
-            }
-        }
-        Ok(shapes)
     }
 
     /// The kernels that it runs on its adapter.
@@ -46,7 +31,7 @@ impl Embedder {
     /// Another size of batch from here on, as far as the adapter takes it.
     pub(crate) fn set_batch_tokens(&mut self, tokens: usize) {
         let widest = self.model.widest();
-        self.batch_tokens = build::batch_tokens(Some(tokens), &self.adapter, widest);
+        self.batch_tokens = ready::batch_tokens(Some(tokens), &self.adapter, widest);
     }
 
     /// Tokens of a text with its prompt, before it is cut.

@@ -13,6 +13,7 @@ mod opening;
 mod prepared;
 #[cfg(feature = "lab")]
 pub(crate) mod probe;
+mod ready;
 mod rerank;
 mod rows;
 mod run;
@@ -44,6 +45,8 @@ pub use inspect::{DispatchSummary, Inspection, KernelChoice, ModuleSummary, Tens
 pub use multi_vector::{
     MultiVector, MultiVectorEmbeddings, MultiVectorEncoder, MultiVectorEncoderBuilder,
 };
+#[cfg(feature = "lab")]
+pub(crate) use opening::Opening;
 use prepared::Chunks;
 pub(crate) use prepared::Prepared;
 pub use rerank::{Ranked, RerankOptions, Reranker, RerankerBuilder, Scores};

@@ -16,7 +16,7 @@ use crate::kernels::tuned::{self, Tuned};
 
 /// How to open the device, the first time and after a loss.
 #[derive(Debug, Clone)]
-pub(super) struct Opening {
+pub(crate) struct Opening {
     pub adapter: AdapterChoice,
     pub withheld: Vec<Feature>,
     pub max_binding_bytes: Option<u64>,
@@ -41,7 +41,7 @@ pub(super) struct Opening {
 
 /// Whether cooperative matrices may be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Matrices {
+pub(crate) enum Matrices {
     /// Nothing asks: there are none, or the precision has no use for them.
     Untested,
     /// They gave their known answers.
@@ -54,6 +54,24 @@ pub(super) enum Matrices {
 }
 
 impl Opening {
+    /// An adapter as it is, of which nothing is known yet.
+    pub fn new(adapter: AdapterChoice) -> Self {
+        Opening {
+            adapter,
+            withheld: Vec::new(),
+            max_binding_bytes: None,
+            max_memory: None,
+            gpu_kernels: false,
+            cache_dir: None,
+            matrices: Matrices::Untested,
+            by_rows: true,
+            tuned: None,
+            shader_edit: None,
+            fit_tokens: None,
+            losses: Arc::default(),
+        }
+    }
+
     pub async fn open(&self) -> Result<Executor, Error> {
         let gpu = Gpu::open_limited(&self.adapter, &self.withheld, self.max_binding_bytes).await?;
         gpu.count_losses(&self.losses);

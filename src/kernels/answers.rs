@@ -4,14 +4,16 @@
 //! are ragged, so that filled cells, part tiles and part lanes are in them.
 
 mod experts;
+mod matmul;
 
 use crate::convert;
 use crate::dtype::Storage;
 use crate::gpu::graph::{Source, TensorId};
 use crate::gpu::kernel::Kernel;
+use crate::kernels::matmul::{MATMUL_COOP, MATMUL_FEW, MATMUL_LANE, MATMUL_TILE};
 use crate::kernels::{
-    Activation, Activations, Builder, KernelPlan, attention, combine, fill_rows, group_rows,
-    layer_norm, lookup, matmul, normalize_l2, pool, reference, rms_norm, rope, route,
+    Activations, Builder, KernelPlan, attention, combine, fill_rows, group_rows, layer_norm,
+    lookup, normalize_l2, pool, reference, rms_norm, rope, route,
 };
 
 /// The adapters that a kernel is for.
@@ -123,28 +125,46 @@ pub static ANSWERS: &[KnownAnswer] = &[
         tolerance: 1e-5,
     },
     KnownAnswer {
-        kernel: &matmul::MATMUL_TILE,
+        kernel: &MATMUL_TILE,
         family: Family::Gpu,
-        runs: &[matmul_plain, matmul_whole, matmul_gated, matmul_turned, experts::matmul_shared],
+        runs: &[
+            matmul::plain,
+            matmul::whole,
+            matmul::gated,
+            matmul::turned,
+            experts::matmul_shared,
+        ],
         tolerance: 2e-5,
     },
     KnownAnswer {
-        kernel: &matmul::MATMUL_FEW,
+        kernel: &MATMUL_FEW,
         family: Family::Gpu,
-        runs: &[matmul_few, matmul_few_whole, matmul_few_gated, matmul_few_turned],
+        runs: &[matmul::few, matmul::few_whole, matmul::few_gated, matmul::few_turned],
         tolerance: 2e-5,
     },
     // The sums of a step are the hardware's: their rounding is not known.
     KnownAnswer {
-        kernel: &matmul::MATMUL_COOP,
+        kernel: &MATMUL_COOP,
         family: Family::Cooperative,
-        runs: &[matmul_plain, matmul_whole, matmul_gated, matmul_turned, experts::matmul_shared],
+        runs: &[
+            matmul::plain,
+            matmul::whole,
+            matmul::gated,
+            matmul::turned,
+            experts::matmul_shared,
+        ],
         tolerance: 1e-4,
     },
     KnownAnswer {
-        kernel: &matmul::MATMUL_LANE,
+        kernel: &MATMUL_LANE,
         family: Family::Software,
-        runs: &[matmul_plain, matmul_whole, matmul_gated, matmul_turned, experts::matmul_shared],
+        runs: &[
+            matmul::plain,
+            matmul::whole,
+            matmul::gated,
+            matmul::turned,
+            experts::matmul_shared,
+        ],
         tolerance: 2e-5,
     },
     KnownAnswer {
@@ -238,107 +258,6 @@ fn layer_norm_answer(builder: &mut Builder, whole: bool) -> Answer {
     let residual = whole.then_some(&residual[..]);
     let expected = reference::layer_norm(&x, residual, &weight, &bias, 1e-5);
     Answer { y, expected }
-}
-
-fn matmul_plain(builder: &mut Builder) -> Answer {
-    matmul_answer(builder, 19, Activation::None, false)
-}
-
-fn matmul_whole(builder: &mut Builder) -> Answer {
-    matmul_answer(builder, 19, Activation::Gelu, true)
-}
-
-fn matmul_few(builder: &mut Builder) -> Answer {
-    matmul_answer(builder, 3, Activation::None, false)
-}
-
-fn matmul_few_whole(builder: &mut Builder) -> Answer {
-    matmul_answer(builder, 13, Activation::Gelu, true)
-}
-
-fn matmul_gated(builder: &mut Builder) -> Answer {
-    gated_answer(builder, 19)
-}
-
-fn matmul_few_gated(builder: &mut Builder) -> Answer {
-    gated_answer(builder, 3)
-}
-
-fn matmul_turned(builder: &mut Builder) -> Answer {
-    turned_answer(builder, 3)
-}
-
-fn matmul_few_turned(builder: &mut Builder) -> Answer {
-    turned_answer(builder, 1)
-}
-
-fn matmul_answer(
-    builder: &mut Builder,
-    rows: usize,
-    activation: Activation,
-    whole: bool,
-) -> Answer {
-    let columns = 45;
-    let residual = values(11, rows * columns, 1.0, builder.activations);
-    let residual_t = activations(builder, &residual, columns);
-    let epilogue = matmul::Epilogue::Plain(activation, whole.then_some(residual_t));
-    let expected = |x: &[f32], w: &[f32], bias: &[f32]| {
-        reference::matmul(x, w, bias, activation, whole.then_some(&residual[..]))
-    };
-    answer_of(builder, [rows, columns], epilogue, expected)
-}
-
-/// Cells of a gate and of what it multiplies, by turns.
-fn gated_answer(builder: &mut Builder, rows: usize) -> Answer {
-    let epilogue = matmul::Epilogue::Gated(Activation::Silu);
-    answer_of(builder, [rows, 48], epilogue, |x, w, bias| {
-        let sums = reference::matmul(x, w, bias, Activation::None, None);
-        reference::gate(&sums, 48, Activation::Silu)
-    })
-}
-
-/// Heads of queries and keys that are turned and one of values that is not.
-fn turned_answer(builder: &mut Builder, times: usize) -> Answer {
-    let (turns, rows, angles) = turned_heads();
-    let rows = rows.repeat(times);
-    let table = rope::Angles::new(builder, &rows, &angles, 7);
-    let epilogue = matmul::Epilogue::Turned(table.turn(3, turns.head));
-    answer_of(builder, [rows.len(), 80], epilogue, |x, w, bias| {
-        let sums = reference::matmul(x, w, bias, Activation::None, None);
-        reference::turned(&sums, &rows, (&angles, 7), [80, 3, turns.head])
-    })
-}
-
-/// What an epilogue makes of `[rows, columns]`, and should by the reference.
-fn answer_of(
-    builder: &mut Builder,
-    [rows, columns]: [usize; 2],
-    epilogue: matmul::Epilogue,
-    expected: impl FnOnce(&[f32], &[f32], &[f32]) -> Vec<f64>,
-) -> Answer {
-    let inner = 37;
-    let x = values(8, rows * inner, 1.0, builder.activations);
-    let w = values(9, columns * inner, 0.5, builder.weights);
-    let bias = values(10, columns, 1.0, Storage::F32);
-    let storage = builder.weights;
-    let weight = stored(builder, &repacked(&w, columns), storage);
-    let bias_t = stored(builder, &fill_rows(&bias, columns), Storage::F32);
-    let x_t = activations(builder, &x, inner);
-    let size = [columns, columns.div_ceil(4)];
-    let weights = (&[(weight, size[1])][..], bias_t);
-    let y = matmul::matmul_blocks(builder, "y", x_t, weights, size, epilogue);
-    Answer { y, expected: expected(&x, &w, &bias) }
-}
-
-/// `[columns, inner]`, as checkpoints have it, as the kernels read it.
-fn repacked(w: &[f32], columns: usize) -> Vec<f32> {
-    let inner = w.len() / columns;
-    let stride = matmul::stride4(columns.div_ceil(4)) * 4;
-    let mut packed = vec![0.0; inner.next_multiple_of(4) * stride];
-    for (at, value) in w.iter().enumerate() {
-        packed[at % inner * stride + at / inner] = *value;
-    }
-    packed
 }
 
 fn rms_norm_plain(builder: &mut Builder) -> Answer {

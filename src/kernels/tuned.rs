@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::forms::{Form, Work};
 use super::matmul::{MATMUL_COOP, MATMUL_FEW, MATMUL_TILE};
+#[cfg(feature = "lab")]
+use crate::dtype::Storage;
 use crate::gpu::adapter::AdapterSummary;
 use crate::gpu::shader;
 
@@ -62,6 +64,17 @@ impl Tuned {
         self.choices.extend(later.choices);
     }
 
+    /// True where something was found for a shape, in cells, in some storages.
+    #[cfg(feature = "lab")]
+    pub(crate) fn knows(
+        &self,
+        storages: (Storage, Storage),
+        [inner4, columns4]: [usize; 2],
+    ) -> bool {
+        let work = Work { storages, rows: 0, inner4, columns4, experts: false };
+        self.choices.iter().any(|choice| choice.is_of(&work))
+    }
+
     /// The form for some work, of those that rows may pick among.
     pub(super) fn form(&self, work: &Work, forms: &[Form]) -> Option<Form> {
         let of = self.choices.iter().filter(|choice| choice.is_of(work));
@@ -84,6 +97,7 @@ impl Tuned {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(not(feature = "lab"))]
     use crate::dtype::Storage;
     use crate::kernels::forms::{FEW, Tile};
 

@@ -1,36 +1,31 @@
-//! `vectile tune`: which form of the matmul is fastest on an adapter, measured at the shapes of a model.
+//! `vectile tune`: which form of the matmul is fastest on an adapter, measured at the shapes of a model, or of
+//! common ones.
 //!
 //! A form is timed only if it gives the bits of the others, or, of cooperative matrices, if they give their
 //! known answers: what is chosen by rows never changes a vector.
 
-use std::path::PathBuf;
-use std::time::Instant;
+mod timing;
+
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::convert;
-use crate::dtype::{Precision, Storage};
-use crate::embedder::EmbedderBuilder;
+use crate::dtype::{
+    CheckpointDtype, DtypeOptions, F16Facts, FloatDtype, Precision, Storage, resolve,
+};
+use crate::embedder::{Built, EmbedderBuilder, ModelBuilder, Opening};
 use crate::error::Error;
 use crate::files::write_tuned;
-use crate::gpu::adapter::AdapterSummary;
+use crate::gpu::adapter::{AdapterChoice, AdapterSummary, Feature};
 use crate::gpu::executor::Executor;
-use crate::gpu::graph::Source;
-use crate::gpu::selftest::forms_that_differ;
-use crate::gpu::trace::{Measure, Trace};
+use crate::gpu::selftest::{self, forms_that_differ};
+use crate::kernels::KernelPlan;
 use crate::kernels::forms::{Form, Tile, Work};
-use crate::kernels::matmul::{matmul_of, stride4};
 use crate::kernels::tuned::{self, Choice, ROWS, Tuned};
-use crate::kernels::{Activation, Activations, Builder, KernelPlan};
+use timing::{Bench, Times};
 
 /// A form must be so much faster than the one that is taken without measuring.
 const WORTH: f64 = 0.95;
-
-/// A run takes at least so long: clocks are coarse, and a short dispatch is mostly its start.
-const RUN_NS: f64 = 1e6;
-
-/// Dispatches of a run, at most.
-const DISPATCHES: usize = 32;
 
 /// What is tuned.
 #[derive(Debug, Clone)]
@@ -39,11 +34,13 @@ pub struct TuneOptions {
     pub most_rows: usize,
     /// Runs of each form, of which the first does not count; the median of the others does.
     pub runs: usize,
+    /// Shapes of matrices, `[inner, columns]` in values, where no model has its own.
+    pub shapes: Vec<[usize; 2]>,
 }
 
 impl Default for TuneOptions {
     fn default() -> Self {
-        TuneOptions { most_rows: 4096, runs: 4 }
+        TuneOptions { most_rows: 4096, runs: 4, shapes: SHAPES.to_vec() }
     }
 }
 
@@ -96,87 +93,217 @@ pub struct FormTime {
     pub gflops: f64,
 }
 
+/// An adapter as models would open it.
+#[derive(Debug, Clone, Default)]
+pub struct TuneAdapter {
+    /// Which.
+    pub adapter: AdapterChoice,
+    /// What it is to do without.
+    pub withheld: Vec<Feature>,
+    /// Where what is found is kept.
+    pub cache_dir: Option<PathBuf>,
+    /// Times the kernels for GPUs on a software adapter too.
+    #[doc(hidden)]
+    pub gpu_kernels: bool,
+}
+
+/// Shapes of the matrices of common models, `[inner, columns]`: those of width 384 (MiniLM, bge-small), 768
+/// (BERT-base), 1024 (BERT-large), ModernBERT-base and Qwen3-0.6B, without those that came before.
+pub const SHAPES: &[[usize; 2]] = &[
+    [384, 1152],
+    [384, 384],
+    [384, 1536],
+    [1536, 384],
+    [768, 2304],
+    [768, 768],
+    [768, 3072],
+    [3072, 768],
+    [1024, 3072],
+    [1024, 1024],
+    [1024, 4096],
+    [4096, 1024],
+    [1152, 768],
+    [2048, 1024],
+    [1024, 6144],
+    [3072, 1024],
+];
+
 /// Times the forms of the matmul at the shapes of a model, in the precision it runs in here, and keeps what is
-/// fastest in the builder's cache directory. `progress` hears what is done, and of how many.
+/// fastest in the builder's cache directory. No weights are loaded. `progress` hears what is done, and of how
+/// many.
 ///
 /// # Errors
-/// Those of loading the model; [`Error::Adapter`] for a software adapter, whose matmul has one form.
+/// Those of reading the model; [`Error::Adapter`] for a software adapter, whose matmul has no forms to choose
+/// among.
 pub async fn tune(
     builder: EmbedderBuilder,
     options: &TuneOptions,
     mut progress: impl FnMut(&str, usize, usize),
 ) -> Result<Tuning, Error> {
-    progress("loading the model", 0, 1);
-    let embedder = builder.clone().build().await?;
-    let (timestamps, plan) = embedder.abilities().await;
-    let precision = embedder.precision().clone();
-    let shapes = embedder.matmul_shapes().await?;
-    drop(embedder);
-    let mut executor = builder.executor().await?;
-    let adapter = executor.gpu.adapter.clone();
-    if plan.software {
-        return Err(Error::adapter(
-            &adapter.name,
-            "a software adapter's matmul has one form, and there is nothing to choose among",
-        ));
-    }
-    let storages = (precision.weights, precision.activations);
-    let plan = KernelPlan { tuned: None, ..plan };
+    progress("reading the model", 0, 1);
+    let mut ready = builder.ready().await?;
+    let (plan, shapes) = (ready.plan(), ready.shapes()?);
+    refuse_software(&plan, &ready.executor)?;
+    let tuner = Tuner { precision: &ready.precision, plan, cache: builder.cache(), options };
+    tuner.tune(&mut ready.executor, &shapes, &mut progress).await
+}
 
-    let mut forms = plan.alike(false);
-    progress("comparing the bits of all forms", 0, 1);
-    let plain = Form::Tile(Tile::PLAIN);
-    let other = forms_that_differ(&mut executor, storages, plain, &forms).await?;
-    forms.retain(|form| !other.contains(form));
-    let mut left_out: Vec<String> =
-        other.iter().map(|form| format!("{form}: other bits than those of the others")).collect();
-    if !plan.by_rows {
-        forms = vec![Form::Tile(Tile::PLAIN)];
-        left_out.push("all but one: they give other bits on this adapter".to_owned());
+/// As [`tune`], of what is not known yet in the builder's cache directory, before a model is loaded. `None`, and
+/// nothing done, where all is known, for a software adapter, and without a cache directory.
+///
+/// # Errors
+/// Those of reading the model.
+pub async fn tune_once<M: Built>(
+    builder: &ModelBuilder<M>,
+    options: &TuneOptions,
+    mut progress: impl FnMut(&str, usize, usize),
+) -> Result<Option<Tuning>, Error> {
+    let Some(cache) = builder.cache() else { return Ok(None) };
+    let mut ready = builder.ready().await?;
+    let (plan, mut shapes) = (ready.plan(), ready.shapes()?);
+    let storages = (ready.precision.weights, ready.precision.activations);
+    let tuned = plan.tuned.clone().unwrap_or_default();
+    shapes.retain(|shape| !tuned.knows(storages, *shape));
+    if plan.software || shapes.is_empty() {
+        return Ok(None);
     }
-    let mut matrices = plan.matrices(false);
-    if storages != (Storage::F16, Storage::F16) {
-        matrices.clear();
-    }
-    if !plan.matrices_by_rows {
-        matrices.truncate(1);
-    }
+    let tuner = Tuner { precision: &ready.precision, plan, cache: Some(cache), options };
+    tuner.tune(&mut ready.executor, &shapes, &mut progress).await.map(Some)
+}
 
-    let rows: Vec<usize> = ROWS.into_iter().filter(|rows| *rows <= options.most_rows).collect();
-    let all = shapes.len() * rows.len();
-    let (mut cases, mut choices) = (Vec::new(), Vec::new());
-    for [inner4, columns4] in &shapes {
-        let mut bench = Bench::new(&mut executor, &precision, &plan, [*inner4, *columns4])?;
-        let mut of_shape = Vec::new();
-        for rows in &rows {
-            let (inner, columns) = (inner4 * 4, columns4 * 4);
-            let doing = format!("{inner} → {columns}, {rows} rows");
-            progress(&doing, cases.len() + of_shape.len(), all);
-            let work = bench.work(*rows);
-            let without = KernelPlan { cooperative: None, ..plan.clone() };
-            let untuned = [without.matmul(&work), plan.matmul(&work)];
-            let mut times = Vec::new();
-            // A form for few rows would only read its weights again and again.
-            let worth_timing = |form: &&Form| match form {
-                Form::Few(few) => *rows <= *few as usize * 4,
-                _ => true,
-            };
-            let candidates: Vec<Form> = forms.iter().filter(worth_timing).copied().collect();
-            for form in candidates.iter().chain(&matrices).copied() {
-                times.push((form, bench.time(form, *rows, options.runs).await?));
-            }
-            of_shape.push((work, untuned, times));
+/// As [`tune`], without a model: at the shapes of the options, in each precision that checkpoints of float32, float16 and
+/// bfloat16 would run in.
+///
+/// # Errors
+/// Those of opening the adapter, and as [`tune`].
+pub async fn tune_adapter(
+    of: &TuneAdapter,
+    dtype: DtypeOptions,
+    options: &TuneOptions,
+    mut progress: impl FnMut(&str, usize, usize),
+) -> Result<Vec<Tuning>, Error> {
+    let cache = of.cache_dir.as_deref();
+    let mut opening = Opening::new(of.adapter.clone());
+    opening.withheld.clone_from(&of.withheld);
+    opening.gpu_kernels = of.gpu_kernels;
+    opening.cache_dir.clone_from(&of.cache_dir);
+    let mut executor = opening.open().await?;
+    refuse_software(&opening.plan(&executor.gpu), &executor)?;
+    let shader_f16 = selftest::shader_f16(&mut executor, cache).await?;
+    let mut precisions: Vec<Precision> = Vec::new();
+    for checkpoint in [FloatDtype::Float32, FloatDtype::Float16, FloatDtype::Bfloat16] {
+        let source = "no model".to_owned();
+        let checkpoint = CheckpointDtype { dtype: checkpoint, source, reasons: Vec::new() };
+        let precision = resolve(dtype, checkpoint, shader_f16, F16Facts::default(), None)?;
+        let same = |other: &Precision| {
+            (other.weights, other.activations) == (precision.weights, precision.activations)
+        };
+        if !precisions.iter().any(same) {
+            precisions.push(precision);
         }
-        choices.extend(choose(&mut cases, of_shape));
     }
-    let found = Tuned { choices };
-    let kept = match builder.cache() {
-        Some(cache) => Some(write_tuned(cache, &tuned::key(&adapter), found)?),
-        None => None,
-    };
-    progress("done", all, all);
-    let (weights, activations) = storages;
-    Ok(Tuning { adapter, timestamps, weights, activations, cases, left_out, kept })
+    let shapes: Vec<[usize; 2]> =
+        options.shapes.iter().map(|shape| shape.map(|values| values.div_ceil(4))).collect();
+    let mut all = Vec::new();
+    for precision in &precisions {
+        // Weights of the precision before go with its device.
+        let mut executor = opening.open().await?;
+        opening.test_forms(&mut executor, precision, cache).await?;
+        let plan = opening.plan(&executor.gpu);
+        let tuner = Tuner { precision, plan, cache, options };
+        all.push(tuner.tune(&mut executor, &shapes, &mut progress).await?);
+    }
+    Ok(all)
+}
+
+fn refuse_software(plan: &KernelPlan, executor: &Executor) -> Result<(), Error> {
+    let problem = "a software adapter's matmul takes one form for few rows and one for many, and there is \
+                   nothing to choose among";
+    match plan.software {
+        true => Err(Error::adapter(&executor.gpu.adapter.name, problem)),
+        false => Ok(()),
+    }
+}
+
+/// What is timed, and where it is kept.
+struct Tuner<'a> {
+    precision: &'a Precision,
+    plan: KernelPlan,
+    cache: Option<&'a Path>,
+    options: &'a TuneOptions,
+}
+
+impl Tuner<'_> {
+    async fn tune(
+        &self,
+        executor: &mut Executor,
+        shapes: &[[usize; 2]],
+        progress: &mut impl FnMut(&str, usize, usize),
+    ) -> Result<Tuning, Error> {
+        let Tuner { precision, cache, options, .. } = *self;
+        let adapter = executor.gpu.adapter.clone();
+        let timestamps = executor.gpu.has_timestamps();
+        let storages = (precision.weights, precision.activations);
+        let plan = KernelPlan { tuned: None, ..self.plan.clone() };
+
+        let mut forms = plan.alike(false);
+        progress("comparing the bits of all forms", 0, 1);
+        let plain = Form::Tile(Tile::PLAIN);
+        let other = forms_that_differ(executor, storages, plain, &forms).await?;
+        forms.retain(|form| !other.contains(form));
+        let mut left_out: Vec<String> = other
+            .iter()
+            .map(|form| format!("{form}: other bits than those of the others"))
+            .collect();
+        if !plan.by_rows {
+            forms = vec![Form::Tile(Tile::PLAIN)];
+            left_out.push("all but one: they give other bits on this adapter".to_owned());
+        }
+        let mut matrices = plan.matrices(false);
+        if storages != (Storage::F16, Storage::F16) {
+            matrices.clear();
+        }
+        if !plan.matrices_by_rows {
+            matrices.truncate(1);
+        }
+
+        let rows: Vec<usize> = ROWS.into_iter().filter(|rows| *rows <= options.most_rows).collect();
+        let all = shapes.len() * rows.len();
+        let (mut cases, mut choices) = (Vec::new(), Vec::new());
+        for [inner4, columns4] in shapes {
+            let mut bench = Bench::new(executor, precision, &plan, [*inner4, *columns4])?;
+            let mut of_shape = Vec::new();
+            for rows in &rows {
+                let (inner, columns) = (inner4 * 4, columns4 * 4);
+                let doing =
+                    format!("{} weights, {inner} → {columns}, {rows} rows", precision.weights);
+                progress(&doing, cases.len() + of_shape.len(), all);
+                let work = bench.work(*rows);
+                let without = KernelPlan { cooperative: None, ..plan.clone() };
+                let untuned = [without.matmul(&work), plan.matmul(&work)];
+                let mut times = Vec::new();
+                // A form for few rows would only read its weights again and again.
+                let worth_timing = |form: &&Form| match form {
+                    Form::Few(few) => *rows <= *few as usize * 4,
+                    _ => true,
+                };
+                let candidates: Vec<Form> = forms.iter().filter(worth_timing).copied().collect();
+                for form in candidates.iter().chain(&matrices).copied() {
+                    times.push((form, bench.time(form, *rows, options.runs).await?));
+                }
+                of_shape.push((work, untuned, times));
+            }
+            choices.extend(choose(&mut cases, of_shape));
+        }
+        let found = Tuned { choices };
+        let kept = match cache {
+            Some(cache) => Some(write_tuned(cache, &tuned::key(&adapter), found)?),
+            None => None,
+        };
+        progress("done", all, all);
+        let (weights, activations) = storages;
+        Ok(Tuning { adapter, timestamps, weights, activations, cases, left_out, kept })
+    }
 }
 
 /// One number of rows: the work, the forms that are taken without measuring, without matrices and with them
@@ -239,115 +366,4 @@ fn choose(cases: &mut Vec<TuneCase>, timed: Vec<Timed>) -> Vec<Choice> {
         });
     }
     choices
-}
-
-/// Nanoseconds of a dispatch.
-struct Times {
-    median: f64,
-    least: f64,
-    most: f64,
-}
-
-/// A weight on the device, and what multiplies it.
-struct Bench<'a> {
-    executor: &'a mut Executor,
-    precision: &'a Precision,
-    plan: &'a KernelPlan,
-    inner4: usize,
-    columns4: usize,
-    /// The numbers of the matrix and of the bias.
-    weights: [usize; 2],
-}
-
-impl<'a> Bench<'a> {
-    fn new(
-        executor: &'a mut Executor,
-        precision: &'a Precision,
-        plan: &'a KernelPlan,
-        [inner4, columns4]: [usize; 2],
-    ) -> Result<Self, Error> {
-        let matrix = values(precision.weights, inner4 * 4 * stride4(columns4) * 4);
-        let bias = values(Storage::F32, columns4 * 4);
-        let mut weights = [0; 2];
-        for (number, (name, bytes)) in weights.iter_mut().zip([("matrix", matrix), ("bias", bias)])
-        {
-            *number = executor.add_weight(name, bytes.len() as u64)?;
-            executor.write_weight(*number, 0, &bytes)?;
-        }
-        executor.finish_uploads()?;
-        Ok(Bench { executor, precision, plan, inner4, columns4, weights })
-    }
-
-    fn work(&self, rows: usize) -> Work {
-        Work {
-            storages: (self.precision.weights, self.precision.activations),
-            rows,
-            inner4: self.inner4,
-            columns4: self.columns4,
-            experts: false,
-        }
-    }
-
-    /// The time of a form at so many rows.
-    async fn time(&mut self, form: Form, rows: usize, runs: usize) -> Result<Times, Error> {
-        let plan = KernelPlan { forced: Some(form), max_flops: u64::MAX, ..self.plan.clone() };
-        let mut dispatches = 1;
-        // Makes the pipeline, and tells how often a run repeats it.
-        self.run(&plan, rows, dispatches).await?;
-        let once = self.run(&plan, rows, dispatches).await?;
-        dispatches = ((RUN_NS / once.max(1.0)).ceil() as usize).clamp(1, DISPATCHES);
-        let mut times = Vec::new();
-        for run in 0..runs.max(2) {
-            let ns = self.run(&plan, rows, dispatches).await?;
-            if run > 0 {
-                times.push(ns.max(1.0));
-            }
-        }
-        times.sort_by(f64::total_cmp);
-        let median = times[times.len() / 2];
-        Ok(Times { median, least: times[0], most: times[times.len() - 1] })
-    }
-
-    /// Nanoseconds of a dispatch among so many in one run.
-    async fn run(
-        &mut self,
-        plan: &KernelPlan,
-        rows: usize,
-        dispatches: usize,
-    ) -> Result<f64, Error> {
-        let mut builder = Builder::new(plan, self.precision);
-        let storage = self.precision.activations;
-        let bytes = values(storage, rows * self.inner4 * 4);
-        let id = builder.graph.add("x", bytes.len() as u64, Source::Input(bytes));
-        let width = self.inner4 * 4;
-        let x = Activations { id, rows, width, width4: self.inner4, storage };
-        let [matrix, bias] = self.weights;
-        let linear = [builder.weight("w", matrix), builder.weight("bias", bias)];
-        let size = [self.columns4 * 4, self.columns4];
-        let y = matmul_of(&mut builder, "y", x, linear, size, Activation::None, None);
-        let dispatch = builder.graph.dispatches.clone();
-        for _ in 1..dispatches {
-            builder.graph.dispatches.extend(dispatch.iter().cloned());
-        }
-        builder.graph.output = Some(y.id);
-        builder.graph.tokens = rows;
-        self.executor.trace = Some(Trace::new(Measure::Gpu));
-        let since = Instant::now();
-        let outcome = self.executor.run(&builder.graph).await;
-        let wall = since.elapsed().as_nanos() as f64;
-        let trace = self.executor.trace.take();
-        outcome?;
-        let of_gpu: u64 = trace.map_or(0, |trace| trace.dispatches.iter().map(|d| d.ns).sum());
-        let all = if self.executor.gpu.has_timestamps() { of_gpu as f64 } else { wall };
-        Ok(all / dispatches as f64)
-    }
-}
-
-/// Values that no kernel finds easier than others, as a storage holds them.
-fn values(storage: Storage, count: usize) -> Vec<u8> {
-    let values: Vec<f32> =
-        (0..count).map(|at| ((at * 2503) % 4093) as f32 / 2046.5 - 1.0).collect();
-    let mut bytes = Vec::new();
-    convert::encode(storage, &values, &mut bytes);
-    bytes
 }

@@ -4,6 +4,8 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
+use vectile::lab::tune::{TuneAdapter, TuneOptions, tune_adapter, tune_once};
+use vectile::{Embedder, EmbedderBuilder, ModelFiles, block_on};
 
 use crate::support::*;
 
@@ -62,6 +64,56 @@ fn forms_are_timed_at_the_shapes_of_the_model_and_kept() {
     assert!(key.contains(tuning["adapter"]["name"].as_str().unwrap()), "{key}");
     assert!(key.contains("shaders "), "{key}");
     assert_eq!(found["choices"].as_array().unwrap().len(), cases.len());
+}
+
+#[test]
+fn without_a_model_every_precision_of_the_adapter_is_tuned() {
+    if !have_adapter() {
+        return;
+    }
+    let cache = tempfile::tempdir().unwrap();
+    let adapter = TuneAdapter {
+        cache_dir: Some(cache.path().to_owned()),
+        gpu_kernels: true,
+        ..TuneAdapter::default()
+    };
+    let options = TuneOptions { most_rows: 4, runs: 2, shapes: vec![[64, 48], [30, 20]] };
+    let found =
+        block_on(tune_adapter(&adapter, Default::default(), &options, |_, _, _| ())).unwrap();
+    let names: Vec<String> =
+        found.iter().map(|found| format!("{} {}", found.weights, found.activations)).collect();
+    assert_eq!(names, ["f32 f32", "f16 f16", "packed bf16 f32"]);
+    for found in &found {
+        let shapes: Vec<_> = found.cases.iter().map(|case| (case.inner, case.columns)).collect();
+        assert_eq!(shapes, [(64, 48), (32, 20)]);
+    }
+    // On a software adapter as it is there is nothing to choose.
+    let plain = TuneAdapter { gpu_kernels: false, ..adapter };
+    let error = block_on(tune_adapter(&plain, Default::default(), &options, |_, _, _| ()));
+    assert!(error.unwrap_err().to_string().contains("software adapter"));
+}
+
+#[test]
+fn a_model_is_tuned_once() {
+    if !have_adapter() {
+        return;
+    }
+    let cache = tempfile::tempdir().unwrap();
+    let files = ModelFiles::from_directory(model("bert_mean_norm")).unwrap();
+    let plain = Embedder::builder(files).cache_dir(cache.path().to_owned());
+    let options = TuneOptions { most_rows: 16, runs: 2, ..TuneOptions::default() };
+    let once = |builder: &EmbedderBuilder| {
+        block_on(tune_once(builder, &options, |_, _, _| ())).unwrap().map(|found| found.cases)
+    };
+    // What a software adapter runs has no forms to choose among.
+    assert_eq!(once(&plain), None);
+    let builder = plain.gpu_kernels();
+    let cases = once(&builder).unwrap();
+    assert!(!cases.is_empty());
+    assert_eq!(once(&builder), None);
+    let tuned = block_on(builder.build()).unwrap();
+    let kernels = block_on(tuned.inspect()).kernels.matmul;
+    assert!(kernels.contains("as tuned here"), "{kernels}");
 }
 
 #[test]

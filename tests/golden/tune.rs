@@ -34,7 +34,7 @@ fn what_was_kept_is_taken_and_changes_no_bits() {
     assert!(!described.contains("tuned"), "{described}");
     let cache = tempfile::tempdir().unwrap();
     let tuned = || builder().cache_dir(cache.path().to_owned());
-    let options = TuneOptions { most_rows: 64, runs: 2 };
+    let options = TuneOptions { most_rows: 64, runs: 2, ..TuneOptions::default() };
     let tuning = block_on(tune(tuned(), &options, |_, _, _| {})).unwrap();
     assert!(tuning.left_out.is_empty(), "{:?}", tuning.left_out);
     let (after, _, described) = run(tuned()).unwrap();

@@ -11,8 +11,9 @@ use serde_json::{Map, Value, json};
 
 use super::{auto, entries, tests};
 use crate::config::Purpose;
-use crate::embedder::build::{Task, read_model};
+use crate::embedder::build::Task;
 use crate::embedder::estimate;
+use crate::embedder::ready::read_model;
 use crate::error::Error;
 use crate::files::ModelFiles;
 use crate::gpu::adapter::AdapterSummary;

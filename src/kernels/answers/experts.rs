@@ -1,6 +1,7 @@
 //! Known answers of what mixtures of experts add.
 
-use super::{Answer, activations, repacked, stored, stored_rows, values};
+use super::matmul::repacked;
+use super::{Answer, activations, stored, stored_rows, values};
 use crate::dtype::Storage;
 use crate::kernels::group_rows::Grouped;
 use crate::kernels::route::Choices;

@@ -1,0 +1,130 @@
+//! How long a form of the matmul takes.
+
+use std::time::Instant;
+
+use crate::convert;
+use crate::dtype::{Precision, Storage};
+use crate::error::Error;
+use crate::gpu::executor::Executor;
+use crate::gpu::graph::Source;
+use crate::gpu::trace::{Measure, Trace};
+use crate::kernels::forms::{Form, Work};
+use crate::kernels::matmul::{matmul_of, stride4};
+use crate::kernels::{Activation, Activations, Builder, KernelPlan};
+
+/// A run takes at least so long: clocks are coarse, and a short dispatch is mostly its start.
+const RUN_NS: f64 = 1e6;
+
+/// Dispatches of a run, at most.
+const DISPATCHES: usize = 32;
+
+/// Nanoseconds of a dispatch.
+pub(super) struct Times {
+    pub median: f64,
+    pub least: f64,
+    pub most: f64,
+}
+
+/// A weight on the device, and what multiplies it.
+pub(super) struct Bench<'a> {
+    executor: &'a mut Executor,
+    precision: &'a Precision,
+    plan: &'a KernelPlan,
+    inner4: usize,
+    columns4: usize,
+    /// The numbers of the matrix and of the bias.
+    weights: [usize; 2],
+}
+
+impl<'a> Bench<'a> {
+    pub fn new(
+        executor: &'a mut Executor,
+        precision: &'a Precision,
+        plan: &'a KernelPlan,
+        [inner4, columns4]: [usize; 2],
+    ) -> Result<Self, Error> {
+        let matrix = values(precision.weights, inner4 * 4 * stride4(columns4) * 4);
+        let bias = values(Storage::F32, columns4 * 4);
+        let mut weights = [0; 2];
+        for (number, (name, bytes)) in weights.iter_mut().zip([("matrix", matrix), ("bias", bias)])
+        {
+            *number = executor.add_weight(name, bytes.len() as u64)?;
+            executor.write_weight(*number, 0, &bytes)?;
+        }
+        executor.finish_uploads()?;
+        Ok(Bench { executor, precision, plan, inner4, columns4, weights })
+    }
+
+    pub fn work(&self, rows: usize) -> Work {
+        Work {
+            storages: (self.precision.weights, self.precision.activations),
+            rows,
+            inner4: self.inner4,
+            columns4: self.columns4,
+            experts: false,
+        }
+    }
+
+    /// The time of a form at so many rows.
+    pub async fn time(&mut self, form: Form, rows: usize, runs: usize) -> Result<Times, Error> {
+        let plan = KernelPlan { forced: Some(form), max_flops: u64::MAX, ..self.plan.clone() };
+        let mut dispatches = 1;
+        // Makes the pipeline, and tells how often a run repeats it.
+        self.run(&plan, rows, dispatches).await?;
+        let once = self.run(&plan, rows, dispatches).await?;
+        dispatches = ((RUN_NS / once.max(1.0)).ceil() as usize).clamp(1, DISPATCHES);
+        let mut times = Vec::new();
+        for run in 0..runs.max(2) {
+            let ns = self.run(&plan, rows, dispatches).await?;
+            if run > 0 {
+                times.push(ns.max(1.0));
+            }
+        }
+        times.sort_by(f64::total_cmp);
+        let median = times[times.len() / 2];
+        Ok(Times { median, least: times[0], most: times[times.len() - 1] })
+    }
+
+    /// Nanoseconds of a dispatch among so many in one run.
+    async fn run(
+        &mut self,
+        plan: &KernelPlan,
+        rows: usize,
+        dispatches: usize,
+    ) -> Result<f64, Error> {
+        let mut builder = Builder::new(plan, self.precision);
+        let storage = self.precision.activations;
+        let bytes = values(storage, rows * self.inner4 * 4);
+        let id = builder.graph.add("x", bytes.len() as u64, Source::Input(bytes));
+        let width = self.inner4 * 4;
+        let x = Activations { id, rows, width, width4: self.inner4, storage };
+        let [matrix, bias] = self.weights;
+        let linear = [builder.weight("w", matrix), builder.weight("bias", bias)];
+        let size = [self.columns4 * 4, self.columns4];
+        let y = matmul_of(&mut builder, "y", x, linear, size, Activation::None, None);
+        let dispatch = builder.graph.dispatches.clone();
+        for _ in 1..dispatches {
+            builder.graph.dispatches.extend(dispatch.iter().cloned());
+        }
+        builder.graph.output = Some(y.id);
+        builder.graph.tokens = rows;
+        self.executor.trace = Some(Trace::new(Measure::Gpu));
+        let since = Instant::now();
+        let outcome = self.executor.run(&builder.graph).await;
+        let wall = since.elapsed().as_nanos() as f64;
+        let trace = self.executor.trace.take();
+        outcome?;
+        let of_gpu: u64 = trace.map_or(0, |trace| trace.dispatches.iter().map(|d| d.ns).sum());
+        let all = if self.executor.gpu.has_timestamps() { of_gpu as f64 } else { wall };
+        Ok(all / dispatches as f64)
+    }
+}
+
+/// Values that no kernel finds easier than others, as a storage holds them.
+fn values(storage: Storage, count: usize) -> Vec<u8> {
+    let values: Vec<f32> =
+        (0..count).map(|at| ((at * 2503) % 4093) as f32 / 2046.5 - 1.0).collect();
+    let mut bytes = Vec::new();
+    convert::encode(storage, &values, &mut bytes);
+    bytes
+}
