@@ -32,7 +32,9 @@ impl Pace {
     /// all lengths, and rows still come soon.
     pub fn next_window(&self, count: usize, took: Duration) -> usize {
         let next = match took.as_millis() {
-            0..1500 => count.saturating_mul(2),
+            // Eight times that is short too, and small windows leave a fast adapter waiting.
+            0..50 => count.saturating_mul(8),
+            50..1500 => count.saturating_mul(2),
             1500..6000 => count,
             _ => count / 2,
         };
@@ -60,5 +62,25 @@ impl Pace {
             500..2000 => {}
             _ => self.tokens = (self.tokens / 2).max(self.batch),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_grow_by_how_long_they_took() {
+        let pace = Pace { most: 1000, tokens: 2048, batch: 2048 };
+        let next = |count, ms| pace.next_window(count, Duration::from_millis(ms));
+        assert_eq!(next(32, 4), 256);
+        assert_eq!(next(256, 4), 1000);
+        assert_eq!(next(32, 50), 64);
+        assert_eq!(next(64, 1499), 128);
+        assert_eq!(next(64, 1500), 64);
+        assert_eq!(next(64, 6000), 32);
+        assert_eq!(next(32, 6000), 32);
+        let few = Pace { most: 8, ..pace };
+        assert_eq!(few.next_window(8, Duration::ZERO), 8);
     }
 }
