@@ -53,7 +53,7 @@ fn bias4(head: u32, query: u32, first: u32, tokens: u32) -> vec4<f32> {
 @compute @workgroup_size(LANES)
 fn attention_lane(place: Place) {
     let tile = tiles[place.group.x];
-    let head = place.group.y;
+    let head = params.first_head + place.group.y;
     let own = tile.z + place.local;
     let key_head = params.k_first4 + head / params.group * HEAD4;
     let value_head = params.v_first4 + head / params.group * HEAD4;

@@ -2,34 +2,59 @@
 //
 // q, k, v, tiles, bias, relative and c are those of shared/attention.wgsl.
 //
-// A workgroup takes 64 queries of one text and one head (y), an invocation a query. Keys and values
-// pass through workgroup memory KEYS at a time. The softmax is online (Milakov and Gimelshein 2018):
-// running maximum, sum and output, rescaled once a tile, in f32. Keys that no query of the workgroup
-// sees are never visited, and an invocation passes over those that its own does not: bounds of loops,
-// not masks. Tiles start at the text's first token, so a text's result does not depend on its
-// neighbours.
+// A workgroup takes 64 queries of one text and one head (y). SPLIT invocations share a query: each has
+// CELLS cells of it and of its sum in registers, and what each makes of a score is added up through
+// workgroup memory, in one order, so that all of them go on with the same bits. Keys and values pass
+// through workgroup memory KEYS at a time, and of these a GROUP at a time through registers.
+//
+// The softmax is online (Milakov and Gimelshein 2018): running maximum, sum and output, rescaled once
+// a group, in f32. Groups that no query of the workgroup sees are never visited; of the others, keys
+// that a query does not see get the weight zero by `select`. Groups start at the text's first token, so
+// a text's result does not depend on its neighbours.
 #import storage as act
 #import store
 #import attention
 
-// Keys a tile; the host writes it so that the tiles fit workgroup memory.
+// The host picks them by the head and so that all fits workgroup memory; KEYS are whole groups.
+const SPLIT: u32 = 1u;
 const KEYS: u32 = 32u;
+const GROUP: u32 = 8u;
 
-var<workgroup> key_tile: array<array<vec4<f32>, HEAD4>, KEYS>;
-var<workgroup> value_tile: array<array<vec4<f32>, HEAD4>, KEYS>;
+const CELLS: u32 = HEAD4 / SPLIT;
+const GROUPS: u32 = KEYS / GROUP;
+const INVOCATIONS: u32 = 64u * SPLIT;
+// Parts of scores; one that is not used where nothing is split.
+const PARTS: u32 = max(min(SPLIT - 1u, 1u) * INVOCATIONS * GROUP, 1u);
 
-@compute @workgroup_size(64)
+// [groups][keys of a group][invocations that share a query][cells]: indices that are numbers need no check.
+alias Tile = array<array<array<array<vec4<f32>, CELLS>, SPLIT>, GROUP>, GROUPS>;
+
+var<workgroup> key_tile: Tile;
+var<workgroup> value_tile: Tile;
+// [invocations that share a query][group][64]
+var<workgroup> parts: array<f32, PARTS>;
+
+fn add_product(sum: f32, a: vec4<f32>, b: vec4<f32>) -> f32 {
+    return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, sum))));
+}
+
+@compute @workgroup_size(INVOCATIONS)
 fn attention_tile(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
     let tile = tiles[group.x];
-    let own = tile.z + local;
+    let head = params.first_head + group.y;
+    let place = local % 64u;
+    let part = local / 64u;
+    // The cells of this invocation.
+    let mine = part * CELLS;
+    let own = tile.z + place;
     // Invocations beyond the last query work on the last one.
     let query = min(own, tile.y - 1u);
     let token = tile.x + query;
-    let key_head = params.k_first4 + group.y / params.group * HEAD4;
-    let value_head = params.v_first4 + group.y / params.group * HEAD4;
+    let key_head = params.k_first4 + head / params.group * HEAD4;
+    let value_head = params.v_first4 + head / params.group * HEAD4;
 
     var start = 0u;
     var end = tile.w;
@@ -40,70 +65,97 @@ fn attention_tile(
     let begin = seen_from(query);
     let stop = seen_to(query, tile);
 
-    var q: array<vec4<f32>, HEAD4>;
-    var sum: array<vec4<f32>, HEAD4>;
-    for (var i = 0u; i < HEAD4; i++) {
-        q[i] = act_load(queries[query_cell(token, group.y) + i]) * params.scale;
+    var q: array<vec4<f32>, CELLS>;
+    var sum: array<vec4<f32>, CELLS>;
+    for (var i = 0u; i < CELLS; i++) { // unrolled
+        q[i] = act_load(queries[query_cell(token, head) + mine + i]) * params.scale;
     }
     var largest = -1e30;
     var total = 0.0;
-    var scores: array<f32, KEYS>;
 
     for (var first = start; first < end; first += KEYS) {
-        let count = min(KEYS, end - first);
+        let groups = (min(KEYS, end - first) + GROUP - 1u) / GROUP;
         workgroupBarrier();
-        for (var at = local; at < count * HEAD4; at += 64u) {
-            let source = tile.x + first + at / HEAD4;
+        for (var at = local; at < groups * GROUP * HEAD4; at += INVOCATIONS) {
+            // What fills the last group up repeats the last key.
+            let row = at / HEAD4;
             let cell = at % HEAD4;
-            key_tile[at / HEAD4][cell] =
+            let source = tile.x + min(first + row, end - 1u);
+            key_tile[row / GROUP][row % GROUP][cell / CELLS][cell % CELLS] =
                 act_load(keys[source * params.k_stride4 + key_head + cell]);
-            value_tile[at / HEAD4][cell] =
+            value_tile[row / GROUP][row % GROUP][cell / CELLS][cell % CELLS] =
                 act_load(values[source * params.v_stride4 + value_head + cell]);
         }
         workgroupBarrier();
 
-        var low = 0u;
-        var up = count;
-        if WINDOW {
-            low = max(begin, first) - first;
-            up = min(max(stop, first) - first, count);
-        }
-        var high = largest;
-        for (var j = low; j < up; j++) {
-            var products = vec4<f32>(0.0);
-            for (var i = 0u; i < HEAD4; i++) {
-                products = fma(q[i], key_tile[j][i], products);
+        for (var g = 0u; g < groups; g++) {
+            // The first key of the group.
+            let base = first + g * GROUP;
+            var scores: array<f32, GROUP>;
+            for (var k = 0u; k < GROUP; k++) { // unrolled
+                scores[k] = 0.0;
             }
-            if RELATIVE != 0u {
-                let cell = relative_cell(group.y, query, first + j);
-                for (var i = 0u; i < HEAD4; i++) {
-                    products = add_relative(products, q[i], key_tile[j][i], cell + i);
+            for (var i = 0u; i < CELLS; i++) { // unrolled
+                for (var k = 0u; k < GROUP; k++) { // unrolled
+                    scores[k] = add_product(scores[k], q[i], key_tile[g][k][part][i]);
                 }
             }
-            scores[j] = products.x + products.y + products.z + products.w;
-            if HAS_BIAS {
-                scores[j] += bias[bias_cell(group.y, query, first + j)];
+            if RELATIVE != 0u {
+                for (var k = 0u; k < GROUP; k++) { // unrolled
+                    let cell = relative_cell(head, query, min(base + k, end - 1u)) + mine;
+                    var more = vec4<f32>(0.0);
+                    for (var i = 0u; i < CELLS; i++) { // unrolled
+                        more = add_relative(more, q[i], key_tile[g][k][part][i], cell + i);
+                    }
+                    scores[k] += more.x + more.y + more.z + more.w;
+                }
             }
-            high = max(high, scores[j]);
-        }
-        let shrink = exp(largest - high);
-        largest = high;
-        total = total * shrink;
-        for (var i = 0u; i < HEAD4; i++) {
-            sum[i] = sum[i] * shrink;
-        }
-        for (var j = low; j < up; j++) {
-            let p = exp(scores[j] - high);
-            total += p;
-            for (var i = 0u; i < HEAD4; i++) {
-                sum[i] = fma(vec4<f32>(p), value_tile[j][i], sum[i]);
+            if SPLIT > 1u {
+                if g > 0u {
+                    workgroupBarrier();
+                }
+                for (var k = 0u; k < GROUP; k++) { // unrolled
+                    parts[(part * GROUP + k) * 64u + place] = scores[k];
+                }
+                workgroupBarrier();
+                for (var k = 0u; k < GROUP; k++) { // unrolled
+                    scores[k] = 0.0;
+                    for (var p = 0u; p < SPLIT; p++) { // unrolled
+                        scores[k] += parts[(p * GROUP + k) * 64u + place];
+                    }
+                }
+            }
+
+            var high = largest;
+            for (var k = 0u; k < GROUP; k++) { // unrolled
+                let key = base + k;
+                if HAS_BIAS {
+                    scores[k] += bias[bias_cell(head, query, min(key, end - 1u))];
+                }
+                scores[k] = select(-1e30, scores[k], (key >= begin) & (key < stop));
+                high = max(high, scores[k]);
+            }
+            let shrink = exp(largest - high);
+            largest = high;
+            total *= shrink;
+            for (var k = 0u; k < GROUP; k++) { // unrolled
+                let key = base + k;
+                scores[k] = select(0.0, exp(scores[k] - high), (key >= begin) & (key < stop));
+                total += scores[k];
+            }
+            for (var i = 0u; i < CELLS; i++) { // unrolled
+                sum[i] *= shrink;
+                for (var k = 0u; k < GROUP; k++) { // unrolled
+                    sum[i] = fma(vec4<f32>(scores[k]), value_tile[g][k][part][i], sum[i]);
+                }
             }
         }
     }
 
     if own < tile.y {
-        for (var i = 0u; i < HEAD4; i++) {
-            c[(token * params.heads + group.y) * HEAD4 + i] = act_store(sum[i] / total, token);
+        for (var i = 0u; i < CELLS; i++) { // unrolled
+            let cell = (token * params.heads + head) * HEAD4 + mine + i;
+            c[cell] = act_store(sum[i] / total, token);
         }
     }
 }

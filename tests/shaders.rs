@@ -48,7 +48,7 @@ fn variants(kernel: &Kernel) -> Vec<Variant> {
             for l in lanes {
                 let base = Variant::new(*w, *a, *l);
                 all.push(base.clone());
-                if kernel.cooperative {
+                if kernel.name == "matmul_coop" {
                     for side in [8, 16] {
                         let sizes = Cooperative::of(side, 128).sizes().map(Form::Cooperative);
                         all.extend(sizes.map(|form| form.constants(base.clone(), false)));
@@ -59,26 +59,37 @@ fn variants(kernel: &Kernel) -> Vec<Variant> {
                         Tile::ALL.map(|tile| Form::Tile(tile).constants(base.clone(), false)),
                     );
                 }
-                for setting in kernel.settings.iter().filter(|s| s.name != "KEYS") {
+                for setting in kernel.settings {
                     for value in setting.values {
-                        let mut variant = base.clone();
-                        if setting.constant {
-                            variant.constants.push((setting.name, *value));
-                            if kernel.name == "attention_tile" {
-                                let keys =
-                                    attention::keys_a_tile(*value as usize, MAX_WORKGROUP_MEMORY);
-                                variant.constants.push(("KEYS", keys));
-                            }
-                        } else {
-                            variant.overrides.push((setting.name, *value));
-                        }
-                        all.push(variant);
+                        all.extend(match setting.name {
+                            "HEAD4" => heads(kernel, &base, *value),
+                            name if setting.constant => vec![base.clone().constant(name, *value)],
+                            name => vec![base.clone().set(name, *value)],
+                        });
                     }
                 }
             }
         }
     }
     all
+}
+
+/// An attention for heads of so many cells, with the constants that go with them.
+fn heads(kernel: &Kernel, base: &Variant, head4: u32) -> Vec<Variant> {
+    let forms = match kernel.name {
+        "attention_tile" => vec![attention::Form::Tile(attention::Tile::of(
+            head4,
+            MAX_WORKGROUP_MEMORY,
+            MAX_INVOCATIONS,
+        ))],
+        "attention_coop" => [8, 16]
+            .into_iter()
+            .filter(|side| (head4 * 4).is_multiple_of(*side))
+            .map(|side| attention::Form::Cooperative { side, invocations: 128 })
+            .collect(),
+        _ => vec![attention::Form::Lane],
+    };
+    forms.into_iter().map(|form| form.constants(base.clone(), head4)).collect()
 }
 
 fn capabilities(kernel: &Kernel, variant: &Variant) -> Capabilities {

@@ -15,9 +15,12 @@
 //
 // A query sees the keys of its text from `before` tokens before it to `after` tokens after it; where that
 // is not always the whole text, WINDOW. A causal model has after = 0.
+//
+// A dispatch may be for some heads of queries only, `first_head` and those after it.
 
 struct Params {
     heads: u32,
+    first_head: u32,
     group: u32,
     q_stride4: u32,
     q_first4: u32,

@@ -181,12 +181,12 @@ pub async fn check_all(
         for lanes in lanes {
             let own = KernelPlan { lanes, ..own.clone() };
             let mut seen = Vec::new();
-            for (weights, activations) in STORAGES {
+            for storages @ (weights, activations) in STORAGES {
+                let Some(plan) = answer.family.plan(&own, *storages) else { continue };
                 let weights = if answer.kernel.reads_weights { *weights } else { Storage::F32 };
                 let activations =
                     if answer.kernel.reads_activations { *activations } else { Storage::F32 };
                 let pair = (weights, activations);
-                let Some(plan) = answer.family.plan(&own, pair) else { continue };
                 if !seen.contains(&pair)
                     && (f16 || (pair.0 != Storage::F16 && pair.1 != Storage::F16))
                 {

@@ -173,6 +173,13 @@ pub static ANSWERS: &[KnownAnswer] = &[
         runs: &[attention_plain, attention_whole, attention_relative],
         tolerance: 2e-5,
     },
+    // Weights are f16 there, and conversions may truncate.
+    KnownAnswer {
+        kernel: &attention::ATTENTION_COOP,
+        family: Family::Cooperative,
+        runs: &[attention_of_matrices, attention_whole_of_matrices],
+        tolerance: 1e-3,
+    },
     KnownAnswer {
         kernel: &attention::ATTENTION_LANE,
         family: Family::Software,
@@ -300,9 +307,18 @@ fn turned_heads() -> (rope::Rope, Vec<u32>, Vec<[f32; 2]>) {
     (turns, vec![0, 1, 2, 3, 4, 0, 1], angles)
 }
 
-/// Whole texts and one whose last tokens are not seen, each head with its own keys.
 fn attention_plain(builder: &mut Builder) -> Answer {
-    let (heads, head) = (2, 8);
+    attention_answer(builder, 8)
+}
+
+/// With heads that are whole matrices.
+fn attention_of_matrices(builder: &mut Builder) -> Answer {
+    attention_answer(builder, 32)
+}
+
+/// Whole texts and one whose last tokens are not seen, each head with its own keys.
+fn attention_answer(builder: &mut Builder, head: usize) -> Answer {
+    let heads = 2;
     let texts = [[0, 9, 9], [9, 1, 1], [10, 37, 30]];
     let qkv = values(12, 47 * 3 * heads * head, 1.5, builder.activations);
     let x = activations(builder, &qkv, 3 * heads * head);
@@ -310,18 +326,26 @@ fn attention_plain(builder: &mut Builder) -> Answer {
     Answer { y, expected: reference::attention(&qkv, &texts, heads, head) }
 }
 
-/// Shared keys, a window and a bias.
 fn attention_whole(builder: &mut Builder) -> Answer {
+    attention_whole_answer(builder, 8)
+}
+
+fn attention_whole_of_matrices(builder: &mut Builder) -> Answer {
+    attention_whole_answer(builder, 32)
+}
+
+/// Shared keys, a window and a bias, by which scores rise from key to key.
+fn attention_whole_answer(builder: &mut Builder, head: usize) -> Answer {
     let texts = [[0, 9, 9], [9, 1, 1], [10, 90, 90]];
     let window = attention::Attention {
         kv_heads: 1,
         before: Some(35),
         after: Some(3),
-        ..attention::Attention::new(2, 8)
+        ..attention::Attention::new(2, head)
     };
-    let [q, k, v] = [(12, 16), (21, 8), (22, 8)]
+    let [q, k, v] = [(12, 2 * head), (21, head), (22, head)]
         .map(|(seed, w)| values(seed, 100 * w, 1.5, builder.activations));
-    let at = [(&q, 16), (&k, 8), (&v, 8)]
+    let at = [(&q, 2 * head), (&k, head), (&v, head)]
         .map(|(x, w)| attention::Heads { of: activations(builder, x, w), head: 0 });
     let bias = |head: usize, distance: i64| distance as f32 * 0.1 * (head + 1) as f32;
     let table = attention::distance_bias(builder, 2, 90, bias);

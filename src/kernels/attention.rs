@@ -1,5 +1,6 @@
-//! `attention_tile.wgsl` and `attention_lane.wgsl`: attention over packed texts with an online
-//! softmax, for GPUs and for software adapters.
+//! `attention_tile.wgsl`, `attention_coop.wgsl` and `attention_lane.wgsl`: attention over packed texts with
+//! an online softmax, for GPUs, for those with cooperative matrices, and for software adapters. `form.rs`
+//! says which is taken.
 //!
 //! A model whose queries, keys and values come from one matmul, that sees whole texts and gives each
 //! head its own keys, calls [`attention`]. Any other states an [`Attention`] once, at load, and calls
@@ -21,15 +22,21 @@
 //! A window is `before` and `after`: Mistral's `sliding_window` W is before W − 1 and after 0, half a
 //! window of a model that sees both sides is the same number twice.
 
+mod cut;
+mod form;
+
 use crate::gpu::graph::{Dispatch, Source, TensorId};
 use crate::gpu::kernel::{Access, Kernel, Setting};
 use crate::kernels::{Activations, Builder};
 use crate::params;
 
+pub use form::{Form, Tile};
+
 params! {
-    /// `Params` of both attentions.
+    /// `Params` of all attentions.
     pub struct AttentionParams {
         heads: u32,
+        first_head: u32,
         group: u32,
         q_stride4: u32,
         q_first4: u32,
@@ -61,49 +68,48 @@ const WINDOW: Setting = Setting { name: "WINDOW", constant: false, values: &[0, 
 const HAS_BIAS: Setting = Setting { name: "HAS_BIAS", constant: false, values: &[0, 1] };
 const RELATIVE: Setting = Setting { name: "RELATIVE", constant: false, values: &[0, 1, 2, 3] };
 
-/// The kernel for GPUs: keys and values through workgroup memory.
-pub static ATTENTION_TILE: Kernel = Kernel {
-    name: "attention_tile",
-    source: include_str!("../../shaders/attention_tile.wgsl"),
-    bindings: BINDINGS,
-    params: AttentionParams::FIELDS,
-    stores_activations: true,
-    reads_weights: false,
-    reads_activations: true,
-    has_lanes: false,
-    cooperative: false,
+/// What the kernels have in common.
+const fn kernel(name: &'static str, source: &'static str) -> Kernel {
+    Kernel {
+        name,
+        source,
+        bindings: BINDINGS,
+        params: AttentionParams::FIELDS,
+        stores_activations: true,
+        reads_weights: false,
+        reads_activations: true,
+        has_lanes: false,
+        cooperative: false,
+        settings: &[HEAD4, WINDOW, HAS_BIAS, RELATIVE],
+    }
+}
+
+/// The kernel for GPUs: keys and values through workgroup memory. The constants beside the head are a
+/// [`Tile`]'s.
+pub static ATTENTION_TILE: Kernel =
+    kernel("attention_tile", include_str!("../../shaders/attention_tile.wgsl"));
+
+/// The kernel for GPUs with cooperative matrices. The constants beside the head are the adapter's.
+pub static ATTENTION_COOP: Kernel = Kernel {
+    cooperative: true,
     settings: &[
-        HEAD4,
-        // Each with the head above it: see `keys_a_tile`.
-        Setting { name: "KEYS", constant: true, values: &[8] },
+        Setting { name: "HEAD4", constant: true, values: &[8, 12, 16, 32, 40] },
         WINDOW,
         HAS_BIAS,
-        RELATIVE,
+        // Four subgroups of 8, 16, 32 and 64.
+        Setting { name: "INVOCATIONS", constant: true, values: &[32, 64, 128, 256] },
     ],
+    ..kernel("attention_coop", include_str!("../../shaders/attention_coop.wgsl"))
 };
 
 /// The kernel for software adapters: no workgroup memory.
 pub static ATTENTION_LANE: Kernel = Kernel {
-    name: "attention_lane",
-    source: include_str!("../../shaders/attention_lane.wgsl"),
-    bindings: BINDINGS,
-    params: AttentionParams::FIELDS,
-    stores_activations: true,
-    reads_weights: false,
-    reads_activations: true,
     has_lanes: true,
-    cooperative: false,
-    settings: &[HEAD4, WINDOW, HAS_BIAS, RELATIVE],
+    ..kernel("attention_lane", include_str!("../../shaders/attention_lane.wgsl"))
 };
 
 /// The widest head whose registers and tiles the kernels take, in values.
 pub const MAX_HEAD: usize = 256;
-
-/// Keys a tile of [`ATTENTION_TILE`], so that keys and values fit workgroup memory as f32.
-pub fn keys_a_tile(head4: usize, workgroup_memory: u32) -> u32 {
-    let bytes_a_key = (2 * head4 * 16) as u32;
-    (workgroup_memory / bytes_a_key).clamp(1, 32)
-}
 
 /// A text as attention sees it: its first token, its tokens, and how many of these, from the first on, are
 /// keys: the tokens after them see and are not seen, as the masks that ColBERT fills queries with.
@@ -280,8 +286,6 @@ fn attend_by(
     let width4 = attention.heads * head4;
     let context =
         builder.rows("context", q.of.rows, width4, width4 * 4, q.of.storage, Source::Scratch);
-    let (kernel, queries) =
-        if builder.plan.software { (&ATTENTION_LANE, 32) } else { (&ATTENTION_TILE, 64) };
     let (bias, relative) = match distances {
         Distances::Nothing => (None, None),
         Distances::Bias(bias) => (Some((bias.table, bias.reach)), None),
@@ -292,17 +296,16 @@ fn attend_by(
         u32::from(relative.keys.is_some()) + 2 * u32::from(relative.queries.is_some())
     };
     let windowed = attention.before.is_some() || attention.after.is_some();
-    let mut variant = builder
-        .variant(kernel, q.of.storage)
-        .constant("HEAD4", head4 as u32)
+    let form = builder.plan.attention(head4, q.of.storage, relative.is_some());
+    let (kernel, queries) = (form.kernel(), form.queries());
+    let variant = form
+        .constants(builder.variant(kernel, q.of.storage), head4 as u32)
         .set("WINDOW", u32::from(windowed))
         .set("HAS_BIAS", u32::from(matches!(distances, Distances::Bias(_))))
         .set("RELATIVE", relative.map_or(0, terms));
-    if !builder.plan.software {
-        variant = variant.constant("KEYS", keys_a_tile(head4, builder.plan.workgroup_memory));
-    }
-    let params = AttentionParams {
+    let mut params = AttentionParams {
         heads: attention.heads as u32,
+        first_head: 0,
         group: (attention.heads / attention.kv_heads) as u32,
         q_stride4: q.of.width4 as u32,
         q_first4: (q.head * head4) as u32,
@@ -318,12 +321,20 @@ fn attend_by(
         rq_first4: first4(relative.and_then(|relative| relative.queries)),
         scale: attention.scale,
     };
-    let flops_a_pair = attention.heads * (16 * head4 + distances.flops_a_pair(head4));
-    let flops_of = |tile: &[u32; 4]| tile_flops(tile, queries, attention, flops_a_pair);
-    for tiles in cut_tiles(texts, queries, flops_of, builder.plan.max_flops) {
-        let flops = tiles.iter().map(flops_of).sum();
-        let groups = [tiles.len() as u32, attention.heads as u32, 1];
-        let work = builder.input("attention tiles", &tiles);
+    let flops_a_pair = (16 * head4 + distances.flops_a_pair(head4)) as u64;
+    let tiles = cut::tiles(texts, queries);
+    let flops_a_head: Vec<u64> =
+        tiles.iter().map(|tile| cut::tile_flops(tile, queries, attention, flops_a_pair)).collect();
+    let mut work = None;
+    for cut in cut::cut(&flops_a_head, params.heads, builder.plan.max_flops) {
+        // Heads of one tile share it.
+        let id = match work {
+            Some((at, id)) if at == cut.tiles => id,
+            _ => builder.input("attention tiles", &tiles[cut.tiles.clone()]),
+        };
+        let groups = [cut.tiles.len() as u32, cut.heads.len() as u32, 1];
+        work = Some((cut.tiles, id));
+        params.first_head = cut.heads.start;
         builder.graph.dispatches.push(Dispatch {
             kernel,
             variant: variant.clone(),
@@ -332,48 +343,15 @@ fn attend_by(
                 q.of.id,
                 k.of.id,
                 v.of.id,
-                work,
-                bias.map_or(work, |(table, _)| table),
-                relative.map_or(work, |relative| relative.of.id),
+                id,
+                bias.map_or(id, |(table, _)| table),
+                relative.map_or(id, |relative| relative.of.id),
                 context.id,
             ],
             params: bytemuck::bytes_of(&params).to_vec(),
             groups,
-            flops,
+            flops: cut.flops,
         });
     }
     context
-}
-
-fn tile_flops(tile: &[u32; 4], queries: u32, attention: &Attention, flops_a_pair: usize) -> u64 {
-    let [_, tokens, first, seen] = *tile;
-    let queries = queries.min(tokens - first);
-    let keys = attention.keys(first, first + queries - 1, seen).len();
-    keys as u64 * u64::from(queries) * flops_a_pair as u64
-}
-
-/// The tiles of all texts, in runs of at most `max_flops` if a tile is.
-fn cut_tiles(
-    texts: &[Text],
-    queries: u32,
-    flops_of: impl Fn(&[u32; 4]) -> u64,
-    max_flops: u64,
-) -> Vec<Vec<[u32; 4]>> {
-    let mut runs = vec![Vec::new()];
-    let mut flops = 0;
-    for &[first, tokens, keys] in texts {
-        for query in (0..tokens).step_by(queries as usize) {
-            let tile = [first, tokens, query, keys];
-            let more = flops_of(&tile);
-            if flops > 0 && flops + more > max_flops {
-                runs.push(Vec::new());
-                flops = 0;
-            }
-            flops += more;
-            if let Some(run) = runs.last_mut() {
-                run.push(tile);
-            }
-        }
-    }
-    runs
 }

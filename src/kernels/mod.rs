@@ -43,6 +43,7 @@ pub static ALL: &[&Kernel] = &[
     &matmul::MATMUL_COOP,
     &matmul::MATMUL_LANE,
     &attention::ATTENTION_TILE,
+    &attention::ATTENTION_COOP,
     &attention::ATTENTION_LANE,
     &pool::POOL,
     &normalize_l2::NORMALIZE_L2,

@@ -1,5 +1,6 @@
-//! Matmul by cooperative matrices, where the adapter has them: `scripts/test.sh` runs these on a newer Mesa too.
-//! Sizes and storages are those of `matmul.rs` and `experts.rs`, which walk every plan.
+//! Matmul and attention by cooperative matrices, where the adapter has them: `scripts/test.sh` runs these on a
+//! newer Mesa too. Sizes and storages are those of `matmul.rs`, `experts.rs` and `attention.rs`, which walk
+//! every plan.
 
 use std::path::Path;
 
@@ -7,6 +8,7 @@ use pollster::block_on;
 use vectile::gpu::adapter::{AdapterChoice, Feature};
 use vectile::gpu::executor::Executor;
 use vectile::gpu::selftest::forms_that_differ;
+use vectile::kernels::attention::{self, Attention, Heads};
 use vectile::kernels::forms::Form;
 use vectile::kernels::{Activation, Builder, KernelPlan, matmul};
 use vectile::{DtypeRequest, Embedder, EmbedderBuilder, KernelChoice, ModelFiles, Storage};
@@ -37,8 +39,7 @@ fn product(executor: &mut Executor, plan: &KernelPlan, x: &[f32], inner: usize) 
     let f16 = Storage::F16;
     let stride = matmul::stride4(columns / 4) * 4;
     let w = values(21, inner.next_multiple_of(4) * stride, 0.5, f16);
-    let mut bytes = Vec::new();
-    vectile::convert::encode(f16, &w, &mut bytes);
+    let bytes = encoded(&w);
     let mut builder = Builder::new(plan, &precision(f16, f16));
     let weights = [builder.input("w", &bytes), builder.input("bias", &vec![0.5f32; columns])];
     let x = activations(&mut builder, "x", x, inner, f16);
@@ -86,6 +87,51 @@ fn tiles_of_all_sizes_give_the_same_bits() {
         };
         check_with(&case, Storage::F16, Storage::F16, Some(form));
     }
+}
+
+/// Rows of attention over one text, a head of 32.
+fn attended(executor: &mut Executor, plan: &KernelPlan, qkv: [&[f32]; 3]) -> Vec<Vec<f32>> {
+    let f16 = Storage::F16;
+    let mut builder = Builder::new(plan, &precision(f16, f16));
+    let at = qkv.map(|x| Heads { of: activations(&mut builder, "heads", x, 32, f16), head: 0 });
+    let tokens = (qkv[0].len() / 32) as u32;
+    let texts = [[0, tokens, tokens]];
+    let y = attention::attend(&mut builder, at, &texts, &Attention::new(1, 32), None);
+    assert!(builder.graph.dispatches.iter().all(|d| d.kernel.name == "attention_coop"));
+    run(executor, builder, y).0.chunks_exact(32).map(<[f32]>::to_vec).collect()
+}
+
+/// Sums are scaled where a score is far above those before: for one query, or for none, or for all.
+#[test]
+fn a_query_has_the_same_bits_among_any_others() {
+    let Some(mut bench) = bench() else { return };
+    let executor = &mut bench.executors[0];
+    let Some(plan) = plan(executor) else { return };
+    let tokens = 150;
+    let [q, noise, v] = [1, 2, 3].map(|seed| values(seed, tokens * 32, 1.0, Storage::F16));
+    // Scores of a query like this rise from key to key, up to 40.
+    let steep = vec![1.0; 32];
+    let k: Vec<f32> = (0..tokens * 32).map(|at| noise[at] + (at / 32) as f32 / 16.0).collect();
+    let k = vectile::convert::decode(Storage::F16, &encoded(&k));
+    let own = attended(executor, &plan, [&q, &k, &v]);
+    for steep_ones in [vec![7], vec![0, 64, 149], (0..tokens).step_by(2).collect()] {
+        let mut others = q.clone();
+        for at in &steep_ones {
+            others[at * 32..][..32].copy_from_slice(&steep);
+        }
+        let rows = attended(executor, &plan, [&others, &k, &v]);
+        for at in (0..tokens).filter(|at| !steep_ones.contains(at)) {
+            assert_eq!(rows[at], own[at], "query {at} beside {steep_ones:?}");
+        }
+        let rows_of_steep = steep_ones.iter().map(|at| &rows[*at]);
+        assert!(rows_of_steep.clone().all(|row| row == &rows[steep_ones[0]]), "{steep_ones:?}");
+    }
+}
+
+fn encoded(values: &[f32]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    vectile::convert::encode(Storage::F16, values, &mut bytes);
+    bytes
 }
 
 fn builder() -> EmbedderBuilder {
@@ -145,6 +191,11 @@ fn a_model_runs_them_unless_they_are_withheld_or_wrong() {
             "answers are off by",
         ),
         (("matmul_coop", |wgsl| wgsl.replace("coopMultiplyAdd", "coopMultiply")), "coopMultiply"),
+        (
+            ("attention_coop", |wgsl| wgsl.replace("Half(value.w)", "Half(value.z)")),
+            "answers are off by",
+        ),
+        (("attention_coop", |wgsl| wgsl.replace("1.0;", "0.99;")), "answers are off by"),
     ] {
         let (choice, fallen_back) = embed(builder().edit_shader(wrong));
         assert!(choice.matmul.starts_with("tiles"), "{choice}");

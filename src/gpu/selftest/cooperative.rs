@@ -4,13 +4,14 @@
 use std::path::Path;
 
 use super::forms::{multiplied, weight_values};
-use super::{check, key};
+use super::{check, key, precision};
 use crate::dtype::Storage;
 use crate::error::Error;
 use crate::gpu::executor::Executor;
-use crate::kernels::KernelPlan;
 use crate::kernels::answers::{ANSWERS, Family};
+use crate::kernels::attention::{self, Attention, Heads};
 use crate::kernels::forms::Cooperative;
+use crate::kernels::{Activations, Builder, KernelPlan};
 
 /// What is wrong with cooperative matrices on the open device: they do not compile or give wrong answers, or
 /// a row's bits depend on its place. Looks the verdict up in `cache`, where given, and keeps it there.
@@ -62,7 +63,8 @@ async fn fault(executor: &mut Executor, plan: &KernelPlan) -> Result<Option<Stri
             }));
         }
     }
-    let same = rows_have_same_bits(executor, plan).await?;
+    let same = rows_have_same_bits(executor, plan).await?
+        && queries_have_same_bits(executor, plan).await?;
     Ok((!same).then(|| "self-test failed: a row's bits depend on its place".to_owned()))
 }
 
@@ -78,6 +80,35 @@ async fn rows_have_same_bits(executor: &mut Executor, plan: &KernelPlan) -> Resu
     let w = bytemuck::cast_slice(&w);
     let output = multiplied(executor, plan, storages, size, &x, w).await?;
     let mut rows = output.chunks_exact(columns * 2);
+    let first = rows.next();
+    Ok(rows.all(|row| Some(row) == first))
+}
+
+/// One query at every place of two tiles and a part of one, among keys whose scores rise, which makes the
+/// sums be scaled.
+async fn queries_have_same_bits(executor: &mut Executor, plan: &KernelPlan) -> Result<bool, Error> {
+    let (tokens, head) = (135, 32);
+    let value = |seed: usize, at: usize| ((at * seed) % 97) as f32 / 53.0 - 0.9;
+    let tensor = |of: &dyn Fn(usize, usize) -> f32| -> Vec<half::f16> {
+        let of_token = |token| (0..head).map(move |i| half::f16::from_f32(of(token, i)));
+        (0..tokens).flat_map(of_token).collect()
+    };
+    let q = tensor(&|_, i| value(31, i));
+    let k = tensor(&|token, i| value(31, i) * token as f32 / 32.0 + value(41, token * head + i));
+    let v = tensor(&|token, i| value(43, token * head + i));
+    let mut builder = Builder::new(plan, &precision((Storage::F16, Storage::F16)));
+    let at = [q, k, v].map(|x| {
+        let id = builder.input("heads", &x);
+        let of =
+            Activations { id, rows: tokens, width: head, width4: head / 4, storage: Storage::F16 };
+        Heads { of, head: 0 }
+    });
+    let texts = [[0, tokens as u32, tokens as u32]];
+    let y = attention::attend(&mut builder, at, &texts, &Attention::new(1, head), None);
+    builder.graph.output = Some(y.id);
+    builder.graph.tokens = tokens;
+    let output = executor.run(&builder.graph).await?.output;
+    let mut rows = output.chunks_exact(head * 2);
     let first = rows.next();
     Ok(rows.all(|row| Some(row) == first))
 }

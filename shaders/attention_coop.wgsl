@@ -1,0 +1,286 @@
+// attention_coop: c = softmax(q · kᵀ · scale + bias) · v per text and head, for GPUs with cooperative matrices
+//
+// q, k, v, tiles, bias and c are those of shared/attention.wgsl, in f16; heads are whole matrices wide.
+//
+// A workgroup takes 64 queries of one text and one head (y), and keys 16 at a time, with zeros for what
+// lies beyond them: loads of matrices know no bounds. Queries stay in matrices. A step of 16 keys is
+//   1. keys and values into workgroup memory,
+//   2. scores = q · kᵀ in matrices, 16 queries a subgroup, and into workgroup memory,
+//   3. weights from scores, an invocation a query, as f16 in place of the keys,
+//   4. sums += weights · v in matrices, each subgroup a part of the 64 queries × HEAD values.
+// As in matmul_coop, a workgroup is as wide as four of the largest subgroups, and where the driver takes
+// smaller ones, several make the same part with the same values; operations on matrices lie in uniform
+// control flow.
+//
+// The softmax is online, and matrices cannot be scaled by rows: a weight is 1024 · exp(score − reference)
+// with a query's reference at most 4 below the largest score so far. A score further above is the new
+// reference, and then the sums go through workgroup memory and are scaled, by 1 for queries that keep
+// theirs, which leaves every bit: a query's result does not depend on the others. Weights are f16,
+// so that their sum, which is made of the same f16 values, and v are scaled alike; the factor of 1024
+// keeps small ones out of f16's subnormal values, and 1024 · e⁴ is below its largest. Keys that a query
+// does not see get the weight zero by `select`.
+//
+// Products of two f16 are exact in f32, and sums are f32, in the hardware's order within a matrix: its bits
+// are not those of attention_tile. Steps start at the text's first token, so a text's result does not
+// depend on its neighbours.
+#import storage as act
+#import store_plain
+#import attention
+#import coop
+
+// Four of the adapter's largest subgroups.
+const INVOCATIONS: u32 = 128u;
+
+const HEAD: u32 = HEAD4 * 4u;
+// Matrices along a head, and along 16 queries or keys.
+const STEPS: u32 = HEAD / SIDE;
+const TALL: u32 = 16u / SIDE;
+const QUERIES: u32 = TALL * STEPS;
+// Parts of the result beside one another: two where both are whole matrices. Each is of PART_ROWS queries,
+// DOWN × ALONG matrices.
+const ACROSS: u32 = 2u - min(HEAD % (2u * SIDE), 1u);
+const PART_ROWS: u32 = 16u * ACROSS;
+const DOWN: u32 = PART_ROWS / SIDE;
+const ALONG: u32 = STEPS / ACROSS;
+const SUMS: u32 = DOWN * ALONG;
+// Matrices of each part that come back through workgroup memory at once: of 16 × 16 one, of 8 × 8 four where
+// they come out even, or two.
+const BAND: u32 = 1u + (TALL - 1u) * (2u * ACROSS - 1u);
+const BANDS: u32 = SUMS / BAND;
+const MATRIX: u32 = SIDE * SIDE;
+const BAND_VALUES: u32 = 4u * BAND * MATRIX;
+// How much of the queries is in workgroup memory at once: 32, 16 or 8 values, what the head is a multiple of.
+const Q_SLICE: u32 = (32u >> min(HEAD % 32u, 1u)) >> min(HEAD % 16u, 1u);
+const Q_SLICES: u32 = HEAD / Q_SLICE;
+const Q_STEPS: u32 = Q_SLICE / SIDE;
+// Queries that an invocation makes weights of.
+const ROWS: u32 = (64u + INVOCATIONS - 1u) / INVOCATIONS;
+
+// Rows in workgroup memory are longer by 16 bytes, so that those below one another lie in other banks.
+const STRIDE: u32 = HEAD + 8u;
+const Q_STRIDE: u32 = Q_SLICE + 8u;
+const P_STRIDE: u32 = 64u + 8u;
+const S_STRIDE: u32 = 64u + 4u;
+const HALVES: u32 = max(max(16u * STRIDE, 16u * P_STRIDE), 64u * Q_STRIDE);
+
+// In turn: [64][Q_SLICE] of q, [16][HEAD] of k, and weights, [16 keys][64].
+var<workgroup> halves: array<Half, HALVES>;
+// [16][HEAD] of v.
+var<workgroup> value_tile: array<Half, 16u * STRIDE>;
+// [16 keys][64], or a band of each part.
+var<workgroup> scores: array<f32, 16u * S_STRIDE>;
+// What a query's sums are scaled by.
+var<workgroup> factors: array<f32, 64>;
+// 1 where a query of this step has a new reference.
+var<workgroup> risen: u32;
+
+// ln 1024
+const RAISE: f32 = 6.931472;
+
+// Which query of the 64 and which value of the head lie at `i` of a band.
+fn row_of(band: u32, i: u32) -> u32 {
+    let matrix = band * BAND + i / MATRIX % BAND;
+    return i / (MATRIX * BAND) / ACROSS * PART_ROWS + matrix / ALONG * SIDE + i % MATRIX / SIDE;
+}
+
+fn column_of(band: u32, i: u32) -> u32 {
+    let matrix = band * BAND + i / MATRIX % BAND;
+    return (i / (MATRIX * BAND) % ACROSS * ALONG + matrix % ALONG) * SIDE + i % SIDE;
+}
+
+@compute @workgroup_size(INVOCATIONS)
+fn attention_coop(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+    @builtin(subgroup_id) subgroup: u32,
+) {
+    let tile = tiles[group.x];
+    let head = params.first_head + group.y;
+    let part = subgroup % 4u;
+    let key_head = params.k_first4 + head / params.group * HEAD4;
+    let value_head = params.v_first4 + head / params.group * HEAD4;
+
+    var start = 0u;
+    var end = tile.w;
+    if WINDOW {
+        start = seen_from(tile.z) / 16u * 16u;
+        end = seen_to(min(tile.z + 63u, tile.y - 1u), tile);
+    }
+
+    // Sums begin as a load of zeros: what a matrix without a value holds differs between drivers.
+    for (var i = local; i < BAND_VALUES; i += INVOCATIONS) {
+        scores[i] = 0.0;
+    }
+    var q: array<Left, QUERIES>;
+    for (var s = 0u; s < Q_SLICES; s++) { // unrolled
+        workgroupBarrier();
+        for (var i = local; i < 16u * Q_SLICE; i += INVOCATIONS) {
+            let row = i / (Q_SLICE / 4u);
+            let cell = i % (Q_SLICE / 4u);
+            // Rows beyond the last query work on the last one.
+            let token = tile.x + min(tile.z + row, tile.y - 1u);
+            let value = act_load(queries[query_cell(token, head) + s * (Q_SLICE / 4u) + cell]);
+            let at = row * Q_STRIDE + cell * 4u;
+            halves[at] = Half(value.x);
+            halves[at + 1u] = Half(value.y);
+            halves[at + 2u] = Half(value.z);
+            halves[at + 3u] = Half(value.w);
+        }
+        workgroupBarrier();
+        for (var t = 0u; t < Q_STEPS; t++) { // unrolled
+            for (var r = 0u; r < TALL; r++) { // unrolled
+                let at = (part * 16u + r * SIDE) * Q_STRIDE + t * SIDE;
+                q[r * STEPS + s * Q_STEPS + t] = coopLoadT<Left>(&halves[at], Q_STRIDE);
+            }
+        }
+    }
+    let zeros = coopLoadT<Sum>(&scores[0], SIDE);
+    var sums: array<Sum, SUMS>;
+    for (var i = 0u; i < SUMS; i++) { // unrolled
+        sums[i] = zeros;
+    }
+    var reference: array<f32, ROWS>;
+    var total: array<f32, ROWS>;
+    workgroupBarrier();
+
+    for (var first = start; first < end; first += 16u) {
+        for (var i = local; i < 16u * HEAD4; i += INVOCATIONS) {
+            let row = i / HEAD4;
+            let cell = i % HEAD4;
+            var key = vec4<f32>(0.0);
+            var value = vec4<f32>(0.0);
+            if first + row < end {
+                let source = tile.x + first + row;
+                key = act_load(keys[source * params.k_stride4 + key_head + cell]);
+                value = act_load(values[source * params.v_stride4 + value_head + cell]);
+            }
+            let at = row * STRIDE + cell * 4u;
+            halves[at] = Half(key.x);
+            halves[at + 1u] = Half(key.y);
+            halves[at + 2u] = Half(key.z);
+            halves[at + 3u] = Half(key.w);
+            value_tile[at] = Half(value.x);
+            value_tile[at + 1u] = Half(value.y);
+            value_tile[at + 2u] = Half(value.z);
+            value_tile[at + 3u] = Half(value.w);
+        }
+        if local == 0u {
+            risen = 0u;
+        }
+        workgroupBarrier();
+
+        for (var n = 0u; n < TALL; n++) {
+            var products: array<Sum, TALL>;
+            for (var r = 0u; r < TALL; r++) { // unrolled
+                products[r] = zeros;
+            }
+            for (var s = 0u; s < STEPS; s++) { // unrolled
+                let right = coopLoad<Right>(&halves[n * SIDE * STRIDE + s * SIDE], STRIDE);
+                for (var r = 0u; r < TALL; r++) { // unrolled
+                    products[r] = coopMultiplyAdd(q[r * STEPS + s], right, products[r]);
+                }
+            }
+            for (var r = 0u; r < TALL; r++) { // unrolled
+                let at = n * SIDE * S_STRIDE + part * 16u + r * SIDE;
+                coopStore(products[r], &scores[at], S_STRIDE);
+            }
+        }
+        workgroupBarrier();
+
+        for (var m = 0u; m < ROWS; m++) { // unrolled
+            let row = local + m * INVOCATIONS;
+            if row < 64u {
+                let query = min(tile.z + row, tile.y - 1u);
+                let begin = seen_from(query);
+                let stop = seen_to(query, tile);
+                var own: array<f32, 16>;
+                var high = -1e30;
+                for (var k = 0u; k < 16u; k++) { // unrolled
+                    let key = first + k;
+                    own[k] = scores[k * S_STRIDE + row] * params.scale;
+                    if HAS_BIAS {
+                        own[k] += bias[bias_cell(head, query, min(key, end - 1u))];
+                    }
+                    own[k] = select(-1e30, own[k], (key >= begin) & (key < stop));
+                    high = max(high, own[k]);
+                }
+                var factor = 1.0;
+                if total[m] == 0.0 {
+                    // Nothing seen so far: the sums are zero.
+                    reference[m] = high;
+                } else if high > reference[m] + 4.0 {
+                    factor = exp(reference[m] - high);
+                    reference[m] = high;
+                    risen = 1u;
+                }
+                total[m] *= factor;
+                factors[row] = factor;
+                for (var k = 0u; k < 16u; k++) { // unrolled
+                    let key = first + k;
+                    let weight = exp(own[k] - reference[m] + RAISE);
+                    let rounded = Half(select(0.0, weight, (key >= begin) & (key < stop)));
+                    total[m] += f32(rounded);
+                    halves[k * P_STRIDE + row] = rounded;
+                }
+            }
+        }
+
+        if workgroupUniformLoad(&risen) != 0u {
+            for (var b = 0u; b < BANDS; b++) { // unrolled
+                for (var m = 0u; m < BAND; m++) { // unrolled
+                    coopStoreT(sums[b * BAND + m], &scores[(part * BAND + m) * MATRIX], SIDE);
+                }
+                workgroupBarrier();
+                for (var i = local; i < BAND_VALUES; i += INVOCATIONS) {
+                    scores[i] *= factors[row_of(b, i)];
+                }
+                workgroupBarrier();
+                for (var m = 0u; m < BAND; m++) { // unrolled
+                    sums[b * BAND + m] = coopLoadT<Sum>(&scores[(part * BAND + m) * MATRIX], SIDE);
+                }
+                workgroupBarrier();
+            }
+        }
+
+        let part_row = part / ACROSS * PART_ROWS;
+        let part_column = part % ACROSS * ALONG * SIDE;
+        for (var k = 0u; k < TALL; k++) {
+            var weights: array<Left, DOWN>;
+            for (var r = 0u; r < DOWN; r++) { // unrolled
+                let at = k * SIDE * P_STRIDE + part_row + r * SIDE;
+                weights[r] = coopLoad<Left>(&halves[at], P_STRIDE);
+            }
+            for (var n = 0u; n < ALONG; n++) { // unrolled
+                let at = k * SIDE * STRIDE + part_column + n * SIDE;
+                let right = coopLoadT<Right>(&value_tile[at], STRIDE);
+                for (var r = 0u; r < DOWN; r++) { // unrolled
+                    let sum = sums[r * ALONG + n];
+                    sums[r * ALONG + n] = coopMultiplyAdd(weights[r], right, sum);
+                }
+            }
+        }
+        workgroupBarrier();
+    }
+
+    for (var m = 0u; m < ROWS; m++) { // unrolled
+        if local + m * INVOCATIONS < 64u {
+            factors[local + m * INVOCATIONS] = total[m];
+        }
+    }
+    for (var b = 0u; b < BANDS; b++) { // unrolled
+        for (var m = 0u; m < BAND; m++) { // unrolled
+            coopStoreT(sums[b * BAND + m], &scores[(part * BAND + m) * MATRIX], SIDE);
+        }
+        workgroupBarrier();
+        for (var i = local * 4u; i < BAND_VALUES; i += INVOCATIONS * 4u) {
+            let row = row_of(b, i);
+            let token = tile.x + tile.z + row;
+            if tile.z + row < tile.y {
+                let sum = vec4<f32>(scores[i], scores[i + 1u], scores[i + 2u], scores[i + 3u]);
+                let cell = (token * params.heads + head) * HEAD4 + column_of(b, i) / 4u;
+                c[cell] = act_store(sum / factors[row], token);
+            }
+        }
+        workgroupBarrier();
+    }
+}

@@ -1,0 +1,107 @@
+//! Attention cut into dispatches: runs of tiles of queries, and where one tile over all heads is too much for
+//! one dispatch, runs of heads of it. A sum's bits do not depend on where it is cut.
+
+use std::ops::Range;
+
+use super::{Attention, Text};
+
+/// A tile of queries: first token of the text, its tokens, first query, how many tokens are keys.
+pub(super) type Tile = [u32; 4];
+
+/// What a dispatch computes: these heads of these tiles.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Cut {
+    pub tiles: Range<usize>,
+    pub heads: Range<u32>,
+    pub flops: u64,
+}
+
+/// The tiles of all texts.
+pub(super) fn tiles(texts: &[Text], queries: u32) -> Vec<Tile> {
+    let of_text = |&[first, tokens, keys]: &Text| {
+        (0..tokens).step_by(queries as usize).map(move |query| [first, tokens, query, keys])
+    };
+    texts.iter().flat_map(of_text).collect()
+}
+
+/// Floating point operations of a tile for each head, given those of a query and a key.
+pub(super) fn tile_flops(tile: &Tile, queries: u32, attention: &Attention, of_pair: u64) -> u64 {
+    let [_, tokens, first, seen] = *tile;
+    let queries = queries.min(tokens - first);
+    let keys = attention.keys(first, first + queries - 1, seen).len();
+    keys as u64 * u64::from(queries) * of_pair
+}
+
+/// Cuts tiles of so many operations a head into dispatches of at most `max_flops`, if one head of a tile is:
+/// as many tiles as can be with all heads, or else one with as many heads as can be.
+pub(super) fn cut(flops_a_head: &[u64], heads: u32, max_flops: u64) -> Vec<Cut> {
+    let mut cuts: Vec<Cut> = Vec::new();
+    for (at, of_head) in flops_a_head.iter().enumerate() {
+        let all = of_head * u64::from(heads);
+        match cuts.last_mut() {
+            Some(last) if last.heads == (0..heads) && last.flops + all <= max_flops => {
+                last.tiles.end = at + 1;
+                last.flops += all;
+            }
+            _ => {
+                let most = (max_flops / (*of_head).max(1)).clamp(1, u64::from(heads)) as u32;
+                cuts.extend((0..heads).step_by(most as usize).map(|first| {
+                    let heads = first..heads.min(first + most);
+                    Cut { tiles: at..at + 1, flops: of_head * heads.len() as u64, heads }
+                }));
+            }
+        }
+    }
+    cuts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiles_and_then_heads_are_cut() {
+        let cut = |flops: &[u64], max| -> Vec<_> {
+            cut(flops, 6, max).into_iter().map(|cut| (cut.tiles, cut.heads)).collect()
+        };
+        assert_eq!(cut(&[1, 1, 1], 100), [(0..3, 0..6)]);
+        assert_eq!(cut(&[1, 1, 1], 12), [(0..2, 0..6), (2..3, 0..6)]);
+        assert_eq!(cut(&[1, 4, 1], 12), [(0..1, 0..6), (1..2, 0..3), (1..2, 3..6), (2..3, 0..6)]);
+        assert_eq!(cut(&[5], 22), [(0..1, 0..4), (0..1, 4..6)]);
+        // One head of a tile is the least.
+        assert_eq!(cut(&[9], 1).len(), 6);
+        assert_eq!(cut(&[], 1), []);
+        // Tiles of which nothing is seen.
+        assert_eq!(cut(&[0, 0], 1), [(0..2, 0..6)]);
+    }
+
+    #[test]
+    fn long_texts_are_within_what_a_dispatch_may_take() {
+        for tokens in [8192, 32768] {
+            for (heads, head) in [(12, 32), (12, 64), (16, 64), (32, 128), (16, 256)] {
+                for (queries, max_flops) in [(32, 2_000_000_000), (64, 20_000_000_000)] {
+                    for after in [None, Some(0)] {
+                        let attention = Attention { after, ..Attention::new(heads, head) };
+                        let tiles = tiles(&[[0, 5, 5], [5, tokens, tokens]], queries);
+                        let flops: Vec<u64> = tiles
+                            .iter()
+                            .map(|tile| tile_flops(tile, queries, &attention, 4 * head as u64))
+                            .collect();
+                        let cuts = cut(&flops, heads as u32, max_flops);
+                        let what = format!("{tokens} tokens, {heads} × {head}, {max_flops}");
+                        let mut done = vec![0; tiles.len() * heads];
+                        for cut in &cuts {
+                            assert!(cut.flops <= max_flops, "{what}: {cut:?}");
+                            for tile in cut.tiles.clone() {
+                                for head in cut.heads.clone() {
+                                    done[tile * heads + head as usize] += 1;
+                                }
+                            }
+                        }
+                        assert!(done.iter().all(|times| *times == 1), "{what}");
+                    }
+                }
+            }
+        }
+    }
+}

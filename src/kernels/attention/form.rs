@@ -1,0 +1,218 @@
+//! Which attention a plan takes: the one place that decides. By adapter, precision and head, never by batch.
+
+use super::{ATTENTION_COOP, ATTENTION_LANE, ATTENTION_TILE};
+use crate::dtype::Storage;
+use crate::gpu::kernel::Kernel;
+use crate::gpu::shader::Variant;
+use crate::kernels::KernelPlan;
+use crate::kernels::forms::Cooperative;
+
+/// How attention is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// `attention_lane`, for software adapters.
+    Lane,
+    /// `attention_tile`, for GPUs.
+    Tile(Tile),
+    /// `attention_coop`, for GPUs with cooperative matrices: their side, and invocations of a workgroup.
+    Cooperative {
+        /// Rows, columns and depth of a matrix.
+        side: u32,
+        /// Invocations of a workgroup.
+        invocations: u32,
+    },
+}
+
+/// How a workgroup of `attention_tile` shares its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tile {
+    /// Invocations that share a query.
+    pub split: u32,
+    /// Keys that are in workgroup memory at a time: whole groups.
+    pub keys: u32,
+    /// Keys between two rescalings.
+    pub group: u32,
+}
+
+/// Queries of a workgroup on GPUs.
+const QUERIES: u32 = 64;
+
+/// Cells of a query, and as many of its sum, that an invocation is to hold in registers.
+const MOST_CELLS: u32 = 16;
+
+impl Tile {
+    /// The one for heads of so many cells on a device. A query is split where an invocation would hold too
+    /// much of it, the cells can be shared evenly, and workgroup memory has room for the parts of scores.
+    pub fn of(head4: u32, workgroup_memory: u32, invocations: u32) -> Tile {
+        let fits = |tile: &Tile| {
+            head4.is_multiple_of(tile.split)
+                && QUERIES * tile.split <= invocations
+                && tile.memory(head4) <= workgroup_memory
+        };
+        let enough = head4.div_ceil(MOST_CELLS);
+        let splits = [1, 2, 4].into_iter().filter(|split| *split >= enough);
+        let smallest = |split| {
+            let of = |group| Tile { split, keys: group, group };
+            // Cells × keys are unrolled: drivers take long over many.
+            let groups = if head4 / split <= 8 { [8, 4] } else { [4, 4] };
+            groups.map(of).into_iter().find(fits)
+        };
+        let tile = splits.chain([4, 2, 1]).find_map(smallest);
+        let tile = tile.unwrap_or(Tile { split: 1, keys: 1, group: 1 });
+        let larger = (1..=32 / tile.group).map(|groups| Tile { keys: groups * tile.group, ..tile });
+        larger.rev().find(fits).unwrap_or(tile)
+    }
+
+    /// Bytes of workgroup memory: keys and values, and parts of scores.
+    pub fn memory(self, head4: u32) -> u32 {
+        let parts = if self.split > 1 { QUERIES * self.split * self.group } else { 1 };
+        2 * self.keys * head4 * 16 + parts * 4
+    }
+}
+
+/// Bytes of workgroup memory of `attention_coop`: halves of keys and of values, with rows of 16 bytes more,
+/// or of weights or queries in place of the keys; scores; and a factor a query.
+fn matrices_memory(head: u32) -> u32 {
+    let slice = [32, 16, 8].into_iter().find(|slice| head.is_multiple_of(*slice)).unwrap_or(0);
+    let keys = 16 * (head + 8);
+    let halves = keys.max(16 * 72).max(64 * (slice + 8));
+    (halves + keys) * 2 + (16 * 68 + 64 + 1) * 4
+}
+
+impl KernelPlan {
+    /// The attention for heads of so many cells, stored so; `relative`: with keys or queries that stand for
+    /// distances.
+    pub fn attention(&self, head4: usize, storage: Storage, relative: bool) -> Form {
+        let head4 = head4 as u32;
+        if self.software {
+            return Form::Lane;
+        }
+        if let Some(Cooperative { side, invocations, .. }) = self.cooperative
+            && storage == Storage::F16
+            && !relative
+            && (head4 * 4).is_multiple_of(side)
+            && matrices_memory(head4 * 4) <= self.workgroup_memory
+        {
+            return Form::Cooperative { side, invocations };
+        }
+        Form::Tile(Tile::of(head4, self.workgroup_memory, self.workgroup_invocations))
+    }
+}
+
+impl Form {
+    pub(super) fn kernel(self) -> &'static Kernel {
+        match self {
+            Form::Lane => &ATTENTION_LANE,
+            Form::Tile(_) => &ATTENTION_TILE,
+            Form::Cooperative { .. } => &ATTENTION_COOP,
+        }
+    }
+
+    /// Queries of a workgroup.
+    pub(super) fn queries(self) -> u32 {
+        if self == Form::Lane { 32 } else { QUERIES }
+    }
+
+    /// The constants of its text.
+    pub fn constants(self, variant: Variant, head4: u32) -> Variant {
+        let variant = variant.constant("HEAD4", head4);
+        match self {
+            Form::Lane => variant,
+            Form::Tile(Tile { split, keys, group }) => {
+                variant.constant("SPLIT", split).constant("KEYS", keys).constant("GROUP", group)
+            }
+            Form::Cooperative { side, invocations } => {
+                variant.constant("SIDE", side).constant("INVOCATIONS", invocations)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::shader::Lanes;
+    use crate::kernels::forms;
+
+    fn plan() -> KernelPlan {
+        KernelPlan {
+            software: false,
+            lanes: Lanes::Alone,
+            workgroup_memory: 16384,
+            workgroup_invocations: 256,
+            max_flops: u64::MAX,
+            cooperative: Some(Cooperative::of(16, 128)),
+            matrices_by_rows: true,
+            largest_tile: forms::Tile::PLAIN,
+            by_rows: true,
+            tuned: None,
+            forced: None,
+        }
+    }
+
+    #[test]
+    fn heads_are_split_where_registers_would_not_hold_them() {
+        let tile = |head: u32| {
+            let Tile { split, keys, group } = Tile::of(head / 4, 16384, 256);
+            [split, keys, group]
+        };
+        for (head, expected) in [
+            (4, [1, 32, 8]),
+            (32, [1, 32, 8]),
+            (64, [1, 28, 4]),
+            (80, [2, 20, 4]),
+            (96, [2, 16, 4]),
+            (128, [2, 12, 4]),
+            // Of 17 cells and of 63: nothing divides them.
+            (68, [1, 28, 4]),
+            (252, [1, 8, 4]),
+            // Of 34: two do.
+            (136, [2, 12, 4]),
+            (160, [4, 8, 4]),
+            (192, [4, 8, 4]),
+            (256, [4, 4, 4]),
+        ] {
+            assert_eq!(tile(head), expected, "{head}");
+        }
+    }
+
+    #[test]
+    fn tiles_fit_every_device() {
+        for (memory, invocations) in [(16384, 256), (16384, 128), (16384, 64), (8192, 256)] {
+            for head4 in 1..=64 {
+                let tile = Tile::of(head4, memory, invocations);
+                assert!(tile.memory(head4) <= memory, "{head4}: {tile:?}");
+                assert!(64 * tile.split <= invocations && head4.is_multiple_of(tile.split));
+                assert!(tile.keys.is_multiple_of(tile.group));
+            }
+        }
+    }
+
+    #[test]
+    fn matrices_are_for_f16_and_heads_of_whole_matrices() {
+        let plan = plan();
+        let takes = |plan: &KernelPlan, head: usize, storage, relative| {
+            matches!(plan.attention(head / 4, storage, relative), Form::Cooperative { .. })
+        };
+        let f16 = Storage::F16;
+        for (head, expected) in [
+            (8, false),
+            (16, true),
+            (24, false),
+            (32, true),
+            (128, true),
+            (160, true),
+            (256, false),
+        ] {
+            assert_eq!(takes(&plan, head, f16, false), expected, "{head}");
+        }
+        assert!(!takes(&plan, 64, f16, true));
+        assert!(!takes(&plan, 64, Storage::F32, false));
+        assert!(!takes(&plan, 64, Storage::PackedF16, false));
+        let eight = KernelPlan { cooperative: Some(Cooperative::of(8, 128)), ..plan.clone() };
+        assert!(takes(&eight, 24, f16, false));
+        assert!(!takes(&KernelPlan { cooperative: None, ..plan.clone() }, 64, f16, false));
+        let software = KernelPlan { software: true, ..plan };
+        assert_eq!(software.attention(16, f16, false), Form::Lane);
+    }
+}
