@@ -113,7 +113,7 @@ current="setting up a driver with cooperative matrices"
 if adapter_is_lavapipe && ensure_mesa_matrices "$ROOT/.vectile/mesa"; then
     step "cargo test, kernels on cooperative matrices" \
         env CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$ROOT/.vectile/mesa/run" VECTILE_REQUIRE_COOPERATIVE=1 \
-        cargo test --locked --all-features --test kernels -- cooperative:: matmul:: experts::matmul experts::rows_have
+        cargo test --locked --all-features --test kernels -- cooperative:: matmul:: attention:: experts::matmul experts::rows_have
 else
     skipped="${skipped:+$skipped; }cooperative matrices (no Mesa that has them on the CPU could be unpacked)"
 fi
