@@ -12,10 +12,10 @@
 // GATED: columns lie in pairs of cells, one of a gate and one of what it is multiplied by:
 // y = f(gate + bias) · (other + bias), and its rows have half as many cells. (Shazeer 2020)
 //
-// ROTARY: heads of head4 cells are turned by the angles of a token's position, up to cell `turned`, and with
-// them pairs of values that lie side by side: a · cos − b · sin, b · cos + a · sin, so many pairs of a head.
-// order then holds pairs (row of angles, 0) for each row of x, and from `angles` on [positions, pairs] of
-// (cos, sin). (Su et al. 2021)
+// ROTARY: the first `turned` cells of a row are heads of head4 cells, and the first `pairs` pairs of
+// neighbouring values of each are turned by the angles of the row's position: a · cos − b · sin,
+// b · cos + a · sin. order then holds (row of angles, 0) for each row of x, and from `angles` on
+// [positions, pairs] of (cos, sin). (Su et al. 2021)
 //
 // EXPERTS: the rows that a dispatch counts are slots of `order`, and those of one tile have one expert,
 // whose matrix they are multiplied by. A slot of row −1 is empty, and a tile whose first slot is empty
