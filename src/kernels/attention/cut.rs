@@ -44,7 +44,8 @@ pub(super) fn cut(flops_a_head: &[u64], heads: u32, max_flops: u64) -> Vec<Cut> 
                 last.flops += all;
             }
             _ => {
-                let most = (max_flops / (*of_head).max(1)).clamp(1, u64::from(heads)) as u32;
+                let most = max_flops.checked_div(*of_head).unwrap_or(u64::MAX);
+                let most = most.clamp(1, u64::from(heads).max(1)) as u32;
                 cuts.extend((0..heads).step_by(most as usize).map(|first| {
                     let heads = first..heads.min(first + most);
                     Cut { tiles: at..at + 1, flops: of_head * heads.len() as u64, heads }
