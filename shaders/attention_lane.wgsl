@@ -17,7 +17,7 @@
 
 // Queries of a lane, lanes, cells of those queries, and their distances from eight keys. Wide heads, whose loops
 // are not written out, are read from memory by an index: two queries would only do that twice.
-const QUERIES: u32 = select(1u, 2u, HEAD4 <= 16u);
+const QUERIES: u32 = select(1u, 2u, HEAD4 <= 8u);
 const LANES: u32 = 32u / QUERIES;
 const CELLS: u32 = QUERIES * HEAD4;
 const DISTANCES: u32 = QUERIES * 8u;
@@ -79,7 +79,7 @@ fn attention_lane(place: Place) {
         stop[n] = vec4<u32>(seen_to(query[n], tile));
         largest[n] = -1e30;
         total[n] = 0.0;
-        for (var i = 0u; i < HEAD4; i++) { // unrolled up to 16
+        for (var i = 0u; i < HEAD4; i++) { // unrolled up to 8
             let at = query_cell(tile.x + query[n], head) + i;
             q[n * HEAD4 + i] = act_load(queries[at]) * params.scale;
             sum[n * HEAD4 + i] = vec4<f32>(0.0);
@@ -120,7 +120,7 @@ fn attention_lane(place: Place) {
             dot6[n] = 0.0;
             dot7[n] = 0.0;
         }
-        for (var i = 0u; i < HEAD4; i++) { // unrolled up to 16
+        for (var i = 0u; i < HEAD4; i++) { // unrolled up to 8
             var key: array<vec4<f32>, HELD>;
             for (var h = 0u; h < HELD; h++) { // unrolled
                 key[h] = act_load(keys[source[h] * params.k_stride4 + key_head + i]);
@@ -181,7 +181,7 @@ fn attention_lane(place: Place) {
             total[n] = total[n] * shrink[n] + total4(low[n]) + total4(high[n]);
         }
 
-        for (var i = 0u; i < HEAD4; i++) { // unrolled up to 16
+        for (var i = 0u; i < HEAD4; i++) { // unrolled up to 8
             var value: array<vec4<f32>, HELD>;
             for (var h = 0u; h < HELD; h++) { // unrolled
                 value[h] = act_load(values[source[h] * params.v_stride4 + value_head + i]);
@@ -212,7 +212,7 @@ fn attention_lane(place: Place) {
     for (var n = 0u; n < QUERIES; n++) { // unrolled
         if own + n * LANES < tile.y {
             let token = tile.x + query[n];
-            for (var i = 0u; i < HEAD4; i++) { // unrolled up to 16
+            for (var i = 0u; i < HEAD4; i++) { // unrolled up to 8
                 let at = (token * params.heads + head) * HEAD4 + i;
                 c[at] = act_store(sum[n * HEAD4 + i] / total[n], token);
             }
