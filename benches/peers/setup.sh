@@ -26,11 +26,20 @@ needs() {
     fi
 }
 
+virtual_environment() {
+    [ -x "$VENV/bin/python" ] || needs "a virtual environment" python3 -m venv "$VENV"
+}
+
+# What run.py itself imports, whichever peers it measures.
+measuring() {
+    virtual_environment || return 1
+    "$VENV/bin/python" -c 'import numpy' 2>/dev/null && return 0
+    needs "numpy" "$VENV/bin/python" -m pip install --disable-pip-version-check --only-binary :all: "$(grep '^numpy==' "$HERE/requirements.txt")"
+}
+
 python_environment() {
     cmp -s "$HERE/requirements.txt" "$VENV/requirements.txt" && return 0
-    if [ ! -x "$VENV/bin/python" ]; then
-        needs "a virtual environment" python3 -m venv "$VENV" || return 1
-    fi
+    virtual_environment || return 1
     needs "Python packages (torch brings some 3 GB)" "$VENV/bin/python" -m pip install --disable-pip-version-check --only-binary :all: --requirement "$HERE/requirements.txt" || return 1
     cp "$HERE/requirements.txt" "$VENV/requirements.txt"
 }
@@ -129,6 +138,7 @@ setup_transformers_js() {
 
 ensure_model "$MODEL_DIR"
 mkdir -p "$PEERS/missing"
+measuring || die "$REASON"
 for peer in "${@:-$ALL}"; do
     for name in $peer; do
         case " $ALL " in
