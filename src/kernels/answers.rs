@@ -62,6 +62,9 @@ impl Family {
     }
 }
 
+/// Puts a run on a graph, in the builder's storages.
+pub type Run = fn(&mut Builder) -> Answer;
+
 /// A kernel's runs and what they must give.
 #[derive(Debug)]
 pub struct KnownAnswer {
@@ -69,9 +72,8 @@ pub struct KnownAnswer {
     pub kernel: &'static Kernel,
     /// Which adapters run it.
     pub family: Family,
-    /// Each puts a run on a graph, in the builder's storages: the plain form of the kernel, and one that
-    /// takes every branch.
-    pub runs: &'static [fn(&mut Builder) -> Answer],
+    /// The plain form of the kernel, and those that take every branch.
+    pub runs: &'static [Run],
     /// The largest error in f32, beside that of storing the result.
     pub tolerance: f64,
 }
@@ -84,6 +86,12 @@ pub struct Answer {
     /// `[rows, width]`, without filling.
     pub expected: Vec<f64>,
 }
+
+/// What matmuls of any number of rows are asked.
+const MATMUL: &[Run] =
+    &[matmul::plain, matmul::whole, matmul::gated, matmul::turned, experts::matmul_shared];
+/// What attentions for any head are asked.
+const ATTENTION: &[Run] = &[attention_plain, attention_whole, attention_relative];
 
 /// The known answer of every kernel of [`ALL`](super::ALL).
 pub static ANSWERS: &[KnownAnswer] = &[
@@ -124,18 +132,7 @@ pub static ANSWERS: &[KnownAnswer] = &[
         runs: &[experts::combine],
         tolerance: 1e-5,
     },
-    KnownAnswer {
-        kernel: &MATMUL_TILE,
-        family: Family::Gpu,
-        runs: &[
-            matmul::plain,
-            matmul::whole,
-            matmul::gated,
-            matmul::turned,
-            experts::matmul_shared,
-        ],
-        tolerance: 2e-5,
-    },
+    KnownAnswer { kernel: &MATMUL_TILE, family: Family::Gpu, runs: MATMUL, tolerance: 2e-5 },
     KnownAnswer {
         kernel: &MATMUL_FEW,
         family: Family::Gpu,
@@ -146,31 +143,14 @@ pub static ANSWERS: &[KnownAnswer] = &[
     KnownAnswer {
         kernel: &MATMUL_COOP,
         family: Family::Cooperative,
-        runs: &[
-            matmul::plain,
-            matmul::whole,
-            matmul::gated,
-            matmul::turned,
-            experts::matmul_shared,
-        ],
+        runs: MATMUL,
         tolerance: 1e-4,
     },
-    KnownAnswer {
-        kernel: &MATMUL_LANE,
-        family: Family::Software,
-        runs: &[
-            matmul::plain,
-            matmul::whole,
-            matmul::gated,
-            matmul::turned,
-            experts::matmul_shared,
-        ],
-        tolerance: 2e-5,
-    },
+    KnownAnswer { kernel: &MATMUL_LANE, family: Family::Software, runs: MATMUL, tolerance: 2e-5 },
     KnownAnswer {
         kernel: &attention::ATTENTION_TILE,
         family: Family::Gpu,
-        runs: &[attention_plain, attention_whole, attention_relative],
+        runs: ATTENTION,
         tolerance: 2e-5,
     },
     // Weights are f16 there, and conversions may truncate.
@@ -183,7 +163,7 @@ pub static ANSWERS: &[KnownAnswer] = &[
     KnownAnswer {
         kernel: &attention::ATTENTION_LANE,
         family: Family::Software,
-        runs: &[attention_plain, attention_whole, attention_relative],
+        runs: ATTENTION,
         tolerance: 2e-5,
     },
     KnownAnswer { kernel: &pool::POOL, family: Family::All, runs: &[pool_answer], tolerance: 1e-5 },
@@ -396,25 +376,11 @@ fn normalize_answer(builder: &mut Builder) -> Answer {
 mod tests {
     use super::ANSWERS;
     use crate::dtype::{CheckpointDtype, FloatDtype, Precision, Storage};
-    use crate::gpu::shader::Lanes;
-    use crate::kernels::forms::{Cooperative, Tile};
     use crate::kernels::{ALL, Builder, KernelPlan};
 
     #[test]
     fn every_kernel_of_all_has_a_known_answer() {
-        let own = KernelPlan {
-            software: false,
-            lanes: Lanes::Alone,
-            workgroup_memory: 16384,
-            max_flops: u64::MAX,
-            cooperative: Some(Cooperative::of(16, 128)),
-            matrices_by_rows: true,
-            workgroup_invocations: 256,
-            largest_tile: Tile::PLAIN,
-            by_rows: true,
-            tuned: None,
-            forced: None,
-        };
+        let own = KernelPlan::of_gpu();
         for kernel in ALL {
             let answers: Vec<_> = ANSWERS.iter().filter(|a| a.kernel == *kernel).collect();
             let [answer] = answers[..] else {

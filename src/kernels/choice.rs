@@ -115,23 +115,10 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::gpu::shader::Lanes;
     use crate::kernels::tuned::{Choice, Tuned};
 
     fn plan(largest_tile: Tile) -> KernelPlan {
-        KernelPlan {
-            software: false,
-            lanes: Lanes::Alone,
-            workgroup_memory: 16384,
-            workgroup_invocations: 256,
-            max_flops: u64::MAX,
-            cooperative: Some(Cooperative::of(16, 128)),
-            matrices_by_rows: true,
-            largest_tile,
-            by_rows: true,
-            tuned: None,
-            forced: None,
-        }
+        KernelPlan { largest_tile, ..KernelPlan::of_gpu() }
     }
 
     fn work(rows: usize) -> Work {

@@ -102,6 +102,26 @@ pub struct KernelPlan {
     pub forced: Option<forms::Form>,
 }
 
+#[cfg(test)]
+impl KernelPlan {
+    /// Of a GPU at WebGPU's default limits, with cooperative matrices of 16.
+    pub(crate) fn of_gpu() -> Self {
+        KernelPlan {
+            software: false,
+            lanes: Lanes::Alone,
+            workgroup_memory: 16384,
+            workgroup_invocations: 256,
+            max_flops: u64::MAX,
+            cooperative: Some(forms::Cooperative::of(16, 128)),
+            matrices_by_rows: true,
+            largest_tile: forms::Tile::PLAIN,
+            by_rows: true,
+            tuned: None,
+            forced: None,
+        }
+    }
+}
+
 /// An activation tensor of a graph: `[rows, width]`.
 #[derive(Debug, Clone, Copy)]
 pub struct Activations {

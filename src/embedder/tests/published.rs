@@ -17,9 +17,7 @@ use crate::embedder::ready::read_model;
 use crate::error::Error;
 use crate::files::ModelFiles;
 use crate::gpu::adapter::AdapterSummary;
-use crate::gpu::shader::Lanes;
 use crate::kernels::KernelPlan;
-use crate::kernels::forms::Tile;
 use crate::weights::WeightFiles;
 
 #[derive(Deserialize)]
@@ -166,19 +164,8 @@ impl Published {
         let precisions = auto(&model);
         // Every tensor is found and has its shape, and the passes over full batches are made, without a value
         // read: on an adapter with the limits that WebGPU promises.
-        let plan = KernelPlan {
-            software: false,
-            lanes: Lanes::Alone,
-            workgroup_memory: 16 << 10,
-            max_flops: 20_000_000_000,
-            cooperative: None,
-            matrices_by_rows: true,
-            workgroup_invocations: 256,
-            largest_tile: Tile::PLAIN,
-            by_rows: true,
-            tuned: None,
-            forced: None,
-        };
+        let plan =
+            KernelPlan { max_flops: 20_000_000_000, cooperative: None, ..KernelPlan::of_gpu() };
         let batch = (2048, true);
         let memory = estimate::fit(&model, &precisions[1], &plan, &webgpu(), None, batch)?.memory;
         let listed = std::iter::once(&model.weights).chain(model.module_weights.iter().flatten());

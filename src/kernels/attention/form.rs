@@ -131,24 +131,6 @@ impl Form {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpu::shader::Lanes;
-    use crate::kernels::forms;
-
-    fn plan() -> KernelPlan {
-        KernelPlan {
-            software: false,
-            lanes: Lanes::Alone,
-            workgroup_memory: 16384,
-            workgroup_invocations: 256,
-            max_flops: u64::MAX,
-            cooperative: Some(Cooperative::of(16, 128)),
-            matrices_by_rows: true,
-            largest_tile: forms::Tile::PLAIN,
-            by_rows: true,
-            tuned: None,
-            forced: None,
-        }
-    }
 
     #[test]
     fn heads_are_split_where_registers_would_not_hold_them() {
@@ -190,7 +172,7 @@ mod tests {
 
     #[test]
     fn matrices_are_for_f16_and_heads_of_whole_matrices() {
-        let plan = plan();
+        let plan = KernelPlan::of_gpu();
         let takes = |plan: &KernelPlan, head: usize, storage, relative| {
             matches!(plan.attention(head / 4, storage, relative), Form::Cooperative { .. })
         };
