@@ -58,7 +58,8 @@ pub enum Command {
     Bench(BenchArgs),
     /// Time the forms of the matmul at a model's shapes on this adapter, and keep the fastest for later loads.
     ///
-    /// Without it a form is taken that suits the class of adapter. Forms that rows pick among give the same
+    /// Without MODEL the shapes are those of common models. No weights are loaded. What was not tuned takes a form
+    /// that suits the class of adapter. Forms that rows pick among give the same
     /// bits, which is checked first. In f16, cooperative matrices are kept or given up for a shape of weight as
     /// a whole; where that changes, so do the last bits of vectors. What was kept is of the adapter, its driver
     /// and this version's kernels, in kernels.json of the cache directory.
