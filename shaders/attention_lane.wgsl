@@ -25,9 +25,9 @@ const DISTANCES: u32 = QUERIES * 8u;
 // Registers that hold eight shared rows.
 const HELD: u32 = max(8u / SHARE, 1u);
 
-// sum + a · b.
+// sum + a · b, whose own sum is made first: a chain of a head's values would round more often.
 fn add_dot(a: vec4<f32>, b: vec4<f32>, sum: f32) -> f32 {
-    return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, sum))));
+    return sum + fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, a.x * b.x)));
 }
 
 fn total4(v: vec4<f32>) -> f32 {

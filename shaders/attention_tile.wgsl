@@ -34,8 +34,9 @@ var<workgroup> value_tile: Tile;
 // [invocations that share a query][group][64]
 var<workgroup> parts: array<f32, PARTS>;
 
+// sum + a · b, whose own sum is made first: a chain of a head's values would round more often.
 fn add_product(sum: f32, a: vec4<f32>, b: vec4<f32>) -> f32 {
-    return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, sum))));
+    return sum + fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, a.x * b.x)));
 }
 
 @compute @workgroup_size(INVOCATIONS)
