@@ -123,23 +123,12 @@ fn matmul_run(builder: &mut Builder, tokens: usize) -> Run {
     let (x, x_values) = activations(builder, 10, tokens, HIDDEN);
     let storage = builder.weights;
     let w = values(11, INNER * HIDDEN, 0.1, storage);
-    let packed = repacked(&w, INNER);
+    let packed = matmul::repacked(&w, INNER);
     let weight = stored(builder, &packed, storage);
     let (bias, biases) = vector(builder, 12, INNER);
     let size = [INNER, INNER / 4];
     let y = matmul::matmul_of(builder, "up", x, [weight, bias], size, Activation::Gelu, None);
     (y, reference::matmul(&x_values, &w, &biases, Activation::Gelu, None))
-}
-
-/// A matrix `[columns, inner]`, as checkpoints have it, as the kernels read it.
-fn repacked(w: &[f32], columns: usize) -> Vec<f32> {
-    let inner = w.len() / columns;
-    let stride = matmul::stride4(columns.div_ceil(4)) * 4;
-    let mut packed = vec![0.0; inner * stride];
-    for (at, value) in w.iter().enumerate() {
-        packed[at % inner * stride + at / inner] = *value;
-    }
-    packed
 }
 
 /// Two experts of each token, by no order.
@@ -160,7 +149,7 @@ fn matmul_experts_run(builder: &mut Builder, tokens: usize) -> Run {
     let storage = builder.weights;
     let w = values(19, EXPERTS * INNER * HIDDEN, 0.1, storage);
     let packed: Vec<f32> =
-        w.chunks_exact(INNER * HIDDEN).flat_map(|matrix| repacked(matrix, INNER)).collect();
+        w.chunks_exact(INNER * HIDDEN).flat_map(|matrix| matmul::repacked(matrix, INNER)).collect();
     let weight = stored(builder, &packed, storage);
     let (bias, biases) = vector(builder, 20, INNER);
     let of_row = experts(tokens);
@@ -179,7 +168,7 @@ fn route_run(builder: &mut Builder, tokens: usize) -> Run {
     let (x, x_values) = activations(builder, 21, tokens, HIDDEN);
     let storage = builder.weights;
     let w = values(22, EXPERTS * HIDDEN, 0.1, storage);
-    let router = stored(builder, &repacked(&w, EXPERTS), storage);
+    let router = stored(builder, &matmul::repacked(&w, EXPERTS), storage);
     let y = route::route_of(builder, x, router, EXPERTS, TOP).pairs;
     (y, reference::route(&x_values, &w, EXPERTS, TOP))
 }

@@ -39,11 +39,11 @@ const SETTINGS: &[Setting] = &[
     Setting { name: "ROTARY", constant: false, values: &[0, 1] },
 ];
 
-/// Those of a kernel that has more.
-const fn and<const N: usize>(more: [Setting; N]) -> [Setting; 7] {
-    let mut all = [SETTINGS[0]; 7];
+/// Those of a kernel that has `MORE`, which makes `ALL`.
+const fn and<const MORE: usize, const ALL: usize>(more: [Setting; MORE]) -> [Setting; ALL] {
+    let mut all = [SETTINGS[0]; ALL];
     let mut at = 0;
-    while at < SETTINGS.len() + N {
+    while at < ALL {
         all[at] = if at < SETTINGS.len() { SETTINGS[at] } else { more[at - SETTINGS.len()] };
         at += 1;
     }
@@ -72,7 +72,7 @@ pub static MATMUL_TILE: Kernel =
 
 /// The kernel for GPUs and few rows: each weight is read once.
 pub static MATMUL_FEW: Kernel = Kernel {
-    settings: &and([
+    settings: &and::<2, 7>([
         Setting { name: "ROWS", constant: true, values: &forms::FEW },
         Setting { name: "CELLS", constant: true, values: &[1, 2] },
     ]),
@@ -82,7 +82,7 @@ pub static MATMUL_FEW: Kernel = Kernel {
 /// The kernel for GPUs with cooperative matrices.
 pub static MATMUL_COOP: Kernel = Kernel {
     cooperative: true,
-    settings: &and([
+    settings: &and::<2, 7>([
         Setting { name: "SIDE", constant: true, values: &[8, 16] },
         // Four subgroups of 8, 16, 32 and 64.
         Setting { name: "INVOCATIONS", constant: true, values: &[32, 64, 128, 256] },
@@ -93,14 +93,7 @@ pub static MATMUL_COOP: Kernel = Kernel {
 /// The kernel for software adapters: no workgroup memory.
 pub static MATMUL_LANE: Kernel = Kernel {
     has_lanes: true,
-    settings: &[
-        SETTINGS[0],
-        SETTINGS[1],
-        SETTINGS[2],
-        SETTINGS[3],
-        SETTINGS[4],
-        Setting { name: "ROWS", constant: true, values: &forms::LANE },
-    ],
+    settings: &and::<1, 6>([Setting { name: "ROWS", constant: true, values: &forms::LANE }]),
     ..kernel("matmul_lane", include_str!("../../shaders/matmul_lane.wgsl"))
 };
 
@@ -142,6 +135,18 @@ pub struct ExpertLinear {
 /// Cells of a row of a repacked matrix: whole pairs, which `matmul_lane` reads.
 pub fn stride4(columns4: usize) -> usize {
     columns4.next_multiple_of(2)
+}
+
+/// A matrix `[columns, inner]`, as checkpoints have it, as the kernels read it: `[inner, columns]`, filled up to
+/// whole cells of inner and to the rows of [`stride4`].
+pub fn repacked(w: &[f32], columns: usize) -> Vec<f32> {
+    let inner = w.len() / columns;
+    let stride = stride4(columns.div_ceil(4)) * 4;
+    let mut packed = vec![0.0; inner.next_multiple_of(4) * stride];
+    for (at, value) in w.iter().enumerate() {
+        packed[at % inner * stride + at / inner] = *value;
+    }
+    packed
 }
 
 /// What becomes of the sums of a row, `[columns]`, and their biases.
@@ -252,7 +257,7 @@ pub(crate) const EXPERT_ROWS: usize = 64;
 
 /// Rows of a group, for [`group_rows`](super::group_rows::group_rows).
 pub(crate) fn tile_rows(software: bool) -> usize {
-    if software { 16 } else { EXPERT_ROWS }
+    if software { forms::LANE[0] as usize } else { EXPERT_ROWS }
 }
 
 fn dispatch(

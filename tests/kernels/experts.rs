@@ -14,17 +14,6 @@ use crate::{
     RAGGED, activations, assert_close, bench, noise, plans, precision, run, storages, values,
 };
 
-/// `[columns, inner]` as checkpoints have it → `[inner, columns]` as the kernels read it.
-fn repack(w: &[f32], columns: usize) -> Vec<f32> {
-    let inner = w.len() / columns;
-    let stride = matmul::stride4(columns.div_ceil(4)) * 4;
-    let mut packed = vec![0.0; inner.next_multiple_of(4) * stride];
-    for (at, value) in w.iter().enumerate() {
-        packed[at % inner * stride + at / inner] = *value;
-    }
-    packed
-}
-
 fn stored(builder: &mut Builder, values: &[f32], storage: Storage) -> TensorId {
     let mut bytes = Vec::new();
     convert::encode(storage, values, &mut bytes);
@@ -65,7 +54,7 @@ fn routes_of_ragged_sizes_in_every_storage() {
                 let w = values(2, experts * inner, 1.0, storage);
                 let plan = executor.gpu.plan();
                 let mut builder = Builder::new(&plan, &precision(storage, storage));
-                let router = stored(&mut builder, &repack(&w, experts), storage);
+                let router = stored(&mut builder, &matmul::repacked(&w, experts), storage);
                 let x_t = activations(&mut builder, "x", &x, inner, storage);
                 let y = route::route_of(&mut builder, x_t, router, experts, top).pairs;
                 let (got, _) = run(executor, builder, y);
@@ -85,7 +74,7 @@ fn of_equal_experts_the_lower_one_comes_first() {
         let w = [0.5, 2.0, 0.25, 2.0, 2.0];
         let mut builder =
             Builder::new(&executor.gpu.plan(), &precision(Storage::F32, Storage::F32));
-        let router = stored(&mut builder, &repack(&w, 5), Storage::F32);
+        let router = stored(&mut builder, &matmul::repacked(&w, 5), Storage::F32);
         let x = activations(&mut builder, "x", &[1.0, -1.0], 1, Storage::F32);
         let y = route::route_of(&mut builder, x, router, 5, 3).pairs;
         let (got, _) = run(executor, builder, y);
@@ -101,7 +90,7 @@ fn logits_that_are_no_numbers_choose_different_experts_of_the_table() {
         let w: Vec<f32> = (0..6).map(|e| e as f32).collect();
         let mut builder =
             Builder::new(&executor.gpu.plan(), &precision(Storage::F32, Storage::F32));
-        let router = stored(&mut builder, &repack(&w, 6), Storage::F32);
+        let router = stored(&mut builder, &matmul::repacked(&w, 6), Storage::F32);
         let rows = [f32::NAN, f32::INFINITY, 3e38];
         let x = activations(&mut builder, "x", &rows, 1, Storage::F32);
         let y = route::route_of(&mut builder, x, router, 6, 3).pairs;
@@ -175,8 +164,10 @@ fn matmul_by_expert(
     let x = values(1, tokens * top / share * inner, 1.0, acts);
     let w = values(2, experts * columns * inner, 1.0, weights);
     let bias = values(3, columns, 1.0, Storage::F32);
-    let packed: Vec<f32> =
-        w.chunks_exact(columns * inner).flat_map(|matrix| repack(matrix, columns)).collect();
+    let packed: Vec<f32> = w
+        .chunks_exact(columns * inner)
+        .flat_map(|matrix| matmul::repacked(matrix, columns))
+        .collect();
     let choices = choices(builder, of_row, experts, top);
     let grouped: Grouped = group_rows::group_rows(builder, &choices);
     let linear = [
@@ -273,7 +264,8 @@ fn a_row_out_of_range_marks_its_token() {
             // Three tokens by two experts each; the second doubles.
             let choices = choices(&mut builder, &[0, 1, 1, 2, 0, 2], 3, 2);
             let grouped = group_rows::group_rows(&mut builder, &choices);
-            let w: Vec<f32> = [1.0, 2.0, 1.0].iter().flat_map(|w| repack(&[*w], 1)).collect();
+            let w: Vec<f32> =
+                [1.0, 2.0, 1.0].iter().flat_map(|w| matmul::repacked(&[*w], 1)).collect();
             let linear = [
                 stored(&mut builder, &w, Storage::F32),
                 stored(&mut builder, &[0.0; 4], Storage::F32),

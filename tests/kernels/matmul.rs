@@ -13,18 +13,6 @@ use crate::{
     activations, assert_close, bench, only_matrices, plans, precision, run, storages, values,
 };
 
-/// `[columns, inner]` as checkpoints have it → `[inner, columns]` as the kernels read it.
-fn repack(w: &[f32], columns: usize, inner: usize) -> Vec<f32> {
-    let stride = matmul::stride4(columns.div_ceil(4)) * 4;
-    let mut packed = vec![0.0; inner.next_multiple_of(4) * stride];
-    for c in 0..columns {
-        for k in 0..inner {
-            packed[k * stride + c] = w[c * inner + k];
-        }
-    }
-    packed
-}
-
 pub struct Case {
     pub rows: usize,
     pub inner: usize,
@@ -58,7 +46,7 @@ pub fn check_with(case: &Case, weights: Storage, acts: Storage, form: Option<For
             let res = values(4, rows * columns, 1.0, acts);
             let mut builder = Builder::new(&plan, &precision(weights, acts));
             let mut bytes = Vec::new();
-            vectile::convert::encode(weights, &repack(&w, columns, inner), &mut bytes);
+            vectile::convert::encode(weights, &matmul::repacked(&w, columns), &mut bytes);
             let w_id = builder.input("w", &bytes);
             let mut filled = bias.clone();
             filled.resize(columns.next_multiple_of(4), 0.0);
@@ -207,7 +195,7 @@ fn a_dispatch_cut_into_pieces_gives_the_same_bits() {
         for plan in plans(executor) {
             let (rows, inner, columns) = (150, 20, 36);
             let x = values(5, rows * inner, 1.0, Storage::F32);
-            let w = repack(&values(6, columns * inner, 1.0, Storage::F32), columns, inner);
+            let w = matmul::repacked(&values(6, columns * inner, 1.0, Storage::F32), columns);
             let mut results = Vec::new();
             for max_flops in [u64::MAX, 1] {
                 let plan = KernelPlan { max_flops, ..plan.clone() };
@@ -255,7 +243,7 @@ fn a_matrix_in_blocks_of_columns_gives_the_same_bits() {
                             let end = columns.min((first + cut) * 4);
                             let part = &w[first * 4 * inner..end * inner];
                             let mut bytes = Vec::new();
-                            let part = repack(part, end - first * 4, inner);
+                            let part = matmul::repacked(part, end - first * 4);
                             vectile::convert::encode(storage, &part, &mut bytes);
                             (builder.input("w", &bytes), cut.min(cells - first))
                         })
@@ -352,7 +340,7 @@ fn then(
     let bias = values(3, columns, 1.0, Storage::F32);
     let mut builder = Builder::new(plan, &precision(storage, storage));
     let mut bytes = Vec::new();
-    vectile::convert::encode(storage, &repack(&w, columns, inner), &mut bytes);
+    vectile::convert::encode(storage, &matmul::repacked(&w, columns), &mut bytes);
     let weight = builder.input("w", &bytes);
     let bias_t = builder.input("bias", &bias);
     let x_t = activations(&mut builder, "x", &x, inner, storage);
@@ -388,7 +376,7 @@ fn activations_at_large_arguments_are_finite_and_right() {
                 w[i * n + i] = 1.0;
             }
             let mut builder = Builder::new(&plan, &precision(Storage::F32, Storage::F32));
-            let w_id = builder.input("w", &repack(&w, n, n));
+            let w_id = builder.input("w", &matmul::repacked(&w, n));
             let bias_id = builder.input("bias", &vec![0.0f32; n]);
             let x_t = activations(&mut builder, "x", &x, n, Storage::F32);
             let y = matmul::matmul_of(

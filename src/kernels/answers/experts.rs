@@ -1,6 +1,5 @@
 //! Known answers of what mixtures of experts add.
 
-use super::matmul::repacked;
 use super::{Answer, activations, stored, stored_rows, values};
 use crate::dtype::Storage;
 use crate::kernels::group_rows::Grouped;
@@ -22,7 +21,7 @@ fn routed(builder: &mut Builder, experts: usize, top: usize) -> Answer {
     let x = values(25, tokens * inner, 1.0, builder.activations);
     let w = values(26, experts * inner, 0.5, builder.weights);
     let storage = builder.weights;
-    let router = stored(builder, &repacked(&w, experts), storage);
+    let router = stored(builder, &matmul::repacked(&w, experts), storage);
     let x_t = activations(builder, &x, inner);
     let choices = route::route_of(builder, x_t, router, experts, top);
     Answer { y: choices.pairs, expected: reference::route(&x, &w, experts, top) }
@@ -83,8 +82,10 @@ pub(super) fn matmul_shared(builder: &mut Builder) -> Answer {
         .collect();
     let order = stored(builder, &order, Storage::F32);
     let grouped = Grouped { order, slots, rows: of_row.len(), top };
-    let packed: Vec<f32> =
-        w.chunks_exact(columns * inner).flat_map(|matrix| repacked(matrix, columns)).collect();
+    let packed: Vec<f32> = w
+        .chunks_exact(columns * inner)
+        .flat_map(|matrix| matmul::repacked(matrix, columns))
+        .collect();
     let storage = builder.weights;
     let weights = [
         stored(builder, &packed, storage),

@@ -80,22 +80,11 @@ fn answer_of(
     let w = values(9, columns * inner, 0.5, builder.weights);
     let bias = values(10, columns, 1.0, Storage::F32);
     let storage = builder.weights;
-    let weight = stored(builder, &repacked(&w, columns), storage);
+    let weight = stored(builder, &matmul::repacked(&w, columns), storage);
     let bias_t = stored(builder, &fill_rows(&bias, columns), Storage::F32);
     let x_t = activations(builder, &x, inner);
     let size = [columns, columns.div_ceil(4)];
     let weights = (&[(weight, size[1])][..], bias_t);
     let y = matmul::matmul_blocks(builder, "y", x_t, weights, size, epilogue);
     Answer { y, expected: expected(&x, &w, &bias) }
-}
-
-/// `[columns, inner]`, as checkpoints have it, as the kernels read it.
-pub fn repacked(w: &[f32], columns: usize) -> Vec<f32> {
-    let inner = w.len() / columns;
-    let stride = matmul::stride4(columns.div_ceil(4)) * 4;
-    let mut packed = vec![0.0; inner.next_multiple_of(4) * stride];
-    for (at, value) in w.iter().enumerate() {
-        packed[at % inner * stride + at / inner] = *value;
-    }
-    packed
 }
