@@ -97,15 +97,10 @@ fn attention_coop(
     let tile = tiles[group.x];
     let head = params.first_head + group.y;
     let part = subgroup % 4u;
-    let key_head = params.k_first4 + head / params.group * HEAD4;
-    let value_head = params.v_first4 + head / params.group * HEAD4;
-
-    var start = 0u;
-    var end = tile.w;
-    if WINDOW {
-        start = seen_from(tile.z) / 16u * 16u;
-        end = seen_to(min(tile.z + 63u, tile.y - 1u), tile);
-    }
+    let key_head = key_cell(head);
+    let value_head = value_cell(head);
+    let visited = keys_of(tile, 64u, 16u);
+    let end = visited.y;
 
     // Sums begin as a load of zeros: what a matrix without a value holds differs between drivers.
     for (var i = local; i < BAND_VALUES; i += INVOCATIONS) {
@@ -143,7 +138,7 @@ fn attention_coop(
     var total: array<f32, ROWS>;
     workgroupBarrier();
 
-    for (var first = start; first < end; first += 16u) {
+    for (var first = visited.x; first < end; first += 16u) {
         for (var i = local; i < 16u * HEAD4; i += INVOCATIONS) {
             let row = i / HEAD4;
             let cell = i % HEAD4;

@@ -55,15 +55,10 @@ fn attention_lane(place: Place) {
     let tile = tiles[place.group.x];
     let head = params.first_head + place.group.y;
     let own = tile.z + place.local;
-    let key_head = params.k_first4 + head / params.group * HEAD4;
-    let value_head = params.v_first4 + head / params.group * HEAD4;
-
-    var start = 0u;
-    var end = tile.w;
-    if WINDOW {
-        start = seen_from(tile.z) / 8u * 8u;
-        end = seen_to(min(tile.z + 31u, tile.y - 1u), tile);
-    }
+    let key_head = key_cell(head);
+    let value_head = value_cell(head);
+    let visited = keys_of(tile, 32u, 8u);
+    let end = visited.y;
 
     var query: array<u32, QUERIES>;
     var begin: array<vec4<u32>, QUERIES>;
@@ -86,7 +81,7 @@ fn attention_lane(place: Place) {
         }
     }
 
-    for (var first = start; first < end; first += 8u) {
+    for (var first = visited.x; first < end; first += 8u) {
         var source: array<u32, HELD>;
         for (var h = 0u; h < HELD; h++) { // unrolled
             let key = min(first + h * SHARE + share_lane(place), tile.y - 1u);

@@ -54,15 +54,11 @@ fn attention_tile(
     // Invocations beyond the last query work on the last one.
     let query = min(own, tile.y - 1u);
     let token = tile.x + query;
-    let key_head = params.k_first4 + head / params.group * HEAD4;
-    let value_head = params.v_first4 + head / params.group * HEAD4;
+    let key_head = key_cell(head);
+    let value_head = value_cell(head);
+    let visited = keys_of(tile, 64u, KEYS);
+    let end = visited.y;
 
-    var start = 0u;
-    var end = tile.w;
-    if WINDOW {
-        start = seen_from(tile.z) / KEYS * KEYS;
-        end = seen_to(min(tile.z + 63u, tile.y - 1u), tile);
-    }
     let begin = seen_from(query);
     let stop = seen_to(query, tile);
 
@@ -74,7 +70,7 @@ fn attention_tile(
     var largest = -1e30;
     var total = 0.0;
 
-    for (var first = start; first < end; first += KEYS) {
+    for (var first = visited.x; first < end; first += KEYS) {
         let groups = (min(KEYS, end - first) + GROUP - 1u) / GROUP;
         workgroupBarrier();
         for (var at = local; at < groups * GROUP * HEAD4; at += INVOCATIONS) {

@@ -63,6 +63,25 @@ fn seen_to(query: u32, tile: vec4<u32>) -> u32 {
     return min(query + min(tile.y - 1u - query, params.after) + 1u, tile.w);
 }
 
+// The keys that `queries` queries of a tile see: the first, at the start of a step of so many keys, and that
+// after the last.
+fn keys_of(tile: vec4<u32>, queries: u32, step: u32) -> vec2<u32> {
+    if WINDOW {
+        let last = min(tile.z + queries - 1u, tile.y - 1u);
+        return vec2<u32>(seen_from(tile.z) / step * step, seen_to(last, tile));
+    }
+    return vec2<u32>(0u, tile.w);
+}
+
+// The first cell in a row of the keys, and of the values, that a head of queries has.
+fn key_cell(head: u32) -> u32 {
+    return params.k_first4 + head / params.group * HEAD4;
+}
+
+fn value_cell(head: u32) -> u32 {
+    return params.v_first4 + head / params.group * HEAD4;
+}
+
 fn query_cell(token: u32, head: u32) -> u32 {
     return token * params.q_stride4 + params.q_first4 + head * HEAD4;
 }
