@@ -59,10 +59,10 @@ pub enum Command {
     /// Time the forms of the matmul at a model's shapes on this adapter, and keep the fastest for later loads.
     ///
     /// Without MODEL the shapes are those of common models. No weights are loaded. What was not tuned takes a form
-    /// that suits the class of adapter. Forms that rows pick among give the same
-    /// bits, which is checked first. In f16, cooperative matrices are kept or given up for a shape of weight as
-    /// a whole; where that changes, so do the last bits of vectors. What was kept is of the adapter, its driver
-    /// and this version's kernels, in kernels.json of the cache directory.
+    /// that suits the class of adapter. Forms that rows pick among give the same bits, which is checked first. In
+    /// f16, cooperative matrices are kept or given up for a shape of weight as a whole; where that changes, so do
+    /// the last bits of vectors. What was kept is of the adapter, its driver and this version's kernels, in
+    /// kernels.json of the cache directory.
     Tune(TuneArgs),
     /// Is a model right on this adapter, and how much of f16 does it bear?
     ///

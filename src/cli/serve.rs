@@ -75,7 +75,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "N", help_heading = "Model")]
     pub batch_tokens: Option<NonZeroUsize>,
     /// First time which forms of the models' matmuls are fastest on this GPU, where that was not done yet.
-    #[arg(long)]
+    #[arg(long, help_heading = "Model")]
     pub tune: bool,
     /// Say nothing on stderr but errors.
     #[arg(long, short)]
