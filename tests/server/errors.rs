@@ -71,6 +71,39 @@ fn sizes_are_bounded() {
 }
 
 #[test]
+fn who_is_refused_while_sending_is_told_why() {
+    if !have_adapter() {
+        return;
+    }
+    let options = ServerOptions { max_body_bytes: 1000, api_keys: vec!["k".into()], ..options() };
+    let server = Running::start(options, vec![Served::embedder("m", embedder("bert_mean_norm"))]);
+    // More than the buffers of both ends hold, by a client that reads nothing until all is sent.
+    let body = vec![b'a'; 32 << 20];
+    let key = ("x-api-key", "k");
+    let json = ("content-type", "application/json");
+    let cases = [
+        ("/embed", &[key, json][..], 413, "body_too_large"),
+        ("/embed", &[json], 401, "invalid_api_key"),
+        ("/embed", &[key, ("content-type", "text/plain")], 415, "unsupported_media_type"),
+        ("/info", &[key, json], 405, "method_not_allowed"),
+        ("/nothing", &[key, json], 404, "not_found"),
+    ];
+    for (path, headers, status, code) in cases {
+        let mut client = server.connect();
+        client.write("POST", path, headers, &body).unwrap();
+        assert_eq!(client.answer().unwrap().error(status), code, "{path} {headers:?}");
+        // The whole body has been taken in: the connection goes on.
+        client.send("GET", "/health/live", &[], b"").ok();
+    }
+    // One that asks before it sends is not told to.
+    let mut client = server.connect();
+    let head = "POST /embed HTTP/1.1\r\nhost: x\r\nx-api-key: k\r\nexpect: 100-continue\r\n\
+                content-length: 99999999\r\n\r\n";
+    client.stream.write_all(head.as_bytes()).unwrap();
+    assert_eq!(client.answer().unwrap().error(413), "body_too_large");
+}
+
+#[test]
 fn slow_clients_are_not_waited_for() {
     if !have_adapter() {
         return;

@@ -131,7 +131,7 @@ fn texts_of_clients_who_left_are_not_run() {
             assert!(!stays.is_finished(), "too fast to see");
         }
         let mut leaves = Client::connect(server.address);
-        leaves.write("POST", "/v1/embeddings", &[], body.as_bytes());
+        leaves.write("POST", "/v1/embeddings", &[], body.as_bytes()).unwrap();
         while metric(&server, "vectile_queue_requests{model=\"m\"}") < 2.0 {
             assert!(!stays.is_finished(), "too fast to see");
         }

@@ -76,7 +76,7 @@ fn what_was_accepted_is_answered_after_a_signal() {
     let mut idle = Client::connect(program.address);
     idle.send("GET", "/health/live", &[], b"").ok();
     let mut waits = Client::connect(program.address);
-    waits.write("POST", "/v1/embeddings", &JSON, body.as_bytes());
+    waits.write("POST", "/v1/embeddings", &JSON, body.as_bytes()).unwrap();
     std::thread::sleep(Duration::from_millis(300));
     program.signal("TERM");
     let since = Instant::now();
@@ -108,7 +108,7 @@ fn a_second_signal_ends_at_once() {
     let mut waiting = Vec::new();
     for _ in 0..4 {
         let mut client = Client::connect(program.address);
-        client.write("POST", "/v1/embeddings", &JSON, body.as_bytes());
+        client.write("POST", "/v1/embeddings", &JSON, body.as_bytes()).unwrap();
         waiting.push(client);
     }
     std::thread::sleep(Duration::from_millis(300));
@@ -134,7 +134,7 @@ fn requests_that_take_too_long_are_given_up() {
     let mut waiting = Vec::new();
     for _ in 0..4 {
         let mut client = Client::connect(program.address);
-        client.write("POST", "/v1/embeddings", &JSON, body.as_bytes());
+        client.write("POST", "/v1/embeddings", &JSON, body.as_bytes()).unwrap();
         waiting.push(client);
     }
     std::thread::sleep(Duration::from_millis(300));

@@ -198,11 +198,18 @@ impl Client {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Answer {
-        self.write(method, path, headers, body);
+        // The server may have answered and closed before all is written.
+        let _ = self.write(method, path, headers, body);
         self.answer().expect("an answer")
     }
 
-    pub fn write(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) {
+    pub fn write(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> std::io::Result<()> {
         let mut head = format!("{method} {path} HTTP/1.1\r\nhost: test\r\n");
         for (name, value) in headers {
             head.push_str(&format!("{name}: {value}\r\n"));
@@ -212,8 +219,7 @@ impl Client {
         }
         head.push_str("\r\n");
         let whole = [head.as_bytes(), body].concat();
-        // The server may have answered and closed before all is written.
-        let _ = self.stream.write_all(&whole);
+        self.stream.write_all(&whole)
     }
 
     /// The next answer, or `None` where the server has closed the connection before one began.

@@ -5,6 +5,7 @@ mod body;
 mod error;
 mod info;
 mod input;
+mod linger;
 mod observe;
 mod ollama;
 mod openai;
@@ -18,7 +19,7 @@ use std::sync::{Arc, OnceLock};
 use axum::Router;
 use axum::extract::{OriginalUri, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn_with_state, map_request};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Deserialize;
@@ -266,6 +267,7 @@ pub(crate) fn router(app: App) -> Router {
         .layer(CatchPanicLayer::custom(panicked))
         .layer(cors(&app.options.cors_origins))
         .layer(from_fn_with_state(app.clone(), observe::observe))
+        .layer(map_request(linger::linger))
         .with_state(app)
 }
 
