@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
-use vectile::lab::tune::{TuneOptions, tune_once};
+use vectile::lab::tune::{TuneOptions, build_tuned};
 use vectile::{
     AdapterSummary, Built, Embedder, EmbedderBuilder, ModelBuilder, ModelFiles, MultiVectorEncoder,
     Precision, Reranker, SparseEncoder, block_on,
@@ -15,7 +15,8 @@ use super::{progress, say};
 
 /// Loads the model, and says on which adapter and in which precision it runs.
 pub fn open(args: &ModelArgs) -> Result<Embedder, Failure> {
-    let embedder = block_on(loading(builder(args)?, args)?.build())?;
+    let files = find(&args.model, args.run.revision.as_deref())?;
+    let embedder = load(Embedder::builder(files), args)?;
     if !args.quiet {
         announce(embedder.adapter(), embedder.precision(), embedder.notes());
     }
@@ -25,7 +26,7 @@ pub fn open(args: &ModelArgs) -> Result<Embedder, Failure> {
 /// As [`open`], for a reranker.
 pub fn open_reranker(args: &ModelArgs) -> Result<Reranker, Failure> {
     let files = find_reranker(&args.model, args.run.revision.as_deref())?;
-    let reranker = block_on(loading(settings(Reranker::builder(files), args), args)?.build())?;
+    let reranker = load(Reranker::builder(files), args)?;
     if !args.quiet {
         announce(reranker.adapter(), reranker.precision(), reranker.notes());
     }
@@ -35,7 +36,7 @@ pub fn open_reranker(args: &ModelArgs) -> Result<Reranker, Failure> {
 /// As [`open`], for a sparse encoder.
 pub fn open_sparse(args: &ModelArgs) -> Result<SparseEncoder, Failure> {
     let files = find(&args.model, args.run.revision.as_deref())?;
-    let encoder = block_on(loading(settings(SparseEncoder::builder(files), args), args)?.build())?;
+    let encoder = load(SparseEncoder::builder(files), args)?;
     if !args.quiet {
         announce(encoder.adapter(), encoder.precision(), encoder.notes());
     }
@@ -45,8 +46,7 @@ pub fn open_sparse(args: &ModelArgs) -> Result<SparseEncoder, Failure> {
 /// As [`open`], for a multi-vector encoder.
 pub fn open_multi_vector(args: &ModelArgs) -> Result<MultiVectorEncoder, Failure> {
     let files = find(&args.model, args.run.revision.as_deref())?;
-    let encoder =
-        block_on(loading(settings(MultiVectorEncoder::builder(files), args), args)?.build())?;
+    let encoder = load(MultiVectorEncoder::builder(files), args)?;
     if !args.quiet {
         announce(encoder.adapter(), encoder.precision(), encoder.notes());
     }
@@ -83,30 +83,26 @@ pub fn settings<M: Built>(builder: ModelBuilder<M>, args: &ModelArgs) -> ModelBu
     builder
 }
 
-/// Tuned first, where that is asked for; shows how far the load is, where it takes a while.
-fn loading<M: Built>(
-    builder: ModelBuilder<M>,
-    args: &ModelArgs,
-) -> Result<ModelBuilder<M>, Failure> {
-    let builder = tuned(builder, args)?;
-    Ok(if args.quiet { builder } else { builder.on_progress(progress::loading()) })
+/// Loads a model, and shows how far that is, where it takes a while.
+fn load<M: Built>(builder: ModelBuilder<M>, args: &ModelArgs) -> Result<M, Failure> {
+    let builder = settings(builder, args);
+    build(if args.quiet { builder } else { builder.on_progress(progress::loading()) }, args)
 }
 
-/// With the forms of its matmuls timed on this adapter, where that is asked for and was not done before.
-pub fn tuned<M: Built>(
-    builder: ModelBuilder<M>,
-    args: &ModelArgs,
-) -> Result<ModelBuilder<M>, Failure> {
-    if args.tune {
-        let steps = progress::steps(!args.quiet);
-        let found = block_on(tune_once(&builder, &TuneOptions::default(), steps))?;
-        if let Some(path) = found.and_then(|found| found.kept)
-            && !args.quiet
-        {
-            say(format_args!("tuned: kept in {}", path.display()));
-        }
+/// Loads a model, with the forms of its matmuls timed on this adapter before, where that is asked for and was not
+/// done yet.
+pub fn build<M: Built>(builder: ModelBuilder<M>, args: &ModelArgs) -> Result<M, Failure> {
+    if !args.tune {
+        return Ok(block_on(builder.build())?);
     }
-    Ok(builder)
+    let steps = progress::steps(!args.quiet);
+    let (model, found) = block_on(build_tuned(builder, &TuneOptions::default(), steps))?;
+    if let Some(path) = found.and_then(|found| found.kept)
+        && !args.quiet
+    {
+        say(format_args!("tuned: kept in {}", path.display()));
+    }
+    Ok(model)
 }
 
 /// Where findings about adapters are kept.

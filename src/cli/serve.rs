@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use vectile::server::{Ended, ModelKind, Served, Server, ServerOptions, Stop};
-use vectile::{Embedder, ModelBuilder, Reranker, SparseEncoder, block_on};
+use vectile::{Embedder, ModelBuilder, Reranker, SparseEncoder};
 
 use super::args::{ModelArgs, RunArgs};
 use super::failure::Failure;
@@ -243,7 +243,7 @@ fn load(wanted: &Wanted, args: &ModelArgs) -> Result<Served, Failure> {
         builder: ModelBuilder<M>,
         args: &ModelArgs,
     ) -> Result<Arc<M>, Failure> {
-        Ok(Arc::new(block_on(model::tuned(model::settings(builder, args), args)?.build())?))
+        Ok(Arc::new(model::build(model::settings(builder, args), args)?))
     }
     let served = match kind {
         ModelKind::Embedder => {

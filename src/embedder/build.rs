@@ -305,8 +305,16 @@ impl<M: Built> ModelBuilder<M> {
     /// Any that names a file, field, tensor, option or adapter: nothing is guessed or left out. See
     /// [`Error`].
     pub async fn build(self) -> Result<M, Error> {
-        let Ready { model, opening, executor, mut precision, adapter, memory, pipelines } =
-            self.ready().await?;
+        let ready = self.ready().await?;
+        self.load(ready)
+    }
+
+    /// Loads what [`ready`](Self::ready) gave.
+    ///
+    /// # Errors
+    /// As [`ModelBuilder::build`].
+    pub(crate) fn load(self, ready: Ready) -> Result<M, Error> {
+        let Ready { model, opening, executor, mut precision, adapter, memory, pipelines } = ready;
         tracing::info!(model = model.files.label(), %memory, "loading");
         let losses = opening.losses.clone();
         let progress =

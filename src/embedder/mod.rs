@@ -49,6 +49,8 @@ pub use multi_vector::{
 pub(crate) use opening::Opening;
 use prepared::Chunks;
 pub(crate) use prepared::Prepared;
+#[cfg(feature = "lab")]
+pub(crate) use ready::Ready;
 pub use rerank::{Ranked, RerankOptions, Reranker, RerankerBuilder, Scores};
 use run::{Model, Runtime};
 pub use sparse::{SparseEmbeddings, SparseEncoder, SparseEncoderBuilder, SparseVector};

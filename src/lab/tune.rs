@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::dtype::{
     CheckpointDtype, DtypeOptions, F16Facts, FloatDtype, Precision, Storage, resolve,
 };
-use crate::embedder::{Built, EmbedderBuilder, ModelBuilder, Opening};
+use crate::embedder::{Built, EmbedderBuilder, ModelBuilder, Opening, Ready};
 use crate::error::Error;
 use crate::files::write_tuned;
 use crate::gpu::adapter::{AdapterChoice, AdapterSummary, Feature};
@@ -148,27 +148,48 @@ pub async fn tune(
     tuner.tune(&mut ready.executor, &shapes, &mut progress).await
 }
 
-/// As [`tune`], of what is not known yet in the builder's cache directory, before a model is loaded. `None`, and
-/// nothing done, where all is known, for a software adapter, and without a cache directory.
+/// Makes a model as [`ModelBuilder::build`] does, after a [`tune`] of what is not known yet in the builder's cache
+/// directory. What was found is `None`, and nothing was timed, where all is known, for a software adapter, and
+/// without a cache directory.
 ///
 /// # Errors
-/// Those of reading the model.
-pub async fn tune_once<M: Built>(
-    builder: &ModelBuilder<M>,
+/// As [`ModelBuilder::build`], and as [`tune`].
+pub async fn build_tuned<M: Built>(
+    builder: ModelBuilder<M>,
     options: &TuneOptions,
     mut progress: impl FnMut(&str, usize, usize),
-) -> Result<Option<Tuning>, Error> {
-    let Some(cache) = builder.cache() else { return Ok(None) };
+) -> Result<(M, Option<Tuning>), Error> {
     let mut ready = builder.ready().await?;
-    let (plan, mut shapes) = (ready.plan(), ready.shapes()?);
-    let storages = (ready.precision.weights, ready.precision.activations);
-    let tuned = plan.tuned.clone().unwrap_or_default();
-    shapes.retain(|shape| !tuned.knows(storages, *shape));
-    if plan.software || shapes.is_empty() {
+    let found = tune_unknown(&mut ready, builder.cache(), options, &mut progress).await?;
+    // Loading has a progress of its own.
+    drop(progress);
+    if found.is_some() {
+        // The weights that forms were timed with go with the device; other pipelines are needed now.
+        drop(ready);
+        ready = builder.ready().await?;
+    }
+    Ok((builder.load(ready)?, found))
+}
+
+async fn tune_unknown(
+    ready: &mut Ready,
+    cache: Option<&Path>,
+    options: &TuneOptions,
+    progress: &mut impl FnMut(&str, usize, usize),
+) -> Result<Option<Tuning>, Error> {
+    let plan = ready.plan();
+    if plan.software || cache.is_none() {
         return Ok(None);
     }
-    let tuner = Tuner { precision: &ready.precision, plan, cache: Some(cache), options };
-    tuner.tune(&mut ready.executor, &shapes, &mut progress).await.map(Some)
+    let storages = (ready.precision.weights, ready.precision.activations);
+    let tuned = plan.tuned.clone().unwrap_or_default();
+    let mut shapes = ready.shapes()?;
+    shapes.retain(|shape| !tuned.knows(storages, *shape));
+    if shapes.is_empty() {
+        return Ok(None);
+    }
+    let tuner = Tuner { precision: &ready.precision, plan, cache, options };
+    tuner.tune(&mut ready.executor, &shapes, progress).await.map(Some)
 }
 
 /// As [`tune`], without a model: at the shapes of the options, in each precision that checkpoints of float32, float16 and

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
-use vectile::lab::tune::{TuneAdapter, TuneOptions, tune_adapter, tune_once};
+use vectile::lab::tune::{TuneAdapter, TuneOptions, build_tuned, tune_adapter};
 use vectile::{Embedder, EmbedderBuilder, ModelFiles, block_on};
 
 use crate::support::*;
@@ -102,18 +102,21 @@ fn a_model_is_tuned_once() {
     let files = ModelFiles::from_directory(model("bert_mean_norm")).unwrap();
     let plain = Embedder::builder(files).cache_dir(cache.path().to_owned());
     let options = TuneOptions { most_rows: 16, runs: 2, ..TuneOptions::default() };
-    let once = |builder: &EmbedderBuilder| {
-        block_on(tune_once(builder, &options, |_, _, _| ())).unwrap().map(|found| found.cases)
+    let built = |builder: &EmbedderBuilder| {
+        block_on(build_tuned(builder.clone(), &options, |_, _, _| ())).unwrap()
     };
     // What a software adapter runs has no forms to choose among.
-    assert_eq!(once(&plain), None);
+    assert_eq!(built(&plain).1, None);
     let builder = plain.gpu_kernels();
-    let cases = once(&builder).unwrap();
-    assert!(!cases.is_empty());
-    assert_eq!(once(&builder), None);
-    let tuned = block_on(builder.build()).unwrap();
-    let kernels = block_on(tuned.inspect()).kernels.matmul;
-    assert!(kernels.contains("as tuned here"), "{kernels}");
+    let untuned = block_on(builder.clone().build()).unwrap();
+    for times in 0..2 {
+        let (tuned, found) = built(&builder);
+        assert_eq!(found.is_some_and(|found| !found.cases.is_empty()), times == 0);
+        let kernels = block_on(tuned.inspect()).kernels.matmul;
+        assert!(kernels.contains("as tuned here"), "{kernels}");
+        let rows = [&untuned, &tuned].map(|model| block_on(model.embed(&["a text"])).unwrap());
+        assert_eq!(rows[0], rows[1]);
+    }
 }
 
 #[test]
