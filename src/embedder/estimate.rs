@@ -11,8 +11,7 @@ use crate::embedder::most_texts;
 use crate::embedder::run::Model;
 use crate::error::{Error, size};
 use crate::gpu::adapter::AdapterSummary;
-use crate::gpu::executor::{Wanted, batch_bytes};
-use crate::gpu::graph::Graph;
+use crate::gpu::executor::{Wanted, batch_bytes, wanted};
 use crate::gpu::host_memory;
 use crate::kernels::KernelPlan;
 #[cfg(feature = "lab")]
@@ -133,7 +132,7 @@ pub(super) fn fit(
         };
         let Some(available) = available.filter(|most| most.bytes() < estimate.peak()) else {
             let single = singles(model, tokens).map(|b| assembly.graph(plan, precision, &b).graph);
-            let pipelines = pipelines(graphs.iter().chain(&single));
+            let pipelines = wanted(graphs.iter().chain(&single));
             return Ok(Fitted { memory: estimate, pipelines });
         };
         if !fixed && tokens > FEWEST_TOKENS && estimate.batch > estimate.loading {
@@ -178,19 +177,6 @@ pub(super) fn shapes(
 fn singles(model: &Model, tokens: usize) -> [PackedBatch; 2] {
     let longest = model.tokenizer.limit().unwrap_or(512).clamp(1, tokens);
     [12, 128].map(|length| PackedBatch::uniform(length.min(longest), 1))
-}
-
-/// The kernels of graphs in their variants, each once, in the order of the first.
-fn pipelines<'a>(graphs: impl Iterator<Item = &'a Graph>) -> Vec<Wanted> {
-    let mut wanted: Vec<Wanted> = Vec::new();
-    for dispatch in graphs.flat_map(|graph| &graph.dispatches) {
-        let known =
-            |(kernel, variant): &Wanted| *kernel == dispatch.kernel && *variant == dispatch.variant;
-        if !wanted.iter().any(known) {
-            wanted.push((dispatch.kernel, dispatch.variant.clone()));
-        }
-    }
-    wanted
 }
 
 /// Full batches of so many tokens: of texts as long as they may be, and of as many short ones as may go

@@ -12,8 +12,8 @@ use crate::gpu::graph::{Dispatch, Graph, Slots, Source};
 use crate::gpu::pipeline::Pipelines;
 #[doc(hidden)]
 pub use crate::gpu::pipeline::ShaderEdit;
-pub(crate) use crate::gpu::pipeline::Wanted;
 use crate::gpu::pipeline::{Ahead, Compiler};
+pub(crate) use crate::gpu::pipeline::{Wanted, wanted};
 use crate::gpu::trace::{Measure, Phase, Stamps, Trace, clock};
 
 /// Parameter blocks lie this far apart: WebGPU's default alignment of uniform offsets.
@@ -120,6 +120,17 @@ impl Executor {
         self.pipelines.adopt(ahead);
     }
 
+    /// Makes the pipelines of graphs that are to be run one after the other, on all threads the machine has. What the
+    /// driver refuses is told when that graph runs.
+    pub(crate) fn make_ahead<'a>(&mut self, graphs: impl Iterator<Item = &'a Graph>) {
+        if !self.gpu.is_noop() {
+            let wanted = self.pipelines.missing(wanted(graphs));
+            if let (Some(ahead), ()) = self.compiler().beside(&wanted, || ()) {
+                self.adopt(ahead);
+            }
+        }
+    }
+
     /// Makes a kernel wrong, for tests of what then notices.
     #[doc(hidden)]
     pub fn edit_shader(&mut self, edit: ShaderEdit) {
@@ -201,7 +212,7 @@ impl Executor {
         self.check_limit(graph)?;
         self.grow(graph, &slots)?;
         let since = self.lap(since, Phase::Upload);
-        self.pipelines.make(&self.gpu, &graph.dispatches)?;
+        self.pipelines.make(&self.gpu, graph)?;
         let mut since = self.lap(since, Phase::Pipelines);
         let mut stamps = self.stamps(graph)?;
         let marks_bytes = (graph.tokens.max(1) * 4) as u64;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::error::Error;
 use crate::gpu::device::Gpu;
-use crate::gpu::graph::Dispatch;
+use crate::gpu::graph::Graph;
 use crate::gpu::kernel::{Access, Kernel};
 use crate::gpu::pipeline_cache::Kept;
 use crate::gpu::shader::{Variant, resolve_imports};
@@ -27,6 +27,19 @@ pub(super) struct Pipelines {
 
 /// A kernel in a variant.
 pub(crate) type Wanted = (&'static Kernel, Variant);
+
+/// The kernels of graphs in their variants, each once, in the order of the first.
+pub(crate) fn wanted<'a>(graphs: impl Iterator<Item = &'a Graph>) -> Vec<Wanted> {
+    let mut wanted: Vec<Wanted> = Vec::new();
+    for dispatch in graphs.flat_map(|graph| &graph.dispatches) {
+        let known =
+            |(kernel, variant): &Wanted| *kernel == dispatch.kernel && *variant == dispatch.variant;
+        if !wanted.iter().any(known) {
+            wanted.push((dispatch.kernel, dispatch.variant.clone()));
+        }
+    }
+    wanted
+}
 
 /// What makes pipelines, on any thread.
 #[derive(Clone)]
@@ -115,17 +128,16 @@ impl Pipelines {
             .ok_or_else(|| Error::Internal(format!("kernel {} was not made", kernel.name)))
     }
 
-    /// Makes the pipelines of dispatches, those that are not there yet, on the threads the machine has.
-    pub fn make(&mut self, gpu: &Gpu, dispatches: &[Dispatch]) -> Result<(), Error> {
-        let mut missing: Vec<(&'static Kernel, &Variant)> = Vec::new();
-        for dispatch in dispatches {
-            let key = (dispatch.kernel, &dispatch.variant);
-            let made = self.made.contains_key(&(dispatch.kernel.name, dispatch.variant.clone()));
-            if !made && !missing.contains(&key) {
-                missing.push(key);
-            }
-        }
-        let compile = |(kernel, variant): &(&'static Kernel, &Variant)| {
+    /// Of some pipelines those that are not there yet.
+    pub fn missing(&self, mut wanted: Vec<Wanted>) -> Vec<Wanted> {
+        wanted.retain(|(kernel, variant)| !self.made.contains_key(&(kernel.name, variant.clone())));
+        wanted
+    }
+
+    /// Makes the pipelines of a graph, those that are not there yet, on the threads the machine has.
+    pub fn make(&mut self, gpu: &Gpu, graph: &Graph) -> Result<(), Error> {
+        let missing = self.missing(wanted(std::iter::once(graph)));
+        let compile = |(kernel, variant): &Wanted| {
             let made = self.compiler.compile(kernel, variant)?;
             gpu.check(&format!("making kernel {}", kernel.name), 0)?;
             Ok::<_, Error>(made)
@@ -135,8 +147,8 @@ impl Pipelines {
         let made: Vec<_> = missing.iter().map(compile).collect();
         #[cfg(not(target_arch = "wasm32"))]
         let made = crate::threads::each(&missing, missing.len(), compile);
-        for ((kernel, variant), made) in missing.iter().zip(made) {
-            self.made.insert((kernel.name, (*variant).clone()), made?);
+        for ((kernel, variant), made) in missing.into_iter().zip(made) {
+            self.made.insert((kernel.name, variant), made?);
             self.unsaved = true;
         }
         Ok(())

@@ -18,11 +18,10 @@ use crate::error::Error;
 use crate::gpu::adapter::{AdapterChoice, Feature};
 use crate::gpu::device::Gpu;
 use crate::gpu::executor::{Executor, Outcome};
-#[cfg(feature = "server")]
 use crate::gpu::graph::Graph;
 use crate::gpu::kernel::Kernel;
 use crate::gpu::shader::Lanes;
-use crate::kernels::answers::{ANSWERS, Answer, Family, KnownAnswer};
+use crate::kernels::answers::{ANSWERS, Answer, Family, KnownAnswer, Run};
 #[cfg(feature = "server")]
 use crate::kernels::matmul::{MATMUL_FEW, MATMUL_TILE};
 use crate::kernels::{Builder, KernelPlan};
@@ -42,6 +41,9 @@ pub const STORAGES: &[(Storage, Storage)] = &[
     (Storage::PackedF16, Storage::F32),
     (Storage::PackedBf16, Storage::F32),
 ];
+
+/// Questions whose pipelines are made at once: all of the test of f16.
+const AT_ONCE: usize = 16;
 
 /// How a kernel did against its known answer in one form and storage.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -100,15 +102,16 @@ pub(crate) async fn shader_f16(
     }
     let own = executor.gpu.plan();
     let storages = (Storage::F16, Storage::F16);
-    let mut checks = Vec::new();
+    let mut questions = Vec::new();
     for answer in ANSWERS.iter().filter(|answer| answer.family.is_of(&own)) {
         let plan = answer.family.plan(&own, storages).filter(|_| is_for_f16(answer.kernel));
         if let Some(plan) = plan
             && (answer.kernel.reads_weights || answer.kernel.reads_activations)
         {
-            checks.push(check(executor, answer, &plan, storages).await?);
+            questions.push(Question::new(answer, plan, storages));
         }
     }
+    let checks = ask(executor, &questions, |_| ()).await?;
     Ok(judge_f16(executor, &checks, cache))
 }
 
@@ -172,7 +175,7 @@ pub async fn check_all(
 ) -> Result<Vec<KernelCheck>, Error> {
     let own = executor.gpu.plan();
     let f16 = executor.gpu.has_shader_f16();
-    let mut work = Vec::new();
+    let mut questions = Vec::new();
     for answer in ANSWERS {
         let mut lanes = vec![own.lanes];
         if answer.kernel.has_lanes && own.lanes != Lanes::Alone {
@@ -191,18 +194,12 @@ pub async fn check_all(
                     && (f16 || (pair.0 != Storage::F16 && pair.1 != Storage::F16))
                 {
                     seen.push(pair);
-                    work.push((answer, plan, pair));
+                    questions.push(Question::new(answer, plan, pair));
                 }
             }
         }
     }
-    let mut checks = Vec::with_capacity(work.len());
-    for (answer, plan, storages) in &work {
-        let check = check(executor, answer, plan, *storages).await?;
-        done(&check, work.len());
-        checks.push(check);
-    }
-    Ok(checks)
+    ask(executor, &questions, |check| done(check, questions.len())).await
 }
 
 /// The kernels of a graph that give wrong answers on this device, asked in the form and the storages
@@ -217,68 +214,97 @@ pub(crate) async fn wrong_kernels(
     plan: &KernelPlan,
     storages: (Storage, Storage),
 ) -> Result<Vec<KernelCheck>, Error> {
-    let mut wrong = Vec::new();
     let runs = |kernel: &Kernel| graph.dispatches.iter().any(|dispatch| dispatch.kernel == kernel);
     // A graph has the form of the matmul that suits its rows; others of the model have others.
     let used = |answer: &&KnownAnswer| {
         runs(answer.kernel)
             || answer.kernel == &MATMUL_TILE && runs(&MATMUL_FEW) && answer.family.is_of(plan)
     };
-    for answer in ANSWERS.iter().filter(used) {
-        let Some(plan) = answer.family.plan(plan, storages) else { continue };
-        let check = check(executor, answer, &plan, storages).await?;
-        if !check.passed {
-            wrong.push(check);
-        }
-    }
+    let question = |answer: &'static KnownAnswer| {
+        Some(Question::new(answer, answer.family.plan(plan, storages)?, storages))
+    };
+    let questions: Vec<Question> = ANSWERS.iter().filter(used).filter_map(question).collect();
+    let mut wrong = ask(executor, &questions, |_| ()).await?;
+    wrong.retain(|check| !check.passed);
     Ok(wrong)
 }
 
-/// Asks a kernel its known answers.
-async fn check(
-    executor: &mut Executor,
-    answer: &KnownAnswer,
-    plan: &KernelPlan,
-    (weights, activations): (Storage, Storage),
-) -> Result<KernelCheck, Error> {
-    let precision = precision((weights, activations));
-    let own = executor.gpu.plan();
-    let kernel = answer.kernel;
-    let lanes = if kernel.has_lanes { plan.lanes } else { Lanes::Alone };
-    let mut result = KernelCheck {
-        kernel: kernel.name,
-        form: match lanes {
-            Lanes::Alone => "alone".to_owned(),
-            Lanes::Subgroup(size) => format!("subgroups of {size}"),
-        },
-        used: answer.family.is_of(&own) && plan.lanes == own.lanes,
-        weights: kernel.reads_weights.then_some(weights),
-        activations: kernel.reads_activations.then_some(activations),
-        error: None,
-        share: None,
-        passed: false,
-        problem: None,
-    };
-    for run in answer.runs {
-        let mut builder = Builder::new(plan, &precision);
-        let made = run(&mut builder);
-        builder.graph.output = Some(made.y.id);
-        // Marks are by row; a kernel that pools has fewer rows than its tokens.
-        builder.graph.tokens = made.y.rows;
-        let outcome = match executor.run(&builder.graph).await {
-            // A driver that announces something and does not compile it has failed too.
-            Err(Error::Internal(problem)) => {
-                result.problem = Some(crate::error::plain(problem));
-                break;
-            }
-            outcome => outcome?,
+/// A kernel in a form and storages, and what it is asked.
+struct Question {
+    answer: &'static KnownAnswer,
+    plan: KernelPlan,
+    storages: (Storage, Storage),
+    runs: Vec<(Graph, Answer)>,
+}
+
+impl Question {
+    fn new(answer: &'static KnownAnswer, plan: KernelPlan, storages: (Storage, Storage)) -> Self {
+        let run = |run: &Run| {
+            let mut builder = Builder::new(&plan, &precision(storages));
+            let made = run(&mut builder);
+            builder.graph.output = Some(made.y.id);
+            // Marks are by row; a kernel that pools has fewer rows than its tokens.
+            builder.graph.tokens = made.y.rows;
+            (builder.graph, made)
         };
-        compare(&mut result, answer.tolerance, &made, &outcome);
+        let runs = answer.runs.iter().map(run).collect();
+        Question { answer, plan, storages, runs }
     }
-    result.passed = result.problem.is_none() && result.share.is_some_and(|share| share <= 1.0);
-    // Models do without the matrices then.
-    result.used &= result.passed || answer.family != Family::Cooperative;
-    Ok(result)
+
+    async fn ask(&self, executor: &mut Executor) -> Result<KernelCheck, Error> {
+        let Question { answer, plan, storages: (weights, activations), runs } = self;
+        let own = executor.gpu.plan();
+        let kernel = answer.kernel;
+        let lanes = if kernel.has_lanes { plan.lanes } else { Lanes::Alone };
+        let mut result = KernelCheck {
+            kernel: kernel.name,
+            form: match lanes {
+                Lanes::Alone => "alone".to_owned(),
+                Lanes::Subgroup(size) => format!("subgroups of {size}"),
+            },
+            used: answer.family.is_of(&own) && plan.lanes == own.lanes,
+            weights: kernel.reads_weights.then_some(*weights),
+            activations: kernel.reads_activations.then_some(*activations),
+            error: None,
+            share: None,
+            passed: false,
+            problem: None,
+        };
+        for (graph, made) in runs {
+            let outcome = match executor.run(graph).await {
+                // A driver that announces something and does not compile it has failed too.
+                Err(Error::Internal(problem)) => {
+                    result.problem = Some(crate::error::plain(problem));
+                    break;
+                }
+                outcome => outcome?,
+            };
+            compare(&mut result, answer.tolerance, made, &outcome);
+        }
+        result.passed = result.problem.is_none() && result.share.is_some_and(|share| share <= 1.0);
+        // Models do without the matrices then.
+        result.used &= result.passed || answer.family != Family::Cooperative;
+        Ok(result)
+    }
+}
+
+/// Asks one question after the other; `done` hears of each answer. Pipelines of some questions are made at once.
+async fn ask(
+    executor: &mut Executor,
+    questions: &[Question],
+    mut done: impl FnMut(&KernelCheck),
+) -> Result<Vec<KernelCheck>, Error> {
+    let mut checks = Vec::with_capacity(questions.len());
+    for some in questions.chunks(AT_ONCE) {
+        executor
+            .make_ahead(some.iter().flat_map(|question| &question.runs).map(|(graph, _)| graph));
+        for question in some {
+            let check = question.ask(executor).await?;
+            done(&check);
+            checks.push(check);
+        }
+    }
+    Ok(checks)
 }
 
 /// A precision of no model.

@@ -23,7 +23,7 @@ impl Executor {
             graph.output.ok_or_else(|| Error::Internal("a graph without output".into()))?;
         let slots = graph.slots();
         self.grow(graph, &slots)?;
-        self.pipelines.make(&self.gpu, &graph.dispatches)?;
+        self.pipelines.make(&self.gpu, graph)?;
         let marks_bytes = (graph.tokens.max(1) * 4) as u64;
         let marks = self.named["marks"].clone();
         let mut encoder = self.encoder();

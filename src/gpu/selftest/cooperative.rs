@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
-use super::forms::{multiplied, weight_values};
-use super::{check, key, precision};
+use super::forms::{multiplication, weight_values};
+use super::{Question, key, precision};
 use crate::dtype::Storage;
 use crate::error::Error;
 use crate::gpu::executor::Executor;
@@ -54,7 +54,7 @@ async fn fault(executor: &mut Executor, plan: &KernelPlan) -> Result<Option<Stri
     let storages = (Storage::F16, Storage::F16);
     for answer in ANSWERS.iter().filter(|answer| answer.family == Family::Cooperative) {
         let Some(plan) = answer.family.plan(plan, storages) else { continue };
-        let check = check(executor, answer, &plan, storages).await?;
+        let check = Question::new(answer, plan, storages).ask(executor).await?;
         if !check.passed {
             return Ok(Some(match (check.problem, check.error) {
                 (Some(problem), _) => format!("self-test failed: {problem}"),
@@ -78,7 +78,8 @@ async fn rows_have_same_bits(executor: &mut Executor, plan: &KernelPlan) -> Resu
     let w: Vec<half::f16> = (0..weight_values(size)).map(|at| value(41, at)).collect();
     let storages = (Storage::F16, Storage::F16);
     let w = bytemuck::cast_slice(&w);
-    let output = multiplied(executor, plan, storages, size, &x, w).await?;
+    let graph = multiplication(plan, storages, size, &x, w);
+    let output = executor.run(&graph).await?.output;
     let mut rows = output.chunks_exact(columns * 2);
     let first = rows.next();
     Ok(rows.all(|row| Some(row) == first))
