@@ -1,14 +1,17 @@
-//! Runs graphs: pipelines, buffers, bind groups, submits and the one read-back.
+//! Runs graphs: pipelines, bind groups, submits and the one read-back.
 
+mod buffers;
+mod read;
 mod tap;
+mod weights;
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::error::Error;
 use crate::gpu::device::Gpu;
-use crate::gpu::graph::{Dispatch, Graph, Slots, Source};
+use crate::gpu::graph::{Dispatch, Graph, Slots};
 use crate::gpu::pipeline::Pipelines;
 #[doc(hidden)]
 pub use crate::gpu::pipeline::ShaderEdit;
@@ -16,14 +19,11 @@ use crate::gpu::pipeline::{Ahead, Compiler};
 pub(crate) use crate::gpu::pipeline::{Wanted, wanted};
 use crate::gpu::trace::{Measure, Phase, Stamps, Trace, clock};
 
-/// Parameter blocks lie this far apart: WebGPU's default alignment of uniform offsets.
-const PARAMS_STRIDE: u64 = 256;
+pub(crate) use buffers::batch_bytes;
+use buffers::{PARAMS_STRIDE, marks_bytes};
 
 /// A submit is cut after so many estimated operations, some 250 ms at the rate the plan assumes.
 const SUBMIT_DISPATCHES_OF_WORK: u64 = 5;
-
-/// A wait longer than this for one submit counts as a lost device.
-const WAIT: Duration = Duration::from_secs(120);
 
 /// What a graph gave.
 #[derive(Debug)]
@@ -79,9 +79,6 @@ fn whole(binding: u32, buffer: &wgpu::Buffer) -> wgpu::BindGroupEntry<'_> {
 }
 
 impl Executor {
-    /// Writes of weights that go on at once.
-    pub(crate) const UPLOADS_AT_ONCE: usize = 2;
-
     /// An executor with nothing loaded.
     pub fn new(gpu: Gpu) -> Self {
         let pipelines = Pipelines::new(&gpu);
@@ -143,42 +140,6 @@ impl Executor {
         self.tokens_that_fit = tokens;
     }
 
-    /// A new buffer for a weight, to be filled by [`Executor::write_weight`]; returns its number.
-    ///
-    /// # Errors
-    /// [`Error::OutOfMemory`], or [`Error::Adapter`] where it exceeds what a shader can bind.
-    pub fn add_weight(&mut self, name: &str, bytes: u64) -> Result<usize, Error> {
-        self.gpu.adapter.check_weight(name, bytes)?;
-        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
-        self.weights.push(self.gpu.buffer(name, bytes.max(16), usage)?);
-        Ok(self.weights.len() - 1)
-    }
-
-    /// Writes a part of a weight. Each call is submitted, and the one before the last waited for, so that
-    /// staging memory does not pile up.
-    ///
-    /// # Errors
-    /// [`Error::OutOfMemory`] or [`Error::DeviceLost`].
-    pub fn write_weight(&mut self, weight: usize, offset: u64, bytes: &[u8]) -> Result<(), Error> {
-        self.gpu.queue.write_buffer(&self.weights[weight], offset, bytes);
-        self.uploads.push(self.gpu.queue.submit([]));
-        if self.uploads.len() > Self::UPLOADS_AT_ONCE {
-            let oldest = self.uploads.remove(0);
-            self.wait_natively(vec![oldest]);
-        }
-        self.gpu.check("uploading weights", bytes.len() as u64)
-    }
-
-    /// Waits until all weights are written.
-    ///
-    /// # Errors
-    /// [`Error::OutOfMemory`] or [`Error::DeviceLost`].
-    pub fn finish_uploads(&mut self) -> Result<(), Error> {
-        let uploads = std::mem::take(&mut self.uploads);
-        self.wait_natively(uploads);
-        self.gpu.check("uploading weights", 0)
-    }
-
     /// Gives up every buffer: of a lost device.
     pub(crate) fn release(&mut self) {
         self.weights.clear();
@@ -215,19 +176,14 @@ impl Executor {
         self.pipelines.make(&self.gpu, graph)?;
         let mut since = self.lap(since, Phase::Pipelines);
         let mut stamps = self.stamps(graph)?;
-        let marks_bytes = (graph.tokens.max(1) * 4) as u64;
+        let marks_bytes = marks_bytes(graph);
         let output =
             graph.output.ok_or_else(|| Error::Internal("a graph without output".into()))?;
         let output_bytes = graph.tensors[output.0].bytes;
 
         let marks = self.named["marks"].clone();
         let mut encoder = self.encoder();
-        encoder.clear_buffer(&marks, 0, Some(marks_bytes));
-        for (at, tensor) in graph.tensors.iter().enumerate() {
-            if tensor.source == Source::Zeroed {
-                encoder.clear_buffer(self.tensor(graph, &slots, at)?, 0, Some(tensor.bytes));
-            }
-        }
+        self.clear(&mut encoder, graph, &slots)?;
         let mut submitted = Vec::new();
         let mut work = 0;
         let budget = SUBMIT_DISPATCHES_OF_WORK * self.gpu.plan().max_flops;
@@ -333,118 +289,6 @@ impl Executor {
         self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
     }
 
-    /// Makes every buffer at least as large as the graph needs, and uploads inputs and parameters.
-    fn grow(&mut self, graph: &Graph, slots: &Slots) -> Result<(), Error> {
-        use wgpu::BufferUsages as U;
-        for (slot, bytes) in slots.bytes.iter().enumerate() {
-            let usage = U::STORAGE | U::COPY_SRC | U::COPY_DST;
-            self.bindable(*bytes)?;
-            if slot == self.scratch.len() {
-                self.scratch.push(self.gpu.buffer("activations", *bytes, usage)?);
-            } else if self.scratch[slot].size() < *bytes {
-                self.scratch[slot] = self.gpu.buffer("activations", *bytes, usage)?;
-            }
-        }
-        for (at, tensor) in graph.tensors.iter().enumerate() {
-            if let Source::Input(bytes) = &tensor.source {
-                let name = input_name(at);
-                self.bindable(tensor.bytes)?;
-                self.grow_named(&name, tensor.bytes, U::STORAGE | U::COPY_DST)?;
-                self.gpu.queue.write_buffer(&self.named[&name], 0, bytes);
-            }
-        }
-        let marks = (graph.tokens.max(1) * 4) as u64;
-        self.grow_named("marks", marks, U::STORAGE | U::COPY_DST | U::COPY_SRC)?;
-        let mut params = vec![0; graph.dispatches.len() * PARAMS_STRIDE as usize];
-        for (block, dispatch) in
-            params.chunks_exact_mut(PARAMS_STRIDE as usize).zip(&graph.dispatches)
-        {
-            block[..dispatch.params.len()].copy_from_slice(&dispatch.params);
-        }
-        self.grow_named("parameters", params.len() as u64, U::UNIFORM | U::COPY_DST)?;
-        self.gpu.queue.write_buffer(&self.named["parameters"], 0, &params);
-        Ok(())
-    }
-
-    /// A free read-back buffer of at least so many bytes. It is pushed back once it is unmapped: after a
-    /// failure it is dropped, and another made.
-    fn readback(&mut self, bytes: u64) -> Result<wgpu::Buffer, Error> {
-        let fitting = self.readbacks.iter().position(|buffer| buffer.size() >= bytes);
-        if let Some(at) = fitting {
-            return Ok(self.readbacks.swap_remove(at));
-        }
-        self.readbacks.pop();
-        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-        self.gpu.buffer("read-back", self.roomy(bytes), usage)
-    }
-
-    /// Room to grow, as far as a shader can bind it, in whole words.
-    fn roomy(&self, bytes: u64) -> u64 {
-        let most = self.gpu.adapter.max_binding_bytes & !3;
-        bytes.next_power_of_two().min(most).max(bytes)
-    }
-
-    /// Refuses a batch that would take more than it may.
-    fn check_limit(&self, graph: &Graph) -> Result<(), Error> {
-        let bytes = batch_bytes(graph);
-        let Some(limit) = self.batch_limit.filter(|limit| bytes > *limit) else { return Ok(()) };
-        Err(Error::OutOfMemory {
-            adapter: self.gpu.adapter.name.clone(),
-            what: "a batch".to_owned(),
-            bytes,
-            advice: format!(
-                "the memory that the model may take leaves {limit} beside the weights; allow more, lower \
-                 the batch tokens, or cut texts shorter"
-            ),
-        })
-    }
-
-    /// Refuses a tensor of a batch that a shader cannot see at once.
-    fn bindable(&self, bytes: u64) -> Result<(), Error> {
-        let most = self.gpu.adapter.max_binding_bytes;
-        if bytes <= most {
-            return Ok(());
-        }
-        Err(Error::adapter(
-            &self.gpu.adapter.name,
-            format!(
-                "a batch needs {bytes} bytes at once and a shader sees {most}; lower the batch \
-                 tokens, or cut texts shorter"
-            ),
-        ))
-    }
-
-    fn grow_named(
-        &mut self,
-        name: &str,
-        bytes: u64,
-        usage: wgpu::BufferUsages,
-    ) -> Result<(), Error> {
-        if self.named.get(name).is_none_or(|buffer| buffer.size() < bytes) {
-            let buffer = self.gpu.buffer(name, self.roomy(bytes), usage)?;
-            self.named.insert(name.to_owned(), buffer);
-        }
-        Ok(())
-    }
-
-    fn tensor<'a>(
-        &'a self,
-        graph: &Graph,
-        slots: &Slots,
-        at: usize,
-    ) -> Result<&'a wgpu::Buffer, Error> {
-        let found = match &graph.tensors[at].source {
-            Source::Weight(weight) => self.weights.get(*weight),
-            Source::Input(_) => self.named.get(&input_name(at)),
-            Source::Scratch | Source::Zeroed => {
-                slots.of_tensor[at].and_then(|slot| self.scratch.get(slot))
-            }
-        };
-        found.ok_or_else(|| {
-            Error::Internal(format!("tensor {at} ({}) has no buffer", graph.tensors[at].name))
-        })
-    }
-
     fn record(
         &self,
         encoder: &mut wgpu::CommandEncoder,
@@ -506,84 +350,6 @@ impl Executor {
         }
         Ok(())
     }
-
-    /// Waits for all work and returns the first `bytes` of a read-back buffer.
-    async fn read(
-        &self,
-        buffer: &wgpu::Buffer,
-        bytes: u64,
-        submitted: Vec<wgpu::SubmissionIndex>,
-    ) -> Result<Vec<u8>, Error> {
-        let (sender, mut receiver) = futures_channel::oneshot::channel();
-        buffer.map_async(wgpu::MapMode::Read, 0..bytes, move |result| {
-            // The receiver is gone only if the caller gave up waiting.
-            let _ = sender.send(result);
-        });
-        let lost =
-            |problem: String| Error::DeviceLost { adapter: self.gpu.adapter.name.clone(), problem };
-        // Natively the answer is there once the queue is empty; after a loss it may never come, so
-        // it is not waited for. In a browser the event loop brings it.
-        let mapped = if cfg!(target_arch = "wasm32") {
-            (&mut receiver).await.ok()
-        } else {
-            self.wait(submitted);
-            receiver.try_recv().ok().flatten()
-        };
-        self.gpu.check("reading a batch back", bytes)?;
-        mapped
-            .ok_or_else(|| lost("the read-back was not answered".to_owned()))?
-            .map_err(|e| lost(format!("the read-back failed: {e}")))?;
-        let view = buffer
-            .get_mapped_range(0..bytes)
-            .map_err(|e| Error::Internal(format!("mapping the read-back: {e}")))?;
-        let copy = view.to_vec();
-        drop(view);
-        buffer.unmap();
-        Ok(copy)
-    }
-
-    /// As [`Executor::wait`]; in a browser nothing may block.
-    fn wait_natively(&self, submitted: Vec<wgpu::SubmissionIndex>) {
-        if cfg!(not(target_arch = "wasm32")) {
-            self.wait(submitted);
-        }
-    }
-
-    /// Blocks until every submit is done, each within the limit; in a browser the event loop does
-    /// that. wgpu panics where a device is lost meanwhile, and a wait beyond the limit is taken for a
-    /// loss too.
-    fn wait(&self, submitted: Vec<wgpu::SubmissionIndex>) {
-        for index in submitted {
-            let wait = wgpu::PollType::Wait { submission_index: Some(index), timeout: Some(WAIT) };
-            let poll = || self.gpu.device.poll(wait);
-            match std::panic::catch_unwind(std::panic::AssertUnwindSafe(poll)) {
-                Ok(Ok(_)) => {}
-                Ok(Err(error)) => {
-                    return self.gpu.mark_lost(format!("no answer in {WAIT:?}: {error}"));
-                }
-                Err(_) => {
-                    return self.gpu.mark_lost("the driver reported a fatal error".to_owned());
-                }
-            }
-        }
-    }
-}
-
-/// Bytes of all buffers that a graph takes beside its weights, as [`Executor`] makes them: inputs with
-/// room to grow, and read-back for two graphs on their way.
-pub(crate) fn batch_bytes(graph: &Graph) -> u64 {
-    let inputs = graph.tensors.iter().map(|tensor| match tensor.source {
-        Source::Input(_) => tensor.bytes.next_power_of_two(),
-        _ => 0,
-    });
-    let output = graph.output.map_or(0, |id| graph.tensors[id.0].bytes);
-    let marks = (graph.tokens.max(1) * 4) as u64;
-    let parameters = graph.dispatches.len() as u64 * PARAMS_STRIDE;
-    graph.scratch_bytes()
-        + inputs.sum::<u64>()
-        + marks.next_power_of_two()
-        + 2 * (output + marks).next_power_of_two()
-        + parameters.next_power_of_two()
 }
 
 /// Dispatches that go into one submit.
@@ -592,8 +358,4 @@ struct Pieces<'a> {
     first: usize,
     dispatches: &'a [Dispatch],
     marks_bytes: u64,
-}
-
-fn input_name(at: usize) -> String {
-    format!("input {at}")
 }

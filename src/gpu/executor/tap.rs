@@ -1,8 +1,9 @@
 //! A run that shows every tensor a graph writes, one at a time: for measuring ranges, not for speed.
 
 use crate::error::Error;
+use crate::gpu::executor::buffers::marks_bytes;
 use crate::gpu::executor::{Executor, Outcome, Pieces};
-use crate::gpu::graph::{Graph, Source, TensorId};
+use crate::gpu::graph::{Graph, TensorId};
 
 impl Executor {
     /// Runs a graph as [`Executor::run`] does and hands the bytes of each tensor that `wanted` marks
@@ -24,15 +25,10 @@ impl Executor {
         let slots = graph.slots();
         self.grow(graph, &slots)?;
         self.pipelines.make(&self.gpu, graph)?;
-        let marks_bytes = (graph.tokens.max(1) * 4) as u64;
+        let marks_bytes = marks_bytes(graph);
         let marks = self.named["marks"].clone();
         let mut encoder = self.encoder();
-        encoder.clear_buffer(&marks, 0, Some(marks_bytes));
-        for (at, tensor) in graph.tensors.iter().enumerate() {
-            if tensor.source == Source::Zeroed {
-                encoder.clear_buffer(self.tensor(graph, &slots, at)?, 0, Some(tensor.bytes));
-            }
-        }
+        self.clear(&mut encoder, graph, &slots)?;
         let mut submitted = vec![self.gpu.queue.submit([encoder.finish()])];
 
         // After which dispatch a tensor is whole. Later ones may write into its buffer.

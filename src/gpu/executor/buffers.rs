@@ -1,0 +1,164 @@
+//! The buffers that graphs share: grown as graphs need, never shrunk.
+
+use crate::error::Error;
+use crate::gpu::executor::Executor;
+use crate::gpu::graph::{Graph, Slots, Source};
+
+/// Parameter blocks lie this far apart: WebGPU's default alignment of uniform offsets.
+pub(super) const PARAMS_STRIDE: u64 = 256;
+
+impl Executor {
+    /// Makes every buffer at least as large as the graph needs, and uploads inputs and parameters.
+    pub(super) fn grow(&mut self, graph: &Graph, slots: &Slots) -> Result<(), Error> {
+        use wgpu::BufferUsages as U;
+        for (slot, bytes) in slots.bytes.iter().enumerate() {
+            let usage = U::STORAGE | U::COPY_SRC | U::COPY_DST;
+            self.bindable(*bytes)?;
+            if slot == self.scratch.len() {
+                self.scratch.push(self.gpu.buffer("activations", *bytes, usage)?);
+            } else if self.scratch[slot].size() < *bytes {
+                self.scratch[slot] = self.gpu.buffer("activations", *bytes, usage)?;
+            }
+        }
+        for (at, tensor) in graph.tensors.iter().enumerate() {
+            if let Source::Input(bytes) = &tensor.source {
+                let name = input_name(at);
+                self.bindable(tensor.bytes)?;
+                self.grow_named(&name, tensor.bytes, U::STORAGE | U::COPY_DST)?;
+                self.gpu.queue.write_buffer(&self.named[&name], 0, bytes);
+            }
+        }
+        let marks = marks_bytes(graph);
+        self.grow_named("marks", marks, U::STORAGE | U::COPY_DST | U::COPY_SRC)?;
+        let mut params = vec![0; graph.dispatches.len() * PARAMS_STRIDE as usize];
+        for (block, dispatch) in
+            params.chunks_exact_mut(PARAMS_STRIDE as usize).zip(&graph.dispatches)
+        {
+            block[..dispatch.params.len()].copy_from_slice(&dispatch.params);
+        }
+        self.grow_named("parameters", params.len() as u64, U::UNIFORM | U::COPY_DST)?;
+        self.gpu.queue.write_buffer(&self.named["parameters"], 0, &params);
+        Ok(())
+    }
+
+    /// A free read-back buffer of at least so many bytes. It is pushed back once it is unmapped: after a
+    /// failure it is dropped, and another made.
+    pub(super) fn readback(&mut self, bytes: u64) -> Result<wgpu::Buffer, Error> {
+        let fitting = self.readbacks.iter().position(|buffer| buffer.size() >= bytes);
+        if let Some(at) = fitting {
+            return Ok(self.readbacks.swap_remove(at));
+        }
+        self.readbacks.pop();
+        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+        self.gpu.buffer("read-back", self.roomy(bytes), usage)
+    }
+
+    /// Records that no token is marked, and that tensors which kernels only write parts of are zero.
+    pub(super) fn clear(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        graph: &Graph,
+        slots: &Slots,
+    ) -> Result<(), Error> {
+        encoder.clear_buffer(&self.named["marks"], 0, Some(marks_bytes(graph)));
+        for (at, tensor) in graph.tensors.iter().enumerate() {
+            if tensor.source == Source::Zeroed {
+                encoder.clear_buffer(self.tensor(graph, slots, at)?, 0, Some(tensor.bytes));
+            }
+        }
+        Ok(())
+    }
+
+    /// Room to grow, as far as a shader can bind it, in whole words.
+    fn roomy(&self, bytes: u64) -> u64 {
+        let most = self.gpu.adapter.max_binding_bytes & !3;
+        bytes.next_power_of_two().min(most).max(bytes)
+    }
+
+    /// Refuses a batch that would take more than it may.
+    pub(super) fn check_limit(&self, graph: &Graph) -> Result<(), Error> {
+        let bytes = batch_bytes(graph);
+        let Some(limit) = self.batch_limit.filter(|limit| bytes > *limit) else { return Ok(()) };
+        Err(Error::OutOfMemory {
+            adapter: self.gpu.adapter.name.clone(),
+            what: "a batch".to_owned(),
+            bytes,
+            advice: format!(
+                "the memory that the model may take leaves {limit} beside the weights; allow more, lower \
+                 the batch tokens, or cut texts shorter"
+            ),
+        })
+    }
+
+    /// Refuses a tensor of a batch that a shader cannot see at once.
+    fn bindable(&self, bytes: u64) -> Result<(), Error> {
+        let most = self.gpu.adapter.max_binding_bytes;
+        if bytes <= most {
+            return Ok(());
+        }
+        Err(Error::adapter(
+            &self.gpu.adapter.name,
+            format!(
+                "a batch needs {bytes} bytes at once and a shader sees {most}; lower the batch \
+                 tokens, or cut texts shorter"
+            ),
+        ))
+    }
+
+    fn grow_named(
+        &mut self,
+        name: &str,
+        bytes: u64,
+        usage: wgpu::BufferUsages,
+    ) -> Result<(), Error> {
+        if self.named.get(name).is_none_or(|buffer| buffer.size() < bytes) {
+            let buffer = self.gpu.buffer(name, self.roomy(bytes), usage)?;
+            self.named.insert(name.to_owned(), buffer);
+        }
+        Ok(())
+    }
+
+    pub(super) fn tensor<'a>(
+        &'a self,
+        graph: &Graph,
+        slots: &Slots,
+        at: usize,
+    ) -> Result<&'a wgpu::Buffer, Error> {
+        let found = match &graph.tensors[at].source {
+            Source::Weight(weight) => self.weights.get(*weight),
+            Source::Input(_) => self.named.get(&input_name(at)),
+            Source::Scratch | Source::Zeroed => {
+                slots.of_tensor[at].and_then(|slot| self.scratch.get(slot))
+            }
+        };
+        found.ok_or_else(|| {
+            Error::Internal(format!("tensor {at} ({}) has no buffer", graph.tensors[at].name))
+        })
+    }
+}
+
+/// Bytes of all buffers that a graph takes beside its weights, as [`Executor`] makes them: inputs with
+/// room to grow, and read-back for two graphs on their way.
+pub(crate) fn batch_bytes(graph: &Graph) -> u64 {
+    let inputs = graph.tensors.iter().map(|tensor| match tensor.source {
+        Source::Input(_) => tensor.bytes.next_power_of_two(),
+        _ => 0,
+    });
+    let output = graph.output.map_or(0, |id| graph.tensors[id.0].bytes);
+    let marks = marks_bytes(graph);
+    let parameters = graph.dispatches.len() as u64 * PARAMS_STRIDE;
+    graph.scratch_bytes()
+        + inputs.sum::<u64>()
+        + marks.next_power_of_two()
+        + 2 * (output + marks).next_power_of_two()
+        + parameters.next_power_of_two()
+}
+
+/// Bytes of the marks of a graph's tokens.
+pub(super) fn marks_bytes(graph: &Graph) -> u64 {
+    (graph.tokens.max(1) * 4) as u64
+}
+
+fn input_name(at: usize) -> String {
+    format!("input {at}")
+}

@@ -1,0 +1,72 @@
+//! Waiting for what was submitted, and reading back.
+
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::gpu::executor::Executor;
+
+/// A wait longer than this for one submit counts as a lost device.
+const WAIT: Duration = Duration::from_secs(120);
+
+impl Executor {
+    /// Waits for all work and returns the first `bytes` of a read-back buffer.
+    pub(super) async fn read(
+        &self,
+        buffer: &wgpu::Buffer,
+        bytes: u64,
+        submitted: Vec<wgpu::SubmissionIndex>,
+    ) -> Result<Vec<u8>, Error> {
+        let (sender, mut receiver) = futures_channel::oneshot::channel();
+        buffer.map_async(wgpu::MapMode::Read, 0..bytes, move |result| {
+            // The receiver is gone only if the caller gave up waiting.
+            let _ = sender.send(result);
+        });
+        let lost =
+            |problem: String| Error::DeviceLost { adapter: self.gpu.adapter.name.clone(), problem };
+        // Natively the answer is there once the queue is empty; after a loss it may never come, so
+        // it is not waited for. In a browser the event loop brings it.
+        let mapped = if cfg!(target_arch = "wasm32") {
+            (&mut receiver).await.ok()
+        } else {
+            self.wait(submitted);
+            receiver.try_recv().ok().flatten()
+        };
+        self.gpu.check("reading a batch back", bytes)?;
+        mapped
+            .ok_or_else(|| lost("the read-back was not answered".to_owned()))?
+            .map_err(|e| lost(format!("the read-back failed: {e}")))?;
+        let view = buffer
+            .get_mapped_range(0..bytes)
+            .map_err(|e| Error::Internal(format!("mapping the read-back: {e}")))?;
+        let copy = view.to_vec();
+        drop(view);
+        buffer.unmap();
+        Ok(copy)
+    }
+
+    /// As [`Executor::wait`]; in a browser nothing may block.
+    pub(super) fn wait_natively(&self, submitted: Vec<wgpu::SubmissionIndex>) {
+        if cfg!(not(target_arch = "wasm32")) {
+            self.wait(submitted);
+        }
+    }
+
+    /// Blocks until every submit is done, each within the limit; in a browser the event loop does
+    /// that. wgpu panics where a device is lost meanwhile, and a wait beyond the limit is taken for a
+    /// loss too.
+    pub(super) fn wait(&self, submitted: Vec<wgpu::SubmissionIndex>) {
+        for index in submitted {
+            let wait = wgpu::PollType::Wait { submission_index: Some(index), timeout: Some(WAIT) };
+            let poll = || self.gpu.device.poll(wait);
+            match std::panic::catch_unwind(std::panic::AssertUnwindSafe(poll)) {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => {
+                    return self.gpu.mark_lost(format!("no answer in {WAIT:?}: {error}"));
+                }
+                Err(_) => {
+                    return self.gpu.mark_lost("the driver reported a fatal error".to_owned());
+                }
+            }
+        }
+    }
+}

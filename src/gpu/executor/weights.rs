@@ -1,0 +1,45 @@
+//! Weights: buffers of their own, written piece by piece.
+
+use crate::error::Error;
+use crate::gpu::executor::Executor;
+
+impl Executor {
+    /// Writes of weights that go on at once.
+    pub(crate) const UPLOADS_AT_ONCE: usize = 2;
+
+    /// A new buffer for a weight, to be filled by [`Executor::write_weight`]; returns its number.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`], or [`Error::Adapter`] where it exceeds what a shader can bind.
+    pub fn add_weight(&mut self, name: &str, bytes: u64) -> Result<usize, Error> {
+        self.gpu.adapter.check_weight(name, bytes)?;
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
+        self.weights.push(self.gpu.buffer(name, bytes.max(16), usage)?);
+        Ok(self.weights.len() - 1)
+    }
+
+    /// Writes a part of a weight. Each call is submitted, and the one before the last waited for, so that
+    /// staging memory does not pile up.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] or [`Error::DeviceLost`].
+    pub fn write_weight(&mut self, weight: usize, offset: u64, bytes: &[u8]) -> Result<(), Error> {
+        self.gpu.queue.write_buffer(&self.weights[weight], offset, bytes);
+        self.uploads.push(self.gpu.queue.submit([]));
+        if self.uploads.len() > Self::UPLOADS_AT_ONCE {
+            let oldest = self.uploads.remove(0);
+            self.wait_natively(vec![oldest]);
+        }
+        self.gpu.check("uploading weights", bytes.len() as u64)
+    }
+
+    /// Waits until all weights are written.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] or [`Error::DeviceLost`].
+    pub fn finish_uploads(&mut self) -> Result<(), Error> {
+        let uploads = std::mem::take(&mut self.uploads);
+        self.wait_natively(uploads);
+        self.gpu.check("uploading weights", 0)
+    }
+}
