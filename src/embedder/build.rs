@@ -363,7 +363,12 @@ impl<M: Built> ModelBuilder<M> {
                 #[cfg(feature = "lab")]
                 Measured::Given(measured) => measured.clone(),
             };
-            (selftest::shader_f16(&mut executor, cache).await?, measured)
+            // What the model would run if the device's f16 is right.
+            let (passed, f16) = (ShaderF16::Passed, facts.f16);
+            let half = resolve(self.dtype, checkpoint.clone(), passed, f16, measured.as_ref())?;
+            let gpu = &executor.gpu;
+            let runs = estimate::kernels(&model, &half, &opening.plan(gpu), &gpu.adapter)?;
+            (selftest::shader_f16(&mut executor, Some(&runs), cache).await?, measured)
         } else {
             // Nothing asks.
             (ShaderF16::Absent, None)

@@ -12,6 +12,7 @@ use crate::embedder::run::Model;
 use crate::error::{Error, size};
 use crate::gpu::adapter::AdapterSummary;
 use crate::gpu::executor::{Wanted, batch_bytes, wanted};
+use crate::gpu::graph::Graph;
 use crate::gpu::host_memory;
 use crate::kernels::KernelPlan;
 #[cfg(feature = "lab")]
@@ -150,6 +151,19 @@ pub(super) fn fit(
     }
 }
 
+/// The kernels of a model in their variants, each once, for a text of one token.
+///
+/// # Errors
+/// Any of a tensor that is missing or misshapen.
+pub(super) fn kernels(
+    model: &Model,
+    precision: &Precision,
+    plan: &KernelPlan,
+    adapter: &AdapterSummary,
+) -> Result<Vec<Wanted>, Error> {
+    Ok(wanted(std::iter::once(&of_a_token(model, precision, plan, adapter)?)))
+}
+
 /// The shapes of a model's matmuls, each once: cells of a row of x and of a row of the weight.
 ///
 /// # Errors
@@ -161,9 +175,7 @@ pub(super) fn shapes(
     plan: &KernelPlan,
     adapter: &AdapterSummary,
 ) -> Result<Vec<[usize; 2]>, Error> {
-    let mut counting = Destination::counting(adapter);
-    let assembly = Assembly::load(model, precision.weights, &mut counting)?;
-    let graph = assembly.graph(plan, precision, &PackedBatch::uniform(1, 1)).graph;
+    let graph = of_a_token(model, precision, plan, adapter)?;
     let mut shapes: Vec<[usize; 2]> = Vec::new();
     for shape in graph.dispatches.iter().filter_map(matmul::shape) {
         if !shapes.contains(&shape) {
@@ -171,6 +183,18 @@ pub(super) fn shapes(
         }
     }
     Ok(shapes)
+}
+
+/// The graph of a text of one token, with no weights behind it.
+fn of_a_token(
+    model: &Model,
+    precision: &Precision,
+    plan: &KernelPlan,
+    adapter: &AdapterSummary,
+) -> Result<Graph, Error> {
+    let mut counting = Destination::counting(adapter);
+    let assembly = Assembly::load(model, precision.weights, &mut counting)?;
+    Ok(assembly.graph(plan, precision, &PackedBatch::uniform(1, 1)).graph)
 }
 
 /// A query, and a text of some length, each by itself: few rows take other forms of kernels than many.

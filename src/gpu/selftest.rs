@@ -7,6 +7,7 @@
 
 mod cooperative;
 mod forms;
+mod needed;
 
 use std::path::Path;
 
@@ -20,6 +21,9 @@ use crate::gpu::device::Gpu;
 use crate::gpu::executor::{Executor, Outcome};
 use crate::gpu::graph::Graph;
 use crate::gpu::kernel::Kernel;
+use crate::gpu::pipeline::Wanted;
+#[cfg(feature = "server")]
+use crate::gpu::pipeline::wanted;
 use crate::gpu::shader::Lanes;
 use crate::kernels::answers::{ANSWERS, Answer, Family, KnownAnswer, Run};
 #[cfg(feature = "server")]
@@ -79,10 +83,11 @@ pub async fn check_shader_f16(
     cache_dir: Option<&Path>,
 ) -> Result<ShaderF16, Error> {
     let mut executor = Executor::new(Gpu::open(adapter, &[]).await?);
-    shader_f16(&mut executor, cache_dir).await
+    shader_f16(&mut executor, None, cache_dir).await
 }
 
-/// What the open device's f16 is worth.
+/// What the open device's f16 is worth, to a model of these pipelines where some are given: of known answers
+/// it is asked those that the model needs.
 ///
 /// Looks the verdict up in `cache`, a directory, where given; runs the test and keeps its verdict
 /// there where it is not known yet. A cache that cannot be written is no error.
@@ -91,39 +96,51 @@ pub async fn check_shader_f16(
 /// Those of running a graph.
 pub(crate) async fn shader_f16(
     executor: &mut Executor,
+    model: Option<&[Wanted]>,
     cache: Option<&Path>,
 ) -> Result<ShaderF16, Error> {
     if let Some(known) = without_test(executor) {
         return Ok(known);
     }
-    if let Some(verdict) = cache.and_then(|cache| crate::files::read_verdict(cache, &key(executor)))
-    {
+    // The verdict of all kernels first.
+    let mut keys = vec![key(executor)];
+    keys.extend(model.map(|model| format!("{} | {}", key(executor), needed::names(model))));
+    let kept = |key: &String| cache.and_then(|cache| crate::files::read_verdict(cache, key));
+    if let Some(verdict) = keys.iter().find_map(kept) {
         return Ok(if verdict { ShaderF16::Passed } else { ShaderF16::FailedSelfTest });
     }
     let own = executor.gpu.plan();
     let storages = (Storage::F16, Storage::F16);
-    let mut questions = Vec::new();
-    for answer in ANSWERS.iter().filter(|answer| answer.family.is_of(&own)) {
-        let plan = answer.family.plan(&own, storages).filter(|_| is_for_f16(answer.kernel));
-        if let Some(plan) = plan
-            && (answer.kernel.reads_weights || answer.kernel.reads_activations)
-        {
-            questions.push(Question::new(answer, plan, storages));
+    let question = |answer: &'static KnownAnswer| {
+        let kernel = answer.kernel;
+        let asked = is_for_f16(kernel) && (kernel.reads_weights || kernel.reads_activations);
+        let plan = answer.family.plan(&own, storages).filter(|_| asked)?;
+        let question = Question::new(answer, plan, storages);
+        match model {
+            Some(model) => question.of_model(model),
+            None => Some(question),
         }
-    }
+    };
+    let questions: Vec<Question> =
+        ANSWERS.iter().filter(|a| a.family.is_of(&own)).filter_map(question).collect();
     let checks = ask(executor, &questions, |_| ()).await?;
-    Ok(judge_f16(executor, &checks, cache))
+    Ok(judged(executor, &checks, cache.zip(keys.last().map(String::as_str))))
 }
 
-/// What `checks`, which hold those in f16, say of the device's f16; keeps it in `cache`.
+/// What `checks`, which hold those of all kernels in f16, say of the device's f16; keeps it in `cache`.
+#[cfg(feature = "lab")]
 pub(crate) fn judge_f16(
     executor: &Executor,
     checks: &[KernelCheck],
     cache: Option<&Path>,
 ) -> ShaderF16 {
-    if let Some(known) = without_test(executor) {
-        return known;
+    match without_test(executor) {
+        Some(known) => known,
+        None => judged(executor, checks, cache.zip(Some(key(executor).as_str()))),
     }
+}
+
+fn judged(executor: &Executor, checks: &[KernelCheck], keep: Option<(&Path, &str)>) -> ShaderF16 {
     let f16 = Some(Storage::F16);
     let failed: Vec<&str> = checks
         .iter()
@@ -137,8 +154,8 @@ pub(crate) fn judge_f16(
     if !passed {
         tracing::warn!(%adapter, ?failed, "SHADER_F16 gives wrong answers and is not used");
     }
-    if let Some(cache) = cache {
-        crate::files::write_verdict(cache, &key(executor), passed);
+    if let Some((cache, key)) = keep {
+        crate::files::write_verdict(cache, key, passed);
     }
     if passed { ShaderF16::Passed } else { ShaderF16::FailedSelfTest }
 }
@@ -220,8 +237,9 @@ pub(crate) async fn wrong_kernels(
         runs(answer.kernel)
             || answer.kernel == &MATMUL_TILE && runs(&MATMUL_FEW) && answer.family.is_of(plan)
     };
+    let model = wanted(std::iter::once(graph));
     let question = |answer: &'static KnownAnswer| {
-        Some(Question::new(answer, answer.family.plan(plan, storages)?, storages))
+        Question::new(answer, answer.family.plan(plan, storages)?, storages).of_model(&model)
     };
     let questions: Vec<Question> = ANSWERS.iter().filter(used).filter_map(question).collect();
     let mut wrong = ask(executor, &questions, |_| ()).await?;
@@ -249,6 +267,16 @@ impl Question {
         };
         let runs = answer.runs.iter().map(run).collect();
         Question { answer, plan, storages, runs }
+    }
+
+    /// What of it a model of these pipelines needs to know, if anything.
+    fn of_model(mut self, model: &[Wanted]) -> Option<Self> {
+        let kernel = self.answer.kernel;
+        self.runs.retain(|(graph, _)| {
+            let mut own = graph.dispatches.iter().filter(|dispatch| dispatch.kernel == kernel);
+            own.all(|dispatch| needed::needs(model, kernel, &dispatch.variant))
+        });
+        (!self.runs.is_empty()).then_some(self)
     }
 
     async fn ask(&self, executor: &mut Executor) -> Result<KernelCheck, Error> {

@@ -210,7 +210,7 @@ pub async fn tune_adapter(
     opening.cache_dir.clone_from(&of.cache_dir);
     let mut executor = opening.open().await?;
     refuse_software(&opening.plan(&executor.gpu), &executor)?;
-    let shader_f16 = selftest::shader_f16(&mut executor, cache).await?;
+    let shader_f16 = selftest::shader_f16(&mut executor, None, cache).await?;
     let mut precisions: Vec<Precision> = Vec::new();
     for checkpoint in [FloatDtype::Float32, FloatDtype::Float16, FloatDtype::Bfloat16] {
         let source = "no model".to_owned();

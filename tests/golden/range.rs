@@ -105,6 +105,23 @@ fn f16_that_failed_its_self_test_is_not_used() {
     assert_eq!(build(start()).unwrap().precision().weights, vectile::Storage::F16);
 }
 
+#[test]
+fn f16_is_judged_by_the_kernels_that_the_model_runs() {
+    let weights = |edit: vectile::gpu::executor::ShaderEdit| {
+        build(builder("bert_f16").edit_shader(edit)).map(|model| model.precision().weights)
+    };
+    // BERT has no such norm.
+    match weights(("rms_norm", |_| "no WGSL".to_owned())) {
+        None => return,
+        Some(vectile::Storage::F16) => {}
+        Some(_) => return eprintln!("SKIPPED: the adapter has no SHADER_F16"),
+    }
+    let in_f16_alone: vectile::gpu::executor::ShaderEdit = ("lookup", |wgsl| {
+        wgsl.replace("return vec4<f16>(value);", "return vec4<f16>(value * 1.01);")
+    });
+    assert_eq!(weights(in_f16_alone), Some(vectile::Storage::F32));
+}
+
 /// `bert_overflow` in f16 under the modules of a multi-vector encoder.
 fn token_vectors_in_f16() -> ModelFiles {
     let read = |directory: &str, name: &str| std::fs::read(fixture(directory).join(name)).unwrap();

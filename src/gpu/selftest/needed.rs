@@ -1,0 +1,118 @@
+//! Which known answers a model needs: those of the kernels it runs, in the branches it takes. The others would
+//! only be compiled, which is most of what a first load in f16 takes.
+
+use std::collections::BTreeSet;
+
+use crate::gpu::kernel::Kernel;
+use crate::gpu::pipeline::Wanted;
+use crate::gpu::shader::Variant;
+
+/// Branches of kernels that some models never take, by the override that is 0 where they are not taken.
+const BRANCHES: &[&str] = &["EXPERTS", "GATED", "ROTARY", "RELATIVE"];
+
+/// True where a model of these pipelines runs the kernel, in this or another of its forms, and takes all branches
+/// of the variant, be it in pipelines of their own.
+pub(super) fn needs(model: &[Wanted], kernel: &Kernel, variant: &Variant) -> bool {
+    let forms = || model.iter().filter(|(other, _)| sort(other) == sort(kernel));
+    forms().next().is_some()
+        && taken(variant).all(|branch| forms().any(|(_, own)| taken(own).any(|b| b == branch)))
+}
+
+/// What a model needs, in words: models of which these are the same need the same answers.
+pub(super) fn names(model: &[Wanted]) -> String {
+    let mut names = BTreeSet::new();
+    for (kernel, variant) in model {
+        names.insert(sort(kernel).to_owned());
+        names.extend(taken(variant).map(|branch| format!("{} {branch}", sort(kernel))));
+    }
+    names.into_iter().collect::<Vec<_>>().join(", ")
+}
+
+/// Which branches a variant takes.
+fn taken(variant: &Variant) -> impl Iterator<Item = &'static str> + '_ {
+    let taken = |(name, value): &&(&str, u32)| *value != 0 && BRANCHES.contains(name);
+    variant.overrides.iter().filter(taken).map(|(name, _)| *name)
+}
+
+/// What the forms of a kernel have in common: rows, and what else an adapter is like, choose among them.
+fn sort(kernel: &Kernel) -> &'static str {
+    let name = kernel.name;
+    ["matmul", "attention"].into_iter().find(|sort| name.starts_with(sort)).unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dtype::Storage;
+    use crate::gpu::graph::Graph;
+    use crate::gpu::pipeline::wanted;
+    use crate::gpu::selftest::Question;
+    use crate::kernels::KernelPlan;
+    use crate::kernels::answers::{ANSWERS, Family};
+
+    const F16: (Storage, Storage) = (Storage::F16, Storage::F16);
+
+    fn questions(plan: &KernelPlan) -> Vec<Question> {
+        let of_plan = ANSWERS.iter().filter(|answer| answer.family.is_of(plan));
+        of_plan.filter_map(|a| Some(Question::new(a, a.family.plan(plan, F16)?, F16))).collect()
+    }
+
+    /// A model that does what the first run of each of these kernels does.
+    fn model(plan: &KernelPlan, kernels: &[&str]) -> Vec<Wanted> {
+        let questions = questions(plan);
+        let of = |name: &&str| questions.iter().find(|q| q.answer.kernel.name == *name).unwrap();
+        let graphs: Vec<&Graph> = kernels.iter().map(|name| &of(name).runs[0].0).collect();
+        wanted(graphs.into_iter())
+    }
+
+    /// How many runs of each kernel are left.
+    fn left(plan: &KernelPlan, model: &[Wanted]) -> Vec<(&'static str, usize)> {
+        let needed = questions(plan).into_iter().filter_map(|question| question.of_model(model));
+        needed.map(|question| (question.answer.kernel.name, question.runs.len())).collect()
+    }
+
+    #[test]
+    fn a_model_is_asked_what_it_runs() {
+        for software in [false, true] {
+            let plan = KernelPlan { software, cooperative: None, ..KernelPlan::of_gpu() };
+            let form = if software { "lane" } else { "tile" };
+            let kernels = ["matmul", "attention"].map(|sort| format!("{sort}_{form}"));
+            let mut plain = model(&plan, &["lookup", &kernels[0], &kernels[1], "pool"]);
+            let got = left(&plan, &plain);
+            let matmuls: &[_] = match software {
+                true => &[("matmul_lane", 2)],
+                false => &[("matmul_tile", 2), ("matmul_few", 2)],
+            };
+            let attention = if software { "attention_lane" } else { "attention_tile" };
+            let expected = [&[("lookup", 1)], matmuls, &[(attention, 2)], &[("pool", 1)]].concat();
+            assert_eq!(got, expected);
+            assert_eq!(names(&plain), "attention, lookup, matmul, pool");
+
+            // A branch that one of its pipelines takes.
+            let (_, variant) = plain.iter_mut().find(|(k, _)| k.name == kernels[0]).unwrap();
+            variant.overrides.iter_mut().find(|(name, _)| *name == "GATED").unwrap().1 = 1;
+            assert_eq!(names(&plain), "attention, lookup, matmul, matmul GATED, pool");
+            let got = left(&plan, &plain);
+            assert!(
+                matmuls.iter().all(|(kernel, runs)| got.contains(&(kernel, runs + 1))),
+                "{got:?}"
+            );
+        }
+    }
+
+    /// A branch that is misspelt, or that no run takes any more, would be asked of nobody.
+    #[test]
+    fn every_branch_is_in_a_run() {
+        let plan = KernelPlan { cooperative: None, ..KernelPlan::of_gpu() };
+        let questions = questions(&plan);
+        for branch in BRANCHES {
+            let takes = |q: &Question| {
+                let own = |(graph, _): &(Graph, _)| {
+                    graph.dispatches.iter().any(|d| taken(&d.variant).any(|b| b == *branch))
+                };
+                q.runs.iter().any(own) && q.answer.family == Family::Gpu
+            };
+            assert!(questions.iter().any(takes), "{branch}");
+        }
+    }
+}
