@@ -178,6 +178,15 @@ impl Gpu {
         }
     }
 
+    /// The error for what the driver refused.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) fn refusal(&self, what: &str, error: &wgpu::Error) -> Error {
+        match error {
+            wgpu::Error::OutOfMemory { .. } => self.out_of_memory(what, 0),
+            error => Error::Internal(format!("{what}: {error}")),
+        }
+    }
+
     /// The error for memory that ran out.
     pub(crate) fn out_of_memory(&self, what: &str, bytes: u64) -> Error {
         Error::OutOfMemory {

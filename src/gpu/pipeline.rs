@@ -137,21 +137,23 @@ impl Pipelines {
     /// Makes the pipelines of a graph, those that are not there yet, on the threads the machine has.
     pub fn make(&mut self, gpu: &Gpu, graph: &Graph) -> Result<(), Error> {
         let missing = self.missing(wanted(std::iter::once(graph)));
-        let compile = |(kernel, variant): &Wanted| {
+        // In a browser a device belongs to one thread.
+        #[cfg(target_arch = "wasm32")]
+        let made = missing.iter().map(|(kernel, variant)| {
             let made = self.compiler.compile(kernel, variant)?;
             gpu.check(&format!("making kernel {}", kernel.name), 0)?;
             Ok::<_, Error>(made)
-        };
-        // In a browser a device belongs to one thread.
-        #[cfg(target_arch = "wasm32")]
-        let made: Vec<_> = missing.iter().map(compile).collect();
+        });
         #[cfg(not(target_arch = "wasm32"))]
-        let made = crate::threads::each(&missing, missing.len(), compile);
+        let made = crate::threads::each(&missing, missing.len(), |wanted @ (kernel, _)| {
+            let refused = |error| gpu.refusal(&format!("making kernel {}", kernel.name), &error);
+            self.compiler.compile_alone(wanted)?.map_err(refused)
+        });
         for ((kernel, variant), made) in missing.into_iter().zip(made) {
             self.made.insert((kernel.name, variant), made?);
             self.unsaved = true;
         }
-        Ok(())
+        gpu.check("making kernels", 0)
     }
 }
 
@@ -171,19 +173,26 @@ impl Compiler {
     /// again, and is told then.
     #[cfg(not(target_arch = "wasm32"))]
     fn ahead(&self, wanted: &[Wanted]) -> Ahead {
-        let compile = |(kernel, variant): &Wanted| {
-            use wgpu::ErrorFilter::{Internal, OutOfMemory, Validation};
-            // Scopes are the thread's own: errors of other threads are not caught.
-            let scopes =
-                [OutOfMemory, Internal, Validation].map(|f| self.device.push_error_scope(f));
-            let made = self.compile(kernel, variant);
-            let errors = scopes.into_iter().rev().map(|scope| pollster::block_on(scope.pop()));
-            let refused = errors.fold(false, |refused, error| refused | error.is_some());
-            made.ok().filter(|_| !refused)
-        };
+        let compile = |wanted: &Wanted| self.compile_alone(wanted).ok()?.ok();
         let made = crate::threads::each(wanted, wanted.len(), compile);
         let made = wanted.iter().cloned().zip(made);
         Ahead(made.filter_map(|(wanted, made)| Some((wanted, made?))).collect())
+    }
+
+    /// What the driver refuses is heard here and nowhere else: threads that compile at the same time do not take the
+    /// errors of each other for theirs.
+    #[cfg(not(target_arch = "wasm32"))]
+    fn compile_alone(
+        &self,
+        (kernel, variant): &Wanted,
+    ) -> Result<Result<Pipeline, wgpu::Error>, Error> {
+        use wgpu::ErrorFilter::{Internal, OutOfMemory, Validation};
+        // Scopes are the thread's own.
+        let scopes = [OutOfMemory, Internal, Validation].map(|f| self.device.push_error_scope(f));
+        let made = self.compile(kernel, variant);
+        let errors = scopes.into_iter().rev().map(|scope| pollster::block_on(scope.pop()));
+        let refused = errors.fold(None, |first, error| first.or(error));
+        made.map(|made| refused.map_or(Ok(made), Err))
     }
 
     fn compile(&self, kernel: &Kernel, variant: &Variant) -> Result<Pipeline, Error> {
