@@ -4,6 +4,9 @@
 //! ratio is one of times of the same round. A precision is compared with f32 before it is timed, and one that would
 //! run as another is refused.
 
+mod facts;
+mod timing;
+
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -13,17 +16,13 @@ use crate::files::ModelFiles;
 use crate::gpu::adapter::{AdapterChoice, Feature};
 use crate::lab::combination::Combination;
 use crate::lab::report::{
-    Accuracy, AdapterReport, Cell, Cold, Host, Latency, ModelFacts, PrecisionReport, Ratio,
-    Refused, Report, SCHEMA, Settings,
+    Accuracy, AdapterReport, Cell, Cold, Latency, ModelFacts, PrecisionReport, Refused, Report,
+    SCHEMA, Settings,
 };
 use crate::lab::sweep::sweep;
 use crate::lab::{accuracy, profile, texts};
-
-/// A run takes at least so long, where the adapter is fast enough to choose.
-const RUN_SECONDS: f64 = 0.3;
-
-/// Tokens of a run, at most, however fast the adapter.
-const RUN_TOKENS: usize = 1 << 18;
+use facts::{facts, host};
+use timing::seconds;
 
 /// Below this cosine with f32 vectors are wrong, not rounded.
 const RIGHT: f64 = 0.95;
@@ -123,20 +122,6 @@ fn rounds(options: &BenchOptions) -> usize {
 /// Texts that accuracy is measured on, at most: neighbours of each among all are looked for.
 fn accuracy_texts(options: &BenchOptions) -> usize {
     if options.quick { 48 } else { 500 }
-}
-
-fn host() -> Host {
-    let cpu = std::fs::read_to_string("/proc/cpuinfo").ok().and_then(|text| {
-        let line = text.lines().find(|line| line.starts_with("model name"))?.to_owned();
-        Some(line.split_once(':')?.1.trim().to_owned())
-    });
-    Host {
-        os: std::env::consts::OS.to_owned(),
-        arch: std::env::consts::ARCH.to_owned(),
-        cpu,
-        threads: std::thread::available_parallelism().map_or(1, |n| n.get()),
-        debug_build: cfg!(debug_assertions),
-    }
 }
 
 /// A precision that is loaded, with what was found of it so far.
@@ -328,137 +313,6 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    /// Batch tokens and lengths of texts to time; a length of 0 stands for the user's texts as they are.
-    fn cells(&self, embedder: &Embedder) -> Vec<(usize, usize)> {
-        let suits = embedder.batch_tokens();
-        let quick = self.options.quick;
-        let batches = match self.options.batch_tokens.as_slice() {
-            [] if quick => vec![suits],
-            [] => vec![suits / 4, suits],
-            given => given.to_vec(),
-        };
-        let most = embedder.max_seq_length().unwrap_or(512);
-        let mut lengths = match self.options.lengths.as_slice() {
-            [] if quick => vec![16, 128],
-            [] => vec![16, 64, 256],
-            given => given.to_vec(),
-        };
-        lengths.iter_mut().for_each(|length| *length = (*length).min(most));
-        lengths.dedup();
-        if self.options.texts.is_some() {
-            lengths.insert(0, 0);
-        }
-        batches.iter().flat_map(|b| lengths.iter().map(|l| (*b, *l))).collect()
-    }
-
-    /// Times one cell in every precision.
-    async fn cell(
-        &mut self,
-        entrants: &mut [Entrant],
-        batch_tokens: usize,
-        length: usize,
-    ) -> Result<(), Error> {
-        for entrant in entrants.iter_mut() {
-            entrant.embedder.set_batch_tokens(batch_tokens);
-        }
-        let what = match length {
-            0 => format!("the texts as they are, {batch_tokens} tokens a batch"),
-            n => format!("texts of {n} tokens, {batch_tokens} a batch"),
-        };
-        let texts = self.texts_of_run(&entrants[0].embedder, length).await?;
-        let mut base = None;
-        let mut tokens = 0;
-        for entrant in entrants.iter_mut() {
-            self.step(&format!("{what}: checking {}", entrant.name));
-            match entrant.embedder.embed(&texts).await {
-                Ok(own) => {
-                    tokens = own.tokens;
-                    let dim = own.dim;
-                    let base = base.get_or_insert_with(|| own.values.clone());
-                    let rows = base.chunks_exact(dim).zip(own.values.chunks_exact(dim));
-                    let worst = rows.map(|(a, b)| accuracy::cosine(a, b)).fold(1.0, f64::min);
-                    if worst < RIGHT {
-                        entrant.refused = Some(format!("{what}: a cosine with f32 is {worst:.4}"));
-                    }
-                }
-                Err(error) if base.is_none() => return Err(error),
-                Err(error) => entrant.refused = Some(format!("{what}: {error}")),
-            }
-        }
-        let mut times = vec![Vec::new(); entrants.len()];
-        for round in 0..rounds(self.options) {
-            for (times, entrant) in times.iter_mut().zip(entrants.iter_mut()) {
-                self.step(&format!("{what}: round {}, {}", round + 1, entrant.name));
-                if entrant.refused.is_none() {
-                    times.push(seconds(&entrant.embedder, &texts).await?);
-                }
-            }
-        }
-        for (own, entrant) in times.iter().zip(entrants.iter_mut()) {
-            let middle = Ratio::over(own.clone()).median;
-            entrant.cells.push(Cell {
-                batch_tokens: entrant.embedder.batch_tokens(),
-                text_tokens: length,
-                texts: texts.len(),
-                tokens,
-                rounds_s: own.clone(),
-                texts_per_s: texts.len() as f64 / middle,
-                tokens_per_s: tokens as f64 / middle,
-                speedup: Ratio::of(&times[0], own),
-            });
-        }
-        Ok(())
-    }
-
-    /// As many texts as fill a batch, and as take the adapter a while.
-    async fn texts_of_run(&self, f32: &Embedder, length: usize) -> Result<Vec<String>, Error> {
-        if length == 0 {
-            return Ok(self.corpus.clone());
-        }
-        let a_batch = f32.batch_tokens().div_ceil(length);
-        let batch = texts::of_length(f32, &self.corpus, length, a_batch)?;
-        // The first run makes buffers; the second is worth timing.
-        seconds(f32, &batch).await?;
-        let batch_s = seconds(f32, &batch).await?;
-        let batches = (RUN_SECONDS / batch_s.max(1e-6)).ceil() as usize;
-        let most = (RUN_TOKENS / (a_batch * length)).max(1);
-        let count = a_batch * batches.clamp(1, most);
-        Ok((0..count).map(|text| batch[text % a_batch].clone()).collect())
-    }
-
-    /// Times one short text in every precision, by turns.
-    async fn latency(&mut self, entrants: &mut [Entrant]) -> Result<(), Error> {
-        let samples = if self.options.quick { 7 } else { 10 } * rounds(self.options);
-        let query = texts::of_length(&entrants[0].embedder, &self.corpus, 8, 1)?;
-        let tokens = entrants[0].embedder.embed(&query).await?.tokens;
-        let mut times = vec![Vec::with_capacity(samples); entrants.len()];
-        for sample in 0..samples {
-            for (times, entrant) in times.iter_mut().zip(entrants.iter_mut()) {
-                if sample == 0 {
-                    self.step(&format!("latency of {}", entrant.name));
-                    entrant.embedder.embed(&query).await?;
-                }
-                times.push(seconds(&entrant.embedder, &query).await? * 1e3);
-            }
-        }
-        // Medians of a tenth of the samples each: a single short run says little.
-        let middles = |own: &[f64]| -> Vec<f64> {
-            own.chunks(10).map(|some| Ratio::over(some.to_vec()).median).collect()
-        };
-        for (own, entrant) in times.iter().zip(entrants.iter_mut()) {
-            let mut sorted = own.clone();
-            sorted.sort_by(f64::total_cmp);
-            entrant.latency = Some(Latency {
-                tokens,
-                samples,
-                p50_ms: Ratio::over(own.clone()).median,
-                p95_ms: sorted[(samples * 95).div_ceil(100) - 1],
-                speedup: Ratio::of(&middles(&times[0]), &middles(own)),
-            });
-        }
-        Ok(())
-    }
-
     async fn finish(
         &self,
         entrant: &mut Entrant,
@@ -504,13 +358,6 @@ fn collect_refused(entrants: &mut Vec<Entrant>, refused: &mut Vec<Refused>) {
     entrants.retain(|entrant| entrant.refused.is_none());
 }
 
-/// Seconds that embedding takes.
-async fn seconds<T: AsRef<str>>(embedder: &Embedder, texts: &[T]) -> Result<f64, Error> {
-    let since = Instant::now();
-    embedder.embed(texts).await?;
-    Ok(since.elapsed().as_secs_f64())
-}
-
 async fn spearman(embedder: &Embedder, pairs: &[Pair]) -> Result<Option<f64>, Error> {
     let texts: Vec<&str> = pairs.iter().flat_map(|p| p.texts.iter().map(String::as_str)).collect();
     let rows = embedder.embed_with(&texts, &EmbedOptions::default()).await?;
@@ -518,29 +365,4 @@ async fn spearman(embedder: &Embedder, pairs: &[Pair]) -> Result<Option<f64>, Er
         (0..pairs.len()).map(|i| accuracy::cosine(rows.row(2 * i), rows.row(2 * i + 1))).collect();
     let scores: Vec<f64> = pairs.iter().map(|pair| pair.score).collect();
     Ok(accuracy::spearman(&cosines, &scores).map(|rho| rho * 100.0))
-}
-
-async fn facts(files: &ModelFiles, embedder: &Embedder) -> Result<ModelFacts, Error> {
-    let inspection = embedder.inspect().await;
-    Ok(ModelFacts {
-        name: name(&files.label()),
-        model_type: inspection.model_type,
-        modules: inspection
-            .modules
-            .iter()
-            .map(|module| format!("{}: {}", module.kind, module.settings))
-            .collect(),
-        sha256: embedder.weights_sha256()?,
-        dimension: inspection.dimension,
-        max_seq_length: inspection.max_seq_length,
-    })
-}
-
-/// What a model is called in reports: they travel, and directories are nobody's business.
-fn name(label: &str) -> String {
-    let path = std::path::Path::new(label);
-    match path.file_name().filter(|_| path.is_dir()) {
-        Some(name) => name.to_string_lossy().into_owned(),
-        None => label.to_owned(),
-    }
 }
