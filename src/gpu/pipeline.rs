@@ -139,11 +139,14 @@ impl Pipelines {
         let missing = self.missing(wanted(std::iter::once(graph)));
         // In a browser a device belongs to one thread.
         #[cfg(target_arch = "wasm32")]
-        let made = missing.iter().map(|(kernel, variant)| {
-            let made = self.compiler.compile(kernel, variant)?;
-            gpu.check(&format!("making kernel {}", kernel.name), 0)?;
-            Ok::<_, Error>(made)
-        });
+        let made: Vec<Result<Pipeline, Error>> = missing
+            .iter()
+            .map(|(kernel, variant)| {
+                let made = self.compiler.compile(kernel, variant)?;
+                gpu.check(&format!("making kernel {}", kernel.name), 0)?;
+                Ok(made)
+            })
+            .collect();
         #[cfg(not(target_arch = "wasm32"))]
         let made = crate::threads::each(&missing, missing.len(), |wanted @ (kernel, _)| {
             let refused = |error| gpu.refusal(&format!("making kernel {}", kernel.name), &error);
