@@ -234,7 +234,7 @@ fn stored_as(storage: Storage, builder: EmbedderBuilder) -> EmbedderBuilder {
         Storage::PackedBf16 => builder.dtype(DtypeRequest::Bfloat16),
         Storage::PackedF16 => builder
             .dtype(DtypeRequest::Float16)
-            .withhold(vec![Feature::ShaderF16])
+            .disable(vec![Feature::ShaderF16])
             .half_fallback(HalfFallback::Packed),
     }
 }

@@ -44,7 +44,7 @@
 //! let files = ModelFiles::from_directory(directory)?;
 //! let builder = Embedder::builder(files)
 //!     .dtype("float16".parse()?)
-//!     .withhold(vec![Feature::ShaderF16])
+//!     .disable(vec![Feature::ShaderF16])
 //!     .half_fallback(HalfFallback::Packed);
 //! let embedder = block_on(builder.build())?;
 //! assert_eq!(embedder.precision().weights, Storage::PackedF16);

@@ -91,8 +91,8 @@ fn every_subgroup_size() {
                 let adapter = NoopAdapter { subgroup_size, software, ..plain() };
                 let what = format!("{name} {adapter:?}");
                 check(&what, &build(name, adapter.clone()));
-                let withheld = builder(name, adapter).withhold(vec![Feature::Subgroups]);
-                check(&what, &block_on(withheld.build()).unwrap());
+                let disabled = builder(name, adapter).disable(vec![Feature::Subgroups]);
+                check(&what, &block_on(disabled.build()).unwrap());
             }
         }
     }
@@ -128,15 +128,15 @@ fn every_dtype_and_fallback() {
         for dtype in DTYPES {
             for fallback in [HalfFallback::F32, HalfFallback::Packed, HalfFallback::Error] {
                 for shader_f16 in [true, false] {
-                    for withhold in [false, true] {
+                    for disable in [false, true] {
                         let adapter = NoopAdapter { shader_f16, ..plain() };
-                        let what = format!("{name} {dtype:?} {fallback:?} {shader_f16} {withhold}");
-                        let withheld = if withhold { vec![Feature::ShaderF16] } else { vec![] };
+                        let what = format!("{name} {dtype:?} {fallback:?} {shader_f16} {disable}");
+                        let disabled = if disable { vec![Feature::ShaderF16] } else { vec![] };
                         let builder = builder(name, adapter)
                             .dtype(dtype)
                             .half_fallback(fallback)
-                            .withhold(withheld);
-                        let f16 = shader_f16 && !withhold;
+                            .disable(disabled);
+                        let f16 = shader_f16 && !disable;
                         let built = block_on(builder.build());
                         match (expected(dtype, checkpoint, fallback, f16), built) {
                             (Some((weights, activations)), Ok(embedder)) => {

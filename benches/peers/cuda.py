@@ -53,7 +53,7 @@ def programs(args, model, f32_bytes):
         for batch in args.batch.split(','):
             yield program, Row(f'sentence-transformers {short}, batch {batch}', program.key, where, short, {'batch': int(batch)}, tolerance=tolerance)
     kinds = (('f32', ['--dtype', 'float32'], f32_bytes, F32), ('f16', ['--dtype', 'float16', '--half-fallback', 'error'], f32_bytes // 2, F16),
-             ('packed f16', ['--dtype', 'float16', '--withhold', 'shader-f16', '--half-fallback', 'packed'], f32_bytes // 2, F16))
+             ('packed f16', ['--dtype', 'float16', '--disable', 'shader-f16', '--half-fallback', 'packed'], f32_bytes // 2, F16))
     for batch in ['', *(b for b in args.batch_tokens.split(',') if b)]:
         for name, chosen, size, tolerance in kinds:
             more = ['--batch-tokens', batch] if batch else []

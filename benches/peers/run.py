@@ -33,7 +33,7 @@ def vectile(model):
     kinds = {
         'f32': ('Vectile f32', 'f32', ['--dtype', 'float32'], 1e-5),
         'f16': ('Vectile f16', 'f16', ['--dtype', 'float16', '--half-fallback', 'error'], HALF),
-        'packed-f16': ('Vectile packed f16', 'f16', ['--dtype', 'float16', '--withhold', 'shader-f16', '--half-fallback', 'packed'], HALF),
+        'packed-f16': ('Vectile packed f16', 'f16', ['--dtype', 'float16', '--disable', 'shader-f16', '--half-fallback', 'packed'], HALF),
     }
     for key, (name, precision, options, tolerance) in kinds.items():
         yield Program(f'vectile-{key}', [peer, model, *options]), Row(name, f'vectile-{key}', 'adapter', precision, tolerance=tolerance)

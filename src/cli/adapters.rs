@@ -50,7 +50,7 @@ fn examine(adapter: AdapterSummary) -> Found {
             verdict: match verdict {
                 ShaderF16::Passed => "yes, self-test passed",
                 ShaderF16::Absent => "no",
-                ShaderF16::Withheld => "withheld",
+                ShaderF16::Disabled => "disabled",
                 ShaderF16::FailedSelfTest => "not used: self-test FAILED (wrong answers)",
             }
             .to_owned(),

@@ -58,7 +58,7 @@ fn options(args: &BenchArgs) -> Result<BenchOptions, Failure> {
         quick: args.quick,
         kernels: args.kernels,
         label: args.label.clone(),
-        withheld: args.withhold.clone(),
+        disabled: args.disable.clone(),
         max_memory: args.max_memory.map(|size| size.as_u64()),
         cache_dir: model::cache_dir(),
     })

@@ -26,8 +26,8 @@ pub fn table(report: &Report) -> String {
 fn of_adapter(report: &Report, adapter: &AdapterReport) -> String {
     let mut out = String::new();
     let _ = writeln!(out, "{}", adapter.adapter);
-    if !adapter.withheld.is_empty() {
-        let _ = writeln!(out, "withheld: {}", adapter.withheld.join(", "));
+    if !adapter.disabled.is_empty() {
+        let _ = writeln!(out, "disabled: {}", adapter.disabled.join(", "));
     }
     let _ = writeln!(out, "\nSpeed against f32, accuracy against f32, memory");
     out.push_str(&overview(report, adapter));

@@ -64,7 +64,7 @@ pub fn settings<M: Built>(builder: ModelBuilder<M>, args: &ModelArgs) -> ModelBu
         .dtype(args.run.dtype)
         .half_fallback(args.run.half_fallback)
         .adapter(args.run.adapter.clone().unwrap_or_default())
-        .withhold(args.run.withhold.clone());
+        .disable(args.run.disable.clone());
     if let Some(task) = &args.lora_task {
         builder = builder.lora_task(task);
     }

@@ -40,7 +40,7 @@ pub fn run(args: &TuneArgs) -> Result<(), Failure> {
         None => {
             let adapter = TuneAdapter {
                 adapter: args.run.adapter.clone().unwrap_or_default(),
-                withheld: args.run.withhold.clone(),
+                disabled: args.run.disable.clone(),
                 cache_dir: model::cache_dir(),
                 gpu_kernels: args.gpu_kernels,
             };

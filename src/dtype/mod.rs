@@ -239,8 +239,8 @@ pub enum ShaderF16 {
     Passed,
     /// The adapter lacks `SHADER_F16`.
     Absent,
-    /// The caller withheld it.
-    Withheld,
+    /// The caller disabled it.
+    Disabled,
     /// The adapter has `SHADER_F16`, but gave wrong answers.
     FailedSelfTest,
 }

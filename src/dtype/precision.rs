@@ -12,8 +12,8 @@ use crate::dtype::{CheckpointDtype, DtypeRequest, F16Verdict, Storage};
 pub enum Reason {
     /// The adapter lacks `SHADER_F16`.
     AdapterNoShaderF16,
-    /// The caller withheld `SHADER_F16`.
-    ShaderF16Withheld,
+    /// The caller disabled `SHADER_F16`.
+    ShaderF16Disabled,
     /// `SHADER_F16` gave wrong answers on this adapter.
     ShaderF16FailedSelfTest,
     /// The architecture's activations pass the largest f16.
@@ -41,7 +41,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Reason::AdapterNoShaderF16 => "the adapter has no SHADER_F16",
-            Reason::ShaderF16Withheld => "SHADER_F16 was withheld",
+            Reason::ShaderF16Disabled => "SHADER_F16 was disabled",
             Reason::ShaderF16FailedSelfTest => "SHADER_F16 failed its self-test on this adapter",
             Reason::ActivationsUnsafeInF16 => {
                 "activations of this architecture exceed the range of f16"

@@ -50,7 +50,7 @@ pub fn resolve(
     let lacking = match shader_f16 {
         ShaderF16::Passed => None,
         ShaderF16::Absent => Some(Reason::AdapterNoShaderF16),
-        ShaderF16::Withheld => Some(Reason::ShaderF16Withheld),
+        ShaderF16::Disabled => Some(Reason::ShaderF16Disabled),
         ShaderF16::FailedSelfTest => Some(Reason::ShaderF16FailedSelfTest),
     };
     let (weights, mut activations) = match wanted {

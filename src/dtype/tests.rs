@@ -104,7 +104,7 @@ fn activations_are_chosen_apart() {
     assert_eq!((p.weights, p.activations), (Storage::F16, Storage::F32));
     let p = resolved(DtypeRequest::Bfloat16, ActivationsRequest::F16, ShaderF16::Passed, false);
     assert_eq!((p.weights, p.activations), (Storage::PackedBf16, Storage::F16));
-    let p = resolved(DtypeRequest::Float32, ActivationsRequest::F16, ShaderF16::Withheld, false);
+    let p = resolved(DtypeRequest::Float32, ActivationsRequest::F16, ShaderF16::Disabled, false);
     assert_eq!((p.weights, p.activations), (Storage::F32, Storage::PackedF16));
     let p = resolved(DtypeRequest::Float16, ActivationsRequest::F16, ShaderF16::Passed, true);
     assert_eq!((p.weights, p.activations), (Storage::F16, Storage::F16), "explicit override");
@@ -252,7 +252,7 @@ fn f16_is_asked_after_only_where_it_can_decide() {
                     of(ShaderF16::Passed, None),
                     of(ShaderF16::Absent, None),
                     of(ShaderF16::FailedSelfTest, Some(F16Safety::Safe)),
-                    of(ShaderF16::Withheld, Some(F16Safety::Unsafe)),
+                    of(ShaderF16::Disabled, Some(F16Safety::Unsafe)),
                 ];
                 let differ = all.iter().any(|one| *one != all[0]);
                 let what = format!("{dtype:?} {stored:?} {activations:?}");
@@ -281,10 +281,10 @@ fn only_auto_retries() {
 }
 
 #[test]
-fn failed_and_withheld_f16_give_their_own_reasons() {
+fn failed_and_disabled_f16_give_their_own_reasons() {
     for (caps, reason) in [
         (ShaderF16::FailedSelfTest, Reason::ShaderF16FailedSelfTest),
-        (ShaderF16::Withheld, Reason::ShaderF16Withheld),
+        (ShaderF16::Disabled, Reason::ShaderF16Disabled),
     ] {
         let p = resolve(
             DtypeOptions::default(),

@@ -32,7 +32,7 @@ pub struct ModelBuilder<M> {
     files: ModelFiles,
     dtype: DtypeOptions,
     adapter: AdapterChoice,
-    withheld: Vec<Feature>,
+    disabled: Vec<Feature>,
     batch_tokens: Option<usize>,
     cache_dir: Option<PathBuf>,
     max_binding_bytes: Option<u64>,
@@ -63,7 +63,7 @@ impl<M> Clone for ModelBuilder<M> {
             files: self.files.clone(),
             dtype: self.dtype,
             adapter: self.adapter.clone(),
-            withheld: self.withheld.clone(),
+            disabled: self.disabled.clone(),
             batch_tokens: self.batch_tokens,
             cache_dir: self.cache_dir.clone(),
             max_binding_bytes: self.max_binding_bytes,
@@ -148,7 +148,7 @@ impl<M: Built> ModelBuilder<M> {
             files,
             dtype: DtypeOptions::default(),
             adapter: AdapterChoice::Best,
-            withheld: Vec::new(),
+            disabled: Vec::new(),
             batch_tokens: None,
             cache_dir: None,
             max_binding_bytes: None,
@@ -211,8 +211,8 @@ impl<M: Built> ModelBuilder<M> {
     }
 
     /// Runs as if the adapter lacked these features.
-    pub fn withhold(mut self, features: Vec<Feature>) -> Self {
-        self.withheld = features;
+    pub fn disable(mut self, features: Vec<Feature>) -> Self {
+        self.disabled = features;
         self
     }
 
@@ -388,7 +388,7 @@ impl<M: Built> ModelBuilder<M> {
 impl<M> ModelBuilder<M> {
     fn opening(&self) -> Opening {
         Opening {
-            withheld: self.withheld.clone(),
+            disabled: self.disabled.clone(),
             max_binding_bytes: self.max_binding_bytes,
             max_memory: self.max_memory,
             gpu_kernels: self.gpu_kernels,

@@ -18,7 +18,7 @@ use crate::kernels::tuned::{self, Tuned};
 #[derive(Debug, Clone)]
 pub(crate) struct Opening {
     pub adapter: AdapterChoice,
-    pub withheld: Vec<Feature>,
+    pub disabled: Vec<Feature>,
     pub max_binding_bytes: Option<u64>,
     /// What the model may take of memory.
     pub max_memory: Option<u64>,
@@ -58,7 +58,7 @@ impl Opening {
     pub fn new(adapter: AdapterChoice) -> Self {
         Opening {
             adapter,
-            withheld: Vec::new(),
+            disabled: Vec::new(),
             max_binding_bytes: None,
             max_memory: None,
             gpu_kernels: false,
@@ -73,7 +73,7 @@ impl Opening {
     }
 
     pub async fn open(&self) -> Result<Executor, Error> {
-        let gpu = Gpu::open_limited(&self.adapter, &self.withheld, self.max_binding_bytes).await?;
+        let gpu = Gpu::open_limited(&self.adapter, &self.disabled, self.max_binding_bytes).await?;
         gpu.count_losses(&self.losses);
         let mut executor = Executor::new(gpu);
         if let Some(edit) = self.shader_edit {

@@ -242,8 +242,8 @@ impl Runtime {
             _ if plan.software || !f16 => None,
             Matrices::Right { .. } => None,
             Matrices::Wrong(fault) => Some(format!("cooperative matrices: {fault}")),
-            Matrices::Untested if gpu.withheld.contains(&Feature::CooperativeMatrix) => {
-                Some("cooperative matrices were withheld".to_owned())
+            Matrices::Untested if gpu.disabled.contains(&Feature::CooperativeMatrix) => {
+                Some("cooperative matrices were disabled".to_owned())
             }
             Matrices::Untested => {
                 Some("the adapter has no cooperative matrices of f16 with f32 sums".to_owned())

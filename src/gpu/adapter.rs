@@ -43,7 +43,7 @@ impl FromStr for Feature {
             "timestamp-query" => Ok(Feature::TimestampQuery),
             "cooperative-matrix" => Ok(Feature::CooperativeMatrix),
             _ => Err(Error::option(
-                "withhold",
+                "disable",
                 format!(
                     "`{name}` is unknown; use shader-f16, subgroups, timestamp-query or \
                      cooperative-matrix"

@@ -35,20 +35,20 @@ impl Faults {
 pub struct Gpu {
     /// The adapter.
     pub adapter: AdapterSummary,
-    /// What the caller withheld of it.
-    pub withheld: Vec<Feature>,
+    /// What the caller disabled of it.
+    pub disabled: Vec<Feature>,
     pub(crate) device: wgpu::Device,
     pub(crate) queue: wgpu::Queue,
     faults: Arc<Mutex<Faults>>,
 }
 
 impl Gpu {
-    /// Opens a device on the chosen adapter, with all its limits, as if it lacked what is withheld.
+    /// Opens a device on the chosen adapter, with all its limits, as if it lacked what is disabled.
     ///
     /// # Errors
     /// [`Error::Adapter`] where there is none, none of that name or number, or it does not open.
-    pub async fn open(choice: &AdapterChoice, withheld: &[Feature]) -> Result<Gpu, Error> {
-        Gpu::open_limited(choice, withheld, None).await
+    pub async fn open(choice: &AdapterChoice, disabled: &[Feature]) -> Result<Gpu, Error> {
+        Gpu::open_limited(choice, disabled, None).await
     }
 
     /// As [`Gpu::open`], as if shaders saw at most `max_binding_bytes` of a buffer.
@@ -57,7 +57,7 @@ impl Gpu {
     /// As [`Gpu::open`].
     pub async fn open_limited(
         choice: &AdapterChoice,
-        withheld: &[Feature],
+        disabled: &[Feature],
         max_binding_bytes: Option<u64>,
     ) -> Result<Gpu, Error> {
         let noop = match choice {
@@ -81,12 +81,12 @@ impl Gpu {
         ];
         let mut features = wgpu::Features::empty();
         for (feature, name) in wanted {
-            if adapters[index].features().contains(feature) && !withheld.contains(&name) {
+            if adapters[index].features().contains(feature) && !disabled.contains(&name) {
                 features |= feature;
             }
         }
         features |= adapters[index].features() & wgpu::Features::PIPELINE_CACHE;
-        let experimental = experimental(&adapter, features, withheld);
+        let experimental = experimental(&adapter, features, disabled);
         features |= experimental.0;
         let mut limits = adapters[index].limits();
         if let Some(bytes) = max_binding_bytes {
@@ -108,7 +108,7 @@ impl Gpu {
             .map_err(|e| Error::adapter(&adapter.name, format!("the device does not open: {e}")))?;
         let faults = Arc::new(Mutex::new(Faults::default()));
         watch(&device, &faults);
-        Ok(Gpu { adapter, withheld: withheld.to_vec(), device, queue, faults })
+        Ok(Gpu { adapter, disabled: disabled.to_vec(), device, queue, faults })
     }
 
     /// True where shaders on this device may use f16.
@@ -253,12 +253,12 @@ impl Gpu {
 fn experimental(
     adapter: &AdapterSummary,
     features: wgpu::Features,
-    withheld: &[Feature],
+    disabled: &[Feature],
 ) -> (wgpu::Features, wgpu::ExperimentalFeatures) {
     let needed = wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP;
     if adapter.cooperative_matrix.is_none()
         || !features.contains(needed)
-        || withheld.contains(&Feature::CooperativeMatrix)
+        || disabled.contains(&Feature::CooperativeMatrix)
     {
         return (wgpu::Features::empty(), wgpu::ExperimentalFeatures::disabled());
     }

@@ -53,12 +53,12 @@ impl Combination {
 
     /// Asks a builder for exactly this. What the policy makes of it must still be compared: it may
     /// refuse or fall back.
-    pub fn ask(self, builder: EmbedderBuilder, withheld: &[Feature]) -> EmbedderBuilder {
-        let mut withheld = withheld.to_vec();
+    pub fn ask(self, builder: EmbedderBuilder, disabled: &[Feature]) -> EmbedderBuilder {
+        let mut disabled = disabled.to_vec();
         if (self.weights == Storage::PackedF16 || self.activations == Storage::PackedF16)
-            && !withheld.contains(&Feature::ShaderF16)
+            && !disabled.contains(&Feature::ShaderF16)
         {
-            withheld.push(Feature::ShaderF16);
+            disabled.push(Feature::ShaderF16);
         }
         let (dtype, fallback) = match self.weights {
             Storage::F32 => (DtypeRequest::Float32, HalfFallback::Error),
@@ -66,7 +66,7 @@ impl Combination {
             Storage::PackedF16 => (DtypeRequest::Float16, HalfFallback::Packed),
             Storage::PackedBf16 => (DtypeRequest::Bfloat16, HalfFallback::Error),
         };
-        let builder = builder.dtype(dtype).half_fallback(fallback).withhold(withheld);
+        let builder = builder.dtype(dtype).half_fallback(fallback).disable(disabled);
         if self.activations == usual_activations(self.weights) {
             return builder;
         }

@@ -140,8 +140,8 @@ fn differences(reports: &[(String, Report)]) -> Vec<Difference> {
     found.extend(difference("adapters", reports, summary));
     let driver = adapters(|a| format!("{} {}", a.adapter.driver, a.adapter.driver_info));
     found.extend(difference("driver", reports, driver));
-    let withheld = adapters(|a| a.withheld.join(", "));
-    found.extend(difference("withheld", reports, withheld));
+    let disabled = adapters(|a| a.disabled.join(", "));
+    found.extend(difference("disabled", reports, disabled));
     found
 }
 

@@ -85,8 +85,8 @@ pub struct Settings {
 pub struct AdapterReport {
     /// The adapter.
     pub adapter: AdapterSummary,
-    /// Features that the user withheld.
-    pub withheld: Vec<String>,
+    /// Features that the user disabled.
+    pub disabled: Vec<String>,
     /// True where the adapter measures time itself; without, there is no time per kernel.
     pub timestamps: bool,
     /// `software` or `gpu`: which family of matmul and attention it runs.

@@ -111,18 +111,18 @@ fn a_precision_that_would_fall_back_is_refused_and_not_timed() {
         return;
     }
     let report =
-        report(&["--withhold", "shader-f16,timestamp-query", "--precisions", "f16,f32/f16"]);
+        report(&["--disable", "shader-f16,timestamp-query", "--precisions", "f16,f32/f16"]);
     let adapter = &report["adapters"][0];
     assert_eq!(names(&report), ["f32"]);
     let refused = adapter["refused"].as_array().unwrap();
-    let reasons = ["SHADER_F16 was withheld", "would run with f32 weights, packed f16 activations"];
+    let reasons = ["SHADER_F16 was disabled", "would run with f32 weights, packed f16 activations"];
     assert_eq!(refused.len(), reasons.len());
     for (refused, reason) in refused.iter().zip(reasons) {
         assert!(refused["reason"].as_str().unwrap().contains(reason), "{refused}");
     }
     assert_eq!(adapter["timestamps"], false);
     assert_eq!(adapter["precisions"][0]["gpu"], Value::Null);
-    assert_eq!(adapter["withheld"], serde_json::json!(["shader-f16", "timestamp-query"]));
+    assert_eq!(adapter["disabled"], serde_json::json!(["shader-f16", "timestamp-query"]));
 }
 
 #[test]
@@ -174,7 +174,7 @@ fn the_table_says_what_the_report_says() {
     }
     let mut command = vectile();
     command.arg("bench").arg(model("bert_mean_norm")).args(["--quick", "--rounds", "1", "--quiet"]);
-    command.args(["--precisions", "packed_bf16", "--withhold", "timestamp-query"]);
+    command.args(["--precisions", "packed_bf16", "--disable", "timestamp-query"]);
     let directory = tempdir().unwrap();
     let json = directory.path().join("report.json");
     command.arg("--json").arg(&json);

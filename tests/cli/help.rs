@@ -37,7 +37,7 @@ fn help_of_each_command_names_its_options() {
         "--half-fallback",
         "--activations",
         "--adapter",
-        "--withhold",
+        "--disable",
         "--batch-tokens",
         "--quiet",
     ];
@@ -126,7 +126,7 @@ fn wrong_values_are_refused_with_those_there_are() {
         (["--dtype", "int8"], ["--dtype", "bfloat16"]),
         (["--half-fallback", "no"], ["--half-fallback", "packed"]),
         (["--activations", "bf16"], ["--activations", "f32 or f16"]),
-        (["--withhold", "shader-f16,ray-tracing"], ["ray-tracing", "subgroups"]),
+        (["--disable", "shader-f16,ray-tracing"], ["ray-tracing", "subgroups"]),
         (["--batch-tokens", "0"], ["--batch-tokens", "0"]),
         (["--truncate-dim", "0"], ["--truncate-dim", "0"]),
         (["--on-too-long", "drop"], ["--on-too-long", "truncate or error"]),

@@ -146,11 +146,11 @@ fn an_adapter_is_chosen_by_index_or_name_and_a_wrong_one_refused() {
 }
 
 #[test]
-fn withholding_f16_is_packed_f16_on_any_adapter() {
+fn disabling_f16_is_packed_f16_on_any_adapter() {
     if !have_adapter() {
         return;
     }
-    let half = ["--dtype", "float16", "--withhold", "shader-f16"];
+    let half = ["--dtype", "float16", "--disable", "shader-f16"];
     let run = |more: &[&str]| {
         let mut command = with_model("similarity", ["a", "b"]);
         command.args(half).args(more);
@@ -158,5 +158,5 @@ fn withholding_f16_is_packed_f16_on_any_adapter() {
     };
     let said = stderr(&succeed(run(&["--half-fallback", "packed"])));
     assert!(said.contains("precision: packed f16 weights"), "{said}");
-    refuse(run(&["--half-fallback", "error"]), &["float16", "withheld"]);
+    refuse(run(&["--half-fallback", "error"]), &["float16", "disabled"]);
 }

@@ -19,12 +19,12 @@ fn precisions_of(name: &str) -> Vec<EmbedderBuilder> {
     let packed = || {
         base()
             .dtype(DtypeRequest::Float16)
-            .withhold(vec![Feature::ShaderF16])
+            .disable(vec![Feature::ShaderF16])
             .half_fallback(HalfFallback::Packed)
     };
     vec![
         base().dtype(DtypeRequest::Float32),
-        base().dtype(DtypeRequest::Float32).withhold(vec![Feature::Subgroups]),
+        base().dtype(DtypeRequest::Float32).disable(vec![Feature::Subgroups]),
         base().dtype(DtypeRequest::Float16).half_fallback(HalfFallback::Packed),
         packed(),
         packed().activations(ActivationsRequest::F16),

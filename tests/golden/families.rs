@@ -169,7 +169,7 @@ fn check_all(precision: impl Fn(EmbedderBuilder) -> EmbedderBuilder, tolerance: 
 fn packed(builder: EmbedderBuilder) -> EmbedderBuilder {
     builder
         .dtype(DtypeRequest::Float16)
-        .withhold(vec![Feature::ShaderF16])
+        .disable(vec![Feature::ShaderF16])
         .half_fallback(HalfFallback::Packed)
 }
 

@@ -72,7 +72,7 @@ fn float32_is_the_reference() {
 #[test]
 fn without_subgroups_float32_is_the_reference() {
     let Some(builder) = builder() else { return };
-    let Some(embedder) = build(builder.withhold(vec![Feature::Subgroups])) else { return };
+    let Some(embedder) = build(builder.disable(vec![Feature::Subgroups])) else { return };
     let d = measure(&embedder, "embeddings");
     assert!(d.min_cosine >= 0.999_999_9 && d.max_abs <= 2e-6, "{d:?}");
 }
@@ -81,7 +81,7 @@ fn without_subgroups_float32_is_the_reference() {
 fn sixteen_bits_stay_close() {
     let Some(first) = builder() else { return };
     let packed = |b: EmbedderBuilder| {
-        b.withhold(vec![Feature::ShaderF16]).half_fallback(HalfFallback::Packed)
+        b.disable(vec![Feature::ShaderF16]).half_fallback(HalfFallback::Packed)
     };
     let half = first.clone().dtype(DtypeRequest::Float16).half_fallback(HalfFallback::Packed);
     let cases = [
@@ -151,7 +151,7 @@ fn sixteen_bit_checkpoints_are_held_exactly() {
     assert!(d.min_cosine >= 0.999_99 && d.max_abs <= 1e-3, "{d:?}");
     for fallback in [HalfFallback::F32, HalfFallback::Packed] {
         let builder = Embedder::builder(f16.clone())
-            .withhold(vec![Feature::ShaderF16])
+            .disable(vec![Feature::ShaderF16])
             .half_fallback(fallback);
         let d = measure(&build(builder).unwrap(), "embeddings_f16_weights");
         assert!(d.min_cosine >= 0.999_999_9 && d.max_abs <= 2e-6, "{d:?}");

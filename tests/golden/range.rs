@@ -12,10 +12,10 @@ pub const OVERFLOWING: [usize; 3] = [27, 28, 29];
 
 #[test]
 fn forced_f16_activations_are_refused_by_text() {
-    for withheld in [vec![], vec![Feature::ShaderF16]] {
+    for disabled in [vec![], vec![Feature::ShaderF16]] {
         let builder = builder("bert_overflow")
             .dtype(DtypeRequest::Float16)
-            .withhold(withheld)
+            .disable(disabled)
             .half_fallback(HalfFallback::Packed)
             .activations(ActivationsRequest::F16);
         let Some(embedder) = build(builder) else { return };

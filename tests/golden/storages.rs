@@ -15,7 +15,7 @@ pub fn float32_for_gpus<M: Built>(builder: Builder<M>) -> Builder<M> {
 pub fn packed_f16<M: Built>(builder: Builder<M>) -> Builder<M> {
     builder
         .dtype(DtypeRequest::Float16)
-        .withhold(vec![Feature::ShaderF16])
+        .disable(vec![Feature::ShaderF16])
         .half_fallback(HalfFallback::Packed)
 }
 

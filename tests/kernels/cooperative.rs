@@ -161,7 +161,7 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
 }
 
 #[test]
-fn a_model_runs_them_unless_they_are_withheld_or_wrong() {
+fn a_model_runs_them_unless_they_are_disabled_or_wrong() {
     let Some(bench) = bench() else { return };
     if plan(&bench.executors[0]).is_none() {
         return;
@@ -176,9 +176,9 @@ fn a_model_runs_them_unless_they_are_withheld_or_wrong() {
     assert_eq!(again, (choice, vectors.clone()));
     std::fs::remove_dir_all(&directory).unwrap();
 
-    let (choice, tiles) = embed(builder().withhold(vec![Feature::CooperativeMatrix]));
+    let (choice, tiles) = embed(builder().disable(vec![Feature::CooperativeMatrix]));
     assert!(choice.matmul.starts_with("tiles"), "{choice}");
-    assert_eq!(choice.because.as_deref(), Some("cooperative matrices were withheld"));
+    assert_eq!(choice.because.as_deref(), Some("cooperative matrices were disabled"));
     for (a, b) in vectors.iter().zip(&tiles) {
         assert!(cosine(a, b) > 0.9999, "{}", cosine(a, b));
     }

@@ -44,7 +44,7 @@ pub struct Bench {
 pub fn bench() -> Option<MutexGuard<'static, Bench>> {
     static BENCH: OnceLock<Option<Mutex<Bench>>> = OnceLock::new();
     let bench = BENCH.get_or_init(|| {
-        let open = |withheld: &[Feature]| block_on(Gpu::open(&AdapterChoice::Best, withheld));
+        let open = |disabled: &[Feature]| block_on(Gpu::open(&AdapterChoice::Best, disabled));
         match (open(&[]), open(&[Feature::Subgroups])) {
             (Ok(whole), Ok(bare)) => {
                 eprintln!(

@@ -25,7 +25,7 @@ pub fn report() -> Report {
         "precision": "packed_f16",
         "reason": format!("texts of 64 tokens: a cosine with f32 is 0.1234 {HOSTILE}"),
     }]);
-    quiet["withheld"] = json!(["timestamp-query"]);
+    quiet["disabled"] = json!(["timestamp-query"]);
     quiet["adapter"]["subgroup_sizes"] = Value::Null;
     let value = json!({
         "schema": SCHEMA,
@@ -70,7 +70,7 @@ fn adapter(index: usize, name: &str, precisions: usize, timestamps: bool) -> Val
             "max_buffer_bytes": 4_294_967_297_u64, "max_binding_bytes": 2_147_483_647_u64,
             "workgroup_memory_bytes": 49_152, "workgroup_invocations": 1024,
         },
-        "withheld": [],
+        "disabled": [],
         "timestamps": timestamps,
         "kernels": "gpu",
         "precisions": precisions,

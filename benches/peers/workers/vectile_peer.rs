@@ -1,5 +1,5 @@
 //! Vectile as one of the peers that `benches/peers` measures side by side:
-//! `peer MODEL [--dtype D] [--half-fallback F] [--activations A] [--withhold FEATURE] [--adapter A] [--batch-tokens N]`,
+//! `peer MODEL [--dtype D] [--half-fallback F] [--activations A] [--disable FEATURE] [--adapter A] [--batch-tokens N]`,
 //! as `vectile embed` takes them.
 
 #[path = "protocol.rs"]
@@ -49,7 +49,7 @@ fn with(
         "--dtype" => builder.dtype(value.parse()?),
         "--half-fallback" => builder.half_fallback(value.parse()?),
         "--activations" => builder.activations(value.parse()?),
-        "--withhold" => builder.withhold(vec![value.parse()?]),
+        "--disable" => builder.disable(vec![value.parse()?]),
         "--adapter" => builder.adapter(value.parse()?),
         "--batch-tokens" => builder.batch_tokens(value.parse()?),
         _ => return Err(format!("{option} is unknown").into()),

@@ -85,7 +85,7 @@ pub struct BenchArgs {
     pub adapter: Vec<String>,
     /// Run as if the adapter lacked these: shader-f16, subgroups, timestamp-query, cooperative-matrix.
     #[arg(long, value_name = "FEATURES", value_delimiter = ',', help_heading = "Where")]
-    pub withhold: Vec<Feature>,
+    pub disable: Vec<Feature>,
     /// Most memory that the model may take in each precision: 6GiB, 800MiB, or bytes.
     #[arg(long, value_name = "SIZE", help_heading = "Where")]
     pub max_memory: Option<ByteSize>,

@@ -177,7 +177,7 @@ fn about(report: &AdapterReport) -> Markup {
             ("largest binding", bytes(adapter.max_binding_bytes)),
             ("workgroup memory", bytes(u64::from(adapter.workgroup_memory_bytes))),
             ("workgroup invocations", count(adapter.workgroup_invocations as usize)),
-            ("features withheld", or_none(Some(&report.withheld.join(", ")))),
+            ("features disabled", or_none(Some(&report.disabled.join(", ")))),
             ("timestamps", yes(report.timestamps)),
             ("kernels", word(&report.kernels)),
         ],

@@ -51,7 +51,7 @@ pub struct BenchOptions {
     /// What this run is called.
     pub label: Option<String>,
     /// Runs as if the adapters lacked these.
-    pub withheld: Vec<Feature>,
+    pub disabled: Vec<Feature>,
     /// Bytes of memory that the model may take in each precision.
     pub max_memory: Option<u64>,
     /// Where verdicts on adapters and models are kept.
@@ -218,7 +218,7 @@ impl<'a> Bench<'a> {
         (self.progress)("done", self.all, self.all);
         Ok(AdapterReport {
             adapter,
-            withheld: self.options.withheld.iter().map(Feature::to_string).collect(),
+            disabled: self.options.disabled.iter().map(Feature::to_string).collect(),
             timestamps,
             kernels: if plan.software { "software" } else { "gpu" }.to_owned(),
             precisions,
@@ -231,7 +231,7 @@ impl<'a> Bench<'a> {
     async fn enter(&self, name: Combination) -> Result<Entrant, Error> {
         let since = Instant::now();
         let builder = Embedder::builder(self.files.clone()).adapter(self.choice.clone());
-        let mut builder = name.ask(builder, &self.options.withheld);
+        let mut builder = name.ask(builder, &self.options.disabled);
         if let Some(bytes) = self.options.max_memory {
             builder = builder.max_memory(bytes);
         }

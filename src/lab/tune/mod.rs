@@ -99,7 +99,7 @@ pub struct TuneAdapter {
     /// Which.
     pub adapter: AdapterChoice,
     /// What it is to do without.
-    pub withheld: Vec<Feature>,
+    pub disabled: Vec<Feature>,
     /// Where what is found is kept.
     pub cache_dir: Option<PathBuf>,
     /// Times the kernels for GPUs on a software adapter too.
@@ -205,7 +205,7 @@ pub async fn tune_adapter(
 ) -> Result<Vec<Tuning>, Error> {
     let cache = of.cache_dir.as_deref();
     let mut opening = Opening::new(of.adapter.clone());
-    opening.withheld.clone_from(&of.withheld);
+    opening.disabled.clone_from(&of.disabled);
     opening.gpu_kernels = of.gpu_kernels;
     opening.cache_dir.clone_from(&of.cache_dir);
     let mut executor = opening.open().await?;

@@ -284,5 +284,4 @@ fn pack_bits(values: &[f32], dim: usize) -> Vec<u8> {
 }
 
 #[cfg(test)]
-#[path = "output_tests.rs"]
 mod tests;

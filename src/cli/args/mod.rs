@@ -125,7 +125,7 @@ pub struct RunArgs {
     pub adapter: Option<AdapterChoice>,
     /// Run as if the adapter lacked these: shader-f16, subgroups, timestamp-query, cooperative-matrix.
     #[arg(long, value_name = "FEATURES", value_delimiter = ',')]
-    pub withhold: Vec<Feature>,
+    pub disable: Vec<Feature>,
     /// Most memory that the model may take, weights and a batch together: 6GiB, 800MiB, or bytes. A model
     /// that needs more is refused before it is loaded.
     #[arg(long, value_name = "SIZE")]

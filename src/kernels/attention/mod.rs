@@ -87,7 +87,7 @@ const fn kernel(name: &'static str, source: &'static str) -> Kernel {
 /// The kernel for GPUs: keys and values through workgroup memory. The constants beside the head are a
 /// [`Tile`]'s.
 pub static ATTENTION_TILE: Kernel =
-    kernel("attention_tile", include_str!("../../shaders/attention_tile.wgsl"));
+    kernel("attention_tile", include_str!("../../../shaders/attention_tile.wgsl"));
 
 /// The kernel for GPUs with cooperative matrices. The constants beside the head are the adapter's.
 pub static ATTENTION_COOP: Kernel = Kernel {
@@ -99,13 +99,13 @@ pub static ATTENTION_COOP: Kernel = Kernel {
         // Four subgroups of 8, 16, 32 and 64.
         Setting { name: "INVOCATIONS", constant: true, values: &[32, 64, 128, 256] },
     ],
-    ..kernel("attention_coop", include_str!("../../shaders/attention_coop.wgsl"))
+    ..kernel("attention_coop", include_str!("../../../shaders/attention_coop.wgsl"))
 };
 
 /// The kernel for software adapters: no workgroup memory.
 pub static ATTENTION_LANE: Kernel = Kernel {
     has_lanes: true,
-    ..kernel("attention_lane", include_str!("../../shaders/attention_lane.wgsl"))
+    ..kernel("attention_lane", include_str!("../../../shaders/attention_lane.wgsl"))
 };
 
 /// The widest head whose registers and tiles the kernels take, in values.

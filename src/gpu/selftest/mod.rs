@@ -162,8 +162,8 @@ fn judged(executor: &Executor, checks: &[KernelCheck], keep: Option<(&Path, &str
 
 /// What needs no test: a feature that is not there, or a device that computes nothing.
 fn without_test(executor: &Executor) -> Option<ShaderF16> {
-    if executor.gpu.withheld.contains(&Feature::ShaderF16) {
-        return Some(ShaderF16::Withheld);
+    if executor.gpu.disabled.contains(&Feature::ShaderF16) {
+        return Some(ShaderF16::Disabled);
     }
     if !executor.gpu.has_shader_f16() {
         return Some(ShaderF16::Absent);
