@@ -7,19 +7,20 @@
     reason = "a bench fails by panicking, says what it leaves out, and its macros make items"
 )]
 
-use std::path::{Path, PathBuf};
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::path::PathBuf;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use support::{REQUIRE_ADAPTER, fixture, root, skip, test_model};
 use vectile::lab::Combination;
 use vectile::{Embedder, Error, ModelFiles, Precision, block_on};
 
 /// The model that `VECTILE_TEST_MODEL` names, else a tiny one of the tests.
 fn directory() -> PathBuf {
-    std::env::var_os("VECTILE_TEST_MODEL").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/bert_mean_norm"),
-        PathBuf::from,
-    )
+    test_model().unwrap_or_else(|| fixture("bert_mean_norm"))
 }
 
 /// The model in a precision; `None` where the adapter or the model would make another of it.
@@ -29,7 +30,8 @@ fn load(combination: Combination) -> Option<Embedder> {
     let embedder = match built {
         Ok(embedder) => embedder,
         Err(Error::Option { .. }) => return None,
-        Err(Error::Adapter { .. }) if std::env::var_os("VECTILE_REQUIRE_ADAPTER").is_none() => {
+        Err(Error::Adapter { problem, .. }) => {
+            skip(REQUIRE_ADAPTER, &problem);
             return None;
         }
         Err(error) => panic!("{error}"),
@@ -39,10 +41,7 @@ fn load(combination: Combination) -> Option<Embedder> {
 }
 
 fn embed(criterion: &mut Criterion) {
-    let collection = std::fs::read_to_string(
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/collection.txt"),
-    );
-    let collection = collection.unwrap();
+    let collection = std::fs::read_to_string(root().join("examples/collection.txt")).unwrap();
     let texts: Vec<&str> = collection.lines().take(32).collect();
     let mut base: Option<Vec<f32>> = None;
     for combination in Combination::usual(false) {

@@ -8,11 +8,14 @@
     reason = "a bench fails by panicking, says what it leaves out, and its macros make items"
 )]
 
+#[path = "../tests/support/mod.rs"]
+mod support;
+
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use support::{encoded, open_gpu, precision, storable as values};
 use vectile::convert;
-use vectile::gpu::device::Gpu;
 use vectile::gpu::executor::Executor;
 use vectile::gpu::graph::{Source, TensorId};
 use vectile::gpu::trace::{Measure, Trace};
@@ -21,7 +24,7 @@ use vectile::kernels::{
     ALL, Activation, Activations, Builder, KernelPlan, attention, combine, fill_rows, group_rows,
     layer_norm, lookup, matmul, normalize_l2, pool, reference, rms_norm, rope, route,
 };
-use vectile::{AdapterChoice, CheckpointDtype, FloatDtype, Precision, Storage, block_on};
+use vectile::{Precision, Storage, block_on};
 
 const HIDDEN: usize = 384;
 const INNER: usize = 1536;
@@ -51,22 +54,8 @@ const CASES: &[(&str, Make)] = &[
     ("normalize_l2", normalize_run),
 ];
 
-fn noise(seed: usize, i: usize) -> f32 {
-    let mixed = ((i + seed * 7919) as u32).wrapping_mul(2_654_435_761);
-    ((mixed ^ (mixed >> 15)) >> 8) as f32 / 2f32.powi(23) - 1.0
-}
-
-/// Values that a storage holds exactly.
-fn values(seed: usize, count: usize, scale: f32, storage: Storage) -> Vec<f32> {
-    let raw: Vec<f32> = (0..count).map(|i| noise(seed, i) * scale).collect();
-    let mut bytes = Vec::new();
-    convert::encode(storage, &raw, &mut bytes);
-    convert::decode(storage, &bytes)
-}
-
 fn stored(builder: &mut Builder, values: &[f32], storage: Storage) -> TensorId {
-    let mut bytes = Vec::new();
-    convert::encode(storage, values, &mut bytes);
+    let bytes = encoded(values, storage);
     builder.graph.add("values", bytes.len() as u64, Source::Input(bytes))
 }
 
@@ -78,7 +67,7 @@ fn rows_of(builder: &mut Builder, values: &[f32], width: usize, storage: Storage
 /// Random activations `[tokens, width]`, and their values.
 fn activations(
     builder: &mut Builder,
-    seed: usize,
+    seed: u32,
     tokens: usize,
     width: usize,
 ) -> (Activations, Vec<f32>) {
@@ -88,7 +77,7 @@ fn activations(
 }
 
 /// An f32 vector such as a bias, and its values.
-fn vector(builder: &mut Builder, seed: usize, width: usize) -> (TensorId, Vec<f32>) {
+fn vector(builder: &mut Builder, seed: u32, width: usize) -> (TensorId, Vec<f32>) {
     let x = values(seed, width, 1.0, Storage::F32);
     (stored(builder, &x, Storage::F32), x)
 }
@@ -233,20 +222,9 @@ fn normalize_run(builder: &mut Builder, tokens: usize) -> Run {
     (normalize_l2::normalize_l2(builder, rows), reference::normalize_l2(&x, HIDDEN))
 }
 
-fn precision(weights: Storage) -> Precision {
-    Precision {
-        requested: Default::default(),
-        checkpoint: CheckpointDtype {
-            dtype: FloatDtype::Float32,
-            source: "a bench".into(),
-            reasons: vec![],
-        },
-        weights,
-        activations: if weights == Storage::F16 { Storage::F16 } else { Storage::F32 },
-        weight_bytes: 0,
-        reasons: vec![],
-        measured: None,
-    }
+/// A storage of weights with the activations that the dtype policy puts beside it.
+fn usual_precision(weights: Storage) -> Precision {
+    precision(weights, if weights == Storage::F16 { Storage::F16 } else { Storage::F32 })
 }
 
 /// The largest distance from what should be, in units of what the storage rounds off.
@@ -285,11 +263,7 @@ fn runs(executor: &Executor, case: &str) -> Vec<(Storage, KernelPlan)> {
 }
 
 fn kernels(criterion: &mut Criterion) {
-    let Ok(gpu) = block_on(Gpu::open(&AdapterChoice::Best, &[])) else {
-        assert!(std::env::var_os("VECTILE_REQUIRE_ADAPTER").is_none(), "no adapter");
-        println!("SKIPPED: no adapter");
-        return;
-    };
+    let Some(gpu) = open_gpu(&[]) else { return };
     println!(
         "adapter: {}; times are {}",
         gpu.adapter,
@@ -306,7 +280,7 @@ fn kernels(criterion: &mut Criterion) {
     for (case, make) in CASES {
         let mut seen = Vec::new();
         for (storage, plan) in runs(&executor, case) {
-            let mut builder = Builder::new(&plan, &precision(storage));
+            let mut builder = Builder::new(&plan, &usual_precision(storage));
             let run = make(&mut builder, tokens);
             builder.graph.output = Some(run.0.id);
             builder.graph.tokens = tokens;

@@ -7,9 +7,13 @@
     reason = "a bench fails by panicking and prints its table"
 )]
 
-use std::path::{Path, PathBuf};
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::path::Path;
 use std::time::Instant;
 
+use support::{build, fixture, read_json, resident_memory, test_model};
 use vectile::stream::{Dense, Rows, Window, stream};
 use vectile::{EmbedOptions, Embedder, Error, ModelFiles, block_on};
 
@@ -29,8 +33,8 @@ fn main() {
     } else {
         Size { rounds: 1, tokens: 600, texts: [10, 100] }
     };
-    let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/bert_mean_norm");
-    let model = std::env::var_os("VECTILE_TEST_MODEL").map_or(tiny.clone(), PathBuf::from);
+    let tiny = fixture("bert_mean_norm");
+    let model = test_model().unwrap_or_else(|| tiny.clone());
     let Some(embedder) = load(&model) else { return };
     println!("adapter: {}", embedder.adapter());
     println!("{} in {}, vectile {}", name(&model), embedder.precision(), env!("CARGO_PKG_VERSION"));
@@ -51,20 +55,12 @@ fn load(model: &Path) -> Option<Embedder> {
     let directory = tempfile::tempdir().unwrap();
     copy(model, directory.path());
     let file = directory.path().join("sentence_bert_config.json");
-    let config = std::fs::read(model.join("config.json")).unwrap();
-    let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+    let config: serde_json::Value = read_json(&model.join("config.json"));
     let most = config["max_position_embeddings"].as_u64().unwrap();
     let limit = serde_json::json!({ "max_seq_length": most, "do_lower_case": false });
     std::fs::write(file, limit.to_string()).unwrap();
     let files = ModelFiles::from_directory(directory.path()).unwrap();
-    match block_on(Embedder::builder(files).build()) {
-        Ok(embedder) => Some(embedder),
-        Err(error) => {
-            assert!(std::env::var_os("VECTILE_REQUIRE_ADAPTER").is_none(), "{error}");
-            println!("SKIPPED: {error}");
-            None
-        }
-    }
+    build(Embedder::builder(files))
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -175,7 +171,8 @@ fn numbers(embedder: &Embedder, size: &Size) {
         }
         let rate = median(rates);
         let beside = rate / *first.get_or_insert(rate);
-        let memory = resident().map_or("unknown".into(), |bytes| format!("{} MiB", bytes >> 20));
+        let memory = resident_memory("self")
+            .map_or("unknown".into(), |bytes| format!("{} MiB", bytes >> 20));
         println!("  {texts:8} texts {rate:10.0}   {beside:.2}×   memory {memory}");
         texts *= 10;
     }
@@ -199,11 +196,4 @@ fn streamed(embedder: &Embedder, texts: usize) -> usize {
     let dense = Dense { embedder, options: EmbedOptions::default() };
     stream(&dense, source, take, |_| true).unwrap();
     tokens
-}
-
-/// Bytes of this process in memory, from Linux's `/proc`.
-fn resident() -> Option<usize> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
-    Some(line.split_whitespace().nth(1)?.parse::<usize>().ok()? << 10)
 }

@@ -10,6 +10,8 @@
 mod program;
 #[path = "../tests/serve/soak/mod.rs"]
 mod soak;
+#[path = "../tests/support/mod.rs"]
+mod support;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -27,7 +29,7 @@ const FULL: Scale = Scale {
 };
 
 fn run(name: &str) -> Option<Found> {
-    let model = std::env::var_os("VECTILE_TEST_MODEL").map(Into::into);
+    let model = support::test_model();
     Some(match name {
         "overload" => block_on(soak::overload::check(&FULL)),
         "disconnects" => block_on(soak::disconnects::check(&FULL)),

@@ -8,16 +8,19 @@
     reason = "a bench fails by panicking and prints its table"
 )]
 
+#[path = "../tests/support/mod.rs"]
+mod support;
+
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use support::{encoded, open_gpu, precision, read_json, root, test_model};
 use vectile::convert;
-use vectile::gpu::device::Gpu;
 use vectile::gpu::executor::Executor;
 use vectile::kernels::{Activation, Activations, Builder, matmul, reference};
 use vectile::{
-    AdapterChoice, CheckpointDtype, DtypeRequest, Embedder, EmbedderBuilder, Feature, FloatDtype,
-    HalfFallback, ModelFiles, Precision, Storage, block_on,
+    DtypeRequest, Embedder, EmbedderBuilder, Feature, HalfFallback, ModelFiles, Precision, Storage,
+    block_on,
 };
 
 const INNER: usize = 384;
@@ -37,11 +40,7 @@ fn main() {
     } else {
         Size { rows: 64, rounds: 1, texts: 4 }
     };
-    let Ok(gpu) = block_on(Gpu::open(&AdapterChoice::Best, &[])) else {
-        assert!(std::env::var_os("VECTILE_REQUIRE_ADAPTER").is_none(), "no adapter");
-        println!("SKIPPED: no adapter");
-        return;
-    };
+    let Some(gpu) = open_gpu(&[]) else { return };
     println!("adapter: {}", gpu.adapter);
     println!(
         "vectile {}, rates in GFLOP per CPU-second, best of {}",
@@ -74,30 +73,13 @@ fn main() {
     whole_texts(&size, &storages, &rates);
 }
 
-fn precision(weights: Storage) -> Precision {
-    Precision {
-        requested: DtypeRequest::Auto,
-        checkpoint: CheckpointDtype {
-            dtype: FloatDtype::Float32,
-            source: "a bench".into(),
-            reasons: vec![],
-        },
-        weights,
-        activations: if weights == Storage::F16 { Storage::F16 } else { Storage::F32 },
-        weight_bytes: 0,
-        reasons: vec![],
-        measured: None,
-    }
+/// A storage of weights with the activations that the dtype policy puts beside it.
+fn usual_precision(weights: Storage) -> Precision {
+    precision(weights, if weights == Storage::F16 { Storage::F16 } else { Storage::F32 })
 }
 
 fn noise(i: usize) -> f32 {
-    ((i as u32).wrapping_mul(2_654_435_761) >> 8) as f32 / 2f32.powi(23) - 1.0
-}
-
-fn encoded(values: &[f32], storage: Storage) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    convert::encode(storage, values, &mut bytes);
-    bytes
+    support::noise(0, i)
 }
 
 /// A graph of `repeats` of the same matmul.
@@ -107,7 +89,7 @@ fn graph(
     rows: usize,
     repeats: usize,
 ) -> (Builder, Activations) {
-    let precision = precision(weights);
+    let precision = usual_precision(weights);
     let storage = precision.activations;
     let mut builder = Builder::new(&executor.gpu.plan(), &precision);
     let x: Vec<f32> = (0..rows * INNER).map(noise).collect();
@@ -189,13 +171,13 @@ fn native_rate(rows: usize) -> f64 {
 
 /// Whole texts through the model that `VECTILE_TEST_MODEL` names.
 fn whole_texts(size: &Size, storages: &[Storage], matmul_rates: &[f64]) {
-    let Some(directory) = std::env::var_os("VECTILE_TEST_MODEL").map(PathBuf::from) else {
+    let Some(directory) = test_model() else {
         println!("\nSKIPPED whole texts: VECTILE_TEST_MODEL does not name a model");
         return;
     };
     let file = std::env::var_os("VECTILE_BENCH_TEXTS")
         .map(PathBuf::from)
-        .unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/collection.txt"));
+        .unwrap_or_else(|| root().join("examples/collection.txt"));
     let text = std::fs::read_to_string(&file).unwrap();
     let texts: Vec<&str> = text.lines().take(size.texts).collect();
     println!("\n{} texts of {}", texts.len(), file.file_name().unwrap().to_string_lossy());
@@ -241,8 +223,7 @@ fn stored_as(storage: Storage, builder: EmbedderBuilder) -> EmbedderBuilder {
 
 /// Operations of a BERT's linear layers and attention.
 fn model_flops(directory: &Path, lengths: &[usize]) -> f64 {
-    let config = std::fs::read(directory.join("config.json")).unwrap();
-    let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+    let config: serde_json::Value = read_json(&directory.join("config.json"));
     let size = |key: &str| config[key].as_f64().unwrap();
     let (hidden, inner) = (size("hidden_size"), size("intermediate_size"));
     let linear = 2.0 * (4.0 * hidden * hidden + 2.0 * hidden * inner);

@@ -3,30 +3,22 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::path::{Path, PathBuf};
+mod support;
+
 use std::sync::{Arc, Mutex};
 
+use support::{directories, model_files};
 use vectile::gpu::adapter::NoopAdapter;
 use vectile::{
     ActivationsRequest, AdapterChoice, DtypeRequest, Embedder, EmbedderBuilder, Error, Feature,
-    HalfFallback, LoadProgress, ModelFiles, Reason, Storage, block_on,
+    HalfFallback, LoadProgress, Reason, Storage, block_on,
 };
 
 const DTYPES: [DtypeRequest; 4] =
     [DtypeRequest::Auto, DtypeRequest::Float32, DtypeRequest::Float16, DtypeRequest::Bfloat16];
 
-fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
-}
-
 fn names() -> Vec<String> {
-    let entries = std::fs::read_dir(fixture("")).unwrap();
-    let mut names: Vec<String> =
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.retain(|name| name.starts_with("bert_"));
-    names.sort();
-    assert!(names.len() >= 24);
-    names
+    directories("", "bert_", 24)
 }
 
 /// WebGPU's default limits, f16, no subgroups, a GPU.
@@ -41,7 +33,7 @@ fn plain() -> NoopAdapter {
 }
 
 fn builder(name: &str, adapter: NoopAdapter) -> EmbedderBuilder {
-    let files = ModelFiles::from_directory(fixture(name)).unwrap();
+    let files = model_files(name);
     Embedder::builder(files).adapter(AdapterChoice::Noop(Box::new(adapter)))
 }
 

@@ -2,13 +2,15 @@
 //! computes too, so the hidden states that transformers gave are known. 1.1 GB and 0.4 GB of files.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test fails by panicking")]
 
+mod support;
+
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use safetensors::SafeTensors;
 use serde_json::{Value, json};
+use support::{build, cosine, distance, peak_memory, read_json, tensor};
 use vectile::{
     DtypeRequest, Embedder, EmbedderBuilder, Error, HalfFallback, LoadProgress, ModelFiles,
     block_on,
@@ -22,7 +24,7 @@ fn alone() -> MutexGuard<'static, ()> {
 }
 
 fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/wide").join(name)
+    support::fixture("wide").join(name)
 }
 
 /// The bytes of tensor number `tensor`: splitmix64 of a counter.
@@ -45,8 +47,8 @@ fn meanings(kind: &Value) -> [u16; 256] {
 
 /// Writes the model's weights beside its other files and returns their bytes.
 fn write_weights(name: &str, into: &Path) -> u64 {
-    let listed = std::fs::read(fixture(name).join("tensors.json")).unwrap();
-    let listed: Vec<(String, Vec<u64>, Value, String)> = serde_json::from_slice(&listed).unwrap();
+    let listed: Vec<(String, Vec<u64>, Value, String)> =
+        read_json(&fixture(name).join("tensors.json"));
     let mut shards: Vec<&String> = listed.iter().map(|tensor| &tensor.3).collect();
     shards.sort();
     shards.dedup();
@@ -112,57 +114,20 @@ fn builder(directory: &Path) -> EmbedderBuilder {
     Embedder::builder(ModelFiles::from_directory(directory).unwrap())
 }
 
-/// `None`, said aloud, where the machine has no adapter.
-fn build(builder: EmbedderBuilder) -> Option<Embedder> {
-    match block_on(builder.build()) {
-        Ok(embedder) => Some(embedder),
-        Err(Error::Adapter { adapter, problem }) if adapter == "none" => {
-            assert!(std::env::var_os("VECTILE_REQUIRE_ADAPTER").is_none(), "{problem}");
-            eprintln!("SKIPPED: {problem}");
-            None
-        }
-        Err(error) => panic!("{error}"),
-    }
-}
-
-/// The process's peak of resident memory in bytes, where the system tells; `begin` starts it anew.
-fn peak_memory(begin: bool) -> Option<u64> {
-    if begin {
-        std::fs::write("/proc/self/clear_refs", "5").ok()?;
-    }
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kb| kb << 10)
-}
-
 /// Hidden states of the fixture's text against transformers', and its vector against what they pool to.
-fn check(name: &str, embedder: &Embedder, pool: fn(&[f32], usize) -> Vec<f64>, relative: f64) {
-    let texts = std::fs::read(fixture(name).join("texts.json")).unwrap();
-    let texts: Vec<String> = serde_json::from_slice(&texts).unwrap();
-    let reference = std::fs::read(fixture(name).join("reference.safetensors")).unwrap();
-    let reference = SafeTensors::deserialize(&reference).unwrap();
-    let ids = reference.tensor("input_ids").unwrap();
-    let ids: Vec<u32> = ids
-        .data()
-        .chunks_exact(8)
-        .map(|b| i64::from_le_bytes(b.try_into().unwrap()).try_into().unwrap())
-        .collect();
+fn check(name: &str, embedder: &Embedder, pool: fn(&[f64], usize) -> Vec<f64>, relative: f64) {
+    let texts: Vec<String> = read_json(&fixture(name).join("texts.json"));
+    let reference = fixture(name).join("reference.safetensors");
+    let (_, ids) = tensor(&reference, "input_ids");
+    let ids: Vec<u32> = ids.into_iter().map(|id| id as u32).collect();
     assert_eq!(embedder.tokenize(&texts, &Default::default()).unwrap(), [ids]);
-    let hidden = reference.tensor("hidden").unwrap();
-    let width = hidden.shape()[1];
-    let expected: Vec<f32> =
-        hidden.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+    let (shape, expected) = tensor(&reference, "hidden");
+    let width = shape[1];
     let got = block_on(embedder.hidden_states(&texts[0])).unwrap();
-    assert_eq!(got.len(), expected.len());
-    let largest = expected.iter().fold(0f32, |most, v| most.max(v.abs()));
-    let errors = got.iter().zip(&expected).map(|(got, expected)| (got - expected).abs());
-    let error = f64::from(errors.fold(0f32, f32::max) / largest);
+    let error = distance(&got, &expected, width).relative;
     let vector = block_on(embedder.embed(&texts)).unwrap().values;
     let pooled = pool(&expected, width);
-    let norm = |v: &[f64]| v.iter().map(|v| v * v).sum::<f64>().sqrt();
-    let vector: Vec<f64> = vector.iter().copied().map(f64::from).collect();
-    let dot: f64 = vector.iter().zip(&pooled).map(|(a, b)| a * b).sum();
-    let cosine = dot / norm(&vector) / norm(&pooled);
+    let cosine = cosine(&vector, &pooled);
     eprintln!(
         "{name}: {}: relative {error:.1e}, 1 - cosine {:.1e}",
         embedder.precision(),
@@ -172,13 +137,12 @@ fn check(name: &str, embedder: &Embedder, pool: fn(&[f32], usize) -> Vec<f64>, r
     assert!(cosine >= if relative < 1e-4 { 0.999_999 } else { 0.999 }, "{cosine}");
 }
 
-fn last(hidden: &[f32], width: usize) -> Vec<f64> {
-    hidden[hidden.len() - width..].iter().copied().map(f64::from).collect()
+fn last(hidden: &[f64], width: usize) -> Vec<f64> {
+    hidden[hidden.len() - width..].to_vec()
 }
 
-fn mean(hidden: &[f32], width: usize) -> Vec<f64> {
-    let sum = |i: usize| hidden.iter().skip(i).step_by(width).copied().map(f64::from).sum();
-    (0..width).map(sum).collect()
+fn mean(hidden: &[f64], width: usize) -> Vec<f64> {
+    (0..width).map(|i| hidden.iter().skip(i).step_by(width).sum()).collect()
 }
 
 #[test]

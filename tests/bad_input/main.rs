@@ -13,6 +13,8 @@ mod rerankers;
 mod settings;
 mod sparse;
 mod statics;
+#[path = "../support/mod.rs"]
+mod support;
 mod tensors;
 mod texts;
 mod tokenizer;
@@ -22,7 +24,7 @@ mod weights_files;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -114,7 +116,7 @@ impl Model {
 
     pub(crate) fn fixture(name: &str) -> Self {
         let mut files = BTreeMap::new();
-        collect(&fixture(name), "", &mut files);
+        collect(&support::fixture(name), "", &mut files);
         for other in ["reference.safetensors", "fixture.json", "texts.json", "pairs.json"] {
             files.remove(other);
         }
@@ -225,10 +227,6 @@ pub(crate) fn embeds(embedder: Embedder) -> Embedder {
 
 pub(crate) fn build(files: ModelFiles, dtype: DtypeRequest) -> Result<Embedder, Error> {
     block_on(Embedder::builder(files).adapter(noop()).dtype(dtype).build())
-}
-
-pub(crate) fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
 fn collect(directory: &Path, prefix: &str, files: &mut BTreeMap<String, Vec<u8>>) {

@@ -10,6 +10,7 @@ use tempfile::{TempDir, tempdir};
 use vectile::{DtypeRequest, Embedder, Error, ModelFiles};
 
 use crate::Kind::{self, File};
+use crate::support::lacks;
 use crate::{Model, build, check_error, embeds, within};
 
 const WEIGHTS: &str = "model.safetensors";
@@ -163,7 +164,7 @@ fn pipe(name: &str) -> Option<(TempDir, PathBuf)> {
     fs::remove_file(model.join(name)).unwrap();
     let made = std::process::Command::new("mkfifo").arg(model.join(name)).status();
     if !made.is_ok_and(|status| status.success()) {
-        eprintln!("SKIPPED: no mkfifo here");
+        lacks("no mkfifo here");
         return None;
     }
     Some((place, model))
@@ -220,7 +221,7 @@ fn weights_of_a_hundred_empty_gigabytes() {
     let (_place, model) = directory();
     let file = fs::File::create(model.join(WEIGHTS)).unwrap();
     if file.set_len(100 << 30).is_err() {
-        eprintln!("SKIPPED: the file system has no sparse files");
+        lacks("the file system has no sparse files");
         return;
     }
     refused(&model, File, &[WEIGHTS]);
@@ -231,7 +232,7 @@ fn config_of_a_hundred_empty_gigabytes() {
     let (_place, model) = directory();
     let file = fs::File::create(model.join("config.json")).unwrap();
     if file.set_len(100 << 30).is_err() {
-        eprintln!("SKIPPED: the file system has no sparse files");
+        lacks("the file system has no sparse files");
         return;
     }
     refused(&model, File, &["config.json", "at most"]);
@@ -242,7 +243,7 @@ fn weights_without_permission() {
     let (_place, model) = directory();
     fs::set_permissions(model.join(WEIGHTS), fs::Permissions::from_mode(0o000)).unwrap();
     if fs::File::open(model.join(WEIGHTS)).is_ok() {
-        eprintln!("SKIPPED: this user reads every file");
+        lacks("this user reads every file");
         return;
     }
     refused(&model, File, &[WEIGHTS, "permission denied", "give this user"]);

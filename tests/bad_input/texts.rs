@@ -2,35 +2,24 @@
 
 use std::sync::{Arc, OnceLock};
 
-use vectile::{
-    AdapterChoice, EmbedOptions, Embedder, Embeddings, Error, ModelFiles, OnTooLong, block_on,
-};
+use vectile::{AdapterChoice, EmbedOptions, Embedder, Embeddings, Error, OnTooLong, block_on};
 
 use crate::Kind::Option as OptionKind;
-use crate::{check_error, fixture, within};
+use crate::support::{REQUIRE_ADAPTER, build, model_files, skip};
+use crate::{check_error, within};
 
-/// One embedder for all, or `None`, said aloud, where the machine has no adapter. Fails where
-/// `VECTILE_REQUIRE_ADAPTER` says there must be one.
+/// One embedder for all tests, or `None` with a loud skip.
 fn embedder() -> Option<Arc<Embedder>> {
     static SHARED: OnceLock<Option<Arc<Embedder>>> = OnceLock::new();
     let shared = SHARED.get_or_init(|| real("bert_mean_norm").map(Arc::new));
     if shared.is_none() {
-        eprintln!("SKIPPED: no adapter");
+        skip(REQUIRE_ADAPTER, "there is no GPU adapter");
     }
     shared.clone()
 }
 
 fn real(name: &str) -> Option<Embedder> {
-    let files = ModelFiles::from_directory(fixture(name)).unwrap();
-    match block_on(Embedder::builder(files).adapter(AdapterChoice::Best).build()) {
-        Ok(embedder) => Some(embedder),
-        Err(Error::Adapter { adapter, problem }) if adapter == "none" => {
-            assert!(std::env::var_os("VECTILE_REQUIRE_ADAPTER").is_none(), "{problem}");
-            eprintln!("SKIPPED: {problem}");
-            None
-        }
-        Err(error) => panic!("{error}"),
-    }
+    build(Embedder::builder(model_files(name)).adapter(AdapterChoice::Best))
 }
 
 fn embed_with(

@@ -2,24 +2,14 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::sync::OnceLock;
+use std::process::{Command, Output};
 
-use safetensors::SafeTensors;
 use serde_json::Value;
 
-/// The program, with its own cache directory and no log.
-pub fn vectile() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_vectile"));
-    command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR")).env_remove("VECTILE_LOG");
-    command.stdin(Stdio::null());
-    command
-}
+#[path = "../support/mod.rs"]
+mod shared;
 
-/// A fixture model's directory.
-pub fn model(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
-}
+pub use shared::{cosine, fixture as model, have_adapter, vectile};
 
 /// A command on the fixture that most tests use.
 pub fn with_model<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(verb: &str, args: I) -> Command {
@@ -72,38 +62,15 @@ pub fn refuse_arguments(mut command: Command, words: &[&str]) {
     }
 }
 
-/// True where the machine has an adapter. Where it has none a test says so and passes, unless
-/// VECTILE_REQUIRE_ADAPTER is set.
-pub fn have_adapter() -> bool {
-    static FOUND: OnceLock<bool> = OnceLock::new();
-    let found = *FOUND.get_or_init(|| {
-        let mut command = vectile();
-        command.args(["adapters", "--json"]);
-        let list: Value = serde_json::from_slice(&succeed(command).stdout).unwrap();
-        list.as_array().is_some_and(|list| !list.is_empty())
-    });
-    if !found {
-        let required = std::env::var_os("VECTILE_REQUIRE_ADAPTER").is_some();
-        assert!(!required, "VECTILE_REQUIRE_ADAPTER is set and there is no adapter");
-        eprintln!("no GPU adapter here: the test is passed over");
-    }
-    found
-}
-
 /// The texts of a fixture and the vectors that sentence-transformers gives for them.
 pub fn reference(name: &str, tensor: &str) -> (Vec<String>, Vec<Vec<f64>>) {
-    let texts = std::fs::read(model(name).join("texts.json")).unwrap();
-    (serde_json::from_slice(&texts).unwrap(), reference_rows(name, tensor))
+    (shared::texts(name), reference_rows(name, tensor))
 }
 
 /// A tensor of a fixture's reference, in f64.
 pub fn reference_rows(name: &str, tensor: &str) -> Vec<Vec<f64>> {
-    let file = std::fs::read(model(name).join("reference.safetensors")).unwrap();
-    let tensors = SafeTensors::deserialize(&file).unwrap();
-    let tensor = tensors.tensor(tensor).unwrap();
-    let value = |bytes: &[u8]| f64::from_le_bytes(bytes.try_into().unwrap());
-    let rows = tensor.data().chunks(tensor.shape()[1] * 8);
-    rows.map(|row| row.chunks(8).map(value).collect()).collect()
+    let (shape, values) = shared::tensor(&model(name).join("reference.safetensors"), tensor);
+    values.chunks(shape[1]).map(<[f64]>::to_vec).collect()
 }
 
 /// Texts as a .jsonl file.
@@ -121,13 +88,6 @@ pub fn rows_of(output: &[u8]) -> Vec<Vec<f32>> {
         values.iter().map(|value| value.to_string().parse().unwrap()).collect()
     };
     text.lines().enumerate().map(row).collect()
-}
-
-pub fn cosine(a: &[f32], b: &[f64]) -> f64 {
-    assert_eq!(a.len(), b.len());
-    let a: Vec<f64> = a.iter().map(|v| f64::from(*v)).collect();
-    let dot = |x: &[f64], y: &[f64]| -> f64 { x.iter().zip(y).map(|(x, y)| x * y).sum() };
-    dot(&a, b) / (dot(&a, &a) * dot(b, b)).sqrt()
 }
 
 /// A NumPy file: descr, shape, data. The header must keep to the format.

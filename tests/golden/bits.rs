@@ -7,7 +7,8 @@ use vectile::{
     HalfFallback, block_on,
 };
 
-use crate::{build, builder, texts};
+use crate::builder;
+use crate::support::{build, texts};
 
 /// One builder for each pair of storages that the policy can resolve to.
 fn precisions() -> Vec<EmbedderBuilder> {

@@ -10,7 +10,7 @@ use vectile::{
 };
 
 use crate::fixtures::options;
-use crate::{Distance, build, distance, fixture, tensor};
+use crate::support::{Distance, build, directories, distance, fixture, read_json, tensor};
 
 /// How close vectors and hidden states must be to float64 arithmetic.
 struct Tolerance {
@@ -42,24 +42,19 @@ struct Family {
 
 fn families() -> Vec<Family> {
     let only = std::env::var("VECTILE_FAMILY").unwrap_or_default();
-    let entries = std::fs::read_dir(fixture("families")).unwrap();
-    let mut directories: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
-    directories.sort();
-    assert!(directories.len() >= 13);
-    let named = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
-    let wanted = directories.into_iter().filter(|path| named(path).contains(&only));
-    wanted
-        .map(|directory| {
-            let read = |file: &str| std::fs::read(directory.join(file)).unwrap();
-            let about: Value = serde_json::from_slice(&read("fixture.json")).unwrap();
+    let names = directories("families", "", 13).into_iter().filter(|name| name.contains(&only));
+    names
+        .map(|name| {
+            let directory = fixture("families").join(&name);
+            let about: Value = read_json(&directory.join("fixture.json"));
             let cases = about["tensors"].as_object().unwrap().iter();
             let measured = about["measured_against_reference"].clone();
             Family {
-                name: named(&directory),
-                texts: serde_json::from_slice(&read("texts.json")).unwrap(),
+                texts: read_json(&directory.join("texts.json")),
                 cases: cases.map(|(name, how)| (name.clone(), options(&how["encode"]))).collect(),
                 torch: measured["float32"]["relative"].as_f64().unwrap(),
                 measured,
+                name,
                 directory,
             }
         })

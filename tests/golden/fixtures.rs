@@ -6,21 +6,15 @@ use vectile::{
     Storage, block_on,
 };
 
-use crate::{build, builder, distance, fixture, tensor, texts};
+use crate::builder;
+use crate::support::{build, directories, distance, fixture, read_json, tensor, texts};
 
 fn names() -> Vec<String> {
-    let mut names: Vec<String> = std::fs::read_dir(fixture(""))
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| name.starts_with("bert_"))
-        .collect();
-    names.sort();
-    assert!(names.len() >= 24);
-    names
+    directories("", "bert_", 24)
 }
 
 fn facts(name: &str) -> Value {
-    serde_json::from_slice(&std::fs::read(fixture(name).join("fixture.json")).unwrap()).unwrap()
+    read_json(&fixture(name).join("fixture.json"))
 }
 
 pub fn options(encode: &Value) -> EmbedOptions {
@@ -90,7 +84,7 @@ fn packed_f16_without_shader_f16() {
     for name in names() {
         let builder = builder(&name)
             .dtype(DtypeRequest::Float16)
-            .withhold(vec![Feature::ShaderF16])
+            .disable(vec![Feature::ShaderF16])
             .half_fallback(HalfFallback::Packed);
         if !check(&name, builder, "float16_weights_float32_activations", 4.0, 1e-3) {
             return;
@@ -103,7 +97,7 @@ fn packed_f16_activations_without_shader_f16() {
     for name in names().iter().filter(|name| *name != "bert_overflow") {
         let builder = builder(name)
             .dtype(DtypeRequest::Float16)
-            .withhold(vec![Feature::ShaderF16])
+            .disable(vec![Feature::ShaderF16])
             .half_fallback(HalfFallback::Packed)
             .activations(ActivationsRequest::F16);
         if !check(name, builder, "float16_weights_float16_activations", 4.0, 1e-3) {
@@ -131,12 +125,12 @@ fn auto_takes_what_the_checkpoint_names() {
     ] {
         let Some(embedder) = build(builder(name)) else { return };
         assert_eq!(embedder.precision().weights, with_f16, "{name}");
-        let bare = build(builder(name).withhold(vec![Feature::ShaderF16])).unwrap();
+        let bare = build(builder(name).disable(vec![Feature::ShaderF16])).unwrap();
         assert_eq!(bare.precision().weights, without, "{name}");
     }
     // A bf16 checkpoint is held exactly, so it is as right as f32; an f16 one too where widened.
     assert!(check("bert_bf16", builder("bert_bf16"), "float32", 4.0, 2e-6));
-    let widened = builder("bert_f16").withhold(vec![Feature::ShaderF16]);
+    let widened = builder("bert_f16").disable(vec![Feature::ShaderF16]);
     assert!(check("bert_f16", widened, "float32", 4.0, 2e-6));
     let wide_activations = builder("bert_f16").activations(ActivationsRequest::F32);
     assert!(check("bert_f16", wide_activations, "float32", 4.0, 2e-6));

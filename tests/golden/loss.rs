@@ -2,7 +2,8 @@
 
 use vectile::block_on;
 
-use crate::{build, builder, texts};
+use crate::builder;
+use crate::support::{build, texts};
 
 #[test]
 fn vectors_after_a_loss_are_those_before() {

@@ -13,18 +13,16 @@ use vectile::{
     Storage, block_on,
 };
 
-use crate::{Distance, build, distance, fixture, tensor};
+use crate::support::{
+    Distance, REQUIRE_ADAPTER, build, distance, fixture, skip, tensor, test_model,
+};
 
-/// The model's directory, or `None`, said aloud. Fails where `VECTILE_REQUIRE_ADAPTER` says that the
-/// whole suite must run.
+/// The model's directory, or `None` with a loud skip. Fails where `VECTILE_REQUIRE_ADAPTER` says that the whole suite must
+/// run.
 fn directory() -> Option<PathBuf> {
-    let found = std::env::var_os("VECTILE_TEST_MODEL").map(PathBuf::from);
+    let found = test_model();
     if found.is_none() {
-        assert!(
-            std::env::var_os("VECTILE_REQUIRE_ADAPTER").is_none(),
-            "VECTILE_TEST_MODEL is not set"
-        );
-        eprintln!("SKIPPED: VECTILE_TEST_MODEL does not name all-MiniLM-L6-v2");
+        skip(REQUIRE_ADAPTER, "VECTILE_TEST_MODEL does not name all-MiniLM-L6-v2");
     }
     found
 }

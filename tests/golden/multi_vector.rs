@@ -9,18 +9,13 @@ use vectile::{
 };
 
 use crate::storages::in_every_storage;
-use crate::{build, fixture, tensor};
+use crate::support::{build, directories, fixture, read_json, tensor};
 
 const SIDES: [(EmbedTask, &str); 2] =
     [(EmbedTask::Query, "query"), (EmbedTask::Document, "document")];
 
 fn names() -> Vec<String> {
-    let entries = std::fs::read_dir(fixture("multi_vector")).unwrap();
-    let mut names: Vec<String> =
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    assert!(names.len() >= 8);
-    names
+    directories("multi_vector", "", 8)
 }
 
 fn directory(name: &str) -> PathBuf {
@@ -32,7 +27,7 @@ fn builder(name: &str) -> MultiVectorEncoderBuilder {
 }
 
 fn texts(name: &str) -> Vec<String> {
-    serde_json::from_slice(&std::fs::read(directory(name).join("texts.json")).unwrap()).unwrap()
+    read_json(&directory(name).join("texts.json"))
 }
 
 fn encode<T: AsRef<str>>(

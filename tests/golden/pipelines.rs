@@ -2,13 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use vectile::{DtypeRequest, Embedder, EmbedderBuilder, ModelFiles, block_on};
+use vectile::{DtypeRequest, EmbedderBuilder, block_on};
 
-use crate::{build, fixture};
+use crate::support::{build, lacks};
 
 fn builder() -> EmbedderBuilder {
-    let files = ModelFiles::from_directory(fixture("bert_mean_norm")).unwrap();
-    Embedder::builder(files).dtype(DtypeRequest::Float32)
+    crate::builder("bert_mean_norm").dtype(DtypeRequest::Float32)
 }
 
 fn vectors(builder: EmbedderBuilder) -> Option<Vec<f32>> {
@@ -33,7 +32,7 @@ fn they_are_kept_and_what_is_broken_is_ignored_and_replaced() {
     let found = files(&directory);
     let [path] = &found[..] else {
         assert!(found.is_empty(), "{found:?}");
-        eprintln!("SKIPPED: the driver hands no pipelines out");
+        lacks("the driver does not return compiled pipelines");
         return;
     };
     let kept = std::fs::read(path).unwrap();

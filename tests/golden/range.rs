@@ -5,7 +5,8 @@ use vectile::{
     ActivationsRequest, DtypeRequest, Error, Feature, HalfFallback, ModelFiles, block_on,
 };
 
-use crate::{build, builder, distance, fixture, tensor, texts};
+use crate::builder;
+use crate::support::{build, distance, fixture, lacks, tensor, texts};
 
 /// The texts of `bert_overflow` whose activations pass 65504.
 pub const OVERFLOWING: [usize; 3] = [27, 28, 29];
@@ -61,7 +62,7 @@ fn auto_runs_those_texts_again_and_counts_them() {
     let files = twin_in_f16();
     let Some(embedder) = build(vectile::Embedder::builder(files.clone())) else { return };
     if embedder.precision().activations == vectile::Storage::F32 {
-        eprintln!("SKIPPED: the adapter has no SHADER_F16");
+        lacks("the adapter has no SHADER_F16");
         return;
     }
     let texts = texts("bert_overflow");
@@ -88,7 +89,7 @@ fn f16_that_failed_its_self_test_is_not_used() {
     let start = || builder("bert_f16").cache_dir(cache.path().to_owned());
     let Some(embedder) = build(start()) else { return };
     if embedder.precision().weights != vectile::Storage::F16 {
-        eprintln!("SKIPPED: the adapter has no SHADER_F16");
+        lacks("the adapter has no SHADER_F16");
         return;
     }
     // The verdict was kept; one of failure is believed at the next load.
@@ -114,7 +115,7 @@ fn f16_is_judged_by_the_kernels_that_the_model_runs() {
     match weights(("rms_norm", |_| "no WGSL".to_owned())) {
         None => return,
         Some(vectile::Storage::F16) => {}
-        Some(_) => return eprintln!("SKIPPED: the adapter has no SHADER_F16"),
+        Some(_) => return lacks("the adapter has no SHADER_F16"),
     }
     let in_f16_alone: vectile::gpu::executor::ShaderEdit = ("lookup", |wgsl| {
         wgsl.replace("return vec4<f16>(value);", "return vec4<f16>(value * 1.01);")
@@ -151,7 +152,7 @@ fn token_vectors_of_those_texts_are_run_again_whole() {
     let start = || vectile::MultiVectorEncoder::builder(token_vectors_in_f16());
     let Some(encoder) = build(start()) else { return };
     if encoder.precision().activations == vectile::Storage::F32 {
-        eprintln!("SKIPPED: the adapter has no SHADER_F16");
+        lacks("the adapter has no SHADER_F16");
         return;
     }
     let texts = ["a cat", "light", "water, and the light of a cat", "the roof"];

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use vectile::{Error, ModelFiles, OnTooLong, RerankOptions, Reranker, RerankerBuilder, block_on};
 
 use crate::storages::in_every_storage;
-use crate::{build, fixture, tensor};
+use crate::support::{build, directories, fixture, read_json, tensor};
 
 struct Fixture {
     name: String,
@@ -21,19 +21,13 @@ fn fixtures() -> Vec<Fixture> {
 }
 
 fn fixtures_of(only: &str) -> Vec<Fixture> {
-    let entries = std::fs::read_dir(fixture("rerankers")).unwrap();
-    let mut directories: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
-    directories.sort();
-    assert!(directories.len() >= 20);
-    let named = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
-    let wanted = directories.into_iter().filter(|path| named(path).contains(only));
-    wanted
-        .map(|directory| {
-            let pairs = std::fs::read(directory.join("pairs.json")).unwrap();
-            let pairs = serde_json::from_slice(&pairs).unwrap();
-            let fixture = std::fs::read(directory.join("fixture.json")).unwrap();
-            let fixture = serde_json::from_slice(&fixture).unwrap();
-            Fixture { name: named(&directory), pairs, fixture, directory }
+    let names = directories("rerankers", "", 20).into_iter().filter(|name| name.contains(only));
+    names
+        .map(|name| {
+            let directory = fixture("rerankers").join(&name);
+            let pairs = read_json(&directory.join("pairs.json"));
+            let fixture = read_json(&directory.join("fixture.json"));
+            Fixture { name, pairs, fixture, directory }
         })
         .collect()
 }

@@ -9,14 +9,10 @@ use vectile::{
 };
 
 use crate::storages::in_every_storage;
-use crate::{build, fixture, tensor};
+use crate::support::{build, directories, fixture, read_json, tensor};
 
 fn names() -> Vec<String> {
-    let entries = std::fs::read_dir(fixture("sparse")).unwrap();
-    let mut names: Vec<String> =
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    assert!(names.len() >= 6);
+    let mut names = directories("sparse", "", 6);
     names.push(BGE_M3.to_owned());
     names
 }
@@ -33,7 +29,7 @@ fn builder(name: &str) -> SparseEncoderBuilder {
 }
 
 fn texts(directory: &Path) -> Vec<String> {
-    serde_json::from_slice(&std::fs::read(directory.join("texts.json")).unwrap()).unwrap()
+    read_json(&directory.join("texts.json"))
 }
 
 /// The vectors as rows with their zeros.

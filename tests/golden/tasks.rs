@@ -1,21 +1,19 @@
 //! Adapters for tasks, which are added to the weights at load.
 
-use vectile::{DtypeRequest, EmbedOptions, Embedder, EmbedderBuilder, ModelFiles, block_on};
+use vectile::{DtypeRequest, EmbedOptions, EmbedderBuilder, block_on};
 
-use crate::{build, distance, fixture, tensor};
+use crate::support::{build, distance, fixture, read_json, tensor};
 
 const TASKS: [&str; 3] = ["retrieval.query", "retrieval.passage", "text-matching"];
 
 fn builder(family: &str) -> EmbedderBuilder {
-    let files = ModelFiles::from_directory(fixture("families").join(family)).unwrap();
-    Embedder::builder(files).dtype(DtypeRequest::Float32)
+    crate::builder(&format!("families/{family}")).dtype(DtypeRequest::Float32)
 }
 
 #[test]
 fn each_task_has_vectors_of_its_own() {
     let directory = fixture("families").join("jina_v3_hub");
-    let texts: Vec<String> =
-        serde_json::from_slice(&std::fs::read(directory.join("texts.json")).unwrap()).unwrap();
+    let texts: Vec<String> = read_json(&directory.join("texts.json"));
     let reference = |name: &str| tensor(&directory.join("reference.safetensors"), name).1;
     let without = reference("embeddings");
     for task in TASKS {

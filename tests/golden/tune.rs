@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 use vectile::lab::tune::{TuneOptions, tune};
-use vectile::{DtypeRequest, Embedder, EmbedderBuilder, ModelFiles, block_on};
+use vectile::{DtypeRequest, EmbedderBuilder, block_on};
 
-use crate::{build, fixture};
+use crate::support::build;
 
 fn builder() -> EmbedderBuilder {
-    let files = ModelFiles::from_directory(fixture("bert_mean_norm")).unwrap();
-    Embedder::builder(files).dtype(DtypeRequest::Float32).gpu_kernels()
+    crate::builder("bert_mean_norm").dtype(DtypeRequest::Float32).gpu_kernels()
 }
 
 /// Vectors of texts in a batch, the forms of the matmuls of a short one, and how they are described.

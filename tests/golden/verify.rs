@@ -9,8 +9,9 @@ use vectile::{
     Reason, ShaderF16, Storage, block_on,
 };
 
+use crate::builder;
 use crate::range::{OVERFLOWING, twin_in_f16};
-use crate::{build, builder, distance, fixture, tensor, texts};
+use crate::support::{build, built, distance, fixture, lacks, tensor, texts};
 
 /// Verifies on these texts, or `None`, said aloud, where the machine has no adapter.
 fn run(builder: EmbedderBuilder, texts: &[String]) -> Option<Verification> {
@@ -22,15 +23,7 @@ fn run(builder: EmbedderBuilder, texts: &[String]) -> Option<Verification> {
 }
 
 fn run_with(builder: EmbedderBuilder, options: &VerifyOptions) -> Option<Verification> {
-    match block_on(verify(builder, options, |_| {})) {
-        Ok(found) => Some(found),
-        Err(Error::Adapter { adapter, problem }) if adapter == "none" => {
-            assert!(std::env::var_os("VECTILE_REQUIRE_ADAPTER").is_none(), "{problem}");
-            eprintln!("SKIPPED: {problem}");
-            None
-        }
-        Err(error) => panic!("{error}"),
-    }
+    built(block_on(verify(builder, options, |_| {})))
 }
 
 fn reference(name: &str) -> Reference {
@@ -42,7 +35,7 @@ fn reference(name: &str) -> Reference {
 
 fn has_f16(found: &Verification) -> bool {
     if found.shader_f16 != ShaderF16::Passed {
-        eprintln!("SKIPPED: the adapter has no SHADER_F16");
+        lacks("the adapter has no SHADER_F16");
     }
     found.shader_f16 == ShaderF16::Passed
 }
@@ -106,7 +99,7 @@ fn an_f16_checkpoint_runs_nothing_again_once_it_was_measured() {
     let texts = texts("bert_overflow");
     let Some(before) = build(start()) else { return };
     if before.precision().activations != Storage::F16 {
-        eprintln!("SKIPPED: the adapter has no SHADER_F16");
+        lacks("the adapter has no SHADER_F16");
         return;
     }
     assert_eq!(block_on(before.embed(&texts)).unwrap().retried, OVERFLOWING.len());
@@ -173,7 +166,7 @@ fn a_kernel_that_is_wrong_in_f16_demotes_f16_and_does_not_pass() {
         return;
     };
     if !found.adapter.shader_f16 || !found.adapter.is_software() {
-        eprintln!("SKIPPED: the adapter has no SHADER_F16, or other kernels");
+        lacks("the adapter has no SHADER_F16, or runs other kernels");
         return;
     }
     assert!(!found.passed);

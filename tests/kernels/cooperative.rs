@@ -2,8 +2,6 @@
 //! newer Mesa too. Sizes and storages are those of `matmul.rs`, `experts.rs` and `attention.rs`, which walk
 //! every plan.
 
-use std::path::Path;
-
 use pollster::block_on;
 use vectile::gpu::adapter::{AdapterChoice, Feature};
 use vectile::gpu::executor::Executor;
@@ -11,18 +9,18 @@ use vectile::gpu::selftest::forms_that_differ;
 use vectile::kernels::attention::{self, Attention, Heads};
 use vectile::kernels::forms::Form;
 use vectile::kernels::{Activation, Builder, KernelPlan, matmul};
-use vectile::{DtypeRequest, Embedder, EmbedderBuilder, KernelChoice, ModelFiles, Storage};
+use vectile::{DtypeRequest, Embedder, EmbedderBuilder, KernelChoice, Storage};
 
 use crate::matmul::{Case, check_with};
-use crate::{activations, bench, only_matrices, precision, run, values};
+use crate::support::{cosine, model_files, skip};
+use crate::{REQUIRE_COOPERATIVE, activations, bench, precision, run, values};
 
-/// The plan for cooperative matrices; `None`, said aloud, where the adapter has none. Fails where there must
-/// be some.
+/// The plan for cooperative matrices, or `None` with a loud skip where the adapter has none.
 fn plan(executor: &Executor) -> Option<KernelPlan> {
     let own = executor.gpu.plan();
     if own.cooperative.is_none() {
-        assert!(!only_matrices(), "{} has no cooperative matrices", executor.gpu.adapter);
-        eprintln!("SKIPPED: {} has no cooperative matrices", executor.gpu.adapter);
+        let missing = format!("{} has no cooperative matrices", executor.gpu.adapter);
+        skip(REQUIRE_COOPERATIVE, &missing);
         return None;
     }
     let plan = KernelPlan { software: false, ..own };
@@ -135,8 +133,7 @@ fn encoded(values: &[f32]) -> Vec<u8> {
 }
 
 fn builder() -> EmbedderBuilder {
-    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/bert_f16");
-    let files = ModelFiles::from_directory(fixture).unwrap();
+    let files = model_files("bert_f16");
     Embedder::builder(files).dtype(DtypeRequest::Float16).gpu_kernels()
 }
 
@@ -151,13 +148,6 @@ fn embed(builder: EmbedderBuilder) -> (KernelChoice, Vec<Vec<f32>>) {
         assert_eq!(alone.row(0), row, "{text}: other bits alone");
     }
     (block_on(embedder.inspect()).kernels, rows)
-}
-
-fn cosine(a: &[f32], b: &[f32]) -> f64 {
-    let dot = |a: &[f32], b: &[f32]| -> f64 {
-        a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
-    };
-    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }
 
 #[test]
@@ -210,8 +200,7 @@ fn software_adapters_keep_to_lanes() {
     let Some(bench) = bench() else { return };
     let own = bench.executors[0].gpu.plan();
     drop(bench);
-    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/bert_f16");
-    let files = ModelFiles::from_directory(fixture).unwrap();
+    let files = model_files("bert_f16");
     let builder = Embedder::builder(files).adapter(AdapterChoice::Best);
     let embedder = block_on(builder.dtype(DtypeRequest::Float16).build()).unwrap();
     let choice = block_on(embedder.inspect()).kernels;

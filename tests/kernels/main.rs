@@ -19,17 +19,20 @@ mod range;
 mod rms_norm;
 mod rope;
 mod selftest;
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use pollster::block_on;
 use vectile::convert;
-use vectile::dtype::{CheckpointDtype, FloatDtype, Precision, Storage};
-use vectile::gpu::adapter::{AdapterChoice, Feature};
-use vectile::gpu::device::Gpu;
+use vectile::dtype::Storage;
+use vectile::gpu::adapter::Feature;
 use vectile::gpu::executor::{Executor, Outcome};
 use vectile::gpu::graph::Source;
 use vectile::kernels::{Activations, Builder, KernelPlan, fill_rows};
+
+pub use support::{noise, precision, storable as values};
 
 /// Sizes that fall between, on and beyond every tile and lane count.
 pub const RAGGED: &[usize] = &[1, 3, 63, 64, 65, 257];
@@ -39,50 +42,27 @@ pub struct Bench {
     pub executors: Vec<Executor>,
 }
 
-/// The shared adapters, or `None`, said aloud, where the machine has none. Fails where
-/// `VECTILE_REQUIRE_ADAPTER` says there must be one.
+/// The shared adapters, or `None` with a loud skip.
 pub fn bench() -> Option<MutexGuard<'static, Bench>> {
     static BENCH: OnceLock<Option<Mutex<Bench>>> = OnceLock::new();
     let bench = BENCH.get_or_init(|| {
-        let open = |disabled: &[Feature]| block_on(Gpu::open(&AdapterChoice::Best, disabled));
-        match (open(&[]), open(&[Feature::Subgroups])) {
-            (Ok(whole), Ok(bare)) => {
-                eprintln!(
-                    "adapter: {}, subgroups {:?}",
-                    whole.adapter, whole.adapter.subgroup_sizes
-                );
-                let executors = vec![Executor::new(whole), Executor::new(bare)];
-                Some(Mutex::new(Bench { executors }))
-            }
-            (Err(error), _) | (_, Err(error)) => {
-                assert!(std::env::var_os("VECTILE_REQUIRE_ADAPTER").is_none(), "{error}");
-                eprintln!("SKIPPED, no adapter: {error}");
-                None
-            }
-        }
+        let whole = support::open_gpu(&[])?;
+        let bare = support::open_gpu(&[Feature::Subgroups])?;
+        eprintln!("adapter: {}, subgroups {:?}", whole.adapter, whole.adapter.subgroup_sizes);
+        Some(Mutex::new(Bench { executors: vec![Executor::new(whole), Executor::new(bare)] }))
     });
+    if bench.is_none() {
+        support::skip(support::REQUIRE_ADAPTER, "there is no GPU adapter");
+    }
     bench.as_ref().map(|bench| bench.lock().unwrap_or_else(|e| e.into_inner()))
 }
 
-pub fn precision(weights: Storage, activations: Storage) -> Precision {
-    Precision {
-        requested: vectile::DtypeRequest::Auto,
-        checkpoint: CheckpointDtype {
-            dtype: FloatDtype::Float32,
-            source: "a test".into(),
-            reasons: vec![],
-        },
-        weights,
-        activations,
-        weight_bytes: 0,
-        reasons: vec![],
-        measured: None,
-    }
-}
+/// Set where the adapter has cooperative matrices, so that a test which finds none fails. Tests then cover those and
+/// nothing else.
+pub const REQUIRE_COOPERATIVE: &str = "VECTILE_REQUIRE_COOPERATIVE";
 
-/// Tests are to cover cooperative matrices and nothing else, as on a driver that is there for them.
 pub fn only_matrices() -> bool {
-    std::env::var_os("VECTILE_REQUIRE_COOPERATIVE").is_some()
+    support::must_have(REQUIRE_COOPERATIVE)
 }
 
 /// The plans of an adapter that a test walks: both families of kernels, and cooperative matrices where it has
@@ -109,22 +89,6 @@ pub fn storages(executor: &Executor) -> Vec<Storage> {
         .filter(|s| *s != Storage::F16 || executor.gpu.has_shader_f16())
         .filter(|s| *s == Storage::F16 || !only_matrices())
         .collect()
-}
-
-/// A repeatable value in [-1, 1) for each seed and index.
-pub fn noise(seed: u32, index: usize) -> f32 {
-    let mut h = (index as u32).wrapping_mul(0x9e37_79b9) ^ seed.wrapping_mul(0x85eb_ca6b);
-    h = (h ^ (h >> 16)).wrapping_mul(0x7feb_352d);
-    h = (h ^ (h >> 15)).wrapping_mul(0x846c_a68b);
-    (h ^ (h >> 16)) as f32 / 2f32.powi(31) - 1.0
-}
-
-/// Values that a storage holds exactly, so that a test sees the kernel's error and not the input's.
-pub fn values(seed: u32, count: usize, scale: f32, storage: Storage) -> Vec<f32> {
-    let raw: Vec<f32> = (0..count).map(|i| noise(seed, i) * scale).collect();
-    let mut bytes = Vec::new();
-    convert::encode(storage, &raw, &mut bytes);
-    convert::decode(storage, &bytes)
 }
 
 /// Values as a tensor of activations `[rows, width]`.

@@ -9,6 +9,7 @@ use vectile::gpu::executor::Executor;
 use vectile::gpu::selftest::{KernelCheck, STORAGES, check_all};
 use vectile::kernels::ALL;
 
+use crate::support::lacks;
 use crate::{bench, storages};
 
 fn checks(executor: &mut Executor) -> Vec<KernelCheck> {
@@ -77,7 +78,7 @@ fn a_kernel_that_is_off_by_a_little_fails() {
 fn a_kernel_that_is_wrong_in_f16_alone_fails_there_alone() {
     let Some(mut executor) = executor() else { return };
     if !executor.gpu.has_shader_f16() {
-        eprintln!("SKIPPED: the adapter has no SHADER_F16");
+        lacks("the adapter has no SHADER_F16");
         return;
     }
     executor.edit_shader(("lookup", |wgsl| {

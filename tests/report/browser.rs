@@ -2,7 +2,7 @@
 //!
 //! Without Chromium these tests say so and pass, unless `VECTILE_REQUIRE_CHROMIUM` is set.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
@@ -10,23 +10,7 @@ use vectile::lab::html;
 
 use crate::page::has_every_number;
 use crate::sample::{PRECISIONS, report};
-
-fn chromium() -> Option<PathBuf> {
-    let names = ["chromium", "chromium-browser", "google-chrome"];
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path)
-        .flat_map(|directory| names.map(|name| directory.join(name)))
-        .find(|program| program.is_file());
-    let required = std::env::var_os("VECTILE_REQUIRE_CHROMIUM").is_some();
-    assert!(
-        found.is_some() || !required,
-        "VECTILE_REQUIRE_CHROMIUM is set, and there is no Chromium"
-    );
-    if found.is_none() {
-        eprintln!("left out: there is no Chromium on this machine");
-    }
-    found
-}
+use crate::support::chromium;
 
 /// The document as it is after loading, and what was said on the console.
 fn load(program: &Path, page: &str, options: &[&str]) -> (String, Vec<String>) {

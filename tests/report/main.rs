@@ -6,3 +6,5 @@ mod browser;
 mod page;
 mod sample;
 mod schema;
+#[path = "../support/mod.rs"]
+mod support;

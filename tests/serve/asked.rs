@@ -5,7 +5,8 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-use crate::program::{Program, fixture, vectile};
+use crate::program::Program;
+use crate::support::{chromium, fixture, on_path, root, skip, vectile};
 
 /// The model that clients and pages are shown, and what its directory is called.
 pub const MODEL: &str = "bert_mean_norm";
@@ -17,21 +18,19 @@ pub fn url(program: &Program) -> String {
 
 /// The folder of this file's scripts.
 fn scripts() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/serve/clients")
+    root().join("tests/serve/clients")
 }
 
 /// Where `scripts/test.sh` puts clients, or somebody else has.
 fn installed() -> PathBuf {
     let named = std::env::var_os("VECTILE_CLIENTS").map(PathBuf::from);
-    named.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".vectile/clients"))
+    named.unwrap_or_else(|| root().join(".vectile/clients"))
 }
 
-/// What it is, where it is there. Otherwise the test says so and passes, unless `variable` says that it must be there.
-fn needed(what: &str, variable: &str, found: Option<PathBuf>) -> Option<PathBuf> {
-    let required = std::env::var_os(variable).is_some();
-    assert!(found.is_some() || !required, "{variable} is set, and there is no {what}");
+/// Something that is installed, or `None` with a loud skip.
+fn needed(what: &str, found: Option<PathBuf>) -> Option<PathBuf> {
     if found.is_none() {
-        eprintln!("left out: there is no {what} on this machine");
+        skip("VECTILE_REQUIRE_CLIENTS", &format!("there is no {what} on this machine"));
     }
     found
 }
@@ -40,15 +39,14 @@ fn needed(what: &str, variable: &str, found: Option<PathBuf>) -> Option<PathBuf>
 pub fn python() -> Option<Command> {
     let python = installed().join("python/bin/python");
     let found = python.is_file().then_some(python);
-    needed("Python with the clients of the server", "VECTILE_REQUIRE_CLIENTS", found)
-        .map(Command::new)
+    needed("Python with the clients of the server", found).map(Command::new)
 }
 
 /// Node with the clients.
 pub fn node() -> Option<Command> {
     let packages = installed().join("node");
     let found = on_path(&["node"]).filter(|_| packages.join("node_modules").is_dir());
-    needed("Node with the clients of the server", "VECTILE_REQUIRE_CLIENTS", found).map(|node| {
+    needed("Node with the clients of the server", found).map(|node| {
         let mut command = Command::new(node);
         command.env("VECTILE_CLIENTS", packages);
         command
@@ -58,17 +56,8 @@ pub fn node() -> Option<Command> {
 /// Node with the browser that it drives.
 pub fn browser() -> Option<Command> {
     let mut command = node()?;
-    let found = on_path(&["chromium", "chromium-browser", "google-chrome"]);
-    let chromium = needed("Chromium", "VECTILE_REQUIRE_CHROMIUM", found)?;
-    command.env("VECTILE_CHROMIUM", chromium);
+    command.env("VECTILE_CHROMIUM", chromium()?);
     Some(command)
-}
-
-fn on_path(names: &[&str]) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let all = std::env::split_paths(&path)
-        .flat_map(|directory| names.iter().map(move |name| directory.join(name)));
-    all.into_iter().find(|program| program.is_file())
 }
 
 /// Runs a script to its good end, and reads the JSON that it prints.

@@ -5,8 +5,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::asked::{MODEL, node, program_vectors, python, row, rows, run, url};
-use crate::program::{Program, fixture};
+use crate::program::Program;
 use crate::soak;
+use crate::support::fixture;
 
 const TEXTS: [&str; 5] = [
     "A cat sat on the warm tin roof.",

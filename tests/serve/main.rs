@@ -13,3 +13,5 @@ mod pages;
 mod program;
 mod short;
 mod soak;
+#[path = "../support/mod.rs"]
+mod support;

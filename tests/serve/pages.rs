@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::asked::{MODEL, browser, program_says, run, url};
-use crate::program::{Program, fixture};
+use crate::program::Program;
+use crate::support::fixture;
 
 const LINES: [&str; 4] = [
     "A cat sat on the warm tin roof.",

@@ -7,18 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-/// A model of the fixtures.
-pub fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
-}
-
-/// The program, with a cache directory of its own and nothing on its standard input.
-pub fn vectile() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_vectile"));
-    command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR")).env_remove("VECTILE_LOG");
-    command.stdin(Stdio::null());
-    command
-}
+use crate::support::{resident_memory, vectile};
 
 /// A `vectile serve` that is ready; ended when dropped.
 pub struct Program {
@@ -79,19 +68,14 @@ impl Program {
     }
 
     /// Bytes in memory, where the system says so.
-    pub fn resident(&self) -> Option<usize> {
-        let status = std::fs::read_to_string(self.proc("status")).ok()?;
-        let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
-        Some(line.split_whitespace().nth(1)?.parse::<usize>().ok()? * 1024)
+    pub fn resident(&self) -> Option<u64> {
+        resident_memory(&self.child.id().to_string())
     }
 
     /// Open files and sockets, where the system says so.
     pub fn open_files(&self) -> Option<usize> {
-        Some(std::fs::read_dir(self.proc("fd")).ok()?.count())
-    }
-
-    fn proc(&self, file: &str) -> PathBuf {
-        Path::new("/proc").join(self.child.id().to_string()).join(file)
+        let files = Path::new("/proc").join(self.child.id().to_string()).join("fd");
+        Some(std::fs::read_dir(files).ok()?.count())
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::support::{Client, fixture, have_adapter, texts};
+use super::support::{Client, fixture, have_adapter, texts, vectile};
 
 /// The program.
 struct Program {
@@ -20,10 +20,9 @@ struct Program {
 
 impl Program {
     fn start(args: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_vectile"));
+        let mut command = vectile();
         command.args(["serve", "--port", "0", "--model"]).arg(fixture("bert_mean_norm"));
-        command.args(args).env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
-        command.env_remove("VECTILE_LOG").stderr(Stdio::piped()).stdin(Stdio::null());
+        command.args(args).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut address = None;

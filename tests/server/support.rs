@@ -2,23 +2,20 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde_json::Value;
 use vectile::server::{Ended, Served, Server, ServerOptions, Stop};
-use vectile::{Embedder, Error, ModelFiles, Reranker, SparseEncoder, block_on};
+use vectile::{Embedder, Error, Reranker, SparseEncoder, block_on};
 
-/// A fixture model's directory.
-pub fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
-}
+#[path = "../support/mod.rs"]
+mod shared;
 
-pub fn files(name: &str) -> ModelFiles {
-    ModelFiles::from_directory(fixture(name)).unwrap()
-}
+#[cfg(feature = "cli")]
+pub use shared::vectile;
+pub use shared::{fixture, have_adapter, model_files as files};
 
 pub fn embedder(name: &str) -> Arc<Embedder> {
     Arc::new(block_on(Embedder::builder(files(name)).build()).unwrap())
@@ -30,19 +27,6 @@ pub fn reranker(name: &str) -> Arc<Reranker> {
 
 pub fn sparse(name: &str) -> Arc<SparseEncoder> {
     Arc::new(block_on(SparseEncoder::builder(files(name)).build()).unwrap())
-}
-
-/// True where the machine has an adapter. Where it has none a test says so and passes, unless
-/// VECTILE_REQUIRE_ADAPTER is set.
-pub fn have_adapter() -> bool {
-    static FOUND: OnceLock<bool> = OnceLock::new();
-    let found = *FOUND.get_or_init(|| !block_on(vectile::adapters()).is_empty());
-    if !found {
-        let required = std::env::var_os("VECTILE_REQUIRE_ADAPTER").is_some();
-        assert!(!required, "VECTILE_REQUIRE_ADAPTER is set and there is no adapter");
-        eprintln!("no GPU adapter here: the test is passed over");
-    }
-    found
 }
 
 /// A server on a thread of this process. Dropped, it is stopped.

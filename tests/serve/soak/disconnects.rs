@@ -8,11 +8,12 @@ use tokio::task::JoinSet;
 
 use super::http::{self, Connection, written};
 use super::{Found, Scale, bodies, metric, must, settled};
-use crate::program::{Program, fixture};
+use crate::program::Program;
+use crate::support::fixture;
 
 const AT_ONCE: usize = 16;
 /// What allocators may keep.
-const SLACK: usize = 8 << 20;
+const SLACK: u64 = 8 << 20;
 
 pub async fn check(scale: &Scale) -> Found {
     let program = Program::start(&[fixture("bert_mean_norm")], &[]);

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use super::http::Connection;
 use super::{Found, bodies, must, settled};
-use crate::program::{Program, fixture};
+use crate::program::Program;
+use crate::support::fixture;
 
 const JSON: Option<&str> = Some("application/json");
 /// A request is well-formed JSON and wrong: OpenAI's clients expect 400, those of text-embeddings-inference 422.

@@ -7,12 +7,13 @@ use tokio::task::JoinSet;
 
 use super::http::Connection;
 use super::{Found, Scale, must, settled, texts};
-use crate::program::{Program, fixture};
+use crate::program::Program;
+use crate::support::fixture;
 
 const WORKERS: usize = 16;
 const PARTS: usize = 10;
 /// What memory may grow by after the first fifth of the requests: a leak of 100 bytes a request is more in the bench.
-const SLACK: usize = 6 << 20;
+const SLACK: u64 = 6 << 20;
 
 pub async fn check(scale: &Scale) -> Found {
     let program = Program::start(&[fixture("bert_mean_norm")], &[]);

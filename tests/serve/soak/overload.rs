@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::pace::{closed, ms, paced, quantile, with_status};
 use super::{Found, Scale, bodies, metric, must, settled};
-use crate::program::{Program, fixture};
+use crate::program::Program;
+use crate::support::fixture;
 
 /// Accepted requests may take this many times what they take at 80% load.
 const SLOWER: u32 = 3;

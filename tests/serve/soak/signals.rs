@@ -10,7 +10,8 @@ use tokio::task::JoinSet;
 
 use super::http::{self, written};
 use super::{Found, Scale, bodies, must};
-use crate::program::{Program, fixture};
+use crate::program::Program;
+use crate::support::fixture;
 
 const CLIENTS: usize = 8;
 /// From the last byte of a request to when the server has surely read it.

@@ -7,7 +7,8 @@ use vectile::{Embedder, ModelFiles};
 
 use super::pace::{closed, with_status};
 use super::{Found, Scale, bodies, must, texts};
-use crate::program::{Program, fixture};
+use crate::program::Program;
+use crate::support::fixture;
 
 /// The server does at least this share of what the library does.
 const SHARE: f64 = 0.9;

@@ -1,0 +1,30 @@
+//! Shared by every suite of tests and by the benches: fixtures, an adapter or a loud skip, repeatable noise, and the
+//! distance between vectors. See `tests/README.md`.
+#![allow(
+    dead_code,
+    unused_imports,
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "each suite uses a part of this, and a test fails by panicking"
+)]
+
+mod adapter;
+mod distance;
+mod fixture;
+mod memory;
+mod noise;
+#[cfg(feature = "cli")]
+mod program;
+mod skip;
+mod tools;
+
+pub use adapter::{REQUIRE_ADAPTER, build, built, have_adapter, open_gpu, precision};
+pub use distance::{Distance, cosine, distance};
+pub use fixture::{directories, fixture, model_files, read_json, root, tensor, test_model, texts};
+pub use memory::{peak_memory, resident_memory};
+pub use noise::{encoded, noise, storable};
+#[cfg(feature = "cli")]
+pub use program::vectile;
+pub use skip::{lacks, must_have, skip};
+pub use tools::{chromium, on_path};
