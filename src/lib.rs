@@ -93,6 +93,7 @@ mod threads;
 mod tokenize;
 mod weights;
 
+pub use config::ModelKind;
 pub use dtype::{
     ActivationsRequest, CheckpointDtype, DtypeRequest, FloatDtype, HalfFallback, Precision, Reason,
     ShaderF16, Storage,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use vectile::server::{Ended, ModelKind, Served, Server, ServerOptions, Stop};
-use vectile::{Embedder, ModelBuilder, Reranker, SparseEncoder};
+use vectile::server::{Ended, Served, Server, ServerOptions, Stop};
+use vectile::{Embedder, ModelBuilder, ModelKind, Reranker, SparseEncoder};
 
 use super::args::{ModelArgs, RunArgs};
 use super::failure::Failure;
@@ -200,7 +200,7 @@ impl Wanted {
             None => (None, argument),
         };
         let kinds = [
-            ("embedder:", ModelKind::Embedder),
+            ("embedder:", ModelKind::Dense),
             ("reranker:", ModelKind::Reranker),
             ("sparse:", ModelKind::Sparse),
         ];
@@ -246,7 +246,7 @@ fn load(wanted: &Wanted, args: &ModelArgs) -> Result<Served, Failure> {
         Ok(Arc::new(model::build(model::settings(builder, args), args)?))
     }
     let served = match kind {
-        ModelKind::Embedder => {
+        ModelKind::Dense => {
             let embedder = built(Embedder::builder(files), args)?;
             announce(args, name, embedder.adapter(), embedder.precision(), embedder.notes());
             Served::embedder(name, embedder)
@@ -260,6 +260,12 @@ fn load(wanted: &Wanted, args: &ModelArgs) -> Result<Served, Failure> {
             let encoder = built(SparseEncoder::builder(files), args)?;
             announce(args, name, encoder.adapter(), encoder.precision(), encoder.notes());
             Served::sparse(name, encoder)
+        }
+        ModelKind::MultiVector => {
+            return Err(Failure::user(format!(
+                "--model: {name} is a multi-vector encoder, which is not served; use `vectile embed \
+                 --multi-vector` or `vectile rerank --multi-vector`"
+            )));
         }
     };
     Ok(served)

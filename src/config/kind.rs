@@ -1,39 +1,49 @@
-//! What a directory holds: a model for vectors, for scores or for sparse vectors.
+//! The four kinds of model, how a model's files show which one they hold, and the settings of each kind.
 
 use crate::config::modules::MODULES;
-use crate::config::{JsonFile, OPTIONS};
+use crate::config::{
+    COLBERT_LINEAR, JsonFile, Multi, OPTIONS, Projection, SPARSE_LINEAR, Scoring, Sparse,
+    Weighting, multi_vector,
+};
 use crate::error::Error;
 use crate::files::ModelFiles;
 
-/// What a model's files are for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The kind of a model: what it returns for a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ModelKind {
-    /// A vector for each text: [`Embedder`](crate::Embedder).
-    Embedder,
-    /// A score for each pair of texts: [`Reranker`](crate::Reranker).
+    /// One vector for each text: [`Embedder`](crate::Embedder).
+    Dense,
+    /// Scores for each pair of texts: [`Reranker`](crate::Reranker).
     Reranker,
-    /// A sparse vector for each text: [`SparseEncoder`](crate::SparseEncoder).
+    /// One sparse vector over the vocabulary for each text: [`SparseEncoder`](crate::SparseEncoder).
     Sparse,
+    /// One vector for each token of a text: [`MultiVectorEncoder`](crate::MultiVectorEncoder).
+    MultiVector,
 }
 
 impl ModelKind {
-    /// What clients are told.
-    pub(crate) fn name(self) -> &'static str {
+    /// All kinds.
+    pub const ALL: [ModelKind; 4] =
+        [ModelKind::Dense, ModelKind::Reranker, ModelKind::Sparse, ModelKind::MultiVector];
+
+    /// Its name in answers of the server and in errors.
+    pub fn name(self) -> &'static str {
         match self {
-            ModelKind::Embedder => "embedding",
+            ModelKind::Dense => "embedding",
             ModelKind::Reranker => "reranker",
             ModelKind::Sparse => "sparse",
+            ModelKind::MultiVector => "multi-vector",
         }
     }
 
-    /// What the files say they are: the class of sentence-transformers that saved them, else a
-    /// reranker where they are a transformer with a head for classification, else an embedder.
+    /// Detects the kind from a model's files: the sentence-transformers (or PyLate) class that saved them;
+    /// else a reranker for a bare transformer with a sequence classification head; else dense.
     ///
-    /// A sparse encoder that was not saved by sentence-transformers looks like any masked language
-    /// model, and is taken for an embedder.
+    /// A sparse encoder that sentence-transformers did not save looks like any masked language model, and
+    /// bge-m3, which is three kinds at once, like any embedder: both count as dense.
     ///
     /// ```
-    /// use vectile::{ModelFiles, server::ModelKind};
+    /// use vectile::{ModelFiles, ModelKind};
     ///
     /// let files = ModelFiles::from_directory("tests/fixtures/rerankers/bert")?;
     /// assert_eq!(ModelKind::of(&files)?, ModelKind::Reranker);
@@ -47,21 +57,60 @@ impl ModelKind {
             match options.str("model_type")? {
                 Some("CrossEncoder") => return Ok(ModelKind::Reranker),
                 Some("SparseEncoder") => return Ok(ModelKind::Sparse),
+                _ if multi_vector::saved_so(&options)? => return Ok(ModelKind::MultiVector),
                 _ => {}
             }
         }
+        if multi_vector::is_stanford(files)? {
+            return Ok(ModelKind::MultiVector);
+        }
         if files.exists(MODULES)? {
-            return Ok(ModelKind::Embedder);
+            return Ok(ModelKind::Dense);
         }
         let Some(config) = JsonFile::load(files, "config.json")? else {
-            return Ok(ModelKind::Embedder);
+            return Ok(ModelKind::Dense);
         };
         let architectures = config.strings("architectures")?.unwrap_or_default();
         let classifies = |name: &&str| name.ends_with("ForSequenceClassification");
         Ok(match architectures.iter().any(classifies) {
             true => ModelKind::Reranker,
-            false => ModelKind::Embedder,
+            false => ModelKind::Dense,
         })
+    }
+}
+
+/// The settings that only one kind of model has; [`ModelConfig`](super::ModelConfig) has the shared ones.
+#[derive(Clone, Debug)]
+pub(crate) enum KindConfig {
+    /// The modules after the transformer say everything.
+    Dense,
+    /// A classification head, or a language model's answers.
+    Reranker(Scoring),
+    /// How logits or token weights become a sparse vector.
+    Sparse(Sparse),
+    /// How queries and documents become token vectors.
+    MultiVector(Multi),
+}
+
+impl KindConfig {
+    /// The linear layer that lies in a file of its own beside the weights, by the name of the file.
+    pub fn head_beside(&self) -> Option<&'static str> {
+        match self {
+            KindConfig::Sparse(Sparse { weighting: Weighting::Lexical, .. }) => Some(SPARSE_LINEAR),
+            KindConfig::MultiVector(Multi { projection: Some(Projection::BgeM3), .. }) => {
+                Some(COLBERT_LINEAR)
+            }
+            _ => None,
+        }
+    }
+
+    /// True for a model that computes a row for each token of a text instead of one for the whole text.
+    pub fn by_token(&self) -> bool {
+        match self {
+            KindConfig::Dense | KindConfig::Reranker(_) => false,
+            KindConfig::Sparse(sparse) => sparse.weighting == Weighting::Lexical,
+            KindConfig::MultiVector(_) => true,
+        }
     }
 }
 
@@ -70,15 +119,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn directories_are_what_they_were_saved_as() {
+    fn the_kind_is_that_of_the_class_that_saved_the_files() {
         for (directory, kind) in [
-            ("bert_mean_norm", ModelKind::Embedder),
-            ("bert_bare", ModelKind::Embedder),
-            ("families/static_model2vec", ModelKind::Embedder),
+            ("bert_mean_norm", ModelKind::Dense),
+            ("bert_bare", ModelKind::Dense),
+            ("families/static_model2vec", ModelKind::Dense),
             ("rerankers/bert", ModelKind::Reranker),
             ("rerankers/bert_old", ModelKind::Reranker),
             ("rerankers/bert_bare", ModelKind::Reranker),
             ("sparse/bert", ModelKind::Sparse),
+            ("multi_vector/bert", ModelKind::MultiVector),
+            ("multi_vector/pylate_plain", ModelKind::MultiVector),
+            ("multi_vector/stanford_bert", ModelKind::MultiVector),
+            ("multi_vector/bge_m3", ModelKind::Dense),
         ] {
             let files = ModelFiles::from_directory(format!("tests/fixtures/{directory}")).unwrap();
             assert_eq!(ModelKind::of(&files).unwrap(), kind, "{directory}");

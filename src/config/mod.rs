@@ -6,7 +6,6 @@
 
 mod chat;
 mod json;
-#[cfg(feature = "server")]
 mod kind;
 mod modules;
 mod multi_vector;
@@ -23,7 +22,7 @@ use std::collections::BTreeMap;
 
 pub(crate) use chat::ChatTemplate;
 pub(crate) use json::JsonFile;
-#[cfg(feature = "server")]
+pub(crate) use kind::KindConfig;
 pub use kind::ModelKind;
 pub(crate) use modules::{DenseActivation, Module};
 pub(crate) use multi_vector::{COLBERT_LINEAR, Multi, Projection};
@@ -38,45 +37,11 @@ use modules::{
     MODULES, after_static, after_transformer, check_widths, check_widths_after, entries,
 };
 
-/// What a model is loaded for, with what its files say of that beside the fields of [`ModelConfig`].
-#[derive(Clone, Debug)]
-pub(crate) enum Purpose {
-    /// A vector for each text, as the modules make it.
-    Vectors,
-    /// Scores for each pair of texts, by the transformer's own head.
-    Scores(Scoring),
-    /// A weight for each token of the vocabulary, by the transformer's own head.
-    Sparse(Sparse),
-    /// A vector for each token.
-    TokenVectors(Multi),
-}
-
-impl Purpose {
-    /// The linear layer that lies in a file of its own beside the weights, by the name of the file.
-    pub fn head_beside(&self) -> Option<&'static str> {
-        match self {
-            Purpose::Sparse(Sparse { weighting: Weighting::Lexical, .. }) => Some(SPARSE_LINEAR),
-            Purpose::TokenVectors(Multi { projection: Some(Projection::BgeM3), .. }) => {
-                Some(COLBERT_LINEAR)
-            }
-            _ => None,
-        }
-    }
-
-    /// A model has a row for each token of a text, not one for each text.
-    pub fn by_token(&self) -> bool {
-        match self {
-            Purpose::Vectors | Purpose::Scores(_) => false,
-            Purpose::Sparse(sparse) => sparse.weighting == Weighting::Lexical,
-            Purpose::TokenVectors(_) => true,
-        }
-    }
-}
-
 /// What the model's files say, checked to fit together.
 #[derive(Clone, Debug)]
 pub(crate) struct ModelConfig {
-    pub purpose: Purpose,
+    /// The settings of its kind.
+    pub kind: KindConfig,
     /// What the first module is.
     pub input: Input,
     /// `config.json` of the transformer.
@@ -119,6 +84,16 @@ pub(crate) fn module_paths(files: &ModelFiles) -> Result<Vec<String>, Error> {
 const OPTIONS: &str = "config_sentence_transformers.json";
 
 impl ModelConfig {
+    /// Reads the files of a model that is to be loaded as this kind.
+    pub fn load_as(files: &ModelFiles, kind: ModelKind) -> Result<Self, Error> {
+        match kind {
+            ModelKind::Dense => Self::load(files),
+            ModelKind::Reranker => Self::load_scoring(files),
+            ModelKind::Sparse => Self::load_sparse(files),
+            ModelKind::MultiVector => Self::load_multi_vector(files),
+        }
+    }
+
     pub fn load(files: &ModelFiles) -> Result<Self, Error> {
         let mut notes = Vec::new();
         match entries(files, &mut notes)? {
@@ -150,7 +125,7 @@ impl ModelConfig {
         let transformer = transformer::load(files, &prefix)?;
         let settings = transformer::settings(files, &prefix, &transformer::TOKEN_EMBEDDINGS)?;
         let mut config = ModelConfig {
-            purpose: Purpose::Vectors,
+            kind: KindConfig::Dense,
             input: Input::Transformer,
             max_seq_length: transformer::max_seq_length(
                 files,
@@ -198,7 +173,7 @@ impl ModelConfig {
         })?;
         let pooling = Pooling { modes: vec![mode], include_prompt: true, dimension };
         Ok(ModelConfig {
-            purpose: Purpose::Vectors,
+            kind: KindConfig::Dense,
             input: Input::Transformer,
             max_seq_length: transformer::max_seq_length(files, "", &transformer, None)?,
             do_lower_case: false,
@@ -238,7 +213,7 @@ impl ModelConfig {
         notes: Vec<String>,
     ) -> Self {
         ModelConfig {
-            purpose: Purpose::Vectors,
+            kind: KindConfig::Dense,
             input,
             transformer,
             module_code: None,

@@ -3,7 +3,7 @@
 
 use crate::config::modules::{Entry, MODULES, entries, of_tokens};
 use crate::config::{
-    Input, JsonFile, ModelConfig, Module, OPTIONS, Purpose, default_prompts, pickled_head,
+    Input, JsonFile, KindConfig, ModelConfig, Module, OPTIONS, default_prompts, pickled_head,
     transformer,
 };
 use crate::error::Error;
@@ -84,7 +84,7 @@ impl ModelConfig {
         let options = JsonFile::load(files, OPTIONS)?;
         let options = options.unwrap_or_else(|| JsonFile::new(OPTIONS, serde_json::Map::new()));
         let kind = options.str("model_type")?;
-        let marked = PYLATE.iter().any(|field| options.map.contains_key(*field));
+        let marked = has_pylate_field(&options);
         if kind.is_none() && !marked && has_bge_m3_head(files)? {
             return Self::load_bge_m3(files);
         }
@@ -182,7 +182,7 @@ impl ModelConfig {
             let rest = prompt.strip_prefix(text).unwrap_or(prompt.as_str());
             *prompt = format!("{text}{rest}");
         }
-        model.purpose = Purpose::TokenVectors(multi);
+        model.kind = KindConfig::MultiVector(multi);
         Ok(model)
     }
 
@@ -240,17 +240,17 @@ impl ModelConfig {
     fn load_bge_m3(files: &ModelFiles) -> Result<Self, Error> {
         pickled_head(files, COLBERT_LINEAR)?;
         let multi = Multi { mean: true, projection: Some(Projection::BgeM3), ..Multi::default() };
-        let model = Self::beside_heads(files, Purpose::TokenVectors(multi))?;
+        let model = Self::beside_heads(files, KindConfig::MultiVector(multi))?;
         Ok(ModelConfig { modules: vec![Module::Normalize], ..model })
     }
 
     /// A model that is read from the directory's own `config.json` and `sentence_bert_config.json`, with
     /// heads in files beside its weights.
-    pub(super) fn beside_heads(files: &ModelFiles, purpose: Purpose) -> Result<Self, Error> {
+    pub(super) fn beside_heads(files: &ModelFiles, kind: KindConfig) -> Result<Self, Error> {
         let config = transformer::load(files, "")?;
         let settings = transformer::settings(files, "", &transformer::TOKEN_EMBEDDINGS)?;
         Ok(ModelConfig {
-            purpose,
+            kind,
             max_seq_length: transformer::max_seq_length(files, "", &config, settings.as_ref())?,
             do_lower_case: transformer::do_lower_case(settings.as_ref())?,
             ..Self::of_token_vectors(config, Multi::default())
@@ -259,7 +259,7 @@ impl ModelConfig {
 
     fn of_token_vectors(transformer: JsonFile, multi: Multi) -> Self {
         ModelConfig {
-            purpose: Purpose::TokenVectors(multi),
+            kind: KindConfig::MultiVector(multi),
             input: Input::Transformer,
             transformer,
             module_code: None,
@@ -294,13 +294,26 @@ fn has_bge_m3_head(files: &ModelFiles) -> Result<bool, Error> {
     Ok(files.exists(&weights)? || files.exists(&pickle)?)
 }
 
-fn is_stanford(files: &ModelFiles) -> Result<bool, Error> {
+pub(super) fn is_stanford(files: &ModelFiles) -> Result<bool, Error> {
     let Some(config) = JsonFile::load(files, "config.json")? else { return Ok(false) };
     Ok(config.strings("architectures")?.unwrap_or_default().contains(&"HF_ColBERT"))
 }
 
 fn punctuation() -> Vec<String> {
     PUNCTUATION.chars().map(String::from).collect()
+}
+
+/// True for one of the fields that PyLate writes.
+fn has_pylate_field(options: &JsonFile) -> bool {
+    PYLATE.iter().any(|field| options.map.contains_key(*field))
+}
+
+/// True where `config_sentence_transformers.json` is that of a multi-vector encoder.
+pub(super) fn saved_so(options: &JsonFile) -> Result<bool, Error> {
+    Ok(match options.str("model_type")? {
+        Some(class) => ["MultiVectorEncoder", "ColBERT"].contains(&class),
+        None => has_pylate_field(options),
+    })
 }
 
 /// An expansion to a fixed length cuts longer queries to it.
@@ -319,7 +332,7 @@ fn length(file: &JsonFile, field: &str) -> Result<Option<(usize, String)>, Error
 
 /// What PyLate's `config_sentence_transformers.json` says: queries are filled up unless it says otherwise.
 fn pylate_fields(options: &JsonFile, multi: &mut Multi) -> Result<(), Error> {
-    if !PYLATE.iter().any(|field| options.map.contains_key(*field)) {
+    if !has_pylate_field(options) {
         return Ok(());
     }
     multi.query_length = length(options, "query_length")?;

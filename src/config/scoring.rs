@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::config::chat::{ChatTemplate, chat_template};
 use crate::config::modules::{Entry, MODULES, entries};
-use crate::config::{DenseActivation, Input, JsonFile, ModelConfig, OPTIONS, Purpose, transformer};
+use crate::config::{
+    DenseActivation, Input, JsonFile, KindConfig, ModelConfig, OPTIONS, transformer,
+};
 use crate::error::Error;
 use crate::files::ModelFiles;
 
@@ -58,7 +60,7 @@ impl ModelConfig {
         let activation = score_activation(options.as_ref(), &config)?;
         let chat = chat_template(files, &prefix, settings.as_ref())?;
         let mut model = ModelConfig {
-            purpose: Purpose::Scores(Scoring { activation, answers, chat }),
+            kind: KindConfig::Reranker(Scoring { activation, answers, chat }),
             input: Input::Transformer,
             max_seq_length: transformer::max_seq_length(
                 files,

@@ -2,7 +2,7 @@
 
 use crate::config::modules::{Entry, MODULES, Routes, entries};
 use crate::config::{
-    Input, JsonFile, ModelConfig, OPTIONS, Purpose, default_prompts, pickled_head, transformer,
+    Input, JsonFile, KindConfig, ModelConfig, OPTIONS, default_prompts, pickled_head, transformer,
 };
 use crate::error::Error;
 use crate::files::ModelFiles;
@@ -71,7 +71,7 @@ impl ModelConfig {
             pickled_head(files, SPARSE_LINEAR)?;
             let weighting = Weighting::Lexical;
             let sparse = Sparse { weighting, queries: None, max_active_dims: None };
-            return Self::beside_heads(files, Purpose::Sparse(sparse));
+            return Self::beside_heads(files, KindConfig::Sparse(sparse));
         }
         let weighting = Weighting::Splade { twice: false };
         let mut sparse = Sparse { weighting, queries: None, max_active_dims: None };
@@ -97,7 +97,7 @@ impl ModelConfig {
             None => None,
         };
         let mut model = ModelConfig {
-            purpose: Purpose::Vectors,
+            kind: KindConfig::Dense,
             input: Input::Transformer,
             max_seq_length: transformer::max_seq_length(
                 files,
@@ -122,7 +122,7 @@ impl ModelConfig {
                 sparse.max_active_dims = Some(options.required_size("max_active_dims")?);
             }
         }
-        model.purpose = Purpose::Sparse(sparse);
+        model.kind = KindConfig::Sparse(sparse);
         Ok(model)
     }
 }

@@ -67,7 +67,7 @@ impl Assembly {
             let mut loader = files.as_ref().map(|files| Loader::new(files, to, weights));
             stages.push(stage(module, loader.as_mut())?);
         }
-        Ok(Assembly { transformer, stages, by_token: model.config.purpose.by_token() })
+        Ok(Assembly { transformer, stages, by_token: model.config.kind.by_token() })
     }
 
     /// The forward pass over a batch.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use async_lock::Mutex;
 
+use crate::config::ModelKind;
 #[cfg(feature = "lab")]
 use crate::dtype::F16Verdict;
 use crate::dtype::{
@@ -83,31 +84,17 @@ pub type EmbedderBuilder = ModelBuilder<Embedder>;
 
 /// What a [`ModelBuilder`] makes.
 pub trait Built: Sized {
-    /// What the model's files have to say.
+    /// The kind of model that its files must hold.
     #[doc(hidden)]
-    const TASK: Task;
+    const KIND: ModelKind;
 
     /// From what runs it.
     #[doc(hidden)]
     fn built(embedder: Embedder) -> Result<Self, Error>;
 }
 
-/// What a model is loaded for.
-#[doc(hidden)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Task {
-    /// A vector for each text.
-    Embed,
-    /// Scores for each pair of texts.
-    Score,
-    /// A sparse vector for each text.
-    Sparse,
-    /// Vectors of tokens for each text.
-    TokenVectors,
-}
-
 impl Built for Embedder {
-    const TASK: Task = Task::Embed;
+    const KIND: ModelKind = ModelKind::Dense;
 
     fn built(embedder: Embedder) -> Result<Self, Error> {
         Ok(embedder)
@@ -345,7 +332,7 @@ impl<M: Built> ModelBuilder<M> {
         if self.batch_tokens == Some(0) {
             return Err(Error::option("batch_tokens", "is 0; at least 1 is expected"));
         }
-        let model = read_model(self.files.clone(), M::TASK, self.lora_task.as_deref())?;
+        let model = read_model(self.files.clone(), M::KIND, self.lora_task.as_deref())?;
         let facts = model.transformer.facts();
         let mut opening = self.opening();
         let mut executor = opening.open().await?;

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::{Projection, Purpose};
+use crate::config::{KindConfig, ModelKind, Projection};
 use crate::dtype::Precision;
-use crate::embedder::build::{Built, ModelBuilder, Task};
+use crate::embedder::build::{Built, ModelBuilder};
 use crate::embedder::prepared::{Chunks, Prepared};
 use crate::embedder::sides::{Side, sides};
 use crate::embedder::{EmbedOptions, EmbedTask, Embedder, normalize_rows, note};
@@ -96,10 +96,10 @@ fn dot(a: &[f32], b: &[f32]) -> f64 {
 }
 
 impl Built for MultiVectorEncoder {
-    const TASK: Task = Task::TokenVectors;
+    const KIND: ModelKind = ModelKind::MultiVector;
 
     fn built(runs: Embedder) -> Result<Self, Error> {
-        let Purpose::TokenVectors(multi) = &runs.model.config.purpose else {
+        let KindConfig::MultiVector(multi) = &runs.model.config.kind else {
             return Err(Error::Internal("token vectors were loaded as something else".into()));
         };
         let mean = multi.mean;

@@ -1,10 +1,9 @@
 //! What is known of a model before its weights are loaded: that its files fit together, the device and its
 //! kernels, the precision, and what it takes of memory.
 
-use crate::config::{Input, ModelConfig, Module, Purpose, Weighting};
+use crate::config::{Input, KindConfig, ModelConfig, ModelKind, Module, Weighting};
 use crate::dtype::Precision;
 use crate::embedder::MemoryEstimate;
-use crate::embedder::build::Task;
 #[cfg(feature = "lab")]
 use crate::embedder::estimate;
 use crate::embedder::opening::Opening;
@@ -49,17 +48,12 @@ impl Ready {
 /// Everything that can be checked without a device.
 pub(super) fn read_model(
     files: ModelFiles,
-    task: Task,
+    kind: ModelKind,
     lora_task: Option<&str>,
 ) -> Result<Model, Error> {
-    let mut config = match task {
-        Task::Embed => ModelConfig::load(&files)?,
-        Task::Score => ModelConfig::load_scoring(&files)?,
-        Task::Sparse => ModelConfig::load_sparse(&files)?,
-        Task::TokenVectors => ModelConfig::load_multi_vector(&files)?,
-    };
+    let mut config = ModelConfig::load_as(&files, kind)?;
     let mut weights = WeightFiles::open(&files, &config.weights_prefix)?;
-    if let Some(head) = config.purpose.head_beside() {
+    if let Some(head) = config.kind.head_beside() {
         weights.add_linear(&files, head)?;
     }
     let mut transformer = match config.input {
@@ -75,7 +69,7 @@ pub(super) fn read_model(
     if config.input != Input::Transformer {
         config.pool_static(facts.hidden)?;
     }
-    if matches!(&config.purpose, Purpose::TokenVectors(multi) if multi.projection.is_none()) {
+    if matches!(&config.kind, KindConfig::MultiVector(multi) if multi.projection.is_none()) {
         config.check_token_widths(facts.hidden)?;
     }
     let mut dimension = facts.hidden;
@@ -114,22 +108,22 @@ pub(super) fn read_model(
         });
     }
     let mut tokenizer = Tokenizer::load(&files, &config, facts.table_rows, facts.positions)?;
-    let head = match &config.purpose {
-        Purpose::Vectors => None,
-        Purpose::Scores(scoring) => Some(match scoring.answers {
+    let head = match &config.kind {
+        KindConfig::Dense => None,
+        KindConfig::Reranker(scoring) => Some(match scoring.answers {
             None => models::classifier(&config.transformer, facts.hidden)?,
             Some(answers) => {
                 let tokens = tokenizer.answers(answers)?;
                 models::causal_lm(&config.transformer, &weights, facts.hidden, &tokens)?
             }
         }),
-        Purpose::Sparse(sparse) => Some(match sparse.weighting {
+        KindConfig::Sparse(sparse) => Some(match sparse.weighting {
             Weighting::Splade { .. } => {
                 models::masked_lm(&config.transformer, &weights, facts.hidden)?
             }
             Weighting::Lexical => models::token_weight(facts.hidden),
         }),
-        Purpose::TokenVectors(multi) => {
+        KindConfig::MultiVector(multi) => {
             let head = |head| models::projection(head, &weights, facts.hidden);
             multi.projection.map(head).transpose()?
         }
@@ -138,7 +132,7 @@ pub(super) fn read_model(
         dimension = head.labels;
         tokenizer.pass_over(head.passed_over);
     }
-    if let Purpose::TokenVectors(multi) = &config.purpose {
+    if let KindConfig::MultiVector(multi) = &config.kind {
         tokenizer.mark(&multi.prefixes)?;
     }
     let model = Model {

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::{DenseActivation, Purpose};
+use crate::config::{DenseActivation, KindConfig, ModelKind};
 use crate::dtype::Precision;
-use crate::embedder::build::{Built, ModelBuilder, Task};
+use crate::embedder::build::{Built, ModelBuilder};
 use crate::embedder::prepared::{Chunks, Prepared};
 use crate::embedder::{EmbedOptions, Embedder, OnTooLong, note};
 use crate::error::Error;
@@ -86,10 +86,10 @@ pub struct Ranked {
 }
 
 impl Built for Reranker {
-    const TASK: Task = Task::Score;
+    const KIND: ModelKind = ModelKind::Reranker;
 
     fn built(runs: Embedder) -> Result<Self, Error> {
-        let Purpose::Scores(scoring) = &runs.model.config.purpose else {
+        let KindConfig::Reranker(scoring) = &runs.model.config.kind else {
             return Err(Error::Internal("a reranker was loaded as something else".to_owned()));
         };
         runs.model.tokenizer.check_pairs()?;

@@ -21,7 +21,7 @@ impl Rows {
     /// Those in what a graph gave.
     pub fn of(model: &Model, batch: &PackedBatch, output: &Activations, outcome: &Outcome) -> Self {
         let filled = convert::decode(Storage::F32, &outcome.output);
-        let by_token = model.config.purpose.by_token();
+        let by_token = model.config.kind.by_token();
         let width = output.width4 * 4;
         let mut rows = Rows::default();
         for (text, [first, tokens, _]) in batch.texts.iter().enumerate() {

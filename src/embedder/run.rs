@@ -1,7 +1,7 @@
 //! A loaded model on a device: batches in, rows out, and the device won back when it is lost.
 
 use crate::batch::PackedBatch;
-use crate::config::{ModelConfig, Module, Purpose, Sparse, Weighting};
+use crate::config::{KindConfig, ModelConfig, Module, Sparse, Weighting};
 use crate::convert;
 use crate::dtype::{CheckpointDtype, Precision, Storage};
 use crate::embedder::assembly::{Assembly, BatchGraph, VOCABULARY_BLOCK};
@@ -54,15 +54,15 @@ impl Model {
             Module::Dense { out_features, .. } => *out_features,
             _ => 0,
         };
-        match self.config.purpose {
-            Purpose::Sparse(Sparse { weighting: Weighting::Splade { .. }, .. }) => {
+        match self.config.kind {
+            KindConfig::Sparse(Sparse { weighting: Weighting::Splade { .. }, .. }) => {
                 widest.max(VOCABULARY_BLOCK)
             }
-            Purpose::TokenVectors(_) => {
+            KindConfig::MultiVector(_) => {
                 let dense = self.config.modules.iter().map(columns).max().unwrap_or(0);
                 widest.max(dense.max(self.dimension).next_multiple_of(4))
             }
-            Purpose::Vectors | Purpose::Scores(_) | Purpose::Sparse(_) => widest,
+            KindConfig::Dense | KindConfig::Reranker(_) | KindConfig::Sparse(_) => widest,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::config::Purpose;
+use crate::config::KindConfig;
 use crate::embedder::run::Model;
 use crate::error::Error;
 use crate::kernels::MAX_BATCH_TOKENS;
@@ -20,15 +20,15 @@ pub(super) struct Side {
 
 /// Refuses what no query or document of the model could be.
 pub(super) fn check(model: &Model) -> Result<(), Error> {
-    match model.config.purpose {
-        Purpose::TokenVectors(_) => sides(model).map(|_| ()),
+    match model.config.kind {
+        KindConfig::MultiVector(_) => sides(model).map(|_| ()),
         _ => Ok(()),
     }
 }
 
 /// Queries and documents.
 pub(super) fn sides(model: &Model) -> Result<[Side; 2], Error> {
-    let Purpose::TokenVectors(multi) = &model.config.purpose else {
+    let KindConfig::MultiVector(multi) = &model.config.kind else {
         return Err(Error::Internal("the sides of a model without any".into()));
     };
     let tokenizer = &model.tokenizer;
@@ -54,7 +54,7 @@ pub(super) fn sides(model: &Model) -> Result<[Side; 2], Error> {
 
 /// What fills queries up, checked to be tokens that the transformer can take there.
 fn filling(model: &Model) -> Result<Option<Filling>, Error> {
-    let Purpose::TokenVectors(multi) = &model.config.purpose else { return Ok(None) };
+    let KindConfig::MultiVector(multi) = &model.config.kind else { return Ok(None) };
     let Some(expansion) = &multi.expansion else { return Ok(None) };
     let (file, field) = &expansion.field;
     let length = expansion.length;

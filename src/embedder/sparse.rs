@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use crate::config::{Purpose, Weighting};
+use crate::config::{KindConfig, ModelKind, Weighting};
 use crate::dtype::Precision;
-use crate::embedder::build::{Built, ModelBuilder, Task};
+use crate::embedder::build::{Built, ModelBuilder};
 use crate::embedder::prepared::{Chunks, Prepared};
 use crate::embedder::static_queries::Lookup;
 use crate::embedder::{EmbedOptions, Embedder, note};
@@ -105,11 +105,11 @@ impl SparseVector {
 pub(crate) type LookedUp = Result<(SparseVector, Tokens), Error>;
 
 impl Built for SparseEncoder {
-    const TASK: Task = Task::Sparse;
+    const KIND: ModelKind = ModelKind::Sparse;
 
     fn built(runs: Embedder) -> Result<Self, Error> {
         let model = &runs.model;
-        let Purpose::Sparse(sparse) = &model.config.purpose else {
+        let KindConfig::Sparse(sparse) = &model.config.kind else {
             return Err(Error::Internal("a sparse encoder was loaded as something else".into()));
         };
         let dim = match sparse.weighting {

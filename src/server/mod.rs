@@ -51,7 +51,6 @@ use std::sync::Arc;
 
 use tokio::sync::{Semaphore, oneshot, watch};
 
-pub use crate::config::ModelKind;
 use crate::error::Error;
 use models::Model;
 pub use options::ServerOptions;

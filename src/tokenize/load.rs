@@ -12,7 +12,7 @@ use super::chat::Chat;
 use super::model2vec::{Model2vec, Unknown};
 use super::roles::{roles, special_ids};
 use super::{Tokenizer, guard};
-use crate::config::{Input, JsonFile, ModelConfig, Purpose};
+use crate::config::{Input, JsonFile, KindConfig, ModelConfig};
 use crate::error::Error;
 use crate::files::{ModelFiles, sniff};
 
@@ -126,8 +126,8 @@ impl Tokenizer {
         inner.with_post_processor(None::<PostProcessorWrapper>);
         inner.with_padding(None);
         guard(&file, "cannot be used", || inner.with_truncation(None).map(|_| ()))?;
-        let chat = match &config.purpose {
-            Purpose::Scores(scoring) => scoring.chat.as_ref().map(Chat::new).transpose()?,
+        let chat = match &config.kind {
+            KindConfig::Reranker(scoring) => scoring.chat.as_ref().map(Chat::new).transpose()?,
             _ => None,
         };
         let added = post_processor.as_ref().map_or(0, |processor| processor.added_tokens(false));

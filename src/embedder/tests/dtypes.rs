@@ -7,9 +7,9 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::{auto, entries};
+use crate::config::ModelKind;
 use crate::convert;
 use crate::dtype::{FloatDtype, Reason, Storage};
-use crate::embedder::build::Task;
 use crate::embedder::ready::read_model;
 use crate::embedder::run::Model;
 use crate::files::ModelFiles;
@@ -44,7 +44,7 @@ fn files(directory: &Path) -> Files {
 }
 
 fn read(files: &Files) -> Model {
-    read_model(ModelFiles::from_bytes(files.clone()).unwrap(), Task::Embed, None).unwrap()
+    read_model(ModelFiles::from_bytes(files.clone()).unwrap(), ModelKind::Dense, None).unwrap()
 }
 
 fn double(bytes: &[u8]) -> f32 {

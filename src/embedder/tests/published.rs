@@ -10,8 +10,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{auto, entries, tests};
-use crate::config::Purpose;
-use crate::embedder::build::Task;
+use crate::config::{KindConfig, ModelKind};
 use crate::embedder::estimate;
 use crate::embedder::ready::read_model;
 use crate::error::Error;
@@ -25,21 +24,13 @@ struct Published {
     model: String,
     /// Where the fields are from.
     source: String,
-    loads: Loads,
+    /// `embed`, `score`, `sparse` or `multi`.
+    loads: String,
     /// The tokenizer of the same kind that stands for the model's own.
     tokenizer: String,
     files: BTreeMap<String, Value>,
     weights: Option<Weights>,
     expect: Value,
-}
-
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Loads {
-    Embed,
-    Score,
-    Sparse,
-    Multi,
 }
 
 #[derive(Deserialize)]
@@ -146,14 +137,15 @@ impl Published {
     /// What is known of the model without a device, or the sentence that refuses it.
     fn outcome(&self, directory: &Path) -> Result<Value, Error> {
         let files = ModelFiles::from_directory(directory)?;
-        let task = match self.loads {
-            Loads::Embed => Task::Embed,
-            Loads::Score => Task::Score,
-            Loads::Sparse => Task::Sparse,
-            Loads::Multi => Task::TokenVectors,
+        let kind = match self.loads.as_str() {
+            "embed" => ModelKind::Dense,
+            "score" => ModelKind::Reranker,
+            "sparse" => ModelKind::Sparse,
+            "multi" => ModelKind::MultiVector,
+            other => panic!("{}: loads {other}", self.model),
         };
-        let model = read_model(files, task, None)?;
-        if task == Task::Score {
+        let model = read_model(files, kind, None)?;
+        if kind == ModelKind::Reranker {
             model.tokenizer.check_pairs()?;
         }
         let modules: Vec<String> = model
@@ -183,8 +175,8 @@ impl Published {
             model.config.prompts.iter().filter(|(_, prompt)| !prompt.is_empty()).collect();
         let checkpoint = model.checkpoint();
         // The logits of two answers are one score.
-        let dimension = match &model.config.purpose {
-            Purpose::Scores(scoring) if scoring.answers.is_some() => 1,
+        let dimension = match &model.config.kind {
+            KindConfig::Reranker(scoring) if scoring.answers.is_some() => 1,
             _ => model.dimension,
         };
         Ok(json!({

@@ -168,7 +168,7 @@ impl Model {
 
     pub fn kind(&self) -> ModelKind {
         match &self.what {
-            What::Embedder(..) => ModelKind::Embedder,
+            What::Embedder(..) => ModelKind::Dense,
             What::Reranker(..) => ModelKind::Reranker,
             What::Sparse(..) => ModelKind::Sparse,
         }
@@ -205,6 +205,6 @@ impl Model {
     }
 
     pub fn gives_unit_vectors(&self) -> bool {
-        self.kind() == ModelKind::Embedder && self.runs().normalizes()
+        self.kind() == ModelKind::Dense && self.runs().normalizes()
     }
 }

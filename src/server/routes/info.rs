@@ -112,10 +112,11 @@ pub(crate) async fn info(State(app): State<App>) -> Result<Response, ApiError> {
     let models = app.models()?;
     let first = app.first()?;
     let model_type = match first.kind() {
-        ModelKind::Embedder => {
+        ModelKind::Dense => {
             serde_json::json!({ "embedding": { "pooling": first.runs().pooling() } })
         }
         ModelKind::Sparse => serde_json::json!({ "embedding": { "pooling": "splade" } }),
+        ModelKind::MultiVector => serde_json::json!({ "embedding": { "pooling": "none" } }),
         ModelKind::Reranker => {
             serde_json::json!({ "reranker": { "id2label": {}, "label2id": {} } })
         }

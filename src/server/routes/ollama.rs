@@ -69,7 +69,7 @@ pub(crate) async fn embed(
 ) -> Result<Response, ApiError> {
     let started = Instant::now();
     let dialect = OllamaEmbedRequest::DIALECT;
-    let model = app.model(ModelKind::Embedder, request.model.as_deref())?;
+    let model = app.model(ModelKind::Dense, request.model.as_deref())?;
     app.check_texts(dialect, "input", &request.input.texts)?;
     let options = EmbedOptions {
         truncate_dim: request.dimensions,
@@ -135,7 +135,7 @@ pub(crate) async fn embeddings(
     Json(request): Json<OllamaEmbeddingsRequest>,
 ) -> Result<Response, ApiError> {
     let dialect = OllamaEmbeddingsRequest::DIALECT;
-    let model = app.model(ModelKind::Embedder, request.model.as_deref())?;
+    let model = app.model(ModelKind::Dense, request.model.as_deref())?;
     let options = EmbedOptions { normalize: true, ..EmbedOptions::default() };
     let rows = model.embed(Texts::Text(vec![request.prompt]), options).await;
     let Rows { rows, truncated, .. } = rows.map_err(|refusal| dialect.error(refusal))?;
@@ -270,8 +270,8 @@ pub(crate) async fn show(
         details: details(&model),
         model_info,
         capabilities: match model.kind() {
-            ModelKind::Embedder => vec!["embedding"],
-            ModelKind::Reranker | ModelKind::Sparse => Vec::new(),
+            ModelKind::Dense => vec!["embedding"],
+            ModelKind::Reranker | ModelKind::Sparse | ModelKind::MultiVector => Vec::new(),
         },
     })
 }

@@ -137,7 +137,7 @@ pub(crate) async fn embeddings(
     Json(request): Json<EmbeddingsRequest>,
 ) -> Result<Response, ApiError> {
     let dialect = EmbeddingsRequest::DIALECT;
-    let model = app.model(ModelKind::Embedder, request.model.as_deref())?;
+    let model = app.model(ModelKind::Dense, request.model.as_deref())?;
     app.check_texts(dialect, "input", &request.input.texts)?;
     let options = EmbedOptions {
         prompt_name: request.prompt_name,

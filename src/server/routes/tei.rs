@@ -208,7 +208,7 @@ pub(crate) async fn embed(
     State(app): State<App>,
     Json(request): Json<EmbedRequest>,
 ) -> Result<Response, ApiError> {
-    let model = app.model(ModelKind::Embedder, request.model.as_deref())?;
+    let model = app.model(ModelKind::Dense, request.model.as_deref())?;
     app.check_texts(TEI, "inputs", &request.inputs.texts)?;
     check_direction(&model, request.truncation_direction)?;
     let options = EmbedOptions {
@@ -299,7 +299,7 @@ pub(crate) async fn similarity(
     State(app): State<App>,
     Json(request): Json<SimilarityRequest>,
 ) -> Result<Response, ApiError> {
-    let model = app.model(ModelKind::Embedder, request.model.as_deref())?;
+    let model = app.model(ModelKind::Dense, request.model.as_deref())?;
     let SimilarityInput { source_sentence, sentences } = request.inputs;
     app.check_count(TEI, "inputs.sentences", sentences.len())?;
     let parameters = request.parameters.unwrap_or_default();
