@@ -1,4 +1,4 @@
-//! A model that reads messages: its chat template, and what that is given beside them.
+//! Reads the chat template of a model that takes messages, and the variables that template uses.
 
 use serde_json::{Map, Value};
 
@@ -6,25 +6,25 @@ use crate::config::JsonFile;
 use crate::error::Error;
 use crate::files::ModelFiles;
 
-/// Real templates stay below 20 kB.
+/// In bytes. Published templates stay below 20 kB.
 const MAX_TEMPLATE: u64 = 1 << 18;
 
-/// How texts become messages, and messages one text.
+/// Turns texts into messages, and messages into one text.
 #[derive(Clone, Debug)]
 pub(crate) struct ChatTemplate {
-    /// The file and the field it is in, for messages.
+    /// The file that holds the template, for error messages.
     pub file: String,
-    /// In the language of Jinja.
+    /// The template in Jinja.
     pub source: String,
-    /// A message's content is a list of parts that say their type, and not text.
+    /// A message's content is a list of typed parts rather than plain text.
     pub structured: bool,
-    /// What it can name beside messages: special tokens by their roles, then what the settings give.
+    /// Variables of the template besides `messages`: special tokens by role, then those from the settings.
     pub variables: Map<String, Value>,
-    /// What it writes after the last text is put back where truncation cut it.
+    /// When truncation cuts the end of the rendered text, the template's ending is restored.
     pub restores_end: bool,
 }
 
-/// Arguments of transformers' `apply_chat_template` that change more than what a template can name.
+/// Arguments of transformers' `apply_chat_template` that do more than set a variable of the template.
 const ARGUMENTS: [&str; 13] = [
     "chat_template",
     "continue_final_message",
@@ -41,12 +41,12 @@ const ARGUMENTS: [&str; 13] = [
     "truncation",
 ];
 
-/// transformers' names for the roles of special tokens.
+/// The roles of special tokens, as transformers names them.
 const ROLES: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
-/// The template of a model whose settings say that it takes messages; without settings every model takes
-/// them that has a template.
+/// Reads the template of a model whose settings say that it takes messages. A model without settings takes
+/// messages if it has a template.
 pub(super) fn chat_template(
     files: &ModelFiles,
     prefix: &str,
@@ -54,7 +54,7 @@ pub(super) fn chat_template(
 ) -> Result<Option<ChatTemplate>, Error> {
     let modality = settings.map(|file| file.object("modality_config")).transpose()?.flatten();
     let message = modality.map(|file| file.object("message")).transpose()?.flatten();
-    // Settings without `modality_config` are of a version that rendered nothing.
+    // sentence-transformers versions that write no `modality_config` do not use chat templates.
     if settings.is_some() && message.is_none() {
         return Ok(None);
     }
@@ -64,7 +64,7 @@ pub(super) fn chat_template(
             None => Ok(None),
             Some(message) => {
                 let problem = format!(
-                    "is missing, and {} says that the model takes messages; download the model again",
+                    "is missing, but {} says that the model takes messages; download the model again",
                     message.name
                 );
                 Err(Error::file(format!("{prefix}chat_template.jinja"), problem))
@@ -78,7 +78,7 @@ pub(super) fn chat_template(
             Some("flat") => false,
             None | Some("auto") => looks_structured(&source),
             Some(_) => {
-                return Err(message.unsupported("format", "flat, structured and auto are"));
+                return Err(message.unsupported("format", "supported: flat, structured, auto"));
             }
         },
     };
@@ -91,7 +91,7 @@ pub(super) fn chat_template(
             match name.as_str() {
                 "restore_suffix" => restores_end = given.bool(name)?.unwrap_or(true),
                 name if ARGUMENTS.contains(&name) && !value.is_null() => {
-                    return Err(given.unsupported(name, "remove it if the model does without"));
+                    return Err(given.unsupported(name, "remove it if the model works without it"));
                 }
                 _ => {
                     variables.insert(name.clone(), value.clone());
@@ -102,7 +102,8 @@ pub(super) fn chat_template(
     Ok(Some(ChatTemplate { file, source, structured, variables, restores_end }))
 }
 
-/// The template and the file it is in: a file of its own comes before `tokenizer_config.json`.
+/// Returns the file and the source of the template. `chat_template.jinja` takes precedence over
+/// `tokenizer_config.json`.
 fn source(
     files: &ModelFiles,
     prefix: &str,
@@ -122,24 +123,24 @@ fn source(
     };
     let source = match tokenizer.raw(field) {
         Some(Value::Array(list)) => list.iter().find_map(named).ok_or_else(|| {
-            tokenizer.unsupported(field, "of several templates the one called default is")
+            tokenizer.unsupported(field, "a list of templates must have one named default")
         })?,
         _ => tokenizer.str(field)?.unwrap_or_default().to_owned(),
     };
     if source.len() as u64 > MAX_TEMPLATE {
-        let problem = format!("has {} bytes; at most {MAX_TEMPLATE} are taken", source.len());
+        let problem = format!("has {} bytes; at most {MAX_TEMPLATE} are allowed", source.len());
         return Err(tokenizer.error(field, problem));
     }
     Ok(Some((tokenizer.name.clone(), source)))
 }
 
-/// sentence-transformers' guess from what a template looks at.
+/// Returns true if the template reads typed parts. This is sentence-transformers' heuristic.
 fn looks_structured(source: &str) -> bool {
     let looks = ["content[0]", ".type", "'type'", "\"type\"", "message.content["];
     source.is_empty() || looks.iter().any(|looks| source.contains(looks))
 }
 
-/// Special tokens by their roles.
+/// Returns the text of each special token by its role.
 fn roles(tokenizer: &JsonFile) -> Map<String, Value> {
     let content = |value: &Value| {
         let text = value.as_str().or_else(|| value.get("content")?.as_str());

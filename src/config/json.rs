@@ -1,28 +1,28 @@
-//! JSON files with typed fields, whose errors name the file and the field.
+//! JSON files with typed access to fields. Errors name the file and the field.
 
 use serde_json::{Map, Value};
 
 use crate::error::Error;
 use crate::files::{ModelFiles, sniff};
 
-/// Real configurations stay far below; a larger file is a mistake or an attack.
+/// In bytes. Published configurations are far smaller.
 const MAX_JSON: u64 = 10_000_000;
-/// Real vectors stay below ten thousand values.
+/// Published models have vectors of fewer than ten thousand values.
 const MAX_WIDTH: usize = 1 << 20;
 
-/// A JSON object and the file it came from. A field that is `null` counts as absent.
+/// A JSON object and the file it comes from. A field that is `null` counts as absent.
 #[derive(Clone, Debug)]
 pub(crate) struct JsonFile {
-    /// The file, relative to the model.
+    /// The file's name, relative to the model.
     pub name: String,
     pub map: Map<String, Value>,
-    /// Where in the file this object is: empty, or `outer.` for a nested one.
+    /// The object's place in the file: empty, or `outer.` for a nested object.
     prefix: String,
 }
 
-/// The file's one JSON value, `None` if there is no such file.
+/// Reads the one JSON value of a file. Returns `None` if the file does not exist.
 ///
-/// Of a key that is there twice the last value counts, as in Python.
+/// If an object has a key twice, the last value counts, as in Python.
 pub(crate) fn load_value(files: &ModelFiles, name: &str) -> Result<Option<Value>, Error> {
     let Some(contents) = files.read(name, MAX_JSON)? else { return Ok(None) };
     let text = contents.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&contents);
@@ -45,13 +45,13 @@ pub(crate) fn load_value(files: &ModelFiles, name: &str) -> Result<Option<Value>
 }
 
 impl JsonFile {
-    /// The file, which must hold one object; `None` if there is no such file.
+    /// Reads a file that must hold one object. Returns `None` if the file does not exist.
     pub fn load(files: &ModelFiles, name: &str) -> Result<Option<Self>, Error> {
         match load_value(files, name)? {
             None => Ok(None),
             Some(Value::Object(map)) => Ok(Some(Self::new(name, map))),
             Some(other) => {
-                let problem = format!("holds {} where a JSON object is expected", kind(&other));
+                let problem = format!("holds {}; expected a JSON object", kind(&other));
                 Err(Error::file(name, problem))
             }
         }
@@ -61,7 +61,7 @@ impl JsonFile {
         JsonFile { name: name.into(), map, prefix: String::new() }
     }
 
-    /// The value of a field that is there and not `null`.
+    /// Returns a field's value if the field exists and is not `null`.
     pub fn raw(&self, field: &str) -> Option<&Value> {
         self.map.get(field).filter(|value| !value.is_null())
     }
@@ -70,45 +70,46 @@ impl JsonFile {
         self.raw(field).is_some()
     }
 
-    /// An error about this field, with its place in the file.
+    /// Makes an error about this field, with its place in the file.
     pub fn error(&self, field: &str, problem: impl Into<String>) -> Error {
         Error::config(&self.name, format!("{}{field}", self.prefix), problem)
     }
 
-    /// The error for a field whose value Vectile does not compute.
+    /// Makes the error for a field whose value Vectile does not support.
     pub fn unsupported(&self, field: &str, supported: impl Into<String>) -> Error {
         let value = self.raw(field).map_or_else(|| "null".to_string(), brief);
         Error::unsupported(&self.name, format!("{}{field}", self.prefix), value, supported)
     }
 
     fn wrong(&self, field: &str, value: &Value, expected: &str) -> Error {
-        self.error(field, format!("is {}; {expected} is expected", brief(value)))
+        self.error(field, format!("is {}; expected {expected}", brief(value)))
     }
 
     pub fn usize(&self, field: &str) -> Result<Option<usize>, Error> {
         let Some(value) = self.raw(field) else { return Ok(None) };
         let number = value.as_u64().and_then(|number| usize::try_from(number).ok());
-        number.map(Some).ok_or_else(|| self.wrong(field, value, "a whole number, not negative,"))
+        number
+            .map(Some)
+            .ok_or_else(|| self.wrong(field, value, "a whole number that is not negative"))
     }
 
     pub fn required_usize(&self, field: &str) -> Result<usize, Error> {
-        self.usize(field)?
-            .ok_or_else(|| self.error(field, "is missing; a whole number is expected"))
+        self.usize(field)?.ok_or_else(|| self.error(field, "is missing; expected a whole number"))
     }
 
-    /// As [`JsonFile::required_usize`], and at least 1.
+    /// Like [`JsonFile::required_usize`], with a minimum of 1.
     pub fn required_size(&self, field: &str) -> Result<usize, Error> {
         match self.required_usize(field)? {
-            0 => Err(self.error(field, "is 0; at least 1 is expected")),
+            0 => Err(self.error(field, "is 0; expected at least 1")),
             size => Ok(size),
         }
     }
 
-    /// As [`JsonFile::required_size`], and a width that a vector can have.
+    /// Like [`JsonFile::required_size`], with the largest supported vector width as maximum.
     pub fn required_width(&self, field: &str) -> Result<usize, Error> {
         match self.required_size(field)? {
             width if width > MAX_WIDTH => {
-                Err(self.error(field, format!("is {width}; at most {MAX_WIDTH} is expected")))
+                Err(self.error(field, format!("is {width}; expected at most {MAX_WIDTH}")))
             }
             width => Ok(width),
         }
@@ -135,7 +136,7 @@ impl JsonFile {
         strings.map(Some).ok_or_else(|| self.wrong(field, value, "a list of strings"))
     }
 
-    /// A nested object, whose errors name it with a dot.
+    /// Returns a nested object. Its errors name the field as `outer.inner`.
     pub fn object(&self, field: &str) -> Result<Option<JsonFile>, Error> {
         let Some(value) = self.raw(field) else { return Ok(None) };
         let map = value.as_object().ok_or_else(|| self.wrong(field, value, "an object"))?;
@@ -147,7 +148,7 @@ impl JsonFile {
     }
 }
 
-/// A value as messages show it: cut short and on one line.
+/// Formats a value for a message, shortened and on one line.
 pub(crate) fn brief(value: &Value) -> String {
     let text = value.to_string();
     match text.char_indices().nth(80) {

@@ -26,7 +26,7 @@ impl ModelKind {
     pub const ALL: [ModelKind; 4] =
         [ModelKind::Dense, ModelKind::Reranker, ModelKind::Sparse, ModelKind::MultiVector];
 
-    /// Its name in answers of the server and in errors.
+    /// Returns the kind's name in the server's responses and in errors.
     pub fn name(self) -> &'static str {
         match self {
             ModelKind::Dense => "embedding",
@@ -36,11 +36,13 @@ impl ModelKind {
         }
     }
 
-    /// Detects the kind from a model's files: the sentence-transformers (or PyLate) class that saved them;
-    /// else a reranker for a bare transformer with a sequence classification head; else dense.
+    /// Detects the kind from a model's files.
     ///
-    /// A sparse encoder that sentence-transformers did not save looks like any masked language model, and
-    /// bge-m3, which is three kinds at once, like any embedder: both count as dense.
+    /// The class of sentence-transformers or PyLate that saved the files decides. Otherwise a transformer
+    /// without modules that has a sequence classification head is a reranker, and any other model is dense.
+    ///
+    /// A sparse encoder that sentence-transformers did not save counts as dense, because it looks like any
+    /// masked language model. So does bge-m3, which is dense, sparse and multi-vector at once.
     ///
     /// ```
     /// use vectile::{ModelFiles, ModelKind};
@@ -51,7 +53,7 @@ impl ModelKind {
     /// ```
     ///
     /// # Errors
-    /// Those of reading `config_sentence_transformers.json` and `config.json`.
+    /// If `config_sentence_transformers.json` or `config.json` cannot be read.
     pub fn of(files: &ModelFiles) -> Result<Self, Error> {
         if let Some(options) = JsonFile::load(files, OPTIONS)? {
             match options.str("model_type")? {
@@ -79,10 +81,10 @@ impl ModelKind {
     }
 }
 
-/// The settings that only one kind of model has; [`ModelConfig`](super::ModelConfig) has the shared ones.
+/// The settings of one kind of model. [`ModelConfig`](super::ModelConfig) holds the shared ones.
 #[derive(Clone, Debug)]
 pub(crate) enum KindConfig {
-    /// The modules after the transformer say everything.
+    /// A dense model has no settings besides its modules.
     Dense,
     /// A classification head, or a language model's answers.
     Reranker(Scoring),
@@ -93,7 +95,7 @@ pub(crate) enum KindConfig {
 }
 
 impl KindConfig {
-    /// The linear layer that lies in a file of its own beside the weights, by the name of the file.
+    /// Returns the file name, without extension, of a linear layer that has a file of its own.
     pub fn head_beside(&self) -> Option<&'static str> {
         match self {
             KindConfig::Sparse(Sparse { weighting: Weighting::Lexical, .. }) => Some(SPARSE_LINEAR),
@@ -104,7 +106,7 @@ impl KindConfig {
         }
     }
 
-    /// True for a model that computes a row for each token of a text instead of one for the whole text.
+    /// Returns true if the model gives one row per token rather than one per text.
     pub fn by_token(&self) -> bool {
         match self {
             KindConfig::Dense | KindConfig::Reranker(_) => false,

@@ -1,8 +1,8 @@
-//! The JSON files of a model as plain values, with sentence-transformers' own rules and defaults.
+//! Reads a model's JSON files into plain values, with the rules and defaults of sentence-transformers.
 //!
-//! Both generations are read: the one before sentence-transformers 6 (`pooling_mode_*` switches,
-//! `max_seq_length` beside the transformer) and the one since (`pooling_mode`, `modality_config`,
-//! the length in `tokenizer_config.json`).
+//! Two file formats are supported: the one before sentence-transformers 6 (`pooling_mode_*` switches,
+//! `max_seq_length` beside the transformer) and the one since (`pooling_mode`, `modality_config`, the
+//! length in `tokenizer_config.json`).
 
 mod chat;
 mod json;
@@ -37,37 +37,37 @@ use modules::{
     MODULES, after_static, after_transformer, check_widths, check_widths_after, entries,
 };
 
-/// What the model's files say, checked to fit together.
+/// The settings of a model, checked to be consistent.
 #[derive(Clone, Debug)]
 pub(crate) struct ModelConfig {
     /// The settings of its kind.
     pub kind: KindConfig,
-    /// What the first module is.
+    /// The kind of the first module.
     pub input: Input,
-    /// `config.json` of the transformer.
+    /// The transformer's `config.json`.
     pub transformer: JsonFile,
-    /// The class of the transformer's module where that comes with the model.
+    /// The class of the transformer's module, if it is Python code that comes with the model.
     pub module_code: Option<String>,
-    /// Where the transformer's files are: empty, or `0_Transformer/`.
+    /// The directory prefix of the transformer's files: empty, or `0_Transformer/`.
     pub weights_prefix: String,
-    /// Tokens a text may have, special tokens included, as sentence-transformers derives it.
+    /// The maximum number of tokens of a text, special tokens included, as sentence-transformers derives it.
     pub max_seq_length: Option<usize>,
-    /// Texts are lowercased before the tokenizer's own normalizer.
+    /// Texts are lowercased before the tokenizer's normalizer.
     pub do_lower_case: bool,
-    /// After the transformer, in the order they are applied. The first is the pooling, for a static
-    /// model once [`ModelConfig::pool_static`] has put it there.
+    /// The modules after the transformer, in the order they are applied. The first is the pooling; a static
+    /// model gets its pooling from [`ModelConfig::pool_static`].
     pub modules: Vec<Module>,
-    /// By name. `query` and `document` are always there, empty if the model does not set them.
+    /// Prompts by name. `query` and `document` always exist, empty if the model does not set them.
     pub prompts: BTreeMap<String, String>,
     pub default_prompt_name: Option<String>,
     pub truncate_dim: Option<usize>,
     /// `cosine`, `dot`, `euclidean` or `manhattan`.
     pub similarity: Option<String>,
-    /// Worth saying aloud at load: what was assumed because the model does not say it.
+    /// Assumptions made where the model's files are silent, to be shown at load.
     pub notes: Vec<String>,
 }
 
-/// The directories `modules.json` names, the model's own first: what a download has to bring.
+/// Returns the directories that `modules.json` names, the model's own first. A download needs them all.
 #[cfg(feature = "hub")]
 pub(crate) fn module_paths(files: &ModelFiles) -> Result<Vec<String>, Error> {
     let entries = entries(files, &mut Vec::new())?.unwrap_or_default();
@@ -104,7 +104,7 @@ impl ModelConfig {
 
     fn load_modules(
         files: &ModelFiles,
-        entries: &[modules::Entry],
+        entries: &[modules::ModuleEntry],
         mut notes: Vec<String>,
     ) -> Result<Self, Error> {
         let Some((first, rest)) = entries.split_first() else {
@@ -118,7 +118,7 @@ impl ModelConfig {
             "Transformer" => {}
             "StaticEmbedding" => return Self::load_static(files, &prefix, rest, notes),
             other => {
-                let supported = "the first module is a Transformer or a StaticEmbedding";
+                let supported = "supported: Transformer or StaticEmbedding as the first module";
                 return Err(Error::unsupported(MODULES, "[0].type", other, supported));
             }
         }
@@ -151,14 +151,14 @@ impl ModelConfig {
         Ok(config)
     }
 
-    /// A transformer alone. sentence-transformers then reads neither
-    /// `config_sentence_transformers.json` nor `sentence_bert_config.json`.
+    /// Reads a transformer without modules. Like sentence-transformers, this ignores
+    /// `config_sentence_transformers.json` and `sentence_bert_config.json`.
     fn load_bare(files: &ModelFiles, mut notes: Vec<String>) -> Result<Self, Error> {
         let transformer = transformer::load(files, "")?;
         if statics::is_model2vec(&transformer)? {
             let (max_seq_length, modules) = statics::model2vec(&transformer)?;
             notes.push(format!(
-                "no {MODULES}: unknown tokens are left out and texts are cut as model2vec does"
+                "no {MODULES}: unknown tokens are dropped and texts are cut as in model2vec"
             ));
             let config = Self::of_static(Input::Model2vec, transformer, "", modules, notes);
             return Ok(ModelConfig { max_seq_length, ..config });
@@ -166,10 +166,10 @@ impl ModelConfig {
         transformer::refuse_chat_template(files)?;
         let (mode, how) = transformer::bare_pooling(&transformer)?;
         notes.push(format!(
-            "no {MODULES}: {how}, not normalised, as sentence-transformers does for a transformer alone"
+            "no {MODULES}: {how}, not normalised, as in sentence-transformers for a transformer without modules"
         ));
         let dimension = transformer::hidden_size(&transformer)?.ok_or_else(|| {
-            transformer.error("hidden_size", "is missing; a whole number is expected")
+            transformer.error("hidden_size", "is missing; expected a whole number")
         })?;
         let pooling = Pooling { modes: vec![mode], include_prompt: true, dimension };
         Ok(ModelConfig {
@@ -192,7 +192,7 @@ impl ModelConfig {
     fn load_static(
         files: &ModelFiles,
         prefix: &str,
-        rest: &[modules::Entry],
+        rest: &[modules::ModuleEntry],
         mut notes: Vec<String>,
     ) -> Result<Self, Error> {
         let modules = after_static(files, rest, &mut notes)?;
@@ -229,8 +229,8 @@ impl ModelConfig {
         }
     }
 
-    /// Puts the mean before the other modules of a static model, which takes it by itself; `width`
-    /// is that of its table, which no config says.
+    /// Inserts mean pooling before the other modules of a static model, which lists no pooling. `width` is
+    /// the width of its table, which no config file holds.
     pub fn pool_static(&mut self, width: usize) -> Result<(), Error> {
         let modes = vec![PoolingMode::Mean];
         let pooling = Pooling { modes, include_prompt: true, dimension: width };
@@ -252,7 +252,7 @@ impl ModelConfig {
             return Ok(());
         }
         let problem = format!(
-            "Pooling expects token vectors of {} values, and {} gives {hidden}",
+            "Pooling expects token vectors of {} values, but {} gives {hidden}",
             pooling.dimension, self.transformer.name
         );
         Err(Error::config(MODULES, "[1]", problem))
@@ -268,8 +268,10 @@ impl ModelConfig {
         if let Some(name) = options.str("default_prompt_name")? {
             if !self.prompts.contains_key(name) {
                 let known: Vec<&str> = self.prompts.keys().map(String::as_str).collect();
-                let problem =
-                    format!("{name:?} is not among the prompts, which are {}", known.join(", "));
+                let problem = format!(
+                    "{name:?} is not a prompt of the model; its prompts are {}",
+                    known.join(", ")
+                );
                 return Err(options.error("default_prompt_name", problem));
             }
             self.default_prompt_name = Some(name.to_string());
@@ -279,14 +281,14 @@ impl ModelConfig {
 
     fn apply_options(&mut self, options: &JsonFile) -> Result<(), Error> {
         if options.str("model_type")?.is_some_and(|kind| kind != "SentenceTransformer") {
-            let supported = "a SentenceTransformer, one vector a text, is";
+            let supported = "supported here: SentenceTransformer, with one vector per text";
             return Err(options.unsupported("model_type", supported));
         }
         self.apply_prompts(options)?;
         if options.has("truncate_dim") {
             self.truncate_dim = Some(options.required_size("truncate_dim")?);
         }
-        // An unknown name is another kind of model's; sentence-transformers falls back to cosine.
+        // Other names belong to other kinds of model. sentence-transformers uses cosine for them.
         let known = ["cosine", "dot", "euclidean", "manhattan"];
         self.similarity = options
             .str("similarity_fn_name")?
@@ -296,21 +298,21 @@ impl ModelConfig {
     }
 }
 
-/// Refuses a model whose head is not there as safetensors.
+/// Refuses a model whose head exists only as a pickle.
 fn pickled_head(files: &ModelFiles, name: &str) -> Result<(), Error> {
     let [weights, pickle] = ["safetensors", "pt"].map(|end| format!("{name}.{end}"));
     if files.exists(&weights)? {
         return Ok(());
     }
     let problem = format!(
-        "is missing; {pickle} is a Python pickle, which can run code when opened. Convert it once, in the \
+        "is missing; {pickle} is a Python pickle, which can run code when it is opened. Convert it once, in the \
          model's directory: python -c \"import torch; from safetensors.torch import save_file; \
          save_file(torch.load('{pickle}', weights_only=True), '{weights}')\""
     );
     Err(Error::file(weights, problem))
 }
 
-/// The two names `encode_query` and `encode_document` look for, empty until the model sets them.
+/// Returns the prompts that `encode_query` and `encode_document` use, empty until the model sets them.
 fn default_prompts() -> BTreeMap<String, String> {
     ["query", "document"].map(|name| (name.to_string(), String::new())).into()
 }

@@ -1,4 +1,4 @@
-//! `modules.json` and the small modules after the transformer.
+//! Reads `modules.json` and the modules that follow the transformer.
 
 use serde_json::Value;
 
@@ -7,7 +7,7 @@ use crate::config::{JsonFile, Pooling};
 use crate::error::Error;
 use crate::files::{ModelFiles, normalise};
 
-/// A module after the transformer, in the order it is applied.
+/// A module that follows the transformer.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Module {
     Pooling(Pooling),
@@ -18,10 +18,10 @@ pub(crate) enum Module {
         out_features: usize,
         bias: bool,
         activation: DenseActivation,
-        /// The input is added to the result, through `residual.weight` where the widths differ.
+        /// The input is added to the result. If the widths differ, it is first multiplied by `residual.weight`.
         residual: bool,
     },
-    /// Epsilon 1e-5, from `norm.weight` and `norm.bias` in `path`.
+    /// Layer normalisation with `norm.weight` and `norm.bias` from `path` and epsilon 1e-5.
     LayerNorm {
         path: String,
         dimension: usize,
@@ -29,7 +29,7 @@ pub(crate) enum Module {
     Normalize,
 }
 
-/// The activation of a `Dense` module. `Gelu` is the exact one, with erf.
+/// The activation of a `Dense` module. `Gelu` is the exact form, with erf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DenseActivation {
     Identity,
@@ -40,34 +40,34 @@ pub(crate) enum DenseActivation {
     Sigmoid,
 }
 
-/// One line of `modules.json`.
-pub(super) struct Entry {
+/// One entry of `modules.json` or of a router.
+pub(super) struct ModuleEntry {
     index: usize,
-    /// The last component of the Python class: the part that both generations share.
+    /// The last component of the Python class. All versions of sentence-transformers share it.
     pub kind: String,
-    /// The whole class, where it is not sentence-transformers' own.
+    /// The full class name, if the class is not part of sentence-transformers.
     pub code: Option<String>,
-    /// Empty for the model's own directory, else `1_Pooling`.
+    /// The module's directory, such as `1_Pooling`. Empty for the model's own directory.
     pub path: String,
 }
 
 pub(super) const MODULES: &str = "modules.json";
-/// Real models have fewer than ten.
+/// Published models have fewer than ten.
 const MAX_MODULES: usize = 100;
-const SUPPORTED: &str = "modules are one Transformer and one Pooling, or one StaticEmbedding, then Dense, LayerNorm, Normalize or Dropout";
+const SUPPORTED: &str = "supported modules are one Transformer and one Pooling, or one StaticEmbedding, then Dense, LayerNorm, Normalize or Dropout";
 
-/// The entries in the order of the list, which is the order sentence-transformers applies them in;
-/// `idx` is only compared with it.
+/// Reads the entries of `modules.json` in the order of the list, which is the order
+/// sentence-transformers applies them in. A note is added if `idx` gives another order.
 pub(super) fn entries(
     files: &ModelFiles,
     notes: &mut Vec<String>,
-) -> Result<Option<Vec<Entry>>, Error> {
+) -> Result<Option<Vec<ModuleEntry>>, Error> {
     let Some(value) = load_value(files, MODULES)? else { return Ok(None) };
     let Value::Array(list) = value else {
-        return Err(Error::file(MODULES, "holds no JSON list; it is a list of modules"));
+        return Err(Error::file(MODULES, "is not a JSON list; expected a list of modules"));
     };
     if list.len() > MAX_MODULES {
-        let problem = format!("lists {} modules; at most {MAX_MODULES} are taken", list.len());
+        let problem = format!("lists {} modules; at most {MAX_MODULES} are allowed", list.len());
         return Err(Error::file(MODULES, problem));
     }
     let mut names = Vec::new();
@@ -75,17 +75,17 @@ pub(super) fn entries(
     let mut entries = Vec::new();
     for (index, value) in list.into_iter().enumerate() {
         let Value::Object(map) = value else {
-            let problem = format!("is {}; an object is expected", brief(&value));
+            let problem = format!("is {}; expected an object", brief(&value));
             return Err(Error::config(MODULES, format!("[{index}]"), problem));
         };
-        // Errors then read "modules.json: field `[1].type`".
+        // Nested under this name so that errors read "modules.json: field `[1].type`".
         let nested = Value::Object(map);
         let whole = JsonFile::new(MODULES, [(format!("[{index}]"), nested)].into_iter().collect());
         let Some(file) = whole.object(&format!("[{index}]"))? else { continue };
         if let Some(name) = file.str("name")? {
             if names.iter().any(|known| known == name) {
                 return Err(
-                    file.error("name", format!("{name:?} is used by an earlier module too"))
+                    file.error("name", format!("{name:?} is already used by an earlier module"))
                 );
             }
             names.push(name.to_string());
@@ -95,23 +95,23 @@ pub(super) fn entries(
     }
     if !positions.is_sorted() {
         notes.push(format!(
-            "{MODULES}: `idx` is not in order; the order of the list counts, as in sentence-transformers"
+            "{MODULES}: `idx` is not ascending; modules are applied in the order of the list, as in sentence-transformers"
         ));
     }
     Ok(Some(entries))
 }
 
-fn entry(index: usize, file: &JsonFile) -> Result<Entry, Error> {
+fn entry(index: usize, file: &JsonFile) -> Result<ModuleEntry, Error> {
     let class = file.str("type")?.ok_or_else(|| file.error("type", "is missing"))?;
     let kind = class.rsplit('.').next().unwrap_or_default().to_string();
-    // PyLate's is sentence-transformers' under another name.
+    // PyLate's Dense is sentence-transformers' module under another name.
     let own = class.starts_with("sentence_transformers.") || class == "pylate.models.Dense.Dense";
-    // What a Transformer of the model's own is to compute, its architecture knows.
+    // A custom Transformer class is accepted here; the architecture decides later whether it is supported.
     let known_later = index == 0 && kind == "Transformer";
     if !own && !known_later {
         return Err(file.unsupported(
             "type",
-            "this module is Python code that comes with the model, and Vectile runs none; use a model whose modules are sentence-transformers' own",
+            "this module is Python code that comes with the model, and Vectile does not run Python; use a model whose modules are part of sentence-transformers",
         ));
     }
     let code = (!own).then(|| class.to_string());
@@ -120,28 +120,28 @@ fn entry(index: usize, file: &JsonFile) -> Result<Entry, Error> {
         "" | "." | "./" => String::new(),
         path => normalise(path).map_err(|error| file.error("path", error.to_string()))?,
     };
-    Ok(Entry { index, kind, code, path })
+    Ok(ModuleEntry { index, kind, code, path })
 }
 
-/// A `Router`: modules for each side of a search.
+/// A `Router`: separate modules for queries and for documents.
 pub(super) struct Routes {
-    /// Its file, for messages.
+    /// The router's file, for error messages.
     pub file: String,
-    /// By name, in the order of the file.
-    pub routes: Vec<(String, Vec<Entry>)>,
-    /// Where texts go that are of no side.
+    /// Each route's name and modules, in the order of the file.
+    pub routes: Vec<(String, Vec<ModuleEntry>)>,
+    /// The route of texts that are neither query nor document.
     pub default: Option<String>,
 }
 
 impl Routes {
-    pub fn load(files: &ModelFiles, router: &Entry) -> Result<Self, Error> {
+    pub fn load(files: &ModelFiles, router: &ModuleEntry) -> Result<Self, Error> {
         let base = match router.path.as_str() {
             "" => String::new(),
             path => format!("{path}/"),
         };
         let name = format!("{base}router_config.json");
         let file = JsonFile::load(files, &name)?
-            .ok_or_else(|| Error::file(&name, format!("is missing, and {MODULES} names it")))?;
+            .ok_or_else(|| Error::file(&name, format!("is missing, but {MODULES} names it")))?;
         let missing = |field: &str| file.error(field, "is missing");
         let types = file.object("types")?.ok_or_else(|| missing("types"))?;
         let structure = file.object("structure")?.ok_or_else(|| missing("structure"))?;
@@ -151,19 +151,24 @@ impl Routes {
             for (index, name) in structure.strings(route)?.unwrap_or_default().iter().enumerate() {
                 let class = types.str(name)?.ok_or_else(|| types.error(name, "is missing"))?;
                 if !class.starts_with("sentence_transformers.") {
-                    return Err(types.unsupported(name, "sentence-transformers' own modules are"));
+                    return Err(
+                        types.unsupported(name, "supported: modules of sentence-transformers")
+                    );
                 }
                 let kind = class.rsplit('.').next().unwrap_or_default().to_string();
                 let path = normalise(&format!("{base}{name}"));
                 let path = path.map_err(|error| types.error(name, error.to_string()))?;
-                modules.push(Entry { index, kind, code: None, path });
+                modules.push(ModuleEntry { index, kind, code: None, path });
             }
             routes.push((route.clone(), modules));
         }
         let parameters = file.object("parameters")?;
         let mappings = parameters.as_ref().and_then(|p| p.raw("route_mappings")?.as_object());
         if let (Some(parameters), Some(true)) = (&parameters, mappings.map(|map| !map.is_empty())) {
-            return Err(parameters.unsupported("route_mappings", "routes by their own names are"));
+            return Err(parameters.unsupported(
+                "route_mappings",
+                "supported: none (each route is chosen by its own name)",
+            ));
         }
         let named = parameters.as_ref().map(|p| p.str("default_route")).transpose()?.flatten();
         let default = named.map(str::to_string).or_else(|| Some(routes.first()?.0.clone()));
@@ -171,10 +176,10 @@ impl Routes {
     }
 }
 
-/// Everything after the transformer, checked to fit together.
+/// Reads the modules after the transformer and checks that their order and widths fit.
 pub(super) fn after_transformer(
     files: &ModelFiles,
-    entries: &[Entry],
+    entries: &[ModuleEntry],
     notes: &mut Vec<String>,
 ) -> Result<Vec<Module>, Error> {
     let modules = parse(files, entries, notes)?;
@@ -183,10 +188,10 @@ pub(super) fn after_transformer(
     Ok(modules)
 }
 
-/// Everything after a static embedding, which takes the mean of a text's tokens itself.
+/// Reads the modules after a static embedding, which computes the mean of a text's tokens itself.
 pub(super) fn after_static(
     files: &ModelFiles,
-    entries: &[Entry],
+    entries: &[ModuleEntry],
     notes: &mut Vec<String>,
 ) -> Result<Vec<Module>, Error> {
     let modules = parse(files, entries, notes)?;
@@ -197,17 +202,19 @@ pub(super) fn after_static(
     Ok(modules)
 }
 
-/// Everything after the transformer of a multi-vector encoder, on token vectors, and the file of its
-/// `MultiVectorMask`. Of a model `converted` from one of single vectors, as sentence-transformers does,
-/// the pooling and the normalisation after it are left out.
+/// Reads the modules after the transformer of a multi-vector encoder, which work on token vectors, and
+/// the config of its `MultiVectorMask`.
+///
+/// If the model is `converted` from a single-vector model, pooling and the normalisation after it are
+/// left out, as sentence-transformers does.
 pub(super) fn of_tokens(
     files: &ModelFiles,
-    entries: &[Entry],
+    entries: &[ModuleEntry],
     converted: bool,
     notes: &mut Vec<String>,
 ) -> Result<(Vec<Module>, Option<JsonFile>), Error> {
-    let supported = "modules of a multi-vector encoder are one Transformer, then Dense, Normalize and \
-                     MultiVectorMask";
+    let supported = "supported modules of a multi-vector encoder are one Transformer, then Dense, \
+                     Normalize and MultiVectorMask";
     let (mut modules, mut mask) = (Vec::new(), None);
     for entry in entries {
         match entry.kind.as_str() {
@@ -226,7 +233,9 @@ pub(super) fn of_tokens(
                     _ if converted => {}
                     _ => {
                         let file = entry.required(files)?;
-                        return Err(file.unsupported("module_input_name", "token_embeddings is"));
+                        return Err(
+                            file.unsupported("module_input_name", "supported: token_embeddings")
+                        );
                     }
                 }
             }
@@ -243,7 +252,7 @@ pub(super) fn of_tokens(
 
 fn parse(
     files: &ModelFiles,
-    entries: &[Entry],
+    entries: &[ModuleEntry],
     notes: &mut Vec<String>,
 ) -> Result<Vec<Module>, Error> {
     let mut modules = Vec::new();
@@ -260,7 +269,7 @@ fn parse(
                 Some(Module::LayerNorm { path: entry.path.clone(), dimension })
             }
             "Normalize" => Some(normalize(entry, files)?),
-            // Does nothing outside training.
+            // Dropout has no effect outside training.
             "Dropout" => None,
             "Transformer" => return Err(entry.wrong("is a second Transformer")),
             "StaticEmbedding" => {
@@ -276,7 +285,7 @@ fn parse(
     Ok(modules)
 }
 
-impl Entry {
+impl ModuleEntry {
     fn file_name(&self) -> String {
         match self.path.as_str() {
             "" => "config.json".to_string(),
@@ -287,7 +296,7 @@ impl Entry {
     pub fn required(&self, files: &ModelFiles) -> Result<JsonFile, Error> {
         let name = self.file_name();
         JsonFile::load(files, &name)?.ok_or_else(|| {
-            let problem = format!("is missing, and {MODULES} names it; download the model again");
+            let problem = format!("is missing, but {MODULES} names it; download the model again");
             Error::file(name, problem)
         })
     }
@@ -297,8 +306,8 @@ impl Entry {
     }
 }
 
-/// The directory of a `Normalize` module is often absent: it has nothing to say.
-fn normalize(entry: &Entry, files: &ModelFiles) -> Result<Module, Error> {
+/// Reads a `Normalize` module. Its directory is often absent, because it has no settings.
+fn normalize(entry: &ModuleEntry, files: &ModelFiles) -> Result<Module, Error> {
     if !entry.path.is_empty()
         && let Some(file) = JsonFile::load(files, &entry.file_name())?
     {
@@ -313,13 +322,13 @@ const TOKENS: &str = "token_embeddings";
 fn only_on(file: &JsonFile, what: &str) -> Result<(), Error> {
     for field in ["module_input_name", "module_output_name"] {
         if file.str(field)?.is_some_and(|name| name != what) {
-            return Err(file.unsupported(field, format!("modules work on `{what}`")));
+            return Err(file.unsupported(field, format!("supported: {what}")));
         }
     }
     Ok(())
 }
 
-fn dense(entry: &Entry, file: &JsonFile, notes: &mut Vec<String>) -> Result<Module, Error> {
+fn dense(entry: &ModuleEntry, file: &JsonFile, notes: &mut Vec<String>) -> Result<Module, Error> {
     let known = [
         "in_features",
         "out_features",
@@ -330,7 +339,7 @@ fn dense(entry: &Entry, file: &JsonFile, notes: &mut Vec<String>) -> Result<Modu
         "use_residual",
     ];
     for field in file.map.keys().filter(|field| !known.contains(&field.as_str())) {
-        notes.push(format!("{}: `{field}` is ignored, as sentence-transformers does", file.name));
+        notes.push(format!("{}: `{field}` is ignored, as in sentence-transformers", file.name));
     }
     Ok(Module::Dense {
         path: entry.path.clone(),
@@ -342,10 +351,11 @@ fn dense(entry: &Entry, file: &JsonFile, notes: &mut Vec<String>) -> Result<Modu
     })
 }
 
-/// Only PyTorch's own classes: sentence-transformers replaces any other with tanh, and a model that
-/// was trained with something else then gives wrong vectors.
+/// Reads the activation, which must be a class of PyTorch. sentence-transformers replaces any other class
+/// with tanh, which gives wrong vectors for a model trained with another activation.
 fn activation(file: &JsonFile) -> Result<DenseActivation, Error> {
-    let supported = "activations are torch.nn's Identity, Tanh, ReLU, GELU, SiLU and Sigmoid";
+    let supported =
+        "supported activations are torch.nn's Identity, Tanh, ReLU, GELU, SiLU and Sigmoid";
     if file.map.get("activation_function").is_some_and(Value::is_null) {
         return Err(file.unsupported("activation_function", supported));
     }
@@ -377,7 +387,7 @@ pub(super) fn check_widths(modules: &[Module]) -> Result<(), Error> {
     check_widths_after(modules, 0)
 }
 
-/// As [`check_widths`], after what gives `width` values.
+/// Like [`check_widths`], for modules whose input has `width` values.
 pub(super) fn check_widths_after(modules: &[Module], mut width: usize) -> Result<(), Error> {
     for module in modules {
         let (path, field, expected) = match module {
@@ -390,7 +400,7 @@ pub(super) fn check_widths_after(modules: &[Module], mut width: usize) -> Result
             Module::LayerNorm { path, dimension } => (path, "dimension", *dimension),
         };
         if expected != width {
-            let problem = format!("is {expected}, and the module before it gives {width}");
+            let problem = format!("is {expected}, but the module before it gives {width}");
             return Err(Error::config(format!("{path}/config.json"), field, problem));
         }
         if let Module::Dense { out_features, .. } = module {

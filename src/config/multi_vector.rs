@@ -1,7 +1,9 @@
-//! A multi-vector encoder's directory: what sentence-transformers' `MultiVectorEncoder` reads of its own
-//! saves, of PyLate's and of Stanford's ColBERT, and what FlagEmbedding reads of bge-m3.
+//! Reads the directory of a multi-vector encoder.
+//!
+//! Supported are models saved by sentence-transformers (`MultiVectorEncoder`), PyLate and Stanford's
+//! ColBERT, read as sentence-transformers reads them, and bge-m3, read as FlagEmbedding reads it.
 
-use crate::config::modules::{Entry, MODULES, entries, of_tokens};
+use crate::config::modules::{MODULES, ModuleEntry, entries, of_tokens};
 use crate::config::{
     Input, JsonFile, KindConfig, ModelConfig, Module, OPTIONS, default_prompts, pickled_head,
     transformer,
@@ -9,56 +11,56 @@ use crate::config::{
 use crate::error::Error;
 use crate::files::ModelFiles;
 
-/// What a multi-vector encoder's files say beside its transformer and its modules (ColBERT, Khattab and
+/// The settings of a multi-vector encoder besides its transformer and modules (ColBERT, Khattab and
 /// Zaharia 2020, <https://arxiv.org/abs/2004.12832>).
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Multi {
-    /// Tokens of a query, at most, and the field that says so.
+    /// The maximum number of tokens of a query, and the field that sets it.
     pub query_length: Option<(usize, String)>,
-    /// Tokens of a document, at most, and the field that says so.
+    /// The maximum number of tokens of a document, and the field that sets it.
     pub document_length: Option<(usize, String)>,
     pub expansion: Option<Expansion>,
-    /// Tokens whose vectors are left out.
+    /// Tokens whose vectors are dropped.
     pub skiplist: Vec<String>,
     pub skips_in_queries: bool,
     pub skips_in_documents: bool,
-    /// Prefixes of texts that count as one token where the vocabulary has them.
+    /// Prefixes of texts that become one token if the vocabulary has them.
     pub prefixes: Vec<String>,
-    /// Scores are divided by the tokens of the query.
+    /// Scores are divided by the number of query tokens.
     pub mean: bool,
-    /// The linear layer that comes with the transformer's checkpoint instead of modules.
+    /// A linear layer stored with the transformer's checkpoint instead of in a module.
     pub projection: Option<Projection>,
 }
 
-/// Tokens that are put behind a query that is shorter.
+/// The tokens appended to a query that is shorter than `length`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Expansion {
-    /// Queries have at least so many tokens then.
+    /// The minimum number of tokens of a query.
     pub length: usize,
-    /// The file and field that say so.
+    /// The file and the field that set it.
     pub field: (String, String),
-    /// The other tokens see them.
+    /// The other tokens attend to the appended ones.
     pub seen: bool,
-    /// The mask token, else the end token, where none is named.
+    /// The token to append. `None` means the mask token, or else the end-of-sequence token.
     pub token: Option<String>,
 }
 
-/// A linear layer of a checkpoint.
+/// A linear layer stored with a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Projection {
     /// `linear.weight` of Stanford's ColBERT.
     Stanford,
-    /// bge-m3's `colbert_linear`, which leaves the first token out.
+    /// bge-m3's `colbert_linear`, which skips the first token.
     BgeM3,
 }
 
-/// bge-m3's projection to token vectors, a weight and a bias.
+/// bge-m3's projection to token vectors: a weight and a bias.
 pub(crate) const COLBERT_LINEAR: &str = "colbert_linear";
 
-const SUPPORTED: &str = "a multi-vector encoder is saved by sentence-transformers \
-    (MultiVectorEncoder), PyLate (ColBERT) or Stanford's ColBERT (HF_ColBERT), or is bge-m3";
+const SUPPORTED: &str = "supported multi-vector encoders are those saved by sentence-transformers \
+    (MultiVectorEncoder), PyLate (ColBERT) or Stanford's ColBERT (HF_ColBERT), and bge-m3";
 
-/// PyLate's fields of `config_sentence_transformers.json`; one of them tells its saves.
+/// The fields PyLate adds to `config_sentence_transformers.json`. Any of them identifies a PyLate model.
 const PYLATE: [&str; 9] = [
     "query_length",
     "document_length",
@@ -74,7 +76,7 @@ const PYLATE: [&str; 9] = [
 /// Python's `string.punctuation`.
 const PUNCTUATION: &str = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~";
 
-/// Where ColBERT's own files do not say it.
+/// The query length of ColBERT models whose files do not set one.
 const QUERY_TOKENS: usize = 32;
 
 impl ModelConfig {
@@ -104,7 +106,9 @@ impl ModelConfig {
             Some(entries) => Self::load_saved(files, saved, &entries, &options, notes),
             None if stanford => Self::load_stanford(files),
             None => {
-                let problem = format!("is missing, and {OPTIONS} is that of a model with modules");
+                let problem = format!(
+                    "is missing, but {OPTIONS} describes a model with modules; download the model again"
+                );
                 Err(Error::file(MODULES, problem))
             }
         }
@@ -113,7 +117,7 @@ impl ModelConfig {
     fn load_saved(
         files: &ModelFiles,
         saved: Saved,
-        entries: &[Entry],
+        entries: &[ModuleEntry],
         options: &JsonFile,
         mut notes: Vec<String>,
     ) -> Result<Self, Error> {
@@ -121,7 +125,7 @@ impl ModelConfig {
             return Err(Error::file(MODULES, "lists no modules; download the model again"));
         };
         if first.kind != "Transformer" {
-            let supported = "the first module is a Transformer";
+            let supported = "supported: Transformer as the first module";
             return Err(Error::unsupported(MODULES, "[0].type", &first.kind, supported));
         }
         let prefix = match first.path.as_str() {
@@ -140,12 +144,13 @@ impl ModelConfig {
         match (saved, mask) {
             (Saved::Native, Some(mask)) => mask_fields(&mask, &mut multi)?,
             (Saved::Native, None) => {
-                // Nothing says that tokens which others do not see count.
+                // Without a mask module, appended tokens that the others do not attend to have no effect.
                 multi.expansion = multi.expansion.filter(|expansion| expansion.seen);
             }
             (Saved::Pylate | Saved::OldPylate, _) => {
                 if !modules.iter().any(|module| matches!(module, Module::Dense { .. })) {
-                    let problem = "has no Dense module, which makes the token vectors; train one";
+                    let problem =
+                        "has no Dense module, which computes the token vectors; train one";
                     return Err(Error::config(MODULES, "type", problem));
                 }
                 let words = options.strings("skiplist_words")?;
@@ -186,15 +191,17 @@ impl ModelConfig {
         Ok(model)
     }
 
-    /// Stanford's own layout: the projection lies beside the transformer's weights, and
-    /// `artifact.metadata` says the rest.
+    /// Reads Stanford's layout: the projection is stored with the transformer's weights, and
+    /// `artifact.metadata` holds the settings.
     fn load_stanford(files: &ModelFiles) -> Result<Self, Error> {
         let config = transformer::load(files, "")?;
         transformer::refuse_chat_template(files)?;
         let mut notes = Vec::new();
         let name = "artifact.metadata";
         let metadata = JsonFile::load(files, name)?.unwrap_or_else(|| {
-            notes.push(format!("no {name}: ColBERT's defaults, as sentence-transformers does"));
+            notes.push(format!(
+                "no {name}: ColBERT's defaults are used, as in sentence-transformers"
+            ));
             JsonFile::new(name, serde_json::Map::new())
         });
         let length = |field: &str| match metadata.usize(field)? {
@@ -236,7 +243,7 @@ impl ModelConfig {
         })
     }
 
-    /// bge-m3: every token but the first, projected by `colbert_linear`.
+    /// Reads bge-m3: every token except the first is projected by `colbert_linear`.
     fn load_bge_m3(files: &ModelFiles) -> Result<Self, Error> {
         pickled_head(files, COLBERT_LINEAR)?;
         let multi = Multi { mean: true, projection: Some(Projection::BgeM3), ..Multi::default() };
@@ -244,8 +251,8 @@ impl ModelConfig {
         Ok(ModelConfig { modules: vec![Module::Normalize], ..model })
     }
 
-    /// A model that is read from the directory's own `config.json` and `sentence_bert_config.json`, with
-    /// heads in files beside its weights.
+    /// Reads a model from `config.json` and `sentence_bert_config.json` whose heads are in files beside its
+    /// weights.
     pub(super) fn beside_heads(files: &ModelFiles, kind: KindConfig) -> Result<Self, Error> {
         let config = transformer::load(files, "")?;
         let settings = transformer::settings(files, "", &transformer::TOKEN_EMBEDDINGS)?;
@@ -276,14 +283,14 @@ impl ModelConfig {
     }
 }
 
-/// Who saved the modules.
+/// The library that saved the modules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Saved {
-    /// sentence-transformers, with everything in the list.
+    /// sentence-transformers: `modules.json` lists every module.
     Native,
-    /// PyLate: the skiplist and the normalisation are not in the list.
+    /// PyLate: `modules.json` lists neither the skiplist nor the normalisation.
     Pylate,
-    /// PyLate before it wrote a `model_type`.
+    /// A version of PyLate that did not write `model_type`.
     OldPylate,
 }
 
@@ -303,12 +310,12 @@ fn punctuation() -> Vec<String> {
     PUNCTUATION.chars().map(String::from).collect()
 }
 
-/// True for one of the fields that PyLate writes.
+/// Returns true if the file has one of the fields that PyLate writes.
 fn has_pylate_field(options: &JsonFile) -> bool {
     PYLATE.iter().any(|field| options.map.contains_key(*field))
 }
 
-/// True where `config_sentence_transformers.json` is that of a multi-vector encoder.
+/// Returns true if `config_sentence_transformers.json` describes a multi-vector encoder.
 pub(super) fn saved_so(options: &JsonFile) -> Result<bool, Error> {
     Ok(match options.str("model_type")? {
         Some(class) => ["MultiVectorEncoder", "ColBERT"].contains(&class),
@@ -316,7 +323,7 @@ pub(super) fn saved_so(options: &JsonFile) -> Result<bool, Error> {
     })
 }
 
-/// An expansion to a fixed length cuts longer queries to it.
+/// Returns the maximum query length of a fixed-length expansion: longer queries are truncated to it.
 fn fixed(expansion: &Option<Expansion>) -> Option<(usize, String)> {
     let expansion = expansion.as_ref()?;
     let (file, field) = &expansion.field;
@@ -330,7 +337,7 @@ fn length(file: &JsonFile, field: &str) -> Result<Option<(usize, String)>, Error
     Ok(Some((file.required_size(field)?, format!("{}: field `{field}`", file.name))))
 }
 
-/// What PyLate's `config_sentence_transformers.json` says: queries are filled up unless it says otherwise.
+/// Reads PyLate's fields of `config_sentence_transformers.json`. Queries are expanded unless it disables that.
 fn pylate_fields(options: &JsonFile, multi: &mut Multi) -> Result<(), Error> {
     if !has_pylate_field(options) {
         return Ok(());
@@ -357,7 +364,7 @@ fn pylate_fields(options: &JsonFile, multi: &mut Multi) -> Result<(), Error> {
     Ok(())
 }
 
-/// What sentence-transformers' `sentence_bert_config.json` says, which counts before PyLate's fields.
+/// Reads sentence-transformers' fields of `sentence_bert_config.json`, which take precedence over PyLate's.
 fn own_fields(settings: &JsonFile, multi: &mut Multi) -> Result<(), Error> {
     if settings.has("query_expansion") && multi.expansion.is_some() {
         multi.query_length = None;
@@ -382,11 +389,11 @@ fn own_expansion(file: &JsonFile, multi: &mut Multi) -> Result<(), Error> {
     };
     let known = ["strategy", "attend", "token", "length"];
     if let Some(key) = nested.map.keys().find(|key| !known.contains(&key.as_str())) {
-        return Err(nested.unsupported(key, format!("there are {}", known.join(", "))));
+        return Err(nested.unsupported(key, format!("supported fields: {}", known.join(", "))));
     }
     let length = nested.required_size("length")?;
     if let Some((most, place)) = multi.query_length.as_ref().filter(|(most, _)| *most < length) {
-        let problem = format!("is {length}, and {place} is {most}; it is the same or more");
+        let problem = format!("is {length}, but {place} is {most}; expected at most {most}");
         return Err(nested.error("length", problem));
     }
     multi.expansion = Some(Expansion {
@@ -398,14 +405,17 @@ fn own_expansion(file: &JsonFile, multi: &mut Multi) -> Result<(), Error> {
     match nested.str("strategy")? {
         Some("fixed") => multi.query_length = fixed(&multi.expansion),
         Some("min") => {}
-        _ => return Err(nested.unsupported("strategy", "fixed and min are")),
+        _ => return Err(nested.unsupported("strategy", "supported: fixed and min")),
     }
     Ok(())
 }
 
 fn mask_fields(mask: &JsonFile, multi: &mut Multi) -> Result<(), Error> {
     if mask.raw("keep_only_token_ids").is_some_and(|ids| ids.as_array() != Some(&Vec::new())) {
-        return Err(mask.unsupported("keep_only_token_ids", "null is: all tokens but a skiplist's"));
+        return Err(mask.unsupported(
+            "keep_only_token_ids",
+            "supported: null (keep all tokens except the skiplist)",
+        ));
     }
     let words = mask.strings("skiplist_words")?.unwrap_or_default();
     multi.skiplist = words.into_iter().map(str::to_owned).collect();

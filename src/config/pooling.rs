@@ -1,35 +1,35 @@
-//! How token vectors become one vector, in both generations of the pooling file.
+//! Reads the `Pooling` module, which turns token vectors into one vector, in both of its file formats.
 
 use serde_json::Value;
 
 use crate::config::JsonFile;
 use crate::error::Error;
 
-/// The `Pooling` module.
+/// The settings of a `Pooling` module.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Pooling {
-    /// Their results are concatenated in this order. Never empty.
+    /// The modes, whose results are concatenated in this order. Never empty.
     pub modes: Vec<PoolingMode>,
-    /// False leaves the prompt's tokens out of every mode.
+    /// If false, the prompt's tokens are left out of every mode.
     pub include_prompt: bool,
-    /// Width of one token vector; the result is this times the number of modes.
+    /// The width of a token vector. The pooled vector is this times the number of modes wide.
     pub dimension: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PoolingMode {
-    /// The first token that is pooled.
+    /// The first pooled token.
     Cls,
     Max,
     Mean,
     /// Sum divided by the square root of the number of tokens.
     MeanSqrtLen,
-    /// Mean weighted by position in the sequence, from 1; leaving out a prompt keeps the positions.
+    /// Mean weighted by the position in the sequence, counted from 1. Positions include a left-out prompt.
     WeightedMean,
     LastToken,
 }
 
-/// sentence-transformers' own names, before and since version 6, in its order of concatenation.
+/// Each mode's names in sentence-transformers before and since version 6, in its order of concatenation.
 const NAMES: [(&str, &str, PoolingMode); 6] = [
     ("pooling_mode_cls_token", "cls", PoolingMode::Cls),
     ("pooling_mode_max_tokens", "max", PoolingMode::Max),
@@ -40,7 +40,7 @@ const NAMES: [(&str, &str, PoolingMode); 6] = [
 ];
 
 const SUPPORTED: &str =
-    "pooling modes are cls, max, mean, mean_sqrt_len_tokens, weightedmean and lasttoken";
+    "supported pooling modes are cls, max, mean, mean_sqrt_len_tokens, weightedmean and lasttoken";
 
 impl Pooling {
     pub(super) fn parse(file: &JsonFile, notes: &mut Vec<String>) -> Result<Self, Error> {
@@ -58,13 +58,13 @@ impl Pooling {
         })
     }
 
-    /// Width of the pooled vector.
+    /// Returns the width of the pooled vector.
     pub fn output_dimension(&self) -> usize {
         self.dimension.saturating_mul(self.modes.len())
     }
 }
 
-/// The new key wins over the old ones, as in sentence-transformers.
+/// Reads the modes. `pooling_mode` takes precedence over the old switches, as in sentence-transformers.
 fn modes(file: &JsonFile, notes: &mut Vec<String>) -> Result<Vec<PoolingMode>, Error> {
     if let Some(Value::String(name)) = file.raw("pooling_mode") {
         return Ok(vec![mode(file, name)?]);
@@ -83,7 +83,7 @@ fn modes(file: &JsonFile, notes: &mut Vec<String>) -> Result<Vec<PoolingMode>, E
     }
     if modes.is_empty() {
         notes.push(format!(
-            "{}: no pooling mode is on: mean pooling, as sentence-transformers does",
+            "{}: no pooling mode is set: mean pooling is used, as in sentence-transformers",
             file.name
         ));
         modes.push(PoolingMode::Mean);
@@ -96,7 +96,7 @@ fn mode(file: &JsonFile, name: &str) -> Result<PoolingMode, Error> {
     known.map(|(.., mode)| *mode).ok_or_else(|| file.unsupported("pooling_mode", SUPPORTED))
 }
 
-/// A key nobody knows may ask for another kind of pooling.
+/// Refuses unknown fields, because one may ask for another kind of pooling.
 fn refuse_unknown_fields(file: &JsonFile) -> Result<(), Error> {
     let other =
         ["embedding_dimension", "word_embedding_dimension", "pooling_mode", "include_prompt"];

@@ -1,43 +1,43 @@
-//! A reranker's directory: what sentence-transformers' `CrossEncoder` reads of it.
+//! Reads the directory of a reranker as sentence-transformers' `CrossEncoder` does.
 
 use std::collections::BTreeMap;
 
 use crate::config::chat::{ChatTemplate, chat_template};
-use crate::config::modules::{Entry, MODULES, entries};
+use crate::config::modules::{MODULES, ModuleEntry, entries};
 use crate::config::{
     DenseActivation, Input, JsonFile, KindConfig, ModelConfig, OPTIONS, transformer,
 };
 use crate::error::Error;
 use crate::files::ModelFiles;
 
-/// What a reranker's files say beside its transformer.
+/// The settings of a reranker besides its transformer.
 #[derive(Clone, Debug)]
 pub(crate) struct Scoring {
-    /// Applied to the logits. `None` where the files name none: sigmoid for one label, else nothing.
+    /// Applied to the logits. `None` if the files set none: sigmoid for one label, otherwise no activation.
     pub activation: Option<DenseActivation>,
-    /// The tokens whose logits make the score, of a language model; `None` for a classification head.
+    /// The tokens whose logits give a language model's score. `None` for a classification head.
     pub answers: Option<Answers>,
-    /// How a pair becomes one text. `None` where the tokenizer joins the two.
+    /// The template that turns a pair into one text. `None` if the tokenizer joins the two texts.
     pub chat: Option<ChatTemplate>,
 }
 
-/// The tokens that a language model may answer a pair with. The score is the logit of the one that
-/// means relevance, less that of the other where there is one.
+/// The tokens with which a language model answers a pair. The score is the logit of the positive token
+/// minus that of the negative one, if there is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answers {
-    /// The tokens that the vocabulary calls `yes` and `no`.
+    /// The tokens `yes` and `no` of the vocabulary.
     YesNo,
-    /// Their ids.
+    /// The ids of the positive and the negative token.
     Ids([usize; 2]),
-    /// One id.
+    /// The id of the positive token; there is no negative one.
     Id(usize),
 }
 
-const SUPPORTED: &str = "a reranker is one Transformer with a sequence classification head, or one with a language model's and a LogitScore";
+const SUPPORTED: &str = "supported rerankers are one Transformer with a sequence classification head, or one with a language model's head and a LogitScore";
 
 impl ModelConfig {
-    /// Reads a reranker. A `modules.json` counts only where `config_sentence_transformers.json` says
-    /// that a `CrossEncoder` was saved; otherwise the transformer in the directory itself is the model.
+    /// Reads a reranker. `modules.json` is used only if `config_sentence_transformers.json` says that a
+    /// `CrossEncoder` was saved. Otherwise the transformer in the model's own directory is the model.
     pub fn load_scoring(files: &ModelFiles) -> Result<Self, Error> {
         let mut notes = Vec::new();
         let saved = saved_options(files)?;
@@ -86,15 +86,18 @@ impl ModelConfig {
     }
 }
 
-/// `config_sentence_transformers.json`, where it is a `CrossEncoder`'s.
+/// Reads `config_sentence_transformers.json`. Returns `None` unless a `CrossEncoder` was saved.
 fn saved_options(files: &ModelFiles) -> Result<Option<JsonFile>, Error> {
     let Some(options) = JsonFile::load(files, OPTIONS)? else { return Ok(None) };
     let is = options.str("model_type")? == Some("CrossEncoder");
     Ok(is.then_some(options))
 }
 
-/// Where the transformer's files are, and what a LogitScore after it reads.
-fn modules(files: &ModelFiles, entries: &[Entry]) -> Result<(String, Option<Answers>), Error> {
+/// Returns the directory prefix of the transformer, and the answers of a `LogitScore` after it.
+fn modules(
+    files: &ModelFiles,
+    entries: &[ModuleEntry],
+) -> Result<(String, Option<Answers>), Error> {
     let kinds: Vec<&str> = entries.iter().map(|entry| entry.kind.as_str()).collect();
     let answers = match kinds[..] {
         [] => return Err(Error::file(MODULES, "lists no modules; download the model again")),
@@ -117,7 +120,7 @@ fn modules(files: &ModelFiles, entries: &[Entry]) -> Result<(String, Option<Answ
 fn logit_score(file: &JsonFile) -> Result<Answers, Error> {
     let input = "module_input_name";
     if file.str(input)?.is_some_and(|name| name != "causal_logits") {
-        return Err(file.unsupported(input, "causal_logits is"));
+        return Err(file.unsupported(input, "supported: causal_logits"));
     }
     let yes = file.required_usize("true_token_id")?;
     Ok(match file.usize("false_token_id")? {
@@ -138,22 +141,22 @@ fn settings(
     match &settings {
         Some(file) if file.has("transformer_task") => Ok(settings),
         _ => {
-            let problem = "is missing, and a LogitScore reads the logits of `text-generation`; download the model again";
+            let problem = "is missing, but the LogitScore module needs `text-generation`; download the model again";
             let file = settings.map_or("sentence_bert_config.json".to_owned(), |file| file.name);
             Err(Error::config(file, "transformer_task", problem))
         }
     }
 }
 
-/// sentence-transformers scores a language model that comes without modules by `yes` and `no`.
+/// A language model without modules is scored by `yes` and `no`, as in sentence-transformers.
 fn default_answers(config: &JsonFile) -> Result<Option<Answers>, Error> {
     let architectures = config.strings("architectures")?.unwrap_or_default();
     let causal = architectures.first().is_some_and(|name| name.ends_with("ForCausalLM"));
     Ok(causal.then_some(Answers::YesNo))
 }
 
-/// `activation_fn` of `config_sentence_transformers.json`, then of `config.json`, under the name it has
-/// there since version 4 of sentence-transformers or before.
+/// Reads `activation_fn` from `config_sentence_transformers.json`, or else from `config.json`, where it has
+/// one name since version 4 of sentence-transformers and another before.
 fn score_activation(
     options: Option<&JsonFile>,
     config: &JsonFile,
@@ -173,8 +176,8 @@ fn score_activation(
     }
 }
 
-/// sentence-transformers replaces a class that is not PyTorch's own by the default; what the model was
-/// trained with is then not computed, so that it is refused here.
+/// Reads an activation, which must be a class of PyTorch. sentence-transformers replaces any other class
+/// with the default, which gives other scores than the model was trained for.
 fn activation(file: &JsonFile, field: &str) -> Result<DenseActivation, Error> {
     let class = file.str(field)?.unwrap_or_default();
     let name = class.strip_prefix("torch.nn.").and_then(|name| name.rsplit('.').next());
@@ -184,7 +187,8 @@ fn activation(file: &JsonFile, field: &str) -> Result<DenseActivation, Error> {
         Some("Tanh") => Ok(DenseActivation::Tanh),
         Some("ReLU") => Ok(DenseActivation::Relu),
         _ => {
-            let supported = "activations of scores are torch.nn's Identity, Sigmoid, Tanh and ReLU";
+            let supported =
+                "supported activations of scores are torch.nn's Identity, Sigmoid, Tanh and ReLU";
             Err(file.unsupported(field, supported))
         }
     }

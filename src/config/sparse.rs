@@ -1,60 +1,61 @@
-//! A sparse encoder's directory: what sentence-transformers' `SparseEncoder` reads of it.
+//! Reads the directory of a sparse encoder as sentence-transformers' `SparseEncoder` does.
 
-use crate::config::modules::{Entry, MODULES, Routes, entries};
+use crate::config::modules::{MODULES, ModuleEntry, Routes, entries};
 use crate::config::{
     Input, JsonFile, KindConfig, ModelConfig, OPTIONS, default_prompts, pickled_head, transformer,
 };
 use crate::error::Error;
 use crate::files::ModelFiles;
 
-/// What a sparse encoder's files say beside its transformer.
+/// The settings of a sparse encoder besides its transformer.
 #[derive(Clone, Debug)]
 pub(crate) struct Sparse {
     pub weighting: Weighting,
-    /// Queries are not run: each token has a weight of its own.
+    /// Queries do not run the transformer: each token has a fixed weight.
     pub queries: Option<StaticQueries>,
-    /// At most so many of the largest weights are kept.
+    /// The maximum number of weights of a vector; the largest are kept.
     pub max_active_dims: Option<usize>,
 }
 
-/// A `SparseStaticEmbedding` for queries, as OpenSearch's encoders for documents have it (Geng et al. 2024,
+/// A `SparseStaticEmbedding` for queries, as in OpenSearch's document encoders (Geng et al. 2024,
 /// <https://arxiv.org/abs/2411.04403>).
 #[derive(Clone, Debug)]
 pub(crate) struct StaticQueries {
-    /// Where its tokenizer and its weights are.
+    /// The directory prefix of its tokenizer and weights.
     pub prefix: String,
-    /// Tokens of a query, at most.
+    /// The maximum number of tokens of a query.
     pub max_seq_length: Option<usize>,
-    /// Texts that are neither query nor document are queries.
+    /// Texts that are neither query nor document are treated as queries.
     pub by_default: bool,
 }
 
-/// How hidden states become weights.
+/// Turns hidden states into weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Weighting {
-    /// The largest logit of each token of the vocabulary (SPLADE, Formal et al. 2021,
+    /// The maximum logit of each token of the vocabulary (SPLADE, Formal et al. 2021,
     /// <https://arxiv.org/abs/2109.10086>).
     Splade {
-        /// log(1 + x) is applied twice: `activation_function` is `log1p_relu`.
+        /// `activation_function` is `log1p_relu`: log(1 + x) is applied twice.
         twice: bool,
     },
-    /// A weight for each token of the text, by `sparse_linear` (bge-m3, Chen et al. 2024,
+    /// A weight for each token of the text, computed by `sparse_linear` (bge-m3, Chen et al. 2024,
     /// <https://arxiv.org/abs/2402.03216>).
     Lexical,
 }
 
-/// bge-m3's projection to a weight for each token, a weight and a bias.
+/// bge-m3's projection to one weight per token: a weight and a bias.
 pub(crate) const SPARSE_LINEAR: &str = "sparse_linear";
 
-const SUPPORTED: &str = "a sparse encoder is a Transformer with its masked language model's head, then a \
-                         SpladePooling, or a Router to these for documents and to a \
+const SUPPORTED: &str = "supported sparse encoders are a Transformer with a masked language model's head, \
+                         then a SpladePooling, or a Router to these for documents and to a \
                          SparseStaticEmbedding for queries";
 
 impl ModelConfig {
-    /// Reads a sparse encoder. A `modules.json` counts only where `config_sentence_transformers.json`
-    /// says that a `SparseEncoder` was saved; otherwise the masked language model in the directory
-    /// itself is pooled by maximum, as sentence-transformers does, or is bge-m3, whose `sparse_linear`
-    /// lies beside it.
+    /// Reads a sparse encoder.
+    ///
+    /// `modules.json` is used only if `config_sentence_transformers.json` says that a `SparseEncoder` was
+    /// saved. Otherwise the model is bge-m3 if `sparse_linear` exists, or else a masked language model with
+    /// SPLADE max pooling, as in sentence-transformers.
     pub fn load_sparse(files: &ModelFiles) -> Result<Self, Error> {
         let mut notes = Vec::new();
         let options = JsonFile::load(files, OPTIONS)?;
@@ -88,7 +89,7 @@ impl ModelConfig {
         } else {
             transformer::refuse_chat_template(files)?;
             notes.push(format!(
-                "no {MODULES} of a SparseEncoder: SPLADE pooling by maximum, as sentence-transformers does"
+                "no {MODULES} of a SparseEncoder: SPLADE max pooling is used, as in sentence-transformers"
             ));
         }
         let config = transformer::load(files, &prefix)?;
@@ -127,12 +128,12 @@ impl ModelConfig {
     }
 }
 
-/// The modules of documents: all, or those that a router in their place sends them to.
+/// Returns the modules of documents: all entries, or the document route of a router.
 fn routed(
     files: &ModelFiles,
-    mut entries: Vec<Entry>,
+    mut entries: Vec<ModuleEntry>,
     sparse: &mut Sparse,
-) -> Result<Vec<Entry>, Error> {
+) -> Result<Vec<ModuleEntry>, Error> {
     if entries.first().is_none_or(|first| first.kind != "Router") {
         return Ok(entries);
     }
@@ -146,7 +147,7 @@ fn routed(
             "query" => sides[0] = route,
             "document" => sides[1] = route,
             other => {
-                let supported = "the routes are query and document";
+                let supported = "supported routes: query and document";
                 return Err(Error::unsupported(&routes.file, "structure", other, supported));
             }
         }
@@ -163,7 +164,10 @@ fn routed(
     if let Some(config) = JsonFile::load(files, &format!("{}/config.json", table.path))?
         && config.has("path")
     {
-        return Err(config.unsupported("path", "weights in model.safetensors are; save the model"));
+        return Err(config.unsupported(
+            "path",
+            "supported: weights in model.safetensors; save the model with `save_pretrained`",
+        ));
     }
     let prefix = format!("{}/", table.path);
     let nothing = JsonFile::new(MODULES, serde_json::Map::new());
@@ -175,8 +179,8 @@ fn routed(
     Ok(documents)
 }
 
-/// Checks the modules; true where the pooling takes the logarithm twice.
-fn pooling(files: &ModelFiles, entries: &[Entry]) -> Result<bool, Error> {
+/// Checks the modules. Returns true if the pooling applies the logarithm twice.
+fn pooling(files: &ModelFiles, entries: &[ModuleEntry]) -> Result<bool, Error> {
     let kinds: [&[&str]; 2] = [&["Transformer", "MLMTransformer"], &["SpladePooling"]];
     for (at, entry) in entries.iter().enumerate() {
         if !kinds.get(at).is_some_and(|kinds| kinds.contains(&entry.kind.as_str())) {
@@ -189,11 +193,11 @@ fn pooling(files: &ModelFiles, entries: &[Entry]) -> Result<bool, Error> {
     };
     let file = entry.required(files)?;
     if file.str("pooling_strategy")?.is_some_and(|strategy| strategy != "max") {
-        return Err(file.unsupported("pooling_strategy", "max is"));
+        return Err(file.unsupported("pooling_strategy", "supported: max"));
     }
     match file.str("activation_function")?.unwrap_or("relu") {
         "relu" => Ok(false),
         "log1p_relu" => Ok(true),
-        _ => Err(file.unsupported("activation_function", "relu and log1p_relu are")),
+        _ => Err(file.unsupported("activation_function", "supported: relu and log1p_relu")),
     }
 }

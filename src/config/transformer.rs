@@ -1,10 +1,10 @@
-//! The transformer's own configuration and the `sentence_*_config.json` beside it.
+//! Reads the transformer's `config.json` and the `sentence_*_config.json` beside it.
 
 use crate::config::{JsonFile, PoolingMode};
 use crate::error::Error;
 use crate::files::ModelFiles;
 
-/// The first of these that is there and not empty counts.
+/// The first of these files that exists and is not empty is used.
 const SETTINGS: [&str; 7] = [
     "sentence_bert_config.json",
     "sentence_roberta_config.json",
@@ -15,7 +15,7 @@ const SETTINGS: [&str; 7] = [
     "sentence_xlnet_config.json",
 ];
 
-/// The two spellings of the arguments that go to the tokenizer.
+/// The two names of the field that holds arguments of the tokenizer.
 const TOKENIZER_ARGUMENTS: [&str; 2] = ["processor_kwargs", "tokenizer_args"];
 
 pub(super) fn load(files: &ModelFiles, prefix: &str) -> Result<JsonFile, Error> {
@@ -26,22 +26,22 @@ pub(super) fn load(files: &ModelFiles, prefix: &str) -> Result<JsonFile, Error> 
             let problem = "is a PEFT adapter without its base model; merge it first (`model.merge_and_unload().save_pretrained(dir)`)";
             Error::file(adapter, problem)
         } else {
-            let problem = "is missing; give the directory of a sentence-transformers model, where config.json, tokenizer.json and model.safetensors are";
+            let problem = "is missing; give the directory of a sentence-transformers model, which holds config.json, tokenizer.json and model.safetensors";
             Error::file(name, problem)
         });
     };
     Ok(config)
 }
 
-/// What the transformer has to give, in the words of the settings.
+/// The output that the transformer must give, as the settings name it.
 pub(super) struct Gives {
     task: &'static str,
     output: &'static str,
-    /// The field of what the model returns.
+    /// The field of the model's output.
     returned: &'static str,
-    /// Queries and documents may have lengths of their own.
+    /// Queries and documents may have separate length limits.
     sides: bool,
-    /// Texts may come as messages, through a chat template.
+    /// Texts may be given as messages, through a chat template.
     messages: bool,
 }
 
@@ -66,11 +66,11 @@ pub(super) const SCORES: Gives = Gives {
     messages: true,
 };
 
-/// Logits over the vocabulary for the token that follows, for rerankers that are language models.
+/// Logits of the next token over the vocabulary, for rerankers that are language models.
 pub(super) const NEXT_TOKEN: Gives =
     Gives { task: "text-generation", output: "causal_logits", ..SCORES };
 
-/// Logits over the vocabulary for each token, for sparse encoders.
+/// Logits of each token over the vocabulary, for sparse encoders.
 pub(super) const TOKEN_LOGITS: Gives = Gives {
     task: "fill-mask",
     output: "token_embeddings",
@@ -94,31 +94,32 @@ pub(super) fn settings(
     Ok(None)
 }
 
-/// Refuses what would change the vectors and is not computed here.
+/// Refuses settings that would change the vectors and are not supported.
 fn check_settings(file: &JsonFile, gives: &Gives) -> Result<(), Error> {
     let expected = [("transformer_task", gives.task), ("module_output_name", gives.output)];
     for (field, only) in expected {
         if file.str(field)?.is_some_and(|value| value != only) {
-            return Err(file.unsupported(field, format!("{only} is")));
+            return Err(file.unsupported(field, format!("supported: {only}")));
         }
     }
     for field in ["query_length", "document_length", "query_expansion"] {
         if !gives.sides && file.has(field) {
             return Err(file.unsupported(
                 field,
-                "one vector a text is, and this belongs to multi-vector models",
+                "it belongs to multi-vector models, and this one gives one vector per text",
             ));
         }
     }
     if file.has("tokenizer_name_or_path") {
-        return Err(
-            file.unsupported("tokenizer_name_or_path", "a tokenizer.json beside config.json is")
-        );
+        return Err(file.unsupported(
+            "tokenizer_name_or_path",
+            "supported: a tokenizer.json beside config.json",
+        ));
     }
     let harmless: [(&str, &[&str]); 7] = [
         ("processor_kwargs", &["model_max_length", "use_fast", "padding_side"]),
         ("tokenizer_args", &["model_max_length", "use_fast", "padding_side"]),
-        // dtype is the caller's to choose; attention implementations compute the same.
+        // The caller chooses the dtype. All attention implementations compute the same result.
         (
             "model_kwargs",
             &[
@@ -149,28 +150,30 @@ fn check_settings(file: &JsonFile, gives: &Gives) -> Result<(), Error> {
         let unknown =
             |key: &&String| !known.contains(&key.as_str()) && !always.contains(&key.as_str());
         if let Some(key) = arguments.map.keys().find(unknown) {
-            return Err(arguments.unsupported(key, "remove it if the model does without"));
+            return Err(arguments.unsupported(key, "remove it if the model works without it"));
         }
     }
     check_modality(file, gives)
 }
 
-/// Plain text in, what is expected out. A model that takes messages renders every text through
-/// its chat template first: [`chat_template`](super::chat::chat_template) reads that.
+/// Checks that the model takes plain text, or messages where those are allowed, and gives the expected
+/// output. [`chat_template`](super::chat::chat_template) reads the template that renders messages.
 fn check_modality(file: &JsonFile, gives: &Gives) -> Result<(), Error> {
     let Some(modality) = file.object("modality_config")? else { return Ok(()) };
     if modality.has("message") && !gives.messages {
-        return Err(modality.unsupported("message", "plain text without a chat template is"));
+        return Err(
+            modality.unsupported("message", "supported: plain text without a chat template")
+        );
     }
     let taken = match modality.object("message")? {
         Some(message) => message,
-        None => modality
-            .object("text")?
-            .ok_or_else(|| file.unsupported("modality_config", "a model that takes `text` is"))?,
+        None => modality.object("text")?.ok_or_else(|| {
+            file.unsupported("modality_config", "supported: a model that takes `text`")
+        })?,
     };
     for (field, only) in [("method", "forward"), ("method_output_name", gives.returned)] {
         if taken.str(field)?.is_some_and(|value| value != only) {
-            return Err(taken.unsupported(field, format!("{only} is")));
+            return Err(taken.unsupported(field, format!("supported: {only}")));
         }
     }
     Ok(())
@@ -180,7 +183,8 @@ pub(super) fn do_lower_case(settings: Option<&JsonFile>) -> Result<bool, Error> 
     Ok(settings.map(|file| file.bool("do_lower_case")).transpose()?.flatten().unwrap_or(false))
 }
 
-/// What the settings say, else the smaller of the tokenizer's and the model's own limit.
+/// Returns the maximum number of tokens from the settings, or else the smaller of the tokenizer's and the
+/// model's limits.
 pub(super) fn max_seq_length(
     files: &ModelFiles,
     prefix: &str,
@@ -204,19 +208,18 @@ pub(super) fn max_seq_length(
     Ok(limits.into_iter().flatten().min())
 }
 
-/// `model_max_length`, where 1e30 (a number that is no length) means none.
+/// Reads `model_max_length`. Values from 1e9 on mean no limit: transformers writes 1e30 for that.
 fn tokenizer_limit(file: &JsonFile) -> Result<Option<usize>, Error> {
     match file.f64("model_max_length")? {
         None => Ok(None),
         Some(length) if length >= 1e9 => Ok(None),
         Some(length) if length >= 1.0 && length.fract() == 0.0 => Ok(Some(length as usize)),
-        Some(_) => {
-            Err(file.error("model_max_length", "is no length; a whole number from 1 is expected"))
-        }
+        Some(_) => Err(file
+            .error("model_max_length", "is not a length; expected a whole number of at least 1")),
     }
 }
 
-/// -1 is how XLNet says "no limit".
+/// Reads `max_position_embeddings`. -1 means no limit (XLNet).
 fn positions(transformer: &JsonFile) -> Result<Option<usize>, Error> {
     let field = "max_position_embeddings";
     match transformer.raw(field) {
@@ -226,7 +229,7 @@ fn positions(transformer: &JsonFile) -> Result<Option<usize>, Error> {
     }
 }
 
-/// The width of a token vector, under the names that architectures have for it.
+/// Reads the width of a token vector under each of the names that architectures use.
 pub(super) fn hidden_size(transformer: &JsonFile) -> Result<Option<usize>, Error> {
     for field in ["hidden_size", "d_model", "n_embd", "dim"] {
         if transformer.has(field) {
@@ -236,7 +239,7 @@ pub(super) fn hidden_size(transformer: &JsonFile) -> Result<Option<usize>, Error
     Ok(None)
 }
 
-/// The pooling sentence-transformers gives a transformer that comes without any.
+/// Returns the pooling that sentence-transformers adds to a transformer without modules, and its name.
 pub(super) fn bare_pooling(transformer: &JsonFile) -> Result<(PoolingMode, &'static str), Error> {
     let architectures = transformer.strings("architectures")?.unwrap_or_default();
     let causal = architectures.first().is_some_and(|name| name.ends_with("ForCausalLM"))
@@ -248,10 +251,10 @@ pub(super) fn bare_pooling(transformer: &JsonFile) -> Result<(PoolingMode, &'sta
     })
 }
 
-/// Without `modules.json` sentence-transformers renders texts through the chat template if the
-/// tokenizer has one.
+/// Refuses a model without `modules.json` that has a chat template: sentence-transformers would render
+/// every text through it.
 pub(super) fn refuse_chat_template(files: &ModelFiles) -> Result<(), Error> {
-    let supported = "plain text is; add a modules.json to say how the model embeds";
+    let supported = "supported: plain text; add a modules.json that says how the model embeds";
     let template = "chat_template.jinja";
     if files.exists(template)? {
         return Err(Error::unsupported(template, "chat_template", "a template", supported));

@@ -11,7 +11,7 @@ use crate::embedder::{EmbedOptions, EmbedTask, Embedder, normalize_rows, note};
 use crate::error::Error;
 use crate::files::ModelFiles;
 use crate::gpu::adapter::AdapterSummary;
-use crate::tokenize::Filling;
+use crate::tokenize::QueryPadding;
 
 /// Turns texts into vectors of their tokens on a GPU: the same as sentence-transformers'
 /// `MultiVectorEncoder` gives of its own models, of PyLate's and of Stanford's ColBERT; and the
@@ -169,7 +169,7 @@ impl MultiVectorEncoder {
             Some(limit) => format!("at most {limit} tokens"),
             None => "of any length".to_owned(),
         }];
-        if let Some(Filling { token, length, seen }) = filling {
+        if let Some(QueryPadding { token, length, seen }) = filling {
             let token = self.runs.model.tokenizer.token(*token).unwrap_or_default();
             let seen = if *seen { "seen" } else { "not seen" };
             parts.push(format!("filled up to {length} with {token:?}, {seen} by the others"));
@@ -293,7 +293,7 @@ impl MultiVectorEncoder {
         let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
         let mut encoded = self.runs.model.tokenizer.encode_batch_within(prompt, &texts, side.limit);
         if let Some(filling) = side.filling {
-            encoded = encoded.into_iter().map(|tokens| Ok(tokens?.filled(filling))).collect();
+            encoded = encoded.into_iter().map(|tokens| Ok(tokens?.padded(filling))).collect();
         }
         Ok(self.runs.checked(first, encoded, options.on_too_long))
     }

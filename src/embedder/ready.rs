@@ -133,7 +133,7 @@ pub(super) fn read_model(
         tokenizer.pass_over(head.passed_over);
     }
     if let KindConfig::MultiVector(multi) = &config.kind {
-        tokenizer.mark(&multi.prefixes)?;
+        tokenizer.add_prefix_tokens(&multi.prefixes)?;
     }
     let model = Model {
         files,

@@ -6,14 +6,14 @@ use crate::config::KindConfig;
 use crate::embedder::run::Model;
 use crate::error::Error;
 use crate::kernels::MAX_BATCH_TOKENS;
-use crate::tokenize::Filling;
+use crate::tokenize::QueryPadding;
 
 /// What becomes of the texts of one side.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Side {
     /// Tokens of a text, at most.
     pub limit: Option<usize>,
-    pub filling: Option<Filling>,
+    pub filling: Option<QueryPadding>,
     /// Tokens without a vector.
     pub left_out: HashSet<u32>,
 }
@@ -53,7 +53,7 @@ pub(super) fn sides(model: &Model) -> Result<[Side; 2], Error> {
 }
 
 /// What fills queries up, checked to be tokens that the transformer can take there.
-fn filling(model: &Model) -> Result<Option<Filling>, Error> {
+fn filling(model: &Model) -> Result<Option<QueryPadding>, Error> {
     let KindConfig::MultiVector(multi) = &model.config.kind else { return Ok(None) };
     let Some(expansion) = &multi.expansion else { return Ok(None) };
     let (file, field) = &expansion.field;
@@ -90,5 +90,5 @@ fn filling(model: &Model) -> Result<Option<Filling>, Error> {
             })
         }
     }?;
-    Ok(Some(Filling { token, length, seen: expansion.seen }))
+    Ok(Some(QueryPadding { token, length, seen: expansion.seen }))
 }

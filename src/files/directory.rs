@@ -1,4 +1,4 @@
-//! A model directory on disk: which paths belong to it, and reading its files by offset.
+//! A model directory on disk: which paths belong to it, and how its files are read by offset.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::Error;
 
-/// A directory and the places its links may lead to.
+/// A directory and the directories its links may lead to.
 #[derive(Clone, Debug)]
 pub(super) struct Directory {
     root: PathBuf,
@@ -37,14 +37,14 @@ impl Directory {
         &self.root
     }
 
-    /// The file's real path, `None` if there is nothing of that name.
+    /// Returns the file's real path, or `None` if nothing has that name.
     ///
-    /// The kind is checked before anything is opened: opening a pipe waits for ever.
+    /// The kind of file is checked before it is opened, because opening a pipe blocks until someone writes to it.
     pub(super) fn find(&self, name: &str) -> Result<Option<PathBuf>, Error> {
         let path = self.root.join(name);
         let real = match path.canonicalize() {
             Ok(real) => real,
-            // A component that is a file, as in `2_Normalize/config.json` without the directory.
+            // A parent is a file: `2_Normalize/config.json` where `2_Normalize` is a file.
             Err(error) if error.kind() == ErrorKind::NotADirectory => return Ok(None),
             Err(error) if error.kind() == ErrorKind::NotFound => return absent_or_dangling(&path),
             Err(error) => return Err(Error::file(path, describe(&error))),
@@ -71,7 +71,7 @@ impl Directory {
     }
 }
 
-/// A regular file, opened once. Its length is what it was at opening.
+/// A regular file, opened once. `len` is its length when it was opened.
 #[derive(Debug)]
 pub(crate) struct OpenFile {
     file: Mutex<File>,
@@ -84,12 +84,12 @@ impl OpenFile {
     }
 
     pub(super) fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), String> {
-        // The only state behind the lock is the position, which every read sets anew.
+        // A poisoned lock is safe to use: it guards only the position, and every read sets that first.
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         let read = file.seek(SeekFrom::Start(offset)).and_then(|_| file.read_exact(into));
         read.map_err(|error| match error.kind() {
             ErrorKind::UnexpectedEof => {
-                "became shorter while it was read; was it being written? Load the model again"
+                "became shorter while it was read; another program may be writing it. Load the model again"
                     .into()
             }
             _ => describe(&error),
@@ -97,8 +97,9 @@ impl OpenFile {
     }
 }
 
-/// `…/models--owner--name` where `directory` is `…/models--owner--name/snapshots/<revision>[/…]`:
-/// the files of a snapshot are links to `blobs/` beside it.
+/// Returns `…/models--owner--name` if `directory` is `…/models--owner--name/snapshots/<revision>[/…]`.
+///
+/// In the Hub's cache the files of a snapshot are links to `blobs/` in that repository.
 fn hub_cache_repository(directory: &Path) -> Option<PathBuf> {
     directory.ancestors().find_map(|snapshots| {
         let repository = snapshots.parent()?;
@@ -113,7 +114,7 @@ fn absent_or_dangling(path: &Path) -> Result<Option<PathBuf>, Error> {
     match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_symlink() => Err(Error::file(
             path,
-            "is a link to a file that is not there; download the model again",
+            "is a link to a file that does not exist; download the model again",
         )),
         _ => Ok(None),
     }
@@ -131,11 +132,9 @@ fn check_regular(path: &Path, metadata: &Metadata) -> Result<(), Error> {
 
 fn describe(error: &io::Error) -> String {
     match error.kind() {
-        ErrorKind::PermissionDenied => {
-            "permission denied; give this user the right to read it".into()
-        }
-        ErrorKind::NotFound => "was not found, though it was there a moment ago".into(),
-        // Stable code has no ErrorKind for ELOOP; the system's own words say it.
+        ErrorKind::PermissionDenied => "permission denied; allow this user to read it".into(),
+        ErrorKind::NotFound => "disappeared while it was being opened; load the model again".into(),
+        // Stable Rust has no ErrorKind for ELOOP, so the operating system's message is shown.
         _ => format!("cannot be read: {error}"),
     }
 }

@@ -1,14 +1,14 @@
-//! A directory on disk or files held in memory, behind one small reading interface.
+//! Reads a model's files from a directory or from memory.
 //!
-//! Names come from the model itself (`modules.json`, `model.safetensors.index.json`), so they are
-//! not trusted: a name may not leave the model, and a file may not be a pipe or a device.
+//! File names come from the model itself (`modules.json`, `model.safetensors.index.json`), so they are
+//! not trusted: a name cannot lead out of the model, and pipes and devices are refused.
 
 mod directory;
 mod names;
 mod sniff;
 mod verdicts;
 
-// Pipes, links and permissions as Unix has them.
+// The tests make Unix pipes, links and permissions.
 #[cfg(all(test, unix))]
 mod tests;
 
@@ -28,12 +28,11 @@ pub(crate) use verdicts::{
 #[cfg(feature = "lab")]
 pub(crate) use verdicts::{f16_record_path, write_f16_record, write_tuned};
 
-/// Where a model's files are: a directory, a snapshot of a Hugging Face Hub repository, or bytes.
+/// A model's files: a directory, a snapshot of a Hugging Face Hub repository, or bytes in memory.
 ///
-/// Cheap to clone. Nothing is read until a model is built from it, and then only the files that
-/// model needs; `*.bin` and other pickled weights are never opened. File names inside the model may
-/// not leave it: links out of the directory are refused, except into the blobs of the Hugging Face
-/// cache that the directory itself is part of.
+/// Cloning is cheap. Files are read when a model is built, and only those it needs. Pickled weights
+/// (`*.bin`, `*.pt`) are never opened. Links out of the directory are refused, except into the blobs of
+/// the Hugging Face cache that the directory is part of.
 ///
 /// ```no_run
 /// let files = vectile::ModelFiles::from_directory("models/all-MiniLM-L6-v2")?;
@@ -41,31 +40,31 @@ pub(crate) use verdicts::{f16_record_path, write_f16_record, write_tuned};
 /// ```
 #[derive(Clone, Debug)]
 pub struct ModelFiles {
-    place: Place,
+    backing: Backing,
     label: String,
 }
 
 #[derive(Clone)]
-enum Place {
+enum Backing {
     Directory(Directory),
-    Bytes(Arc<BTreeMap<String, Arc<Vec<u8>>>>),
+    Memory(Arc<BTreeMap<String, Arc<Vec<u8>>>>),
 }
 
-/// Lists the names of files in memory and never their contents.
-impl std::fmt::Debug for Place {
+/// Shows the names of files in memory, without their contents.
+impl std::fmt::Debug for Backing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Place::Directory(directory) => directory.fmt(f),
-            Place::Bytes(files) => f.debug_set().entries(files.keys()).finish(),
+            Backing::Directory(directory) => directory.fmt(f),
+            Backing::Memory(files) => f.debug_set().entries(files.keys()).finish(),
         }
     }
 }
 
 impl ModelFiles {
-    /// Returns the files of a model in a directory, as saved by `save_pretrained` or found in the
-    /// Hugging Face cache (`models--owner--name/snapshots/<revision>`).
+    /// Returns the files of a model in a directory, as `save_pretrained` writes them or as the Hugging
+    /// Face cache holds them (`models--owner--name/snapshots/<revision>`).
     ///
-    /// The directory must exist and be readable; what is in it is looked at when the model is built.
+    /// The directory must exist and be readable. Its contents are checked when the model is built.
     ///
     /// ```no_run
     /// let files = vectile::ModelFiles::from_directory("models/all-MiniLM-L6-v2")?;
@@ -74,14 +73,14 @@ impl ModelFiles {
     pub fn from_directory(path: impl AsRef<Path>) -> Result<Self, Error> {
         let directory = Directory::open(path.as_ref())?;
         let label = directory.root().display().to_string();
-        Ok(ModelFiles { place: Place::Directory(directory), label })
+        Ok(ModelFiles { backing: Backing::Directory(directory), label })
     }
 
-    /// Returns a model made of `(name, contents)` pairs, for programs that carry a model inside
-    /// themselves or have no file system (a browser).
+    /// Returns a model made of `(name, contents)` pairs, for programs that embed a model or have no file
+    /// system (a browser).
     ///
     /// Names are relative with forward slashes, as in the repository: `config.json`,
-    /// `1_Pooling/config.json`. A name given twice, or one that would leave the model, is an error.
+    /// `1_Pooling/config.json`. A name that is given twice or leads out of the model is an error.
     ///
     /// ```
     /// let files = vectile::ModelFiles::from_bytes([("config.json".to_string(), b"{}".to_vec())])?;
@@ -97,28 +96,16 @@ impl ModelFiles {
             }
             held.insert(name, Arc::new(contents));
         }
-        Ok(ModelFiles { place: Place::Bytes(Arc::new(held)), label: "bytes".into() })
+        Ok(ModelFiles { backing: Backing::Memory(Arc::new(held)), label: "bytes".into() })
     }
 
-    /// Returns the model of a Hugging Face Hub repository, `owner/name` or `name`, downloading what
-    /// is missing into the Hub's own cache.
-    ///
-    /// Only configuration, tokenizer and safetensors files are fetched. `revision` is a branch, tag
-    /// or commit; `None` is `main`. When the network does not answer, a revision that is in the
-    /// cache is used as it is. Cache directory, endpoint and access token are those of the Hub's own
-    /// tools (`HF_HOME`, `HF_ENDPOINT`, `HF_TOKEN`, `hf auth login`).
-    ///
-    /// ```no_run
-    /// let files = vectile::ModelFiles::from_hub("sentence-transformers/all-MiniLM-L6-v2", None)?;
-    /// # Ok::<(), vectile::Error>(())
-    /// ```
+    /// Replaces the name that messages use for this model.
     #[cfg(feature = "hub")]
-    pub fn from_hub(repo: &str, revision: Option<&str>) -> Result<Self, Error> {
-        let snapshot = crate::hub::fetch(repo, revision, &crate::hub::Place::default())?;
-        Ok(ModelFiles { label: repo.to_string(), ..Self::from_directory(snapshot)? })
+    pub(crate) fn with_label(self, label: impl Into<String>) -> Self {
+        ModelFiles { label: label.into(), ..self }
     }
 
-    /// Returns how messages call this model: the directory, the repository, or `bytes`.
+    /// Returns the name that messages use for this model: the directory, the repository, or `bytes`.
     ///
     /// ```
     /// let files = vectile::ModelFiles::from_bytes([])?;
@@ -129,52 +116,52 @@ impl ModelFiles {
         self.label.clone()
     }
 
-    /// The directory that holds the model, `None` for files in memory.
+    /// Returns the directory that holds the model, or `None` for files in memory.
     #[cfg(feature = "lab")]
     pub(crate) fn directory(&self) -> Option<&Path> {
-        match &self.place {
-            Place::Directory(directory) => Some(directory.root()),
-            Place::Bytes(_) => None,
+        match &self.backing {
+            Backing::Directory(directory) => Some(directory.root()),
+            Backing::Memory(_) => None,
         }
     }
 
-    /// Whether the model has this regular file. A link that leads nowhere or out of the model is an
-    /// error rather than an absence.
+    /// Returns whether the model has this regular file. A broken link, or one that leads out of the model,
+    /// is an error.
     pub(crate) fn exists(&self, name: &str) -> Result<bool, Error> {
         let name = normalise(name)?;
-        match &self.place {
-            Place::Directory(directory) => Ok(directory.find(&name)?.is_some()),
-            Place::Bytes(files) => Ok(files.contains_key(&name)),
+        match &self.backing {
+            Backing::Directory(directory) => Ok(directory.find(&name)?.is_some()),
+            Backing::Memory(files) => Ok(files.contains_key(&name)),
         }
     }
 
-    /// The whole of a file of at most `limit` bytes, or `None` if the model does not have it.
+    /// Reads a whole file of at most `limit` bytes. Returns `None` if the model does not have it.
     pub(crate) fn read(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, Error> {
         let Some(source) = self.open(name)? else { return Ok(None) };
         if source.len() > limit {
-            let problem = format!("has {} bytes; at most {limit} are read", source.len());
+            let problem = format!("has {} bytes; at most {limit} are allowed", source.len());
             return Err(Error::file(source.name(), problem));
         }
-        // At most `limit`, which callers keep far below the address space.
+        // The cast is lossless: the length is at most `limit`, which callers keep below 4 GiB.
         let mut contents = vec![0; source.len() as usize];
         source.read_at(0, &mut contents)?;
         Ok(Some(contents))
     }
 
-    /// The file, opened once for reading by offset, or `None` if the model does not have it.
-    pub(crate) fn open(&self, name: &str) -> Result<Option<Source>, Error> {
+    /// Opens a file for reading by offset. Returns `None` if the model does not have it.
+    pub(crate) fn open(&self, name: &str) -> Result<Option<ModelFile>, Error> {
         let name = normalise(name)?;
-        let contents = match &self.place {
-            Place::Directory(directory) => directory.open_file(&name)?.map(Contents::File),
-            Place::Bytes(files) => files.get(&name).cloned().map(Contents::Bytes),
+        let contents = match &self.backing {
+            Backing::Directory(directory) => directory.open_file(&name)?.map(Contents::File),
+            Backing::Memory(files) => files.get(&name).cloned().map(Contents::Bytes),
         };
-        Ok(contents.map(|contents| Source { name, contents }))
+        Ok(contents.map(|contents| ModelFile { name, contents }))
     }
 }
 
 /// One file of a model, read by offset.
 #[derive(Debug)]
-pub(crate) struct Source {
+pub(crate) struct ModelFile {
     name: String,
     contents: Contents,
 }
@@ -185,8 +172,8 @@ enum Contents {
     Bytes(Arc<Vec<u8>>),
 }
 
-impl Source {
-    /// Its length in bytes when it was opened.
+impl ModelFile {
+    /// Returns the file's length in bytes when it was opened.
     pub fn len(&self) -> u64 {
         match &self.contents {
             Contents::File(file) => file.len(),
@@ -194,17 +181,17 @@ impl Source {
         }
     }
 
-    /// Its name, relative to the model.
+    /// Returns the file's name relative to the model.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Fills `into` from `offset`, or fails: never a part.
+    /// Fills all of `into` with the bytes from `offset` on, or fails.
     pub fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), Error> {
         let end = offset.checked_add(into.len() as u64);
         if end.is_none_or(|end| end > self.len()) {
             let problem = format!(
-                "{} bytes wanted at offset {offset}, and the file has {}; it is cut short or its header is wrong",
+                "cannot read {} bytes at offset {offset}: the file has {}; it is cut short or its header is wrong",
                 into.len(),
                 self.len()
             );
@@ -215,7 +202,7 @@ impl Source {
                 file.read_at(offset, into).map_err(|problem| Error::file(&self.name, problem))
             }
             Contents::Bytes(bytes) => {
-                // In range: checked above against the same length.
+                // The range is valid: it was checked against the same length above.
                 let start = offset as usize;
                 into.copy_from_slice(&bytes[start..start + into.len()]);
                 Ok(())

@@ -1,10 +1,10 @@
-//! What a file really is when it is not what its name says.
+//! Recognises files whose contents do not match their names.
 
-/// Says what `head`, the first bytes of a file that could not be used, really are and what to do.
+/// Names the format that the first bytes of an unusable file show, and says what to do.
 ///
-/// `None` for anything that could be safetensors or JSON. 512 bytes are more than enough.
+/// Returns `None` for anything that could be safetensors or JSON. `head` needs at most 512 bytes.
 pub(crate) fn sniff(head: &[u8]) -> Option<&'static str> {
-    // A safetensors header begins after its eight-byte length, which may spell any magic number.
+    // In safetensors, `{` follows an eight-byte length that can equal another format's magic number.
     if matches!(head.get(8), Some(b'{' | b' ')) {
         return None;
     }
@@ -17,7 +17,7 @@ pub(crate) fn sniff(head: &[u8]) -> Option<&'static str> {
     let lower = text[..text.len().min(16)].to_ascii_lowercase();
     if lower.starts_with(b"<!doctype") || lower.starts_with(b"<html") {
         return Some(
-            "is an HTML page, probably an error page saved by a download; download it again",
+            "is an HTML page, probably an error page saved by a failed download; download the file again",
         );
     }
     let known: [(&[u8], &str); 7] = [
@@ -40,7 +40,7 @@ pub(crate) fn sniff(head: &[u8]) -> Option<&'static str> {
     }
     if head.len() >= 2 && head[0] == 0x80 && (2..=5).contains(&head[1]) {
         return Some(
-            "is a Python pickle, which can run code when opened; save the model with `safe_serialization=True`",
+            "is a Python pickle, which can run code when it is opened; save the model with `safe_serialization=True`",
         );
     }
     None

@@ -10,7 +10,7 @@ fn message<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
     result.unwrap_err().to_string()
 }
 
-fn says<T: std::fmt::Debug>(result: Result<T, Error>, words: &[&str]) {
+fn fails_with<T: std::fmt::Debug>(result: Result<T, Error>, words: &[&str]) {
     let message = message(result);
     for word in words {
         assert!(message.contains(word), "{message:?} does not say {word:?}");
@@ -42,12 +42,12 @@ fn names_that_leave_the_model_are_refused() {
     let (_place, on_disk) = directory();
     let in_memory = ModelFiles::from_bytes([]).unwrap();
     for (name, words) in table {
-        says(on_disk.read(name, 10), &[words]);
-        says(on_disk.exists(name), &[words]);
-        says(in_memory.open(name), &[words]);
-        says(ModelFiles::from_bytes([(name.to_string(), vec![])]), &[words]);
+        fails_with(on_disk.read(name, 10), &[words]);
+        fails_with(on_disk.exists(name), &[words]);
+        fails_with(in_memory.open(name), &[words]);
+        fails_with(ModelFiles::from_bytes([(name.to_string(), vec![])]), &[words]);
     }
-    says(in_memory.read(&"a".repeat(5000), 10), &["too long"]);
+    fails_with(in_memory.read(&"a".repeat(5000), 10), &["too long"]);
 }
 
 #[test]
@@ -60,11 +60,11 @@ fn names_have_one_spelling() {
 #[test]
 fn bytes_given_twice_are_refused() {
     let twice = [("a".to_string(), vec![1]), ("./a".to_string(), vec![2])];
-    says(ModelFiles::from_bytes(twice), &["a", "given twice"]);
+    fails_with(ModelFiles::from_bytes(twice), &["a", "given twice"]);
 }
 
 #[test]
-fn both_places_read_alike() {
+fn directories_and_memory_read_the_same() {
     let (place, on_disk) = directory();
     fs::create_dir(place.path().join("d")).unwrap();
     fs::write(place.path().join("d/f"), b"0123456789").unwrap();
@@ -75,23 +75,23 @@ fn both_places_read_alike() {
         assert!(!files.exists("d/f/g").unwrap());
         assert!(files.read("g", 10).unwrap().is_none());
         assert_eq!(files.read("d/f", 10).unwrap().unwrap(), b"0123456789");
-        says(files.read("d/f", 9), &["d/f", "10 bytes", "at most 9"]);
+        fails_with(files.read("d/f", 9), &["d/f", "10 bytes", "at most 9"]);
         let source = files.open("./d/f").unwrap().unwrap();
         assert_eq!((source.len(), source.name()), (10, "d/f"));
         let mut part = [0; 3];
         source.read_at(7, &mut part).unwrap();
         assert_eq!(&part, b"789");
-        says(source.read_at(8, &mut part), &["d/f", "offset 8", "has 10"]);
-        says(source.read_at(u64::MAX, &mut part), &["d/f"]);
+        fails_with(source.read_at(8, &mut part), &["d/f", "offset 8", "has 10"]);
+        fails_with(source.read_at(u64::MAX, &mut part), &["d/f"]);
     }
 }
 
 #[test]
-fn directories_that_are_none() {
+fn paths_that_are_not_directories_are_refused() {
     let place = tempfile::tempdir().unwrap();
-    says(ModelFiles::from_directory(place.path().join("absent")), &["no such directory"]);
+    fails_with(ModelFiles::from_directory(place.path().join("absent")), &["no such directory"]);
     fs::write(place.path().join("file"), b"").unwrap();
-    says(ModelFiles::from_directory(place.path().join("file")), &["not a directory"]);
+    fails_with(ModelFiles::from_directory(place.path().join("file")), &["not a directory"]);
 }
 
 #[test]
@@ -119,11 +119,11 @@ fn links_out_of_the_model_are_refused() {
     symlink(place.path().join("loop"), place.path().join("loop")).unwrap();
     fs::write(place.path().join("real"), b"1").unwrap();
     symlink("real", place.path().join("inside")).unwrap();
-    says(files.read("file", 10), &["file", "outside the model"]);
-    says(files.open("dir/secret"), &["dir/secret", "outside the model"]);
-    says(files.exists("file"), &["outside the model"]);
-    says(files.read("dangling", 10), &["dangling", "link to a file that is not there"]);
-    says(files.read("loop", 10), &["loop", "cannot be read"]);
+    fails_with(files.read("file", 10), &["file", "outside the model"]);
+    fails_with(files.open("dir/secret"), &["dir/secret", "outside the model"]);
+    fails_with(files.exists("file"), &["outside the model"]);
+    fails_with(files.read("dangling", 10), &["dangling", "link to a file that does not exist"]);
+    fails_with(files.read("loop", 10), &["loop", "cannot be read"]);
     assert_eq!(files.read("inside", 10).unwrap().unwrap(), b"1");
 }
 
@@ -148,7 +148,7 @@ fn the_hub_cache_loads_and_its_links_stay_in_the_repository() {
     let files = ModelFiles::from_directory(&snapshot).unwrap();
     assert_eq!(files.read("config.json", 10).unwrap().unwrap(), b"{}");
     assert_eq!(files.read("1_Pooling/config.json", 10).unwrap().unwrap(), b"{}");
-    says(files.read("stolen.json", 10), &["stolen.json", "outside the model"]);
+    fails_with(files.read("stolen.json", 10), &["stolen.json", "outside the model"]);
 }
 
 #[test]
@@ -156,13 +156,13 @@ fn pipes_devices_and_directories_are_not_files() {
     let (place, files) = directory();
     let made = std::process::Command::new("mkfifo").arg(place.path().join("pipe")).status();
     if made.is_ok_and(|status| status.success()) {
-        says(files.read("pipe", 10), &["pipe", "not a regular file"]);
+        fails_with(files.read("pipe", 10), &["pipe", "not a regular file"]);
     }
     let socket = std::os::unix::net::UnixListener::bind(place.path().join("socket")).unwrap();
-    says(files.open("socket"), &["socket", "not a regular file"]);
+    fails_with(files.open("socket"), &["socket", "not a regular file"]);
     drop(socket);
     fs::create_dir(place.path().join("config.json")).unwrap();
-    says(files.read("config.json", 10), &["config.json", "is a directory"]);
+    fails_with(files.read("config.json", 10), &["config.json", "is a directory"]);
 }
 
 #[test]
@@ -172,9 +172,9 @@ fn a_file_without_permission_says_so() {
     let path = place.path().join("config.json");
     fs::write(&path, b"{}").unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
-    // The superuser reads it all the same.
+    // The superuser can read every file.
     if fs::File::open(&path).is_err() {
-        says(files.read("config.json", 10), &["config.json", "permission denied"]);
+        fails_with(files.read("config.json", 10), &["config.json", "permission denied"]);
     }
 }
 
@@ -184,11 +184,11 @@ fn a_file_that_shrinks_while_it_is_read_says_so() {
     fs::write(place.path().join("w"), [7; 100]).unwrap();
     let source = files.open("w").unwrap().unwrap();
     fs::write(place.path().join("w"), [7; 10]).unwrap();
-    says(source.read_at(0, &mut [0; 100]), &["w", "became shorter"]);
+    fails_with(source.read_at(0, &mut [0; 100]), &["w", "became shorter"]);
 }
 
 #[test]
-fn what_a_file_really_is() {
+fn formats_are_recognised_by_their_first_bytes() {
     let table: [(&[u8], Option<&str>); 12] = [
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", Some("git lfs pull")),
         (b"<!DOCTYPE html><html>", Some("HTML")),
@@ -200,7 +200,7 @@ fn what_a_file_really_is() {
         (b"\x89HDF\r\n\x1a\n", Some("HDF5")),
         (b"{\"a\": 1}", None),
         (b"", None),
-        // Safetensors headers of 640 and 35,615 bytes begin like a pickle and like gzip.
+        // Safetensors headers of 640 and 35,615 bytes start with the magic numbers of pickle and gzip.
         (b"\x80\x02\0\0\0\0\0\0{\"", None),
         (b"\x1f\x8b\0\0\0\0\0\0{\"", None),
     ];

@@ -36,19 +36,42 @@ const SMALL: [&str; 11] = [
 
 /// Where the Hub and its cache are. What is not set is for the Hub's own client to decide.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Place {
+pub(crate) struct HubOptions {
     pub endpoint: Option<String>,
     pub cache: Option<PathBuf>,
+}
+
+impl ModelFiles {
+    /// Returns the model of a Hugging Face Hub repository, `owner/name` or `name`, downloading what
+    /// is missing into the Hub's own cache.
+    ///
+    /// Only configuration, tokenizer and safetensors files are fetched. `revision` is a branch, tag
+    /// or commit; `None` is `main`. When the network does not answer, a revision that is in the
+    /// cache is used as it is. Cache directory, endpoint and access token are those of the Hub's own
+    /// tools (`HF_HOME`, `HF_ENDPOINT`, `HF_TOKEN`, `hf auth login`).
+    ///
+    /// ```no_run
+    /// let files = vectile::ModelFiles::from_hub("sentence-transformers/all-MiniLM-L6-v2", None)?;
+    /// # Ok::<(), vectile::Error>(())
+    /// ```
+    pub fn from_hub(repo: &str, revision: Option<&str>) -> Result<Self, Error> {
+        let snapshot = fetch(repo, revision, &HubOptions::default())?;
+        Ok(Self::from_directory(snapshot)?.with_label(repo))
+    }
 }
 
 /// A file of the repository and its size.
 type Listing = Vec<(String, u64)>;
 
 /// The snapshot's directory in the cache, with every file the model needs.
-pub(crate) fn fetch(repo: &str, revision: Option<&str>, place: &Place) -> Result<PathBuf, Error> {
+pub(crate) fn fetch(
+    repo: &str,
+    revision: Option<&str>,
+    options: &HubOptions,
+) -> Result<PathBuf, Error> {
     let revision = revision.unwrap_or("main");
     check_names(repo, revision)?;
-    let client = client(place).map_err(|error| explain(repo, revision, &error))?;
+    let client = client(options).map_err(|error| explain(repo, revision, &error))?;
     let (owner, name) = split_id(repo);
     let hub = Hub { repository: client.model(owner, name), repo, revision };
     match hub.list() {
@@ -143,14 +166,14 @@ impl Hub<'_> {
     }
 }
 
-fn client(place: &Place) -> Result<HFClientSync, HFError> {
+fn client(options: &HubOptions) -> Result<HFClientSync, HFError> {
     let mut builder = HFClient::builder()
         .user_agent(concat!("vectile/", env!("CARGO_PKG_VERSION")))
         .retry_max_attempts(RETRIES);
-    if let Some(endpoint) = &place.endpoint {
+    if let Some(endpoint) = &options.endpoint {
         builder = builder.endpoint(endpoint);
     }
-    if let Some(cache) = &place.cache {
+    if let Some(cache) = &options.cache {
         builder = builder.cache_dir(cache);
     }
     builder.build_sync()

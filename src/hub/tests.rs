@@ -78,14 +78,14 @@ fn reply(path: &str) -> (&'static str, String) {
     }
 }
 
-fn place(endpoint: &str, cache: &Path) -> Place {
-    Place { endpoint: Some(endpoint.into()), cache: Some(cache.into()) }
+fn options(endpoint: &str, cache: &Path) -> HubOptions {
+    HubOptions { endpoint: Some(endpoint.into()), cache: Some(cache.into()) }
 }
 
 #[test]
 fn only_what_is_needed_is_fetched_and_kept() {
     let cache = tempfile::tempdir().unwrap();
-    let snapshot = fetch("owner/name", None, &place(&hub(), cache.path())).unwrap();
+    let snapshot = fetch("owner/name", None, &options(&hub(), cache.path())).unwrap();
     let files = ModelFiles::from_directory(&snapshot).unwrap();
     for (name, text) in &FILES[..5] {
         assert_eq!(files.read(name, 1000).unwrap().unwrap(), text.as_bytes(), "{name}");
@@ -94,7 +94,7 @@ fn only_what_is_needed_is_fetched_and_kept() {
         assert!(!files.exists(name).unwrap(), "{name}");
     }
     // Nobody listens on port 1: the cache answers.
-    let offline = place("http://127.0.0.1:1", cache.path());
+    let offline = options("http://127.0.0.1:1", cache.path());
     assert_eq!(fetch("owner/name", None, &offline).unwrap(), snapshot);
     assert_eq!(fetch("owner/name", Some(COMMIT), &offline).unwrap(), snapshot);
     let message = fetch("owner/name", Some("v2"), &offline).unwrap_err().to_string();
@@ -104,7 +104,7 @@ fn only_what_is_needed_is_fetched_and_kept() {
 #[test]
 fn refusals_say_what_to_do() {
     let cache = tempfile::tempdir().unwrap();
-    let place = place(&hub(), cache.path());
+    let options = options(&hub(), cache.path());
     for (repo, revision, words) in [
         ("owner/gated", None, "hf auth login"),
         ("owner/unknown", None, "does not exist"),
@@ -116,7 +116,7 @@ fn refusals_say_what_to_do() {
         ("owner/", None, "no repository name"),
         ("models/all MiniLM", None, "no repository name"),
     ] {
-        let message = fetch(repo, revision, &place).unwrap_err().to_string();
+        let message = fetch(repo, revision, &options).unwrap_err().to_string();
         assert!(message.contains(words), "{repo}: {message}");
     }
 }

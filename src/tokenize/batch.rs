@@ -1,19 +1,19 @@
-//! Many texts at once, on the threads the machine has.
+//! Tokenizes many texts at once, on all of the machine's threads.
 
 use super::{Tokenizer, Tokens};
 use crate::error::Error;
 use crate::threads;
 
-/// Below this many bytes of text a thread costs more than it saves.
+/// Bytes of text per thread. With less, starting a thread costs more time than it saves.
 const WORTH_A_THREAD: usize = 8 * 1024;
 
 impl Tokenizer {
-    /// As [`Tokenizer::encode`] for every text, in their order.
+    /// Encodes each text like [`Tokenizer::encode`]. Results are in the order of the texts.
     pub fn encode_batch(&self, prompt: Option<&str>, texts: &[&str]) -> Vec<Result<Tokens, Error>> {
         self.encode_batch_within(prompt, texts, self.limit)
     }
 
-    /// As [`Tokenizer::encode_batch`], with texts cut to another limit.
+    /// Like [`Tokenizer::encode_batch`], with another length limit.
     pub fn encode_batch_within(
         &self,
         prompt: Option<&str>,

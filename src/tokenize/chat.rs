@@ -1,7 +1,7 @@
-//! Two texts as the chat template of a model writes them, for rerankers that are language models.
+//! Renders a pair of texts through a model's chat template, for rerankers that are language models.
 //!
-//! As sentence-transformers does it: the first text is a message of the role `query`, the second one of
-//! the role `document`, and a prompt is a message of the role `system` before them.
+//! As in sentence-transformers, the first text is a message with the role `query`, the second has the role
+//! `document`, and a prompt becomes a message with the role `system` before them.
 
 use std::collections::BTreeMap;
 
@@ -12,14 +12,14 @@ use serde::Deserialize;
 use crate::config::ChatTemplate;
 use crate::error::Error;
 
-/// What one rendering may cost: about so many steps, or 64 times so many bytes. A pair that a model
-/// can read takes a thousandth of it.
+/// The maximum cost of one rendering: about this many steps, or 64 times as many bytes. A pair that fits
+/// a model's length limit costs a thousandth of it.
 const FUEL: u64 = 2_000_000;
 const NAME: &str = "chat";
-/// Pairs that differ in one text: what a template writes of them shows whether the text reaches it.
+/// Pairs that differ in one text. If a template renders two of them alike, it ignores that text.
 const PROBES: [[&str; 2]; 3] = [["alpha", "bravo"], ["charlie", "bravo"], ["alpha", "foxtrot"]];
 
-/// A chat template, ready to be rendered.
+/// A chat template, compiled and checked.
 #[derive(Debug)]
 pub(super) struct Chat {
     environment: Environment<'static>,
@@ -30,7 +30,7 @@ pub(super) struct Chat {
 }
 
 impl Chat {
-    /// Refuses a template that is no Jinja, or does not write both texts of a pair.
+    /// Compiles a template. Refuses one that is not valid Jinja or does not write both texts of a pair.
     pub fn new(template: &ChatTemplate) -> Result<Self, Error> {
         let mut environment = Environment::new();
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
@@ -48,7 +48,8 @@ impl Chat {
         variables.insert("add_generation_prompt".to_owned(), Value::from(false));
         for (name, value) in &template.variables {
             let value = Value::deserialize(value).map_err(|error| {
-                let problem = format!("its chat template cannot be given {name}: {error}");
+                let problem =
+                    format!("its chat template does not accept the variable {name}: {error}");
                 Error::tokenizer(&template.file, problem)
             })?;
             variables.insert(name.clone(), value);
@@ -70,7 +71,7 @@ impl Chat {
         for (role, varied) in [("query", query), ("document", document)] {
             if self.render("", varied)? == base {
                 let problem = format!(
-                    "its chat template leaves out the {role}: it is for talking, and not for pairs of texts; give the model a chat_template.jinja that writes messages of the roles query and document"
+                    "its chat template leaves out the {role}: it is for conversations, not for pairs of texts; give the model a chat_template.jinja that writes messages of the roles query and document"
                 );
                 return Err(Error::tokenizer(&self.file, problem));
             }
@@ -78,10 +79,10 @@ impl Chat {
         Ok(())
     }
 
-    /// The text that the template makes of a pair.
+    /// Renders a pair to text.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] where the template fails, or does too much.
+    /// [`Error::Tokenizer`] if the template fails or exceeds its fuel.
     pub fn render(&self, prompt: &str, pair: [&str; 2]) -> Result<String, Error> {
         let message = |role: &str, text: &str| {
             let content = match self.structured {
@@ -117,7 +118,7 @@ fn refused(file: &str, error: &minijinja::Error) -> Error {
     let detail: String = error.detail().unwrap_or("no details").chars().take(200).collect();
     let detail = detail.replace(char::is_control, " ");
     if error.kind() == ErrorKind::OutOfFuel {
-        let problem = "its chat template does too much: it has a loop without an end, makes a text of tens of megabytes, or is given one (the engine ran out of fuel)";
+        let problem = "its chat template ran out of fuel: it loops without end, or writes or reads tens of megabytes of text; give the model a simpler chat_template.jinja";
         return Error::tokenizer(file, problem);
     }
     let problem = format!(
@@ -149,7 +150,7 @@ mod tests {
     const PAIR: &str = "{{ messages[-2].content }}|{{ messages[-1].content }}";
 
     #[test]
-    fn templates_say_what_they_say_in_python() {
+    fn templates_render_as_in_python() {
         for (source, expected) in [
             ("{{ bos_token }}{{ messages | length }}", "<s>2"),
             ("{% if thinks %}\n  t\n{% endif %}\n", "  t\n"),
@@ -177,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_say_their_type() {
+    fn structured_content_is_a_list_of_typed_parts() {
         let source =
             "{% for m in messages %}{{ m.content[0].type }} {{ m.content[0].text }};{% endfor %}";
         let chat = Chat::new(&template(source, true)).unwrap();

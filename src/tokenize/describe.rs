@@ -1,4 +1,4 @@
-//! Tokens with where they stand in their text, for people.
+//! Tokens with their places in the text, for display.
 
 use tokenizers::{Encoding, PostProcessor, Token, TruncationDirection};
 
@@ -9,27 +9,27 @@ use crate::error::Error;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Piece {
     pub id: u32,
-    /// As the vocabulary writes it.
+    /// The token's text in the vocabulary.
     pub token: String,
-    /// Added to the text by the post-processor.
+    /// True if the post-processor added the token.
     pub special: bool,
-    /// Where it stands in the text, in bytes.
+    /// The token's byte range in the text.
     pub bytes: (usize, usize),
 }
 
 impl Tokenizer {
-    /// Rows of the embedding table: every id is below.
+    /// Returns the number of rows of the embedding table.
     pub fn rows(&self) -> usize {
         self.table_rows
     }
 
-    /// True where texts that are too long lose their beginnings.
+    /// Returns true if texts are truncated at their beginning rather than their end.
     pub fn truncates_left(&self) -> bool {
         self.side == TruncationDirection::Left
     }
 
-    /// The tokens of a text with its prompt, all of them: nothing is truncated. With `special`, those
-    /// that the post-processor adds too.
+    /// Returns all tokens of a text that includes its prompt, without truncation. `special` includes the
+    /// tokens that the post-processor adds.
     pub fn describe(&self, text: &str, special: bool) -> Result<Vec<Piece>, Error> {
         let whole = self.model2vec.as_ref().map_or(text, |rules| rules.cut(text));
         let unknown = self.model2vec.as_ref().and_then(|rules| rules.unknown);

@@ -1,6 +1,5 @@
-//! Reading `tokenizer.json` and making sure it can be trusted with any text.
+//! Reads `tokenizer.json` and checks that it is safe to use with any text.
 
-use serde::Deserialize;
 use serde_json::Value;
 use tokenizers::normalizers::{BertNormalizer, Lowercase, Sequence};
 use tokenizers::{
@@ -9,23 +8,22 @@ use tokenizers::{
 };
 
 use super::chat::Chat;
-use super::model2vec::{Model2vec, Unknown};
+use super::model2vec::Model2vec;
+use super::outline::{AddedToken, Outline, outline};
 use super::roles::{roles, special_ids};
 use super::{Tokenizer, guard};
 use crate::config::{Input, JsonFile, KindConfig, ModelConfig};
 use crate::error::Error;
-use crate::files::{ModelFiles, sniff};
+use crate::files::ModelFiles;
 
-/// Real files reach 40 MB (a Unigram of half a million pieces).
+/// In bytes. Published files reach 40 MB (a Unigram model of half a million pieces).
 const MAX_FILE: u64 = 64_000_000;
-/// Real files have a few thousand at most; each is a pattern that every text is searched for.
-const MAX_ADDED_TOKENS: usize = 100_000;
 
-/// Real normalizers double a text at most.
+/// The maximum factor by which a normalizer may lengthen a text. Published ones at most double it.
 const MAX_GROWTH: f64 = 1000.0;
 
-/// Texts that reach the corners of a tokenizer, tried at load: a file that fails on one of them is
-/// refused before it meets a user's text.
+/// Texts that exercise unusual paths of a tokenizer. All are tokenized at load, so that a file that fails
+/// on one of them is refused before it is used.
 const PROBES: [&str; 22] = [
     "",
     " ",
@@ -51,35 +49,11 @@ const PROBES: [&str; 22] = [
     "pneumonoultramicroscopicsilicovolcanoconiosis",
 ];
 
-/// What is looked at before the tokenizers crate sees the file.
-#[derive(Deserialize)]
-pub(super) struct Outline {
-    #[serde(default)]
-    pub added_tokens: Vec<AddedToken>,
-    truncation: Option<Truncation>,
-    normalizer: Option<Value>,
-    model: Option<Unknown>,
-}
-
-#[derive(Deserialize)]
-pub(super) struct AddedToken {
-    pub content: String,
-    #[serde(default)]
-    pub special: bool,
-}
-
-#[derive(Deserialize)]
-struct Truncation {
-    #[serde(default)]
-    direction: TruncationDirection,
-    max_length: Option<usize>,
-}
-
 impl Tokenizer {
-    /// The model's tokenizer, tried on probe texts, with every id known to be a row of the table.
+    /// Loads the model's tokenizer and tries it on probe texts. Every id is checked to be a row of the table.
     ///
-    /// A table with more rows than the vocabulary is fine: many are padded. `position_limit` is how
-    /// many positions the transformer has, where it has an end.
+    /// The table may have more rows than the vocabulary has tokens, because many tables are padded.
+    /// `position_limit` is the transformer's number of positions, if that is bounded.
     pub fn load(
         files: &ModelFiles,
         config: &ModelConfig,
@@ -95,7 +69,7 @@ impl Tokenizer {
         let outline = outline(&file, contents)?;
         check_growth(&file, &outline)?;
         let mut inner = parse(&file, contents)?;
-        // transformers' alone: static models read nothing but tokenizer.json.
+        // Static models read only tokenizer.json.
         let settings = match config.input {
             Input::Transformer => JsonFile::load(files, &format!("{prefix}tokenizer_config.json"))?,
             Input::StaticEmbedding | Input::Model2vec => None,
@@ -111,7 +85,7 @@ impl Tokenizer {
             Input::Transformer => inner.get_post_processor().cloned(),
             Input::StaticEmbedding | Input::Model2vec => None,
         };
-        // sentence-transformers leaves a static model the truncation that its file has.
+        // For a static model, sentence-transformers keeps the truncation written in its tokenizer.json.
         let written = outline.truncation.as_ref().and_then(|written| written.max_length);
         let limit = match config.input {
             Input::StaticEmbedding => written,
@@ -178,7 +152,7 @@ impl Tokenizer {
         match self.limit {
             Some(limit) if limit <= self.added => {
                 let problem = format!(
-                    "adds {} special tokens to every text, and texts are cut to {limit} tokens: nothing of the text is left; raise max_seq_length",
+                    "adds {} special tokens to every text, but texts are cut to {limit} tokens, which leaves no room for the text; raise max_seq_length",
                     self.added
                 );
                 Err(Error::tokenizer(&self.file, problem))
@@ -199,7 +173,7 @@ fn missing(files: &ModelFiles, prefix: &str) -> Result<Error, Error> {
     for other in others {
         if files.exists(&format!("{prefix}{other}"))? {
             let problem = format!(
-                "is missing, and {other} alone does not say how texts are split; make it with Python: `AutoTokenizer.from_pretrained(dir).save_pretrained(dir)`"
+                "is missing, and {other} alone does not say how texts are split; create it with Python: `AutoTokenizer.from_pretrained(dir).save_pretrained(dir)`"
             );
             return Ok(Error::tokenizer(file, problem));
         }
@@ -207,26 +181,8 @@ fn missing(files: &ModelFiles, prefix: &str) -> Result<Error, Error> {
     Ok(Error::tokenizer(file, "is missing; download the model again"))
 }
 
-fn outline(file: &str, contents: &[u8]) -> Result<Outline, Error> {
-    let outline: Outline = serde_json::from_slice(contents).map_err(|error| {
-        let problem = match sniff(contents) {
-            Some(what) => what.to_string(),
-            None if contents.trim_ascii().is_empty() => "is empty".to_string(),
-            None => format!("is not a tokenizer.json: {error}"),
-        };
-        Error::tokenizer(file, problem)
-    })?;
-    if outline.added_tokens.len() > MAX_ADDED_TOKENS {
-        let problem = format!(
-            "has {} added tokens; at most {MAX_ADDED_TOKENS} are taken",
-            outline.added_tokens.len()
-        );
-        return Err(Error::tokenizer(file, problem));
-    }
-    Ok(outline)
-}
-
-/// Replacements one after the other multiply a text: eight such steps make a gigabyte of a word.
+/// Refuses a normalizer whose replacements lengthen a text too much: eight steps can turn a word into a
+/// gigabyte.
 fn check_growth(file: &str, outline: &Outline) -> Result<(), Error> {
     let grows = outline.normalizer.as_ref().map_or(1.0, growth);
     if grows <= MAX_GROWTH {
@@ -238,13 +194,13 @@ fn check_growth(file: &str, outline: &Outline) -> Result<(), Error> {
     Err(Error::tokenizer(file, problem))
 }
 
-/// How many times as long a normalizer's replacements make a text, at most.
+/// Returns the maximum factor by which a normalizer's replacements lengthen a text.
 fn growth(normalizer: &Value) -> f64 {
     if let Some(steps) = normalizer.get("normalizers").and_then(Value::as_array) {
         return steps.iter().map(growth).product();
     }
     let content = normalizer.get("content").and_then(Value::as_str).unwrap_or_default();
-    // A pattern may match nothing between any two characters.
+    // A pattern may match the empty string between any two characters.
     let between = normalizer.pointer("/pattern/Regex").is_some();
     (content.chars().count() as f64).max(1.0) + f64::from(u8::from(between))
 }
@@ -253,8 +209,7 @@ fn parse(file: &str, contents: &[u8]) -> Result<tokenizers::Tokenizer, Error> {
     guard(file, "cannot be loaded", || tokenizers::Tokenizer::from_bytes(contents))
 }
 
-/// What sentence-transformers does for `do_lower_case`: a lowercase step before all others, unless
-/// there is one.
+/// Applies sentence-transformers' `do_lower_case`: a lowercase step before all others, unless there is one.
 fn lowercase_first(tokenizer: &mut tokenizers::Tokenizer) -> tokenizers::Result<()> {
     let present = match tokenizer.get_normalizer() {
         None => Vec::new(),
@@ -294,9 +249,10 @@ fn follow_bert_settings(
     })
 }
 
-/// BERT's normalizer works a character at a time, its pre-tokenizer splits at every space and
-/// WordPiece sees one word at a time: no token depends on what is beyond a space, unless an added
-/// token holds one.
+/// Returns true if no token depends on the text beyond a space.
+///
+/// That holds for BERT's normalizer, which works on single characters, with its pre-tokenizer, which splits
+/// at every space, and WordPiece, which sees one word at a time. Added tokens must contain no space.
 fn cuts_at_spaces(tokenizer: &tokenizers::Tokenizer, outline: &Outline) -> bool {
     let normalizer =
         matches!(tokenizer.get_normalizer(), None | Some(NormalizerWrapper::BertNormalizer(_)));
@@ -307,19 +263,19 @@ fn cuts_at_spaces(tokenizer: &tokenizers::Tokenizer, outline: &Outline) -> bool 
     normalizer && pre_tokenizer && model && !outline.added_tokens.iter().any(holds_space)
 }
 
-/// transformers' tokenizers that give token types unless `model_input_names` says otherwise: where they
-/// give none, the second text of a pair has type 0, whatever `tokenizer.json` says.
+/// transformers' tokenizers that return token types unless `model_input_names` says otherwise. With any
+/// other tokenizer, the second text of a pair has type 0, whatever `tokenizer.json` says.
 const GIVE_TYPES: [&str; 6] = [
     "BertTokenizer",
     "ConvBertTokenizer",
     "DebertaTokenizer",
     "DebertaV2Tokenizer",
-    // An alias of BertTokenizer.
+    // transformers makes it an alias of BertTokenizer.
     "ElectraTokenizer",
     "MobileBertTokenizer",
 ];
 
-/// Without a class it is that of the architecture, whose `tokenizer.json` then says.
+/// Without a class, the architecture's class is used, and the types of `tokenizer.json` count.
 fn gives_types(settings: Option<&JsonFile>) -> Result<bool, Error> {
     let Some(settings) = settings else { return Ok(true) };
     if let Some(names) = settings.strings("model_input_names")? {
@@ -334,7 +290,7 @@ fn pads_left(settings: Option<&JsonFile>) -> Result<bool, Error> {
     Ok(side == Some("left"))
 }
 
-/// As transformers: `tokenizer_config.json` first, then the direction in `tokenizer.json`.
+/// Reads the truncation side from `tokenizer_config.json`, or else from `tokenizer.json`, as transformers does.
 fn truncation_side(
     settings: Option<&JsonFile>,
     outline: &Outline,
@@ -344,7 +300,7 @@ fn truncation_side(
         match side {
             Some("right") => return Ok(TruncationDirection::Right),
             Some("left") => return Ok(TruncationDirection::Left),
-            Some(_) => return Err(settings.unsupported(field, "left and right are")),
+            Some(_) => return Err(settings.unsupported(field, "supported: left and right")),
             None => {}
         }
     }

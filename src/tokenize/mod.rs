@@ -1,4 +1,4 @@
-//! Text, with a prompt before it, to token ids. Truncation happens here and nowhere else.
+//! Turns a prompt and a text into token ids. Truncation happens only here.
 
 mod batch;
 mod chat;
@@ -6,9 +6,10 @@ mod chat;
 mod describe;
 mod load;
 mod model2vec;
+mod outline;
 mod pair;
+mod query_document;
 mod roles;
-mod sides;
 
 #[cfg(test)]
 mod tests;
@@ -25,89 +26,88 @@ use chat::Chat;
 #[cfg(feature = "server")]
 pub(crate) use describe::Piece;
 use model2vec::Model2vec;
-pub(crate) use sides::Filling;
+pub(crate) use query_document::QueryPadding;
 
-/// Longer texts are cut between words, where the tokenizer allows it, and tokenized piece by piece:
-/// the ids are the same and the memory is bounded by the piece.
+/// Texts of more bytes are tokenized in pieces, cut between words, if the tokenizer allows it. The ids stay
+/// the same, and the piece bounds the memory.
 const PIECE: usize = 64 * 1024;
 
-/// The tokenizer of a model. Never pads; truncates to [`Tokenizer::limit`].
+/// The tokenizer of a model. It truncates to [`Tokenizer::limit`] and never pads.
 ///
-/// Truncation and padding written in `tokenizer.json` are not used, as in transformers: they are
-/// left over from the tokenizer's training.
+/// Like transformers, it ignores the truncation and padding in `tokenizer.json`, which are left over from
+/// the tokenizer's training.
 #[derive(Debug)]
 pub(crate) struct Tokenizer {
     /// Without post-processor, truncation and padding.
     inner: tokenizers::Tokenizer,
     /// Adds the special tokens, after truncation.
     post_processor: Option<PostProcessorWrapper>,
-    /// Special tokens that `post_processor` adds to one text.
+    /// The number of special tokens that `post_processor` adds to one text.
     added: usize,
     limit: Option<usize>,
     side: TruncationDirection,
-    /// The most tokens the transformer has positions for.
+    /// The number of positions of the transformer.
     positions: Option<usize>,
-    /// Ids of the tokens that have a role, by the name of its field in `tokenizer_config.json`.
+    /// Ids of tokens by role, under the role's field in `tokenizer_config.json`.
     roles: BTreeMap<String, u32>,
-    /// Texts that are padded are padded at the left.
+    /// Padding goes to the left of a text.
     pads_left: bool,
-    /// Under model2vec's rules.
+    /// model2vec's rules, for a model2vec model.
     model2vec: Option<Model2vec>,
-    /// What counts as a special token at the end of a prompt.
+    /// Tokens that count as special at the end of a prompt.
     special_ids: HashSet<u32>,
-    /// Rows of the embedding table; every id is below.
+    /// The number of rows of the embedding table. Every id is below it.
     table_rows: usize,
-    /// Cutting a text between words cannot change its tokens.
+    /// A text may be cut between words without changing its tokens.
     cuts_at_spaces: bool,
-    /// The token types of pairs are the post-processor's, and not 0.
+    /// The token types of pairs come from the post-processor. If false, they are all 0.
     gives_types: bool,
-    /// Pairs are written by a chat template, and the post-processor adds nothing.
+    /// Renders pairs; the post-processor then adds nothing.
     chat: Option<Chat>,
-    /// Left out at the end of pairs.
+    /// A token that is removed from the end of pairs.
     passed_over: Option<u32>,
-    /// The file, for messages.
+    /// The file's name, for messages.
     file: String,
 }
 
-/// The tokens of one text.
-///
-/// `ids` is empty only for a text without tokens under a tokenizer that adds no special tokens.
+/// The tokens of one text. `ids` is empty only if the text gives no tokens and the tokenizer adds no
+/// special ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Tokens {
     pub ids: Vec<u32>,
     pub type_ids: Vec<u32>,
-    /// Tokens that pooling leaves out under `include_prompt = false`: those of the prompt alone,
-    /// its leading special token included and a trailing one not. May pass `ids.len()`.
+    /// The number of prompt tokens that pooling leaves out under `include_prompt = false`. It counts the
+    /// leading special token but not a trailing one, and may exceed `ids.len()`.
     pub prompt_len: usize,
-    /// Length before truncation, special tokens included. Exact, however long the text.
+    /// The exact length before truncation, special tokens included.
     pub untruncated: usize,
-    /// How many of them, from the first on, the others see.
+    /// The number of leading tokens that the other tokens attend to.
     pub seen: usize,
 }
 
 impl Tokenizer {
-    /// Tokens, special ones included, after which a text is truncated.
+    /// Returns the maximum number of tokens of a text, special tokens included.
     pub fn limit(&self) -> Option<usize> {
         self.limit
     }
 
-    /// Number of tokens it knows, the added ones included.
+    /// Returns the size of the vocabulary, added tokens included.
     pub fn vocab_size(&self) -> usize {
         self.inner.get_vocab_size(true)
     }
 
-    /// A token as the vocabulary writes it.
+    /// Returns a token's text in the vocabulary.
     pub fn token(&self, id: u32) -> Option<String> {
         self.inner.id_to_token(id)
     }
 
-    /// The ids of the tokens that a language model answers a pair with.
+    /// Returns the ids of the tokens with which a language model answers a pair.
     pub fn answers(&self, answers: Answers) -> Result<Vec<usize>, Error> {
         let word = |word: &str| match self.inner.token_to_id(word) {
             Some(id) => Ok(id as usize),
             None => {
                 let problem = format!(
-                    "has no token `{word}`, and the score of a language model without modules is that of `yes` over `no`; give the model a modules.json with a LogitScore that names its tokens"
+                    "has no token `{word}`, and a language model without modules is scored by the logits of `yes` and `no`; give the model a modules.json with a LogitScore that names its tokens"
                 );
                 Err(Error::tokenizer(&self.file, problem))
             }
@@ -119,7 +119,7 @@ impl Tokenizer {
         })
     }
 
-    /// The tokens of `prompt` and `text` joined without anything between them.
+    /// Encodes `prompt` followed directly by `text`.
     pub fn encode(&self, prompt: Option<&str>, text: &str) -> Result<Tokens, Error> {
         let prompt = prompt.unwrap_or_default();
         self.encode_after(prompt, self.prompt_len(prompt)?, text, self.limit)
@@ -138,8 +138,8 @@ impl Tokenizer {
         self.encode_whole(&format!("{prompt}{text}"), prompt_len, limit)
     }
 
-    /// sentence-transformers' rule: the tokens of the prompt alone, one less if the last of them is
-    /// a special token.
+    /// Returns the prompt's length by sentence-transformers' rule: the tokens of the prompt alone, minus one
+    /// if the last of them is special.
     fn prompt_len(&self, prompt: &str) -> Result<usize, Error> {
         if prompt.is_empty() {
             return Ok(0);
@@ -180,7 +180,7 @@ impl Tokenizer {
         Ok(tokens)
     }
 
-    /// The tokens of a text without the special tokens, of which none is left out for them.
+    /// Encodes a text without adding special tokens, and without leaving room for them.
     pub fn encode_bare(&self, text: &str) -> Result<Tokens, Error> {
         let content = self.guard(|| self.content(text))?;
         let over = content.len().saturating_sub(self.limit.unwrap_or(usize::MAX));
@@ -194,7 +194,7 @@ impl Tokenizer {
         Ok(tokens)
     }
 
-    /// Without those that model2vec leaves out.
+    /// Removes the tokens that model2vec drops.
     fn known<'a>(&self, ids: &'a [u32]) -> Cow<'a, [u32]> {
         match self.model2vec.as_ref().and_then(|rules| rules.unknown) {
             Some(unknown) => ids.iter().copied().filter(|id| *id != unknown).collect(),
@@ -202,7 +202,7 @@ impl Tokenizer {
         }
     }
 
-    /// Ids of the text itself, all of them, without special tokens added.
+    /// Returns all ids of the text itself, without special tokens.
     fn content(&self, text: &str) -> tokenizers::Result<Vec<u32>> {
         let mut ids = Vec::new();
         let mut rest = text;
@@ -214,18 +214,18 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// The first piece of a long text, cut before a space, and what follows it.
+    /// Splits a long text before a space into its first piece and the rest.
     fn cut<'a>(&self, text: &'a str) -> Option<(&'a str, &'a str)> {
         if !self.cuts_at_spaces || text.len() <= PIECE {
             return None;
         }
         let is_space = |byte: &u8| matches!(byte, b' ' | b'\n' | b'\r' | b'\t');
-        // An ASCII byte is always a character of its own.
+        // An ASCII byte is always a whole character, so this is a character boundary.
         let at = PIECE + text.as_bytes()[PIECE..].iter().position(is_space)?;
         Some(text.split_at(at))
     }
 
-    /// Ids do not depend on token strings or offsets from here on, so they are left empty.
+    /// Adds special tokens to ids. Token strings and offsets are not needed, so they are left empty.
     fn add_special_tokens(&self, ids: &[u32]) -> tokenizers::Result<Encoding> {
         let tokens = ids.iter().map(|&id| Token::new(id, String::new(), (0, 0))).collect();
         let encoding = Encoding::from_tokens(tokens, 0);
@@ -235,7 +235,7 @@ impl Tokenizer {
         }
     }
 
-    /// A GPU turns an id beyond the table into a wrong row in silence.
+    /// Refuses ids beyond the table, for which a GPU would silently read a wrong row.
     fn check(&self, tokens: &Tokens, expected: usize) -> Result<(), Error> {
         if let Some(id) = tokens.ids.iter().find(|&&id| id as usize >= self.table_rows) {
             let problem =
@@ -243,14 +243,14 @@ impl Tokenizer {
             return Err(Error::tokenizer(&self.file, problem));
         }
         if tokens.ids.len() != expected {
-            let problem = "its post-processor drops the text or adds other tokens than it says; use the tokenizer.json the model was published with";
+            let problem = "its post-processor drops the text, or adds a number of tokens that differs from what it declares; use the tokenizer.json the model was published with";
             return Err(Error::tokenizer(&self.file, problem));
         }
         Ok(())
     }
 
-    /// Runs code of the tokenizers crate, which panics on some files instead of refusing them. The
-    /// panic's own message goes to the program's panic hook; where panics abort, this cannot help.
+    /// Runs code of the tokenizers crate and turns a panic into an error: some files make that crate panic.
+    /// The program's panic hook still runs. This cannot help where panics abort.
     fn guard<T>(&self, run: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, Error> {
         guard(&self.file, "could not tokenize the text", run)
     }
@@ -261,7 +261,7 @@ fn guard<T>(
     what: &str,
     run: impl FnOnce() -> tokenizers::Result<T>,
 ) -> Result<T, Error> {
-    // Nothing but caches, which tokenizers abandons when they are poisoned, outlives a panic.
+    // Unwind-safe: only caches outlive the panic, and tokenizers ignores poisoned caches.
     match catch_unwind(AssertUnwindSafe(run)) {
         Ok(result) => result.map_err(|error| Error::tokenizer(file, format!("{what}: {error}"))),
         Err(panic) => {

@@ -1,20 +1,20 @@
-//! What model2vec does to texts and tokens that nobody else does.
+//! model2vec's own rules: which tokens are dropped, and how long texts are cut.
 
 use serde::Deserialize;
 use tokenizers::ModelWrapper;
 
-/// The part of a tokenizer's model that says what an unknown token is.
+/// The field of a Unigram model that names the unknown token.
 #[derive(Deserialize)]
 pub(super) struct Unknown {
     unk_id: Option<u32>,
 }
 
-/// How texts are cut, and what is left out of them.
+/// model2vec's rules for one tokenizer.
 #[derive(Debug)]
 pub(super) struct Model2vec {
-    /// Left out wherever it stands.
+    /// The unknown token, which is dropped everywhere.
     pub unknown: Option<u32>,
-    /// Characters of a text, at most: `max_length` times the median length of a token.
+    /// The maximum number of characters of a text: `max_length` times the median length of a token.
     pub characters: Option<usize>,
 }
 
@@ -35,14 +35,15 @@ impl Model2vec {
         Model2vec { unknown, characters }
     }
 
-    /// The text, or as much of it as is looked at.
+    /// Cuts a text to the maximum number of characters.
     pub fn cut<'a>(&self, text: &'a str) -> &'a str {
         let end = self.characters.and_then(|most| text.char_indices().nth(most));
         end.map_or(text, |(end, _)| &text[..end])
     }
 }
 
-/// The median length of all tokens in characters; of two middle ones the mean, rounded down.
+/// Returns the median length of all tokens in characters. For an even number of tokens it is the mean of
+/// the two middle ones, rounded down.
 fn median_length(tokenizer: &tokenizers::Tokenizer) -> usize {
     let vocabulary = tokenizer.get_vocab(true);
     let mut lengths: Vec<usize> = vocabulary.keys().map(|token| token.chars().count()).collect();

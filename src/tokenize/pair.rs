@@ -1,4 +1,4 @@
-//! Two texts as one sequence, as a cross-encoder reads them.
+//! Encodes two texts as one sequence, for cross-encoders.
 
 use tokenizers::{Encoding, PostProcessor, Token, TruncationDirection};
 
@@ -7,8 +7,8 @@ use super::{Tokenizer, Tokens};
 use crate::error::Error;
 
 impl Tokenizer {
-    /// The tokens of a pair: what the chat template makes of the three, or else the post-processor of
-    /// `prompt` and `first` joined, and `second`. Truncated as transformers' `longest_first` does.
+    /// Encodes a pair. A chat template renders the three texts if there is one. Otherwise the post-processor
+    /// joins `prompt` + `first` with `second`, truncated as by transformers' `longest_first`.
     pub fn encode_pair(&self, prompt: &str, first: &str, second: &str) -> Result<Tokens, Error> {
         let mut tokens = match &self.chat {
             Some(chat) => self.encode_chat(chat, prompt, [first, second])?,
@@ -23,7 +23,7 @@ impl Tokenizer {
         Ok(tokens)
     }
 
-    /// Sets a token that is left out at the end of pairs.
+    /// Sets a token that is removed from the end of pairs.
     pub fn pass_over(&mut self, id: Option<u32>) {
         self.passed_over = id;
     }
@@ -41,13 +41,13 @@ impl Tokenizer {
         self.join(&a, &b)
     }
 
-    /// As [`Tokenizer::encode_pair`] for every pair, in their order.
+    /// Encodes each pair like [`Tokenizer::encode_pair`]. Results are in the order of the pairs.
     pub fn encode_pairs(&self, prompt: &str, pairs: &[(&str, &str)]) -> Vec<Result<Tokens, Error>> {
         let bytes = |pair: &(&str, &str)| pair.0.len() + pair.1.len();
         self.encode_all(pairs, bytes, |(first, second)| self.encode_pair(prompt, first, second))
     }
 
-    /// Refuses a length that leaves nothing of a pair, and tries a pair.
+    /// Refuses a length limit that leaves no room for a pair, and encodes two pairs as a test.
     pub fn check_pairs(&self) -> Result<(), Error> {
         let (added, what) = match &self.chat {
             Some(chat) => (self.rendered(chat, "", ["", ""])?.len(), "tokens of a chat template"),
@@ -55,7 +55,7 @@ impl Tokenizer {
         };
         if let Some(limit) = self.limit.filter(|limit| *limit <= added) {
             let problem = format!(
-                "adds {added} {what} to every pair, and pairs are cut to {limit} tokens: nothing of them is left; raise model_max_length"
+                "adds {added} {what} to every pair, but pairs are cut to {limit} tokens, which leaves no room for the texts; raise model_max_length"
             );
             return Err(Error::tokenizer(&self.file, problem));
         }
@@ -66,8 +66,8 @@ impl Tokenizer {
         self.post_processor.as_ref().map_or(0, |processor| processor.added_tokens(true))
     }
 
-    /// sentence-transformers' way: the rendered text is cut as any other, and then what the template writes
-    /// at its end takes the place of the last tokens that are left.
+    /// Encodes a pair through the chat template, as sentence-transformers does: the rendered text is
+    /// truncated, then the template's ending overwrites the last remaining tokens.
     fn encode_chat(&self, chat: &Chat, prompt: &str, pair: [&str; 2]) -> Result<Tokens, Error> {
         let mut ids = self.rendered(chat, prompt, pair)?;
         let untruncated = ids.len();
@@ -88,15 +88,14 @@ impl Tokenizer {
         Ok(tokens)
     }
 
-    /// The tokens that a template writes after any pair: those that two pairs of texts of different tokens
-    /// end with alike.
+    /// Returns the tokens that a template writes after any pair: the common ending of two different pairs.
     fn end_of_chat(&self, chat: &Chat, prompt: &str) -> Result<Vec<u32>, Error> {
         let [mut ids, other] = [
             self.rendered(chat, prompt, ["0", "0"])?,
             self.rendered(chat, prompt, ["1 2 3 4", "1 2 3 4"])?,
         ];
         let alike = ids.iter().rev().zip(other.iter().rev()).take_while(|(a, b)| a == b).count();
-        // One of them may be all that the other ends with; nothing is known then.
+        // If one rendering is a suffix of the other, the ending is unknown.
         let all = alike == ids.len().min(other.len());
         Ok(if all { Vec::new() } else { ids.split_off(ids.len() - alike) })
     }
@@ -138,8 +137,8 @@ impl Tokenizer {
     }
 }
 
-/// Lengths of which together `room` are left: the longer is cut to what the shorter leaves, and where
-/// both are longer than half, each is, the longer keeping an odd one.
+/// Returns the two lengths after truncation to `room` in total. The longer text is cut first. If both are
+/// longer than half of `room`, each gets half, and the longer one gets the odd token.
 fn longest_first([a, b]: [usize; 2], room: usize) -> [usize; 2] {
     if a.saturating_add(b) <= room {
         return [a, b];
@@ -151,7 +150,7 @@ fn longest_first([a, b]: [usize; 2], room: usize) -> [usize; 2] {
         first = room / 2;
         second = first + room % 2;
     }
-    // The longer side never grows.
+    // Truncation never makes a text longer.
     let (first, second) = (first.min(short), second.min(long));
     if a > b { [second, first] } else { [first, second] }
 }
@@ -163,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lengths_are_those_of_the_tokenizers_crate() {
+    fn lengths_match_the_tokenizers_crate() {
         let encoding = |length: usize| {
             let tokens = (0..length).map(|i| Token::new(i as u32, String::new(), (0, 0)));
             Encoding::from_tokens(tokens.collect(), 0)

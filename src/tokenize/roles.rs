@@ -1,14 +1,14 @@
-//! Which tokens have a role: the mask, the end of a text, the padding.
+//! Finds the tokens that have a role, such as mask, end of sequence or padding.
 
 use std::collections::{BTreeMap, HashSet};
 
 use serde_json::Value;
 
 use super::Tokenizer;
-use super::load::Outline;
+use super::outline::Outline;
 use crate::config::JsonFile;
 
-/// What transformers' classes call a token where `tokenizer_config.json` does not say it.
+/// The default tokens of transformers' classes, for roles that `tokenizer_config.json` does not set.
 const USUAL: [(&str, &[&str]); 5] = [
     ("cls_token", &["[CLS]", "<s>"]),
     ("eos_token", &["</s>"]),
@@ -18,13 +18,13 @@ const USUAL: [(&str, &[&str]); 5] = [
 ];
 
 impl Tokenizer {
-    /// The token of a role, by the name of its field: `mask_token`.
+    /// Returns the token of a role, given by its field, such as `mask_token`.
     pub fn role(&self, field: &str) -> Option<u32> {
         self.roles.get(field).copied()
     }
 }
 
-/// The tokens that `tokenizer_config.json` gives a role, and the usual ones where it does not name theirs.
+/// Returns the tokens to which `tokenizer_config.json` gives a role, with the defaults for other roles.
 pub(super) fn roles(
     tokenizer: &tokenizers::Tokenizer,
     settings: Option<&JsonFile>,
@@ -41,8 +41,8 @@ pub(super) fn roles(
     roles
 }
 
-/// The tokens `tokenizer_config.json` gives a role, as transformers' `all_special_ids`; without any,
-/// those that `tokenizer.json` marks special.
+/// Returns the tokens to which `tokenizer_config.json` gives a role, like transformers' `all_special_ids`.
+/// If there are none, returns those that `tokenizer.json` marks as special.
 pub(super) fn special_ids(
     tokenizer: &tokenizers::Tokenizer,
     settings: Option<&JsonFile>,
@@ -67,7 +67,7 @@ pub(super) fn special_ids(
     names.into_iter().filter_map(|name| tokenizer.token_to_id(name)).collect()
 }
 
-/// A token is written as its text or as an object that holds it.
+/// Returns a token's text. It is stored as a string or in the field `content` of an object.
 fn content(value: &Value) -> Option<&str> {
     value.as_str().or_else(|| value.get("content")?.as_str())
 }

@@ -6,7 +6,7 @@ use super::*;
 use crate::config::ModelConfig;
 use crate::files::ModelFiles;
 
-/// A BERT tokenizer of a few words, with truncation and padding as training left them.
+/// A BERT tokenizer of a few words, with truncation and padding left over from training.
 fn bert() -> Value {
     let words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b", "c", "d", "query", ":", "##a", "é"];
     let vocab: serde_json::Map<_, _> =
@@ -54,7 +54,7 @@ fn ids(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
 }
 
 #[test]
-fn the_files_own_truncation_and_padding_are_not_used() {
+fn truncation_and_padding_of_the_file_are_ignored() {
     let tokenizer = load(&bert(), None).unwrap();
     assert_eq!(tokenizer.limit(), None);
     assert_eq!(ids(&tokenizer, "a b c d"), [2, 4, 5, 6, 7, 3]);
@@ -143,7 +143,7 @@ fn a_batch_is_its_texts_in_order() {
     assert!(tokenizer.encode_batch(None, &[]).is_empty());
 }
 
-/// The message of a tokenizer made wrong by `change`.
+/// The error message of a tokenizer that `change` makes invalid.
 fn refused(change: impl FnOnce(&mut Value)) -> String {
     let mut tokenizer = bert();
     change(&mut tokenizer);
@@ -211,7 +211,7 @@ fn a_merge_longer_than_any_token_is_refused() {
 }
 
 #[test]
-fn files_that_are_no_tokenizer() {
+fn files_that_are_not_tokenizers_are_refused() {
     let table: [(&[u8], &[(&str, &str)], &str); 6] = [
         (b" ", &[], "is empty"),
         (b"[]", &[], "not a tokenizer.json"),
@@ -229,11 +229,11 @@ fn files_that_are_no_tokenizer() {
         load_with(bert().to_string().as_bytes(), &side, 12, None).unwrap_err().to_string();
     assert!(message.contains("truncation_side"), "{message}");
     let message = load(&bert(), Some(2)).unwrap_err().to_string();
-    assert!(message.contains("nothing of the text is left"), "{message}");
+    assert!(message.contains("leaves no room for the text"), "{message}");
 }
 
 #[test]
-fn settings_the_file_got_wrong_for_training_do_no_harm() {
+fn invalid_truncation_settings_of_the_file_are_ignored() {
     let mut stride = bert();
     stride["truncation"]["stride"] = json!(5000);
     stride["truncation"]["max_length"] = json!(0);

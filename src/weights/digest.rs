@@ -5,7 +5,7 @@ use std::fmt::Write;
 use sha2::{Digest, Sha256};
 
 use crate::error::Error;
-use crate::files::Source;
+use crate::files::ModelFile;
 use crate::weights::WeightFiles;
 
 /// Bytes read at a time.
@@ -40,7 +40,11 @@ impl WeightFiles {
 ///
 /// # Errors
 /// [`Error::File`] where it cannot be read.
-pub(crate) fn digest_source(source: &Source, most: u64, digest: &mut Sha256) -> Result<(), Error> {
+pub(crate) fn digest_source(
+    source: &ModelFile,
+    most: u64,
+    digest: &mut Sha256,
+) -> Result<(), Error> {
     let end = source.len().min(most);
     let mut piece = vec![0; PIECE.min(end) as usize];
     let mut at = 0;

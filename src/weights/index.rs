@@ -7,7 +7,7 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use crate::config::JsonFile;
 use crate::error::Error;
-use crate::files::{ModelFiles, Source, sniff};
+use crate::files::{ModelFile, ModelFiles, sniff};
 use crate::weights::WeightFiles;
 
 /// Real headers take some 100 bytes a tensor; the format itself allows 100 MB.
@@ -26,7 +26,7 @@ pub(super) struct Header {
 
 /// Reads and checks a header: offsets without holes or overlaps that cover the file exactly, no
 /// name twice, no tensor without values, sizes within reason.
-pub(super) fn header(source: &Source) -> Result<Header, Error> {
+pub(super) fn header(source: &ModelFile) -> Result<Header, Error> {
     let wrong = |problem: String| {
         let mut head = vec![0; source.len().min(512) as usize];
         let known = source.read_at(0, &mut head).ok().and_then(|()| sniff(&head));

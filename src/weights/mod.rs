@@ -19,7 +19,7 @@ use safetensors::Dtype;
 
 use crate::dtype::Storage;
 use crate::error::Error;
-use crate::files::{ModelFiles, Source};
+use crate::files::{ModelFile, ModelFiles};
 
 pub(crate) use adapter::Adapter;
 pub(crate) use axis::{Axis, Columns, Gate};
@@ -47,7 +47,7 @@ pub(crate) struct TensorEntry {
 pub(crate) struct WeightFiles {
     /// The JSON file that says which shapes there should be, for messages.
     config: String,
-    sources: Vec<Source>,
+    sources: Vec<ModelFile>,
     tensors: BTreeMap<String, TensorEntry>,
     /// The first tensor with a floating dtype, in file order, and that dtype's name.
     first_floating: Option<(String, String)>,
@@ -105,7 +105,7 @@ impl WeightFiles {
     }
 
     /// Adds the tensors of a file, with `prefix` before their names.
-    fn add(&mut self, source: Source, prefix: &str) -> Result<(), Error> {
+    fn add(&mut self, source: ModelFile, prefix: &str) -> Result<(), Error> {
         let file = self.sources.len();
         let header = index::header(&source)?;
         for (name, entry) in header.tensors {
@@ -230,7 +230,7 @@ impl WeightFiles {
     }
 
     fn file_name(&self, file: usize) -> &str {
-        self.sources.get(file).map_or("model.safetensors", Source::name)
+        self.sources.get(file).map_or("model.safetensors", ModelFile::name)
     }
 
     fn some_names(&self) -> String {

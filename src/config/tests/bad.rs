@@ -1,8 +1,8 @@
-//! Files that are refused, each with a message that names file and field.
+//! Files that are refused with a message that names the file and the field.
 
 use super::*;
 
-/// Name of the case, what is written over the legal model, what the message must say.
+/// The case's name, the file written over the valid model, and the words the message must contain.
 type Bad = (&'static str, File, &'static [&'static str]);
 
 const CONFIG: &str = "config.json";

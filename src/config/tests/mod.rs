@@ -16,7 +16,7 @@ fn modules(rest: &str) -> String {
     format!("[{first}{comma}{rest}]")
 }
 
-/// A small legal model, with `changes` written over it. Contents `-` take a file away.
+/// A small valid model, with `changes` written over it. Contents of `-` remove a file.
 fn model(changes: &[File]) -> Result<ModelConfig, Error> {
     let listed = modules(NORMALIZE);
     let mut all: BTreeMap<&str, &str> = BTreeMap::from([
@@ -33,7 +33,7 @@ fn model(changes: &[File]) -> Result<ModelConfig, Error> {
 }
 
 #[test]
-fn a_model_of_the_old_generation() {
+fn a_model_saved_before_version_6_is_read() {
     let config = model(&[]).unwrap();
     assert_eq!(config.max_seq_length, Some(256));
     assert_eq!(config.weights_prefix, "");
@@ -43,7 +43,7 @@ fn a_model_of_the_old_generation() {
 }
 
 #[test]
-fn a_model_of_the_new_generation() {
+fn a_model_saved_since_version_6_is_read() {
     let list = r#"[
         {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.base.modules.transformer.Transformer"},
         {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.sentence_transformer.modules.pooling.Pooling"}]"#;
@@ -65,11 +65,11 @@ fn a_model_of_the_new_generation() {
 }
 
 #[test]
-fn the_length_is_sentence_transformers_own() {
+fn the_length_limit_is_that_of_sentence_transformers() {
     const TOKENIZER: &str = "tokenizer_config.json";
     const SETTINGS: &str = "sentence_bert_config.json";
     let table: [(&[File], Option<usize>); 8] = [
-        // Given explicitly, it may pass the positions: the caller takes the smaller.
+        // An explicit length may exceed the number of positions: the caller uses the smaller one.
         (&[(SETTINGS, r#"{"max_seq_length": 1024}"#)], Some(1024)),
         (&[(SETTINGS, r#"{"max_seq_length": null}"#)], Some(512)),
         (&[(SETTINGS, "-"), (TOKENIZER, r#"{"model_max_length": 128}"#)], Some(128)),
@@ -94,7 +94,7 @@ fn the_length_is_sentence_transformers_own() {
 }
 
 #[test]
-fn a_transformer_alone() {
+fn a_transformer_without_modules_gets_default_pooling() {
     let alone = [
         ("modules.json", "-"),
         ("config.json", r#"{"hidden_size": 8, "max_position_embeddings": 512}"#),
@@ -111,7 +111,7 @@ fn a_transformer_alone() {
 }
 
 #[test]
-fn what_looks_wrong_and_is_legal() {
+fn unusual_but_valid_files_are_accepted() {
     let legal: [(&str, &[File]); 10] = [
         ("byte order mark", &[("config.json", "\u{feff}{\"hidden_size\": 8}")]),
         ("CRLF", &[("config.json", "{\r\n\"hidden_size\": 8\r\n}")]),
@@ -186,7 +186,7 @@ fn with_dense(dense: &str) -> Result<ModelConfig, Error> {
 }
 
 #[test]
-fn dense_modules() {
+fn dense_modules_are_read_and_checked() {
     for (class, activation) in [
         ("torch.nn.modules.activation.Tanh", DenseActivation::Tanh),
         ("torch.nn.modules.linear.Identity", DenseActivation::Identity),

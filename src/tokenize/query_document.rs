@@ -1,0 +1,89 @@
+//! Queries and documents of multi-vector encoders: prefix tokens, separate length limits, and the padding
+//! of queries.
+
+use tokenizers::AddedToken;
+
+use super::{Tokenizer, Tokens};
+use crate::error::Error;
+
+/// The tokens appended to a query that is shorter than `length`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct QueryPadding {
+    pub token: u32,
+    /// The minimum number of tokens of a query.
+    pub length: usize,
+    /// The other tokens attend to the appended ones.
+    pub seen: bool,
+}
+
+impl Tokens {
+    /// Returns the tokens, padded to the padding's length if there are fewer.
+    pub fn padded(mut self, padding: QueryPadding) -> Self {
+        let missing = padding.length.saturating_sub(self.ids.len());
+        self.ids.resize(self.ids.len() + missing, padding.token);
+        self.type_ids.resize(self.ids.len(), 0);
+        self.untruncated += missing;
+        if padding.seen {
+            self.seen = self.ids.len();
+        }
+        self
+    }
+}
+
+impl Tokenizer {
+    /// Makes each prefix, or its first word, one token if the vocabulary has it but the tokenizer would split
+    /// it, such as `[unused0]`. The vocabulary does not change.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] if the tokenizer fails.
+    pub fn add_prefix_tokens(&mut self, prefixes: &[String]) -> Result<(), Error> {
+        let mut prefix_tokens = Vec::new();
+        for prefix in prefixes {
+            let first = prefix.split_whitespace().next().unwrap_or_default();
+            let names = [prefix.as_str(), first];
+            let known = names.into_iter().find(|name| self.inner.token_to_id(name).is_some());
+            // A prefix of only spaces is not a token.
+            let Some(name) = known.filter(|_| !first.is_empty()) else { continue };
+            if self.guard(|| self.content(name))?
+                != self.inner.token_to_id(name).into_iter().collect::<Vec<_>>()
+            {
+                prefix_tokens.push(AddedToken::from(name, true));
+            }
+        }
+        let inner = &mut self.inner;
+        super::guard(&self.file, "cannot add the prefixes as tokens", || {
+            inner.add_special_tokens(prefix_tokens).map(|_| ())
+        })
+    }
+
+    /// Returns the id of a token of the vocabulary.
+    pub fn id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    /// Returns the length limit of queries or documents: their own limit, bounded by the number of positions.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] if special tokens leave no room for text. `place` names the field of the limit.
+    pub fn limit_of(&self, own: Option<(usize, &str)>) -> Result<Option<usize>, Error> {
+        let Some((length, place)) = own else { return Ok(self.limit) };
+        if length <= self.added {
+            let problem = format!(
+                "adds {} special tokens to every text, but {place} is {length}, which leaves no room for the text; raise it",
+                self.added
+            );
+            return Err(Error::tokenizer(&self.file, problem));
+        }
+        Ok([Some(length), self.positions].into_iter().flatten().min())
+    }
+
+    /// Returns true if padding goes to the left of a text.
+    pub fn pads_left(&self) -> bool {
+        self.pads_left
+    }
+
+    /// Returns the transformer's number of positions.
+    pub fn positions(&self) -> Option<usize> {
+        self.positions
+    }
+}
