@@ -1,4 +1,4 @@
-//! `config.json`.
+//! Wrong and unusual contents of `config.json`.
 
 use serde_json::json;
 use vectile::block_on;
@@ -34,7 +34,7 @@ fn config_only_spaces() {
 
 #[test]
 fn config_an_array() {
-    text("[]").refused(File, &[CONFIG, "a list", "object is expected"]);
+    text("[]").refused(File, &[CONFIG, "a list", "expected a JSON object"]);
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn config_nested_a_million_deep() {
 
 #[test]
 fn config_key_twice_last_counts() {
-    // As in Python.
+    // Python uses the last value too.
     text(good().replacen('{', "{\"num_attention_heads\": 5,", 1)).loads();
 }
 

@@ -1,4 +1,4 @@
-//! Configs that only some architectures have.
+//! Wrong fields of `config.json` that only some architectures read.
 
 use crate::Kind::{Config, Tensor, Unsupported};
 use crate::Model;

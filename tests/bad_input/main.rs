@@ -1,5 +1,5 @@
-//! Damaged, odd and hostile models and texts: each is a clear error or a right answer, never a panic
-//! and never a hang. One thing is broken a test; everything goes through the public API.
+//! Damaged, unusual and hostile models and texts. Each must give a clear error or a correct result, and
+//! never a panic or a hang. Each test breaks one thing and uses only the public API.
 
 #![allow(clippy::unwrap_used)]
 
@@ -34,7 +34,7 @@ use vectile::{
     AdapterChoice, Built, DtypeRequest, Embedder, Error, ModelBuilder, ModelFiles, block_on,
 };
 
-/// Names of the variants of [`Error`].
+/// The variants of [`Error`] without their fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     File,
@@ -58,7 +58,7 @@ pub(crate) fn kind(error: &Error) -> Kind {
     }
 }
 
-/// Runs something on a thread of its own; fails where it panics or takes longer than `seconds`.
+/// Runs a function on its own thread. The test fails if it panics or takes longer than `seconds`.
 pub(crate) fn within<T: Send + 'static>(
     seconds: u64,
     run: impl FnOnce() -> T + Send + 'static,
@@ -78,7 +78,7 @@ pub(crate) fn within<T: Send + 'static>(
     }
 }
 
-/// A device that computes nothing and has every limit that matters.
+/// An adapter that computes nothing but enforces the limits of a device.
 pub(crate) fn noop() -> AdapterChoice {
     AdapterChoice::Noop(Box::new(NoopAdapter {
         shader_f16: true,
@@ -89,7 +89,7 @@ pub(crate) fn noop() -> AdapterChoice {
     }))
 }
 
-/// Fails unless an error is of the kind and says the words, and is fit for a user's eyes.
+/// Checks that an error has the expected kind, contains the words, and is short and printable.
 pub(crate) fn check_error(error: &Error, expected: Kind, words: &[&str]) {
     let message = error.to_string();
     assert_eq!(kind(error), expected, "{message}");
@@ -109,7 +109,7 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    /// A model that loads: a transformer, mean pooling and normalisation.
+    /// A valid model: a transformer, mean pooling and normalisation.
     pub(crate) fn good() -> Self {
         Self::fixture("bert_mean_norm")
     }
@@ -164,7 +164,7 @@ impl Model {
         })
     }
 
-    /// Changes bytes of a file.
+    /// Changes the bytes of a file.
     pub(crate) fn bytes(mut self, name: &str, edit: impl FnOnce(&mut Vec<u8>)) -> Self {
         edit(self.files.get_mut(name).unwrap());
         self
@@ -175,7 +175,7 @@ impl Model {
         within(20, move || build(ModelFiles::from_bytes(files)?, dtype))
     }
 
-    /// It is refused, with an error of this kind that says these words.
+    /// Checks that the model is refused with an error of this kind that contains these words.
     pub(crate) fn refused(&self, expected: Kind, words: &[&str]) {
         match self.build() {
             Ok(_) => panic!("loaded, and should say {words:?}"),
@@ -183,13 +183,13 @@ impl Model {
         }
     }
 
-    /// It loads, and embeds texts.
+    /// Checks that the model loads and embeds texts.
     pub(crate) fn loads(&self) -> Embedder {
         let embedder = self.build().unwrap_or_else(|error| panic!("{error}"));
         embeds(embedder)
     }
 
-    /// Writes it into a directory.
+    /// Writes the model's files into a directory.
     pub(crate) fn write(&self, directory: &Path) {
         for (name, contents) in &self.files {
             let path = directory.join(name);
@@ -199,7 +199,7 @@ impl Model {
     }
 }
 
-/// As [`Model::refused`], of a model that is loaded as something else than an embedder.
+/// Like [`Model::refused`], for a model that is not loaded as an embedder.
 pub(crate) fn refused_as<M: Built + Send + 'static>(
     builder: fn(ModelFiles) -> ModelBuilder<M>,
     model: Model,
@@ -215,7 +215,7 @@ pub(crate) fn refused_as<M: Built + Send + 'static>(
     }
 }
 
-/// A row for each text comes back, of the right width.
+/// Checks that each text gives a row of the right width.
 pub(crate) fn embeds(embedder: Embedder) -> Embedder {
     within(20, move || {
         let got = block_on(embedder.embed(&["One text.", "", "And another one!"])).unwrap();

@@ -1,4 +1,4 @@
-//! `modules.json` and the directories it names.
+//! Wrong and unusual contents of `modules.json` and of the directories it names.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::Model;
 const LIST: &str = "modules.json";
 const POOL: &str = "1_Pooling/config.json";
 
-/// The good model with another list of modules: type and path.
+/// The valid model with another list of modules, given as type and path.
 fn listed(modules: &[(&str, &str)]) -> Model {
     let list: Vec<Value> = modules
         .iter()
@@ -25,7 +25,7 @@ const TRANSFORMER: (&str, &str) = ("Transformer", "");
 const POOLING: (&str, &str) = ("Pooling", "1_Pooling");
 
 #[test]
-fn modules_absent_is_mean_pooling_said_aloud() {
+fn modules_absent_means_mean_pooling_with_a_note() {
     let embedder = Model::good().without(LIST).loads();
     let notes = embedder.notes().join("\n");
     assert!(notes.contains("mean pooling"), "{notes}");
@@ -57,7 +57,7 @@ fn idx_with_gaps_loads() {
 }
 
 #[test]
-fn idx_out_of_order_is_said_aloud() {
+fn idx_out_of_order_gives_a_note() {
     let embedder = Model::good().edit(LIST, |list| list[0]["idx"] = json!(9)).loads();
     assert!(embedder.notes().join("\n").contains("idx"));
 }
@@ -203,7 +203,7 @@ fn a_hundred_thousand_modules() {
 }
 
 #[test]
-fn two_pooling_modes_are_put_side_by_side() {
+fn two_pooling_modes_are_concatenated() {
     let model = Model::good().file(
         POOL,
         r#"{"word_embedding_dimension": 48, "pooling_mode_cls_token": true,
@@ -213,7 +213,7 @@ fn two_pooling_modes_are_put_side_by_side() {
 }
 
 #[test]
-fn no_pooling_mode_is_mean_said_aloud() {
+fn no_pooling_mode_means_mean_pooling_with_a_note() {
     let model = Model::good()
         .file(POOL, r#"{"word_embedding_dimension": 48, "pooling_mode_mean_tokens": false}"#);
     assert!(model.loads().notes().join("\n").contains("mean pooling"));
@@ -260,7 +260,7 @@ fn dense() -> Model {
 const DENSE: &str = "2_Dense/config.json";
 
 #[test]
-fn dense_as_made_loads() {
+fn dense_unchanged_loads() {
     dense().loads();
 }
 
@@ -286,7 +286,7 @@ fn dense_output_not_that_of_its_weights() {
 
 #[test]
 fn dense_shape_error_names_its_own_config() {
-    // The file that is to be mended is not the transformer's.
+    // The error must name the module's own config, not the transformer's.
     dense()
         .set("3_Dense/config.json", "out_features", 31)
         .set("4_LayerNorm/config.json", "dimension", 31)
@@ -351,7 +351,7 @@ fn dense_of_absurd_width() {
 
 #[test]
 fn dense_of_terabytes() {
-    // Refused by its shape before memory is asked for.
+    // The shape is refused before any memory is allocated.
     dense()
         .set("3_Dense/config.json", "out_features", 1 << 20)
         .set("4_LayerNorm/config.json", "dimension", 1 << 20)

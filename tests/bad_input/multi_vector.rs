@@ -1,4 +1,4 @@
-//! What a multi-vector encoder's files may say that is not computed, or wrong.
+//! Wrong and unsupported files of multi-vector encoders.
 
 use serde_json::{Value, json};
 use vectile::{EmbedTask, ModelFiles, MultiVectorEncoder, SparseEncoder, block_on};
@@ -20,7 +20,7 @@ fn refused(model: Model, expected: Kind, words: &[&str]) {
     refused_as(MultiVectorEncoder::builder, model, expected, words);
 }
 
-/// It loads, and encodes both sides.
+/// Checks that the model loads and encodes queries and documents.
 fn loads(model: Model) -> MultiVectorEncoder {
     within(20, move || {
         let files = ModelFiles::from_bytes(model.files).unwrap();
@@ -42,12 +42,12 @@ fn models_of_other_kinds() {
     refused(Model::fixture("bert_bare"), Unsupported, &[CONFIG, "architectures", "HF_ColBERT"]);
     let other = good("bert").set(OPTIONS, "model_type", "SparseEncoder");
     refused(other, Unsupported, &[OPTIONS, "model_type", "SparseEncoder"]);
-    // And the other way round.
+    // A multi-vector model is refused as an embedder too.
     good("bert").refused(Unsupported, &[SETTINGS, "document_length", "multi-vector"]);
 }
 
 #[test]
-fn modules_that_are_not_computed() {
+fn unsupported_modules_are_refused() {
     let of = |at: usize, kind: &str| {
         let kind =
             Value::from(format!("sentence_transformers.multi_vector_encoder.modules.{kind}"));
@@ -71,18 +71,18 @@ fn modules_that_are_not_computed() {
 }
 
 #[test]
-fn masks_that_are_not_computed() {
+fn unsupported_masks_are_refused() {
     let images = good("bert").set(MASK, "keep_only_token_ids", json!([7]));
     refused(images, Unsupported, &[MASK, "keep_only_token_ids"]);
     let wrong = good("bert").set(MASK, "skiplist_words", "abc");
     refused(wrong, Config, &[MASK, "skiplist_words", "a list of strings"]);
-    // Words that are no tokens are passed over.
+    // Words that are not tokens are ignored.
     loads(good("bert").set(MASK, "skiplist_words", json!(["no such token", ""])));
     loads(good("bert").set(MASK, "skiplist_tasks", "query"));
 }
 
 #[test]
-fn expansions_that_cannot_be() {
+fn impossible_expansions_are_refused() {
     let expansion = |value: Value| good("bert").set(SETTINGS, "query_expansion", value);
     let field = "query_expansion.";
     for (value, kind, words) in [
@@ -103,7 +103,7 @@ fn expansions_that_cannot_be() {
     refused(nothing, Tokenizer, &["tokenizer.json", "query_expansion.length", "is 2"]);
     let huge = expansion(json!({"strategy": "fixed", "length": u64::MAX}));
     refused(huge, Config, &[SETTINGS, "query_expansion.length"]);
-    // Off.
+    // Null turns the expansion off.
     let encoder = loads(expansion(Value::Null));
     assert_eq!(encoder.max_seq_length(EmbedTask::Query), Some(80));
 }
@@ -113,7 +113,7 @@ fn masks_beyond_a_window() {
     let wide = good("modernbert").set(OPTIONS, "query_length", 18);
     refused(wide, Config, &[OPTIONS, "query_length", "is 18", "16 tokens"]);
     loads(good("modernbert").set(OPTIONS, "query_length", 17));
-    // Where they are seen they see themselves.
+    // Appended tokens that are attended to also attend to each other.
     let seen = good("modernbert").set(OPTIONS, "query_length", 18);
     loads(seen.set(OPTIONS, "attend_to_expansion_tokens", true));
 }
@@ -122,7 +122,7 @@ fn masks_beyond_a_window() {
 fn padding_at_the_left() {
     let left = good("bert").set("tokenizer_config.json", "padding_side", "left");
     refused(left.clone(), Unsupported, &["tokenizer_config.json", "padding_side", "left"]);
-    // Nothing is padded then.
+    // Without query expansion nothing is padded.
     loads(left.set(SETTINGS, "query_expansion", Value::Null));
 }
 

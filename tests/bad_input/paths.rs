@@ -1,4 +1,4 @@
-//! Directories: links, pipes, the Hugging Face cache, names and permissions.
+//! Model directories: links, pipes, the Hugging Face cache, names and permissions.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -15,7 +15,7 @@ use crate::{Model, build, check_error, embeds, within};
 
 const WEIGHTS: &str = "model.safetensors";
 
-/// A directory with the good model in it.
+/// A directory that holds the valid model.
 fn directory() -> (TempDir, PathBuf) {
     let place = tempdir().unwrap();
     let model = place.path().join("model");
@@ -122,7 +122,7 @@ fn weights_link_to_nothing() {
     let (_place, model) = directory();
     fs::remove_file(model.join(WEIGHTS)).unwrap();
     symlink("blobs/none", model.join(WEIGHTS)).unwrap();
-    refused(&model, File, &[WEIGHTS, "not there", "download the model again"]);
+    refused(&model, File, &[WEIGHTS, "does not exist", "download the model again"]);
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn link_within_the_directory_loads() {
     loads(&model);
 }
 
-/// Replaces a file of the good model by a pipe that nobody writes to; `None` without `mkfifo`.
+/// Replaces a file of the valid model by a pipe that nobody writes to. Returns `None` without `mkfifo`.
 fn pipe(name: &str) -> Option<(TempDir, PathBuf)> {
     let (place, model) = directory();
     fs::remove_file(model.join(name)).unwrap();
@@ -246,7 +246,7 @@ fn weights_without_permission() {
         lacks("this user reads every file");
         return;
     }
-    refused(&model, File, &[WEIGHTS, "permission denied", "give this user"]);
+    refused(&model, File, &[WEIGHTS, "permission denied", "allow this user"]);
 }
 
 #[test]
@@ -257,7 +257,7 @@ fn read_only_directory_loads() {
     fs::set_permissions(&model, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-/// The good model as the Hugging Face cache keeps it; returns the snapshot.
+/// Writes the valid model in the layout of the Hugging Face cache. Returns the snapshot's directory.
 fn hub_cache(root: &Path, repository: &str) -> PathBuf {
     let repository = root.join(repository);
     let snapshot = repository.join("snapshots/0123abcd");
@@ -321,7 +321,7 @@ fn bytes_with_a_name_twice() {
 }
 
 #[test]
-fn bytes_with_a_name_that_leaves() {
+fn bytes_with_a_name_that_leaves_the_model() {
     let files = [("../config.json".to_owned(), b"{}".to_vec())];
     check_error(&ModelFiles::from_bytes(files).unwrap_err(), File, &["leaves the model"]);
 }

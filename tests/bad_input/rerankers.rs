@@ -1,4 +1,4 @@
-//! What a reranker's files may say that is not computed, or wrong.
+//! Wrong and unsupported files of rerankers.
 
 use serde_json::json;
 use vectile::Reranker;
@@ -23,7 +23,7 @@ fn refused(model: Model, expected: Kind, words: &[&str]) {
 fn models_without_a_head() {
     refused(Model::good(), Unsupported, &[CONFIG, "architectures", "BertModel"]);
     refused(good("bert").unset(CONFIG, "architectures"), Unsupported, &[CONFIG, "architectures"]);
-    // The config says so and the weights have none.
+    // The config names a head that the weights do not have.
     let architectures = json!(["BertForSequenceClassification"]);
     refused(Model::good().config("architectures", architectures), Tensor, &["pooler.dense"]);
 }
@@ -38,7 +38,7 @@ fn heads_of_other_sizes() {
 }
 
 #[test]
-fn activations_that_are_not_computed() {
+fn unsupported_activations_are_refused() {
     for class in ["my_code.Activation", "torch.nn.modules.activation.Softmax", ""] {
         let model = good("bert").set(OPTIONS, "activation_fn", class);
         refused(model, Unsupported, &[OPTIONS, "activation_fn", class]);
@@ -77,7 +77,7 @@ fn modules_beside_the_transformer() {
 }
 
 #[test]
-fn answers_that_are_no_tokens() {
+fn answers_that_are_not_tokens() {
     let model = |field: &str, value: serde_json::Value| good("qwen3").set(LOGITS, field, value);
     refused(model("true_token_id", json!(99_999)), Tensor, &["embed_tokens.weight", "99999"]);
     refused(model("false_token_id", json!(512)), Tensor, &["512 rows", "token 512"]);
@@ -85,7 +85,7 @@ fn answers_that_are_no_tokens() {
     refused(model("true_token_id", json!(null)), Kind::Config, &[LOGITS, "true_token_id"]);
     let words = [LOGITS, "module_input_name", "scores"];
     refused(model("module_input_name", json!("scores")), Unsupported, &words);
-    // A word that is several tokens has no logit of its own.
+    // A word that is split into several tokens has no logit of its own.
     let renamed = |tokenizer: &mut serde_json::Value| {
         let vocab = tokenizer["model"]["vocab"].as_object_mut().unwrap();
         let id = vocab.remove("yes").unwrap();
@@ -126,7 +126,7 @@ fn templates_that_write_no_pairs() {
     let endless = "{% for i in range(9999) %}{% for i in range(9999) %}{% endfor %}{% endfor %}";
     refused(template(endless), Tokenizer, &[jinja, "fuel"]);
     refused(good("qwen3").file(jinja, [0xff, b'a']), Kind::File, &[jinja, "UTF-8"]);
-    // A model for talking, as transformers saves it.
+    // A chat model as transformers saves it.
     let talks = "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}";
     let model = good("qwen3_bare").set("tokenizer_config.json", "chat_template", talks);
     refused(model, Tokenizer, &["tokenizer_config.json", "leaves out the query"]);

@@ -1,4 +1,4 @@
-//! The settings beside `config.json`: lengths, prompts, dimensions.
+//! Wrong and unusual settings beside `config.json`: lengths, prompts, dimensions.
 
 use crate::Kind::{Config, Tokenizer};
 use crate::Model;
@@ -58,6 +58,6 @@ fn similarity_unknown_loads() {
 
 #[test]
 fn truncate_dim_beyond_the_model_cuts_nothing() {
-    // As in sentence-transformers.
+    // sentence-transformers does the same.
     Model::good().set("config_sentence_transformers.json", "truncate_dim", 1000).loads();
 }

@@ -1,4 +1,4 @@
-//! What a sparse encoder's files may say that is not computed, or wrong.
+//! Wrong and unsupported files of sparse encoders.
 
 use serde_json::json;
 use vectile::SparseEncoder;
@@ -25,7 +25,7 @@ fn models_without_a_head() {
 }
 
 #[test]
-fn poolings_that_are_not_computed() {
+fn unsupported_poolings_are_refused() {
     let sum = good("bert").set(POOLING, "pooling_strategy", "sum");
     refused(sum, Unsupported, &[POOLING, "pooling_strategy", "sum"]);
     let other = good("bert").set(POOLING, "activation_function", "gelu");
@@ -33,7 +33,7 @@ fn poolings_that_are_not_computed() {
 }
 
 #[test]
-fn modules_that_are_not_computed() {
+fn unsupported_modules_are_refused() {
     let kind = "sentence_transformers.sparse_encoder.modules.SparseAutoEncoder";
     let other = good("bert").edit("modules.json", |file| file[1]["type"] = kind.into());
     refused(other, Unsupported, &["modules.json", "[1].type", "SparseAutoEncoder"]);
@@ -51,7 +51,7 @@ fn code_of_its_own() {
 }
 
 #[test]
-fn routers_that_are_not_computed() {
+fn unsupported_routers_are_refused() {
     const ROUTER: &str = "router_config.json";
     let good = || good("opensearch");
     let table = "query_0_SparseStaticEmbedding";

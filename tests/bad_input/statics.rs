@@ -1,5 +1,4 @@
-//! Static models: tables, mappings and weights that do not fit together, and what is no module of
-//! theirs.
+//! Static models: tables, mappings and weights that do not fit together, and modules they cannot have.
 
 use serde_json::json;
 
@@ -17,7 +16,7 @@ fn changed(fixture: &str, edit: impl FnOnce(&mut Tensors)) -> Model {
 }
 
 #[test]
-fn as_they_are_they_load() {
+fn unchanged_static_models_load() {
     for fixture in ["static", "static_dense", "static_model2vec", "model2vec_int8"] {
         Model::fixture(&format!("families/{fixture}")).loads();
     }
@@ -74,7 +73,7 @@ fn weights_of_fewer_tokens_than_the_mapping() {
 }
 
 #[test]
-fn weights_that_are_no_numbers() {
+fn weights_that_are_not_numbers() {
     changed("static_model2vec", |tensors| {
         tensors.get("weights").data[..8].copy_from_slice(&f64::NAN.to_le_bytes());
     })
@@ -116,7 +115,7 @@ fn a_static_embedding_after_a_transformer() {
 }
 
 #[test]
-fn model2vec_lengths_that_are_none() {
+fn model2vec_lengths_that_are_not_lengths() {
     for wrong in [json!(0), json!(-1), json!("20"), json!(2.5)] {
         Model::fixture("families/model2vec_int8")
             .config("max_length", wrong)

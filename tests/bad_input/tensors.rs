@@ -1,4 +1,4 @@
-//! Writes safetensors files, right and wrong ones.
+//! Writes valid and invalid safetensors files.
 
 use serde_json::Value;
 
@@ -80,14 +80,14 @@ pub(crate) fn raw(contents: impl AsRef<[u8]>) -> Model {
     Model::good().file(FILE, contents)
 }
 
-/// The good model with changed tensors.
+/// The valid model with changed tensors.
 pub(crate) fn tensors(edit: impl FnOnce(&mut Tensors)) -> Model {
     let mut tensors = Tensors::read(&original());
     edit(&mut tensors);
     raw(tensors.write())
 }
 
-/// The good model with a changed header, of any length, over the same data.
+/// The valid model with another header of any length before the same data.
 pub(crate) fn header(edit: impl FnOnce(&mut Value)) -> Model {
     let bytes = original();
     let size = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;

@@ -1,4 +1,4 @@
-//! Texts and options that nobody expects, on a real adapter where there is one.
+//! Unusual texts and options, on a real adapter if there is one.
 
 use std::sync::{Arc, OnceLock};
 
@@ -38,7 +38,7 @@ fn embed_with(
     Ok(got)
 }
 
-/// The text between two others: all rows sound, and the neighbours' bits as they are without it.
+/// Embeds the text between two others. All rows must be finite, and the text must not change its neighbours.
 fn sound(text: &str) -> Option<Embeddings> {
     let embedder = embedder()?;
     let texts = ["First.", text, "Last."].map(str::to_owned).to_vec();
@@ -49,7 +49,7 @@ fn sound(text: &str) -> Option<Embeddings> {
     Some(got)
 }
 
-/// Texts that must come out alike, bit by bit.
+/// Checks that two texts give bit-identical rows.
 fn alike(texts: [&str; 2]) {
     let Some(embedder) = embedder() else { return };
     let got = embed_with(&embedder, texts.map(str::to_owned).into(), EmbedOptions::default());
@@ -157,7 +157,7 @@ fn base64() {
 fn lengths_around_the_limit() {
     let Some(embedder) = embedder() else { return };
     let limit = embedder.max_seq_length().unwrap();
-    // A word of one token each, and two special tokens.
+    // Each word is one token, and two special tokens are added.
     let texts: Vec<String> = (limit - 4..limit + 2).map(|words| "a ".repeat(words)).collect();
     let got = embed_with(&embedder, texts, EmbedOptions::default()).unwrap();
     assert_eq!(got.truncated, [3, 4, 5]);
@@ -166,7 +166,7 @@ fn lengths_around_the_limit() {
 }
 
 #[test]
-fn duplicates_are_equal_to_the_bit() {
+fn duplicates_are_bit_identical() {
     let Some(embedder) = embedder() else { return };
     let mut texts = Vec::new();
     for i in 0..300 {

@@ -1,4 +1,5 @@
-//! `tokenizer.json`: fields on which the tokenizers crate panics, ids beyond the table, bombs.
+//! Wrong and hostile contents of `tokenizer.json`: fields on which the tokenizers crate panics, ids beyond
+//! the table, and inputs made to take too long.
 
 use serde_json::{Value, json};
 use vectile::block_on;
@@ -9,7 +10,7 @@ use crate::{Model, check_error, within};
 const FILE: &str = "tokenizer.json";
 const SETTINGS: &str = "tokenizer_config.json";
 
-/// The good model with a changed tokenizer, and without the settings that replace its normalizer.
+/// The valid model with a changed tokenizer, without the settings that would replace its normalizer.
 fn tokenizer(edit: impl FnOnce(&mut Value)) -> Model {
     let model = Model::good().edit(FILE, edit);
     model.set(SETTINGS, "tokenizer_class", "PreTrainedTokenizerFast")
@@ -23,7 +24,7 @@ fn refused(edit: impl FnOnce(&mut Value), words: &[&str]) {
     tokenizer(edit).refused(Tokenizer, &[&[FILE], words].concat());
 }
 
-/// The vocabulary of the good tokenizer.
+/// The vocabulary of the valid tokenizer.
 fn vocabulary(tokenizer: &mut Value) -> &mut serde_json::Map<String, Value> {
     tokenizer["model"]["vocab"].as_object_mut().unwrap()
 }
@@ -154,7 +155,7 @@ fn added_token_twice_loads() {
 
 #[test]
 fn added_token_empty() {
-    // What it means is the tokenizers crate's to say; it may not hang or panic.
+    // The tokenizers crate decides whether this is valid. It must not hang or panic.
     if let Ok(embedder) = tokenizer(|t| push_added(t, added(4, ""))).build() {
         crate::embeds(embedder);
     }
@@ -247,7 +248,7 @@ fn template_without_the_text() {
 
 #[test]
 fn template_with_an_unknown_token_type() {
-    // The position of the text itself has the type 7, and the model has types 0 and 1.
+    // The text itself has type 7, but the model has only types 0 and 1.
     refused(|t| t["post_processor"]["single"][1]["Sequence"]["type_id"] = json!(7), &["7", "2"]);
 }
 
@@ -269,7 +270,7 @@ fn padding_to_twenty_million_is_overridden() {
     assert!(ids[0].len() < 10, "{ids:?}");
 }
 
-/// Patterns that take a backtracking engine for ever on `aaaa…!`.
+/// Patterns that take a backtracking engine exponential time on `aaaa…!`.
 const BOMBS: [&str; 3] = ["(a+)+$", "(a|aa)+\\1$", "(?=(a+)+$)(a*)*b"];
 
 #[test]
@@ -289,7 +290,7 @@ fn pre_tokenizer_with_a_regex_bomb() {
     }
 }
 
-/// Refused at load, or an error or an answer for the text, in any case in time.
+/// Checks that the model is refused, or that the text gives an error or a result in time.
 fn hostile_text(model: &Model) {
     match model.build() {
         Err(error) => check_error(&error, Tokenizer, &[FILE]),
@@ -318,7 +319,7 @@ fn replacement_that_multiplies_the_text() {
 }
 
 #[test]
-fn unknown_token_that_is_not_there() {
+fn unknown_token_that_does_not_exist() {
     refused(|t| t["model"]["unk_token"] = json!("[NOPE]"), &["UNK"]);
 }
 
@@ -370,7 +371,7 @@ fn lower_case_a_string() {
 }
 
 #[test]
-fn pad_token_that_is_not_there_loads() {
+fn pad_token_that_does_not_exist_loads() {
     Model::good().set(SETTINGS, "pad_token", "[NOPE]").loads();
 }
 

@@ -156,7 +156,7 @@ fn gamma_beside_weight() {
     .refused(Tensor, &[FILE, NORM, "weight", "gamma", "keep one"]);
 }
 
-/// The good model with one value of a tensor changed.
+/// The valid model with one value of a tensor changed.
 fn value(name: &str, at: usize, value: f32) -> Model {
     tensors(|t| t.get(name).data[4 * at..][..4].copy_from_slice(&value.to_le_bytes()))
 }
@@ -191,7 +191,7 @@ fn value_beyond_f16() {
 
 #[test]
 fn value_beyond_bf16() {
-    // Rounds up to infinity, which is caught though the value is finite.
+    // The value is finite but rounds up to infinity, which must be caught.
     let model = value(WORDS, 5, f32::MAX).dtype(DtypeRequest::Bfloat16);
     model.refused(Tensor, &[FILE, WORDS, "float32"]);
 }
@@ -241,7 +241,7 @@ fn dtype_and_torch_dtype_differ() {
 }
 
 #[test]
-fn dtype_unknown_is_as_good_as_none() {
+fn dtype_unknown_counts_as_absent() {
     let embedder = Model::good().config("dtype", "int3").loads();
     assert_eq!(embedder.precision().weights, Storage::F32);
     assert!(embedder.precision().checkpoint.source.contains("first tensor"));
@@ -254,6 +254,6 @@ fn dtype_float64_says_so() {
 }
 
 #[test]
-fn dtype_a_number_is_as_good_as_none() {
+fn dtype_a_number_counts_as_absent() {
     assert_eq!(Model::good().config("dtype", 16).loads().precision().weights, Storage::F32);
 }

@@ -8,7 +8,7 @@ use crate::tensors::{
 };
 use crate::{Model, embeds};
 
-/// A repeatable stream of numbers.
+/// A pseudo-random generator with a fixed seed.
 fn numbers(mut state: u64) -> impl FnMut(usize) -> usize {
     move |below| {
         state ^= state << 13;
@@ -19,7 +19,7 @@ fn numbers(mut state: u64) -> impl FnMut(usize) -> usize {
 }
 
 #[test]
-fn rewritten_as_it_was_loads() {
+fn rewritten_unchanged_loads() {
     tensors(|_| {}).loads();
 }
 
@@ -57,7 +57,7 @@ fn a_byte_changed_anywhere_in_the_header() {
     for _ in 0..200 {
         let mut changed = bytes.clone();
         changed[number(8 + size)] = number(256) as u8;
-        // Some changes are harmless, such as one of a name that is not needed.
+        // Some changes are harmless, for example in the name of an unused tensor.
         if let Ok(embedder) = raw(changed).build() {
             embeds(embedder);
         }

@@ -1,4 +1,4 @@
-//! Weights that are not one safetensors file: other formats, and shards with their index.
+//! Weights in other formats than safetensors, and shards with their index.
 
 use serde_json::{Value, json};
 
@@ -202,7 +202,7 @@ fn total_size_wrong_loads() {
 }
 
 #[test]
-fn a_single_file_wins_over_an_index() {
-    // As in transformers.
+fn a_single_file_takes_precedence_over_an_index() {
+    // transformers does the same.
     Model::good().file(INDEX, "junk").loads();
 }

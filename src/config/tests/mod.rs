@@ -209,7 +209,7 @@ fn dense_modules_are_read_and_checked() {
         assert_eq!(config.modules[1], expected);
     }
     let bad = [
-        (r#"{"in_features": 9, "out_features": 4}"#, "is 9, and the module before it gives 8"),
+        (r#"{"in_features": 9, "out_features": 4}"#, "is 9, but the module before it gives 8"),
         (r#"{"in_features": 8}"#, "out_features"),
         (r#"{"in_features": 8, "out_features": 0}"#, "out_features"),
         (r#"{"in_features": 8, "out_features": 4, "activation_function": "my.Act"}"#, "my.Act"),

@@ -1,5 +1,6 @@
-//! Published models, as far as they go without their weights: a file of `tests/published` each, with the
-//! fields of a model's files, the names and shapes of its tensors, and what is expected of them.
+//! Files like those of published models, without weights. Each file of `tests/published` holds the fields of a
+//! model's files, the names and shapes of its tensors, and the expected result. Most were written from memory, as
+//! their field `source` says.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,7 +23,7 @@ use crate::weights::WeightFiles;
 #[derive(Deserialize)]
 struct Published {
     model: String,
-    /// Where the fields are from.
+    /// Says whether the fields were copied from the repository or written from memory.
     source: String,
     /// `embed`, `score`, `sparse` or `multi`.
     loads: String,
@@ -208,7 +209,7 @@ impl Published {
 
 /// `VECTILE_PUBLISHED=MiniLM` looks at the files whose name has that in it.
 #[test]
-fn published_models_are_read_as_their_authors_meant_or_refused_by_name() {
+fn files_written_like_those_of_published_models_are_read_or_refused_as_expected() {
     let only = std::env::var("VECTILE_PUBLISHED").unwrap_or_default();
     let (mut models, mut refused) = (0, 0);
     let mut wrong = Vec::new();
