@@ -15,25 +15,14 @@ mod search;
 #[cfg(feature = "server")]
 #[path = "../examples/server.rs"]
 mod server;
-
-use vectile::{adapters, block_on};
-
-/// False where the machine has no adapter, and says so.
-fn has_adapter() -> bool {
-    let found = !block_on(adapters()).is_empty();
-    assert!(found || std::env::var_os("VECTILE_REQUIRE_ADAPTER").is_none(), "no adapter was found");
-    if !found {
-        eprintln!("SKIPPED: no adapter was found");
-    }
-    found
-}
+mod support;
 
 macro_rules! examples_run {
     ($($(#[$condition:meta])? $name:ident),* $(,)?) => {$(
         $(#[$condition])?
         #[test]
         fn $name() {
-            if has_adapter() {
+            if have_adapter() {
                 crate::$name::run(None).unwrap();
             }
         }
@@ -41,9 +30,17 @@ macro_rules! examples_run {
 }
 
 mod runs {
-    use super::has_adapter;
+    use crate::support::have_adapter;
 
-    examples_run!(embed, f16_or_f32, from_bytes, rerank, search, #[cfg(feature = "server")] server);
+    examples_run!(
+        embed,
+        f16_or_f32,
+        from_bytes,
+        rerank,
+        search,
+        #[cfg(feature = "server")]
+        server
+    );
 
     #[test]
     fn every_example_is_in_the_list() {
