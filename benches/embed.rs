@@ -23,10 +23,10 @@ fn directory() -> PathBuf {
     test_model().unwrap_or_else(|| fixture("bert_mean_norm"))
 }
 
-/// The model in a precision; `None` where the adapter or the model would make another of it.
+/// The model in a precision; `None` where the adapter cannot run it as requested.
 fn load(combination: Combination) -> Option<Embedder> {
     let files = ModelFiles::from_directory(directory()).unwrap();
-    let built = block_on(combination.ask(Embedder::builder(files), &[]).build());
+    let built = block_on(combination.request(Embedder::builder(files), &[]).build());
     let embedder = match built {
         Ok(embedder) => embedder,
         Err(Error::Option { .. }) => return None,
@@ -46,7 +46,7 @@ fn embed(criterion: &mut Criterion) {
     let mut base: Option<Vec<f32>> = None;
     for combination in Combination::usual(false) {
         let Some(embedder) = load(combination) else {
-            println!("SKIPPED: {combination} is not to be had here");
+            println!("SKIPPED: {combination} is not available here");
             continue;
         };
         let right = block_on(embedder.embed(&texts)).unwrap();

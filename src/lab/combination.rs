@@ -1,4 +1,4 @@
-//! The precisions that a bench compares: how weights are stored, and how activations.
+//! The precisions that a bench compares: a storage of weights with one of activations.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,8 +8,8 @@ use crate::embedder::EmbedderBuilder;
 use crate::error::Error;
 use crate::gpu::adapter::Feature;
 
-/// A storage of weights with one of activations, as `weights/activations`; the weights alone stand for what
-/// the dtype policy puts beside them.
+/// A storage of weights with one of activations. As text it is `weights/activations`, or only `weights` with the
+/// activations that the dtype policy uses by default.
 ///
 /// ```
 /// use vectile::lab::Combination;
@@ -20,22 +20,22 @@ use crate::gpu::adapter::Feature;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Combination {
-    /// How weights are stored.
+    /// Storage of the weights.
     pub weights: Storage,
-    /// How activations are stored.
+    /// Storage of the activations.
     pub activations: Storage,
 }
 
-/// What the dtype policy puts beside weights of this storage.
+/// The storage of activations that the dtype policy uses by default with these weights.
 fn usual_activations(weights: Storage) -> Storage {
     if weights == Storage::F16 { Storage::F16 } else { Storage::F32 }
 }
 
 impl Combination {
-    /// What everything else is compared with.
+    /// The precision that all others are compared with.
     pub const F32: Combination = Combination { weights: Storage::F32, activations: Storage::F32 };
 
-    /// What a bench compares where the user names nothing; fewer where it is to be quick.
+    /// The default precisions of a bench; fewer if it is `quick`.
     pub fn usual(quick: bool) -> Vec<Combination> {
         let of = |weights, activations| Combination { weights, activations };
         let mut all = vec![
@@ -51,9 +51,9 @@ impl Combination {
         all
     }
 
-    /// Asks a builder for exactly this. What the policy makes of it must still be compared: it may
-    /// refuse or fall back.
-    pub fn ask(self, builder: EmbedderBuilder, disabled: &[Feature]) -> EmbedderBuilder {
+    /// Requests this precision from a builder. The dtype policy may still refuse it or fall back, so the caller must
+    /// check the precision of the loaded model.
+    pub fn request(self, builder: EmbedderBuilder, disabled: &[Feature]) -> EmbedderBuilder {
         let mut disabled = disabled.to_vec();
         if (self.weights == Storage::PackedF16 || self.activations == Storage::PackedF16)
             && !disabled.contains(&Feature::ShaderF16)
@@ -106,7 +106,7 @@ impl FromStr for Combination {
             (Some(weights), Some(Some(activations))) => Some(Combination { weights, activations }),
             _ => None,
         };
-        // Half floats are either native or packed, in weights and activations alike.
+        // f16 is either native or packed, in weights and activations alike.
         let possible = |c: &Combination| {
             use Storage::{F16, PackedBf16, PackedF16};
             c.activations != PackedBf16
@@ -114,8 +114,8 @@ impl FromStr for Combination {
         };
         found.filter(possible).ok_or_else(|| {
             let problem = format!(
-                "`{text}` is no precision; use f32, f16, packed_f16 or packed_bf16, with /f32, /f16 \
-                 or /packed_f16 after it for activations (f16 and packed_f16 do not go together)"
+                "`{text}` is not a precision; use f32, f16, packed_f16 or packed_bf16, optionally followed \
+                 by /f32, /f16 or /packed_f16 for activations (f16 and packed_f16 cannot be combined)"
             );
             Error::option("precisions", problem)
         })
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_read_back() {
+    fn names_parse_to_the_same_precision() {
         for quick in [false, true] {
             for combination in Combination::usual(quick) {
                 assert_eq!(combination.to_string().parse(), Ok(combination));

@@ -50,7 +50,7 @@ fn a_model_that_is_right_passes_with_every_check_in_the_report() {
         "layer   1  normed after down",
         "matrices and tables",
         "f16          safe: ",
-        "kept in ",
+        "stored in ",
         "\nPASSED\n",
     ];
     for word in words {

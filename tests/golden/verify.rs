@@ -376,7 +376,7 @@ fn a_verdict_that_cannot_be_kept_is_said() {
     std::fs::write(&file, "").unwrap();
     let Some(found) = run(builder("bert_concat").cache_dir(file), &["a".into()]) else { return };
     assert!(found.passed && found.kept[0].problem.is_some(), "{found}");
-    assert!(found.to_string().contains("NOT kept in"), "{found}");
+    assert!(found.to_string().contains("NOT stored in"), "{found}");
     let bytes = Embedder::builder(twin_in_f16());
     let options = VerifyOptions { write_beside: true, ..VerifyOptions::default() };
     let refused = block_on(verify(bytes, &options, |_| {}));

@@ -1,28 +1,46 @@
-//! What a report says of the machine and of the model.
+//! The facts about machine and model in a report.
+
+use std::path::Path;
 
 use crate::embedder::Embedder;
 use crate::error::Error;
 use crate::files::ModelFiles;
 use crate::lab::report::{Host, ModelFacts};
 
+/// The machine around the adapter.
 pub(super) fn host() -> Host {
-    let cpu = std::fs::read_to_string("/proc/cpuinfo").ok().and_then(|text| {
-        let line = text.lines().find(|line| line.starts_with("model name"))?.to_owned();
-        Some(line.split_once(':')?.1.trim().to_owned())
-    });
     Host {
         os: std::env::consts::OS.to_owned(),
         arch: std::env::consts::ARCH.to_owned(),
-        cpu,
+        cpu: processor(),
         threads: std::thread::available_parallelism().map_or(1, |n| n.get()),
         debug_build: cfg!(debug_assertions),
     }
 }
 
-pub(super) async fn facts(files: &ModelFiles, embedder: &Embedder) -> Result<ModelFacts, Error> {
+/// The name of the processor, where the system reports one.
+#[cfg(not(target_arch = "wasm32"))]
+fn processor() -> Option<String> {
+    use sysinfo::{CpuRefreshKind, RefreshKind, System};
+
+    let wanted = RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing());
+    let system = System::new_with_specifics(wanted);
+    let name = system.cpus().first()?.brand().trim().to_owned();
+    Some(name).filter(|name| !name.is_empty())
+}
+
+#[cfg(target_arch = "wasm32")]
+fn processor() -> Option<String> {
+    None
+}
+
+pub(super) async fn model_facts(
+    files: &ModelFiles,
+    embedder: &Embedder,
+) -> Result<ModelFacts, Error> {
     let inspection = embedder.inspect().await;
     Ok(ModelFacts {
-        name: name(&files.label()),
+        name: short_name(files.label(), embedder.has_directory()),
         model_type: inspection.model_type,
         modules: inspection
             .modules
@@ -35,11 +53,10 @@ pub(super) async fn facts(files: &ModelFiles, embedder: &Embedder) -> Result<Mod
     })
 }
 
-/// What a model is called in reports: they travel, and directories are nobody's business.
-fn name(label: &str) -> String {
-    let path = std::path::Path::new(label);
-    match path.file_name().filter(|_| path.is_dir()) {
+/// A Hub name as it is; only the last part of a directory, since a report may be published.
+fn short_name(label: String, is_directory: bool) -> String {
+    match Path::new(&label).file_name().filter(|_| is_directory) {
         Some(name) => name.to_string_lossy().into_owned(),
-        None => label.to_owned(),
+        None => label,
     }
 }

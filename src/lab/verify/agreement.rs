@@ -1,46 +1,46 @@
-//! How near rows are to those they should be, and how near they must be.
+//! The distance between the rows of one precision and the expected ones, and its tolerance.
 
 use serde::Serialize;
 
 use crate::dtype::{FloatDtype, Precision, Storage};
 use crate::embedder::probe::Probed;
 
-/// How near one precision comes to other rows for the same texts.
+/// The distance between the rows of one precision and other rows of the same texts.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Agreement {
-    /// What the rows are compared with: `reference`, or `f32` on this adapter.
+    /// The other rows: `reference`, or `f32` for those of f32 on this adapter.
     pub with: &'static str,
-    /// How weights are stored.
+    /// Storage of the weights.
     pub weights: Storage,
-    /// How activations are stored.
+    /// Storage of the activations.
     pub activations: Storage,
-    /// Texts compared.
+    /// The number of texts compared.
     pub texts: usize,
-    /// Texts that have no row: an activation passed the range of its storage.
+    /// Indices of texts without a row, because an activation overflowed its storage.
     pub unusable: Vec<usize>,
     /// The smallest cosine of a text's two rows.
     pub min_cosine: f64,
-    /// The mean cosine.
+    /// The mean cosine of a text's two rows.
     pub mean_cosine: f64,
-    /// The text of the smallest cosine.
+    /// The index of the text with the smallest cosine.
     pub worst_text: usize,
-    /// The largest difference of two values, where the row that it should be has length one.
+    /// The largest difference of two values, after scaling the expected row to length one.
     pub max_error: f64,
-    /// How near they must be, where something hangs on it.
+    /// The limits for passing; `None` where the figures are only reported.
     pub tolerance: Option<Tolerance>,
 }
 
-/// How near rows must be.
+/// Limits on an [`Agreement`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Tolerance {
-    /// The least cosine.
+    /// The smallest allowed cosine.
     pub min_cosine: f64,
-    /// The largest difference of two values, where rows have length one.
+    /// The largest allowed difference of two values, for rows of length one.
     pub max_error: f64,
 }
 
 impl Agreement {
-    /// Compares texts `first..` of what ran in `precision` with rows of f64, in their order.
+    /// Compares the texts from index `first` of a run in `precision` with `expected`, one row each.
     pub(super) fn of(
         with: &'static str,
         precision: &Precision,
@@ -87,7 +87,7 @@ impl Agreement {
         agreement
     }
 
-    /// Whether all is within the tolerance, and every text has a row.
+    /// Whether every text has a row and all figures are within the tolerance.
     pub fn passed(&self) -> bool {
         let within = self.tolerance.is_none_or(|tolerance| {
             self.min_cosine >= tolerance.min_cosine && self.max_error <= tolerance.max_error
@@ -96,7 +96,7 @@ impl Agreement {
     }
 }
 
-/// 1 for two rows of zeros, 0 for one.
+/// The cosine of two rows: 1 if both are zero, 0 if one is.
 fn cosine(got: &[f32], expected: &[f64]) -> f64 {
     let (mut dot, mut g2, mut e2) = (0.0, 0.0, 0.0);
     for (g, e) in got.iter().zip(expected) {
@@ -112,15 +112,16 @@ fn cosine(got: &[f32], expected: &[f64]) -> f64 {
     }
 }
 
-/// How near a precision must come to a reference. `carried` says that it is Vectile's own, made in
-/// float64 of a model whose rounding is known; others may be of any arithmetic, and of deeper models.
+/// The tolerance of a precision against a reference. A reference that Vectile ships has a tighter one: it was made in
+/// float64, for a model whose rounding errors are known. Other references may come from any arithmetic and from
+/// deeper models.
 ///
-/// | stored | carried: smallest cosine | largest error | other: smallest cosine | largest error |
+/// | storage | shipped: smallest cosine | largest error | other: smallest cosine | largest error |
 /// |---|---|---|---|---|
 /// | f32, or a bf16 checkpoint in packed bf16, which is exact | 0.9999999 | 2e-6 | 0.9999999 | 1e-5 |
 /// | f16 or packed f16 | 0.99999 | 1e-3 | 0.9999 | 1e-2 |
 /// | another checkpoint rounded to packed bf16 | 0.9998 | 5e-3 | 0.998 | 4e-2 |
-pub(super) fn tolerance(precision: &Precision, carried: bool) -> Tolerance {
+pub(super) fn tolerance(precision: &Precision, shipped: bool) -> Tolerance {
     let lossless = match precision.weights {
         Storage::F32 => true,
         Storage::PackedBf16 => precision.checkpoint.dtype == FloatDtype::Bfloat16,
@@ -128,7 +129,7 @@ pub(super) fn tolerance(precision: &Precision, carried: bool) -> Tolerance {
     };
     let exact = lossless && precision.activations == Storage::F32;
     let rounded = precision.weights == Storage::PackedBf16 && !lossless;
-    let (min_cosine, max_error) = match (exact, rounded, carried) {
+    let (min_cosine, max_error) = match (exact, rounded, shipped) {
         (true, _, true) => (0.999_999_9, 2e-6),
         (true, _, false) => (0.999_999_9, 1e-5),
         (false, true, true) => (0.9998, 5e-3),
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_passes_a_tolerance_that_it_does_not_keep() {
+    fn figures_outside_the_tolerance_do_not_pass() {
         let p = precision(Storage::F32, Storage::F32, FloatDtype::Float32);
         let mut a = Agreement::of("f32", &p, &probed(&[[1.0, 1e-4]]), 0, &[vec![1.0, 0.0]]);
         assert!(a.passed());
@@ -187,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn tolerances_follow_what_is_stored() {
+    fn tolerances_depend_on_the_storages() {
         use FloatDtype::{Bfloat16, Float32};
         use Storage::*;
         for (weights, activations, checkpoint, max_error) in [

@@ -1,18 +1,18 @@
-//! From what was measured to a verdict on f16.
+//! The verdict on f16, from the measured ranges and vectors.
 
+use super::agreement::Agreement;
 use crate::dtype::{F16Safety, F16Verdict, Storage};
 use crate::embedder::probe::{ActivationRange, WeightRange};
-use crate::lab::verify::Agreement;
 
-/// How many times the largest activation must fit below 65504 for f16 activations: other texts
-/// than the measured ones have larger ones.
+/// The factor by which the largest activation must stay below 65504 for f16 activations to be safe: texts that were not
+/// measured may have larger activations.
 pub const HEADROOM: f32 = 4.0;
 
-/// The least cosine of a text's vectors in f16 and in f32.
+/// The smallest safe cosine of a text's vectors in f16 and in f32.
 pub const MIN_COSINE: f64 = 0.9999;
 
-/// The first weight that f16 cannot hold.
-pub(super) fn unfit(weights: &[WeightRange]) -> Option<String> {
+/// Describes the first weight that overflows f16.
+pub(super) fn overflowing_weight(weights: &[WeightRange]) -> Option<String> {
     let weight = weights.iter().find(|w| w.takes_16_bits && w.overflowed > 0)?;
     let value = weight.first_overflow.unwrap_or(weight.largest);
     Some(format!(
@@ -22,7 +22,7 @@ pub(super) fn unfit(weights: &[WeightRange]) -> Option<String> {
     ))
 }
 
-/// The tensor with the largest activation; one that is not finite counts as larger than any.
+/// The tensor with the largest activation; a value that is not finite counts as the largest.
 pub(super) fn largest(activations: &[ActivationRange]) -> Option<&ActivationRange> {
     activations.iter().reduce(|a, b| match (a.largest, b.largest) {
         (None, _) => a,
@@ -37,18 +37,18 @@ pub(super) fn largest(activations: &[ActivationRange]) -> Option<&ActivationRang
     })
 }
 
-/// The verdict, by the first rule that applies:
+/// Returns the verdict of the first rule that applies:
 ///
 /// 1. a matrix or table with a value beyond 65504: unsafe;
 /// 2. an activation that is not finite in f32: unsafe;
 /// 3. with f16 weights and f32 activations a cosine below [`MIN_COSINE`]: unsafe;
-/// 4. an activation of which [`HEADROOM`] times its size passes 65504: safe with f32 activations;
+/// 4. an activation above 65504 / [`HEADROOM`]: safe with f32 activations;
 /// 5. with f16 activations a text without a vector or a cosine below [`MIN_COSINE`]: safe with f32
 ///    activations;
 /// 6. else safe.
 ///
-/// `f16` is with 16-bit weights and activations, `weights_alone` with 16-bit weights alone; either may
-/// be missing where an earlier rule decides.
+/// `f16` has 16-bit weights and activations, `weights_alone` has 16-bit weights and f32 activations. Either may be
+/// `None` where an earlier rule decides.
 pub(super) fn judge(
     weights: &[WeightRange],
     activations: &[ActivationRange],
@@ -56,7 +56,7 @@ pub(super) fn judge(
     weights_alone: Option<&Agreement>,
 ) -> F16Verdict {
     let verdict = |safety, decided_by| F16Verdict { safety, decided_by };
-    if let Some(decided_by) = unfit(weights) {
+    if let Some(decided_by) = overflowing_weight(weights) {
         return verdict(F16Safety::Unsafe, decided_by);
     }
     let Some(peak) = largest(activations) else {
@@ -68,7 +68,7 @@ pub(super) fn judge(
     };
     if let Some(alone) = weights_alone.filter(|a| a.min_cosine < MIN_COSINE) {
         let decided_by = format!(
-            "f16 weights alone turn text {} to a cosine of {:.6}",
+            "with f16 weights alone, the cosine of text {} is {:.6}",
             alone.worst_text, alone.min_cosine
         );
         return verdict(F16Safety::Unsafe, decided_by);
@@ -81,7 +81,7 @@ pub(super) fn judge(
     let times = most / largest;
     let reaches = format!("{place} reaches {largest}, {times:.1} times below {most}");
     if times < HEADROOM {
-        let decided_by = format!("{reaches}; {HEADROOM} times are asked for");
+        let decided_by = format!("{reaches}; at least {HEADROOM} times is required");
         return verdict(F16Safety::SafeWithF32Activations, decided_by);
     }
     let Some(f16) = f16 else {
@@ -93,7 +93,7 @@ pub(super) fn judge(
     }
     if f16.min_cosine < MIN_COSINE {
         let decided_by = format!(
-            "f16 activations turn text {} to a cosine of {:.6}",
+            "with f16 activations, the cosine of text {} is {:.6}",
             f16.worst_text, f16.min_cosine
         );
         return verdict(F16Safety::SafeWithF32Activations, decided_by);
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_rule_that_applies_decides_and_names_what_decided() {
+    fn the_first_rule_that_applies_decides_and_names_the_cause() {
         use F16Safety::*;
         let fine = || vec![weight("w", true, None), weight("bias", false, Some(7e4))];
         let calm = || vec![activation(0, "up", Some(12.0)), activation(1, "down", Some(40.0))];

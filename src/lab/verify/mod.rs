@@ -1,57 +1,39 @@
-//! Is this model right on this adapter, and how much of f16 does it bear?
+//! Checks a model on an adapter, and measures whether it stays within f16 range.
 //!
-//! [`verify`] asks every kernel its known answer, compares vectors with reference vectors, measures how
-//! near activations and weights come to the ends of f16, and keeps a verdict that the next load of the
-//! model honours.
+//! [`verify`] runs the known answers of every kernel, compares vectors with reference vectors, measures how close
+//! activations and weights come to the limits of f16, and stores a verdict on f16 that later loads of the model use.
 
 mod agreement;
+mod inputs;
 mod judge;
 mod reference;
 mod report;
+mod runs;
 mod texts;
 
-use crate::dtype::{
-    ActivationsRequest, DtypeOptions, DtypeRequest, F16Safety, F16Verdict, HalfFallback, Precision,
-    ShaderF16, Storage, resolve,
-};
-use crate::embedder::probe::Probed;
-use crate::embedder::{EmbedOptions, Embedder, EmbedderBuilder};
+use crate::dtype::{DtypeOptions, F16Facts, F16Verdict, Precision, ShaderF16, Storage, resolve};
+use crate::embedder::{Embedder, EmbedderBuilder};
 use crate::error::Error;
 use crate::files::F16Record;
 use crate::gpu::selftest;
+use inputs::Inputs;
+use runs::{F32Run, HalfRuns, PrecisionRun};
 
 pub use crate::embedder::probe::{ActivationRange, KeptIn, WeightRange};
 pub use crate::gpu::selftest::KernelCheck;
 pub use agreement::{Agreement, Tolerance};
+pub use inputs::VerifyOptions;
 pub use judge::{HEADROOM, MIN_COSINE};
 pub use reference::{Reference, ReferenceSummary};
 pub use report::Verification;
 
-/// Further from f32 than this, vectors count as wrong and not as rounded.
+/// Vectors that are further from those of f32 than this are wrong, not only rounded.
 const WRONG: Tolerance = Tolerance { min_cosine: 0.998, max_error: 0.1 };
 
-/// What is verified, beside the model.
-#[derive(Debug, Clone, Default)]
-pub struct VerifyOptions {
-    /// The texts to measure on, and what reports call them; `None` for built-in ones, of which two are
-    /// as long as the model takes.
-    pub texts: Option<(String, Vec<String>)>,
-    /// The vectors to compare with; `None` for those that Vectile carries, if it does.
-    pub reference: Option<Reference>,
-    /// Writes the verdict beside the model's files too, where it goes with them.
-    pub write_beside: bool,
-}
-
-/// Rows that something ran to, with the precision it ran in.
-struct Ran {
-    precision: Precision,
-    rows: Probed,
-}
-
-/// Verifies the model that `builder` describes, in the precision it asks for, in f32 and in f16.
+/// Verifies the model that `builder` describes: in f32, in f16, and in the precision that `builder` requests.
 ///
-/// The verdict on f16 is kept in the builder's cache directory, where it has one. `progress` hears in a
-/// few words what is being done.
+/// The verdict on f16 is stored in the builder's cache directory, if it has one. `progress` is called with a short
+/// description of each step.
 ///
 /// ```
 /// use vectile::lab::verify::{VerifyOptions, verify};
@@ -67,149 +49,75 @@ struct Ran {
 /// ```
 ///
 /// # Errors
-/// Those of loading the model and of running it. What does not hold is no error: see
-/// [`Verification::failures`].
+/// Errors of loading and running the model. A check that fails is not an error: see [`Verification::failures`].
 pub async fn verify(
     builder: EmbedderBuilder,
     options: &VerifyOptions,
     mut progress: impl FnMut(&str),
 ) -> Result<Verification, Error> {
-    let asked = builder.dtype_options();
-
     progress("reading the model");
-    let wide = in_f32(&builder).await?;
-    if options.write_beside && !wide.has_directory() {
+    let model = runs::load_f32(&builder).await?;
+    if options.write_beside && !model.has_directory() {
         return Err(Error::option("write-verdict", "the model has no directory to write into"));
     }
-    let adapter = wide.adapter().clone();
-    let weights_sha256 = wide.weights_sha256()?;
-    let reference = match &options.reference {
-        Some(reference) => Some(reference.clone()),
-        None => Reference::shipped(&weights_sha256)?,
-    };
-    let (source, own) = match &options.texts {
-        Some((source, texts)) => (source.clone(), texts.clone()),
-        None => ("built-in".to_owned(), built_in(&wide)?),
-    };
-    if own.is_empty() {
-        return Err(Error::option("texts", "there are none; give at least one"));
-    }
-    let first = own.len();
-    let mut texts = own;
-    texts.extend(reference.iter().flat_map(|reference| reference.texts.iter().cloned()));
-
+    let adapter = model.adapter().clone();
+    let weights_sha256 = model.weights_sha256()?;
+    let inputs = Inputs::new(&model, options, &weights_sha256)?;
     let (kernels, shader_f16) = check_kernels(&builder, &mut progress).await?;
-    // What the user asks for may be impossible here: before the long part.
-    let checkpoint = wide.precision().checkpoint.clone();
-    let facts = wide.f16_facts();
-    let resolved = |measured: Option<&F16Verdict>| {
-        resolve(asked, checkpoint.clone(), shader_f16, facts, measured)
-    };
-    resolved(None)?;
+    let policy = DtypePolicy::new(&builder, &model, shader_f16);
+    // An impossible request fails here, before the slow part.
+    policy.resolve(None)?;
 
-    progress("running every layer in f32");
-    let (rows, activations, beyond) = wide.ranges(&texts).await?;
-    if let Some(reference) = reference.as_ref().filter(|r| r.dim() != rows.dim) {
-        let problem = format!(
-            "has vectors of {} values and the model gives {}; they are of different models",
-            reference.dim(),
-            rows.dim
-        );
-        return Err(Error::file(&reference.source, problem));
-    }
-    progress("reading the weights");
-    let weights = wide.weight_ranges()?;
-    let base = Ran { precision: wide.precision().clone(), rows };
-    let expected: Vec<Vec<f64>> = (0..texts.len())
-        .map(|text| base.rows.row(text).iter().map(|value| f64::from(*value)).collect())
-        .collect();
-    let against_f32 = |ran: &Ran| Agreement::of("f32", &ran.precision, &ran.rows, 0, &expected);
-
-    // f16 weights, and 16-bit activations beside f32 ones: one load serves both.
-    let mut model = wide;
-    let (mut half, mut alone) = (None, None);
-    if judge::unfit(&weights).is_none() {
-        drop(model);
-        progress("loading in f16");
-        let narrow = DtypeOptions {
-            dtype: DtypeRequest::Float16,
-            half_fallback: HalfFallback::Packed,
-            activations: Some(ActivationsRequest::F16),
-        };
-        model = builder.clone().with_dtype_options(narrow).measured(None).build().await?;
-        progress("running in f16");
-        half = Some(run(&model, model.precision().clone(), &texts, false).await?);
-        let verdict =
-            judge::judge(&weights, &activations, half.as_ref().map(&against_f32).as_ref(), None);
-        if verdict.safety != F16Safety::Safe {
-            progress("running with f16 weights and f32 activations");
-            let precision = Precision { activations: Storage::F32, ..model.precision().clone() };
-            alone = Some(run(&model, precision, &texts, false).await?);
-        }
-    }
-    let f16: Vec<Agreement> = half.iter().chain(&alone).map(&against_f32).collect();
-    let verdict = judge::judge(
-        &weights,
-        &activations,
-        half.as_ref().map(&against_f32).as_ref(),
-        alone.as_ref().map(&against_f32).as_ref(),
-    );
+    let f32 = F32Run::new(&model, &inputs, &mut progress).await?;
+    let (model, half) = HalfRuns::new(&builder, model, &f32, &inputs.texts, &mut progress).await?;
+    let verdict = half.verdict.clone();
     let record = F16Record {
         model: model.label(),
         name: String::new(),
         weights_sha256: weights_sha256.clone(),
-        texts: texts.len(),
-        tokens: base.rows.tokens,
+        texts: inputs.texts.len(),
+        tokens: f32.run.rows.tokens,
         verdict: verdict.clone(),
     };
     let (record, kept) = model.keep(builder.cache(), options.write_beside, record)?;
 
-    let precision = resolved(Some(&record.verdict))?;
-    progress("running as asked");
-    let as_asked = as_asked(&builder, model, precision, &record.verdict, &base, &texts).await?;
-    let mut comparisons = Vec::new();
-    if let Some(reference) = &reference {
-        let mut seen: Vec<(Storage, Storage)> = Vec::new();
-        let half = half.iter().filter(|_| record.verdict.safety == F16Safety::Safe);
-        for ran in std::iter::once(&base).chain(half).chain(&alone).chain([&as_asked]) {
-            let stored = (ran.precision.weights, ran.precision.activations);
-            if !seen.contains(&stored) {
-                seen.push(stored);
-                let mut agreement =
-                    Agreement::of("reference", &ran.precision, &ran.rows, first, &reference.rows);
-                agreement.tolerance = Some(agreement::tolerance(&ran.precision, reference.carried));
-                comparisons.push(agreement);
-            }
-        }
-    }
-    let mut asked_against_f32 = against_f32(&as_asked);
-    asked_against_f32.tolerance = Some(WRONG);
+    progress("running in the requested precision");
+    let precision = policy.resolve(Some(&record.verdict))?;
+    let requested =
+        runs::requested(&builder, model, precision, &record.verdict, &f32.run, &inputs.texts)
+            .await?;
+    let comparisons = inputs.reference.as_ref().map_or_else(Vec::new, |reference| {
+        let half = half.usable(record.verdict.safety);
+        let all = std::iter::once(&f32.run).chain(half).chain([&requested]);
+        compare_with_reference(all, reference, inputs.first_of_reference)
+    });
+    let as_asked = Agreement { tolerance: Some(WRONG), ..f32.agreement(&requested) };
     let mut verification = Verification {
         schema: report::SCHEMA,
         vectile: env!("CARGO_PKG_VERSION"),
-        model: record.model.clone(),
+        model: record.model,
         weights_sha256,
         adapter,
         shader_f16,
         kernels,
-        precision: as_asked.precision.clone(),
-        texts_from: source,
-        texts: texts.len(),
-        tokens: base.rows.tokens,
-        reference: reference.as_ref().map(Reference::summary),
+        precision: requested.precision,
+        texts_from: inputs.source,
+        texts: inputs.texts.len(),
+        tokens: f32.run.rows.tokens,
+        reference: inputs.reference.as_ref().map(Reference::summary),
         comparisons,
-        f32_weights: base.precision.weights,
-        as_asked: asked_against_f32,
-        not_finite_in_f32: base.rows.unusable.clone(),
-        activations,
-        texts_beyond_f16: beyond,
-        weights,
-        f16,
+        f32_weights: f32.run.precision.weights,
+        as_asked,
+        f16: half.agreements(&f32),
+        not_finite_in_f32: f32.run.rows.unusable,
+        activations: f32.activations,
+        texts_beyond_f16: f32.texts_beyond_f16,
+        weights: f32.weights,
         verdict,
         kept_verdict: record.verdict,
         kept,
-        shown: texts,
-        first_of_reference: first,
+        shown: inputs.texts,
+        first_of_reference: inputs.first_of_reference,
         failures: Vec::new(),
         passed: false,
     };
@@ -217,34 +125,30 @@ pub async fn verify(
     Ok(verification)
 }
 
-/// The model in f32. Where that does not fit and the checkpoint is of 16 bits, its own 16 bits are held
-/// as they are: with f32 activations the arithmetic is the same.
-async fn in_f32(builder: &EmbedderBuilder) -> Result<Embedder, Error> {
-    let activations = Some(ActivationsRequest::F32);
-    let half_fallback = HalfFallback::Packed;
-    let options = |dtype| DtypeOptions { dtype, half_fallback, activations };
-    let load = |dtype| builder.clone().with_dtype_options(options(dtype)).measured(None).build();
-    match load(DtypeRequest::Float32).await {
-        Err(
-            error @ (Error::TooLarge { .. } | Error::OutOfMemory { .. } | Error::Adapter { .. }),
-        ) => match load(DtypeRequest::Auto).await {
-            Ok(exact) if exact.precision().weights != Storage::F32 => Ok(exact),
-            _ => Err(error),
-        },
-        result => result,
+/// Everything that decides the precision of the model, apart from a verdict on f16.
+struct DtypePolicy {
+    options: DtypeOptions,
+    checkpoint: crate::dtype::CheckpointDtype,
+    shader_f16: ShaderF16,
+    facts: F16Facts,
+}
+
+impl DtypePolicy {
+    fn new(builder: &EmbedderBuilder, model: &Embedder, shader_f16: ShaderF16) -> Self {
+        DtypePolicy {
+            options: builder.dtype_options(),
+            checkpoint: model.precision().checkpoint.clone(),
+            shader_f16,
+            facts: model.f16_facts(),
+        }
+    }
+
+    fn resolve(&self, measured: Option<&F16Verdict>) -> Result<Precision, Error> {
+        resolve(self.options, self.checkpoint.clone(), self.shader_f16, self.facts, measured)
     }
 }
 
-/// The built-in texts that the tokenizer makes tokens of; the longest have as many words as the model
-/// takes tokens, within what a software adapter does in seconds.
-fn built_in(embedder: &Embedder) -> Result<Vec<String>, Error> {
-    let most = if embedder.adapter().is_software() { 512 } else { 8192 };
-    let texts = texts::built_in(embedder.max_seq_length().unwrap_or(512).min(most));
-    let tokens = embedder.tokenize(&texts, &EmbedOptions::default())?;
-    let known = texts.into_iter().zip(tokens).filter(|(_, tokens)| !tokens.is_empty());
-    Ok(known.map(|(text, _)| text).collect())
-}
-
+/// Runs the known answers of every kernel on the builder's adapter, and judges its f16 by them.
 async fn check_kernels(
     builder: &EmbedderBuilder,
     progress: &mut impl FnMut(&str),
@@ -261,47 +165,25 @@ async fn check_kernels(
     Ok((checks, shader_f16))
 }
 
-/// The rows of texts in a precision whose weights the embedder holds. With `retries`, texts whose
-/// activations are out of range are run again with f32 activations where the precision says so.
-async fn run(
-    embedder: &Embedder,
-    precision: Precision,
-    texts: &[String],
-    retries: bool,
-) -> Result<Ran, Error> {
-    let mut rows = embedder.probe(texts, precision.activations).await?;
-    if retries && precision.retries_in_f32() && !rows.unusable.is_empty() {
-        let unusable = std::mem::take(&mut rows.unusable);
-        let again: Vec<String> = unusable.iter().map(|text| texts[*text].clone()).collect();
-        let wide = embedder.probe(&again, Storage::F32).await?;
-        for (at, text) in unusable.iter().enumerate() {
-            rows.rows[text * rows.dim..][..rows.dim].copy_from_slice(wide.row(at));
+/// Compares each run with the reference, whose texts begin at `first`. Runs with storages that an earlier run had are
+/// left out.
+fn compare_with_reference<'a>(
+    runs: impl Iterator<Item = &'a PrecisionRun>,
+    reference: &Reference,
+    first: usize,
+) -> Vec<Agreement> {
+    let mut seen: Vec<(Storage, Storage)> = Vec::new();
+    let mut agreements = Vec::new();
+    for run in runs {
+        let storages = (run.precision.weights, run.precision.activations);
+        if seen.contains(&storages) {
+            continue;
         }
-        rows.unusable = wide.unusable.iter().map(|at| unusable[*at]).collect();
+        seen.push(storages);
+        let agreement =
+            Agreement::of("reference", &run.precision, &run.rows, first, &reference.rows);
+        let tolerance = agreement::tolerance(&run.precision, reference.shipped);
+        agreements.push(Agreement { tolerance: Some(tolerance), ..agreement });
     }
-    Ok(Ran { precision, rows })
-}
-
-/// What the user gets: the precision that the policy makes of what was asked for and measured. What was
-/// run in it already is not run again.
-async fn as_asked(
-    builder: &EmbedderBuilder,
-    model: Embedder,
-    mut precision: Precision,
-    verdict: &F16Verdict,
-    base: &Ran,
-    texts: &[String],
-) -> Result<Ran, Error> {
-    let of = |precision: &Precision| (precision.weights, precision.activations);
-    if of(&precision) == of(&base.precision) {
-        precision.weight_bytes = base.precision.weight_bytes;
-        return Ok(Ran { precision, rows: base.rows.clone() });
-    }
-    if precision.weights == model.precision().weights {
-        precision.weight_bytes = model.precision().weight_bytes;
-        return run(&model, precision, texts, true).await;
-    }
-    drop(model);
-    let model = builder.clone().measured(Some(verdict.clone())).build().await?;
-    run(&model, model.precision().clone(), texts, true).await
+    agreements
 }

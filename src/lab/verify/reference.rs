@@ -1,49 +1,49 @@
-//! Vectors that a model is known to give: a file of the user's, or those that Vectile carries.
+//! Reference vectors of a model, from a file of the user or shipped with Vectile.
 
 use safetensors::{Dtype, SafeTensors};
 use serde::Serialize;
 
 use crate::error::Error;
 
-/// Reference files that come with Vectile: the SHA-256 of the weights they belong to, and the file.
-/// `scripts/verify_reference.py` makes them.
+/// The reference files that are shipped, each with the SHA-256 of its model's weights. `scripts/verify_reference.py`
+/// makes them.
 const SHIPPED: &[(&str, &[u8])] = &[(
     "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     include_bytes!("../../../data/all-MiniLM-L6-v2.safetensors"),
 )];
 
-/// Texts, and the vectors that a model is known to give for them.
+/// Texts with the vectors that a model is known to give for them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reference {
-    /// Where they are from, for reports.
+    /// The file they came from, for reports.
     pub source: String,
-    /// The texts.
+    /// The texts that were embedded.
     pub texts: Vec<String>,
-    /// A vector a text.
+    /// One vector for each text.
     pub rows: Vec<Vec<f64>>,
-    /// True where they were made in float64.
+    /// Whether the vectors were made in float64.
     pub exact: bool,
-    /// True for those that Vectile carries.
-    pub(super) carried: bool,
+    /// Whether Vectile ships it.
+    pub(super) shipped: bool,
 }
 
-/// What a report says of a reference.
+/// A reference as reports describe it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ReferenceSummary {
-    /// Where it is from.
+    /// The file it came from.
     pub source: String,
-    /// How many texts it has.
+    /// The number of its texts.
     pub texts: usize,
-    /// True where it was made in float64.
+    /// Whether its vectors were made in float64.
     pub exact: bool,
 }
 
 impl Reference {
-    /// A safetensors file with a tensor `embeddings`, `[texts, dimension]`, F32 or F64, made by
-    /// sentence-transformers' `encode` without options. The texts are a JSON list of strings in the
-    /// file's metadata under `texts`, or given as `texts_json`, what a file beside it holds.
+    /// Reads a safetensors file with a tensor `embeddings` of shape `[texts, dimension]`, F32 or F64, made by
+    /// sentence-transformers' `encode` without options. The texts are a JSON list of strings, in the file's metadata
+    /// as `texts` or in `texts_json`, the content of a file beside it.
     ///
-    /// F64 vectors count as made in float64, and so do those whose metadata says `arithmetic: float64`.
+    /// Vectors are taken as made in float64 if they are F64, or if the metadata has `arithmetic: float64`.
     ///
     /// ```
     /// # use std::collections::HashMap;
@@ -60,28 +60,28 @@ impl Reference {
     /// ```
     ///
     /// # Errors
-    /// [`Error::File`] where it is no such file, or texts and vectors are not of one number.
+    /// [`Error::File`] if the file is of another kind, or the numbers of texts and vectors differ.
     pub fn from_safetensors(
         name: &str,
         bytes: &[u8],
         texts_json: Option<&[u8]>,
     ) -> Result<Self, Error> {
         let bad = |problem: String| Error::file(name, problem);
-        let not = |e| bad(format!("is not a safetensors file: {e}"));
-        let tensors = SafeTensors::deserialize(bytes).map_err(not)?;
-        let (_, header) = SafeTensors::read_metadata(bytes).map_err(not)?;
+        let not_safetensors = |e| bad(format!("is not a safetensors file: {e}"));
+        let tensors = SafeTensors::deserialize(bytes).map_err(not_safetensors)?;
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(not_safetensors)?;
         let about = header.metadata().clone().unwrap_or_default();
         let Ok(view) = tensors.tensor("embeddings") else {
             let names: Vec<&str> = tensors.names().into_iter().take(5).collect();
             return Err(bad(format!(
-                "has no tensor `embeddings`, the vectors; it has {}",
+                "has no tensor `embeddings` with the vectors; its tensors: {}",
                 names.join(", ")
             )));
         };
         let [count, dim] = view.shape()[..] else {
             let shape = view.shape();
             return Err(bad(format!(
-                "tensor `embeddings` has the shape {shape:?}; [texts, dimension] is expected"
+                "tensor `embeddings` has shape {shape:?}; expected [texts, dimension]"
             )));
         };
         if count == 0 || dim == 0 {
@@ -99,8 +99,8 @@ impl Reference {
                 .collect(),
             other => {
                 return Err(bad(format!(
-                    "tensor `embeddings` is {other:?}; F32 or F64 is expected: call encode on a \
-                     model loaded in float32"
+                    "tensor `embeddings` is {other:?}; expected F32 or F64: call encode on a model \
+                     loaded in float32"
                 )));
             }
         };
@@ -127,24 +127,24 @@ impl Reference {
         let exact = view.dtype() == Dtype::F64
             || about.get("arithmetic").is_some_and(|kind| kind == "float64");
         let rows = values.chunks_exact(dim).map(<[f64]>::to_vec).collect();
-        Ok(Reference { source: name.to_owned(), texts, rows, exact, carried: false })
+        Ok(Reference { source: name.to_owned(), texts, rows, exact, shipped: false })
     }
 
-    /// The vectors that Vectile carries for the model whose weights have this SHA-256.
+    /// The reference that Vectile ships for the model whose weights have this SHA-256, if any.
     ///
     /// # Errors
-    /// [`Error::Internal`] where a file that Vectile carries is broken.
+    /// [`Error::Internal`] if a shipped file is broken.
     pub fn shipped(weights_sha256: &str) -> Result<Option<Self>, Error> {
         let found = SHIPPED.iter().find(|(sha256, _)| *sha256 == weights_sha256);
         let Some((_, bytes)) = found else { return Ok(None) };
-        let mut reference =
-            Reference::from_safetensors("the vectors that Vectile carries", bytes, None)
-                .map_err(|e| Error::Internal(e.to_string()))?;
-        reference.source = "carried by Vectile for these weights".to_owned();
-        reference.carried = true;
+        let mut reference = Reference::from_safetensors("the shipped reference", bytes, None)
+            .map_err(|e| Error::Internal(e.to_string()))?;
+        reference.source = "shipped with Vectile for these weights".to_owned();
+        reference.shipped = true;
         Ok(Some(reference))
     }
 
+    /// Values of a vector.
     pub(super) fn dim(&self) -> usize {
         self.rows.first().map_or(0, Vec::len)
     }
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_reference_is_refused_with_what_is_expected() {
+    fn other_files_are_refused_with_the_expected_content() {
         let f32s =
             |values: &[f32]| -> Vec<u8> { values.iter().flat_map(|v| v.to_le_bytes()).collect() };
         let (four, texts) = (f32s(&[1.0, 2.0, 3.0, 4.0]), [("texts", r#"["a", "b"]"#)]);
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_vectile_carries_is_whole() {
+    fn shipped_references_are_complete() {
         for (sha256, _) in SHIPPED {
             let reference = Reference::shipped(sha256).unwrap().unwrap();
             assert!(reference.exact && reference.texts.len() >= 32);

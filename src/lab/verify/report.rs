@@ -1,76 +1,77 @@
-//! What `vectile verify` found: prints as text, serialises as JSON.
+//! The report of `vectile verify`, as text and as JSON.
 
 use std::fmt;
 
 use serde::Serialize;
 
+use super::agreement::Agreement;
+use super::judge;
+use super::reference::ReferenceSummary;
 use crate::dtype::{F16Verdict, Precision, ShaderF16, Storage};
+use crate::embedder::probe::{ActivationRange, KeptIn, WeightRange};
 use crate::gpu::adapter::AdapterSummary;
-use crate::lab::verify::{
-    ActivationRange, Agreement, KeptIn, KernelCheck, ReferenceSummary, WeightRange, judge,
-};
+use crate::gpu::selftest::KernelCheck;
 
-/// Name and version of the JSON. The number grows when a field changes its meaning or goes away; new fields
-/// do not change it.
+/// Name and version of the JSON. The number grows when a field changes its meaning or is removed; new fields do not
+/// change it.
 pub(super) const SCHEMA: &str = "vectile-verify/1";
 
-/// What was found about a model on an adapter.
+/// The results of [`verify`](super::verify) for a model on an adapter.
 ///
-/// Texts are numbered from 0; those of the reference follow the texts that were measured.
+/// Texts are numbered from 0. The texts of the reference follow those to measure on.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Verification {
-    /// `vectile-verify/1`.
+    /// Name and version of the JSON: `vectile-verify/1`.
     pub schema: &'static str,
-    /// Version of Vectile.
+    /// The version of Vectile that ran.
     pub vectile: &'static str,
     /// The model's directory or Hub name.
     pub model: String,
     /// SHA-256 of its weight files.
     pub weights_sha256: String,
-    /// The adapter.
+    /// The adapter that ran the model.
     pub adapter: AdapterSummary,
-    /// What its f16 is worth, by the known answers below.
+    /// Whether the adapter's f16 is usable, by the known answers in `kernels`.
     pub shader_f16: ShaderF16,
-    /// Every kernel in every form and storage that the adapter can run.
+    /// The known answers of every kernel, in every form and storage that the adapter can run.
     pub kernels: Vec<KernelCheck>,
-    /// How the model runs as asked for, with what was measured.
+    /// The precision that the request resolves to, given the measured verdict.
     pub precision: Precision,
-    /// Where the texts are from: a file's name, or `built-in`.
+    /// The name of the file with the texts, or `built-in`.
     pub texts_from: String,
-    /// How many texts were run, those of the reference among them.
+    /// The number of texts that were run, including those of the reference.
     pub texts: usize,
-    /// Tokens of them.
+    /// The number of their tokens.
     pub tokens: usize,
-    /// The vectors that were compared with; `None` where none are known for this model.
+    /// The reference; `None` where there is none for this model.
     pub reference: Option<ReferenceSummary>,
-    /// Each precision against the reference: f32, f16 as far as the model bears it, and as asked for.
+    /// Each precision against the reference: f32, f16 as far as it is safe, and the requested one.
     pub comparisons: Vec<Agreement>,
-    /// How the weights of `f32` were stored: as the checkpoint's own 16 bits, exactly, where f32 did not
-    /// fit.
+    /// Storage of the weights in the f32 run. Where f32 did not fit, the checkpoint's own 16 bits, which are exact.
     pub f32_weights: Storage,
-    /// What was asked for against f32 on the same texts.
+    /// The requested precision against f32 on the same texts.
     pub as_asked: Agreement,
-    /// Texts that have no vector even in f32.
+    /// Indices of texts that have no finite vector even in f32.
     pub not_finite_in_f32: Vec<usize>,
-    /// The largest values between kernels, in the order in which they are written.
+    /// The largest activation of each tensor, in the order in which kernels write them.
     pub activations: Vec<ActivationRange>,
-    /// Texts with an activation beyond the largest f16.
+    /// Indices of texts with an activation above the largest f16.
     pub texts_beyond_f16: Vec<usize>,
-    /// The ranges of the checkpoint's tensors.
+    /// The range of each tensor of the checkpoint.
     pub weights: Vec<WeightRange>,
-    /// 16-bit storage against f32: weights and activations, and weights alone where that was in question.
+    /// 16-bit weights against f32: first with 16-bit activations, then with f32 ones where the first was not safe.
     pub f16: Vec<Agreement>,
-    /// How much of f16 the model bears, on these texts.
+    /// Whether the model stays within f16 range on these texts.
     pub verdict: F16Verdict,
-    /// The verdict that counts at the next load: an earlier one, where that is worse.
+    /// The verdict that later loads use: the stricter of this one and an earlier one.
     pub kept_verdict: F16Verdict,
-    /// Where it was written, or could not be.
+    /// The files that the verdict was written to, or could not be written to.
     pub kept: Vec<KeptIn>,
-    /// What does not hold, a sentence each.
+    /// The checks that failed, one sentence each.
     pub failures: Vec<String>,
-    /// True where everything holds.
+    /// Whether every check passed.
     pub passed: bool,
-    /// The texts, for people who read the report; a report that is passed on should not hold them.
+    /// The texts, for the printed report. The JSON, which may be passed on, does not contain them.
     #[serde(skip)]
     pub(super) shown: Vec<String>,
     #[serde(skip)]
@@ -78,7 +79,7 @@ pub struct Verification {
 }
 
 impl Verification {
-    /// Fills in `failures` and `passed`.
+    /// Sets `failures` and `passed` from the other fields.
     pub(super) fn settle(&mut self) {
         let mut failures = Vec::new();
         for check in self.kernels.iter().filter(|check| check.used && !check.passed) {
@@ -98,7 +99,7 @@ impl Verification {
                 Some(text) => {
                     format!("{} of the reference has no vector with {what}", self.text(*text))
                 }
-                None => format!("with {what} vectors are off the reference: {}", far(comparison)),
+                None => format!("with {what}, vectors are off the reference: {}", far(comparison)),
             });
         }
         if !self.as_asked.passed() && self.not_finite_in_f32.is_empty() {
@@ -124,15 +125,15 @@ impl Verification {
         self.failures = failures;
     }
 
-    /// A text by its number, and how it begins.
+    /// A text's number with its first 40 characters.
     fn text(&self, text: usize) -> String {
         let Some(content) = self.shown.get(text) else { return format!("text {text}") };
         let mut begin: String = content.chars().take(40).collect();
         if begin.len() < content.len() {
             begin.push('…');
         }
-        let of = if text >= self.first_of_reference { " (of the reference)" } else { "" };
-        format!("text {text}{of} {begin:?}")
+        let part = if text >= self.first_of_reference { " (of the reference)" } else { "" };
+        format!("text {text}{part} {begin:?}")
     }
 }
 
@@ -140,7 +141,7 @@ fn storages(weights: Storage, activations: Storage) -> String {
     format!("{weights} weights and {activations} activations")
 }
 
-/// The form and storages of a check.
+/// The kernel form and the storages of a check.
 fn stored(check: &KernelCheck) -> String {
     let mut parts = vec![check.form.clone()];
     parts.extend(check.weights.map(|storage| format!("{storage} weights")));
@@ -152,13 +153,13 @@ fn error(check: &KernelCheck) -> String {
     match (&check.problem, check.error, check.share) {
         (Some(problem), ..) => problem.clone(),
         (None, Some(error), Some(share)) => {
-            format!("an error of {error:.1e}, {share:.1} times what is allowed")
+            format!("an error of {error:.1e}, {share:.1} times the tolerance")
         }
         _ => "no answer".to_owned(),
     }
 }
 
-/// How far a comparison is off, beside its tolerance.
+/// The figures of a comparison, with its tolerance.
 fn far(agreement: &Agreement) -> String {
     let mut text = format!(
         "smallest cosine {}, largest error {:.1e}",
@@ -167,14 +168,14 @@ fn far(agreement: &Agreement) -> String {
     );
     if let Some(tolerance) = agreement.tolerance {
         text += &format!(
-            " (at least {} and at most {:.0e} are asked for)",
+            " (required: at least {} and at most {:.0e})",
             tolerance.min_cosine, tolerance.max_error
         );
     }
     text
 }
 
-/// Near one, digits say little: `1 − 2.1e-12`.
+/// A cosine as text. Close to one it is written as a difference, such as `1 − 2.1e-12`.
 fn cosine(value: f64) -> String {
     let below = 1.0 - value;
     if below.abs() < 1e-6 { format!("1 − {:.1e}", below.max(0.0)) } else { format!("{value:.7}") }
@@ -198,13 +199,13 @@ impl fmt::Display for Verification {
             )?;
         }
         if self.kept.is_empty() {
-            writeln!(f, "             kept nowhere: there is no cache directory")?;
+            writeln!(f, "             not stored: there is no cache directory")?;
         }
         for place in &self.kept {
             let path = place.path.display();
             match &place.problem {
-                None => writeln!(f, "             kept in {path}")?,
-                Some(problem) => writeln!(f, "             NOT kept in {path}: {problem}")?,
+                None => writeln!(f, "             stored in {path}")?,
+                Some(problem) => writeln!(f, "             NOT stored in {path}: {problem}")?,
             }
         }
         writeln!(f)?;
@@ -221,7 +222,7 @@ impl Verification {
         writeln!(f, "\nkernels      {passed} of {} known answers are right", self.kernels.len())?;
         writeln!(
             f,
-            "  {:15} {:16} {:11} {:11} {:>8}  of what is allowed",
+            "  {:15} {:16} {:11} {:11} {:>8}  of tolerance",
             "kernel", "form", "weights", "activations", "error"
         )?;
         for check in &self.kernels {
@@ -264,8 +265,8 @@ impl Verification {
             )?,
             None => writeln!(
                 f,
-                "\nreference    none: Vectile carries no reference vectors for these weights, so \
-                 nothing here says that f32 is right; give --reference"
+                "\nreference    none: Vectile ships no reference vectors for these weights, so f32 \
+                 itself is not verified; give --reference"
             )?,
         }
         for agreement in &self.comparisons {
@@ -279,7 +280,7 @@ impl Verification {
         if self.f32_weights != Storage::F32 {
             writeln!(
                 f,
-                "  f32 weights do not fit here; the checkpoint's own, as {}, stand for them exactly",
+                "  f32 weights do not fit here; the checkpoint's own {} weights replace them exactly",
                 self.f32_weights
             )?;
         }
@@ -292,7 +293,7 @@ impl Verification {
     fn agreement(&self, f: &mut fmt::Formatter<'_>, agreement: &Agreement) -> fmt::Result {
         write!(
             f,
-            "  {:11} {:11} cosine {} least, {} mean; largest error {:.1e}",
+            "  {:11} {:11} cosine {} smallest, {} mean; largest error {:.1e}",
             agreement.weights.to_string(),
             agreement.activations.to_string(),
             cosine(agreement.min_cosine),
@@ -311,7 +312,7 @@ impl Verification {
 
     fn ranges(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let most = Storage::F16.max();
-        writeln!(f, "\nactivations  the largest in f32, and how often that fits below {most}")?;
+        writeln!(f, "\nactivations  the largest in f32, and its headroom below {most}")?;
         for range in &self.activations {
             let (largest, fits) = match range.largest {
                 Some(0.0) => ("0".to_owned(), "-".to_owned()),
@@ -326,11 +327,11 @@ impl Verification {
             )?;
             match range.texts_beyond_f16 {
                 0 => writeln!(f)?,
-                texts => writeln!(f, ", beyond in {texts} texts")?,
+                texts => writeln!(f, ", beyond f16 in {texts} texts")?,
             }
         }
         if let Some(peak) = judge::largest(&self.activations) {
-            writeln!(f, "  the largest: {} in {}", peak.place(), self.text(peak.text))?;
+            writeln!(f, "  largest of all: {} in {}", peak.place(), self.text(peak.text))?;
         }
         if let Some(text) = self.texts_beyond_f16.first() {
             let count = self.texts_beyond_f16.len();
@@ -339,8 +340,8 @@ impl Verification {
         let sixteen = || self.weights.iter().filter(|range| range.takes_16_bits);
         writeln!(
             f,
-            "\nin f16       {} matrices and tables of {} values: {} values beyond {most}, {} become zero or \
-             subnormal",
+            "\nin f16       {} matrices and tables with {} values: {} values beyond {most}, {} become zero \
+             or subnormal",
             sixteen().count(),
             sixteen().map(|range| range.values).sum::<usize>(),
             sixteen().map(|range| range.overflowed).sum::<usize>(),
@@ -356,7 +357,7 @@ impl Verification {
                 range.largest,
                 range.dtype,
                 range.flushed,
-                if range.takes_16_bits { "" } else { ", f32 always" }
+                if range.takes_16_bits { "" } else { ", always f32" }
             )?;
         }
         Ok(())

@@ -1,12 +1,12 @@
-//! The texts that are measured where the user gives none.
+//! The built-in texts to measure on.
 
-/// Short passages on everyday matters, a line each.
+/// Short passages on everyday topics, one a line.
 const PASSAGES: &str = include_str!("../../../examples/collection.txt");
 
-/// Passages taken, evenly over the file.
+/// The number of passages to take, spread evenly over the file.
 const TAKEN: usize = 16;
 
-/// What prose does not have: other scripts, code, numbers, nothing at all, one thing many times.
+/// Texts unlike prose: other scripts, code, numbers, an empty text, one word many times.
 const ODD: &[&str] = &[
     "",
     "a",
@@ -24,8 +24,8 @@ const ODD: &[&str] = &[
     "the the the the the the the the the the the the the the the the the the the the the the the the",
 ];
 
-/// Varied texts, and two of at least `longest` words from different parts of the passages: models
-/// cut them to their own limit.
+/// Varied texts, and two with `longest` words each from different parts of the passages. A model truncates them to its
+/// own limit.
 pub(super) fn built_in(longest: usize) -> Vec<String> {
     let passages: Vec<&str> = PASSAGES.lines().collect();
     let step = (passages.len() / TAKEN).max(1);

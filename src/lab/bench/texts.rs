@@ -4,7 +4,7 @@ use crate::embedder::{EmbedOptions, Embedder};
 use crate::error::Error;
 
 /// Short passages on everyday matters, a line each.
-const BUILT_IN: &str = include_str!("../../examples/collection.txt");
+const BUILT_IN: &str = include_str!("../../../examples/collection.txt");
 
 /// The texts to measure with where the user gives none.
 pub(super) fn built_in() -> Vec<String> {

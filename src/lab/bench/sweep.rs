@@ -11,9 +11,11 @@ use crate::gpu::trace::{DispatchTime, Measure};
 use crate::kernels::KernelPlan;
 use crate::kernels::forms::Form;
 use crate::lab::accuracy::cosine;
-use crate::lab::bench::Entrant;
 use crate::lab::report::{KernelCase, Ratio};
-use crate::lab::texts;
+
+use super::context::Context;
+use super::entrant::Entrant;
+use super::texts;
 
 /// Tokens of a batch at which kernels of the other family are timed, at most: a family is slow on adapters that
 /// it was not made for.
@@ -45,11 +47,9 @@ struct Times {
 
 /// Times the kernels of every entrant by turns. `most` is the number of tokens of the largest batch.
 pub(super) async fn sweep(
+    context: &mut Context<'_>,
     entrants: &mut [Entrant],
-    corpus: &[String],
-    rounds: usize,
     most: usize,
-    step: &mut dyn FnMut(&str),
 ) -> Result<Vec<KernelCase>, Error> {
     let Some(first) = entrants.first() else { return Ok(Vec::new()) };
     let (_, own) = first.embedder.abilities().await;
@@ -60,14 +60,22 @@ pub(super) async fn sweep(
     let mut found: Vec<BTreeMap<Key, Times>> = vec![BTreeMap::new(); entrants.len()];
     for tokens in sizes {
         let length = longest.min(tokens);
-        let batch =
-            texts::of_length(&entrants[0].embedder, corpus, length, (tokens / length).max(1))?;
+        let batch = texts::of_length(
+            &entrants[0].embedder,
+            &context.corpus,
+            length,
+            (tokens / length).max(1),
+        )?;
         for (plan_number, plan) in plans.iter().enumerate() {
             if plan.software != own.software && tokens > FOREIGN_TOKENS {
                 continue;
             }
             for entrant in entrants.iter_mut() {
-                step(&format!("kernels in {}, {tokens} tokens: {}", entrant.name, form(plan)));
+                context.describe(&format!(
+                    "kernels in {}, {tokens} tokens: {}",
+                    entrant.name,
+                    form(plan)
+                ));
                 entrant.embedder.set_batch_tokens(most);
                 let expected = entrant.embedder.embed(&batch).await?;
                 entrant.embedder.set_plan(Some(plan.clone())).await;
@@ -85,7 +93,7 @@ pub(super) async fn sweep(
                     )));
                 }
             }
-            for _ in 0..rounds {
+            for _ in 0..context.options.rounds() {
                 for (entrant, found) in entrants.iter().zip(&mut found) {
                     entrant.embedder.set_plan(Some(plan.clone())).await;
                     entrant.embedder.measure(Some(Measure::Gpu)).await;

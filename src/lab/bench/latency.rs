@@ -1,0 +1,44 @@
+//! Latency: one short text, again and again.
+
+use super::context::Context;
+use super::entrant::{Entrant, seconds};
+use super::texts;
+use crate::error::Error;
+use crate::lab::report::{Latency, Ratio};
+
+/// Tokens of the short text.
+const QUERY_TOKENS: usize = 8;
+
+/// Times one short text in every precision. Precisions take turns.
+pub(super) async fn time(context: &mut Context<'_>, entrants: &mut [Entrant]) -> Result<(), Error> {
+    let samples = if context.options.quick { 7 } else { 10 } * context.options.rounds();
+    let first = &entrants[0].embedder;
+    let query = texts::of_length(first, &context.corpus, QUERY_TOKENS, 1)?;
+    let tokens = first.embed(&query).await?.tokens;
+    let mut times_ms = vec![Vec::with_capacity(samples); entrants.len()];
+    for sample in 0..samples {
+        for (times_ms, entrant) in times_ms.iter_mut().zip(entrants.iter()) {
+            if sample == 0 {
+                context.step(&format!("latency of {}", entrant.name));
+                entrant.embedder.embed(&query).await?;
+            }
+            times_ms.push(seconds(&entrant.embedder, &query).await? * 1e3);
+        }
+    }
+    // A single short run varies much, so ratios compare medians of ten runs each.
+    let medians = |own: &[f64]| -> Vec<f64> {
+        own.chunks(10).map(|some| Ratio::over(some.to_vec()).median).collect()
+    };
+    for (own, entrant) in times_ms.iter().zip(entrants) {
+        let mut sorted = own.clone();
+        sorted.sort_by(f64::total_cmp);
+        entrant.latency = Some(Latency {
+            tokens,
+            samples,
+            p50_ms: Ratio::over(own.clone()).median,
+            p95_ms: sorted[(samples * 95).div_ceil(100) - 1],
+            speedup: Ratio::of(&medians(&times_ms[0]), &medians(own)),
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,61 @@
+//! The texts that a verification runs, and the reference it compares with.
+
+use super::reference::Reference;
+use super::texts;
+use crate::embedder::{EmbedOptions, Embedder};
+use crate::error::Error;
+
+/// Options of [`verify`](super::verify()).
+#[derive(Debug, Clone, Default)]
+pub struct VerifyOptions {
+    /// The texts to measure on, with their name for reports. `None` takes built-in ones, two of which are as long as
+    /// the model allows.
+    pub texts: Option<(String, Vec<String>)>,
+    /// The vectors to compare with. `None` takes those that Vectile ships for the model, if any.
+    pub reference: Option<Reference>,
+    /// Also writes the verdict beside the model's files, so that it is copied with them.
+    pub write_beside: bool,
+}
+
+/// Texts to run: those to measure on, then those of the reference.
+pub(super) struct Inputs {
+    /// Name of the texts to measure on: a file's name, or `built-in`.
+    pub source: String,
+    pub texts: Vec<String>,
+    pub first_of_reference: usize,
+    pub reference: Option<Reference>,
+}
+
+impl Inputs {
+    /// Takes texts and reference from the options, or else those that Vectile ships.
+    pub fn new(
+        model: &Embedder,
+        options: &VerifyOptions,
+        weights_sha256: &str,
+    ) -> Result<Self, Error> {
+        let reference = match &options.reference {
+            Some(reference) => Some(reference.clone()),
+            None => Reference::shipped(weights_sha256)?,
+        };
+        let (source, mut texts) = match &options.texts {
+            Some((source, texts)) => (source.clone(), texts.clone()),
+            None => ("built-in".to_owned(), built_in(model)?),
+        };
+        if texts.is_empty() {
+            return Err(Error::option("texts", "there are none; give at least one"));
+        }
+        let first_of_reference = texts.len();
+        texts.extend(reference.iter().flat_map(|reference| reference.texts.iter().cloned()));
+        Ok(Inputs { source, texts, first_of_reference, reference })
+    }
+}
+
+/// The built-in texts that have at least one token. The longest have as many words as the model takes tokens, up to
+/// a length that a software adapter runs in seconds.
+fn built_in(model: &Embedder) -> Result<Vec<String>, Error> {
+    let most = if model.adapter().is_software() { 512 } else { 8192 };
+    let texts = texts::built_in(model.max_seq_length().unwrap_or(512).min(most));
+    let tokens = model.tokenize(&texts, &EmbedOptions::default())?;
+    let with_tokens = texts.into_iter().zip(tokens).filter(|(_, tokens)| !tokens.is_empty());
+    Ok(with_tokens.map(|(text, _)| text).collect())
+}

@@ -1,0 +1,181 @@
+//! Runs of the same texts in several precisions: f32, f16, and the requested one.
+
+use super::agreement::Agreement;
+use super::inputs::Inputs;
+use super::judge::{self, judge};
+use crate::dtype::{
+    ActivationsRequest, DtypeOptions, DtypeRequest, F16Safety, F16Verdict, HalfFallback, Precision,
+    Storage,
+};
+use crate::embedder::probe::{ActivationRange, Probed, WeightRange};
+use crate::embedder::{Embedder, EmbedderBuilder};
+use crate::error::Error;
+
+/// The rows of all texts in one precision.
+pub(super) struct PrecisionRun {
+    pub precision: Precision,
+    pub rows: Probed,
+}
+
+/// The run in f32, with the ranges of activations and weights.
+pub(super) struct F32Run {
+    pub run: PrecisionRun,
+    pub activations: Vec<ActivationRange>,
+    pub texts_beyond_f16: Vec<usize>,
+    pub weights: Vec<WeightRange>,
+    /// The rows in f64, to compare others with.
+    expected: Vec<Vec<f64>>,
+}
+
+impl F32Run {
+    pub async fn new(
+        model: &Embedder,
+        inputs: &Inputs,
+        progress: &mut impl FnMut(&str),
+    ) -> Result<Self, Error> {
+        progress("running every layer in f32");
+        let (rows, activations, texts_beyond_f16) = model.ranges(&inputs.texts).await?;
+        if let Some(reference) = inputs.reference.as_ref().filter(|r| r.dim() != rows.dim) {
+            let problem = format!(
+                "has vectors of {} values, but the model's have {}: the reference belongs to \
+                 another model",
+                reference.dim(),
+                rows.dim
+            );
+            return Err(Error::file(&reference.source, problem));
+        }
+        progress("reading the weights");
+        let weights = model.weight_ranges()?;
+        let expected = (0..inputs.texts.len())
+            .map(|text| rows.row(text).iter().map(|value| f64::from(*value)).collect())
+            .collect();
+        let run = PrecisionRun { precision: model.precision().clone(), rows };
+        Ok(F32Run { run, activations, texts_beyond_f16, weights, expected })
+    }
+
+    /// Compares another run with this one.
+    pub fn agreement(&self, other: &PrecisionRun) -> Agreement {
+        Agreement::of("f32", &other.precision, &other.rows, 0, &self.expected)
+    }
+}
+
+/// Runs with f16 weights, and the verdict on f16 that follows from them.
+pub(super) struct HalfRuns {
+    /// With 16-bit activations. `None` where a weight does not fit f16.
+    both: Option<PrecisionRun>,
+    /// With f32 activations. `None` where 16-bit activations are safe.
+    weights_alone: Option<PrecisionRun>,
+    pub verdict: F16Verdict,
+}
+
+impl HalfRuns {
+    /// Runs the texts with f16 weights. Returns the model that is then loaded: `model`, or one with f16 weights.
+    pub async fn new(
+        builder: &EmbedderBuilder,
+        mut model: Embedder,
+        f32: &F32Run,
+        texts: &[String],
+        progress: &mut impl FnMut(&str),
+    ) -> Result<(Embedder, Self), Error> {
+        let verdict = |both: Option<&PrecisionRun>, alone: Option<&PrecisionRun>| {
+            let [both, alone] = [both, alone].map(|run| run.map(|run| f32.agreement(run)));
+            judge(&f32.weights, &f32.activations, both.as_ref(), alone.as_ref())
+        };
+        if judge::overflowing_weight(&f32.weights).is_some() {
+            let verdict = verdict(None, None);
+            return Ok((model, HalfRuns { both: None, weights_alone: None, verdict }));
+        }
+        drop(model);
+        progress("loading in f16");
+        let half = DtypeOptions {
+            dtype: DtypeRequest::Float16,
+            half_fallback: HalfFallback::Packed,
+            activations: Some(ActivationsRequest::F16),
+        };
+        model = builder.clone().with_dtype_options(half).measured(None).build().await?;
+        progress("running in f16");
+        let both = run(&model, model.precision().clone(), texts, false).await?;
+        let mut weights_alone = None;
+        if verdict(Some(&both), None).safety != F16Safety::Safe {
+            progress("running with f16 weights and f32 activations");
+            // The same load serves: activations are not part of it.
+            let precision = Precision { activations: Storage::F32, ..model.precision().clone() };
+            weights_alone = Some(run(&model, precision, texts, false).await?);
+        }
+        let verdict = verdict(Some(&both), weights_alone.as_ref());
+        Ok((model, HalfRuns { both: Some(both), weights_alone, verdict }))
+    }
+
+    /// The runs whose precision is safe to use under a verdict.
+    pub fn usable(&self, safety: F16Safety) -> impl Iterator<Item = &PrecisionRun> {
+        self.both.iter().filter(move |_| safety == F16Safety::Safe).chain(&self.weights_alone)
+    }
+
+    /// Each run against f32.
+    pub fn agreements(&self, f32: &F32Run) -> Vec<Agreement> {
+        self.both.iter().chain(&self.weights_alone).map(|run| f32.agreement(run)).collect()
+    }
+}
+
+/// Loads the model in f32. Where that does not fit and the checkpoint has 16 bits, its own 16 bits are loaded: they
+/// are exact, and with f32 activations the arithmetic is the same.
+pub(super) async fn load_f32(builder: &EmbedderBuilder) -> Result<Embedder, Error> {
+    let activations = Some(ActivationsRequest::F32);
+    let half_fallback = HalfFallback::Packed;
+    let options = |dtype| DtypeOptions { dtype, half_fallback, activations };
+    let load = |dtype| builder.clone().with_dtype_options(options(dtype)).measured(None).build();
+    match load(DtypeRequest::Float32).await {
+        Err(
+            error @ (Error::TooLarge { .. } | Error::OutOfMemory { .. } | Error::Adapter { .. }),
+        ) => match load(DtypeRequest::Auto).await {
+            Ok(exact) if exact.precision().weights != Storage::F32 => Ok(exact),
+            _ => Err(error),
+        },
+        result => result,
+    }
+}
+
+/// Runs the texts in `precision`, which the policy made of the request and the verdict. A run that already had these
+/// storages is reused.
+pub(super) async fn requested(
+    builder: &EmbedderBuilder,
+    model: Embedder,
+    mut precision: Precision,
+    verdict: &F16Verdict,
+    f32: &PrecisionRun,
+    texts: &[String],
+) -> Result<PrecisionRun, Error> {
+    let storages = |precision: &Precision| (precision.weights, precision.activations);
+    if storages(&precision) == storages(&f32.precision) {
+        precision.weight_bytes = f32.precision.weight_bytes;
+        return Ok(PrecisionRun { precision, rows: f32.rows.clone() });
+    }
+    if precision.weights == model.precision().weights {
+        precision.weight_bytes = model.precision().weight_bytes;
+        return run(&model, precision, texts, true).await;
+    }
+    drop(model);
+    let model = builder.clone().measured(Some(verdict.clone())).build().await?;
+    run(&model, model.precision().clone(), texts, true).await
+}
+
+/// Runs the texts in a precision whose weights the embedder holds. With `retries`, texts with activations out of range
+/// run again with f32 activations, where the precision allows it.
+async fn run(
+    embedder: &Embedder,
+    precision: Precision,
+    texts: &[String],
+    retries: bool,
+) -> Result<PrecisionRun, Error> {
+    let mut rows = embedder.probe(texts, precision.activations).await?;
+    if retries && precision.retries_in_f32() && !rows.unusable.is_empty() {
+        let unusable = std::mem::take(&mut rows.unusable);
+        let again: Vec<String> = unusable.iter().map(|text| texts[*text].clone()).collect();
+        let wide = embedder.probe(&again, Storage::F32).await?;
+        for (at, text) in unusable.iter().enumerate() {
+            rows.rows[text * rows.dim..][..rows.dim].copy_from_slice(wide.row(at));
+        }
+        rows.unusable = wide.unusable.iter().map(|at| unusable[*at]).collect();
+    }
+    Ok(PrecisionRun { precision, rows })
+}
