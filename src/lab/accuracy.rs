@@ -1,15 +1,15 @@
-//! How near two sets of vectors are, and how well cosines follow given scores.
+//! The distance between two sets of vectors, and the rank correlation of cosines with given scores.
 
 use crate::lab::report::Accuracy;
 
-/// Neighbours that retrieval is judged by.
+/// The number of neighbours that are compared.
 const TOP: usize = 10;
 
 fn dot(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
 }
 
-/// The cosine of two vectors: exactly 1 of equal ones, zero vectors too, and 0 of a zero vector with any other.
+/// The cosine of two vectors. Equal vectors, even zero vectors, give exactly 1; a zero vector and another give 0.
 pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
     if a == b {
         return 1.0;
@@ -18,7 +18,7 @@ pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
     if norms > 0.0 { dot(a, b) / norms } else { 0.0 }
 }
 
-/// How near rows are to those of f32, text by text.
+/// Compares rows with those of f32, text by text.
 pub(super) fn compare(base: &[f32], own: &[f32], dim: usize) -> Accuracy {
     let rows = || base.chunks_exact(dim).zip(own.chunks_exact(dim));
     let cosines: Vec<f64> = rows().map(|(a, b)| cosine(a, b)).collect();
@@ -33,7 +33,7 @@ pub(super) fn compare(base: &[f32], own: &[f32], dim: usize) -> Accuracy {
     }
 }
 
-/// For each row the numbers of its nearest others, by cosine; of equals the earlier.
+/// For each row, the indices of its nearest other rows by cosine. Of equally near rows, the first comes first.
 fn neighbours(values: &[f32], dim: usize) -> Vec<Vec<usize>> {
     let rows: Vec<&[f32]> = values.chunks_exact(dim).collect();
     let nearest = |query: usize| {
@@ -47,6 +47,7 @@ fn neighbours(values: &[f32], dim: usize) -> Vec<Vec<usize>> {
     (0..rows.len()).map(nearest).collect()
 }
 
+/// The share of all neighbours in `base` that are also neighbours in `own`.
 fn overlap(base: &[Vec<usize>], own: &[Vec<usize>]) -> f64 {
     let found: usize = base.iter().map(Vec::len).sum();
     let kept: usize =
@@ -54,8 +55,8 @@ fn overlap(base: &[Vec<usize>], own: &[Vec<usize>]) -> f64 {
     if found == 0 { 1.0 } else { kept as f64 / found as f64 }
 }
 
-/// Spearman's rank correlation, as scipy has it: equal values share the mean of their ranks. `None` where
-/// there are fewer than two pairs or one of the series is constant.
+/// Spearman's rank correlation as scipy computes it: equal values share the mean of their ranks. `None` for fewer
+/// than two pairs, or where one of the series is constant.
 pub(super) fn spearman(x: &[f64], y: &[f64]) -> Option<f64> {
     let (x, y) = (ranks(x), ranks(y));
     let n = x.len() as f64;
@@ -71,6 +72,7 @@ pub(super) fn spearman(x: &[f64], y: &[f64]) -> Option<f64> {
     (scale > 0.0).then(|| sums[0] / scale)
 }
 
+/// The rank of each value, from 1. Equal values share the mean of their ranks.
 fn ranks(values: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by(|a, b| values[*a].total_cmp(&values[*b]));
@@ -92,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spearman_is_that_of_ranks() {
+    fn spearman_agrees_with_scipy() {
         let x = [1.0, 2.0, 3.0, 4.0, 5.0];
         assert_eq!(spearman(&x, &[1.0, 8.0, 27.0, 64.0, 125.0]), Some(1.0));
         assert_eq!(spearman(&x, &[5.0, 4.0, 3.0, 2.0, 1.0]), Some(-1.0));
@@ -104,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_vectors_agree_and_swapped_ones_do_not() {
+    fn equal_rows_agree_and_a_replaced_row_does_not() {
         let base: Vec<f32> =
             (0..24).flat_map(|i| [(i as f32).cos(), (i as f32).sin(), i as f32 / 50.0]).collect();
         let same = compare(&base, &base, 3);
@@ -118,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_zero_vector_is_near_itself_only() {
+    fn a_zero_vector_is_near_only_to_itself() {
         assert_eq!(cosine(&[0.0, 0.0], &[0.0, 0.0]), 1.0);
         assert_eq!(cosine(&[0.0, 0.0], &[0.0, 1.0]), 0.0);
     }

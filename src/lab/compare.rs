@@ -1,71 +1,71 @@
-//! Reports side by side: machines, or commits of one machine.
+//! Compares reports of several runs: of several machines, or of several commits on one machine.
 //!
-//! What the runs have in common is matched by adapter, precision and cell. An adapter that only one run has is
-//! matched with the one of the other, where each has one such: two machines with a GPU each. Rounds of different
-//! runs are not of the same moments, so a ratio's spread is that of any round of one run to any round of the
-//! other, and a difference within it is none.
+//! Measurements are matched by adapter, precision and cell. Adapters are matched by name and backend; the remaining
+//! ones in their order, so that machines with one GPU each can be compared. Rounds of different runs happen at
+//! different times. The spread of a ratio is therefore that of every round of one run to every round of the other,
+//! and a difference within it is not significant.
 
 use serde::Serialize;
 
 use crate::lab::report::{AdapterReport, Cell, PrecisionReport, Ratio, Report};
 
-/// Reports side by side.
+/// Several reports, measurement by measurement.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Comparison {
-    /// The runs, as the columns of every table; ratios refer to the first.
+    /// The names of the runs, one column each. Ratios are relative to the first.
     pub runs: Vec<String>,
-    /// Why figures of the runs may not be comparable; a sentence each.
+    /// Reasons why the figures may not be comparable, one sentence each.
     pub warnings: Vec<String>,
-    /// What differs between the runs.
+    /// Facts about program, machine and model that differ between the runs.
     pub differences: Vec<Difference>,
-    /// What was measured in two runs or more.
+    /// The measurements that at least two runs have.
     pub rows: Vec<Row>,
 }
 
-/// Something that is not the same in all runs.
+/// A fact that differs between the runs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Difference {
-    /// What it is.
+    /// The name of the fact, such as `driver`.
     pub what: String,
-    /// Its value in each run.
+    /// The value in each run.
     pub values: Vec<String>,
 }
 
-/// One measurement in each run.
+/// One measurement, with its value in each run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Row {
-    /// The adapter of the first run that has it.
+    /// The name of the adapter in the first run.
     pub adapter: String,
-    /// The precision.
+    /// The precision, as in [`PrecisionReport::name`].
     pub precision: String,
-    /// What was measured, with its unit.
+    /// The measurement, with its unit.
     pub what: String,
-    /// For each run; `None` where it was not measured.
+    /// The value in each run; `None` where it was not measured.
     pub values: Vec<Option<Value>>,
 }
 
-/// A measurement of one run.
+/// The value of a measurement in one run.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Value {
-    /// The median, or the one value.
+    /// The median of the rounds, or the only value.
     pub value: f64,
-    /// How many times as good as the first run: faster, or smaller. Of the first run itself, `None`.
+    /// How many times faster or smaller than in the first run; `None` for the first run.
     pub ratio: Option<Ratio>,
-    /// Whether it differs by more than the spread of the rounds; `None` where there is no spread.
+    /// Whether it differs from the first run by more than the spread of the rounds; `None` without a spread.
     pub beyond_spread: Option<bool>,
 }
 
 impl Comparison {
-    /// Puts named reports side by side.
+    /// Compares reports, each with its name.
     ///
-    /// Different models are compared with a warning: a checkpoint in another dtype is another model, and
-    /// comparing those is of use.
+    /// Reports of different models are compared with a warning, since the same model in another checkpoint dtype has
+    /// other weights.
     ///
     /// # Errors
-    /// A sentence, where there are fewer than two reports or they have no measurement in common.
+    /// A sentence, if there are fewer than two reports or they have no measurement in common.
     pub fn of(reports: &[(String, Report)]) -> Result<Self, String> {
         if reports.len() < 2 {
-            return Err("a comparison needs two reports at least".to_owned());
+            return Err("a comparison needs at least two reports".to_owned());
         }
         let rows = rows(reports);
         if rows.is_empty() {
@@ -93,20 +93,20 @@ fn warnings(reports: &[(String, Report)]) -> Vec<String> {
     let mut warnings = Vec::new();
     for (name, report) in reports {
         if report.host.debug_build {
-            warnings.push(format!("{name} is of a debug build, whose host times mean little"));
+            warnings.push(format!("{name} is from a debug build, so its host times mean little"));
         }
     }
     for (name, report) in &reports[1..] {
         if report.model.sha256 != first.model.sha256 {
             warnings.push(format!(
-                "{name} is of another model than {first_name} ({} and {}): speeds are of different \
-                 work, and accuracies of different vectors",
+                "{name} and {first_name} are of different models ({} and {}): neither speeds nor \
+                 accuracies are comparable",
                 report.model.name, first.model.name
             ));
         }
         if report.settings.texts != first.settings.texts {
             warnings.push(format!(
-                "{name} is of other texts than {first_name}: accuracies are not comparable"
+                "{name} and {first_name} are of different texts: accuracies are not comparable"
             ));
         }
         if (&report.date, &report.host) == (&first.date, &first.host) {
@@ -116,7 +116,7 @@ fn warnings(reports: &[(String, Report)]) -> Vec<String> {
     warnings
 }
 
-/// What is not the same in all runs, apart from what was measured.
+/// The facts that differ between the runs.
 fn differences(reports: &[(String, Report)]) -> Vec<Difference> {
     type Fact = fn(&Report) -> String;
     let adapters = |part: fn(&AdapterReport) -> String| {
@@ -155,8 +155,8 @@ fn difference(
     (!same).then(|| Difference { what: what.to_owned(), values })
 }
 
-/// For each adapter of the first report the one of each report that stands beside it: of the same name and
-/// backend, else what is left in their order.
+/// For each adapter of the first report, the matching adapter of every report: one of the same name and backend, or
+/// else the next one without a match.
 fn matched(reports: &[(String, Report)]) -> Vec<Vec<Option<&AdapterReport>>> {
     let key = |a: &AdapterReport| (a.adapter.name.clone(), a.adapter.backend.clone());
     let first = &reports[0].1.adapters;
@@ -192,7 +192,7 @@ fn rows(reports: &[(String, Report)]) -> Vec<Row> {
             };
             let found: Vec<Option<PrecisionReport>> = adapters.iter().map(like).collect();
             for (what, values) in measurements(base, &found) {
-                // What only one run has is no comparison.
+                // A measurement of only one run cannot be compared.
                 if values.iter().flatten().count() > 1 {
                     let (adapter, precision) = (first.adapter.name.clone(), base.name.clone());
                     rows.push(Row { adapter, precision, what, values });
@@ -203,7 +203,7 @@ fn rows(reports: &[(String, Report)]) -> Vec<Row> {
     rows
 }
 
-/// What is compared of a precision: names with units, and the value of each run.
+/// The measurements of a precision: each with its name and unit, and the value in each run.
 fn measurements(
     base: &PrecisionReport,
     found: &[Option<PrecisionReport>],
@@ -244,7 +244,7 @@ fn measurements(
     single("one query, p50 ms", true, |p| Some(p.latency.p50_ms));
     single("one query, p95 ms", true, |p| Some(p.latency.p95_ms));
     single("first vector, ms", true, |p| {
-        // Reports of before had no such field.
+        // Zero stands for reports without this field.
         Some(p.cold.first_vector_s * 1e3).filter(|ms| *ms > 0.0)
     });
     single("load, ms", true, |p| Some(p.cold.load_s * 1e3));
@@ -257,8 +257,8 @@ fn measurements(
     all
 }
 
-/// The median of a run's rounds, and how many times the first run's it is: from the least of any round to any
-/// round of the first, to the largest.
+/// The median of a run's rounds, and its ratio to the first run. The spread of the ratio is that of every round of
+/// this run to every round of the first.
 fn throughput(base: &Option<Vec<f64>>, own: &Option<Vec<f64>>) -> Option<Value> {
     let middle = Ratio::over(own.clone()?);
     let mut value = Value { value: middle.median, ratio: None, beyond_spread: None };
@@ -272,7 +272,7 @@ fn throughput(base: &Option<Vec<f64>>, own: &Option<Vec<f64>>) -> Option<Value> 
             high: middle.high / first.low,
         };
         value.ratio = Some(ratio);
-        // A single round has no spread, and proves nothing.
+        // A single round has no spread.
         let rounds = base.len().min(own.len());
         value.beyond_spread = (rounds > 1).then_some(ratio.low > 1.0 || ratio.high < 1.0);
     }
@@ -284,7 +284,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_difference_counts_beyond_the_spread_of_any_rounds() {
+    fn a_difference_counts_only_beyond_the_spread_of_the_rounds() {
         let of = |base: &[f64], own: &[f64]| {
             throughput(&Some(base.to_vec()), &Some(own.to_vec())).unwrap()
         };

@@ -1,99 +1,99 @@
-//! What `vectile bench` found, as data: the JSON it writes and every table and plot are made of this.
+//! The results of `vectile bench` as data, from which its JSON, tables and plots are made.
 //!
-//! Times are seconds unless a name ends in `_ms`. A rate is always made of the median round.
+//! Times are in seconds unless a name ends in `_ms`. Rates are those of the median round.
 
 use serde::{Deserialize, Serialize};
 
 use crate::gpu::adapter::AdapterSummary;
 
-/// Name and version of the JSON. The number grows when a field changes its meaning or goes away; new fields
-/// do not change it.
+/// Name and version of the JSON. The number grows when a field changes its meaning or is removed; new fields do not
+/// change it.
 pub const SCHEMA: &str = "vectile-bench/1";
 
-/// A whole run of `vectile bench`.
+/// The results of one run of `vectile bench`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// [`SCHEMA`].
+    /// Name and version of the JSON: [`SCHEMA`].
     pub schema: String,
-    /// Version of Vectile.
+    /// The version of Vectile that ran.
     pub vectile: String,
-    /// When the run began, RFC 3339, UTC.
+    /// The start of the run in RFC 3339, UTC.
     pub date: String,
-    /// What the user calls this run: a machine, a commit.
+    /// The user's name for the run, such as a machine or a commit.
     pub label: Option<String>,
     /// The machine around the adapter.
     pub host: Host,
-    /// The model.
+    /// The model that was run.
     pub model: ModelFacts,
-    /// What was asked for.
+    /// The settings of the run.
     pub settings: Settings,
-    /// One for each adapter, in the order asked for.
+    /// The results of each adapter, in the requested order.
     pub adapters: Vec<AdapterReport>,
-    /// Seconds that the whole run took.
+    /// The duration of the whole run in seconds.
     pub wall_s: f64,
 }
 
 /// The machine around the adapter.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Host {
-    /// Operating system: `linux`, `macos`, `windows`.
+    /// The operating system: `linux`, `macos`, `windows`.
     pub os: String,
-    /// Architecture: `x86_64`, `aarch64`.
+    /// The architecture: `x86_64`, `aarch64`.
     pub arch: String,
-    /// The processor's name, where the system tells it.
+    /// The processor's name, where the system reports it.
     pub cpu: Option<String>,
-    /// Threads that run at once.
+    /// The number of threads that can run at once.
     pub threads: usize,
-    /// True for a build without optimisations, whose host times mean little.
+    /// Whether it was a build without optimisations, whose host times mean little.
     pub debug_build: bool,
 }
 
-/// The model.
+/// The model that was run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelFacts {
-    /// Its directory's name or Hub name.
+    /// The name of its directory, or its Hub name.
     pub name: String,
-    /// `model_type` of its config.
+    /// The `model_type` in its `config.json`.
     pub model_type: String,
-    /// Its modules in a line each.
+    /// Its modules, one line each.
     pub modules: Vec<String>,
-    /// SHA-256 of its weight files, in the order of their names.
+    /// The SHA-256 of its weight files, in the order of their names.
     pub sha256: String,
-    /// Values of a vector.
+    /// The number of values of a vector.
     pub dimension: usize,
-    /// Tokens of a text, at most.
+    /// The most tokens of a text, if the model has a limit.
     pub max_seq_length: Option<usize>,
 }
 
-/// What was asked for.
+/// The settings of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
-    /// True for `--quick`.
+    /// Whether `--quick` was given.
     pub quick: bool,
-    /// Rounds of each measurement. Within a round every precision has its turn.
+    /// The number of rounds of each measurement. Every precision runs once in a round.
     pub rounds: usize,
-    /// Where the texts are from: a file's name, or `built-in`.
+    /// The name of the file with the texts, or `built-in`.
     pub texts: String,
-    /// How many texts the accuracy is measured on.
+    /// The number of texts that accuracy is measured on.
     pub accuracy_texts: usize,
-    /// The file of scored pairs and how many it has.
+    /// The file with scored pairs, and the number of its pairs.
     pub pairs: Option<(String, usize)>,
 }
 
-/// What was found on one adapter.
+/// The results of one adapter.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AdapterReport {
-    /// The adapter.
+    /// The adapter that ran the model.
     pub adapter: AdapterSummary,
-    /// Features that the user disabled.
+    /// The features that the user disabled.
     pub disabled: Vec<String>,
-    /// True where the adapter measures time itself; without, there is no time per kernel.
+    /// Whether the adapter measures time itself. If not, there are no times of kernels.
     pub timestamps: bool,
-    /// `software` or `gpu`: which family of matmul and attention it runs.
+    /// The family of matmul and attention kernels that it runs: `software` or `gpu`.
     pub kernels: String,
-    /// The precisions, the first of which the ratios of the others refer to.
+    /// The precisions. Ratios are relative to the first.
     pub precisions: Vec<PrecisionReport>,
-    /// Precisions that were not timed, and why.
+    /// The precisions that were not timed, with the reasons.
     pub refused: Vec<Refused>,
     /// Every kernel at the model's shapes, in each storage and form (`--kernels`).
     pub kernel_sweep: Vec<KernelCase>,
@@ -102,192 +102,192 @@ pub struct AdapterReport {
 /// A precision that was not timed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Refused {
-    /// Its name.
+    /// Its name, as in [`PrecisionReport::name`].
     pub precision: String,
-    /// A sentence.
+    /// Why it was not timed, in a sentence.
     pub reason: String,
 }
 
-/// What was found in one precision.
+/// The results of one precision.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PrecisionReport {
-    /// Its short name: storage of weights, and of activations where they are not those that come with
-    /// it, as in `f16/f32`.
+    /// Its short name: the storage of weights, followed by that of activations where it is not the default, as in
+    /// `f16/f32`.
     pub name: String,
     /// The `Precision` of the loaded model, as `inspect --json` gives it.
     pub precision: serde_json::Value,
-    /// How matrices and tables are stored.
+    /// The storage of matrices and tables.
     pub weights: String,
-    /// How activations are stored.
+    /// The storage of activations.
     pub activations: String,
-    /// The kernels it runs: the family, and how linear layers are computed.
+    /// The kernels that it runs: their family, and the kernel of linear layers.
     #[serde(default)]
     pub kernels: String,
-    /// Bytes of all weights.
+    /// The bytes of all weights.
     pub weight_bytes: u64,
-    /// Bytes of all activation buffers of the largest batch that was run.
+    /// The bytes of all activation buffers of the largest batch that was run.
     pub peak_activation_bytes: u64,
-    /// Against f32 on the same texts.
+    /// The accuracy against f32 on the same texts.
     pub accuracy: Accuracy,
-    /// From nothing to the first vectors.
+    /// The time from the start to the first vectors.
     pub cold: Cold,
-    /// A single short query, again and again.
+    /// The latency of a single short text.
     pub latency: Latency,
-    /// Throughput, a cell for each number of batch tokens and length of text.
+    /// The throughput, one cell for each token budget of a batch and each length of text.
     pub cells: Vec<Cell>,
-    /// What the host does for a run of the last cell.
+    /// The host time of a run of the last cell.
     pub host: HostTime,
-    /// What the GPU does for a run of the last cell, where the adapter measures time.
+    /// The GPU time of a run of the last cell, where the adapter measures time.
     pub gpu: Option<GpuTime>,
 }
 
-/// How near the vectors of a precision are to those of f32 on the same adapter.
+/// The accuracy of a precision: its vectors against those of f32 on the same adapter.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Accuracy {
-    /// Texts compared.
+    /// The number of texts compared.
     pub texts: usize,
     /// The smallest cosine of a text's two vectors.
     pub min_cosine: f64,
-    /// The mean cosine.
+    /// The mean cosine of a text's two vectors.
     pub mean_cosine: f64,
     /// The largest difference of two values.
     pub max_abs: f64,
-    /// With each text as the query: the share of its ten nearest others that stay among the ten.
+    /// The share of each text's ten nearest other texts in f32 that are also among its ten nearest here.
     pub top10_overlap: f64,
-    /// Spearman's rank correlation of cosines and given scores, times 100.
+    /// Spearman's rank correlation of cosines with given scores, times 100.
     pub spearman: Option<f64>,
 }
 
-/// The first use of a model, in seconds.
+/// The time of the first use of a model, in seconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cold {
-    /// Reading the files, opening the device, loading the weights and compiling pipelines meanwhile, and
-    /// self-tests where they ran.
+    /// Loading: reading files, opening the device, uploading weights while pipelines compile, and self-tests where they
+    /// ran.
     pub load_s: f64,
-    /// Compiling the pipelines that the first batch needs and loading did not.
+    /// Compiling the pipelines of the first batch that loading had not compiled.
     pub pipelines_s: f64,
-    /// The rest of the first batch.
+    /// The rest of the first batch's time.
     pub first_batch_s: f64,
-    /// The same batch once everything is warm.
+    /// The same batch again, with everything warm.
     pub warm_batch_s: f64,
-    /// From nothing to the first vectors: all but the warm batch together.
+    /// The time from the start to the first vectors: the sum of the above, without the warm batch.
     #[serde(default)]
     pub first_vector_s: f64,
 }
 
-/// The time of a single short text.
+/// The latency of a single short text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Latency {
-    /// Its tokens.
+    /// The number of its tokens.
     pub tokens: usize,
-    /// How often it was run.
+    /// The number of runs.
     pub samples: usize,
-    /// Half of the runs were faster.
+    /// The median time of the runs.
     pub p50_ms: f64,
-    /// 95 of 100 runs were faster.
+    /// The 95th percentile of the times.
     pub p95_ms: f64,
     /// How many times faster than the first precision.
     pub speedup: Ratio,
 }
 
-/// Throughput at one number of batch tokens and one length of text.
+/// The throughput at one token budget of a batch and one length of text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cell {
-    /// Most tokens of a batch.
+    /// The token budget: the most tokens of a batch.
     pub batch_tokens: usize,
-    /// Length of the texts as asked for; 0 for texts as they are in the user's file.
+    /// The requested length of texts in tokens; 0 for the texts of the user's file as they are.
     pub text_tokens: usize,
-    /// Texts of a run.
+    /// The number of texts of a run.
     pub texts: usize,
-    /// Tokens of a run.
+    /// The number of tokens of a run.
     pub tokens: usize,
-    /// Seconds of each round.
+    /// The time of each round.
     pub rounds_s: Vec<f64>,
-    /// Texts a second.
+    /// Texts per second in the median round.
     pub texts_per_s: f64,
-    /// Tokens a second.
+    /// Tokens per second in the median round.
     pub tokens_per_s: f64,
     /// How many times faster than the first precision.
     pub speedup: Ratio,
 }
 
-/// A ratio of times: the median of those of the same round, and the least and the largest of any round to any
-/// round, which is how far another run may come out.
+/// A ratio of times. The median is that of the ratios within each round; minimum and maximum are those of every round
+/// to every round, which shows how far another run may deviate.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Ratio {
-    /// The median.
+    /// The median over the rounds.
     pub median: f64,
-    /// The least.
+    /// The minimum over all pairs of rounds.
     pub low: f64,
-    /// The largest.
+    /// The maximum over all pairs of rounds.
     pub high: f64,
 }
 
-/// What the host does for a run, in milliseconds.
+/// The host time of a run by phase, in milliseconds.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct HostTime {
-    /// Batches of the run.
+    /// The number of batches of the run.
     pub batches: usize,
-    /// Tokens of the run.
+    /// The number of tokens of the run.
     pub tokens: usize,
-    /// Texts to tokens.
+    /// Turning texts into tokens.
     pub tokenize_ms: f64,
-    /// Tokens to a packed batch and its graph.
+    /// Packing tokens into batches, and making their graphs.
     pub pack_ms: f64,
-    /// Handing inputs and parameters to the driver.
+    /// Passing inputs and parameters to the driver.
     pub upload_ms: f64,
-    /// Recording commands.
+    /// Recording the commands of each batch.
     pub encode_ms: f64,
-    /// Handing commands to the driver; some software drivers compute within it.
+    /// Submitting commands to the driver; some software drivers compute during it.
     pub submit_ms: f64,
-    /// Waiting for the GPU.
+    /// Waiting for the GPU to finish.
     pub wait_ms: f64,
-    /// Copying rows from the read-back buffer and checking them.
+    /// Copying rows from the read-back buffer, and checking them.
     pub read_back_ms: f64,
-    /// All of it, from texts to rows.
+    /// The whole run, from texts to rows.
     pub total_ms: f64,
 }
 
-/// What the GPU does for a run.
+/// The GPU time of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GpuTime {
-    /// From the start of the first dispatch of each submit to the end of its last, in milliseconds.
+    /// The sum over submits of the time from the start of the first dispatch to the end of the last, in milliseconds.
     pub total_ms: f64,
-    /// The share of it that the kernels account for.
+    /// The share of the total during which a kernel ran.
     pub accounted: f64,
-    /// By kernel, the longest first.
+    /// The times by kernel, the longest first.
     pub kernels: Vec<KernelTime>,
-    /// By the tensor that is written, the longest first: what of a layer takes the time.
+    /// The times by the tensor that is written, the longest first. They show which step of a layer is slow.
     pub steps: Vec<KernelTime>,
 }
 
-/// Time and rates of one kernel, or of one step of a layer.
+/// The time and rates of one kernel, or of one step of a layer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct KernelTime {
-    /// The kernel, or the tensor it writes.
+    /// The name of the kernel, or of the tensor it writes.
     pub name: String,
-    /// Dispatches of the run.
+    /// The number of its dispatches in the run.
     pub dispatches: usize,
-    /// Milliseconds in all.
+    /// The sum of its times, in milliseconds.
     pub ms: f64,
-    /// Its share of the time of all kernels.
+    /// Its share of the sum of all kernels.
     pub share: f64,
-    /// Floating point operations a second in 10⁹, where it is known for arithmetic.
+    /// 10⁹ floating point operations per second, for kernels whose operations are counted.
     pub gflops: Option<f64>,
-    /// Bytes a second in 10⁹, if each binding's bytes moved once.
+    /// 10⁹ bytes per second, if each binding is moved once.
     pub gbytes: f64,
 }
 
 /// One kernel at one shape of the model, in one storage and form.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct KernelCase {
-    /// The kernel.
+    /// The name of the kernel.
     pub kernel: String,
-    /// The tensor it writes.
+    /// The name of the tensor it writes.
     pub step: String,
-    /// Tokens of the batch.
+    /// The number of tokens of the batch.
     pub tokens: usize,
-    /// Values of a row that it reads first, and of a row that it writes; 0 where rows are not tokens.
+    /// The values of a row of its first input, and of a row of its output; 0 where rows are not tokens.
     pub widths: [usize; 2],
     /// The precision, as in [`PrecisionReport::name`].
     pub precision: String,
@@ -296,15 +296,15 @@ pub struct KernelCase {
     pub form: String,
     /// True where models on this adapter run this form.
     pub used: bool,
-    /// Dispatches of a run.
+    /// The number of dispatches of a run.
     pub dispatches: usize,
-    /// Milliseconds of a dispatch, over the rounds.
+    /// The time of a dispatch in milliseconds, over the rounds.
     pub ms: Ratio,
-    /// Floating point operations a second in 10⁹, where it is known for arithmetic.
+    /// 10⁹ floating point operations per second, for kernels whose operations are counted.
     pub gflops: Option<f64>,
-    /// Bytes a second in 10⁹, if each binding's bytes moved once.
+    /// 10⁹ bytes per second, if each binding is moved once.
     pub gbytes: f64,
-    /// How many times faster than the same case in f32, over the rounds; `None` for f32 itself.
+    /// How many times faster than the same case in f32; `None` for f32 itself.
     pub speedup: Option<Ratio>,
 }
 
@@ -312,16 +312,16 @@ impl Report {
     /// Reads a report that `vectile bench --json` wrote.
     ///
     /// # Errors
-    /// A sentence, where it is no such report or of another version of the schema.
+    /// A sentence, if the JSON is not such a report or has another version of the schema.
     pub fn from_json(bytes: &[u8]) -> Result<Self, String> {
         let value: serde_json::Value =
             serde_json::from_slice(bytes).map_err(|e| format!("is not JSON: {e}"))?;
         match value.get("schema").and_then(|schema| schema.as_str()) {
             Some(SCHEMA) => {
-                serde_json::from_value(value).map_err(|e| format!("is not a whole report: {e}"))
+                serde_json::from_value(value).map_err(|e| format!("is not a complete report: {e}"))
             }
             Some(other) => Err(format!(
-                "is of the schema {other}, and this vectile reads {SCHEMA}; run the bench again"
+                "has the schema {other}, but this version of vectile reads {SCHEMA}; run the bench again"
             )),
             None => Err("is not a report of `vectile bench --json`".to_owned()),
         }
@@ -329,10 +329,10 @@ impl Report {
 }
 
 impl Ratio {
-    /// Of two series of rounds: `base / own`, how many times faster.
+    /// How many times faster `own` is than `base`, from the times of their rounds.
     pub fn of(base: &[f64], own: &[f64]) -> Self {
         let same_round = Ratio::over(base.iter().zip(own).map(|(base, own)| base / own).collect());
-        // A series beside itself is as fast as itself.
+        // A series compared with itself has no spread.
         if base == own || base.is_empty() || own.is_empty() {
             return same_round;
         }
@@ -340,7 +340,7 @@ impl Ratio {
         Ratio { median: same_round.median, low: base.low / own.high, high: base.high / own.low }
     }
 
-    /// Median, least and largest; one without values.
+    /// Median, minimum and maximum; 1 if there are no values.
     pub fn over(mut values: Vec<f64>) -> Self {
         values.sort_by(f64::total_cmp);
         match (values.first(), values.last()) {
@@ -350,7 +350,7 @@ impl Ratio {
     }
 }
 
-/// Of sorted values; of an even number the mean of the middle two.
+/// The median of sorted values; for an even number the mean of the middle two.
 pub(super) fn median(sorted: &[f64]) -> f64 {
     let n = sorted.len();
     match n {

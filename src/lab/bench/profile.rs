@@ -1,4 +1,4 @@
-//! Where the time of a run goes, on the host and on the GPU.
+//! The time of a run by phase on the host and by kernel on the GPU.
 
 use std::time::{Duration, Instant};
 
@@ -7,16 +7,17 @@ use crate::error::Error;
 use crate::gpu::trace::{DispatchTime, Measure, Phase, Trace};
 use crate::lab::report::{GpuTime, HostTime, KernelTime};
 
-/// What a run was seen to do.
+/// The profile of a run.
 pub(super) struct Profile {
     pub host: HostTime,
     pub gpu: Option<GpuTime>,
     pub peak_activation_bytes: u64,
 }
 
-/// Runs texts twice: by the clock, then with the GPU's own time of every dispatch, which slows some drivers down.
+/// Runs the texts twice. The first run measures host times; the second measures the GPU time of every dispatch, which
+/// slows some drivers down.
 pub(super) async fn profile(embedder: &Embedder, texts: &[String]) -> Result<Profile, Error> {
-    // Buffers are made and pipelines compiled before anything counts.
+    // An untimed run first allocates buffers and compiles pipelines.
     embedder.embed(texts).await?;
     let since = Instant::now();
     embedder.tokenize(texts, &EmbedOptions::default())?;
@@ -53,7 +54,7 @@ pub(super) async fn profile(embedder: &Embedder, texts: &[String]) -> Result<Pro
     })
 }
 
-/// `None` where the GPU measured nothing.
+/// The GPU time of a trace; `None` where the adapter measured none.
 fn gpu_time(trace: &Trace) -> Option<GpuTime> {
     let ns: u64 = trace.dispatches.iter().map(|dispatch| dispatch.ns).sum();
     if trace.gpu_ns == 0 || ns == 0 {
@@ -67,6 +68,7 @@ fn gpu_time(trace: &Trace) -> Option<GpuTime> {
     })
 }
 
+/// Sums dispatches of the same name, the longest time first.
 fn grouped(
     dispatches: &[DispatchTime],
     name: impl Fn(&DispatchTime) -> &'static str,
@@ -78,14 +80,14 @@ fn grouped(
     let mut times: Vec<KernelTime> = names
         .into_iter()
         .map(|group| {
-            let of: Vec<_> = dispatches.iter().filter(|d| name(d) == group).collect();
+            let own: Vec<_> = dispatches.iter().filter(|d| name(d) == group).collect();
             let sum =
-                |part: fn(&DispatchTime) -> u64| of.iter().map(|d| part(d)).sum::<u64>() as f64;
+                |part: fn(&DispatchTime) -> u64| own.iter().map(|d| part(d)).sum::<u64>() as f64;
             let (ns, flops) = (sum(|d| d.ns), sum(|d| d.flops));
             let ns = ns.max(1.0);
             KernelTime {
                 name: group.to_owned(),
-                dispatches: of.len(),
+                dispatches: own.len(),
                 ms: ns / 1e6,
                 share: ns / all.max(1) as f64,
                 gflops: (flops > 0.0).then(|| flops / ns),
@@ -102,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_grouped_longest_first() {
+    fn times_are_summed_by_name_with_the_longest_first() {
         let dispatch = |kernel, writes, ns, flops, bytes| DispatchTime {
             kernel,
             form: None,

@@ -1,18 +1,18 @@
-//! The texts of a bench: as the user gives them, or of a wanted length, made of real sentences.
+//! The texts of a bench: built-in passages, and texts of a given length made of their words.
 
 use crate::embedder::{EmbedOptions, Embedder};
 use crate::error::Error;
 
-/// Short passages on everyday matters, a line each.
+/// Short passages on everyday topics, one a line.
 const BUILT_IN: &str = include_str!("../../../examples/collection.txt");
 
-/// The texts to measure with where the user gives none.
+/// The texts to use where the user gives none.
 pub(super) fn built_in() -> Vec<String> {
     BUILT_IN.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect()
 }
 
-/// `count` texts of `tokens` tokens each, special tokens included, or as near below as words allow: runs of the
-/// words of `corpus`, each beginning elsewhere.
+/// `count` texts of `tokens` tokens each, including special tokens, or slightly fewer where words do not fit exactly.
+/// Each is a run of consecutive words of `corpus`, from a different start.
 pub(super) fn of_length(
     embedder: &Embedder,
     corpus: &[String],
@@ -21,20 +21,23 @@ pub(super) fn of_length(
 ) -> Result<Vec<String>, Error> {
     let words: Vec<&str> = corpus.iter().flat_map(|text| text.split_whitespace()).collect();
     if words.is_empty() {
-        return Err(Error::option("texts", "have no words to make texts of"));
+        return Err(Error::option(
+            "texts",
+            "they have no words; give texts with at least one word",
+        ));
     }
-    // A stride that meets every word before it comes back, unless the corpus is a multiple of it.
+    // A prime stride reaches every word before it repeats, unless the word count is a multiple of it.
     let start = |text: usize| text * 7919 % words.len();
     let run = |start: usize, n: usize| {
         let run: Vec<&str> = words.iter().cycle().skip(start).take(n).copied().collect();
         run.join(" ")
     };
-    // Texts that repeat would only repeat what the tokenizer does.
+    // A few hundred distinct texts are enough; the rest repeat them, to save time here.
     let distinct = count.min(words.len()).min(256);
     let mut texts = Vec::with_capacity(count);
     for text in 0..distinct {
         let start = start(text);
-        // The most words that fit: each has at least a token, so the answer is within.
+        // Finds the most words that fit, by bisection: each word has at least one token.
         let (mut fits, mut too_many) = (1, tokens + 1);
         while too_many - fits > 1 {
             let middle = (fits + too_many) / 2;
@@ -51,7 +54,7 @@ pub(super) fn of_length(
     Ok(texts)
 }
 
-/// Tokens of a text before it is cut: a bench must not measure texts that were.
+/// The number of tokens of a text before truncation. A bench must not measure truncated texts.
 fn length(embedder: &Embedder, text: &str) -> Result<usize, Error> {
     embedder.untruncated_length(text, &EmbedOptions::default())
 }

@@ -1,12 +1,14 @@
-//! A bench report as one page: plots, every number in tables, and the JSON itself.
+//! A bench report as one HTML page: plots, every number in tables, and the JSON itself.
 //!
-//! The page asks for nothing outside itself and runs no script. Numbers in tables are `<data>` elements, whose
-//! `value` is the number as the JSON has it.
+//! The page loads nothing and runs no script. Numbers in tables are `<data>` elements whose `value` is the number
+//! of the JSON at full precision.
 
+mod facts;
+mod figures;
 mod number;
-mod pictures;
 mod plots;
-mod tables;
+mod results;
+mod table;
 mod verdict;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html as markup};
@@ -15,13 +17,13 @@ use crate::lab::report::{AdapterReport, Report};
 
 const STYLE: &str = include_str!("style.css");
 
-/// Allows nothing but what is in the page.
+/// A content security policy that allows only what is in the page.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
 
-/// The page of a report.
+/// Makes the HTML page of a report.
 ///
 /// # Errors
-/// A sentence, where a plot cannot be drawn or the report is no JSON.
+/// A sentence, if a plot cannot be drawn or the report cannot be written as JSON.
 pub fn html(report: &Report) -> Result<String, String> {
     let json = serde_json::to_string(report).map_err(|e| format!("the report as JSON: {e}"))?;
     let adapters = report.adapters.iter().enumerate();
@@ -48,7 +50,7 @@ pub fn html(report: &Report) -> Result<String, String> {
                     p.faint { "vectile bench, version " (report.vectile) ", " (report.date) }
                     @if report.host.debug_build {
                         p.verdict.warning {
-                            "This is a debug build: what the host does is slower than in a release build."
+                            "This is a debug build: host times are longer than in a release build."
                         }
                     }
                     @for adapter in &report.adapters { p.verdict { (verdict::verdict(adapter)) } }
@@ -62,7 +64,7 @@ pub fn html(report: &Report) -> Result<String, String> {
                         }
                     }
                     @for section in &sections { (section) }
-                    (tables::run(report))
+                    (facts::run(report))
                 }
                 script type="application/json" id="report" { (PreEscaped(in_script(&json))) }
             }
@@ -74,19 +76,19 @@ pub fn html(report: &Report) -> Result<String, String> {
 fn section(at: usize, adapter: &AdapterReport) -> Result<Markup, String> {
     let id = format!("adapter-{at}");
     let of = format!("{id}-title");
-    let plots = pictures::plots(adapter)?;
+    let plots = figures::plots(adapter)?;
     Ok(markup! {
         section id=(id) aria-labelledby=(of) {
             h2 id=(of) { (adapter.adapter.name) }
             p.faint { (adapter.adapter.to_string()) }
             @if !adapter.precisions.is_empty() { (plots) }
-            (tables::adapter(adapter))
+            (results::results(adapter))
         }
     })
 }
 
-/// JSON that cannot end the script it is in: inside strings, the only place where JSON has a `<`, an escape
-/// means the same.
+/// Escapes JSON so that it cannot end the script element around it. JSON has `<` only inside strings, where the escape
+/// means the same character.
 fn in_script(json: &str) -> String {
     json.replace('<', "\\u003c").replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029")
 }

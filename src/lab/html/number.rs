@@ -1,15 +1,15 @@
-//! Numbers as a reader wants them, with the whole number in the element's `value`.
+//! Numbers rounded for readers, with the exact number in the element's `value`.
 
 use maud::{Markup, html};
 
 use crate::lab::report::Ratio;
 
-/// Text that is shown for a number, which the element keeps whole.
+/// Shows a text for a number, with the exact number in the element's `value`.
 pub(super) fn data(value: f64, shown: &str) -> Markup {
     html! { data value=(value) { (shown) } }
 }
 
-/// Three significant digits, and all of those before the point.
+/// A number with three significant digits, or all digits of the integer part if it has more.
 pub(super) fn text(value: f64) -> String {
     let size = value.abs();
     if size == 0.0 {
@@ -34,7 +34,7 @@ pub(super) fn count(value: usize) -> Markup {
     data(value as f64, &value.to_string())
 }
 
-/// Bytes in the unit that suits them.
+/// A number of bytes in a suitable unit.
 pub(super) fn bytes_text(bytes: u64) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut value = bytes as f64;
@@ -57,12 +57,12 @@ pub(super) fn percent(share: f64) -> Markup {
     data(share, &format!("{:.1}%", share * 100.0))
 }
 
-/// Cosines are told apart by their distance from 1.
+/// A cosine with nine decimals, since cosines differ in their distance from 1.
 pub(super) fn cosine(cosine: f64) -> Markup {
     data(cosine, &format!("{cosine:.9}"))
 }
 
-/// A ratio in words, for sentences and labels.
+/// A ratio with its minimum and maximum, for sentences and labels.
 pub(super) fn ratio_text(ratio: Ratio) -> String {
     format!("{:.2}× ({:.2}–{:.2})", ratio.median, ratio.low, ratio.high)
 }
@@ -72,18 +72,18 @@ pub(super) fn ratio(ratio: Ratio) -> Markup {
     html! { (two(ratio.median)) "× (" (two(ratio.low)) "–" (two(ratio.high)) ")" }
 }
 
-/// Median, least and largest of something that is no ratio.
+/// Median, minimum and maximum of a quantity such as a time.
 pub(super) fn spread(spread: Ratio) -> Markup {
     html! { (number(spread.median)) " (" (number(spread.low)) "–" (number(spread.high)) ")" }
 }
 
-/// The largest short number that a cosine is not below: "at least" must stay true.
+/// A cosine rounded down to few digits, so that "at least" stays true.
 pub(super) fn cosine_floor(cosine: f64) -> String {
     let away = 1.0 - cosine;
     if away <= 0.0 {
         return "1".to_owned();
     }
-    // f64 holds no more digits than these.
+    // f64 has no more digits near 1.
     let digits = (-away.log10()).ceil().clamp(2.0, 12.0) as usize;
     let unit = 10f64.powi(digits as i32);
     format!("{:.digits$}", (cosine * unit).floor() / unit)
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_have_three_digits_or_more() {
+    fn numbers_have_at_least_three_digits() {
         for (value, shown) in [
             (0.0, "0"),
             (1234.4, "1234"),
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cosine_is_never_below_what_it_is_said_to_be() {
+    fn a_cosine_is_never_below_its_rounded_text() {
         for (cosine, shown) in [
             (1.0, "1"),
             (0.999_999_12, "0.9999991"),

@@ -1,4 +1,4 @@
-//! Plots as SVG. Each colour is one that the page's style sheet knows and maps to its theme.
+//! Plots as SVG. Every colour is one that the page's style sheet maps to its light or dark theme.
 
 use maud::{Markup, PreEscaped, html};
 use plotters::coord::Shift;
@@ -24,14 +24,14 @@ const SERIES: [RGBColor; 8] = [
     RGBColor(0x7a, 0x7f, 0x87),
 ];
 
-/// Units of the viewBox: near the pixels of a phone, so that texts stay legible there.
+/// Width of the viewBox in units. It is close to the width of a phone in pixels, so that texts are legible there.
 const WIDTH: u32 = 440;
-/// Plotters writes a font size divided by 1.24: this is 12 units.
+/// The font size for plotters, which divides it by 1.24: 12 units.
 const FONT: f64 = 15.0;
-/// Units that a character takes on average, and more than that for most.
+/// The width of a character in units, larger than that of most characters.
 const CHARACTER: f64 = 6.7;
 
-/// Colours of more series than there are colours begin again.
+/// The number of colours. With more series, colours repeat.
 pub(super) const COLORS: usize = SERIES.len();
 
 fn color(series: usize) -> RGBColor {
@@ -42,7 +42,7 @@ fn written(text: &str) -> i32 {
     (text.chars().count() as f64 * CHARACTER).ceil() as i32
 }
 
-/// A name that fits on an axis; tables have the whole one.
+/// Shortens a name to fit on an axis. Tables show the full name.
 fn short(name: &str) -> String {
     const MOST: usize = 24;
     match name.chars().count() {
@@ -55,7 +55,7 @@ fn style<'a>(color: &'a RGBColor, h: HPos, v: VPos) -> TextStyle<'a> {
     ("sans-serif", FONT).into_font().color(color).pos(Pos::new(h, v))
 }
 
-/// A figure of a plot, with what it shows in words for those who do not see it.
+/// A figure with a plot; `label` describes the plot in words for screen readers.
 pub(super) fn figure(title: &str, label: &str, svg: &str, legend: &[String], note: &str) -> Markup {
     html! {
         figure {
@@ -87,18 +87,18 @@ fn draw(
     Ok(svg)
 }
 
-/// A row of bars.
+/// One row of a bar chart.
 pub(super) struct Bars {
     pub name: String,
-    /// Series and lengths, one after the other.
+    /// Series and length of each bar, from left to right.
     pub stack: Vec<(usize, f64)>,
-    /// A bar of its own below.
+    /// Series and length of a separate bar below the others.
     pub below: Option<(usize, f64)>,
-    /// Written at the end of the stack.
+    /// The text at the end of the bars.
     pub end: String,
 }
 
-/// Stacked bars, a row for each name.
+/// Draws stacked bars, one row for each name.
 pub(super) fn bars(rows: &[Bars], unit: &str) -> Result<String, String> {
     const ROW: u32 = 34;
     let lengths = rows.iter().map(|row| {
@@ -183,21 +183,21 @@ fn trimmed(value: f64) -> String {
     format!("{value:.4}").trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// A named point of speed and accuracy.
+/// A precision in the plot of speed against accuracy.
 pub(super) struct Point {
     pub name: String,
     pub speed: Ratio,
     pub min_cosine: f64,
 }
 
-/// Speed to the right, distance of cosines from 1 upwards by powers of ten.
+/// Draws speed horizontally, and the distance of cosines from 1 vertically on a logarithmic scale.
 pub(super) fn speed_accuracy(points: &[Point]) -> Result<String, String> {
     const HEIGHT: u32 = 340;
     let away: Vec<f64> = points.iter().map(|point| 1.0 - point.min_cosine).collect();
     let logs: Vec<f64> = away.iter().filter(|away| **away > 0.0).map(|away| away.log10()).collect();
     let least = logs.iter().copied().fold(-3.0, f64::min).floor();
     let most = logs.iter().copied().fold(least + 1.0, f64::max).ceil();
-    // A decade below the least is for vectors that are the same.
+    // Equal vectors, whose logarithm is infinite, are drawn one decade below the smallest distance.
     let same = least - 1.0;
     let high = points.iter().map(|point| point.speed.high).fold(1.0, f64::max) * 1.1;
     let low = points.iter().map(|point| point.speed.low).fold(1.0, f64::min);
@@ -238,7 +238,7 @@ pub(super) fn speed_accuracy(points: &[Point]) -> Result<String, String> {
             away if away > 0.0 => away.log10(),
             _ => same,
         };
-        // What a label must not cover: left, top, right, bottom.
+        // Boxes that labels must not cover, as [left, top, right, bottom].
         let mut taken: Vec<[i32; 4]> = Vec::new();
         for (series, point) in points.iter().enumerate() {
             let y = at(point);
@@ -283,14 +283,14 @@ pub(super) fn speed_accuracy(points: &[Point]) -> Result<String, String> {
     })
 }
 
-/// A group of dots on the horizontal axis.
+/// A group of dots at one place of the horizontal axis.
 pub(super) struct Group {
     pub name: String,
-    /// Series, and its value with the least and the largest.
+    /// Each series with its value, minimum and maximum.
     pub dots: Vec<(usize, Ratio)>,
 }
 
-/// Dots with their spread, in groups side by side, up to a given value.
+/// Draws groups of dots with their spread; the vertical axis ends at `most`.
 pub(super) fn dots(groups: &[Group], series: usize, most: f64) -> Result<String, String> {
     draw(300, |area| {
         let mut chart = ChartBuilder::on(area)

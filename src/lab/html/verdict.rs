@@ -1,16 +1,16 @@
-//! What a report says, in a sentence or two made of its numbers.
+//! The conclusion of a report in one or two sentences.
 
 use crate::lab::html::number::{cosine_floor, ratio_text};
 use crate::lab::report::{AdapterReport, Cell, PrecisionReport, Ratio};
 
-/// What rounds say of a speed.
+/// The conclusion on a speed from its rounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Speed {
     Faster,
     Slower,
-    /// The rounds disagree on which is faster.
+    /// Some pairs of rounds say faster, others slower.
     Unclear,
-    /// Too few rounds to have a spread.
+    /// A single round has no spread.
     Unknown,
 }
 
@@ -25,7 +25,7 @@ impl Speed {
     }
 }
 
-/// The length of a cell's texts, in words.
+/// The length of a cell's texts as a phrase.
 pub(super) fn length(cell: &Cell) -> String {
     match cell.text_tokens {
         0 => "texts as they are".to_owned(),
@@ -33,7 +33,7 @@ pub(super) fn length(cell: &Cell) -> String {
     }
 }
 
-/// Sentences on f16, or the fastest precision where f16 was not timed, and on what is faster still.
+/// Sentences about f16, or about the fastest precision where f16 was not timed; then about a faster one, if any.
 pub(super) fn verdict(adapter: &AdapterReport) -> String {
     let name = &adapter.adapter.name;
     let Some((base, others)) = adapter.precisions.split_first() else {
@@ -57,7 +57,7 @@ pub(super) fn verdict(adapter: &AdapterReport) -> String {
         && fastest.cells.last().is_some_and(|cell| Speed::of(cell) == Speed::Faster)
     {
         sentences.push(format!(
-            "The fastest median is that of {}: {}, at a cosine of at least {}.",
+            "The fastest precision by median is {}: {}, at a cosine of at least {}.",
             fastest.name,
             fastest.cells.last().map_or_else(String::new, |cell| ratio_text(cell.speedup)),
             cosine_floor(fastest.accuracy.min_cosine)
@@ -96,7 +96,7 @@ fn of_precision(adapter: &str, base: &str, precision: &PrecisionReport) -> Vec<S
     if precision.cells.len() > 1 {
         let all = Ratio::over(precision.cells.iter().map(|cell| cell.speedup.median).collect());
         sentences.push(format!(
-            "Over the {} sizes measured, its medians lie between {:.2}× and {:.2}×.",
+            "Over the {} sizes measured, its median speed is between {:.2}× and {:.2}×.",
             precision.cells.len(),
             all.low,
             all.high

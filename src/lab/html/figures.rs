@@ -1,4 +1,4 @@
-//! Which plots an adapter's part of the page has.
+//! The figures of one adapter: what each plot shows.
 
 use maud::{Markup, html};
 
@@ -7,7 +7,7 @@ use crate::lab::html::plots::{Bars, COLORS, Group, Point, bars, dots, figure, sp
 use crate::lab::html::verdict::length;
 use crate::lab::report::{AdapterReport, Cell, GpuTime, PrecisionReport, Ratio};
 
-/// All plots of an adapter.
+/// All plots of one adapter's results.
 pub(super) fn plots(adapter: &AdapterReport) -> Result<Markup, String> {
     let precisions = &adapter.precisions;
     let mut figures = vec![accuracy(precisions)?];
@@ -47,8 +47,8 @@ fn accuracy(precisions: &[PrecisionReport]) -> Result<Markup, String> {
     let of = precisions.iter().find_map(|precision| precision.cells.last());
     let note = of.map_or_else(String::new, |cell| {
         format!(
-            "Upwards 1 − the smallest cosine: right is faster, low is nearer to f32. For {}, {} tokens a batch; lines from the least to the \
-             largest of any round to any.",
+            "The vertical axis is 1 − the smallest cosine: further right is faster, lower is closer to f32. For {}, {} tokens a batch. \
+             Lines span the minimum and maximum over all pairs of rounds.",
             length(cell),
             cell.batch_tokens
         )
@@ -56,7 +56,7 @@ fn accuracy(precisions: &[PrecisionReport]) -> Result<Markup, String> {
     Ok(figure("Speed against accuracy", &label, &speed_accuracy(&points)?, &[], &note))
 }
 
-/// Tokens a second in each round.
+/// The rate in tokens per second: the median round, the slowest and the fastest.
 fn rates(cell: &Cell) -> Ratio {
     let rates =
         cell.rounds_s.iter().map(|seconds| cell.tokens as f64 / seconds).collect::<Vec<_>>();
@@ -68,7 +68,7 @@ fn rates(cell: &Cell) -> Ratio {
     }
 }
 
-/// A plot for each number of batch tokens, with one scale.
+/// One plot for each token budget of a batch, all with the same scale.
 fn throughput(precisions: &[PrecisionReport]) -> Result<Vec<Markup>, String> {
     let names: Vec<String> = precisions.iter().map(|precision| precision.name.clone()).collect();
     let all = precisions.iter().flat_map(|precision| &precision.cells);
@@ -106,7 +106,7 @@ fn throughput(precisions: &[PrecisionReport]) -> Result<Vec<Markup>, String> {
             .collect();
         let title = format!("Throughput, {batch} tokens a batch");
         let label = in_words(
-            &format!("{title}, in tokens a second"),
+            &format!("{title}, in tokens per second"),
             groups.iter().flat_map(|group| {
                 let names = &names;
                 group.dots.iter().map(move |(series, rate)| {
@@ -114,14 +114,15 @@ fn throughput(precisions: &[PrecisionReport]) -> Result<Vec<Markup>, String> {
                 })
             }),
         );
-        let note = "Upwards tokens a second, by the length of texts in tokens; lines from the slowest to the fastest round.";
+        let note = "Tokens per second (vertical) by the length of texts in tokens. Lines span the slowest and the fastest round.";
         let svg = dots(&groups, precisions.len(), most)?;
         Ok(figure(&title, &label, &svg, &names, note))
     };
     batches.into_iter().map(plot).collect()
 }
 
-/// Names of kernels by the time of all precisions, the longest first; the last stands for all others.
+/// Names of kernels by their time in all precisions, the longest first. If there are too many, the last name stands for
+/// all others.
 fn longest(times: &[&GpuTime]) -> Vec<String> {
     let mut sums: Vec<(String, f64)> = Vec::new();
     for kernel in times.iter().flat_map(|gpu| &gpu.kernels) {
@@ -212,7 +213,7 @@ fn cold(precisions: &[PrecisionReport]) -> Result<Markup, String> {
         })
         .collect();
     let label = in_words(
-        "Seconds from nothing to the first vectors",
+        "Seconds from the start to the first vectors",
         rows.iter().zip(precisions).map(|(row, precision)| {
             format!("{} {}, warm {} s", row.name, row.end, text(precision.cold.warm_batch_s))
         }),

@@ -1,101 +1,16 @@
-//! Every number of a report in tables.
+//! The tables of a report's results on one adapter.
 
 use maud::{Markup, html};
-use serde_json::Value;
 
+use crate::lab::html::facts;
 use crate::lab::html::number::{
     bytes, cosine, count, data, number, optional, percent, ratio, spread,
 };
-use crate::lab::report::{
-    AdapterReport, Cell, GpuTime, KernelCase, KernelTime, PrecisionReport, Report,
-};
+use crate::lab::html::table::{table, word, yes};
+use crate::lab::report::{AdapterReport, Cell, GpuTime, KernelCase, KernelTime, PrecisionReport};
 
-/// A table in a box of its own that scrolls. The first column names rows.
-fn table(caption: &str, head: &[&str], rows: &[Vec<Markup>]) -> Markup {
-    html! {
-        div.scroll tabindex="0" role="region" aria-label=(caption) {
-            table {
-                caption { (caption) }
-                thead { tr { @for name in head { th scope="col" { (name) } } } }
-                tbody {
-                    @for row in rows {
-                        tr {
-                            @for (at, cell) in row.iter().enumerate() {
-                                @if at == 0 { th scope="row" { (cell) } } @else { td { (cell) } }
-                            }
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// A table of names and what they stand for.
-fn facts(caption: &str, rows: &[(&str, Markup)]) -> Markup {
-    html! {
-        div.scroll tabindex="0" role="region" aria-label=(caption) {
-            table {
-                caption { (caption) }
-                tbody { @for (name, value) in rows { tr { th scope="row" { (name) } td.text { (value) } } } }
-            }
-        }
-    }
-}
-
-fn word(text: &str) -> Markup {
-    html! { (text) }
-}
-
-fn yes(value: bool) -> Markup {
-    word(if value { "yes" } else { "no" })
-}
-
-fn or_none(value: Option<&str>) -> Markup {
-    word(value.filter(|text| !text.is_empty()).unwrap_or("–"))
-}
-
-/// What was run, on what machine, and how.
-pub(super) fn run(report: &Report) -> Markup {
-    let (host, model, settings) = (&report.host, &report.model, &report.settings);
-    html! {
-        section aria-labelledby="run" {
-            h2 id="run" { "The run" }
-            (facts("Model", &[
-                ("name", word(&model.name)),
-                ("model_type", word(&model.model_type)),
-                ("SHA-256 of the weights", word(&model.sha256)),
-                ("modules", html! { @for module in &model.modules { div { (module) } } }),
-                ("dimension", count(model.dimension)),
-                ("max_seq_length", model.max_seq_length.map_or_else(|| word("–"), count)),
-            ]))
-            (facts("Settings", &[
-                ("quick", yes(settings.quick)),
-                ("rounds", count(settings.rounds)),
-                ("texts", word(&settings.texts)),
-                ("texts of the accuracy", count(settings.accuracy_texts)),
-                ("scored pairs", match &settings.pairs {
-                    Some((file, pairs)) => html! { (file) ", " (count(*pairs)) " pairs" },
-                    None => word("–"),
-                }),
-            ]))
-            (facts("Machine and program", &[
-                ("label", or_none(report.label.as_deref())),
-                ("date", word(&report.date)),
-                ("vectile", word(&report.vectile)),
-                ("schema", word(&report.schema)),
-                ("build", word(if host.debug_build { "debug" } else { "release" })),
-                ("system", html! { (host.os) ", " (host.arch) }),
-                ("processor", or_none(host.cpu.as_deref())),
-                ("threads", count(host.threads)),
-                ("seconds of the whole run", number(report.wall_s)),
-            ]))
-        }
-    }
-}
-
-/// Everything that was found on an adapter.
-pub(super) fn adapter(report: &AdapterReport) -> Markup {
+/// All results of one adapter.
+pub(super) fn results(report: &AdapterReport) -> Markup {
     let precisions = &report.precisions;
     html! {
         @if !precisions.is_empty() {
@@ -105,11 +20,11 @@ pub(super) fn adapter(report: &AdapterReport) -> Markup {
             (throughput(precisions))
             h3 { "Latency" }
             (latency(precisions))
-            h3 { "From nothing to vectors" }
+            h3 { "First use" }
             (cold(precisions))
-            h3 { "What the host does" }
+            h3 { "Host time" }
             (host(precisions))
-            h3 { "What the GPU does" }
+            h3 { "GPU time" }
             @if precisions.iter().all(|precision| precision.gpu.is_none()) {
                 p {
                     "GPU time is not measured here"
@@ -119,7 +34,7 @@ pub(super) fn adapter(report: &AdapterReport) -> Markup {
                 (gpu(precisions))
                 (times("GPU time by kernel", "kernel", precisions, |gpu| &gpu.kernels))
                 details {
-                    summary { "By step: the tensor that is written" }
+                    summary { "By step, named after the tensor that it writes" }
                     (times("GPU time by step", "tensor", precisions, |gpu| &gpu.steps))
                 }
             }
@@ -133,91 +48,13 @@ pub(super) fn adapter(report: &AdapterReport) -> Markup {
             ul { @for refused in &report.refused { li { strong { (refused.precision) } ": " (refused.reason) } } }
         }
         h3 { "Adapter and precisions" }
-        (about(report))
+        (facts::adapter(report))
         @for precision in precisions {
             details {
-                summary { "How " (precision.name) " was chosen and runs" }
-                (chosen(precision))
+                summary { "Why " (precision.name) " was chosen, and how it runs" }
+                (facts::precision(precision))
             }
         }
-    }
-}
-
-fn about(report: &AdapterReport) -> Markup {
-    let adapter = &report.adapter;
-    facts(
-        "Adapter",
-        &[
-            ("index", count(adapter.index)),
-            ("name", word(&adapter.name)),
-            ("type", word(&adapter.device_type)),
-            ("backend", word(&adapter.backend)),
-            ("driver", or_none(Some(&adapter.driver))),
-            ("driver version", or_none(Some(&adapter.driver_info))),
-            ("SHADER_F16", yes(adapter.shader_f16)),
-            (
-                "subgroups",
-                match adapter.subgroup_sizes {
-                    Some((least, most)) => {
-                        html! { "of " (count(least as usize)) " to " (count(most as usize)) }
-                    }
-                    None => word("none"),
-                },
-            ),
-            (
-                "cooperative matrices",
-                match adapter.cooperative_matrix {
-                    Some(side) => {
-                        html! { "of " (count(side as usize)) " by " (count(side as usize)) }
-                    }
-                    None => word("none"),
-                },
-            ),
-            ("largest buffer", bytes(adapter.max_buffer_bytes)),
-            ("largest binding", bytes(adapter.max_binding_bytes)),
-            ("workgroup memory", bytes(u64::from(adapter.workgroup_memory_bytes))),
-            ("workgroup invocations", count(adapter.workgroup_invocations as usize)),
-            ("features disabled", or_none(Some(&report.disabled.join(", ")))),
-            ("timestamps", yes(report.timestamps)),
-            ("kernels", word(&report.kernels)),
-        ],
-    )
-}
-
-/// The `Precision` as `inspect --json` gives it, a row for each of its values.
-fn chosen(precision: &PrecisionReport) -> Markup {
-    let mut rows = vec![
-        ("weights".to_owned(), word(&precision.weights)),
-        ("activations".to_owned(), word(&precision.activations)),
-        ("kernels".to_owned(), word(&precision.kernels)),
-    ];
-    leaves("precision", &precision.precision, &mut rows);
-    let rows: Vec<(&str, Markup)> =
-        rows.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
-    facts(&format!("Precision {}", precision.name), &rows)
-}
-
-fn leaves(name: &str, value: &Value, rows: &mut Vec<(String, Markup)>) {
-    match value {
-        Value::Object(fields) => {
-            fields
-                .iter()
-                .for_each(|(field, value)| leaves(&format!("{name}.{field}"), value, rows));
-        }
-        Value::Array(items) => {
-            items
-                .iter()
-                .enumerate()
-                .for_each(|(at, value)| leaves(&format!("{name}.{at}"), value, rows));
-        }
-        Value::Number(value) => {
-            let shown = value.to_string();
-            let cell = value.as_f64().map_or_else(|| word(&shown), |number| data(number, &shown));
-            rows.push((name.to_owned(), cell));
-        }
-        Value::String(text) => rows.push((name.to_owned(), word(text))),
-        Value::Bool(value) => rows.push((name.to_owned(), yes(*value))),
-        Value::Null => rows.push((name.to_owned(), word("–"))),
     }
 }
 
@@ -240,13 +77,13 @@ fn accuracy(precisions: &[PrecisionReport]) -> Markup {
         })
         .collect();
     table(
-        "Vectors against those of f32 on this adapter, and memory",
+        "Accuracy against f32 on this adapter, and memory",
         &[
             "precision",
             "smallest cosine",
             "mean cosine",
             "largest difference",
-            "top 10 kept",
+            "top 10 overlap",
             "Spearman × 100",
             "texts",
             "weights",
@@ -270,7 +107,7 @@ fn throughput(precisions: &[PrecisionReport]) -> Markup {
         })
         .collect();
     table(
-        "Throughput: speed is a median over the rounds, with the least and the largest",
+        "Throughput: the speed relative to the first precision is a median, with minimum and maximum",
         &[
             "precision",
             "tokens a batch, at most",
@@ -327,7 +164,7 @@ fn latency(precisions: &[PrecisionReport]) -> Markup {
         })
         .collect();
     let head = ["precision", "median, ms", "95th percentile, ms", "speed", "tokens", "runs"];
-    table("One short text, again and again", &head, &rows)
+    table("Latency of one short text", &head, &rows)
 }
 
 fn cold(precisions: &[PrecisionReport]) -> Markup {
@@ -377,7 +214,7 @@ fn host(precisions: &[PrecisionReport]) -> Markup {
         })
         .collect();
     table(
-        "Milliseconds of a run of the last size, from texts to rows",
+        "Milliseconds of a run of the last size, from texts to vectors",
         &[
             "precision",
             "batches",
@@ -400,7 +237,7 @@ fn gpu(precisions: &[PrecisionReport]) -> Markup {
     let rows: Vec<Vec<Markup>> = measured
         .map(|(p, gpu)| vec![word(&p.name), number(gpu.total_ms), percent(gpu.accounted)])
         .collect();
-    let head = ["precision", "total, ms", "of which in kernels"];
+    let head = ["precision", "total, ms", "share in kernels"];
     table("GPU time of a run of the last size", &head, &rows)
 }
 

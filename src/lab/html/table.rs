@@ -1,0 +1,50 @@
+//! Tables in HTML, and their cells.
+
+use maud::{Markup, html};
+
+/// A table in a box that scrolls by itself. The first column has the names of the rows.
+pub(super) fn table(caption: &str, head: &[&str], rows: &[Vec<Markup>]) -> Markup {
+    html! {
+        div.scroll tabindex="0" role="region" aria-label=(caption) {
+            table {
+                caption { (caption) }
+                thead { tr { @for name in head { th scope="col" { (name) } } } }
+                tbody {
+                    @for row in rows {
+                        tr {
+                            @for (at, cell) in row.iter().enumerate() {
+                                @if at == 0 { th scope="row" { (cell) } } @else { td { (cell) } }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A table of names and values.
+pub(super) fn facts(caption: &str, rows: &[(&str, Markup)]) -> Markup {
+    html! {
+        div.scroll tabindex="0" role="region" aria-label=(caption) {
+            table {
+                caption { (caption) }
+                tbody { @for (name, value) in rows { tr { th scope="row" { (name) } td.text { (value) } } } }
+            }
+        }
+    }
+}
+
+/// A plain text as a cell.
+pub(super) fn word(text: &str) -> Markup {
+    html! { (text) }
+}
+
+pub(super) fn yes(value: bool) -> Markup {
+    word(if value { "yes" } else { "no" })
+}
+
+/// A text as a cell, or a dash if there is none.
+pub(super) fn or_none(value: Option<&str>) -> Markup {
+    word(value.filter(|text| !text.is_empty()).unwrap_or("–"))
+}
