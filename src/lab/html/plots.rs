@@ -169,7 +169,7 @@ fn positive(value: f64) -> f64 {
     if value > 0.0 && value.is_finite() { value } else { 1.0 }
 }
 
-/// Ticks are round numbers, whose sums are not.
+/// The label of a tick, rounded so that floating-point noise does not show.
 fn tick(value: f64) -> String {
     match value.abs() {
         0.0 => "0".to_owned(),
