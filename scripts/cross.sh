@@ -1,0 +1,143 @@
+# Functions for building and checking Vectile for other systems from Debian; sourced after lib.sh, not run.
+# shellcheck shell=bash
+
+# The compiler and the standard libraries for other systems. Override it to share them between checkouts.
+CROSS_DIR=${VECTILE_CROSS:-$ROOT/.vectile/cross}
+# Overrides where Wine keeps its registry and its C: drive.
+WINE_DIR=${VECTILE_WINE:-$ROOT/.vectile/wine}
+WINDOWS_TARGET=x86_64-pc-windows-gnu
+MACOS_TARGET=aarch64-apple-darwin
+
+# rustup_has_target TARGET: succeeds if rustup has, or can fetch, the standard library for TARGET.
+rustup_has_target() {
+    have rustup || return 1
+    rustup target list --installed 2>/dev/null | grep -qx "$1" && return 0
+    timeout 60 rustup target add "$1" >/dev/null 2>&1
+}
+
+# ensure_debian_rust: unpacks Debian's newest Rust compiler and the sources of its standard library into CROSS_DIR.
+# Nothing is installed; the machine's own toolchain stays as it is.
+ensure_debian_rust() {
+    [ -x "$CROSS_DIR/usr/bin/rustc" ] && return 0
+    [ "$(uname -sm)" = "Linux x86_64" ] && have apt-get && have dpkg || return 1
+    note "unpacking Debian's rustc-web into ${CROSS_DIR#"$ROOT"/}"
+    rm -rf "$CROSS_DIR"
+    mkdir -p "$CROSS_DIR/packages"
+    as_root apt-get update -qq >/dev/null 2>&1 || true
+    # A simulated installation names every package that is missing here, dependencies included.
+    local packages
+    packages=$(apt-get install --simulate --no-install-recommends rustc-web cargo-web rust-web-src libstd-rust-web-dev 2>/dev/null |
+        awk '$1 == "Inst" { print $2 }')
+    [ -n "$packages" ] || return 1
+    # shellcheck disable=SC2086
+    (cd "$CROSS_DIR/packages" && apt-get download -qq $packages >/dev/null) || return 1
+    local package linker
+    for package in "$CROSS_DIR"/packages/*.deb; do
+        dpkg -x "$package" "$CROSS_DIR" || return 1
+    done
+    rm -rf "$CROSS_DIR/packages"
+    # Debian's compiler brings no rust-lld of its own.
+    linker=$(rustc --print sysroot)/lib/rustlib/x86_64-unknown-linux-gnu/bin
+    mkdir -p "$CROSS_DIR/usr/lib/rustlib/x86_64-unknown-linux-gnu/bin"
+    ln -sf "$linker/rust-lld" "$CROSS_DIR/usr/lib/rustlib/x86_64-unknown-linux-gnu/bin/rust-lld"
+    # The standard library is also linked as a shared library, which nobody uses: for systems without a linker here,
+    # an empty file will do, and no tool may strip it.
+    printf '#!/bin/bash\nwhile [ $# -gt 0 ]; do [ "$1" = -o ] && : >"$2"; shift; done\nexit 0\n' >"$CROSS_DIR/no-linker"
+    printf '#!/bin/sh\nexit 0\n' >"$CROSS_DIR/usr/lib/rustlib/x86_64-unknown-linux-gnu/bin/rust-objcopy"
+    chmod +x "$CROSS_DIR/no-linker" "$CROSS_DIR/usr/lib/rustlib/x86_64-unknown-linux-gnu/bin/rust-objcopy"
+}
+
+# with_debian_rust COMMAND...: runs COMMAND with the compiler of ensure_debian_rust.
+with_debian_rust() {
+    env LD_LIBRARY_PATH="$CROSS_DIR/usr/lib/x86_64-linux-gnu${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" \
+        PATH="$CROSS_DIR/usr/bin:$PATH" RUSTC="$CROSS_DIR/usr/bin/rustc" RUSTDOC="$CROSS_DIR/usr/bin/rustdoc" "$@"
+}
+
+# build_std TARGET: compiles the standard library for TARGET with the compiler of ensure_debian_rust.
+build_std() {
+    local target=$1 built=$CROSS_DIR/std-$1 into=$CROSS_DIR/usr/lib/rustlib/$1/lib sources
+    [ -d "$into" ] && return 0
+    note "compiling Rust's standard library for $target"
+    sources=$(echo "$CROSS_DIR"/usr/src/rustc-1.*/library)
+    (
+        cd "$sources" || exit 1
+        # Only std itself needs unstable features; crates are then compiled under the rules of the stable channel.
+        with_debian_rust env RUSTC_BOOTSTRAP=1 __CARGO_DEFAULT_LIB_METADATA=web CARGO_TARGET_AARCH64_APPLE_DARWIN_LINKER="$CROSS_DIR/no-linker" \
+            RUSTFLAGS="-Zforce-unstable-if-unmarked -Cembed-bitcode=yes" \
+            cargo build --quiet --release --locked -p sysroot --features panic-unwind,compiler-builtins-mem \
+            --target "$target" --target-dir "$built" >"$CROSS_DIR/std-$target.log" 2>&1
+    ) || {
+        tail -n 5 "$CROSS_DIR/std-$target.log" >&2
+        return 1
+    }
+    mkdir -p "$into"
+    cp "$built/$target"/release/deps/*.rlib "$into/" || return 1
+    rm -rf "$built" "$CROSS_DIR/std-$target.log"
+}
+
+# ensure_target TARGET: afterwards `cross TARGET COMMAND...` can compile for TARGET. Takes rustup's standard library
+# where there is one, else compiles it from Debian's sources.
+ensure_target() {
+    rustup_has_target "$1" && return 0
+    ensure_debian_rust && build_std "$1"
+}
+
+# cross TARGET COMMAND...: runs COMMAND with a compiler that has a standard library for TARGET.
+cross() {
+    local target=$1
+    shift
+    if [ -d "$CROSS_DIR/usr/lib/rustlib/$target/lib" ]; then
+        with_debian_rust "$@"
+    else
+        "$@"
+    fi
+}
+
+# ensure_windows_linker: installs the linker and the C compiler for Windows where they are missing.
+ensure_windows_linker() {
+    have x86_64-w64-mingw32-gcc || apt_install gcc-mingw-w64-x86-64
+}
+
+# ensure_wine: afterwards `with_wine COMMAND...` runs COMMAND where Windows programs can be started.
+ensure_wine() {
+    local wine
+    have wine && have Xvfb && have xauth || apt_install wine64 wine xvfb xauth || return 1
+    [ -e "$WINE_DIR/ready" ] && return 0
+    note "setting up Wine in ${WINE_DIR#"$ROOT"/}"
+    rm -rf "$WINE_DIR"
+    mkdir -p "$WINE_DIR"
+    with_wine wineboot --init >"$WINE_DIR/log" 2>&1 || {
+        tail -n 5 "$WINE_DIR/log" >&2
+        return 1
+    }
+    # Rust takes random numbers from bcryptprimitives.dll, which Wine 8 lacks.
+    if [ ! -e "$WINE_DIR/prefix/drive_c/windows/system32/bcryptprimitives.dll" ]; then
+        cat >"$WINE_DIR/random.c" <<'SOURCE'
+#include <windows.h>
+#include <ntsecapi.h>
+__declspec(dllexport) BOOL WINAPI ProcessPrng(PBYTE data, SIZE_T size)
+{
+    while (size > 0) {
+        ULONG part = size > 0x10000 ? 0x10000 : (ULONG)size;
+        if (!RtlGenRandom(data, part)) return FALSE;
+        data += part;
+        size -= part;
+    }
+    return TRUE;
+}
+SOURCE
+        x86_64-w64-mingw32-gcc -shared -O2 -o "$WINE_DIR/prefix/drive_c/windows/system32/bcryptprimitives.dll" \
+            "$WINE_DIR/random.c" -ladvapi32 || return 1
+    fi
+    wine=$(command -v wine64 || command -v wine)
+    # cargo runs the tests of another system through this.
+    printf '#!/bin/sh\nexec "%s" "$@"\n' "$wine" >"$WINE_DIR/run"
+    chmod +x "$WINE_DIR/run"
+    touch "$WINE_DIR/ready"
+}
+
+# with_wine COMMAND...: runs COMMAND with Wine's settings and a display: without one, Wine shows programs no Vulkan.
+with_wine() {
+    env WINEPREFIX="$WINE_DIR/prefix" WINEARCH=win64 WINEDEBUG=-all WINEDLLOVERRIDES="mscoree,mshtml=" \
+        xvfb-run --auto-servernum --server-args="-screen 0 640x480x24" "$@"
+}
