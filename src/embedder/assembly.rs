@@ -12,8 +12,8 @@ use crate::kernels::matmul::{Linear, matmul};
 use crate::kernels::normalize_l2::normalize_l2;
 use crate::kernels::pool::{pool, pool_at, pooled};
 use crate::kernels::{Activation, Activations, Builder, KernelPlan};
-use crate::models::layers::dense_activation;
-use crate::models::{Loaded, Step};
+
+use crate::models::{LoadedTransformer, Step, dense_activation};
 use crate::weights::{Axis, Destination, Loader};
 
 /// A module's weights on the device.
@@ -42,7 +42,7 @@ enum Residual {
 /// The model's weights, by their numbers on a device, and how a batch passes through them.
 #[derive(Debug)]
 pub(super) struct Assembly {
-    pub transformer: Box<dyn Loaded>,
+    pub transformer: Box<dyn LoadedTransformer>,
     stages: Vec<Stage>,
     /// The rows are the tokens'.
     by_token: bool,

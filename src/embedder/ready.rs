@@ -130,7 +130,7 @@ pub(super) fn read_model(
     };
     if let Some(head) = &head {
         dimension = head.labels;
-        tokenizer.pass_over(head.passed_over);
+        tokenizer.pass_over(head.skipped_at_end);
     }
     if let KindConfig::MultiVector(multi) = &config.kind {
         tokenizer.add_prefix_tokens(&multi.prefixes)?;

@@ -7,9 +7,10 @@
 use crate::config::JsonFile;
 use crate::error::Error;
 use crate::models::Transformer;
-use crate::models::embeddings::{Embeddings, Projection, WORDS};
-use crate::models::encoder::{self, Encoder, FIELDS, LayerNames, Sizes};
-use crate::models::layers::{count_or, epsilon};
+use crate::models::blocks::absolute_encoder::{AbsoluteEncoder, LayerNames, check_options};
+use crate::models::blocks::embeddings::{Embeddings, Projection, WORDS};
+use crate::models::blocks::fields::{count_or, epsilon};
+use crate::models::blocks::sizes::{EncoderSizes, FIELDS};
 use crate::weights::WeightFiles;
 
 const LAYER: LayerNames = LayerNames {
@@ -26,8 +27,8 @@ pub(super) fn read(
     config: &JsonFile,
     weights: &WeightFiles,
 ) -> Result<Box<dyn Transformer>, Error> {
-    encoder::check_options(config)?;
-    let sizes = Sizes::read(config, &FIELDS, "gelu_new")?;
+    check_options(config)?;
+    let sizes = EncoderSizes::read(config, &FIELDS, "gelu_new")?;
     let prefix = weights.prefix_of(WORDS)?;
     let mut embeddings = Embeddings::read(config, weights, &prefix, sizes.hidden, true)?;
     embeddings.width = count_or(config, "embedding_size", 128, 65536)?;
@@ -46,10 +47,10 @@ pub(super) fn read(
         group * inner..(group + 1) * inner
     });
     let eps = epsilon(config, "layer_norm_eps", 1e-12)?;
-    Ok(Box::new(Encoder {
+    Ok(Box::new(AbsoluteEncoder {
         layers: layers.collect(),
         order: order.collect(),
         names: LAYER,
-        ..Encoder::bert(prefix, sizes, embeddings, eps)
+        ..AbsoluteEncoder::bert(prefix, sizes, embeddings, eps)
     }))
 }

@@ -6,9 +6,10 @@
 use crate::config::JsonFile;
 use crate::error::Error;
 use crate::models::Transformer;
-use crate::models::embeddings::{Embeddings, WORDS};
-use crate::models::encoder::{self, Encoder, FIELDS, Sizes};
-use crate::models::layers::epsilon;
+use crate::models::blocks::absolute_encoder::{AbsoluteEncoder, check_options};
+use crate::models::blocks::embeddings::{Embeddings, WORDS};
+use crate::models::blocks::fields::epsilon;
+use crate::models::blocks::sizes::{EncoderSizes, FIELDS};
 use crate::weights::WeightFiles;
 
 /// Reads the sizes and checks that they fit together.
@@ -16,10 +17,10 @@ pub(super) fn read(
     config: &JsonFile,
     weights: &WeightFiles,
 ) -> Result<Box<dyn Transformer>, Error> {
-    encoder::check_options(config)?;
-    let sizes = Sizes::read(config, &FIELDS, "gelu")?;
+    check_options(config)?;
+    let sizes = EncoderSizes::read(config, &FIELDS, "gelu")?;
     let prefix = weights.prefix_of(WORDS)?;
     let embeddings = Embeddings::read(config, weights, &prefix, sizes.hidden, true)?;
     let eps = epsilon(config, "layer_norm_eps", 1e-12)?;
-    Ok(Box::new(Encoder::bert(prefix, sizes, embeddings, eps)))
+    Ok(Box::new(AbsoluteEncoder::bert(prefix, sizes, embeddings, eps)))
 }

@@ -9,15 +9,18 @@ use serde_json::Value;
 use crate::config::JsonFile;
 use crate::error::Error;
 use crate::models::Transformer;
-use crate::models::disentangled::{Disentangled, TABLE};
-use crate::models::embeddings::{Embeddings, Projection, WORDS};
-use crate::models::encoder::{self, Encoder, FIELDS, LayerNames, Sizes};
-use crate::models::layers::{count_or, epsilon};
+use crate::models::blocks::absolute_encoder::{
+    AbsoluteEncoder, BERT_LAYER, LayerNames, check_options,
+};
+use crate::models::blocks::disentangled::{Disentangled, TABLE};
+use crate::models::blocks::embeddings::{Embeddings, Projection, WORDS};
+use crate::models::blocks::fields::{count_or, epsilon};
+use crate::models::blocks::sizes::{EncoderSizes, FIELDS};
 use crate::weights::WeightFiles;
 
 const LAYER: LayerNames = LayerNames {
     qkv: &["attention.self.query_proj", "attention.self.key_proj", "attention.self.value_proj"],
-    ..encoder::BERT_LAYER
+    ..BERT_LAYER
 };
 
 /// Reads the sizes and checks that they fit together.
@@ -25,11 +28,11 @@ pub(super) fn read(
     config: &JsonFile,
     weights: &WeightFiles,
 ) -> Result<Box<dyn Transformer>, Error> {
-    encoder::check_options(config)?;
+    check_options(config)?;
     if positive(config, "conv_kernel_size")?.is_some() {
         return Err(config.unsupported("conv_kernel_size", "a model without a convolution is"));
     }
-    let sizes = Sizes::read(config, &FIELDS, "gelu")?;
+    let sizes = EncoderSizes::read(config, &FIELDS, "gelu")?;
     let head = sizes.hidden / sizes.heads;
     if config.usize("attention_head_size")?.is_some_and(|size| size != head) {
         let supported = "hidden_size / num_attention_heads is";
@@ -46,11 +49,11 @@ pub(super) fn read(
     let eps = epsilon(config, "layer_norm_eps", 1e-7)?;
     // The terms are counted also where relative_attention is off.
     let products = 1 + usize::from(keys) + usize::from(queries);
-    Ok(Box::new(Encoder {
+    Ok(Box::new(AbsoluteEncoder {
         names: LAYER,
         relative,
         scale: 1.0 / ((head * products) as f32).sqrt(),
-        ..Encoder::bert(prefix, sizes, embeddings, eps)
+        ..AbsoluteEncoder::bert(prefix, sizes, embeddings, eps)
     }))
 }
 

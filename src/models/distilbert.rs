@@ -6,8 +6,9 @@
 use crate::config::JsonFile;
 use crate::error::Error;
 use crate::models::Transformer;
-use crate::models::embeddings::{Embeddings, WORDS};
-use crate::models::encoder::{Encoder, Fields, LayerNames, Sizes};
+use crate::models::blocks::absolute_encoder::{AbsoluteEncoder, LayerNames};
+use crate::models::blocks::embeddings::{Embeddings, WORDS};
+use crate::models::blocks::sizes::{EncoderSizes, Fields};
 use crate::weights::WeightFiles;
 
 const FIELDS: Fields = Fields {
@@ -32,12 +33,12 @@ pub(super) fn read(
     config: &JsonFile,
     weights: &WeightFiles,
 ) -> Result<Box<dyn Transformer>, Error> {
-    let sizes = Sizes::read(config, &FIELDS, "gelu")?;
+    let sizes = EncoderSizes::read(config, &FIELDS, "gelu")?;
     let prefix = weights.prefix_of(WORDS)?;
     let embeddings = Embeddings::read(config, weights, &prefix, sizes.hidden, false)?;
-    Ok(Box::new(Encoder {
+    Ok(Box::new(AbsoluteEncoder {
         layers: (0..sizes.layers).map(|i| format!("transformer.layer.{i}")).collect(),
         names: LAYER,
-        ..Encoder::bert(prefix, sizes, embeddings, 1e-12)
+        ..AbsoluteEncoder::bert(prefix, sizes, embeddings, 1e-12)
     }))
 }

@@ -8,11 +8,11 @@ use crate::config::JsonFile;
 use crate::error::Error;
 use crate::kernels::attention::Attention;
 use crate::models::Transformer;
-use crate::models::decoder::{
-    DEFAULTS, Decoder, Defaults, LayerKind, Sizes, Traits, is_causal, sliding_layers,
+use crate::models::blocks::decoder::{
+    DEFAULTS, Decoder, DecoderSizes, Defaults, LayerKind, Traits, is_causal, sliding_layers,
 };
-use crate::models::layers::count_or;
-use crate::models::rotary::Rotary;
+use crate::models::blocks::fields::count_or;
+use crate::models::blocks::rotary::Rotary;
 use crate::weights::WeightFiles;
 
 /// Reads the sizes and checks that they fit together.
@@ -29,7 +29,7 @@ pub(super) fn read(
         activation: ["hidden_activation", "gelu_pytorch_tanh"],
         ..DEFAULTS
     };
-    let sizes = Sizes::read(config, &defaults)?;
+    let sizes = DecoderSizes::read(config, &defaults)?;
     let bias = config.bool("attention_bias")?.unwrap_or(false);
     let traits = Traits {
         qkv_bias: bias,
@@ -56,7 +56,7 @@ pub(super) fn read(
 }
 
 /// Attention of the layers without a window, and of those with one.
-fn attentions(config: &JsonFile, sizes: &Sizes) -> Result<[Attention; 2], Error> {
+fn attentions(config: &JsonFile, sizes: &DecoderSizes) -> Result<[Attention; 2], Error> {
     let window = count_or(config, "sliding_window", 4096, 1 << 30)?;
     let causal = is_causal(config)?;
     if !config.bool("use_bidirectional_attention")?.unwrap_or(false) {

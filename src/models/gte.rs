@@ -9,12 +9,13 @@ use crate::config::JsonFile;
 use crate::dtype::F16Facts;
 use crate::error::Error;
 use crate::models::Transformer;
-use crate::models::encoder::{FIELDS, Sizes};
-use crate::models::layers::epsilon;
-use crate::models::post_norm::{
-    Biases, Names, Positions, PostNorm, WORDS, refuse_options, table_sizes,
+use crate::models::blocks::embeddings::WORDS;
+use crate::models::blocks::fields::epsilon;
+use crate::models::blocks::rotary::Rotary;
+use crate::models::blocks::rotary_encoder::{
+    Biases, Positions, RotaryEncoder, TensorNames, refuse_options, table_sizes,
 };
-use crate::models::rotary::Rotary;
+use crate::models::blocks::sizes::{EncoderSizes, FIELDS};
 use crate::weights::{Gate, WeightFiles};
 
 /// The code on the Hub, which some models carry along.
@@ -27,7 +28,7 @@ pub(super) const CODE: &[&str] = &[
     "modeling_hf_alibaba_nlp_gte.GteModel",
 ];
 
-const NAMES: Names = Names {
+const NAMES: TensorNames = TensorNames {
     embeddings_norm: "embeddings.LayerNorm",
     layers: "encoder.layer",
     qkv: &["attention.qkv_proj"],
@@ -40,10 +41,27 @@ const NAMES: Names = Names {
 
 const SEPARATE: &[&str] = &["attention.q_proj", "attention.k_proj", "attention.v_proj"];
 
-/// Reads the sizes and checks that they fit together.
+/// Reads the sizes under the Hub's name, and checks that they fit together.
 pub(super) fn read(
     config: &JsonFile,
     weights: &WeightFiles,
+) -> Result<Box<dyn Transformer>, Error> {
+    with_rope_theta(config, weights, 10_000.0)
+}
+
+/// Reads the sizes under transformers' name, whose default `rope_theta` differs from the Hub code's.
+pub(super) fn read_native(
+    config: &JsonFile,
+    weights: &WeightFiles,
+) -> Result<Box<dyn Transformer>, Error> {
+    let theta = if config.has("auto_map") { 10_000.0 } else { 160_000.0 };
+    with_rope_theta(config, weights, theta)
+}
+
+fn with_rope_theta(
+    config: &JsonFile,
+    weights: &WeightFiles,
+    theta: f64,
 ) -> Result<Box<dyn Transformer>, Error> {
     if config.str("position_embedding_type")?.is_some_and(|kind| kind != "rope") {
         return Err(config.unsupported("position_embedding_type", "supported is rope"));
@@ -52,22 +70,20 @@ pub(super) fn read(
         return Err(config.unsupported("layer_norm_type", "supported is layer_norm"));
     }
     refuse_options(config, &["logn_attention_scale"])?;
-    let sizes = Sizes::read(config, &FIELDS, "gelu")?;
-    let native = config.str("model_type")? == Some("gte") && !config.has("auto_map");
-    let rotary =
-        Rotary::read(config, sizes.head(), if native { 160_000.0 } else { 10_000.0 }, None)?;
+    let sizes = EncoderSizes::read(config, &FIELDS, "gelu")?;
+    let rotary = Rotary::read(config, sizes.head(), theta, None)?;
     let prefix = weights.prefix_of(WORDS)?;
     let typed = config.usize("type_vocab_size")?.unwrap_or(1) > 0;
     let (rows, types) = table_sizes(weights, &prefix, typed)?;
     let packed = config.bool("pack_qkv")?.unwrap_or(true);
-    Ok(Box::new(PostNorm {
+    Ok(Box::new(RotaryEncoder {
         prefix,
         sizes,
         rows,
         types,
         eps: epsilon(config, "layer_norm_eps", 1e-12)?,
         positions: Positions::Rotary(rotary),
-        names: if packed { NAMES } else { Names { qkv: SEPARATE, ..NAMES } },
+        names: if packed { NAMES } else { TensorNames { qkv: SEPARATE, ..NAMES } },
         more_norms: None,
         biases: Biases { qkv: true, output: true, up: false, down: true },
         gate: Some(Gate::Second),

@@ -15,12 +15,14 @@ use crate::dtype::F16Facts;
 use crate::error::Error;
 use crate::kernels::Activation;
 use crate::models::Transformer;
-use crate::models::encoder::{FIELDS, Sizes};
-use crate::models::layers::{count, epsilon, hidden_act};
-use crate::models::post_norm::{
-    Biases, MoreNorms, Names, Positions, PostNorm, Tasks, WORDS, refuse_options, table_sizes,
+use crate::models::blocks::embeddings::WORDS;
+use crate::models::blocks::fields::{count, epsilon, hidden_act};
+use crate::models::blocks::rotary::Rotary;
+use crate::models::blocks::rotary_encoder::{
+    Biases, LoraTasks, MoreNorms, Positions, RotaryEncoder, TensorNames, refuse_options,
+    table_sizes,
 };
-use crate::models::rotary::Rotary;
+use crate::models::blocks::sizes::{EncoderSizes, FIELDS};
 use crate::weights::{Gate, WeightFiles};
 
 /// The code of jina-embeddings-v2.
@@ -43,7 +45,7 @@ pub(super) const V3: &[&str] = &[
     "custom_st.Transformer",
 ];
 
-const NAMES: Names = Names {
+const NAMES: TensorNames = TensorNames {
     embeddings_norm: "embeddings.LayerNorm",
     layers: "encoder.layer",
     qkv: &["attention.self.query", "attention.self.key", "attention.self.value"],
@@ -54,15 +56,19 @@ const NAMES: Names = Names {
     norm: "mlp.layernorm",
 };
 
-const CODE_NAMES: Names =
-    Names { up: &["mlp.up_gated_layer"], down: "mlp.down_layer", norm: "layer_norm_2", ..NAMES };
+const CODE_NAMES: TensorNames = TensorNames {
+    up: &["mlp.up_gated_layer"],
+    down: "mlp.down_layer",
+    norm: "layer_norm_2",
+    ..NAMES
+};
 
 const CODE_NORMS: MoreNorms = MoreNorms {
     queries_keys: ["attention.self.layer_norm_q", "attention.self.layer_norm_k"],
     after_attention: "layer_norm_1",
 };
 
-const V3_NAMES: Names = Names {
+const V3_NAMES: TensorNames = TensorNames {
     embeddings_norm: "emb_ln",
     layers: "encoder.layers",
     qkv: &["mixer.Wqkv"],
@@ -92,7 +98,7 @@ pub(super) fn read_v2_code(
         let supported = format!("heads of a multiple of 4 values are, and these have {head}");
         return Err(config.unsupported("num_attention_heads", supported));
     }
-    Ok(Box::new(PostNorm {
+    Ok(Box::new(RotaryEncoder {
         names: CODE_NAMES,
         more_norms: Some(CODE_NORMS),
         gate: Some(Gate::Second),
@@ -100,7 +106,7 @@ pub(super) fn read_v2_code(
     }))
 }
 
-fn v2(config: &JsonFile, weights: &WeightFiles) -> Result<PostNorm, Error> {
+fn v2(config: &JsonFile, weights: &WeightFiles) -> Result<RotaryEncoder, Error> {
     if config.str("position_embedding_type")? != Some("alibi") {
         return Err(config.unsupported("position_embedding_type", "supported is alibi"));
     }
@@ -115,10 +121,10 @@ fn v2(config: &JsonFile, weights: &WeightFiles) -> Result<PostNorm, Error> {
     };
     // The gate's function is that of `feed_forward_type`; this one must still have a known name.
     hidden_act(config, "hidden_act", "gelu")?;
-    let sizes = Sizes::with(config, &FIELDS, activation)?;
+    let sizes = EncoderSizes::with(config, &FIELDS, activation)?;
     let prefix = weights.prefix_of(WORDS)?;
     let (rows, types) = table_sizes(weights, &prefix, true)?;
-    Ok(PostNorm {
+    Ok(RotaryEncoder {
         prefix,
         sizes,
         rows,
@@ -144,14 +150,14 @@ pub(super) fn read_v3(
         return Err(config.unsupported("position_embedding_type", "supported is rotary"));
     }
     refuse_options(config, &["is_decoder", "add_cross_attention", "use_reg_tokens"])?;
-    let sizes = Sizes::read(config, &FIELDS, "gelu")?;
+    let sizes = EncoderSizes::read(config, &FIELDS, "gelu")?;
     let theta = if config.has("rotary_emb_base") { "rotary_emb_base" } else { "rope_theta" };
     let base = config.f64(theta)?.unwrap_or(20_000.0);
     let rotary = Rotary::read(config, sizes.head(), base, None)?;
     rotary.check(config, theta)?;
     let prefix = weights.prefix_of("emb_ln.weight")?;
     let (rows, types) = table_sizes(weights, &prefix, config.usize("type_vocab_size")? != Some(0))?;
-    Ok(Box::new(PostNorm {
+    Ok(Box::new(RotaryEncoder {
         prefix,
         sizes,
         rows,
@@ -169,7 +175,7 @@ pub(super) fn read_v3(
 }
 
 /// The tasks of jina-embeddings-v3, where the config names any.
-fn tasks(config: &JsonFile) -> Result<Option<Tasks>, Error> {
+fn tasks(config: &JsonFile) -> Result<Option<LoraTasks>, Error> {
     let Some(names) = config.strings("lora_adaptations")? else { return Ok(None) };
     let rank = count(config, "lora_rank", 65536)?;
     let alpha = config.f64("lora_alpha")?.unwrap_or(1.0);
@@ -178,5 +184,5 @@ fn tasks(config: &JsonFile) -> Result<Option<Tasks>, Error> {
     }
     let scale = (alpha / rank as f64) as f32;
     let names = names.into_iter().map(str::to_owned).collect();
-    Ok(Some(Tasks { names, rank, scale, chosen: None }))
+    Ok(Some(LoraTasks { names, rank, scale, chosen: None }))
 }

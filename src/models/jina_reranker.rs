@@ -8,8 +8,8 @@ use crate::config::JsonFile;
 use crate::error::Error;
 use crate::kernels::Activation;
 use crate::models::Transformer;
-use crate::models::embeddings::Embeddings;
-use crate::models::encoder::{Encoder, LayerNames};
+use crate::models::blocks::absolute_encoder::{AbsoluteEncoder, LayerNames};
+use crate::models::blocks::embeddings::Embeddings;
 use crate::models::roberta;
 use crate::weights::WeightFiles;
 
@@ -47,7 +47,7 @@ pub(super) fn read(
         let supported = "supported are gelu, gelu_new, gelu_fast and gelu_pytorch_tanh";
         return Err(config.unsupported("hidden_act", supported));
     }
-    Ok(Box::new(Encoder {
+    Ok(Box::new(AbsoluteEncoder {
         layers: (0..encoder.sizes.layers).map(|i| format!("encoder.layers.{i}")).collect(),
         names: LAYER,
         embeddings: Embeddings { norm: "emb_ln", ..encoder.embeddings },

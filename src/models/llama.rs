@@ -5,10 +5,16 @@
 use crate::config::JsonFile;
 use crate::error::Error;
 use crate::models::Transformer;
-use crate::models::decoder::{DEFAULTS, Decoder, Defaults, LayerKind, Sizes, Traits, is_causal};
-use crate::models::layers::count_or;
-use crate::models::rotary::Rotary;
+use crate::models::blocks::decoder::{
+    DEFAULTS, Decoder, DecoderSizes, Defaults, LayerKind, Traits, is_causal,
+};
+use crate::models::blocks::fields::count_or;
+use crate::models::blocks::rotary::Rotary;
 use crate::weights::WeightFiles;
+
+/// The code published with EuroBERT.
+pub(super) const EUROBERT: &[&str] =
+    &["configuration_eurobert.EuroBertConfig", "modeling_eurobert.EuroBertModel"];
 
 /// Reads a Llama.
 pub(super) fn llama(
@@ -48,7 +54,7 @@ fn read(
     causal: bool,
     window: Option<usize>,
 ) -> Result<Box<dyn Transformer>, Error> {
-    let sizes = Sizes::read(config, defaults)?;
+    let sizes = DecoderSizes::read(config, defaults)?;
     let rotary = Rotary::read(config, sizes.head, 10_000.0, None)?;
     let bias = config.bool("attention_bias")?.unwrap_or(false);
     let traits = Traits {

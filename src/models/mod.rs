@@ -1,31 +1,24 @@
-//! The architectures: a file each, and [`TABLE`], which is all that names them. Models state facts
-//! and make graphs; they decide no dtype and touch no GPU.
+//! The model architectures. Each family has a file, what families share is in [`blocks`], and
+//! [`TABLE`] is the only list of `model_type`s. Models state facts and build graphs; they decide no
+//! dtype and touch no GPU.
 
 mod albert;
 mod bert;
-mod buckets;
+mod blocks;
 mod deberta;
-mod decoder;
-mod disentangled;
 mod distilbert;
 mod electra;
-mod embeddings;
-mod encoder;
-mod experts;
 mod gemma;
 mod gte;
 mod heads;
 mod jina;
 mod jina_reranker;
-pub(crate) mod layers;
 mod llama;
 mod modernbert;
 mod mpnet;
 mod nomic;
-mod post_norm;
 mod qwen;
 mod roberta;
-mod rotary;
 mod static_embedding;
 mod t5;
 
@@ -40,128 +33,173 @@ use crate::error::Error;
 use crate::kernels::{Activations, Builder};
 use crate::weights::{Loader, WeightFiles};
 
+pub(crate) use blocks::fields::dense_activation;
+use heads::{Classifier, MaskedLm};
 pub(crate) use heads::{Head, Step, causal_lm, classifier, masked_lm, projection, token_weight};
 pub(crate) use static_embedding::read as static_embedding;
 
-/// An architecture: what `config.json` calls it, and how its config is read.
+/// An architecture: its name in `config.json`, how its config is read, and which heads it has.
 struct Architecture {
     model_type: &'static str,
-    /// Python code that comes with checkpoints and that this architecture computes, as
-    /// `config.json`'s `auto_map` names it: `owner/repository--module.Class`, or `module.Class`; and
-    /// modules of sentence-transformers that come with them, as `modules.json` does.
+    /// The Python code published with checkpoints that this architecture computes. Entries of
+    /// `auto_map` in `config.json` (`owner/repository--module.Class` or `module.Class`), and classes
+    /// of sentence-transformers modules in `modules.json`.
     code: &'static [&'static str],
     read: Read,
+    /// The head for sequence classification, which makes the model a reranker.
+    classifier: Option<&'static Classifier>,
+    /// The head for masked language modelling, which makes the model a sparse encoder.
+    masked_lm: Option<&'static MaskedLm>,
+    /// Whether its language model's head is one linear layer without a bias, `lm_head`.
+    causal_lm: bool,
 }
 
 type Read = fn(&JsonFile, &WeightFiles) -> Result<Box<dyn Transformer>, Error>;
 
-/// Every architecture that Vectile computes. Of several lines of a `model_type` the first counts
-/// that knows all code the config names.
+impl Architecture {
+    /// An architecture that needs no custom code and has no heads.
+    const fn new(model_type: &'static str, read: Read) -> Self {
+        let (classifier, masked_lm) = (None, None);
+        Architecture { model_type, code: &[], read, classifier, masked_lm, causal_lm: false }
+    }
+
+    const fn code(self, code: &'static [&'static str]) -> Self {
+        Architecture { code, ..self }
+    }
+
+    const fn classifier(self, classifier: &'static Classifier) -> Self {
+        Architecture { classifier: Some(classifier), ..self }
+    }
+
+    const fn masked_lm(self, masked_lm: &'static MaskedLm) -> Self {
+        Architecture { masked_lm: Some(masked_lm), ..self }
+    }
+
+    const fn causal_lm(self) -> Self {
+        Architecture { causal_lm: true, ..self }
+    }
+}
+
+/// Every architecture that Vectile computes. A `model_type` may have several lines; the first that
+/// knows all the custom code named by the config is used.
 const TABLE: &[Architecture] = &[
-    Architecture { model_type: "albert", code: &[], read: albert::read },
-    Architecture { model_type: "bert", code: &[], read: bert::read },
-    Architecture { model_type: "bert", code: jina::V2, read: jina::read_v2 },
-    Architecture { model_type: "bert", code: jina::V2_CODE, read: jina::read_v2_code },
-    Architecture { model_type: "camembert", code: &[], read: roberta::read },
-    Architecture { model_type: "deberta-v2", code: &[], read: deberta::read },
-    Architecture { model_type: "distilbert", code: &[], read: distilbert::read },
-    Architecture { model_type: "electra", code: &[], read: electra::read },
-    Architecture {
-        model_type: "eurobert",
-        code: &["configuration_eurobert.EuroBertConfig", "modeling_eurobert.EuroBertModel"],
-        read: llama::eurobert,
-    },
-    Architecture { model_type: "gemma3_text", code: &[], read: gemma::read },
-    Architecture { model_type: "gte", code: gte::CODE, read: gte::read },
-    Architecture { model_type: "jina_embeddings_v3", code: &[], read: jina::read_v3 },
-    Architecture { model_type: "llama", code: &[], read: llama::llama },
-    Architecture { model_type: "mistral", code: &[], read: llama::mistral },
-    Architecture { model_type: "modernbert", code: &[], read: modernbert::read },
-    Architecture { model_type: "mpnet", code: &[], read: mpnet::read },
-    Architecture { model_type: "mt5", code: &[], read: t5::read },
-    Architecture { model_type: "new", code: gte::CODE, read: gte::read },
-    Architecture { model_type: "nomic_bert", code: nomic::CODE, read: nomic::read },
-    Architecture { model_type: "qwen2", code: &[], read: qwen::qwen2 },
-    Architecture {
-        model_type: "qwen2",
-        code: &["modeling_qwen.Qwen2Model"],
-        read: qwen::qwen2_with_code,
-    },
-    Architecture { model_type: "qwen3", code: &[], read: qwen::qwen3 },
-    Architecture { model_type: "roberta", code: &[], read: roberta::read },
-    Architecture { model_type: "t5", code: &[], read: t5::read },
-    Architecture { model_type: "umt5", code: &[], read: t5::read_umt5 },
-    Architecture { model_type: "xlm-roberta", code: &[], read: roberta::read },
-    Architecture { model_type: "xlm-roberta", code: jina::V3, read: jina::read_v3 },
-    Architecture {
-        model_type: "xlm-roberta",
-        code: jina_reranker::CODE,
-        read: jina_reranker::read,
-    },
+    Architecture::new("albert", albert::read).classifier(&Classifier::ALBERT),
+    Architecture::new("bert", bert::read).classifier(&Classifier::BERT).masked_lm(&MaskedLm::BERT),
+    Architecture::new("bert", jina::read_v2)
+        .code(jina::V2)
+        .classifier(&Classifier::BERT)
+        .masked_lm(&MaskedLm::BERT),
+    Architecture::new("bert", jina::read_v2_code)
+        .code(jina::V2_CODE)
+        .classifier(&Classifier::BERT)
+        .masked_lm(&MaskedLm::BERT),
+    Architecture::new("camembert", roberta::read)
+        .classifier(&Classifier::ROBERTA)
+        .masked_lm(&MaskedLm::ROBERTA),
+    Architecture::new("deberta-v2", deberta::read).classifier(&Classifier::DEBERTA),
+    Architecture::new("distilbert", distilbert::read)
+        .classifier(&Classifier::DISTILBERT)
+        .masked_lm(&MaskedLm::DISTILBERT),
+    Architecture::new("electra", electra::read).classifier(&Classifier::ELECTRA),
+    Architecture::new("eurobert", llama::eurobert).code(llama::EUROBERT),
+    Architecture::new("gemma3_text", gemma::read),
+    Architecture::new("gte", gte::read_native).code(gte::CODE).classifier(&Classifier::GTE),
+    Architecture::new("jina_embeddings_v3", jina::read_v3),
+    Architecture::new("llama", llama::llama).classifier(&Classifier::DECODER).causal_lm(),
+    Architecture::new("mistral", llama::mistral).classifier(&Classifier::DECODER).causal_lm(),
+    Architecture::new("modernbert", modernbert::read).classifier(&Classifier::MODERNBERT),
+    Architecture::new("mpnet", mpnet::read)
+        .classifier(&Classifier::ROBERTA)
+        .masked_lm(&MaskedLm::MPNET),
+    Architecture::new("mt5", t5::read_mt5),
+    Architecture::new("new", gte::read).code(gte::CODE).classifier(&Classifier::NEW),
+    Architecture::new("nomic_bert", nomic::read).code(nomic::CODE),
+    Architecture::new("qwen2", qwen::qwen2).classifier(&Classifier::DECODER).causal_lm(),
+    Architecture::new("qwen2", qwen::qwen2_with_code)
+        .code(qwen::GTE_QWEN2)
+        .classifier(&Classifier::DECODER)
+        .causal_lm(),
+    Architecture::new("qwen3", qwen::qwen3).classifier(&Classifier::DECODER).causal_lm(),
+    Architecture::new("roberta", roberta::read)
+        .classifier(&Classifier::ROBERTA)
+        .masked_lm(&MaskedLm::ROBERTA),
+    Architecture::new("t5", t5::read),
+    Architecture::new("umt5", t5::read_umt5),
+    Architecture::new("xlm-roberta", roberta::read)
+        .classifier(&Classifier::XLM_ROBERTA)
+        .masked_lm(&MaskedLm::ROBERTA),
+    Architecture::new("xlm-roberta", jina::read_v3)
+        .code(jina::V3)
+        .classifier(&Classifier::XLM_ROBERTA)
+        .masked_lm(&MaskedLm::ROBERTA),
+    Architecture::new("xlm-roberta", jina_reranker::read)
+        .code(jina_reranker::CODE)
+        .classifier(&Classifier::XLM_ROBERTA)
+        .masked_lm(&MaskedLm::ROBERTA),
 ];
 
-/// An architecture's sizes, as config and tensor shapes give them, without its weights.
+/// A transformer whose config and tensor shapes have been read, without its weights.
 pub(crate) trait Transformer: fmt::Debug + Send + Sync {
-    /// What the rest of the program needs to know.
+    /// The facts that the rest of the program needs.
     fn facts(&self) -> Facts;
 
-    /// Its sizes, in one line.
+    /// Describes its sizes in one line.
     fn describe(&self) -> String;
 
-    /// Chooses the adapter that [`Transformer::load`] adds to the weights.
+    /// Chooses the task whose LoRA [`Transformer::load`] adds to the weights.
     ///
     /// # Errors
-    /// [`Error::Option`] where the model has none for this task.
+    /// [`Error::Option`] if the model has no LoRA for this task.
     fn set_task(&mut self, task: &str) -> Result<(), Error> {
         Err(no_tasks(task))
     }
 
-    /// How many tokens before its own a query sees in every layer, where some layer does not see the whole
-    /// text.
+    /// The number of preceding tokens that every layer's attention sees. `None` if all layers see the
+    /// whole text.
     fn reach(&self) -> Option<usize> {
         None
     }
 
-    /// Loads its weights.
-    fn load(&self, loader: &mut Loader) -> Result<Box<dyn Loaded>, Error>;
+    /// Loads the weights through `loader`.
+    fn load(&self, loader: &mut Loader) -> Result<Box<dyn LoadedTransformer>, Error>;
 }
 
-/// A transformer's weights on the GPU, and the sizes that its forward pass needs.
-pub(crate) trait Loaded: fmt::Debug + Send + Sync {
-    /// Puts the forward pass over a batch on a graph: hidden states `[tokens, hidden]`.
+/// A transformer with its weights on the GPU, ready to run.
+pub(crate) trait LoadedTransformer: fmt::Debug + Send + Sync {
+    /// Adds the forward pass of a batch to the graph. Returns the hidden states, `[tokens, hidden]`.
     fn forward(&self, builder: &mut Builder, batch: &PackedBatch) -> Activations;
 }
 
-/// What the rest of the program needs to know of a transformer.
+/// Facts of a transformer that the rest of the program needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Facts {
     /// Width of its hidden states.
     pub hidden: usize,
-    /// Its widest activation, for the memory of a batch.
+    /// Width of its widest activation, padding included. It bounds the memory of a batch.
     pub widest: usize,
-    /// Rows of its embedding table: every token id is below.
+    /// Rows of its token table. Every token id must be below.
     pub table_rows: usize,
-    /// Rows of its token type table, where it has one: every token type is below.
+    /// Rows of its token type table, if it has one. Every token type must be below.
     pub type_rows: Option<usize>,
-    /// The most tokens it has positions for.
+    /// Maximum number of tokens with a position of their own, if it has a position table.
     pub positions: Option<usize>,
-    /// What is known of its range.
+    /// What is known about its activations' range.
     pub f16: F16Facts,
 }
 
 fn no_tasks(task: &str) -> Error {
     Error::option(
         "lora_task",
-        format!("is {task}, and the model has no adapters for tasks; leave it out"),
+        format!("is {task}, and the model has no LoRA for tasks; leave the option out"),
     )
 }
 
-/// Reads `config.json` and the shapes of tensors; `module` is the class in `modules.json` where it is
-/// not sentence-transformers' own.
+/// Reads `config.json` and the shapes of tensors. `module` is the class of the first module in
+/// `modules.json`, if it is not one of sentence-transformers' own.
 ///
 /// # Errors
-/// [`Error::Unsupported`] for a `model_type` or custom code that is not in the table or an option
-/// that is not computed; [`Error::Config`] for impossible sizes.
+/// [`Error::Unsupported`] for a `model_type` or custom code that is not in [`TABLE`], or an option
+/// that is not computed. [`Error::Config`] for impossible sizes.
 pub(crate) fn read(
     config: &JsonFile,
     weights: &WeightFiles,
@@ -170,12 +208,9 @@ pub(crate) fn read(
     (architecture(config, module)?.read)(config, weights)
 }
 
+/// The line of [`TABLE`] for a config.
 fn architecture(config: &JsonFile, module: Option<&str>) -> Result<&'static Architecture, Error> {
-    let supported = || {
-        let mut names: Vec<&str> = TABLE.iter().map(|a| a.model_type).collect();
-        names.dedup();
-        format!("supported are {}", names.join(", "))
-    };
+    let supported = || format!("supported: {}", names(|_| true));
     let Some(model_type) = config.str("model_type")? else {
         return Err(config.error("model_type", format!("is missing; {}", supported())));
     };
@@ -187,7 +222,8 @@ fn architecture(config: &JsonFile, module: Option<&str>) -> Result<&'static Arch
     if let Some(class) = module
         && !lines().any(|line| line.code.contains(&class))
     {
-        let supported = "this module is Python code that comes with the model, and Vectile runs none; use a model whose modules are sentence-transformers' own";
+        let supported = "the module is Python code from the model's repository, which Vectile does \
+                         not run; use a model with sentence-transformers' own modules only";
         return Err(Error::unsupported("modules.json", "[0].type", class, supported));
     }
     let knows = |line: &Architecture| {
@@ -197,24 +233,31 @@ fn architecture(config: &JsonFile, module: Option<&str>) -> Result<&'static Arch
         let known: Vec<&str> = lines().flat_map(|line| line.code).copied().collect();
         let unknown = custom.iter().find(|(_, code)| !known.contains(code)).or(custom.first());
         let (class, code) = unknown.copied().unwrap_or_default();
-        let mut supported = "the model is defined by Python code that comes with it, and Vectile \
-                             runs none"
+        let mut supported = "the model is defined by Python code from its repository, which \
+                             Vectile does not run"
             .to_owned();
         if !known.is_empty() {
-            supported += &format!("; it computes what {} does", known.join(", "));
+            supported += &format!("; supported code: {}", known.join(", "));
         }
         Error::unsupported(&config.name, format!("auto_map.{class}"), code, supported)
     })
 }
 
-/// Every `model_type` that has an architecture.
+/// The `model_type`s of the lines that `has` selects, for messages.
+fn names(has: impl Fn(&Architecture) -> bool) -> String {
+    let mut names: Vec<&str> = TABLE.iter().filter(|a| has(a)).map(|a| a.model_type).collect();
+    names.dedup();
+    names.join(", ")
+}
+
+/// The `model_type`s of [`TABLE`], with repetitions.
 #[cfg(test)]
 pub(crate) fn model_types() -> impl Iterator<Item = &'static str> {
     TABLE.iter().map(|architecture| architecture.model_type)
 }
 
-/// What `auto_map` names that bears on hidden states: every class and its code but those of heads
-/// (`AutoModelForMaskedLM` and the like), which embeddings leave out.
+/// The entries of `auto_map` that affect hidden states, as class and code. Heads
+/// (`AutoModelForMaskedLM` and the like) are left out: embeddings do not use them.
 fn custom_code(config: &JsonFile) -> Result<Vec<(&str, &str)>, Error> {
     let Some(Value::Object(map)) = config.raw("auto_map") else {
         return config.object("auto_map").map(|_| Vec::new());
@@ -225,62 +268,11 @@ fn custom_code(config: &JsonFile) -> Result<Vec<(&str, &str)>, Error> {
             Some(code) => Ok((class.as_str(), code)),
             None => {
                 let field = format!("auto_map.{class}");
-                Err(config.error(&field, format!("is {code}; the name of a class is expected")))
+                Err(config.error(&field, format!("is {code}; expected: the name of a class")))
             }
         })
         .collect()
 }
 
 #[cfg(test)]
-mod published;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn config(json: &str) -> JsonFile {
-        let Ok(Value::Object(map)) = serde_json::from_str(json) else { panic!("{json}") };
-        JsonFile::new("config.json", map)
-    }
-
-    #[test]
-    fn custom_code_is_refused_by_name() {
-        let message = |json: &str| architecture(&config(json), None).err().map(|e| e.to_string());
-        let of = |map: &str| format!(r#"{{"model_type": "bert", "auto_map": {map}}}"#);
-        for harmless in ["null", "{}", r#"{"AutoModelForMaskedLM": "m.Heads", "AutoModel": null}"#]
-        {
-            assert_eq!(message(&of(harmless)), None, "{harmless}");
-        }
-        for (map, field, value) in [
-            (r#"{"AutoModel": "m.Model"}"#, "auto_map.AutoModel", "m.Model"),
-            (r#"{"AutoConfig": "a/b--c.Config"}"#, "auto_map.AutoConfig", "a/b--c.Config"),
-            (r#"{"AutoModel": ["m.Model"]}"#, "auto_map.AutoModel", "m.Model"),
-            (r#""m.Model""#, "auto_map", "m.Model"),
-        ] {
-            let message = message(&of(map)).unwrap();
-            for part in ["config.json", field, value] {
-                assert!(message.contains(part), "{message}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_module_that_comes_with_a_model_belongs_to_its_code() {
-        let bert = config(r#"{"model_type": "bert"}"#);
-        let error = architecture(&bert, Some("custom_st.Transformer")).err().unwrap().to_string();
-        for part in ["modules.json", "[0].type", "custom_st.Transformer", "Python code"] {
-            assert!(error.contains(part), "{error}");
-        }
-    }
-
-    #[test]
-    fn every_line_can_be_reached() {
-        for (at, line) in TABLE.iter().enumerate() {
-            let shadowed = TABLE[..at].iter().find(|earlier| {
-                earlier.model_type == line.model_type
-                    && line.code.iter().all(|code| earlier.code.contains(code))
-            });
-            assert!(shadowed.is_none(), "{} is listed twice", line.model_type);
-        }
-    }
-}
+mod tests;

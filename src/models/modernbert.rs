@@ -15,10 +15,11 @@ use crate::kernels::layer_norm::{Norm, layer_norm};
 use crate::kernels::lookup::lookup_of;
 use crate::kernels::matmul::{Epilogue, Linear, matmul, matmul_then};
 use crate::kernels::{Activation, Activations, Builder};
-use crate::models::encoder::{FIELDS, Fields, Sizes};
-use crate::models::layers::{count_or, epsilon, table_rows};
-use crate::models::rotary::Rotary;
-use crate::models::{Facts, Loaded, Transformer};
+use crate::models::blocks::fields::{count_or, epsilon};
+use crate::models::blocks::rotary::Rotary;
+use crate::models::blocks::sizes::{EncoderSizes, FIELDS, Fields};
+use crate::models::blocks::tables::table_rows;
+use crate::models::{Facts, LoadedTransformer, Transformer};
 use crate::weights::{Axis, Gate, Loader, Table, WeightFiles};
 
 const WORDS: &str = "embeddings.tok_embeddings.weight";
@@ -36,7 +37,7 @@ struct Biases {
 #[derive(Debug, Clone)]
 struct ModernBert {
     prefix: String,
-    sizes: Sizes,
+    sizes: EncoderSizes,
     rows: usize,
     eps: f32,
     biases: Biases,
@@ -49,7 +50,7 @@ struct ModernBert {
 }
 
 #[derive(Debug)]
-struct Weights {
+struct LoadedModernBert {
     model: ModernBert,
     words: Table,
     norm: Norm,
@@ -73,7 +74,7 @@ pub(super) fn read(
     weights: &WeightFiles,
 ) -> Result<Box<dyn Transformer>, Error> {
     let fields = Fields { activation: "hidden_activation", ..FIELDS };
-    let sizes = Sizes::read(config, &fields, "gelu")?;
+    let sizes = EncoderSizes::read(config, &fields, "gelu")?;
     let prefix = weights.prefix_of(WORDS)?;
     let flag = |field: &str| Ok::<bool, Error>(config.bool(field)?.unwrap_or(false));
     let biases = Biases {
@@ -127,7 +128,7 @@ fn local_layers(config: &JsonFile, layers: usize) -> Result<Vec<bool>, Error> {
 
 impl ModernBert {
     fn load_layer(&self, loader: &mut Loader, layer: usize) -> Result<Layer, Error> {
-        let Sizes { hidden, heads, intermediate, .. } = self.sizes;
+        let EncoderSizes { hidden, heads, intermediate, .. } = self.sizes;
         let Biases { attention, mlp, norms } = self.biases;
         let (wide, inner, head) =
             (Axis::plain(hidden), Axis::plain(intermediate), self.sizes.head());
@@ -151,7 +152,7 @@ impl ModernBert {
 
 impl Transformer for ModernBert {
     fn facts(&self) -> Facts {
-        let Sizes { hidden, intermediate, .. } = self.sizes;
+        let EncoderSizes { hidden, intermediate, .. } = self.sizes;
         Facts {
             hidden,
             widest: hidden
@@ -166,7 +167,7 @@ impl Transformer for ModernBert {
     }
 
     fn describe(&self) -> String {
-        let Sizes { hidden, heads, intermediate, layers, activation } = self.sizes;
+        let EncoderSizes { hidden, heads, intermediate, layers, activation } = self.sizes;
         let local = self.local.iter().filter(|local| **local).count();
         let [whole, window] = self.rotary.each_ref().map(|rotary| rotary.theta);
         format!(
@@ -182,7 +183,7 @@ impl Transformer for ModernBert {
     }
 
     /// Loads embeddings and layers; heads are left.
-    fn load(&self, loader: &mut Loader) -> Result<Box<dyn Loaded>, Error> {
+    fn load(&self, loader: &mut Loader) -> Result<Box<dyn LoadedTransformer>, Error> {
         let hidden = self.sizes.hidden;
         let named = |name: &str| format!("{}{name}", self.prefix);
         let words = loader.table(&named(WORDS), hidden)?;
@@ -192,11 +193,11 @@ impl Transformer for ModernBert {
             .map(|layer| self.load_layer(loader, layer))
             .collect::<Result<_, _>>()?;
         let final_norm = loader.norm_with(&named("final_norm"), hidden, self.eps, norms)?;
-        Ok(Box::new(Weights { model: self.clone(), words, norm, layers, final_norm }))
+        Ok(Box::new(LoadedModernBert { model: self.clone(), words, norm, layers, final_norm }))
     }
 }
 
-impl Loaded for Weights {
+impl LoadedTransformer for LoadedModernBert {
     fn forward(&self, builder: &mut Builder, batch: &PackedBatch) -> Activations {
         let ModernBert { sizes, local, window, rotary, .. } = &self.model;
         let (words, rows) = table_rows(builder, &self.words, &batch.ids);

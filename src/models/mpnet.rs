@@ -8,10 +8,13 @@
 use crate::config::JsonFile;
 use crate::error::Error;
 use crate::models::Transformer;
-use crate::models::buckets::Buckets;
-use crate::models::embeddings::{Embeddings, WORDS};
-use crate::models::encoder::{self, Encoder, FIELDS, LayerNames, Sizes};
-use crate::models::layers::epsilon;
+use crate::models::blocks::absolute_encoder::{
+    AbsoluteEncoder, BERT_LAYER, LayerNames, check_options,
+};
+use crate::models::blocks::buckets::Buckets;
+use crate::models::blocks::embeddings::{Embeddings, WORDS};
+use crate::models::blocks::fields::epsilon;
+use crate::models::blocks::sizes::{EncoderSizes, FIELDS};
 use crate::weights::WeightFiles;
 
 const BUCKETS: Buckets = Buckets { count: 32, max_distance: 128 };
@@ -21,7 +24,7 @@ const LAYER: LayerNames = LayerNames {
     qkv: &["attention.attn.q", "attention.attn.k", "attention.attn.v"],
     output: "attention.attn.o",
     attention_norm: "attention.LayerNorm",
-    ..encoder::BERT_LAYER
+    ..BERT_LAYER
 };
 
 /// Reads the sizes and checks that they fit together.
@@ -29,19 +32,19 @@ pub(super) fn read(
     config: &JsonFile,
     weights: &WeightFiles,
 ) -> Result<Box<dyn Transformer>, Error> {
-    encoder::check_options(config)?;
+    check_options(config)?;
     let field = "relative_attention_num_buckets";
     if config.usize(field)?.is_some_and(|count| count != BUCKETS.count) {
         return Err(config.unsupported(field, format!("{} is", BUCKETS.count)));
     }
-    let sizes = Sizes::read(config, &FIELDS, "gelu")?;
+    let sizes = EncoderSizes::read(config, &FIELDS, "gelu")?;
     let prefix = weights.prefix_of(WORDS)?;
     let mut embeddings = Embeddings::read(config, weights, &prefix, sizes.hidden, false)?;
     embeddings.skip_padding(config, "max_position_embeddings", PADDING)?;
     let eps = epsilon(config, "layer_norm_eps", 1e-12)?;
-    Ok(Box::new(Encoder {
+    Ok(Box::new(AbsoluteEncoder {
         names: LAYER,
         bias: Some(BUCKETS),
-        ..Encoder::bert(prefix, sizes, embeddings, eps)
+        ..AbsoluteEncoder::bert(prefix, sizes, embeddings, eps)
     }))
 }

@@ -12,13 +12,14 @@ use crate::dtype::F16Facts;
 use crate::error::Error;
 use crate::kernels::Activation;
 use crate::models::Transformer;
-use crate::models::encoder::{FIELDS, Fields, Sizes};
-use crate::models::experts::Experts;
-use crate::models::layers::{epsilon, hidden_act};
-use crate::models::post_norm::{
-    Biases, Names, Positions, PostNorm, WORDS, refuse_options, table_sizes,
+use crate::models::blocks::embeddings::WORDS;
+use crate::models::blocks::experts::Experts;
+use crate::models::blocks::fields::{epsilon, hidden_act};
+use crate::models::blocks::rotary::{Rotary, Scaling};
+use crate::models::blocks::rotary_encoder::{
+    Biases, Positions, RotaryEncoder, TensorNames, refuse_options, table_sizes,
 };
-use crate::models::rotary::{Rotary, Scaling};
+use crate::models::blocks::sizes::{EncoderSizes, FIELDS, Fields};
 use crate::weights::{Gate, WeightFiles};
 
 /// The code on the Hub.
@@ -37,7 +38,7 @@ const HUB_FIELDS: Fields = Fields {
     activation: "activation_function",
 };
 
-const NAMES: Names = Names {
+const NAMES: TensorNames = TensorNames {
     embeddings_norm: "emb_ln",
     layers: "encoder.layers",
     qkv: &["attn.Wqkv"],
@@ -49,7 +50,7 @@ const NAMES: Names = Names {
 };
 
 /// Without gates.
-const PLAIN: Names = Names { up: &["mlp.fc1"], ..NAMES };
+const PLAIN: TensorNames = TensorNames { up: &["mlp.fc1"], ..NAMES };
 
 /// Reads the sizes and checks that they fit together.
 pub(super) fn read(
@@ -59,11 +60,11 @@ pub(super) fn read(
     let prefix = weights.prefix_of(WORDS)?;
     let (rows, types) = table_sizes(weights, &prefix, config.usize("type_vocab_size")? != Some(0))?;
     let model = if config.has("n_embd") { hub(config)? } else { native(config)? };
-    Ok(Box::new(PostNorm { prefix, rows, types, ..model }))
+    Ok(Box::new(RotaryEncoder { prefix, rows, types, ..model }))
 }
 
-fn model(sizes: Sizes, eps: f32, rotary: Rotary, biases: Biases) -> PostNorm {
-    PostNorm {
+fn model(sizes: EncoderSizes, eps: f32, rotary: Rotary, biases: Biases) -> RotaryEncoder {
+    RotaryEncoder {
         prefix: String::new(),
         sizes,
         rows: 0,
@@ -81,8 +82,8 @@ fn model(sizes: Sizes, eps: f32, rotary: Rotary, biases: Biases) -> PostNorm {
 }
 
 /// As transformers has it.
-fn native(config: &JsonFile) -> Result<PostNorm, Error> {
-    let sizes = Sizes::with(config, &FIELDS, hidden_act(config, "hidden_act", "silu")?)?;
+fn native(config: &JsonFile) -> Result<RotaryEncoder, Error> {
+    let sizes = EncoderSizes::with(config, &FIELDS, hidden_act(config, "hidden_act", "silu")?)?;
     if config.usize("head_dim")?.is_some_and(|head| head != sizes.head()) {
         let supported = format!("{}, hidden_size / num_attention_heads, is", sizes.head());
         return Err(config.unsupported("head_dim", supported));
@@ -93,7 +94,7 @@ fn native(config: &JsonFile) -> Result<PostNorm, Error> {
 }
 
 /// As the code on the Hub has it.
-fn hub(config: &JsonFile) -> Result<PostNorm, Error> {
+fn hub(config: &JsonFile) -> Result<RotaryEncoder, Error> {
     refuse_options(
         config,
         &[
@@ -120,7 +121,7 @@ fn hub(config: &JsonFile) -> Result<PostNorm, Error> {
         }
     };
     let experts = experts(config, gated)?;
-    let sizes = Sizes::with(config, &HUB_FIELDS, activation)?;
+    let sizes = EncoderSizes::with(config, &HUB_FIELDS, activation)?;
     if config.usize("num_heads_kv")?.is_some_and(|heads| heads != sizes.heads) {
         return Err(config.unsupported("num_heads_kv", "as many as n_head are"));
     }
@@ -156,8 +157,8 @@ fn hub(config: &JsonFile) -> Result<PostNorm, Error> {
     };
     let model = model(sizes, epsilon(config, "layer_norm_epsilon", 1e-5)?, rotary, biases);
     Ok(match gated {
-        true => PostNorm { experts, ..model },
-        false => PostNorm { experts, names: PLAIN, gate: None, ..model },
+        true => RotaryEncoder { experts, ..model },
+        false => RotaryEncoder { experts, names: PLAIN, gate: None, ..model },
     })
 }
 

@@ -7,12 +7,15 @@
 use crate::config::JsonFile;
 use crate::error::Error;
 use crate::models::Transformer;
-use crate::models::decoder::{
-    DEFAULTS, Decoder, Defaults, LayerKind, Sizes, Traits, is_causal, sliding_layers,
+use crate::models::blocks::decoder::{
+    DEFAULTS, Decoder, DecoderSizes, Defaults, LayerKind, Traits, is_causal, sliding_layers,
 };
-use crate::models::layers::count_or;
-use crate::models::rotary::Rotary;
+use crate::models::blocks::fields::count_or;
+use crate::models::blocks::rotary::Rotary;
 use crate::weights::WeightFiles;
+
+/// The code published with gte-Qwen2.
+pub(super) const GTE_QWEN2: &[&str] = &["modeling_qwen.Qwen2Model"];
 
 /// Reads a Qwen2.
 pub(super) fn qwen2(
@@ -60,7 +63,7 @@ fn read(
     defaults: &Defaults,
     traits: Traits,
 ) -> Result<Box<dyn Transformer>, Error> {
-    let sizes = Sizes::read(config, defaults)?;
+    let sizes = DecoderSizes::read(config, defaults)?;
     let rotary = Rotary::read(config, sizes.head, 10_000.0, None)?;
     let windows = config.bool("use_sliding_window")?.unwrap_or(false);
     // null, unlike a missing field, turns windows off.

@@ -7,9 +7,10 @@
 use crate::config::JsonFile;
 use crate::error::Error;
 use crate::models::Transformer;
-use crate::models::embeddings::{Embeddings, WORDS};
-use crate::models::encoder::{self, Encoder, FIELDS, Sizes};
-use crate::models::layers::epsilon;
+use crate::models::blocks::absolute_encoder::{AbsoluteEncoder, check_options};
+use crate::models::blocks::embeddings::{Embeddings, WORDS};
+use crate::models::blocks::fields::epsilon;
+use crate::models::blocks::sizes::{EncoderSizes, FIELDS};
 use crate::weights::WeightFiles;
 
 /// Reads the sizes and checks that they fit together.
@@ -25,13 +26,13 @@ pub(super) fn encoder(
     config: &JsonFile,
     weights: &WeightFiles,
     types: bool,
-) -> Result<Encoder, Error> {
-    encoder::check_options(config)?;
-    let sizes = Sizes::read(config, &FIELDS, "gelu")?;
+) -> Result<AbsoluteEncoder, Error> {
+    check_options(config)?;
+    let sizes = EncoderSizes::read(config, &FIELDS, "gelu")?;
     let prefix = weights.prefix_of(WORDS)?;
     let mut embeddings = Embeddings::read(config, weights, &prefix, sizes.hidden, types)?;
     let padding = config.usize("pad_token_id")?.unwrap_or(1);
     embeddings.skip_padding(config, "pad_token_id", padding)?;
     let eps = epsilon(config, "layer_norm_eps", 1e-12)?;
-    Ok(Encoder::bert(prefix, sizes, embeddings, eps))
+    Ok(AbsoluteEncoder::bert(prefix, sizes, embeddings, eps))
 }

@@ -10,8 +10,8 @@ use crate::dtype::F16Facts;
 use crate::error::Error;
 use crate::kernels::lookup::lookup;
 use crate::kernels::{Activations, Builder};
-use crate::models::layers::{table_rows, zero_row};
-use crate::models::{Facts, Loaded, Transformer};
+use crate::models::blocks::tables::{table_rows, zero_row};
+use crate::models::{Facts, LoadedTransformer, Transformer};
 use crate::weights::{Loader, Table, WeightFiles};
 
 /// Widths and vocabularies beyond are a mistake.
@@ -31,7 +31,7 @@ struct StaticEmbedding {
 
 /// A static model's weights.
 #[derive(Debug)]
-struct Weights {
+struct LoadedStaticEmbedding {
     width: usize,
     words: Table,
 }
@@ -103,16 +103,16 @@ impl Transformer for StaticEmbedding {
         format!("{} tokens, {} values{scaled}", self.tokens, self.width)
     }
 
-    fn load(&self, loader: &mut Loader) -> Result<Box<dyn Loaded>, Error> {
+    fn load(&self, loader: &mut Loader) -> Result<Box<dyn LoadedTransformer>, Error> {
         let words = match &self.rows {
             Some(rows) => loader.folded_table(self.table, rows, self.scales.as_deref())?,
             None => loader.table(self.table, self.width)?,
         };
-        Ok(Box::new(Weights { width: self.width, words }))
+        Ok(Box::new(LoadedStaticEmbedding { width: self.width, words }))
     }
 }
 
-impl Loaded for Weights {
+impl LoadedTransformer for LoadedStaticEmbedding {
     fn forward(&self, builder: &mut Builder, batch: &PackedBatch) -> Activations {
         let (words, rows) = table_rows(builder, &self.words, &batch.ids);
         let rows: Vec<[u32; 4]> = rows.into_iter().map(|row| [row, 0, 0, 0]).collect();

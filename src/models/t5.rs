@@ -14,11 +14,10 @@ use crate::kernels::lookup::lookup_of;
 use crate::kernels::matmul::{Epilogue, Linear, matmul, matmul_then};
 use crate::kernels::rms_norm::{RmsNorm, rms_norm};
 use crate::kernels::{Activation, Activations, Builder};
-use crate::models::buckets::Buckets;
-use crate::models::layers::{
-    SUPPORTED_ACTIVATIONS, activation, count, count_or, epsilon, table_rows,
-};
-use crate::models::{Facts, Loaded, Transformer};
+use crate::models::blocks::buckets::Buckets;
+use crate::models::blocks::fields::{SUPPORTED_ACTIVATIONS, activation, count, count_or, epsilon};
+use crate::models::blocks::tables::table_rows;
+use crate::models::{Facts, LoadedTransformer, Transformer};
 use crate::weights::{Axis, Gate, Loader, Table, WeightFiles};
 
 const FINAL_NORM: &str = "encoder.final_layer_norm";
@@ -48,7 +47,7 @@ struct T5 {
 
 /// Its weights.
 #[derive(Debug)]
-struct Weights {
+struct LoadedT5 {
     t5: T5,
     words: Table,
     layers: Vec<Layer>,
@@ -68,13 +67,20 @@ struct Layer {
     down: Linear,
 }
 
-/// Reads the sizes of T5 or mT5 and checks that they fit together.
+/// Reads the sizes of T5 and checks that they fit together.
 pub(super) fn read(
     config: &JsonFile,
     weights: &WeightFiles,
 ) -> Result<Box<dyn Transformer>, Error> {
-    let proj = if config.str("model_type")? == Some("mt5") { "gated-gelu" } else { "relu" };
-    Ok(Box::new(T5::read(config, weights, proj, false)?))
+    Ok(Box::new(T5::read(config, weights, "relu", false)?))
+}
+
+/// Reads the sizes of mT5 and checks that they fit together.
+pub(super) fn read_mt5(
+    config: &JsonFile,
+    weights: &WeightFiles,
+) -> Result<Box<dyn Transformer>, Error> {
+    Ok(Box::new(T5::read(config, weights, "gated-gelu", false)?))
 }
 
 /// Reads the sizes of UMT5 and checks that they fit together.
@@ -198,17 +204,17 @@ impl Transformer for T5 {
     }
 
     /// Loads the encoder; a decoder and any heads are left.
-    fn load(&self, loader: &mut Loader) -> Result<Box<dyn Loaded>, Error> {
+    fn load(&self, loader: &mut Loader) -> Result<Box<dyn LoadedTransformer>, Error> {
         let words = loader.table(&format!("{}{}", self.prefix, self.words), self.hidden)?;
         let layers =
             (0..self.layers).map(|i| self.load_layer(loader, i)).collect::<Result<_, _>>()?;
         let norm = format!("{}{FINAL_NORM}", self.prefix);
         let norm = loader.rms_norm(&norm, self.hidden, self.eps)?;
-        Ok(Box::new(Weights { t5: self.clone(), words, layers, norm }))
+        Ok(Box::new(LoadedT5 { t5: self.clone(), words, layers, norm }))
     }
 }
 
-impl Loaded for Weights {
+impl LoadedTransformer for LoadedT5 {
     fn forward(&self, builder: &mut Builder, batch: &PackedBatch) -> Activations {
         let T5 { hidden, heads, head, .. } = self.t5;
         let (words, rows) = table_rows(builder, &self.words, &batch.ids);

@@ -7,10 +7,10 @@ use crate::dtype::Storage;
 use crate::error::Error;
 use crate::kernels::layer_norm::Norm;
 use crate::kernels::rms_norm::RmsNorm;
-use crate::weights::adapter::Pair;
 use crate::weights::axis::{Axis, Columns};
 use crate::weights::destination::Destination;
-use crate::weights::{Adapter, TensorEntry, WeightFiles};
+use crate::weights::lora::LoraPair;
+use crate::weights::{Lora, TensorEntry, WeightFiles};
 
 /// Values read from a file at a time.
 pub(super) const PIECE: usize = 1 << 20;
@@ -32,13 +32,13 @@ pub(crate) struct Loader<'a, 'd> {
     pub(super) to: &'a mut Destination<'d>,
     pub(super) storage: Storage,
     /// What is added to matrices and tables.
-    pub adapter: Option<Adapter>,
+    pub lora: Option<Lora>,
 }
 
 impl<'a, 'd> Loader<'a, 'd> {
     /// A loader that stores matrices and tables as `storage`.
     pub fn new(files: &'a WeightFiles, to: &'a mut Destination<'d>, storage: Storage) -> Self {
-        Loader { files, to, storage, adapter: None }
+        Loader { files, to, storage, lora: None }
     }
 
     /// A table `[rows, width]`.
@@ -219,9 +219,9 @@ impl<'a, 'd> Loader<'a, 'd> {
         name: &str,
         entry: &TensorEntry,
         table: bool,
-    ) -> Result<Option<Pair>, Error> {
-        let adapter = self.adapter.filter(|_| !self.to.is_counting());
-        adapter.map(|adapter| adapter.pair(self.files, name, entry, table)).transpose()
+    ) -> Result<Option<LoraPair>, Error> {
+        let lora = self.lora.filter(|_| !self.to.is_counting());
+        lora.map(|lora| lora.pair(self.files, name, entry, table)).transpose()
     }
 
     pub(super) fn vector(&self, name: &str, width: usize) -> Result<Vec<f32>, Error> {
@@ -297,7 +297,7 @@ impl<'a, 'd> Loader<'a, 'd> {
 pub(super) fn stored_rows(
     files: &WeightFiles,
     storage: Storage,
-    (name, entry, pair): (&str, &TensorEntry, Option<&Pair>),
+    (name, entry, pair): (&str, &TensorEntry, Option<&LoraPair>),
     first: usize,
     [count, width]: [usize; 2],
 ) -> Result<(Vec<u8>, Loss), Error> {

@@ -8,9 +8,9 @@ use crate::convert::Loss;
 use crate::error::Error;
 use crate::kernels::matmul::{Block, Linear, stride4};
 use crate::weights::TensorEntry;
-use crate::weights::adapter::Pair;
 use crate::weights::axis::{Axis, Columns, Gate};
 use crate::weights::loader::{Loader, PIECE, stored_rows};
+use crate::weights::lora::LoraPair;
 
 /// Bytes of a block, at most, whatever an adapter could hold: the host puts one in order at a time.
 /// Smaller ones would leave a GPU idle with a short text.
@@ -38,7 +38,7 @@ struct Placed<'a> {
     part: &'a Part,
     name: String,
     entry: &'a TensorEntry,
-    pair: Option<Pair>,
+    pair: Option<LoraPair>,
     /// Its first column, with filling.
     first: usize,
 }

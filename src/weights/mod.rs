@@ -3,13 +3,13 @@
 //! Nothing is mapped: a file that is rewritten while it is mapped ends the program. Tensors are read
 //! in bounded pieces, each from its own stored dtype.
 
-mod adapter;
 mod axis;
 mod destination;
 mod digest;
 mod experts;
 mod index;
 mod loader;
+mod lora;
 mod matrix;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,13 +21,13 @@ use crate::dtype::Storage;
 use crate::error::Error;
 use crate::files::{ModelFile, ModelFiles};
 
-pub(crate) use adapter::Adapter;
 pub(crate) use axis::{Axis, Columns, Gate};
 pub use destination::LoadProgress;
 pub(crate) use destination::{Destination, WeightBytes};
 pub(crate) use digest::{digest_source, hex};
 pub(crate) use experts::ExpertShape;
 pub(crate) use loader::{Loader, Table};
+pub(crate) use lora::Lora;
 
 /// What the header says of a tensor.
 #[derive(Debug, Clone)]

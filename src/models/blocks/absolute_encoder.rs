@@ -5,30 +5,21 @@ use crate::batch::PackedBatch;
 use crate::config::JsonFile;
 use crate::dtype::F16Facts;
 use crate::error::Error;
-use crate::kernels::attention::{Attention, Heads, MAX_HEAD, attend, attend_relative};
+use crate::kernels::attention::{Attention, Heads, attend, attend_relative};
 use crate::kernels::layer_norm::{Norm, layer_norm};
 use crate::kernels::matmul::{Linear, matmul};
 use crate::kernels::{Activation, Activations, Builder};
-use crate::models::buckets::Buckets;
-use crate::models::disentangled::{Disentangled, LoadedTable};
-use crate::models::embeddings::{Embeddings, LoadedEmbeddings};
-use crate::models::layers::{count, hidden_act};
-use crate::models::{Facts, Loaded, Transformer};
+use crate::models::blocks::buckets::Buckets;
+use crate::models::blocks::disentangled::{Disentangled, LoadedTable};
+use crate::models::blocks::embeddings::{Embeddings, LoadedEmbeddings};
+use crate::models::blocks::sizes::EncoderSizes;
+use crate::models::{Facts, LoadedTransformer, Transformer};
 use crate::weights::{Axis, Loader};
 
 const BIASES: &str = "encoder.relative_attention_bias.weight";
 
-/// Config fields under the names that most families have for them.
-pub(super) const FIELDS: Fields = Fields {
-    hidden: "hidden_size",
-    heads: "num_attention_heads",
-    intermediate: "intermediate_size",
-    layers: "num_hidden_layers",
-    activation: "hidden_act",
-};
-
 /// BERT's names for the parts of a layer.
-pub(super) const BERT_LAYER: LayerNames = LayerNames {
+pub(in crate::models) const BERT_LAYER: LayerNames = LayerNames {
     qkv: &["attention.self.query", "attention.self.key", "attention.self.value"],
     output: "attention.output.dense",
     attention_norm: "attention.output.LayerNorm",
@@ -37,18 +28,9 @@ pub(super) const BERT_LAYER: LayerNames = LayerNames {
     norm: "output.LayerNorm",
 };
 
-/// What a family's config calls its sizes.
-pub(super) struct Fields {
-    pub hidden: &'static str,
-    pub heads: &'static str,
-    pub intermediate: &'static str,
-    pub layers: &'static str,
-    pub activation: &'static str,
-}
-
 /// What a family calls the parts of a layer, after the layer's own name.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct LayerNames {
+pub(in crate::models) struct LayerNames {
     /// One matrix of all three, or three.
     pub qkv: &'static [&'static str],
     pub output: &'static str,
@@ -58,22 +40,12 @@ pub(super) struct LayerNames {
     pub norm: &'static str,
 }
 
-/// Sizes of the layers.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Sizes {
-    pub hidden: usize,
-    pub heads: usize,
-    pub intermediate: usize,
-    pub layers: usize,
-    pub activation: Activation,
-}
-
 /// An encoder whose config and tensor shapes have been read.
 #[derive(Debug, Clone)]
-pub(super) struct Encoder {
+pub(in crate::models) struct AbsoluteEncoder {
     /// Before all names: `bert.`, `0.auto_model.` or nothing.
     pub prefix: String,
-    pub sizes: Sizes,
+    pub sizes: EncoderSizes,
     pub embeddings: Embeddings,
     /// Epsilon of all norms.
     pub eps: f32,
@@ -92,8 +64,8 @@ pub(super) struct Encoder {
 
 /// An encoder's weights.
 #[derive(Debug)]
-struct Weights {
-    encoder: Encoder,
+struct LoadedAbsoluteEncoder {
+    encoder: AbsoluteEncoder,
     embeddings: LoadedEmbeddings,
     /// `[buckets, heads]`
     biases: Option<Vec<f32>>,
@@ -114,7 +86,7 @@ struct Layer {
 }
 
 /// Refuses what turns these families into something else.
-pub(super) fn check_options(config: &JsonFile) -> Result<(), Error> {
+pub(in crate::models) fn check_options(config: &JsonFile) -> Result<(), Error> {
     if config.str("position_embedding_type")?.is_some_and(|kind| kind != "absolute") {
         return Err(config.unsupported("position_embedding_type", "supported is absolute"));
     }
@@ -126,47 +98,10 @@ pub(super) fn check_options(config: &JsonFile) -> Result<(), Error> {
     Ok(())
 }
 
-impl Sizes {
-    /// Reads the sizes and checks that they fit together; `activation` is the family's default.
-    pub fn read(config: &JsonFile, fields: &Fields, activation: &str) -> Result<Self, Error> {
-        Self::with(config, fields, hidden_act(config, fields.activation, activation)?)
-    }
-
-    /// As [`Sizes::read`], for a family that names its activation in a way of its own.
-    pub fn with(config: &JsonFile, fields: &Fields, activation: Activation) -> Result<Self, Error> {
-        let hidden = count(config, fields.hidden, 65536)?;
-        let heads = count(config, fields.heads, 1024)?;
-        if !hidden.is_multiple_of(heads) || hidden / heads > MAX_HEAD {
-            let problem = format!(
-                "is {heads} and {} is {hidden}; heads of a whole size up to {MAX_HEAD} are expected",
-                fields.hidden
-            );
-            return Err(config.error(fields.heads, problem));
-        }
-        Ok(Sizes {
-            hidden,
-            heads,
-            layers: count(config, fields.layers, 1000)?,
-            intermediate: count(config, fields.intermediate, 1 << 20)?,
-            activation,
-        })
-    }
-
-    /// Values of a head.
-    pub fn head(self) -> usize {
-        self.hidden / self.heads
-    }
-
-    /// Heads side by side.
-    pub fn head_axis(self) -> Axis {
-        Axis { blocks: self.heads, block: self.hidden / self.heads }
-    }
-}
-
-impl Encoder {
+impl AbsoluteEncoder {
     /// An encoder of `sizes.layers` layers under BERT's names.
-    pub fn bert(prefix: String, sizes: Sizes, embeddings: Embeddings, eps: f32) -> Self {
-        Encoder {
+    pub fn bert(prefix: String, sizes: EncoderSizes, embeddings: Embeddings, eps: f32) -> Self {
+        AbsoluteEncoder {
             prefix,
             sizes,
             embeddings,
@@ -181,7 +116,7 @@ impl Encoder {
     }
 
     fn load_layer(&self, loader: &mut Loader, layer: &str) -> Result<Layer, Error> {
-        let Sizes { hidden, intermediate, .. } = self.sizes;
+        let EncoderSizes { hidden, intermediate, .. } = self.sizes;
         let (wide, inner, heads) =
             (Axis::plain(hidden), Axis::plain(intermediate), self.sizes.head_axis());
         let part = |name: &str| format!("{}{layer}.{name}", self.prefix);
@@ -205,9 +140,9 @@ impl Encoder {
     }
 }
 
-impl Transformer for Encoder {
+impl Transformer for AbsoluteEncoder {
     fn facts(&self) -> Facts {
-        let Sizes { hidden, intermediate, .. } = self.sizes;
+        let EncoderSizes { hidden, intermediate, .. } = self.sizes;
         let Embeddings { width, rows, types, .. } = self.embeddings;
         Facts {
             hidden,
@@ -223,7 +158,7 @@ impl Transformer for Encoder {
     }
 
     fn describe(&self) -> String {
-        let Sizes { hidden, heads, intermediate, activation, .. } = self.sizes;
+        let EncoderSizes { hidden, heads, intermediate, activation, .. } = self.sizes;
         let layers = match (self.order.len(), self.layers.len()) {
             (applied, stored) if applied == stored => format!("{applied} layers"),
             (applied, stored) => format!("{applied} layers of {stored} stored"),
@@ -253,8 +188,8 @@ impl Transformer for Encoder {
     }
 
     /// Loads embeddings and layers; the pooler and any heads are left.
-    fn load(&self, loader: &mut Loader) -> Result<Box<dyn Loaded>, Error> {
-        let Sizes { hidden, .. } = self.sizes;
+    fn load(&self, loader: &mut Loader) -> Result<Box<dyn LoadedTransformer>, Error> {
+        let EncoderSizes { hidden, .. } = self.sizes;
         let named = |name: &str| format!("{}{name}", self.prefix);
         let embeddings = self.embeddings.load(loader, &self.prefix, hidden, self.eps)?;
         let table = |buckets: Buckets| [buckets.count, self.sizes.heads];
@@ -272,13 +207,13 @@ impl Transformer for Encoder {
             .map(|layer| self.load_layer(loader, layer))
             .collect::<Result<_, _>>()?;
         let encoder = self.clone();
-        Ok(Box::new(Weights { encoder, embeddings, biases, relative, layers }))
+        Ok(Box::new(LoadedAbsoluteEncoder { encoder, embeddings, biases, relative, layers }))
     }
 }
 
-impl Loaded for Weights {
+impl LoadedTransformer for LoadedAbsoluteEncoder {
     fn forward(&self, builder: &mut Builder, batch: &PackedBatch) -> Activations {
-        let Encoder { sizes, order, scale, .. } = &self.encoder;
+        let AbsoluteEncoder { sizes, order, scale, .. } = &self.encoder;
         let none = Activation::None;
         let mut x = self.embeddings.forward(builder, batch);
         let attention =

@@ -44,7 +44,7 @@ fn transformer(config: &Value, tensors: &[(&str, usize)]) -> Result<Box<dyn Tran
 /// The `config.json` of a file of `tests/published`.
 macro_rules! published {
     ($name:literal) => {
-        $crate::models::published::config_of(include_str!(concat!(
+        $crate::models::tests::published::config_of(include_str!(concat!(
             env!("CARGO_MANIFEST_DIR"),
             "/tests/published/",
             $name,

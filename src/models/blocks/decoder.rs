@@ -12,15 +12,16 @@ use crate::kernels::matmul::{Epilogue, Linear, matmul, matmul_then};
 use crate::kernels::rms_norm::{RmsNorm, rms_norm};
 use crate::kernels::rope::{Angles, HeadNorm, Rope, rope};
 use crate::kernels::{Activation, Activations, Builder};
-use crate::models::layers::{count, count_or, epsilon, hidden_act, table_rows};
-use crate::models::rotary::Rotary;
-use crate::models::{Facts, Loaded, Transformer};
+use crate::models::blocks::fields::{count, count_or, epsilon, hidden_act};
+use crate::models::blocks::rotary::Rotary;
+use crate::models::blocks::tables::table_rows;
+use crate::models::{Facts, LoadedTransformer, Transformer};
 use crate::weights::{Axis, Gate, Loader, Table, WeightFiles};
 
 const WORDS: &str = "embed_tokens.weight";
 
 /// What a family takes a field to be where its config does not say.
-pub(super) struct Defaults {
+pub(in crate::models) struct Defaults {
     /// `num_key_value_heads`; `None`: as many as heads.
     pub kv_heads: Option<usize>,
     /// `head_dim`; `None`: the hidden size over the heads.
@@ -32,12 +33,12 @@ pub(super) struct Defaults {
 }
 
 /// Defaults that most families share.
-pub(super) const DEFAULTS: Defaults =
+pub(in crate::models) const DEFAULTS: Defaults =
     Defaults { kv_heads: None, head: None, activation: ["hidden_act", "silu"], eps: 1e-6 };
 
 /// Sizes of the layers.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Sizes {
+pub(in crate::models) struct DecoderSizes {
     pub hidden: usize,
     pub heads: usize,
     pub kv_heads: usize,
@@ -50,7 +51,7 @@ pub(super) struct Sizes {
 
 /// What sets a family apart.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Traits {
+pub(in crate::models) struct Traits {
     /// Queries, keys and values have a bias.
     pub qkv_bias: bool,
     /// The attention's output has a bias.
@@ -68,17 +69,17 @@ pub(super) struct Traits {
 
 /// What attention a layer has, and which of the rotaries.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct LayerKind {
+pub(in crate::models) struct LayerKind {
     pub attention: Attention,
     pub rotary: usize,
 }
 
 /// A decoder whose config and tensor shapes have been read.
 #[derive(Debug, Clone)]
-pub(super) struct Decoder {
+pub(in crate::models) struct Decoder {
     prefix: String,
     table_rows: usize,
-    sizes: Sizes,
+    sizes: DecoderSizes,
     traits: Traits,
     rotaries: Vec<Rotary>,
     kinds: Vec<LayerKind>,
@@ -86,7 +87,7 @@ pub(super) struct Decoder {
 
 /// A decoder's weights.
 #[derive(Debug)]
-struct Weights {
+struct LoadedDecoder {
     decoder: Decoder,
     words: Table,
     layers: Vec<Layer>,
@@ -109,12 +110,12 @@ struct Layer {
 
 /// Whether a query sees only what comes before it: transformers makes any decoder bidirectional whose
 /// config says `is_causal: false`.
-pub(super) fn is_causal(config: &JsonFile) -> Result<bool, Error> {
+pub(in crate::models) fn is_causal(config: &JsonFile) -> Result<bool, Error> {
     Ok(config.bool("is_causal")?.unwrap_or(true))
 }
 
 /// Which layers have a window: `layer_types` where it is there, else `default`.
-pub(super) fn sliding_layers(
+pub(in crate::models) fn sliding_layers(
     config: &JsonFile,
     layers: usize,
     default: impl Fn(usize) -> bool,
@@ -137,7 +138,7 @@ pub(super) fn sliding_layers(
     })
 }
 
-impl Sizes {
+impl DecoderSizes {
     /// Reads the sizes and checks that they fit together.
     pub fn read(config: &JsonFile, defaults: &Defaults) -> Result<Self, Error> {
         let hidden = count(config, "hidden_size", 65536)?;
@@ -161,7 +162,7 @@ impl Sizes {
             }
         };
         let [field, activation] = defaults.activation;
-        Ok(Sizes {
+        Ok(DecoderSizes {
             hidden,
             heads,
             kv_heads,
@@ -193,7 +194,7 @@ impl Decoder {
     /// A decoder with a kind for each layer.
     pub fn new(
         weights: &WeightFiles,
-        sizes: Sizes,
+        sizes: DecoderSizes,
         traits: Traits,
         rotaries: Vec<Rotary>,
         kinds: Vec<LayerKind>,
@@ -254,7 +255,7 @@ impl Decoder {
 
 impl Transformer for Decoder {
     fn facts(&self) -> Facts {
-        let Sizes { hidden, heads, kv_heads, head, intermediate, .. } = self.sizes;
+        let DecoderSizes { hidden, heads, kv_heads, head, intermediate, .. } = self.sizes;
         let qkv = (heads + 2 * kv_heads) * head.next_multiple_of(4);
         Facts {
             hidden,
@@ -267,8 +268,9 @@ impl Transformer for Decoder {
     }
 
     fn describe(&self) -> String {
-        let Sizes { hidden, heads, kv_heads, head, intermediate, layers, activation, .. } =
-            self.sizes;
+        let DecoderSizes {
+            hidden, heads, kv_heads, head, intermediate, layers, activation, ..
+        } = self.sizes;
         let causal = self.kinds.iter().all(|kind| kind.attention.after == Some(0));
         let windows = self.kinds.iter().filter(|kind| kind.attention.before.is_some()).count();
         let windows = match windows {
@@ -287,13 +289,13 @@ impl Transformer for Decoder {
     }
 
     /// Loads embeddings, layers and the last norm; the head that predicts tokens is left.
-    fn load(&self, loader: &mut Loader) -> Result<Box<dyn Loaded>, Error> {
+    fn load(&self, loader: &mut Loader) -> Result<Box<dyn LoadedTransformer>, Error> {
         let words = loader.table(&format!("{}{WORDS}", self.prefix), self.sizes.hidden)?;
         let layers = (0..self.sizes.layers)
             .map(|layer| self.load_layer(loader, layer))
             .collect::<Result<_, _>>()?;
         let norm = self.norm(loader, "norm")?;
-        Ok(Box::new(Weights { decoder: self.clone(), words, layers, norm }))
+        Ok(Box::new(LoadedDecoder { decoder: self.clone(), words, layers, norm }))
     }
 }
 
@@ -304,7 +306,7 @@ fn stored(storage: Storage, value: f32) -> f32 {
     convert::decode(storage, &bytes).first().copied().unwrap_or(value)
 }
 
-impl Weights {
+impl LoadedDecoder {
     fn attended(
         &self,
         builder: &mut Builder,
@@ -313,7 +315,7 @@ impl Weights {
         angles: &Angles,
         x: Activations,
     ) -> Activations {
-        let Sizes { heads, kv_heads, head, eps, .. } = self.decoder.sizes;
+        let DecoderSizes { heads, kv_heads, head, eps, .. } = self.decoder.sizes;
         let normed = rms_norm(builder, x, &layer.attention_norm, None);
         let (qkv, turned) = match layer.head_norms {
             None => {
@@ -333,9 +335,9 @@ impl Weights {
     }
 }
 
-impl Loaded for Weights {
+impl LoadedTransformer for LoadedDecoder {
     fn forward(&self, builder: &mut Builder, batch: &PackedBatch) -> Activations {
-        let Sizes { hidden, activation, .. } = self.decoder.sizes;
+        let DecoderSizes { hidden, activation, .. } = self.decoder.sizes;
         let (words, rows) = table_rows(builder, &self.words, &batch.ids);
         let rows: Vec<[u32; 4]> = rows.into_iter().map(|row| [row, 0, 0, 0]).collect();
         // transformers rounds the factor to the dtype of the weights.
@@ -387,7 +389,7 @@ mod tests {
 
     #[test]
     fn windows_end_with_a_causal_query_and_lie_around_another() {
-        let sizes = Sizes::read(&file(json!({})), &DEFAULTS).unwrap();
+        let sizes = DecoderSizes::read(&file(json!({})), &DEFAULTS).unwrap();
         let reach = |causal, window| {
             let attention = sizes.attention(causal, window);
             (attention.before, attention.after)
@@ -408,11 +410,14 @@ mod tests {
             (json!({"rms_norm_eps": -1.0}), "rms_norm_eps"),
             (json!({"hidden_act": "laplace"}), "hidden_act"),
         ] {
-            let error = Sizes::read(&file(changes.clone()), &DEFAULTS).unwrap_err().to_string();
+            let error =
+                DecoderSizes::read(&file(changes.clone()), &DEFAULTS).unwrap_err().to_string();
             assert!(error.contains("config.json") && error.contains(field), "{changes}: {error}");
         }
-        let wide =
-            Sizes::read(&file(json!({"head_dim": 128, "num_key_value_heads": 2})), &DEFAULTS);
+        let wide = DecoderSizes::read(
+            &file(json!({"head_dim": 128, "num_key_value_heads": 2})),
+            &DEFAULTS,
+        );
         assert_eq!(wide.map(|sizes| (sizes.head, sizes.kv_heads)).ok(), Some((128, 2)));
     }
 

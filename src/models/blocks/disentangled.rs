@@ -11,17 +11,17 @@ use crate::kernels::layer_norm::{Norm, layer_norm};
 use crate::kernels::lookup::lookup_of;
 use crate::kernels::matmul::{Linear, matmul};
 use crate::kernels::{Activation, Activations, Builder};
-use crate::models::layers::table_rows;
+use crate::models::blocks::tables::table_rows;
 use crate::weights::{Axis, Loader, Table};
 
-pub(super) const TABLE: &str = "encoder.rel_embeddings.weight";
+pub(in crate::models) const TABLE: &str = "encoder.rel_embeddings.weight";
 const NORM: &str = "encoder.LayerNorm";
 const KEYS: &str = "attention.self.pos_key_proj";
 const QUERIES: &str = "attention.self.pos_query_proj";
 
 /// How distances become rows of the table, and what is made of the rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Disentangled {
+pub(in crate::models) struct Disentangled {
     /// Rows for keys after the query, and as many for the others.
     pub span: usize,
     /// Where set, distances from `span / 2` on fall into buckets that grow up to this distance.
@@ -38,7 +38,7 @@ pub(super) struct Disentangled {
 
 /// The table and its norm.
 #[derive(Debug)]
-pub(super) struct LoadedTable {
+pub(in crate::models) struct LoadedTable {
     disentangled: Disentangled,
     hidden: usize,
     table: Table,
@@ -47,7 +47,7 @@ pub(super) struct LoadedTable {
 
 /// The rows of the table that a batch needs, before a layer's projection.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct States {
+pub(in crate::models) struct States {
     states: Activations,
     rows: TensorId,
     reach: usize,

@@ -265,7 +265,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::models::rotary::Rotary;
+    use crate::models::blocks::rotary::Rotary;
 
     fn read(config: &Value) -> Result<Rotary, Error> {
         let Value::Object(map) = config else { panic!("{config}") };
@@ -293,6 +293,7 @@ mod tests {
             json!({"rope_theta": 1e4}),
             json!({"rope_theta": 1e4, "rope_scaling": null}),
             json!({"rope_theta": 7.0, "rope_parameters": {"rope_theta": 1e4}}),
+            json!({"rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}),
             json!({"rope_scaling": {}, "rope_parameters": {"rope_type": "default"}}),
         ] {
             check(config, 9, PLAIN, 1.0);
@@ -431,6 +432,7 @@ mod tests {
             ),
             (json!({"rope_parameters": {"full_attention": {}}}), "rope_parameters.full_attention"),
             (json!({"rope_parameters": {"partial_rotary_factor": 0.5}}), "partial_rotary_factor"),
+            (json!({"partial_rotary_factor": 0.5}), "partial_rotary_factor"),
             (json!({"rope_theta": -1}), "rope_theta"),
             (json!({"rope_theta": "ten"}), "rope_theta"),
             (json!({"rope_scaling": {"type": "linear"}}), "rope_scaling.factor"),

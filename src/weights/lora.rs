@@ -7,7 +7,7 @@ use crate::weights::{TensorEntry, WeightFiles};
 
 /// The adapter that is added to every matrix and table.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Adapter {
+pub(crate) struct Lora {
     /// Which of the tasks.
     pub task: usize,
     /// Tasks that there are.
@@ -19,7 +19,7 @@ pub(crate) struct Adapter {
 
 /// One weight's pair for the task: `left` is `[rows, rank]`, `right` `[rank, width]`.
 #[derive(Debug)]
-pub(super) struct Pair {
+pub(super) struct LoraPair {
     rank: usize,
     width: usize,
     scale: f32,
@@ -27,7 +27,7 @@ pub(super) struct Pair {
     right: Vec<f32>,
 }
 
-impl Adapter {
+impl Lora {
     /// The pair of a weight under the name it has in the file. A table's are the other way round.
     ///
     /// # Errors
@@ -38,7 +38,7 @@ impl Adapter {
         name: &str,
         entry: &TensorEntry,
         table: bool,
-    ) -> Result<Pair, Error> {
+    ) -> Result<LoraPair, Error> {
         let &[rows, width] = &entry.shape[..] else {
             return Err(Error::tensor(files.file_of(entry), name, "is no matrix"));
         };
@@ -61,7 +61,7 @@ impl Adapter {
             files.values(&name, entry, self.task * count, count)
         };
         let (left, right) = if table { ("lora_A", "lora_B") } else { ("lora_B", "lora_A") };
-        Ok(Pair {
+        Ok(LoraPair {
             rank: self.rank,
             width,
             scale: self.scale,
@@ -71,7 +71,7 @@ impl Adapter {
     }
 }
 
-impl Pair {
+impl LoraPair {
     /// Adds scale · left · right to rows of the weight, of which `first` is the first.
     pub fn add(&self, first: usize, values: &mut [f32]) {
         for (row, values) in values.chunks_exact_mut(self.width).enumerate() {

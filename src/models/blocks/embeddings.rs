@@ -8,17 +8,18 @@ use crate::kernels::layer_norm::{Norm, layer_norm};
 use crate::kernels::lookup::lookup_of;
 use crate::kernels::matmul::{Linear, matmul};
 use crate::kernels::{Activation, Activations, Builder};
-use crate::models::layers::{count, table_rows};
+use crate::models::blocks::fields::count;
+use crate::models::blocks::tables::table_rows;
 use crate::weights::{Axis, Loader, Table, WeightFiles};
 
 /// The token table, under the name that all these families give it.
-pub(super) const WORDS: &str = "embeddings.word_embeddings.weight";
+pub(in crate::models) const WORDS: &str = "embeddings.word_embeddings.weight";
 const POSITIONS: &str = "embeddings.position_embeddings.weight";
-const TYPES: &str = "embeddings.token_type_embeddings.weight";
+pub(in crate::models) const TYPES: &str = "embeddings.token_type_embeddings.weight";
 
 /// Which tables there are, and how positions are counted.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Embeddings {
+pub(in crate::models) struct Embeddings {
     /// Width of the tables.
     pub width: usize,
     /// Rows of the token table.
@@ -38,7 +39,7 @@ pub(super) struct Embeddings {
 
 /// A linear layer after the tables.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Projection {
+pub(in crate::models) struct Projection {
     pub name: &'static str,
     pub bias: bool,
     /// Whether the norm follows it, or comes before.
@@ -54,7 +55,7 @@ impl Projection {
 
 /// The embeddings' weights.
 #[derive(Debug)]
-pub(super) struct LoadedEmbeddings {
+pub(in crate::models) struct LoadedEmbeddings {
     embeddings: Embeddings,
     words: Table,
     positions: Option<Table>,

@@ -12,11 +12,11 @@ use crate::kernels::Builder;
 use crate::kernels::rope::{Angles, angles};
 use crate::weights::{Axis, Columns};
 
-pub(super) use scaling::Scaling;
+pub(in crate::models) use scaling::Scaling;
 
 /// How a model turns its heads.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Rotary {
+pub(in crate::models) struct Rotary {
     /// Values of a head that are turned, from its first on.
     pub dims: usize,
     /// Base of the wavelengths.
@@ -68,14 +68,16 @@ impl Rotary {
         theta: f64,
     ) -> Result<Self, Error> {
         let mut rotary = Self::plain(head, theta);
+        for file in std::iter::once(config).chain(parameters) {
+            if file.f64("partial_rotary_factor")?.is_some_and(|part| part != 1.0) {
+                return Err(file.unsupported("partial_rotary_factor", "supported: 1"));
+            }
+        }
         if let Some(parameters) = parameters {
             if let Some((field, _)) = parameters.map.iter().find(|(_, value)| value.is_object()) {
                 return Err(parameters.unsupported(field, "one set for all layers is"));
             }
             rotary.theta = parameters.f64("rope_theta")?.unwrap_or(rotary.theta);
-            if parameters.f64("partial_rotary_factor")?.is_some_and(|part| part != 1.0) {
-                return Err(parameters.unsupported("partial_rotary_factor", "1 is"));
-            }
             rotary.check(config, "rope_theta")?;
             rotary.scaling = Scaling::read(config, parameters, rotary.dims, rotary.theta)?;
         }

@@ -13,20 +13,17 @@ use crate::kernels::lookup::lookup_of;
 use crate::kernels::matmul::{Epilogue, Linear, matmul, matmul_then};
 use crate::kernels::rope::Angles;
 use crate::kernels::{Activation, Activations, Builder};
-use crate::models::encoder::Sizes;
-use crate::models::experts::{Experts, LoadedExperts};
-use crate::models::layers::table_rows;
-use crate::models::rotary::Rotary;
-use crate::models::{Facts, Loaded, Transformer, no_tasks};
-use crate::weights::{Adapter, Axis, Columns, Gate, Loader, Table, WeightFiles};
-
-/// The token table, under the name that all these families give it.
-pub(super) const WORDS: &str = "embeddings.word_embeddings.weight";
-const TYPES: &str = "embeddings.token_type_embeddings.weight";
+use crate::models::blocks::embeddings::{TYPES, WORDS};
+use crate::models::blocks::experts::{Experts, LoadedExperts};
+use crate::models::blocks::rotary::Rotary;
+use crate::models::blocks::sizes::EncoderSizes;
+use crate::models::blocks::tables::table_rows;
+use crate::models::{Facts, LoadedTransformer, Transformer, no_tasks};
+use crate::weights::{Axis, Columns, Gate, Loader, Lora, Table, WeightFiles};
 
 /// Where a model keeps the order of its tokens.
 #[derive(Debug, Clone)]
-pub(super) enum Positions {
+pub(in crate::models) enum Positions {
     Rotary(Rotary),
     /// A bias that falls with the distance, by a slope of each head (Press et al. 2021,
     /// <https://arxiv.org/abs/2108.12409>), to both sides.
@@ -35,7 +32,7 @@ pub(super) enum Positions {
 
 /// What a family calls its tensors; parts of a layer after the layer's own name.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Names {
+pub(in crate::models) struct TensorNames {
     pub embeddings_norm: &'static str,
     /// Before the number of a layer.
     pub layers: &'static str,
@@ -51,7 +48,7 @@ pub(super) struct Names {
 
 /// Norms that one family has besides the others.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct MoreNorms {
+pub(in crate::models) struct MoreNorms {
     /// Of all heads' queries and of all heads' keys.
     pub queries_keys: [&'static str; 2],
     /// Of the input plus the normed sum that came of it.
@@ -60,7 +57,7 @@ pub(super) struct MoreNorms {
 
 /// Which linear layers have a bias.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Biases {
+pub(in crate::models) struct Biases {
     pub qkv: bool,
     pub output: bool,
     pub up: bool,
@@ -69,7 +66,7 @@ pub(super) struct Biases {
 
 /// The tasks that a model has adapters for.
 #[derive(Debug, Clone)]
-pub(super) struct Tasks {
+pub(in crate::models) struct LoraTasks {
     pub names: Vec<String>,
     pub rank: usize,
     pub scale: f32,
@@ -79,10 +76,10 @@ pub(super) struct Tasks {
 
 /// An encoder whose config and tensor shapes have been read.
 #[derive(Debug, Clone)]
-pub(super) struct PostNorm {
+pub(in crate::models) struct RotaryEncoder {
     /// Before all names.
     pub prefix: String,
-    pub sizes: Sizes,
+    pub sizes: EncoderSizes,
     /// Rows of the token table.
     pub rows: usize,
     /// Rows of the type table, where there is one.
@@ -90,20 +87,20 @@ pub(super) struct PostNorm {
     /// Epsilon of all norms.
     pub eps: f32,
     pub positions: Positions,
-    pub names: Names,
+    pub names: TensorNames,
     pub more_norms: Option<MoreNorms>,
     pub biases: Biases,
     /// Which half of the up projection is the gate, where there is one.
     pub gate: Option<Gate>,
     /// Which layers are mixtures of experts, where any are.
     pub experts: Option<Experts>,
-    pub tasks: Option<Tasks>,
+    pub tasks: Option<LoraTasks>,
     pub f16: F16Facts,
 }
 
 #[derive(Debug)]
-struct Weights {
-    model: PostNorm,
+struct LoadedRotaryEncoder {
+    model: RotaryEncoder,
     words: Table,
     types: Option<Table>,
     norm: Norm,
@@ -134,13 +131,13 @@ enum Projections {
 }
 
 /// What attention needs to know of the order of a batch.
-enum Order {
+enum PositionTerms {
     Turned(Angles),
     Distance(DistanceBias),
 }
 
 /// Rows of the token table, and of the type table where `types` says that there is one.
-pub(super) fn table_sizes(
+pub(in crate::models) fn table_sizes(
     weights: &WeightFiles,
     prefix: &str,
     types: bool,
@@ -152,7 +149,7 @@ pub(super) fn table_sizes(
 }
 
 /// Refuses options by which a model computes something else: each with what counts as off.
-pub(super) fn refuse_options(config: &JsonFile, fields: &[&str]) -> Result<(), Error> {
+pub(in crate::models) fn refuse_options(config: &JsonFile, fields: &[&str]) -> Result<(), Error> {
     for field in fields {
         let off = config.raw(field).is_none_or(|value| {
             value == &serde_json::Value::Bool(false) || value.as_f64() == Some(0.0)
@@ -166,23 +163,23 @@ pub(super) fn refuse_options(config: &JsonFile, fields: &[&str]) -> Result<(), E
 
 /// ALiBi's slopes: 2^(−8 (h + 1) / n) for n a power of two; else those of the power below, and every
 /// second of the power above.
-pub(super) fn alibi_slopes(heads: usize) -> Vec<f64> {
+pub(in crate::models) fn alibi_slopes(heads: usize) -> Vec<f64> {
     let power = |n: usize| (1..=n).map(move |h| 2f64.powf(-8.0 * h as f64 / n as f64));
     let below = if heads.is_power_of_two() { heads } else { heads.next_power_of_two() / 2 };
     power(below).chain(power(2 * below).step_by(2)).take(heads).collect()
 }
 
-impl Tasks {
-    fn adapter(&self) -> Option<Adapter> {
-        let Tasks { ref names, rank, scale, chosen } = *self;
-        chosen.map(|task| Adapter { task, tasks: names.len(), rank, scale })
+impl LoraTasks {
+    fn lora(&self) -> Option<Lora> {
+        let LoraTasks { ref names, rank, scale, chosen } = *self;
+        chosen.map(|task| Lora { task, tasks: names.len(), rank, scale })
     }
 }
 
-impl PostNorm {
+impl RotaryEncoder {
     fn load_layer(&self, loader: &mut Loader, layer: usize) -> Result<Layer, Error> {
-        let Sizes { hidden, heads, .. } = self.sizes;
-        let Names { layers, qkv, output, attention_norm, norm, .. } = self.names;
+        let EncoderSizes { hidden, heads, .. } = self.sizes;
+        let TensorNames { layers, qkv, output, attention_norm, norm, .. } = self.names;
         let part = |name: &str| format!("{}{layers}.{layer}.{name}", self.prefix);
         let wide = Axis::plain(hidden);
         let context = self.sizes.head_axis();
@@ -247,23 +244,23 @@ impl PostNorm {
         })
     }
 
-    fn order(&self, builder: &mut Builder, batch: &PackedBatch) -> Order {
+    fn order(&self, builder: &mut Builder, batch: &PackedBatch) -> PositionTerms {
         match &self.positions {
-            Positions::Rotary(rotary) => Order::Turned(rotary.angles(builder, batch)),
+            Positions::Rotary(rotary) => PositionTerms::Turned(rotary.angles(builder, batch)),
             Positions::Alibi => {
                 let heads = self.sizes.heads;
                 let slopes = alibi_slopes(heads);
                 let bias =
                     |head: usize, distance: i64| (-slopes[head] * distance.abs() as f64) as f32;
-                Order::Distance(distance_bias(builder, heads, batch.longest(), bias))
+                PositionTerms::Distance(distance_bias(builder, heads, batch.longest(), bias))
             }
         }
     }
 }
 
-impl Transformer for PostNorm {
+impl Transformer for RotaryEncoder {
     fn facts(&self) -> Facts {
-        let Sizes { hidden, intermediate, .. } = self.sizes;
+        let EncoderSizes { hidden, intermediate, .. } = self.sizes;
         let rows = self.experts.map_or(1, |experts| experts.top);
         Facts {
             hidden,
@@ -278,7 +275,7 @@ impl Transformer for PostNorm {
     }
 
     fn describe(&self) -> String {
-        let Sizes { hidden, heads, intermediate, layers, activation } = self.sizes;
+        let EncoderSizes { hidden, heads, intermediate, layers, activation } = self.sizes;
         let gated = if self.gate.is_some() { "gated " } else { "" };
         let positions = match &self.positions {
             Positions::Alibi => "ALiBi".to_owned(),
@@ -293,7 +290,7 @@ impl Transformer for PostNorm {
             None => String::new(),
         };
         let task = match &self.tasks {
-            Some(Tasks { names, chosen: Some(task), .. }) => format!(", task {}", names[*task]),
+            Some(LoraTasks { names, chosen: Some(task), .. }) => format!(", task {}", names[*task]),
             _ => String::new(),
         };
         format!(
@@ -314,21 +311,21 @@ impl Transformer for PostNorm {
     }
 
     /// Loads embeddings and layers; the pooler and any heads are left.
-    fn load(&self, loader: &mut Loader) -> Result<Box<dyn Loaded>, Error> {
+    fn load(&self, loader: &mut Loader) -> Result<Box<dyn LoadedTransformer>, Error> {
         let hidden = self.sizes.hidden;
         let named = |name: &str| format!("{}{name}", self.prefix);
-        loader.adapter = self.tasks.as_ref().and_then(Tasks::adapter);
+        loader.lora = self.tasks.as_ref().and_then(LoraTasks::lora);
         let words = loader.table(&named(WORDS), hidden)?;
         let types = self.types.map(|_| loader.table(&named(TYPES), hidden)).transpose()?;
         let norm = loader.norm(&named(self.names.embeddings_norm), hidden, self.eps)?;
         let layers = (0..self.sizes.layers)
             .map(|layer| self.load_layer(loader, layer))
             .collect::<Result<_, _>>()?;
-        Ok(Box::new(Weights { model: self.clone(), words, types, norm, layers }))
+        Ok(Box::new(LoadedRotaryEncoder { model: self.clone(), words, types, norm, layers }))
     }
 }
 
-impl Weights {
+impl LoadedRotaryEncoder {
     fn embed(&self, builder: &mut Builder, batch: &PackedBatch) -> Activations {
         let (words, word_rows) = table_rows(builder, &self.words, &batch.ids);
         let mut tables = vec![words];
@@ -349,7 +346,7 @@ impl Weights {
         builder: &mut Builder,
         x: Activations,
         layer: &Layer,
-        order: &Order,
+        order: &PositionTerms,
         texts: &[Text],
     ) -> Activations {
         let none = Activation::None;
@@ -358,10 +355,10 @@ impl Weights {
         let at = match &layer.projections {
             Projections::Together(linear) => {
                 let epilogue = match order {
-                    Order::Turned(angles) => {
+                    PositionTerms::Turned(angles) => {
                         Epilogue::Turned(angles.turn(2 * heads, attention.head))
                     }
-                    Order::Distance(_) => Epilogue::Plain(none, None),
+                    PositionTerms::Distance(_) => Epilogue::Plain(none, None),
                 };
                 let qkv = matmul_then(builder, "qkv", x, linear, epilogue);
                 [0, heads, 2 * heads].map(|head| Heads { of: qkv, head })
@@ -377,8 +374,8 @@ impl Weights {
             }
         };
         let bias = match order {
-            Order::Distance(bias) => Some(*bias),
-            Order::Turned(_) => None,
+            PositionTerms::Distance(bias) => Some(*bias),
+            PositionTerms::Turned(_) => None,
         };
         attend(builder, at, texts, &attention, bias)
     }
@@ -397,7 +394,7 @@ impl Weights {
     }
 }
 
-impl Loaded for Weights {
+impl LoadedTransformer for LoadedRotaryEncoder {
     fn forward(&self, builder: &mut Builder, batch: &PackedBatch) -> Activations {
         let none = Activation::None;
         let mut x = self.embed(builder, batch);

@@ -10,7 +10,7 @@ use crate::kernels::attention::{DistanceBias, distance_bias};
 /// How distances fall into buckets: half of them for keys after the query, and of each half the
 /// first half for a distance each, the others growing by a factor up to `max_distance`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Buckets {
+pub(in crate::models) struct Buckets {
     pub count: usize,
     pub max_distance: usize,
 }

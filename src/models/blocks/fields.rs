@@ -2,9 +2,7 @@
 
 use crate::config::{DenseActivation, JsonFile};
 use crate::error::Error;
-use crate::gpu::graph::TensorId;
-use crate::kernels::{Activation, Builder};
-use crate::weights::Table;
+use crate::kernels::Activation;
 
 /// `hidden_act`, under the names that transformers knows; `default` where the config names none.
 ///
@@ -80,34 +78,4 @@ pub(crate) fn count_or(
     most: usize,
 ) -> Result<usize, Error> {
     if config.has(field) { count(config, field, most) } else { Ok(default) }
-}
-
-/// A table of one row of zeros, for a lookup that has nothing to add.
-pub(crate) fn zero_row(builder: &mut Builder, width: usize) -> TensorId {
-    let bytes = width.next_multiple_of(4) * builder.weights.bytes() as usize;
-    builder.input("zeros", &vec![0u8; bytes])
-}
-
-/// The tensor of a table, and the row of each id in it: the table itself, or, where it stays on the
-/// host, the rows of this batch, gathered.
-pub(crate) fn table_rows(
-    builder: &mut Builder,
-    table: &Table,
-    ids: &[u32],
-) -> (TensorId, Vec<u32>) {
-    match table {
-        Table::Gpu(weight) => (builder.weight("word table", *weight), ids.to_vec()),
-        Table::Host { bytes, row_bytes } => {
-            let mut gathered = Vec::with_capacity(ids.len() * row_bytes);
-            for id in ids {
-                let start = *id as usize * row_bytes;
-                gathered.extend_from_slice(&bytes[start..start + row_bytes]);
-            }
-            (builder.input("gathered rows", &gathered), (0..ids.len() as u32).collect())
-        }
-        Table::Unread { row_bytes } => {
-            let zeros = vec![0u8; ids.len() * row_bytes];
-            (builder.input("gathered rows", &zeros), (0..ids.len() as u32).collect())
-        }
-    }
 }

@@ -13,13 +13,13 @@ use crate::kernels::group_rows::group_rows;
 use crate::kernels::matmul::{ExpertLinear, matmul_experts};
 use crate::kernels::route::{MAX_EXPERTS, route};
 use crate::kernels::{Activation, Activations, Builder};
-use crate::models::encoder::Sizes;
-use crate::models::layers::count;
+use crate::models::blocks::fields::count;
+use crate::models::blocks::sizes::EncoderSizes;
 use crate::weights::{ExpertShape, Loader};
 
 /// Which layers have experts, and how many.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Experts {
+pub(in crate::models) struct Experts {
     pub count: usize,
     /// Experts of a token.
     pub top: usize,
@@ -29,7 +29,7 @@ pub(super) struct Experts {
 
 /// The weights of a layer's experts.
 #[derive(Debug)]
-pub(super) struct LoadedExperts {
+pub(in crate::models) struct LoadedExperts {
     top: usize,
     activation: Activation,
     router: ExpertLinear,
@@ -56,9 +56,9 @@ impl Experts {
         self,
         loader: &mut Loader,
         part: impl Fn(&str) -> String,
-        sizes: Sizes,
+        sizes: EncoderSizes,
     ) -> Result<LoadedExperts, Error> {
-        let Sizes { hidden, intermediate, activation, .. } = sizes;
+        let EncoderSizes { hidden, intermediate, activation, .. } = sizes;
         let router = ExpertShape { experts: 1, rows: self.count, width: hidden, flipped: false };
         let shape = |flipped| ExpertShape {
             experts: self.count,

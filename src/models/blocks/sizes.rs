@@ -1,0 +1,73 @@
+//! The sizes of an encoder's layers, under the config fields that families use.
+
+use crate::config::JsonFile;
+use crate::error::Error;
+use crate::kernels::Activation;
+use crate::kernels::attention::MAX_HEAD;
+use crate::models::blocks::fields::{count, hidden_act};
+use crate::weights::Axis;
+
+/// Config fields under the names that most families have for them.
+pub(in crate::models) const FIELDS: Fields = Fields {
+    hidden: "hidden_size",
+    heads: "num_attention_heads",
+    intermediate: "intermediate_size",
+    layers: "num_hidden_layers",
+    activation: "hidden_act",
+};
+
+/// What a family's config calls its sizes.
+pub(in crate::models) struct Fields {
+    pub hidden: &'static str,
+    pub heads: &'static str,
+    pub intermediate: &'static str,
+    pub layers: &'static str,
+    pub activation: &'static str,
+}
+
+/// Sizes of the layers.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::models) struct EncoderSizes {
+    pub hidden: usize,
+    pub heads: usize,
+    pub intermediate: usize,
+    pub layers: usize,
+    pub activation: Activation,
+}
+
+impl EncoderSizes {
+    /// Reads the sizes and checks that they fit together; `activation` is the family's default.
+    pub fn read(config: &JsonFile, fields: &Fields, activation: &str) -> Result<Self, Error> {
+        Self::with(config, fields, hidden_act(config, fields.activation, activation)?)
+    }
+
+    /// As [`EncoderSizes::read`], for a family that names its activation in a way of its own.
+    pub fn with(config: &JsonFile, fields: &Fields, activation: Activation) -> Result<Self, Error> {
+        let hidden = count(config, fields.hidden, 65536)?;
+        let heads = count(config, fields.heads, 1024)?;
+        if !hidden.is_multiple_of(heads) || hidden / heads > MAX_HEAD {
+            let problem = format!(
+                "is {heads} and {} is {hidden}; heads of a whole size up to {MAX_HEAD} are expected",
+                fields.hidden
+            );
+            return Err(config.error(fields.heads, problem));
+        }
+        Ok(EncoderSizes {
+            hidden,
+            heads,
+            layers: count(config, fields.layers, 1000)?,
+            intermediate: count(config, fields.intermediate, 1 << 20)?,
+            activation,
+        })
+    }
+
+    /// Values of a head.
+    pub fn head(self) -> usize {
+        self.hidden / self.heads
+    }
+
+    /// Heads side by side.
+    pub fn head_axis(self) -> Axis {
+        Axis { blocks: self.heads, block: self.hidden / self.heads }
+    }
+}

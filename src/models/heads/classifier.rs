@@ -1,0 +1,199 @@
+//! Heads for sequence classification, one for each shape that families share.
+
+use serde_json::Value;
+
+use super::{Head, Step, linear, refuse_custom_head};
+use crate::config::{JsonFile, PoolingMode};
+use crate::error::Error;
+use crate::kernels::Activation;
+use crate::models::blocks::fields::{count_or, epsilon, hidden_act};
+use crate::models::{architecture, jina_reranker, names};
+
+/// The classification head of a family.
+pub(in crate::models) struct Classifier {
+    /// The Python code published with checkpoints that this head computes.
+    code: &'static [&'static str],
+    /// Builds the steps from the hidden width and the number of labels.
+    steps: fn(&JsonFile, usize, usize) -> Result<Vec<Step>, Error>,
+}
+
+/// Alibaba's head of GTE v1.5, under its name on the Hub and in models with their own copy.
+const NEW_CODE: &[&str] = &[
+    "Alibaba-NLP/new-impl--modeling.NewForSequenceClassification",
+    "modeling.NewForSequenceClassification",
+];
+
+type Steps = fn(&JsonFile, usize, usize) -> Result<Vec<Step>, Error>;
+
+const ROBERTA_STEPS: Steps = |_, h, l| Ok(dense_out(Activation::Tanh, h, l));
+
+impl Classifier {
+    pub const ALBERT: Self = Self::new(|_, h, l| Ok(pooler("albert.pooler", h, l)));
+    pub const BERT: Self = Self::new(|_, h, l| Ok(pooler("bert.pooler.dense", h, l)));
+    pub const DEBERTA: Self = Self::new(deberta);
+    /// A decoder's head, on the last token.
+    pub const DECODER: Self = Self::new(last_token);
+    pub const DISTILBERT: Self = Self::new(|_, h, l| Ok(distilbert(h, l)));
+    pub const ELECTRA: Self = Self::new(|_, h, l| Ok(dense_out(Activation::Gelu, h, l)));
+    pub const GTE: Self = Self::new(|_, h, l| Ok(pooler("gte.pooler.dense", h, l)));
+    pub const MODERNBERT: Self = Self::new(modernbert);
+    pub const NEW: Self =
+        Classifier { code: NEW_CODE, ..Self::new(|_, h, l| Ok(pooler("new.pooler.dense", h, l))) };
+    pub const ROBERTA: Self = Self::new(ROBERTA_STEPS);
+    pub const XLM_ROBERTA: Self =
+        Classifier { code: jina_reranker::HEAD, ..Self::new(ROBERTA_STEPS) };
+
+    /// A head that no custom code defines.
+    const fn new(steps: Steps) -> Self {
+        Classifier { code: &[], steps }
+    }
+}
+
+/// Reads the classification head of a checkpoint whose hidden states are `hidden` wide.
+///
+/// # Errors
+/// [`Error::Unsupported`] for a checkpoint without such a head, or with one that is not computed.
+pub(crate) fn classifier(config: &JsonFile, hidden: usize) -> Result<Head, Error> {
+    let architectures = config.strings("architectures")?.unwrap_or_default();
+    if !architectures.iter().any(|name| name.ends_with("ForSequenceClassification")) {
+        let supported =
+            "a reranker needs a …ForSequenceClassification, a transformer with its head";
+        return Err(config.unsupported("architectures", supported));
+    }
+    let Some(known) = architecture(config, None)?.classifier else {
+        let supported =
+            format!("rerankers are supported for {}", names(|a| a.classifier.is_some()));
+        return Err(config.unsupported("model_type", supported));
+    };
+    refuse_custom_head(config, "AutoModelForSequenceClassification", known.code)?;
+    let labels = labels(config)?;
+    let steps = (known.steps)(config, hidden, labels)?;
+    let pools_last = steps.first() == Some(&Step::Pool(PoolingMode::LastToken));
+    let padding = config.usize("pad_token_id")?.and_then(|id| u32::try_from(id).ok());
+    Ok(Head { steps, labels, skipped_at_end: padding.filter(|_| pools_last) })
+}
+
+/// The number of labels: the names in `id2label`, else `num_labels`, else two.
+fn labels(config: &JsonFile) -> Result<usize, Error> {
+    let count = match config.raw("id2label") {
+        Some(Value::Object(names)) => names.len(),
+        Some(_) => return Err(config.error("id2label", "is not an object of labels")),
+        None => return count_or(config, "num_labels", 2, 1 << 16),
+    };
+    match count {
+        1..=65536 => Ok(count),
+        _ => Err(config.error("id2label", format!("has {count} labels; expected: 1 to 65536"))),
+    }
+}
+
+fn logits(name: &str, hidden: usize, labels: usize) -> Step {
+    linear(name, hidden, labels, Activation::None)
+}
+
+/// BERT's: the transformer's pooler on the first token, then a linear layer.
+fn pooler(dense: &str, hidden: usize, labels: usize) -> Vec<Step> {
+    let first = Step::Pool(PoolingMode::Cls);
+    let dense = linear(dense, hidden, hidden, Activation::Tanh);
+    vec![first, dense, logits("classifier", hidden, labels)]
+}
+
+/// RoBERTa's: a dense layer of the head's own on the first token, then a linear layer.
+fn dense_out(activation: Activation, hidden: usize, labels: usize) -> Vec<Step> {
+    let dense = linear("classifier.dense", hidden, hidden, activation);
+    let first = Step::Pool(PoolingMode::Cls);
+    vec![first, dense, logits("classifier.out_proj", hidden, labels)]
+}
+
+fn distilbert(hidden: usize, labels: usize) -> Vec<Step> {
+    let dense = linear("pre_classifier", hidden, hidden, Activation::Relu);
+    vec![Step::Pool(PoolingMode::Cls), dense, logits("classifier", hidden, labels)]
+}
+
+/// DeBERTa's context pooler on the first token: a dense layer of `pooler_hidden_size` and an activation.
+fn deberta(config: &JsonFile, hidden: usize, labels: usize) -> Result<Vec<Step>, Error> {
+    let width = count_or(config, "pooler_hidden_size", hidden, 65536)?;
+    if width != hidden {
+        let problem = format!("is {width}, but hidden_size is {hidden}; they must be equal");
+        return Err(config.error("pooler_hidden_size", problem));
+    }
+    let activation = hidden_act(config, "pooler_hidden_act", "gelu")?;
+    let dense = linear("pooler.dense", hidden, hidden, activation);
+    Ok(vec![Step::Pool(PoolingMode::Cls), dense, logits("classifier", hidden, labels)])
+}
+
+/// A decoder's: one linear layer on the last token that is not padding.
+fn last_token(config: &JsonFile, hidden: usize, labels: usize) -> Result<Vec<Step>, Error> {
+    for (field, causal) in [("is_causal", true), ("use_bidirectional_attention", false)] {
+        if config.bool(field)? == Some(!causal) {
+            let supported = format!("supported for rerankers that are decoders: {causal}");
+            return Err(config.unsupported(field, supported));
+        }
+    }
+    let (name, activation) = ("score".to_owned(), Activation::None);
+    let score = Step::Linear { name, bias: false, inner: hidden, columns: labels, activation };
+    Ok(vec![Step::Pool(PoolingMode::LastToken), score])
+}
+
+/// ModernBERT's prediction head: dense, activation, norm, then a linear layer.
+fn modernbert(config: &JsonFile, hidden: usize, labels: usize) -> Result<Vec<Step>, Error> {
+    let pooling = match config.str("classifier_pooling")?.unwrap_or("cls") {
+        "cls" => PoolingMode::Cls,
+        "mean" => PoolingMode::Mean,
+        _ => return Err(config.unsupported("classifier_pooling", "supported: cls and mean")),
+    };
+    let bias = config.bool("classifier_bias")?.unwrap_or(false);
+    let activation = hidden_act(config, "classifier_activation", "gelu")?;
+    let name = "head.dense".to_owned();
+    let dense = Step::Linear { name, bias, inner: hidden, columns: hidden, activation };
+    let eps = epsilon(config, "norm_eps", 1e-5)?;
+    let bias = config.bool("norm_bias")?.unwrap_or(false);
+    let norm = Step::Norm { name: "head.norm".to_owned(), bias, width: hidden, eps };
+    Ok(vec![Step::Pool(pooling), dense, norm, logits("classifier", hidden, labels)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(json: &str) -> JsonFile {
+        let Ok(Value::Object(map)) = serde_json::from_str(json) else { panic!("{json}") };
+        JsonFile::new("config.json", map)
+    }
+
+    #[test]
+    fn labels_are_counted_as_transformers_does() {
+        for (json, expected) in [
+            ("{}", 2),
+            (r#"{"num_labels": 3}"#, 3),
+            (r#"{"id2label": {"0": "LABEL_0"}}"#, 1),
+            (r#"{"id2label": {"0": "LABEL_0"}, "num_labels": 3}"#, 1),
+        ] {
+            assert_eq!(labels(&config(json)).unwrap(), expected, "{json}");
+        }
+    }
+
+    #[test]
+    fn a_model_that_is_not_a_reranker_is_refused_by_field() {
+        let head = r#""architectures": ["BertForSequenceClassification"]"#;
+        for (json, field) in [
+            (
+                r#"{"model_type": "bert", "architectures": ["BertModel"]}"#.to_owned(),
+                "architectures",
+            ),
+            (r#"{"model_type": "bert"}"#.to_owned(), "architectures"),
+            (format!(r#"{{"model_type": "fnet", {head}}}"#), "model_type"),
+            (format!(r#"{{"model_type": "t5", {head}}}"#), "model_type"),
+            (format!(r#"{{"model_type": "bert", "id2label": {{}}, {head}}}"#), "id2label"),
+            (
+                format!(
+                    r#"{{"model_type": "bert",
+                        "auto_map": {{"AutoModelForSequenceClassification": "m.Head"}}, {head}}}"#
+                ),
+                "auto_map.AutoModelForSequenceClassification",
+            ),
+        ] {
+            let message = classifier(&config(&json), 4).unwrap_err().to_string();
+            assert!(message.contains(field) && message.contains("config.json"), "{message}");
+        }
+    }
+}

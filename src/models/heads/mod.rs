@@ -1,0 +1,89 @@
+//! Heads that come with a transformer's checkpoint.
+//!
+//! The head for sequence classification and the one that predicts the next token make a reranker. The
+//! head of a masked language model makes a sparse encoder. Linear layers on each token make a
+//! multi-vector encoder. Which architecture has which head is in [`TABLE`](crate::models::TABLE).
+//!
+//! Dropout has no effect outside training and is left out.
+
+mod classifier;
+mod language_model;
+
+pub(super) use classifier::Classifier;
+pub(crate) use classifier::classifier;
+pub(super) use language_model::MaskedLm;
+pub(crate) use language_model::{causal_lm, masked_lm};
+
+use crate::config::{COLBERT_LINEAR, JsonFile, PoolingMode, Projection, SPARSE_LINEAR};
+use crate::error::Error;
+use crate::kernels::Activation;
+use crate::weights::WeightFiles;
+
+/// A step of a head. Tensor names are those of the checkpoint.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Step {
+    /// Reduces the rows of a text to one.
+    Pool(PoolingMode),
+    /// `activation(x · weightᵀ + bias)`.
+    Linear { name: String, bias: bool, inner: usize, columns: usize, activation: Activation },
+    /// A layer normalisation.
+    Norm { name: String, bias: bool, width: usize, eps: f32 },
+    /// The maximum over the tokens of a text of each vocabulary entry's logit. `weight` is
+    /// `[labels, inner]`.
+    Vocabulary { weight: String, bias: Option<String>, inner: usize, labels: usize },
+    /// The logits of some vocabulary entries, `rows` of `weight`, which is `[vocabulary, inner]`.
+    Tokens { weight: String, rows: Vec<usize>, inner: usize, vocabulary: usize },
+}
+
+/// A head: steps applied to the hidden states, in order. If none of them pools, there is one row for
+/// each token.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Head {
+    pub steps: Vec<Step>,
+    /// Number of values in a result row.
+    pub labels: usize,
+    /// Padding token that last-token pooling skips at the end of a text. In a causal model no token
+    /// sees a later one, so such tokens can be dropped.
+    pub skipped_at_end: Option<u32>,
+}
+
+/// Refuses a head that is computed by custom code outside `known`. `class` is its entry in `auto_map`.
+fn refuse_custom_head(config: &JsonFile, class: &str, known: &[&str]) -> Result<(), Error> {
+    let Some(map) = config.object("auto_map")? else { return Ok(()) };
+    let Some(code) = map.raw(class) else { return Ok(()) };
+    if code.as_str().is_some_and(|code| known.contains(&code)) {
+        return Ok(());
+    }
+    let supported = "the head is defined by Python code from the model's repository, which Vectile does not run";
+    Err(map.unsupported(class, supported))
+}
+
+/// The linear layer that turns hidden states into token vectors. Its width is that of its weight.
+///
+/// # Errors
+/// [`Error::Tensor`] if the weight is missing.
+pub(crate) fn projection(
+    projection: Projection,
+    weights: &WeightFiles,
+    hidden: usize,
+) -> Result<Head, Error> {
+    let (name, bias) = match projection {
+        Projection::Stanford => ("linear", false),
+        Projection::BgeM3 => (COLBERT_LINEAR, true),
+    };
+    let labels = weights.shape(&format!("{name}.weight"))?.first().copied().unwrap_or(0);
+    let (name, activation) = (name.to_owned(), Activation::None);
+    let step = Step::Linear { name, bias, inner: hidden, columns: labels, activation };
+    Ok(Head { steps: vec![step], labels, skipped_at_end: None })
+}
+
+/// The linear layer and ReLU that turn each token's hidden state into a non-negative weight.
+pub(crate) fn token_weight(hidden: usize) -> Head {
+    let steps = vec![linear(SPARSE_LINEAR, hidden, 1, Activation::Relu)];
+    Head { steps, labels: 1, skipped_at_end: None }
+}
+
+/// A linear layer with a bias.
+fn linear(name: &str, inner: usize, columns: usize, activation: Activation) -> Step {
+    Step::Linear { name: name.to_owned(), bias: true, inner, columns, activation }
+}
