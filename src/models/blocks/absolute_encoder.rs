@@ -1,5 +1,6 @@
-//! The encoder of BERT and its descendants: summed embeddings, a norm, then layers whose norms follow
-//! the residual sum. A family's file says its sizes and what its tensors are called.
+//! The encoder of BERT and its descendants, whose positions are added to the embeddings: summed
+//! embeddings, a norm, then layers with a norm after each residual sum. A family's file gives the sizes
+//! and the tensor names.
 
 use crate::batch::PackedBatch;
 use crate::config::JsonFile;
@@ -18,7 +19,7 @@ use crate::weights::{Axis, Loader};
 
 const BIASES: &str = "encoder.relative_attention_bias.weight";
 
-/// BERT's names for the parts of a layer.
+/// BERT's tensor names of a layer.
 pub(in crate::models) const BERT_LAYER: LayerNames = LayerNames {
     qkv: &["attention.self.query", "attention.self.key", "attention.self.value"],
     output: "attention.output.dense",
@@ -28,10 +29,10 @@ pub(in crate::models) const BERT_LAYER: LayerNames = LayerNames {
     norm: "output.LayerNorm",
 };
 
-/// What a family calls the parts of a layer, after the layer's own name.
+/// A family's tensor names within a layer.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::models) struct LayerNames {
-    /// One matrix of all three, or three.
+    /// Queries, keys and values: one matrix for all three, or three.
     pub qkv: &'static [&'static str],
     pub output: &'static str,
     pub attention_norm: &'static str,
@@ -43,26 +44,26 @@ pub(in crate::models) struct LayerNames {
 /// An encoder whose config and tensor shapes have been read.
 #[derive(Debug, Clone)]
 pub(in crate::models) struct AbsoluteEncoder {
-    /// Before all names: `bert.`, `0.auto_model.` or nothing.
+    /// Prefix of all tensor names: `bert.`, `0.auto_model.` or nothing.
     pub prefix: String,
     pub sizes: EncoderSizes,
     pub embeddings: Embeddings,
     /// Epsilon of all norms.
     pub eps: f32,
-    /// What each stored layer is called, up to the dot.
+    /// Name of each stored layer, without the final dot.
     pub layers: Vec<String>,
-    /// The stored layers as they are applied, one after the other: ALBERT repeats its own.
+    /// The stored layer to apply at each step. ALBERT applies its layers repeatedly.
     pub order: Vec<usize>,
     pub names: LayerNames,
-    /// What q · k is multiplied by.
+    /// Factor of q · k.
     pub scale: f32,
-    /// How the distances of a bias fall into buckets, where there is one for all layers.
+    /// Buckets of the bias by distance that all layers share, if there is one.
     pub bias: Option<Buckets>,
-    /// The keys and queries that stand for distances, where there are any.
+    /// Disentangled attention, if the model has it.
     pub relative: Option<Disentangled>,
 }
 
-/// An encoder's weights.
+/// An encoder with its weights loaded.
 #[derive(Debug)]
 struct LoadedAbsoluteEncoder {
     encoder: AbsoluteEncoder,
@@ -76,7 +77,7 @@ struct LoadedAbsoluteEncoder {
 #[derive(Debug)]
 struct Layer {
     qkv: Linear,
-    /// Of keys and queries that stand for distances, where it is not `qkv`.
+    /// Projection of the distances' rows, if it is not shared with `qkv`.
     relative: Option<Linear>,
     output: Linear,
     attention_norm: Norm,
@@ -85,21 +86,21 @@ struct Layer {
     norm: Norm,
 }
 
-/// Refuses what turns these families into something else.
+/// Refuses options that change what these families compute.
 pub(in crate::models) fn check_options(config: &JsonFile) -> Result<(), Error> {
     if config.str("position_embedding_type")?.is_some_and(|kind| kind != "absolute") {
-        return Err(config.unsupported("position_embedding_type", "supported is absolute"));
+        return Err(config.unsupported("position_embedding_type", "supported: absolute"));
     }
     for field in ["is_decoder", "add_cross_attention"] {
         if config.bool(field)? == Some(true) {
-            return Err(config.unsupported(field, "a bidirectional encoder is expected"));
+            return Err(config.unsupported(field, "supported: false, a bidirectional encoder"));
         }
     }
     Ok(())
 }
 
 impl AbsoluteEncoder {
-    /// An encoder of `sizes.layers` layers under BERT's names.
+    /// An encoder of `sizes.layers` layers with BERT's tensor names.
     pub fn bert(prefix: String, sizes: EncoderSizes, embeddings: Embeddings, eps: f32) -> Self {
         AbsoluteEncoder {
             prefix,
@@ -161,7 +162,7 @@ impl Transformer for AbsoluteEncoder {
         let EncoderSizes { hidden, heads, intermediate, activation, .. } = self.sizes;
         let layers = match (self.order.len(), self.layers.len()) {
             (applied, stored) if applied == stored => format!("{applied} layers"),
-            (applied, stored) => format!("{applied} layers of {stored} stored"),
+            (applied, stored) => format!("{applied} layers from {stored} stored"),
         };
         let narrow = match self.embeddings {
             Embeddings { width, projection: Some(_), .. } => format!(", embeddings {width}"),
@@ -187,7 +188,7 @@ impl Transformer for AbsoluteEncoder {
         )
     }
 
-    /// Loads embeddings and layers; the pooler and any heads are left.
+    /// Loads embeddings and layers, but no pooler and no heads.
     fn load(&self, loader: &mut Loader) -> Result<Box<dyn LoadedTransformer>, Error> {
         let EncoderSizes { hidden, .. } = self.sizes;
         let named = |name: &str| format!("{}{name}", self.prefix);

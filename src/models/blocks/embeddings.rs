@@ -1,5 +1,5 @@
-//! The embeddings of BERT and its descendants: rows of a token, a position and a type table, summed, with
-//! a norm and, where the tables are narrow, a linear layer.
+//! The embeddings of BERT and its descendants: the sum of a token, a position and a type row, then a norm.
+//! Tables narrower than the hidden states are followed by a linear layer.
 
 use crate::batch::PackedBatch;
 use crate::config::JsonFile;
@@ -12,28 +12,28 @@ use crate::models::blocks::fields::count;
 use crate::models::blocks::tables::table_rows;
 use crate::weights::{Axis, Loader, Table, WeightFiles};
 
-/// The token table, under the name that all these families give it.
+/// The token table, which all these families name alike.
 pub(in crate::models) const WORDS: &str = "embeddings.word_embeddings.weight";
 const POSITIONS: &str = "embeddings.position_embeddings.weight";
 pub(in crate::models) const TYPES: &str = "embeddings.token_type_embeddings.weight";
 
-/// Which tables there are, and how positions are counted.
+/// Which tables a model has, and how it counts positions.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::models) struct Embeddings {
     /// Width of the tables.
     pub width: usize,
     /// Rows of the token table.
     pub rows: usize,
-    /// Rows of the position table that are used, where there is one.
+    /// Rows of the position table that are used, if there is one.
     pub positions: Option<usize>,
-    /// RoBERTa counts positions from the row after this token's id, and passes over the token
-    /// itself, wherever a text spells it out.
+    /// RoBERTa's padding token. Positions are counted from the row after its id, and the token itself
+    /// gets no position of its own, wherever it occurs in a text.
     pub padding: Option<u32>,
-    /// Rows of the type table, where there is one.
+    /// Rows of the type table, if there is one.
     pub types: Option<usize>,
-    /// What the norm after the tables is called.
+    /// Tensor name of the norm after the tables.
     pub norm: &'static str,
-    /// The linear layer from the tables' width to the hidden one.
+    /// The linear layer from the tables' width to the hidden width.
     pub projection: Option<Projection>,
 }
 
@@ -42,18 +42,18 @@ pub(in crate::models) struct Embeddings {
 pub(in crate::models) struct Projection {
     pub name: &'static str,
     pub bias: bool,
-    /// Whether the norm follows it, or comes before.
+    /// Whether the norm comes after it (true) or before (false).
     pub normed: bool,
 }
 
 impl Projection {
-    /// With a bias, after the norm.
+    /// A projection with a bias, after the norm.
     pub fn after(name: &'static str) -> Self {
         Projection { name, bias: true, normed: false }
     }
 }
 
-/// The embeddings' weights.
+/// Embeddings with their weights loaded.
 #[derive(Debug)]
 pub(in crate::models) struct LoadedEmbeddings {
     embeddings: Embeddings,
@@ -65,7 +65,7 @@ pub(in crate::models) struct LoadedEmbeddings {
 }
 
 impl Embeddings {
-    /// Tables as wide as the hidden states, positions from 0.
+    /// Embeddings whose tables are as wide as the hidden states and whose positions start at 0.
     pub fn read(
         config: &JsonFile,
         weights: &WeightFiles,
@@ -78,7 +78,7 @@ impl Embeddings {
         Ok(Embeddings { positions, ..Self::without_positions(weights, prefix, hidden, types)? })
     }
 
-    /// As [`Embeddings::read`], of a model that has no position table.
+    /// Like [`Embeddings::read`], for a model without a position table.
     pub fn without_positions(
         weights: &WeightFiles,
         prefix: &str,
@@ -96,8 +96,10 @@ impl Embeddings {
         })
     }
 
-    /// Counts positions from the row after the token `padding`; `field` is the one to blame where
-    /// there is none.
+    /// Counts positions from the row after the token `padding`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] about `field` if no position is left.
     pub fn skip_padding(
         &mut self,
         config: &JsonFile,
@@ -106,8 +108,8 @@ impl Embeddings {
     ) -> Result<(), Error> {
         if let Some(positions) = self.positions.filter(|positions| padding + 1 >= *positions) {
             let problem = format!(
-                "leaves no position: of {positions} in the table, those up to {padding}, the \
-                 padding, are not used"
+                "leaves no position: the table has {positions} rows, and those up to {padding}, the \
+                 padding token, are not used"
             );
             return Err(config.error(field, problem));
         }
@@ -115,13 +117,13 @@ impl Embeddings {
         Ok(())
     }
 
-    /// The most tokens that there are positions for.
+    /// Maximum number of tokens that have a position.
     pub fn longest(&self) -> Option<usize> {
         let skipped = self.padding.map_or(0, |padding| padding as usize + 1);
         self.positions.map(|positions| positions.saturating_sub(skipped))
     }
 
-    /// Loads the tables and what follows them.
+    /// Loads the tables, the norm and the projection.
     pub fn load(
         &self,
         loader: &mut Loader,
@@ -146,7 +148,7 @@ impl Embeddings {
         Ok(LoadedEmbeddings { embeddings: *self, words, positions, types, norm, projection })
     }
 
-    /// The row of the position table for each token.
+    /// The position table row of each token.
     fn position_rows(&self, batch: &PackedBatch) -> Vec<u32> {
         let mut rows = Vec::with_capacity(batch.ids.len());
         for [first, tokens, _] in &batch.texts {
@@ -169,7 +171,7 @@ fn rows(weights: &WeightFiles, prefix: &str, name: &str) -> Result<usize, Error>
 }
 
 impl LoadedEmbeddings {
-    /// Hidden states before the first layer.
+    /// Returns the hidden states before the first layer.
     pub fn forward(&self, builder: &mut Builder, batch: &PackedBatch) -> Activations {
         let mut rows = vec![[0u32; 4]; batch.ids.len()];
         let mut tables = Vec::new();
@@ -206,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn positions_pass_over_padding_that_a_text_spells_out() {
+    fn padding_tokens_in_a_text_take_no_position() {
         let batch = PackedBatch {
             ids: vec![0, 7, 1, 8, 2, 0, 2],
             texts: vec![[0, 5, 5], [5, 2, 2]],

@@ -1,13 +1,13 @@
-//! What architectures share: reading common config fields, and the embedding of tokens.
+//! Config fields that many families share, read with their limits and defaults.
 
 use crate::config::{DenseActivation, JsonFile};
 use crate::error::Error;
 use crate::kernels::Activation;
 
-/// `hidden_act`, under the names that transformers knows; `default` where the config names none.
+/// Reads an activation by the name that transformers gives it, `default` if the config has none.
 ///
 /// # Errors
-/// [`Error::Unsupported`] for any other: a similar function would give other vectors.
+/// [`Error::Unsupported`] for an unknown name. A similar function would give different vectors.
 pub(crate) fn hidden_act(
     config: &JsonFile,
     field: &str,
@@ -18,11 +18,11 @@ pub(crate) fn hidden_act(
         .ok_or_else(|| Error::unsupported(&config.name, field, name, SUPPORTED_ACTIVATIONS))
 }
 
-/// The names that [`activation`] knows, for messages.
-pub(crate) const SUPPORTED_ACTIVATIONS: &str = "supported are gelu, gelu_new, gelu_fast, \
+/// The names that [`activation`] accepts, for messages.
+pub(crate) const SUPPORTED_ACTIVATIONS: &str = "supported: gelu, gelu_new, gelu_fast, \
     gelu_pytorch_tanh, relu, silu, swish, tanh, sigmoid and linear";
 
-/// The function of a name that transformers knows.
+/// The activation that transformers has under a name.
 pub(crate) fn activation(name: &str) -> Option<Activation> {
     Some(match name {
         "gelu" | "gelu_python" => Activation::Gelu,
@@ -36,7 +36,7 @@ pub(crate) fn activation(name: &str) -> Option<Activation> {
     })
 }
 
-/// The kernel's function for a Dense module's.
+/// The kernels' activation for that of a Dense module.
 pub(crate) fn dense_activation(activation: DenseActivation) -> Activation {
     match activation {
         DenseActivation::Identity => Activation::None,
@@ -48,34 +48,38 @@ pub(crate) fn dense_activation(activation: DenseActivation) -> Activation {
     }
 }
 
-/// A normalisation's epsilon: above zero, and a number that f32 holds.
+/// The epsilon of a normalisation. It is above zero and a normal f32.
 pub(crate) fn epsilon(config: &JsonFile, field: &str, default: f64) -> Result<f32, Error> {
     let eps = config.f64(field)?.unwrap_or(default);
     if (f64::from(f32::MIN_POSITIVE)..=1.0).contains(&eps) {
         return Ok(eps as f32);
     }
-    Err(Error::config(&config.name, field, format!("is {eps}; between 1e-37 and 1 is expected")))
+    Err(Error::config(
+        &config.name,
+        field,
+        format!("is {eps}; expected: a number between 1e-37 and 1"),
+    ))
 }
 
-/// A count that a field gives, from 1 to `most`.
-pub(crate) fn count(config: &JsonFile, field: &str, most: usize) -> Result<usize, Error> {
+/// Reads a count from 1 to `maximum`.
+pub(crate) fn count(config: &JsonFile, field: &str, maximum: usize) -> Result<usize, Error> {
     let value = config.required_size(field)?;
-    if value > most {
+    if value > maximum {
         return Err(Error::config(
             &config.name,
             field,
-            format!("is {value}; at most {most} is expected"),
+            format!("is {value}; expected: at most {maximum}"),
         ));
     }
     Ok(value)
 }
 
-/// As [`count`], and `default` where the config does not give it.
+/// Like [`count`], with a default for a missing field.
 pub(crate) fn count_or(
     config: &JsonFile,
     field: &str,
     default: usize,
-    most: usize,
+    maximum: usize,
 ) -> Result<usize, Error> {
-    if config.has(field) { count(config, field, most) } else { Ok(default) }
+    if config.has(field) { count(config, field, maximum) } else { Ok(default) }
 }

@@ -1,6 +1,5 @@
-//! Encoders whose norms follow the residual sum, as in BERT, and whose positions are in attention:
-//! turned queries and keys, or a bias by distance. A family's file says its sizes and what its tensors
-//! are called.
+//! Encoders with a norm after each residual sum, as in BERT, whose positions act in attention: rotated
+//! queries and keys, or a bias by distance (`ALiBi`). A family's file gives the sizes and the tensor names.
 
 use crate::batch::PackedBatch;
 use crate::config::JsonFile;
@@ -21,37 +20,37 @@ use crate::models::blocks::tables::table_rows;
 use crate::models::{Facts, LoadedTransformer, Transformer, no_tasks};
 use crate::weights::{Axis, Columns, Gate, Loader, Lora, Table, WeightFiles};
 
-/// Where a model keeps the order of its tokens.
+/// How attention knows the order of tokens.
 #[derive(Debug, Clone)]
 pub(in crate::models) enum Positions {
     Rotary(Rotary),
-    /// A bias that falls with the distance, by a slope of each head (Press et al. 2021,
-    /// <https://arxiv.org/abs/2108.12409>), to both sides.
+    /// A bias that falls with the distance in both directions, with a slope for each head (Press et al.
+    /// 2021, <https://arxiv.org/abs/2108.12409>).
     Alibi,
 }
 
-/// What a family calls its tensors; parts of a layer after the layer's own name.
+/// A family's tensor names. Names of a layer's parts follow the layer's own name.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::models) struct TensorNames {
     pub embeddings_norm: &'static str,
-    /// Before the number of a layer.
+    /// Prefix of a layer's number.
     pub layers: &'static str,
-    /// One matrix of all three, or three.
+    /// Queries, keys and values: one matrix for all three, or three.
     pub qkv: &'static [&'static str],
     pub output: &'static str,
     pub attention_norm: &'static str,
-    /// One matrix, or gate and up.
+    /// One matrix, or the gate and the up projection.
     pub up: &'static [&'static str],
     pub down: &'static str,
     pub norm: &'static str,
 }
 
-/// Norms that one family has besides the others.
+/// The additional norms of jina-embeddings-v2-base-code.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::models) struct MoreNorms {
-    /// Of all heads' queries and of all heads' keys.
+    /// Norms of the queries and of the keys, over all heads.
     pub queries_keys: [&'static str; 2],
-    /// Of the input plus the normed sum that came of it.
+    /// A second norm after attention, of the input plus the first norm's result.
     pub after_attention: &'static str,
 }
 
@@ -64,25 +63,25 @@ pub(in crate::models) struct Biases {
     pub down: bool,
 }
 
-/// The tasks that a model has adapters for.
+/// The tasks for which a model has a LoRA.
 #[derive(Debug, Clone)]
 pub(in crate::models) struct LoraTasks {
     pub names: Vec<String>,
     pub rank: usize,
     pub scale: f32,
-    /// Which of them the weights are loaded for.
+    /// The task whose LoRA is added to the weights.
     pub chosen: Option<usize>,
 }
 
 /// An encoder whose config and tensor shapes have been read.
 #[derive(Debug, Clone)]
 pub(in crate::models) struct RotaryEncoder {
-    /// Before all names.
+    /// Prefix of all tensor names.
     pub prefix: String,
     pub sizes: EncoderSizes,
     /// Rows of the token table.
     pub rows: usize,
-    /// Rows of the type table, where there is one.
+    /// Rows of the type table, if there is one.
     pub types: Option<usize>,
     /// Epsilon of all norms.
     pub eps: f32,
@@ -90,9 +89,9 @@ pub(in crate::models) struct RotaryEncoder {
     pub names: TensorNames,
     pub more_norms: Option<MoreNorms>,
     pub biases: Biases,
-    /// Which half of the up projection is the gate, where there is one.
+    /// Which half of the up projection is the gate, if there is one.
     pub gate: Option<Gate>,
-    /// Which layers are mixtures of experts, where any are.
+    /// The layers that are mixtures of experts, if any.
     pub experts: Option<Experts>,
     pub tasks: Option<LoraTasks>,
     pub f16: F16Facts,
@@ -123,20 +122,20 @@ enum FeedForward {
     Experts(LoadedExperts),
 }
 
-/// Queries, keys and values: from one matmul, or from three where norms lie between.
+/// Queries, keys and values: from one matmul, or from three if they are normed separately.
 #[derive(Debug)]
 enum Projections {
     Together(Linear),
     Normed { queries: (Linear, Norm), keys: (Linear, Norm), values: Linear },
 }
 
-/// What attention needs to know of the order of a batch.
+/// The positions of a batch's tokens, as attention needs them.
 enum PositionTerms {
-    Turned(Angles),
+    Rotated(Angles),
     Distance(DistanceBias),
 }
 
-/// Rows of the token table, and of the type table where `types` says that there is one.
+/// Returns the rows of the token table and, if `types`, of the type table.
 pub(in crate::models) fn table_sizes(
     weights: &WeightFiles,
     prefix: &str,
@@ -148,21 +147,21 @@ pub(in crate::models) fn table_sizes(
     Ok((rows(WORDS)?, types.then(|| rows(TYPES)).transpose()?))
 }
 
-/// Refuses options by which a model computes something else: each with what counts as off.
+/// Refuses options that change what a model computes, unless they are absent, false or 0.
 pub(in crate::models) fn refuse_options(config: &JsonFile, fields: &[&str]) -> Result<(), Error> {
     for field in fields {
         let off = config.raw(field).is_none_or(|value| {
             value == &serde_json::Value::Bool(false) || value.as_f64() == Some(0.0)
         });
         if !off {
-            return Err(config.unsupported(field, "a model without it is"));
+            return Err(config.unsupported(field, "supported: false, 0 or absent"));
         }
     }
     Ok(())
 }
 
-/// ALiBi's slopes: 2^(−8 (h + 1) / n) for n a power of two; else those of the power below, and every
-/// second of the power above.
+/// The slopes of `ALiBi` for `heads` heads: 2^(−8 (h + 1) / n) if n is a power of two. Otherwise those of the
+/// power of two below, followed by every second one of the power above.
 pub(in crate::models) fn alibi_slopes(heads: usize) -> Vec<f64> {
     let power = |n: usize| (1..=n).map(move |h| 2f64.powf(-8.0 * h as f64 / n as f64));
     let below = if heads.is_power_of_two() { heads } else { heads.next_power_of_two() / 2 };
@@ -199,7 +198,7 @@ impl RotaryEncoder {
             (parts, _) => {
                 let heads_a_part = 3 * heads / parts.len();
                 let axis = Axis { blocks: heads_a_part, ..context };
-                // Of queries, keys and values the last are not turned.
+                // Values are not rotated.
                 let columns = |part: usize| match &self.positions {
                     Positions::Rotary(rotary) => {
                         rotary.columns(axis, (2 * heads).saturating_sub(part * heads_a_part))
@@ -246,7 +245,7 @@ impl RotaryEncoder {
 
     fn order(&self, builder: &mut Builder, batch: &PackedBatch) -> PositionTerms {
         match &self.positions {
-            Positions::Rotary(rotary) => PositionTerms::Turned(rotary.angles(builder, batch)),
+            Positions::Rotary(rotary) => PositionTerms::Rotated(rotary.angles(builder, batch)),
             Positions::Alibi => {
                 let heads = self.sizes.heads;
                 let slopes = alibi_slopes(heads);
@@ -305,12 +304,14 @@ impl Transformer for RotaryEncoder {
         if tasks.chosen.is_some() {
             return Ok(());
         }
-        let problem =
-            format!("`{task}` is not a task of the model; they are {}", tasks.names.join(", "));
+        let problem = format!(
+            "`{task}` is not a task of the model; its tasks are {}",
+            tasks.names.join(", ")
+        );
         Err(Error::option("lora_task", problem))
     }
 
-    /// Loads embeddings and layers; the pooler and any heads are left.
+    /// Loads embeddings and layers, but no pooler and no heads.
     fn load(&self, loader: &mut Loader) -> Result<Box<dyn LoadedTransformer>, Error> {
         let hidden = self.sizes.hidden;
         let named = |name: &str| format!("{}{name}", self.prefix);
@@ -355,7 +356,7 @@ impl LoadedRotaryEncoder {
         let at = match &layer.projections {
             Projections::Together(linear) => {
                 let epilogue = match order {
-                    PositionTerms::Turned(angles) => {
+                    PositionTerms::Rotated(angles) => {
                         Epilogue::Turned(angles.turn(2 * heads, attention.head))
                     }
                     PositionTerms::Distance(_) => Epilogue::Plain(none, None),
@@ -375,7 +376,7 @@ impl LoadedRotaryEncoder {
         };
         let bias = match order {
             PositionTerms::Distance(bias) => Some(*bias),
-            PositionTerms::Turned(_) => None,
+            PositionTerms::Rotated(_) => None,
         };
         attend(builder, at, texts, &attention, bias)
     }
@@ -420,7 +421,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slopes_of_heads_that_are_no_power_of_two_continue_with_every_second() {
+    fn alibi_slopes_match_the_paper_for_any_number_of_heads() {
         assert_eq!(alibi_slopes(4), [0.25, 0.0625, 0.015625, 0.00390625]);
         let eight = alibi_slopes(8);
         assert_eq!(alibi_slopes(6), [0.25, 0.0625, 0.015625, 0.00390625, eight[0], eight[2]]);

@@ -7,7 +7,7 @@ use crate::kernels::attention::MAX_HEAD;
 use crate::models::blocks::fields::{count, hidden_act};
 use crate::weights::Axis;
 
-/// Config fields under the names that most families have for them.
+/// The config fields that most families use.
 pub(in crate::models) const FIELDS: Fields = Fields {
     hidden: "hidden_size",
     heads: "num_attention_heads",
@@ -16,7 +16,7 @@ pub(in crate::models) const FIELDS: Fields = Fields {
     activation: "hidden_act",
 };
 
-/// What a family's config calls its sizes.
+/// The config fields in which a family states its sizes.
 pub(in crate::models) struct Fields {
     pub hidden: &'static str,
     pub heads: &'static str,
@@ -36,18 +36,18 @@ pub(in crate::models) struct EncoderSizes {
 }
 
 impl EncoderSizes {
-    /// Reads the sizes and checks that they fit together; `activation` is the family's default.
+    /// Reads the sizes and checks that they fit together. `activation` is the family's default.
     pub fn read(config: &JsonFile, fields: &Fields, activation: &str) -> Result<Self, Error> {
         Self::with(config, fields, hidden_act(config, fields.activation, activation)?)
     }
 
-    /// As [`EncoderSizes::read`], for a family that names its activation in a way of its own.
+    /// Like [`EncoderSizes::read`], for a family that states its activation in its own way.
     pub fn with(config: &JsonFile, fields: &Fields, activation: Activation) -> Result<Self, Error> {
         let hidden = count(config, fields.hidden, 65536)?;
         let heads = count(config, fields.heads, 1024)?;
         if !hidden.is_multiple_of(heads) || hidden / heads > MAX_HEAD {
             let problem = format!(
-                "is {heads} and {} is {hidden}; heads of a whole size up to {MAX_HEAD} are expected",
+                "is {heads} and {} is {hidden}; expected: heads of equal size, at most {MAX_HEAD} values",
                 fields.hidden
             );
             return Err(config.error(fields.heads, problem));
@@ -61,12 +61,12 @@ impl EncoderSizes {
         })
     }
 
-    /// Values of a head.
+    /// Values per head.
     pub fn head(self) -> usize {
         self.hidden / self.heads
     }
 
-    /// Heads side by side.
+    /// The axis of all heads, one block per head.
     pub fn head_axis(self) -> Axis {
         Axis { blocks: self.heads, block: self.hidden / self.heads }
     }

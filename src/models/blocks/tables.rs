@@ -4,15 +4,17 @@ use crate::gpu::graph::TensorId;
 use crate::kernels::Builder;
 use crate::weights::Table;
 
-/// A table of one row of zeros, for a lookup that has nothing to add.
-pub(crate) fn zero_row(builder: &mut Builder, width: usize) -> TensorId {
+/// A table with one row of zeros, for lookups that need a table but add nothing.
+pub(in crate::models) fn zero_row(builder: &mut Builder, width: usize) -> TensorId {
     let bytes = width.next_multiple_of(4) * builder.weights.bytes() as usize;
     builder.input("zeros", &vec![0u8; bytes])
 }
 
-/// The tensor of a table, and the row of each id in it: the table itself, or, where it stays on the
-/// host, the rows of this batch, gathered.
-pub(crate) fn table_rows(
+/// Returns the tensor of a table and the row of each id in it.
+///
+/// For a table on the GPU these are the table and the ids. For a table on the host the tensor holds the
+/// gathered rows of this batch, in the order of `ids`.
+pub(in crate::models) fn table_rows(
     builder: &mut Builder,
     table: &Table,
     ids: &[u32],
