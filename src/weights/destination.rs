@@ -1,8 +1,8 @@
 //! Where weights go: onto a device, or nowhere, where only their sizes are asked for.
 
 use crate::error::Error;
-use crate::gpu::executor::Executor;
 use crate::gpu::adapter::AdapterSummary;
+use crate::gpu::executor::Executor;
 
 /// Bytes handed to the GPU at a time.
 const UPLOAD: usize = 32 << 20;
