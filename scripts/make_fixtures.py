@@ -9,12 +9,12 @@ Each directory is a model that SentenceTransformer() loads, plus
     reference.safetensors   embeddings [texts, width] F64 and, where prompts matter, embeddings.<case>;
                             input_ids [tokens] I64, flat, with offsets [texts + 1] I64; full_lengths [texts] I64,
                             the token counts before truncation; hidden.<text>.<layer> [tokens, width] F32 for a few texts
-    fixture.json            how each tensor was made, and what other arithmetic was measured to give
+    fixture.json            how each tensor was made, and the errors measured in other arithmetic
 All reference arithmetic is float64 on the stored weights, one text at a time, with sdpa attention: the eager path of
 transformers takes its softmax in float32 even in a float64 model.
 
-The weights come from a seeded generator, so a run repeats them exactly. The tokenizer is kept in
-tests/fixtures/tokenizer.json, because training WordPiece isn't deterministic: it is trained only where that file is absent.
+The weights come from a seeded generator, so each run gives the same. Training WordPiece is not deterministic, so the tokenizer is in
+the repository (tests/fixtures/tokenizer.json), and is trained only if that file is absent.
 """
 import json, math, os, shutil, sys, tempfile, warnings
 import numpy, safetensors, sentence_transformers, tokenizers, torch, transformers

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Makes tests/fixtures/minilm: what sentence-transformers gives for all-MiniLM-L6-v2, in float64.
+"""Makes tests/fixtures/minilm: the vectors of all-MiniLM-L6-v2 by sentence-transformers, in float64.
 
     python scripts/minilm_reference.py MODEL_DIR tests/fixtures/minilm/texts.jsonl OUT_DIR
 
 with the packages of scripts/fixtures-requirements.txt. MODEL_DIR is a copy of sentence-transformers/all-MiniLM-L6-v2,
-texts.jsonl has an object a line with id, category and text. Writes into OUT_DIR
+each line of texts.jsonl is an object with id, category and text. Writes into OUT_DIR
 
-    tokens.jsonl                an object a line: id, ids256 (the token ids at max_seq_length 256), n_full (their number untruncated)
+    tokens.jsonl                one object on each line: id, ids256 (the token ids at max_seq_length 256), n_full (their number before truncation)
     reference.safetensors       embeddings, embeddings_f16_weights, embeddings_bf16_weights: [texts, 384] F32, in the order of the
                                 file. The arithmetic is float64 throughout, one text at a time; the second and third come
                                 from the model with every weight (biases, norms and tables too) rounded to that dtype

@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""Makes tests/fixtures/multi_vector/*: tiny late-interaction models, and the vectors sentence-transformers' MultiVectorEncoder gives.
+"""Makes tests/fixtures/multi_vector/*: tiny late-interaction models, and their vectors by MultiVectorEncoder of sentence-transformers.
 
     .fixtures/bin/python scripts/multi_vector_fixtures.py [NAME ...]      (the environment of make_fixtures.py)
 
-Each directory is a model that MultiVectorEncoder() loads (but bge_m3, which FlagEmbedding does), plus
+Each directory is a model that MultiVectorEncoder() loads (except bge_m3, which FlagEmbedding loads), plus
     texts.json              the texts, a JSON list
     reference.safetensors   for query and document: SIDE.vectors [tokens kept of all texts, width] F64, one text at a time, with SIDE.offsets [texts + 1] I64, and
-                            SIDE.ids [tokens] I64 with SIDE.id_offsets: the tokens that went in; SIDE.vectors.float16 and .bfloat16, F32: on matrices and
+                            SIDE.ids [tokens] I64 with SIDE.id_offsets: the input tokens; SIDE.vectors.float16 and .bfloat16, F32: on matrices and
                             tables rounded to that dtype; scores [texts, texts] F64, of queries (rows) and documents; of bge_m3 lexical [texts, vocabulary] F64 too,
                             its sparse vectors, and lexical.float16 and .bfloat16
-    fixture.json            how it was made, and what torch in f32 was measured to give
-tests/golden/multi_vector.rs finds the directories by itself.
+    fixture.json            how it was made, and the error of torch measured in f32
+tests/golden/multi_vector.rs tests every directory it finds.
 """
 import os, shutil, string, sys, tempfile, zlib
 import torch, transformers

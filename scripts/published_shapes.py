@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Writes into tests/published/*.json which tensors the weights of each model have, as transformers itself names and shapes them.
+"""Writes the names and shapes of each model's tensors, as transformers defines them, into tests/published/*.json.
 
     .fixtures/bin/python scripts/published_shapes.py [PART OF A NAME ...]      (the environment of make_fixtures.py)
 
-The models are made of the config.json in each file on the meta device, where nothing takes memory. `weights.names` says by which code
-instead, where that is on the Hub and not in transformers (see families/hub_code.py), or `none` where no tensor is ever looked at.
+Each model is built from the config.json in its file on the meta device, which takes no memory. Where the model's code is on the Hub and not
+in transformers, `weights.names` names that code (see families/hub_code.py); it is `none` where no tensor is read.
 `weights.tensors` is the result: {0..11} in a name stands for every number of that range.
 """
 import json, os, re, sys

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From a fresh checkout to a first result: a GPU driver if the machine has none, a model, a release build, then search.
+# From a fresh checkout to a first result: installs a GPU driver if the machine has none, fetches a model, builds, and searches.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -19,33 +19,33 @@ cargo build --release --locked
 
 wrong=0
 
-# search QUESTION BEGINNING: the passage with that beginning must come out on top.
+# search QUESTION BEGINNING: searches, and checks that the best passage starts with BEGINNING.
 search() {
     say "Search: \"$1\""
-    note "on top there should be: \"$2…\""
+    note "expected first: \"$2…\""
     local found
     found=$("$VECTILE" search "$1" --model "$MODEL" --in "$TEXTS" --top 5)
     printf '\n%s\n\n' "$found"
-    # A table may break lines inside a passage, so only its first words are looked for, in the best one alone.
+    # A table may break lines inside a passage, so only its first words are compared.
     local best
     best=$("$VECTILE" search "$1" --model "$MODEL" --in "$TEXTS" --top 1 2>/dev/null)
     case $best in
     *"$2"*) note "right" ;;
     *)
-        note "WRONG: another passage came out on top"
+        note "WRONG: another passage is first"
         wrong=1
         ;;
     esac
 }
 
-say "$(($(wc -l <"$TEXTS"))) passages lie in $TEXTS; the questions share no telling word with their answers"
+say "$TEXTS has $(($(wc -l <"$TEXTS"))) passages; the questions share no key word with their answers"
 search "How do I keep bread from going stale?" "A fresh loaf"
 search "How can I stop a faucet from leaking?" "A tap that drips"
 
-# similarity LOW HIGH TEXT TEXT: the cosine must lie between LOW and HIGH.
+# similarity LOW HIGH TEXT TEXT: checks that the cosine of the texts is between LOW and HIGH.
 similarity() {
     say "Similarity: \"$3\" and \"$4\""
-    note "sentence-transformers says about $(awk -v a="$1" -v b="$2" 'BEGIN { printf "%.2f", (a + b) / 2 }')"
+    note "sentence-transformers gives about $(awk -v a="$1" -v b="$2" 'BEGIN { printf "%.2f", (a + b) / 2 }')"
     local out score
     out=$("$VECTILE" similarity --model "$MODEL" "$3" "$4")
     printf '\n%s\n\n' "$out"
@@ -63,7 +63,7 @@ similarity 0.098 0.118 "A cat is sleeping on the sofa." "The parliament voted on
 
 say "Embed: every passage into .vectile/collection.npy"
 "$VECTILE" embed --model "$MODEL" --input "$TEXTS" --output .vectile/collection.npy --format npy
-# 384 f32 values a passage, and a header.
+# 384 f32 values for each passage, and a header.
 bytes=$(wc -c <.vectile/collection.npy)
 rows=$(wc -l <"$TEXTS")
 if [ "$bytes" -gt $((rows * 384 * 4)) ] && [ "$bytes" -lt $((rows * 384 * 4 + 1024)) ]; then
@@ -74,7 +74,7 @@ else
 fi
 
 if [ "$wrong" != 0 ]; then
-    die "at least one result above is not what sentence-transformers gives."
+    die "at least one result above differs from that of sentence-transformers. Run: $VECTILE verify $MODEL"
 fi
-say "All as it should be. Now try your own:"
+say "All results are right. Now try your own:"
 note "$VECTILE search \"Why does the Moon always show the same face?\" --model $MODEL --in $TEXTS"

@@ -1,5 +1,5 @@
-"""Decoders as rerankers, for reranker_fixtures.py: language models by the logits of their answers through a chat template, and classification heads
-over the last token."""
+"""Rerankers that are decoders, for reranker_fixtures.py: language models scored by the logits of their answers through a chat template, and
+classification heads over the last token."""
 import os
 import transformers
 from tokenizers import processors
@@ -10,10 +10,10 @@ import family_tokenizers as tokenizers
 import make_fixtures as base
 import reranker_fixtures as rerankers
 
-# As long as the template and a pair of a few sentences in a vocabulary of 512.
+# Room for the template and a pair of a few sentences, in a vocabulary of 512.
 CHAT = 290
 CHAT_SIZES = dict(families.SIZES, max_position_embeddings=CHAT + 2, pad_token_id=3, bos_token_id=None, eos_token_id=2)
-# What Qwen3-Reranker's model card puts around a pair.
+# The template around a pair, from Qwen3-Reranker's model card.
 JUDGE = """{%- set named = namespace(instruction='Given a web search query, retrieve relevant passages that answer the query') -%}
 {%- for message in messages %}
   {%- if message.role == 'system' %}{% set named.instruction = message.content %}{% endif %}
@@ -31,7 +31,7 @@ Judge whether the Document meets the requirements based on the Query and the Ins
 
 
 """
-# Messages of parts, methods of Python's strings, and what the settings give.
+# Tests messages of parts, methods of Python's strings, and variables from the settings.
 PARTS = """{%- for message in messages -%}
 <|im_start|>{{ message['role'] }}
 {% for part in message['content'] %}{% if part['type'] == 'text' %}{{ part['text'].strip() }}{% endif %}{% endfor %}<|im_end|>

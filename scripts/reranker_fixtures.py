@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes tests/fixtures/rerankers/*: tiny cross-encoders, and the scores sentence-transformers' CrossEncoder gives for pairs.
+"""Makes tests/fixtures/rerankers/*: tiny cross-encoders, and their scores of pairs by CrossEncoder of sentence-transformers.
 
     .fixtures/bin/python scripts/reranker_fixtures.py [NAME ...]      (the environment of make_fixtures.py)
 
@@ -7,9 +7,9 @@ Each directory is a model that CrossEncoder() loads, plus
     pairs.json              the pairs
     reference.safetensors   scores [pairs, labels] F64 and logits [pairs, labels] F64, one pair at a time; scores.float16 and .bfloat16: the
                             same on matrices and tables rounded to that dtype; input_ids and token_type_ids [tokens] I64, flat, with offsets [pairs + 1] I64, without
-                            the padding tokens at the end that a decoder's classification head passes over; full_lengths [pairs] I64, before truncation
-    fixture.json            how it was made, and what torch in f32 was measured to give
-tests/golden/rerankers.rs finds the directories by itself. Decoders are in reranker_decoders.py.
+                            the padding tokens at the end that a decoder's classification head skips; full_lengths [pairs] I64, before truncation
+    fixture.json            how it was made, and the error of torch measured in f32
+tests/golden/rerankers.rs tests every directory it finds. Decoders are in reranker_decoders.py.
 """
 import json, os, sys, tempfile, zlib
 import torch, transformers
@@ -288,7 +288,7 @@ def spread_rows(folder, m, head, true, false):
     hook = head.register_forward_pre_hook(lambda _, i: seen.append(i[0][0]))
     predict(m, PAIRS[:12], nn.Identity())
     hook.remove()
-    # Where the classification head passes over padding at the end, the token before it counts.
+    # Where the classification head skips padding at the end, it reads the token before it.
     last = torch.stack([x[-1 if hasattr(m[0].model, 'lm_head') else read_length(m, p) - 1] for x, p in zip(seen, PAIRS)])
     rows = head.weight[[i for i in (true, false) if i is not None]] if hasattr(m[0].model, 'lm_head') else head.weight
     logits = last @ (rows[:1] - rows[1:] if len(rows) == 2 and true is not None else rows).T

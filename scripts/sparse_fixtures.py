@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Makes tests/fixtures/sparse/*: tiny SPLADE models, and the vectors sentence-transformers' SparseEncoder gives.
+"""Makes tests/fixtures/sparse/*: tiny SPLADE models, and their vectors by SparseEncoder of sentence-transformers.
 
     .fixtures/bin/python scripts/sparse_fixtures.py [NAME ...]      (the environment of make_fixtures.py)
 
 Each directory is a model that SparseEncoder() loads, plus texts.json, reference.safetensors (embeddings [texts, vocabulary] F64, one text at a time;
 embeddings.float16 and .bfloat16, F32: on matrices and tables rounded to that dtype; queries, F64, where these
 are looked up) and fixture.json.
-tests/golden/sparse.rs finds the directories by itself.
+tests/golden/sparse.rs tests every directory it finds.
 """
 import os, sys, tempfile, zlib
 import torch, transformers

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Models of real width with weights that anyone can make again, and the hidden states transformers gives for them.
+"""Models of real width with reproducible weights, and their hidden states by transformers.
 
     .fixtures/bin/python scripts/wide_model.py                       makes tests/fixtures/wide (the environment of make_fixtures.py)
     .fixtures/bin/python scripts/wide_model.py --write DIR mistral   writes the whole model into DIR: 1.1 GB; with --layers 32, 14 GB
 
-A fixture is a sentence-transformers directory without its weights: tests/size.rs makes those itself from tensors.json and then
-loads the model, so that no test needs Python and no gigabyte is in the tree. It holds
+A fixture is a sentence-transformers directory without its weights: tests/size.rs makes them from tensors.json and then loads the model.
+So no test needs Python, and the repository holds no gigabytes. A fixture has
     tensors.json            a list of [name, shape, kind, shard], in file order
     reference.safetensors   input_ids [tokens] I64 of the text in texts.json, and hidden [tokens, width] F32: the last hidden
                             states in float64 arithmetic on the bf16 weights
@@ -59,7 +59,7 @@ def xlm_roberta(layers):
     return transformers.XLMRobertaModel, config, 'mean'
 
 
-# Ids of the text: first and last rows of the table, and those beside the ends of 128 MiB of it in 16 and in 32 bits.
+# Ids of the text: the first and last rows of the table, and rows on both sides of 128 MiB in 16 and in 32 bits.
 MODELS = {
     'mistral': dict(make=mistral, layers=2, ids=[1, 5, 31999, 16383, 16384, 8191, 8192, 29000, 2], start=[1], end=[2]),
     'xlm_roberta': dict(make=xlm_roberta, layers=1, ids=[0, 3, 250001, 87380, 87381, 43690, 43691, 174762, 200000, 2], start=[0], end=[2]),

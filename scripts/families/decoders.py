@@ -1,4 +1,4 @@
-"""Decoders, causal and made bidirectional: rotary positions, shared keys, gated feed-forwards, windows."""
+"""Decoders, causal or made bidirectional: rotary positions, shared keys, gated feed-forward layers, windows."""
 import transformers
 from sentence_transformers.base.modules import Dense
 from torch import nn
@@ -18,7 +18,7 @@ def around(window, times=3):
 
 
 def edited(**changes):
-    """A `rewrite` of config.json; a value of None takes the field out."""
+    """A `rewrite` of config.json; a value of None removes the field."""
     def rewrite(folder):
         def change(c):
             c.update(changes)

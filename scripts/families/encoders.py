@@ -1,4 +1,4 @@
-"""Encoders whose layers are BERT's, with other embeddings, names or sharing."""
+"""Encoders with the layers of BERT and other embeddings, names or sharing of weights."""
 import transformers
 from sentence_transformers.base.modules import Dense
 from torch import nn

@@ -1,6 +1,5 @@
-"""Encoders whose code comes with the models on the Hub and is not in transformers, written anew in torch: NomicBERT with the options
-and the experts that transformers lacks, Alibaba's `new` with NTK scaling, jina-embeddings-v2. Tensors have the Hub's names; `publish` gives config.json
-its own."""
+"""Encoders whose code comes with the models on the Hub and is not in transformers, written in torch: NomicBERT with the options and experts that
+transformers lacks, `new` of Alibaba with NTK scaling, jina-embeddings-v2. Tensors have the names of the Hub; `publish` writes the config.json of the Hub."""
 import json, math, os, shutil, tempfile
 import torch, transformers
 from safetensors.torch import load_file

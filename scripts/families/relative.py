@@ -1,4 +1,4 @@
-"""Encoders whose attention knows how far apart two tokens are: a bias by distance (MPNet, T5) and disentangled attention (DeBERTa)."""
+"""Encoders whose attention depends on the distance of two tokens: a bias by distance (MPNet, T5) and disentangled attention (DeBERTa)."""
 import transformers
 from sentence_transformers.base.modules import Dense
 from torch import nn
@@ -6,7 +6,7 @@ from torch import nn
 import family_tokenizers as tokenizers
 from family_fixtures import PIECES, family, pool, post_norm_outliers, pre_norm_outliers, prefixed
 
-# Around the distances where a bucket ends: 8 of MPNet and T5 are exact, 16, 32 and 64 start others, 128 and more share the last.
+# Distances around the ends of buckets. In MPNet and T5 the first 8 are exact, others start at 16, 32 and 64, and 128 and more share the last.
 EDGES = (7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129)
 PADS = ('<pad>', 'one <pad> within', '<pad><pad> two before', 'ends with <pad>')
 

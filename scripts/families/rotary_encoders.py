@@ -9,7 +9,7 @@ BYTES = dict(pad_token_id=1, bos_token_id=0, eos_token_id=2, cls_token_id=0, sep
 
 
 def milder(model, ids):
-    """Of so few dimensions 40 times the others two would make the mean that the norms take away."""
+    """Outliers of 8 times the others. With so few dimensions, two outliers of 40 times would dominate the mean that norms subtract."""
     pre_norm_outliers(model, ids, gain=8.)
 
 

@@ -13,7 +13,7 @@ from family_fixtures import PIECES, compare, family, of_length, report, whole
 
 
 def written(t, truncation=None):
-    """A tokenizer with what training leaves in its file: special tokens, padding and, where asked, truncation."""
+    """A tokenizer with the settings that training leaves in its file: special tokens, padding and, if given, truncation."""
     t.enable_padding(length=50)
     if truncation:
         t.enable_truncation(truncation)
@@ -96,7 +96,7 @@ def model2vec(name, folder, note, rows, tokenizer, config, mapping=None, weights
     t.no_truncation()
     texts = base.texts_for(t, 70, of_length) + ['water ' * 60, '中 ' * 40 + 'the end', 'zz中zz the 中', '中文' * 90]
     encode = lambda m: torch.from_numpy(numpy.stack([m.encode(x) for x in texts])).double()
-    # model2vec tells tokenizers its limit only while it encodes.
+    # model2vec sets the tokenizer's limit only while it encodes.
     limit = exact.max_length
     exact._set_max_length_in_tokenizer(limit)
     ids = [exact.tokenize([x if limit is None else x[:limit * exact.median_token_length]])[0] for x in texts]
