@@ -57,7 +57,7 @@ def family(tokenizer, modules, longest=LONGEST, random=True, spoil=None, dtype=N
 
 
 def whole(make):
-    """Registers a function of name and folder that makes everything itself, for what sentence-transformers does not load."""
+    """Registers a function of name and folder that writes the whole directory, for models that sentence-transformers does not load."""
     FAMILIES[make.__name__] = dict(whole=make)
     return make
 
@@ -86,7 +86,7 @@ def randomise(module, seed):
 
 
 def watch(model, ids):
-    """What a forward pass meets, in order: norms over the hidden states with their outputs, and the linear layers that read one."""
+    """The steps of a forward pass, in order: norms over the hidden states with their outputs, and the linear layers that read one."""
     hidden, kept, norms, readers = model.config.hidden_size, [], [], []
 
     def note(m, i, o):
@@ -124,7 +124,7 @@ def level(model, ids, dims, large):
 
 def post_norm_outliers(model, ids, dims=(5, 29), gain=40.):
     """Hidden dimensions that reach about `gain` between the layers, as in trained models whose norms follow the residual sum.
-    What reads them has small weights."""
+    The layers that read them have small weights."""
     with torch.no_grad():
         for linear in watch(model, ids)[1]:
             linear.weight[:, list(dims)] /= gain
@@ -132,7 +132,7 @@ def post_norm_outliers(model, ids, dims=(5, 29), gain=40.):
 
 
 def pre_norm_outliers(model, ids, dims=(5, 29), gain=40.):
-    """The same where norms come before each block: the residual stream itself carries the large dimensions, written by the
+    """Outliers where norms come before each block: the residual stream itself carries the large dimensions, written by the
     table and by every block, and the norms bring all dimensions to near 1."""
     hidden, readers = model.config.hidden_size, watch(model, ids)[1]
     with torch.no_grad():
@@ -228,14 +228,14 @@ def of_length(t, n):
 
 
 def compare(got, want):
-    """As make_fixtures.py's, without rows that are zeros, which they must be in both."""
+    """As compare() of make_fixtures.py, without rows of zeros. A row of zeros must be zero in both."""
     some = want.abs().sum(1) > 0
     assert not got[~some].any()
     return base.compare(got[some], want[some])
 
 
 def stored_in(model, dtype):
-    """Hooks that round what modules give to `dtype`, about as a runtime that keeps activations so does."""
+    """Hooks that round the outputs of modules to `dtype`, much as a runtime with activations in that dtype does."""
     f = lambda _, __, o: o.to(dtype).to(o.dtype)
     return [m.register_forward_hook(f) for m in model[0].modules() if isinstance(m, (nn.Linear, nn.Embedding)) or 'Norm' in type(m).__name__]
 
@@ -308,7 +308,7 @@ def load_recipes():
 
 
 def make_each(recipes, out, build, finish):
-    """Makes anew the directories that the arguments name, or all of them."""
+    """Makes the directories that the arguments name, or all of them, from scratch."""
     for name in sys.argv[1:] or recipes:
         folder = os.path.join(out, name)
         shutil.rmtree(folder, ignore_errors=True)

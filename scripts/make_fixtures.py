@@ -132,7 +132,7 @@ def outliers(bert, dims, gain):
 def overflow(bert, t):
     """One inner value of layer 0 passes 65,504 for the token TRIGGER alone: its row of the token table is large in one
     dimension, the norm after attention enlarges that dimension, and one inner unit reads only it. What follows is scaled
-    back, so float32 is in no trouble."""
+    back, so float32 holds everything."""
     ids = t.encode(TRIGGER, add_special_tokens=False).ids
     assert len(ids) == 1, f'{TRIGGER} must be one piece, got {t.encode(TRIGGER).tokens}'
     d, unit, e, l = 7, 11, bert.embeddings, bert.encoder.layer[0]
@@ -201,7 +201,7 @@ def tokens(model, texts, prompt=None):
 
 
 def stored_in(model, dtype):
-    """Hooks that round every activation a runtime would keep in memory to `dtype`; the arithmetic stays in the model's."""
+    """Hooks that round every activation that a runtime stores to `dtype`; the arithmetic keeps the model's dtype."""
     def rounded(_, __, out):
         f = lambda x: x.to(dtype).to(x.dtype)
         return (f(out[0]),) + tuple(out[1:]) if isinstance(out, tuple) else f(out)
@@ -246,7 +246,7 @@ def activations(model, texts):
 
 
 def finish(name, folder, note, cases=None, extra_texts=(), longest=80, all_layers=False, check_trigger=False):
-    """Writes texts, reference and fixture.json for the model that lies in `folder`, always from the files themselves."""
+    """Writes texts, reference and fixture.json for the model in `folder`, always from its files."""
     t = tokenizer()
     texts = texts_for(t, longest) + list(extra_texts)
     cases = cases or {'embeddings': {}}

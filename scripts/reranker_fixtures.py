@@ -283,7 +283,7 @@ def spread(folder, true=None, false=None):
 
 
 def spread_rows(folder, m, head, true, false):
-    """The same for a layer without a bias: the smallest change of its rows that does it for a few pairs."""
+    """Centres the logits of a layer without a bias, by the smallest change of its rows that does so for a few pairs."""
     seen = []
     hook = head.register_forward_pre_hook(lambda _, i: seen.append(i[0][0]))
     predict(m, PAIRS[:12], nn.Identity())
@@ -307,7 +307,7 @@ def spread_rows(folder, m, head, true, false):
 
 
 def read_length(m, pair, prompt=None):
-    """Tokens of a pair that its score depends on."""
+    """The tokens of a pair that decide its score."""
     ids = m.preprocess([pair], prompt=prompt)['input_ids'].reshape(-1)
     config = m[0].model.config
     if not hasattr(m[0].model, 'score') or config.pad_token_id is None:

@@ -22,7 +22,7 @@ OUT = os.path.join(base.OUT, 'wide')
 
 
 def hashed(tensor, first, count):
-    """Signed bytes of tensor number `tensor`, counted from 1: `count` of them from `first` on, both whole eights."""
+    """Signed bytes of tensor number `tensor`, counted from 1: `count` of them from `first` on. Both are multiples of eight."""
     with np.errstate(over='ignore'):
         z = (np.uint64(tensor) << np.uint64(40)) + np.arange(first // 8 + 1, (first + count) // 8 + 1, dtype=np.uint64)
         z *= np.uint64(0x9E3779B97F4A7C15)
@@ -90,7 +90,7 @@ def write_json(value, *path):
 
 
 def directory(folder, name, layers):
-    """Everything but the weights. A word of the tokenizer is a number: its id."""
+    """Writes everything except the weights. Each word of the tokenizer is a number: its id."""
     cls, config, pooling = MODELS[name]['make'](layers)
     shutil.rmtree(folder, ignore_errors=True)
     config.architectures = [cls.__name__]
@@ -120,7 +120,7 @@ def directory(folder, name, layers):
 
 
 def hidden_states(name):
-    """In float64, a layer at a time, so that one is in memory, and with the text's rows of the table."""
+    """The hidden states in float64. One layer at a time is in memory, and only the text's rows of the table."""
     make, layers, ids = (MODELS[name][k] for k in ('make', 'layers', 'ids'))
     listed = {n: (i + 1, shape, k) for i, (n, shape, k, _) in enumerate(tensors(make, layers))}
 
@@ -151,14 +151,14 @@ def hidden_states(name):
 
 
 def with_buffers(embeddings, config):
-    """The same module with buffers that hold something."""
+    """The module with its buffers filled, which the meta device leaves empty."""
     fresh = type(embeddings)(config).double()
     fresh.load_state_dict({n: p for n, p in embeddings.named_parameters()}, strict=False)
     return fresh
 
 
 def write(folder, name, layers):
-    """The whole model, a tensor at a time."""
+    """Writes the whole model, one tensor at a time."""
     listed = directory(folder, name, layers)
     for shard in sorted({shard for *_, shard in listed}):
         header, end = {}, 0
