@@ -1,4 +1,4 @@
-//! The command line of Vectile: parse, call, print.
+//! The `vectile` program.
 
 mod cli;
 

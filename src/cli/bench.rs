@@ -1,4 +1,4 @@
-//! `vectile bench`: speed, accuracy and memory of every precision, side by side.
+//! `vectile bench`: measures speed, accuracy and memory of each precision.
 
 use std::fs::File;
 use std::path::Path;
@@ -9,10 +9,10 @@ use vectile::{AdapterChoice, block_on};
 use super::args::{BenchArgs, InputFormat, LineArgs};
 use super::bench_table::table;
 use super::failure::Failure;
-use super::input::Source;
-use super::inspect::to_json;
+use super::input::TextSource;
 use super::interrupt::Interrupt;
-use super::table::Plain;
+use super::report_file::{self, is_stdout};
+use super::stdout::{print, to_json};
 use super::{compare, model, progress, say};
 
 pub fn run(args: &BenchArgs) -> Result<(), Failure> {
@@ -20,28 +20,28 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
         return compare::run(&args.compare, args.json.as_deref());
     };
     let options = options(args)?;
-    // Whatever cannot be written is known before minutes are spent.
+    // Output files are checked before minutes are spent.
     for path in [&args.json, &args.html].into_iter().flatten() {
-        writable(path)?;
+        report_file::check_writable(path)?;
     }
     let files = model::find(name, args.revision.as_deref())?;
-    // Nothing is left half done by Ctrl-C: files are written at the end.
-    let _interrupt = Interrupt::watch_saying("before the report was whole; no file was written");
+    // Files are written at the end, so Ctrl-C leaves none behind.
+    let _interrupt =
+        Interrupt::watch_with_outcome("before the report was complete; no file was written");
     if cfg!(debug_assertions) && !args.quiet {
-        say(format_args!("note: this is a debug build, whose host times mean little"));
+        say(format_args!("note: this is a debug build: times on the host are not meaningful"));
     }
     let report = block_on(bench(&files, &options, &mut progress::steps(!args.quiet)))?;
     if let Some(path) = &args.json {
-        write(path, &to_json(&report)?)?;
+        report_file::write(path, &to_json(&report)?)?;
     }
     if let Some(path) = &args.html {
-        let page = vectile::lab::html(&report)
-            .map_err(|e| Failure::Ours(format!("internal error (please report it): {e}")))?;
-        write(path, &page)?;
+        let page = vectile::lab::html(&report).map_err(Failure::internal)?;
+        report_file::write(path, &page)?;
     }
-    match args.json.as_deref() == Some(Path::new("-")) {
+    match args.json.as_deref().is_some_and(is_stdout) {
         true => Ok(()),
-        false => Plain::new().whole(&table(&report)),
+        false => print(&table(&report)),
     }
 }
 
@@ -52,8 +52,8 @@ fn options(args: &BenchArgs) -> Result<BenchOptions, Failure> {
         precisions: args.precisions.clone(),
         batch_tokens: numbers(&args.batch_tokens),
         lengths: numbers(&args.lengths),
-        texts: args.texts.as_deref().map(texts).transpose()?,
-        pairs: args.pairs.as_deref().map(pairs).transpose()?,
+        texts: args.texts.as_deref().map(read_texts).transpose()?,
+        pairs: args.pairs.as_deref().map(read_pairs).transpose()?,
         rounds: args.rounds.map(std::num::NonZeroUsize::get),
         quick: args.quick,
         kernels: args.kernels,
@@ -72,12 +72,13 @@ fn adapters(names: &[String]) -> Result<Vec<AdapterChoice>, Failure> {
     names.iter().map(|name| Ok(name.parse()?)).collect()
 }
 
-/// What a path is called in reports: they travel, and directories are nobody's business.
-fn called(path: &Path) -> String {
+/// The name of a file in reports, without its directories: reports are shared with others.
+fn report_name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
-fn texts(path: &Path) -> Result<(String, Vec<String>), Failure> {
+/// The name of a file and its texts.
+fn read_texts(path: &Path) -> Result<(String, Vec<String>), Failure> {
     let lines = LineArgs {
         input_format: path
             .extension()
@@ -86,22 +87,20 @@ fn texts(path: &Path) -> Result<(String, Vec<String>), Failure> {
         field: "text".to_owned(),
         lossy: false,
     };
-    let mut source = Source::open(path, &lines)?;
-    let mut texts = Vec::new();
-    while let Some(chunk) = source.next_chunk(usize::MAX)? {
-        texts.extend(chunk.whole()?.into_iter().filter(|text| !text.trim().is_empty()));
-    }
+    let mut texts = TextSource::open(path, &lines)?.read_all()?;
+    texts.retain(|text| !text.trim().is_empty());
     match texts.len() {
         0 | 1 => Err(Failure::user(format!(
-            "{}: has {} texts; a bench needs two at least",
+            "{}: has {} texts; a bench needs at least two",
             path.display(),
             texts.len()
         ))),
-        _ => Ok((called(path), texts)),
+        _ => Ok((report_name(path), texts)),
     }
 }
 
-fn pairs(path: &Path) -> Result<(String, Vec<Pair>), Failure> {
+/// The name of a CSV file and its scored pairs.
+fn read_pairs(path: &Path) -> Result<(String, Vec<Pair>), Failure> {
     let file = File::open(path).map_err(|e| Failure::file(path, "read", &e))?;
     let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(file);
     let mut pairs = Vec::new();
@@ -110,59 +109,28 @@ fn pairs(path: &Path) -> Result<(String, Vec<Pair>), Failure> {
             Failure::user(format!("{}: line {line}: {problem}", path.display()))
         };
         let row = row.map_err(|e| {
-            refuse(e.position().map_or(0, csv::Position::line), &format!("is no CSV: {e}"))
+            refuse(e.position().map_or(0, csv::Position::line), &format!("is not valid CSV: {e}"))
         })?;
         let line = row.position().map_or(0, csv::Position::line);
         let [a, b, score] = row.iter().collect::<Vec<&str>>()[..] else {
-            let problem = format!("has {} fields; text, text and score are expected", row.len());
+            let problem = format!("has {} fields; expected text, text and score", row.len());
             return Err(refuse(line, &problem));
         };
         match score.trim().parse::<f64>() {
             Ok(score) if score.is_finite() => {
                 pairs.push(Pair { texts: [a.to_owned(), b.to_owned()], score });
             }
-            // A header.
+            // The first line is a header.
             _ if pairs.is_empty() && line == 1 => {}
-            _ => return Err(refuse(line, &format!("`{score}` is no score; a number is expected"))),
+            _ => return Err(refuse(line, &format!("`{score}` is not a score; expected a number"))),
         }
     }
     match pairs.len() {
         0 | 1 => Err(Failure::user(format!(
-            "{}: has {} pairs; a correlation needs two at least",
+            "{}: has {} pairs; a correlation needs at least two",
             path.display(),
             pairs.len()
         ))),
-        _ => Ok((called(path), pairs)),
+        _ => Ok((report_name(path), pairs)),
     }
-}
-
-/// Fails where a file cannot be made there. Leaves nothing behind, and a file that is there as it is.
-pub fn writable(path: &Path) -> Result<(), Failure> {
-    if path == Path::new("-") {
-        return Ok(());
-    }
-    let new = !path.exists();
-    let opened = File::options().append(true).create(true).open(path);
-    opened.map_err(|e| Failure::file(path, "written", &e))?;
-    if new {
-        std::fs::remove_file(path).map_err(|e| Failure::file(path, "written", &e))?;
-    }
-    Ok(())
-}
-
-/// Writes a file as a whole, or stdout.
-pub fn write(path: &Path, text: &str) -> Result<(), Failure> {
-    if path == Path::new("-") {
-        return Plain::new().whole(text);
-    }
-    let failed = |e: std::io::Error| Failure::file(path, "written", &e);
-    let mut part = path.as_os_str().to_owned();
-    part.push(".part");
-    let part = Path::new(&part);
-    let written = std::fs::write(part, text).and_then(|()| std::fs::rename(part, path));
-    if written.is_err() {
-        // What could not be written is of no use; why it could not is what is said.
-        let _ = std::fs::remove_file(part);
-    }
-    written.map_err(failed)
 }

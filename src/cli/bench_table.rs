@@ -1,13 +1,13 @@
-//! A bench report as text for the terminal.
+//! Prints a bench report as tables.
 
 use std::fmt::Write;
 
-use comfy_table::presets::UTF8_FULL_CONDENSED;
-use comfy_table::{CellAlignment, Table};
 use indicatif::BinaryBytes;
 use vectile::lab::report::{AdapterReport, KernelTime, PrecisionReport, Ratio, Report};
 
-/// The whole report.
+use super::table::number_table;
+
+/// All tables of a report.
 pub fn table(report: &Report) -> String {
     let mut out = String::new();
     // Writing to a string cannot fail.
@@ -18,35 +18,40 @@ pub fn table(report: &Report) -> String {
     );
     for adapter in &report.adapters {
         out.push('\n');
-        out.push_str(&of_adapter(report, adapter));
+        out.push_str(&adapter_tables(report, adapter));
     }
     out
 }
 
-fn of_adapter(report: &Report, adapter: &AdapterReport) -> String {
+fn adapter_tables(report: &Report, adapter: &AdapterReport) -> String {
     let mut out = String::new();
     let _ = writeln!(out, "{}", adapter.adapter);
     if !adapter.disabled.is_empty() {
         let _ = writeln!(out, "disabled: {}", adapter.disabled.join(", "));
     }
-    let _ = writeln!(out, "\nSpeed against f32, accuracy against f32, memory");
+    let _ = writeln!(out, "\nSpeed and accuracy compared with f32, and memory");
     out.push_str(&overview(report, adapter));
-    let _ = writeln!(out, "\nTokens a second (times f32; least and largest of any round to any)");
+    let _ = writeln!(
+        out,
+        "\nTokens per second, and the ratio to f32 with its minimum and maximum over all pairs of rounds"
+    );
     out.push_str(&cells(adapter));
-    let _ = writeln!(out, "\nFrom nothing to vectors, and what the host does for a run, in ms");
+    let _ = writeln!(out, "\nTime to the first vector, and the host's time for a run, in ms");
     out.push_str(&host(adapter));
     match adapter.timestamps {
         true => {
-            let _ = writeln!(out, "\nGPU time by kernel, for a run of the last size");
+            let _ = writeln!(out, "\nGPU time per kernel, for a run of the last size");
             out.push_str(&kernels(adapter));
         }
         false => {
-            let _ =
-                writeln!(out, "\nGPU time by kernel: not measured, this adapter has no timestamps");
+            let _ = writeln!(
+                out,
+                "\nGPU time per kernel: not measured, because this adapter has no timestamps"
+            );
         }
     }
     if !adapter.kernel_sweep.is_empty() {
-        let _ = writeln!(out, "\nA dispatch of each kernel at the model's shapes");
+        let _ = writeln!(out, "\nTime of one dispatch of each kernel at the model's shapes");
         out.push_str(&sweep(adapter));
     }
     for refused in &adapter.refused {
@@ -59,25 +64,12 @@ fn ratio(ratio: Ratio) -> String {
     format!("{:.2}× ({:.2}–{:.2})", ratio.median, ratio.low, ratio.high)
 }
 
-/// Cosines are told apart by their distance from 1.
+/// Seven digits, since cosines differ only in their distance from 1.
 fn cosine(cosine: f64) -> String {
     format!("{cosine:.7}")
 }
 
-pub fn new_table<const N: usize>(header: [&str; N]) -> Table {
-    let mut table = Table::new();
-    table.load_style(UTF8_FULL_CONDENSED).set_header(header);
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table
-}
-
-pub fn lines(table: &Table) -> String {
-    format!("{table}\n")
-}
-
-/// The cell that says most about throughput: the last.
+/// The speed-up of the last cell, which has the largest batches.
 fn last_speed(precision: &PrecisionReport) -> String {
     precision.cells.last().map_or_else(String::new, |cell| ratio(cell.speedup))
 }
@@ -99,11 +91,7 @@ fn overview(report: &Report, adapter: &AdapterReport) -> String {
     if pairs {
         header.push("Spearman");
     }
-    let mut table = Table::new();
-    table.load_style(UTF8_FULL_CONDENSED).set_header(header);
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
+    let mut table = number_table(header);
     for precision in &adapter.precisions {
         let accuracy = &precision.accuracy;
         let mut row = vec![
@@ -123,21 +111,17 @@ fn overview(report: &Report, adapter: &AdapterReport) -> String {
         }
         table.add_row(row);
     }
-    lines(&table)
+    format!("{table}\n")
 }
 
 fn cells(adapter: &AdapterReport) -> String {
     let Some(first) = adapter.precisions.first() else { return String::new() };
     let mut header = vec!["batch".to_owned(), "texts".to_owned()];
     header.extend(adapter.precisions.iter().map(|precision| precision.name.clone()));
-    let mut table = Table::new();
-    table.load_style(UTF8_FULL_CONDENSED).set_header(header);
-    for column in table.column_iter_mut() {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
+    let mut table = number_table(header);
     for (at, cell) in first.cells.iter().enumerate() {
         let texts = match cell.text_tokens {
-            0 => "as they are".to_owned(),
+            0 => "unchanged".to_owned(),
             n => format!("{n} tokens"),
         };
         let mut row = vec![cell.batch_tokens.to_string(), texts];
@@ -151,11 +135,11 @@ fn cells(adapter: &AdapterReport) -> String {
         }
         table.add_row(row);
     }
-    lines(&table)
+    format!("{table}\n")
 }
 
 fn host(adapter: &AdapterReport) -> String {
-    let mut table = new_table([
+    let mut table = number_table([
         "precision",
         "first vector",
         "load",
@@ -194,12 +178,12 @@ fn host(adapter: &AdapterReport) -> String {
             ms(host.total_ms),
         ]);
     }
-    lines(&table)
+    format!("{table}\n")
 }
 
 fn kernels(adapter: &AdapterReport) -> String {
     let mut table =
-        new_table(["precision", "kernel", "dispatches", "ms", "share", "GFLOP/s", "GB/s"]);
+        number_table(["precision", "kernel", "dispatches", "ms", "share", "GFLOP/s", "GB/s"]);
     for precision in &adapter.precisions {
         let Some(gpu) = &precision.gpu else { continue };
         for kernel in &gpu.kernels {
@@ -207,7 +191,7 @@ fn kernels(adapter: &AdapterReport) -> String {
         }
         table.add_row([
             precision.name.clone(),
-            "all kernels of GPU time".to_owned(),
+            "all kernels, of GPU time".to_owned(),
             String::new(),
             format!("{:.2}", gpu.total_ms),
             format!("{:.1}%", gpu.accounted * 100.0),
@@ -215,7 +199,7 @@ fn kernels(adapter: &AdapterReport) -> String {
             String::new(),
         ]);
     }
-    lines(&table)
+    format!("{table}\n")
 }
 
 fn kernel_row(precision: &str, kernel: &KernelTime) -> [String; 7] {
@@ -231,12 +215,12 @@ fn kernel_row(precision: &str, kernel: &KernelTime) -> [String; 7] {
 }
 
 fn sweep(adapter: &AdapterReport) -> String {
-    let mut table = new_table([
+    let mut table = number_table([
         "kernel",
         "writes",
         "tokens",
         "row",
-        "form",
+        "variant",
         "precision",
         "ms",
         "GFLOP/s",
@@ -259,5 +243,5 @@ fn sweep(adapter: &AdapterReport) -> String {
             case.speedup.map_or_else(String::new, ratio),
         ]);
     }
-    lines(&table)
+    format!("{table}\n")
 }

@@ -1,4 +1,4 @@
-//! `--calibration`: embeddings of a NumPy file, for the ranges of int8 and uint8.
+//! `--calibration`: the ranges of int8 and uint8, from the embeddings of a NumPy file.
 
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -8,14 +8,15 @@ use vectile::Ranges;
 
 use super::failure::Failure;
 
-/// Real headers are a line.
-const MAX_HEADER: usize = 1 << 16;
+/// The longest NumPy header that is read, in bytes. Real headers are one line.
+const MAXIMUM_HEADER: usize = 1 << 16;
 
-/// The ranges of the rows of `path`, which must be as wide as the model's vectors.
+/// The minimum and maximum of each column of a NumPy file. Its rows must have `dim` values, like the model's
+/// vectors.
 pub fn ranges(path: &Path, dim: usize) -> Result<Ranges, Failure> {
     let failed = |e: std::io::Error| Failure::file(path, "read", &e);
-    let wrong = |problem: String| {
-        let advice = "give what `vectile embed --output FILE.npy` writes";
+    let unusable = |problem: String| {
+        let advice = "give a file written by `vectile embed --output FILE.npy`";
         Failure::user(format!("--calibration: {}: {problem}; {advice}", path.display()))
     };
     let mut file = BufReader::new(File::open(path).map_err(failed)?);
@@ -27,23 +28,23 @@ pub fn ranges(path: &Path, dim: usize) -> Result<Ranges, Failure> {
             file.read_exact(&mut length[..bytes]).map_err(failed)?;
             u32::from_le_bytes(length) as usize
         }
-        _ => return Err(wrong("is no NumPy file".to_owned())),
+        _ => return Err(unusable("is not a NumPy file".to_owned())),
     };
-    if length > MAX_HEADER {
-        return Err(wrong(format!("has a header of {length} bytes")));
+    if length > MAXIMUM_HEADER {
+        return Err(unusable(format!("has a header of {length} bytes")));
     }
     let mut header = vec![0; length];
     file.read_exact(&mut header).map_err(failed)?;
     let header = String::from_utf8_lossy(&header).replace(' ', "");
     if !header.contains("'descr':'<f4'") || !header.contains("'fortran_order':False") {
-        return Err(wrong("holds no float32 rows".to_owned()));
+        return Err(unusable("does not hold float32 rows".to_owned()));
     }
     let expected = format!(",{dim})");
     let shape = header.split("'shape':(").nth(1).and_then(|rest| rest.split_inclusive(')').next());
     let rows = shape.and_then(|shape| shape.strip_suffix(&expected)).map(str::parse::<usize>);
     let Some(Ok(rows)) = rows else {
         let shape = shape.unwrap_or_default().trim_end_matches(')');
-        return Err(wrong(format!("has the shape ({shape}), and vectors have {dim} values")));
+        return Err(unusable(format!("has the shape ({shape}), but vectors have {dim} values")));
     };
     let mut ranges = Ranges::new(dim);
     let mut row = vec![0; dim * 4];
@@ -52,12 +53,12 @@ pub fn ranges(path: &Path, dim: usize) -> Result<Ranges, Failure> {
         let value = |four: &[u8]| f32::from_le_bytes([four[0], four[1], four[2], four[3]]);
         let values: Vec<f32> = row.chunks_exact(4).map(value).collect();
         if values.iter().any(|value| !value.is_finite()) {
-            return Err(wrong("holds values that are infinite or not a number".to_owned()));
+            return Err(unusable("holds values that are NaN or infinite".to_owned()));
         }
         ranges.update(&values);
     }
     if rows < 2 {
-        return Err(wrong(format!("has {rows} rows, and ranges take at least two")));
+        return Err(unusable(format!("has {rows} rows, but ranges need at least two")));
     }
     Ok(ranges)
 }

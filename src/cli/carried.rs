@@ -1,4 +1,4 @@
-//! The columns of an input that go with the vectors into the output.
+//! The input columns that are copied to the output beside the vectors.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -8,33 +8,33 @@ use super::failure::Failure;
 #[cfg(feature = "bulk")]
 use arrow_array::RecordBatch;
 
-/// A value of a row.
+/// A value of a carried column.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Cell {
-    /// Text as it is.
+pub enum CarriedValue {
+    /// Plain text.
     Text(String),
-    /// JSON, as it was written.
+    /// JSON, as it was written in the input.
     Json(String),
 }
 
-/// The columns of a row, in their order.
-pub type Row = Vec<(Arc<str>, Cell)>;
+/// The carried columns of a row, in their order.
+pub type CarriedRow = Vec<(Arc<str>, CarriedValue)>;
 
-/// The columns of some rows.
+/// The carried columns of consecutive rows.
 #[derive(Debug, Clone, Default)]
 pub enum Carried {
-    /// There are none, or none are wanted.
+    /// No columns.
     #[default]
     None,
-    /// A list of columns for each row.
-    Rows(Vec<Row>),
-    /// Columns of typed values.
+    /// Names and values, row by row.
+    Rows(Vec<CarriedRow>),
+    /// Typed columns.
     #[cfg(feature = "bulk")]
     Batch(RecordBatch),
 }
 
 impl Carried {
-    /// The columns of some of the rows.
+    /// The columns of a range of the rows.
     pub fn slice(&self, rows: Range<usize>) -> Self {
         match self {
             Carried::None => Carried::None,
@@ -45,6 +45,9 @@ impl Carried {
     }
 
     /// Adds the columns of the rows that follow.
+    ///
+    /// # Errors
+    /// If the columns differ, which happens where one input file ends and another begins.
     pub fn append(&mut self, next: Carried) -> Result<(), Failure> {
         match (self, next) {
             (Carried::None, Carried::None) => Ok(()),
@@ -54,20 +57,20 @@ impl Carried {
             }
             #[cfg(feature = "bulk")]
             (Carried::Batch(batch), Carried::Batch(more)) => {
-                if more.schema() != batch.schema() {
+                if more.schema().fields() != batch.schema().fields() {
                     return Err(Failure::user(format!(
-                        "the input files have other columns, or of other types: {} and {}; carry those \
-                         that they share, with --carry",
-                        columns(batch),
-                        columns(&more)
+                        "the input files have different columns or types: {} and {}; name the columns they \
+                         share with --carry",
+                        list_columns(batch),
+                        list_columns(&more)
                     )));
                 }
                 *batch = arrow_select::concat::concat_batches(&batch.schema(), [&*batch, &more])
-                    .map_err(|e| Failure::Ours(format!("internal error: {e}")))?;
+                    .map_err(Failure::internal)?;
                 Ok(())
             }
             _ => Err(Failure::user(
-                "the input files have other columns; leave them out with --carry none",
+                "the input files have different columns; leave them out with --carry none",
             )),
         }
     }
@@ -75,125 +78,159 @@ impl Carried {
 
 /// The columns of a batch, for messages.
 #[cfg(feature = "bulk")]
-fn columns(batch: &RecordBatch) -> String {
+fn list_columns(batch: &RecordBatch) -> String {
     let schema = batch.schema();
     let names = schema.fields().iter().map(|f| format!("`{}` ({})", f.name(), f.data_type()));
     names.collect::<Vec<_>>().join(", ")
 }
 
-/// Which columns are carried.
+/// The value of `--carry`: which columns are carried.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Carry {
     All,
     None,
-    These(Vec<String>),
+    Only(Vec<String>),
+    AllExcept(Vec<String>),
 }
 
 impl std::str::FromStr for Carry {
     type Err = String;
 
-    fn from_str(names: &str) -> Result<Self, String> {
-        match names {
-            "all" => Ok(Carry::All),
-            "none" => Ok(Carry::None),
-            _ => {
-                let names: Vec<String> = names.split(',').map(str::to_owned).collect();
-                match names.iter().any(String::is_empty) {
-                    true => Err("give all, none or names with commas between".to_owned()),
-                    false => Ok(Carry::These(names)),
-                }
+    fn from_str(list: &str) -> Result<Self, String> {
+        match list {
+            "all" => return Ok(Carry::All),
+            "none" => return Ok(Carry::None),
+            _ => {}
+        }
+        let mut names: Vec<&str> = list.split(',').collect();
+        let excludes = names[0] == "all" || names[0].starts_with('-');
+        if excludes {
+            names.retain(|name| *name != "all");
+        }
+        let stripped: Option<Vec<&str>> = match excludes {
+            true => names.iter().map(|name| name.strip_prefix('-')).collect(),
+            false => Some(names),
+        };
+        match stripped {
+            Some(names) if names.iter().all(|name| !name.is_empty()) => {
+                let names = names.into_iter().map(str::to_owned).collect();
+                Ok(if excludes { Carry::AllExcept(names) } else { Carry::Only(names) })
             }
+            _ => Err("give all, none, names separated by commas, or all,-NAME,-NAME to leave columns out"
+                .to_owned()),
         }
     }
 }
 
 impl Carry {
+    pub fn none() -> Self {
+        Carry::None
+    }
+
+    pub fn is_none(&self) -> bool {
+        *self == Carry::None
+    }
+
     /// Whether a column of this name is carried.
     pub fn takes(&self, name: &str) -> bool {
         match self {
             Carry::All => true,
             Carry::None => false,
-            Carry::These(names) => names.iter().any(|wanted| wanted == name),
+            Carry::Only(names) => names.iter().any(|carried| carried == name),
+            Carry::AllExcept(names) => names.iter().all(|left_out| left_out != name),
+        }
+    }
+
+    /// The names that the option mentions, to carry or to leave out.
+    pub fn names(&self) -> &[String] {
+        match self {
+            Carry::All | Carry::None => &[],
+            Carry::Only(names) | Carry::AllExcept(names) => names,
         }
     }
 }
 
-/// What is known of the columns before the first row.
+/// The carried columns, as far as they are known before the first row.
 #[derive(Debug, Clone)]
-pub enum Shape {
-    /// There are none, or none are wanted.
+pub enum CarriedSchema {
+    /// No columns.
     None,
     /// Columns of text.
     Texts(Vec<Arc<str>>),
-    /// Objects, whose fields may differ from row to row.
+    /// Fields of JSON objects, which may differ from row to row.
     Objects,
-    /// Columns with types.
+    /// Typed columns.
     #[cfg(feature = "bulk")]
     Typed(arrow_schema::SchemaRef),
 }
 
-/// What the values of a field of JSON objects are.
+/// The type that holds all values of a field of JSON objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum FieldType {
     Bool,
     Int,
     Float,
     Text,
-    /// Anything: kept as JSON.
+    /// Values of any type, stored as JSON text.
     Json,
 }
 
-impl Kind {
-    /// What a value is; `None` for null, which can be any.
-    pub fn of(cell: &Cell) -> Option<Kind> {
-        let Cell::Json(json) = cell else { return Some(Kind::Text) };
+impl FieldType {
+    /// The type of a value; `None` for null, which fits any type.
+    pub fn of(value: &CarriedValue) -> Option<FieldType> {
+        let CarriedValue::Json(json) = value else { return Some(FieldType::Text) };
         match json.as_bytes().first() {
             Some(b'n') | None => None,
-            Some(b't' | b'f') => Some(Kind::Bool),
-            Some(b'"') => Some(Kind::Text),
-            Some(b'{' | b'[') => Some(Kind::Json),
-            Some(_) if json.parse::<i64>().is_ok() => Some(Kind::Int),
-            Some(_) => Some(Kind::Float),
+            Some(b't' | b'f') => Some(FieldType::Bool),
+            Some(b'"') => Some(FieldType::Text),
+            Some(b'{' | b'[') => Some(FieldType::Json),
+            Some(_) if json.parse::<i64>().is_ok() => Some(FieldType::Int),
+            Some(_) => Some(FieldType::Float),
         }
     }
 
-    /// What values of two kinds are together.
-    pub fn join(self, other: Kind) -> Kind {
+    /// The type that holds values of both types.
+    pub fn join(self, other: FieldType) -> FieldType {
         match (self, other) {
             (a, b) if a == b => a,
-            (Kind::Int, Kind::Float) | (Kind::Float, Kind::Int) => Kind::Float,
-            _ => Kind::Json,
+            (FieldType::Int, FieldType::Float) | (FieldType::Float, FieldType::Int) => {
+                FieldType::Float
+            }
+            _ => FieldType::Json,
         }
     }
 
-    /// How messages call it.
+    /// The type in messages.
     pub fn name(self) -> &'static str {
         match self {
-            Kind::Bool => "true or false",
-            Kind::Int => "an integer",
-            Kind::Float => "a number",
-            Kind::Text => "text",
-            Kind::Json => "anything",
+            FieldType::Bool => "true or false",
+            FieldType::Int => "an integer",
+            FieldType::Float => "a number",
+            FieldType::Text => "text",
+            FieldType::Json => "any value",
         }
     }
 }
 
-/// The fields of objects and what their values are, in the order in which they first come.
-pub fn survey<'a>(rows: impl IntoIterator<Item = &'a Row>) -> Vec<(Arc<str>, Kind)> {
-    let mut fields: Vec<(Arc<str>, Option<Kind>)> = Vec::new();
-    for (name, cell) in rows.into_iter().flatten() {
+/// The fields of JSON objects with their types, in the order of their first occurrence.
+pub fn infer_fields<'a>(
+    rows: impl IntoIterator<Item = &'a CarriedRow>,
+) -> Vec<(Arc<str>, FieldType)> {
+    let mut fields: Vec<(Arc<str>, Option<FieldType>)> = Vec::new();
+    for (name, value) in rows.into_iter().flatten() {
         let at = fields.iter().position(|(known, _)| known == name).unwrap_or_else(|| {
             fields.push((name.clone(), None));
             fields.len() - 1
         });
         let known = &mut fields[at].1;
-        *known = match (*known, Kind::of(cell)) {
+        *known = match (*known, FieldType::of(value)) {
             (Some(known), Some(found)) => Some(known.join(found)),
             (known, found) => known.or(found),
         };
     }
-    // A field that is null all along may hold anything later.
-    fields.into_iter().map(|(name, kind)| (name, kind.unwrap_or(Kind::Json))).collect()
+    // Later rows may have any type in a field that was always null.
+    let known_or_json = |(name, known): (_, Option<_>)| (name, known.unwrap_or(FieldType::Json));
+    fields.into_iter().map(known_or_json).collect()
 }
 
 #[cfg(test)]
@@ -201,21 +238,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_have_the_kind_of_all_their_values() {
-        let row = |fields: &[(&str, &str)]| -> Row {
-            let cell = |json: &str| Cell::Json(json.to_owned());
-            fields.iter().map(|(name, json)| (Arc::from(*name), cell(json))).collect()
+    fn a_field_has_the_type_that_holds_all_its_values() {
+        let row = |fields: &[(&str, &str)]| -> CarriedRow {
+            let value = |json: &str| CarriedValue::Json(json.to_owned());
+            fields.iter().map(|(name, json)| (Arc::from(*name), value(json))).collect()
         };
         let rows = [
             row(&[("id", "1"), ("x", "1"), ("t", "null"), ("tags", "[1]"), ("n", "null")]),
             row(&[("x", "2.5"), ("t", "\"a\""), ("late", "true"), ("mixed", "1")]),
             row(&[("x", "1e400"), ("mixed", "\"a\"")]),
         ];
-        let found = survey(&rows);
+        let found = infer_fields(&rows);
         let names: Vec<&str> = found.iter().map(|(name, _)| &**name).collect();
         assert_eq!(names, ["id", "x", "t", "tags", "n", "late", "mixed"]);
-        let kinds: Vec<Kind> = found.iter().map(|(_, kind)| *kind).collect();
-        use Kind::*;
-        assert_eq!(kinds, [Int, Float, Text, Json, Json, Bool, Json]);
+        let types: Vec<FieldType> = found.iter().map(|(_, field_type)| *field_type).collect();
+        use FieldType::*;
+        assert_eq!(types, [Int, Float, Text, Json, Json, Bool, Json]);
+    }
+
+    #[test]
+    fn carry_names_columns_or_leaves_them_out() {
+        let carry = |list: &str| list.parse::<Carry>();
+        assert_eq!(carry("all"), Ok(Carry::All));
+        assert_eq!(carry("none"), Ok(Carry::None));
+        assert_eq!(carry("a,b-c"), Ok(Carry::Only(vec!["a".into(), "b-c".into()])));
+        let except = Ok(Carry::AllExcept(vec!["a".into(), "b".into()]));
+        assert_eq!(carry("all,-a,-b"), except);
+        assert_eq!(carry("-a,-b"), except);
+        for wrong in ["", "a,,b", "all,a", "-a,b", "all,-", "-"] {
+            assert!(carry(wrong).is_err(), "{wrong}");
+        }
+        let carry = carry("all,-secret").unwrap();
+        assert!(carry.takes("id") && !carry.takes("secret"));
     }
 }

@@ -1,19 +1,17 @@
-//! `vectile bench --compare`: reports side by side.
+//! `vectile bench --compare`: puts bench reports side by side.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use comfy_table::presets::UTF8_FULL_CONDENSED;
-use comfy_table::{CellAlignment, Table};
 use vectile::lab::compare::{Comparison, Value};
 use vectile::lab::report::Report;
 
-use super::bench::write;
 use super::failure::Failure;
-use super::inspect::to_json;
-use super::table::Plain;
+use super::report_file::{self, is_stdout};
+use super::stdout::{print, to_json};
+use super::table::{number_table, text_table};
 
-/// Reads the reports, and prints what they have in common and what differs.
+/// Reads the reports and prints their common figures and their differences.
 pub fn run(files: &[PathBuf], json: Option<&Path>) -> Result<(), Failure> {
     let reports: Vec<(String, Report)> = files
         .iter()
@@ -21,11 +19,11 @@ pub fn run(files: &[PathBuf], json: Option<&Path>) -> Result<(), Failure> {
         .collect::<Result<_, Failure>>()?;
     let comparison = Comparison::of(&reports).map_err(Failure::user)?;
     if let Some(path) = json {
-        write(path, &(to_json(&comparison)? + "\n"))?;
+        report_file::write(path, &(to_json(&comparison)? + "\n"))?;
     }
-    match json == Some(Path::new("-")) {
+    match json.is_some_and(is_stdout) {
         true => Ok(()),
-        false => Plain::new().whole(&text(&comparison)),
+        false => print(&text(&comparison)),
     }
 }
 
@@ -47,7 +45,7 @@ fn text(comparison: &Comparison) -> String {
         header
     };
     if !comparison.differences.is_empty() {
-        let mut table = new_table(header("what differs"));
+        let mut table = text_table(header("difference"));
         for difference in &comparison.differences {
             let mut row = vec![difference.what.clone()];
             row.extend(difference.values.iter().cloned());
@@ -55,24 +53,18 @@ fn text(comparison: &Comparison) -> String {
         }
         let _ = writeln!(out, "{table}\n");
     }
-    let mut of = None;
+    let mut last_group = None;
     let mut table = None;
     for row in &comparison.rows {
         let group = (&row.adapter, &row.precision);
-        if of != Some(group) {
+        if last_group != Some(group) {
             if let Some(table) = table.take() {
                 let _ = writeln!(out, "{table}\n");
             }
             let _ = writeln!(out, "{}, {}", row.precision, row.adapter);
-            of = Some(group);
+            last_group = Some(group);
         }
-        let table = table.get_or_insert_with(|| {
-            let mut table = new_table(header(""));
-            for column in table.column_iter_mut().skip(1) {
-                column.set_cell_alignment(CellAlignment::Right);
-            }
-            table
-        });
+        let table = table.get_or_insert_with(|| number_table(header("")));
         let mut cells = vec![row.what.clone()];
         cells.extend(row.values.iter().map(|value| cell(&row.what, value.as_ref())));
         table.add_row(cells);
@@ -82,16 +74,10 @@ fn text(comparison: &Comparison) -> String {
     }
     let _ = writeln!(
         out,
-        "×: how many times as good as {}; in brackets the least and the largest of any round against any",
+        "×: how many times better than {}; in brackets the minimum and maximum over all pairs of rounds",
         comparison.runs[0]
     );
     out
-}
-
-fn new_table(header: Vec<String>) -> Table {
-    let mut table = Table::new();
-    table.load_style(UTF8_FULL_CONDENSED).set_header(header);
-    table
 }
 
 fn cell(what: &str, value: Option<&Value>) -> String {

@@ -1,4 +1,4 @@
-//! Why a command ended, and the exit code that says so.
+//! Why a command failed, and the exit code for it.
 
 use std::fmt;
 use std::io;
@@ -6,20 +6,20 @@ use std::path::Path;
 
 use vectile::Error;
 
-/// Why a command ended early.
+/// Why a command ended early. Each `String` is a whole sentence for the user.
 #[derive(Debug)]
 pub enum Failure {
-    /// What the library said.
+    /// An error of the library.
     Library(Error),
-    /// Something the user can mend; a whole sentence.
+    /// An error that the user can correct.
     User(String),
-    /// A fault of Vectile's own; a whole sentence.
-    Ours(String),
-    /// A check that the command was asked to make does not hold; a whole sentence.
-    NotPassed(String),
-    /// Nobody reads stdout any more. Not a failure: `vectile … | head` ends quietly.
-    Pipe,
-    /// Ctrl-C; what was done until then.
+    /// An internal error of Vectile.
+    Internal(String),
+    /// A check that the command was asked to make has failed.
+    CheckFailed(String),
+    /// The reader of stdout has gone. Not an error: `vectile … | head` ends quietly.
+    ClosedPipe,
+    /// Ctrl-C or a signal, with the work done until then.
     Interrupted(String),
 }
 
@@ -28,38 +28,43 @@ impl Failure {
         Failure::User(sentence.into())
     }
 
-    /// A file that cannot be read, written or made.
-    pub fn file(path: &Path, doing: &str, error: &io::Error) -> Self {
-        Failure::User(format!("{}: cannot be {doing}: {error}", path.display()))
+    /// An internal error, with the request to report it.
+    pub fn internal(problem: impl fmt::Display) -> Self {
+        Failure::Internal(format!("internal error (please report it): {problem}"))
     }
 
-    /// A kind of file that only another build of the program reads and writes.
+    /// A file that cannot be `action` ("read" or "written").
+    pub fn file(path: &Path, action: &str, error: &io::Error) -> Self {
+        Failure::User(format!("{}: cannot be {action}: {error}", path.display()))
+    }
+
+    /// A kind of file that needs the feature `bulk`, in a program built without it.
     #[cfg(not(feature = "bulk"))]
-    pub fn without_bulk(path: &Path, what: &str) -> Self {
+    pub fn without_bulk(path: &Path, files: &str) -> Self {
         Failure::User(format!(
-            "{}: {what} need the feature `bulk`, which this vectile was built without; build it with \
-             `cargo build --release --features bulk`",
+            "{}: this vectile was built without the feature `bulk`, which {files} need; build it with \
+             the default features: `cargo build --release`",
             path.display()
         ))
     }
 
-    /// What a failed write to stdout means.
+    /// A failed write to stdout. A closed pipe is told apart from other errors.
     pub fn stdout(error: &io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::BrokenPipe => Failure::Pipe,
+            io::ErrorKind::BrokenPipe => Failure::ClosedPipe,
             _ => Failure::User(format!("stdout: cannot be written: {error}")),
         }
     }
 
-    /// 2 where the user can mend it, 1 otherwise.
+    /// 0 for a closed pipe, 2 for user errors, 1 for everything else.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Failure::Pipe => 0,
+            Failure::ClosedPipe => 0,
             Failure::User(_) => 2,
             Failure::Library(error) if error.is_user_error() => 2,
             Failure::Library(_)
-            | Failure::Ours(_)
-            | Failure::NotPassed(_)
+            | Failure::Internal(_)
+            | Failure::CheckFailed(_)
             | Failure::Interrupted(_) => 1,
         }
     }
@@ -75,11 +80,11 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Failure::Library(error) => error.fmt(f),
-            Failure::User(sentence) | Failure::Ours(sentence) | Failure::NotPassed(sentence) => {
-                f.write_str(sentence)
-            }
-            Failure::Pipe => f.write_str("stdout was closed"),
-            Failure::Interrupted(done) => write!(f, "interrupted {done}"),
+            Failure::User(sentence)
+            | Failure::Internal(sentence)
+            | Failure::CheckFailed(sentence) => f.write_str(sentence),
+            Failure::ClosedPipe => f.write_str("stdout was closed"),
+            Failure::Interrupted(progress) => write!(f, "interrupted {progress}"),
         }
     }
 }

@@ -1,11 +1,11 @@
-//! `vectile inspect`: what a model is made of and how it runs here.
+//! `vectile inspect`: shows the parts of a model and how it runs on this machine.
 
 use vectile::block_on;
 
 use super::args::InspectArgs;
 use super::failure::Failure;
 use super::model;
-use super::table::Plain;
+use super::stdout::{print, to_json};
 
 pub fn run(args: &InspectArgs) -> Result<(), Failure> {
     let inspection = match (args.rerank, args.sparse, args.multi_vector) {
@@ -14,12 +14,5 @@ pub fn run(args: &InspectArgs) -> Result<(), Failure> {
         (_, _, true) => block_on(model::open_multi_vector(&args.model)?.inspect()),
         _ => block_on(model::open(&args.model)?.inspect()),
     };
-    let text = if args.json { to_json(&inspection)? } else { inspection.to_string() };
-    Plain::new().whole(&text)
-}
-
-/// Indented JSON.
-pub fn to_json<T: serde::Serialize + ?Sized>(value: &T) -> Result<String, Failure> {
-    serde_json::to_string_pretty(value)
-        .map_err(|e| Failure::Ours(format!("internal error (please report it): JSON: {e}")))
+    print(&if args.json { to_json(&inspection)? } else { inspection.to_string() })
 }

@@ -1,4 +1,4 @@
-//! The command line: a file per command, and what the commands share.
+//! The command line: one file per command, and the parts that commands share.
 
 mod adapters;
 mod args;
@@ -12,60 +12,67 @@ mod failure;
 mod input;
 mod inspect;
 mod interrupt;
+mod message;
 mod model;
 mod output;
 mod progress;
+mod report_file;
 mod rerank;
 mod search;
 #[cfg(feature = "server")]
 mod serve;
 mod similarity;
+mod stdout;
 mod stream;
 mod table;
 mod tune;
 mod verify;
 
-use std::fmt;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
 use args::{Cli, Command};
 use failure::Failure;
 
-/// The environment variable that says what is logged: `warn`, `debug`, `vectile=trace`, ….
+pub use args::LogFormat;
+pub use message::say;
+
+/// The environment variable that sets what is logged: `warn`, `debug`, `vectile=trace` and so on.
 const LOG_VARIABLE: &str = "VECTILE_LOG";
 
-/// The Hub client logs as errors what this program says in its own words.
+/// The Hub client logs as errors what this program reports in its own words.
 const DEFAULT_LOG: &str = "warn,hf_hub=off";
 
-/// A server says what it answers.
+/// The log under `--quiet`.
+const QUIET_LOG: &str = "error,hf_hub=off";
+
+/// A server logs each request.
 #[cfg(feature = "server")]
 const SERVER_LOG: &str = "warn,vectile=info,hf_hub=off";
 
-/// How the log is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// A JSON object a line.
-    Json,
+/// Parses the arguments, runs the command and returns its exit code.
+pub fn run() -> ExitCode {
+    // On wrong arguments clap prints the problem and the usage, and exits with 2.
+    let cli = Cli::parse();
+    let format = match &cli.command {
+        #[cfg(feature = "server")]
+        Command::Serve(args) => args.log_format,
+        _ => LogFormat::Text,
+    };
+    match start_log(default_log(&cli.command), format).and_then(|()| run_command(cli.command)) {
+        Ok(()) | Err(Failure::ClosedPipe) => ExitCode::SUCCESS,
+        Err(failure) => {
+            say(format_args!("vectile: {failure}"));
+            ExitCode::from(failure.exit_code())
+        }
+    }
 }
 
-/// Parses the arguments and runs the command they name.
-pub fn run() -> ExitCode {
-    // clap prints what is wrong with the arguments, and usage, and exits with 2.
-    let cli = Cli::parse();
-    let (log, format) = match &cli.command {
-        #[cfg(feature = "server")]
-        Command::Serve(args) if args.quiet => ("error", args.log_format),
-        #[cfg(feature = "server")]
-        Command::Serve(args) => (SERVER_LOG, args.log_format),
-        _ => (DEFAULT_LOG, LogFormat::Text),
-    };
-    let result = start_log(log, format).and_then(|()| match cli.command {
+fn run_command(command: Command) -> Result<(), Failure> {
+    match command {
         Command::Embed(args) => embed::run(&args),
         Command::Similarity(args) => similarity::run(&args),
         Command::Search(args) => search::run(&args),
@@ -77,22 +84,27 @@ pub fn run() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Tune(args) => tune::run(&args),
         Command::Verify(args) => verify::run(&args),
-    });
-    match result {
-        Ok(()) | Err(Failure::Pipe) => ExitCode::SUCCESS,
-        Err(failure) => {
-            say(format_args!("vectile: {failure}"));
-            ExitCode::from(failure.exit_code())
-        }
+    }
+}
+
+/// The log filter for a command, unless VECTILE_LOG sets another.
+fn default_log(command: &Command) -> &'static str {
+    if command.is_quiet() {
+        return QUIET_LOG;
+    }
+    match command {
+        #[cfg(feature = "server")]
+        Command::Serve(_) => SERVER_LOG,
+        _ => DEFAULT_LOG,
     }
 }
 
 fn start_log(default: &str, format: LogFormat) -> Result<(), Failure> {
-    let wanted = std::env::var(LOG_VARIABLE).unwrap_or_default();
-    let wanted = if wanted.trim().is_empty() { default } else { wanted.trim() };
-    let filter = EnvFilter::try_new(wanted).map_err(|e| {
+    let chosen = std::env::var(LOG_VARIABLE).unwrap_or_default();
+    let chosen = if chosen.trim().is_empty() { default } else { chosen.trim() };
+    let filter = EnvFilter::try_new(chosen).map_err(|e| {
         Failure::user(format!(
-            "{LOG_VARIABLE}={wanted}: {e}; use error, warn, info, debug or trace"
+            "{LOG_VARIABLE}={chosen}: {e}; use error, warn, info, debug or trace"
         ))
     })?;
     let log = tracing_subscriber::fmt()
@@ -104,9 +116,4 @@ fn start_log(default: &str, format: LogFormat) -> Result<(), Failure> {
         LogFormat::Json => log.json().flatten_event(true).init(),
     }
     Ok(())
-}
-
-/// A line on stderr. A closed stderr is no reason to fail.
-fn say(line: fmt::Arguments<'_>) {
-    let _ = writeln!(std::io::stderr().lock(), "{line}");
 }

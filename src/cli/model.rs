@@ -1,4 +1,4 @@
-//! From the options to an embedder, and what is said about it.
+//! Loads the model that the options describe, and reports how it runs.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use super::args::ModelArgs;
 use super::failure::Failure;
 use super::{progress, say};
 
-/// Loads the model, and says on which adapter and in which precision it runs.
+/// Loads an embedder, and reports its adapter and precision.
 pub fn open(args: &ModelArgs) -> Result<Embedder, Failure> {
     let files = find(&args.model, args.run.revision.as_deref())?;
     let embedder = load(Embedder::builder(files), args)?;
@@ -23,7 +23,7 @@ pub fn open(args: &ModelArgs) -> Result<Embedder, Failure> {
     Ok(embedder)
 }
 
-/// As [`open`], for a reranker.
+/// Loads a reranker, like [`open`].
 pub fn open_reranker(args: &ModelArgs) -> Result<Reranker, Failure> {
     let files = find_reranker(&args.model, args.run.revision.as_deref())?;
     let reranker = load(Reranker::builder(files), args)?;
@@ -33,7 +33,7 @@ pub fn open_reranker(args: &ModelArgs) -> Result<Reranker, Failure> {
     Ok(reranker)
 }
 
-/// As [`open`], for a sparse encoder.
+/// Loads a sparse encoder, like [`open`].
 pub fn open_sparse(args: &ModelArgs) -> Result<SparseEncoder, Failure> {
     let files = find(&args.model, args.run.revision.as_deref())?;
     let encoder = load(SparseEncoder::builder(files), args)?;
@@ -43,7 +43,7 @@ pub fn open_sparse(args: &ModelArgs) -> Result<SparseEncoder, Failure> {
     Ok(encoder)
 }
 
-/// As [`open`], for a multi-vector encoder.
+/// Loads a multi-vector encoder, like [`open`].
 pub fn open_multi_vector(args: &ModelArgs) -> Result<MultiVectorEncoder, Failure> {
     let files = find(&args.model, args.run.revision.as_deref())?;
     let encoder = load(MultiVectorEncoder::builder(files), args)?;
@@ -53,12 +53,13 @@ pub fn open_multi_vector(args: &ModelArgs) -> Result<MultiVectorEncoder, Failure
     Ok(encoder)
 }
 
-/// The model as the options describe it, not loaded yet.
+/// A builder of the embedder that the options describe.
 pub fn builder(args: &ModelArgs) -> Result<EmbedderBuilder, Failure> {
     let files = find(&args.model, args.run.revision.as_deref())?;
     Ok(settings(Embedder::builder(files), args))
 }
 
+/// Applies the options to a builder.
 pub fn settings<M: Built>(builder: ModelBuilder<M>, args: &ModelArgs) -> ModelBuilder<M> {
     let mut builder = builder
         .dtype(args.run.dtype)
@@ -83,14 +84,13 @@ pub fn settings<M: Built>(builder: ModelBuilder<M>, args: &ModelArgs) -> ModelBu
     builder
 }
 
-/// Loads a model, and shows how far that is, where it takes a while.
+/// Loads a model, with a progress bar if it takes a while.
 fn load<M: Built>(builder: ModelBuilder<M>, args: &ModelArgs) -> Result<M, Failure> {
     let builder = settings(builder, args);
     build(if args.quiet { builder } else { builder.on_progress(progress::loading()) }, args)
 }
 
-/// Loads a model, with the forms of its matmuls timed on this adapter before, where that is asked for and was not
-/// done yet.
+/// Loads a model. Under `--tune`, its matmul variants are first timed on this adapter, unless that was done before.
 pub fn build<M: Built>(builder: ModelBuilder<M>, args: &ModelArgs) -> Result<M, Failure> {
     if !args.tune {
         return Ok(block_on(builder.build())?);
@@ -100,22 +100,23 @@ pub fn build<M: Built>(builder: ModelBuilder<M>, args: &ModelArgs) -> Result<M, 
     if let Some(path) = found.and_then(|found| found.kept)
         && !args.quiet
     {
-        say(format_args!("tuned: kept in {}", path.display()));
+        say(format_args!("tuned: results are cached in {}", path.display()));
     }
     Ok(model)
 }
 
-/// Where findings about adapters are kept.
+/// The directory for cached facts about adapters.
 pub fn cache_dir() -> Option<PathBuf> {
     Some(etcetera::choose_base_strategy().ok()?.cache_dir().join("vectile"))
 }
 
+/// Reports adapter, precision and notes of a loaded model on stderr.
 pub fn announce(adapter: &AdapterSummary, precision: &Precision, notes: &[String]) {
     say(format_args!("adapter: {adapter}"));
     if adapter.is_software() {
         say(format_args!(
-            "note: this is a software adapter, which computes on the CPU; `vectile adapters` lists \
-             the others"
+            "note: this is a software adapter, which computes on the CPU; `vectile adapters` lists all \
+             adapters"
         ));
     }
     say(format_args!("precision: {precision}"));
@@ -124,42 +125,47 @@ pub fn announce(adapter: &AdapterSummary, precision: &Precision, notes: &[String
     }
 }
 
-/// The model's files: an existing directory, else a repository of the Hub.
+/// The files of a model: an existing directory, or else a repository of the Hub. A bare name belongs to
+/// `sentence-transformers`.
 pub fn find(model: &str, revision: Option<&str>) -> Result<ModelFiles, Failure> {
-    find_of("sentence-transformers", model, revision)
+    find_with_owner("sentence-transformers", model, revision)
 }
 
-/// As [`find`]; a bare name is one of the cross-encoders'.
+/// Like [`find`]; a bare name belongs to `cross-encoder`.
 pub fn find_reranker(model: &str, revision: Option<&str>) -> Result<ModelFiles, Failure> {
-    find_of("cross-encoder", model, revision)
+    find_with_owner("cross-encoder", model, revision)
 }
 
-/// As [`find`]; a bare name is one of `owner`'s, as sentence-transformers has it.
-fn find_of(owner: &str, model: &str, revision: Option<&str>) -> Result<ModelFiles, Failure> {
+/// Like [`find`]; a bare name belongs to `owner`.
+fn find_with_owner(
+    owner: &str,
+    model: &str,
+    revision: Option<&str>,
+) -> Result<ModelFiles, Failure> {
     let path = Path::new(model);
     if path.is_dir() {
         if revision.is_some() {
             return Err(Failure::user(format!(
-                "--revision: {model} is a directory and has no revisions; leave --revision out"
+                "--revision: {model} is a directory, which has no revisions; leave --revision out"
             )));
         }
         return Ok(ModelFiles::from_directory(path)?);
     }
     if path.exists() {
         return Err(Failure::user(format!(
-            "--model: {model} is a file; give the directory that holds the model"
+            "--model: {model} is a file; give the directory of the model"
         )));
     }
     match repository(owner, model) {
         Some(repo) => from_hub(model, &repo, revision),
         None => Err(Failure::user(format!(
-            "--model: there is no directory {model}, and it is not a Hugging Face Hub name, which \
-             is `owner/name`"
+            "--model: there is no directory {model}, and it is not a Hugging Face Hub name, which has the \
+             form `owner/name`"
         ))),
     }
 }
 
-/// The Hub repository that `model` can name. A bare name is one of `owner`'s.
+/// The Hub repository of a name; `None` for anything that is not a Hub name. A bare name belongs to `owner`.
 fn repository(owner: &str, model: &str) -> Option<String> {
     let part = |part: &str| {
         part.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
@@ -175,17 +181,17 @@ fn repository(owner: &str, model: &str) -> Option<String> {
 fn from_hub(model: &str, repo: &str, revision: Option<&str>) -> Result<ModelFiles, Failure> {
     ModelFiles::from_hub(repo, revision).map_err(|error| {
         let sentence = format!(
-            "--model: there is no directory {model} here, and on the Hugging Face Hub: {error}"
+            "--model: there is no directory {model}, and loading it from the Hugging Face Hub failed: {error}"
         );
-        if error.is_user_error() { Failure::User(sentence) } else { Failure::Ours(sentence) }
+        if error.is_user_error() { Failure::User(sentence) } else { Failure::Internal(sentence) }
     })
 }
 
 #[cfg(not(feature = "hub"))]
 fn from_hub(model: &str, repo: &str, _revision: Option<&str>) -> Result<ModelFiles, Failure> {
     Err(Failure::user(format!(
-        "--model: there is no directory {model}, and this vectile was built without the feature \
-         `hub`, so it cannot bring {repo} from the Hugging Face Hub"
+        "--model: there is no directory {model}, and this vectile was built without the feature `hub`, so \
+         it cannot download {repo} from the Hugging Face Hub"
     )))
 }
 
@@ -196,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn hub_names_are_told_from_paths() {
+    fn hub_names_are_distinguished_from_paths() {
         let bare = repository("all-MiniLM-L6-v2");
         assert_eq!(bare.as_deref(), Some("sentence-transformers/all-MiniLM-L6-v2"));
         assert_eq!(repository("BAAI/bge-small-en-v1.5").as_deref(), Some("BAAI/bge-small-en-v1.5"));

@@ -1,4 +1,4 @@
-//! Progress bars: on stderr, where that is a terminal.
+//! Progress bars on stderr. Nothing is drawn if stderr is not a terminal.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -6,21 +6,33 @@ use std::time::{Duration, Instant};
 use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 use vectile::LoadProgress;
 
-/// A load that takes less is over before a bar is read.
-const PATIENCE: Duration = Duration::from_millis(400);
+/// A model that loads faster than this shows no bar.
+const LOADING_BAR_DELAY: Duration = Duration::from_millis(400);
 
-/// How far the input was read, and how fast.
+/// A bar of how much input was read, with rows and tokens per second.
 pub struct Progress {
     bar: ProgressBar,
     since: Instant,
     rows: u64,
     tokens: u64,
-    /// The end of the window before.
-    from: u64,
+    /// Position of the input at the end of the previous window.
+    window_start: u64,
+}
+
+/// Rows that were finished since the last report.
+pub struct Advance {
+    pub rows: usize,
+    pub tokens: usize,
+    /// Finished rows of the current window.
+    pub done: usize,
+    /// All rows of the current window.
+    pub total: usize,
+    /// Position of the input at the end of the current window, in bytes.
+    pub end: u64,
 }
 
 impl Progress {
-    /// `total` is the length of the input in bytes, where known. `shown` asks for a bar.
+    /// `total` is the length of the input in bytes, if known. Draws nothing unless `shown`.
     pub fn new(total: Option<u64>, shown: bool) -> Self {
         let template = match total {
             Some(_) => "{bar:30} {percent:>3}%  {msg}  {elapsed} elapsed, {eta} left",
@@ -31,32 +43,32 @@ impl Progress {
             since: Instant::now(),
             rows: 0,
             tokens: 0,
-            from: 0,
+            window_start: 0,
         }
     }
 
-    /// So much of the input was done before.
+    /// Starts at this position of the input, which an earlier run has reached.
     pub fn start_at(&mut self, position: u64) {
-        self.from = position;
+        self.window_start = position;
         self.bar.set_position(position);
         self.bar.reset_eta();
     }
 
-    /// So many more rows of so many tokens are done: `done` of the `of` rows of a window that ends at this
-    /// position of the input.
-    pub fn advance(&mut self, rows: usize, tokens: usize, [done, of]: [usize; 2], end: u64) {
+    pub fn advance(&mut self, advance: Advance) {
+        let Advance { rows, tokens, done, total, end } = advance;
         self.rows += rows as u64;
         self.tokens += tokens as u64;
         let seconds = self.since.elapsed().max(Duration::from_millis(1)).as_secs_f64();
         let rate = |count: u64| HumanCount((count as f64 / seconds).round() as u64);
-        let part = end.saturating_sub(self.from) as f64 * done as f64 / of.max(1) as f64;
-        self.bar.set_position(self.from + part as u64);
-        if done == of {
-            self.from = end;
+        let window_bytes = end.saturating_sub(self.window_start) as f64;
+        let done_bytes = window_bytes * done as f64 / total.max(1) as f64;
+        self.bar.set_position(self.window_start + done_bytes as u64);
+        if done == total {
+            self.window_start = end;
         }
-        let (rows, tokens) = (rate(self.rows), rate(self.tokens));
-        let all = HumanCount(self.rows);
-        self.bar.set_message(format!("{all} rows, {rows} rows/s, {tokens} tokens/s"));
+        let (row_rate, token_rate) = (rate(self.rows), rate(self.tokens));
+        let rows = HumanCount(self.rows);
+        self.bar.set_message(format!("{rows} rows, {row_rate} rows/s, {token_rate} tokens/s"));
     }
 }
 
@@ -66,25 +78,26 @@ impl Drop for Progress {
     }
 }
 
-/// Shows what is being done, and how many steps of how many are done; gone with the closure.
+/// A bar of finished steps, called with the current step, the finished ones and their total. It is cleared
+/// when the closure is dropped.
 pub fn steps(shown: bool) -> impl FnMut(&str, usize, usize) {
     let bar = bar(None, "{bar:24} {percent:>3}%  {elapsed}  {wide_msg}", shown)
         .with_finish(ProgressFinish::AndClear);
-    move |doing, done, all| {
-        bar.set_length(all as u64);
+    move |step, done, total| {
+        bar.set_length(total as u64);
         bar.set_position(done as u64);
-        bar.set_message(doing.to_owned());
+        bar.set_message(step.to_owned());
     }
 }
 
-/// A spinner that says what is done.
+/// A spinner with a message.
 pub fn spinner(shown: bool) -> ProgressBar {
     let bar = bar(None, "{spinner} {elapsed} {msg}", shown);
     bar.enable_steady_tick(Duration::from_millis(120));
     bar
 }
 
-/// A bar of this template, where it is asked for and stderr is a terminal.
+/// A bar of this template, hidden unless it is wanted and stderr is a terminal.
 fn bar(total: Option<u64>, template: &str, shown: bool) -> ProgressBar {
     let target = match shown && std::io::stderr().is_terminal() {
         true => ProgressDrawTarget::stderr(),
@@ -97,7 +110,7 @@ fn bar(total: Option<u64>, template: &str, shown: bool) -> ProgressBar {
     bar
 }
 
-/// Shows how far a load is, after a moment.
+/// A bar of loaded bytes, which appears only if loading takes a while.
 pub fn loading() -> impl Fn(LoadProgress) + Send + Sync + 'static {
     let bar = ProgressBar::hidden().with_finish(ProgressFinish::AndClear);
     let template =
@@ -109,7 +122,8 @@ pub fn loading() -> impl Fn(LoadProgress) + Send + Sync + 'static {
     move |load| {
         bar.set_length(load.total);
         bar.set_position(load.done);
-        if bar.is_hidden() && since.elapsed() > PATIENCE && std::io::stderr().is_terminal() {
+        let is_slow = since.elapsed() > LOADING_BAR_DELAY;
+        if bar.is_hidden() && is_slow && std::io::stderr().is_terminal() {
             bar.set_draw_target(ProgressDrawTarget::stderr());
         }
         if load.done >= load.total {

@@ -1,36 +1,36 @@
-//! `vectile rerank`: the lines of a file by their relevance to a query.
+//! `vectile rerank`: the lines of a file, ranked by relevance to a query.
 
 use vectile::stream::{Encode, Pairs, TokenVectors};
 use vectile::{EmbedOptions, EmbedTask, RerankOptions, block_on};
 
 use super::args::{OnError, RerankArgs};
 use super::failure::Failure;
-use super::input::Source;
+use super::input::TextSource;
 use super::interrupt::Interrupt;
 use super::model;
 use super::progress::Progress;
-use super::stream::{self, Run, Taken};
-use super::table::Best;
+use super::stream::{self, EmbeddedChunk, StreamContext};
+use super::table::BestLines;
 
 pub fn run(args: &RerankArgs) -> Result<(), Failure> {
-    let source = Source::open(&args.input, &args.lines)?;
+    let source = TextSource::open(&args.input, &args.lines)?;
     let interrupt = Interrupt::watch();
-    let best = Best::new(args.top.map_or(usize::MAX, |top| top.get()));
-    let lines = Lines { args, source, interrupt, best };
-    if args.multi_vector { by_token_vectors(lines) } else { by_pairs(lines) }
+    let best = BestLines::new(args.top.map_or(usize::MAX, |top| top.get()));
+    let ranking = Ranking { args, source, interrupt, best };
+    if args.multi_vector { rank_by_token_vectors(ranking) } else { rank_by_pairs(ranking) }
 }
 
-/// The lines and the best of them.
-struct Lines<'a> {
+/// The lines to rank, and the best so far.
+struct Ranking<'a> {
     args: &'a RerankArgs,
-    source: Source,
+    source: TextSource,
     interrupt: Interrupt,
-    best: Best,
+    best: BestLines,
 }
 
-/// A line and the query in one pass.
-fn by_pairs(lines: Lines) -> Result<(), Failure> {
-    let args = lines.args;
+/// Scores the query and each line together, with a cross-encoder.
+fn rank_by_pairs(ranking: Ranking) -> Result<(), Failure> {
+    let args = ranking.args;
     let reranker = model::open_reranker(&args.model)?;
     reranker.check_ranks()?;
     let options = RerankOptions {
@@ -40,42 +40,44 @@ fn by_pairs(lines: Lines) -> Result<(), Failure> {
     };
     let model = Pairs { reranker: &reranker, query: &args.query, options };
     let score = |scores: &Vec<f32>| scores.first().map_or(0.0, |score| f64::from(*score));
-    lines.rank(&model, score, reranker.max_seq_length())
+    ranking.print(&model, score, reranker.max_seq_length())
 }
 
-/// The token vectors of the query and of each line, by late interaction.
-fn by_token_vectors(lines: Lines) -> Result<(), Failure> {
-    let args = lines.args;
+/// Scores the token vectors of the query against those of each line (late interaction).
+fn rank_by_token_vectors(ranking: Ranking) -> Result<(), Failure> {
+    let args = ranking.args;
     let encoder = model::open_multi_vector(&args.model)?;
-    let side = |task| EmbedOptions {
+    let options_for = |task| EmbedOptions {
         task: Some(task),
         on_too_long: args.on_too_long,
         ..EmbedOptions::default()
     };
-    let of_query = EmbedOptions {
+    let query_options = EmbedOptions {
         prompt_name: args.prompt_name.clone(),
         prompt: args.prompt.clone(),
-        ..side(EmbedTask::Query)
+        ..options_for(EmbedTask::Query)
     };
-    let queries = block_on(encoder.encode_with(&[&args.query], &of_query))?.vectors;
-    let model = TokenVectors { encoder: &encoder, options: side(EmbedTask::Document) };
+    let queries = block_on(encoder.encode_with(&[&args.query], &query_options))?.vectors;
+    let model = TokenVectors { encoder: &encoder, options: options_for(EmbedTask::Document) };
     let limit = encoder.max_seq_length(EmbedTask::Document);
-    lines.rank(&model, |line| encoder.similarity(&queries[0], line), limit)
+    ranking.print(&model, |line| encoder.similarity(&queries[0], line), limit)
 }
 
-impl Lines<'_> {
-    /// Prints the lines by the scores of their rows. Blank lines are passed over.
-    fn rank<M: Encode>(
+impl Ranking<'_> {
+    /// Scores every line that is not blank, and prints the best. `limit` is the model's max_seq_length.
+    fn print<M: Encode>(
         self,
         model: &M,
         score: impl Fn(&M::Row) -> f64 + Sync,
         limit: Option<usize>,
     ) -> Result<(), Failure> {
-        let Lines { args, source, interrupt, mut best } = self;
+        let Ranking { args, source, interrupt, mut best } = self;
         let quiet = args.model.quiet;
         let progress = Progress::new(source.total_bytes(), !quiet);
-        let run = Run { interrupt: &interrupt, progress, on_error: OnError::Fail, quiet };
-        let totals = stream::each_window(model, source, run, |Taken { chunk, rows, .. }| {
+        let context =
+            StreamContext { interrupt: &interrupt, progress, on_error: OnError::Fail, quiet };
+        let totals = stream::for_each_chunk(model, source, context, |embedded| {
+            let EmbeddedChunk { chunk, rows, .. } = embedded;
             for (i, row) in rows.iter().enumerate() {
                 if let Some(row) = row
                     && !chunk.text(i).trim().is_empty()

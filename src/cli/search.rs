@@ -1,35 +1,36 @@
-//! `vectile search`: the lines of a file that are nearest to a query.
+//! `vectile search`: the lines of a file that are most similar to a query.
 
 use vectile::stream::Dense;
 use vectile::{EmbedOptions, EmbedTask, Embedder, block_on};
 
 use super::args::{OnError, SearchArgs};
 use super::failure::Failure;
-use super::input::Source;
+use super::input::TextSource;
 use super::interrupt::Interrupt;
 use super::model;
 use super::progress::Progress;
 use super::say;
 use super::similarity::cosine;
-use super::stream::{self, Run, Taken};
-use super::table::Best;
+use super::stream::{self, EmbeddedChunk, StreamContext};
+use super::table::BestLines;
 
 pub fn run(args: &SearchArgs) -> Result<(), Failure> {
-    let source = Source::open(&args.input, &args.lines)?;
+    let source = TextSource::open(&args.input, &args.lines)?;
     let interrupt = Interrupt::watch();
     let embedder = model::open(&args.model)?;
     let quiet = args.model.quiet;
-    let side = |task| EmbedOptions { task: Some(task), ..args.text.options() };
-    let query = block_on(embedder.embed_with(&[&args.query], &side(EmbedTask::Query)))?;
-    let passages = side(EmbedTask::Document);
+    let options_for = |task| EmbedOptions { task: Some(task), ..args.text.options() };
+    let query = block_on(embedder.embed_with(&[&args.query], &options_for(EmbedTask::Query)))?;
+    let document_options = options_for(EmbedTask::Document);
     if !quiet {
-        warn_of_unused_prompt(&passages, &embedder);
+        note_unused_prompt(&document_options, &embedder);
     }
-    let mut best = Best::new(args.top.get());
+    let mut best = BestLines::new(args.top.get());
     let progress = Progress::new(source.total_bytes(), !quiet);
-    let run = Run { interrupt: &interrupt, progress, on_error: OnError::Fail, quiet };
-    let model = Dense { embedder: &embedder, options: passages };
-    let totals = stream::each_window(&model, source, run, |Taken { chunk, rows, .. }| {
+    let context = StreamContext { interrupt: &interrupt, progress, on_error: OnError::Fail, quiet };
+    let model = Dense { embedder: &embedder, options: document_options };
+    let totals = stream::for_each_chunk(&model, source, context, |embedded| {
+        let EmbeddedChunk { chunk, rows, .. } = embedded;
         for (i, row) in rows.iter().enumerate() {
             if let Some(row) = row
                 && !chunk.text(i).trim().is_empty()
@@ -43,17 +44,18 @@ pub fn run(args: &SearchArgs) -> Result<(), Failure> {
     best.print()
 }
 
-fn warn_of_unused_prompt(passages: &EmbedOptions, embedder: &Embedder) {
+/// Says so if the model has a prompt for documents under a name that sentence-transformers does not use.
+fn note_unused_prompt(options: &EmbedOptions, embedder: &Embedder) {
     let prompts = embedder.prompts();
-    let filled = |name: &str| prompts.get(name).is_some_and(|prompt| !prompt.is_empty());
-    let named = passages.prompt.is_some() || passages.prompt_name.is_some();
-    if !named
-        && !filled("document")
-        && let Some(name) = ["passage", "corpus"].into_iter().find(|name| filled(name))
+    let is_set = |name: &str| prompts.get(name).is_some_and(|prompt| !prompt.is_empty());
+    let chosen = options.prompt.is_some() || options.prompt_name.is_some();
+    if !chosen
+        && !is_set("document")
+        && let Some(name) = ["passage", "corpus"].into_iter().find(|name| is_set(name))
     {
         say(format_args!(
-            "note: the lines get no prompt, as in sentence-transformers, which takes the one named \
-             `document`; the model's prompt `{name}` is not used"
+            "note: the lines get no prompt: like sentence-transformers, `search` takes the prompt named \
+             `document`, and this model has one named `{name}` instead"
         ));
     }
 }

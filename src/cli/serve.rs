@@ -125,7 +125,7 @@ fn stop_on_signals(stop: Stop) -> Result<(), Failure> {
     use signal_hook::consts::{SIGINT, SIGTERM};
 
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])
-        .map_err(|error| Failure::Ours(format!("signals cannot be watched: {error}")))?;
+        .map_err(|error| Failure::Internal(format!("signals cannot be watched: {error}")))?;
     std::thread::spawn(move || {
         for (count, _) in signals.forever().enumerate() {
             stop_or_end(&stop, count > 0);
@@ -140,7 +140,7 @@ fn stop_on_signals(stop: Stop) -> Result<(), Failure> {
     let again = std::sync::atomic::AtomicBool::new(false);
     let second = move || again.swap(true, std::sync::atomic::Ordering::SeqCst);
     ctrlc::set_handler(move || stop_or_end(&stop, second()))
-        .map_err(|error| Failure::Ours(format!("Ctrl-C cannot be watched: {error}")))
+        .map_err(|error| Failure::Internal(format!("Ctrl-C cannot be watched: {error}")))
 }
 
 fn stop_or_end(stop: &Stop, second: bool) {

@@ -1,4 +1,4 @@
-//! `vectile similarity`: the cosine of two texts, or of one text and every line of a file.
+//! `vectile similarity`: the cosine of two texts, or of one text and each line of a file.
 
 use std::path::Path;
 
@@ -7,12 +7,13 @@ use vectile::{EmbedOptions, Embedder, block_on};
 
 use super::args::{OnError, SimilarityArgs};
 use super::failure::Failure;
-use super::input::Source;
+use super::input::TextSource;
 use super::interrupt::Interrupt;
 use super::model;
 use super::progress::Progress;
-use super::stream::{self, Run, Taken};
-use super::table::{Best, Plain};
+use super::stdout::{StdoutLines, print};
+use super::stream::{self, EmbeddedChunk, StreamContext};
+use super::table::{BestLines, score_columns};
 
 pub fn run(args: &SimilarityArgs) -> Result<(), Failure> {
     let options = args.text.options();
@@ -21,15 +22,15 @@ pub fn run(args: &SimilarityArgs) -> Result<(), Failure> {
             let texts = vec![args.a.clone(), b.clone()];
             let interrupt = Interrupt::watch();
             let embedder = model::open(&args.model)?;
-            pair(&embedder, &options, texts, &interrupt, args.model.quiet)
+            compare_pair(&embedder, &options, texts, &interrupt, args.model.quiet)
         }
-        (None, Some(file)) => against_file(args, file, &options),
-        // The group of the two options is required, so clap has refused this.
+        (None, Some(file)) => compare_with_file(args, file, &options),
+        // clap requires one of the two.
         (None, None) => Err(Failure::user("similarity: give a second text, or --in FILE")),
     }
 }
 
-/// `a · b / (|a| |b|)`; 0 where one of them is zero.
+/// `a · b / (|a| |b|)`, or 0 if one of them is zero.
 pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
     let dot = |x: &[f32], y: &[f32]| -> f64 {
         x.iter().zip(y).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum()
@@ -38,7 +39,7 @@ pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
     if lengths == 0.0 { 0.0 } else { dot(a, b) / lengths }
 }
 
-fn pair(
+fn compare_pair(
     embedder: &Embedder,
     options: &EmbedOptions,
     texts: Vec<String>,
@@ -47,45 +48,53 @@ fn pair(
 ) -> Result<(), Failure> {
     let mut score = 0.0;
     let progress = Progress::new(None, false);
-    let source = Source::arguments(texts);
+    let source = TextSource::arguments(texts);
     let model = Dense { embedder, options: options.clone() };
-    let run = Run { interrupt, progress, on_error: OnError::Fail, quiet };
-    let totals = stream::each_window(&model, source, run, |Taken { rows, .. }| {
-        if let [Some(a), Some(b)] = rows.as_slice() {
-            score = cosine(a, b);
-        }
-        Ok(())
-    })?;
+    let context = StreamContext { interrupt, progress, on_error: OnError::Fail, quiet };
+    let totals =
+        stream::for_each_chunk(&model, source, context, |EmbeddedChunk { rows, .. }| {
+            if let [Some(a), Some(b)] = rows.as_slice() {
+                score = cosine(a, b);
+            }
+            Ok(())
+        })?;
     totals.report(embedder.max_seq_length(), quiet);
-    Plain::new().whole(&format!("{score:.4}"))
+    print(&format!("{score:.4}"))
 }
 
-fn against_file(args: &SimilarityArgs, file: &Path, options: &EmbedOptions) -> Result<(), Failure> {
-    let source = Source::open(file, &args.lines)?;
+fn compare_with_file(
+    args: &SimilarityArgs,
+    file: &Path,
+    options: &EmbedOptions,
+) -> Result<(), Failure> {
+    let source = TextSource::open(file, &args.lines)?;
     let interrupt = Interrupt::watch();
     let embedder = model::open(&args.model)?;
     let quiet = args.model.quiet;
     let text = block_on(embedder.embed_with(&[&args.a], options))?;
-    // Lines that are printed as they come would break a bar apart.
+    // A progress bar would be broken up by lines that are printed as they come.
     let progress = Progress::new(source.total_bytes(), !quiet && args.top.is_some());
-    let mut best = args.top.map(|top| Best::new(top.get()));
-    let mut out = Plain::new();
+    let mut best = args.top.map(|top| BestLines::new(top.get()));
+    let mut out = StdoutLines::new();
     let model = Dense { embedder: &embedder, options: options.clone() };
-    let run = Run { interrupt: &interrupt, progress, on_error: OnError::Fail, quiet };
-    let totals = stream::each_window(&model, source, run, |Taken { chunk, rows, .. }| {
+    let context = StreamContext { interrupt: &interrupt, progress, on_error: OnError::Fail, quiet };
+    let totals = stream::for_each_chunk(&model, source, context, |embedded| {
+        let EmbeddedChunk { chunk, rows, .. } = embedded;
         for (i, row) in rows.iter().enumerate() {
             let Some(row) = row else { continue };
             let score = cosine(text.row(0), row);
             match &mut best {
                 Some(best) => best.offer(score, &chunk, i),
-                None => out.scored(score, chunk.about.lines[i], chunk.text(i))?,
+                None => {
+                    let columns = score_columns(score, chunk.about.lines[i], chunk.text(i));
+                    out.line(format_args!("{columns}"))?;
+                }
             }
         }
         out.flush()
     })?;
-    out.finish()?;
     totals.report(embedder.max_seq_length(), quiet);
-    best.map_or(Ok(()), Best::print)
+    best.map_or(Ok(()), BestLines::print)
 }
 
 #[cfg(test)]
@@ -93,7 +102,7 @@ mod tests {
     use super::cosine;
 
     #[test]
-    fn cosine_takes_any_length() {
+    fn cosine_does_not_depend_on_lengths() {
         assert!((cosine(&[3.0, 0.0], &[0.5, 0.5]) - 0.5f64.sqrt()).abs() < 1e-12);
         assert_eq!(cosine(&[1e30, 1e30], &[-1e30, -1e30]), -1.0);
         assert_eq!(cosine(&[0.0, 0.0], &[1.0, 0.0]), 0.0);

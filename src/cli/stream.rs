@@ -1,29 +1,32 @@
-//! A source through a model, a window at a time: what the commands that read rows share.
+//! Runs the texts of a source through a model, chunk by chunk: shared by the commands that read rows.
 
 use vectile::Error;
 use vectile::stream::{Encode, End, Event, Rows, Window, stream};
 
 use super::args::OnError;
 use super::failure::Failure;
-use super::input::{About, Chunk, Source};
+use super::input::{Chunk, ChunkInfo, TextSource};
 use super::interrupt::Interrupt;
-use super::progress::Progress;
+use super::progress::{Advance, Progress};
 use super::say;
 
-/// So many rows that failed are said one by one.
-const SAID: u64 = 10;
+/// At most this many failed rows are reported one by one.
+const REPORTED_FAILURES: u64 = 10;
 
-/// What happened to the texts.
+/// Counts of a run.
 #[derive(Debug, Default)]
 pub struct Totals {
     pub texts: u64,
+    /// Texts cut to the model's length.
     pub truncated: u64,
+    /// Texts run again with f32 activations.
     pub retried: u64,
+    /// Rows without a vector.
     pub failed: u64,
 }
 
 impl Totals {
-    /// Says on stderr what a reader of the vectors should know.
+    /// Reports on stderr what a reader of the vectors should know.
     pub fn report(&self, max_seq_length: Option<usize>, quiet: bool) {
         if quiet {
             return;
@@ -31,132 +34,135 @@ impl Totals {
         if self.truncated > 0 {
             let limit = match max_seq_length {
                 Some(limit) => format!("the model's max_seq_length of {limit} tokens"),
-                None => "the model's length".to_owned(),
+                None => "the model's maximum length".to_owned(),
             };
-            let (cut, of) = (self.truncated, self.texts);
-            say(format_args!("note: {cut} of {of} texts were cut to {limit}"));
+            let (truncated, texts) = (self.truncated, self.texts);
+            say(format_args!("note: {truncated} of {texts} texts were cut to {limit}"));
         }
         if self.retried > 0 {
-            let again = self.retried;
+            let retried = self.retried;
             say(format_args!(
-                "note: {again} texts passed the range of 16-bit activations and were run again \
-                 with f32 activations"
+                "note: {retried} texts overflowed 16-bit activations and were run again with f32 \
+                 activations"
             ));
         }
         if self.failed > 0 {
-            let (failed, of) = (self.failed, self.texts);
-            say(format_args!("note: {failed} of {of} rows have no vector"));
+            let (failed, texts) = (self.failed, self.texts);
+            say(format_args!("note: {failed} of {texts} rows have no vector"));
         }
     }
 }
 
-/// Some rows of a source and what the model gives for them.
-pub struct Taken<R> {
+/// A chunk and the model's result for each of its rows.
+pub struct EmbeddedChunk<R> {
     pub chunk: Chunk,
-    /// `None` where a row failed, under [`OnError::Null`] only.
+    /// `None` for a row that failed, under [`OnError::Null`] only.
     pub rows: Vec<Option<R>>,
+    /// For each row, whether its text was cut to the model's length.
     pub truncated: Vec<bool>,
+    /// How many texts were run again with f32 activations.
     pub retried: usize,
 }
 
 /// How a source is run.
-pub struct Run<'a> {
+pub struct StreamContext<'a> {
     pub interrupt: &'a Interrupt,
     pub progress: Progress,
     pub on_error: OnError,
     pub quiet: bool,
 }
 
-/// Runs every text of `source` and hands each window with its rows to `take`, in order.
-pub fn each_window<M: Encode>(
+/// Embeds every text of `source` and passes each chunk to `take`, in order.
+pub fn for_each_chunk<M: Encode>(
     model: &M,
-    source: Source,
-    run: Run<'_>,
-    take: impl FnMut(Taken<M::Row>) -> Result<(), Failure> + Send,
+    source: TextSource,
+    context: StreamContext<'_>,
+    take: impl FnMut(EmbeddedChunk<M::Row>) -> Result<(), Failure> + Send,
 ) -> Result<Totals, Failure> {
-    each_checked(model, source, run, |_| Ok(()), take)
+    for_each_checked_chunk(model, source, context, |_| Ok(()), take)
 }
 
-/// As [`each_window`]; a row that `check` refuses has failed.
-pub fn each_checked<M: Encode>(
+/// Like [`for_each_chunk`]; a row for which `check` returns an error has failed.
+pub fn for_each_checked_chunk<M: Encode>(
     model: &M,
-    mut source: Source,
-    run: Run<'_>,
+    mut source: TextSource,
+    context: StreamContext<'_>,
     check: impl Fn(&M::Row) -> Result<(), Error> + Sync,
-    mut take: impl FnMut(Taken<M::Row>) -> Result<(), Failure> + Send,
+    mut take: impl FnMut(EmbeddedChunk<M::Row>) -> Result<(), Failure> + Send,
 ) -> Result<Totals, Failure> {
-    let Run { interrupt, mut progress, on_error, quiet } = run;
+    let StreamContext { interrupt, mut progress, on_error, quiet } = context;
     let mut totals = Totals::default();
-    let read = move |most| {
-        let chunk: Option<Chunk> = source.next_chunk(most)?;
+    let read = move |max_rows| {
+        let chunk: Option<Chunk> = source.next_chunk(max_rows)?;
         Ok(chunk.map(|Chunk { texts, about }| Window { texts, about }))
     };
     let mut failed = 0;
-    let totals_of = &mut totals;
-    let taken = |rows: Rows<About, M::Row>| {
-        let Rows { window: Window { texts, about }, rows, truncated, retried, .. } = rows;
+    let totals_so_far = &mut totals;
+    let take_window = |window: Rows<ChunkInfo, M::Row>| {
+        let Rows { window: Window { texts, about }, rows, truncated, retried, .. } = window;
         let chunk = Chunk { texts, about };
-        let mut good = Vec::with_capacity(rows.len());
+        let mut checked_rows = Vec::with_capacity(rows.len());
         for (at, row) in rows.into_iter().enumerate() {
             let checked = row.map(|row| row.and_then(|row| check(&row).map(|()| row)));
             let problem = match checked {
                 Some(Ok(row)) => {
-                    good.push(Some(row));
+                    checked_rows.push(Some(row));
                     continue;
                 }
-                Some(Err(error)) => placed(error, &chunk.about, at)?,
+                Some(Err(error)) => problem_of_row(error, &chunk.about, at)?,
                 None => {
                     let problem = chunk.about.problem(at).unwrap_or("has no text");
-                    format!("{}: {problem}", chunk.about.place(at))
+                    format!("{}: {problem}", chunk.about.location(at))
                 }
             };
             if on_error == OnError::Fail {
                 return Err(Failure::User(problem));
             }
-            if failed < SAID && !quiet {
+            if failed < REPORTED_FAILURES && !quiet {
                 say(format_args!("note: {problem}; the row has no vector"));
             }
             failed += 1;
-            good.push(None);
+            checked_rows.push(None);
         }
-        let count = good.len();
-        totals_of.texts += count as u64;
-        totals_of.truncated += truncated.iter().filter(|cut| **cut).count() as u64;
-        totals_of.retried += retried as u64;
-        totals_of.failed = failed;
-        take(Taken { chunk, rows: good, truncated, retried })?;
+        let count = checked_rows.len();
+        totals_so_far.texts += count as u64;
+        totals_so_far.truncated += truncated.iter().filter(|cut| **cut).count() as u64;
+        totals_so_far.retried += retried as u64;
+        totals_so_far.failed = failed;
+        take(EmbeddedChunk { chunk, rows: checked_rows, truncated, retried })?;
         interrupt.count(count);
         Ok(())
     };
-    let watch = |event: Event<'_, About>| {
+    let watch = |event: Event<'_, ChunkInfo>| {
         if let Event::Ran { about, done, of, texts, tokens } = event {
-            progress.advance(texts, tokens, [done, of], about.position);
+            let advance = Advance { rows: texts, tokens, done, total: of, end: about.position };
+            progress.advance(advance);
         }
-        !interrupt.is_asked()
+        !interrupt.is_requested()
     };
-    interrupt.during(|| match stream(model, read, taken, watch)? {
+    interrupt.during(|| match stream(model, read, take_window, watch)? {
         End::Whole => Ok(()),
         End::Stopped => Err(interrupt.failure()),
     })?;
     Ok(totals)
 }
 
-/// What is wrong with one text, with its place: the library counts texts within a call, and a user knows them
-/// by file and line.
+/// Describes an error of one text with its file and line. The library only knows its index in a batch.
 ///
 /// # Errors
-/// What is wrong with more than that text.
-fn placed(error: Error, about: &About, row: usize) -> Result<String, Failure> {
-    let place = about.place(row);
+/// Returns an error that concerns more than this text.
+fn problem_of_row(error: Error, about: &ChunkInfo, row: usize) -> Result<String, Failure> {
+    let location = about.location(row);
     Ok(match error {
         Error::TooLong { tokens, limit, .. } => format!(
-            "{place}: has {tokens} tokens and the model takes {limit}; shorten it, or allow truncation \
+            "{location}: has {tokens} tokens and the model takes {limit}; shorten it, or allow truncation \
              with --on-too-long truncate"
         ),
-        Error::NonFinite { problem, .. } => format!("{place}: {problem}"),
-        // Its option is the text.
-        Error::Option { problem, .. } => format!("{place}: {problem}"),
-        Error::Tokenizer { .. } => format!("{place}: {error}"),
+        // The option at fault is the text.
+        Error::NonFinite { problem, .. } | Error::Option { problem, .. } => {
+            format!("{location}: {problem}")
+        }
+        Error::Tokenizer { .. } => format!("{location}: {error}"),
         other => return Err(Failure::Library(other)),
     })
 }

@@ -1,90 +1,108 @@
-//! Scores and texts as a table: with borders on a terminal, plain lines in a pipe.
+//! Ranked lines: a table with borders on a terminal, plain lines in a pipe. Tables of other commands.
 
 use std::collections::BinaryHeap;
-use std::io::{BufWriter, IsTerminal, Stdout, Write};
+use std::io::IsTerminal;
 
 use comfy_table::presets::UTF8_FULL_CONDENSED;
-use comfy_table::{ColumnConstraint, ContentArrangement, Table};
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table};
 use serde::Serialize;
 
 use super::failure::Failure;
 use super::input::Chunk;
+use super::stdout::{StdoutLines, print};
+
+/// A table with a header whose columns, from the second on, are aligned to the right.
+pub fn number_table<S: Into<String>>(header: impl IntoIterator<Item = S>) -> Table {
+    let mut table = Table::new();
+    let header: Vec<String> = header.into_iter().map(Into::into).collect();
+    table.load_style(UTF8_FULL_CONDENSED).set_header(header);
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+/// A table with a header whose columns are aligned to the left.
+pub fn text_table(header: Vec<String>) -> Table {
+    let mut table = Table::new();
+    table.load_style(UTF8_FULL_CONDENSED).set_header(header);
+    table
+}
 
 /// A line of the input and its score.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Scored {
-    pub score: f64,
-    pub line: u64,
-    pub text: String,
+struct ScoredLine {
+    score: f64,
+    line: u64,
+    text: String,
 }
 
-impl Eq for Scored {}
+impl Eq for ScoredLine {}
 
-impl Ord for Scored {
-    /// Better is smaller, so that the top of a max-heap is the worst; of equals the earlier line
-    /// is better.
+impl Ord for ScoredLine {
+    /// A better line is smaller, so that the top of a max-heap is the worst. Among equal scores the
+    /// earlier line is better.
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         other.score.total_cmp(&self.score).then(self.line.cmp(&other.line))
     }
 }
 
-impl PartialOrd for Scored {
+impl PartialOrd for ScoredLine {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
-/// The best so many lines of however many.
-pub struct Best {
-    most: usize,
-    heap: BinaryHeap<Scored>,
+/// The best lines of any number, up to a maximum.
+pub struct BestLines {
+    maximum: usize,
+    heap: BinaryHeap<ScoredLine>,
 }
 
-impl Best {
-    pub fn new(most: usize) -> Self {
-        Best { most, heap: BinaryHeap::new() }
+impl BestLines {
+    pub fn new(maximum: usize) -> Self {
+        BestLines { maximum, heap: BinaryHeap::new() }
     }
 
-    /// Takes a line of a chunk into account.
-    pub fn offer(&mut self, score: f64, chunk: &Chunk, i: usize) {
-        let full = self.heap.len() == self.most;
+    /// Considers row `row` of a chunk.
+    pub fn offer(&mut self, score: f64, chunk: &Chunk, row: usize) {
+        let full = self.heap.len() == self.maximum;
         if full && self.heap.peek().is_some_and(|worst| worst.score >= score) {
             return;
         }
         if full {
             self.heap.pop();
         }
-        let (line, text) = (chunk.about.lines[i], chunk.text(i).to_owned());
-        self.heap.push(Scored { score, line, text });
+        let (line, text) = (chunk.about.lines[row], chunk.text(row).to_owned());
+        self.heap.push(ScoredLine { score, line, text });
     }
 
-    /// Prints them, the best first.
+    /// Prints the lines, best first.
     pub fn print(self) -> Result<(), Failure> {
-        let rows = self.heap.into_sorted_vec();
-        let mut out = Plain::new();
+        let lines = self.heap.into_sorted_vec();
         if std::io::stdout().is_terminal() {
-            return out.whole(&boxed(&rows));
+            return print(&bordered(&lines));
         }
-        for (rank, row) in rows.iter().enumerate() {
-            out.ranked(rank + 1, row)?;
+        let mut out = StdoutLines::new();
+        for (rank, line) in (1..).zip(&lines) {
+            let score = score_columns(line.score, line.line, &line.text);
+            out.line(format_args!("{rank:>4}  {score}"))?;
         }
-        out.finish()
+        out.flush()
     }
 
-    /// Prints them as JSON, an object a line, the best first.
+    /// Prints the lines as one JSON object each, best first.
     pub fn print_json(self) -> Result<(), Failure> {
-        let mut out = Plain::new();
-        for (rank, row) in self.heap.into_sorted_vec().iter().enumerate() {
-            let Scored { score, line, text } = row;
-            let object = RankedLine { rank: rank + 1, score: *score as f32, line: *line, text };
-            serde_json::to_writer(&mut out.0, &object).map_err(|e| Failure::stdout(&e.into()))?;
-            writeln!(out.0).map_err(|e| Failure::stdout(&e))?;
+        let mut out = StdoutLines::new();
+        for (rank, line) in (1..).zip(&self.heap.into_sorted_vec()) {
+            let ScoredLine { score, line, text } = line;
+            out.json_line(&RankedLine { rank, score: *score as f32, line: *line, text })?;
         }
-        out.finish()
+        out.flush()
     }
 }
 
-/// A line of the JSON that [`Best::print_json`] writes.
+/// A line of the JSON that [`BestLines::print_json`] writes.
 #[derive(Serialize)]
 struct RankedLine<'a> {
     rank: usize,
@@ -93,68 +111,39 @@ struct RankedLine<'a> {
     text: &'a str,
 }
 
-/// In a terminal that is narrower, or does not tell its width, lines of the table are broken.
-const NARROWEST: u16 = 50;
+/// Score, line number and text, aligned. The text stays on one line.
+pub fn score_columns(score: f64, line: u64, text: &str) -> String {
+    format!("{score:>7.4}  {line:>6}  {}", printable(text))
+}
 
-fn boxed(rows: &[Scored]) -> String {
+/// The width of a table on a terminal that is narrower or does not report its width.
+const MINIMUM_WIDTH: u16 = 50;
+
+fn bordered(lines: &[ScoredLine]) -> String {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
-    if table.width().is_none_or(|width| width < NARROWEST) {
-        table.set_width(NARROWEST);
+    if table.width().is_none_or(|width| width < MINIMUM_WIDTH) {
+        table.set_width(MINIMUM_WIDTH);
     }
     table.set_header(["rank", "score", "line", "text"]);
-    for (rank, row) in rows.iter().enumerate() {
+    for (rank, line) in (1..).zip(lines) {
+        let rank: usize = rank;
         table.add_row([
-            (rank + 1).to_string(),
-            format!("{:.4}", row.score),
-            row.line.to_string(),
-            printable(&row.text),
+            rank.to_string(),
+            format!("{:.4}", line.score),
+            line.line.to_string(),
+            printable(&line.text),
         ]);
     }
-    // Only texts are broken into lines.
+    // Only texts are wrapped.
     for column in table.column_iter_mut().take(3) {
         column.set_constraint(ColumnConstraint::ContentWidth);
     }
     table.to_string()
 }
 
-/// Lines on stdout, each text unbroken.
-pub struct Plain(BufWriter<Stdout>);
-
-impl Plain {
-    pub fn new() -> Self {
-        Plain(BufWriter::new(std::io::stdout()))
-    }
-
-    /// A line with its score.
-    pub fn scored(&mut self, score: f64, line: u64, text: &str) -> Result<(), Failure> {
-        writeln!(self.0, "{score:>7.4}  {line:>6}  {}", printable(text))
-            .map_err(|e| Failure::stdout(&e))
-    }
-
-    /// A line with its score and rank.
-    fn ranked(&mut self, rank: usize, row: &Scored) -> Result<(), Failure> {
-        write!(self.0, "{rank:>4}  ").map_err(|e| Failure::stdout(&e))?;
-        self.scored(row.score, row.line, &row.text)
-    }
-
-    /// Text that needs no more than a line end.
-    pub fn whole(mut self, text: &str) -> Result<(), Failure> {
-        writeln!(self.0, "{}", text.trim_end()).map_err(|e| Failure::stdout(&e))?;
-        self.finish()
-    }
-
-    /// Sends what is buffered on its way.
-    pub fn flush(&mut self) -> Result<(), Failure> {
-        self.0.flush().map_err(|e| Failure::stdout(&e))
-    }
-
-    pub fn finish(mut self) -> Result<(), Failure> {
-        self.flush()
-    }
-}
-
-/// Control characters as spaces: a text stays on its line and says nothing to the terminal.
+/// The text with control characters replaced by spaces: it stays on its line and cannot control the
+/// terminal.
 fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
@@ -162,19 +151,19 @@ fn printable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::input::About;
+    use crate::cli::input::ChunkInfo;
 
     #[test]
-    fn the_best_are_kept_and_of_equals_the_earlier() {
+    fn the_best_lines_are_kept_and_ties_go_to_the_earlier_line() {
         let scores = [0.5, 0.9, 0.5, -0.1, 0.9, 0.7];
         let texts = scores.map(|s| Some(s.to_string())).to_vec();
-        let mut about = About::default();
-        about.lines = (1..=scores.len() as u64).collect();
+        let about =
+            ChunkInfo { lines: (1..=scores.len() as u64).collect(), ..ChunkInfo::default() };
         let chunk = Chunk { texts, about };
-        for (most, lines) in [(1, vec![2]), (4, vec![2, 5, 6, 1]), (9, vec![2, 5, 6, 1, 3, 4])] {
-            let mut best = Best::new(most);
-            for (i, score) in scores.into_iter().enumerate() {
-                best.offer(score, &chunk, i);
+        for (maximum, lines) in [(1, vec![2]), (4, vec![2, 5, 6, 1]), (9, vec![2, 5, 6, 1, 3, 4])] {
+            let mut best = BestLines::new(maximum);
+            for (row, score) in scores.into_iter().enumerate() {
+                best.offer(score, &chunk, row);
             }
             let found: Vec<u64> = best.heap.into_sorted_vec().iter().map(|row| row.line).collect();
             assert_eq!(found, lines);

@@ -1,25 +1,23 @@
-//! `vectile tune`: the fastest form of the matmul at the shapes of a model, measured and kept.
+//! `vectile tune`: times the matmul variants at the shapes of a model, and caches the fastest.
 
 use std::fmt::Write;
-use std::path::Path;
 
 use vectile::block_on;
 use vectile::dtype::DtypeOptions;
 use vectile::lab::tune::{TuneAdapter, TuneOptions, Tuning, tune, tune_adapter};
 
 use super::args::TuneArgs;
-use super::bench::{writable, write};
-use super::bench_table::{lines, new_table};
 use super::failure::Failure;
-use super::inspect::to_json;
 use super::interrupt::Interrupt;
-use super::table::Plain;
+use super::report_file::{self, is_stdout};
+use super::stdout::{print, to_json};
+use super::table::number_table;
 use super::{model, progress};
 
 pub fn run(args: &TuneArgs) -> Result<(), Failure> {
-    // What cannot be written is known before minutes are spent.
+    // The output file is checked before minutes are spent.
     if let Some(path) = &args.json {
-        writable(path)?;
+        report_file::check_writable(path)?;
     }
     let options = TuneOptions {
         most_rows: args.rows.get(),
@@ -33,7 +31,8 @@ pub fn run(args: &TuneArgs) -> Result<(), Failure> {
             if args.gpu_kernels {
                 builder = builder.gpu_kernels();
             }
-            let _interrupt = Interrupt::watch_saying("before all was timed; nothing was kept");
+            let _interrupt =
+                Interrupt::watch_with_outcome("before all variants were timed; nothing was cached");
             let found = block_on(tune(builder, &options, steps))?;
             (to_json(&found)?, describe(&found))
         }
@@ -49,26 +48,26 @@ pub fn run(args: &TuneArgs) -> Result<(), Failure> {
                 half_fallback: args.run.half_fallback,
                 activations: args.run.activations,
             };
-            let _interrupt = Interrupt::watch_saying("before all was timed");
+            let _interrupt = Interrupt::watch_with_outcome("before all variants were timed");
             let found = block_on(tune_adapter(&adapter, dtype, &options, steps))?;
             let text: Vec<String> = found.iter().map(describe).collect();
             (to_json(&found)?, text.join("\n"))
         }
     };
     if let Some(path) = &args.json {
-        write(path, &(json + "\n"))?;
+        report_file::write(path, &(json + "\n"))?;
     }
-    match args.json.as_deref() == Some(Path::new("-")) {
+    match args.json.as_deref().is_some_and(is_stdout) {
         true => Ok(()),
-        false => Plain::new().whole(&text),
+        false => print(&text),
     }
 }
 
 fn describe(found: &Tuning) -> String {
     let mut out = String::new();
     let clock = match found.timestamps {
-        true => "times are the GPU's own",
-        false => "times are the host's, over whole runs: the adapter has no timestamps",
+        true => "times are measured on the GPU",
+        false => "times are measured on the host over whole runs, as the adapter has no timestamps",
     };
     // Writing to a string does not fail.
     let _ = writeln!(out, "adapter      {}", found.adapter);
@@ -78,15 +77,15 @@ fn describe(found: &Tuning) -> String {
         let _ = writeln!(out, "left out     {problem}");
     }
     let mut table =
-        new_table(["matrix", "rows", "form", "ms", "least", "most", "GFLOP/s", "taken"]);
+        number_table(["matrix", "rows", "variant", "ms", "min", "max", "GFLOP/s", "chosen"]);
     for case in &found.cases {
         for form in &case.forms {
-            let mut taken = Vec::new();
+            let mut chosen = Vec::new();
             if form.form == case.chosen {
-                taken.push("now");
+                chosen.push("after tuning");
             }
             if form.form == case.untuned {
-                taken.push("before");
+                chosen.push("before tuning");
             }
             table.add_row([
                 format!("{} → {}", case.inner, case.columns),
@@ -96,16 +95,16 @@ fn describe(found: &Tuning) -> String {
                 format!("{:.3}", form.spread_ms[0]),
                 format!("{:.3}", form.spread_ms[1]),
                 format!("{:.1}", form.gflops),
-                taken.join(", "),
+                chosen.join(", "),
             ]);
         }
     }
-    out.push_str(&lines(&table));
+    let _ = writeln!(out, "{table}");
     let _ = match &found.kept {
         Some(path) => {
-            writeln!(out, "kept in {}; later loads on this adapter take it", path.display())
+            writeln!(out, "cached in {}; later loads on this adapter use it", path.display())
         }
-        None => writeln!(out, "not kept: there is no cache directory"),
+        None => writeln!(out, "not cached: there is no cache directory"),
     };
     out
 }

@@ -1,4 +1,4 @@
-//! `vectile verify`: is a model right on this adapter, and how much of f16 does it bear?
+//! `vectile verify`: checks a model on this adapter, and whether f16 is safe for it.
 
 use std::path::Path;
 
@@ -6,63 +6,59 @@ use vectile::block_on;
 use vectile::lab::verify::{Reference, VerifyOptions, verify};
 
 use super::args::VerifyArgs;
-use super::bench::{writable, write};
 use super::failure::Failure;
-use super::input::Source;
-use super::inspect::to_json;
+use super::input::TextSource;
 use super::interrupt::Interrupt;
-use super::table::Plain;
+use super::report_file::{self, is_stdout};
+use super::stdout::{print, to_json};
 use super::{model, progress};
 
 pub fn run(args: &VerifyArgs) -> Result<(), Failure> {
-    // What cannot be read or written is known before minutes are spent.
+    // Files are checked before minutes are spent.
     if let Some(path) = &args.json {
-        writable(path)?;
+        report_file::check_writable(path)?;
     }
     let options = VerifyOptions {
-        texts: args.texts.as_deref().map(|path| texts(path, args)).transpose()?,
-        reference: args.reference.as_deref().map(reference).transpose()?,
+        texts: args.texts.as_deref().map(|path| read_texts(path, args)).transpose()?,
+        reference: args.reference.as_deref().map(read_reference).transpose()?,
         write_beside: args.write_verdict,
     };
     let builder = model::builder(&args.model())?;
     let _interrupt = Interrupt::watch();
     let bar = progress::spinner(!args.quiet);
-    let found = block_on(verify(builder, &options, |doing| bar.set_message(doing.to_owned())));
+    let found = block_on(verify(builder, &options, |step| bar.set_message(step.to_owned())));
     bar.finish_and_clear();
     let found = found?;
     if let Some(path) = &args.json {
-        write(path, &(to_json(&found)? + "\n"))?;
+        report_file::write(path, &(to_json(&found)? + "\n"))?;
     }
-    if args.json.as_deref() != Some(Path::new("-")) {
-        Plain::new().whole(&found.to_string())?;
+    if !args.json.as_deref().is_some_and(is_stdout) {
+        print(&found.to_string())?;
     }
-    match found.failures.len() {
-        0 => Ok(()),
-        1 => Err(Failure::NotPassed(format!("{}: {}", args.model, found.failures[0]))),
-        count => {
-            let first = &found.failures[0];
-            Err(Failure::NotPassed(format!(
-                "{}: {count} checks failed, first: {first}",
-                args.model
-            )))
-        }
+    match found.failures.as_slice() {
+        [] => Ok(()),
+        [failure] => Err(Failure::CheckFailed(format!("{}: {failure}", args.model))),
+        [first, ..] => Err(Failure::CheckFailed(format!(
+            "{}: {} checks failed, first: {first}",
+            args.model,
+            found.failures.len()
+        ))),
     }
 }
 
-fn texts(path: &Path, args: &VerifyArgs) -> Result<(String, Vec<String>), Failure> {
-    let mut source = Source::open(path, &args.lines)?;
-    let mut texts = Vec::new();
-    while let Some(chunk) = source.next_chunk(usize::MAX)? {
-        texts.extend(chunk.whole()?);
-    }
+/// The name of a file and its texts.
+fn read_texts(path: &Path, args: &VerifyArgs) -> Result<(String, Vec<String>), Failure> {
+    let texts = TextSource::open(path, &args.lines)?.read_all()?;
     let name = path.display().to_string();
     if texts.is_empty() {
-        return Err(Failure::user(format!("{name}: has no texts; give a file with a text a line")));
+        return Err(Failure::user(format!(
+            "{name}: has no texts; give a file with one text per line"
+        )));
     }
     Ok((name, texts))
 }
 
-fn reference(path: &Path) -> Result<Reference, Failure> {
+fn read_reference(path: &Path) -> Result<Reference, Failure> {
     let bytes = std::fs::read(path).map_err(|e| Failure::file(path, "read", &e))?;
     let beside = std::fs::read(path.with_file_name("texts.json")).ok();
     let name = path.display().to_string();

@@ -1,4 +1,4 @@
-//! Options of the commands that take texts: embed, similarity, search and rerank.
+//! Options of the commands that read texts: embed, similarity, search and rerank.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -12,10 +12,10 @@ use crate::cli::carried::Carry;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Texts")]
 pub struct TextArgs {
-    /// The model's prompt of this name before every text.
+    /// Prepend the model's prompt of this name to each text.
     #[arg(long, value_name = "NAME", conflicts_with = "prompt")]
     pub prompt_name: Option<String>,
-    /// This before every text.
+    /// Prepend this prompt to each text.
     #[arg(long, value_name = "TEXT")]
     pub prompt: Option<String>,
     /// Keep the first D values of each vector.
@@ -24,12 +24,13 @@ pub struct TextArgs {
     /// Scale each vector to length 1, after --truncate-dim.
     #[arg(long)]
     pub normalize: bool,
-    /// Texts of more tokens than the model takes: truncate (counted and reported) or error.
+    /// Choose what happens to a text with more tokens than the model takes: truncate or error.
     #[arg(long, default_value = "truncate", value_name = "RULE")]
     pub on_too_long: OnTooLong,
 }
 
 impl TextArgs {
+    /// The options of the library. The task is left open.
     pub fn options(&self) -> EmbedOptions {
         EmbedOptions {
             prompt_name: self.prompt_name.clone(),
@@ -42,131 +43,144 @@ impl TextArgs {
     }
 }
 
-/// How lines become texts.
+/// The format of an input file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum InputFormat {
-    /// A text a line; LF or CRLF ends it.
+    /// One text per line. A line ends with LF or CRLF.
     Txt,
-    /// A JSON object a line; blank lines are skipped.
+    /// One JSON object per line. Blank lines are skipped.
     Jsonl,
-    /// Values between commas, under a line of names.
+    /// Comma-separated values with a header line.
     Csv,
-    /// Values between tabs, under a line of names.
+    /// Tab-separated values with a header line.
     Tsv,
-    /// A Parquet file (needs the feature `bulk`).
+    /// A Parquet file.
     Parquet,
-    /// An Arrow IPC file or stream, Feather too (needs the feature `bulk`).
+    /// An Arrow IPC file (Feather) or stream.
     Arrow,
 }
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Input")]
 pub struct LineArgs {
-    /// What the input is. By default what its extension says (.jsonl, .ndjson, .csv, .tsv, .parquet, .arrow,
-    /// .feather; before .gz or .zst, too), else a text a line.
+    /// Read the input in this format. By default the file extension decides.
+    ///
+    /// Known extensions are .jsonl, .ndjson, .csv, .tsv, .parquet, .arrow and .feather; .gz and .zst may
+    /// follow the text formats. Any other input is one text per line.
     #[arg(long, value_name = "FORMAT")]
     pub input_format: Option<InputFormat>,
-    /// The field of each object, or the column, that holds the text.
+    /// Read the text from this JSON field or column.
     #[arg(long, visible_alias = "column", default_value = "text", value_name = "FIELD")]
     pub field: String,
-    /// Replace bytes that are not UTF-8 instead of refusing them.
+    /// Replace bytes that are not UTF-8 with U+FFFD instead of failing.
     #[arg(long)]
     pub lossy: bool,
 }
 
-/// How rows are written.
+/// The format of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum OutputFormat {
-    /// `{"index":0,…,"embedding":[…]}` a line.
+    /// One JSON object per line: `{"index":0,…,"embedding":[…]}`.
     Jsonl,
-    /// One NumPy array; it has no other columns.
+    /// One NumPy array, without carried columns.
     Npy,
-    /// Values between commas, vectors as JSON lists.
+    /// Comma-separated values, each vector as a JSON list.
     Csv,
-    /// Values between tabs, vectors as JSON lists.
+    /// Tab-separated values, each vector as a JSON list.
     Tsv,
-    /// Parquet, vectors as lists of fixed size (needs the feature `bulk`).
+    /// Parquet, each vector as a list of fixed size.
     Parquet,
-    /// An Arrow IPC file, vectors as lists of fixed size (needs the feature `bulk`).
+    /// An Arrow IPC file (Feather), each vector as a list of fixed size.
     Arrow,
 }
 
-/// What becomes of a row that has no text, or whose text has no vector.
+/// What happens to a row without a usable text, or whose text cannot be embedded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum OnError {
-    /// The command ends and says where.
+    /// Stop with an error that names the row.
     Fail,
-    /// The row has null in place of a vector, and the command says where at its end.
+    /// Write null instead of the vector, and report the row on stderr.
     Null,
 }
 
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("source").required(true).args(["input", "texts"]))]
 pub struct EmbedArgs {
-    /// The texts, where they are not in a file.
+    /// Embed these texts.
     #[arg(value_name = "TEXT")]
     pub texts: Vec<String>,
-    /// Texts in a file, in the files of a directory or of a quoted pattern ('data/*.jsonl'), or `-` for stdin.
-    /// May be given several times, for files of one format.
+    /// Embed the texts of a file, of a directory's files, of a quoted pattern ('data/*.jsonl'), or of stdin (`-`).
+    ///
+    /// May be given several times. All files must have the same format.
     #[arg(long, short, value_name = "FILE|DIR|PATTERN|-", help_heading = "Input")]
     pub input: Vec<PathBuf>,
     #[command(flatten)]
     pub lines: LineArgs,
-    /// A row without a text, or whose text has no vector: fail or null.
+    /// Choose what happens to a row without a text, or whose text cannot be embedded.
     #[arg(long, default_value = "fail", value_name = "RULE", help_heading = "Input")]
     pub on_error: OnError,
-    /// Where the rows go, in the order of the texts. FILE appears when it is whole; until then what is done lies
-    /// in FILE.parts, unless texts come from stdin or arguments.
+    /// Write the rows to this file, in the order of the texts, or to stdout (`-`).
+    ///
+    /// FILE appears when it is complete. Until then, finished rows are stored in FILE.parts, unless the texts
+    /// come from stdin or from arguments.
     #[arg(long, short, default_value = "-", value_name = "FILE|-", help_heading = "Output")]
     pub output: PathBuf,
-    /// Go on with what lies in FILE.parts: the output is to the bit that of a run that was not interrupted.
+    /// Resume from FILE.parts. The output is byte-identical to that of an uninterrupted run.
     #[arg(long, conflicts_with = "texts", help_heading = "Output")]
     pub resume: bool,
-    /// By default what the extension of FILE says (.npy, .csv, .tsv, .parquet, .arrow, .feather), else jsonl. Lines are
-    /// compressed where FILE ends in .gz or .zst.
+    /// Write the output in this format. By default the extension of FILE decides, else jsonl.
+    ///
+    /// Known extensions are .npy, .csv, .tsv, .parquet, .arrow and .feather. Text formats are compressed if FILE
+    /// ends in .gz or .zst.
     #[arg(long, value_name = "FORMAT", help_heading = "Output")]
     pub format: Option<OutputFormat>,
-    /// The other fields or columns of the input that go into the output: all, none, or names with commas
-    /// between. The texts are one of them.
+    /// Copy these input fields or columns to the output: all, none, or names separated by commas.
+    ///
+    /// The text is one of the columns.
     #[arg(long, default_value = "all", value_name = "COLUMNS", help_heading = "Output")]
     pub carry: Carry,
-    /// What the field or column of the vectors is called.
+    /// Name the field or column of the vectors.
     #[arg(long, default_value = "embedding", value_name = "NAME", help_heading = "Output")]
     pub embedding_column: String,
-    /// Rows of a part: what is lost at most when the command is killed, and a row group of Parquet. By default some
-    /// megabytes of vectors.
+    /// Store N rows in each part. By default a part has some megabytes of vectors.
+    ///
+    /// A killed run loses at most one part. In Parquet output a part is a row group.
     #[arg(long, value_name = "N", help_heading = "Output")]
     pub part_rows: Option<NonZeroUsize>,
-    /// What the values are stored as: float32, float16, int8, uint8, binary or ubinary, as
-    /// sentence-transformers makes them.
+    /// Store values as float32, float16, int8, uint8, binary or ubinary, as sentence-transformers does.
     #[arg(long, default_value = "float32", value_name = "PRECISION", help_heading = "Output")]
     pub precision: OutputPrecision,
-    /// Embeddings whose ranges int8 and uint8 take, as float32 rows of a NumPy file. Without, the ranges
-    /// are those of the rows themselves.
+    /// Take the ranges of int8 and uint8 from the float32 rows of this NumPy file.
+    ///
+    /// By default the ranges are those of the embedded texts.
     #[arg(long, value_name = "FILE.npy", conflicts_with = "sparse", help_heading = "Output")]
     pub calibration: Option<PathBuf>,
-    /// Sparse vectors of a SPLADE model: `{"index":0,"indices":[…],"values":[…]}` a line, the token ids
-    /// whose weight is above zero.
+    /// Write the sparse vectors of a SPLADE model, as `{"index":0,"indices":[…],"values":[…]}`.
+    ///
+    /// Indices are the token ids whose weight is above zero.
     #[arg(long, conflicts_with_all = ["format", "truncate_dim", "normalize", "embedding_column"], help_heading = "Output")]
     pub sparse: bool,
-    /// Token vectors of a multi-vector model (ColBERT), queries or documents as --as says:
-    /// `{"index":0,"embeddings":[[…],…]}` a line, a vector for each token that the model keeps.
+    /// Write the token vectors of a multi-vector model (ColBERT), as `{"index":0,"embeddings":[[…],…]}`.
+    ///
+    /// Each token that the model keeps has one vector. Needs --as, which says whether the texts are queries or
+    /// documents.
     #[arg(
         long,
-        requires = "side",
+        requires = "role",
         conflicts_with_all = ["format", "truncate_dim", "calibration", "sparse", "embedding_column"],
         help_heading = "Output"
     )]
     pub multi_vector: bool,
-    /// Which side of a search the texts are on, query or document: the model's prompt for it goes before
-    /// each, as encode_query and encode_document of sentence-transformers do.
+    /// Embed the texts as queries or as documents, with the model's prompt for them: query or document.
+    ///
+    /// encode_query and encode_document of sentence-transformers do the same.
     #[arg(
         long = "as",
-        value_name = "SIDE",
+        value_name = "ROLE",
         conflicts_with_all = ["prompt_name", "prompt"],
         help_heading = "Texts"
     )]
-    pub side: Option<EmbedTask>,
+    pub role: Option<EmbedTask>,
     #[command(flatten)]
     pub text: TextArgs,
     #[command(flatten)]
@@ -176,14 +190,14 @@ pub struct EmbedArgs {
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("other").required(true).args(["b", "input"]))]
 pub struct SimilarityArgs {
-    /// A text.
+    /// Compare this text.
     pub a: String,
-    /// The text to compare it with.
+    /// Compare with this text.
     pub b: Option<String>,
-    /// Compare with every line of this file (`-` for stdin) instead.
+    /// Compare with each line of this file, or of stdin (`-`), instead of B.
     #[arg(long = "in", value_name = "FILE|-", help_heading = "Input")]
     pub input: Option<PathBuf>,
-    /// Only the K nearest lines, nearest first. By default every line, in its order.
+    /// Show only the K most similar lines, best first. By default all lines are shown, in file order.
     #[arg(long, value_name = "K", conflicts_with = "b")]
     pub top: Option<NonZeroUsize>,
     #[command(flatten)]
@@ -196,12 +210,12 @@ pub struct SimilarityArgs {
 
 #[derive(Debug, Args)]
 pub struct SearchArgs {
-    /// What to look for.
+    /// Search for this text.
     pub query: String,
-    /// The file whose lines are searched (`-` for stdin). Blank lines are passed over.
+    /// Search the lines of this file, or of stdin (`-`). Blank lines are skipped.
     #[arg(long = "in", value_name = "FILE|-", help_heading = "Input")]
     pub input: PathBuf,
-    /// How many lines to show.
+    /// Show the K best lines.
     #[arg(long, default_value = "5", value_name = "K")]
     pub top: NonZeroUsize,
     #[command(flatten)]
@@ -214,31 +228,32 @@ pub struct SearchArgs {
 
 #[derive(Debug, Args)]
 pub struct RerankArgs {
-    /// What the lines are to be relevant to.
+    /// Rank the lines by relevance to this text.
     pub query: String,
-    /// The file whose lines are scored (`-` for stdin). Blank lines are passed over.
+    /// Rank the lines of this file, or of stdin (`-`). Blank lines are skipped.
     #[arg(long = "in", value_name = "FILE|-", help_heading = "Input")]
     pub input: PathBuf,
-    /// How many lines to show. By default all.
+    /// Show only the K best lines. By default all lines are shown.
     #[arg(long, value_name = "K")]
     pub top: Option<NonZeroUsize>,
-    /// A JSON object a line instead of a table: rank, score, line and text.
+    /// Print one JSON object per line (rank, score, line, text) instead of a table.
     #[arg(long)]
     pub json: bool,
-    /// MODEL is a multi-vector model (ColBERT): lines are scored by the MaxSim of their token vectors and
-    /// those of QUERY.
+    /// Score lines with a multi-vector model (ColBERT), by the MaxSim of token vectors.
     #[arg(long)]
     pub multi_vector: bool,
     #[command(flatten)]
     pub lines: LineArgs,
-    /// The model's prompt of this name before QUERY; of a model with a chat template its system message,
-    /// which is the instruction of Qwen3-Reranker and others.
+    /// Prepend the model's prompt of this name to QUERY.
+    ///
+    /// In a model with a chat template the prompt is the system message: the instruction of Qwen3-Reranker
+    /// and others.
     #[arg(long, value_name = "NAME", conflicts_with = "prompt", help_heading = "Texts")]
     pub prompt_name: Option<String>,
-    /// As --prompt-name, spelt out.
+    /// Prepend this prompt to QUERY, like --prompt-name.
     #[arg(long, value_name = "TEXT", help_heading = "Texts")]
     pub prompt: Option<String>,
-    /// Pairs of more tokens than the model takes: truncate (counted and reported) or error.
+    /// Choose what happens to a pair with more tokens than the model takes: truncate or error.
     #[arg(long, default_value = "truncate", value_name = "RULE", help_heading = "Texts")]
     pub on_too_long: OnTooLong,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! `vectile embed`: texts in, rows out, in their order.
+//! `vectile embed`: embeds texts and writes the rows in the same order.
 
 mod plan;
 
@@ -12,31 +12,33 @@ use vectile::{EmbedOptions, Error, OutputPrecision, block_on, quantize};
 
 use crate::cli::args::{EmbedArgs, OutputFormat};
 use crate::cli::calibration;
-use crate::cli::carried::Shape;
+use crate::cli::carried::CarriedSchema;
 use crate::cli::failure::Failure;
-use crate::cli::input::{Source, expand};
+use crate::cli::input::{TextSource, expand};
 use crate::cli::interrupt::Interrupt;
 use crate::cli::model;
-use crate::cli::output::{Block, Counts, Destination, Layout, Output, Place, Settings, Vectors};
+use crate::cli::output::{
+    Block, Destination, Layout, Output, PartsDirectory, RowCounts, RunSettings, Vectors,
+};
 use crate::cli::progress::Progress;
 use crate::cli::say;
-use crate::cli::stream::{self, Run, Taken, Totals};
+use crate::cli::stream::{self, EmbeddedChunk, StreamContext, Totals};
 
 pub fn run(args: &EmbedArgs) -> Result<(), Failure> {
-    // Whatever can be refused is refused before the model is loaded.
+    // All options and files are checked before the model is loaded.
     let inputs = expand(&args.input, &args.output)?;
-    let (format, compression) = plan::format(args)?;
-    let carry = plan::carry(args, format, &inputs)?;
+    let (format, compression) = plan::output_format(args)?;
+    let carry = plan::carried_columns(args, format, &inputs)?;
     let source = match inputs.is_empty() {
-        true => Source::arguments(args.texts.clone()),
-        false => Source::open_all(&inputs, &args.lines, carry.clone())?,
+        true => TextSource::arguments(args.texts.clone()),
+        false => TextSource::open_all(&inputs, &args.lines, carry.clone())?,
     };
     let interrupt = Interrupt::watch();
-    let destination = Destination::find(&args.output, &source.files())?;
-    let shape = source.shape();
-    let fields = match (&shape, format) {
-        (Shape::Objects, OutputFormat::Jsonl | OutputFormat::Npy) | (Shape::None, _) => Vec::new(),
-        (Shape::Objects, _) => plan::fields(args, &inputs, &carry)?,
+    let destination = Destination::find(&args.output, &source.regular_files())?;
+    let carried = source.schema();
+    let fields = match (&carried, format) {
+        (CarriedSchema::Objects, OutputFormat::Jsonl | OutputFormat::Npy) => Vec::new(),
+        (CarriedSchema::Objects, _) => plan::carried_fields(args, &inputs, &carry)?,
         _ => Vec::new(),
     };
     let layout = Layout {
@@ -44,28 +46,28 @@ pub fn run(args: &EmbedArgs) -> Result<(), Failure> {
         compression,
         precision: args.precision,
         dim: 0,
-        field: Arc::from(args.embedding_column.as_str()),
-        shape,
+        vector_column: Arc::from(args.embedding_column.as_str()),
+        carried,
         fields,
         ranges: None,
         part_rows: 0,
         quiet: args.model.quiet,
     };
     plan::check_columns(args, &layout)?;
-    let place = match &destination {
+    let parts = match &destination {
         Destination::File(path) if source.is_repeatable() => {
-            Some(Place::open(path, args.resume, &interrupt)?)
+            Some(PartsDirectory::open(path, args.resume, &interrupt)?)
         }
         _ if args.resume => {
             return Err(Failure::user(
-                "--resume: only what goes from files into a file can be gone on with; give --input FILE \
-                 and --output FILE",
+                "--resume needs --input FILE and --output FILE: runs that read stdin or do not write to a file \
+                 cannot be resumed",
             ));
         }
         _ => None,
     };
-    let job = Job { args, interrupt: &interrupt, source, destination, place };
-    let options = EmbedOptions { task: args.side, ..args.text.options() };
+    let job = Job { args, interrupt: &interrupt, source, destination, parts };
+    let options = EmbedOptions { task: args.role, ..args.text.options() };
     match (args.sparse, args.multi_vector) {
         (true, _) => job.sparse(options, layout),
         (_, true) => job.multi_vector(options, layout),
@@ -73,25 +75,25 @@ pub fn run(args: &EmbedArgs) -> Result<(), Failure> {
     }
 }
 
-/// What is embedded, and where it goes.
+/// The texts to embed and their destination.
 struct Job<'a> {
     args: &'a EmbedArgs,
     interrupt: &'a Interrupt,
-    source: Source,
+    source: TextSource,
     destination: Destination,
-    /// Where parts are kept, if they are.
-    place: Option<Place>,
+    /// The directory of parts, if the run can be resumed.
+    parts: Option<PartsDirectory>,
 }
 
 impl Job<'_> {
     fn dense(self, options: EmbedOptions, layout: Layout) -> Result<(), Failure> {
         let args = self.args;
         let embedder = model::open(&args.model)?;
-        // No text: only the options are checked, and the width of a row is known.
+        // Without texts this only checks the options, and returns the dimension.
         let dim = block_on(embedder.embed_with::<&str>(&[], &options))?.dim;
         let ranges = match &args.calibration {
             Some(_) if !args.precision.needs_ranges() => {
-                let sentence = "--calibration: only int8 and uint8 have ranges; leave it out";
+                let sentence = "--calibration: only --precision int8 and uint8 have ranges; leave --calibration out";
                 return Err(Failure::user(sentence));
             }
             Some(path) => Some(calibration::ranges(path, dim)?),
@@ -100,16 +102,16 @@ impl Job<'_> {
         let layout = Layout { dim, ranges, ..layout };
         let (precision, adapter) =
             (embedder.precision().to_string(), embedder.adapter().to_string());
-        let settings = Settings {
+        let settings = RunSettings {
             known: self.settings(&layout, &precision, &adapter)?,
-            model: Box::new(|| Ok(embedder.fingerprint()?)),
+            model_digest: Box::new(|| Ok(embedder.fingerprint()?)),
         };
         let totals = self.run(
             &Dense { embedder: &embedder, options },
             layout,
             settings,
             |row| match args.precision {
-                // What is beyond it is an error, and not infinity.
+                // A value beyond the range of float16 is an error, not infinity.
                 OutputPrecision::Float16 => {
                     quantize(row, dim, OutputPrecision::Float16, None).map(|_| ())
                 }
@@ -133,14 +135,14 @@ impl Job<'_> {
     fn sparse(self, options: EmbedOptions, layout: Layout) -> Result<(), Failure> {
         let args = self.args;
         let encoder = model::open_sparse(&args.model)?;
-        // No text: only the options are checked.
+        // Without texts this only checks the options.
         block_on(encoder.encode_with::<&str>(&[], &options))?;
         let limit = encoder.max_seq_length_of(&options);
         let layout = Layout { dim: encoder.dimension(), ..layout };
         let (precision, adapter) = (encoder.precision().to_string(), encoder.adapter().to_string());
-        let settings = Settings {
+        let settings = RunSettings {
             known: self.settings(&layout, &precision, &adapter)?,
-            model: Box::new(|| Ok(encoder.fingerprint()?)),
+            model_digest: Box::new(|| Ok(encoder.fingerprint()?)),
         };
         let totals = self.run(
             &Sparse { encoder: &encoder, options },
@@ -156,13 +158,13 @@ impl Job<'_> {
     fn multi_vector(self, options: EmbedOptions, layout: Layout) -> Result<(), Failure> {
         let args = self.args;
         let encoder = model::open_multi_vector(&args.model)?;
-        // No text: only the options are checked.
+        // Without texts this only checks the options.
         block_on(encoder.encode_with::<&str>(&[], &options))?;
         let layout = Layout { dim: encoder.dimension(), ..layout };
         let (precision, adapter) = (encoder.precision().to_string(), encoder.adapter().to_string());
-        let settings = Settings {
+        let settings = RunSettings {
             known: self.settings(&layout, &precision, &adapter)?,
-            model: Box::new(|| Ok(encoder.fingerprint()?)),
+            model_digest: Box::new(|| Ok(encoder.fingerprint()?)),
         };
         let totals = self.run(
             &TokenVectors { encoder: &encoder, options },
@@ -171,12 +173,12 @@ impl Job<'_> {
             |_| Ok(()),
             |rows| Vectors::Multi(rows.into_iter().map(Option::unwrap_or_default).collect()),
         )?;
-        let limit = args.side.and_then(|side| encoder.max_seq_length(side));
+        let limit = args.role.and_then(|side| encoder.max_seq_length(side));
         totals.report(limit, args.model.quiet);
         Ok(())
     }
 
-    /// What a run that goes on with this one must have in common with it.
+    /// The settings that a resumed run must have in common with this one.
     fn settings(
         &self,
         layout: &Layout,
@@ -185,19 +187,23 @@ impl Job<'_> {
     ) -> Result<Map<String, Value>, Failure> {
         let args = self.args;
         let mut inputs = Vec::new();
-        for path in self.source.files() {
-            let about = path.metadata().map_err(|e| Failure::file(path, "read", &e))?;
-            let modified = about.modified().ok();
+        for path in self.source.regular_files() {
+            let metadata = path.metadata().map_err(|e| Failure::file(path, "read", &e))?;
+            let modified = metadata.modified().ok();
             let since = modified.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
             inputs.push(json!({
                 "path": path.display().to_string(),
-                "bytes": about.len(),
+                "bytes": metadata.len(),
                 "modified_ns": since.map(|since| since.as_nanos().to_string()),
             }));
         }
-        let columns: Vec<String> = layout.columns().iter().map(|name| name.to_string()).collect();
-        let fields: Vec<String> =
-            layout.fields.iter().map(|(name, kind)| format!("{name}: {}", kind.name())).collect();
+        let columns: Vec<String> =
+            layout.carried_names().iter().map(|name| name.to_string()).collect();
+        let fields: Vec<String> = layout
+            .fields
+            .iter()
+            .map(|(name, field_type)| format!("{name}: {}", field_type.name()))
+            .collect();
         let calibration = layout.ranges.as_ref().map(|ranges| {
             let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<u32>>();
             [bits(ranges.min()), bits(ranges.max())]
@@ -209,7 +215,7 @@ impl Job<'_> {
             "field": args.lines.field,
             "lossy": args.lines.lossy,
             "on_error": format!("{:?}", args.on_error).to_lowercase(),
-            "options": format!("{:?}", EmbedOptions { task: args.side, ..args.text.options() }),
+            "options": format!("{:?}", EmbedOptions { task: args.role, ..args.text.options() }),
             "lora_task": args.model.lora_task,
             "precision": precision,
             "adapter": adapter,
@@ -221,7 +227,7 @@ impl Job<'_> {
             "carry": format!("{:?}", args.carry),
             "carried": columns,
             "carried_fields": fields,
-            "embedding_column": &*layout.field,
+            "embedding_column": &*layout.vector_column,
             "calibration": calibration,
             "part_rows": self.part_rows(layout.dim),
         });
@@ -232,44 +238,46 @@ impl Job<'_> {
     }
 
     fn part_rows(&self, dim: usize) -> u64 {
-        self.args.part_rows.map_or_else(|| Layout::part_rows(dim), |rows| rows.get() as u64)
+        self.args.part_rows.map_or_else(|| Layout::default_part_rows(dim), |rows| rows.get() as u64)
     }
 
+    /// Embeds all texts and completes the output. `check` refuses a row; `gather` collects the rows of a chunk.
     fn run<'s, M: Encode>(
         mut self,
         model: &M,
         layout: Layout,
-        settings: Settings<'s>,
+        settings: RunSettings<'s>,
         check: impl Fn(&M::Row) -> Result<(), Error> + Sync,
         gather: impl Fn(Vec<Option<M::Row>>) -> Vectors + Sync,
     ) -> Result<Totals, Failure> {
         let args = self.args;
         let layout = Layout { part_rows: self.part_rows(layout.dim), ..layout };
         let quiet = args.model.quiet;
-        // Rows on the terminal would break the bar apart.
+        // A progress bar would be broken up by rows on the same terminal.
         let rows_on_terminal = args.output == Path::new("-") && std::io::stdout().is_terminal();
         let mut progress = Progress::new(self.source.total_bytes(), !quiet && !rows_on_terminal);
-        let mut before = Counts::default();
-        let mut output = match self.place.take() {
-            Some(place) => {
-                let parts = place.begin(layout, settings)?;
+        let mut before = RowCounts::default();
+        let mut output = match self.parts.take() {
+            Some(directory) => {
+                let parts = directory.begin(layout, settings)?;
                 before = parts.counts();
                 if before.rows > 0 {
                     self.source.skip(before.rows)?;
                     progress.start_at(self.source.position());
                     if !quiet {
                         let rows = before.rows;
-                        say(format_args!("going on after {rows} rows"));
+                        say(format_args!("resumed after {rows} rows"));
                     }
                 }
                 Output::Parts(Box::new(parts))
             }
-            None => Output::at_once(self.destination, &args.output, layout, self.interrupt)?,
+            None => Output::without_parts(self.destination, &args.output, layout, self.interrupt)?,
         };
         let mut first = before.rows;
-        let run = Run { interrupt: self.interrupt, progress, on_error: args.on_error, quiet };
-        let ran = stream::each_checked(model, self.source, run, check, |taken| {
-            let Taken { chunk, rows, truncated, retried } = taken;
+        let interrupt = self.interrupt;
+        let context = StreamContext { interrupt, progress, on_error: args.on_error, quiet };
+        let ran = stream::for_each_checked_chunk(model, self.source, context, check, |embedded| {
+            let EmbeddedChunk { chunk, rows, truncated, retried } = embedded;
             let about = chunk.about;
             let block = Block {
                 first,
@@ -283,29 +291,29 @@ impl Job<'_> {
             first += block.len() as u64;
             output.write(&block)
         });
-        let kept = output.kept().map(|(rows, directory)| (rows, directory.to_owned()));
-        let mut totals = ran.map_err(|failure| how_to_go_on(failure, &kept))?;
+        let resumable = output.resumable().map(|(rows, directory)| (rows, directory.to_owned()));
+        let mut totals = ran.map_err(|failure| with_resume_advice(failure, &resumable))?;
         totals.texts += before.rows;
         totals.truncated += before.truncated;
         totals.retried += before.retried;
         totals.failed += before.failed;
-        let finished = self.interrupt.ending(|| output.finish(self.interrupt));
-        finished.map_err(|failure| how_to_go_on(failure, &kept))?;
+        let finished = interrupt.during_last_step(|| output.finish(interrupt));
+        finished.map_err(|failure| with_resume_advice(failure, &resumable))?;
         Ok(totals)
     }
 }
 
-/// Says of a run that ended early what it leaves behind.
-fn how_to_go_on(failure: Failure, kept: &Option<(u64, PathBuf)>) -> Failure {
-    let Some((rows, directory)) = kept else { return failure };
+/// Says how a run that ended early can be resumed.
+fn with_resume_advice(failure: Failure, resumable: &Option<(u64, PathBuf)>) -> Failure {
+    let Some((rows, directory)) = resumable else { return failure };
     let directory = directory.display();
-    let how = format!(
-        "{rows} rows are kept in {directory}: give the same command with --resume to go on after them"
+    let advice = format!(
+        "{rows} rows are stored in {directory}; run the same command with --resume to continue after them"
     );
     match failure {
-        Failure::Interrupted(done) => Failure::Interrupted(format!("{done}; {how}")),
+        Failure::Interrupted(progress) => Failure::Interrupted(format!("{progress}; {advice}")),
         other => {
-            say(format_args!("note: {how}"));
+            say(format_args!("note: {advice}"));
             other
         }
     }

@@ -1,4 +1,4 @@
-//! How rows are written and what goes with them, before anything is read or loaded.
+//! Decides the output format and the carried columns, before any text is read or a model is loaded.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -6,16 +6,16 @@ use std::sync::Arc;
 use vectile::OutputPrecision;
 
 use crate::cli::args::{EmbedArgs, InputFormat, OnError, OutputFormat};
-use crate::cli::carried::{Carried, Carry, Kind, Shape, survey};
+use crate::cli::carried::{Carried, CarriedSchema, Carry, FieldType, infer_fields};
 use crate::cli::failure::Failure;
-use crate::cli::input::{Compression, Source, format_of};
+use crate::cli::input::{Compression, TextSource, format_of};
 use crate::cli::output::Layout;
 
-/// Rows of objects that say what the columns of an output are.
-const SURVEYED: usize = 1000;
+/// This many objects decide the columns of an output.
+const INSPECTED_ROWS: usize = 1000;
 
-/// How rows are written, as the arguments or the name of the output say.
-pub fn format(args: &EmbedArgs) -> Result<(OutputFormat, Option<Compression>), Failure> {
+/// The format and compression of the output, by the arguments or its name.
+pub fn output_format(args: &EmbedArgs) -> Result<(OutputFormat, Option<Compression>), Failure> {
     let output = args.output.as_path();
     let (compression, name) = match output == Path::new("-") {
         true => (None, PathBuf::new()),
@@ -35,12 +35,13 @@ pub fn format(args: &EmbedArgs) -> Result<(OutputFormat, Option<Compression>), F
     let columns = matches!(format, OutputFormat::Parquet | OutputFormat::Arrow);
     if compression.is_some() && (columns || format == OutputFormat::Npy) {
         return Err(Failure::user(format!(
-            "{}: only lines are compressed as a whole; leave the last extension out",
+            "{}: only text formats can be compressed as a whole; remove the last extension",
             output.display()
         )));
     }
     if columns && output == Path::new("-") {
-        let sentence = "--format: Parquet and Arrow are written to files; give --output FILE";
+        let sentence =
+            "--format: Parquet and Arrow can only be written to a file; give --output FILE";
         return Err(Failure::user(sentence));
     }
     #[cfg(not(feature = "bulk"))]
@@ -53,88 +54,92 @@ pub fn format(args: &EmbedArgs) -> Result<(OutputFormat, Option<Compression>), F
     }
     if args.sparse || args.multi_vector {
         if format != OutputFormat::Jsonl {
-            let sentence =
-                "--output: these vectors are written as JSON lines; give --output FILE.jsonl";
+            let sentence = "--output: sparse and token vectors can only be written as JSON lines; give --output FILE.jsonl";
             return Err(Failure::user(sentence));
         }
         if args.precision != OutputPrecision::Float32 {
-            let sentence = "--precision: these vectors are written as float32; leave it out";
+            let sentence =
+                "--precision: sparse and token vectors are always float32; leave --precision out";
             return Err(Failure::user(sentence));
         }
     }
     if format == OutputFormat::Npy && args.on_error == OnError::Null {
-        let sentence = "--on-error null: a NumPy array has no null; write another format";
+        let sentence =
+            "--on-error null: a NumPy array cannot hold null; choose another output format";
         return Err(Failure::user(sentence));
     }
     Ok((format, compression))
 }
 
-/// The columns that go with the rows, as far as the output can hold some.
-pub fn carry(args: &EmbedArgs, format: OutputFormat, inputs: &[PathBuf]) -> Result<Carry, Failure> {
-    let refused = |why: &str| Err(Failure::user(format!("--carry: {why}; leave it out")));
-    let named = matches!(args.carry, Carry::These(_));
+/// The columns to carry, as far as the output can hold any.
+pub fn carried_columns(
+    args: &EmbedArgs,
+    format: OutputFormat,
+    inputs: &[PathBuf],
+) -> Result<Carry, Failure> {
+    let refused = |why: &str| Err(Failure::user(format!("--carry: {why}; leave --carry out")));
+    let named = !args.carry.names().is_empty();
     if format == OutputFormat::Npy {
         return if named { refused("a NumPy array has no other columns") } else { Ok(Carry::None) };
     }
     if named && inputs.is_empty() {
-        return refused("texts of the command line have no columns");
+        return refused("texts in arguments have no columns");
     }
     let table = format != OutputFormat::Jsonl;
     let stdin = inputs.iter().any(|input| input == Path::new("-"));
     if table && stdin && args.lines.input_format == Some(InputFormat::Jsonl) {
-        let why = "what columns objects of stdin make is known too late; write .jsonl";
-        return if named { refused(why) } else { Ok(Carry::None) };
+        let sentence = "--carry: the columns of JSON lines from stdin are known too late for this output format; \
+                        write .jsonl, or leave --carry out";
+        return if named { Err(Failure::user(sentence)) } else { Ok(Carry::None) };
     }
     Ok(args.carry.clone())
 }
 
-/// What the fields of objects are, from the first of them.
-pub fn fields(
+/// The carried fields of JSON objects and their types, by the first objects.
+pub fn carried_fields(
     args: &EmbedArgs,
     inputs: &[PathBuf],
     carry: &Carry,
-) -> Result<Vec<(Arc<str>, Kind)>, Failure> {
-    let mut source = Source::open_all(inputs, &args.lines, carry.clone())?;
+) -> Result<Vec<(Arc<str>, FieldType)>, Failure> {
+    let mut source = TextSource::open_all(inputs, &args.lines, carry.clone())?;
     let mut rows = Vec::new();
-    while rows.len() < SURVEYED
-        && let Some(chunk) = source.next_chunk(SURVEYED - rows.len())?
+    while rows.len() < INSPECTED_ROWS
+        && let Some(chunk) = source.next_chunk(INSPECTED_ROWS - rows.len())?
     {
         if let Carried::Rows(some) = chunk.about.carried {
             rows.extend(some);
         }
     }
-    let mut fields = survey(&rows);
-    if let Carry::These(names) = carry {
-        // One that comes later may hold anything.
+    let mut fields = infer_fields(&rows);
+    if let Carry::Only(names) = carry {
+        // A field that occurs only in later objects may have any type.
         for name in names {
             if !fields.iter().any(|(known, _)| **known == **name) {
-                fields.push((Arc::from(name.as_str()), Kind::Json));
+                fields.push((Arc::from(name.as_str()), FieldType::Json));
             }
         }
     }
     Ok(fields)
 }
 
-/// Refuses columns that the output cannot hold.
+/// Checks that the output can hold the carried columns.
 pub fn check_columns(args: &EmbedArgs, layout: &Layout) -> Result<(), Failure> {
-    if let Some((column, of)) = layout.unwritable() {
+    if let Some((column, data_type)) = layout.unwritable_column() {
         return Err(Failure::user(format!(
-            "--carry: column `{column}` holds {of}, which lines of text cannot; name the columns \
-             without it, or write .parquet or .arrow"
+            "--carry: column `{column}` holds {data_type}, which text formats cannot; leave it out with \
+             --carry all,-{column}, or write .parquet or .arrow"
         )));
     }
-    let columns = layout.columns();
-    if columns.contains(&layout.field) {
+    let columns = layout.carried_names();
+    if columns.contains(&layout.vector_column) {
         return Err(Failure::user(format!(
-            "the input has a column `{}` already; call the vectors something else with \
+            "the input has a column `{}` already; choose another name for the vectors with \
              --embedding-column, or leave the column out with --carry",
-            layout.field
+            layout.vector_column
         )));
     }
-    if let (Carry::These(names), Shape::None) = (&args.carry, &layout.shape)
-        && !names.is_empty()
-    {
-        let sentence = "--carry: a text a line has no columns; leave it out";
+    if !args.carry.names().is_empty() && matches!(layout.carried, CarriedSchema::None) {
+        let sentence = "--carry: files of one text per line have no columns; leave --carry out";
         return Err(Failure::user(sentence));
     }
     Ok(())

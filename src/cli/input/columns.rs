@@ -1,4 +1,4 @@
-//! Parquet and Arrow files: a column of texts, and columns of any type beside it.
+//! Reads Parquet and Arrow files: a column of texts, and carried columns of any type.
 
 use std::fs;
 use std::io::{BufReader, Read};
@@ -15,63 +15,70 @@ use arrow_select::take::take;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use super::delimited::{carried_of, column_of};
-use super::format::{Counted, File};
-use super::lines::utf8;
-use super::{CHUNK_BYTES, Chunk, Reader, Wanted};
-use crate::cli::carried::{Carried, Shape};
+use super::chunk::{CHUNK_BYTES, Chunk, ReadOptions, RowReader};
+use super::encoding::utf8;
+use super::file::{CountingReader, InputFile};
+use super::header::{carried_columns, text_column};
+use crate::cli::carried::{Carried, CarriedSchema};
 use crate::cli::failure::Failure;
 
-/// Rows that are decoded at once: texts may be long.
-const ROWS: usize = 256;
+/// Rows decoded at a time. Small, because texts may be long.
+const BATCH_ROWS: usize = 256;
 
-/// What the file of random access begins with; a stream does not.
-const MAGIC: &[u8] = b"ARROW1";
+/// The first bytes of an Arrow file. A stream has none of its own.
+const ARROW_MAGIC: &[u8] = b"ARROW1";
+
+/// The problem of a file on which the decoder panics.
+const CONTRADICTORY: &str = "its metadata and its data contradict each other";
 
 type Batches = Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>> + Send>;
 
-/// The columns that are read of a file.
-struct Picked {
+/// The columns of a file that are read.
+struct Projection {
+    /// The file, for messages.
     name: Arc<str>,
-    /// Of all columns, those that are read, ascending.
+    /// Indices of the columns that are read, ascending.
     read: Vec<usize>,
-    /// Of those, the texts and what is carried.
+    /// Index of the texts among the columns that are read.
     text: usize,
+    /// Indices of the carried columns among those that are read.
     carried: Vec<usize>,
-    shape: SchemaRef,
+    carried_schema: SchemaRef,
     lossy: bool,
 }
 
-impl Picked {
-    fn of(file: &File, schema: &Schema, wanted: &Wanted) -> Result<Self, Failure> {
+impl Projection {
+    fn new(file: &InputFile, schema: &Schema, options: &ReadOptions) -> Result<Self, Failure> {
         let name = file.name.clone();
         let names: Vec<Arc<str>> =
             schema.fields().iter().map(|field| Arc::from(field.name().as_str())).collect();
-        let text = column_of(&name, &names, &wanted.field)?;
-        let of = schema.field(text).data_type();
-        if !is_text(of) {
+        let text = text_column(&name, &names, &options.field)?;
+        let data_type = schema.field(text).data_type();
+        if !is_text(data_type) {
             return Err(Failure::user(format!(
-                "{name}: column `{}` holds {of} and no text; name the column that holds the texts \
-                 with --field",
-                wanted.field
+                "{name}: column `{}` holds {data_type}, not text; name the column of the texts with \
+                 --field",
+                options.field
             )));
         }
-        let carried: Vec<usize> =
-            carried_of(&name, &names, &wanted.carry)?.into_iter().map(|(at, _)| at).collect();
+        let carried: Vec<usize> = carried_columns(&name, &names, &options.carry)?
+            .iter()
+            .map(|column| column.index)
+            .collect();
         let mut read = carried.clone();
         read.push(text);
         read.sort_unstable();
         read.dedup();
-        let shape: Vec<Field> = carried.iter().map(|at| plain_field(schema.field(*at))).collect();
-        // Each of them is among those that are read.
+        let fields: Vec<Field> = carried.iter().map(|at| plain_field(schema.field(*at))).collect();
+        // Every column is among those that are read.
         let place = |column: &usize| read.binary_search(column).unwrap_or_default();
-        Ok(Picked {
+        Ok(Projection {
             name,
             text: place(&text),
             carried: carried.iter().map(place).collect(),
             read,
-            shape: Arc::new(Schema::new(shape)),
-            lossy: wanted.lossy,
+            carried_schema: Arc::new(Schema::new(fields)),
+            lossy: options.lossy,
         })
     }
 
@@ -85,23 +92,23 @@ impl Picked {
             }
         };
         let columns = self.carried.iter().map(plain).collect::<Result<Vec<ArrayRef>, _>>()?;
-        RecordBatch::try_new(self.shape.clone(), columns)
+        RecordBatch::try_new(self.carried_schema.clone(), columns)
     }
 
     fn failed(&self, error: &dyn std::fmt::Display) -> Failure {
         Failure::user(format!("{}: cannot be read: {error}", self.name))
     }
 
-    fn shape(&self) -> Shape {
+    fn schema(&self) -> CarriedSchema {
         match self.carried.is_empty() {
-            true => Shape::None,
-            false => Shape::Typed(self.shape.clone()),
+            true => CarriedSchema::None,
+            false => CarriedSchema::Typed(self.carried_schema.clone()),
         }
     }
 }
 
-/// As columns are carried: values of dictionaries are written out, since an Arrow file has one dictionary for
-/// all its batches, and files that have a null go with files that have none.
+/// The type in which a column is carried. Dictionaries are replaced by their values, since an Arrow file has one
+/// dictionary for all its batches. Every column is nullable, so that files with and without nulls go together.
 fn plain_field(field: &Field) -> Field {
     let plain = match field.data_type() {
         DataType::Dictionary(_, values) => field.clone().with_data_type((**values).clone()),
@@ -110,17 +117,17 @@ fn plain_field(field: &Field) -> Field {
     plain.with_nullable(true)
 }
 
-fn is_text(of: &DataType) -> bool {
-    match of {
+fn is_text(data_type: &DataType) -> bool {
+    match data_type {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => true,
-        // Texts that nobody has marked as such.
+        // Texts whose writer did not mark them as UTF-8.
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView => true,
         DataType::Dictionary(_, values) => is_text(values),
         _ => false,
     }
 }
 
-/// The bytes of a value, where it has some.
+/// The bytes of a text or binary value; `None` for null and for other types.
 fn bytes_of(array: &dyn Array, row: usize) -> Option<&[u8]> {
     if array.is_null(row) {
         return None;
@@ -136,57 +143,60 @@ fn bytes_of(array: &dyn Array, row: usize) -> Option<&[u8]> {
     })
 }
 
-/// Batches of a file, handed on in pieces.
-struct Rows {
-    picked: Picked,
+/// The rows of a file, in pieces of any size.
+struct BatchRows {
+    projection: Projection,
     batches: Batches,
+    /// The part of the last batch that was not returned yet.
     current: Option<RecordBatch>,
+    /// Number of the last row.
     row: u64,
 }
 
-impl Rows {
-    /// At most so many rows from where the last ones ended; `None` at the end.
-    fn next(&mut self, most: usize) -> Result<Option<RecordBatch>, Failure> {
+impl BatchRows {
+    /// The next rows, up to `max_rows`; `None` at the end.
+    fn next(&mut self, max_rows: usize) -> Result<Option<RecordBatch>, Failure> {
         loop {
             if let Some(batch) = self.current.take().filter(|batch| batch.num_rows() > 0) {
-                let now = most.min(batch.num_rows());
-                if now < batch.num_rows() {
-                    self.current = Some(batch.slice(now, batch.num_rows() - now));
+                let rows = max_rows.min(batch.num_rows());
+                if rows < batch.num_rows() {
+                    self.current = Some(batch.slice(rows, batch.num_rows() - rows));
                 }
-                return Ok(Some(batch.slice(0, now)));
+                return Ok(Some(batch.slice(0, rows)));
             }
-            // What a file says of itself can lead its decoder astray.
+            // A decoder may panic on a file whose metadata is wrong.
             let next = catch_unwind(AssertUnwindSafe(|| self.batches.next()));
             match next {
                 Ok(None) => return Ok(None),
                 Ok(Some(Ok(batch))) => self.current = Some(batch),
-                Ok(Some(Err(error))) => return Err(self.picked.failed(&error)),
-                Err(_) => return Err(self.picked.failed(&"its parts contradict each other")),
+                Ok(Some(Err(error))) => return Err(self.projection.failed(&error)),
+                Err(_) => return Err(self.projection.failed(&CONTRADICTORY)),
             }
         }
     }
 
-    fn fill(&mut self, chunk: &mut Chunk, most: usize) -> Result<(), Failure> {
+    fn fill(&mut self, chunk: &mut Chunk, max_rows: usize) -> Result<(), Failure> {
         let mut pieces = Vec::new();
         let mut bytes = 0;
-        while chunk.texts.len() < most && bytes < CHUNK_BYTES {
-            let wanted = ROWS.min(most - chunk.texts.len());
-            let Some(batch) = self.next(wanted)? else { break };
-            self.texts(&batch, chunk);
+        while chunk.texts.len() < max_rows && bytes < CHUNK_BYTES {
+            let rows = BATCH_ROWS.min(max_rows - chunk.texts.len());
+            let Some(batch) = self.next(rows)? else { break };
+            self.push_texts(&batch, chunk);
             bytes = chunk.about.weights.iter().sum();
-            if !self.picked.carried.is_empty() {
-                pieces.push(self.picked.carried(&batch).map_err(|e| self.picked.failed(&e))?);
+            if !self.projection.carried.is_empty() {
+                pieces
+                    .push(self.projection.carried(&batch).map_err(|e| self.projection.failed(&e))?);
             }
         }
         if !pieces.is_empty() {
-            let all = concat_batches(&self.picked.shape, &pieces);
-            chunk.about.carried = Carried::Batch(all.map_err(|e| self.picked.failed(&e))?);
+            let all = concat_batches(&self.projection.carried_schema, &pieces);
+            chunk.about.carried = Carried::Batch(all.map_err(|e| self.projection.failed(&e))?);
         }
         Ok(())
     }
 
-    fn texts(&mut self, batch: &RecordBatch, chunk: &mut Chunk) {
-        let texts = batch.column(self.picked.text);
+    fn push_texts(&mut self, batch: &RecordBatch, chunk: &mut Chunk) {
+        let texts = batch.column(self.projection.text);
         let keyed = texts.as_any_dictionary_opt().filter(|texts| !texts.values().is_empty());
         let keys = keyed.map(|texts| texts.normalized_keys());
         for row in 0..batch.num_rows() {
@@ -199,9 +209,9 @@ impl Rows {
             };
             let text = match bytes {
                 None => Err("has no text: it is null".to_owned()),
-                Some(bytes) => utf8(bytes, self.picked.lossy),
+                Some(bytes) => utf8(bytes, self.projection.lossy),
             };
-            let carried = self.picked.carried.iter().map(|column| batch.column(*column));
+            let carried = self.projection.carried.iter().map(|column| batch.column(*column));
             let beside: usize =
                 carried.map(|column| bytes_of(column, row).map_or(8, <[u8]>::len)).sum();
             chunk.push(self.row, text, bytes.map_or(0, <[u8]>::len) + beside);
@@ -209,67 +219,71 @@ impl Rows {
     }
 }
 
-/// A Parquet file.
-pub struct Parquet {
-    file: File,
-    /// Rows that are passed over before the first batch.
+/// Reads a Parquet file.
+pub struct ParquetReader {
+    file: InputFile,
+    /// The row at which reading starts.
     start: u64,
+    /// The rows of the file.
     total: u64,
-    rows: Rows,
+    rows: BatchRows,
 }
 
-impl Parquet {
-    pub fn open(file: &File, wanted: &Wanted) -> Result<Self, Failure> {
+impl ParquetReader {
+    pub fn open(file: &InputFile, options: &ReadOptions) -> Result<Self, Failure> {
         let builder = builder(file)?;
-        let picked = Picked::of(file, builder.schema(), wanted)?;
+        let projection = Projection::new(file, builder.schema(), options)?;
         let total = u64::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(0);
-        let batches: Batches = Box::new(batches(builder, &picked, 0)?);
-        let rows = Rows { picked, batches, current: None, row: 0 };
-        Ok(Parquet { file: file.clone(), start: 0, total, rows })
+        let batches: Batches = Box::new(batches(builder, &projection, 0)?);
+        let rows = BatchRows { projection, batches, current: None, row: 0 };
+        Ok(ParquetReader { file: file.clone(), start: 0, total, rows })
     }
 }
 
 type Builder = ParquetRecordBatchReaderBuilder<fs::File>;
 
-fn builder(file: &File) -> Result<Builder, Failure> {
+fn builder(file: &InputFile) -> Result<Builder, Failure> {
     let open = fs::File::open(&file.path).map_err(|e| Failure::file(&file.path, "read", &e))?;
     let found = catch_unwind(AssertUnwindSafe(|| Builder::try_new(open)));
     let problem = match found {
         Ok(Ok(builder)) => return Ok(builder),
         Ok(Err(error)) => error.to_string(),
-        Err(_) => "its parts contradict each other".to_owned(),
+        Err(_) => CONTRADICTORY.to_owned(),
     };
     let name = &file.name;
-    Err(Failure::user(format!("{name}: cannot be read as Parquet: {problem}; is it whole?")))
+    Err(Failure::user(format!(
+        "{name}: cannot be read as Parquet: {problem}; is the file complete?"
+    )))
 }
 
 fn batches(
     builder: Builder,
-    picked: &Picked,
+    projection: &Projection,
     start: u64,
 ) -> Result<impl Iterator<Item = Result<RecordBatch, ArrowError>> + Send + use<>, Failure> {
-    let mask = ProjectionMask::roots(builder.parquet_schema(), picked.read.iter().copied());
+    let mask = ProjectionMask::roots(builder.parquet_schema(), projection.read.iter().copied());
     let start = usize::try_from(start).unwrap_or(usize::MAX);
-    let builder = builder.with_projection(mask).with_batch_size(ROWS).with_offset(start);
-    builder.build().map_err(|e| picked.failed(&e))
+    let builder = builder.with_projection(mask).with_batch_size(BATCH_ROWS).with_offset(start);
+    builder.build().map_err(|e| projection.failed(&e))
 }
 
-impl Reader for Parquet {
-    fn fill(&mut self, chunk: &mut Chunk, most: usize) -> Result<(), Failure> {
-        self.rows.fill(chunk, most)
+impl RowReader for ParquetReader {
+    fn fill(&mut self, chunk: &mut Chunk, max_rows: usize) -> Result<(), Failure> {
+        self.rows.fill(chunk, max_rows)
     }
 
     fn skip(&mut self, rows: u64) -> Result<u64, Failure> {
         let skipped = rows.min(self.total - self.start);
         self.start += skipped;
-        self.rows.batches = Box::new(batches(builder(&self.file)?, &self.rows.picked, self.start)?);
+        self.rows.batches =
+            Box::new(batches(builder(&self.file)?, &self.rows.projection, self.start)?);
         self.rows.row = self.start;
         self.rows.current = None;
         Ok(skipped)
     }
 
-    fn shape(&self) -> Shape {
-        self.rows.picked.shape()
+    fn schema(&self) -> CarriedSchema {
+        self.rows.projection.schema()
     }
 
     fn unit(&self) -> &'static str {
@@ -282,61 +296,61 @@ impl Reader for Parquet {
     }
 }
 
-/// An Arrow IPC file (Feather) or stream.
-pub struct Ipc {
-    rows: Rows,
-    read: Arc<AtomicU64>,
+/// Reads an Arrow IPC file (Feather) or stream.
+pub struct ArrowReader {
+    rows: BatchRows,
+    bytes_read: Arc<AtomicU64>,
 }
 
-impl Ipc {
-    pub fn open(file: &File, wanted: &Wanted) -> Result<Self, Failure> {
-        let wrong = |e: ArrowError| {
+impl ArrowReader {
+    pub fn open(file: &InputFile, options: &ReadOptions) -> Result<Self, Failure> {
+        let malformed = |e: ArrowError| {
             let name = &file.name;
-            Failure::user(format!("{name}: cannot be read as Arrow: {e}; is it whole?"))
+            Failure::user(format!("{name}: cannot be read as Arrow: {e}; is the file complete?"))
         };
         let open = || {
             let open = fs::File::open(&file.path);
             open.map_err(|e| Failure::file(&file.path, "read", &e))
         };
-        let mut magic = [0; MAGIC.len()];
-        let random = open()?.read_exact(&mut magic).is_ok() && magic == MAGIC;
-        let schema = match random {
+        let mut magic = [0; ARROW_MAGIC.len()];
+        let is_file = open()?.read_exact(&mut magic).is_ok() && magic == ARROW_MAGIC;
+        let schema = match is_file {
             true => FileReader::try_new_buffered(open()?, None).map(|reader| reader.schema()),
             false => StreamReader::try_new_buffered(open()?, None).map(|reader| reader.schema()),
         };
-        let schema: SchemaRef = schema.map_err(wrong)?;
-        let picked = Picked::of(file, &schema, wanted)?;
-        let counted = Counted::new(open()?);
-        let read = counted.count.clone();
-        let counted = BufReader::new(counted);
-        let columns = Some(picked.read.clone());
-        let batches: Batches = match random {
-            true => Box::new(FileReader::try_new(counted, columns).map_err(wrong)?),
-            false => Box::new(StreamReader::try_new(counted, columns).map_err(wrong)?),
+        let schema: SchemaRef = schema.map_err(malformed)?;
+        let projection = Projection::new(file, &schema, options)?;
+        let counting = CountingReader::new(open()?);
+        let bytes_read = counting.count.clone();
+        let counting = BufReader::new(counting);
+        let columns = Some(projection.read.clone());
+        let batches: Batches = match is_file {
+            true => Box::new(FileReader::try_new(counting, columns).map_err(malformed)?),
+            false => Box::new(StreamReader::try_new(counting, columns).map_err(malformed)?),
         };
-        let rows = Rows { picked, batches, current: None, row: 0 };
-        Ok(Ipc { rows, read })
+        let rows = BatchRows { projection, batches, current: None, row: 0 };
+        Ok(ArrowReader { rows, bytes_read })
     }
 }
 
-impl Reader for Ipc {
-    fn fill(&mut self, chunk: &mut Chunk, most: usize) -> Result<(), Failure> {
-        self.rows.fill(chunk, most)
+impl RowReader for ArrowReader {
+    fn fill(&mut self, chunk: &mut Chunk, max_rows: usize) -> Result<(), Failure> {
+        self.rows.fill(chunk, max_rows)
     }
 
     fn skip(&mut self, rows: u64) -> Result<u64, Failure> {
         let mut skipped = 0;
         while skipped < rows {
-            let most = usize::try_from(rows - skipped).unwrap_or(usize::MAX);
-            let Some(batch) = self.rows.next(most)? else { break };
+            let max_rows = usize::try_from(rows - skipped).unwrap_or(usize::MAX);
+            let Some(batch) = self.rows.next(max_rows)? else { break };
             skipped += batch.num_rows() as u64;
         }
         self.rows.row += skipped;
         Ok(skipped)
     }
 
-    fn shape(&self) -> Shape {
-        self.rows.picked.shape()
+    fn schema(&self) -> CarriedSchema {
+        self.rows.projection.schema()
     }
 
     fn unit(&self) -> &'static str {
@@ -344,6 +358,6 @@ impl Reader for Ipc {
     }
 
     fn position(&self) -> u64 {
-        self.read.load(Ordering::Relaxed)
+        self.bytes_read.load(Ordering::Relaxed)
     }
 }

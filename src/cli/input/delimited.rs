@@ -1,33 +1,34 @@
-//! Values between commas (CSV, RFC 4180) or tabs, under a line of names.
+//! Comma-separated values (RFC 4180) and tab-separated values, with a header line.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use csv::{ByteRecord, ErrorKind};
 
-use super::format::{Bytes, File};
-use super::lines::utf8;
-use super::{CHUNK_BYTES, Chunk, Reader, Wanted};
+use super::chunk::{CHUNK_BYTES, Chunk, ReadOptions, RowReader};
+use super::encoding::utf8;
+use super::file::{InputFile, TextBytes};
+use super::header::{NamedColumn, carried_columns, text_column};
 use crate::cli::args::InputFormat;
-use crate::cli::carried::{Carry, Cell, Row, Shape};
+use crate::cli::carried::{CarriedRow, CarriedSchema, CarriedValue};
 use crate::cli::failure::Failure;
 
-/// Records of a file or of stdin.
+/// Reads records of a file or of stdin.
 pub struct Delimited {
     name: Arc<str>,
-    reader: csv::Reader<Bytes>,
+    reader: csv::Reader<TextBytes>,
     lossy: bool,
-    /// The column of the texts.
+    /// Index of the column of the texts.
     text: usize,
+    /// Number of columns of the header.
     columns: usize,
-    /// The columns that are carried.
-    carried: Vec<(usize, Arc<str>)>,
-    count: Arc<AtomicU64>,
+    carried: Vec<NamedColumn>,
+    bytes_read: Arc<AtomicU64>,
 }
 
 impl Delimited {
-    pub fn open(file: &File, wanted: &Wanted) -> Result<Self, Failure> {
-        let (bytes, count) = file.bytes()?;
+    pub fn open(file: &InputFile, options: &ReadOptions) -> Result<Self, Failure> {
+        let (bytes, bytes_read) = file.open()?;
         let delimiter = if file.format == InputFormat::Tsv { b'\t' } else { b',' };
         let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(bytes);
         let name = file.name.clone();
@@ -41,27 +42,27 @@ impl Delimited {
                 .map_err(|problem| Failure::user(format!("{name}: line 1: {problem}")))?;
             names.push(Arc::from(column.trim_start_matches('\u{feff}')));
         }
-        let text = column_of(&name, &names, &wanted.field)?;
-        let carried = carried_of(&name, &names, &wanted.carry)?;
+        let text = text_column(&name, &names, &options.field)?;
+        let carried = carried_columns(&name, &names, &options.carry)?;
         Ok(Delimited {
             name,
             reader,
-            lossy: wanted.lossy,
+            lossy: options.lossy,
             text,
             columns: names.len(),
             carried,
-            count,
+            bytes_read,
         })
     }
 
-    /// The next record with its line, and what is wrong with it; false at the end.
+    /// Reads the next record. Returns false at the end, and what is wrong with the record if something is.
     fn next_record(&mut self, record: &mut ByteRecord) -> Result<(bool, Option<String>), Failure> {
         match self.reader.read_byte_record(record) {
             Ok(more) => Ok((more, None)),
             Err(error) => match error.kind() {
                 ErrorKind::UnequalLengths { len, .. } => {
                     let columns = self.columns;
-                    Ok((true, Some(format!("has {len} values, and the first line {columns}"))))
+                    Ok((true, Some(format!("has {len} values, but the header has {columns}"))))
                 }
                 _ => Err(unreadable(&self.name, &error)),
             },
@@ -77,67 +78,11 @@ fn unreadable(name: &str, error: &csv::Error) -> Failure {
     Failure::user(format!("{name}: cannot be read: {problem}"))
 }
 
-/// Which of the columns holds the texts.
-pub fn column_of(file: &str, names: &[Arc<str>], field: &str) -> Result<usize, Failure> {
-    let mut found = names.iter().enumerate().filter(|(_, name)| &***name == field);
-    match (found.next(), found.next()) {
-        (Some((at, _)), None) => Ok(at),
-        (Some(_), Some(_)) => {
-            Err(Failure::user(format!("{file}: has several columns `{field}`; rename them")))
-        }
-        (None, _) => Err(Failure::user(format!(
-            "{file}: has no column `{field}`, only {}; name the column that holds the texts with \
-             --field",
-            listed(names)
-        ))),
-    }
-}
-
-/// The columns that are carried, by their place.
-pub fn carried_of(
-    file: &str,
-    names: &[Arc<str>],
-    carry: &Carry,
-) -> Result<Vec<(usize, Arc<str>)>, Failure> {
-    if let Carry::These(wanted) = carry
-        && let Some(missing) = wanted.iter().find(|wanted| !names.iter().any(|n| **n == ***wanted))
-    {
-        return Err(Failure::user(format!(
-            "--carry: {file} has no column `{missing}`, only {}",
-            listed(names)
-        )));
-    }
-    let carried: Vec<(usize, Arc<str>)> = names
-        .iter()
-        .enumerate()
-        .filter(|(_, n)| carry.takes(n))
-        .map(|(i, n)| (i, n.clone()))
-        .collect();
-    for (at, name) in &carried {
-        if carried.iter().any(|(other, known)| other < at && known == name) {
-            return Err(Failure::user(format!(
-                "{file}: has several columns `{name}`; rename them, or leave them out with --carry"
-            )));
-        }
-    }
-    Ok(carried)
-}
-
-fn listed(names: &[Arc<str>]) -> String {
-    const SHOWN: usize = 12;
-    let mut list =
-        names.iter().take(SHOWN).map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
-    if names.len() > SHOWN {
-        list.push_str(", …");
-    }
-    list
-}
-
-impl Reader for Delimited {
-    fn fill(&mut self, chunk: &mut Chunk, most: usize) -> Result<(), Failure> {
+impl RowReader for Delimited {
+    fn fill(&mut self, chunk: &mut Chunk, max_rows: usize) -> Result<(), Failure> {
         let mut record = ByteRecord::new();
         let mut bytes = 0;
-        while chunk.texts.len() < most && bytes < CHUNK_BYTES {
+        while chunk.texts.len() < max_rows && bytes < CHUNK_BYTES {
             let (more, problem) = self.next_record(&mut record)?;
             if !more {
                 break;
@@ -145,20 +90,19 @@ impl Reader for Delimited {
             bytes += record.as_slice().len();
             let line = record.position().map_or(0, |position| position.line());
             let (text, row) = match problem {
-                Some(problem) => (Err(problem), Row::new()),
+                Some(problem) => (Err(problem), CarriedRow::new()),
                 None => {
                     let value = |at: usize| utf8(record.get(at).unwrap_or_default(), self.lossy);
-                    let named =
-                        |(at, name): &(usize, Arc<str>)| -> Result<(Arc<str>, Cell), String> {
-                            // Text that cannot be carried makes the row a bad one.
-                            Ok((name.clone(), Cell::Text(value(*at)?)))
-                        };
-                    let row: Result<Row, String> = self.carried.iter().map(named).collect();
+                    let named = |column: &NamedColumn| -> Result<(Arc<str>, CarriedValue), String> {
+                        // A row whose carried text is not UTF-8 has failed as a whole.
+                        Ok((column.name.clone(), CarriedValue::Text(value(column.index)?)))
+                    };
+                    let row: Result<CarriedRow, String> = self.carried.iter().map(named).collect();
                     let text = value(self.text)
                         .map_err(|problem| format!("in column {}, {problem}", self.text + 1));
                     match row {
                         Ok(row) => (text, row),
-                        Err(problem) => (text.and(Err(problem)), Row::new()),
+                        Err(problem) => (text.and(Err(problem)), CarriedRow::new()),
                     }
                 }
             };
@@ -179,14 +123,16 @@ impl Reader for Delimited {
         Ok(skipped)
     }
 
-    fn shape(&self) -> Shape {
+    fn schema(&self) -> CarriedSchema {
         match self.carried.is_empty() {
-            true => Shape::None,
-            false => Shape::Texts(self.carried.iter().map(|(_, name)| name.clone()).collect()),
+            true => CarriedSchema::None,
+            false => CarriedSchema::Texts(
+                self.carried.iter().map(|column| column.name.clone()).collect(),
+            ),
         }
     }
 
     fn position(&self) -> u64 {
-        self.count.load(Ordering::Relaxed)
+        self.bytes_read.load(Ordering::Relaxed)
     }
 }

@@ -1,4 +1,4 @@
-//! One field of a JSON object as a text, and all of them as they were written.
+//! The text field of a JSON object, and all its fields as they were written.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,11 +6,10 @@ use std::fmt;
 use serde::Deserializer;
 use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, Visitor};
 
-/// The string that `line`, a JSON object, has in `field`. Where the field comes twice the last one
-/// counts, as in Python.
+/// The string in `field` of a JSON object. If the field occurs twice, the last one counts, as in Python.
 ///
 /// # Errors
-/// What is wrong with the line, with its column.
+/// Describes the problem and its column.
 pub fn text_of(line: &str, field: &str) -> Result<String, String> {
     let mut json = serde_json::Deserializer::from_str(line);
     let read = json.deserialize_any(Object { field }).and_then(|text| json.end().map(|()| text));
@@ -19,7 +18,7 @@ pub fn text_of(line: &str, field: &str) -> Result<String, String> {
         let at = format!(" at line {} column {}", error.line(), error.column());
         let problem = match message.strip_suffix(&at).unwrap_or(&message) {
             "unexpected end of hex escape" | "lone leading surrogate in hex escape" => {
-                "a \\u escape is one half of a surrogate pair, which is no character; write both"
+                "a \\u escape is half of a surrogate pair, which is not a character; write both halves"
             }
             problem => problem,
         };
@@ -35,7 +34,7 @@ impl<'de> Visitor<'de> for Object<'_> {
     type Value = String;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "an object with the field `{}` (one object a line)", self.field)
+        write!(f, "an object with the field `{}` (one object per line)", self.field)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<String, A::Error> {
@@ -50,7 +49,7 @@ impl<'de> Visitor<'de> for Object<'_> {
         text.ok_or_else(|| {
             let field = self.field;
             A::Error::custom(format!(
-                "the object has no field `{field}`; name the field that holds the text with --field"
+                "the object has no field `{field}`; name the field of the text with --field"
             ))
         })
     }
@@ -80,12 +79,14 @@ impl Visitor<'_> for Text<'_> {
     }
 }
 
-/// True where a line is one JSON object, whatever is in it.
+/// Whether a line is a valid JSON object, with any fields.
 pub fn is_object(line: &str) -> bool {
     line.trim_ascii_start().starts_with('{') && serde_json::from_str::<IgnoredAny>(line).is_ok()
 }
 
-/// The fields of an object for which [`is_object`] holds: names, and values as they are written.
+/// The names of an object's fields, and their values as they were written.
+///
+/// The line must pass [`is_object`].
 pub fn members(line: &str) -> impl Iterator<Item = (Cow<'_, str>, &str)> {
     let inside = line.trim_ascii().trim_start_matches('{');
     let mut rest = inside.strip_suffix('}').unwrap_or(inside);
@@ -93,13 +94,13 @@ pub fn members(line: &str) -> impl Iterator<Item = (Cow<'_, str>, &str)> {
         let (name, after) = value(rest)?;
         let (value, after) = value(after.trim_ascii_start().strip_prefix(':')?)?;
         rest = after.trim_ascii_start().strip_prefix(',').unwrap_or_default();
-        // Half a surrogate pair is no name.
+        // A name with half of a surrogate pair stays as it was written.
         let name = serde_json::from_str::<String>(name).map_or(Cow::Borrowed(name), Cow::Owned);
         Some((name, value))
     })
 }
 
-/// The JSON value at the start of a list or object, and what follows it.
+/// Splits off the JSON value at the start of `json`, which ends before a comma or colon.
 fn value(json: &str) -> Option<(&str, &str)> {
     let json = json.trim_ascii_start();
     let (mut depth, mut quoted, mut escaped) = (0usize, false, false);
@@ -156,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_with_its_column() {
+    fn errors_name_the_column() {
         for (line, words) in [
             (r#"["a"]"#, "sequence, expected an object with the field `text`"),
             ("plain words", "column 1: expected"),
@@ -178,9 +179,9 @@ mod tests {
     }
 
     #[test]
-    fn deep_nesting_in_other_fields_is_no_stack_overflow() {
+    fn deep_nesting_in_other_fields_does_not_overflow_the_stack() {
         let deep = format!(r#"{{"x":{}{},"text":"a"}}"#, "[".repeat(200_000), "]".repeat(200_000));
-        // Whether it is read or refused does not matter.
+        // Either result is fine; a stack overflow would abort the test.
         let _ = text_of(&deep, "text");
     }
 }

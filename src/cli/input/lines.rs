@@ -1,53 +1,56 @@
-//! A text a line, or a JSON object a line.
+//! Files of one text per line, and of one JSON object per line.
 
 use std::io::BufRead;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::format::{Bytes, File};
-use super::{CHUNK_BYTES, Chunk, Reader, Wanted, jsonl};
+use super::chunk::{CHUNK_BYTES, Chunk, ReadOptions, RowReader};
+use super::encoding::{BYTE_ORDER_MARK, utf8};
+use super::file::{InputFile, TextBytes};
+use super::jsonl;
 use crate::cli::args::InputFormat;
-use crate::cli::carried::{Carry, Cell, Row, Shape};
+use crate::cli::carried::{CarriedRow, CarriedSchema, CarriedValue};
 use crate::cli::failure::Failure;
 
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-
-/// Lines of a file or of stdin.
+/// Reads lines of a file or of stdin.
 pub struct Lines {
-    name: PathBuf,
-    reader: Bytes,
-    wanted: Wanted,
+    path: PathBuf,
+    reader: TextBytes,
+    options: ReadOptions,
+    /// Whether lines are JSON objects.
     objects: bool,
-    /// What a read returns may be all there is for a while: better a small chunk than a long wait.
+    /// Whether the input may pause for a long time, as stdin and pipes do. A chunk then ends where the buffer
+    /// does, so that rows are not held back until more input arrives.
     live: bool,
     line: u64,
-    count: Arc<AtomicU64>,
-    /// Names of fields, which most objects have in common.
+    bytes_read: Arc<AtomicU64>,
+    /// Field names by position, shared between rows: most objects have the same fields.
     names: Vec<Arc<str>>,
 }
 
 impl Lines {
-    pub fn open(file: &File, wanted: &Wanted) -> Result<Self, Failure> {
-        let (reader, count) = file.bytes()?;
+    pub fn open(file: &InputFile, options: &ReadOptions) -> Result<Self, Failure> {
+        let (reader, bytes_read) = file.open()?;
         Ok(Lines {
-            name: file.path.clone(),
+            path: file.path.clone(),
             reader,
-            wanted: wanted.clone(),
+            options: options.clone(),
             objects: file.format == InputFormat::Jsonl,
             live: file.bytes.is_none(),
             line: 0,
-            count,
+            bytes_read,
             names: Vec::new(),
         })
     }
 
-    /// The next line without what ends it; false at the end. A last line without a line end counts; a
-    /// byte order mark before the first does not.
+    /// Reads the next line, without its line end. Returns false at the end of the file.
+    ///
+    /// The last line needs no line end. A byte order mark before the first line is dropped.
     fn next_line(&mut self, line: &mut Vec<u8>) -> Result<bool, Failure> {
         line.clear();
         let read = self.reader.read_until(b'\n', line);
-        if read.map_err(|e| Failure::file(&self.name, "read", &e))? == 0 {
+        if read.map_err(|e| Failure::file(&self.path, "read", &e))? == 0 {
             return Ok(false);
         }
         self.line += 1;
@@ -62,7 +65,7 @@ impl Lines {
                 line.drain(..BYTE_ORDER_MARK.len());
             }
             if line.starts_with(b"\xff\xfe") || line.starts_with(b"\xfe\xff") {
-                let name = self.name.display();
+                let name = self.path.display();
                 return Err(Failure::user(format!(
                     "{name}: line 1: the file is UTF-16; convert it to UTF-8 (iconv -f UTF-16 -t UTF-8)"
                 )));
@@ -71,15 +74,15 @@ impl Lines {
         Ok(true)
     }
 
-    /// Blank lines of JSON Lines are no rows.
+    /// Whether a line is a row. Blank lines between JSON objects are not.
     fn is_row(&self, line: &[u8]) -> bool {
         !self.objects || !line.trim_ascii().is_empty()
     }
 
-    fn carried(&mut self, line: &str) -> Row {
-        let mut row: Row = Vec::new();
-        for (at, (name, json)) in jsonl::members(line).enumerate() {
-            if !self.wanted.carry.takes(&name) {
+    fn carried(&mut self, object: &str) -> CarriedRow {
+        let mut row = CarriedRow::new();
+        for (at, (name, json)) in jsonl::members(object).enumerate() {
+            if !self.options.carry.takes(&name) {
                 continue;
             }
             let name = match self.names.get(at) {
@@ -91,49 +94,36 @@ impl Lines {
                     name
                 }
             };
-            // Of a name that comes twice the last value counts, as in Python.
+            // If a field occurs twice, the last value counts, as in Python.
             match row.iter_mut().find(|(known, _)| *known == name) {
-                Some((_, cell)) => *cell = Cell::Json(json.to_owned()),
-                None => row.push((name, Cell::Json(json.to_owned()))),
+                Some((_, value)) => *value = CarriedValue::Json(json.to_owned()),
+                None => row.push((name, CarriedValue::Json(json.to_owned()))),
             }
         }
         row
     }
 }
 
-/// Bytes as text, or which byte is none.
-pub fn utf8(bytes: &[u8], lossy: bool) -> Result<String, String> {
-    match str::from_utf8(bytes) {
-        Ok(text) => Ok(text.to_owned()),
-        Err(_) if lossy => Ok(String::from_utf8_lossy(bytes).into_owned()),
-        Err(bad) => Err(format!(
-            "byte {} is not UTF-8; convert the file (iconv -t UTF-8) or replace such bytes with \
-             --lossy",
-            bad.valid_up_to() + 1
-        )),
-    }
-}
-
-impl Reader for Lines {
-    fn fill(&mut self, chunk: &mut Chunk, most: usize) -> Result<(), Failure> {
+impl RowReader for Lines {
+    fn fill(&mut self, chunk: &mut Chunk, max_rows: usize) -> Result<(), Failure> {
         let mut line = Vec::new();
         let mut bytes = 0;
-        while chunk.texts.len() < most && bytes < CHUNK_BYTES && self.next_line(&mut line)? {
+        while chunk.texts.len() < max_rows && bytes < CHUNK_BYTES && self.next_line(&mut line)? {
             if !self.is_row(&line) {
                 continue;
             }
             bytes += line.len();
-            let content = utf8(&line, self.wanted.lossy);
+            let content = utf8(&line, self.options.lossy);
             let text = match &content {
-                Ok(line) if self.objects => jsonl::text_of(line, &self.wanted.field),
+                Ok(line) if self.objects => jsonl::text_of(line, &self.options.field),
                 Ok(line) => Ok(line.clone()),
                 Err(problem) => Err(problem.clone()),
             };
-            let carries = self.objects && self.wanted.carry != Carry::None;
-            // A line that is no object has no fields.
+            let carries = self.objects && !self.options.carry.is_none();
+            // A line that is not a valid object has no fields.
             let row = match &content {
                 Ok(line) if carries && jsonl::is_object(line) => self.carried(line),
-                _ => Row::new(),
+                _ => CarriedRow::new(),
             };
             chunk.push(self.line, text, line.len());
             if carries {
@@ -155,11 +145,11 @@ impl Reader for Lines {
         Ok(skipped)
     }
 
-    fn shape(&self) -> Shape {
-        if self.objects { Shape::Objects } else { Shape::None }
+    fn schema(&self) -> CarriedSchema {
+        if self.objects { CarriedSchema::Objects } else { CarriedSchema::None }
     }
 
     fn position(&self) -> u64 {
-        self.count.load(Ordering::Relaxed)
+        self.bytes_read.load(Ordering::Relaxed)
     }
 }

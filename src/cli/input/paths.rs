@@ -1,36 +1,35 @@
-//! The files that an input names: itself, those of a directory, or those that a pattern finds.
+//! Expands `--input` to files: a file itself, the files of a directory, or the matches of a pattern.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::format::format_of;
+use super::file::format_of;
 use crate::cli::args::InputFormat;
 use crate::cli::failure::Failure;
 
-/// The files of `inputs`, in the order given, those of a directory or pattern by name. Left out of those is
-/// `output` with what belongs to it.
+/// The files of `inputs`, in the given order; those of a directory or pattern are sorted by name and do not
+/// include `output` and its temporary files.
 pub fn expand(inputs: &[PathBuf], output: &Path) -> Result<Vec<PathBuf>, Failure> {
     let mut files = Vec::new();
     for input in inputs {
         let name = input.display();
         if input == Path::new("-") && inputs.len() > 1 {
-            let sentence = "--input: `-`, which is stdin, goes with no other input";
+            let sentence = "--input: `-` (stdin) cannot be combined with other inputs";
             return Err(Failure::user(sentence));
         }
         if input.is_dir() {
             let before = files.len();
-            list(input, output, &mut files)?;
+            list_directory(input, output, &mut files)?;
             if files.len() == before {
                 return Err(Failure::user(format!(
-                    "{name}: is a directory without texts; .txt, .jsonl, .csv, .tsv, .parquet and \
-                     .arrow files are looked for"
+                    "{name}: the directory has no .txt, .jsonl, .csv, .tsv, .parquet or .arrow files"
                 )));
             }
         } else if !input.exists() && is_pattern(input) {
             let before = files.len();
-            find(input, output, &mut files)?;
+            find_matches(input, output, &mut files)?;
             if files.len() == before {
-                return Err(Failure::user(format!("{name}: no file is called like this")));
+                return Err(Failure::user(format!("{name}: no file matches this pattern")));
             }
         } else {
             files.push(input.clone());
@@ -43,12 +42,14 @@ fn is_pattern(path: &Path) -> bool {
     path.to_string_lossy().contains(['*', '?', '['])
 }
 
-fn find(pattern: &Path, output: &Path, files: &mut Vec<PathBuf>) -> Result<(), Failure> {
+fn find_matches(pattern: &Path, output: &Path, files: &mut Vec<PathBuf>) -> Result<(), Failure> {
     let name = pattern.display();
     let Some(text) = pattern.to_str() else {
-        return Err(Failure::user(format!("{name}: a pattern must be UTF-8")));
+        return Err(Failure::user(format!(
+            "{name}: the pattern is not UTF-8; give files or a directory instead"
+        )));
     };
-    // Hidden files are not meant.
+    // `*` does not match hidden files.
     let rules = glob::MatchOptions { require_literal_leading_dot: true, ..Default::default() };
     let found = glob::glob_with(text, rules).map_err(|e| Failure::user(format!("{name}: {e}")))?;
     for path in found {
@@ -60,9 +61,14 @@ fn find(pattern: &Path, output: &Path, files: &mut Vec<PathBuf>) -> Result<(), F
     Ok(())
 }
 
-/// Files that hold texts by their name, those of directories within too. Hidden ones, and those that start
-/// with `_` as the marks of other programs do, are passed over, and so are links to directories.
-fn list(directory: &Path, output: &Path, files: &mut Vec<PathBuf>) -> Result<(), Failure> {
+/// The files of a directory and its subdirectories whose names say that they hold texts.
+///
+/// Skips hidden files, names that start with `_` (marker files of other programs), and links to directories.
+fn list_directory(
+    directory: &Path,
+    output: &Path,
+    files: &mut Vec<PathBuf>,
+) -> Result<(), Failure> {
     let failed = |e: std::io::Error| Failure::file(directory, "read", &e);
     let mut entries = Vec::new();
     for entry in fs::read_dir(directory).map_err(failed)? {
@@ -76,7 +82,7 @@ fn list(directory: &Path, output: &Path, files: &mut Vec<PathBuf>) -> Result<(),
             continue;
         }
         if kind.is_dir() {
-            list(&path, output, files)?;
+            list_directory(&path, output, files)?;
         } else if holds_texts(&path) && path.is_file() {
             files.push(path);
         }
@@ -84,7 +90,8 @@ fn list(directory: &Path, output: &Path, files: &mut Vec<PathBuf>) -> Result<(),
     Ok(())
 }
 
-/// What has no name of its own for texts is not taken from a directory.
+/// Whether a file of a directory holds texts by its name. Unlike an explicit input, a plain text file must end
+/// in .txt.
 fn holds_texts(path: &Path) -> bool {
     match format_of(path) {
         Some(InputFormat::Txt) => {
@@ -95,13 +102,17 @@ fn holds_texts(path: &Path) -> bool {
     }
 }
 
+/// Whether a path is the output, or a temporary file of it.
 fn is_output(path: &Path, output: &Path) -> bool {
-    let (Some(name), Some(made)) = (path.file_name(), output.file_name()) else { return false };
-    let (name, made) = (name.to_string_lossy(), made.to_string_lossy());
-    let mine = name == made || ["parts", "part"].iter().any(|end| name == format!("{made}.{end}"));
+    let (Some(name), Some(output_name)) = (path.file_name(), output.file_name()) else {
+        return false;
+    };
+    let (name, output_name) = (name.to_string_lossy(), output_name.to_string_lossy());
+    let same_name = name == output_name
+        || ["parts", "part"].iter().any(|end| name == format!("{output_name}.{end}"));
     let directory = |path: &Path| match path.parent() {
         Some(parent) if parent != Path::new("") => parent.canonicalize(),
         _ => Path::new(".").canonicalize(),
     };
-    mine && matches!((directory(path), directory(output)), (Ok(a), Ok(b)) if a == b)
+    same_name && matches!((directory(path), directory(output)), (Ok(a), Ok(b)) if a == b)
 }

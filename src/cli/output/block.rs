@@ -1,4 +1,4 @@
-//! Rows on their way into an output.
+//! Embedded rows, before they are written.
 
 use std::ops::Range;
 
@@ -7,16 +7,16 @@ use vectile::{MultiVector, OutputPrecision, Quantized, Ranges, SparseVector, qua
 use crate::cli::carried::Carried;
 use crate::cli::failure::Failure;
 
-/// Some rows, one after the other.
+/// Consecutive rows.
 #[derive(Debug, Clone)]
 pub struct Block {
-    /// The number of the first of them in the output; from 0.
+    /// Index of the first row in the output, from 0.
     pub first: u64,
     /// For each row, whether it has a vector.
     pub valid: Vec<bool>,
-    /// For each row, whether its text was cut.
+    /// For each row, whether its text was cut to the model's length.
     pub truncated: Vec<bool>,
-    /// For each row, about how many bytes of input it was.
+    /// For each row, its approximate size in the input in bytes.
     pub weights: Vec<usize>,
     pub vectors: Vectors,
     pub carried: Carried,
@@ -24,13 +24,13 @@ pub struct Block {
     pub retried: usize,
 }
 
-/// The vectors of rows. Rows without one have zeros, or nothing, in its place.
+/// The vectors of rows. A row without a vector has zeros in dense rows, and an empty vector otherwise.
 #[derive(Debug, Clone)]
 pub enum Vectors {
-    /// Rows of so many values.
+    /// The values per row, and the values of all rows.
     Dense(usize, Vec<f32>),
     Sparse(Vec<SparseVector>),
-    /// Those of the tokens of each text.
+    /// The token vectors of each text.
     Multi(Vec<MultiVector>),
 }
 
@@ -39,7 +39,7 @@ impl Block {
         self.valid.len()
     }
 
-    /// Some of the rows.
+    /// A range of the rows.
     pub fn slice(&self, rows: Range<usize>) -> Self {
         let vectors = match &self.vectors {
             Vectors::Dense(dim, values) => {
@@ -59,7 +59,7 @@ impl Block {
         }
     }
 
-    /// Adds the rows that follow.
+    /// Appends the rows that follow.
     pub fn append(&mut self, next: Block) -> Result<(), Failure> {
         self.valid.extend(next.valid);
         self.truncated.extend(next.truncated);
@@ -69,32 +69,33 @@ impl Block {
             (Vectors::Dense(_, values), Vectors::Dense(_, more)) => values.extend(more),
             (Vectors::Sparse(vectors), Vectors::Sparse(more)) => vectors.extend(more),
             (Vectors::Multi(vectors), Vectors::Multi(more)) => vectors.extend(more),
-            _ => return Err(Failure::Ours("internal error: rows of two sorts".to_owned())),
+            _ => return Err(Failure::internal("vectors of two kinds in one output")),
         }
         self.carried.append(next.carried)
     }
 }
 
-/// The numbers of a block as they are written.
-pub enum Cells<'a> {
-    /// Rows of so many numbers.
+/// The vectors of a block in the precision of the output.
+pub enum VectorValues<'a> {
+    /// The numbers per row, and the numbers of all rows.
     Dense(usize, Quantized),
     Sparse(&'a [SparseVector]),
     Multi(&'a [MultiVector]),
 }
 
-impl<'a> Cells<'a> {
+impl<'a> VectorValues<'a> {
     pub fn of(
         block: &'a Block,
         precision: OutputPrecision,
         ranges: Option<&Ranges>,
     ) -> Result<Self, Failure> {
         Ok(match &block.vectors {
-            Vectors::Sparse(vectors) => Cells::Sparse(vectors),
-            Vectors::Multi(vectors) => Cells::Multi(vectors),
-            Vectors::Dense(dim, values) => {
-                Cells::Dense(precision.columns(*dim), quantize(values, *dim, precision, ranges)?)
-            }
+            Vectors::Sparse(vectors) => VectorValues::Sparse(vectors),
+            Vectors::Multi(vectors) => VectorValues::Multi(vectors),
+            Vectors::Dense(dim, values) => VectorValues::Dense(
+                precision.columns(*dim),
+                quantize(values, *dim, precision, ranges)?,
+            ),
         })
     }
 }

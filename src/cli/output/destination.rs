@@ -1,4 +1,4 @@
-//! Where bytes go: stdout, a device, or a file that appears when it is whole.
+//! Where an output is written: stdout, a device, or a file that appears when it is complete.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -7,23 +7,23 @@ use std::path::{Path, PathBuf};
 use crate::cli::failure::Failure;
 use crate::cli::interrupt::Interrupt;
 
-/// What an `--output` is.
+/// The target of `--output`.
 pub enum Destination {
     Stdout,
-    /// A device or a named pipe, which is written as it is.
+    /// A device or named pipe, which is written directly.
     Special(PathBuf, File),
-    /// A file, there already or not.
+    /// A regular file, which may exist already.
     File(PathBuf),
 }
 
 impl Destination {
-    /// What an output is; `-` is stdout. `inputs` are what must not be overwritten.
+    /// Checks an output path; `-` is stdout. `inputs` must not be overwritten.
     pub fn find(output: &Path, inputs: &[&Path]) -> Result<Self, Failure> {
         if output == Path::new("-") {
             return Ok(Destination::Stdout);
         }
         let failed = |e: io::Error| Failure::file(output, "written", &e);
-        // A link stays a link: the file it names is replaced.
+        // A link stays a link: the file it points to is replaced.
         let path = match output.canonicalize() {
             Ok(path) => path,
             Err(e) if e.kind() == io::ErrorKind::NotFound => output.to_owned(),
@@ -40,7 +40,7 @@ impl Destination {
         let part = beside(&path, "part");
         if inputs.iter().any(|input| same_file(input, &path) || same_file(input, &part)) {
             return Err(Failure::user(format!(
-                "{}: is the input, which would be overwritten; give another --output",
+                "{}: is also the input and would be overwritten; give another --output",
                 output.display()
             )));
         }
@@ -60,88 +60,93 @@ fn same_file(a: &Path, b: &Path) -> bool {
     matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
-/// A destination that is open.
-pub enum Out {
+/// A destination that is open for writing.
+pub enum OpenDestination {
     Stdout,
     Special(PathBuf, File),
-    Whole(Whole),
+    File(AtomicFile),
 }
 
-impl Out {
+impl OpenDestination {
     pub fn open(destination: Destination, interrupt: &Interrupt) -> Result<Self, Failure> {
         Ok(match destination {
-            Destination::Stdout => Out::Stdout,
-            Destination::Special(path, file) => Out::Special(path, file),
-            Destination::File(path) => Out::Whole(Whole::create(&path, interrupt)?),
+            Destination::Stdout => OpenDestination::Stdout,
+            Destination::Special(path, file) => OpenDestination::Special(path, file),
+            Destination::File(path) => OpenDestination::File(AtomicFile::create(&path, interrupt)?),
         })
     }
 
-    /// What its bytes are written to.
+    /// A writer of its bytes.
     pub fn bytes(&self) -> Result<Box<dyn Write + Send>, Failure> {
         let file = match self {
-            Out::Stdout => return Ok(Box::new(io::stdout())),
-            Out::Special(_, file) | Out::Whole(Whole { file, .. }) => file.try_clone(),
+            OpenDestination::Stdout => return Ok(Box::new(io::stdout())),
+            OpenDestination::Special(_, file) | OpenDestination::File(AtomicFile { file, .. }) => {
+                file.try_clone()
+            }
         };
         Ok(Box::new(file.map_err(|e| self.failed(&e))?))
     }
 
-    /// What a failed write means.
+    /// The failure of a write.
     pub fn failed(&self, error: &io::Error) -> Failure {
         match self {
-            Out::Stdout => Failure::stdout(error),
-            Out::Special(path, _) => Failure::file(path, "written", error),
-            Out::Whole(whole) => Failure::file(&whole.part, "written", error),
+            OpenDestination::Stdout => Failure::stdout(error),
+            OpenDestination::Special(path, _) => Failure::file(path, "written", error),
+            OpenDestination::File(file) => Failure::file(&file.temporary, "written", error),
         }
     }
 
-    /// Gives a file its name, when all has been written.
-    pub fn keep(self) -> Result<(), Failure> {
+    /// Gives a file its name, after all bytes were written.
+    pub fn commit(self) -> Result<(), Failure> {
         match self {
-            Out::Whole(whole) => whole.keep(),
-            Out::Stdout | Out::Special(..) => Ok(()),
+            OpenDestination::File(file) => file.commit(),
+            OpenDestination::Stdout | OpenDestination::Special(..) => Ok(()),
         }
     }
 }
 
-/// `FILE.part`, which becomes `FILE`. Dropped before it is kept, it is removed.
-pub struct Whole {
-    part: PathBuf,
+/// A file that is written as `FILE.part` and renamed to `FILE` by [`AtomicFile::commit`]. If it is dropped before,
+/// it is removed.
+pub struct AtomicFile {
+    temporary: PathBuf,
     path: PathBuf,
     file: File,
-    kept: bool,
+    committed: bool,
     interrupt: Interrupt,
 }
 
-impl Drop for Whole {
+impl Drop for AtomicFile {
     fn drop(&mut self) {
-        if !self.kept {
-            // Nobody is left to tell, and the name says what it is.
-            let _ = fs::remove_file(&self.part);
+        if !self.committed {
+            // The error that led here was reported already.
+            let _ = fs::remove_file(&self.temporary);
         }
     }
 }
 
-impl Whole {
+impl AtomicFile {
     pub fn create(path: &Path, interrupt: &Interrupt) -> Result<Self, Failure> {
-        let part = beside(path, "part");
-        let file = File::create(&part).map_err(|e| Failure::file(&part, "written", &e))?;
-        interrupt.set_unfinished(Some(&part));
-        Ok(Whole { part, path: path.to_owned(), file, kept: false, interrupt: interrupt.clone() })
+        let temporary = beside(path, "part");
+        let file =
+            File::create(&temporary).map_err(|e| Failure::file(&temporary, "written", &e))?;
+        interrupt.set_unfinished(Some(&temporary));
+        let (path, interrupt) = (path.to_owned(), interrupt.clone());
+        Ok(AtomicFile { temporary, path, file, committed: false, interrupt })
     }
 
-    fn keep(mut self) -> Result<(), Failure> {
-        // On the disk before it has its name, or a power cut could leave an empty FILE.
-        self.file.sync_all().map_err(|e| Failure::file(&self.part, "written", &e))?;
-        fs::rename(&self.part, &self.path)
+    fn commit(mut self) -> Result<(), Failure> {
+        // Synced before it is renamed: otherwise a power cut could leave an empty FILE.
+        self.file.sync_all().map_err(|e| Failure::file(&self.temporary, "written", &e))?;
+        fs::rename(&self.temporary, &self.path)
             .and_then(|()| sync_directory_of(&self.path))
             .map_err(|e| Failure::file(&self.path, "written", &e))?;
-        self.kept = true;
+        self.committed = true;
         self.interrupt.set_unfinished(None);
         Ok(())
     }
 }
 
-/// A name is on the disk when its directory is.
+/// Syncs the directory of a file, which makes a new name durable.
 pub fn sync_directory_of(path: &Path) -> io::Result<()> {
     if !cfg!(unix) {
         return Ok(());
@@ -153,9 +158,9 @@ pub fn sync_directory_of(path: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-/// A temporary file that has no name and goes with the process, and the directory it takes space
-/// in: that of `output`, which has room for the rows, or the system's.
-pub fn temporary(output: &Path) -> Result<(File, PathBuf), Failure> {
+/// A temporary file without a name, which disappears with the process, and its directory: that of `output`, which
+/// must have room for the rows anyway, or the system's.
+pub fn temporary_file(output: &Path) -> Result<(File, PathBuf), Failure> {
     let directory = match output.parent() {
         Some(parent) if output.is_file() || !output.exists() => match parent == Path::new("") {
             true if output == Path::new("-") => std::env::temp_dir(),
@@ -168,7 +173,7 @@ pub fn temporary(output: &Path) -> Result<(File, PathBuf), Failure> {
         Ok(file) => Ok((file, directory)),
         Err(e) => {
             let name = directory.display();
-            Err(Failure::user(format!("{name}: a temporary file cannot be made there: {e}")))
+            Err(Failure::user(format!("{name}: cannot create a temporary file: {e}")))
         }
     }
 }

@@ -1,57 +1,61 @@
-//! Parts → one output.
+//! Joins parts into one output.
 
 use std::fs::File;
 use std::io;
 
 use vectile::Ranges;
 
-use super::destination::Out;
+use super::destination::OpenDestination;
+use super::formats::{Extent, row_writer};
+use super::layout::Layout;
+use super::npy;
+use super::row_format::WriteError;
 use super::sink::Sink;
-use super::spool::Spooled;
-use super::{Layout, WriteError, npy};
+use super::spool::SpoolReader;
 use crate::cli::args::OutputFormat;
 use crate::cli::failure::Failure;
 use crate::cli::interrupt::Interrupt;
 use crate::cli::say;
 
-/// Ranges of fewer rows are too coarse to say nothing about.
-const ROWS_FOR_RANGES: usize = 100;
+/// Ranges from fewer rows than this are reported as coarse.
+const ENOUGH_ROWS_FOR_RANGES: usize = 100;
 
-/// Writes what `parts` hold, in their order, `rows` rows in all.
+/// Writes the rows of all parts in order. `rows` is their total number.
 pub fn join<I: Iterator<Item = Result<File, WriteError>>>(
     parts: impl Fn() -> I,
     rows: u64,
-    out: &Out,
+    out: &OpenDestination,
     layout: &Layout,
     interrupt: &Interrupt,
 ) -> Result<(), Failure> {
-    // A part is joined in no time.
+    // A part is joined quickly, so Ctrl-C is checked between parts.
     let parts = || {
-        parts().map(|part| match interrupt.is_asked() {
+        parts().map(|part| match interrupt.is_requested() {
             true => Err(WriteError::Failure(interrupt.failure())),
             false => part,
         })
     };
-    let joined = match layout.waits() {
+    let joined = match layout.needs_all_rows() {
         true => replay(parts, rows, out, layout),
         false => copy(parts(), rows, out, layout),
     };
-    joined.map_err(|e| e.at(0, |e| out.failed(e)))
+    joined.map_err(|e| e.into_failure(0, |e| out.failed(e)))
 }
 
+/// Concatenates parts that are already in the output's format.
 fn copy(
     parts: impl Iterator<Item = Result<File, WriteError>>,
     rows: u64,
-    out: &Out,
+    out: &OpenDestination,
     layout: &Layout,
 ) -> Result<(), WriteError> {
     #[cfg(feature = "bulk")]
     match layout.format {
         OutputFormat::Parquet => {
-            return super::columns::join_parquet(parts, Sink::new(out.bytes()?, None)?, layout);
+            return super::columnar::join_parquet(parts, Sink::new(out.bytes()?, None)?, layout);
         }
         OutputFormat::Arrow => {
-            return super::columns::join_arrow(parts, Sink::new(out.bytes()?, None)?, layout);
+            return super::columnar::join_arrow(parts, Sink::new(out.bytes()?, None)?, layout);
         }
         _ => {}
     }
@@ -60,28 +64,28 @@ fn copy(
         let columns = layout.precision.columns(layout.dim);
         bytes.write_all(&npy::header(layout.precision, rows, columns))?;
     }
-    // Members of .gz and frames of .zst follow each other as lines do.
+    // Members of .gz and frames of .zst may be concatenated, like lines.
     for part in parts {
         io::copy(&mut part?, &mut bytes)?;
     }
     Ok(bytes.flush()?)
 }
 
-/// Of rows that waited for the ranges of all.
+/// Writes spooled rows, after the ranges of all of them are known.
 fn replay<I: Iterator<Item = Result<File, WriteError>>>(
     parts: impl Fn() -> I,
     rows: u64,
-    out: &Out,
+    out: &OpenDestination,
     layout: &Layout,
 ) -> Result<(), WriteError> {
     let mut ranges = Ranges::new(layout.dim);
     for part in parts() {
-        Spooled::new(part?, layout.dim).measure(&mut ranges)?;
+        SpoolReader::new(part?, layout.dim).measure(&mut ranges)?;
     }
-    if !layout.quiet && (1..ROWS_FOR_RANGES).contains(&ranges.rows()) {
+    if !layout.quiet && (1..ENOUGH_ROWS_FOR_RANGES).contains(&ranges.rows()) {
         let (rows, precision) = (ranges.rows(), layout.precision);
         say(format_args!(
-            "note: the {precision} ranges come from {rows} texts only; more make better ones"
+            "note: the {precision} ranges come from only {rows} texts; more texts give better ranges"
         ));
     }
     let mut bytes = out.bytes()?;
@@ -89,9 +93,9 @@ fn replay<I: Iterator<Item = Result<File, WriteError>>>(
         let columns = layout.precision.columns(layout.dim);
         bytes.write_all(&npy::header(layout.precision, rows, columns))?;
     }
-    let mut writer = layout.writer(Sink::new(bytes, layout.compression)?, 0, false)?;
+    let mut writer = row_writer(layout, Sink::new(bytes, layout.compression)?, Extent::Whole)?;
     for part in parts() {
-        Spooled::new(part?, layout.dim).replay(&mut *writer, layout.precision, &ranges)?;
+        SpoolReader::new(part?, layout.dim).replay(&mut *writer, layout.precision, &ranges)?;
     }
     writer.finish()
 }

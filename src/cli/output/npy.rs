@@ -1,24 +1,27 @@
-//! Rows as a NumPy array.
+//! Writes rows as a NumPy array.
 
 use std::io::Write;
 
 use vectile::{OutputPrecision, Quantized};
 
+use super::block::{Block, VectorValues};
+use super::row_format::{RowFormat, WriteError};
 use super::sink::Sink;
-use super::{Block, Cells, RowFormat, WriteError};
 
-/// Bytes of the NumPy header: a multiple of 64.
-const HEADER: usize = 128;
+/// Length of the NumPy header in bytes, a multiple of 64.
+const HEADER_BYTES: usize = 128;
 
-/// The numbers of an array, without its header, which needs to know how many there are.
-pub struct Npy {
+/// Writes the numbers of an array. The header comes first in the file, but holds the number of rows: see [`header`].
+pub struct NpyWriter {
     pub out: Sink,
 }
 
-impl RowFormat for Npy {
-    fn write(&mut self, _: &Block, cells: &Cells) -> Result<(), WriteError> {
-        let Cells::Dense(_, rows) = cells else {
-            return Err(WriteError::Io(std::io::Error::other("sparse vectors in an array")));
+impl RowFormat for NpyWriter {
+    fn write(&mut self, _: &Block, vectors: &VectorValues) -> Result<(), WriteError> {
+        let VectorValues::Dense(_, rows) = vectors else {
+            return Err(WriteError::Io(std::io::Error::other(
+                "a NumPy array holds dense vectors only",
+            )));
         };
         let out = &mut self.out;
         Ok(match rows {
@@ -44,8 +47,8 @@ impl RowFormat for Npy {
     }
 }
 
-/// Version 1.0 of the NumPy format.
-pub fn header(precision: OutputPrecision, rows: u64, columns: usize) -> [u8; HEADER] {
+/// The header of a two-dimensional array, in version 1.0 of the NumPy format.
+pub fn header(precision: OutputPrecision, rows: u64, columns: usize) -> [u8; HEADER_BYTES] {
     let descr = match precision {
         OutputPrecision::Float32 => "<f4",
         OutputPrecision::Float16 => "<f2",
@@ -54,11 +57,11 @@ pub fn header(precision: OutputPrecision, rows: u64, columns: usize) -> [u8; HEA
     };
     let dict =
         format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({rows}, {columns}), }}");
-    let mut header = [b' '; HEADER];
+    let mut header = [b' '; HEADER_BYTES];
     header[..8].copy_from_slice(b"\x93NUMPY\x01\x00");
-    header[8..10].copy_from_slice(&((HEADER - 10) as u16).to_le_bytes());
-    // 55 bytes and two numbers of at most 20 digits: it fits.
+    header[8..10].copy_from_slice(&((HEADER_BYTES - 10) as u16).to_le_bytes());
+    // It fits: 55 bytes and two numbers of at most 20 digits.
     header[10..10 + dict.len()].copy_from_slice(dict.as_bytes());
-    header[HEADER - 1] = b'\n';
+    header[HEADER_BYTES - 1] = b'\n';
     header
 }

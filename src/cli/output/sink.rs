@@ -1,4 +1,4 @@
-//! Bytes of a file, compressed where its name says so.
+//! Buffers the bytes of an output, and compresses them.
 
 use std::io::{self, BufWriter, Write};
 
@@ -6,13 +6,12 @@ use flate2::write::GzEncoder;
 
 use crate::cli::input::Compression;
 
-/// An encoder is given so many bytes at a time, whatever is written at a time: what it makes of them
-/// could depend on that.
-const PIECE: usize = 1 << 16;
+/// An encoder always gets this many bytes at a time, since its output may depend on the size of the pieces.
+const PIECE_BYTES: usize = 1 << 16;
 
 type Plain = BufWriter<Box<dyn Write + Send>>;
 
-/// What formats write to.
+/// The writer that output formats write to.
 pub struct Sink {
     encoder: Encoder,
     waiting: Vec<u8>,
@@ -27,7 +26,7 @@ enum Encoder {
 
 impl Sink {
     pub fn new(bytes: Box<dyn Write + Send>, compression: Option<Compression>) -> io::Result<Self> {
-        let plain = BufWriter::with_capacity(PIECE, bytes);
+        let plain = BufWriter::with_capacity(PIECE_BYTES, bytes);
         let encoder = match compression {
             None => Encoder::Plain(plain),
             Some(Compression::Gzip) => {
@@ -46,7 +45,7 @@ impl Sink {
         Ok(Sink { encoder, waiting: Vec::new() })
     }
 
-    /// Ends the bytes.
+    /// Completes the compression and flushes.
     pub fn finish(mut self) -> io::Result<()> {
         let waiting = std::mem::take(&mut self.waiting);
         let mut plain = match self.encoder {
@@ -73,16 +72,16 @@ impl Write for Sink {
             #[cfg(feature = "bulk")]
             Encoder::Zstd(encoder) => encoder,
         };
-        let taken = bytes.len().min(PIECE - self.waiting.len());
+        let taken = bytes.len().min(PIECE_BYTES - self.waiting.len());
         self.waiting.extend_from_slice(&bytes[..taken]);
-        if self.waiting.len() == PIECE {
+        if self.waiting.len() == PIECE_BYTES {
             encoder.write_all(&self.waiting)?;
             self.waiting.clear();
         }
         Ok(taken)
     }
 
-    /// Sends what is buffered on its way, where a reader may be waiting for it. What is compressed waits.
+    /// Sends buffered bytes to a reader that may be waiting. Compressed outputs keep them.
     fn flush(&mut self) -> io::Result<()> {
         match &mut self.encoder {
             Encoder::Plain(plain) => plain.flush(),

@@ -1,4 +1,4 @@
-//! Rows as they come from the model, until the ranges of int8 and uint8 are known: those of all rows.
+//! Stores rows in f32 until the ranges of int8 and uint8 are known, which come from all rows.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
@@ -6,20 +6,20 @@ use std::sync::Arc;
 
 use vectile::{OutputPrecision, Ranges};
 
-use super::block::Vectors;
+use super::block::{Block, VectorValues, Vectors};
+use super::row_format::{RowFormat, WriteError};
 use super::sink::Sink;
-use super::{Block, Cells, RowFormat, WriteError};
-use crate::cli::carried::{Carried, Cell, Row};
+use crate::cli::carried::{Carried, CarriedRow, CarriedValue};
 
-/// Writes blocks one after the other: their sizes, then flags, values and columns. Whoever reads them back has the same byte order.
-pub struct Spool {
+/// Writes blocks one after the other: sizes, flags, values and carried columns, in the byte order of this machine.
+pub struct SpoolWriter {
     pub out: Sink,
 }
 
-impl Spool {
+impl SpoolWriter {
     pub fn write(&mut self, block: &Block) -> Result<(), WriteError> {
         let Vectors::Dense(_, values) = &block.vectors else {
-            return Err(WriteError::Io(io::Error::other("sparse vectors have no ranges")));
+            return Err(WriteError::Io(io::Error::other("only dense vectors have ranges")));
         };
         let carried = pack(&block.carried)?;
         let out = &mut self.out;
@@ -37,15 +37,15 @@ impl Spool {
     }
 }
 
-/// Reads blocks back.
-pub struct Spooled {
+/// Reads the blocks of a [`SpoolWriter`].
+pub struct SpoolReader {
     file: BufReader<File>,
     dim: usize,
 }
 
-impl Spooled {
+impl SpoolReader {
     pub fn new(file: File, dim: usize) -> Self {
-        Spooled { file: BufReader::with_capacity(1 << 16, file), dim }
+        SpoolReader { file: BufReader::with_capacity(1 << 16, file), dim }
     }
 
     /// The next block; `None` at the end.
@@ -76,7 +76,7 @@ impl Spooled {
         }))
     }
 
-    /// Takes the values of all rows that have some into ranges.
+    /// Extends the ranges by the values of all rows that have a vector.
     pub fn measure(mut self, ranges: &mut Ranges) -> Result<(), WriteError> {
         while let Some(block) = self.next()? {
             let Vectors::Dense(dim, values) = &block.vectors else { continue };
@@ -89,7 +89,7 @@ impl Spooled {
         Ok(())
     }
 
-    /// Writes all rows in a format.
+    /// Writes all rows in an output format.
     pub fn replay(
         mut self,
         to: &mut dyn RowFormat,
@@ -97,23 +97,23 @@ impl Spooled {
         ranges: &Ranges,
     ) -> Result<(), WriteError> {
         while let Some(block) = self.next()? {
-            to.write(&block, &Cells::of(&block, precision, Some(ranges))?)?;
+            to.write(&block, &VectorValues::of(&block, precision, Some(ranges))?)?;
         }
         Ok(())
     }
 }
 
-/// Nothing, rows as JSON or a batch as an Arrow stream, told apart by the first byte.
+/// Carried columns as bytes: empty, JSON (which starts with `[`) or an Arrow stream.
 fn pack(carried: &Carried) -> Result<Vec<u8>, WriteError> {
     Ok(match carried {
         Carried::None => Vec::new(),
         Carried::Rows(rows) => {
-            let row = |row: &Row| -> Vec<(String, bool, String)> {
-                let cell = |(name, cell): &(Arc<str>, Cell)| match cell {
-                    Cell::Text(text) => (name.to_string(), true, text.clone()),
-                    Cell::Json(json) => (name.to_string(), false, json.clone()),
+            let row = |row: &CarriedRow| -> Vec<(String, bool, String)> {
+                let value = |(name, value): &(Arc<str>, CarriedValue)| match value {
+                    CarriedValue::Text(text) => (name.to_string(), true, text.clone()),
+                    CarriedValue::Json(json) => (name.to_string(), false, json.clone()),
                 };
-                row.iter().map(cell).collect()
+                row.iter().map(value).collect()
             };
             let rows: Vec<_> = rows.iter().map(row).collect();
             serde_json::to_vec(&rows).map_err(io::Error::from)?
@@ -128,6 +128,7 @@ fn pack(carried: &Carried) -> Result<Vec<u8>, WriteError> {
     })
 }
 
+/// The inverse of [`pack`].
 fn unpack(packed: &[u8]) -> Result<Carried, WriteError> {
     match packed.first() {
         None => Ok(Carried::None),
@@ -135,7 +136,7 @@ fn unpack(packed: &[u8]) -> Result<Carried, WriteError> {
             let rows: Vec<Vec<(String, bool, String)>> =
                 serde_json::from_slice(packed).map_err(io::Error::from)?;
             let cell = |(name, text, value): (String, bool, String)| {
-                let cell = if text { Cell::Text(value) } else { Cell::Json(value) };
+                let cell = if text { CarriedValue::Text(value) } else { CarriedValue::Json(value) };
                 (Arc::from(name), cell)
             };
             let row = |row: Vec<_>| row.into_iter().map(cell).collect();

@@ -1,4 +1,4 @@
-//! Rows as JSON lines, and as values between commas or tabs.
+//! Writes rows as JSON lines, comma-separated values and tab-separated values.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -6,12 +6,13 @@ use std::sync::Arc;
 use serde::Serialize;
 use vectile::Quantized;
 
+use super::block::{Block, VectorValues};
+use super::row_format::{RowFormat, WriteError};
 use super::sink::Sink;
-use super::{Block, Cells, RowFormat, WriteError};
-use crate::cli::carried::{Carried, Cell, Row};
+use crate::cli::carried::{Carried, CarriedRow, CarriedValue};
 
-/// The JSON of the numbers of a row: as short as they can be and still be read back to the same bits.
-fn numbers<T: Copy, N: Serialize>(
+/// Writes numbers as a JSON list, each with the fewest digits that are read back to the same bits.
+fn write_numbers<T: Copy, N: Serialize>(
     out: &mut impl Write,
     values: &[T],
     number: impl Fn(T) -> N,
@@ -23,53 +24,57 @@ fn numbers<T: Copy, N: Serialize>(
     out.write_all(if values.is_empty() { b"[]" } else { b"]" })
 }
 
-/// The vector of a row as a JSON list.
-fn dense(out: &mut impl Write, rows: &Quantized, columns: usize, row: usize) -> io::Result<()> {
+/// Writes the vector of a row as a JSON list.
+fn write_dense(
+    out: &mut impl Write,
+    rows: &Quantized,
+    columns: usize,
+    row: usize,
+) -> io::Result<()> {
     let of = row * columns..(row + 1) * columns;
     match rows {
-        Quantized::Float32(values) => numbers(out, &values[of], |v| v),
-        Quantized::Float16(values) => numbers(out, &values[of], |v| v.to_f32()),
-        Quantized::Int8(values) => numbers(out, &values[of], |v| v),
-        Quantized::Uint8(values) => numbers(out, &values[of], |v| v),
+        Quantized::Float32(values) => write_numbers(out, &values[of], |v| v),
+        Quantized::Float16(values) => write_numbers(out, &values[of], |v| v.to_f32()),
+        Quantized::Int8(values) => write_numbers(out, &values[of], |v| v),
+        Quantized::Uint8(values) => write_numbers(out, &values[of], |v| v),
     }
 }
 
-/// The columns of each row, whatever they come from.
-pub fn carried_rows(carried: &Carried) -> Result<std::borrow::Cow<'_, [Row]>, WriteError> {
+/// The carried columns, row by row.
+fn carried_rows(carried: &Carried) -> Result<std::borrow::Cow<'_, [CarriedRow]>, WriteError> {
     use std::borrow::Cow;
     Ok(match carried {
         Carried::None => Cow::Borrowed(&[]),
         Carried::Rows(rows) => Cow::Borrowed(rows),
         #[cfg(feature = "bulk")]
-        Carried::Batch(batch) => Cow::Owned(super::values::rows_of(batch)?),
+        Carried::Batch(batch) => Cow::Owned(super::column_values::rows_of(batch)?),
     })
 }
 
-/// `{"index":0,…,"embedding":[…]}` a line.
-pub struct Jsonl {
+/// Writes one JSON object per line: `{"index":0,…,"embedding":[…]}`.
+pub struct JsonlWriter {
     pub out: Sink,
-    /// The field of the vectors.
-    pub field: Arc<str>,
+    pub vector_field: Arc<str>,
 }
 
-impl Jsonl {
-    fn row(
+impl JsonlWriter {
+    fn write_row(
         &mut self,
         index: u64,
-        row: Option<&Row>,
-        cells: &Cells,
+        row: Option<&CarriedRow>,
+        vectors: &VectorValues,
         at: usize,
         valid: bool,
     ) -> Result<(), WriteError> {
-        let fields: &[&str] = match cells {
-            Cells::Dense(..) => &[&self.field],
-            Cells::Sparse(_) => &["indices", "values"],
-            Cells::Multi(_) => &["embeddings"],
+        let fields: &[&str] = match vectors {
+            VectorValues::Dense(..) => &[&self.vector_field],
+            VectorValues::Sparse(_) => &["indices", "values"],
+            VectorValues::Multi(_) => &["embeddings"],
         };
         let row = row.map_or(&[][..], Vec::as_slice);
         let out = &mut self.out;
         out.write_all(b"{")?;
-        // An object that counts for itself goes on doing so.
+        // A carried field `index` replaces the row's index.
         if !row.iter().any(|(name, _)| &**name == "index") {
             write!(out, "\"index\":{index},")?;
         }
@@ -78,7 +83,7 @@ impl Jsonl {
                 return Err(WriteError::Row(
                     at,
                     format!(
-                        "has a field `{name}` already; call the vectors something else with \
+                        "has a field `{name}` already; choose another name for the vectors with \
                          --embedding-column, or leave the field out with --carry"
                     ),
                 ));
@@ -86,48 +91,51 @@ impl Jsonl {
             serde_json::to_writer(&mut *out, name.as_ref()).map_err(io::Error::from)?;
             out.write_all(b":")?;
             match cell {
-                Cell::Json(json) => out.write_all(json.as_bytes())?,
-                Cell::Text(text) => {
+                CarriedValue::Json(json) => out.write_all(json.as_bytes())?,
+                CarriedValue::Text(text) => {
                     serde_json::to_writer(&mut *out, text).map_err(io::Error::from)?
                 }
             }
             out.write_all(b",")?;
         }
-        match cells {
-            Cells::Dense(columns, rows) => {
-                serde_json::to_writer(&mut *out, self.field.as_ref()).map_err(io::Error::from)?;
+        match vectors {
+            VectorValues::Dense(columns, rows) => {
+                serde_json::to_writer(&mut *out, self.vector_field.as_ref())
+                    .map_err(io::Error::from)?;
                 out.write_all(b":")?;
                 match valid {
-                    true => dense(out, rows, *columns, at)?,
+                    true => write_dense(out, rows, *columns, at)?,
                     false => out.write_all(b"null")?,
                 }
             }
-            Cells::Multi(_) if !valid => out.write_all(b"\"embeddings\":null")?,
-            Cells::Multi(vectors) => {
+            VectorValues::Multi(_) if !valid => out.write_all(b"\"embeddings\":null")?,
+            VectorValues::Multi(multi) => {
                 out.write_all(b"\"embeddings\":[")?;
-                for (token, vector) in vectors[at].rows().enumerate() {
+                for (token, vector) in multi[at].rows().enumerate() {
                     out.write_all(if token > 0 { b"," } else { b"" })?;
-                    numbers(out, vector, |v| v)?;
+                    write_numbers(out, vector, |v| v)?;
                 }
                 out.write_all(b"]")?;
             }
-            Cells::Sparse(_) if !valid => out.write_all(b"\"indices\":null,\"values\":null")?,
-            Cells::Sparse(vectors) => {
+            VectorValues::Sparse(_) if !valid => {
+                out.write_all(b"\"indices\":null,\"values\":null")?
+            }
+            VectorValues::Sparse(sparse) => {
                 out.write_all(b"\"indices\":")?;
-                numbers(out, &vectors[at].indices, |v| v)?;
+                write_numbers(out, &sparse[at].indices, |v| v)?;
                 out.write_all(b",\"values\":")?;
-                numbers(out, &vectors[at].values, |v| v)?;
+                write_numbers(out, &sparse[at].values, |v| v)?;
             }
         }
         Ok(out.write_all(b"}\n")?)
     }
 }
 
-impl RowFormat for Jsonl {
-    fn write(&mut self, block: &Block, cells: &Cells) -> Result<(), WriteError> {
+impl RowFormat for JsonlWriter {
+    fn write(&mut self, block: &Block, vectors: &VectorValues) -> Result<(), WriteError> {
         let carried = carried_rows(&block.carried)?;
         for (at, valid) in block.valid.iter().enumerate() {
-            self.row(block.first + at as u64, carried.get(at), cells, at, *valid)?;
+            self.write_row(block.first + at as u64, carried.get(at), vectors, at, *valid)?;
         }
         Ok(())
     }
@@ -141,29 +149,30 @@ impl RowFormat for Jsonl {
     }
 }
 
-/// Values between commas or tabs under a line of names; a vector is a JSON list in one value.
-pub struct Delimited {
+/// Writes comma-separated or tab-separated values. A vector is a JSON list in one value.
+pub struct DelimitedWriter {
     out: csv::Writer<Sink>,
+    /// The carried columns. If there are none, the first value is the row's index.
     columns: Vec<Arc<str>>,
 }
 
-impl Delimited {
-    /// A writer of rows with these columns, or, without any, the row's number; a name a column comes first
-    /// where `header` says so.
+impl DelimitedWriter {
+    /// A writer of rows with these carried columns. It begins with a header line if `has_header`.
     pub fn new(
         out: Sink,
         delimiter: u8,
         columns: Vec<Arc<str>>,
-        field: &str,
-        header: bool,
+        vector_column: &str,
+        has_header: bool,
     ) -> Result<Self, WriteError> {
         let mut out = csv::WriterBuilder::new().delimiter(delimiter).from_writer(out);
-        if header {
+        if has_header {
             let names = columns.iter().map(|name| &**name);
             let index = if columns.is_empty() { Some("index") } else { None };
-            out.write_record(index.into_iter().chain(names).chain([field])).map_err(csv_error)?;
+            out.write_record(index.into_iter().chain(names).chain([vector_column]))
+                .map_err(csv_error)?;
         }
-        Ok(Delimited { out, columns })
+        Ok(DelimitedWriter { out, columns })
     }
 }
 
@@ -174,23 +183,23 @@ fn csv_error(error: csv::Error) -> WriteError {
     }
 }
 
-/// A value as it stands between commas; null is empty.
-fn plain(cell: &Cell) -> String {
+/// A carried value as plain text. Null is empty.
+fn plain(cell: &CarriedValue) -> String {
     match cell {
-        Cell::Text(text) => text.clone(),
-        Cell::Json(json) if json == "null" => String::new(),
-        Cell::Json(json) if json.starts_with('"') => {
-            // Half a surrogate pair is no text, and stays as it was written.
+        CarriedValue::Text(text) => text.clone(),
+        CarriedValue::Json(json) if json == "null" => String::new(),
+        CarriedValue::Json(json) if json.starts_with('"') => {
+            // A string with half of a surrogate pair stays as it was written.
             serde_json::from_str(json).unwrap_or_else(|_| json.clone())
         }
-        Cell::Json(json) => json.clone(),
+        CarriedValue::Json(json) => json.clone(),
     }
 }
 
-impl RowFormat for Delimited {
-    fn write(&mut self, block: &Block, cells: &Cells) -> Result<(), WriteError> {
-        let Cells::Dense(columns, rows) = cells else {
-            return Err(WriteError::Io(io::Error::other("sparse vectors between commas")));
+impl RowFormat for DelimitedWriter {
+    fn write(&mut self, block: &Block, vectors: &VectorValues) -> Result<(), WriteError> {
+        let VectorValues::Dense(columns, rows) = vectors else {
+            return Err(WriteError::Io(io::Error::other("CSV and TSV hold dense vectors only")));
         };
         let carried = carried_rows(&block.carried)?;
         let mut list = Vec::new();
@@ -200,7 +209,7 @@ impl RowFormat for Delimited {
                 return Err(WriteError::Row(
                     at,
                     format!(
-                        "has a field `{name}`, which earlier rows do not have; name the columns with \
+                        "has a field `{name}`, which the first rows do not have; name the columns with \
                          --carry, or write .jsonl"
                     ),
                 ));
@@ -216,7 +225,7 @@ impl RowFormat for Delimited {
             }
             list.clear();
             if *valid {
-                dense(&mut list, rows, *columns, at)?;
+                write_dense(&mut list, rows, *columns, at)?;
             }
             self.out.write_field(&list).map_err(csv_error)?;
             self.out.write_record(None::<&[u8]>).map_err(csv_error)?;

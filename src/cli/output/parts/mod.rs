@@ -1,19 +1,19 @@
-//! Rows in parts, so that a run that ends early, however it ends, can be gone on with.
+//! Stores rows in parts, so that a run can be resumed however it ended.
 //!
-//! `OUTPUT.parts` holds a manifest of what is being made, the parts and a journal of those that are complete:
+//! `OUTPUT.parts` holds a manifest of the run's settings, the parts, and a journal of the complete parts:
 //!
-//! 1. A part is written as `part.tmp`, synced and given its name. Parts end after a fixed number of rows, or of
-//!    bytes of input: where depends on the input alone, and rows do not depend on their neighbours, so a part
-//!    that is made again is the same to the bit.
-//! 2. Before the first part counts, the manifest is written beside it, synced and given its name.
-//! 3. A line in the journal, synced, makes the part count. Half a line at its end is none.
-//! 4. At the end parts are joined into `OUTPUT.part`, which is synced and becomes `OUTPUT`; only then the parts go,
-//!    the manifest first.
+//! 1. A part is written as `part.tmp`, synced and renamed. It ends after a fixed number of rows or bytes of input.
+//!    Where it ends depends only on the input, and a row does not depend on its neighbours, so a part that is
+//!    written again is byte-identical.
+//! 2. Before the first part counts, the manifest is written beside it, synced and renamed.
+//! 3. A synced line in the journal makes a part count. An incomplete last line is ignored.
+//! 4. At the end the parts are joined into `OUTPUT.part`, which is synced and renamed to `OUTPUT`. Then the parts
+//!    are removed, the manifest first.
 //!
-//! What is killed between any two of these has lost the rows of one part at most. An input of one part has nothing
-//! to go on with, and no manifest.
+//! A run that is killed between any two of these steps loses the rows of at most one part. An input that fits one
+//! part has no manifest, since there is nothing to resume.
 
-mod place;
+mod directory;
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -22,42 +22,46 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::destination::{Out, Whole, sync_directory_of};
-use super::{Block, Layout, PART_BYTES, PartWriter, WriteError, join};
+use super::block::Block;
+use super::destination::{AtomicFile, OpenDestination, sync_directory_of};
+use super::formats::PartWriter;
+use super::join;
+use super::layout::{Layout, PART_BYTES};
+use super::row_format::WriteError;
 use crate::cli::failure::Failure;
 use crate::cli::interrupt::Interrupt;
 
-pub use place::Place;
+pub use directory::PartsDirectory;
 
 const MANIFEST: &str = "manifest.json";
 const JOURNAL: &str = "journal.jsonl";
-const LOCK: &str = "lock";
-const UNFINISHED: &str = "part.tmp";
+const LOCK_FILE: &str = "lock";
+const UNFINISHED_PART: &str = "part.tmp";
 
-/// Rows, or about so many bytes of input, that are written at once: what a format makes of rows may depend on
-/// how many it is given.
+/// Rows, or approximate bytes of input, that are written at once. The sizes are fixed because a format's output may
+/// depend on how many rows it gets at once.
 const BATCH_ROWS: usize = 1024;
 const BATCH_BYTES: usize = 4 << 20;
 
-/// What the manifest says of a run. Every entry must be the same when it is gone on with.
-pub struct Settings<'a> {
-    /// Known from the start.
+/// The settings of a run in its manifest. A resumed run must have the same ones.
+pub struct RunSettings<'a> {
+    /// All settings except the digest of the model.
     pub known: Map<String, Value>,
-    /// The digest of the model, which takes a while.
-    pub model: Box<dyn Fn() -> Result<String, Failure> + Send + 'a>,
+    /// Computes the digest of the model, which takes a while.
+    pub model_digest: Box<dyn Fn() -> Result<String, Failure> + Send + 'a>,
 }
 
-/// What happened to rows.
+/// Counts of rows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counts {
+pub struct RowCounts {
     pub rows: u64,
     pub truncated: u64,
     pub retried: u64,
     pub failed: u64,
 }
 
-impl std::ops::AddAssign for Counts {
-    fn add_assign(&mut self, more: Counts) {
+impl std::ops::AddAssign for RowCounts {
+    fn add_assign(&mut self, more: RowCounts) {
         self.rows += more.rows;
         self.truncated += more.truncated;
         self.retried += more.retried;
@@ -67,36 +71,36 @@ impl std::ops::AddAssign for Counts {
 
 /// A line of the journal.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-struct Entry {
+struct JournalEntry {
     part: u64,
     bytes: u64,
     #[serde(flatten)]
-    counts: Counts,
+    counts: RowCounts,
 }
 
-/// The part that is being written.
-struct Open {
+/// A part that is being written.
+struct OpenPart {
     writer: PartWriter,
     file: File,
-    counts: Counts,
-    /// Bytes of input.
+    counts: RowCounts,
+    /// Size of its rows in the input, in bytes.
     weight: usize,
     /// Rows that are not written yet.
     waiting: Option<Block>,
     waiting_bytes: usize,
 }
 
-/// The parts of an output.
+/// An output that is written in parts.
 pub struct Parts<'a> {
     directory: PathBuf,
     path: PathBuf,
     layout: Layout,
-    settings: Settings<'a>,
-    complete: Vec<Entry>,
+    settings: RunSettings<'a>,
+    complete: Vec<JournalEntry>,
     journal: Option<File>,
-    open: Option<Open>,
+    open: Option<OpenPart>,
     interrupt: Interrupt,
-    /// Held as long as this is.
+    /// The lock of the directory, held until this is dropped.
     _lock: Option<File>,
 }
 
@@ -112,9 +116,9 @@ fn part_path(directory: &Path, part: u64) -> PathBuf {
     directory.join(format!("{part:08}.part"))
 }
 
-/// Removes what is Vectile's of a directory of parts, but the lock.
+/// Removes the files of an earlier run from a directory of parts, except the lock.
 fn remove_files(directory: &Path) -> io::Result<()> {
-    // Without it the rest means nothing.
+    // The manifest goes first: without it the other files are not taken for a run.
     match fs::remove_file(directory.join(MANIFEST)) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         _ => {}
@@ -129,12 +133,12 @@ fn remove_files(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes a directory of parts. What cannot be removed is, without its manifest, not taken for a run.
+/// Removes a directory of parts. Files that cannot be removed are ignored later, since their manifest is gone.
 fn remove(directory: &Path) {
     let removed = remove_files(directory);
-    let _ = fs::remove_file(directory.join(LOCK));
+    let _ = fs::remove_file(directory.join(LOCK_FILE));
     if let Err(error) = removed.and_then(|()| fs::remove_dir(directory)) {
-        tracing::debug!(%error, "the directory of parts stays");
+        tracing::debug!(%error, "the directory of parts could not be removed");
     }
 }
 
@@ -143,25 +147,26 @@ impl Parts<'_> {
         Failure::file(&self.directory, "written", error)
     }
 
-    /// What was taken so far by complete parts.
-    pub fn counts(&self) -> Counts {
-        let mut counts = Counts::default();
+    /// The counts of all complete parts.
+    pub fn counts(&self) -> RowCounts {
+        let mut counts = RowCounts::default();
         self.complete.iter().for_each(|entry| counts += entry.counts);
         counts
     }
 
-    /// How many rows an interrupted run can be gone on with, and where they are.
-    pub fn kept(&self) -> Option<(u64, &Path)> {
+    /// The rows that a run with `--resume` will not embed again, and their directory.
+    pub fn resumable(&self) -> Option<(u64, &Path)> {
         let rows = self.counts().rows;
         (rows > 0).then_some((rows, self.directory.as_path()))
     }
 
+    /// Appends rows.
     pub fn write(&mut self, block: &Block) -> Result<(), Failure> {
         let first = block.first;
-        self.take(block).map_err(|e| e.at(first, |e| self.failed(e)))
+        self.append(block).map_err(|e| e.into_failure(first, |e| self.failed(e)))
     }
 
-    fn take(&mut self, block: &Block) -> Result<(), WriteError> {
+    fn append(&mut self, block: &Block) -> Result<(), WriteError> {
         let mut at = 0;
         while at < block.len() {
             if self.open.is_none() {
@@ -170,25 +175,25 @@ impl Parts<'_> {
             let Some(open) = &mut self.open else { continue };
             let waiting = open.waiting.as_ref().map_or(0, Block::len);
             let room = (self.layout.part_rows - open.counts.rows) as usize;
-            let most = room.min(BATCH_ROWS - waiting).min(block.len() - at);
-            let mut now = 0;
-            while now < most && open.waiting_bytes < BATCH_BYTES && open.weight < PART_BYTES {
-                let bytes = block.weights[at + now];
+            let maximum = room.min(BATCH_ROWS - waiting).min(block.len() - at);
+            let mut rows = 0;
+            while rows < maximum && open.waiting_bytes < BATCH_BYTES && open.weight < PART_BYTES {
+                let bytes = block.weights[at + rows];
                 open.weight += bytes;
                 open.waiting_bytes += bytes;
-                now += 1;
+                rows += 1;
             }
-            let rows = block.slice(at..at + now);
-            at += now;
-            open.counts.rows += now as u64;
+            let piece = block.slice(at..at + rows);
+            at += rows;
+            open.counts.rows += rows as u64;
             match &mut open.waiting {
-                Some(waiting) => waiting.append(rows)?,
-                None => open.waiting = Some(rows),
+                Some(waiting) => waiting.append(piece)?,
+                None => open.waiting = Some(piece),
             }
             let full = open.counts.rows == self.layout.part_rows || open.weight >= PART_BYTES;
             let waiting = open.waiting.as_ref().map_or(0, Block::len);
             if full || waiting == BATCH_ROWS || open.waiting_bytes >= BATCH_BYTES {
-                open.put(&self.layout)?;
+                open.write_waiting(&self.layout)?;
             }
             if full {
                 self.commit()?;
@@ -197,14 +202,14 @@ impl Parts<'_> {
         Ok(())
     }
 
-    fn open_part(&self, first: u64) -> Result<Open, WriteError> {
-        let file = File::create(self.directory.join(UNFINISHED))?;
+    fn open_part(&self, first: u64) -> Result<OpenPart, WriteError> {
+        let file = File::create(self.directory.join(UNFINISHED_PART))?;
         let writer = PartWriter::new(&file, &self.layout, first)?;
-        let counts = Counts::default();
-        Ok(Open { writer, file, counts, weight: 0, waiting: None, waiting_bytes: 0 })
+        let counts = RowCounts::default();
+        Ok(OpenPart { writer, file, counts, weight: 0, waiting: None, waiting_bytes: 0 })
     }
 
-    /// Makes the part that is written count.
+    /// Completes the open part and adds it to the journal.
     fn commit(&mut self) -> Result<(), WriteError> {
         let Some(entry) = self.close_part()? else { return Ok(()) };
         if self.complete.is_empty() {
@@ -220,27 +225,27 @@ impl Parts<'_> {
         self.complete.push(entry);
         self.interrupt.set_unfinished(None);
         let rows = self.counts().rows;
-        tracing::info!(part = entry.part, rows, "a part is complete");
+        tracing::info!(part = entry.part, rows, "part complete");
         Ok(())
     }
 
-    /// Ends the part that is written and gives it its name.
-    fn close_part(&mut self) -> Result<Option<Entry>, WriteError> {
+    /// Completes the open part and gives it its name.
+    fn close_part(&mut self) -> Result<Option<JournalEntry>, WriteError> {
         let Some(mut open) = self.open.take() else { return Ok(None) };
-        open.put(&self.layout)?;
+        open.write_waiting(&self.layout)?;
         open.writer.finish()?;
         open.file.sync_all()?;
         let part = self.complete.len() as u64;
         let path = part_path(&self.directory, part);
-        fs::rename(self.directory.join(UNFINISHED), &path)?;
+        fs::rename(self.directory.join(UNFINISHED_PART), &path)?;
         sync_directory_of(&path)?;
         let bytes = open.file.metadata()?.len();
-        Ok(Some(Entry { part, bytes, counts: open.counts }))
+        Ok(Some(JournalEntry { part, bytes, counts: open.counts }))
     }
 
     fn write_manifest(&self) -> Result<(), WriteError> {
         let mut manifest = self.settings.known.clone();
-        manifest.insert("model_sha256".to_owned(), (self.settings.model)()?.into());
+        manifest.insert("model_sha256".to_owned(), (self.settings.model_digest)()?.into());
         let path = self.directory.join(MANIFEST);
         let temporary = self.directory.join("manifest.tmp");
         let mut file = File::create(&temporary)?;
@@ -251,7 +256,7 @@ impl Parts<'_> {
         Ok(sync_directory_of(&path)?)
     }
 
-    /// Opens the journal for more lines, without half a line at its end.
+    /// Opens the journal to append lines, and drops an incomplete last line.
     fn open_journal(&mut self) -> io::Result<()> {
         let path = self.directory.join(JOURNAL);
         let mut lines = Vec::new();
@@ -260,7 +265,7 @@ impl Parts<'_> {
             lines.push(b'\n');
         }
         let file = File::options().create(true).append(true).open(&path)?;
-        // The lines are those that were read: what else there is was never complete.
+        // These lines were read before; anything after them was incomplete.
         file.set_len(lines.len() as u64)?;
         file.sync_all()?;
         sync_directory_of(&path)?;
@@ -270,10 +275,10 @@ impl Parts<'_> {
 
     /// Joins the parts into the output.
     pub fn finish(mut self: Box<Self>, interrupt: &Interrupt) -> Result<(), Failure> {
-        let ended = self.end();
-        let parts = ended.map_err(|e| e.at(0, |e| self.failed(e)))?;
+        let ended = self.end_last_part();
+        let parts = ended.map_err(|e| e.into_failure(0, |e| self.failed(e)))?;
         let rows: u64 = parts.iter().map(|entry| entry.counts.rows).sum();
-        let out = Out::Whole(Whole::create(&self.path, interrupt)?);
+        let out = OpenDestination::File(AtomicFile::create(&self.path, interrupt)?);
         let directory = self.directory.clone();
         let files = || {
             parts.iter().map(|entry| {
@@ -282,16 +287,16 @@ impl Parts<'_> {
             })
         };
         join::join(files, rows, &out, &self.layout, interrupt)?;
-        out.keep()?;
-        // There is nothing more to go on with.
+        out.commit()?;
+        // The parts are no longer needed: dropping `self` removes them.
         self.complete.clear();
         Ok(())
     }
 
-    /// Ends the last part.
-    fn end(&mut self) -> Result<Vec<Entry>, WriteError> {
+    /// Completes the last part and returns all parts.
+    fn end_last_part(&mut self) -> Result<Vec<JournalEntry>, WriteError> {
         if self.complete.is_empty() {
-            // One part, or none: it is joined at once, and there was nothing to keep.
+            // The only part is joined at once, so it needs no journal.
             if self.open.is_none() {
                 self.open = Some(self.open_part(0)?);
             }
@@ -302,16 +307,16 @@ impl Parts<'_> {
     }
 }
 
-impl Open {
-    /// Writes the rows that wait.
-    fn put(&mut self, layout: &Layout) -> Result<(), WriteError> {
+impl OpenPart {
+    /// Writes the waiting rows.
+    fn write_waiting(&mut self, layout: &Layout) -> Result<(), WriteError> {
         self.waiting_bytes = 0;
         let Some(block) = self.waiting.take() else { return Ok(()) };
         let counted = |flags: &[bool], which: bool| flags.iter().filter(|f| **f == which).count();
         self.counts.truncated += counted(&block.truncated, true) as u64;
         self.counts.failed += counted(&block.valid, false) as u64;
         self.counts.retried += block.retried as u64;
-        // The rows themselves were counted when they came.
-        self.writer.write(&block, layout).map_err(|e| e.of_row(block.first))
+        // `counts.rows` was updated when the rows were appended.
+        self.writer.write(&block, layout).map_err(|e| e.in_block(block.first))
     }
 }

@@ -1,4 +1,4 @@
-//! What a file is by its name, and its bytes without compression.
+//! Input files: their format by name, and their bytes without compression.
 
 use std::fs;
 use std::io::{self, BufReader, Read, Seek};
@@ -8,25 +8,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use flate2::bufread::MultiGzDecoder;
 
-use super::delimited::Delimited;
-use super::lines::Lines;
-use super::{Reader, Wanted};
 use crate::cli::args::InputFormat;
 use crate::cli::failure::Failure;
 
-/// A file of texts, not open yet.
+/// An input file, not opened yet.
 #[derive(Debug, Clone)]
-pub struct File {
+pub struct InputFile {
     pub path: PathBuf,
-    /// How messages call it.
+    /// The name in messages.
     pub name: Arc<str>,
     pub format: InputFormat,
     pub compression: Option<Compression>,
-    /// Its length; `None` for stdin, pipes and devices.
+    /// The length in bytes; `None` for stdin, pipes and devices.
     pub bytes: Option<u64>,
 }
 
-/// How a file of lines is compressed.
+/// How a text file is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compression {
     Gzip,
@@ -34,7 +31,7 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// What the last extension of a name says, and the name without it.
+    /// The compression by the last extension, and the path without that extension.
     pub fn of(path: &Path) -> (Option<Self>, PathBuf) {
         let extension = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
         let compression = match extension.as_str() {
@@ -46,7 +43,7 @@ impl Compression {
     }
 }
 
-/// What a line is in a file of this name; `None` where the name says that it has none.
+/// The format by the name of a file; `None` for names of files that hold no texts.
 pub fn format_of(path: &Path) -> Option<InputFormat> {
     let (compression, path) = Compression::of(path);
     let extension = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
@@ -62,11 +59,14 @@ pub fn format_of(path: &Path) -> Option<InputFormat> {
     }
 }
 
-impl File {
-    /// What is to be read as texts, or why it cannot be.
-    pub fn find(path: &Path, wanted: &Wanted) -> Result<Self, Failure> {
+/// Bytes of a file, without compression and buffered.
+pub type TextBytes = BufReader<Box<dyn Read + Send>>;
+
+impl InputFile {
+    /// Checks that a path can be read as texts. `format` overrides the file name; `-` is stdin.
+    pub fn find(path: &Path, format: Option<InputFormat>) -> Result<Self, Failure> {
         let stdin = path == Path::new("-");
-        let format = match wanted.format {
+        let format = match format {
             Some(format) => format,
             None if stdin => InputFormat::Txt,
             None => format_of(path).ok_or_else(|| no_texts(path))?,
@@ -78,7 +78,7 @@ impl File {
         }
         if columns && stdin {
             return Err(Failure::user(
-                "stdin: Parquet and Arrow are read from files; give a file, or lines on stdin",
+                "stdin: Parquet and Arrow cannot be read from stdin; give files with --input",
             ));
         }
         let compression = if stdin || columns { None } else { Compression::of(path).0 };
@@ -88,49 +88,33 @@ impl File {
         }
         if stdin {
             let (path, name) = (PathBuf::from("stdin"), Arc::from("stdin"));
-            return Ok(File { path, name, format, compression, bytes: None });
+            return Ok(InputFile { path, name, format, compression, bytes: None });
         }
         let unreadable = |e: io::Error| Failure::file(path, "read", &e);
-        let about = fs::metadata(path).map_err(unreadable)?;
-        if about.is_dir() {
+        let metadata = fs::metadata(path).map_err(unreadable)?;
+        if metadata.is_dir() {
             let name = path.display();
             return Err(Failure::user(format!("{name}: is a directory; give a file")));
         }
-        let bytes = about.is_file().then_some(about.len());
+        let bytes = metadata.is_file().then_some(metadata.len());
         let name = Arc::from(path.display().to_string());
-        Ok(File { path: path.to_owned(), name, format, compression, bytes })
+        Ok(InputFile { path: path.to_owned(), name, format, compression, bytes })
     }
 
-    /// A reader of its rows.
-    pub fn open(&self, wanted: &Wanted) -> Result<Box<dyn Reader>, Failure> {
-        Ok(match self.format {
-            InputFormat::Txt | InputFormat::Jsonl => Box::new(Lines::open(self, wanted)?),
-            InputFormat::Csv | InputFormat::Tsv => Box::new(Delimited::open(self, wanted)?),
-            #[cfg(feature = "bulk")]
-            InputFormat::Parquet => Box::new(super::columns::Parquet::open(self, wanted)?),
-            #[cfg(feature = "bulk")]
-            InputFormat::Arrow => Box::new(super::columns::Ipc::open(self, wanted)?),
-            #[cfg(not(feature = "bulk"))]
-            InputFormat::Parquet | InputFormat::Arrow => {
-                return Err(Failure::without_bulk(&self.path, "Parquet and Arrow files"));
-            }
-        })
-    }
-
-    /// Its bytes without compression, and a count of those that were read of the file.
-    pub fn bytes(&self) -> Result<(Bytes, Arc<AtomicU64>), Failure> {
+    /// Opens the file. The counter holds the bytes read from it, before decompression.
+    pub fn open(&self) -> Result<(TextBytes, Arc<AtomicU64>), Failure> {
         let failed = |e: io::Error| Failure::file(&self.path, "read", &e);
         let file: Box<dyn Read + Send> = match self.bytes.is_none() && &*self.name == "stdin" {
             true => Box::new(io::stdin()),
             false => Box::new(fs::File::open(&self.path).map_err(failed)?),
         };
-        let counted = Counted::new(file);
-        let count = counted.count.clone();
+        let counting = CountingReader::new(file);
+        let count = counting.count.clone();
         let plain: Box<dyn Read + Send> = match self.compression {
-            None => Box::new(counted),
-            Some(Compression::Gzip) => Box::new(MultiGzDecoder::new(BufReader::new(counted))),
+            None => Box::new(counting),
+            Some(Compression::Gzip) => Box::new(MultiGzDecoder::new(BufReader::new(counting))),
             #[cfg(feature = "bulk")]
-            Some(Compression::Zstd) => Box::new(zstd::Decoder::new(counted).map_err(failed)?),
+            Some(Compression::Zstd) => Box::new(zstd::Decoder::new(counting).map_err(failed)?),
             #[cfg(not(feature = "bulk"))]
             Some(Compression::Zstd) => {
                 return Err(Failure::without_bulk(&self.path, ".zst files"));
@@ -140,27 +124,27 @@ impl File {
     }
 }
 
-/// Counts what is read.
-pub struct Counted<R> {
+/// Counts the bytes that are read.
+pub struct CountingReader<R> {
     inner: R,
     pub count: Arc<AtomicU64>,
 }
 
-impl<R> Counted<R> {
+impl<R> CountingReader<R> {
     pub fn new(inner: R) -> Self {
-        Counted { inner, count: Arc::default() }
+        CountingReader { inner, count: Arc::default() }
     }
 }
 
-impl<R: Read> Read for Counted<R> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(into)?;
+impl<R: Read> Read for CountingReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
         self.count.fetch_add(read as u64, Ordering::Relaxed);
         Ok(read)
     }
 }
 
-impl<R: Seek> Seek for Counted<R> {
+impl<R: Seek> Seek for CountingReader<R> {
     fn seek(&mut self, to: io::SeekFrom) -> io::Result<u64> {
         self.inner.seek(to)
     }
@@ -168,12 +152,8 @@ impl<R: Seek> Seek for Counted<R> {
 
 fn no_texts(path: &Path) -> Failure {
     Failure::user(format!(
-        "{}: holds no texts by its name; give a .txt file with a text a line, a .jsonl file with an \
-         object a line, .csv, .tsv, .parquet or .arrow with a column of texts, or say what a line is \
-         with --input-format",
+        "{}: files with this extension are not read as texts; give a file of one text per line (.txt), JSON \
+         lines (.jsonl), .csv, .tsv, .parquet or .arrow, or name the format with --input-format",
         path.display()
     ))
 }
-
-/// Bytes of a file, buffered.
-pub type Bytes = BufReader<Box<dyn Read + Send>>;

@@ -1,4 +1,4 @@
-//! The directory of parts, and what an earlier run left there.
+//! The directory of parts, and the parts that an earlier run left there.
 
 use std::fs::{self, File};
 use std::io;
@@ -6,69 +6,74 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::{Entry, JOURNAL, LOCK, MANIFEST, Parts, Settings, part_path, remove, remove_files};
+use super::{
+    JOURNAL, JournalEntry, LOCK_FILE, MANIFEST, Parts, RunSettings, part_path, remove, remove_files,
+};
 use crate::cli::failure::Failure;
 use crate::cli::interrupt::Interrupt;
-use crate::cli::output::Layout;
 use crate::cli::output::destination::beside;
+use crate::cli::output::layout::Layout;
 
-/// The directory of the parts of an output, made and locked before the model is loaded.
-pub struct Place {
+/// The directory of the parts of an output, created and locked before the model is loaded.
+pub struct PartsDirectory {
     directory: PathBuf,
+    /// The output.
     path: PathBuf,
-    /// Taken by the parts.
+    /// Moves to [`Parts`] when the run begins.
     lock: Option<File>,
-    /// What an earlier run left was understood.
-    known: bool,
-    complete: Vec<Entry>,
-    /// Of an earlier run.
+    /// Whether the files of an earlier run were read without errors.
+    is_readable: bool,
+    complete: Vec<JournalEntry>,
+    /// The manifest of an earlier run.
     manifest: Option<Map<String, Value>>,
     interrupt: Interrupt,
 }
 
-impl Place {
-    /// The parts of `path`: those of an earlier run where `resume`, else none.
+impl PartsDirectory {
+    /// Opens `path.parts`, which may have parts of an earlier run only if `resume`.
     pub fn open(path: &Path, resume: bool, interrupt: &Interrupt) -> Result<Self, Failure> {
         let directory = beside(path, "parts");
         let failed = |e: io::Error| Failure::file(&directory, "written", &e);
         match fs::create_dir(&directory) {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists && directory.is_dir() => {}
-            // Ours alone until a part counts.
+            // Removed on Ctrl-C until the first part is complete.
             made => made.map(|()| interrupt.set_unfinished(Some(&directory))).map_err(failed)?,
         }
-        let lock = File::create(directory.join(LOCK)).map_err(failed)?;
+        let lock = File::create(directory.join(LOCK_FILE)).map_err(failed)?;
         if let Err(error) = lock.try_lock() {
             let name = directory.display();
             return Err(Failure::user(match error {
                 fs::TryLockError::WouldBlock => {
-                    format!("{name}: another vectile is writing there; wait for it or end it")
+                    format!(
+                        "{name}: another vectile process is writing to it; wait until it ends, or stop it"
+                    )
                 }
                 fs::TryLockError::Error(error) => format!("{name}: cannot be locked: {error}"),
             }));
         }
-        let mut place = Place {
+        let mut opened = PartsDirectory {
             directory,
             path: path.to_owned(),
             lock: Some(lock),
-            known: false,
+            is_readable: false,
             complete: Vec::new(),
             manifest: None,
             interrupt: interrupt.clone(),
         };
-        place.read()?;
-        place.known = true;
-        let rows: u64 = place.complete.iter().map(|entry| entry.counts.rows).sum();
+        opened.read()?;
+        opened.is_readable = true;
+        let rows: u64 = opened.complete.iter().map(|entry| entry.counts.rows).sum();
         if !resume && rows > 0 {
             return Err(Failure::user(format!(
-                "{}: holds {rows} rows of an interrupted run; go on with it by --resume, or remove \
-                 the directory to begin anew",
-                place.directory.display()
+                "{}: holds {rows} rows of an interrupted run; resume it with --resume, or remove the directory to \
+                 start again",
+                opened.directory.display()
             )));
         }
-        Ok(place)
+        Ok(opened)
     }
 
-    /// Reads manifest and journal, if there are any.
+    /// Reads the manifest and the journal, if they exist.
     fn read(&mut self) -> Result<(), Failure> {
         let manifest = self.directory.join(MANIFEST);
         let bytes = match fs::read(&manifest) {
@@ -76,12 +81,12 @@ impl Place {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(e) => return Err(Failure::file(&manifest, "read", &e)),
         };
-        let not_ours = |problem: String| {
+        let unusable = |problem: String| {
             let name = self.directory.display();
-            Failure::user(format!("{name}: {problem}; remove the directory to begin anew"))
+            Failure::user(format!("{name}: {problem}; remove the directory to start again"))
         };
         let found: Map<String, Value> = serde_json::from_slice(&bytes)
-            .map_err(|e| not_ours(format!("{MANIFEST} is not Vectile's: {e}")))?;
+            .map_err(|e| unusable(format!("{MANIFEST} cannot be read: {e}")))?;
         let journal = self.directory.join(JOURNAL);
         let lines = match fs::read_to_string(&journal) {
             Ok(lines) => lines,
@@ -90,15 +95,15 @@ impl Place {
         };
         let mut complete = Vec::new();
         for line in lines.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
-            let entry: Entry = serde_json::from_str(line)
-                .map_err(|e| not_ours(format!("{JOURNAL} is not Vectile's: {e}")))?;
+            let entry: JournalEntry = serde_json::from_str(line)
+                .map_err(|e| unusable(format!("{JOURNAL} cannot be read: {e}")))?;
             if entry.part != complete.len() as u64 {
-                return Err(not_ours(format!("{JOURNAL} lacks part {}", complete.len())));
+                return Err(unusable(format!("{JOURNAL} lacks part {}", complete.len())));
             }
             let part = part_path(&self.directory, entry.part);
             let bytes = fs::metadata(&part).map_err(|e| Failure::file(&part, "read", &e))?.len();
             if bytes != entry.bytes {
-                return Err(not_ours(format!(
+                return Err(unusable(format!(
                     "part {} has {bytes} bytes instead of {}",
                     entry.part, entry.bytes
                 )));
@@ -110,15 +115,15 @@ impl Place {
         Ok(())
     }
 
-    /// The parts, with those of an earlier run under the same settings.
+    /// Begins the run, with the complete parts of an earlier run if it had the same settings.
     pub fn begin<'a>(
         mut self,
         layout: Layout,
-        settings: Settings<'a>,
+        settings: RunSettings<'a>,
     ) -> Result<Parts<'a>, Failure> {
         let mut manifest = self.manifest.take().filter(|_| !self.complete.is_empty());
         if let Some(manifest) = &mut manifest {
-            // What the rows say, and not what was asked for: the run may have been gone on with otherwise.
+            // Decided by the rows, not by the manifest: the run may have been resumed with another rule.
             let failed = self.complete.iter().any(|entry| entry.counts.failed > 0);
             manifest.insert("on_error".into(), if failed { "null" } else { "fail" }.into());
             self.compare(manifest, &settings)?;
@@ -133,7 +138,7 @@ impl Place {
             journal: None,
             open: None,
             interrupt: self.interrupt.clone(),
-            // From here on the parts see to the directory.
+            // From here on `Parts` removes the directory when needed.
             _lock: self.lock.take(),
         };
         match manifest {
@@ -143,47 +148,49 @@ impl Place {
         Ok(parts)
     }
 
-    fn compare(&self, found: &Map<String, Value>, settings: &Settings) -> Result<(), Failure> {
+    /// Checks that an earlier run had the same settings. The digest of the model is computed only if needed.
+    fn compare(&self, found: &Map<String, Value>, settings: &RunSettings) -> Result<(), Failure> {
         let mut differing = Vec::new();
-        let mut wanted = settings.known.clone();
-        if wanted.iter().all(|(name, value)| same(name, found.get(name), value)) {
-            wanted.insert("model_sha256".to_owned(), (settings.model)()?.into());
+        let mut current = settings.known.clone();
+        if current.iter().all(|(name, value)| same(name, found.get(name), value)) {
+            current.insert("model_sha256".to_owned(), (settings.model_digest)()?.into());
         }
-        for (name, value) in &wanted {
+        for (name, value) in &current {
             if !same(name, found.get(name), value) {
                 let was = found.get(name).unwrap_or(&Value::Null);
-                differing.push(format!("{name} was {} and is {}", shown(was), shown(value)));
+                differing.push(format!("{name} was {} and is now {}", shown(was), shown(value)));
             }
         }
         if differing.is_empty() {
             return Ok(());
         }
         Err(Failure::user(format!(
-            "--resume: {} was begun with other settings: {}; give the same ones, or remove the \
-             directory to begin anew",
+            "--resume: {} was written with other settings: {}; use the same settings, or remove the directory \
+             to start again",
             self.directory.display(),
             differing.join("; ")
         )))
     }
 }
 
-impl Drop for Place {
+impl Drop for PartsDirectory {
     fn drop(&mut self) {
-        if self.lock.is_some() && self.known && self.complete.is_empty() {
+        if self.lock.is_some() && self.is_readable && self.complete.is_empty() {
             remove(&self.directory);
         }
     }
 }
 
-/// A run in which no row failed can be gone on with as one in which rows may.
+/// Whether a setting is compatible. A run without failed rows may be resumed with `--on-error null`.
 fn same(name: &str, was: Option<&Value>, is: &Value) -> bool {
     was == Some(is) || (name == "on_error" && was == Some(&"fail".into()) && is == "null")
 }
 
+/// A setting for messages, shortened.
 fn shown(value: &Value) -> String {
-    const MOST: usize = 300;
+    const MAXIMUM_CHARS: usize = 300;
     let text = value.to_string();
-    match text.char_indices().nth(MOST) {
+    match text.char_indices().nth(MAXIMUM_CHARS) {
         Some((at, _)) => format!("{}…", &text[..at]),
         None => text,
     }

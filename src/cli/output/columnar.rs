@@ -1,4 +1,4 @@
-//! Rows as Parquet and as Arrow IPC, vectors as lists of fixed size.
+//! Writes rows as Parquet and as Arrow IPC, with vectors as lists of fixed size.
 
 use std::fs::File;
 use std::io::{self, BufReader};
@@ -12,7 +12,7 @@ use arrow_buffer::{NullBuffer, ScalarBuffer};
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::{FileWriter, StreamWriter};
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
-use parquet::arrow::ArrowWriter;
+use parquet::arrow::ArrowWriter as RowGroupWriter;
 use parquet::basic::{Compression, Encoding};
 use parquet::column::writer::ColumnCloseResult;
 use parquet::errors::ParquetError;
@@ -21,29 +21,34 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 use vectile::{OutputPrecision, Quantized};
 
+use super::block::{Block, VectorValues};
+use super::column_values::{batch_of, schema_of};
+use super::formats::Extent;
+use super::layout::{Layout, PART_BYTES};
+use super::row_format::{RowFormat, WriteError};
 use super::sink::Sink;
-use super::values::{batch_of, schema_of};
-use super::{Block, Cells, Layout, RowFormat, WriteError};
-use crate::cli::carried::{Carried, Kind, Shape};
+use crate::cli::carried::{Carried, CarriedSchema, FieldType};
 
-/// The name of the values in a list, as other programs have it.
+/// The name of list values, as other programs use it.
 const ITEM: &str = "item";
 
-/// Carried columns and vectors as a batch.
-pub struct Table {
+/// Makes record batches of carried columns and vectors.
+pub struct BatchBuilder {
     schema: SchemaRef,
-    /// What fields of objects become.
-    fields: Vec<(Arc<str>, Kind)>,
+    /// The carried columns, if they come from objects or texts.
+    fields: Vec<(Arc<str>, FieldType)>,
     carried: SchemaRef,
 }
 
-impl Table {
-    pub fn of(layout: &Layout) -> Self {
-        let (fields, carried) = match &layout.shape {
-            Shape::Typed(schema) => (Vec::new(), schema.clone()),
-            shape => {
-                let fields = match shape {
-                    Shape::Texts(names) => names.iter().map(|n| (n.clone(), Kind::Text)).collect(),
+impl BatchBuilder {
+    pub fn new(layout: &Layout) -> Self {
+        let (fields, carried) = match &layout.carried {
+            CarriedSchema::Typed(schema) => (Vec::new(), schema.clone()),
+            carried => {
+                let fields = match carried {
+                    CarriedSchema::Texts(names) => {
+                        names.iter().map(|n| (n.clone(), FieldType::Text)).collect()
+                    }
                     _ => layout.fields.clone(),
                 };
                 let schema = schema_of(&fields);
@@ -56,24 +61,28 @@ impl Table {
             OutputPrecision::Int8 | OutputPrecision::Binary => DataType::Int8,
             OutputPrecision::Uint8 | OutputPrecision::Ubinary => DataType::UInt8,
         };
-        // Vectors are at most as wide as a model's layer.
+        // Fits: vectors are at most as wide as a layer of the model.
         let columns = layout.precision.columns(layout.dim) as i32;
         let item = Arc::new(Field::new(ITEM, value, true));
-        let vectors = Field::new(&*layout.field, DataType::FixedSizeList(item, columns), true);
+        let vectors =
+            Field::new(&*layout.vector_column, DataType::FixedSizeList(item, columns), true);
         let mut all: Vec<Arc<Field>> = carried.fields().iter().cloned().collect();
         if all.is_empty() {
             all.push(Arc::new(Field::new("index", DataType::Int64, false)));
         }
         all.push(Arc::new(vectors));
-        Table { schema: Arc::new(Schema::new(all)), fields, carried }
+        BatchBuilder { schema: Arc::new(Schema::new(all)), fields, carried }
     }
 
-    fn batch(&self, block: &Block, cells: &Cells) -> Result<RecordBatch, WriteError> {
+    /// A batch of the rows of a block.
+    fn batch(&self, block: &Block, vectors: &VectorValues) -> Result<RecordBatch, WriteError> {
         let mut columns: Vec<ArrayRef> = match &block.carried {
-            Carried::Batch(batch) if batch.schema() == self.carried => batch.columns().to_vec(),
+            Carried::Batch(batch) if batch.schema().fields() == self.carried.fields() => {
+                batch.columns().to_vec()
+            }
             Carried::Batch(_) => {
-                let problem = "comes from a file with other columns, or of other types; carry those \
-                               that the files share, with --carry";
+                let problem = "comes from a file with different columns or types; name the columns that the \
+                               files share with --carry";
                 return Err(WriteError::Row(0, problem.to_owned()));
             }
             Carried::Rows(rows) => batch_of(rows, &self.fields, &self.carried)?,
@@ -84,13 +93,15 @@ impl Table {
             let numbers = (first..first + block.len() as i64).collect::<Vec<_>>();
             columns.push(Arc::new(Int64Array::from(numbers)));
         }
-        columns.push(self.vectors(block, cells)?);
+        columns.push(self.vector_column(block, vectors)?);
         Ok(RecordBatch::try_new(self.schema.clone(), columns)?)
     }
 
-    fn vectors(&self, block: &Block, cells: &Cells) -> Result<ArrayRef, WriteError> {
-        let Cells::Dense(columns, rows) = cells else {
-            return Err(WriteError::Io(io::Error::other("sparse vectors in lists of fixed size")));
+    fn vector_column(&self, block: &Block, vectors: &VectorValues) -> Result<ArrayRef, WriteError> {
+        let VectorValues::Dense(columns, rows) = vectors else {
+            return Err(WriteError::Io(io::Error::other(
+                "Parquet and Arrow hold dense vectors only",
+            )));
         };
         fn array<T: ArrowPrimitiveType>(values: &[T::Native]) -> ArrayRef {
             Arc::new(PrimitiveArray::<T>::new(ScalarBuffer::from(values.to_vec()), None))
@@ -129,39 +140,41 @@ impl From<ParquetError> for WriteError {
     }
 }
 
-/// A Parquet file: a row group a part.
-pub struct Parquet {
-    table: Table,
-    out: ArrowWriter<Sink>,
+/// Writes a Parquet file with one row group per part.
+pub struct ParquetWriter {
+    batches: BatchBuilder,
+    out: RowGroupWriter<Sink>,
 }
 
-fn properties(layout: &Layout, within_part: bool) -> WriterProperties {
-    let vectors = ColumnPath::new(vec![layout.field.to_string(), "list".into(), ITEM.into()]);
-    // Values of vectors do not repeat, do not compress and are not looked up by their size.
+fn properties(layout: &Layout, extent: Extent) -> WriterProperties {
+    let is_whole = extent == Extent::Whole;
+    let vectors =
+        ColumnPath::new(vec![layout.vector_column.to_string(), "list".into(), ITEM.into()]);
+    // Values of vectors neither repeat nor compress, and nobody filters rows by them.
     WriterProperties::builder()
         .set_compression(Compression::SNAPPY)
         .set_column_compression(vectors.clone(), Compression::UNCOMPRESSED)
         .set_column_dictionary_enabled(vectors.clone(), false)
         .set_column_encoding(vectors.clone(), Encoding::PLAIN)
         .set_column_statistics_enabled(vectors, EnabledStatistics::None)
-        .set_max_row_group_row_count((!within_part).then_some(layout.part_rows as usize))
-        // A part ends by itself before it is too large.
-        .set_max_row_group_bytes((!within_part).then_some(super::PART_BYTES))
+        .set_max_row_group_row_count(is_whole.then_some(layout.part_rows as usize))
+        // The writer of parts ends a part before it is too large.
+        .set_max_row_group_bytes(is_whole.then_some(PART_BYTES))
         .build()
 }
 
-impl Parquet {
-    pub fn new(out: Sink, layout: &Layout, within_part: bool) -> Result<Self, WriteError> {
-        let table = Table::of(layout);
-        let properties = properties(layout, within_part);
-        let out = ArrowWriter::try_new(out, table.schema.clone(), Some(properties))?;
-        Ok(Parquet { table, out })
+impl ParquetWriter {
+    pub fn new(out: Sink, layout: &Layout, extent: Extent) -> Result<Self, WriteError> {
+        let batches = BatchBuilder::new(layout);
+        let properties = properties(layout, extent);
+        let out = RowGroupWriter::try_new(out, batches.schema.clone(), Some(properties))?;
+        Ok(ParquetWriter { batches, out })
     }
 }
 
-impl RowFormat for Parquet {
-    fn write(&mut self, block: &Block, cells: &Cells) -> Result<(), WriteError> {
-        Ok(self.out.write(&self.table.batch(block, cells)?)?)
+impl RowFormat for ParquetWriter {
+    fn write(&mut self, block: &Block, vectors: &VectorValues) -> Result<(), WriteError> {
+        Ok(self.out.write(&self.batches.batch(block, vectors)?)?)
     }
 
     fn flush(&mut self) -> Result<(), WriteError> {
@@ -169,19 +182,20 @@ impl RowFormat for Parquet {
     }
 
     fn finish(self: Box<Self>) -> Result<(), WriteError> {
-        // It writes the footer.
+        // Writes the footer.
         Ok(self.out.into_inner()?.finish()?)
     }
 }
 
-/// One Parquet file of the row groups of several, whose bytes are copied as they are.
+/// Joins Parquet files into one. The bytes of their row groups are copied unchanged.
 pub fn join_parquet(
     parts: impl Iterator<Item = Result<File, WriteError>>,
     out: Sink,
     layout: &Layout,
 ) -> Result<(), WriteError> {
-    let schema = Table::of(layout).schema;
-    let writer = ArrowWriter::try_new(out, schema, Some(properties(layout, true)))?;
+    let schema = BatchBuilder::new(layout).schema;
+    let writer =
+        RowGroupWriter::try_new(out, schema, Some(properties(layout, Extent::Part { first: 0 })))?;
     let (mut writer, _) = writer.into_serialized_writer()?;
     for part in parts {
         let part = part?;
@@ -207,37 +221,37 @@ pub fn join_parquet(
             to.close()?;
         }
     }
-    // It writes the footer.
+    // Writes the footer.
     Ok(writer.into_inner()?.finish()?)
 }
 
-/// Arrow batches: a stream within a part, and a file of random access as the whole.
-pub enum Arrow {
-    Stream(Table, StreamWriter<Sink>),
-    File(Table, FileWriter<Sink>),
+/// Writes Arrow batches: a part is a stream, the whole output is a file.
+pub enum ArrowWriter {
+    Stream(BatchBuilder, StreamWriter<Sink>),
+    File(BatchBuilder, FileWriter<Sink>),
 }
 
-impl Arrow {
-    pub fn new(out: Sink, layout: &Layout, within_part: bool) -> Result<Self, WriteError> {
-        let table = Table::of(layout);
-        Ok(match within_part {
-            true => {
-                let out = StreamWriter::try_new(out, &table.schema)?;
-                Arrow::Stream(table, out)
+impl ArrowWriter {
+    pub fn new(out: Sink, layout: &Layout, extent: Extent) -> Result<Self, WriteError> {
+        let batches = BatchBuilder::new(layout);
+        Ok(match extent {
+            Extent::Part { .. } => {
+                let out = StreamWriter::try_new(out, &batches.schema)?;
+                ArrowWriter::Stream(batches, out)
             }
-            false => {
-                let out = FileWriter::try_new(out, &table.schema)?;
-                Arrow::File(table, out)
+            Extent::Whole => {
+                let out = FileWriter::try_new(out, &batches.schema)?;
+                ArrowWriter::File(batches, out)
             }
         })
     }
 }
 
-impl RowFormat for Arrow {
-    fn write(&mut self, block: &Block, cells: &Cells) -> Result<(), WriteError> {
+impl RowFormat for ArrowWriter {
+    fn write(&mut self, block: &Block, vectors: &VectorValues) -> Result<(), WriteError> {
         Ok(match self {
-            Arrow::Stream(table, out) => out.write(&table.batch(block, cells)?),
-            Arrow::File(table, out) => out.write(&table.batch(block, cells)?),
+            ArrowWriter::Stream(batches, out) => out.write(&batches.batch(block, vectors)?),
+            ArrowWriter::File(batches, out) => out.write(&batches.batch(block, vectors)?),
         }?)
     }
 
@@ -247,20 +261,20 @@ impl RowFormat for Arrow {
 
     fn finish(self: Box<Self>) -> Result<(), WriteError> {
         let out = match *self {
-            Arrow::Stream(_, out) => out.into_inner()?,
-            Arrow::File(_, out) => out.into_inner()?,
+            ArrowWriter::Stream(_, out) => out.into_inner()?,
+            ArrowWriter::File(_, out) => out.into_inner()?,
         };
         Ok(out.finish()?)
     }
 }
 
-/// One Arrow file of the batches of several streams.
+/// Joins Arrow streams into one Arrow file.
 pub fn join_arrow(
     parts: impl Iterator<Item = Result<File, WriteError>>,
     out: Sink,
     layout: &Layout,
 ) -> Result<(), WriteError> {
-    let mut out = FileWriter::try_new(out, &Table::of(layout).schema)?;
+    let mut out = FileWriter::try_new(out, &BatchBuilder::new(layout).schema)?;
     for part in parts {
         for batch in StreamReader::try_new(BufReader::new(part?), None)? {
             out.write(&batch?)?;

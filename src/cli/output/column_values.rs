@@ -1,4 +1,4 @@
-//! Columns of types from objects and text, and back.
+//! Converts carried values of objects and texts to Arrow columns, and Arrow columns to text.
 
 use std::io;
 use std::sync::Arc;
@@ -9,27 +9,27 @@ use arrow_array::types::*;
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
-use super::WriteError;
-use crate::cli::carried::{Cell, Kind, Row};
+use super::row_format::WriteError;
+use crate::cli::carried::{CarriedRow, CarriedValue, FieldType};
 
-/// The columns that fields of objects become.
-pub fn schema_of(fields: &[(Arc<str>, Kind)]) -> SchemaRef {
-    let field = |(name, kind): &(Arc<str>, Kind)| {
-        let of = match kind {
-            Kind::Bool => DataType::Boolean,
-            Kind::Int => DataType::Int64,
-            Kind::Float => DataType::Float64,
-            Kind::Text | Kind::Json => DataType::Utf8,
+/// The Arrow schema for fields of JSON objects.
+pub fn schema_of(fields: &[(Arc<str>, FieldType)]) -> SchemaRef {
+    let field = |(name, field_type): &(Arc<str>, FieldType)| {
+        let data_type = match field_type {
+            FieldType::Bool => DataType::Boolean,
+            FieldType::Int => DataType::Int64,
+            FieldType::Float => DataType::Float64,
+            FieldType::Text | FieldType::Json => DataType::Utf8,
         };
-        Field::new(&**name, of, true)
+        Field::new(&**name, data_type, true)
     };
     Arc::new(Schema::new(fields.iter().map(field).collect::<Vec<_>>()))
 }
 
-/// Rows of objects or of texts as columns.
+/// Converts rows of objects or of texts to Arrow columns.
 pub fn batch_of(
-    rows: &[Row],
-    fields: &[(Arc<str>, Kind)],
+    rows: &[CarriedRow],
+    fields: &[(Arc<str>, FieldType)],
     schema: &SchemaRef,
 ) -> Result<Vec<ArrayRef>, WriteError> {
     for (at, row) in rows.iter().enumerate() {
@@ -43,32 +43,36 @@ pub fn batch_of(
             ));
         }
     }
-    fields.iter().map(|(name, kind)| column_of(rows, name, *kind)).collect()
+    fields.iter().map(|(name, field_type)| column_of(rows, name, *field_type)).collect()
 }
 
-fn column_of(rows: &[Row], name: &str, kind: Kind) -> Result<ArrayRef, WriteError> {
+fn column_of(
+    rows: &[CarriedRow],
+    name: &str,
+    field_type: FieldType,
+) -> Result<ArrayRef, WriteError> {
     let cells = rows.iter().map(|row| {
         let cell = row.iter().find(|(known, _)| &**known == name).map(|(_, cell)| cell);
-        cell.filter(|cell| Kind::of(cell).is_some())
+        cell.filter(|cell| FieldType::of(cell).is_some())
     });
-    let unfit = |at: usize, cell: &Cell| {
-        let (Cell::Json(found) | Cell::Text(found)) = cell;
+    let unfit = |at: usize, cell: &CarriedValue| {
+        let (CarriedValue::Json(found) | CarriedValue::Text(found)) = cell;
         let found: String = found.chars().take(40).collect();
-        let kind = kind.name();
+        let expected = field_type.name();
         WriteError::Row(
             at,
             format!(
-                "has {found} in `{name}`, where the first rows have {kind}; leave the field out with \
+                "has {found} in `{name}`, where the first rows have {expected}; leave the field out with \
                  --carry, or write .jsonl"
             ),
         )
     };
-    let json = |cell: &Cell| match cell {
-        Cell::Json(json) => json.clone(),
-        Cell::Text(_) => String::new(),
+    let json = |cell: &CarriedValue| match cell {
+        CarriedValue::Json(json) => json.clone(),
+        CarriedValue::Text(_) => String::new(),
     };
-    Ok(match kind {
-        Kind::Bool => {
+    Ok(match field_type {
+        FieldType::Bool => {
             let mut out = BooleanBuilder::with_capacity(rows.len());
             for (at, cell) in cells.enumerate() {
                 out.append_option(
@@ -77,7 +81,7 @@ fn column_of(rows: &[Row], name: &str, kind: Kind) -> Result<ArrayRef, WriteErro
             }
             Arc::new(out.finish())
         }
-        Kind::Int => {
+        FieldType::Int => {
             let mut out = Int64Builder::with_capacity(rows.len());
             for (at, cell) in cells.enumerate() {
                 out.append_option(
@@ -86,10 +90,10 @@ fn column_of(rows: &[Row], name: &str, kind: Kind) -> Result<ArrayRef, WriteErro
             }
             Arc::new(out.finish())
         }
-        Kind::Float => {
+        FieldType::Float => {
             let mut out = Float64Builder::with_capacity(rows.len());
             for (at, cell) in cells.enumerate() {
-                let number = |c: &Cell| match json(c).parse::<f64>() {
+                let number = |c: &CarriedValue| match json(c).parse::<f64>() {
                     Ok(number) if number.is_finite() => Ok(number),
                     _ => Err(unfit(at, c)),
                 };
@@ -97,15 +101,15 @@ fn column_of(rows: &[Row], name: &str, kind: Kind) -> Result<ArrayRef, WriteErro
             }
             Arc::new(out.finish())
         }
-        Kind::Text | Kind::Json => {
+        FieldType::Text | FieldType::Json => {
             let mut out = StringBuilder::new();
             for (at, cell) in cells.enumerate() {
-                let text = |c: &Cell| match c {
-                    Cell::Text(text) => Ok(text.clone()),
-                    Cell::Json(json) if kind == Kind::Text => {
+                let text = |c: &CarriedValue| match c {
+                    CarriedValue::Text(text) => Ok(text.clone()),
+                    CarriedValue::Json(json) if field_type == FieldType::Text => {
                         serde_json::from_str(json).map_err(|_| unfit(at, c))
                     }
-                    Cell::Json(json) => Ok(json.clone()),
+                    CarriedValue::Json(json) => Ok(json.clone()),
                 };
                 out.append_option(cell.map(text).transpose()?);
             }
@@ -114,44 +118,45 @@ fn column_of(rows: &[Row], name: &str, kind: Kind) -> Result<ArrayRef, WriteErro
     })
 }
 
-/// The first column that text formats cannot hold, for messages.
+/// The first column that text formats cannot hold.
 pub fn unwritable(schema: &Schema) -> Option<&Field> {
     schema.fields().iter().map(AsRef::as_ref).find(|field| !is_plain(field.data_type()))
 }
 
-fn is_plain(of: &DataType) -> bool {
+/// Whether text formats can hold values of a type.
+fn is_plain(data_type: &DataType) -> bool {
     use DataType::*;
-    of.is_integer()
-        || matches!(of, Null | Boolean | Float16 | Float32 | Float64)
-        || matches!(of, Utf8 | LargeUtf8 | Utf8View | Date32 | Timestamp(..))
-        || matches!(of, Decimal128(..))
+    data_type.is_integer()
+        || matches!(data_type, Null | Boolean | Float16 | Float32 | Float64)
+        || matches!(data_type, Utf8 | LargeUtf8 | Utf8View | Date32 | Timestamp(..))
+        || matches!(data_type, Decimal128(..))
 }
 
-/// The rows of a batch of plain columns.
-pub fn rows_of(batch: &RecordBatch) -> Result<Vec<Row>, WriteError> {
-    let mut rows: Vec<Row> = vec![Row::new(); batch.num_rows()];
+/// Converts a batch, whose columns are all plain, to rows of text and JSON.
+pub fn rows_of(batch: &RecordBatch) -> Result<Vec<CarriedRow>, WriteError> {
+    let mut rows: Vec<CarriedRow> = vec![CarriedRow::new(); batch.num_rows()];
     let schema = batch.schema();
     for (field, column) in schema.fields().iter().zip(batch.columns()) {
         let name: Arc<str> = Arc::from(field.name().as_str());
         for (at, row) in rows.iter_mut().enumerate() {
-            row.push((name.clone(), cell_of(column, at)?));
+            row.push((name.clone(), value_of(column, at)?));
         }
     }
     Ok(rows)
 }
 
-fn cell_of(column: &ArrayRef, at: usize) -> Result<Cell, WriteError> {
+fn value_of(column: &ArrayRef, at: usize) -> Result<CarriedValue, WriteError> {
     use DataType::*;
     if column.is_null(at) {
-        return Ok(Cell::Json("null".to_owned()));
+        return Ok(CarriedValue::Json("null".to_owned()));
     }
-    let date = |of: Option<String>| match of {
-        Some(text) => Ok(Cell::Text(text)),
-        None => Err(WriteError::Row(at, "has a date that no calendar knows".to_owned())),
+    let date = |text: Option<String>| match text {
+        Some(text) => Ok(CarriedValue::Text(text)),
+        None => Err(WriteError::Row(at, "has a date outside the range of the calendar".to_owned())),
     };
     macro_rules! number {
         ($type:ty) => {
-            Cell::Json(column.as_primitive::<$type>().value(at).to_string())
+            CarriedValue::Json(column.as_primitive::<$type>().value(at).to_string())
         };
     }
     macro_rules! time {
@@ -162,12 +167,12 @@ fn cell_of(column: &ArrayRef, at: usize) -> Result<Cell, WriteError> {
     }
     // JSON has no infinities and no NaN.
     let float = |value: f64, shown: String| match value.is_finite() {
-        true => Cell::Json(shown),
-        false => Cell::Json("null".to_owned()),
+        true => CarriedValue::Json(shown),
+        false => CarriedValue::Json("null".to_owned()),
     };
     Ok(match column.data_type() {
-        Null => Cell::Json("null".to_owned()),
-        Boolean => Cell::Json(column.as_boolean().value(at).to_string()),
+        Null => CarriedValue::Json("null".to_owned()),
+        Boolean => CarriedValue::Json(column.as_boolean().value(at).to_string()),
         Int8 => number!(Int8Type),
         Int16 => number!(Int16Type),
         Int32 => number!(Int32Type),
@@ -188,10 +193,12 @@ fn cell_of(column: &ArrayRef, at: usize) -> Result<Cell, WriteError> {
             let value = column.as_primitive::<Float64Type>().value(at);
             float(value, value.to_string())
         }
-        Utf8 => Cell::Text(column.as_string::<i32>().value(at).to_owned()),
-        LargeUtf8 => Cell::Text(column.as_string::<i64>().value(at).to_owned()),
-        Utf8View => Cell::Text(column.as_string_view().value(at).to_owned()),
-        Decimal128(..) => Cell::Json(column.as_primitive::<Decimal128Type>().value_as_string(at)),
+        Utf8 => CarriedValue::Text(column.as_string::<i32>().value(at).to_owned()),
+        LargeUtf8 => CarriedValue::Text(column.as_string::<i64>().value(at).to_owned()),
+        Utf8View => CarriedValue::Text(column.as_string_view().value(at).to_owned()),
+        Decimal128(..) => {
+            CarriedValue::Json(column.as_primitive::<Decimal128Type>().value_as_string(at))
+        }
         Date32 => {
             let day = column.as_primitive::<Date32Type>().value_as_datetime(at);
             return date(day.map(|day| day.format("%Y-%m-%d").to_string()));
@@ -201,7 +208,9 @@ fn cell_of(column: &ArrayRef, at: usize) -> Result<Cell, WriteError> {
         Timestamp(TimeUnit::Microsecond, _) => time!(TimestampMicrosecondType),
         Timestamp(TimeUnit::Nanosecond, _) => time!(TimestampNanosecondType),
         other => {
-            return Err(WriteError::Io(io::Error::other(format!("{other} as text"))));
+            return Err(WriteError::Io(io::Error::other(format!(
+                "{other} cannot be written as text"
+            ))));
         }
     })
 }

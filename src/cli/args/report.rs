@@ -1,0 +1,207 @@
+//! Options of the commands that report on models and adapters: inspect, adapters, bench, verify and tune.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use bytesize::ByteSize;
+use clap::{ArgGroup, Args};
+use vectile::Feature;
+use vectile::lab::Combination;
+
+use super::{LineArgs, ModelArgs, RunArgs};
+
+pub const REFERENCE_HELP: &str = "\
+To make reference vectors with sentence-transformers:
+  import json; from safetensors.numpy import save_file; from sentence_transformers import SentenceTransformer
+  model = SentenceTransformer(\"MODEL\", device=\"cpu\", model_kwargs={\"dtype\": \"float32\"})
+  texts = [\"A cat sat on the roof.\", \"The dog ran.\"]
+  save_file({\"embeddings\": model.encode(texts)}, \"reference.safetensors\", {\"texts\": json.dumps(texts)})
+To check a model against them: vectile verify MODEL --reference reference.safetensors";
+
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Load the model as `vectile rerank` does.
+    #[arg(long, conflicts_with_all = ["sparse", "multi_vector"])]
+    pub rerank: bool,
+    /// Load the model as `vectile embed --sparse` does.
+    #[arg(long, conflicts_with = "multi_vector")]
+    pub sparse: bool,
+    /// Load the model as `vectile embed --multi-vector` does.
+    #[arg(long)]
+    pub multi_vector: bool,
+    /// Print JSON instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct AdaptersArgs {
+    /// Print JSON instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").required(true).args(["model", "compare"]))]
+pub struct BenchArgs {
+    /// Measure the model in this directory or with this Hugging Face Hub name.
+    #[arg(value_name = "MODEL")]
+    pub model: Option<String>,
+    /// Compare reports that --json wrote, instead of measuring.
+    #[arg(long, value_name = "REPORT", num_args = 2.., conflicts_with_all = ["quick", "kernels", "precisions", "texts", "pairs", "html"])]
+    pub compare: Vec<PathBuf>,
+    /// Use this branch, tag or commit of a Hub model.
+    #[arg(long, value_name = "REVISION")]
+    pub revision: Option<String>,
+    /// Measure fewer precisions, sizes and rounds.
+    #[arg(long, help_heading = "Measurements")]
+    pub quick: bool,
+    /// Measure these precisions, each WEIGHTS or WEIGHTS/ACTIVATIONS. f32 is always measured.
+    ///
+    /// Examples: f32, f16, f16/f32, packed_f16, packed_f16/packed_f16, packed_bf16, packed_bf16/f16.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Measurements")]
+    pub precisions: Vec<Combination>,
+    /// Measure with these maximum numbers of tokens per batch.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Measurements")]
+    pub batch_tokens: Vec<NonZeroUsize>,
+    /// Measure with texts of these lengths in tokens.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Measurements")]
+    pub lengths: Vec<NonZeroUsize>,
+    /// Repeat each measurement N times [default: 5, or 3 with --quick]
+    #[arg(long, value_name = "N", help_heading = "Measurements")]
+    pub rounds: Option<NonZeroUsize>,
+    /// Time each kernel too, at the model's shapes, in each storage type and variant. Needs timestamps.
+    #[arg(long, help_heading = "Measurements")]
+    pub kernels: bool,
+    /// Measure on the texts of this file, one per line, instead of the built-in texts.
+    ///
+    /// Accuracy is measured on the first 500 texts.
+    #[arg(long, value_name = "FILE", help_heading = "Measurements")]
+    pub texts: Option<PathBuf>,
+    /// Compute Spearman's correlation on the scored pairs of this CSV file, in each precision.
+    ///
+    /// Each row is text, text, score. A header is optional.
+    #[arg(long, value_name = "FILE", help_heading = "Measurements")]
+    pub pairs: Option<PathBuf>,
+    /// Measure on these adapters, by index or a part of the name, or on `all`.
+    #[arg(long, value_name = "INDEX|NAME", value_delimiter = ',', help_heading = "Adapters")]
+    pub adapter: Vec<String>,
+    /// Disable these features of the adapter: shader-f16, subgroups, timestamp-query, cooperative-matrix.
+    #[arg(long, value_name = "FEATURES", value_delimiter = ',', help_heading = "Adapters")]
+    pub disable: Vec<Feature>,
+    /// Skip precisions in which the model needs more memory than this: 6GiB, 800MiB, or a number of bytes.
+    #[arg(long, value_name = "SIZE", help_heading = "Adapters")]
+    pub max_memory: Option<ByteSize>,
+    /// Write the whole report, or the comparison, as JSON to this file.
+    #[arg(long, value_name = "FILE|-", help_heading = "Output")]
+    pub json: Option<PathBuf>,
+    /// Write an HTML page with plots to this file. The page loads nothing from the network.
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub html: Option<PathBuf>,
+    /// Name this run in reports, for example after the machine or the commit.
+    #[arg(long, value_name = "TEXT", help_heading = "Output")]
+    pub label: Option<String>,
+    /// Print only errors on stderr.
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(mut_arg("dtype", |dtype| dtype.help(
+    "Check the vectors in this dtype, as well as in f32 and f16: auto, float32, float16 or bfloat16"
+)))]
+pub struct VerifyArgs {
+    /// Check the model in this directory or with this Hugging Face Hub name.
+    ///
+    /// A Hub name is `owner/name`. A bare `name` belongs to `sentence-transformers`.
+    #[arg(value_name = "MODEL")]
+    pub model: String,
+    /// Compare with the reference vectors of this safetensors file.
+    ///
+    /// The file has a tensor `embeddings` [texts, dimension] in F32 or F64. Its texts are a JSON list
+    /// in the metadata entry `texts`, or in texts.json beside the file. By default the reference vectors
+    /// built into Vectile are used, if it has some for this model.
+    #[arg(long, value_name = "FILE", help_heading = "Measurements")]
+    pub reference: Option<PathBuf>,
+    /// Measure on the texts of this file, or of stdin (`-`), one per line.
+    ///
+    /// By default built-in texts are used. Two of them are as long as the model allows.
+    #[arg(long, value_name = "FILE|-", help_heading = "Measurements")]
+    pub texts: Option<PathBuf>,
+    /// Write the verdict also into the model's directory, as vectile-f16.json.
+    #[arg(long, help_heading = "Output")]
+    pub write_verdict: bool,
+    /// Write the whole report as JSON to this file.
+    #[arg(long, value_name = "FILE|-", help_heading = "Output")]
+    pub json: Option<PathBuf>,
+    /// Put at most N tokens into a batch.
+    #[arg(long, value_name = "N", help_heading = "Model")]
+    pub batch_tokens: Option<NonZeroUsize>,
+    /// Print only errors on stderr.
+    #[arg(long, short)]
+    pub quiet: bool,
+    #[command(flatten)]
+    pub lines: LineArgs,
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+impl VerifyArgs {
+    /// The options that choose the model and how it runs.
+    pub fn model(&self) -> ModelArgs {
+        ModelArgs {
+            model: self.model.clone(),
+            run: self.run.clone(),
+            lora_task: None,
+            batch_tokens: self.batch_tokens,
+            tune: false,
+            quiet: self.quiet,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(mut_arg("dtype", |dtype| dtype.help(
+    "Time the kernels of this dtype: auto, float32, float16 or bfloat16"
+)))]
+pub struct TuneArgs {
+    /// Tune for the model in this directory or with this Hugging Face Hub name.
+    ///
+    /// Without MODEL, the shapes of common models are tuned, in each precision that float32, float16
+    /// and bfloat16 checkpoints run in on this adapter.
+    #[arg(value_name = "MODEL")]
+    pub model: Option<String>,
+    /// Time with 4, 16, 64, 256, 1024, 4096 and 16384 rows (tokens of a batch), up to N.
+    #[arg(long, default_value = "4096", value_name = "N", help_heading = "Measurements")]
+    pub rows: NonZeroUsize,
+    /// Time each variant N times, after one warm-up run.
+    #[arg(long, default_value = "3", value_name = "N", help_heading = "Measurements")]
+    pub runs: NonZeroUsize,
+    /// Write all times as JSON to this file: an object with MODEL, a list of objects without.
+    #[arg(long, value_name = "FILE|-", help_heading = "Output")]
+    pub json: Option<PathBuf>,
+    /// Time the GPU kernels on a software adapter too. For tests.
+    #[arg(long, hide = true)]
+    pub gpu_kernels: bool,
+    /// Print only errors on stderr.
+    #[arg(long, short)]
+    pub quiet: bool,
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+impl TuneArgs {
+    /// The options that choose the model and how it runs.
+    pub fn model(&self, model: &str) -> ModelArgs {
+        ModelArgs {
+            model: model.to_owned(),
+            run: self.run.clone(),
+            lora_task: None,
+            batch_tokens: None,
+            tune: false,
+            quiet: self.quiet,
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Rows of an input with their place and their carried columns, and the trait of readers.
+
+use std::sync::Arc;
+
+use crate::cli::args::{InputFormat, LineArgs};
+use crate::cli::carried::{Carried, CarriedRow, CarriedSchema, Carry};
+use crate::cli::failure::Failure;
+
+/// A chunk ends after the row with which it reaches this many bytes.
+pub const CHUNK_BYTES: usize = 4 << 20;
+
+/// Consecutive rows of an input.
+#[derive(Debug, Default)]
+pub struct Chunk {
+    /// The texts. A row without one is `None`, and has an entry in [`ChunkInfo::problems`].
+    pub texts: Vec<Option<String>>,
+    pub about: ChunkInfo,
+}
+
+/// All data of a chunk except its texts.
+#[derive(Debug, Default)]
+pub struct ChunkInfo {
+    /// For each row its number in the input, from 1: a line, a row of a table or an argument.
+    pub lines: Vec<u64>,
+    /// Rows without a usable text, and the reason.
+    pub problems: Vec<(usize, String)>,
+    pub carried: Carried,
+    /// For each row its approximate size in bytes.
+    pub weights: Vec<usize>,
+    /// Position of the input at the end of the chunk, in bytes.
+    pub position: u64,
+    /// The file, for messages.
+    pub name: Option<Arc<str>>,
+    /// The word for a row in messages.
+    pub unit: &'static str,
+}
+
+impl ChunkInfo {
+    /// Where a row was read, for messages: "notes.txt: line 5".
+    pub fn location(&self, row: usize) -> String {
+        let number = self.lines.get(row).copied().unwrap_or_default();
+        match &self.name {
+            Some(name) => format!("{name}: {} {number}", self.unit),
+            None => format!("{} {number}", self.unit),
+        }
+    }
+
+    /// Why a row has no text.
+    pub fn problem(&self, row: usize) -> Option<&str> {
+        self.problems.iter().find(|(at, _)| *at == row).map(|(_, problem)| problem.as_str())
+    }
+}
+
+impl Chunk {
+    /// The text of a row, or an empty one if it has none.
+    pub fn text(&self, row: usize) -> &str {
+        self.texts[row].as_deref().unwrap_or_default()
+    }
+
+    /// All texts.
+    ///
+    /// # Errors
+    /// If a row has none.
+    pub fn into_texts(self) -> Result<Vec<String>, Failure> {
+        match self.about.problems.first() {
+            Some((row, problem)) => {
+                Err(Failure::user(format!("{}: {problem}", self.about.location(*row))))
+            }
+            None => Ok(self.texts.into_iter().flatten().collect()),
+        }
+    }
+
+    /// Adds a row: its number, its text or the reason why it has none, and its size in bytes.
+    pub fn push(&mut self, line: u64, text: Result<String, String>, bytes: usize) {
+        match text {
+            Ok(text) => self.texts.push(Some(text)),
+            Err(problem) => {
+                self.about.problems.push((self.texts.len(), problem));
+                self.texts.push(None);
+            }
+        }
+        self.about.lines.push(line);
+        self.about.weights.push(bytes);
+    }
+
+    /// Sets the carried columns of the last row.
+    pub fn carry(&mut self, row: CarriedRow) {
+        match &mut self.about.carried {
+            Carried::Rows(rows) => rows.push(row),
+            carried => *carried = Carried::Rows(vec![row]),
+        }
+    }
+}
+
+/// How rows become texts and carried columns.
+#[derive(Debug, Clone)]
+pub struct ReadOptions {
+    /// The format, or `None` if the file name decides.
+    pub format: Option<InputFormat>,
+    /// The field or column of the texts.
+    pub field: String,
+    pub lossy: bool,
+    pub carry: Carry,
+}
+
+impl ReadOptions {
+    pub fn new(args: &LineArgs, carry: Carry) -> Self {
+        ReadOptions {
+            format: args.input_format,
+            field: args.field.clone(),
+            lossy: args.lossy,
+            carry,
+        }
+    }
+}
+
+/// Reads the rows of one file.
+pub trait RowReader: Send {
+    /// Adds up to `max_rows` rows to an empty chunk, and none at the end of the file.
+    fn fill(&mut self, chunk: &mut Chunk, max_rows: usize) -> Result<(), Failure>;
+
+    /// Skips rows and returns their number, which is smaller only at the end of the file.
+    fn skip(&mut self, rows: u64) -> Result<u64, Failure>;
+
+    /// The carried columns.
+    fn schema(&self) -> CarriedSchema;
+
+    /// The word for a row in messages.
+    fn unit(&self) -> &'static str {
+        "line"
+    }
+
+    /// How many bytes of the file were read.
+    fn position(&self) -> u64;
+}

@@ -1,0 +1,67 @@
+//! Finds the columns of a table by name.
+
+use std::sync::Arc;
+
+use crate::cli::carried::Carry;
+use crate::cli::failure::Failure;
+
+/// A carried column: its index in the table and its name.
+#[derive(Debug, Clone)]
+pub struct NamedColumn {
+    pub index: usize,
+    pub name: Arc<str>,
+}
+
+/// The index of the column that holds the texts.
+pub fn text_column(file: &str, names: &[Arc<str>], field: &str) -> Result<usize, Failure> {
+    let mut found = names.iter().enumerate().filter(|(_, name)| &***name == field);
+    match (found.next(), found.next()) {
+        (Some((index, _)), None) => Ok(index),
+        (Some(_), Some(_)) => {
+            Err(Failure::user(format!("{file}: has several columns `{field}`; rename them")))
+        }
+        (None, _) => Err(Failure::user(format!(
+            "{file}: has no column `{field}`, only {}; name the column of the texts with --field",
+            list(names)
+        ))),
+    }
+}
+
+/// The columns that `carry` selects.
+pub fn carried_columns(
+    file: &str,
+    names: &[Arc<str>],
+    carry: &Carry,
+) -> Result<Vec<NamedColumn>, Failure> {
+    if let Some(missing) = carry.names().iter().find(|name| !names.iter().any(|n| **n == ***name)) {
+        return Err(Failure::user(format!(
+            "--carry: {file} has no column `{missing}`, only {}",
+            list(names)
+        )));
+    }
+    let carried: Vec<NamedColumn> = (0..)
+        .zip(names)
+        .filter(|(_, name)| carry.takes(name))
+        .map(|(index, name)| NamedColumn { index, name: name.clone() })
+        .collect();
+    for (at, column) in carried.iter().enumerate() {
+        if carried[..at].iter().any(|earlier| earlier.name == column.name) {
+            return Err(Failure::user(format!(
+                "{file}: has several columns `{}`; rename them, or leave them out with --carry",
+                column.name
+            )));
+        }
+    }
+    Ok(carried)
+}
+
+/// The first names, quoted.
+fn list(names: &[Arc<str>]) -> String {
+    const SHOWN: usize = 12;
+    let mut list =
+        names.iter().take(SHOWN).map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
+    if names.len() > SHOWN {
+        list.push_str(", …");
+    }
+    list
+}

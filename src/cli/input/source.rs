@@ -1,0 +1,207 @@
+//! A sequence of texts from arguments or from any number of files.
+
+use std::path::{Path, PathBuf};
+
+use super::chunk::{Chunk, ReadOptions, RowReader};
+use super::delimited::Delimited;
+use super::file::InputFile;
+use super::lines::Lines;
+use crate::cli::args::{InputFormat, LineArgs};
+use crate::cli::carried::{CarriedSchema, Carry};
+use crate::cli::failure::Failure;
+
+/// Reads texts in chunks, from the arguments or from one file after the other.
+pub struct TextSource {
+    rows: Input,
+}
+
+enum Input {
+    Arguments { texts: std::vec::IntoIter<String>, taken: u64 },
+    Files(Files),
+}
+
+struct Files {
+    options: ReadOptions,
+    files: Vec<InputFile>,
+    /// How many files were opened.
+    opened: usize,
+    /// The open file; `None` after the last.
+    reader: Option<Box<dyn RowReader>>,
+    /// Bytes of the files before the open one.
+    bytes_before: u64,
+}
+
+impl TextSource {
+    /// The texts of the command line.
+    pub fn arguments(texts: Vec<String>) -> Self {
+        TextSource { rows: Input::Arguments { texts: texts.into_iter(), taken: 0 } }
+    }
+
+    /// A file, or stdin if the path is `-`, without carried columns.
+    pub fn open(path: &Path, args: &LineArgs) -> Result<Self, Failure> {
+        TextSource::open_all(&[path.to_owned()], args, Carry::none())
+    }
+
+    /// Files of the same format, one after the other, with carried columns. `-` is stdin.
+    pub fn open_all(paths: &[PathBuf], args: &LineArgs, carry: Carry) -> Result<Self, Failure> {
+        let options = ReadOptions::new(args, carry);
+        let files = paths.iter().map(|path| InputFile::find(path, options.format));
+        let files = files.collect::<Result<Vec<InputFile>, Failure>>()?;
+        if let Some(other) = files.iter().find(|file| file.format != files[0].format) {
+            return Err(Failure::user(format!(
+                "{}: has another format than {}; give files of one format, or name the format with \
+                 --input-format",
+                other.path.display(),
+                files[0].path.display()
+            )));
+        }
+        let mut files = Files { options, files, opened: 0, reader: None, bytes_before: 0 };
+        // Opens the first file, so that its errors come before a model is loaded.
+        files.open_next()?;
+        Ok(TextSource { rows: Input::Files(files) })
+    }
+
+    /// The next rows, up to `max_rows`; `None` at the end.
+    pub fn next_chunk(&mut self, max_rows: usize) -> Result<Option<Chunk>, Failure> {
+        match &mut self.rows {
+            Input::Arguments { texts, taken } => {
+                let mut chunk = Chunk::default();
+                for text in texts.take(max_rows) {
+                    *taken += 1;
+                    let bytes = text.len();
+                    chunk.push(*taken, Ok(text), bytes);
+                }
+                chunk.about.unit = "text";
+                Ok((!chunk.texts.is_empty()).then_some(chunk))
+            }
+            Input::Files(files) => files.next_chunk(max_rows),
+        }
+    }
+
+    /// All texts that are left.
+    ///
+    /// # Errors
+    /// If a row has no text.
+    pub fn read_all(mut self) -> Result<Vec<String>, Failure> {
+        let mut texts = Vec::new();
+        while let Some(chunk) = self.next_chunk(usize::MAX)? {
+            texts.extend(chunk.into_texts()?);
+        }
+        Ok(texts)
+    }
+
+    /// Skips rows that an earlier run has embedded.
+    ///
+    /// # Errors
+    /// If the input has fewer rows.
+    pub fn skip(&mut self, rows: u64) -> Result<(), Failure> {
+        let mut left = rows;
+        if let Input::Files(files) = &mut self.rows {
+            while let Some(reader) = &mut files.reader {
+                left -= reader.skip(left)?;
+                if left == 0 {
+                    return Ok(());
+                }
+                files.open_next()?;
+            }
+        }
+        Err(Failure::user(format!(
+            "the input has {} rows, but {rows} were embedded before: the input has changed since the \
+             interrupted run",
+            rows - left
+        )))
+    }
+
+    /// The carried columns, as the first file has them.
+    pub fn schema(&self) -> CarriedSchema {
+        match &self.rows {
+            Input::Files(Files { options, reader: Some(reader), .. })
+                if !options.carry.is_none() =>
+            {
+                reader.schema()
+            }
+            _ => CarriedSchema::None,
+        }
+    }
+
+    /// The files that can be read again: not stdin, pipes or devices.
+    pub fn regular_files(&self) -> Vec<&Path> {
+        let regular = self.files().iter().filter(|file| file.bytes.is_some());
+        regular.map(|file| file.path.as_path()).collect()
+    }
+
+    /// Whether the whole input can be read again from the start.
+    pub fn is_repeatable(&self) -> bool {
+        !self.files().is_empty() && self.files().iter().all(|file| file.bytes.is_some())
+    }
+
+    /// How many bytes were read.
+    pub fn position(&self) -> u64 {
+        match &self.rows {
+            Input::Arguments { .. } => 0,
+            Input::Files(files) => {
+                files.bytes_before + files.reader.as_ref().map_or(0, |reader| reader.position())
+            }
+        }
+    }
+
+    /// The length of the input in bytes, if known.
+    pub fn total_bytes(&self) -> Option<u64> {
+        match self.files() {
+            [] => None,
+            files => files.iter().map(|file| file.bytes).sum(),
+        }
+    }
+
+    fn files(&self) -> &[InputFile] {
+        match &self.rows {
+            Input::Arguments { .. } => &[],
+            Input::Files(files) => &files.files,
+        }
+    }
+}
+
+impl Files {
+    fn next_chunk(&mut self, max_rows: usize) -> Result<Option<Chunk>, Failure> {
+        let mut chunk = Chunk::default();
+        while let Some(reader) = &mut self.reader {
+            reader.fill(&mut chunk, max_rows)?;
+            if !chunk.texts.is_empty() {
+                chunk.about.position = self.bytes_before + reader.position();
+                chunk.about.name = Some(self.files[self.opened - 1].name.clone());
+                chunk.about.unit = reader.unit();
+                return Ok(Some(chunk));
+            }
+            self.open_next()?;
+        }
+        Ok(None)
+    }
+
+    fn open_next(&mut self) -> Result<(), Failure> {
+        if let Some(last) = self.opened.checked_sub(1).and_then(|last| self.files.get(last)) {
+            self.bytes_before += last.bytes.unwrap_or_default();
+        }
+        self.reader = match self.files.get(self.opened) {
+            Some(file) => Some(open(file, &self.options)?),
+            None => None,
+        };
+        self.opened += usize::from(self.reader.is_some());
+        Ok(())
+    }
+}
+
+/// A reader for the rows of a file.
+fn open(file: &InputFile, options: &ReadOptions) -> Result<Box<dyn RowReader>, Failure> {
+    Ok(match file.format {
+        InputFormat::Txt | InputFormat::Jsonl => Box::new(Lines::open(file, options)?),
+        InputFormat::Csv | InputFormat::Tsv => Box::new(Delimited::open(file, options)?),
+        #[cfg(feature = "bulk")]
+        InputFormat::Parquet => Box::new(super::columns::ParquetReader::open(file, options)?),
+        #[cfg(feature = "bulk")]
+        InputFormat::Arrow => Box::new(super::columns::ArrowReader::open(file, options)?),
+        #[cfg(not(feature = "bulk"))]
+        InputFormat::Parquet | InputFormat::Arrow => {
+            return Err(Failure::without_bulk(&file.path, "Parquet and Arrow files"));
+        }
+    })
+}

@@ -1,0 +1,79 @@
+//! The format and the columns of an output.
+
+use std::sync::Arc;
+
+use vectile::{OutputPrecision, Ranges};
+
+use crate::cli::args::OutputFormat;
+use crate::cli::carried::{CarriedSchema, FieldType};
+use crate::cli::input::Compression;
+
+/// A part ends after the row with which it reaches this many bytes of input.
+pub const PART_BYTES: usize = 64 << 20;
+/// By default the vectors of a part take about this many bytes.
+const PART_VECTOR_BYTES: usize = 16 << 20;
+/// By default a part has at most this many rows.
+const MAXIMUM_PART_ROWS: u64 = 1 << 16;
+
+/// What is written, and how.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    pub format: OutputFormat,
+    pub compression: Option<Compression>,
+    pub precision: OutputPrecision,
+    /// Values of a vector, before they are stored in `precision`.
+    pub dim: usize,
+    /// The name of the column of the vectors.
+    pub vector_column: Arc<str>,
+    /// The carried columns, as far as the input has them before the first row.
+    pub carried: CarriedSchema,
+    /// The carried columns and their types, if they come from JSON objects and the format needs columns.
+    pub fields: Vec<(Arc<str>, FieldType)>,
+    /// The ranges of int8 and uint8, if `--calibration` sets them.
+    pub ranges: Option<Ranges>,
+    /// Maximum rows of a part.
+    pub part_rows: u64,
+    /// Suppresses notes on stderr.
+    pub quiet: bool,
+}
+
+impl Layout {
+    /// The default for `part_rows`: some megabytes of vectors, and a power of two.
+    pub fn default_part_rows(dim: usize) -> u64 {
+        let rows = PART_VECTOR_BYTES / (dim * 4).max(1);
+        (1 << rows.max(256).ilog2()).min(MAXIMUM_PART_ROWS)
+    }
+
+    /// Whether rows must wait until all are known, because the ranges of int8 and uint8 come from all rows.
+    pub fn needs_all_rows(&self) -> bool {
+        self.precision.needs_ranges() && self.ranges.is_none()
+    }
+
+    /// The names of the carried columns.
+    pub fn carried_names(&self) -> Vec<Arc<str>> {
+        match &self.carried {
+            CarriedSchema::None => Vec::new(),
+            CarriedSchema::Texts(names) => names.clone(),
+            CarriedSchema::Objects => self.fields.iter().map(|(name, _)| name.clone()).collect(),
+            #[cfg(feature = "bulk")]
+            CarriedSchema::Typed(schema) => {
+                schema.fields().iter().map(|field| Arc::from(field.name().as_str())).collect()
+            }
+        }
+    }
+
+    /// Name and type of the first carried column that a text format cannot hold.
+    pub fn unwritable_column(&self) -> Option<(String, String)> {
+        match (&self.carried, self.format) {
+            #[cfg(feature = "bulk")]
+            (
+                CarriedSchema::Typed(schema),
+                OutputFormat::Jsonl | OutputFormat::Csv | OutputFormat::Tsv,
+            ) => {
+                let field = super::column_values::unwritable(schema)?;
+                Some((field.name().clone(), field.data_type().to_string()))
+            }
+            _ => None,
+        }
+    }
+}

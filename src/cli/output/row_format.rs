@@ -1,0 +1,61 @@
+//! The trait of output formats, and the errors of writing.
+
+use std::io;
+
+use super::block::{Block, VectorValues};
+use crate::cli::failure::Failure;
+
+/// Writes rows in a format.
+pub trait RowFormat: Send {
+    /// Appends rows.
+    fn write(&mut self, block: &Block, vectors: &VectorValues) -> Result<(), WriteError>;
+
+    /// Sends buffered rows on, for a reader that may be waiting.
+    fn flush(&mut self) -> Result<(), WriteError>;
+
+    /// Completes the format after the last row.
+    fn finish(self: Box<Self>) -> Result<(), WriteError>;
+}
+
+/// Why rows could not be written.
+#[derive(Debug)]
+pub enum WriteError {
+    Io(io::Error),
+    /// The format cannot hold a row: its index in the block, and the problem.
+    Row(usize, String),
+    Failure(Failure),
+}
+
+impl From<io::Error> for WriteError {
+    fn from(error: io::Error) -> Self {
+        WriteError::Io(error)
+    }
+}
+
+impl From<Failure> for WriteError {
+    fn from(failure: Failure) -> Self {
+        WriteError::Failure(failure)
+    }
+}
+
+impl WriteError {
+    /// Names the row of the input, if the error is about one. `first` is the index of the block's first row.
+    pub fn in_block(self, first: u64) -> Self {
+        match self {
+            WriteError::Row(at, problem) => WriteError::Failure(Failure::User(format!(
+                "row {} of the input {problem}",
+                first + at as u64 + 1
+            ))),
+            other => other,
+        }
+    }
+
+    /// The failure of the command. `describe` turns an I/O error into one.
+    pub fn into_failure(self, first: u64, describe: impl Fn(&io::Error) -> Failure) -> Failure {
+        match self.in_block(first) {
+            WriteError::Io(error) => describe(&error),
+            WriteError::Failure(failure) => failure,
+            WriteError::Row(_, problem) => Failure::User(problem),
+        }
+    }
+}
