@@ -1,4 +1,4 @@
-//! `embed` from files into files: columns that are carried, formats of lines, and runs that end early.
+//! `embed` from files to files: carried columns, text formats, and interrupted runs.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::support::*;
 
-/// `embed` on the usual fixture.
+/// `embed` with the usual fixture.
 fn embed(inputs: &[&Path], output: &Path, args: &[&str]) -> Command {
     let mut command = with_model("embed", args);
     for input in inputs {
@@ -17,7 +17,7 @@ fn embed(inputs: &[&Path], output: &Path, args: &[&str]) -> Command {
     command
 }
 
-/// The vectors of texts, each embedded in one go from a file with a text a line.
+/// The vectors of texts, embedded in one run from a file of one text per line.
 fn vectors(texts: &[&str]) -> Vec<Vec<f32>> {
     let directory = tempfile::tempdir().unwrap();
     let file = write(directory.path(), "texts.txt", texts.join("\n") + "\n");
@@ -84,7 +84,7 @@ fn fields_of_objects_are_carried_as_they_were_written() {
 }
 
 #[test]
-fn values_between_commas_are_read_and_written() {
+fn csv_is_read_and_written() {
     if !have_adapter() {
         return;
     }
@@ -103,7 +103,7 @@ fn values_between_commas_are_read_and_written() {
     for (record, expected) in records.iter().zip(&expected) {
         assert_eq!(list(&serde_json::from_str(&record[3]).unwrap()), *expected);
     }
-    // Other formats hold the same.
+    // Other formats have the same content.
     succeed(embed(&[&at("out.csv")], &at("out.tsv"), &["--embedding-column", "e2"]));
     let tsv = std::fs::read_to_string(at("out.tsv")).unwrap();
     assert!(tsv.starts_with("id\ttext\tnote\tembedding\te2\n1\ta cat\t"), "{tsv}");
@@ -126,7 +126,7 @@ fn values_between_commas_are_read_and_written() {
 }
 
 #[test]
-fn objects_whose_fields_differ_make_the_columns_of_the_first() {
+fn the_first_objects_decide_the_columns() {
     if !have_adapter() {
         return;
     }
@@ -144,7 +144,7 @@ fn objects_whose_fields_differ_make_the_columns_of_the_first() {
 }
 
 #[test]
-fn lines_are_compressed_where_the_name_says_so() {
+fn text_formats_are_compressed_by_extension() {
     if !have_adapter() {
         return;
     }
@@ -167,7 +167,7 @@ fn lines_are_compressed_where_the_name_says_so() {
 }
 
 #[test]
-fn files_directories_and_patterns_come_one_after_the_other() {
+fn files_directories_and_patterns_are_read_in_order() {
     if !have_adapter() {
         return;
     }
@@ -185,7 +185,7 @@ fn files_directories_and_patterns_come_one_after_the_other() {
         succeed(embed(paths, &out, &[]));
         rows_of(&std::fs::read(&out).unwrap())
     };
-    // The output is no input, though it lies among them.
+    // The output is not an input, although it is in the same directory.
     assert_eq!(read(&[&inputs]), expected);
     assert_eq!(read(&[&inputs]), expected);
     assert_eq!(read(&[&inputs.join("*.txt")]), expected[..2]);
@@ -193,19 +193,22 @@ fn files_directories_and_patterns_come_one_after_the_other() {
     assert_eq!(read(&[&b, &a, &b]), [&expected[1..2], &expected[..1], &expected[1..2]].concat());
     let none = directory.path().join("none");
     std::fs::create_dir(&none).unwrap();
-    refuse(embed(&[&none], &out, &[]), &["none", "directory without texts"]);
-    refuse(embed(&[&none.join("*.jsonl")], &out, &[]), &["no file"]);
-    refuse(embed(&[&a, Path::new("-")], &out, &[]), &["stdin", "no other input"]);
+    refuse(embed(&[&none], &out, &[]), &["none", "the directory has no .txt"]);
+    refuse(embed(&[&none.join("*.jsonl")], &out, &[]), &["no file matches"]);
+    refuse(
+        embed(&[&a, Path::new("-")], &out, &[]),
+        &["stdin", "cannot be combined with other inputs"],
+    );
     let objects = write(directory.path(), "d.jsonl", "{\"text\":\"d\"}\n");
     refuse(embed(&[&a, &objects], &out, &[]), &["d.jsonl", "another format", "a.txt"]);
-    // Messages name the file.
+    // Errors name the file.
     let bad = write(&inputs, "more/d.txt", b"good\n\xff\n");
     refuse(embed(&[&inputs], &out, &[]), &["d.txt: line 2", "UTF-8"]);
     std::fs::remove_file(bad).unwrap();
 }
 
 #[test]
-fn rows_that_fail_end_it_or_have_null() {
+fn a_failed_row_stops_the_run_or_gets_null() {
     if !have_adapter() {
         return;
     }
@@ -235,7 +238,7 @@ fn rows_that_fail_end_it_or_have_null() {
         assert_eq!(row["embedding"], Value::Null);
     }
     assert_eq!((&rows[1]["id"], rows[2].get("id"), &rows[3]["id"]), (&2.into(), None, &4.into()));
-    // Ranges are those of the rows that have vectors.
+    // Ranges come from the rows that have vectors.
     let args = [&args[..], &["--precision", "uint8"]].concat();
     succeed(embed(&[&input], &at("out8.jsonl"), &args));
     let lines = std::fs::read_to_string(at("out8.jsonl")).unwrap();
@@ -253,7 +256,7 @@ fn corpus(directory: &Path, rows: usize) -> PathBuf {
     write(directory, "in.jsonl", (0..rows).map(line).collect::<String>())
 }
 
-/// Kills a command at random moments until it has been killed so often, then lets it end.
+/// Kills a command at random moments, the given number of times, then lets it finish.
 fn kill_at_random(
     command: impl Fn() -> Command,
     times: usize,
@@ -268,7 +271,7 @@ fn kill_at_random(
     for _ in 0..times {
         let mut child = command().stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
         std::thread::sleep(took.mul_f64(random()));
-        // On Unix this is SIGKILL. One that has ended already made the output whole.
+        // On Unix this is SIGKILL. A run that ended before has completed the output.
         let _ = child.kill();
         child.wait().unwrap();
     }
@@ -276,11 +279,11 @@ fn kill_at_random(
 }
 
 #[test]
-fn what_is_killed_at_any_moment_is_gone_on_with_to_the_same_bits() {
+fn a_killed_run_resumes_to_byte_identical_output() {
     if !have_adapter() {
         return;
     }
-    // 200 kills, and more of each sort, where a person asks for them.
+    // VECTILE_KILLS sets another number of kills.
     let times = std::env::var("VECTILE_KILLS").map_or(4, |times| times.parse().unwrap());
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
@@ -306,7 +309,7 @@ fn what_is_killed_at_any_moment_is_gone_on_with_to_the_same_bits() {
     }
 }
 
-/// Starts a command and kills it when so many parts of its output are complete.
+/// Starts a command and sends it a signal when this many parts of its output are complete.
 #[cfg(unix)]
 fn end_after_parts(
     mut command: Command,
@@ -331,7 +334,7 @@ fn end_after_parts(
 
 #[cfg(unix)]
 #[test]
-fn a_run_is_gone_on_with_under_the_same_settings_only() {
+fn a_run_resumes_only_with_the_same_settings() {
     if !have_adapter() {
         return;
     }
@@ -363,16 +366,16 @@ fn a_run_is_gone_on_with_under_the_same_settings_only() {
         let words = [&["--resume", "other settings"], words.as_slice()].concat();
         refuse(run(&out, &args), &words);
     }
-    // Rows may fail from here on: none has.
+    // From here on rows may fail, but none does.
     let lenient = end_after_parts(run(&out, &["--resume", "--on-error", "null"]), &out, 4, "-KILL");
     assert_eq!(lenient.0, -1, "{}", lenient.1);
     let resumed = succeed(run(&out, &["--resume"]));
-    assert!(stderr(&resumed).contains("going on after"), "{}", stderr(&resumed));
+    assert!(stderr(&resumed).contains("resumed after"), "{}", stderr(&resumed));
     succeed(run(&whole, &["--resume"]));
     assert!(std::fs::read(&whole).unwrap() == std::fs::read(&out).unwrap());
     assert_eq!(names(directory.path()), ["in.jsonl", "out.jsonl", "whole.jsonl"]);
 
-    // An input that is another now is refused.
+    // An input that has changed is refused.
     end_after_parts(run(&out, &[]), &out, 1, "-KILL");
     let lines = std::fs::read_to_string(&input).unwrap();
     std::fs::write(&input, lines + "{\"text\":\"one more\"}\n").unwrap();
@@ -382,7 +385,7 @@ fn a_run_is_gone_on_with_under_the_same_settings_only() {
 
 #[cfg(unix)]
 #[test]
-fn rows_without_a_vector_are_not_gone_on_with_where_none_may_fail() {
+fn failed_rows_are_not_resumed_with_on_error_fail() {
     if !have_adapter() {
         return;
     }
@@ -404,7 +407,7 @@ fn rows_without_a_vector_are_not_gone_on_with_where_none_may_fail() {
 
 #[cfg(unix)]
 #[test]
-fn two_runs_do_not_share_an_output() {
+fn two_runs_cannot_share_an_output() {
     if !have_adapter() {
         return;
     }
@@ -417,18 +420,24 @@ fn two_runs_do_not_share_an_output() {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     std::thread::sleep(std::time::Duration::from_millis(50));
-    refuse(run(), &["out.jsonl.parts", "another vectile"]);
+    refuse(run(), &["out.jsonl.parts", "another vectile process"]);
     first.kill().unwrap();
     first.wait().unwrap();
 }
 
 #[test]
-fn only_files_into_a_file_are_gone_on_with() {
+fn only_runs_from_files_to_a_file_can_be_resumed() {
     let directory = tempfile::tempdir().unwrap();
     let file = write(directory.path(), "a.txt", "a\n");
     let out = directory.path().join("out.jsonl");
-    refuse(embed(&[Path::new("-")], &out, &["--resume"]), &["--resume", "files into a file"]);
-    refuse(embed(&[&file], Path::new("-"), &["--resume"]), &["--resume", "files into a file"]);
+    refuse(
+        embed(&[Path::new("-")], &out, &["--resume"]),
+        &["--resume", "needs --input FILE and --output FILE"],
+    );
+    refuse(
+        embed(&[&file], Path::new("-"), &["--resume"]),
+        &["--resume", "needs --input FILE and --output FILE"],
+    );
     refuse(embed(&[&file], &out, &["--carry", "id"]), &["--carry", "no columns"]);
     refuse(
         embed(&[&file], &directory.path().join("a.npy"), &["--carry", "id"]),
@@ -437,7 +446,7 @@ fn only_files_into_a_file_are_gone_on_with() {
     assert_eq!(names(directory.path()), ["a.txt"]);
 }
 
-/// Runs under a limit of the length of files, in blocks of 512 bytes, as on a disk that is full.
+/// Runs a command under a limit on file sizes, in blocks of 512 bytes, like on a full disk.
 #[cfg(unix)]
 fn limited(command: Command, blocks: u32) -> Command {
     let mut shell = Command::new("sh");
@@ -470,7 +479,7 @@ fn a_full_disk_leaves_no_half_file() {
         let command = limited(embed(&[&input], &at(name), &["-q"]), 64);
         refuse(command, &[&format!("{name}.parts"), "cannot be written"]);
         assert_eq!(names(directory.path()), ["in.jsonl"], "{name}");
-        // Parts fit, and the whole does not.
+        // The parts fit, but the whole output does not.
         let small = ["--part-rows", "100", "-q", "--carry", "none"];
         let command = limited(embed(&[&input], &at(name), &small), 200);
         refuse(command, &[&format!("{name}.part"), "cannot be written"]);
@@ -484,19 +493,5 @@ fn a_full_disk_leaves_no_half_file() {
             embed(&[&input], Path::new("/dev/full"), &["-q"]),
             &["/dev/full", "cannot be written"],
         );
-    }
-}
-
-#[cfg(not(feature = "bulk"))]
-#[test]
-fn what_needs_the_feature_bulk_says_so() {
-    let directory = tempfile::tempdir().unwrap();
-    let texts = write(directory.path(), "a.txt", "a\n");
-    for name in ["a.parquet", "a.arrow", "a.feather", "a.jsonl.zst"] {
-        let file = write(directory.path(), name, "");
-        let words = [name, "feature `bulk`", "--features bulk"];
-        refuse(embed(&[&file], &directory.path().join("out.jsonl"), &[]), &words);
-        std::fs::remove_file(&file).unwrap();
-        refuse(embed(&[&texts], &file, &[]), &words);
     }
 }

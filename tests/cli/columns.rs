@@ -1,4 +1,4 @@
-//! Parquet and Arrow in and out, as other programs' files have them.
+//! Parquet and Arrow as input and output.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -103,7 +103,7 @@ fn vectors<T: ArrowPrimitiveType>(
 }
 
 #[test]
-fn columns_go_through_parquet_and_arrow_as_they_are() {
+fn columns_pass_through_parquet_and_arrow_unchanged() {
     if !have_adapter() {
         return;
     }
@@ -112,7 +112,7 @@ fn columns_go_through_parquet_and_arrow_as_they_are() {
     let table = table();
     let field = ["--field", "body"];
     let expected: Vec<Option<Vec<f32>>> = expected().into_iter().map(Some).collect();
-    // Categories are written out.
+    // Dictionaries are replaced by their values.
     let plain = |name: &str| -> ArrayRef {
         match name {
             "category" => Arc::new(StringArray::from(vec!["a", "b", "a", "c", "b"])),
@@ -145,7 +145,7 @@ fn columns_go_through_parquet_and_arrow_as_they_are() {
     }
     succeed(embed(&at("in.parquet"), &at("out.arrow"), &field));
     same(&read_arrow(&at("out.arrow")));
-    // From a file of random access, and from a stream, as datasets writes them.
+    // From an Arrow file, and from an Arrow stream as `datasets` writes it.
     let mut file =
         FileWriter::try_new(File::create(at("a.feather")).unwrap(), &table.schema()).unwrap();
     file.write(&table).unwrap();
@@ -160,7 +160,7 @@ fn columns_go_through_parquet_and_arrow_as_they_are() {
         succeed(embed(&at(name), &at("out2.parquet"), &field));
         same(&read_parquet(&at("out2.parquet")));
     }
-    // Into lines, without what those cannot hold.
+    // To JSON lines, without the columns that they cannot hold.
     let columns = ["--carry", "id,score,ok,when,category"];
     refuse(embed(&at("in.parquet"), &at("no.jsonl"), &field), &["--carry", "`lists`", "List"]);
     succeed(embed(&at("in.parquet"), &at("out.jsonl"), &[&field[..], &columns].concat()));
@@ -215,7 +215,7 @@ fn vectors_have_the_type_of_their_precision() {
 }
 
 #[test]
-fn a_row_without_a_text_fails_or_has_null() {
+fn a_row_without_a_text_fails_or_gets_null() {
     if !have_adapter() {
         return;
     }
@@ -237,7 +237,7 @@ fn a_row_without_a_text_fails_or_has_null() {
 }
 
 #[test]
-fn objects_and_values_between_commas_become_columns() {
+fn json_objects_and_csv_become_columns() {
     if !have_adapter() {
         return;
     }
@@ -267,7 +267,7 @@ fn objects_and_values_between_commas_become_columns() {
 }
 
 #[test]
-fn files_that_are_broken_or_do_not_fit_are_refused_by_name() {
+fn broken_files_and_differing_columns_are_refused_by_name() {
     if !have_adapter() {
         return;
     }
@@ -278,12 +278,15 @@ fn files_that_are_broken_or_do_not_fit_are_refused_by_name() {
     let input = parquet_of(&at("in.parquet"), &table(), Compression::SNAPPY);
     let bytes = std::fs::read(&input).unwrap();
     refuse(embed(&input, &out, &[]), &["in.parquet", "no column `text`", "`body`", "--field"]);
-    refuse(embed(&input, &out, &["--field", "id"]), &["column `id` holds Int64", "--field"]);
+    refuse(
+        embed(&input, &out, &["--field", "id"]),
+        &["column `id` holds Int64, not text", "--field"],
+    );
     for length in [0, 3, 40, bytes.len() - 9] {
         let cut = write(directory.path(), "cut.parquet", &bytes[..length]);
         refuse(embed(&cut, &out, &field), &["cut.parquet", "cannot be read as Parquet"]);
     }
-    // Garbage among the data, at many places: refused, or in columns that nobody reads.
+    // Damaged data at many places: refused, unless it is in a column that is not read.
     for place in (4..bytes.len() - 8).step_by(bytes.len() / 12) {
         let mut broken = bytes.clone();
         broken[place..place + 6].copy_from_slice(b"\xff\x7f\xff\x80\x01\xff");
@@ -338,10 +341,10 @@ fn zstd_is_read_and_written() {
     refuse(embed(&cut, &at("no.jsonl"), &[]), &["cut.txt.zst", "cannot be read"]);
 }
 
-/// Rows a second of Parquet to Parquet beside those of the library, in rounds that take turns. On a machine that is
-/// shared with other work the figures mean nothing: run by hand, as `--release … -- --ignored --nocapture`.
+/// Compares rows per second of Parquet to Parquet with the library, in alternating rounds. Needs a machine without other
+/// work, so it is run by hand: `--release … -- --ignored --nocapture`.
 #[test]
-#[ignore = "takes a quiet machine"]
+#[ignore = "needs a machine without other work"]
 fn bulk_keeps_up_with_the_library() {
     use vectile::{Embedder, ModelFiles, block_on};
     let model = std::env::var("VECTILE_TEST_MODEL").unwrap();
@@ -373,7 +376,7 @@ fn bulk_keeps_up_with_the_library() {
     let mut ratios = Vec::new();
     for round in 0..5 {
         let library = seconds(&|| drop(block_on(embedder.embed(&texts)).unwrap()));
-        // Without what it takes to start and to load the model.
+        // The time to start and to load the model is subtracted.
         let (whole, start) = (seconds(&|| run(&all)), seconds(&|| run(&few)));
         let ratio = (library - seconds(&|| drop(block_on(embedder.embed(&texts[..8])).unwrap())))
             / (whole - start);

@@ -1,4 +1,4 @@
-//! `embed`: the right vectors, in their order, however they are asked for.
+//! `embed`: the right vectors in the right order, for all options.
 
 use std::io::Write;
 use std::process::Stdio;
@@ -23,7 +23,7 @@ fn vectors_are_those_of_sentence_transformers() {
 }
 
 #[test]
-fn the_adapter_and_the_precision_are_said_in_a_line_each() {
+fn adapter_and_precision_are_reported() {
     if !have_adapter() {
         return;
     }
@@ -37,7 +37,7 @@ fn the_adapter_and_the_precision_are_said_in_a_line_each() {
 }
 
 #[test]
-fn a_software_adapter_is_said_aloud() {
+fn a_software_adapter_is_reported() {
     if !have_adapter() {
         return;
     }
@@ -86,7 +86,7 @@ fn rows_come_in_the_order_of_the_texts_and_do_not_depend_on_their_neighbours() {
         for (i, row) in rows.into_iter().enumerate() {
             let which = i * 7 % known.len();
             assert!(cosine(&row, &expected[which]) > 0.999_999, "row {i}");
-            // To the bit, wherever the text stands and however batches are cut.
+            // Bit-identical, wherever the text is and however batches are cut.
             assert_eq!(*seen[which].get_or_insert_with(|| row.clone()), row, "row {i}");
         }
     }
@@ -181,17 +181,17 @@ fn twenty_thousand_lines_take_bounded_memory() {
 }
 
 #[test]
-fn sides_of_a_search_get_their_prompts() {
+fn queries_and_documents_get_their_prompts() {
     if !have_adapter() {
         return;
     }
     let texts = reference("bert_prompts", "embeddings.query").0;
-    for side in ["query", "document"] {
-        let expected = reference_rows("bert_prompts", &format!("embeddings.{side}"));
+    for role in ["query", "document"] {
+        let expected = reference_rows("bert_prompts", &format!("embeddings.{role}"));
         let mut command = vectile();
-        command.args(["embed", &texts[5], "--as", side, "--model"]).arg(model("bert_prompts"));
+        command.args(["embed", &texts[5], "--as", role, "--model"]).arg(model("bert_prompts"));
         let cosine = cosine(&rows_of(&succeed(command).stdout)[0], &expected[5]);
-        assert!(cosine >= 0.999_999, "{side}: {cosine}");
+        assert!(cosine >= 0.999_999, "{role}: {cosine}");
     }
     refuse_arguments(with_model("embed", ["a", "--as", "answer"]), &["query or document"]);
     let both = ["a", "--as", "query", "--prompt", "b"];
@@ -242,9 +242,9 @@ fn token_vectors_are_those_of_sentence_transformers() {
     let name = "multi_vector/bert";
     let texts = std::fs::read(model(name).join("texts.json")).unwrap();
     let texts: Vec<String> = serde_json::from_slice(&texts).unwrap();
-    for side in ["query", "document"] {
-        let mut expected = reference_rows(name, &format!("{side}.vectors")).into_iter();
-        let mut command = multi(name, &["--as", side]);
+    for role in ["query", "document"] {
+        let mut expected = reference_rows(name, &format!("{role}.vectors")).into_iter();
+        let mut command = multi(name, &["--as", role]);
         command.arg("--").args(&texts);
         let output = stdout(&succeed(command));
         assert_eq!(output.lines().count(), texts.len());
@@ -259,7 +259,7 @@ fn token_vectors_are_those_of_sentence_transformers() {
                 assert!(vector.iter().zip(expected).all(|(got, e)| (got - e).abs() < 1e-4));
             }
         }
-        assert_eq!(expected.next(), None, "{side}");
+        assert_eq!(expected.next(), None, "{role}");
     }
     let query = ["a", "--as", "query"];
     refuse(multi("bert_mean_norm", &query), &["model_type", "MultiVectorEncoder"]);
@@ -289,7 +289,7 @@ fn ranges_come_from_the_embeddings_that_are_given() {
         command.arg("--calibration").arg(file);
         command
     };
-    // A row alone, by the ranges of all rows, is what it is among them.
+    // A row alone, with the ranges of all rows, is the same as among them.
     let one = stdout(&succeed(calibrated(&array, &[texts[0], "--precision", "int8"])));
     assert_eq!(one.lines().next(), all.lines().next());
     refuse(calibrated(&array, &["a"]), &["--calibration", "int8"]);

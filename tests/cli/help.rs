@@ -168,7 +168,7 @@ fn models_that_are_not_there_are_refused_with_what_was_tried() {
 }
 
 #[test]
-fn the_log_goes_where_it_is_told() {
+fn a_wrong_log_filter_is_refused() {
     let mut command = vectile();
     command.args(["adapters", "--json"]).env("VECTILE_LOG", "vectile=loud");
     refuse(command, &["VECTILE_LOG=vectile=loud", "debug"]);

@@ -1,4 +1,4 @@
-//! Every way that lines become texts, and every input that is refused.
+//! How inputs become texts, and which inputs are refused.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -54,13 +54,13 @@ fn an_empty_file_gives_no_rows() {
 }
 
 #[test]
-fn jsonl_takes_the_named_field_and_passes_over_the_others() {
+fn jsonl_reads_the_named_field() {
     if !have_adapter() {
         return;
     }
     let expected = rows("a.txt", "one\ntwo\n", &[]);
     let lines = "{\"text\":\"one\",\"n\":[1,{}]}\r\n\n{\"bad\":\"\\ud800\",\"text\":\"two\"}";
-    // Half a surrogate pair would be carried as it was written.
+    // Half of a surrogate pair would be carried as it was written.
     let alone = ["--carry", "none"];
     assert_eq!(rows("a.jsonl", lines, &alone), expected);
     assert_eq!(rows("a.ndjson", lines, &alone), expected);
@@ -132,7 +132,7 @@ fn a_bad_line_far_down_leaves_no_output_file() {
 }
 
 #[test]
-fn files_that_are_no_texts_by_their_name_are_refused() {
+fn files_with_extensions_of_other_formats_are_refused() {
     for name in ["a.json", "a.NPY", "a.zip", "a.parquet.gz", "a.xlsx"] {
         refused(name, "x\n", &[name, "--input-format"]);
     }
@@ -148,7 +148,7 @@ fn missing_files_and_directories_are_refused_by_name() {
 }
 
 #[test]
-fn there_is_exactly_one_input() {
+fn exactly_one_input_is_required() {
     refuse_arguments(with_model("embed", [""; 0]), &["--input", "TEXT"]);
     refuse_arguments(with_model("embed", ["--input", "-", "a"]), &["cannot be used with"]);
     refuse_arguments(with_model("similarity", ["a"]), &["--in"]);

@@ -1,4 +1,4 @@
-//! Ctrl-C: what is written stays whole, and the command says how far it got.
+//! Ctrl-C: no partial file is left, and the command reports its progress.
 #![cfg(unix)]
 
 use std::io::Write;
@@ -24,7 +24,7 @@ fn interrupt_when_written(child: &mut Child, part: &Path) {
     assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
 }
 
-/// How many texts were done, as the command says.
+/// The number of finished texts that the command reports.
 fn interrupted(child: Child, directory: &Path, files_left: usize) -> usize {
     let output = child.wait_with_output().unwrap();
     let said = stderr(&output);

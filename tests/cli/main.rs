@@ -1,4 +1,4 @@
-//! The command line, as a user meets it: each test runs the program.
+//! The command line: each test runs the program.
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used)]
 

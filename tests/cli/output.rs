@@ -1,4 +1,4 @@
-//! Formats and precisions: the same numbers in each.
+//! Output formats and precisions: each holds the same numbers.
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
@@ -18,7 +18,7 @@ fn texts(directory: &std::path::Path) -> (std::path::PathBuf, Vec<f32>) {
 }
 
 #[test]
-fn jsonl_and_npy_hold_the_same_bits() {
+fn jsonl_and_npy_are_bit_identical() {
     if !have_adapter() {
         return;
     }
@@ -40,7 +40,7 @@ fn jsonl_and_npy_hold_the_same_bits() {
 }
 
 #[test]
-fn every_precision_is_what_the_library_makes_of_the_rows() {
+fn every_precision_matches_the_library() {
     if !have_adapter() {
         return;
     }
@@ -84,7 +84,7 @@ fn int8_of_one_text_is_refused() {
 }
 
 #[test]
-fn a_file_that_is_there_is_replaced_only_by_a_whole_one() {
+fn an_existing_file_is_replaced_only_by_a_complete_one() {
     if !have_adapter() {
         return;
     }
@@ -116,13 +116,13 @@ fn outputs_that_cannot_be_written_are_refused_before_the_model_is_loaded() {
     };
     refuse(embed(directory.path()), &["is a directory"]);
     refuse(embed(&directory.path().join("no/such/out.npy")), &["out.npy", "cannot be written"]);
-    refuse(embed(&input), &["is the input"]);
+    refuse(embed(&input), &["is also the input"]);
     assert_eq!(std::fs::read_to_string(&input).unwrap(), "a\n");
 }
 
 #[cfg(unix)]
 #[test]
-fn links_and_devices_stay_what_they_are() {
+fn links_and_devices_are_not_replaced() {
     if !have_adapter() {
         return;
     }
@@ -140,7 +140,7 @@ fn links_and_devices_stay_what_they_are() {
 }
 
 #[test]
-fn a_reader_that_goes_away_ends_it_quietly() {
+fn a_closed_pipe_ends_the_run_quietly() {
     if !have_adapter() {
         return;
     }

@@ -1,4 +1,4 @@
-//! Running the program, and what the tests know of its files.
+//! Runs the program and reads its files.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ mod shared;
 
 pub use shared::{cosine, fixture as model, have_adapter, vectile};
 
-/// A command on the fixture that most tests use.
+/// A command with the fixture that most tests use.
 pub fn with_model<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(verb: &str, args: I) -> Command {
     let mut command = vectile();
     command.arg(verb).arg("--model").arg(model("bert_mean_norm")).args(args);
@@ -30,15 +30,15 @@ pub fn stderr(output: &Output) -> String {
     own.map(|line| format!("{line}\n")).collect()
 }
 
-/// Runs to the end, which must be a good one.
+/// Runs a command that must succeed.
 pub fn succeed(mut command: Command) -> Output {
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{command:?}\n{}", stderr(&output));
     output
 }
 
-/// Runs to the end, which must be the user's mistake: exit code 2, nothing on stdout, one line on
-/// stderr that has all these words.
+/// Runs a command that must be refused: exit code 2, nothing on stdout, and all these words in the last
+/// line on stderr.
 pub fn refuse(mut command: Command, words: &[&str]) -> String {
     let output = command.output().unwrap();
     let said = stderr(&output);
@@ -52,7 +52,7 @@ pub fn refuse(mut command: Command, words: &[&str]) -> String {
     line
 }
 
-/// As [`refuse`], where the arguments themselves are wrong and clap says so with usage.
+/// Like [`refuse`], for wrong arguments, which clap reports with the usage.
 pub fn refuse_arguments(mut command: Command, words: &[&str]) {
     let output = command.output().unwrap();
     let said = stderr(&output);

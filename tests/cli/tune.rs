@@ -1,4 +1,4 @@
-//! `tune`: what was timed is printed and kept, and a software adapter has nothing to choose among.
+//! `tune`: times are printed and cached, and a software adapter has only one variant.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,7 +9,7 @@ use vectile::{Embedder, EmbedderBuilder, ModelFiles, block_on};
 
 use crate::support::*;
 
-/// The command with a cache directory of its own.
+/// The command with its own cache directory.
 fn tune(cache: &Path, args: &[&str]) -> Command {
     let mut command = vectile();
     command.env("XDG_CACHE_HOME", cache).arg("tune").arg(model("bert_mean_norm")).args(args);
@@ -17,7 +17,7 @@ fn tune(cache: &Path, args: &[&str]) -> Command {
 }
 
 #[test]
-fn a_software_adapter_has_one_form() {
+fn a_software_adapter_has_one_variant() {
     if !have_adapter() {
         return;
     }
@@ -26,7 +26,7 @@ fn a_software_adapter_has_one_form() {
 }
 
 #[test]
-fn forms_are_timed_at_the_shapes_of_the_model_and_kept() {
+fn variants_are_timed_at_the_shapes_of_the_model_and_cached() {
     if !have_adapter() {
         return;
     }
@@ -87,7 +87,7 @@ fn without_a_model_every_precision_of_the_adapter_is_tuned() {
         let shapes: Vec<_> = found.cases.iter().map(|case| (case.inner, case.columns)).collect();
         assert_eq!(shapes, [(64, 48), (32, 20)]);
     }
-    // On a software adapter as it is there is nothing to choose.
+    // Without the GPU kernels a software adapter has nothing to choose from.
     let plain = TuneAdapter { gpu_kernels: false, ..adapter };
     let error = block_on(tune_adapter(&plain, Default::default(), &options, |_, _, _| ()));
     assert!(error.unwrap_err().to_string().contains("software adapter"));
@@ -105,7 +105,7 @@ fn a_model_is_tuned_once() {
     let built = |builder: &EmbedderBuilder| {
         block_on(build_tuned(builder.clone(), &options, |_, _, _| ())).unwrap()
     };
-    // What a software adapter runs has no forms to choose among.
+    // The kernels for software adapters have only one variant.
     assert_eq!(built(&plain).1, None);
     let builder = plain.gpu_kernels();
     let untuned = block_on(builder.clone().build()).unwrap();

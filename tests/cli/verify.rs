@@ -1,4 +1,4 @@
-//! `verify`: what holds exits with 0, what does not with 1, and what it kept is honoured.
+//! `verify`: exits with 0 if all checks pass and with 1 if one fails; later loads follow its verdict.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::support::*;
 
-/// The command with a cache directory of its own: verdicts of one test are nothing to another.
+/// The command with its own cache directory, so that tests do not share verdicts.
 fn verify(name: &str, cache: &Path, args: &[&str]) -> Command {
     let mut command = vectile();
     command.env("XDG_CACHE_HOME", cache).arg("verify").arg(model(name)).args(args);
@@ -18,7 +18,7 @@ fn reference_of(name: &str) -> String {
     model(name).join("reference.safetensors").display().to_string()
 }
 
-/// Runs to the end, where something did not hold: exit code 1 and a last line that has these words.
+/// Runs a command in which a check must fail: exit code 1, and these words in the last line.
 fn fails(mut command: Command, words: &[&str]) -> Output {
     let output = command.output().unwrap();
     let said = stderr(&output);
