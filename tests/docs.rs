@@ -1,0 +1,115 @@
+//! The documents name what exists: their links lead to files, and so do the paths in them; the commands in them have the options.
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use support::root;
+
+/// Directories whose files are named by paths from the root.
+const ROOMS: [&str; 9] = [
+    "src/",
+    "tests/",
+    "shaders/",
+    "scripts/",
+    "docs/",
+    "examples/",
+    "benches/",
+    "data/",
+    ".github/",
+];
+
+/// Every Markdown file at the root, in `docs/` and beside code, with its text.
+fn documents() -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    for directory in ["", "docs", "examples", "shaders", "tests", "benches"] {
+        for entry in std::fs::read_dir(root().join(directory)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "md") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                found.push((path, text));
+            }
+        }
+    }
+    assert!(found.len() >= 20, "{}", found.len());
+    found
+}
+
+/// The text between each `open` and the next `close`.
+fn between<'a>(text: &'a str, open: &'a str, close: &'a str) -> impl Iterator<Item = &'a str> {
+    text.split(open).skip(1).filter_map(move |rest| rest.split_once(close).map(|(inner, _)| inner))
+}
+
+/// Links of a document that lead to no file.
+fn dead_links(document: &Path, text: &str) -> Vec<String> {
+    let links = between(text, "](", ")").filter(|link| !link.contains("://"));
+    let files = links.map(|link| link.split('#').next().unwrap_or_default());
+    let beside = document.parent().unwrap();
+    files.filter(|file| !beside.join(file).exists()).map(str::to_owned).collect()
+}
+
+/// Paths in backticks that lead to no file. A path may hold `*`, or a name in capitals that stands for others.
+fn dead_paths(text: &str) -> Vec<String> {
+    let prose: String = text.split("```").step_by(2).collect();
+    let is_path = |word: &&str| {
+        ROOMS.iter().any(|room| word.starts_with(room))
+            && !word.contains([' ', '*', '<', '{', '…'])
+            && !word.contains("NAME")
+    };
+    let quoted: Vec<&str> = prose.split('`').skip(1).step_by(2).collect();
+    let paths = quoted.into_iter().filter(is_path);
+    paths.filter(|path| !root().join(path).exists()).map(str::to_owned).collect()
+}
+
+/// The options of each command of the program in a document's blocks of code: the command and `--option`.
+#[cfg(feature = "cli")]
+fn options(text: &str) -> BTreeSet<(String, String)> {
+    let mut found = BTreeSet::new();
+    for line in text.split("```").skip(1).step_by(2).flat_map(str::lines) {
+        let Some(command) = line.trim_start_matches("$ ").strip_prefix("vectile ") else {
+            continue;
+        };
+        let command = command.split(" #").next().unwrap_or_default();
+        let mut words = command.split_whitespace();
+        let name = words.next().unwrap_or_default();
+        for option in words.filter(|word| word.starts_with("--")) {
+            found.insert((name.to_owned(), option.to_owned()));
+        }
+    }
+    found
+}
+
+#[test]
+fn every_link_and_path_leads_to_a_file() {
+    for (document, text) in documents() {
+        let (links, paths) = (dead_links(&document, &text), dead_paths(&text));
+        assert!(
+            links.is_empty() && paths.is_empty(),
+            "{}: {links:?} {paths:?}",
+            document.display()
+        );
+    }
+}
+
+#[test]
+fn a_dead_link_and_a_dead_path_are_found() {
+    let readme = root().join("README.md");
+    assert_eq!(dead_links(&readme, "[a](docs/none.md) [b](docs/style.md#rules)"), ["docs/none.md"]);
+    assert_eq!(dead_paths("`src/none.rs`, `src/lib.rs`, `src/*.rs`"), ["src/none.rs"]);
+}
+
+#[cfg(feature = "cli")]
+#[test]
+fn every_option_in_a_document_is_in_the_help() {
+    let all: BTreeSet<_> = documents().iter().flat_map(|(_, text)| options(text)).collect();
+    assert!(all.len() >= 15, "{all:?}");
+    for (command, option) in all {
+        let help = support::vectile().args([&command, "--help"]).output().unwrap();
+        let help = String::from_utf8(help.stdout).unwrap();
+        let exists =
+            help.split(|c: char| !c.is_alphanumeric() && c != '-').any(|word| word == option);
+        assert!(exists, "vectile {command} has no {option}");
+    }
+}
