@@ -17,12 +17,12 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use support::{encoded, open_gpu, precision, storable as values};
 use vectile::convert;
 use vectile::gpu::executor::Executor;
-use vectile::gpu::graph::{Source, TensorId};
+use vectile::gpu::graph::{TensorId, TensorSource};
 use vectile::gpu::trace::{Measure, Trace};
-use vectile::kernels::forms::{Form, Tile};
+use vectile::kernels::matmul::{OutputTile, Variant};
 use vectile::kernels::{
-    ALL, Activation, Activations, Builder, KernelPlan, attention, combine, fill_rows, group_rows,
-    layer_norm, lookup, matmul, normalize_l2, pool, reference, rms_norm, rope, route,
+    ALL, Activation, Activations, Builder, KernelPlan, attention, combine, group_rows, layer_norm,
+    lookup, matmul, normalize_l2, pad_rows, pool, reference, rms_norm, rope, route,
 };
 use vectile::{Precision, Storage, block_on};
 
@@ -56,11 +56,11 @@ const CASES: &[(&str, Make)] = &[
 
 fn stored(builder: &mut Builder, values: &[f32], storage: Storage) -> TensorId {
     let bytes = encoded(values, storage);
-    builder.graph.add("values", bytes.len() as u64, Source::Input(bytes))
+    builder.graph.add("values", bytes.len() as u64, TensorSource::Input(bytes))
 }
 
 fn rows_of(builder: &mut Builder, values: &[f32], width: usize, storage: Storage) -> Activations {
-    let id = stored(builder, &fill_rows(values, width), storage);
+    let id = stored(builder, &pad_rows(values, width), storage);
     Activations { id, rows: values.len() / width, width, width4: width.div_ceil(4), storage }
 }
 
@@ -115,8 +115,9 @@ fn matmul_run(builder: &mut Builder, tokens: usize) -> Run {
     let packed = matmul::repacked(&w, INNER);
     let weight = stored(builder, &packed, storage);
     let (bias, biases) = vector(builder, 12, INNER);
-    let size = [INNER, INNER / 4];
-    let y = matmul::matmul_of(builder, "up", x, [weight, bias], size, Activation::Gelu, None);
+    let linear = matmul::LinearTensors { weight, bias };
+    let size = matmul::RowSize::of(INNER);
+    let y = matmul::matmul_of(builder, "up", x, linear, size, Activation::Gelu, None);
     (y, reference::matmul(&x_values, &w, &biases, Activation::Gelu, None))
 }
 
@@ -148,8 +149,9 @@ fn matmul_experts_run(builder: &mut Builder, tokens: usize) -> Run {
     let order: Vec<f32> = order.into_iter().map(|value| value as f32).collect();
     let order = stored(builder, &order, Storage::F32);
     let grouped = group_rows::Grouped { order, slots, rows: of_row.len(), top: TOP };
-    let (size, gelu) = ([INNER, INNER / 4], Activation::Gelu);
-    let y = matmul::matmul_experts_of(builder, "up", x, [weight, bias], size, gelu, &grouped);
+    let linear = matmul::LinearTensors { weight, bias };
+    let (size, gelu) = (matmul::RowSize::of(INNER), Activation::Gelu);
+    let y = matmul::matmul_experts_of(builder, "up", x, linear, size, gelu, &grouped);
     (y, reference::matmul_experts(&x_values, &w, &biases, gelu, &of_row, TOP))
 }
 
@@ -245,13 +247,13 @@ fn assert_right(executor: &mut Executor, name: &str, builder: &Builder, (y, expe
 /// Storages with the plans to run them under: the adapter's own, then the other kernels that it can run; of
 /// the matmul of a layer every tile.
 fn runs(executor: &Executor, case: &str) -> Vec<(Storage, KernelPlan)> {
-    let own = executor.gpu.plan();
+    let own = KernelPlan::for_device(&executor.gpu);
     let other = KernelPlan { software: !own.software, cooperative: None, ..own.clone() };
     let matrices = KernelPlan { software: false, ..own.clone() };
     let mut plans = vec![own.clone(), other, matrices];
     if case == "matmul" {
-        let tile = |tile| KernelPlan { forced: Some(Form::Tile(tile)), ..own.clone() };
-        plans.extend(Tile::ALL.map(tile));
+        let tile = |tile| KernelPlan { forced: Some(Variant::Tile(tile)), ..own.clone() };
+        plans.extend(OutputTile::ALL.map(tile));
     }
     Storage::ALL
         .into_iter()
@@ -287,8 +289,8 @@ fn kernels(criterion: &mut Criterion) {
             let kernel = builder.graph.dispatches[0].kernel;
             let reads =
                 kernel.reads_weights || (storage == Storage::F16 && kernel.reads_activations);
-            let form = plan.forced.map_or(String::new(), |form| format!("/{form}"));
-            let name = format!("{}/{}{form}", kernel.name, storage.name());
+            let variant = plan.forced.map_or(String::new(), |variant| format!("/{variant}"));
+            let name = format!("{}/{}{variant}", kernel.name, storage.name());
             if (storage != Storage::F32 && !reads) || seen.contains(&name) {
                 continue;
             }

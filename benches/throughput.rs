@@ -17,7 +17,8 @@ use std::time::Instant;
 use support::{encoded, open_gpu, precision, read_json, root, test_model};
 use vectile::convert;
 use vectile::gpu::executor::Executor;
-use vectile::kernels::{Activation, Activations, Builder, matmul, reference};
+use vectile::kernels::matmul::{LinearTensors, RowSize};
+use vectile::kernels::{Activation, Activations, Builder, KernelPlan, matmul, reference};
 use vectile::{
     DtypeRequest, Embedder, EmbedderBuilder, Feature, HalfFallback, ModelFiles, Precision, Storage,
     block_on,
@@ -91,7 +92,7 @@ fn graph(
 ) -> (Builder, Activations) {
     let precision = usual_precision(weights);
     let storage = precision.activations;
-    let mut builder = Builder::new(&executor.gpu.plan(), &precision);
+    let mut builder = Builder::new(&KernelPlan::for_device(&executor.gpu), &precision);
     let x: Vec<f32> = (0..rows * INNER).map(noise).collect();
     let w: Vec<f32> = (0..INNER * COLUMNS).map(|i| noise(i + 7) * 0.05).collect();
     let x_id = builder.input("x", &encoded(&x, storage));
@@ -100,8 +101,9 @@ fn graph(
     let x = Activations { id: x_id, rows, width: INNER, width4: INNER / 4, storage };
     let mut y = x;
     for _ in 0..repeats {
-        let columns = [COLUMNS, COLUMNS / 4];
-        y = matmul::matmul_of(&mut builder, "y", x, [w_id, bias], columns, Activation::Gelu, None);
+        let linear = LinearTensors { weight: w_id, bias };
+        let size = RowSize::of(COLUMNS);
+        y = matmul::matmul_of(&mut builder, "y", x, linear, size, Activation::Gelu, None);
     }
     builder.graph.output = Some(y.id);
     builder.graph.tokens = rows;

@@ -51,7 +51,7 @@ fn bias4(head: u32, query: u32, first: u32, tokens: u32) -> vec4<f32> {
 }
 
 @compute @workgroup_size(LANES)
-fn attention_lane(place: Place) {
+fn attention_lane(place: Lane) {
     let tile = tiles[place.group.x];
     let head = params.first_head + place.group.y;
     let own = tile.z + place.local;

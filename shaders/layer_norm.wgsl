@@ -40,7 +40,7 @@ fn inside(i: u32) -> vec4<bool> {
 }
 
 @compute @workgroup_size(64)
-fn layer_norm(place: Place) {
+fn layer_norm(place: Lane) {
     let width = f32(params.width);
     for (var row = first_row(place); row < params.rows; row += row_step(place, params.groups)) {
         let start = row * params.width4;

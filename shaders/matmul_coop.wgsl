@@ -20,7 +20,7 @@
 #import storage as act
 #import store_plain
 #import activation
-#import turn
+#import rotate
 #import linear
 #import coop
 

@@ -13,7 +13,7 @@
 #import storage as act
 #import store
 #import activation
-#import turn
+#import rotate
 #import linear
 
 // Rows and cells of an invocation; the host picks them.

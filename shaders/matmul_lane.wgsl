@@ -13,7 +13,7 @@
 #import store
 #import activation
 #import share
-#import turn
+#import rotate
 #import linear
 
 // Four steps along inner for one row and one cell of columns.
@@ -41,7 +41,7 @@ const HELD: u32 = 16u / SHARE;
 const ALL_HELD: u32 = ROWS / SHARE;
 
 @compute @workgroup_size(16)
-fn matmul_lane(place: Place) {
+fn matmul_lane(place: Lane) {
     let row = params.first_row + place.group.y * ROWS;
     let cell = (place.group.x * 16u + place.local) * 2u;
     // Lanes beyond the last column work on the last one, so that the subgroup stays whole.

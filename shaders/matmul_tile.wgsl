@@ -10,7 +10,7 @@
 #import storage as act
 #import store
 #import activation
-#import turn
+#import rotate
 #import linear
 
 // The size of a tile; the host picks it.

@@ -18,7 +18,7 @@ struct Params {
 @group(0) @binding(2) var<uniform> params: Params;
 
 @compute @workgroup_size(64)
-fn normalize_l2(place: Place) {
+fn normalize_l2(place: Lane) {
     for (var row = first_row(place); row < params.rows; row += row_step(place, params.groups)) {
         let start = row * params.width4;
         var squares = vec4<f32>(0.0);

@@ -32,7 +32,7 @@ fn inside(i: u32) -> vec4<bool> {
 }
 
 @compute @workgroup_size(64)
-fn rms_norm(place: Place) {
+fn rms_norm(place: Lane) {
     for (var row = first_row(place); row < params.rows; row += row_step(place, params.groups)) {
         let start = row * params.width4;
         var squares = vec4<f32>(0.0);

@@ -1,11 +1,11 @@
-// rope: y = turn(norm(x)) of each head of a token, by the angles of its position
+// rope: y = rotate(norm(x)) of each head of a token, by the angles of its position
 //
 //   of `pairs` pairs (a, b) of a head, side by side:   a · cos − b · sin,   b · cos + a · sin
 //   what lies beyond them is norm(x)
 //   norm(x) = x / sqrt(mean(x²) + eps) * weight
 //
 // x        [tokens, stride4]         activations, four values a cell: heads of queries, then of keys, first
-// turns    [tokens]                  f32 pairs (row of angles, 0), and from `angles` on
+// rotary    [tokens]                  f32 pairs (row of angles, 0), and from `angles` on
 //          [positions, pairs]        (cos, sin)
 // weight   [2, head4 · 4]            f32: of queries, of keys; zeros beyond the head
 // y        [tokens, heads, head4]    activations
@@ -15,7 +15,7 @@
 #import storage as act
 #import store
 #import reduce
-#import turn
+#import rotate
 
 struct Params {
     tokens: u32,
@@ -31,7 +31,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<storage, read> x: array<act_vec4>;
-@group(0) @binding(1) var<storage, read> turns: array<vec2<f32>>;
+@group(0) @binding(1) var<storage, read> rotary: array<vec2<f32>>;
 @group(0) @binding(2) var<storage, read> weight: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> y: array<act_vec4>;
 @group(0) @binding(4) var<uniform> params: Params;
@@ -42,14 +42,14 @@ fn inside(i: u32) -> vec4<bool> {
 }
 
 @compute @workgroup_size(64)
-fn rope(place: Place) {
+fn rope(place: Lane) {
     let count = params.tokens * params.heads;
     for (var at = first_row(place); at < count; at += row_step(place, params.groups)) {
         let token = at / params.heads;
         let number = at % params.heads;
         let start = token * params.stride4 + number * params.head4;
         let weights = select(0u, params.head4, number >= params.query_heads);
-        let angles = params.angles + u32(turns[token].x) * params.pairs;
+        let angles = params.angles + u32(rotary[token].x) * params.pairs;
 
         var squares = vec4<f32>(0.0);
         for (var i = first_lane(place); i < params.head4; i += lane_step(place)) {
@@ -62,10 +62,10 @@ fn rope(place: Place) {
         for (var i = first_lane(place); i < params.head4; i += lane_step(place)) {
             var value = act_load(x[start + i]) * scale * weight[weights + i];
             if 2u * i < params.pairs {
-                value = turn_first(value, turns[angles + 2u * i]);
+                value = rotate_first(value, rotary[angles + 2u * i]);
             }
             if 2u * i + 1u < params.pairs {
-                value = turn_second(value, turns[angles + 2u * i + 1u]);
+                value = rotate_second(value, rotary[angles + 2u * i + 1u]);
             }
             y[at * params.head4 + i] = act_store(value, token);
         }

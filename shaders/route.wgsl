@@ -30,7 +30,7 @@ const CELLS: u32 = 2u;
 @group(0) @binding(3) var<uniform> params: Params;
 
 @compute @workgroup_size(64)
-fn route(place: Place) {
+fn route(place: Lane) {
     for (var token = first_row(place); token < params.tokens; token += row_step(place, params.groups)) {
         var sums: array<vec4<f32>, CELLS>;
         for (var c = 0u; c < CELLS; c++) {

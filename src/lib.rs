@@ -85,6 +85,8 @@ pub mod kernels;
 pub mod lab;
 mod models;
 mod output;
+#[doc(hidden)]
+pub mod selftest;
 #[cfg(feature = "server")]
 pub mod server;
 #[cfg(not(target_arch = "wasm32"))]
@@ -108,7 +110,7 @@ pub use embedder::{
 pub use error::Error;
 pub use files::ModelFiles;
 pub use gpu::adapter::{AdapterChoice, AdapterSummary, Feature, adapters};
-pub use gpu::selftest::check_shader_f16;
 pub use output::{OutputPrecision, Quantized, Ranges, quantize};
 pub use pollster::block_on;
+pub use selftest::check_shader_f16;
 pub use weights::LoadProgress;

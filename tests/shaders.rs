@@ -11,8 +11,8 @@
 use naga::valid::{Capabilities, SubgroupOperationSet, ValidationFlags, Validator};
 use vectile::dtype::Storage;
 use vectile::gpu::kernel::{Access, Kernel};
-use vectile::gpu::shader::{Lanes, Variant, resolve_imports};
-use vectile::kernels::forms::{Cooperative, Form, Tile};
+use vectile::gpu::shader::{Lanes, ShaderVariant, resolve_imports};
+use vectile::kernels::matmul::{CooperativeTile, OutputTile, Variant};
 use vectile::kernels::{ALL, attention};
 
 /// WebGPU's default limits.
@@ -21,7 +21,7 @@ const MAX_INVOCATIONS: u32 = 256;
 const MAX_STORAGE_BUFFERS: usize = 8;
 
 /// Every variant of a kernel that can come up: storages × lanes × one setting at a time.
-fn variants(kernel: &Kernel) -> Vec<Variant> {
+fn variants(kernel: &Kernel) -> Vec<ShaderVariant> {
     let storages = |read: bool| -> &[Storage] {
         match read {
             true if kernel.cooperative => &[Storage::F16],
@@ -31,7 +31,7 @@ fn variants(kernel: &Kernel) -> Vec<Variant> {
     };
     let weights = storages(kernel.reads_weights);
     let activations = storages(kernel.reads_activations);
-    let lanes: &[Lanes] = if kernel.has_lanes {
+    let lanes: &[Lanes] = if kernel.has_subgroup_variant {
         &[
             Lanes::Alone,
             Lanes::Subgroup(4),
@@ -46,17 +46,19 @@ fn variants(kernel: &Kernel) -> Vec<Variant> {
     for w in weights {
         for a in activations {
             for l in lanes {
-                let base = Variant::new(*w, *a, *l);
+                let base = ShaderVariant::new(*w, *a, *l);
                 all.push(base.clone());
                 if kernel.name == "matmul_coop" {
                     for side in [8, 16] {
-                        let sizes = Cooperative::of(side, 128).sizes().map(Form::Cooperative);
-                        all.extend(sizes.map(|form| form.constants(base.clone(), false)));
+                        let sizes =
+                            CooperativeTile::smallest(side, 128).sizes().map(Variant::Cooperative);
+                        all.extend(sizes.map(|variant| variant.constants(base.clone(), false)));
                     }
                 }
                 if kernel.name == "matmul_tile" {
                     all.extend(
-                        Tile::ALL.map(|tile| Form::Tile(tile).constants(base.clone(), false)),
+                        OutputTile::ALL
+                            .map(|tile| Variant::Tile(tile).constants(base.clone(), false)),
                     );
                 }
                 for setting in kernel.settings {
@@ -75,9 +77,9 @@ fn variants(kernel: &Kernel) -> Vec<Variant> {
 }
 
 /// An attention for heads of so many cells, with the constants that go with them.
-fn heads(kernel: &Kernel, base: &Variant, head4: u32) -> Vec<Variant> {
-    let forms = match kernel.name {
-        "attention_tile" => vec![attention::Form::Tile(attention::Tile::of(
+fn heads(kernel: &Kernel, base: &ShaderVariant, head4: u32) -> Vec<ShaderVariant> {
+    let variants = match kernel.name {
+        "attention_tile" => vec![attention::Variant::Tile(attention::WorkSplit::of(
             head4,
             MAX_WORKGROUP_MEMORY,
             MAX_INVOCATIONS,
@@ -85,14 +87,14 @@ fn heads(kernel: &Kernel, base: &Variant, head4: u32) -> Vec<Variant> {
         "attention_coop" => [8, 16]
             .into_iter()
             .filter(|side| (head4 * 4).is_multiple_of(*side))
-            .map(|side| attention::Form::Cooperative { side, invocations: 128 })
+            .map(|side| attention::Variant::Cooperative { side, invocations: 128 })
             .collect(),
-        _ => vec![attention::Form::Lane],
+        _ => vec![attention::Variant::Lane],
     };
-    forms.into_iter().map(|form| form.constants(base.clone(), head4)).collect()
+    variants.into_iter().map(|variant| variant.constants(base.clone(), head4)).collect()
 }
 
-fn capabilities(kernel: &Kernel, variant: &Variant) -> Capabilities {
+fn capabilities(kernel: &Kernel, variant: &ShaderVariant) -> Capabilities {
     // unpack2x16float and pack2x16float are core WebGPU; naga counts them as a capability.
     let mut capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
     if variant.weights == Storage::F16 || variant.activations == Storage::F16 {
@@ -112,7 +114,7 @@ struct Checked {
     info: naga::valid::ModuleInfo,
 }
 
-fn check(kernel: &Kernel, variant: &Variant) -> Checked {
+fn check(kernel: &Kernel, variant: &ShaderVariant) -> Checked {
     let what = format!("{} {variant:?}", kernel.name);
     let source = resolve_imports(kernel.source, variant).expect(&what);
     let module = naga::front::wgsl::parse_str(&source)
@@ -156,7 +158,7 @@ fn every_kernel_in_every_variant_is_valid_and_within_default_limits() {
 fn descriptors_agree_with_the_wgsl() {
     for kernel in ALL {
         let stored = if kernel.cooperative { Storage::F16 } else { Storage::F32 };
-        let variant = Variant::new(stored, stored, Lanes::Alone);
+        let variant = ShaderVariant::new(stored, stored, Lanes::Alone);
         let Checked { module, .. } = check(kernel, &variant);
         let mut storage = Vec::new();
         let mut uniform = None;
@@ -291,7 +293,7 @@ fn every_kernel_translates_for_vulkan_metal_and_dx12() {
 
 #[test]
 fn imports_that_do_not_exist_are_named() {
-    let variant = Variant::new(Storage::F32, Storage::F32, Lanes::Alone);
+    let variant = ShaderVariant::new(Storage::F32, Storage::F32, Lanes::Alone);
     let error = resolve_imports("#import nowhere\n", &variant).unwrap_err();
     assert!(error.contains("nowhere"), "{error}");
     assert!(resolve_imports("#import storage as hat\n", &variant).is_err());

@@ -32,7 +32,7 @@ struct Params {
     x_share: u32,
     token_share: u32,
     head4: u32,
-    turned: u32,
+    rotated: u32,
     pairs: u32,
     angles: u32,
 }
@@ -67,18 +67,18 @@ fn source_of(row: u32) -> u32 {
 }
 
 // A cell of y turned by the position of its row.
-fn turned(value: vec4<f32>, row: u32, column: u32) -> vec4<f32> {
-    if column >= params.turned {
+fn rotated(value: vec4<f32>, row: u32, column: u32) -> vec4<f32> {
+    if column >= params.rotated {
         return value;
     }
     let at = params.angles + u32(order[row].x) * params.pairs;
     let pair = column % params.head4 * 2u;
     var y = value;
     if pair < params.pairs {
-        y = turn_first(y, order[at + pair]);
+        y = rotate_first(y, order[at + pair]);
     }
     if pair + 1u < params.pairs {
-        y = turn_second(y, order[at + pair + 1u]);
+        y = rotate_second(y, order[at + pair + 1u]);
     }
     return y;
 }
@@ -118,7 +118,7 @@ fn finish(sum: vec4<f32>, row: u32, cell: u32) {
     let at = target_row * params.columns4 + column;
     var value = activate(sum + bias[column]);
     if ROTARY {
-        value = turned(value, row, column);
+        value = rotated(value, row, column);
     }
     if HAS_RESIDUAL {
         value += act_load(residual[at]);

@@ -3,12 +3,12 @@
 
 const SHARE: u32 = 1u;
 
-struct Place {
+struct Lane {
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 }
 
-fn share_lane(place: Place) -> u32 {
+fn share_lane(place: Lane) -> u32 {
     return 0u;
 }
 

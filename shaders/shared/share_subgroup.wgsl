@@ -5,14 +5,14 @@
 // A power of two, at most 16 and at most the subgroup size; the host writes it.
 const SHARE: u32 = 8u;
 
-struct Place {
+struct Lane {
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
     @builtin(subgroup_invocation_id) lane: u32,
 }
 
 // Which row of SHARE this lane loads.
-fn share_lane(place: Place) -> u32 {
+fn share_lane(place: Lane) -> u32 {
     return place.lane % SHARE;
 }
 

@@ -235,7 +235,7 @@ fn sweep(adapter: &AdapterReport) -> String {
             case.step.clone(),
             case.tokens.to_string(),
             if read * written == 0 { String::new() } else { format!("{read} → {written}") },
-            format!("{}{mark}", case.form),
+            format!("{}{mark}", case.variant),
             case.precision.clone(),
             format!("{:.3} ({:.3}–{:.3})", case.ms.median, case.ms.low, case.ms.high),
             case.gflops.map_or_else(String::new, |rate| format!("{rate:.1}")),

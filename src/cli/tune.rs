@@ -79,22 +79,22 @@ fn describe(found: &Tuning) -> String {
     let mut table =
         number_table(["matrix", "rows", "variant", "ms", "min", "max", "GFLOP/s", "chosen"]);
     for case in &found.cases {
-        for form in &case.forms {
+        for variant in &case.variants {
             let mut chosen = Vec::new();
-            if form.form == case.chosen {
+            if variant.variant == case.chosen {
                 chosen.push("after tuning");
             }
-            if form.form == case.untuned {
+            if variant.variant == case.untuned {
                 chosen.push("before tuning");
             }
             table.add_row([
                 format!("{} → {}", case.inner, case.columns),
                 case.rows.to_string(),
-                form.form.clone(),
-                format!("{:.3}", form.ms),
-                format!("{:.3}", form.spread_ms[0]),
-                format!("{:.3}", form.spread_ms[1]),
-                format!("{:.1}", form.gflops),
+                variant.variant.clone(),
+                format!("{:.3}", variant.ms),
+                format!("{:.3}", variant.spread_ms[0]),
+                format!("{:.3}", variant.spread_ms[1]),
+                format!("{:.1}", variant.gflops),
                 chosen.join(", "),
             ]);
         }

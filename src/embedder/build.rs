@@ -22,7 +22,7 @@ use crate::error::Error;
 use crate::files::ModelFiles;
 use crate::gpu::adapter::{AdapterChoice, Feature};
 use crate::gpu::executor::ShaderEdit;
-use crate::gpu::selftest;
+use crate::selftest;
 use crate::weights::LoadProgress;
 
 /// How an [`Embedder`] or another runtime of a model is made. Every setting has a default that suits
@@ -361,7 +361,7 @@ impl<M: Built> ModelBuilder<M> {
             (ShaderF16::Absent, None)
         };
         let precision = resolve(self.dtype, checkpoint, shader_f16, facts.f16, measured.as_ref())?;
-        opening.test_forms(&mut executor, &precision, cache).await?;
+        opening.test_variants(&mut executor, &precision, cache).await?;
         let adapter = executor.gpu.adapter.clone();
         let plan = opening.plan(&executor.gpu);
         let tokens = batch_tokens(self.batch_tokens, &adapter, model.widest());

@@ -11,12 +11,12 @@ use crate::embedder::most_texts;
 use crate::embedder::run::Model;
 use crate::error::{Error, size};
 use crate::gpu::adapter::AdapterSummary;
-use crate::gpu::executor::{Wanted, batch_bytes, wanted};
+use crate::gpu::executor::{PipelineKey, batch_bytes, pipelines_of};
 use crate::gpu::graph::Graph;
 use crate::gpu::host_memory;
 use crate::kernels::KernelPlan;
 #[cfg(feature = "lab")]
-use crate::kernels::matmul;
+use crate::kernels::matmul::{self, WeightShape};
 use crate::weights::{Destination, WeightBytes};
 
 /// Batches are made smaller for memory down to so many tokens, where the caller does not say how many.
@@ -100,7 +100,7 @@ impl fmt::Display for Available {
 pub(super) struct Fitted {
     pub memory: MemoryEstimate,
     /// The pipelines that batches of the model need, to be made while weights are loaded.
-    pub pipelines: Vec<Wanted>,
+    pub pipelines: Vec<PipelineKey>,
 }
 
 /// An estimate that fits what there is: with batches of `tokens` tokens, or fewer unless those are
@@ -133,7 +133,7 @@ pub(super) fn fit(
         };
         let Some(available) = available.filter(|most| most.bytes() < estimate.peak()) else {
             let single = singles(model, tokens).map(|b| assembly.graph(plan, precision, &b).graph);
-            let pipelines = wanted(graphs.iter().chain(&single));
+            let pipelines = pipelines_of(graphs.iter().chain(&single));
             return Ok(Fitted { memory: estimate, pipelines });
         };
         if !fixed && tokens > FEWEST_TOKENS && estimate.batch > estimate.loading {
@@ -160,8 +160,8 @@ pub(super) fn kernels(
     precision: &Precision,
     plan: &KernelPlan,
     adapter: &AdapterSummary,
-) -> Result<Vec<Wanted>, Error> {
-    Ok(wanted(std::iter::once(&of_a_token(model, precision, plan, adapter)?)))
+) -> Result<Vec<PipelineKey>, Error> {
+    Ok(pipelines_of(std::iter::once(&of_a_token(model, precision, plan, adapter)?)))
 }
 
 /// The shapes of a model's matmuls, each once: cells of a row of x and of a row of the weight.
@@ -174,9 +174,9 @@ pub(super) fn shapes(
     precision: &Precision,
     plan: &KernelPlan,
     adapter: &AdapterSummary,
-) -> Result<Vec<[usize; 2]>, Error> {
+) -> Result<Vec<WeightShape>, Error> {
     let graph = of_a_token(model, precision, plan, adapter)?;
-    let mut shapes: Vec<[usize; 2]> = Vec::new();
+    let mut shapes: Vec<WeightShape> = Vec::new();
     for shape in graph.dispatches.iter().filter_map(matmul::shape) {
         if !shapes.contains(&shape) {
             shapes.push(shape);

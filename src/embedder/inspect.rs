@@ -14,7 +14,7 @@ use crate::embedder::{
 };
 use crate::error::{plain, size};
 use crate::gpu::adapter::AdapterSummary;
-use crate::kernels::forms::Form;
+use crate::kernels::matmul::Variant;
 use crate::models::Step;
 
 /// A module of the model, in the order they are applied.
@@ -46,8 +46,8 @@ pub struct TensorSummary {
 pub struct DispatchSummary {
     /// The kernel.
     pub kernel: String,
-    /// Of a matmul the form that suits the rows.
-    pub form: Option<String>,
+    /// Of a matmul the variant that suits the rows.
+    pub variant: Option<String>,
     /// The transformer layer it is part of, counted from 0; `None` before and after the layers.
     pub layer: Option<usize>,
     /// The tensor it writes.
@@ -135,10 +135,10 @@ impl Embedder {
             let written = short.written(dispatch).map(|id| &short.tensors[id.0]);
             DispatchSummary {
                 kernel: dispatch.kernel.name.to_owned(),
-                form: Form::of(dispatch).map(|form| form.to_string()),
+                variant: Variant::of_dispatch(dispatch).map(|variant| variant.to_string()),
                 layer: written.and_then(|tensor| tensor.layer),
                 writes: written.map_or_else(String::new, |tensor| tensor.name.to_owned()),
-                workgroups: dispatch.groups,
+                workgroups: dispatch.workgroups.to_array(),
                 flops: dispatch.flops,
             }
         });
@@ -323,7 +323,7 @@ impl fmt::Display for Inspection {
                 dispatch.kernel,
                 dispatch.writes,
                 dispatch.flops as f64 / 1e6,
-                dispatch.form.as_ref().map_or(String::new(), |form| format!(", {form}"))
+                dispatch.variant.as_ref().map_or(String::new(), |variant| format!(", {variant}"))
             )?;
         }
         for note in &self.notes {

@@ -9,9 +9,9 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use crate::dtype::F16Verdict;
+use crate::embedder::f16_record::{F16Record, read_f16_record};
 use crate::embedder::run::Model;
 use crate::error::Error;
-use crate::files::{F16Record, read_f16_record};
 use crate::weights::{digest_source, hex};
 
 impl Model {

@@ -4,6 +4,7 @@ mod assembly;
 mod build;
 mod drive;
 mod estimate;
+mod f16_record;
 mod inspect;
 mod kept;
 #[cfg(feature = "lab")]
@@ -41,11 +42,13 @@ use crate::tokenize::Tokens;
 
 pub use build::{Built, EmbedderBuilder, ModelBuilder};
 pub use estimate::MemoryEstimate;
+#[cfg(feature = "lab")]
+#[cfg(feature = "lab")]
+pub(crate) use f16_record::F16Record;
 pub use inspect::{DispatchSummary, Inspection, KernelChoice, ModuleSummary, TensorSummary};
 pub use multi_vector::{
     MultiVector, MultiVectorEmbeddings, MultiVectorEncoder, MultiVectorEncoderBuilder,
 };
-#[cfg(feature = "lab")]
 pub(crate) use opening::Opening;
 use prepared::Chunks;
 pub(crate) use prepared::Prepared;

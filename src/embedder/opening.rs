@@ -6,13 +6,14 @@ use std::sync::atomic::AtomicU64;
 
 use crate::dtype::{Precision, Storage};
 use crate::error::Error;
-use crate::files::read_tuned;
 use crate::gpu::adapter::{AdapterChoice, Feature};
 use crate::gpu::device::Gpu;
 use crate::gpu::executor::{Executor, ShaderEdit};
-use crate::gpu::selftest::{cooperative_fault, forms_are_alike, matrices_are_alike};
 use crate::kernels::KernelPlan;
-use crate::kernels::tuned::{self, Tuned};
+use crate::kernels::matmul::{Tuned, tuned};
+use crate::selftest::{
+    cooperative_fault, matrix_tiles_are_bit_identical, variants_are_bit_identical,
+};
 
 /// How to open the device, the first time and after a loss.
 #[derive(Debug, Clone)]
@@ -89,7 +90,7 @@ impl Opening {
 
     /// Which kernels a device takes.
     pub fn plan(&self, gpu: &Gpu) -> KernelPlan {
-        let plan = gpu.plan();
+        let plan = KernelPlan::for_device(gpu);
         KernelPlan {
             software: plan.software && !self.gpu_kernels,
             cooperative: plan
@@ -105,20 +106,20 @@ impl Opening {
     /// Asks the device which forms of the matmul a model of this precision may run: whether cooperative
     /// matrices are right, and whether the forms that rows pick among give the same bits. A device that is
     /// lost over its matrices is opened again, and does without.
-    pub async fn test_forms(
+    pub async fn test_variants(
         &mut self,
         executor: &mut Executor,
         precision: &Precision,
         cache: Option<&Path>,
     ) -> Result<(), Error> {
         let storages = (precision.weights, precision.activations);
-        let own = executor.gpu.plan();
+        let own = KernelPlan::for_device(&executor.gpu);
         let untested = KernelPlan { cooperative: own.cooperative, ..self.plan(&executor.gpu) };
         if untested.software {
             return Ok(());
         }
         let key = tuned::key(&executor.gpu.adapter);
-        self.tuned = cache.and_then(|cache| read_tuned(cache, &key)).map(Arc::new);
+        self.tuned = cache.and_then(|cache| tuned::read(cache, &key)).map(Arc::new);
         if let Some(matrices) = untested.cooperative
             && storages == (Storage::F16, Storage::F16)
         {
@@ -126,7 +127,7 @@ impl Opening {
                 // On software adapters sizes are for tests, which compare the bits themselves.
                 Ok(None) if own.software => Matrices::Right { by_rows: true },
                 Ok(None) => {
-                    let by_rows = matrices_are_alike(executor, matrices, cache).await?;
+                    let by_rows = matrix_tiles_are_bit_identical(executor, matrices, cache).await?;
                     Matrices::Right { by_rows }
                 }
                 Ok(Some(fault)) => Matrices::Wrong(fault),
@@ -140,11 +141,11 @@ impl Opening {
         }
         // On software adapters these forms are for tests, which compare the bits themselves.
         if !own.software {
-            self.by_rows = forms_are_alike(executor, storages, cache).await?;
+            self.by_rows = variants_are_bit_identical(executor, storages, cache).await?;
             // Texts that are run again come with others of their sort too.
             if precision.retries_in_f32() {
                 let again = (precision.weights, Storage::F32);
-                self.by_rows &= forms_are_alike(executor, again, cache).await?;
+                self.by_rows &= variants_are_bit_identical(executor, again, cache).await?;
             }
         }
         Ok(())

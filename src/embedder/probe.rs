@@ -9,10 +9,12 @@ use serde::Serialize;
 use crate::batch::plan;
 use crate::convert::{self, Loss};
 use crate::dtype::{F16Facts, Precision, Storage};
+use crate::embedder::f16_record::{
+    F16Record, f16_record_beside, f16_record_path, write_f16_record,
+};
 use crate::embedder::rows::Rows;
 use crate::embedder::{EmbedOptions, Embedder, kept};
 use crate::error::Error;
-use crate::files::{F16Record, f16_record_path, write_f16_record};
 use crate::gpu::graph::{Graph, TensorId};
 use crate::tokenize::Tokens;
 
@@ -248,7 +250,7 @@ impl Embedder {
             record = known;
         }
         let in_cache = cache.map(|cache| (f16_record_path(cache, &record.name), false));
-        let beside = self.model.files.f16_record_path().filter(|_| beside).map(|p| (p, true));
+        let beside = f16_record_beside(&self.model.files).filter(|_| beside).map(|p| (p, true));
         let written = in_cache.into_iter().chain(beside).map(|(path, asked_for)| {
             let problem = write_f16_record(&path, &record).err().map(|e| e.to_string());
             KeptIn { path, asked_for, problem }
@@ -259,7 +261,7 @@ impl Embedder {
 
     /// True where the model's files lie in a directory, which a verdict can be written into.
     pub(crate) fn has_directory(&self) -> bool {
-        self.model.files.f16_record_path().is_some()
+        f16_record_beside(&self.model.files).is_some()
     }
 }
 

@@ -12,10 +12,12 @@ use crate::embedder::sides;
 use crate::error::Error;
 use crate::files::ModelFiles;
 use crate::gpu::adapter::AdapterSummary;
-use crate::gpu::executor::{Executor, Wanted};
+use crate::gpu::executor::{Executor, PipelineKey};
 #[cfg(feature = "lab")]
 use crate::kernels::KernelPlan;
 use crate::kernels::MAX_BATCH_TOKENS;
+#[cfg(feature = "lab")]
+use crate::kernels::matmul::WeightShape;
 use crate::models;
 use crate::tokenize::Tokenizer;
 use crate::weights::WeightFiles;
@@ -29,7 +31,7 @@ pub(crate) struct Ready {
     pub(crate) adapter: AdapterSummary,
     pub(super) memory: MemoryEstimate,
     /// The pipelines that batches need.
-    pub(super) pipelines: Vec<Wanted>,
+    pub(super) pipelines: Vec<PipelineKey>,
 }
 
 #[cfg(feature = "lab")]
@@ -40,7 +42,7 @@ impl Ready {
     }
 
     /// The shapes of its matmuls, each once: cells of a row of x and of a row of the weight.
-    pub(crate) fn shapes(&self) -> Result<Vec<[usize; 2]>, Error> {
+    pub(crate) fn shapes(&self) -> Result<Vec<WeightShape>, Error> {
         estimate::shapes(&self.model, &self.precision, &self.plan(), &self.adapter)
     }
 }

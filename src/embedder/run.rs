@@ -11,7 +11,7 @@ use crate::embedder::rows::Rows;
 use crate::error::Error;
 use crate::files::ModelFiles;
 use crate::gpu::adapter::Feature;
-use crate::gpu::executor::{Executor, Running, Wanted};
+use crate::gpu::executor::{Executor, PipelineKey, Running};
 #[cfg(feature = "lab")]
 use crate::gpu::graph::{Graph, TensorId};
 use crate::gpu::trace::Phase;
@@ -99,7 +99,7 @@ impl Runtime {
         opening: Opening,
         mut executor: Executor,
         total: u64,
-        pipelines: &[Wanted],
+        pipelines: &[PipelineKey],
         progress: Option<&dyn Fn(LoadProgress)>,
     ) -> Result<Self, Error> {
         let compiler = executor.compiler();

@@ -6,7 +6,7 @@ use crate::config::{Module, PoolingMode};
 use crate::dtype::{Precision, Storage};
 use crate::embedder::{EmbedOptions, Embedder, OnTooLong, Prepared};
 use crate::error::Error;
-use crate::gpu::selftest::wrong_kernels;
+use crate::selftest::wrong_kernels;
 use crate::tokenize::{Piece, Tokens};
 
 impl Embedder {

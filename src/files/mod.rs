@@ -3,10 +3,10 @@
 //! File names come from the model itself (`modules.json`, `model.safetensors.index.json`), so they are
 //! not trusted: a name cannot lead out of the model, and pipes and devices are refused.
 
+mod cache;
 mod directory;
 mod names;
 mod sniff;
-mod verdicts;
 
 // The tests make Unix pipes, links and permissions.
 #[cfg(all(test, unix))]
@@ -17,16 +17,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::Error;
+pub(crate) use cache::{read_cached, write_whole};
 use directory::Directory;
 pub(crate) use directory::OpenFile;
 pub(crate) use names::normalise;
 pub(crate) use sniff::sniff;
-pub(crate) use verdicts::{
-    F16Record, read_f16_record, read_pipelines, read_tuned, read_verdict, write_pipelines,
-    write_verdict,
-};
-#[cfg(feature = "lab")]
-pub(crate) use verdicts::{f16_record_path, write_f16_record, write_tuned};
 
 /// A model's files: a directory, a snapshot of a Hugging Face Hub repository, or bytes in memory.
 ///

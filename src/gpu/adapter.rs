@@ -6,7 +6,6 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::kernels::forms::Tile;
 
 /// A feature of adapters that Vectile can do without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -153,19 +152,6 @@ impl AdapterSummary {
     /// True for an adapter that computes on the CPU.
     pub fn is_software(&self) -> bool {
         self.device_type == "Cpu"
-    }
-
-    /// The largest tile of the matmul that suits this class of GPU, by what others report of them; nothing of
-    /// it was measured here, and `vectile tune` measures.
-    pub(crate) fn largest_tile(&self) -> Tile {
-        let name = format!("{} {}", self.name, self.driver).to_lowercase();
-        let is = |words: &[&str]| words.iter().any(|word| name.contains(word));
-        let [_, plain, tall, large] = Tile::ALL;
-        match self.device_type.as_str() {
-            _ if is(&["nvidia", "geforce", "quadro", "tesla"]) => large,
-            "DiscreteGpu" if is(&["amd", "radeon", "radv"]) => tall,
-            _ => plain,
-        }
     }
 
     /// The largest buffer that a shader sees whole; never 2 GiB, where drivers count in signed numbers.

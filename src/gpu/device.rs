@@ -6,8 +6,6 @@ use std::sync::{Arc, Mutex};
 use crate::error::Error;
 use crate::gpu::adapter::{AdapterChoice, AdapterSummary, Feature, choose, list, noop_options};
 use crate::gpu::shader::Lanes;
-use crate::kernels::KernelPlan;
-use crate::kernels::forms::Cooperative;
 
 /// What went wrong on a device since last asked; wgpu reports it out of band.
 #[derive(Debug, Default)]
@@ -28,6 +26,15 @@ impl Faults {
             }
         }
     }
+}
+
+/// Cooperative matrices of f16 with f32 sums, as a device offers them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CooperativeMatrices {
+    /// Rows, columns and depth of a matrix: 8 or 16.
+    pub side: u32,
+    /// Invocations of a workgroup that multiplies them: four of the adapter's largest subgroups.
+    pub invocations: u32,
 }
 
 /// An open device with its queue and what its adapter can do.
@@ -126,38 +133,31 @@ impl Gpu {
         self.adapter.backend == "Noop"
     }
 
-    /// Which form of each kernel suits this device.
-    pub fn plan(&self) -> KernelPlan {
+    /// How the lanes of a kernel work together on this device: by subgroups of the adapter's smallest size, or
+    /// through workgroup memory where there are none that kernels can use.
+    pub(crate) fn lanes(&self) -> Lanes {
         let smallest = self.adapter.subgroup_sizes.map_or(0, |sizes| sizes.0);
-        let subgroups = self.device.features().contains(wgpu::Features::SUBGROUP)
+        let usable = self.device.features().contains(wgpu::Features::SUBGROUP)
             && smallest.is_power_of_two()
             && smallest >= 4;
-        let software = self.adapter.is_software();
-        KernelPlan {
-            software,
-            lanes: if subgroups { Lanes::Subgroup(smallest) } else { Lanes::Alone },
-            workgroup_memory: self.adapter.workgroup_memory_bytes.min(16384),
-            workgroup_invocations: self.adapter.workgroup_invocations.min(256),
-            // Some 50 ms at the slowest rate of the class: 5 GFLOP/s, 400 GFLOP/s.
-            max_flops: if software { 2_000_000_000 } else { 20_000_000_000 },
-            cooperative: self.cooperative(),
-            matrices_by_rows: true,
-            largest_tile: self.adapter.largest_tile(),
-            by_rows: true,
-            tuned: None,
-            forced: None,
-        }
+        if usable { Lanes::Subgroup(smallest) } else { Lanes::Alone }
+    }
+
+    /// Floating point operations after which a dispatch is split, for the operating system's watchdog: some
+    /// 50 ms at the slowest rate of the class of adapter (5 GFLOP/s in software, 400 GFLOP/s on a GPU).
+    pub(crate) fn max_dispatch_flops(&self) -> u64 {
+        if self.adapter.is_software() { 2_000_000_000 } else { 20_000_000_000 }
     }
 
     /// The cooperative matrices that kernels on this device may use.
-    fn cooperative(&self) -> Option<Cooperative> {
+    pub(crate) fn cooperative_matrices(&self) -> Option<CooperativeMatrices> {
         let feature = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
         let side = self.adapter.cooperative_matrix?;
         let invocations = 4 * self.adapter.subgroup_sizes?.1;
         let fits = self.device.features().contains(feature)
             && invocations <= self.adapter.workgroup_invocations.min(1024)
             && self.adapter.workgroup_memory_bytes >= 16384;
-        fits.then(|| Cooperative::of(side, invocations))
+        fits.then_some(CooperativeMatrices { side, invocations })
     }
 
     /// The fault that was reported since last asked, as an error. `what` and `bytes` name what was

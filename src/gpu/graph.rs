@@ -4,7 +4,7 @@
 //! prints it. No GPU object is in it.
 
 use super::kernel::{Access, Kernel};
-use super::shader::Variant;
+use super::shader::ShaderVariant;
 
 /// A tensor of a [`Graph`], by its place in the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -12,7 +12,7 @@ pub struct TensorId(pub usize);
 
 /// Where a tensor's bytes come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
+pub enum TensorSource {
     /// A buffer of the loaded model, by its number there.
     Weight(usize),
     /// Bytes of this batch.
@@ -31,9 +31,37 @@ pub struct TensorInfo {
     /// Its size.
     pub bytes: u64,
     /// Where its bytes come from.
-    pub source: Source,
+    pub source: TensorSource,
     /// The transformer layer it belongs to, counted from 0; `None` before and after the layers.
     pub layer: Option<usize>,
+}
+
+/// The number of workgroups of a dispatch in each dimension.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Workgroups {
+    /// In x.
+    pub x: u32,
+    /// In y.
+    pub y: u32,
+    /// In z.
+    pub z: u32,
+}
+
+impl Workgroups {
+    /// A row of workgroups.
+    pub fn row(x: u32) -> Self {
+        Workgroups { x, y: 1, z: 1 }
+    }
+
+    /// The numbers in x, y and z.
+    pub fn to_array(self) -> [u32; 3] {
+        [self.x, self.y, self.z]
+    }
+
+    /// A grid of workgroups.
+    pub fn grid(x: u32, y: u32) -> Self {
+        Workgroups { x, y, z: 1 }
+    }
 }
 
 /// One kernel run over its bindings.
@@ -42,13 +70,13 @@ pub struct Dispatch {
     /// The kernel.
     pub kernel: &'static Kernel,
     /// Its variant.
-    pub variant: Variant,
+    pub variant: ShaderVariant,
     /// A tensor for each of the kernel's bindings.
     pub bindings: Vec<TensorId>,
     /// The parameter block.
     pub params: Vec<u8>,
-    /// Workgroups in x, y and z.
-    pub groups: [u32; 3],
+    /// The number of workgroups.
+    pub workgroups: Workgroups,
     /// Floating point operations, roughly, for the time rule.
     pub flops: u64,
 }
@@ -79,7 +107,7 @@ pub struct Slots {
 
 impl Graph {
     /// Adds a tensor.
-    pub fn add(&mut self, name: &'static str, bytes: u64, source: Source) -> TensorId {
+    pub fn add(&mut self, name: &'static str, bytes: u64, source: TensorSource) -> TensorId {
         // A binding cannot be empty.
         self.tensors.push(TensorInfo { name, bytes: bytes.max(16), source, layer: self.layer });
         TensorId(self.tensors.len() - 1)
@@ -116,11 +144,11 @@ impl Graph {
             for (id, _) in written {
                 let info = &self.tensors[id.0];
                 if of_tensor[id.0].is_some()
-                    || matches!(info.source, Source::Weight(_) | Source::Input(_))
+                    || matches!(info.source, TensorSource::Weight(_) | TensorSource::Input(_))
                 {
                     continue;
                 }
-                let zeroed = info.source == Source::Zeroed;
+                let zeroed = info.source == TensorSource::Zeroed;
                 // Of the free slots the one that grows or wastes least.
                 let free = (0..bytes.len())
                     .filter(|slot| !zeroed && busy_until[*slot] < at)

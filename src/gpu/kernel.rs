@@ -37,8 +37,8 @@ pub struct Kernel {
     pub reads_weights: bool,
     /// True where the storage of activations matters to it.
     pub reads_activations: bool,
-    /// True where it has a subgroup form and a twin.
-    pub has_lanes: bool,
+    /// True where it has a subgroup variant and a twin.
+    pub has_subgroup_variant: bool,
     /// True where it multiplies cooperative matrices: weights and activations are f16 then.
     pub cooperative: bool,
     /// Every constant and override with the values that tests walk.
@@ -56,11 +56,14 @@ pub struct Setting {
     pub values: &'static [u32],
 }
 
+/// Kernels are compared by name.
 impl PartialEq for Kernel {
     fn eq(&self, other: &Self) -> bool {
         self.name == other.name
     }
 }
+
+impl Eq for Kernel {}
 
 /// Declares a parameter block: a `repr(C)` struct and its list of fields.
 #[macro_export]

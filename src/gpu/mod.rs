@@ -8,7 +8,6 @@ pub(crate) mod host_memory;
 pub mod kernel;
 mod pipeline;
 mod pipeline_cache;
-pub mod selftest;
 pub mod shader;
 pub mod trace;
 mod unroll;

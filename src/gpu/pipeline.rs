@@ -8,7 +8,7 @@ use crate::gpu::device::Gpu;
 use crate::gpu::graph::Graph;
 use crate::gpu::kernel::{Access, Kernel};
 use crate::gpu::pipeline_cache::Kept;
-use crate::gpu::shader::{Variant, resolve_imports};
+use crate::gpu::shader::{ShaderVariant, resolve_imports};
 
 /// A pipeline and the layout of its group 0.
 pub(super) struct Pipeline {
@@ -18,42 +18,46 @@ pub(super) struct Pipeline {
 
 /// The pipelines made so far on a device.
 pub(super) struct Pipelines {
-    made: HashMap<(&'static str, Variant), Pipeline>,
+    made: HashMap<(&'static str, ShaderVariant), Pipeline>,
     compiler: Compiler,
     kept: Option<Kept>,
     /// Some were made since those kept were written.
     unsaved: bool,
 }
 
-/// A kernel in a variant.
-pub(crate) type Wanted = (&'static Kernel, Variant);
+/// A kernel in a variant: what a pipeline is made from.
+#[derive(Debug, Clone)]
+pub(crate) struct PipelineKey {
+    pub kernel: &'static Kernel,
+    pub variant: ShaderVariant,
+}
 
-/// The kernels of graphs in their variants, each once, in the order of the first.
-pub(crate) fn wanted<'a>(graphs: impl Iterator<Item = &'a Graph>) -> Vec<Wanted> {
-    let mut wanted: Vec<Wanted> = Vec::new();
+/// The pipelines that graphs need, each once, in the order of their first use.
+pub(crate) fn pipelines_of<'a>(graphs: impl Iterator<Item = &'a Graph>) -> Vec<PipelineKey> {
+    let mut keys: Vec<PipelineKey> = Vec::new();
     for dispatch in graphs.flat_map(|graph| &graph.dispatches) {
-        let known =
-            |(kernel, variant): &Wanted| *kernel == dispatch.kernel && *variant == dispatch.variant;
-        if !wanted.iter().any(known) {
-            wanted.push((dispatch.kernel, dispatch.variant.clone()));
+        let same =
+            |key: &PipelineKey| key.kernel == dispatch.kernel && key.variant == dispatch.variant;
+        if !keys.iter().any(same) {
+            keys.push(PipelineKey { kernel: dispatch.kernel, variant: dispatch.variant.clone() });
         }
     }
-    wanted
+    keys
 }
 
 /// What makes pipelines, on any thread.
 #[derive(Clone)]
 pub(crate) struct Compiler {
     device: wgpu::Device,
-    /// Group 1 of the kernels that store activations: the marks of tokens out of range.
-    marks: wgpu::BindGroupLayout,
+    /// Group 1 of the kernels that store activations: the overflow flags.
+    overflow_flags: wgpu::BindGroupLayout,
     cache: Option<wgpu::PipelineCache>,
     /// A kernel to be made wrong, for tests of what then notices.
     edit: Option<ShaderEdit>,
 }
 
 /// Pipelines that were made before they were needed.
-pub(crate) struct Ahead(Vec<(Wanted, Pipeline)>);
+pub(crate) struct Ahead(Vec<(PipelineKey, Pipeline)>);
 
 /// A kernel's name and what becomes of its WGSL, imports resolved, before it is compiled.
 pub type ShaderEdit = (&'static str, fn(String) -> String);
@@ -74,11 +78,11 @@ fn buffer_entry(binding: u32, ty: wgpu::BufferBindingType) -> wgpu::BindGroupLay
 impl Pipelines {
     pub fn new(gpu: &Gpu) -> Self {
         let device = gpu.device.clone();
-        let marks = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-            label: Some("range marks"),
+        let overflow_flags = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+            label: Some("overflow flags"),
             entries: &[storage_entry(0, false)],
         });
-        let compiler = Compiler { device, marks, cache: None, edit: None };
+        let compiler = Compiler { device, overflow_flags, cache: None, edit: None };
         Pipelines { made: HashMap::new(), compiler, kept: None, unsaved: false }
     }
 
@@ -105,8 +109,8 @@ impl Pipelines {
         self.made.len()
     }
 
-    pub fn marks_layout(&self) -> &wgpu::BindGroupLayout {
-        &self.compiler.marks
+    pub fn overflow_flags_layout(&self) -> &wgpu::BindGroupLayout {
+        &self.compiler.overflow_flags
     }
 
     pub fn compiler(&self) -> Compiler {
@@ -116,44 +120,45 @@ impl Pipelines {
     /// Takes pipelines that were made ahead.
     pub fn adopt(&mut self, Ahead(made): Ahead) {
         self.unsaved |= !made.is_empty();
-        for ((kernel, variant), pipeline) in made {
-            self.made.entry((kernel.name, variant)).or_insert(pipeline);
+        for (key, pipeline) in made {
+            self.made.entry((key.kernel.name, key.variant)).or_insert(pipeline);
         }
     }
 
     /// A pipeline that was made.
-    pub fn get(&self, kernel: &Kernel, variant: &Variant) -> Result<&Pipeline, Error> {
+    pub fn get(&self, kernel: &Kernel, variant: &ShaderVariant) -> Result<&Pipeline, Error> {
         self.made
             .get(&(kernel.name, variant.clone()))
             .ok_or_else(|| Error::Internal(format!("kernel {} was not made", kernel.name)))
     }
 
     /// Of some pipelines those that are not there yet.
-    pub fn missing(&self, mut wanted: Vec<Wanted>) -> Vec<Wanted> {
-        wanted.retain(|(kernel, variant)| !self.made.contains_key(&(kernel.name, variant.clone())));
-        wanted
+    pub fn missing(&self, mut keys: Vec<PipelineKey>) -> Vec<PipelineKey> {
+        keys.retain(|key| !self.made.contains_key(&(key.kernel.name, key.variant.clone())));
+        keys
     }
 
     /// Makes the pipelines of a graph, those that are not there yet, on the threads the machine has.
     pub fn make(&mut self, gpu: &Gpu, graph: &Graph) -> Result<(), Error> {
-        let missing = self.missing(wanted(std::iter::once(graph)));
+        let missing = self.missing(pipelines_of(std::iter::once(graph)));
         // In a browser a device belongs to one thread.
         #[cfg(target_arch = "wasm32")]
         let made: Vec<Result<Pipeline, Error>> = missing
             .iter()
-            .map(|(kernel, variant)| {
-                let made = self.compiler.compile(kernel, variant)?;
-                gpu.check(&format!("making kernel {}", kernel.name), 0)?;
+            .map(|key| {
+                let made = self.compiler.compile(key.kernel, &key.variant)?;
+                gpu.check(&format!("making kernel {}", key.kernel.name), 0)?;
                 Ok(made)
             })
             .collect();
         #[cfg(not(target_arch = "wasm32"))]
-        let made = crate::threads::each(&missing, missing.len(), |wanted @ (kernel, _)| {
-            let refused = |error| gpu.refusal(&format!("making kernel {}", kernel.name), &error);
-            self.compiler.compile_alone(wanted)?.map_err(refused)
+        let made = crate::threads::each(&missing, missing.len(), |key| {
+            let refused =
+                |error| gpu.refusal(&format!("making kernel {}", key.kernel.name), &error);
+            self.compiler.compile_alone(key)?.map_err(refused)
         });
-        for ((kernel, variant), made) in missing.into_iter().zip(made) {
-            self.made.insert((kernel.name, variant), made?);
+        for (key, made) in missing.into_iter().zip(made) {
+            self.made.insert((key.kernel.name, key.variant), made?);
             self.unsaved = true;
         }
         gpu.check("making kernels", 0)
@@ -163,42 +168,39 @@ impl Pipelines {
 impl Compiler {
     /// Makes pipelines on other threads while `here` works on this one. In a browser a device belongs to one
     /// thread, and none is made.
-    pub fn beside<B>(&self, wanted: &[Wanted], here: impl FnOnce() -> B) -> (Option<Ahead>, B) {
+    pub fn beside<B>(&self, keys: &[PipelineKey], here: impl FnOnce() -> B) -> (Option<Ahead>, B) {
         #[cfg(not(target_arch = "wasm32"))]
-        if !wanted.is_empty() {
-            return crate::threads::beside(|| self.ahead(wanted), here);
+        if !keys.is_empty() {
+            return crate::threads::beside(|| self.ahead(keys), here);
         }
-        _ = wanted;
+        _ = keys;
         (None, here())
     }
 
     /// What the driver refuses is left out and nobody hears of it: whoever needs that pipeline makes it
     /// again, and is told then.
     #[cfg(not(target_arch = "wasm32"))]
-    fn ahead(&self, wanted: &[Wanted]) -> Ahead {
-        let compile = |wanted: &Wanted| self.compile_alone(wanted).ok()?.ok();
-        let made = crate::threads::each(wanted, wanted.len(), compile);
-        let made = wanted.iter().cloned().zip(made);
-        Ahead(made.filter_map(|(wanted, made)| Some((wanted, made?))).collect())
+    fn ahead(&self, keys: &[PipelineKey]) -> Ahead {
+        let compile = |key: &PipelineKey| self.compile_alone(key).ok()?.ok();
+        let made = crate::threads::each(keys, keys.len(), compile);
+        let made = keys.iter().cloned().zip(made);
+        Ahead(made.filter_map(|(key, made)| Some((key, made?))).collect())
     }
 
     /// What the driver refuses is heard here and nowhere else: threads that compile at the same time do not take the
     /// errors of each other for theirs.
     #[cfg(not(target_arch = "wasm32"))]
-    fn compile_alone(
-        &self,
-        (kernel, variant): &Wanted,
-    ) -> Result<Result<Pipeline, wgpu::Error>, Error> {
+    fn compile_alone(&self, key: &PipelineKey) -> Result<Result<Pipeline, wgpu::Error>, Error> {
         use wgpu::ErrorFilter::{Internal, OutOfMemory, Validation};
         // Scopes are the thread's own.
         let scopes = [OutOfMemory, Internal, Validation].map(|f| self.device.push_error_scope(f));
-        let made = self.compile(kernel, variant);
+        let made = self.compile(key.kernel, &key.variant);
         let errors = scopes.into_iter().rev().map(|scope| pollster::block_on(scope.pop()));
         let refused = errors.fold(None, |first, error| first.or(error));
         made.map(|made| refused.map_or(Ok(made), Err))
     }
 
-    fn compile(&self, kernel: &Kernel, variant: &Variant) -> Result<Pipeline, Error> {
+    fn compile(&self, kernel: &Kernel, variant: &ShaderVariant) -> Result<Pipeline, Error> {
         let mut source = resolve_imports(kernel.source, variant).map_err(Error::Internal)?;
         if let Some((_, edit)) = self.edit.filter(|(name, _)| *name == kernel.name) {
             source = edit(source);
@@ -226,7 +228,7 @@ impl Compiler {
         });
         let mut layouts = vec![Some(&layout)];
         if kernel.stores_activations {
-            layouts.push(Some(&self.marks));
+            layouts.push(Some(&self.overflow_flags));
         }
         let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label: Some(kernel.name),

@@ -30,7 +30,7 @@ impl Kept {
         // The key knows vendor and device only; drivers of one device would overwrite each other's.
         let about = format!("{} | vectile {}", gpu.adapter.key(), env!("CARGO_PKG_VERSION"));
         let path = directory.join(format!("{key}_{}.bin", hex(&digest(about.as_bytes())[..8])));
-        let kept = crate::files::read_pipelines(&path)
+        let kept = crate::files::read_cached(&path)
             .filter(|bytes| bytes.len() > DIGEST && digest(&bytes[DIGEST..]) == bytes[..DIGEST]);
         let descriptor = wgpu::PipelineCacheDescriptor {
             label: Some("vectile"),
@@ -59,7 +59,9 @@ impl Kept {
         }
         let mut bytes = digest.clone();
         bytes.extend_from_slice(&data);
-        crate::files::write_pipelines(&self.path, &bytes);
+        if let Err(error) = crate::files::write_whole(&self.path, &bytes) {
+            tracing::debug!(%error, "compiled pipelines were not cached");
+        }
         // Written or not: another try would fare no better.
         self.written = digest;
     }

@@ -23,7 +23,7 @@ pub enum Lanes {
 
 /// What of a kernel's text depends on the precision, the adapter and the model.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Variant {
+pub struct ShaderVariant {
     /// How matrices and tables are stored.
     pub weights: Storage,
     /// How activations are stored.
@@ -36,10 +36,10 @@ pub struct Variant {
     pub overrides: Vec<(&'static str, u32)>,
 }
 
-impl Variant {
+impl ShaderVariant {
     /// A variant without constants and overrides.
     pub fn new(weights: Storage, activations: Storage, lanes: Lanes) -> Self {
-        Variant { weights, activations, lanes, constants: vec![], overrides: vec![] }
+        ShaderVariant { weights, activations, lanes, constants: vec![], overrides: vec![] }
     }
 
     /// With a constant of the text.
@@ -70,7 +70,7 @@ const SHARED: &[(&str, &str)] = &[
     ("store_plain", include_str!("../../shaders/shared/store_plain.wgsl")),
     ("activation", include_str!("../../shaders/shared/activation.wgsl")),
     ("attention", include_str!("../../shaders/shared/attention.wgsl")),
-    ("turn", include_str!("../../shaders/shared/turn.wgsl")),
+    ("rotate", include_str!("../../shaders/shared/rotate.wgsl")),
     ("linear", include_str!("../../shaders/shared/linear.wgsl")),
     ("reduce_subgroup", include_str!("../../shaders/shared/reduce_subgroup.wgsl")),
     ("reduce_workgroup", include_str!("../../shaders/shared/reduce_workgroup.wgsl")),
@@ -102,7 +102,7 @@ pub(crate) fn digest(sources: &[&str]) -> String {
 ///
 /// # Errors
 /// A sentence naming the import that has no file, or the loop that cannot be written out.
-pub fn resolve_imports(source: &str, variant: &Variant) -> Result<String, String> {
+pub fn resolve_imports(source: &str, variant: &ShaderVariant) -> Result<String, String> {
     let mut enables: Vec<&str> = Vec::new();
     let mut body = String::new();
     for line in source.lines() {
@@ -149,7 +149,7 @@ pub fn resolve_imports(source: &str, variant: &Variant) -> Result<String, String
 }
 
 /// The variant's constants, with the size of `share` where lanes share.
-fn constants_of(variant: &Variant) -> Vec<(&'static str, u32)> {
+fn constants_of(variant: &ShaderVariant) -> Vec<(&'static str, u32)> {
     let mut constants = variant.constants.clone();
     if let Lanes::Subgroup(size) = variant.lanes {
         constants.push(("SHARE", size.min(16)));

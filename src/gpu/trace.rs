@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::gpu::device::Gpu;
-use crate::gpu::graph::{Graph, Source};
-use crate::gpu::shader::Lanes;
-use crate::kernels::forms::Form;
+use crate::gpu::graph::{Dispatch, Graph, TensorId, TensorSource};
+use crate::gpu::kernel::Kernel;
+use crate::gpu::shader::ShaderVariant;
 
 /// A phase of a batch on the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,23 +40,30 @@ pub enum Measure {
 /// A dispatch that ran, with what it did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DispatchTime {
-    /// The kernel.
-    pub kernel: &'static str,
-    /// Whether and how its lanes worked together.
-    pub lanes: Lanes,
-    /// Of a matmul its form.
-    pub form: Option<Form>,
-    /// The tensor it wrote.
+    /// The kernel that ran.
+    pub kernel: &'static Kernel,
+    /// The variant that it ran in.
+    pub variant: ShaderVariant,
+    /// The name of the tensor it wrote.
     pub writes: &'static str,
-    /// Bytes of the tensor it read first, and of the one it wrote, within the transformer's layers; 0 before
-    /// and after them, where rows are not tokens.
-    pub sizes: [u64; 2],
-    /// Nanoseconds.
+    /// Bytes of its first binding and of the tensor it wrote.
+    pub sizes: DispatchSizes,
+    /// The time it took, in nanoseconds.
     pub ns: u64,
     /// Floating point operations, where the graph counts them.
     pub flops: u64,
-    /// Bytes that have to move if each binding's bytes move once.
+    /// The bytes that have to move if each binding's bytes move once.
     pub bytes: u64,
+}
+
+/// Bytes of a dispatch's first binding and of the tensor it wrote, within the transformer's layers; 0 before and
+/// after them, where rows are not tokens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DispatchSizes {
+    /// Bytes of the first binding.
+    pub first: u64,
+    /// Bytes of the tensor it wrote.
+    pub written: u64,
 }
 
 /// What was measured since it was asked for.
@@ -179,16 +186,18 @@ impl Stamps {
         let ns = |from: u64, to: u64| (to.saturating_sub(from) as f64 * period) as u64;
         for (dispatch, time) in graph.dispatches.iter().zip(times.chunks_exact(2)) {
             let written = graph.written(dispatch);
+            let in_layer = written.is_some_and(|id| graph.tensors[id.0].layer.is_some());
+            let size = |id: Option<TensorId>| {
+                id.filter(|_| in_layer).map_or(0, |id| graph.tensors[id.0].bytes)
+            };
             trace.dispatches.push(DispatchTime {
-                kernel: dispatch.kernel.name,
-                lanes: dispatch.variant.lanes,
-                form: Form::of(dispatch),
+                kernel: dispatch.kernel,
+                variant: dispatch.variant.clone(),
                 writes: written.map_or("", |id| graph.tensors[id.0].name),
-                sizes: [dispatch.bindings.first().copied(), written].map(|id| {
-                    id.map(|id| &graph.tensors[id.0])
-                        .filter(|_| written.is_some_and(|id| graph.tensors[id.0].layer.is_some()))
-                        .map_or(0, |tensor| tensor.bytes)
-                }),
+                sizes: DispatchSizes {
+                    first: size(dispatch.bindings.first().copied()),
+                    written: size(written),
+                },
                 ns: ns(time[0], time[1]),
                 flops: dispatch.flops,
                 bytes: bytes_moved(graph, dispatch, &weight_bytes),
@@ -207,11 +216,7 @@ impl Stamps {
 /// Bytes of a dispatch's bindings, each once. Of a tensor that several dispatches write in pieces, each
 /// counts its share; a table of which rows are picked, told by how little is computed with it, counts as what is
 /// written of it.
-fn bytes_moved(
-    graph: &Graph,
-    dispatch: &crate::gpu::graph::Dispatch,
-    weight_bytes: &impl Fn(usize) -> u64,
-) -> u64 {
+fn bytes_moved(graph: &Graph, dispatch: &Dispatch, weight_bytes: &impl Fn(usize) -> u64) -> u64 {
     let written = graph.written(dispatch);
     let pieces = graph.dispatches.iter().filter(|d| graph.written(d) == written).count().max(1);
     let output = written.map_or(0, |id| graph.tensors[id.0].bytes);
@@ -224,7 +229,7 @@ fn bytes_moved(
         counted.push(*id);
         let tensor = &graph.tensors[id.0];
         bytes += match tensor.source {
-            Source::Weight(weight) => match weight_bytes(weight) {
+            TensorSource::Weight(weight) => match weight_bytes(weight) {
                 bytes if dispatch.flops * 2 < bytes => bytes.min(output),
                 bytes => bytes,
             },

@@ -17,7 +17,7 @@ const MARK: &str = "{ // unrolled";
 /// The text with its marked loops written out.
 ///
 /// # Errors
-/// A sentence about a marked loop that is of no such form, or text that naga does not parse.
+/// A sentence about a marked loop that is of no such variant, or text that naga does not parse.
 pub(super) fn unroll(text: &str) -> Result<String, String> {
     if !text.contains(MARK) {
         return Ok(text.to_owned());

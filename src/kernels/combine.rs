@@ -1,6 +1,6 @@
 //! `combine.wgsl`: the weighted sum of what a token's experts made of it.
 
-use crate::gpu::graph::{Dispatch, Source, TensorId};
+use crate::gpu::graph::{Dispatch, TensorId, TensorSource, Workgroups};
 use crate::gpu::kernel::{Access, Kernel};
 use crate::kernels::route::Choices;
 use crate::kernels::{Activations, Builder};
@@ -20,7 +20,7 @@ pub static COMBINE: Kernel = Kernel {
     stores_activations: true,
     reads_weights: false,
     reads_activations: true,
-    has_lanes: false,
+    has_subgroup_variant: false,
     cooperative: false,
     settings: &[],
 };
@@ -34,7 +34,7 @@ pub fn combine(
     bias: TensorId,
 ) -> Activations {
     let tokens = choices.pairs.rows;
-    let y = builder.rows("combined", tokens, x.width4, x.width, x.storage, Source::Scratch);
+    let y = builder.rows("combined", tokens, x.width4, x.width, x.storage, TensorSource::Scratch);
     let params = CombineParams {
         tokens: tokens as u32,
         width4: x.width4 as u32,
@@ -47,7 +47,7 @@ pub fn combine(
         variant,
         bindings: vec![x.id, choices.pairs.id, bias, y.id],
         params: bytemuck::bytes_of(&params).to_vec(),
-        groups: [(x.width4 as u32).div_ceil(64), tokens as u32, 1],
+        workgroups: Workgroups::grid((x.width4 as u32).div_ceil(64), tokens as u32),
         flops: (2 * tokens * choices.top * x.width) as u64,
     });
     y

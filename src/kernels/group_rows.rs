@@ -4,7 +4,7 @@
 //! before: a matmul is dispatched for so many, and passes over those that stay empty.
 
 use crate::dtype::Storage;
-use crate::gpu::graph::{Dispatch, Source, TensorId};
+use crate::gpu::graph::{Dispatch, TensorId, TensorSource, Workgroups};
 use crate::gpu::kernel::{Access, Kernel, Setting};
 use crate::kernels::route::Choices;
 use crate::kernels::{Activations, Builder, matmul};
@@ -24,7 +24,7 @@ pub static GROUP_ROWS: Kernel = Kernel {
     stores_activations: false,
     reads_weights: false,
     reads_activations: false,
-    has_lanes: false,
+    has_subgroup_variant: false,
     cooperative: false,
     settings: &[Setting { name: "EXPERTS", constant: true, values: &[2, 8, 32] }],
 };
@@ -49,7 +49,7 @@ pub fn slots(rows: usize, experts: usize, tile: usize) -> usize {
 
 /// Groups the rows of `choices` for [`matmul_experts`](matmul::matmul_experts).
 pub fn group_rows(builder: &mut Builder, choices: &Choices) -> Grouped {
-    let tile = matmul::tile_rows(builder.plan.software);
+    let tile = matmul::expert_group_rows(builder.plan.software);
     group_rows_of(builder, choices, tile).1
 }
 
@@ -62,7 +62,7 @@ pub fn group_rows_of(
     let &Choices { pairs, top, experts } = choices;
     let rows = pairs.rows * top;
     let slots = slots(rows, experts, tile);
-    let order = builder.rows("order", slots / 2, 1, 4, Storage::F32, Source::Scratch);
+    let order = builder.rows("order", slots / 2, 1, 4, Storage::F32, TensorSource::Scratch);
     let params = GroupRowsParams {
         tokens: pairs.rows as u32,
         top: top as u32,
@@ -76,7 +76,7 @@ pub fn group_rows_of(
         variant,
         bindings: vec![pairs.id, order.id],
         params: bytemuck::bytes_of(&params).to_vec(),
-        groups: [1, 1, 1],
+        workgroups: Workgroups::row(1),
         flops: (4 * rows) as u64,
     });
     (order, Grouped { order: order.id, slots, rows, top })

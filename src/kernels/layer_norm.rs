@@ -1,8 +1,8 @@
 //! `layer_norm.wgsl`: layer normalisation with an optional residual.
 
-use crate::gpu::graph::{Dispatch, TensorId};
+use crate::gpu::graph::{Dispatch, TensorId, Workgroups};
 use crate::gpu::kernel::{Access, Kernel, Setting};
-use crate::kernels::{Activations, Builder, row_groups};
+use crate::kernels::{Activations, Builder, row_workgroups};
 use crate::params;
 
 params! {
@@ -19,7 +19,7 @@ pub static LAYER_NORM: Kernel = Kernel {
     stores_activations: true,
     reads_weights: false,
     reads_activations: true,
-    has_lanes: true,
+    has_subgroup_variant: true,
     cooperative: false,
     settings: &[Setting { name: "HAS_RESIDUAL", constant: false, values: &[0, 1] }],
 };
@@ -61,11 +61,11 @@ pub fn layer_norm_of(
         x.width4,
         x.width,
         x.storage,
-        crate::gpu::graph::Source::Scratch,
+        crate::gpu::graph::TensorSource::Scratch,
     );
     let variant =
         builder.variant(&LAYER_NORM, x.storage).set("HAS_RESIDUAL", u32::from(residual.is_some()));
-    let groups = row_groups(variant.lanes, x.rows);
+    let groups = row_workgroups(variant.lanes, x.rows);
     let params = LayerNormParams {
         rows: x.rows as u32,
         width: x.width as u32,
@@ -79,7 +79,7 @@ pub fn layer_norm_of(
         // Without a residual its binding is not read; x stands in.
         bindings: vec![x.id, residual.unwrap_or(x).id, weight, bias, y.id],
         params: bytemuck::bytes_of(&params).to_vec(),
-        groups: [groups, 1, 1],
+        workgroups: Workgroups::row(groups),
         flops: (x.rows * x.width * 8) as u64,
     });
     y

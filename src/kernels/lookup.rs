@@ -1,6 +1,6 @@
 //! `lookup.wgsl`: rows of the word, position and type tables, summed.
 
-use crate::gpu::graph::{Dispatch, TensorId};
+use crate::gpu::graph::{Dispatch, TensorId, Workgroups};
 use crate::gpu::kernel::{Access, Kernel, Setting};
 use crate::kernels::{Activations, Builder};
 use crate::params;
@@ -19,7 +19,7 @@ pub static LOOKUP: Kernel = Kernel {
     stores_activations: true,
     reads_weights: true,
     reads_activations: true,
-    has_lanes: false,
+    has_subgroup_variant: false,
     cooperative: false,
     settings: &[Setting { name: "TABLES", constant: false, values: &[1, 2, 3] }],
 };
@@ -57,7 +57,7 @@ pub fn lookup_of(
         variant,
         bindings: vec![tokens, table(0), table(1), table(2), x.id],
         params: bytemuck::bytes_of(&params).to_vec(),
-        groups: [(x.width4 as u32).div_ceil(64), rows.len() as u32, 1],
+        workgroups: Workgroups::grid((x.width4 as u32).div_ceil(64), rows.len() as u32),
         flops: (rows.len() * width * 2) as u64,
     });
     x

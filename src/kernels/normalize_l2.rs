@@ -1,9 +1,9 @@
 //! `normalize_l2.wgsl`: rows scaled to length one.
 
 use crate::dtype::Storage;
-use crate::gpu::graph::{Dispatch, Source};
+use crate::gpu::graph::{Dispatch, TensorSource, Workgroups};
 use crate::gpu::kernel::{Access, Kernel};
-use crate::kernels::{Activations, Builder, row_groups};
+use crate::kernels::{Activations, Builder, row_workgroups};
 use crate::params;
 
 params! {
@@ -20,16 +20,17 @@ pub static NORMALIZE_L2: Kernel = Kernel {
     stores_activations: false,
     reads_weights: false,
     reads_activations: false,
-    has_lanes: true,
+    has_subgroup_variant: true,
     cooperative: false,
     settings: &[],
 };
 
 /// y = x / max(‖x‖₂, 1e-12) by rows, f32.
 pub fn normalize_l2(builder: &mut Builder, x: Activations) -> Activations {
-    let y = builder.rows("normalized", x.rows, x.width4, x.width, Storage::F32, Source::Scratch);
+    let y =
+        builder.rows("normalized", x.rows, x.width4, x.width, Storage::F32, TensorSource::Scratch);
     let variant = builder.variant(&NORMALIZE_L2, Storage::F32);
-    let groups = row_groups(variant.lanes, x.rows);
+    let groups = row_workgroups(variant.lanes, x.rows);
     let params = NormalizeParams {
         rows: x.rows as u32,
         width: x.width as u32,
@@ -41,7 +42,7 @@ pub fn normalize_l2(builder: &mut Builder, x: Activations) -> Activations {
         variant,
         bindings: vec![x.id, y.id],
         params: bytemuck::bytes_of(&params).to_vec(),
-        groups: [groups, 1, 1],
+        workgroups: Workgroups::row(groups),
         flops: (x.rows * x.width * 4) as u64,
     });
     y

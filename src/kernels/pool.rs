@@ -1,7 +1,7 @@
 //! `pool.wgsl`: one row per text from the hidden states of its tokens.
 
 use crate::dtype::Storage;
-use crate::gpu::graph::{Dispatch, Source, TensorId};
+use crate::gpu::graph::{Dispatch, TensorId, TensorSource, Workgroups};
 use crate::gpu::kernel::{Access, Kernel, Setting};
 use crate::kernels::{Activations, Builder};
 use crate::params;
@@ -20,7 +20,7 @@ pub static POOL: Kernel = Kernel {
     stores_activations: false,
     reads_weights: false,
     reads_activations: true,
-    has_lanes: false,
+    has_subgroup_variant: false,
     cooperative: false,
     settings: &[Setting { name: "MODE", constant: false, values: &[0, 1, 2, 3, 4, 5] }],
 };
@@ -41,7 +41,8 @@ pub fn pool(builder: &mut Builder, x: Activations, spans: &[Span], modes: &[u32]
 /// Rows that [`pool_at`] fills, `[texts, columns]`, f32.
 pub fn pooled(builder: &mut Builder, texts: usize, columns: usize) -> Activations {
     // Where the last cell is not full, nothing writes its end.
-    let source = if columns.is_multiple_of(4) { Source::Scratch } else { Source::Zeroed };
+    let source =
+        if columns.is_multiple_of(4) { TensorSource::Scratch } else { TensorSource::Zeroed };
     builder.rows("pooled", texts, columns.div_ceil(4), columns, Storage::F32, source)
 }
 
@@ -67,7 +68,7 @@ pub fn pool_at(
         variant,
         bindings: vec![x.id, spans, pooled.id],
         params: bytemuck::bytes_of(&params).to_vec(),
-        groups: [(x.width4 as u32).div_ceil(64), pooled.rows as u32, 1],
+        workgroups: Workgroups::grid((x.width4 as u32).div_ceil(64), pooled.rows as u32),
         flops: (x.rows * x.width) as u64,
     });
 }

@@ -4,9 +4,9 @@
 //! `x` (the `residual` of [`matmul`](super::matmul::matmul)), and the next norm reads `x`. One that
 //! closes a block with a norm (Gemma) hands `x` to that norm as its residual.
 
-use crate::gpu::graph::{Dispatch, Source, TensorId};
+use crate::gpu::graph::{Dispatch, TensorId, TensorSource, Workgroups};
 use crate::gpu::kernel::{Access, Kernel, Setting};
-use crate::kernels::{Activations, Builder, row_groups};
+use crate::kernels::{Activations, Builder, row_workgroups};
 use crate::params;
 
 params! {
@@ -23,7 +23,7 @@ pub static RMS_NORM: Kernel = Kernel {
     stores_activations: true,
     reads_weights: false,
     reads_activations: true,
-    has_lanes: true,
+    has_subgroup_variant: true,
     cooperative: false,
     settings: &[Setting { name: "HAS_RESIDUAL", constant: false, values: &[0, 1] }],
 };
@@ -57,10 +57,10 @@ pub fn rms_norm_of(
     eps: f32,
     residual: Option<Activations>,
 ) -> Activations {
-    let y = builder.rows("normed", x.rows, x.width4, x.width, x.storage, Source::Scratch);
+    let y = builder.rows("normed", x.rows, x.width4, x.width, x.storage, TensorSource::Scratch);
     let variant =
         builder.variant(&RMS_NORM, x.storage).set("HAS_RESIDUAL", u32::from(residual.is_some()));
-    let groups = row_groups(variant.lanes, x.rows);
+    let groups = row_workgroups(variant.lanes, x.rows);
     let params = RmsNormParams {
         rows: x.rows as u32,
         width: x.width as u32,
@@ -74,7 +74,7 @@ pub fn rms_norm_of(
         // Without a residual its binding is not read; x stands in.
         bindings: vec![x.id, residual.unwrap_or(x).id, weight, y.id],
         params: bytemuck::bytes_of(&params).to_vec(),
-        groups: [groups, 1, 1],
+        workgroups: Workgroups::row(groups),
         flops: (x.rows * x.width * 5) as u64,
     });
     y

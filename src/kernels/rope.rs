@@ -1,6 +1,6 @@
 //! Rotary positions of queries and keys: the angles of a batch, and `rope.wgsl`, which norms heads before it
 //! turns them. Heads without a norm are turned by the matmul that makes them: see
-//! [`Epilogue::Turned`](super::matmul::Epilogue::Turned).
+//! [`Epilogue::Rotated`](super::matmul::Epilogue::Rotated).
 //!
 //! Pairs that are turned lie side by side in a head: the weights are put in that order when they are loaded,
 //! for queries and keys alike, so that products of the two stay what they are.
@@ -8,9 +8,9 @@
 //! A model makes the table of angles of a batch on the host, a row a position, and says for each token
 //! which row is its.
 
-use crate::gpu::graph::{Dispatch, Source, TensorId};
+use crate::gpu::graph::{Dispatch, TensorId, TensorSource, Workgroups};
 use crate::gpu::kernel::{Access, Kernel};
-use crate::kernels::{Activations, Builder, row_groups};
+use crate::kernels::{Activations, Builder, row_workgroups};
 use crate::params;
 
 params! {
@@ -38,7 +38,7 @@ pub static ROPE: Kernel = Kernel {
     stores_activations: true,
     reads_weights: false,
     reads_activations: true,
-    has_lanes: true,
+    has_subgroup_variant: true,
     cooperative: false,
     settings: &[],
 };
@@ -65,15 +65,15 @@ impl Angles {
     }
 
     /// So that so many heads of so many values, the first ones of a row, are turned.
-    pub fn turn(&self, heads: usize, head: usize) -> Turn {
+    pub fn rotation(&self, heads: usize, head: usize) -> Rotation {
         let head4 = head.div_ceil(4);
-        Turn { angles: *self, head4, cells: heads * head4 }
+        Rotation { angles: *self, head4, cells: heads * head4 }
     }
 }
 
 /// How the matmul that makes them turns heads.
 #[derive(Debug, Clone, Copy)]
-pub struct Turn {
+pub struct Rotation {
     /// By which angles.
     pub angles: Angles,
     /// Cells of a head.
@@ -138,10 +138,10 @@ pub fn rope(
     let head4 = rope.head.div_ceil(4);
     let heads = rope.heads + rope.kv_heads;
     let width4 = heads * head4;
-    let y = builder.rows("turned", x.rows, width4, width4 * 4, x.storage, Source::Scratch);
+    let y = builder.rows("rotated", x.rows, width4, width4 * 4, x.storage, TensorSource::Scratch);
     let variant = builder.variant(&ROPE, x.storage);
     // A dimension of a dispatch ends at 65,535; the kernel strides over what is left.
-    let groups = row_groups(variant.lanes, x.rows * heads).min(65_535);
+    let groups = row_workgroups(variant.lanes, x.rows * heads).min(65_535);
     let params = RopeParams {
         tokens: x.rows as u32,
         heads: heads as u32,
@@ -159,7 +159,7 @@ pub fn rope(
         variant,
         bindings: vec![x.id, angles.table, norm.weight, y.id],
         params: bytemuck::bytes_of(&params).to_vec(),
-        groups: [groups, 1, 1],
+        workgroups: Workgroups::row(groups),
         flops: (x.rows * width4 * 4 * 10) as u64,
     });
     y

@@ -1,10 +1,10 @@
 //! `route.wgsl`: the experts that each token goes to.
 
 use crate::dtype::Storage;
-use crate::gpu::graph::{Dispatch, Source, TensorId};
+use crate::gpu::graph::{Dispatch, TensorId, TensorSource, Workgroups};
 use crate::gpu::kernel::{Access, Kernel, Setting};
 use crate::kernels::matmul::{ExpertLinear, stride4};
-use crate::kernels::{Activations, Builder, row_groups};
+use crate::kernels::{Activations, Builder, row_workgroups};
 use crate::params;
 
 params! {
@@ -29,7 +29,7 @@ pub static ROUTE: Kernel = Kernel {
     stores_activations: false,
     reads_weights: true,
     reads_activations: true,
-    has_lanes: true,
+    has_subgroup_variant: true,
     cooperative: false,
     settings: &[Setting { name: "CELLS", constant: true, values: &[1, 2, 8] }],
 };
@@ -72,11 +72,12 @@ pub fn route_of(
     top: usize,
 ) -> Choices {
     let width4 = top.div_ceil(2);
-    let pairs = builder.rows("choices", x.rows, width4, 2 * top, Storage::F32, Source::Scratch);
+    let pairs =
+        builder.rows("choices", x.rows, width4, 2 * top, Storage::F32, TensorSource::Scratch);
     let choices = Choices { pairs, top, experts };
     let cells = experts.div_ceil(4);
     let variant = builder.variant(&ROUTE, x.storage).constant("CELLS", cells as u32);
-    let groups = row_groups(variant.lanes, x.rows);
+    let groups = row_workgroups(variant.lanes, x.rows);
     let params = RouteParams {
         tokens: x.rows as u32,
         inner4: x.width4 as u32,
@@ -91,7 +92,7 @@ pub fn route_of(
         variant,
         bindings: vec![x.id, router, pairs.id],
         params: bytemuck::bytes_of(&params).to_vec(),
-        groups: [groups, 1, 1],
+        workgroups: Workgroups::row(groups),
         flops: (2 * x.rows * x.width * experts) as u64,
     });
     choices

@@ -2,7 +2,7 @@
 //!
 //! [`bench()`] runs a model in several precisions side by side and returns a [`report::Report`]: speed, memory, and
 //! the accuracy of each precision against f32 on the same texts. [`verify()`](verify::verify()) checks a model on an
-//! adapter, and whether it stays within f16 range. [`tune()`](tune::tune()) finds the fastest forms of kernels.
+//! adapter, and whether it stays within f16 range. [`tune()`](tune::tune()) finds the fastest variants of kernels.
 
 mod accuracy;
 mod bench;

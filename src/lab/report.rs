@@ -95,7 +95,7 @@ pub struct AdapterReport {
     pub precisions: Vec<PrecisionReport>,
     /// The precisions that were not timed, with the reasons.
     pub refused: Vec<Refused>,
-    /// Every kernel at the model's shapes, in each storage and form (`--kernels`).
+    /// Every kernel at the model's shapes, in each storage and variant (`--kernels`).
     pub kernel_sweep: Vec<KernelCase>,
 }
 
@@ -278,7 +278,7 @@ pub struct KernelTime {
     pub gbytes: f64,
 }
 
-/// One kernel at one shape of the model, in one storage and form.
+/// One kernel at one shape of the model, in one storage and variant.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct KernelCase {
     /// The name of the kernel.
@@ -291,10 +291,10 @@ pub struct KernelCase {
     pub widths: [usize; 2],
     /// The precision, as in [`PrecisionReport::name`].
     pub precision: String,
-    /// Which form of the kernel: `software` or `gpu`, and how its lanes work together, or of a matmul for GPUs
+    /// Which variant of the kernel: `software` or `gpu`, and how its lanes work together, or of a matmul for GPUs
     /// the tile, columns or matrices.
-    pub form: String,
-    /// True where models on this adapter run this form.
+    pub variant: String,
+    /// True where models on this adapter run this variant.
     pub used: bool,
     /// The number of dispatches of a run.
     pub dispatches: usize,

@@ -215,7 +215,7 @@ impl LoadedTransformer for LoadedModernBert {
                 Some(norm) => layer_norm(builder, x, None, norm),
                 None => x,
             };
-            let turned = Epilogue::Turned(angles[kind].turn(2 * sizes.heads, sizes.head()));
+            let turned = Epilogue::Rotated(angles[kind].rotation(2 * sizes.heads, sizes.head()));
             let qkv = matmul_then(builder, "qkv", normed, &layer.qkv, turned);
             let sees = if *local { &part } else { &whole };
             let at = [0, 1, 2].map(|part| Heads { of: qkv, head: part * sizes.heads });

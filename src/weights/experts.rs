@@ -59,7 +59,7 @@ impl Loader<'_, '_> {
     /// # Errors
     /// [`Error::Tensor`] for a missing tensor, a wrong shape or unusable values.
     pub fn bias(&mut self, name: &str, width: usize) -> Result<usize, Error> {
-        let filled = crate::kernels::fill_rows(&self.vector(name, width)?, width);
+        let filled = crate::kernels::pad_rows(&self.vector(name, width)?, width);
         self.upload(name, bytemuck::cast_slice(&filled))
     }
 }

@@ -157,7 +157,7 @@ impl<'a, 'd> Loader<'a, 'd> {
     ) -> Result<Norm, Error> {
         let mut upload = |name: String, stored: bool| {
             let values = if stored { self.vector(&name, width)? } else { vec![0.0; width] };
-            let filled = crate::kernels::fill_rows(&values, width);
+            let filled = crate::kernels::pad_rows(&values, width);
             self.upload(&name, bytemuck::cast_slice(&filled))
         };
         let weight = upload(format!("{base}.weight"), true)?;

@@ -97,7 +97,7 @@ fn kernels_account_for_the_time_of_the_gpu() {
     for (kernel, used) in [("matmul_tile", "gpu"), ("matmul_lane", "software")] {
         let cases: Vec<&Value> = sweep.iter().filter(|case| case["kernel"] == kernel).collect();
         assert!(!cases.is_empty(), "{kernel}");
-        assert!(cases.iter().all(|c| c["form"].as_str().unwrap().starts_with(used)), "{kernel}");
+        assert!(cases.iter().all(|c| c["variant"].as_str().unwrap().starts_with(used)), "{kernel}");
         assert!(cases.iter().all(|c| c["gflops"].as_f64().unwrap() > 0.0), "{kernel}");
         for case in cases.iter().filter(|case| case["step"] == "up") {
             assert_eq!(case["widths"], serde_json::json!([48, 96]));

@@ -22,7 +22,7 @@ fn a_software_adapter_has_one_variant() {
         return;
     }
     let cache = tempfile::tempdir().unwrap();
-    refuse(tune(cache.path(), &["--adapter", "llvmpipe"]), &["llvmpipe", "one form"]);
+    refuse(tune(cache.path(), &["--adapter", "llvmpipe"]), &["llvmpipe", "one variant"]);
 }
 
 #[test]
@@ -42,16 +42,19 @@ fn variants_are_timed_at_the_shapes_of_the_model_and_cached() {
     // Two numbers of rows for each of three shapes: queries with keys and values, up, and down.
     assert!(cases.len() >= 6 && cases.len().is_multiple_of(2), "{cases:?}");
     for case in cases {
-        let forms = case["forms"].as_array().unwrap();
-        assert!(forms.len() > 3, "{case}");
-        let ms = |form: &Value| form["ms"].as_f64().unwrap();
-        assert!(forms.is_sorted_by(|a, b| ms(a) <= ms(b)), "{case}");
-        for form in forms {
-            assert!(ms(form) > 0.0 && form["gflops"].as_f64().unwrap() > 0.0, "{case}");
-            assert!(table.contains(form["form"].as_str().unwrap()), "{form} is not in: {table}");
+        let variants = case["variants"].as_array().unwrap();
+        assert!(variants.len() > 3, "{case}");
+        let ms = |variant: &Value| variant["ms"].as_f64().unwrap();
+        assert!(variants.is_sorted_by(|a, b| ms(a) <= ms(b)), "{case}");
+        for variant in variants {
+            assert!(ms(variant) > 0.0 && variant["gflops"].as_f64().unwrap() > 0.0, "{case}");
+            assert!(
+                table.contains(variant["variant"].as_str().unwrap()),
+                "{variant} is not in: {table}"
+            );
         }
         for which in ["chosen", "untuned"] {
-            assert!(forms.iter().any(|form| form["form"] == case[which]), "{case}");
+            assert!(variants.iter().any(|variant| variant["variant"] == case[which]), "{case}");
         }
     }
     assert_eq!(tuning["left_out"], serde_json::json!([]));

@@ -12,7 +12,7 @@ fn builder() -> EmbedderBuilder {
     crate::builder("bert_mean_norm").dtype(DtypeRequest::Float32).gpu_kernels()
 }
 
-/// Vectors of texts in a batch, the forms of the matmuls of a short one, and how they are described.
+/// Vectors of texts in a batch, the variants of the matmuls of a short one, and how they are described.
 fn run(builder: EmbedderBuilder) -> Option<(Vec<f32>, Vec<String>, String)> {
     let embedder = build(builder)?;
     let long = "words and more ".repeat(20);
@@ -23,8 +23,9 @@ fn run(builder: EmbedderBuilder) -> Option<(Vec<f32>, Vec<String>, String)> {
         assert_eq!(alone.row(0), vectors.row(at), "{text}");
     }
     let inspection = block_on(embedder.inspect());
-    let forms = inspection.graph.iter().filter_map(|dispatch| dispatch.form.clone()).collect();
-    Some((vectors.values, forms, inspection.kernels.matmul))
+    let variants =
+        inspection.graph.iter().filter_map(|dispatch| dispatch.variant.clone()).collect();
+    Some((vectors.values, variants, inspection.kernels.matmul))
 }
 
 #[test]
@@ -47,21 +48,21 @@ fn what_was_kept_is_taken_and_changes_no_bits() {
             serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
         for found in kept.values_mut() {
             for choice in found["choices"].as_array_mut().unwrap() {
-                choice["form"] = name.into();
+                choice["variant"] = name.into();
             }
         }
         std::fs::write(&path, serde_json::to_vec(&kept).unwrap()).unwrap();
-        let (after, forms, _) = run(tuned()).unwrap();
+        let (after, variants, _) = run(tuned()).unwrap();
         assert_eq!(after, before, "{name}");
-        assert_eq!(forms.len(), untuned.len());
-        assert!(forms.iter().all(|form| form == shown), "{forms:?}");
+        assert_eq!(variants.len(), untuned.len());
+        assert!(variants.iter().all(|variant| variant == shown), "{variants:?}");
     }
 
     // What cannot be read is as good as none.
     for broken in ["{", "[]", r#"{"an adapter": {"choices": 3}}"#] {
         std::fs::write(&path, broken).unwrap();
-        let (after, forms, described) = run(tuned()).unwrap();
-        assert_eq!((after, forms), (before.clone(), untuned.clone()));
+        let (after, variants, described) = run(tuned()).unwrap();
+        assert_eq!((after, variants), (before.clone(), untuned.clone()));
         assert!(!described.contains("tuned"), "{described}");
     }
 }

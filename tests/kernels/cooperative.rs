@@ -5,19 +5,19 @@
 use pollster::block_on;
 use vectile::gpu::adapter::{AdapterChoice, Feature};
 use vectile::gpu::executor::Executor;
-use vectile::gpu::selftest::forms_that_differ;
 use vectile::kernels::attention::{self, Attention, Heads};
-use vectile::kernels::forms::Form;
+use vectile::kernels::matmul::Variant;
 use vectile::kernels::{Activation, Builder, KernelPlan, matmul};
+use vectile::selftest::differing_variants;
 use vectile::{DtypeRequest, Embedder, EmbedderBuilder, KernelChoice, Storage};
 
 use crate::matmul::{Case, check_with};
 use crate::support::{cosine, model_files, skip};
-use crate::{REQUIRE_COOPERATIVE, activations, bench, precision, run, values};
+use crate::{REQUIRE_COOPERATIVE, activations, bench, own_plan, precision, run, values};
 
 /// The plan for cooperative matrices, or `None` with a loud skip where the adapter has none.
 fn plan(executor: &Executor) -> Option<KernelPlan> {
-    let own = executor.gpu.plan();
+    let own = own_plan(executor);
     if own.cooperative.is_none() {
         let missing = format!("{} has no cooperative matrices", executor.gpu.adapter);
         skip(REQUIRE_COOPERATIVE, &missing);
@@ -39,10 +39,12 @@ fn product(executor: &mut Executor, plan: &KernelPlan, x: &[f32], inner: usize) 
     let w = values(21, inner.next_multiple_of(4) * stride, 0.5, f16);
     let bytes = encoded(&w);
     let mut builder = Builder::new(plan, &precision(f16, f16));
-    let weights = [builder.input("w", &bytes), builder.input("bias", &vec![0.5f32; columns])];
+    let weight = builder.input("w", &bytes);
+    let linear =
+        matmul::LinearTensors { weight, bias: builder.input("bias", &vec![0.5f32; columns]) };
     let x = activations(&mut builder, "x", x, inner, f16);
-    let size = [columns, columns / 4];
-    let y = matmul::matmul_of(&mut builder, "y", x, weights, size, Activation::Gelu, None);
+    let size = matmul::RowSize::of(columns);
+    let y = matmul::matmul_of(&mut builder, "y", x, linear, size, Activation::Gelu, None);
     assert!(builder.graph.dispatches.iter().all(|d| d.kernel.name == "matmul_coop"));
     run(executor, builder, y).0.chunks_exact(columns).map(<[f32]>::to_vec).collect()
 }
@@ -70,12 +72,12 @@ fn tiles_of_all_sizes_give_the_same_bits() {
     let Some(mut bench) = bench() else { return };
     let executor = &mut bench.executors[0];
     let Some(plan) = plan(executor) else { return };
-    let sizes = plan.cooperative.unwrap().sizes().map(Form::Cooperative);
+    let sizes = plan.cooperative.unwrap().sizes().map(Variant::Cooperative);
     let f16 = (Storage::F16, Storage::F16);
-    let other = block_on(forms_that_differ(executor, f16, sizes[0], &sizes[1..])).unwrap();
+    let other = block_on(differing_variants(executor, f16, sizes[0], &sizes[1..])).unwrap();
     assert_eq!(other, []);
     drop(bench);
-    for form in sizes {
+    for variant in sizes {
         let case = Case {
             rows: 131,
             inner: 53,
@@ -83,7 +85,7 @@ fn tiles_of_all_sizes_give_the_same_bits() {
             activation: Activation::None,
             residual: false,
         };
-        check_with(&case, Storage::F16, Storage::F16, Some(form));
+        check_with(&case, Storage::F16, Storage::F16, Some(variant));
     }
 }
 
@@ -198,7 +200,7 @@ fn a_model_runs_them_unless_they_are_disabled_or_wrong() {
 #[test]
 fn software_adapters_keep_to_lanes() {
     let Some(bench) = bench() else { return };
-    let own = bench.executors[0].gpu.plan();
+    let own = own_plan(&bench.executors[0]);
     drop(bench);
     let files = model_files("bert_f16");
     let builder = Embedder::builder(files).adapter(AdapterChoice::Best);

@@ -4,14 +4,16 @@ use vectile::convert;
 use vectile::dtype::Storage;
 use vectile::gpu::graph::TensorId;
 use vectile::kernels::group_rows::Grouped;
+use vectile::kernels::matmul::{LinearTensors, RowSize};
 use vectile::kernels::route::Choices;
 use vectile::kernels::{
-    Activation, Activations, Builder, KernelPlan, combine, fill_rows, group_rows, matmul,
-    reference, route,
+    Activation, Activations, Builder, KernelPlan, combine, group_rows, matmul, pad_rows, reference,
+    route,
 };
 
 use crate::{
-    RAGGED, activations, assert_close, bench, noise, plans, precision, run, storages, values,
+    RAGGED, activations, assert_close, bench, noise, own_plan, plans, precision, run, storages,
+    values,
 };
 
 fn stored(builder: &mut Builder, values: &[f32], storage: Storage) -> TensorId {
@@ -52,7 +54,7 @@ fn routes_of_ragged_sizes_in_every_storage() {
             ]) {
                 let x = values(1, tokens * inner, 1.0, storage);
                 let w = values(2, experts * inner, 1.0, storage);
-                let plan = executor.gpu.plan();
+                let plan = own_plan(executor);
                 let mut builder = Builder::new(&plan, &precision(storage, storage));
                 let router = stored(&mut builder, &matmul::repacked(&w, experts), storage);
                 let x_t = activations(&mut builder, "x", &x, inner, storage);
@@ -72,8 +74,7 @@ fn of_equal_experts_the_lower_one_comes_first() {
     for executor in &mut bench.executors {
         // Experts 1, 3 and 4 are alike, and above the others.
         let w = [0.5, 2.0, 0.25, 2.0, 2.0];
-        let mut builder =
-            Builder::new(&executor.gpu.plan(), &precision(Storage::F32, Storage::F32));
+        let mut builder = Builder::new(&own_plan(executor), &precision(Storage::F32, Storage::F32));
         let router = stored(&mut builder, &matmul::repacked(&w, 5), Storage::F32);
         let x = activations(&mut builder, "x", &[1.0, -1.0], 1, Storage::F32);
         let y = route::route_of(&mut builder, x, router, 5, 3).pairs;
@@ -88,8 +89,7 @@ fn logits_that_are_no_numbers_choose_different_experts_of_the_table() {
     let Some(mut bench) = bench() else { return };
     for executor in &mut bench.executors {
         let w: Vec<f32> = (0..6).map(|e| e as f32).collect();
-        let mut builder =
-            Builder::new(&executor.gpu.plan(), &precision(Storage::F32, Storage::F32));
+        let mut builder = Builder::new(&own_plan(executor), &precision(Storage::F32, Storage::F32));
         let router = stored(&mut builder, &matmul::repacked(&w, 6), Storage::F32);
         let rows = [f32::NAN, f32::INFINITY, 3e38];
         let x = activations(&mut builder, "x", &rows, 1, Storage::F32);
@@ -118,8 +118,7 @@ fn groups_are_whole_tiles() {
         (5000, 4, 2, 64),
     ] {
         let of_row = uneven(tokens * top, experts);
-        let mut builder =
-            Builder::new(&executor.gpu.plan(), &precision(Storage::F32, Storage::F32));
+        let mut builder = Builder::new(&own_plan(executor), &precision(Storage::F32, Storage::F32));
         let choices = choices(&mut builder, &of_row, experts, top);
         let (y, grouped) = group_rows::group_rows_of(&mut builder, &choices, tile);
         let (got, _) = run(executor, builder, y);
@@ -170,12 +169,12 @@ fn matmul_by_expert(
         .collect();
     let choices = choices(builder, of_row, experts, top);
     let grouped: Grouped = group_rows::group_rows(builder, &choices);
-    let linear = [
-        stored(builder, &packed, weights),
-        stored(builder, &fill_rows(&bias, columns), Storage::F32),
-    ];
+    let linear = LinearTensors {
+        weight: stored(builder, &packed, weights),
+        bias: stored(builder, &pad_rows(&bias, columns), Storage::F32),
+    };
     let x_t = activations(builder, "x", &x, inner, acts);
-    let (size, gelu) = ([columns, columns.div_ceil(4)], Activation::Gelu);
+    let (size, gelu) = (RowSize::of(columns), Activation::Gelu);
     let y = matmul::matmul_experts_of(builder, "y", x_t, linear, size, gelu, &grouped);
     (y, reference::matmul_experts(&x, &w, &bias, gelu, of_row, share))
 }
@@ -266,13 +265,21 @@ fn a_row_out_of_range_marks_its_token() {
             let grouped = group_rows::group_rows(&mut builder, &choices);
             let w: Vec<f32> =
                 [1.0, 2.0, 1.0].iter().flat_map(|w| matmul::repacked(&[*w], 1)).collect();
-            let linear = [
-                stored(&mut builder, &w, Storage::F32),
-                stored(&mut builder, &[0.0; 4], Storage::F32),
-            ];
+            let linear = LinearTensors {
+                weight: stored(&mut builder, &w, Storage::F32),
+                bias: stored(&mut builder, &[0.0; 4], Storage::F32),
+            };
             let x = activations(&mut builder, "x", &[40000.0, 3.0, 40000.0], 1, Storage::PackedF16);
             let none = Activation::None;
-            let y = matmul::matmul_experts_of(&mut builder, "y", x, linear, [1, 1], none, &grouped);
+            let y = matmul::matmul_experts_of(
+                &mut builder,
+                "y",
+                x,
+                linear,
+                RowSize::of(1),
+                none,
+                &grouped,
+            );
             builder.graph.tokens = 3;
             builder.graph.output = Some(y.id);
             let outcome = pollster::block_on(executor.run(&builder.graph)).unwrap();
@@ -292,10 +299,10 @@ fn sums_of_ragged_sizes_in_every_storage() {
             let x = values(1, tokens * top * width, 4.0, acts);
             let bias = values(2, width, 1.0, Storage::F32);
             let of_row = vec![0; tokens * top];
-            let mut builder = Builder::new(&executor.gpu.plan(), &precision(acts, acts));
+            let mut builder = Builder::new(&own_plan(executor), &precision(acts, acts));
             let choices = choices(&mut builder, &of_row, 4, top);
             let x_t = activations(&mut builder, "x", &x, width, acts);
-            let bias_t = stored(&mut builder, &fill_rows(&bias, width), Storage::F32);
+            let bias_t = stored(&mut builder, &pad_rows(&bias, width), Storage::F32);
             let y = combine::combine(&mut builder, x_t, &choices, bias_t);
             let (got, _) = run(executor, builder, y);
             let expected = reference::combine(&x, &pairs(&of_row), top, &bias);

@@ -1,7 +1,7 @@
 use vectile::dtype::Storage;
-use vectile::kernels::{Builder, fill_rows, layer_norm, reference};
+use vectile::kernels::{Builder, layer_norm, pad_rows, reference};
 
-use crate::{activations, assert_close, bench, precision, run, storages, values};
+use crate::{activations, assert_close, bench, own_plan, precision, run, storages, values};
 
 fn check(rows: usize, width: usize, shift: f32, scale: f32, residual: bool, eps: f32) {
     let Some(mut bench) = bench() else { return };
@@ -17,10 +17,10 @@ fn check(rows: usize, width: usize, shift: f32, scale: f32, residual: bool, eps:
             let (x, res) = (shifted(1), shifted(2));
             let weight = values(3, width, 2.0, Storage::F32);
             let bias = values(4, width, 1.0, Storage::F32);
-            let mut builder = Builder::new(&executor.gpu.plan(), &precision(acts, acts));
+            let mut builder = Builder::new(&own_plan(executor), &precision(acts, acts));
             let x_t = activations(&mut builder, "x", &x, width, acts);
             let res_t = residual.then(|| activations(&mut builder, "res", &res, width, acts));
-            let ids = [&weight, &bias].map(|v| builder.input("norm", &fill_rows(v, width)));
+            let ids = [&weight, &bias].map(|v| builder.input("norm", &pad_rows(v, width)));
             let y = layer_norm::layer_norm_of(&mut builder, x_t, res_t, ids, eps);
             let (got, _) = run(executor, builder, y);
             let expected = reference::layer_norm(
@@ -32,7 +32,7 @@ fn check(rows: usize, width: usize, shift: f32, scale: f32, residual: bool, eps:
             );
             // Digits lost where |mean| is large against the deviation.
             let tolerance = 2e-6 * (1.0 + f64::from(shift.abs() / scale));
-            let what = format!("{rows}×{width} +{shift} {acts} {:?}", executor.gpu.plan().lanes);
+            let what = format!("{rows}×{width} +{shift} {acts} {:?}", own_plan(executor).lanes);
             assert_close(&what, &got, &expected, acts, tolerance);
         }
     }
@@ -59,7 +59,7 @@ fn a_large_mean_and_a_large_scale() {
 fn a_constant_row_is_the_bias() {
     let Some(mut bench) = bench() else { return };
     let executor = &mut bench.executors[0];
-    let mut builder = Builder::new(&executor.gpu.plan(), &precision(Storage::F32, Storage::F32));
+    let mut builder = Builder::new(&own_plan(executor), &precision(Storage::F32, Storage::F32));
     let x = activations(&mut builder, "x", &[0.5; 40], 20, Storage::F32);
     let weight = builder.input("weight", &[1.0f32; 20]);
     let bias: Vec<f32> = (0..20).map(|i| i as f32).collect();

@@ -1,7 +1,7 @@
 use vectile::convert;
-use vectile::kernels::{Builder, fill_rows, lookup, reference};
+use vectile::kernels::{Builder, lookup, pad_rows, reference};
 
-use crate::{RAGGED, assert_close, bench, noise, precision, run, storages, values};
+use crate::{RAGGED, assert_close, bench, noise, own_plan, precision, run, storages, values};
 
 #[test]
 fn ragged_sizes_in_every_storage() {
@@ -19,10 +19,10 @@ fn ragged_sizes_in_every_storage() {
                 let rows: Vec<[u32; 4]> = (0..*tokens)
                     .map(|i| [pick(4, i, 50.0), pick(5, i, 20.0), pick(6, i, 2.0), 0])
                     .collect();
-                let mut builder = Builder::new(&executor.gpu.plan(), &precision(weights, acts));
+                let mut builder = Builder::new(&own_plan(executor), &precision(weights, acts));
                 let ids = [0, 1, 2].map(|t: usize| {
                     let mut bytes = Vec::new();
-                    convert::encode(weights, &fill_rows(&tables[t], width), &mut bytes);
+                    convert::encode(weights, &pad_rows(&tables[t], width), &mut bytes);
                     builder.input("table", &bytes)
                 });
                 let x = lookup::lookup(&mut builder, &rows, ids, width);
@@ -50,10 +50,10 @@ fn fewer_tables_and_a_scale() {
             let width = 30;
             let tables = [1, 2, 3].map(|seed| values(seed, 9 * width, 1.0, storage));
             let rows: Vec<[u32; 4]> = (0..65).map(|t| [t % 9, t * 5 % 9, t * 2 % 9, 0]).collect();
-            let mut builder = Builder::new(&executor.gpu.plan(), &precision(storage, storage));
+            let mut builder = Builder::new(&own_plan(executor), &precision(storage, storage));
             let ids = tables.each_ref().map(|table| {
                 let mut bytes = Vec::new();
-                convert::encode(storage, &fill_rows(table, width), &mut bytes);
+                convert::encode(storage, &pad_rows(table, width), &mut bytes);
                 builder.input("table", &bytes)
             });
             let x = lookup::lookup_of(&mut builder, &rows, &ids[..count], width, 5.5);

@@ -29,8 +29,8 @@ use vectile::convert;
 use vectile::dtype::Storage;
 use vectile::gpu::adapter::Feature;
 use vectile::gpu::executor::{Executor, Outcome};
-use vectile::gpu::graph::Source;
-use vectile::kernels::{Activations, Builder, KernelPlan, fill_rows};
+use vectile::gpu::graph::TensorSource;
+use vectile::kernels::{Activations, Builder, KernelPlan, pad_rows};
 
 pub use support::{noise, precision, storable as values};
 
@@ -65,10 +65,15 @@ pub fn only_matrices() -> bool {
     support::must_have(REQUIRE_COOPERATIVE)
 }
 
+/// The plan that models on an adapter run by.
+pub fn own_plan(executor: &Executor) -> KernelPlan {
+    KernelPlan::for_device(&executor.gpu)
+}
+
 /// The plans of an adapter that a test walks: both families of kernels, and cooperative matrices where it has
 /// them.
 pub fn plans(executor: &Executor) -> Vec<KernelPlan> {
-    let own = executor.gpu.plan();
+    let own = own_plan(executor);
     let mut plans = vec![
         KernelPlan { software: true, ..own.clone() },
         KernelPlan { software: false, cooperative: None, ..own.clone() },
@@ -99,11 +104,11 @@ pub fn activations(
     width: usize,
     storage: Storage,
 ) -> Activations {
-    let filled = fill_rows(values, width);
+    let filled = pad_rows(values, width);
     let mut bytes = Vec::new();
     convert::encode(storage, &filled, &mut bytes);
     let rows = values.len() / width;
-    let id = builder.graph.add(name, bytes.len() as u64, Source::Input(bytes));
+    let id = builder.graph.add(name, bytes.len() as u64, TensorSource::Input(bytes));
     Activations { id, rows, width, width4: width.div_ceil(4), storage }
 }
 

@@ -4,13 +4,15 @@ use vectile::gpu::adapter::AdapterChoice;
 use vectile::gpu::device::Gpu;
 use vectile::gpu::executor::Executor;
 use vectile::gpu::graph::TensorId;
-use vectile::gpu::selftest::{STORAGES, forms_that_differ};
-use vectile::kernels::forms::{FEW, Form, LANE, Tile};
-use vectile::kernels::matmul::Epilogue;
+use vectile::kernels::matmul::{
+    Epilogue, FEW_ROWS, LANE_ROWS, LinearTensors, OutputTile, RowSize, Variant,
+};
 use vectile::kernels::{Activation, Builder, KernelPlan, matmul, reference, rope};
+use vectile::selftest::{STORAGES, differing_variants};
 
 use crate::{
-    activations, assert_close, bench, only_matrices, plans, precision, run, storages, values,
+    activations, assert_close, bench, only_matrices, own_plan, plans, precision, run, storages,
+    values,
 };
 
 pub struct Case {
@@ -25,18 +27,22 @@ fn check(case: &Case, weights: Storage, acts: Storage) {
     check_with(case, weights, acts, None);
 }
 
-/// With every plan, or with one form.
-pub fn check_with(case: &Case, weights: Storage, acts: Storage, form: Option<Form>) {
+/// With every plan, or with one variant.
+pub fn check_with(case: &Case, weights: Storage, acts: Storage, variant: Option<Variant>) {
     let Some(mut bench) = bench() else { return };
     for executor in &mut bench.executors {
         let known = storages(executor);
         if !known.contains(&weights) || !known.contains(&acts) {
             continue;
         }
-        let plans = match form {
-            Some(Form::Cooperative(_)) if executor.gpu.plan().cooperative.is_none() => continue,
+        let plans = match variant {
+            Some(Variant::Cooperative(_)) if own_plan(executor).cooperative.is_none() => {
+                continue;
+            }
             None => plans(executor),
-            form => vec![KernelPlan { forced: form, ..executor.gpu.plan() }],
+            variant => {
+                vec![KernelPlan { forced: variant, ..own_plan(executor) }]
+            }
         };
         for plan in plans {
             let Case { rows, inner, columns, activation, residual } = *case;
@@ -57,8 +63,8 @@ pub fn check_with(case: &Case, weights: Storage, acts: Storage, form: Option<For
                 &mut builder,
                 "y",
                 x_t,
-                [w_id, bias_id],
-                [columns, columns.div_ceil(4)],
+                LinearTensors { weight: w_id, bias: bias_id },
+                RowSize::of(columns),
                 activation,
                 res_t,
             );
@@ -99,20 +105,24 @@ fn ragged_sizes_in_every_storage() {
     }
 }
 
-/// Every form that rows may pick among, at sizes that none divides, against the reference and bit by bit.
+/// Every variant that rows may pick among, at sizes that none divides, against the reference and bit by bit.
 #[test]
 fn forms_of_the_same_bits() {
     let Some(mut bench) = bench() else { return };
     for executor in &mut bench.executors {
-        let forms: Vec<Form> =
-            Tile::ALL.map(Form::Tile).into_iter().chain(FEW.map(Form::Few)).collect();
-        let [lane, tall_lane] = LANE.map(Form::Lane);
+        let variants: Vec<Variant> = OutputTile::ALL
+            .map(Variant::Tile)
+            .into_iter()
+            .chain(FEW_ROWS.map(Variant::Few))
+            .collect();
+        let [lane, tall_lane] = LANE_ROWS.map(Variant::Lane);
         for (weights, acts) in STORAGES {
             if storages(executor).contains(weights) && storages(executor).contains(acts) {
-                for (first, forms) in [(Form::Tile(Tile::PLAIN), &forms[..]), (lane, &[tall_lane])]
+                for (first, variants) in
+                    [(Variant::Tile(OutputTile::PLAIN), &variants[..]), (lane, &[tall_lane])]
                 {
                     let pair = (*weights, *acts);
-                    let other = block_on(forms_that_differ(executor, pair, first, forms));
+                    let other = block_on(differing_variants(executor, pair, first, variants));
                     assert_eq!(other.unwrap(), [], "{weights} {acts}");
                 }
             }
@@ -122,17 +132,22 @@ fn forms_of_the_same_bits() {
     if only_matrices() {
         return;
     }
-    let lanes = LANE.map(Form::Lane);
-    for form in Tile::ALL.map(Form::Tile).into_iter().chain(FEW.map(Form::Few)).chain(lanes) {
+    let lanes = LANE_ROWS.map(Variant::Lane);
+    for variant in OutputTile::ALL
+        .map(Variant::Tile)
+        .into_iter()
+        .chain(FEW_ROWS.map(Variant::Few))
+        .chain(lanes)
+    {
         for (rows, inner, columns) in [(1, 5, 3), (17, 63, 65), (129, 31, 131)] {
             let (activation, residual) = (Activation::Gelu, rows > 1);
             let case = Case { rows, inner, columns, activation, residual };
-            check_with(&case, Storage::F32, Storage::F32, Some(form));
+            check_with(&case, Storage::F32, Storage::F32, Some(variant));
         }
     }
 }
 
-/// As a driver would that fuses products and sums in one form and not in another.
+/// As a driver would that fuses products and sums in one variant and not in another.
 #[test]
 fn a_form_of_other_bits_is_found() {
     let Some(bench) = bench() else { return };
@@ -146,12 +161,17 @@ fn a_form_of_other_bits_is_found() {
             1,
         )
     }));
-    let forms = [Form::Tile(Tile::ALL[0]), Form::Few(4), Form::Tile(Tile::ALL[3])];
+    let variants =
+        [Variant::Tile(OutputTile::ALL[0]), Variant::Few(4), Variant::Tile(OutputTile::ALL[3])];
     let storages = (Storage::F32, Storage::F32);
-    let other =
-        block_on(forms_that_differ(&mut executor, storages, Form::Tile(Tile::PLAIN), &forms))
-            .unwrap();
-    assert_eq!(other, [Form::Few(4)]);
+    let other = block_on(differing_variants(
+        &mut executor,
+        storages,
+        Variant::Tile(OutputTile::PLAIN),
+        &variants,
+    ))
+    .unwrap();
+    assert_eq!(other, [Variant::Few(4)]);
 }
 
 #[test]
@@ -207,8 +227,8 @@ fn a_dispatch_cut_into_pieces_gives_the_same_bits() {
                     &mut builder,
                     "y",
                     x_t,
-                    [w_id, bias_id],
-                    [columns, columns / 4],
+                    LinearTensors { weight: w_id, bias: bias_id },
+                    RowSize::of(columns),
                     Activation::Tanh,
                     None,
                 );
@@ -256,7 +276,7 @@ fn a_matrix_in_blocks_of_columns_gives_the_same_bits() {
                         "y",
                         x_t,
                         (&blocks, bias),
-                        [columns, cells],
+                        RowSize::of(columns),
                         Epilogue::Plain(Activation::Gelu, Some(res_t)),
                     );
                     let got = run(executor, builder, y).0;
@@ -267,7 +287,7 @@ fn a_matrix_in_blocks_of_columns_gives_the_same_bits() {
     }
 }
 
-/// Every form makes of gates and of heads what the reference does, whatever its tile.
+/// Every variant makes of gates and of heads what the reference does, whatever its tile.
 #[test]
 fn gates_and_turned_heads() {
     let Some(mut bench) = bench() else { return };
@@ -275,9 +295,14 @@ fn gates_and_turned_heads() {
         for storage in storages(executor) {
             let mut plans = plans(executor);
             if !only_matrices() && storage == Storage::F32 && at == 0 {
-                let own = executor.gpu.plan();
-                let forms = Tile::ALL.map(Form::Tile).into_iter().chain(FEW.map(Form::Few));
-                plans.extend(forms.map(|form| KernelPlan { forced: Some(form), ..own.clone() }));
+                let own = own_plan(executor);
+                let variants = OutputTile::ALL
+                    .map(Variant::Tile)
+                    .into_iter()
+                    .chain(FEW_ROWS.map(Variant::Few));
+                plans.extend(
+                    variants.map(|variant| KernelPlan { forced: Some(variant), ..own.clone() }),
+                );
             }
             for plan in plans {
                 for (rows, inner, cells) in [(1, 5, 1), (17, 63, 17), (129, 31, 33)] {
@@ -319,7 +344,7 @@ fn turned(
     let what = format!("{heads} heads of {size:?} {storage} {}", plan.describe((storage, storage)));
     let epilogue = |builder: &mut Builder| {
         let table = rope::Angles::new(builder, &positions, &angles, pairs);
-        Epilogue::Turned(table.turn(heads, 12))
+        Epilogue::Rotated(table.rotation(heads, 12))
     };
     then(executor, plan, storage, (&what, size), epilogue, |sums| {
         reference::turned(sums, &positions, (&angles, pairs), [size[2], heads, 12])
@@ -345,8 +370,8 @@ fn then(
     let bias_t = builder.input("bias", &bias);
     let x_t = activations(&mut builder, "x", &x, inner, storage);
     let epilogue = epilogue(&mut builder);
-    let size = [columns, columns / 4];
-    let weights = (&[(weight, size[1])][..], bias_t);
+    let size = RowSize::of(columns);
+    let weights = (&[(weight, size.cells)][..], bias_t);
     let y = matmul::matmul_blocks(&mut builder, "y", x_t, weights, size, epilogue);
     let (got, _) = run(executor, builder, y);
     let sums = reference::matmul(&x, &w, &bias, Activation::None, None);
@@ -383,8 +408,8 @@ fn activations_at_large_arguments_are_finite_and_right() {
                 &mut builder,
                 "y",
                 x_t,
-                [w_id, bias_id],
-                [n, n / 4],
+                LinearTensors { weight: w_id, bias: bias_id },
+                RowSize::of(n),
                 activation,
                 None,
             );

@@ -1,7 +1,7 @@
 use vectile::dtype::Storage;
 use vectile::kernels::{Builder, normalize_l2, reference};
 
-use crate::{RAGGED, activations, assert_close, bench, precision, run, values};
+use crate::{RAGGED, activations, assert_close, bench, own_plan, precision, run, values};
 
 #[test]
 fn ragged_sizes_and_a_row_of_zeros() {
@@ -11,7 +11,7 @@ fn ragged_sizes_and_a_row_of_zeros() {
             let mut x = values(1, rows * width, 5.0, Storage::F32);
             x[..width].fill(0.0);
             let mut builder =
-                Builder::new(&executor.gpu.plan(), &precision(Storage::F32, Storage::F32));
+                Builder::new(&own_plan(executor), &precision(Storage::F32, Storage::F32));
             let x_t = activations(&mut builder, "x", &x, width, Storage::F32);
             let y = normalize_l2::normalize_l2(&mut builder, x_t);
             let (got, _) = run(executor, builder, y);

@@ -1,6 +1,6 @@
 use vectile::kernels::{Builder, pool, reference};
 
-use crate::{activations, assert_close, bench, precision, run, storages, values};
+use crate::{activations, assert_close, bench, own_plan, precision, run, storages, values};
 
 #[test]
 fn every_mode_in_every_storage() {
@@ -11,7 +11,7 @@ fn every_mode_in_every_storage() {
             let spans = [[0, 1, 0, 0], [1, 7, 3, 0], [8, 65, 0, 0], [73, 2, 1, 0]];
             let x = values(1, 75 * width, 3.0, acts);
             let modes = [0, 1, 2, 3, 4, 5];
-            let mut builder = Builder::new(&executor.gpu.plan(), &precision(acts, acts));
+            let mut builder = Builder::new(&own_plan(executor), &precision(acts, acts));
             let x_t = activations(&mut builder, "x", &x, width, acts);
             let y = pool::pool(&mut builder, x_t, &spans, &modes);
             builder.graph.tokens = 75;
@@ -38,7 +38,7 @@ fn a_text_of_no_tokens_has_a_mean_of_zeros() {
     let (width, spans, modes) = (30, [[0, 2, 0, 0], [2, 0, 0, 0], [2, 1, 0, 0]], [2, 3, 4]);
     let acts = vectile::dtype::Storage::F32;
     let x = values(1, 3 * width, 3.0, acts);
-    let mut builder = Builder::new(&executor.gpu.plan(), &precision(acts, acts));
+    let mut builder = Builder::new(&own_plan(executor), &precision(acts, acts));
     let x_t = activations(&mut builder, "x", &x, width, acts);
     let y = pool::pool(&mut builder, x_t, &spans, &modes);
     builder.graph.tokens = 3;

@@ -25,8 +25,8 @@ fn only_the_tokens_out_of_range_are_marked() {
                     &mut builder,
                     "y",
                     x_t,
-                    [w_id, bias],
-                    [4, 1],
+                    matmul::LinearTensors { weight: w_id, bias },
+                    matmul::RowSize::of(4),
                     Activation::None,
                     None,
                 );

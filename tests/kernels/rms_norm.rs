@@ -1,7 +1,7 @@
 use vectile::dtype::Storage;
-use vectile::kernels::{Builder, fill_rows, reference, rms_norm};
+use vectile::kernels::{Builder, pad_rows, reference, rms_norm};
 
-use crate::{activations, assert_close, bench, precision, run, storages, values};
+use crate::{activations, assert_close, bench, own_plan, precision, run, storages, values};
 
 fn check(rows: usize, width: usize, scale: f32, residual: bool, eps: f32) {
     let Some(mut bench) = bench() else { return };
@@ -10,15 +10,15 @@ fn check(rows: usize, width: usize, scale: f32, residual: bool, eps: f32) {
             let x = values(1, rows * width, scale, acts);
             let res = values(2, rows * width, 3.0, acts);
             let weight = values(3, width, 2.0, Storage::F32);
-            let mut builder = Builder::new(&executor.gpu.plan(), &precision(acts, acts));
+            let mut builder = Builder::new(&own_plan(executor), &precision(acts, acts));
             let x_t = activations(&mut builder, "x", &x, width, acts);
             let res_t = residual.then(|| activations(&mut builder, "res", &res, width, acts));
-            let id = builder.input("weight", &fill_rows(&weight, width));
+            let id = builder.input("weight", &pad_rows(&weight, width));
             let y = rms_norm::rms_norm_of(&mut builder, x_t, id, eps, res_t);
             let (got, _) = run(executor, builder, y);
             let res = residual.then_some(&res[..]);
             let expected = reference::rms_norm(&x, &weight, f64::from(eps), res);
-            let what = format!("{rows}×{width} ·{scale} {acts} {:?}", executor.gpu.plan().lanes);
+            let what = format!("{rows}×{width} ·{scale} {acts} {:?}", own_plan(executor).lanes);
             assert_close(&what, &got, &expected, acts, 3e-6);
         }
     }

@@ -1,8 +1,8 @@
 use vectile::dtype::Storage;
 use vectile::kernels::rope::{self, Angles, HeadNorm, Rope};
-use vectile::kernels::{Builder, fill_rows, reference};
+use vectile::kernels::{Builder, pad_rows, reference};
 
-use crate::{RAGGED, activations, assert_close, bench, precision, run, storages, values};
+use crate::{RAGGED, activations, assert_close, bench, own_plan, precision, run, storages, values};
 
 /// Frequencies as models have them: from one turn a token down.
 fn frequencies(pairs: usize) -> Vec<f64> {
@@ -23,17 +23,17 @@ fn check(tokens: usize, turns: Rope, pairs: usize, behind: usize) {
             let packed: Vec<f32> = x
                 .chunks_exact(heads * turns.head)
                 .flat_map(|row| {
-                    let mut row = fill_rows(row, turns.head);
+                    let mut row = pad_rows(row, turns.head);
                     row.resize((heads + behind) * filled, 9.0);
                     row
                 })
                 .collect();
-            let mut builder = Builder::new(&executor.gpu.plan(), &precision(acts, acts));
+            let mut builder = Builder::new(&own_plan(executor), &precision(acts, acts));
             let width = (heads + behind) * filled;
             let x_t = activations(&mut builder, "qkv", &packed, width, acts);
             let table = Angles::new(&mut builder, &rows, &angles, pairs);
             let norm = HeadNorm {
-                weight: builder.input("norms", &fill_rows(&weight, turns.head)),
+                weight: builder.input("norms", &pad_rows(&weight, turns.head)),
                 eps: 1e-6,
             };
             let y = rope::rope(&mut builder, x_t, &table, &turns, norm);

@@ -1,4 +1,4 @@
-//! Every kernel passes its known answer in every form and storage that the adapter holds, and a wrong
+//! Every kernel passes its known answer in every variant and storage that the adapter holds, and a wrong
 //! kernel does not.
 
 use pollster::block_on;
@@ -6,11 +6,11 @@ use vectile::Storage;
 use vectile::gpu::adapter::AdapterChoice;
 use vectile::gpu::device::Gpu;
 use vectile::gpu::executor::Executor;
-use vectile::gpu::selftest::{KernelCheck, STORAGES, check_all};
 use vectile::kernels::ALL;
+use vectile::selftest::{KernelCheck, STORAGES, check_all};
 
 use crate::support::lacks;
-use crate::{bench, storages};
+use crate::{bench, own_plan, storages};
 
 fn checks(executor: &mut Executor) -> Vec<KernelCheck> {
     block_on(check_all(executor, |_, _| {})).unwrap()
@@ -26,7 +26,7 @@ fn every_kernel_passes_in_every_form_and_storage() {
             eprintln!(
                 "{} {} {:?} {:?} {:?} {:?}",
                 check.kernel,
-                check.form,
+                check.variant,
                 check.weights,
                 check.activations,
                 check.error,
@@ -38,7 +38,7 @@ fn every_kernel_passes_in_every_form_and_storage() {
                 || check.kernel == "lookup" && check.activations == Some(Storage::F32);
             assert!(check.error.is_some_and(|error| error > 0.0 || exact), "{check:?}");
         }
-        let matrices = executor.gpu.plan().cooperative.is_some();
+        let matrices = own_plan(executor).cooperative.is_some();
         for kernel in ALL.iter().filter(|kernel| matrices || !kernel.cooperative) {
             let own: Vec<_> = checks.iter().filter(|c| c.kernel == kernel.name).collect();
             for storage in &held {

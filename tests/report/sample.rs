@@ -59,7 +59,7 @@ fn adapter(index: usize, name: &str, precisions: usize, timestamps: bool) -> Val
         .collect();
     let case = json!({
         "kernel": "matmul_tile", "step": "ffn_up", "tokens": 2048, "widths": [385, 1537], "precision": "f16",
-        "form": "gpu", "used": true, "dispatches": 7, "ms": ratio(0.731),
+        "variant": "gpu", "used": true, "dispatches": 7, "ms": ratio(0.731),
         "gflops": 8123.4, "gbytes": 71.25, "speedup": ratio(1.413),
     });
     json!({

@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::gpu::executor::Executor;
-use crate::gpu::graph::{Graph, Slots, Source};
+use crate::gpu::graph::{Graph, Slots, TensorSource};
 
 /// Parameter blocks lie this far apart: WebGPU's default alignment of uniform offsets.
 pub(super) const PARAMS_STRIDE: u64 = 256;
@@ -21,15 +21,15 @@ impl Executor {
             }
         }
         for (at, tensor) in graph.tensors.iter().enumerate() {
-            if let Source::Input(bytes) = &tensor.source {
+            if let TensorSource::Input(bytes) = &tensor.source {
                 let name = input_name(at);
                 self.bindable(tensor.bytes)?;
                 self.grow_named(&name, tensor.bytes, U::STORAGE | U::COPY_DST)?;
                 self.gpu.queue.write_buffer(&self.named[&name], 0, bytes);
             }
         }
-        let marks = marks_bytes(graph);
-        self.grow_named("marks", marks, U::STORAGE | U::COPY_DST | U::COPY_SRC)?;
+        let flags = flag_bytes(graph);
+        self.grow_named("overflow flags", flags, U::STORAGE | U::COPY_DST | U::COPY_SRC)?;
         let mut params = vec![0; graph.dispatches.len() * PARAMS_STRIDE as usize];
         for (block, dispatch) in
             params.chunks_exact_mut(PARAMS_STRIDE as usize).zip(&graph.dispatches)
@@ -60,9 +60,9 @@ impl Executor {
         graph: &Graph,
         slots: &Slots,
     ) -> Result<(), Error> {
-        encoder.clear_buffer(&self.named["marks"], 0, Some(marks_bytes(graph)));
+        encoder.clear_buffer(&self.named["overflow flags"], 0, Some(flag_bytes(graph)));
         for (at, tensor) in graph.tensors.iter().enumerate() {
-            if tensor.source == Source::Zeroed {
+            if tensor.source == TensorSource::Zeroed {
                 encoder.clear_buffer(self.tensor(graph, slots, at)?, 0, Some(tensor.bytes));
             }
         }
@@ -125,9 +125,9 @@ impl Executor {
         at: usize,
     ) -> Result<&'a wgpu::Buffer, Error> {
         let found = match &graph.tensors[at].source {
-            Source::Weight(weight) => self.weights.get(*weight),
-            Source::Input(_) => self.named.get(&input_name(at)),
-            Source::Scratch | Source::Zeroed => {
+            TensorSource::Weight(weight) => self.weights.get(*weight),
+            TensorSource::Input(_) => self.named.get(&input_name(at)),
+            TensorSource::Scratch | TensorSource::Zeroed => {
                 slots.of_tensor[at].and_then(|slot| self.scratch.get(slot))
             }
         };
@@ -141,21 +141,21 @@ impl Executor {
 /// room to grow, and read-back for two graphs on their way.
 pub(crate) fn batch_bytes(graph: &Graph) -> u64 {
     let inputs = graph.tensors.iter().map(|tensor| match tensor.source {
-        Source::Input(_) => tensor.bytes.next_power_of_two(),
+        TensorSource::Input(_) => tensor.bytes.next_power_of_two(),
         _ => 0,
     });
     let output = graph.output.map_or(0, |id| graph.tensors[id.0].bytes);
-    let marks = marks_bytes(graph);
+    let flags = flag_bytes(graph);
     let parameters = graph.dispatches.len() as u64 * PARAMS_STRIDE;
     graph.scratch_bytes()
         + inputs.sum::<u64>()
-        + marks.next_power_of_two()
-        + 2 * (output + marks).next_power_of_two()
+        + flags.next_power_of_two()
+        + 2 * (output + flags).next_power_of_two()
         + parameters.next_power_of_two()
 }
 
 /// Bytes of the marks of a graph's tokens.
-pub(super) fn marks_bytes(graph: &Graph) -> u64 {
+pub(super) fn flag_bytes(graph: &Graph) -> u64 {
     (graph.tokens.max(1) * 4) as u64
 }
 

@@ -11,16 +11,16 @@ use std::time::Instant;
 
 use crate::error::Error;
 use crate::gpu::device::Gpu;
-use crate::gpu::graph::{Dispatch, Graph, Slots};
+use crate::gpu::graph::{Dispatch, Graph, Slots, Workgroups};
 use crate::gpu::pipeline::Pipelines;
 #[doc(hidden)]
 pub use crate::gpu::pipeline::ShaderEdit;
 use crate::gpu::pipeline::{Ahead, Compiler};
-pub(crate) use crate::gpu::pipeline::{Wanted, wanted};
+pub(crate) use crate::gpu::pipeline::{PipelineKey, pipelines_of};
 use crate::gpu::trace::{Measure, Phase, Stamps, Trace, clock};
 
 pub(crate) use buffers::batch_bytes;
-use buffers::{PARAMS_STRIDE, marks_bytes};
+use buffers::{PARAMS_STRIDE, flag_bytes};
 
 /// A submit is cut after so many estimated operations, some 250 ms at the rate the plan assumes.
 const SUBMIT_DISPATCHES_OF_WORK: u64 = 5;
@@ -39,7 +39,7 @@ pub struct Outcome {
 pub struct Running {
     readback: wgpu::Buffer,
     output_bytes: u64,
-    marks_bytes: u64,
+    flag_bytes: u64,
     submitted: Vec<wgpu::SubmissionIndex>,
     stamps: Option<Stamps>,
     activation_bytes: u64,
@@ -121,8 +121,8 @@ impl Executor {
     /// driver refuses is told when that graph runs.
     pub(crate) fn make_ahead<'a>(&mut self, graphs: impl Iterator<Item = &'a Graph>) {
         if !self.gpu.is_noop() {
-            let wanted = self.pipelines.missing(wanted(graphs));
-            if let (Some(ahead), ()) = self.compiler().beside(&wanted, || ()) {
+            let keys = self.pipelines.missing(pipelines_of(graphs));
+            if let (Some(ahead), ()) = self.compiler().beside(&keys, || ()) {
                 self.adopt(ahead);
             }
         }
@@ -176,17 +176,17 @@ impl Executor {
         self.pipelines.make(&self.gpu, graph)?;
         let mut since = self.lap(since, Phase::Pipelines);
         let mut stamps = self.stamps(graph)?;
-        let marks_bytes = marks_bytes(graph);
+        let flag_bytes = flag_bytes(graph);
         let output =
             graph.output.ok_or_else(|| Error::Internal("a graph without output".into()))?;
         let output_bytes = graph.tensors[output.0].bytes;
 
-        let marks = self.named["marks"].clone();
+        let flags = self.named["overflow flags"].clone();
         let mut encoder = self.encoder();
         self.clear(&mut encoder, graph, &slots)?;
         let mut submitted = Vec::new();
         let mut work = 0;
-        let budget = SUBMIT_DISPATCHES_OF_WORK * self.gpu.plan().max_flops;
+        let budget = SUBMIT_DISPATCHES_OF_WORK * self.gpu.max_dispatch_flops();
         let mut rest: &[Dispatch] = &graph.dispatches;
         let mut first = 0;
         while !rest.is_empty() {
@@ -195,7 +195,7 @@ impl Executor {
                 work += rest[count].flops;
                 count += 1;
             }
-            let pieces = Pieces { first, dispatches: &rest[..count], marks_bytes };
+            let pieces = Pieces { first, dispatches: &rest[..count], flag_bytes };
             self.record(&mut encoder, graph, &slots, pieces, stamps.as_ref())?;
             rest = &rest[count..];
             first += count;
@@ -211,10 +211,10 @@ impl Executor {
                 }
             }
         }
-        let readback = self.readback(output_bytes + marks_bytes)?;
+        let readback = self.readback(output_bytes + flag_bytes)?;
         let source = self.tensor(graph, &slots, output.0)?;
         encoder.copy_buffer_to_buffer(source, 0, &readback, 0, output_bytes);
-        encoder.copy_buffer_to_buffer(&marks, 0, &readback, output_bytes, marks_bytes);
+        encoder.copy_buffer_to_buffer(&flags, 0, &readback, output_bytes, flag_bytes);
         if let Some(stamps) = &stamps {
             stamps.resolve(&mut encoder);
         }
@@ -223,7 +223,7 @@ impl Executor {
         submitted.push(self.gpu.queue.submit([commands]));
         self.lap(since, Phase::Submit);
         let activation_bytes = slots.bytes.iter().sum();
-        Ok(Running { readback, output_bytes, marks_bytes, submitted, stamps, activation_bytes })
+        Ok(Running { readback, output_bytes, flag_bytes, submitted, stamps, activation_bytes })
     }
 
     /// Waits for a started graph and reads its output back.
@@ -231,11 +231,11 @@ impl Executor {
     /// # Errors
     /// As [`Executor::run`].
     pub async fn finish(&mut self, graph: &Graph, running: Running) -> Result<Outcome, Error> {
-        let Running { readback, output_bytes, marks_bytes, submitted, stamps, activation_bytes } =
+        let Running { readback, output_bytes, flag_bytes, submitted, stamps, activation_bytes } =
             running;
         let last = submitted.last().cloned();
         let since = self.clock();
-        let bytes = self.read(&readback, output_bytes + marks_bytes, submitted).await?;
+        let bytes = self.read(&readback, output_bytes + flag_bytes, submitted).await?;
         self.lap(since, Phase::Wait);
         self.readbacks.push(readback);
         self.gpu.check("running a batch", 0)?;
@@ -252,13 +252,13 @@ impl Executor {
             trace.batches += 1;
             trace.peak_activation_bytes = trace.peak_activation_bytes.max(activation_bytes);
         }
-        let (output, marks) = bytes.split_at(output_bytes as usize);
+        let (output, flags) = bytes.split_at(output_bytes as usize);
         Ok(Outcome {
             output: output.to_vec(),
-            overflowed: marks
+            overflowed: flags
                 .chunks_exact(4)
                 .take(graph.tokens)
-                .map(|mark| mark != [0; 4])
+                .map(|flag| flag != [0; 4])
                 .collect(),
         })
     }
@@ -294,19 +294,19 @@ impl Executor {
         encoder: &mut wgpu::CommandEncoder,
         graph: &Graph,
         slots: &Slots,
-        Pieces { first, dispatches, marks_bytes }: Pieces<'_>,
+        Pieces { first, dispatches, flag_bytes }: Pieces<'_>,
         stamps: Option<&Stamps>,
     ) -> Result<(), Error> {
         let device = &self.gpu.device;
-        let marks = device.create_bind_group(&wgpu::BindGroupDescriptor {
-            label: Some("range marks"),
-            layout: self.pipelines.marks_layout(),
+        let flags = device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some("overflow flags"),
+            layout: self.pipelines.overflow_flags_layout(),
             entries: &[wgpu::BindGroupEntry {
                 binding: 0,
                 resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                    buffer: &self.named["marks"],
+                    buffer: &self.named["overflow flags"],
                     offset: 0,
-                    size: std::num::NonZeroU64::new(marks_bytes),
+                    size: std::num::NonZeroU64::new(flag_bytes),
                 }),
             }],
         });
@@ -343,9 +343,9 @@ impl Executor {
             pass.set_pipeline(&pipeline.pipeline);
             pass.set_bind_group(0, &group, &[]);
             if dispatch.kernel.stores_activations {
-                pass.set_bind_group(1, &marks, &[]);
+                pass.set_bind_group(1, &flags, &[]);
             }
-            let [x, y, z] = dispatch.groups;
+            let Workgroups { x, y, z } = dispatch.workgroups;
             pass.dispatch_workgroups(x, y, z);
         }
         Ok(())
@@ -357,5 +357,5 @@ struct Pieces<'a> {
     /// The number of the first.
     first: usize,
     dispatches: &'a [Dispatch],
-    marks_bytes: u64,
+    flag_bytes: u64,
 }

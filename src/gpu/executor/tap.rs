@@ -1,7 +1,7 @@
 //! A run that shows every tensor a graph writes, one at a time: for measuring ranges, not for speed.
 
 use crate::error::Error;
-use crate::gpu::executor::buffers::marks_bytes;
+use crate::gpu::executor::buffers::flag_bytes;
 use crate::gpu::executor::{Executor, Outcome, Pieces};
 use crate::gpu::graph::{Graph, TensorId};
 
@@ -25,8 +25,8 @@ impl Executor {
         let slots = graph.slots();
         self.grow(graph, &slots)?;
         self.pipelines.make(&self.gpu, graph)?;
-        let marks_bytes = marks_bytes(graph);
-        let marks = self.named["marks"].clone();
+        let flag_bytes = flag_bytes(graph);
+        let flags = self.named["overflow flags"].clone();
         let mut encoder = self.encoder();
         self.clear(&mut encoder, graph, &slots)?;
         let mut submitted = vec![self.gpu.queue.submit([encoder.finish()])];
@@ -40,13 +40,13 @@ impl Executor {
         }
         let largest = graph.tensors.iter().zip(wanted).filter(|(_, wanted)| **wanted);
         let largest = largest.map(|(tensor, _)| tensor.bytes).max().unwrap_or(0);
-        let tail = graph.tensors[output.0].bytes + marks_bytes;
+        let tail = graph.tensors[output.0].bytes + flag_bytes;
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
         let readback = self.gpu.buffer("tap", largest.max(tail), usage)?;
         for (at, dispatch) in graph.dispatches.iter().enumerate() {
             let mut encoder = self.encoder();
             let one = std::slice::from_ref(dispatch);
-            let pieces = Pieces { first: at, dispatches: one, marks_bytes };
+            let pieces = Pieces { first: at, dispatches: one, flag_bytes };
             self.record(&mut encoder, graph, &slots, pieces, None)?;
             let whole = graph.written(dispatch).filter(|id| {
                 last_write[id.0] == Some(at) && wanted.get(id.0).copied().unwrap_or(false)
@@ -62,18 +62,18 @@ impl Executor {
             }
         }
         let mut encoder = self.encoder();
-        let output_bytes = tail - marks_bytes;
+        let output_bytes = tail - flag_bytes;
         let source = self.tensor(graph, &slots, output.0)?;
         encoder.copy_buffer_to_buffer(source, 0, &readback, 0, output_bytes);
-        encoder.copy_buffer_to_buffer(&marks, 0, &readback, output_bytes, marks_bytes);
+        encoder.copy_buffer_to_buffer(&flags, 0, &readback, output_bytes, flag_bytes);
         submitted.push(self.gpu.queue.submit([encoder.finish()]));
         let bytes = self.read(&readback, tail, submitted).await?;
         self.gpu.check("running a batch", 0)?;
-        let (output, marks) = bytes.split_at(output_bytes as usize);
-        let marks = marks.chunks_exact(4).take(graph.tokens);
+        let (output, flags) = bytes.split_at(output_bytes as usize);
+        let flags = flags.chunks_exact(4).take(graph.tokens);
         Ok(Outcome {
             output: output.to_vec(),
-            overflowed: marks.map(|mark| mark != [0; 4]).collect(),
+            overflowed: flags.map(|flag| flag != [0; 4]).collect(),
         })
     }
 }

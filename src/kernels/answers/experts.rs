@@ -5,7 +5,7 @@ use crate::dtype::Storage;
 use crate::kernels::group_rows::Grouped;
 use crate::kernels::route::Choices;
 use crate::kernels::{
-    Activation, Builder, combine as combining, fill_rows, group_rows, matmul, reference, route,
+    Activation, Builder, combine as combining, group_rows, matmul, pad_rows, reference, route,
 };
 
 pub(super) fn route_one(builder: &mut Builder) -> Answer {
@@ -62,7 +62,7 @@ pub(super) fn combine(builder: &mut Builder) -> Answer {
     let pairs = pairs(&vec![0; tokens * top]);
     let choices = choices(builder, &pairs, 4, top);
     let x_t = activations(builder, &x, width);
-    let bias_t = stored(builder, &fill_rows(&bias, width), Storage::F32);
+    let bias_t = stored(builder, &pad_rows(&bias, width), Storage::F32);
     let y = combining::combine(builder, x_t, &choices, bias_t);
     Answer { y, expected: reference::combine(&x, &pairs, top, &bias) }
 }
@@ -74,7 +74,7 @@ pub(super) fn matmul_shared(builder: &mut Builder) -> Answer {
     let w = values(31, experts * columns * inner, 0.5, builder.weights);
     let bias = values(32, columns, 1.0, Storage::F32);
     let of_row: Vec<usize> = (0..tokens * top).map(|row| row * 5 % 7 % experts).collect();
-    let tile = matmul::tile_rows(builder.plan.software);
+    let tile = matmul::expert_group_rows(builder.plan.software);
     let slots = group_rows::slots(of_row.len(), experts, tile);
     let order: Vec<f32> = reference::group_rows(&of_row, experts, tile, slots)
         .into_iter()
@@ -87,12 +87,12 @@ pub(super) fn matmul_shared(builder: &mut Builder) -> Answer {
         .flat_map(|matrix| matmul::repacked(matrix, columns))
         .collect();
     let storage = builder.weights;
-    let weights = [
-        stored(builder, &packed, storage),
-        stored(builder, &fill_rows(&bias, columns), Storage::F32),
-    ];
+    let weights = matmul::LinearTensors {
+        weight: stored(builder, &packed, storage),
+        bias: stored(builder, &pad_rows(&bias, columns), Storage::F32),
+    };
     let x_t = activations(builder, &x, inner);
-    let (size, gelu) = ([columns, columns.div_ceil(4)], Activation::Gelu);
+    let (size, gelu) = (matmul::RowSize::of(columns), Activation::Gelu);
     let y = matmul::matmul_experts_of(builder, "y", x_t, weights, size, gelu, &grouped);
     Answer { y, expected: reference::matmul_experts(&x, &w, &bias, gelu, &of_row, top) }
 }

@@ -2,7 +2,7 @@
 
 use super::{Answer, activations, stored, turned_heads, values};
 use crate::dtype::Storage;
-use crate::kernels::{Activation, Builder, fill_rows, matmul, reference, rope};
+use crate::kernels::{Activation, Builder, matmul, pad_rows, reference, rope};
 
 pub fn plain(builder: &mut Builder) -> Answer {
     plain_answer(builder, 19, Activation::None, false)
@@ -61,7 +61,7 @@ fn turned_answer(builder: &mut Builder, times: usize) -> Answer {
     let (turns, rows, angles) = turned_heads();
     let rows = rows.repeat(times);
     let table = rope::Angles::new(builder, &rows, &angles, 7);
-    let epilogue = matmul::Epilogue::Turned(table.turn(3, turns.head));
+    let epilogue = matmul::Epilogue::Rotated(table.rotation(3, turns.head));
     answer_of(builder, [rows.len(), 80], epilogue, |x, w, bias| {
         let sums = reference::matmul(x, w, bias, Activation::None, None);
         reference::turned(&sums, &rows, (&angles, 7), [80, 3, turns.head])
@@ -81,10 +81,10 @@ fn answer_of(
     let bias = values(10, columns, 1.0, Storage::F32);
     let storage = builder.weights;
     let weight = stored(builder, &matmul::repacked(&w, columns), storage);
-    let bias_t = stored(builder, &fill_rows(&bias, columns), Storage::F32);
+    let bias_t = stored(builder, &pad_rows(&bias, columns), Storage::F32);
     let x_t = activations(builder, &x, inner);
-    let size = [columns, columns.div_ceil(4)];
-    let weights = (&[(weight, size[1])][..], bias_t);
+    let size = matmul::RowSize::of(columns);
+    let weights = (&[(weight, size.cells)][..], bias_t);
     let y = matmul::matmul_blocks(builder, "y", x_t, weights, size, epilogue);
     Answer { y, expected: expected(&x, &w, &bias) }
 }

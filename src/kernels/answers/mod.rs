@@ -8,12 +8,12 @@ mod matmul;
 
 use crate::convert;
 use crate::dtype::Storage;
-use crate::gpu::graph::{Source, TensorId};
+use crate::gpu::graph::{TensorId, TensorSource};
 use crate::gpu::kernel::Kernel;
 use crate::kernels::matmul::{MATMUL_COOP, MATMUL_FEW, MATMUL_LANE, MATMUL_TILE};
 use crate::kernels::{
-    Activations, Builder, KernelPlan, attention, combine, fill_rows, group_rows, layer_norm,
-    lookup, normalize_l2, pool, reference, rms_norm, rope, route,
+    Activations, Builder, KernelPlan, attention, combine, group_rows, layer_norm, lookup,
+    normalize_l2, pad_rows, pool, reference, rms_norm, rope, route,
 };
 
 /// The adapters that a kernel is for.
@@ -72,7 +72,7 @@ pub struct KnownAnswer {
     pub kernel: &'static Kernel,
     /// Which adapters run it.
     pub family: Family,
-    /// The plain form of the kernel, and those that take every branch.
+    /// The plain variant of the kernel, and those that take every branch.
     pub runs: &'static [Run],
     /// The largest error in f32, beside that of storing the result.
     pub tolerance: f64,
@@ -195,7 +195,7 @@ fn values(seed: u32, count: usize, scale: f32, storage: Storage) -> Vec<f32> {
 fn stored(builder: &mut Builder, values: &[f32], storage: Storage) -> TensorId {
     let mut bytes = Vec::new();
     convert::encode(storage, values, &mut bytes);
-    builder.graph.add("values", bytes.len() as u64, Source::Input(bytes))
+    builder.graph.add("values", bytes.len() as u64, TensorSource::Input(bytes))
 }
 
 /// Values as a tensor of activations `[rows, width]`.
@@ -209,7 +209,7 @@ fn stored_rows(
     width: usize,
     storage: Storage,
 ) -> Activations {
-    let id = stored(builder, &fill_rows(values, width), storage);
+    let id = stored(builder, &pad_rows(values, width), storage);
     let (rows, width4) = (values.len() / width, width.div_ceil(4));
     Activations { id, rows, width, width4, storage }
 }
@@ -219,7 +219,7 @@ fn lookup_answer(builder: &mut Builder) -> Answer {
     let storage = builder.weights;
     let tables = [1, 2, 3].map(|seed| values(seed, 11 * width, 1.0, storage));
     let rows: Vec<[u32; 4]> = (0..tokens).map(|t| [t * 5 % 11, t, t * 3 % 11, 0]).collect();
-    let ids = tables.each_ref().map(|table| stored(builder, &fill_rows(table, width), storage));
+    let ids = tables.each_ref().map(|table| stored(builder, &pad_rows(table, width), storage));
     let y = lookup::lookup(builder, &rows, ids, width);
     let expected = reference::lookup(&rows, [&tables[0], &tables[1], &tables[2]], width);
     Answer { y, expected }
@@ -238,7 +238,7 @@ fn layer_norm_answer(builder: &mut Builder, whole: bool) -> Answer {
     let x = values(4, rows * width, 4.0, builder.activations);
     let residual = values(5, rows * width, 4.0, builder.activations);
     let (weight, bias) = (values(6, width, 2.0, Storage::F32), values(7, width, 1.0, Storage::F32));
-    let norm = [&weight, &bias].map(|v| stored(builder, &fill_rows(v, width), Storage::F32));
+    let norm = [&weight, &bias].map(|v| stored(builder, &pad_rows(v, width), Storage::F32));
     let x_t = activations(builder, &x, width);
     let residual_t = activations(builder, &residual, width);
     let y = layer_norm::layer_norm_of(builder, x_t, whole.then_some(residual_t), norm, 1e-5);
@@ -260,7 +260,7 @@ fn rms_norm_answer(builder: &mut Builder, whole: bool) -> Answer {
     let x = values(15, rows * width, 4.0, builder.activations);
     let residual = values(16, rows * width, 4.0, builder.activations);
     let weight = values(17, width, 2.0, Storage::F32);
-    let norm = stored(builder, &fill_rows(&weight, width), Storage::F32);
+    let norm = stored(builder, &pad_rows(&weight, width), Storage::F32);
     let x_t = activations(builder, &x, width);
     let residual_t = activations(builder, &residual, width);
     let y = rms_norm::rms_norm_of(builder, x_t, norm, 1e-5, whole.then_some(residual_t));

@@ -1,14 +1,25 @@
-//! Attention cut into dispatches: runs of tiles of queries, and where one tile over all heads is too much for
-//! one dispatch, runs of heads of it. A sum's bits do not depend on where it is cut.
+//! Splits attention into dispatches: runs of tiles of queries or, where all heads of one tile are too much for a
+//! dispatch, runs of its heads. Where the cuts lie changes no bit of a sum.
 
 use std::ops::Range;
 
 use super::{Attention, Text};
 
-/// A tile of queries: first token of the text, its tokens, first query, how many tokens are keys.
-pub(super) type Tile = [u32; 4];
+/// A tile of queries of one text, as the kernels read it.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+pub(super) struct QueryTile {
+    /// The text's first token.
+    pub first_token: u32,
+    /// The text's tokens.
+    pub tokens: u32,
+    /// The tile's first query, counted from the text's first token.
+    pub first_query: u32,
+    /// How many tokens of the text, from the first on, are keys.
+    pub keys: u32,
+}
 
-/// What a dispatch computes: these heads of these tiles.
+/// The part of attention that a dispatch computes: these heads of these tiles.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Cut {
     pub tiles: Range<usize>,
@@ -16,24 +27,30 @@ pub(super) struct Cut {
     pub flops: u64,
 }
 
-/// The tiles of all texts.
-pub(super) fn tiles(texts: &[Text], queries: u32) -> Vec<Tile> {
-    let of_text = |&[first, tokens, keys]: &Text| {
-        (0..tokens).step_by(queries as usize).map(move |query| [first, tokens, query, keys])
+/// The tiles of all texts, with up to `queries` queries each.
+pub(super) fn tiles(texts: &[Text], queries: u32) -> Vec<QueryTile> {
+    let of_text = |&[first_token, tokens, keys]: &Text| {
+        let first_queries = (0..tokens).step_by(queries as usize);
+        first_queries.map(move |first_query| QueryTile { first_token, tokens, first_query, keys })
     };
     texts.iter().flat_map(of_text).collect()
 }
 
-/// Floating point operations of a tile for each head, given those of a query and a key.
-pub(super) fn tile_flops(tile: &Tile, queries: u32, attention: &Attention, of_pair: u64) -> u64 {
-    let [_, tokens, first, seen] = *tile;
-    let queries = queries.min(tokens - first);
-    let keys = attention.keys(first, first + queries - 1, seen).len();
+/// Floating point operations of one head of a tile, given those of a query and a key.
+pub(super) fn tile_flops(
+    tile: &QueryTile,
+    queries: u32,
+    attention: &Attention,
+    of_pair: u64,
+) -> u64 {
+    let QueryTile { tokens, first_query, keys, .. } = *tile;
+    let queries = queries.min(tokens - first_query);
+    let keys = attention.keys(first_query, first_query + queries - 1, keys).len();
     keys as u64 * u64::from(queries) * of_pair
 }
 
-/// Cuts tiles of so many operations a head into dispatches of at most `max_flops`, if one head of a tile is:
-/// as many tiles as can be with all heads, or else one with as many heads as can be.
+/// Splits tiles into dispatches of at most `max_flops`, or of one head of a tile where that alone is more. A cut
+/// takes as many tiles as possible with all heads, or else one tile with as many heads as possible.
 pub(super) fn cut(flops_a_head: &[u64], heads: u32, max_flops: u64) -> Vec<Cut> {
     let mut cuts: Vec<Cut> = Vec::new();
     for (at, of_head) in flops_a_head.iter().enumerate() {
@@ -69,10 +86,10 @@ mod tests {
         assert_eq!(cut(&[1, 1, 1], 12), [(0..2, 0..6), (2..3, 0..6)]);
         assert_eq!(cut(&[1, 4, 1], 12), [(0..1, 0..6), (1..2, 0..3), (1..2, 3..6), (2..3, 0..6)]);
         assert_eq!(cut(&[5], 22), [(0..1, 0..4), (0..1, 4..6)]);
-        // One head of a tile is the least.
+        // A cut is never less than one head of a tile.
         assert_eq!(cut(&[9], 1).len(), 6);
         assert_eq!(cut(&[], 1), []);
-        // Tiles of which nothing is seen.
+        // Tiles without a visible key.
         assert_eq!(cut(&[0, 0], 1), [(0..2, 0..6)]);
     }
 

@@ -24,7 +24,7 @@ pub struct BenchOptions {
     pub rounds: Option<usize>,
     /// Runs fewer precisions, cells and rounds.
     pub quick: bool,
-    /// Also times every kernel at the model's shapes, in each storage and form.
+    /// Also times every kernel at the model's shapes, in each storage and variant.
     pub kernels: bool,
     /// A name for this run in reports.
     pub label: Option<String>,

@@ -63,7 +63,7 @@ fn gpu_time(trace: &Trace) -> Option<GpuTime> {
     Some(GpuTime {
         total_ms: trace.gpu_ns as f64 / 1e6,
         accounted: ns as f64 / trace.gpu_ns as f64,
-        kernels: grouped(&trace.dispatches, |dispatch| dispatch.kernel),
+        kernels: grouped(&trace.dispatches, |dispatch| dispatch.kernel.name),
         steps: grouped(&trace.dispatches, |dispatch| dispatch.writes),
     })
 }
@@ -102,32 +102,36 @@ fn grouped(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dtype::Storage;
+    use crate::gpu::shader::{Lanes, ShaderVariant};
+    use crate::gpu::trace::DispatchSizes;
+    use crate::kernels::layer_norm::LAYER_NORM;
+    use crate::kernels::matmul::MATMUL_TILE;
 
     #[test]
     fn times_are_summed_by_name_with_the_longest_first() {
         let dispatch = |kernel, writes, ns, flops, bytes| DispatchTime {
             kernel,
-            form: None,
-            lanes: crate::gpu::shader::Lanes::Alone,
+            variant: ShaderVariant::new(Storage::F32, Storage::F32, Lanes::Alone),
             writes,
-            sizes: [0, 0],
+            sizes: DispatchSizes::default(),
             ns,
             flops,
             bytes,
         };
         let mut trace = Trace::new(Measure::Gpu);
         trace.dispatches = vec![
-            dispatch("norm", "x", 1_000_000, 0, 500_000),
-            dispatch("matmul", "qkv", 4_000_000, 8_000_000, 1_000_000),
-            dispatch("matmul", "up", 3_000_000, 6_000_000, 750_000),
+            dispatch(&LAYER_NORM, "x", 1_000_000, 0, 500_000),
+            dispatch(&MATMUL_TILE, "qkv", 4_000_000, 8_000_000, 1_000_000),
+            dispatch(&MATMUL_TILE, "up", 3_000_000, 6_000_000, 750_000),
         ];
         trace.gpu_ns = 10_000_000;
         let gpu = gpu_time(&trace).unwrap();
         assert_eq!((gpu.total_ms, gpu.accounted), (10.0, 0.8));
         let matmul = &gpu.kernels[0];
-        assert_eq!((matmul.name.as_str(), matmul.dispatches, matmul.ms), ("matmul", 2, 7.0));
+        assert_eq!((matmul.name.as_str(), matmul.dispatches, matmul.ms), ("matmul_tile", 2, 7.0));
         assert_eq!((matmul.share, matmul.gflops, matmul.gbytes), (0.875, Some(2.0), 0.25));
-        assert_eq!((gpu.kernels[1].name.as_str(), gpu.kernels[1].gflops), ("norm", None));
+        assert_eq!((gpu.kernels[1].name.as_str(), gpu.kernels[1].gflops), ("layer_norm", None));
         let steps: Vec<&str> = gpu.steps.iter().map(|step| step.name.as_str()).collect();
         assert_eq!(steps, ["qkv", "up", "x"]);
         assert_eq!(gpu_time(&Trace::new(Measure::Gpu)), None);

@@ -1,15 +1,15 @@
-//! Every kernel by itself, at the shapes that the model gives it, in each storage and each of its forms.
+//! Every kernel by itself, at the shapes that the model gives it, in each storage and each of its variants.
 //!
-//! The forms that the adapter does not take by itself are run on the same texts, and what they make of them is
+//! The variants that the adapter does not take by itself are run on the same texts, and what they make of them is
 //! compared before anything is timed.
 
 use std::collections::BTreeMap;
 
 use crate::error::Error;
 use crate::gpu::shader::Lanes;
-use crate::gpu::trace::{DispatchTime, Measure};
+use crate::gpu::trace::{DispatchSizes, DispatchTime, Measure};
 use crate::kernels::KernelPlan;
-use crate::kernels::forms::Form;
+use crate::kernels::matmul::Variant;
 use crate::lab::accuracy::cosine;
 use crate::lab::report::{KernelCase, Ratio};
 
@@ -21,7 +21,7 @@ use super::texts;
 /// it was not made for.
 const FOREIGN_TOKENS: usize = 256;
 
-/// Below this cosine two forms of a kernel do not compute the same.
+/// Below this cosine two variants of a kernel do not compute the same.
 const SAME: f64 = 0.999;
 
 /// A kernel's dispatches that do the same work.
@@ -31,9 +31,9 @@ struct Key {
     plan: usize,
     kernel: &'static str,
     step: &'static str,
-    sizes: [u64; 2],
+    sizes: DispatchSizes,
     subgroup: u32,
-    form: Option<Form>,
+    variant: Option<Variant>,
 }
 
 /// What the dispatches of a key took in each round.
@@ -74,7 +74,7 @@ pub(super) async fn sweep(
                 context.describe(&format!(
                     "kernels in {}, {tokens} tokens: {}",
                     entrant.name,
-                    form(plan)
+                    variant(plan)
                 ));
                 entrant.embedder.set_batch_tokens(most);
                 let expected = entrant.embedder.embed(&batch).await?;
@@ -88,7 +88,7 @@ pub(super) async fn sweep(
                     return Err(Error::Internal(format!(
                         "kernels ({}) make other vectors than those this adapter takes: a cosine of \
                          {worst:.4} in {}",
-                        form(plan),
+                        variant(plan),
                         entrant.name
                     )));
                 }
@@ -111,7 +111,7 @@ pub(super) async fn sweep(
     Ok(cases(&names, &bytes, &found, &plans))
 }
 
-/// The adapter's own forms first, then those it could run too.
+/// The adapter's own variants first, then those it could run too.
 fn plans(own: &KernelPlan) -> Vec<KernelPlan> {
     let mut plans = vec![own.clone()];
     if own.lanes != Lanes::Alone {
@@ -124,7 +124,7 @@ fn plans(own: &KernelPlan) -> Vec<KernelPlan> {
     plans
 }
 
-fn form(plan: &KernelPlan) -> String {
+fn variant(plan: &KernelPlan) -> String {
     let family = if plan.software { "software" } else { "gpu" };
     format!("{family}, {}", lanes_name(plan.lanes))
 }
@@ -144,18 +144,18 @@ fn add_round(
 ) {
     let mut round: BTreeMap<Key, (usize, u64, u64, u64)> = BTreeMap::new();
     for dispatch in dispatches {
-        let subgroup = match dispatch.lanes {
+        let subgroup = match dispatch.variant.lanes {
             Lanes::Alone => 0,
             Lanes::Subgroup(size) => size,
         };
         let key = Key {
             tokens,
             plan,
-            kernel: dispatch.kernel,
+            kernel: dispatch.kernel.name,
             step: dispatch.writes,
             sizes: dispatch.sizes,
             subgroup,
-            form: dispatch.form,
+            variant: Variant::of(dispatch.kernel, &dispatch.variant),
         };
         let sum = round.entry(key).or_default();
         sum.0 += 1;
@@ -184,8 +184,8 @@ fn cases(
             let told = own.keys().any(|other| {
                 other.plan == 0
                     && key.plan != 0
-                    && (other.kernel, other.subgroup, other.form)
-                        == (key.kernel, key.subgroup, key.form)
+                    && (other.kernel, other.subgroup, other.variant)
+                        == (key.kernel, key.subgroup, key.variant)
             });
             if told {
                 continue;
@@ -211,11 +211,11 @@ fn cases(
                 kernel: key.kernel.to_owned(),
                 step: key.step.to_owned(),
                 tokens: key.tokens,
-                widths: key.sizes.map(width),
+                widths: [width(key.sizes.first), width(key.sizes.written)],
                 precision: name.clone(),
-                form: match key.form.filter(|form| !matches!(form, Form::Lane(_))) {
-                    Some(form) => format!("gpu, {form}"),
-                    None => form(&KernelPlan { lanes, ..plans[key.plan].clone() }),
+                variant: match key.variant.filter(|variant| !matches!(variant, Variant::Lane(_))) {
+                    Some(variant) => format!("gpu, {variant}"),
+                    None => variant(&KernelPlan { lanes, ..plans[key.plan].clone() }),
                 },
                 used: key.plan == 0,
                 dispatches: times.dispatches,

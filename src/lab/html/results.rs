@@ -274,7 +274,7 @@ fn sweep(cases: &[KernelCase]) -> Markup {
                 count(case.tokens),
                 html! { (count(case.widths[0])) " → " (count(case.widths[1])) },
                 word(&case.precision),
-                word(&case.form),
+                word(&case.variant),
                 yes(case.used),
                 spread(case.ms),
                 case.speedup.map_or_else(|| word("–"), ratio),
@@ -285,14 +285,14 @@ fn sweep(cases: &[KernelCase]) -> Markup {
         })
         .collect();
     table(
-        "Each kernel at the model's shapes, in each storage and form",
+        "Each kernel at the model's shapes, in each storage and variant",
         &[
             "kernel",
             "tensor",
             "tokens",
             "widths",
             "precision",
-            "form",
+            "variant",
             "used by models",
             "ms",
             "speed",

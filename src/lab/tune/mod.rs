@@ -1,7 +1,7 @@
-//! `vectile tune`: which form of the matmul is fastest on an adapter, measured at the shapes of a model, or of
+//! `vectile tune`: which variant of the matmul is fastest on an adapter, measured at the shapes of a model, or of
 //! common ones.
 //!
-//! A form is timed only if it gives the bits of the others, or, of cooperative matrices, if they give their
+//! A variant is timed only if it gives the bits of the others, or, of cooperative matrices, if they give their
 //! known answers: what is chosen by rows never changes a vector.
 
 mod timing;
@@ -15,24 +15,23 @@ use crate::dtype::{
 };
 use crate::embedder::{Built, EmbedderBuilder, ModelBuilder, Opening, Ready};
 use crate::error::Error;
-use crate::files::write_tuned;
 use crate::gpu::adapter::{AdapterChoice, AdapterSummary, Feature};
 use crate::gpu::executor::Executor;
-use crate::gpu::selftest::{self, forms_that_differ};
 use crate::kernels::KernelPlan;
-use crate::kernels::forms::{Form, Tile, Work};
-use crate::kernels::tuned::{self, Choice, ROWS, Tuned};
+use crate::kernels::matmul::tuned::{self, Choice, ROWS};
+use crate::kernels::matmul::{OutputTile, Tuned, Variant, WeightShape, Work};
+use crate::selftest::{self, differing_variants};
 use timing::{Bench, Times};
 
-/// A form must be so much faster than the one that is taken without measuring.
+/// A variant must be so much faster than the one that is taken without measuring.
 const WORTH: f64 = 0.95;
 
 /// What is tuned.
 #[derive(Debug, Clone)]
 pub struct TuneOptions {
-    /// Rows at which forms are timed, at most.
+    /// Rows at which variants are timed, at most.
     pub most_rows: usize,
-    /// Runs of each form, of which the first does not count; the median of the others does.
+    /// Runs of each variant, of which the first does not count; the median of the others does.
     pub runs: usize,
     /// Shapes of matrices, `[inner, columns]` in values, where no model has its own.
     pub shapes: Vec<[usize; 2]>,
@@ -57,13 +56,13 @@ pub struct Tuning {
     pub activations: Storage,
     /// Every shape of the model, with each number of rows.
     pub cases: Vec<TuneCase>,
-    /// Forms that were not timed, and why.
+    /// Variants that were not timed, and why.
     pub left_out: Vec<String>,
     /// The file that later loads find it in; `None` without a cache directory.
     pub kept: Option<PathBuf>,
 }
 
-/// The forms for one shape of weight at one number of rows.
+/// The variants for one shape of weight at one number of rows.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TuneCase {
     /// Values of a row of x.
@@ -72,19 +71,19 @@ pub struct TuneCase {
     pub columns: usize,
     /// Rows.
     pub rows: usize,
-    /// The forms, the fastest first.
-    pub forms: Vec<FormTime>,
+    /// The variants, the fastest first.
+    pub variants: Vec<VariantTime>,
     /// The one that is taken without measuring.
     pub untuned: String,
     /// The one that is taken from here on.
     pub chosen: String,
 }
 
-/// What a form takes.
+/// What a variant takes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct FormTime {
-    /// The form.
-    pub form: String,
+pub struct VariantTime {
+    /// The variant.
+    pub variant: String,
     /// Milliseconds of a dispatch, the median of the runs.
     pub ms: f64,
     /// The least and the most of them.
@@ -128,12 +127,12 @@ pub const SHAPES: &[[usize; 2]] = &[
     [3072, 1024],
 ];
 
-/// Times the forms of the matmul at the shapes of a model, in the precision it runs in here, and keeps what is
+/// Times the variants of the matmul at the shapes of a model, in the precision it runs in here, and keeps what is
 /// fastest in the builder's cache directory. No weights are loaded. `progress` hears what is done, and of how
 /// many.
 ///
 /// # Errors
-/// Those of reading the model; [`Error::Adapter`] for a software adapter, whose matmul has no forms to choose
+/// Those of reading the model; [`Error::Adapter`] for a software adapter, whose matmul has no variants to choose
 /// among.
 pub async fn tune(
     builder: EmbedderBuilder,
@@ -164,7 +163,7 @@ pub async fn build_tuned<M: Built>(
     // Loading has a progress of its own.
     drop(progress);
     if found.is_some() {
-        // The weights that forms were timed with go with the device; other pipelines are needed now.
+        // The weights that variants were timed with go with the device; other pipelines are needed now.
         drop(ready);
         ready = builder.ready().await?;
     }
@@ -223,13 +222,16 @@ pub async fn tune_adapter(
             precisions.push(precision);
         }
     }
-    let shapes: Vec<[usize; 2]> =
-        options.shapes.iter().map(|shape| shape.map(|values| values.div_ceil(4))).collect();
+    let in_cells = |[inner, columns]: &[usize; 2]| WeightShape {
+        inner4: inner.div_ceil(4),
+        columns4: columns.div_ceil(4),
+    };
+    let shapes: Vec<WeightShape> = options.shapes.iter().map(in_cells).collect();
     let mut all = Vec::new();
     for precision in &precisions {
         // Weights of the precision before go with its device.
         let mut executor = opening.open().await?;
-        opening.test_forms(&mut executor, precision, cache).await?;
+        opening.test_variants(&mut executor, precision, cache).await?;
         let plan = opening.plan(&executor.gpu);
         let tuner = Tuner { precision, plan, cache, options };
         all.push(tuner.tune(&mut executor, &shapes, &mut progress).await?);
@@ -238,7 +240,7 @@ pub async fn tune_adapter(
 }
 
 fn refuse_software(plan: &KernelPlan, executor: &Executor) -> Result<(), Error> {
-    let problem = "a software adapter's matmul takes one form for few rows and one for many, and there is \
+    let problem = "a software adapter's matmul takes one variant for few rows and one for many, and there is \
                    nothing to choose among";
     match plan.software {
         true => Err(Error::adapter(&executor.gpu.adapter.name, problem)),
@@ -258,7 +260,7 @@ impl Tuner<'_> {
     async fn tune(
         &self,
         executor: &mut Executor,
-        shapes: &[[usize; 2]],
+        shapes: &[WeightShape],
         progress: &mut impl FnMut(&str, usize, usize),
     ) -> Result<Tuning, Error> {
         let Tuner { precision, cache, options, .. } = *self;
@@ -267,17 +269,17 @@ impl Tuner<'_> {
         let storages = (precision.weights, precision.activations);
         let plan = KernelPlan { tuned: None, ..self.plan.clone() };
 
-        let mut forms = plan.alike(false);
-        progress("comparing the bits of all forms", 0, 1);
-        let plain = Form::Tile(Tile::PLAIN);
-        let other = forms_that_differ(executor, storages, plain, &forms).await?;
-        forms.retain(|form| !other.contains(form));
+        let mut variants = plan.bit_identical_variants(false);
+        progress("comparing the bits of all variants", 0, 1);
+        let plain = Variant::Tile(OutputTile::PLAIN);
+        let other = differing_variants(executor, storages, plain, &variants).await?;
+        variants.retain(|variant| !other.contains(variant));
         let mut left_out: Vec<String> = other
             .iter()
-            .map(|form| format!("{form}: other bits than those of the others"))
+            .map(|variant| format!("{variant}: other bits than those of the others"))
             .collect();
         if !plan.by_rows {
-            forms = vec![Form::Tile(Tile::PLAIN)];
+            variants = vec![Variant::Tile(OutputTile::PLAIN)];
             left_out.push("all but one: they give other bits on this adapter".to_owned());
         }
         let mut matrices = plan.matrices(false);
@@ -291,11 +293,11 @@ impl Tuner<'_> {
         let rows: Vec<usize> = ROWS.into_iter().filter(|rows| *rows <= options.most_rows).collect();
         let all = shapes.len() * rows.len();
         let (mut cases, mut choices) = (Vec::new(), Vec::new());
-        for [inner4, columns4] in shapes {
-            let mut bench = Bench::new(executor, precision, &plan, [*inner4, *columns4])?;
+        for shape in shapes {
+            let mut bench = Bench::new(executor, precision, &plan, *shape)?;
             let mut of_shape = Vec::new();
             for rows in &rows {
-                let (inner, columns) = (inner4 * 4, columns4 * 4);
+                let (inner, columns) = (shape.inner4 * 4, shape.columns4 * 4);
                 let doing =
                     format!("{} weights, {inner} → {columns}, {rows} rows", precision.weights);
                 progress(&doing, cases.len() + of_shape.len(), all);
@@ -303,14 +305,15 @@ impl Tuner<'_> {
                 let without = KernelPlan { cooperative: None, ..plan.clone() };
                 let untuned = [without.matmul(&work), plan.matmul(&work)];
                 let mut times = Vec::new();
-                // A form for few rows would only read its weights again and again.
-                let worth_timing = |form: &&Form| match form {
-                    Form::Few(few) => *rows <= *few as usize * 4,
+                // A variant for few rows would only read its weights again and again.
+                let worth_timing = |variant: &&Variant| match variant {
+                    Variant::Few(few) => *rows <= *few as usize * 4,
                     _ => true,
                 };
-                let candidates: Vec<Form> = forms.iter().filter(worth_timing).copied().collect();
-                for form in candidates.iter().chain(&matrices).copied() {
-                    times.push((form, bench.time(form, *rows, options.runs).await?));
+                let candidates: Vec<Variant> =
+                    variants.iter().filter(worth_timing).copied().collect();
+                for variant in candidates.iter().chain(&matrices).copied() {
+                    times.push((variant, bench.time(variant, *rows, options.runs).await?));
                 }
                 of_shape.push((work, untuned, times));
             }
@@ -318,7 +321,7 @@ impl Tuner<'_> {
         }
         let found = Tuned { choices };
         let kept = match cache {
-            Some(cache) => Some(write_tuned(cache, &tuned::key(&adapter), found)?),
+            Some(cache) => Some(tuned::write(cache, &tuned::key(&adapter), found)?),
             None => None,
         };
         progress("done", all, all);
@@ -327,33 +330,36 @@ impl Tuner<'_> {
     }
 }
 
-/// One number of rows: the work, the forms that are taken without measuring, without matrices and with them
+/// One number of rows: the work, the variants that are taken without measuring, without matrices and with them
 /// where there are any, and the times of each.
-type Timed = (Work, [Form; 2], Vec<(Form, Times)>);
+type Timed = (Work, [Variant; 2], Vec<(Variant, Times)>);
 
-/// The choices for a shape. Rows pick among the forms that give the same bits; whether matrices are used is
+/// The choices for a shape. Rows pick among the variants that give the same bits; whether matrices are used is
 /// decided by the most rows, once for all, since they round in another way.
 fn choose(cases: &mut Vec<TuneCase>, timed: Vec<Timed>) -> Vec<Choice> {
     let mut choices = Vec::new();
-    let choice = |work: &Work, rows, form: Form| Choice {
+    let choice = |work: &Work, rows, variant: Variant| Choice {
         weights: work.storages.0.name().to_owned(),
         activations: work.storages.1.name().to_owned(),
-        inner4: work.inner4,
-        columns4: work.columns4,
+        inner4: work.weight.inner4,
+        columns4: work.weight.columns4,
         rows,
-        form: form.name(),
+        variant: variant.name(),
     };
-    let is_matrices = |form: Form| matches!(form, Form::Cooperative(_));
-    // The fastest form of a kind, if it is worth leaving the one that is taken without measuring.
-    let best = |untuned: Form, times: &[(Form, Times)]| {
-        let of = |form: Form| times.iter().find(|(other, _)| *other == form).map(|(_, t)| t.median);
-        let kind = times.iter().filter(|(form, _)| is_matrices(*form) == is_matrices(untuned));
+    let is_matrices = |variant: Variant| matches!(variant, Variant::Cooperative(_));
+    // The fastest variant of a kind, if it is worth leaving the one that is taken without measuring.
+    let best = |untuned: Variant, times: &[(Variant, Times)]| {
+        let of = |variant: Variant| {
+            times.iter().find(|(other, _)| *other == variant).map(|(_, t)| t.median)
+        };
+        let kind =
+            times.iter().filter(|(variant, _)| is_matrices(*variant) == is_matrices(untuned));
         let fastest = kind.min_by(|(_, a), (_, b)| a.median.total_cmp(&b.median));
-        let (own, fastest) = (of(untuned), fastest.map(|(form, time)| (*form, time.median)));
+        let (own, fastest) = (of(untuned), fastest.map(|(variant, time)| (*variant, time.median)));
         match (own, fastest) {
-            (Some(own), Some((form, ns))) if ns < own * WORTH => (form, ns),
+            (Some(own), Some((variant, ns))) if ns < own * WORTH => (variant, ns),
             (Some(own), _) => (untuned, own),
-            (None, Some((form, ns))) => (form, ns),
+            (None, Some((variant, ns))) => (variant, ns),
             (None, None) => (untuned, f64::INFINITY),
         }
     };
@@ -361,7 +367,7 @@ fn choose(cases: &mut Vec<TuneCase>, timed: Vec<Timed>) -> Vec<Choice> {
     if let Some((work, untuned, times)) =
         timed.last().filter(|(_, [_, with], _)| is_matrices(*with))
     {
-        let [(tile, without), (matrices, with)] = untuned.map(|form| best(form, times));
+        let [(tile, without), (matrices, with)] = untuned.map(|variant| best(variant, times));
         // They are what is taken without measuring.
         kind = usize::from(with * WORTH <= without);
         choices.push(choice(work, None, [tile, matrices][kind]));
@@ -370,18 +376,18 @@ fn choose(cases: &mut Vec<TuneCase>, timed: Vec<Timed>) -> Vec<Choice> {
         let (chosen, _) = best(untuned[kind], &times);
         choices.push(choice(&work, Some(work.rows), chosen));
         times.sort_by(|(_, a), (_, b)| a.median.total_cmp(&b.median));
-        let flops = (2 * work.rows * work.inner4 * 4 * work.columns4 * 4) as f64;
-        let time = |(form, time): &(Form, Times)| FormTime {
-            form: form.to_string(),
+        let flops = (2 * work.rows * work.weight.inner4 * 4 * work.weight.columns4 * 4) as f64;
+        let time = |(variant, time): &(Variant, Times)| VariantTime {
+            variant: variant.to_string(),
             ms: time.median / 1e6,
             spread_ms: [time.least / 1e6, time.most / 1e6],
             gflops: flops / time.median,
         };
         cases.push(TuneCase {
-            inner: work.inner4 * 4,
-            columns: work.columns4 * 4,
+            inner: work.weight.inner4 * 4,
+            columns: work.weight.columns4 * 4,
             rows: work.rows,
-            forms: times.iter().map(time).collect(),
+            variants: times.iter().map(time).collect(),
             untuned: untuned[1].to_string(),
             chosen: chosen.to_string(),
         });

@@ -1,4 +1,4 @@
-//! How long a form of the matmul takes.
+//! How long a variant of the matmul takes.
 
 use std::time::Instant;
 
@@ -6,10 +6,11 @@ use crate::convert;
 use crate::dtype::{Precision, Storage};
 use crate::error::Error;
 use crate::gpu::executor::Executor;
-use crate::gpu::graph::Source;
+use crate::gpu::graph::TensorSource;
 use crate::gpu::trace::{Measure, Trace};
-use crate::kernels::forms::{Form, Work};
-use crate::kernels::matmul::{matmul_of, stride4};
+use crate::kernels::matmul::{
+    LinearTensors, RowSize, Variant, WeightShape, Work, matmul_of, stride4,
+};
 use crate::kernels::{Activation, Activations, Builder, KernelPlan};
 
 /// A run takes at least so long: clocks are coarse, and a short dispatch is mostly its start.
@@ -30,8 +31,7 @@ pub(super) struct Bench<'a> {
     executor: &'a mut Executor,
     precision: &'a Precision,
     plan: &'a KernelPlan,
-    inner4: usize,
-    columns4: usize,
+    shape: WeightShape,
     /// The numbers of the matrix and of the bias.
     weights: [usize; 2],
 }
@@ -41,8 +41,9 @@ impl<'a> Bench<'a> {
         executor: &'a mut Executor,
         precision: &'a Precision,
         plan: &'a KernelPlan,
-        [inner4, columns4]: [usize; 2],
+        shape: WeightShape,
     ) -> Result<Self, Error> {
+        let WeightShape { inner4, columns4 } = shape;
         let matrix = values(precision.weights, inner4 * 4 * stride4(columns4) * 4);
         let bias = values(Storage::F32, columns4 * 4);
         let mut weights = [0; 2];
@@ -52,22 +53,26 @@ impl<'a> Bench<'a> {
             executor.write_weight(*number, 0, &bytes)?;
         }
         executor.finish_uploads()?;
-        Ok(Bench { executor, precision, plan, inner4, columns4, weights })
+        Ok(Bench { executor, precision, plan, shape, weights })
     }
 
     pub fn work(&self, rows: usize) -> Work {
         Work {
             storages: (self.precision.weights, self.precision.activations),
             rows,
-            inner4: self.inner4,
-            columns4: self.columns4,
+            weight: self.shape,
             experts: false,
         }
     }
 
-    /// The time of a form at so many rows.
-    pub async fn time(&mut self, form: Form, rows: usize, runs: usize) -> Result<Times, Error> {
-        let plan = KernelPlan { forced: Some(form), max_flops: u64::MAX, ..self.plan.clone() };
+    /// The time of a variant at so many rows.
+    pub async fn time(
+        &mut self,
+        variant: Variant,
+        rows: usize,
+        runs: usize,
+    ) -> Result<Times, Error> {
+        let plan = KernelPlan { forced: Some(variant), max_flops: u64::MAX, ..self.plan.clone() };
         let mut dispatches = 1;
         // Makes the pipeline, and tells how often a run repeats it.
         self.run(&plan, rows, dispatches).await?;
@@ -94,13 +99,14 @@ impl<'a> Bench<'a> {
     ) -> Result<f64, Error> {
         let mut builder = Builder::new(plan, self.precision);
         let storage = self.precision.activations;
-        let bytes = values(storage, rows * self.inner4 * 4);
-        let id = builder.graph.add("x", bytes.len() as u64, Source::Input(bytes));
-        let width = self.inner4 * 4;
-        let x = Activations { id, rows, width, width4: self.inner4, storage };
+        let bytes = values(storage, rows * self.shape.inner4 * 4);
+        let id = builder.graph.add("x", bytes.len() as u64, TensorSource::Input(bytes));
+        let width = self.shape.inner4 * 4;
+        let x = Activations { id, rows, width, width4: self.shape.inner4, storage };
         let [matrix, bias] = self.weights;
-        let linear = [builder.weight("w", matrix), builder.weight("bias", bias)];
-        let size = [self.columns4 * 4, self.columns4];
+        let weight = builder.weight("w", matrix);
+        let linear = LinearTensors { weight, bias: builder.weight("bias", bias) };
+        let size = RowSize::of(self.shape.columns4 * 4);
         let y = matmul_of(&mut builder, "y", x, linear, size, Activation::None, None);
         let dispatch = builder.graph.dispatches.clone();
         for _ in 1..dispatches {

@@ -12,15 +12,15 @@ mod runs;
 mod texts;
 
 use crate::dtype::{DtypeOptions, F16Facts, F16Verdict, Precision, ShaderF16, Storage, resolve};
+use crate::embedder::F16Record;
 use crate::embedder::{Embedder, EmbedderBuilder};
 use crate::error::Error;
-use crate::files::F16Record;
-use crate::gpu::selftest;
+use crate::selftest;
 use inputs::Inputs;
 use runs::{F32Run, HalfRuns, PrecisionRun};
 
 pub use crate::embedder::probe::{ActivationRange, KeptIn, WeightRange};
-pub use crate::gpu::selftest::KernelCheck;
+pub use crate::selftest::KernelCheck;
 pub use agreement::{Agreement, Tolerance};
 pub use inputs::VerifyOptions;
 pub use judge::{HEADROOM, MIN_COSINE};

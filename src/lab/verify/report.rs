@@ -10,7 +10,7 @@ use super::reference::ReferenceSummary;
 use crate::dtype::{F16Verdict, Precision, ShaderF16, Storage};
 use crate::embedder::probe::{ActivationRange, KeptIn, WeightRange};
 use crate::gpu::adapter::AdapterSummary;
-use crate::gpu::selftest::KernelCheck;
+use crate::selftest::KernelCheck;
 
 /// Name and version of the JSON. The number grows when a field changes its meaning or is removed; new fields do not
 /// change it.
@@ -33,7 +33,7 @@ pub struct Verification {
     pub adapter: AdapterSummary,
     /// Whether the adapter's f16 is usable, by the known answers in `kernels`.
     pub shader_f16: ShaderF16,
-    /// The known answers of every kernel, in every form and storage that the adapter can run.
+    /// The known answers of every kernel, in every variant and storage that the adapter can run.
     pub kernels: Vec<KernelCheck>,
     /// The precision that the request resolves to, given the measured verdict.
     pub precision: Precision,
@@ -141,9 +141,9 @@ fn storages(weights: Storage, activations: Storage) -> String {
     format!("{weights} weights and {activations} activations")
 }
 
-/// The kernel form and the storages of a check.
+/// The kernel variant and the storages of a check.
 fn stored(check: &KernelCheck) -> String {
-    let mut parts = vec![check.form.clone()];
+    let mut parts = vec![check.variant.clone()];
     parts.extend(check.weights.map(|storage| format!("{storage} weights")));
     parts.extend(check.activations.map(|storage| format!("{storage} activations")));
     parts.join(", ")
@@ -223,7 +223,7 @@ impl Verification {
         writeln!(
             f,
             "  {:15} {:16} {:11} {:11} {:>8}  of tolerance",
-            "kernel", "form", "weights", "activations", "error"
+            "kernel", "variant", "weights", "activations", "error"
         )?;
         for check in &self.kernels {
             let storage =
@@ -234,7 +234,7 @@ impl Verification {
                 f,
                 "  {:15} {:16} {:11} {:11} {:>8}  {share:>5}  {}",
                 check.kernel,
-                check.form,
+                check.variant,
                 storage(check.weights),
                 storage(check.activations),
                 number(check.error),

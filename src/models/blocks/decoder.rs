@@ -319,7 +319,7 @@ impl LoadedDecoder {
         let normed = rms_norm(builder, x, &layer.attention_norm, None);
         let (qkv, turned) = match layer.head_norms {
             None => {
-                let epilogue = Epilogue::Turned(angles.turn(heads + kv_heads, head));
+                let epilogue = Epilogue::Rotated(angles.rotation(heads + kv_heads, head));
                 let qkv = matmul_then(builder, "qkv", normed, &layer.qkv, epilogue);
                 (qkv, qkv)
             }

@@ -357,7 +357,7 @@ impl LoadedRotaryEncoder {
             Projections::Together(linear) => {
                 let epilogue = match order {
                     PositionTerms::Rotated(angles) => {
-                        Epilogue::Turned(angles.turn(2 * heads, attention.head))
+                        Epilogue::Rotated(angles.rotation(2 * heads, attention.head))
                     }
                     PositionTerms::Distance(_) => Epilogue::Plain(none, None),
                 };

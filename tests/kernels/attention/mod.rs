@@ -3,7 +3,7 @@ mod relative;
 use vectile::dtype::Storage;
 use vectile::gpu::executor::Executor;
 use vectile::kernels::attention::{self, Attention, Heads, Text};
-use vectile::kernels::{Builder, KernelPlan, fill_rows, reference};
+use vectile::kernels::{Builder, KernelPlan, pad_rows, reference};
 
 use crate::{
     activations, assert_close, bench, only_matrices, plans, precision, run, storages, values,
@@ -91,7 +91,7 @@ impl Case<'_> {
             (0..tokens)
                 .flat_map(|token| {
                     parts.iter().flat_map(move |(x, heads)| {
-                        fill_rows(&x[token * heads * head..][..heads * head], head)
+                        pad_rows(&x[token * heads * head..][..heads * head], head)
                     })
                 })
                 .collect()

@@ -2,7 +2,7 @@
 
 use vectile::dtype::Storage;
 use vectile::kernels::attention::{self, Attention, Heads};
-use vectile::kernels::{Builder, KernelPlan, fill_rows, reference};
+use vectile::kernels::{Builder, KernelPlan, pad_rows, reference};
 
 use super::packed;
 use crate::{activations, assert_close, bench, plans, precision, run, storages, values};
@@ -35,7 +35,7 @@ fn check_relative(
                 let mut builder =
                     Builder::new(&KernelPlan { max_flops, ..plan.clone() }, &precision(acts, acts));
                 let at = [&q, &k, &v].map(|x| {
-                    let x = fill_rows(x, head);
+                    let x = pad_rows(x, head);
                     let of = activations(&mut builder, "heads", &x, heads * filled, acts);
                     Heads { of, head: 0 }
                 });
@@ -50,7 +50,7 @@ fn check_relative(
                         let other = vec![9.0; filled];
                         let parts = parts
                             .iter()
-                            .flat_map(move |part| fill_rows(&part[row * width..][..width], head));
+                            .flat_map(move |part| pad_rows(&part[row * width..][..width], head));
                         other.into_iter().chain(parts)
                     })
                     .collect();

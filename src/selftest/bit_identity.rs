@@ -1,16 +1,16 @@
-//! Whether the forms of the matmul that rows pick among, tiles or matrices, give the same bits on a device.
+//! Whether the variants of the matmul that rows pick among, tiles or matrices, give the same bits on a device.
 //! They add the same products in the same order; a driver that fuses a product and a sum in one of them and
 //! not in another would break the promise that a text's vector does not depend on its batch.
 
 use std::path::Path;
 
-use super::{key, precision};
+use super::{key, precision, verdicts};
 use crate::convert;
 use crate::dtype::Storage;
 use crate::error::Error;
 use crate::gpu::executor::Executor;
 use crate::gpu::graph::Graph;
-use crate::kernels::forms::{Cooperative, Form, Tile};
+use crate::kernels::matmul::{CooperativeTile, LinearTensors, OutputTile, RowSize, Variant};
 use crate::kernels::matmul::{matmul_of, stride4};
 use crate::kernels::{Activation, Activations, Builder, KernelPlan};
 
@@ -18,15 +18,15 @@ use crate::kernels::{Activation, Activations, Builder, KernelPlan};
 ///
 /// # Errors
 /// Those of running a graph.
-pub(crate) async fn forms_are_alike(
+pub(crate) async fn variants_are_bit_identical(
     executor: &mut Executor,
     storages: (Storage, Storage),
     cache: Option<&Path>,
 ) -> Result<bool, Error> {
     let (weights, activations) = storages;
-    let forms = executor.gpu.plan().alike(false);
-    let what = format!("forms of the matmul in {weights}, {activations}");
-    alike(executor, &what, storages, Form::Tile(Tile::PLAIN), &forms, cache).await
+    let variants = KernelPlan::for_device(&executor.gpu).bit_identical_variants(false);
+    let what = format!("variants of the matmul in {weights}, {activations}");
+    alike(executor, &what, storages, Variant::Tile(OutputTile::PLAIN), &variants, cache).await
 }
 
 /// True where cooperative matrices give the same bits in tiles of all sizes. Looks the verdict up in `cache`,
@@ -34,72 +34,72 @@ pub(crate) async fn forms_are_alike(
 ///
 /// # Errors
 /// Those of running a graph.
-pub(crate) async fn matrices_are_alike(
+pub(crate) async fn matrix_tiles_are_bit_identical(
     executor: &mut Executor,
-    matrices: Cooperative,
+    matrices: CooperativeTile,
     cache: Option<&Path>,
 ) -> Result<bool, Error> {
-    let [plain, others @ ..] = matrices.sizes().map(Form::Cooperative);
+    let [plain, others @ ..] = matrices.sizes().map(Variant::Cooperative);
     let what = format!("sizes of cooperative matrices of {}", matrices.side);
     alike(executor, &what, (Storage::F16, Storage::F16), plain, &others, cache).await
 }
 
-/// True where all of `forms` give the bits of `plain`. The verdict is kept as that on `what`.
+/// True where all of `variants` give the bits of `plain`. The verdict is kept as that on `what`.
 async fn alike(
     executor: &mut Executor,
     what: &str,
     storages: (Storage, Storage),
-    plain: Form,
-    forms: &[Form],
+    plain: Variant,
+    variants: &[Variant],
     cache: Option<&Path>,
 ) -> Result<bool, Error> {
     if executor.gpu.is_noop() {
         return Ok(true);
     }
     let key = format!("{} | {what}", key(executor));
-    if let Some(alike) = cache.and_then(|cache| crate::files::read_verdict(cache, &key)) {
+    if let Some(alike) = cache.and_then(|cache| verdicts::read(cache, &key)) {
         return Ok(alike);
     }
-    let other = forms_that_differ(executor, storages, plain, forms).await?;
+    let other = differing_variants(executor, storages, plain, variants).await?;
     if !other.is_empty() {
         let adapter = &executor.gpu.adapter;
         tracing::warn!(%adapter, ?other, "{what}: these give other bits and are not used");
     }
     if let Some(cache) = cache {
-        crate::files::write_verdict(cache, &key, other.is_empty());
+        verdicts::write(cache, &key, other.is_empty());
     }
     Ok(other.is_empty())
 }
 
-/// Of `forms` those that do not give the bits of `plain`: more than a tile of rows, columns and
+/// Of `variants` those that do not give the bits of `plain`: more than a tile of rows, columns and
 /// depth, each with a part of a tile.
 ///
 /// # Errors
-/// Those of running a graph, apart from what a driver says of one form: that form differs.
-pub async fn forms_that_differ(
+/// Those of running a graph, apart from what a driver says of one variant: that variant differs.
+pub async fn differing_variants(
     executor: &mut Executor,
     storages: (Storage, Storage),
-    plain: Form,
-    forms: &[Form],
-) -> Result<Vec<Form>, Error> {
-    let own = executor.gpu.plan();
-    let same_work = |form: &Form| same_work(&own, storages, *form);
-    let (plain, graphs) = (same_work(&plain), forms.iter().map(same_work).collect::<Vec<_>>());
+    plain: Variant,
+    variants: &[Variant],
+) -> Result<Vec<Variant>, Error> {
+    let own = KernelPlan::for_device(&executor.gpu);
+    let same_work = |variant: &Variant| same_work(&own, storages, *variant);
+    let (plain, graphs) = (same_work(&plain), variants.iter().map(same_work).collect::<Vec<_>>());
     executor.make_ahead(graphs.iter().chain([&plain]));
     let plain = executor.run(&plain).await?.output;
     let mut other = Vec::new();
-    for (form, graph) in forms.iter().zip(&graphs) {
+    for (variant, graph) in variants.iter().zip(&graphs) {
         match executor.run(graph).await {
             Ok(outcome) if outcome.output == plain => {}
-            Ok(_) | Err(Error::Internal(_)) => other.push(*form),
+            Ok(_) | Err(Error::Internal(_)) => other.push(*variant),
             Err(error) => return Err(error),
         }
     }
     Ok(other)
 }
 
-/// The same work for any form.
-fn same_work(own: &KernelPlan, storages: (Storage, Storage), form: Form) -> Graph {
+/// The same work for any variant.
+fn same_work(own: &KernelPlan, storages: (Storage, Storage), variant: Variant) -> Graph {
     let size = [137, 84, 148];
     let value = |seed: usize, at: usize| ((at * seed) % 8191) as f32 / 4096.0 - 0.93;
     let encoded = |seed: usize, count: usize, storage| {
@@ -108,7 +108,7 @@ fn same_work(own: &KernelPlan, storages: (Storage, Storage), form: Form) -> Grap
         convert::encode(storage, &values, &mut bytes);
         bytes
     };
-    let plan = KernelPlan { software: false, forced: Some(form), ..own.clone() };
+    let plan = KernelPlan { software: false, forced: Some(variant), ..own.clone() };
     let (weights, activations) = storages;
     let x = encoded(4507, size[0] * size[1], activations);
     let w = encoded(5501, weight_values(size), weights);
@@ -131,8 +131,9 @@ pub(super) fn multiplication(
     let mut builder = Builder::new(plan, &precision(storages));
     let id = builder.input("x", x);
     let x = Activations { id, rows, width: inner, width4: inner / 4, storage: storages.1 };
-    let linear = [builder.input("w", w), builder.input("bias", &vec![0.25f32; columns])];
-    let size = [columns, columns / 4];
+    let weight = builder.input("w", w);
+    let linear = LinearTensors { weight, bias: builder.input("bias", &vec![0.25f32; columns]) };
+    let size = RowSize::of(columns);
     let y = matmul_of(&mut builder, "y", x, linear, size, Activation::Gelu, None);
     builder.graph.output = Some(y.id);
     builder.graph.tokens = rows;

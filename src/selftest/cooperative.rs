@@ -3,14 +3,14 @@
 
 use std::path::Path;
 
-use super::forms::{multiplication, weight_values};
-use super::{Question, key, precision};
+use super::bit_identity::{multiplication, weight_values};
+use super::{Question, key, precision, verdicts};
 use crate::dtype::Storage;
 use crate::error::Error;
 use crate::gpu::executor::Executor;
 use crate::kernels::answers::{ANSWERS, Family};
 use crate::kernels::attention::{self, Attention, Heads};
-use crate::kernels::forms::Cooperative;
+use crate::kernels::matmul::CooperativeTile;
 use crate::kernels::{Activations, Builder, KernelPlan};
 
 /// What is wrong with cooperative matrices on the open device: they do not compile or give wrong answers, or
@@ -21,21 +21,21 @@ use crate::kernels::{Activations, Builder, KernelPlan};
 pub(crate) async fn cooperative_fault(
     executor: &mut Executor,
     plan: &KernelPlan,
-    matrices: Cooperative,
+    matrices: CooperativeTile,
     cache: Option<&Path>,
 ) -> Result<Option<String>, Error> {
     if executor.gpu.is_noop() {
         return Ok(None);
     }
     let key = format!("{} | cooperative matrices of {}", key(executor), matrices.side);
-    match cache.and_then(|cache| crate::files::read_verdict(cache, &key)) {
+    match cache.and_then(|cache| verdicts::read(cache, &key)) {
         Some(true) => return Ok(None),
         Some(false) => return Ok(Some("an earlier self-test failed".to_owned())),
         None => {}
     }
     let keep = |passed| {
         if let Some(cache) = cache {
-            crate::files::write_verdict(cache, &key, passed);
+            verdicts::write(cache, &key, passed);
         }
     };
     // A driver that ends the program or loses the device in the test is not asked again.

@@ -5,9 +5,10 @@
 //! is compared with its plain-Rust reference; the verdict on f16 is kept by adapter, driver and version
 //! of Vectile.
 
+mod bit_identity;
 mod cooperative;
-mod forms;
 mod needed;
+mod verdicts;
 
 use std::path::Path;
 
@@ -18,22 +19,22 @@ use crate::dtype::{CheckpointDtype, FloatDtype, Precision, ShaderF16, Storage};
 use crate::error::Error;
 use crate::gpu::adapter::{AdapterChoice, Feature};
 use crate::gpu::device::Gpu;
+use crate::gpu::executor::PipelineKey;
+#[cfg(feature = "server")]
+use crate::gpu::executor::pipelines_of;
 use crate::gpu::executor::{Executor, Outcome};
 use crate::gpu::graph::Graph;
 use crate::gpu::kernel::Kernel;
-use crate::gpu::pipeline::Wanted;
-#[cfg(feature = "server")]
-use crate::gpu::pipeline::wanted;
 use crate::gpu::shader::Lanes;
 use crate::kernels::answers::{ANSWERS, Answer, Family, KnownAnswer, Run};
 #[cfg(feature = "server")]
 use crate::kernels::matmul::{MATMUL_FEW, MATMUL_TILE};
 use crate::kernels::{Builder, KernelPlan};
 
-pub(crate) use cooperative::cooperative_fault;
 #[doc(hidden)]
-pub use forms::forms_that_differ;
-pub(crate) use forms::{forms_are_alike, matrices_are_alike};
+pub use bit_identity::differing_variants;
+pub(crate) use bit_identity::{matrix_tiles_are_bit_identical, variants_are_bit_identical};
+pub(crate) use cooperative::cooperative_fault;
 
 /// The storages of weights and activations that kernels are tested in: those that the dtype policy
 /// puts together.
@@ -49,14 +50,14 @@ pub const STORAGES: &[(Storage, Storage)] = &[
 /// Questions whose pipelines are made at once: all of the test of f16.
 const AT_ONCE: usize = 16;
 
-/// How a kernel did against its known answer in one form and storage.
+/// How a kernel did against its known answer in one variant and storage.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct KernelCheck {
     /// The kernel.
     pub kernel: &'static str,
     /// `alone`, or `subgroups of N`.
-    pub form: String,
-    /// True where models on this adapter run this form.
+    pub variant: String,
+    /// True where models on this adapter run this variant.
     pub used: bool,
     /// How weights are stored; `None` for a kernel that reads none.
     pub weights: Option<Storage>,
@@ -96,7 +97,7 @@ pub async fn check_shader_f16(
 /// Those of running a graph.
 pub(crate) async fn shader_f16(
     executor: &mut Executor,
-    model: Option<&[Wanted]>,
+    model: Option<&[PipelineKey]>,
     cache: Option<&Path>,
 ) -> Result<ShaderF16, Error> {
     if let Some(known) = without_test(executor) {
@@ -105,11 +106,11 @@ pub(crate) async fn shader_f16(
     // The verdict of all kernels first.
     let mut keys = vec![key(executor)];
     keys.extend(model.map(|model| format!("{} | {}", key(executor), needed::names(model))));
-    let kept = |key: &String| cache.and_then(|cache| crate::files::read_verdict(cache, key));
+    let kept = |key: &String| cache.and_then(|cache| verdicts::read(cache, key));
     if let Some(verdict) = keys.iter().find_map(kept) {
         return Ok(if verdict { ShaderF16::Passed } else { ShaderF16::FailedSelfTest });
     }
-    let own = executor.gpu.plan();
+    let own = KernelPlan::for_device(&executor.gpu);
     let storages = (Storage::F16, Storage::F16);
     let question = |answer: &'static KnownAnswer| {
         let kernel = answer.kernel;
@@ -155,7 +156,7 @@ fn judged(executor: &Executor, checks: &[KernelCheck], keep: Option<(&Path, &str
         tracing::warn!(%adapter, ?failed, "SHADER_F16 gives wrong answers and is not used");
     }
     if let Some((cache, key)) = keep {
-        crate::files::write_verdict(cache, key, passed);
+        verdicts::write(cache, key, passed);
     }
     if passed { ShaderF16::Passed } else { ShaderF16::FailedSelfTest }
 }
@@ -181,7 +182,7 @@ fn is_for_f16(kernel: &Kernel) -> bool {
     !kernel.cooperative
 }
 
-/// Every kernel in every form and storage that the device can run, in the order of `ALL`. `done` hears
+/// Every kernel in every variant and storage that the device can run, in the order of `ALL`. `done` hears
 /// of each and of how many there are.
 ///
 /// # Errors
@@ -190,12 +191,12 @@ pub async fn check_all(
     executor: &mut Executor,
     mut done: impl FnMut(&KernelCheck, usize),
 ) -> Result<Vec<KernelCheck>, Error> {
-    let own = executor.gpu.plan();
+    let own = KernelPlan::for_device(&executor.gpu);
     let f16 = executor.gpu.has_shader_f16();
     let mut questions = Vec::new();
     for answer in ANSWERS {
         let mut lanes = vec![own.lanes];
-        if answer.kernel.has_lanes && own.lanes != Lanes::Alone {
+        if answer.kernel.has_subgroup_variant && own.lanes != Lanes::Alone {
             lanes.push(Lanes::Alone);
         }
         for lanes in lanes {
@@ -219,7 +220,7 @@ pub async fn check_all(
     ask(executor, &questions, |check| done(check, questions.len())).await
 }
 
-/// The kernels of a graph that give wrong answers on this device, asked in the form and the storages
+/// The kernels of a graph that give wrong answers on this device, asked in the variant and the storages
 /// that the graph has.
 ///
 /// # Errors
@@ -232,12 +233,12 @@ pub(crate) async fn wrong_kernels(
     storages: (Storage, Storage),
 ) -> Result<Vec<KernelCheck>, Error> {
     let runs = |kernel: &Kernel| graph.dispatches.iter().any(|dispatch| dispatch.kernel == kernel);
-    // A graph has the form of the matmul that suits its rows; others of the model have others.
+    // A graph has the variant of the matmul that suits its rows; others of the model have others.
     let used = |answer: &&KnownAnswer| {
         runs(answer.kernel)
             || answer.kernel == &MATMUL_TILE && runs(&MATMUL_FEW) && answer.family.is_of(plan)
     };
-    let model = wanted(std::iter::once(graph));
+    let model = pipelines_of(std::iter::once(graph));
     let question = |answer: &'static KnownAnswer| {
         Question::new(answer, answer.family.plan(plan, storages)?, storages).of_model(&model)
     };
@@ -247,7 +248,7 @@ pub(crate) async fn wrong_kernels(
     Ok(wrong)
 }
 
-/// A kernel in a form and storages, and what it is asked.
+/// A kernel in a variant and storages, and what it is asked.
 struct Question {
     answer: &'static KnownAnswer,
     plan: KernelPlan,
@@ -270,7 +271,7 @@ impl Question {
     }
 
     /// What of it a model of these pipelines needs to know, if anything.
-    fn of_model(mut self, model: &[Wanted]) -> Option<Self> {
+    fn of_model(mut self, model: &[PipelineKey]) -> Option<Self> {
         let kernel = self.answer.kernel;
         self.runs.retain(|(graph, _)| {
             let mut own = graph.dispatches.iter().filter(|dispatch| dispatch.kernel == kernel);
@@ -281,12 +282,12 @@ impl Question {
 
     async fn ask(&self, executor: &mut Executor) -> Result<KernelCheck, Error> {
         let Question { answer, plan, storages: (weights, activations), runs } = self;
-        let own = executor.gpu.plan();
+        let own = KernelPlan::for_device(&executor.gpu);
         let kernel = answer.kernel;
-        let lanes = if kernel.has_lanes { plan.lanes } else { Lanes::Alone };
+        let lanes = if kernel.has_subgroup_variant { plan.lanes } else { Lanes::Alone };
         let mut result = KernelCheck {
             kernel: kernel.name,
-            form: match lanes {
+            variant: match lanes {
                 Lanes::Alone => "alone".to_owned(),
                 Lanes::Subgroup(size) => format!("subgroups of {size}"),
             },

@@ -3,25 +3,26 @@
 
 use std::collections::BTreeSet;
 
+use crate::gpu::executor::PipelineKey;
 use crate::gpu::kernel::Kernel;
-use crate::gpu::pipeline::Wanted;
-use crate::gpu::shader::Variant;
+use crate::gpu::shader::ShaderVariant;
 
 /// Branches of kernels that some models never take, by the override that is 0 where they are not taken.
 const BRANCHES: &[&str] = &["EXPERTS", "GATED", "ROTARY", "RELATIVE"];
 
-/// True where a model of these pipelines runs the kernel, in this or another of its forms, and takes all branches
+/// True where a model of these pipelines runs the kernel, in this or another of its variants, and takes all branches
 /// of the variant, be it in pipelines of their own.
-pub(super) fn needs(model: &[Wanted], kernel: &Kernel, variant: &Variant) -> bool {
-    let forms = || model.iter().filter(|(other, _)| sort(other) == sort(kernel));
-    forms().next().is_some()
-        && taken(variant).all(|branch| forms().any(|(_, own)| taken(own).any(|b| b == branch)))
+pub(super) fn needs(model: &[PipelineKey], kernel: &Kernel, variant: &ShaderVariant) -> bool {
+    let variants = || model.iter().filter(|key| sort(key.kernel) == sort(kernel));
+    variants().next().is_some()
+        && taken(variant)
+            .all(|branch| variants().any(|key| taken(&key.variant).any(|b| b == branch)))
 }
 
 /// What a model needs, in words: models of which these are the same need the same answers.
-pub(super) fn names(model: &[Wanted]) -> String {
+pub(super) fn names(model: &[PipelineKey]) -> String {
     let mut names = BTreeSet::new();
-    for (kernel, variant) in model {
+    for PipelineKey { kernel, variant } in model {
         names.insert(sort(kernel).to_owned());
         names.extend(taken(variant).map(|branch| format!("{} {branch}", sort(kernel))));
     }
@@ -29,12 +30,12 @@ pub(super) fn names(model: &[Wanted]) -> String {
 }
 
 /// Which branches a variant takes.
-fn taken(variant: &Variant) -> impl Iterator<Item = &'static str> + '_ {
+fn taken(variant: &ShaderVariant) -> impl Iterator<Item = &'static str> + '_ {
     let taken = |(name, value): &&(&str, u32)| *value != 0 && BRANCHES.contains(name);
     variant.overrides.iter().filter(taken).map(|(name, _)| *name)
 }
 
-/// What the forms of a kernel have in common: rows, and what else an adapter is like, choose among them.
+/// What the variants of a kernel have in common: rows, and what else an adapter is like, choose among them.
 fn sort(kernel: &Kernel) -> &'static str {
     let name = kernel.name;
     ["matmul", "attention"].into_iter().find(|sort| name.starts_with(sort)).unwrap_or(name)
@@ -44,11 +45,11 @@ fn sort(kernel: &Kernel) -> &'static str {
 mod tests {
     use super::*;
     use crate::dtype::Storage;
+    use crate::gpu::executor::pipelines_of;
     use crate::gpu::graph::Graph;
-    use crate::gpu::pipeline::wanted;
-    use crate::gpu::selftest::Question;
     use crate::kernels::KernelPlan;
     use crate::kernels::answers::{ANSWERS, Family};
+    use crate::selftest::Question;
 
     const F16: (Storage, Storage) = (Storage::F16, Storage::F16);
 
@@ -58,15 +59,15 @@ mod tests {
     }
 
     /// A model that does what the first run of each of these kernels does.
-    fn model(plan: &KernelPlan, kernels: &[&str]) -> Vec<Wanted> {
+    fn model(plan: &KernelPlan, kernels: &[&str]) -> Vec<PipelineKey> {
         let questions = questions(plan);
         let of = |name: &&str| questions.iter().find(|q| q.answer.kernel.name == *name).unwrap();
         let graphs: Vec<&Graph> = kernels.iter().map(|name| &of(name).runs[0].0).collect();
-        wanted(graphs.into_iter())
+        pipelines_of(graphs.into_iter())
     }
 
     /// How many runs of each kernel are left.
-    fn left(plan: &KernelPlan, model: &[Wanted]) -> Vec<(&'static str, usize)> {
+    fn left(plan: &KernelPlan, model: &[PipelineKey]) -> Vec<(&'static str, usize)> {
         let needed = questions(plan).into_iter().filter_map(|question| question.of_model(model));
         needed.map(|question| (question.answer.kernel.name, question.runs.len())).collect()
     }
@@ -75,8 +76,8 @@ mod tests {
     fn a_model_is_asked_what_it_runs() {
         for software in [false, true] {
             let plan = KernelPlan { software, cooperative: None, ..KernelPlan::of_gpu() };
-            let form = if software { "lane" } else { "tile" };
-            let kernels = ["matmul", "attention"].map(|sort| format!("{sort}_{form}"));
+            let variant = if software { "lane" } else { "tile" };
+            let kernels = ["matmul", "attention"].map(|sort| format!("{sort}_{variant}"));
             let mut plain = model(&plan, &["lookup", &kernels[0], &kernels[1], "pool"]);
             let got = left(&plan, &plain);
             let matmuls: &[_] = match software {
@@ -89,8 +90,8 @@ mod tests {
             assert_eq!(names(&plain), "attention, lookup, matmul, pool");
 
             // A branch that one of its pipelines takes.
-            let (_, variant) = plain.iter_mut().find(|(k, _)| k.name == kernels[0]).unwrap();
-            variant.overrides.iter_mut().find(|(name, _)| *name == "GATED").unwrap().1 = 1;
+            let matmul = plain.iter_mut().find(|key| key.kernel.name == kernels[0]).unwrap();
+            matmul.variant.overrides.iter_mut().find(|(name, _)| *name == "GATED").unwrap().1 = 1;
             assert_eq!(names(&plain), "attention, lookup, matmul, matmul GATED, pool");
             let got = left(&plan, &plain);
             assert!(

@@ -3,15 +3,15 @@
 // a · cos − b · sin, b · cos + a · sin, each a product and a fused one: drivers may fuse what is not written so,
 // in one kernel and not in another, and forms of the matmul that rows pick among must give the same bits.
 
-fn turn(pair: vec2<f32>, angle: vec2<f32>) -> vec2<f32> {
+fn rotate(pair: vec2<f32>, angle: vec2<f32>) -> vec2<f32> {
     let crossed = vec2<f32>(-pair.y, pair.x) * angle.y;
     return fma(pair, vec2<f32>(angle.x), crossed);
 }
 
-fn turn_first(v: vec4<f32>, angle: vec2<f32>) -> vec4<f32> {
-    return vec4<f32>(turn(v.xy, angle), v.zw);
+fn rotate_first(v: vec4<f32>, angle: vec2<f32>) -> vec4<f32> {
+    return vec4<f32>(rotate(v.xy, angle), v.zw);
 }
 
-fn turn_second(v: vec4<f32>, angle: vec2<f32>) -> vec4<f32> {
-    return vec4<f32>(v.xy, turn(v.zw, angle));
+fn rotate_second(v: vec4<f32>, angle: vec2<f32>) -> vec4<f32> {
+    return vec4<f32>(v.xy, rotate(v.zw, angle));
 }

@@ -3,17 +3,17 @@
 use super::{ATTENTION_COOP, ATTENTION_LANE, ATTENTION_TILE};
 use crate::dtype::Storage;
 use crate::gpu::kernel::Kernel;
-use crate::gpu::shader::Variant;
+use crate::gpu::shader::ShaderVariant;
 use crate::kernels::KernelPlan;
-use crate::kernels::forms::Cooperative;
+use crate::kernels::matmul::CooperativeTile;
 
 /// How attention is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub enum Variant {
     /// `attention_lane`, for software adapters.
     Lane,
     /// `attention_tile`, for GPUs.
-    Tile(Tile),
+    Tile(WorkSplit),
     /// `attention_coop`, for GPUs with cooperative matrices: their side, and invocations of a workgroup.
     Cooperative {
         /// Rows, columns and depth of a matrix.
@@ -25,7 +25,7 @@ pub enum Form {
 
 /// How a workgroup of `attention_tile` shares its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tile {
+pub struct WorkSplit {
     /// Invocations that share a query.
     pub split: u32,
     /// Keys that are in workgroup memory at a time: whole groups.
@@ -40,11 +40,11 @@ const QUERIES: u32 = 64;
 /// Cells of a query, and as many of its sum, that an invocation is to hold in registers.
 const MOST_CELLS: u32 = 16;
 
-impl Tile {
+impl WorkSplit {
     /// The one for heads of so many cells on a device. A query is split where an invocation would hold too
     /// much of it, the cells can be shared evenly, and workgroup memory has room for the parts of scores.
-    pub fn of(head4: u32, workgroup_memory: u32, invocations: u32) -> Tile {
-        let fits = |tile: &Tile| {
+    pub fn of(head4: u32, workgroup_memory: u32, invocations: u32) -> WorkSplit {
+        let fits = |tile: &WorkSplit| {
             head4.is_multiple_of(tile.split)
                 && QUERIES * tile.split <= invocations
                 && tile.memory(head4) <= workgroup_memory
@@ -52,14 +52,15 @@ impl Tile {
         let enough = head4.div_ceil(MOST_CELLS);
         let splits = [1, 2, 4].into_iter().filter(|split| *split >= enough);
         let smallest = |split| {
-            let of = |group| Tile { split, keys: group, group };
+            let of = |group| WorkSplit { split, keys: group, group };
             // Cells × keys are unrolled: drivers take long over many.
             let groups = if head4 / split <= 8 { [8, 4] } else { [4, 4] };
             groups.map(of).into_iter().find(fits)
         };
         let tile = splits.chain([4, 2, 1]).find_map(smallest);
-        let tile = tile.unwrap_or(Tile { split: 1, keys: 1, group: 1 });
-        let larger = (1..=32 / tile.group).map(|groups| Tile { keys: groups * tile.group, ..tile });
+        let tile = tile.unwrap_or(WorkSplit { split: 1, keys: 1, group: 1 });
+        let larger =
+            (1..=32 / tile.group).map(|groups| WorkSplit { keys: groups * tile.group, ..tile });
         larger.rev().find(fits).unwrap_or(tile)
     }
 
@@ -82,46 +83,46 @@ fn matrices_memory(head: u32) -> u32 {
 impl KernelPlan {
     /// The attention for heads of so many cells, stored so; `relative`: with keys or queries that stand for
     /// distances.
-    pub fn attention(&self, head4: usize, storage: Storage, relative: bool) -> Form {
+    pub fn attention(&self, head4: usize, storage: Storage, relative: bool) -> Variant {
         let head4 = head4 as u32;
         if self.software {
-            return Form::Lane;
+            return Variant::Lane;
         }
-        if let Some(Cooperative { side, invocations, .. }) = self.cooperative
+        if let Some(CooperativeTile { side, invocations, .. }) = self.cooperative
             && storage == Storage::F16
             && !relative
             && (head4 * 4).is_multiple_of(side)
             && matrices_memory(head4 * 4) <= self.workgroup_memory
         {
-            return Form::Cooperative { side, invocations };
+            return Variant::Cooperative { side, invocations };
         }
-        Form::Tile(Tile::of(head4, self.workgroup_memory, self.workgroup_invocations))
+        Variant::Tile(WorkSplit::of(head4, self.workgroup_memory, self.workgroup_invocations))
     }
 }
 
-impl Form {
+impl Variant {
     pub(super) fn kernel(self) -> &'static Kernel {
         match self {
-            Form::Lane => &ATTENTION_LANE,
-            Form::Tile(_) => &ATTENTION_TILE,
-            Form::Cooperative { .. } => &ATTENTION_COOP,
+            Variant::Lane => &ATTENTION_LANE,
+            Variant::Tile(_) => &ATTENTION_TILE,
+            Variant::Cooperative { .. } => &ATTENTION_COOP,
         }
     }
 
     /// Queries of a workgroup.
     pub(super) fn queries(self) -> u32 {
-        if self == Form::Lane { 32 } else { QUERIES }
+        if self == Variant::Lane { 32 } else { QUERIES }
     }
 
     /// The constants of its text.
-    pub fn constants(self, variant: Variant, head4: u32) -> Variant {
+    pub fn constants(self, variant: ShaderVariant, head4: u32) -> ShaderVariant {
         let variant = variant.constant("HEAD4", head4);
         match self {
-            Form::Lane => variant,
-            Form::Tile(Tile { split, keys, group }) => {
+            Variant::Lane => variant,
+            Variant::Tile(WorkSplit { split, keys, group }) => {
                 variant.constant("SPLIT", split).constant("KEYS", keys).constant("GROUP", group)
             }
-            Form::Cooperative { side, invocations } => {
+            Variant::Cooperative { side, invocations } => {
                 variant.constant("SIDE", side).constant("INVOCATIONS", invocations)
             }
         }
@@ -135,7 +136,7 @@ mod tests {
     #[test]
     fn heads_are_split_where_registers_would_not_hold_them() {
         let tile = |head: u32| {
-            let Tile { split, keys, group } = Tile::of(head / 4, 16384, 256);
+            let WorkSplit { split, keys, group } = WorkSplit::of(head / 4, 16384, 256);
             [split, keys, group]
         };
         for (head, expected) in [
@@ -162,7 +163,7 @@ mod tests {
     fn tiles_fit_every_device() {
         for (memory, invocations) in [(16384, 256), (16384, 128), (16384, 64), (8192, 256)] {
             for head4 in 1..=64 {
-                let tile = Tile::of(head4, memory, invocations);
+                let tile = WorkSplit::of(head4, memory, invocations);
                 assert!(tile.memory(head4) <= memory, "{head4}: {tile:?}");
                 assert!(64 * tile.split <= invocations && head4.is_multiple_of(tile.split));
                 assert!(tile.keys.is_multiple_of(tile.group));
@@ -174,7 +175,7 @@ mod tests {
     fn matrices_are_for_f16_and_heads_of_whole_matrices() {
         let plan = KernelPlan::of_gpu();
         let takes = |plan: &KernelPlan, head: usize, storage, relative| {
-            matches!(plan.attention(head / 4, storage, relative), Form::Cooperative { .. })
+            matches!(plan.attention(head / 4, storage, relative), Variant::Cooperative { .. })
         };
         let f16 = Storage::F16;
         for (head, expected) in [
@@ -191,10 +192,11 @@ mod tests {
         assert!(!takes(&plan, 64, f16, true));
         assert!(!takes(&plan, 64, Storage::F32, false));
         assert!(!takes(&plan, 64, Storage::PackedF16, false));
-        let eight = KernelPlan { cooperative: Some(Cooperative::of(8, 128)), ..plan.clone() };
+        let eight =
+            KernelPlan { cooperative: Some(CooperativeTile::smallest(8, 128)), ..plan.clone() };
         assert!(takes(&eight, 24, f16, false));
         assert!(!takes(&KernelPlan { cooperative: None, ..plan.clone() }, 64, f16, false));
         let software = KernelPlan { software: true, ..plan };
-        assert_eq!(software.attention(16, f16, false), Form::Lane);
+        assert_eq!(software.attention(16, f16, false), Variant::Lane);
     }
 }

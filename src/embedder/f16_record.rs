@@ -1,0 +1,68 @@
+//! The verdict of `vectile verify` on a model in f16, as a file in the cache directory or beside the model.
+
+#[cfg(feature = "lab")]
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::dtype::F16Verdict;
+use crate::files::{ModelFiles, read_cached};
+
+/// The name of a record beside a model's own files.
+const BESIDE: &str = "vectile-f16.json";
+
+/// The maximum length of a record beside a model. A longer file is not ours.
+const MAX_BYTES: u64 = 64 << 10;
+
+/// The measured range of a model's activations, and what follows from it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct F16Record {
+    /// The model as messages name it, for people who read the file.
+    pub model: String,
+    /// The model's name among records.
+    pub name: String,
+    /// SHA-256 of the weights. The record says nothing about other weights.
+    pub weights_sha256: String,
+    /// How many texts were measured.
+    pub texts: usize,
+    /// How many tokens they have.
+    pub tokens: usize,
+    /// The verdict.
+    pub verdict: F16Verdict,
+}
+
+/// The path of a model's record in a cache directory.
+pub(crate) fn f16_record_path(cache: &Path, name: &str) -> PathBuf {
+    cache.join(format!("f16-{name}.json"))
+}
+
+/// The path of the record beside a model's files; `None` for files in memory.
+#[cfg(feature = "lab")]
+pub(crate) fn f16_record_beside(files: &ModelFiles) -> Option<PathBuf> {
+    files.directory().map(|root| root.join(BESIDE))
+}
+
+/// The records that may belong to this model: the one in the cache, then the one beside its files. A file that
+/// cannot be read or does not parse is passed over.
+pub(crate) fn read_f16_record(
+    files: &ModelFiles,
+    cache: Option<&Path>,
+    name: &str,
+) -> Vec<F16Record> {
+    let cached = cache.and_then(|cache| read_cached(&f16_record_path(cache, name)));
+    let beside = files.read(BESIDE, MAX_BYTES).ok().flatten();
+    let record = |bytes: Vec<u8>| serde_json::from_slice::<F16Record>(&bytes).ok();
+    [cached, beside].into_iter().flatten().filter_map(record).collect()
+}
+
+/// Writes a record into a cache directory or beside a model's files.
+///
+/// # Errors
+/// The error of the file system.
+#[cfg(feature = "lab")]
+pub(crate) fn write_f16_record(path: &Path, record: &F16Record) -> io::Result<()> {
+    let mut json = serde_json::to_vec_pretty(record)?;
+    json.push(b'\n');
+    crate::files::write_whole(path, &json)
+}

@@ -1,0 +1,80 @@
+//! The descriptors of `attention_tile.wgsl`, `attention_coop.wgsl` and `attention_lane.wgsl`.
+
+use crate::gpu::kernel::{Access, Kernel, Setting};
+use crate::params;
+
+params! {
+    /// `Params` of all attentions.
+    pub struct AttentionParams {
+        heads: u32,
+        first_head: u32,
+        group: u32,
+        q_stride4: u32,
+        q_first4: u32,
+        k_stride4: u32,
+        k_first4: u32,
+        v_stride4: u32,
+        v_first4: u32,
+        before: u32,
+        after: u32,
+        reach: u32,
+        r_stride4: u32,
+        rk_first4: u32,
+        rq_first4: u32,
+        scale: f32,
+    }
+}
+
+const BINDINGS: &[Access] = &[
+    Access::Read,
+    Access::Read,
+    Access::Read,
+    Access::Read,
+    Access::Read,
+    Access::Read,
+    Access::Write,
+];
+const HEAD4: Setting = Setting { name: "HEAD4", constant: true, values: &[1, 8, 16, 32, 64] };
+const WINDOW: Setting = Setting { name: "WINDOW", constant: false, values: &[0, 1] };
+const HAS_BIAS: Setting = Setting { name: "HAS_BIAS", constant: false, values: &[0, 1] };
+const RELATIVE: Setting = Setting { name: "RELATIVE", constant: false, values: &[0, 1, 2, 3] };
+
+/// A descriptor with what all attentions have in common.
+const fn kernel(name: &'static str, source: &'static str) -> Kernel {
+    Kernel {
+        name,
+        source,
+        bindings: BINDINGS,
+        params: AttentionParams::FIELDS,
+        stores_activations: true,
+        reads_weights: false,
+        reads_activations: true,
+        has_subgroup_variant: false,
+        cooperative: false,
+        settings: &[HEAD4, WINDOW, HAS_BIAS, RELATIVE],
+    }
+}
+
+/// The attention for GPUs: keys and values pass through workgroup memory. Its constants beside HEAD4 are those
+/// of a [`WorkSplit`](super::WorkSplit).
+pub static ATTENTION_TILE: Kernel =
+    kernel("attention_tile", include_str!("../../../shaders/attention_tile.wgsl"));
+
+/// The attention for GPUs with cooperative matrices. Its constants beside HEAD4 are the adapter's.
+pub static ATTENTION_COOP: Kernel = Kernel {
+    cooperative: true,
+    settings: &[
+        Setting { name: "HEAD4", constant: true, values: &[8, 12, 16, 32, 40] },
+        WINDOW,
+        HAS_BIAS,
+        // Four subgroups of 8, 16, 32 and 64.
+        Setting { name: "INVOCATIONS", constant: true, values: &[32, 64, 128, 256] },
+    ],
+    ..kernel("attention_coop", include_str!("../../../shaders/attention_coop.wgsl"))
+};
+
+/// The attention for software adapters, without workgroup memory.
+pub static ATTENTION_LANE: Kernel = Kernel {
+    has_subgroup_variant: true,
+    ..kernel("attention_lane", include_str!("../../../shaders/attention_lane.wgsl"))
+};

@@ -1,0 +1,78 @@
+//! What the distance of a key from a query does to their score: a bias, or relative keys and queries.
+
+use crate::gpu::graph::TensorId;
+use crate::kernels::{Activations, Builder};
+
+/// A bias that is added to scores: f32 `[heads, 2 · reach + 1]`, by head and by key − query, from −reach on.
+#[derive(Debug, Clone, Copy)]
+pub struct DistanceBias {
+    /// The tensor.
+    pub table: TensorId,
+    /// The largest distance in the table.
+    pub reach: usize,
+}
+
+/// Relative keys and queries: vectors that stand for distances, and the row for each distance (see
+/// [`relative_rows`]). They are f32 heads side by side in the rows of one tensor, each padded to whole cells.
+#[derive(Debug, Clone, Copy)]
+pub struct Relative {
+    /// The tensor.
+    pub of: Activations,
+    /// f32 `[2 · reach + 1]`: the row for key − query, from −reach on.
+    pub rows: TensorId,
+    /// The largest distance in the table of rows.
+    pub reach: usize,
+    /// How many heads lie before the first relative key; `None` where there are no relative keys.
+    pub keys: Option<usize>,
+    /// How many heads lie before the first relative query; `None` where there are no relative queries.
+    pub queries: Option<usize>,
+}
+
+/// What an attention adds to its scores by distance.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Distances<'a> {
+    Nothing,
+    Bias(DistanceBias),
+    Relative(&'a Relative),
+}
+
+impl Distances<'_> {
+    /// Floating point operations for a query and a key.
+    pub fn flops_a_pair(self, head4: usize) -> usize {
+        match self {
+            Distances::Relative(Relative { keys, queries, .. }) => {
+                let terms = usize::from(keys.is_some()) + usize::from(queries.is_some());
+                8 * head4 * terms
+            }
+            Distances::Nothing | Distances::Bias(_) => 0,
+        }
+    }
+}
+
+/// The table of rows, and its reach, for a batch whose longest text has `longest` tokens: `row` gives the row for
+/// a distance, key − query. f32 holds every row number that a tensor can have.
+pub fn relative_rows(
+    builder: &mut Builder,
+    longest: usize,
+    row: impl Fn(i64) -> u32,
+) -> (TensorId, usize) {
+    let table = distance_bias(builder, 1, longest, |_, distance| row(distance) as f32);
+    (table.table, table.reach)
+}
+
+/// The bias table of a batch whose longest text has `longest` tokens: `bias` gives the bias of a head for a
+/// distance, key − query. The buckets of T5 and MPNet are functions of the distance too.
+pub fn distance_bias(
+    builder: &mut Builder,
+    heads: usize,
+    longest: usize,
+    bias: impl Fn(usize, i64) -> f32,
+) -> DistanceBias {
+    let reach = longest.max(1) - 1;
+    let distances = -(reach as i64)..=reach as i64;
+    let table: Vec<f32> = (0..heads)
+        .flat_map(|h| distances.clone().map(move |d| (h, d)))
+        .map(|(h, d)| bias(h, d))
+        .collect();
+    DistanceBias { table: builder.input("distance bias", &table), reach }
+}

@@ -1,0 +1,237 @@
+//! Which variant of the matmul a plan runs for some work. Nothing else decides it.
+
+use super::{
+    CooperativeTile, EXPERT_ROWS, FEW_ROWS, LANE_ROWS, OutputTile, Variant, WeightShape, Work,
+};
+use crate::dtype::Storage;
+use crate::kernels::KernelPlan;
+
+/// A tile is chosen only where at least so many of them make up y: fewer leave most of a GPU idle. The number is
+/// an assumption; `vectile tune` replaces it by measurements.
+const MINIMUM_WORKGROUPS: usize = 64;
+
+impl KernelPlan {
+    /// The variant of the matmul for some work.
+    ///
+    /// Cooperative matrices and tiles round differently, so the adapter and the precision decide between them,
+    /// never the batch. Tiles of all sizes and `matmul_few` are bit-identical, so the number of rows may select
+    /// among them.
+    pub fn matmul(&self, work: &Work) -> Variant {
+        if let Some(variant) = self.forced {
+            return variant;
+        }
+        if self.software {
+            // With few rows, half of the larger variant's sums would be thrown away. An expert's rows come in
+            // groups of 16.
+            let many = work.rows > 64 && !work.experts;
+            return Variant::Lane(LANE_ROWS[usize::from(many)]);
+        }
+        let tuned = self.tuned.as_deref();
+        if let Some(cooperative) = self.cooperative
+            && work.storages == (Storage::F16, Storage::F16)
+            && tuned.and_then(|tuned| tuned.matrices(work)) != Some(false)
+        {
+            return self.sized(cooperative, work);
+        }
+        if !self.by_rows {
+            return Variant::Tile(OutputTile::PLAIN);
+        }
+        let candidates = self.bit_identical_variants(work.experts);
+        if let Some(variant) = tuned.and_then(|tuned| tuned.variant(work, &candidates)) {
+            return variant;
+        }
+        if let Some(rows) = FEW_ROWS.iter().find(|rows| work.rows <= **rows as usize)
+            && !work.experts
+        {
+            return Variant::Few(*rows);
+        }
+        let mut large = self
+            .tiles(work.experts)
+            .rev()
+            .skip_while(|tile| tile.memory() > self.largest_tile.memory());
+        let columns4 = work.weight.columns4;
+        let full = large.find(|tile| tile.workgroups(work.rows, columns4) >= MINIMUM_WORKGROUPS);
+        Variant::Tile(full.or(self.tiles(work.experts).next()).unwrap_or(OutputTile::PLAIN))
+    }
+
+    /// The size of the tile of cooperative matrices that suits some work.
+    fn sized(&self, smallest: CooperativeTile, work: &Work) -> Variant {
+        if !self.matrices_by_rows {
+            return Variant::Cooperative(smallest);
+        }
+        let variants = self.matrices(work.experts);
+        if let Some(variant) = self.tuned.as_deref().and_then(|t| t.variant(work, &variants)) {
+            return variant;
+        }
+        // GPUs with matrices of 8 × 8 do not have the registers for a larger tile.
+        let suits = |tile: &&CooperativeTile| {
+            tile.side == 16
+                && variants.contains(&Variant::Cooperative(**tile))
+                && tile.workgroups(work.rows, work.weight.columns4) >= MINIMUM_WORKGROUPS
+        };
+        let sizes = smallest.sizes();
+        Variant::Cooperative(sizes.iter().rev().find(suits).copied().unwrap_or(smallest))
+    }
+
+    /// The variants by cooperative matrices, which are bit-identical to one another.
+    pub(crate) fn matrices(&self, experts: bool) -> Vec<Variant> {
+        let sizes = self.cooperative.into_iter().flat_map(CooperativeTile::sizes);
+        let fits =
+            |tile: &CooperativeTile| !experts || EXPERT_ROWS.is_multiple_of(tile.rows as usize);
+        sizes.filter(fits).map(Variant::Cooperative).collect()
+    }
+
+    /// The tiles that the device can run, smallest first. With experts, only those that divide a group of rows:
+    /// each tile belongs to one expert.
+    pub(crate) fn tiles(&self, experts: bool) -> impl DoubleEndedIterator<Item = OutputTile> {
+        let (memory, invocations) = (self.workgroup_memory, self.workgroup_invocations);
+        OutputTile::ALL.into_iter().filter(move |tile| {
+            tile.memory() <= memory
+                && tile.invocations() <= invocations
+                && (!experts || EXPERT_ROWS.is_multiple_of(tile.rows as usize))
+        })
+    }
+
+    /// Every variant that is bit-identical to [`OutputTile::PLAIN`].
+    pub(crate) fn bit_identical_variants(&self, experts: bool) -> Vec<Variant> {
+        let few = FEW_ROWS.iter().filter(|_| !experts).map(|rows| Variant::Few(*rows));
+        self.tiles(experts).map(Variant::Tile).chain(few).collect()
+    }
+
+    /// Says how matmuls of a precision are computed, for reports.
+    pub fn describe(&self, storages: (Storage, Storage)) -> String {
+        let weight = WeightShape { inner4: 1024, columns4: 1024 };
+        let work = Work { storages, rows: 1 << 15, weight, experts: false };
+        match self.matmul(&work) {
+            Variant::Tile(tile) if self.by_rows && self.forced.is_none() => match &self.tuned {
+                None => format!("{} at most, by rows", Variant::Tile(tile)),
+                Some(_) => "tiles and columns as tuned here, by rows".to_owned(),
+            },
+            Variant::Cooperative(of) if self.matrices_by_rows && self.forced.is_none() => {
+                let how = if self.tuned.is_some() { "as tuned here" } else { "at most" };
+                format!("{} {how}, by rows", Variant::Cooperative(of))
+            }
+            Variant::Lane(_) if self.forced.is_none() => "lanes, by rows".to_owned(),
+            variant => variant.to_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::kernels::matmul::tuned::{Choice, Tuned};
+
+    fn plan(largest_tile: OutputTile) -> KernelPlan {
+        KernelPlan { largest_tile, ..KernelPlan::of_gpu() }
+    }
+
+    fn work(rows: usize) -> Work {
+        let storages = (Storage::F32, Storage::F32);
+        Work { storages, rows, weight: WeightShape { inner4: 96, columns4: 384 }, experts: false }
+    }
+
+    #[test]
+    fn rows_pick_among_forms_of_the_same_bits() {
+        let plan = plan(OutputTile::ALL[3]);
+        let variants =
+            [1, 4, 5, 16, 17, 64, 512, 1024, 1 << 15].map(|rows| plan.matmul(&work(rows)));
+        let [small, plain, tall, large] = OutputTile::ALL.map(Variant::Tile);
+        let (few4, few8, few16) = (Variant::Few(4), Variant::Few(8), Variant::Few(16));
+        assert_eq!(variants, [few4, few4, few8, few16, small, small, tall, large, large]);
+        let identical = plan.bit_identical_variants(false);
+        assert!(variants.iter().all(|variant| identical.contains(variant)), "{variants:?}");
+        assert!(identical.contains(&plain));
+        let cut = KernelPlan { by_rows: false, ..plan };
+        for rows in [1, 16, 1 << 15] {
+            assert_eq!(cut.matmul(&work(rows)), plain);
+        }
+    }
+
+    #[test]
+    fn matrices_run_for_f16_on_gpus_whatever_the_number_of_rows() {
+        let plan = plan(OutputTile::PLAIN);
+        for rows in [1, 16, 17, 1 << 15] {
+            let f16 = Work { storages: (Storage::F16, Storage::F16), ..work(rows) };
+            assert!(matches!(plan.matmul(&f16), Variant::Cooperative(_)));
+            let half = Work { storages: (Storage::F16, Storage::F32), ..work(rows) };
+            assert!(!matches!(plan.matmul(&half), Variant::Cooperative(_)));
+            let software = KernelPlan { software: true, ..plan.clone() };
+            let of = if rows > 64 { 32 } else { 16 };
+            assert_eq!(software.matmul(&f16), Variant::Lane(of));
+            assert_eq!(software.matmul(&Work { experts: true, ..f16 }), Variant::Lane(16));
+        }
+    }
+
+    #[test]
+    fn rows_select_the_size_of_a_tile_of_matrices() {
+        let plan = plan(OutputTile::PLAIN);
+        let f16 = |rows| Work { storages: (Storage::F16, Storage::F16), ..work(rows) };
+        let size = |plan: &KernelPlan, work: &Work| match plan.matmul(work) {
+            Variant::Cooperative(of) => [of.rows, of.columns],
+            variant => panic!("{variant}"),
+        };
+        let sizes = [1, 128, 512, 1024].map(|rows| size(&plan, &f16(rows)));
+        assert_eq!(sizes, [[64, 64], [64, 64], [128, 64], [128, 128]]);
+        let cut = KernelPlan { matrices_by_rows: false, ..plan.clone() };
+        assert_eq!(size(&cut, &f16(1024)), [64, 64]);
+        let grouped = Work { experts: true, ..f16(1 << 15) };
+        assert_eq!(size(&plan, &grouped), [64, 64]);
+        let eight = KernelPlan { cooperative: Some(CooperativeTile::smallest(8, 128)), ..plan };
+        assert_eq!(size(&eight, &f16(1 << 15)), [64, 64]);
+        // Slices of x and w with their padding, and 256 sums of each part.
+        for of in CooperativeTile::smallest(16, 128).sizes() {
+            let halves = of.rows * (of.slice + 8) + of.slice * (of.columns + 8);
+            assert!(halves * 2 + 4096 <= 16384, "{of:?}");
+        }
+    }
+
+    #[test]
+    fn tuned_choices_go_before_assumptions() {
+        let choice = |storage: Storage, rows, variant: &str| Choice {
+            weights: storage.name().to_owned(),
+            activations: storage.name().to_owned(),
+            inner4: 96,
+            columns4: 384,
+            rows,
+            variant: variant.to_owned(),
+        };
+        let choices = vec![
+            choice(Storage::F32, Some(4), "tile 32x64"),
+            choice(Storage::F32, Some(4096), "tile 128x64"),
+            choice(Storage::F16, None, "tile 64x64"),
+            choice(Storage::F16, Some(4096), "few 16"),
+        ];
+        let tuned = Some(Arc::new(Tuned { choices }));
+        let plan = KernelPlan { tuned, ..plan(OutputTile::ALL[3]) };
+        assert_eq!(plan.matmul(&work(3)), Variant::Tile(OutputTile::ALL[0]));
+        assert_eq!(plan.matmul(&work(1 << 15)), Variant::Tile(OutputTile::ALL[2]));
+        // The tuned tile is taller than an expert's group of rows, so the assumption applies.
+        let grouped = Work { experts: true, ..work(1 << 15) };
+        assert_eq!(plan.matmul(&grouped), Variant::Tile(OutputTile::PLAIN));
+        let f16 = Work { storages: (Storage::F16, Storage::F16), ..work(100) };
+        assert_eq!(plan.matmul(&f16), Variant::Few(16));
+        let weight = WeightShape { inner4: 4, ..f16.weight };
+        let other = Work { weight, ..f16 };
+        assert!(matches!(plan.matmul(&other), Variant::Cooperative(_)));
+        let cut = KernelPlan { by_rows: false, ..plan };
+        assert_eq!(cut.matmul(&work(3)), Variant::Tile(OutputTile::PLAIN));
+    }
+
+    #[test]
+    fn tiles_fit_the_device_and_the_rows_of_an_expert() {
+        let small = KernelPlan {
+            workgroup_memory: 8192,
+            workgroup_invocations: 128,
+            ..plan(OutputTile::ALL[3])
+        };
+        assert_eq!(small.tiles(false).collect::<Vec<_>>(), OutputTile::ALL[..2]);
+        assert_eq!(plan(OutputTile::ALL[3]).tiles(true).collect::<Vec<_>>(), OutputTile::ALL[..2]);
+        let grouped = Work { experts: true, ..work(1 << 15) };
+        assert_eq!(plan(OutputTile::ALL[3]).matmul(&grouped), Variant::Tile(OutputTile::PLAIN));
+        let grouped = Work { experts: true, ..work(16) };
+        assert_eq!(plan(OutputTile::ALL[3]).matmul(&grouped), Variant::Tile(OutputTile::ALL[0]));
+    }
+}

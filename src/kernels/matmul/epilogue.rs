@@ -1,0 +1,63 @@
+//! What a matmul does with a finished sum before it stores it.
+
+use super::descriptors::MatmulParams;
+use crate::gpu::shader::ShaderVariant;
+use crate::kernels::rope::Rotation;
+use crate::kernels::{Activation, Activations};
+
+/// What a matmul does with the sums of a row, `[columns]`, and their biases.
+#[derive(Debug, Clone, Copy)]
+pub enum Epilogue {
+    /// activation(sum) + residual.
+    Plain(Activation, Option<Activations>),
+    /// activation(gate) · other. Columns come in pairs of cells, one of each, and y has half as many.
+    Gated(Activation),
+    /// Rotates the heads of queries and keys by their token's position; the columns behind them stay.
+    Rotated(Rotation),
+}
+
+impl Epilogue {
+    /// True where each pair of cells makes one cell of y.
+    pub(super) fn is_gated(&self) -> bool {
+        matches!(self, Epilogue::Gated(_))
+    }
+
+    /// The residual that is added, if any.
+    pub(super) fn residual(&self) -> Option<Activations> {
+        match self {
+            Epilogue::Plain(_, residual) => *residual,
+            Epilogue::Gated(_) | Epilogue::Rotated(_) => None,
+        }
+    }
+
+    /// The rotation, if any.
+    pub(super) fn rotation(&self) -> Option<Rotation> {
+        match self {
+            Epilogue::Rotated(rotation) => Some(*rotation),
+            Epilogue::Plain(..) | Epilogue::Gated(_) => None,
+        }
+    }
+
+    /// Sets the overrides of a kernel's text for this epilogue.
+    pub(super) fn set(&self, variant: ShaderVariant) -> ShaderVariant {
+        let activation = match self {
+            Epilogue::Plain(activation, _) | Epilogue::Gated(activation) => *activation,
+            Epilogue::Rotated(_) => Activation::None,
+        };
+        variant
+            .set("ACTIVATION", activation as u32)
+            .set("HAS_RESIDUAL", u32::from(self.residual().is_some()))
+            .set("GATED", u32::from(self.is_gated()))
+            .set("ROTARY", u32::from(self.rotation().is_some()))
+    }
+
+    /// Fills in the parameters of the rotation; they stay zero for other epilogues.
+    pub(super) fn fill(&self, params: &mut MatmulParams) {
+        if let Some(rotation) = self.rotation() {
+            params.head4 = rotation.head4 as u32;
+            params.rotated = rotation.cells as u32;
+            params.pairs = rotation.angles.pairs as u32;
+            params.angles = rotation.angles.tokens as u32;
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! The choices of `vectile tune` on an adapter: the variant of the matmul that was fastest for some work, and the
+//! file that they are kept in.
+
+use std::collections::BTreeMap;
+#[cfg(feature = "lab")]
+use std::io;
+use std::path::Path;
+#[cfg(feature = "lab")]
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+#[cfg(feature = "lab")]
+use super::WeightShape;
+use super::{MATMUL_COOP, MATMUL_FEW, MATMUL_TILE, Variant, Work};
+#[cfg(feature = "lab")]
+use crate::dtype::Storage;
+#[cfg(feature = "lab")]
+use crate::error::Error;
+use crate::gpu::adapter::AdapterSummary;
+use crate::gpu::shader;
+
+/// The numbers of rows that variants are measured at. Each stands for as many rows and fewer; at the last number,
+/// a tile stands for more rows too.
+pub const ROWS: [usize; 7] = [4, 16, 64, 256, 1024, 4096, 16384];
+
+/// The fastest variant for one shape of weight, one pair of storages and some number of rows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Choice {
+    /// How weights are stored.
+    pub weights: String,
+    /// How activations are stored.
+    pub activations: String,
+    /// Cells of a row of x.
+    pub inner4: usize,
+    /// Cells of a row of y.
+    pub columns4: usize,
+    /// One of [`ROWS`]; `None` for a choice that holds whatever the number of rows.
+    pub rows: Option<usize>,
+    /// The [`Variant::name`].
+    pub variant: String,
+}
+
+/// All choices for an adapter.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tuned {
+    /// One for each shape, pair of storages and number of rows.
+    pub choices: Vec<Choice>,
+}
+
+/// The key of the choices for an adapter. It contains the driver and a digest of these kernels' text, since
+/// either may change which variant is fastest.
+pub(crate) fn key(adapter: &AdapterSummary) -> String {
+    let sources = [&MATMUL_TILE, &MATMUL_FEW, &MATMUL_COOP].map(|kernel| kernel.source);
+    format!("{} | shaders {}", adapter.key(), shader::digest(&sources))
+}
+
+/// The file of choices in a cache directory, by adapter.
+const FILE: &str = "kernels.json";
+
+fn read_all(cache: &Path) -> BTreeMap<String, Tuned> {
+    let bytes = crate::files::read_cached(&cache.join(FILE)).unwrap_or_default();
+    // A file that does not parse counts as empty: the assumptions for the class of adapter apply then.
+    serde_json::from_slice(&bytes).unwrap_or_default()
+}
+
+/// The choices that a cache directory has under a key, if any.
+pub(crate) fn read(cache: &Path, key: &str) -> Option<Tuned> {
+    read_all(cache).remove(key)
+}
+
+/// Adds choices to those that a cache directory has under a key; returns the file.
+///
+/// # Errors
+/// [`Error::File`] where it cannot be written.
+#[cfg(feature = "lab")]
+pub(crate) fn write(cache: &Path, key: &str, found: Tuned) -> Result<PathBuf, Error> {
+    let path = cache.join(FILE);
+    let mut all = read_all(cache);
+    all.entry(key.to_owned()).or_default().merge(found);
+    let written = serde_json::to_vec_pretty(&all)
+        .map_err(io::Error::from)
+        .and_then(|json| crate::files::write_whole(&path, &json));
+    match written {
+        Ok(()) => Ok(path),
+        Err(error) => {
+            Err(Error::file(path.display().to_string(), format!("cannot be written: {error}")))
+        }
+    }
+}
+
+impl Choice {
+    fn is_for(&self, work: &Work) -> bool {
+        (self.inner4, self.columns4) == (work.weight.inner4, work.weight.columns4)
+            && self.weights == work.storages.0.name()
+            && self.activations == work.storages.1.name()
+    }
+
+    /// True where both choices are for the same work.
+    fn same_work(&self, other: &Choice) -> bool {
+        let work = |choice: &Choice| Choice { variant: String::new(), ..choice.clone() };
+        work(self) == work(other)
+    }
+}
+
+impl Tuned {
+    /// Adds later choices, which replace those for the same work.
+    pub fn merge(&mut self, later: Tuned) {
+        self.choices.retain(|old| !later.choices.iter().any(|new| new.same_work(old)));
+        self.choices.extend(later.choices);
+    }
+
+    /// True where there is a choice for a shape of weight in these storages.
+    #[cfg(feature = "lab")]
+    pub(crate) fn knows(&self, storages: (Storage, Storage), weight: WeightShape) -> bool {
+        let work = Work { storages, rows: 0, weight, experts: false };
+        self.choices.iter().any(|choice| choice.is_for(&work))
+    }
+
+    /// The variant for some work, out of `candidates`; `None` where nothing was measured that applies.
+    pub(super) fn variant(&self, work: &Work, candidates: &[Variant]) -> Option<Variant> {
+        let of_work = self.choices.iter().filter(|choice| choice.is_for(work));
+        let beyond = |choice: &&Choice| choice.rows.is_some_and(|rows| rows >= work.rows);
+        let smallest = of_work.clone().filter(beyond).min_by_key(|choice| choice.rows);
+        // A variant for few rows says nothing about more rows than were measured.
+        let tiles = of_work.filter(|choice| !choice.variant.starts_with("few"));
+        let choice = smallest.or_else(|| tiles.max_by_key(|choice| choice.rows))?;
+        choice.rows?;
+        candidates.iter().find(|variant| variant.name() == choice.variant).copied()
+    }
+
+    /// Whether to use cooperative matrices for a shape of weight, whatever the number of rows.
+    pub(super) fn matrices(&self, work: &Work) -> Option<bool> {
+        let mut of_work = self.choices.iter().filter(|choice| choice.is_for(work));
+        let choice = of_work.find(|choice| choice.rows.is_none())?;
+        Some(choice.variant.starts_with("cooperative"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(not(feature = "lab"))]
+    use crate::dtype::Storage;
+    #[cfg(not(feature = "lab"))]
+    use crate::kernels::matmul::WeightShape;
+    use crate::kernels::matmul::{FEW_ROWS, OutputTile};
+
+    fn choice(rows: Option<usize>, variant: &str) -> Choice {
+        let (weights, activations) = ("f16".to_owned(), "f32".to_owned());
+        Choice {
+            weights,
+            activations,
+            inner4: 96,
+            columns4: 384,
+            rows,
+            variant: variant.to_owned(),
+        }
+    }
+
+    fn work(rows: usize) -> Work {
+        let storages = (Storage::F16, Storage::F32);
+        Work { storages, rows, weight: WeightShape { inner4: 96, columns4: 384 }, experts: false }
+    }
+
+    fn other_shape(weight: WeightShape) -> Work {
+        Work { weight, ..work(1) }
+    }
+
+    #[test]
+    fn rows_between_two_measurements_take_the_larger() {
+        let tuned = Tuned {
+            choices: vec![
+                choice(Some(16), "few 16"),
+                choice(Some(256), "tile 64x64"),
+                choice(Some(1024), "tile 128x128"),
+            ],
+        };
+        let variants: Vec<Variant> = OutputTile::ALL
+            .map(Variant::Tile)
+            .into_iter()
+            .chain(FEW_ROWS.map(Variant::Few))
+            .collect();
+        let found =
+            |rows: usize| tuned.variant(&work(rows), &variants).map(|variant| variant.name());
+        assert_eq!(found(1).as_deref(), Some("few 16"));
+        assert_eq!(found(17).as_deref(), Some("tile 64x64"));
+        assert_eq!(found(257).as_deref(), Some("tile 128x128"));
+        assert_eq!(found(1 << 20).as_deref(), Some("tile 128x128"));
+        let few = Tuned { choices: vec![choice(Some(16), "few 16")] };
+        assert_eq!(few.variant(&work(17), &variants), None);
+        // A variant that the device cannot run, and work that was not measured.
+        assert_eq!(tuned.variant(&work(1), &[Variant::Tile(OutputTile::PLAIN)]), None);
+        assert_eq!(
+            tuned.variant(&other_shape(WeightShape { inner4: 95, ..work(1).weight }), &variants),
+            None
+        );
+        let f32 = Work { storages: (Storage::F32, Storage::F32), ..work(1) };
+        assert_eq!(tuned.variant(&f32, &variants), None);
+    }
+
+    #[test]
+    fn matrices_are_chosen_for_a_shape_and_not_by_rows() {
+        let mut tuned = Tuned { choices: vec![choice(None, "cooperative")] };
+        assert_eq!(tuned.matrices(&work(1)), Some(true));
+        assert_eq!(
+            tuned.matrices(&other_shape(WeightShape { columns4: 1, ..work(1).weight })),
+            None
+        );
+        let later = vec![choice(None, "tile 64x64"), choice(Some(16), "few 16")];
+        tuned.merge(Tuned { choices: later.clone() });
+        assert_eq!(tuned.matrices(&work(1)), Some(false));
+        assert_eq!(tuned.choices, later);
+    }
+
+    #[test]
+    fn every_form_has_a_name_of_its_own() {
+        let variants: Vec<Variant> = OutputTile::ALL
+            .map(Variant::Tile)
+            .into_iter()
+            .chain(FEW_ROWS.map(Variant::Few))
+            .collect();
+        for (at, variant) in variants.iter().enumerate() {
+            assert!(
+                !variants[..at].iter().any(|other| other.name() == variant.name()),
+                "{variant}"
+            );
+        }
+    }
+}

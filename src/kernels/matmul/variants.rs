@@ -1,0 +1,239 @@
+//! The variants of the matmul. `choice.rs` decides which of them a plan runs.
+
+use std::fmt;
+
+use super::descriptors::{MATMUL_COOP, MATMUL_FEW, MATMUL_LANE, MATMUL_TILE};
+use crate::dtype::Storage;
+use crate::gpu::graph::Dispatch;
+use crate::gpu::kernel::Kernel;
+use crate::gpu::shader::ShaderVariant;
+
+/// A way to compute a matmul: a kernel and the constants in its text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Variant {
+    /// `matmul_lane`, for software adapters, with so many rows an invocation.
+    Lane(u32),
+    /// `matmul_tile`, for GPUs.
+    Tile(OutputTile),
+    /// `matmul_few`, for GPUs and few rows, with so many rows an invocation.
+    Few(u32),
+    /// `matmul_coop`, for GPUs with cooperative matrices.
+    Cooperative(CooperativeTile),
+}
+
+/// The tile of y that a workgroup of `matmul_tile` computes, and an invocation's part of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OutputTile {
+    /// Rows of the tile.
+    pub rows: u32,
+    /// Cells of a row of the tile.
+    pub cells: u32,
+    /// Rows of an invocation, which computes two cells of each.
+    pub my_rows: u32,
+}
+
+/// The tile of y that a workgroup of `matmul_coop` computes, and the cooperative matrices it is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CooperativeTile {
+    /// Rows, columns and depth of a matrix: 8 or 16.
+    pub side: u32,
+    /// Invocations of a workgroup: four of the adapter's largest subgroups.
+    pub invocations: u32,
+    /// Rows of the tile.
+    pub rows: u32,
+    /// Columns of the tile.
+    pub columns: u32,
+    /// Depth of the slices that pass through workgroup memory.
+    pub slice: u32,
+}
+
+impl CooperativeTile {
+    /// The smallest tile of matrices of this size.
+    pub fn smallest(side: u32, invocations: u32) -> Self {
+        CooperativeTile { side, invocations, rows: 64, columns: 64, slice: 32 }
+    }
+
+    /// The tiles of all sizes, smallest first. Each fits 16 KiB of workgroup memory, and all are bit-identical,
+    /// since steps along inner follow each other in one order.
+    pub fn sizes(self) -> [CooperativeTile; 3] {
+        let of = |rows, columns, slice| CooperativeTile { rows, columns, slice, ..self };
+        [of(64, 64, 32), of(128, 64, 16), of(128, 128, 16)]
+    }
+
+    /// The number of workgroups that compute y.
+    pub(super) fn workgroups(self, rows: usize, columns4: usize) -> usize {
+        rows.div_ceil(self.rows as usize) * (columns4 * 4).div_ceil(self.columns as usize)
+    }
+}
+
+/// Depth of the slices that pass through workgroup memory in `matmul_tile`.
+const SLICE: u32 = 16;
+
+impl OutputTile {
+    const fn of(rows: u32, cells: u32, my_rows: u32) -> Self {
+        OutputTile { rows, cells, my_rows }
+    }
+
+    /// The tile that every GPU can run.
+    pub const PLAIN: OutputTile = OutputTile::of(64, 16, 4);
+
+    /// All tiles, smallest first. They are bit-identical: sums run along inner in one order.
+    pub const ALL: [OutputTile; 4] = [
+        OutputTile::of(32, 16, 2),
+        OutputTile::PLAIN,
+        OutputTile::of(128, 16, 8),
+        OutputTile::of(128, 32, 8),
+    ];
+
+    /// Invocations of a workgroup.
+    pub fn invocations(self) -> u32 {
+        self.rows / self.my_rows * (self.cells / 2)
+    }
+
+    /// Bytes of workgroup memory: a slice of x and one of w.
+    pub fn memory(self) -> u32 {
+        (self.rows + self.cells * 4) * SLICE * 4
+    }
+
+    /// The number of workgroups that compute y.
+    pub(super) fn workgroups(self, rows: usize, columns4: usize) -> usize {
+        rows.div_ceil(self.rows as usize) * columns4.div_ceil(self.cells as usize)
+    }
+}
+
+/// Rows of an invocation of `matmul_few`, in each of its variants.
+pub const FEW_ROWS: [u32; 3] = [4, 8, 16];
+
+/// Rows of an invocation of `matmul_lane`, in each of its variants.
+pub const LANE_ROWS: [u32; 2] = [16, 32];
+
+/// The shape of a weight, in cells of four values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WeightShape {
+    /// Cells of a row of x.
+    pub inner4: usize,
+    /// Cells of a row of the weight.
+    pub columns4: usize,
+}
+
+/// The work of a matmul, by which its variant is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Work {
+    /// How weights and activations are stored.
+    pub storages: (Storage, Storage),
+    /// Rows of y, or slots of rows that are grouped by expert.
+    pub rows: usize,
+    /// The shape of the weight, or of each expert's.
+    pub weight: WeightShape,
+    /// True where rows are grouped by expert, and each tile belongs to one expert.
+    pub experts: bool,
+}
+
+/// The sums that a workgroup computes.
+pub(super) struct WorkgroupSums {
+    pub rows: usize,
+    /// Cells of a row.
+    pub cells: usize,
+}
+
+impl Variant {
+    /// The kernel that computes it.
+    pub(super) fn kernel(self) -> &'static Kernel {
+        match self {
+            Variant::Lane(_) => &MATMUL_LANE,
+            Variant::Tile(_) => &MATMUL_TILE,
+            Variant::Few(_) => &MATMUL_FEW,
+            Variant::Cooperative(_) => &MATMUL_COOP,
+        }
+    }
+
+    /// The variant of a dispatch; `None` where it is not a matmul.
+    pub(crate) fn of_dispatch(dispatch: &Dispatch) -> Option<Variant> {
+        Variant::of(dispatch.kernel, &dispatch.variant)
+    }
+
+    /// The variant that a kernel runs with these constants; `None` where it is not a matmul.
+    pub(crate) fn of(kernel: &Kernel, shader: &ShaderVariant) -> Option<Variant> {
+        let constant = |name| shader.constant_or(name, 0);
+        Some(if kernel == &MATMUL_LANE {
+            Variant::Lane(constant("ROWS"))
+        } else if kernel == &MATMUL_TILE {
+            Variant::Tile(OutputTile {
+                rows: constant("ROWS"),
+                cells: constant("CELLS"),
+                my_rows: constant("MY_ROWS"),
+            })
+        } else if kernel == &MATMUL_FEW {
+            Variant::Few(constant("ROWS"))
+        } else if kernel == &MATMUL_COOP {
+            Variant::Cooperative(CooperativeTile {
+                side: constant("SIDE"),
+                invocations: constant("INVOCATIONS"),
+                rows: 2 * constant("PART_ROWS"),
+                columns: 2 * constant("PART_COLUMNS"),
+                slice: constant("SLICE"),
+            })
+        } else {
+            return None;
+        })
+    }
+
+    /// Its name in the file of tuned choices.
+    pub fn name(self) -> String {
+        match self {
+            Variant::Lane(rows) => format!("lane {rows}"),
+            Variant::Tile(OutputTile { rows, cells, .. }) => format!("tile {rows}x{}", cells * 4),
+            Variant::Few(rows) => format!("few {rows}"),
+            Variant::Cooperative(CooperativeTile { rows, columns, .. }) => {
+                format!("cooperative {rows}x{columns}")
+            }
+        }
+    }
+
+    /// The sums that a workgroup computes. `gated`: an epilogue takes two cells at once.
+    pub(super) fn workgroup_sums(self, gated: bool) -> WorkgroupSums {
+        let (rows, cells) = match self {
+            Variant::Lane(rows) => (rows, 32),
+            Variant::Tile(tile) => (tile.rows, tile.cells),
+            Variant::Few(rows) => (rows, if gated { 64 } else { 32 }),
+            Variant::Cooperative(tile) => (tile.rows, tile.columns / 4),
+        };
+        WorkgroupSums { rows: rows as usize, cells: cells as usize }
+    }
+
+    /// Sets the constants of its kernel's text. `gated`: an epilogue takes two cells at once.
+    pub fn constants(self, shader: ShaderVariant, gated: bool) -> ShaderVariant {
+        match self {
+            Variant::Lane(rows) => shader.constant("ROWS", rows),
+            Variant::Tile(OutputTile { rows, cells, my_rows }) => {
+                shader.constant("ROWS", rows).constant("CELLS", cells).constant("MY_ROWS", my_rows)
+            }
+            Variant::Few(rows) => {
+                shader.constant("ROWS", rows).constant("CELLS", 1 + u32::from(gated))
+            }
+            Variant::Cooperative(CooperativeTile { side, invocations, rows, columns, slice }) => {
+                shader
+                    .constant("SIDE", side)
+                    .constant("INVOCATIONS", invocations)
+                    .constant("PART_ROWS", rows / 2)
+                    .constant("PART_COLUMNS", columns / 2)
+                    .constant("SLICE", slice)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Variant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Variant::Lane(rows) => write!(f, "lanes of {rows} rows"),
+            Variant::Tile(OutputTile { rows, cells, .. }) => {
+                write!(f, "tiles of {rows} × {}", cells * 4)
+            }
+            Variant::Few(rows) => write!(f, "columns of {rows} rows"),
+            Variant::Cooperative(CooperativeTile { side, rows, columns, .. }) => {
+                write!(f, "cooperative matrices of {side} × {side} in tiles of {rows} × {columns}")
+            }
+        }
+    }
+}

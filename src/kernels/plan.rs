@@ -1,0 +1,91 @@
+//! Which variant of each kernel an adapter runs.
+
+use std::sync::Arc;
+
+use super::matmul::{CooperativeTile, OutputTile, Tuned, Variant};
+use crate::gpu::adapter::AdapterSummary;
+use crate::gpu::device::Gpu;
+use crate::gpu::shader::Lanes;
+
+/// Which variant of each kernel suits an adapter, and how large a dispatch may be.
+///
+/// A plan is fixed for an adapter, so that a row's result does not depend on its batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KernelPlan {
+    /// True to run the matmul and attention for software adapters instead of those for GPUs.
+    pub software: bool,
+    /// Whether and how lanes work together.
+    pub lanes: Lanes,
+    /// Bytes of workgroup memory.
+    pub workgroup_memory: u32,
+    /// The maximum number of invocations in a workgroup.
+    pub workgroup_invocations: u32,
+    /// Floating point operations after which a dispatch is split, for the operating system's watchdog.
+    pub max_flops: u64,
+    /// Cooperative matrices of f16 with f32 sums, where the adapter has them and they are used.
+    pub cooperative: Option<CooperativeTile>,
+    /// As `by_rows`, for the tiles of cooperative matrices.
+    pub matrices_by_rows: bool,
+    /// The largest tile of the matmul that suits the class of adapter.
+    pub largest_tile: OutputTile,
+    /// True where the number of rows may select among the bit-identical variants of the matmul; false on a
+    /// device where they are not bit-identical.
+    pub by_rows: bool,
+    /// The fastest variants as measured on this adapter, which go before those that suit its class.
+    pub tuned: Option<Arc<Tuned>>,
+    /// The variant of every matmul, whatever suits: for tests and for measuring.
+    pub forced: Option<Variant>,
+}
+
+impl KernelPlan {
+    /// The plan for an open device, by its limits and its class.
+    pub fn for_device(gpu: &Gpu) -> Self {
+        let matrices = gpu.cooperative_matrices();
+        KernelPlan {
+            software: gpu.adapter.is_software(),
+            lanes: gpu.lanes(),
+            workgroup_memory: gpu.adapter.workgroup_memory_bytes.min(16384),
+            workgroup_invocations: gpu.adapter.workgroup_invocations.min(256),
+            max_flops: gpu.max_dispatch_flops(),
+            cooperative: matrices.map(|m| CooperativeTile::smallest(m.side, m.invocations)),
+            matrices_by_rows: true,
+            largest_tile: largest_tile(&gpu.adapter),
+            by_rows: true,
+            tuned: None,
+            forced: None,
+        }
+    }
+}
+
+/// The largest tile of the matmul that suits a class of GPU. It follows public reports and is not measured;
+/// `vectile tune` measures.
+fn largest_tile(adapter: &AdapterSummary) -> OutputTile {
+    let name = format!("{} {}", adapter.name, adapter.driver).to_lowercase();
+    let is = |words: &[&str]| words.iter().any(|word| name.contains(word));
+    let [_, plain, tall, large] = OutputTile::ALL;
+    match adapter.device_type.as_str() {
+        _ if is(&["nvidia", "geforce", "quadro", "tesla"]) => large,
+        "DiscreteGpu" if is(&["amd", "radeon", "radv"]) => tall,
+        _ => plain,
+    }
+}
+
+#[cfg(test)]
+impl KernelPlan {
+    /// The plan of a GPU at WebGPU's default limits, with cooperative matrices of 16 × 16.
+    pub(crate) fn of_gpu() -> Self {
+        KernelPlan {
+            software: false,
+            lanes: Lanes::Alone,
+            workgroup_memory: 16384,
+            workgroup_invocations: 256,
+            max_flops: u64::MAX,
+            cooperative: Some(CooperativeTile::smallest(16, 128)),
+            matrices_by_rows: true,
+            largest_tile: OutputTile::PLAIN,
+            by_rows: true,
+            tuned: None,
+            forced: None,
+        }
+    }
+}

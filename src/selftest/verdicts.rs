@@ -1,0 +1,29 @@
+//! The verdicts of self-tests in a cache directory: a file of the form `{"adapter and test": passed}`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::files::{read_cached, write_whole};
+
+const FILE: &str = "shader-f16.json";
+
+fn read_all(cache: &Path) -> BTreeMap<String, bool> {
+    let bytes = read_cached(&cache.join(FILE)).unwrap_or_default();
+    // A file that does not parse counts as empty: the tests run again.
+    serde_json::from_slice(&bytes).unwrap_or_default()
+}
+
+/// The verdict that is cached under a key, if any.
+pub(super) fn read(cache: &Path, key: &str) -> Option<bool> {
+    read_all(cache).get(key).copied()
+}
+
+/// Caches a verdict. If the cache cannot be written, the next load repeats the test.
+pub(super) fn write(cache: &Path, key: &str, passed: bool) {
+    let mut verdicts = read_all(cache);
+    verdicts.insert(key.to_owned(), passed);
+    let Ok(json) = serde_json::to_vec_pretty(&verdicts) else { return };
+    if let Err(error) = write_whole(&cache.join(FILE), &json) {
+        tracing::debug!(%error, "the verdict of a self-test was not cached");
+    }
+}
