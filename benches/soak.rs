@@ -1,8 +1,8 @@
-//! The program as a server under load: `cargo bench --bench soak`, or with the names of some checks,
-//! `cargo bench --bench soak -- overload signals`. Exits with 1 where a check fails. About twelve minutes.
+//! Load on a running server: `cargo bench --bench soak`, or only some checks with
+//! `cargo bench --bench soak -- overload signals`. Exits with 1 if a check fails. All checks take about twelve minutes.
 //!
-//! The load is a tiny model's, so that it is the server that is measured; throughput is that of the model in
-//! `VECTILE_TEST_MODEL`, where that is set.
+//! The model is tiny, so that the server is measured and not the model. Throughput uses the model in
+//! `VECTILE_TEST_MODEL` if that is set.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs)]
 
@@ -43,7 +43,7 @@ fn run(name: &str) -> Option<Found> {
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    // Without `--bench` it is a test that asks, and the tests of the server have a short run of each.
+    // Without `--bench`, `cargo test` runs this; the tests of the server have a short run of each check.
     if !args.iter().any(|arg| arg == "--bench") {
         return ExitCode::SUCCESS;
     }
@@ -55,7 +55,7 @@ fn main() -> ExitCode {
         println!("== {name}");
         let started = Instant::now();
         let verdict = match run(name) {
-            None => format!("FAILED: there is no such check; there are {all:?}"),
+            None => format!("FAILED: there is no such check; the checks are {all:?}"),
             Some(Err(found)) => format!("FAILED: {found}"),
             Some(Ok(())) => "passed".to_owned(),
         };

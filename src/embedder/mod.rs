@@ -19,6 +19,8 @@ mod rerank;
 mod rows;
 mod run;
 #[cfg(feature = "server")]
+mod served;
+#[cfg(feature = "server")]
 mod serving;
 mod sides;
 mod sparse;

@@ -1,5 +1,5 @@
-//! Connections: accepted up to a number, each with a limit to its patience, and finished before the
-//! server ends.
+//! Accepts connections up to a maximum, times out slow ones, and lets them finish before the server
+//! ends.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,19 +16,19 @@ use tokio::time::Instant;
 
 use crate::server::routes::{ApiError, App, router};
 
-/// The head of a request and what is read of its body at once.
-const BUFFER: usize = 64 << 10;
-/// After an error of the listener, as when no more files may be open.
-const REST: Duration = Duration::from_millis(50);
-/// Connections on which nothing has come for so long since the server is to stop are closed.
+/// Read buffer of a connection, which bounds the head of a request.
+const BUFFER_BYTES: usize = 64 << 10;
+/// Pause after an error of the listener, for example when the limit on open files is reached.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// While stopping, the server closes its connections after this long without a request.
 const QUIET: Duration = Duration::from_millis(250);
-/// For saying no to a connection too many.
-const REFUSAL: Duration = Duration::from_millis(500);
-/// Connections that are told no at once; others are closed without a word.
-const REFUSALS: usize = 64;
+/// Time limit for telling a client that there are too many connections.
+const REFUSAL_TIMEOUT: Duration = Duration::from_millis(500);
+/// Maximum number of clients being told so at once; further ones are closed without an answer.
+const MAX_REFUSALS: usize = 64;
 
-/// Accepts connections until `stop`, and finishes what they have sent. Returns how many requests were
-/// not answered in the time for that.
+/// Accepts connections until `stop`, then finishes the requests in flight. Returns how many requests
+/// were still unanswered when `drain` ran out.
 pub(crate) async fn serve(
     listener: TcpListener,
     app: App,
@@ -36,25 +36,25 @@ pub(crate) async fn serve(
 ) -> usize {
     let router = router(app.clone());
     let graceful = GracefulShutdown::new();
-    let places = Arc::new(Semaphore::new(app.options.max_connections.min(Semaphore::MAX_PERMITS)));
-    let refusals = Arc::new(Semaphore::new(REFUSALS));
-    let accept = |stream: TcpStream| match places.clone().try_acquire_owned() {
-        Ok(place) => {
+    let slots = Arc::new(Semaphore::new(app.options.max_connections.min(Semaphore::MAX_PERMITS)));
+    let refusals = Arc::new(Semaphore::new(MAX_REFUSALS));
+    let accept = |stream: TcpStream| match slots.clone().try_acquire_owned() {
+        Ok(slot) => {
             let connection = connection(stream, router.clone(), &app);
             let connection = graceful.watch(connection);
             let counted = app.metrics.connection();
             tokio::spawn(async move {
                 if let Err(error) = connection.await {
-                    tracing::debug!(%error, "a connection ended");
+                    tracing::debug!(%error, "connection ended with an error");
                 }
-                drop((place, counted));
+                drop((slot, counted));
             });
         }
         Err(_) => {
             app.metrics.connection_refused();
             if let Ok(permit) = refusals.clone().try_acquire_owned() {
                 tokio::spawn(async move {
-                    let _ = tokio::time::timeout(REFUSAL, refuse(stream)).await;
+                    let _ = tokio::time::timeout(REFUSAL_TIMEOUT, refuse(stream)).await;
                     drop(permit);
                 });
             }
@@ -67,15 +67,15 @@ pub(crate) async fn serve(
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => accept(stream),
                 Err(error) => {
-                    tracing::warn!(%error, "no connection can be accepted");
-                    tokio::time::sleep(REST).await;
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
         }
     }
     app.stop();
-    tracing::info!("stopping: what was accepted is finished");
-    // Clients whose connection the system has taken already count as accepted.
+    tracing::info!("stopping: finishing accepted requests");
+    // Connections in the system's backlog count as accepted.
     while let Ok(Ok((stream, _))) = tokio::time::timeout(Duration::ZERO, listener.accept()).await {
         accept(stream);
     }
@@ -83,30 +83,30 @@ pub(crate) async fn serve(
     drain(&app, graceful).await
 }
 
-/// Waits until the server is to stop.
+/// Waits until the server is told to stop.
 pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // Its sender lives as long as the server; were it gone, that would be the end too.
+    // The sender lives as long as the server; if it is gone, the server ends as well.
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// One connection, as HTTP/1.
+/// Serves HTTP/1 on one connection.
 fn connection(
     stream: TcpStream,
     router: Router,
     app: &App,
 ) -> http1::Connection<TokioIo<TcpStream>, TowerToHyperService<Router>> {
-    // Small answers are not to wait for more.
+    // Without this, the system may hold back small responses to merge them.
     if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "TCP_NODELAY");
+        tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
     http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(app.options.header_timeout)
-        .max_buf_size(BUFFER)
+        .max_buf_size(BUFFER_BYTES)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
 }
 
-/// Says that there are too many connections, and why closing it is no fault of the client.
+/// Answers 503 on a connection beyond the maximum, then closes it.
 async fn refuse(mut stream: TcpStream) {
     let error =
         ApiError::unavailable("too_many_connections", "too many connections are open; try again");
@@ -120,21 +120,21 @@ async fn refuse(mut stream: TcpStream) {
         stream.write_all(head.as_bytes()).await?;
         stream.write_all(&body).await?;
         stream.shutdown().await?;
-        // Closed before the client has sent all, it would not read what it was told.
+        // Closing with unread data resets the connection, and the client would lose the response.
         let mut rest = [0; 4096];
         while stream.read(&mut rest).await? > 0 {}
         Ok::<(), std::io::Error>(())
     };
     if let Err(error) = written.await {
-        tracing::debug!(%error, "a connection was refused");
+        tracing::debug!(%error, "refusing a connection failed");
     }
 }
 
-/// Waits until no request is in flight and none has come for a while, then until connections are
-/// closed; all of it no longer than the time for it.
+/// Waits until no request is in flight and none has arrived for [`QUIET`], then closes the connections.
+/// Takes at most `drain`. Returns the number of unanswered requests.
 ///
-/// Answers say `connection: close` by now, so that clients that keep asking leave by themselves, and
-/// no connection is closed on a request that is already on its way.
+/// While stopping, responses carry `connection: close`, so that busy clients disconnect by themselves
+/// and no connection is closed while a request is on its way.
 async fn drain(app: &App, graceful: GracefulShutdown) -> usize {
     let end = Instant::now() + app.options.drain;
     let mut quiet_since = Instant::now();
@@ -148,7 +148,7 @@ async fn drain(app: &App, graceful: GracefulShutdown) -> usize {
     }
     let abandoned = app.metrics.requests_in_flight();
     if abandoned == 0 {
-        // Idle ones close at once; one that has sent half a head is not worth waiting for.
+        // Idle connections close at once; one with half a request head is not waited for.
         let _ = tokio::time::timeout(QUIET, graceful.shutdown()).await;
     }
     abandoned

@@ -1,7 +1,7 @@
-//! What the server counts, in Prometheus' text format.
+//! Counters, gauges and histograms in Prometheus' text format.
 //!
-//! Names begin with `vectile_`; times are in seconds. What queues and threads know themselves is read
-//! when the metrics are asked for.
+//! Names begin with `vectile_`; times are in seconds. Values that queues and threads keep themselves are
+//! passed in as [`ModelGauges`] when the metrics are requested.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,20 +15,18 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::server::models::Model;
-
-/// Where a request spends its time.
+/// A part of a request's way through the server, timed separately.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// From the end of its body to its place in the budget and a thread that tokenizes.
+    /// From the end of the body until the budget and a tokenizing thread have room.
     Admission,
-    /// Tokenizing.
+    /// Tokenizing the texts.
     Tokenize,
     /// Waiting for the GPU.
     Queue,
-    /// From the batch of its first text to the rows of its last.
+    /// From the batch of the first text until the row of the last.
     Gpu,
-    /// Writing the answer as JSON.
+    /// Serializing the response as JSON.
     Write,
 }
 
@@ -69,6 +67,29 @@ pub(crate) struct ModelLabels {
 
 type Counts = Family<ModelLabels, Counter>;
 
+/// Values that a model keeps itself, at the moment of the request for metrics.
+#[derive(Debug, Clone)]
+pub(crate) struct ModelGauges {
+    /// Name of the model.
+    pub name: String,
+    pub queue_requests: usize,
+    pub queue_texts: usize,
+    pub queue_tokens: usize,
+    pub budget_used_tokens: usize,
+    pub budget_limit_tokens: usize,
+    /// Token budget of a batch.
+    pub batch_token_budget: usize,
+    pub ready: bool,
+    /// Number of batches taken from the queue since the start.
+    pub batches: u64,
+    /// Number of tokens run since the start.
+    pub tokens: u64,
+    /// Time since the start in which the GPU was busy.
+    pub gpu_busy: Duration,
+    /// Number of texts dropped since the start because their client disconnected.
+    pub dropped_texts: u64,
+}
+
 /// All metrics of the server.
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -77,7 +98,7 @@ pub(crate) struct Metrics {
     stages: Family<StageLabels, Histogram>,
     batch_tokens: Family<ModelLabels, Histogram>,
     in_flight: Gauge,
-    /// Requests whose head was read.
+    /// Number of requests whose head was read.
     seen: AtomicU64,
     connections: Gauge,
     refused_connections: Counter,
@@ -88,7 +109,7 @@ pub(crate) struct Metrics {
     truncated: Counts,
 }
 
-/// What is counted for one model.
+/// The metrics of one model.
 #[derive(Debug, Clone)]
 pub(crate) struct ModelMetrics {
     metrics: Arc<Metrics>,
@@ -96,7 +117,7 @@ pub(crate) struct ModelMetrics {
 }
 
 fn seconds() -> Histogram {
-    // From a quarter of a millisecond to a minute.
+    // Bounds from 0.25 ms to 33 s.
     Histogram::new((0..18).map(|power| 0.000_25 * f64::from(1 << power)))
 }
 
@@ -125,14 +146,14 @@ impl Metrics {
 
     pub fn model(self: &Arc<Self>, name: &str) -> ModelMetrics {
         let labels = ModelLabels { model: name.to_owned() };
-        // Those that may never be counted are there from the start, as 0.
+        // Creates the counters at 0, so that they are visible before the first event.
         for counts in [&self.retried, &self.halved, &self.losses, &self.failures, &self.truncated] {
             drop(counts.get_or_create(&labels));
         }
         ModelMetrics { metrics: self.clone(), labels }
     }
 
-    /// A request that was answered.
+    /// Records an answered request.
     pub fn answered(&self, route: &str, method: &str, status: u16, took: Duration) {
         let labels = RequestLabels { route: route.to_owned(), method: method.to_owned(), status };
         self.requests.get_or_create(&labels).inc();
@@ -140,23 +161,23 @@ impl Metrics {
         self.seconds.get_or_create(&labels).observe(took.as_secs_f64());
     }
 
-    /// Counts up while what it gives lives.
+    /// Counts a request as in flight until the returned guard is dropped.
     pub fn request_in_flight(&self) -> Counted {
         self.seen.fetch_add(1, Ordering::SeqCst);
         Counted::new(&self.in_flight)
     }
 
-    /// Requests that are being answered.
+    /// Number of requests being answered.
     pub fn requests_in_flight(&self) -> usize {
         usize::try_from(self.in_flight.get()).unwrap_or(0)
     }
 
-    /// Requests that came, since the start.
+    /// Number of requests received since the start.
     pub fn requests_seen(&self) -> u64 {
         self.seen.load(Ordering::SeqCst)
     }
 
-    /// Counts up while what it gives lives.
+    /// Counts a connection as open until the returned guard is dropped.
     pub fn connection(&self) -> Counted {
         Counted::new(&self.connections)
     }
@@ -165,36 +186,40 @@ impl Metrics {
         self.refused_connections.inc();
     }
 
-    /// All of it as text.
-    pub fn text(&self, models: &[Arc<Model>]) -> String {
+    /// All metrics as text.
+    pub fn text(&self, models: &[ModelGauges]) -> String {
         let mut registry = Registry::with_prefix("vectile");
         let r = &mut registry;
-        r.register("requests", "Requests answered, by route and status", self.requests.clone());
+        r.register(
+            "requests",
+            "Requests answered, by route, method and status",
+            self.requests.clone(),
+        );
         r.register_with_unit(
             "request_duration",
-            "From the head of a request to its answer",
+            "Time from the head of a request to its response",
             Unit::Seconds,
             self.seconds.clone(),
         );
         r.register_with_unit(
             "stage_duration",
-            "Where requests spend their time",
+            "Time that requests spend in each stage",
             Unit::Seconds,
             self.stages.clone(),
         );
-        let help = "Tokens of a batch when it was taken from the queue";
+        let help = "Tokens in a batch when it is taken from the queue";
         r.register("batch_tokens", help, self.batch_tokens.clone());
         r.register("requests_in_flight", "Requests being answered", self.in_flight.clone());
         r.register("connections", "Open connections", self.connections.clone());
         let help = "Connections refused because too many were open";
         r.register("connections_refused", help, self.refused_connections.clone());
-        let help = "Texts run again with f32 activations, which passed the range of 16 bits";
+        let help = "Texts run again with f32 activations because a value left the range of f16";
         r.register("f32_fallbacks", help, self.retried.clone());
-        let help = "Batches run again in smaller ones, because memory ran out";
+        let help = "Batches run again as smaller ones because memory ran out";
         r.register("batches_halved", help, self.halved.clone());
         r.register("device_losses", "Times the device was lost", self.losses.clone());
-        r.register("failed_texts", "Texts that came out without a vector", self.failures.clone());
-        let help = "Texts cut to the length that the model takes";
+        r.register("failed_texts", "Texts that failed and have no vector", self.failures.clone());
+        let help = "Texts truncated to the model's maximum length";
         r.register("truncated_texts", help, self.truncated.clone());
         observe(r, models);
         let mut text = String::new();
@@ -235,7 +260,7 @@ impl ModelMetrics {
     }
 }
 
-/// One of what a gauge counts.
+/// Guard that counts one up in a gauge while it exists.
 #[derive(Debug)]
 pub(crate) struct Counted(Gauge);
 
@@ -252,47 +277,44 @@ impl Drop for Counted {
     }
 }
 
-/// What models know of themselves, as it is at this moment.
-fn observe(r: &mut Registry, models: &[Arc<Model>]) {
-    let mut gauge = |name: &str, help: &str, value: &dyn Fn(&Model) -> f64| {
+/// Registers the values that models keep themselves.
+fn observe(r: &mut Registry, models: &[ModelGauges]) {
+    let mut gauge = |name: &str, help: &str, value: &dyn Fn(&ModelGauges) -> f64| {
         let family = Family::<ModelLabels, Gauge<f64, AtomicU64>>::default();
         for model in models {
             family.get_or_create(&labels(model)).set(value(model));
         }
         r.register(name, help, family);
     };
-    let depth = |model: &Model| model.depth();
-    gauge("queue_requests", "Requests waiting for the GPU", &|m| depth(m).requests as f64);
-    gauge("queue_texts", "Their texts", &|m| depth(m).texts as f64);
-    gauge("queue_tokens", "The tokens of those texts", &|m| depth(m).tokens as f64);
-    let help = "Tokens that accepted requests are charged";
-    gauge("budget_used_tokens", help, &|m| m.budget.used() as f64);
-    let help = "Tokens that accepted requests may be charged";
-    gauge("budget_limit_tokens", help, &|m| m.budget.limit() as f64);
-    gauge("batch_token_budget", "Tokens of a full batch", &|m| m.batch_tokens() as f64);
-    let help = "1 where the model is ready, 0 where it is not";
-    gauge("ready", help, &|m| f64::from(u8::from(m.health.is_ready())));
-    let help = "Tokens of batches as a share of full ones, since the start";
+    gauge("queue_requests", "Requests waiting for the GPU", &|m| m.queue_requests as f64);
+    gauge("queue_texts", "Texts waiting for the GPU", &|m| m.queue_texts as f64);
+    gauge("queue_tokens", "Tokens waiting for the GPU", &|m| m.queue_tokens as f64);
+    let help = "Tokens charged to accepted requests";
+    gauge("budget_used_tokens", help, &|m| m.budget_used_tokens as f64);
+    let help = "Maximum number of tokens charged to accepted requests";
+    gauge("budget_limit_tokens", help, &|m| m.budget_limit_tokens as f64);
+    gauge("batch_token_budget", "Tokens in a full batch", &|m| m.batch_token_budget as f64);
+    let help = "1 if the model is ready, 0 if not";
+    gauge("ready", help, &|m| f64::from(u8::from(m.ready)));
+    let help = "Tokens run as a share of what full batches would have run, since the start";
     gauge("batch_utilisation", help, &|m| {
-        let full = m.progress.batches.load(Ordering::Relaxed) as f64 * m.batch_tokens() as f64;
-        m.progress.tokens.load(Ordering::Relaxed) as f64 / full.max(1.0)
+        let full = m.batches as f64 * m.batch_token_budget as f64;
+        m.tokens as f64 / full.max(1.0)
     });
-    let mut counter = |name: &str, help: &str, value: &dyn Fn(&Model) -> f64| {
+    let mut counter = |name: &str, help: &str, value: &dyn Fn(&ModelGauges) -> f64| {
         let family = Family::<ModelLabels, Counter<f64, AtomicU64>>::default();
         for model in models {
             family.get_or_create(&labels(model)).inc_by(value(model));
         }
         r.register(name, help, family);
     };
-    let count = |count: &AtomicU64| count.load(Ordering::Relaxed) as f64;
-    counter("batches", "Batches taken from the queue", &|m| count(&m.progress.batches));
-    counter("tokens", "Tokens run", &|m| count(&m.progress.tokens));
-    let help = "Time in which the GPU had something to run";
-    counter("gpu_seconds", help, &|m| count(&m.progress.busy) / 1e9);
-    let help = "Texts dropped before they were run, because their client had gone";
-    counter("dropped_texts", help, &|m| m.dropped() as f64);
+    counter("batches", "Batches taken from the queue", &|m| m.batches as f64);
+    counter("tokens", "Tokens run", &|m| m.tokens as f64);
+    counter("gpu_seconds", "Time in which the GPU was busy", &|m| m.gpu_busy.as_secs_f64());
+    let help = "Texts dropped before they were run because their client disconnected";
+    counter("dropped_texts", help, &|m| m.dropped_texts as f64);
 }
 
-fn labels(model: &Model) -> ModelLabels {
+fn labels(model: &ModelGauges) -> ModelLabels {
     ModelLabels { model: model.name.clone() }
 }

@@ -1,4 +1,4 @@
-//! Models over HTTP, under the APIs of OpenAI, text-embeddings-inference, Ollama, Cohere and Jina.
+//! An HTTP server with the APIs of OpenAI, text-embeddings-inference, Ollama, Cohere and Jina.
 //!
 //! ```no_run
 //! use std::sync::Arc;
@@ -16,26 +16,23 @@
 //! # Ok::<(), Error>(())
 //! ```
 //!
-//! # What is where
+//! # Modules, in the order of imports
 //!
-//! | module | what |
+//! | module | contents |
 //! |---|---|
+//! | `metrics` | counters and histograms; imports no other module |
+//! | `queue` | budget, fair batches, the loop of a model's thread; knows no HTTP and no kinds of model |
+//! | `models` | [`Served`] models: from a request's texts to its rows; knows no HTTP |
+//! | `page`, `openapi` | the pages `/` and `/docs`, and the OpenAPI document |
+//! | `routes` | HTTP: one file per API, bodies, errors, keys, logging; uses a model through its handle `models::ServedModel` only |
 //! | `connections` | accepts, bounds and drains connections |
-//! | `routes` | HTTP: a file per API, bodies, errors, keys, what is logged of a request; knows no models |
-//! | `openapi` | the OpenAPI document, from the types in `routes` |
-//! | `page` | the page at `/` |
-//! | `models` | from texts to rows: budget, tokenizer, queue |
-//! | `queue` | budget, fair batches, the thread that owns the GPU; knows no HTTP |
-//! | `health` | whether a model can be relied on, found out by running it |
-//! | `metrics` | what is counted |
 //!
-//! A request's body is read and parsed on tokio's threads; its place in the budget is taken whole or
-//! not at all (429); its texts are tokenized on a thread that may block, and wait in the model's queue.
-//! The model's own thread takes fair shares of all requests, a batch at a time, and keeps two on the
+//! tokio's threads read and parse the body of a request. The request is then charged to the model's budget,
+//! whole or not at all (429). A blocking thread tokenizes its texts, which wait in the model's queue. The
+//! model's own thread takes fair shares of all requests, a batch at a time, and keeps two batches on the
 //! GPU. Models are independent: each has its queue, its thread and its budget.
 
 mod connections;
-mod health;
 mod metrics;
 mod models;
 mod openapi;
@@ -52,12 +49,12 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::error::Error;
-use models::Model;
+use models::ServedModel;
 pub use options::ServerOptions;
 use routes::App;
 pub use served::Served;
 
-/// A server that listens and does not answer yet.
+/// A server that listens but does not accept connections until [`Server::run`].
 #[derive(Debug)]
 pub struct Server {
     options: ServerOptions,
@@ -71,7 +68,7 @@ pub struct Server {
 pub struct Stop(watch::Sender<bool>);
 
 impl Stop {
-    /// Makes the server finish what it has accepted, and return. Once is enough.
+    /// Makes the server finish the requests it has accepted, and return. Further calls have no effect.
     pub fn stop(&self) {
         self.0.send_replace(true);
     }
@@ -80,24 +77,24 @@ impl Stop {
 /// How a server ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ended {
-    /// Requests that were not answered when the time for that was over.
+    /// Number of requests that were still unanswered when [`ServerOptions::drain`] ran out.
     pub abandoned: usize,
 }
 
 impl Server {
-    /// Listens. Until [`Server::run`], clients wait.
+    /// Starts listening. Clients that connect wait until [`Server::run`].
     ///
     /// # Errors
-    /// [`Error::Option`] where the address cannot be listened on, or an option is impossible.
+    /// [`Error::Option`] if the address is unavailable or an option is invalid.
     pub fn bind(options: ServerOptions) -> Result<Self, Error> {
         check(&options)?;
         let at = (options.host.as_str(), options.port);
         let failed = |error: std::io::Error| {
             let (host, port) = at;
-            let problem = format!("{host}:{port} cannot be listened on: {error}; give another");
+            let problem = format!("cannot listen on {host}:{port}: {error}; choose another");
             Error::option("host and port", problem)
         };
-        // A name may have several addresses, of which the first that can be had is taken.
+        // A host name may have several addresses; `TcpListener::bind` takes the first available one.
         let addresses: Vec<SocketAddr> = at.to_socket_addrs().map_err(failed)?.collect();
         let listener = TcpListener::bind(&addresses[..]).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
@@ -105,22 +102,22 @@ impl Server {
         Ok(Server { options, listener, address, stop: watch::Sender::new(false) })
     }
 
-    /// Where it listens.
+    /// The address on which the server listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// What stops it.
+    /// A handle that stops the server.
     pub fn stopper(&self) -> Stop {
         Stop(self.stop.clone())
     }
 
-    /// Serves the models that `load` gives until it is stopped; `ready` is told their names once each
-    /// has passed its first pass. While they load, requests are answered with 503.
+    /// Serves the models that `load` returns, until the server is stopped. Calls `ready` with their names
+    /// once each has passed its first pass. While models load, requests are answered with 503.
     ///
     /// # Errors
-    /// What `load` fails with; [`Error::Option`] where two models have one name;
-    /// [`Error::Internal`] where a model's first pass cannot be right.
+    /// The error of `load`; [`Error::Option`] if two models have the same name; [`Error::Internal`] if a
+    /// model's first pass gives a wrong result.
     pub fn run<E: From<Error> + Send + 'static>(
         self,
         load: impl FnOnce() -> Result<Vec<Served>, E> + Send + 'static,
@@ -130,11 +127,9 @@ impl Server {
             .thread_name("vectile-http")
             .enable_all()
             .build()
-            .map_err(|error| {
-                Error::Internal(format!("the HTTP runtime does not start: {error}"))
-            })?;
+            .map_err(|error| Error::Internal(format!("cannot start the HTTP runtime: {error}")))?;
         let ended = runtime.block_on(self.serve(load, ready));
-        // Threads that tokenize for clients that have gone are not waited for.
+        // Does not wait for threads that still tokenize for disconnected clients.
         runtime.shutdown_background();
         ended
     }
@@ -148,11 +143,11 @@ impl Server {
         let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get());
         let app = App::new(self.options.clone(), metrics.clone(), threads);
         let listener = tokio::net::TcpListener::from_std(self.listener)
-            .map_err(|error| Error::Internal(format!("the listener cannot be used: {error}")))?;
+            .map_err(|error| Error::Internal(format!("cannot use the listener: {error}")))?;
         let mut stop = self.stop.subscribe();
         let connections = tokio::spawn(connections::serve(listener, app.clone(), stop.clone()));
         let (sender, loaded) = oneshot::channel();
-        // Drivers and weights take their time, and a thread of their own.
+        // Loading blocks for seconds, so it has its own thread.
         std::thread::spawn(move || sender.send(load()).is_ok());
         let loaded = tokio::select! {
             loaded = loaded => loaded.unwrap_or_else(|_| {
@@ -166,7 +161,7 @@ impl Server {
         let mut workers = Vec::new();
         for served in loaded {
             let limit = self.options.max_queue_tokens;
-            let (model, worker) = Model::start(served, limit, tokenizers.clone(), &metrics);
+            let (model, worker) = ServedModel::start(served, limit, tokenizers.clone(), &metrics);
             workers.push(worker);
             tokio::select! {
                 passed = model.first_pass() => passed?,
@@ -177,13 +172,13 @@ impl Server {
             models.push(model);
         }
         app.set_models(models.clone());
-        ready(&models.iter().map(|model| model.name.as_str()).collect::<Vec<_>>());
-        let abandoned = connections
-            .await
-            .map_err(|error| Error::Internal(format!("accepting connections ended: {error}")))?;
+        ready(&models.iter().map(|model| model.name()).collect::<Vec<_>>());
+        let abandoned = connections.await.map_err(|error| {
+            Error::Internal(format!("the task that accepts connections failed: {error}"))
+        })?;
         models.iter().for_each(|model| model.stop());
         if abandoned == 0 {
-            // Nothing waits any more: they end at once.
+            // The queues are empty, so the threads end at once.
             let ended = tokio::task::spawn_blocking(|| {
                 workers.into_iter().for_each(|worker| {
                     let _ = worker.join();
@@ -204,23 +199,23 @@ fn check(options: &ServerOptions) -> Result<(), Error> {
     ];
     for (option, count) in counts {
         if count == 0 {
-            return Err(Error::option(option, "is 0; at least 1 is expected"));
+            return Err(Error::option(option, "is 0; it must be at least 1"));
         }
     }
     for (option, time) in
         [("header-timeout", options.header_timeout), ("body-timeout", options.body_timeout)]
     {
         if time.is_zero() {
-            return Err(Error::option(option, "is 0; give a time"));
+            return Err(Error::option(option, "is 0; it must be longer"));
         }
     }
     if options.api_keys.iter().any(String::is_empty) {
-        return Err(Error::option("api-key", "is empty; give a key, or none at all"));
+        return Err(Error::option("api-key", "is empty; give a key or leave the option out"));
     }
     Ok(())
 }
 
-/// Clients tell models by their names.
+/// Refuses an empty list of models, and two models of the same name.
 fn check_names(served: &[Served]) -> Result<(), Error> {
     if served.is_empty() {
         return Err(Error::option("model", "no model is given; give at least one"));
@@ -228,10 +223,8 @@ fn check_names(served: &[Served]) -> Result<(), Error> {
     let mut names = BTreeSet::new();
     for served in served {
         if !names.insert(served.name()) {
-            let problem = format!(
-                "two models have the name `{}`; give one another, as NAME=DIR",
-                served.name()
-            );
+            let problem =
+                format!("two models have the name `{}`; rename one with NAME=DIR", served.name());
             return Err(Error::option("model", problem));
         }
     }

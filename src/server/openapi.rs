@@ -1,4 +1,4 @@
-//! The OpenAPI document, generated from the types of requests and answers.
+//! The OpenAPI document, generated from the request and response types.
 
 use bytes::Bytes;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -7,7 +7,7 @@ use utoipa::openapi::{
     ComponentsBuilder, InfoBuilder, LicenseBuilder, OpenApi, SecurityRequirement,
 };
 
-/// The APIs, in the order in which they are shown.
+/// Groups of routes, in the order in which `/docs` shows them.
 const TAGS: [&str; 5] =
     ["OpenAI", "text-embeddings-inference", "Cohere and Jina", "Ollama", "Health"];
 
@@ -15,14 +15,15 @@ fn tag(name: &str) -> Tag {
     TagBuilder::new().name(name).build()
 }
 
-/// What the routes say of themselves, with what is true of all of them.
+/// Serializes the OpenAPI document: `routes` with the title, the groups, and, if `keyed`, the security
+/// scheme.
 pub(crate) fn document(mut routes: OpenApi, keyed: bool) -> Bytes {
-    let description = "Embeddings, sparse embeddings and reranking, under the APIs of OpenAI, \
-                       text-embeddings-inference, Ollama, Cohere and Jina. Vectors have the same bits \
-                       whoever else is asking.\n\nEvery answer that is not a success has the body \
-                       `{\"error\": {\"message\", \"type\", \"param\", \"code\"}}`. 429 and 503 come with \
-                       `retry-after` (seconds) and `retry-after-ms`; nothing of such a request was taken. \
-                       `x-request-id` of a request comes back with its answer.";
+    let description = "Embeddings, sparse embeddings, token vectors and reranking, through the APIs of \
+                       OpenAI, text-embeddings-inference, Ollama, Cohere and Jina. Vectors are \
+                       bit-identical whatever other requests are running.\n\nEvery error has the body \
+                       `{\"error\": {\"message\", \"type\", \"param\", \"code\"}}`. Responses 429 and 503 \
+                       carry `retry-after` (seconds) and `retry-after-ms` (milliseconds); no part of such \
+                       a request was processed. The response repeats the request's `x-request-id`.";
     routes.info = InfoBuilder::new()
         .title("Vectile")
         .version(env!("CARGO_PKG_VERSION"))
@@ -38,6 +39,6 @@ pub(crate) fn document(mut routes: OpenApi, keyed: bool) -> Bytes {
         routes.components = Some(components);
         routes.security = Some(vec![SecurityRequirement::new("key", Vec::<String>::new())]);
     }
-    // Text and lists of it: it has a form in JSON always.
+    // The document holds only strings, numbers and lists of them, so serialization cannot fail.
     serde_json::to_vec(&routes).unwrap_or_default().into()
 }

@@ -1,36 +1,37 @@
-//! How a server is set up.
+//! Server options.
 
 use std::time::Duration;
 
-/// Where a [`Server`](crate::server::Server) listens and what it takes of its clients.
+/// Where a [`Server`](crate::server::Server) listens and which limits it sets for clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerOptions {
-    /// The address, or a name of this machine. 127.0.0.1 by default: nobody else reaches it.
+    /// IP address or host name to listen on. The default, 127.0.0.1, accepts connections from this
+    /// machine only.
     pub host: String,
-    /// The port; 0 is any that is free.
+    /// TCP port; 0 picks a free one.
     pub port: u16,
-    /// Bytes of a request's body.
+    /// Maximum size of a request body, in bytes.
     pub max_body_bytes: usize,
-    /// Texts or documents of a request.
+    /// Maximum number of texts or documents in a request.
     pub max_texts: usize,
-    /// Tokens of requests that are accepted and not answered, for each model. `None` is twelve batches.
-    /// A request is charged at most a quarter of it, so that one of any size can be accepted: it takes no
-    /// more of a batch than others do.
+    /// Token budget of each model for requests that were accepted and not yet answered. `None` means
+    /// twelve batches. A request is charged at most a quarter of it, so that a request of any size can
+    /// be accepted; its share of a batch is no larger than that of other requests.
     pub max_queue_tokens: Option<usize>,
-    /// Connections that are open at once.
+    /// Maximum number of open connections.
     pub max_connections: usize,
-    /// For the head of a request, and for a connection on which none comes.
+    /// Time limit for the head of a request, and for an idle connection.
     pub header_timeout: Duration,
-    /// For the body of a request.
+    /// Time limit for the body of a request.
     pub body_timeout: Duration,
-    /// How long requests in hand are finished for once the server is to stop.
+    /// How long a stopping server waits for accepted requests to finish.
     pub drain: Duration,
-    /// Origins whose pages may call the server; `*` is every one.
+    /// Origins whose pages may call the server; `*` allows every origin.
     pub cors_origins: Vec<String>,
-    /// Keys of which requests must carry one; none is needed where there are none. The page, the
-    /// OpenAPI document and `/health` need none ever.
+    /// API keys. If there are any, requests must carry one of them, except for the pages, the OpenAPI
+    /// document and `/health`.
     pub api_keys: Vec<String>,
-    /// Take token ids in place of texts. They must be of the model's own tokenizer.
+    /// Accept token ids in place of texts. They must come from the model's own tokenizer.
     pub accept_token_ids: bool,
 }
 

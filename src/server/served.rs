@@ -1,41 +1,48 @@
-//! Models to serve, as the caller has loaded them.
+//! Models to serve, as the caller loaded them.
 
 use std::sync::Arc;
 
-use crate::embedder::{Embedder, Reranker, SparseEncoder};
+use crate::embedder::{Embedder, MultiVectorEncoder, Reranker, SparseEncoder};
 
-/// A model to serve, and the name that clients know it by.
+/// A model to serve, and its name in requests.
 #[derive(Debug, Clone)]
 pub struct Served {
     pub(super) name: String,
-    pub(super) what: Loaded,
+    pub(super) model: LoadedModel,
 }
 
-/// What a model was loaded as.
+/// A loaded model of any kind.
 #[derive(Debug, Clone)]
-pub(super) enum Loaded {
-    Embedder(Arc<Embedder>),
+pub(super) enum LoadedModel {
+    Dense(Arc<Embedder>),
     Reranker(Arc<Reranker>),
     Sparse(Arc<SparseEncoder>),
+    MultiVector(Arc<MultiVectorEncoder>),
 }
 
 impl Served {
-    /// Serves vectors.
+    /// Serves an embedder: one vector for each text.
     pub fn embedder(name: impl Into<String>, embedder: Arc<Embedder>) -> Self {
-        Served { name: name.into(), what: Loaded::Embedder(embedder) }
+        Served { name: name.into(), model: LoadedModel::Dense(embedder) }
     }
 
-    /// Serves scores of documents.
+    /// Serves a reranker: scores of documents for a query.
     pub fn reranker(name: impl Into<String>, reranker: Arc<Reranker>) -> Self {
-        Served { name: name.into(), what: Loaded::Reranker(reranker) }
+        Served { name: name.into(), model: LoadedModel::Reranker(reranker) }
     }
 
-    /// Serves sparse vectors.
+    /// Serves a sparse encoder: one sparse vector for each text.
     pub fn sparse(name: impl Into<String>, encoder: Arc<SparseEncoder>) -> Self {
-        Served { name: name.into(), what: Loaded::Sparse(encoder) }
+        Served { name: name.into(), model: LoadedModel::Sparse(encoder) }
     }
 
-    /// The name that clients know it by.
+    /// Serves a multi-vector encoder: one vector for each token of a text, and scores of documents for a
+    /// query.
+    pub fn multi_vector(name: impl Into<String>, encoder: Arc<MultiVectorEncoder>) -> Self {
+        Served { name: name.into(), model: LoadedModel::MultiVector(encoder) }
+    }
+
+    /// The model's name in requests.
     pub fn name(&self) -> &str {
         &self.name
     }

@@ -28,6 +28,19 @@ impl Tokenizer {
         self.side == TruncationDirection::Left
     }
 
+    /// Whether a chat template writes pairs, so that a single text cannot be tokenized for the model.
+    pub fn has_chat_template(&self) -> bool {
+        self.chat.is_some()
+    }
+
+    /// The text that token ids stand for.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] if the tokenizer's decoder fails.
+    pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String, Error> {
+        self.guard(|| self.inner.decode(ids, skip_special_tokens))
+    }
+
     /// Returns all tokens of a text that includes its prompt, without truncation. `special` includes the
     /// tokens that the post-processor adds.
     pub fn describe(&self, text: &str, special: bool) -> Result<Vec<Piece>, Error> {

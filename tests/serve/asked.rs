@@ -1,4 +1,4 @@
-//! Scripts in other languages that ask the server, and what the program itself says of the same texts.
+//! Runs client scripts in other languages against the server, and the program on the same texts.
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -8,20 +8,20 @@ use serde_json::Value;
 use crate::program::Program;
 use crate::support::{chromium, fixture, on_path, root, skip, vectile};
 
-/// The model that clients and pages are shown, and what its directory is called.
+/// The model that clients and pages use: the name of its directory.
 pub const MODEL: &str = "bert_mean_norm";
 
-/// Where scripts ask a program.
+/// The base address of a program's server.
 pub fn url(program: &Program) -> String {
     format!("http://{}", program.address())
 }
 
-/// The folder of this file's scripts.
+/// The directory of the client scripts.
 fn scripts() -> PathBuf {
     root().join("tests/serve/clients")
 }
 
-/// Where `scripts/test.sh` puts clients, or somebody else has.
+/// Where the clients are installed: by `scripts/test.sh`, or as `VECTILE_CLIENTS` says.
 fn installed() -> PathBuf {
     let named = std::env::var_os("VECTILE_CLIENTS").map(PathBuf::from);
     named.unwrap_or_else(|| root().join(".vectile/clients"))
@@ -35,14 +35,14 @@ fn needed(what: &str, found: Option<PathBuf>) -> Option<PathBuf> {
     found
 }
 
-/// Python with the clients.
+/// Python with the client packages.
 pub fn python() -> Option<Command> {
     let python = installed().join("python/bin/python");
     let found = python.is_file().then_some(python);
     needed("Python with the clients of the server", found).map(Command::new)
 }
 
-/// Node with the clients.
+/// Node with the client packages.
 pub fn node() -> Option<Command> {
     let packages = installed().join("node");
     let found = on_path(&["node"]).filter(|_| packages.join("node_modules").is_dir());
@@ -53,18 +53,18 @@ pub fn node() -> Option<Command> {
     })
 }
 
-/// Node with the browser that it drives.
+/// Node with the client packages and a browser to drive.
 pub fn browser() -> Option<Command> {
     let mut command = node()?;
     command.env("VECTILE_CHROMIUM", chromium()?);
     Some(command)
 }
 
-/// Runs a script to its good end, and reads the JSON that it prints.
+/// Runs a script, which must succeed, and reads the JSON that it prints.
 pub fn run(mut command: Command, script: &str, args: &[&str]) -> Value {
     command.arg(scripts().join(script)).args(args).stdin(Stdio::null());
     command.env("PYTHONDONTWRITEBYTECODE", "1");
-    // Clients must not go looking for a way around.
+    // Clients must reach the local server directly, not through a proxy.
     for name in ["http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"]
     {
         command.env_remove(name);
@@ -75,7 +75,7 @@ pub fn run(mut command: Command, script: &str, args: &[&str]) -> Value {
     serde_json::from_slice(&stdout).unwrap_or_else(|error| panic!("{script}: {error}\n{stderr}"))
 }
 
-/// What the program prints of the fixture's model.
+/// The program's output for the fixture model.
 pub fn program_says(verb: &str, args: &[&str]) -> String {
     let mut command = vectile();
     command.arg(verb).arg("--model").arg(fixture(MODEL)).args(args);
@@ -84,7 +84,7 @@ pub fn program_says(verb: &str, args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The vectors that the program gives with these options.
+/// The program's vectors with these options.
 pub fn program_vectors(texts: &[&str], options: &[&str]) -> Vec<Vec<f32>> {
     let said = program_says("embed", &[options, &["--"], texts].concat());
     said.lines()
@@ -92,7 +92,7 @@ pub fn program_vectors(texts: &[&str], options: &[&str]) -> Vec<Vec<f32>> {
         .collect()
 }
 
-/// A list of numbers as f32: each the nearest to what is written.
+/// A list of numbers as f32, each rounded to nearest.
 pub fn row(list: &Value) -> Vec<f32> {
     list.as_array().unwrap().iter().map(|value| value.as_f64().unwrap() as f32).collect()
 }

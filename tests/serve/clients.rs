@@ -1,4 +1,5 @@
-//! The clients that people have: the vectors of `vectile embed`, to the bit, and errors as their own exceptions.
+//! Real clients with their default settings: vectors bit-identical to `vectile embed`, and errors as the client's own
+//! exceptions.
 
 use std::time::Duration;
 
@@ -25,10 +26,10 @@ fn ask(program: &Program, command: std::process::Command, script: &str) -> Value
     run(command, script, &[&url(program), MODEL, &json!(TEXTS).to_string()])
 }
 
-/// APIs that promise vectors of length one scale what the model gives.
+/// Program options for APIs whose vectors always have length one.
 const SCALED: &[&str] = &["--normalize"];
 
-/// Every way that vectors came, against those that the program gives with these options.
+/// Checks that the vectors of every way in `ways` equal the program's with these options.
 fn same_vectors(told: &Value, ways: &[&str], options: &[&str]) {
     let expected = program_vectors(&TEXTS, options);
     let vectors = told["vectors"].as_object().unwrap();
@@ -38,7 +39,7 @@ fn same_vectors(told: &Value, ways: &[&str], options: &[&str]) {
     }
 }
 
-/// A mistake is this exception of the client's, and says these words of the server's.
+/// Checks that a mistake raised this exception of the client, with this status and these words of the server.
 fn refused(told: &Value, mistake: &str, class: &str, status: u16, words: &[&str]) {
     let error = &told["errors"][mistake];
     assert_eq!(error["class"], class, "{mistake}: {error}");
@@ -123,11 +124,11 @@ fn ollama() {
 }
 
 #[test]
-fn openai_waits_as_long_as_it_is_told() {
+fn openai_waits_before_a_retry_as_the_server_says() {
     let Some(python) = python() else { return };
     let program = Program::start(&[fixture(MODEL)], &["--max-queue-tokens", "512"]);
     let (address, bodies) = (program.address(), soak::bodies(4, 16, 24));
-    // More than fits, for as long as the client tries.
+    // More requests than fit into the queue, for as long as the client tries.
     let (send, over) = tokio::sync::oneshot::channel::<()>();
     let busy = std::thread::spawn(move || {
         soak::block_on(async {

@@ -1,4 +1,4 @@
-//! `vectile serve` as people and programs use it: other people's clients, a browser, too many requests.
+//! `vectile serve` with real clients, in a browser, and under load.
 #![cfg(all(feature = "cli", feature = "server"))]
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! The pages as a person uses them: by the keyboard, by day and by night, on a desk and on a phone.
+//! The pages in a browser: driven by keyboard, in the light and the dark theme, on a desktop and on a phone.
 
 use serde_json::{Value, json};
 
@@ -14,8 +14,8 @@ const LINES: [&str; 4] = [
 ];
 const QUERY: &str = "where is the cat?";
 
-/// Nothing was asked of anyone else, and nothing went wrong in the page.
-fn quiet(told: &Value, url: &str) {
+/// Checks that the page requested only its own server and reported no error.
+fn no_errors(told: &Value, url: &str) {
     let requests = told["requests"].as_array().unwrap();
     assert!(requests.len() > 5);
     for request in requests {
@@ -25,7 +25,7 @@ fn quiet(told: &Value, url: &str) {
     assert_eq!(told["errors"], json!([]));
 }
 
-/// Everything fits beside each other, in the theme's colours, and can be read.
+/// Checks that the layout fits the width, uses the theme's colours and has enough contrast.
 fn legible(layout: &Value, width: u64, theme: &str) {
     assert_eq!(layout["width"], width);
     assert!(layout["needed"].as_u64().unwrap() <= width, "{layout}");
@@ -34,16 +34,16 @@ fn legible(layout: &Value, width: u64, theme: &str) {
     assert!(layout["least"]["contrast"].as_f64().unwrap() >= 4.5, "{layout}");
 }
 
-/// Uses the page with the keyboard, and holds what it shows against what the program prints.
+/// Drives the page by keyboard and compares its results with the program's.
 fn page(width: u64, theme: &str) {
     let Some(browser) = browser() else { return };
     let program = Program::start(&[fixture(MODEL)], &["--api-key", "secret"]);
     let given =
         json!({ "theme": theme, "width": width, "key": "secret", "lines": LINES, "query": QUERY });
     let told = run(browser, "use_page.mjs", &[&url(&program), &given.to_string()]);
-    quiet(&told, &url(&program));
+    no_errors(&told, &url(&program));
 
-    // The key is asked for in the server's words.
+    // The page asks for the key with the server's message.
     assert!(told["refused"].as_str().unwrap().contains("key"), "{}", told["refused"]);
     assert_eq!(told["refused"], told["wrongKey"]);
     assert_eq!(told["expected"].as_array().unwrap().len(), 1);
@@ -55,7 +55,7 @@ fn page(width: u64, theme: &str) {
     assert!(facts["Adapter"].as_str().unwrap().contains(adapter), "{facts}");
     assert!(facts["Precision"].as_str().unwrap().contains("f32"), "{facts}");
 
-    // The matrix is `vectile similarity`.
+    // The matrix equals `vectile similarity`.
     assert_eq!(told["count"], "4 texts");
     for (i, a) in LINES.iter().enumerate() {
         for (j, b) in LINES.iter().enumerate().skip(i) {
@@ -80,7 +80,7 @@ fn page(width: u64, theme: &str) {
     assert!(told["status"].as_str().unwrap().starts_with("4 texts, 6 pairs, in "));
     assert_eq!(told["stretched"]["changed"], true);
 
-    // The search is `vectile search`.
+    // The search equals `vectile search`.
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("lines.txt");
     std::fs::write(&file, LINES.join("\n")).unwrap();
@@ -103,23 +103,23 @@ fn page(width: u64, theme: &str) {
 }
 
 #[test]
-fn on_a_desk_by_day() {
+fn the_page_on_a_desktop_in_the_light_theme() {
     page(1280, "light");
 }
 
 #[test]
-fn on_a_phone_by_night() {
+fn the_page_on_a_phone_in_the_dark_theme() {
     page(390, "dark");
 }
 
-/// Sends the example of every call of the API's page.
+/// Sends the example of every route on the API page.
 fn docs(width: u64, theme: &str) {
     let Some(browser) = browser() else { return };
     let models = [fixture(MODEL), fixture("rerankers/bert"), fixture("sparse/distilbert")];
     let program = Program::start(&models, &["--api-key", "secret"]);
     let given = json!({ "theme": theme, "width": width, "key": "secret" });
     let told = run(browser, "use_docs.mjs", &[&url(&program), &given.to_string()]);
-    quiet(&told, &url(&program));
+    no_errors(&told, &url(&program));
     legible(&told["layout"], width, theme);
     let calls = told["calls"].as_array().unwrap();
     for call in calls {
@@ -141,11 +141,11 @@ fn docs(width: u64, theme: &str) {
 }
 
 #[test]
-fn every_call_can_be_tried_on_a_desk_by_night() {
+fn every_route_can_be_tried_on_a_desktop_in_the_dark_theme() {
     docs(1280, "dark");
 }
 
 #[test]
-fn every_call_can_be_tried_on_a_phone_by_day() {
+fn every_route_can_be_tried_on_a_phone_in_the_light_theme() {
     docs(390, "light");
 }

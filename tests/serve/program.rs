@@ -1,4 +1,4 @@
-//! The program as a server: started, looked at from outside, told to stop.
+//! A running `vectile serve`: start it, observe it from outside, send it signals.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 
 use crate::support::{resident_memory, vectile};
 
-/// A `vectile serve` that is ready; ended when dropped.
+/// A `vectile serve` that is ready; killed when dropped.
 pub struct Program {
     child: Child,
     address: SocketAddr,
 }
 
 impl Program {
-    /// Starts it on a free port, with these models and further arguments, and waits until they are ready.
+    /// Starts the program on a free port with these models and arguments, and waits until it is ready.
     pub fn start(models: &[PathBuf], args: &[&str]) -> Program {
         let mut command = vectile();
         command.args(["serve", "--port", "0"]);
@@ -27,7 +27,7 @@ impl Program {
         let mut child = command.spawn().unwrap();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let (send, received) = mpsc::channel();
-        // Read to the end, so that the program never waits for somebody to read what it says.
+        // Reads to the end, so that the program never blocks on a full pipe.
         std::thread::spawn(move || {
             lines.map_while(Result::ok).for_each(|line| drop(send.send(line)))
         });
@@ -43,20 +43,20 @@ impl Program {
             said += &format!("{line}\n");
         }
         let _ = child.kill();
-        panic!("it is not ready: {:?}\n{said}", child.wait());
+        panic!("the program is not ready: {:?}\n{said}", child.wait());
     }
 
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Sends a signal by its name, as `kill` knows it.
+    /// Sends the signal of this name.
     pub fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
     }
 
-    /// How it ended, or nothing where it has not within this time.
+    /// Its exit status, or `None` if it is still running after this time.
     pub fn ended(&mut self, within: Duration) -> Option<ExitStatus> {
         let end = Instant::now() + within;
         loop {
@@ -67,12 +67,12 @@ impl Program {
         }
     }
 
-    /// Bytes in memory, where the system says so.
+    /// Its resident memory in bytes, if the system tells it.
     pub fn resident(&self) -> Option<u64> {
         resident_memory(&self.child.id().to_string())
     }
 
-    /// Open files and sockets, where the system says so.
+    /// Its number of open files and sockets, if the system tells it.
     pub fn open_files(&self) -> Option<usize> {
         let files = Path::new("/proc").join(self.child.id().to_string()).join("fd");
         Some(std::fs::read_dir(files).ok()?.count())

@@ -1,4 +1,4 @@
-//! Each check of `benches/soak.rs` for seconds.
+//! A short run of each check of `benches/soak.rs`.
 
 use crate::soak::{self, Scale, block_on};
 
@@ -13,17 +13,17 @@ const SHORT: Scale = Scale {
 };
 
 #[test]
-fn overload_is_refused_and_passes() {
+fn overload_is_refused_and_ends() {
     block_on(soak::overload::check(&SHORT)).unwrap();
 }
 
 #[test]
-fn clients_that_go_away_leave_nothing_behind() {
+fn disconnected_clients_leave_nothing_behind() {
     block_on(soak::disconnects::check(&SHORT)).unwrap();
 }
 
 #[test]
-fn a_signal_drops_nothing_that_was_accepted() {
+fn a_signal_drops_no_accepted_request() {
     block_on(soak::signals::check(&SHORT)).unwrap();
 }
 

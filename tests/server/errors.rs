@@ -1,4 +1,4 @@
-//! Every status that is not a success, and what a client can make of it.
+//! Every error status, and what its response tells the client.
 
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use vectile::{Error, block_on};
 use super::support::{Client, Running, embedder, have_adapter, options};
 
 #[test]
-fn paths_methods_and_content_types_are_told_apart() {
+fn wrong_paths_methods_and_content_types_have_their_own_errors() {
     if !have_adapter() {
         return;
     }
@@ -38,7 +38,7 @@ fn paths_methods_and_content_types_are_told_apart() {
 }
 
 #[test]
-fn sizes_are_bounded() {
+fn sizes_of_requests_are_limited() {
     if !have_adapter() {
         return;
     }
@@ -49,14 +49,14 @@ fn sizes_are_bounded() {
     assert_eq!((answer.error(413), answer.param()), ("too_many_texts".into(), json!("inputs")));
     let long = json!({ "inputs": "a".repeat(1000) });
     assert_eq!(server.post("/embed", &long).error(413), "body_too_large");
-    // A length that is only announced is refused before anything of it comes.
+    // A declared length that is too large is refused before the body arrives.
     let mut client = server.connect();
     client
         .stream
         .write_all(b"POST /embed HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999\r\n\r\n")
         .unwrap();
     assert_eq!(client.answer().unwrap().error(413), "body_too_large");
-    // One that is not announced at all, when it is passed.
+    // An undeclared length is refused once it exceeds the limit.
     let mut client = server.connect();
     client
         .stream
@@ -71,13 +71,13 @@ fn sizes_are_bounded() {
 }
 
 #[test]
-fn who_is_refused_while_sending_is_told_why() {
+fn a_client_refused_while_sending_receives_the_error() {
     if !have_adapter() {
         return;
     }
     let options = ServerOptions { max_body_bytes: 1000, api_keys: vec!["k".into()], ..options() };
     let server = Running::start(options, vec![Served::embedder("m", embedder("bert_mean_norm"))]);
-    // More than the buffers of both ends hold, by a client that reads nothing until all is sent.
+    // More than the socket buffers hold, from a client that reads nothing until it has sent everything.
     let body = vec![b'a'; 32 << 20];
     let key = ("x-api-key", "k");
     let json = ("content-type", "application/json");
@@ -92,10 +92,10 @@ fn who_is_refused_while_sending_is_told_why() {
         let mut client = server.connect();
         client.write("POST", path, headers, &body).unwrap();
         assert_eq!(client.answer().unwrap().error(status), code, "{path} {headers:?}");
-        // The whole body has been taken in: the connection goes on.
+        // The server has read the whole body, so the connection can be used again.
         client.send("GET", "/health/live", &[], b"").ok();
     }
-    // One that asks before it sends is not told to.
+    // A client that waits for `100 Continue` is refused before it sends the body.
     let mut client = server.connect();
     let head = "POST /embed HTTP/1.1\r\nhost: x\r\nx-api-key: k\r\nexpect: 100-continue\r\n\
                 content-length: 99999999\r\n\r\n";
@@ -104,14 +104,14 @@ fn who_is_refused_while_sending_is_told_why() {
 }
 
 #[test]
-fn slow_clients_are_not_waited_for() {
+fn slow_clients_time_out() {
     if !have_adapter() {
         return;
     }
     let short = Duration::from_millis(300);
     let patient = ServerOptions { header_timeout: short, body_timeout: short, ..options() };
     let server = Running::start(patient, vec![Served::embedder("m", embedder("bert_mean_norm"))]);
-    // A byte of the body now and then.
+    // A body that arrives byte by byte.
     let mut client = server.connect();
     client
         .stream
@@ -124,7 +124,7 @@ fn slow_clients_are_not_waited_for() {
     }
     assert_eq!(client.answer().unwrap().error(408), "body_timeout");
     assert!(since.elapsed() < Duration::from_secs(5));
-    // A byte of the head now and then, and none at all: closed.
+    // An incomplete head, and an idle connection: both are closed.
     for head in ["GET /health/live HTTP/1.1\r\nhost: ", ""] {
         let mut client = server.connect();
         let since = Instant::now();
@@ -138,7 +138,7 @@ fn slow_clients_are_not_waited_for() {
 }
 
 #[test]
-fn connections_are_bounded_and_those_too_many_are_told() {
+fn connections_beyond_the_maximum_get_an_error() {
     if !have_adapter() {
         return;
     }
@@ -158,7 +158,7 @@ fn connections_are_bounded_and_those_too_many_are_told() {
 }
 
 #[test]
-fn keys_are_asked_for_where_they_are_set() {
+fn keys_are_required_if_the_server_has_some() {
     if !have_adapter() {
         return;
     }
@@ -186,21 +186,21 @@ fn keys_are_asked_for_where_they_are_set() {
 }
 
 #[test]
-fn pages_of_other_origins_are_allowed_where_they_are_named() {
+fn named_origins_may_call_the_server() {
     if !have_adapter() {
         return;
     }
     let origin = "https://app.example";
     let named = ServerOptions { cors_origins: vec![origin.into()], ..options() };
     let server = Running::start(named, vec![Served::embedder("m", embedder("bert_mean_norm"))]);
-    let asks = |server: &Running, origin: &str| {
+    let allowed = |server: &Running, origin: &str| {
         let headers = [("origin", origin), ("access-control-request-method", "POST")];
         let answer = server.connect().send("OPTIONS", "/v1/embeddings", &headers, b"");
         answer.header("access-control-allow-origin").map(str::to_owned)
     };
-    assert_eq!(asks(&server, origin).as_deref(), Some(origin));
-    assert_eq!(asks(&server, "https://other.example"), None);
-    assert_eq!(asks(Running::shared(), origin), None);
+    assert_eq!(allowed(&server, origin).as_deref(), Some(origin));
+    assert_eq!(allowed(&server, "https://other.example"), None);
+    assert_eq!(allowed(Running::shared(), origin), None);
 }
 
 #[test]
@@ -220,7 +220,7 @@ fn requests_have_ids() {
 }
 
 #[test]
-fn what_cannot_be_served_is_said_before_anything_is_loaded() {
+fn invalid_options_are_refused_before_models_load() {
     let taken = Server::bind(options()).unwrap();
     let again = Server::bind(ServerOptions { port: taken.address().port(), ..options() });
     let said = again.unwrap_err().to_string();
@@ -238,7 +238,7 @@ fn what_cannot_be_served_is_said_before_anything_is_loaded() {
 }
 
 #[test]
-fn two_models_of_one_name_and_models_that_do_not_load_end_it() {
+fn the_server_ends_if_names_repeat_or_a_model_fails_to_load() {
     if !have_adapter() {
         return;
     }
@@ -253,9 +253,9 @@ fn two_models_of_one_name_and_models_that_do_not_load_end_it() {
     assert_eq!(run(Err(missing.clone())), missing);
 }
 
-/// While models load, the process lives and is not ready.
+/// While models load, the process is live and not ready.
 #[test]
-fn models_that_are_being_loaded_are_unavailable() {
+fn requests_get_503_while_models_load() {
     if !have_adapter() {
         return;
     }

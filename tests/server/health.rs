@@ -1,4 +1,4 @@
-//! Health is what running the model shows.
+//! Readiness is measured by running the model.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use super::support::{
 };
 
 #[test]
-fn a_lost_device_is_not_ready_within_a_second_and_ready_again_after() {
+fn a_lost_device_is_reported_within_a_second_and_recovers() {
     if !have_adapter() {
         return;
     }
@@ -41,9 +41,9 @@ fn a_lost_device_is_not_ready_within_a_second_and_ready_again_after() {
     assert!(text.contains("vectile_ready{model=\"m\"} 1"), "{text}");
 }
 
-/// A request that meets the loss is repeated on the new device.
+/// A request whose batch is lost with the device is run again on the new device.
 #[test]
-fn requests_outlive_a_lost_device() {
+fn requests_survive_a_lost_device() {
     if !have_adapter() {
         return;
     }
@@ -57,9 +57,9 @@ fn requests_outlive_a_lost_device() {
     }
 }
 
-/// Every kind of model has a first pass and probes of its own; an idle one is run when it is asked.
+/// Every kind of model has its first pass and its probes; a request for health runs an idle model.
 #[test]
-fn idle_models_of_every_kind_are_run_when_health_is_asked_for() {
+fn a_request_for_health_runs_idle_models_of_every_kind() {
     if !have_adapter() {
         return;
     }
@@ -88,9 +88,9 @@ fn idle_models_of_every_kind_are_run_when_health_is_asked_for() {
     );
 }
 
-/// An adapter that computes a kernel wrongly shows before any client asks.
+/// A wrong kernel is found before the first request.
 #[test]
-fn a_model_whose_kernels_give_wrong_answers_is_not_served() {
+fn a_model_with_a_wrong_kernel_is_not_served() {
     if !have_adapter() {
         return;
     }

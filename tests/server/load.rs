@@ -1,4 +1,4 @@
-//! Many clients at once: the same bits, fair shares, all or nothing, and those who leave.
+//! Many clients at once: bit-identical vectors, fair shares, all-or-nothing admission, disconnections.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use vectile::server::{Served, ServerOptions};
 
 use super::support::{Client, Running, bits, bits_of, embedder, have_adapter, options, texts};
 
-/// The value of a metric's line that begins so.
+/// The value on the line of the metrics that starts with `line`.
 fn metric(server: &Running, line: &str) -> f64 {
     let answer = server.get("/metrics");
     let text = String::from_utf8(answer.body).unwrap();
@@ -21,7 +21,7 @@ fn start(options: ServerOptions) -> Running {
 }
 
 #[test]
-fn vectors_have_the_bits_of_the_library_under_any_concurrency() {
+fn vectors_are_bit_identical_to_the_library_under_concurrency() {
     if !have_adapter() {
         return;
     }
@@ -56,7 +56,7 @@ fn vectors_have_the_bits_of_the_library_under_any_concurrency() {
     assert!(metric(&server, "vectile_tokens_total{model=\"m\"}") > 1000.0);
 }
 
-/// A list that takes a while.
+/// A request that takes a while.
 fn large(count: usize) -> Value {
     json!({ "input": texts(count) })
 }
@@ -86,14 +86,14 @@ fn a_small_request_does_not_wait_for_a_large_one() {
 }
 
 #[test]
-fn what_does_not_fit_is_sent_away_whole_and_comes_back() {
+fn a_request_that_does_not_fit_is_refused_whole_and_may_retry() {
     if !have_adapter() {
         return;
     }
     let server = start(ServerOptions { max_queue_tokens: Some(400), ..options() });
     std::thread::scope(|scope| {
         let server = &server;
-        // Of any size, and a quarter of the budget each.
+        // Each is larger than the budget and charged a quarter of it.
         let large: Vec<_> = (0..4)
             .map(|_| scope.spawn(move || server.post("/v1/embeddings", &large(200)).ok()))
             .collect();
@@ -119,7 +119,7 @@ fn what_does_not_fit_is_sent_away_whole_and_comes_back() {
 }
 
 #[test]
-fn texts_of_clients_who_left_are_not_run() {
+fn texts_of_disconnected_clients_are_not_run() {
     if !have_adapter() {
         return;
     }
@@ -142,16 +142,16 @@ fn texts_of_clients_who_left_are_not_run() {
     while metric(&server, "vectile_budget_used_tokens{model=\"m\"}") > 0.0
         || metric(&server, "vectile_requests_in_flight") > 1.0
     {
-        assert!(since.elapsed() < Duration::from_secs(20), "what they took is not given back");
+        assert!(since.elapsed() < Duration::from_secs(20), "the charge is not returned");
         std::thread::sleep(Duration::from_millis(20));
     }
     assert!(metric(&server, "vectile_dropped_texts_total{model=\"m\"}") > 0.0);
     server.post("/v1/embeddings", &json!({ "input": "a" })).ok();
 }
 
-/// One request on which the model fails beside others that it does not harm.
+/// A failing request does not affect requests beside it.
 #[test]
-fn a_text_that_fails_fails_its_own_request_only() {
+fn a_failing_text_fails_its_own_request_only() {
     if !have_adapter() {
         return;
     }

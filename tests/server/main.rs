@@ -1,4 +1,4 @@
-//! The server, as its clients meet it: over sockets, with tiny models on whatever adapter there is.
+//! The server through sockets, with tiny models on the default adapter.
 #![cfg(feature = "server")]
 #![allow(
     clippy::unwrap_used,
@@ -10,6 +10,7 @@
 mod errors;
 mod health;
 mod load;
+mod multi_vector;
 mod ollama;
 mod openai;
 mod rerank;

@@ -1,4 +1,4 @@
-//! What Ollama's clients ask for.
+//! Ollama's API.
 
 use serde_json::json;
 use vectile::{EmbedOptions, block_on};
@@ -6,7 +6,7 @@ use vectile::{EmbedOptions, block_on};
 use super::support::{Running, bits, bits_of, embedder, have_adapter};
 
 #[test]
-fn vectors_have_length_one_and_come_with_their_tokens() {
+fn vectors_have_length_one_and_tokens_are_counted() {
     if !have_adapter() {
         return;
     }

@@ -13,7 +13,7 @@ fn floats(base64: &Value) -> Vec<u32> {
 }
 
 #[test]
-fn vectors_are_those_of_the_library_as_numbers_and_in_base64() {
+fn vectors_equal_the_library_as_numbers_and_in_base64() {
     if !have_adapter() {
         return;
     }
@@ -35,14 +35,14 @@ fn vectors_are_those_of_the_library_as_numbers_and_in_base64() {
         assert_eq!(bits(&object["embedding"]), bits_of(row), "{at}");
         assert_eq!(floats(&encoded["data"][at]["embedding"]), bits_of(row), "{at}");
     }
-    // A text alone, and without a model's name.
+    // One text instead of a list, and no model name.
     let one = server.post("/v1/embeddings", &json!({ "input": texts[3] })).ok();
     assert_eq!(one["data"].as_array().unwrap().len(), 1);
     assert_eq!(bits(&one["data"][0]["embedding"]), bits_of(expected.row(3)));
 }
 
 #[test]
-fn dimensions_prompts_and_sides_are_those_of_the_library() {
+fn dimensions_prompts_and_input_types_work_as_in_the_library() {
     if !have_adapter() {
         return;
     }
@@ -86,7 +86,7 @@ fn dimensions_prompts_and_sides_are_those_of_the_library() {
 }
 
 #[test]
-fn texts_that_are_too_long_are_cut_and_reported_or_refused() {
+fn texts_that_are_too_long_are_truncated_and_reported_or_refused() {
     if !have_adapter() {
         return;
     }
@@ -103,7 +103,7 @@ fn texts_that_are_too_long_are_cut_and_reported_or_refused() {
 }
 
 #[test]
-fn token_ids_are_refused_in_words_unless_they_are_accepted() {
+fn token_ids_are_refused_with_advice_unless_accepted() {
     if !have_adapter() {
         return;
     }
@@ -137,7 +137,7 @@ fn token_ids_are_refused_in_words_unless_they_are_accepted() {
 }
 
 #[test]
-fn models_are_listed_and_told_apart() {
+fn models_are_listed_and_selected_by_name() {
     if !have_adapter() {
         return;
     }
@@ -179,7 +179,7 @@ fn the_document_describes_every_request_and_answer() {
         assert!(component["example"].is_object(), "{path}: {component}");
         assert!(post["responses"]["200"].is_object() && post["responses"]["default"].is_object());
     }
-    // Pages show calls under the document's tags, in their order.
+    // The page shows routes under the document's tags, in this order.
     let tags: Vec<&Value> =
         document["tags"].as_array().unwrap().iter().map(|tag| &tag["name"]).collect();
     assert_eq!(tags[0], "OpenAI");
@@ -188,7 +188,7 @@ fn the_document_describes_every_request_and_answer() {
             assert!(tags.contains(&&call["tags"][0]), "{method} {path}: {}", call["tags"]);
         }
     }
-    // Every reference leads somewhere.
+    // Every reference resolves.
     let text = document.to_string();
     for reference in text.split("\"#/components/schemas/").skip(1) {
         let name = reference.split('"').next().unwrap();

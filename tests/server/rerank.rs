@@ -1,4 +1,4 @@
-//! Reranking as Cohere and Jina have it.
+//! Reranking in the shape of the APIs of Cohere and Jina.
 
 use serde_json::json;
 use vectile::block_on;
@@ -6,7 +6,7 @@ use vectile::block_on;
 use super::support::{Running, bits, have_adapter, reranker, texts};
 
 #[test]
-fn documents_are_ranked_as_the_library_ranks_them() {
+fn documents_are_ranked_as_in_the_library() {
     if !have_adapter() {
         return;
     }

@@ -1,4 +1,4 @@
-//! The end: what was accepted is answered, and a second signal does not wait.
+//! Shutdown: accepted requests are answered, and a second signal ends the server at once.
 #![cfg(all(unix, feature = "cli"))]
 
 use std::io::{BufRead, BufReader};
@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 
 use super::support::{Client, fixture, have_adapter, texts, vectile};
 
-/// The program.
+/// The running program.
 struct Program {
     child: Child,
     address: SocketAddr,
-    /// What it says on stderr after it is ready.
+    /// Its lines on stderr after it is ready.
     log: std::thread::JoinHandle<Vec<String>>,
 }
 
@@ -46,7 +46,7 @@ impl Program {
         assert!(sent.unwrap().success());
     }
 
-    /// Waits for its end, and gives its exit code and what it said.
+    /// Waits for its end and returns its exit code and its lines on stderr.
     fn end(mut self) -> (Option<i32>, Vec<String>) {
         let since = Instant::now();
         let status = loop {
@@ -55,7 +55,7 @@ impl Program {
             }
             if since.elapsed() > Duration::from_secs(60) {
                 self.child.kill().unwrap();
-                panic!("it does not end");
+                panic!("the program does not end");
             }
             std::thread::sleep(Duration::from_millis(10));
         };
@@ -66,7 +66,7 @@ impl Program {
 const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
 
 #[test]
-fn what_was_accepted_is_answered_after_a_signal() {
+fn accepted_requests_are_answered_after_a_signal() {
     if !have_adapter() {
         return;
     }
@@ -79,7 +79,7 @@ fn what_was_accepted_is_answered_after_a_signal() {
     std::thread::sleep(Duration::from_millis(300));
     program.signal("TERM");
     let since = Instant::now();
-    // Ready no more, and what is said so says that the connection ends.
+    // The server reports that it is not ready, on a connection that then closes.
     std::thread::sleep(Duration::from_millis(50));
     let ready = idle.send("GET", "/health/ready", &[], b"");
     assert_eq!(ready.error(503), "shutting_down");
@@ -87,11 +87,11 @@ fn what_was_accepted_is_answered_after_a_signal() {
     let answer = waits.answer().unwrap();
     assert_eq!(answer.ok()["data"].as_array().unwrap().len(), 300);
     let answered = since.elapsed();
-    assert!(std::net::TcpStream::connect(program.address).is_err(), "it listens still");
+    assert!(std::net::TcpStream::connect(program.address).is_err(), "the server still listens");
     let (code, log) = program.end();
     assert_eq!(code, Some(0), "{log:?}");
     assert!(since.elapsed() < answered + Duration::from_secs(5));
-    // Every line is an object, and requests have their ids.
+    // Every line of the log is a JSON object, and requests have ids.
     let objects: Vec<Value> = log.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
     let answered = objects.iter().find(|object| object["status"] == 200).unwrap();
     assert!(answered["span"]["id"].is_string(), "{answered}");
@@ -111,20 +111,20 @@ fn a_second_signal_ends_at_once() {
         waiting.push(client);
     }
     std::thread::sleep(Duration::from_millis(300));
-    // One of each: two of a kind may reach a busy process as one.
+    // Two different signals, because two of the same may be merged before a busy process sees them.
     program.signal("INT");
     std::thread::sleep(Duration::from_millis(100));
     program.signal("TERM");
     let since = Instant::now();
     let (code, log) = program.end();
     assert_eq!(code, Some(1), "{log:?}");
-    // What is in hand takes longer.
+    // Finishing the accepted requests would take longer.
     assert!(since.elapsed() < Duration::from_secs(5));
     assert!(log.iter().any(|line| line.contains("second signal")), "{log:?}");
 }
 
 #[test]
-fn requests_that_take_too_long_are_given_up() {
+fn requests_that_exceed_the_drain_time_are_abandoned() {
     if !have_adapter() {
         return;
     }
@@ -144,7 +144,7 @@ fn requests_that_take_too_long_are_given_up() {
 }
 
 #[test]
-fn an_idle_server_ends_soon() {
+fn an_idle_server_ends_quickly() {
     if !have_adapter() {
         return;
     }
@@ -161,7 +161,7 @@ fn an_idle_server_ends_soon() {
 }
 
 #[test]
-fn a_model_that_cannot_be_loaded_is_the_users_to_mend() {
+fn a_missing_model_is_a_user_error() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vectile"));
     command.args(["serve", "--port", "0", "--model", "no/such/model/here"]);
     let output = command.stdin(Stdio::null()).output().unwrap();

@@ -1,4 +1,4 @@
-//! A server in this process, and a client that writes what it is told to the socket.
+//! A server in this process, and a client that writes given bytes to a socket.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use vectile::server::{Ended, Served, Server, ServerOptions, Stop};
-use vectile::{Embedder, Error, Reranker, SparseEncoder, block_on};
+use vectile::{Embedder, Error, MultiVectorEncoder, Reranker, SparseEncoder, block_on};
 
 #[path = "../support/mod.rs"]
 mod shared;
@@ -29,20 +29,24 @@ pub fn sparse(name: &str) -> Arc<SparseEncoder> {
     Arc::new(block_on(SparseEncoder::builder(files(name)).build()).unwrap())
 }
 
-/// A server on a thread of this process. Dropped, it is stopped.
+pub fn multi_vector(name: &str) -> Arc<MultiVectorEncoder> {
+    Arc::new(block_on(MultiVectorEncoder::builder(files(name)).build()).unwrap())
+}
+
+/// A server on a thread of this process; stopped when dropped.
 pub struct Running {
     pub address: SocketAddr,
     pub stop: Stop,
     thread: Option<JoinHandle<Result<Ended, Error>>>,
 }
 
-/// Options on any free port.
+/// Default options on a free port.
 pub fn options() -> ServerOptions {
     ServerOptions { port: 0, ..ServerOptions::default() }
 }
 
 impl Running {
-    /// Starts it and waits until it is ready.
+    /// Starts a server and waits until it is ready.
     pub fn start(options: ServerOptions, models: Vec<Served>) -> Self {
         let server = Server::bind(options).unwrap();
         let (address, stop) = (server.address(), server.stopper());
@@ -57,7 +61,7 @@ impl Running {
         running
     }
 
-    /// All kinds of models, on options of one's own.
+    /// Starts a server with several kinds of model.
     pub fn all(options: ServerOptions) -> Self {
         let models = vec![
             Served::embedder("embed", embedder("bert_mean_norm")),
@@ -68,13 +72,13 @@ impl Running {
         Running::start(options, models)
     }
 
-    /// All kinds of models under default options: one server for the tests that change nothing.
+    /// A server with several kinds of model and default options, shared by all tests that do not change it.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Running> = OnceLock::new();
         SHARED.get_or_init(|| Running::all(options()))
     }
 
-    /// Stops it and waits for its end.
+    /// Stops the server and waits for its end.
     pub fn end(&mut self) -> Result<Ended, Error> {
         self.stop.stop();
         self.thread.take().unwrap().join().unwrap()
@@ -108,7 +112,7 @@ impl Drop for Running {
     }
 }
 
-/// An answer of the server.
+/// A response of the server.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -129,7 +133,7 @@ impl Answer {
         })
     }
 
-    /// The JSON of a success.
+    /// The JSON of a successful response.
     #[track_caller]
     pub fn ok(&self) -> Value {
         assert_eq!(self.status, 200, "{}", String::from_utf8_lossy(&self.body));
@@ -137,7 +141,7 @@ impl Answer {
         self.json()
     }
 
-    /// Checks that it is an error of a status in the shape that clients read, and gives its code.
+    /// Checks the status and the shape of an error, and returns its code.
     #[track_caller]
     pub fn error(&self, status: u16) -> String {
         let said = String::from_utf8_lossy(&self.body);
@@ -151,7 +155,7 @@ impl Answer {
         error["code"].as_str().unwrap().to_owned()
     }
 
-    /// What the error names.
+    /// The field that the error names.
     pub fn param(&self) -> Value {
         self.json()["error"]["param"].clone()
     }
@@ -161,7 +165,7 @@ impl Answer {
     }
 }
 
-/// A connection.
+/// A connection to the server.
 pub struct Client {
     pub stream: TcpStream,
     read: Vec<u8>,
@@ -182,7 +186,7 @@ impl Client {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Answer {
-        // The server may have answered and closed before all is written.
+        // The server may respond and close the connection before everything is written.
         let _ = self.write(method, path, headers, body);
         self.answer().expect("an answer")
     }
@@ -206,14 +210,18 @@ impl Client {
         self.stream.write_all(&whole)
     }
 
-    /// The next answer, or `None` where the server has closed the connection before one began.
+    /// The next response, or `None` if the server has closed the connection.
     pub fn answer(&mut self) -> Option<Answer> {
         let end = loop {
             if let Some(at) = self.read.windows(4).position(|four| four == b"\r\n\r\n") {
                 break at + 4;
             }
             if self.fill() == 0 {
-                assert!(self.read.is_empty(), "cut: {}", String::from_utf8_lossy(&self.read));
+                assert!(
+                    self.read.is_empty(),
+                    "incomplete response: {}",
+                    String::from_utf8_lossy(&self.read)
+                );
                 return None;
             }
         };
@@ -222,7 +230,7 @@ impl Client {
         let mut answer = Answer { status, head, body: Vec::new() };
         let length: usize = answer.header("content-length").map_or(0, |n| n.parse().unwrap());
         while self.read.len() < length {
-            assert!(self.fill() > 0, "the body is cut short");
+            assert!(self.fill() > 0, "the body is incomplete");
         }
         answer.body = self.read.drain(..length).collect();
         Some(answer)
@@ -236,7 +244,7 @@ impl Client {
     }
 }
 
-/// A row of numbers, as bits: numbers are written so that they are read back whole.
+/// The bits of a list of numbers. JSON numbers are written such that parsing restores every bit.
 pub fn bits(row: &Value) -> Vec<u32> {
     let number = |value: &Value| value.to_string().parse::<f32>().unwrap().to_bits();
     row.as_array().expect("a list of numbers").iter().map(number).collect()
@@ -246,7 +254,7 @@ pub fn bits_of(row: &[f32]) -> Vec<u32> {
     row.iter().map(|value| value.to_bits()).collect()
 }
 
-/// Sentences of many lengths.
+/// Texts of many lengths.
 pub fn texts(count: usize) -> Vec<String> {
     let words = ["cat", "sat", "roof", "the", "dog", "ran", "über", "naïve", "f16", "42"];
     let text = |at: usize| {

@@ -8,13 +8,13 @@ use super::support::{
 };
 
 #[test]
-fn vectors_are_normalised_unless_said_otherwise() {
+fn vectors_are_normalized_by_default() {
     if !have_adapter() {
         return;
     }
     let server = Running::shared();
     let texts = texts(4);
-    // The model scales them itself: there is nothing to do again, bit for bit.
+    // The model normalizes its vectors itself, so the option changes no bit.
     let expected = block_on(embedder("bert_mean_norm").embed(&texts)).unwrap();
     for normalize in [true, false] {
         let request = json!({ "inputs": texts, "normalize": normalize, "truncate": true });
@@ -24,7 +24,7 @@ fn vectors_are_normalised_unless_said_otherwise() {
             assert_eq!(bits(row), bits_of(expected));
         }
     }
-    // Also one text gives a list.
+    // One text gives a list of one vector.
     let one = server.post("/embed", &json!({ "inputs": "a" })).ok();
     assert_eq!(one.as_array().unwrap().len(), 1);
     let long = server.post("/embed", &json!({ "inputs": ["cat ".repeat(5000), "a"] }));
@@ -50,7 +50,7 @@ fn vectors_are_normalised_unless_said_otherwise() {
 }
 
 #[test]
-fn sparse_vectors_are_those_of_the_library() {
+fn sparse_vectors_equal_the_library() {
     if !have_adapter() {
         return;
     }
@@ -66,9 +66,9 @@ fn sparse_vectors_are_those_of_the_library() {
     }
 }
 
-/// A model whose queries are looked up, and whose documents are run.
+/// A model that looks up the weights of queries and runs documents.
 #[test]
-fn queries_have_sparse_vectors_of_their_own_where_the_model_says_so() {
+fn sparse_queries_are_looked_up_if_the_model_says_so() {
     if !have_adapter() {
         return;
     }
@@ -86,7 +86,7 @@ fn queries_have_sparse_vectors_of_their_own_where_the_model_says_so() {
 }
 
 #[test]
-fn texts_are_ranked_with_scores_raw_or_not() {
+fn texts_are_ranked_with_raw_scores_or_probabilities() {
     if !have_adapter() {
         return;
     }
@@ -131,7 +131,7 @@ fn similarities_are_cosines() {
 }
 
 #[test]
-fn tokens_say_where_they_stand() {
+fn tokens_have_their_offsets() {
     if !have_adapter() {
         return;
     }
@@ -158,7 +158,7 @@ fn tokens_say_where_they_stand() {
 }
 
 #[test]
-fn info_has_the_whole_precision_of_every_model() {
+fn info_describes_every_model_with_its_precision() {
     if !have_adapter() {
         return;
     }
@@ -179,4 +179,51 @@ fn info_has_the_whole_precision_of_every_model() {
         info["models"].as_array().unwrap().iter().map(|model| &model["kind"]).collect();
     assert_eq!(kinds, ["embedding", "embedding", "reranker", "sparse"]);
     assert!(info["models"][1]["prompts"].as_array().unwrap().contains(&json!("query")));
+}
+
+/// TEI returns hidden states before pooling for an embedding model, special tokens included.
+#[test]
+fn every_token_has_a_vector() {
+    if !have_adapter() {
+        return;
+    }
+    let server = Running::shared();
+    let library = embedder("bert_mean_norm");
+    let texts = texts(3);
+    let got = server.post("/embed_all", &json!({ "inputs": texts, "model": "embed" })).ok();
+    for (got, text) in got.as_array().unwrap().iter().zip(&texts) {
+        let expected = block_on(library.hidden_states(text)).unwrap();
+        let rows: Vec<u32> = got.as_array().unwrap().iter().flat_map(bits).collect();
+        assert_eq!(rows, bits_of(&expected));
+        let ids = library.tokenize(&[text], &EmbedOptions::default()).unwrap();
+        assert_eq!(got.as_array().unwrap().len(), ids[0].len());
+    }
+    let refused = server.post("/embed_all", &json!({ "inputs": "a", "model": "sparse" }));
+    assert_eq!(refused.error(400), "wrong_model");
+}
+
+#[test]
+fn decoding_reverses_tokenizing() {
+    if !have_adapter() {
+        return;
+    }
+    let server = Running::shared();
+    let tokens = server.post("/tokenize", &json!({ "inputs": ["the cat sat", "a dog"] })).ok();
+    let ids: Vec<Vec<&Value>> = tokens
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|text| text.as_array().unwrap().iter().map(|token| &token["id"]).collect())
+        .collect();
+    let decoded = server.post("/decode", &json!({ "ids": ids })).ok();
+    assert_eq!(decoded, json!(["the cat sat", "a dog"]));
+    assert_eq!(server.post("/decode", &json!({ "ids": ids[0] })).ok(), json!(["the cat sat"]));
+    let special = server.post("/decode", &json!({ "ids": ids[0], "skip_special_tokens": false }));
+    assert_eq!(special.ok(), json!(["[CLS] the cat sat [SEP]"]));
+    for wrong in [json!("text"), json!(["text"]), json!([]), json!([[1], "a"]), json!([-1])] {
+        server.post("/decode", &json!({ "ids": wrong })).error(422);
+    }
+    let unknown = server.post("/decode", &json!({ "ids": [[1], [4_000_000]] }));
+    unknown.error(422);
+    assert!(unknown.message().contains("4000000"), "{}", unknown.message());
 }

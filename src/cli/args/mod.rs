@@ -2,12 +2,16 @@
 
 mod model;
 mod report;
+#[cfg(feature = "server")]
+mod serve;
 mod texts;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
 pub use model::{ModelArgs, RunArgs};
 pub use report::{AdaptersArgs, BenchArgs, InspectArgs, TuneArgs, VerifyArgs};
+#[cfg(feature = "server")]
+pub use serve::ServeArgs;
 pub use texts::{
     EmbedArgs, InputFormat, LineArgs, OnError, OutputFormat, RerankArgs, SearchArgs, SimilarityArgs,
 };
@@ -44,9 +48,9 @@ pub enum Command {
     /// Serve models over HTTP with the APIs of OpenAI, text-embeddings-inference, Ollama, Cohere and Jina.
     ///
     /// The server returns bit-identical vectors to `vectile embed`, whatever the load. GET / is a page to
-    /// try the models in a browser. SIGTERM and Ctrl-C finish the accepted requests and exit with 0.
+    /// try the models in a browser, GET /docs describes the API. SIGTERM and Ctrl-C finish the accepted requests and exit with 0.
     #[cfg(feature = "server")]
-    Serve(super::serve::ServeArgs),
+    Serve(ServeArgs),
     /// Show the modules, tensors, precision, graph and memory of a model on this machine.
     Inspect(InspectArgs),
     /// List the GPU adapters of this machine and their features.

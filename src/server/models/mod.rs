@@ -1,63 +1,54 @@
-//! The models that are served: each with its thread, its queue and how it stands.
+//! Served models: each has its thread, its queue, its budget and its health.
+//!
+//! [`ServedModel`] is the only type of this module that routes use. It has the model's name, kind and
+//! description and one method per question that a client can ask; tokenizer, queue and GPU stay behind it.
 
+mod describe;
+mod embed;
+mod health;
+mod loaded;
 mod requests;
+mod score;
 
-use std::collections::BTreeMap;
+use std::borrow::Borrow;
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 
 use tokio::sync::Semaphore;
 
-use crate::config::ModelKind;
-use crate::dtype::Precision;
-use crate::embedder::{Embedder, Prepared, Reranker, SparseEncoder, SparseVector};
+use crate::embedder::Prepared;
 use crate::error::Error;
-use crate::gpu::adapter::AdapterSummary;
-use crate::server::health::Health;
 use crate::server::metrics::{Metrics, ModelMetrics};
-use crate::server::queue::{Budget, Depth, Progress, Queue, work};
-use crate::server::served::{Loaded, Served};
-pub(crate) use requests::{Refusal, Rows, Texts};
+use crate::server::queue::{Budget, Progress, Queue, work};
+use crate::server::served::{LoadedModel, Served};
+pub(crate) use describe::ModelDescription;
+use health::Health;
+use loaded::{QueuedText, Row};
+pub(crate) use requests::{Refusal, RequestRows, Texts};
+pub(crate) use score::{ScoreScale, ScoredInput};
 
-/// Batches that may wait, where the options do not say.
-const BATCHES_WAITING: usize = 12;
+/// Number of batches that may wait if the options set no limit.
+const DEFAULT_QUEUED_BATCHES: usize = 12;
 
-type TextQueue<R> = Arc<Queue<Arc<Prepared>, R>>;
-
-/// What a model is, with the queue of its texts.
-#[derive(Debug, Clone)]
-enum What {
-    Embedder(Arc<Embedder>, TextQueue<Vec<f32>>),
-    Reranker(Arc<Reranker>, TextQueue<Vec<f32>>),
-    Sparse(Arc<SparseEncoder>, TextQueue<SparseVector>),
-}
-
-impl What {
-    fn runs(&self) -> &Embedder {
-        match self {
-            What::Embedder(embedder, _) => embedder,
-            What::Reranker(reranker, _) => reranker.runs(),
-            What::Sparse(encoder, _) => encoder.runs(),
-        }
-    }
-}
-
-/// A served model: its thread, its queue and how it stands.
+/// A served model: the handle through which routes use it.
 #[derive(Debug)]
-pub(crate) struct Model {
-    pub name: String,
-    pub budget: Arc<Budget>,
-    pub progress: Arc<Progress>,
-    pub health: Health,
-    pub metrics: ModelMetrics,
-    what: What,
-    /// Threads that tokenize at once.
+pub(crate) struct ServedModel {
+    name: String,
+    model: LoadedModel,
+    queue: Queue<Arc<QueuedText>, Row>,
+    budget: Arc<Budget>,
+    progress: Progress,
+    health: Health,
+    metrics: ModelMetrics,
+    /// Limits how many threads tokenize at once, over all models.
     tokenizers: Arc<Semaphore>,
     stopped: AtomicBool,
 }
 
-impl Model {
+impl ServedModel {
     /// Starts the model's thread.
     pub fn start(
         served: Served,
@@ -65,67 +56,52 @@ impl Model {
         tokenizers: Arc<Semaphore>,
         metrics: &Arc<Metrics>,
     ) -> (Arc<Self>, JoinHandle<()>) {
-        let runs = match &served.what {
-            Loaded::Embedder(embedder) => embedder,
-            Loaded::Reranker(reranker) => reranker.runs(),
-            Loaded::Sparse(encoder) => encoder.runs(),
-        };
-        let batch_tokens = runs.batch_tokens();
-        let limit = max_queue_tokens.unwrap_or(batch_tokens.saturating_mul(BATCHES_WAITING));
-        let what = match served.what {
-            Loaded::Embedder(embedder) => {
-                What::Embedder(embedder, Arc::new(Queue::new(batch_tokens)))
-            }
-            Loaded::Reranker(reranker) => {
-                What::Reranker(reranker, Arc::new(Queue::new(batch_tokens)))
-            }
-            Loaded::Sparse(encoder) => What::Sparse(encoder, Arc::new(Queue::new(batch_tokens))),
-        };
-        let model = Arc::new(Model {
-            budget: Budget::new(limit),
-            progress: Arc::new(Progress::new()),
+        let Served { name, model } = served;
+        let batch_tokens = model.runs().batch_tokens();
+        let default_limit = batch_tokens.saturating_mul(DEFAULT_QUEUED_BATCHES);
+        let served = Arc::new(ServedModel {
+            queue: Queue::new(batch_tokens),
+            budget: Budget::new(max_queue_tokens.unwrap_or(default_limit)),
+            progress: Progress::new(),
             health: Health::default(),
-            metrics: metrics.model(&served.name),
-            name: served.name,
-            what,
+            metrics: metrics.model(&name),
+            name,
+            model,
             tokenizers,
             stopped: AtomicBool::new(false),
         });
-        let works = model.clone();
-        let thread = std::thread::spawn(move || works.work());
-        (model, thread)
+        let worker = served.clone();
+        let thread = std::thread::spawn(move || worker.work());
+        (served, thread)
     }
 
-    /// Runs what comes into the queue, on the thread that owns the GPU.
+    /// Runs queued texts until the queue is closed and empty.
     fn work(&self) {
-        match &self.what {
-            What::Embedder(_, queue) => self.work_on(queue, |_, row| row.to_vec()),
-            What::Reranker(_, queue) => self.work_on(queue, |_, row| row.to_vec()),
-            // Rows are as wide as the vocabulary; what is kept of them is not.
-            What::Sparse(encoder, queue) => {
-                self.work_on(queue, |text, row| encoder.finish(text, row))
-            }
-        }
-    }
-
-    fn work_on<R>(&self, queue: &TextQueue<R>, keep: impl Fn(&Prepared, &[f32]) -> R) {
-        work(queue, &self.progress, |more, take| {
+        work(&self.queue, &self.progress, |more, take| {
+            // Rows come in the order of the texts.
+            let running = RefCell::new(VecDeque::new());
             let more = || {
                 let texts = more();
-                let tokens: usize = texts.iter().map(|text| text.tokens()).sum();
+                let tokens: usize = texts.iter().map(|text| text.prepared.tokens()).sum();
                 if tokens > 0 {
                     self.metrics.batch(tokens);
                 }
+                running.borrow_mut().extend(texts.iter().cloned());
+                let texts: Vec<Running> = texts.into_iter().map(Running).collect();
                 Ok((!texts.is_empty()).then_some(texts))
             };
-            let take = |text: &Prepared, row: Result<&[f32], Error>| {
+            let take = |_: &Prepared, row: Result<&[f32], Error>| {
+                let text: Option<Arc<QueuedText>> = running.borrow_mut().pop_front();
+                let text =
+                    text.ok_or_else(|| Error::Internal("a row without a text".to_owned()))?;
+                let row = row.and_then(|row| self.model.keep(&text, row));
                 if row.is_err() {
                     self.metrics.failed(1);
                 }
-                take(row.map(|row| keep(text, row)));
+                take(row);
                 Ok(())
             };
-            match pollster::block_on(self.runs().drive(more, take)) {
+            match pollster::block_on(self.model.runs().drive(more, take)) {
                 Ok(met) => {
                     self.metrics.retried(met.retried);
                     self.metrics.halved(met.halved);
@@ -140,71 +116,13 @@ impl Model {
             }
         });
     }
+}
 
-    /// Takes no more requests; those that were taken are answered.
-    pub fn stop(&self) {
-        self.stopped.store(true, Ordering::SeqCst);
-        match &self.what {
-            What::Embedder(_, queue) | What::Reranker(_, queue) => queue.close(),
-            What::Sparse(_, queue) => queue.close(),
-        }
-    }
+/// A queued text while it is run.
+struct Running(Arc<QueuedText>);
 
-    /// What waits in its queue.
-    pub fn depth(&self) -> Depth {
-        match &self.what {
-            What::Embedder(_, queue) | What::Reranker(_, queue) => queue.depth(),
-            What::Sparse(_, queue) => queue.depth(),
-        }
-    }
-
-    /// Texts that were dropped because their client had gone.
-    pub fn dropped(&self) -> u64 {
-        match &self.what {
-            What::Embedder(_, queue) | What::Reranker(_, queue) => queue.dropped(),
-            What::Sparse(_, queue) => queue.dropped(),
-        }
-    }
-
-    pub fn kind(&self) -> ModelKind {
-        match &self.what {
-            What::Embedder(..) => ModelKind::Dense,
-            What::Reranker(..) => ModelKind::Reranker,
-            What::Sparse(..) => ModelKind::Sparse,
-        }
-    }
-
-    /// What runs the model.
-    pub fn runs(&self) -> &Embedder {
-        self.what.runs()
-    }
-
-    pub fn adapter(&self) -> &AdapterSummary {
-        self.runs().adapter()
-    }
-
-    pub fn precision(&self) -> &Precision {
-        self.runs().precision()
-    }
-
-    /// Values of a vector, labels of a reranker, tokens of the vocabulary.
-    pub fn dimension(&self) -> usize {
-        self.runs().dimension()
-    }
-
-    pub fn max_tokens(&self) -> Option<usize> {
-        self.runs().max_seq_length()
-    }
-
-    pub fn batch_tokens(&self) -> usize {
-        self.runs().batch_tokens()
-    }
-
-    pub fn prompts(&self) -> &BTreeMap<String, String> {
-        self.runs().prompts()
-    }
-
-    pub fn gives_unit_vectors(&self) -> bool {
-        self.kind() == ModelKind::Dense && self.runs().normalizes()
+impl Borrow<Prepared> for Running {
+    fn borrow(&self) -> &Prepared {
+        &self.0.prepared
     }
 }

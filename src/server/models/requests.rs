@@ -1,26 +1,27 @@
-//! Requests: what of the budget they take, what is tokenized, what comes back.
+//! The way of a request through a model: budget, tokenizer, queue, rows.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::{Model, What};
-use crate::embedder::{
-    EmbedOptions, OnTooLong, Prepared, RerankOptions, SparseEmbeddings, SparseVector,
-};
+use super::ServedModel;
+use super::loaded::{QueuedText, Row};
+use crate::config::ModelKind;
+use crate::embedder::{EmbedOptions, EmbedTask, RerankOptions};
 use crate::error::Error;
 use crate::server::metrics::Stage;
-use crate::server::queue::{Answer, Full, Queue, retry_after};
+use crate::server::queue::{Answer, Charge, Full, retry_after};
+use crate::server::served::LoadedModel;
 use crate::tokenize::Piece;
 
 /// Why a request has no rows.
 #[derive(Debug)]
 pub(crate) enum Refusal {
-    /// The budget has no room for it.
+    /// The budget has too little left.
     Full { full: Full, retry_after: Duration },
     /// The server is shutting down.
     Stopped,
-    /// The request is at fault, or the GPU.
+    /// The request is invalid, or running it failed.
     Failed(Error),
 }
 
@@ -30,22 +31,33 @@ impl From<Error> for Refusal {
     }
 }
 
-/// Rows of a request.
+/// The rows of a request.
 #[derive(Debug)]
-pub(crate) struct Rows<R> {
-    /// In the order of the texts.
+pub(crate) struct RequestRows<R> {
+    /// One for each text, in the order of the texts.
     pub rows: Vec<R>,
-    /// Tokens of all texts, special tokens included.
+    /// Token count of all texts, special tokens included.
     pub tokens: usize,
-    /// Indices of the texts that were cut.
+    /// Indices of the texts that were truncated.
     pub truncated: Vec<usize>,
 }
 
-/// What a client sends to be embedded.
+impl<R> RequestRows<R> {
+    pub fn try_map<T, E>(
+        self,
+        convert: impl FnMut(R) -> Result<T, E>,
+    ) -> Result<RequestRows<T>, E> {
+        let RequestRows { rows, tokens, truncated } = self;
+        let rows = rows.into_iter().map(convert).collect::<Result<_, _>>()?;
+        Ok(RequestRows { rows, tokens, truncated })
+    }
+}
+
+/// The texts of a request.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Texts {
     Text(Vec<String>),
-    /// Token ids, as the model's own tokenizer makes them, special tokens included.
+    /// Token ids of the model's own tokenizer, special tokens included.
     Ids(Vec<Vec<u32>>),
 }
 
@@ -56,160 +68,97 @@ impl Texts {
             Texts::Ids(texts) => texts.len(),
         }
     }
-
-    /// Tokens that may come of them, before any is tokenized: four bytes each, with two special tokens.
-    fn estimate(&self, longest: usize) -> usize {
-        match self {
-            Texts::Text(texts) => texts.iter().map(|text| guess(text.len(), longest)).sum(),
-            Texts::Ids(texts) => texts.iter().map(Vec::len).sum(),
-        }
-    }
 }
 
-fn guess(bytes: usize, longest: usize) -> usize {
-    (bytes / 4 + 2).min(longest)
-}
+/// The tokenized texts of a request, in order.
+pub(super) type Tokenized = Result<Vec<QueuedText>, Error>;
 
-impl Model {
-    fn longest(&self) -> usize {
-        self.max_tokens().unwrap_or(usize::MAX)
+impl ServedModel {
+    /// Estimates the tokens of texts before they are tokenized, from their lengths in bytes: four bytes a
+    /// token and two special tokens, at most the model's limit each.
+    pub(super) fn estimate(&self, bytes: impl IntoIterator<Item = usize>) -> usize {
+        let limit = self.model.runs().max_seq_length().unwrap_or(usize::MAX);
+        bytes.into_iter().map(|bytes| (bytes / 4 + 2).min(limit)).sum()
     }
 
-    /// Vectors of texts.
-    pub async fn embed(
-        self: &Arc<Self>,
-        texts: Texts,
-        options: EmbedOptions,
-    ) -> Result<Rows<Vec<f32>>, Refusal> {
-        let What::Embedder(embedder, queue) = &self.what else {
-            return Err(self.not("an embedder"));
-        };
-        let estimate = texts.estimate(self.longest());
-        let (tokenizes, asked) = (embedder.clone(), options.clone());
-        let prepare = move || match texts {
-            Texts::Text(texts) => tokenizes.prepare(&texts, &asked),
-            Texts::Ids(texts) => tokenizes.prepare_ids(texts, &asked),
-        };
-        let mut rows = self.run(queue, Some(estimate), prepare).await?;
-        let finish = |row| embedder.finish(row, &options);
-        rows.rows = rows.rows.into_iter().map(finish).collect::<Result<_, _>>()?;
-        Ok(rows)
-    }
-
-    /// Sparse vectors of texts.
-    pub async fn embed_sparse(
-        self: &Arc<Self>,
-        texts: Vec<String>,
-        options: EmbedOptions,
-    ) -> Result<Rows<SparseVector>, Refusal> {
-        let What::Sparse(encoder, queue) = &self.what else {
-            return Err(self.not("a sparse encoder"));
-        };
-        let estimate = texts.iter().map(|text| guess(text.len(), self.longest())).sum();
-        let encoder = encoder.clone();
-        if encoder.looks_up(&options) {
-            // Not the GPU's work, and over with the tokens.
-            let look_up = move || pollster::block_on(encoder.encode_with(&texts, &options));
-            let SparseEmbeddings { vectors: rows, tokens, truncated, .. } =
-                self.tokenize(Instant::now(), look_up).await?;
-            return Ok(Rows { rows, tokens, truncated });
-        }
-        self.run(queue, Some(estimate), move || encoder.prepare(&texts, &options)).await
-    }
-
-    /// A score for each document: as the model's activation makes it, or `raw`.
-    pub async fn rerank(
-        self: &Arc<Self>,
-        query: String,
-        documents: Vec<String>,
-        raw: bool,
-        on_too_long: OnTooLong,
-    ) -> Result<Rows<f32>, Refusal> {
-        let What::Reranker(reranker, queue) = &self.what else {
-            return Err(self.not("a reranker"));
-        };
-        reranker.check_ranks()?;
-        let guess = |document: &String| guess(query.len() + document.len(), self.longest());
-        let estimate = documents.iter().map(guess).sum();
-        let tokenizes = reranker.clone();
-        let prepare = move || {
-            let pairs: Vec<(&str, &str)> =
-                documents.iter().map(|document| (query.as_str(), document.as_str())).collect();
-            tokenizes.prepare(&pairs, &RerankOptions { on_too_long, ..RerankOptions::default() })
-        };
-        let Rows { rows, tokens, truncated } = self.run(queue, Some(estimate), prepare).await?;
-        let score = |row| {
-            let scores = if raw { row } else { reranker.finish(row) };
-            scores.first().copied().ok_or_else(|| Error::Internal("a pair has no score".into()))
-        };
-        let rows = rows.into_iter().map(score).collect::<Result<_, _>>()?;
-        Ok(Rows { rows, tokens, truncated })
-    }
-
-    /// Rows of a few texts past the budget, whatever the model gives.
-    pub async fn rows_of(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, Refusal> {
-        let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
-        let options = EmbedOptions::default();
-        match &self.what {
-            What::Embedder(embedder, queue) => {
-                let embedder = embedder.clone();
-                let prepare = move || embedder.prepare(&texts, &options);
-                Ok(self.run(queue, None, prepare).await?.rows)
-            }
-            What::Reranker(reranker, queue) => {
-                let reranker = reranker.clone();
-                let prepare = move || {
-                    let pairs: Vec<(&str, &str)> =
-                        texts.iter().map(|text| ("What is it?", text.as_str())).collect();
-                    reranker.prepare(&pairs, &RerankOptions::default())
-                };
-                Ok(self.run(queue, None, prepare).await?.rows)
-            }
-            What::Sparse(encoder, queue) => {
-                let encoder = encoder.clone();
-                let rows = self.run(queue, None, move || encoder.prepare(&texts, &options)).await?;
-                let flat = |vector: SparseVector| {
-                    let indices = vector.indices.into_iter().map(|index| index as f32);
-                    indices.chain(vector.values).collect()
-                };
-                Ok(rows.rows.into_iter().map(flat).collect())
-            }
-        }
-    }
-
-    /// The tokens of texts, each with the text and its prompt joined.
+    /// The tokens of texts, each with the prompt and text joined.
     pub async fn tokens(
         &self,
         texts: Vec<String>,
         options: EmbedOptions,
         special: bool,
     ) -> Result<Vec<(String, Vec<Piece>)>, Refusal> {
-        let what = self.what.clone();
+        let model = self.model.clone();
         self.tokenize(Instant::now(), move || {
-            let runs = what.runs();
+            let runs = model.runs();
             texts.into_iter().map(|text| runs.describe(&text, &options, special)).collect()
         })
         .await
     }
 
-    fn not(&self, what: &str) -> Refusal {
-        let problem = format!("`{}` is not {what} but of kind {}", self.name, self.kind().name());
+    /// The texts that token ids stand for.
+    pub async fn decode(
+        &self,
+        ids: Vec<Vec<u32>>,
+        skip_special_tokens: bool,
+    ) -> Result<Vec<String>, Refusal> {
+        let model = self.model.clone();
+        self.tokenize(Instant::now(), move || {
+            let runs = model.runs();
+            let decode =
+                |(text, ids): (usize, Vec<u32>)| runs.decode(text, &ids, skip_special_tokens);
+            ids.into_iter().enumerate().map(decode).collect()
+        })
+        .await
+    }
+
+    /// The refusal of a question that this kind of model cannot answer.
+    pub(super) fn wrong_kind(&self, needed: &str) -> Refusal {
+        let problem = format!("`{}` is of kind {}, and {needed}", self.name, self.kind().name());
         Refusal::Failed(Error::option("model", problem))
     }
 
-    /// Tokenizes on a thread of its own, when there is one.
-    async fn tokenize<T: Send + 'static>(
+    /// The numbers of the rows of texts, for any kind of model and not charged to the budget.
+    pub(super) async fn uncharged_rows(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, Refusal> {
+        let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
+        let model = self.model.clone();
+        let task = (self.kind() == ModelKind::MultiVector).then_some(EmbedTask::Document);
+        let options = Arc::new(EmbedOptions { task, ..EmbedOptions::default() });
+        let prepare = move || {
+            let prepared = match &model {
+                LoadedModel::Dense(embedder) => embedder.prepare(&texts, &options),
+                LoadedModel::Sparse(encoder) => encoder.prepare(&texts, &options),
+                LoadedModel::MultiVector(encoder) => encoder.prepare(&texts, &options),
+                LoadedModel::Reranker(reranker) => {
+                    let pair = |text: &String| ("What is it?", text.clone());
+                    let pairs: Vec<(&str, String)> = texts.iter().map(pair).collect();
+                    reranker.prepare(&pairs, &RerankOptions::default())
+                }
+            };
+            queued(prepared?, &options)
+        };
+        let rows = self.run(None, prepare).await?;
+        Ok(rows.rows.into_iter().map(Row::into_numbers).collect())
+    }
+
+    /// Whether the model itself scales its vectors to length one.
+    pub(super) fn gives_unit_vectors(&self) -> bool {
+        self.kind() == ModelKind::Dense && self.model.runs().normalizes()
+    }
+
+    /// Tokenizes on a blocking thread, as soon as one is free. `arrived` is when the request was read.
+    pub(super) async fn tokenize<T: Send + 'static>(
         &self,
         arrived: Instant,
         tokenize: impl FnOnce() -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Refusal> {
-        // It is closed never.
+        // The semaphore is never closed, so this fails only if the server is gone.
         let permit = self.tokenizers.clone().acquire_owned().await.map_err(|_| Refusal::Stopped)?;
         self.metrics.stage(Stage::Admission, arrived.elapsed());
         let started = Instant::now();
         let tokenized = tokio::task::spawn_blocking(move || {
             let tokenized = tokenize();
-            // Held by the thread and not by the request, which may leave before it.
+            // The thread holds the permit, because the request may be dropped before the thread ends.
             drop(permit);
             tokenized
         });
@@ -218,13 +167,31 @@ impl Model {
         Ok(tokenized.map_err(|_| Error::Internal("tokenizing panicked".into()))??)
     }
 
-    /// Admits, tokenizes, queues and waits. Without `estimate` nothing is charged.
-    async fn run<R: Send>(
+    /// Admits a request, tokenizes and queues its texts, and waits for their rows. With `None` in place of
+    /// the estimated tokens, nothing is charged to the budget.
+    pub(super) async fn run(
         &self,
-        queue: &Queue<Arc<Prepared>, R>,
         estimate: Option<usize>,
-        prepare: impl FnOnce() -> Result<Vec<Result<Prepared, Error>>, Error> + Send + 'static,
-    ) -> Result<Rows<R>, Refusal> {
+        prepare: impl FnOnce() -> Tokenized + Send + 'static,
+    ) -> Result<RequestRows<Row>, Refusal> {
+        let Admitted { texts, lengths, tokens, truncated, charge } =
+            self.admit(estimate, prepare).await?;
+        let texts = texts.into_iter().map(Arc::new).collect();
+        let answer = self.queue.submit(texts, lengths, charge).await;
+        let Answer { rows, queued, ran } = answer.map_err(|_| Refusal::Stopped)?;
+        self.metrics.stage(Stage::Queue, queued);
+        self.metrics.stage(Stage::Gpu, ran);
+        let rows = rows.into_iter().collect::<Result<_, _>>()?;
+        Ok(RequestRows { rows, tokens, truncated })
+    }
+
+    /// Admits a request and tokenizes its texts. The charge is first that of the estimate, then that of the
+    /// tokens.
+    pub(super) async fn admit(
+        &self,
+        estimate: Option<usize>,
+        prepare: impl FnOnce() -> Tokenized + Send + 'static,
+    ) -> Result<Admitted, Refusal> {
         let arrived = Instant::now();
         let full = |full: Full| {
             let retry_after = retry_after(full.used, self.progress.rate());
@@ -235,22 +202,36 @@ impl Model {
         if self.stopped.load(Ordering::SeqCst) {
             return Err(Refusal::Stopped);
         }
-        let prepare = move || prepare()?.into_iter().collect::<Result<Vec<Prepared>, Error>>();
-        let prepared = self.tokenize(arrived, prepare).await?;
-        let lengths: Vec<usize> = prepared.iter().map(Prepared::tokens).collect();
+        let texts = self.tokenize(arrived, prepare).await?;
+        let lengths: Vec<usize> = texts.iter().map(|text| text.prepared.tokens()).collect();
         let tokens = lengths.iter().sum();
         if let Some(charge) = &mut charge {
             charge.adjust(tokens).map_err(full)?;
         }
-        let cut = prepared.iter().enumerate().filter(|(_, text)| text.truncated());
+        let cut = texts.iter().enumerate().filter(|(_, text)| text.prepared.truncated());
         let truncated: Vec<usize> = cut.map(|(index, _)| index).collect();
         self.metrics.truncated(truncated.len());
-        let texts = prepared.into_iter().map(Arc::new).collect();
-        let answer = queue.submit(texts, lengths, charge).await;
-        let Answer { rows, queued, ran } = answer.map_err(|_| Refusal::Stopped)?;
-        self.metrics.stage(Stage::Queue, queued);
-        self.metrics.stage(Stage::Gpu, ran);
-        let rows = rows.into_iter().collect::<Result<_, _>>()?;
-        Ok(Rows { rows, tokens, truncated })
+        Ok(Admitted { texts, lengths, tokens, truncated, charge })
     }
+}
+
+/// A request whose texts are tokenized and charged to the budget.
+pub(super) struct Admitted {
+    pub texts: Vec<QueuedText>,
+    /// Token count of each text.
+    pub lengths: Vec<usize>,
+    /// Token count of all texts.
+    pub tokens: usize,
+    /// Indices of the texts that were truncated.
+    pub truncated: Vec<usize>,
+    pub charge: Option<Charge>,
+}
+
+/// Prepared texts with their options, or the error of the first that cannot be run.
+pub(super) fn queued(
+    prepared: Vec<Result<crate::embedder::Prepared, Error>>,
+    options: &Arc<EmbedOptions>,
+) -> Tokenized {
+    let text = |prepared| QueuedText { prepared, options: options.clone() };
+    prepared.into_iter().map(|prepared| prepared.map(text)).collect()
 }

@@ -1,9 +1,9 @@
-// Calls of the server, and how what it says is shown. The page asks for nothing else.
+// Requests to the server, and how its errors are shown. The pages make no other requests.
 
 const KEY = "vectile-api-key";
 let key = sessionStorage.getItem(KEY) ?? "";
 
-/** What the server refused, in its own words. */
+/** An error of the server, with its message. */
 export class Refused extends Error {
   constructor(status, message, after) {
     super(message);
@@ -12,12 +12,12 @@ export class Refused extends Error {
   }
 }
 
-/** The headers of every call: the key, where one was given. */
+/** The headers of every request: the key, if one was entered. */
 export function headers() {
   return key ? { authorization: `Bearer ${key}` } : {};
 }
 
-/** Sends JSON (or asks, without a body) and gives the JSON of the answer; throws `Refused`. */
+/** Sends JSON by POST, or a GET without a body. Returns the JSON of the response, or throws `Refused`. */
 export async function call(path, body, signal) {
   const asked = { headers: { ...headers() }, signal };
   if (body !== undefined) {
@@ -32,17 +32,17 @@ export async function call(path, body, signal) {
     text = await answer.text();
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Refused(0, "The server cannot be reached: is it still running?");
+    throw new Refused(0, "Cannot reach the server. Is it still running?");
   }
   let json;
   try { json = JSON.parse(text); } catch { json = undefined; }
   if (answer.ok && json !== undefined) return json;
-  if (answer.status === 401) wantKey();
+  if (answer.status === 401) askForKey();
   throw new Refused(answer.status, json?.error?.message ?? (text || answer.statusText), answer.headers.get("retry-after"));
 }
 
-/** Shows the field for the key. */
-export function wantKey() {
+/** Shows and focuses the input for the key. */
+export function askForKey() {
   const place = document.getElementById("key");
   if (place.hidden) {
     place.hidden = false;
@@ -50,7 +50,7 @@ export function wantKey() {
   }
 }
 
-/** Calls `again` whenever a key was put in. */
+/** Calls `again` whenever a key is entered. */
 export function onKey(again) {
   const place = document.getElementById("key");
   place.querySelector("form").addEventListener("submit", (event) => {
@@ -62,7 +62,7 @@ export function onKey(again) {
   });
 }
 
-/** An element with text or children. */
+/** Creates an element with attributes and children. */
 export function make(name, attributes = {}, ...children) {
   const element = document.createElement(name);
   for (const [attribute, value] of Object.entries(attributes)) {
@@ -72,13 +72,13 @@ export function make(name, attributes = {}, ...children) {
   return element;
 }
 
-/** Says in `place` what was refused; with nothing, says nothing. */
+/** Shows an error in `place`, or clears it without one. */
 export function say(place, error) {
   if (!error) {
     place.replaceChildren();
     return;
   }
-  const title = error.status === 0 ? "No answer" : `${error.status}`;
-  const after = error.after ? make("div", { class: "faint" }, `The server asks to wait ${error.after} s.`) : null;
+  const title = error.status === 0 ? "No response" : `${error.status}`;
+  const after = error.after ? make("div", { class: "faint" }, `Retry after ${error.after} s.`) : null;
   place.replaceChildren(make("div", { class: "wrong" }, make("strong", {}, title), ` ${error.message}`, after));
 }

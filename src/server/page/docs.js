@@ -1,10 +1,10 @@
-// The page of the API: the OpenAPI document that the server made of its types, and a form to try each call.
+// The API page: shows the server's OpenAPI document, with a form to try each route.
 
-import { call, headers, make, onKey, say, wantKey } from "./api.js";
+import { askForKey, call, headers, make, onKey, say } from "./api.js";
 import { fields, prose, resolve, type } from "./schema.js";
 
 const METHODS = ["get", "post", "put", "patch", "delete"];
-// Lists of numbers are shown up to here.
+// Number of values shown of a list of numbers.
 const NUMBERS = 8;
 const SHOWN_HEADERS = ["content-type", "retry-after", "x-request-id"];
 let served = [];
@@ -28,7 +28,7 @@ async function load() {
   open();
 }
 
-/** Calls by their first tag, in the order of the document's tags. */
+/** Routes by their first tag, in the order of the document's tags. */
 function grouped(api) {
   const groups = new Map((api.tags ?? []).map((tag) => [tag.name, []]));
   for (const [path, item] of Object.entries(api.paths)) {
@@ -44,7 +44,7 @@ function grouped(api) {
 }
 
 function about(api) {
-  const raw = make("p", { class: "faint" }, "The whole description, for generators of clients: ", make("a", { href: "openapi.json" }, "openapi.json"), ".");
+  const raw = make("p", { class: "faint" }, "OpenAPI document, for client generators: ", make("a", { href: "openapi.json" }, "openapi.json"), ".");
   return make("div", { class: "about" }, make("h2", {}, `${api.info.title} ${api.info.version}`), ...prose(api.info.description), raw);
 }
 
@@ -75,8 +75,8 @@ function content(api, one) {
   const answers = Object.entries(what.responses ?? {}).map(([status, answer]) => [status, resolve(api, answer)]);
   const good = answers.find(([status]) => status.startsWith("2"))?.[1].content?.["application/json"];
   const table = good && fields(api, good.schema);
-  if (table) parts.push(block("Answer", table));
-  const statuses = answers.map(([status, answer]) => make("div", {}, make("dt", {}, status === "default" ? "else" : status), make("dd", {}, ...prose(answer.description, "span"))));
+  if (table) parts.push(block("Response", table));
+  const statuses = answers.map(([status, answer]) => make("div", {}, make("dt", {}, status === "default" ? "error" : status), make("dd", {}, ...prose(answer.description, "span"))));
   if (statuses.some((one) => one.lastChild.textContent)) parts.push(block("Statuses", make("dl", { class: "responses" }, ...statuses)));
   parts.push(trial(api, one, parameters, body));
   return parts;
@@ -84,7 +84,7 @@ function content(api, one) {
 
 const block = (title, inner, note) => make("div", {}, make("h3", {}, title, note ? make("span", { class: "faint" }, ` ${note}`) : null), inner);
 
-/** An example of a body; the model it names is one that is served. */
+/** An example body, whose model is a served one. */
 function example(api, one, body) {
   const named = Object.values(body.examples ?? {})[0];
   const schema = resolve(api, body.schema);
@@ -146,13 +146,13 @@ function trial(api, one, parameters, body) {
       }
       const answer = await fetch(address(), asked);
       const got = await answer.text();
-      if (answer.status === 401) wantKey();
+      if (answer.status === 401) askForKey();
       const line = [`${Math.round(performance.now() - started)} ms`, `${got.length} characters`];
       for (const name of SHOWN_HEADERS) if (answer.headers.has(name)) line.push(`${name}: ${answer.headers.get(name)}`);
       status.replaceChildren(make("strong", { class: answer.ok ? null : "bad" }, `${answer.status} ${answer.statusText}`), ` · ${line.join(" · ")}`);
-      shown.replaceChildren(make("pre", { tabindex: "0", "aria-label": "Answer" }, readable(got)));
+      shown.replaceChildren(make("pre", { tabindex: "0", "aria-label": "Response" }, readable(got)));
     } catch {
-      status.replaceChildren(make("strong", { class: "bad" }, "No answer"), " The server cannot be reached: is it still running?");
+      status.replaceChildren(make("strong", { class: "bad" }, "No response"), " Cannot reach the server. Is it still running?");
       shown.replaceChildren();
     }
     send.removeAttribute("aria-busy");
@@ -164,7 +164,7 @@ function compact(text) {
   try { return JSON.stringify(JSON.parse(text)); } catch { return text; }
 }
 
-/** JSON over lines, with long lists of numbers cut; anything else as it is. */
+/** Indented JSON with long lists of numbers shortened; other text unchanged. */
 function readable(text) {
   let json;
   try { json = JSON.parse(text); } catch { return text || "(empty)"; }
@@ -181,7 +181,7 @@ function readable(text) {
   return JSON.stringify(cut(json), null, 2).replace(/"\\u0000(.*?)\\u0000"/g, "$1");
 }
 
-/** Opens the call that the address names. */
+/** Opens the route named by the URL's fragment. */
 function open() {
   const place = document.getElementById(location.hash.slice(1));
   if (place?.matches("details.call")) {
@@ -193,7 +193,7 @@ function open() {
 
 addEventListener("hashchange", open);
 document.getElementById("index").addEventListener("click", (event) => {
-  // The same address again changes nothing, and still means that call.
+  // A click on the present fragment fires no hashchange, but should open the route.
   if (event.target.closest("a")?.hash === location.hash) open();
 });
 onKey(load);

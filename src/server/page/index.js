@@ -1,15 +1,15 @@
-// The page: what is served, the texts, their matrix, the search over them.
+// The start page: served models, texts, the matrix of their cosines, and a search over them.
 
 import { Refused, call, make, onKey, say } from "./api.js";
 import { cosine, show } from "./matrix.js";
 
 const get = (id) => document.getElementById(id);
-// The server is asked for this many texts at once, or fewer where it takes fewer.
+// Number of texts per request, unless the server's maximum is smaller.
 const AT_ONCE = 64;
-// Cells beyond this are too many to look at, and for the browser to lay out.
-const MOST_COMPARED = 150;
+// Maximum number of lines in the matrix: more cells are hard to read and slow to lay out.
+const MAX_COMPARED = 150;
 const FOUND = 20;
-const KINDS = { reranker: "Reranker", sparse: "Sparse encoder" };
+const KINDS = { reranker: "Reranker", sparse: "Sparse encoder", "multi-vector": "Multi-vector encoder" };
 
 const EXAMPLE = `A loaf of bread keeps best in a paper bag.
 Store bread at room temperature, wrapped in paper.
@@ -28,7 +28,7 @@ async function learn() {
     info = await call("info");
   } catch (error) {
     get("facts").replaceChildren(fact("Server", error.message));
-    // It starts, or starts again.
+    // The server may be starting or restarting.
     if (error.status === 503 || error.status === 0) setTimeout(learn, 1000);
     return;
   }
@@ -45,7 +45,7 @@ function fact(name, value, kind) {
 function facts(embedders) {
   const others = info.models.filter((one) => one.kind !== "embedding").map((one) => fact(KINDS[one.kind] ?? "Model", one.id));
   if (!model) {
-    const words = "No embedding model is served, so this page has nothing to compare with; the API page has every call.";
+    const words = "No embedding model is served, so this page cannot compare texts. The API page lists all routes.";
     get("facts").replaceChildren(...others, fact("Texts", words));
     return;
   }
@@ -71,7 +71,7 @@ function facts(embedders) {
   );
 }
 
-/** The lines that have something on them, and where they are. */
+/** The lines that are not empty, with their line numbers. */
 function lines() {
   return get("texts").value.split("\n").map((text, i) => ({ text: text.trim(), line: i + 1 })).filter((one) => one.text);
 }
@@ -81,13 +81,13 @@ function count() {
   get("count").textContent = length === 1 ? "1 text" : `${length} texts`;
 }
 
-/** The vectors of texts, in their order, with the exact bits that the server computed. */
-async function embed(texts, side, signal, progress) {
+/** The vectors of texts, in order, bit-identical to the server's. */
+async function embed(texts, options, signal, progress) {
   const vectors = [];
   const step = Math.min(AT_ONCE, info?.max_client_batch_size ?? AT_ONCE);
   for (let start = 0; start < texts.length; start += step) {
     if (texts.length > step) progress?.(start);
-    const asked = { model: model?.id, input: texts.slice(start, start + step), encoding_format: "base64", ...side };
+    const asked = { model: model?.id, input: texts.slice(start, start + step), encoding_format: "base64", ...options };
     const { data } = await call("v1/embeddings", asked, signal);
     for (const one of data) {
       const bytes = Uint8Array.from(atob(one.embedding), (byte) => byte.charCodeAt(0));
@@ -97,7 +97,7 @@ async function embed(texts, side, signal, progress) {
   return vectors;
 }
 
-/** Runs `work` for a button; a second press gives up the first. */
+/** Returns a click handler that runs `work`; a second click aborts the first run. */
 function task(name, button, work) {
   let running;
   return async () => {
@@ -127,8 +127,8 @@ const mistake = (message) => new Refused("", message);
 
 const compare = task("compare", get("compare"), async (signal, status, current) => {
   const texts = lines().map((one) => one.text);
-  if (texts.length < 2) throw mistake("Put in at least two lines.");
-  if (texts.length > MOST_COMPARED) throw mistake(`A matrix of ${texts.length} lines is too large to look at: ${MOST_COMPARED} at most.`);
+  if (texts.length < 2) throw mistake("Enter at least two lines.");
+  if (texts.length > MAX_COMPARED) throw mistake(`A matrix of ${texts.length} lines is too large to show; the maximum is ${MAX_COMPARED}.`);
   status(`Embedding ${texts.length} texts…`);
   const vectors = await embed(texts, {}, signal, (done) => status(`Embedding: ${done} of ${texts.length} texts…`));
   if (!current()) return "";
@@ -140,8 +140,8 @@ const compare = task("compare", get("compare"), async (signal, status, current) 
 const search = task("search", get("search-go"), async (signal, status, current) => {
   const query = get("query").value;
   const passages = lines();
-  if (!query.trim()) throw mistake("Put in a question.");
-  if (!passages.length) throw mistake("There are no lines to search: put in texts first.");
+  if (!query.trim()) throw mistake("Enter a query.");
+  if (!passages.length) throw mistake("There are no lines to search. Enter texts first.");
   status(`Searching ${passages.length} lines…`);
   const [asked] = await embed([query], { input_type: "query" }, signal);
   const vectors = await embed(passages.map((one) => one.text), { input_type: "document" }, signal, (done) => status(`Embedding: ${done} of ${passages.length} lines…`));
@@ -149,7 +149,7 @@ const search = task("search", get("search-go"), async (signal, status, current) 
   const found = passages.map((one, i) => ({ ...one, score: cosine(asked, vectors[i]) }));
   found.sort((a, b) => b.score - a.score);
   get("found").replaceChildren(...found.slice(0, FOUND).map(result));
-  const rest = found.length > FOUND ? `, the first ${FOUND} are shown,` : "";
+  const rest = found.length > FOUND ? `, showing the first ${FOUND},` : "";
   return `${found.length === 1 ? "1 line" : `${found.length} lines`}${rest}`;
 });
 

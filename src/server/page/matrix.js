@@ -1,4 +1,4 @@
-// The matrix of cosines as a heat map that the arrow keys walk.
+// The matrix of cosines as a heat map with arrow-key navigation.
 
 import { make } from "./api.js";
 import { colour, onTheme, ramp } from "./scale.js";
@@ -9,7 +9,7 @@ const dot = (a, b) => {
   return sum;
 };
 
-/** `a · b / (|a| |b|)`, summed in float64 as the program does; 0 where one of them is zero. */
+/** `a · b / (|a| |b|)`, summed in float64 as in the program; 0 if one of them is zero. */
 export function cosine(a, b) {
   const lengths = Math.sqrt(dot(a, a) * dot(b, b));
   return lengths === 0 ? 0 : dot(a, b) / lengths;
@@ -27,14 +27,14 @@ export function show(lines, vectors) {
   texts = lines;
   rows = vectors.map((a) => vectors.map((b) => cosine(a, b)));
   const head = make("tr", {}, make("td", { role: "presentation" }), ...texts.map((_, i) => make("th", { scope: "col" }, `${i + 1}`)));
-  // Nothing is neither more nor less than 0.
+  // Shows -0.00 as 0.00.
   const short = (value) => value.toFixed(2).replace("-0.00", "0.00");
   const cell = (value, i, j) => make("td", { tabindex: -1, "aria-label": `${i + 1} and ${j + 1}: ${value.toFixed(4)}` }, short(value));
   cells = rows.map((row, i) => row.map((value, j) => cell(value, i, j)));
   const named = (text, i) => make("th", { scope: "row", title: text }, make("span", {}, make("b", {}, `${i + 1}`), make("em", {}, text)));
   const body = texts.map((text, i) => make("tr", {}, named(text, i), ...cells[i]));
   const table = make("table", { class: "matrix", role: "grid", "aria-label": "Cosines of all pairs" }, make("thead", {}, head), make("tbody", {}, ...body));
-  // Few cells need not fill the page.
+  // A small matrix does not fill the page.
   table.style.maxWidth = `${16 + 5 * texts.length}rem`;
   table.addEventListener("focusin", (event) => pointAt(event.target));
   table.addEventListener("pointerover", (event) => pointAt(event.target));
@@ -47,7 +47,7 @@ export function show(lines, vectors) {
   point(i, j);
 }
 
-/** Where in the matrix this element is, if it is. */
+/** The row and column of a cell; undefined for other elements. */
 function at(element) {
   const i = cells.findIndex((row) => row.includes(element));
   return i < 0 ? undefined : [i, cells[i].indexOf(element)];
@@ -58,7 +58,7 @@ function pointAt(element) {
   if (where) point(...where);
 }
 
-/** The two different lines that are nearest to each other. */
+/** The pair of different lines with the largest cosine. */
 function nearest() {
   let best = [0, 1];
   rows.forEach((row, j) => row.slice(0, j).forEach((value, i) => {
@@ -85,7 +85,7 @@ function walk(event) {
   cell.focus();
 }
 
-/** Says the cosine of two lines, and what they are. */
+/** Shows two lines and their cosine. */
 function point(i, j) {
   for (const marked of place.querySelectorAll(".here")) marked.classList.remove("here");
   const table = place.firstElementChild;

@@ -1,5 +1,5 @@
-//! The two pages: one to compare and search texts of one's own, one to try the API. Their files are in the program,
-//! and their policy lets a browser ask nothing but this server.
+//! Two pages: `/` compares and searches the user's texts, `/docs` describes the API and can send requests. Their files
+//! are part of the program, and their content security policy allows requests to this server only.
 
 use axum::Router;
 use axum::http::HeaderName;
@@ -16,7 +16,7 @@ const CSS: &str = "text/css; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
-/// Where each file is asked for, of what kind it is, and what is in it.
+/// Each file: path, content type and content.
 const FILES: [(&str, &str, &str); 12] = [
     ("/", HTML, include_str!("index.html")),
     ("/docs", HTML, include_str!("docs.html")),
@@ -32,7 +32,7 @@ const FILES: [(&str, &str, &str); 12] = [
     ("/assets/icon.svg", SVG, include_str!("icon.svg")),
 ];
 
-/// `GET /`, `GET /docs` and what they are made of.
+/// Routes of `GET /`, `GET /docs` and their assets.
 pub(crate) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     FILES.into_iter().fold(Router::new(), |router, (path, kind, content)| {
         router.route(path, get(move || async move { (headers(kind), content) }))
@@ -53,13 +53,13 @@ fn headers(kind: &'static str) -> [(HeaderName, &'static str); 5] {
 mod tests {
     use super::{FILES, HTML, JAVASCRIPT, SVG};
 
-    /// What stands in quotes after each of these words.
+    /// The quoted text after each occurrence of `before`.
     fn quoted<'a>(content: &'a str, before: &'a str) -> impl Iterator<Item = &'a str> {
         content.split(before).skip(1).filter_map(|rest| rest.split('"').next())
     }
 
     #[test]
-    fn every_file_that_a_page_names_is_served() {
+    fn every_file_named_by_a_page_is_served() {
         let served = |path: &str| FILES.iter().any(|file| file.0 == path);
         let mut named = 0;
         for (path, kind, content) in FILES {
@@ -82,10 +82,10 @@ mod tests {
     }
 
     #[test]
-    fn no_file_names_another_host_or_puts_script_or_style_into_markup() {
+    fn no_file_names_another_host_or_has_inline_script_or_style() {
         let never =
             ["http:", "https:", "\"//", "url(", " style=\"", " onclick", "innerHTML", "eval("];
-        // A picture names its language as if it were a host's.
+        // SVG files contain the URL of their namespace.
         for (path, _, content) in FILES.into_iter().filter(|file| file.1 != SVG) {
             for word in never {
                 assert!(!content.contains(word), "{path} has {word}");

@@ -1,8 +1,8 @@
-// The colours of cosines: one hue of rising strength, blue, from 0 to 1 and orange from 0 to -1, which every kind of
-// colour vision tells apart; lightness alone orders each side. Mixed in OKLab, so that equal steps look equal.
+// The colours of cosines: blue from 0 to 1 and orange from 0 to -1, stronger with the distance from 0. All kinds of
+// colour vision distinguish the two, and lightness alone orders each. Mixed in OKLab, so that equal steps look equal.
 
 const night = matchMedia("(prefers-color-scheme: dark)");
-// From no strength over half of it to all of it.
+// Colours at strength 0, 0.5 and 1.
 const STOPS = {
   day: { like: [[0xf3, 0xf6, 0xf9], [0x6c, 0xad, 0xe0], [0x0a, 0x3d, 0x80]], unlike: [[0xf3, 0xf6, 0xf9], [0xe9, 0x9a, 0x56], [0x8a, 0x37, 0x00]] },
   night: { like: [[0x23, 0x29, 0x30], [0x2b, 0x73, 0xb5], [0xb4, 0xdb, 0xff]], unlike: [[0x23, 0x29, 0x30], [0xb0, 0x61, 0x1f], [0xff, 0xcb, 0x96]] },
@@ -34,13 +34,13 @@ function fromLab([L, a, b]) {
   ].map((part) => Math.min(1, Math.max(0, part)));
 }
 
-/** Calls `paint` when day turns to night. */
+/** Calls `paint` when the theme changes. */
 export function onTheme(paint) {
   night.addEventListener("change", paint);
 }
 
-/** The colour of a cosine, and black or white to write on it: whichever has the greater contrast, 4.5 at least.
- * `ends` are the cosines that have the weakest and the strongest colour; without them it is 0 and 1. */
+/** The colour of a cosine and the text colour on it: black or white, whichever has more contrast, at least 4.5.
+ * `ends` are the cosines with the weakest and the strongest colour; by default 0 and 1. */
 export function colour(cosine, ends) {
   const { like, unlike } = night.matches ? STOPS.night : STOPS.day;
   const at = ends ? (cosine - ends[0]) / (ends[1] - ends[0] || 1) : cosine;
@@ -53,9 +53,9 @@ export function colour(cosine, ends) {
   return { paper: `rgb(${parts.map(gamma).join(" ")})`, ink: light > 0.1791 ? "#000" : "#fff" };
 }
 
-/** A ramp of these colours as a CSS gradient. */
+/** The colour scale as a CSS gradient. */
 export function ramp(ends) {
-  const [least, most] = ends ?? [-1, 1];
-  const stops = Array.from({ length: 21 }, (_, i) => colour(least + ((most - least) * i) / 20, ends).paper);
+  const [from, to] = ends ?? [-1, 1];
+  const stops = Array.from({ length: 21 }, (_, i) => colour(from + ((to - from) * i) / 20, ends).paper);
   return `linear-gradient(to right, ${stops.join(", ")})`;
 }

@@ -1,8 +1,8 @@
-// What a schema of the OpenAPI document says, in words.
+// Describes schemas of the OpenAPI document in words.
 
 import { make } from "./api.js";
 
-/** What `$ref` points to; anything else as it is. */
+/** The target of a `$ref`; other values unchanged. */
 export function resolve(document, schema) {
   let found = schema;
   while (found?.$ref) {
@@ -32,7 +32,7 @@ function plural(name) {
   return / or |"/.test(name) ? name : `${name}s`;
 }
 
-/** Text with `code` and paragraphs; nothing else of Markdown is read. */
+/** Renders paragraphs and `code` of a text; no other Markdown. */
 export function prose(text, name = "p") {
   return (text ?? "").split(/\n\s*\n/).filter((part) => part.trim()).map((part) => {
     const pieces = part.trim().split(/`([^`]+)`/);
@@ -40,7 +40,7 @@ export function prose(text, name = "p") {
   });
 }
 
-/** The fields of an object as a table; objects within follow their field, one step to the right. */
+/** The fields of an object as a table. Fields of inner objects follow their field, indented. */
 export function fields(document, schema) {
   const rows = [];
   collect(document, resolve(document, schema), 0, rows);
@@ -66,7 +66,7 @@ function collect(document, schema, depth, rows) {
   }
 }
 
-/** The object that a field holds or lists, if it does. */
+/** The object inside a field or its list, if there is one. */
 function within(document, schema) {
   if (schema.properties) return schema;
   if (schema.items) return within(document, resolve(document, schema.items));

@@ -1,56 +1,55 @@
-//! How much may wait: a bounded budget, taken whole or not at all.
+//! Admission: a bounded budget from which a request takes its whole share or nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// A budget of tokens, or of bytes, that requests take their parts of.
+/// A budget, in tokens or bytes, that requests are charged to.
 #[derive(Debug)]
 pub(crate) struct Budget {
     limit: usize,
     used: AtomicUsize,
 }
 
-/// The budget has not enough left.
+/// Error: the budget has too little left for a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Full {
-    /// What is in use.
+    /// Amount in use.
     pub used: usize,
-    /// What may be in use.
+    /// Maximum amount in use.
     pub limit: usize,
 }
 
-/// A part of a [`Budget`], given back when dropped.
+/// A share of a [`Budget`], returned when dropped.
 #[derive(Debug)]
 pub(crate) struct Charge {
     budget: Arc<Budget>,
     amount: usize,
 }
 
-/// What a request of `size` is charged: at most a quarter of the budget, so that a request of any size can
-/// be accepted, and leaves room for others. Shares of batches are fair, so that they do not wait for all of
-/// it.
+/// The charge for a request of `size`: at most a quarter of the budget. A request of any size can thus be
+/// accepted and leaves room for others. Batches are shared fairly, so others do not wait for all of it.
 fn price(size: usize, limit: usize) -> usize {
     size.min(limit.div_ceil(4))
 }
 
 impl Budget {
-    /// A budget of `limit`, at least 1.
+    /// A budget of `limit`; 0 counts as 1.
     pub fn new(limit: usize) -> Arc<Self> {
         Arc::new(Budget { limit: limit.max(1), used: AtomicUsize::new(0) })
     }
 
-    /// What is in use.
+    /// Amount in use.
     pub fn used(&self) -> usize {
         self.used.load(Ordering::SeqCst)
     }
 
-    /// What may be in use.
+    /// Maximum amount in use.
     pub fn limit(&self) -> usize {
         self.limit
     }
 
-    /// Takes the price of a request of `size`, or nothing.
+    /// Charges a request of `size`, or fails and charges nothing.
     pub fn admit(self: &Arc<Self>, size: usize) -> Result<Charge, Full> {
         let mut charge = Charge { budget: self.clone(), amount: 0 };
         charge.adjust(size)?;
@@ -59,7 +58,7 @@ impl Budget {
 }
 
 impl Charge {
-    /// Changes the request's size. Where the budget has not enough left, the charge stays as it was.
+    /// Changes the request's size. If the budget has too little left, the charge stays the same.
     pub fn adjust(&mut self, size: usize) -> Result<(), Full> {
         let Budget { limit, used } = &*self.budget;
         let (limit, old, new) = (*limit, self.amount, price(size, *limit));
@@ -83,14 +82,14 @@ impl Drop for Charge {
     }
 }
 
-/// When to try again, where `used` tokens wait and `rate` are done a second: when half of them are
-/// done. Never so soon that clients only knock, nor so late that they forget.
+/// How long a refused client should wait, if `used` tokens are waiting and `rate` tokens are processed a
+/// second: until half of them are done, clamped to 50 ms–60 s. One second if the rate is unknown.
 pub(crate) fn retry_after(used: usize, rate: Option<f64>) -> Duration {
-    let (least, most) = (Duration::from_millis(50), Duration::from_secs(60));
+    let (minimum, maximum) = (Duration::from_millis(50), Duration::from_secs(60));
     match rate {
         Some(rate) if rate > 0.0 => {
-            let seconds = (used as f64 / 2.0 / rate).min(most.as_secs_f64());
-            Duration::from_secs_f64(seconds).max(least)
+            let seconds = (used as f64 / 2.0 / rate).min(maximum.as_secs_f64());
+            Duration::from_secs_f64(seconds).max(minimum)
         }
         _ => Duration::from_secs(1),
     }
@@ -124,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn an_estimate_becomes_the_size() {
+    fn a_charge_is_adjusted_from_the_estimate_to_the_size() {
         let budget = Budget::new(100);
         let mut charge = budget.admit(10).unwrap();
         charge.adjust(20).unwrap();
@@ -141,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_never_pass_the_limit_together() {
+    fn concurrent_charges_never_exceed_the_limit() {
         let budget = Budget::new(16);
         std::thread::scope(|scope| {
             for _ in 0..8 {
@@ -158,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_are_told_a_time_between_50_ms_and_a_minute() {
+    fn retry_after_is_between_50_ms_and_a_minute() {
         assert_eq!(retry_after(1000, Some(1000.0)), Duration::from_millis(500));
         assert_eq!(retry_after(1, Some(1e9)), Duration::from_millis(50));
         assert_eq!(retry_after(usize::MAX, Some(1e-300)), Duration::from_secs(60));

@@ -1,9 +1,9 @@
-//! Requests of all clients, waiting for the GPU.
+//! The queue of a model: requests of all clients that wait for the GPU.
 //!
-//! A request is a list of texts ready to run; the queue knows their tokens and nothing else of them.
-//! [`Queue::take`] gives the texts of the next batch, a fair share of every request; a [`Ticket`] goes
-//! with each and takes its row back. A request whose client has gone is dropped before its texts are
-//! taken. What may wait is bounded by [`Budget`], which requests are charged before they come here.
+//! A request is a list of tokenized texts; the queue knows only how many tokens each has. [`Queue::take`]
+//! returns the texts of the next batch, a fair share of every request. Each text comes with a [`Ticket`],
+//! which takes its row back to the request. Requests whose client has disconnected are skipped. A
+//! [`Budget`] bounds the queue: requests are charged to it before they are queued.
 
 mod admission;
 mod plan;
@@ -19,7 +19,7 @@ use crate::error::Error;
 pub(crate) use admission::{Budget, Charge, Full, retry_after};
 pub(crate) use worker::{Progress, work};
 
-/// Requests whose texts wait for the GPU. `T` is a text, `R` what becomes of it.
+/// Requests whose texts wait for the GPU. `T` is a text, `R` its row.
 #[derive(Debug)]
 pub(crate) struct Queue<T, R> {
     batch_tokens: usize,
@@ -29,24 +29,24 @@ pub(crate) struct Queue<T, R> {
 
 #[derive(Debug)]
 struct State<T, R> {
-    /// In the order they take turns.
+    /// In the order in which they are served.
     waiting: VecDeque<Waiting<T, R>>,
-    /// Texts of requests whose clients had gone.
+    /// Number of texts dropped because their client disconnected.
     dropped: u64,
     closed: bool,
 }
 
 #[derive(Debug)]
 struct Waiting<T, R> {
-    /// Those left, in their order.
+    /// The remaining texts, in order.
     texts: std::vec::IntoIter<T>,
-    /// Tokens of those left are `lengths[taken..]`.
+    /// Token counts of all texts; those of the remaining ones are `lengths[taken..]`.
     lengths: Vec<usize>,
     taken: usize,
     request: Arc<Request<R>>,
 }
 
-/// A request of which some texts are taken.
+/// The part of a request that its tickets share.
 #[derive(Debug)]
 struct Request<R> {
     arrived: Instant,
@@ -58,52 +58,52 @@ struct Collected<R> {
     rows: Vec<Option<Result<R, Error>>>,
     left: usize,
     first_taken: Option<Instant>,
-    /// Both leave together with the answer.
+    /// Returned to the budget when the answer is sent.
     charge: Option<Charge>,
     answer: Option<oneshot::Sender<Answer<R>>>,
 }
 
-/// What became of a request.
+/// The result of a request.
 #[derive(Debug)]
 pub(crate) struct Answer<R> {
-    /// For each text its row or why it has none, in the order of the texts.
+    /// The row or the error of each text, in the order of the texts.
     pub rows: Vec<Result<R, Error>>,
-    /// From its arrival until its first text was taken.
+    /// Time from arrival until the first text was taken.
     pub queued: Duration,
-    /// From then until its last row.
+    /// Time from then until the last row.
     pub ran: Duration,
 }
 
-/// Takes the row of one text back to its request. Dropped without a row, it fails the request: the
-/// answer never comes.
+/// Takes the row of one text back to its request. If it is dropped without a row, the request fails: the
+/// channel of its answer closes.
 #[derive(Debug)]
 pub(crate) struct Ticket<R> {
     request: Arc<Request<R>>,
     index: usize,
-    /// The text's.
+    /// Token count of the text.
     pub tokens: usize,
 }
 
-/// What waits.
+/// Size of a queue.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Depth {
-    /// Requests with texts that are not taken yet.
+    /// Number of requests with texts that were not taken yet.
     pub requests: usize,
-    /// Those texts.
+    /// Number of these texts.
     pub texts: usize,
-    /// Their tokens.
+    /// Token count of these texts.
     pub tokens: usize,
 }
 
 impl<T, R> Queue<T, R> {
-    /// An empty queue for batches of `batch_tokens` tokens.
+    /// Creates an empty queue for batches of `batch_tokens` tokens.
     pub fn new(batch_tokens: usize) -> Self {
         let state = State { waiting: VecDeque::new(), dropped: 0, closed: false };
         Queue { batch_tokens, state: Mutex::new(state), arrived: Condvar::new() }
     }
 
-    /// Puts a request into the queue: its texts with the tokens of each. The answer comes when all of
-    /// them have rows; dropping the receiver takes the request out.
+    /// Queues a request: its texts and their token counts. The answer arrives when every text has its
+    /// row. Dropping the receiver removes the request from the queue.
     pub fn submit(
         &self,
         texts: Vec<T>,
@@ -112,7 +112,7 @@ impl<T, R> Queue<T, R> {
     ) -> oneshot::Receiver<Answer<R>> {
         let (answer, receiver) = oneshot::channel();
         if texts.is_empty() {
-            // Its receiver may have gone: nobody is told then.
+            // Sending fails only if the receiver is gone, which needs no answer.
             let _ = answer.send(Answer {
                 rows: Vec::new(),
                 queued: Duration::ZERO,
@@ -127,7 +127,7 @@ impl<T, R> Queue<T, R> {
             Arc::new(Request { arrived: Instant::now(), collected: Mutex::new(collected) });
         let waiting = Waiting { texts: texts.into_iter(), lengths, taken: 0, request };
         let mut state = lock(&self.state);
-        // Closed, it is dropped here, and its answer never comes.
+        // If the queue is closed, the request is dropped here, which closes the channel of its answer.
         if !state.closed {
             state.waiting.push_back(waiting);
         }
@@ -136,8 +136,8 @@ impl<T, R> Queue<T, R> {
         receiver
     }
 
-    /// The texts of the next batch, at most about `batch_tokens` tokens, with their tickets. Empty
-    /// where nothing waits.
+    /// Takes the texts of the next batch with their tickets: at most `batch_tokens` tokens, or a single
+    /// longer text. Empty if nothing is waiting.
     pub fn take(&self) -> Vec<(T, Ticket<R>)> {
         let mut state = lock(&self.state);
         state.drop_abandoned();
@@ -146,7 +146,7 @@ impl<T, R> Queue<T, R> {
         let shares = plan::share(&left, self.batch_tokens);
         let now = Instant::now();
         let mut batch = Vec::with_capacity(shares.iter().sum());
-        // Who had nothing goes first next time.
+        // Requests that got nothing of this batch are first in the next one.
         let (mut first, mut then) = (VecDeque::new(), VecDeque::new());
         for (mut waiting, share) in std::mem::take(&mut state.waiting).into_iter().zip(shares) {
             if share > 0 {
@@ -170,7 +170,7 @@ impl<T, R> Queue<T, R> {
         batch
     }
 
-    /// Waits until something can be taken. False once the queue is closed and empty.
+    /// Waits until a text can be taken. Returns false once the queue is closed and empty.
     pub fn wait(&self) -> bool {
         let mut state = lock(&self.state);
         loop {
@@ -185,13 +185,13 @@ impl<T, R> Queue<T, R> {
         }
     }
 
-    /// No more requests are taken in; those that wait are.
+    /// Closes the queue: it takes no more requests, and waiting ones are still served.
     pub fn close(&self) {
         lock(&self.state).closed = true;
         self.arrived.notify_all();
     }
 
-    /// What waits.
+    /// The present size of the queue.
     pub fn depth(&self) -> Depth {
         let state = lock(&self.state);
         let mut depth = Depth { requests: state.waiting.len(), ..Depth::default() };
@@ -202,7 +202,7 @@ impl<T, R> Queue<T, R> {
         depth
     }
 
-    /// Texts that were dropped since the start, because their client had gone.
+    /// Number of texts dropped since the start because their client disconnected.
     pub fn dropped(&self) -> u64 {
         lock(&self.state).dropped
     }
@@ -224,7 +224,7 @@ impl<T, R> State<T, R> {
 }
 
 impl<R> Ticket<R> {
-    /// Takes the row of the text, or why it has none, back to its request.
+    /// Gives the row of the text, or its error, to the request.
     pub fn answer(self, row: Result<R, Error>) {
         let mut collected = lock(&self.request.collected);
         if collected.rows[self.index].replace(row).is_none() {
@@ -234,18 +234,19 @@ impl<R> Ticket<R> {
             return;
         }
         let rows: Option<Vec<_>> = std::mem::take(&mut collected.rows).into_iter().collect();
-        // Before the answer: a client that has it may ask again at once.
+        // Freed before the answer is sent: the client may send its next request at once.
         collected.charge = None;
         let taken = collected.first_taken.unwrap_or(self.request.arrived);
         if let (Some(rows), Some(answer)) = (rows, collected.answer.take()) {
             let queued = taken.duration_since(self.request.arrived);
-            // A client that has gone is told nothing.
+            // Sending fails only if the client has disconnected.
             let _ = answer.send(Answer { rows, queued, ran: taken.elapsed() });
         }
     }
 }
 
-/// What is under the lock is whole after every statement: a panic elsewhere does not harm it.
+/// Locks, ignoring poison: the state is consistent after every statement, so a panic elsewhere leaves it
+/// valid.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,33 +1,33 @@
-//! Which texts go into the next batch: fair shares of tokens, a pure function.
+//! Chooses the texts of the next batch: fair shares of tokens, as a pure function.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// For each request, in the order they take turns, how many of its next texts go into a batch of
-/// `budget` tokens. `waiting` has the tokens of each request's texts that are left.
+/// Returns, for each request in queue order, how many of its next texts go into a batch of `budget`
+/// tokens. `waiting` holds the token counts of each request's remaining texts.
 ///
-/// The request that has had the fewest tokens of this batch is next, of equals the earlier: a request
-/// of one text is in the next batch whatever number of texts others have. A request whose next text
-/// does not fit has had its share. The first request is always served, a text longer than the budget
-/// alone.
+/// The next text comes from the request with the fewest tokens in this batch so far; ties go to the
+/// earlier request. A request of one text is thus in the next batch, however many texts others have. A
+/// request whose next text does not fit gets no more of this batch. The first request always gets a text;
+/// a text longer than the budget runs alone.
 pub(crate) fn share(waiting: &[&[usize]], budget: usize) -> Vec<usize> {
     let mut taken = vec![0; waiting.len()];
     let mut turns: BinaryHeap<Reverse<(usize, usize)>> = waiting
         .iter()
         .enumerate()
         .filter(|(_, texts)| !texts.is_empty())
-        .map(|(place, _)| Reverse((0, place)))
+        .map(|(request, _)| Reverse((0, request)))
         .collect();
     let mut used = 0;
-    while let Some(Reverse((had, place))) = turns.pop() {
-        let text = waiting[place][taken[place]];
+    while let Some(Reverse((share, request))) = turns.pop() {
+        let text = waiting[request][taken[request]];
         if used > 0 && used + text > budget {
             continue;
         }
         used += text;
-        taken[place] += 1;
-        if taken[place] < waiting[place].len() {
-            turns.push(Reverse((had + text, place)));
+        taken[request] += 1;
+        if taken[request] < waiting[request].len() {
+            turns.push(Reverse((share + text, request)));
         }
     }
     taken
@@ -40,20 +40,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_small_request_is_not_behind_a_large_one() {
+    fn a_small_request_does_not_wait_behind_a_large_one() {
         let (large, small) = (vec![10; 2000], vec![10]);
         assert_eq!(share(&[&large, &small], 100), [9, 1]);
         assert_eq!(share(&[&large, &small, &large], 100), [5, 1, 4]);
     }
 
     #[test]
-    fn shares_are_of_tokens_and_not_of_texts() {
+    fn shares_count_tokens_and_not_texts() {
         let (short, long) = (vec![1; 100], vec![10; 100]);
         assert_eq!(share(&[&short, &long], 40), [20, 2]);
     }
 
     #[test]
-    fn a_text_that_does_not_fit_waits_and_the_first_never_does() {
+    fn a_text_that_does_not_fit_waits_unless_it_is_the_first() {
         assert_eq!(share(&[&[90], &[50, 1], &[10]], 100), [1, 0, 1]);
         assert_eq!(share(&[&[500], &[1]], 100), [1, 0]);
         assert_eq!(share(&[&[500, 1], &[1]], 1000), [2, 1]);
@@ -61,7 +61,7 @@ mod tests {
         assert_eq!(share(&[], 100), Vec::<usize>::new());
     }
 
-    /// Texts without tokens, which static models have, end too.
+    /// Static models have texts without tokens; sharing must still end.
     #[test]
     fn texts_without_tokens_all_fit() {
         assert_eq!(share(&[&[0, 0, 0], &[100]], 100), [3, 1]);
@@ -75,22 +75,25 @@ mod tests {
         ) {
             let slices: Vec<&[usize]> = waiting.iter().map(Vec::as_slice).collect();
             let taken = share(&slices, budget);
-            let had = |place: usize| waiting[place][..taken[place]].iter().sum::<usize>();
-            let used: usize = (0..taken.len()).map(had).sum();
+            let share_of =
+                |request: usize| waiting[request][..taken[request]].iter().sum::<usize>();
+            let used: usize = (0..taken.len()).map(share_of).sum();
             let texts: usize = taken.iter().sum();
             prop_assert!(used <= budget || texts - waiting.iter().zip(&taken)
                 .flat_map(|(w, t)| &w[..*t]).filter(|tokens| **tokens == 0).count() == 1);
             if let Some(first) = waiting.iter().position(|texts| !texts.is_empty()) {
                 prop_assert!(taken[first] > 0);
             }
-            for (place, texts) in waiting.iter().enumerate() {
-                // What is left of it did not fit in the end.
-                if let Some(next) = texts.get(taken[place]) {
+            for (request, texts) in waiting.iter().enumerate() {
+                // The next remaining text did not fit at the end.
+                if let Some(next) = texts.get(taken[request]) {
                     prop_assert!(used + next > budget);
-                    // Nobody had much more before that: a text, and what then was left of the batch.
+                    // Before its last text, no other request had much more: at most one text and the
+                    // rest of the batch, 600 tokens together.
                     for other in 0..taken.len() {
                         if let Some(last) = taken[other].checked_sub(1) {
-                            prop_assert!(had(other) - waiting[other][last] <= had(place) + 600);
+                            let before = share_of(other) - waiting[other][last];
+                            prop_assert!(before <= share_of(request) + 600);
                         }
                     }
                 }

@@ -1,4 +1,4 @@
-//! The queue and its thread, with texts that are numbers and rows that are their doubles.
+//! The queue and its thread, where a text is a number and its row is the double of that number.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ fn taken(queue: &Numbers) -> Vec<usize> {
     queue.take().into_iter().map(|(text, _)| *text).collect()
 }
 
-/// A run of numbers as the GPU would run texts.
+/// Stands in for the GPU: doubles numbers; some numbers fail as a GPU can.
 fn double(
     more: &mut dyn FnMut() -> Vec<Arc<usize>>,
     take: &mut dyn FnMut(Result<usize, Error>),
@@ -42,7 +42,7 @@ fn out_of_memory() -> Error {
 }
 
 #[test]
-fn who_had_nothing_goes_first_next_time() {
+fn requests_without_a_share_come_first_in_the_next_batch() {
     let queue = Numbers::new(100);
     let _first = submit(&queue, &[60, 60]);
     let _second = submit(&queue, &[50]);
@@ -56,13 +56,13 @@ fn who_had_nothing_goes_first_next_time() {
 }
 
 #[test]
-fn a_request_whose_client_has_gone_is_dropped_before_it_is_taken() {
+fn a_request_whose_client_disconnected_is_skipped() {
     let queue = Numbers::new(100);
     let budget = Budget::new(100);
-    let gone = queue.submit(vec![Arc::new(1), Arc::new(2)], vec![1, 2], budget.admit(3).ok());
+    let leaving = queue.submit(vec![Arc::new(1), Arc::new(2)], vec![1, 2], budget.admit(3).ok());
     let _stays = submit(&queue, &[3]);
     assert_eq!(budget.used(), 3);
-    drop(gone);
+    drop(leaving);
     assert_eq!(taken(&queue), [3]);
     assert_eq!((queue.dropped(), budget.used()), (2, 0));
 }
@@ -88,7 +88,7 @@ fn rows_go_back_to_their_requests_in_order() {
 }
 
 #[test]
-fn a_text_that_fails_harms_no_other() {
+fn a_failing_text_does_not_affect_other_texts() {
     for failing in [404, 503] {
         let queue = Numbers::new(10_000);
         let bad = submit(&queue, &[1, failing, 2]);
@@ -104,15 +104,15 @@ fn a_text_that_fails_harms_no_other() {
 }
 
 #[test]
-fn a_run_that_fails_fails_what_is_in_hand_and_the_thread_goes_on() {
+fn a_failing_run_fails_the_texts_it_took_and_the_thread_continues() {
     for failing in [500, 501] {
         let queue = Numbers::new(10_000);
         let bad = submit(&queue, &[failing]);
-        let hand = submit(&queue, &[1, 2]);
+        let beside = submit(&queue, &[1, 2]);
         queue.close();
         work(&queue, &Progress::new(), double);
         assert!(bad.blocking_recv().unwrap().rows[0].is_err());
-        let rows = hand.blocking_recv().unwrap().rows;
+        let rows = beside.blocking_recv().unwrap().rows;
         assert!(rows.iter().any(Result::is_err), "{failing}");
 
         let queue = Numbers::new(600);
@@ -125,7 +125,7 @@ fn a_run_that_fails_fails_what_is_in_hand_and_the_thread_goes_on() {
 }
 
 #[test]
-fn a_charge_is_back_before_the_answer_is_out() {
+fn a_charge_is_returned_before_the_answer_is_sent() {
     let queue = Arc::new(Numbers::new(100));
     let budget = Budget::new(10);
     let thread = {
@@ -133,7 +133,7 @@ fn a_charge_is_back_before_the_answer_is_out() {
         std::thread::spawn(move || work(&queue, &Progress::new(), double))
     };
     for _ in 0..1000 {
-        assert_eq!(budget.used(), 0, "the charge of an answered request is back");
+        assert_eq!(budget.used(), 0, "the charge of an answered request is returned");
         let charge = budget.admit(10).unwrap();
         let answer = queue.submit(vec![Arc::new(10)], vec![10], Some(charge));
         assert_eq!(answer.blocking_recv().unwrap().rows, [Ok(20)]);
@@ -143,7 +143,7 @@ fn a_charge_is_back_before_the_answer_is_out() {
 }
 
 #[test]
-fn a_closed_queue_takes_nothing_in_and_answers_what_waits() {
+fn a_closed_queue_takes_no_requests_and_answers_waiting_ones() {
     let queue = Numbers::new(100);
     let waits = submit(&queue, &[1]);
     queue.close();
@@ -154,10 +154,10 @@ fn a_closed_queue_takes_nothing_in_and_answers_what_waits() {
     assert!(submit(&queue, &[]).blocking_recv().unwrap().rows.is_empty());
 }
 
-/// Requests from many threads, of which every third leaves: all others are answered, and the budget
-/// is whole in the end.
+/// Many threads submit requests and drop every third: all others are answered, and the budget is fully
+/// returned.
 #[test]
-fn nothing_is_lost_between_threads() {
+fn every_request_is_answered_across_threads() {
     let queue = Arc::new(Numbers::new(50));
     let budget = Budget::new(1_000_000);
     let thread = {

@@ -1,4 +1,4 @@
-//! The thread that owns a model's GPU: takes batches from the queue and their rows back.
+//! The loop of a model's thread: takes batches from the queue and returns their rows.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,40 +9,46 @@ use std::time::{Duration, Instant};
 use super::{Queue, Ticket, lock};
 use crate::error::Error;
 
-/// How far the thread has come, for those who look at it from outside.
+/// The thread's progress, read by health checks and metrics.
 #[derive(Debug)]
 pub(crate) struct Progress {
     state: Mutex<State>,
-    /// Tokens whose rows came back.
+    /// Number of tokens whose rows were returned.
     pub tokens: AtomicU64,
-    /// Batches taken from the queue.
+    /// Number of batches taken from the queue.
     pub batches: AtomicU64,
-    /// Nanoseconds in which something was running.
+    /// Total running time in nanoseconds.
     pub busy: AtomicU64,
 }
 
 #[derive(Debug)]
 struct State {
-    /// Since when it is running without a row coming back; `None` while it waits for work.
+    /// Start of the run or its latest row, whichever is later; `None` while the thread waits for work.
     running: Option<Instant>,
-    /// When the last row came back.
+    /// Time of the latest row.
     last_row: Option<Instant>,
-    /// Tokens a second, lately.
+    /// Moving average of tokens per second.
     rate: Option<f64>,
-    /// Tokens since the rate was last looked at, and when that was.
-    counted: (u64, Instant),
+    /// The tokens counted towards the next update of `rate`.
+    window: RateWindow,
 }
 
-/// Batches of a run, at most: what a run met is known at its end.
-const BATCHES: usize = 32;
+#[derive(Debug)]
+struct RateWindow {
+    tokens: u64,
+    since: Instant,
+}
 
-/// Rates are looked at over so long.
-const RATE_OVER: Duration = Duration::from_millis(200);
+/// Maximum number of batches in a run. Its retries and halved batches are reported when it ends.
+const MAX_BATCHES: usize = 32;
+
+/// Minimum time between updates of the rate.
+const RATE_WINDOW: Duration = Duration::from_millis(200);
 
 impl Progress {
     pub fn new() -> Self {
-        let state =
-            State { running: None, last_row: None, rate: None, counted: (0, Instant::now()) };
+        let window = RateWindow { tokens: 0, since: Instant::now() };
+        let state = State { running: None, last_row: None, rate: None, window };
         Progress {
             state: Mutex::new(state),
             tokens: AtomicU64::new(0),
@@ -51,17 +57,17 @@ impl Progress {
         }
     }
 
-    /// For how long it has been running without a row coming back; `None` while it waits for work.
+    /// How long it has been running without returning a row; `None` while it waits for work.
     pub fn without_row(&self) -> Option<Duration> {
         lock(&self.state).running.map(|since| since.elapsed())
     }
 
-    /// When the last row came back.
+    /// Time of the latest row.
     pub fn last_row(&self) -> Option<Instant> {
         lock(&self.state).last_row
     }
 
-    /// Tokens a second, lately; `None` before there was any work.
+    /// Moving average of tokens per second; `None` before the first run.
     pub fn rate(&self) -> Option<f64> {
         lock(&self.state).rate
     }
@@ -70,7 +76,7 @@ impl Progress {
         let now = Instant::now();
         let mut state = lock(&self.state);
         state.running = Some(now);
-        state.counted = (0, now);
+        state.window = RateWindow { tokens: 0, since: now };
     }
 
     fn row(&self, tokens: usize) {
@@ -79,10 +85,9 @@ impl Progress {
         let mut state = lock(&self.state);
         state.running = Some(now);
         state.last_row = Some(now);
-        state.counted.0 += tokens as u64;
-        let over = now.duration_since(state.counted.1);
-        if over >= RATE_OVER {
-            state.count(now, over);
+        state.window.tokens += tokens as u64;
+        if now.duration_since(state.window.since) >= RATE_WINDOW {
+            state.update_rate(now);
         }
     }
 
@@ -91,27 +96,27 @@ impl Progress {
         let now = Instant::now();
         let mut state = lock(&self.state);
         state.running = None;
-        // Short runs say something only where there is no better.
-        let over = now.duration_since(state.counted.1);
-        if state.rate.is_none() && state.counted.0 > 0 {
-            state.count(now, over);
+        // A short run gives a poor estimate, so it is used only if there is no other.
+        if state.rate.is_none() && state.window.tokens > 0 {
+            state.update_rate(now);
         }
     }
 }
 
 impl State {
-    fn count(&mut self, now: Instant, over: Duration) {
-        let seen = self.counted.0 as f64 / over.as_secs_f64().max(1e-6);
-        self.rate = Some(self.rate.map_or(seen, |rate| 0.7 * rate + 0.3 * seen));
-        self.counted = (0, now);
+    fn update_rate(&mut self, now: Instant) {
+        let seconds = now.duration_since(self.window.since).as_secs_f64().max(1e-6);
+        let latest = self.window.tokens as f64 / seconds;
+        self.rate = Some(self.rate.map_or(latest, |rate| 0.7 * rate + 0.3 * latest));
+        self.window = RateWindow { tokens: 0, since: now };
     }
 }
 
-/// Runs what comes into the queue until it is closed and empty.
+/// Runs queued texts until the queue is closed and empty.
 ///
-/// `drive` runs what its first argument gives until that is empty, and hands the rows to its second,
-/// in order; it fails where the device does. The text that was next then fails with memory that ran
-/// out, and the others go on; every text in hand fails with any other error.
+/// `drive` calls its first argument for batches until one is empty, and its second for each row, in order.
+/// If it fails with [`Error::OutOfMemory`], the text whose row was next fails and the others are run
+/// again. With any other error, every text taken and not answered fails.
 pub(crate) fn work<T, R>(
     queue: &Queue<Arc<T>, R>,
     progress: &Progress,
@@ -120,18 +125,18 @@ pub(crate) fn work<T, R>(
         &mut dyn FnMut(Result<R, Error>),
     ) -> Result<(), Error>,
 ) {
-    let hand: Mutex<VecDeque<(Arc<T>, Ticket<R>)>> = Mutex::default();
-    while !lock(&hand).is_empty() || queue.wait() {
+    let taken: Mutex<VecDeque<(Arc<T>, Ticket<R>)>> = Mutex::default();
+    while !lock(&taken).is_empty() || queue.wait() {
         let started = Instant::now();
         progress.start();
-        // What an earlier run left comes first.
-        let mut left = Some(lock(&hand).iter().map(|(text, _)| text.clone()).collect::<Vec<_>>());
+        // Texts that an earlier run left unanswered come first.
+        let mut left = Some(lock(&taken).iter().map(|(text, _)| text.clone()).collect::<Vec<_>>());
         let mut batches = 0;
         let mut more = || {
             if let Some(left) = left.take().filter(|left| !left.is_empty()) {
                 return left;
             }
-            if batches == BATCHES {
+            if batches == MAX_BATCHES {
                 return Vec::new();
             }
             let batch = queue.take();
@@ -140,45 +145,45 @@ pub(crate) fn work<T, R>(
                 progress.batches.fetch_add(1, Ordering::Relaxed);
             }
             let texts = batch.iter().map(|(text, _)| text.clone()).collect();
-            lock(&hand).extend(batch);
+            lock(&taken).extend(batch);
             texts
         };
         let mut take = |row: Result<R, Error>| {
-            let next = lock(&hand).pop_front();
+            let next = lock(&taken).pop_front();
             if let Some((_, ticket)) = next {
                 progress.row(ticket.tokens);
                 ticket.answer(row);
             }
         };
-        // The hand is whole between any two statements, and what the GPU holds is the driver's to check.
+        // `taken` is consistent between any two statements, and `drive` checks what the GPU returns.
         let result = catch_unwind(AssertUnwindSafe(|| drive(&mut more, &mut take)));
-        let result = result.unwrap_or_else(|panic| Err(Error::Internal(said(&*panic))));
+        let result = result.unwrap_or_else(|panic| Err(Error::Internal(panic_message(&*panic))));
         progress.stop(started.elapsed());
         match result {
             Ok(()) => {}
             Err(error @ Error::OutOfMemory { .. }) => {
-                let next = lock(&hand).pop_front();
+                let next = lock(&taken).pop_front();
                 if let Some((_, ticket)) = next {
                     ticket.answer(Err(error));
                 }
                 continue;
             }
             Err(error) => {
-                tracing::error!(%error, "a run failed");
-                let failed = std::mem::take(&mut *lock(&hand));
+                tracing::error!(%error, "running a batch failed");
+                let failed = std::mem::take(&mut *lock(&taken));
                 failed.into_iter().for_each(|(_, ticket)| ticket.answer(Err(error.clone())));
             }
         }
-        // A run that ended well has answered all.
-        lock(&hand).clear();
+        // A successful run has answered every text; a failed one has failed them above.
+        lock(&taken).clear();
     }
 }
 
-/// What a panic said.
-fn said(panic: &(dyn std::any::Any + Send)) -> String {
+/// An error message that contains the message of a panic.
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let message = panic
         .downcast_ref::<String>()
         .map(String::as_str)
         .or_else(|| panic.downcast_ref::<&str>().copied());
-    format!("a run panicked: {}", message.unwrap_or("no message"))
+    format!("running a batch panicked: {}", message.unwrap_or("no message"))
 }

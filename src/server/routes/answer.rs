@@ -1,4 +1,4 @@
-//! Answers as JSON.
+//! JSON responses.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,34 +11,34 @@ use serde::Serialize;
 
 use super::error::ApiError;
 use crate::server::metrics::Stage;
-use crate::server::models::Model;
+use crate::server::models::ServedModel;
 
-/// Answers of more values are written by a thread that may take its time.
+/// Responses with at least this many numbers are serialized on a blocking thread.
 const MANY: usize = 16 * 1024;
 
-/// Texts that were cut, for APIs whose answers have no place for them.
+/// Number of truncated texts, for APIs whose response bodies have no field for it.
 const TRUNCATED: HeaderName = HeaderName::from_static("x-truncated-texts");
 
 fn written<T: Serialize>(answer: &T) -> Result<Response, ApiError> {
     let body = serde_json::to_vec(answer)
-        .map_err(|error| ApiError::internal(format!("the answer has no form in JSON: {error}")))?;
+        .map_err(|error| ApiError::internal(format!("cannot serialize the response: {error}")))?;
     Ok(json_text(body.into()))
 }
 
-/// JSON that is written already.
+/// A response whose body is serialized already.
 pub(crate) fn json_text(body: Bytes) -> Response {
     let json = HeaderValue::from_static("application/json");
     ([(CONTENT_TYPE, json)], body).into_response()
 }
 
-/// An answer of a few values.
+/// A response of few values.
 pub(crate) fn small<T: Serialize>(answer: &T) -> Result<Response, ApiError> {
     written(answer)
 }
 
-/// An answer of `values` numbers, which `answer` makes.
+/// A response of `values` numbers, built by `answer`.
 pub(crate) async fn json<T: Serialize>(
-    model: &Arc<Model>,
+    model: &Arc<ServedModel>,
     values: usize,
     answer: impl FnOnce() -> T + Send + 'static,
 ) -> Result<Response, ApiError> {
@@ -47,13 +47,13 @@ pub(crate) async fn json<T: Serialize>(
         written(&answer())
     } else {
         let write = tokio::task::spawn_blocking(move || written(&answer()));
-        write.await.map_err(|_| ApiError::internal("writing the answer failed"))?
+        write.await.map_err(|_| ApiError::internal("serializing the response panicked"))?
     };
-    model.metrics.stage(Stage::Write, started.elapsed());
+    model.record(Stage::Write, started.elapsed());
     response
 }
 
-/// Says how many texts were cut.
+/// Adds the number of truncated texts to a response, if there are any.
 pub(crate) fn truncated_header(mut response: Response, texts: usize) -> Response {
     if texts > 0 {
         response.headers_mut().insert(TRUNCATED, HeaderValue::from(texts));

@@ -1,4 +1,4 @@
-//! Bodies of requests: bounded in size and time, then JSON.
+//! Request bodies: read within limits of size and time, then parsed as JSON.
 
 use std::time::Duration;
 
@@ -15,16 +15,16 @@ use super::App;
 use super::error::{ApiError, Dialect};
 use crate::server::queue::Charge;
 
-/// Bodies longer than this are read by a thread that may take its time.
+/// Bodies of at least this many bytes are parsed on a blocking thread.
 const LONG: usize = 256 * 1024;
 
-/// A request of an API.
+/// The request type of a route.
 pub(crate) trait ApiRequest: DeserializeOwned + Send + 'static {
-    /// Whose statuses its errors have.
+    /// The API whose conventions its errors follow.
     const DIALECT: Dialect;
 }
 
-/// The body of a request as JSON.
+/// Extractor: the request body, parsed as JSON.
 pub(crate) struct Json<T>(pub T);
 
 impl<T: ApiRequest> FromRequest<App> for Json<T> {
@@ -40,11 +40,11 @@ impl<T: ApiRequest> FromRequest<App> for Json<T> {
             return parse(&bytes).map(Json);
         }
         let parsed = tokio::task::spawn_blocking(move || parse(&bytes)).await;
-        parsed.map_err(|_| ApiError::internal("reading the body failed"))?.map(Json)
+        parsed.map_err(|_| ApiError::internal("parsing the body panicked"))?.map(Json)
     }
 }
 
-/// JSON, by whatever of its names; clients that send none mean it.
+/// Accepts every name of JSON, and a missing content type, which some clients do not send.
 fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
     let Some(given) = headers.get(CONTENT_TYPE) else { return Ok(()) };
     let given = given.to_str().unwrap_or_default();
@@ -54,7 +54,7 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
     if is_json {
         return Ok(());
     }
-    let message = format!("the content type is `{given}`; send JSON, as application/json");
+    let message = format!("the content type is `{given}`; send JSON as `application/json`");
     Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message))
 }
 
@@ -68,8 +68,8 @@ fn too_large(limit: usize) -> ApiError {
     ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
 }
 
-/// The whole body. Bodies of all clients together are bounded as well: the charge is held until the
-/// bytes are parsed.
+/// Reads the whole body. Bodies of all clients share a budget: the charge is held until the bytes are
+/// parsed.
 async fn read(request: Request, limit: usize, app: &App) -> Result<(Bytes, Charge), ApiError> {
     let mut body = request.into_body();
     if body.size_hint().lower() > limit as u64 {
@@ -78,7 +78,7 @@ async fn read(request: Request, limit: usize, app: &App) -> Result<(Bytes, Charg
     let expected = usize::try_from(body.size_hint().lower()).unwrap_or(limit);
     let admit = app.bodies.admit(expected);
     let no_room = |_| {
-        let message = "requests of other clients fill the memory for bodies; try again";
+        let message = "bodies of other requests fill the memory for bodies; retry";
         ApiError::new(StatusCode::TOO_MANY_REQUESTS, "bodies_full", message)
             .retry_after(Duration::from_millis(200))
     };
@@ -86,7 +86,7 @@ async fn read(request: Request, limit: usize, app: &App) -> Result<(Bytes, Charg
     let mut bytes = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
-            let message = format!("the body could not be read: {error}");
+            let message = format!("cannot read the body: {error}");
             ApiError::new(StatusCode::BAD_REQUEST, "body_unreadable", message)
         })?;
         let Ok(data) = frame.into_data() else { continue };
@@ -102,11 +102,11 @@ async fn read(request: Request, limit: usize, app: &App) -> Result<(Bytes, Charg
 }
 
 fn parse<T: ApiRequest>(bytes: &[u8]) -> Result<T, ApiError> {
-    // serde would take a list as the fields in their order.
+    // serde would accept a list in place of an object, as its fields in order.
     if bytes.trim_ascii_start().first() != Some(&b'{') {
         let any = serde_json::from_slice::<IgnoredAny>(bytes);
         any.map_err(|error| not_json(bytes, &error))?;
-        return Err(T::DIALECT.wrong("the body is JSON, and no object; send an object"));
+        return Err(T::DIALECT.wrong("the body is JSON, but not an object; send an object"));
     }
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
@@ -129,8 +129,8 @@ fn not_json(bytes: &[u8], error: &serde_json::Error) -> ApiError {
     ApiError::new(StatusCode::BAD_REQUEST, "invalid_json", message)
 }
 
-/// Well-formed JSON of another shape. `path` leads to what is at fault; fields of the object itself
-/// are named by serde's message alone.
+/// The error for JSON of the wrong shape. `path` leads to the wrong value. For a missing, unknown or
+/// duplicate field of the object itself, only serde's message names the field.
 fn of_shape<T: ApiRequest>(error: &serde_json::Error, path: &str) -> ApiError {
     let message = error.to_string();
     let named = ["missing field `", "unknown field `", "duplicate field `"];
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_body_is_said() {
+    fn errors_name_what_is_wrong_with_a_body() {
         let good: Sample = parse(br#" {"number": 3, "list": ["\u00e4"]} "#).unwrap();
         assert_eq!((good.number, good.list), (3, vec!["\u{e4}".to_owned()]));
         let syntax: &[&[u8]] = &[

@@ -1,4 +1,4 @@
-//! Every answer that is not a success, in the shape that OpenAI's clients read.
+//! Error responses, in the shape that OpenAI's clients read.
 
 use std::time::Duration;
 
@@ -11,34 +11,34 @@ use utoipa::ToSchema;
 use crate::error::{Error, plain};
 use crate::server::models::Refusal;
 
-/// Milliseconds until trying again is worth it, which OpenAI's clients prefer to `retry-after`.
+/// How long to wait before a retry, in milliseconds. OpenAI's clients prefer it to `retry-after`.
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 
-/// The body of every answer that is not a success.
+/// The body of every error response.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct ErrorBody {
     error: ErrorObject,
 }
 
-/// What went wrong.
+/// Details of an error.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct ErrorObject {
-    /// A sentence: what is wrong and what to do.
+    /// A sentence that says what is wrong and how to fix it.
     #[schema(example = "`input` is missing")]
     message: String,
-    /// The class of the error: `invalid_request_error`, `authentication_error`,
-    /// `rate_limit_error` or `server_error`.
+    /// Type of the error: `invalid_request_error`, `authentication_error`, `rate_limit_error` or
+    /// `server_error`.
     #[schema(example = "invalid_request_error")]
     r#type: &'static str,
-    /// The field of the request that is at fault, where it is one.
+    /// The field of the request that is wrong; null if the error is not about a field.
     #[schema(example = "input")]
     param: Option<String>,
-    /// A word for programs.
+    /// A code for programs.
     #[schema(example = "invalid_json")]
     code: Option<&'static str>,
 }
 
-/// Why a request has no answer.
+/// An error response.
 #[derive(Debug, Clone)]
 pub(crate) struct ApiError {
     status: StatusCode,
@@ -46,8 +46,8 @@ pub(crate) struct ApiError {
     retry_after: Option<Duration>,
 }
 
-/// How an API calls a request that is well-formed JSON and still cannot be answered: OpenAI's and
-/// Ollama's say 400, that of text-embeddings-inference 422.
+/// How an API responds to a request that is well-formed JSON but invalid: with 400 in the APIs of OpenAI
+/// and Ollama, with 422 in that of text-embeddings-inference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dialect {
     OpenAi,
@@ -62,17 +62,17 @@ impl Dialect {
         }
     }
 
-    /// A request that cannot be answered.
+    /// The error for an invalid request.
     pub fn wrong(self, message: impl Into<String>) -> ApiError {
         ApiError::new(self.status(), "invalid_value", message)
     }
 
-    /// A request that cannot be answered because of a field.
+    /// The error for an invalid field.
     pub fn invalid(self, param: impl Into<String>, message: impl Into<String>) -> ApiError {
         self.wrong(message).param(param)
     }
 
-    /// What the library says of a request.
+    /// The response for an error of the library.
     pub fn refused(self, error: &Error) -> ApiError {
         let message = error.to_string();
         match error {
@@ -81,7 +81,7 @@ impl Dialect {
                 ApiError::new(self.status(), "context_length_exceeded", message)
                     .param(format!("input[{text}]"))
             }
-            // The same text fails again, so that clients should not try it again.
+            // The same text would fail again, so this is a client error: clients do not retry it.
             Error::NonFinite { text, .. } => {
                 ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "non_finite", message)
                     .param(format!("input[{text}]"))
@@ -98,14 +98,14 @@ impl Dialect {
         }
     }
 
-    /// Why a request was not run, or what came of it.
+    /// The response for a request without rows.
     pub fn error(self, refusal: Refusal) -> ApiError {
         match refusal {
             Refusal::Failed(error) => self.refused(&error),
             Refusal::Full { full, retry_after } => {
                 let message = format!(
-                    "{} of {} tokens are waiting already, and this request does not fit; nothing of \
-                     it was taken, try it again in {} ms",
+                    "the queue is full: {} of {} tokens are waiting, so this request does not fit; no \
+                     part of it was processed; retry in {} ms",
                     full.used,
                     full.limit,
                     retry_after.as_millis()
@@ -128,7 +128,7 @@ impl ApiError {
             _ if status.is_server_error() => "server_error",
             _ => "invalid_request_error",
         };
-        // Messages repeat what clients sent.
+        // Messages quote client input, so control characters are escaped.
         let message = plain(message);
         let object = ErrorObject { message, r#type, param: None, code: Some(code) };
         ApiError { status, object, retry_after: None }
@@ -139,7 +139,7 @@ impl ApiError {
         self
     }
 
-    /// Calls the field by the name that the request has for it.
+    /// Replaces the library's name of an option by that of the request's field.
     pub fn renamed(mut self, ours: &str, theirs: &str) -> Self {
         if self.object.param.as_deref() == Some(ours) {
             self.object.param = Some(theirs.to_owned());
@@ -153,7 +153,7 @@ impl ApiError {
         self
     }
 
-    /// Something that another try may find mended.
+    /// A temporary failure (503): a retry may succeed.
     pub fn unavailable(code: &'static str, message: impl Into<String>) -> Self {
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, code, message)
             .retry_after(Duration::from_secs(1))
@@ -173,9 +173,9 @@ impl ApiError {
         self.object.code.unwrap_or_default()
     }
 
-    /// The body as it is sent.
+    /// The response body.
     pub fn json(self) -> Vec<u8> {
-        // Strings and nothing else: they have a form in JSON always.
+        // The body holds only strings, so serialization cannot fail.
         serde_json::to_vec(&ErrorBody { error: self.object }).unwrap_or_default()
     }
 }
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_sent_away_is_told_when_to_come_back() {
+    fn temporary_errors_say_when_to_retry() {
         let error = ApiError::unavailable("device_lost", "gone");
         let response = error.retry_after(Duration::from_millis(1250)).into_response();
         assert_eq!(response.headers()[RETRY_AFTER], "2");

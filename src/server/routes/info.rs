@@ -1,10 +1,13 @@
-//! What is served and how it does.
+//! Facts about the server: `/info`, health and metrics.
+
+use std::collections::BTreeMap;
 
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use serde_json::json;
 use utoipa::ToSchema;
 
 use super::App;
@@ -13,20 +16,20 @@ use super::error::{ApiError, ErrorBody};
 use crate::config::ModelKind;
 use crate::dtype::Precision;
 use crate::gpu::adapter::AdapterSummary;
-use crate::server::models::Model;
+use crate::server::models::{ModelDescription, ServedModel};
 
-/// The server and its models. Fields beside `models` and `limits` are those of
-/// text-embeddings-inference, of the first model.
+/// The server and its models. Fields other than `models` and `limits` are those of
+/// text-embeddings-inference and describe the first model.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Info {
     version: &'static str,
     model_id: String,
-    /// How weights are stored.
+    /// Storage dtype of the weights.
     model_dtype: String,
     #[schema(value_type = Object)]
     model_type: serde_json::Value,
     max_concurrent_requests: usize,
-    /// Tokens a text may have; null where the model names no limit.
+    /// Maximum number of tokens of a text; null if the model names no limit.
     max_input_length: Option<usize>,
     max_batch_tokens: usize,
     max_client_batch_size: usize,
@@ -36,7 +39,7 @@ pub(crate) struct Info {
     models: Vec<ModelInfo>,
 }
 
-/// What the server takes of a client.
+/// Limits on requests.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Limits {
     max_body_bytes: usize,
@@ -44,64 +47,85 @@ pub(crate) struct Limits {
     accepts_token_ids: bool,
 }
 
-/// A model.
+/// A served model.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ModelInfo {
     id: String,
-    /// `embedding`, `reranker` or `sparse`.
+    /// `embedding`, `reranker`, `sparse` or `multi-vector`.
     kind: &'static str,
-    /// Values of a vector; scores of a pair for a reranker.
+    /// Number of values in a vector; for a reranker, number of scores of a pair.
     dimensions: usize,
-    /// Tokens a text may have; null where the model names no limit.
+    /// Maximum number of tokens of a text; null if the model names no limit.
     max_tokens: Option<usize>,
     /// Names of its prompts that are not empty.
     prompts: Vec<String>,
-    /// The prompt that is used where a request names none.
+    /// Name of the prompt used when a request names none.
     default_prompt: Option<String>,
     ready: bool,
-    /// Tokens of a full batch.
+    /// Token budget of a batch.
     batch_tokens: usize,
-    /// Tokens that may wait.
+    /// Token budget of the queue.
     max_queue_tokens: usize,
+    /// Assumptions made where the model's files are silent.
     notes: Vec<String>,
     #[schema(value_type = Object)]
     adapter: AdapterSummary,
     precision: PrecisionInfo,
 }
 
-/// How a model runs.
+/// The precision in which a model runs.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct PrecisionInfo {
-    /// In words.
+    /// The precision as a sentence.
     sentence: String,
     #[serde(flatten)]
     #[schema(value_type = Object)]
     precision: Precision,
 }
 
-fn model_info(model: &Model) -> ModelInfo {
-    let runs = model.runs();
-    let named = model.prompts().iter().filter(|(_, prompt)| !prompt.is_empty());
+fn model_info(model: &ServedModel) -> ModelInfo {
+    let described = model.describe();
+    let named = described.prompts.into_iter().filter(|(_, prompt)| !prompt.is_empty());
     ModelInfo {
-        id: model.name.clone(),
-        kind: model.kind().name(),
-        dimensions: model.dimension(),
-        max_tokens: model.max_tokens(),
-        prompts: named.map(|(name, _)| name.clone()).collect(),
-        default_prompt: runs.default_prompt_name().map(str::to_owned),
-        ready: model.health.is_ready(),
-        batch_tokens: model.batch_tokens(),
-        max_queue_tokens: model.budget.limit(),
-        notes: runs.notes().to_vec(),
-        adapter: model.adapter().clone(),
+        id: model.name().to_owned(),
+        kind: described.kind.name(),
+        dimensions: described.dimension,
+        max_tokens: described.max_tokens,
+        prompts: named.map(|(name, _)| name).collect(),
+        default_prompt: described.default_prompt,
+        ready: described.ready,
+        batch_tokens: described.batch_tokens,
+        max_queue_tokens: described.max_queue_tokens,
+        notes: described.notes,
+        adapter: described.adapter,
         precision: PrecisionInfo {
-            sentence: model.precision().to_string(),
-            precision: model.precision().clone(),
+            sentence: described.precision.to_string(),
+            precision: described.precision,
         },
     }
 }
 
-/// What is served, on which adapter and in which precision
+/// The model's type as text-embeddings-inference writes it.
+fn model_type(described: &ModelDescription) -> serde_json::Value {
+    let pooling = match described.kind {
+        ModelKind::Dense => described.pooling.as_str(),
+        ModelKind::Sparse => "splade",
+        // No peer names a pooling for models that do not pool.
+        ModelKind::MultiVector => "none",
+        ModelKind::Reranker => {
+            let labels = described.labels.iter().enumerate();
+            let id2label: BTreeMap<String, &String> =
+                labels.clone().map(|(id, label)| (id.to_string(), label)).collect();
+            let label2id: BTreeMap<&String, usize> =
+                labels.map(|(id, label)| (label, id)).collect();
+            let name = if described.labels.len() == 1 { "reranker" } else { "classifier" };
+            return json!({ name: { "id2label": id2label, "label2id": label2id } });
+        }
+    };
+    json!({ "embedding": { "pooling": pooling } })
+}
+
+/// Served models, their adapters and precisions
 #[utoipa::path(
     get,
     path = "/info",
@@ -111,24 +135,15 @@ fn model_info(model: &Model) -> ModelInfo {
 pub(crate) async fn info(State(app): State<App>) -> Result<Response, ApiError> {
     let models = app.models()?;
     let first = app.first()?;
-    let model_type = match first.kind() {
-        ModelKind::Dense => {
-            serde_json::json!({ "embedding": { "pooling": first.runs().pooling() } })
-        }
-        ModelKind::Sparse => serde_json::json!({ "embedding": { "pooling": "splade" } }),
-        ModelKind::MultiVector => serde_json::json!({ "embedding": { "pooling": "none" } }),
-        ModelKind::Reranker => {
-            serde_json::json!({ "reranker": { "id2label": {}, "label2id": {} } })
-        }
-    };
+    let described = first.describe();
     small(&Info {
         version: env!("CARGO_PKG_VERSION"),
-        model_id: first.name.clone(),
-        model_dtype: first.precision().weights.to_string(),
-        model_type,
+        model_id: first.name().to_owned(),
+        model_dtype: described.precision.weights.to_string(),
+        model_type: model_type(&described),
         max_concurrent_requests: app.options.max_connections,
-        max_input_length: first.max_tokens(),
-        max_batch_tokens: first.batch_tokens(),
+        max_input_length: described.max_tokens,
+        max_batch_tokens: described.batch_tokens,
         max_client_batch_size: app.options.max_texts,
         auto_truncate: true,
         tokenization_workers: app.tokenizing_threads,
@@ -141,14 +156,14 @@ pub(crate) async fn info(State(app): State<App>) -> Result<Response, ApiError> {
     })
 }
 
-/// How the server stands.
+/// State of the server.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Standing {
     #[schema(example = "ready")]
     status: &'static str,
 }
 
-/// Whether the process lives
+/// Whether the process is running
 #[utoipa::path(
     get,
     path = "/health/live",
@@ -159,11 +174,11 @@ pub(crate) async fn live() -> Result<Response, ApiError> {
     small(&Standing { status: "live" })
 }
 
-/// Whether requests can be relied on to be answered
+/// Whether every model is ready
 ///
-/// Every model has run lately, or runs now, and gives the bits it gave when it was loaded. 503 while
-/// models load, from the loss of a device until a pass on the device opened in its place is right
-/// again, and once the server is shutting down.
+/// A model is ready if it ran recently or runs now and still gives the bits of its first pass. The
+/// response is 503 while models load, while the server is shutting down, and from the loss of a device
+/// until a pass on a newly opened device is right again.
 #[utoipa::path(
     get,
     path = "/health/ready",
@@ -176,14 +191,14 @@ pub(crate) async fn ready(State(app): State<App>) -> Result<Response, ApiError> 
     }
     for model in app.models()? {
         if let Err(problem) = model.check_ready().await {
-            let message = format!("{}: {problem}", model.name);
+            let message = format!("{}: {problem}", model.name());
             return Err(ApiError::unavailable("not_ready", message));
         }
     }
     small(&Standing { status: "ready" })
 }
 
-/// As `/health/ready`
+/// Same as `/health/ready`
 #[utoipa::path(
     get,
     path = "/health",
@@ -194,7 +209,7 @@ pub(crate) async fn health(state: State<App>) -> Result<Response, ApiError> {
     ready(state).await
 }
 
-/// Counts and times, in Prometheus' text format
+/// Metrics in Prometheus' text format
 #[utoipa::path(
     get,
     path = "/metrics",
@@ -203,6 +218,8 @@ pub(crate) async fn health(state: State<App>) -> Result<Response, ApiError> {
 )]
 pub(crate) async fn metrics(State(app): State<App>) -> Response {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    let text = app.metrics.text(app.models().unwrap_or_default());
+    let models = app.models().unwrap_or_default();
+    let gauges: Vec<_> = models.iter().map(|model| model.gauges()).collect();
+    let text = app.metrics.text(&gauges);
     (StatusCode::OK, [(CONTENT_TYPE, HeaderValue::from_static(kind))], text).into_response()
 }

@@ -1,4 +1,4 @@
-//! Texts as clients write them: one, a list, or token ids in their place.
+//! The `input` of requests: a text, a list of texts, or token ids in their place.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,15 +13,15 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::server::models::Texts;
 
-/// Items of a list, at most, before anything else bounds it: what a list of empty texts could take of
-/// memory.
+/// Maximum number of items read from a list. It bounds memory before `max_texts` is checked: empty texts
+/// take three bytes of the body each.
 const MOST_ITEMS: usize = 1 << 20;
 
 /// A text, a list of texts, the token ids of a text, or a list of those.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Input {
     pub texts: Texts,
-    /// It was no list.
+    /// Whether the client sent one text instead of a list.
     pub single: bool,
 }
 
@@ -78,7 +78,7 @@ impl<'de> Visitor<'de> for InputVisitor {
     }
 }
 
-/// All items of a list, which are of the kind of the first.
+/// Reads the rest of a list whose items must be of the same kind as the first.
 fn rest<'de, A: SeqAccess<'de>, T>(
     mut list: A,
     first: T,
@@ -128,7 +128,7 @@ impl<'de> Visitor<'de> for ItemVisitor {
     fn visit_u64<E: Error>(self, id: u64) -> Result<Item, E> {
         u32::try_from(id)
             .map(Item::Id)
-            .map_err(|_| E::custom(format!("{id} is no token id: it passes 4294967295")))
+            .map_err(|_| E::custom(format!("{id} is no token id: the maximum is 4294967295")))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Item, A::Error> {
@@ -160,8 +160,8 @@ impl PartialSchema for Input {
             .item(ids())
             .item(list(ids()))
             .description(Some(
-                "A text, a list of texts, or (where the server accepts them) the token ids of a text \
-                 or a list of those",
+                "A text, a list of texts, or, if the server accepts them, the token ids of one text or \
+                 of several",
             ));
         RefOr::T(Schema::OneOf(one_of.build()))
     }
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused_in_words() {
+    fn other_values_are_refused_with_a_reason() {
         for (json, words) in [
             ("null", "expected a text or a list of texts"),
             ("{}", "expected a text or a list of texts"),

@@ -1,8 +1,8 @@
-//! Bodies that were refused before they had come whole.
+//! Reads and discards the rest of a request body after an early response.
 //!
-//! A system that closes a connection on bytes nobody has read resets it, and a client that is still
-//! sending then learns of a broken connection, not why it was refused. So what is left of a body is
-//! taken in, for a while, and thrown away; the answer does not wait for it.
+//! Closing a connection with unread data resets it. A client that is still sending then sees a broken
+//! connection instead of the error. So the rest of the body is read and discarded for a while; the
+//! response does not wait for it.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -16,10 +16,10 @@ use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
 use tokio::runtime::Handle;
 
-/// Clients that send for longer after they were refused are cut off.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the rest of a body is read before the connection is closed.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Takes in what a route leaves of the body.
+/// Wraps the body, so that a part that the route leaves unread is read and discarded.
 pub(crate) async fn linger(request: Request) -> Request {
     let asks_first = request.headers().contains_key(EXPECT);
     request.map(|body| Body::new(Lingering { body, wanted: !asks_first, ended: false }))
@@ -27,8 +27,8 @@ pub(crate) async fn linger(request: Request) -> Request {
 
 struct Lingering {
     body: Body,
-    /// The client sends it: at once, or because it has been read from. One that asks first would be
-    /// told to go on by the reading itself.
+    /// Whether the client is sending the body. A client that sent `expect: 100-continue` waits until the
+    /// body is read from; reading here would tell it to send.
     wanted: bool,
     ended: bool,
 }
@@ -63,7 +63,7 @@ impl Drop for Lingering {
         }
         let Ok(runtime) = Handle::try_current() else { return };
         let mut rest = std::mem::take(&mut self.body);
-        runtime.spawn(tokio::time::timeout(PATIENCE, async move {
+        runtime.spawn(tokio::time::timeout(TIMEOUT, async move {
             while let Some(Ok(_)) = rest.frame().await {}
         }));
     }

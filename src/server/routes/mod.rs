@@ -1,4 +1,7 @@
-//! HTTP: who may ask what, and how it is answered. What models are is not known here.
+//! HTTP routes: one file per API, and what they share (bodies, errors, keys, logging).
+//!
+//! Routes use a model only through its handle [`ServedModel`] and select it by name and [`ModelKind`];
+//! weights, tokenizers, queues and GPUs are behind the handle.
 
 mod answer;
 mod body;
@@ -33,16 +36,19 @@ use utoipa_axum::routes;
 use crate::config::ModelKind;
 use crate::embedder::EmbedTask;
 use crate::server::metrics::Metrics;
-use crate::server::models::{Model, Texts};
+use crate::server::models::{ServedModel, Texts};
 use crate::server::options::ServerOptions;
 use crate::server::queue::Budget;
 use crate::server::{openapi, page};
 pub(crate) use error::{ApiError, Dialect};
 
-/// Bodies of all clients that are in memory at once, unless one alone may be larger.
+/// Memory for request bodies of all clients together. It is at least twice the maximum size of one body.
 const BODY_BYTES: usize = 256 << 20;
 
-/// What the routes share.
+/// Kinds of model that score documents for a query, in the order in which a route prefers them.
+const RANKING_KINDS: &[ModelKind] = &[ModelKind::Reranker, ModelKind::MultiVector];
+
+/// State shared by all routes.
 #[derive(Debug, Clone)]
 pub(crate) struct App(Arc<Shared>);
 
@@ -50,12 +56,12 @@ pub(crate) struct App(Arc<Shared>);
 pub(crate) struct Shared {
     pub options: ServerOptions,
     pub metrics: Arc<Metrics>,
-    /// Bytes of bodies.
+    /// Budget of bytes for request bodies.
     pub bodies: Arc<Budget>,
     pub tokenizing_threads: usize,
-    /// Seconds since 1970.
+    /// Start of the server, in seconds since 1970.
     pub started_unix: u64,
-    models: OnceLock<Vec<Arc<Model>>>,
+    models: OnceLock<Vec<Arc<ServedModel>>>,
     stopping: AtomicBool,
 }
 
@@ -83,9 +89,9 @@ impl App {
 }
 
 impl Shared {
-    /// The models are loaded, and each has passed its first pass.
-    pub fn set_models(&self, models: Vec<Arc<Model>>) {
-        // It is called once.
+    /// Makes the models available to requests, after each has passed its first pass.
+    pub fn set_models(&self, models: Vec<Arc<ServedModel>>) {
+        // This is called once, so the value is never set already.
         let _ = self.models.set(models);
     }
 
@@ -97,68 +103,79 @@ impl Shared {
         self.stopping.load(Ordering::SeqCst)
     }
 
-    /// All models.
-    fn models(&self) -> Result<&[Arc<Model>], ApiError> {
+    /// All models; an error while they load.
+    fn models(&self) -> Result<&[Arc<ServedModel>], ApiError> {
         let loading = || ApiError::unavailable("loading", "the models are being loaded");
         self.models.get().map(Vec::as_slice).ok_or_else(loading)
     }
 
-    fn first(&self) -> Result<Arc<Model>, ApiError> {
+    fn first(&self) -> Result<Arc<ServedModel>, ApiError> {
         let none = || ApiError::new(StatusCode::NOT_FOUND, "model_not_found", "no model is served");
         self.models()?.first().cloned().ok_or_else(none)
     }
 
-    /// The model of a name; Ollama's clients put a tag behind it.
-    fn named(&self, name: &str) -> Result<Arc<Model>, ApiError> {
+    /// The model of this name. Ollama's clients append the tag `:latest`, which is ignored.
+    fn named(&self, name: &str) -> Result<Arc<ServedModel>, ApiError> {
         let models = self.models()?;
-        let plain = name.strip_suffix(":latest").unwrap_or(name);
-        let found = models.iter().find(|m| m.name == name || m.name == plain);
+        let untagged = name.strip_suffix(":latest").unwrap_or(name);
+        let found = models.iter().find(|model| [name, untagged].contains(&model.name()));
         found.cloned().ok_or_else(|| {
-            let names: Vec<&str> = models.iter().map(|model| model.name.as_str()).collect();
-            let message =
-                format!("the model `{name}` is not served here; there is {}", names.join(", "));
+            let names: Vec<&str> = models.iter().map(|model| model.name()).collect();
+            let names = names.join(", ");
+            let message = format!("the model `{name}` is not served here; served models: {names}");
             ApiError::new(StatusCode::NOT_FOUND, "model_not_found", message).param("model")
         })
     }
 
-    /// The model of a name, which must be of a kind, or the first of that kind.
-    fn model(&self, kind: ModelKind, name: Option<&str>) -> Result<Arc<Model>, ApiError> {
+    /// The model of this name, or the first model without a name.
+    fn named_or_first(&self, name: Option<&str>) -> Result<Arc<ServedModel>, ApiError> {
+        name.map_or_else(|| self.first(), |name| self.named(name))
+    }
+
+    /// The model of this name if it is of one of these kinds. Without a name, the first model of the first
+    /// kind that is served.
+    fn model(&self, kinds: &[ModelKind], name: Option<&str>) -> Result<Arc<ServedModel>, ApiError> {
+        let needed = || kinds.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(" or ");
         if let Some(name) = name {
             let model = self.named(name)?;
-            if model.kind() == kind {
+            if kinds.contains(&model.kind()) {
                 return Ok(model);
             }
-            let (is, wanted) = (model.kind().name(), kind.name());
-            let message =
-                format!("the model `{name}` is of kind {is}; this needs one of kind {wanted}");
+            let message = format!(
+                "the model `{name}` is of kind {}; this route needs one of kind {}",
+                model.kind().name(),
+                needed()
+            );
             return Err(
                 ApiError::new(StatusCode::BAD_REQUEST, "wrong_model", message).param("model")
             );
         }
-        let of_kind = self.models()?.iter().find(|model| model.kind() == kind);
-        of_kind.cloned().ok_or_else(|| {
-            let message = format!("no model of kind {} is served here", kind.name());
+        let models = self.models()?;
+        let first = |kind: &ModelKind| models.iter().find(|model| model.kind() == *kind);
+        kinds.iter().find_map(first).cloned().ok_or_else(|| {
+            let message = format!("no model of kind {} is served here", needed());
             ApiError::new(StatusCode::NOT_FOUND, "model_not_found", message)
         })
     }
 
-    /// Refuses more texts than a request may have, and none.
+    /// Refuses an empty list, and more texts than a request may have.
     fn check_count(&self, dialect: Dialect, field: &str, texts: usize) -> Result<(), ApiError> {
         if texts == 0 {
             let message = format!("{field}: is an empty list; give at least one text");
             return Err(dialect.invalid(field, message));
         }
-        let most = self.options.max_texts;
-        if texts > most {
-            let message =
-                format!("{field}: has {texts} texts and {most} are allowed; send fewer at a time");
+        let maximum = self.options.max_texts;
+        if texts > maximum {
+            let message = format!(
+                "{field}: has {texts} texts; the maximum is {maximum}, so send fewer at a time"
+            );
             let error = ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_many_texts", message);
             return Err(error.param(field));
         }
         Ok(())
     }
 
-    /// Refuses too many texts, and token ids where they are not accepted.
+    /// Refuses too many texts, and token ids unless the server accepts them.
     fn check_texts(&self, dialect: Dialect, field: &str, texts: &Texts) -> Result<(), ApiError> {
         self.check_count(dialect, field, texts.len())?;
         match texts {
@@ -167,7 +184,7 @@ impl Shared {
         }
     }
 
-    /// The texts, where token ids have no meaning.
+    /// The texts, for routes that never take token ids.
     fn only_text(
         &self,
         dialect: Dialect,
@@ -178,29 +195,29 @@ impl Shared {
         match texts {
             Texts::Text(texts) => Ok(texts),
             Texts::Ids(_) => {
-                Err(dialect
-                    .invalid(field, format!("{field}: token ids are not taken here; send text")))
+                let message = format!("{field}: this route takes no token ids; send text");
+                Err(dialect.invalid(field, message))
             }
         }
     }
 }
 
 fn token_ids(field: &str) -> ApiError {
-    let message = "token ids are not accepted: those of another tokenizer (LangChain's OpenAIEmbeddings \
-                   sends tiktoken's) would give meaningless vectors. Send text: with LangChain set \
-                   check_embedding_ctx_length=False. If the ids are of this model's own tokenizer, \
-                   start the server with --accept-token-ids";
+    let message = "token ids are not accepted, because ids of another tokenizer (LangChain's \
+                   OpenAIEmbeddings sends tiktoken's) would give meaningless vectors. Send text: with \
+                   LangChain, set check_embedding_ctx_length=False. If the ids come from this model's own \
+                   tokenizer, start the server with --accept-token-ids";
     ApiError::new(StatusCode::BAD_REQUEST, "token_ids_not_supported", message).param(field)
 }
 
-/// Which side of a search texts are on.
+/// The role of texts in a search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum InputType {
-    /// What is looked for.
+    /// A search query.
     #[serde(alias = "search_query")]
     Query,
-    /// What is found.
+    /// A document to be found.
     #[serde(alias = "passage", alias = "search_document")]
     Document,
 }
@@ -214,14 +231,14 @@ impl InputType {
     }
 }
 
-/// Places and scores, the highest score first; of equals the earlier.
+/// Indices and scores, sorted from the highest score to the lowest; ties keep their order.
 fn ranking(scores: &[f32]) -> Vec<(usize, f32)> {
     let mut ranked: Vec<(usize, f32)> = scores.iter().copied().enumerate().collect();
     ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
     ranked
 }
 
-/// A time as Ollama's clients read it.
+/// A Unix time as RFC 3339 text, as Ollama's clients read it.
 fn rfc3339(unix: u64) -> String {
     let second = i64::try_from(unix).unwrap_or(i64::MAX);
     jiff::Timestamp::from_second(second).unwrap_or_default().to_string()
@@ -232,11 +249,14 @@ pub(crate) fn router(app: App) -> Router {
     let keyed = OpenApiRouter::new()
         .routes(routes!(openai::embeddings))
         .routes(routes!(openai::models))
-        .routes(routes!(tei::embed))
-        .routes(routes!(tei::embed_sparse))
-        .routes(routes!(tei::rerank))
-        .routes(routes!(tei::similarity))
-        .routes(routes!(tei::tokenize))
+        .routes(routes!(tei::embed::embed))
+        .routes(routes!(tei::embed::embed_all))
+        .routes(routes!(tei::embed::embed_sparse))
+        .routes(routes!(tei::score::rerank))
+        .routes(routes!(tei::score::predict))
+        .routes(routes!(tei::similarity::similarity))
+        .routes(routes!(tei::tokens::tokenize))
+        .routes(routes!(tei::tokens::decode))
         .routes(routes!(info::info))
         .routes(routes!(rerank::rerank))
         .routes(routes!(ollama::embed))
@@ -251,7 +271,7 @@ pub(crate) fn router(app: App) -> Router {
         .routes(routes!(info::health));
     let (keyed, mut document) = keyed.split_for_parts();
     let keyed = keyed
-        // The names of models may have slashes in them.
+        // Model names may contain slashes.
         .route("/v1/models/{*model}", get(openai::model))
         .route_layer(from_fn_with_state(app.clone(), check_key));
     let (open, health) = open.split_for_parts();
@@ -284,35 +304,38 @@ fn cors(origins: &[String]) -> CorsLayer {
 }
 
 async fn not_found(OriginalUri(uri): OriginalUri) -> ApiError {
-    let message = format!("there is no {}; /openapi.json lists what there is", uri.path());
+    let message = format!("there is no route {}; /openapi.json lists all routes", uri.path());
     ApiError::new(StatusCode::NOT_FOUND, "not_found", message)
 }
 
 async fn wrong_method(method: Method, OriginalUri(uri): OriginalUri) -> ApiError {
-    let message =
-        format!("{} does not take {method}; the header `allow` says what it takes", uri.path());
+    let message = format!(
+        "{} does not take {method}; the response header `allow` lists its methods",
+        uri.path()
+    );
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
 }
 
 fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
-    let said = panic.downcast_ref::<String>().map(String::as_str);
-    let said = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-    tracing::error!(said, "a request panicked");
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    let message = text.unwrap_or("no message");
+    tracing::error!(message, "a request panicked");
     ApiError::internal("internal error (please report it): the request panicked").into_response()
 }
 
-/// Lets requests through that carry a key, where keys are set.
+/// Middleware: refuses requests without a valid key, if the server has keys.
 async fn check_key(State(app): State<App>, request: Request, next: Next) -> Response {
     let keys = &app.options.api_keys;
     if keys.is_empty() || carries_key(request.headers(), keys) {
         return next.run(request).await;
     }
-    let message =
-        "a key is needed: send one the server was started with as `Authorization: Bearer KEY`";
+    let message = "a valid API key is needed: send one of the server's keys as \
+                   `Authorization: Bearer KEY`";
     ApiError::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message).into_response()
 }
 
-/// Every key is compared, each in a time that does not depend on where it differs.
+/// Compares the given key with every key, in a time that does not depend on where they differ.
 fn carries_key(headers: &axum::http::HeaderMap, keys: &[String]) -> bool {
     let bearer = headers
         .get(axum::http::header::AUTHORIZATION)
@@ -346,12 +369,12 @@ mod tests {
     }
 
     #[test]
-    fn of_equal_scores_the_earlier_comes_first() {
+    fn equal_scores_keep_their_order() {
         assert_eq!(ranking(&[0.5, 0.9, 0.5, -1.0]), [(1, 0.9), (0, 0.5), (2, 0.5), (3, -1.0)]);
     }
 
     #[test]
-    fn times_are_written_as_clients_read_them() {
+    fn times_are_written_as_rfc_3339() {
         assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
         assert_eq!(rfc3339(1_700_000_000), "2023-11-14T22:13:20Z");
     }

@@ -1,4 +1,4 @@
-//! What is written down of every request: its id, how long it took, what came of it.
+//! Counts, times and logs every request, and gives it an id.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -23,7 +23,7 @@ use crate::server::metrics::{Counted, Metrics};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Counts, times and logs a request, and gives its answer the request's id.
+/// Middleware: counts, times and logs a request, and sets `x-request-id` on its response.
 pub(crate) async fn observe(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let id = request_id(request.headers());
     request.headers_mut().insert(REQUEST_ID, id.clone());
@@ -49,11 +49,11 @@ pub(crate) async fn observe(State(app): State<App>, mut request: Request, next: 
     if app.is_stopping() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    // Until the answer is out, the request is in flight.
+    // The request stays in flight until its response is sent.
     response.map(|body| Body::new(Held { body, _in_flight: in_flight }))
 }
 
-/// The client's own id, where it is one that a log and a header can hold; else a new one.
+/// The client's id if it has 1 to 128 printable ASCII characters, else a new one.
 fn request_id(headers: &HeaderMap) -> HeaderValue {
     let own = headers.get(REQUEST_ID).filter(|id| {
         let id = id.as_bytes();
@@ -62,17 +62,17 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
     own.cloned().unwrap_or_else(new_id)
 }
 
-/// Sixteen digits of the process and sixteen of the request.
+/// A new id: 16 hexadecimal digits for the process and 16 for the request.
 fn new_id() -> HeaderValue {
     static PROCESS: OnceLock<u64> = OnceLock::new();
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let process = PROCESS.get_or_init(|| RandomState::new().build_hasher().finish());
     let id = format!("{process:016x}{:016x}", NEXT.fetch_add(1, Ordering::Relaxed));
-    // Hexadecimal digits: a header holds them always.
+    // Hexadecimal digits are valid in a header, so this cannot fail.
     HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static("0"))
 }
 
-/// Methods are labels of metrics, and clients may invent some.
+/// The method's name as a label of metrics. Invented methods share `OTHER`, which bounds the labels.
 fn known(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
@@ -86,7 +86,8 @@ fn known(method: &Method) -> &'static str {
     }
 }
 
-/// A request that is being answered. Dropped before it is, its client has gone: counted as status 499.
+/// A request being answered. Dropping it unanswered means that the client disconnected, which is counted
+/// as status 499.
 struct Seen {
     metrics: Arc<Metrics>,
     route: String,
@@ -101,7 +102,7 @@ impl Seen {
         self.metrics.answered(&self.route, self.method, status, self.since.elapsed());
     }
 
-    /// Asked for again and again by machines.
+    /// Whether the route is polled by machines, so that logging it would flood the log.
     fn is_probe(&self) -> bool {
         self.route.starts_with("/health") || self.route == "/metrics"
     }
@@ -112,12 +113,12 @@ impl Drop for Seen {
         if !self.done {
             self.answered(499);
             let millis = self.since.elapsed().as_secs_f64() * 1e3;
-            tracing::info!(route = self.route, millis, "the client has gone");
+            tracing::info!(route = self.route, millis, "client disconnected");
         }
     }
 }
 
-/// A body that counts as in flight until it is sent.
+/// A response body that keeps its request in flight until it is sent.
 struct Held {
     body: Body,
     _in_flight: Counted,
@@ -148,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_of_clients_are_kept_where_they_can_be() {
+    fn valid_ids_of_clients_are_kept_and_others_replaced() {
         let id = |given: &[u8]| {
             let mut headers = HeaderMap::new();
             headers.insert(REQUEST_ID, HeaderValue::from_bytes(given).unwrap());

@@ -1,4 +1,4 @@
-//! What Ollama's clients ask for: vectors, and what there is to ask.
+//! Ollama's API: embeddings and facts about models.
 
 use std::time::Instant;
 
@@ -15,25 +15,25 @@ use super::openai::on_too_long;
 use super::{App, rfc3339};
 use crate::config::ModelKind;
 use crate::embedder::EmbedOptions;
-use crate::server::models::{Model, Rows, Texts};
+use crate::server::models::{ModelDescription, RequestRows, ServedModel, Texts};
 
-/// Texts for vectors.
+/// Texts to embed.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({ "model": "all-MiniLM-L6-v2", "input": ["A cat sat on the roof."] }))]
 pub(crate) struct OllamaEmbedRequest {
     model: Option<String>,
     input: Input,
-    /// Texts longer than the model takes are cut (true, the default) or an error (false).
+    /// Whether texts that are too long are truncated (true, the default) or refused (false).
     truncate: Option<bool>,
-    /// The first so many values of each vector, scaled to length one.
+    /// Cuts vectors to this many values and scales them to length one.
     dimensions: Option<usize>,
-    /// Settings of Ollama's own runtime. They have no effect.
-    #[expect(dead_code, reason = "read, so that it must be an object")]
+    /// Settings of Ollama's own runtime. They have no effect here.
+    #[expect(dead_code, reason = "read, so that its type is checked")]
     #[schema(value_type = Option<Object>)]
     options: Option<serde_json::Map<String, serde_json::Value>>,
-    /// How long Ollama keeps the model in memory. It has no effect: models stay.
-    #[expect(dead_code, reason = "read, so that it is not an unknown field")]
+    /// How long Ollama keeps the model in memory. It has no effect here: models stay loaded.
+    #[expect(dead_code, reason = "read, so that it is a known field")]
     #[schema(value_type = Option<String>)]
     keep_alive: Option<serde_json::Value>,
 }
@@ -47,15 +47,15 @@ impl ApiRequest for OllamaEmbedRequest {
 pub(crate) struct OllamaEmbedResponse {
     model: String,
     embeddings: Vec<Vec<f32>>,
-    /// Nanoseconds.
+    /// Duration of the request in nanoseconds.
     total_duration: u64,
-    /// Always 0: models are loaded when the server starts.
+    /// Always 0, because models are loaded when the server starts.
     load_duration: u64,
-    /// Tokens of all texts, special tokens included.
+    /// Token count of all texts, special tokens included.
     prompt_eval_count: usize,
 }
 
-/// Vectors of texts
+/// Embed texts
 #[utoipa::path(
     post,
     path = "/api/embed",
@@ -69,7 +69,7 @@ pub(crate) async fn embed(
 ) -> Result<Response, ApiError> {
     let started = Instant::now();
     let dialect = OllamaEmbedRequest::DIALECT;
-    let model = app.model(ModelKind::Dense, request.model.as_deref())?;
+    let model = app.model(&[ModelKind::Dense], request.model.as_deref())?;
     app.check_texts(dialect, "input", &request.input.texts)?;
     let options = EmbedOptions {
         truncate_dim: request.dimensions,
@@ -78,10 +78,10 @@ pub(crate) async fn embed(
         ..EmbedOptions::default()
     };
     let rows = model.embed(request.input.texts, options).await;
-    let Rows { rows, tokens, truncated } =
+    let RequestRows { rows, tokens, truncated } =
         rows.map_err(|refusal| dialect.error(refusal).renamed("truncate_dim", "dimensions"))?;
     let values = rows.iter().map(Vec::len).sum();
-    let name = model.name.clone();
+    let name = model.name().to_owned();
     let answer = move || OllamaEmbedResponse {
         model: name,
         embeddings: rows,
@@ -92,19 +92,19 @@ pub(crate) async fn embed(
     Ok(truncated_header(json(&model, values, answer).await?, truncated.len()))
 }
 
-/// A text for a vector: the request before `/api/embed` came.
+/// A text to embed, as Ollama's older route takes it.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({ "model": "all-MiniLM-L6-v2", "prompt": "A cat sat on the roof." }))]
 pub(crate) struct OllamaEmbeddingsRequest {
     model: Option<String>,
     prompt: String,
-    /// Settings of Ollama's own runtime. They have no effect.
-    #[expect(dead_code, reason = "read, so that it must be an object")]
+    /// Settings of Ollama's own runtime. They have no effect here.
+    #[expect(dead_code, reason = "read, so that its type is checked")]
     #[schema(value_type = Option<Object>)]
     options: Option<serde_json::Map<String, serde_json::Value>>,
-    /// How long Ollama keeps the model in memory. It has no effect: models stay.
-    #[expect(dead_code, reason = "read, so that it is not an unknown field")]
+    /// How long Ollama keeps the model in memory. It has no effect here: models stay loaded.
+    #[expect(dead_code, reason = "read, so that it is a known field")]
     #[schema(value_type = Option<String>)]
     keep_alive: Option<serde_json::Value>,
 }
@@ -113,13 +113,13 @@ impl ApiRequest for OllamaEmbeddingsRequest {
     const DIALECT: Dialect = Dialect::OpenAi;
 }
 
-/// A vector.
+/// The vector of a text, of length one.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct OllamaEmbeddingsResponse {
     embedding: Vec<f32>,
 }
 
-/// The vector of a text
+/// Embed one text
 #[utoipa::path(
     post,
     path = "/api/embeddings",
@@ -135,21 +135,21 @@ pub(crate) async fn embeddings(
     Json(request): Json<OllamaEmbeddingsRequest>,
 ) -> Result<Response, ApiError> {
     let dialect = OllamaEmbeddingsRequest::DIALECT;
-    let model = app.model(ModelKind::Dense, request.model.as_deref())?;
+    let model = app.model(&[ModelKind::Dense], request.model.as_deref())?;
     let options = EmbedOptions { normalize: true, ..EmbedOptions::default() };
     let rows = model.embed(Texts::Text(vec![request.prompt]), options).await;
-    let Rows { rows, truncated, .. } = rows.map_err(|refusal| dialect.error(refusal))?;
+    let RequestRows { rows, truncated, .. } = rows.map_err(|refusal| dialect.error(refusal))?;
     let embedding = rows.into_iter().next().unwrap_or_default();
     Ok(truncated_header(small(&OllamaEmbeddingsResponse { embedding })?, truncated.len()))
 }
 
-/// The version of the server.
+/// Version of the server.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct OllamaVersion {
     version: &'static str,
 }
 
-/// The version of the server
+/// Show the server's version
 #[utoipa::path(
     get,
     path = "/api/version",
@@ -160,52 +160,52 @@ pub(crate) async fn version() -> Result<Response, ApiError> {
     small(&OllamaVersion { version: env!("CARGO_PKG_VERSION") })
 }
 
-/// The models that are served.
+/// The served models.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct OllamaTags {
     models: Vec<OllamaModel>,
 }
 
-/// A model.
+/// A served model.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct OllamaModel {
     name: String,
     model: String,
-    /// When it was loaded.
+    /// Start of the server.
     modified_at: String,
-    /// Bytes of its weights.
+    /// Size of its weights in bytes.
     size: u64,
-    /// Empty: weights are not hashed.
+    /// Empty, because the server does not hash weights.
     digest: &'static str,
     details: OllamaDetails,
 }
 
-/// What a model is.
+/// Facts about a model.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct OllamaDetails {
     parent_model: &'static str,
     format: &'static str,
     family: &'static str,
     families: [&'static str; 1],
-    /// Empty: parameters are not counted.
+    /// Empty, because the server does not count parameters.
     parameter_size: &'static str,
-    /// How its weights are stored.
+    /// Storage dtype of its weights.
     quantization_level: String,
 }
 
-fn details(model: &Model) -> OllamaDetails {
-    let family = model.kind().name();
+fn details(described: &ModelDescription) -> OllamaDetails {
+    let family = described.kind.name();
     OllamaDetails {
         parent_model: "",
         format: "safetensors",
         family,
         families: [family],
         parameter_size: "",
-        quantization_level: model.precision().weights.to_string(),
+        quantization_level: described.precision.weights.to_string(),
     }
 }
 
-/// The models that are served
+/// List the served models
 #[utoipa::path(
     get,
     path = "/api/tags",
@@ -214,18 +214,21 @@ fn details(model: &Model) -> OllamaDetails {
 )]
 pub(crate) async fn tags(State(app): State<App>) -> Result<Response, ApiError> {
     let modified_at = rfc3339(app.started_unix);
-    let model = |model: &Model| OllamaModel {
-        name: model.name.clone(),
-        model: model.name.clone(),
-        modified_at: modified_at.clone(),
-        size: model.precision().weight_bytes,
-        digest: "",
-        details: details(model),
+    let entry = |model: &ServedModel| {
+        let described = model.describe();
+        OllamaModel {
+            name: model.name().to_owned(),
+            model: model.name().to_owned(),
+            modified_at: modified_at.clone(),
+            size: described.precision.weight_bytes,
+            digest: "",
+            details: details(&described),
+        }
     };
-    small(&OllamaTags { models: app.models()?.iter().map(|m| model(m)).collect() })
+    small(&OllamaTags { models: app.models()?.iter().map(|model| entry(model)).collect() })
 }
 
-/// A model to tell of.
+/// The model to describe.
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(example = json!({ "model": "all-MiniLM-L6-v2" }))]
 pub(crate) struct OllamaShowRequest {
@@ -237,7 +240,7 @@ impl ApiRequest for OllamaShowRequest {
     const DIALECT: Dialect = Dialect::OpenAi;
 }
 
-/// What a model is and can do.
+/// Facts about a model and its capabilities.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct OllamaShow {
     modified_at: String,
@@ -247,7 +250,7 @@ pub(crate) struct OllamaShow {
     capabilities: Vec<&'static str>,
 }
 
-/// What a model is and can do
+/// Describe a model
 #[utoipa::path(
     post,
     path = "/api/show",
@@ -260,16 +263,17 @@ pub(crate) async fn show(
     Json(request): Json<OllamaShowRequest>,
 ) -> Result<Response, ApiError> {
     let model = app.named(&request.model)?;
-    let kind = model.kind().name();
+    let described = model.describe();
+    let kind = described.kind.name();
     let mut model_info = serde_json::Map::new();
     model_info.insert("general.architecture".into(), kind.into());
-    model_info.insert(format!("{kind}.embedding_length"), model.dimension().into());
-    model_info.insert(format!("{kind}.context_length"), model.max_tokens().into());
+    model_info.insert(format!("{kind}.embedding_length"), described.dimension.into());
+    model_info.insert(format!("{kind}.context_length"), described.max_tokens.into());
     small(&OllamaShow {
         modified_at: rfc3339(app.started_unix),
-        details: details(&model),
+        details: details(&described),
         model_info,
-        capabilities: match model.kind() {
+        capabilities: match described.kind {
             ModelKind::Dense => vec!["embedding"],
             ModelKind::Reranker | ModelKind::Sparse | ModelKind::MultiVector => Vec::new(),
         },

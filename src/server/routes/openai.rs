@@ -1,4 +1,4 @@
-//! OpenAI's API: vectors, and the list of models.
+//! OpenAI's API: embeddings and the list of models.
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
@@ -15,9 +15,9 @@ use super::input::Input;
 use super::{App, InputType};
 use crate::config::ModelKind;
 use crate::embedder::{EmbedOptions, OnTooLong};
-use crate::server::models::Rows;
+use crate::server::models::RequestRows;
 
-/// What to embed, and how.
+/// Texts to embed.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({
@@ -27,26 +27,25 @@ use crate::server::models::Rows;
 }))]
 pub(crate) struct EmbeddingsRequest {
     input: Input,
-    /// A model of `GET /v1/models`. Without it, the first that gives vectors.
+    /// A model of `GET /v1/models`. Default: the first embedding model.
     model: Option<String>,
-    /// How vectors are written. Without it, `float`; OpenAI's own clients ask for `base64`.
+    /// Encoding of the vectors. Default: `float`; OpenAI's own clients send `base64`.
     encoding_format: Option<EncodingFormat>,
-    /// The first so many values of each vector, scaled to length one.
+    /// Cuts vectors to this many values and scales them to length one.
     dimensions: Option<usize>,
-    /// Who asks, for OpenAI's own records. Has no effect.
-    #[expect(dead_code, reason = "read, so that it must be a text")]
+    /// The end user, for OpenAI's own records. It has no effect here.
+    #[expect(dead_code, reason = "read, so that its type is checked")]
     user: Option<String>,
-    /// Which side of a search the texts are on: the model's prompt for it goes before each. Not
-    /// OpenAI's.
+    /// Role of the texts in a search, which selects the model's prompt for it. Extension of OpenAI's API.
     input_type: Option<InputType>,
-    /// The model's prompt of this name goes before each text. Not OpenAI's.
+    /// Name of the model's prompt to put before each text. Extension of OpenAI's API.
     prompt_name: Option<String>,
-    /// This goes before each text. Not OpenAI's.
+    /// Prompt to put before each text. Extension of OpenAI's API.
     prompt: Option<String>,
-    /// Whether vectors are scaled to length one. Without it, as the model says. Not OpenAI's.
+    /// Whether to scale vectors to length one. Default: as the model does. Extension of OpenAI's API.
     normalize: Option<bool>,
-    /// Texts longer than the model takes are cut and reported in `truncated` (true, the default), or
-    /// an error (false). Not OpenAI's.
+    /// Whether texts that are too long are truncated and reported in `truncated` (true, the default) or
+    /// refused (false). Extension of OpenAI's API.
     truncate: Option<bool>,
 }
 
@@ -54,13 +53,13 @@ impl ApiRequest for EmbeddingsRequest {
     const DIALECT: Dialect = Dialect::OpenAi;
 }
 
-/// How vectors are written.
+/// Encoding of vectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum EncodingFormat {
     /// A list of numbers.
     Float,
-    /// The values as little-endian float32, in base64.
+    /// Little-endian float32 values in base64.
     Base64,
 }
 
@@ -70,25 +69,25 @@ pub(crate) struct EmbeddingsResponse {
     #[schema(example = "list")]
     object: &'static str,
     data: Vec<EmbeddingObject>,
-    /// The model that made them.
+    /// Name of the model.
     model: String,
     usage: Usage,
-    /// Indices of the texts that were cut to the length the model takes; absent where none was.
+    /// Indices of truncated texts; absent if none was truncated.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     truncated: Vec<usize>,
 }
 
-/// A vector.
+/// The vector of one text.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct EmbeddingObject {
     #[schema(example = "embedding")]
     object: &'static str,
     embedding: Embedding,
-    /// The text's place in the list.
+    /// Index of the text in the request.
     index: usize,
 }
 
-/// A vector's values.
+/// The values of a vector, in the requested encoding.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 pub(crate) enum Embedding {
@@ -96,7 +95,7 @@ pub(crate) enum Embedding {
     Base64(String),
 }
 
-/// Tokens, special tokens included.
+/// Token counts, special tokens included.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 pub(crate) struct Usage {
     pub prompt_tokens: usize,
@@ -121,10 +120,10 @@ impl Embedding {
     }
 }
 
-/// Vectors of texts
+/// Embed texts
 ///
-/// The same vectors as `vectile embed` gives, bit by bit, whoever else is asking. Token ids are
-/// accepted only where the server was started with `--accept-token-ids`.
+/// Vectors are bit-identical to those of `vectile embed`, whatever other requests are running. Token ids
+/// are accepted only if the server was started with `--accept-token-ids`.
 #[utoipa::path(
     post,
     path = "/v1/embeddings",
@@ -137,7 +136,7 @@ pub(crate) async fn embeddings(
     Json(request): Json<EmbeddingsRequest>,
 ) -> Result<Response, ApiError> {
     let dialect = EmbeddingsRequest::DIALECT;
-    let model = app.model(ModelKind::Dense, request.model.as_deref())?;
+    let model = app.model(&[ModelKind::Dense], request.model.as_deref())?;
     app.check_texts(dialect, "input", &request.input.texts)?;
     let options = EmbedOptions {
         prompt_name: request.prompt_name,
@@ -148,12 +147,12 @@ pub(crate) async fn embeddings(
         on_too_long: on_too_long(request.truncate),
     };
     let rows = model.embed(request.input.texts, options).await;
-    let Rows { rows, tokens, truncated } =
+    let RequestRows { rows, tokens, truncated } =
         rows.map_err(|refusal| dialect.error(refusal).renamed("truncate_dim", "dimensions"))?;
     let format = request.encoding_format.unwrap_or(EncodingFormat::Float);
     let values = rows.iter().map(Vec::len).sum();
     let cut = truncated.len();
-    let name = model.name.clone();
+    let name = model.name().to_owned();
     let answer = move || {
         let data = rows.into_iter().enumerate().map(|(index, row)| {
             let embedding = Embedding::of(row, format);
@@ -178,7 +177,7 @@ pub(super) fn on_too_long(truncate: Option<bool>) -> OnTooLong {
     }
 }
 
-/// The models that are served.
+/// The served models.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ModelList {
     #[schema(example = "list")]
@@ -186,19 +185,19 @@ pub(crate) struct ModelList {
     data: Vec<ModelObject>,
 }
 
-/// A model.
+/// A served model.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ModelObject {
-    /// What requests call it.
+    /// Name of the model in requests.
     id: String,
     #[schema(example = "model")]
     object: &'static str,
-    /// When it was loaded, in seconds since 1970.
+    /// Start of the server, in seconds since 1970.
     created: u64,
     owned_by: &'static str,
 }
 
-/// The models that are served
+/// List the served models
 #[utoipa::path(
     get,
     path = "/v1/models",
@@ -213,11 +212,11 @@ pub(crate) async fn models(State(app): State<App>) -> Result<Response, ApiError>
         created: app.started_unix,
         owned_by: "vectile",
     };
-    let data = models.iter().map(|model| object(&model.name)).collect();
+    let data = models.iter().map(|model| object(model.name())).collect();
     super::answer::small(&ModelList { object: "list", data })
 }
 
-/// One of the models that are served
+/// Show a served model
 #[utoipa::path(
     get,
     path = "/v1/models/{model}",
@@ -229,11 +228,11 @@ pub(crate) async fn model(
     State(app): State<App>,
     name: Result<Path<String>, PathRejection>,
 ) -> Result<Response, ApiError> {
-    // What is no UTF-8 names no model.
+    // A name that is not UTF-8 names no model.
     let name = name.map(|Path(name)| name).unwrap_or_default();
     let model = app.named(&name)?;
     super::answer::small(&ModelObject {
-        id: model.name.clone(),
+        id: model.name().to_owned(),
         object: "model",
         created: app.started_unix,
         owned_by: "vectile",

@@ -1,4 +1,4 @@
-//! Reranking as Cohere and Jina have it.
+//! Reranking in the shape of Cohere's and Jina's APIs.
 
 use axum::extract::State;
 use axum::response::Response;
@@ -9,10 +9,10 @@ use super::answer::{small, truncated_header};
 use super::body::{ApiRequest, Json};
 use super::error::{ApiError, Dialect, ErrorBody};
 use super::openai::{Usage, on_too_long};
-use super::{App, ranking};
-use crate::config::ModelKind;
+use super::{App, RANKING_KINDS, ranking};
+use crate::server::models::ScoreScale;
 
-/// A query, and documents to rank for it.
+/// A query and the documents to rank.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({
@@ -22,17 +22,18 @@ use crate::config::ModelKind;
     "return_documents": true,
 }))]
 pub(crate) struct RankRequest {
-    /// A reranker of `GET /v1/models`. Without it, the first.
+    /// A reranker or multi-vector model of `GET /v1/models`. Default: the first reranker, else the first
+    /// multi-vector model.
     model: Option<String>,
     query: String,
-    /// Texts, or objects with a `text`.
+    /// Texts, or objects with a field `text`.
     documents: Vec<Document>,
-    /// The best so many. Without it, all.
+    /// Number of results to return. Default: all.
     top_n: Option<usize>,
-    /// Documents come back with their scores.
+    /// Whether to return each document with its score.
     return_documents: Option<bool>,
-    /// Pairs longer than the model takes are cut (true, the default) or an error (false). Neither
-    /// Cohere's nor Jina's.
+    /// Whether pairs that are too long are truncated (true, the default) or refused (false). Extension of
+    /// Cohere's and Jina's APIs.
     truncate: Option<bool>,
 }
 
@@ -40,7 +41,7 @@ impl ApiRequest for RankRequest {
     const DIALECT: Dialect = Dialect::OpenAi;
 }
 
-/// A document.
+/// A document to rank.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(untagged, expecting = "expected a text or an object with a `text`")]
 pub(crate) enum Document {
@@ -48,6 +49,7 @@ pub(crate) enum Document {
     Object(DocumentObject),
 }
 
+/// A document as an object.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub(crate) struct DocumentObject {
     text: String,
@@ -61,7 +63,7 @@ impl Document {
     }
 }
 
-/// Documents by their relevance, the most relevant first.
+/// Ranked documents, the most relevant first.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct RankResponse {
     model: String,
@@ -69,19 +71,20 @@ pub(crate) struct RankResponse {
     usage: Usage,
 }
 
-/// A document's score.
+/// The score of a document.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct RankedDocument {
-    /// Its place in the list.
+    /// Index of the document in the request.
     index: usize,
     relevance_score: f32,
     #[serde(skip_serializing_if = "Option::is_none")]
     document: Option<DocumentObject>,
 }
 
-/// Documents by their relevance to a query
+/// Rank documents for a query
 ///
-/// The scores are those of `vectile rerank`: as the model's own activation function makes them.
+/// Scores are those of `vectile rerank`: a reranker's after its own activation function, a multi-vector
+/// model's by MaxSim.
 #[utoipa::path(
     post,
     path = "/v1/rerank",
@@ -94,7 +97,7 @@ pub(crate) async fn rerank(
     Json(request): Json<RankRequest>,
 ) -> Result<Response, ApiError> {
     let dialect = RankRequest::DIALECT;
-    let model = app.model(ModelKind::Reranker, request.model.as_deref())?;
+    let model = app.model(RANKING_KINDS, request.model.as_deref())?;
     app.check_count(dialect, "documents", request.documents.len())?;
     let top = match request.top_n {
         Some(0) => return Err(dialect.invalid("top_n", "top_n: is 0; give at least 1")),
@@ -103,7 +106,7 @@ pub(crate) async fn rerank(
     let documents: Vec<String> = request.documents.into_iter().map(Document::into_text).collect();
     let kept = request.return_documents.unwrap_or(false).then(|| documents.clone());
     let scores = model
-        .rerank(request.query, documents, false, on_too_long(request.truncate))
+        .rerank(request.query, documents, ScoreScale::Model, on_too_long(request.truncate))
         .await
         .map_err(|refusal| dialect.error(refusal))?;
     let document = |index: usize| {
@@ -120,6 +123,6 @@ pub(crate) async fn rerank(
         })
         .collect();
     let usage = Usage::of(scores.tokens);
-    let answer = small(&RankResponse { model: model.name.clone(), results, usage })?;
+    let answer = small(&RankResponse { model: model.name().to_owned(), results, usage })?;
     Ok(truncated_header(answer, scores.truncated.len()))
 }

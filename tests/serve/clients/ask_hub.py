@@ -1,4 +1,4 @@
-"""huggingface_hub's InferenceClient, as it asks text-embeddings-inference."""
+"""huggingface_hub's InferenceClient with the API of text-embeddings-inference."""
 
 from huggingface_hub import InferenceClient
 

@@ -1,4 +1,4 @@
-"""langchain-openai: told not to send token ids, as every server but OpenAI's own needs it to be."""
+"""langchain-openai, told not to send token ids, which only OpenAI's own server can read."""
 
 from langchain_openai import OpenAIEmbeddings
 

@@ -1,4 +1,4 @@
-"""ollama."""
+"""The ollama client."""
 
 import ollama
 

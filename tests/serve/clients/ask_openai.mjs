@@ -1,5 +1,5 @@
-// openai for Node: base64, which it asks for by itself, and float; its own exceptions.
-// Packages are found from where VECTILE_CLIENTS says that npm put them.
+// openai for Node: base64, its default, and float; its own exceptions.
+// VECTILE_CLIENTS is the directory in which npm installed the packages.
 import { createRequire } from "node:module";
 
 const require = createRequire(`${process.env.VECTILE_CLIENTS}/`);

@@ -1,4 +1,4 @@
-"""openai: base64, which it asks for by itself, and float; its own exceptions."""
+"""openai for Python: base64, its default, and float; its own exceptions."""
 
 import openai
 

@@ -1,4 +1,4 @@
-// A browser of its own for each test of the pages: no profile of anybody's, nothing asked of anyone but the page.
+// Starts a browser with a fresh profile for each test of the pages.
 import { mkdtempSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
@@ -10,12 +10,12 @@ const QUIET = [
   "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
 ];
 
-/** Opens a page, calls `use(page, seen)`, closes everything. `seen` is what was asked for and what went wrong. */
+/** Opens a page, calls `use(page, seen)` and closes everything. `seen` collects requests, console messages and errors. */
 export async function browse(url, { theme = "light", width = 1280 }, use) {
   const profile = mkdtempSync(join(tmpdir(), "vectile-browser-"));
   const context = await chromium.launchPersistentContext(profile, {
     executablePath: process.env.VECTILE_CHROMIUM,
-    // The mode without a window is the browser's new one, which its own option asks for.
+    // QUIET selects the browser's new headless mode; this option would select the old one.
     headless: false,
     args: QUIET,
     colorScheme: theme,
@@ -36,7 +36,7 @@ export async function browse(url, { theme = "light", width = 1280 }, use) {
   }
 }
 
-/** How the page lies: its width and what it would need, and the least contrast of any text with what is behind it. */
+/** The layout of the page: its width, the width it needs, and the minimum contrast of text with its background. */
 export function layout(page) {
   return page.evaluate(() => {
     const parts = (color) => color.match(/[\d.]+/g).map(Number);
@@ -66,7 +66,7 @@ export function layout(page) {
   });
 }
 
-/** What has the focus, and whether that can be seen. */
+/** The focused element, and whether its focus is visible. */
 export function focused(page) {
   return page.evaluate(() => {
     const element = document.activeElement;

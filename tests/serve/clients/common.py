@@ -1,27 +1,29 @@
-"""What the scripts of clients share: arguments, and answers as JSON on stdout.
+"""Shared by the client scripts: arguments, and results as JSON on stdout.
 
-Each script is called with the server's address, a model and texts (a JSON list), and prints an object: `vectors` by a
-name of the way they came, `errors` by the name of the mistake, and whatever else its test looks at.
+Each script takes the server's address, an embedding model, texts (a JSON list) and, if it ranks, a reranker. It prints
+an object: `vectors` by the name of the way they were requested, `errors` by the name of the mistake, and further values
+that its test checks.
 """
 
 import json
 import sys
 
 address, model, texts = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+reranker = sys.argv[4] if len(sys.argv) > 4 else None
 
 
 def about(error):
-    """The class of an exception, what it says, and its status where it has one."""
+    """Describes an exception: its class, its message and its HTTP status, which is null without one."""
     response = getattr(error, "response", None)
     status = getattr(error, "status_code", getattr(response, "status_code", None))
     return {"class": type(error).__name__, "says": str(error), "status": status}
 
 
 def caught(call):
-    """What is known of the exception that a call ends in; null where it ends well."""
+    """Describes the exception that a call raises; null if it raises none."""
     try:
         call()
-    except Exception as error:  # noqa: BLE001: which one it is, is what is asked
+    except Exception as error:  # noqa: BLE001: the test checks which exception it is
         return about(error)
     return None
 
@@ -30,5 +32,5 @@ def numbers(rows):
     return [[float(value) for value in row] for row in rows]
 
 
-def tell(**what):
-    json.dump(what, sys.stdout)
+def tell(**values):
+    json.dump(values, sys.stdout)

@@ -1,4 +1,4 @@
-"""openai at a server that is busy: `RateLimitError` where it may not try again, an answer where it may."""
+"""openai with a busy server: `RateLimitError` without retries, a response with retries."""
 
 import time
 

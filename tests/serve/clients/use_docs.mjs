@@ -1,4 +1,4 @@
-// Opens every call of the API's page and sends its example; prints what came back as JSON.
+// Opens every route on the API page and sends its example; prints the responses as JSON.
 // Arguments: address, {theme, width, key, shot?}.
 import { browse, layout } from "./browser.mjs";
 

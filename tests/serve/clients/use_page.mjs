@@ -1,4 +1,4 @@
-// Uses the page by the keyboard alone: texts, their matrix, a search; prints what was seen as JSON.
+// Uses the start page by keyboard only: texts, their matrix, a search; prints what it sees as JSON.
 // Arguments: address, {theme, width, key, lines, query, shot?}.
 import { browse, focused, layout } from "./browser.mjs";
 
@@ -7,7 +7,7 @@ const { theme, width, key, lines, query, shot } = JSON.parse(given);
 
 const told = await browse(`${address}/`, { theme, width }, async (page, seen) => {
   const stops = [];
-  /** Tab until something has this id, or for a cell is one; everything on the way must be seen to have the focus. */
+  /** Presses Tab until the focused element has this id or tag name, and records every stop. */
   const reach = async (wanted) => {
     for (let i = 0; i < 40; i++) {
       await page.keyboard.press("Tab");
@@ -15,7 +15,7 @@ const told = await browse(`${address}/`, { theme, width }, async (page, seen) =>
       stops.push(stop);
       if (stop.id === wanted || stop.name === wanted) return;
     }
-    throw new Error(`${wanted} cannot be reached with Tab: ${JSON.stringify(stops)}`);
+    throw new Error(`${wanted} is not reachable with Tab: ${JSON.stringify(stops)}`);
   };
 
   await page.waitForSelector("#key:not([hidden])");
@@ -60,7 +60,7 @@ const told = await browse(`${address}/`, { theme, width }, async (page, seen) =>
   if (shot) await page.screenshot({ path: shot, fullPage: true });
   const asked = seen.console.splice(0);
 
-  // A mistake, in the words of the server: a text that the key does not open.
+  // A wrong key, for which the page shows the server's message.
   await page.evaluate(() => sessionStorage.setItem("vectile-api-key", "wrong"));
   await page.reload();
   await page.waitForSelector("#key:not([hidden])");

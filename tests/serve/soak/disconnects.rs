@@ -1,4 +1,4 @@
-//! Clients that go away in the middle of anything leave nothing behind.
+//! Clients that disconnect at any point leave neither memory nor open files behind.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::program::Program;
 use crate::support::fixture;
 
 const AT_ONCE: usize = 16;
-/// What allocators may keep.
+/// Bytes that allocators may keep.
 const SLACK: u64 = 8 << 20;
 
 pub async fn check(scale: &Scale) -> Found {
@@ -20,25 +20,25 @@ pub async fn check(scale: &Scale) -> Found {
     let address = program.address();
     let one = bodies(1, 3, 8).remove(0);
     let before = Connection::open(address).await?.post("/v1/embeddings", one.clone()).await?;
-    // What a first crowd allocates is kept for the next.
-    go_away(address, scale.disconnects.div_ceil(4), 1).await?;
+    // Allocators keep what the first clients allocate, so memory is compared from here on.
+    disconnect(address, scale.disconnects.div_ceil(4), 1).await?;
     settled(address, Duration::from_secs(10)).await?;
     let files = rested(&program, None).await;
     let memory = program.resident();
 
-    go_away(address, scale.disconnects, 2).await?;
+    disconnect(address, scale.disconnects, 2).await?;
     settled(address, Duration::from_secs(10)).await?;
     let files_after = rested(&program, files).await;
     let memory_after = program.resident();
     let dropped = metric(address, "vectile_dropped_texts_total").await?;
     println!(
-        "{} clients went away: memory {memory:?} to {memory_after:?} bytes, open files {files:?} to {files_after:?}; \
-         {dropped} texts were dropped before they cost anything",
+        "{} clients disconnected: memory {memory:?} to {memory_after:?} bytes, open files {files:?} to {files_after:?}; \
+         {dropped} texts were dropped before they ran",
         scale.disconnects
     );
     must(files_after <= files, || "files or sockets stay open".to_owned())?;
     must(memory_after.unwrap_or(0) <= memory.unwrap_or(0) + SLACK, || {
-        "memory stays taken".to_owned()
+        "memory is not released".to_owned()
     })?;
     let after = Connection::open(address).await?.post("/v1/embeddings", one).await?;
     must(before.status == 200 && before.body == after.body, || {
@@ -46,8 +46,8 @@ pub async fn check(scale: &Scale) -> Found {
     })
 }
 
-/// How many files are open once no more of them are closed, or once there are as few as before: the connection
-/// that asked last whether the server rests is closed after its answer.
+/// The number of open files, once it is as low as before or for two seconds: the connection of the latest request for
+/// metrics closes after its response.
 async fn rested(program: &Program, before: Option<usize>) -> Option<usize> {
     let mut open = program.open_files();
     for _ in 0..20 {
@@ -60,8 +60,8 @@ async fn rested(program: &Program, before: Option<usize>) -> Option<usize> {
     open
 }
 
-/// So many clients, some at once, each of which goes away at a random moment of its request.
-async fn go_away(address: SocketAddr, clients: usize, seed: u64) -> Found {
+/// Runs this many clients, some at once, each of which disconnects at a random point of its request.
+async fn disconnect(address: SocketAddr, clients: usize, seed: u64) -> Found {
     let requests: Vec<Vec<u8>> = bodies(8, 12, 24).iter().map(|body| written(body)).collect();
     let mut tasks = JoinSet::new();
     for worker in 0..AT_ONCE {
@@ -71,7 +71,7 @@ async fn go_away(address: SocketAddr, clients: usize, seed: u64) -> Found {
         tasks.spawn(async move {
             for _ in 0..mine {
                 let request = &requests[random.usize(..requests.len())];
-                // A third of them stop in the middle of what they say.
+                // A third of them stop in the middle of their request.
                 let sent =
                     if random.u8(..3) == 0 { random.usize(..request.len()) } else { request.len() };
                 let patience = Duration::from_micros(random.u64(..30_000));

@@ -1,5 +1,5 @@
-//! Two hundred bodies that are not what they should be: each is refused with the right status, in the shape of every
-//! other error, and the server is as it was.
+//! Two hundred invalid requests: each gets the right status and an error of the usual shape, and the server keeps
+//! working.
 
 use bytes::Bytes;
 use hyper::Method;
@@ -11,7 +11,8 @@ use crate::program::Program;
 use crate::support::fixture;
 
 const JSON: Option<&str> = Some("application/json");
-/// A request is well-formed JSON and wrong: OpenAI's clients expect 400, those of text-embeddings-inference 422.
+/// Routes with their field of texts, and their status for valid JSON of the wrong shape: 400 in OpenAI's API, 422 in
+/// text-embeddings-inference's.
 const ROUTES: [(&str, &str, u16); 6] = [
     ("/v1/embeddings", "input", 400),
     ("/api/embed", "input", 400),
@@ -21,7 +22,7 @@ const ROUTES: [(&str, &str, u16); 6] = [
     ("/v1/rerank", "documents", 400),
 ];
 
-/// What is sent, and what it should be refused with.
+/// An invalid request and the status that it should get.
 struct Case {
     method: Method,
     path: &'static str,
@@ -54,7 +55,7 @@ pub async fn check() -> Found {
             Err(error) => wrong.push(format!("{what}: {error} instead of {status}")),
         }
     }
-    println!("{} bodies of garbage, {} with a wrong answer", cases.len(), wrong.len());
+    println!("{} invalid requests, {} with a wrong response", cases.len(), wrong.len());
     must(cases.len() >= 200, || "too few cases".to_owned())?;
     must(wrong.is_empty(), || wrong.join("\n"))?;
     let after = Connection::open(address).await?.post("/v1/embeddings", good).await?;
@@ -64,7 +65,7 @@ pub async fn check() -> Found {
     settled(address, std::time::Duration::from_secs(5)).await
 }
 
-/// Is it an error as OpenAI's clients read it, that says something?
+/// Whether a body is an error of the shape that OpenAI's clients read, with a message.
 fn shaped(body: &Bytes) -> bool {
     let Ok(json) = serde_json::from_slice::<Value>(body) else { return false };
     let error = &json["error"];
@@ -73,7 +74,7 @@ fn shaped(body: &Bytes) -> bool {
     said("message") && said("type") && there("param") && there("code")
 }
 
-/// A good request of a route, for cutting and bending.
+/// A valid request of a route, from which invalid ones are made.
 fn good(path: &str) -> Value {
     match path {
         "/v1/rerank" => json!({ "query": "a cat", "documents": ["a roof", "a train"] }),
@@ -93,12 +94,12 @@ fn cases() -> Vec<Case> {
             cases.push(Case { method: Method::POST, path, kind, body, status })
         };
         let whole = good(path).to_string().into_bytes();
-        // Not JSON.
+        // Invalid JSON.
         for _ in 0..4 {
             post(JSON, whole[..random.usize(1..whole.len())].to_vec(), 400);
         }
         for length in [1, 40, 4000] {
-            // Never white space, with which something valid may begin.
+            // Bytes from 128 are never white space, with which valid JSON may begin.
             post(JSON, (0..length).map(|_| random.u8(128..)).collect(), 400);
         }
         let mut torn = whole.clone();
@@ -111,7 +112,7 @@ fn cases() -> Vec<Case> {
             post(JSON, format!("{{\"{field}\": {value}}}").into_bytes(), 400);
         }
         post(JSON, vec![b'['; 100_000], 400);
-        // JSON of another shape.
+        // Valid JSON of the wrong shape.
         for body in [
             json!(null),
             json!(3),
@@ -135,7 +136,7 @@ fn cases() -> Vec<Case> {
             bent[field] = value;
             post(JSON, bent.to_string().into_bytes(), shape);
         }
-        // Another content type, another method, too much.
+        // Wrong content type, wrong method, body too large.
         post(Some("text/plain"), whole.clone(), 415);
         post(Some("application/x-www-form-urlencoded"), b"input=a".to_vec(), 415);
         post(JSON, format!("{{\"{field}\": [\"{}\"]}}", "a".repeat(1_000_000)).into_bytes(), 413);

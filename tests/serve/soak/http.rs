@@ -1,4 +1,4 @@
-//! Clients: one that keeps its connection, and one that says byte by byte what it sends.
+//! Two clients: one that keeps its connection open, and one that controls every byte it sends.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// No answer of the server takes longer.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Maximum time for a response.
+const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// What the server said.
+/// A response of the server.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -23,7 +23,7 @@ pub struct Answer {
     pub body: Bytes,
 }
 
-/// A connection that is kept.
+/// A connection that is kept open.
 pub struct Connection {
     sender: SendRequest<Full<Bytes>>,
     host: String,
@@ -39,7 +39,7 @@ impl Connection {
         Ok(Connection { sender, host: address.to_string() })
     }
 
-    /// Whether another request may go this way.
+    /// Whether the connection can take another request.
     pub fn is_open(&self) -> bool {
         !self.sender.is_closed()
     }
@@ -73,12 +73,12 @@ impl Connection {
             let body = answer.into_body().collect().await.map_err(|error| error.to_string())?;
             Ok(Answer { status, retry_after, body: body.to_bytes() })
         };
-        let answer = tokio::time::timeout(PATIENCE, asked).await;
-        answer.unwrap_or_else(|_| Err(format!("no answer within {PATIENCE:?}")))
+        let answer = tokio::time::timeout(TIMEOUT, asked).await;
+        answer.unwrap_or_else(|_| Err(format!("no answer within {TIMEOUT:?}")))
     }
 }
 
-/// The bytes of a request for vectors.
+/// The bytes of an embedding request.
 pub fn written(body: &[u8]) -> Vec<u8> {
     let head = format!(
         "POST /v1/embeddings HTTP/1.1\r\nhost: soak\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
@@ -87,13 +87,13 @@ pub fn written(body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-/// Writes bytes to a stream, all of them.
+/// Writes all bytes to a stream.
 pub async fn write(stream: &mut TcpStream, bytes: &[u8]) -> std::io::Result<()> {
     stream.write_all(bytes).await?;
     stream.flush().await
 }
 
-/// Reads an answer to its last byte. An answer that breaks off is an error.
+/// Reads a whole response. A truncated one is an error.
 pub async fn read(stream: &mut TcpStream) -> Result<Answer, String> {
     let mut bytes = Vec::new();
     let end = loop {
@@ -116,10 +116,10 @@ pub async fn read(stream: &mut TcpStream) -> Result<Answer, String> {
 }
 
 async fn more(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Result<(), String> {
-    match tokio::time::timeout(PATIENCE, stream.read_buf(bytes)).await {
+    match tokio::time::timeout(TIMEOUT, stream.read_buf(bytes)).await {
         Ok(Ok(0)) => Err(format!("closed after {} bytes of an answer", bytes.len())),
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(format!("{error} after {} bytes of an answer", bytes.len())),
-        Err(_) => Err(format!("no answer within {PATIENCE:?}")),
+        Err(_) => Err(format!("no answer within {TIMEOUT:?}")),
     }
 }

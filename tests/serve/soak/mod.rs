@@ -1,8 +1,7 @@
-//! Load on the program as a server. `tests/serve/short.rs` runs each check for seconds, `benches/soak.rs` for as long
-//! as it takes to believe it.
+//! Load on a running server. `tests/serve/short.rs` runs each check for seconds, `benches/soak.rs` for minutes.
 //!
-//! Every check prints its figures and says what it found wrong. Times are judged in the bench alone: a test shares the
-//! machine with other tests.
+//! Every check prints its figures and returns what it found wrong. Only the bench judges times, because a test shares
+//! the machine with other tests.
 
 pub mod disconnects;
 pub mod garbage;
@@ -18,36 +17,36 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use serde_json::json;
 
-/// What a check found wrong.
+/// The result of a check: an error says what is wrong.
 pub type Found = Result<(), String>;
 
-/// How long checks take, and whether they judge times.
+/// The size of checks, and whether they judge times.
 #[derive(Debug, Clone, Copy)]
 pub struct Scale {
     /// Seconds of each measured phase.
     pub seconds: f64,
     /// Seconds of overload.
     pub overload: f64,
-    /// Requests whose client goes away.
+    /// Number of requests whose client disconnects.
     pub disconnects: usize,
-    /// Times that the program is told to stop.
+    /// Number of times that the program is told to stop.
     pub signals: usize,
-    /// Small requests, for the memory they may leave.
+    /// Number of small requests, after which memory must not have grown.
     pub requests: usize,
-    /// Rounds of server and library in turn.
+    /// Number of interleaved rounds of server and library.
     pub rounds: usize,
     /// Whether times are judged.
     pub times: bool,
 }
 
-/// A runtime for a check: two threads, so that clients do not wait for each other.
+/// Runs a check on two threads, so that clients do not wait for each other.
 pub fn block_on<T>(check: impl Future<Output = T>) -> T {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.unwrap().block_on(check)
 }
 
-/// What must hold, and what is said where it does not.
+/// Fails with the message of `otherwise` unless the condition holds.
 pub fn must(holds: bool, otherwise: impl FnOnce() -> String) -> Found {
     if holds { Ok(()) } else { Err(otherwise()) }
 }
@@ -57,7 +56,7 @@ const WORDS: [&str; 16] = [
     "under", "garden", "the", "of", "melt", "stone",
 ];
 
-/// `texts` texts of `words` words each, other ones for another seed.
+/// `texts` random texts of `words` words each.
 pub fn texts(texts: usize, words: usize, seed: u64) -> Vec<String> {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut text = || {
@@ -67,7 +66,7 @@ pub fn texts(texts: usize, words: usize, seed: u64) -> Vec<String> {
     (0..texts).map(|_| text()).collect()
 }
 
-/// Requests for vectors, of `count` texts of `words` words each.
+/// Bodies of embedding requests, of `count` texts of `words` words each.
 pub fn bodies(requests: usize, count: usize, words: usize) -> Vec<Bytes> {
     let body = |seed| {
         let input = texts(count, words, seed);
@@ -76,7 +75,7 @@ pub fn bodies(requests: usize, count: usize, words: usize) -> Vec<Bytes> {
     (0..requests as u64).map(body).collect()
 }
 
-/// A number of `GET /metrics`, summed over its labels.
+/// The value of a metric, summed over its labels.
 pub async fn metric(address: SocketAddr, name: &str) -> Result<f64, String> {
     let text = http::Connection::open(address).await?.get("/metrics").await?.body;
     let text = String::from_utf8_lossy(&text).into_owned();
@@ -85,11 +84,11 @@ pub async fn metric(address: SocketAddr, name: &str) -> Result<f64, String> {
         (rest.starts_with(['{', ' '])).then(|| rest.rsplit(' ').next()?.parse().ok())?
     };
     let found: Vec<f64> = text.lines().filter_map(of).collect();
-    must(!found.is_empty(), || format!("there is no metric {name}"))?;
+    must(!found.is_empty(), || format!("the metric {name} is missing"))?;
     Ok(found.iter().sum())
 }
 
-/// Waits until nothing is queued or being answered, but for the question about it.
+/// Waits until no request is queued or in flight other than the one for the metrics.
 pub async fn settled(address: SocketAddr, within: std::time::Duration) -> Found {
     let end = std::time::Instant::now() + within;
     loop {
@@ -105,9 +104,7 @@ pub async fn settled(address: SocketAddr, within: std::time::Duration) -> Found 
         if left.is_empty() {
             return Ok(());
         }
-        must(std::time::Instant::now() < end, || {
-            format!("not back at rest within {within:?}: {left:?}")
-        })?;
+        must(std::time::Instant::now() < end, || format!("not idle within {within:?}: {left:?}"))?;
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
 }

@@ -1,4 +1,4 @@
-//! Four times as much as the server can do: it answers or refuses, and what it answers it answers soon.
+//! Load of four times the capacity: the server answers or refuses, and accepted requests stay fast.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use super::{Found, Scale, bodies, metric, must, settled};
 use crate::program::Program;
 use crate::support::fixture;
 
-/// Accepted requests may take this many times what they take at 80% load.
+/// Accepted requests may take at most this many times as long as at 80% load.
 const SLOWER: u32 = 3;
-/// So many requests at once keep it busy and are not too many.
+/// Number of concurrent requests that saturates the server without being refused.
 const AT_ONCE: usize = 4;
-/// After overload it is as before within this time.
+/// Time for the server to recover from overload.
 const RECOVERY: Duration = Duration::from_secs(2);
 
 pub async fn check(scale: &Scale) -> Found {
@@ -19,7 +19,7 @@ pub async fn check(scale: &Scale) -> Found {
     let address = program.address();
     let bodies = bodies(64, 16, 24);
     let time = Duration::from_secs_f64(scale.seconds);
-    // Shaders are compiled and caches filled.
+    // Warms up: compiles shaders and fills caches.
     closed(address, &bodies, 2, time / 4).await?;
 
     let full = closed(address, &bodies, AT_ONCE, time).await?;
@@ -81,7 +81,7 @@ pub async fn check(scale: &Scale) -> Found {
     settled(address, Duration::from_secs(10)).await
 }
 
-/// No other status than these.
+/// Checks that requests have one of these statuses.
 fn only(done: &[super::pace::Done], statuses: &[u16]) -> Found {
     let other: Vec<u16> =
         done.iter().map(|one| one.status).filter(|one| !statuses.contains(one)).collect();

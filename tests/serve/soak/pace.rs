@@ -1,4 +1,4 @@
-//! Many requests: one after another on each of some connections, or at a rate whatever comes of them.
+//! Sends many requests: one after another on each connection, or at a given rate.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -11,22 +11,22 @@ use super::http::Connection;
 
 const PATH: &str = "/v1/embeddings";
 
-/// A request that was answered, or was not (status 0).
+/// A finished request; status 0 means that it has no response.
 #[derive(Debug, Clone, Copy)]
 pub struct Done {
     /// When it was due, from the start.
     pub due: Duration,
-    /// From when it was due to its answer's last byte.
+    /// Time from when it was due to the last byte of its response.
     pub took: Duration,
     pub status: u16,
-    /// Whether the answer says when to try again.
+    /// Whether the response says when to retry.
     pub retry_after: bool,
 }
 
-/// A client that is refused asks again after so long.
-const REST: Duration = Duration::from_millis(100);
+/// Pause before a refused client sends again.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
-/// `workers` connections, each of which sends a request as soon as it has an answer.
+/// Runs `workers` connections, each of which sends its next request after the response to the last.
 pub async fn closed(
     address: SocketAddr,
     bodies: &[Bytes],
@@ -54,7 +54,7 @@ pub async fn closed(
                     retry_after: answer.retry_after,
                 });
                 if answer.status == 429 {
-                    tokio::time::sleep(REST).await;
+                    tokio::time::sleep(RETRY_PAUSE).await;
                 }
             }
             Ok::<_, String>(done)
@@ -67,8 +67,8 @@ pub async fn closed(
     Ok(all)
 }
 
-/// `rate` requests a second on average, each at its time whether the ones before are answered or not. They come
-/// independently of each other, as those of many clients do: the times between them are exponential.
+/// Sends `rate` requests a second on average, without waiting for earlier ones. The times between them are exponential,
+/// as with many independent clients.
 pub async fn paced(address: SocketAddr, bodies: &[Bytes], rate: f64, time: Duration) -> Vec<Done> {
     let start = Instant::now();
     let free: Arc<Mutex<Vec<Connection>>> = Arc::default();
@@ -109,12 +109,12 @@ pub async fn paced(address: SocketAddr, bodies: &[Bytes], rate: f64, time: Durat
     all
 }
 
-/// Requests with this status.
+/// The requests with this status.
 pub fn with_status(done: &[Done], status: u16) -> Vec<Done> {
     done.iter().copied().filter(|one| one.status == status).collect()
 }
 
-/// The time that a share of the requests stayed within; zero where there are none.
+/// The quantile of the requests' times; zero if there are none.
 pub fn quantile(done: &[Done], share: f64) -> Duration {
     let mut took: Vec<Duration> = done.iter().map(|one| one.took).collect();
     took.sort_unstable();
@@ -122,7 +122,7 @@ pub fn quantile(done: &[Done], share: f64) -> Duration {
     took.get(at.min(took.len().saturating_sub(1))).copied().unwrap_or_default()
 }
 
-/// Milliseconds, for people.
+/// A time as text in milliseconds.
 pub fn ms(time: Duration) -> String {
     format!("{:.1} ms", time.as_secs_f64() * 1e3)
 }

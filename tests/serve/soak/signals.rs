@@ -1,4 +1,4 @@
-//! Told to stop under load, the program answers everything that it had been sent, and exits with 0.
+//! A program that is told to stop under load answers every request it has received, and exits with 0.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,12 +14,12 @@ use crate::program::Program;
 use crate::support::fixture;
 
 const CLIENTS: usize = 8;
-/// From the last byte of a request to when the server has surely read it.
+/// Time after the last byte of a request within which the server has read it.
 const GRACE: Duration = Duration::from_millis(150);
-/// By default the program finishes within less.
+/// Maximum time for the program to end.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// What became of a request.
+/// A request and its result.
 struct Sent {
     /// When its last byte was sent.
     at: Instant,
@@ -53,7 +53,7 @@ pub async fn check(scale: &Scale) -> Found {
                         answered += 1;
                         in_flight += usize::from(one.at < signal && one.ended > signal);
                     }
-                    // Too many at once, or too late: said, not dropped.
+                    // Refused with a status, not dropped.
                     Ok(429 | 503) => {}
                     Err(_) if one.at + GRACE > signal => {}
                     other => {
@@ -72,7 +72,7 @@ pub async fn check(scale: &Scale) -> Found {
     must(in_flight >= scale.signals, || "too few requests were in flight to tell".to_owned())
 }
 
-/// Sends one request after another until there is no server any more.
+/// Sends one request after another until the server is gone.
 async fn load(address: SocketAddr, client: usize, over: Arc<AtomicBool>) -> Vec<Sent> {
     let requests: Vec<Vec<u8>> = bodies(4, 24, 24).iter().map(|body| written(body)).collect();
     let mut all = Vec::new();

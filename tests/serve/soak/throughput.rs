@@ -1,4 +1,4 @@
-//! The server at saturation beside the library called directly: the same model, the same texts, in turn.
+//! Throughput of the saturated server compared with direct calls of the library: same model, same texts, in turns.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use super::{Found, Scale, bodies, must, texts};
 use crate::program::Program;
 use crate::support::fixture;
 
-/// The server does at least this share of what the library does.
+/// Minimum throughput of the server as a share of the library's.
 const SHARE: f64 = 0.9;
 const WORKERS: usize = 8;
 const TEXTS: usize = 32;
@@ -40,7 +40,7 @@ pub async fn check(scale: &Scale, model: Option<PathBuf>) -> Found {
             }
             Ok::<_, String>(count as f64 / start.elapsed().as_secs_f64())
         };
-        // Whichever is first in a round is the other one in the next.
+        // The order alternates between rounds.
         let (server, library) = if round % 2 == 0 {
             let server = served.await?;
             (server, called.await?)

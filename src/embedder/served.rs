@@ -1,0 +1,88 @@
+//! What only a server needs of models: hidden states per token, decoded ids, logits and labels.
+
+use serde_json::Value;
+
+use crate::dtype::{Precision, Storage};
+use crate::embedder::{EmbedOptions, Embedder, MultiVector, Prepared, RerankOptions, Reranker};
+use crate::error::Error;
+
+impl Embedder {
+    /// The hidden states of a prepared text before pooling, a row for each token, special tokens included.
+    ///
+    /// They are computed with f32 activations in every precision: nothing else of the run notices an
+    /// overflow of f16.
+    ///
+    /// # Errors
+    /// [`Error::NonFinite`] if a value is not finite; else those of running a graph.
+    pub(crate) async fn token_states(&self, text: &Prepared) -> Result<MultiVector, Error> {
+        let precision = Precision { activations: Storage::F32, ..self.precision.clone() };
+        let batch = self.pack([&text.tokens]);
+        let values = self.runtime.lock().await.hidden_states(&precision, &batch).await?;
+        if values.iter().any(|value| !value.is_finite()) {
+            return Err(self.non_finite(text.text));
+        }
+        let dim = values.len() / text.tokens().max(1);
+        Ok(MultiVector { dim, values })
+    }
+
+    /// The text that token ids stand for. `text` is their index in the request.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for an id that the model does not have, [`Error::Tokenizer`] if decoding fails.
+    pub(crate) fn decode(
+        &self,
+        text: usize,
+        ids: &[u32],
+        skip_special_tokens: bool,
+    ) -> Result<String, Error> {
+        let rows = self.model.tokenizer.rows();
+        if let Some(id) = ids.iter().find(|id| **id as usize >= rows) {
+            let problem = format!("token id {id} is not one of the model's {rows}");
+            return Err(Error::option(format!("text {text}"), problem));
+        }
+        self.model.tokenizer.decode(ids, skip_special_tokens)
+    }
+}
+
+impl Reranker {
+    /// The logits of a row of the model's output: one for each label. For a language model's answers it is
+    /// the difference of `yes` and `no`.
+    pub(crate) fn logits(&self, row: &[f32]) -> Vec<f32> {
+        match *row {
+            [yes, no] if self.labels() == 1 => vec![(f64::from(yes) - f64::from(no)) as f32],
+            _ => row.to_vec(),
+        }
+    }
+
+    /// The names of the labels: `id2label` of `config.json`, else transformers' default `LABEL_0`,
+    /// `LABEL_1` and so on.
+    pub(crate) fn label_names(&self) -> Vec<String> {
+        let named = self.runs().model.config.transformer.raw("id2label");
+        let name = |label: usize| {
+            let given =
+                named.and_then(|named| named.get(label.to_string())).and_then(Value::as_str);
+            given.map_or_else(|| format!("LABEL_{label}"), str::to_owned)
+        };
+        (0..self.labels()).map(name).collect()
+    }
+
+    /// The tokens of a single text, which a classifier reads without a second one; see
+    /// [`Reranker::prepare`] for pairs. `index` is its place in the request.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if the model has a chat template, which takes pairs only.
+    pub(crate) fn prepare_text(
+        &self,
+        index: usize,
+        text: &str,
+        options: &RerankOptions,
+    ) -> Result<Vec<Result<Prepared, Error>>, Error> {
+        if self.runs().model.tokenizer.has_chat_template() {
+            let problem = "is a single text, and this model's chat template takes pairs of texts; \
+                           send [query, document]";
+            return Err(Error::option(format!("inputs[{index}]"), problem));
+        }
+        let options = EmbedOptions { on_too_long: options.on_too_long, ..EmbedOptions::default() };
+        self.runs().prepare_from(index, &[text], &options)
+    }
+}

@@ -1,0 +1,117 @@
+//! Questions for vectors: dense, sparse, and one for each token.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::ServedModel;
+use super::loaded::Row;
+use super::requests::{Admitted, Refusal, RequestRows, Texts, queued};
+use crate::embedder::{
+    EmbedOptions, EmbedTask, Embedder, MultiVector, SparseEmbeddings, SparseVector,
+};
+use crate::error::Error;
+use crate::server::served::LoadedModel;
+
+impl ServedModel {
+    /// One vector for each text, of a dense model.
+    pub async fn embed(
+        &self,
+        texts: Texts,
+        options: EmbedOptions,
+    ) -> Result<RequestRows<Vec<f32>>, Refusal> {
+        let LoadedModel::Dense(embedder) = &self.model else {
+            return Err(self.wrong_kind("this needs a model of kind embedding"));
+        };
+        let estimate = match &texts {
+            Texts::Text(texts) => self.estimate(texts.iter().map(String::len)),
+            Texts::Ids(texts) => texts.iter().map(Vec::len).sum(),
+        };
+        let options = Arc::new(options);
+        let (tokenizes, asked) = (embedder.clone(), options.clone());
+        let prepare = move || {
+            let prepared = match texts {
+                Texts::Text(texts) => tokenizes.prepare(&texts, &asked),
+                Texts::Ids(texts) => tokenizes.prepare_ids(texts, &asked),
+            };
+            queued(prepared?, &asked)
+        };
+        let rows = self.run(Some(estimate), prepare).await?;
+        Ok(rows.try_map(|row| embedder.finish(row.into_values()?, &options))?)
+    }
+
+    /// One sparse vector for each text, of a sparse encoder.
+    pub async fn embed_sparse(
+        &self,
+        texts: Vec<String>,
+        options: EmbedOptions,
+    ) -> Result<RequestRows<SparseVector>, Refusal> {
+        let LoadedModel::Sparse(encoder) = &self.model else {
+            return Err(self.wrong_kind("this needs a model of kind sparse"));
+        };
+        let estimate = self.estimate(texts.iter().map(String::len));
+        let encoder = encoder.clone();
+        if encoder.looks_up(&options) {
+            // Weights of queries that are looked up in a table need the tokenizer only.
+            let look_up = move || pollster::block_on(encoder.encode_with(&texts, &options));
+            let SparseEmbeddings { vectors: rows, tokens, truncated, .. } =
+                self.tokenize(Instant::now(), look_up).await?;
+            return Ok(RequestRows { rows, tokens, truncated });
+        }
+        let options = Arc::new(options);
+        let prepare = move || queued(encoder.prepare(&texts, &options)?, &options);
+        let rows = self.run(Some(estimate), prepare).await?;
+        Ok(rows.try_map(Row::into_sparse)?)
+    }
+
+    /// One vector for each token of each text: of a multi-vector encoder those that it keeps, of a dense
+    /// model the hidden states before pooling, special tokens included.
+    ///
+    /// Texts are documents for a multi-vector encoder, unless `options` name a task.
+    pub async fn embed_tokens(
+        &self,
+        texts: Vec<String>,
+        mut options: EmbedOptions,
+    ) -> Result<RequestRows<MultiVector>, Refusal> {
+        match &self.model {
+            LoadedModel::MultiVector(encoder) => {
+                options.task.get_or_insert(EmbedTask::Document);
+                let estimate = self.estimate(texts.iter().map(String::len));
+                let (encoder, options) = (encoder.clone(), Arc::new(options));
+                let prepare = move || queued(encoder.prepare(&texts, &options)?, &options);
+                let rows = self.run(Some(estimate), prepare).await?;
+                Ok(rows.try_map(Row::into_multi_vector)?)
+            }
+            LoadedModel::Dense(embedder) => {
+                self.hidden_states(embedder.clone(), texts, options).await
+            }
+            LoadedModel::Reranker(_) | LoadedModel::Sparse(_) => {
+                Err(self.wrong_kind("this needs a model of kind multi-vector or embedding"))
+            }
+        }
+    }
+
+    /// The hidden states of a dense model for each token. They do not pass through the queue, whose rows
+    /// are pooled, but take turns with its batches.
+    async fn hidden_states(
+        &self,
+        embedder: Arc<Embedder>,
+        texts: Vec<String>,
+        options: EmbedOptions,
+    ) -> Result<RequestRows<MultiVector>, Refusal> {
+        let estimate = self.estimate(texts.iter().map(String::len));
+        let (tokenizes, options) = (embedder.clone(), Arc::new(options));
+        let prepare = move || queued(tokenizes.prepare(&texts, &options)?, &options);
+        let Admitted { texts, tokens, truncated, charge, .. } =
+            self.admit(Some(estimate), prepare).await?;
+        let mut rows = Vec::with_capacity(texts.len());
+        for text in texts {
+            let embedder = embedder.clone();
+            let run = move || pollster::block_on(embedder.token_states(&text.prepared));
+            let states = tokio::task::spawn_blocking(run).await;
+            let panicked = |_| Error::Internal("running the model panicked".to_owned());
+            rows.push(states.map_err(panicked)??);
+        }
+        drop(charge);
+        Ok(RequestRows { rows, tokens, truncated })
+    }
+}

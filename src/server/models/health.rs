@@ -1,0 +1,207 @@
+//! Readiness, measured by running the model.
+//!
+//! A model is ready once its kernels have given their known answers and a text has given bit-identical
+//! rows alone and in a batch. Every later probe must give these bits again. A model whose device is lost is
+//! not ready until a probe has passed on the device opened in its place.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::{Refusal, ServedModel};
+use crate::error::Error;
+
+/// A row younger than this shows that the device works.
+const FRESH: Duration = Duration::from_millis(800);
+/// A readiness request waits this long for a probe.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(900);
+/// A run without a row for this long counts as stuck. The executor itself gives up after two minutes.
+const STUCK: Duration = Duration::from_secs(30);
+/// Time between looks at the device.
+const WATCH_INTERVAL: Duration = Duration::from_millis(100);
+/// Pause after a failed probe.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// The text of every probe.
+const PROBE: &str = "The quick brown fox jumps over the lazy dog.";
+/// The batch of the first pass: the probe's text between texts of other lengths.
+const PROBE_BATCH: [&str; 3] =
+    ["a", PROBE, "Two texts of other lengths stand beside it in a batch."];
+
+/// Whether a model is ready, and why not.
+#[derive(Debug, Default)]
+pub(super) struct Health(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// Bits of the probe's row in the first pass; every later probe must give the same.
+    known: Option<Vec<u32>>,
+    /// Why the model is not ready. `None` if it is, and before the first pass.
+    problem: Option<String>,
+    /// Number of device losses seen so far.
+    losses: u64,
+}
+
+impl Health {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// True if the latest probe passed and nothing failed since.
+    pub fn is_ready(&self) -> bool {
+        let state = self.lock();
+        state.known.is_some() && state.problem.is_none()
+    }
+
+    /// Marks the model as not ready until a probe passes. The first problem is the one reported.
+    pub fn fail(&self, problem: impl Into<String>) {
+        self.lock().problem.get_or_insert_with(|| problem.into());
+    }
+
+    fn problem(&self) -> Option<String> {
+        let state = self.lock();
+        match &state.problem {
+            None if state.known.is_none() => Some("its first pass is not finished".into()),
+            problem => problem.clone(),
+        }
+    }
+}
+
+impl ServedModel {
+    /// Runs the model for the first time: its kernels, then a text alone and in a batch.
+    ///
+    /// # Errors
+    /// Errors of running it; [`Error::Internal`] if a result is wrong.
+    pub async fn first_pass(self: &Arc<Self>) -> Result<(), Error> {
+        let model = self.clone();
+        let checked = tokio::task::spawn_blocking(move || {
+            pollster::block_on(model.model.runs().check_kernels())
+        });
+        checked
+            .await
+            .map_err(|_| Error::Internal("checking the kernels panicked".to_owned()))??;
+        let runs = self.model.runs();
+        let wrong = |problem: &str| {
+            Error::Internal(format!(
+                "{}: {problem} on {}; `vectile verify` tells which kernel is wrong",
+                self.name,
+                runs.adapter()
+            ))
+        };
+        let known = self.probe_row().await?;
+        let batch = self.numbers_of(&PROBE_BATCH).await?;
+        if known.iter().chain(batch.iter().flatten()).any(|value| !value.is_finite()) {
+            return Err(wrong("a vector has values that are not finite"));
+        }
+        if bits(&known) != bits(&batch[1]) {
+            return Err(wrong("a text has other bits in a batch than alone"));
+        }
+        if self.gives_unit_vectors() {
+            let length = known.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+            if (length - 1.0).abs() > 1e-3 {
+                return Err(wrong(&format!("a normalized vector has the length {length}")));
+            }
+        }
+        self.health.lock().known = Some(bits(&known));
+        Ok(())
+    }
+
+    /// Runs the probe and compares its row with that of the first pass.
+    async fn probe(&self) -> Result<(), String> {
+        let row = self.probe_row().await.map_err(|error| error.to_string())?;
+        let mut state = self.health.lock();
+        if state.known.as_ref() != Some(&bits(&row)) {
+            let problem = "a text has other bits than when the model was loaded".to_owned();
+            state.problem = Some(problem.clone());
+            return Err(problem);
+        }
+        state.problem = None;
+        Ok(())
+    }
+
+    /// Whether the model is ready now. Runs a probe if no row is recent.
+    ///
+    /// # Errors
+    /// The reason why it is not ready.
+    pub async fn check_ready(&self) -> Result<(), String> {
+        self.look();
+        if let Some(problem) = self.health.problem() {
+            return Err(problem);
+        }
+        if self.progress.last_row().is_some_and(|last| last.elapsed() < FRESH) {
+            return Ok(());
+        }
+        if let Some(running) = self.progress.without_row() {
+            let seconds = running.as_secs();
+            return match running < STUCK {
+                true => Ok(()),
+                false => Err(format!("the GPU has returned nothing for {seconds} s")),
+            };
+        }
+        match tokio::time::timeout(PROBE_TIMEOUT, self.probe()).await {
+            Ok(Err(problem)) => {
+                self.health.fail(&problem);
+                Err(problem)
+            }
+            Ok(Ok(())) => self.health.problem().map_or(Ok(()), Err),
+            // The probe may only be slow, so this does not mark the model as failed.
+            Err(_) => Err(format!("a pass takes longer than {} ms", PROBE_TIMEOUT.as_millis())),
+        }
+    }
+
+    /// Records losses of the device, including those after which it was opened again.
+    fn look(&self) {
+        let losses = self.model.runs().losses();
+        let mut state = self.health.lock();
+        if losses > state.losses {
+            self.metrics.lost(losses - state.losses);
+            state.losses = losses;
+            state.problem.get_or_insert_with(|| "the device was lost".to_owned());
+        }
+    }
+
+    /// Watches the device until the server ends, and probes a failed model until it is ready again.
+    pub async fn watch(&self) {
+        loop {
+            tokio::time::sleep(WATCH_INTERVAL).await;
+            self.look();
+            if self.health.is_ready() {
+                continue;
+            }
+            match self.probe().await {
+                Ok(()) => tracing::info!(model = self.name, "ready again"),
+                Err(problem) => {
+                    tracing::warn!(model = self.name, %problem, "not ready");
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// The numbers of the probe's row.
+    async fn probe_row(&self) -> Result<Vec<f32>, Error> {
+        let rows = self.numbers_of(&[PROBE]).await?;
+        Ok(rows.into_iter().next().unwrap_or_default())
+    }
+
+    /// The numbers of the rows of texts. Probes are not charged to the budget, so a full queue does not
+    /// refuse them.
+    async fn numbers_of(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, Error> {
+        self.uncharged_rows(texts).await.map_err(|refusal| match refusal {
+            Refusal::Failed(error) => error,
+            Refusal::Full { .. } | Refusal::Stopped => {
+                Error::Internal("a probe was not run".into())
+            }
+        })
+    }
+
+    /// Accepts no more requests; accepted ones are still answered.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
+        self.queue.close();
+    }
+}
+
+fn bits(row: &[f32]) -> Vec<u32> {
+    row.iter().map(|value| value.to_bits()).collect()
+}

@@ -1,0 +1,97 @@
+//! A loaded model as the queue's thread sees it: texts of any kind in, rows of any kind out.
+
+use std::sync::Arc;
+
+use crate::config::ModelKind;
+use crate::embedder::{EmbedOptions, Embedder, MultiVector, Prepared, SparseVector};
+use crate::error::Error;
+use crate::server::served::LoadedModel;
+
+/// A tokenized text in the queue, and the options that its row depends on.
+#[derive(Debug)]
+pub(super) struct QueuedText {
+    pub prepared: Prepared,
+    pub options: Arc<EmbedOptions>,
+}
+
+/// What is kept of a model's output for a text.
+#[derive(Debug, Clone)]
+pub(super) enum Row {
+    /// A dense vector, or the logits of a pair.
+    Values(Vec<f32>),
+    Sparse(SparseVector),
+    MultiVector(MultiVector),
+}
+
+impl LoadedModel {
+    pub(super) fn kind(&self) -> ModelKind {
+        match self {
+            LoadedModel::Dense(_) => ModelKind::Dense,
+            LoadedModel::Reranker(_) => ModelKind::Reranker,
+            LoadedModel::Sparse(_) => ModelKind::Sparse,
+            LoadedModel::MultiVector(_) => ModelKind::MultiVector,
+        }
+    }
+
+    /// The embedder that runs the model's graph.
+    pub(super) fn runs(&self) -> &Embedder {
+        match self {
+            LoadedModel::Dense(embedder) => embedder,
+            LoadedModel::Reranker(reranker) => reranker.runs(),
+            LoadedModel::Sparse(encoder) => encoder.runs(),
+            LoadedModel::MultiVector(encoder) => encoder.runs(),
+        }
+    }
+
+    /// The part of a text's output that its request needs. A sparse encoder's output is as wide as the
+    /// vocabulary and a multi-vector encoder's has rows for tokens that are left out, so both are reduced
+    /// here, before they are copied.
+    pub(super) fn keep(&self, text: &QueuedText, row: &[f32]) -> Result<Row, Error> {
+        Ok(match self {
+            LoadedModel::Dense(_) | LoadedModel::Reranker(_) => Row::Values(row.to_vec()),
+            LoadedModel::Sparse(encoder) => Row::Sparse(encoder.finish(&text.prepared, row)),
+            LoadedModel::MultiVector(encoder) => {
+                Row::MultiVector(encoder.finish(&text.prepared, row, &text.options)?)
+            }
+        })
+    }
+}
+
+impl Row {
+    pub fn into_values(self) -> Result<Vec<f32>, Error> {
+        match self {
+            Row::Values(values) => Ok(values),
+            _ => Err(wrong_row("values")),
+        }
+    }
+
+    pub fn into_sparse(self) -> Result<SparseVector, Error> {
+        match self {
+            Row::Sparse(vector) => Ok(vector),
+            _ => Err(wrong_row("a sparse vector")),
+        }
+    }
+
+    pub fn into_multi_vector(self) -> Result<MultiVector, Error> {
+        match self {
+            Row::MultiVector(vectors) => Ok(vectors),
+            _ => Err(wrong_row("token vectors")),
+        }
+    }
+
+    /// All numbers of the row, to compare two runs of the same text.
+    pub fn into_numbers(self) -> Vec<f32> {
+        match self {
+            Row::Values(values) => values,
+            Row::Sparse(vector) => {
+                let indices = vector.indices.into_iter().map(|index| index as f32);
+                indices.chain(vector.values).collect()
+            }
+            Row::MultiVector(vectors) => vectors.values,
+        }
+    }
+}
+
+fn wrong_row(expected: &str) -> Error {
+    Error::Internal(format!("the queue returned another kind of row than {expected}"))
+}

@@ -1,0 +1,195 @@
+//! Vectors: `/embed`, `/embed_all` and `/embed_sparse`.
+
+use axum::extract::State;
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{TEI, TruncationDirection, check_direction};
+use crate::config::ModelKind;
+use crate::embedder::EmbedOptions;
+use crate::server::routes::answer::{json, truncated_header};
+use crate::server::routes::body::{ApiRequest, Json};
+use crate::server::routes::error::{ApiError, Dialect, ErrorBody};
+use crate::server::routes::input::Input;
+use crate::server::routes::openai::on_too_long;
+use crate::server::routes::{App, InputType};
+
+/// Texts to embed.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({ "inputs": ["A cat sat on the roof.", "The dog ran."] }))]
+pub(crate) struct EmbedRequest {
+    inputs: Input,
+    /// Whether texts that are too long are truncated (true, the default) or refused (false).
+    truncate: Option<bool>,
+    /// The end at which texts are cut. Only the end of the model's own tokenizer is supported.
+    truncation_direction: Option<TruncationDirection>,
+    /// Name of the model's prompt to put before each text.
+    prompt_name: Option<String>,
+    /// Whether to scale vectors to length one. Default: true.
+    normalize: Option<bool>,
+    /// Cuts vectors to this many values.
+    dimensions: Option<usize>,
+    /// Name of a served model.
+    model: Option<String>,
+}
+
+/// Texts to embed, with a vector for each token.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({ "inputs": ["A cat sat on the roof."] }))]
+pub(crate) struct EmbedAllRequest {
+    inputs: Input,
+    /// Whether texts that are too long are truncated (true, the default) or refused (false).
+    truncate: Option<bool>,
+    /// The end at which texts are cut. Only the end of the model's own tokenizer is supported.
+    truncation_direction: Option<TruncationDirection>,
+    /// Name of the model's prompt to put before each text.
+    prompt_name: Option<String>,
+    /// Role of the texts in a search. A multi-vector model treats texts as documents by default. Extension
+    /// of TEI's API.
+    input_type: Option<InputType>,
+    /// Name of a served model.
+    model: Option<String>,
+}
+
+/// Texts to embed as sparse vectors.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({ "inputs": ["A cat sat on the roof."] }))]
+pub(crate) struct EmbedSparseRequest {
+    inputs: Input,
+    /// Whether texts that are too long are truncated (true, the default) or refused (false).
+    truncate: Option<bool>,
+    /// The end at which texts are cut. Only the end of the model's own tokenizer is supported.
+    truncation_direction: Option<TruncationDirection>,
+    /// Name of the model's prompt to put before each text.
+    prompt_name: Option<String>,
+    /// Role of the texts in a search: some models look up the weights of queries in a table. Extension of
+    /// TEI's API.
+    input_type: Option<InputType>,
+    /// Name of a served model.
+    model: Option<String>,
+}
+
+/// One weight of a sparse vector.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SparseValue {
+    /// Token id.
+    index: u32,
+    value: f32,
+}
+
+impl ApiRequest for EmbedRequest {
+    const DIALECT: Dialect = TEI;
+}
+
+impl ApiRequest for EmbedAllRequest {
+    const DIALECT: Dialect = TEI;
+}
+
+impl ApiRequest for EmbedSparseRequest {
+    const DIALECT: Dialect = TEI;
+}
+
+/// Embed texts
+///
+/// Returns a list of vectors, even for one text. The header `x-truncated-texts` tells how many texts were
+/// truncated.
+#[utoipa::path(
+    post,
+    path = "/embed",
+    tag = "text-embeddings-inference",
+    request_body = EmbedRequest,
+    responses((status = OK, body = Vec<Vec<f32>>), (status = "default", body = ErrorBody)),
+)]
+pub(crate) async fn embed(
+    State(app): State<App>,
+    Json(request): Json<EmbedRequest>,
+) -> Result<Response, ApiError> {
+    let model = app.model(&[ModelKind::Dense], request.model.as_deref())?;
+    app.check_texts(TEI, "inputs", &request.inputs.texts)?;
+    check_direction(&model, request.truncation_direction)?;
+    let options = EmbedOptions {
+        prompt_name: request.prompt_name,
+        truncate_dim: request.dimensions,
+        normalize: request.normalize.unwrap_or(true),
+        on_too_long: on_too_long(request.truncate),
+        ..EmbedOptions::default()
+    };
+    let rows = model.embed(request.inputs.texts, options).await;
+    let rows = rows.map_err(|refusal| TEI.error(refusal).renamed("truncate_dim", "dimensions"))?;
+    let values = rows.rows.iter().map(Vec::len).sum();
+    let answer = json(&model, values, move || rows.rows).await?;
+    Ok(truncated_header(answer, rows.truncated.len()))
+}
+
+/// Embed each token of texts
+///
+/// Returns, for each text, one vector for each token. A multi-vector model returns the vectors that it keeps,
+/// after its own projection and normalization. An embedding model returns its hidden states before pooling,
+/// special tokens included.
+#[utoipa::path(
+    post,
+    path = "/embed_all",
+    tag = "text-embeddings-inference",
+    request_body = EmbedAllRequest,
+    responses((status = OK, body = Vec<Vec<Vec<f32>>>), (status = "default", body = ErrorBody)),
+)]
+pub(crate) async fn embed_all(
+    State(app): State<App>,
+    Json(request): Json<EmbedAllRequest>,
+) -> Result<Response, ApiError> {
+    let kinds = [ModelKind::MultiVector, ModelKind::Dense];
+    let model = app.model(&kinds, request.model.as_deref())?;
+    let texts = app.only_text(TEI, "inputs", request.inputs.texts)?;
+    check_direction(&model, request.truncation_direction)?;
+    let options = EmbedOptions {
+        prompt_name: request.prompt_name,
+        task: request.input_type.map(InputType::task),
+        on_too_long: on_too_long(request.truncate),
+        ..EmbedOptions::default()
+    };
+    let rows = model.embed_tokens(texts, options).await.map_err(|refusal| TEI.error(refusal))?;
+    let values = rows.rows.iter().map(|vectors| vectors.values.len()).sum();
+    let cut = rows.truncated.len();
+    let answer = move || -> Vec<Vec<Vec<f32>>> {
+        rows.rows.iter().map(|vectors| vectors.rows().map(<[f32]>::to_vec).collect()).collect()
+    };
+    Ok(truncated_header(json(&model, values, answer).await?, cut))
+}
+
+/// Embed texts as sparse vectors
+#[utoipa::path(
+    post,
+    path = "/embed_sparse",
+    tag = "text-embeddings-inference",
+    request_body = EmbedSparseRequest,
+    responses((status = OK, body = Vec<Vec<SparseValue>>), (status = "default", body = ErrorBody)),
+)]
+pub(crate) async fn embed_sparse(
+    State(app): State<App>,
+    Json(request): Json<EmbedSparseRequest>,
+) -> Result<Response, ApiError> {
+    let model = app.model(&[ModelKind::Sparse], request.model.as_deref())?;
+    let texts = app.only_text(TEI, "inputs", request.inputs.texts)?;
+    check_direction(&model, request.truncation_direction)?;
+    let options = EmbedOptions {
+        prompt_name: request.prompt_name,
+        task: request.input_type.map(InputType::task),
+        on_too_long: on_too_long(request.truncate),
+        ..EmbedOptions::default()
+    };
+    let rows = model.embed_sparse(texts, options).await.map_err(|refusal| TEI.error(refusal))?;
+    let values = rows.rows.iter().map(|vector| vector.values.len()).sum();
+    let cut = rows.truncated.len();
+    let answer = move || -> Vec<Vec<SparseValue>> {
+        let vectors = rows.rows.into_iter().map(|vector| {
+            let pairs = vector.indices.into_iter().zip(vector.values);
+            pairs.map(|(index, value)| SparseValue { index, value }).collect()
+        });
+        vectors.collect()
+    };
+    Ok(truncated_header(json(&model, values, answer).await?, cut))
+}

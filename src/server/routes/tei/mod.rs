@@ -1,0 +1,45 @@
+//! The API of Hugging Face's text-embeddings-inference (TEI).
+//!
+//! TEI serves one model, so its requests name none. Here the optional field `model` names one; without it, a
+//! route uses the first model of a kind that can answer.
+
+pub(super) mod embed;
+pub(super) mod score;
+pub(super) mod similarity;
+pub(super) mod tokens;
+
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::error::{ApiError, Dialect};
+use crate::server::models::ServedModel;
+
+const TEI: Dialect = Dialect::Tei;
+
+/// The end at which texts that are too long are cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+pub(crate) enum TruncationDirection {
+    #[serde(alias = "left")]
+    Left,
+    #[serde(alias = "right")]
+    Right,
+}
+
+/// Refuses the other direction than the tokenizer's, which would need another tokenizer.
+fn check_direction(
+    model: &ServedModel,
+    asked: Option<TruncationDirection>,
+) -> Result<(), ApiError> {
+    let Some(asked) = asked else { return Ok(()) };
+    let own = match model.describe().truncates_left {
+        true => TruncationDirection::Left,
+        false => TruncationDirection::Right,
+    };
+    if asked != own {
+        let message = format!(
+            "truncation_direction: is {asked:?}; the tokenizer of this model cuts at the end {own:?} only"
+        );
+        return Err(TEI.invalid("truncation_direction", message));
+    }
+    Ok(())
+}
