@@ -1,28 +1,26 @@
 // attention_coop: c = softmax(q · kᵀ · scale + bias) · v per text and head, for GPUs with cooperative matrices
 //
-// q, k, v, tiles, bias and c are those of shared/attention.wgsl, in f16; heads are whole matrices wide.
+// q, k, v, tiles, bias and c are those of shared/attention.wgsl, in f16. Heads are whole matrices wide.
 //
-// A workgroup takes 64 queries of one text and one head (y), and keys 16 at a time, with zeros for what
-// lies beyond them: loads of matrices know no bounds. Queries stay in matrices. A step of 16 keys is
+// A workgroup takes 64 queries of one text and one head (y), and 16 keys at a time, with zeros beyond the last
+// key, since loads of matrices are not bounds-checked. Queries stay in matrices. A step of 16 keys is
 //   1. keys and values into workgroup memory,
 //   2. scores = q · kᵀ in matrices, 16 queries a subgroup, and into workgroup memory,
-//   3. weights from scores, an invocation a query, as f16 in place of the keys,
+//   3. weights from scores, one query an invocation, as f16 in place of the keys,
 //   4. sums += weights · v in matrices, each subgroup a part of the 64 queries × HEAD values.
-// As in matmul_coop, a workgroup is as wide as four of the largest subgroups, and where the driver takes
-// smaller ones, several make the same part with the same values; operations on matrices lie in uniform
-// control flow.
+// As in matmul_coop, a workgroup has the invocations of four of the largest subgroups; with smaller subgroups,
+// several compute the same part with the same values. Operations on matrices are in uniform control flow.
 //
-// The softmax is online, and matrices cannot be scaled by rows: a weight is 1024 · exp(score − reference)
-// with a query's reference at most 4 below the largest score so far. A score further above is the new
-// reference, and then the sums go through workgroup memory and are scaled, by 1 for queries that keep
-// theirs, which leaves every bit: a query's result does not depend on the others. Weights are f16,
-// so that their sum, which is made of the same f16 values, and v are scaled alike; the factor of 1024
-// keeps small ones out of f16's subnormal values, and 1024 · e⁴ is below its largest. Keys that a query
-// does not see get the weight zero by `select`.
+// The softmax is online, and matrices cannot be scaled by rows. A weight is 1024 · exp(score − reference), where
+// a query's reference is at most 4 below its largest score so far. A score further above becomes the new
+// reference. Then the sums pass through workgroup memory and are scaled; the factor is exactly 1 for queries that
+// keep their reference, so that a query's result does not depend on the others. Weights are f16, and their total
+// is made of the same f16 values. The factor of 1024 keeps small weights out of f16's subnormal range, and
+// 1024 · e⁴ is below f16's maximum. Keys that a query does not see get the weight zero by `select`.
 //
-// Products of two f16 are exact in f32, and sums are f32, in the hardware's order within a matrix: its bits
-// are not those of attention_tile. Steps start at the text's first token, so a text's result does not
-// depend on its neighbours.
+// Products of two f16 are exact in f32, and sums are f32, in the hardware's order within a matrix: the result is
+// not bit-identical to attention_tile. Steps start at the text's first token, so a text's result does not depend
+// on its neighbours.
 #import storage as act
 #import store_plain
 #import attention
@@ -36,48 +34,48 @@ const HEAD: u32 = HEAD4 * 4u;
 const STEPS: u32 = HEAD / SIDE;
 const TALL: u32 = 16u / SIDE;
 const QUERIES: u32 = TALL * STEPS;
-// Parts of the result beside one another: two where both are whole matrices. Each is of PART_ROWS queries,
+// Parts of the result side by side: two where each is whole matrices wide. A part has PART_ROWS queries and
 // DOWN × ALONG matrices.
 const ACROSS: u32 = 2u - min(HEAD % (2u * SIDE), 1u);
 const PART_ROWS: u32 = 16u * ACROSS;
 const DOWN: u32 = PART_ROWS / SIDE;
 const ALONG: u32 = STEPS / ACROSS;
 const SUMS: u32 = DOWN * ALONG;
-// Matrices of each part that come back through workgroup memory at once: of 16 × 16 one, of 8 × 8 four where
-// they come out even, or two.
+// Matrices of each part that come back through workgroup memory at once: one of 16 × 16; of 8 × 8, four where
+// that divides the part, else two.
 const BAND: u32 = 1u + (TALL - 1u) * (2u * ACROSS - 1u);
 const BANDS: u32 = SUMS / BAND;
 const MATRIX: u32 = SIDE * SIDE;
 const BAND_VALUES: u32 = 4u * BAND * MATRIX;
-// How much of the queries is in workgroup memory at once: 32, 16 or 8 values, what the head is a multiple of.
+// Values of each query that are in workgroup memory at once: the largest of 32, 16 and 8 that divides the head.
 const Q_SLICE: u32 = (32u >> min(HEAD % 32u, 1u)) >> min(HEAD % 16u, 1u);
 const Q_SLICES: u32 = HEAD / Q_SLICE;
 const Q_STEPS: u32 = Q_SLICE / SIDE;
-// Queries that an invocation makes weights of.
+// Queries whose weights one invocation computes.
 const ROWS: u32 = (64u + INVOCATIONS - 1u) / INVOCATIONS;
 
-// Rows in workgroup memory are longer by 16 bytes, so that those below one another lie in other banks.
+// Rows in workgroup memory are 16 bytes longer than needed, so that neighbouring rows lie in different banks.
 const STRIDE: u32 = HEAD + 8u;
 const Q_STRIDE: u32 = Q_SLICE + 8u;
 const P_STRIDE: u32 = 64u + 8u;
 const S_STRIDE: u32 = 64u + 4u;
 const HALVES: u32 = max(max(16u * STRIDE, 16u * P_STRIDE), 64u * Q_STRIDE);
 
-// In turn: [64][Q_SLICE] of q, [16][HEAD] of k, and weights, [16 keys][64].
+// One after the other: [64][Q_SLICE] of q, [16][HEAD] of k, and weights, [16 keys][64].
 var<workgroup> halves: array<Half, HALVES>;
 // [16][HEAD] of v.
 var<workgroup> value_tile: array<Half, 16u * STRIDE>;
 // [16 keys][64], or a band of each part.
 var<workgroup> scores: array<f32, 16u * S_STRIDE>;
-// What a query's sums are scaled by.
+// The factor that a query's sums are scaled by.
 var<workgroup> factors: array<f32, 64>;
-// 1 where a query of this step has a new reference.
+// 1 if a query has a new reference in this step.
 var<workgroup> risen: u32;
 
 // ln 1024
 const RAISE: f32 = 6.931472;
 
-// Which query of the 64 and which value of the head lie at `i` of a band.
+// The query (of 64) and the value of the head that lie at index `i` of a band.
 fn row_of(band: u32, i: u32) -> u32 {
     let matrix = band * BAND + i / MATRIX % BAND;
     return i / (MATRIX * BAND) / ACROSS * PART_ROWS + matrix / ALONG * SIDE + i % MATRIX / SIDE;
@@ -102,7 +100,7 @@ fn attention_coop(
     let visited = keys_of(tile, 64u, 16u);
     let end = visited.y;
 
-    // Sums begin as a load of zeros: what a matrix without a value holds differs between drivers.
+    // Sums start from a load of zeros: the value of an uninitialised matrix differs between drivers.
     for (var i = local; i < BAND_VALUES; i += INVOCATIONS) {
         scores[i] = 0.0;
     }
@@ -112,7 +110,7 @@ fn attention_coop(
         for (var i = local; i < 16u * Q_SLICE; i += INVOCATIONS) {
             let row = i / (Q_SLICE / 4u);
             let cell = i % (Q_SLICE / 4u);
-            // Rows beyond the last query work on the last one.
+            // Rows beyond the last query repeat the last one.
             let token = tile.x + min(tile.z + row, tile.y - 1u);
             let value = act_load(queries[query_cell(token, head) + s * (Q_SLICE / 4u) + cell]);
             let at = row * Q_STRIDE + cell * 4u;
@@ -201,7 +199,7 @@ fn attention_coop(
                 }
                 var factor = 1.0;
                 if total[m] == 0.0 {
-                    // Nothing seen so far: the sums are zero.
+                    // No key was visible so far, and the sums are zero.
                     reference[m] = high;
                 } else if high > reference[m] + 4.0 {
                     factor = exp(reference[m] - high);

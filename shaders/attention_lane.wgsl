@@ -2,21 +2,20 @@
 //
 // q, k, v, tiles, bias, relative and c are those of shared/attention.wgsl.
 //
-// A workgroup takes 32 queries of one text and one head (y), a lane one or two of them. Keys come eight
-// at a time through `share`, one load for SHARE lanes; no workgroup memory, where a barrier is a coroutine
-// switch. A load, which such a driver does lane by lane, is what costs most: two queries share it, and their
-// products with eight keys are sixteen sums, which fit the registers of a CPU. The softmax is online,
-// rescaled once for eight keys, in f32. Eights that no lane's query
-// sees are never visited; of the others, keys that a query does not see get the weight zero by
-// `select`. Eights start at the text's first token, so a text's result does not depend on its
-// neighbours.
+// A workgroup takes 32 queries of one text and one head (y), and a lane one or two of them. Keys come eight at a
+// time through `share`, one load for SHARE lanes. There is no workgroup memory, where a barrier is a coroutine
+// switch. Loads cost most, since such a driver does them lane by lane. Two queries share a load, and their
+// products with eight keys are sixteen sums, which fit the registers of a CPU. The softmax is online, rescaled
+// once for eight keys, in f32. Groups of eight keys that no query of the workgroup sees are not visited; in the
+// others, keys that a query does not see get the weight zero by `select`. Groups start at the text's first token,
+// so a text's result does not depend on its neighbours.
 #import storage as act
 #import store
 #import share
 #import attention
 
-// Queries of a lane, lanes, cells of those queries, and their distances from eight keys. Wide heads, whose loops
-// are not written out, are read from memory by an index: two queries would only do that twice.
+// Queries of a lane, lanes, cells of those queries, and their distances from eight keys. Loops over wide heads are
+// not unrolled, and their arrays lie in memory: a second query would save nothing there.
 const QUERIES: u32 = select(1u, 2u, HEAD4 <= 8u);
 const LANES: u32 = 32u / QUERIES;
 const CELLS: u32 = QUERIES * HEAD4;
@@ -25,7 +24,7 @@ const DISTANCES: u32 = QUERIES * 8u;
 // Registers that hold eight shared rows.
 const HELD: u32 = max(8u / SHARE, 1u);
 
-// sum + a · b, whose own sum is made first: a chain of a head's values would round more often.
+// sum + a · b. The product of the cells is summed first, since one chain over a head would round more often.
 fn add_dot(a: vec4<f32>, b: vec4<f32>, sum: f32) -> f32 {
     return sum + fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, a.x * b.x)));
 }
@@ -34,12 +33,12 @@ fn total4(v: vec4<f32>) -> f32 {
     return v.x + v.y + v.z + v.w;
 }
 
-// What a cell of a query and of a key add to their product for the distance at `cell`.
+// The part of a score that a cell of a query and of a key add for the distance at `cell`.
 fn relative_dot(query: vec4<f32>, key: vec4<f32>, cell: u32) -> f32 {
     return total4(add_relative(vec4<f32>(0.0), query, key, cell));
 }
 
-// The bias of four keys from `first` on; those beyond the text, which get no weight, read the last one's.
+// The bias of four keys from `first` on. Keys beyond the text, which get no weight, read that of the last key.
 fn bias4(head: u32, query: u32, first: u32, tokens: u32) -> vec4<f32> {
     let last = tokens - 1u;
     return vec4<f32>(
@@ -51,10 +50,10 @@ fn bias4(head: u32, query: u32, first: u32, tokens: u32) -> vec4<f32> {
 }
 
 @compute @workgroup_size(LANES)
-fn attention_lane(place: Lane) {
-    let tile = tiles[place.group.x];
-    let head = params.first_head + place.group.y;
-    let own = tile.z + place.local;
+fn attention_lane(lane: Lane) {
+    let tile = tiles[lane.group.x];
+    let head = params.first_head + lane.group.y;
+    let own = tile.z + lane.local;
     let key_head = key_cell(head);
     let value_head = value_cell(head);
     let visited = keys_of(tile, 32u, 8u);
@@ -68,7 +67,7 @@ fn attention_lane(place: Lane) {
     var q: array<vec4<f32>, CELLS>;
     var sum: array<vec4<f32>, CELLS>;
     for (var n = 0u; n < QUERIES; n++) { // unrolled
-        // Lanes beyond the last query work on the last one, so that the subgroup stays whole.
+        // Lanes beyond the last query compute the last one, so that every lane of the subgroup stays active.
         query[n] = min(own + n * LANES, tile.y - 1u);
         begin[n] = vec4<u32>(seen_from(query[n]));
         stop[n] = vec4<u32>(seen_to(query[n], tile));
@@ -84,7 +83,7 @@ fn attention_lane(place: Lane) {
     for (var first = visited.x; first < end; first += 8u) {
         var source: array<u32, HELD>;
         for (var h = 0u; h < HELD; h++) { // unrolled
-            let key = min(first + h * SHARE + share_lane(place), tile.y - 1u);
+            let key = min(first + h * SHARE + share_lane(lane), tile.y - 1u);
             source[h] = tile.x + key;
         }
         var distance: array<u32, DISTANCES>;

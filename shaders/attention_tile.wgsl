@@ -2,20 +2,20 @@
 //
 // q, k, v, tiles, bias, relative and c are those of shared/attention.wgsl.
 //
-// A workgroup takes 64 queries of one text and one head (y). SPLIT invocations share a query: each has
-// CELLS cells of it and of its sum in registers, and what each makes of a score is added up through
-// workgroup memory, in one order, so that all of them go on with the same bits. Keys and values pass
-// through workgroup memory KEYS at a time, and of these a GROUP at a time through registers.
+// A workgroup takes 64 queries of one text and one head (y). SPLIT invocations share a query. Each holds CELLS
+// cells of the query and of its sum in registers. Their parts of a score are added through workgroup memory in
+// one order, so that all of them continue with the same bits. Keys and values pass through workgroup memory, KEYS
+// at a time, and from there through registers, a GROUP at a time.
 //
-// The softmax is online (Milakov and Gimelshein 2018): running maximum, sum and output, rescaled once
-// a group, in f32. Groups that no query of the workgroup sees are never visited; of the others, keys
-// that a query does not see get the weight zero by `select`. Groups start at the text's first token, so
-// a text's result does not depend on its neighbours.
+// The softmax is online (Milakov and Gimelshein 2018): a running maximum, total and sum, rescaled once a group, in
+// f32. Groups that no query of the workgroup sees are not visited; in the others, keys that a query does not see
+// get the weight zero by `select`. Groups start at the text's first token, so a text's result does not depend on
+// its neighbours.
 #import storage as act
 #import store
 #import attention
 
-// The host picks them by the head and so that all fits workgroup memory; KEYS are whole groups.
+// The host rewrites these constants, by the head and so that all fits workgroup memory. KEYS are whole groups.
 const SPLIT: u32 = 1u;
 const KEYS: u32 = 32u;
 const GROUP: u32 = 8u;
@@ -23,18 +23,18 @@ const GROUP: u32 = 8u;
 const CELLS: u32 = HEAD4 / SPLIT;
 const GROUPS: u32 = KEYS / GROUP;
 const INVOCATIONS: u32 = 64u * SPLIT;
-// Parts of scores; one that is not used where nothing is split.
+// Parts of scores; one that is not used where SPLIT is 1.
 const PARTS: u32 = max(min(SPLIT - 1u, 1u) * INVOCATIONS * GROUP, 1u);
 
-// [groups][keys of a group][invocations that share a query][cells]: indices that are numbers need no check.
-alias Tile = array<array<array<array<vec4<f32>, CELLS>, SPLIT>, GROUP>, GROUPS>;
+// [groups][keys of a group][invocations that share a query][cells]: constant indices need no bounds check.
+alias KeyTile = array<array<array<array<vec4<f32>, CELLS>, SPLIT>, GROUP>, GROUPS>;
 
-var<workgroup> key_tile: Tile;
-var<workgroup> value_tile: Tile;
+var<workgroup> key_tile: KeyTile;
+var<workgroup> value_tile: KeyTile;
 // [invocations that share a query][group][64]
 var<workgroup> parts: array<f32, PARTS>;
 
-// sum + a · b, whose own sum is made first: a chain of a head's values would round more often.
+// sum + a · b. The product of the cells is summed first, since one chain over a head would round more often.
 fn add_product(sum: f32, a: vec4<f32>, b: vec4<f32>) -> f32 {
     return sum + fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, a.x * b.x)));
 }
@@ -46,12 +46,12 @@ fn attention_tile(
 ) {
     let tile = tiles[group.x];
     let head = params.first_head + group.y;
-    let place = local % 64u;
+    let row = local % 64u;
     let part = local / 64u;
-    // The cells of this invocation.
+    // The first cell of this invocation.
     let mine = part * CELLS;
-    let own = tile.z + place;
-    // Invocations beyond the last query work on the last one.
+    let own = tile.z + row;
+    // Invocations beyond the last query compute the last one.
     let query = min(own, tile.y - 1u);
     let token = tile.x + query;
     let key_head = key_cell(head);
@@ -74,13 +74,13 @@ fn attention_tile(
         let groups = (min(KEYS, end - first) + GROUP - 1u) / GROUP;
         workgroupBarrier();
         for (var at = local; at < groups * GROUP * HEAD4; at += INVOCATIONS) {
-            // What fills the last group up repeats the last key.
-            let row = at / HEAD4;
+            // The padding of the last group repeats the last key.
+            let key_row = at / HEAD4;
             let cell = at % HEAD4;
-            let source = tile.x + min(first + row, end - 1u);
-            key_tile[row / GROUP][row % GROUP][cell / CELLS][cell % CELLS] =
+            let source = tile.x + min(first + key_row, end - 1u);
+            key_tile[key_row / GROUP][key_row % GROUP][cell / CELLS][cell % CELLS] =
                 act_load(keys[source * params.k_stride4 + key_head + cell]);
-            value_tile[row / GROUP][row % GROUP][cell / CELLS][cell % CELLS] =
+            value_tile[key_row / GROUP][key_row % GROUP][cell / CELLS][cell % CELLS] =
                 act_load(values[source * params.v_stride4 + value_head + cell]);
         }
         workgroupBarrier();
@@ -112,13 +112,13 @@ fn attention_tile(
                     workgroupBarrier();
                 }
                 for (var k = 0u; k < GROUP; k++) { // unrolled
-                    parts[(part * GROUP + k) * 64u + place] = scores[k];
+                    parts[(part * GROUP + k) * 64u + row] = scores[k];
                 }
                 workgroupBarrier();
                 for (var k = 0u; k < GROUP; k++) { // unrolled
                     scores[k] = 0.0;
                     for (var p = 0u; p < SPLIT; p++) { // unrolled
-                        scores[k] += parts[(p * GROUP + k) * 64u + place];
+                        scores[k] += parts[(p * GROUP + k) * 64u + row];
                     }
                 }
             }

@@ -1,12 +1,12 @@
-// combine: what a token's experts made of it, each times its weight: y = Σ weight · x + bias
+// combine: y = Σ weight · x + bias over the experts of a token
 //
-// x        [tokens, top, width4]   activations, four values a cell
+// x        [tokens, top, width4]   activations, four values a cell: one row for each chosen expert
 // choices  [tokens, stride]        f32 pairs (expert, weight)
 // bias     [width4]                f32
 // y        [tokens, width4]        activations
 //
-// One invocation per cell: x over the cells of a row, y over tokens. Sums run over the choices in order,
-// in f32.
+// One invocation computes one cell: x over the cells of a row, y over tokens. Sums run over the choices in
+// order, in f32.
 #import storage as act
 #import store
 

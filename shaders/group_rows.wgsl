@@ -1,11 +1,11 @@
-// group_rows: the rows that each expert works on, one after the other, from a whole tile on
+// group_rows: sorts rows by their expert, and starts the rows of each expert on a tile of the matmul
 //
-// choices  [tokens, stride]   f32 pairs (expert, weight); row t · top + j is of choice j of token t
-// order    [slots]            f32 pairs (row, expert): experts in order, the rows of each in order, filled
-//                             up to a multiple of `tile` slots with row −1, as is what lies beyond them
+// choices  [tokens, stride]   f32 pairs (expert, weight); row t · top + j belongs to choice j of token t
+// order    [slots]            f32 pairs (row, expert): the experts in order, the rows of each in order, padded
+//                             with row −1 to a multiple of `tile` slots, and to the end of the tensor
 //
-// One workgroup. Each lane takes a run of rows: it counts the experts in it, a lane an expert turns the
-// counts into places, and each lane puts its rows there. Numbers up to 2²⁴ are exact in f32.
+// One workgroup does all. Each lane counts the experts in a run of rows. Then one lane for each expert turns
+// the counts into positions, and each lane writes its rows there. Numbers up to 2²⁴ are exact in f32.
 
 struct Params {
     tokens: u32,
@@ -15,15 +15,15 @@ struct Params {
     slots: u32,
 }
 
-// The host writes it.
+// The host rewrites this constant.
 const EXPERTS: u32 = 8u;
 
 @group(0) @binding(0) var<storage, read> choices: array<vec2<f32>>;
 @group(0) @binding(1) var<storage, read_write> order: array<vec2<f32>>;
 @group(0) @binding(2) var<uniform> params: Params;
 
-// Rows of each expert in each lane's run, then where the first of them goes.
-var<workgroup> places: array<array<u32, EXPERTS>, 64>;
+// For each lane and expert: the rows in the lane's run, then the position of the first of them.
+var<workgroup> positions: array<array<u32, EXPERTS>, 64>;
 var<workgroup> totals: array<u32, EXPERTS>;
 
 fn expert_of(row: u32) -> u32 {
@@ -42,17 +42,17 @@ fn group_rows(@builtin(local_invocation_index) lane: u32) {
     let first = min(lane * run, rows);
     let end = min(first + run, rows);
     for (var e = 0u; e < EXPERTS; e++) {
-        places[lane][e] = 0u;
+        positions[lane][e] = 0u;
     }
     for (var row = first; row < end; row++) {
-        places[lane][expert_of(row)] += 1u;
+        positions[lane][expert_of(row)] += 1u;
     }
     workgroupBarrier();
     if lane < EXPERTS {
         var total = 0u;
         for (var l = 0u; l < 64u; l++) {
-            let count = places[l][lane];
-            places[l][lane] = total;
+            let count = positions[l][lane];
+            positions[l][lane] = total;
             total += count;
         }
         totals[lane] = total;
@@ -74,7 +74,7 @@ fn group_rows(@builtin(local_invocation_index) lane: u32) {
     }
     for (var row = first; row < end; row++) {
         let e = expert_of(row);
-        order[starts[e] + places[lane][e]] = vec2<f32>(f32(row), f32(e));
-        places[lane][e] += 1u;
+        order[starts[e] + positions[lane][e]] = vec2<f32>(f32(row), f32(e));
+        positions[lane][e] += 1u;
     }
 }

@@ -1,11 +1,11 @@
-// layer_norm: y = (v - mean(v)) / sqrt(var(v) + eps) * weight + bias, v = x + residual, over the last axis
+// layer_norm: y = (v − mean(v)) / sqrt(var(v) + eps) · weight + bias, v = x + residual, over the last axis
 //
-// x, residual, y   [rows, width]   activations, four values a cell; what lies beyond width is not counted
-// weight, bias     [width]         f32, zeros beyond width
+// x, residual, y   [rows, width]   activations, four values a cell; padding is left out of the sums
+// weight, bias     [width]         f32, padded with zeros
 //
-// A row to each group of lanes that `reduce` names; each lane strides over the row. Mean first, then
-// the variance of the differences: one pass with E[v²] − E[v]² loses digits when |mean| is large.
-// The variance is the biased one (divided by width), as in torch.nn.LayerNorm. All in f32.
+// A group of lanes, as `reduce` defines it, takes one row, and its lanes stride over the row. The variance is
+// that of the differences from the mean, in a second pass: E[v²] − E[v]² in one pass loses digits where |mean|
+// is large. It is divided by width, as in torch.nn.LayerNorm. All in f32.
 #import storage as act
 #import store
 #import reduce
@@ -34,31 +34,31 @@ fn value(at: u32) -> vec4<f32> {
     return act_load(x[at]);
 }
 
-// Which values of cell i of a row are within its width.
+// True for the values of cell i that are not padding.
 fn inside(i: u32) -> vec4<bool> {
     return vec4<u32>(i * 4u) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(params.width);
 }
 
 @compute @workgroup_size(64)
-fn layer_norm(place: Lane) {
+fn layer_norm(lane: Lane) {
     let width = f32(params.width);
-    for (var row = first_row(place); row < params.rows; row += row_step(place, params.groups)) {
+    for (var row = first_row(lane); row < params.rows; row += row_step(lane, params.groups)) {
         let start = row * params.width4;
         var sum = vec4<f32>(0.0);
-        for (var i = first_lane(place); i < params.width4; i += lane_step(place)) {
+        for (var i = first_lane(lane); i < params.width4; i += lane_step(lane)) {
             sum += select(vec4<f32>(0.0), value(start + i), inside(i));
         }
-        let mean = reduce_sum(place, sum.x + sum.y + sum.z + sum.w) / width;
+        let mean = reduce_sum(lane, sum.x + sum.y + sum.z + sum.w) / width;
 
         var squares = vec4<f32>(0.0);
-        for (var i = first_lane(place); i < params.width4; i += lane_step(place)) {
+        for (var i = first_lane(lane); i < params.width4; i += lane_step(lane)) {
             let difference = select(vec4<f32>(0.0), value(start + i) - mean, inside(i));
             squares += difference * difference;
         }
-        let variance = reduce_sum(place, squares.x + squares.y + squares.z + squares.w) / width;
+        let variance = reduce_sum(lane, squares.x + squares.y + squares.z + squares.w) / width;
         let scale = 1.0 / sqrt(variance + params.eps);
 
-        for (var i = first_lane(place); i < params.width4; i += lane_step(place)) {
+        for (var i = first_lane(lane); i < params.width4; i += lane_step(lane)) {
             let normed = (value(start + i) - mean) * scale;
             y[start + i] = act_store(normed * weight[i] + bias[i], row);
         }

@@ -1,15 +1,14 @@
-// lookup: x[t] = (table[row(t)] + positions[position(t)] + types[type(t)]) * scale
+// lookup: x[t] = (table[row(t)] + positions[position(t)] + types[type(t)]) · scale
 //
-// tokens     [tokens] of (row, position, type, unused)   checked on the host against the tables
+// tokens     [tokens] of (row, position, type, unused)   the host has checked them against the tables
 // table      [rows, width]        weights, four values a cell
 // positions  [positions, width]   weights
 // types      [types, width]       weights
 // x          [tokens, width]      activations
 //
-// One invocation per cell: x over the cells of a row, y over tokens. Sums are f32. A model may have only
-// the first or the first two TABLES.
-// Where a table exceeds the adapter's binding limit, the host has gathered the rows of this batch
-// and row(t) = t.
+// One invocation computes one cell: x over the cells of a row, y over tokens. Sums are f32. TABLES is how many of
+// the three tables the model has, in this order.
+// If a table exceeds the adapter's binding limit, the host gathers the rows of the batch, and row(t) = t.
 #import storage as weight
 #import storage as act
 #import store

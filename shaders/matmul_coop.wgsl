@@ -1,21 +1,20 @@
-// matmul_coop: y = f(x · w + bias) + residual, for GPUs with cooperative matrices
+// matmul_coop: y = epilogue(x · w + bias), for GPUs with cooperative matrices
 //
 // x, w, bias, residual and y are those of shared/linear.wgsl; x and w are f16.
 //
-// A workgroup makes a tile of y of two by two parts, each of PART_ROWS × PART_COLUMNS sums that a
-// subgroup keeps in matrices of SIDE × SIDE. Slices of SLICE along inner pass through workgroup memory,
-// with zeros for what lies beyond x and w: loads of matrices know no bounds. Finished sums come back
-// through workgroup memory too, 256 of each part at a time, since only the driver knows which
-// invocation holds which.
+// A workgroup computes a tile of y in two by two parts. Each part has PART_ROWS × PART_COLUMNS sums, which a
+// subgroup keeps in matrices of SIDE × SIDE. Slices of SLICE along inner pass through workgroup memory, with
+// zeros beyond the ends of x and w, since loads of matrices are not bounds-checked. Finished sums come back
+// through workgroup memory, 256 of each part at a time, since only the driver knows which invocation holds which.
 //
-// The host cannot ask for a subgroup size: a workgroup is as wide as four of the largest, and where the
-// driver takes smaller ones, several subgroups make the same part with the same values. Operations on
-// matrices must lie in uniform control flow, so none is left out.
+// The host cannot ask for a subgroup size. A workgroup has the invocations of four of the largest subgroups; with
+// smaller subgroups, several compute the same part with the same values. Operations on matrices must be in
+// uniform control flow, so no subgroup may skip them.
 //
-// Products of two f16 are exact in f32, and sums are f32. Along inner, steps of SIDE are added in
-// order; in which order and with what rounding a step's own products are summed is the hardware's
-// choice. It is the same for every row, so a row's result does not depend on the other rows of its
-// batch, and tiles of all sizes give the same bits; they are not those of matmul_tile.
+// Products of two f16 are exact in f32, and sums are f32. Along inner, steps of SIDE are added in order. The
+// hardware decides in which order and with what rounding the products of one step are summed. It does the same
+// for every row, so a row's result does not depend on the other rows of its batch, and tiles of all sizes are
+// bit-identical. They are not bit-identical to matmul_tile.
 #import storage as weight
 #import storage as act
 #import store_plain
@@ -26,22 +25,22 @@
 
 // Four of the adapter's largest subgroups.
 const INVOCATIONS: u32 = 128u;
-// Rows and columns of a part, and how much of inner is in workgroup memory.
+// Rows and columns of a part, and the depth of a slice; the host rewrites these constants.
 const PART_ROWS: u32 = 32u;
 const PART_COLUMNS: u32 = 32u;
 const SLICE: u32 = 32u;
 
 const ROWS: u32 = 2u * PART_ROWS;
 const COLUMNS: u32 = 2u * PART_COLUMNS;
-// Rows in workgroup memory are longer by 16 bytes, so that those below one another lie in other banks.
+// Rows in workgroup memory are 16 bytes longer than needed, so that neighbouring rows lie in different banks.
 const X_STRIDE: u32 = SLICE + 8u;
 const W_STRIDE: u32 = COLUMNS + 8u;
-// Matrices of a part: down, across, and along a slice.
+// Matrices of a part, down and across, and steps along a slice.
 const DOWN: u32 = PART_ROWS / SIDE;
 const ACROSS: u32 = PART_COLUMNS / SIDE;
 const MATRICES: u32 = DOWN * ACROSS;
 const STEPS: u32 = SLICE / SIDE;
-// Matrices side by side that have 256 sums, which come back at once.
+// A band is the matrices side by side that hold 256 sums; the sums of one band come back at once.
 const BAND: u32 = 256u / (SIDE * SIDE);
 const BANDS: u32 = ACROSS / BAND;
 const BAND_COLUMNS: u32 = BAND * SIDE;
@@ -70,7 +69,7 @@ fn matmul_coop(
     let part_row = part / 2u * PART_ROWS;
     let part_column = part % 2u * PART_COLUMNS;
 
-    // Sums begin as a load of zeros: what a matrix without a value holds differs between drivers.
+    // Sums start from a load of zeros: the value of an uninitialised matrix differs between drivers.
     for (var i = local; i < 1024u; i += INVOCATIONS) {
         band[i] = 0.0;
     }
@@ -135,7 +134,7 @@ fn matmul_coop(
             }
             workgroupBarrier();
             for (var i = local; i < 128u; i += INVOCATIONS) {
-                // Of the part i / 32, two cells of its band.
+                // Each invocation takes two cells of the band of part i / 32.
                 let row = i / 64u * PART_ROWS + r * SIDE + i % 32u / BAND_PAIRS;
                 let column = i / 32u % 2u * PART_COLUMNS + b * BAND_COLUMNS;
                 let cell = column / 4u + i % BAND_PAIRS * 2u;

@@ -1,14 +1,14 @@
-// matmul_few: y = f(x · w + bias) + residual, for GPUs and few rows
+// matmul_few: y = epilogue(x · w + bias), for GPUs and few rows
 //
 // x, w, bias, residual and y are those of shared/linear.wgsl.
 //
-// An invocation makes CELLS cells, one or a pair, of each of ROWS rows, in registers. Each weight is read once, by one
-// invocation, beside its neighbours; the cells of x are the same for all invocations of a workgroup and stay
-// in caches. No workgroup memory, no barrier: a tile would stand mostly empty.
+// An invocation computes CELLS cells (one, or a pair) of each of ROWS rows in registers. Each weight is read once,
+// by one invocation, next to its neighbours. All invocations of a workgroup read the same cells of x, which stay
+// in caches. There is no workgroup memory and no barrier: most of a tile would be empty.
 //
-// Products and sums are f32, along inner in order, as in matmul_tile: both give the same bits, so that the host
-// may choose by the number of rows. For the same reason inner is not split among invocations: sums of parts
-// would be other sums.
+// Products and sums are f32, along inner in order, as in matmul_tile. Both are bit-identical, so the host may
+// choose by the number of rows. For the same reason inner is not split among invocations: that would change the
+// order of the sum.
 #import storage as weight
 #import storage as act
 #import store
@@ -16,7 +16,7 @@
 #import rotate
 #import linear
 
-// Rows and cells of an invocation; the host picks them.
+// Rows and cells of an invocation; the host rewrites these constants.
 const ROWS: u32 = 4u;
 const CELLS: u32 = 1u;
 
@@ -29,7 +29,7 @@ fn matmul_few(
 ) {
     let row = params.first_row + group.y * ROWS;
     let cell = (group.x * 32u + local) * CELLS;
-    // Invocations beyond the last cell work on the last one, and store nothing.
+    // Invocations beyond the last cell compute the last one and store nothing.
     let column = min(cell, params.stride4 - CELLS);
     if EXPERTS {
         if order[row].x < 0.0 {
@@ -69,7 +69,7 @@ fn matmul_few(
         if CELLS == 1u {
             finish(sums[r * CELLS], row + r, cell);
         } else {
-            // The last cell of the row.
+            // The second index is that of the row's last cell, also where CELLS is 1 and this is not reached.
             finish_pair(sums[r * CELLS], sums[(r + 1u) * CELLS - 1u], row + r, cell);
         }
     }

@@ -1,13 +1,13 @@
-// matmul_lane: y = f(x · w + bias) + residual, for software adapters
+// matmul_lane: y = epilogue(x · w + bias), for software adapters
 //
 // x, w, bias, residual and y are those of shared/linear.wgsl.
 //
-// Lanes lie along the columns: an invocation makes ROWS rows × two cells, written out because a CPU driver
-// keeps neither indexed arrays nor loops in registers. No workgroup memory: a barrier there is a coroutine
-// switch. x comes through `share`, one load for SHARE lanes: loads, which such a driver does lane by lane, are
-// what costs most, and more rows share those of w.
-// Products and sums are f32, along inner in order: a row's result does not depend on the other rows
-// of its batch, nor on ROWS.
+// Lanes lie along the columns. An invocation computes ROWS rows × two cells, written out, because a CPU driver
+// keeps neither indexed arrays nor loops in registers. There is no workgroup memory, where a barrier is a
+// coroutine switch. Cells of x come through `share`, one load for SHARE lanes: such a driver loads lane by lane,
+// so loads cost most. More rows share the loads of w.
+// Products and sums are f32, along inner in order: a row's result does not depend on the other rows of its batch,
+// nor on ROWS.
 #import storage as weight
 #import storage as act
 #import store
@@ -16,7 +16,7 @@
 #import rotate
 #import linear
 
-// Four steps along inner for one row and one cell of columns.
+// Adds four steps along inner for one row and one cell of columns.
 fn step4(
     sum: vec4<f32>,
     a: vec4<f32>,
@@ -32,21 +32,21 @@ fn step4(
     );
 }
 
-// Rows of an invocation; the host picks 16 or 32.
+// Rows of an invocation, 16 or 32; the host rewrites this constant.
 const ROWS: u32 = 16u;
 
 const SIXTEENS: u32 = ROWS / 16u;
-// Registers that hold a shared cell of 16 rows, and of all.
+// Registers that hold the shared cells of 16 rows, and of all rows.
 const HELD: u32 = 16u / SHARE;
 const ALL_HELD: u32 = ROWS / SHARE;
 
 @compute @workgroup_size(16)
-fn matmul_lane(place: Lane) {
-    let row = params.first_row + place.group.y * ROWS;
-    let cell = (place.group.x * 16u + place.local) * 2u;
-    // Lanes beyond the last column work on the last one, so that the subgroup stays whole.
+fn matmul_lane(lane: Lane) {
+    let row = params.first_row + lane.group.y * ROWS;
+    let cell = (lane.group.x * 16u + lane.local) * 2u;
+    // Lanes beyond the last column compute the last one, so that every lane of the subgroup stays active.
     let column = min(cell, params.stride4 - 2u);
-    let mine = row + share_lane(place);
+    let mine = row + share_lane(lane);
     if EXPERTS {
         if order[row].x < 0.0 {
             return;

@@ -11,7 +11,7 @@
 // spans   [texts] of (first token, tokens, tokens skipped at the front, unused)
 // pooled  [texts, stride]   f32, one value a cell; this mode fills columns from `column` on
 //
-// One invocation per four columns and text. Sums run over the tokens in order, in f32.
+// One invocation computes four columns of one text. Sums run over the tokens in order, in f32.
 #import storage as act
 
 struct Params {
@@ -64,7 +64,7 @@ fn pool(@builtin(global_invocation_id) id: vec3<u32>) {
             total += 1.0;
         }
     }
-    // A text of no tokens has a mean of zeros.
+    // The mean of a text without tokens is zero.
     total = max(total, 1.0);
     if MODE == 2u || MODE == 4u {
         value = value / total;

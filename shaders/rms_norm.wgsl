@@ -1,10 +1,10 @@
-// rms_norm: y = x / sqrt(mean(x²) + eps) * weight + residual, over the last axis
+// rms_norm: y = x / sqrt(mean(x²) + eps) · weight + residual, over the last axis
 //
-// x, residual, y   [rows, width]   activations, four values a cell; what lies beyond width is not counted
-// weight           [width]         f32, zeros beyond width; a model that scales by 1 + w has added the 1
+// x, residual, y   [rows, width]   activations, four values a cell; padding is left out of the mean
+// weight           [width]         f32, padded with zeros; for a model that scales by 1 + w, the 1 is added
 //
-// A row to each group of lanes that `reduce` names; each lane strides over the row. The residual is
-// added after the norm, where HAS_RESIDUAL (a norm that closes a block). All in f32.
+// A group of lanes, as `reduce` defines it, takes one row, and its lanes stride over the row. With HAS_RESIDUAL,
+// the residual is added after the norm, for a norm that ends a block. All in f32.
 // Zhang and Sennrich 2019, without the bias.
 #import storage as act
 #import store
@@ -26,24 +26,24 @@ override HAS_RESIDUAL: bool = false;
 @group(0) @binding(3) var<storage, read_write> y: array<act_vec4>;
 @group(0) @binding(4) var<uniform> params: Params;
 
-// Which values of cell i of a row are within its width.
+// True for the values of cell i that are not padding.
 fn inside(i: u32) -> vec4<bool> {
     return vec4<u32>(i * 4u) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(params.width);
 }
 
 @compute @workgroup_size(64)
-fn rms_norm(place: Lane) {
-    for (var row = first_row(place); row < params.rows; row += row_step(place, params.groups)) {
+fn rms_norm(lane: Lane) {
+    for (var row = first_row(lane); row < params.rows; row += row_step(lane, params.groups)) {
         let start = row * params.width4;
         var squares = vec4<f32>(0.0);
-        for (var i = first_lane(place); i < params.width4; i += lane_step(place)) {
+        for (var i = first_lane(lane); i < params.width4; i += lane_step(lane)) {
             let value = select(vec4<f32>(0.0), act_load(x[start + i]), inside(i));
             squares += value * value;
         }
-        let sum = reduce_sum(place, squares.x + squares.y + squares.z + squares.w);
+        let sum = reduce_sum(lane, squares.x + squares.y + squares.z + squares.w);
         let scale = 1.0 / sqrt(sum / f32(params.width) + params.eps);
 
-        for (var i = first_lane(place); i < params.width4; i += lane_step(place)) {
+        for (var i = first_lane(lane); i < params.width4; i += lane_step(lane)) {
             var value = act_load(x[start + i]) * scale * weight[i];
             if HAS_RESIDUAL {
                 value += act_load(residual[start + i]);

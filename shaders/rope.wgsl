@@ -1,16 +1,16 @@
 // rope: y = rotate(norm(x)) of each head of a token, by the angles of its position
 //
-//   of `pairs` pairs (a, b) of a head, side by side:   a · cos − b · sin,   b · cos + a · sin
-//   what lies beyond them is norm(x)
-//   norm(x) = x / sqrt(mean(x²) + eps) * weight
+//   the first `pairs` pairs (a, b) of neighbouring values of a head:   a · cos − b · sin,   b · cos + a · sin
+//   the values behind them:   norm(x)
+//   norm(x) = x / sqrt(mean(x²) + eps) · weight
 //
-// x        [tokens, stride4]         activations, four values a cell: heads of queries, then of keys, first
-// rotary    [tokens]                  f32 pairs (row of angles, 0), and from `angles` on
+// x        [tokens, stride4]         activations, four values a cell: first the heads of queries, then of keys
+// rotary   [tokens]                  f32 pairs (row of angles, 0), and from index `angles` on
 //          [positions, pairs]        (cos, sin)
-// weight   [2, head4 · 4]            f32: of queries, of keys; zeros beyond the head
+// weight   [2, head4 · 4]            f32: of queries, of keys; padded with zeros
 // y        [tokens, heads, head4]    activations
 //
-// A head to each group of lanes that `reduce` names; each lane strides over its cells. All in f32.
+// A group of lanes, as `reduce` defines it, takes one head, and its lanes stride over the cells. All in f32.
 // Su et al. 2021.
 #import storage as act
 #import store
@@ -36,15 +36,15 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> y: array<act_vec4>;
 @group(0) @binding(4) var<uniform> params: Params;
 
-// Which values of cell i are within the head.
+// True for the values of cell i that are not padding.
 fn inside(i: u32) -> vec4<bool> {
     return vec4<u32>(i * 4u) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(params.head);
 }
 
 @compute @workgroup_size(64)
-fn rope(place: Lane) {
+fn rope(lane: Lane) {
     let count = params.tokens * params.heads;
-    for (var at = first_row(place); at < count; at += row_step(place, params.groups)) {
+    for (var at = first_row(lane); at < count; at += row_step(lane, params.groups)) {
         let token = at / params.heads;
         let number = at % params.heads;
         let start = token * params.stride4 + number * params.head4;
@@ -52,14 +52,14 @@ fn rope(place: Lane) {
         let angles = params.angles + u32(rotary[token].x) * params.pairs;
 
         var squares = vec4<f32>(0.0);
-        for (var i = first_lane(place); i < params.head4; i += lane_step(place)) {
+        for (var i = first_lane(lane); i < params.head4; i += lane_step(lane)) {
             let value = select(vec4<f32>(0.0), act_load(x[start + i]), inside(i));
             squares += value * value;
         }
-        let sum = reduce_sum(place, squares.x + squares.y + squares.z + squares.w);
+        let sum = reduce_sum(lane, squares.x + squares.y + squares.z + squares.w);
         let scale = 1.0 / sqrt(sum / f32(params.head) + params.eps);
 
-        for (var i = first_lane(place); i < params.head4; i += lane_step(place)) {
+        for (var i = first_lane(lane); i < params.head4; i += lane_step(lane)) {
             var value = act_load(x[start + i]) * scale * weight[weights + i];
             if 2u * i < params.pairs {
                 value = rotate_first(value, rotary[angles + 2u * i]);

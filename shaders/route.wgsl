@@ -1,12 +1,12 @@
-// route: the TOP experts of each token and what each counts: the largest values of softmax(x · w)
+// route: the TOP experts of each token, and their weights: the largest values of softmax(x · w)
 //
 // x        [tokens, inner4]    activations, four values a cell along inner
-// w        [inner, experts]    weights, repacked as the matmuls have them: rows of stride4 cells
-// choices  [tokens, stride]    f32 pairs (expert, weight), the largest first; of equal weights the lower
-//                              expert; pairs beyond `top` are zero
+// w        [inner, experts]    weights, repacked as for the matmuls: rows of stride4 cells
+// choices  [tokens, stride]    f32 pairs (expert, weight), the largest weight first; of equal weights the lower
+//                              expert first; pairs beyond `top` are zero
 //
-// A token to each group of lanes that `reduce` names; each lane strides along inner, with a sum for each
-// expert. The weights are those of the softmax over all experts, and not divided by their sum. All in f32.
+// A group of lanes, as `reduce` defines it, takes one token. Its lanes stride along inner, with a sum for each
+// expert. The weights come from the softmax over all experts and are not divided by their sum. All in f32.
 #import storage as weight
 #import storage as act
 #import reduce
@@ -21,7 +21,7 @@ struct Params {
     groups: u32,
 }
 
-// Cells of four experts; the host writes it.
+// Cells of four experts; the host rewrites this constant.
 const CELLS: u32 = 2u;
 
 @group(0) @binding(0) var<storage, read> x: array<act_vec4>;
@@ -30,13 +30,13 @@ const CELLS: u32 = 2u;
 @group(0) @binding(3) var<uniform> params: Params;
 
 @compute @workgroup_size(64)
-fn route(place: Lane) {
-    for (var token = first_row(place); token < params.tokens; token += row_step(place, params.groups)) {
+fn route(lane: Lane) {
+    for (var token = first_row(lane); token < params.tokens; token += row_step(lane, params.groups)) {
         var sums: array<vec4<f32>, CELLS>;
         for (var c = 0u; c < CELLS; c++) {
             sums[c] = vec4<f32>(0.0);
         }
-        for (var i = first_lane(place); i < params.inner4; i += lane_step(place)) {
+        for (var i = first_lane(lane); i < params.inner4; i += lane_step(lane)) {
             let value = act_load(x[token * params.inner4 + i]);
             for (var c = 0u; c < CELLS; c++) {
                 let at = i * 4u * params.stride4 + c;
@@ -50,7 +50,7 @@ fn route(place: Lane) {
         }
         var logits: array<f32, 4u * CELLS>;
         for (var e = 0u; e < 4u * CELLS; e++) {
-            logits[e] = reduce_sum(place, sums[e / 4u][e % 4u]);
+            logits[e] = reduce_sum(lane, sums[e / 4u][e % 4u]);
         }
 
         var largest = logits[0];
@@ -61,8 +61,8 @@ fn route(place: Lane) {
         for (var e = 0u; e < params.experts; e++) {
             total += exp(logits[e] - largest);
         }
-        // A bit for each expert that is taken. The first that is left stands until a larger one comes, so
-        // that whatever the logits are a choice is one of the experts.
+        // One bit for each expert that is taken. The search starts from the first expert that is left, so that
+        // a choice is an expert even where logits are NaN.
         var taken = 0u;
         for (var j = 0u; j < params.stride; j++) {
             var choice = vec2<f32>(0.0);
@@ -79,7 +79,7 @@ fn route(place: Lane) {
                 taken |= 1u << best;
                 choice = vec2<f32>(f32(best), exp(logits[best] - largest) / total);
             }
-            if first_lane(place) == 0u {
+            if first_lane(lane) == 0u {
                 choices[token * params.stride + j] = choice;
             }
         }

@@ -1,5 +1,5 @@
-//! Every fixture on devices that compute nothing but enforce their limits: WebGPU's defaults, small
-//! bindings, every subgroup size, with and without f16. No GPU is needed.
+//! Runs every fixture on devices that compute nothing but enforce their limits: WebGPU's defaults, small bindings, every
+//! subgroup size, with and without f16. No GPU is needed.
 
 #![allow(clippy::unwrap_used)]
 
@@ -21,7 +21,7 @@ fn names() -> Vec<String> {
     directories("", "bert_", 24)
 }
 
-/// WebGPU's default limits, f16, no subgroups, a GPU.
+/// A GPU with WebGPU's default limits and f16, without subgroups.
 fn plain() -> NoopAdapter {
     NoopAdapter {
         shader_f16: true,
@@ -41,15 +41,15 @@ fn build(name: &str, adapter: NoopAdapter) -> Embedder {
     block_on(builder(name, adapter).build()).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-/// Texts of every length up to the limit and beyond.
+/// Texts of many lengths, up to the limit and beyond.
 fn texts() -> Vec<String> {
     let mut texts: Vec<String> = (0..150).step_by(7).map(|words| "a ".repeat(words)).collect();
     texts.push("Something else, with words.".into());
     texts
 }
 
-/// Rows of the right shape come back, every dispatch keeps to WebGPU's limit, and a batch of the
-/// greatest size passes too.
+/// Asserts that rows of the right shape come back, that every dispatch is within WebGPU's limit, and that a batch of
+/// maximum size passes too.
 fn check(what: &str, embedder: &Embedder) {
     let texts = texts();
     let got = block_on(embedder.embed(&texts)).unwrap_or_else(|error| panic!("{what}: {error}"));
@@ -90,7 +90,7 @@ fn every_subgroup_size() {
     }
 }
 
-/// What the dtype policy says of weights and activations; `None` where it refuses.
+/// The storages of weights and activations by the dtype policy; `None` if it refuses.
 fn expected(
     dtype: DtypeRequest,
     checkpoint: DtypeRequest,
@@ -184,7 +184,7 @@ fn sixteen_bits_take_half_the_memory_of_tables_and_matrices() {
 
 #[test]
 fn a_table_beyond_one_binding_is_gathered_on_the_host() {
-    // The table takes 512 rows of 48 values, 96 KiB; the largest matrix 48 KiB with its bias apart.
+    // The table has 512 rows of 48 values, 96 KiB; the largest matrix takes 48 KiB without its bias.
     for name in ["bert_mean_norm", "bert_bf16", "bert_f16", "bert_ragged"] {
         for dtype in DTYPES {
             let wide = block_on(builder(name, plain()).dtype(dtype).build()).unwrap();
@@ -217,7 +217,7 @@ fn bindings_too_small_for_a_matrix_are_refused_by_name() {
 fn texts_too_long_for_small_bindings_are_refused_and_others_are_not() {
     let adapter = NoopAdapter { max_binding_bytes: Some(30 << 10), ..plain() };
     let embedder = build("bert_mean_norm", adapter);
-    // 130 tokens of queries, keys and values take 75 KB.
+    // Queries, keys and values of 130 tokens take 75 KB.
     match block_on(embedder.embed(&["a ".repeat(130)])) {
         Err(Error::Adapter { problem, .. }) => {
             assert!(problem.contains("30720") && problem.contains("batch"), "{problem}");
@@ -246,13 +246,13 @@ fn any_budget_of_tokens() {
 }
 
 #[test]
-fn the_greatest_batch_keeps_to_the_limits() {
+fn the_largest_batch_is_within_the_limits() {
     for software in [false, true] {
         for subgroup_size in [None, Some(4), Some(32)] {
             let adapter = NoopAdapter { software, subgroup_size, ..plain() };
             let builder = builder("bert_dense", adapter).batch_tokens(usize::MAX);
             let embedder = block_on(builder.build()).unwrap();
-            // Texts of two tokens, so that there are as many texts as can be.
+            // Texts of two tokens give the maximum number of texts.
             let got = block_on(embedder.embed(&vec![""; 20_000])).unwrap();
             assert_eq!(got.len(), 20_000);
             let long = vec!["a ".repeat(128); 300];
@@ -262,11 +262,11 @@ fn the_greatest_batch_keeps_to_the_limits() {
 }
 
 #[test]
-fn a_model_beyond_the_memory_it_may_take_is_refused_with_both_numbers() {
+fn a_model_above_its_memory_limit_is_refused_with_both_numbers() {
     let free = build("bert_mean_norm", plain()).memory();
     assert!(free.weights > 100_000 && free.batch > 1 << 20, "{free:?}");
     let allow = |bytes| block_on(builder("bert_mean_norm", plain()).max_memory(bytes).build());
-    // As much as it takes, and a byte less, which smaller batches make up for.
+    // Exactly the memory it needs, and one byte less, which smaller batches make up for.
     assert_eq!(allow(free.peak()).unwrap().memory(), free);
     let smaller = allow(free.peak() - 1).unwrap().memory();
     let rest = |memory: &vectile::MemoryEstimate| (memory.weights, memory.host_tables);
@@ -283,14 +283,14 @@ fn a_model_beyond_the_memory_it_may_take_is_refused_with_both_numbers() {
             assert!(problem.contains(part), "{problem}");
         }
     }
-    // The caller's own batches are not made smaller.
+    // A batch size that the caller set is not reduced.
     let fixed = builder("bert_mean_norm", plain()).batch_tokens(free.batch_tokens);
     let refused = block_on(fixed.max_memory(free.peak() - 1).build());
     assert!(matches!(refused, Err(Error::TooLarge { .. })), "{refused:?}");
 }
 
 #[test]
-fn a_text_beyond_the_memory_that_is_left_is_refused_and_others_are_not() {
+fn a_text_above_the_remaining_memory_is_refused_and_others_are_not() {
     let one = || builder("bert_mean_norm", plain()).dtype(DtypeRequest::Bfloat16).batch_tokens(1);
     let least = block_on(one().build()).unwrap().memory();
     let embedder = block_on(one().max_memory(least.peak()).build()).unwrap();
@@ -306,7 +306,7 @@ fn a_text_beyond_the_memory_that_is_left_is_refused_and_others_are_not() {
 }
 
 #[test]
-fn loading_tells_how_far_it_is() {
+fn loading_reports_its_progress() {
     let told: Arc<Mutex<Vec<LoadProgress>>> = Arc::default();
     let teller = told.clone();
     for name in ["bert_mean_norm", "bert_dense_residual"] {
@@ -334,7 +334,7 @@ fn more_texts_than_a_window() {
 }
 
 #[test]
-fn inspection_serialises_and_repeats_itself() {
+fn inspection_serialises_and_is_repeatable() {
     for name in names() {
         let (first, second) = (build(&name, plain()), build(&name, plain()));
         let inspection = block_on(first.inspect());
@@ -345,7 +345,7 @@ fn inspection_serialises_and_repeats_itself() {
         for field in ["model", "modules", "precision", "adapter", "graph", "tensors", "notes"] {
             assert!(json.get(field).is_some(), "{name}: no {field}");
         }
-        // Embedding changes nothing of it.
+        // Embedding does not change the inspection.
         block_on(first.embed(&texts())).unwrap();
         assert_eq!(inspection, block_on(first.inspect()), "{name}");
     }
@@ -356,14 +356,14 @@ fn dispatches_name_their_layer() {
     let graph = block_on(build("bert_dense", plain()).inspect()).graph;
     let layers: Vec<Option<usize>> = graph.iter().map(|dispatch| dispatch.layer).collect();
     let count = |layer| layers.iter().filter(|found| **found == layer).count();
-    // Both layers have seven kernels; before them stand two, and after them the modules.
+    // Both layers have seven kernels. Two kernels come before them, and the modules after them.
     assert_eq!([count(Some(0)), count(Some(1)), count(Some(2))], [7, 7, 0]);
     assert_eq!(layers[..2], [None, None]);
     assert!(layers[16..].iter().all(|layer| layer.is_none()) && layers.len() > 17);
 }
 
 #[test]
-fn inspection_counts_the_tensors_that_are_not_needed() {
+fn inspection_counts_unused_tensors() {
     for name in names() {
         let inspection = block_on(build(&name, plain()).inspect());
         let stray = |t: &&vectile::TensorSummary| {
@@ -375,7 +375,7 @@ fn inspection_counts_the_tensors_that_are_not_needed() {
 }
 
 #[test]
-fn a_device_that_is_lost_is_opened_again() {
+fn a_lost_device_is_opened_again() {
     let embedder = build("bert_dense", plain());
     for _ in 0..3 {
         block_on(embedder.lose_device());

@@ -1,6 +1,5 @@
-//! Every kernel in every storage, checked by naga without a GPU: valid under WebGPU's default limits
-//! with only the capabilities its variant may use, in agreement with its descriptor, and
-//! translatable to SPIR-V, MSL and HLSL.
+//! Checks every kernel in every variant by naga, without a GPU. Each is valid under WebGPU's default limits with only
+//! the capabilities of its variant, agrees with its descriptor, and translates to SPIR-V, MSL and HLSL.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -20,7 +19,7 @@ const MAX_WORKGROUP_MEMORY: u32 = 16384;
 const MAX_INVOCATIONS: u32 = 256;
 const MAX_STORAGE_BUFFERS: usize = 8;
 
-/// Every variant of a kernel that can come up: storages × lanes × one setting at a time.
+/// Every variant of a kernel that can occur: storages × lanes × one setting at a time.
 fn variants(kernel: &Kernel) -> Vec<ShaderVariant> {
     let storages = |read: bool| -> &[Storage] {
         match read {
@@ -76,7 +75,7 @@ fn variants(kernel: &Kernel) -> Vec<ShaderVariant> {
     all
 }
 
-/// An attention for heads of so many cells, with the constants that go with them.
+/// The variants of an attention for heads of `head4` cells.
 fn heads(kernel: &Kernel, base: &ShaderVariant, head4: u32) -> Vec<ShaderVariant> {
     let variants = match kernel.name {
         "attention_tile" => vec![attention::Variant::Tile(attention::WorkSplit::of(
@@ -189,7 +188,7 @@ fn descriptors_agree_with_the_wgsl() {
             kernel.name
         );
         let naga::TypeInner::Struct { members, .. } = &module.types[ty].inner else {
-            panic!("{}: parameters are no struct", kernel.name)
+            panic!("{}: the parameters are not a struct", kernel.name)
         };
         let fields: Vec<(String, &str, usize)> = members
             .iter()
@@ -235,7 +234,7 @@ fn f16_is_named_only_where_the_variant_stores_it() {
                 .join("\n");
             assert_eq!(code.contains("enable f16;"), f16, "{} {variant:?}", kernel.name);
             assert_eq!(code.contains("<f16>"), f16, "{} {variant:?}", kernel.name);
-            // naga would write modules that are not valid: see `store_plain.wgsl`.
+            // naga would write invalid modules: see `store_plain.wgsl`.
             assert!(!kernel.cooperative || !code.contains("atomic"), "{} {variant:?}", kernel.name);
         }
     }
@@ -245,7 +244,7 @@ fn f16_is_named_only_where_the_variant_stores_it() {
 fn every_kernel_translates_for_vulkan_metal_and_dx12() {
     for kernel in ALL {
         for variant in variants(kernel) {
-            // Overrides are set by wgpu before the backends see a module.
+            // wgpu sets overrides before its backends translate a module.
             let what = format!("{} {variant:?}", kernel.name);
             let Checked { module, info } = check(kernel, &variant);
             let constants: naga::back::PipelineConstants = variant
@@ -272,7 +271,7 @@ fn every_kernel_translates_for_vulkan_metal_and_dx12() {
             let pipeline = naga::back::msl::PipelineOptions::default();
             naga::back::msl::write_string(&module, &info, &options, &pipeline).expect(&what);
 
-            // HLSL has no cooperative matrices that naga could name.
+            // naga does not translate cooperative matrices to HLSL.
             if kernel.cooperative {
                 continue;
             }
@@ -292,7 +291,7 @@ fn every_kernel_translates_for_vulkan_metal_and_dx12() {
 }
 
 #[test]
-fn imports_that_do_not_exist_are_named() {
+fn an_import_that_does_not_exist_is_named() {
     let variant = ShaderVariant::new(Storage::F32, Storage::F32, Lanes::Alone);
     let error = resolve_imports("#import nowhere\n", &variant).unwrap_err();
     assert!(error.contains("nowhere"), "{error}");

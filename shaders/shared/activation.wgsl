@@ -1,11 +1,12 @@
-// activation: y = f(x), four values at a time, each function exactly what its name says.
+// activation: y = f(x), four values at a time, each function exactly as its name says.
 //
-// ACTIVATION picks one when the pipeline is made: 0 none, 1 gelu (erf), 2 gelu_tanh, 3 relu, 4 silu,
-// 5 tanh, 6 sigmoid. The numbers are those of Activation in kernels/mod.rs.
+// ACTIVATION selects one when the pipeline is made: 0 none, 1 gelu (erf), 2 gelu_tanh, 3 relu, 4 silu, 5 tanh,
+// 6 sigmoid. The numbers are those of Activation in kernels/activation.rs.
 override ACTIVATION: u32 = 0u;
 
-// erf(x) = x P(x²) / Q(x²) on [-3.925, 3.925], its value there beyond, 1e-7 short of ±1. A minimax fit made for
-// this file: 1.4e-9 in exact arithmetic, 3.4e-7 at most in f32 (the rounding of the evaluation).
+// erf(x) = x P(x²) / Q(x²) on [−3.925, 3.925]; beyond, the value at the end, which is 1e-7 short of ±1. It is a
+// minimax fit made for this file. Its error is 1.4e-9 in exact arithmetic, and at most 3.4e-7 in f32, where the
+// evaluation rounds.
 fn erf4(value: vec4<f32>) -> vec4<f32> {
     let x = clamp(value, vec4<f32>(-3.925), vec4<f32>(3.925));
     let u = x * x;
@@ -25,7 +26,7 @@ fn erf4(value: vec4<f32>) -> vec4<f32> {
     return x * p / q;
 }
 
-// tanh of some drivers is NaN for large arguments; f32 is ±1 from 9.02 on.
+// Some drivers' tanh is NaN for large arguments. In f32 it is ±1 from 9.02 on.
 fn tanh4(value: vec4<f32>) -> vec4<f32> {
     return tanh(clamp(value, vec4<f32>(-10.0), vec4<f32>(10.0)));
 }

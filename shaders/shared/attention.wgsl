@@ -1,22 +1,23 @@
-// attention: what the attentions share: parameters, bindings, and which keys a query sees.
+// attention: what all attentions share: parameters, bindings, and which keys a query sees.
 //
 // queries  [tokens, q_stride4]   activations, four values a cell: heads of HEAD4 cells from q_first4 on
-// keys     [tokens, k_stride4]   activations, the same from k_first4 on, heads / group of them: a head of
-// values   [tokens, v_stride4]   keys and values serves `group` heads of queries in a row
-// tiles    [tiles] of (first token of the text, tokens of the text, first query, keys of the text: its first)
-// bias     [heads, 2 · reach + 1]   f32, added to the scores by key − query, from −reach on; read where HAS_BIAS
-// relative [rows, r_stride4]        f32, keys and queries that stand for distances, heads of HEAD4 cells from
-//                                   rk_first4 and rq_first4 on; read where RELATIVE, and bias then holds the row
-//                                   for key − query, [2 · reach + 1]
+// keys     [tokens, k_stride4]   activations, heads / group heads of HEAD4 cells from k_first4 on
+// values   [tokens, v_stride4]   activations, the same from v_first4 on; a head of keys and values serves `group`
+//                                heads of queries in a row
+// tiles    [tiles] of (first token of the text, tokens of the text, first query, how many tokens are keys)
+// bias     [heads, 2 · reach + 1]   f32, added to the scores by key − query, from −reach on; read if HAS_BIAS
+// relative [rows, r_stride4]        f32, relative keys and queries, heads of HEAD4 cells from rk_first4 and
+//                                   rq_first4 on; read if RELATIVE. bias then holds the row for key − query,
+//                                   [2 · reach + 1]
 // c        [tokens, heads, HEAD4]   activations
 //
-// RELATIVE (He et al. 2021, disentangled attention) adds to q · k, before the scale, q · relative key where
-// it is 1, k · relative query where it is 2, both where it is 3.
+// RELATIVE (He et al. 2021, disentangled attention) adds to q · k: 1 adds q · relative key, 2 adds k · relative
+// query, 3 adds both, before the scale.
 //
-// A query sees the keys of its text from `before` tokens before it to `after` tokens after it; where that
-// is not always the whole text, WINDOW. A causal model has after = 0.
+// A query sees the keys of its text from `before` tokens before it to `after` tokens after it. WINDOW is set where
+// that is not always the whole text. A causal model has after = 0.
 //
-// A dispatch may be for some heads of queries only, `first_head` and those after it.
+// A dispatch may compute only some heads of queries, from `first_head` on.
 
 struct Params {
     heads: u32,
@@ -41,7 +42,7 @@ override WINDOW: bool = false;
 override HAS_BIAS: bool = false;
 override RELATIVE: u32 = 0u;
 
-// Cells of a head; the host writes it.
+// Cells of a head; the host rewrites this constant.
 const HEAD4: u32 = 8u;
 
 @group(0) @binding(0) var<storage, read> queries: array<act_vec4>;
@@ -53,7 +54,7 @@ const HEAD4: u32 = 8u;
 @group(0) @binding(6) var<storage, read_write> c: array<act_vec4>;
 @group(0) @binding(7) var<uniform> params: Params;
 
-// The first key that a query sees; both counted from the text's first token.
+// The first key that a query sees. Keys and queries are counted from the text's first token.
 fn seen_from(query: u32) -> u32 {
     return query - min(query, params.before);
 }
@@ -63,8 +64,8 @@ fn seen_to(query: u32, tile: vec4<u32>) -> u32 {
     return min(query + min(tile.y - 1u - query, params.after) + 1u, tile.w);
 }
 
-// The keys that `queries` queries of a tile see: the first, at the start of a step of so many keys, and that
-// after the last.
+// The keys that `queries` queries of a tile see: the first, rounded down to a whole step of `step` keys, and the
+// key after the last.
 fn keys_of(tile: vec4<u32>, queries: u32, step: u32) -> vec2<u32> {
     if WINDOW {
         let last = min(tile.z + queries - 1u, tile.y - 1u);
@@ -73,7 +74,7 @@ fn keys_of(tile: vec4<u32>, queries: u32, step: u32) -> vec2<u32> {
     return vec2<u32>(0u, tile.w);
 }
 
-// The first cell in a row of the keys, and of the values, that a head of queries has.
+// The first cell in a row of the keys, and of the values, for a head of queries.
 fn key_cell(head: u32) -> u32 {
     return params.k_first4 + head / params.group * HEAD4;
 }
@@ -95,7 +96,7 @@ fn relative_cell(head: u32, query: u32, key: u32) -> u32 {
     return u32(bias[bias_cell(0u, query, key)]) * params.r_stride4 + head * HEAD4;
 }
 
-// `dot` and what a cell of a query, which is scaled, and of a key add for the distance at `cell`.
+// Adds to `dot` the terms of a cell of a query, already scaled, and of a key for the distance at `cell`.
 fn add_relative(dot: vec4<f32>, query: vec4<f32>, key: vec4<f32>, cell: u32) -> vec4<f32> {
     var sum = dot;
     if (RELATIVE & 1u) != 0u {

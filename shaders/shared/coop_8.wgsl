@@ -1,7 +1,7 @@
-// coop_8: cooperative matrices of 8 × 8 values, f16 factors and f32 sums. Needs SHADER_F16 and the
-// experimental feature of wgpu.
+// coop_8: cooperative matrices of 8 × 8 values, with f16 factors and f32 sums. Needs SHADER_F16 and wgpu's
+// experimental feature.
 //
-// Both coop files have these names; the host picks the one whose matrices the adapter has.
+// Both coop files declare these names. The host imports the file whose matrices the adapter has.
 enable f16;
 enable wgpu_cooperative_matrix;
 

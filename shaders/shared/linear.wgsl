@@ -1,25 +1,25 @@
-// linear: what the matmuls share: parameters, bindings, and what becomes of a finished sum.
+// linear: what all matmuls share: parameters, bindings, and the epilogue of a finished sum.
 //
 // x         [rows, inner]     activations, four values a cell along inner
-// w         [inner, columns]  weights, repacked at load with `columns` innermost: rows of stride4 cells,
-//                             whole pairs, filled up with zeros. May be a block of the columns: cells4
-//                             cells from first_cell on; where EXPERTS a matrix after the other
+// w         [inner, columns]  weights, repacked at load with `columns` innermost: rows of stride4 cells, an even
+//                             number, padded with zeros. May be a block of the columns: cells4 cells from
+//                             first_cell on. If EXPERTS, one matrix after the other
 // bias      [columns]         f32
-// residual  [rows, columns]   activations; read where HAS_RESIDUAL
-// order     [rows]            f32 pairs (row of y, expert); read where EXPERTS, and where ROTARY
-// y         [rows, columns]   activations; may be cut from `first_row` on, to keep a dispatch short
+// residual  [rows, columns]   activations; read if HAS_RESIDUAL
+// order     [rows]            f32 pairs (row of y, expert); read if EXPERTS, and if ROTARY
+// y         [rows, columns]   activations; a dispatch starts at `first_row`, so that long ones can be split
 //
-// GATED: columns lie in pairs of cells, one of a gate and one of what it is multiplied by:
-// y = f(gate + bias) · (other + bias), and its rows have half as many cells. (Shazeer 2020)
+// GATED: columns come in pairs of cells, one of a gate and one of the factor it gates: y = f(gate + bias) ·
+// (other + bias), and the rows of y have half as many cells. (Shazeer 2020)
 //
-// ROTARY: the first `turned` cells of a row are heads of head4 cells, and the first `pairs` pairs of
-// neighbouring values of each are turned by the angles of the row's position: a · cos − b · sin,
-// b · cos + a · sin. order then holds (row of angles, 0) for each row of x, and from `angles` on
-// [positions, pairs] of (cos, sin). (Su et al. 2021)
+// ROTARY: the first `rotated` cells of a row are heads of head4 cells. The first `pairs` pairs of neighbouring
+// values of each head are rotated by the angles of the row's position: a · cos − b · sin, b · cos + a · sin.
+// order then holds (row of angles, 0) for each row of x, and from index `angles` on [positions, pairs] of
+// (cos, sin). (Su et al. 2021)
 //
-// EXPERTS: the rows that a dispatch counts are slots of `order`, and those of one tile have one expert,
-// whose matrix they are multiplied by. A slot of row −1 is empty, and a tile whose first slot is empty
-// has none. `x_share` rows of y are made of each row of x, `token_share` rows of y belong to a token.
+// EXPERTS: the rows of a dispatch are slots of `order`. All slots of one tile have the same expert, and are
+// multiplied by its matrix. A slot of row −1 is empty; if the first slot of a tile is empty, all are. x_share rows
+// of y come from each row of x, and token_share rows of y belong to a token.
 
 struct Params {
     rows: u32,
@@ -58,7 +58,7 @@ fn matrix_of(row: u32) -> u32 {
     return 0u;
 }
 
-// The row of x for a row; any for an empty slot.
+// The row of x for a row of the dispatch; an arbitrary one for an empty slot.
 fn source_of(row: u32) -> u32 {
     if EXPERTS {
         return u32(max(order[row].x, 0.0)) / params.x_share;
@@ -66,7 +66,7 @@ fn source_of(row: u32) -> u32 {
     return row;
 }
 
-// A cell of y turned by the position of its row.
+// A cell of y rotated by the position of its row.
 fn rotated(value: vec4<f32>, row: u32, column: u32) -> vec4<f32> {
     if column >= params.rotated {
         return value;
@@ -83,7 +83,7 @@ fn rotated(value: vec4<f32>, row: u32, column: u32) -> vec4<f32> {
     return y;
 }
 
-// What becomes of the sums of two cells side by side, the first of them with an even number.
+// The epilogue of two neighbouring cells, the first of which has an even number.
 fn finish_pair(left: vec4<f32>, right: vec4<f32>, row: u32, cell: u32) {
     if !GATED {
         finish(left, row, cell);
@@ -98,8 +98,8 @@ fn finish_pair(left: vec4<f32>, right: vec4<f32>, row: u32, cell: u32) {
     y[row * params.columns4 + column / 2u] = act_store(value, row);
 }
 
-// Bias, activation and residual of one cell of the block, and storing it in y; cells beyond the block
-// are passed over.
+// The epilogue of one cell of the block: bias, activation, rotation and residual, then the store to y. Cells
+// beyond the block are left out.
 fn finish(sum: vec4<f32>, row: u32, cell: u32) {
     if row >= params.rows || cell >= params.cells4 {
         return;

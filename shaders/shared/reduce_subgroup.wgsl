@@ -1,33 +1,33 @@
-// reduce_subgroup: sums over one row, a subgroup to a row, no barrier.
+// reduce_subgroup: sums over one row, one subgroup for each row, without barriers.
 //
-// Works at any subgroup size: a workgroup holds num_subgroups rows, and rows are strided over, so
-// the number of workgroups the host dispatches need not know the size that the driver picked.
+// Works at any subgroup size: a workgroup takes num_subgroups rows at a time and strides over the rest, so the
+// host, which chooses the number of workgroups, need not know the size that the driver uses.
 
 struct Lane {
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(subgroup_id) subgroup: u32,
     @builtin(num_subgroups) subgroups: u32,
-    @builtin(subgroup_invocation_id) lane: u32,
-    @builtin(subgroup_size) lanes: u32,
+    @builtin(subgroup_invocation_id) index: u32,
+    @builtin(subgroup_size) count: u32,
 }
 
-fn first_row(place: Lane) -> u32 {
-    return place.group.x * place.subgroups + place.subgroup;
+fn first_row(lane: Lane) -> u32 {
+    return lane.group.x * lane.subgroups + lane.subgroup;
 }
 
-fn row_step(place: Lane, groups: u32) -> u32 {
-    return groups * place.subgroups;
+fn row_step(lane: Lane, groups: u32) -> u32 {
+    return groups * lane.subgroups;
 }
 
-fn first_lane(place: Lane) -> u32 {
-    return place.lane;
+fn first_lane(lane: Lane) -> u32 {
+    return lane.index;
 }
 
-// A subgroup wider than the workgroup of 64 has no more lanes than that.
-fn lane_step(place: Lane) -> u32 {
-    return min(place.lanes, 64u);
+// A subgroup wider than the workgroup of 64 has only 64 lanes.
+fn lane_step(lane: Lane) -> u32 {
+    return min(lane.count, 64u);
 }
 
-fn reduce_sum(place: Lane, value: f32) -> f32 {
+fn reduce_sum(lane: Lane, value: f32) -> f32 {
     return subgroupAdd(value);
 }

@@ -1,7 +1,8 @@
-// turn: a pair of neighbouring values turned by an angle, given as (cos, sin): the first or the second of a cell.
+// rotate: rotates a pair of neighbouring values by an angle, given as (cos, sin): the first or the second pair of a
+// cell.
 //
-// a · cos − b · sin, b · cos + a · sin, each a product and a fused one: drivers may fuse what is not written so,
-// in one kernel and not in another, and forms of the matmul that rows pick among must give the same bits.
+// a · cos − b · sin, b · cos + a · sin, each written as a product and a fused multiply-add. A driver may fuse other
+// spellings in one kernel and not in another, and the variants of the matmul must be bit-identical.
 
 fn rotate(pair: vec2<f32>, angle: vec2<f32>) -> vec2<f32> {
     let crossed = vec2<f32>(-pair.y, pair.x) * angle.y;

@@ -1,5 +1,4 @@
-// share_none: every lane loads every row itself: the twin of share_subgroup for adapters without
-// subgroups.
+// share_none: every lane loads every row itself. The twin of share_subgroup for adapters without subgroups.
 
 const SHARE: u32 = 1u;
 
@@ -8,7 +7,7 @@ struct Lane {
     @builtin(local_invocation_index) local: u32,
 }
 
-fn share_lane(place: Lane) -> u32 {
+fn share_lane(lane: Lane) -> u32 {
     return 0u;
 }
 

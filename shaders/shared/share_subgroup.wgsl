@@ -1,19 +1,19 @@
-// share_subgroup: lanes of a subgroup load different rows and hand them round, so that a row is read
-// once for SHARE lanes. Row r lives in register r / SHARE of lane r % SHARE; from_lane<r> reads it.
-// WGSL wants the lane of a broadcast as a constant expression, hence a function per row.
+// share_subgroup: the lanes of a subgroup load different rows and broadcast them, so that a row is loaded once for
+// SHARE lanes. Row r lives in register r / SHARE of lane r % SHARE; from_lane<r> reads it. WGSL requires the lane of
+// a broadcast to be a constant expression, hence one function for each row.
 
-// A power of two, at most 16 and at most the subgroup size; the host writes it.
+// A power of two, at most 16 and at most the subgroup size; the host rewrites this constant.
 const SHARE: u32 = 8u;
 
 struct Lane {
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
-    @builtin(subgroup_invocation_id) lane: u32,
+    @builtin(subgroup_invocation_id) index: u32,
 }
 
-// Which row of SHARE this lane loads.
-fn share_lane(place: Lane) -> u32 {
-    return place.lane % SHARE;
+// The row, of SHARE, that this lane loads.
+fn share_lane(lane: Lane) -> u32 {
+    return lane.index % SHARE;
 }
 
 fn from_lane0(value: vec4<f32>) -> vec4<f32> {

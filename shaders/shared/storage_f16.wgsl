@@ -3,7 +3,7 @@ enable f16;
 
 alias role_vec4 = vec4<f16>;
 
-// The largest finite value the format holds.
+// The largest finite value of the format.
 const role_max: f32 = 65504.0;
 
 fn role_load(cell: role_vec4) -> vec4<f32> {

@@ -1,10 +1,10 @@
-// storage_f32: four values a cell, as f32. Exact. Any adapter.
+// storage_f32: four values a cell, as f32. Exact. Runs on any adapter.
 //
-// Every storage file has these four names; the import gives `role` its name (weight, act).
+// Every storage file declares these four names; the import replaces `role` by the name of a role (weight, act).
 
 alias role_vec4 = vec4<f32>;
 
-// The largest finite value the format holds.
+// The largest finite value of the format.
 const role_max: f32 = 3.4028234e38;
 
 fn role_load(cell: role_vec4) -> vec4<f32> {

@@ -1,9 +1,9 @@
-// storage_packed_f16: four IEEE half floats a cell, in two u32, the first value in the low bits.
-// Core WGSL: any adapter, with or without SHADER_F16.
+// storage_packed_f16: four f16 values a cell, in two u32, the first value in the low bits. Core WGSL: runs on any
+// adapter, with or without SHADER_F16.
 
 alias role_vec4 = vec2<u32>;
 
-// The largest finite value the format holds.
+// The largest finite value of the format.
 const role_max: f32 = 65504.0;
 
 fn role_load(cell: role_vec4) -> vec4<f32> {

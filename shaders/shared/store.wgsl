@@ -1,12 +1,12 @@
-// store: the only way a kernel writes activations. A value beyond the storage's range marks its
-// token, and the host runs that token's text again with f32 activations: conversions of such values
-// differ between drivers (infinity, the largest finite value, or nothing defined), and infinities
-// can vanish in later arithmetic, so the finite check of the output rows alone would miss some.
+// store: the only way a kernel stores activations. A value beyond the range of the storage sets the overflow flag
+// of its token, and the host runs that token's text again with f32 activations. Conversions of such values differ
+// between drivers (infinity, the largest finite value, or undefined), and infinities can vanish in later
+// arithmetic, so a check of the output rows alone would miss some.
 
 @group(1) @binding(0) var<storage, read_write> overflowed: array<atomic<u32>>;
 
 fn act_store(value: vec4<f32>, token: u32) -> act_vec4 {
-    // Written so that a NaN, where the driver keeps it, marks too.
+    // Written so that a NaN sets the flag too, where the driver keeps NaNs.
     if !all(abs(value) <= vec4<f32>(act_max)) {
         atomicStore(&overflowed[token], 1u);
     }

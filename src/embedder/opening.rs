@@ -83,7 +83,7 @@ impl Opening {
         executor.fit_tokens(self.fit_tokens);
         // A kernel that was made wrong is not for later runs.
         if let Some(directory) = self.cache_dir.as_deref().filter(|_| self.shader_edit.is_none()) {
-            executor.keep_pipelines_in(directory);
+            executor.cache_pipelines_in(directory);
         }
         Ok(executor)
     }

@@ -1,4 +1,4 @@
-//! Adapters: which there are, what they can do, and which one is meant.
+//! Adapters: the list of them, their abilities, and the choice of one.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 
-/// A feature of adapters that Vectile can do without.
+/// An optional feature of adapters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Feature {
@@ -15,9 +15,9 @@ pub enum Feature {
     ShaderF16,
     /// Subgroup operations.
     Subgroups,
-    /// Measuring time on the GPU itself, for `vectile bench`.
+    /// Timestamps of the GPU itself, for `vectile bench`.
     TimestampQuery,
-    /// Products of small matrices by a subgroup at once.
+    /// Products of small matrices, computed by a subgroup at once.
     CooperativeMatrix,
 }
 
@@ -55,14 +55,14 @@ impl FromStr for Feature {
 /// Which adapter to use.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum AdapterChoice {
-    /// Discrete before integrated before software; Vulkan and Metal before others.
+    /// The first of the list: discrete before integrated before software; Vulkan and Metal before others.
     #[default]
     Best,
-    /// The one of this number in the list of [`adapters`].
+    /// The adapter with this number in the list of [`adapters`].
     Index(usize),
-    /// The first whose name has this in it, in any case.
+    /// The first adapter whose name contains this text, in any case.
     Name(String),
-    /// A device that computes nothing, for dry runs in tests: never chosen otherwise.
+    /// A device that computes nothing, for dry runs in tests. It is never chosen otherwise.
     #[doc(hidden)]
     Noop(Box<NoopAdapter>),
 }
@@ -73,7 +73,10 @@ impl FromStr for AdapterChoice {
     fn from_str(text: &str) -> Result<Self, Error> {
         let text = text.trim();
         if text.is_empty() {
-            return Err(Error::option("adapter", "give an index or a part of an adapter's name"));
+            return Err(Error::option(
+                "adapter",
+                "is empty; give an index or a part of an adapter's name",
+            ));
         }
         Ok(text
             .parse()
@@ -82,7 +85,7 @@ impl FromStr for AdapterChoice {
     }
 }
 
-/// What a dry-run adapter pretends to be.
+/// The abilities that a dry-run adapter claims to have.
 #[doc(hidden)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NoopAdapter {
@@ -98,7 +101,7 @@ pub struct NoopAdapter {
 pub struct AdapterSummary {
     /// Its number for [`AdapterChoice::Index`].
     pub index: usize,
-    /// Its name.
+    /// The name that the driver gives it.
     pub name: String,
     /// `DiscreteGpu`, `IntegratedGpu`, `VirtualGpu`, `Cpu` (software) or `Other`.
     pub device_type: String,
@@ -108,20 +111,20 @@ pub struct AdapterSummary {
     pub driver: String,
     /// The driver's version.
     pub driver_info: String,
-    /// Whether shaders may use f16.
+    /// True if shaders may use f16.
     pub shader_f16: bool,
-    /// Smallest and largest subgroup size; `None` without subgroup operations.
+    /// The smallest and largest subgroup size; `None` without subgroup operations.
     pub subgroup_sizes: Option<(u32, u32)>,
-    /// Side of the cooperative matrices that multiply f16 into f32: 8 or 16; `None` without.
+    /// The side of its cooperative matrices of f16 with f32 sums, 8 or 16; `None` if it has none.
     #[serde(default)]
     pub cooperative_matrix: Option<u32>,
-    /// Largest buffer in bytes.
+    /// The maximum size of a buffer in bytes.
     pub max_buffer_bytes: u64,
-    /// Largest part of a buffer that a shader sees at once, in bytes.
+    /// The maximum size of a binding in bytes: the part of a buffer that a shader can access.
     pub max_binding_bytes: u64,
-    /// Workgroup memory in bytes.
+    /// The maximum workgroup memory in bytes.
     pub workgroup_memory_bytes: u32,
-    /// Invocations in a workgroup.
+    /// The maximum number of invocations in a workgroup.
     pub workgroup_invocations: u32,
 }
 
@@ -154,25 +157,25 @@ impl AdapterSummary {
         self.device_type == "Cpu"
     }
 
-    /// The largest buffer that a shader sees whole; never 2 GiB, where drivers count in signed numbers.
+    /// The largest buffer that fits one binding; less than 2 GiB, since some drivers count in signed numbers.
     pub(crate) fn largest_buffer(&self) -> u64 {
         self.max_binding_bytes.min(self.max_buffer_bytes).min(i32::MAX as u64)
     }
 
-    /// Refuses a weight that no buffer can hold.
+    /// Refuses a weight that no binding can hold.
     pub(crate) fn check_weight(&self, name: &str, bytes: u64) -> Result<(), Error> {
         let most = self.largest_buffer();
         if bytes <= most {
             return Ok(());
         }
         let problem = format!(
-            "tensor `{name}` takes {bytes} bytes and a shader sees {most} at once; use a 16-bit dtype \
-             or another adapter"
+            "tensor `{name}` takes {bytes} bytes and the adapter's limit for a binding is {most}; use a 16-bit \
+             dtype or another adapter"
         );
         Err(Error::adapter(&self.name, problem))
     }
 
-    /// Name, backend and driver, as a cache key for what was found out about them.
+    /// Name, backend and driver: a key for what is cached about the adapter.
     pub fn key(&self) -> String {
         format!("{} | {} | {} {}", self.name, self.backend, self.driver, self.driver_info)
     }
@@ -188,8 +191,8 @@ impl fmt::Display for AdapterSummary {
     }
 }
 
-/// The side of the largest cooperative matrices that our kernel can use: as wide as high as deep, which is
-/// all that WGSL can name, of f16 with f32 sums. The feature's bit alone says nothing of sizes and types.
+/// The side of the largest cooperative matrices that our kernels can use: of f16 with f32 sums, and of equal width,
+/// height and depth, since WGSL has no others. The feature alone does not tell sizes and types.
 fn cooperative_side(adapter: &wgpu::Adapter) -> Option<u32> {
     let needed = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX
         | wgpu::Features::SHADER_F16
@@ -211,7 +214,7 @@ fn cooperative_side(adapter: &wgpu::Adapter) -> Option<u32> {
 
 fn instance(backends: wgpu::Backends, noop: Option<wgpu::NoopBackendOptions>) -> wgpu::Instance {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
-    // The same flags in debug and release builds: on DX12 the debug flag slows shaders.
+    // The same flags in debug and release builds, since the debug flag makes shaders slower on DX12.
     descriptor.flags = wgpu::InstanceFlags::empty();
     descriptor.memory_budget_thresholds.for_resource_creation = Some(95);
     descriptor.backends = backends;
@@ -221,7 +224,7 @@ fn instance(backends: wgpu::Backends, noop: Option<wgpu::NoopBackendOptions>) ->
     wgpu::Instance::new(descriptor)
 }
 
-/// Lower is better: discrete, integrated, virtual, other, software; native APIs before GL.
+/// The order of adapters, lower first: discrete, integrated, virtual, other, software; native APIs before GL.
 fn rank(info: &wgpu::AdapterInfo) -> (u8, u8) {
     let device = match info.device_type {
         wgpu::DeviceType::DiscreteGpu => 0,
@@ -238,16 +241,16 @@ fn rank(info: &wgpu::AdapterInfo) -> (u8, u8) {
     (device, backend)
 }
 
-/// The widest workgroup, most storage buffers and most workgroup memory of our kernels; old GL
-/// drivers have less, or no compute shaders at all.
+/// True if the limits allow our kernels' smallest workgroups, storage buffers and workgroup memory. Old GL drivers
+/// have less, or no compute shaders.
 fn runs_our_kernels(limits: &wgpu::Limits) -> bool {
     limits.max_compute_invocations_per_workgroup >= 128
         && limits.max_storage_buffers_per_shader_stage >= 6
         && limits.max_compute_workgroup_storage_size >= 8192
 }
 
-/// All adapters, best first. GL is looked at only where no native API shows an adapter: it shows
-/// the same ones with less, and looking for a window system takes time and prints complaints.
+/// All adapters, best first. GL is searched only if no native API has an adapter: it lists the same ones with fewer
+/// abilities, and its search for a window system takes time and prints warnings.
 pub(super) async fn list(noop: Option<wgpu::NoopBackendOptions>) -> Vec<wgpu::Adapter> {
     let tries: &[wgpu::Backends] = match noop {
         Some(_) => &[wgpu::Backends::NOOP],
@@ -265,13 +268,13 @@ pub(super) async fn list(noop: Option<wgpu::NoopBackendOptions>) -> Vec<wgpu::Ad
     Vec::new()
 }
 
-/// The machine's adapters, best first: the order that [`AdapterChoice::Index`] counts in.
+/// The machine's adapters, best first. [`AdapterChoice::Index`] counts in this order.
 pub async fn adapters() -> Vec<AdapterSummary> {
     let adapters = list(None).await;
     adapters.iter().enumerate().map(|(i, adapter)| AdapterSummary::of(i, adapter)).collect()
 }
 
-/// The place in the list of the adapter that is meant.
+/// The index of the chosen adapter.
 pub(super) fn choose(choice: &AdapterChoice, adapters: &[AdapterSummary]) -> Result<usize, Error> {
     let names = || {
         let names: Vec<String> =
@@ -288,13 +291,17 @@ pub(super) fn choose(choice: &AdapterChoice, adapters: &[AdapterSummary]) -> Res
     match choice {
         AdapterChoice::Best | AdapterChoice::Noop(_) => Ok(0),
         AdapterChoice::Index(index) if *index < adapters.len() => Ok(*index),
-        AdapterChoice::Index(index) => {
-            Err(Error::adapter(index.to_string(), format!("no such index; there are {}", names())))
-        }
+        AdapterChoice::Index(index) => Err(Error::adapter(
+            index.to_string(),
+            format!("there is no adapter with this index; there are {}", names()),
+        )),
         AdapterChoice::Name(name) => {
             let wanted = name.to_lowercase();
             adapters.iter().position(|a| a.name.to_lowercase().contains(&wanted)).ok_or_else(|| {
-                Error::adapter(name, format!("no adapter has that name; there are {}", names()))
+                Error::adapter(
+                    name,
+                    format!("no adapter's name contains this; there are {}", names()),
+                )
             })
         }
     }

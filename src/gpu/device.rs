@@ -1,4 +1,4 @@
-//! An open device: what it can do, its buffers, and its errors and loss as values.
+//! An open device: its abilities, its buffers, and its errors and loss as values.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -7,11 +7,11 @@ use crate::error::Error;
 use crate::gpu::adapter::{AdapterChoice, AdapterSummary, Feature, choose, list, noop_options};
 use crate::gpu::shader::Lanes;
 
-/// What went wrong on a device since last asked; wgpu reports it out of band.
+/// The faults of a device since the last check. wgpu reports them out of band.
 #[derive(Debug, Default)]
 struct Faults {
     lost: Option<String>,
-    /// Counts losses, also of devices opened later.
+    /// The number of losses, shared with devices that are opened later.
     losses: Option<Arc<AtomicU64>>,
     out_of_memory: Option<String>,
     other: Option<String>,
@@ -37,12 +37,12 @@ pub(crate) struct CooperativeMatrices {
     pub invocations: u32,
 }
 
-/// An open device with its queue and what its adapter can do.
+/// An open device with its queue and its adapter's abilities.
 #[derive(Debug)]
 pub struct Gpu {
-    /// The adapter.
+    /// The adapter that the device is on.
     pub adapter: AdapterSummary,
-    /// What the caller disabled of it.
+    /// The features that the caller disabled.
     pub disabled: Vec<Feature>,
     pub(crate) device: wgpu::Device,
     pub(crate) queue: wgpu::Queue,
@@ -50,15 +50,15 @@ pub struct Gpu {
 }
 
 impl Gpu {
-    /// Opens a device on the chosen adapter, with all its limits, as if it lacked what is disabled.
+    /// Opens a device on the chosen adapter, with all its limits and without the disabled features.
     ///
     /// # Errors
-    /// [`Error::Adapter`] where there is none, none of that name or number, or it does not open.
+    /// [`Error::Adapter`] if there is no adapter, none of that name or number, or it does not open.
     pub async fn open(choice: &AdapterChoice, disabled: &[Feature]) -> Result<Gpu, Error> {
         Gpu::open_limited(choice, disabled, None).await
     }
 
-    /// As [`Gpu::open`], as if shaders saw at most `max_binding_bytes` of a buffer.
+    /// As [`Gpu::open`], with the adapter's binding limit lowered to `max_binding_bytes`.
     ///
     /// # Errors
     /// As [`Gpu::open`].
@@ -104,7 +104,7 @@ impl Gpu {
             label: Some("vectile"),
             required_features: features,
             required_limits: limits,
-            // Otherwise buffers share blocks of up to 256 MiB, whose ends stay empty.
+            // The other hint puts buffers into shared blocks of up to 256 MiB, and wastes the ends of blocks.
             memory_hints: wgpu::MemoryHints::MemoryUsage,
             experimental_features: experimental.1,
             ..Default::default()
@@ -118,12 +118,12 @@ impl Gpu {
         Ok(Gpu { adapter, disabled: disabled.to_vec(), device, queue, faults })
     }
 
-    /// True where shaders on this device may use f16.
+    /// True if shaders on this device may use f16.
     pub fn has_shader_f16(&self) -> bool {
         self.device.features().contains(wgpu::Features::SHADER_F16)
     }
 
-    /// True where the GPU can measure time itself.
+    /// True if the GPU has timestamps.
     pub fn has_timestamps(&self) -> bool {
         self.device.features().contains(wgpu::Features::TIMESTAMP_QUERY)
     }
@@ -160,14 +160,14 @@ impl Gpu {
         fits.then_some(CooperativeMatrices { side, invocations })
     }
 
-    /// The fault that was reported since last asked, as an error. `what` and `bytes` name what was
-    /// being done.
+    /// Returns the fault that was reported since the last check, if any. `what` and `bytes` describe the current
+    /// action in the error.
     pub(crate) fn check(&self, what: &str, bytes: u64) -> Result<(), Error> {
         let mut faults = lock(&self.faults);
         if let Some(problem) = faults.lost.clone() {
             return Err(Error::DeviceLost { adapter: self.adapter.name.clone(), problem });
         }
-        // Both at once: what follows running out of memory is not the next batch's fault.
+        // Both are taken at once: an error that follows from running out of memory must not meet the next batch.
         let (out_of_memory, other) = (faults.out_of_memory.take(), faults.other.take());
         if out_of_memory.is_some() {
             return Err(self.out_of_memory(what, bytes));
@@ -178,7 +178,7 @@ impl Gpu {
         }
     }
 
-    /// The error for what the driver refused.
+    /// The error for something that the driver refused.
     #[cfg(not(target_arch = "wasm32"))]
     pub(super) fn refusal(&self, what: &str, error: &wgpu::Error) -> Error {
         match error {
@@ -187,7 +187,7 @@ impl Gpu {
         }
     }
 
-    /// The error for memory that ran out.
+    /// The error for running out of memory.
     pub(crate) fn out_of_memory(&self, what: &str, bytes: u64) -> Error {
         Error::OutOfMemory {
             adapter: self.adapter.name.clone(),
@@ -205,17 +205,17 @@ impl Gpu {
         lock(&self.faults).lost.is_some()
     }
 
-    /// Marks the device as lost, as its callback would.
+    /// Marks the device as lost, as its callback does.
     pub(crate) fn mark_lost(&self, problem: String) {
         lock(&self.faults).lose(problem);
     }
 
-    /// Counts in `losses` when this device is lost.
+    /// Adds the loss of this device to `losses`.
     pub(crate) fn count_losses(&self, losses: &Arc<AtomicU64>) {
         lock(&self.faults).losses = Some(losses.clone());
     }
 
-    /// A buffer, or the error that creating it met.
+    /// Makes a buffer.
     pub(crate) fn buffer(
         &self,
         label: &str,
@@ -240,7 +240,7 @@ impl Gpu {
         Ok(buffer)
     }
 
-    /// Destroys the device, as a driver reset does: for tests of what follows.
+    /// Destroys the device, as a driver reset does, for tests of the recovery.
     #[doc(hidden)]
     pub fn destroy(&self) {
         self.device.destroy();
@@ -248,8 +248,8 @@ impl Gpu {
     }
 }
 
-/// The experimental features to open a device with: cooperative matrices, where the adapter has usable ones
-/// and `features`, what else is opened, has what they need.
+/// The experimental features to open a device with: cooperative matrices, if the adapter has usable ones and the other
+/// `features` include those that they need.
 fn experimental(
     adapter: &AdapterSummary,
     features: wgpu::Features,
@@ -262,9 +262,9 @@ fn experimental(
     {
         return (wgpu::Features::empty(), wgpu::ExperimentalFeatures::disabled());
     }
-    // SAFETY: wgpu asks to be told that experimental features may have bugs of its own. The one requested is
-    // used by one kernel, which loads matrices from workgroup memory that it has filled, within its bounds and
-    // in uniform control flow, and which a model runs only where it gave its known answers on the device.
+    // SAFETY: wgpu requires an acknowledgement that experimental features may have bugs. Two kernels use this one. They
+    // load matrices from workgroup memory that they have filled, within its bounds and in uniform control flow. A model
+    // runs them only after they gave their known answers on the device.
     let enabled = unsafe { wgpu::ExperimentalFeatures::enabled() };
     (wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, enabled)
 }
@@ -275,7 +275,7 @@ fn lock(faults: &Mutex<Faults>) -> std::sync::MutexGuard<'_, Faults> {
 
 fn watch(device: &wgpu::Device, faults: &Arc<Mutex<Faults>>) {
     let sink = faults.clone();
-    // Without a handler wgpu panics.
+    // Without a handler, wgpu panics on an error.
     device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
         let mut faults = lock(&sink);
         let slot = match error {

@@ -1,12 +1,12 @@
 //! A forward pass as plain data: numbered tensors and an ordered list of dispatches.
 //!
-//! The executor runs it, liveness over it shares buffers, a no-op device dry-runs it, `inspect`
-//! prints it. No GPU object is in it.
+//! The executor runs a graph, liveness over it decides which tensors share a buffer, a no-op device dry-runs it,
+//! and `vectile inspect` prints it. It contains no GPU object.
 
 use super::kernel::{Access, Kernel};
 use super::shader::ShaderVariant;
 
-/// A tensor of a [`Graph`], by its place in the list.
+/// A tensor of a [`Graph`], by its index in the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TensorId(pub usize);
 
@@ -17,18 +17,18 @@ pub enum TensorSource {
     Weight(usize),
     /// Bytes of this batch.
     Input(Vec<u8>),
-    /// Written by a dispatch, in full, before anything reads it. Shares a buffer with others.
+    /// A dispatch writes all of it before anything reads it. It shares a buffer with others.
     Scratch,
-    /// Written by dispatches that may leave cells out, which are zero. Shares no buffer.
+    /// Dispatches write parts of it, and the rest is zero. It shares no buffer.
     Zeroed,
 }
 
-/// A tensor.
+/// A tensor's name, size and origin.
 #[derive(Debug, Clone)]
 pub struct TensorInfo {
     /// Its name in listings and labels.
     pub name: &'static str,
-    /// Its size.
+    /// Its size in bytes.
     pub bytes: u64,
     /// Where its bytes come from.
     pub source: TensorSource,
@@ -48,36 +48,36 @@ pub struct Workgroups {
 }
 
 impl Workgroups {
-    /// A row of workgroups.
+    /// A row of workgroups in x.
     pub fn row(x: u32) -> Self {
         Workgroups { x, y: 1, z: 1 }
+    }
+
+    /// A grid of workgroups in x and y.
+    pub fn grid(x: u32, y: u32) -> Self {
+        Workgroups { x, y, z: 1 }
     }
 
     /// The numbers in x, y and z.
     pub fn to_array(self) -> [u32; 3] {
         [self.x, self.y, self.z]
     }
-
-    /// A grid of workgroups.
-    pub fn grid(x: u32, y: u32) -> Self {
-        Workgroups { x, y, z: 1 }
-    }
 }
 
-/// One kernel run over its bindings.
+/// One run of a kernel over its bindings.
 #[derive(Debug, Clone)]
 pub struct Dispatch {
-    /// The kernel.
+    /// The kernel to run.
     pub kernel: &'static Kernel,
-    /// Its variant.
+    /// The variant of its text.
     pub variant: ShaderVariant,
     /// A tensor for each of the kernel's bindings.
     pub bindings: Vec<TensorId>,
-    /// The parameter block.
+    /// The bytes of the parameter block.
     pub params: Vec<u8>,
     /// The number of workgroups.
     pub workgroups: Workgroups,
-    /// Floating point operations, roughly, for the time rule.
+    /// An estimate of its floating point operations, by which long work is split.
     pub flops: u64,
 }
 
@@ -90,16 +90,16 @@ pub struct Graph {
     pub dispatches: Vec<Dispatch>,
     /// The tensor that is read back: f32 rows.
     pub output: Option<TensorId>,
-    /// Tokens of the batch: the length of the range marks.
+    /// Tokens of the batch: the number of overflow flags.
     pub tokens: usize,
-    /// The layer that tensors are added to.
+    /// The layer that new tensors belong to.
     pub layer: Option<usize>,
 }
 
-/// Which buffer each scratch tensor lives in.
+/// The buffers that scratch tensors share.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Slots {
-    /// For each tensor its slot, `None` for weights and inputs.
+    /// The slot of each tensor; `None` for weights and inputs.
     pub of_tensor: Vec<Option<usize>>,
     /// Size of each slot in bytes.
     pub bytes: Vec<u64>,
@@ -113,14 +113,14 @@ impl Graph {
         TensorId(self.tensors.len() - 1)
     }
 
-    /// The tensor that a dispatch writes: the last of its bindings that it does not only read.
+    /// The tensor that a dispatch writes: the last of its bindings with write access.
     pub fn written(&self, dispatch: &Dispatch) -> Option<TensorId> {
         let bindings = dispatch.bindings.iter().zip(dispatch.kernel.bindings).rev();
         bindings.filter(|(_, access)| **access == Access::Write).map(|(id, _)| *id).next()
     }
 
-    /// Puts scratch tensors into as few and small buffers as a greedy walk finds: a tensor's buffer
-    /// is free again after the last dispatch that names it.
+    /// Assigns scratch tensors to slots by a greedy walk that keeps slots few and small. A tensor's slot is free
+    /// again after the last dispatch that names the tensor.
     pub fn slots(&self) -> Slots {
         let mut last_use = vec![0; self.tensors.len()];
         for (at, dispatch) in self.dispatches.iter().enumerate() {
@@ -149,7 +149,7 @@ impl Graph {
                     continue;
                 }
                 let zeroed = info.source == TensorSource::Zeroed;
-                // Of the free slots the one that grows or wastes least.
+                // The free slot that grows or wastes the fewest bytes.
                 let free = (0..bytes.len())
                     .filter(|slot| !zeroed && busy_until[*slot] < at)
                     .min_by_key(|slot| bytes[*slot].abs_diff(info.bytes));
@@ -171,7 +171,7 @@ impl Graph {
         self.slots().bytes.iter().sum()
     }
 
-    /// Floating point operations, roughly.
+    /// An estimate of the floating point operations of all dispatches.
     pub fn flops(&self) -> u64 {
         self.dispatches.iter().map(|dispatch| dispatch.flops).sum()
     }

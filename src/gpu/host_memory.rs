@@ -1,7 +1,7 @@
-//! The host's memory, which software adapters compute in.
+//! The host's memory, which software adapters use for buffers.
 
-/// Bytes that programs can still take without swapping, within the limits of the control group (a
-/// container's); `None` where the system does not tell.
+/// Bytes that programs can still take without swapping, within the limits of the control group (of a container);
+/// `None` where the system does not say.
 pub(crate) fn available() -> Option<u64> {
     #[cfg(target_arch = "wasm32")]
     return None;
@@ -13,7 +13,8 @@ pub(crate) fn available() -> Option<u64> {
         let mut system = sysinfo::System::new();
         system.refresh_memory();
         let of_machine = system.available_memory();
-        // Not what the group has free: files in the cache count as taken there, and give way.
+        // The group's limit less its resident memory. Its "free" figure counts the page cache as taken, which gives
+        // way to programs.
         let of_group =
             system.cgroup_limits().map(|group| group.total_memory.saturating_sub(group.rss));
         Some(of_group.map_or(of_machine, |of_group| of_group.min(of_machine)))

@@ -1,6 +1,6 @@
-//! A kernel described as data: its WGSL, bindings, parameter block and what of it varies.
+//! A kernel described as data: its WGSL, its bindings, its parameter block and the settings of its variants.
 
-/// What a binding is for. The bindings of group 0 stand in order, the parameter block last.
+/// How a kernel uses a binding. Bindings are numbered from 0 in group 0, with the parameter block last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     /// A storage buffer that the kernel reads.
@@ -9,7 +9,7 @@ pub enum Access {
     Write,
 }
 
-/// A field of a parameter block, as Rust declares it; a test compares it with the WGSL.
+/// A field of a parameter block as Rust declares it. A test compares it with the WGSL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Field {
     /// Its name in Rust and in WGSL.
@@ -20,39 +20,39 @@ pub struct Field {
     pub offset: usize,
 }
 
-/// A compute kernel.
+/// The descriptor of a compute kernel.
 #[derive(Debug)]
 pub struct Kernel {
-    /// The name of its WGSL file, entry point, module, test and label.
+    /// The name of its WGSL file, entry point, test and labels.
     pub name: &'static str,
-    /// The WGSL, imports unresolved.
+    /// Its WGSL with unresolved imports.
     pub source: &'static str,
-    /// Storage buffers of group 0, in order. The parameter block follows as a uniform.
+    /// The storage buffers of group 0, in order. The parameter block follows as a uniform.
     pub bindings: &'static [Access],
     /// The fields of the parameter block.
     pub params: &'static [Field],
-    /// True where it writes activations: it then marks tokens out of range in group 1.
+    /// True if it stores activations. It then sets overflow flags in group 1.
     pub stores_activations: bool,
-    /// True where the storage of weights matters to it.
+    /// True if its text depends on the storage of weights.
     pub reads_weights: bool,
-    /// True where the storage of activations matters to it.
+    /// True if its text depends on the storage of activations.
     pub reads_activations: bool,
-    /// True where it has a subgroup variant and a twin.
+    /// True if its text has a variant with subgroups and a twin without.
     pub has_subgroup_variant: bool,
-    /// True where it multiplies cooperative matrices: weights and activations are f16 then.
+    /// True if it multiplies cooperative matrices. Its weights and activations are f16 then.
     pub cooperative: bool,
-    /// Every constant and override with the values that tests walk.
+    /// Every constant and override, with the values that tests walk.
     pub settings: &'static [Setting],
 }
 
-/// A constant or an override of a kernel, with values that matter.
+/// A constant or an override of a kernel, with the values that tests walk.
 #[derive(Debug, Clone, Copy)]
 pub struct Setting {
     /// Its name in the WGSL.
     pub name: &'static str,
-    /// True for a constant of the text, false for an `override`.
+    /// True for a `const` that the host rewrites in the text, false for an `override`.
     pub constant: bool,
-    /// Values that tests walk.
+    /// The values that tests walk.
     pub values: &'static [u32],
 }
 
@@ -65,7 +65,7 @@ impl PartialEq for Kernel {
 
 impl Eq for Kernel {}
 
-/// Declares a parameter block: a `repr(C)` struct and its list of fields.
+/// Declares a parameter block: a `repr(C)` struct and the list of its fields.
 #[macro_export]
 #[doc(hidden)]
 macro_rules! params {

@@ -1,4 +1,4 @@
-//! The only place that names wgpu: devices, shaders, kernels, graphs and their execution.
+//! Devices, shaders, kernels, graphs and their execution. No other room names wgpu.
 
 pub mod adapter;
 pub mod device;

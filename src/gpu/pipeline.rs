@@ -1,4 +1,4 @@
-//! Kernels in their variants → compute pipelines, each made once.
+//! Compute pipelines of kernels in their variants, each made once.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::gpu::device::Gpu;
 use crate::gpu::graph::Graph;
 use crate::gpu::kernel::{Access, Kernel};
-use crate::gpu::pipeline_cache::Kept;
+use crate::gpu::pipeline_cache::PipelineFile;
 use crate::gpu::shader::{ShaderVariant, resolve_imports};
 
 /// A pipeline and the layout of its group 0.
@@ -20,8 +20,8 @@ pub(super) struct Pipeline {
 pub(super) struct Pipelines {
     made: HashMap<(&'static str, ShaderVariant), Pipeline>,
     compiler: Compiler,
-    kept: Option<Kept>,
-    /// Some were made since those kept were written.
+    file: Option<PipelineFile>,
+    /// True if pipelines were made since the file was written.
     unsaved: bool,
 }
 
@@ -45,21 +45,21 @@ pub(crate) fn pipelines_of<'a>(graphs: impl Iterator<Item = &'a Graph>) -> Vec<P
     keys
 }
 
-/// What makes pipelines, on any thread.
+/// Compiles pipelines, on any thread.
 #[derive(Clone)]
 pub(crate) struct Compiler {
     device: wgpu::Device,
-    /// Group 1 of the kernels that store activations: the overflow flags.
+    /// The layout of group 1 of the kernels that store activations: the overflow flags.
     overflow_flags: wgpu::BindGroupLayout,
     cache: Option<wgpu::PipelineCache>,
-    /// A kernel to be made wrong, for tests of what then notices.
+    /// An edit that breaks a kernel, for tests of what notices it.
     edit: Option<ShaderEdit>,
 }
 
-/// Pipelines that were made before they were needed.
+/// Pipelines that were made before they are needed.
 pub(crate) struct Ahead(Vec<(PipelineKey, Pipeline)>);
 
-/// A kernel's name and what becomes of its WGSL, imports resolved, before it is compiled.
+/// A kernel's name, and a function that edits its WGSL, with imports resolved, before it is compiled.
 pub type ShaderEdit = (&'static str, fn(String) -> String);
 
 fn storage_entry(binding: u32, read_only: bool) -> wgpu::BindGroupLayoutEntry {
@@ -83,19 +83,19 @@ impl Pipelines {
             entries: &[storage_entry(0, false)],
         });
         let compiler = Compiler { device, overflow_flags, cache: None, edit: None };
-        Pipelines { made: HashMap::new(), compiler, kept: None, unsaved: false }
+        Pipelines { made: HashMap::new(), compiler, file: None, unsaved: false }
     }
 
-    /// Takes pipelines that an earlier run kept in a directory, and keeps those of this one there.
-    pub fn keep_in(&mut self, gpu: &Gpu, directory: &Path) {
-        self.kept = Kept::open(gpu, directory);
-        self.compiler.cache = self.kept.as_ref().map(|kept| kept.cache().clone());
+    /// Reads pipelines that an earlier run cached in a directory, and caches those of this run there.
+    pub fn cache_in(&mut self, gpu: &Gpu, directory: &Path) {
+        self.file = PipelineFile::open(gpu, directory);
+        self.compiler.cache = self.file.as_ref().map(|file| file.cache().clone());
     }
 
-    /// Writes those that are to be kept, where any were made since.
+    /// Writes the cached pipelines, if any were made since the last time.
     pub fn save(&mut self) {
-        if let Some(kept) = self.kept.as_mut().filter(|_| self.unsaved) {
-            kept.save();
+        if let Some(file) = self.file.as_mut().filter(|_| self.unsaved) {
+            file.save();
         }
         self.unsaved = false;
     }
@@ -117,7 +117,7 @@ impl Pipelines {
         self.compiler.clone()
     }
 
-    /// Takes pipelines that were made ahead.
+    /// Adds pipelines that were made ahead.
     pub fn adopt(&mut self, Ahead(made): Ahead) {
         self.unsaved |= !made.is_empty();
         for (key, pipeline) in made {
@@ -132,13 +132,13 @@ impl Pipelines {
             .ok_or_else(|| Error::Internal(format!("kernel {} was not made", kernel.name)))
     }
 
-    /// Of some pipelines those that are not there yet.
+    /// The pipelines of a list that are not made yet.
     pub fn missing(&self, mut keys: Vec<PipelineKey>) -> Vec<PipelineKey> {
         keys.retain(|key| !self.made.contains_key(&(key.kernel.name, key.variant.clone())));
         keys
     }
 
-    /// Makes the pipelines of a graph, those that are not there yet, on the threads the machine has.
+    /// Makes the missing pipelines of a graph, on all threads of the machine.
     pub fn make(&mut self, gpu: &Gpu, graph: &Graph) -> Result<(), Error> {
         let missing = self.missing(pipelines_of(std::iter::once(graph)));
         // In a browser a device belongs to one thread.
@@ -166,8 +166,8 @@ impl Pipelines {
 }
 
 impl Compiler {
-    /// Makes pipelines on other threads while `here` works on this one. In a browser a device belongs to one
-    /// thread, and none is made.
+    /// Makes pipelines on other threads while `here` runs on this one. In a browser a device belongs to one thread,
+    /// and no pipeline is made.
     pub fn beside<B>(&self, keys: &[PipelineKey], here: impl FnOnce() -> B) -> (Option<Ahead>, B) {
         #[cfg(not(target_arch = "wasm32"))]
         if !keys.is_empty() {
@@ -177,8 +177,8 @@ impl Compiler {
         (None, here())
     }
 
-    /// What the driver refuses is left out and nobody hears of it: whoever needs that pipeline makes it
-    /// again, and is told then.
+    /// Makes pipelines, and leaves out those that the driver refuses, without an error: whoever needs such a pipeline
+    /// makes it again and gets the error.
     #[cfg(not(target_arch = "wasm32"))]
     fn ahead(&self, keys: &[PipelineKey]) -> Ahead {
         let compile = |key: &PipelineKey| self.compile_alone(key).ok()?.ok();
@@ -187,12 +187,12 @@ impl Compiler {
         Ahead(made.filter_map(|(key, made)| Some((key, made?))).collect())
     }
 
-    /// What the driver refuses is heard here and nowhere else: threads that compile at the same time do not take the
-    /// errors of each other for theirs.
+    /// Makes one pipeline, and returns the driver's error about it. Threads that compile at the same time do not get
+    /// each other's errors.
     #[cfg(not(target_arch = "wasm32"))]
     fn compile_alone(&self, key: &PipelineKey) -> Result<Result<Pipeline, wgpu::Error>, Error> {
         use wgpu::ErrorFilter::{Internal, OutOfMemory, Validation};
-        // Scopes are the thread's own.
+        // Error scopes belong to a thread.
         let scopes = [OutOfMemory, Internal, Validation].map(|f| self.device.push_error_scope(f));
         let made = self.compile(key.kernel, &key.variant);
         let errors = scopes.into_iter().rev().map(|scope| pollster::block_on(scope.pop()));
@@ -212,8 +212,8 @@ impl Compiler {
         };
         let mut checks = wgpu::ShaderRuntimeChecks::checked();
         checks.force_loop_bounding = false;
-        // SAFETY: every loop of our shaders is bounded by a parameter or a constant and counts up;
-        // index and buffer checks stay on.
+        // SAFETY: every loop of our shaders counts up to a parameter or a constant. Checks of indices and buffers stay
+        // on.
         let module = unsafe { device.create_shader_module_trusted(descriptor, checks) };
         let mut entries: Vec<_> = kernel
             .bindings

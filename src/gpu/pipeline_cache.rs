@@ -1,5 +1,5 @@
-//! Compiled pipelines kept from run to run, where the driver hands them out: Vulkan alone. Elsewhere the
-//! operating system keeps its own.
+//! Compiled pipelines that are cached from run to run. Only Vulkan hands them out; elsewhere the operating system
+//! has a cache of its own.
 
 use std::path::{Path, PathBuf};
 
@@ -7,50 +7,52 @@ use sha2::{Digest, Sha256};
 
 use crate::gpu::device::Gpu;
 
-/// Bytes of the digest before the driver's data.
-const DIGEST: usize = 32;
+/// The length of the digest before the driver's data.
+const DIGEST_BYTES: usize = 32;
 
-/// The driver's cache and the file it is kept in.
+/// The driver's pipeline cache and the file that backs it.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(super) struct PipelineFile {
     cache: wgpu::PipelineCache,
     path: PathBuf,
-    /// The digest of what the file holds.
+    /// The digest of the file's data.
     written: Vec<u8>,
 }
 
-impl Kept {
-    /// What a file of `directory` holds for this device, or nothing yet; `None` where the driver hands no
-    /// pipelines out. A file that is cut short, of other content or of another driver is as good as none.
+impl PipelineFile {
+    /// Opens the file of `directory` for this device; `None` where the driver hands out no pipelines. A file that
+    /// is cut short, has other content or belongs to another driver counts as empty.
     pub fn open(gpu: &Gpu, directory: &Path) -> Option<Self> {
         if !gpu.device.features().contains(wgpu::Features::PIPELINE_CACHE) {
             return None;
         }
         let key = wgpu::util::pipeline_cache_key(&gpu.device.adapter_info())?;
-        // The key knows vendor and device only; drivers of one device would overwrite each other's.
+        // The key has only vendor and device; two drivers of one device would overwrite each other's file.
         let about = format!("{} | vectile {}", gpu.adapter.key(), env!("CARGO_PKG_VERSION"));
         let path = directory.join(format!("{key}_{}.bin", hex(&digest(about.as_bytes())[..8])));
-        let kept = crate::files::read_cached(&path)
-            .filter(|bytes| bytes.len() > DIGEST && digest(&bytes[DIGEST..]) == bytes[..DIGEST]);
+        let cached = crate::files::read_cached(&path).filter(|bytes| {
+            bytes.len() > DIGEST_BYTES && digest(&bytes[DIGEST_BYTES..]) == bytes[..DIGEST_BYTES]
+        });
         let descriptor = wgpu::PipelineCacheDescriptor {
             label: Some("vectile"),
-            data: kept.as_deref().map(|bytes| &bytes[DIGEST..]),
+            data: cached.as_deref().map(|bytes| &bytes[DIGEST_BYTES..]),
             fallback: true,
         };
-        // SAFETY: the data is what `get_data` gave for an adapter and driver of this key: it lies in a file of
-        // our own under that key, and its digest is right. wgpu and the driver check their headers besides.
+        // SAFETY: the data is what `get_data` gave for an adapter and driver of this key. It comes from our own file
+        // under that key, and its digest matches. wgpu and the driver check their headers besides.
         let cache = unsafe { gpu.device.create_pipeline_cache(&descriptor) };
-        // What a driver says against it is no reason to fail; pipelines are compiled without it then.
-        gpu.check("opening kept pipelines", 0).ok()?;
-        let written = kept.map_or(Vec::new(), |bytes| bytes[..DIGEST].to_vec());
-        Some(Kept { cache, path, written })
+        // If the driver refuses the data, pipelines are compiled without a cache.
+        gpu.check("opening cached pipelines", 0).ok()?;
+        let written = cached.map_or(Vec::new(), |bytes| bytes[..DIGEST_BYTES].to_vec());
+        Some(PipelineFile { cache, path, written })
     }
 
+    /// The driver's cache.
     pub fn cache(&self) -> &wgpu::PipelineCache {
         &self.cache
     }
 
-    /// Writes what the driver has compiled, if that is not what the file holds.
+    /// Writes the driver's compiled pipelines, if they differ from the file's.
     pub fn save(&mut self) {
         let Some(data) = self.cache.get_data() else { return };
         let digest = digest(&data);
@@ -62,7 +64,7 @@ impl Kept {
         if let Err(error) = crate::files::write_whole(&self.path, &bytes) {
             tracing::debug!(%error, "compiled pipelines were not cached");
         }
-        // Written or not: another try would fare no better.
+        // Also after a failure: a second attempt would fail too.
         self.written = digest;
     }
 }

@@ -1,27 +1,32 @@
-//! WGSL sources with their imports resolved: valid WGSL apart from `#import` lines.
+//! Resolves the imports of WGSL sources. A source is valid WGSL apart from its `#import` lines.
 //!
-//! `#import storage as weight` puts in the storage file that the variant picks for weights, with
-//! its `role_` names written `weight_`; `#import reduce` and `#import share` put in the subgroup
-//! file or its twin, `#import coop` the one for the variant's `SIDE`; any other name is a file of
-//! `shaders/shared/`. There are no conditionals. A `const NAME: u32 = …;` of a source is rewritten where
-//! the variant gives NAME a value: sizes of register arrays must be constants in the text. Loops that are
-//! marked for it are written out: see `unroll.rs`.
+//! | line | inserts |
+//! |---|---|
+//! | `#import storage as weight` | the storage file of the variant's weights, with `role_` replaced by `weight_` |
+//! | `#import storage as act` | the same for activations |
+//! | `#import reduce`, `#import share` | the subgroup file or its twin |
+//! | `#import coop` | the file for the variant's `SIDE` |
+//! | `#import NAME` | `shaders/shared/NAME.wgsl` |
+//!
+//! There are no conditionals. A line `const NAME: u32 = …;` is rewritten if the variant has a value for NAME, since
+//! the sizes of register arrays must be constants in the text. Loops with an `// unrolled` directive are unrolled:
+//! see `unroll.rs`. `shaders/README.md` has the rules for authors.
 
 use sha2::{Digest, Sha256};
 
 use super::unroll::unroll;
 use crate::dtype::Storage;
 
-/// How lanes of a kernel work together.
+/// How the lanes of a kernel work together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Lanes {
     /// Through workgroup memory and barriers, or not at all.
     Alone,
-    /// By subgroup operations, with at least so many lanes.
+    /// By subgroup operations, in subgroups of at least so many lanes.
     Subgroup(u32),
 }
 
-/// What of a kernel's text depends on the precision, the adapter and the model.
+/// Everything that a kernel's text depends on: the precision, the adapter and the model.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ShaderVariant {
     /// How matrices and tables are stored.
@@ -30,9 +35,9 @@ pub struct ShaderVariant {
     pub activations: Storage,
     /// How lanes work together.
     pub lanes: Lanes,
-    /// Constants of the text.
+    /// Values of the text's `const` lines.
     pub constants: Vec<(&'static str, u32)>,
-    /// WGSL `override`s, set when the pipeline is made.
+    /// Values of the text's `override`s, set when the pipeline is made.
     pub overrides: Vec<(&'static str, u32)>,
 }
 
@@ -42,19 +47,19 @@ impl ShaderVariant {
         ShaderVariant { weights, activations, lanes, constants: vec![], overrides: vec![] }
     }
 
-    /// With a constant of the text.
+    /// Adds the value of a `const` line.
     pub fn constant(mut self, name: &'static str, value: u32) -> Self {
         self.constants.push((name, value));
         self
     }
 
-    /// The value of a constant of the text, where it is given one.
+    /// The value of a `const` line; `otherwise` if the variant has none.
     pub(crate) fn constant_or(&self, name: &str, otherwise: u32) -> u32 {
         let given = self.constants.iter().find(|(known, _)| *known == name);
         given.map_or(otherwise, |(_, value)| *value)
     }
 
-    /// With an override.
+    /// Adds the value of an override.
     pub fn set(mut self, name: &'static str, value: u32) -> Self {
         self.overrides.push((name, value));
         self
@@ -88,7 +93,7 @@ fn shared(name: &str) -> Result<&'static str, String> {
         .ok_or_else(|| format!("no shader file shared/{name}.wgsl"))
 }
 
-/// A digest of kernels' sources and all that they can import.
+/// A digest of kernels' sources and of every file that they can import.
 pub(crate) fn digest(sources: &[&str]) -> String {
     let mut digest = Sha256::new();
     for text in SHARED.iter().map(|(_, text)| *text).chain(sources.iter().copied()) {
@@ -98,10 +103,10 @@ pub(crate) fn digest(sources: &[&str]) -> String {
     digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The whole WGSL of a source in a variant, with `enable` lines first.
+/// The complete WGSL of a source in a variant, with `enable` lines first.
 ///
 /// # Errors
-/// A sentence naming the import that has no file, or the loop that cannot be written out.
+/// A sentence that names the import without a file, or the loop that cannot be unrolled.
 pub fn resolve_imports(source: &str, variant: &ShaderVariant) -> Result<String, String> {
     let mut enables: Vec<&str> = Vec::new();
     let mut body = String::new();
@@ -148,7 +153,7 @@ pub fn resolve_imports(source: &str, variant: &ShaderVariant) -> Result<String, 
     unroll(&text)
 }
 
-/// The variant's constants, with the size of `share` where lanes share.
+/// The variant's constants, with SHARE in a subgroup variant.
 fn constants_of(variant: &ShaderVariant) -> Vec<(&'static str, u32)> {
     let mut constants = variant.constants.clone();
     if let Lanes::Subgroup(size) = variant.lanes {

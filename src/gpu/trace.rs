@@ -1,4 +1,4 @@
-//! Where the time of a batch goes: phases of the host by the clock, dispatches by the GPU's own.
+//! Measures where the time of a batch goes: phases on the host by the clock, dispatches by GPU timestamps.
 
 use std::time::{Duration, Instant};
 
@@ -11,24 +11,24 @@ use crate::gpu::shader::ShaderVariant;
 /// A phase of a batch on the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// Tokens to a packed batch and its graph.
+    /// Packing tokens into a batch and building its graph.
     Pack,
-    /// Compiling pipelines that were not made yet.
+    /// Compiling missing pipelines.
     Pipelines,
-    /// Handing inputs and parameters to the driver.
+    /// Passing inputs and parameters to the driver.
     Upload,
     /// Recording commands.
     Encode,
-    /// Handing commands to the driver. Some software drivers compute within it.
+    /// Submitting commands. Some software drivers compute during this call.
     Submit,
     /// Waiting for the GPU.
     Wait,
-    /// Copying rows from the read-back buffer and checking them.
+    /// Copying rows from the read-back buffer, and checking them.
     ReadBack,
 }
 
-/// How much is measured. The clock costs nothing to speak of; GPU time puts each dispatch into a pass of its
-/// own, which some drivers make slower.
+/// How much is measured. The cost of the clock is negligible. GPU time needs a pass for each dispatch, which is
+/// slower on some drivers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Measure {
     /// Phases of the host.
@@ -37,7 +37,7 @@ pub enum Measure {
     Gpu,
 }
 
-/// A dispatch that ran, with what it did.
+/// The measurements of one dispatch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DispatchTime {
     /// The kernel that ran.
@@ -66,24 +66,24 @@ pub struct DispatchSizes {
     pub written: u64,
 }
 
-/// What was measured since it was asked for.
+/// All measurements since they were enabled.
 #[derive(Debug, Clone)]
 pub struct Trace {
-    /// What is measured.
+    /// How much is measured.
     pub measure: Measure,
-    /// Batches.
+    /// The number of batches.
     pub batches: usize,
     phases: [Duration; 7],
-    /// Every dispatch in its order.
+    /// Every dispatch, in order.
     pub dispatches: Vec<DispatchTime>,
-    /// Nanoseconds from the first dispatch of each submit to the end of its last.
+    /// Nanoseconds from the start of each submit's first dispatch to the end of its last, summed.
     pub gpu_ns: u64,
-    /// The most bytes that the activations of a batch took.
+    /// The maximum bytes of activations of any batch.
     pub peak_activation_bytes: u64,
 }
 
 impl Trace {
-    /// Nothing yet.
+    /// A trace without measurements.
     pub fn new(measure: Measure) -> Self {
         Trace {
             measure,
@@ -95,7 +95,7 @@ impl Trace {
         }
     }
 
-    /// The time of a phase in all batches.
+    /// The time of a phase, summed over all batches.
     pub fn phase(&self, phase: Phase) -> Duration {
         self.phases[phase as usize]
     }
@@ -105,22 +105,22 @@ impl Trace {
     }
 }
 
-/// Now, if anybody measures.
+/// The current time, if something is measured.
 pub(super) fn clock(trace: Option<&Trace>) -> Option<Instant> {
     trace.map(|_| Instant::now())
 }
 
-/// Queries of a set, at most: WebGPU's limit.
+/// The maximum number of queries in a set, by WebGPU's limit.
 const SET: usize = 4096;
 
-/// Room for two timestamps of each dispatch of a graph.
+/// Buffers and query sets for two timestamps of each dispatch of a graph.
 #[derive(Debug)]
 pub(super) struct Stamps {
     sets: Vec<wgpu::QuerySet>,
     resolved: wgpu::Buffer,
     pub readback: wgpu::Buffer,
     pub bytes: u64,
-    /// For each submit the number of its first dispatch.
+    /// The index of each submit's first dispatch.
     pub submits: Vec<usize>,
     dispatches: usize,
 }
@@ -148,7 +148,7 @@ impl Stamps {
         })
     }
 
-    /// Where the pass of a dispatch writes its times.
+    /// The queries that the pass of a dispatch writes its times to.
     pub fn writes(&self, dispatch: usize) -> wgpu::ComputePassTimestampWrites<'_> {
         let query = dispatch * 2;
         let within = (query % SET) as u32;
@@ -159,7 +159,7 @@ impl Stamps {
         }
     }
 
-    /// Puts the times where the host can read them.
+    /// Copies the times to the read-back buffer.
     pub fn resolve(&self, encoder: &mut wgpu::CommandEncoder) {
         for (at, set) in self.sets.iter().enumerate() {
             let first = at * SET;
@@ -169,8 +169,8 @@ impl Stamps {
         encoder.copy_buffer_to_buffer(&self.resolved, 0, &self.readback, 0, self.bytes);
     }
 
-    /// Adds what the GPU wrote to a trace. `period` is nanoseconds a tick, `weight_bytes` the size of
-    /// each weight.
+    /// Adds the times that the GPU wrote to a trace. `period` is the length of a tick in nanoseconds, and
+    /// `weight_bytes` gives the size of each weight.
     pub fn read(
         &self,
         trace: &mut Trace,
@@ -213,9 +213,9 @@ impl Stamps {
     }
 }
 
-/// Bytes of a dispatch's bindings, each once. Of a tensor that several dispatches write in pieces, each
-/// counts its share; a table of which rows are picked, told by how little is computed with it, counts as what is
-/// written of it.
+/// Bytes of a dispatch's bindings, each counted once. If several dispatches write pieces of a tensor, each counts its
+/// share. A weight with little computation is a table that rows are looked up in; it counts as many bytes as are
+/// written.
 fn bytes_moved(graph: &Graph, dispatch: &Dispatch, weight_bytes: &impl Fn(usize) -> u64) -> u64 {
     let written = graph.written(dispatch);
     let pieces = graph.dispatches.iter().filter(|d| graph.written(d) == written).count().max(1);

@@ -1,80 +1,82 @@
-//! Loops of WGSL written out: registers are indexed by constants then.
+//! Unrolls loops of WGSL, so that arrays in registers are indexed by constants.
 //!
-//! naga makes a `while (true)` of every loop, and not every driver sees through it: an array that a
-//! loop's variable indexes may end up in memory. A line
+//! naga translates every loop to `while (true)`, which some drivers do not unroll. An array that the loop's variable
+//! indexes may then end up in memory. A line
 //!
 //! ```wgsl
 //! for (var i = 0u; i < BOUND; i++) { // unrolled
 //! ```
 //!
-//! whose bound is a constant of the text stands for its body, BOUND times, with `i` as a number. One marked
-//! `// unrolled up to 16` stays a loop where BOUND is more: what it would become takes drivers long to compile.
-//! What the text computes is the same with and without, and it is WGSL both ways.
+//! whose bound is a constant of the text is replaced by BOUND copies of its body, with a number for `i`. A loop with
+//! `// unrolled up to 16` stays a loop if BOUND is larger, since drivers take long to compile the copies. The text is
+//! valid WGSL with and without unrolling, and computes the same.
 
-/// What marks a loop.
-const MARK: &str = "{ // unrolled";
+/// The directive at the end of a loop's first line.
+const DIRECTIVE: &str = "{ // unrolled";
 
-/// The text with its marked loops written out.
+/// Unrolls the loops of a text that have a directive.
 ///
 /// # Errors
-/// A sentence about a marked loop that is of no such variant, or text that naga does not parse.
+/// A sentence about a loop with a directive that cannot be unrolled, or about text that naga does not parse.
 pub(super) fn unroll(text: &str) -> Result<String, String> {
-    if !text.contains(MARK) {
+    if !text.contains(DIRECTIVE) {
         return Ok(text.to_owned());
     }
     let module = naga::front::wgsl::parse_str(text).map_err(|error| error.emit_to_string(text))?;
     let lines: Vec<String> = text.lines().map(str::to_owned).collect();
     let mut out = String::with_capacity(text.len() * 4);
-    write_out(&lines, &module, &mut out)?;
+    unroll_lines(&lines, &module, &mut out)?;
     Ok(out)
 }
 
-fn write_out(lines: &[String], module: &naga::Module, out: &mut String) -> Result<(), String> {
+fn unroll_lines(lines: &[String], module: &naga::Module, out: &mut String) -> Result<(), String> {
     let mut at = 0;
     while let Some(line) = lines.get(at) {
         at += 1;
-        let Some((start, most)) = marked(line)? else {
+        let Some((start, most)) = directive(line)? else {
             out.push_str(line);
             out.push('\n');
             continue;
         };
-        let (name, bound) = head(start).ok_or_else(|| format!("no loop to unroll: {line}"))?;
+        let (name, bound) = head(start).ok_or_else(|| {
+            format!("this loop cannot be unrolled; it must count up by one from 0u: {line}")
+        })?;
         let times = value(bound, module)
-            .ok_or_else(|| format!("no constant to unroll by: {bound}, in {line}"))?;
+            .ok_or_else(|| format!("the bound {bound} is not a constant of the text, in {line}"))?;
         if most.is_some_and(|most| times > most) {
             out.push_str(line);
             out.push('\n');
             continue;
         }
-        // The text is formatted: a block ends where a brace stands below its beginning.
+        // The text is formatted, so a block ends at the next brace with the loop's indentation.
         let indent = line.len() - line.trim_start().len();
         let closing = format!("{}}}", &line[..indent]);
         let length = lines[at..]
             .iter()
             .position(|line| *line == closing)
-            .ok_or_else(|| format!("no end of the loop: {line}"))?;
+            .ok_or_else(|| format!("no closing brace below the loop: {line}"))?;
         let body = &lines[at..at + length];
         at += length + 1;
-        for turn in 0..times {
-            let number = format!("{turn}u");
-            let turn: Vec<String> =
+        for index in 0..times {
+            let number = format!("{index}u");
+            let copy: Vec<String> =
                 body.iter().map(|line| replace_word(line, name, &number)).collect();
-            // A block of its own: what is declared in a turn ends with it.
+            // Each copy is a block, so that its declarations end with it.
             out.push_str(&format!("{}{{\n", &line[..indent]));
-            write_out(&turn, module, out)?;
+            unroll_lines(&copy, module, out)?;
             out.push_str(&format!("{closing}\n"));
         }
     }
     Ok(())
 }
 
-/// A marked line up to its brace, and the most turns that are written out where it names a number.
-fn marked(line: &str) -> Result<Option<(&str, Option<u32>)>, String> {
-    let Some((start, rest)) = line.split_once(MARK) else { return Ok(None) };
+/// The part of a line before its directive, and the directive's maximum if it names one; `None` without a directive.
+fn directive(line: &str) -> Result<Option<(&str, Option<u32>)>, String> {
+    let Some((start, rest)) = line.split_once(DIRECTIVE) else { return Ok(None) };
     match rest.strip_prefix(" up to ").map(str::parse) {
         Some(Ok(most)) => Ok(Some((start, Some(most)))),
         None if rest.is_empty() => Ok(Some((start, None))),
-        _ => Err(format!("no loop to unroll: {line}")),
+        _ => Err(format!("this loop cannot be unrolled; it must count up by one from 0u: {line}")),
     }
 }
 
@@ -87,7 +89,7 @@ fn head(line: &str) -> Option<(&str, &str)> {
     (rest.strip_prefix(name)? == "++) ").then_some((name, bound))
 }
 
-/// A number of the text, or a constant that naga has worked out.
+/// The value of a bound: a literal, or a constant that naga has evaluated.
 fn value(bound: &str, module: &naga::Module) -> Option<u32> {
     if let Some(number) = bound.strip_suffix('u').and_then(|digits| digits.parse().ok()) {
         return Some(number);
@@ -100,7 +102,7 @@ fn value(bound: &str, module: &naga::Module) -> Option<u32> {
     }
 }
 
-/// `line` with `word` replaced where it stands alone.
+/// Replaces a word in a line where it is not part of another identifier or a field.
 fn replace_word(line: &str, word: &str, with: &str) -> String {
     let part_of_a_word = |c: char| c.is_alphanumeric() || c == '_';
     let mut out = String::with_capacity(line.len());
@@ -138,24 +140,24 @@ fn f(rr: u32) -> u32 {
 ";
 
     #[test]
-    fn nested_loops_are_written_out_and_stay_wgsl() {
+    fn nested_loops_are_unrolled_and_stay_valid_wgsl() {
         let text = unroll(NESTED).unwrap();
         assert!(!text.contains("for ("), "{text}");
-        for turn in ["let term = rr + 0u;", "let term = rr + 1u;", "sum += term * 2u;"] {
-            assert!(text.contains(turn), "{text}");
+        for line in ["let term = rr + 0u;", "let term = rr + 1u;", "sum += term * 2u;"] {
+            assert!(text.contains(line), "{text}");
         }
         assert_eq!(text.matches("sum += term").count(), 6, "{text}");
         naga::front::wgsl::parse_str(&text).unwrap();
     }
 
     #[test]
-    fn text_without_a_mark_is_left_alone() {
+    fn text_without_a_directive_is_unchanged() {
         let text = NESTED.replace(" // unrolled", "");
         assert_eq!(unroll(&text).unwrap(), text);
     }
 
     #[test]
-    fn loops_of_another_form_are_named() {
+    fn a_loop_that_cannot_be_unrolled_is_named() {
         for (from, to) in [("r = 0u", "r = 1u"), ("r < N", "r < rr"), ("r++", "r += 2u")] {
             let error = unroll(&NESTED.replace(from, to)).unwrap_err();
             assert!(error.contains("for (var r"), "{error}");
@@ -163,7 +165,7 @@ fn f(rr: u32) -> u32 {
     }
 
     #[test]
-    fn loops_of_many_turns_stay_where_they_may() {
+    fn loops_above_the_maximum_of_their_directive_stay() {
         let text = NESTED.replace("r++) { // unrolled", "r++) { // unrolled up to 1");
         let text = unroll(&text).unwrap();
         assert!(text.contains("for (var r"), "{text}");

@@ -1,4 +1,4 @@
-//! `combine.wgsl`: the weighted sum of what a token's experts made of it.
+//! `combine.wgsl`: the weighted sum of the rows that a token's experts computed.
 
 use crate::gpu::graph::{Dispatch, TensorId, TensorSource, Workgroups};
 use crate::gpu::kernel::{Access, Kernel};
@@ -11,7 +11,7 @@ params! {
     pub struct CombineParams { tokens: u32, width4: u32, top: u32, stride: u32 }
 }
 
-/// The kernel.
+/// The weighted sum over the experts of a token.
 pub static COMBINE: Kernel = Kernel {
     name: "combine",
     source: include_str!("../../shaders/combine.wgsl"),
@@ -25,8 +25,7 @@ pub static COMBINE: Kernel = Kernel {
     settings: &[],
 };
 
-/// y = Σ weight · x + bias over the choices of each token, `[tokens, width]` from
-/// `[tokens · top, width]`. `bias` is `[width]`, f32.
+/// y = Σ weight · x + bias over the experts of each token: `[tokens, width]` from `[tokens · top, width]`. `bias` is `[width]`, f32.
 pub fn combine(
     builder: &mut Builder,
     x: Activations,

@@ -1,7 +1,7 @@
-//! `group_rows.wgsl`: the rows of each expert together, in whole tiles of the matmul.
+//! `group_rows.wgsl`: sorts rows by expert, and pads the rows of each expert to whole tiles of the matmul.
 //!
-//! How many rows an expert gets is known on the GPU alone; how many tiles there can be at most is known
-//! before: a matmul is dispatched for so many, and passes over those that stay empty.
+//! Only the GPU knows how many rows an expert gets. The host knows the maximum number of tiles. A matmul is
+//! dispatched for that many, and skips those that stay empty.
 
 use crate::dtype::Storage;
 use crate::gpu::graph::{Dispatch, TensorId, TensorSource, Workgroups};
@@ -15,7 +15,7 @@ params! {
     pub struct GroupRowsParams { tokens: u32, top: u32, stride: u32, tile: u32, slots: u32 }
 }
 
-/// The kernel.
+/// The sort of rows by expert.
 pub static GROUP_ROWS: Kernel = Kernel {
     name: "group_rows",
     source: include_str!("../../shaders/group_rows.wgsl"),
@@ -29,20 +29,21 @@ pub static GROUP_ROWS: Kernel = Kernel {
     settings: &[Setting { name: "EXPERTS", constant: true, values: &[2, 8, 32] }],
 };
 
-/// Rows by expert: row t · top + j is of choice j of token t.
+/// Rows sorted by expert. Row t · top + j belongs to choice j of token t.
 #[derive(Debug, Clone, Copy)]
 pub struct Grouped {
     /// `[slots]` f32 pairs (row, expert); −1 for a slot without a row.
     pub order: TensorId,
-    /// Slots: whole tiles, as many as any choice can need.
+    /// The number of slots: whole tiles, enough for any choice of experts.
     pub slots: usize,
-    /// Rows.
+    /// The number of rows.
     pub rows: usize,
-    /// Rows of a token.
+    /// The number of rows of a token.
     pub top: usize,
 }
 
-/// Slots that hold `rows` rows of `experts` whatever the choices are: each expert but leaves a tile short.
+/// The number of slots that hold `rows` rows of `experts` experts, whatever the choices are: each expert may leave up
+/// to `tile` − 1 slots of its last tile empty.
 pub fn slots(rows: usize, experts: usize, tile: usize) -> usize {
     (rows + rows.min(experts) * (tile - 1)) / tile * tile
 }
@@ -53,7 +54,7 @@ pub fn group_rows(builder: &mut Builder, choices: &Choices) -> Grouped {
     group_rows_of(builder, choices, tile).1
 }
 
-/// As [`group_rows`], for tiles of `tile` rows, with `order` as rows of two slots as well.
+/// As [`group_rows`], for tiles of `tile` rows. Also returns `order` as rows of two slots each.
 pub fn group_rows_of(
     builder: &mut Builder,
     choices: &Choices,

@@ -1,6 +1,6 @@
 //! `layer_norm.wgsl`: layer normalisation with an optional residual.
 
-use crate::gpu::graph::{Dispatch, TensorId, Workgroups};
+use crate::gpu::graph::{Dispatch, TensorId, TensorSource, Workgroups};
 use crate::gpu::kernel::{Access, Kernel, Setting};
 use crate::kernels::{Activations, Builder, row_workgroups};
 use crate::params;
@@ -10,7 +10,7 @@ params! {
     pub struct LayerNormParams { rows: u32, width: u32, width4: u32, groups: u32, eps: f32 }
 }
 
-/// The kernel.
+/// Layer normalisation of x + residual.
 pub static LAYER_NORM: Kernel = Kernel {
     name: "layer_norm",
     source: include_str!("../../shaders/layer_norm.wgsl"),
@@ -24,12 +24,12 @@ pub static LAYER_NORM: Kernel = Kernel {
     settings: &[Setting { name: "HAS_RESIDUAL", constant: false, values: &[0, 1] }],
 };
 
-/// Weight and bias of a layer normalisation, f32, and its epsilon.
+/// The weight and bias (f32) of a layer normalisation, and its epsilon.
 #[derive(Debug, Clone, Copy)]
 pub struct Norm {
-    /// `[width]`, by its number among the model's buffers.
+    /// The number of the buffer of the weight, `[width]`.
     pub weight: usize,
-    /// `[width]`, by its number among the model's buffers.
+    /// The number of the buffer of the bias, `[width]`.
     pub bias: usize,
     /// Added to the variance.
     pub eps: f32,
@@ -55,14 +55,7 @@ pub fn layer_norm_of(
     [weight, bias]: [TensorId; 2],
     eps: f32,
 ) -> Activations {
-    let y = builder.rows(
-        "normed",
-        x.rows,
-        x.width4,
-        x.width,
-        x.storage,
-        crate::gpu::graph::TensorSource::Scratch,
-    );
+    let y = builder.rows("normed", x.rows, x.width4, x.width, x.storage, TensorSource::Scratch);
     let variant =
         builder.variant(&LAYER_NORM, x.storage).set("HAS_RESIDUAL", u32::from(residual.is_some()));
     let groups = row_workgroups(variant.lanes, x.rows);
@@ -76,7 +69,7 @@ pub fn layer_norm_of(
     builder.graph.dispatches.push(Dispatch {
         kernel: &LAYER_NORM,
         variant,
-        // Without a residual its binding is not read; x stands in.
+        // x stands in for a residual that is not read.
         bindings: vec![x.id, residual.unwrap_or(x).id, weight, bias, y.id],
         params: bytemuck::bytes_of(&params).to_vec(),
         workgroups: Workgroups::row(groups),

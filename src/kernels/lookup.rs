@@ -1,4 +1,4 @@
-//! `lookup.wgsl`: rows of the word, position and type tables, summed.
+//! `lookup.wgsl`: the sum of rows of the word, position and type tables.
 
 use crate::gpu::graph::{Dispatch, TensorId, Workgroups};
 use crate::gpu::kernel::{Access, Kernel, Setting};
@@ -10,7 +10,7 @@ params! {
     pub struct LookupParams { tokens: u32, width4: u32, scale: f32 }
 }
 
-/// The kernel.
+/// The lookup and sum of embedding rows.
 pub static LOOKUP: Kernel = Kernel {
     name: "lookup",
     source: include_str!("../../shaders/lookup.wgsl"),
@@ -26,7 +26,7 @@ pub static LOOKUP: Kernel = Kernel {
 
 /// `x[t] = table[rows[t].0] + positions[rows[t].1] + types[rows[t].2]`, `[tokens, width]`.
 ///
-/// `rows` must be within the tables: the GPU does not check.
+/// The caller has checked `rows` against the tables; the GPU does not.
 pub fn lookup(
     builder: &mut Builder,
     rows: &[[u32; 4]],
@@ -36,8 +36,8 @@ pub fn lookup(
     lookup_of(builder, rows, &tables, width, 1.0)
 }
 
-/// As [`lookup`], from one to three tables, each with its own place in `rows`, and with the sum
-/// multiplied by `scale`.
+/// As [`lookup`], from one to three tables, with the sum multiplied by `scale`. Table i uses index i of each of
+/// `rows`.
 pub fn lookup_of(
     builder: &mut Builder,
     rows: &[[u32; 4]],
@@ -50,7 +50,7 @@ pub fn lookup_of(
     let params = LookupParams { tokens: rows.len() as u32, width4: x.width4 as u32, scale };
     let count = tables.len().clamp(1, 3);
     let variant = builder.variant(&LOOKUP, x.storage).set("TABLES", count as u32);
-    // Tables that a model lacks are not read; the tokens stand in.
+    // The tokens stand in for tables that are not read.
     let table = |i: usize| tables.get(i).copied().unwrap_or(tokens);
     builder.graph.dispatches.push(Dispatch {
         kernel: &LOOKUP,

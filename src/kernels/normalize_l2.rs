@@ -1,4 +1,4 @@
-//! `normalize_l2.wgsl`: rows scaled to length one.
+//! `normalize_l2.wgsl`: scales rows to length one.
 
 use crate::dtype::Storage;
 use crate::gpu::graph::{Dispatch, TensorSource, Workgroups};
@@ -11,7 +11,7 @@ params! {
     pub struct NormalizeParams { rows: u32, width: u32, width4: u32, groups: u32 }
 }
 
-/// The kernel.
+/// The scaling of rows to length one.
 pub static NORMALIZE_L2: Kernel = Kernel {
     name: "normalize_l2",
     source: include_str!("../../shaders/normalize_l2.wgsl"),
@@ -25,7 +25,7 @@ pub static NORMALIZE_L2: Kernel = Kernel {
     settings: &[],
 };
 
-/// y = x / max(‖x‖₂, 1e-12) by rows, f32.
+/// y = x / max(‖x‖₂, 1e-12) for each row, in f32.
 pub fn normalize_l2(builder: &mut Builder, x: Activations) -> Activations {
     let y =
         builder.rows("normalized", x.rows, x.width4, x.width, Storage::F32, TensorSource::Scratch);

@@ -1,4 +1,4 @@
-//! `pool.wgsl`: one row per text from the hidden states of its tokens.
+//! `pool.wgsl`: one row for each text, from the hidden states of its tokens.
 
 use crate::dtype::Storage;
 use crate::gpu::graph::{Dispatch, TensorId, TensorSource, Workgroups};
@@ -11,7 +11,7 @@ params! {
     pub struct PoolParams { texts: u32, width: u32, width4: u32, stride: u32, column: u32 }
 }
 
-/// The kernel.
+/// The pooling of tokens into rows.
 pub static POOL: Kernel = Kernel {
     name: "pool",
     source: include_str!("../../shaders/pool.wgsl"),
@@ -25,10 +25,10 @@ pub static POOL: Kernel = Kernel {
     settings: &[Setting { name: "MODE", constant: false, values: &[0, 1, 2, 3, 4, 5] }],
 };
 
-/// Tokens of a text as pooling sees them: first token, tokens, tokens skipped at the front.
+/// A text as pooling sees it: (first token, tokens, tokens skipped at the front, unused).
 pub type Span = [u32; 4];
 
-/// The modes' results side by side, `[texts, modes · width]`, f32. `modes` are the shader's numbers.
+/// Pools each text in every mode, side by side: `[texts, modes · width]`, f32. `modes` are the shader's numbers.
 pub fn pool(builder: &mut Builder, x: Activations, spans: &[Span], modes: &[u32]) -> Activations {
     let pooled = pooled(builder, spans.len(), modes.len() * x.width);
     let spans = builder.input("spans", spans);
@@ -38,15 +38,15 @@ pub fn pool(builder: &mut Builder, x: Activations, spans: &[Span], modes: &[u32]
     pooled
 }
 
-/// Rows that [`pool_at`] fills, `[texts, columns]`, f32.
+/// A tensor for [`pool_at`] to fill: `[texts, columns]`, f32.
 pub fn pooled(builder: &mut Builder, texts: usize, columns: usize) -> Activations {
-    // Where the last cell is not full, nothing writes its end.
+    // If the last cell is partly padding, no dispatch writes its end.
     let source =
         if columns.is_multiple_of(4) { TensorSource::Scratch } else { TensorSource::Zeroed };
     builder.rows("pooled", texts, columns.div_ceil(4), columns, Storage::F32, source)
 }
 
-/// Fills `pooled` from `column` on with what a mode makes of `x`. `spans` are [`Span`]s.
+/// Pools `x` in a mode, into the columns of `pooled` from `column` on. `spans` are [`Span`]s.
 pub fn pool_at(
     builder: &mut Builder,
     x: Activations,

@@ -1,6 +1,6 @@
-//! Each kernel in plain Rust, naive and in f64: what the WGSL must compute.
+//! Each kernel in plain Rust, in the simplest way and in f64: the reference for the WGSL.
 //!
-//! Matrices are row-major slices without filling.
+//! Matrices are row-major slices without padding.
 
 use crate::kernels::Activation;
 use crate::kernels::attention::{Attention, Text};
@@ -22,8 +22,8 @@ pub fn activate(activation: Activation, x: f64) -> f64 {
     }
 }
 
-/// The error function to 1e-15: its Taylor series near zero, the continued fraction of erfc beyond
-/// (Abramowitz and Stegun 7.1.5 and 7.1.14).
+/// The error function to 1e-15: its Taylor series near zero, and the continued fraction of erfc beyond (Abramowitz and
+/// Stegun 7.1.5 and 7.1.14).
 pub fn erf(x: f64) -> f64 {
     let a = x.abs();
     if a < 2.5 {
@@ -43,12 +43,12 @@ pub fn erf(x: f64) -> f64 {
     x.signum() * (1.0 - erfc)
 }
 
-/// `[rows, width]` of table rows summed.
+/// Sums of table rows: `[rows, width]`.
 pub fn lookup(rows: &[[u32; 4]], tables: [&[f32]; 3], width: usize) -> Vec<f64> {
     lookup_of(rows, &tables, width, 1.0)
 }
 
-/// As [`lookup`], from any number of tables, times `scale`.
+/// As [`lookup`], from any number of tables, multiplied by `scale`.
 pub fn lookup_of(rows: &[[u32; 4]], tables: &[&[f32]], width: usize, scale: f32) -> Vec<f64> {
     let mut x = Vec::new();
     for row in rows {
@@ -60,7 +60,7 @@ pub fn lookup_of(rows: &[[u32; 4]], tables: &[&[f32]], width: usize, scale: f32)
     x
 }
 
-/// Layer normalisation of x + residual by rows.
+/// Layer normalisation of each row of x + residual.
 pub fn layer_norm(
     x: &[f32],
     residual: Option<&[f32]>,
@@ -84,7 +84,7 @@ pub fn layer_norm(
     y
 }
 
-/// Root mean square normalisation of x by rows, plus residual.
+/// Root mean square normalisation of each row of x, plus residual.
 pub fn rms_norm(x: &[f32], weight: &[f32], eps: f64, residual: Option<&[f32]>) -> Vec<f64> {
     let width = weight.len();
     let mut y = Vec::new();
@@ -99,8 +99,8 @@ pub fn rms_norm(x: &[f32], weight: &[f32], eps: f64, residual: Option<&[f32]>) -
     y
 }
 
-/// Heads `[tokens, heads + kv_heads, head]` normed, with weights `[2, head]` and an epsilon, and turned;
-/// `rows` is the row of `angles`, `[positions, pairs]`, for each token.
+/// Normalises heads `[tokens, heads + kv_heads, head]`, with weights `[2, head]` and an epsilon, and rotates them.
+/// `rows` has the row of `angles`, `[positions, pairs]`, for each token.
 pub fn rope(
     x: &[f32],
     rows: &[u32],
@@ -114,11 +114,11 @@ pub fn rope(
         let keys = usize::from(at % heads >= rope.heads);
         y.extend(rms_norm(values, &weight[keys * rope.head..][..rope.head], eps, None));
     }
-    turned(&y, rows, angles, [heads * rope.head, heads, rope.head])
+    rotated(&y, rows, angles, [heads * rope.head, heads, rope.head])
 }
 
-/// Rows of `width` values of which the first `heads` heads are turned: pairs of neighbours of each.
-pub fn turned(
+/// Rotates pairs of neighbouring values in the first `heads` heads of rows of `width` values.
+pub fn rotated(
     x: &[f64],
     rows: &[u32],
     (angles, pairs): (&[[f32; 2]], usize),
@@ -137,14 +137,14 @@ pub fn turned(
     y
 }
 
-/// activation(gate) · other of rows of `width` values, in which four of a gate and four of what it multiplies
-/// follow one another.
+/// activation(gate) · other for rows of `width` values, in which four values of a gate and four of the other factor
+/// alternate.
 pub fn gate(x: &[f64], width: usize, activation: Activation) -> Vec<f64> {
     let pairs = x.chunks_exact(width).flat_map(|row| row.chunks_exact(8));
     pairs.flat_map(|pair| (0..4).map(|i| activate(activation, pair[i]) * pair[i + 4])).collect()
 }
 
-/// activation(x · wᵀ + bias) + residual with `w` as checkpoints have it, `[columns, inner]`.
+/// activation(x · wᵀ + bias) + residual, with `w` as checkpoints store it, `[columns, inner]`.
 pub fn matmul(
     x: &[f32],
     w: &[f32],
@@ -169,8 +169,8 @@ pub fn matmul(
     y
 }
 
-/// For each row of x the `top` largest of softmax(x · wᵀ) as pairs (expert, weight), side by side; `w` is
-/// `[experts, inner]`. Of equal ones the lower expert comes first.
+/// The `top` largest of softmax(x · wᵀ) for each row of x, as pairs (expert, weight) side by side; `w` is
+/// `[experts, inner]`. Of equal weights, the lower expert comes first.
 pub fn route(x: &[f32], w: &[f32], experts: usize, top: usize) -> Vec<f64> {
     let inner = w.len() / experts;
     let logits = matmul(x, w, &vec![0.0; experts], Activation::None, None);
@@ -187,8 +187,8 @@ pub fn route(x: &[f32], w: &[f32], experts: usize, top: usize) -> Vec<f64> {
     choices
 }
 
-/// The rows of each expert together, as pairs (row, expert), from the expert of each row: experts in order,
-/// each filled up to whole tiles with row −1, and what is left of `slots` with row −1 of expert 0.
+/// Sorts rows by expert, given the expert of each row: pairs (row, expert), the rows of each expert padded to whole
+/// tiles with row −1, and the remaining slots with row −1 of expert 0.
 pub fn group_rows(of_row: &[usize], experts: usize, tile: usize, slots: usize) -> Vec<f64> {
     let mut order = Vec::with_capacity(2 * slots);
     for expert in 0..experts {
@@ -204,8 +204,8 @@ pub fn group_rows(of_row: &[usize], experts: usize, tile: usize, slots: usize) -
     order
 }
 
-/// Each row of y by its own expert: x · wᵀ of the expert `of_row` names, `w` is `[experts, columns, inner]`,
-/// and row r of y is made of row r / share of x.
+/// Multiplies each row by the matrix of its expert, which `of_row` names: `w` is `[experts, columns, inner]`, and row r
+/// of y comes from row r / share of x.
 pub fn matmul_experts(
     x: &[f32],
     w: &[f32],
@@ -223,8 +223,7 @@ pub fn matmul_experts(
     of_row.iter().enumerate().flat_map(row).collect()
 }
 
-/// Σ weight · x + bias over the rows of each token: `choices` are pairs (expert, weight), as many of each
-/// token as it has rows of x.
+/// Σ weight · x + bias over the rows of each token. `choices` are pairs (expert, weight), one for each row of x.
 pub fn combine(x: &[f32], choices: &[f32], top: usize, bias: &[f32]) -> Vec<f64> {
     let width = bias.len();
     let mut y = Vec::new();
@@ -237,7 +236,7 @@ pub fn combine(x: &[f32], choices: &[f32], top: usize, bias: &[f32]) -> Vec<f64>
     y
 }
 
-/// softmax(q · kᵀ / √head) · v; `qkv` is `[tokens, 3, heads, head]`, the result `[tokens, heads, head]`.
+/// softmax(q · kᵀ / √head) · v: `[tokens, heads, head]`, from `qkv` of `[tokens, 3, heads, head]`.
 pub fn attention(qkv: &[f32], texts: &[Text], heads: usize, head: usize) -> Vec<f64> {
     let width = heads * head;
     let part = |part: usize| -> Vec<f32> {
@@ -248,8 +247,8 @@ pub fn attention(qkv: &[f32], texts: &[Text], heads: usize, head: usize) -> Vec<
     attend([&parts[0], &parts[1], &parts[2]], texts, &plain, |_, _| 0.0)
 }
 
-/// softmax(q · kᵀ · scale + bias(head, key − query)) · v over the keys that a query sees; the queries
-/// are `[tokens, heads, head]`, keys and values `[tokens, kv_heads, head]`.
+/// softmax(q · kᵀ · scale + bias(head, key − query)) · v over the keys that a query sees. Queries are
+/// `[tokens, heads, head]`, keys and values `[tokens, kv_heads, head]`.
 pub fn attend(
     qkv: [&[f32]; 3],
     texts: &[Text],
@@ -261,8 +260,8 @@ pub fn attend(
     })
 }
 
-/// As [`attend`] without a bias, and with `q · relative key + k · relative query` added to `q · k`:
-/// `keys` and `queries` are `[rows, heads, head]`, and `row` gives that of key − query.
+/// As [`attend`] without a bias, with `q · relative key + k · relative query` added to `q · k`. `keys` and `queries` are
+/// `[rows, heads, head]`, and `row` gives the row for key − query.
 pub fn attend_relative(
     [q, k, v]: [&[f32]; 3],
     texts: &[Text],
@@ -285,7 +284,7 @@ pub fn attend_relative(
     })
 }
 
-/// Attention whose scores are raised by `more` of a head, a query and a key.
+/// Attention with `more(head, query, key)` added to each score.
 fn attend_with(
     [q, k, v]: [&[f32]; 3],
     texts: &[Text],

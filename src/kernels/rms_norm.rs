@@ -1,8 +1,8 @@
 //! `rms_norm.wgsl`: root mean square normalisation.
 //!
-//! A model that normalises before a block keeps the sum itself: its matmul adds the block's result to
-//! `x` (the `residual` of [`matmul`](super::matmul::matmul)), and the next norm reads `x`. One that
-//! closes a block with a norm (Gemma) hands `x` to that norm as its residual.
+//! In a model that normalises before a block, the matmul adds the block's result to `x` (the `residual` of
+//! [`matmul`](super::matmul::matmul)), and the next norm reads `x`. A model that ends a block with a norm (Gemma)
+//! passes `x` to that norm as its residual.
 
 use crate::gpu::graph::{Dispatch, TensorId, TensorSource, Workgroups};
 use crate::gpu::kernel::{Access, Kernel, Setting};
@@ -14,7 +14,7 @@ params! {
     pub struct RmsNormParams { rows: u32, width: u32, width4: u32, groups: u32, eps: f32 }
 }
 
-/// The kernel.
+/// Root mean square normalisation, plus a residual.
 pub static RMS_NORM: Kernel = Kernel {
     name: "rms_norm",
     source: include_str!("../../shaders/rms_norm.wgsl"),
@@ -28,11 +28,10 @@ pub static RMS_NORM: Kernel = Kernel {
     settings: &[Setting { name: "HAS_RESIDUAL", constant: false, values: &[0, 1] }],
 };
 
-/// The weight of a root mean square normalisation, f32, and its epsilon.
+/// The weight (f32) of a root mean square normalisation, and its epsilon.
 #[derive(Debug, Clone, Copy)]
 pub struct RmsNorm {
-    /// `[width]`, by its number among the model's buffers, with 1 added where the model scales by
-    /// 1 + w.
+    /// The number of the buffer of the weight, `[width]`, with 1 added if the model scales by 1 + w.
     pub weight: usize,
     /// Added to the mean of the squares.
     pub eps: f32,
@@ -71,7 +70,7 @@ pub fn rms_norm_of(
     builder.graph.dispatches.push(Dispatch {
         kernel: &RMS_NORM,
         variant,
-        // Without a residual its binding is not read; x stands in.
+        // x stands in for a residual that is not read.
         bindings: vec![x.id, residual.unwrap_or(x).id, weight, y.id],
         params: bytemuck::bytes_of(&params).to_vec(),
         workgroups: Workgroups::row(groups),

@@ -1,12 +1,12 @@
-//! Rotary positions of queries and keys: the angles of a batch, and `rope.wgsl`, which norms heads before it
-//! turns them. Heads without a norm are turned by the matmul that makes them: see
+//! Rotary positions of queries and keys: the angles of a batch, and `rope.wgsl`, which normalises heads and then
+//! rotates them. Heads without a norm are rotated by the matmul that computes them: see
 //! [`Epilogue::Rotated`](super::matmul::Epilogue::Rotated).
 //!
-//! Pairs that are turned lie side by side in a head: the weights are put in that order when they are loaded,
-//! for queries and keys alike, so that products of the two stay what they are.
+//! The two values of a rotated pair lie side by side in a head. Weights are put in that order when they are loaded, for
+//! queries and keys alike, which leaves their products unchanged.
 //!
-//! A model makes the table of angles of a batch on the host, a row a position, and says for each token
-//! which row is its.
+//! A model makes the table of angles of a batch on the host, with a row for each position, and gives the row of each
+//! token.
 
 use crate::gpu::graph::{Dispatch, TensorId, TensorSource, Workgroups};
 use crate::gpu::kernel::{Access, Kernel};
@@ -29,7 +29,7 @@ params! {
     }
 }
 
-/// The kernel.
+/// The normalisation and rotation of heads.
 pub static ROPE: Kernel = Kernel {
     name: "rope",
     source: include_str!("../../shaders/rope.wgsl"),
@@ -49,14 +49,14 @@ pub static ROPE: Kernel = Kernel {
 pub struct Angles {
     /// The tensor.
     pub table: TensorId,
-    /// Tokens, which come before the first row.
+    /// The number of tokens, whose pairs lie before the first row.
     pub tokens: usize,
-    /// Pairs of values of a head that are turned: half the rotary dimensions.
+    /// Rotated pairs of a head: half the rotary dimensions.
     pub pairs: usize,
 }
 
 impl Angles {
-    /// From the row of each token and the rows.
+    /// Makes the tensor from the row number of each token and the rows.
     pub fn new(builder: &mut Builder, rows: &[u32], angles: &[[f32; 2]], pairs: usize) -> Self {
         let mut table: Vec<[f32; 2]> = rows.iter().map(|row| [*row as f32, 0.0]).collect();
         table.extend_from_slice(angles);
@@ -64,48 +64,48 @@ impl Angles {
         Angles { table, tokens: rows.len(), pairs }
     }
 
-    /// So that so many heads of so many values, the first ones of a row, are turned.
+    /// The rotation of the first `heads` heads of a row, each of `head` values.
     pub fn rotation(&self, heads: usize, head: usize) -> Rotation {
         let head4 = head.div_ceil(4);
         Rotation { angles: *self, head4, cells: heads * head4 }
     }
 }
 
-/// How the matmul that makes them turns heads.
+/// The rotation of heads by the matmul that computes them.
 #[derive(Debug, Clone, Copy)]
 pub struct Rotation {
-    /// By which angles.
+    /// The angles to rotate by.
     pub angles: Angles,
     /// Cells of a head.
     pub head4: usize,
-    /// Cells of all heads that are turned, the first ones of a row.
+    /// Cells of all rotated heads, the first ones of a row.
     pub cells: usize,
 }
 
-/// Heads that are normed and turned.
+/// The heads that [`rope`] normalises and rotates.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rope {
     /// Heads of queries, which come first.
     pub heads: usize,
     /// Heads of keys, which follow.
     pub kv_heads: usize,
-    /// Values of a head, without filling.
+    /// Values of a head, without padding.
     pub head: usize,
 }
 
-/// The norm of each head before it is turned: root mean square, f32 weights.
+/// The root mean square norm of each head before its rotation, with f32 weights.
 #[derive(Debug, Clone, Copy)]
 pub struct HeadNorm {
-    /// `[2, head]`, each filled up to whole cells and in the order of the heads' values: of queries, of keys.
+    /// `[2, head]`: of queries, of keys. Each is padded to whole cells and in the order of the heads' values.
     pub weight: TensorId,
     /// Added to the mean of the squares.
     pub eps: f32,
 }
 
-/// (cos, sin) `[positions, pairs]` for positions 0 to `positions` − 1: `frequencies` holds an angle a
-/// position for each pair, `factor` multiplies both (the attention factor of yarn and longrope).
+/// (cos, sin) `[positions, pairs]` for positions 0 to `positions` − 1. `frequencies` has the angle of one position for
+/// each pair, and `factor` multiplies cosine and sine (the attention factor of yarn and longrope).
 ///
-/// The angle is a product in f32, as in transformers: at position 8000 rounding moves it by 2e-4.
+/// The angle is a product in f32, as in transformers; at position 8000 its rounding error is 2e-4.
 pub fn angles(frequencies: &[f64], factor: f64, positions: usize) -> Vec<[f32; 2]> {
     let at = |position: usize, frequency: f64| {
         let (sin, cos) = f64::from(position as f32 * frequency as f32).sin_cos();
@@ -114,8 +114,8 @@ pub fn angles(frequencies: &[f64], factor: f64, positions: usize) -> Vec<[f32; 2
     (0..positions).flat_map(|p| frequencies.iter().map(move |f| at(p, *f))).collect()
 }
 
-/// Where value `i` of a head lies whose first `2 · pairs` values are pairs half of them apart ("rotate half"),
-/// once pairs lie side by side.
+/// The index of value `i` of a head after its pairs are put side by side. Before that, the two values of a pair are
+/// `pairs` apart ("rotate half") among the first `2 · pairs` values.
 pub fn side_by_side(i: usize, pairs: usize) -> usize {
     match i {
         first if first < pairs => 2 * first,
@@ -124,10 +124,10 @@ pub fn side_by_side(i: usize, pairs: usize) -> usize {
     }
 }
 
-/// Queries and keys, normed and turned: `[tokens, heads + kv_heads, head]`, filled as in `x`.
+/// Normalises and rotates queries and keys: `[tokens, heads + kv_heads, head]`, padded as in `x`.
 ///
-/// `x` is `[tokens, …]` with the heads of queries first and those of keys behind them. The values stay behind:
-/// [`attend`](super::attention::attend) takes the three from wherever they lie.
+/// `x` is `[tokens, …]`, first the heads of queries, then those of keys. The values of the attention stay in `x`:
+/// [`attend`](super::attention::attend) takes each of the three from its own tensor.
 pub fn rope(
     builder: &mut Builder,
     x: Activations,
@@ -140,7 +140,7 @@ pub fn rope(
     let width4 = heads * head4;
     let y = builder.rows("rotated", x.rows, width4, width4 * 4, x.storage, TensorSource::Scratch);
     let variant = builder.variant(&ROPE, x.storage);
-    // A dimension of a dispatch ends at 65,535; the kernel strides over what is left.
+    // A dispatch has at most 65,535 workgroups in a dimension; the kernel strides over the remaining rows.
     let groups = row_workgroups(variant.lanes, x.rows * heads).min(65_535);
     let params = RopeParams {
         tokens: x.rows as u32,

@@ -1,4 +1,4 @@
-//! `route.wgsl`: the experts that each token goes to.
+//! `route.wgsl`: chooses the experts of each token.
 
 use crate::dtype::Storage;
 use crate::gpu::graph::{Dispatch, TensorId, TensorSource, Workgroups};
@@ -20,7 +20,7 @@ params! {
     }
 }
 
-/// The kernel.
+/// The choice of experts.
 pub static ROUTE: Kernel = Kernel {
     name: "route",
     source: include_str!("../../shaders/route.wgsl"),
@@ -34,30 +34,29 @@ pub static ROUTE: Kernel = Kernel {
     settings: &[Setting { name: "CELLS", constant: true, values: &[1, 2, 8] }],
 };
 
-/// The most experts that the kernels tell apart.
+/// The maximum number of experts that the kernels support.
 pub const MAX_EXPERTS: usize = 32;
 
-/// Which experts each token goes to, and what each counts.
+/// The experts of each token, and their weights.
 #[derive(Debug, Clone, Copy)]
 pub struct Choices {
-    /// `[tokens, 2 · top]` in f32: pairs (expert, weight), the largest weight first. Rows are filled up to
-    /// whole cells.
+    /// `[tokens, 2 · top]` in f32: pairs (expert, weight), the largest weight first. Rows are padded to whole cells.
     pub pairs: Activations,
-    /// Experts of a token.
+    /// The number of experts of a token.
     pub top: usize,
-    /// Experts to choose from.
+    /// The number of experts to choose from.
     pub experts: usize,
 }
 
 impl Choices {
-    /// Pairs of a token, with filling.
+    /// Pairs of a token, with padding.
     pub(crate) fn stride(&self) -> usize {
         self.pairs.width4 * 2
     }
 }
 
-/// The `top` largest of softmax(x · router) for each row of x; of equal ones the lower expert. The
-/// weights are not divided by their sum. A row's choice is the same beside any others.
+/// Chooses the `top` largest of softmax(x · router) for each row of x, and of equal ones the lower expert. The weights
+/// are not divided by their sum. A row's choice does not depend on the other rows.
 pub fn route(builder: &mut Builder, x: Activations, router: &ExpertLinear, top: usize) -> Choices {
     let weight = builder.weight("router", router.weight);
     route_of(builder, x, weight, router.columns, top)

@@ -1,6 +1,5 @@
-//! Matmul and attention by cooperative matrices, where the adapter has them: `scripts/test.sh` runs these on a
-//! newer Mesa too. Sizes and storages are those of `matmul.rs`, `experts.rs` and `attention.rs`, which walk
-//! every plan.
+//! The matmul and attention by cooperative matrices, if the adapter has them. `scripts/test.sh` also runs these tests on
+//! a newer Mesa. `matmul.rs`, `experts.rs` and `attention/` cover sizes and storages, since they walk every plan.
 
 use pollster::block_on;
 use vectile::gpu::adapter::{AdapterChoice, Feature};
@@ -31,7 +30,7 @@ fn plan(executor: &Executor) -> Option<KernelPlan> {
     Some(plan)
 }
 
-/// Rows of a product of these rows of x, by themselves.
+/// The rows of the product of x and a fixed matrix.
 fn product(executor: &mut Executor, plan: &KernelPlan, x: &[f32], inner: usize) -> Vec<Vec<f32>> {
     let columns = 76;
     let f16 = Storage::F16;
@@ -66,7 +65,7 @@ fn a_row_has_the_same_bits_among_any_others() {
     }
 }
 
-/// Tiles of all sizes that matrices make, at sizes that none divides: against the reference, and bit by bit.
+/// Compares tiles of all sizes with the reference and bit by bit, for matrices that no tile divides.
 #[test]
 fn tiles_of_all_sizes_give_the_same_bits() {
     let Some(mut bench) = bench() else { return };
@@ -89,7 +88,7 @@ fn tiles_of_all_sizes_give_the_same_bits() {
     }
 }
 
-/// Rows of attention over one text, a head of 32.
+/// The rows of attention over one text, with a head of 32.
 fn attended(executor: &mut Executor, plan: &KernelPlan, qkv: [&[f32]; 3]) -> Vec<Vec<f32>> {
     let f16 = Storage::F16;
     let mut builder = Builder::new(plan, &precision(f16, f16));
@@ -101,7 +100,7 @@ fn attended(executor: &mut Executor, plan: &KernelPlan, qkv: [&[f32]; 3]) -> Vec
     run(executor, builder, y).0.chunks_exact(32).map(<[f32]>::to_vec).collect()
 }
 
-/// Sums are scaled where a score is far above those before: for one query, or for none, or for all.
+/// Sums are scaled if a score is far above the earlier ones: of one query, of none, or of all.
 #[test]
 fn a_query_has_the_same_bits_among_any_others() {
     let Some(mut bench) = bench() else { return };
@@ -139,7 +138,7 @@ fn builder() -> EmbedderBuilder {
     Embedder::builder(files).dtype(DtypeRequest::Float16).gpu_kernels()
 }
 
-/// The kernels of a model, and vectors of two texts in a batch and alone.
+/// The kernels that a model chooses, and the vectors of two texts in a batch and alone.
 fn embed(builder: EmbedderBuilder) -> (KernelChoice, Vec<Vec<f32>>) {
     let embedder = block_on(builder.build()).unwrap();
     let texts = ["A cat sat on the roof, and nobody knew why.", "A dog."];
@@ -163,7 +162,7 @@ fn a_model_runs_them_unless_they_are_disabled_or_wrong() {
     let (choice, vectors) = embed(builder().cache_dir(directory.clone()));
     assert!(choice.matmul.starts_with("cooperative matrices of "), "{choice}");
     assert_eq!(choice.because, None);
-    // From the verdict that was kept.
+    // The cached verdict decides.
     let again = embed(builder().cache_dir(directory.clone()));
     assert_eq!(again, (choice, vectors.clone()));
     std::fs::remove_dir_all(&directory).unwrap();

@@ -1,4 +1,4 @@
-//! What mixtures of experts add to the kernels: routing, grouping, matmuls by expert, the weighted sum.
+//! The kernels for mixtures of experts: routing, grouping, matmuls by expert, and the weighted sum.
 
 use vectile::convert;
 use vectile::dtype::Storage;
@@ -22,13 +22,13 @@ fn stored(builder: &mut Builder, values: &[f32], storage: Storage) -> TensorId {
     builder.input("w", &bytes)
 }
 
-/// The expert of each row: none of expert 1, most of the last.
+/// The expert of each row: expert 1 has no rows, and the last has most.
 fn uneven(rows: usize, experts: usize) -> Vec<usize> {
     let of = |row: usize| if noise(9, row) < 0.2 { row % experts } else { experts - 1 };
     (0..rows).map(of).map(|expert| if expert == 1 { 0 } else { expert }).collect()
 }
 
-/// Pairs (expert, weight) of rows.
+/// The pair (expert, weight) of each row.
 fn pairs(of_row: &[usize]) -> Vec<f32> {
     let weight = |row| noise(8, row) * 0.5 + 0.5;
     of_row.iter().enumerate().flat_map(|(row, e)| [*e as f32, weight(row)]).collect()
@@ -69,10 +69,10 @@ fn routes_of_ragged_sizes_in_every_storage() {
 }
 
 #[test]
-fn of_equal_experts_the_lower_one_comes_first() {
+fn the_lower_of_two_equal_experts_comes_first() {
     let Some(mut bench) = bench() else { return };
     for executor in &mut bench.executors {
-        // Experts 1, 3 and 4 are alike, and above the others.
+        // Experts 1, 3 and 4 have equal logits, above the others.
         let w = [0.5, 2.0, 0.25, 2.0, 2.0];
         let mut builder = Builder::new(&own_plan(executor), &precision(Storage::F32, Storage::F32));
         let router = stored(&mut builder, &matmul::repacked(&w, 5), Storage::F32);
@@ -85,7 +85,7 @@ fn of_equal_experts_the_lower_one_comes_first() {
 }
 
 #[test]
-fn logits_that_are_no_numbers_choose_different_experts_of_the_table() {
+fn nan_logits_choose_different_valid_experts() {
     let Some(mut bench) = bench() else { return };
     for executor in &mut bench.executors {
         let w: Vec<f32> = (0..6).map(|e| e as f32).collect();
@@ -133,7 +133,7 @@ fn groups_are_whole_tiles() {
 fn slots_suffice_for_any_choice() {
     for (rows, experts, tile) in [(1, 1, 16), (1, 8, 16), (7, 8, 16), (8, 8, 64), (129, 3, 64)] {
         let slots = group_rows::slots(rows, experts, tile);
-        // The most tiles: as many experts as can be with one row, and the last with the others.
+        // The maximum number of tiles: as many experts as possible have one row, and the last has the rest.
         let with_one = experts.min(rows) - 1;
         let tiles = with_one + (rows - with_one).div_ceil(tile);
         assert!(slots / tile >= tiles, "{rows} {experts} {tile}");
@@ -147,11 +147,11 @@ struct Case {
     experts: usize,
     inner: usize,
     columns: usize,
-    /// Rows of x: one a token, or one a row of y.
+    /// True if x has one row for each token, false if it has one for each row of y.
     shared: bool,
 }
 
-/// Runs a matmul by expert over `of_row` and returns y and what it should be.
+/// Adds a matmul by expert over `of_row`; returns y and its expected values.
 fn matmul_by_expert(
     builder: &mut Builder,
     case: &Case,
@@ -216,7 +216,7 @@ fn matmuls_by_expert_of_ragged_sizes_in_every_storage() {
 }
 
 #[test]
-fn rows_have_the_same_bits_beside_any_others_and_in_cut_dispatches() {
+fn rows_are_bit_identical_beside_any_others_and_in_split_dispatches() {
     let Some(mut bench) = bench() else { return };
     for executor in &mut bench.executors {
         let stored =
@@ -241,7 +241,7 @@ fn rows_have_the_same_bits_beside_any_others_and_in_cut_dispatches() {
             let cut = result(1, &of_row);
             assert!(cut.0 > whole.0);
             assert_eq!(cut.1, whole.1);
-            // Every second row goes to another expert: the others lie elsewhere in their tiles.
+            // Every second row goes to another expert, which moves the other rows within their tiles.
             for expert in of_row.iter_mut().step_by(2) {
                 *expert = (*expert + 1) % 4;
             }
@@ -255,12 +255,12 @@ fn rows_have_the_same_bits_beside_any_others_and_in_cut_dispatches() {
 }
 
 #[test]
-fn a_row_out_of_range_marks_its_token() {
+fn a_row_out_of_range_sets_the_flag_of_its_token() {
     let Some(mut bench) = bench() else { return };
     for executor in &mut bench.executors {
         for plan in plans(executor) {
             let mut builder = Builder::new(&plan, &precision(Storage::F32, Storage::PackedF16));
-            // Three tokens by two experts each; the second doubles.
+            // Three tokens with two experts each; the second expert doubles.
             let choices = choices(&mut builder, &[0, 1, 1, 2, 0, 2], 3, 2);
             let grouped = group_rows::group_rows(&mut builder, &choices);
             let w: Vec<f32> =

@@ -1,5 +1,5 @@
-//! Every kernel against its plain-Rust reference, over ragged sizes and all storages, on a real
-//! adapter (software Vulkan counts).
+//! Compares every kernel with its plain-Rust reference, in odd sizes and all storages, on a real adapter (software
+//! Vulkan counts).
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -34,10 +34,10 @@ use vectile::kernels::{Activations, Builder, KernelPlan, pad_rows};
 
 pub use support::{noise, precision, storable as values};
 
-/// Sizes that fall between, on and beyond every tile and lane count.
+/// Sizes below, at and beyond the sizes of tiles and subgroups.
 pub const RAGGED: &[usize] = &[1, 3, 63, 64, 65, 257];
 
-/// An adapter as it is and one without subgroups, each opened once. Tests take turns.
+/// The adapter with and without subgroups, each opened once. Tests take turns.
 pub struct Bench {
     pub executors: Vec<Executor>,
 }
@@ -57,21 +57,19 @@ pub fn bench() -> Option<MutexGuard<'static, Bench>> {
     bench.as_ref().map(|bench| bench.lock().unwrap_or_else(|e| e.into_inner()))
 }
 
-/// Set where the adapter has cooperative matrices, so that a test which finds none fails. Tests then cover those and
-/// nothing else.
+/// Set if the adapter has cooperative matrices, so that a test that finds none fails. Tests then cover only those.
 pub const REQUIRE_COOPERATIVE: &str = "VECTILE_REQUIRE_COOPERATIVE";
 
 pub fn only_matrices() -> bool {
     support::must_have(REQUIRE_COOPERATIVE)
 }
 
-/// The plan that models on an adapter run by.
+/// The plan that models run by on an adapter.
 pub fn own_plan(executor: &Executor) -> KernelPlan {
     KernelPlan::for_device(&executor.gpu)
 }
 
-/// The plans of an adapter that a test walks: both families of kernels, and cooperative matrices where it has
-/// them.
+/// The plans of an adapter that a test walks: both families of kernels, and cooperative matrices if it has them.
 pub fn plans(executor: &Executor) -> Vec<KernelPlan> {
     let own = own_plan(executor);
     let mut plans = vec![
@@ -87,7 +85,7 @@ pub fn plans(executor: &Executor) -> Vec<KernelPlan> {
     plans
 }
 
-/// The storages that an adapter can hold.
+/// The storages that an adapter supports.
 pub fn storages(executor: &Executor) -> Vec<Storage> {
     Storage::ALL
         .into_iter()
@@ -104,22 +102,22 @@ pub fn activations(
     width: usize,
     storage: Storage,
 ) -> Activations {
-    let filled = pad_rows(values, width);
+    let padded = pad_rows(values, width);
     let mut bytes = Vec::new();
-    convert::encode(storage, &filled, &mut bytes);
+    convert::encode(storage, &padded, &mut bytes);
     let rows = values.len() / width;
     let id = builder.graph.add(name, bytes.len() as u64, TensorSource::Input(bytes));
     Activations { id, rows, width, width4: width.div_ceil(4), storage }
 }
 
-/// Runs a graph and returns the values of `y`, without filling.
+/// Runs a graph and returns the values of `y`, without padding.
 pub fn run(executor: &mut Executor, mut builder: Builder, y: Activations) -> (Vec<f32>, Outcome) {
     builder.graph.output = Some(y.id);
     builder.graph.tokens = builder.graph.tokens.max(y.rows);
     let outcome = block_on(executor.run(&builder.graph)).expect("the graph runs");
-    let filled = convert::decode(y.storage, &outcome.output);
-    // A tensor of a few bytes lies in a larger buffer.
-    let rows = filled
+    let padded = convert::decode(y.storage, &outcome.output);
+    // A small tensor lies in a larger buffer.
+    let rows = padded
         .chunks_exact(y.width4 * 4)
         .take(y.rows)
         .flat_map(|row| row[..y.width].to_vec())
@@ -127,18 +125,18 @@ pub fn run(executor: &mut Executor, mut builder: Builder, y: Activations) -> (Ve
     (rows, outcome)
 }
 
-/// Half the spacing of a storage's values near x: the error that storing alone makes.
+/// The maximum error that storing a value near x makes.
 pub fn rounding(storage: Storage, x: f64) -> f64 {
     let bits = match storage {
         Storage::F32 => 24,
         Storage::F16 | Storage::PackedF16 => 11,
         Storage::PackedBf16 => 8,
     };
-    // Some drivers truncate when they store; allow a whole spacing.
+    // A whole spacing of the storage, since some drivers truncate when they store.
     x.abs().max(6.2e-5) * 2f64.powi(1 - bits)
 }
 
-/// Every value within `tolerance` of what it should be, apart from storing it.
+/// Asserts that every value is within `tolerance` of its expectation, beside the error of storing it.
 pub fn assert_close(what: &str, got: &[f32], expected: &[f64], storage: Storage, tolerance: f64) {
     assert_eq!(got.len(), expected.len(), "{what}");
     for (i, (g, e)) in got.iter().zip(expected).enumerate() {

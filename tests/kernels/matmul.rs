@@ -27,7 +27,7 @@ fn check(case: &Case, weights: Storage, acts: Storage) {
     check_with(case, weights, acts, None);
 }
 
-/// With every plan, or with one variant.
+/// Compares a case with the reference, in every plan or in one variant.
 pub fn check_with(case: &Case, weights: Storage, acts: Storage, variant: Option<Variant>) {
     let Some(mut bench) = bench() else { return };
     for executor in &mut bench.executors {
@@ -54,9 +54,9 @@ pub fn check_with(case: &Case, weights: Storage, acts: Storage, variant: Option<
             let mut bytes = Vec::new();
             vectile::convert::encode(weights, &matmul::repacked(&w, columns), &mut bytes);
             let w_id = builder.input("w", &bytes);
-            let mut filled = bias.clone();
-            filled.resize(columns.next_multiple_of(4), 0.0);
-            let bias_id = builder.input("bias", &filled);
+            let mut padded = bias.clone();
+            padded.resize(columns.next_multiple_of(4), 0.0);
+            let bias_id = builder.input("bias", &padded);
             let x_t = activations(&mut builder, "x", &x, inner, acts);
             let res_t = residual.then(|| activations(&mut builder, "res", &res, columns, acts));
             let y = matmul::matmul_of(
@@ -76,7 +76,7 @@ pub fn check_with(case: &Case, weights: Storage, acts: Storage, variant: Option<
                 plan.describe((weights, acts)),
                 plan.lanes
             );
-            // f32 sums of `inner` products of about 1.
+            // The error of f32 sums of `inner` products of about 1.
             let tolerance = 3e-7 * (inner as f64).sqrt() * 4.0 + 2e-6;
             assert_close(&what, &got, &expected, acts, tolerance);
             assert!(outcome.overflowed.iter().all(|marked| !marked), "{what}");
@@ -105,9 +105,9 @@ fn ragged_sizes_in_every_storage() {
     }
 }
 
-/// Every variant that rows may pick among, at sizes that none divides, against the reference and bit by bit.
+/// Compares every variant that rows may select with the reference and bit by bit, for matrices that no tile divides.
 #[test]
-fn forms_of_the_same_bits() {
+fn variants_that_rows_select_are_bit_identical() {
     let Some(mut bench) = bench() else { return };
     for executor in &mut bench.executors {
         let variants: Vec<Variant> = OutputTile::ALL
@@ -147,9 +147,9 @@ fn forms_of_the_same_bits() {
     }
 }
 
-/// As a driver would that fuses products and sums in one variant and not in another.
+/// Imitates a driver that fuses products and sums in one variant and not in another.
 #[test]
-fn a_form_of_other_bits_is_found() {
+fn a_variant_that_is_not_bit_identical_is_found() {
     let Some(bench) = bench() else { return };
     drop(bench);
     let gpu = block_on(Gpu::open(&AdapterChoice::Best, &[])).unwrap();
@@ -209,7 +209,7 @@ fn every_activation_with_and_without_residual() {
 }
 
 #[test]
-fn a_dispatch_cut_into_pieces_gives_the_same_bits() {
+fn a_split_dispatch_is_bit_identical() {
     let Some(mut bench) = bench() else { return };
     for executor in &mut bench.executors {
         for plan in plans(executor) {
@@ -242,7 +242,7 @@ fn a_dispatch_cut_into_pieces_gives_the_same_bits() {
 }
 
 #[test]
-fn a_matrix_in_blocks_of_columns_gives_the_same_bits() {
+fn a_matrix_in_blocks_of_columns_is_bit_identical() {
     let Some(mut bench) = bench() else { return };
     for executor in &mut bench.executors {
         let (rows, inner, columns) = (37, 21, 171usize);
@@ -254,7 +254,8 @@ fn a_matrix_in_blocks_of_columns_gives_the_same_bits() {
             let res = values(8, rows * columns, 1.0, storage);
             for plan in plans(executor) {
                 let mut whole = None;
-                // One block; two that a tile ends between, and within; many; the last of one cell.
+                // One block; two blocks with a cut at the end of a tile, and within one; many blocks; a last block of one
+                // cell.
                 for cut in [cells, 32, 20, 2, 6] {
                     let mut builder = Builder::new(&plan, &precision(storage, storage));
                     let blocks: Vec<(TensorId, usize)> = (0..cells)
@@ -287,9 +288,9 @@ fn a_matrix_in_blocks_of_columns_gives_the_same_bits() {
     }
 }
 
-/// Every variant makes of gates and of heads what the reference does, whatever its tile.
+/// Compares gates and rotated heads with the reference in every variant.
 #[test]
-fn gates_and_turned_heads() {
+fn gates_and_rotated_heads() {
     let Some(mut bench) = bench() else { return };
     for (at, executor) in bench.executors.iter_mut().enumerate() {
         for storage in storages(executor) {
@@ -308,9 +309,9 @@ fn gates_and_turned_heads() {
                 for (rows, inner, cells) in [(1, 5, 1), (17, 63, 17), (129, 31, 33)] {
                     gated(executor, &plan, storage, [rows, inner, 8 * cells]);
                 }
-                // Heads of 12 values, some of which are turned; values behind them that are not.
+                // Heads of 12 values, partly rotated, and values behind them that are not rotated.
                 for (rows, heads, pairs) in [(1, 1, 6), (17, 3, 4), (129, 9, 5)] {
-                    turned(executor, &plan, storage, rows, heads, pairs);
+                    rotated(executor, &plan, storage, rows, heads, pairs);
                 }
             }
         }
@@ -329,7 +330,7 @@ fn gated(executor: &mut Executor, plan: &KernelPlan, storage: Storage, size: [us
     );
 }
 
-fn turned(
+fn rotated(
     executor: &mut Executor,
     plan: &KernelPlan,
     storage: Storage,
@@ -347,11 +348,11 @@ fn turned(
         Epilogue::Rotated(table.rotation(heads, 12))
     };
     then(executor, plan, storage, (&what, size), epilogue, |sums| {
-        reference::turned(sums, &positions, (&angles, pairs), [size[2], heads, 12])
+        reference::rotated(sums, &positions, (&angles, pairs), [size[2], heads, 12])
     });
 }
 
-/// What an epilogue makes of a matmul, beside the reference.
+/// Compares a matmul with an epilogue with the reference.
 fn then(
     executor: &mut Executor,
     plan: &KernelPlan,
@@ -394,7 +395,7 @@ fn activations_at_large_arguments_are_finite_and_right() {
             Activation::Tanh,
             Activation::Sigmoid,
         ] {
-            // A matrix of ones on the diagonal hands x through.
+            // The identity matrix passes x through.
             let n = x.len();
             let mut w = vec![0.0; n * n];
             for i in 0..n {

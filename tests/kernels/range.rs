@@ -1,4 +1,4 @@
-//! Values beyond a storage's range mark their token, whatever the driver makes of them.
+//! Values beyond a storage's range set the overflow flag of their token, whatever the driver stores for them.
 
 use vectile::dtype::Storage;
 use vectile::kernels::{Activation, Builder, matmul};
@@ -6,12 +6,12 @@ use vectile::kernels::{Activation, Builder, matmul};
 use crate::{activations, bench, plans, precision, run, storages};
 
 #[test]
-fn only_the_tokens_out_of_range_are_marked() {
+fn only_tokens_out_of_range_have_their_flag_set() {
     let Some(mut bench) = bench() else { return };
     for executor in &mut bench.executors {
         for acts in storages(executor) {
             for plan in plans(executor) {
-                // Row r is (value, 0, 0, 0); the matrix doubles the first column.
+                // Row r is (value, 0, 0, 0), and the matrix doubles the first column.
                 let rows: Vec<f32> = vec![1.0, 40000.0, -40000.0, 32000.0, 3e38, 0.0, -3e38];
                 let x: Vec<f32> = rows.iter().flat_map(|v| [*v, 0.0, 0.0, 0.0]).collect();
                 let x: Vec<f32> = x.iter().map(|v| v.clamp(-acts.max(), acts.max())).collect();

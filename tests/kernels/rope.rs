@@ -4,44 +4,44 @@ use vectile::kernels::{Builder, pad_rows, reference};
 
 use crate::{RAGGED, activations, assert_close, bench, own_plan, precision, run, storages, values};
 
-/// Frequencies as models have them: from one turn a token down.
+/// Frequencies as models have them, from one radian a token down.
 fn frequencies(pairs: usize) -> Vec<f64> {
     (0..pairs).map(|p| 10000f64.powf(-(p as f64) / pairs.max(1) as f64)).collect()
 }
 
-fn check(tokens: usize, turns: Rope, pairs: usize, behind: usize) {
+fn check(tokens: usize, rotary: Rope, pairs: usize, behind: usize) {
     let Some(mut bench) = bench() else { return };
     for executor in &mut bench.executors {
         for acts in storages(executor) {
-            let heads = turns.heads + turns.kv_heads;
-            let x = values(1, tokens * heads * turns.head, 3.0, acts);
-            let weight = values(2, 2 * turns.head, 2.0, Storage::F32);
+            let heads = rotary.heads + rotary.kv_heads;
+            let x = values(1, tokens * heads * rotary.head, 3.0, acts);
+            let weight = values(2, 2 * rotary.head, 2.0, Storage::F32);
             let angles = rope::angles(&frequencies(pairs), 1.2, 50);
             let rows: Vec<u32> = (0..tokens as u32).map(|t| t * 7 % 50).collect();
-            // The values, which the kernel leaves alone, lie behind the keys.
-            let filled = turns.head.next_multiple_of(4);
+            // The values of the attention, which the kernel does not read, lie behind the keys.
+            let padded = rotary.head.next_multiple_of(4);
             let packed: Vec<f32> = x
-                .chunks_exact(heads * turns.head)
+                .chunks_exact(heads * rotary.head)
                 .flat_map(|row| {
-                    let mut row = pad_rows(row, turns.head);
-                    row.resize((heads + behind) * filled, 9.0);
+                    let mut row = pad_rows(row, rotary.head);
+                    row.resize((heads + behind) * padded, 9.0);
                     row
                 })
                 .collect();
             let mut builder = Builder::new(&own_plan(executor), &precision(acts, acts));
-            let width = (heads + behind) * filled;
+            let width = (heads + behind) * padded;
             let x_t = activations(&mut builder, "qkv", &packed, width, acts);
             let table = Angles::new(&mut builder, &rows, &angles, pairs);
             let norm = HeadNorm {
-                weight: builder.input("norms", &pad_rows(&weight, turns.head)),
+                weight: builder.input("norms", &pad_rows(&weight, rotary.head)),
                 eps: 1e-6,
             };
-            let y = rope::rope(&mut builder, x_t, &table, &turns, norm);
+            let y = rope::rope(&mut builder, x_t, &table, &rotary, norm);
             let (got, _) = run(executor, builder, y);
             let got: Vec<f32> =
-                got.chunks_exact(filled).flat_map(|h| h[..turns.head].to_vec()).collect();
-            let expected = reference::rope(&x, &rows, (&angles, pairs), &turns, (&weight, 1e-6));
-            let what = format!("{tokens} {turns:?} {pairs} pairs {acts}");
+                got.chunks_exact(padded).flat_map(|h| h[..rotary.head].to_vec()).collect();
+            let expected = reference::rope(&x, &rows, (&angles, pairs), &rotary, (&weight, 1e-6));
+            let what = format!("{tokens} {rotary:?} {pairs} pairs {acts}");
             assert_close(&what, &got, &expected, acts, 3e-6);
         }
     }

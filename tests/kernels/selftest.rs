@@ -1,4 +1,4 @@
-//! Every kernel passes its known answer in every variant and storage that the adapter holds, and a wrong
+//! Every kernel passes its known-answer test in every variant and storage that the adapter supports, and a broken
 //! kernel does not.
 
 use pollster::block_on;
@@ -17,7 +17,7 @@ fn checks(executor: &mut Executor) -> Vec<KernelCheck> {
 }
 
 #[test]
-fn every_kernel_passes_in_every_form_and_storage() {
+fn every_kernel_passes_in_every_variant_and_storage() {
     let Some(mut bench) = bench() else { return };
     for executor in &mut bench.executors {
         let held = storages(executor);
@@ -33,7 +33,7 @@ fn every_kernel_passes_in_every_form_and_storage() {
                 check.share
             );
             assert!(check.passed, "{check:?}");
-            // Only sums of f16 values can be exact in f32, and places of rows, which are whole numbers.
+            // Only two results can be exact: sums of f16 values in f32, and positions of rows, which are integers.
             let exact = check.kernel == "group_rows"
                 || check.kernel == "lookup" && check.activations == Some(Storage::F32);
             assert!(check.error.is_some_and(|error| error > 0.0 || exact), "{check:?}");
@@ -57,7 +57,7 @@ fn every_kernel_passes_in_every_form_and_storage() {
     }
 }
 
-/// An executor of its own: a wrong kernel stays with it.
+/// A separate executor, since an edited kernel stays in it.
 fn executor() -> Option<Executor> {
     drop(bench()?);
     Some(Executor::new(block_on(Gpu::open(&AdapterChoice::Best, &[])).unwrap()))
@@ -75,7 +75,7 @@ fn a_kernel_that_is_off_by_a_little_fails() {
 }
 
 #[test]
-fn a_kernel_that_is_wrong_in_f16_alone_fails_there_alone() {
+fn a_kernel_that_is_wrong_only_in_f16_fails_only_there() {
     let Some(mut executor) = executor() else { return };
     if !executor.gpu.has_shader_f16() {
         lacks("the adapter has no SHADER_F16");
@@ -91,7 +91,7 @@ fn a_kernel_that_is_wrong_in_f16_alone_fails_there_alone() {
 }
 
 #[test]
-fn a_kernel_that_does_not_compile_fails_with_what_was_said() {
+fn a_kernel_that_does_not_compile_fails_with_the_drivers_message() {
     let Some(mut executor) = executor() else { return };
     executor.edit_shader(("pool", |wgsl| wgsl.replace("pooled[row + column]", "nowhere[row]")));
     for check in checks(&mut executor) {

@@ -1,10 +1,10 @@
-//! The buffers that graphs share: grown as graphs need, never shrunk.
+//! The buffers that graphs share. They grow as graphs need, and never shrink.
 
 use crate::error::Error;
 use crate::gpu::executor::Executor;
 use crate::gpu::graph::{Graph, Slots, TensorSource};
 
-/// Parameter blocks lie this far apart: WebGPU's default alignment of uniform offsets.
+/// The distance between parameter blocks: WebGPU's default alignment of uniform offsets.
 pub(super) const PARAMS_STRIDE: u64 = 256;
 
 impl Executor {
@@ -41,8 +41,8 @@ impl Executor {
         Ok(())
     }
 
-    /// A free read-back buffer of at least so many bytes. It is pushed back once it is unmapped: after a
-    /// failure it is dropped, and another made.
+    /// A free read-back buffer of at least so many bytes. The caller returns it once it is unmapped. After a failure it
+    /// is dropped, and the next call makes another.
     pub(super) fn readback(&mut self, bytes: u64) -> Result<wgpu::Buffer, Error> {
         let fitting = self.readbacks.iter().position(|buffer| buffer.size() >= bytes);
         if let Some(at) = fitting {
@@ -53,7 +53,7 @@ impl Executor {
         self.gpu.buffer("read-back", self.roomy(bytes), usage)
     }
 
-    /// Records that no token is marked, and that tensors which kernels only write parts of are zero.
+    /// Records commands that clear the overflow flags, and the tensors that kernels write only parts of.
     pub(super) fn clear(
         &self,
         encoder: &mut wgpu::CommandEncoder,
@@ -69,13 +69,13 @@ impl Executor {
         Ok(())
     }
 
-    /// Room to grow, as far as a shader can bind it, in whole words.
+    /// A size with room to grow, up to the binding limit, in whole words.
     fn roomy(&self, bytes: u64) -> u64 {
         let most = self.gpu.adapter.max_binding_bytes & !3;
         bytes.next_power_of_two().min(most).max(bytes)
     }
 
-    /// Refuses a batch that would take more than it may.
+    /// Refuses a batch that would exceed the memory limit.
     pub(super) fn check_limit(&self, graph: &Graph) -> Result<(), Error> {
         let bytes = batch_bytes(graph);
         let Some(limit) = self.batch_limit.filter(|limit| bytes > *limit) else { return Ok(()) };
@@ -84,13 +84,13 @@ impl Executor {
             what: "a batch".to_owned(),
             bytes,
             advice: format!(
-                "the memory that the model may take leaves {limit} beside the weights; allow more, lower \
-                 the batch tokens, or cut texts shorter"
+                "the model's memory limit leaves {limit} bytes beside the weights; raise the limit, lower the \
+                 batch tokens, or truncate texts earlier"
             ),
         })
     }
 
-    /// Refuses a tensor of a batch that a shader cannot see at once.
+    /// Refuses a tensor of a batch that exceeds the adapter's binding limit.
     fn bindable(&self, bytes: u64) -> Result<(), Error> {
         let most = self.gpu.adapter.max_binding_bytes;
         if bytes <= most {
@@ -99,8 +99,8 @@ impl Executor {
         Err(Error::adapter(
             &self.gpu.adapter.name,
             format!(
-                "a batch needs {bytes} bytes at once and a shader sees {most}; lower the batch \
-                 tokens, or cut texts shorter"
+                "a batch needs a binding of {bytes} bytes and the adapter's limit is {most}; lower the batch \
+                 tokens, or truncate texts earlier"
             ),
         ))
     }
@@ -137,8 +137,8 @@ impl Executor {
     }
 }
 
-/// Bytes of all buffers that a graph takes beside its weights, as [`Executor`] makes them: inputs with
-/// room to grow, and read-back for two graphs on their way.
+/// Bytes of all buffers that a graph needs beside its weights, as [`Executor`] makes them: inputs with room to grow,
+/// and read-back buffers for two graphs in flight.
 pub(crate) fn batch_bytes(graph: &Graph) -> u64 {
     let inputs = graph.tensors.iter().map(|tensor| match tensor.source {
         TensorSource::Input(_) => tensor.bytes.next_power_of_two(),
@@ -154,7 +154,7 @@ pub(crate) fn batch_bytes(graph: &Graph) -> u64 {
         + parameters.next_power_of_two()
 }
 
-/// Bytes of the marks of a graph's tokens.
+/// Bytes of the overflow flags of a graph's tokens.
 pub(super) fn flag_bytes(graph: &Graph) -> u64 {
     (graph.tokens.max(1) * 4) as u64
 }

@@ -22,10 +22,10 @@ use crate::gpu::trace::{Measure, Phase, Stamps, Trace, clock};
 pub(crate) use buffers::batch_bytes;
 use buffers::{PARAMS_STRIDE, flag_bytes};
 
-/// A submit is cut after so many estimated operations, some 250 ms at the rate the plan assumes.
+/// A submit is split after the work of so many dispatches of maximum size: some 250 ms at the assumed rate.
 const SUBMIT_DISPATCHES_OF_WORK: u64 = 5;
 
-/// What a graph gave.
+/// The result of running a graph.
 #[derive(Debug)]
 pub struct Outcome {
     /// The bytes of the output tensor.
@@ -34,7 +34,7 @@ pub struct Outcome {
     pub overflowed: Vec<bool>,
 }
 
-/// A graph on its way: submitted, and not read back yet.
+/// A graph in flight: submitted, and not read back yet.
 #[derive(Debug)]
 pub struct Running {
     readback: wgpu::Buffer,
@@ -45,26 +45,26 @@ pub struct Running {
     activation_bytes: u64,
 }
 
-/// A device with the pipelines and buffers made so far.
+/// A device with its pipelines and buffers. It runs graphs.
 pub struct Executor {
-    /// The device.
+    /// The device it runs on.
     pub gpu: Gpu,
     pipelines: Pipelines,
     weights: Vec<wgpu::Buffer>,
-    /// Writes of weights that may not be done.
+    /// Writes of weights that may still be in flight.
     uploads: Vec<wgpu::SubmissionIndex>,
-    /// Scratch slots, grown as graphs need.
+    /// Buffers of scratch slots, which grow as graphs need.
     scratch: Vec<wgpu::Buffer>,
-    /// Buffers for inputs, marks and parameters; grown as graphs need. Graphs on their way share them:
-    /// the queue runs what is written and submitted in its order.
+    /// Buffers for inputs, overflow flags and parameters, which grow as graphs need. Graphs in flight share them, since
+    /// the queue runs writes and submits in order.
     named: HashMap<String, wgpu::Buffer>,
-    /// Read-back buffers that no graph on its way holds.
+    /// Read-back buffers that no graph in flight holds.
     readbacks: Vec<wgpu::Buffer>,
-    /// Graphs of more tokens find no memory: for tests.
+    /// Graphs with more tokens run out of memory, for tests.
     tokens_that_fit: Option<usize>,
-    /// What the buffers of a batch may take.
+    /// The maximum bytes of a batch's buffers.
     pub(crate) batch_limit: Option<u64>,
-    /// Where it is set, what runs is measured and added to it.
+    /// If set, everything that runs is measured and added to it.
     pub trace: Option<Trace>,
 }
 
@@ -79,7 +79,7 @@ fn whole(binding: u32, buffer: &wgpu::Buffer) -> wgpu::BindGroupEntry<'_> {
 }
 
 impl Executor {
-    /// An executor with nothing loaded.
+    /// An executor without pipelines and buffers.
     pub fn new(gpu: Gpu) -> Self {
         let pipelines = Pipelines::new(&gpu);
         Executor {
@@ -96,29 +96,28 @@ impl Executor {
         }
     }
 
-    /// Takes compiled pipelines from a directory and keeps those made here in it, where the driver hands them
-    /// out.
-    pub(crate) fn keep_pipelines_in(&mut self, directory: &Path) {
-        self.pipelines.keep_in(&self.gpu, directory);
+    /// Reads compiled pipelines from a directory, and caches those made here in it, if the driver hands them out.
+    pub(crate) fn cache_pipelines_in(&mut self, directory: &Path) {
+        self.pipelines.cache_in(&self.gpu, directory);
     }
 
-    /// Writes compiled pipelines where they are kept, if any were made since.
+    /// Writes compiled pipelines to their cache, if any were made since the last time.
     pub(crate) fn save_pipelines(&mut self) {
         self.pipelines.save();
     }
 
-    /// What makes pipelines on other threads, for [`Executor::adopt`].
+    /// A compiler that makes pipelines on other threads, for [`Executor::adopt`].
     pub(crate) fn compiler(&self) -> Compiler {
         self.pipelines.compiler()
     }
 
-    /// Takes pipelines that were made ahead.
+    /// Adds pipelines that were made ahead.
     pub(crate) fn adopt(&mut self, ahead: Ahead) {
         self.pipelines.adopt(ahead);
     }
 
-    /// Makes the pipelines of graphs that are to be run one after the other, on all threads the machine has. What the
-    /// driver refuses is told when that graph runs.
+    /// Makes the pipelines of several graphs at once, on all threads of the machine. If the driver refuses one, the
+    /// error comes when its graph runs.
     pub(crate) fn make_ahead<'a>(&mut self, graphs: impl Iterator<Item = &'a Graph>) {
         if !self.gpu.is_noop() {
             let keys = self.pipelines.missing(pipelines_of(graphs));
@@ -128,19 +127,19 @@ impl Executor {
         }
     }
 
-    /// Makes a kernel wrong, for tests of what then notices.
+    /// Breaks a kernel, for tests of what notices it.
     #[doc(hidden)]
     pub fn edit_shader(&mut self, edit: ShaderEdit) {
         self.pipelines.edit(edit);
     }
 
-    /// Acts as if memory ran out in graphs of more tokens, for tests of what follows.
+    /// Makes graphs with more tokens run out of memory, for tests of the recovery.
     #[doc(hidden)]
     pub fn fit_tokens(&mut self, tokens: Option<usize>) {
         self.tokens_that_fit = tokens;
     }
 
-    /// Gives up every buffer: of a lost device.
+    /// Frees every buffer of a lost device.
     pub(crate) fn release(&mut self) {
         self.weights.clear();
         self.scratch.clear();
@@ -151,15 +150,14 @@ impl Executor {
     /// Runs a graph and reads its output back.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`], [`Error::DeviceLost`], or [`Error::Internal`] where the driver
-    /// refuses something.
+    /// [`Error::OutOfMemory`], [`Error::DeviceLost`], or [`Error::Internal`] if the driver refuses something.
     pub async fn run(&mut self, graph: &Graph) -> Result<Outcome, Error> {
         let running = self.start(graph)?;
         self.finish(graph, running).await
     }
 
-    /// Submits a graph without waiting for it. Others may be started before it is finished; each takes
-    /// a read-back buffer of its own, and they share everything else.
+    /// Submits a graph without waiting for it. More graphs may be started before it is finished. Each has a read-back
+    /// buffer of its own, and they share everything else.
     ///
     /// # Errors
     /// As [`Executor::run`].
@@ -263,7 +261,7 @@ impl Executor {
         })
     }
 
-    /// Adds the time since then to a phase, and begins the next.
+    /// Adds the time since `since` to a phase, and returns the start of the next phase.
     pub(crate) fn lap(&mut self, since: Option<Instant>, phase: Phase) -> Option<Instant> {
         if let (Some(trace), Some(since)) = (&mut self.trace, since) {
             trace.add(phase, since.elapsed());
@@ -271,12 +269,12 @@ impl Executor {
         self.clock()
     }
 
-    /// Now, where something is measured.
+    /// The current time, if something is measured.
     pub(crate) fn clock(&self) -> Option<Instant> {
         clock(self.trace.as_ref())
     }
 
-    /// Room for the times of each dispatch, where they are asked for and to be had.
+    /// Timestamps for each dispatch, if they are requested and available.
     fn stamps(&self, graph: &Graph) -> Result<Option<Stamps>, Error> {
         let asked = self.trace.as_ref().is_some_and(|trace| trace.measure == Measure::Gpu);
         if !asked || !self.gpu.has_timestamps() {
@@ -312,7 +310,7 @@ impl Executor {
         });
         let mut pass = None;
         for (at, dispatch) in dispatches.iter().enumerate() {
-            // Timestamps stand at the ends of passes.
+            // Timestamps are taken at the ends of passes.
             if pass.is_none() || stamps.is_some() {
                 drop(pass);
                 pass = Some(encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
@@ -352,9 +350,9 @@ impl Executor {
     }
 }
 
-/// Dispatches that go into one submit.
+/// The dispatches that are recorded into one submit.
 struct Pieces<'a> {
-    /// The number of the first.
+    /// The index of the first one in the graph.
     first: usize,
     dispatches: &'a [Dispatch],
     flag_bytes: u64,

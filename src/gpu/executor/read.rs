@@ -1,11 +1,11 @@
-//! Waiting for what was submitted, and reading back.
+//! Waits for submitted work, and reads results back.
 
 use std::time::Duration;
 
 use crate::error::Error;
 use crate::gpu::executor::Executor;
 
-/// A wait longer than this for one submit counts as a lost device.
+/// The maximum wait for one submit. A longer wait counts as a lost device.
 const WAIT: Duration = Duration::from_secs(120);
 
 impl Executor {
@@ -18,13 +18,13 @@ impl Executor {
     ) -> Result<Vec<u8>, Error> {
         let (sender, mut receiver) = futures_channel::oneshot::channel();
         buffer.map_async(wgpu::MapMode::Read, 0..bytes, move |result| {
-            // The receiver is gone only if the caller gave up waiting.
+            // Sending fails only if the caller stopped waiting.
             let _ = sender.send(result);
         });
         let lost =
             |problem: String| Error::DeviceLost { adapter: self.gpu.adapter.name.clone(), problem };
-        // Natively the answer is there once the queue is empty; after a loss it may never come, so
-        // it is not waited for. In a browser the event loop brings it.
+        // Natively the answer has arrived once the queue is empty. After a loss it may never arrive, so nothing
+        // waits for it. In a browser the event loop delivers it.
         let mapped = if cfg!(target_arch = "wasm32") {
             (&mut receiver).await.ok()
         } else {
@@ -33,7 +33,7 @@ impl Executor {
         };
         self.gpu.check("reading a batch back", bytes)?;
         mapped
-            .ok_or_else(|| lost("the read-back was not answered".to_owned()))?
+            .ok_or_else(|| lost("the driver did not answer the read-back".to_owned()))?
             .map_err(|e| lost(format!("the read-back failed: {e}")))?;
         let view = buffer
             .get_mapped_range(0..bytes)
@@ -44,16 +44,15 @@ impl Executor {
         Ok(copy)
     }
 
-    /// As [`Executor::wait`]; in a browser nothing may block.
+    /// As [`Executor::wait`], but does nothing in a browser, where nothing may block.
     pub(super) fn wait_natively(&self, submitted: Vec<wgpu::SubmissionIndex>) {
         if cfg!(not(target_arch = "wasm32")) {
             self.wait(submitted);
         }
     }
 
-    /// Blocks until every submit is done, each within the limit; in a browser the event loop does
-    /// that. wgpu panics where a device is lost meanwhile, and a wait beyond the limit is taken for a
-    /// loss too.
+    /// Blocks until every submit is done, each within the limit. wgpu panics if the device is lost meanwhile; this
+    /// and a wait beyond the limit mark the device as lost.
     pub(super) fn wait(&self, submitted: Vec<wgpu::SubmissionIndex>) {
         for index in submitted {
             let wait = wgpu::PollType::Wait { submission_index: Some(index), timeout: Some(WAIT) };

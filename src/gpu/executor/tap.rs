@@ -1,4 +1,4 @@
-//! A run that shows every tensor a graph writes, one at a time: for measuring ranges, not for speed.
+//! A run that reads back every tensor that a graph writes, one at a time, to measure ranges. It is slow.
 
 use crate::error::Error;
 use crate::gpu::executor::buffers::flag_bytes;
@@ -6,13 +6,13 @@ use crate::gpu::executor::{Executor, Outcome, Pieces};
 use crate::gpu::graph::{Graph, TensorId};
 
 impl Executor {
-    /// Runs a graph as [`Executor::run`] does and hands the bytes of each tensor that `wanted` marks
-    /// to `visit` as soon as its last dispatch has written it, in the order of the dispatches.
+    /// Runs a graph as [`Executor::run`] does, and calls `visit` with the bytes of each tensor for which `wanted` is
+    /// true, as soon as the tensor's last dispatch is done, in the order of the dispatches.
     ///
-    /// Each dispatch is a submit of its own, and one tensor is on the host at a time.
+    /// Each dispatch is a separate submit, and only one tensor is on the host at a time.
     ///
     /// # Errors
-    /// Those of [`Executor::run`].
+    /// As [`Executor::run`].
     pub async fn run_tapped(
         &mut self,
         graph: &Graph,
@@ -31,7 +31,7 @@ impl Executor {
         self.clear(&mut encoder, graph, &slots)?;
         let mut submitted = vec![self.gpu.queue.submit([encoder.finish()])];
 
-        // After which dispatch a tensor is whole. Later ones may write into its buffer.
+        // The dispatch after which each tensor is complete. Later dispatches may reuse its buffer.
         let mut last_write = vec![None; graph.tensors.len()];
         for (at, dispatch) in graph.dispatches.iter().enumerate() {
             if let Some(id) = graph.written(dispatch) {

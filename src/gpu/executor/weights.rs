@@ -1,16 +1,16 @@
-//! Weights: buffers of their own, written piece by piece.
+//! Buffers of weights, which are written piece by piece.
 
 use crate::error::Error;
 use crate::gpu::executor::Executor;
 
 impl Executor {
-    /// Writes of weights that go on at once.
+    /// The maximum number of writes of weights in flight.
     pub(crate) const UPLOADS_AT_ONCE: usize = 2;
 
-    /// A new buffer for a weight, to be filled by [`Executor::write_weight`]; returns its number.
+    /// Makes a buffer for a weight, to be filled by [`Executor::write_weight`]; returns its number.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`], or [`Error::Adapter`] where it exceeds what a shader can bind.
+    /// [`Error::OutOfMemory`], or [`Error::Adapter`] if it exceeds the adapter's binding limit.
     pub fn add_weight(&mut self, name: &str, bytes: u64) -> Result<usize, Error> {
         self.gpu.adapter.check_weight(name, bytes)?;
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
@@ -18,8 +18,8 @@ impl Executor {
         Ok(self.weights.len() - 1)
     }
 
-    /// Writes a part of a weight. Each call is submitted, and the one before the last waited for, so that
-    /// staging memory does not pile up.
+    /// Writes a part of a weight. Each call submits its write and waits for an earlier one, so that staging memory
+    /// does not pile up.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`] or [`Error::DeviceLost`].

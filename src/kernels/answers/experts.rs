@@ -1,4 +1,4 @@
-//! Known answers of what mixtures of experts add.
+//! Known answers of the kernels for mixtures of experts.
 
 use super::{Answer, activations, stored, stored_rows, values};
 use crate::dtype::Storage;
@@ -31,7 +31,7 @@ pub(super) fn group_even(builder: &mut Builder) -> Answer {
     grouped(builder, 4, |row| row * 7 % 4)
 }
 
-/// An expert without rows, and one with most.
+/// One expert has no rows, and one has most of them.
 pub(super) fn group_uneven(builder: &mut Builder) -> Answer {
     grouped(builder, 6, |row| if row % 9 == 0 { row % 4 } else { 4 })
 }
@@ -44,7 +44,7 @@ fn grouped(builder: &mut Builder, experts: usize, of: fn(usize) -> usize) -> Ans
     Answer { y, expected: reference::group_rows(&of_row, experts, tile, grouped.slots) }
 }
 
-/// The experts of rows and a weight of each.
+/// The expert and a weight of each row.
 fn pairs(of_row: &[usize]) -> Vec<f32> {
     let weights = values(27, of_row.len(), 1.0, Storage::F32);
     of_row.iter().zip(weights).flat_map(|(expert, weight)| [*expert as f32, weight]).collect()
@@ -67,7 +67,7 @@ pub(super) fn combine(builder: &mut Builder) -> Answer {
     Answer { y, expected: reference::combine(&x, &pairs, top, &bias) }
 }
 
-/// Two rows of each of x, by three experts.
+/// Two rows of y from each row of x, with three experts.
 pub(super) fn matmul_shared(builder: &mut Builder) -> Answer {
     let (tokens, top, experts, inner, columns) = (19, 2, 3, 37, 45);
     let x = values(30, tokens * inner, 1.0, builder.activations);

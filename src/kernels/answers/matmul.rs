@@ -1,6 +1,6 @@
-//! The matmul: its sums, and what each epilogue makes of them.
+//! Known answers of the matmul, with each epilogue.
 
-use super::{Answer, activations, stored, turned_heads, values};
+use super::{Answer, activations, rotated_heads, stored, values};
 use crate::dtype::Storage;
 use crate::kernels::{Activation, Builder, matmul, pad_rows, reference, rope};
 
@@ -28,12 +28,12 @@ pub fn few_gated(builder: &mut Builder) -> Answer {
     gated_answer(builder, 3)
 }
 
-pub fn turned(builder: &mut Builder) -> Answer {
-    turned_answer(builder, 3)
+pub fn rotated(builder: &mut Builder) -> Answer {
+    rotated_answer(builder, 3)
 }
 
-pub fn few_turned(builder: &mut Builder) -> Answer {
-    turned_answer(builder, 1)
+pub fn few_rotated(builder: &mut Builder) -> Answer {
+    rotated_answer(builder, 1)
 }
 
 fn plain_answer(builder: &mut Builder, rows: usize, activation: Activation, whole: bool) -> Answer {
@@ -47,7 +47,7 @@ fn plain_answer(builder: &mut Builder, rows: usize, activation: Activation, whol
     answer_of(builder, [rows, columns], epilogue, expected)
 }
 
-/// Cells of a gate and of what it multiplies, by turns.
+/// Cells of a gate and of the factor it gates alternate.
 fn gated_answer(builder: &mut Builder, rows: usize) -> Answer {
     let epilogue = matmul::Epilogue::Gated(Activation::Silu);
     answer_of(builder, [rows, 48], epilogue, |x, w, bias| {
@@ -56,19 +56,19 @@ fn gated_answer(builder: &mut Builder, rows: usize) -> Answer {
     })
 }
 
-/// Heads of queries and keys that are turned and one of values that is not.
-fn turned_answer(builder: &mut Builder, times: usize) -> Answer {
-    let (turns, rows, angles) = turned_heads();
+/// Rotated heads of queries and keys, and a head of values that is not rotated.
+fn rotated_answer(builder: &mut Builder, times: usize) -> Answer {
+    let (heads, rows, angles) = rotated_heads();
     let rows = rows.repeat(times);
     let table = rope::Angles::new(builder, &rows, &angles, 7);
-    let epilogue = matmul::Epilogue::Rotated(table.rotation(3, turns.head));
+    let epilogue = matmul::Epilogue::Rotated(table.rotation(3, heads.head));
     answer_of(builder, [rows.len(), 80], epilogue, |x, w, bias| {
         let sums = reference::matmul(x, w, bias, Activation::None, None);
-        reference::turned(&sums, &rows, (&angles, 7), [80, 3, turns.head])
+        reference::rotated(&sums, &rows, (&angles, 7), [80, 3, heads.head])
     })
 }
 
-/// What an epilogue makes of `[rows, columns]`, and should by the reference.
+/// A matmul of `[rows, columns]` with an epilogue, and the result of the reference.
 fn answer_of(
     builder: &mut Builder,
     [rows, columns]: [usize; 2],

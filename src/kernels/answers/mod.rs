@@ -1,7 +1,7 @@
-//! Known answers: each kernel on small fixed inputs, and what its plain-Rust reference makes of them.
+//! Known answers: each kernel on small fixed inputs, with the result of its plain-Rust reference.
 //!
-//! They are run on a user's adapter, before its `SHADER_F16` is trusted and by `vectile verify`. Sizes
-//! are ragged, so that filled cells, part tiles and part lanes are in them.
+//! The self-test runs them on a user's adapter. Sizes are odd on purpose, so that padding and partly filled tiles and
+//! subgroups occur.
 
 mod experts;
 mod matmul;
@@ -16,7 +16,7 @@ use crate::kernels::{
     normalize_l2, pad_rows, pool, reference, rms_norm, rope, route,
 };
 
-/// The adapters that a kernel is for.
+/// The adapters that run a kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
     /// All.
@@ -30,8 +30,8 @@ pub enum Family {
 }
 
 impl Family {
-    /// The plan under which models run the kernel in these storages, as like `own` as can be; `None` where the
-    /// adapter of `own` cannot.
+    /// The plan under which models run the kernel in these storages, as similar to `own` as possible; `None` if the
+    /// adapter of `own` cannot run it.
     pub fn plan(
         self,
         own: &KernelPlan,
@@ -51,7 +51,7 @@ impl Family {
         })
     }
 
-    /// True where models on an adapter of this plan run the kernel.
+    /// True if models run the kernel on an adapter with this plan.
     pub fn is_of(self, plan: &KernelPlan) -> bool {
         match self {
             Family::All => true,
@@ -62,35 +62,35 @@ impl Family {
     }
 }
 
-/// Puts a run on a graph, in the builder's storages.
+/// Adds a run of a kernel to a graph, in the builder's storages.
 pub type Run = fn(&mut Builder) -> Answer;
 
-/// A kernel's runs and what they must give.
+/// The runs of a kernel, and the tolerance of their results.
 #[derive(Debug)]
 pub struct KnownAnswer {
-    /// The kernel.
+    /// The kernel that is tested.
     pub kernel: &'static Kernel,
-    /// Which adapters run it.
+    /// The adapters that run it.
     pub family: Family,
-    /// The plain variant of the kernel, and those that take every branch.
+    /// A run of the kernel without options, and runs that take every branch.
     pub runs: &'static [Run],
-    /// The largest error in f32, beside that of storing the result.
+    /// The maximum error in f32, to which the rounding of the stored result is added.
     pub tolerance: f64,
 }
 
-/// A tensor and the values it must hold.
+/// A tensor and its expected values.
 #[derive(Debug)]
 pub struct Answer {
     /// The tensor that the kernel writes.
     pub y: Activations,
-    /// `[rows, width]`, without filling.
+    /// `[rows, width]`, without padding.
     pub expected: Vec<f64>,
 }
 
-/// What matmuls of any number of rows are asked.
+/// The runs of matmuls for any number of rows.
 const MATMUL: &[Run] =
-    &[matmul::plain, matmul::whole, matmul::gated, matmul::turned, experts::matmul_shared];
-/// What attentions for any head are asked.
+    &[matmul::plain, matmul::whole, matmul::gated, matmul::rotated, experts::matmul_shared];
+/// The runs of attentions for any head.
 const ATTENTION: &[Run] = &[attention_plain, attention_whole, attention_relative];
 
 /// The known answer of every kernel of [`ALL`](super::ALL).
@@ -136,10 +136,10 @@ pub static ANSWERS: &[KnownAnswer] = &[
     KnownAnswer {
         kernel: &MATMUL_FEW,
         family: Family::Gpu,
-        runs: &[matmul::few, matmul::few_whole, matmul::few_gated, matmul::few_turned],
+        runs: &[matmul::few, matmul::few_whole, matmul::few_gated, matmul::few_rotated],
         tolerance: 2e-5,
     },
-    // The sums of a step are the hardware's: their rounding is not known.
+    // The hardware sums the products of a step, with rounding that is not known.
     KnownAnswer {
         kernel: &MATMUL_COOP,
         family: Family::Cooperative,
@@ -153,7 +153,7 @@ pub static ANSWERS: &[KnownAnswer] = &[
         runs: ATTENTION,
         tolerance: 2e-5,
     },
-    // Weights are f16 there, and conversions may truncate.
+    // Its weights are f16, and conversions may truncate.
     KnownAnswer {
         kernel: &attention::ATTENTION_COOP,
         family: Family::Cooperative,
@@ -175,7 +175,7 @@ pub static ANSWERS: &[KnownAnswer] = &[
     },
 ];
 
-/// A value in [-1, 1) for each index, the same everywhere.
+/// A value in [-1, 1) for each index, the same on every machine.
 fn noise(seed: u32, index: usize) -> f32 {
     let mut h = (index as u32 + 1).wrapping_mul(0x9e37_79b9) ^ seed.wrapping_mul(0x85eb_ca6b);
     h = (h ^ (h >> 15)).wrapping_mul(0x2c1b_3c6d);
@@ -183,7 +183,7 @@ fn noise(seed: u32, index: usize) -> f32 {
     (h ^ (h >> 15)) as f32 / 2f32.powi(31) - 1.0
 }
 
-/// Values that a storage holds exactly: the error is then the kernel's and not the input's.
+/// Values that a storage holds exactly, so that every error comes from the kernel.
 fn values(seed: u32, count: usize, scale: f32, storage: Storage) -> Vec<f32> {
     let raw: Vec<f32> = (0..count).map(|i| noise(seed, i) * scale).collect();
     let mut bytes = Vec::new();
@@ -269,7 +269,7 @@ fn rms_norm_answer(builder: &mut Builder, whole: bool) -> Answer {
 }
 
 fn rope_answer(builder: &mut Builder) -> Answer {
-    let (turns, rows, angles) = turned_heads();
+    let (turns, rows, angles) = rotated_heads();
     let x = values(18, rows.len() * 3 * turns.head, 3.0, builder.activations);
     let weight = values(19, 2 * turns.head, 2.0, Storage::F32);
     let norm = rope::HeadNorm { weight: stored(builder, &weight, Storage::F32), eps: 1e-5 };
@@ -279,9 +279,9 @@ fn rope_answer(builder: &mut Builder) -> Answer {
     Answer { y, expected: reference::rope(&x, &rows, (&angles, 7), &turns, (&weight, 1e-5)) }
 }
 
-/// Two heads of queries and one of keys, of which 14 of 20 values are turned, the row of angles for each
-/// token, and those.
-fn turned_heads() -> (rope::Rope, Vec<u32>, Vec<[f32; 2]>) {
+/// Two heads of queries and one of keys, of which 14 of 20 values are rotated; the row of angles of each token; and the
+/// angles.
+fn rotated_heads() -> (rope::Rope, Vec<u32>, Vec<[f32; 2]>) {
     let turns = rope::Rope { heads: 2, kv_heads: 1, head: 20 };
     let angles = rope::angles(&[1.0, 0.5, 0.25, 0.1, 0.05, 0.01, 0.001], 1.1, 5);
     (turns, vec![0, 1, 2, 3, 4, 0, 1], angles)
@@ -291,12 +291,12 @@ fn attention_plain(builder: &mut Builder) -> Answer {
     attention_answer(builder, 8)
 }
 
-/// With heads that are whole matrices.
+/// Attention with heads of whole matrices.
 fn attention_of_matrices(builder: &mut Builder) -> Answer {
     attention_answer(builder, 32)
 }
 
-/// Whole texts and one whose last tokens are not seen, each head with its own keys.
+/// Attention over whole texts and one whose last tokens are not keys, each head with its own keys.
 fn attention_answer(builder: &mut Builder, head: usize) -> Answer {
     let heads = 2;
     let texts = [[0, 9, 9], [9, 1, 1], [10, 37, 30]];
@@ -314,7 +314,7 @@ fn attention_whole_of_matrices(builder: &mut Builder) -> Answer {
     attention_whole_answer(builder, 32)
 }
 
-/// Shared keys, a window and a bias, by which scores rise from key to key.
+/// Attention with shared keys, a window and a bias by which scores rise from key to key.
 fn attention_whole_answer(builder: &mut Builder, head: usize) -> Answer {
     let texts = [[0, 9, 9], [9, 1, 1], [10, 90, 90]];
     let window = attention::Attention {
@@ -333,7 +333,7 @@ fn attention_whole_answer(builder: &mut Builder, head: usize) -> Answer {
     Answer { y, expected: reference::attend([&q, &k, &v], &texts, &window, bias) }
 }
 
-/// Keys and queries that stand for distances.
+/// Attention with relative keys and queries.
 fn attention_relative(builder: &mut Builder) -> Answer {
     let (heads, head, cut) = (2, 8, 20i64);
     let texts = [[0, 9, 9], [9, 1, 1], [10, 37, 30]];
@@ -352,7 +352,7 @@ fn attention_relative(builder: &mut Builder) -> Answer {
     Answer { y, expected: reference::attend_relative([&q, &k, &v], &texts, &plain, terms, row) }
 }
 
-/// Max, mean and weighted mean: every branch that computes.
+/// Pooling by maximum, mean and weighted mean: every branch that computes.
 fn pool_answer(builder: &mut Builder) -> Answer {
     let (width, modes) = (30, [1, 2, 4]);
     let spans = [[0, 9, 2, 0], [9, 1, 0, 0], [10, 37, 0, 0]];
@@ -412,7 +412,11 @@ mod tests {
                     assert!(other.is_none(), "{}: its answer runs {other:?}", kernel.name);
                     assert_eq!(made.expected.len(), made.y.rows * made.y.width, "{}", kernel.name);
                     let flat = made.expected.iter().all(|value| *value == made.expected[0]);
-                    assert!(!flat, "{}: an answer that a blank buffer gives", kernel.name);
+                    assert!(
+                        !flat,
+                        "{}: all expected values are equal, so a cleared buffer would pass",
+                        kernel.name
+                    );
                 }
             }
             assert!(plans > 0, "{}", kernel.name);

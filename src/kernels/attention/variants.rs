@@ -1,4 +1,5 @@
-//! Which attention a plan takes: the one place that decides. By adapter, precision and head, never by batch.
+//! The variants of attention, and which of them a plan runs. The adapter, the precision and the head decide, never the
+//! batch.
 
 use super::{ATTENTION_COOP, ATTENTION_LANE, ATTENTION_TILE};
 use crate::dtype::Storage;
@@ -7,18 +8,18 @@ use crate::gpu::shader::ShaderVariant;
 use crate::kernels::KernelPlan;
 use crate::kernels::matmul::CooperativeTile;
 
-/// How attention is computed.
+/// A way to compute attention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Variant {
     /// `attention_lane`, for software adapters.
     Lane,
     /// `attention_tile`, for GPUs.
     Tile(WorkSplit),
-    /// `attention_coop`, for GPUs with cooperative matrices: their side, and invocations of a workgroup.
+    /// `attention_coop`, for GPUs with cooperative matrices.
     Cooperative {
         /// Rows, columns and depth of a matrix.
         side: u32,
-        /// Invocations of a workgroup.
+        /// Invocations of a workgroup: four of the adapter's largest subgroups.
         invocations: u32,
     },
 }
@@ -28,7 +29,7 @@ pub enum Variant {
 pub struct WorkSplit {
     /// Invocations that share a query.
     pub split: u32,
-    /// Keys that are in workgroup memory at a time: whole groups.
+    /// Keys that are in workgroup memory at once: whole groups.
     pub keys: u32,
     /// Keys between two rescalings.
     pub group: u32,
@@ -37,23 +38,23 @@ pub struct WorkSplit {
 /// Queries of a workgroup on GPUs.
 const QUERIES: u32 = 64;
 
-/// Cells of a query, and as many of its sum, that an invocation is to hold in registers.
-const MOST_CELLS: u32 = 16;
+/// The maximum number of cells of a query, and of its sum, that an invocation should hold in registers.
+const MAX_CELLS: u32 = 16;
 
 impl WorkSplit {
-    /// The one for heads of so many cells on a device. A query is split where an invocation would hold too
-    /// much of it, the cells can be shared evenly, and workgroup memory has room for the parts of scores.
+    /// The split for heads of `head4` cells on a device. A query is split if it has too many cells for one invocation,
+    /// they can be shared evenly, and workgroup memory has room for the parts of scores.
     pub fn of(head4: u32, workgroup_memory: u32, invocations: u32) -> WorkSplit {
         let fits = |tile: &WorkSplit| {
             head4.is_multiple_of(tile.split)
                 && QUERIES * tile.split <= invocations
                 && tile.memory(head4) <= workgroup_memory
         };
-        let enough = head4.div_ceil(MOST_CELLS);
+        let enough = head4.div_ceil(MAX_CELLS);
         let splits = [1, 2, 4].into_iter().filter(|split| *split >= enough);
         let smallest = |split| {
             let of = |group| WorkSplit { split, keys: group, group };
-            // Cells × keys are unrolled: drivers take long over many.
+            // Loops over cells and keys are unrolled; drivers take long to compile large products of the two.
             let groups = if head4 / split <= 8 { [8, 4] } else { [4, 4] };
             groups.map(of).into_iter().find(fits)
         };
@@ -64,15 +65,15 @@ impl WorkSplit {
         larger.rev().find(fits).unwrap_or(tile)
     }
 
-    /// Bytes of workgroup memory: keys and values, and parts of scores.
+    /// Bytes of workgroup memory: keys, values, and parts of scores.
     pub fn memory(self, head4: u32) -> u32 {
         let parts = if self.split > 1 { QUERIES * self.split * self.group } else { 1 };
         2 * self.keys * head4 * 16 + parts * 4
     }
 }
 
-/// Bytes of workgroup memory of `attention_coop`: halves of keys and of values, with rows of 16 bytes more,
-/// or of weights or queries in place of the keys; scores; and a factor a query.
+/// Bytes of workgroup memory of `attention_coop`: keys (later weights or queries) and values in f16, with 16 bytes more
+/// for each row; scores; and one factor for each query.
 fn matrices_memory(head: u32) -> u32 {
     let slice = [32, 16, 8].into_iter().find(|slice| head.is_multiple_of(*slice)).unwrap_or(0);
     let keys = 16 * (head + 8);
@@ -81,8 +82,7 @@ fn matrices_memory(head: u32) -> u32 {
 }
 
 impl KernelPlan {
-    /// The attention for heads of so many cells, stored so; `relative`: with keys or queries that stand for
-    /// distances.
+    /// The variant of attention for heads of `head4` cells in a storage. `relative`: with relative keys or queries.
     pub fn attention(&self, head4: usize, storage: Storage, relative: bool) -> Variant {
         let head4 = head4 as u32;
         if self.software {
@@ -109,12 +109,12 @@ impl Variant {
         }
     }
 
-    /// Queries of a workgroup.
+    /// The number of queries of a workgroup.
     pub(super) fn queries(self) -> u32 {
         if self == Variant::Lane { 32 } else { QUERIES }
     }
 
-    /// The constants of its text.
+    /// Sets the constants of its kernel's text.
     pub fn constants(self, variant: ShaderVariant, head4: u32) -> ShaderVariant {
         let variant = variant.constant("HEAD4", head4);
         match self {
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn heads_are_split_where_registers_would_not_hold_them() {
+    fn heads_are_split_when_registers_cannot_hold_them() {
         let tile = |head: u32| {
             let WorkSplit { split, keys, group } = WorkSplit::of(head / 4, 16384, 256);
             [split, keys, group]
@@ -146,10 +146,10 @@ mod tests {
             (80, [2, 20, 4]),
             (96, [2, 16, 4]),
             (128, [2, 12, 4]),
-            // Of 17 cells and of 63: nothing divides them.
+            // 17 and 63 cells cannot be shared evenly.
             (68, [1, 28, 4]),
             (252, [1, 8, 4]),
-            // Of 34: two do.
+            // 34 cells can be shared by two.
             (136, [2, 12, 4]),
             (160, [4, 8, 4]),
             (192, [4, 8, 4]),
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn tiles_fit_every_device() {
+    fn splits_fit_every_device() {
         for (memory, invocations) in [(16384, 256), (16384, 128), (16384, 64), (8192, 256)] {
             for head4 in 1..=64 {
                 let tile = WorkSplit::of(head4, memory, invocations);
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn matrices_are_for_f16_and_heads_of_whole_matrices() {
+    fn matrices_run_for_f16_heads_of_whole_matrices() {
         let plan = KernelPlan::of_gpu();
         let takes = |plan: &KernelPlan, head: usize, storage, relative| {
             matches!(plan.attention(head / 4, storage, relative), Variant::Cooperative { .. })

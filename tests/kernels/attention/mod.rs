@@ -9,7 +9,7 @@ use crate::{
     activations, assert_close, bench, only_matrices, plans, precision, run, storages, values,
 };
 
-/// Texts packed without gaps, whose last `unseen` tokens are no keys, but for the first, which always is.
+/// Texts packed without gaps. The last `unseen` tokens of each are not keys, except its first token, which always is.
 fn packed(lengths: &[u32], unseen: u32) -> Vec<Text> {
     let mut first = 0;
     lengths
@@ -21,24 +21,24 @@ fn packed(lengths: &[u32], unseen: u32) -> Vec<Text> {
         .collect()
 }
 
-/// Where queries, keys and values lie.
+/// The tensors that queries, keys and values lie in.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Layout {
-    /// All in the rows of one tensor.
+    /// All in one tensor.
     Together,
-    /// Queries and keys in one, values behind them in another, as after `rope`.
+    /// Queries and keys in one tensor, and values behind them in another, as after `rope`.
     ValuesApart,
-    /// A tensor each.
+    /// Each in its own tensor.
     Apart,
 }
 
 struct Case<'a> {
     lengths: &'a [u32],
-    /// Tokens at the end of each text that are no keys.
+    /// How many tokens at the end of each text are not keys.
     unseen: u32,
     attention: Attention,
     layout: Layout,
-    /// A bias of this much a token of distance, by head.
+    /// The slope of a bias by distance, for each head.
     slope: Option<f32>,
     spread: f32,
     max_flops: u64,
@@ -46,7 +46,7 @@ struct Case<'a> {
 
 impl Case<'_> {
     fn bias(&self, head: usize, distance: i64) -> f32 {
-        // Different before and after, so that a sign turned round shows.
+        // It differs before and after the query, so that a wrong sign is noticed.
         let distance = if distance < 0 { -1.5 * distance as f32 } else { distance as f32 };
         self.slope.map_or(0.0, |slope| slope * distance * (head + 1) as f32)
     }
@@ -66,8 +66,8 @@ impl Case<'_> {
         }
     }
 
-    /// Without the twins of subgroups, and without packed storages, which differ in loads and stores alone:
-    /// wide heads take drivers long to compile.
+    /// As `check`, without subgroup twins and packed storages, which differ only in loads and stores. Drivers take long
+    /// to compile wide heads.
     fn check_some(&self) {
         let Some(mut bench) = bench() else { return };
         let executor = &mut bench.executors[0];
@@ -85,7 +85,7 @@ impl Case<'_> {
         let tokens = self.lengths.iter().sum::<u32>() as usize;
         let [q, k, v] = [(1, heads), (2, kv_heads), (3, kv_heads)]
             .map(|(seed, heads)| values(seed, tokens * heads * head, self.spread, acts));
-        // The rows of some of them side by side, each head filled up to whole cells.
+        // Rows of several parts side by side, with each head padded to whole cells.
         let filled = head.next_multiple_of(4);
         let beside = |parts: &[(&[f32], usize)]| -> Vec<f32> {
             (0..tokens)
@@ -130,7 +130,7 @@ impl Case<'_> {
             "{:?} less {} {:?} {:?} {:?} {acts} software {}",
             self.lengths, self.unseen, self.attention, self.layout, self.slope, plan.software
         );
-        // The error of a score, |q||k| in f32, is the relative error of its weight.
+        // The absolute error of a score, which grows with |q||k|, is the relative error of its weight.
         let spread = f64::from(self.spread.max(1.0));
         let mut tolerance = 5e-6 * spread.powi(2);
         if matrices {
@@ -169,9 +169,9 @@ fn head_sizes() {
 }
 
 #[test]
-fn heads_that_are_split_and_heads_that_nothing_divides() {
+fn split_heads_and_heads_that_cannot_be_split() {
     for head in [4, 68, 96, 128, 256] {
-        // No matrices as wide as these in a driver that takes half a minute over each.
+        // Not for matrices: the software driver takes half a minute to compile each of these.
         if only_matrices() && head > 128 {
             continue;
         }
@@ -179,7 +179,7 @@ fn heads_that_are_split_and_heads_that_nothing_divides() {
     }
 }
 
-/// Shared keys, a window on both sides or one, and a bias, in heads of every sort.
+/// Shared keys, windows on one side or both, and a bias, for various heads.
 #[test]
 fn everything_at_once() {
     let heads: &[usize] = if only_matrices() { &[16, 30, 80] } else { &[16, 30, 80, 128, 256] };
@@ -205,7 +205,7 @@ fn sharp_scores() {
 }
 
 #[test]
-fn work_cut_into_pieces() {
+fn split_dispatches() {
     Case { max_flops: 1, ..case(&[70, 3, 130, 5], Attention::new(2, 8)) }.check();
 }
 
@@ -230,7 +230,7 @@ fn causal() {
     case(&[1, 3, 31, 32, 33, 63, 64, 65, 129], attention).check();
 }
 
-/// Rows of attention over texts, `[heads · head]` a token, by themselves.
+/// The rows of attention over texts, `[heads · head]` for each token.
 fn rows_of(
     executor: &mut Executor,
     plan: &KernelPlan,
@@ -250,7 +250,7 @@ fn rows_of(
 }
 
 #[test]
-fn a_text_has_the_same_bits_in_any_batch() {
+fn a_text_is_bit_identical_in_any_batch() {
     let Some(mut bench) = bench() else { return };
     let executor = &mut bench.executors[0];
     let lengths = [70, 3, 130, 5, 64];
@@ -279,7 +279,7 @@ fn a_text_has_the_same_bits_in_any_batch() {
     }
 }
 
-/// Where a tile over all heads is more than a dispatch may take, and heads are cut.
+/// A tile over all heads exceeds what a dispatch may compute, so its heads are split.
 #[test]
 fn a_text_of_8192_tokens() {
     let Some(mut bench) = bench() else { return };
@@ -289,7 +289,7 @@ fn a_text_of_8192_tokens() {
     let acts = if only_matrices() { Storage::F16 } else { Storage::F32 };
     let [q, k, v] = [(1, 16), (2, 8), (3, 8)].map(|(seed, w)| values(seed, tokens * w, 2.0, acts));
     let texts = [[0, tokens as u32, tokens as u32]];
-    // Of all queries those at the ends of tiles and in their midst.
+    // Queries at the ends of tiles and in their middle.
     let some = [0, 31, 32, 63, 64, 4095, 5000, 8128, 8191];
     let few: Vec<f32> = some.iter().flat_map(|at| &q[at * 16..][..16]).copied().collect();
     let seen = [[0, some.len() as u32, tokens as u32]];
@@ -306,8 +306,8 @@ fn a_text_of_8192_tokens() {
 #[test]
 fn windows_at_their_edges() {
     let plain = Attention::new(1, 8);
-    // Windows below, at and beyond blocks of keys and tiles of queries; texts that end at a multiple
-    // of the window or beside it.
+    // Windows below, at and beyond blocks of keys and tiles of queries; texts that end at a multiple of the window or
+    // next to it.
     for window in [0, 1, 7, 8, 31, 32, 64, 65, 1000] {
         let lengths: Vec<u32> =
             [1, 2, 3].iter().flat_map(|k| [k * window, k * window + 1, k * window + 2]).collect();
@@ -337,7 +337,7 @@ fn windows_in_every_storage() {
 }
 
 #[test]
-fn tokens_that_see_and_are_not_seen() {
+fn tokens_that_are_queries_but_not_keys() {
     let plain = Attention::new(2, 8);
     let lengths = [1, 2, 7, 8, 9, 31, 32, 33, 40, 63, 64, 65, 129];
     for (unseen, attention) in [

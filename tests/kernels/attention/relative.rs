@@ -1,4 +1,4 @@
-//! Keys and queries that stand for distances.
+//! Attention with relative keys and queries, which stand for distances.
 
 use vectile::dtype::Storage;
 use vectile::kernels::attention::{self, Attention, Heads};
@@ -7,8 +7,7 @@ use vectile::kernels::{Builder, KernelPlan, pad_rows, reference};
 use super::packed;
 use crate::{activations, assert_close, bench, plans, precision, run, storages, values};
 
-/// Keys and queries for distances up to `cut`, one row for all that are further, in each of the ways
-/// that they may lie.
+/// Relative keys and queries for distances up to `cut`, with one row for all larger distances, in every layout.
 fn check_relative(
     lengths: &[u32],
     unseen: u32,
@@ -39,7 +38,7 @@ fn check_relative(
                     let of = activations(&mut builder, "heads", &x, heads * filled, acts);
                     Heads { of, head: 0 }
                 });
-                // Queries before keys, and a head of something else before both.
+                // An unrelated head, then queries, then keys.
                 let parts: Vec<&[f32]> = [(terms[1], &queries), (terms[0], &keys)]
                     .into_iter()
                     .filter_map(|(there, part)| there.then_some(&part[..]))
@@ -82,21 +81,21 @@ fn check_relative(
 }
 
 #[test]
-fn keys_and_queries_that_stand_for_distances() {
+fn relative_keys_and_queries() {
     let lengths = [1, 3, 7, 8, 9, 31, 33, 63, 64, 65, 129];
     check_relative(&lengths, 0, Attention::new(2, 8), 33, [true, true], u64::MAX);
     check_relative(&lengths, 6, Attention::new(1, 8), 33, [true, true], u64::MAX);
 }
 
 #[test]
-fn either_of_them_alone() {
+fn relative_keys_or_queries_alone() {
     for terms in [[true, false], [false, true]] {
         check_relative(&[1, 5, 70], 0, Attention::new(3, 10), 16, terms, u64::MAX);
     }
 }
 
 #[test]
-fn distances_within_windows_and_work_in_pieces() {
+fn relative_keys_with_windows_and_split_dispatches() {
     let attention = Attention { before: Some(20), after: Some(9), ..Attention::new(2, 6) };
     check_relative(&[1, 20, 41, 97], 0, attention, 200, [true, true], 1);
 }
