@@ -1,8 +1,8 @@
-//! Tokens → packed batches: flat ids and where each text starts. No padding, no mask.
+//! Packed batches of tokenized texts: flat ids and the span of each text, without padding or a mask.
 
 use crate::tokenize::Tokens;
 
-/// Texts packed one after the other.
+/// Texts packed one after another.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct PackedBatch {
     /// Token ids of all texts.
@@ -12,13 +12,13 @@ pub(crate) struct PackedBatch {
     /// First token of each text, its tokens, and how many of these, from the first on, are seen by the
     /// others.
     pub texts: Vec<[u32; 3]>,
-    /// Tokens of each text that pooling leaves out, at its front.
+    /// Number of leading tokens of each text that pooling skips.
     pub skipped: Vec<u32>,
 }
 
 impl PackedBatch {
-    /// Packs texts in their order. With `skip_prompt`, pooling leaves the prompt out; a text that
-    /// was cut within its prompt keeps its last token.
+    /// Packs texts in their order. With `skip_prompt`, pooling skips the prompt's tokens, but never all tokens of a
+    /// text that was truncated within its prompt.
     pub fn pack<'a>(texts: impl IntoIterator<Item = &'a Tokens>, skip_prompt: bool) -> Self {
         let mut batch = PackedBatch::default();
         for tokens in texts {
@@ -32,7 +32,7 @@ impl PackedBatch {
         batch
     }
 
-    /// So many texts of one length, of any tokens: to count with.
+    /// A batch of texts of one length with arbitrary tokens, for estimates.
     pub fn uniform(length: usize, texts: usize) -> Self {
         let text = Tokens {
             ids: vec![0; length],
@@ -44,12 +44,12 @@ impl PackedBatch {
         PackedBatch::pack(std::iter::repeat_n(&text, texts), false)
     }
 
-    /// Tokens of its longest text.
+    /// Number of tokens of the longest text.
     pub fn longest(&self) -> usize {
         self.texts.iter().map(|[_, tokens, _]| *tokens as usize).max().unwrap_or(0)
     }
 
-    /// Spans for the pooling kernel: first token, tokens, tokens left out at the front.
+    /// Spans for the pooling kernel: first token, number of tokens, number of leading tokens to skip.
     pub fn spans(&self) -> Vec<[u32; 4]> {
         self.texts
             .iter()
@@ -59,17 +59,17 @@ impl PackedBatch {
     }
 }
 
-/// How many of the texts, in their order, make the next batch: at most `budget` tokens and `most` texts; a
-/// longer text goes alone. 0 where there are none.
+/// The number of texts, taken in order, in the next batch of at most `budget` tokens and `max_texts` texts. A text of
+/// more tokens has its own batch. 0 if there are no texts.
 pub(crate) fn next_batch(
     lengths: impl IntoIterator<Item = usize>,
     budget: usize,
-    most: usize,
+    max_texts: usize,
 ) -> usize {
     let mut tokens = 0;
     let mut texts = 0;
     for length in lengths {
-        if texts > 0 && (tokens + length > budget || texts >= most) {
+        if texts > 0 && (tokens + length > budget || texts >= max_texts) {
             break;
         }
         tokens += length;
@@ -78,13 +78,17 @@ pub(crate) fn next_batch(
     texts
 }
 
-/// Cuts texts, in their order, into batches as [`next_batch`] makes them.
+/// Splits texts, in their order, into batches by [`next_batch`].
 #[cfg(any(test, feature = "lab"))]
-pub(crate) fn plan(lengths: &[usize], budget: usize, most: usize) -> Vec<std::ops::Range<usize>> {
+pub(crate) fn plan(
+    lengths: &[usize],
+    budget: usize,
+    max_texts: usize,
+) -> Vec<std::ops::Range<usize>> {
     let mut batches = Vec::new();
     let mut start = 0;
     while start < lengths.len() {
-        let end = start + next_batch(lengths[start..].iter().copied(), budget, most);
+        let end = start + next_batch(lengths[start..].iter().copied(), budget, max_texts);
         batches.push(start..end);
         start = end;
     }
@@ -106,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn batches_keep_to_the_budget_and_the_order() {
+    fn batches_respect_the_budget_and_the_order() {
         // Lengths, budget, and where each batch ends.
         let table: [(&[usize], usize, &[usize]); 7] = [
             (&[], 8, &[]),
@@ -127,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn batches_keep_to_the_number_of_texts() {
+    fn batches_respect_the_maximum_number_of_texts() {
         assert_eq!(plan(&[1, 1, 1, 9, 1], 8, 2), [0..2, 2..3, 3..4, 4..5]);
         assert_eq!(plan(&[1, 1, 1], 8, 1), [0..1, 1..2, 2..3]);
     }

@@ -1,33 +1,33 @@
-//! Values to and from the bytes of each storage, with what was lost on the way.
+//! Conversion of values to and from the bytes of each storage, with a count of what rounding lost.
 
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use half::{bf16, f16};
 
 use crate::dtype::Storage;
 
-/// Values looked over at a time for what rounding would lose of them.
-const LOOK: usize = 64;
+/// Number of values examined at once for losses.
+const SCAN: usize = 64;
 
-/// What rounding to a storage did to a tensor.
+/// The losses of rounding a tensor to a storage.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Loss {
-    /// Values beyond the storage's range: they must not be used.
+    /// Number of values outside the storage's range. The tensor must not be used if there are any.
     pub overflowed: usize,
-    /// The first of them.
+    /// The first value outside the range.
     pub first_overflow: Option<f32>,
-    /// Values that became zero or subnormal.
+    /// Number of values that became zero or subnormal.
     pub flushed: usize,
-    /// Infinities and NaNs in the source.
+    /// Number of infinities and NaNs in the source.
     pub non_finite: usize,
-    /// The largest magnitude of the source.
+    /// The largest magnitude in the source.
     pub largest: f32,
 }
 
 impl Loss {
-    /// What a storage loses of values.
+    /// The losses of storing these values.
     fn of(storage: Storage, values: &[f32]) -> Self {
-        // Magnitudes as bits, which are ordered as the values are: from the first on that is stored as
-        // infinity, and below the smallest normal number.
+        // Bits of magnitudes, which have the order of the magnitudes: the smallest that is stored as infinity,
+        // and the smallest normal number.
         let (too_large, normal) = match storage {
             Storage::F32 => (f32::INFINITY.to_bits(), 0),
             Storage::F16 | Storage::PackedF16 => {
@@ -40,16 +40,16 @@ impl Loss {
         };
         let mut loss = Loss::default();
         let mut largest = 0;
-        for values in values.chunks(LOOK) {
-            let mut most = 0;
+        for values in values.chunks(SCAN) {
+            let mut block_max = 0;
             let mut small = false;
             for value in values {
                 let magnitude = value.to_bits() & 0x7fff_ffff;
-                most = most.max(magnitude);
+                block_max = block_max.max(magnitude);
                 small |= (1..normal).contains(&magnitude);
             }
-            if most < too_large && !small {
-                largest = largest.max(most);
+            if block_max < too_large && !small {
+                largest = largest.max(block_max);
             } else {
                 values.iter().for_each(|value| loss.see(*value, storage));
             }
@@ -58,7 +58,7 @@ impl Loss {
         loss
     }
 
-    /// What there is to say of values that a storage's bytes stand for: nothing was lost of them.
+    /// The losses of values that are already in a storage's format: none, but infinities and NaNs are counted.
     pub(crate) fn none_of(storage: Storage, bytes: &[u8]) -> Self {
         let (halves, infinite) = match storage {
             Storage::F32 => return Loss::of(storage, &decode(storage, bytes)),
@@ -66,7 +66,7 @@ impl Loss {
             Storage::PackedBf16 => (bytes, bf16::INFINITY.to_bits()),
         };
         let halves: Vec<u16> = bytemuck::pod_collect_to_vec(halves);
-        let largest = halves.iter().fold(0, |most: u16, bits| most.max(bits & 0x7fff));
+        let largest = halves.iter().fold(0, |largest: u16, bits| largest.max(bits & 0x7fff));
         match largest < infinite {
             true => Loss {
                 largest: decode(storage, &largest.to_le_bytes()).first().copied().unwrap_or(0.0),
@@ -98,7 +98,7 @@ impl Loss {
         }
     }
 
-    /// Adds what happened to another part of the same tensor.
+    /// Adds the losses of another part of the same tensor.
     pub fn add(&mut self, other: Loss) {
         self.overflowed += other.overflowed;
         self.first_overflow = self.first_overflow.or(other.first_overflow);
@@ -108,7 +108,7 @@ impl Loss {
     }
 }
 
-/// Appends values in a storage's format to `bytes`, rounding to nearest even.
+/// Appends values in a storage's format to `bytes`, rounding to nearest even. Returns the losses.
 pub fn encode(storage: Storage, values: &[f32], bytes: &mut Vec<u8>) -> Loss {
     match storage {
         Storage::F32 => bytes.extend_from_slice(bytemuck::cast_slice(values)),
@@ -126,7 +126,7 @@ pub fn encode(storage: Storage, values: &[f32], bytes: &mut Vec<u8>) -> Loss {
     Loss::of(storage, values)
 }
 
-/// The values that a storage's bytes stand for, exactly.
+/// Decodes a storage's bytes. The result is exact.
 pub fn decode(storage: Storage, bytes: &[u8]) -> Vec<f32> {
     match storage {
         Storage::F32 => bytemuck::pod_collect_to_vec(bytes),
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_storage_holds_comes_back_exactly() {
+    fn storable_values_survive_a_round_trip() {
         let values = [0.0, -0.0, 1.0, -2.5, 65504.0, 6.1035156e-5, 5.9604645e-8];
         for storage in Storage::ALL {
             let mut once = Vec::new();
@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn rounding_is_to_nearest_even() {
-        // Halfway between two neighbours, to the even one: 2049 and 2051 for f16, 257 and 259 for bf16.
+        // Values halfway between two neighbours round to the even one: 2049 and 2051 in f16, 257 and 259 in bf16.
         for (storage, values, rounded) in [
             (Storage::PackedF16, [2049.0, 2051.0], [2048.0, 2052.0]),
             (Storage::PackedBf16, [257.0, 259.0], [256.0, 260.0]),
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_lost_of_what_is_stored_already() {
+    fn values_already_in_a_format_lose_nothing() {
         let values = [1.0, -3.5, 0.0, 1e-7, 1e-30, -60000.0];
         for storage in Storage::ALL {
             let mut bytes = Vec::new();
@@ -198,13 +198,13 @@ mod tests {
     }
 
     #[test]
-    fn losses_at_every_edge_are_those_of_each_value() {
+    fn losses_at_range_limits_match_a_count_value_by_value() {
         let edges = [0.0, f32::MIN_POSITIVE, 6.1035156e-5, 65504.0, 65520.0, 3.3895314e38];
         for storage in Storage::ALL {
             for edge in edges.map(f32::to_bits) {
                 for bits in edge.saturating_sub(70)..edge + 70 {
                     let value = f32::from_bits(bits);
-                    for values in [vec![value], vec![1.0, -value, 0.0], vec![value; 3 * LOOK]] {
+                    for values in [vec![value], vec![1.0, -value, 0.0], vec![value; 3 * SCAN]] {
                         let mut each = Loss::default();
                         values.iter().for_each(|value| each.see(*value, storage));
                         assert_eq!(Loss::of(storage, &values), each, "{storage} {value:e}");

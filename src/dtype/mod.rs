@@ -1,11 +1,11 @@
-//! The dtype policy: the one place a dtype is chosen.
+//! The dtype policy: the only place where a dtype is chosen.
 //!
-//! `resolve` takes what the caller asked for, what the checkpoint holds, what the adapter can do
-//! and what the architecture needs, and returns a [`Precision`]. It is a pure function. After it,
-//! nothing in the program reads a dtype from a config or asks the adapter again.
+//! [`resolve`] takes the caller's request, the checkpoint's dtype, the adapter's capability and the architecture's
+//! needs, and returns a [`Precision`]. It is a pure function. Nothing else in the program reads a dtype from a config
+//! or asks the adapter.
 //!
-//! Products and sums are always f32: f16 and bf16 are *storage* formats. Matrices and embedding
-//! tables take the weight storage; biases and norm weights, a thousandth of the bytes, stay f32.
+//! Products and sums are always f32; f16 and bf16 are storage formats. Matrices and embedding tables use the weight
+//! storage. Biases and norm weights, a thousandth of the bytes, stay f32.
 
 mod precision;
 mod resolve;
@@ -24,7 +24,7 @@ pub use precision::{Precision, Reason};
 pub use resolve::{needs_f16, resolve};
 pub use verdict::{F16Safety, F16Verdict};
 
-/// What the caller asks for: sentence-transformers' `model_kwargs={"dtype": …}`.
+/// The dtype that the caller asks for, like sentence-transformers' `model_kwargs={"dtype": …}`.
 ///
 /// Parses from `auto`, `float32`, `float16`, `bfloat16`, their aliases (`f32`, `fp32`, `float`,
 /// `f16`, `fp16`, `half`, `bf16`), in any case and with a `torch.` prefix.
@@ -36,19 +36,19 @@ pub use verdict::{F16Safety, F16Verdict};
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub enum DtypeRequest {
-    /// What the checkpoint names, as far as the adapter can hold it.
+    /// The checkpoint's dtype, as far as the adapter supports it.
     #[default]
     Auto,
     /// f32 weights and activations on any adapter.
     Float32,
-    /// f16 weights and activations where the adapter has `SHADER_F16`.
+    /// f16 weights and activations on adapters with `SHADER_F16`.
     Float16,
     /// bf16 weights, packed, on any adapter.
     Bfloat16,
 }
 
 impl DtypeRequest {
-    /// The name torch gives it.
+    /// The name in torch.
     pub fn name(self) -> &'static str {
         match self {
             DtypeRequest::Auto => "auto",
@@ -59,7 +59,7 @@ impl DtypeRequest {
     }
 }
 
-/// The float dtype that a name stands for, `None` for any other name.
+/// The float dtype with this name or alias.
 fn float_named(name: &str) -> Option<DtypeRequest> {
     let name = name.trim().to_ascii_lowercase();
     match name.strip_prefix("torch.").unwrap_or(&name) {
@@ -81,7 +81,7 @@ impl FromStr for DtypeRequest {
             Error::option(
                 "dtype",
                 format!(
-                    "`{name}` is not a dtype; use auto, float32 (f32, fp32, float), float16 (f16, \
+                    "`{name}` is not a dtype; supported: auto, float32 (f32, fp32, float), float16 (f16, \
                      fp16, half) or bfloat16 (bf16)"
                 ),
             )
@@ -89,30 +89,30 @@ impl FromStr for DtypeRequest {
     }
 }
 
-/// A GPU buffer format. Every kernel is written once and runs over all four.
+/// A GPU buffer format. Every kernel is written once and runs with all four.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Storage {
-    /// `array<vec4<f32>>`, any adapter.
+    /// `array<vec4<f32>>`, on any adapter.
     F32,
-    /// `array<vec4<f16>>`, needs `SHADER_F16`.
+    /// `array<vec4<f16>>`, on adapters with `SHADER_F16`.
     F16,
-    /// Half floats in pairs in `u32`: f16 storage on adapters without `SHADER_F16`.
+    /// Pairs of f16 packed in `u32`, on any adapter.
     PackedF16,
-    /// bfloat16 in pairs in `u32`: exact for bf16 checkpoints, any adapter.
+    /// Pairs of bf16 packed in `u32`, on any adapter. Exact for bf16 checkpoints.
     PackedBf16,
 }
 
 impl Storage {
-    /// All four.
+    /// All four formats.
     pub const ALL: [Storage; 4] =
         [Storage::F32, Storage::F16, Storage::PackedF16, Storage::PackedBf16];
 
-    /// Bytes a value takes.
+    /// Bytes per value.
     pub fn bytes(self) -> u64 {
         if self == Storage::F32 { 4 } else { 2 }
     }
 
-    /// The largest finite value it holds.
+    /// The largest finite value.
     pub fn max(self) -> f32 {
         match self {
             Storage::F32 => f32::MAX,
@@ -121,7 +121,7 @@ impl Storage {
         }
     }
 
-    /// Its name in reports and in the names of the storage shaders.
+    /// The name in reports and in the file names of the storage shaders.
     pub fn name(self) -> &'static str {
         match self {
             Storage::F32 => "f32",
@@ -144,32 +144,32 @@ impl Serialize for Storage {
     }
 }
 
-/// The dtype a checkpoint names, and where it says so.
+/// The dtype of a checkpoint, and where it is stated.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CheckpointDtype {
     /// `float32`, `float16` or `bfloat16`.
     pub dtype: FloatDtype,
-    /// The config key or the tensor that decided.
+    /// The config field or the tensor that states it.
     pub source: String,
-    /// What was odd about it.
+    /// Remarks for the [`Precision`], for example on contradictory fields.
     #[serde(skip)]
     pub reasons: Vec<Reason>,
 }
 
-/// The float dtypes of checkpoints that Vectile tells apart.
+/// The float dtypes of checkpoints that Vectile distinguishes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FloatDtype {
-    /// IEEE single.
+    /// IEEE single precision.
     Float32,
-    /// IEEE half.
+    /// IEEE half precision.
     Float16,
-    /// The upper half of an f32.
+    /// The upper 16 bits of an f32.
     Bfloat16,
 }
 
 impl FloatDtype {
-    /// The name torch gives it.
+    /// The name in torch.
     pub fn name(self) -> &'static str {
         match self {
             FloatDtype::Float32 => "float32",
@@ -179,12 +179,15 @@ impl FloatDtype {
     }
 }
 
+/// The source of a dtype that neither the config nor a tensor states.
+const NO_DTYPE: &str = "the default, as neither config.json nor a tensor names a dtype,";
+
 impl CheckpointDtype {
-    /// From `config.json`'s fields: `dtype`, else `torch_dtype`, else the same under `text_config`, else the
-    /// first floating tensor (`safetensors` name of its dtype and its own name), else float32.
+    /// Finds the dtype in `config.json`: in `dtype`, else `torch_dtype`, else the same fields of `text_config`, else that
+    /// of the first floating tensor, else float32. `first_tensor` is the tensor's safetensors dtype and its name.
     ///
-    /// Null and unknown names count as unset. Where both keys are there and differ, `dtype` wins and
-    /// the reason says so. float64 is computed in f32, which the reason says too.
+    /// Null and unknown names count as absent. If `dtype` and `torch_dtype` differ, `dtype` wins. float64 is computed in
+    /// f32. Both cases add a [`Reason`].
     pub fn find<'a>(
         config: impl Fn(&str) -> Option<&'a serde_json::Value>,
         first_tensor: Option<(&str, &str)>,
@@ -208,9 +211,9 @@ impl CheckpointDtype {
             (Some((value, source)), _) => (value, source.to_owned()),
             (None, Some((dtype, tensor))) => match known_float(dtype) {
                 Some(value) => (value, format!("the first tensor ({tensor})")),
-                None => ((FloatDtype::Float32, false), "what names no dtype".to_owned()),
+                None => ((FloatDtype::Float32, false), NO_DTYPE.to_owned()),
             },
-            (None, None) => ((FloatDtype::Float32, false), "what names no dtype".to_owned()),
+            (None, None) => ((FloatDtype::Float32, false), NO_DTYPE.to_owned()),
         };
         if value.1 {
             reasons.push(Reason::Float64AsF32);
@@ -219,7 +222,7 @@ impl CheckpointDtype {
     }
 }
 
-/// The float dtype of a config value or of a safetensors dtype, and whether it stands for float64.
+/// The float dtype of a config value or a safetensors dtype, and whether it was float64.
 fn known_float(name: &str) -> Option<(FloatDtype, bool)> {
     if ["float64", "torch.float64", "f64", "double"].contains(&name.to_ascii_lowercase().as_str()) {
         return Some((FloatDtype::Float32, true));
@@ -231,37 +234,37 @@ fn known_float(name: &str) -> Option<(FloatDtype, bool)> {
     }
 }
 
-/// What the adapter offers for f16.
+/// Whether the adapter's f16 can be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ShaderF16 {
-    /// The adapter has `SHADER_F16`, and it passed the known-answer test.
+    /// The adapter has `SHADER_F16`, and the known-answer test passed.
     Passed,
     /// The adapter lacks `SHADER_F16`.
     Absent,
     /// The caller disabled it.
     Disabled,
-    /// The adapter has `SHADER_F16`, but gave wrong answers.
+    /// The adapter has `SHADER_F16`, but the known-answer test failed.
     FailedSelfTest,
 }
 
-/// What an architecture says about f16, from `models/`.
+/// What an architecture states about f16, from `models/`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct F16Facts {
-    /// Its activations are known to pass 65504, the largest f16, or not known to stay below it. A
-    /// measured [`F16Verdict`] on the model itself overrides this.
+    /// Its activations are known to exceed 65504, the largest f16, or are not known to stay below it. A measured
+    /// [`F16Verdict`] on the model itself overrides this.
     pub activations_unsafe: bool,
 }
 
-/// What becomes of f16 on an adapter without `SHADER_F16`.
+/// What to use instead of f16 on an adapter without `SHADER_F16`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub enum HalfFallback {
-    /// Widen to f32, exactly: twice the memory.
+    /// Widen to f32, which is exact and takes twice the memory.
     #[default]
     F32,
     /// Keep 16 bits, packed in `u32`.
     Packed,
-    /// Refuse: nobody then times f32 believing it is f16.
+    /// Refuse, so that f32 is never measured as if it were f16.
     Error,
 }
 
@@ -275,18 +278,18 @@ impl FromStr for HalfFallback {
             "error" => Ok(HalfFallback::Error),
             _ => Err(Error::option(
                 "half-fallback",
-                format!("`{name}` is unknown; use f32, packed or error"),
+                format!("`{name}` is unknown; supported: f32, packed and error"),
             )),
         }
     }
 }
 
-/// How activations are stored, where the caller overrides the policy.
+/// The storage of activations, if the caller overrides the policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ActivationsRequest {
-    /// 32 bits.
+    /// f32.
     F32,
-    /// 16 bits: F16 where `SHADER_F16` is trusted, else packed.
+    /// f16 if `SHADER_F16` passed its test, else packed f16.
     F16,
 }
 
@@ -297,18 +300,21 @@ impl FromStr for ActivationsRequest {
         match float_named(name) {
             Some(DtypeRequest::Float32) => Ok(ActivationsRequest::F32),
             Some(DtypeRequest::Float16) => Ok(ActivationsRequest::F16),
-            _ => Err(Error::option("activations", format!("`{name}` is unknown; use f32 or f16"))),
+            _ => Err(Error::option(
+                "activations",
+                format!("`{name}` is unknown; supported: f32 and f16"),
+            )),
         }
     }
 }
 
-/// Everything the caller may say about dtypes.
+/// The caller's options on dtypes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DtypeOptions {
     /// The dtype of the model.
     pub dtype: DtypeRequest,
-    /// What to do without `SHADER_F16`.
+    /// What to use without `SHADER_F16`.
     pub half_fallback: HalfFallback,
-    /// How to store activations; `None` leaves it to the policy.
+    /// The storage of activations. `None` leaves it to the policy.
     pub activations: Option<ActivationsRequest>,
 }

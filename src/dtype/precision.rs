@@ -1,4 +1,4 @@
-//! What was chosen, and why.
+//! The chosen precision, and the reasons for it.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 
 use crate::dtype::{CheckpointDtype, DtypeRequest, F16Verdict, Storage};
 
-/// Why a precision is not simply what was asked for.
+/// A reason why a precision differs from the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
@@ -16,22 +16,22 @@ pub enum Reason {
     ShaderF16Disabled,
     /// `SHADER_F16` gave wrong answers on this adapter.
     ShaderF16FailedSelfTest,
-    /// The architecture's activations pass the largest f16.
+    /// The architecture's activations exceed the largest f16.
     ActivationsUnsafeInF16,
-    /// `vectile verify` measured activations near or beyond the largest f16; the precision's
-    /// `measured` names the layer.
+    /// `vectile verify` measured activations close to or above the largest f16. The precision's `measured` names the
+    /// layer.
     ActivationsMeasuredUnsafeInF16,
-    /// `vectile verify` found weights that f16 does not hold; the precision's `measured` names them.
+    /// `vectile verify` found weights that f16 cannot hold. The precision's `measured` names them.
     WeightsMeasuredUnsafeInF16,
-    /// `vectile verify` measured that this model keeps within f16, where its architecture need not.
+    /// `vectile verify` measured that this model stays within f16, although its architecture may exceed it.
     MeasuredSafeInF16,
     /// A checkpoint of another dtype was rounded to bf16.
     RoundedToBf16,
     /// A checkpoint of another dtype was rounded to f16.
     RoundedToF16,
-    /// The caller chose how activations are stored.
+    /// The caller chose the storage of activations.
     ActivationsRequested,
-    /// `dtype` and `torch_dtype` of the config differ.
+    /// The config's `dtype` and `torch_dtype` differ.
     DtypeOverTorchDtype,
     /// The checkpoint is float64.
     Float64AsF32,
@@ -58,38 +58,37 @@ impl fmt::Display for Reason {
     }
 }
 
-/// How a model runs: what was asked for, what was chosen, and why.
+/// How a model runs: the request, the choice, and the reasons.
 ///
-/// Prints as one sentence; serialises as JSON. The same object is in `inspect`, the log at load and
-/// every report.
+/// Displays as one sentence and serialises as JSON. `inspect`, the log at load and every report have the same object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Precision {
-    /// What the caller asked for.
+    /// The caller's request.
     pub requested: DtypeRequest,
-    /// What the checkpoint names, and where.
+    /// The checkpoint's dtype, and where it is stated.
     pub checkpoint: CheckpointDtype,
-    /// How matrices and tables are stored.
+    /// The storage of matrices and tables.
     pub weights: Storage,
-    /// How activations are stored between kernels.
+    /// The storage of activations between kernels.
     pub activations: Storage,
-    /// Bytes of all weights on the GPU and of tables kept on the host; 0 before the model is loaded.
+    /// Bytes of all weights on the GPU and of tables on the host. 0 before the model is loaded.
     pub weight_bytes: u64,
-    /// Why it is not simply what was asked for.
+    /// Why it differs from the request.
     pub reasons: Vec<Reason>,
-    /// What `vectile verify` measured of the model, where f16 came into question and it is known.
+    /// The verdict of `vectile verify` on the model, if there is one and f16 was considered.
     pub measured: Option<F16Verdict>,
 }
 
 impl Precision {
-    /// True where texts whose activations pass the range of 16 bits are run again with f32
-    /// activations: under `auto`, unless the caller chose how activations are stored.
+    /// Whether texts whose activations overflow f16 are run again with f32 activations. This happens under `auto`, unless
+    /// the caller chose the storage of activations.
     pub fn retries_in_f32(&self) -> bool {
         self.requested == DtypeRequest::Auto
             && self.activations != Storage::F32
             && !self.reasons.contains(&Reason::ActivationsRequested)
     }
 
-    /// Products and sums: always f32.
+    /// The storage of products and sums, which is always f32.
     pub fn accumulate(&self) -> Storage {
         Storage::F32
     }

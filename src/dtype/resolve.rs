@@ -1,4 +1,4 @@
-//! The table of the policy.
+//! The table of the dtype policy.
 
 use crate::dtype::{
     ActivationsRequest, CheckpointDtype, DtypeOptions, DtypeRequest, F16Facts, F16Safety,
@@ -6,10 +6,10 @@ use crate::dtype::{
 };
 use crate::error::Error;
 
-/// Chooses how a model runs.
+/// Chooses the storage of a model's weights and activations.
 ///
-/// A = the adapter has `SHADER_F16` and it passed its known-answer test. One word stands for weights
-/// and activations; packed weights go with F32 activations.
+/// A means that the adapter has `SHADER_F16` and that it passed its known-answer test. An entry applies to weights and
+/// activations alike, but packed weights go with F32 activations.
 ///
 /// | requested | checkpoint | A | not A |
 /// |---|---|---|---|
@@ -20,16 +20,16 @@ use crate::error::Error;
 /// | float16 | any | F16 | half fallback |
 /// | bfloat16 | any | PackedBf16 | PackedBf16 |
 ///
-/// The half fallback is F32 (widened exactly), PackedF16, or an error, as the caller says. Where the
-/// architecture's activations are unsafe in f16, F16 stands for the weights alone. An explicit
-/// choice of activations overrides all of this: 16 bits are F16 where A, else PackedF16.
+/// The half fallback is F32 (widened exactly), PackedF16 or an error, as the caller chooses. If the architecture's
+/// activations are unsafe in f16, F16 applies to the weights only. An explicit choice of activations overrides this:
+/// f16 activations are F16 if A, else PackedF16.
 ///
-/// What was `measured` of the model itself counts before what its architecture says. Safe: F16 stands
-/// for weights and activations. Safe with f32 activations: for the weights alone. Unsafe: F16 and
-/// PackedF16 become F32, or an error where that is the half fallback.
+/// A verdict `measured` on the model itself takes precedence over its architecture. Safe: F16 applies to weights and
+/// activations. Safe with f32 activations: F16 applies to the weights only. Unsafe: F16 and PackedF16 become F32, or an
+/// error if that is the half fallback.
 ///
 /// # Errors
-/// [`Error::Option`] where f16 is wanted, the adapter or the model cannot, and the fallback is
+/// [`Error::Option`] if f16 is wanted but unusable on this adapter or for this model, and the fallback is
 /// [`HalfFallback::Error`].
 pub fn resolve(
     options: DtypeOptions,
@@ -81,8 +81,8 @@ pub fn resolve(
                 return Err(Error::option(
                     "dtype",
                     format!(
-                        "float16 is wanted and {reason}; allow a half fallback (f32 or packed) or \
-                         ask for float32"
+                        "float16 is wanted, but {reason}; use the half fallback f32 or packed, or the \
+                         dtype float32"
                     ),
                 ));
             }
@@ -102,7 +102,7 @@ pub fn resolve(
         }
         Some(ActivationsRequest::F16) => {
             activations = if lacking.is_none() { Storage::F16 } else { Storage::PackedF16 };
-            // Nothing of these decides any more.
+            // These reasons concern the policy, which the request overrides.
             reasons.retain(|reason| {
                 *reason != Reason::ActivationsUnsafeInF16
                     && *reason != Reason::ActivationsMeasuredUnsafeInF16
@@ -122,8 +122,8 @@ pub fn resolve(
     })
 }
 
-/// True where [`resolve`] asks what the adapter's f16 is worth and what was measured of the model;
-/// without, neither can change its answer.
+/// Whether the result of [`resolve`] can depend on the adapter's f16 and on a measured verdict. If not, neither has to be
+/// determined.
 pub fn needs_f16(options: DtypeOptions, checkpoint: &CheckpointDtype) -> bool {
     wanted(options.dtype, checkpoint) == FloatDtype::Float16
         || options.activations == Some(ActivationsRequest::F16)

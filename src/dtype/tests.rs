@@ -87,7 +87,7 @@ fn the_table_of_resolve() {
 }
 
 #[test]
-fn activations_are_chosen_apart() {
+fn activations_can_be_chosen_independently() {
     let resolved = |dtype, activations, caps, activations_unsafe| {
         let options =
             DtypeOptions { dtype, activations: Some(activations), ..DtypeOptions::default() };
@@ -116,7 +116,7 @@ fn verdict(safety: F16Safety) -> F16Verdict {
 }
 
 #[test]
-fn what_was_measured_counts_before_what_the_architecture_says() {
+fn a_measured_verdict_overrides_the_architecture() {
     use DtypeRequest as R;
     use F16Safety::*;
     use FloatDtype as C;
@@ -173,7 +173,7 @@ fn what_was_measured_counts_before_what_the_architecture_says() {
             Some((F16, F32, vec![ActivationsMeasuredUnsafeInF16, RoundedToF16])),
         ),
         (R::Float16, C::Float32, true, false, H::F32, Unsafe, Some((F32, F32, unfit()))),
-        // What stores no f16 asks nothing of it.
+        // Without f16 storage the verdict does not matter.
         (R::Auto, C::Bfloat16, true, false, H::F32, Unsafe, Some((PackedBf16, F32, vec![]))),
         (R::Float32, C::Float16, true, true, H::Error, Unsafe, Some((F32, F32, vec![]))),
     ];
@@ -191,7 +191,7 @@ fn what_was_measured_counts_before_what_the_architecture_says() {
 }
 
 #[test]
-fn an_explicit_choice_of_activations_overrides_what_was_measured() {
+fn requested_activations_override_a_measured_verdict() {
     for safety in [F16Safety::Safe, F16Safety::SafeWithF32Activations] {
         for activations_unsafe in [false, true] {
             let options = DtypeOptions {
@@ -234,7 +234,7 @@ fn the_layer_that_decided_is_named() {
 }
 
 #[test]
-fn f16_is_asked_after_only_where_it_can_decide() {
+fn f16_is_queried_only_if_it_can_change_the_result() {
     for dtype in
         [DtypeRequest::Auto, DtypeRequest::Float32, DtypeRequest::Float16, DtypeRequest::Bfloat16]
     {
@@ -343,8 +343,8 @@ fn checkpoint_dtype_is_found_in_order() {
             FloatDtype::Bfloat16,
             "the first tensor (wte)",
         ),
-        (json!({"torch_dtype": 5}), None, FloatDtype::Float32, "what names no dtype"),
-        (json!({}), None, FloatDtype::Float32, "what names no dtype"),
+        (json!({"torch_dtype": 5}), None, FloatDtype::Float32, NO_DTYPE),
+        (json!({}), None, FloatDtype::Float32, NO_DTYPE),
     ];
     for (config, tensor, dtype, source) in cases {
         let found = CheckpointDtype::find(|key| config.get(key), tensor);

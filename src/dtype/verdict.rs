@@ -1,27 +1,27 @@
-//! What `vectile verify` measured of a model's range, as an input of [`resolve`](super::resolve).
+//! The verdict of `vectile verify` on a model's range, an input of [`resolve`](super::resolve).
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// How much of f16 a model was measured to bear.
+/// How far a model was measured to be safe in f16.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum F16Safety {
-    /// f16 weights and activations.
+    /// f16 is safe for weights and activations.
     Safe,
-    /// f16 weights; activations come near the largest f16 or pass it.
+    /// f16 is safe for weights, but activations come close to the largest f16 or exceed it.
     SafeWithF32Activations,
-    /// Neither: a weight is beyond the largest f16, or vectors are off with f16 weights alone.
+    /// f16 is not safe: a weight exceeds the largest f16, or vectors are wrong with f16 weights alone.
     Unsafe,
 }
 
-/// A measured verdict on f16, and what of the model decided it.
+/// A measured verdict on f16, and the part of the model that decided it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct F16Verdict {
-    /// How much of f16 the model bears.
+    /// How far f16 is safe for the model.
     pub safety: F16Safety,
-    /// The layer, tensor or text that decided, with its measure: `layer 0 up reaches 109400`.
+    /// The layer, tensor or text that decided, with its value: `layer 0 up reaches 109400`.
     pub decided_by: String,
 }
 

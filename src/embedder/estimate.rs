@@ -127,7 +127,7 @@ pub(super) fn fit(
         let estimate = MemoryEstimate {
             weights: device,
             host_tables: host,
-            loading: bytes.on_the_way(),
+            loading: bytes.staging(),
             batch: graphs.iter().map(batch_bytes).max().unwrap_or(0),
             batch_tokens: tokens,
         };

@@ -1,8 +1,8 @@
 //! ALBERT (Lan et al. 2019, <https://arxiv.org/abs/1909.11942>): paraphrase-albert.
 //!
-//! BERT with narrow tables, always mapped to the hidden width, and few stored layers: layer i is that
-//! of group ⌊i / (`num_hidden_layers` / `num_hidden_groups`)⌋ in f64, which has `inner_group_num` inner layers.
-//! GELU is the tanh approximation unless `hidden_act` says otherwise.
+//! BERT with narrow tables, always projected to the hidden width, and few stored layers. Layer i uses group
+//! ⌊i / (`num_hidden_layers` / `num_hidden_groups`)⌋, computed in f64. A group has `inner_group_num` inner layers.
+//! The default activation is the tanh approximation of GELU.
 
 use crate::config::JsonFile;
 use crate::error::Error;
@@ -36,7 +36,7 @@ pub(super) fn read(
     let groups = count_or(config, "num_hidden_groups", 1, 1000)?;
     let inner = count_or(config, "inner_group_num", 1, 1000)?;
     if groups > sizes.layers {
-        let problem = format!("is {groups}, and there are {} layers", sizes.layers);
+        let problem = format!("is {groups}, but num_hidden_layers is {}", sizes.layers);
         return Err(config.error("num_hidden_groups", problem));
     }
     let layers = (0..groups).flat_map(|group| {

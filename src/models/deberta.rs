@@ -2,7 +2,7 @@
 //! cross-encoders, and encoders for classification.
 //!
 //! BERT with disentangled attention, usually without absolute positions and token types. The convolution
-//! beside the first layer of deberta-v2-xlarge is not computed.
+//! beside the first layer of deberta-v2-xlarge is not supported.
 
 use serde_json::Value;
 
@@ -30,12 +30,12 @@ pub(super) fn read(
 ) -> Result<Box<dyn Transformer>, Error> {
     check_options(config)?;
     if positive(config, "conv_kernel_size")?.is_some() {
-        return Err(config.unsupported("conv_kernel_size", "a model without a convolution is"));
+        return Err(config.unsupported("conv_kernel_size", "supported: 0, no convolution"));
     }
     let sizes = EncoderSizes::read(config, &FIELDS, "gelu")?;
     let head = sizes.hidden / sizes.heads;
     if config.usize("attention_head_size")?.is_some_and(|size| size != head) {
-        let supported = "hidden_size / num_attention_heads is";
+        let supported = format!("supported: {head}, hidden_size / num_attention_heads");
         return Err(config.unsupported("attention_head_size", supported));
     }
     let prefix = weights.prefix_of(WORDS)?;
@@ -47,7 +47,7 @@ pub(super) fn read(
         None
     };
     let eps = epsilon(config, "layer_norm_eps", 1e-7)?;
-    // The terms are counted also where relative_attention is off.
+    // transformers counts the terms even if relative_attention is off.
     let products = 1 + usize::from(keys) + usize::from(queries);
     Ok(Box::new(AbsoluteEncoder {
         names: LAYER,
@@ -57,7 +57,7 @@ pub(super) fn read(
     }))
 }
 
-/// A number above zero; any other means that there is none, as transformers has it.
+/// Reads a number above zero. Zero and negative numbers count as absent, as in transformers.
 fn positive(config: &JsonFile, field: &str) -> Result<Option<usize>, Error> {
     match config.raw(field).and_then(Value::as_i64) {
         Some(..=0) => Ok(None),
@@ -65,7 +65,7 @@ fn positive(config: &JsonFile, field: &str) -> Result<Option<usize>, Error> {
     }
 }
 
-/// `pos_att_type`: whether queries meet keys of distances (`c2p`) and keys queries of distances (`p2c`).
+/// Whether `pos_att_type` has `c2p` (q · key of the distance) and `p2c` (k · query of the distance).
 fn terms(config: &JsonFile) -> Result<[bool; 2], Error> {
     let field = "pos_att_type";
     let lower;
@@ -77,7 +77,7 @@ fn terms(config: &JsonFile) -> Result<[bool; 2], Error> {
         _ => config.strings(field)?.unwrap_or_default(),
     };
     if names.iter().any(|name| !["c2p", "p2c"].contains(name)) {
-        return Err(config.unsupported(field, "c2p and p2c are"));
+        return Err(config.unsupported(field, "supported: c2p and p2c"));
     }
     Ok(["c2p", "p2c"].map(|term| names.contains(&term)))
 }
@@ -101,7 +101,7 @@ fn disentangled(
     let norms = config.str("norm_rel_ebd")?.unwrap_or("none").to_lowercase();
     let norms: Vec<&str> = norms.split('|').map(str::trim).collect();
     if norms.iter().any(|norm| !["none", "layer_norm"].contains(norm)) {
-        return Err(config.unsupported("norm_rel_ebd", "layer_norm and none are"));
+        return Err(config.unsupported("norm_rel_ebd", "supported: layer_norm and none"));
     }
     let disentangled = Disentangled {
         span: buckets.unwrap_or(max_distance),
@@ -115,7 +115,7 @@ fn disentangled(
     if rows != 2 * disentangled.span {
         let field = if buckets.is_some() { "position_buckets" } else { max };
         let problem = format!(
-            "is {}, which calls for {} rows of {TABLE}, and there are {rows}",
+            "is {}, which needs {} rows in {TABLE}, but the file has {rows}",
             disentangled.span,
             2 * disentangled.span
         );

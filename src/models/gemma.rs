@@ -1,8 +1,8 @@
 //! Gemma 3's text model (Kamath et al. 2025, <https://arxiv.org/abs/2503.19786>) and EmbeddingGemma
 //! (Schechter Vera et al. 2025, <https://arxiv.org/abs/2509.20354>), which is bidirectional.
 //!
-//! Five layers of six have a window and a rotary base of their own. A bidirectional model's queries see
-//! half of `sliding_window` to each side.
+//! Five of six layers have a window and their own rotary base. In a bidirectional model the window extends
+//! half of `sliding_window` in each direction.
 
 use crate::config::JsonFile;
 use crate::error::Error;
@@ -21,7 +21,9 @@ pub(super) fn read(
     weights: &WeightFiles,
 ) -> Result<Box<dyn Transformer>, Error> {
     if config.has("attn_logit_softcapping") {
-        return Err(config.unsupported("attn_logit_softcapping", "scores without a cap are"));
+        return Err(
+            config.unsupported("attn_logit_softcapping", "supported: null, scores without a cap")
+        );
     }
     let defaults = Defaults {
         kv_heads: Some(4),
@@ -55,25 +57,26 @@ pub(super) fn read(
     Ok(Box::new(Decoder::new(weights, sizes, traits, rotaries, kinds)?))
 }
 
-/// Attention of the layers without a window, and of those with one.
+/// The attention of layers without a window, and of layers with one.
 fn attentions(config: &JsonFile, sizes: &DecoderSizes) -> Result<[Attention; 2], Error> {
     let window = count_or(config, "sliding_window", 4096, 1 << 30)?;
     let causal = is_causal(config)?;
     if !config.bool("use_bidirectional_attention")?.unwrap_or(false) {
         return Ok([None, Some(window)].map(|window| sizes.attention(causal, window)));
     }
-    // transformers halves it to an exclusive bound, and counts that in where is_causal is false too.
+    // transformers halves the window and takes it as an exclusive bound, but if is_causal is false as an
+    // inclusive one.
     let reach = if causal { window / 2 } else { window / 2 + 1 };
     Ok([None, Some(reach)].map(|window| sizes.attention(false, window)))
 }
 
-/// The angles of the layers without a window, and of those with one.
+/// The rotary positions of layers without a window, and of layers with one.
 fn rotaries(config: &JsonFile, head: usize) -> Result<Vec<Rotary>, Error> {
     let given = config.object("rope_parameters")?;
     let of = |kind: &str| given.as_ref().map(|given| given.object(kind)).transpose();
     let mut full = of("full_attention")?.flatten();
     let sliding = of("sliding_attention")?.flatten();
-    // As transformers 4 wrote it: of the layers without a window alone.
+    // In configs written by transformers 4, rope_scaling belongs to the layers without a window only.
     if let Some(mut scaling) = config.object("rope_scaling")? {
         if let Some(full) = full {
             let known: Vec<_> =

@@ -1,9 +1,8 @@
 //! The encoder of GTE v1.5 (Zhang et al. 2024, <https://arxiv.org/abs/2407.19669>): gte-base and
 //! gte-large-en-v1.5, gte-multilingual-base, stella_en_400M_v5, snowflake-arctic-embed-m-v2.0.
 //!
-//! BERT with rotary positions and GEGLU: the first half of `up_gate_proj` is what the second, the
-//! gate, opens. `new` is its name on the Hub, `gte` that in transformers; the tensors have the same
-//! names.
+//! BERT with rotary positions and GEGLU. The second half of `up_gate_proj` is the gate of the first half.
+//! The `model_type` is `new` on the Hub and `gte` in transformers; the tensor names are the same.
 
 use crate::config::JsonFile;
 use crate::dtype::F16Facts;
@@ -18,7 +17,7 @@ use crate::models::blocks::rotary_encoder::{
 use crate::models::blocks::sizes::{EncoderSizes, FIELDS};
 use crate::weights::{Gate, WeightFiles};
 
-/// The code on the Hub, which some models carry along.
+/// The code on the Hub. Some models have their own copy.
 pub(super) const CODE: &[&str] = &[
     "Alibaba-NLP/new-impl--configuration.NewConfig",
     "Alibaba-NLP/new-impl--modeling.NewModel",
@@ -64,10 +63,10 @@ fn with_rope_theta(
     theta: f64,
 ) -> Result<Box<dyn Transformer>, Error> {
     if config.str("position_embedding_type")?.is_some_and(|kind| kind != "rope") {
-        return Err(config.unsupported("position_embedding_type", "supported is rope"));
+        return Err(config.unsupported("position_embedding_type", "supported: rope"));
     }
     if config.str("layer_norm_type")?.is_some_and(|kind| kind != "layer_norm") {
-        return Err(config.unsupported("layer_norm_type", "supported is layer_norm"));
+        return Err(config.unsupported("layer_norm_type", "supported: layer_norm"));
     }
     refuse_options(config, &["logn_attention_scale"])?;
     let sizes = EncoderSizes::read(config, &FIELDS, "gelu")?;
@@ -89,7 +88,7 @@ fn with_rope_theta(
         gate: Some(Gate::Second),
         experts: None,
         tasks: None,
-        // stella_en_400M_v5 is known to leave the range of f16.
+        // stella_en_400M_v5 is known to exceed the range of f16.
         f16: F16Facts { activations_unsafe: true },
     }))
 }

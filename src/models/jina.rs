@@ -1,14 +1,13 @@
 //! The encoders of jina-embeddings.
 //!
-//! **v2** (Günther et al. 2023, <https://arxiv.org/abs/2310.19923>) is BERT with ALiBi and a gated
-//! layer whose first half is the gate; its code variant norms queries and keys, normalises twice after
-//! attention and has the gate in the second half. The `model_type` of both is that of BERT: the code
-//! they name tells them apart.
+//! **v2** (Günther et al. 2023, <https://arxiv.org/abs/2310.19923>) is BERT with ALiBi and a gated feed-forward
+//! whose first half is the gate. The variant for code norms queries and keys, has two norms after attention,
+//! and has its gate in the second half. Both have BERT's `model_type`; `auto_map` tells them apart.
 //!
-//! **v3** (Sturua et al. 2024, <https://arxiv.org/abs/2409.10173>) is XLM-RoBERTa with rotary positions
-//! from 0, and no position table. In transformers it is `jina_embeddings_v3`; the model on the Hub is
-//! called `xlm-roberta` and names its code. That has an adapter for each task, which is added to the
-//! weights at load; without a task none is, as where `encode` is given no `task`.
+//! **v3** (Sturua et al. 2024, <https://arxiv.org/abs/2409.10173>) is XLM-RoBERTa with rotary positions from 0 and
+//! no position table. Its `model_type` is `jina_embeddings_v3` in transformers, and `xlm-roberta` with custom
+//! code on the Hub. The latter has a LoRA for each task, which is added to the weights at load. Without a
+//! chosen task no LoRA is added, as when `encode` is called without `task`.
 
 use crate::config::JsonFile;
 use crate::dtype::F16Facts;
@@ -41,7 +40,7 @@ pub(super) const V2_CODE: &[&str] = &[
 pub(super) const V3: &[&str] = &[
     "jinaai/xlm-roberta-flash-implementation--configuration_xlm_roberta.XLMRobertaFlashConfig",
     "jinaai/xlm-roberta-flash-implementation--modeling_lora.XLMRobertaLoRA",
-    // The module in modules.json, a Transformer that hands the task on.
+    // The first module in modules.json, a Transformer that passes the task on.
     "custom_st.Transformer",
 ];
 
@@ -95,7 +94,8 @@ pub(super) fn read_v2_code(
     let model = v2(config, weights)?;
     let head = model.sizes.head();
     if !head.is_multiple_of(4) {
-        let supported = format!("heads of a multiple of 4 values are, and these have {head}");
+        let supported =
+            format!("supported: heads whose size is a multiple of 4; the size is {head}");
         return Err(config.unsupported("num_attention_heads", supported));
     }
     Ok(Box::new(RotaryEncoder {
@@ -108,18 +108,18 @@ pub(super) fn read_v2_code(
 
 fn v2(config: &JsonFile, weights: &WeightFiles) -> Result<RotaryEncoder, Error> {
     if config.str("position_embedding_type")? != Some("alibi") {
-        return Err(config.unsupported("position_embedding_type", "supported is alibi"));
+        return Err(config.unsupported("position_embedding_type", "supported: alibi"));
     }
     refuse_options(config, &["is_decoder", "add_cross_attention"])?;
     let activation = match config.str("feed_forward_type")?.unwrap_or("original") {
         "geglu" => Activation::Gelu,
         "reglu" => Activation::Relu,
         _ => {
-            let supported = "supported are geglu and reglu";
+            let supported = "supported: geglu and reglu";
             return Err(config.unsupported("feed_forward_type", supported));
         }
     };
-    // The gate's function is that of `feed_forward_type`; this one must still have a known name.
+    // The gate's activation is that of `feed_forward_type`; `hidden_act` only has to be a known name.
     hidden_act(config, "hidden_act", "gelu")?;
     let sizes = EncoderSizes::with(config, &FIELDS, activation)?;
     let prefix = weights.prefix_of(WORDS)?;
@@ -141,13 +141,13 @@ fn v2(config: &JsonFile, weights: &WeightFiles) -> Result<RotaryEncoder, Error> 
     })
 }
 
-/// Reads jina-embeddings-v3, under the names of transformers and of the Hub.
+/// Reads jina-embeddings-v3, with the config fields of transformers or of the Hub.
 pub(super) fn read_v3(
     config: &JsonFile,
     weights: &WeightFiles,
 ) -> Result<Box<dyn Transformer>, Error> {
     if config.str("position_embedding_type")?.is_some_and(|kind| kind != "rotary") {
-        return Err(config.unsupported("position_embedding_type", "supported is rotary"));
+        return Err(config.unsupported("position_embedding_type", "supported: rotary"));
     }
     refuse_options(config, &["is_decoder", "add_cross_attention", "use_reg_tokens"])?;
     let sizes = EncoderSizes::read(config, &FIELDS, "gelu")?;
@@ -174,13 +174,13 @@ pub(super) fn read_v3(
     }))
 }
 
-/// The tasks of jina-embeddings-v3, where the config names any.
+/// The tasks of jina-embeddings-v3, if the config names any.
 fn tasks(config: &JsonFile) -> Result<Option<LoraTasks>, Error> {
     let Some(names) = config.strings("lora_adaptations")? else { return Ok(None) };
     let rank = count(config, "lora_rank", 65536)?;
     let alpha = config.f64("lora_alpha")?.unwrap_or(1.0);
     if !alpha.is_finite() {
-        return Err(config.error("lora_alpha", "is no number"));
+        return Err(config.error("lora_alpha", "is not a finite number"));
     }
     let scale = (alpha / rank as f64) as f32;
     let names = names.into_iter().map(str::to_owned).collect();

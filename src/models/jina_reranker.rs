@@ -1,8 +1,8 @@
-//! jina-reranker-v2-base-multilingual: XLM-RoBERTa, positions in a table, under the names that Jina's
-//! flash implementation gives its tensors.
+//! jina-reranker-v2-base-multilingual: XLM-RoBERTa with a position table and the tensor names of Jina's flash
+//! attention implementation.
 //!
-//! Its attention in blocks computes what any other does. The code on the Hub asserts an activation of
-//! the GELU kind, and so does this.
+//! That implementation computes the same attention. It requires an activation of the GELU kind, and so does
+//! this reader.
 
 use crate::config::JsonFile;
 use crate::error::Error;
@@ -21,7 +21,7 @@ pub(super) const CODE: &[&str] = &[
     "modeling_xlm_roberta.XLMRobertaModel",
 ];
 
-/// The code of the head, which is XLM-RoBERTa's.
+/// The code of the head, which computes XLM-RoBERTa's head.
 pub(super) const HEAD: &[&str] = &[
     "jinaai/jina-reranker-v2-base-multilingual--modeling_xlm_roberta.XLMRobertaForSequenceClassification",
     "modeling_xlm_roberta.XLMRobertaForSequenceClassification",
@@ -44,7 +44,7 @@ pub(super) fn read(
     let typed = config.usize("type_vocab_size")? != Some(0);
     let encoder = roberta::encoder(config, weights, typed)?;
     if !matches!(encoder.sizes.activation, Activation::Gelu | Activation::GeluTanh) {
-        let supported = "supported are gelu, gelu_new, gelu_fast and gelu_pytorch_tanh";
+        let supported = "supported: gelu, gelu_new, gelu_fast and gelu_pytorch_tanh";
         return Err(config.unsupported("hidden_act", supported));
     }
     Ok(Box::new(AbsoluteEncoder {

@@ -1,6 +1,6 @@
 //! Llama (Touvron et al. 2023, <https://arxiv.org/abs/2302.13971>), Mistral (Jiang et al. 2023,
-//! <https://arxiv.org/abs/2310.06825>), which is a Llama with a window, and EuroBERT (Boizard et al. 2025,
-//! <https://arxiv.org/abs/2503.05500>), which is a bidirectional one.
+//! <https://arxiv.org/abs/2310.06825>), a Llama with a window, and EuroBERT (Boizard et al. 2025,
+//! <https://arxiv.org/abs/2503.05500>), a bidirectional Llama.
 
 use crate::config::JsonFile;
 use crate::error::Error;
@@ -38,7 +38,7 @@ pub(super) fn mistral(
     weights: &WeightFiles,
 ) -> Result<Box<dyn Transformer>, Error> {
     let defaults = Defaults { kv_heads: Some(8), ..DEFAULTS };
-    // null, unlike a missing field, turns the window off.
+    // null disables the window, unlike a missing field.
     let none = config.map.get("sliding_window").is_some_and(serde_json::Value::is_null);
     let window = match none {
         true => None,

@@ -1,10 +1,10 @@
 //! ModernBERT (Warner et al. 2024, <https://arxiv.org/abs/2412.13663>): modernbert-embed, GTE
 //! ModernBERT, Granite Embedding R2.
 //!
-//! Norms come before each block, none before the first attention, and one after all layers. Most
-//! layers see half of `local_attention` tokens to each side, every `global_attn_every_n_layers`-th,
-//! from the first on, the whole text; both turn queries and keys, by a base of their own. The first
-//! half of `Wi` is the gate.
+//! A norm comes before each block except the first attention, and one after all layers. Every
+//! `global_attn_every_n_layers`-th layer, starting with the first, sees the whole text. The others have a window
+//! of half of `local_attention` tokens in each direction. Both kinds rotate queries and keys, each with its own
+//! base. The first half of `Wi` is the gate.
 
 use crate::batch::PackedBatch;
 use crate::config::JsonFile;
@@ -34,6 +34,7 @@ struct Biases {
     norms: bool,
 }
 
+/// A ModernBERT whose config and tensor shapes have been read.
 #[derive(Debug, Clone)]
 struct ModernBert {
     prefix: String,
@@ -41,11 +42,11 @@ struct ModernBert {
     rows: usize,
     eps: f32,
     biases: Biases,
-    /// Of each layer, whether it sees a window.
+    /// Whether each layer has a window.
     local: Vec<bool>,
-    /// Tokens that a window has to each side.
+    /// Tokens of a window in each direction.
     window: usize,
-    /// Of layers that see the whole text, of those that see a window.
+    /// The rotary positions of layers without a window, and of layers with one.
     rotary: [Rotary; 2],
 }
 
@@ -83,13 +84,13 @@ pub(super) fn read(
         norms: flag("norm_bias")?,
     };
     if config.has("rope_scaling") {
-        return Err(config.unsupported("rope_scaling", "supported is rope_parameters"));
+        return Err(config.unsupported("rope_scaling", "supported: rope_parameters"));
     }
     let rotary = |layer_type: &str, field: &str, default: f64| {
         let theta = config.f64(field)?.unwrap_or(default);
         Rotary::read(config, sizes.head(), theta, Some(layer_type))
     };
-    // transformers 5 has a half as `sliding_window`, which then counts.
+    // transformers 5 stores the half as `sliding_window`, which takes precedence.
     let window = match config.usize("sliding_window")? {
         Some(half) => half,
         None => count_or(config, "local_attention", 128, 1 << 20)? / 2,
@@ -109,18 +110,18 @@ pub(super) fn read(
     }))
 }
 
-/// `layer_types` of transformers 5, or the older `global_attn_every_n_layers`.
+/// Which layers have a window: by `layer_types` of transformers 5, or `global_attn_every_n_layers`.
 fn local_layers(config: &JsonFile, layers: usize) -> Result<Vec<bool>, Error> {
     let Some(types) = config.strings("layer_types")? else {
         let every = count_or(config, "global_attn_every_n_layers", 3, 1000)?;
         return Ok((0..layers).map(|layer| !layer.is_multiple_of(every)).collect());
     };
     if types.len() != layers {
-        let problem = format!("has {} entries, and num_hidden_layers is {layers}", types.len());
+        let problem = format!("has {} entries, but num_hidden_layers is {layers}", types.len());
         return Err(config.error("layer_types", problem));
     }
     if types.iter().any(|kind| ![GLOBAL, LOCAL].contains(kind)) {
-        let supported = format!("supported are {GLOBAL} and {LOCAL}");
+        let supported = format!("supported: {GLOBAL} and {LOCAL}");
         return Err(config.unsupported("layer_types", supported));
     }
     Ok(types.iter().map(|kind| *kind == LOCAL).collect())
@@ -156,12 +157,12 @@ impl Transformer for ModernBert {
         Facts {
             hidden,
             widest: hidden
-                .max(3 * self.sizes.head_axis().filled())
+                .max(3 * self.sizes.head_axis().padded())
                 .max(intermediate.next_multiple_of(4)),
             table_rows: self.rows,
             type_rows: None,
             positions: None,
-            // The residual stream is normalised by nothing and grows from layer to layer.
+            // No norm bounds the residual stream, which grows from layer to layer.
             f16: F16Facts { activations_unsafe: true },
         }
     }
@@ -182,7 +183,7 @@ impl Transformer for ModernBert {
         self.local.contains(&true).then_some(self.window)
     }
 
-    /// Loads embeddings and layers; heads are left.
+    /// Loads embeddings, layers and the final norm, but no heads.
     fn load(&self, loader: &mut Loader) -> Result<Box<dyn LoadedTransformer>, Error> {
         let hidden = self.sizes.hidden;
         let named = |name: &str| format!("{}{name}", self.prefix);
@@ -215,8 +216,8 @@ impl LoadedTransformer for LoadedModernBert {
                 Some(norm) => layer_norm(builder, x, None, norm),
                 None => x,
             };
-            let turned = Epilogue::Rotated(angles[kind].rotation(2 * sizes.heads, sizes.head()));
-            let qkv = matmul_then(builder, "qkv", normed, &layer.qkv, turned);
+            let rotated = Epilogue::Rotated(angles[kind].rotation(2 * sizes.heads, sizes.head()));
+            let qkv = matmul_then(builder, "qkv", normed, &layer.qkv, rotated);
             let sees = if *local { &part } else { &whole };
             let at = [0, 1, 2].map(|part| Heads { of: qkv, head: part * sizes.heads });
             let context = attend(builder, at, &batch.texts, sees, None);

@@ -1,9 +1,9 @@
 //! MPNet (Song et al. 2020, <https://arxiv.org/abs/2004.09297>): all-mpnet-base-v2, multi-qa-mpnet,
 //! paraphrase-mpnet.
 //!
-//! BERT without token types, whose positions start at row 2, and whose scores are raised by a bias by
-//! distance, from one table for all layers: T5's buckets, 32 up to a distance of 128. transformers
-//! computes with these numbers and with padding 1 whatever the config says.
+//! BERT without token types, with positions from row 2 and a bias by distance on the attention scores. All
+//! layers share the bias table, with T5's buckets: 32 up to a distance of 128. transformers uses these numbers
+//! and the padding id 1 whatever the config says.
 
 use crate::config::JsonFile;
 use crate::error::Error;
@@ -35,7 +35,7 @@ pub(super) fn read(
     check_options(config)?;
     let field = "relative_attention_num_buckets";
     if config.usize(field)?.is_some_and(|count| count != BUCKETS.count) {
-        return Err(config.unsupported(field, format!("{} is", BUCKETS.count)));
+        return Err(config.unsupported(field, format!("supported: {}", BUCKETS.count)));
     }
     let sizes = EncoderSizes::read(config, &FIELDS, "gelu")?;
     let prefix = weights.prefix_of(WORDS)?;

@@ -1,11 +1,12 @@
 //! NomicBERT (Nussbaum et al. 2024, <https://arxiv.org/abs/2402.01613>): nomic-embed-text v1 and v1.5,
 //! and v2-moe (Nussbaum and Duderstadt 2025, <https://arxiv.org/abs/2502.07972>).
 //!
-//! BERT with rotary positions and SwiGLU, mostly without biases: `fc12` is the gate, `fc11` what it
-//! opens. v2-moe has GELU without gates and, in every second layer, experts. The code on the Hub names
-//! the config's fields as GPT-2 does, transformers as BERT does; the tensors have the same names. With
-//! `rotary_scaling_factor` a text longer than `max_trained_positions` turns more slowly, by its own
-//! length; that code takes the length of the longest text of the batch.
+//! BERT with rotary positions and SwiGLU, mostly without biases. `fc12` is the gate of `fc11`. v2-moe has GELU
+//! without gates and experts in every second layer. The code on the Hub uses GPT-2's config fields,
+//! transformers BERT's; the tensor names are the same.
+//!
+//! With `rotary_scaling_factor`, a text longer than `max_trained_positions` has longer wavelengths, by its own
+//! length. The code on the Hub uses the length of the batch's longest text instead.
 
 use crate::config::JsonFile;
 use crate::dtype::F16Facts;
@@ -49,7 +50,7 @@ const NAMES: TensorNames = TensorNames {
     norm: "norm2",
 };
 
-/// Without gates.
+/// Tensor names of a model without gates.
 const PLAIN: TensorNames = TensorNames { up: &["mlp.fc1"], ..NAMES };
 
 /// Reads the sizes and checks that they fit together.
@@ -81,11 +82,11 @@ fn model(sizes: EncoderSizes, eps: f32, rotary: Rotary, biases: Biases) -> Rotar
     }
 }
 
-/// As transformers has it.
+/// Reads a config with the fields of transformers.
 fn native(config: &JsonFile) -> Result<RotaryEncoder, Error> {
     let sizes = EncoderSizes::with(config, &FIELDS, hidden_act(config, "hidden_act", "silu")?)?;
     if config.usize("head_dim")?.is_some_and(|head| head != sizes.head()) {
-        let supported = format!("{}, hidden_size / num_attention_heads, is", sizes.head());
+        let supported = format!("supported: {}, hidden_size / num_attention_heads", sizes.head());
         return Err(config.unsupported("head_dim", supported));
     }
     let rotary = Rotary::read(config, sizes.head(), 1000.0, None)?;
@@ -93,7 +94,7 @@ fn native(config: &JsonFile) -> Result<RotaryEncoder, Error> {
     Ok(model(sizes, epsilon(config, "layer_norm_eps", 1e-12)?, rotary, none))
 }
 
-/// As the code on the Hub has it.
+/// Reads a config with the fields of the code on the Hub.
 fn hub(config: &JsonFile) -> Result<RotaryEncoder, Error> {
     refuse_options(
         config,
@@ -116,18 +117,18 @@ fn hub(config: &JsonFile) -> Result<RotaryEncoder, Error> {
         "glu" => (Activation::Sigmoid, true),
         "gelu" => (Activation::Gelu, false),
         _ => {
-            let supported = "supported are swiglu, geglu, glu and gelu";
+            let supported = "supported: swiglu, geglu, glu and gelu";
             return Err(config.unsupported("activation_function", supported));
         }
     };
     let experts = experts(config, gated)?;
     let sizes = EncoderSizes::with(config, &HUB_FIELDS, activation)?;
     if config.usize("num_heads_kv")?.is_some_and(|heads| heads != sizes.heads) {
-        return Err(config.unsupported("num_heads_kv", "as many as n_head are"));
+        return Err(config.unsupported("num_heads_kv", "supported: equal to n_head"));
     }
     let fraction = config.f64("rotary_emb_fraction")?.unwrap_or(0.0);
     if !(fraction > 0.0 && fraction <= 1.0) {
-        let supported = "supported are rotary positions, of a fraction above 0 and up to 1";
+        let supported = "supported: rotary positions with a fraction above 0, at most 1";
         return Err(config.unsupported("rotary_emb_fraction", supported));
     }
     let scaling = match config.f64("rotary_scaling_factor")? {
@@ -139,7 +140,11 @@ fn hub(config: &JsonFile) -> Result<RotaryEncoder, Error> {
                 trained => trained.unwrap_or(2048),
             },
         },
-        Some(_) => return Err(config.unsupported("rotary_scaling_factor", "1 or more is")),
+        Some(_) => {
+            return Err(
+                config.unsupported("rotary_scaling_factor", "supported: null, 0, or 1 and more")
+            );
+        }
     };
     let rotary = Rotary {
         dims: (sizes.head() as f64 * fraction) as usize,
@@ -162,18 +167,18 @@ fn hub(config: &JsonFile) -> Result<RotaryEncoder, Error> {
     })
 }
 
-/// The experts of some layers, where `moe_every_n_layers` says that there are any.
+/// The experts, if `moe_every_n_layers` says that some layers have them.
 fn experts(config: &JsonFile, gated: bool) -> Result<Option<Experts>, Error> {
     let every = match config.usize("moe_every_n_layers")? {
         None | Some(0) => return Ok(None),
         Some(every) => every,
     };
     if gated {
-        let supported = "experts are computed with gelu";
+        let supported = "supported with experts: gelu";
         return Err(config.unsupported("activation_function", supported));
     }
     if config.usize("ffn_div")?.is_some_and(|parts| parts != 1) {
-        return Err(config.unsupported("ffn_div", "experts of n_inner values are, which is 1"));
+        return Err(config.unsupported("ffn_div", "supported: 1, experts of n_inner values"));
     }
     Experts::read(config, every).map(Some)
 }

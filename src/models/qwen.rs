@@ -1,8 +1,7 @@
-//! Qwen2 (Yang et al. 2024, <https://arxiv.org/abs/2407.10671>) and Qwen3
-//! (<https://arxiv.org/abs/2505.09388>), whose heads are normed before they are turned.
+//! Qwen2 (Yang et al. 2024, <https://arxiv.org/abs/2407.10671>) and Qwen3 (<https://arxiv.org/abs/2505.09388>),
+//! which norms heads before rotating them.
 //!
-//! Layers from `max_window_layers` on have a window where `use_sliding_window` says so; embedding models
-//! leave it off.
+//! With `use_sliding_window`, layers from `max_window_layers` have a window. Embedding models do not use it.
 
 use crate::config::JsonFile;
 use crate::error::Error;
@@ -27,14 +26,14 @@ pub(super) fn qwen2(
     read(config, weights, &defaults, traits)
 }
 
-/// Reads a Qwen2 that comes with the code of gte-Qwen2, which is bidirectional unless told otherwise.
+/// Reads a Qwen2 with the code of gte-Qwen2, which is bidirectional by default.
 pub(super) fn qwen2_with_code(
     config: &JsonFile,
     weights: &WeightFiles,
 ) -> Result<Box<dyn Transformer>, Error> {
-    // What the code and what transformers make of a config that does not say differ.
+    // The defaults of that code and of transformers differ.
     if config.bool("is_causal")? != Some(false) {
-        let supported = "the model's own code is bidirectional, and false says so";
+        let supported = "supported: false; the model's own code is bidirectional";
         return Err(config.unsupported("is_causal", supported));
     }
     qwen2(config, weights)
@@ -66,7 +65,7 @@ fn read(
     let sizes = DecoderSizes::read(config, defaults)?;
     let rotary = Rotary::read(config, sizes.head, 10_000.0, None)?;
     let windows = config.bool("use_sliding_window")?.unwrap_or(false);
-    // null, unlike a missing field, turns windows off.
+    // null disables windows, unlike a missing field.
     let none = config.map.get("sliding_window").is_some_and(serde_json::Value::is_null);
     let window = match windows && !none {
         true => Some(count_or(config, "sliding_window", 4096, 1 << 30)?),
@@ -76,7 +75,7 @@ fn read(
     let sliding = sliding_layers(config, sizes.layers, |i| window.is_some() && i >= first)?;
     if window.is_none() && sliding.contains(&true) {
         let problem =
-            "has sliding_attention, and use_sliding_window and sliding_window give no window";
+            "has sliding_attention, but use_sliding_window and sliding_window give no window";
         return Err(config.error("layer_types", problem));
     }
     let causal = is_causal(config)?;

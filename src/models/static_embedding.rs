@@ -1,8 +1,8 @@
 //! Static embeddings: a vector for each token and no layers. sentence-transformers' `StaticEmbedding`
-//! and model2vec (<https://github.com/MinishLab/model2vec>): potion, static-retrieval-mrl.
+//! (static-retrieval-mrl) and model2vec (<https://github.com/MinishLab/model2vec>, potion).
 //!
-//! model2vec may share rows between tokens (`mapping`) and scale them by token (`weights`): both are
-//! folded into one row for each token at load, as sentence-transformers does.
+//! In model2vec, tokens may share rows (`mapping`) and have factors (`weights`). Both are applied at load, which
+//! gives one row per token, as in sentence-transformers.
 
 use crate::batch::PackedBatch;
 use crate::config::Input;
@@ -14,57 +14,57 @@ use crate::models::blocks::tables::{table_rows, zero_row};
 use crate::models::{Facts, LoadedTransformer, Transformer};
 use crate::weights::{Loader, Table, WeightFiles};
 
-/// Widths and vocabularies beyond are a mistake.
-const MOST: usize = 1 << 24;
+/// A larger width or vocabulary is a mistake in the file.
+const MAX_SIZE: usize = 1 << 24;
 
-/// A static model's table.
+/// A static model whose tensor shapes have been read.
 #[derive(Debug, Clone)]
 struct StaticEmbedding {
     table: &'static str,
     tokens: usize,
     width: usize,
-    /// For each token its row, where the table's rows are not already a token's.
+    /// The row of each token, unless rows are already in token order.
     rows: Option<Vec<usize>>,
-    /// For each token what its row is multiplied by.
+    /// The factor of each token's row.
     scales: Option<Vec<f32>>,
 }
 
-/// A static model's weights.
+/// A static model with its table loaded.
 #[derive(Debug)]
 struct LoadedStaticEmbedding {
     width: usize,
     words: Table,
 }
 
-/// Reads the shapes, and the mapping and scales of tokens where there are any.
+/// Reads the shapes, and the tokens' mapping and factors if there are any.
 ///
 /// # Errors
-/// [`Error::Tensor`] for a missing tensor, shapes that do not fit together, a mapping beyond the
-/// table, or 8-bit integers where sentence-transformers is to be followed, which does not load them.
+/// [`Error::Tensor`] for a missing tensor, inconsistent shapes, a mapping outside the table, or an 8-bit table in
+/// a `StaticEmbedding` module, which sentence-transformers does not load.
 pub(crate) fn read(weights: &WeightFiles, input: Input) -> Result<Box<dyn Transformer>, Error> {
-    let ours = "embedding.weight";
-    let table = if weights.has(ours) { ours } else { "embeddings" };
+    let own = "embedding.weight";
+    let table = if weights.has(own) { own } else { "embeddings" };
     let (name, entry) = weights.find(table)?;
     let wrong = |problem: String| Error::tensor(weights.file_of(entry), &name, problem);
     let (stored, width) = match entry.shape[..] {
-        [rows, width] if rows <= MOST && width <= MOST => (rows, width),
-        _ => return Err(wrong(format!("has shape {:?}; [rows, width] is expected", entry.shape))),
+        [rows, width] if rows <= MAX_SIZE && width <= MAX_SIZE => (rows, width),
+        _ => return Err(wrong(format!("has shape {:?}; expected: [rows, width]", entry.shape))),
     };
     let whole = entry.dtype == safetensors::Dtype::I8;
     if whole && input == Input::StaticEmbedding {
         let problem = "is I8, which sentence-transformers does not load; remove modules.json to \
-                       have it read as model2vec reads it";
+                       read the model as model2vec does";
         return Err(wrong(problem.to_owned()));
     }
     let (mut rows, mut scales) = (whole.then(|| (0..stored).collect::<Vec<usize>>()), None);
-    if table != ours && weights.has("mapping") {
+    if table != own && weights.has("mapping") {
         rows = Some(mapping(weights, stored)?);
     }
     let tokens = rows.as_ref().map_or(stored, Vec::len);
-    if table != ours && weights.has("weights") {
+    if table != own && weights.has("weights") {
         let (name, entry) = weights.find("weights")?;
         if entry.shape != [tokens] {
-            let problem = format!("has shape {:?}; [{tokens}] is expected", entry.shape);
+            let problem = format!("has shape {:?}; expected: [{tokens}]", entry.shape);
             return Err(Error::tensor(weights.file_of(entry), name, problem));
         }
         scales = Some(weights.values(&name, entry, 0, tokens)?);
@@ -76,12 +76,12 @@ pub(crate) fn read(weights: &WeightFiles, input: Input) -> Result<Box<dyn Transf
 fn mapping(weights: &WeightFiles, stored: usize) -> Result<Vec<usize>, Error> {
     let (name, entry) = weights.find("mapping")?;
     let wrong = |problem: String| Error::tensor(weights.file_of(entry), &name, problem);
-    if entry.shape.len() != 1 || entry.shape[0] > MOST {
-        return Err(wrong(format!("has shape {:?}; [tokens] is expected", entry.shape)));
+    if entry.shape.len() != 1 || entry.shape[0] > MAX_SIZE {
+        return Err(wrong(format!("has shape {:?}; expected: [tokens]", entry.shape)));
     }
     let row = |value: i64| {
         let row = usize::try_from(value).ok().filter(|row| *row < stored);
-        row.ok_or_else(|| wrong(format!("holds {value}, and the table has {stored} rows")))
+        row.ok_or_else(|| wrong(format!("holds {value}, but the table has {stored} rows")))
     };
     weights.integers(&name, entry)?.into_iter().map(row).collect()
 }

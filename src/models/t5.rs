@@ -1,9 +1,9 @@
-//! The encoder of T5 (Raffel et al. 2020, <https://arxiv.org/abs/1910.10683>): sentence-t5, gtr-t5,
-//! instructor; and of mT5 and UMT5, which have T5 v1.1's gated activation.
+//! The encoder of T5 (Raffel et al. 2020, <https://arxiv.org/abs/1910.10683>): sentence-t5, gtr-t5, instructor. Also
+//! those of mT5 and UMT5, which have T5 v1.1's gated activation.
 //!
-//! Root mean square norms before each block, no biases in linear layers, no positions but a bias by
-//! distance: the table of layer 0 serves all layers, and UMT5 has one in each. Queries are not scaled. A
-//! decoder in the same file is left.
+//! A root mean square norm comes before each block. Linear layers have no biases and scores are not scaled.
+//! Positions act through a bias by distance: the table of layer 0 serves all layers, but UMT5 has one in each. A
+//! decoder in the same file is not loaded.
 
 use crate::batch::PackedBatch;
 use crate::config::JsonFile;
@@ -25,27 +25,27 @@ const FINAL_NORM: &str = "encoder.final_layer_norm";
 /// A T5 encoder whose config and tensor shapes have been read.
 #[derive(Debug, Clone)]
 struct T5 {
-    /// Before all names.
+    /// Prefix of all tensor names.
     prefix: String,
-    /// The token table's name after the prefix: tied to the decoder's, or the encoder's alone.
+    /// The token table's name after the prefix: shared with the decoder, or the encoder's own.
     words: &'static str,
     rows: usize,
     hidden: usize,
     heads: usize,
-    /// Values of a head: with `heads`, no part of `hidden`.
+    /// Values per head. `heads` · `head` need not equal `hidden`.
     head: usize,
     intermediate: usize,
     layers: usize,
     activation: Activation,
-    /// Whether the activation gates a second half.
+    /// Whether the feed-forward is gated.
     gated: bool,
     buckets: Buckets,
-    /// Whether every layer has a table of biases, or layer 0 for all.
+    /// Whether every layer has its own bias table, instead of layer 0 for all.
     own_bias: bool,
     eps: f32,
 }
 
-/// Its weights.
+/// A T5 encoder with its weights loaded.
 #[derive(Debug)]
 struct LoadedT5 {
     t5: T5,
@@ -56,13 +56,13 @@ struct LoadedT5 {
 
 #[derive(Debug)]
 struct Layer {
-    /// `[buckets, heads]`, where the layer has one.
+    /// `[buckets, heads]`, if the layer has its own table.
     bias: Option<Vec<f32>>,
     attention_norm: RmsNorm,
     qkv: Linear,
     output: Linear,
     norm: RmsNorm,
-    /// The gate and what it is multiplied by, cell beside cell, or one matrix.
+    /// The gate and the up projection interleaved by cells, or one matrix.
     up: Linear,
     down: Linear,
 }
@@ -91,8 +91,8 @@ pub(super) fn read_umt5(
     Ok(Box::new(T5::read(config, weights, "gated-gelu", true)?))
 }
 
-/// The activation, and whether it is a gate: `relu`, or `gated-gelu`, which means the tanh
-/// approximation. What transformers made of it when it saved the config counts before it.
+/// The activation, and whether it is gated, from `feed_forward_proj`. `gated-gelu` means the tanh approximation.
+/// The fields that transformers derives from it when it saves a config take precedence.
 fn feed_forward(config: &JsonFile, default: &str) -> Result<(Activation, bool), Error> {
     let field = "feed_forward_proj";
     let proj = config.str(field)?.unwrap_or(default);
@@ -100,7 +100,9 @@ fn feed_forward(config: &JsonFile, default: &str) -> Result<(Activation, bool), 
         None => (false, proj),
         Some(("gated", "gelu")) => (true, "gelu_new"),
         Some(("gated", name)) => (true, name),
-        Some(_) => return Err(config.unsupported(field, "a function, or gated- and one, is")),
+        Some(_) => {
+            return Err(config.unsupported(field, "supported: an activation, or `gated-` and one"));
+        }
     };
     let stored = "dense_act_fn";
     let (field, name) = config.str(stored)?.map_or((field, name), |name| (stored, name));
@@ -117,14 +119,16 @@ impl T5 {
         own_bias: bool,
     ) -> Result<Self, Error> {
         if config.bool("is_decoder")? == Some(true) {
-            return Err(config.unsupported("is_decoder", "a bidirectional encoder is expected"));
+            return Err(
+                config.unsupported("is_decoder", "supported: false, a bidirectional encoder")
+            );
         }
         let (activation, gated) = feed_forward(config, proj)?;
-        let most = 1 << 20;
+        let maximum = 1 << 20;
         let buckets = Buckets::new(
             config,
-            count_or(config, "relative_attention_num_buckets", 32, most)?,
-            count_or(config, "relative_attention_max_distance", 128, most)?,
+            count_or(config, "relative_attention_num_buckets", 32, maximum)?,
+            count_or(config, "relative_attention_max_distance", 128, maximum)?,
         )?;
         let prefix = weights.prefix_of(&format!("{FINAL_NORM}.weight"))?;
         let there = |name: &&str| weights.shape(&format!("{prefix}{name}")).is_ok();
@@ -182,7 +186,7 @@ impl Transformer for T5 {
     fn facts(&self) -> Facts {
         Facts {
             hidden: self.hidden,
-            widest: [3 * self.head_axis().filled(), Axis::plain(self.intermediate).filled()]
+            widest: [3 * self.head_axis().padded(), Axis::plain(self.intermediate).padded()]
                 .into_iter()
                 .fold(self.hidden.next_multiple_of(4), usize::max),
             table_rows: self.rows,
@@ -203,7 +207,7 @@ impl Transformer for T5 {
         )
     }
 
-    /// Loads the encoder; a decoder and any heads are left.
+    /// Loads the encoder, but no decoder and no heads.
     fn load(&self, loader: &mut Loader) -> Result<Box<dyn LoadedTransformer>, Error> {
         let words = loader.table(&format!("{}{}", self.prefix, self.words), self.hidden)?;
         let layers =

@@ -1,115 +1,120 @@
-//! Where values of checkpoints lie once cells are filled, gates stand beside what they multiply, and the pairs
-//! that positions turn lie side by side.
+//! Where the values of a checkpoint go in the padded layout of the GPU, where gates are interleaved with what they
+//! multiply and the two values of a rotated pair are adjacent.
 
 use std::ops::Range;
 
 use crate::kernels::rope::side_by_side;
 
-/// An axis of an activation: `blocks` runs of `block` values, each filled up to whole cells of four.
+/// An axis of an activation: `blocks` runs of `block` values, each padded to whole cells of four.
 ///
-/// A hidden axis is one block; queries, keys and values are a block a head.
+/// A hidden axis is one block. Queries, keys and values have one block per head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Axis {
     pub blocks: usize,
     pub block: usize,
 }
 
-/// Which of two matrices side by side is the gate, the one that an activation is applied to.
+/// Which half of a gated projection is the gate, to which the activation is applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Gate {
-    /// `[gate | up]`
+    /// `[gate | up]`.
     First,
-    /// `[up | gate]`
+    /// `[up | gate]`.
     Second,
 }
 
-/// The columns of a layer that come from one matrix of a checkpoint.
+/// The columns of a layer that come from one checkpoint matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Columns {
     pub axis: Axis,
-    order: Order,
+    order: ColumnOrder,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Order {
-    /// That of the checkpoint.
-    Kept,
-    /// Every second cell.
+enum ColumnOrder {
+    /// The order of the checkpoint.
+    Unchanged,
+    /// Every second cell is left free for another matrix.
     Alternate,
-    /// In the first so many blocks, pairs of values half of them apart come to lie side by side.
+    /// In the first `blocks` blocks, value i of the first `pairs` values is followed by value i + `pairs`.
     SideBySide { blocks: usize, pairs: usize },
 }
 
 impl Axis {
-    /// One block.
+    /// An axis of one block.
     pub fn plain(width: usize) -> Self {
         Axis { blocks: 1, block: width }
     }
 
-    /// Values without filling.
+    /// Number of values without padding.
     pub fn len(self) -> usize {
         self.blocks * self.block
     }
 
-    /// Values with filling.
-    pub fn filled(self) -> usize {
+    /// Number of values with padding.
+    pub fn padded(self) -> usize {
         self.blocks * self.block.next_multiple_of(4)
     }
 
-    /// Where value `i` lies with filling.
-    pub(super) fn place(self, i: usize) -> usize {
+    /// Position of value `i` with padding.
+    pub(super) fn position(self, i: usize) -> usize {
         i / self.block * self.block.next_multiple_of(4) + i % self.block
     }
 
-    /// Values that lie before a place.
-    fn before(self, place: usize) -> usize {
-        let filled = self.block.next_multiple_of(4);
-        place / filled * self.block + (place % filled).min(self.block)
+    /// Number of values before a padded position.
+    fn before(self, position: usize) -> usize {
+        let padded = self.block.next_multiple_of(4);
+        position / padded * self.block + (position % padded).min(self.block)
     }
 
-    /// With every second cell left for another matrix.
+    /// Columns with every second cell left free for another matrix.
     pub(super) fn alternate(self) -> Columns {
-        Columns { axis: self, order: Order::Alternate }
+        Columns { axis: self, order: ColumnOrder::Alternate }
     }
 
-    /// With the first `2 · pairs` values of the first `blocks` blocks, pairs half of them apart, side by side.
+    /// Columns in which the two values of each rotated pair are adjacent. Pairs are the values i and i + `pairs` of
+    /// the first `blocks` blocks.
     pub fn side_by_side(self, blocks: usize, pairs: usize) -> Columns {
-        Columns { axis: self, order: Order::SideBySide { blocks, pairs } }
+        Columns { axis: self, order: ColumnOrder::SideBySide { blocks, pairs } }
     }
 }
 
 impl From<Axis> for Columns {
     fn from(axis: Axis) -> Self {
-        Columns { axis, order: Order::Kept }
+        Columns { axis, order: ColumnOrder::Unchanged }
     }
 }
 
 impl Columns {
-    /// Where value `i` lies, counted from the first.
-    pub(super) fn place(self, i: usize) -> usize {
-        let place = self.axis.place(i);
+    /// Position of value `i`, relative to the first column.
+    pub(super) fn position(self, i: usize) -> usize {
+        let position = self.axis.position(i);
         match self.order {
-            Order::Kept => place,
-            Order::Alternate => place / 4 * 8 + place % 4,
-            Order::SideBySide { blocks, pairs } => {
+            ColumnOrder::Unchanged => position,
+            ColumnOrder::Alternate => position / 4 * 8 + position % 4,
+            ColumnOrder::SideBySide { blocks, pairs } => {
                 let (block, within) = (i / self.axis.block, i % self.axis.block);
-                if block < blocks { place - within + side_by_side(within, pairs) } else { place }
+                if block < blocks {
+                    position - within + side_by_side(within, pairs)
+                } else {
+                    position
+                }
             }
         }
     }
 
-    /// Values among which all are that lie in some places; most of them do.
-    pub(super) fn among(self, places: &Range<usize>) -> Range<usize> {
-        let before = |place: usize| self.axis.before(place.min(self.axis.filled()));
+    /// A range of values that contains all values at these positions. It may contain a few others.
+    pub(super) fn values_at(self, positions: &Range<usize>) -> Range<usize> {
+        let before = |position: usize| self.axis.before(position.min(self.axis.padded()));
         match self.order {
-            Order::Kept => before(places.start)..before(places.end),
-            Order::Alternate => {
-                let half = |place: usize| place / 8 * 4 + (place % 8).min(4);
-                before(half(places.start))..before(half(places.end))
+            ColumnOrder::Unchanged => before(positions.start)..before(positions.end),
+            ColumnOrder::Alternate => {
+                let half = |position: usize| position / 8 * 4 + (position % 8).min(4);
+                before(half(positions.start))..before(half(positions.end))
             }
-            Order::SideBySide { .. } => {
+            ColumnOrder::SideBySide { .. } => {
                 let block = self.axis.block.next_multiple_of(4);
-                let whole = places.start / block * block..places.end.next_multiple_of(block);
+                let whole = positions.start / block * block..positions.end.next_multiple_of(block);
                 before(whole.start)..before(whole.end)
             }
         }
@@ -121,26 +126,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_found_by_their_places() {
+    fn values_are_found_by_their_positions() {
         for axis in [Axis::plain(7), Axis { blocks: 3, block: 6 }, Axis { blocks: 5, block: 8 }] {
             for columns in [axis.into(), axis.alternate(), axis.side_by_side(2, axis.block / 2)] {
-                let places: Vec<usize> = (0..axis.len()).map(|i| columns.place(i)).collect();
-                let end = places.iter().max().unwrap() + 1;
+                let positions: Vec<usize> = (0..axis.len()).map(|i| columns.position(i)).collect();
+                let end = positions.iter().max().unwrap() + 1;
                 for first in 0..end {
                     for last in first..=end + 3 {
-                        let among = columns.among(&(first..last));
+                        let found = columns.values_at(&(first..last));
                         let inside =
-                            (0..axis.len()).filter(|i| (first..last).contains(&places[*i]));
-                        assert!(inside.clone().all(|i| among.contains(&i)), "{columns:?} {first}");
-                        let whole =
-                            columns.order != Order::SideBySide { blocks: 2, pairs: axis.block / 2 };
+                            (0..axis.len()).filter(|i| (first..last).contains(&positions[*i]));
+                        assert!(inside.clone().all(|i| found.contains(&i)), "{columns:?} {first}");
+                        let whole = columns.order
+                            != ColumnOrder::SideBySide { blocks: 2, pairs: axis.block / 2 };
                         assert!(
-                            !whole || inside.count() == among.len(),
+                            !whole || inside.count() == found.len(),
                             "{columns:?} {first} {last}"
                         );
                     }
                 }
-                let mut sorted = places.clone();
+                let mut sorted = positions.clone();
                 sorted.sort_unstable();
                 sorted.dedup();
                 assert_eq!(sorted.len(), axis.len(), "{columns:?}");
@@ -149,13 +154,13 @@ mod tests {
     }
 
     #[test]
-    fn gates_alternate_and_pairs_lie_side_by_side() {
+    fn gates_are_interleaved_and_pairs_are_adjacent() {
         let six = Axis::plain(6);
-        assert_eq!([0, 3, 4, 5].map(|i| six.alternate().place(i)), [0, 3, 8, 9]);
+        assert_eq!([0, 3, 4, 5].map(|i| six.alternate().position(i)), [0, 3, 8, 9]);
         let heads = Axis { blocks: 3, block: 6 };
-        let turned = heads.side_by_side(2, 2);
-        // a0 a1 b0 b1 and what is beyond the pairs; the third head is kept.
-        assert_eq!([0, 1, 2, 3, 4, 5].map(|i| turned.place(i)), [0, 2, 1, 3, 4, 5]);
-        assert_eq!([6, 7, 8, 12, 13, 14].map(|i| turned.place(i)), [8, 10, 9, 16, 17, 18]);
+        let rotated = heads.side_by_side(2, 2);
+        // a0 b0 a1 b1, then the values that are not rotated. The third head is unchanged.
+        assert_eq!([0, 1, 2, 3, 4, 5].map(|i| rotated.position(i)), [0, 2, 1, 3, 4, 5]);
+        assert_eq!([6, 7, 8, 12, 13, 14].map(|i| rotated.position(i)), [8, 10, 9, 16, 17, 18]);
     }
 }

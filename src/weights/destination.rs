@@ -1,48 +1,48 @@
-//! Where weights go: onto a device, or nowhere, where only their sizes are asked for.
+//! The destination of loaded weights: a device, or none if only sizes are counted.
 
 use crate::error::Error;
 use crate::gpu::adapter::AdapterSummary;
 use crate::gpu::executor::Executor;
 
-/// Bytes handed to the GPU at a time.
-const UPLOAD: usize = 32 << 20;
+/// Bytes written to the GPU at a time.
+const UPLOAD_BYTES: usize = 32 << 20;
 
-/// How far a load has come, for [`ModelBuilder::on_progress`](crate::ModelBuilder::on_progress).
+/// The progress of a load, for [`ModelBuilder::on_progress`](crate::ModelBuilder::on_progress).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoadProgress {
-    /// Bytes of weights that are where they belong, in the format they are used in.
+    /// Bytes of weights that are loaded, in the format in which they are used.
     pub done: u64,
-    /// Bytes of all weights.
+    /// Bytes of all weights, in the same format.
     pub total: u64,
 }
 
 /// Bytes of weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct WeightBytes {
-    /// In buffers of the device.
+    /// Bytes in device buffers.
     pub device: u64,
-    /// Tables that stay on the host.
+    /// Bytes of tables that stay on the host.
     pub host: u64,
-    /// The largest matrix that is put in order before it is uploaded.
-    pub largest: u64,
+    /// Bytes of the largest block that is repacked on the host before its upload.
+    pub largest_staged: u64,
 }
 
 impl WeightBytes {
-    /// On the device and on the host.
+    /// Bytes on the device and on the host.
     pub fn all(self) -> u64 {
         self.device + self.host
     }
 
-    /// What the host holds of weights on their way, at most: a matrix in order, and what the driver has not
-    /// copied yet.
-    pub fn on_the_way(self) -> u64 {
-        self.largest + self.device.min((UPLOAD * Executor::UPLOADS_AT_ONCE) as u64)
+    /// Maximum bytes on the host during a load: the largest repacked block, and what the driver has not copied
+    /// yet.
+    pub fn staging(self) -> u64 {
+        self.largest_staged + self.device.min((UPLOAD_BYTES * Executor::UPLOADS_AT_ONCE) as u64)
     }
 }
 
 /// Takes weights from loaders, one after another.
 pub(crate) struct Destination<'a> {
-    /// `None` where nothing is stored.
+    /// `None` if only sizes are counted.
     executor: Option<&'a mut Executor>,
     adapter: AdapterSummary,
     buffers: usize,
@@ -53,7 +53,7 @@ pub(crate) struct Destination<'a> {
 }
 
 impl<'a> Destination<'a> {
-    /// Counts bytes as they would lie on this adapter, and stores none.
+    /// A destination that counts the bytes on this adapter and stores nothing.
     pub fn counting(adapter: &AdapterSummary) -> Self {
         Destination {
             executor: None,
@@ -66,7 +66,7 @@ impl<'a> Destination<'a> {
         }
     }
 
-    /// Stores weights of `total` bytes and says how far it is.
+    /// A destination that stores weights of `total` bytes on a device and reports progress.
     pub fn device(
         executor: &'a mut Executor,
         total: u64,
@@ -76,12 +76,12 @@ impl<'a> Destination<'a> {
         Destination { executor: Some(executor), total, progress, ..Self::counting(&adapter) }
     }
 
-    /// True where values need not be read.
+    /// Whether only sizes are counted, so that values need not be read.
     pub fn is_counting(&self) -> bool {
         self.executor.is_none()
     }
 
-    /// The largest buffer that a shader sees whole.
+    /// Bytes of the largest buffer that a shader can bind.
     pub fn largest_buffer(&self) -> u64 {
         self.adapter.largest_buffer()
     }
@@ -91,10 +91,10 @@ impl<'a> Destination<'a> {
         &self.adapter.name
     }
 
-    /// A new buffer of the device; returns its number.
+    /// Adds a weight buffer and returns its index.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`], or [`Error::Adapter`] where it exceeds what a shader can bind.
+    /// [`Error::OutOfMemory`], or [`Error::Adapter`] if it exceeds what a shader can bind.
     pub fn add(&mut self, name: &str, bytes: u64) -> Result<usize, Error> {
         self.bytes.device += bytes;
         self.buffers += 1;
@@ -104,30 +104,30 @@ impl<'a> Destination<'a> {
         }
     }
 
-    /// Writes a part of a buffer.
+    /// Writes bytes into a weight buffer at an offset.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`] or [`Error::DeviceLost`].
     pub fn write(&mut self, weight: usize, offset: u64, bytes: &[u8]) -> Result<(), Error> {
-        for (piece, part) in bytes.chunks(UPLOAD).enumerate() {
+        for (piece, part) in bytes.chunks(UPLOAD_BYTES).enumerate() {
             let Some(executor) = &mut self.executor else { return Ok(()) };
-            executor.write_weight(weight, offset + (piece * UPLOAD) as u64, part)?;
+            executor.write_weight(weight, offset + (piece * UPLOAD_BYTES) as u64, part)?;
             self.advance(part.len());
         }
         Ok(())
     }
 
     /// Counts bytes that stay on the host.
-    pub fn keep(&mut self, bytes: u64) {
+    pub fn count_host(&mut self, bytes: u64) {
         self.bytes.host += bytes;
     }
 
-    /// Counts the bytes of a matrix that is put in order before it is uploaded.
-    pub fn put_in_order(&mut self, bytes: u64) {
-        self.bytes.largest = self.bytes.largest.max(bytes);
+    /// Counts the bytes of a block that is repacked on the host before its upload.
+    pub fn count_staged(&mut self, bytes: u64) {
+        self.bytes.largest_staged = self.bytes.largest_staged.max(bytes);
     }
 
-    /// So many more bytes are where they belong.
+    /// Reports that more bytes are loaded.
     pub fn advance(&mut self, bytes: usize) {
         self.done += bytes as u64;
         if let Some(progress) = self.progress {
@@ -135,7 +135,7 @@ impl<'a> Destination<'a> {
         }
     }
 
-    /// Waits until everything is where it belongs, and returns the bytes that are there, or would be.
+    /// Waits for all uploads and returns the bytes of all weights, whether stored or only counted.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`] or [`Error::DeviceLost`].

@@ -1,4 +1,4 @@
-//! SHA-256 of a model's files, streamed.
+//! The SHA-256 digest of a model's files, computed in pieces.
 
 use std::fmt::Write;
 
@@ -8,23 +8,23 @@ use crate::error::Error;
 use crate::files::ModelFile;
 use crate::weights::WeightFiles;
 
-/// Bytes read at a time.
+/// Number of bytes read at a time.
 const PIECE: u64 = 1 << 20;
 
 impl WeightFiles {
-    /// Puts every byte of the files into a digest, in the order of the files.
+    /// Adds all bytes of the files to a digest, in the order of the files.
     ///
     /// # Errors
-    /// [`Error::File`] where they cannot be read.
+    /// [`Error::File`] if a file cannot be read.
     pub fn digest_whole(&self, digest: &mut Sha256) -> Result<(), Error> {
         self.sources.iter().try_for_each(|source| digest_source(source, u64::MAX, digest))
     }
 
-    /// Puts names, lengths and headers of the files into a digest: a few kilobytes that tell most
-    /// models apart, though not all.
+    /// Adds the names, lengths and headers of the files to a digest. These few kilobytes distinguish most models,
+    /// but not those that differ only in values.
     ///
     /// # Errors
-    /// [`Error::File`] where they cannot be read.
+    /// [`Error::File`] if a file cannot be read.
     pub fn digest_headers(&self, digest: &mut Sha256) -> Result<(), Error> {
         for source in &self.sources {
             let mut length = [0; 8];
@@ -36,16 +36,16 @@ impl WeightFiles {
     }
 }
 
-/// Puts the first `most` bytes of a file into a digest.
+/// Adds the first `limit` bytes of a file to a digest.
 ///
 /// # Errors
-/// [`Error::File`] where it cannot be read.
+/// [`Error::File`] if it cannot be read.
 pub(crate) fn digest_source(
     source: &ModelFile,
-    most: u64,
+    limit: u64,
     digest: &mut Sha256,
 ) -> Result<(), Error> {
-    let end = source.len().min(most);
+    let end = source.len().min(limit);
     let mut piece = vec![0; PIECE.min(end) as usize];
     let mut at = 0;
     while at < end {
@@ -57,7 +57,7 @@ pub(crate) fn digest_source(
     Ok(())
 }
 
-/// A digest in hexadecimal.
+/// Formats a digest in hexadecimal.
 pub(crate) fn hex(digest: Sha256) -> String {
     let mut text = String::with_capacity(64);
     for byte in digest.finalize() {
@@ -73,7 +73,7 @@ mod tests {
     use crate::files::ModelFiles;
 
     #[test]
-    fn a_file_is_digested_whole_and_in_part() {
+    fn whole_and_partial_digests_match_sha256() {
         let bytes: Vec<u8> = (0..(PIECE as usize + 700)).map(|i| (i % 251) as u8).collect();
         let files = ModelFiles::from_bytes([("f".to_owned(), bytes.clone())]).unwrap();
         let source = files.open("f").unwrap().unwrap();

@@ -1,4 +1,4 @@
-//! Headers of safetensors files, and the index of a sharded checkpoint.
+//! The headers of safetensors files, and the index of a sharded checkpoint.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,22 +10,22 @@ use crate::error::Error;
 use crate::files::{ModelFile, ModelFiles, sniff};
 use crate::weights::WeightFiles;
 
-/// Real headers take some 100 bytes a tensor; the format itself allows 100 MB.
+/// In bytes. Published headers have about 100 bytes per tensor; the format itself allows 100 MB.
 const MAX_HEADER: u64 = 16 << 20;
-/// A 400-layer model with experts has some ten thousand.
+/// A 400-layer model with experts has about ten thousand.
 const MAX_TENSORS: usize = 100_000;
 const MAX_RANK: usize = 4;
 
 /// The header of one file.
 pub(super) struct Header {
-    /// Where tensor data starts in the file.
+    /// Offset of the tensor data in the file.
     pub start: u64,
     /// Name and description of each tensor, in file order.
     pub tensors: Vec<(String, TensorInfo)>,
 }
 
-/// Reads and checks a header: offsets without holes or overlaps that cover the file exactly, no
-/// name twice, no tensor without values, sizes within reason.
+/// Reads a header and checks it: offsets cover the file exactly, without holes or overlaps, no name occurs twice,
+/// and all sizes are plausible.
 pub(super) fn header(source: &ModelFile) -> Result<Header, Error> {
     let wrong = |problem: String| {
         let mut head = vec![0; source.len().min(512) as usize];
@@ -40,24 +40,24 @@ pub(super) fn header(source: &ModelFile) -> Result<Header, Error> {
     let size = u64::from_le_bytes(size);
     if size > source.len() - 8 {
         return Err(wrong(format!(
-            "is cut short or not safetensors: its header should take {size} bytes and the file has {}",
+            "is cut short or not safetensors: its header should take {size} bytes, but the file has {}",
             source.len()
         )));
     }
     if size > MAX_HEADER {
-        return Err(wrong(format!("has a header of {size} bytes; the most is {MAX_HEADER}")));
+        return Err(wrong(format!("has a header of {size} bytes; the maximum is {MAX_HEADER}")));
     }
     let mut bytes = vec![0; size as usize];
     source.read_at(8, &mut bytes)?;
     let metadata: Metadata = serde_json::from_slice(&bytes)
-        .map_err(|e| wrong(format!("its safetensors header is wrong: {e}")))?;
+        .map_err(|e| wrong(format!("its safetensors header is invalid: {e}")))?;
     if let Some(name) = repeated_key(&bytes) {
-        return Err(Error::tensor(source.name(), name, "is in the header twice"));
+        return Err(Error::tensor(source.name(), name, "occurs twice in the header"));
     }
     let end = (8 + size).saturating_add(metadata.data_len() as u64);
     if end != source.len() {
         return Err(wrong(format!(
-            "has {} bytes and its header describes {end}; it is cut short or was added to",
+            "has {} bytes, but its header describes {end}; it is cut short or has extra bytes",
             source.len()
         )));
     }
@@ -65,19 +65,19 @@ pub(super) fn header(source: &ModelFile) -> Result<Header, Error> {
     for name in metadata.offset_keys() {
         let Some(info) = metadata.info(&name) else { continue };
         if info.shape.len() > MAX_RANK {
-            let problem = format!("has {} dimensions; the most is {MAX_RANK}", info.shape.len());
+            let problem = format!("has {} dimensions; the maximum is {MAX_RANK}", info.shape.len());
             return Err(Error::tensor(source.name(), name, problem));
         }
         tensors.push((name, info.clone()));
     }
     if tensors.len() > MAX_TENSORS {
-        return Err(wrong(format!("has {} tensors; the most is {MAX_TENSORS}", tensors.len())));
+        return Err(wrong(format!("has {} tensors; the maximum is {MAX_TENSORS}", tensors.len())));
     }
     Ok(Header { start: 8 + size, tensors })
 }
 
-/// The first key that stands twice in a JSON object. Parsers differ on which of them counts, so a
-/// file can look harmless to one and not to another.
+/// The first key that occurs twice in a JSON object. Parsers differ on which value counts, so such a file can
+/// mean different things to different readers.
 fn repeated_key(json: &[u8]) -> Option<String> {
     struct Keys;
     impl<'de> Visitor<'de> for Keys {
@@ -105,11 +105,11 @@ fn repeated_key(json: &[u8]) -> Option<String> {
 pub(super) struct Index {
     /// Its name, for messages.
     pub file: String,
-    /// Which shard holds each tensor.
+    /// The shard of each tensor.
     weight_map: BTreeMap<String, String>,
 }
 
-/// The index of a module's directory, if it has one.
+/// Reads the index in a module's directory, if there is one.
 pub(super) fn read(files: &ModelFiles, prefix: &str) -> Result<Option<Index>, Error> {
     let file = format!("{prefix}model.safetensors.index.json");
     let Some(json) = JsonFile::load(files, &file)? else { return Ok(None) };
@@ -117,7 +117,7 @@ pub(super) fn read(files: &ModelFiles, prefix: &str) -> Result<Option<Index>, Er
         return Err(Error::config(
             file,
             "weight_map",
-            "is missing or no object; an object of tensor to file is expected",
+            "is missing or not an object; expected: an object of tensor to file",
         ));
     };
     if map.is_empty() {
@@ -126,10 +126,9 @@ pub(super) fn read(files: &ModelFiles, prefix: &str) -> Result<Option<Index>, Er
     let mut weight_map = BTreeMap::new();
     for (tensor, shard) in map {
         let name = shard.as_str().unwrap_or_default();
-        // A shard is a file beside the index: anything else is a way out of the model's directory.
+        // A shard is a file beside the index. Other names could lead out of the model's directory.
         if !name.ends_with(".safetensors") || name.contains(['/', '\\', ':', '\0']) {
-            let problem =
-                format!("names {shard}; a .safetensors file beside the index is expected");
+            let problem = format!("names {shard}; expected: a .safetensors file beside the index");
             return Err(Error::config(file, format!("weight_map.{tensor}"), problem));
         }
         weight_map.insert(tensor.clone(), name.to_owned());
@@ -138,19 +137,19 @@ pub(super) fn read(files: &ModelFiles, prefix: &str) -> Result<Option<Index>, Er
 }
 
 impl Index {
-    /// The shards, each once.
+    /// The shards, without repetition.
     pub fn shards(&self) -> BTreeSet<&str> {
         self.weight_map.values().map(String::as_str).collect()
     }
 
-    /// Every listed tensor is in the shard that the index names. Tensors that are not listed are
-    /// ignored by readers of an index, so they are an error too.
+    /// Checks that every listed tensor is in its shard, and that every tensor is listed. Other readers of an index
+    /// ignore unlisted tensors, so these are an error too.
     pub fn check(&self, prefix: &str, weights: &WeightFiles) -> Result<(), Error> {
         for (tensor, shard) in &self.weight_map {
             let entry = weights.tensors.get(tensor);
             let name = format!("{prefix}{shard}");
             if entry.is_none_or(|entry| weights.file_of(entry) != name) {
-                let problem = format!("is not in it, though {} says so", self.file);
+                let problem = format!("is not in this file, but {} lists it here", self.file);
                 return Err(Error::tensor(name, tensor, problem));
             }
         }

@@ -1,4 +1,4 @@
-//! Tensors → checked, converted, repacked, where they belong.
+//! Loads tensors: checks, converts and repacks them, and writes them to their destination.
 
 use safetensors::Dtype;
 
@@ -12,17 +12,17 @@ use crate::weights::destination::Destination;
 use crate::weights::lora::LoraPair;
 use crate::weights::{Lora, TensorEntry, WeightFiles};
 
-/// Values read from a file at a time.
+/// Number of values read from a file at a time.
 pub(super) const PIECE: usize = 1 << 20;
 
-/// An embedding table: on the GPU, or on the host where it exceeds one binding.
+/// An embedding table. It is on the GPU, or on the host if it exceeds one binding.
 #[derive(Debug)]
 pub(crate) enum Table {
-    /// Its number among the model's buffers.
+    /// Index of the weight buffer.
     Gpu(usize),
-    /// Rows in the weight storage, filled up to whole cells; gathered for each batch.
+    /// Rows in the weight storage, padded to whole cells. They are gathered for each batch.
     Host { bytes: Vec<u8>, row_bytes: usize },
-    /// The same where only sizes are asked for: its rows are zeros.
+    /// A table on the host whose values were not read, because only sizes are counted.
     Unread { row_bytes: usize },
 }
 
@@ -31,17 +31,17 @@ pub(crate) struct Loader<'a, 'd> {
     pub(super) files: &'a WeightFiles,
     pub(super) to: &'a mut Destination<'d>,
     pub(super) storage: Storage,
-    /// What is added to matrices and tables.
+    /// The LoRA to add to matrices and tables.
     pub lora: Option<Lora>,
 }
 
 impl<'a, 'd> Loader<'a, 'd> {
-    /// A loader that stores matrices and tables as `storage`.
+    /// A loader that stores matrices and tables in the format `storage`.
     pub fn new(files: &'a WeightFiles, to: &'a mut Destination<'d>, storage: Storage) -> Self {
         Loader { files, to, storage, lora: None }
     }
 
-    /// A table `[rows, width]`.
+    /// Loads a table `[rows, width]`.
     ///
     /// # Errors
     /// [`Error::Tensor`] for a wrong shape or unusable values.
@@ -58,11 +58,11 @@ impl<'a, 'd> Loader<'a, 'd> {
         })
     }
 
-    /// A table whose rows are made of others: row t is row `rows[t]` of the table `name`, whatever
-    /// numbers that holds, times `scales[t]`.
+    /// Loads a table of which row t is row `rows[t]` of the table `name`, times `scales[t]`. The stored table may
+    /// hold 8-bit integers.
     ///
     /// # Errors
-    /// As [`Loader::table`].
+    /// Those of [`Loader::table`].
     pub fn folded_table(
         &mut self,
         name: &str,
@@ -91,7 +91,7 @@ impl<'a, 'd> Loader<'a, 'd> {
         })
     }
 
-    /// Uploads a table in pieces, which `stored` gives by first row and rows.
+    /// Writes a table in pieces. `stored` returns the bytes of a piece, given its first row and number of rows.
     fn table_of(
         &mut self,
         name: &str,
@@ -104,7 +104,7 @@ impl<'a, 'd> Loader<'a, 'd> {
         let fits = total <= self.to.largest_buffer();
         let weight = if fits { Some(self.to.add(name, total)?) } else { None };
         if !fits {
-            self.to.keep(total);
+            self.to.count_host(total);
         }
         if self.to.is_counting() {
             return Ok(weight.map_or(Table::Unread { row_bytes }, Table::Gpu));
@@ -118,8 +118,8 @@ impl<'a, 'd> Loader<'a, 'd> {
             loss.add(lost);
             let row = width * self.storage.bytes() as usize;
             if row < row_bytes {
-                let filled = |row: &[u8]| [row, &vec![0; row_bytes - row.len()]].concat();
-                bytes = bytes.chunks_exact(row).flat_map(filled).collect();
+                let padded = |row: &[u8]| [row, &vec![0; row_bytes - row.len()]].concat();
+                bytes = bytes.chunks_exact(row).flat_map(padded).collect();
             }
             match weight {
                 Some(weight) => self.to.write(weight, (first * row_bytes) as u64, &bytes)?,
@@ -136,7 +136,7 @@ impl<'a, 'd> Loader<'a, 'd> {
         })
     }
 
-    /// Weight and bias of a layer normalisation.
+    /// Loads the weight and bias of a layer normalisation.
     ///
     /// # Errors
     /// [`Error::Tensor`] for a missing tensor, a wrong shape or unusable values.
@@ -144,10 +144,10 @@ impl<'a, 'd> Loader<'a, 'd> {
         self.norm_with(base, width, eps, true)
     }
 
-    /// As [`Loader::norm`], of a model whose norms may have no bias.
+    /// Like [`Loader::norm`], for a norm that may have no bias.
     ///
     /// # Errors
-    /// As [`Loader::norm`].
+    /// Those of [`Loader::norm`].
     pub fn norm_with(
         &mut self,
         base: &str,
@@ -157,24 +157,24 @@ impl<'a, 'd> Loader<'a, 'd> {
     ) -> Result<Norm, Error> {
         let mut upload = |name: String, stored: bool| {
             let values = if stored { self.vector(&name, width)? } else { vec![0.0; width] };
-            let filled = crate::kernels::pad_rows(&values, width);
-            self.upload(&name, bytemuck::cast_slice(&filled))
+            let padded = crate::kernels::pad_rows(&values, width);
+            self.upload(&name, bytemuck::cast_slice(&padded))
         };
         let weight = upload(format!("{base}.weight"), true)?;
         let bias = upload(format!("{base}.bias"), bias)?;
         Ok(Norm { weight, bias, eps })
     }
 
-    /// The weight of a root mean square normalisation.
+    /// Loads the weight of a root mean square normalisation.
     ///
     /// # Errors
-    /// As [`Loader::scales`].
+    /// Those of [`Loader::scales`].
     pub fn rms_norm(&mut self, base: &str, width: usize, eps: f32) -> Result<RmsNorm, Error> {
         Ok(RmsNorm { weight: self.scales(&[base], Axis::plain(width), false)?, eps })
     }
 
-    /// The weights of root mean square normalisations, `[norms, width]`, each filled up and in the order of
-    /// `columns`; with 1 added where `plus_one`.
+    /// Loads the weights of root mean square normalisations as `[norms, width]`, each padded and in the order of
+    /// `columns`. Adds 1 to each weight if `plus_one`.
     ///
     /// # Errors
     /// [`Error::Tensor`] for a missing tensor, a wrong shape or unusable values.
@@ -185,19 +185,19 @@ impl<'a, 'd> Loader<'a, 'd> {
         plus_one: bool,
     ) -> Result<usize, Error> {
         let columns = columns.into();
-        let width = columns.axis.filled();
-        let mut filled = vec![0.0; bases.len() * width];
-        for (base, filled) in bases.iter().zip(filled.chunks_exact_mut(width)) {
+        let width = columns.axis.padded();
+        let mut padded = vec![0.0; bases.len() * width];
+        for (base, padded) in bases.iter().zip(padded.chunks_exact_mut(width)) {
             let values = self.vector(&format!("{base}.weight"), columns.axis.len())?;
             for (i, value) in values.iter().enumerate() {
-                filled[columns.place(i)] = value + f32::from(u8::from(plus_one));
+                padded[columns.position(i)] = value + f32::from(u8::from(plus_one));
             }
         }
         let name = bases.first().copied().unwrap_or_default();
-        self.upload(name, bytemuck::cast_slice(&filled))
+        self.upload(name, bytemuck::cast_slice(&padded))
     }
 
-    /// A small matrix `[rows, width]` for the host, rounded as the weight storage rounds it.
+    /// Loads a small matrix `[rows, width]` to the host, with values rounded to the weight storage.
     ///
     /// # Errors
     /// [`Error::Tensor`] for a missing tensor, a wrong shape or unusable values.
@@ -256,7 +256,7 @@ impl<'a, 'd> Loader<'a, 'd> {
 
     fn misshapen(&self, name: &str, entry: &TensorEntry, expected: &str) -> Error {
         let problem = format!(
-            "has shape {:?} and {} calls for {expected}; they are of different models",
+            "has shape {:?}, but {} needs {expected}; the files belong to different models",
             entry.shape,
             self.files.config()
         );
@@ -267,16 +267,16 @@ impl<'a, 'd> Loader<'a, 'd> {
         let file = self.files.file_of(entry);
         if loss.non_finite > 0 {
             let problem = format!(
-                "holds {} values that are infinite or not a number; download it again",
+                "holds {} values that are infinite or not a number; download the file again",
                 loss.non_finite
             );
             return Err(Error::tensor(file, name, problem));
         }
         if let Some(value) = loss.first_overflow {
             let problem = format!(
-                "holds {value}, beyond {}, the largest {}; use bfloat16 or float32",
-                self.storage.max(),
-                self.storage
+                "holds {value}, but the largest {} is {}; use bfloat16 or float32",
+                self.storage,
+                self.storage.max()
             );
             return Err(Error::tensor(file, name, problem));
         }
@@ -293,7 +293,7 @@ impl<'a, 'd> Loader<'a, 'd> {
     }
 }
 
-/// Rows of a tensor in the storage of weights, with the adapter's pair added, and what was lost of them.
+/// Returns rows of a tensor in the weight storage, with the LoRA pair added, and what rounding lost.
 pub(super) fn stored_rows(
     files: &WeightFiles,
     storage: Storage,

@@ -1,23 +1,25 @@
-//! Adapters of low rank that a checkpoint holds for tasks beside its own weights (Hu et al. 2021,
-//! <https://arxiv.org/abs/2106.09685>), as torch's parametrizations name them: `x.weight` is then
-//! `x.parametrizations.weight.original`, and `….weight.0.lora_A` and `lora_B` hold one pair a task.
+//! LoRA (Hu et al. 2021, <https://arxiv.org/abs/2106.09685>): low-rank matrices that a checkpoint holds for tasks,
+//! beside its own weights.
+//!
+//! They have the names of torch's parametrizations. `x.weight` becomes `x.parametrizations.weight.original`, and
+//! `….weight.0.lora_A` and `….lora_B` hold one pair per task.
 
 use crate::error::Error;
 use crate::weights::{TensorEntry, WeightFiles};
 
-/// The adapter that is added to every matrix and table.
+/// The LoRA of a task, which is added to every matrix and table.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Lora {
-    /// Which of the tasks.
+    /// Index of the task.
     pub task: usize,
-    /// Tasks that there are.
+    /// Number of tasks in the file.
     pub tasks: usize,
     pub rank: usize,
-    /// What the product of the pair is multiplied by.
+    /// Factor of the pair's product.
     pub scale: f32,
 }
 
-/// One weight's pair for the task: `left` is `[rows, rank]`, `right` `[rank, width]`.
+/// One weight's pair for a task. `left` is `[rows, rank]`, `right` is `[rank, width]`.
 #[derive(Debug)]
 pub(super) struct LoraPair {
     rank: usize,
@@ -28,10 +30,11 @@ pub(super) struct LoraPair {
 }
 
 impl Lora {
-    /// The pair of a weight under the name it has in the file. A table's are the other way round.
+    /// Reads the pair of a weight, given its name in the file. In a table's pair `lora_A` is on the left, in a
+    /// matrix's `lora_B`.
     ///
     /// # Errors
-    /// [`Error::Tensor`] where the weight has no pair, or one of another shape.
+    /// [`Error::Tensor`] if the weight has no pair, or one of another shape.
     pub(super) fn pair(
         &self,
         files: &WeightFiles,
@@ -40,10 +43,10 @@ impl Lora {
         table: bool,
     ) -> Result<LoraPair, Error> {
         let &[rows, width] = &entry.shape[..] else {
-            return Err(Error::tensor(files.file_of(entry), name, "is no matrix"));
+            return Err(Error::tensor(files.file_of(entry), name, "is not a matrix"));
         };
         let Some(base) = name.strip_suffix("original") else {
-            let problem = "has no adapters for tasks, and others of the file have";
+            let problem = "has no LoRA, but other tensors of the file have one";
             return Err(Error::tensor(files.file_of(entry), name, problem));
         };
         let part = |part: &str, shape: [usize; 2]| {
@@ -51,7 +54,7 @@ impl Lora {
             let expected = [self.tasks, shape[0], shape[1]];
             if entry.shape != expected {
                 let problem = format!(
-                    "has shape {:?} and {} calls for {expected:?}; they are of different models",
+                    "has shape {:?}, but {} needs {expected:?}; the files belong to different models",
                     entry.shape,
                     files.config()
                 );
@@ -72,7 +75,7 @@ impl Lora {
 }
 
 impl LoraPair {
-    /// Adds scale · left · right to rows of the weight, of which `first` is the first.
+    /// Adds scale · left · right to rows of the weight, starting with row `first`.
     pub fn add(&self, first: usize, values: &mut [f32]) {
         for (row, values) in values.chunks_exact_mut(self.width).enumerate() {
             let left = &self.left[(first + row) * self.rank..][..self.rank];

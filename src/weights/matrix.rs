@@ -1,6 +1,6 @@
-//! Matrices `[columns, inner]` of checkpoints → `[inner, columns]` in blocks that a shader sees whole.
+//! Loads checkpoint matrices `[columns, inner]` as `[inner, columns]`, in blocks of columns that a shader can bind.
 //!
-//! A block is put in order on the host and then uploaded: no matrix is in host memory as a whole.
+//! Each block is repacked on the host and then uploaded. No matrix is in host memory as a whole.
 
 use std::ops::Range;
 
@@ -12,43 +12,44 @@ use crate::weights::axis::{Axis, Columns, Gate};
 use crate::weights::loader::{Loader, PIECE, stored_rows};
 use crate::weights::lora::LoraPair;
 
-/// Bytes of a block, at most, whatever an adapter could hold: the host puts one in order at a time.
-/// Smaller ones would leave a GPU idle with a short text.
-const BLOCK: u64 = 128 << 20;
-/// Blocks are cut between tiles of the matmuls, in cells, where they have as many.
-const TILE: usize = 32;
-/// Rows of a checkpoint matrix that are written as columns at a time: a line of the cache or two.
+/// Maximum bytes of a block, even if an adapter could bind more: the host repacks one at a time. Smaller blocks would
+/// leave a GPU partly idle with a short text.
+const MAX_BLOCK_BYTES: u64 = 128 << 20;
+/// Cells of a matmul tile. Blocks are split between tiles if they have that many cells.
+const TILE_CELLS: usize = 32;
+/// Number of checkpoint rows that are written as columns at a time: one or two cache lines.
 const GROUP: usize = 32;
 
 /// Rows of a checkpoint matrix that become columns of a layer.
-struct Part {
-    /// The names of the tensors.
+struct LayerPart {
+    /// Tensor name of the matrix.
     weight: String,
     bias: Option<String>,
-    /// Which rows of the matrix, in their order, and how many it has.
+    /// The rows to take, in order.
     rows: Vec<Range<usize>>,
-    of: usize,
+    /// Number of rows of the whole matrix.
+    matrix_rows: usize,
     columns: Columns,
-    /// The first column, with filling, where it does not come after those of the part before.
+    /// The first padded column, if it does not follow the columns of the part before.
     first: Option<usize>,
 }
 
-/// A part with the tensor it is read from and its place in the layer.
-struct Placed<'a> {
-    part: &'a Part,
+/// A part with its tensor and its position in the layer.
+struct PlacedPart<'a> {
+    part: &'a LayerPart,
     name: String,
     entry: &'a TensorEntry,
     pair: Option<LoraPair>,
-    /// Its first column, with filling.
+    /// Its first padded column.
     first: usize,
 }
 
 impl Loader<'_, '_> {
-    /// A linear layer from one or more checkpoint matrices of the same shape, put side by side.
-    /// `columns` are those of each; for the rest see [`Loader::joined`].
+    /// Loads a linear layer from one or more checkpoint matrices of the same shape, concatenated. `columns` is the
+    /// layout of each matrix. For the rest see [`Loader::joined`].
     ///
     /// # Errors
-    /// As [`Loader::joined`].
+    /// Those of [`Loader::joined`].
     pub fn linear(
         &mut self,
         parts: &[&str],
@@ -61,35 +62,34 @@ impl Loader<'_, '_> {
         self.joined(&parts, bias, inner)
     }
 
-    /// A linear layer from one or more checkpoint matrices `[columns, inner]`, put side by side:
-    /// `parts` names them without `.weight` and `.bias`, each with its columns.
+    /// Loads a linear layer from one or more checkpoint matrices `[columns, inner]`, concatenated. `parts` has their
+    /// names without `.weight` and `.bias`, and their layouts.
     ///
     /// # Errors
-    /// [`Error::Tensor`] for a missing tensor, a wrong shape or unusable values; [`Error::Adapter`]
-    /// where not even some columns fit what a shader sees.
+    /// [`Error::Tensor`] for a missing tensor, a wrong shape or unusable values. [`Error::Adapter`] if not even a few
+    /// columns fit what a shader can bind.
     pub fn joined(
         &mut self,
         parts: &[(&str, Columns)],
         bias: bool,
         inner: Axis,
     ) -> Result<Linear, Error> {
-        let part = |(base, columns): &(&str, Columns)| Part {
+        let part = |(base, columns): &(&str, Columns)| LayerPart {
             weight: format!("{base}.weight"),
             bias: bias.then(|| format!("{base}.bias")),
             rows: std::iter::once(0..columns.axis.len()).collect(),
-            of: columns.axis.len(),
+            matrix_rows: columns.axis.len(),
             columns: *columns,
             first: None,
         };
         self.layer(&parts.iter().map(part).collect::<Vec<_>>(), inner)
     }
 
-    /// A gate and what it multiplies, `columns` each, from one checkpoint matrix of both or from two, a cell
-    /// of one beside a cell of the other: [`Epilogue::Gated`](crate::kernels::matmul::Epilogue::Gated) makes
-    /// `columns` of them.
+    /// Loads a gate and the up projection, `columns` each, from one checkpoint matrix of both or from two. Their cells
+    /// are interleaved, and [`Epilogue::Gated`](crate::kernels::matmul::Epilogue::Gated) reduces them to `columns`.
     ///
     /// # Errors
-    /// As [`Loader::joined`].
+    /// Those of [`Loader::joined`].
     pub fn gated(
         &mut self,
         parts: &[&str],
@@ -102,11 +102,11 @@ impl Loader<'_, '_> {
         let half = |half: usize| {
             let base = parts[half.min(parts.len() - 1)];
             let first = if parts.len() == 1 { half * count } else { 0 };
-            Part {
+            LayerPart {
                 weight: format!("{base}.weight"),
                 bias: bias.then(|| format!("{base}.bias")),
                 rows: std::iter::once(first..first + count).collect(),
-                of: count * 2 / parts.len(),
+                matrix_rows: count * 2 / parts.len(),
                 columns: columns.alternate(),
                 first: Some(if (half == 0) == (gate == Gate::First) { 0 } else { 4 }),
             }
@@ -114,11 +114,11 @@ impl Loader<'_, '_> {
         self.layer(&[half(0), half(1)], inner)
     }
 
-    /// The linear layer of some rows of a checkpoint matrix `[columns, inner]`, in their order: a part of
-    /// a layer whose whole result would be too wide. `bias` is of all rows.
+    /// Loads a linear layer from some rows of a checkpoint matrix `[columns, inner]`, in the given order. This is for
+    /// layers whose whole result would be too wide. `bias` has values for all rows.
     ///
     /// # Errors
-    /// As [`Loader::joined`].
+    /// Those of [`Loader::joined`].
     pub fn linear_rows(
         &mut self,
         weight: &str,
@@ -126,35 +126,35 @@ impl Loader<'_, '_> {
         rows: &[Range<usize>],
         [columns, inner]: [usize; 2],
     ) -> Result<Linear, Error> {
-        let part = Part {
+        let part = LayerPart {
             weight: weight.to_owned(),
             bias: bias.map(str::to_owned),
             rows: rows.to_vec(),
-            of: columns,
+            matrix_rows: columns,
             columns: Axis::plain(rows.iter().map(ExactSizeIterator::len).sum()).into(),
             first: None,
         };
         self.layer(&[part], Axis::plain(inner))
     }
 
-    fn layer(&mut self, parts: &[Part], inner: Axis) -> Result<Linear, Error> {
+    fn layer(&mut self, parts: &[LayerPart], inner: Axis) -> Result<Linear, Error> {
         let files = self.files;
         let mut placed = Vec::with_capacity(parts.len());
         let mut all = 0;
         for part in parts {
             let (name, entry) = files.find(&part.weight)?;
-            self.shaped(&name, entry, &[part.of, inner.len()])?;
+            self.shaped(&name, entry, &[part.matrix_rows, inner.len()])?;
             let pair = self.pair(&name, entry, false)?;
-            placed.push(Placed { part, name, entry, pair, first: part.first.unwrap_or(all) });
-            all += part.columns.axis.filled();
+            placed.push(PlacedPart { part, name, entry, pair, first: part.first.unwrap_or(all) });
+            all += part.columns.axis.padded();
         }
         let name = parts.first().map_or("", |part| &part.weight);
         let cells = all / 4;
-        let cell_bytes = (inner.filled() * 4) as u64 * self.storage.bytes();
-        let most = self.to.largest_buffer().min(BLOCK.max(2 * cell_bytes));
-        let Some(cells_a_block) = cells_a_block(cells, cell_bytes, most) else {
+        let cell_bytes = (inner.padded() * 4) as u64 * self.storage.bytes();
+        let limit = self.to.largest_buffer().min(MAX_BLOCK_BYTES.max(2 * cell_bytes));
+        let Some(cells_a_block) = cells_a_block(cells, cell_bytes, limit) else {
             let problem = format!(
-                "8 columns of tensor `{name}` take {} bytes and a shader sees {most} at once; use a \
+                "8 columns of tensor `{name}` take {} bytes, but a shader can bind {limit}; use a \
                  16-bit dtype or another adapter",
                 2 * cell_bytes
             );
@@ -164,25 +164,31 @@ impl Loader<'_, '_> {
         for first in (0..cells).step_by(cells_a_block) {
             let count = cells_a_block.min(cells - first);
             let stride = stride4(count) * 4;
-            let bytes = inner.filled() * stride * self.storage.bytes() as usize;
+            let bytes = inner.padded() * stride * self.storage.bytes() as usize;
             let weight = self.to.add(name, bytes as u64)?;
-            self.to.put_in_order(bytes as u64);
+            self.to.count_staged(bytes as u64);
             if !self.to.is_counting() {
                 // Rows are whole cells, so bytes are whole words.
                 let mut packed = vec![0u32; bytes / 4];
                 for part in &placed {
-                    self.put(part, inner, first * 4..(first + count) * 4, stride, &mut packed)?;
+                    self.fill_block(
+                        part,
+                        inner,
+                        first * 4..(first + count) * 4,
+                        stride,
+                        &mut packed,
+                    )?;
                 }
                 self.to.write(weight, 0, bytemuck::cast_slice(&packed))?;
             }
             blocks.push(Block { weight, cells: count });
         }
         let mut biases = vec![0.0; all];
-        for Placed { part, first, .. } in &placed {
+        for PlacedPart { part, first, .. } in &placed {
             let Some(bias) = &part.bias else { continue };
-            let values = self.vector(bias, part.of)?;
+            let values = self.vector(bias, part.matrix_rows)?;
             for (i, row) in part.rows.iter().cloned().flatten().enumerate() {
-                biases[first + part.columns.place(i)] = values[row];
+                biases[first + part.columns.position(i)] = values[row];
             }
         }
         let bias = self.upload(name, bytemuck::cast_slice(&biases))?;
@@ -190,25 +196,25 @@ impl Loader<'_, '_> {
         Ok(Linear { blocks, bias, columns, columns4: cells })
     }
 
-    /// Puts the columns of a part that are among `columns` of the layer into a block of them.
-    fn put(
+    /// Writes the columns of a part that are within `columns` of the layer into their block.
+    fn fill_block(
         &self,
-        placed: &Placed,
+        placed: &PlacedPart,
         inner: Axis,
         columns: Range<usize>,
         stride: usize,
         packed: &mut [u32],
     ) -> Result<(), Error> {
-        let Placed { part, name, entry, pair, first } = placed;
+        let PlacedPart { part, name, entry, pair, first } = placed;
         let [start, end] = [columns.start, columns.end].map(|column| column.saturating_sub(*first));
-        let wanted = part.columns.among(&(start..end));
+        let values = part.columns.values_at(&(start..end));
         let width = inner.len();
         let rows_a_piece = (PIECE / width).next_multiple_of(GROUP).max(1);
         let mut loss = Loss::default();
-        // Values of the axis, of which each run of rows gives some.
+        // Index on the axis of the first row of a run.
         let mut run = 0;
         for rows in &part.rows {
-            let (start, end) = (wanted.start.max(run), wanted.end.min(run + rows.len()));
+            let (start, end) = (values.start.max(run), values.end.min(run + rows.len()));
             for value in (start..end).step_by(rows_a_piece) {
                 let count = rows_a_piece.min(end - value);
                 let (bytes, lost) = stored_rows(
@@ -220,7 +226,7 @@ impl Loader<'_, '_> {
                 )?;
                 loss.add(lost);
                 let column = |at: usize| {
-                    let column = first + part.columns.place(value + at);
+                    let column = first + part.columns.position(value + at);
                     columns.contains(&column).then(|| column - columns.start)
                 };
                 match self.storage.bytes() {
@@ -237,18 +243,20 @@ impl Loader<'_, '_> {
     }
 }
 
-/// Cells of the blocks that a row of `cells` is cut into, so that each takes at most `most` bytes: whole
-/// pairs, whole tiles where possible, and blocks of about the same size. `None` where not even a pair fits.
-fn cells_a_block(cells: usize, cell_bytes: u64, most: u64) -> Option<usize> {
-    let fits = usize::try_from(most / cell_bytes.max(1)).unwrap_or(usize::MAX);
-    let whole = if fits >= TILE { TILE } else { 2 };
+/// The cells per block when a row of `cells` is split into blocks of at most `limit` bytes.
+///
+/// Blocks consist of whole pairs of cells, of whole tiles if possible, and have about the same size. `None` if not even
+/// a pair fits.
+fn cells_a_block(cells: usize, cell_bytes: u64, limit: u64) -> Option<usize> {
+    let fits = usize::try_from(limit / cell_bytes.max(1)).unwrap_or(usize::MAX);
+    let whole = if fits >= TILE_CELLS { TILE_CELLS } else { 2 };
     let fits = fits - fits % whole;
     let blocks = cells.max(1).div_ceil(fits.max(1));
     (fits > 0).then(|| cells.div_ceil(blocks).next_multiple_of(whole).max(whole))
 }
 
-/// Writes rows `[rows, inner]`, given as bytes, as columns of `packed`, `[inner with filling, stride]`; `column`
-/// says which, and `None` for a row that is none of them.
+/// Writes rows `[rows, inner]`, given as bytes, as columns of `packed`, `[padded inner, stride]`. `column` returns the
+/// column of a row, or `None` to skip it.
 fn transpose<T: bytemuck::Pod>(
     rows: &[u8],
     inner: Axis,
@@ -263,7 +271,7 @@ fn transpose<T: bytemuck::Pod>(
             .filter_map(|row| column(group * GROUP + row).map(|column| (row * width, column)))
             .collect();
         for k in 0..width {
-            let line = &mut packed[inner.place(k) * stride..][..stride];
+            let line = &mut packed[inner.position(k) * stride..][..stride];
             for (row, column) in &columns {
                 line[*column] = rows[row + k];
             }
@@ -276,7 +284,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blocks_hold_their_bytes_and_are_whole_tiles() {
+    fn blocks_respect_the_limit_and_are_whole_tiles() {
         for (cells, cell_bytes, most, expected) in [
             // A gate and up of Mistral-7B in 16 bits: 235 MB in two blocks.
             (7168, 4096 * 8, 128 << 20, Some(3584)),
@@ -304,7 +312,7 @@ mod tests {
     fn rows_become_columns() {
         let (inner, count) = (Axis { blocks: 2, block: 3 }, 70);
         let rows: Vec<u16> = (0..count * 6).map(|i| i as u16 + 1).collect();
-        let mut packed = vec![0u16; inner.filled() * 80];
+        let mut packed = vec![0u16; inner.padded() * 80];
         transpose(bytemuck::cast_slice(&rows), inner, &mut packed, 80, |row| {
             (row != 66).then_some(row + row / 64)
         });

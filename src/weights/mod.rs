@@ -1,7 +1,7 @@
-//! safetensors files of a model: which tensors there are, and their values by offset.
+//! The safetensors files of a model: which tensors there are, and their values by offset.
 //!
-//! Nothing is mapped: a file that is rewritten while it is mapped ends the program. Tensors are read
-//! in bounded pieces, each from its own stored dtype.
+//! Files are not memory-mapped, because rewriting a mapped file crashes the program. Tensors are read in pieces
+//! of bounded size and converted from their stored dtype.
 
 mod axis;
 mod destination;
@@ -29,14 +29,13 @@ pub(crate) use experts::ExpertShape;
 pub(crate) use loader::{Loader, Table};
 pub(crate) use lora::Lora;
 
-/// What the header says of a tensor.
+/// A tensor's entry in the header of its file.
 #[derive(Debug, Clone)]
 pub(crate) struct TensorEntry {
-    /// Which of the files holds it.
+    /// Index of the file that holds it.
     file: usize,
-    /// How it is stored.
+    /// Its stored dtype.
     pub dtype: Dtype,
-    /// Its shape.
     pub shape: Vec<usize>,
     /// Offset of its first byte in the file.
     start: u64,
@@ -45,20 +44,20 @@ pub(crate) struct TensorEntry {
 /// The safetensors files of one module.
 #[derive(Debug)]
 pub(crate) struct WeightFiles {
-    /// The JSON file that says which shapes there should be, for messages.
+    /// The JSON file that states the expected shapes, for messages.
     config: String,
     sources: Vec<ModelFile>,
     tensors: BTreeMap<String, TensorEntry>,
-    /// The first tensor with a floating dtype, in file order, and that dtype's name.
+    /// The first tensor of a floating dtype in file order, as its dtype and name.
     first_floating: Option<(String, String)>,
     used: Mutex<BTreeSet<String>>,
 }
 
 impl WeightFiles {
-    /// `model.safetensors` of a module's directory, or the shards its index names.
+    /// Opens `model.safetensors` in a module's directory, or the shards that its index names.
     ///
     /// # Errors
-    /// [`Error::File`] where there is none, or it is cut short, overlapping or not safetensors.
+    /// [`Error::File`] if there is none, or it is truncated, overlapping or not safetensors.
     pub fn open(files: &ModelFiles, prefix: &str) -> Result<Self, Error> {
         let mut weights = WeightFiles {
             config: format!("{prefix}config.json"),
@@ -85,19 +84,20 @@ impl WeightFiles {
         Ok(weights)
     }
 
-    /// Adds the weight and the bias of a linear layer that lies beside the others in a file of its own,
-    /// under that file's name: `colbert_linear.weight`.
+    /// Adds the weight and the bias of a linear layer from its own file, with the file's name as prefix:
+    /// `colbert_linear.weight`.
     ///
     /// # Errors
-    /// [`Error::File`] where there is no such file, or it is cut short or not safetensors;
-    /// [`Error::Tensor`] where it lacks one of the two.
+    /// [`Error::File`] if there is no such file, or it is truncated or not safetensors. [`Error::Tensor`] if it
+    /// lacks one of the two.
     pub fn add_linear(&mut self, files: &ModelFiles, name: &str) -> Result<(), Error> {
         let file = format!("{name}.safetensors");
         let source = files.open(&file)?.ok_or_else(|| Error::file(&file, "is missing"))?;
         self.add(source, &format!("{name}."))?;
         for part in ["weight", "bias"] {
             if !self.has(&format!("{name}.{part}")) {
-                let problem = "is missing; the file has the weight and the bias of a linear layer";
+                let problem =
+                    "is missing; the file must have the weight and the bias of a linear layer";
                 return Err(Error::tensor(file, part, problem));
             }
         }
@@ -133,15 +133,15 @@ impl WeightFiles {
         Ok(())
     }
 
-    /// The dtype name and the name of the first floating tensor.
+    /// The dtype and the name of the first floating tensor.
     pub fn first_floating(&self) -> Option<(&str, &str)> {
         self.first_floating.as_ref().map(|(dtype, name)| (dtype.as_str(), name.as_str()))
     }
 
-    /// The prefix under which the tensor `key` is stored: `bert.`, `0.auto_model.` or none.
+    /// The prefix of the tensor whose name ends in `key`: `bert.`, `0.auto_model.` or none.
     ///
     /// # Errors
-    /// [`Error::Tensor`] where no tensor or several end in `key`.
+    /// [`Error::Tensor`] if no tensor or several end in `key`.
     pub fn prefix_of(&self, key: &str) -> Result<String, Error> {
         let found: Vec<&str> = self
             .tensors
@@ -160,24 +160,26 @@ impl WeightFiles {
                 self.file_name(0),
                 key,
                 format!(
-                    "is there several times, under {found:?}; keep one copy of the transformer"
+                    "occurs several times, with the prefixes {found:?}; keep one copy of the transformer"
                 ),
             )),
         }
     }
 
-    /// The header's entry of a tensor, also under its legacy name (`gamma` and `beta` for the weight
-    /// and bias of a `LayerNorm`) and that of torch's parametrizations, with the name it has in the
-    /// file. Marks it as used.
+    /// Finds a tensor and marks it as used. Returns its name in the file and its entry.
+    ///
+    /// Two other names count as the same tensor: the legacy names `gamma` and `beta` of a `LayerNorm`'s weight
+    /// and bias, and the name under torch's parametrizations.
     ///
     /// # Errors
-    /// [`Error::Tensor`] where it is missing, or there under both names.
+    /// [`Error::Tensor`] if it is missing, or occurs under two names.
     pub fn find(&self, name: &str) -> Result<(String, &TensorEntry), Error> {
         let names = [Some(name.to_owned()), legacy_name(name), parametrized_name(name)];
-        let mut there = names.iter().flatten().filter_map(|name| self.tensors.get_key_value(name));
-        let (found, entry) = match (there.next(), there.next()) {
+        let mut matches =
+            names.iter().flatten().filter_map(|name| self.tensors.get_key_value(name));
+        let (found, entry) = match (matches.next(), matches.next()) {
             (Some(_), Some((other, _))) => {
-                let problem = format!("is there as `{other}` too; keep one of them");
+                let problem = format!("also occurs as `{other}`; keep one of them");
                 return Err(Error::tensor(self.file_name(0), name, problem));
             }
             (Some(found), None) => found,
@@ -187,27 +189,27 @@ impl WeightFiles {
             }
         };
         if entry.shape.contains(&0) {
-            let problem = format!("has no values, its shape is {:?}", entry.shape);
+            let problem = format!("has no values; its shape is {:?}", entry.shape);
             return Err(Error::tensor(self.file_of(entry), found, problem));
         }
         self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(found.clone());
         Ok((found.clone(), entry))
     }
 
-    /// True where there is a tensor of this name.
+    /// Whether there is a tensor of exactly this name.
     pub fn has(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
     }
 
-    /// The shape of a tensor.
+    /// The shape of a tensor, which is marked as used.
     ///
     /// # Errors
-    /// As [`WeightFiles::find`].
+    /// Those of [`WeightFiles::find`].
     pub fn shape(&self, name: &str) -> Result<Vec<usize>, Error> {
         Ok(self.find(name)?.1.shape.clone())
     }
 
-    /// Every tensor: name, dtype, shape, and whether something was read from it.
+    /// Lists every tensor as name, dtype, shape, and whether it is used.
     pub fn listing(&self) -> Vec<(String, String, Vec<usize>, bool)> {
         let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         self.tensors
@@ -224,7 +226,7 @@ impl WeightFiles {
         self.file_name(entry.file)
     }
 
-    /// The JSON file that says which shapes there should be.
+    /// The JSON file that states the expected shapes.
     pub fn config(&self) -> &str {
         &self.config
     }
@@ -242,10 +244,10 @@ impl WeightFiles {
         }
     }
 
-    /// Shows `see` all values of a tensor, in pieces.
+    /// Calls `see` with all values of a tensor, in pieces.
     ///
     /// # Errors
-    /// As [`WeightFiles::values`].
+    /// Those of [`WeightFiles::values`].
     #[cfg(feature = "lab")]
     pub fn each_piece(&self, name: &str, mut see: impl FnMut(&[f32])) -> Result<(), Error> {
         const PIECE: usize = 1 << 20;
@@ -257,10 +259,10 @@ impl WeightFiles {
         Ok(())
     }
 
-    /// `count` values of a tensor from the value `first` on, as f32, exactly where f32 can.
+    /// Reads `count` values of a tensor from the value `first`, as f32. Values of f64 are rounded.
     ///
     /// # Errors
-    /// [`Error::Tensor`] for a dtype that is no float.
+    /// [`Error::Tensor`] for a dtype that is not a float.
     pub fn values(
         &self,
         name: &str,
@@ -284,7 +286,7 @@ impl WeightFiles {
 }
 
 impl WeightFiles {
-    /// The bytes of `count` values of a tensor from the value `first` on.
+    /// Reads the stored bytes of `count` values of a tensor from the value `first`.
     fn raw(
         &self,
         name: &str,
@@ -300,7 +302,7 @@ impl WeightFiles {
                 return Err(Error::tensor(
                     self.file_of(entry),
                     name,
-                    format!("is {other:?}; F32, F16, BF16 and F64 can be used"),
+                    format!("is {other:?}; supported: F32, F16, BF16 and F64"),
                 ));
             }
         };
@@ -310,11 +312,11 @@ impl WeightFiles {
         Ok(bytes)
     }
 
-    /// The bytes of `count` values of a tensor from the value `first` on, where the file has them in the
-    /// format of `storage`.
+    /// Reads `count` values of a tensor from the value `first` without conversion. Returns `None` if the file does
+    /// not store them in the format of `storage`.
     ///
     /// # Errors
-    /// As [`WeightFiles::values`].
+    /// Those of [`WeightFiles::values`].
     pub fn stored_as(
         &self,
         storage: Storage,
@@ -331,7 +333,7 @@ impl WeightFiles {
         same.then(|| self.raw(name, entry, first, count)).transpose()
     }
 
-    /// All values of a tensor of whole numbers.
+    /// Reads all values of an integer tensor.
     ///
     /// # Errors
     /// [`Error::Tensor`] for another dtype.
@@ -341,14 +343,14 @@ impl WeightFiles {
             Dtype::I32 => 4,
             Dtype::I8 => 1,
             other => {
-                let problem = format!("is {other:?}; I64, I32 and I8 can be used");
+                let problem = format!("is {other:?}; supported: I64, I32 and I8");
                 return Err(Error::tensor(self.file_of(entry), name, problem));
             }
         };
         let mut bytes = vec![0; entry.shape.iter().product::<usize>() * size];
         self.sources[entry.file].read_at(entry.start, &mut bytes)?;
         let whole = |b: &[u8]| {
-            // Two's complement: the sign fills what the number does not.
+            // Two's complement: the sign extends to the higher bytes.
             let sign = if b[size - 1] & 0x80 == 0 { 0 } else { 0xff };
             let mut all = [sign; 8];
             all[..size].copy_from_slice(b);
@@ -368,7 +370,7 @@ fn legacy_name(name: &str) -> Option<String> {
         .or_else(|| name.strip_suffix("LayerNorm.bias").map(|base| format!("{base}LayerNorm.beta")))
 }
 
-/// The error for a module without safetensors, which says what it has instead.
+/// The error for a module without safetensors. It names the weights that the module has instead.
 fn missing(files: &ModelFiles, prefix: &str) -> Result<Error, Error> {
     let name = format!("{prefix}model.safetensors");
     for other in ["pytorch_model.bin", "pytorch_model.bin.index.json"] {

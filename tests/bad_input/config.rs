@@ -268,7 +268,7 @@ fn eps_absent_loads() {
 fn hidden_act_unknown() {
     Model::good()
         .config("hidden_act", "mish")
-        .refused(Unsupported, &[CONFIG, "hidden_act", "mish", "supported are gelu"]);
+        .refused(Unsupported, &[CONFIG, "hidden_act", "mish", "supported: gelu"]);
 }
 
 #[test]

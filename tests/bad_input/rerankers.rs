@@ -109,7 +109,11 @@ fn language_models_of_other_kinds() {
     let untied = good("qwen3").config("tie_word_embeddings", false);
     refused(untied, Tensor, &["lm_head.weight", "missing"]);
     let both_ways = good("qwen3_seq_cls").config("is_causal", false);
-    refused(both_ways, Unsupported, &[CONFIG, "is_causal", "causal ones are"]);
+    refused(
+        both_ways,
+        Unsupported,
+        &[CONFIG, "is_causal", "supported for rerankers that are decoders: true"],
+    );
     let gemma = Model::fixture("families/gemma3").config("architectures", json!(["GForCausalLM"]));
     let gemma =
         ["modules.json", "sentence_bert_config.json"].iter().fold(gemma, |m, f| m.without(f));

@@ -83,7 +83,7 @@ fn header_of_twenty_megabytes() {
     let size = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     let text = std::str::from_utf8(&bytes[8..8 + size]).unwrap();
     let padded = format!("{text}{}", " ".repeat(20_000_000));
-    raw(container(&padded, &bytes[8 + size..])).refused(File, &[FILE, "the most is"]);
+    raw(container(&padded, &bytes[8 + size..])).refused(File, &[FILE, "the maximum is"]);
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn offsets_beyond_the_address_space() {
 
 #[test]
 fn trailing_bytes() {
-    Model::good().bytes(FILE, |b| b.extend(b"PK\x03\x04")).refused(File, &[FILE, "was added to"]);
+    Model::good().bytes(FILE, |b| b.extend(b"PK\x03\x04")).refused(File, &[FILE, "extra bytes"]);
 }
 
 #[test]

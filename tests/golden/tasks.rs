@@ -33,9 +33,9 @@ fn each_task_has_vectors_of_its_own() {
 fn a_task_that_a_model_does_not_have_is_refused() {
     for (family, task, words) in [
         ("jina_v3_hub", "retrieval", &["lora_task", "`retrieval`", "retrieval.query"][..]),
-        ("jina_v3", "retrieval.query", &["lora_task", "no adapters"]),
-        ("roberta", "retrieval.query", &["lora_task", "no adapters"]),
-        ("static", "retrieval.query", &["lora_task", "no adapters"]),
+        ("jina_v3", "retrieval.query", &["lora_task", "no LoRA"]),
+        ("roberta", "retrieval.query", &["lora_task", "no LoRA"]),
+        ("static", "retrieval.query", &["lora_task", "no LoRA"]),
     ] {
         let error = block_on(builder(family).lora_task(task).build()).err().unwrap().to_string();
         for word in words {

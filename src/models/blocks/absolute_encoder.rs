@@ -147,7 +147,7 @@ impl Transformer for AbsoluteEncoder {
         let Embeddings { width, rows, types, .. } = self.embeddings;
         Facts {
             hidden,
-            widest: [3 * self.sizes.head_axis().filled(), intermediate, width]
+            widest: [3 * self.sizes.head_axis().padded(), intermediate, width]
                 .map(|values| values.next_multiple_of(4))
                 .into_iter()
                 .fold(hidden, usize::max),

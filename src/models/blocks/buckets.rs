@@ -1,5 +1,5 @@
-//! Biases by distance as T5 and MPNet have them: distances fall into buckets, and a table of the model
-//! holds a bias a bucket and head.
+//! The bias by distance of T5 and MPNet: distances are grouped into buckets, and the model has a table with
+//! one bias per bucket and head.
 
 use crate::batch::PackedBatch;
 use crate::config::JsonFile;
@@ -7,8 +7,8 @@ use crate::error::Error;
 use crate::kernels::Builder;
 use crate::kernels::attention::{DistanceBias, distance_bias};
 
-/// How distances fall into buckets: half of them for keys after the query, and of each half the
-/// first half for a distance each, the others growing by a factor up to `max_distance`.
+/// How distances are grouped into buckets. Half of the buckets are for keys after the query. The first half
+/// of each half holds one distance per bucket; the others grow geometrically up to `max_distance`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::models) struct Buckets {
     pub count: usize,
@@ -16,7 +16,7 @@ pub(in crate::models) struct Buckets {
 }
 
 impl Buckets {
-    /// Checks that there is a bucket for each sign and sort of distance.
+    /// Checks that there is a bucket for each sign and for near and far distances.
     pub fn new(config: &JsonFile, count: usize, max_distance: usize) -> Result<Self, Error> {
         let (field, expected) = match count {
             0..4 => ("relative_attention_num_buckets", 4),
@@ -24,14 +24,14 @@ impl Buckets {
             _ => return Ok(Buckets { count, max_distance }),
         };
         let value = if count < 4 { count } else { max_distance };
-        Err(config.error(field, format!("is {value}; at least {expected} is expected")))
+        Err(config.error(field, format!("is {value}; expected: at least {expected}")))
     }
 
     /// The bucket of a distance, key − query.
     ///
-    /// Each step is rounded to f32, as torch computes it: a distance at the edge of a bucket would
-    /// fall on the other side of it in exact arithmetic. The logarithm is that of f64, rounded, since
-    /// those for f32 differ between platforms.
+    /// Each step is rounded to f32, as in torch. In exact arithmetic a distance at the edge of a bucket
+    /// would land in its neighbour. The logarithm is computed in f64 and rounded, because f32 logarithms
+    /// differ between platforms.
     fn of(self, distance: i64) -> usize {
         let half = self.count / 2;
         let exact = half / 2;
@@ -46,7 +46,7 @@ impl Buckets {
         after + (exact + grown as usize).min(half - 1)
     }
 
-    /// The biases of a batch, from a table `[buckets, heads]`.
+    /// The biases for a batch, from a table `[buckets, heads]`.
     pub fn bias(
         self,
         builder: &mut Builder,
@@ -63,16 +63,16 @@ impl Buckets {
 mod tests {
     use super::*;
 
-    /// Where, among distances of 0 to 600, each bucket starts.
+    /// The first distance of each bucket, among 0 to 600.
     fn starts(count: usize, max_distance: usize, sign: i64) -> Vec<i64> {
         let buckets = Buckets { count, max_distance };
         let of = |distance: i64| buckets.of(sign * distance);
         (0..=600).filter(|d| *d == 0 || of(*d) != of(d - 1)).collect()
     }
 
-    /// What `T5Attention._relative_position_bucket` of transformers 5.23 gives.
+    /// Values of `T5Attention._relative_position_bucket` in transformers 5.23.
     #[test]
-    fn buckets_are_torchs() {
+    fn buckets_match_transformers() {
         let before = starts(32, 128, -1);
         assert_eq!(before, [0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 23, 32, 46, 64, 91]);
         assert_eq!(starts(32, 128, 1), before);

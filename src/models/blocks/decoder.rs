@@ -1,5 +1,5 @@
-//! The layers of Llama and its descendants: norms before each block, rotary positions, keys that
-//! several heads of queries share, a gated feed-forward. A family's file says what sets it apart.
+//! The decoder of Llama and its descendants: a norm before each block, rotary positions, key heads shared
+//! by several query heads, a gated feed-forward. A family's file says how it differs.
 
 use crate::batch::PackedBatch;
 use crate::config::JsonFile;
@@ -20,15 +20,15 @@ use crate::weights::{Axis, Gate, Loader, Table, WeightFiles};
 
 const WORDS: &str = "embed_tokens.weight";
 
-/// What a family takes a field to be where its config does not say.
+/// Values of config fields that a family assumes if they are missing.
 pub(in crate::models) struct Defaults {
-    /// `num_key_value_heads`; `None`: as many as heads.
+    /// `num_key_value_heads`. `None`: equal to the number of heads.
     pub kv_heads: Option<usize>,
-    /// `head_dim`; `None`: the hidden size over the heads.
+    /// `head_dim`. `None`: the hidden size divided by the number of heads.
     pub head: Option<usize>,
-    /// The field of the activation, and its value.
+    /// The config field of the activation, and its default.
     pub activation: [&'static str; 2],
-    /// `rms_norm_eps`
+    /// `rms_norm_eps`.
     pub eps: f64,
 }
 
@@ -49,7 +49,7 @@ pub(in crate::models) struct DecoderSizes {
     pub eps: f32,
 }
 
-/// What sets a family apart.
+/// The differences between families.
 #[derive(Debug, Clone, Copy, Default)]
 pub(in crate::models) struct Traits {
     /// Queries, keys and values have a bias.
@@ -58,16 +58,16 @@ pub(in crate::models) struct Traits {
     pub output_bias: bool,
     /// The feed-forward's matrices have biases.
     pub mlp_bias: bool,
-    /// Each head of queries and of keys is normed before it is turned.
+    /// Each head of queries and of keys is normed before it is rotated.
     pub head_norms: bool,
-    /// Gemma: norms scale by 1 + weight, each block is closed by a norm too, and embeddings are
-    /// multiplied by √hidden.
+    /// Gemma's differences: norms scale by 1 + weight, a second norm follows each block, and embeddings
+    /// are multiplied by √hidden.
     pub gemma: bool,
-    /// Activations that pass the range of f16.
+    /// Activations may exceed the range of f16.
     pub f16_unsafe: bool,
 }
 
-/// What attention a layer has, and which of the rotaries.
+/// The attention of a layer, and the index of its rotary positions in the decoder.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::models) struct LayerKind {
     pub attention: Attention,
@@ -85,7 +85,7 @@ pub(in crate::models) struct Decoder {
     kinds: Vec<LayerKind>,
 }
 
-/// A decoder's weights.
+/// A decoder with its weights loaded.
 #[derive(Debug)]
 struct LoadedDecoder {
     decoder: Decoder,
@@ -98,13 +98,13 @@ struct LoadedDecoder {
 struct Layer {
     attention_norm: RmsNorm,
     qkv: Linear,
-    /// By its number among the model's buffers.
+    /// Index of the weight buffer.
     head_norms: Option<usize>,
     output: Linear,
     mlp_norm: RmsNorm,
     gate_up: Linear,
     down: Linear,
-    /// After attention and after the feed-forward.
+    /// The norms after attention and after the feed-forward, if there are any.
     closing: Option<[RmsNorm; 2]>,
 }
 
@@ -114,7 +114,7 @@ pub(in crate::models) fn is_causal(config: &JsonFile) -> Result<bool, Error> {
     Ok(config.bool("is_causal")?.unwrap_or(true))
 }
 
-/// Which layers have a window: `layer_types` where it is there, else `default`.
+/// Which layers have a window: by `layer_types` if the config has it, else by `default`.
 pub(in crate::models) fn sliding_layers(
     config: &JsonFile,
     layers: usize,
@@ -124,7 +124,7 @@ pub(in crate::models) fn sliding_layers(
         return Ok((0..layers).map(default).collect());
     };
     if types.len() != layers {
-        let problem = format!("names {} layers, and num_hidden_layers is {layers}", types.len());
+        let problem = format!("names {} layers, but num_hidden_layers is {layers}", types.len());
         return Err(config.error("layer_types", problem));
     }
     let sliding = types.iter().map(|kind| match *kind {
@@ -134,7 +134,7 @@ pub(in crate::models) fn sliding_layers(
     });
     let sliding: Option<Vec<bool>> = sliding.collect();
     sliding.ok_or_else(|| {
-        config.unsupported("layer_types", "full_attention and sliding_attention are")
+        config.unsupported("layer_types", "supported: full_attention and sliding_attention")
     })
 }
 
@@ -146,7 +146,8 @@ impl DecoderSizes {
         let kv_heads =
             count_or(config, "num_key_value_heads", defaults.kv_heads.unwrap_or(heads), 1024)?;
         if !heads.is_multiple_of(kv_heads) {
-            let problem = format!("is {kv_heads}; a divisor of {heads} heads is expected");
+            let problem =
+                format!("is {kv_heads}; expected: a divisor of {heads}, the number of heads");
             return Err(config.error("num_key_value_heads", problem));
         }
         let head = match defaults.head {
@@ -155,8 +156,8 @@ impl DecoderSizes {
             None if hidden.is_multiple_of(heads) && hidden / heads <= MAX_HEAD => hidden / heads,
             None => {
                 let problem = format!(
-                    "is {heads} and hidden_size is {hidden}; heads of a whole size up to \
-                     {MAX_HEAD} are expected"
+                    "is {heads} and hidden_size is {hidden}; expected: heads of equal size, at most \
+                     {MAX_HEAD} values"
                 );
                 return Err(config.error("num_attention_heads", problem));
             }
@@ -174,8 +175,10 @@ impl DecoderSizes {
         })
     }
 
-    /// Attention over whole texts, or over a window where there is one: the `window` tokens that end
-    /// with a query's own in a causal model, else so many to both sides.
+    /// The attention over whole texts or, with a window, over nearby tokens.
+    ///
+    /// In a causal model the window holds `window` tokens and ends with the query's own. Otherwise it
+    /// extends `window` tokens in both directions.
     pub fn attention(&self, causal: bool, window: Option<usize>) -> Attention {
         let (before, after) = match causal {
             true => (window.map(|window| window - 1), Some(0)),
@@ -191,7 +194,7 @@ impl DecoderSizes {
 }
 
 impl Decoder {
-    /// A decoder with a kind for each layer.
+    /// A decoder with one kind per layer.
     pub fn new(
         weights: &WeightFiles,
         sizes: DecoderSizes,
@@ -220,20 +223,20 @@ impl Decoder {
         let [q, k, v] = ["q", "k", "v"].map(|name| named(&format!("self_attn.{name}_proj")));
         let norms = ["self_attn.q_norm", "self_attn.k_norm"].map(named);
         let head = Axis::plain(self.sizes.head);
-        // Products of queries and keys are the same in any order of a head's values.
+        // The order of values within a head does not change the products of queries and keys.
         let rotary = &self.rotaries[self.kinds[layer].rotary];
-        let turned = |heads: Axis| rotary.columns(heads, heads.blocks);
+        let rotated = |heads: Axis| rotary.columns(heads, heads.blocks);
         let closing = ["post_attention_layernorm", "post_feedforward_layernorm"].map(part);
         let mlp_norm = if gemma { "pre_feedforward_layernorm" } else { "post_attention_layernorm" };
         Ok(Layer {
             attention_norm: self.norm(loader, &part("input_layernorm"))?,
             qkv: loader.joined(
-                &[(&q, turned(heads)), (&k, turned(kv_heads)), (&v, kv_heads.into())],
+                &[(&q, rotated(heads)), (&k, rotated(kv_heads)), (&v, kv_heads.into())],
                 qkv_bias,
                 wide,
             )?,
             head_norms: head_norms
-                .then(|| loader.scales(&norms.each_ref().map(String::as_str), turned(head), gemma))
+                .then(|| loader.scales(&norms.each_ref().map(String::as_str), rotated(head), gemma))
                 .transpose()?,
             output: loader.linear(&[&named("self_attn.o_proj")], output_bias, heads, wide)?,
             mlp_norm: self.norm(loader, &part(mlp_norm))?,
@@ -288,7 +291,7 @@ impl Transformer for Decoder {
         self.kinds.iter().filter_map(|kind| kind.attention.before).min()
     }
 
-    /// Loads embeddings, layers and the last norm; the head that predicts tokens is left.
+    /// Loads embeddings, layers and the final norm, but not the head that predicts tokens.
     fn load(&self, loader: &mut Loader) -> Result<Box<dyn LoadedTransformer>, Error> {
         let words = loader.table(&format!("{}{WORDS}", self.prefix), self.sizes.hidden)?;
         let layers = (0..self.sizes.layers)
@@ -299,8 +302,8 @@ impl Transformer for Decoder {
     }
 }
 
-/// A number as a storage holds it.
-fn stored(storage: Storage, value: f32) -> f32 {
+/// Rounds a number to what a storage holds.
+fn rounded(storage: Storage, value: f32) -> f32 {
     let mut bytes = Vec::new();
     convert::encode(storage, &[value], &mut bytes);
     convert::decode(storage, &bytes).first().copied().unwrap_or(value)
@@ -317,7 +320,7 @@ impl LoadedDecoder {
     ) -> Activations {
         let DecoderSizes { heads, kv_heads, head, eps, .. } = self.decoder.sizes;
         let normed = rms_norm(builder, x, &layer.attention_norm, None);
-        let (qkv, turned) = match layer.head_norms {
+        let (qkv, rotated) = match layer.head_norms {
             None => {
                 let epilogue = Epilogue::Rotated(angles.rotation(heads + kv_heads, head));
                 let qkv = matmul_then(builder, "qkv", normed, &layer.qkv, epilogue);
@@ -329,7 +332,7 @@ impl LoadedDecoder {
                 (qkv, rope(builder, qkv, angles, &Rope { heads, kv_heads, head }, norm))
             }
         };
-        let at = [(turned, 0), (turned, heads), (qkv, heads + kv_heads)];
+        let at = [(rotated, 0), (rotated, heads), (qkv, heads + kv_heads)];
         let at = at.map(|(of, head)| Heads { of, head });
         attend(builder, at, &batch.texts, &kind.attention, None)
     }
@@ -342,7 +345,7 @@ impl LoadedTransformer for LoadedDecoder {
         let rows: Vec<[u32; 4]> = rows.into_iter().map(|row| [row, 0, 0, 0]).collect();
         // transformers rounds the factor to the dtype of the weights.
         let scale = match self.decoder.traits.gemma {
-            true => stored(builder.weights, (hidden as f32).sqrt()),
+            true => rounded(builder.weights, (hidden as f32).sqrt()),
             false => 1.0,
         };
         let mut x = lookup_of(builder, &rows, &[words], hidden, scale);
@@ -352,7 +355,7 @@ impl LoadedTransformer for LoadedDecoder {
         for (i, (layer, kind)) in self.layers.iter().zip(&self.decoder.kinds).enumerate() {
             builder.layer(i);
             let context = self.attended(builder, batch, (layer, kind), &angles[kind.rotary], x);
-            // A norm that closes a block comes between its matmul and the sum.
+            // A closing norm comes between the block's matmul and the residual sum.
             let within = layer.closing.is_none().then_some(x);
             let attended = matmul(builder, "attended", context, &layer.output, none, within);
             x = match &layer.closing {
@@ -388,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn windows_end_with_a_causal_query_and_lie_around_another() {
+    fn windows_end_at_the_query_if_causal_and_surround_it_otherwise() {
         let sizes = DecoderSizes::read(&file(json!({})), &DEFAULTS).unwrap();
         let reach = |causal, window| {
             let attention = sizes.attention(causal, window);
@@ -401,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_that_do_not_fit_together_are_refused_by_field() {
+    fn inconsistent_sizes_are_refused_by_field() {
         for (changes, field) in [
             (json!({"num_key_value_heads": 3}), "num_key_value_heads"),
             (json!({"num_attention_heads": 5}), "num_attention_heads"),
@@ -422,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_of_layers_are_named_or_counted() {
+    fn windowed_layers_are_named_or_counted() {
         let layers = |changes| sliding_layers(&file(changes), 2, |i| i == 1);
         assert_eq!(layers(json!({})).ok(), Some(vec![false, true]));
         let named = json!({"layer_types": ["sliding_attention", "full_attention"]});
@@ -434,8 +437,8 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_rounded_as_the_storage_rounds() {
-        assert_eq!(stored(Storage::F32, 640f32.sqrt()), 640f32.sqrt());
-        assert_eq!(stored(Storage::PackedBf16, 640f32.sqrt()), 25.25);
+    fn numbers_round_as_in_the_storage() {
+        assert_eq!(rounded(Storage::F32, 640f32.sqrt()), 640f32.sqrt());
+        assert_eq!(rounded(Storage::PackedBf16, 640f32.sqrt()), 25.25);
     }
 }

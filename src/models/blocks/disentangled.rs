@@ -1,5 +1,7 @@
-//! Disentangled attention (He et al. 2021, <https://arxiv.org/abs/2006.03654>): beside q · k, a score has
-//! q · key of the distance and k · query of the distance, which each layer projects from one table.
+//! Disentangled attention (He et al. 2021, <https://arxiv.org/abs/2006.03654>).
+//!
+//! A score is q · k, plus q · the key of the distance, plus k · the query of the distance. Each layer projects
+//! these keys and queries from one table.
 
 use crate::batch::PackedBatch;
 use crate::config::JsonFile;
@@ -19,24 +21,24 @@ const NORM: &str = "encoder.LayerNorm";
 const KEYS: &str = "attention.self.pos_key_proj";
 const QUERIES: &str = "attention.self.pos_query_proj";
 
-/// How distances become rows of the table, and what is made of the rows.
+/// How distances select rows of the table, and how the rows are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::models) struct Disentangled {
-    /// Rows for keys after the query, and as many for the others.
+    /// Number of rows for keys after the query, and the same number for the others.
     pub span: usize,
-    /// Where set, distances from `span / 2` on fall into buckets that grow up to this distance.
+    /// If set, distances from `span / 2` are grouped into buckets that grow up to this distance.
     pub max_distance: Option<usize>,
-    /// Whether the table's rows are normed.
+    /// Whether the rows are normed.
     pub normed: bool,
-    /// Whether rows are projected by the layer's own query and key matrices.
+    /// Whether the layer's own query and key matrices project the rows.
     pub shared: bool,
-    /// Whether queries meet keys of distances: `c2p`.
+    /// Whether scores include q · key of the distance (`c2p`).
     pub keys: bool,
-    /// Whether keys meet queries of distances: `p2c`.
+    /// Whether scores include k · query of the distance (`p2c`).
     pub queries: bool,
 }
 
-/// The table and its norm.
+/// The table and its norm, loaded.
 #[derive(Debug)]
 pub(in crate::models) struct LoadedTable {
     disentangled: Disentangled,
@@ -45,7 +47,7 @@ pub(in crate::models) struct LoadedTable {
     norm: Option<Norm>,
 }
 
-/// The rows of the table that a batch needs, before a layer's projection.
+/// The table rows that a batch needs, before a layer's projection.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::models) struct States {
     states: Activations,
@@ -54,26 +56,26 @@ pub(in crate::models) struct States {
 }
 
 impl Disentangled {
-    /// Checks that the buckets can grow; `field` says how far.
+    /// Checks that the buckets can grow. `field` is the config field of the maximum distance.
     pub fn check(self, config: &JsonFile, field: &str) -> Result<Self, Error> {
         let Some(max) = self.max_distance else { return Ok(self) };
         if self.span < 2 {
-            let problem = format!("is {}; at least 2 is expected", self.span);
+            let problem = format!("is {}; expected: at least 2", self.span);
             return Err(config.error("position_buckets", problem));
         }
-        let least = self.span / 2 + 2;
-        if max < least {
-            let problem = format!("is {max}; at least {least} is expected");
+        let minimum = self.span / 2 + 2;
+        if max < minimum {
+            let problem = format!("is {max}; expected: at least {minimum}");
             return Err(config.error(field, problem));
         }
         Ok(self)
     }
 
-    /// The row of a distance, key − query. It never grows with the distance.
+    /// The row of a distance, key − query. It does not increase with the distance.
     ///
-    /// Each step is rounded to f32, as torch computes it: a distance at the edge of a bucket would
-    /// fall on the other side of it in exact arithmetic. The logarithms are those of f64, rounded,
-    /// since those for f32 differ between platforms.
+    /// Each step is rounded to f32, as in torch. In exact arithmetic a distance at the edge of a bucket
+    /// would land in its neighbour. The logarithms are computed in f64 and rounded, because f32 logarithms
+    /// differ between platforms.
     fn row(self, distance: i64) -> u32 {
         let middle = self.span / 2;
         let far = usize::try_from(distance.unsigned_abs()).unwrap_or(usize::MAX);
@@ -90,7 +92,7 @@ impl Disentangled {
         (bucket.clamp(-span, span - 1) + span) as u32
     }
 
-    /// In a few words.
+    /// Describes the terms and the distances, for reports.
     pub fn describe(self) -> String {
         let terms = match (self.keys, self.queries) {
             (true, true) => "keys and queries",
@@ -104,7 +106,7 @@ impl Disentangled {
         }
     }
 
-    /// Loads the table.
+    /// Loads the table and its norm.
     pub fn load(
         self,
         loader: &mut Loader,
@@ -117,8 +119,8 @@ impl Disentangled {
         Ok(LoadedTable { disentangled: self, hidden, table, norm: norm.transpose()? })
     }
 
-    /// Loads a layer's projection of the rows, where it is not that of its tokens. `part` names the
-    /// parts of the layer.
+    /// Loads a layer's projection of the rows, unless the layer shares that of its tokens. `part` gives the
+    /// tensor name of a part of the layer.
     pub fn load_projection(
         self,
         loader: &mut Loader,
@@ -140,30 +142,29 @@ impl Disentangled {
 }
 
 impl LoadedTable {
-    /// The rows for the distances in a batch: a row's values are the same in any.
+    /// The rows for the distances of a batch. A row's values do not depend on the batch.
     ///
-    /// They are f32 whatever the activations: a value out of range in one would concern every text,
-    /// and marks are made for tokens.
+    /// They are f32 even if activations are f16. An overflow in a row would affect every text, while
+    /// overflow flags belong to tokens.
     pub fn states(&self, builder: &mut Builder, batch: &PackedBatch) -> States {
         let longest = batch.longest();
         let reach = longest.max(1) as i64 - 1;
         let first = self.disentangled.row(reach);
         let rows: Vec<u32> = (first..=self.disentangled.row(-reach)).collect();
-        let kept = std::mem::replace(&mut builder.activations, Storage::F32);
+        let activations = std::mem::replace(&mut builder.activations, Storage::F32);
         let (table, rows) = table_rows(builder, &self.table, &rows);
         let rows: Vec<[u32; 4]> = rows.into_iter().map(|row| [row, 0, 0, 0]).collect();
         let mut states = lookup_of(builder, &rows, &[table], self.hidden, 1.0);
         if let Some(norm) = &self.norm {
             states = layer_norm(builder, states, None, norm);
         }
-        builder.activations = kept;
+        builder.activations = activations;
         let row = |distance| self.disentangled.row(distance) - first;
         let (rows, reach) = relative_rows(builder, longest, row);
         States { states, rows, reach }
     }
 
-    /// A layer's keys and queries for distances: by its own projection, or by that of its tokens,
-    /// which gives queries, keys and values.
+    /// A layer's keys and queries of the distances, from `projection` or else from the layer's `qkv`.
     pub fn relative(
         &self,
         builder: &mut Builder,
@@ -175,7 +176,7 @@ impl LoadedTable {
         let Disentangled { keys, queries, .. } = self.disentangled;
         let linear = projection.unwrap_or(qkv);
         let of = matmul(builder, "relative", states.states, linear, Activation::None, None);
-        // Queries come first, where there are any.
+        // Queries come before keys.
         let before = if projection.is_none() || queries { heads } else { 0 };
         Relative {
             of,
@@ -196,10 +197,10 @@ mod tests {
         Disentangled { span, max_distance, normed, shared, keys, queries }
     }
 
-    /// What `make_log_bucket_position` of transformers 5.23 gives, clamped as its attention does: where,
-    /// among distances of 0 to 600, each row starts.
+    /// Values of `make_log_bucket_position` in transformers 5.23, clamped as its attention does: the first
+    /// distance of each row, among 0 to 600.
     #[test]
-    fn rows_are_torchs() {
+    fn rows_match_transformers() {
         let starts = |d: Disentangled, sign: i64| -> Vec<i64> {
             (0..=600).filter(|n| *n == 0 || d.row(sign * n) != d.row(sign * (n - 1))).collect()
         };

@@ -1,10 +1,10 @@
-//! Layers whose feed-forward part is a mixture of experts: a router sends each token to a few of them,
-//! and what they make of it is summed by the router's weights.
+//! Mixture-of-experts layers: a router sends each token to a few experts and sums their results by the
+//! router's weights.
 //!
-//! No token is dropped and no expert is ever full, so a token's result does not depend on its batch.
-//! The weights are those of a softmax over all experts and are not scaled to a sum of 1. The choice is
-//! made in f32, of hidden states and a router as they are stored: where two experts are close to a tie,
-//! 16-bit storage may choose the other. `tests/golden/FIGURES.md` says how often random routers do.
+//! Experts have no capacity limit and no token is dropped, so a token's result does not depend on its batch.
+//! The weights are a softmax over all experts, not rescaled to a sum of 1. The router computes in f32 from
+//! hidden states and weights as they are stored. If two experts are close to a tie, 16-bit storage may
+//! choose the other one. `tests/golden/FIGURES.md` says how often that happens with random routers.
 
 use crate::config::JsonFile;
 use crate::error::Error;
@@ -17,17 +17,17 @@ use crate::models::blocks::fields::count;
 use crate::models::blocks::sizes::EncoderSizes;
 use crate::weights::{ExpertShape, Loader};
 
-/// Which layers have experts, and how many.
+/// The layers with experts, and their number.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::models) struct Experts {
     pub count: usize,
-    /// Experts of a token.
+    /// Number of experts per token.
     pub top: usize,
-    /// Layer i, counted from 0, has them where i % every is 1.
+    /// Layer i, counted from 0, has experts if i % every is 1.
     pub every: usize,
 }
 
-/// The weights of a layer's experts.
+/// A layer's experts with their weights loaded.
 #[derive(Debug)]
 pub(in crate::models) struct LoadedExperts {
     top: usize,
@@ -39,7 +39,7 @@ pub(in crate::models) struct LoadedExperts {
 }
 
 impl Experts {
-    /// Reads how many there are, from `num_experts` and `moe_top_k`.
+    /// Reads the numbers of experts from `num_experts` and `moe_top_k`.
     pub fn read(config: &JsonFile, every: usize) -> Result<Self, Error> {
         let experts = count(config, "num_experts", MAX_EXPERTS)?;
         let top = count(config, "moe_top_k", experts)?;
@@ -50,8 +50,8 @@ impl Experts {
         layer % self.every == 1
     }
 
-    /// Loads them from the tensors that `part` names: the router and, of all experts one after the other,
-    /// matrices `[intermediate, hidden]` of which the second is applied as it lies.
+    /// Loads the router and the experts. `part` gives the tensor name of a part of the layer. Each tensor
+    /// of the experts stacks matrices `[intermediate, hidden]`; the second one is applied untransposed.
     pub fn load(
         self,
         loader: &mut Loader,
@@ -59,12 +59,13 @@ impl Experts {
         sizes: EncoderSizes,
     ) -> Result<LoadedExperts, Error> {
         let EncoderSizes { hidden, intermediate, activation, .. } = sizes;
-        let router = ExpertShape { experts: 1, rows: self.count, width: hidden, flipped: false };
-        let shape = |flipped| ExpertShape {
+        let router =
+            ExpertShape { experts: 1, rows: self.count, width: hidden, untransposed: false };
+        let shape = |untransposed| ExpertShape {
             experts: self.count,
             rows: intermediate,
             width: hidden,
-            flipped,
+            untransposed,
         };
         Ok(LoadedExperts {
             top: self.top,

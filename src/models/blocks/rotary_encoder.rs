@@ -264,7 +264,7 @@ impl Transformer for RotaryEncoder {
         Facts {
             hidden,
             widest: (rows * hidden.next_multiple_of(4))
-                .max(3 * self.sizes.head_axis().filled())
+                .max(3 * self.sizes.head_axis().padded())
                 .max(rows * intermediate.next_multiple_of(4)),
             table_rows: self.rows,
             type_rows: self.types,

@@ -1,5 +1,5 @@
-//! Rotary positions (Su et al. 2021, <https://arxiv.org/abs/2104.09864>): what configs say of them, the angles
-//! of a batch, and how the weights of queries and keys lie.
+//! Rotary positions (Su et al. 2021, <https://arxiv.org/abs/2104.09864>): their config fields, the angles of a
+//! batch, and the order of the query and key weights.
 
 mod scaling;
 
@@ -14,29 +14,29 @@ use crate::weights::{Axis, Columns};
 
 pub(in crate::models) use scaling::Scaling;
 
-/// How a model turns its heads.
+/// How a model rotates its heads.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::models) struct Rotary {
-    /// Values of a head that are turned, from its first on.
+    /// Number of a head's leading values that are rotated.
     pub dims: usize,
     /// Base of the wavelengths.
     pub theta: f64,
-    /// True where neighbours are a pair, false where the halves are.
+    /// Whether neighbouring values are pairs (true), or value i of each half (false).
     pub interleaved: bool,
     pub scaling: Scaling,
 }
 
 impl Rotary {
-    /// The whole head, in halves, without scaling.
+    /// Rotation of the whole head, paired by halves, without scaling.
     pub fn plain(head: usize, theta: f64) -> Self {
         Rotary { dims: head, theta, interleaved: false, scaling: Scaling::None }
     }
 
-    /// As transformers reads a config: `rope_scaling`, else `rope_parameters` (of `layer_type` where
-    /// those differ by layer), with `rope_theta` in or beside them.
+    /// Reads `rope_scaling`, else `rope_parameters`, with `rope_theta` in or beside them, as transformers
+    /// does. `layer_type` selects the parameters if they differ by layer.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for a scaling that is not computed, [`Error::Config`] for an odd head.
+    /// [`Error::Unsupported`] for a scaling that is not computed. [`Error::Config`] for a head of odd size.
     pub fn read(
         config: &JsonFile,
         head: usize,
@@ -57,10 +57,10 @@ impl Rotary {
         Self::of(config, found.as_ref(), head, base)
     }
 
-    /// By the parameters of some layers; `theta` is the base where they name none.
+    /// Reads the parameters of one kind of layer. `theta` is the base if they have none.
     ///
     /// # Errors
-    /// As [`Rotary::read`].
+    /// Those of [`Rotary::read`].
     pub fn of(
         config: &JsonFile,
         parameters: Option<&JsonFile>,
@@ -75,7 +75,8 @@ impl Rotary {
         }
         if let Some(parameters) = parameters {
             if let Some((field, _)) = parameters.map.iter().find(|(_, value)| value.is_object()) {
-                return Err(parameters.unsupported(field, "one set for all layers is"));
+                return Err(parameters
+                    .unsupported(field, "supported: one set of parameters for all layers"));
             }
             rotary.theta = parameters.f64("rope_theta")?.unwrap_or(rotary.theta);
             rotary.check(config, "rope_theta")?;
@@ -85,16 +86,17 @@ impl Rotary {
         Ok(rotary)
     }
 
-    /// Refuses what has no angles; `field` is where the base comes from.
+    /// Refuses a base or a head without angles. `field` is the config field of the base.
     pub fn check(&self, config: &JsonFile, field: &str) -> Result<(), Error> {
         if !(self.theta.is_finite() && self.theta > 0.0) {
-            return Err(config.error(field, format!("is {}; above 0 is expected", self.theta)));
+            return Err(
+                config.error(field, format!("is {}; expected: a number above 0", self.theta))
+            );
         }
-        // The exponent of dynamic scaling has dims - 2 below the line.
+        // Dynamic scaling divides by dims - 2.
         if self.dims < 4 || !self.dims.is_multiple_of(2) {
             let problem = format!(
-                "makes rotary positions turn {} values of a head; an even number from 4 on is \
-                 expected",
+                "makes rotary positions rotate {} values of a head; expected: an even number from 4",
                 self.dims
             );
             return Err(config.error("num_attention_heads", problem));
@@ -102,12 +104,12 @@ impl Rotary {
         Ok(())
     }
 
-    /// Pairs of values of a head that are turned.
+    /// Number of rotated pairs of a head.
     pub fn pairs(&self) -> usize {
         self.dims / 2
     }
 
-    /// Columns that are heads, of which the first so many are turned.
+    /// The column order of a matrix whose first `heads` blocks of `axis` are rotated.
     pub fn columns(&self, axis: Axis, heads: usize) -> Columns {
         match self.interleaved {
             true => axis.into(),
@@ -115,10 +117,10 @@ impl Rotary {
         }
     }
 
-    /// The angles that a batch needs. A text's depend on nothing but its own length.
+    /// The angles of a batch. Those of a text depend only on its own length.
     pub fn angles(&self, builder: &mut Builder, batch: &PackedBatch) -> Angles {
         let lengths = || batch.texts.iter().map(|[_, tokens, _]| *tokens as usize);
-        // The longest text of each set of frequencies, then the first row of its table.
+        // For each set of frequencies: first its longest text, then the first row of its table.
         let mut sets: BTreeMap<usize, usize> = BTreeMap::new();
         for tokens in lengths() {
             let longest = sets.entry(self.scaling.set(tokens)).or_default();

@@ -1,5 +1,5 @@
-//! How rotary positions are stretched for texts longer than those of the training: the kinds of
-//! transformers' `modeling_rope_utils.py`, and NTK as the code of GTE has it.
+//! Scaling of rotary positions for texts longer than those of the training: the kinds of transformers'
+//! `modeling_rope_utils.py`, and NTK as in the code of GTE.
 //!
 //! Frequencies are rounded to f32 where transformers rounds them.
 
@@ -8,39 +8,40 @@ use std::f64::consts::PI;
 use crate::config::JsonFile;
 use crate::error::Error;
 
-/// How the wavelengths are stretched.
+/// How wavelengths are scaled.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::models) enum Scaling {
     None,
-    /// All by this factor.
+    /// All wavelengths by this factor.
     Linear(f64),
-    /// Longer ones by more, whatever the text: <https://kexue.fm/archives/9706>.
+    /// Longer wavelengths by more, for texts of any length: <https://kexue.fm/archives/9706>.
     Ntk {
         factor: f64,
         mixed_b: Option<f64>,
     },
-    /// By the length of a text that is longer than `trained` tokens, and no other.
+    /// By the length of the text, only for texts longer than `trained` tokens.
     Dynamic {
         factor: f64,
         trained: usize,
     },
-    /// Of Llama 3.1: waves longer than `long` by this factor, those shorter than `short` not, and those
-    /// between in between.
+    /// Llama 3.1's: wavelengths above `long` by this factor, those below `short` not at all, the others
+    /// by an interpolated factor.
     Llama3 {
         factor: f64,
         short: f64,
         long: f64,
     },
-    /// Peng et al. 2023, <https://arxiv.org/abs/2309.00071>: pairs before `low` not, pairs from `high` on
-    /// by this factor, those between in between; cosines and sines are multiplied by `magnitude`.
+    /// YaRN (Peng et al. 2023, <https://arxiv.org/abs/2309.00071>): pairs before `low` not at all, pairs
+    /// from `high` by this factor, the others by an interpolated factor. Cosines and sines are multiplied
+    /// by `magnitude`.
     Yarn {
         factor: f64,
         low: f64,
         high: f64,
         magnitude: f64,
     },
-    /// Ding et al. 2024, <https://arxiv.org/abs/2402.13753>: each pair by a factor of its own, which is
-    /// another for a text that is longer than `trained` tokens.
+    /// `LongRoPE` (Ding et al. 2024, <https://arxiv.org/abs/2402.13753>): each pair by its own factor, taken
+    /// from `long` for texts longer than `trained` tokens, else from `short`.
     Long {
         short: Vec<f64>,
         long: Vec<f64>,
@@ -50,7 +51,7 @@ pub(in crate::models) enum Scaling {
 }
 
 impl Scaling {
-    /// Reads `rope_parameters`, for heads of which `dims` values are turned, with the base `theta`.
+    /// Reads `rope_parameters` for heads with `dims` rotated values and the base `theta`.
     pub fn read(
         config: &JsonFile,
         parameters: &JsonFile,
@@ -62,7 +63,7 @@ impl Scaling {
         if kind == "default" {
             return Ok(Scaling::None);
         }
-        let factor = || stretch(parameters)?.ok_or_else(|| no_stretch(parameters));
+        let factor = || read_factor(parameters)?.ok_or_else(|| wrong_factor(parameters));
         Ok(match kind {
             "linear" => Scaling::Linear(factor()?),
             "ntk" if parameters.f64("factor")? == Some(1.0) => Scaling::None,
@@ -76,13 +77,13 @@ impl Scaling {
             "longrope" => long_rope(config, parameters, dims)?,
             _ => {
                 let supported =
-                    "supported are default, linear, ntk, dynamic, llama3, yarn and longrope";
+                    "supported: default, linear, ntk, dynamic, llama3, yarn and longrope";
                 return Err(parameters.unsupported(named, supported));
             }
         })
     }
 
-    /// Which frequencies a text of so many tokens has: 0, or, where they depend on its length, another.
+    /// The set of frequencies for a text of this length. It is 0 unless frequencies depend on the length.
     pub fn set(&self, tokens: usize) -> usize {
         match self {
             Scaling::Dynamic { trained, .. } if tokens > *trained => tokens,
@@ -91,7 +92,7 @@ impl Scaling {
         }
     }
 
-    /// What cosines and sines are multiplied by.
+    /// The factor of cosines and sines.
     pub fn magnitude(&self) -> f64 {
         match self {
             Scaling::Yarn { magnitude, .. } | Scaling::Long { magnitude, .. } => *magnitude,
@@ -99,7 +100,7 @@ impl Scaling {
         }
     }
 
-    /// An angle a position for each pair, of a [`Scaling::set`].
+    /// The angle per position of each pair, for a [`Scaling::set`].
     pub fn frequencies(&self, dims: usize, theta: f64, set: usize) -> Vec<f64> {
         let width = dims as f64;
         let theta = match self {
@@ -122,9 +123,9 @@ impl Scaling {
                 }
                 Scaling::Llama3 { factor, short, long } => {
                     let wave = 2.0 * PI / f64::from(frequency);
-                    // 1 / wave runs from 1 / long, the whole factor, to 1 / short, none of it.
-                    let kept = (1.0 / wave - 1.0 / long) / (1.0 / short - 1.0 / long);
-                    blend(*factor, kept)
+                    // 1 / wave goes from 1 / long (the whole factor) to 1 / short (no scaling).
+                    let unscaled = (1.0 / wave - 1.0 / long) / (1.0 / short - 1.0 / long);
+                    blend(*factor, unscaled)
                 }
                 Scaling::Yarn { factor, low, high, .. } => {
                     blend(*factor, 1.0 - (p as f64 - low) / (high - low))
@@ -139,38 +140,38 @@ impl Scaling {
     }
 }
 
-/// The divisor of a frequency of which a part `kept`, cut to 0 to 1, is not divided by `factor`.
-fn blend(factor: f64, kept: f64) -> f64 {
-    let kept = kept.clamp(0.0, 1.0);
-    1.0 / ((1.0 - kept) / factor + kept)
+/// The divisor of a frequency if a part `unscaled` of it, clamped to 0 to 1, is not divided by `factor`.
+fn blend(factor: f64, unscaled: f64) -> f64 {
+    let unscaled = unscaled.clamp(0.0, 1.0);
+    1.0 / ((1.0 - unscaled) / factor + unscaled)
 }
 
-fn no_stretch(parameters: &JsonFile) -> Error {
-    parameters.error("factor", "is no stretch; a number from 1 is expected")
+fn wrong_factor(parameters: &JsonFile) -> Error {
+    parameters.error("factor", "is missing or below 1; expected: a number from 1")
 }
 
-fn stretch(parameters: &JsonFile) -> Result<Option<f64>, Error> {
+fn read_factor(parameters: &JsonFile) -> Result<Option<f64>, Error> {
     match parameters.f64("factor")? {
-        Some(factor) if !(factor.is_finite() && factor >= 1.0) => Err(no_stretch(parameters)),
+        Some(factor) if !(factor.is_finite() && factor >= 1.0) => Err(wrong_factor(parameters)),
         factor => Ok(factor),
     }
 }
 
-/// A number above zero.
+/// Reads a number above zero.
 fn positive(file: &JsonFile, field: &str) -> Result<Option<f64>, Error> {
     match file.f64(field)? {
         Some(value) if !(value.is_finite() && value > 0.0) => {
-            Err(file.error(field, format!("is {value}; a number above 0 is expected")))
+            Err(file.error(field, format!("is {value}; expected: a number above 0")))
         }
         value => Ok(value),
     }
 }
 
 fn required(file: &JsonFile, field: &str) -> Result<f64, Error> {
-    positive(file, field)?.ok_or_else(|| file.error(field, "is missing; a number is expected"))
+    positive(file, field)?.ok_or_else(|| file.error(field, "is missing; expected: a number"))
 }
 
-/// How many positions the model was first trained on: the config's own field comes first.
+/// The number of positions of the original training. The config's own field takes precedence.
 fn original_positions(config: &JsonFile, parameters: &JsonFile) -> Result<f64, Error> {
     let field = "original_max_position_embeddings";
     for file in [config, parameters] {
@@ -181,13 +182,13 @@ fn original_positions(config: &JsonFile, parameters: &JsonFile) -> Result<f64, E
     Ok(config.required_size("max_position_embeddings")? as f64)
 }
 
-/// `factor`, or where it is missing how far the positions reach beyond the first ones.
-fn stretch_of_positions(
+/// `factor`, or if it is missing the ratio of all positions to the original ones.
+fn factor_of_positions(
     config: &JsonFile,
     parameters: &JsonFile,
     original: f64,
 ) -> Result<f64, Error> {
-    match stretch(parameters)? {
+    match read_factor(parameters)? {
         Some(factor) => Ok(factor),
         None => Ok(config.required_size("max_position_embeddings")? as f64 / original),
     }
@@ -197,7 +198,7 @@ fn llama3(config: &JsonFile, parameters: &JsonFile, factor: f64) -> Result<Scali
     let low = required(parameters, "low_freq_factor")?;
     let high = required(parameters, "high_freq_factor")?;
     if low >= high {
-        let problem = format!("is {low}; less than high_freq_factor, {high}, is expected");
+        let problem = format!("is {low}; expected: less than high_freq_factor, {high}");
         return Err(parameters.error("low_freq_factor", problem));
     }
     let original = original_positions(config, parameters)?;
@@ -211,7 +212,7 @@ fn yarn(
     theta: f64,
 ) -> Result<Scaling, Error> {
     let original = original_positions(config, parameters)?;
-    let factor = stretch_of_positions(config, parameters, original)?;
+    let factor = factor_of_positions(config, parameters, original)?;
     let scale = |by: f64| if factor <= 1.0 { 1.0 } else { 0.1 * by * factor.ln() + 1.0 };
     let magnitude = match positive(parameters, "attention_factor")? {
         Some(magnitude) => magnitude,
@@ -221,9 +222,9 @@ fn yarn(
         },
     };
     if theta == 1.0 {
-        return Err(parameters.unsupported("rope_theta", "above 1 is, where positions are scaled"));
+        return Err(parameters.unsupported("rope_theta", "supported with yarn: above 1"));
     }
-    // The value of a head that turns so many times over the original positions.
+    // The index of the head value that makes this many rotations over the original positions.
     let place =
         |turns: f64| dims as f64 * (original / (turns * 2.0 * PI)).ln() / (2.0 * theta.ln());
     let mut low = place(positive(parameters, "beta_fast")?.unwrap_or(32.0));
@@ -240,7 +241,7 @@ fn yarn(
 
 fn long_rope(config: &JsonFile, parameters: &JsonFile, dims: usize) -> Result<Scaling, Error> {
     let original = original_positions(config, parameters)?;
-    let factor = stretch_of_positions(config, parameters, original)?;
+    let factor = factor_of_positions(config, parameters, original)?;
     let magnitude = match positive(parameters, "attention_factor")? {
         Some(magnitude) => magnitude,
         None if factor <= 1.0 => 1.0,
@@ -252,7 +253,7 @@ fn long_rope(config: &JsonFile, parameters: &JsonFile, dims: usize) -> Result<Sc
             list.iter().map(|v| v.as_f64().filter(|v| v.is_finite() && *v > 0.0)).collect()
         });
         divisors.filter(|divisors| divisors.len() == dims / 2).ok_or_else(|| {
-            let problem = format!("must be a list of {} numbers above 0, one a pair", dims / 2);
+            let problem = format!("must be a list of {} numbers above 0, one per pair", dims / 2);
             parameters.error(field, problem)
         })
     };
@@ -272,7 +273,7 @@ mod tests {
         Rotary::read(&JsonFile::new("config.json", map.clone()), 16, 10000.0, None)
     }
 
-    /// What transformers 5.23 computes in f32 for heads of 16 values.
+    /// The expected values are those of transformers 5.23, computed in f32 for heads of 16 values.
     fn check(config: Value, tokens: usize, expected: [f64; 8], magnitude: f64) {
         let Rotary { theta, dims, scaling, .. } = read(&config).unwrap();
         let got = scaling.frequencies(dims, theta, scaling.set(tokens));
@@ -287,7 +288,7 @@ mod tests {
         [1.0, 0.31622776, 0.1, 0.031622779, 0.0099999998, 0.0031622779, 0.001, 0.00031622779];
 
     #[test]
-    fn plain_frequencies_wherever_theta_is_named() {
+    fn theta_is_read_from_any_of_its_places() {
         for config in [
             json!({}),
             json!({"rope_theta": 1e4}),
@@ -301,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn linear_and_dynamic_scaling_are_those_of_transformers() {
+    fn linear_and_dynamic_scaling_match_transformers() {
         let linear = PLAIN.map(|frequency| frequency / 4.0);
         check(json!({"rope_scaling": {"type": "linear", "factor": 4.0}}), 9, linear, 1.0);
         let dynamic = json!({"max_position_embeddings": 64, "rope_theta": 1e4,
@@ -321,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn llama_3s_scaling_is_that_of_transformers() {
+    fn llama3_scaling_matches_transformers() {
         let llama3 = json!({"rope_theta": 500000.0, "rope_scaling": {"rope_type": "llama3",
             "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
             "original_max_position_embeddings": 1024}});
@@ -339,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn yarn_is_that_of_transformers() {
+    fn yarn_scaling_matches_transformers() {
         let mut parameters = json!({"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0,
             "original_max_position_embeddings": 1024});
         let expected = [
@@ -370,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn longrope_has_frequencies_for_short_texts_and_for_long_ones() {
+    fn longrope_has_separate_frequencies_for_short_and_long_texts() {
         let config = json!({"max_position_embeddings": 4096, "rope_theta": 1e4,
             "rope_scaling": {"rope_type": "longrope", "original_max_position_embeddings": 1024,
             "short_factor": [1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7],
@@ -400,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn dynamic_scaling_is_by_the_length_of_the_text() {
+    fn dynamic_scaling_depends_on_the_length_of_the_text() {
         let scaling = Scaling::Dynamic { factor: 2.0, trained: 16 };
         let plain = Scaling::None.frequencies(8, 1000.0, 0);
         assert_eq!(scaling.frequencies(8, 1000.0, scaling.set(16)), plain);
@@ -412,18 +413,18 @@ mod tests {
     }
 
     #[test]
-    fn ntk_scaling_stretches_every_wavelength() {
+    fn ntk_scaling_lengthens_every_wavelength() {
         let of = |scaling: Scaling| scaling.frequencies(8, 20000.0, 0)[3];
         let fixed = of(Scaling::Ntk { factor: 8.0, mixed_b: None });
         let expected = 160_000f64.powf(-0.75) / 8f64.powf(0.25);
         assert!((fixed - expected).abs() < 1e-8, "{fixed} {expected}");
-        // The last pair is stretched by the whole factor.
+        // The last pair is scaled by the whole factor.
         let ratio = of(Scaling::None) / of(Scaling::Ntk { factor: 8.0, mixed_b: Some(0.5) });
         assert!((ratio - 8.0).abs() < 1e-5, "{ratio}");
     }
 
     #[test]
-    fn what_is_not_computed_is_refused_by_field() {
+    fn unsupported_scaling_is_refused_by_field() {
         for (config, field) in [
             (json!({"rope_scaling": {"type": "mrope"}}), "rope_scaling.type"),
             (

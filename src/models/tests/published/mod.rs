@@ -1,5 +1,5 @@
-//! The configs of published models and changes of them, with tensors that are shrunk to what reading
-//! looks at. What the models are as a whole, `embedder/tests/published.rs` says.
+//! Configs of published models and variations of them, with only those tensors that reading a config looks at. Whole
+//! models are tested in `embedder/tests/published.rs`.
 
 use serde_json::{Value, json};
 
@@ -9,13 +9,13 @@ use crate::files::ModelFiles;
 use crate::models::{Transformer, read};
 use crate::weights::WeightFiles;
 
-/// The sizes that are read of a config, or the sentence that refuses it.
+/// The description of the sizes that a config gives, or the error that refuses it.
 fn outcome(config: &Value, tensors: &[&str]) -> String {
     let tensors: Vec<(&str, usize)> = tensors.iter().map(|name| (*name, 1)).collect();
     outcome_of(config, &tensors)
 }
 
-/// As [`outcome`], with tensors of so many rows.
+/// Like [`outcome`], with the number of rows of each tensor.
 fn outcome_of(config: &Value, tensors: &[(&str, usize)]) -> String {
     match transformer(config, tensors) {
         Ok(transformer) => transformer.describe(),
@@ -41,7 +41,7 @@ fn transformer(config: &Value, tensors: &[(&str, usize)]) -> Result<Box<dyn Tran
     read(&JsonFile::new("config.json", config.as_object().unwrap().clone()), &weights, None)
 }
 
-/// The `config.json` of a file of `tests/published`.
+/// The `config.json` in a file of `tests/published`.
 macro_rules! published {
     ($name:literal) => {
         $crate::models::tests::published::config_of(include_str!(concat!(
@@ -172,7 +172,7 @@ fn gte_v1_5_and_its_descendants() {
         "24 layers, hidden 1024, 16 heads, gated intermediate 4096, rotary base 160000, scaling \
          Ntk { factor: 2.0, mixed_b: None }, Gelu"
     );
-    // Snowflake's copy of the code, under the name that transformers has.
+    // Snowflake's copy of the code, with the model_type of transformers.
     let snowflake = with(
         &large,
         &json!({
@@ -224,7 +224,7 @@ fn jina_embeddings_v2() {
         (json!({"feed_forward_type": "original"}), "feed_forward_type"),
         (json!({"position_embedding_type": "absolute"}), "position_embedding_type"),
         (json!({"auto_map": map("someone/fork")}), "someone/fork"),
-        // Without the code's name it is taken for BERT, which has no such positions.
+        // Without the code's name it is read as BERT, which has no such positions.
         (json!({"auto_map": null}), "position_embedding_type"),
     ] {
         refused(&with(&config, &change), tables, &["config.json", said]);

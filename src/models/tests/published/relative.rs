@@ -1,10 +1,10 @@
-//! Of models whose attention knows how far apart two tokens are.
+//! Models whose attention depends on the distance between tokens.
 
 use serde_json::{Value, json};
 
 use super::{WORDS, outcome_of, transformer, with};
 
-/// Each change is refused by a sentence that names the file, the field and what else.
+/// Checks that each change is refused by a message with the file, the field and `expected`.
 fn refused(config: &Value, tensors: &[(&str, usize)], changes: &[(Value, &str)]) {
     for (change, expected) in changes {
         let message = outcome_of(&with(config, change), tensors);
@@ -31,8 +31,8 @@ fn all_mpnet_base_v2() {
         &config,
         &tensors,
         &[
-            (json!({"relative_attention_num_buckets": 64}), "32 is"),
-            (json!({"hidden_act": "mish"}), "supported are gelu"),
+            (json!({"relative_attention_num_buckets": 64}), "supported: 32"),
+            (json!({"hidden_act": "mish"}), "supported: gelu"),
             (json!({"num_attention_heads": 5}), "hidden_size"),
             (json!({"max_position_embeddings": 2}), "leaves no position"),
         ],
@@ -57,8 +57,11 @@ fn sentence_t5_gtr_and_instructor() {
         ),
     ] {
         let tensors = [(words, 32128), norm];
-        let what = outcome_of(&config, &tensors);
-        assert!(what.starts_with(expected) && what.ends_with("distance of 128, Relu"), "{what}");
+        let outcome = outcome_of(&config, &tensors);
+        assert!(
+            outcome.starts_with(expected) && outcome.ends_with("distance of 128, Relu"),
+            "{outcome}"
+        );
         let facts = transformer(&config, &tensors).unwrap().facts();
         assert_eq!((facts.table_rows, facts.positions, facts.type_rows), (32128, None, None));
         assert!(facts.f16.activations_unsafe);
@@ -68,9 +71,9 @@ fn sentence_t5_gtr_and_instructor() {
         &base,
         &tensors,
         &[
-            (json!({"feed_forward_proj": "gated-mish"}), "supported are gelu"),
+            (json!({"feed_forward_proj": "gated-mish"}), "supported: gelu"),
             (json!({"feed_forward_proj": "deep-gated-gelu"}), "gated-"),
-            (json!({"dense_act_fn": "mish"}), "supported are gelu"),
+            (json!({"dense_act_fn": "mish"}), "supported: gelu"),
             (json!({"is_decoder": true}), "encoder"),
             (json!({"d_kv": 512}), "at most 256"),
             (json!({"relative_attention_num_buckets": 2}), "at least 4"),
@@ -78,7 +81,7 @@ fn sentence_t5_gtr_and_instructor() {
             (json!({"layer_norm_epsilon": 0}), "between"),
         ],
     );
-    // v1.1, and what its `gelu` means.
+    // T5 v1.1, whose `gelu` is the tanh approximation.
     let gated = with(&base, &json!({"feed_forward_proj": "gated-gelu"}));
     assert!(outcome_of(&gated, &tensors).ends_with("gated GeluTanh"));
 }
@@ -103,9 +106,9 @@ fn deberta_v3_base_and_mxbai_rerank_base_v1() {
         &base,
         &tensors,
         &[
-            // As deberta-v2-xlarge has it.
+            // deberta-v2-xlarge has this.
             (json!({"conv_kernel_size": 3}), "convolution"),
-            (json!({"pos_att_type": "p2p|c2p"}), "c2p and p2c are"),
+            (json!({"pos_att_type": "p2p|c2p"}), "supported: c2p and p2c"),
             (json!({"norm_rel_ebd": "batch_norm"}), "layer_norm"),
             (json!({"position_buckets": 128}), "256 rows"),
             (json!({"max_position_embeddings": 100}), "at least 130"),
