@@ -6,14 +6,14 @@ use std::path::Path;
 use vectile::lab::{BenchOptions, Pair, bench};
 use vectile::{AdapterChoice, block_on};
 
-use super::args::{BenchArgs, InputFormat, LineArgs};
+use super::args::{BenchArgs, Dialect, InputFormat, LineArgs};
 use super::bench_table::table;
 use super::failure::Failure;
 use super::input::TextSource;
 use super::interrupt::Interrupt;
 use super::report_file::{self, is_stdout};
 use super::stdout::{print, to_json};
-use super::{compare, model, progress, say};
+use super::{compare, model, note, progress};
 
 pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     let Some(name) = &args.model else {
@@ -29,7 +29,7 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     let _interrupt =
         Interrupt::watch_with_outcome("before the report was complete; no file was written");
     if cfg!(debug_assertions) && !args.quiet {
-        say(format_args!("note: this is a debug build: times on the host are not meaningful"));
+        note(format_args!("this is a debug build: times on the host are not meaningful"));
     }
     let report = block_on(bench(&files, &options, &mut progress::steps(!args.quiet)))?;
     if let Some(path) = &args.json {
@@ -86,6 +86,7 @@ fn read_texts(path: &Path) -> Result<(String, Vec<String>), Failure> {
             .then_some(InputFormat::Txt),
         field: "text".to_owned(),
         lossy: false,
+        dialect: Dialect::default(),
     };
     let mut texts = TextSource::open(path, &lines)?.read_all()?;
     texts.retain(|text| !text.trim().is_empty());

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::failure::Failure;
-use super::say;
+use super::message;
 
 /// State shared between a command and the signal handler.
 #[derive(Debug, Default, Clone)]
@@ -43,7 +43,7 @@ impl Interrupt {
                         false => std::fs::remove_file(path),
                     };
                 }
-                say(format_args!("vectile: {failure}"));
+                message::error(format_args!("{failure}"));
                 std::process::exit(1);
             }
         });

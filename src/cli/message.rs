@@ -1,9 +1,52 @@
-//! Lines for the user on stderr.
+//! Lines for the user on stderr, as text or as JSON like the lines of the log.
 
 use std::fmt;
 use std::io::Write;
+use std::sync::OnceLock;
 
-/// Prints a line on stderr. A closed stderr is ignored: it is no reason to fail.
+use serde_json::{Map, Value, json};
+
+use super::args::LogFormat;
+
+static FORMAT: OnceLock<LogFormat> = OnceLock::new();
+
+/// Sets the format of all later lines.
+pub fn set_format(format: LogFormat) {
+    FORMAT.get_or_init(|| format);
+}
+
+/// Prints a line of information.
 pub fn say(line: fmt::Arguments<'_>) {
-    let _ = writeln!(std::io::stderr().lock(), "{line}");
+    print("INFO", "", &line.to_string(), Map::new());
+}
+
+/// Prints a remark that the user should see: `note: …`.
+pub fn note(remark: fmt::Arguments<'_>) {
+    print("WARN", "note: ", &remark.to_string(), Map::new());
+}
+
+/// Prints the error with which the command ends: `vectile: …`.
+pub fn error(problem: fmt::Arguments<'_>) {
+    print("ERROR", "vectile: ", &problem.to_string(), Map::new());
+}
+
+/// Prints the counts of a run. The fields are for the JSON format.
+pub fn summary(line: &str, fields: Map<String, Value>) {
+    print("INFO", "", line, fields);
+}
+
+/// Prints a line. A closed stderr is ignored: it is no reason to fail.
+fn print(level: &str, prefix: &str, message: &str, fields: Map<String, Value>) {
+    let mut stderr = std::io::stderr().lock();
+    let _ = match FORMAT.get() {
+        Some(LogFormat::Json) => {
+            let timestamp = jiff::Timestamp::now().to_string();
+            let mut object = json!({ "timestamp": timestamp, "level": level, "message": message });
+            if let Value::Object(object) = &mut object {
+                object.extend(fields);
+            }
+            writeln!(stderr, "{object}")
+        }
+        _ => writeln!(stderr, "{prefix}{message}"),
+    };
 }

@@ -8,6 +8,7 @@ mod calibration;
 mod carried;
 mod compare;
 mod embed;
+mod environment;
 mod failure;
 mod input;
 mod inspect;
@@ -15,6 +16,7 @@ mod interrupt;
 mod message;
 mod model;
 mod output;
+mod panics;
 mod progress;
 mod report_file;
 mod rerank;
@@ -34,11 +36,10 @@ use std::process::ExitCode;
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
-use args::{Cli, Command};
+use args::{Cli, Command, LogFormat};
 use failure::Failure;
 
-pub use args::LogFormat;
-pub use message::say;
+pub use message::{note, say};
 
 /// The environment variable that sets what is logged: `warn`, `debug`, `vectile=trace` and so on.
 const LOG_VARIABLE: &str = "VECTILE_LOG";
@@ -55,20 +56,35 @@ const SERVER_LOG: &str = "warn,vectile=info,hf_hub=off";
 
 /// Parses the arguments, runs the command and returns its exit code.
 pub fn run() -> ExitCode {
-    // On wrong arguments clap prints the problem and the usage, and exits with 2.
-    let cli = Cli::parse();
-    let format = match &cli.command {
-        #[cfg(feature = "server")]
-        Command::Serve(args) => args.log_format,
-        _ => LogFormat::Text,
+    environment::silence_display_libraries();
+    let cli = Cli::try_parse().unwrap_or_else(|error| refuse_arguments(&error));
+    let format = cli.log_format;
+    message::set_format(format);
+    panics::record();
+    let run = || {
+        start_log(default_log(&cli.command), format)?;
+        run_command(cli.command)
     };
-    match start_log(default_log(&cli.command), format).and_then(|()| run_command(cli.command)) {
+    match panics::catch(run) {
         Ok(()) | Err(Failure::ClosedPipe) => ExitCode::SUCCESS,
         Err(failure) => {
-            say(format_args!("vectile: {failure}"));
+            message::error(format_args!("{failure}"));
             ExitCode::from(failure.exit_code())
         }
     }
+}
+
+/// Prints what clap has to say, which is the help or an error with the usage, and exits with 0 or 2.
+fn refuse_arguments(error: &clap::Error) -> ! {
+    let args: Vec<String> = std::env::args().collect();
+    let is_json = args.windows(2).any(|pair| pair == ["--log-format", "json"])
+        || args.iter().any(|arg| arg == "--log-format=json");
+    if error.use_stderr() && is_json {
+        message::set_format(LogFormat::Json);
+        message::error(format_args!("{}", error.to_string().trim_end()));
+        std::process::exit(error.exit_code());
+    }
+    error.exit()
 }
 
 fn run_command(command: Command) -> Result<(), Failure> {

@@ -11,7 +11,7 @@ use vectile::{
 
 use super::args::ModelArgs;
 use super::failure::Failure;
-use super::{progress, say};
+use super::{note, progress, say};
 
 /// Loads an embedder, and reports its adapter and precision.
 pub fn open(args: &ModelArgs) -> Result<Embedder, Failure> {
@@ -114,14 +114,14 @@ pub fn cache_dir() -> Option<PathBuf> {
 pub fn announce(adapter: &AdapterSummary, precision: &Precision, notes: &[String]) {
     say(format_args!("adapter: {adapter}"));
     if adapter.is_software() {
-        say(format_args!(
-            "note: this is a software adapter, which computes on the CPU; `vectile adapters` lists all \
+        note(format_args!(
+            "this is a software adapter, which computes on the CPU; `vectile adapters` lists all \
              adapters"
         ));
     }
     say(format_args!("precision: {precision}"));
-    for note in notes {
-        say(format_args!("note: {note}"));
+    for remark in notes {
+        note(format_args!("{remark}"));
     }
 }
 

@@ -87,7 +87,7 @@ impl Ranking<'_> {
             }
             Ok(())
         })?;
-        totals.report(limit, quiet);
+        totals.report(best.len(), limit, quiet);
         if args.json { best.print_json() } else { best.print() }
     }
 }

@@ -8,8 +8,8 @@ use super::failure::Failure;
 use super::input::TextSource;
 use super::interrupt::Interrupt;
 use super::model;
+use super::note;
 use super::progress::Progress;
-use super::say;
 use super::similarity::cosine;
 use super::stream::{self, EmbeddedChunk, StreamContext};
 use super::table::BestLines;
@@ -40,7 +40,7 @@ pub fn run(args: &SearchArgs) -> Result<(), Failure> {
         }
         Ok(())
     })?;
-    totals.report(embedder.max_seq_length(), quiet);
+    totals.report(best.len(), embedder.max_seq_length(), quiet);
     best.print()
 }
 
@@ -53,8 +53,8 @@ fn note_unused_prompt(options: &EmbedOptions, embedder: &Embedder) {
         && !is_set("document")
         && let Some(name) = ["passage", "corpus"].into_iter().find(|name| is_set(name))
     {
-        say(format_args!(
-            "note: the lines get no prompt: like sentence-transformers, `search` takes the prompt named \
+        note(format_args!(
+            "the lines get no prompt: like sentence-transformers, `search` takes the prompt named \
              `document`, and this model has one named `{name}` instead"
         ));
     }

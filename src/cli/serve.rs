@@ -11,7 +11,7 @@ use vectile::{
 
 use super::args::{ModelArgs, ServeArgs};
 use super::failure::Failure;
-use super::{model, say};
+use super::{message, model, say};
 
 /// The environment variable for an API key, which unlike an option is not visible in the process list.
 const KEY_VARIABLE: &str = "VECTILE_API_KEY";
@@ -74,7 +74,7 @@ fn stop_on_signals(stop: Stop) -> Result<(), Failure> {
 
 fn stop_or_end(stop: &Stop, second: bool) {
     if second {
-        say(format_args!("vectile: ended at once by a second signal"));
+        message::error(format_args!("ended at once by a second signal"));
         std::process::exit(1);
     }
     stop.stop();

@@ -58,7 +58,7 @@ fn compare_pair(
             }
             Ok(())
         })?;
-    totals.report(embedder.max_seq_length(), quiet);
+    totals.report(1, embedder.max_seq_length(), quiet);
     print(&format!("{score:.4}"))
 }
 
@@ -93,7 +93,8 @@ fn compare_with_file(
         }
         out.flush()
     })?;
-    totals.report(embedder.max_seq_length(), quiet);
+    let written = best.as_ref().map_or(totals.texts, BestLines::len);
+    totals.report(written, embedder.max_seq_length(), quiet);
     best.map_or(Ok(()), BestLines::print)
 }
 

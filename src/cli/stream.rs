@@ -7,8 +7,8 @@ use super::args::OnError;
 use super::failure::Failure;
 use super::input::{Chunk, ChunkInfo, TextSource};
 use super::interrupt::Interrupt;
+use super::message::{note, summary};
 use super::progress::{Advance, Progress};
-use super::say;
 
 /// At most this many failed rows are reported one by one.
 const REPORTED_FAILURES: u64 = 10;
@@ -26,30 +26,32 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Reports on stderr what a reader of the vectors should know.
-    pub fn report(&self, max_seq_length: Option<usize>, quiet: bool) {
+    /// Reports the counts on stderr in one line. `written` is the number of rows in the output, and
+    /// `max_seq_length` the length to which texts were cut.
+    pub fn report(&self, written: u64, max_seq_length: Option<usize>, quiet: bool) {
         if quiet {
             return;
         }
-        if self.truncated > 0 {
-            let limit = match max_seq_length {
-                Some(limit) => format!("the model's max_seq_length of {limit} tokens"),
-                None => "the model's maximum length".to_owned(),
-            };
-            let (truncated, texts) = (self.truncated, self.texts);
-            say(format_args!("note: {truncated} of {texts} texts were cut to {limit}"));
-        }
         if self.retried > 0 {
             let retried = self.retried;
-            say(format_args!(
-                "note: {retried} texts overflowed 16-bit activations and were run again with f32 \
-                 activations"
+            note(format_args!(
+                "{retried} texts overflowed 16-bit activations and were run again with f32 activations"
             ));
         }
-        if self.failed > 0 {
-            let (failed, texts) = (self.failed, self.texts);
-            say(format_args!("note: {failed} of {texts} rows have no vector"));
-        }
+        let limit = match max_seq_length {
+            Some(limit) if self.truncated > 0 => {
+                format!(" (cut to the model's max_seq_length of {limit} tokens)")
+            }
+            _ => String::new(),
+        };
+        let Totals { texts, failed, truncated, .. } = self;
+        let line = format!(
+            "rows: {texts} read, {written} written, {failed} null, {truncated} truncated{limit}"
+        );
+        let fields =
+            [("read", *texts), ("written", written), ("null", *failed), ("truncated", *truncated)];
+        let fields = fields.map(|(name, count)| (format!("rows_{name}"), count.into()));
+        summary(&line, fields.into_iter().collect());
     }
 }
 
@@ -119,7 +121,7 @@ pub fn for_each_checked_chunk<M: Encode>(
                 return Err(Failure::User(problem));
             }
             if failed < REPORTED_FAILURES && !quiet {
-                say(format_args!("note: {problem}; the row has no vector"));
+                note(format_args!("{problem}; the row has no vector"));
             }
             failed += 1;
             checked_rows.push(None);

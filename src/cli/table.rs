@@ -77,6 +77,11 @@ impl BestLines {
         self.heap.push(ScoredLine { score, line, text });
     }
 
+    /// How many lines are kept.
+    pub fn len(&self) -> u64 {
+        self.heap.len() as u64
+    }
+
     /// Prints the lines, best first.
     pub fn print(self) -> Result<(), Failure> {
         let lines = self.heap.into_sorted_vec();

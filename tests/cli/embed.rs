@@ -142,7 +142,8 @@ fn cut_texts_are_counted_or_refused_with_their_line() {
     let file = write(directory.path(), "texts.txt", format!("a\nb\n{long}\nc\n{long}\n"));
     let input = ["--input".as_ref(), file.as_os_str()];
     let output = succeed(with_model("embed", input));
-    assert!(stderr(&output).contains("2 of 5 texts were cut"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("5 read, 5 written"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("2 truncated"), "{}", stderr(&output));
     assert!(stderr(&output).contains("130"), "{}", stderr(&output));
     assert_eq!(rows_of(&output.stdout).len(), 5);
     let mut strict = with_model("embed", input);

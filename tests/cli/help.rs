@@ -42,7 +42,16 @@ fn help_of_each_command_names_its_options() {
         "--quiet",
     ];
     let texts = ["--prompt-name", "--prompt", "--truncate-dim", "--normalize", "--on-too-long"];
-    let lines = ["--input-format", "--field", "--column", "--lossy"];
+    let lines = [
+        "--input-format",
+        "--field",
+        "--column",
+        "--lossy",
+        "--delimiter",
+        "--quote",
+        "--escape",
+        "--log-format",
+    ];
     let embed = [
         "--input",
         "--output",

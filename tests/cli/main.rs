@@ -6,12 +6,18 @@ mod bench;
 mod bulk;
 #[cfg(feature = "bulk")]
 mod columns;
+mod dialects;
 mod embed;
 mod help;
 mod input;
 mod interrupt;
+mod json_input;
+mod messages;
+#[cfg(feature = "bulk")]
+mod metadata;
 mod output;
 mod rerank;
+mod resume;
 mod search;
 mod support;
 mod tune;

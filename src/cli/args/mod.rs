@@ -1,5 +1,6 @@
 //! Command-line options. The doc comments of this room are the text of `--help`.
 
+mod dialect;
 mod model;
 mod report;
 #[cfg(feature = "server")]
@@ -8,6 +9,7 @@ mod texts;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+pub use dialect::{Dialect, Quote};
 pub use model::{ModelArgs, RunArgs};
 pub use report::{AdaptersArgs, BenchArgs, InspectArgs, TuneArgs, VerifyArgs};
 #[cfg(feature = "server")]
@@ -26,6 +28,9 @@ pub use texts::{
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
+    /// Write lines on stderr as text or as JSON, one object per line.
+    #[arg(long, global = true, value_enum, default_value = "text", value_name = "FORMAT")]
+    pub log_format: LogFormat,
 }
 
 #[derive(Debug, Subcommand)]

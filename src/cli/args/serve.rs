@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{LogFormat, RunArgs};
+use super::RunArgs;
 
 /// Options of `vectile serve`.
 #[derive(Debug, Args)]
@@ -58,9 +58,6 @@ pub struct ServeArgs {
     /// How long to finish accepted requests after Ctrl-C or SIGTERM; a second signal ends at once.
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds, help_heading = "Limits")]
     pub drain: Duration,
-    /// Format of the log on stderr.
-    #[arg(long, value_enum, default_value = "text", value_name = "FORMAT")]
-    pub log_format: LogFormat,
     /// Task whose LoRA adapter is added to the weights, for a model that has some.
     #[arg(long, value_name = "NAME", help_heading = "Model")]
     pub lora_task: Option<String>,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, ValueEnum};
 use vectile::{EmbedOptions, EmbedTask, OnTooLong, OutputPrecision};
 
-use super::ModelArgs;
+use super::{Dialect, ModelArgs};
 use crate::cli::carried::Carry;
 
 #[derive(Debug, Args)]
@@ -50,6 +50,8 @@ pub enum InputFormat {
     Txt,
     /// One JSON object per line. Blank lines are skipped.
     Jsonl,
+    /// One JSON array of objects, or JSON objects one after the other.
+    Json,
     /// Comma-separated values with a header line.
     Csv,
     /// Tab-separated values with a header line.
@@ -65,16 +67,33 @@ pub enum InputFormat {
 pub struct LineArgs {
     /// Read the input in this format. By default the file extension decides.
     ///
-    /// Known extensions are .jsonl, .ndjson, .csv, .tsv, .parquet, .arrow and .feather; .gz and .zst may
+    /// Known extensions are .jsonl, .ndjson, .json, .csv, .tsv, .parquet, .arrow and .feather; .gz and .zst may
     /// follow the text formats. Any other input is one text per line.
     #[arg(long, value_name = "FORMAT")]
     pub input_format: Option<InputFormat>,
     /// Read the text from this JSON field or column.
     #[arg(long, visible_alias = "column", default_value = "text", value_name = "FIELD")]
     pub field: String,
-    /// Replace bytes that are not UTF-8 with U+FFFD instead of failing.
+    /// Replace bytes that are not UTF-8, and halves of surrogate pairs in JSON, with U+FFFD instead of failing.
     #[arg(long)]
     pub lossy: bool,
+    #[command(flatten)]
+    pub dialect: Dialect,
+}
+
+impl InputFormat {
+    /// The format in messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            InputFormat::Txt => "one text per line",
+            InputFormat::Jsonl => "JSON lines",
+            InputFormat::Json => "JSON",
+            InputFormat::Csv => "CSV",
+            InputFormat::Tsv => "TSV",
+            InputFormat::Parquet => "Parquet",
+            InputFormat::Arrow => "Arrow",
+        }
+    }
 }
 
 /// The format of the output.
@@ -86,7 +105,7 @@ pub enum OutputFormat {
     Npy,
     /// Comma-separated values, each vector as a JSON list.
     Csv,
-    /// Tab-separated values, each vector as a JSON list.
+    /// Tab-separated values without quotation marks, each vector as a JSON list.
     Tsv,
     /// Parquet, each vector as a list of fixed size.
     Parquet,
@@ -134,10 +153,17 @@ pub struct EmbedArgs {
     /// ends in .gz or .zst.
     #[arg(long, value_name = "FORMAT", help_heading = "Output")]
     pub format: Option<OutputFormat>,
-    /// Copy these input fields or columns to the output: all, none, or names separated by commas.
+    /// Copy these input fields or columns to the output: all, none, names, or `all,-NAME` to leave some out.
     ///
+    /// Names are separated by commas: `--carry id,title` copies two columns, `--carry all,-secret,-text` all but two.
     /// The text is one of the columns.
-    #[arg(long, default_value = "all", value_name = "COLUMNS", help_heading = "Output")]
+    #[arg(
+        long,
+        default_value = "all",
+        value_name = "COLUMNS",
+        allow_hyphen_values = true,
+        help_heading = "Output"
+    )]
     pub carry: Carry,
     /// Name the field or column of the vectors.
     #[arg(long, default_value = "embedding", value_name = "NAME", help_heading = "Output")]

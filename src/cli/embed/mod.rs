@@ -16,12 +16,12 @@ use crate::cli::carried::CarriedSchema;
 use crate::cli::failure::Failure;
 use crate::cli::input::{TextSource, expand};
 use crate::cli::interrupt::Interrupt;
+use crate::cli::message::{note, say};
 use crate::cli::model;
 use crate::cli::output::{
     Block, Destination, Layout, Output, PartsDirectory, RowCounts, RunSettings, Vectors,
 };
 use crate::cli::progress::Progress;
-use crate::cli::say;
 use crate::cli::stream::{self, EmbeddedChunk, StreamContext, Totals};
 
 pub fn run(args: &EmbedArgs) -> Result<(), Failure> {
@@ -128,7 +128,7 @@ impl Job<'_> {
                 Vectors::Dense(dim, values)
             },
         )?;
-        totals.report(embedder.max_seq_length(), args.model.quiet);
+        totals.report(totals.texts, embedder.max_seq_length(), args.model.quiet);
         Ok(())
     }
 
@@ -151,7 +151,7 @@ impl Job<'_> {
             |_| Ok(()),
             |rows| Vectors::Sparse(rows.into_iter().map(Option::unwrap_or_default).collect()),
         )?;
-        totals.report(limit, args.model.quiet);
+        totals.report(totals.texts, limit, args.model.quiet);
         Ok(())
     }
 
@@ -174,7 +174,7 @@ impl Job<'_> {
             |rows| Vectors::Multi(rows.into_iter().map(Option::unwrap_or_default).collect()),
         )?;
         let limit = args.role.and_then(|side| encoder.max_seq_length(side));
-        totals.report(limit, args.model.quiet);
+        totals.report(totals.texts, limit, args.model.quiet);
         Ok(())
     }
 
@@ -214,6 +214,7 @@ impl Job<'_> {
             "input_format": args.lines.input_format.map(|format| format!("{format:?}")),
             "field": args.lines.field,
             "lossy": args.lines.lossy,
+            "dialect": args.lines.dialect.first_option().map(|_| format!("{:?}", args.lines.dialect)),
             "on_error": format!("{:?}", args.on_error).to_lowercase(),
             "options": format!("{:?}", EmbedOptions { task: args.role, ..args.text.options() }),
             "lora_task": args.model.lora_task,
@@ -292,19 +293,23 @@ impl Job<'_> {
             output.write(&block)
         });
         let resumable = output.resumable().map(|(rows, directory)| (rows, directory.to_owned()));
-        let mut totals = ran.map_err(|failure| with_resume_advice(failure, &resumable))?;
+        let mut totals = ran.map_err(|failure| with_resume_advice(failure, &resumable, quiet))?;
         totals.texts += before.rows;
         totals.truncated += before.truncated;
         totals.retried += before.retried;
         totals.failed += before.failed;
         let finished = interrupt.during_last_step(|| output.finish(interrupt));
-        finished.map_err(|failure| with_resume_advice(failure, &resumable))?;
+        finished.map_err(|failure| with_resume_advice(failure, &resumable, quiet))?;
         Ok(totals)
     }
 }
 
 /// Says how a run that ended early can be resumed.
-fn with_resume_advice(failure: Failure, resumable: &Option<(u64, PathBuf)>) -> Failure {
+fn with_resume_advice(
+    failure: Failure,
+    resumable: &Option<(u64, PathBuf)>,
+    quiet: bool,
+) -> Failure {
     let Some((rows, directory)) = resumable else { return failure };
     let directory = directory.display();
     let advice = format!(
@@ -312,8 +317,9 @@ fn with_resume_advice(failure: Failure, resumable: &Option<(u64, PathBuf)>) -> F
     );
     match failure {
         Failure::Interrupted(progress) => Failure::Interrupted(format!("{progress}; {advice}")),
+        other if quiet => other,
         other => {
-            say(format_args!("note: {advice}"));
+            note(format_args!("{advice}"));
             other
         }
     }

@@ -87,8 +87,9 @@ pub fn carried_columns(
     }
     let table = format != OutputFormat::Jsonl;
     let stdin = inputs.iter().any(|input| input == Path::new("-"));
-    if table && stdin && args.lines.input_format == Some(InputFormat::Jsonl) {
-        let sentence = "--carry: the columns of JSON lines from stdin are known too late for this output format; \
+    let objects = matches!(args.lines.input_format, Some(InputFormat::Jsonl | InputFormat::Json));
+    if table && stdin && objects {
+        let sentence = "--carry: the columns of JSON objects from stdin are known too late for this output format; \
                         write .jsonl, or leave --carry out";
         return if named { Err(Failure::user(sentence)) } else { Ok(Carry::None) };
     }

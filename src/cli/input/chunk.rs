@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::cli::args::{InputFormat, LineArgs};
+use crate::cli::args::{Dialect, InputFormat, LineArgs};
 use crate::cli::carried::{Carried, CarriedRow, CarriedSchema, Carry};
 use crate::cli::failure::Failure;
 
@@ -100,6 +100,7 @@ pub struct ReadOptions {
     /// The field or column of the texts.
     pub field: String,
     pub lossy: bool,
+    pub dialect: Dialect,
     pub carry: Carry,
 }
 
@@ -109,6 +110,7 @@ impl ReadOptions {
             format: args.input_format,
             field: args.field.clone(),
             lossy: args.lossy,
+            dialect: args.dialect,
             carry,
         }
     }

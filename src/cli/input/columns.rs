@@ -28,6 +28,9 @@ const BATCH_ROWS: usize = 256;
 /// The first bytes of an Arrow file. A stream has none of its own.
 const ARROW_MAGIC: &[u8] = b"ARROW1";
 
+/// The first bytes of a Feather file of version 1, which is not Arrow IPC.
+const FEATHER_1_MAGIC: &[u8] = b"FEA1";
+
 /// The problem of a file on which the decoder panics.
 const CONTRADICTORY: &str = "its metadata and its data contradict each other";
 
@@ -77,7 +80,7 @@ impl Projection {
             text: place(&text),
             carried: carried.iter().map(place).collect(),
             read,
-            carried_schema: Arc::new(Schema::new(fields)),
+            carried_schema: Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone())),
             lossy: options.lossy,
         })
     }
@@ -314,6 +317,13 @@ impl ArrowReader {
         };
         let mut magic = [0; ARROW_MAGIC.len()];
         let is_file = open()?.read_exact(&mut magic).is_ok() && magic == ARROW_MAGIC;
+        if magic.starts_with(FEATHER_1_MAGIC) {
+            let name = &file.name;
+            return Err(Failure::user(format!(
+                "{name}: is a Feather file of version 1, which is not Arrow IPC; rewrite it as version 2: python -c \
+                 \"from pyarrow import feather; feather.write_feather(feather.read_table('{name}'), 'FILE.arrow')\""
+            )));
+        }
         let schema = match is_file {
             true => FileReader::try_new_buffered(open()?, None).map(|reader| reader.schema()),
             false => StreamReader::try_new_buffered(open()?, None).map(|reader| reader.schema()),

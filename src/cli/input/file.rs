@@ -49,12 +49,13 @@ pub fn format_of(path: &Path) -> Option<InputFormat> {
     let extension = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
     match extension.as_str() {
         "jsonl" | "ndjson" => Some(InputFormat::Jsonl),
+        "json" => Some(InputFormat::Json),
         "csv" => Some(InputFormat::Csv),
         "tsv" => Some(InputFormat::Tsv),
         "parquet" if compression.is_none() => Some(InputFormat::Parquet),
         "arrow" | "arrows" | "feather" | "ipc" if compression.is_none() => Some(InputFormat::Arrow),
         "parquet" | "arrow" | "arrows" | "feather" | "ipc" => None,
-        "json" | "npy" | "npz" | "zip" | "bz2" | "xz" | "7z" | "pdf" | "docx" | "xlsx" => None,
+        "npy" | "npz" | "zip" | "bz2" | "xz" | "7z" | "pdf" | "docx" | "xlsx" => None,
         _ => Some(InputFormat::Txt),
     }
 }
@@ -153,7 +154,7 @@ impl<R: Seek> Seek for CountingReader<R> {
 fn no_texts(path: &Path) -> Failure {
     Failure::user(format!(
         "{}: files with this extension are not read as texts; give a file of one text per line (.txt), JSON \
-         lines (.jsonl), .csv, .tsv, .parquet or .arrow, or name the format with --input-format",
+         lines (.jsonl), .json, .csv, .tsv, .parquet or .arrow, or name the format with --input-format",
         path.display()
     ))
 }

@@ -1,10 +1,11 @@
 //! The text field of a JSON object, and all its fields as they were written.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::fmt;
 
 use serde::Deserializer;
-use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, Unexpected, Visitor};
 
 /// The string in `field` of a JSON object. If the field occurs twice, the last one counts, as in Python.
 ///
@@ -12,22 +13,30 @@ use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, Visitor};
 /// Describes the problem and its column.
 pub fn text_of(line: &str, field: &str) -> Result<String, String> {
     let mut json = serde_json::Deserializer::from_str(line);
-    let read = json.deserialize_any(Object { field }).and_then(|text| json.end().map(|()| text));
-    read.map_err(|error| {
+    let in_text = Cell::new(false);
+    let read = json.deserialize_any(Object { field, in_text: &in_text });
+    read.and_then(|text| json.end().map(|()| text)).map_err(|error| {
         let message = error.to_string();
         let at = format!(" at line {} column {}", error.line(), error.column());
-        let problem = match message.strip_suffix(&at).unwrap_or(&message) {
-            "unexpected end of hex escape" | "lone leading surrogate in hex escape" => {
-                "a \\u escape is half of a surrogate pair, which is not a character; write both halves"
-            }
-            problem => problem,
-        };
+        let mut problem = message.strip_suffix(&at).unwrap_or(&message).to_owned();
+        if matches!(
+            &*problem,
+            "unexpected end of hex escape" | "lone leading surrogate in hex escape"
+        ) {
+            let place = if in_text.get() { format!("the field `{field}`") } else { "a name".into() };
+            problem = format!(
+                "{place} has half of a surrogate pair (half an emoji), which is not a character; write both \
+                 halves, or replace it with --lossy"
+            );
+        }
         format!("column {}: {problem}", error.column().max(1))
     })
 }
 
 struct Object<'a> {
     field: &'a str,
+    /// Set while the text is read.
+    in_text: &'a Cell<bool>,
 }
 
 impl<'de> Visitor<'de> for Object<'_> {
@@ -41,7 +50,9 @@ impl<'de> Visitor<'de> for Object<'_> {
         let mut text = None;
         while let Some(name) = map.next_key::<String>()? {
             if name == self.field {
+                self.in_text.set(true);
                 text = Some(map.next_value_seed(Text { field: self.field })?);
+                self.in_text.set(false);
             } else {
                 map.next_value::<IgnoredAny>()?;
             }
@@ -77,6 +88,11 @@ impl Visitor<'_> for Text<'_> {
     fn visit_str<E>(self, text: &str) -> Result<String, E> {
         Ok(text.to_owned())
     }
+
+    /// Without the value: it may stand for NaN or Infinity.
+    fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<String, E> {
+        Err(E::invalid_type(Unexpected::Other("number"), &self))
+    }
 }
 
 /// Whether a line is a valid JSON object, with any fields.
@@ -84,15 +100,81 @@ pub fn is_object(line: &str) -> bool {
     line.trim_ascii_start().starts_with('{') && serde_json::from_str::<IgnoredAny>(line).is_ok()
 }
 
+/// The line with `NaN`, `Infinity` and `-Infinity`, which Python writes and JSON does not have, replaced by numbers
+/// of the same length. Strings stay as they are.
+pub fn without_nonfinite(line: &str) -> Cow<'_, str> {
+    if !line.contains("NaN") && !line.contains("Infinity") {
+        return Cow::Borrowed(line);
+    }
+    let mut out = String::with_capacity(line.len());
+    let mut rest = line;
+    while !rest.is_empty() {
+        let (outside, after) = rest.split_at(rest.find('"').unwrap_or(rest.len()));
+        // A float, so that a text that is NaN is reported as a number.
+        out.push_str(&outside.replace("NaN", "0e0").replace("Infinity", "0e000000"));
+        let (string, after) = after.split_at(string_length(after));
+        out.push_str(string);
+        rest = after;
+    }
+    Cow::Owned(out)
+}
+
+/// The line with each `\u` escape that is half of a surrogate pair replaced by `\ufffd`.
+pub fn replace_lone_surrogates(line: &str) -> Cow<'_, str> {
+    let bytes = line.as_bytes();
+    let unit = |at: usize| -> Option<u16> {
+        let escape = bytes.get(at..at + 6)?;
+        let hex = escape.strip_prefix(b"\\u")?;
+        let digits = str::from_utf8(hex).ok().filter(|_| hex.iter().all(u8::is_ascii_hexdigit))?;
+        u16::from_str_radix(digits, 16).ok()
+    };
+    let mut out: Option<Vec<u8>> = None;
+    let mut at = 0;
+    while let Some(offset) = bytes[at..].iter().position(|byte| *byte == b'\\') {
+        at += offset;
+        match (unit(at), unit(at + 6)) {
+            (Some(0xd800..0xdc00), Some(0xdc00..0xe000)) => at += 12,
+            (Some(0xd800..0xe000), _) => {
+                let out = out.get_or_insert_with(|| bytes.to_vec());
+                out[at..at + 6].copy_from_slice(b"\\ufffd");
+                at += 6;
+            }
+            (Some(_), _) => at += 6,
+            // Another escape, such as `\\`, which takes the next byte with it.
+            (None, _) => at = (at + 2).min(bytes.len()),
+        }
+    }
+    match out {
+        // Only ASCII was replaced by ASCII.
+        Some(out) => Cow::Owned(String::from_utf8_lossy(&out).into_owned()),
+        None => Cow::Borrowed(line),
+    }
+}
+
+/// The length of the string at the start of `json`, with its quotes; all of `json` if the string has no end, and 0 if
+/// there is none.
+fn string_length(json: &str) -> usize {
+    let mut escaped = false;
+    for (at, byte) in json.bytes().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' if at > 0 => return at + 1,
+            _ => {}
+        }
+    }
+    json.len()
+}
+
 /// The names of an object's fields, and their values as they were written.
 ///
-/// The line must pass [`is_object`].
+/// The line must pass [`is_object`], after [`without_nonfinite`].
 pub fn members(line: &str) -> impl Iterator<Item = (Cow<'_, str>, &str)> {
     let inside = line.trim_ascii().trim_start_matches('{');
     let mut rest = inside.strip_suffix('}').unwrap_or(inside);
     std::iter::from_fn(move || {
-        let (name, after) = value(rest)?;
-        let (value, after) = value(after.trim_ascii_start().strip_prefix(':')?)?;
+        let (name, after) = split_value(rest)?;
+        let (value, after) = split_value(after.trim_ascii_start().strip_prefix(':')?)?;
         rest = after.trim_ascii_start().strip_prefix(',').unwrap_or_default();
         // A name with half of a surrogate pair stays as it was written.
         let name = serde_json::from_str::<String>(name).map_or(Cow::Borrowed(name), Cow::Owned);
@@ -101,7 +183,7 @@ pub fn members(line: &str) -> impl Iterator<Item = (Cow<'_, str>, &str)> {
 }
 
 /// Splits off the JSON value at the start of `json`, which ends before a comma or colon.
-fn value(json: &str) -> Option<(&str, &str)> {
+fn split_value(json: &str) -> Option<(&str, &str)> {
     let json = json.trim_ascii_start();
     let (mut depth, mut quoted, mut escaped) = (0usize, false, false);
     let mut end = json.len();
@@ -126,7 +208,7 @@ fn value(json: &str) -> Option<(&str, &str)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{is_object, members, text_of};
+    use super::*;
 
     #[test]
     fn fields_are_as_they_were_written() {
@@ -164,17 +246,48 @@ mod tests {
             (r#""a""#, "an object"),
             (r#"{"texts":"a"}"#, "column 13: the object has no field `text`; name the field"),
             (r#"{"text":5}"#, "column 9: invalid type: integer `5`, expected a string in the"),
+            (r#"{"text":0.5}"#, "invalid type: number, expected a string in the field `text`"),
             (r#"{"text":null}"#, "invalid type: null, expected a string"),
             (r#"{"text":["a"]}"#, "sequence, expected a string"),
             (r#"{"text":"a"#, "EOF"),
             (r#"{"text":"a"} {"text":"b"}"#, "column 14: trailing characters"),
-            (r#"{"text":"\ud800"}"#, "half of a surrogate pair"),
+            (r#"{"text":"\ud800"}"#, "the field `text` has half of a surrogate pair"),
             (r#"{"text":"\ud800 \ud800"}"#, "half of a surrogate pair"),
             (r#"{"text":"\udc00"}"#, "half of a surrogate pair"),
+            (r#"{"\udc00":1,"text":"a"}"#, "a name has half of a surrogate pair"),
         ] {
             let problem = text_of(line, "text").unwrap_err();
             assert!(problem.contains(words) && problem.starts_with("column "), "{line}: {problem}");
             assert!(!problem.contains("at line"), "{line}: {problem}");
+        }
+    }
+
+    #[test]
+    fn numbers_that_json_does_not_have_are_replaced_outside_of_strings() {
+        for (line, expected) in [
+            (r#"{"a":NaN,"t":"NaN"}"#, r#"{"a":0e0,"t":"NaN"}"#),
+            (r#"{"a":[-Infinity, Infinity]}"#, r#"{"a":[-0e000000, 0e000000]}"#),
+            (r#"{"t":"\"NaN","a":NaN}"#, r#"{"t":"\"NaN","a":0e0}"#),
+            (r#"{"NaN":"Infinity\\"}"#, r#"{"NaN":"Infinity\\"}"#),
+            (r#"{"t":"NaN"#, r#"{"t":"NaN"#),
+        ] {
+            assert_eq!(without_nonfinite(line), expected);
+        }
+        let line = r#"{"text":"a","b":-NaN,"c":NaNs}"#;
+        assert!(!is_object(&without_nonfinite(line)));
+    }
+
+    #[test]
+    fn halves_of_surrogate_pairs_are_replaced_and_whole_pairs_are_not() {
+        for (line, expected) in [
+            (r#""\ud83d""#, r#""\ufffd""#),
+            (r#""\uDE00 \ud83d\ude00""#, r#""\ufffd \ud83d\ude00""#),
+            (r#""\ud83d\ud83d\ude00""#, r#""\ufffd\ud83d\ude00""#),
+            (r#""\\ud83d \u00e9 \n""#, r#""\\ud83d \u00e9 \n""#),
+            (r#""\ud83"#, r#""\ud83"#),
+            (r#""\"#, r#""\"#),
+        ] {
+            assert_eq!(replace_lone_surrogates(line), expected);
         }
     }
 

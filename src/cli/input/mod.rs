@@ -7,9 +7,12 @@ mod delimited;
 mod encoding;
 mod file;
 mod header;
+mod json;
 mod jsonl;
 mod lines;
+mod objects;
 mod paths;
+mod quotes;
 mod source;
 
 pub use chunk::{Chunk, ChunkInfo};

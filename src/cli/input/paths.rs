@@ -98,6 +98,8 @@ fn holds_texts(path: &Path) -> bool {
             let name = path.to_string_lossy().to_ascii_lowercase();
             [".txt", ".txt.gz", ".txt.zst"].iter().any(|end| name.ends_with(end))
         }
+        // In directories of data sets, .json files hold metadata more often than texts.
+        Some(InputFormat::Json) => false,
         format => format.is_some(),
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::chunk::{Chunk, ReadOptions, RowReader};
 use super::delimited::Delimited;
 use super::file::InputFile;
+use super::json::JsonObjects;
 use super::lines::Lines;
 use crate::cli::args::{InputFormat, LineArgs};
 use crate::cli::carried::{CarriedSchema, Carry};
@@ -53,6 +54,16 @@ impl TextSource {
                  --input-format",
                 other.path.display(),
                 files[0].path.display()
+            )));
+        }
+        if let (Some(option), Some(file)) = (options.dialect.first_option(), files.first())
+            && !matches!(file.format, InputFormat::Csv | InputFormat::Tsv)
+        {
+            return Err(Failure::user(format!(
+                "{option}: {} is read as {}, and only CSV and TSV files have such characters; leave {option} out, or \
+                 give --input-format csv",
+                file.name,
+                file.format.name()
             )));
         }
         let mut files = Files { options, files, opened: 0, reader: None, bytes_before: 0 };
@@ -194,6 +205,7 @@ impl Files {
 fn open(file: &InputFile, options: &ReadOptions) -> Result<Box<dyn RowReader>, Failure> {
     Ok(match file.format {
         InputFormat::Txt | InputFormat::Jsonl => Box::new(Lines::open(file, options)?),
+        InputFormat::Json => Box::new(JsonObjects::open(file, options)?),
         InputFormat::Csv | InputFormat::Tsv => Box::new(Delimited::open(file, options)?),
         #[cfg(feature = "bulk")]
         InputFormat::Parquet => Box::new(super::columns::ParquetReader::open(file, options)?),

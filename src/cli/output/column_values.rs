@@ -10,6 +10,7 @@ use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
 use super::row_format::WriteError;
+use super::text::half_surrogate;
 use crate::cli::carried::{CarriedRow, CarriedValue, FieldType};
 
 /// The Arrow schema for fields of JSON objects.
@@ -93,9 +94,13 @@ fn column_of(
         FieldType::Float => {
             let mut out = Float64Builder::with_capacity(rows.len());
             for (at, cell) in cells.enumerate() {
-                let number = |c: &CarriedValue| match json(c).parse::<f64>() {
-                    Ok(number) if number.is_finite() => Ok(number),
-                    _ => Err(unfit(at, c)),
+                let number = |c: &CarriedValue| {
+                    let json = json(c);
+                    let is_named = matches!(json.as_str(), "NaN" | "Infinity" | "-Infinity");
+                    match json.parse::<f64>() {
+                        Ok(number) if number.is_finite() || is_named => Ok(number),
+                        _ => Err(unfit(at, c)),
+                    }
                 };
                 out.append_option(cell.map(number).transpose()?);
             }
@@ -107,7 +112,10 @@ fn column_of(
                 let text = |c: &CarriedValue| match c {
                     CarriedValue::Text(text) => Ok(text.clone()),
                     CarriedValue::Json(json) if field_type == FieldType::Text => {
-                        serde_json::from_str(json).map_err(|_| unfit(at, c))
+                        serde_json::from_str(json).map_err(|_| match json.starts_with('"') {
+                            true => WriteError::Row(at, half_surrogate(name)),
+                            false => unfit(at, c),
+                        })
                     }
                     CarriedValue::Json(json) => Ok(json.clone()),
                 };

@@ -11,14 +11,15 @@ use arrow_array::{
 use arrow_buffer::{NullBuffer, ScalarBuffer};
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::{FileWriter, StreamWriter};
-use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
+use arrow_schema::{ArrowError, DataType, Field, Metadata, Schema, SchemaRef};
 use parquet::arrow::ArrowWriter as RowGroupWriter;
 use parquet::basic::{Compression, Encoding};
 use parquet::column::writer::ColumnCloseResult;
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{PageIndexPolicy, ParquetMetaDataReader};
+use parquet::file::metadata::{KeyValue, PageIndexPolicy, ParquetMetaDataReader};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
+use serde_json::Value;
 use vectile::{OutputPrecision, Quantized};
 
 use super::block::{Block, VectorValues};
@@ -71,7 +72,9 @@ impl BatchBuilder {
             all.push(Arc::new(Field::new("index", DataType::Int64, false)));
         }
         all.push(Arc::new(vectors));
-        BatchBuilder { schema: Arc::new(Schema::new(all)), fields, carried }
+        let metadata = kept_metadata(carried.metadata());
+        let schema = Arc::new(Schema::new_with_metadata(all, metadata));
+        BatchBuilder { schema, fields, carried }
     }
 
     /// A batch of the rows of a block.
@@ -119,6 +122,23 @@ impl BatchBuilder {
     }
 }
 
+/// The metadata of the input's schema, for the output: with it pandas restores its index and `datasets` its features.
+///
+/// The entry of pandas describes the names of all columns together. It is dropped where they are not plain strings,
+/// which the name of the vectors is.
+fn kept_metadata(metadata: &Metadata) -> Metadata {
+    let mut metadata = metadata.clone();
+    let pandas = metadata.get("pandas").and_then(|json| serde_json::from_str::<Value>(json).ok());
+    if let Some(mut pandas) = pandas
+        && let Some(indexes) = pandas.get_mut("column_indexes").and_then(Value::as_array_mut)
+        && indexes.iter().any(|index| index["pandas_type"] != "unicode")
+    {
+        indexes.clear();
+        metadata.insert("pandas".to_owned(), pandas.to_string());
+    }
+    metadata
+}
+
 impl From<ArrowError> for WriteError {
     fn from(error: ArrowError) -> Self {
         WriteError::Io(match error {
@@ -146,12 +166,16 @@ pub struct ParquetWriter {
     out: RowGroupWriter<Sink>,
 }
 
-fn properties(layout: &Layout, extent: Extent) -> WriterProperties {
+fn properties(layout: &Layout, schema: &Schema, extent: Extent) -> WriterProperties {
     let is_whole = extent == Extent::Whole;
     let vectors =
         ColumnPath::new(vec![layout.vector_column.to_string(), "list".into(), ITEM.into()]);
     // Values of vectors neither repeat nor compress, and nobody filters rows by them.
+    let metadata = schema.metadata().iter();
+    let entries: Vec<KeyValue> =
+        metadata.map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect();
     WriterProperties::builder()
+        .set_key_value_metadata((!entries.is_empty()).then_some(entries))
         .set_compression(Compression::SNAPPY)
         .set_column_compression(vectors.clone(), Compression::UNCOMPRESSED)
         .set_column_dictionary_enabled(vectors.clone(), false)
@@ -166,7 +190,7 @@ fn properties(layout: &Layout, extent: Extent) -> WriterProperties {
 impl ParquetWriter {
     pub fn new(out: Sink, layout: &Layout, extent: Extent) -> Result<Self, WriteError> {
         let batches = BatchBuilder::new(layout);
-        let properties = properties(layout, extent);
+        let properties = properties(layout, &batches.schema, extent);
         let out = RowGroupWriter::try_new(out, batches.schema.clone(), Some(properties))?;
         Ok(ParquetWriter { batches, out })
     }
@@ -194,8 +218,11 @@ pub fn join_parquet(
     layout: &Layout,
 ) -> Result<(), WriteError> {
     let schema = BatchBuilder::new(layout).schema;
-    let writer =
-        RowGroupWriter::try_new(out, schema, Some(properties(layout, Extent::Part { first: 0 })))?;
+    let writer = RowGroupWriter::try_new(
+        out,
+        schema.clone(),
+        Some(properties(layout, &schema, Extent::Part { first: 0 })),
+    )?;
     let (mut writer, _) = writer.into_serialized_writer()?;
     for part in parts {
         let part = part?;

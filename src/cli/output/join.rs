@@ -15,7 +15,7 @@ use super::spool::SpoolReader;
 use crate::cli::args::OutputFormat;
 use crate::cli::failure::Failure;
 use crate::cli::interrupt::Interrupt;
-use crate::cli::say;
+use crate::cli::note;
 
 /// Ranges from fewer rows than this are reported as coarse.
 const ENOUGH_ROWS_FOR_RANGES: usize = 100;
@@ -84,8 +84,8 @@ fn replay<I: Iterator<Item = Result<File, WriteError>>>(
     }
     if !layout.quiet && (1..ENOUGH_ROWS_FOR_RANGES).contains(&ranges.rows()) {
         let (rows, precision) = (ranges.rows(), layout.precision);
-        say(format_args!(
-            "note: the {precision} ranges come from only {rows} texts; more texts give better ranges"
+        note(format_args!(
+            "the {precision} ranges come from only {rows} texts; more texts give better ranges"
         ));
     }
     let mut bytes = out.bytes()?;

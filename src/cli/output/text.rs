@@ -10,6 +10,7 @@ use super::block::{Block, VectorValues};
 use super::row_format::{RowFormat, WriteError};
 use super::sink::Sink;
 use crate::cli::carried::{Carried, CarriedRow, CarriedValue};
+use crate::cli::failure::Failure;
 
 /// Writes numbers as a JSON list, each with the fewest digits that are read back to the same bits.
 fn write_numbers<T: Copy, N: Serialize>(
@@ -150,8 +151,12 @@ impl RowFormat for JsonlWriter {
 }
 
 /// Writes comma-separated or tab-separated values. A vector is a JSON list in one value.
+///
+/// TSV has no quotation marks, so that other programs read it back whatever they take for one. A value with a tab or a
+/// line break cannot be written there.
 pub struct DelimitedWriter {
     out: csv::Writer<Sink>,
+    is_tsv: bool,
     /// The carried columns. If there are none, the first value is the row's index.
     columns: Vec<Arc<str>>,
 }
@@ -165,15 +170,31 @@ impl DelimitedWriter {
         vector_column: &str,
         has_header: bool,
     ) -> Result<Self, WriteError> {
-        let mut out = csv::WriterBuilder::new().delimiter(delimiter).from_writer(out);
+        let is_tsv = delimiter == b'\t';
+        let quotes = if is_tsv { csv::QuoteStyle::Never } else { csv::QuoteStyle::Necessary };
+        let mut out =
+            csv::WriterBuilder::new().delimiter(delimiter).quote_style(quotes).from_writer(out);
+        for name in columns.iter().map(AsRef::as_ref).chain([vector_column]) {
+            if is_tsv && breaks_tsv(name) {
+                return Err(WriteError::Failure(Failure::user(format!(
+                    "the name of column {name:?} has a tab or a line break, which TSV cannot hold; leave the column \
+                     out with --carry, or write .csv"
+                ))));
+            }
+        }
         if has_header {
             let names = columns.iter().map(|name| &**name);
             let index = if columns.is_empty() { Some("index") } else { None };
             out.write_record(index.into_iter().chain(names).chain([vector_column]))
                 .map_err(csv_error)?;
         }
-        Ok(DelimitedWriter { out, columns })
+        Ok(DelimitedWriter { out, is_tsv, columns })
     }
+}
+
+/// Whether TSV cannot hold a value.
+fn breaks_tsv(value: &str) -> bool {
+    value.contains(['\t', '\n', '\r'])
 }
 
 fn csv_error(error: csv::Error) -> WriteError {
@@ -184,16 +205,26 @@ fn csv_error(error: csv::Error) -> WriteError {
 }
 
 /// A carried value as plain text. Null is empty.
-fn plain(cell: &CarriedValue) -> String {
-    match cell {
+///
+/// # Errors
+/// Describes a JSON string that is not text.
+fn plain(name: &str, value: &CarriedValue) -> Result<String, String> {
+    Ok(match value {
         CarriedValue::Text(text) => text.clone(),
         CarriedValue::Json(json) if json == "null" => String::new(),
         CarriedValue::Json(json) if json.starts_with('"') => {
-            // A string with half of a surrogate pair stays as it was written.
-            serde_json::from_str(json).unwrap_or_else(|_| json.clone())
+            serde_json::from_str(json).map_err(|_| half_surrogate(name))?
         }
         CarriedValue::Json(json) => json.clone(),
-    }
+    })
+}
+
+/// The problem of a row whose field `name` is a string that is valid JSON and not text.
+pub fn half_surrogate(name: &str) -> String {
+    format!(
+        "has half of a surrogate pair (half an emoji) in `{name}`; replace it with --lossy, or leave the field out with \
+         --carry all,-{name}"
+    )
 }
 
 impl RowFormat for DelimitedWriter {
@@ -219,8 +250,19 @@ impl RowFormat for DelimitedWriter {
                 self.out.write_field(index).map_err(csv_error)?;
             }
             for name in &self.columns {
-                let cell = row.iter().find(|(known, _)| known == name);
-                let value = cell.map_or_else(String::new, |(_, cell)| plain(cell));
+                let value = row.iter().find(|(known, _)| known == name);
+                let value =
+                    value.map_or_else(|| Ok(String::new()), |(_, value)| plain(name, value));
+                let value = value.map_err(|problem| WriteError::Row(at, problem))?;
+                if self.is_tsv && breaks_tsv(&value) {
+                    return Err(WriteError::Row(
+                        at,
+                        format!(
+                            "has a tab or a line break in `{name}`, which TSV cannot hold; write .csv or .jsonl, or \
+                             leave the column out with --carry all,-{name}"
+                        ),
+                    ));
+                }
                 self.out.write_field(value).map_err(csv_error)?;
             }
             list.clear();

@@ -1,0 +1,60 @@
+//! Options for dialects of CSV and TSV.
+
+use clap::Args;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Args)]
+#[command(next_help_heading = "Input")]
+pub struct Dialect {
+    /// Separate CSV or TSV values by this character, or by `tab`.
+    ///
+    /// By default TSV uses a tab. CSV uses what a `sep=` line at the start of the file says, else a comma, or
+    /// `;`, `|` or tab if the header has one of these and no comma.
+    #[arg(long, value_name = "CHAR", value_parser = parse_char)]
+    pub delimiter: Option<u8>,
+    /// Read CSV or TSV values in this quotation mark, or without quotation marks (`none`).
+    ///
+    /// By default CSV uses `"`, and TSV has no quotation marks.
+    #[arg(long, value_name = "CHAR|none", value_parser = parse_quote)]
+    pub quote: Option<Quote>,
+    /// Read this character before a quotation mark, inside quotes, as an escape: for example '\'.
+    ///
+    /// By default a quotation mark inside quotes is doubled.
+    #[arg(long, value_name = "CHAR", value_parser = parse_char)]
+    pub escape: Option<u8>,
+}
+
+/// The value of `--quote`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quote {
+    None,
+    Char(u8),
+}
+
+impl Dialect {
+    /// The first option that was given.
+    pub fn first_option(&self) -> Option<&'static str> {
+        match self {
+            Dialect { delimiter: Some(_), .. } => Some("--delimiter"),
+            Dialect { quote: Some(_), .. } => Some("--quote"),
+            Dialect { escape: Some(_), .. } => Some("--escape"),
+            _ => None,
+        }
+    }
+}
+
+fn parse_char(text: &str) -> Result<u8, String> {
+    match text.as_bytes() {
+        _ if text == "tab" || text == "\\t" => Ok(b'\t'),
+        [byte] if byte.is_ascii() && !matches!(byte, b'\0' | b'\n' | b'\r') => Ok(*byte),
+        _ => Err("give one ASCII character, or tab".to_owned()),
+    }
+}
+
+fn parse_quote(text: &str) -> Result<Quote, String> {
+    match text {
+        "none" | "" => Ok(Quote::None),
+        _ => parse_char(text)
+            .map(Quote::Char)
+            .map_err(|_| "give one ASCII character, or none".to_owned()),
+    }
+}

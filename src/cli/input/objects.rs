@@ -1,0 +1,70 @@
+//! Turns JSON objects into texts and carried fields.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::chunk::{Chunk, ReadOptions};
+use super::encoding::utf8;
+use super::jsonl::{is_object, members, replace_lone_surrogates, text_of, without_nonfinite};
+use crate::cli::carried::{CarriedRow, CarriedValue};
+
+/// Reads the fields of objects.
+pub struct ObjectFields {
+    options: ReadOptions,
+    /// Field names by position, shared between rows: most objects have the same fields.
+    names: Vec<Arc<str>>,
+}
+
+impl ObjectFields {
+    pub fn new(options: &ReadOptions) -> Self {
+        ObjectFields { options: options.clone(), names: Vec::new() }
+    }
+
+    /// Adds an object to a chunk: its text or the reason why it has none, and its carried fields.
+    pub fn push(&mut self, chunk: &mut Chunk, number: u64, object: &[u8]) {
+        let (text, row) = match utf8(object, self.options.lossy) {
+            Ok(json) => self.read(&json),
+            Err(problem) => (Err(problem), CarriedRow::new()),
+        };
+        chunk.push(number, text, object.len());
+        if !self.options.carry.is_none() {
+            chunk.carry(row);
+        }
+    }
+
+    fn read(&mut self, json: &str) -> (Result<String, String>, CarriedRow) {
+        let json = match self.options.lossy {
+            true => replace_lone_surrogates(json),
+            false => Cow::Borrowed(json),
+        };
+        let strict = without_nonfinite(&json);
+        let text = text_of(&strict, &self.options.field);
+        // A line that is not a valid object has no fields.
+        let carries = !self.options.carry.is_none() && is_object(&strict);
+        (text, if carries { self.carried(&json) } else { CarriedRow::new() })
+    }
+
+    fn carried(&mut self, object: &str) -> CarriedRow {
+        let mut row = CarriedRow::new();
+        for (at, (name, json)) in members(object).enumerate() {
+            if !self.options.carry.takes(&name) {
+                continue;
+            }
+            let name = match self.names.get(at) {
+                Some(known) if **known == *name => known.clone(),
+                _ => {
+                    let name: Arc<str> = Arc::from(&*name);
+                    self.names.resize_with(self.names.len().max(at + 1), || name.clone());
+                    self.names[at] = name.clone();
+                    name
+                }
+            };
+            // If a field occurs twice, the last value counts, as in Python.
+            match row.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, value)) => *value = CarriedValue::Json(json.to_owned()),
+                None => row.push((name, CarriedValue::Json(json.to_owned()))),
+            }
+        }
+        row
+    }
+}

@@ -1,0 +1,260 @@
+//! Watches the quotation marks of a CSV or TSV file while a parser reads it.
+//!
+//! A parser accepts some mistakes without an error, and merges rows or cuts values: a quote that is never closed, and
+//! quotes that are escaped in a way the parser was not told about. These are errors here.
+
+use std::fmt;
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// A longer quoted value is taken for a quote that is never closed.
+const MAXIMUM_QUOTED_BYTES: u64 = 64 << 20;
+
+/// How values are separated and quoted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Separators {
+    pub delimiter: u8,
+    /// `None` if quotation marks are ordinary characters.
+    pub quote: Option<u8>,
+    pub escape: Option<u8>,
+}
+
+/// What the watcher has seen. It may be ahead of the parser by the size of a buffer.
+#[derive(Debug, Default)]
+pub struct QuoteState {
+    /// The line of the quote that is open after the last byte, or 0.
+    open_line: AtomicU64,
+    backslash_at_end: AtomicBool,
+}
+
+impl QuoteState {
+    /// The problem of a file that ends here, if a quote is open.
+    pub fn problem_at_end(&self) -> Option<String> {
+        match self.open_line.load(Ordering::Relaxed) {
+            0 => None,
+            line => Some(format!(
+                "line {line}: the quote that opens here is not closed before the end of the file; {ADVICE}"
+            )),
+        }
+    }
+
+    /// Whether a quoted value ended with a backslash, which may have been meant to escape the quote.
+    pub fn may_need_escape(&self) -> bool {
+        self.backslash_at_end.load(Ordering::Relaxed)
+    }
+}
+
+const ADVICE: &str = "close it, or read quotation marks as ordinary characters with --quote none";
+
+/// Passes the bytes of a file on, and fails at a mistake.
+pub struct QuoteWatcher<R> {
+    inner: R,
+    separators: Separators,
+    state: Arc<QuoteState>,
+    place: ValuePlace,
+    /// The current line of the file, from 1.
+    line: u64,
+    open_line: u64,
+    quoted_bytes: u64,
+    /// Whether the last quoted value ended with a backslash.
+    ends_with_backslash: bool,
+    last_byte: u8,
+}
+
+/// Where in a value the last byte was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ValuePlace {
+    Start,
+    Unquoted,
+    /// After an escape character outside of quotes.
+    UnquotedEscape,
+    Quoted,
+    /// After an escape character in quotes.
+    QuotedEscape,
+    /// After the closing quote, or after the first half of a doubled one.
+    Closed,
+    /// After spaces that follow the closing quote.
+    ClosedSpace,
+}
+
+impl<R> QuoteWatcher<R> {
+    /// `line` is the number of the first line that will be read.
+    pub fn new(inner: R, separators: Separators, line: u64) -> Self {
+        QuoteWatcher {
+            inner,
+            separators,
+            state: Arc::default(),
+            place: ValuePlace::Start,
+            line,
+            open_line: 0,
+            quoted_bytes: 0,
+            ends_with_backslash: false,
+            last_byte: 0,
+        }
+    }
+
+    pub fn state(&self) -> Arc<QuoteState> {
+        self.state.clone()
+    }
+
+    fn scan(&mut self, bytes: &[u8]) -> Result<(), String> {
+        if self.separators.quote.is_none() {
+            return Ok(());
+        }
+        for byte in bytes {
+            self.place = self.next_place(*byte)?;
+            self.line += u64::from(*byte == b'\n');
+            self.last_byte = *byte;
+        }
+        let is_open = matches!(self.place, ValuePlace::Quoted | ValuePlace::QuotedEscape);
+        self.state.open_line.store(if is_open { self.open_line } else { 0 }, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn next_place(&mut self, byte: u8) -> Result<ValuePlace, String> {
+        use ValuePlace::*;
+        let Separators { delimiter, quote, escape } = self.separators;
+        let is_quote = Some(byte) == quote;
+        let is_escape = Some(byte) == escape && !is_quote;
+        let ends_value = byte == delimiter || byte == b'\n' || byte == b'\r';
+        Ok(match self.place {
+            Start if is_quote => {
+                (self.open_line, self.quoted_bytes) = (self.line, 0);
+                Quoted
+            }
+            UnquotedEscape if ends_value || is_quote || is_escape => {
+                return Err(format!(
+                    "line {}: --escape applies only inside quotes, and here a character outside of quotes is \
+                     escaped; write such values in quotes",
+                    self.line
+                ));
+            }
+            Quoted if is_escape => QuotedEscape,
+            Quoted if is_quote => {
+                self.ends_with_backslash = self.last_byte == b'\\' && escape.is_none();
+                Closed
+            }
+            Quoted => {
+                self.quoted_bytes += 1;
+                if self.quoted_bytes > MAXIMUM_QUOTED_BYTES {
+                    let (line, mib) = (self.open_line, MAXIMUM_QUOTED_BYTES >> 20);
+                    return Err(format!(
+                        "line {line}: the quote that opens here is not closed within {mib} MiB; {ADVICE}"
+                    ));
+                }
+                Quoted
+            }
+            QuotedEscape => Quoted,
+            Closed if is_quote => Quoted,
+            Closed | ClosedSpace if ends_value => {
+                if self.ends_with_backslash {
+                    self.state.backslash_at_end.store(true, Ordering::Relaxed);
+                }
+                Start
+            }
+            Closed | ClosedSpace if byte == b' ' => ClosedSpace,
+            Closed | ClosedSpace => self.text_after_quote()?,
+            Start | Unquoted | UnquotedEscape if ends_value => Start,
+            Start | Unquoted | UnquotedEscape if is_escape => UnquotedEscape,
+            Start | Unquoted | UnquotedEscape => Unquoted,
+        })
+    }
+
+    /// Text follows a closing quote. If the quoted value is on one line, the text belongs to the value, as in other
+    /// programs. Otherwise a stray quote has merged lines.
+    fn text_after_quote(&self) -> Result<ValuePlace, String> {
+        let (open, line) = (self.open_line, self.line);
+        if self.ends_with_backslash {
+            return Err(format!(
+                "line {line}: a quotation mark is escaped by a backslash; read the file with --escape '\\'"
+            ));
+        }
+        if open < line {
+            return Err(format!(
+                "line {open}: the quote that opens here closes on line {line}, in the middle of a value; {ADVICE}"
+            ));
+        }
+        Ok(ValuePlace::Unquoted)
+    }
+}
+
+/// A mistake in the quotation marks, with its line. The watcher returns it as an [`io::Error`].
+#[derive(Debug)]
+struct QuoteProblem(String);
+
+impl fmt::Display for QuoteProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for QuoteProblem {}
+
+/// Whether an error comes from a [`QuoteWatcher`], and not from the file.
+pub fn is_quote_problem(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<QuoteProblem>())
+}
+
+impl<R: Read> Read for QuoteWatcher<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.scan(&buffer[..read]).map_err(|problem| io::Error::other(QuoteProblem(problem)))?;
+        Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CSV: Separators = Separators { delimiter: b',', quote: Some(b'"'), escape: None };
+
+    fn watch(text: &str, separators: Separators) -> Result<Arc<QuoteState>, String> {
+        let mut watcher = QuoteWatcher::new(text.as_bytes(), separators, 1);
+        let state = watcher.state();
+        // In pieces of any size the result is the same.
+        let mut buffer = [0; 3];
+        while watcher.read(&mut buffer).map_err(|error| error.to_string())? > 0 {}
+        Ok(state)
+    }
+
+    #[test]
+    fn an_open_quote_is_reported_with_its_line() {
+        let state = watch("a,b\n1,\"x\"\"\"\n2,\"never closed\n3,y\n", CSV).unwrap();
+        assert!(state.problem_at_end().unwrap().starts_with("line 3: "));
+        let closed = watch("a,b\n1,\"x\n\"\"y\"\"\n\"\n2,y \" z\n", CSV).unwrap();
+        assert_eq!(closed.problem_at_end(), None);
+        let unquoted = Separators { quote: None, ..CSV };
+        assert_eq!(watch("a\n\"open\n", unquoted).unwrap().problem_at_end(), None);
+    }
+
+    #[test]
+    fn a_stray_quote_that_merges_lines_is_reported() {
+        let problem = watch("a,b\n1,\"open\n2,\"quoted\",x\n", CSV).unwrap_err();
+        assert!(problem.starts_with("line 2: ") && problem.contains("on line 3"), "{problem}");
+        assert!(watch("a\n\"one\" line\n\"two\"  ,x\n", CSV).is_ok());
+    }
+
+    #[test]
+    fn backslash_escapes_are_noticed() {
+        for text in ["a\n\"say \\\"hi\\\" now\"\n", "a\n\"5\\\" disk\"\n", "a\n\"{\\\"b\\\":1}\"\n"]
+        {
+            let problem = watch(text, CSV).unwrap_err();
+            assert!(problem.contains("line 2") && problem.contains("--escape '\\'"), "{problem}");
+            let escaped = Separators { escape: Some(b'\\'), ..CSV };
+            assert_eq!(watch(text, escaped).unwrap().problem_at_end(), None);
+        }
+        // A path that ends with a backslash is correct CSV.
+        assert!(watch("a,b\n\"C:\\temp\\\",x\n", CSV).unwrap().may_need_escape());
+        assert!(!watch("a,b\n\"C:\\temp\",x\n", CSV).unwrap().may_need_escape());
+    }
+
+    #[test]
+    fn escapes_outside_of_quotes_are_refused() {
+        let escaped = Separators { escape: Some(b'\\'), ..CSV };
+        let problem = watch("a,b\none\\, two,x\n", escaped).unwrap_err();
+        assert!(problem.contains("line 2") && problem.contains("inside quotes"), "{problem}");
+        assert!(watch("a,b\nC:\\temp,x\n", escaped).is_ok());
+    }
+}
