@@ -82,7 +82,7 @@ fn tsv_output_is_read_back_unchanged() {
     succeed(command);
     let written = std::fs::read_to_string(&out).unwrap();
     assert!(written.contains("\n2\t\"quoted start without an end\t["), "{written}");
-    let texts = column("again.tsv", &written, "text", &["--embedding-column", "again"]);
+    let texts = column("again.tsv", &written, "text", &["--carry", "text"]);
     assert_eq!(texts, column("notes.tsv", NOTES, "text", &[]));
     // A value that would break a line apart is refused.
     for text in ["a\\tb", "a\\nb", "a\\rb"] {

@@ -151,7 +151,12 @@ fn an_array_of_objects_is_a_file_of_rows() {
     refused("f.json", "[{\"text\":\"a\"}] x", &[], &["after the end"]);
     // What pandas' to_json writes by default: an object of columns.
     let columns = "{\"text\":{\"0\":\"a\",\"1\":\"b\"}}";
-    refused("g.json", columns, &[], &["object 1:", "expected a string in the field `text`"]);
+    refused(
+        "g.json",
+        columns,
+        &[],
+        &["object 1:", "string in the field `text`", "orient=\"records\""],
+    );
     refused("h.jsonl", "[{\"text\":\"a\"}]\n", &[], &["h.jsonl: line 1:", "--input-format json"]);
 }
 

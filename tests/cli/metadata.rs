@@ -106,6 +106,16 @@ fn the_index_of_pandas_and_the_features_of_datasets_come_back() {
     let kept: Value = serde_json::from_str(&entry(&at("out.parquet"), "pandas").unwrap()).unwrap();
     assert_eq!(kept["column_indexes"], json!([]));
     assert_eq!(kept["index_columns"], json!(["__index_level_0__"]));
+    // The same for names of several levels.
+    let mut levels: Value = serde_json::from_str(&pandas("unicode")).unwrap();
+    let level = levels["column_indexes"][0].clone();
+    levels["column_indexes"] = json!([level, level]);
+    let metadata = [("pandas", levels.to_string())];
+    let metadata = metadata.each_ref().map(|(key, value)| (*key, value.as_str()));
+    write_parquet(&at("levels.parquet"), &metadata, Compression::SNAPPY);
+    succeed(embed(&at("levels.parquet"), &at("out.parquet"), &[]));
+    let kept: Value = serde_json::from_str(&entry(&at("out.parquet"), "pandas").unwrap()).unwrap();
+    assert_eq!(kept["column_indexes"], json!([]));
     // Files with other metadata go together, as those that pandas wrote with a range as index.
     std::fs::create_dir(at("parts")).unwrap();
     write_parquet(&at("parts/a.parquet"), &[("pandas", &pandas("unicode"))], Compression::SNAPPY);

@@ -5,18 +5,18 @@ use clap::Args;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Args)]
 #[command(next_help_heading = "Input")]
 pub struct Dialect {
-    /// Separate CSV or TSV values by this character, or by `tab`.
+    /// Set the character between CSV or TSV values, or `tab`.
     ///
-    /// By default TSV uses a tab. CSV uses what a `sep=` line at the start of the file says, else a comma, or
-    /// `;`, `|` or tab if the header has one of these and no comma.
+    /// By default TSV uses a tab. CSV uses the character of a first line like `sep=;`, else a comma, or `;`, `|` or
+    /// tab if the header has one of these and no comma.
     #[arg(long, value_name = "CHAR", value_parser = parse_char)]
     pub delimiter: Option<u8>,
-    /// Read CSV or TSV values in this quotation mark, or without quotation marks (`none`).
+    /// Set the quotation mark of CSV or TSV values, or `none`.
     ///
     /// By default CSV uses `"`, and TSV has no quotation marks.
     #[arg(long, value_name = "CHAR|none", value_parser = parse_quote)]
     pub quote: Option<Quote>,
-    /// Read this character before a quotation mark, inside quotes, as an escape: for example '\'.
+    /// Set the character that escapes a quotation mark inside quotes, for example '\'.
     ///
     /// By default a quotation mark inside quotes is doubled.
     #[arg(long, value_name = "CHAR", value_parser = parse_char)]

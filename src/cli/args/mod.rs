@@ -28,8 +28,15 @@ pub use texts::{
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
-    /// Write lines on stderr as text or as JSON, one object per line.
-    #[arg(long, global = true, value_enum, default_value = "text", value_name = "FORMAT")]
+    /// Write lines on stderr as text, or as JSON with one object per line: text or json.
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value = "text",
+        value_name = "FORMAT",
+        hide_possible_values = true
+    )]
     pub log_format: LogFormat,
 }
 

@@ -128,7 +128,7 @@ pub struct EmbedArgs {
     /// Embed these texts.
     #[arg(value_name = "TEXT")]
     pub texts: Vec<String>,
-    /// Embed the texts of a file, of a directory's files, of a quoted pattern ('data/*.jsonl'), or of stdin (`-`).
+    /// Embed the texts of this file, directory, quoted pattern ('data/*.jsonl') or stdin (`-`).
     ///
     /// May be given several times. All files must have the same format.
     #[arg(long, short, value_name = "FILE|DIR|PATTERN|-", help_heading = "Input")]

@@ -68,7 +68,7 @@ impl Delimited {
             Ok(header) => header.clone(),
             Err(error) => return Err(failed(describe(&error))),
         };
-        if let Some(problem) = quotes.problem_at_end().filter(|_| reader.is_done()) {
+        if let Some(problem) = quotes.problem_at_end() {
             return Err(failed(problem));
         }
         let mut names: Vec<Arc<str>> = Vec::new();
@@ -98,7 +98,7 @@ impl Delimited {
     fn next_record(&mut self, record: &mut ByteRecord) -> Result<(bool, Option<String>), Failure> {
         let read = self.reader.read_byte_record(record);
         // The parser takes the rest of the file for the value of an open quote.
-        if let Some(problem) = self.quotes.problem_at_end().filter(|_| self.reader.is_done()) {
+        if let Some(problem) = self.quotes.problem_at_end() {
             return Err(Failure::user(format!("{}: {problem}", self.name)));
         }
         match read {

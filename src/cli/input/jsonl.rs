@@ -78,7 +78,7 @@ impl<'de> DeserializeSeed<'de> for Text<'_> {
     }
 }
 
-impl Visitor<'_> for Text<'_> {
+impl<'de> Visitor<'de> for Text<'_> {
     type Value = String;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -87,6 +87,15 @@ impl Visitor<'_> for Text<'_> {
 
     fn visit_str<E>(self, text: &str) -> Result<String, E> {
         Ok(text.to_owned())
+    }
+
+    /// By default pandas writes an object of columns instead of rows.
+    fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<String, A::Error> {
+        Err(A::Error::custom(format!(
+            "invalid type: map, expected a string in the field `{}`; if pandas wrote the file, write rows with \
+             to_json(orient=\"records\")",
+            self.field
+        )))
     }
 
     /// Without the value: it may stand for NaN or Infinity.

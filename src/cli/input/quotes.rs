@@ -25,13 +25,16 @@ pub struct Separators {
 pub struct QuoteState {
     /// The line of the quote that is open after the last byte, or 0.
     open_line: AtomicU64,
+    /// Whether the file has been read to its end.
+    at_end: AtomicBool,
     backslash_at_end: AtomicBool,
 }
 
 impl QuoteState {
-    /// The problem of a file that ends here, if a quote is open.
+    /// The problem of a file that has ended in an open quote.
     pub fn problem_at_end(&self) -> Option<String> {
         match self.open_line.load(Ordering::Relaxed) {
+            _ if !self.at_end.load(Ordering::Relaxed) => None,
             0 => None,
             line => Some(format!(
                 "line {line}: the quote that opens here is not closed before the end of the file; {ADVICE}"
@@ -199,6 +202,9 @@ pub fn is_quote_problem(error: &io::Error) -> bool {
 impl<R: Read> Read for QuoteWatcher<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
+        if read == 0 && !buffer.is_empty() {
+            self.state.at_end.store(true, Ordering::Relaxed);
+        }
         self.scan(&buffer[..read]).map_err(|problem| io::Error::other(QuoteProblem(problem)))?;
         Ok(read)
     }

@@ -131,7 +131,7 @@ fn kept_metadata(metadata: &Metadata) -> Metadata {
     let pandas = metadata.get("pandas").and_then(|json| serde_json::from_str::<Value>(json).ok());
     if let Some(mut pandas) = pandas
         && let Some(indexes) = pandas.get_mut("column_indexes").and_then(Value::as_array_mut)
-        && indexes.iter().any(|index| index["pandas_type"] != "unicode")
+        && (indexes.len() > 1 || indexes.iter().any(|index| index["pandas_type"] != "unicode"))
     {
         indexes.clear();
         metadata.insert("pandas".to_owned(), pandas.to_string());
