@@ -1,5 +1,5 @@
-//! Models of real width: their weights are made here, shard by shard, from a hash that `scripts/wide_model.py`
-//! computes too, so the hidden states that transformers gave are known. 1.1 GB and 0.4 GB of files.
+//! Models of real width. Their weights are made here, shard by shard, from a hash; `scripts/wide_model.py` made the same
+//! weights for the reference hidden states of transformers. The files take 1.1 GB and 0.4 GB.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test fails by panicking")]
 
 mod support;
@@ -16,7 +16,7 @@ use vectile::{
     block_on,
 };
 
-/// Memory is measured of the whole process, so one test runs at a time.
+/// The memory of the whole process is measured, so one test runs at a time.
 static ALONE: Mutex<()> = Mutex::new(());
 
 fn alone() -> MutexGuard<'static, ()> {
@@ -27,7 +27,7 @@ fn fixture(name: &str) -> PathBuf {
     support::fixture("wide").join(name)
 }
 
-/// The bytes of tensor number `tensor`: splitmix64 of a counter.
+/// Eight bytes of a tensor, by its number: splitmix64 of a counter.
 fn hashed(tensor: u64, word: u64) -> [u8; 8] {
     let z = ((tensor << 40) + word + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -35,17 +35,17 @@ fn hashed(tensor: u64, word: u64) -> [u8; 8] {
     (z ^ (z >> 31)).to_le_bytes()
 }
 
-/// What each byte of a tensor stands for, as bf16: a `norm` is 0.75 … 1.24, else signed bytes are divided by
-/// 2 to the power of `kind`.
-fn meanings(kind: &Value) -> [u16; 256] {
-    let meaning = |byte: u8| match kind.as_i64() {
+/// The bf16 value of each byte of a tensor. If `kind` is `"norm"`, values are 0.75 … 1.24; otherwise signed bytes are
+/// divided by 2 to the power of `kind`.
+fn values_of_bytes(kind: &Value) -> [u16; 256] {
+    let value = |byte: u8| match kind.as_i64() {
         None => f32::from(96 + (byte & 63)) / 128.0,
         Some(power) => f32::from(byte.cast_signed()) * 2f32.powi(-power as i32),
     };
-    std::array::from_fn(|byte| (meaning(byte as u8).to_bits() >> 16) as u16)
+    std::array::from_fn(|byte| (value(byte as u8).to_bits() >> 16) as u16)
 }
 
-/// Writes the model's weights beside its other files and returns their bytes.
+/// Writes the model's weights beside its other files, and returns their size in bytes.
 fn write_weights(name: &str, into: &Path) -> u64 {
     let listed: Vec<(String, Vec<u64>, Value, String)> =
         read_json(&fixture(name).join("tensors.json"));
@@ -69,7 +69,7 @@ fn write_weights(name: &str, into: &Path) -> u64 {
         file.write_all(&(header.len() as u64).to_le_bytes()).unwrap();
         file.write_all(header.as_bytes()).unwrap();
         for (number, (_, shape, kind, _)) in here() {
-            let meanings = meanings(kind);
+            let values_of = values_of_bytes(kind);
             let words = shape.iter().product::<u64>() / 8;
             let mut values = vec![0u16; 8 << 16];
             for first in (0..words).step_by(1 << 16) {
@@ -77,7 +77,7 @@ fn write_weights(name: &str, into: &Path) -> u64 {
                 for (word, values) in (first..first + count).zip(values.chunks_exact_mut(8)) {
                     let bytes = hashed(number, word);
                     for i in 0..8 {
-                        values[i] = meanings[usize::from(bytes[i])];
+                        values[i] = values_of[usize::from(bytes[i])];
                     }
                 }
                 let values = &values[..8 * count as usize];
@@ -89,7 +89,7 @@ fn write_weights(name: &str, into: &Path) -> u64 {
     total
 }
 
-/// The whole model in a directory that goes when it is dropped, and the bytes of its weights.
+/// The whole model in a temporary directory, and the size of its weights in bytes.
 fn model(name: &str) -> (tempfile::TempDir, u64) {
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     for file in [
@@ -114,7 +114,7 @@ fn builder(directory: &Path) -> EmbedderBuilder {
     Embedder::builder(ModelFiles::from_directory(directory).unwrap())
 }
 
-/// Hidden states of the fixture's text against transformers', and its vector against what they pool to.
+/// Compares hidden states of the fixture's text with those of transformers, and its vector with their pooled value.
 fn check(name: &str, embedder: &Embedder, pool: fn(&[f64], usize) -> Vec<f64>, relative: f64) {
     let texts: Vec<String> = read_json(&fixture(name).join("texts.json"));
     let reference = fixture(name).join("reference.safetensors");
@@ -146,7 +146,7 @@ fn mean(hidden: &[f64], width: usize) -> Vec<f64> {
 }
 
 #[test]
-fn two_layers_of_mistral_7b_within_its_weights_and_a_gibibyte() {
+fn two_layers_of_mistral_7b_load_within_weights_plus_one_gibibyte() {
     let _alone = alone();
     let (directory, weights) = model("mistral");
     assert!(weights > 1_100_000_000);
@@ -173,18 +173,18 @@ fn two_layers_of_mistral_7b_within_its_weights_and_a_gibibyte() {
             && let Some(peak) = peak
         {
             assert!(peak < weights + (1 << 30), "{peak} of {weights}");
-            // What was estimated, for a full batch, and the program with its driver, which compiles kernels within
-            // it: 340 MB where none is in its cache yet.
+            // The estimate is for a full batch. The program and its driver need up to 340 MB more, where the driver
+            // compiles kernels that are not in its cache.
             assert!(peak < embedder.memory().peak() + (400 << 20), "{peak}");
         }
-        // In order, in small steps, and to the end.
+        // Progress is reported in order, in small steps, and to the end.
         let told = told.lock().unwrap();
         assert!(told.windows(2).all(|pair| pair[0].done < pair[1].done));
         assert!(told.windows(2).all(|pair| pair[1].done - pair[0].done <= 32 << 20));
         let end = told.last().unwrap();
         assert_eq!((end.done, end.total), (end.total, embedder.precision().weight_bytes));
     }
-    // Known to be too much before anything is loaded.
+    // A model that does not fit is refused before anything is loaded.
     let begun = Instant::now();
     let error = block_on(builder(directory.path()).max_memory(1 << 30).build()).unwrap_err();
     let Error::TooLarge { needed, available, problem, .. } = &error else { panic!("{error}") };
@@ -195,7 +195,7 @@ fn two_layers_of_mistral_7b_within_its_weights_and_a_gibibyte() {
 }
 
 #[test]
-fn a_table_of_250002_rows_on_an_adapter_that_binds_128_mib() {
+fn a_table_of_250002_rows_works_with_bindings_of_128_mib() {
     let _alone = alone();
     let (directory, weights) = model("xlm_roberta");
     let builder = builder(directory.path()).max_binding_bytes(128 << 20);

@@ -1,4 +1,4 @@
-//! A text's vector has the same bits alone and in any company.
+//! A text's row is bit-identical alone and in any batch.
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -10,7 +10,7 @@ use vectile::{
 use crate::builder;
 use crate::support::{build, texts};
 
-/// One builder for each pair of storages that the policy can resolve to.
+/// One builder for each pair of storages that the dtype policy can choose.
 fn precisions() -> Vec<EmbedderBuilder> {
     precisions_of("bert_outliers")
 }
@@ -38,7 +38,7 @@ fn alone(embedder: &Embedder, texts: &[String]) -> Vec<Vec<f32>> {
 }
 
 #[test]
-fn alone_first_last_and_in_any_batch() {
+fn rows_are_bit_identical_alone_and_in_any_order() {
     let texts = texts("bert_outliers");
     for precision in precisions() {
         let Some(embedder) = build(precision.clone()) else { return };
@@ -61,7 +61,7 @@ fn alone_first_last_and_in_any_batch() {
 }
 
 #[test]
-fn random_batches() {
+fn rows_are_bit_identical_in_random_batches() {
     let texts = texts("bert_outliers");
     for precision in precisions() {
         let Some(embedder) = build(precision) else { return };
@@ -82,12 +82,12 @@ fn random_batches() {
 }
 
 #[test]
-fn tables_gathered_on_the_host() {
+fn tables_gathered_on_the_host_give_bit_identical_rows() {
     let texts = texts("bert_outliers");
     for precision in precisions() {
         let Some(embedder) = build(precision.clone()) else { return };
         let whole = block_on(embedder.embed(&texts)).unwrap();
-        // One byte less than the word table takes.
+        // One byte less than the word table needs.
         let words = block_on(embedder.inspect()).tensors;
         let words = words.iter().find(|t| t.name.ends_with("word_embeddings.weight")).unwrap();
         let values = words.shape.iter().product::<usize>() as u64;
@@ -99,18 +99,18 @@ fn tables_gathered_on_the_host() {
     }
 }
 
-/// Blocks of a few columns: their ends lie within heads, between parts of a layer and within both.
+/// Blocks of a few columns end inside heads, and between the parts of a layer.
 #[test]
-fn matrices_in_blocks_of_columns() {
+fn matrices_in_blocks_of_columns_give_bit_identical_rows() {
     let name = "families/mistral_bidirectional";
     let texts = texts(name);
-    // The known answers of f16 take more at once than these blocks do.
+    // The f16 self-test needs larger bindings, so a verdict must be cached first.
     let verdicts = tempfile::tempdir().unwrap();
     for precision in precisions_of(name) {
         let precision = precision.cache_dir(verdicts.path().to_owned());
         for precision in [precision.clone(), precision.gpu_kernels()] {
             let Some(whole) = build(precision.clone()) else { return };
-            // What three tokens of the widest activations take holds no whole matrix.
+            // The largest binding for three tokens does not hold a whole matrix.
             let short = |text: &&String| {
                 let ids = whole.tokenize(&[text], &EmbedOptions::default()).unwrap();
                 ids[0].len() <= 3

@@ -1,5 +1,5 @@
-//! Every architecture: each directory of `tests/fixtures/families` in every storage and by both sorts
-//! of kernels. `VECTILE_FAMILY=roberta` runs the directories whose name has that in it.
+//! Every architecture: each directory of `tests/fixtures/families` in every storage and with both families of kernels.
+//! `VECTILE_FAMILY=roberta` selects the directories whose names contain `roberta`.
 
 use std::path::PathBuf;
 
@@ -12,18 +12,17 @@ use vectile::{
 use crate::fixtures::options;
 use crate::support::{Distance, build, directories, distance, fixture, read_json, tensor};
 
-/// How close vectors and hidden states must be to float64 arithmetic.
+/// The required accuracy of vectors and hidden states against float64 arithmetic.
 struct Tolerance {
-    /// `embeddings`, or those of float64 arithmetic on weights rounded to `.float16` or `.bfloat16`.
+    /// The suffix of the reference tensor: empty, or `.float16` or `.bfloat16` for weights rounded to that dtype.
     reference: &'static str,
     cosine: f64,
-    /// Largest error over the largest value, of vectors and of hidden states.
+    /// The largest error of vectors and hidden states, relative to the largest value.
     relative: f64,
 }
 
-/// Beside the tolerance against float64 on the same weights: how far weights that are rounded to 16 bits
-/// may bring vectors from float64 on the checkpoint's own, as 1 - cosine. Where random layers multiply what
-/// is rounded off, as far as float64 on the rounded weights itself is.
+/// The largest 1 - cosine between vectors of weights rounded to 16 bits and float64 on the checkpoint's own weights.
+/// Where random layers amplify the rounding, the limit is the distance of float64 on the rounded weights.
 const ROUNDED: f64 = 1e-3;
 
 const EXACT: Tolerance = Tolerance { reference: "", cosine: 0.999_999, relative: 2e-5 };
@@ -32,11 +31,11 @@ struct Family {
     name: String,
     directory: PathBuf,
     texts: Vec<String>,
-    /// The tensors of embeddings and the options that made them.
+    /// The reference tensors of embeddings, with the options that made them.
     cases: Vec<(String, EmbedOptions)>,
-    /// What torch was measured to reach in f32.
+    /// The relative error of torch in f32.
     torch: f64,
-    /// What torch was measured to give, by the name of the arithmetic.
+    /// The measured errors of torch, by the name of the arithmetic.
     measured: Value,
 }
 
@@ -70,7 +69,7 @@ impl Family {
         tensor(&self.directory.join("reference.safetensors"), name)
     }
 
-    /// Vectors, bits, and where the arithmetic is that of the reference also hidden states.
+    /// Checks vectors and bit-identical rows, and hidden states where the reference has the same arithmetic.
     fn check(&self, embedder: &Embedder, tolerance: &Tolerance) {
         let precision = embedder.precision();
         let what = format!(
@@ -95,8 +94,8 @@ impl Family {
             assert_eq!([got.len(), got.dim], shape[..], "{what}: {name}");
             hold(name, &got.values, &expected, got.dim);
             if !tolerance.reference.is_empty() {
-                let strayed = self.strayed(&got.values, got.dim, tolerance.reference, &what);
-                rounded = format!(", {strayed:.1e} from the checkpoint's own weights");
+                let lost = self.rounding_distance(&got.values, got.dim, tolerance.reference, &what);
+                rounded = format!(", {lost:.1e} from the checkpoint's own weights");
             }
             self.check_ids(embedder, name, options);
             if name == "embeddings" {
@@ -125,15 +124,15 @@ impl Family {
         );
     }
 
-    /// 1 - the smallest cosine with float64 on the weights as they are in the checkpoint.
-    fn strayed(&self, got: &[f32], width: usize, rounding: &str, what: &str) -> f64 {
+    /// 1 - the smallest cosine with float64 on the checkpoint's own weights.
+    fn rounding_distance(&self, got: &[f32], width: usize, rounding: &str, what: &str) -> f64 {
         let (_, exact) = self.tensor("embeddings");
-        let strayed = 1.0 - distance(got, &exact, width).min_cosine;
+        let lost = 1.0 - distance(got, &exact, width).min_cosine;
         let name = format!("{}_weights", &rounding[1..]);
         let torch = self.measured[name]["one_minus_min_cosine"].as_f64().unwrap();
         let allowed = ROUNDED.max(1.01 * torch);
-        assert!(strayed <= allowed, "{what}: {strayed:e} from float64, more than {allowed:e}");
-        strayed
+        assert!(lost <= allowed, "{what}: {lost:e} from float64, more than {allowed:e}");
+        lost
     }
 
     fn has(&self, name: &str) -> bool {
@@ -189,7 +188,7 @@ fn packed_bf16_weights_are_as_exact_as_their_rounding() {
     check_all(bf16, &Tolerance { reference: ".bfloat16", ..EXACT });
 }
 
-/// Hidden states stray further than vectors where activations are rounded.
+/// Hidden states differ more than vectors where activations are rounded.
 const HALF: Tolerance = Tolerance { reference: "", cosine: 0.999, relative: 3e-2 };
 
 #[test]
@@ -208,10 +207,10 @@ fn packed_f16_weights_and_activations() {
     check_all(|builder| packed(builder).activations(ActivationsRequest::F16), &HALF);
 }
 
-/// A window shows at its edges: lengths one below, at and one above a window and twice that, where a
-/// window counts to each side also of that part.
+/// Errors of a window show at its edges. The fixtures must have texts of one token less, as many, and one more than the
+/// window and twice the window; for a two-sided window also of each side.
 #[test]
-fn texts_end_at_the_edges_of_windows() {
+fn fixtures_have_texts_at_the_edges_of_windows() {
     let mut windows = 0;
     for family in families() {
         let config = std::fs::read(family.directory.join("config.json")).unwrap_or_default();
@@ -239,8 +238,8 @@ fn texts_end_at_the_edges_of_windows() {
 }
 
 #[test]
-fn tables_beyond_a_binding_are_gathered_to_the_same_bits() {
-    // Their token tables are of 512 rows of 32 values, and nothing else they bind is as large.
+fn tables_larger_than_a_binding_give_bit_identical_rows() {
+    // Their token tables have 512 rows of 32 values and are their largest bindings.
     let wanted = ["roberta", "static", "model2vec_int8"];
     for family in families().iter().filter(|family| wanted.contains(&family.name.as_str())) {
         for precision in [DtypeRequest::Float32, DtypeRequest::Bfloat16] {

@@ -28,8 +28,8 @@ pub fn options(encode: &Value) -> EmbedOptions {
     }
 }
 
-/// Every tensor of a fixture's reference within `most` times what torch was measured to reach in the
-/// same arithmetic, and never held closer than `floor`.
+/// Checks every tensor of a fixture's reference. The tolerance is `most` times the error that torch was measured to make
+/// in the same arithmetic, and at least `floor`. Returns `false` where there is no adapter.
 fn check(name: &str, builder: EmbedderBuilder, arithmetic: &str, most: f64, floor: f64) -> bool {
     let Some(embedder) = build(builder) else { return false };
     let facts = facts(name);
@@ -117,7 +117,7 @@ fn bfloat16() {
 }
 
 #[test]
-fn auto_takes_what_the_checkpoint_names() {
+fn auto_uses_the_checkpoint_dtype() {
     for (name, with_f16, without) in [
         ("bert_bf16", Storage::PackedBf16, Storage::PackedBf16),
         ("bert_f16", Storage::F16, Storage::F32),
@@ -128,7 +128,7 @@ fn auto_takes_what_the_checkpoint_names() {
         let bare = build(builder(name).disable(vec![Feature::ShaderF16])).unwrap();
         assert_eq!(bare.precision().weights, without, "{name}");
     }
-    // A bf16 checkpoint is held exactly, so it is as right as f32; an f16 one too where widened.
+    // A bf16 checkpoint is stored exactly, so it is as accurate as f32. So is an f16 checkpoint stored as f32.
     assert!(check("bert_bf16", builder("bert_bf16"), "float32", 4.0, 2e-6));
     let widened = builder("bert_f16").disable(vec![Feature::ShaderF16]);
     assert!(check("bert_f16", widened, "float32", 4.0, 2e-6));

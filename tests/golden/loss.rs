@@ -1,4 +1,4 @@
-//! A lost device is opened again, and vectors afterwards have the bits they had before.
+//! Rows after the loss of a device are bit-identical to those before.
 
 use vectile::block_on;
 
@@ -6,7 +6,7 @@ use crate::builder;
 use crate::support::{build, texts};
 
 #[test]
-fn vectors_after_a_loss_are_those_before() {
+fn rows_after_a_loss_are_bit_identical() {
     let Some(embedder) = build(builder("bert_dense")) else { return };
     let texts = texts("bert_dense");
     let before = block_on(embedder.embed(&texts)).unwrap();
@@ -17,7 +17,7 @@ fn vectors_after_a_loss_are_those_before() {
 }
 
 #[test]
-fn calls_that_take_turns_survive_a_loss_together() {
+fn concurrent_calls_survive_a_loss() {
     let Some(embedder) = build(builder("bert_dense").batch_tokens(16)) else { return };
     let texts = texts("bert_dense");
     let expected = block_on(embedder.embed(&texts)).unwrap();
@@ -35,7 +35,7 @@ fn calls_that_take_turns_survive_a_loss_together() {
             for embeddings in call.join().unwrap() {
                 match embeddings {
                     Ok(embeddings) => assert_eq!(embeddings, expected),
-                    // A batch is repeated once; three losses in a row may meet the same one.
+                    // A batch is repeated only once, and three losses may hit the same batch.
                     Err(error) => {
                         assert!(matches!(error, vectile::Error::DeviceLost { .. }), "{error}")
                     }
@@ -47,7 +47,7 @@ fn calls_that_take_turns_survive_a_loss_together() {
 }
 
 #[test]
-fn batches_that_memory_does_not_hold_are_halved_and_give_the_same_bits() {
+fn batches_too_large_for_memory_are_halved_with_bit_identical_rows() {
     let Some(whole) = build(builder("bert_dense")) else { return };
     let texts = texts("bert_dense");
     let expected = block_on(whole.embed(&texts)).unwrap();
@@ -59,7 +59,7 @@ fn batches_that_memory_does_not_hold_are_halved_and_give_the_same_bits() {
     let embeddings = block_on(embedder.embed(&texts)).unwrap();
     assert!(embeddings.halved > 0);
     assert_eq!(embeddings.values, expected.values);
-    // What was learnt of the memory stays.
+    // Later calls use the smaller batches at once.
     assert_eq!(block_on(embedder.embed(&texts)).unwrap().halved, 0);
 
     let tight = build(builder("bert_dense").fit_tokens(longest - 1)).unwrap();

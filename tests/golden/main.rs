@@ -1,5 +1,5 @@
-//! Whole models against vectors that sentence-transformers made in float64, on a real adapter
-//! (software Vulkan counts).
+//! Whole models against vectors that sentence-transformers made in float64, on a real adapter, which may be a software
+//! one.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -30,7 +30,7 @@ use vectile::{Embedder, EmbedderBuilder};
 
 use support::model_files;
 
-/// Starts an embedder of a fixture.
+/// A builder for an embedder of a fixture.
 pub fn builder(name: &str) -> EmbedderBuilder {
     Embedder::builder(model_files(name))
 }

@@ -1,5 +1,4 @@
-//! The real all-MiniLM-L6-v2, in the directory that `VECTILE_TEST_MODEL` names, against 236 hard
-//! texts.
+//! The published all-MiniLM-L6-v2, in the directory that `VECTILE_TEST_MODEL` names, on 236 difficult texts.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -53,7 +52,7 @@ fn measure(embedder: &Embedder, reference: &str) -> Distance {
 }
 
 #[test]
-fn float32_is_the_reference() {
+fn float32_agrees_with_the_reference() {
     let Some(builder) = builder() else { return };
     let Some(embedder) = build(builder) else { return };
     assert_eq!(embedder.precision().weights, Storage::F32);
@@ -68,7 +67,7 @@ fn float32_is_the_reference() {
 }
 
 #[test]
-fn without_subgroups_float32_is_the_reference() {
+fn float32_without_subgroups_agrees_with_the_reference() {
     let Some(builder) = builder() else { return };
     let Some(embedder) = build(builder.disable(vec![Feature::Subgroups])) else { return };
     let d = measure(&embedder, "embeddings");
@@ -76,7 +75,7 @@ fn without_subgroups_float32_is_the_reference() {
 }
 
 #[test]
-fn sixteen_bits_stay_close() {
+fn sixteen_bit_weights_stay_close_to_the_reference() {
     let Some(first) = builder() else { return };
     let packed = |b: EmbedderBuilder| {
         b.disable(vec![Feature::ShaderF16]).half_fallback(HalfFallback::Packed)
@@ -94,7 +93,7 @@ fn sixteen_bits_stay_close() {
     }
 }
 
-/// The model's files with every float tensor rounded and the config saying so.
+/// The model's files with every float tensor rounded to `dtype`, which the config names.
 fn rounded(dtype: Dtype) -> Option<ModelFiles> {
     let directory = directory()?;
     let original = std::fs::read(directory.join("model.safetensors")).unwrap();
@@ -130,14 +129,14 @@ fn rounded(dtype: Dtype) -> Option<ModelFiles> {
 }
 
 #[test]
-fn sixteen_bit_checkpoints_are_held_exactly() {
+fn sixteen_bit_checkpoints_are_stored_exactly() {
     let Some(bf16) = rounded(Dtype::BF16) else { return };
     let Some(embedder) = build(Embedder::builder(bf16)) else { return };
     assert_eq!(embedder.precision().weights, Storage::PackedBf16);
     let d = measure(&embedder, "embeddings_bf16_weights");
     assert!(d.min_cosine >= 0.999_999_9 && d.max_abs <= 2e-6, "{d:?}");
 
-    // Half the weight bytes of the f32 checkpoint.
+    // The weights take half the bytes of the f32 checkpoint.
     let whole = build(builder().unwrap()).unwrap().precision().weight_bytes as f64;
     let ratio = embedder.precision().weight_bytes as f64 / whole;
     assert!((0.49..0.51).contains(&ratio), "{ratio}");
@@ -158,7 +157,7 @@ fn sixteen_bit_checkpoints_are_held_exactly() {
 
 #[cfg(feature = "lab")]
 #[test]
-fn it_verifies_with_the_vectors_that_vectile_carries() {
+fn verify_passes_with_the_shipped_reference() {
     use vectile::lab::verify::{VerifyOptions, verify};
     let Some(builder) = builder() else { return };
     if build(builder.clone()).is_none() {

@@ -1,5 +1,5 @@
-//! Every multi-vector encoder: each directory of `tests/fixtures/multi_vector` in every storage and by both
-//! sorts of kernels.
+//! Every multi-vector encoder: each directory of `tests/fixtures/multi_vector` in every storage and with both
+//! families of kernels.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use vectile::{
 use crate::storages::in_every_storage;
 use crate::support::{build, directories, fixture, read_json, tensor};
 
-const SIDES: [(EmbedTask, &str); 2] =
+const ROLES: [(EmbedTask, &str); 2] =
     [(EmbedTask::Query, "query"), (EmbedTask::Document, "document")];
 
 fn names() -> Vec<String> {
@@ -32,14 +32,14 @@ fn texts(name: &str) -> Vec<String> {
 
 fn encode<T: AsRef<str>>(
     encoder: &MultiVectorEncoder,
-    side: EmbedTask,
+    role: EmbedTask,
     texts: &[T],
 ) -> MultiVectorEmbeddings {
-    let options = EmbedOptions { task: Some(side), ..EmbedOptions::default() };
+    let options = EmbedOptions { task: Some(role), ..EmbedOptions::default() };
     block_on(encoder.encode_with(texts, &options)).unwrap()
 }
 
-/// A tensor of the reference that is flat, cut at its offsets.
+/// A flat tensor of the reference, split at its offsets into one part for each text.
 fn ragged(name: &str, what: &str, offsets: &str) -> Vec<Vec<f64>> {
     let reference = directory(name).join("reference.safetensors");
     let (shape, values) = tensor(&reference, what);
@@ -57,17 +57,17 @@ fn check_all(
     for name in names() {
         let Some(encoder) = build(precision(builder(&name))) else { return };
         let texts = texts(&name);
-        for (side, label) in SIDES {
+        for (role, label) in ROLES {
             let what = format!("{name}, {label}, {}", encoder.precision());
             let ids = ragged(&name, &format!("{label}.ids"), &format!("{label}.id_offsets"));
             let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-            for (i, tokens) in encoder.tokenize(&texts, side).unwrap().into_iter().enumerate() {
+            for (i, tokens) in encoder.tokenize(&texts, role).unwrap().into_iter().enumerate() {
                 let tokens: Vec<f64> = tokens.into_iter().map(f64::from).collect();
                 assert_eq!(tokens, ids[i], "{what}: tokens of text {i}");
             }
             let expected =
                 ragged(&name, &format!("{label}.vectors{suffix}"), &format!("{label}.offsets"));
-            let got = encode(&encoder, side, &texts);
+            let got = encode(&encoder, role, &texts);
             assert_eq!(got.vectors.len(), expected.len(), "{what}");
             let mut worst: f64 = 0.0;
             for (i, (vectors, expected)) in got.vectors.iter().zip(&expected).enumerate() {
@@ -79,7 +79,7 @@ fn check_all(
             }
             assert!(worst <= tolerance, "{what}: {worst:e}");
             for (i, text) in texts.iter().enumerate().rev() {
-                let alone = encode(&encoder, side, &[text]);
+                let alone = encode(&encoder, role, &[text]);
                 assert_eq!(
                     alone.vectors[0], got.vectors[i],
                     "{what}: text {i} alone and in a batch"
@@ -93,11 +93,11 @@ fn check_all(
 in_every_storage!(check_all, 1e-5);
 
 #[test]
-fn scores_are_those_of_sentence_transformers() {
+fn scores_agree_with_sentence_transformers() {
     for name in names() {
         let Some(encoder) = build(builder(&name).dtype(DtypeRequest::Float32)) else { return };
         let texts = texts(&name);
-        let [queries, documents] = SIDES.map(|(side, _)| encode(&encoder, side, &texts).vectors);
+        let [queries, documents] = ROLES.map(|(role, _)| encode(&encoder, role, &texts).vectors);
         let (shape, expected) = tensor(&directory(&name).join("reference.safetensors"), "scores");
         assert_eq!(shape, [texts.len(), texts.len()]);
         for (q, query) in queries.iter().enumerate() {
@@ -112,18 +112,18 @@ fn scores_are_those_of_sentence_transformers() {
 }
 
 #[test]
-fn batches_of_any_size_give_the_same_bits() {
+fn rows_are_bit_identical_in_batches_of_any_size() {
     let texts = texts("bert");
     let Some(encoder) = build(builder("bert")) else { return };
-    let all = SIDES.map(|(side, _)| encode(&encoder, side, &texts).vectors);
+    let all = ROLES.map(|(role, _)| encode(&encoder, role, &texts).vectors);
     for batch_tokens in [1, 37, 100_000] {
         let other = build(builder("bert").batch_tokens(batch_tokens)).unwrap();
-        assert_eq!(SIDES.map(|(side, _)| encode(&other, side, &texts).vectors), all);
+        assert_eq!(ROLES.map(|(role, _)| encode(&other, role, &texts).vectors), all);
     }
 }
 
 #[test]
-fn what_token_vectors_do_not_have_is_refused() {
+fn options_that_token_vectors_lack_are_refused() {
     let Some(encoder) = build(builder("bert")) else { return };
     let query = EmbedOptions { task: Some(EmbedTask::Query), ..EmbedOptions::default() };
     for (options, name) in [
@@ -141,9 +141,9 @@ fn what_token_vectors_do_not_have_is_refused() {
 }
 
 #[test]
-fn lengths_of_a_side_are_kept_and_reported() {
+fn queries_and_documents_have_their_own_length_limits() {
     let Some(encoder) = build(builder("bert")) else { return };
-    let lengths = SIDES.map(|(side, _)| encoder.max_seq_length(side));
+    let lengths = ROLES.map(|(role, _)| encoder.max_seq_length(role));
     assert_eq!(lengths, [Some(16), Some(40)]);
     let long = "a cat sat ".repeat(30);
     let query = encode(&encoder, EmbedTask::Query, &["a", &long]);

@@ -1,4 +1,4 @@
-//! Compiled pipelines are kept beside other findings, and files that are none do no harm.
+//! Compiled pipelines are cached, and damaged cache files do no harm.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ fn vectors(builder: EmbedderBuilder) -> Option<Vec<f32>> {
     Some(block_on(embedder.embed(&["A text.", "Another, of some more words."])).unwrap().values)
 }
 
-/// The files of pipelines in a directory.
+/// The cached pipelines in a directory.
 fn files(directory: &Path) -> Vec<PathBuf> {
     let files =
         std::fs::read_dir(directory).into_iter().flatten().map(|entry| entry.unwrap().path());
@@ -23,7 +23,7 @@ fn files(directory: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn they_are_kept_and_what_is_broken_is_ignored_and_replaced() {
+fn pipelines_are_cached_and_damaged_files_are_replaced() {
     let Some(expected) = vectors(builder()) else { return };
     let cache = tempfile::tempdir().unwrap();
     let cached = || builder().cache_dir(cache.path().join("vectile"));
@@ -52,14 +52,14 @@ fn they_are_kept_and_what_is_broken_is_ignored_and_replaced() {
         assert_ne!(again, broken);
         assert!(again.len() > 64, "{} bytes", again.len());
     }
-    assert_eq!(files(&directory).len(), 1, "no part is left over");
+    assert_eq!(files(&directory).len(), 1, "a temporary file was left behind");
     std::fs::remove_file(path).unwrap();
     std::fs::create_dir(path).unwrap();
     assert_eq!(vectors(cached()).unwrap(), expected);
 }
 
 #[test]
-fn a_kernel_that_was_made_wrong_is_not_kept() {
+fn pipelines_of_edited_shaders_are_not_cached() {
     let cache = tempfile::tempdir().unwrap();
     let wrong = |wgsl: String| wgsl.replace("let scale = 1.0 /", "let scale = 1.003 /");
     let builder = builder().cache_dir(cache.path().to_owned()).edit_shader(("layer_norm", wrong));

@@ -1,5 +1,5 @@
-//! Activations beyond f16: caught on the texts that have them, and on no others; f16 that failed its
-//! self-test: not used.
+//! Activations that overflow f16 are caught, on exactly the texts that have them. f16 that fails its self-test is not
+//! used.
 
 use vectile::{
     ActivationsRequest, DtypeRequest, Error, Feature, HalfFallback, ModelFiles, block_on,
@@ -8,7 +8,7 @@ use vectile::{
 use crate::builder;
 use crate::support::{build, distance, fixture, lacks, tensor, texts};
 
-/// The texts of `bert_overflow` whose activations pass 65504.
+/// The texts of `bert_overflow` with activations above 65504.
 pub const OVERFLOWING: [usize; 3] = [27, 28, 29];
 
 #[test]
@@ -37,8 +37,8 @@ fn forced_f16_activations_are_refused_by_text() {
     }
 }
 
-/// The checkpoint's dtype decides under auto, and that of `bert_overflow` is f32: its twin in f16.
-pub fn twin_in_f16() -> ModelFiles {
+/// `bert_overflow`, an f32 checkpoint, with a config that says f16. `auto` then runs it in f16.
+pub fn overflow_as_f16_checkpoint() -> ModelFiles {
     let directory = fixture("bert_overflow");
     let read = |name: &str| std::fs::read(directory.join(name)).unwrap();
     let mut config: serde_json::Value = serde_json::from_slice(&read("config.json")).unwrap();
@@ -58,8 +58,8 @@ pub fn twin_in_f16() -> ModelFiles {
 }
 
 #[test]
-fn auto_runs_those_texts_again_and_counts_them() {
-    let files = twin_in_f16();
+fn auto_runs_overflowing_texts_again_and_counts_them() {
+    let files = overflow_as_f16_checkpoint();
     let Some(embedder) = build(vectile::Embedder::builder(files.clone())) else { return };
     if embedder.precision().activations == vectile::Storage::F32 {
         lacks("the adapter has no SHADER_F16");
@@ -73,7 +73,7 @@ fn auto_runs_those_texts_again_and_counts_them() {
     let d = distance(&got.values, &expected, got.dim);
     assert!(d.relative <= 1e-2 && d.min_cosine > 0.999, "{d:?}");
 
-    // Neighbours keep their bits; the texts that were run again have those of f32 activations.
+    // Texts that ran again have the rows of f32 activations; all others are unchanged.
     let wide = vectile::Embedder::builder(files).activations(ActivationsRequest::F32);
     let wide = block_on(build(wide).unwrap().embed(&texts)).unwrap();
     for (i, text) in texts.iter().enumerate() {
@@ -92,7 +92,7 @@ fn f16_that_failed_its_self_test_is_not_used() {
         lacks("the adapter has no SHADER_F16");
         return;
     }
-    // The verdict was kept; one of failure is believed at the next load.
+    // The verdict is cached. A cached failure is used at the next load.
     let file = cache.path().join("shader-f16.json");
     let kept = std::fs::read_to_string(&file).unwrap();
     assert!(kept.contains("true"), "{kept}");
@@ -101,17 +101,17 @@ fn f16_that_failed_its_self_test_is_not_used() {
     assert_eq!(demoted.precision().weights, vectile::Storage::F32);
     assert_eq!(demoted.precision().reasons, [vectile::Reason::ShaderF16FailedSelfTest]);
     assert!(demoted.precision().to_string().contains("failed its self-test"));
-    // A file that is not ours is as good as none.
+    // A damaged file is ignored.
     std::fs::write(&file, "not json").unwrap();
     assert_eq!(build(start()).unwrap().precision().weights, vectile::Storage::F16);
 }
 
 #[test]
-fn f16_is_judged_by_the_kernels_that_the_model_runs() {
+fn f16_is_tested_on_the_kernels_that_the_model_runs() {
     let weights = |edit: vectile::gpu::executor::ShaderEdit| {
         build(builder("bert_f16").edit_shader(edit)).map(|model| model.precision().weights)
     };
-    // BERT has no such norm.
+    // BERT does not run this kernel.
     match weights(("rms_norm", |_| "no WGSL".to_owned())) {
         None => return,
         Some(vectile::Storage::F16) => {}
@@ -123,7 +123,7 @@ fn f16_is_judged_by_the_kernels_that_the_model_runs() {
     assert_eq!(weights(in_f16_alone), Some(vectile::Storage::F32));
 }
 
-/// `bert_overflow` in f16 under the modules of a multi-vector encoder.
+/// `bert_overflow` in f16, with the modules of a multi-vector encoder.
 fn token_vectors_in_f16() -> ModelFiles {
     let read = |directory: &str, name: &str| std::fs::read(fixture(directory).join(name)).unwrap();
     let config = read("bert_overflow", "config.json");
@@ -148,7 +148,7 @@ fn token_vectors_in_f16() -> ModelFiles {
 }
 
 #[test]
-fn token_vectors_of_those_texts_are_run_again_whole() {
+fn token_vectors_of_overflowing_texts_are_run_again() {
     let start = || vectile::MultiVectorEncoder::builder(token_vectors_in_f16());
     let Some(encoder) = build(start()) else { return };
     if encoder.precision().activations == vectile::Storage::F32 {

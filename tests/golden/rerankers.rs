@@ -1,5 +1,5 @@
-//! Every reranker: each directory of `tests/fixtures/rerankers` in every storage and by both sorts of
-//! kernels. `VECTILE_FAMILY=bert` runs the directories whose name has that in it.
+//! Every reranker: each directory of `tests/fixtures/rerankers` in every storage and with both families of kernels.
+//! `VECTILE_FAMILY=bert` selects the directories whose names contain `bert`.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ struct Fixture {
     name: String,
     directory: PathBuf,
     pairs: Vec<(String, String)>,
-    /// How it was made.
+    /// The contents of `fixture.json`.
     fixture: serde_json::Value,
 }
 
@@ -45,7 +45,7 @@ impl Fixture {
         tensor(&self.directory.join("reference.safetensors"), name)
     }
 
-    /// Scores, bits and what was cut, against the tensor `scores` and a suffix.
+    /// Checks scores, bit-identical rows and truncation against the tensor `scores` with a suffix.
     fn check(&self, reranker: &Reranker, suffix: &str, tolerance: f64) {
         let what = format!("{}, {}", self.name, reranker.precision());
         let scores = block_on(reranker.predict(&self.pairs)).unwrap();
@@ -57,7 +57,7 @@ impl Fixture {
             .zip(&expected)
             .map(|(got, expected)| (f64::from(*got) - expected).abs() / expected.abs().max(1.0))
             .fold(0.0, f64::max);
-        // Where outliers amplify rounding, torch in f32 is the measure.
+        // Where outliers amplify rounding, the error of torch in f32 sets the tolerance.
         let torch = self.fixture["torch_float32_logits"].as_f64().unwrap();
         assert!(worst <= tolerance.max(2.0 * torch), "{what}: {worst:e}");
         for (i, row) in scores.rows().enumerate().rev() {
@@ -84,7 +84,7 @@ fn check_all(precision: impl Fn(RerankerBuilder) -> RerankerBuilder, suffix: &st
 in_every_storage!(check_all, 2e-5);
 
 #[test]
-fn pairs_are_tokenized_and_cut_as_transformers_does() {
+fn pairs_are_tokenized_and_truncated_as_by_transformers() {
     for fixture in fixtures() {
         let Some(reranker) = build(fixture.builder()) else { return };
         let pairs: Vec<(&str, &str)> =
@@ -103,7 +103,7 @@ fn pairs_are_tokenized_and_cut_as_transformers_does() {
 }
 
 #[test]
-fn batches_of_any_size_give_the_same_bits() {
+fn scores_are_bit_identical_in_batches_of_any_size() {
     for name in ["bert", "qwen3"] {
         let fixture = one(name);
         let Some(reranker) = build(fixture.builder()) else { return };
@@ -160,7 +160,7 @@ fn pairs_that_are_too_long_can_be_refused() {
 }
 
 #[test]
-fn a_prompt_of_the_caller_replaces_the_models_own() {
+fn a_prompt_of_the_caller_replaces_the_default() {
     for (name, [other, spelt, default]) in
         [("bert_prompts", ["query", "find: ", "web"]), ("qwen3", ["rivers", "Find rivers", "cats"])]
     {
@@ -183,7 +183,7 @@ fn a_prompt_of_the_caller_replaces_the_models_own() {
 }
 
 #[test]
-fn a_lost_device_is_won_back() {
+fn scores_after_a_lost_device_are_bit_identical() {
     let fixture = one("bert");
     let Some(reranker) = build(fixture.builder()) else { return };
     let before = block_on(reranker.predict(&fixture.pairs)).unwrap();

@@ -1,5 +1,5 @@
-//! Every sparse encoder: each directory of `tests/fixtures/sparse`, and bge-m3, in every storage and by both
-//! sorts of kernels.
+//! Every sparse encoder: each directory of `tests/fixtures/sparse`, and bge-m3, in every storage and with both
+//! families of kernels.
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ fn names() -> Vec<String> {
     names
 }
 
-/// It is a multi-vector encoder too.
+/// A fixture that is both a sparse and a multi-vector encoder.
 const BGE_M3: &str = "bge_m3";
 
 fn directory(name: &str) -> PathBuf {
@@ -32,7 +32,7 @@ fn texts(directory: &Path) -> Vec<String> {
     read_json(&directory.join("texts.json"))
 }
 
-/// The vectors as rows with their zeros.
+/// The vectors as dense rows.
 fn dense(embeddings: &SparseEmbeddings) -> Vec<f32> {
     let mut rows = vec![0.0; embeddings.vectors.len() * embeddings.dim];
     for (row, vector) in rows.chunks_exact_mut(embeddings.dim).zip(&embeddings.vectors) {
@@ -51,7 +51,7 @@ fn check_all(
     tolerance: f64,
 ) {
     for name in names() {
-        // Of weights that are cut by rank, which are kept changes with any rounding.
+        // Its weights are selected by rank, and rounding changes the selection.
         if name == "bert_twice" && tolerance > 1e-3 {
             continue;
         }
@@ -78,7 +78,7 @@ fn check_all(
 in_every_storage!(check_all, 2e-5);
 
 #[test]
-fn batches_of_any_size_and_small_bindings_give_the_same_bits() {
+fn rows_are_bit_identical_in_batches_of_any_size_and_small_bindings() {
     let Some(encoder) = build(builder("bert")) else { return };
     let texts = texts(&directory("bert"));
     let all = block_on(encoder.encode(&texts)).unwrap();
@@ -86,13 +86,13 @@ fn batches_of_any_size_and_small_bindings_give_the_same_bits() {
         let other = build(builder("bert").batch_tokens(batch_tokens)).unwrap();
         assert_eq!(block_on(other.encode(&texts)).unwrap().vectors, all.vectors);
     }
-    // Room for the logits of one text only.
+    // This binding has room for the logits of one text only.
     let small = build(builder("bert").max_binding_bytes(1 << 20)).unwrap();
     assert_eq!(block_on(small.encode(&texts)).unwrap().vectors, all.vectors);
 }
 
 #[test]
-fn queries_that_are_looked_up() {
+fn queries_with_a_lookup_table_agree_with_the_reference() {
     let Some(encoder) = build(builder("opensearch")) else { return };
     let texts = texts(&directory("opensearch"));
     let reference = directory("opensearch").join("reference.safetensors");
@@ -101,7 +101,7 @@ fn queries_that_are_looked_up() {
     let got = block_on(encoder.encode_with(&texts, &query)).unwrap();
     assert_eq!([got.vectors.len(), got.dim], shape[..]);
     assert_eq!(dense(&got).into_iter().map(f64::from).collect::<Vec<_>>(), expected);
-    // Of those longer than 20 tokens the rest is cut and reported.
+    // Texts longer than 20 tokens are truncated and reported.
     assert_eq!(encoder.max_seq_length_of(&query), Some(20));
     assert_eq!(encoder.max_seq_length_of(&EmbedOptions::default()), Some(80));
     assert_eq!(got.truncated, [texts.len() - 2, texts.len() - 1]);
@@ -113,7 +113,7 @@ fn queries_that_are_looked_up() {
 }
 
 #[test]
-fn what_sparse_vectors_do_not_have_is_refused() {
+fn options_that_sparse_vectors_lack_are_refused() {
     let Some(encoder) = build(builder("bert_bare")) else { return };
     for (options, name) in [
         (EmbedOptions { normalize: true, ..EmbedOptions::default() }, "normalize"),

@@ -1,4 +1,4 @@
-//! Each way to store weights and activations, for any kind of model.
+//! Each combination of storages, for any model kind.
 
 use vectile::{
     ActivationsRequest, Built, DtypeRequest, Feature, HalfFallback, ModelBuilder as Builder,
@@ -30,8 +30,8 @@ pub fn f16_activations<M: Built>(builder: Builder<M>) -> Builder<M> {
         .activations(ActivationsRequest::F16)
 }
 
-/// A test for each: `$check` takes how to ask for it, what the names of the reference's tensors then end in,
-/// and how far values may be off, which is `$exact` but for 16-bit activations.
+/// Makes one test for each combination. `$check` gets a function that requests it from a builder, the suffix of the
+/// reference tensors, and the tolerance: `$exact`, or a larger one for 16-bit activations.
 macro_rules! in_every_storage {
     ($check:ident, $exact:expr) => {
         #[test]

@@ -1,4 +1,4 @@
-//! Adapters for tasks, which are added to the weights at load.
+//! LoRA adapters for tasks, which are added to the weights at load.
 
 use vectile::{DtypeRequest, EmbedOptions, EmbedderBuilder, block_on};
 
@@ -11,7 +11,7 @@ fn builder(family: &str) -> EmbedderBuilder {
 }
 
 #[test]
-fn each_task_has_vectors_of_its_own() {
+fn each_task_agrees_with_its_own_reference() {
     let directory = fixture("families").join("jina_v3_hub");
     let texts: Vec<String> = read_json(&directory.join("texts.json"));
     let reference = |name: &str| tensor(&directory.join("reference.safetensors"), name).1;
@@ -25,12 +25,12 @@ fn each_task_has_vectors_of_its_own() {
         eprintln!("{task}: {d:?}");
         assert!(d.min_cosine >= 0.999_999 && d.relative <= 2e-5, "{task}: {d:?}");
         let other = distance(&got.values, &without, got.dim);
-        assert!(other.min_cosine < 0.99, "{task} is as without: {other:?}");
+        assert!(other.min_cosine < 0.99, "{task} changes nothing: {other:?}");
     }
 }
 
 #[test]
-fn a_task_that_a_model_does_not_have_is_refused() {
+fn unknown_tasks_are_refused() {
     for (family, task, words) in [
         ("jina_v3_hub", "retrieval", &["lora_task", "`retrieval`", "retrieval.query"][..]),
         ("jina_v3", "retrieval.query", &["lora_task", "no LoRA"]),

@@ -1,4 +1,4 @@
-//! What `vectile tune` keeps is taken by later loads, and changes no bit that rows may not change.
+//! Later loads use the results of `vectile tune`, and their rows stay bit-identical.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +29,7 @@ fn run(builder: EmbedderBuilder) -> Option<(Vec<f32>, Vec<String>, String)> {
 }
 
 #[test]
-fn what_was_kept_is_taken_and_changes_no_bits() {
+fn tuned_variants_are_used_and_rows_stay_bit_identical() {
     let Some((before, untuned, described)) = run(builder()) else { return };
     assert!(!described.contains("tuned"), "{described}");
     let cache = tempfile::tempdir().unwrap();
@@ -41,7 +41,7 @@ fn what_was_kept_is_taken_and_changes_no_bits() {
     assert_eq!(after, before);
     assert!(described.contains("tuned"), "{described}");
 
-    // Other choices, as another machine would make them.
+    // Choices that another machine might have stored.
     let path = cache.path().join("kernels.json");
     for (name, shown) in [("tile 128x128", "tiles of 128 × 128"), ("few 8", "columns of 8 rows")] {
         let mut kept: BTreeMap<String, Value> =
@@ -58,7 +58,7 @@ fn what_was_kept_is_taken_and_changes_no_bits() {
         assert!(variants.iter().all(|variant| variant == shown), "{variants:?}");
     }
 
-    // What cannot be read is as good as none.
+    // Damaged files are ignored.
     for broken in ["{", "[]", r#"{"an adapter": {"choices": 3}}"#] {
         std::fs::write(&path, broken).unwrap();
         let (after, variants, described) = run(tuned()).unwrap();

@@ -1,4 +1,4 @@
-//! `vectile verify`: what it finds, what it keeps, and what the next load makes of it.
+//! `vectile verify`: its findings, the verdict it stores, and the effect of that verdict on later loads.
 
 use std::path::Path;
 
@@ -10,10 +10,10 @@ use vectile::{
 };
 
 use crate::builder;
-use crate::range::{OVERFLOWING, twin_in_f16};
+use crate::range::{OVERFLOWING, overflow_as_f16_checkpoint};
 use crate::support::{build, built, distance, fixture, lacks, tensor, texts};
 
-/// Verifies on these texts, or `None`, said aloud, where the machine has no adapter.
+/// Verifies on these texts. `None`, with a loud skip, where the machine has no adapter.
 fn run(builder: EmbedderBuilder, texts: &[String]) -> Option<Verification> {
     let options = VerifyOptions {
         texts: Some(("a test".into(), texts.to_vec())),
@@ -40,7 +40,7 @@ fn has_f16(found: &Verification) -> bool {
     found.shader_f16 == ShaderF16::Passed
 }
 
-/// The rows of `bert_overflow` are those of sentence-transformers.
+/// Checks the rows of `bert_overflow` against sentence-transformers.
 fn rows_are_right(embedder: &Embedder) {
     let got = block_on(embedder.embed(&texts("bert_overflow"))).unwrap();
     assert_eq!(got.retried, 0);
@@ -50,7 +50,7 @@ fn rows_are_right(embedder: &Embedder) {
 }
 
 #[test]
-fn activations_beyond_f16_are_found_on_their_texts_with_their_layer() {
+fn activations_beyond_f16_are_reported_with_text_and_layer() {
     let cache = tempfile::tempdir().unwrap();
     let start = || builder("bert_overflow").cache_dir(cache.path().to_owned());
     let texts = texts("bert_overflow");
@@ -66,9 +66,9 @@ fn activations_beyond_f16_are_found_on_their_texts_with_their_layer() {
         .map(|range| range.place())
         .collect();
     assert_eq!(beyond, ["layer 0 up"]);
-    // Embeddings and their norm, and seven tensors a layer.
+    // Embeddings and their norm, and seven tensors for each layer.
     assert_eq!(found.activations.len(), 2 + 2 * 7);
-    // With f16 activations exactly those texts are lost; with f32 ones all are near.
+    // With f16 activations exactly those texts have no row. With f32 activations all agree.
     assert_eq!(found.f16[0].unusable, OVERFLOWING);
     assert!(found.f16[1].unusable.is_empty() && found.f16[1].min_cosine > 0.999_99, "{found}");
     assert_eq!(found.f16[1].activations, Storage::F32);
@@ -76,7 +76,7 @@ fn activations_beyond_f16_are_found_on_their_texts_with_their_layer() {
         return;
     }
 
-    // The next load honours it: f32 activations with the layer named, and right vectors at once.
+    // The next load uses f32 activations, names the layer, and gives right rows without a retry.
     let embedder = build(start().dtype(DtypeRequest::Float16)).unwrap();
     let precision = embedder.precision();
     assert_eq!((precision.weights, precision.activations), (Storage::F16, Storage::F32));
@@ -84,18 +84,19 @@ fn activations_beyond_f16_are_found_on_their_texts_with_their_layer() {
     assert_eq!(precision.reasons, reasons);
     assert!(precision.to_string().contains("layer 0 up reaches 1093"), "{precision}");
     rows_are_right(&embedder);
-    // An explicit choice stands above it.
+    // An explicit request overrides the verdict.
     let forced = start().dtype(DtypeRequest::Float16).activations(ActivationsRequest::F16);
     assert_eq!(build(forced).unwrap().precision().activations, Storage::F16);
-    // Without the verdict f16 activations are tried.
+    // Without a verdict f16 activations are used.
     let unknown = build(builder("bert_overflow").dtype(DtypeRequest::Float16)).unwrap();
     assert_eq!(unknown.precision().activations, Storage::F16);
 }
 
 #[test]
-fn an_f16_checkpoint_runs_nothing_again_once_it_was_measured() {
+fn a_measured_f16_checkpoint_runs_no_text_again() {
     let cache = tempfile::tempdir().unwrap();
-    let start = || Embedder::builder(twin_in_f16()).cache_dir(cache.path().to_owned());
+    let start =
+        || Embedder::builder(overflow_as_f16_checkpoint()).cache_dir(cache.path().to_owned());
     let texts = texts("bert_overflow");
     let Some(before) = build(start()) else { return };
     if before.precision().activations != Storage::F16 {
@@ -104,7 +105,7 @@ fn an_f16_checkpoint_runs_nothing_again_once_it_was_measured() {
     }
     assert_eq!(block_on(before.embed(&texts)).unwrap().retried, OVERFLOWING.len());
     let found = run(start(), &texts).unwrap();
-    // Under auto those texts are saved, so nothing fails.
+    // `auto` runs those texts again, so nothing fails.
     assert!(found.passed, "{found}");
     let after = build(start()).unwrap();
     assert_eq!(after.precision().activations, Storage::F32);
@@ -128,7 +129,7 @@ fn forced_f16_activations_do_not_pass_where_a_text_overflows() {
         assert!(failure.contains(words), "no `{words}` in {failure}");
     }
     assert!(found.to_string().contains("NOT PASSED"), "{found}");
-    // On the other texts it does.
+    // On the other texts it passes.
     let calm: Vec<String> = texts[..OVERFLOWING[0]].to_vec();
     let found = run(forced(), &calm).unwrap();
     assert!(found.passed, "{found}");
@@ -150,7 +151,7 @@ fn a_wrong_kernel_does_not_pass() {
     assert!(has(["kernel layer_norm", "f32 activations"]), "{:?}", found.failures);
     assert!(has(["off the reference", "f32 weights"]), "{:?}", found.failures);
     assert!(found.kernels.iter().all(|check| check.passed != (check.kernel == "layer_norm")));
-    // As it should be, it passes.
+    // The unedited kernel passes.
     let found = run_with(builder("bert_concat"), &options).unwrap();
     assert!(found.passed, "{found}");
     assert!(found.comparisons.iter().all(|comparison| comparison.texts >= 20), "{found}");
@@ -173,15 +174,15 @@ fn a_kernel_that_is_wrong_in_f16_demotes_f16_and_does_not_pass() {
     assert_eq!(found.shader_f16, ShaderF16::FailedSelfTest);
     assert!(found.failures.iter().all(|failure| failure.starts_with("kernel attention_lane")));
     assert_eq!(found.precision.reasons, [Reason::ShaderF16FailedSelfTest]);
-    // f16 is measured all the same, in packed form.
+    // f16 is still measured, as packed f16.
     assert_eq!(found.f16[0].weights, Storage::PackedF16);
-    // Later loads know, and one without a cache finds out for itself.
+    // Later loads use the cached verdict; a load without a cache runs the self-test.
     for builder in [builder("bert_f16").cache_dir(cache.path().to_owned()), start()] {
         let embedder = build(builder).unwrap();
         assert_eq!(embedder.precision().weights, Storage::F32);
         assert_eq!(embedder.precision().reasons, [Reason::ShaderF16FailedSelfTest]);
     }
-    // A model that stores no f16 asks nothing.
+    // A model that stores no f16 runs no self-test.
     let wide = build(start().dtype(DtypeRequest::Float32)).unwrap();
     assert_eq!(wide.precision().reasons, []);
 }
@@ -203,7 +204,7 @@ fn copy(name: &str, to: &Path) {
 }
 
 #[test]
-fn a_verdict_is_of_one_model_and_of_no_other() {
+fn a_verdict_applies_only_to_the_same_weights() {
     let (model, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     copy("bert_overflow", model.path());
     let start = || {
@@ -225,11 +226,11 @@ fn a_verdict_is_of_one_model_and_of_no_other() {
         if cached { builder.cache_dir(cache.path().to_owned()) } else { builder }
     };
     let measured = |builder: EmbedderBuilder| build(builder).unwrap().precision().measured.clone();
-    // The file beside the model counts alone too.
+    // The file beside the model is enough on its own.
     for cached in [true, false] {
         assert_eq!(measured(places(cached)), Some(found.verdict.clone()), "{cached}");
     }
-    // Another value of one weight, in a file of the same length and header.
+    // One weight changes; length and header of the file stay.
     let weights = model.path().join("model.safetensors");
     let whole = std::fs::read(&weights).unwrap();
     let mut changed = whole.clone();
@@ -241,19 +242,19 @@ fn a_verdict_is_of_one_model_and_of_no_other() {
     }
     std::fs::write(&weights, &whole).unwrap();
     assert_eq!(measured(places(true)), Some(found.verdict.clone()));
-    // Files that are not ours are as good as none.
+    // Damaged files are ignored.
     for place in &found.kept {
         std::fs::write(&place.path, "{\"verdict\": 5}").unwrap();
     }
     for cached in [true, false] {
         assert_eq!(measured(places(cached)), None, "{cached}");
     }
-    // What reads no f16 asks for no verdict.
+    // A load in f32 reads no verdict.
     assert_eq!(measured(places(true).dtype(DtypeRequest::Float32)), None);
 }
 
 #[test]
-fn texts_that_were_too_much_are_not_forgotten() {
+fn an_earlier_stricter_verdict_stays() {
     let cache = tempfile::tempdir().unwrap();
     let start = || builder("bert_outliers").cache_dir(cache.path().to_owned());
     let calm = ["a cat".to_owned(), "the dog ran".to_owned()];
@@ -262,7 +263,7 @@ fn texts_that_were_too_much_are_not_forgotten() {
     assert_eq!(found.kept_verdict, found.verdict);
     let [place] = &found.kept[..] else { panic!("{:?}", found.kept) };
     let place = &place.path;
-    // As if other texts had been measured before.
+    // This stands for an earlier verdict on other texts.
     let kept = std::fs::read_to_string(place).unwrap();
     let worse = kept.replace("\"safe\"", "\"safe_with_f32_activations\"");
     assert_ne!(kept, worse);
@@ -281,7 +282,7 @@ fn texts_that_were_too_much_are_not_forgotten() {
 fn a_weight_beyond_f16_makes_the_model_unsafe_and_is_named() {
     let (model, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     copy("bert_mean_norm", model.path());
-    // The last row of the token table, which no text has.
+    // The last row of the token table, which no text uses.
     let path = model.path().join("model.safetensors");
     let mut bytes = std::fs::read(&path).unwrap();
     let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
@@ -306,7 +307,7 @@ fn a_weight_beyond_f16_makes_the_model_unsafe_and_is_named() {
     assert_eq!(found.verdict.safety, F16Safety::Unsafe);
     assert!(found.verdict.decided_by.contains("embeddings.word_embeddings.weight"), "{found}");
     assert!(found.f16.is_empty());
-    // f16 is then f32, and says why; where that is an error, it is one.
+    // f16 falls back to f32 with a reason, or fails if a fallback is an error.
     let embedder = build(half().cache_dir(cache.path().to_owned())).unwrap();
     let precision = embedder.precision();
     assert_eq!((precision.weights, precision.activations), (Storage::F32, Storage::F32));
@@ -317,7 +318,7 @@ fn a_weight_beyond_f16_makes_the_model_unsafe_and_is_named() {
 }
 
 #[test]
-fn every_precision_is_held_to_the_reference() {
+fn every_precision_is_compared_with_the_reference() {
     for (name, dtype, expected) in [
         ("bert_mean_norm", DtypeRequest::Auto, vec![(Storage::F32, Storage::F32)]),
         ("bert_bf16", DtypeRequest::Auto, vec![(Storage::PackedBf16, Storage::F32)]),
@@ -336,7 +337,7 @@ fn every_precision_is_held_to_the_reference() {
             assert!(compared.contains(&pair), "{name}: {compared:?}");
         }
     }
-    // A reference of another model is refused, not compared.
+    // A reference of another model is refused.
     let options =
         VerifyOptions { reference: Some(reference("bert_dense")), ..VerifyOptions::default() };
     match block_on(verify(builder("bert_mean_norm"), &options, |_| {})) {
@@ -348,7 +349,7 @@ fn every_precision_is_held_to_the_reference() {
 }
 
 #[test]
-fn where_f32_does_not_fit_a_checkpoint_of_16_bits_stands_for_itself() {
+fn a_16_bit_checkpoint_replaces_f32_that_does_not_fit() {
     let fixed = |name| builder(name).batch_tokens(64);
     let Some(exact) = build(fixed("bert_bf16")) else { return };
     let most = exact.memory().peak();
@@ -370,14 +371,14 @@ fn where_f32_does_not_fit_a_checkpoint_of_16_bits_stands_for_itself() {
 
 #[cfg(unix)]
 #[test]
-fn a_verdict_that_cannot_be_kept_is_said() {
+fn a_verdict_that_cannot_be_stored_is_reported() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("file");
     std::fs::write(&file, "").unwrap();
     let Some(found) = run(builder("bert_concat").cache_dir(file), &["a".into()]) else { return };
     assert!(found.passed && found.kept[0].problem.is_some(), "{found}");
     assert!(found.to_string().contains("NOT stored in"), "{found}");
-    let bytes = Embedder::builder(twin_in_f16());
+    let bytes = Embedder::builder(overflow_as_f16_checkpoint());
     let options = VerifyOptions { write_beside: true, ..VerifyOptions::default() };
     let refused = block_on(verify(bytes, &options, |_| {}));
     assert!(matches!(refused, Err(Error::Option { .. })), "{refused:?}");
@@ -393,6 +394,6 @@ fn without_a_reference_it_says_so() {
     {
         assert!(json.get(field).is_some(), "{field}");
     }
-    // A report can be passed on: it holds numbers and no texts.
+    // The JSON has no texts, so that it can be passed on.
     assert!(json.get("shown").is_none());
 }

@@ -1,6 +1,6 @@
-//! What Chromium makes of the page: layout on a desk and on a phone, both themes, console, requests.
+//! The page in Chromium: layout on wide and narrow screens, both themes, console messages and requests.
 //!
-//! Without Chromium these tests say so and pass, unless `VECTILE_REQUIRE_CHROMIUM` is set.
+//! Without Chromium these tests are skipped with a message, or fail where `VECTILE_REQUIRE_CHROMIUM` is set.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -12,7 +12,7 @@ use crate::page::has_every_number;
 use crate::sample::{PRECISIONS, report};
 use crate::support::chromium;
 
-/// The document as it is after loading, and what was said on the console.
+/// The document after loading, and the messages on the console.
 fn load(program: &Path, page: &str, options: &[&str]) -> (String, Vec<String>) {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("report.html");
@@ -38,7 +38,7 @@ fn load(program: &Path, page: &str, options: &[&str]) -> (String, Vec<String>) {
     (String::from_utf8(output.stdout).unwrap(), console)
 }
 
-/// Reports on the layout from within, in a page that runs scripts; asks for nothing either.
+/// A script that measures the layout from within the page.
 const MEASURE: &str = r#"<script>
 const found = { errors: [], clipped: [], covered: [] };
 const rgb = (color) => color.match(/[\d.]+/g).slice(0, 3).map((part) => {
@@ -77,8 +77,8 @@ addEventListener("load", () => {
 });
 </script></body>"#;
 
-/// The page, so many units wide, with a script that measures it, which its own policy would not run. A frame,
-/// for a window has a least width.
+/// Measures the page at a width. Its content security policy is removed, since it would block the script. The page is in
+/// a frame, because windows have a minimum width.
 fn measured(program: &Path, page: &str, width: u32, options: &[&str]) -> Value {
     let (before, rest) = page.split_once("<meta http-equiv=\"Content-Security-Policy\"").unwrap();
     let (_, after) = rest.split_once('>').unwrap();
@@ -94,7 +94,7 @@ fn measured(program: &Path, page: &str, width: u32, options: &[&str]) -> Value {
     serde_json::from_str(&decoded(rest.split_once("</pre>").unwrap().0)).unwrap()
 }
 
-/// What `encodeURIComponent` encoded.
+/// Decodes a text that `encodeURIComponent` encoded.
 fn decoded(text: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = text.bytes();
@@ -119,9 +119,9 @@ fn a_browser_shows_every_plot_and_every_number() {
     has_every_number(&dom, &report);
     let plots: Vec<&str> =
         dom.split("<svg ").skip(1).map(|rest| rest.split_once("</svg>").unwrap().0).collect();
-    // Five kinds, throughput twice; the second adapter has no times of kernels.
+    // Five kinds of plots, two of throughput. The second adapter has no times of kernels.
     assert_eq!(plots.len(), 6 + 5);
-    // Bars and points are labelled with the names of precisions.
+    // Bars and points have the names of precisions as labels.
     for name in PRECISIONS {
         let text = format!(">\n{name}\n</text>");
         let with = plots.iter().filter(|plot| plot.contains(&text)).count();
@@ -141,7 +141,7 @@ fn a_browser_shows_every_plot_and_every_number() {
 }
 
 #[test]
-fn it_is_legible_on_a_desk_and_on_a_phone_by_day_and_by_night() {
+fn the_page_is_legible_on_wide_and_narrow_screens_in_both_themes() {
     let Some(program) = chromium() else { return };
     let page = html(&report()).unwrap();
     for (width, theme) in [(1280, 1), (390, 0)] {

@@ -1,4 +1,4 @@
-//! The report of `vectile bench` as a page: that it has every number, and what a browser makes of it.
+//! The HTML report of `vectile bench`: it shows every number, and browsers display it well.
 #![cfg(feature = "lab")]
 #![allow(clippy::unwrap_used)]
 

@@ -1,4 +1,4 @@
-//! What is in the page, without a browser.
+//! The contents of the page, without a browser.
 
 use serde_json::Value;
 use vectile::lab::html;
@@ -6,7 +6,7 @@ use vectile::lab::report::{Ratio, Report};
 
 use crate::sample::{HOSTILE, report};
 
-/// Numbers of the page: the whole number, and the text that is shown for it.
+/// The numbers of the page, each with the text that is shown for it.
 pub fn data(page: &str) -> Vec<(f64, String)> {
     page.split("<data value=\"")
         .skip(1)
@@ -18,7 +18,7 @@ pub fn data(page: &str) -> Vec<(f64, String)> {
         .collect()
 }
 
-/// Where each number of a JSON document is, and the number.
+/// Collects each number of a JSON document with its path.
 pub fn numbers(at: &str, value: &Value, found: &mut Vec<(String, f64)>) {
     match value {
         Value::Number(number) => found.push((at.to_owned(), number.as_f64().unwrap())),
@@ -35,7 +35,7 @@ pub fn numbers(at: &str, value: &Value, found: &mut Vec<(String, f64)>) {
     }
 }
 
-/// The page has each number of the report in its tables.
+/// Checks that the page's tables have every number of the report.
 pub fn has_every_number(page: &str, report: &Report) {
     let shown: Vec<f64> = data(page).into_iter().map(|(value, _)| value).collect();
     let mut found = Vec::new();
@@ -53,7 +53,7 @@ fn every_number_of_the_json_is_in_a_table() {
 }
 
 #[test]
-fn what_is_shown_for_a_number_is_that_number_rounded() {
+fn the_text_of_a_number_is_that_number_rounded() {
     for (value, shown) in data(&html(&report()).unwrap()) {
         if shown == "as they are" {
             assert_eq!(value, 0.0);
@@ -83,14 +83,14 @@ fn the_json_in_the_page_is_the_report() {
     let (json, rest) = rest.split_once("</script>").unwrap();
     assert_eq!(rest, "</body></html>");
     assert!(!json.contains('<'));
-    // Read the same way, so that both have the same rounding.
+    // Both are parsed, so that both have the same rounding.
     let whole = serde_json::to_vec(&report).unwrap();
     let read = Report::from_json(json.as_bytes()).unwrap();
     assert!(read == Report::from_json(&whole).unwrap());
 }
 
 #[test]
-fn nothing_that_a_user_names_is_markup() {
+fn names_given_by_users_are_escaped() {
     let mut report = report();
     for (at, adapter) in report.adapters.iter_mut().enumerate() {
         adapter.adapter.name = format!("{HOSTILE}{at}");
@@ -110,7 +110,7 @@ fn nothing_that_a_user_names_is_markup() {
 }
 
 #[test]
-fn the_page_asks_for_nothing() {
+fn the_page_loads_nothing() {
     let page = html(&report()).unwrap();
     let page = page.replace("xmlns=\"http://www.w3.org/2000/svg\"", "");
     for asking in ["http:", "https:", "src=", "url(", "@import", "<link rel=\"stylesheet\""] {
@@ -120,7 +120,7 @@ fn the_page_asks_for_nothing() {
     assert!(page.contains("<meta name=\"viewport\" content=\"width=device-width"));
 }
 
-/// The report of one adapter with f32 and f16, whose speed is this in each round of its last cell.
+/// A report of one adapter with f32 and f16, in which f16 has this speed.
 fn of_two(rounds: usize, speed: Ratio) -> Report {
     let mut report = report();
     report.adapters.truncate(1);
@@ -136,7 +136,7 @@ fn of_two(rounds: usize, speed: Ratio) -> Report {
 }
 
 #[test]
-fn the_verdict_is_as_sure_as_the_rounds() {
+fn the_conclusion_respects_the_spread_of_the_rounds() {
     let speed = |median, low, high| Ratio { median, low, high };
     for (rounds, speed, said) in [
         (
@@ -167,7 +167,7 @@ fn the_verdict_is_as_sure_as_the_rounds() {
 }
 
 #[test]
-fn f16_that_was_refused_is_in_the_verdict() {
+fn a_refused_f16_is_in_the_conclusion() {
     let mut report = of_two(3, Ratio { median: 1.0, low: 1.0, high: 1.0 });
     report.adapters[0].precisions.truncate(1);
     report.adapters[0].refused =

@@ -1,12 +1,12 @@
-//! Reports made by hand.
+//! Reports with made-up figures.
 
 use serde_json::{Value, json};
 use vectile::lab::report::{Report, SCHEMA};
 
-/// A name that is markup, for whatever a user names.
+/// A name with markup, used wherever users can choose a name.
 pub const HOSTILE: &str = "</script><!--<b>\"a\" & 'b'";
 
-/// Eight precisions, the longest names that there are.
+/// Eight precisions, including those with the longest names.
 pub const PRECISIONS: [&str; 8] = [
     "f32",
     "f16",
@@ -79,12 +79,12 @@ fn adapter(index: usize, name: &str, precisions: usize, timestamps: bool) -> Val
     })
 }
 
-/// A median and two values about it.
+/// A median with a minimum and a maximum.
 fn ratio(median: f64) -> Value {
     json!({ "median": median, "low": median * 0.957, "high": median * 1.031 })
 }
 
-/// Every number differs from precision to precision; f32 is the same as itself.
+/// Every number differs between precisions; f32 agrees with itself.
 fn precision(at: usize, name: &str, timestamps: bool) -> Value {
     let n = at as f64;
     let first = at == 0;
