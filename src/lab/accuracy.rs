@@ -2,6 +2,9 @@
 
 use crate::lab::report::Accuracy;
 
+/// The smallest cosine with f32 of vectors that are right. With a smaller one they are wrong, not only rounded.
+pub(super) const RIGHT: f64 = 0.95;
+
 /// The number of neighbours that are compared.
 const TOP: usize = 10;
 

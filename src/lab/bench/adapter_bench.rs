@@ -13,9 +13,6 @@ use crate::lab::accuracy;
 use crate::lab::combination::Combination;
 use crate::lab::report::{AdapterReport, ModelFacts, PrecisionReport, Refused};
 
-/// Vectors with a smaller cosine with those of f32 are wrong, not only rounded.
-pub(super) const MIN_COSINE: f64 = 0.95;
-
 /// Runs everything on the context's adapter.
 pub(super) async fn run(context: &mut Context<'_>) -> Result<(AdapterReport, ModelFacts), Error> {
     let options = context.options;
@@ -100,11 +97,12 @@ async fn check_accuracy(context: &mut Context<'_>, entrants: &mut [Entrant]) -> 
         };
         let base = base.get_or_insert_with(|| own.values.clone());
         let mut accuracy = accuracy::compare(base, &own.values, own.dim);
-        if accuracy.min_cosine < MIN_COSINE {
+        if accuracy.min_cosine < accuracy::RIGHT {
             entrant.refused = Some(format!(
                 "its vectors are wrong, so it is not timed: a cosine with f32 is {:.4}, below \
-                 {MIN_COSINE}",
-                accuracy.min_cosine
+                 {}",
+                accuracy.min_cosine,
+                accuracy::RIGHT
             ));
             continue;
         }

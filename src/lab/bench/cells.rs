@@ -1,6 +1,5 @@
 //! Throughput: texts of several lengths, in batches of several sizes.
 
-use super::adapter_bench::MIN_COSINE;
 use super::context::Context;
 use super::entrant::{Entrant, seconds};
 use super::options::BenchOptions;
@@ -112,7 +111,7 @@ async fn check(
                 let base = base.get_or_insert_with(|| own.values.clone());
                 let rows = base.chunks_exact(dim).zip(own.values.chunks_exact(dim));
                 let worst = rows.map(|(a, b)| accuracy::cosine(a, b)).fold(1.0, f64::min);
-                if worst < MIN_COSINE {
+                if worst < accuracy::RIGHT {
                     entrant.refused = Some(format!("{what}: a cosine with f32 is {worst:.4}"));
                 }
             }

@@ -4,5 +4,6 @@ mod files;
 mod kernels;
 mod pages;
 mod places;
+
 mod prose;
 mod rooms;

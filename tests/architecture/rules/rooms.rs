@@ -1,4 +1,4 @@
-//! Rooms and their imports.
+//! Rooms, their files, and the imports between them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -54,27 +54,74 @@ fn imports_follow_the_map(tree: &Tree) -> Vec<Violation> {
         .collect()
 }
 
-/// Rooms that import from each other, directly or through others.
-fn circles(tree: &Tree) -> Vec<Violation> {
-    let mut next: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for Import { from, to, .. } in imports(tree) {
-        next.entry(from).or_default().insert(to);
+/// What imports what, by name.
+#[derive(Default)]
+struct Graph {
+    next: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Graph {
+    fn add(&mut self, from: &str, to: &str) {
+        self.next.entry(from.to_owned()).or_default().insert(to.to_owned());
     }
-    let reachable = |from: &String| {
-        let (mut found, mut left) = (BTreeSet::new(), vec![from.clone()]);
-        while let Some(room) = left.pop() {
-            for to in next.get(&room).into_iter().flatten() {
+
+    /// Everything that `from` imports, directly or through others.
+    fn reachable(&self, from: &str) -> BTreeSet<String> {
+        let (mut found, mut left) = (BTreeSet::new(), vec![from.to_owned()]);
+        while let Some(name) = left.pop() {
+            for to in self.next.get(&name).into_iter().flatten() {
                 if found.insert(to.clone()) {
                     left.push(to.clone());
                 }
             }
         }
         found
-    };
-    let circular = next.keys().filter(|room| reachable(room).contains(*room));
-    circular
-        .map(|room| format!("src/{room}: the room imports from itself through others"))
-        .collect()
+    }
+
+    /// Names that reach themselves, each with the others of its circle.
+    fn circles(&self) -> Vec<Violation> {
+        let reachable: BTreeMap<&String, BTreeSet<String>> =
+            self.next.keys().map(|name| (name, self.reachable(name))).collect();
+        let circular = reachable.iter().filter(|(name, reached)| reached.contains(**name));
+        circular
+            .map(|(name, reached)| {
+                let back =
+                    |other: &&String| reachable.get(other).is_some_and(|r| r.contains(*name));
+                let others: Vec<&String> = reached.iter().filter(back).collect();
+                format!("{name}: in a circle of imports: {others:?}")
+            })
+            .collect()
+    }
+}
+
+/// Rooms that import from each other, directly or through others.
+fn circles_of_rooms(tree: &Tree) -> Vec<Violation> {
+    let mut graph = Graph::default();
+    for Import { from, to, .. } in imports(tree) {
+        graph.add(&from, &to);
+    }
+    graph.circles()
+}
+
+/// Files of one room that import from each other. A `mod.rs` may name its own children.
+fn circles_of_files(tree: &Tree) -> Vec<Violation> {
+    let rooms = Rooms::of(tree);
+    let files: BTreeMap<&Vec<String>, &String> =
+        rooms.files().map(|(file, module)| (module, file)).collect();
+    let mut graph = Graph::default();
+    for (file, module) in rooms.files() {
+        for used in &tree.file(file).rust().paths {
+            let Some(mut target) = rooms.target(module, used) else { continue };
+            while !target.is_empty() && !files.contains_key(&target) {
+                target.pop();
+            }
+            let Some(to) = files.get(&target).filter(|_| target[0] == module[0]) else { continue };
+            if *to != file {
+                graph.add(file, to);
+            }
+        }
+    }
+    graph.circles()
 }
 
 #[test]
@@ -125,7 +172,7 @@ fn an_import_in_a_test_or_a_comment_is_allowed() {
 
 #[test]
 fn no_rooms_import_from_each_other() {
-    holds(circles);
+    holds(circles_of_rooms);
 }
 
 #[test]
@@ -135,5 +182,19 @@ fn a_circle_through_a_third_room_is_reported() {
         tree.append("src/gpu/mod.rs", "use crate::convert;");
         tree.append("src/convert.rs", "use crate::batch;");
     };
-    catches(circles, plant, &["src/convert"]);
+    catches(circles_of_rooms, plant, &["convert: in a circle", "batch", "gpu"]);
+}
+
+#[test]
+fn no_files_of_a_room_import_from_each_other() {
+    holds(circles_of_files);
+}
+
+#[test]
+fn a_circle_of_files_is_reported() {
+    let plant = |tree: &mut Tree| {
+        tree.append("src/lab/accuracy.rs", "use crate::lab::compare;");
+        tree.append("src/lab/compare.rs", "fn f() { super::accuracy::cosine(&[], &[]); }");
+    };
+    catches(circles_of_files, plant, &["src/lab/accuracy.rs", "src/lab/compare.rs"]);
 }
