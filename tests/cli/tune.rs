@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
-use vectile::lab::tune::{TuneAdapter, TuneOptions, build_tuned, tune_adapter};
+use vectile::lab::tune::{MatrixShape, TuneAdapter, TuneOptions, build_tuned, tune_adapter};
 use vectile::{Embedder, EmbedderBuilder, ModelFiles, block_on};
 
 use crate::support::*;
@@ -80,7 +80,9 @@ fn without_a_model_every_precision_of_the_adapter_is_tuned() {
         gpu_kernels: true,
         ..TuneAdapter::default()
     };
-    let options = TuneOptions { most_rows: 4, runs: 2, shapes: vec![[64, 48], [30, 20]] };
+    let shapes =
+        [(64, 48), (30, 20)].map(|(inner, columns)| MatrixShape { inner, columns }).to_vec();
+    let options = TuneOptions { most_rows: 4, runs: 2, shapes };
     let found =
         block_on(tune_adapter(&adapter, Default::default(), &options, |_, _, _| ())).unwrap();
     let names: Vec<String> =

@@ -1,10 +1,13 @@
-//! Every kernel by itself, at the shapes that the model gives it, in each storage and each of its variants.
+//! Times every kernel by itself, at the shapes that the model gives it, in each storage and each variant.
 //!
-//! The variants that the adapter does not take by itself are run on the same texts, and what they make of them is
-//! compared before anything is timed.
+//! Variants that the adapter does not use by default run on the same texts, and their vectors are compared with the usual
+//! ones before anything is timed.
 
 use std::collections::BTreeMap;
 
+use super::context::Context;
+use super::entrant::Entrant;
+use super::texts;
 use crate::error::Error;
 use crate::gpu::shader::Lanes;
 use crate::gpu::trace::{DispatchSizes, DispatchTime, Measure};
@@ -13,18 +16,13 @@ use crate::kernels::matmul::Variant;
 use crate::lab::accuracy::cosine;
 use crate::lab::report::{KernelCase, Ratio};
 
-use super::context::Context;
-use super::entrant::Entrant;
-use super::texts;
-
-/// Tokens of a batch at which kernels of the other family are timed, at most: a family is slow on adapters that
-/// it was not made for.
+/// The most tokens of a batch for kernels of the other family, which are slow on this kind of adapter.
 const FOREIGN_TOKENS: usize = 256;
 
-/// Below this cosine two variants of a kernel do not compute the same.
+/// The smallest cosine of two variants that compute the same.
 const SAME: f64 = 0.999;
 
-/// A kernel's dispatches that do the same work.
+/// The identity of dispatches that do the same work.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
     tokens: usize,
@@ -36,7 +34,7 @@ struct Key {
     variant: Option<Variant>,
 }
 
-/// What the dispatches of a key took in each round.
+/// The work and the times of all dispatches with one key.
 #[derive(Debug, Clone, Default)]
 struct Times {
     dispatches: usize,
@@ -45,7 +43,17 @@ struct Times {
     rounds_ns: Vec<f64>,
 }
 
-/// Times the kernels of every entrant by turns. `most` is the number of tokens of the largest batch.
+/// The sums over the dispatches of one round.
+#[derive(Debug, Clone, Copy, Default)]
+struct RoundSums {
+    dispatches: usize,
+    ns: u64,
+    flops: u64,
+    bytes: u64,
+}
+
+/// Times the kernels of every entrant. Entrants take turns within each round. `most` is the number of tokens of the
+/// largest batch.
 pub(super) async fn sweep(
     context: &mut Context<'_>,
     entrants: &mut [Entrant],
@@ -60,38 +68,18 @@ pub(super) async fn sweep(
     let mut found: Vec<BTreeMap<Key, Times>> = vec![BTreeMap::new(); entrants.len()];
     for tokens in sizes {
         let length = longest.min(tokens);
-        let batch = texts::of_length(
-            &entrants[0].embedder,
-            &context.corpus,
-            length,
-            (tokens / length).max(1),
-        )?;
+        let count = (tokens / length).max(1);
+        let batch = texts::of_length(&entrants[0].embedder, &context.corpus, length, count)?;
         for (plan_number, plan) in plans.iter().enumerate() {
             if plan.software != own.software && tokens > FOREIGN_TOKENS {
                 continue;
             }
             for entrant in entrants.iter_mut() {
-                context.describe(&format!(
-                    "kernels in {}, {tokens} tokens: {}",
-                    entrant.name,
-                    variant(plan)
-                ));
+                let kernels = plan_name(plan);
+                context
+                    .describe(&format!("kernels in {}, {tokens} tokens: {kernels}", entrant.name));
                 entrant.embedder.set_batch_tokens(most);
-                let expected = entrant.embedder.embed(&batch).await?;
-                entrant.embedder.set_plan(Some(plan.clone())).await;
-                let got = entrant.embedder.embed(&batch).await;
-                entrant.embedder.set_plan(None).await;
-                let got = got?;
-                let rows = expected.rows().zip(got.rows());
-                let worst = rows.map(|(a, b)| cosine(a, b)).fold(1.0, f64::min);
-                if worst < SAME {
-                    return Err(Error::Internal(format!(
-                        "kernels ({}) make other vectors than those this adapter takes: a cosine of \
-                         {worst:.4} in {}",
-                        variant(plan),
-                        entrant.name
-                    )));
-                }
+                check(entrant, plan, &batch).await?;
             }
             for _ in 0..context.options.rounds() {
                 for (entrant, found) in entrants.iter().zip(&mut found) {
@@ -111,7 +99,27 @@ pub(super) async fn sweep(
     Ok(cases(&names, &bytes, &found, &plans))
 }
 
-/// The adapter's own variants first, then those it could run too.
+/// Compares the vectors of a plan with those of the adapter's own plan.
+async fn check(entrant: &Entrant, plan: &KernelPlan, batch: &[String]) -> Result<(), Error> {
+    let expected = entrant.embedder.embed(batch).await?;
+    entrant.embedder.set_plan(Some(plan.clone())).await;
+    let got = entrant.embedder.embed(batch).await;
+    entrant.embedder.set_plan(None).await;
+    let got = got?;
+    let rows = expected.rows().zip(got.rows());
+    let worst = rows.map(|(a, b)| cosine(a, b)).fold(1.0, f64::min);
+    if worst < SAME {
+        return Err(Error::Internal(format!(
+            "the kernels ({}) disagree with those that this adapter uses: a cosine of {worst:.4} \
+             in {}",
+            plan_name(plan),
+            entrant.name
+        )));
+    }
+    Ok(())
+}
+
+/// The adapter's own plan first, then those with other variants that it can run.
 fn plans(own: &KernelPlan) -> Vec<KernelPlan> {
     let mut plans = vec![own.clone()];
     if own.lanes != Lanes::Alone {
@@ -124,15 +132,12 @@ fn plans(own: &KernelPlan) -> Vec<KernelPlan> {
     plans
 }
 
-fn variant(plan: &KernelPlan) -> String {
+/// The family of a plan's kernels, and how their lanes share work.
+fn plan_name(plan: &KernelPlan) -> String {
     let family = if plan.software { "software" } else { "gpu" };
-    format!("{family}, {}", lanes_name(plan.lanes))
-}
-
-fn lanes_name(lanes: Lanes) -> String {
-    match lanes {
-        Lanes::Alone => "alone".to_owned(),
-        Lanes::Subgroup(size) => format!("subgroups of {size}"),
+    match plan.lanes {
+        Lanes::Alone => format!("{family}, alone"),
+        Lanes::Subgroup(size) => format!("{family}, subgroups of {size}"),
     }
 }
 
@@ -142,7 +147,7 @@ fn add_round(
     plan: usize,
     dispatches: Vec<DispatchTime>,
 ) {
-    let mut round: BTreeMap<Key, (usize, u64, u64, u64)> = BTreeMap::new();
+    let mut round: BTreeMap<Key, RoundSums> = BTreeMap::new();
     for dispatch in dispatches {
         let subgroup = match dispatch.variant.lanes {
             Lanes::Alone => 0,
@@ -157,13 +162,13 @@ fn add_round(
             subgroup,
             variant: Variant::of(dispatch.kernel, &dispatch.variant),
         };
-        let sum = round.entry(key).or_default();
-        sum.0 += 1;
-        sum.1 += dispatch.ns;
-        sum.2 += dispatch.flops;
-        sum.3 += dispatch.bytes;
+        let sums = round.entry(key).or_default();
+        sums.dispatches += 1;
+        sums.ns += dispatch.ns;
+        sums.flops += dispatch.flops;
+        sums.bytes += dispatch.bytes;
     }
-    for (key, (dispatches, ns, flops, bytes)) in round {
+    for (key, RoundSums { dispatches, ns, flops, bytes }) in round {
         let times = found.entry(key).or_default();
         (times.dispatches, times.flops, times.bytes) = (dispatches, flops, bytes);
         times.rounds_ns.push((ns as f64).max(1.0));
@@ -179,26 +184,16 @@ fn cases(
     let mut cases = Vec::new();
     let Some(base) = found.first() else { return cases };
     for ((name, bytes), own) in names.iter().zip(activation_bytes).zip(found) {
-        for (key, times) in own {
-            // A kernel that a plan does not change has been told of under the first.
-            let told = own.keys().any(|other| {
-                other.plan == 0
-                    && key.plan != 0
-                    && (other.kernel, other.subgroup, other.variant)
-                        == (key.kernel, key.subgroup, key.variant)
-            });
-            if told {
-                continue;
-            }
-            // Tensors in f32 have other sizes than those in 16 bits: cases are matched by their steps.
+        for (key, times) in own.iter().filter(|(key, _)| !is_repeated(key, own)) {
+            // Tensors in f32 and in 16 bits differ in size, so cases are matched by their steps.
             let like = |other: &Key| {
                 (other.tokens, other.plan, other.kernel, other.step, other.subgroup)
                     == (key.tokens, key.plan, key.kernel, key.step, key.subgroup)
             };
             let in_f32 = base.iter().find(|(other, _)| like(other)).map(|(_, times)| times);
-            let n = times.dispatches.max(1) as f64;
+            let dispatches = times.dispatches.max(1) as f64;
             let total = Ratio::over(times.rounds_ns.clone());
-            let a_dispatch = |ns: f64| ns / n / 1e6;
+            let ms_of_one = |ns: f64| ns / dispatches / 1e6;
             let width = |size: u64| match size % (key.tokens as u64 * bytes) {
                 0 => (size / (key.tokens as u64 * bytes)) as usize,
                 _ => 0,
@@ -215,14 +210,14 @@ fn cases(
                 precision: name.clone(),
                 variant: match key.variant.filter(|variant| !matches!(variant, Variant::Lane(_))) {
                     Some(variant) => format!("gpu, {variant}"),
-                    None => variant(&KernelPlan { lanes, ..plans[key.plan].clone() }),
+                    None => plan_name(&KernelPlan { lanes, ..plans[key.plan].clone() }),
                 },
                 used: key.plan == 0,
                 dispatches: times.dispatches,
                 ms: Ratio {
-                    median: a_dispatch(total.median),
-                    low: a_dispatch(total.low),
-                    high: a_dispatch(total.high),
+                    median: ms_of_one(total.median),
+                    low: ms_of_one(total.low),
+                    high: ms_of_one(total.high),
                 },
                 gflops: (times.flops > 0).then(|| times.flops as f64 / total.median),
                 gbytes: times.bytes as f64 / total.median,
@@ -233,4 +228,12 @@ fn cases(
         }
     }
     cases
+}
+
+/// Whether a kernel runs the same under the adapter's own plan, so that it was already measured there.
+fn is_repeated(key: &Key, own: &BTreeMap<Key, Times>) -> bool {
+    let same = |other: &Key| {
+        (other.kernel, other.subgroup, other.variant) == (key.kernel, key.subgroup, key.variant)
+    };
+    key.plan != 0 && own.keys().any(|other| other.plan == 0 && same(other))
 }

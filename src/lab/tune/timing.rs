@@ -1,4 +1,4 @@
-//! How long a variant of the matmul takes.
+//! Measures the time of a variant of the matmul.
 
 use std::time::Instant;
 
@@ -13,26 +13,26 @@ use crate::kernels::matmul::{
 };
 use crate::kernels::{Activation, Activations, Builder, KernelPlan};
 
-/// A run takes at least so long: clocks are coarse, and a short dispatch is mostly its start.
+/// The shortest run in nanoseconds. Clocks are coarse, and a short dispatch is mostly overhead.
 const RUN_NS: f64 = 1e6;
 
-/// Dispatches of a run, at most.
+/// The most dispatches of a run.
 const DISPATCHES: usize = 32;
 
-/// Nanoseconds of a dispatch.
+/// The time of a dispatch over several runs, in nanoseconds.
 pub(super) struct Times {
     pub median: f64,
-    pub least: f64,
-    pub most: f64,
+    pub minimum: f64,
+    pub maximum: f64,
 }
 
-/// A weight on the device, and what multiplies it.
+/// A weight on the device, with everything to multiply it.
 pub(super) struct Bench<'a> {
     executor: &'a mut Executor,
     precision: &'a Precision,
     plan: &'a KernelPlan,
     shape: WeightShape,
-    /// The numbers of the matrix and of the bias.
+    /// The indices of the matrix and the bias among the executor's weights.
     weights: [usize; 2],
 }
 
@@ -65,7 +65,7 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// The time of a variant at so many rows.
+    /// Measures a variant at a number of rows. The first of the runs does not count.
     pub async fn time(
         &mut self,
         variant: Variant,
@@ -74,7 +74,7 @@ impl<'a> Bench<'a> {
     ) -> Result<Times, Error> {
         let plan = KernelPlan { forced: Some(variant), max_flops: u64::MAX, ..self.plan.clone() };
         let mut dispatches = 1;
-        // Makes the pipeline, and tells how often a run repeats it.
+        // The first run compiles the pipeline; the second tells how many dispatches a timed run needs.
         self.run(&plan, rows, dispatches).await?;
         let once = self.run(&plan, rows, dispatches).await?;
         dispatches = ((RUN_NS / once.max(1.0)).ceil() as usize).clamp(1, DISPATCHES);
@@ -87,10 +87,10 @@ impl<'a> Bench<'a> {
         }
         times.sort_by(f64::total_cmp);
         let median = times[times.len() / 2];
-        Ok(Times { median, least: times[0], most: times[times.len() - 1] })
+        Ok(Times { median, minimum: times[0], maximum: times[times.len() - 1] })
     }
 
-    /// Nanoseconds of a dispatch among so many in one run.
+    /// Runs the matmul `dispatches` times, and returns the nanoseconds of one dispatch.
     async fn run(
         &mut self,
         plan: &KernelPlan,
@@ -126,7 +126,7 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// Values that no kernel finds easier than others, as a storage holds them.
+/// The bytes of varied values, so that no value is a special case for the hardware.
 fn values(storage: Storage, count: usize) -> Vec<u8> {
     let values: Vec<f32> =
         (0..count).map(|at| ((at * 2503) % 4093) as f32 / 2046.5 - 1.0).collect();

@@ -1,0 +1,124 @@
+//! The choice of a variant for each shape and number of rows, from the measured times.
+
+use serde::Serialize;
+
+use super::timing::Times;
+use crate::kernels::matmul::tuned::Choice;
+use crate::kernels::matmul::{Variant, Work};
+
+/// A variant replaces the untuned one only if its time is below this share of the untuned one's.
+const WORTH: f64 = 0.95;
+
+/// The times of all variants for one shape of weight at one number of rows.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TuneCase {
+    /// Values of a row of the input.
+    pub inner: usize,
+    /// Values of a row of the output.
+    pub columns: usize,
+    /// The number of rows.
+    pub rows: usize,
+    /// The variants, the fastest first.
+    pub variants: Vec<VariantTime>,
+    /// The variant that is used without tuning.
+    pub untuned: String,
+    /// The variant that later loads use.
+    pub chosen: String,
+}
+
+/// The time of one variant.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct VariantTime {
+    /// The name of the variant.
+    pub variant: String,
+    /// The median time of a dispatch over the runs, in milliseconds.
+    pub ms: f64,
+    /// The minimum and maximum of these times, in milliseconds.
+    pub spread_ms: [f64; 2],
+    /// 10⁹ floating point operations per second.
+    pub gflops: f64,
+}
+
+/// The measurements at one number of rows.
+pub(super) struct RowTimes {
+    pub work: Work,
+    /// The variant that is used without tuning on a device without cooperative matrices.
+    pub untuned_tiles: Variant,
+    /// The variant that is used without tuning.
+    pub untuned: Variant,
+    pub times: Vec<(Variant, Times)>,
+}
+
+impl RowTimes {
+    /// The fastest variant of the same kind as `untuned`, and its time in nanoseconds. A variant that is hardly faster
+    /// than `untuned` does not replace it.
+    fn best(&self, untuned: Variant) -> (Variant, f64) {
+        let own = self.times.iter().find(|(other, _)| *other == untuned).map(|(_, t)| t.median);
+        let same_kind =
+            self.times.iter().filter(|(variant, _)| is_matrices(*variant) == is_matrices(untuned));
+        let fastest = same_kind.min_by(|(_, a), (_, b)| a.median.total_cmp(&b.median));
+        match (own, fastest.map(|(variant, time)| (*variant, time.median))) {
+            (Some(own), Some((variant, ns))) if ns < own * WORTH => (variant, ns),
+            (Some(own), _) => (untuned, own),
+            (None, Some((variant, ns))) => (variant, ns),
+            (None, None) => (untuned, f64::INFINITY),
+        }
+    }
+
+    fn choice(&self, rows: Option<usize>, variant: Variant) -> Choice {
+        Choice {
+            weights: self.work.storages.0.name().to_owned(),
+            activations: self.work.storages.1.name().to_owned(),
+            inner4: self.work.weight.inner4,
+            columns4: self.work.weight.columns4,
+            rows,
+            variant: variant.name(),
+        }
+    }
+
+    fn case(mut self, chosen: Variant) -> TuneCase {
+        self.times.sort_by(|(_, a), (_, b)| a.median.total_cmp(&b.median));
+        let (inner, columns) = (self.work.weight.inner4 * 4, self.work.weight.columns4 * 4);
+        let flops = (2 * self.work.rows * inner * columns) as f64;
+        let time = |(variant, time): &(Variant, Times)| VariantTime {
+            variant: variant.to_string(),
+            ms: time.median / 1e6,
+            spread_ms: [time.minimum / 1e6, time.maximum / 1e6],
+            gflops: flops / time.median,
+        };
+        TuneCase {
+            inner,
+            columns,
+            rows: self.work.rows,
+            variants: self.times.iter().map(time).collect(),
+            untuned: self.untuned.to_string(),
+            chosen: chosen.to_string(),
+        }
+    }
+}
+
+fn is_matrices(variant: Variant) -> bool {
+    matches!(variant, Variant::Cooperative(_))
+}
+
+/// The choices for a shape, and a case for each number of rows. The number of rows selects only among bit-identical
+/// variants. Cooperative matrices round differently, so that the largest number of rows decides for or against them,
+/// for all rows at once.
+pub(super) fn choices(cases: &mut Vec<TuneCase>, timed: Vec<RowTimes>) -> Vec<Choice> {
+    let mut choices = Vec::new();
+    let mut uses_matrices = false;
+    if let Some(largest) = timed.last().filter(|rows| is_matrices(rows.untuned)) {
+        let (tile, tile_ns) = largest.best(largest.untuned_tiles);
+        let (matrices, matrices_ns) = largest.best(largest.untuned);
+        // Matrices are the untuned choice, so tiles must be faster by more than a little.
+        uses_matrices = matrices_ns * WORTH <= tile_ns;
+        choices.push(largest.choice(None, if uses_matrices { matrices } else { tile }));
+    }
+    for rows in timed {
+        let untuned = if uses_matrices { rows.untuned } else { rows.untuned_tiles };
+        let (chosen, _) = rows.best(untuned);
+        choices.push(rows.choice(Some(rows.work.rows), chosen));
+        cases.push(rows.case(chosen));
+    }
+    choices
+}
