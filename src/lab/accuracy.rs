@@ -8,17 +8,20 @@ pub(super) const RIGHT: f64 = 0.95;
 /// The number of neighbours that are compared.
 const TOP: usize = 10;
 
-fn dot(a: &[f32], b: &[f32]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
-}
-
-/// The cosine of two vectors. Equal vectors, even zero vectors, give exactly 1; a zero vector and another give 0.
-pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
-    if a == b {
-        return 1.0;
+/// The cosine of two vectors: 1 if both are zero, 0 if one is. Equal vectors give exactly 1.
+pub fn cosine<B: Copy + Into<f64>>(a: &[f32], b: &[B]) -> f64 {
+    let (mut dot, mut a_squares, mut b_squares) = (0.0, 0.0, 0.0);
+    for (a, b) in a.iter().zip(b) {
+        let (a, b): (f64, f64) = (f64::from(*a), (*b).into());
+        dot += a * b;
+        a_squares += a * a;
+        b_squares += b * b;
     }
-    let norms = dot(a, a).sqrt() * dot(b, b).sqrt();
-    if norms > 0.0 { dot(a, b) / norms } else { 0.0 }
+    match (a_squares > 0.0, b_squares > 0.0) {
+        (true, true) => dot / (a_squares * b_squares).sqrt(),
+        (false, false) => 1.0,
+        _ => 0.0,
+    }
 }
 
 /// Compares rows with those of f32, text by text.
@@ -36,7 +39,7 @@ pub(super) fn compare(base: &[f32], own: &[f32], dim: usize) -> Accuracy {
     }
 }
 
-/// For each row, the indices of its nearest other rows by cosine. Of equally near rows, the first comes first.
+/// For each row, the indices of its nearest other rows by cosine. Ties keep the order of the rows.
 fn neighbours(values: &[f32], dim: usize) -> Vec<Vec<usize>> {
     let rows: Vec<&[f32]> = values.chunks_exact(dim).collect();
     let nearest = |query: usize| {

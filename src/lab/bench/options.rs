@@ -39,7 +39,7 @@ pub struct BenchOptions {
 /// Two texts with a similarity score that people gave them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pair {
-    /// The two texts.
+    /// The two texts to compare.
     pub texts: [String; 2],
     /// The score; higher means more similar.
     pub score: f64,

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::dtype::{FloatDtype, Precision, Storage};
 use crate::embedder::probe::Probed;
+use crate::lab::accuracy::cosine;
 
 /// The distance between the rows of one precision and other rows of the same texts.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -93,22 +94,6 @@ impl Agreement {
             self.min_cosine >= tolerance.min_cosine && self.max_error <= tolerance.max_error
         });
         within && self.unusable.is_empty()
-    }
-}
-
-/// The cosine of two rows: 1 if both are zero, 0 if one is.
-fn cosine(got: &[f32], expected: &[f64]) -> f64 {
-    let (mut dot, mut g2, mut e2) = (0.0, 0.0, 0.0);
-    for (g, e) in got.iter().zip(expected) {
-        let g = f64::from(*g);
-        dot += g * e;
-        g2 += g * g;
-        e2 += e * e;
-    }
-    match (g2 > 0.0, e2 > 0.0) {
-        (true, true) => dot / (g2 * e2).sqrt(),
-        (false, false) => 1.0,
-        _ => 0.0,
     }
 }
 

@@ -5,7 +5,7 @@ use super::texts;
 use crate::embedder::{EmbedOptions, Embedder};
 use crate::error::Error;
 
-/// Options of [`verify`](super::verify()).
+/// Options of [`verify`](super::verify()): texts, reference and where to store the verdict.
 #[derive(Debug, Clone, Default)]
 pub struct VerifyOptions {
     /// The texts to measure on, with their name for reports. `None` takes built-in ones, two of which are as long as
