@@ -14,7 +14,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use support::{build, fixture, read_json, resident_memory, test_model};
-use vectile::stream::{Dense, Rows, Window, stream};
+use vectile::stream::{Job, WindowRows, stream};
 use vectile::{EmbedOptions, Embedder, Error, ModelFiles, block_on};
 
 /// Sizes: the whole bench under `cargo bench`, a moment's worth under `cargo test`.
@@ -185,15 +185,16 @@ fn streamed(embedder: &Embedder, texts: usize) -> usize {
     let source = move |most: usize| {
         let now = most.min(left);
         left -= now;
-        let texts = (0..now).map(|_| Some(text(random.usize(5..=20)))).collect();
-        Ok::<_, Error>((now > 0).then_some(Window { texts, about: () }))
+        let texts: Vec<Option<String>> =
+            (0..now).map(|_| Some(text(random.usize(5..=20)))).collect();
+        Ok::<_, Error>((now > 0).then_some(texts))
     };
     let mut tokens = 0;
-    let take = |rows: Rows<(), Vec<f32>>| {
+    let take = |rows: WindowRows<Vec<Option<String>>, Vec<f32>>| {
         tokens += rows.tokens.iter().sum::<usize>();
         Ok(())
     };
-    let dense = Dense { embedder, options: EmbedOptions::default() };
-    stream(&dense, source, take, |_| true).unwrap();
+    let job = Job::new(embedder, EmbedOptions::default());
+    stream(&job, source, take, |_| true).unwrap();
     tokens
 }

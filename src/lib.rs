@@ -101,11 +101,11 @@ pub use dtype::{
     ShaderF16, Storage,
 };
 pub use embedder::{
-    Built, DispatchSummary, EmbedOptions, EmbedTask, Embedder, EmbedderBuilder, Embeddings,
-    Inspection, KernelChoice, MemoryEstimate, ModelBuilder, ModuleSummary, MultiVector,
-    MultiVectorEmbeddings, MultiVectorEncoder, MultiVectorEncoderBuilder, OnTooLong, Ranked,
-    RerankOptions, Reranker, RerankerBuilder, Scores, SparseEmbeddings, SparseEncoder,
-    SparseEncoderBuilder, SparseVector, TensorSummary,
+    DispatchSummary, EmbedOptions, EmbedTask, Embedder, EmbedderBuilder, Embeddings, Inspection,
+    KernelChoice, MemoryEstimate, ModelBuilder, ModuleSummary, MultiVector, MultiVectorEmbeddings,
+    MultiVectorEncoder, MultiVectorEncoderBuilder, OnTooLong, Ranked, RerankOptions, Reranker,
+    RerankerBuilder, Scores, SparseEmbeddings, SparseEncoder, SparseEncoderBuilder, SparseVector,
+    TensorSummary, TextModel,
 };
 pub use error::Error;
 pub use files::ModelFiles;

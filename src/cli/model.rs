@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use etcetera::BaseStrategy;
 use vectile::lab::tune::{TuneOptions, build_tuned};
 use vectile::{
-    AdapterSummary, Built, Embedder, EmbedderBuilder, ModelBuilder, ModelFiles, MultiVectorEncoder,
-    Precision, Reranker, SparseEncoder, block_on,
+    AdapterSummary, Embedder, EmbedderBuilder, ModelBuilder, ModelFiles, MultiVectorEncoder,
+    Precision, Reranker, SparseEncoder, TextModel, block_on,
 };
 
 use super::args::ModelArgs;
@@ -60,7 +60,7 @@ pub fn builder(args: &ModelArgs) -> Result<EmbedderBuilder, Failure> {
 }
 
 /// Applies the options to a builder.
-pub fn settings<M: Built>(builder: ModelBuilder<M>, args: &ModelArgs) -> ModelBuilder<M> {
+pub fn settings<M: TextModel>(builder: ModelBuilder<M>, args: &ModelArgs) -> ModelBuilder<M> {
     let mut builder = builder
         .dtype(args.run.dtype)
         .half_fallback(args.run.half_fallback)
@@ -85,13 +85,13 @@ pub fn settings<M: Built>(builder: ModelBuilder<M>, args: &ModelArgs) -> ModelBu
 }
 
 /// Loads a model, with a progress bar if it takes a while.
-fn load<M: Built>(builder: ModelBuilder<M>, args: &ModelArgs) -> Result<M, Failure> {
+fn load<M: TextModel>(builder: ModelBuilder<M>, args: &ModelArgs) -> Result<M, Failure> {
     let builder = settings(builder, args);
     build(if args.quiet { builder } else { builder.on_progress(progress::loading()) }, args)
 }
 
 /// Loads a model. Under `--tune`, its matmul variants are first timed on this adapter, unless that was done before.
-pub fn build<M: Built>(builder: ModelBuilder<M>, args: &ModelArgs) -> Result<M, Failure> {
+pub fn build<M: TextModel>(builder: ModelBuilder<M>, args: &ModelArgs) -> Result<M, Failure> {
     if !args.tune {
         return Ok(block_on(builder.build())?);
     }

@@ -1,7 +1,7 @@
 //! `vectile rerank`: the lines of a file, ranked by relevance to a query.
 
-use vectile::stream::{Encode, Pairs, TokenVectors};
-use vectile::{EmbedOptions, EmbedTask, RerankOptions, block_on};
+use vectile::stream::Job;
+use vectile::{EmbedOptions, EmbedTask, RerankOptions, TextModel, block_on};
 
 use super::args::{OnError, RerankArgs};
 use super::failure::Failure;
@@ -38,9 +38,9 @@ fn rank_by_pairs(ranking: Ranking) -> Result<(), Failure> {
         prompt: args.prompt.clone(),
         on_too_long: args.on_too_long,
     };
-    let model = Pairs { reranker: &reranker, query: &args.query, options };
+    let job = Job::rerank(&reranker, &args.query, options);
     let score = |scores: &Vec<f32>| scores.first().map_or(0.0, |score| f64::from(*score));
-    ranking.print(&model, score, reranker.max_seq_length())
+    ranking.print(&job, score, reranker.max_seq_length())
 }
 
 /// Scores the token vectors of the query against those of each line (late interaction).
@@ -58,16 +58,16 @@ fn rank_by_token_vectors(ranking: Ranking) -> Result<(), Failure> {
         ..options_for(EmbedTask::Query)
     };
     let queries = block_on(encoder.encode_with(&[&args.query], &query_options))?.vectors;
-    let model = TokenVectors { encoder: &encoder, options: options_for(EmbedTask::Document) };
+    let job = Job::new(&encoder, options_for(EmbedTask::Document));
     let limit = encoder.max_seq_length(EmbedTask::Document);
-    ranking.print(&model, |line| encoder.similarity(&queries[0], line), limit)
+    ranking.print(&job, |line| encoder.similarity(&queries[0], line), limit)
 }
 
 impl Ranking<'_> {
     /// Scores every line that is not blank, and prints the best. `limit` is the model's max_seq_length.
-    fn print<M: Encode>(
+    fn print<M: TextModel>(
         self,
-        model: &M,
+        job: &Job<'_, M>,
         score: impl Fn(&M::Row) -> f64 + Sync,
         limit: Option<usize>,
     ) -> Result<(), Failure> {
@@ -76,7 +76,7 @@ impl Ranking<'_> {
         let progress = Progress::new(source.total_bytes(), !quiet);
         let context =
             StreamContext { interrupt: &interrupt, progress, on_error: OnError::Fail, quiet };
-        let totals = stream::for_each_chunk(model, source, context, |embedded| {
+        let totals = stream::for_each_chunk(job, source, context, |embedded| {
             let EmbeddedChunk { chunk, rows, .. } = embedded;
             for (i, row) in rows.iter().enumerate() {
                 if let Some(row) = row

@@ -1,6 +1,6 @@
 //! `vectile search`: the lines of a file that are most similar to a query.
 
-use vectile::stream::Dense;
+use vectile::stream::Job;
 use vectile::{EmbedOptions, EmbedTask, Embedder, block_on};
 
 use super::args::{OnError, SearchArgs};
@@ -28,8 +28,8 @@ pub fn run(args: &SearchArgs) -> Result<(), Failure> {
     let mut best = BestLines::new(args.top.get());
     let progress = Progress::new(source.total_bytes(), !quiet);
     let context = StreamContext { interrupt: &interrupt, progress, on_error: OnError::Fail, quiet };
-    let model = Dense { embedder: &embedder, options: document_options };
-    let totals = stream::for_each_chunk(&model, source, context, |embedded| {
+    let job = Job::new(&embedder, document_options);
+    let totals = stream::for_each_chunk(&job, source, context, |embedded| {
         let EmbeddedChunk { chunk, rows, .. } = embedded;
         for (i, row) in rows.iter().enumerate() {
             if let Some(row) = row

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use vectile::server::{Ended, Served, Server, ServerOptions, Stop};
 use vectile::{
-    AdapterSummary, Built, Embedder, ModelBuilder, ModelKind, MultiVectorEncoder, Precision,
-    Reranker, SparseEncoder,
+    AdapterSummary, Embedder, ModelBuilder, ModelKind, MultiVectorEncoder, Precision, Reranker,
+    SparseEncoder, TextModel,
 };
 
 use super::args::{ModelArgs, ServeArgs};
@@ -199,7 +199,7 @@ fn load(model: &ModelArgument, args: &ModelArgs) -> Result<Served, Failure> {
     Ok(served)
 }
 
-fn built<M: Built>(builder: ModelBuilder<M>, args: &ModelArgs) -> Result<Arc<M>, Failure> {
+fn built<M: TextModel>(builder: ModelBuilder<M>, args: &ModelArgs) -> Result<Arc<M>, Failure> {
     Ok(Arc::new(model::build(model::settings(builder, args), args)?))
 }
 

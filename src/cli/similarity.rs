@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use vectile::stream::Dense;
+use vectile::stream::Job;
 use vectile::{EmbedOptions, Embedder, block_on};
 
 use super::args::{OnError, SimilarityArgs};
@@ -49,10 +49,10 @@ fn compare_pair(
     let mut score = 0.0;
     let progress = Progress::new(None, false);
     let source = TextSource::arguments(texts);
-    let model = Dense { embedder, options: options.clone() };
+    let job = Job::new(embedder, options.clone());
     let context = StreamContext { interrupt, progress, on_error: OnError::Fail, quiet };
     let totals =
-        stream::for_each_chunk(&model, source, context, |EmbeddedChunk { rows, .. }| {
+        stream::for_each_chunk(&job, source, context, |EmbeddedChunk { rows, .. }| {
             if let [Some(a), Some(b)] = rows.as_slice() {
                 score = cosine(a, b);
             }
@@ -76,9 +76,9 @@ fn compare_with_file(
     let progress = Progress::new(source.total_bytes(), !quiet && args.top.is_some());
     let mut best = args.top.map(|top| BestLines::new(top.get()));
     let mut out = StdoutLines::new();
-    let model = Dense { embedder: &embedder, options: options.clone() };
+    let job = Job::new(&embedder, options.clone());
     let context = StreamContext { interrupt: &interrupt, progress, on_error: OnError::Fail, quiet };
-    let totals = stream::for_each_chunk(&model, source, context, |embedded| {
+    let totals = stream::for_each_chunk(&job, source, context, |embedded| {
         let EmbeddedChunk { chunk, rows, .. } = embedded;
         for (i, row) in rows.iter().enumerate() {
             let Some(row) = row else { continue };

@@ -1,7 +1,7 @@
 //! Runs the texts of a source through a model, chunk by chunk: shared by the commands that read rows.
 
-use vectile::Error;
-use vectile::stream::{Encode, End, Event, Rows, Window, stream};
+use vectile::stream::{End, Event, Job, WindowRows, stream};
+use vectile::{Error, TextModel};
 
 use super::args::OnError;
 use super::failure::Failure;
@@ -75,18 +75,18 @@ pub struct StreamContext<'a> {
 }
 
 /// Embeds every text of `source` and passes each chunk to `take`, in order.
-pub fn for_each_chunk<M: Encode>(
-    model: &M,
+pub fn for_each_chunk<M: TextModel>(
+    job: &Job<'_, M>,
     source: TextSource,
     context: StreamContext<'_>,
     take: impl FnMut(EmbeddedChunk<M::Row>) -> Result<(), Failure> + Send,
 ) -> Result<Totals, Failure> {
-    for_each_checked_chunk(model, source, context, |_| Ok(()), take)
+    for_each_checked_chunk(job, source, context, |_| Ok(()), take)
 }
 
 /// Like [`for_each_chunk`]; a row for which `check` returns an error has failed.
-pub fn for_each_checked_chunk<M: Encode>(
-    model: &M,
+pub fn for_each_checked_chunk<M: TextModel>(
+    job: &Job<'_, M>,
     mut source: TextSource,
     context: StreamContext<'_>,
     check: impl Fn(&M::Row) -> Result<(), Error> + Sync,
@@ -94,15 +94,11 @@ pub fn for_each_checked_chunk<M: Encode>(
 ) -> Result<Totals, Failure> {
     let StreamContext { interrupt, mut progress, on_error, quiet } = context;
     let mut totals = Totals::default();
-    let read = move |max_rows| {
-        let chunk: Option<Chunk> = source.next_chunk(max_rows)?;
-        Ok(chunk.map(|Chunk { texts, about }| Window { texts, about }))
-    };
+    let read = move |max_rows| source.next_chunk(max_rows);
     let mut failed = 0;
     let totals_so_far = &mut totals;
-    let take_window = |window: Rows<ChunkInfo, M::Row>| {
-        let Rows { window: Window { texts, about }, rows, truncated, retried, .. } = window;
-        let chunk = Chunk { texts, about };
+    let take_window = |window: WindowRows<Chunk, M::Row>| {
+        let WindowRows { window: chunk, rows, truncated, retried, .. } = window;
         let mut checked_rows = Vec::with_capacity(rows.len());
         for (at, row) in rows.into_iter().enumerate() {
             let checked = row.map(|row| row.and_then(|row| check(&row).map(|()| row)));
@@ -135,14 +131,15 @@ pub fn for_each_checked_chunk<M: Encode>(
         interrupt.count(count);
         Ok(())
     };
-    let watch = |event: Event<'_, ChunkInfo>| {
-        if let Event::Ran { about, done, of, texts, tokens } = event {
-            let advance = Advance { rows: texts, tokens, done, total: of, end: about.position };
+    let watch = |event: Event<'_, Chunk>| {
+        if let Event::Ran { window, done, of, texts, tokens } = event {
+            let advance =
+                Advance { rows: texts, tokens, done, total: of, end: window.about.position };
             progress.advance(advance);
         }
         !interrupt.is_requested()
     };
-    interrupt.during(|| match stream(model, read, take_window, watch)? {
+    interrupt.during(|| match stream(job, read, take_window, watch)? {
         End::Whole => Ok(()),
         End::Stopped => Err(interrupt.failure()),
     })?;

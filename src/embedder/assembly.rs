@@ -1,10 +1,10 @@
-//! A model's weights, by their numbers on a device, and the pass of a batch through them: the transformer,
-//! its head, the modules.
+//! A model's weights on a device, referred to by number, and the forward pass over a batch: transformer,
+//! head, modules.
 
 use crate::batch::PackedBatch;
 use crate::config::{Module, PoolingMode};
 use crate::dtype::{Precision, Storage};
-use crate::embedder::run::Model;
+use crate::embedder::model::{Model, VOCABULARY_BLOCK};
 use crate::error::Error;
 use crate::gpu::graph::Graph;
 use crate::kernels::layer_norm::{Norm, layer_norm};
@@ -16,7 +16,7 @@ use crate::kernels::{Activation, Activations, Builder, KernelPlan};
 use crate::models::{LoadedTransformer, Step, dense_activation};
 use crate::weights::{Axis, Destination, Loader};
 
-/// A module's weights on the device.
+/// A step after the transformer, with its weights on the device.
 #[derive(Debug)]
 enum Stage {
     Pool(Vec<u32>),
@@ -27,11 +27,12 @@ enum Stage {
     },
     LayerNorm(Norm),
     Normalize,
-    /// A layer over the vocabulary in blocks of columns, each pooled by maximum before the next.
+    /// A linear layer over the vocabulary, in blocks of columns. Each block is max-pooled before the next
+    /// is computed.
     Vocabulary(Vec<Linear>),
 }
 
-/// What a Dense module adds to its result.
+/// The term that a Dense module adds to its result.
 #[derive(Debug)]
 enum Residual {
     None,
@@ -39,16 +40,16 @@ enum Residual {
     Projected(Linear),
 }
 
-/// The model's weights, by their numbers on a device, and how a batch passes through them.
+/// The model's weights on a device, referred to by number, and the stages that a batch passes through.
 #[derive(Debug)]
 pub(super) struct Assembly {
     pub transformer: Box<dyn LoadedTransformer>,
     stages: Vec<Stage>,
-    /// The rows are the tokens'.
+    /// True where each token has a row of its own; see [`KindConfig::by_token`](crate::config::KindConfig).
     by_token: bool,
 }
 
-/// A graph and the tensor of its rows.
+/// The graph of a batch and the tensor that holds its rows.
 #[derive(Debug)]
 pub(super) struct BatchGraph {
     pub graph: Graph,
@@ -56,15 +57,15 @@ pub(super) struct BatchGraph {
 }
 
 impl Assembly {
-    /// Loads the transformer, the head and the modules.
-    pub fn load(model: &Model, weights: Storage, to: &mut Destination) -> Result<Self, Error> {
-        let mut loader = Loader::new(&model.weights, to, weights);
+    /// Loads the transformer, the head and the modules, with matrices and tables stored as `storage`.
+    pub fn load(model: &Model, storage: Storage, to: &mut Destination) -> Result<Self, Error> {
+        let mut loader = Loader::new(&model.weights, to, storage);
         let transformer = model.transformer.load(&mut loader)?;
         let steps = model.head.iter().flat_map(|head| &head.steps);
         let mut stages =
             steps.map(|step| head_stage(step, &mut loader)).collect::<Result<Vec<_>, _>>()?;
         for (module, files) in model.config.modules.iter().zip(&model.module_weights) {
-            let mut loader = files.as_ref().map(|files| Loader::new(files, to, weights));
+            let mut loader = files.as_ref().map(|files| Loader::new(files, to, storage));
             stages.push(stage(module, loader.as_mut())?);
         }
         Ok(Assembly { transformer, stages, by_token: model.config.kind.by_token() })
@@ -82,7 +83,7 @@ impl Assembly {
         builder.graph.layer = None;
         let spans = batch.spans();
         if self.by_token && x.storage != Storage::F32 {
-            // Each token by itself: what follows, and what is read back, is f32.
+            // Copies each token's row as a pool of one: the stages that follow, and the read-back, take f32.
             let tokens: Vec<[u32; 4]> = (0..batch.ids.len() as u32).map(|t| [t, 1, 0, 0]).collect();
             x = pool(&mut builder, x, &tokens, &[mode_number(PoolingMode::Cls)]);
         }
@@ -140,10 +141,6 @@ fn stage(module: &Module, loader: Option<&mut Loader>) -> Result<Stage, Error> {
     })
 }
 
-/// Columns of the vocabulary whose logits are in memory at once, for all tokens of a batch: the width
-/// of a base model's intermediate layer or less.
-pub(super) const VOCABULARY_BLOCK: usize = 2048;
-
 fn vocabulary(
     builder: &mut Builder,
     x: Activations,
@@ -189,7 +186,7 @@ fn head_stage(step: &Step, loader: &mut Loader) -> Result<Stage, Error> {
     })
 }
 
-/// The number that `pool.wgsl` gives a mode.
+/// The number by which `pool.wgsl` knows a mode.
 fn mode_number(mode: PoolingMode) -> u32 {
     match mode {
         PoolingMode::Cls => 0,

@@ -4,56 +4,57 @@ use std::collections::BTreeMap;
 
 use crate::config::{DenseActivation, KindConfig, ModelKind};
 use crate::dtype::Precision;
-use crate::embedder::build::{Built, ModelBuilder};
-use crate::embedder::prepared::{Chunks, Prepared};
-use crate::embedder::{EmbedOptions, Embedder, OnTooLong, note};
+use crate::embedder::load::ModelBuilder;
+use crate::embedder::model::{ModuleSummary, lower};
+use crate::embedder::options::OnTooLong;
+use crate::embedder::run::{Prepared, PromptChoice, Runner};
+use crate::embedder::text_model::{TextModel, encode_all};
 use crate::error::Error;
 use crate::files::ModelFiles;
 use crate::gpu::adapter::AdapterSummary;
 
 /// Scores pairs of texts on a GPU: the same scores as sentence-transformers' `CrossEncoder`.
 ///
-/// Made by [`Reranker::builder`], with the settings that an [`Embedder`] takes. What holds for an
-/// embedder holds here: the dtype policy, texts run again where 16 bits do not reach, a lost device won
-/// back, and a pair's score having the same bits in any batch.
+/// [`Reranker::builder`] builds one, with the settings of an [`Embedder`](crate::Embedder). The promises of
+/// an embedder hold here too: the dtype policy, texts run again in f32 where 16 bits do not suffice,
+/// recovery of a lost device, and scores that are bit-identical in any batch.
 #[derive(Debug)]
 pub struct Reranker {
-    runs: Embedder,
+    runner: Runner,
     activation: DenseActivation,
     labels: usize,
 }
 
-/// Makes a [`Reranker`].
+/// Builds a [`Reranker`].
 pub type RerankerBuilder = ModelBuilder<Reranker>;
 
-/// How pairs are scored: the arguments of sentence-transformers' `predict` of the same names.
+/// How to score pairs. Fields are the arguments of the same names of sentence-transformers' `predict`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RerankOptions {
-    /// The model's prompt of this name is put before the first text of each pair. Without it and
-    /// without `prompt`, the model's default prompt is used, if it has one. A model with a chat template
-    /// takes it as the message of the role `system`, which is where rerankers that follow instructions
-    /// have theirs: Qwen3-Reranker's template writes it after `<Instruct>: `.
+    /// The name of the model's prompt to put before the first text of each pair. Without it and without
+    /// `prompt`, the model's default prompt is used, if it has one. A model with a chat template takes the
+    /// prompt as the message of the role `system`, where rerankers that follow instructions have theirs:
+    /// Qwen3-Reranker's template writes it after `<Instruct>: `.
     pub prompt_name: Option<String>,
-    /// As `prompt_name`, spelt out; the empty string turns the default prompt off.
+    /// The prompt itself. The empty string disables the default prompt.
     pub prompt: Option<String>,
-    /// What to do with pairs that are too long.
+    /// How to handle pairs that are too long.
     pub on_too_long: OnTooLong,
 }
 
-/// Scores, a row per pair, in the order of the pairs.
+/// Scores, one row for each pair, in the order of the pairs.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Scores {
     /// Scores of a pair: the model's labels.
     pub labels: usize,
     /// All rows, one after the other. Every value is finite.
     pub values: Vec<f32>,
-    /// Indices of the pairs that were cut to the model's length: the longer text first, or the rendered
-    /// text at its end, where what a chat template writes last stays.
+    /// Indices of the pairs that were cut to the model's length. The longer text is cut first. A text that a
+    /// chat template rendered is cut before the part that the template writes last.
     pub truncated: Vec<usize>,
-    /// How many pairs were run again with f32 activations, because some activation passed the range
-    /// of 16 bits.
+    /// Pairs that were run again with f32 activations, because an activation exceeded the range of 16 bits.
     pub retried: usize,
-    /// How often a batch was run again in smaller ones, because the GPU's memory ran out.
+    /// Batches that were run again as smaller ones, because the GPU's memory ran out.
     pub halved: usize,
     /// Tokens of all pairs, special tokens included.
     pub tokens: usize,
@@ -79,34 +80,91 @@ impl Scores {
 /// A document and its score.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ranked {
-    /// Its place in the caller's list.
+    /// Its index in the caller's list.
     pub index: usize,
-    /// How relevant it is to the query.
+    /// Its relevance to the query.
     pub score: f32,
 }
 
-impl Built for Reranker {
+impl TextModel for Reranker {
     const KIND: ModelKind = ModelKind::Reranker;
+    type Input<'a> = (&'a str, &'a str);
+    type Options = RerankOptions;
+    type Row = Vec<f32>;
 
-    fn built(runs: Embedder) -> Result<Self, Error> {
-        let KindConfig::Reranker(scoring) = &runs.model.config.kind else {
-            return Err(Error::Internal("a reranker was loaded as something else".to_owned()));
+    fn from_runner(runner: Runner) -> Result<Self, Error> {
+        let KindConfig::Reranker(scoring) = &runner.model.config.kind else {
+            return Err(Error::Internal("a reranker was loaded as another kind".to_owned()));
         };
-        runs.model.tokenizer.check_pairs()?;
+        runner.model.tokenizer.check_pairs()?;
         // The logits of a language model's answers make one score.
-        let labels = if scoring.answers.is_some() { 1 } else { runs.model.dimension };
-        let one = match labels {
+        let labels = if scoring.answers.is_some() { 1 } else { runner.model.dimension };
+        let default = match labels {
             1 => DenseActivation::Sigmoid,
             _ => DenseActivation::Identity,
         };
-        let activation = scoring.activation.unwrap_or(one);
-        runs.model.check_types(&runs.model.tokenizer.encode_pair("", "a", "b")?)?;
-        Ok(Reranker { runs, activation, labels })
+        let activation = scoring.activation.unwrap_or(default);
+        runner.model.check_types(&runner.model.tokenizer.encode_pair("", "a", "b")?)?;
+        Ok(Reranker { runner, activation, labels })
+    }
+
+    fn runner(&self) -> &Runner {
+        &self.runner
+    }
+
+    fn input<'a>(query: &'a str, text: &'a str) -> (&'a str, &'a str) {
+        (query, text)
+    }
+
+    fn bytes((first, second): (&str, &str)) -> usize {
+        first.len() + second.len()
+    }
+
+    fn prepare(
+        &self,
+        first: usize,
+        pairs: &[(&str, &str)],
+        options: &RerankOptions,
+    ) -> Result<Vec<Result<Prepared, Error>>, Error> {
+        let choice = PromptChoice {
+            prompt: options.prompt.as_deref(),
+            name: options.prompt_name.as_deref(),
+            task: None,
+        };
+        let prompt = self.runner.prompt(choice)?.unwrap_or_default();
+        let encoded = self.runner.model.tokenizer.encode_pairs(prompt, pairs);
+        Ok(self.runner.check_all(first, encoded, options.on_too_long))
+    }
+
+    /// The scores of a row of logits.
+    fn finish(
+        &self,
+        _pair: &Prepared,
+        row: &[f32],
+        _options: &RerankOptions,
+    ) -> Result<Vec<f32>, Error> {
+        Ok(self.scores(row))
+    }
+
+    fn dimension(&self) -> usize {
+        self.labels
+    }
+
+    fn max_tokens(&self, _options: &RerankOptions) -> Option<usize> {
+        self.runner.max_seq_length()
+    }
+
+    fn row_bytes(&self, _options: &RerankOptions) -> usize {
+        self.runner.dimension() * 4
+    }
+
+    fn describe(&self) -> Vec<ModuleSummary> {
+        vec![ModuleSummary::new("Activation", lower(&self.activation))]
     }
 }
 
 impl Reranker {
-    /// Starts making a reranker of a model.
+    /// Starts building a reranker from a model's files.
     ///
     /// ```no_run
     /// use vectile::{ModelFiles, Reranker, block_on};
@@ -119,41 +177,41 @@ impl Reranker {
         ModelBuilder::new(files)
     }
 
-    /// How the model runs: what was asked for, what was chosen, and why.
+    /// How the model runs: the precision requested, the one chosen, and why.
     pub fn precision(&self) -> &Precision {
-        self.runs.precision()
+        self.runner.precision()
     }
 
-    /// The adapter it runs on.
+    /// The adapter that the model runs on.
     pub fn adapter(&self) -> &AdapterSummary {
-        self.runs.adapter()
+        self.runner.adapter()
     }
 
-    /// What is worth saying aloud of this model: what was assumed because its files do not say.
+    /// Notes for the user: assumptions made where the model's files are silent.
     pub fn notes(&self) -> &[String] {
-        self.runs.notes()
+        self.runner.notes()
     }
 
-    /// Scores of a pair: one for a reranker, several for a classifier.
+    /// The number of scores of a pair: one for a reranker, several for a classifier.
     pub fn labels(&self) -> usize {
         self.labels
     }
 
-    /// Tokens a pair may have, special tokens included; longer ones are truncated. `None` where the
-    /// model names no limit.
+    /// Tokens that a pair may have, special tokens included; longer pairs are cut. `None` where the model
+    /// names no limit.
     pub fn max_seq_length(&self) -> Option<usize> {
-        self.runs.max_seq_length()
+        self.runner.max_seq_length()
     }
 
     /// The model's prompts by name.
     pub fn prompts(&self) -> &BTreeMap<String, String> {
-        self.runs.prompts()
+        self.runner.prompts()
     }
 
-    /// The scores of pairs, as [`Reranker::predict_with`] gives them under default options.
+    /// The scores of pairs under default options; see [`Reranker::predict_with`].
     ///
     /// # Errors
-    /// As [`Reranker::predict_with`].
+    /// Those of [`Reranker::predict_with`].
     pub async fn predict<A: AsRef<str>, B: AsRef<str>>(
         &self,
         pairs: &[(A, B)],
@@ -161,95 +219,49 @@ impl Reranker {
         self.predict_with(pairs, &RerankOptions::default()).await
     }
 
-    /// The scores of pairs, `[pairs, labels]`: the logits of the model's classification head under
-    /// its activation function, which is what its files name, else sigmoid for one label and nothing
-    /// for several. Of a language model it is how much rather it answers `yes` than `no`: the difference
-    /// of the two logits, or the one logit where its LogitScore names no other; under sigmoid that is
-    /// the probability of `yes` among the two.
+    /// The scores of pairs, `[pairs, labels]`: the logits of the model's classification head under its
+    /// activation function. The model's files name the function; without a name it is sigmoid for one label
+    /// and none for several. A language model's score is the logit of `yes` minus that of `no`, or the one
+    /// logit where its LogitScore names no other token. Under sigmoid the difference is the probability of
+    /// `yes` among the two.
     ///
-    /// A language model and others with a chat template read a pair as that writes it, as
-    /// sentence-transformers does; a template that leaves out one of the texts is refused when the model
-    /// is loaded.
+    /// A model with a chat template reads a pair as the template renders it, as in sentence-transformers. A
+    /// template that leaves out one of the texts is refused when the model is loaded.
     ///
-    /// A pair's scores have the same bits whatever pairs they are computed with, on one adapter.
+    /// On one adapter a pair's scores are bit-identical whatever pairs they are computed with.
     ///
     /// # Errors
-    /// As [`Embedder::embed_with`]; a "text" of a message is a pair.
+    /// Those of [`Embedder::embed_with`](crate::Embedder::embed_with); a "text" in a message is a pair.
     pub async fn predict_with<A: AsRef<str>, B: AsRef<str>>(
         &self,
         pairs: &[(A, B)],
         options: &RerankOptions,
     ) -> Result<Scores, Error> {
-        let mut scores = Scores { labels: self.labels(), ..Scores::default() };
-        let mut chunks = Chunks::new(pairs, self.runs.batch_tokens);
-        let more = || {
-            let bytes = |(a, b): &(A, B)| a.as_ref().len() + b.as_ref().len();
-            let Some((first, pairs)) = chunks.next(bytes) else { return Ok(None) };
-            let prepared = self.prepare_from(first, pairs, options)?;
-            let prepared = prepared.into_iter().collect::<Result<Vec<_>, _>>()?;
-            note(&prepared, &mut scores.truncated, &mut scores.tokens);
-            Ok(Some(prepared))
-        };
-        let take = |_: &Prepared, row: Result<&[f32], Error>| {
-            scores.values.extend(self.scores(row?));
-            Ok(())
-        };
-        let met = self.runs.drive(more, take).await?;
-        Ok(Scores { retried: met.retried, halved: met.halved, ..scores })
-    }
-
-    /// The tokens of each pair under `options`, or what is wrong with that pair; see
-    /// [`Embedder::prepare`].
-    pub(crate) fn prepare<A: AsRef<str>, B: AsRef<str>>(
-        &self,
-        pairs: &[(A, B)],
-        options: &RerankOptions,
-    ) -> Result<Vec<Result<Prepared, Error>>, Error> {
-        self.prepare_from(0, pairs, options)
-    }
-
-    fn prepare_from<A: AsRef<str>, B: AsRef<str>>(
-        &self,
-        first: usize,
-        pairs: &[(A, B)],
-        options: &RerankOptions,
-    ) -> Result<Vec<Result<Prepared, Error>>, Error> {
-        let prompts = EmbedOptions {
-            prompt_name: options.prompt_name.clone(),
-            prompt: options.prompt.clone(),
-            ..EmbedOptions::default()
-        };
-        let prompt = self.runs.prompt(&prompts)?.unwrap_or_default();
         let pairs: Vec<(&str, &str)> =
             pairs.iter().map(|(a, b)| (a.as_ref(), b.as_ref())).collect();
-        let encoded = self.runs.model.tokenizer.encode_pairs(prompt, &pairs);
-        Ok(self.runs.checked(first, encoded, options.on_too_long))
-    }
-
-    /// What runs prepared pairs.
-    pub(crate) fn runs(&self) -> &Embedder {
-        &self.runs
-    }
-
-    pub(super) fn activation(&self) -> DenseActivation {
-        self.activation
+        let mut values = Vec::with_capacity(pairs.len() * self.labels);
+        let counts =
+            encode_all(self, &pairs, options, |row| values.extend_from_slice(&row)).await?;
+        Ok(Scores {
+            labels: self.labels,
+            values,
+            truncated: counts.truncated,
+            retried: counts.run.retried,
+            halved: counts.run.halved,
+            tokens: counts.tokens,
+        })
     }
 
     /// The scores of a row of logits.
-    pub(crate) fn finish(&self, row: Vec<f32>) -> Vec<f32> {
-        self.scores(&row)
-    }
-
-    fn scores(&self, row: &[f32]) -> Vec<f32> {
+    pub(crate) fn scores(&self, row: &[f32]) -> Vec<f32> {
         let score = |logit| activate(self.activation, logit);
         match *row {
-            // The model says yes rather than no.
             [yes, no] if self.labels == 1 => vec![score(f64::from(yes) - f64::from(no))],
             _ => row.iter().map(|logit| score(f64::from(*logit))).collect(),
         }
     }
 
-    /// The documents by their relevance to a query, the most relevant first; of equals the earlier.
+    /// The documents by their relevance to a query, the most relevant first; of equals, the earlier one.
     ///
     /// ```
     /// use vectile::{ModelFiles, Reranker, block_on};
@@ -266,8 +278,8 @@ impl Reranker {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Unsupported`] where the model has several labels: no one of them is the relevance. As
-    /// [`Reranker::predict_with`] otherwise.
+    /// [`Error::Unsupported`] where the model has several labels, as none of them is the relevance; else
+    /// those of [`Reranker::predict_with`].
     pub async fn rank<T: AsRef<str>>(
         &self,
         query: &str,
@@ -287,7 +299,7 @@ impl Reranker {
         Ok(ranked)
     }
 
-    /// Refuses a model whose pairs have several scores.
+    /// Refuses a model with several scores for a pair.
     ///
     /// # Errors
     /// [`Error::Unsupported`], which names the field.
@@ -295,7 +307,7 @@ impl Reranker {
         match self.labels() {
             1 => Ok(()),
             labels => {
-                let config = &self.runs.model.config.transformer;
+                let config = &self.runner.model.config.transformer;
                 let field = if config.has("id2label") { "id2label" } else { "num_labels" };
                 let value = format!("{labels} labels");
                 let supported = "ranking takes a model with one; `predict` gives all scores";
@@ -304,10 +316,10 @@ impl Reranker {
         }
     }
 
-    /// Destroys the device, as a driver reset does: for tests of what follows.
+    /// Destroys the device, as a driver reset does, to test recovery.
     #[doc(hidden)]
     pub async fn lose_device(&self) {
-        self.runs.lose_device().await;
+        self.runner.lose_device().await;
     }
 
     /// The token ids and token types of each pair as the model sees them.
@@ -316,20 +328,19 @@ impl Reranker {
     /// [`Error::Tokenizer`] where tokenizing fails.
     #[doc(hidden)]
     pub fn tokenize(&self, pairs: &[(&str, &str)]) -> Result<Vec<[Vec<u32>; 2]>, Error> {
-        let options = EmbedOptions::default();
-        let prompt = self.runs.prompt(&options)?.unwrap_or_default();
-        let encoded = self.runs.model.tokenizer.encode_pairs(prompt, pairs);
+        let prompt = self.runner.prompt(PromptChoice::default())?.unwrap_or_default();
+        let encoded = self.runner.model.tokenizer.encode_pairs(prompt, pairs);
         encoded.into_iter().map(|t| t.map(|t| [t.ids, t.type_ids])).collect()
     }
 }
 
-/// In f64, and back: as near to exact as f32 holds.
+/// Applies the function in f64, so that only the result is rounded.
 fn activate(activation: DenseActivation, x: f64) -> f32 {
     let y = match activation {
         DenseActivation::Sigmoid => 1.0 / (1.0 + (-x).exp()),
         DenseActivation::Tanh => x.tanh(),
         DenseActivation::Relu => x.max(0.0),
-        // What else a Dense module may have is refused when the config is read.
+        // Reading the config refuses all others but the identity.
         _ => x,
     };
     y as f32

@@ -1,18 +1,19 @@
-//! Any number of texts through a model: reading, tokenizing, the GPU and what takes the rows work at the
-//! same time, a window of texts each.
+//! Any number of texts through a model. Reading, tokenizing, the GPU and the receiver of rows work at the
+//! same time, each on a window of texts.
 //!
 //! ```text
-//! source ──Window──▶ tokenizing ──▶ by length, the GPU, back in order ──Rows──▶ taker
-//! a thread           a thread, and   the caller's thread                       a thread
+//! source ──Window──▶ tokenizing ──▶ by length, the GPU, back in order ──WindowRows──▶ receiver
+//! a thread           a thread, and   the caller's thread                              a thread
 //!                    all cores
 //! ```
-//! Between two of them waits one window at most, so that memory does not grow with the number of texts. Within
-//! a window texts are run by their length, and rows are put back in the order of the texts: a text's bits do
-//! not depend on its neighbours, so neither windows nor their order can be seen in the rows.
+//! At most one window waits between two of them, so that memory does not grow with the number of texts.
+//! Texts of a window run in order of their length, and rows are returned in the order of the texts. A text's
+//! row is bit-identical whatever its neighbours, so neither windows nor their order show in the rows.
 
-mod models;
+mod job;
 mod pace;
 
+use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,87 +21,61 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::embedder::{Prepared, TextModel};
 use crate::error::Error;
 use pace::Pace;
 
-pub use models::{Dense, Pairs, Ready, Sparse, TokenVectors};
+pub use job::Job;
 
-/// How often someone who waits looks up.
-const LOOK_UP: Duration = Duration::from_millis(50);
+/// How often the caller's thread wakes up while it waits for texts.
+const WAKE_UP: Duration = Duration::from_millis(50);
 
-/// A model with its options, as a stream runs it.
-pub trait Encode: Sync {
-    /// What a text becomes.
-    type Row: Send;
+/// Texts are handed to the model in portions of this many, so that events come between batches.
+const PORTION: usize = 32;
 
-    /// Tokenizes texts, on any thread.
-    ///
-    /// # Errors
-    /// Of the options. What is wrong with one text is its own.
-    fn prepare(&self, texts: &[&str]) -> Result<Vec<Result<Ready, Error>>, Error>;
-
-    /// Runs texts on the GPU.
-    ///
-    /// # Errors
-    /// Of the device. What is wrong with one text is its own.
-    fn run(&self, texts: &[&Ready]) -> Result<Ran<Self::Row>, Error>;
-
-    /// Most tokens of a batch.
-    fn batch_tokens(&self) -> usize;
-
-    /// Bytes of a row as it comes from the GPU.
-    fn row_bytes(&self) -> usize;
+/// Texts that are read together, with whatever their reader wants to find again beside their rows.
+pub trait Window: Send + 'static {
+    /// The texts; `None` for a row of the input without a text, which gets no row.
+    fn texts(&self) -> &[Option<String>];
 }
 
-/// What [`Encode::run`] gives.
-#[derive(Debug)]
-pub struct Ran<R> {
-    /// For each text its row, or why it has none.
-    pub rows: Vec<Result<R, Error>>,
-    /// How many texts were run again with f32 activations.
-    pub retried: usize,
-}
-
-/// Texts that are read together, and what their reader wants to find again with their rows.
-#[derive(Debug)]
-pub struct Window<X> {
-    /// The texts; `None` where a row of the input has none, which gets no row.
-    pub texts: Vec<Option<String>>,
-    /// What the reader knows of them.
-    pub about: X,
+impl Window for Vec<Option<String>> {
+    fn texts(&self) -> &[Option<String>] {
+        self
+    }
 }
 
 /// The rows of a window.
 #[derive(Debug)]
-pub struct Rows<X, R> {
-    /// The window.
-    pub window: Window<X>,
-    /// For each text its row, or why it has none; `None` where there is no text.
+pub struct WindowRows<W, R> {
+    /// The window, as the source gave it.
+    pub window: W,
+    /// The row of each text, or its error; `None` where there is no text.
     pub rows: Vec<Option<Result<R, Error>>>,
     /// For each text, whether it was cut to the model's length.
     pub truncated: Vec<bool>,
-    /// For each text, its tokens.
+    /// The number of tokens of each text.
     pub tokens: Vec<usize>,
-    /// How many texts were run again with f32 activations.
+    /// Texts that were run again with f32 activations.
     pub retried: usize,
 }
 
-/// What a stream tells the one who watches it.
+/// The progress that a stream reports.
 #[derive(Debug)]
-pub enum Event<'a, X> {
-    /// Nothing happened for a moment.
+pub enum Event<'a, W> {
+    /// Nothing has happened for a moment.
     Waiting,
-    /// Some more texts of a window were run.
+    /// Texts of a window were run.
     Ran {
-        /// What the reader knows of the window.
-        about: &'a X,
+        /// The window.
+        window: &'a W,
         /// Texts of the window that are done.
         done: usize,
-        /// Texts of the window.
+        /// All texts of the window.
         of: usize,
-        /// Texts since the last such event.
+        /// Texts since the last event of this sort.
         texts: usize,
-        /// Their tokens.
+        /// Tokens of these.
         tokens: usize,
     },
 }
@@ -108,44 +83,43 @@ pub enum Event<'a, X> {
 /// How a stream ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// Every text has been taken.
+    /// All rows were received.
     Whole,
-    /// The watcher asked for it. Windows that were run whole have been taken, no others.
+    /// `watch` stopped it. The rows of every completed window were received, and no others.
     Stopped,
 }
 
-/// What comes from the reader's thread.
-enum Read<X, E> {
-    Window(Window<X>),
+/// A message of the reader's thread.
+enum Read<W, E> {
+    Window(W),
     End,
     Failed(E),
     Panicked(Box<dyn std::any::Any + Send>),
-    /// From the caller's thread: nobody waits for more.
+    /// From the caller's thread: the stream has ended.
     Stop,
 }
 
-/// A window of tokenized texts; those without a text are `None`.
-struct Tokenized<X> {
-    window: Window<X>,
-    ready: Vec<Option<Result<Ready, Error>>>,
+/// A window of tokenized texts; `None` where there is no text.
+struct Tokenized<W> {
+    window: W,
+    texts: Vec<Option<Result<Prepared, Error>>>,
 }
 
-/// Runs every text that `source` gives and hands the rows to `take`, window by window, in their order.
+/// Runs every text that `source` gives, and hands the rows to `take`, window by window, in order.
 ///
-/// `source` is asked for windows of at most so many texts and ends with `None`. It may wait for ever, for
-/// a terminal say: a stream that ends before it does leaves its thread waiting. `watch` is called on the caller's
-/// thread about every second and says whether to go on.
+/// `source` is asked for windows of at most so many texts and ends with `None`. It may block for ever, on a
+/// terminal for example: a stream that ends earlier leaves the thread of `source` waiting. `watch` is called
+/// on the caller's thread, at least after each batch, and returns whether to continue.
 ///
 /// # Errors
-/// The first of `source`, of the model and of `take`.
-pub fn stream<M: Encode, X, E>(
-    model: &M,
-    source: impl FnMut(usize) -> Result<Option<Window<X>>, E> + Send + 'static,
-    take: impl FnMut(Rows<X, M::Row>) -> Result<(), E> + Send,
-    mut watch: impl FnMut(Event<'_, X>) -> bool,
+/// The first error of `source`, of the model and of `take`.
+pub fn stream<M: TextModel, W: Window, E>(
+    job: &Job<'_, M>,
+    source: impl FnMut(usize) -> Result<Option<W>, E> + Send + 'static,
+    take: impl FnMut(WindowRows<W, M::Row>) -> Result<(), E> + Send,
+    mut watch: impl FnMut(Event<'_, W>) -> bool,
 ) -> Result<End, E>
 where
-    X: Send + 'static,
     E: From<Error> + Send + 'static,
 {
     let (to_tokenize, read) = sync_channel(1);
@@ -154,26 +128,26 @@ where
     thread::spawn(move || read_windows(source, &wanted, &reader));
     thread::scope(|scope| {
         let (to_run, tokenized) = sync_channel(1);
-        let (to_take, rows) = sync_channel::<Rows<X, M::Row>>(1);
-        scope.spawn(move || tokenize_windows(model, read, &to_run));
+        let (to_take, rows) = sync_channel::<WindowRows<W, M::Row>>(1);
+        scope.spawn(move || tokenize_windows(job, read, &to_run));
         let mut take = take;
-        let taker = scope.spawn(move || rows.into_iter().try_for_each(&mut take));
-        let mut pace = Pace::new(model);
+        let receiver = scope.spawn(move || rows.into_iter().try_for_each(&mut take));
+        let pace = Pace::new(job.row_bytes());
         let run = || -> Result<Option<End>, E> {
             loop {
-                let Tokenized { window, ready } = match tokenized.recv_timeout(LOOK_UP) {
+                let Tokenized { window, texts } = match tokenized.recv_timeout(WAKE_UP) {
                     Ok(Some(tokenized)) => tokenized?,
-                    // The reader has ended, or the tokenizing thread is about to say why it did.
+                    // The reader has ended, or the tokenizing thread panicked, which the scope reports.
                     Ok(None) | Err(RecvTimeoutError::Disconnected) => return Ok(Some(End::Whole)),
                     Err(RecvTimeoutError::Timeout) if !watch(Event::Waiting) => {
                         return Ok(Some(End::Stopped));
                     }
-                    Err(RecvTimeoutError::Timeout) if taker.is_finished() => return Ok(None),
+                    Err(RecvTimeoutError::Timeout) if receiver.is_finished() => return Ok(None),
                     Err(RecvTimeoutError::Timeout) => continue,
                 };
                 let started = Instant::now();
-                let count = window.texts.len();
-                let Some(rows) = run_window(model, window, ready, &mut pace, &mut watch)? else {
+                let count = window.texts().len();
+                let Some(rows) = run_window(job, window, texts, &mut watch)? else {
                     return Ok(Some(End::Stopped));
                 };
                 if to_take.send(rows).is_err() {
@@ -183,27 +157,27 @@ where
             }
         };
         let end = { run }();
-        // Whoever waits for one of these is woken: first those who give, then who takes.
+        // Drop receivers, then senders, so that every waiting thread wakes.
         drop(tokenized);
         let _ = to_tokenize.try_send(Read::Stop);
         drop(to_tokenize);
         drop(to_take);
-        let taken = taker.join().unwrap_or_else(|panic| resume_unwind(panic));
+        let received = receiver.join().unwrap_or_else(|panic| resume_unwind(panic));
         match end {
-            // The taker failed first where it did.
-            Ok(end) => taken.map(|()| end.unwrap_or(End::Whole)),
-            Err(error) => taken.and(Err(error)),
+            // Where the receiver failed, its error came first.
+            Ok(end) => received.map(|()| end.unwrap_or(End::Whole)),
+            Err(error) => received.and(Err(error)),
         }
     })
 }
 
-fn read_windows<X, E>(
-    mut source: impl FnMut(usize) -> Result<Option<Window<X>>, E>,
+fn read_windows<W, E>(
+    mut source: impl FnMut(usize) -> Result<Option<W>, E>,
     most: &AtomicUsize,
-    to_tokenize: &SyncSender<Read<X, E>>,
+    to_tokenize: &SyncSender<Read<W, E>>,
 ) {
     loop {
-        // A panic here is everyone's: alone it would leave them waiting.
+        // A panic is passed on: otherwise the other threads would wait for ever.
         let next = catch_unwind(AssertUnwindSafe(|| source(most.load(Ordering::Relaxed))));
         let (message, last) = match next {
             Ok(Ok(Some(window))) => (Read::Window(window), false),
@@ -217,16 +191,16 @@ fn read_windows<X, E>(
     }
 }
 
-type Tokenizing<X, E> = Option<Result<Tokenized<X>, E>>;
+type Tokenizing<W, E> = Option<Result<Tokenized<W>, E>>;
 
-fn tokenize_windows<M: Encode, X, E: From<Error>>(
-    model: &M,
-    read: Receiver<Read<X, E>>,
-    to_run: &SyncSender<Tokenizing<X, E>>,
+fn tokenize_windows<M: TextModel, W: Window, E: From<Error>>(
+    job: &Job<'_, M>,
+    read: Receiver<Read<W, E>>,
+    to_run: &SyncSender<Tokenizing<W, E>>,
 ) {
     for message in read {
         let tokenized = match message {
-            Read::Window(window) => Some(tokenize(model, window).map_err(E::from)),
+            Read::Window(window) => Some(tokenize(job, window).map_err(E::from)),
             Read::Failed(error) => Some(Err(error)),
             Read::End => None,
             Read::Panicked(panic) => resume_unwind(panic),
@@ -239,58 +213,71 @@ fn tokenize_windows<M: Encode, X, E: From<Error>>(
     }
 }
 
-fn tokenize<M: Encode, X>(model: &M, window: Window<X>) -> Result<Tokenized<X>, Error> {
-    let texts: Vec<&str> = window.texts.iter().flatten().map(String::as_str).collect();
-    let mut tokens = model.prepare(&texts)?.into_iter();
-    // As many as there are texts.
-    let ready = window.texts.iter().map(|text| text.as_ref().and_then(|_| tokens.next())).collect();
-    Ok(Tokenized { window, ready })
+fn tokenize<M: TextModel, W: Window>(job: &Job<'_, M>, window: W) -> Result<Tokenized<W>, Error> {
+    let mut prepared = job.prepare(window.texts().iter().flatten())?.into_iter();
+    let texts =
+        window.texts().iter().map(|text| text.as_ref().and_then(|_| prepared.next())).collect();
+    Ok(Tokenized { window, texts })
 }
 
-/// `None` where the watcher does not want to go on.
-fn run_window<M: Encode, X>(
-    model: &M,
-    window: Window<X>,
-    ready: Vec<Option<Result<Ready, Error>>>,
-    pace: &mut Pace,
-    watch: &mut impl FnMut(Event<'_, X>) -> bool,
-) -> Result<Option<Rows<X, M::Row>>, Error> {
-    let of = ready.len();
-    let mut rows: Vec<Option<Result<M::Row, Error>>> = (0..of).map(|_| None).collect();
+/// The rows of a window, or `None` where `watch` stops the stream.
+fn run_window<M: TextModel, W: Window>(
+    job: &Job<'_, M>,
+    window: W,
+    tokenized: Vec<Option<Result<Prepared, Error>>>,
+    watch: &mut impl FnMut(Event<'_, W>) -> bool,
+) -> Result<Option<WindowRows<W, M::Row>>, Error> {
+    let of = tokenized.len();
+    let rows: RefCell<Vec<Option<Result<M::Row, Error>>>> =
+        RefCell::new((0..of).map(|_| None).collect());
     let (mut truncated, mut tokens) = (vec![false; of], vec![0; of]);
     let mut texts = Vec::with_capacity(of);
-    for (at, ready) in ready.into_iter().enumerate() {
-        match ready {
-            Some(Ok(ready)) => {
-                (truncated[at], tokens[at]) = (ready.truncated(), ready.tokens());
-                texts.push((at, ready));
+    for (at, text) in tokenized.into_iter().enumerate() {
+        match text {
+            Some(Ok(text)) => {
+                (truncated[at], tokens[at]) = (text.truncated(), text.tokens());
+                texts.push((at, text));
             }
-            Some(Err(error)) => rows[at] = Some(Err(error)),
+            Some(Err(error)) => rows.borrow_mut()[at] = Some(Err(error)),
             None => {}
         }
     }
-    // The longest first: where memory runs out, it does so at once.
-    texts.sort_by_key(|(at, ready)| (std::cmp::Reverse(ready.tokens()), *at));
-    let (mut done, mut retried) = (of - texts.len(), 0);
-    let mut rest = texts.as_slice();
-    while !rest.is_empty() {
-        let (now, later) = rest.split_at(pace.next_run(rest.iter().map(|(_, text)| text.tokens())));
-        let started = Instant::now();
-        let ran = model.run(&now.iter().map(|(_, text)| text).collect::<Vec<_>>())?;
-        let count: usize = now.iter().map(|(_, text)| text.tokens()).sum();
-        pace.took(count, started.elapsed());
-        retried += ran.retried;
-        for ((at, _), row) in now.iter().zip(ran.rows) {
-            rows[*at] = Some(row);
+    // The longest texts first: where memory runs out, it does so at once.
+    texts.sort_by_key(|(at, text)| (std::cmp::Reverse(text.tokens()), *at));
+    let finished = Cell::new(0);
+    let mut reported = 0;
+    let mut report = |done: usize| {
+        let new = &texts[reported..done];
+        reported = done;
+        let tokens = new.iter().map(|(_, text)| text.tokens()).sum();
+        let (window, done, texts) = (&window, of - texts.len() + done, new.len());
+        texts == 0 || watch(Event::Ran { window, done, of, texts, tokens })
+    };
+    let mut portions = texts.chunks(PORTION);
+    let mut stopped = false;
+    let more = || {
+        if !report(finished.get()) {
+            stopped = true;
+            return Err(Error::Internal("the stream was stopped".to_owned()));
         }
-        done += now.len();
-        rest = later;
-        let (about, texts) = (&window.about, now.len());
-        if !watch(Event::Ran { about, done, of, texts, tokens: count }) {
-            return Ok(None);
-        }
+        Ok(portions.next().map(|texts| texts.iter().map(|(_, text)| text).collect::<Vec<_>>()))
+    };
+    let take = |text: &Prepared, row: Result<&[f32], Error>| {
+        let (at, _) = texts[finished.get()];
+        let row = row.and_then(|row| job.finish(text, row));
+        rows.borrow_mut()[at] = Some(row);
+        finished.set(finished.get() + 1);
+        Ok(())
+    };
+    let counts = match pollster::block_on(job.model.run(more, take)) {
+        Err(_) if stopped => return Ok(None),
+        counts => counts?,
+    };
+    if !report(finished.get()) {
+        return Ok(None);
     }
-    Ok(Some(Rows { window, rows, truncated, tokens, retried }))
+    let (rows, retried) = (rows.into_inner(), counts.retried);
+    Ok(Some(WindowRows { window, rows, truncated, tokens, retried }))
 }
 
 #[cfg(test)]

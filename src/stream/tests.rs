@@ -1,19 +1,21 @@
-//! A model that is none: what a stream promises of windows, order and ends.
+//! A fake model without a device: what a stream promises about windows, order and ends.
 
+use std::borrow::Borrow;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 
 use super::*;
-use crate::embedder::Prepared;
+use crate::ModelKind;
+use crate::embedder::{ModuleSummary, RunCounts, Runner};
 
-/// A row is the length of its text, told from the tokens. `x` cannot be tokenized, `nan` cannot be run.
+/// A row is the length of its text, read from its tokens. `x` cannot be tokenized, `nan` cannot be run.
 struct Lengths {
-    runs: Mutex<Vec<Vec<usize>>>,
+    run: Mutex<Vec<usize>>,
 }
 
 impl Lengths {
     fn new() -> Self {
-        Lengths { runs: Mutex::default() }
+        Lengths { run: Mutex::default() }
     }
 }
 
@@ -21,41 +23,103 @@ fn bad(text: &str) -> Error {
     Error::option(text, "is bad")
 }
 
-impl Encode for Lengths {
+impl TextModel for Lengths {
+    const KIND: ModelKind = ModelKind::Dense;
+    type Input<'a> = &'a str;
+    type Options = ();
     type Row = usize;
 
-    fn prepare(&self, texts: &[&str]) -> Result<Vec<Result<Ready, Error>>, Error> {
-        let ready = |text: &&str| match *text {
+    fn from_runner(_runner: Runner) -> Result<Self, Error> {
+        Ok(Lengths::new())
+    }
+
+    fn runner(&self) -> &Runner {
+        unreachable!("this model has no device")
+    }
+
+    fn input<'a>(_query: &'a str, text: &'a str) -> &'a str {
+        text
+    }
+
+    fn bytes(input: &str) -> usize {
+        input.len()
+    }
+
+    fn prepare(
+        &self,
+        _first: usize,
+        texts: &[&str],
+        _options: &(),
+    ) -> Result<Vec<Result<Prepared, Error>>, Error> {
+        let prepare = |text: &&str| match *text {
             "x" => Err(bad("x")),
-            text => Ok(Ready::of(Prepared::of_tokens(text.len()))),
+            text => Ok(Prepared::of_tokens(text.len())),
         };
-        Ok(texts.iter().map(ready).collect())
+        Ok(texts.iter().map(prepare).collect())
     }
 
-    fn run(&self, texts: &[&Ready]) -> Result<Ran<usize>, Error> {
-        let lengths: Vec<usize> = texts.iter().map(|text| text.tokens()).collect();
-        self.runs.lock().unwrap().push(lengths.clone());
-        let row = |length: usize| if length == 3 { Err(bad("nan")) } else { Ok(length) };
-        Ok(Ran { rows: lengths.into_iter().map(row).collect(), retried: 1 })
+    async fn run<P: Borrow<Prepared>>(
+        &self,
+        mut more: impl FnMut() -> Result<Option<Vec<P>>, Error>,
+        mut take: impl FnMut(&Prepared, Result<&[f32], Error>) -> Result<(), Error>,
+    ) -> Result<RunCounts, Error> {
+        let mut counts = RunCounts::default();
+        while let Some(texts) = more()? {
+            counts.retried += 1;
+            for text in &texts {
+                let text = text.borrow();
+                let length = text.tokens();
+                self.run.lock().unwrap().push(length);
+                match length {
+                    3 => take(text, Err(bad("nan")))?,
+                    _ => take(text, Ok(&[length as f32]))?,
+                }
+            }
+        }
+        Ok(counts)
     }
 
-    fn batch_tokens(&self) -> usize {
-        10
+    fn finish(&self, _text: &Prepared, row: &[f32], _options: &()) -> Result<usize, Error> {
+        Ok(row[0] as usize)
     }
 
-    fn row_bytes(&self) -> usize {
+    fn dimension(&self) -> usize {
+        1
+    }
+
+    fn max_tokens(&self, _options: &()) -> Option<usize> {
+        None
+    }
+
+    fn row_bytes(&self, _options: &()) -> usize {
         8
+    }
+
+    fn describe(&self) -> Vec<ModuleSummary> {
+        Vec::new()
     }
 }
 
-/// Texts of many lengths in windows as they are wanted, each with the number of its first text.
-fn texts(count: usize) -> impl FnMut(usize) -> Result<Option<Window<usize>>, Error> {
+/// Texts, and the number of the first of them.
+struct Numbered {
+    texts: Vec<Option<String>>,
+    first: usize,
+}
+
+impl Window for Numbered {
+    fn texts(&self) -> &[Option<String>] {
+        &self.texts
+    }
+}
+
+/// Texts of many lengths, in windows of the size that the stream asks for.
+fn texts(count: usize) -> impl FnMut(usize) -> Result<Option<Numbered>, Error> {
     let mut done = 0;
     move |most| {
         let first = done;
         done = (done + most).min(count);
         let text = |i: usize| (i % 11 != 5).then(|| "a".repeat(4 + i * 7 % 9));
-        let window = Window { texts: (first..done).map(text).collect(), about: first };
+        let window = Numbered { texts: (first..done).map(text).collect(), first };
         Ok((first < done).then_some(window))
     }
 }
@@ -64,51 +128,47 @@ fn texts(count: usize) -> impl FnMut(usize) -> Result<Option<Window<usize>>, Err
 fn rows_come_in_order_and_texts_are_run_by_length() {
     let model = Lengths::new();
     let mut rows: Vec<Option<usize>> = Vec::new();
-    let take = |window: Rows<usize, usize>| -> Result<(), Error> {
-        assert_eq!(window.window.about, rows.len());
+    let take = |window: WindowRows<Numbered, usize>| -> Result<(), Error> {
+        assert_eq!(window.window.first, rows.len());
         assert_eq!(window.window.texts.len(), window.rows.len());
         rows.extend(window.rows.into_iter().map(|row| row.map(Result::unwrap)));
         Ok(())
     };
     let mut seen = 0;
-    let watch = |event: Event<'_, usize>| {
+    let watch = |event: Event<'_, Numbered>| {
         if let Event::Ran { texts, .. } = event {
             seen += texts;
         }
         true
     };
-    assert_eq!(stream(&model, texts(1000), take, watch).unwrap(), End::Whole);
+    assert_eq!(stream(&Job::new(&model, ()), texts(1000), take, watch).unwrap(), End::Whole);
     let expected: Vec<Option<usize>> =
         (0..1000).map(|i| (i % 11 != 5).then_some(4 + i * 7 % 9)).collect();
     assert_eq!(rows, expected);
-    let runs = model.runs.into_inner().unwrap();
-    assert_eq!(runs.iter().map(Vec::len).sum::<usize>(), seen);
-    for run in &runs {
-        assert!(run.is_sorted_by(|a, b| a >= b), "{run:?}");
-    }
-    // The first run is a batch, and a longer text goes alone.
-    assert_eq!(runs[0], [12]);
+    let run = model.run.into_inner().unwrap();
+    assert_eq!(run.len(), seen);
+    let first = (0..pace::FIRST_TEXTS).filter(|i| i % 11 != 5).count();
+    assert!(run[..first].is_sorted_by(|a, b| a >= b), "{:?}", &run[..first]);
+    assert_eq!(run[0], 12);
 }
 
 #[test]
-fn what_is_wrong_with_a_text_is_its_own() {
+fn an_error_of_one_text_stands_in_its_place() {
     let model = Lengths::new();
     let words = ["aaaa", "x", "nan", "bb"];
     let mut windows = vec![words.map(|word| Some(word.to_owned())).to_vec()];
-    let source = move |_| -> Result<Option<Window<()>>, Error> {
-        Ok(windows.pop().map(|texts| Window { texts, about: () }))
-    };
+    let source = move |_| -> Result<Option<Vec<Option<String>>>, Error> { Ok(windows.pop()) };
     let mut found = Vec::new();
-    let take = |rows: Rows<(), usize>| -> Result<(), Error> {
+    let take = |rows: WindowRows<Vec<Option<String>>, usize>| -> Result<(), Error> {
         found.extend(rows.rows.into_iter().flatten());
         Ok(())
     };
-    assert_eq!(stream(&model, source, take, |_| true).unwrap(), End::Whole);
+    assert_eq!(stream(&Job::new(&model, ()), source, take, |_| true).unwrap(), End::Whole);
     assert_eq!(found, [Ok(4), Err(bad("x")), Err(bad("nan")), Ok(2)]);
 }
 
 #[test]
-fn the_first_to_fail_ends_it() {
+fn the_first_error_ends_the_stream() {
     let taken = Arc::new(AtomicUsize::new(0));
     let run = |fails_at: usize, takes: usize| {
         let mut source = texts(1_000_000);
@@ -119,45 +179,48 @@ fn the_first_to_fail_ends_it() {
         };
         let counted = taken.clone();
         counted.store(0, Ordering::Relaxed);
-        let take = move |_: Rows<usize, usize>| match counted.fetch_add(1, Ordering::Relaxed) {
-            before if before == takes => Err(bad("taker")),
-            _ => Ok(()),
-        };
-        stream(&Lengths::new(), read, take, |_| true).unwrap_err()
+        let take =
+            move |_: WindowRows<Numbered, usize>| match counted.fetch_add(1, Ordering::Relaxed) {
+                before if before == takes => Err(bad("taker")),
+                _ => Ok(()),
+            };
+        stream(&Job::new(&Lengths::new(), ()), read, take, |_| true).unwrap_err()
     };
-    // What was read before is taken before.
+    // Windows that were read before the error are received before it.
     assert_eq!(run(4, usize::MAX), bad("source"));
     assert_eq!(taken.load(Ordering::Relaxed), 3);
     assert_eq!(run(usize::MAX, 2), bad("taker"));
 }
 
 #[test]
-fn it_stops_when_it_is_told_to_though_its_source_waits_for_ever() {
+fn a_stream_stops_though_its_source_waits_for_ever() {
     let (never, wait) = std::sync::mpsc::channel::<()>();
     let mut given = false;
-    let read = move |_| -> Result<Option<Window<()>>, Error> {
+    let read = move |_| -> Result<Option<Vec<Option<String>>>, Error> {
         if given {
             let _ = wait.recv();
         }
         given = true;
-        Ok(Some(Window { texts: vec![Some("aaaa".to_owned())], about: () }))
+        Ok(Some(vec![Some("aaaa".to_owned())]))
     };
     let taken = AtomicUsize::new(0);
-    let take = |_: Rows<(), usize>| -> Result<(), Error> {
+    let take = |_: WindowRows<Vec<Option<String>>, usize>| -> Result<(), Error> {
         taken.fetch_add(1, Ordering::Relaxed);
         Ok(())
     };
-    let watch = |event: Event<'_, ()>| {
+    let watch = |event: Event<'_, Vec<Option<String>>>| {
         !(matches!(event, Event::Waiting) && taken.load(Ordering::Relaxed) == 1)
     };
-    assert_eq!(stream(&Lengths::new(), read, take, watch).unwrap(), End::Stopped);
+    assert_eq!(stream(&Job::new(&Lengths::new(), ()), read, take, watch).unwrap(), End::Stopped);
     drop(never);
 }
 
 #[test]
-fn a_reader_that_panics_panics_for_all() {
-    let read = |_| -> Result<Option<Window<()>>, Error> { panic!("in the reader") };
-    let take = |_: Rows<(), usize>| Ok(());
-    let ended = catch_unwind(AssertUnwindSafe(|| stream(&Lengths::new(), read, take, |_| true)));
+fn a_panic_of_the_source_reaches_the_caller() {
+    let read = |_| -> Result<Option<Vec<Option<String>>>, Error> { panic!("in the reader") };
+    let take = |_: WindowRows<Vec<Option<String>>, usize>| Ok(());
+    let ended = catch_unwind(AssertUnwindSafe(|| {
+        stream(&Job::new(&Lengths::new(), ()), read, take, |_| true)
+    }));
     assert!(ended.is_err());
 }

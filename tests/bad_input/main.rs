@@ -31,7 +31,7 @@ use std::time::Duration;
 use serde_json::Value;
 use vectile::gpu::adapter::NoopAdapter;
 use vectile::{
-    AdapterChoice, Built, DtypeRequest, Embedder, Error, ModelBuilder, ModelFiles, block_on,
+    AdapterChoice, DtypeRequest, Embedder, Error, ModelBuilder, ModelFiles, TextModel, block_on,
 };
 
 /// The variants of [`Error`] without their fields.
@@ -200,7 +200,7 @@ impl Model {
 }
 
 /// Like [`Model::refused`], for a model that is not loaded as an embedder.
-pub(crate) fn refused_as<M: Built + Send + 'static>(
+pub(crate) fn refused_as<M: TextModel + Send + 'static>(
     builder: fn(ModelFiles) -> ModelBuilder<M>,
     model: Model,
     expected: Kind,

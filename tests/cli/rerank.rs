@@ -108,7 +108,7 @@ fn inspect_opens_models_of_every_kind() {
         (
             "multi_vector/stanford_bert",
             "--multi-vector",
-            ["Dense: 32 → 12, none", "filled up to 24 with \"[MASK]\", seen"],
+            ["Dense: 32 → 12, none", "padded to 24 with \"[MASK]\", seen"],
         ),
         ("multi_vector/bge_m3", "--multi-vector", ["Normalize", "without the first token"]),
     ] {

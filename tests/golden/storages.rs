@@ -1,29 +1,29 @@
 //! Each combination of storages, for any model kind.
 
 use vectile::{
-    ActivationsRequest, Built, DtypeRequest, Feature, HalfFallback, ModelBuilder as Builder,
+    ActivationsRequest, DtypeRequest, Feature, HalfFallback, ModelBuilder as Builder, TextModel,
 };
 
-pub fn float32<M: Built>(builder: Builder<M>) -> Builder<M> {
+pub fn float32<M: TextModel>(builder: Builder<M>) -> Builder<M> {
     builder.dtype(DtypeRequest::Float32)
 }
 
-pub fn float32_for_gpus<M: Built>(builder: Builder<M>) -> Builder<M> {
+pub fn float32_for_gpus<M: TextModel>(builder: Builder<M>) -> Builder<M> {
     float32(builder).gpu_kernels()
 }
 
-pub fn packed_f16<M: Built>(builder: Builder<M>) -> Builder<M> {
+pub fn packed_f16<M: TextModel>(builder: Builder<M>) -> Builder<M> {
     builder
         .dtype(DtypeRequest::Float16)
         .disable(vec![Feature::ShaderF16])
         .half_fallback(HalfFallback::Packed)
 }
 
-pub fn packed_bf16_for_gpus<M: Built>(builder: Builder<M>) -> Builder<M> {
+pub fn packed_bf16_for_gpus<M: TextModel>(builder: Builder<M>) -> Builder<M> {
     builder.dtype(DtypeRequest::Bfloat16).gpu_kernels()
 }
 
-pub fn f16_activations<M: Built>(builder: Builder<M>) -> Builder<M> {
+pub fn f16_activations<M: TextModel>(builder: Builder<M>) -> Builder<M> {
     builder
         .dtype(DtypeRequest::Float16)
         .half_fallback(HalfFallback::Packed)

@@ -169,7 +169,7 @@ fn a_model_runs_them_unless_they_are_disabled_or_wrong() {
 
     let (choice, tiles) = embed(builder().disable(vec![Feature::CooperativeMatrix]));
     assert!(choice.matmul.starts_with("tiles"), "{choice}");
-    assert_eq!(choice.because.as_deref(), Some("cooperative matrices were disabled"));
+    assert_eq!(choice.because.as_deref(), Some("cooperative matrices are disabled"));
     for (a, b) in vectors.iter().zip(&tiles) {
         assert!(cosine(a, b) > 0.9999, "{}", cosine(a, b));
     }

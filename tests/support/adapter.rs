@@ -4,8 +4,8 @@ use std::sync::OnceLock;
 
 use vectile::gpu::device::Gpu;
 use vectile::{
-    AdapterChoice, Built, CheckpointDtype, DtypeRequest, Error, Feature, FloatDtype, ModelBuilder,
-    Precision, Storage, block_on,
+    AdapterChoice, CheckpointDtype, DtypeRequest, Error, Feature, FloatDtype, ModelBuilder,
+    Precision, Storage, TextModel, block_on,
 };
 
 use super::skip::skip;
@@ -15,7 +15,7 @@ pub const REQUIRE_ADAPTER: &str = "VECTILE_REQUIRE_ADAPTER";
 
 /// Builds a model. `None`, with a loud skip, where the machine has no adapter; panics on any other error.
 #[track_caller]
-pub fn build<M: Built>(builder: ModelBuilder<M>) -> Option<M> {
+pub fn build<M: TextModel>(builder: ModelBuilder<M>) -> Option<M> {
     built(block_on(builder.build()))
 }
 

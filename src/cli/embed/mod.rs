@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
-use vectile::stream::{Dense, Encode, Sparse, TokenVectors};
-use vectile::{EmbedOptions, Error, OutputPrecision, block_on, quantize};
+use vectile::stream::Job;
+use vectile::{EmbedOptions, Error, OutputPrecision, TextModel, block_on, quantize};
 
 use crate::cli::args::{EmbedArgs, OutputFormat};
 use crate::cli::calibration;
@@ -66,17 +66,17 @@ pub fn run(args: &EmbedArgs) -> Result<(), Failure> {
         }
         _ => None,
     };
-    let job = Job { args, interrupt: &interrupt, source, destination, parts };
+    let work = Work { args, interrupt: &interrupt, source, destination, parts };
     let options = EmbedOptions { task: args.role, ..args.text.options() };
     match (args.sparse, args.multi_vector) {
-        (true, _) => job.sparse(options, layout),
-        (_, true) => job.multi_vector(options, layout),
-        _ => job.dense(options, layout),
+        (true, _) => work.sparse(options, layout),
+        (_, true) => work.multi_vector(options, layout),
+        _ => work.dense(options, layout),
     }
 }
 
 /// The texts to embed and their destination.
-struct Job<'a> {
+struct Work<'a> {
     args: &'a EmbedArgs,
     interrupt: &'a Interrupt,
     source: TextSource,
@@ -85,7 +85,7 @@ struct Job<'a> {
     parts: Option<PartsDirectory>,
 }
 
-impl Job<'_> {
+impl Work<'_> {
     fn dense(self, options: EmbedOptions, layout: Layout) -> Result<(), Failure> {
         let args = self.args;
         let embedder = model::open(&args.model)?;
@@ -107,7 +107,7 @@ impl Job<'_> {
             model_digest: Box::new(|| Ok(embedder.fingerprint()?)),
         };
         let totals = self.run(
-            &Dense { embedder: &embedder, options },
+            &Job::new(&embedder, options),
             layout,
             settings,
             |row| match args.precision {
@@ -145,7 +145,7 @@ impl Job<'_> {
             model_digest: Box::new(|| Ok(encoder.fingerprint()?)),
         };
         let totals = self.run(
-            &Sparse { encoder: &encoder, options },
+            &Job::new(&encoder, options),
             layout,
             settings,
             |_| Ok(()),
@@ -167,7 +167,7 @@ impl Job<'_> {
             model_digest: Box::new(|| Ok(encoder.fingerprint()?)),
         };
         let totals = self.run(
-            &TokenVectors { encoder: &encoder, options },
+            &Job::new(&encoder, options),
             layout,
             settings,
             |_| Ok(()),
@@ -243,9 +243,9 @@ impl Job<'_> {
     }
 
     /// Embeds all texts and completes the output. `check` refuses a row; `gather` collects the rows of a chunk.
-    fn run<'s, M: Encode>(
+    fn run<'s, M: TextModel>(
         mut self,
-        model: &M,
+        job: &Job<'_, M>,
         layout: Layout,
         settings: RunSettings<'s>,
         check: impl Fn(&M::Row) -> Result<(), Error> + Sync,
@@ -277,7 +277,7 @@ impl Job<'_> {
         let mut first = before.rows;
         let interrupt = self.interrupt;
         let context = StreamContext { interrupt, progress, on_error: args.on_error, quiet };
-        let ran = stream::for_each_checked_chunk(model, self.source, context, check, |embedded| {
+        let ran = stream::for_each_checked_chunk(job, self.source, context, check, |embedded| {
             let EmbeddedChunk { chunk, rows, truncated, retried } = embedded;
             let about = chunk.about;
             let block = Block {

@@ -51,6 +51,12 @@ impl ChunkInfo {
     }
 }
 
+impl vectile::stream::Window for Chunk {
+    fn texts(&self) -> &[Option<String>] {
+        &self.texts
+    }
+}
+
 impl Chunk {
     /// The text of a row, or an empty one if it has none.
     pub fn text(&self, row: usize) -> &str {

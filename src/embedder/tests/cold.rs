@@ -3,7 +3,7 @@
 use pollster::block_on;
 
 use super::tests;
-use crate::embedder::Embedder;
+use crate::embedder::{Embedder, TextModel};
 use crate::error::Error;
 use crate::files::ModelFiles;
 
@@ -21,7 +21,7 @@ fn the_first_batch_finds_its_pipelines_made() {
             Err(error) => panic!("{error}"),
         };
         // It says how many pipelines it has.
-        let executor = || format!("{:?}", block_on(embedder.runtime.lock()).executor);
+        let executor = || format!("{:?}", block_on(embedder.runner().runtime.lock()).executor);
         let loaded = executor();
         assert!(!loaded.ends_with(" 0 pipelines)"), "{loaded}");
         let long = "words and more ".repeat(20);

@@ -10,8 +10,8 @@ use super::{auto, entries};
 use crate::config::ModelKind;
 use crate::convert;
 use crate::dtype::{FloatDtype, Reason, Storage};
-use crate::embedder::ready::read_model;
-use crate::embedder::run::Model;
+use crate::embedder::load::read_model;
+use crate::embedder::model::Model;
 use crate::files::ModelFiles;
 use crate::models::model_types;
 
@@ -142,7 +142,7 @@ fn the_checkpoints_own_dtype_is_honoured_for_every_family() {
                 }
                 let model = read(&files);
                 let what = format!("{}, {named} by {field:?}", directory.display());
-                assert_eq!(model.checkpoint().dtype, dtype, "{what}");
+                assert_eq!(model.checkpoint_dtype().dtype, dtype, "{what}");
                 let got = auto(&model);
                 let stores =
                     got.each_ref().map(|precision| [precision.weights, precision.activations]);

@@ -7,13 +7,14 @@ mod published;
 use std::path::{Path, PathBuf};
 
 use crate::dtype::{DtypeOptions, Precision, ShaderF16, resolve};
-use crate::embedder::run::Model;
+use crate::embedder::model::Model;
 
 /// How a model runs under `auto`, on an adapter with f16 in shaders and on one without.
 fn auto(model: &Model) -> [Precision; 2] {
     let facts = model.transformer.facts();
     [ShaderF16::Passed, ShaderF16::Absent].map(|shader_f16| {
-        resolve(DtypeOptions::default(), model.checkpoint(), shader_f16, facts.f16, None).unwrap()
+        resolve(DtypeOptions::default(), model.checkpoint_dtype(), shader_f16, facts.f16, None)
+            .unwrap()
     })
 }
 

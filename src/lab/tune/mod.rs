@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::dtype::{
     CheckpointDtype, DtypeOptions, F16Facts, FloatDtype, Precision, Storage, resolve,
 };
-use crate::embedder::{Built, EmbedderBuilder, ModelBuilder, Opening, Ready};
+use crate::embedder::{DeviceSetup, EmbedderBuilder, LoadPlan, ModelBuilder, TextModel};
 use crate::error::Error;
 use crate::gpu::adapter::{AdapterChoice, AdapterSummary, Feature};
 use crate::gpu::executor::Executor;
@@ -123,11 +123,12 @@ pub async fn tune(
     mut progress: impl FnMut(&str, usize, usize),
 ) -> Result<Tuning, Error> {
     progress("reading the model", 0, 1);
-    let mut ready = builder.ready().await?;
-    let (plan, shapes) = (ready.plan(), ready.shapes()?);
-    refuse_software(&plan, &ready.executor)?;
-    let tuner = Tuner { precision: &ready.precision, plan, cache: builder.cache(), options };
-    tuner.tune(&mut ready.executor, &shapes, &mut progress).await
+    let mut plan = builder.plan().await?;
+    let (kernels, shapes) = (plan.kernel_plan(), plan.matmul_shapes()?);
+    refuse_software(&kernels, &plan.executor)?;
+    let tuner =
+        Tuner { precision: &plan.precision, plan: kernels, cache: builder.cache(), options };
+    tuner.tune(&mut plan.executor, &shapes, &mut progress).await
 }
 
 /// Builds a model like [`ModelBuilder::build`], after tuning the shapes that the builder's cache directory has no results
@@ -136,49 +137,49 @@ pub async fn tune(
 ///
 /// # Errors
 /// Errors of [`ModelBuilder::build`] and of [`tune`].
-pub async fn build_tuned<M: Built>(
+pub async fn build_tuned<M: TextModel>(
     builder: ModelBuilder<M>,
     options: &TuneOptions,
     mut progress: impl FnMut(&str, usize, usize),
 ) -> Result<(M, Option<Tuning>), Error> {
-    let mut ready = builder.ready().await?;
-    let found = tune_unknown(&mut ready, builder.cache(), options, &mut progress).await?;
+    let mut plan = builder.plan().await?;
+    let found = tune_unknown(&mut plan, builder.cache(), options, &mut progress).await?;
     // Loading reports its own progress.
     drop(progress);
     if found.is_some() {
         // A new device frees the weights of the measurements, and its plan has the new choices.
-        drop(ready);
-        ready = builder.ready().await?;
+        drop(plan);
+        plan = builder.plan().await?;
     }
-    Ok((builder.load(ready)?, found))
+    Ok((builder.load(plan)?, found))
 }
 
 async fn tune_unknown(
-    ready: &mut Ready,
+    load: &mut LoadPlan,
     cache: Option<&Path>,
     options: &TuneOptions,
     progress: &mut impl FnMut(&str, usize, usize),
 ) -> Result<Option<Tuning>, Error> {
-    let plan = ready.plan();
+    let plan = load.kernel_plan();
     if plan.software || cache.is_none() {
         return Ok(None);
     }
-    let storages = (ready.precision.weights, ready.precision.activations);
+    let storages = (load.precision.weights, load.precision.activations);
     let tuned = plan.tuned.clone().unwrap_or_default();
-    let mut shapes = ready.shapes()?;
+    let mut shapes = load.matmul_shapes()?;
     shapes.retain(|shape| !tuned.knows(storages, *shape));
     if shapes.is_empty() {
         return Ok(None);
     }
-    let tuner = Tuner { precision: &ready.precision, plan, cache, options };
-    tuner.tune(&mut ready.executor, &shapes, progress).await.map(Some)
+    let tuner = Tuner { precision: &load.precision, plan, cache, options };
+    tuner.tune(&mut load.executor, &shapes, progress).await.map(Some)
 }
 
 /// Tunes an adapter like [`tune`], without a model: at the shapes of the options, in each precision that checkpoints of
 /// float32, float16 and bfloat16 would run in.
 ///
 /// # Errors
-/// Errors of opening the adapter, and those of [`tune`].
+/// Errors of setup the adapter, and those of [`tune`].
 pub async fn tune_adapter(
     target: &TuneAdapter,
     dtype: DtypeOptions,
@@ -186,12 +187,12 @@ pub async fn tune_adapter(
     mut progress: impl FnMut(&str, usize, usize),
 ) -> Result<Vec<Tuning>, Error> {
     let cache = target.cache_dir.as_deref();
-    let mut opening = Opening::new(target.adapter.clone());
-    opening.disabled.clone_from(&target.disabled);
-    opening.gpu_kernels = target.gpu_kernels;
-    opening.cache_dir.clone_from(&target.cache_dir);
-    let mut executor = opening.open().await?;
-    refuse_software(&opening.plan(&executor.gpu), &executor)?;
+    let mut setup = DeviceSetup::new(target.adapter.clone());
+    setup.disabled.clone_from(&target.disabled);
+    setup.gpu_kernels = target.gpu_kernels;
+    setup.cache_dir.clone_from(&target.cache_dir);
+    let mut executor = setup.open().await?;
+    refuse_software(&setup.plan(&executor.gpu), &executor)?;
     let shader_f16 = selftest::shader_f16(&mut executor, None, cache).await?;
     let mut precisions: Vec<Precision> = Vec::new();
     for checkpoint in [FloatDtype::Float32, FloatDtype::Float16, FloatDtype::Bfloat16] {
@@ -213,9 +214,9 @@ pub async fn tune_adapter(
     let mut all = Vec::new();
     for precision in &precisions {
         // A new device frees the weights of the precision before.
-        let mut executor = opening.open().await?;
-        opening.test_variants(&mut executor, precision, cache).await?;
-        let plan = opening.plan(&executor.gpu);
+        let mut executor = setup.open().await?;
+        setup.test_variants(&mut executor, precision, cache).await?;
+        let plan = setup.plan(&executor.gpu);
         let tuner = Tuner { precision, plan, cache, options };
         all.push(tuner.tune(&mut executor, &shapes, &mut progress).await?);
     }

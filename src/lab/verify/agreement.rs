@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::dtype::{FloatDtype, Precision, Storage};
-use crate::embedder::probe::Probed;
+use crate::embedder::report::activation_ranges::Probed;
 use crate::lab::accuracy::cosine;
 
 /// The distance between the rows of one precision and other rows of the same texts.

@@ -2,7 +2,7 @@
 
 use super::agreement::Agreement;
 use crate::dtype::{F16Safety, F16Verdict, Storage};
-use crate::embedder::probe::{ActivationRange, WeightRange};
+use crate::embedder::report::activation_ranges::{ActivationRange, WeightRange};
 
 /// The factor by which the largest activation must stay below 65504 for f16 activations to be safe: texts that were not
 /// measured may have larger activations.

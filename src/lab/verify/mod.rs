@@ -19,7 +19,7 @@ use crate::selftest;
 use inputs::Inputs;
 use runs::{F32Run, HalfRuns, PrecisionRun};
 
-pub use crate::embedder::probe::{ActivationRange, KeptIn, WeightRange};
+pub use crate::embedder::report::activation_ranges::{ActivationRange, KeptIn, WeightRange};
 pub use crate::selftest::KernelCheck;
 pub use agreement::{Agreement, Tolerance};
 pub use inputs::VerifyOptions;

@@ -8,7 +8,7 @@ use super::agreement::Agreement;
 use super::judge;
 use super::reference::ReferenceSummary;
 use crate::dtype::{F16Verdict, Precision, ShaderF16, Storage};
-use crate::embedder::probe::{ActivationRange, KeptIn, WeightRange};
+use crate::embedder::report::activation_ranges::{ActivationRange, KeptIn, WeightRange};
 use crate::gpu::adapter::AdapterSummary;
 use crate::selftest::KernelCheck;
 

@@ -7,7 +7,7 @@ use crate::dtype::{
     ActivationsRequest, DtypeOptions, DtypeRequest, F16Safety, F16Verdict, HalfFallback, Precision,
     Storage,
 };
-use crate::embedder::probe::{ActivationRange, Probed, WeightRange};
+use crate::embedder::report::activation_ranges::{ActivationRange, Probed, WeightRange};
 use crate::embedder::{Embedder, EmbedderBuilder};
 use crate::error::Error;
 

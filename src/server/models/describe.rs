@@ -50,7 +50,7 @@ impl ServedModel {
     }
 
     pub fn describe(&self) -> ModelDescription {
-        let runs = self.model.runs();
+        let runs = self.model.runner();
         let (labels, pooling) = match &self.model {
             LoadedModel::Reranker(reranker) => (reranker.label_names(), String::new()),
             LoadedModel::Dense(_) => (Vec::new(), runs.pooling()),
@@ -85,7 +85,7 @@ impl ServedModel {
             queue_tokens: depth.tokens,
             budget_used_tokens: self.budget.used(),
             budget_limit_tokens: self.budget.limit(),
-            batch_token_budget: self.model.runs().batch_tokens(),
+            batch_token_budget: self.model.runner().batch_tokens(),
             ready: self.health.is_ready(),
             batches: count(&self.progress.batches),
             tokens: count(&self.progress.tokens),

@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use super::ServedModel;
 use super::loaded::Row;
-use super::requests::{Admitted, Refusal, RequestRows, Texts, queued};
+use super::requests::{Admitted, Refusal, RequestRows, Texts, queued, strs};
 use crate::embedder::{
-    EmbedOptions, EmbedTask, Embedder, MultiVector, SparseEmbeddings, SparseVector,
+    EmbedOptions, EmbedTask, Embedder, MultiVector, SparseEmbeddings, SparseVector, TextModel,
 };
 use crate::error::Error;
 use crate::server::served::LoadedModel;
@@ -30,13 +30,13 @@ impl ServedModel {
         let (tokenizes, asked) = (embedder.clone(), options.clone());
         let prepare = move || {
             let prepared = match texts {
-                Texts::Text(texts) => tokenizes.prepare(&texts, &asked),
+                Texts::Text(texts) => tokenizes.prepare(0, &strs(&texts), &asked),
                 Texts::Ids(texts) => tokenizes.prepare_ids(texts, &asked),
             };
             queued(prepared?, &asked)
         };
         let rows = self.run(Some(estimate), prepare).await?;
-        Ok(rows.try_map(|row| embedder.finish(row.into_values()?, &options))?)
+        Ok(rows.try_map(|row| embedder.finish_row(&row.into_values()?, &options))?)
     }
 
     /// One sparse vector for each text, of a sparse encoder.
@@ -58,7 +58,7 @@ impl ServedModel {
             return Ok(RequestRows { rows, tokens, truncated });
         }
         let options = Arc::new(options);
-        let prepare = move || queued(encoder.prepare(&texts, &options)?, &options);
+        let prepare = move || queued(encoder.prepare(0, &strs(&texts), &options)?, &options);
         let rows = self.run(Some(estimate), prepare).await?;
         Ok(rows.try_map(Row::into_sparse)?)
     }
@@ -77,7 +77,8 @@ impl ServedModel {
                 options.task.get_or_insert(EmbedTask::Document);
                 let estimate = self.estimate(texts.iter().map(String::len));
                 let (encoder, options) = (encoder.clone(), Arc::new(options));
-                let prepare = move || queued(encoder.prepare(&texts, &options)?, &options);
+                let prepare =
+                    move || queued(encoder.prepare(0, &strs(&texts), &options)?, &options);
                 let rows = self.run(Some(estimate), prepare).await?;
                 Ok(rows.try_map(Row::into_multi_vector)?)
             }
@@ -100,13 +101,13 @@ impl ServedModel {
     ) -> Result<RequestRows<MultiVector>, Refusal> {
         let estimate = self.estimate(texts.iter().map(String::len));
         let (tokenizes, options) = (embedder.clone(), Arc::new(options));
-        let prepare = move || queued(tokenizes.prepare(&texts, &options)?, &options);
+        let prepare = move || queued(tokenizes.prepare(0, &strs(&texts), &options)?, &options);
         let Admitted { texts, tokens, truncated, charge, .. } =
             self.admit(Some(estimate), prepare).await?;
         let mut rows = Vec::with_capacity(texts.len());
         for text in texts {
             let embedder = embedder.clone();
-            let run = move || pollster::block_on(embedder.token_states(&text.prepared));
+            let run = move || pollster::block_on(embedder.runner().token_states(&text.prepared));
             let states = tokio::task::spawn_blocking(run).await;
             let panicked = |_| Error::Internal("running the model panicked".to_owned());
             rows.push(states.map_err(panicked)??);

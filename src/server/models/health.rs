@@ -75,12 +75,12 @@ impl ServedModel {
     pub async fn first_pass(self: &Arc<Self>) -> Result<(), Error> {
         let model = self.clone();
         let checked = tokio::task::spawn_blocking(move || {
-            pollster::block_on(model.model.runs().check_kernels())
+            pollster::block_on(model.model.runner().check_kernels())
         });
         checked
             .await
             .map_err(|_| Error::Internal("checking the kernels panicked".to_owned()))??;
-        let runs = self.model.runs();
+        let runs = self.model.runner();
         let wrong = |problem: &str| {
             Error::Internal(format!(
                 "{}: {problem} on {}; `vectile verify` tells which kernel is wrong",
@@ -151,7 +151,7 @@ impl ServedModel {
 
     /// Records losses of the device, including those after which it was opened again.
     fn look(&self) {
-        let losses = self.model.runs().losses();
+        let losses = self.model.runner().losses();
         let mut state = self.health.lock();
         if losses > state.losses {
             self.metrics.lost(losses - state.losses);

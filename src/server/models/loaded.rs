@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::ModelKind;
-use crate::embedder::{EmbedOptions, Embedder, MultiVector, Prepared, SparseVector};
+use crate::embedder::{EmbedOptions, MultiVector, Prepared, Runner, SparseVector, TextModel};
 use crate::error::Error;
 use crate::server::served::LoadedModel;
 
@@ -33,13 +33,13 @@ impl LoadedModel {
         }
     }
 
-    /// The embedder that runs the model's graph.
-    pub(super) fn runs(&self) -> &Embedder {
+    /// The loaded model and its device.
+    pub(super) fn runner(&self) -> &Runner {
         match self {
-            LoadedModel::Dense(embedder) => embedder,
-            LoadedModel::Reranker(reranker) => reranker.runs(),
-            LoadedModel::Sparse(encoder) => encoder.runs(),
-            LoadedModel::MultiVector(encoder) => encoder.runs(),
+            LoadedModel::Dense(embedder) => embedder.runner(),
+            LoadedModel::Reranker(reranker) => reranker.runner(),
+            LoadedModel::Sparse(encoder) => encoder.runner(),
+            LoadedModel::MultiVector(encoder) => encoder.runner(),
         }
     }
 
@@ -49,7 +49,9 @@ impl LoadedModel {
     pub(super) fn keep(&self, text: &QueuedText, row: &[f32]) -> Result<Row, Error> {
         Ok(match self {
             LoadedModel::Dense(_) | LoadedModel::Reranker(_) => Row::Values(row.to_vec()),
-            LoadedModel::Sparse(encoder) => Row::Sparse(encoder.finish(&text.prepared, row)),
+            LoadedModel::Sparse(encoder) => {
+                Row::Sparse(encoder.finish(&text.prepared, row, &text.options)?)
+            }
             LoadedModel::MultiVector(encoder) => {
                 Row::MultiVector(encoder.finish(&text.prepared, row, &text.options)?)
             }

@@ -57,7 +57,7 @@ impl ServedModel {
         metrics: &Arc<Metrics>,
     ) -> (Arc<Self>, JoinHandle<()>) {
         let Served { name, model } = served;
-        let batch_tokens = model.runs().batch_tokens();
+        let batch_tokens = model.runner().batch_tokens();
         let default_limit = batch_tokens.saturating_mul(DEFAULT_QUEUED_BATCHES);
         let served = Arc::new(ServedModel {
             queue: Queue::new(batch_tokens),
@@ -101,7 +101,7 @@ impl ServedModel {
                 take(row);
                 Ok(())
             };
-            match pollster::block_on(self.model.runs().drive(more, take)) {
+            match pollster::block_on(self.model.runner().run(more, take)) {
                 Ok(met) => {
                     self.metrics.retried(met.retried);
                     self.metrics.halved(met.halved);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::ServedModel;
 use super::loaded::{QueuedText, Row};
 use crate::config::ModelKind;
-use crate::embedder::{EmbedOptions, EmbedTask, RerankOptions};
+use crate::embedder::{EmbedOptions, EmbedTask, RerankOptions, TextModel};
 use crate::error::Error;
 use crate::server::metrics::Stage;
 use crate::server::queue::{Answer, Charge, Full, retry_after};
@@ -77,7 +77,7 @@ impl ServedModel {
     /// Estimates the tokens of texts before they are tokenized, from their lengths in bytes: four bytes a
     /// token and two special tokens, at most the model's limit each.
     pub(super) fn estimate(&self, bytes: impl IntoIterator<Item = usize>) -> usize {
-        let limit = self.model.runs().max_seq_length().unwrap_or(usize::MAX);
+        let limit = self.model.runner().max_seq_length().unwrap_or(usize::MAX);
         bytes.into_iter().map(|bytes| (bytes / 4 + 2).min(limit)).sum()
     }
 
@@ -90,8 +90,8 @@ impl ServedModel {
     ) -> Result<Vec<(String, Vec<Piece>)>, Refusal> {
         let model = self.model.clone();
         self.tokenize(Instant::now(), move || {
-            let runs = model.runs();
-            texts.into_iter().map(|text| runs.describe(&text, &options, special)).collect()
+            let runs = model.runner();
+            texts.into_iter().map(|text| runs.token_pieces(&text, &options, special)).collect()
         })
         .await
     }
@@ -104,7 +104,7 @@ impl ServedModel {
     ) -> Result<Vec<String>, Refusal> {
         let model = self.model.clone();
         self.tokenize(Instant::now(), move || {
-            let runs = model.runs();
+            let runs = model.runner();
             let decode =
                 |(text, ids): (usize, Vec<u32>)| runs.decode(text, &ids, skip_special_tokens);
             ids.into_iter().enumerate().map(decode).collect()
@@ -126,13 +126,13 @@ impl ServedModel {
         let options = Arc::new(EmbedOptions { task, ..EmbedOptions::default() });
         let prepare = move || {
             let prepared = match &model {
-                LoadedModel::Dense(embedder) => embedder.prepare(&texts, &options),
-                LoadedModel::Sparse(encoder) => encoder.prepare(&texts, &options),
-                LoadedModel::MultiVector(encoder) => encoder.prepare(&texts, &options),
+                LoadedModel::Dense(embedder) => embedder.prepare(0, &strs(&texts), &options),
+                LoadedModel::Sparse(encoder) => encoder.prepare(0, &strs(&texts), &options),
+                LoadedModel::MultiVector(encoder) => encoder.prepare(0, &strs(&texts), &options),
                 LoadedModel::Reranker(reranker) => {
-                    let pair = |text: &String| ("What is it?", text.clone());
-                    let pairs: Vec<(&str, String)> = texts.iter().map(pair).collect();
-                    reranker.prepare(&pairs, &RerankOptions::default())
+                    let pairs: Vec<(&str, &str)> =
+                        texts.iter().map(|text| ("What is it?", text.as_str())).collect();
+                    reranker.prepare(0, &pairs, &RerankOptions::default())
                 }
             };
             queued(prepared?, &options)
@@ -143,7 +143,7 @@ impl ServedModel {
 
     /// Whether the model itself scales its vectors to length one.
     pub(super) fn gives_unit_vectors(&self) -> bool {
-        self.kind() == ModelKind::Dense && self.model.runs().normalizes()
+        self.kind() == ModelKind::Dense && self.model.runner().normalizes_by_default()
     }
 
     /// Tokenizes on a blocking thread, as soon as one is free. `arrived` is when the request was read.
@@ -225,6 +225,11 @@ pub(super) struct Admitted {
     /// Indices of the texts that were truncated.
     pub truncated: Vec<usize>,
     pub charge: Option<Charge>,
+}
+
+/// Texts as the tokenizer takes them.
+pub(super) fn strs(texts: &[String]) -> Vec<&str> {
+    texts.iter().map(String::as_str).collect()
 }
 
 /// Prepared texts with their options, or the error of the first that cannot be run.

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::ServedModel;
 use super::loaded::Row;
-use super::requests::{Refusal, RequestRows, queued};
+use super::requests::{Refusal, RequestRows, queued, strs};
 use crate::embedder::{
-    EmbedOptions, EmbedTask, MultiVectorEncoder, OnTooLong, RerankOptions, Reranker,
+    EmbedOptions, EmbedTask, MultiVectorEncoder, OnTooLong, RerankOptions, Reranker, TextModel,
 };
 use crate::error::Error;
 use crate::server::served::LoadedModel;
@@ -33,7 +33,7 @@ pub(crate) enum ScoredInput {
 impl ScoreScale {
     fn apply(self, reranker: &Reranker, row: Vec<f32>) -> Vec<f32> {
         match self {
-            ScoreScale::Model => reranker.finish(row),
+            ScoreScale::Model => reranker.scores(&row),
             ScoreScale::Raw => reranker.logits(&row),
             ScoreScale::Probability => probabilities(&reranker.logits(&row)),
         }
@@ -115,7 +115,7 @@ impl ServedModel {
                 let one = match input {
                     ScoredInput::Text(text) => tokenizes.prepare_text(i, text, &options)?,
                     ScoredInput::Pair(first, second) => {
-                        tokenizes.prepare(&[(first, second)], &options)?
+                        tokenizes.prepare(i, &[(first, second)], &options)?
                     }
                 };
                 prepared.extend(one);
@@ -144,8 +144,9 @@ impl ServedModel {
             };
             let (of_query, of_documents) =
                 (options(EmbedTask::Query), options(EmbedTask::Document));
-            let mut texts = queued(tokenizes.prepare(&documents, &of_documents)?, &of_documents)?;
-            texts.extend(queued(tokenizes.prepare(&[query], &of_query)?, &of_query)?);
+            let mut texts =
+                queued(tokenizes.prepare(0, &strs(&documents), &of_documents)?, &of_documents)?;
+            texts.extend(queued(tokenizes.prepare(0, &[&query], &of_query)?, &of_query)?);
             Ok(texts)
         };
         let mut rows = self.run(Some(estimate), prepare).await?.try_map(Row::into_multi_vector)?;

@@ -1,33 +1,39 @@
-//! An embedder looked at from within, for `vectile verify`: rows in any storage of activations, the
-//! largest values that pass through each layer, the ranges of weights.
+//! An embedder's numbers measured, for `vectile verify`: rows in any storage of activations, the largest
+//! values in each layer, the ranges of weights.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::batch::plan;
+use crate::batch::{PackedBatch, plan};
 use crate::convert::{self, Loss};
 use crate::dtype::{F16Facts, Precision, Storage};
-use crate::embedder::f16_record::{
+use crate::embedder::Embedder;
+use crate::embedder::assembly::BatchGraph;
+use crate::embedder::load::f16_record::{
     F16Record, f16_record_beside, f16_record_path, write_f16_record,
 };
-use crate::embedder::rows::Rows;
-use crate::embedder::{EmbedOptions, Embedder, kept};
+use crate::embedder::load::f16_verdict;
+use crate::embedder::model::Model;
+use crate::embedder::options::EmbedOptions;
+use crate::embedder::run::rows::BatchRows;
+use crate::embedder::run::runtime::Runtime;
+use crate::embedder::text_model::TextModel;
 use crate::error::Error;
 use crate::gpu::graph::{Graph, TensorId};
 use crate::tokenize::Tokens;
 
-/// Rows, a text each, in the order of the texts.
+/// Rows, one for each text, in the order of the texts.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Probed {
     /// `[texts, dim]`.
     pub rows: Vec<f32>,
     /// Values of a row.
     pub dim: usize,
-    /// Texts with an activation out of range or a value that is not finite: their rows mean nothing.
+    /// Texts with an activation out of range or a value that is not finite. Their rows are meaningless.
     pub unusable: Vec<usize>,
-    /// Tokens that were run.
+    /// Tokens of all texts.
     pub tokens: usize,
 }
 
@@ -37,27 +43,28 @@ impl Probed {
     }
 }
 
-/// The largest value that passes between two kernels.
+/// The largest value of a tensor that one kernel passes to another.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ActivationRange {
     /// The transformer layer, counted from 0; `None` before the first.
     pub layer: Option<usize>,
-    /// What the tensor is, as `inspect` calls it; `normed after down` where a layer has several.
+    /// The tensor's name, as in `inspect`. Where a layer has several of the name, as in `normed after down`,
+    /// it includes the tensor before it.
     pub tensor: String,
     /// The kernel that writes it.
     pub kernel: String,
     /// The largest magnitude over all texts, in f32; `None` where a value is not finite.
     pub largest: Option<f32>,
-    /// The text that has it.
+    /// The index of the text that has it.
     pub text: usize,
-    /// The token of that text.
+    /// The index of the token in that text.
     pub token: usize,
-    /// How many texts have a value here beyond the largest f16.
+    /// The number of texts with a value here beyond the largest f16.
     pub texts_beyond_f16: usize,
 }
 
 impl ActivationRange {
-    /// `layer 0 up`.
+    /// The place in words: `layer 0 up`.
     pub fn place(&self) -> String {
         match self.layer {
             Some(layer) => format!("layer {layer} {}", self.tensor),
@@ -66,14 +73,14 @@ impl ActivationRange {
     }
 }
 
-/// The values of a tensor of the checkpoint, and what rounding them to f16 does.
+/// The values of a tensor of the checkpoint, and the effect of rounding them to f16.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct WeightRange {
-    /// Its name.
+    /// The tensor's name.
     pub tensor: String,
     /// Its dtype in the file.
     pub dtype: String,
-    /// How many values it has.
+    /// The number of its values.
     pub values: usize,
     /// False for biases and norms, which are f32 in every precision.
     pub takes_16_bits: bool,
@@ -81,7 +88,7 @@ pub struct WeightRange {
     pub largest: f32,
     /// Values beyond the largest f16.
     pub overflowed: usize,
-    /// The first of them.
+    /// The first of those values.
     pub first_overflow: Option<f32>,
     /// Values that become zero or subnormal in f16.
     pub flushed: usize,
@@ -89,110 +96,104 @@ pub struct WeightRange {
     pub non_finite: usize,
 }
 
-/// Where a verdict was written, or could not be.
+/// A place where a verdict was to be written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct KeptIn {
     /// The file.
     pub path: PathBuf,
-    /// True for the file beside the model, which the caller asked for.
+    /// True for the file beside the model, which only the caller's request writes.
     pub asked_for: bool,
-    /// What kept it from being written.
+    /// Why it could not be written, if so.
     pub problem: Option<String>,
 }
 
 impl Embedder {
-    /// The rows of texts with activations stored as `activations`, whatever the policy says; nothing is
-    /// run again.
+    /// The rows of texts with activations stored as `activations`, whatever the policy says. No text is run
+    /// again in f32.
     pub(crate) async fn probe(
         &self,
         texts: &[String],
         activations: Storage,
     ) -> Result<Probed, Error> {
-        let precision = Precision { activations, ..self.precision.clone() };
+        let runner = self.runner();
+        let precision = Precision { activations, ..runner.precision.clone() };
         let (tokens, mut probed) = self.tokens_to_probe(texts)?;
         let lengths: Vec<usize> = tokens.iter().map(|t| t.ids.len()).collect();
-        let mut runtime = self.runtime.lock().await;
-        for range in plan(&lengths, self.batch_tokens, self.most_texts()) {
-            let batch = self.pack(&tokens[range.clone()]);
-            let rows = runtime.run(&self.model, &precision, &batch).await?;
-            self.append(&mut probed, range.start, &rows);
+        let mut runtime = runner.runtime.lock().await;
+        for range in plan(&lengths, runner.batch_tokens, runner.max_batch_texts()) {
+            let batch = runner.pack(&tokens[range.clone()]);
+            let rows = runtime.run(&runner.model, &precision, &batch).await?;
+            append(&mut probed, range.start, &rows);
         }
         Ok(probed)
     }
 
-    /// As [`Embedder::probe`] in f32, with the largest values of every tensor that 16-bit activations
-    /// would store in 16 bits, in the order in which they are written; and the texts that have a value
-    /// beyond the largest f16.
+    /// As [`Embedder::probe`] in f32. Also returns the largest values of every tensor that 16-bit activations
+    /// would store in 16 bits, in the order of writing, and the texts with a value beyond the largest f16.
     pub(crate) async fn ranges(
         &self,
         texts: &[String],
     ) -> Result<(Probed, Vec<ActivationRange>, Vec<usize>), Error> {
+        let runner = self.runner();
         let (tokens, mut probed) = self.tokens_to_probe(texts)?;
         let lengths: Vec<usize> = tokens.iter().map(|t| t.ids.len()).collect();
         let mut ranges: Vec<ActivationRange> = Vec::new();
         let mut places: BTreeMap<(Option<usize>, String), usize> = BTreeMap::new();
         let mut beyond = vec![false; texts.len()];
-        let mut runtime = self.runtime.lock().await;
-        for range in plan(&lengths, self.batch_tokens, self.most_texts()) {
-            let batch = self.pack(&tokens[range.clone()]);
+        let mut runtime = runner.runtime.lock().await;
+        for range in plan(&lengths, runner.batch_tokens, runner.max_batch_texts()) {
+            let batch = runner.pack(&tokens[range.clone()]);
             let total = batch.ids.len().max(1);
-            let tapped = runtime.tap(&self.model, &self.precision, &batch, |graph, id, values| {
-                let (layer, tensor, kernel) = label(graph, id);
-                let at = *places.entry((layer, tensor.clone())).or_insert_with(|| {
-                    ranges.push(ActivationRange {
-                        layer,
-                        tensor,
-                        kernel,
-                        largest: Some(0.0),
-                        text: range.start,
-                        token: 0,
-                        texts_beyond_f16: 0,
+            let tapped =
+                tap(&mut runtime, &runner.model, &runner.precision, &batch, |graph, id, values| {
+                    let (layer, tensor, kernel) = label(graph, id);
+                    let at = *places.entry((layer, tensor.clone())).or_insert_with(|| {
+                        ranges.push(ActivationRange {
+                            layer,
+                            tensor,
+                            kernel,
+                            largest: Some(0.0),
+                            text: range.start,
+                            token: 0,
+                            texts_beyond_f16: 0,
+                        });
+                        ranges.len() - 1
                     });
-                    ranges.len() - 1
-                });
-                // Rows of tokens lie one after the other, without gaps between texts.
-                let width = values.len() / total;
-                for (text, [first, tokens, _]) in batch.texts.iter().enumerate() {
-                    let text = range.start + text;
-                    let own = &values[*first as usize * width..][..*tokens as usize * width];
-                    if ranges[at].see(own, width, text) {
-                        beyond[text] = true;
+                    // Rows of tokens lie one after the other, without gaps between texts.
+                    let width = values.len() / total;
+                    for (text, [first, tokens, _]) in batch.texts.iter().enumerate() {
+                        let text = range.start + text;
+                        let own = &values[*first as usize * width..][..*tokens as usize * width];
+                        if ranges[at].see(own, width, text) {
+                            beyond[text] = true;
+                        }
                     }
-                }
-            });
+                });
             let rows = tapped.await?;
-            self.append(&mut probed, range.start, &rows);
+            append(&mut probed, range.start, &rows);
         }
         let beyond = (0..texts.len()).filter(|text| beyond[*text]).collect();
         Ok((probed, ranges, beyond))
     }
 
     fn tokens_to_probe(&self, texts: &[String]) -> Result<(Vec<Tokens>, Probed), Error> {
-        let options = EmbedOptions::default();
-        let dim = self.output_dimension(&options)?;
-        let prepared = self.prepare(texts, &options)?;
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let prepared = self.prepare(0, &texts, &EmbedOptions::default())?;
         let tokens: Vec<Tokens> = prepared
             .into_iter()
             .map(|text| text.map(|text| text.tokens))
             .collect::<Result<_, _>>()?;
         let count = tokens.iter().map(|tokens| tokens.ids.len()).sum();
+        let dim = self.runner().default_dimension();
         Ok((tokens, Probed { dim, tokens: count, ..Probed::default() }))
     }
 
-    fn append(&self, probed: &mut Probed, first: usize, rows: &Rows) {
-        for row in rows.each() {
-            probed.rows.extend_from_slice(&row[..probed.dim]);
-        }
-        probed.unusable.extend(rows.suspects.iter().map(|suspect| first + suspect));
-    }
-
-    /// The ranges of every floating tensor that embeddings need, by name.
+    /// The ranges of every floating-point tensor that the model uses.
     pub(crate) fn weight_ranges(&self) -> Result<Vec<WeightRange>, Error> {
         let mut ranges = Vec::new();
-        let modules = self.model.module_weights.iter().flatten();
-        for weights in std::iter::once(&self.model.weights).chain(modules) {
+        for weights in self.runner().model.weight_files() {
             for (tensor, dtype, shape, used) in weights.listing() {
-                // Integers are indices, or values that f16 holds.
+                // Integers are indices, or values that f16 holds exactly.
                 if !used || !["F64", "F32", "F16", "BF16"].contains(&dtype.as_str()) {
                     continue;
                 }
@@ -216,41 +217,42 @@ impl Embedder {
         Ok(ranges)
     }
 
-    /// See [`kept`]: every byte of the weights is read.
+    /// SHA-256 of the weights, for which every byte of them is read.
     pub(crate) fn weights_sha256(&self) -> Result<String, Error> {
-        self.model.weights_sha256()
+        self.runner().model.weights_sha256()
     }
 
-    /// What the architecture says about f16.
+    /// What is known of the architecture in f16.
     pub(crate) fn f16_facts(&self) -> F16Facts {
-        self.model.transformer.facts().f16
+        self.runner().model.transformer.facts().f16
     }
 
-    /// How messages call the model.
+    /// The model's name in messages.
     pub(crate) fn label(&self) -> String {
-        self.model.files.label()
+        self.runner().model.files.label()
     }
 
-    /// Keeps a verdict for the next load, in the cache directory and, where `beside`, beside the model's
-    /// files. One that is kept and worse stays: some texts were too much for the model. Returns the one
-    /// that counts, and each place with what kept it from being written there.
+    /// Stores a verdict for the next load, in the cache directory and, if `beside`, beside the model's files.
+    /// A stored verdict that is worse stays, since some texts were too much for the model. Returns the
+    /// verdict that counts, and every place with the reason if it could not be written there.
     ///
     /// # Errors
-    /// [`Error::File`] where the model's files cannot be read any more.
+    /// [`Error::File`] where the model's files can no longer be read.
     pub(crate) fn keep(
         &self,
         cache: Option<&Path>,
         beside: bool,
         mut record: F16Record,
     ) -> Result<(F16Record, Vec<KeptIn>), Error> {
-        record.name = self.model.verdict_name()?;
-        if let Some(known) = kept::record(&self.model, cache)?
+        record.name = self.runner().model.verdict_name()?;
+        if let Some(known) = f16_verdict::record(&self.runner().model, cache)?
             && known.verdict.safety > record.verdict.safety
         {
             record = known;
         }
         let in_cache = cache.map(|cache| (f16_record_path(cache, &record.name), false));
-        let beside = f16_record_beside(&self.model.files).filter(|_| beside).map(|p| (p, true));
+        let beside =
+            f16_record_beside(&self.runner().model.files).filter(|_| beside).map(|p| (p, true));
         let written = in_cache.into_iter().chain(beside).map(|(path, asked_for)| {
             let problem = write_f16_record(&path, &record).err().map(|e| e.to_string());
             KeptIn { path, asked_for, problem }
@@ -259,18 +261,50 @@ impl Embedder {
         Ok((record, written))
     }
 
-    /// True where the model's files lie in a directory, which a verdict can be written into.
+    /// True where the model's files are in a directory, so that a verdict can be written there.
     pub(crate) fn has_directory(&self) -> bool {
-        f16_record_beside(&self.model.files).is_some()
+        f16_record_beside(&self.runner().model.files).is_some()
     }
 }
 
+fn append(probed: &mut Probed, first: usize, rows: &BatchRows) {
+    for row in rows.iter() {
+        probed.rows.extend_from_slice(&row[..probed.dim]);
+    }
+    probed.unusable.extend(rows.suspects.iter().map(|suspect| first + suspect));
+}
+
+/// Runs a batch with f32 activations, and shows `visit` every tensor that 16-bit activations would store in
+/// 16 bits, one at a time, as f32. A lost device is not recovered.
+async fn tap(
+    runtime: &mut Runtime,
+    model: &Model,
+    precision: &Precision,
+    batch: &PackedBatch,
+    mut visit: impl FnMut(&Graph, TensorId, &[f32]),
+) -> Result<BatchRows, Error> {
+    let with = |activations| Precision { activations, ..precision.clone() };
+    let BatchGraph { graph, output } = runtime.graph(&with(Storage::F32), batch);
+    // The same graph in 16 bits: the tensors that take half the bytes there are the ones to visit.
+    let narrow = runtime.graph(&with(Storage::PackedF16), batch).graph;
+    if narrow.tensors.len() != graph.tensors.len() {
+        return Err(Error::Internal("a graph depends on how activations are stored".into()));
+    }
+    let halved: Vec<bool> =
+        graph.tensors.iter().zip(&narrow.tensors).map(|(a, b)| b.bytes < a.bytes).collect();
+    let tapped = runtime.executor.run_tapped(&graph, &halved, |id, bytes| {
+        visit(&graph, id, &convert::decode(Storage::F32, bytes));
+    });
+    let outcome = tapped.await?;
+    Ok(BatchRows::new(model, batch, &output, &outcome))
+}
+
 impl ActivationRange {
-    /// Takes in a text's values; true where one is beyond the largest f16.
+    /// Takes the values of a text into account; returns true where one is beyond the largest f16.
     fn see(&mut self, values: &[f32], width: usize, text: usize) -> bool {
         let mut beyond = false;
         for (token, row) in values.chunks_exact(width.max(1)).enumerate() {
-            // NaN compares as not within.
+            // `max` ignores NaN, so finiteness is tracked apart.
             let mut largest = 0.0f32;
             let mut finite = true;
             for value in row {
@@ -292,8 +326,8 @@ impl ActivationRange {
     }
 }
 
-/// The layer, name and kernel of a tensor. Where its layer has several of the name, the name says after
-/// which tensor it comes.
+/// The layer, name and kernel of a tensor. Where its layer has several of the name, the name includes the
+/// tensor before it.
 fn label(graph: &Graph, id: TensorId) -> (Option<usize>, String, String) {
     let info = &graph.tensors[id.0];
     let writer = graph.dispatches.iter().find(|dispatch| graph.written(dispatch) == Some(id));

@@ -1,4 +1,4 @@
-//! What a model takes of memory, known before any of it is taken.
+//! The memory that a model needs, counted before any is allocated, and the largest batch that fits.
 
 use std::fmt;
 
@@ -7,39 +7,39 @@ use serde::Serialize;
 use crate::batch::PackedBatch;
 use crate::dtype::Precision;
 use crate::embedder::assembly::Assembly;
-use crate::embedder::most_texts;
-use crate::embedder::run::Model;
+use crate::embedder::model::Model;
 use crate::error::{Error, size};
 use crate::gpu::adapter::AdapterSummary;
 use crate::gpu::executor::{PipelineKey, batch_bytes, pipelines_of};
 use crate::gpu::graph::Graph;
 use crate::gpu::host_memory;
-use crate::kernels::KernelPlan;
-#[cfg(feature = "lab")]
-use crate::kernels::matmul::{self, WeightShape};
+use crate::kernels::{KernelPlan, MAX_BATCH_TOKENS};
 use crate::weights::{Destination, WeightBytes};
 
-/// Batches are made smaller for memory down to so many tokens, where the caller does not say how many.
-const FEWEST_TOKENS: usize = 128;
+/// The smallest token budget that is tried for lack of memory, where the caller sets none.
+const MIN_BATCH_TOKENS: usize = 128;
 
-/// What a model takes of memory, by shapes and formats alone. On a software adapter, whose memory is the
-/// host's, all of it is host memory.
+/// The most bytes of rows in a batch. Rows of a sparse encoder are as wide as the vocabulary.
+const MAX_ROW_BYTES: u64 = 64 << 20;
+
+/// The memory that a model needs, computed from shapes and formats alone. On a software adapter, which
+/// uses the host's memory, all of it is host memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct MemoryEstimate {
-    /// Weights on the device, in the format they are used in.
+    /// Weights on the device, in their storage there.
     pub weights: u64,
-    /// Tables on the host, where a shader could not see them whole.
+    /// Embedding tables that stay on the host because they exceed one binding.
     pub host_tables: u64,
-    /// Host memory for weights on their way to the device, while loading.
+    /// Host memory for converting and uploading weights, while loading.
     pub loading: u64,
     /// Buffers of a full batch.
     pub batch: u64,
-    /// Tokens of that batch.
+    /// The token budget of a batch.
     pub batch_tokens: usize,
 }
 
 impl MemoryEstimate {
-    /// The most that is taken at once: nothing runs while weights are loaded.
+    /// The most bytes in use at once. Nothing runs while weights load, so loading and a batch do not add up.
     pub fn peak(&self) -> u64 {
         self.weights + self.host_tables + self.loading.max(self.batch)
     }
@@ -56,16 +56,18 @@ impl fmt::Display for MemoryEstimate {
     }
 }
 
-/// How much there is, and who says so.
+/// The memory that may be used, and what sets the limit.
 #[derive(Clone, Copy)]
 enum Available {
+    /// The caller's `max_memory`.
     Allowed(u64),
+    /// The host's free memory.
     Free(u64),
 }
 
 impl Available {
-    /// The smaller of what the caller allows and, on a software adapter, what the host has. No API tells
-    /// how much memory a GPU has left.
+    /// The smaller of the caller's limit and, on a software adapter, the host's free memory. No API reports
+    /// the free memory of a GPU.
     fn on(adapter: &AdapterSummary, max_memory: Option<u64>) -> Option<Self> {
         let host = host_memory::available().filter(|_| adapter.is_software());
         let both = [max_memory.map(Available::Allowed), host.map(Available::Free)];
@@ -89,32 +91,58 @@ impl fmt::Display for Available {
             ),
             Available::Free(_) => write!(
                 f,
-                "this machine, in whose memory a software adapter computes, has {bytes} free; use a \
+                "this machine has {bytes} free, and a software adapter computes in that memory; use a \
                  16-bit dtype or a smaller model, or close other programs"
             ),
         }
     }
 }
 
-/// What was found out by counting.
+/// The result of [`fit`].
 pub(super) struct Fitted {
     pub memory: MemoryEstimate,
-    /// The pipelines that batches of the model need, to be made while weights are loaded.
+    /// The pipelines that batches of the model need. They are compiled while weights load.
     pub pipelines: Vec<PipelineKey>,
 }
 
-/// An estimate that fits what there is: with batches of `tokens` tokens, or fewer unless those are
-/// `fixed`.
+/// The token budget of a batch before memory is considered.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TokenBudget {
+    pub tokens: usize,
+    /// True where the caller set it: it is not reduced to fit memory.
+    pub fixed: bool,
+}
+
+impl TokenBudget {
+    /// The caller's budget, else the default for the class of adapter; in both cases small enough that an
+    /// activation of `widest` values a token fits one binding.
+    pub fn choose(asked: Option<usize>, adapter: &AdapterSummary, widest: usize) -> Self {
+        let default = if adapter.is_software() { 2048 } else { 16384 };
+        let bytes = adapter.max_binding_bytes.min(adapter.max_buffer_bytes).min(i32::MAX as u64);
+        let fits = usize::try_from(bytes / (widest as u64 * 4)).unwrap_or(usize::MAX);
+        let tokens = asked.unwrap_or(default).min(MAX_BATCH_TOKENS).min(fits).max(1);
+        TokenBudget { tokens, fixed: asked.is_some() }
+    }
+}
+
+/// The most texts of a batch: their rows fit one binding.
+pub(super) fn max_batch_texts(dimension: usize, adapter: &AdapterSummary) -> usize {
+    let row = (dimension.next_multiple_of(4) * 4) as u64;
+    let bytes = adapter.max_binding_bytes.min(MAX_ROW_BYTES);
+    usize::try_from(bytes / row).unwrap_or(usize::MAX).max(1)
+}
+
+/// Estimates the memory that the model needs, with the budget reduced until it fits, unless it is fixed.
 ///
 /// # Errors
-/// [`Error::TooLarge`] where it does not fit; any of a tensor that is missing or misshapen.
+/// [`Error::TooLarge`] where the model does not fit; errors of missing or misshapen tensors.
 pub(super) fn fit(
     model: &Model,
     precision: &Precision,
     plan: &KernelPlan,
     adapter: &AdapterSummary,
     max_memory: Option<u64>,
-    (mut tokens, fixed): (usize, bool),
+    TokenBudget { mut tokens, fixed }: TokenBudget,
 ) -> Result<Fitted, Error> {
     let mut counting = Destination::counting(adapter);
     let assembly = Assembly::load(model, precision.weights, &mut counting)?;
@@ -131,13 +159,14 @@ pub(super) fn fit(
             batch: graphs.iter().map(batch_bytes).max().unwrap_or(0),
             batch_tokens: tokens,
         };
-        let Some(available) = available.filter(|most| most.bytes() < estimate.peak()) else {
+        let too_small = |available: &Available| available.bytes() < estimate.peak();
+        let Some(available) = available.filter(too_small) else {
             let single = singles(model, tokens).map(|b| assembly.graph(plan, precision, &b).graph);
             let pipelines = pipelines_of(graphs.iter().chain(&single));
             return Ok(Fitted { memory: estimate, pipelines });
         };
-        if !fixed && tokens > FEWEST_TOKENS && estimate.batch > estimate.loading {
-            tokens = (tokens / 2).max(FEWEST_TOKENS);
+        if !fixed && tokens > MIN_BATCH_TOKENS && estimate.batch > estimate.loading {
+            tokens = (tokens / 2).max(MIN_BATCH_TOKENS);
             continue;
         }
         let needed = estimate.peak();
@@ -151,42 +180,24 @@ pub(super) fn fit(
     }
 }
 
-/// The kernels of a model in their variants, each once, for a text of one token.
+/// The pipelines that the model needs for a text of one token, each once.
 ///
 /// # Errors
-/// Any of a tensor that is missing or misshapen.
+/// Errors of missing or misshapen tensors.
 pub(super) fn kernels(
     model: &Model,
     precision: &Precision,
     plan: &KernelPlan,
     adapter: &AdapterSummary,
 ) -> Result<Vec<PipelineKey>, Error> {
-    Ok(pipelines_of(std::iter::once(&of_a_token(model, precision, plan, adapter)?)))
+    Ok(pipelines_of(std::iter::once(&one_token_graph(model, precision, plan, adapter)?)))
 }
 
-/// The shapes of a model's matmuls, each once: cells of a row of x and of a row of the weight.
+/// The graph of a text of one token, made without loading weights.
 ///
 /// # Errors
-/// Any of a tensor that is missing or misshapen.
-#[cfg(feature = "lab")]
-pub(super) fn shapes(
-    model: &Model,
-    precision: &Precision,
-    plan: &KernelPlan,
-    adapter: &AdapterSummary,
-) -> Result<Vec<WeightShape>, Error> {
-    let graph = of_a_token(model, precision, plan, adapter)?;
-    let mut shapes: Vec<WeightShape> = Vec::new();
-    for shape in graph.dispatches.iter().filter_map(matmul::shape) {
-        if !shapes.contains(&shape) {
-            shapes.push(shape);
-        }
-    }
-    Ok(shapes)
-}
-
-/// The graph of a text of one token, with no weights behind it.
-fn of_a_token(
+/// Errors of missing or misshapen tensors.
+pub(super) fn one_token_graph(
     model: &Model,
     precision: &Precision,
     plan: &KernelPlan,
@@ -197,27 +208,27 @@ fn of_a_token(
     Ok(assembly.graph(plan, precision, &PackedBatch::uniform(1, 1)).graph)
 }
 
-/// A query, and a text of some length, each by itself: few rows take other forms of kernels than many.
+/// Batches of one short query and of one longer text: few rows use other variants of kernels than many.
 fn singles(model: &Model, tokens: usize) -> [PackedBatch; 2] {
     let longest = model.tokenizer.limit().unwrap_or(512).clamp(1, tokens);
     [12, 128].map(|length| PackedBatch::uniform(length.min(longest), 1))
 }
 
-/// Full batches of so many tokens: of texts as long as they may be, and of as many short ones as may go
-/// together, whose rows are what takes memory then.
+/// Full batches of `tokens` tokens: one of the longest texts, and one of as many short texts as a batch may
+/// hold, where rows take most of the memory.
 fn batches(model: &Model, adapter: &AdapterSummary, tokens: usize) -> [PackedBatch; 2] {
     let longest = model.tokenizer.limit().unwrap_or(512).clamp(1, tokens);
     let shortest = longest.min(4);
     [longest, shortest].map(|length| {
         PackedBatch::uniform(
             length,
-            (tokens / length).clamp(1, most_texts(model.dimension, adapter)),
+            (tokens / length).clamp(1, max_batch_texts(model.dimension, adapter)),
         )
     })
 }
 
 impl MemoryEstimate {
-    /// Adds what was expected to the error of memory that ran out while loading.
+    /// Adds the estimate to the error of a load that ran out of memory.
     pub(super) fn explain(&self, error: Error) -> Error {
         match error {
             Error::OutOfMemory { adapter, what, bytes, advice } => {

@@ -1,12 +1,16 @@
-//! What only a server needs of models: hidden states per token, decoded ids, logits and labels.
+//! Results that only a server returns: hidden states per token, decoded ids, logits and labels.
 
 use serde_json::Value;
 
 use crate::dtype::{Precision, Storage};
-use crate::embedder::{EmbedOptions, Embedder, MultiVector, Prepared, RerankOptions, Reranker};
+use crate::embedder::multi_vector::MultiVector;
+use crate::embedder::options::EmbedOptions;
+use crate::embedder::rerank::{RerankOptions, Reranker};
+use crate::embedder::run::{Prepared, Runner};
+use crate::embedder::text_model::TextModel;
 use crate::error::Error;
 
-impl Embedder {
+impl Runner {
     /// The hidden states of a prepared text before pooling, a row for each token, special tokens included.
     ///
     /// They are computed with f32 activations in every precision: nothing else of the run notices an
@@ -57,7 +61,7 @@ impl Reranker {
     /// The names of the labels: `id2label` of `config.json`, else transformers' default `LABEL_0`,
     /// `LABEL_1` and so on.
     pub(crate) fn label_names(&self) -> Vec<String> {
-        let named = self.runs().model.config.transformer.raw("id2label");
+        let named = self.runner().model.config.transformer.raw("id2label");
         let name = |label: usize| {
             let given =
                 named.and_then(|named| named.get(label.to_string())).and_then(Value::as_str);
@@ -67,7 +71,7 @@ impl Reranker {
     }
 
     /// The tokens of a single text, which a classifier reads without a second one; see
-    /// [`Reranker::prepare`] for pairs. `index` is its place in the request.
+    /// [`TextModel::prepare`] for pairs. `index` is its place in the request.
     ///
     /// # Errors
     /// [`Error::Option`] if the model has a chat template, which takes pairs only.
@@ -77,12 +81,12 @@ impl Reranker {
         text: &str,
         options: &RerankOptions,
     ) -> Result<Vec<Result<Prepared, Error>>, Error> {
-        if self.runs().model.tokenizer.has_chat_template() {
+        if self.runner().model.tokenizer.has_chat_template() {
             let problem = "is a single text, and this model's chat template takes pairs of texts; \
                            send [query, document]";
             return Err(Error::option(format!("inputs[{index}]"), problem));
         }
         let options = EmbedOptions { on_too_long: options.on_too_long, ..EmbedOptions::default() };
-        self.runs().prepare_from(index, &[text], &options)
+        self.runner().prepare_texts(index, &[text], &options)
     }
 }

@@ -1,0 +1,208 @@
+//! How a device is opened, and which kernels it runs.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use serde::{Deserialize, Serialize};
+
+use crate::dtype::{Precision, Storage};
+use crate::error::Error;
+use crate::gpu::adapter::{AdapterChoice, Feature};
+use crate::gpu::device::Gpu;
+use crate::gpu::executor::{Executor, ShaderEdit};
+use crate::kernels::KernelPlan;
+use crate::kernels::matmul::{Tuned, tuned};
+use crate::selftest::{
+    cooperative_fault, matrix_tiles_are_bit_identical, variants_are_bit_identical,
+};
+
+/// How to open the device, at first and after a loss, and the findings about it that choose kernels.
+#[derive(Debug, Clone)]
+pub(crate) struct DeviceSetup {
+    pub adapter: AdapterChoice,
+    pub disabled: Vec<Feature>,
+    pub max_binding_bytes: Option<u64>,
+    /// The most bytes of memory that the model may use.
+    pub max_memory: Option<u64>,
+    /// Run the kernels for GPUs on any adapter.
+    pub gpu_kernels: bool,
+    /// Where compiled pipelines are cached.
+    pub cache_dir: Option<PathBuf>,
+    /// The result of the self-test of cooperative matrices.
+    pub matrices: CooperativeMatrices,
+    /// False where variants of the matmul that should be bit-identical are not on this device. Then the row
+    /// count must not choose among them.
+    pub by_rows: bool,
+    /// What `vectile tune` measured on the device.
+    pub tuned: Option<Arc<Tuned>>,
+    pub shader_edit: Option<ShaderEdit>,
+    /// See [`Executor::fit_tokens`].
+    pub fit_tokens: Option<usize>,
+    /// How often the device was lost.
+    pub losses: Arc<AtomicU64>,
+}
+
+/// Whether cooperative matrices may be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum CooperativeMatrices {
+    /// Not tested: the adapter has none, or the precision does not use them.
+    Untested,
+    /// They passed their known-answer test.
+    Right {
+        /// True where tiles of all sizes are bit-identical, so that the row count may choose among them.
+        by_rows: bool,
+    },
+    /// The fault that the test found.
+    Wrong(String),
+}
+
+impl DeviceSetup {
+    /// The adapter with all its features, before any test.
+    pub fn new(adapter: AdapterChoice) -> Self {
+        DeviceSetup {
+            adapter,
+            disabled: Vec::new(),
+            max_binding_bytes: None,
+            max_memory: None,
+            gpu_kernels: false,
+            cache_dir: None,
+            matrices: CooperativeMatrices::Untested,
+            by_rows: true,
+            tuned: None,
+            shader_edit: None,
+            fit_tokens: None,
+            losses: Arc::default(),
+        }
+    }
+
+    pub async fn open(&self) -> Result<Executor, Error> {
+        let gpu = Gpu::open_limited(&self.adapter, &self.disabled, self.max_binding_bytes).await?;
+        gpu.count_losses(&self.losses);
+        let mut executor = Executor::new(gpu);
+        if let Some(edit) = self.shader_edit {
+            executor.edit_shader(edit);
+        }
+        executor.fit_tokens(self.fit_tokens);
+        // An edited kernel must not reach the cache that later runs use.
+        if let Some(directory) = self.cache_dir.as_deref().filter(|_| self.shader_edit.is_none()) {
+            executor.cache_pipelines_in(directory);
+        }
+        Ok(executor)
+    }
+
+    /// The kernels that the device runs, as far as tests have confirmed them.
+    pub fn plan(&self, gpu: &Gpu) -> KernelPlan {
+        let plan = KernelPlan::for_device(gpu);
+        KernelPlan {
+            software: plan.software && !self.gpu_kernels,
+            cooperative: plan
+                .cooperative
+                .filter(|_| matches!(self.matrices, CooperativeMatrices::Right { .. })),
+            matrices_by_rows: self.matrices == CooperativeMatrices::Right { by_rows: true },
+            by_rows: plan.by_rows && self.by_rows,
+            tuned: self.tuned.clone(),
+            ..plan
+        }
+    }
+
+    /// Tests the variants of the matmul that a model of this precision may run: whether cooperative matrices
+    /// are right, and whether the variants chosen by row count are bit-identical. A device that is lost in the
+    /// test of cooperative matrices is opened again and does without them.
+    pub async fn test_variants(
+        &mut self,
+        executor: &mut Executor,
+        precision: &Precision,
+        cache: Option<&Path>,
+    ) -> Result<(), Error> {
+        let storages = (precision.weights, precision.activations);
+        let own = KernelPlan::for_device(&executor.gpu);
+        let untested = KernelPlan { cooperative: own.cooperative, ..self.plan(&executor.gpu) };
+        if untested.software {
+            return Ok(());
+        }
+        let key = tuned::key(&executor.gpu.adapter);
+        self.tuned = cache.and_then(|cache| tuned::read(cache, &key)).map(Arc::new);
+        if let Some(matrices) = untested.cooperative
+            && storages == (Storage::F16, Storage::F16)
+        {
+            self.matrices = match cooperative_fault(executor, &untested, matrices, cache).await {
+                // On software adapters only tests use these sizes, and they compare the bits themselves.
+                Ok(None) if own.software => CooperativeMatrices::Right { by_rows: true },
+                Ok(None) => {
+                    let by_rows = matrix_tiles_are_bit_identical(executor, matrices, cache).await?;
+                    CooperativeMatrices::Right { by_rows }
+                }
+                Ok(Some(fault)) => CooperativeMatrices::Wrong(fault),
+                Err(Error::DeviceLost { .. }) => {
+                    tracing::warn!("the device was lost in the self-test of cooperative matrices");
+                    *executor = self.open().await?;
+                    CooperativeMatrices::Wrong("the device was lost in their self-test".to_owned())
+                }
+                Err(error) => return Err(error),
+            };
+        }
+        // On software adapters only tests use these variants, and they compare the bits themselves.
+        if !own.software {
+            self.by_rows = variants_are_bit_identical(executor, storages, cache).await?;
+            // Texts that are run again in f32 are batched with others too.
+            if precision.retries_in_f32() {
+                let again = (precision.weights, Storage::F32);
+                self.by_rows &= variants_are_bit_identical(executor, again, cache).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The kernels of `plan` at this precision, for reports.
+    pub fn kernel_choice(
+        &self,
+        gpu: &Gpu,
+        plan: &KernelPlan,
+        precision: &Precision,
+    ) -> KernelChoice {
+        let storages = (precision.weights, precision.activations);
+        let f16 = storages == (Storage::F16, Storage::F16);
+        let no_matrices = match &self.matrices {
+            _ if plan.software || !f16 => None,
+            CooperativeMatrices::Right { .. } => None,
+            CooperativeMatrices::Wrong(fault) => Some(format!("cooperative matrices: {fault}")),
+            CooperativeMatrices::Untested if gpu.disabled.contains(&Feature::CooperativeMatrix) => {
+                Some("cooperative matrices are disabled".to_owned())
+            }
+            CooperativeMatrices::Untested => {
+                Some("the adapter has no cooperative matrices of f16 with f32 sums".to_owned())
+            }
+        };
+        let one_size = (!plan.by_rows)
+            .then(|| "one tile size: other sizes are not bit-identical on this adapter".to_owned());
+        let because: Vec<String> = no_matrices.into_iter().chain(one_size).collect();
+        KernelChoice {
+            family: if plan.software { "software" } else { "gpu" }.to_owned(),
+            matmul: plan.describe(storages),
+            because: (!because.is_empty()).then(|| because.join("; ")),
+        }
+    }
+}
+
+/// The kernels that a model runs on its adapter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelChoice {
+    /// `software` or `gpu`.
+    pub family: String,
+    /// How linear layers are computed.
+    pub matmul: String,
+    /// Why faster variants are not used: no cooperative matrices for f16 on a GPU, or one tile size only.
+    pub because: Option<String>,
+}
+
+impl fmt::Display for KernelChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, matmul by {}", self.family, self.matmul)?;
+        match &self.because {
+            Some(because) => write!(f, " ({because})"),
+            None => Ok(()),
+        }
+    }
+}

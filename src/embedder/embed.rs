@@ -1,0 +1,355 @@
+//! [`Embedder`]: one vector for each text.
+
+use std::collections::BTreeMap;
+
+use crate::config::ModelKind;
+use crate::dtype::Precision;
+use crate::embedder::load::ModelBuilder;
+use crate::embedder::memory::MemoryEstimate;
+use crate::embedder::model::ModuleSummary;
+use crate::embedder::options::{EmbedOptions, EmbedTask};
+use crate::embedder::run::{Prepared, Runner};
+use crate::embedder::text_model::{TextModel, encode_all};
+use crate::error::Error;
+use crate::files::ModelFiles;
+use crate::gpu::adapter::AdapterSummary;
+
+/// Turns texts into vectors on a GPU: the same vectors as sentence-transformers' `encode`.
+///
+/// [`Embedder::builder`] builds one. It has one device; concurrent calls take turns by the batch.
+#[derive(Debug)]
+pub struct Embedder {
+    runner: Runner,
+}
+
+/// Builds an [`Embedder`].
+pub type EmbedderBuilder = ModelBuilder<Embedder>;
+
+/// Vectors, one row for each text, in the order of the texts.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Embeddings {
+    /// Values of a row.
+    pub dim: usize,
+    /// All rows, one after the other. Every value is finite.
+    pub values: Vec<f32>,
+    /// Indices of the texts that were cut to the model's `max_seq_length`.
+    pub truncated: Vec<usize>,
+    /// Texts that were run again with f32 activations, because an activation exceeded the range of 16
+    /// bits.
+    pub retried: usize,
+    /// Batches that were run again as smaller ones, because the GPU's memory ran out.
+    pub halved: usize,
+    /// Tokens of all texts, special tokens included.
+    pub tokens: usize,
+}
+
+impl Embeddings {
+    /// The rows, in the order of the texts.
+    pub fn rows(&self) -> std::slice::ChunksExact<'_, f32> {
+        self.values.chunks_exact(self.dim.max(1))
+    }
+
+    /// The row of text `i`.
+    ///
+    /// # Panics
+    /// Panics where there is no text `i`.
+    pub fn row(&self, i: usize) -> &[f32] {
+        &self.values[i * self.dim..(i + 1) * self.dim]
+    }
+
+    /// The number of rows.
+    pub fn len(&self) -> usize {
+        self.values.len() / self.dim.max(1)
+    }
+
+    /// True where there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+}
+
+impl TextModel for Embedder {
+    const KIND: ModelKind = ModelKind::Dense;
+    type Input<'a> = &'a str;
+    type Options = EmbedOptions;
+    type Row = Vec<f32>;
+
+    fn from_runner(runner: Runner) -> Result<Self, Error> {
+        Ok(Embedder { runner })
+    }
+
+    fn runner(&self) -> &Runner {
+        &self.runner
+    }
+
+    fn input<'a>(_query: &'a str, text: &'a str) -> &'a str {
+        text
+    }
+
+    fn bytes(input: &str) -> usize {
+        input.len()
+    }
+
+    fn prepare(
+        &self,
+        first: usize,
+        texts: &[&str],
+        options: &EmbedOptions,
+    ) -> Result<Vec<Result<Prepared, Error>>, Error> {
+        self.output_dimension(options)?;
+        self.runner.prepare_texts(first, texts, options)
+    }
+
+    fn finish(
+        &self,
+        _text: &Prepared,
+        row: &[f32],
+        options: &EmbedOptions,
+    ) -> Result<Vec<f32>, Error> {
+        self.finish_row(row, options)
+    }
+
+    fn dimension(&self) -> usize {
+        self.runner.dimension()
+    }
+
+    fn max_tokens(&self, _options: &EmbedOptions) -> Option<usize> {
+        self.runner.max_seq_length()
+    }
+
+    fn row_bytes(&self, _options: &EmbedOptions) -> usize {
+        self.dimension() * 4
+    }
+
+    fn describe(&self) -> Vec<ModuleSummary> {
+        Vec::new()
+    }
+}
+
+impl Embedder {
+    /// Starts building an embedder from a model's files.
+    ///
+    /// ```no_run
+    /// use vectile::{Embedder, ModelFiles, block_on};
+    ///
+    /// let files = ModelFiles::from_directory("models/all-MiniLM-L6-v2")?;
+    /// let embedder = block_on(Embedder::builder(files).dtype("float16".parse()?).build())?;
+    /// println!("{}", embedder.precision());
+    /// # Ok::<(), vectile::Error>(())
+    /// ```
+    pub fn builder(files: ModelFiles) -> EmbedderBuilder {
+        ModelBuilder::new(files)
+    }
+
+    /// How the model runs: the precision requested, the one chosen, and why.
+    pub fn precision(&self) -> &Precision {
+        self.runner.precision()
+    }
+
+    /// The adapter that the model runs on.
+    pub fn adapter(&self) -> &AdapterSummary {
+        self.runner.adapter()
+    }
+
+    /// The memory that the model needs, as estimated before loading.
+    pub fn memory(&self) -> MemoryEstimate {
+        self.runner.memory()
+    }
+
+    /// Notes for the user: assumptions made where the model's files are silent.
+    pub fn notes(&self) -> &[String] {
+        self.runner.notes()
+    }
+
+    /// Values of a vector, before `truncate_dim`.
+    pub fn dimension(&self) -> usize {
+        self.runner.dimension()
+    }
+
+    /// Tokens that a text may have, special tokens and prompt included; longer texts are cut. `None` where
+    /// the model names no limit.
+    pub fn max_seq_length(&self) -> Option<usize> {
+        self.runner.max_seq_length()
+    }
+
+    /// The model's prompts by name.
+    pub fn prompts(&self) -> &BTreeMap<String, String> {
+        self.runner.prompts()
+    }
+
+    /// The name of the prompt that is used where the caller names none.
+    pub fn default_prompt_name(&self) -> Option<&str> {
+        self.runner.default_prompt_name()
+    }
+
+    /// SHA-256 of everything that determines the model's vectors: the configuration as read, the tokenizer
+    /// and every byte of the weights, which are read for it. It is equal for equal files and the same
+    /// version of Vectile.
+    ///
+    /// # Errors
+    /// [`Error::File`] where the files can no longer be read.
+    pub fn fingerprint(&self) -> Result<String, Error> {
+        self.runner.fingerprint()
+    }
+
+    /// The vectors of `texts` under default options; see [`Embedder::embed_with`].
+    ///
+    /// # Errors
+    /// Those of [`Embedder::embed_with`].
+    pub async fn embed<T: AsRef<str>>(&self, texts: &[T]) -> Result<Embeddings, Error> {
+        self.embed_with(texts, &EmbedOptions::default()).await
+    }
+
+    /// The vectors of queries, as of sentence-transformers' `encode_query`: [`Embedder::embed_with`] with
+    /// [`EmbedTask::Query`].
+    ///
+    /// # Errors
+    /// Those of [`Embedder::embed_with`].
+    pub async fn embed_query<T: AsRef<str>>(&self, texts: &[T]) -> Result<Embeddings, Error> {
+        let task = Some(EmbedTask::Query);
+        self.embed_with(texts, &EmbedOptions { task, ..EmbedOptions::default() }).await
+    }
+
+    /// The vectors of documents, as of sentence-transformers' `encode_document`: [`Embedder::embed_with`]
+    /// with [`EmbedTask::Document`].
+    ///
+    /// # Errors
+    /// Those of [`Embedder::embed_with`].
+    pub async fn embed_document<T: AsRef<str>>(&self, texts: &[T]) -> Result<Embeddings, Error> {
+        let task = Some(EmbedTask::Document);
+        self.embed_with(texts, &EmbedOptions { task, ..EmbedOptions::default() }).await
+    }
+
+    /// The vectors of `texts`, `[texts, dimension]`.
+    ///
+    /// ```
+    /// use vectile::{EmbedOptions, Embedder, ModelFiles, block_on};
+    ///
+    /// # if block_on(vectile::adapters()).is_empty() { return Ok(()); }
+    /// # let directory = "tests/fixtures/bert_prompts";
+    /// let files = ModelFiles::from_directory(directory)?;
+    /// let embedder = block_on(Embedder::builder(files).build())?;
+    /// let options = EmbedOptions {
+    ///     prompt_name: Some("query".into()),
+    ///     truncate_dim: Some(16),
+    ///     normalize: true,
+    ///     ..EmbedOptions::default()
+    /// };
+    /// let embeddings = block_on(embedder.embed_with(&["what is f16?"], &options))?;
+    /// assert_eq!(embeddings.row(0).len(), 16);
+    /// # Ok::<(), vectile::Error>(())
+    /// ```
+    ///
+    /// On one adapter a text's vector is bit-identical whatever texts it is embedded with, in whatever
+    /// order and batch size. An empty text has a vector, as in sentence-transformers.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for an unknown prompt or an impossible dimension, [`Error::TooLong`] where
+    /// truncation is refused, [`Error::NonFinite`] for a vector that is infinite or not a number even in
+    /// f32, [`Error::OutOfMemory`] and [`Error::DeviceLost`] from the GPU. No vector is returned then.
+    pub async fn embed_with<T: AsRef<str>>(
+        &self,
+        texts: &[T],
+        options: &EmbedOptions,
+    ) -> Result<Embeddings, Error> {
+        let dim = self.output_dimension(options)?;
+        let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
+        let mut values = Vec::with_capacity(texts.len() * dim);
+        let counts =
+            encode_all(self, &texts, options, |row| values.extend_from_slice(&row)).await?;
+        Ok(Embeddings {
+            dim,
+            values,
+            truncated: counts.truncated,
+            retried: counts.run.retried,
+            halved: counts.run.halved,
+            tokens: counts.tokens,
+        })
+    }
+
+    /// The token ids of each text as the model sees them: prompt and special tokens included, cut to
+    /// `max_seq_length`.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for an unknown prompt, [`Error::Tokenizer`] where tokenizing fails.
+    pub fn tokenize<T: AsRef<str>>(
+        &self,
+        texts: &[T],
+        options: &EmbedOptions,
+    ) -> Result<Vec<Vec<u32>>, Error> {
+        let prompt = self.runner.prompt(options.into())?;
+        let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
+        let encoded = self.runner.model.tokenizer.encode_batch(prompt, &texts);
+        encoded.into_iter().map(|tokens| tokens.map(|tokens| tokens.ids)).collect()
+    }
+
+    /// Cuts a row, then scales it to length one, as `options` say.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for an impossible dimension.
+    pub(crate) fn finish_row(
+        &self,
+        row: &[f32],
+        options: &EmbedOptions,
+    ) -> Result<Vec<f32>, Error> {
+        let dim = self.output_dimension(options)?;
+        let mut row = row[..dim].to_vec();
+        // A row that has length one already keeps its bits.
+        if options.normalize && !self.runner.normalizes(dim) {
+            normalize(&mut row);
+        }
+        Ok(row)
+    }
+
+    #[cfg(feature = "lab")]
+    pub(super) fn runner_mut(&mut self) -> &mut Runner {
+        &mut self.runner
+    }
+
+    /// As [`TextModel::prepare`], for texts as token ids.
+    ///
+    /// # Errors
+    /// Errors of the options.
+    #[cfg(feature = "server")]
+    pub(crate) fn prepare_ids(
+        &self,
+        texts: Vec<Vec<u32>>,
+        options: &EmbedOptions,
+    ) -> Result<Vec<Result<Prepared, Error>>, Error> {
+        self.output_dimension(options)?;
+        self.runner.prepare_ids(texts, options)
+    }
+
+    /// Values of a vector under `options`.
+    fn output_dimension(&self, options: &EmbedOptions) -> Result<usize, Error> {
+        let all = self.runner.dimension();
+        match options.truncate_dim {
+            None => Ok(self.runner.default_dimension()),
+            Some(dim) if (1..=all).contains(&dim) => Ok(dim),
+            Some(dim) => {
+                let problem = format!("is {dim}; between 1 and the model's {all} is expected");
+                Err(Error::option("truncate_dim", problem))
+            }
+        }
+    }
+
+    /// The transformer's hidden states of a text under the model's default prompt, `[tokens, hidden]`, to
+    /// test where a vector goes wrong.
+    #[doc(hidden)]
+    pub async fn hidden_states(&self, text: &str) -> Result<Vec<f32>, Error> {
+        self.runner.hidden_states(text).await
+    }
+
+    /// Destroys the device, as a driver reset does, to test recovery.
+    #[doc(hidden)]
+    pub async fn lose_device(&self) {
+        self.runner.lose_device().await;
+    }
+}
+
+/// Scales a row to length one; a row of zeros stays zeros.
+pub(super) fn normalize(row: &mut [f32]) {
+    let squares: f64 = row.iter().map(|v| f64::from(*v) * f64::from(*v)).sum();
+    let norm = squares.sqrt().max(1e-12);
+    row.iter_mut().for_each(|v| *v = (f64::from(*v) / norm) as f32);
+}

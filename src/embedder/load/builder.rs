@@ -1,0 +1,342 @@
+//! [`ModelBuilder`]: the settings of a load.
+
+use std::marker::PhantomData;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_lock::Mutex;
+
+use crate::dtype::{ActivationsRequest, DtypeOptions, DtypeRequest, HalfFallback};
+use crate::embedder::device::DeviceSetup;
+use crate::embedder::load::plan::{LoadPlan, Request, VerdictSource};
+use crate::embedder::load::read_model::read_model;
+use crate::embedder::run::Runner;
+use crate::embedder::run::runtime::Runtime;
+use crate::embedder::text_model::TextModel;
+use crate::error::Error;
+use crate::files::ModelFiles;
+use crate::gpu::adapter::{AdapterChoice, Feature};
+use crate::gpu::executor::ShaderEdit;
+use crate::weights::LoadProgress;
+
+/// Builds an [`Embedder`](crate::Embedder), or another kind of model. Every setting has a default that
+/// suits most machines.
+#[derive(Debug)]
+pub struct ModelBuilder<M> {
+    kind: PhantomData<fn() -> M>,
+    files: ModelFiles,
+    dtype: DtypeOptions,
+    adapter: AdapterChoice,
+    disabled: Vec<Feature>,
+    batch_tokens: Option<usize>,
+    cache_dir: Option<PathBuf>,
+    max_binding_bytes: Option<u64>,
+    gpu_kernels: bool,
+    shader_edit: Option<ShaderEdit>,
+    fit_tokens: Option<usize>,
+    verdict: VerdictSource,
+    lora_task: Option<String>,
+    max_memory: Option<u64>,
+    on_progress: Option<OnProgress>,
+}
+
+/// The callback that reports how far a load has come.
+#[derive(Clone)]
+struct OnProgress(Arc<dyn Fn(LoadProgress) + Send + Sync>);
+
+impl std::fmt::Debug for OnProgress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OnProgress")
+    }
+}
+
+// A derived impl would require `M: Clone`.
+impl<M> Clone for ModelBuilder<M> {
+    fn clone(&self) -> Self {
+        ModelBuilder {
+            kind: PhantomData,
+            files: self.files.clone(),
+            dtype: self.dtype,
+            adapter: self.adapter.clone(),
+            disabled: self.disabled.clone(),
+            batch_tokens: self.batch_tokens,
+            cache_dir: self.cache_dir.clone(),
+            max_binding_bytes: self.max_binding_bytes,
+            gpu_kernels: self.gpu_kernels,
+            shader_edit: self.shader_edit,
+            fit_tokens: self.fit_tokens,
+            verdict: self.verdict.clone(),
+            lora_task: self.lora_task.clone(),
+            max_memory: self.max_memory,
+            on_progress: self.on_progress.clone(),
+        }
+    }
+}
+
+impl<M: TextModel> ModelBuilder<M> {
+    pub(in crate::embedder) fn new(files: ModelFiles) -> Self {
+        ModelBuilder {
+            kind: PhantomData,
+            files,
+            dtype: DtypeOptions::default(),
+            adapter: AdapterChoice::Best,
+            disabled: Vec::new(),
+            batch_tokens: None,
+            cache_dir: None,
+            max_binding_bytes: None,
+            gpu_kernels: false,
+            shader_edit: None,
+            fit_tokens: None,
+            verdict: VerdictSource::Stored,
+            lora_task: None,
+            max_memory: None,
+            on_progress: None,
+        }
+    }
+
+    /// The dtype that the model runs in. The default, `auto`, is the checkpoint's own.
+    pub fn dtype(mut self, dtype: DtypeRequest) -> Self {
+        self.dtype.dtype = dtype;
+        self
+    }
+
+    /// The task whose LoRA is merged into the weights, for models that have several: `retrieval.query` and
+    /// others of jina-embeddings-v3. Without a task none is merged.
+    ///
+    /// Unlike the `task` of `encode` it applies to all texts of the model, and it selects no prompt. Ask for
+    /// the model's prompt of the same name with [`EmbedOptions`](crate::EmbedOptions). The merged weights
+    /// are rounded to the weight storage, so bf16 weights of a bf16 checkpoint are not exact then.
+    ///
+    /// ```no_run
+    /// use vectile::{EmbedOptions, Embedder, ModelFiles, block_on};
+    ///
+    /// let files = ModelFiles::from_directory("models/jina-embeddings-v3")?;
+    /// let embedder = block_on(Embedder::builder(files).lora_task("retrieval.query").build())?;
+    /// let prompt = EmbedOptions { prompt_name: Some("retrieval.query".into()), ..EmbedOptions::default() };
+    /// let vectors = block_on(embedder.embed_with(&["What is WGSL?"], &prompt))?;
+    /// # Ok::<(), vectile::Error>(())
+    /// ```
+    ///
+    /// Loading fails for a task that the model does not have.
+    pub fn lora_task(mut self, task: impl Into<String>) -> Self {
+        self.lora_task = Some(task.into());
+        self
+    }
+
+    /// How to run f16 on an adapter without `SHADER_F16`.
+    pub fn half_fallback(mut self, fallback: HalfFallback) -> Self {
+        self.dtype.half_fallback = fallback;
+        self
+    }
+
+    /// How to store activations, instead of the default policy.
+    pub fn activations(mut self, activations: ActivationsRequest) -> Self {
+        self.dtype.activations = Some(activations);
+        self
+    }
+
+    /// The adapter to use. The default is the best one.
+    pub fn adapter(mut self, adapter: AdapterChoice) -> Self {
+        self.adapter = adapter;
+        self
+    }
+
+    /// Runs as if the adapter did not have these features.
+    pub fn disable(mut self, features: Vec<Feature>) -> Self {
+        self.disabled = features;
+        self
+    }
+
+    /// The token budget of a batch; a longer text makes a batch of its own. More tokens use the GPU better
+    /// and need more memory. Vectors do not depend on the budget.
+    pub fn batch_tokens(mut self, tokens: usize) -> Self {
+        self.batch_tokens = Some(tokens);
+        self
+    }
+
+    /// The most bytes of memory that the model may use, on the device and on the host together: its weights,
+    /// the buffers of a batch, and temporary memory while loading. A model that needs more is refused before
+    /// any of it is loaded; [`Error::TooLarge`] has both numbers. The program and its driver use some more.
+    ///
+    /// The token budget of batches is reduced to fit, unless [`batch_tokens`](Self::batch_tokens) sets it. A
+    /// single text whose batch would exceed the limit fails with [`Error::OutOfMemory`]. Without this
+    /// setting the limit is the host's free memory on a software adapter. On a GPU it is the driver's: no
+    /// API reports a GPU's free memory.
+    ///
+    /// ```no_run
+    /// use vectile::{Embedder, ModelFiles, block_on};
+    ///
+    /// let files = ModelFiles::from_directory("models/e5-mistral-7b-instruct")?;
+    /// let embedder = block_on(Embedder::builder(files).max_memory(15 << 30).build())?;
+    /// println!("{}", embedder.memory());
+    /// # Ok::<(), vectile::Error>(())
+    /// ```
+    pub fn max_memory(mut self, bytes: u64) -> Self {
+        self.max_memory = Some(bytes);
+        self
+    }
+
+    /// Calls `progress` after each piece of the weights, on the thread that loads them.
+    ///
+    /// ```no_run
+    /// use vectile::{Embedder, ModelFiles, block_on};
+    ///
+    /// let files = ModelFiles::from_directory("models/e5-mistral-7b-instruct")?;
+    /// let builder = Embedder::builder(files)
+    ///     .on_progress(|load| eprintln!("{} of {} bytes", load.done, load.total));
+    /// let embedder = block_on(builder.build())?;
+    /// # Ok::<(), vectile::Error>(())
+    /// ```
+    pub fn on_progress(mut self, progress: impl Fn(LoadProgress) + Send + Sync + 'static) -> Self {
+        self.on_progress = Some(OnProgress(Arc::new(progress)));
+        self
+    }
+
+    /// A directory to cache findings in: results of the adapter's self-tests, verdicts of `vectile verify` on
+    /// models, measurements of `vectile tune`, and compiled pipelines where the driver gives them out
+    /// (Vulkan). Without a directory the self-test runs at every load that wants f16 on an adapter that has
+    /// it, which takes some milliseconds on a GPU.
+    pub fn cache_dir(mut self, directory: PathBuf) -> Self {
+        self.cache_dir = Some(directory);
+        self
+    }
+
+    /// Runs as if a binding held at most so many bytes, to test large tables.
+    #[doc(hidden)]
+    pub fn max_binding_bytes(mut self, bytes: u64) -> Self {
+        self.max_binding_bytes = Some(bytes);
+        self
+    }
+
+    /// Runs the kernels for GPUs on a software adapter too, to test them.
+    #[doc(hidden)]
+    pub fn gpu_kernels(mut self) -> Self {
+        self.gpu_kernels = true;
+        self
+    }
+
+    /// Makes a kernel wrong, to test that it is noticed.
+    #[doc(hidden)]
+    pub fn edit_shader(mut self, edit: ShaderEdit) -> Self {
+        self.shader_edit = Some(edit);
+        self
+    }
+
+    /// Acts as if memory ran out in batches of more tokens, to test recovery.
+    #[doc(hidden)]
+    pub fn fit_tokens(mut self, tokens: usize) -> Self {
+        self.fit_tokens = Some(tokens);
+        self
+    }
+
+    /// Checks the model's files, opens the device and loads the weights.
+    ///
+    /// # Errors
+    /// Errors that name a file, field, tensor, option or adapter; see [`Error`]. Nothing is guessed or left
+    /// out.
+    pub async fn build(self) -> Result<M, Error> {
+        let plan = self.plan().await?;
+        self.load(plan)
+    }
+
+    /// Decides everything that comes before the weights.
+    ///
+    /// # Errors
+    /// Those of [`ModelBuilder::build`].
+    pub(crate) async fn plan(&self) -> Result<LoadPlan, Error> {
+        if self.batch_tokens == Some(0) {
+            return Err(Error::option("batch_tokens", "is 0; at least 1 is expected"));
+        }
+        let model = read_model(self.files.clone(), M::KIND, self.lora_task.as_deref())?;
+        let request = Request {
+            dtype: self.dtype,
+            batch_tokens: self.batch_tokens,
+            max_memory: self.max_memory,
+            cache: self.cache_dir.as_deref(),
+            verdict: &self.verdict,
+            lora: self.lora_task.is_some(),
+        };
+        LoadPlan::new(model, self.device_setup(), request).await
+    }
+
+    /// Loads the weights as planned.
+    ///
+    /// # Errors
+    /// Those of [`ModelBuilder::build`].
+    pub(crate) fn load(self, plan: LoadPlan) -> Result<M, Error> {
+        let LoadPlan { model, setup, executor, mut precision, adapter, memory, pipelines } = plan;
+        tracing::info!(model = model.files.label(), %memory, "loading");
+        let losses = setup.losses.clone();
+        let progress =
+            self.on_progress.as_ref().map(|OnProgress(progress)| &**progress as &dyn Fn(_));
+        let runtime = Runtime::load(
+            &model,
+            &precision,
+            setup,
+            executor,
+            memory.weights + memory.host_tables,
+            &pipelines,
+            progress,
+        )
+        .map_err(|error| memory.explain(error))?;
+        precision.weight_bytes = runtime.weight_bytes;
+        let kernels = runtime.kernel_choice(&precision);
+        tracing::info!(%adapter, %precision, %kernels, model = model.files.label(), "loaded");
+        let runtime = Mutex::new(runtime);
+        let batch_tokens = memory.batch_tokens;
+        M::from_runner(Runner { model, precision, adapter, batch_tokens, memory, runtime, losses })
+    }
+}
+
+impl<M> ModelBuilder<M> {
+    pub(in crate::embedder) fn device_setup(&self) -> DeviceSetup {
+        DeviceSetup {
+            disabled: self.disabled.clone(),
+            max_binding_bytes: self.max_binding_bytes,
+            max_memory: self.max_memory,
+            gpu_kernels: self.gpu_kernels,
+            cache_dir: self.cache_dir.clone(),
+            shader_edit: self.shader_edit,
+            fit_tokens: self.fit_tokens,
+            ..DeviceSetup::new(self.adapter.clone())
+        }
+    }
+}
+
+#[cfg(feature = "lab")]
+mod lab {
+    //! The settings that the lab reads and replaces.
+
+    use std::path::Path;
+
+    use super::{ModelBuilder, VerdictSource};
+    use crate::dtype::{DtypeOptions, F16Verdict};
+    use crate::error::Error;
+    use crate::gpu::executor::Executor;
+
+    impl<M> ModelBuilder<M> {
+        pub(crate) fn cache(&self) -> Option<&Path> {
+            self.cache_dir.as_deref()
+        }
+
+        /// Opens the device as the model will.
+        pub(crate) async fn executor(&self) -> Result<Executor, Error> {
+            self.device_setup().open().await
+        }
+
+        pub(crate) fn dtype_options(&self) -> DtypeOptions {
+            self.dtype
+        }
+
+        pub(crate) fn with_dtype_options(mut self, options: DtypeOptions) -> Self {
+            self.dtype = options;
+            self
+        }
+
+        /// Uses this verdict on f16, or none, instead of a stored one.
+        pub(crate) fn measured(mut self, verdict: Option<F16Verdict>) -> Self {
+            self.verdict = VerdictSource::Given(verdict);
+            self
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! The verdict on f16 that `vectile verify` measured and stored, found again by the model's identity.
+//!
+//! A verdict is looked up by a name made of the small files and the headers of the weights, which is cheap
+//! where none is stored. A verdict that is found counts only if the digest of every byte of the weights
+//! matches the measured one: a model that was changed in place has no verdict.
+
+use std::path::Path;
+
+use crate::dtype::F16Verdict;
+use crate::embedder::load::f16_record::{F16Record, read_f16_record};
+use crate::embedder::model::Model;
+use crate::error::Error;
+
+/// The record of this model in the cache directory, else the one beside its files.
+///
+/// # Errors
+/// [`Error::File`] where the model's files can no longer be read.
+pub(in crate::embedder) fn record(
+    model: &Model,
+    cache: Option<&Path>,
+) -> Result<Option<F16Record>, Error> {
+    let name = model.verdict_name()?;
+    let found = read_f16_record(&model.files, cache, &name);
+    if found.is_empty() {
+        return Ok(None);
+    }
+    let sha256 = model.weights_sha256()?;
+    Ok(found.into_iter().find(|record| record.name == name && record.weights_sha256 == sha256))
+}
+
+/// The stored verdict on this model.
+///
+/// # Errors
+/// Those of [`record`].
+pub(super) fn read(model: &Model, cache: Option<&Path>) -> Result<Option<F16Verdict>, Error> {
+    Ok(record(model, cache)?.map(|record| record.verdict))
+}

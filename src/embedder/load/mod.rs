@@ -1,0 +1,12 @@
+//! From files and options to a loaded model.
+
+mod builder;
+pub(super) mod f16_record;
+pub(super) mod f16_verdict;
+mod plan;
+mod read_model;
+
+pub use builder::ModelBuilder;
+pub(crate) use plan::LoadPlan;
+#[cfg(test)]
+pub(super) use read_model::read_model;

@@ -1,0 +1,102 @@
+//! Everything that is decided about a model before its weights are loaded: the device and its kernels, the
+//! precision, the memory.
+
+use std::path::Path;
+
+use crate::dtype::{DtypeOptions, F16Verdict, Precision, ShaderF16, needs_f16, resolve};
+use crate::embedder::device::DeviceSetup;
+use crate::embedder::load::f16_verdict;
+use crate::embedder::memory::{self, Fitted, MemoryEstimate, TokenBudget};
+use crate::embedder::model::Model;
+use crate::error::Error;
+use crate::gpu::adapter::AdapterSummary;
+use crate::gpu::executor::{Executor, PipelineKey};
+use crate::selftest;
+
+/// A model that is ready to load.
+pub(crate) struct LoadPlan {
+    pub(in crate::embedder) model: Model,
+    pub(in crate::embedder) setup: DeviceSetup,
+    pub(crate) executor: Executor,
+    pub(crate) precision: Precision,
+    pub(crate) adapter: AdapterSummary,
+    pub(in crate::embedder) memory: MemoryEstimate,
+    /// The pipelines that batches need.
+    pub(in crate::embedder) pipelines: Vec<PipelineKey>,
+}
+
+/// Where the verdict on the model in f16 comes from.
+#[derive(Debug, Clone, Default)]
+pub(super) enum VerdictSource {
+    /// The verdict that `vectile verify` stored, if any.
+    #[default]
+    Stored,
+    /// The caller.
+    #[cfg_attr(not(feature = "lab"), expect(dead_code, reason = "only the lab has one of its own"))]
+    Given(Option<F16Verdict>),
+}
+
+/// The parts of a builder that decide how a model is loaded.
+pub(super) struct Request<'a> {
+    pub dtype: DtypeOptions,
+    pub batch_tokens: Option<usize>,
+    pub max_memory: Option<u64>,
+    pub cache: Option<&'a Path>,
+    pub verdict: &'a VerdictSource,
+    /// True where a LoRA is merged into the weights.
+    pub lora: bool,
+}
+
+impl LoadPlan {
+    /// Opens the device, chooses the precision, and estimates the memory.
+    pub(super) async fn new(
+        model: Model,
+        mut setup: DeviceSetup,
+        request: Request<'_>,
+    ) -> Result<Self, Error> {
+        let mut executor = setup.open().await?;
+        if executor.gpu.adapter.is_software() {
+            tracing::info!(adapter = %executor.gpu.adapter, "a software adapter computes on the CPU");
+        }
+        let precision = choose_precision(&model, &setup, &mut executor, &request).await?;
+        setup.test_variants(&mut executor, &precision, request.cache).await?;
+        let adapter = executor.gpu.adapter.clone();
+        let plan = setup.plan(&executor.gpu);
+        let budget = TokenBudget::choose(request.batch_tokens, &adapter, model.widest());
+        let fitted = memory::fit(&model, &precision, &plan, &adapter, request.max_memory, budget)?;
+        let Fitted { memory, pipelines } = fitted;
+        Ok(LoadPlan { model, setup, executor, precision, adapter, memory, pipelines })
+    }
+}
+
+/// Resolves the dtype. Where the model could use f16, the device is tested first with the kernels that the
+/// model would run in f16, and the verdict of `vectile verify` counts.
+async fn choose_precision(
+    model: &Model,
+    setup: &DeviceSetup,
+    executor: &mut Executor,
+    request: &Request<'_>,
+) -> Result<Precision, Error> {
+    let checkpoint = model.checkpoint_dtype();
+    let uses_f16 = needs_f16(request.dtype, &checkpoint);
+    let verdict = match request.verdict {
+        _ if !uses_f16 => None,
+        // The measured model had no LoRA in its weights.
+        VerdictSource::Stored if request.lora => None,
+        VerdictSource::Stored => f16_verdict::read(model, request.cache)?,
+        VerdictSource::Given(verdict) => verdict.clone(),
+    };
+    let facts = model.transformer.facts().f16;
+    let precision_if =
+        |f16| resolve(request.dtype, checkpoint.clone(), f16, facts, verdict.as_ref());
+    if !uses_f16 {
+        return precision_if(ShaderF16::Absent);
+    }
+    let if_passed = precision_if(ShaderF16::Passed)?;
+    let gpu = &executor.gpu;
+    let kernels = memory::kernels(model, &if_passed, &setup.plan(gpu), &gpu.adapter)?;
+    match selftest::shader_f16(executor, Some(&kernels), request.cache).await? {
+        ShaderF16::Passed => Ok(if_passed),
+        found => precision_if(found),
+    }
+}

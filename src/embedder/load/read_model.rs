@@ -1,0 +1,146 @@
+//! Reads a model's files and checks that they fit together, without a device.
+
+use crate::config::{
+    Input, KindConfig, ModelConfig, ModelKind, Module, Pooling, Scoring, Weighting,
+};
+use crate::embedder::model::Model;
+use crate::embedder::query_document;
+use crate::error::Error;
+use crate::files::ModelFiles;
+use crate::models::{self, Head, Transformer};
+use crate::tokenize::Tokenizer;
+use crate::weights::WeightFiles;
+
+/// Reads the files of a model of this kind. `lora_task` names the LoRA to merge into its weights.
+///
+/// # Errors
+/// Errors that name a file, field, tensor or option.
+pub(in crate::embedder) fn read_model(
+    files: ModelFiles,
+    kind: ModelKind,
+    lora_task: Option<&str>,
+) -> Result<Model, Error> {
+    let mut config = ModelConfig::load_as(&files, kind)?;
+    let mut weights = WeightFiles::open(&files, &config.weights_prefix)?;
+    if let Some(head) = config.kind.head_beside() {
+        weights.add_linear(&files, head)?;
+    }
+    let transformer = read_transformer(&config, &weights, lora_task)?;
+    let facts = transformer.facts();
+    if config.input != Input::Transformer {
+        config.pool_static(facts.hidden)?;
+    }
+    if matches!(&config.kind, KindConfig::MultiVector(multi) if multi.projection.is_none()) {
+        config.check_token_widths(facts.hidden)?;
+    }
+    let modules = read_modules(&files, &config.modules, facts.hidden)?;
+    let mut tokenizer = Tokenizer::load(&files, &config, facts.table_rows, facts.positions)?;
+    let head = read_head(&config, &weights, facts.hidden, &tokenizer)?;
+    if let Some(head) = &head {
+        tokenizer.pass_over(head.skipped_at_end);
+    }
+    if let KindConfig::MultiVector(multi) = &config.kind {
+        tokenizer.add_prefix_tokens(&multi.prefixes)?;
+    }
+    let model = Model {
+        files,
+        config,
+        weights,
+        module_weights: modules.weights,
+        transformer,
+        dimension: head.as_ref().map_or(modules.dimension, |head| head.labels),
+        head,
+        tokenizer,
+        include_prompt: modules.include_prompt,
+    };
+    model.check_types(&model.tokenizer.encode(None, "a")?)?;
+    query_document::check(&model)?;
+    Ok(model)
+}
+
+fn read_transformer(
+    config: &ModelConfig,
+    weights: &WeightFiles,
+    lora_task: Option<&str>,
+) -> Result<Box<dyn Transformer>, Error> {
+    let mut transformer = match config.input {
+        Input::Transformer => {
+            models::read(&config.transformer, weights, config.module_code.as_deref())?
+        }
+        input => models::static_embedding(weights, input)?,
+    };
+    if let Some(task) = lora_task {
+        transformer.set_task(task)?;
+    }
+    Ok(transformer)
+}
+
+/// The modules after the transformer.
+struct Modules {
+    /// Values of a row after the last module.
+    dimension: usize,
+    include_prompt: bool,
+    /// The weights of each module; `None` for a module without weights.
+    weights: Vec<Option<WeightFiles>>,
+}
+
+fn read_modules(files: &ModelFiles, modules: &[Module], hidden: usize) -> Result<Modules, Error> {
+    let mut read = Modules { dimension: hidden, include_prompt: true, weights: Vec::new() };
+    for module in modules {
+        let path = match module {
+            Module::Pooling(pooling) => {
+                check_pooling(pooling, hidden)?;
+                read.include_prompt = pooling.include_prompt;
+                read.dimension = pooling.output_dimension();
+                None
+            }
+            Module::Dense { path, out_features, .. } => {
+                read.dimension = *out_features;
+                Some(path)
+            }
+            Module::LayerNorm { path, .. } => Some(path),
+            Module::Normalize => None,
+        };
+        let open =
+            |path: &String| WeightFiles::open(files, &format!("{}/", path.trim_end_matches('/')));
+        read.weights.push(path.map(open).transpose()?);
+    }
+    Ok(read)
+}
+
+fn check_pooling(pooling: &Pooling, hidden: usize) -> Result<(), Error> {
+    if pooling.dimension == hidden {
+        return Ok(());
+    }
+    let width = pooling.dimension;
+    let problem = format!("is {width}, and the transformer's hidden_size is {hidden}");
+    Err(Error::config("the Pooling module's config.json", "embedding_dimension", problem))
+}
+
+/// The head that comes with the transformer's checkpoint, where this kind of model uses one.
+fn read_head(
+    config: &ModelConfig,
+    weights: &WeightFiles,
+    hidden: usize,
+    tokenizer: &Tokenizer,
+) -> Result<Option<Head>, Error> {
+    let head = match &config.kind {
+        KindConfig::Dense => return Ok(None),
+        KindConfig::Reranker(Scoring { answers: None, .. }) => {
+            models::classifier(&config.transformer, hidden)?
+        }
+        KindConfig::Reranker(Scoring { answers: Some(answers), .. }) => {
+            let tokens = tokenizer.answers(*answers)?;
+            models::causal_lm(&config.transformer, weights, hidden, &tokens)?
+        }
+        KindConfig::Sparse(sparse) => match sparse.weighting {
+            Weighting::Splade { .. } => models::masked_lm(&config.transformer, weights, hidden)?,
+            Weighting::Lexical => models::token_weight(hidden),
+        },
+        KindConfig::MultiVector(multi) => {
+            let head = |head| models::projection(head, weights, hidden);
+            return multi.projection.map(head).transpose();
+        }
+    };
+    Ok(Some(head))
+}

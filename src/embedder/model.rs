@@ -1,0 +1,188 @@
+//! A model on the host: configuration, tokenizer, the headers of its weights.
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::config::{KindConfig, ModelConfig, Module, Sparse, Weighting};
+use crate::dtype::CheckpointDtype;
+use crate::error::Error;
+use crate::files::ModelFiles;
+use crate::models::{Head, Step, Transformer};
+use crate::tokenize::{Tokenizer, Tokens};
+use crate::weights::{WeightFiles, digest_source, hex};
+
+/// Columns of the vocabulary whose logits are in memory at once, for all tokens of a batch: at most the
+/// width of a base model's intermediate layer.
+pub(super) const VOCABULARY_BLOCK: usize = 2048;
+
+/// Everything about a model that is not on a device.
+#[derive(Debug)]
+pub(super) struct Model {
+    pub files: ModelFiles,
+    pub config: ModelConfig,
+    pub weights: WeightFiles,
+    /// The weights of each module after the transformer; `None` for a module without weights.
+    pub module_weights: Vec<Option<WeightFiles>>,
+    pub transformer: Box<dyn Transformer>,
+    /// The head that comes with the transformer's checkpoint, for kinds of model that use one.
+    pub head: Option<Head>,
+    pub tokenizer: Tokenizer,
+    /// Values of a row that the device computes.
+    pub dimension: usize,
+    /// False where pooling leaves the prompt's tokens out.
+    pub include_prompt: bool,
+}
+
+/// A module of the model, in the order of application.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ModuleSummary {
+    /// `Transformer`, `StaticEmbedding`, `model2vec`, `Pooling`, `Dense`, `LayerNorm` or `Normalize`; for
+    /// steps of a head also `Vocabulary` and `LogitScore`; for steps on the host `Activation`, `Weights`,
+    /// `Queries` or `Documents`.
+    pub kind: String,
+    /// Its settings, in words.
+    pub settings: String,
+}
+
+impl ModuleSummary {
+    pub(super) fn new(kind: &str, settings: impl Into<String>) -> Self {
+        ModuleSummary { kind: kind.to_owned(), settings: settings.into() }
+    }
+}
+
+impl Model {
+    /// The dtype that the checkpoint declares, or that of its first floating-point tensor.
+    pub fn checkpoint_dtype(&self) -> CheckpointDtype {
+        CheckpointDtype::find(
+            |field| self.config.transformer.raw(field),
+            self.weights.first_floating(),
+        )
+    }
+
+    /// Values of the widest activation of a token.
+    pub fn widest(&self) -> usize {
+        let widest = self.transformer.facts().widest;
+        let columns = |module: &Module| match module {
+            Module::Dense { out_features, .. } => *out_features,
+            _ => 0,
+        };
+        match self.config.kind {
+            KindConfig::Sparse(Sparse { weighting: Weighting::Splade { .. }, .. }) => {
+                widest.max(VOCABULARY_BLOCK)
+            }
+            KindConfig::MultiVector(_) => {
+                let dense = self.config.modules.iter().map(columns).max().unwrap_or(0);
+                widest.max(dense.max(self.dimension).next_multiple_of(4))
+            }
+            KindConfig::Dense | KindConfig::Reranker(_) | KindConfig::Sparse(_) => widest,
+        }
+    }
+
+    /// Refuses token types beyond the model's table, which a GPU would silently turn into a wrong row.
+    pub fn check_types(&self, tokens: &Tokens) -> Result<(), Error> {
+        let rows = self.transformer.facts().type_rows.map_or(u32::MAX, |rows| rows as u32);
+        let Some(id) = tokens.type_ids.iter().find(|id| **id >= rows) else { return Ok(()) };
+        let problem = format!("gives a token the type {id}, and the model has {rows} types");
+        Err(Error::tokenizer(format!("{}tokenizer.json", self.config.weights_prefix), problem))
+    }
+
+    /// All weight files: the transformer's, then those of the modules.
+    pub fn weight_files(&self) -> impl Iterator<Item = &WeightFiles> {
+        std::iter::once(&self.weights).chain(self.module_weights.iter().flatten())
+    }
+
+    /// SHA-256 of every byte of the weights: the transformer's files first, in order of their names, then
+    /// those of the modules. For a model of one file it is the digest of that file.
+    pub fn weights_sha256(&self) -> Result<String, Error> {
+        let mut digest = Sha256::new();
+        for weights in self.weight_files() {
+            weights.digest_whole(&mut digest)?;
+        }
+        Ok(hex(digest))
+    }
+
+    /// SHA-256 of everything that determines the model's vectors: the configuration as read, the tokenizer
+    /// and every byte of the weights.
+    pub fn fingerprint(&self) -> Result<String, Error> {
+        let mut digest = Sha256::new_with_prefix(self.verdict_name()?);
+        digest.update(format!("\n{:?}\n", self.config));
+        digest.update(self.weights_sha256()?);
+        Ok(hex(digest))
+    }
+
+    /// A name under which `vectile verify` stores its verdict on the model. It is cheap to compute: a
+    /// digest of Vectile's version, the config, the tokenizer, and the names, lengths and headers of the
+    /// weights.
+    pub fn verdict_name(&self) -> Result<String, Error> {
+        let mut digest = Sha256::new_with_prefix(env!("CARGO_PKG_VERSION"));
+        let prefix = &self.config.weights_prefix;
+        for name in ["config.json", "tokenizer.json"].map(|name| format!("{prefix}{name}")) {
+            if let Some(source) = self.files.open(&name)? {
+                digest.update(format!("\n{name} {}\n", source.len()));
+                digest_source(&source, u64::MAX, &mut digest)?;
+            }
+        }
+        for weights in self.weight_files() {
+            weights.digest_headers(&mut digest)?;
+        }
+        Ok(hex(digest)[..32].to_owned())
+    }
+
+    /// The transformer, the steps of its head and the modules, in the order of application.
+    pub fn summaries(&self) -> Vec<ModuleSummary> {
+        let transformer =
+            ModuleSummary::new(self.config.input.module(), self.transformer.describe());
+        let steps = self.head.iter().flat_map(|head| &head.steps).map(step_summary);
+        let modules = self.config.modules.iter().map(module_summary);
+        std::iter::once(transformer).chain(steps).chain(modules).collect()
+    }
+}
+
+fn step_summary(step: &Step) -> ModuleSummary {
+    match step {
+        Step::Pool(mode) => ModuleSummary::new("Pooling", lower(mode)),
+        Step::Linear { bias, inner, columns, activation, .. } => {
+            let bias = if *bias { ", bias" } else { "" };
+            let activation = lower(activation);
+            ModuleSummary::new("Dense", format!("{inner} → {columns}, {activation}{bias}"))
+        }
+        Step::Norm { width, .. } => ModuleSummary::new("LayerNorm", format!("{width} values")),
+        Step::Vocabulary { inner, labels, .. } => {
+            let settings = format!("{inner} → {labels}, the largest of all tokens");
+            ModuleSummary::new("Vocabulary", settings)
+        }
+        Step::Tokens { rows, inner, vocabulary, .. } => {
+            let rows: Vec<String> = rows.iter().map(usize::to_string).collect();
+            let settings = format!("{inner} → tokens {} of {vocabulary}", rows.join(" and "));
+            ModuleSummary::new("LogitScore", settings)
+        }
+    }
+}
+
+fn module_summary(module: &Module) -> ModuleSummary {
+    match module {
+        Module::Pooling(pooling) => {
+            let modes: Vec<String> = pooling.modes.iter().map(lower).collect();
+            let prompt = if pooling.include_prompt { "" } else { ", without the prompt" };
+            let width = pooling.output_dimension();
+            let settings = format!("{}{prompt}, {width} values", modes.join(" and "));
+            ModuleSummary::new("Pooling", settings)
+        }
+        Module::Dense { in_features, out_features, bias, activation, residual, .. } => {
+            let bias = if *bias { ", bias" } else { "" };
+            let residual = if *residual { ", residual" } else { "" };
+            let activation = lower(activation);
+            let settings = format!("{in_features} → {out_features}, {activation}{bias}{residual}");
+            ModuleSummary::new("Dense", settings)
+        }
+        Module::LayerNorm { dimension, .. } => {
+            ModuleSummary::new("LayerNorm", format!("{dimension} values"))
+        }
+        Module::Normalize => ModuleSummary::new("Normalize", "to length one"),
+    }
+}
+
+/// An enum variant's name in lower case, as model files write it.
+pub(super) fn lower(name: &impl std::fmt::Debug) -> String {
+    format!("{name:?}").to_lowercase()
+}

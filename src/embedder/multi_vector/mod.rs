@@ -1,0 +1,315 @@
+//! [`MultiVectorEncoder`]: one vector for each token of a text, and scores by late interaction.
+
+mod vector;
+
+use std::collections::BTreeMap;
+
+use crate::config::{KindConfig, ModelKind, Projection};
+use crate::dtype::Precision;
+use crate::embedder::embed::normalize;
+use crate::embedder::load::ModelBuilder;
+use crate::embedder::model::ModuleSummary;
+use crate::embedder::options::{EmbedOptions, EmbedTask};
+use crate::embedder::query_document::{QueryDocument, Role};
+use crate::embedder::run::{Prepared, Runner};
+use crate::embedder::text_model::{TextModel, encode_all};
+use crate::error::Error;
+use crate::files::ModelFiles;
+use crate::gpu::adapter::AdapterSummary;
+use crate::tokenize::QueryPadding;
+pub use vector::MultiVector;
+
+/// Turns texts into one vector for each token on a GPU: the same vectors as sentence-transformers'
+/// `MultiVectorEncoder`, for its own models, PyLate's and Stanford's ColBERT; and the `colbert_vecs` of
+/// bge-m3.
+///
+/// [`MultiVectorEncoder::builder`] builds one, with the settings and the promises of an
+/// [`Embedder`](crate::Embedder). Queries and documents are treated differently: they have prompts and
+/// lengths of their own, short queries may be padded with mask tokens, and some tokens have no vector.
+#[derive(Debug)]
+pub struct MultiVectorEncoder {
+    runner: Runner,
+    roles: QueryDocument,
+    /// True where a score is divided by the tokens of the query.
+    mean: bool,
+    /// True where the first token has no vector.
+    without_first: bool,
+}
+
+/// Builds a [`MultiVectorEncoder`].
+pub type MultiVectorEncoderBuilder = ModelBuilder<MultiVectorEncoder>;
+
+/// Vectors of tokens, one [`MultiVector`] for each text, in the order of the texts.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct MultiVectorEmbeddings {
+    /// Values of a vector.
+    pub dim: usize,
+    /// The vectors of each text.
+    pub vectors: Vec<MultiVector>,
+    /// Indices of the texts that were cut to the length of a query or a document.
+    pub truncated: Vec<usize>,
+    /// Texts that were run again with f32 activations.
+    pub retried: usize,
+    /// Batches that were run again as smaller ones, because the GPU's memory ran out.
+    pub halved: usize,
+    /// Tokens of all texts, special tokens and mask tokens included.
+    pub tokens: usize,
+}
+
+impl TextModel for MultiVectorEncoder {
+    const KIND: ModelKind = ModelKind::MultiVector;
+    type Input<'a> = &'a str;
+    /// `task` says whether texts are queries or documents; it is required.
+    type Options = EmbedOptions;
+    type Row = MultiVector;
+
+    fn from_runner(runner: Runner) -> Result<Self, Error> {
+        let KindConfig::MultiVector(multi) = &runner.model.config.kind else {
+            return Err(Error::Internal(
+                "a multi-vector encoder was loaded as another kind".into(),
+            ));
+        };
+        let mean = multi.mean;
+        let without_first = multi.projection == Some(Projection::BgeM3);
+        let roles = QueryDocument::read(&runner.model)?;
+        Ok(MultiVectorEncoder { runner, roles, mean, without_first })
+    }
+
+    fn runner(&self) -> &Runner {
+        &self.runner
+    }
+
+    fn input<'a>(_query: &'a str, text: &'a str) -> &'a str {
+        text
+    }
+
+    fn bytes(input: &str) -> usize {
+        input.len()
+    }
+
+    fn prepare(
+        &self,
+        first: usize,
+        texts: &[&str],
+        options: &EmbedOptions,
+    ) -> Result<Vec<Result<Prepared, Error>>, Error> {
+        let role = self.roles.of(check_options(options)?);
+        let prompt = self.runner.prompt(options.into())?;
+        let tokenizer = &self.runner.model.tokenizer;
+        let mut encoded = tokenizer.encode_batch_within(prompt, texts, role.limit);
+        if let Some(padding) = role.padding {
+            encoded = encoded.into_iter().map(|tokens| Ok(tokens?.padded(padding))).collect();
+        }
+        Ok(self.runner.check_all(first, encoded, options.on_too_long))
+    }
+
+    /// Leaves out the vectors of tokens that this role leaves out, and normalizes the others where
+    /// `options` ask for it.
+    fn finish(
+        &self,
+        text: &Prepared,
+        row: &[f32],
+        options: &EmbedOptions,
+    ) -> Result<MultiVector, Error> {
+        let role = self.roles.of(check_options(options)?);
+        let dim = self.dimension();
+        let mut values = Vec::with_capacity(row.len());
+        for (at, (id, vector)) in text.tokens.ids.iter().zip(row.chunks_exact(dim)).enumerate() {
+            let left_out = role.left_out.contains(id) || (at == 0 && self.without_first);
+            if !left_out {
+                values.extend_from_slice(vector);
+            }
+        }
+        if options.normalize {
+            values.chunks_exact_mut(dim).for_each(normalize);
+        }
+        Ok(MultiVector { dim, values })
+    }
+
+    fn dimension(&self) -> usize {
+        self.runner.dimension()
+    }
+
+    fn max_tokens(&self, options: &EmbedOptions) -> Option<usize> {
+        self.max_seq_length(options.task.unwrap_or(EmbedTask::Document))
+    }
+
+    fn row_bytes(&self, options: &EmbedOptions) -> usize {
+        let tokens = self.max_tokens(options).unwrap_or(self.runner.batch_tokens());
+        self.dimension() * tokens * 4
+    }
+
+    fn describe(&self) -> Vec<ModuleSummary> {
+        let of = |kind: &str, role: &Role| ModuleSummary::new(kind, self.settings(role));
+        vec![of("Queries", &self.roles.query), of("Documents", &self.roles.document)]
+    }
+}
+
+impl MultiVectorEncoder {
+    /// Starts building a multi-vector encoder from a model's files.
+    ///
+    /// ```no_run
+    /// use vectile::{ModelFiles, MultiVectorEncoder, block_on};
+    ///
+    /// let files = ModelFiles::from_directory("models/GTE-ModernColBERT-v1")?;
+    /// let encoder = block_on(MultiVectorEncoder::builder(files).build())?;
+    /// # Ok::<(), vectile::Error>(())
+    /// ```
+    pub fn builder(files: ModelFiles) -> MultiVectorEncoderBuilder {
+        ModelBuilder::new(files)
+    }
+
+    /// How the model runs: the precision requested, the one chosen, and why.
+    pub fn precision(&self) -> &Precision {
+        self.runner.precision()
+    }
+
+    /// The adapter that the model runs on.
+    pub fn adapter(&self) -> &AdapterSummary {
+        self.runner.adapter()
+    }
+
+    /// Notes for the user: assumptions made where the model's files are silent.
+    pub fn notes(&self) -> &[String] {
+        self.runner.notes()
+    }
+
+    /// Values of a vector.
+    pub fn dimension(&self) -> usize {
+        self.runner.dimension()
+    }
+
+    /// Tokens that a query or a document may have, special tokens and prompt included; longer texts are cut.
+    /// `None` where the model names no limit.
+    pub fn max_seq_length(&self, task: EmbedTask) -> Option<usize> {
+        self.roles.of(task).limit
+    }
+
+    /// See [`Embedder::fingerprint`](crate::Embedder::fingerprint).
+    ///
+    /// # Errors
+    /// Those of [`Embedder::fingerprint`](crate::Embedder::fingerprint).
+    pub fn fingerprint(&self) -> Result<String, Error> {
+        self.runner.fingerprint()
+    }
+
+    /// The model's prompts by name.
+    pub fn prompts(&self) -> &BTreeMap<String, String> {
+        self.runner.prompts()
+    }
+
+    /// The treatment of a role's texts, in words.
+    fn settings(&self, Role { limit, padding, left_out }: &Role) -> String {
+        let mut parts = vec![match limit {
+            Some(limit) => format!("at most {limit} tokens"),
+            None => "of any length".to_owned(),
+        }];
+        if let Some(QueryPadding { token, length, seen }) = padding {
+            let token = self.runner.model.tokenizer.token(*token).unwrap_or_default();
+            let seen = if *seen { "seen" } else { "not seen" };
+            parts.push(format!("padded to {length} with {token:?}, {seen} by the others"));
+        }
+        if !left_out.is_empty() {
+            parts.push(format!("{} tokens of the vocabulary left out", left_out.len()));
+        }
+        if self.without_first {
+            parts.push("without the first token".to_owned());
+        }
+        parts.join(", ")
+    }
+
+    /// The vectors of queries, as of sentence-transformers' `encode_query`:
+    /// [`MultiVectorEncoder::encode_with`] with [`EmbedTask::Query`].
+    ///
+    /// # Errors
+    /// Those of [`MultiVectorEncoder::encode_with`].
+    pub async fn encode_query<T: AsRef<str>>(
+        &self,
+        texts: &[T],
+    ) -> Result<MultiVectorEmbeddings, Error> {
+        let task = Some(EmbedTask::Query);
+        self.encode_with(texts, &EmbedOptions { task, ..EmbedOptions::default() }).await
+    }
+
+    /// The vectors of documents, as of sentence-transformers' `encode_document`:
+    /// [`MultiVectorEncoder::encode_with`] with [`EmbedTask::Document`].
+    ///
+    /// # Errors
+    /// Those of [`MultiVectorEncoder::encode_with`].
+    pub async fn encode_document<T: AsRef<str>>(
+        &self,
+        texts: &[T],
+    ) -> Result<MultiVectorEmbeddings, Error> {
+        let task = Some(EmbedTask::Document);
+        self.encode_with(texts, &EmbedOptions { task, ..EmbedOptions::default() }).await
+    }
+
+    /// The vectors of `texts`, which `task` says are queries or documents: one for each token that the model
+    /// does not leave out. Special tokens and the mask tokens of a query have vectors too.
+    ///
+    /// ```
+    /// use vectile::{ModelFiles, MultiVectorEncoder, block_on};
+    ///
+    /// # if block_on(vectile::adapters()).is_empty() { return Ok(()); }
+    /// # let directory = "tests/fixtures/multi_vector/bert";
+    /// let files = ModelFiles::from_directory(directory)?;
+    /// let encoder = block_on(MultiVectorEncoder::builder(files).build())?;
+    /// let query = block_on(encoder.encode_query(&["Where is the cat?"]))?;
+    /// let documents = block_on(encoder.encode_document(&["A cat sat on the roof.", "The dog ran."]))?;
+    /// for document in &documents.vectors {
+    ///     println!("{}", encoder.similarity(&query.vectors[0], document));
+    /// }
+    /// # Ok::<(), vectile::Error>(())
+    /// ```
+    ///
+    /// On one adapter a text's vectors are bit-identical whatever texts they are computed with.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for a missing `task`, and for `truncate_dim`, which does not apply to token vectors;
+    /// else those of [`Embedder::embed_with`](crate::Embedder::embed_with).
+    pub async fn encode_with<T: AsRef<str>>(
+        &self,
+        texts: &[T],
+        options: &EmbedOptions,
+    ) -> Result<MultiVectorEmbeddings, Error> {
+        let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
+        let mut vectors = Vec::with_capacity(texts.len());
+        let counts = encode_all(self, &texts, options, |row| vectors.push(row)).await?;
+        Ok(MultiVectorEmbeddings {
+            dim: self.dimension(),
+            vectors,
+            truncated: counts.truncated,
+            retried: counts.run.retried,
+            halved: counts.run.halved,
+            tokens: counts.tokens,
+        })
+    }
+
+    /// The relevance of a document to a query: their [`MultiVector::max_sim`]. Models whose
+    /// `similarity_fn_name` is `meanmaxsim`, and bge-m3, divide it by the tokens of the query.
+    pub fn similarity(&self, query: &MultiVector, document: &MultiVector) -> f64 {
+        let tokens = if self.mean { query.len().max(1) as f64 } else { 1.0 };
+        query.max_sim(document) / tokens
+    }
+
+    /// The token ids of each text as the model sees them: prompt, special tokens and mask tokens included.
+    ///
+    /// # Errors
+    /// Those of [`MultiVectorEncoder::encode_with`].
+    #[doc(hidden)]
+    pub fn tokenize(&self, texts: &[&str], task: EmbedTask) -> Result<Vec<Vec<u32>>, Error> {
+        let options = EmbedOptions { task: Some(task), ..EmbedOptions::default() };
+        let prepared = self.prepare(0, texts, &options)?;
+        prepared.into_iter().map(|text| Ok(text?.tokens.ids)).collect()
+    }
+}
+
+fn check_options(options: &EmbedOptions) -> Result<EmbedTask, Error> {
+    if options.truncate_dim.is_some() {
+        return Err(Error::option("truncate_dim", "is not for token vectors; leave it out"));
+    }
+    options.task.ok_or_else(|| {
+        let problem = "is missing; say whether texts are queries or documents";
+        Error::option("task", problem)
+    })
+}

@@ -1,0 +1,63 @@
+//! [`MultiVector`] and MaxSim.
+
+/// The vectors of a text's tokens, in the order of the tokens.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct MultiVector {
+    /// Values of a vector.
+    pub dim: usize,
+    /// All vectors, one after the other, in the order of the tokens. Every value is finite.
+    pub values: Vec<f32>,
+}
+
+/// The score of a document without vectors: lower than any other, as in sentence-transformers.
+const NO_VECTORS: f64 = -1e9;
+
+impl MultiVector {
+    /// The vectors, in the order of the tokens.
+    pub fn rows(&self) -> std::slice::ChunksExact<'_, f32> {
+        self.values.chunks_exact(self.dim.max(1))
+    }
+
+    /// The number of vectors.
+    pub fn len(&self) -> usize {
+        self.values.len() / self.dim.max(1)
+    }
+
+    /// True where there are no vectors.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// MaxSim of this query and a document: for each vector of the query the largest dot product with a
+    /// vector of the document, summed up. It grows with the tokens of the query. A document without vectors
+    /// scores -1e9.
+    pub fn max_sim(&self, document: &MultiVector) -> f64 {
+        if document.is_empty() {
+            return NO_VECTORS;
+        }
+        let largest = |query: &[f32]| {
+            document.rows().map(|row| dot(query, row)).fold(f64::NEG_INFINITY, f64::max)
+        };
+        self.rows().map(largest).sum()
+    }
+}
+
+fn dot(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn max_sim_is_the_sum_of_the_largest_products() {
+        let of = |values: &[f32]| MultiVector { dim: 2, values: values.to_vec() };
+        let query = of(&[1.0, 0.0, 0.0, 2.0]);
+        assert_eq!(query.max_sim(&of(&[0.5, 0.25, -1.0, 3.0])), 0.5 + 6.0);
+        assert_eq!(query.max_sim(&of(&[-1.0, -1.0])), -3.0);
+        assert_eq!(query.max_sim(&of(&[])), -1e9);
+        assert_eq!(of(&[]).max_sim(&query), 0.0);
+        assert_eq!((query.len(), query.rows().count(), of(&[]).is_empty()), (2, 2, true));
+    }
+}

@@ -1,0 +1,86 @@
+//! The options of a call.
+
+use std::str::FromStr;
+
+use crate::error::Error;
+
+/// How to handle a text with more tokens than the model takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub enum OnTooLong {
+    /// Cut it to `max_seq_length`, as sentence-transformers does, and report it.
+    #[default]
+    Truncate,
+    /// Fail with [`Error::TooLong`].
+    Error,
+}
+
+impl FromStr for OnTooLong {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self, Error> {
+        match name.to_ascii_lowercase().as_str() {
+            "truncate" => Ok(OnTooLong::Truncate),
+            "error" => Ok(OnTooLong::Error),
+            _ => {
+                let problem = format!("`{name}` is unknown; use truncate or error");
+                Err(Error::option("on-too-long", problem))
+            }
+        }
+    }
+}
+
+/// The role of texts in a search: the `task` of sentence-transformers' `encode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EmbedTask {
+    /// A search query, as for `encode_query`.
+    Query,
+    /// A document to be found, as for `encode_document`.
+    Document,
+}
+
+impl FromStr for EmbedTask {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self, Error> {
+        match name.to_ascii_lowercase().as_str() {
+            "query" => Ok(EmbedTask::Query),
+            "document" => Ok(EmbedTask::Document),
+            _ => {
+                let problem = format!("`{name}` is unknown; use query or document");
+                Err(Error::option("as", problem))
+            }
+        }
+    }
+}
+
+impl EmbedTask {
+    /// The names of prompts that sentence-transformers looks for, in its order.
+    pub(super) fn prompt_names(self) -> &'static [&'static str] {
+        match self {
+            EmbedTask::Query => &["query"],
+            EmbedTask::Document => &["document", "passage", "corpus"],
+        }
+    }
+}
+
+/// How to embed texts. Fields are the arguments of the same names of sentence-transformers' `encode`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct EmbedOptions {
+    /// The name of the model's prompt to put before each text. Without it and without `prompt`, the
+    /// model's default prompt is used, if it has one.
+    pub prompt_name: Option<String>,
+    /// The prompt itself, put before each text. The empty string disables the default prompt.
+    pub prompt: Option<String>,
+    /// Without `prompt_name` and `prompt`, selects the prompt of this task instead of the default one:
+    /// `query` for queries; for documents the first of `document`, `passage` and `corpus` that the model
+    /// has. Every model has `query` and `document`; they are empty unless its files set them.
+    pub task: Option<EmbedTask>,
+    /// Cuts vectors to this many dimensions, after the model's own normalization. Without it, the
+    /// model's own `truncate_dim` applies, if it has one.
+    pub truncate_dim: Option<usize>,
+    /// Scales vectors to length one, after cutting. Vectors that the model itself normalizes keep their
+    /// bits unless they are cut.
+    pub normalize: bool,
+    /// How to handle texts that are too long.
+    pub on_too_long: OnTooLong,
+}

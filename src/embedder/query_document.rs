@@ -1,0 +1,111 @@
+//! How a multi-vector encoder treats queries and documents: lengths, padding, tokens left out.
+
+use std::collections::HashSet;
+
+use crate::config::KindConfig;
+use crate::embedder::model::Model;
+use crate::embedder::options::EmbedTask;
+use crate::error::Error;
+use crate::kernels::MAX_BATCH_TOKENS;
+use crate::tokenize::QueryPadding;
+
+/// The treatment of queries and of documents.
+#[derive(Debug, Clone)]
+pub(super) struct QueryDocument {
+    pub query: Role,
+    pub document: Role,
+}
+
+/// The treatment of one of the two.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Role {
+    /// The most tokens of a text; `None` for no limit.
+    pub limit: Option<usize>,
+    /// The tokens that pad a short text.
+    pub padding: Option<QueryPadding>,
+    /// Tokens without a vector.
+    pub left_out: HashSet<u32>,
+}
+
+/// Refuses settings under which no query or document could run.
+pub(super) fn check(model: &Model) -> Result<(), Error> {
+    match model.config.kind {
+        KindConfig::MultiVector(_) => QueryDocument::read(model).map(|_| ()),
+        _ => Ok(()),
+    }
+}
+
+impl QueryDocument {
+    /// Reads the treatment from the model's configuration.
+    pub fn read(model: &Model) -> Result<Self, Error> {
+        let KindConfig::MultiVector(multi) = &model.config.kind else {
+            return Err(Error::Internal("only multi-vector encoders tell queries apart".into()));
+        };
+        let tokenizer = &model.tokenizer;
+        let words = |skips: bool| -> HashSet<u32> {
+            let words = multi.skiplist.iter().filter(|_| skips);
+            words.filter_map(|word| tokenizer.id(word)).collect()
+        };
+        let limit = |length: &Option<(usize, String)>| {
+            tokenizer.limit_of(length.as_ref().map(|(length, place)| (*length, place.as_str())))
+        };
+        let query = Role {
+            limit: limit(&multi.query_length)?,
+            padding: query_padding(model)?,
+            left_out: words(multi.skips_in_queries),
+        };
+        let document = Role {
+            limit: limit(&multi.document_length)?,
+            padding: None,
+            left_out: words(multi.skips_in_documents),
+        };
+        Ok(QueryDocument { query, document })
+    }
+
+    /// The treatment of texts of this task.
+    pub fn of(&self, task: EmbedTask) -> &Role {
+        match task {
+            EmbedTask::Query => &self.query,
+            EmbedTask::Document => &self.document,
+        }
+    }
+}
+
+/// The padding of queries, checked to be tokens that the transformer takes in that place.
+fn query_padding(model: &Model) -> Result<Option<QueryPadding>, Error> {
+    let KindConfig::MultiVector(multi) = &model.config.kind else { return Ok(None) };
+    let Some(expansion) = &multi.expansion else { return Ok(None) };
+    let (file, field) = &expansion.field;
+    let length = expansion.length;
+    let wrong = |problem: String| Error::config(file, field, format!("is {length}, and {problem}"));
+    let most = model.tokenizer.positions().unwrap_or(MAX_BATCH_TOKENS).min(MAX_BATCH_TOKENS);
+    if length > most {
+        return Err(wrong(format!("at most {most} tokens are taken")));
+    }
+    if !expansion.seen
+        && let Some(reach) = model.transformer.reach().filter(|reach| *reach + 1 < length)
+    {
+        let problem = format!(
+            "the tokens that pad a query would see none of it: a layer sees {reach} tokens to a side"
+        );
+        return Err(wrong(problem));
+    }
+    if model.tokenizer.pads_left() {
+        let name = format!("{}tokenizer_config.json", model.config.weights_prefix);
+        let supported = "supported for padded queries: right";
+        return Err(Error::unsupported(name, "padding_side", "left", supported));
+    }
+    let token = match &expansion.token {
+        Some(name) => model.tokenizer.id(name).ok_or_else(|| {
+            let problem = format!("pads queries with {name:?}, which is no token of the model");
+            Error::config(file, field, problem)
+        }),
+        None => {
+            let roles = ["mask_token", "eos_token"];
+            roles.iter().find_map(|role| model.tokenizer.role(role)).ok_or_else(|| {
+                wrong("the tokenizer has no mask_token and no eos_token to pad queries with".into())
+            })
+        }
+    }?;
+    Ok(Some(QueryPadding { token, length, seen: expansion.seen }))
+}

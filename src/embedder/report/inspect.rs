@@ -1,0 +1,234 @@
+//! [`Inspection`]: everything that `vectile inspect` prints.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::batch::PackedBatch;
+use crate::dtype::Precision;
+use crate::embedder::device::KernelChoice;
+use crate::embedder::memory::MemoryEstimate;
+use crate::embedder::model::ModuleSummary;
+use crate::embedder::run::Runner;
+use crate::embedder::text_model::TextModel;
+use crate::embedder::{Embedder, MultiVectorEncoder, Reranker, SparseEncoder};
+use crate::error::{plain, size};
+use crate::gpu::adapter::AdapterSummary;
+use crate::kernels::matmul::Variant;
+use crate::weights::WeightFiles;
+
+/// A tensor of the model's files.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TensorSummary {
+    /// Its name.
+    pub name: String,
+    /// Its dtype in the file.
+    pub dtype: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// False for poolers, heads and other tensors that the model does not use here.
+    pub used: bool,
+}
+
+/// A dispatch of the forward pass.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DispatchSummary {
+    /// The name of the kernel.
+    pub kernel: String,
+    /// For a matmul, the variant that the row count selects.
+    pub variant: Option<String>,
+    /// The transformer layer that it is part of, counted from 0; `None` before and after the layers.
+    pub layer: Option<usize>,
+    /// The tensor it writes.
+    pub writes: String,
+    /// Workgroups in x, y and z.
+    pub workgroups: [u32; 3],
+    /// Floating-point operations, approximately.
+    pub flops: u64,
+}
+
+/// A model of any kind and how it runs here. It displays as text and serializes as JSON.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Inspection {
+    /// The directory or repository that the model was read from.
+    pub model: String,
+    /// Its `model_type`; empty for a model without a transformer.
+    pub model_type: String,
+    /// Its modules, in the order of application.
+    pub modules: Vec<ModuleSummary>,
+    /// Values of a vector, or scores of a pair.
+    pub dimension: usize,
+    /// The most tokens of a text or a pair.
+    pub max_seq_length: Option<usize>,
+    /// The tokens of the tokenizer, and the rows of the embedding table.
+    pub vocabulary: [usize; 2],
+    /// The prompts by name.
+    pub prompts: BTreeMap<String, String>,
+    /// The prompt that is used where the caller names none.
+    pub default_prompt_name: Option<String>,
+    /// The precision that it runs in, and why.
+    pub precision: Precision,
+    /// The adapter that it runs on.
+    pub adapter: AdapterSummary,
+    /// The kernels that it runs.
+    pub kernels: KernelChoice,
+    /// The token budget of a batch.
+    pub batch_tokens: usize,
+    /// Bytes of activations for a full batch of texts of the maximum length.
+    pub activation_bytes: u64,
+    /// The memory that it needs, as estimated before loading.
+    pub memory: MemoryEstimate,
+    /// The forward pass over one text of 32 tokens, or fewer where the model takes fewer.
+    pub graph: Vec<DispatchSummary>,
+    /// The transformer's tensors and those of modules.
+    pub tensors: Vec<TensorSummary>,
+    /// Assumptions made where the model's files are silent.
+    pub notes: Vec<String>,
+}
+
+impl Runner {
+    /// The model as it runs on the device, without the steps on the host.
+    async fn inspect(&self) -> Inspection {
+        let model = &self.model;
+        let runtime = self.runtime.lock().await;
+        let longest = self.max_seq_length().unwrap_or(512).min(self.batch_tokens).max(1);
+        let graph = |texts: usize, tokens: usize| {
+            let batch = PackedBatch::uniform(tokens, texts);
+            runtime.graph(&self.precision, &batch).graph
+        };
+        let full = graph((self.batch_tokens / longest).max(1), longest);
+        let short = graph(1, longest.min(32));
+        let dispatches = short.dispatches.iter().map(|dispatch| {
+            let written = short.written(dispatch).map(|id| &short.tensors[id.0]);
+            DispatchSummary {
+                kernel: dispatch.kernel.name.to_owned(),
+                variant: Variant::of_dispatch(dispatch).map(|variant| variant.to_string()),
+                layer: written.and_then(|tensor| tensor.layer),
+                writes: written.map_or_else(String::new, |tensor| tensor.name.to_owned()),
+                workgroups: dispatch.workgroups.to_array(),
+                flops: dispatch.flops,
+            }
+        });
+        let model_type = model.config.transformer.str("model_type").ok().flatten();
+        let tensors = model.weight_files().flat_map(WeightFiles::listing);
+        Inspection {
+            model: model.files.label(),
+            model_type: model_type.unwrap_or("").to_owned(),
+            modules: model.summaries(),
+            dimension: model.dimension,
+            max_seq_length: self.max_seq_length(),
+            vocabulary: [model.tokenizer.vocab_size(), model.transformer.facts().table_rows],
+            prompts: model.config.prompts.clone(),
+            default_prompt_name: model.config.default_prompt_name.clone(),
+            precision: self.precision.clone(),
+            adapter: self.adapter.clone(),
+            kernels: runtime.kernel_choice(&self.precision),
+            batch_tokens: self.batch_tokens,
+            activation_bytes: full.scratch_bytes(),
+            memory: self.memory,
+            graph: dispatches.collect(),
+            tensors: tensors
+                .map(|(name, dtype, shape, used)| TensorSummary { name, dtype, shape, used })
+                .collect(),
+            notes: model.config.notes.clone(),
+        }
+    }
+}
+
+async fn inspect<M: TextModel>(model: &M) -> Inspection {
+    let mut inspection = model.runner().inspect().await;
+    inspection.dimension = model.dimension();
+    inspection.modules.extend(model.describe());
+    inspection
+}
+
+impl Embedder {
+    /// Describes the embedder and how it runs here.
+    pub async fn inspect(&self) -> Inspection {
+        inspect(self).await
+    }
+}
+
+impl Reranker {
+    /// Describes the reranker and how it runs here.
+    pub async fn inspect(&self) -> Inspection {
+        inspect(self).await
+    }
+}
+
+impl SparseEncoder {
+    /// Describes the sparse encoder and how it runs here.
+    pub async fn inspect(&self) -> Inspection {
+        inspect(self).await
+    }
+}
+
+impl MultiVectorEncoder {
+    /// Describes the multi-vector encoder and how it runs here.
+    pub async fn inspect(&self) -> Inspection {
+        inspect(self).await
+    }
+}
+
+impl fmt::Display for Inspection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "model        {}", self.model)?;
+        match self.model_type.as_str() {
+            "" => writeln!(f)?,
+            model_type => writeln!(f, " ({model_type})")?,
+        }
+        for module in &self.modules {
+            writeln!(f, "module       {}: {}", module.kind, module.settings)?;
+        }
+        writeln!(f, "dimension    {}", self.dimension)?;
+        let limit = self.max_seq_length.map_or("none".to_owned(), |n| n.to_string());
+        writeln!(f, "max length   {limit} tokens")?;
+        let [known, rows] = self.vocabulary;
+        writeln!(f, "vocabulary   {known} tokens, {rows} table rows")?;
+        for (name, prompt) in &self.prompts {
+            let default = self.default_prompt_name.as_ref() == Some(name);
+            writeln!(
+                f,
+                "prompt       {name}: {prompt:?}{}",
+                if default { " (default)" } else { "" }
+            )?;
+        }
+        writeln!(f, "precision    {}", self.precision)?;
+        writeln!(f, "adapter      {}", self.adapter)?;
+        writeln!(f, "kernels      {}", self.kernels)?;
+        writeln!(f, "weights      {}", size(self.precision.weight_bytes))?;
+        writeln!(
+            f,
+            "activations  {} for a batch of {} tokens",
+            size(self.activation_bytes),
+            self.batch_tokens
+        )?;
+        writeln!(f, "memory       {} at most: {}", size(self.memory.peak()), self.memory)?;
+        let used = self.tensors.iter().filter(|t| t.used).count();
+        let ignored: Vec<String> =
+            self.tensors.iter().filter(|t| !t.used).map(|t| plain(&t.name)).collect();
+        writeln!(f, "tensors      {used} used, {} ignored {}", ignored.len(), ignored.join(", "))?;
+        writeln!(
+            f,
+            "graph        {} dispatches for one short text, each with its number and layer:",
+            self.graph.len()
+        )?;
+        for (at, dispatch) in self.graph.iter().enumerate() {
+            let [x, y, z] = dispatch.workgroups;
+            let layer = dispatch.layer.map_or(String::new(), |layer| layer.to_string());
+            writeln!(
+                f,
+                "  {at:3}  {layer:3} {:15} → {:12} {x} × {y} × {z} workgroups, {:.1} MFLOP{}",
+                dispatch.kernel,
+                dispatch.writes,
+                dispatch.flops as f64 / 1e6,
+                dispatch.variant.as_ref().map_or(String::new(), |variant| format!(", {variant}"))
+            )?;
+        }
+        for note in &self.notes {
+            writeln!(f, "note         {note}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,11 @@
+//! Reports about a loaded model: for `vectile inspect`, for the lab's measurements, for the server.
+
+#[cfg(feature = "lab")]
+pub(crate) mod activation_ranges;
+pub(super) mod inspect;
+#[cfg(feature = "lab")]
+mod profile;
+#[cfg(feature = "server")]
+mod self_check;
+#[cfg(feature = "server")]
+mod served;

@@ -1,0 +1,79 @@
+//! Measuring an embedder, for the lab: time, kernels, batch sizes, and the shapes of its matmuls.
+
+use crate::embedder::Embedder;
+use crate::embedder::device::KernelChoice;
+use crate::embedder::load::LoadPlan;
+use crate::embedder::memory::{TokenBudget, one_token_graph};
+use crate::embedder::options::EmbedOptions;
+use crate::embedder::text_model::TextModel;
+use crate::error::Error;
+use crate::gpu::trace::{Measure, Trace};
+use crate::kernels::KernelPlan;
+use crate::kernels::matmul::{self, WeightShape};
+
+impl LoadPlan {
+    /// The kernels that the model would run.
+    pub(crate) fn kernel_plan(&self) -> KernelPlan {
+        self.setup.plan(&self.executor.gpu)
+    }
+
+    /// The shapes of the model's matmuls, each once: cells of a row of x and of a row of the weight.
+    pub(crate) fn matmul_shapes(&self) -> Result<Vec<WeightShape>, Error> {
+        let plan = self.kernel_plan();
+        let graph = one_token_graph(&self.model, &self.precision, &plan, &self.adapter)?;
+        let mut shapes: Vec<WeightShape> = Vec::new();
+        for shape in graph.dispatches.iter().filter_map(matmul::shape) {
+            if !shapes.contains(&shape) {
+                shapes.push(shape);
+            }
+        }
+        Ok(shapes)
+    }
+}
+
+impl Embedder {
+    /// Starts or stops measuring the calls that follow. Returns the measurements so far.
+    pub(crate) async fn measure(&self, measure: Option<Measure>) -> Option<Trace> {
+        let mut runtime = self.runner().runtime.lock().await;
+        std::mem::replace(&mut runtime.executor.trace, measure.map(Trace::new))
+    }
+
+    /// True where the GPU has timestamps, and the kernels that it runs.
+    pub(crate) async fn abilities(&self) -> (bool, KernelPlan) {
+        let runtime = self.runner().runtime.lock().await;
+        (runtime.executor.gpu.has_timestamps(), runtime.plan())
+    }
+
+    /// The kernels that the model runs on its adapter.
+    pub(crate) async fn kernels(&self) -> KernelChoice {
+        self.runner().runtime.lock().await.kernel_choice(&self.runner().precision)
+    }
+
+    /// Runs these kernels from now on, instead of those that suit the adapter. Vectors may differ in bits then.
+    pub(crate) async fn set_plan(&self, plan: Option<KernelPlan>) {
+        self.runner().runtime.lock().await.other_plan = plan;
+    }
+
+    /// Changes the token budget of a batch, as far as the adapter allows.
+    pub(crate) fn set_batch_tokens(&mut self, tokens: usize) {
+        let runner = self.runner_mut();
+        let widest = runner.model.widest();
+        let budget = TokenBudget::choose(Some(tokens), &runner.adapter, widest);
+        runner.batch_tokens = budget.tokens;
+    }
+
+    /// The token budget of a batch.
+    pub(crate) fn batch_tokens(&self) -> usize {
+        self.runner().batch_tokens()
+    }
+
+    /// The number of tokens of a text with its prompt, before it is cut.
+    pub(crate) fn untruncated_length(
+        &self,
+        text: &str,
+        options: &EmbedOptions,
+    ) -> Result<usize, Error> {
+        let runner = self.runner();
+        Ok(runner.model.tokenizer.encode(runner.prompt(options.into())?, text)?.untruncated)
+    }
+}

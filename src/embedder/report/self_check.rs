@@ -1,0 +1,66 @@
+//! Checks and facts that a server needs about a model.
+
+use std::sync::atomic::Ordering;
+
+use crate::config::{Module, PoolingMode};
+use crate::dtype::{Precision, Storage};
+use crate::embedder::run::Runner;
+use crate::error::Error;
+use crate::selftest::wrong_kernels;
+
+impl Runner {
+    /// Runs the known-answer tests of the kernels that the model uses, on this device.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] with the names of wrong kernels; else errors of running a graph.
+    pub(crate) async fn check_kernels(&self) -> Result<(), Error> {
+        let tokens = self.model.tokenizer.encode(None, "a")?;
+        let mut runtime = self.runtime.lock().await;
+        let (batch, plan) = (self.pack([&tokens]), runtime.plan());
+        let (weights, activations) = (self.precision.weights, self.precision.activations);
+        let mut storages = vec![(weights, activations)];
+        if self.precision.retries_in_f32() {
+            storages.push((weights, Storage::F32));
+        }
+        for storages in storages {
+            let (weights, activations) = storages;
+            let precision = Precision { weights, activations, ..self.precision.clone() };
+            let graph = runtime.graph(&precision, &batch).graph;
+            let wrong = wrong_kernels(&mut runtime.executor, &graph, &plan, storages).await?;
+            if !wrong.is_empty() {
+                let names: Vec<&str> = wrong.iter().map(|check| check.kernel).collect();
+                return Err(Error::Internal(format!(
+                    "{} on {} with weights as {} and activations as {}: wrong answers; \
+                     `vectile verify` tells more",
+                    names.join(", "),
+                    self.adapter,
+                    storages.0,
+                    storages.1
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// How often the device was lost since it was first opened.
+    pub(crate) fn losses(&self) -> u64 {
+        self.losses.load(Ordering::SeqCst)
+    }
+
+    /// The pooling modes, by sentence-transformers' names.
+    pub(crate) fn pooling(&self) -> String {
+        let modes = self.model.config.modules.iter().find_map(|module| match module {
+            Module::Pooling(pooling) => Some(&pooling.modes),
+            _ => None,
+        });
+        let name = |mode: &PoolingMode| match mode {
+            PoolingMode::Cls => "cls",
+            PoolingMode::Max => "max",
+            PoolingMode::Mean => "mean",
+            PoolingMode::MeanSqrtLen => "mean_sqrt_len",
+            PoolingMode::WeightedMean => "weightedmean",
+            PoolingMode::LastToken => "lasttoken",
+        };
+        modes.map(|modes| modes.iter().map(name).collect::<Vec<_>>().join("+")).unwrap_or_default()
+    }
+}

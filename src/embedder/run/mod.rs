@@ -1,0 +1,159 @@
+//! Running a loaded model: texts are tokenized on the host, batched, and run on the device.
+//!
+//! ```text
+//! texts ──prepare──▶ Prepared ──queue──▶ PackedBatch ──runtime──▶ BatchRows ──▶ a row for each text
+//! ```
+
+pub(super) mod prepare;
+mod queue;
+pub(super) mod rows;
+pub(super) mod runtime;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use async_lock::Mutex;
+
+use crate::batch::PackedBatch;
+use crate::config::Module;
+use crate::dtype::{Precision, Storage};
+use crate::embedder::memory::{MemoryEstimate, max_batch_texts};
+use crate::embedder::model::Model;
+use crate::error::Error;
+use crate::gpu::adapter::AdapterSummary;
+use crate::tokenize::Tokens;
+pub use prepare::Prepared;
+pub(crate) use prepare::PromptChoice;
+pub use queue::RunCounts;
+use runtime::Runtime;
+
+/// A loaded model and its device, of any kind.
+///
+/// [`Embedder`](crate::Embedder) and the other types of models wrap one. It knows batches and rows, not
+/// what a kind of model makes of a row.
+#[derive(Debug)]
+pub struct Runner {
+    pub(super) model: Model,
+    pub(super) precision: Precision,
+    pub(super) adapter: AdapterSummary,
+    pub(super) batch_tokens: usize,
+    pub(super) memory: MemoryEstimate,
+    /// Calls take turns with the device by the batch.
+    pub(super) runtime: Mutex<Runtime>,
+    /// How often the device was lost.
+    #[cfg_attr(not(feature = "server"), expect(dead_code, reason = "a server asks for it"))]
+    pub(super) losses: Arc<AtomicU64>,
+}
+
+impl Runner {
+    /// How the model runs: the precision requested, the one chosen, and why.
+    pub fn precision(&self) -> &Precision {
+        &self.precision
+    }
+
+    /// The adapter that the model runs on.
+    pub fn adapter(&self) -> &AdapterSummary {
+        &self.adapter
+    }
+
+    /// The memory that the model needs, as estimated before loading.
+    pub fn memory(&self) -> MemoryEstimate {
+        self.memory
+    }
+
+    /// Notes for the user: assumptions made where the model's files are silent.
+    pub fn notes(&self) -> &[String] {
+        &self.model.config.notes
+    }
+
+    /// Tokens that a text may have, special tokens and prompt included. `None` where the model names no
+    /// limit.
+    pub fn max_seq_length(&self) -> Option<usize> {
+        self.model.tokenizer.limit()
+    }
+
+    /// The model's prompts by name.
+    pub fn prompts(&self) -> &BTreeMap<String, String> {
+        &self.model.config.prompts
+    }
+
+    /// The name of the prompt that is used where the caller names none.
+    pub fn default_prompt_name(&self) -> Option<&str> {
+        self.model.config.default_prompt_name.as_deref()
+    }
+
+    /// See [`Embedder::fingerprint`](crate::Embedder::fingerprint).
+    ///
+    /// # Errors
+    /// [`Error::File`] where the files can no longer be read.
+    pub fn fingerprint(&self) -> Result<String, Error> {
+        self.model.fingerprint()
+    }
+
+    /// The token budget of a batch.
+    pub fn batch_tokens(&self) -> usize {
+        self.batch_tokens
+    }
+
+    /// Values of a row as the device computes it; for models with a row per token, of one token's.
+    pub fn dimension(&self) -> usize {
+        self.model.dimension
+    }
+
+    /// Values of a row after the model's own `truncate_dim`. One that exceeds the row cuts nothing, as in
+    /// sentence-transformers.
+    pub(crate) fn default_dimension(&self) -> usize {
+        let all = self.model.dimension;
+        self.model.config.truncate_dim.map_or(all, |dim| dim.min(all))
+    }
+
+    /// True where a row of `dim` values has length one as the device computes it: the last module
+    /// normalizes, and nothing is cut off.
+    pub(crate) fn normalizes(&self, dim: usize) -> bool {
+        dim == self.model.dimension
+            && matches!(self.model.config.modules.last(), Some(Module::Normalize))
+    }
+
+    /// True where the model's own vectors, cut to its own `truncate_dim`, have length one.
+    #[cfg(feature = "server")]
+    pub(crate) fn normalizes_by_default(&self) -> bool {
+        self.normalizes(self.default_dimension())
+    }
+
+    /// The most texts of a batch.
+    pub(super) fn max_batch_texts(&self) -> usize {
+        max_batch_texts(self.model.dimension, &self.adapter)
+    }
+
+    pub(super) fn pack<'a>(&self, tokens: impl IntoIterator<Item = &'a Tokens>) -> PackedBatch {
+        PackedBatch::pack(tokens, !self.model.include_prompt)
+    }
+
+    pub(super) fn non_finite(&self, text: usize) -> Error {
+        let advice = match self.precision.activations {
+            Storage::F32 => "the model itself overflows f32 on it; check its weights",
+            _ => "use auto or float32, or f32 activations",
+        };
+        Error::NonFinite {
+            text,
+            problem: format!(
+                "its activations exceed the range of {} (precision: {}); {advice}",
+                self.precision.activations, self.precision
+            ),
+        }
+    }
+
+    /// The transformer's hidden states of a text under the default prompt, `[tokens, hidden]`.
+    pub(super) async fn hidden_states(&self, text: &str) -> Result<Vec<f32>, Error> {
+        let prompt = self.prompt(PromptChoice::default())?;
+        let tokens = self.model.tokenizer.encode(prompt, text)?;
+        let mut runtime = self.runtime.lock().await;
+        runtime.hidden_states(&self.precision, &self.pack([&tokens])).await
+    }
+
+    /// Destroys the device, as a driver reset does, to test recovery.
+    pub(super) async fn lose_device(&self) {
+        self.runtime.lock().await.destroy();
+    }
+}

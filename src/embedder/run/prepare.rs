@@ -1,0 +1,195 @@
+//! Text to [`Prepared`]: tokenized and checked on the host, ready to be batched.
+
+use crate::config::Input;
+use crate::embedder::options::{EmbedOptions, EmbedTask, OnTooLong};
+use crate::embedder::run::Runner;
+use crate::error::Error;
+use crate::kernels::MAX_BATCH_TOKENS;
+use crate::tokenize::Tokens;
+
+/// A text, or a pair of texts, that is tokenized and checked for its model.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    pub(in crate::embedder) tokens: Tokens,
+    /// Its index in the caller's list, for messages.
+    pub(in crate::embedder) text: usize,
+    /// False for a text whose result follows from its tokens alone. It takes no place in a batch, and its
+    /// row is empty.
+    pub(in crate::embedder) needs_device: bool,
+}
+
+impl Prepared {
+    /// A text of `count` tokens, to test code that does not run it.
+    #[cfg(test)]
+    pub fn of_tokens(count: usize) -> Self {
+        let (ids, type_ids) = (vec![0; count], vec![0; count]);
+        let tokens = Tokens { ids, type_ids, prompt_len: 0, untruncated: count, seen: count };
+        Prepared { tokens, text: 0, needs_device: true }
+    }
+
+    /// The number of its tokens, special tokens included.
+    pub fn tokens(&self) -> usize {
+        self.tokens.ids.len()
+    }
+
+    /// True where it was cut to the model's length.
+    pub fn truncated(&self) -> bool {
+        self.tokens.untruncated > self.tokens()
+    }
+}
+
+/// The options that select a prompt.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct PromptChoice<'a> {
+    pub prompt: Option<&'a str>,
+    pub name: Option<&'a str>,
+    pub task: Option<EmbedTask>,
+}
+
+impl<'a> From<&'a EmbedOptions> for PromptChoice<'a> {
+    fn from(options: &'a EmbedOptions) -> Self {
+        PromptChoice {
+            prompt: options.prompt.as_deref(),
+            name: options.prompt_name.as_deref(),
+            task: options.task,
+        }
+    }
+}
+
+impl Runner {
+    /// The prompt of a call; `None` for none or an empty one.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for an unknown name, and for a prompt beside a name.
+    pub(crate) fn prompt<'a>(&'a self, choice: PromptChoice<'a>) -> Result<Option<&'a str>, Error> {
+        let prompts = &self.model.config.prompts;
+        let prompt = match (choice.prompt, choice.name) {
+            (Some(_), Some(_)) => {
+                let problem = "a prompt is given as well; give one of them";
+                return Err(Error::option("prompt_name", problem));
+            }
+            (Some(prompt), None) => Some(prompt),
+            (None, Some(name)) => Some(prompts.get(name).map(String::as_str).ok_or_else(|| {
+                let names: Vec<&str> = prompts.keys().map(String::as_str).collect();
+                let problem =
+                    format!("`{name}` is not a prompt of this model; it has {}", names.join(", "));
+                Error::option("prompt_name", problem)
+            })?),
+            (None, None) => {
+                let names = choice.task.map_or(&[][..], EmbedTask::prompt_names);
+                let of_task = names.iter().find_map(|name| prompts.get(*name));
+                let default = self.model.config.default_prompt_name.as_ref();
+                of_task.or_else(|| prompts.get(default?)).map(String::as_str)
+            }
+        };
+        Ok(prompt.filter(|prompt| !prompt.is_empty()))
+    }
+
+    /// Tokenizes texts under a prompt. `first` is the index of the first text in the caller's list.
+    ///
+    /// # Errors
+    /// Those of [`Runner::prompt`]. An error of one text stands in its place.
+    pub(crate) fn prepare_texts(
+        &self,
+        first: usize,
+        texts: &[&str],
+        options: &EmbedOptions,
+    ) -> Result<Vec<Result<Prepared, Error>>, Error> {
+        let prompt = self.prompt(options.into())?;
+        let encoded = self.model.tokenizer.encode_batch(prompt, texts);
+        Ok(self.check_all(first, encoded, options.on_too_long))
+    }
+
+    /// Checks the tokens of texts, each by itself.
+    pub(in crate::embedder) fn check_all(
+        &self,
+        first: usize,
+        encoded: Vec<Result<Tokens, Error>>,
+        on_too_long: OnTooLong,
+    ) -> Vec<Result<Prepared, Error>> {
+        let texts = encoded.into_iter().enumerate();
+        texts.map(|(i, tokens)| self.check(first + i, tokens?, on_too_long)).collect()
+    }
+
+    fn check(
+        &self,
+        text: usize,
+        tokens: Tokens,
+        on_too_long: OnTooLong,
+    ) -> Result<Prepared, Error> {
+        // A static model turns a text without tokens into zeros.
+        if tokens.ids.is_empty() && self.model.config.input == Input::Transformer {
+            let problem = "has no tokens: it is empty, and this tokenizer adds no special tokens";
+            return Err(Error::option(format!("text {text}"), problem));
+        }
+        self.model.check_types(&tokens)?;
+        let too_long = |limit| Error::TooLong { text, tokens: tokens.untruncated, limit };
+        if tokens.ids.len() > MAX_BATCH_TOKENS {
+            return Err(too_long(MAX_BATCH_TOKENS));
+        }
+        if tokens.untruncated > tokens.ids.len() && on_too_long == OnTooLong::Error {
+            return Err(too_long(tokens.ids.len()));
+        }
+        Ok(Prepared { tokens, text, needs_device: true })
+    }
+}
+
+#[cfg(feature = "server")]
+impl Runner {
+    /// Takes texts as token ids of the model's own tokenizer, special tokens and prompt included.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for options that select a prompt. An error of one text stands in its place:
+    /// [`Error::Option`] for an id that the model does not have, [`Error::TooLong`] for too many ids.
+    pub(crate) fn prepare_ids(
+        &self,
+        texts: Vec<Vec<u32>>,
+        options: &EmbedOptions,
+    ) -> Result<Vec<Result<Prepared, Error>>, Error> {
+        if options.prompt.is_some() || options.prompt_name.is_some() || options.task.is_some() {
+            let problem =
+                "a prompt is text, and goes before texts only; leave it out with token ids";
+            return Err(Error::option("prompt", problem));
+        }
+        let cuts = options.on_too_long == OnTooLong::Truncate;
+        let tokens = texts.into_iter().enumerate().map(|(text, mut ids)| {
+            let untruncated = ids.len();
+            let rows = self.model.tokenizer.rows();
+            if let Some(id) = ids.iter().find(|id| **id as usize >= rows) {
+                let problem = format!("token id {id} is not one of the model's {rows}");
+                return Err(Error::option(format!("text {text}"), problem));
+            }
+            if let Some(limit) = self.max_seq_length().filter(|limit| *limit < ids.len()) {
+                if !cuts {
+                    return Err(Error::TooLong { text, tokens: untruncated, limit });
+                }
+                ids.truncate(limit);
+            }
+            let (type_ids, seen) = (vec![0; ids.len()], ids.len());
+            Ok(Tokens { ids, type_ids, prompt_len: 0, untruncated, seen })
+        });
+        let tokens = tokens.collect();
+        Ok(self.check_all(0, tokens, options.on_too_long))
+    }
+
+    /// The prompt and a text joined, and the tokens of that.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for an unknown prompt, [`Error::Tokenizer`] where tokenizing fails.
+    pub(crate) fn token_pieces(
+        &self,
+        text: &str,
+        options: &EmbedOptions,
+        special: bool,
+    ) -> Result<(String, Vec<crate::tokenize::Piece>), Error> {
+        let prompt = self.prompt(options.into())?.unwrap_or_default();
+        let joined = format!("{prompt}{text}");
+        let pieces = self.model.tokenizer.describe(&joined, special)?;
+        Ok((joined, pieces))
+    }
+
+    /// True where texts that are too long are cut at their beginning.
+    pub(crate) fn truncates_left(&self) -> bool {
+        self.model.tokenizer.truncates_left()
+    }
+}

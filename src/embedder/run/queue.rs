@@ -1,0 +1,320 @@
+//! Prepared texts → batches → rows. The host prepares one batch while the device runs others.
+
+use std::borrow::Borrow;
+use std::collections::VecDeque;
+
+use crate::batch::{PackedBatch, next_batch};
+use crate::dtype::{Precision, Storage};
+use crate::embedder::run::Runner;
+use crate::embedder::run::prepare::Prepared;
+use crate::embedder::run::rows::BatchRows;
+use crate::embedder::run::runtime::{Runtime, Started};
+use crate::error::Error;
+
+/// Batches of a call on the device at once: while one runs, the rows of the previous one are read back
+/// and the next one is prepared.
+const IN_FLIGHT: usize = 2;
+
+/// What a run counted beside its rows.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RunCounts {
+    /// Texts that were run again with f32 activations.
+    pub retried: usize,
+    /// Batches that were run again as smaller ones, for lack of memory.
+    pub halved: usize,
+    /// Times that the device was lost and opened again.
+    pub recovered: usize,
+}
+
+/// A batch on the device, and its texts. Texts that need no device make a batch of their own, which is not
+/// started.
+struct InFlight<P> {
+    texts: Vec<P>,
+    started: Option<(PackedBatch, Started)>,
+}
+
+/// The rows of a batch that came back.
+struct Finished {
+    rows: BatchRows,
+    /// Texts whose row is not finite.
+    unusable: Vec<usize>,
+    retried: usize,
+}
+
+/// The texts of a call that have no rows yet.
+struct Pending<P> {
+    waiting: VecDeque<P>,
+    /// The oldest first.
+    in_flight: VecDeque<InFlight<P>>,
+    /// True once no more texts come.
+    complete: bool,
+    max_in_flight: usize,
+    /// Losses of the device since a batch last came back.
+    losses: usize,
+}
+
+/// A batch that did not start or did not come back. Its texts wait again.
+struct Fault {
+    error: Error,
+    texts: usize,
+    tokens: usize,
+}
+
+impl<P: Borrow<Prepared>> Pending<P> {
+    fn put_back(&mut self, texts: Vec<P>) {
+        for text in texts.into_iter().rev() {
+            self.waiting.push_front(text);
+        }
+    }
+
+    /// Puts back the texts of a failed batch and of all batches behind it: rows come in order.
+    fn fault(&mut self, error: Error, texts: Vec<P>, tokens: usize) -> Fault {
+        let count = texts.len();
+        while let Some(later) = self.in_flight.pop_back() {
+            self.put_back(later.texts);
+        }
+        self.put_back(texts);
+        Fault { error, texts: count, tokens }
+    }
+
+    fn has_room(&self) -> bool {
+        self.in_flight.len() < self.max_in_flight
+    }
+
+    /// True where the waiting texts fill a batch of `tokens` tokens.
+    fn fills(&self, tokens: usize) -> bool {
+        let mut sum = 0;
+        self.waiting.iter().any(|text| {
+            sum += text.borrow().tokens();
+            sum >= tokens
+        })
+    }
+
+    /// Takes the texts of the next batch. A batch has texts for the device or texts that need none, never
+    /// both.
+    fn next_texts(&mut self, budget: usize, max_texts: usize) -> Vec<P> {
+        let Some(first) = self.waiting.front() else { return Vec::new() };
+        let needs_device = first.borrow().needs_device;
+        let alike =
+            self.waiting.iter().map(P::borrow).take_while(|text| text.needs_device == needs_device);
+        let count = next_batch(alike.map(Prepared::tokens), budget, max_texts);
+        self.waiting.drain(..count).collect()
+    }
+}
+
+impl Runner {
+    /// Runs the texts that `more` gives, until it gives none, and hands each row to `take`, in order. A
+    /// text whose row is not finite has an error instead, and harms no others. Other calls take turns with
+    /// this one, batch by batch.
+    ///
+    /// # Errors
+    /// The first error of `more` or `take`; [`Error::OutOfMemory`] where not even one text fits;
+    /// [`Error::DeviceLost`] where the device could not be recovered.
+    pub(crate) async fn run<P: Borrow<Prepared>>(
+        &self,
+        mut more: impl FnMut() -> Result<Option<Vec<P>>, Error>,
+        mut take: impl FnMut(&Prepared, Result<&[f32], Error>) -> Result<(), Error>,
+    ) -> Result<RunCounts, Error> {
+        let mut counts = RunCounts::default();
+        let mut pending = Pending {
+            waiting: VecDeque::new(),
+            in_flight: VecDeque::new(),
+            complete: false,
+            max_in_flight: IN_FLIGHT,
+            losses: 0,
+        };
+        loop {
+            while !pending.complete && pending.has_room() && !pending.fills(self.batch_tokens) {
+                match more()? {
+                    Some(texts) => pending.waiting.extend(texts),
+                    None => pending.complete = true,
+                }
+            }
+            if pending.has_room() && !pending.waiting.is_empty() {
+                if let Err(fault) = self.start_batch(&mut pending).await {
+                    self.recover(&mut pending, fault, &mut counts).await?;
+                }
+                continue;
+            }
+            let Some(InFlight { texts, started }) = pending.in_flight.pop_front() else {
+                return Ok(counts);
+            };
+            let Some((batch, started)) = started else {
+                for text in &texts {
+                    take(text.borrow(), Ok(&[]))?;
+                }
+                continue;
+            };
+            match self.finish_batch(&texts, &batch, started).await {
+                Ok(finished) => {
+                    pending.losses = 0;
+                    counts.retried += finished.retried;
+                    for (at, text) in texts.iter().enumerate() {
+                        let text = text.borrow();
+                        match finished.unusable.contains(&at) {
+                            true => take(text, Err(self.non_finite(text.text)))?,
+                            false => take(text, Ok(finished.rows.row(at)))?,
+                        }
+                    }
+                }
+                Err(error) => {
+                    let fault = pending.fault(error, texts, batch.ids.len());
+                    self.recover(&mut pending, fault, &mut counts).await?;
+                }
+            }
+        }
+    }
+
+    /// Starts the next batch. This is the one place that decides what a batch holds.
+    async fn start_batch<P: Borrow<Prepared>>(
+        &self,
+        pending: &mut Pending<P>,
+    ) -> Result<(), Fault> {
+        let mut runtime = self.runtime.lock().await;
+        let budget = runtime.tokens_that_fit.unwrap_or(usize::MAX).min(self.batch_tokens);
+        let texts = pending.next_texts(budget, self.max_batch_texts());
+        if texts.iter().any(|text| !text.borrow().needs_device) {
+            pending.in_flight.push_back(InFlight { texts, started: None });
+            return Ok(());
+        }
+        let batch = self.pack(texts.iter().map(|text| &text.borrow().tokens));
+        match runtime.start(&self.precision, &batch) {
+            Ok(started) => {
+                pending.in_flight.push_back(InFlight { texts, started: Some((batch, started)) });
+                Ok(())
+            }
+            Err(error) => {
+                let tokens = batch.ids.len();
+                let earlier = std::mem::take(&mut pending.in_flight);
+                let fault = pending.fault(error, texts, tokens);
+                for batch in earlier.into_iter().rev() {
+                    pending.put_back(batch.texts);
+                }
+                Err(fault)
+            }
+        }
+    }
+
+    /// Waits for a batch, and runs texts again in f32 whose activations exceeded the range of 16 bits.
+    async fn finish_batch<P: Borrow<Prepared>>(
+        &self,
+        texts: &[P],
+        batch: &PackedBatch,
+        started: Started,
+    ) -> Result<Finished, Error> {
+        let mut runtime = self.runtime.lock().await;
+        let mut rows = runtime.finish(&self.model, batch, started).await?;
+        let suspects = std::mem::take(&mut rows.suspects);
+        if suspects.is_empty() || !self.precision.retries_in_f32() {
+            return Ok(Finished { rows, unusable: suspects, retried: 0 });
+        }
+        let again: Vec<&Prepared> = suspects.iter().map(|at| texts[*at].borrow()).collect();
+        let wide = self.run_in_f32(&mut runtime, &again).await?;
+        let mut unusable = Vec::new();
+        for (at, row) in suspects.iter().zip(&wide) {
+            match row {
+                Some(row) => rows.replace(*at, row),
+                None => unusable.push(*at),
+            }
+        }
+        Ok(Finished { rows, unusable, retried: wide.len() })
+    }
+
+    /// Recovers from a failed batch where possible. After a loss the device is opened again, once. Where
+    /// memory ran out, one batch is on the device at a time, and then batches are halved.
+    async fn recover<P>(
+        &self,
+        pending: &mut Pending<P>,
+        Fault { error, texts, tokens }: Fault,
+        counts: &mut RunCounts,
+    ) -> Result<(), Error> {
+        match error {
+            Error::DeviceLost { .. } if pending.losses == 0 => {
+                pending.losses += 1;
+                counts.recovered += 1;
+                self.runtime.lock().await.recover(&self.model, &self.precision, error).await
+            }
+            Error::OutOfMemory { .. } if pending.max_in_flight > 1 => {
+                pending.max_in_flight = 1;
+                Ok(())
+            }
+            Error::OutOfMemory { .. } if texts > 1 => {
+                let fit = (tokens / 2).max(1);
+                tracing::warn!(tokens, fit, "out of memory; batches are smaller from now on");
+                counts.halved += 1;
+                self.runtime.lock().await.tokens_that_fit = Some(fit);
+                Ok(())
+            }
+            error => Err(error),
+        }
+    }
+
+    /// The rows of texts with f32 activations; `None` where even f32 overflows.
+    async fn run_in_f32(
+        &self,
+        runtime: &mut Runtime,
+        texts: &[&Prepared],
+    ) -> Result<Vec<Option<Vec<f32>>>, Error> {
+        let precision = Precision { activations: Storage::F32, ..self.precision.clone() };
+        tracing::info!(texts = texts.len(), "running again with f32 activations");
+        let mut wide = Vec::with_capacity(texts.len());
+        let mut at_once = texts.len();
+        while let Some(rest) = texts.get(wide.len()..).filter(|rest| !rest.is_empty()) {
+            let now = &rest[..at_once.min(rest.len())];
+            let batch = self.pack(now.iter().map(|text| &text.tokens));
+            let rows = match runtime.run(&self.model, &precision, &batch).await {
+                // These texts are few, so they can run one by one.
+                Err(Error::OutOfMemory { .. }) if now.len() > 1 => {
+                    at_once = 1;
+                    continue;
+                }
+                rows => rows?,
+            };
+            let each = rows.iter().enumerate();
+            wide.extend(each.map(|(at, row)| (!rows.suspects.contains(&at)).then(|| row.to_vec())));
+        }
+        Ok(wide)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pending(texts: &[(usize, bool)]) -> Pending<Prepared> {
+        let text = |(tokens, needs_device): &(usize, bool)| Prepared {
+            needs_device: *needs_device,
+            ..Prepared::of_tokens(*tokens)
+        };
+        Pending {
+            waiting: texts.iter().map(text).collect(),
+            in_flight: VecDeque::new(),
+            complete: true,
+            max_in_flight: IN_FLIGHT,
+            losses: 0,
+        }
+    }
+
+    #[test]
+    fn a_batch_keeps_to_the_budget_and_has_texts_of_one_sort() {
+        let mut texts = pending(&[(4, true), (5, true), (3, false), (2, false), (1, true)]);
+        assert!(texts.fills(15) && !texts.fills(16));
+        let mut next = || texts.next_texts(8, 10).iter().map(Prepared::tokens).collect::<Vec<_>>();
+        assert_eq!(next(), [4]);
+        assert_eq!(next(), [5]);
+        assert_eq!(next(), [3, 2]);
+        assert_eq!(next(), [1]);
+        assert!(next().is_empty());
+    }
+
+    #[test]
+    fn texts_of_failed_batches_wait_again_in_their_order() {
+        let mut texts = pending(&[(3, true)]);
+        let later = InFlight { texts: vec![Prepared::of_tokens(2)], started: None };
+        texts.in_flight.push_back(later);
+        let fault = texts.fault(Error::Internal(String::new()), vec![Prepared::of_tokens(1)], 1);
+        assert_eq!((fault.texts, fault.tokens), (1, 1));
+        let waiting: Vec<usize> = texts.waiting.iter().map(Prepared::tokens).collect();
+        assert_eq!(waiting, [1, 2, 3]);
+    }
+}

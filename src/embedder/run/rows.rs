@@ -1,0 +1,69 @@
+//! The rows of a batch, as read back from the device.
+
+use crate::batch::PackedBatch;
+use crate::convert;
+use crate::dtype::Storage;
+use crate::embedder::model::Model;
+use crate::gpu::executor::Outcome;
+use crate::kernels::Activations;
+
+/// One row for each text of a batch. For a model that computes a row for each token, the row of a text is
+/// those of its tokens, one after the other.
+#[derive(Debug, Default)]
+pub(in crate::embedder) struct BatchRows {
+    values: Vec<f32>,
+    /// The end of each text's row in `values`.
+    ends: Vec<usize>,
+    /// Texts with an activation beyond the storage's range, or a value that is not finite.
+    pub suspects: Vec<usize>,
+}
+
+impl BatchRows {
+    /// Takes the rows of a batch out of the result of its graph.
+    pub fn new(
+        model: &Model,
+        batch: &PackedBatch,
+        output: &Activations,
+        outcome: &Outcome,
+    ) -> Self {
+        let padded = convert::decode(Storage::F32, &outcome.output);
+        let by_token = model.config.kind.by_token();
+        let width = output.width4 * 4;
+        let mut rows = BatchRows::default();
+        for (text, [first, tokens, _]) in batch.texts.iter().enumerate() {
+            let tokens = *first as usize..(first + tokens) as usize;
+            let own = if by_token { tokens.clone() } else { text..text + 1 };
+            let start = rows.values.len();
+            for row in padded[own.start * width..own.end * width].chunks_exact(width) {
+                rows.values.extend_from_slice(&row[..model.dimension]);
+            }
+            let overflowed = outcome.overflowed[tokens].contains(&true);
+            if overflowed || rows.values[start..].iter().any(|value| !value.is_finite()) {
+                rows.suspects.push(text);
+            }
+            rows.ends.push(rows.values.len());
+        }
+        rows
+    }
+
+    /// The row of a text.
+    pub fn row(&self, text: usize) -> &[f32] {
+        &self.values[self.range(text)]
+    }
+
+    /// Replaces the row of a text.
+    pub fn replace(&mut self, text: usize, row: &[f32]) {
+        let range = self.range(text);
+        self.values[range].copy_from_slice(row);
+    }
+
+    /// The rows, in the order of the texts.
+    pub fn iter(&self) -> impl Iterator<Item = &[f32]> {
+        (0..self.ends.len()).map(|text| self.row(text))
+    }
+
+    fn range(&self, text: usize) -> std::ops::Range<usize> {
+        let start = text.checked_sub(1).map_or(0, |before| self.ends[before]);
+        start..self.ends[text]
+    }
+}

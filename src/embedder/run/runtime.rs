@@ -1,0 +1,183 @@
+//! A model on a device: batches in, rows out, and recovery from a lost device.
+
+use crate::batch::PackedBatch;
+use crate::convert;
+use crate::dtype::Precision;
+use crate::embedder::assembly::{Assembly, BatchGraph};
+use crate::embedder::device::{DeviceSetup, KernelChoice};
+use crate::embedder::model::Model;
+use crate::embedder::run::rows::BatchRows;
+use crate::error::Error;
+use crate::gpu::executor::{Executor, PipelineKey, Running};
+use crate::gpu::trace::Phase;
+use crate::kernels::{Builder, KernelPlan};
+use crate::weights::{Destination, LoadProgress};
+
+/// A device with the model's weights on it.
+#[derive(Debug)]
+pub(in crate::embedder) struct Runtime {
+    setup: DeviceSetup,
+    pub executor: Executor,
+    assembly: Assembly,
+    /// Bytes of all weights.
+    pub weight_bytes: u64,
+    /// Kernels to measure, instead of those that suit the device.
+    pub other_plan: Option<KernelPlan>,
+    /// How often the device was opened again after a loss.
+    reopened: usize,
+    /// The largest token budget of a batch that fits, once memory has run out.
+    pub tokens_that_fit: Option<usize>,
+}
+
+impl Runtime {
+    /// Loads the model's weights, `total` bytes, onto an open device, and compiles `pipelines` meanwhile.
+    pub fn load(
+        model: &Model,
+        precision: &Precision,
+        setup: DeviceSetup,
+        mut executor: Executor,
+        total: u64,
+        pipelines: &[PipelineKey],
+        progress: Option<&dyn Fn(LoadProgress)>,
+    ) -> Result<Self, Error> {
+        let compiler = executor.compiler();
+        // A no-op device runs no pipelines.
+        let pipelines = if executor.gpu.is_noop() { &[] } else { pipelines };
+        let load = || {
+            let mut to = Destination::device(&mut executor, total, progress);
+            let assembly = Assembly::load(model, precision.weights, &mut to)?;
+            Ok::<_, Error>((assembly, to.finish()?.all()))
+        };
+        let (ahead, loaded) = compiler.beside(pipelines, load);
+        let (assembly, weight_bytes) = loaded?;
+        if let Some(ahead) = ahead {
+            executor.adopt(ahead);
+        }
+        executor.batch_limit = setup.max_memory.map(|most| most.saturating_sub(weight_bytes));
+        Ok(Runtime {
+            setup,
+            executor,
+            assembly,
+            weight_bytes,
+            other_plan: None,
+            reopened: 0,
+            tokens_that_fit: None,
+        })
+    }
+
+    /// Runs a batch and waits for it.
+    pub async fn run(
+        &mut self,
+        model: &Model,
+        precision: &Precision,
+        batch: &PackedBatch,
+    ) -> Result<BatchRows, Error> {
+        let started = self.start(precision, batch)?;
+        self.finish(model, batch, started).await
+    }
+
+    /// Submits a batch without waiting for it.
+    pub fn start(&mut self, precision: &Precision, batch: &PackedBatch) -> Result<Started, Error> {
+        let since = self.executor.clock();
+        let graph = self.graph(precision, batch);
+        self.executor.lap(since, Phase::Pack);
+        let running = self.executor.start(&graph.graph)?;
+        Ok(Started { graph, running, reopened: self.reopened })
+    }
+
+    /// Waits for a started batch.
+    pub async fn finish(
+        &mut self,
+        model: &Model,
+        batch: &PackedBatch,
+        Started { graph, running, reopened }: Started,
+    ) -> Result<BatchRows, Error> {
+        if reopened != self.reopened {
+            let adapter = self.executor.gpu.adapter.name.clone();
+            let problem = "it was opened again while a batch was running".to_owned();
+            return Err(Error::DeviceLost { adapter, problem });
+        }
+        let outcome = self.executor.finish(&graph.graph, running).await?;
+        // Save after the batch: some drivers compile when a pipeline first runs.
+        self.executor.save_pipelines();
+        let since = self.executor.clock();
+        let rows = BatchRows::new(model, batch, &graph.output, &outcome);
+        self.executor.lap(since, Phase::ReadBack);
+        Ok(rows)
+    }
+
+    /// Opens the device again after a loss and loads the model again. Batches that were started have no rows.
+    ///
+    /// # Errors
+    /// The `loss` itself where another adapter is found instead: it would give other bits, and its f16 is
+    /// untested.
+    pub async fn recover(
+        &mut self,
+        model: &Model,
+        precision: &Precision,
+        loss: Error,
+    ) -> Result<(), Error> {
+        if !self.executor.gpu.is_lost() {
+            // Another call has already recovered it.
+            return Ok(());
+        }
+        tracing::warn!(%loss, "opening the device again");
+        let executor = self.setup.open().await?;
+        if executor.gpu.adapter.key() != self.executor.gpu.adapter.key() {
+            return Err(loss);
+        }
+        // Free the old weights first: memory may not hold the model twice.
+        self.executor.release();
+        let total = self.weight_bytes;
+        let loaded =
+            Runtime::load(model, precision, self.setup.clone(), executor, total, &[], None)?;
+        let (reopened, tokens_that_fit) = (self.reopened + 1, self.tokens_that_fit);
+        *self = Runtime { reopened, tokens_that_fit, ..loaded };
+        Ok(())
+    }
+
+    /// The graph of the forward pass over a batch.
+    pub fn graph(&self, precision: &Precision, batch: &PackedBatch) -> BatchGraph {
+        self.assembly.graph(&self.plan(), precision, batch)
+    }
+
+    /// The kernels that the device runs.
+    pub fn plan(&self) -> KernelPlan {
+        self.other_plan.clone().unwrap_or_else(|| self.setup.plan(&self.executor.gpu))
+    }
+
+    /// The kernels that run at this precision, for reports.
+    pub fn kernel_choice(&self, precision: &Precision) -> KernelChoice {
+        self.setup.kernel_choice(&self.executor.gpu, &self.plan(), precision)
+    }
+
+    /// The transformer's hidden states over a batch, `[tokens, hidden]`.
+    pub async fn hidden_states(
+        &mut self,
+        precision: &Precision,
+        batch: &PackedBatch,
+    ) -> Result<Vec<f32>, Error> {
+        let mut builder = Builder::new(&self.plan(), precision);
+        let x = self.assembly.transformer.forward(&mut builder, batch);
+        builder.graph.output = Some(x.id);
+        builder.graph.tokens = batch.ids.len();
+        let outcome = self.executor.run(&builder.graph).await?;
+        let padded = convert::decode(x.storage, &outcome.output);
+        let rows = padded.chunks_exact(x.width4 * 4).take(x.rows);
+        Ok(rows.flat_map(|row| &row[..x.width]).copied().collect())
+    }
+
+    /// Destroys the device, to test recovery.
+    pub fn destroy(&self) {
+        self.executor.gpu.destroy();
+    }
+}
+
+/// A batch that was submitted to the device.
+#[derive(Debug)]
+pub(in crate::embedder) struct Started {
+    graph: BatchGraph,
+    running: Running,
+    /// How often the device had been reopened when the batch was started.
+    reopened: usize,
+}

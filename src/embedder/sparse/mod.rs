@@ -1,0 +1,278 @@
+//! [`SparseEncoder`]: for each text a weight for some tokens of the vocabulary.
+
+mod static_queries;
+mod vector;
+
+use std::collections::HashSet;
+
+use crate::config::{KindConfig, ModelKind, Weighting};
+use crate::dtype::Precision;
+use crate::embedder::load::ModelBuilder;
+use crate::embedder::model::ModuleSummary;
+use crate::embedder::options::EmbedOptions;
+use crate::embedder::run::{Prepared, Runner};
+use crate::embedder::text_model::{TextModel, encode_all};
+use crate::error::Error;
+use crate::files::ModelFiles;
+use crate::gpu::adapter::AdapterSummary;
+use static_queries::StaticQueryTable;
+pub use vector::SparseVector;
+
+/// Turns texts into sparse vectors over the vocabulary on a GPU: the same vectors as
+/// sentence-transformers' `SparseEncoder`, for SPLADE models and for models that look queries up in a table
+/// of weights; and the `lexical_weights` that FlagEmbedding computes with bge-m3.
+///
+/// [`SparseEncoder::builder`] builds one, with the settings and the promises of an
+/// [`Embedder`](crate::Embedder).
+#[derive(Debug)]
+pub struct SparseEncoder {
+    runner: Runner,
+    weighting: Weighting,
+    max_active_dims: Option<usize>,
+    /// Tokens of the vocabulary.
+    dim: usize,
+    /// Special tokens, which have no weight where weights are those of a text's tokens.
+    special: HashSet<u32>,
+    queries: Option<StaticQueryTable>,
+}
+
+/// Builds a [`SparseEncoder`].
+pub type SparseEncoderBuilder = ModelBuilder<SparseEncoder>;
+
+/// Sparse vectors, one for each text, in the order of the texts.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct SparseEmbeddings {
+    /// Tokens of the vocabulary; every index is smaller.
+    pub dim: usize,
+    /// The vector of each text.
+    pub vectors: Vec<SparseVector>,
+    /// Indices of the texts that were cut to the model's `max_seq_length`.
+    pub truncated: Vec<usize>,
+    /// Texts that were run again with f32 activations.
+    pub retried: usize,
+    /// Batches that were run again as smaller ones, because the GPU's memory ran out.
+    pub halved: usize,
+    /// Tokens of all texts, special tokens included.
+    pub tokens: usize,
+}
+
+impl TextModel for SparseEncoder {
+    const KIND: ModelKind = ModelKind::Sparse;
+    type Input<'a> = &'a str;
+    type Options = EmbedOptions;
+    type Row = SparseVector;
+
+    fn from_runner(runner: Runner) -> Result<Self, Error> {
+        let model = &runner.model;
+        let KindConfig::Sparse(sparse) = &model.config.kind else {
+            return Err(Error::Internal("a sparse encoder was loaded as another kind".into()));
+        };
+        let dim = match sparse.weighting {
+            Weighting::Splade { .. } => model.dimension,
+            Weighting::Lexical => model.transformer.facts().table_rows,
+        };
+        let roles = ["cls_token", "eos_token", "pad_token", "unk_token"];
+        let special = roles.iter().filter_map(|role| model.tokenizer.role(role)).collect();
+        let queries = sparse.queries.as_ref().map(|queries| StaticQueryTable::load(model, queries));
+        let (queries, weighting) = (queries.transpose()?, sparse.weighting);
+        let max_active_dims = sparse.max_active_dims;
+        Ok(SparseEncoder { runner, weighting, max_active_dims, dim, special, queries })
+    }
+
+    fn runner(&self) -> &Runner {
+        &self.runner
+    }
+
+    fn input<'a>(_query: &'a str, text: &'a str) -> &'a str {
+        text
+    }
+
+    fn bytes(input: &str) -> usize {
+        input.len()
+    }
+
+    fn prepare(
+        &self,
+        first: usize,
+        texts: &[&str],
+        options: &EmbedOptions,
+    ) -> Result<Vec<Result<Prepared, Error>>, Error> {
+        check_options(options)?;
+        let Some(table) = self.query_table(options) else {
+            return self.runner.prepare_texts(first, texts, options);
+        };
+        let prompt = self.runner.prompt(options.into())?.unwrap_or_default();
+        let prepare = |(i, text): (usize, &&str)| {
+            let tokens =
+                table.tokens(first + i, &format!("{prompt}{text}"), options.on_too_long)?;
+            Ok(Prepared { tokens, text: first + i, needs_device: false })
+        };
+        Ok(texts.iter().enumerate().map(prepare).collect())
+    }
+
+    fn finish(
+        &self,
+        text: &Prepared,
+        row: &[f32],
+        options: &EmbedOptions,
+    ) -> Result<SparseVector, Error> {
+        let ids = &text.tokens.ids;
+        if let Some(table) = self.query_table(options) {
+            return Ok(SparseVector::largest(table.weights(ids), self.max_active_dims));
+        }
+        Ok(match self.weighting {
+            Weighting::Splade { twice } => {
+                SparseVector::of_logits(row, twice, self.max_active_dims)
+            }
+            Weighting::Lexical => SparseVector::of_tokens(ids, row, &self.special),
+        })
+    }
+
+    fn dimension(&self) -> usize {
+        self.dim
+    }
+
+    fn max_tokens(&self, options: &EmbedOptions) -> Option<usize> {
+        self.query_table(options).map_or(self.max_seq_length(), StaticQueryTable::limit)
+    }
+
+    fn row_bytes(&self, _options: &EmbedOptions) -> usize {
+        self.dim * 4
+    }
+
+    fn describe(&self) -> Vec<ModuleSummary> {
+        let weight = match self.weighting {
+            Weighting::Splade { twice: false } => "log(1 + max(0, x))",
+            Weighting::Splade { twice: true } => "log(1 + log(1 + max(0, x)))",
+            Weighting::Lexical => "the largest of each token of the text",
+        };
+        let settings = match self.max_active_dims {
+            None => weight.to_owned(),
+            Some(most) => format!("{weight}, the {most} largest"),
+        };
+        vec![ModuleSummary::new("Weights", settings)]
+    }
+}
+
+impl SparseEncoder {
+    /// Starts building a sparse encoder from a model's files.
+    pub fn builder(files: ModelFiles) -> SparseEncoderBuilder {
+        ModelBuilder::new(files)
+    }
+
+    /// How the model runs: the precision requested, the one chosen, and why.
+    pub fn precision(&self) -> &Precision {
+        self.runner.precision()
+    }
+
+    /// The adapter that the model runs on.
+    pub fn adapter(&self) -> &AdapterSummary {
+        self.runner.adapter()
+    }
+
+    /// Notes for the user: assumptions made where the model's files are silent.
+    pub fn notes(&self) -> &[String] {
+        self.runner.notes()
+    }
+
+    /// Tokens of the vocabulary: the width of a vector.
+    pub fn dimension(&self) -> usize {
+        self.dim
+    }
+
+    /// Tokens that a text may have; longer texts are cut. `None` where the model names no limit.
+    pub fn max_seq_length(&self) -> Option<usize> {
+        self.runner.max_seq_length()
+    }
+
+    /// [`SparseEncoder::max_seq_length`] for texts under these options: queries that are looked up in a table
+    /// have a limit of their own.
+    pub fn max_seq_length_of(&self, options: &EmbedOptions) -> Option<usize> {
+        self.max_tokens(options)
+    }
+
+    /// See [`Embedder::fingerprint`](crate::Embedder::fingerprint).
+    ///
+    /// # Errors
+    /// Those of [`Embedder::fingerprint`](crate::Embedder::fingerprint).
+    pub fn fingerprint(&self) -> Result<String, Error> {
+        self.runner.fingerprint()
+    }
+
+    /// The token at an index of the vocabulary.
+    pub fn token(&self, index: u32) -> Option<String> {
+        self.runner.model.tokenizer.token(index)
+    }
+
+    /// The vectors of `texts` under default options; see [`SparseEncoder::encode_with`].
+    ///
+    /// # Errors
+    /// Those of [`SparseEncoder::encode_with`].
+    pub async fn encode<T: AsRef<str>>(&self, texts: &[T]) -> Result<SparseEmbeddings, Error> {
+        self.encode_with(texts, &EmbedOptions::default()).await
+    }
+
+    /// The vectors of `texts`. A SPLADE model gives each token of the vocabulary the weight
+    /// log(1 + max(0, l)), where l is its largest logit over the tokens of the text. bge-m3 gives each token
+    /// of the text the largest of its weights, without special tokens. A model with a table for queries
+    /// gives the tokens of a query, a text under [`EmbedTask::Query`](crate::EmbedTask), their weights in
+    /// that table.
+    ///
+    /// ```
+    /// use vectile::{ModelFiles, SparseEncoder, block_on};
+    ///
+    /// # if block_on(vectile::adapters()).is_empty() { return Ok(()); }
+    /// # let directory = "tests/fixtures/sparse/bert";
+    /// let files = ModelFiles::from_directory(directory)?;
+    /// let encoder = block_on(SparseEncoder::builder(files).build())?;
+    /// let embeddings = block_on(encoder.encode(&["A cat sat on the roof."]))?;
+    /// let vector = &embeddings.vectors[0];
+    /// for (index, weight) in vector.indices.iter().zip(&vector.values) {
+    ///     println!("{} {weight}", encoder.token(*index).unwrap_or_default());
+    /// }
+    /// # Ok::<(), vectile::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Option`] for `truncate_dim` and `normalize`, which do not apply to sparse vectors; else those
+    /// of [`Embedder::embed_with`](crate::Embedder::embed_with).
+    pub async fn encode_with<T: AsRef<str>>(
+        &self,
+        texts: &[T],
+        options: &EmbedOptions,
+    ) -> Result<SparseEmbeddings, Error> {
+        let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
+        let mut vectors = Vec::with_capacity(texts.len());
+        let counts = encode_all(self, &texts, options, |row| vectors.push(row)).await?;
+        Ok(SparseEmbeddings {
+            dim: self.dim,
+            vectors,
+            truncated: counts.truncated,
+            retried: counts.run.retried,
+            halved: counts.run.halved,
+            tokens: counts.tokens,
+        })
+    }
+
+    /// True where texts under these options are looked up in a table, without the GPU.
+    #[cfg(feature = "server")]
+    pub(crate) fn looks_up(&self, options: &EmbedOptions) -> bool {
+        self.query_table(options).is_some()
+    }
+
+    /// The table that texts under `options` are looked up in, if any.
+    fn query_table(&self, options: &EmbedOptions) -> Option<&StaticQueryTable> {
+        self.queries.as_ref().filter(|table| table.serves(options.task))
+    }
+}
+
+fn check_options(options: &EmbedOptions) -> Result<(), Error> {
+    for (option, given) in
+        [("truncate_dim", options.truncate_dim.is_some()), ("normalize", options.normalize)]
+    {
+        if given {
+            return Err(Error::option(option, "is not for sparse vectors; leave it out"));
+        }
+    }
+    Ok(())
+}

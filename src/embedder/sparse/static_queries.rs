@@ -1,0 +1,81 @@
+//! Queries of sparse encoders that only run documents: each token of a query has a weight in a table.
+
+use crate::config::{ModelConfig, StaticQueries};
+use crate::embedder::model::Model;
+use crate::embedder::options::{EmbedTask, OnTooLong};
+use crate::error::Error;
+use crate::tokenize::{Tokenizer, Tokens};
+use crate::weights::WeightFiles;
+
+/// A tokenizer and the weight of each of its tokens.
+#[derive(Debug)]
+pub(super) struct StaticQueryTable {
+    tokenizer: Tokenizer,
+    weights: Vec<f32>,
+    by_default: bool,
+}
+
+impl StaticQueryTable {
+    /// Loads the table of a model.
+    ///
+    /// # Errors
+    /// Errors that name a file or tensor.
+    pub fn load(model: &Model, queries: &StaticQueries) -> Result<Self, Error> {
+        let prefix = &queries.prefix;
+        let files = WeightFiles::open(&model.files, prefix)?;
+        let (name, entry) = files.find("weight")?;
+        let wrong = |problem: String| Error::tensor(files.file_of(entry), &name, problem);
+        let dim = model.dimension;
+        if entry.shape != [dim] {
+            let shape = &entry.shape;
+            return Err(wrong(format!("has shape {shape:?}; documents have {dim} weights")));
+        }
+        let weights = files.values(&name, entry, 0, dim)?;
+        if let Some(weight) = weights.iter().find(|weight| !weight.is_finite() || **weight < 0.0) {
+            return Err(wrong(format!("holds {weight}; weights must not be negative")));
+        }
+        let config = ModelConfig {
+            weights_prefix: prefix.clone(),
+            max_seq_length: queries.max_seq_length,
+            do_lower_case: false,
+            ..model.config.clone()
+        };
+        let tokenizer = Tokenizer::load(&model.files, &config, dim, None)?;
+        Ok(StaticQueryTable { tokenizer, weights, by_default: queries.by_default })
+    }
+
+    /// True where texts of this task are looked up.
+    pub fn serves(&self, task: Option<EmbedTask>) -> bool {
+        task.map_or(self.by_default, |task| task == EmbedTask::Query)
+    }
+
+    /// The most tokens of a query; `None` for no limit.
+    pub fn limit(&self) -> Option<usize> {
+        self.tokenizer.limit()
+    }
+
+    /// The tokens of a query, without special tokens. `text` is its index in the caller's list.
+    pub fn tokens(
+        &self,
+        text: usize,
+        query: &str,
+        on_too_long: OnTooLong,
+    ) -> Result<Tokens, Error> {
+        let tokens = self.tokenizer.encode_bare(query)?;
+        let (limit, all) = (tokens.ids.len(), tokens.untruncated);
+        if all > limit && on_too_long == OnTooLong::Error {
+            return Err(Error::TooLong { text, tokens: all, limit });
+        }
+        Ok(tokens)
+    }
+
+    /// The weights above zero of these tokens, each token once, in order of the token.
+    pub fn weights(&self, ids: &[u32]) -> Vec<(u32, f32)> {
+        let mut ids = ids.to_vec();
+        ids.sort_unstable();
+        ids.dedup();
+        // Loading has checked that every id is below the number of weights.
+        let weighted = ids.into_iter().map(|id| (id, self.weights[id as usize]));
+        weighted.filter(|(_, weight)| *weight > 0.0).collect()
+    }
+}

@@ -1,0 +1,101 @@
+//! [`SparseVector`], and how it is made from logits or token weights.
+
+use std::collections::{BTreeMap, HashSet};
+
+/// The non-zero weights of a text.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct SparseVector {
+    /// Token ids, ascending.
+    pub indices: Vec<u32>,
+    /// The weight of each, above zero.
+    pub values: Vec<f32>,
+}
+
+impl SparseVector {
+    /// The dot product: the similarity of two texts.
+    pub fn dot(&self, other: &SparseVector) -> f64 {
+        let mut sum = 0.0;
+        let mut theirs = other.indices.iter().zip(&other.values).peekable();
+        for (index, value) in self.indices.iter().zip(&self.values) {
+            while theirs.next_if(|(other, _)| *other < index).is_some() {}
+            if let Some((_, other)) = theirs.next_if(|(other, _)| *other == index) {
+                sum += f64::from(*value) * f64::from(*other);
+            }
+        }
+        sum
+    }
+
+    /// Makes the vector of a row of logits, which are maxima over the tokens of a text. At most `most` weights
+    /// stay.
+    pub(super) fn of_logits(logits: &[f32], twice: bool, most: Option<usize>) -> Self {
+        let log1p = |x: f64| if twice { x.ln_1p().ln_1p() } else { x.ln_1p() };
+        let active = logits
+            .iter()
+            .enumerate()
+            .filter(|(_, logit)| **logit > 0.0)
+            .map(|(index, logit)| (index as u32, log1p(f64::from(*logit)) as f32))
+            .filter(|(_, weight)| *weight > 0.0)
+            .collect();
+        SparseVector::largest(active, most)
+    }
+
+    /// Makes the vector of the weights of a text's tokens: the largest for each token of the vocabulary,
+    /// without `special` ones.
+    pub(super) fn of_tokens(ids: &[u32], weights: &[f32], special: &HashSet<u32>) -> Self {
+        let mut largest: BTreeMap<u32, f32> = BTreeMap::new();
+        for (id, weight) in ids.iter().zip(weights) {
+            if *weight > 0.0 && !special.contains(id) {
+                let known = largest.entry(*id).or_default();
+                *known = known.max(*weight);
+            }
+        }
+        SparseVector::largest(largest.into_iter().collect(), None)
+    }
+
+    /// Keeps at most `most` of the largest weights; of equals, those of smaller index. `active` is in order of
+    /// the index.
+    pub(super) fn largest(mut active: Vec<(u32, f32)>, most: Option<usize>) -> Self {
+        if let Some(most) = most.filter(|most| *most < active.len()) {
+            active.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+            active.truncate(most);
+            active.sort_by_key(|(index, _)| *index);
+        }
+        let (indices, values) = active.into_iter().unzip();
+        SparseVector { indices, values }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_above_zero_are_kept_in_order() {
+        let logits = [0.0, -1.0, 1.0, 1e-30, 3.0, 3.0, f32::MAX];
+        let all = SparseVector::of_logits(&logits, false, None);
+        assert_eq!(all.indices, [2, 3, 4, 5, 6]);
+        assert_eq!(all.values[..2], [2f64.ln() as f32, 1e-30]);
+        let two = SparseVector::of_logits(&logits, true, Some(2));
+        assert_eq!(two.indices, [4, 6]);
+        assert_eq!(two.values[0], 4f64.ln().ln_1p() as f32);
+    }
+
+    #[test]
+    fn tokens_have_the_largest_of_their_weights() {
+        let weights = [0.5, 1.0, 3.0, 2.0, 0.0, -1.0];
+        let vector = SparseVector::of_tokens(&[9, 4, 2, 4, 7, 8], &weights, &[2].into());
+        assert_eq!((vector.indices, vector.values), (vec![4, 9], vec![2.0, 0.5]));
+    }
+
+    #[test]
+    fn products_are_of_tokens_that_both_have() {
+        let vector = |pairs: &[(u32, f32)]| {
+            let (indices, values) = pairs.iter().copied().unzip();
+            SparseVector { indices, values }
+        };
+        let a = vector(&[(1, 2.0), (4, 3.0), (9, 1.0)]);
+        let b = vector(&[(0, 5.0), (4, 0.5), (9, 4.0), (12, 7.0)]);
+        assert_eq!(a.dot(&b), 5.5);
+        assert_eq!(a.dot(&vector(&[])), 0.0);
+    }
+}

@@ -1,0 +1,193 @@
+//! [`TextModel`]: the four kinds of model behind one trait, and the call that all of them share.
+
+use std::borrow::Borrow;
+use std::future::Future;
+
+use crate::config::ModelKind;
+use crate::embedder::model::ModuleSummary;
+use crate::embedder::run::{Prepared, RunCounts, Runner};
+use crate::error::Error;
+
+/// A loaded model of any kind: [`Embedder`](crate::Embedder), [`Reranker`](crate::Reranker),
+/// [`SparseEncoder`](crate::SparseEncoder) or [`MultiVectorEncoder`](crate::MultiVectorEncoder).
+///
+/// A [`ModelBuilder`](crate::ModelBuilder) makes one, and [`stream`](crate::stream::stream) runs any of them.
+/// Every kind goes the same way: [`prepare`](Self::prepare) tokenizes inputs on the host,
+/// [`run`](Self::run) computes a row for each on the device, [`finish`](Self::finish) turns a row into a
+/// result. Errors of one input stand in its place, at every step. The methods of the types themselves do
+/// the same in one call.
+pub trait TextModel: Sized + Send + Sync {
+    /// The kind of model that the files must hold.
+    const KIND: ModelKind;
+
+    /// One input: a text, or for a reranker a pair of texts.
+    type Input<'a>: Copy + Sync;
+
+    /// Options of a call, the same for all of its inputs.
+    type Options: Clone + Default + Send + Sync;
+
+    /// The result of one input.
+    type Row: Send;
+
+    /// Wraps a loaded model in this type.
+    #[doc(hidden)]
+    fn from_runner(runner: Runner) -> Result<Self, Error>;
+
+    /// The loaded model and its device.
+    #[doc(hidden)]
+    fn runner(&self) -> &Runner;
+
+    /// Makes an input of a text: the text itself, or for a reranker the pair of `query` and the text.
+    #[doc(hidden)]
+    fn input<'a>(query: &'a str, text: &'a str) -> Self::Input<'a>;
+
+    /// Bytes of an input, to estimate its tokens.
+    #[doc(hidden)]
+    fn bytes(input: Self::Input<'_>) -> usize;
+
+    /// Tokenizes inputs. It uses the host alone, and any thread may call it. `first` is the index of the
+    /// first input in the caller's list, for messages.
+    ///
+    /// # Errors
+    /// Errors of the options.
+    #[doc(hidden)]
+    fn prepare(
+        &self,
+        first: usize,
+        inputs: &[Self::Input<'_>],
+        options: &Self::Options,
+    ) -> Result<Vec<Result<Prepared, Error>>, Error>;
+
+    /// Runs the texts that `more` gives, until it gives none, and hands the row of each to `take`, in
+    /// order. Batches are made here; the next one is prepared while the device runs two.
+    ///
+    /// # Errors
+    /// Errors of the device, and the first of `more` and `take`.
+    #[doc(hidden)]
+    fn run<P: Borrow<Prepared>>(
+        &self,
+        more: impl FnMut() -> Result<Option<Vec<P>>, Error>,
+        take: impl FnMut(&Prepared, Result<&[f32], Error>) -> Result<(), Error>,
+    ) -> impl Future<Output = Result<RunCounts, Error>> {
+        self.runner().run(more, take)
+    }
+
+    /// Turns the row of a prepared input into its result.
+    ///
+    /// # Errors
+    /// Errors of the options.
+    #[doc(hidden)]
+    fn finish(
+        &self,
+        input: &Prepared,
+        row: &[f32],
+        options: &Self::Options,
+    ) -> Result<Self::Row, Error>;
+
+    /// Values of a result: of a vector, the scores of a pair, the tokens of a sparse vector's vocabulary,
+    /// the values of one token's vector.
+    fn dimension(&self) -> usize;
+
+    /// Tokens that an input may have under these options; longer ones are cut. `None` for no limit.
+    fn max_tokens(&self, options: &Self::Options) -> Option<usize>;
+
+    /// The most bytes of a row as the device computes it.
+    #[doc(hidden)]
+    fn row_bytes(&self, options: &Self::Options) -> usize;
+
+    /// The steps that follow on the host, for `vectile inspect`.
+    #[doc(hidden)]
+    fn describe(&self) -> Vec<ModuleSummary>;
+}
+
+/// What a call counted beside its rows.
+#[derive(Debug, Default)]
+pub(super) struct CallCounts {
+    /// Indices of the inputs that were cut.
+    pub truncated: Vec<usize>,
+    /// Tokens of all inputs, special tokens included.
+    pub tokens: usize,
+    pub run: RunCounts,
+}
+
+/// Encodes any number of inputs and hands each result to `take`, in order. Inputs are tokenized about a
+/// batch at a time, while the device runs the batches before.
+///
+/// # Errors
+/// The first error of an input, of the options or of the device.
+pub(super) async fn encode_all<M: TextModel>(
+    model: &M,
+    inputs: &[M::Input<'_>],
+    options: &M::Options,
+    mut take: impl FnMut(M::Row),
+) -> Result<CallCounts, Error> {
+    let mut counts = CallCounts::default();
+    let mut portions = Portions::new(inputs, model.runner().batch_tokens());
+    let more = || {
+        let Some((first, inputs)) = portions.next(|input| M::bytes(*input)) else {
+            return Ok(None);
+        };
+        let prepared = model.prepare(first, inputs, options)?;
+        let prepared = prepared.into_iter().collect::<Result<Vec<Prepared>, Error>>()?;
+        counts.tokens += prepared.iter().map(Prepared::tokens).sum::<usize>();
+        let cut = prepared.iter().filter(|input| input.truncated());
+        counts.truncated.extend(cut.map(|input| input.text));
+        Ok(Some(prepared))
+    };
+    let take = |input: &Prepared, row: Result<&[f32], Error>| {
+        take(model.finish(input, row?, options)?);
+        Ok(())
+    };
+    let run = model.run(more, take).await?;
+    Ok(CallCounts { run, ..counts })
+}
+
+/// Inputs in portions of about a batch each, so that tokenizing one overlaps with running another.
+struct Portions<'a, T> {
+    inputs: &'a [T],
+    done: usize,
+    bytes: usize,
+}
+
+impl<'a, T> Portions<'a, T> {
+    /// Portions for batches of `batch_tokens` tokens, at about four bytes a token.
+    fn new(inputs: &'a [T], batch_tokens: usize) -> Self {
+        Portions { inputs, done: 0, bytes: batch_tokens.saturating_mul(4) }
+    }
+
+    /// The next inputs and the index of the first of them.
+    fn next(&mut self, bytes: impl Fn(&T) -> usize) -> Option<(usize, &'a [T])> {
+        let first = self.done;
+        let mut taken = 0;
+        while let Some(input) = self.inputs.get(self.done) {
+            taken += bytes(input).max(1);
+            self.done += 1;
+            if taken >= self.bytes {
+                break;
+            }
+        }
+        (self.done > first).then(|| (first, &self.inputs[first..self.done]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn portions_hold_about_a_batch_and_every_text_once() {
+        let texts = ["a".repeat(100), String::new(), "b".repeat(5), "c".repeat(9), "d".into()];
+        let lengths = |batch_tokens: usize| {
+            let mut portions = Portions::new(&texts, batch_tokens);
+            let mut firsts = Vec::new();
+            while let Some((first, texts)) = portions.next(String::len) {
+                firsts.push((first, texts.len()));
+            }
+            firsts
+        };
+        assert_eq!(lengths(1), [(0, 1), (1, 2), (3, 1), (4, 1)]);
+        assert_eq!(lengths(3), [(0, 1), (1, 3), (4, 1)]);
+        assert_eq!(lengths(1000), [(0, 5)]);
+        assert_eq!(Portions::new(&[] as &[String], 1).next(String::len), None);
+    }
+}

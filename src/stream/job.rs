@@ -1,0 +1,50 @@
+//! [`Job`]: a model and its options, as a stream runs it.
+
+use crate::embedder::{Prepared, Reranker, TextModel};
+use crate::error::Error;
+
+/// A model and the options that apply to every text of a stream.
+#[derive(Debug, Clone)]
+pub struct Job<'a, M: TextModel> {
+    pub(super) model: &'a M,
+    options: M::Options,
+    /// The first text of every pair; only a reranker reads it.
+    query: &'a str,
+}
+
+impl<'a, M: for<'b> TextModel<Input<'b> = &'b str>> Job<'a, M> {
+    /// A model that takes single texts.
+    pub fn new(model: &'a M, options: M::Options) -> Self {
+        Job { model, options, query: "" }
+    }
+}
+
+impl<'a> Job<'a, Reranker> {
+    /// A reranker that scores every text of the stream against `query`.
+    pub fn rerank(
+        model: &'a Reranker,
+        query: &'a str,
+        options: <Reranker as TextModel>::Options,
+    ) -> Self {
+        Job { model, options, query }
+    }
+}
+
+impl<M: TextModel> Job<'_, M> {
+    /// Tokenizes texts, on any thread.
+    pub(super) fn prepare<'t>(
+        &self,
+        texts: impl Iterator<Item = &'t String>,
+    ) -> Result<Vec<Result<Prepared, Error>>, Error> {
+        let inputs: Vec<M::Input<'_>> = texts.map(|text| M::input(self.query, text)).collect();
+        self.model.prepare(0, &inputs, &self.options)
+    }
+
+    pub(super) fn finish(&self, text: &Prepared, row: &[f32]) -> Result<M::Row, Error> {
+        self.model.finish(text, row, &self.options)
+    }
+
+    pub(super) fn row_bytes(&self) -> usize {
+        self.model.row_bytes(&self.options)
+    }
+}
