@@ -1,10 +1,10 @@
-//! Whole texts to vectors in every precision the adapter holds, end to end. See `benches/README.md`.
+//! Times texts to vectors in every precision that the adapter supports. See `benches/README.md`.
 
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
     missing_docs,
-    reason = "a bench fails by panicking, says what it leaves out, and its macros make items"
+    reason = "a bench fails by panicking, prints what it skips, and its macros make items"
 )]
 
 #[path = "../tests/support/mod.rs"]
@@ -18,12 +18,12 @@ use support::{REQUIRE_ADAPTER, fixture, root, skip, test_model};
 use vectile::lab::Combination;
 use vectile::{Embedder, Error, ModelFiles, Precision, block_on};
 
-/// The model that `VECTILE_TEST_MODEL` names, else a tiny one of the tests.
+/// The model that `VECTILE_TEST_MODEL` names, or a tiny one of the tests.
 fn directory() -> PathBuf {
     test_model().unwrap_or_else(|| fixture("bert_mean_norm"))
 }
 
-/// The model in a precision; `None` where the adapter cannot run it as requested.
+/// Loads the model in a precision. `None` where the adapter cannot run it as requested.
 fn load(combination: Combination) -> Option<Embedder> {
     let files = ModelFiles::from_directory(directory()).unwrap();
     let built = block_on(combination.request(Embedder::builder(files), &[]).build());

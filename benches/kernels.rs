@@ -1,11 +1,11 @@
-//! One run of every kernel at the sizes of a small model, in every storage. See `benches/README.md`.
+//! Times every kernel at the sizes of a small model, in every storage. See `benches/README.md`.
 
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::print_stdout,
     missing_docs,
-    reason = "a bench fails by panicking, says what it leaves out, and its macros make items"
+    reason = "a bench fails by panicking, prints what it skips, and its macros make items"
 )]
 
 #[path = "../tests/support/mod.rs"]
@@ -30,15 +30,15 @@ const HIDDEN: usize = 384;
 const INNER: usize = 1536;
 const HEADS: usize = 12;
 const EXPERTS: usize = 8;
-/// Experts of a token.
+/// The number of experts for each token.
 const TOP: usize = 2;
 
-/// A run and what it must give.
+/// The output tensor of a run, and its expected values.
 type Run = (Activations, Vec<f64>);
 
 type Make = fn(&mut Builder, usize) -> Run;
 
-/// A kernel's name without its family, and how a run over so many tokens is made.
+/// Kernel names without their family, each with a function that builds a run over a number of tokens.
 const CASES: &[(&str, Make)] = &[
     ("lookup", lookup_run),
     ("layer_norm", layer_norm_run),
@@ -64,7 +64,7 @@ fn rows_of(builder: &mut Builder, values: &[f32], width: usize, storage: Storage
     Activations { id, rows: values.len() / width, width, width4: width.div_ceil(4), storage }
 }
 
-/// Random activations `[tokens, width]`, and their values.
+/// A tensor of random activations `[tokens, width]`, and its values.
 fn activations(
     builder: &mut Builder,
     seed: u32,
@@ -76,7 +76,7 @@ fn activations(
     (rows_of(builder, &x, width, storage), x)
 }
 
-/// An f32 vector such as a bias, and its values.
+/// A tensor for an f32 vector such as a bias, and its values.
 fn vector(builder: &mut Builder, seed: u32, width: usize) -> (TensorId, Vec<f32>) {
     let x = values(seed, width, 1.0, Storage::F32);
     (stored(builder, &x, Storage::F32), x)
@@ -121,7 +121,7 @@ fn matmul_run(builder: &mut Builder, tokens: usize) -> Run {
     (y, reference::matmul(&x_values, &w, &biases, Activation::Gelu, None))
 }
 
-/// Two experts of each token, by no order.
+/// Two experts for each token, in an irregular pattern.
 fn experts(tokens: usize) -> Vec<usize> {
     let first = |token: usize| (token * 5 + token / 7) % EXPERTS;
     (0..tokens).flat_map(|t| [first(t), (first(t) + 1 + t % (EXPERTS - 1)) % EXPERTS]).collect()
@@ -133,7 +133,7 @@ fn choices(builder: &mut Builder, tokens: usize) -> (route::Choices, Vec<f32>) {
     (route::Choices { pairs: rows, top: TOP, experts: EXPERTS }, pairs)
 }
 
-/// The rows are grouped on the host, so that the matmul alone is timed.
+/// Groups the rows on the host, so that only the matmul is timed.
 fn matmul_experts_run(builder: &mut Builder, tokens: usize) -> Run {
     let (x, x_values) = activations(builder, 18, tokens, HIDDEN);
     let storage = builder.weights;
@@ -194,7 +194,7 @@ fn rope_run(builder: &mut Builder, tokens: usize) -> Run {
     (y, expected)
 }
 
-/// Texts of 128 tokens and what is left.
+/// Texts of 128 tokens, and a shorter last one.
 fn texts(tokens: usize) -> Vec<attention::Text> {
     let text = |first: usize| {
         let length = 128.min(tokens - first) as u32;
@@ -229,7 +229,7 @@ fn usual_precision(weights: Storage) -> Precision {
     precision(weights, if weights == Storage::F16 { Storage::F16 } else { Storage::F32 })
 }
 
-/// The largest distance from what should be, in units of what the storage rounds off.
+/// Checks that every value is within the rounding of the storage.
 fn assert_right(executor: &mut Executor, name: &str, builder: &Builder, (y, expected): &Run) {
     let outcome = block_on(executor.run(&builder.graph)).unwrap();
     let filled = convert::decode(y.storage, &outcome.output);
@@ -238,14 +238,14 @@ fn assert_right(executor: &mut Executor, name: &str, builder: &Builder, (y, expe
     let mut compared = 0;
     for (got, expected) in got.zip(expected) {
         let error = (f64::from(*got) - expected).abs();
-        assert!(error <= rounding * expected.abs().max(1.0), "{name}: {got} is not {expected}");
+        assert!(error <= rounding * expected.abs().max(1.0), "{name}: {got}, expected {expected}");
         compared += 1;
     }
     assert_eq!(compared, expected.len(), "{name}");
 }
 
-/// Storages with the plans to run them under: the adapter's own, then the other kernels that it can run; of
-/// the matmul of a layer every tile.
+/// Each storage with the plans to run: the adapter's own, then the other kernels that it can run. The matmul of a layer
+/// runs in every tile size.
 fn runs(executor: &Executor, case: &str) -> Vec<(Storage, KernelPlan)> {
     let own = KernelPlan::for_device(&executor.gpu);
     let other = KernelPlan { software: !own.software, cooperative: None, ..own.clone() };
@@ -271,11 +271,11 @@ fn kernels(criterion: &mut Criterion) {
         gpu.adapter,
         match gpu.has_timestamps() {
             true => "the GPU's own",
-            false => "those of the whole run, upload and read-back included",
+            false => "those of the whole run, including upload and read-back",
         }
     );
     let named = |kernel: &str| CASES.iter().any(|(case, _)| kernel.starts_with(case));
-    assert!(ALL.iter().all(|kernel| named(kernel.name)), "a kernel without a bench");
+    assert!(ALL.iter().all(|kernel| named(kernel.name)), "a kernel has no bench");
     let whole = std::env::args().any(|arg| arg == "--bench");
     let tokens = if whole { 512 } else { 19 };
     let mut executor = Executor::new(gpu);
@@ -307,14 +307,14 @@ fn kernels(criterion: &mut Criterion) {
     }
 }
 
-/// The time of the kernel alone, by the GPU's clock where it has one.
+/// The time of the kernel alone by the GPU's clock, or of the whole run where it has none.
 fn time(executor: &mut Executor, builder: &Builder) -> Duration {
     executor.trace = Some(Trace::new(Measure::Gpu));
     let since = Instant::now();
     block_on(executor.run(&builder.graph)).unwrap();
     let wall = since.elapsed();
     let ns: u64 = executor.trace.take().map_or(0, |t| t.dispatches.iter().map(|d| d.ns).sum());
-    // Some clocks tick too rarely for a short kernel: criterion wants a time above zero.
+    // Some clocks are too coarse for a short kernel, but criterion needs a time above zero.
     if executor.gpu.has_timestamps() { Duration::from_nanos(ns.max(1)) } else { wall }
 }
 

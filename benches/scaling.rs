@@ -1,5 +1,5 @@
-//! How the cost of a text depends on what it is embedded with: on the lengths of the others, on how many
-//! there are, and on its own length. See `benches/README.md`.
+//! Measures how the cost of a text depends on its length, on the lengths of other texts in the run, and on their number.
+//! See `benches/README.md`.
 
 #![allow(
     clippy::unwrap_used,
@@ -17,21 +17,23 @@ use support::{build, fixture, read_json, resident_memory, test_model};
 use vectile::stream::{Job, WindowRows, stream};
 use vectile::{EmbedOptions, Embedder, Error, ModelFiles, block_on};
 
-/// Sizes: the whole bench under `cargo bench`, a moment's worth under `cargo test`.
+/// The sizes of the bench: full under `cargo bench`, tiny under `cargo test`.
 struct Size {
     rounds: usize,
-    /// Tokens of a measured run of the model.
+    /// The number of tokens of a measured run of the model.
     tokens: usize,
-    /// Texts of the smallest and of the largest run of the tiny model.
-    texts: [usize; 2],
+    /// The number of texts of the smallest run of the tiny model.
+    fewest_texts: usize,
+    /// The number of texts of the largest run of the tiny model.
+    most_texts: usize,
 }
 
 fn main() {
     let whole = std::env::args().any(|arg| arg == "--bench");
     let size = if whole {
-        Size { rounds: 5, tokens: 8192, texts: [1000, 1_000_000] }
+        Size { rounds: 5, tokens: 8192, fewest_texts: 1000, most_texts: 1_000_000 }
     } else {
-        Size { rounds: 1, tokens: 600, texts: [10, 100] }
+        Size { rounds: 1, tokens: 600, fewest_texts: 10, most_texts: 100 }
     };
     let tiny = fixture("bert_mean_norm");
     let model = test_model().unwrap_or_else(|| tiny.clone());
@@ -50,7 +52,7 @@ fn name(model: &Path) -> String {
     model.file_name().unwrap().to_string_lossy().into_owned()
 }
 
-/// The model, with as many tokens a text as it has positions.
+/// Loads the model with its length limit raised to its number of positions.
 fn load(model: &Path) -> Option<Embedder> {
     let directory = tempfile::tempdir().unwrap();
     copy(model, directory.path());
@@ -76,22 +78,22 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// A text of exactly so many tokens, special ones included, whatever the tokenizer: a letter is one.
+/// A text of exactly this many tokens, including special tokens. Every letter is one token in any tokenizer.
 fn text(tokens: usize) -> String {
     vec!["a"; tokens - 2].join(" ")
 }
 
-/// Tokens a second of texts, which have so many tokens in all.
+/// The rate of embedding the texts, in tokens per second.
 fn rate(embedder: &Embedder, texts: &[String]) -> f64 {
     let start = Instant::now();
     let embedded = block_on(embedder.embed(texts)).unwrap();
     embedded.tokens as f64 / start.elapsed().as_secs_f64()
 }
 
-/// Rounds in which the sets take turns: for each set its rates.
+/// The rates of each set of texts. Sets take turns in each round.
 fn rounds(embedder: &Embedder, size: &Size, sets: &[Vec<String>]) -> Vec<Vec<f64>> {
     let mut rates = vec![Vec::new(); sets.len()];
-    // The first round warms up.
+    // The first round is a warm-up.
     for round in 0..=size.rounds {
         for (rates, set) in rates.iter_mut().zip(sets) {
             let rate = rate(embedder, set);
@@ -108,15 +110,15 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// The ratios of two sets, round by round: the median with the least and the most.
-fn ratio(of: &[f64], to: &[f64]) -> String {
-    let mut ratios: Vec<f64> = of.iter().zip(to).map(|(of, to)| of / to).collect();
+/// The ratio of two rates within each round: median, minimum and maximum.
+fn ratio(own: &[f64], base: &[f64]) -> String {
+    let mut ratios: Vec<f64> = own.iter().zip(base).map(|(own, base)| own / base).collect();
     ratios.sort_by(f64::total_cmp);
-    let (least, most) = (ratios[0], ratios[ratios.len() - 1]);
-    format!("{:.2}× ({least:.2} to {most:.2})", median(ratios))
+    let (minimum, maximum) = (ratios[0], ratios[ratios.len() - 1]);
+    format!("{:.2}× ({minimum:.2} to {maximum:.2})", median(ratios))
 }
 
-/// Texts of one length each, from short to long: what is beyond attention costs the same a token.
+/// Times sets of texts of one length each. Everything but attention costs the same for each token.
 fn lengths(embedder: &Embedder, size: &Size) {
     let most = embedder.max_seq_length().unwrap();
     let lengths: Vec<usize> =
@@ -124,14 +126,14 @@ fn lengths(embedder: &Embedder, size: &Size) {
     let sets: Vec<Vec<String>> =
         lengths.iter().map(|n| vec![text(*n); (size.tokens / n).max(1)]).collect();
     let rates = rounds(embedder, size, &sets);
-    println!("\ntexts of one length: tokens a second, beside the first");
+    println!("\ntexts of one length: tokens per second, relative to the first");
     for (length, rate) in lengths.iter().zip(&rates) {
         let beside = ratio(rate, &rates[0]);
         println!("  {length:4} tokens {:10.0}   {beside}", median(rate.clone()));
     }
 }
 
-/// Texts of 5 tokens to the model's most, shuffled, beside as many tokens in texts of one length.
+/// Compares texts of mixed lengths, from 5 tokens to the model's limit, with as many tokens in texts of one length.
 fn mixed(embedder: &Embedder, size: &Size) {
     let most = embedder.max_seq_length().unwrap().min(512);
     let mut random = fastrand::Rng::with_seed(7);
@@ -143,28 +145,31 @@ fn mixed(embedder: &Embedder, size: &Size) {
         various.push(length);
     }
     let tokens: usize = various.iter().sum();
-    // Attention costs a token as much in both sets: each is beside as many others on average.
+    // This length makes attention cost the same in both sets: each token sees as many others on average.
     let equal = squares / tokens;
     let sets = [
         various.iter().map(|length| text(*length)).collect(),
         vec![text(equal); tokens.div_ceil(equal)],
     ];
     let rates = rounds(embedder, size, &sets);
-    println!("\n{} texts of 5 to {most} tokens, beside texts of {equal} tokens", various.len());
+    println!(
+        "\n{} texts of 5 to {most} tokens, relative to texts of {equal} tokens",
+        various.len()
+    );
     println!("  {:10.0} tokens/s   {}", median(rates[0].clone()), ratio(&rates[0], &rates[1]));
 }
 
-/// From few texts to many, as a stream: time for each, and memory.
+/// Streams from few to many texts, and prints rates and memory.
 fn numbers(embedder: &Embedder, size: &Size) {
     println!(
-        "\na tiny model, from few texts to many of 5 to 20 tokens: tokens a second, beside the first"
+        "\na tiny model, from few texts to many of 5 to 20 tokens: tokens per second, relative to the first"
     );
     let mut first = None;
-    let mut texts = size.texts[0];
-    while texts <= size.texts[1] {
+    let mut texts = size.fewest_texts;
+    while texts <= size.most_texts {
         let mut rates = Vec::new();
-        // What is short is measured as long as what is long.
-        let repeats = (size.texts[1] / texts).clamp(1, 5);
+        // Short runs are repeated, so that all take about the same time.
+        let repeats = (size.most_texts / texts).clamp(1, 5);
         for _ in 0..repeats {
             let start = Instant::now();
             rates.push(streamed(embedder, texts) as f64 / start.elapsed().as_secs_f64());
@@ -178,7 +183,7 @@ fn numbers(embedder: &Embedder, size: &Size) {
     }
 }
 
-/// Runs so many texts; their tokens.
+/// Streams this many texts, and returns the number of their tokens.
 fn streamed(embedder: &Embedder, texts: usize) -> usize {
     let mut left = texts;
     let mut random = fastrand::Rng::with_seed(11);

@@ -1,5 +1,5 @@
-//! The matmul of all-MiniLM-L6-v2's feed-forward layer, and whole texts through the whole model, in
-//! every storage, beside a native CPU matmul in the same run. See `benches/README.md`.
+//! Times the matmul of all-MiniLM-L6-v2's feed-forward layer, and whole texts, in every storage, relative to a native CPU
+//! matmul in the same run. See `benches/README.md`.
 
 #![allow(
     clippy::unwrap_used,
@@ -27,7 +27,7 @@ use vectile::{
 const INNER: usize = 384;
 const COLUMNS: usize = 1536;
 
-/// Sizes: the whole bench under `cargo bench`, a moment's worth under `cargo test`.
+/// The sizes of the bench: full under `cargo bench`, tiny under `cargo test`.
 struct Size {
     rows: usize,
     rounds: usize,
@@ -44,7 +44,7 @@ fn main() {
     let Some(gpu) = open_gpu(&[]) else { return };
     println!("adapter: {}", gpu.adapter);
     println!(
-        "vectile {}, rates in GFLOP per CPU-second, best of {}",
+        "vectile {}, rates in GFLOP per CPU-second, the best of {} rounds",
         env!("CARGO_PKG_VERSION"),
         size.rounds
     );
@@ -56,7 +56,7 @@ fn main() {
     for storage in &storages {
         check(&mut executor, *storage);
     }
-    // Rounds are interleaved, so that a slow moment of the machine meets every row.
+    // Rounds are interleaved, so that a slow moment of the machine affects every row.
     let mut native: f64 = 0.0;
     let mut rates = vec![0.0f64; storages.len()];
     for _ in 0..size.rounds {
@@ -83,7 +83,7 @@ fn noise(i: usize) -> f32 {
     support::noise(0, i)
 }
 
-/// A graph of `repeats` of the same matmul.
+/// A graph with the same matmul `repeats` times.
 fn graph(
     executor: &Executor,
     weights: Storage,
@@ -110,14 +110,14 @@ fn graph(
     (builder, y)
 }
 
-/// The kernel's result is right before it is timed.
+/// Checks the kernel's result before it is timed.
 fn check(executor: &mut Executor, storage: Storage) {
     let rows = 5;
     let (builder, y) = graph(executor, storage, rows, 1);
     let outcome = block_on(executor.run(&builder.graph)).unwrap();
     let got = convert::decode(y.storage, &outcome.output);
     let x: Vec<f32> = (0..rows * INNER).map(noise).collect();
-    // As checkpoints have it: [columns, inner].
+    // The reference takes weights as checkpoints have them: [columns, inner].
     let mut w = vec![0.0; INNER * COLUMNS];
     for (k, c) in (0..INNER).flat_map(|k| (0..COLUMNS).map(move |c| (k, c))) {
         w[c * INNER + k] = noise(k * COLUMNS + c + 7) * 0.05;
@@ -171,7 +171,7 @@ fn native_rate(rows: usize) -> f64 {
     (2 * repeats * rows * INNER * COLUMNS) as f64 / clock.seconds() / 1e9
 }
 
-/// Whole texts through the model that `VECTILE_TEST_MODEL` names.
+/// Times whole texts on the model that `VECTILE_TEST_MODEL` names.
 fn whole_texts(size: &Size, storages: &[Storage], matmul_rates: &[f64]) {
     let Some(directory) = test_model() else {
         println!("\nSKIPPED whole texts: VECTILE_TEST_MODEL does not name a model");
@@ -187,7 +187,7 @@ fn whole_texts(size: &Size, storages: &[Storage], matmul_rates: &[f64]) {
     for (storage, matmul_rate) in storages.iter().zip(matmul_rates) {
         let files = ModelFiles::from_directory(&directory).unwrap();
         let embedder = block_on(stored_as(*storage, Embedder::builder(files)).build()).unwrap();
-        assert_eq!(embedder.precision().weights, *storage, "nothing is timed under another name");
+        assert_eq!(embedder.precision().weights, *storage, "the model runs in another storage");
         let warm = block_on(embedder.embed(&texts)).unwrap();
         let base = base.get_or_insert_with(|| warm.values.clone());
         let worst = warm.values.iter().zip(&*base).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
@@ -223,17 +223,17 @@ fn stored_as(storage: Storage, builder: EmbedderBuilder) -> EmbedderBuilder {
     }
 }
 
-/// Operations of a BERT's linear layers and attention.
+/// The floating point operations of a BERT's linear layers and attention.
 fn model_flops(directory: &Path, lengths: &[usize]) -> f64 {
     let config: serde_json::Value = read_json(&directory.join("config.json"));
     let size = |key: &str| config[key].as_f64().unwrap();
     let (hidden, inner) = (size("hidden_size"), size("intermediate_size"));
     let linear = 2.0 * (4.0 * hidden * hidden + 2.0 * hidden * inner);
-    let of_text = |n: &usize| *n as f64 * (linear + 4.0 * hidden * *n as f64);
-    size("num_hidden_layers") * lengths.iter().map(of_text).sum::<f64>()
+    let flops_of_text = |n: &usize| *n as f64 * (linear + 4.0 * hidden * *n as f64);
+    size("num_hidden_layers") * lengths.iter().map(flops_of_text).sum::<f64>()
 }
 
-/// CPU time of this process where the system tells it, else wall time.
+/// A clock of this process's CPU time, or of wall time where the system does not report CPU time.
 struct Clock {
     wall: Instant,
     cpu: Option<f64>,
@@ -252,7 +252,7 @@ impl Clock {
     }
 }
 
-/// User and system time of all threads, from Linux's `/proc`.
+/// User and system time of all threads in seconds, from Linux's `/proc`.
 fn cpu_seconds() -> Option<f64> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
     let fields: Vec<&str> = stat.rsplit(')').next()?.split_whitespace().collect();
