@@ -62,8 +62,8 @@ pub(super) fn adapter(report: &AdapterReport) -> Markup {
             (
                 "subgroup size",
                 match adapter.subgroup_sizes {
-                    Some((least, most)) => {
-                        html! { (count(least as usize)) " to " (count(most as usize)) " invocations" }
+                    Some((minimum, maximum)) => {
+                        html! { (count(minimum as usize)) " to " (count(maximum as usize)) " invocations" }
                     }
                     None => word("none"),
                 },

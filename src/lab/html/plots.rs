@@ -195,15 +195,15 @@ pub(super) fn speed_accuracy(points: &[Point]) -> Result<String, String> {
     const HEIGHT: u32 = 340;
     let away: Vec<f64> = points.iter().map(|point| 1.0 - point.min_cosine).collect();
     let logs: Vec<f64> = away.iter().filter(|away| **away > 0.0).map(|away| away.log10()).collect();
-    let least = logs.iter().copied().fold(-3.0, f64::min).floor();
-    let most = logs.iter().copied().fold(least + 1.0, f64::max).ceil();
+    let minimum = logs.iter().copied().fold(-3.0, f64::min).floor();
+    let maximum = logs.iter().copied().fold(minimum + 1.0, f64::max).ceil();
     // Equal vectors, whose logarithm is infinite, are drawn one decade below the smallest distance.
-    let same = least - 1.0;
+    let same = minimum - 1.0;
     let high = points.iter().map(|point| point.speed.high).fold(1.0, f64::max) * 1.1;
     let low = points.iter().map(|point| point.speed.low).fold(1.0, f64::min);
     let low = (low - (high - low) * 0.1).max(0.0);
     draw(HEIGHT, |area| {
-        let (y0, y1) = (same - 0.4, most + 0.4);
+        let (y0, y1) = (same - 0.4, maximum + 0.4);
         let mut chart = ChartBuilder::on(area)
             .margin_top(8)
             .margin_right(12)
@@ -223,7 +223,7 @@ pub(super) fn speed_accuracy(points: &[Point]) -> Result<String, String> {
             .x_label_formatter(&|x| format!("{}×", tick(*x)))
             .x_desc("times as fast as the first precision")
             .draw()?;
-        for decade in same as i32..=most as i32 {
+        for decade in same as i32..=maximum as i32 {
             let y = f64::from(decade);
             chart.draw_series([PathElement::new([(low, y), (high, y)], GRID)])?;
             let name = match y == same {
