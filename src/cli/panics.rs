@@ -3,23 +3,28 @@
 //! The library recovers from some panics of the libraries it uses, such as those of a tokenizer, and reports them as
 //! errors. The report of the standard library would come before that error, and ask the user for a backtrace.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 
 use super::failure::Failure;
+use super::message;
 
-/// The last panic, with its place in the code.
-static LAST_PANIC: Mutex<Option<String>> = Mutex::new(None);
+/// A panic with its place in the code.
+struct PanicReport {
+    message: String,
+    /// Captured only if RUST_BACKTRACE asks for it.
+    backtrace: Backtrace,
+}
 
-/// Records panics instead of printing them. VECTILE_LOG=debug shows them, and RUST_BACKTRACE keeps the report of the
-/// standard library.
+static LAST_PANIC: Mutex<Option<PanicReport>> = Mutex::new(None);
+
+/// Records panics instead of printing them. VECTILE_LOG=debug shows them.
 pub fn record() {
-    if std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0") {
-        return;
-    }
     std::panic::set_hook(Box::new(|panic| {
-        let report = panic.to_string().replace('\n', " ");
-        tracing::debug!("{report}");
+        let message = panic.to_string().replace('\n', " ");
+        tracing::debug!("{message}");
+        let report = PanicReport { message, backtrace: Backtrace::capture() };
         *LAST_PANIC.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
     }));
 }
@@ -28,6 +33,29 @@ pub fn record() {
 pub fn catch<T>(run: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
         let report = LAST_PANIC.lock().unwrap_or_else(PoisonError::into_inner).take();
-        Err(Failure::internal(report.as_deref().unwrap_or("a panic")))
+        let Some(PanicReport { message, backtrace }) = report else {
+            return Err(Failure::internal("a panic without a message"));
+        };
+        if backtrace.status() == BacktraceStatus::Captured {
+            message::note(format_args!("backtrace:\n{backtrace}"));
+        }
+        Err(Failure::internal(message))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_becomes_an_internal_error_with_its_message() {
+        record();
+        let failed = catch(|| -> Result<(), Failure> { panic!("the reason") });
+        let _ = std::panic::take_hook();
+        let failure = failed.unwrap_err();
+        assert_eq!(failure.exit_code(), 1);
+        assert!(failure.to_string().contains("the reason"), "{failure}");
+        assert!(failure.to_string().contains("please report it"), "{failure}");
+        assert!(matches!(catch(|| Ok(7)), Ok(7)));
+    }
 }

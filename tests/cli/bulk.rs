@@ -1,6 +1,6 @@
 //! `embed` from files to files: carried columns, text formats, and interrupted runs.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
@@ -193,7 +193,7 @@ fn files_directories_and_patterns_are_read_in_order() {
     assert_eq!(read(&[&b, &a, &b]), [&expected[1..2], &expected[..1], &expected[1..2]].concat());
     let none = directory.path().join("none");
     std::fs::create_dir(&none).unwrap();
-    refuse(embed(&[&none], &out, &[]), &["none", "the directory has no .txt"]);
+    refuse(embed(&[&none], &out, &[]), &["none", "is a directory without .txt"]);
     refuse(embed(&[&none.join("*.jsonl")], &out, &[]), &["no file matches"]);
     refuse(
         embed(&[&a, Path::new("-")], &out, &[]),

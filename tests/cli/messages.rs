@@ -146,12 +146,15 @@ fn a_panic_of_a_library_is_reported_as_one_error() {
     tokenizer["post_processor"]["single"][0]["SpecialToken"]["id"] = "[NOPE]".into();
     write(&copy, "tokenizer.json", tokenizer.to_string());
     write(&copy, "tokenizer_config.json", "{\"tokenizer_class\": \"PreTrainedTokenizerFast\"}");
-    let mut command = vectile();
-    command.args(["embed", "a", "-q", "--model"]).arg(&copy);
-    let output = command.output().unwrap();
-    let said = raw_stderr(&output);
-    assert_eq!(output.status.code(), Some(2), "{said}");
-    assert_eq!(said.lines().count(), 1, "{said}");
-    assert!(said.starts_with("vectile: ") && said.contains("tokenizer.json"), "{said}");
-    assert!(said.contains("contradict each other"), "{said}");
+    for backtrace in ["0", "1"] {
+        let mut command = vectile();
+        command.env("RUST_BACKTRACE", backtrace);
+        command.args(["embed", "a", "-q", "--model"]).arg(&copy);
+        let output = command.output().unwrap();
+        let said = raw_stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(said.starts_with("vectile: ") && said.contains("tokenizer.json"), "{said}");
+        assert!(said.contains("contradict each other"), "{said}");
+    }
 }

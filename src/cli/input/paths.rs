@@ -22,7 +22,7 @@ pub fn expand(inputs: &[PathBuf], output: &Path) -> Result<Vec<PathBuf>, Failure
             list_directory(input, output, &mut files)?;
             if files.len() == before {
                 return Err(Failure::user(format!(
-                    "{name}: the directory has no .txt, .jsonl, .csv, .tsv, .parquet or .arrow files"
+                    "{name}: is a directory without .txt, .jsonl, .csv, .tsv, .parquet or .arrow files"
                 )));
             }
         } else if !input.exists() && is_pattern(input) {
