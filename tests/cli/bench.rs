@@ -3,7 +3,7 @@ use tempfile::tempdir;
 
 use crate::support::*;
 
-/// The report of a bench of the tiny fixture, which must end well.
+/// The report of a bench of the tiny fixture, which must succeed.
 fn report(args: &[&str]) -> Value {
     let mut command = vectile();
     command.arg("bench").arg(model("bert_mean_norm"));
@@ -44,7 +44,7 @@ fn every_precision_is_measured_and_compared_with_f32() {
         let error = accuracy["max_abs"].as_f64().unwrap();
         match name {
             "f32" => assert_eq!(error, 0.0),
-            // Rounded, and not by much.
+            // Rounded, but only slightly.
             _ => assert!(error > 0.0 && cosine > 0.99 && cosine < 1.0, "{name}: {accuracy}"),
         }
         let weights = precision["weight_bytes"].as_u64().unwrap();
@@ -162,13 +162,13 @@ fn scored_pairs_give_spearmans_correlation_in_every_precision() {
     assert_eq!(report["settings"]["pairs"], serde_json::json!(["pairs.csv", 4]));
     for precision in report["adapters"][0]["precisions"].as_array().unwrap() {
         let rho = precision["accuracy"]["spearman"].as_f64().unwrap();
-        // The equal texts are nearest; the order of the others is the random model's affair.
+        // The equal texts are the most similar; the model is random, so the order of the others is too.
         assert!((-100.0..=100.0).contains(&rho) && rho > -40.0, "{rho}");
     }
 }
 
 #[test]
-fn the_table_says_what_the_report_says() {
+fn the_table_agrees_with_the_report() {
     if !have_adapter() {
         return;
     }
@@ -190,7 +190,7 @@ fn the_table_says_what_the_report_says() {
 }
 
 #[test]
-fn what_cannot_be_measured_is_refused_before_it_begins() {
+fn unusable_inputs_are_refused_before_the_bench_begins() {
     let directory = tempdir().unwrap();
     let bench = |args: &[&str]| {
         let mut command = vectile();
@@ -243,10 +243,10 @@ fn reports_are_put_side_by_side() {
     for word in ["before", "after", "rounds", "tokens/s, texts of 16 tokens", "smallest cosine"] {
         assert!(text.contains(word), "no {word} in {text}");
     }
-    // What only one of them measured is not compared.
+    // Figures that only one report has are not compared.
     assert!(!text.contains("packed_"), "{text}");
 
-    // Twice as fast in every round of a copy is a difference beyond the spread of rounds that are alike.
+    // A copy that is twice as fast in every round differs by more than the spread of its rounds.
     let mut report: Value = serde_json::from_slice(&std::fs::read(&before).unwrap()).unwrap();
     let set = |report: &mut Value, rounds: [f64; 2]| {
         for precision in report["adapters"][0]["precisions"].as_array_mut().unwrap() {

@@ -31,7 +31,7 @@ fn expected() -> Vec<Vec<f32>> {
     rows_of(&succeed(with_model("embed", TEXTS)).stdout)
 }
 
-/// A column of texts and others of many types.
+/// A table with a column of texts and columns of many other types.
 fn table() -> RecordBatch {
     let mut lists = ListBuilder::new(StringBuilder::new());
     for i in 0..5 {
@@ -306,7 +306,7 @@ fn broken_files_and_differing_columns_are_refused_by_name() {
     refuse(embed(&words, &out, &field), &["words.arrow", "cannot be read as Arrow"]);
     std::fs::remove_file(words).unwrap();
 
-    // Files of a directory must share what is carried.
+    // The files of a directory must have the same carried columns.
     let schema = Arc::new(Schema::new(vec![
         Field::new("id", DataType::Utf8, true),
         Field::new("body", DataType::Utf8, true),

@@ -272,7 +272,7 @@ fn token_vectors_are_those_of_sentence_transformers() {
 }
 
 #[test]
-fn ranges_come_from_the_embeddings_that_are_given() {
+fn calibration_sets_the_ranges() {
     if !have_adapter() {
         return;
     }

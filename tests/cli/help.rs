@@ -1,4 +1,4 @@
-//! The help texts, and the arguments and models that are refused.
+//! The help, and wrong arguments and models.
 
 use crate::support::*;
 
@@ -130,7 +130,7 @@ fn help_of_each_command_names_its_options() {
 }
 
 #[test]
-fn wrong_values_are_refused_with_those_there_are() {
+fn wrong_values_are_refused_with_the_valid_ones() {
     for (args, words) in [
         (["--dtype", "int8"], ["--dtype", "bfloat16"]),
         (["--half-fallback", "no"], ["--half-fallback", "packed"]),
@@ -161,7 +161,7 @@ fn wrong_values_are_refused_with_those_there_are() {
 }
 
 #[test]
-fn models_that_are_not_there_are_refused_with_what_was_tried() {
+fn missing_models_are_refused_with_the_places_that_were_tried() {
     let directory = tempfile::tempdir().unwrap();
     let file = write(directory.path(), "model.safetensors", "");
     let embed = |model: &std::ffi::OsStr, more: &[&str]| {

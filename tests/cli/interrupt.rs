@@ -12,7 +12,7 @@ fn start(mut command: Command) -> Child {
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-/// Waits for the first rows in a file, then presses Ctrl-C.
+/// Waits until a file has rows, then sends the signal of Ctrl-C.
 fn interrupt_when_written(child: &mut Child, part: &Path) {
     let started = Instant::now();
     while std::fs::metadata(part).map_or(0, |about| about.len()) < 1000 {
@@ -37,7 +37,7 @@ fn interrupted(child: Child, directory: &Path, files_left: usize) -> usize {
 }
 
 #[test]
-fn in_the_middle_of_the_work() {
+fn ctrl_c_during_a_run_leaves_no_file() {
     if !have_adapter() {
         return;
     }
@@ -54,7 +54,7 @@ fn in_the_middle_of_the_work() {
 }
 
 #[test]
-fn while_waiting_for_input() {
+fn ctrl_c_while_waiting_for_input_leaves_no_file() {
     if !have_adapter() {
         return;
     }

@@ -6,14 +6,9 @@ use serde_json::Value;
 
 use crate::support::*;
 
-/// All of stderr, with the lines of other libraries.
-fn raw_stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
-}
-
 /// Each line of stderr as JSON.
 fn json_lines(output: &Output) -> Vec<Value> {
-    let text = raw_stderr(output);
+    let text = stderr(output);
     text.lines()
         .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
         .collect()
@@ -88,9 +83,9 @@ fn quiet_runs_print_only_errors() {
     }
     let directory = tempfile::tempdir().unwrap();
     let output = succeed(embed_file(directory.path(), &["--on-error", "null", "-q"]));
-    assert_eq!(raw_stderr(&output), "");
+    assert_eq!(stderr(&output), "");
     let output = embed_file(directory.path(), &["-q"]).output().unwrap();
-    let said = raw_stderr(&output);
+    let said = stderr(&output);
     assert_eq!((output.status.code(), said.lines().count()), (Some(2), 1), "{said}");
     let file = write(directory.path(), "lines.txt", "a\nb\n");
     for (verb, args) in
@@ -98,9 +93,9 @@ fn quiet_runs_print_only_errors() {
     {
         let mut command = with_model(verb, ["-q"]);
         command.args(args).arg(&file);
-        assert_eq!(raw_stderr(&succeed(command)), "", "{verb}");
+        assert_eq!(stderr(&succeed(command)), "", "{verb}");
     }
-    assert_eq!(raw_stderr(&succeed(with_model("inspect", ["-q"]))), "");
+    assert_eq!(stderr(&succeed(with_model("inspect", ["-q"]))), "");
 }
 
 /// KhronosGroup/Vulkan-Tools#721, gfx-rs/wgpu#2123 and alvr-org/ALVR#1608: libwayland prints an error about
@@ -116,7 +111,7 @@ fn display_libraries_print_nothing() {
             None => command.env_remove("XDG_RUNTIME_DIR"),
             Some(value) => command.env("XDG_RUNTIME_DIR", value),
         };
-        assert_eq!(raw_stderr(&succeed(command)), "", "{value:?}");
+        assert_eq!(stderr(&succeed(command)), "", "{value:?}");
     }
 }
 
@@ -151,7 +146,7 @@ fn a_panic_of_a_library_is_reported_as_one_error() {
         command.env("RUST_BACKTRACE", backtrace);
         command.args(["embed", "a", "-q", "--model"]).arg(&copy);
         let output = command.output().unwrap();
-        let said = raw_stderr(&output);
+        let said = stderr(&output);
         assert_eq!(output.status.code(), Some(2), "{said}");
         assert_eq!(said.lines().count(), 1, "{said}");
         assert!(said.starts_with("vectile: ") && said.contains("tokenizer.json"), "{said}");

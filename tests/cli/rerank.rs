@@ -1,4 +1,4 @@
-//! `rerank`.
+//! `rerank`: the order and the scores of lines.
 
 use serde_json::Value;
 
@@ -10,7 +10,7 @@ fn rerank(model_name: &str, args: &[&str]) -> std::process::Command {
     command
 }
 
-/// The first pairs of the fixture, whose second texts are lines, and the scores of each with `query`.
+/// The query of the fixture's first pair, and the second texts of all pairs as lines.
 fn lines() -> (String, Vec<String>) {
     let pairs = std::fs::read(model("rerankers/bert").join("pairs.json")).unwrap();
     let pairs: Vec<(String, String)> = serde_json::from_slice(&pairs).unwrap();
@@ -18,7 +18,7 @@ fn lines() -> (String, Vec<String>) {
 }
 
 #[test]
-fn lines_are_ranked_and_the_pairs_of_the_reference_have_its_scores() {
+fn lines_are_ranked_with_the_scores_of_the_reference() {
     if !have_adapter() {
         return;
     }

@@ -243,7 +243,7 @@ fn limited(command: Command, blocks: u32) -> Command {
 
 #[cfg(unix)]
 #[test]
-fn a_full_disk_leaves_no_half_file() {
+fn a_full_disk_leaves_no_partial_file() {
     if !have_adapter() {
         return;
     }

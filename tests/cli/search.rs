@@ -7,7 +7,7 @@ use crate::support::*;
 const LINES: &str = "A cat sat on the warm tin roof.\n\n  \nsmile\tand wave\nthe same text twice\n";
 
 #[test]
-fn the_line_itself_is_found_first_and_its_text_is_unbroken() {
+fn the_query_itself_is_found_first_and_its_text_is_on_one_line() {
     if !have_adapter() {
         return;
     }
@@ -24,7 +24,7 @@ fn the_line_itself_is_found_first_and_its_text_is_unbroken() {
     assert_eq!(words[..3], ["1", "1.0000", "6"], "{found}");
     assert!(found.trim_end().ends_with(long.trim_end()), "{found}");
     assert_eq!(found.lines().count(), 1);
-    // Blank lines are no answer, and a tab does not move the columns.
+    // Blank lines are skipped, and a tab in a text does not shift the columns.
     let all = search("the same text twice", "9");
     assert_eq!(all.lines().count(), 4, "{all}");
     assert!(all.contains("smile and wave"), "{all}");
@@ -34,7 +34,7 @@ fn the_line_itself_is_found_first_and_its_text_is_unbroken() {
 }
 
 #[test]
-fn five_are_shown_and_equals_stay_in_their_order() {
+fn five_lines_are_shown_and_ties_stay_in_file_order() {
     if !have_adapter() {
         return;
     }
@@ -81,7 +81,7 @@ fn similarity_of_two_texts_is_a_number() {
 }
 
 #[test]
-fn similarity_against_a_file_keeps_its_order_or_shows_the_nearest() {
+fn similarity_to_a_file_keeps_its_order_or_shows_the_best() {
     if !have_adapter() {
         return;
     }
@@ -102,7 +102,7 @@ fn similarity_against_a_file_keeps_its_order_or_shows_the_nearest() {
 }
 
 #[test]
-fn inspect_says_the_precision_in_words_and_in_json() {
+fn inspect_shows_the_precision_as_text_and_as_json() {
     if !have_adapter() {
         return;
     }
@@ -114,7 +114,7 @@ fn inspect_says_the_precision_in_words_and_in_json() {
 }
 
 #[test]
-fn adapters_are_listed_in_words_and_in_json() {
+fn adapters_are_listed_as_text_and_as_json() {
     if !have_adapter() {
         return;
     }

@@ -39,7 +39,7 @@ fn variants_are_timed_at_the_shapes_of_the_model_and_cached() {
     let tuning: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
 
     let cases = tuning["cases"].as_array().unwrap();
-    // Two numbers of rows for each of three shapes: queries with keys and values, up, and down.
+    // Two row counts for each of three shapes: qkv, up and down.
     assert!(cases.len() >= 6 && cases.len().is_multiple_of(2), "{cases:?}");
     for case in cases {
         let variants = case["variants"].as_array().unwrap();

@@ -32,7 +32,7 @@ fn fails(mut command: Command, words: &[&str]) -> Output {
 }
 
 #[test]
-fn a_model_that_is_right_passes_with_every_check_in_the_report() {
+fn a_correct_model_passes_and_the_report_has_every_check() {
     if !have_adapter() {
         return;
     }
@@ -64,7 +64,7 @@ fn a_model_that_is_right_passes_with_every_check_in_the_report() {
 }
 
 #[test]
-fn without_reference_vectors_it_says_so_plainly() {
+fn missing_reference_vectors_are_reported() {
     if !have_adapter() {
         return;
     }
@@ -74,7 +74,7 @@ fn without_reference_vectors_it_says_so_plainly() {
 }
 
 #[test]
-fn the_report_as_json() {
+fn the_report_can_be_written_as_json() {
     if !have_adapter() {
         return;
     }
@@ -95,12 +95,12 @@ fn the_report_as_json() {
 }
 
 #[test]
-fn vectors_off_the_reference_fail() {
+fn wrong_vectors_fail() {
     if !have_adapter() {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
-    // The vectors of the texts in another order.
+    // The reference has the vectors of the texts in another order.
     let (mut texts, _) = reference("bert_concat", "embeddings");
     texts.reverse();
     std::fs::copy(reference_of("bert_concat"), directory.path().join("reference.safetensors"))
@@ -143,7 +143,7 @@ fn f16_where_it_does_not_fit_fails_only_where_it_is_forced_and_is_avoided_from_t
 }
 
 #[test]
-fn the_verdict_is_written_beside_the_model_where_it_is_asked_for() {
+fn write_verdict_writes_the_verdict_beside_the_model() {
     if !have_adapter() {
         return;
     }
@@ -173,7 +173,7 @@ fn the_verdict_is_written_beside_the_model_where_it_is_asked_for() {
 }
 
 #[test]
-fn files_that_are_no_references_and_no_texts_are_refused() {
+fn unusable_references_and_texts_are_refused() {
     let directory = tempfile::tempdir().unwrap();
     let refused = |args: &[&str], words: &[&str]| {
         refuse(verify("bert_concat", directory.path(), args), words);
