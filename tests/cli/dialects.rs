@@ -69,6 +69,10 @@ fn tsv_has_no_quotation_marks() {
     // With --quote a TSV file has quotation marks: adaltas/node-csv-parse#323.
     let rows = "col1\tcol2\nval1\t\"val \"\" 2\"\n";
     assert_eq!(column("d.tsv", rows, "col2", &["--quote", "\""]), ["val \" 2"]);
+    // A row that needs it says so.
+    let rows = "id\ttext\n1\t\"two\nlines\"\n";
+    refused("e.tsv", rows, &[], &["e.tsv: line 3", "1 values", "--quote '\"'"]);
+    assert_eq!(column("e.tsv", rows, "text", &["--quote", "\""]), ["two\nlines"]);
 }
 
 #[test]

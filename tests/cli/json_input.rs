@@ -198,7 +198,7 @@ fn utf_16_is_refused_with_the_command_that_converts_it() {
     for name in ["a.txt", "a.csv", "a.tsv", "a.jsonl", "a.json"] {
         check(name, &text, &[name, "line 1:", "UTF-16", &command(name)]);
     }
-    // "Unicode text" of Excel and Notepad: HKUDS/Vibe-Trading#865. Without a mark, as PowerShell may write it.
+    // "Unicode text" of Excel and Notepad: HKUDS/Vibe-Trading#865. csv2db/csv2db#50: "UTF-16LE" without a mark.
     check("b.csv", &utf_16("id,text\r\n1,a\r\n"), &["iconv -f UTF-16LE -t UTF-8"]);
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     std::io::Write::write_all(&mut packed, &text).unwrap();

@@ -115,7 +115,8 @@ fn display_libraries_print_nothing() {
     }
 }
 
-/// The tokenizers crate panics on some files. The library recovers, and only its error is printed.
+/// The tokenizers crate panics on some files (huggingface/tokenizers#736, #1014 and #1452). The library recovers, and
+/// only its error is printed.
 #[test]
 fn a_panic_of_a_library_is_reported_as_one_error() {
     if !have_adapter() {

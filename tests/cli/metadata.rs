@@ -167,8 +167,9 @@ fn brotli_is_read_and_feather_1_is_named() {
         succeed(embed(&at(name), &at("out.jsonl"), &[]));
         std::fs::read_to_string(at("out.jsonl")).unwrap()
     };
+    // duckdb/duckdb#11938 and mukunku/ParquetViewer#18: files that pandas wrote with compression="brotli".
     assert_eq!(rows("brotli.parquet"), rows("plain.parquet"));
-    // What pyarrow.feather.write_feather(…, version=1) and R's feather package begin with.
+    // Both versions have the same extension: aertslab/create_cisTarget_databases#6, ICB-DCM/pyABC#315.
     let feather = write(directory.path(), "old.feather", b"FEA1\0\0\0\0data and footerFEA1");
     let words = ["old.feather", "Feather file of version 1", "feather.write_feather", "read_table"];
     refuse(embed(&feather, &at("no.jsonl"), &[]), &words);

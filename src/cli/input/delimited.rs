@@ -29,6 +29,7 @@ pub struct Delimited {
     name: Arc<str>,
     reader: csv::Reader<QuoteWatcher<Bytes>>,
     quotes: Arc<QuoteState>,
+    quote: Option<u8>,
     lossy: bool,
     /// Index of the column of the texts.
     text: usize,
@@ -85,6 +86,7 @@ impl Delimited {
             name,
             reader,
             quotes,
+            quote: separators.quote,
             lossy,
             text,
             columns,
@@ -110,6 +112,9 @@ impl Delimited {
                     if self.quotes.may_need_escape() {
                         problem +=
                             "; if quotation marks are escaped by backslashes, give --escape '\\'";
+                    }
+                    if self.quote.is_none() && record.as_slice().contains(&b'"') {
+                        problem += "; if values are in quotation marks, give --quote '\"'";
                     }
                     Ok((true, Some(problem)))
                 }
