@@ -1,7 +1,7 @@
 //! Lines for the user on stderr, as text or as JSON like the lines of the log.
 
 use std::fmt;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::sync::OnceLock;
 
 use serde_json::{Map, Value, json};
@@ -13,6 +13,11 @@ static FORMAT: OnceLock<LogFormat> = OnceLock::new();
 /// Sets the format of all later lines.
 pub fn set_format(format: LogFormat) {
     FORMAT.get_or_init(|| format);
+}
+
+/// Whether progress bars may be drawn: on a terminal, between lines of text.
+pub fn allows_bars() -> bool {
+    FORMAT.get() != Some(&LogFormat::Json) && std::io::stderr().is_terminal()
 }
 
 /// Prints a line of information.

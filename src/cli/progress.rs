@@ -1,10 +1,11 @@
-//! Progress bars on stderr. Nothing is drawn if stderr is not a terminal.
+//! Progress bars on stderr. Nothing is drawn if stderr is not a terminal, or if its lines are JSON.
 
-use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 use vectile::LoadProgress;
+
+use super::message;
 
 /// A model that loads faster than this shows no bar.
 const LOADING_BAR_DELAY: Duration = Duration::from_millis(400);
@@ -97,9 +98,9 @@ pub fn spinner(shown: bool) -> ProgressBar {
     bar
 }
 
-/// A bar of this template, hidden unless it is wanted and stderr is a terminal.
+/// A bar of this template, hidden unless it is wanted and bars may be drawn.
 fn bar(total: Option<u64>, template: &str, shown: bool) -> ProgressBar {
-    let target = match shown && std::io::stderr().is_terminal() {
+    let target = match shown && message::allows_bars() {
         true => ProgressDrawTarget::stderr(),
         false => ProgressDrawTarget::hidden(),
     };
@@ -123,7 +124,7 @@ pub fn loading() -> impl Fn(LoadProgress) + Send + Sync + 'static {
         bar.set_length(load.total);
         bar.set_position(load.done);
         let is_slow = since.elapsed() > LOADING_BAR_DELAY;
-        if bar.is_hidden() && is_slow && std::io::stderr().is_terminal() {
+        if bar.is_hidden() && is_slow && message::allows_bars() {
             bar.set_draw_target(ProgressDrawTarget::stderr());
         }
         if load.done >= load.total {
