@@ -8,8 +8,9 @@ use vectile::{AdapterChoice, AdapterSummary, ShaderF16, block_on};
 
 use super::args::AdaptersArgs;
 use super::failure::Failure;
+use super::message::say;
+use super::model;
 use super::stdout::{print, to_json};
-use super::{model, say};
 
 /// An adapter and the result of its f16 self-test.
 #[derive(Serialize)]

@@ -11,9 +11,10 @@ use super::bench_table::table;
 use super::failure::Failure;
 use super::input::TextSource;
 use super::interrupt::Interrupt;
+use super::message::note;
 use super::report_file::{self, is_stdout};
 use super::stdout::{print, to_json};
-use super::{compare, model, note, progress};
+use super::{compare, model, progress};
 
 pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     let Some(name) = &args.model else {

@@ -11,7 +11,7 @@ use arrow_array::RecordBatch;
 /// A value of a carried column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CarriedValue {
-    /// Plain text.
+    /// Text as it is.
     Text(String),
     /// JSON, as it was written in the input.
     Json(String),
@@ -23,12 +23,12 @@ pub type CarriedRow = Vec<(Arc<str>, CarriedValue)>;
 /// The carried columns of consecutive rows.
 #[derive(Debug, Clone, Default)]
 pub enum Carried {
-    /// No columns.
+    /// No columns are carried.
     #[default]
     None,
     /// Names and values, row by row.
     Rows(Vec<CarriedRow>),
-    /// Typed columns.
+    /// Columns of Arrow types.
     #[cfg(feature = "bulk")]
     Batch(RecordBatch),
 }
@@ -153,13 +153,13 @@ impl Carry {
 /// The carried columns, as far as they are known before the first row.
 #[derive(Debug, Clone)]
 pub enum CarriedSchema {
-    /// No columns.
+    /// No columns are carried.
     None,
-    /// Columns of text.
+    /// Columns that hold text.
     Texts(Vec<Arc<str>>),
     /// Fields of JSON objects, which may differ from row to row.
     Objects,
-    /// Typed columns.
+    /// Columns of Arrow types.
     #[cfg(feature = "bulk")]
     Typed(arrow_schema::SchemaRef),
 }

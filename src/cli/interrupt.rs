@@ -13,14 +13,14 @@ pub struct Interrupt(Arc<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// Ctrl-C was pressed.
+    /// Whether Ctrl-C was pressed.
     requested: AtomicBool,
     /// The command is working and will see the request soon. Otherwise it may be loading, or waiting for
     /// input that never comes.
     busy: AtomicBool,
     /// Texts that are finished.
     done: AtomicU64,
-    /// What the command left behind, for commands that do not count texts.
+    /// The end of the sentence "interrupted …", for commands that do not count texts.
     outcome: OnceLock<&'static str>,
     /// A file or directory to remove if the process is ended at once.
     unfinished: Mutex<Option<PathBuf>>,
@@ -83,7 +83,7 @@ impl Interrupt {
         result
     }
 
-    /// Adds finished texts.
+    /// Adds to the number of finished texts.
     pub fn count(&self, texts: usize) {
         self.0.done.fetch_add(texts as u64, Ordering::SeqCst);
     }

@@ -39,8 +39,6 @@ use tracing_subscriber::EnvFilter;
 use args::{Cli, Command, LogFormat};
 use failure::Failure;
 
-pub use message::{note, say};
-
 /// The environment variable that sets what is logged: `warn`, `debug`, `vectile=trace` and so on.
 const LOG_VARIABLE: &str = "VECTILE_LOG";
 

@@ -11,7 +11,8 @@ use vectile::{
 
 use super::args::ModelArgs;
 use super::failure::Failure;
-use super::{note, progress, say};
+use super::message::{note, say};
+use super::progress;
 
 /// Loads an embedder, and reports its adapter and precision.
 pub fn open(args: &ModelArgs) -> Result<Embedder, Failure> {

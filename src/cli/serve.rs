@@ -11,7 +11,8 @@ use vectile::{
 
 use super::args::{ModelArgs, ServeArgs};
 use super::failure::Failure;
-use super::{message, model, say};
+use super::message::say;
+use super::{message, model};
 
 /// The environment variable for an API key, which unlike an option is not visible in the process list.
 const KEY_VARIABLE: &str = "VECTILE_API_KEY";

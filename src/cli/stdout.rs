@@ -34,7 +34,7 @@ pub fn print(text: &str) -> Result<(), Failure> {
     out.flush()
 }
 
-/// Indented JSON.
+/// A value as indented JSON.
 pub fn to_json<T: serde::Serialize + ?Sized>(value: &T) -> Result<String, Failure> {
     serde_json::to_string_pretty(value).map_err(|e| Failure::internal(format_args!("JSON: {e}")))
 }

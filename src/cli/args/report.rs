@@ -8,7 +8,8 @@ use clap::{ArgGroup, Args};
 use vectile::Feature;
 use vectile::lab::Combination;
 
-use super::{LineArgs, ModelArgs, RunArgs};
+use super::model::{ModelArgs, RunArgs};
+use super::texts::LineArgs;
 
 pub const REFERENCE_HELP: &str = "\
 To make reference vectors with sentence-transformers:

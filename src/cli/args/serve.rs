@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::RunArgs;
+use super::model::RunArgs;
 
 /// Options of `vectile serve`.
 #[derive(Debug, Args)]

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, ValueEnum};
 use vectile::{EmbedOptions, EmbedTask, OnTooLong, OutputPrecision};
 
-use super::{Dialect, ModelArgs};
+use super::dialect::Dialect;
+use super::model::ModelArgs;
 use crate::cli::carried::Carry;
 
 #[derive(Debug, Args)]
@@ -56,7 +57,7 @@ pub enum InputFormat {
     Csv,
     /// Tab-separated values with a header line.
     Tsv,
-    /// A Parquet file.
+    /// A file in Parquet format.
     Parquet,
     /// An Arrow IPC file (Feather) or stream.
     Arrow,
@@ -113,7 +114,7 @@ pub enum OutputFormat {
     Arrow,
 }
 
-/// What happens to a row without a usable text, or whose text cannot be embedded.
+/// The treatment of a row without a usable text, or whose text cannot be embedded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum OnError {
     /// Stop with an error that names the row.
@@ -125,7 +126,7 @@ pub enum OnError {
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("source").required(true).args(["input", "texts"]))]
 pub struct EmbedArgs {
-    /// Embed these texts.
+    /// Embed the texts given as arguments.
     #[arg(value_name = "TEXT")]
     pub texts: Vec<String>,
     /// Embed the texts of this file, directory, quoted pattern ('data/*.jsonl') or stdin (`-`).
@@ -216,7 +217,7 @@ pub struct EmbedArgs {
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("other").required(true).args(["b", "input"]))]
 pub struct SimilarityArgs {
-    /// Compare this text.
+    /// Compare this text with others.
     pub a: String,
     /// Compare with this text.
     pub b: Option<String>,

@@ -130,7 +130,7 @@ pub trait RowReader: Send {
     /// Skips rows and returns their number, which is smaller only at the end of the file.
     fn skip(&mut self, rows: u64) -> Result<u64, Failure>;
 
-    /// The carried columns.
+    /// The carried columns of the file.
     fn schema(&self) -> CarriedSchema;
 
     /// The word for a row in messages.

@@ -20,7 +20,7 @@ pub struct Separators {
     pub escape: Option<u8>,
 }
 
-/// What the watcher has seen. It may be ahead of the parser by the size of a buffer.
+/// The findings of a watcher, which may be ahead of the parser by the size of a buffer.
 #[derive(Debug, Default)]
 pub struct QuoteState {
     /// The line of the quote that is open after the last byte, or 0.

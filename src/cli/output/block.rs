@@ -7,7 +7,7 @@ use vectile::{MultiVector, OutputPrecision, Quantized, Ranges, SparseVector, qua
 use crate::cli::carried::Carried;
 use crate::cli::failure::Failure;
 
-/// Consecutive rows.
+/// Consecutive rows of the output.
 #[derive(Debug, Clone)]
 pub struct Block {
     /// Index of the first row in the output, from 0.

@@ -9,8 +9,7 @@ use arrow_array::types::*;
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
-use super::row_format::WriteError;
-use super::text::half_surrogate;
+use super::row_format::{WriteError, half_surrogate};
 use crate::cli::carried::{CarriedRow, CarriedValue, FieldType};
 
 /// The Arrow schema for fields of JSON objects.

@@ -24,9 +24,8 @@ use vectile::{OutputPrecision, Quantized};
 
 use super::block::{Block, VectorValues};
 use super::column_values::{batch_of, schema_of};
-use super::formats::Extent;
 use super::layout::{Layout, PART_BYTES};
-use super::row_format::{RowFormat, WriteError};
+use super::row_format::{Extent, RowFormat, WriteError};
 use super::sink::Sink;
 use crate::cli::carried::{Carried, CarriedSchema, FieldType};
 

@@ -48,7 +48,7 @@ impl Destination {
     }
 }
 
-/// `PATH.extension`.
+/// The path with another extension after its own: `PATH.extension`.
 pub fn beside(path: &Path, extension: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".");

@@ -6,20 +6,11 @@ use super::block::{Block, VectorValues};
 #[cfg(feature = "bulk")]
 use super::columnar;
 use super::layout::Layout;
-use super::row_format::{RowFormat, WriteError};
+use super::row_format::{Extent, RowFormat, WriteError};
 use super::sink::Sink;
 use super::spool::SpoolWriter;
 use super::{npy, text};
 use crate::cli::args::OutputFormat;
-
-/// Which rows a writer gets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Extent {
-    /// All rows of the output.
-    Whole,
-    /// A part, which is later joined with others. The number is the index of its first row.
-    Part { first: u64 },
-}
 
 /// A writer of rows in the format of `layout`.
 pub fn row_writer(

@@ -6,16 +6,16 @@ use std::io;
 use vectile::Ranges;
 
 use super::destination::OpenDestination;
-use super::formats::{Extent, row_writer};
+use super::formats::row_writer;
 use super::layout::Layout;
 use super::npy;
-use super::row_format::WriteError;
+use super::row_format::{Extent, WriteError};
 use super::sink::Sink;
 use super::spool::SpoolReader;
 use crate::cli::args::OutputFormat;
 use crate::cli::failure::Failure;
 use crate::cli::interrupt::Interrupt;
-use crate::cli::note;
+use crate::cli::message::note;
 
 /// Ranges from fewer rows than this are reported as coarse.
 const ENOUGH_ROWS_FOR_RANGES: usize = 100;

@@ -15,7 +15,7 @@ const PART_VECTOR_BYTES: usize = 16 << 20;
 /// By default a part has at most this many rows.
 const MAXIMUM_PART_ROWS: u64 = 1 << 16;
 
-/// What is written, and how.
+/// The format, the precision and the columns of an output.
 #[derive(Debug, Clone)]
 pub struct Layout {
     pub format: OutputFormat,

@@ -28,14 +28,15 @@ use super::failure::Failure;
 use super::interrupt::Interrupt;
 use block::VectorValues;
 use destination::{OpenDestination, temporary_file};
-use formats::{Extent, PartWriter, row_writer};
-use row_format::{RowFormat, WriteError};
+use formats::{PartWriter, row_writer};
+use row_format::{Extent, RowFormat, WriteError};
 use sink::Sink;
 
 pub use block::{Block, Vectors};
 pub use destination::Destination;
 pub use layout::Layout;
-pub use parts::{Parts, PartsDirectory, RowCounts, RunSettings};
+pub use parts::directory::PartsDirectory;
+pub use parts::{Parts, RowCounts, RunSettings};
 
 /// An output that is open for rows.
 pub enum Output<'a> {
@@ -77,7 +78,7 @@ impl<'a> Output<'a> {
         Ok(Output::Stream { out, writer, layout })
     }
 
-    /// Appends rows.
+    /// Appends the rows of a block.
     pub fn write(&mut self, block: &Block) -> Result<(), Failure> {
         match self {
             Output::Stream { out, writer, layout } => {

@@ -7,7 +7,7 @@ use crate::cli::failure::Failure;
 
 /// Writes rows in a format.
 pub trait RowFormat: Send {
-    /// Appends rows.
+    /// Appends the rows of a block.
     fn write(&mut self, block: &Block, vectors: &VectorValues) -> Result<(), WriteError>;
 
     /// Sends buffered rows on, for a reader that may be waiting.
@@ -15,6 +15,15 @@ pub trait RowFormat: Send {
 
     /// Completes the format after the last row.
     fn finish(self: Box<Self>) -> Result<(), WriteError>;
+}
+
+/// Which rows a writer gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// All rows of the output.
+    Whole,
+    /// A part, which is later joined with others. The number is the index of its first row.
+    Part { first: u64 },
 }
 
 /// Why rows could not be written.
@@ -58,4 +67,12 @@ impl WriteError {
             WriteError::Row(_, problem) => Failure::User(problem),
         }
     }
+}
+
+/// The problem of a row whose field `name` is a string that is valid JSON and not text.
+pub fn half_surrogate(name: &str) -> String {
+    format!(
+        "has half of a surrogate pair (half an emoji) in `{name}`; replace it with --lossy, or leave the field out with \
+         --carry all,-{name}"
+    )
 }

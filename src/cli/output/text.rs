@@ -7,7 +7,7 @@ use serde::Serialize;
 use vectile::Quantized;
 
 use super::block::{Block, VectorValues};
-use super::row_format::{RowFormat, WriteError};
+use super::row_format::{RowFormat, WriteError, half_surrogate};
 use super::sink::Sink;
 use crate::cli::carried::{Carried, CarriedRow, CarriedValue};
 use crate::cli::failure::Failure;
@@ -217,14 +217,6 @@ fn plain(name: &str, value: &CarriedValue) -> Result<String, String> {
         }
         CarriedValue::Json(json) => json.clone(),
     })
-}
-
-/// The problem of a row whose field `name` is a string that is valid JSON and not text.
-pub fn half_surrogate(name: &str) -> String {
-    format!(
-        "has half of a surrogate pair (half an emoji) in `{name}`; replace it with --lossy, or leave the field out with \
-         --carry all,-{name}"
-    )
 }
 
 impl RowFormat for DelimitedWriter {

@@ -17,7 +17,7 @@ use crate::cli::output::layout::Layout;
 /// The directory of the parts of an output, created and locked before the model is loaded.
 pub struct PartsDirectory {
     directory: PathBuf,
-    /// The output.
+    /// The file that the parts become.
     path: PathBuf,
     /// Moves to [`Parts`] when the run begins.
     lock: Option<File>,

@@ -13,7 +13,7 @@
 //! A run that is killed between any two of these steps loses the rows of at most one part. An input that fits one
 //! part has no manifest, since there is nothing to resume.
 
-mod directory;
+pub mod directory;
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -30,8 +30,6 @@ use super::layout::{Layout, PART_BYTES};
 use super::row_format::WriteError;
 use crate::cli::failure::Failure;
 use crate::cli::interrupt::Interrupt;
-
-pub use directory::PartsDirectory;
 
 const MANIFEST: &str = "manifest.json";
 const JOURNAL: &str = "journal.jsonl";
@@ -51,7 +49,7 @@ pub struct RunSettings<'a> {
     pub model_digest: Box<dyn Fn() -> Result<String, Failure> + Send + 'a>,
 }
 
-/// Counts of rows.
+/// How many rows were written, and what happened to them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RowCounts {
     pub rows: u64,
@@ -160,7 +158,7 @@ impl Parts<'_> {
         (rows > 0).then_some((rows, self.directory.as_path()))
     }
 
-    /// Appends rows.
+    /// Appends the rows of a block.
     pub fn write(&mut self, block: &Block) -> Result<(), Failure> {
         let first = block.first;
         self.append(block).map_err(|e| e.into_failure(first, |e| self.failed(e)))
