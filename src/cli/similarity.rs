@@ -86,7 +86,7 @@ fn compare_with_file(
             match &mut best {
                 Some(best) => best.offer(score, &chunk, i),
                 None => {
-                    let columns = score_columns(score, chunk.about.lines[i], chunk.text(i));
+                    let columns = score_columns(score, chunk.lines[i], chunk.text(i));
                     out.line(format_args!("{columns}"))?;
                 }
             }

@@ -5,7 +5,7 @@ use vectile::{Error, TextModel};
 
 use super::args::OnError;
 use super::failure::Failure;
-use super::input::{Chunk, ChunkInfo, TextSource};
+use super::input::{Chunk, TextSource};
 use super::interrupt::Interrupt;
 use super::message::{note, summary};
 use super::progress::{Advance, Progress};
@@ -107,10 +107,10 @@ pub fn for_each_checked_chunk<M: TextModel>(
                     checked_rows.push(Some(row));
                     continue;
                 }
-                Some(Err(error)) => problem_of_row(error, &chunk.about, at)?,
+                Some(Err(error)) => problem_of_row(error, &chunk, at)?,
                 None => {
-                    let problem = chunk.about.problem(at).unwrap_or("has no text");
-                    format!("{}: {problem}", chunk.about.location(at))
+                    let problem = chunk.problem(at).unwrap_or("has no text");
+                    format!("{}: {problem}", chunk.location(at))
                 }
             };
             if on_error == OnError::Fail {
@@ -133,8 +133,7 @@ pub fn for_each_checked_chunk<M: TextModel>(
     };
     let watch = |event: Event<'_, Chunk>| {
         if let Event::Ran { window, done, of, texts, tokens } = event {
-            let advance =
-                Advance { rows: texts, tokens, done, total: of, end: window.about.position };
+            let advance = Advance { rows: texts, tokens, done, total: of, end: window.position };
             progress.advance(advance);
         }
         !interrupt.is_requested()
@@ -150,8 +149,8 @@ pub fn for_each_checked_chunk<M: TextModel>(
 ///
 /// # Errors
 /// Returns an error that concerns more than this text.
-fn problem_of_row(error: Error, about: &ChunkInfo, row: usize) -> Result<String, Failure> {
-    let location = about.location(row);
+fn problem_of_row(error: Error, chunk: &Chunk, row: usize) -> Result<String, Failure> {
+    let location = chunk.location(row);
     Ok(match error {
         Error::TooLong { tokens, limit, .. } => format!(
             "{location}: has {tokens} tokens and the model takes {limit}; shorten it, or allow truncation \

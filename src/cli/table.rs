@@ -73,7 +73,7 @@ impl BestLines {
         if full {
             self.heap.pop();
         }
-        let (line, text) = (chunk.about.lines[row], chunk.text(row).to_owned());
+        let (line, text) = (chunk.lines[row], chunk.text(row).to_owned());
         self.heap.push(ScoredLine { score, line, text });
     }
 
@@ -156,15 +156,13 @@ fn printable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::input::ChunkInfo;
 
     #[test]
     fn the_best_lines_are_kept_and_ties_go_to_the_earlier_line() {
         let scores = [0.5, 0.9, 0.5, -0.1, 0.9, 0.7];
         let texts = scores.map(|s| Some(s.to_string())).to_vec();
-        let about =
-            ChunkInfo { lines: (1..=scores.len() as u64).collect(), ..ChunkInfo::default() };
-        let chunk = Chunk { texts, about };
+        let lines = (1..=scores.len() as u64).collect();
+        let chunk = Chunk { texts, lines, ..Chunk::default() };
         for (maximum, lines) in [(1, vec![2]), (4, vec![2, 5, 6, 1]), (9, vec![2, 5, 6, 1, 3, 4])] {
             let mut best = BestLines::new(maximum);
             for (row, score) in scores.into_iter().enumerate() {

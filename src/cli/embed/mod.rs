@@ -279,14 +279,13 @@ impl Work<'_> {
         let context = StreamContext { interrupt, progress, on_error: args.on_error, quiet };
         let ran = stream::for_each_checked_chunk(job, self.source, context, check, |embedded| {
             let EmbeddedChunk { chunk, rows, truncated, retried } = embedded;
-            let about = chunk.about;
             let block = Block {
                 first,
                 valid: rows.iter().map(Option::is_some).collect(),
                 truncated,
-                weights: about.weights,
+                weights: chunk.weights,
                 vectors: gather(rows),
-                carried: about.carried,
+                carried: chunk.carried,
                 retried,
             };
             first += block.len() as u64;

@@ -107,7 +107,7 @@ pub fn carried_fields(
     while rows.len() < INSPECTED_ROWS
         && let Some(chunk) = source.next_chunk(INSPECTED_ROWS - rows.len())?
     {
-        if let Carried::Rows(some) = chunk.about.carried {
+        if let Carried::Rows(some) = chunk.carried {
             rows.extend(some);
         }
     }

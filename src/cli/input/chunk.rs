@@ -12,14 +12,8 @@ pub const CHUNK_BYTES: usize = 4 << 20;
 /// Consecutive rows of an input.
 #[derive(Debug, Default)]
 pub struct Chunk {
-    /// The texts. A row without one is `None`, and has an entry in [`ChunkInfo::problems`].
+    /// The texts. A row without one is `None`, and has an entry in `problems`.
     pub texts: Vec<Option<String>>,
-    pub about: ChunkInfo,
-}
-
-/// All data of a chunk except its texts.
-#[derive(Debug, Default)]
-pub struct ChunkInfo {
     /// For each row its number in the input, from 1: a line, a row of a table or an argument.
     pub lines: Vec<u64>,
     /// Rows without a usable text, and the reason.
@@ -35,7 +29,7 @@ pub struct ChunkInfo {
     pub unit: &'static str,
 }
 
-impl ChunkInfo {
+impl Chunk {
     /// Where a row was read, for messages: "notes.txt: line 5".
     pub fn location(&self, row: usize) -> String {
         let number = self.lines.get(row).copied().unwrap_or_default();
@@ -49,15 +43,7 @@ impl ChunkInfo {
     pub fn problem(&self, row: usize) -> Option<&str> {
         self.problems.iter().find(|(at, _)| *at == row).map(|(_, problem)| problem.as_str())
     }
-}
 
-impl vectile::stream::Window for Chunk {
-    fn texts(&self) -> &[Option<String>] {
-        &self.texts
-    }
-}
-
-impl Chunk {
     /// The text of a row, or an empty one if it has none.
     pub fn text(&self, row: usize) -> &str {
         self.texts[row].as_deref().unwrap_or_default()
@@ -68,9 +54,9 @@ impl Chunk {
     /// # Errors
     /// If a row has none.
     pub fn into_texts(self) -> Result<Vec<String>, Failure> {
-        match self.about.problems.first() {
+        match self.problems.first() {
             Some((row, problem)) => {
-                Err(Failure::user(format!("{}: {problem}", self.about.location(*row))))
+                Err(Failure::user(format!("{}: {problem}", self.location(*row))))
             }
             None => Ok(self.texts.into_iter().flatten().collect()),
         }
@@ -81,20 +67,26 @@ impl Chunk {
         match text {
             Ok(text) => self.texts.push(Some(text)),
             Err(problem) => {
-                self.about.problems.push((self.texts.len(), problem));
+                self.problems.push((self.texts.len(), problem));
                 self.texts.push(None);
             }
         }
-        self.about.lines.push(line);
-        self.about.weights.push(bytes);
+        self.lines.push(line);
+        self.weights.push(bytes);
     }
 
     /// Sets the carried columns of the last row.
     pub fn carry(&mut self, row: CarriedRow) {
-        match &mut self.about.carried {
+        match &mut self.carried {
             Carried::Rows(rows) => rows.push(row),
             carried => *carried = Carried::Rows(vec![row]),
         }
+    }
+}
+
+impl vectile::stream::Window for Chunk {
+    fn texts(&self) -> &[Option<String>] {
+        &self.texts
     }
 }
 

@@ -185,7 +185,7 @@ impl BatchRows {
             let rows = BATCH_ROWS.min(max_rows - chunk.texts.len());
             let Some(batch) = self.next(rows)? else { break };
             self.push_texts(&batch, chunk);
-            bytes = chunk.about.weights.iter().sum();
+            bytes = chunk.weights.iter().sum();
             if !self.projection.carried.is_empty() {
                 pieces
                     .push(self.projection.carried(&batch).map_err(|e| self.projection.failed(&e))?);
@@ -193,7 +193,7 @@ impl BatchRows {
         }
         if !pieces.is_empty() {
             let all = concat_batches(&self.projection.carried_schema, &pieces);
-            chunk.about.carried = Carried::Batch(all.map_err(|e| self.projection.failed(&e))?);
+            chunk.carried = Carried::Batch(all.map_err(|e| self.projection.failed(&e))?);
         }
         Ok(())
     }

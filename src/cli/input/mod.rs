@@ -15,7 +15,7 @@ mod paths;
 mod quotes;
 mod source;
 
-pub use chunk::{Chunk, ChunkInfo};
+pub use chunk::Chunk;
 pub use file::{Compression, format_of};
 pub use paths::expand;
 pub use source::TextSource;

@@ -82,7 +82,7 @@ impl TextSource {
                     let bytes = text.len();
                     chunk.push(*taken, Ok(text), bytes);
                 }
-                chunk.about.unit = "text";
+                chunk.unit = "text";
                 Ok((!chunk.texts.is_empty()).then_some(chunk))
             }
             Input::Files(files) => files.next_chunk(max_rows),
@@ -178,9 +178,9 @@ impl Files {
         while let Some(reader) = &mut self.reader {
             reader.fill(&mut chunk, max_rows)?;
             if !chunk.texts.is_empty() {
-                chunk.about.position = self.bytes_before + reader.position();
-                chunk.about.name = Some(self.files[self.opened - 1].name.clone());
-                chunk.about.unit = reader.unit();
+                chunk.position = self.bytes_before + reader.position();
+                chunk.name = Some(self.files[self.opened - 1].name.clone());
+                chunk.unit = reader.unit();
                 return Ok(Some(chunk));
             }
             self.open_next()?;
