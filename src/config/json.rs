@@ -1,5 +1,8 @@
 //! JSON files with typed access to fields. Errors name the file and the field.
 
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use serde_json::{Map, Value};
 
 use crate::error::Error;
@@ -18,6 +21,9 @@ pub(crate) struct JsonFile {
     pub map: Map<String, Value>,
     /// The object's place in the file: empty, or `outer.` for a nested object.
     prefix: String,
+    /// The paths of fields that were read, and those of nested objects with a final dot. Nested objects and clones
+    /// share it.
+    read: Arc<Mutex<BTreeSet<String>>>,
 }
 
 /// Reads the one JSON value of a file. Returns `None` if the file does not exist.
@@ -58,12 +64,45 @@ impl JsonFile {
     }
 
     pub fn new(name: impl Into<String>, map: Map<String, Value>) -> Self {
-        JsonFile { name: name.into(), map, prefix: String::new() }
+        JsonFile { name: name.into(), map, prefix: String::new(), read: Arc::default() }
     }
 
-    /// Returns a field's value if the field exists and is not `null`.
+    /// Returns a field's value if the field exists and is not `null`. The field then counts as read.
     pub fn raw(&self, field: &str) -> Option<&Value> {
+        self.mark_read(&[field]);
         self.map.get(field).filter(|value| !value.is_null())
+    }
+
+    /// Whether a field exists and is `null`. The field then counts as read.
+    pub fn is_null(&self, field: &str) -> bool {
+        self.mark_read(&[field]);
+        self.map.get(field).is_some_and(Value::is_null)
+    }
+
+    /// Makes fields count as read, because the values of other fields make them irrelevant.
+    pub fn mark_read(&self, fields: &[&str]) {
+        let paths = fields.iter().map(|field| format!("{}{field}", self.prefix));
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).extend(paths);
+    }
+
+    /// Lists the fields that are not `null` and were not read, as path and value. A nested object that was read through
+    /// [`JsonFile::object`] is listed by its fields, any other as a whole.
+    pub fn unread(&self) -> Vec<(String, &Value)> {
+        let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unread = Vec::new();
+        let mut objects = vec![(self.prefix.clone(), &self.map)];
+        while let Some((prefix, map)) = objects.pop() {
+            for (field, value) in map.iter().filter(|(_, value)| !value.is_null()) {
+                let path = format!("{prefix}{field}");
+                let inside = format!("{path}.");
+                match value {
+                    Value::Object(map) if read.contains(&inside) => objects.push((inside, map)),
+                    value if !read.contains(&path) => unread.push((path, value)),
+                    _ => {}
+                }
+            }
+        }
+        unread
     }
 
     pub fn has(&self, field: &str) -> bool {
@@ -140,10 +179,12 @@ impl JsonFile {
     pub fn object(&self, field: &str) -> Result<Option<JsonFile>, Error> {
         let Some(value) = self.raw(field) else { return Ok(None) };
         let map = value.as_object().ok_or_else(|| self.wrong(field, value, "an object"))?;
+        self.mark_read(&[&format!("{field}.")]);
         Ok(Some(JsonFile {
             name: self.name.clone(),
             map: map.clone(),
             prefix: format!("{}{field}.", self.prefix),
+            read: self.read.clone(),
         }))
     }
 }

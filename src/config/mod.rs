@@ -21,7 +21,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 pub(crate) use chat::ChatTemplate;
-pub(crate) use json::JsonFile;
+pub(crate) use json::{JsonFile, brief};
 pub(crate) use kind::KindConfig;
 pub use kind::ModelKind;
 pub(crate) use modules::{DenseActivation, Module};
@@ -238,6 +238,16 @@ impl ModelConfig {
         check_widths(&self.modules)
     }
 
+    /// Sets the width that the pooling expects to that of a transformer with its own projection. Pooling modules of such
+    /// models state the width before or after it.
+    pub fn pool_projected(&mut self, projected_from: usize, width: usize) {
+        if let Some(Module::Pooling(pooling)) = self.modules.first_mut()
+            && pooling.dimension == projected_from
+        {
+            pooling.dimension = width;
+        }
+    }
+
     /// Checks that modules on token vectors fit hidden states of this width.
     pub fn check_token_widths(&self, hidden: usize) -> Result<(), Error> {
         check_widths_after(&self.modules, hidden)
@@ -248,7 +258,9 @@ impl ModelConfig {
         let (Some(hidden), Some(Module::Pooling(pooling))) = (hidden, self.modules.first()) else {
             return Ok(());
         };
-        if hidden == pooling.dimension {
+        // A checkpoint may have its own projection to `num_labels` values, which is checked with the weights.
+        let projected = self.transformer.usize("num_labels")?;
+        if hidden == pooling.dimension || projected == Some(pooling.dimension) {
             return Ok(());
         }
         let problem = format!(

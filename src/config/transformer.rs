@@ -20,17 +20,19 @@ const TOKENIZER_ARGUMENTS: [&str; 2] = ["processor_kwargs", "tokenizer_args"];
 
 pub(super) fn load(files: &ModelFiles, prefix: &str) -> Result<JsonFile, Error> {
     let name = format!("{prefix}config.json");
-    let Some(config) = JsonFile::load(files, &name)? else {
-        let adapter = format!("{prefix}adapter_config.json");
-        return Err(if files.exists(&adapter)? {
-            let problem = "is a PEFT adapter without its base model; merge it first (`model.merge_and_unload().save_pretrained(dir)`)";
-            Error::file(adapter, problem)
-        } else {
-            let problem = "is missing; give the directory of a sentence-transformers model, which holds config.json, tokenizer.json and model.safetensors";
-            Error::file(name, problem)
-        });
+    if let Some(config) = JsonFile::load(files, &name)? {
+        return Ok(config);
+    }
+    let adapter = format!("{prefix}adapter_config.json");
+    if files.exists(&adapter)? {
+        let problem = "is a PEFT adapter without its base model; merge it first (`model.merge_and_unload().save_pretrained(dir)`)";
+        return Err(Error::file(adapter, problem));
+    }
+    let problem = match files.other_weights(prefix) {
+        Some(other) => format!("is missing, and {other}"),
+        None => "is missing; give the directory of a sentence-transformers model, which holds config.json, tokenizer.json and model.safetensors".to_owned(),
     };
-    Ok(config)
+    Err(Error::file(name, problem))
 }
 
 /// The output that the transformer must give, as the settings name it.

@@ -248,7 +248,7 @@ pub enum ShaderF16 {
     FailedSelfTest,
 }
 
-/// What an architecture states about f16, from `models/`.
+/// Facts of an architecture about f16, from `models/`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct F16Facts {
     /// Its activations are known to exceed 65504, the largest f16, or are not known to stay below it. A measured
@@ -256,7 +256,7 @@ pub struct F16Facts {
     pub activations_unsafe: bool,
 }
 
-/// What to use instead of f16 on an adapter without `SHADER_F16`.
+/// The replacement of f16 on an adapter without `SHADER_F16`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub enum HalfFallback {
     /// Widen to f32, which is exact and takes twice the memory.
@@ -313,7 +313,7 @@ impl FromStr for ActivationsRequest {
 pub struct DtypeOptions {
     /// The dtype of the model.
     pub dtype: DtypeRequest,
-    /// What to use without `SHADER_F16`.
+    /// The replacement of f16 without `SHADER_F16`.
     pub half_fallback: HalfFallback,
     /// The storage of activations. `None` leaves it to the policy.
     pub activations: Option<ActivationsRequest>,

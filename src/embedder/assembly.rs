@@ -14,7 +14,7 @@ use crate::kernels::pool::{pool, pool_at, pooled};
 use crate::kernels::{Activation, Activations, Builder, KernelPlan};
 
 use crate::models::{LoadedTransformer, Step, dense_activation};
-use crate::weights::{Axis, Destination, Loader};
+use crate::weights::{Axis, Destination, Loader, MatrixShape};
 
 /// A step after the transformer, with its weights on the device.
 #[derive(Debug)]
@@ -173,14 +173,24 @@ fn head_stage(step: &Step, loader: &mut Loader) -> Result<Stage, Error> {
         Step::Vocabulary { weight, bias, inner, labels } => {
             let block = |first: usize| {
                 let rows = first..(first + VOCABULARY_BLOCK).min(*labels);
-                loader.linear_rows(weight, bias.as_deref(), &[rows], [*labels, *inner])
+                loader.linear_rows(
+                    weight,
+                    bias.as_deref(),
+                    &[rows],
+                    MatrixShape { rows: *labels, width: *inner },
+                )
             };
             let firsts = (0..*labels).step_by(VOCABULARY_BLOCK);
             Stage::Vocabulary(firsts.map(block).collect::<Result<_, _>>()?)
         }
         Step::Tokens { weight, rows, inner, vocabulary } => {
             let rows: Vec<_> = rows.iter().map(|row| *row..row + 1).collect();
-            let linear = loader.linear_rows(weight, None, &rows, [*vocabulary, *inner])?;
+            let linear = loader.linear_rows(
+                weight,
+                None,
+                &rows,
+                MatrixShape { rows: *vocabulary, width: *inner },
+            )?;
             Stage::Dense { linear, activation: Activation::None, residual: Residual::None }
         }
     })

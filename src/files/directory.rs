@@ -37,6 +37,17 @@ impl Directory {
         &self.root
     }
 
+    /// Lists the names of the files directly below `prefix`, sorted.
+    pub(super) fn names(&self, prefix: &str) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(self.root.join(prefix)) else { return Vec::new() };
+        let mut names: Vec<String> = entries
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter(|name| self.root.join(prefix).join(name).is_file())
+            .collect();
+        names.sort();
+        names
+    }
+
     /// Returns the file's real path, or `None` if nothing has that name.
     ///
     /// The kind of file is checked before it is opened, because opening a pipe blocks until someone writes to it.

@@ -5,6 +5,7 @@
 
 mod cache;
 mod directory;
+mod formats;
 mod names;
 mod sniff;
 
@@ -127,6 +128,18 @@ impl ModelFiles {
         match &self.backing {
             Backing::Directory(directory) => Ok(directory.find(&name)?.is_some()),
             Backing::Memory(files) => Ok(files.contains_key(&name)),
+        }
+    }
+
+    /// Lists the names of the files directly below `prefix`, sorted, for messages. Names in a directory that cannot be read
+    /// are left out.
+    pub(crate) fn names(&self, prefix: &str) -> Vec<String> {
+        match &self.backing {
+            Backing::Directory(directory) => directory.names(prefix),
+            Backing::Memory(files) => {
+                let below = files.keys().filter_map(|name| name.strip_prefix(prefix));
+                below.filter(|name| !name.contains('/')).map(str::to_owned).collect()
+            }
         }
     }
 

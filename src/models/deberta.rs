@@ -44,8 +44,13 @@ pub(super) fn read(
     let relative = if config.bool("relative_attention")?.unwrap_or(false) && (keys || queries) {
         Some(disentangled(config, weights, &prefix, [keys, queries])?)
     } else {
+        let relative =
+            ["max_relative_positions", "norm_rel_ebd", "position_buckets", "share_att_key"];
+        config.mark_read(&relative);
         None
     };
+    // The activation of the convolution.
+    config.mark_read(&["conv_act", "conv_groups"]);
     let eps = epsilon(config, "layer_norm_eps", 1e-7)?;
     // transformers counts the terms even if relative_attention is off.
     let products = 1 + usize::from(keys) + usize::from(queries);

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::kernels::attention::Attention;
 use crate::models::Transformer;
 use crate::models::blocks::decoder::{
-    DEFAULTS, Decoder, DecoderSizes, Defaults, LayerKind, Traits, is_causal, sliding_layers,
+    DEFAULTS, Decoder, DecoderSizes, Defaults, LayerKind, Traits, sliding_layers,
 };
 use crate::models::blocks::fields::count_or;
 use crate::models::blocks::rotary::Rotary;
@@ -28,7 +28,8 @@ pub(super) fn read(
     let defaults = Defaults {
         kv_heads: Some(4),
         head: Some(256),
-        activation: ["hidden_activation", "gelu_pytorch_tanh"],
+        activation_field: "hidden_activation",
+        activation: "gelu_pytorch_tanh",
         ..DEFAULTS
     };
     let sizes = DecoderSizes::read(config, &defaults)?;
@@ -60,7 +61,7 @@ pub(super) fn read(
 /// The attention of layers without a window, and of layers with one.
 fn attentions(config: &JsonFile, sizes: &DecoderSizes) -> Result<[Attention; 2], Error> {
     let window = count_or(config, "sliding_window", 4096, 1 << 30)?;
-    let causal = is_causal(config)?;
+    let causal = config.bool("is_causal")?.unwrap_or(true);
     if !config.bool("use_bidirectional_attention")?.unwrap_or(false) {
         return Ok([None, Some(window)].map(|window| sizes.attention(causal, window)));
     }
@@ -79,6 +80,7 @@ fn rotaries(config: &JsonFile, head: usize) -> Result<Vec<Rotary>, Error> {
     // In configs written by transformers 4, rope_scaling belongs to the layers without a window only.
     if let Some(mut scaling) = config.object("rope_scaling")? {
         if let Some(full) = full {
+            full.mark_read(&full.map.keys().map(String::as_str).collect::<Vec<_>>());
             let known: Vec<_> =
                 full.map.into_iter().filter(|(field, _)| !scaling.has(field)).collect();
             scaling.map.extend(known);

@@ -39,7 +39,7 @@ pub(super) fn mistral(
 ) -> Result<Box<dyn Transformer>, Error> {
     let defaults = Defaults { kv_heads: Some(8), ..DEFAULTS };
     // null disables the window, unlike a missing field.
-    let none = config.map.get("sliding_window").is_some_and(serde_json::Value::is_null);
+    let none = config.is_null("sliding_window");
     let window = match none {
         true => None,
         false => Some(count_or(config, "sliding_window", 4096, 1 << 30)?),

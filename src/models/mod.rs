@@ -1,4 +1,4 @@
-//! The model architectures. Each family has a file, what families share is in [`blocks`], and
+//! The model architectures. Each family has a file, the parts they share are in [`blocks`], and
 //! [`TABLE`] is the only list of `model_type`s. Models state facts and build graphs; they decide no
 //! dtype and touch no GPU.
 
@@ -21,6 +21,7 @@ mod qwen;
 mod roberta;
 mod static_embedding;
 mod t5;
+mod unread;
 
 use std::fmt;
 
@@ -37,6 +38,7 @@ pub(crate) use blocks::fields::dense_activation;
 use heads::{Classifier, MaskedLm};
 pub(crate) use heads::{Head, Step, causal_lm, classifier, masked_lm, projection, token_weight};
 pub(crate) use static_embedding::read as static_embedding;
+pub(crate) use unread::unused_tensors;
 
 /// An architecture: its name in `config.json`, how its config is read, and which heads it has.
 struct Architecture {
@@ -175,6 +177,8 @@ pub(crate) trait LoadedTransformer: fmt::Debug + Send + Sync {
 pub(crate) struct Facts {
     /// Width of its hidden states.
     pub hidden: usize,
+    /// Width of its layers, if a projection of the checkpoint's own changes it to `hidden`.
+    pub projected_from: Option<usize>,
     /// Width of its widest activation, padding included. It bounds the memory of a batch.
     pub widest: usize,
     /// Rows of its token table. Every token id must be below.
@@ -183,7 +187,7 @@ pub(crate) struct Facts {
     pub type_rows: Option<usize>,
     /// Maximum number of tokens with a position of their own, if it has a position table.
     pub positions: Option<usize>,
-    /// What is known about its activations' range.
+    /// Facts about the range of its activations.
     pub f16: F16Facts,
 }
 
@@ -198,14 +202,18 @@ fn no_tasks(task: &str) -> Error {
 /// `modules.json`, if it is not one of sentence-transformers' own.
 ///
 /// # Errors
-/// [`Error::Unsupported`] for a `model_type` or custom code that is not in [`TABLE`], or an option
-/// that is not computed. [`Error::Config`] for impossible sizes.
+/// [`Error::Unsupported`] for a `model_type` or custom code that is not in [`TABLE`], for an option that is not
+/// computed or not known, and for quantized weights. [`Error::Config`] for impossible sizes.
 pub(crate) fn read(
     config: &JsonFile,
     weights: &WeightFiles,
     module: Option<&str>,
 ) -> Result<Box<dyn Transformer>, Error> {
-    (architecture(config, module)?.read)(config, weights)
+    let architecture = architecture(config, module)?;
+    weights.check_not_quantized(config)?;
+    let transformer = (architecture.read)(config, weights)?;
+    unread::check_fields(config)?;
+    Ok(transformer)
 }
 
 /// The line of [`TABLE`] for a config.

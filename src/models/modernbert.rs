@@ -77,6 +77,8 @@ pub(super) fn read(
     let fields = Fields { activation: "hidden_activation", ..FIELDS };
     let sizes = EncoderSizes::read(config, &fields, "gelu")?;
     let prefix = weights.prefix_of(WORDS)?;
+    // Published configs have these fields of BERT's, which ModernBERT does not use.
+    config.mark_read(&["layer_norm_eps", "position_embedding_type"]);
     let flag = |field: &str| Ok::<bool, Error>(config.bool(field)?.unwrap_or(false));
     let biases = Biases {
         attention: flag("attention_bias")?,
@@ -92,7 +94,10 @@ pub(super) fn read(
     };
     // transformers 5 stores the half as `sliding_window`, which takes precedence.
     let window = match config.usize("sliding_window")? {
-        Some(half) => half,
+        Some(half) => {
+            config.mark_read(&["local_attention"]);
+            half
+        }
         None => count_or(config, "local_attention", 128, 1 << 20)? / 2,
     };
     Ok(Box::new(ModernBert {
@@ -116,6 +121,7 @@ fn local_layers(config: &JsonFile, layers: usize) -> Result<Vec<bool>, Error> {
         let every = count_or(config, "global_attn_every_n_layers", 3, 1000)?;
         return Ok((0..layers).map(|layer| !layer.is_multiple_of(every)).collect());
     };
+    config.mark_read(&["global_attn_every_n_layers"]);
     if types.len() != layers {
         let problem = format!("has {} entries, but num_hidden_layers is {layers}", types.len());
         return Err(config.error("layer_types", problem));
@@ -156,6 +162,7 @@ impl Transformer for ModernBert {
         let EncoderSizes { hidden, intermediate, .. } = self.sizes;
         Facts {
             hidden,
+            projected_from: None,
             widest: hidden
                 .max(3 * self.sizes.head_axis().padded())
                 .max(intermediate.next_multiple_of(4)),

@@ -170,7 +170,10 @@ fn hub(config: &JsonFile) -> Result<RotaryEncoder, Error> {
 /// The experts, if `moe_every_n_layers` says that some layers have them.
 fn experts(config: &JsonFile, gated: bool) -> Result<Option<Experts>, Error> {
     let every = match config.usize("moe_every_n_layers")? {
-        None | Some(0) => return Ok(None),
+        None | Some(0) => {
+            config.mark_read(&["num_experts", "moe_top_k", "ffn_div"]);
+            return Ok(None);
+        }
         Some(every) => every,
     };
     if gated {

@@ -7,9 +7,10 @@ use crate::config::JsonFile;
 use crate::error::Error;
 use crate::models::Transformer;
 use crate::models::blocks::decoder::{
-    DEFAULTS, Decoder, DecoderSizes, Defaults, LayerKind, Traits, is_causal, sliding_layers,
+    DEFAULTS, Decoder, DecoderSizes, Defaults, LayerKind, PROJECTION, Traits, is_causal,
+    sliding_layers,
 };
-use crate::models::blocks::fields::count_or;
+use crate::models::blocks::fields::{count, count_or};
 use crate::models::blocks::rotary::Rotary;
 use crate::weights::WeightFiles;
 
@@ -51,9 +52,21 @@ pub(super) fn qwen3(
         output_bias: bias,
         head_norms: true,
         f16_unsafe: true,
+        projection: projection(config, weights)?,
         ..Traits::default()
     };
     read(config, weights, &defaults, traits)
+}
+
+/// The width of the projection of voyage-4-nano, whose code applies `linear.weight` to the final hidden states. It has
+/// `num_labels` rows. A `linear.weight` of another shape belongs to something else.
+fn projection(config: &JsonFile, weights: &WeightFiles) -> Result<Option<usize>, Error> {
+    let name = format!("{PROJECTION}.weight");
+    if !weights.has(&name) {
+        return Ok(None);
+    }
+    let expected = [config.usize("num_labels")?.unwrap_or(0), count(config, "hidden_size", 65536)?];
+    Ok((weights.peek_shape(&name) == Some(&expected[..])).then_some(expected[0]))
 }
 
 fn read(
@@ -66,7 +79,7 @@ fn read(
     let rotary = Rotary::read(config, sizes.head, 10_000.0, None)?;
     let windows = config.bool("use_sliding_window")?.unwrap_or(false);
     // null disables windows, unlike a missing field.
-    let none = config.map.get("sliding_window").is_some_and(serde_json::Value::is_null);
+    let none = config.is_null("sliding_window");
     let window = match windows && !none {
         true => Some(count_or(config, "sliding_window", 4096, 1 << 30)?),
         false => None,

@@ -90,6 +90,7 @@ impl Transformer for StaticEmbedding {
     fn facts(&self) -> Facts {
         Facts {
             hidden: self.width,
+            projected_from: None,
             widest: self.width.next_multiple_of(4),
             table_rows: self.tokens,
             type_rows: None,

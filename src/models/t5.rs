@@ -18,7 +18,7 @@ use crate::models::blocks::buckets::Buckets;
 use crate::models::blocks::fields::{SUPPORTED_ACTIVATIONS, activation, count, count_or, epsilon};
 use crate::models::blocks::tables::table_rows;
 use crate::models::{Facts, LoadedTransformer, Transformer};
-use crate::weights::{Axis, Gate, Loader, Table, WeightFiles};
+use crate::weights::{Axis, Gate, Loader, MatrixShape, Table, WeightFiles};
 
 const FINAL_NORM: &str = "encoder.final_layer_norm";
 
@@ -164,7 +164,7 @@ impl T5 {
         let up: Vec<String> =
             up.iter().map(|part| named(&format!("1.DenseReluDense.{part}"))).collect();
         let up: Vec<&str> = up.iter().map(String::as_str).collect();
-        let table = [self.buckets.count, self.heads];
+        let table = MatrixShape { rows: self.buckets.count, width: self.heads };
         Ok(Layer {
             bias: (self.own_bias || layer == 0)
                 .then(|| loader.host_matrix(&bias, table))
@@ -186,6 +186,7 @@ impl Transformer for T5 {
     fn facts(&self) -> Facts {
         Facts {
             hidden: self.hidden,
+            projected_from: None,
             widest: [3 * self.head_axis().padded(), Axis::plain(self.intermediate).padded()]
                 .into_iter()
                 .fold(self.hidden.next_multiple_of(4), usize::max),

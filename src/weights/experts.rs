@@ -3,6 +3,7 @@
 use super::loader::{Loader, stored_rows};
 use crate::error::Error;
 use crate::kernels::matmul::{ExpertLinear, stride4};
+use crate::weights::MatrixShape;
 
 /// The layout of a tensor with the matrices of experts: `[experts · rows, width]`.
 #[derive(Debug, Clone, Copy)]
@@ -39,7 +40,8 @@ impl Loader<'_, '_> {
                 break;
             }
             let of = (name.as_str(), entry, None);
-            let (bytes, loss) = stored_rows(files, self.storage, of, expert * rows, [rows, width])?;
+            let (bytes, loss) =
+                stored_rows(files, self.storage, of, expert * rows, MatrixShape { rows, width })?;
             self.usable(&name, entry, loss)?;
             let mut packed = vec![0u8; matrix];
             for (at, value) in bytes.chunks_exact(size).enumerate() {

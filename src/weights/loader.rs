@@ -10,7 +10,7 @@ use crate::kernels::rms_norm::RmsNorm;
 use crate::weights::axis::{Axis, Columns};
 use crate::weights::destination::Destination;
 use crate::weights::lora::LoraPair;
-use crate::weights::{Lora, TensorEntry, WeightFiles};
+use crate::weights::{Lora, MatrixShape, TensorEntry, WeightFiles};
 
 /// Number of values read from a file at a time.
 pub(super) const PIECE: usize = 1 << 20;
@@ -53,8 +53,9 @@ impl<'a, 'd> Loader<'a, 'd> {
         };
         let (files, storage) = (self.files, self.storage);
         let pair = self.pair(&name, entry, true)?;
-        self.table_of(&name, entry, [rows, width], |first, count| {
-            stored_rows(files, storage, (&name, entry, pair.as_ref()), first, [count, width])
+        self.table_of(&name, entry, MatrixShape { rows, width }, |first, count| {
+            let piece = MatrixShape { rows: count, width };
+            stored_rows(files, storage, (&name, entry, pair.as_ref()), first, piece)
         })
     }
 
@@ -79,7 +80,7 @@ impl<'a, 'd> Loader<'a, 'd> {
             _ => self.files.values(&name, entry, 0, stored * width)?,
         };
         let storage = self.storage;
-        self.table_of(&name, entry, [rows.len(), width], |first, count| {
+        self.table_of(&name, entry, MatrixShape { rows: rows.len(), width }, |first, count| {
             let scale = |token: usize| scales.map_or(1.0, |scales| scales[token]);
             let row = |token: usize| &values[rows[token] * width..][..width];
             let values: Vec<f32> = (first..first + count)
@@ -96,7 +97,7 @@ impl<'a, 'd> Loader<'a, 'd> {
         &mut self,
         name: &str,
         entry: &TensorEntry,
-        [rows, width]: [usize; 2],
+        MatrixShape { rows, width }: MatrixShape,
         stored: impl Fn(usize, usize) -> Result<(Vec<u8>, Loss), Error>,
     ) -> Result<Table, Error> {
         let row_bytes = width.next_multiple_of(4) * self.storage.bytes() as usize;
@@ -201,7 +202,8 @@ impl<'a, 'd> Loader<'a, 'd> {
     ///
     /// # Errors
     /// [`Error::Tensor`] for a missing tensor, a wrong shape or unusable values.
-    pub fn host_matrix(&self, name: &str, [rows, width]: [usize; 2]) -> Result<Vec<f32>, Error> {
+    pub fn host_matrix(&self, name: &str, shape: MatrixShape) -> Result<Vec<f32>, Error> {
+        let MatrixShape { rows, width } = shape;
         let (name, entry) = self.files.find(name)?;
         self.shaped(&name, entry, &[rows, width])?;
         if self.to.is_counting() {
@@ -299,9 +301,9 @@ pub(super) fn stored_rows(
     storage: Storage,
     (name, entry, pair): (&str, &TensorEntry, Option<&LoraPair>),
     first: usize,
-    [count, width]: [usize; 2],
+    MatrixShape { rows, width }: MatrixShape,
 ) -> Result<(Vec<u8>, Loss), Error> {
-    let (at, count) = (first * width, count * width);
+    let (at, count) = (first * width, rows * width);
     if pair.is_none()
         && let Some(bytes) = files.stored_as(storage, name, entry, at, count)?
     {

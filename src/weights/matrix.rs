@@ -7,10 +7,10 @@ use std::ops::Range;
 use crate::convert::Loss;
 use crate::error::Error;
 use crate::kernels::matmul::{Block, Linear, stride4};
-use crate::weights::TensorEntry;
 use crate::weights::axis::{Axis, Columns, Gate};
 use crate::weights::loader::{Loader, PIECE, stored_rows};
 use crate::weights::lora::LoraPair;
+use crate::weights::{MatrixShape, TensorEntry};
 
 /// Maximum bytes of a block, even if an adapter could bind more: the host repacks one at a time. Smaller blocks would
 /// leave a GPU partly idle with a short text.
@@ -124,7 +124,7 @@ impl Loader<'_, '_> {
         weight: &str,
         bias: Option<&str>,
         rows: &[Range<usize>],
-        [columns, inner]: [usize; 2],
+        MatrixShape { rows: columns, width: inner }: MatrixShape,
     ) -> Result<Linear, Error> {
         let part = LayerPart {
             weight: weight.to_owned(),
@@ -222,7 +222,7 @@ impl Loader<'_, '_> {
                     self.storage,
                     (name.as_str(), *entry, pair.as_ref()),
                     rows.start + value - run,
-                    [count, width],
+                    MatrixShape { rows: count, width },
                 )?;
                 loss.add(lost);
                 let column = |at: usize| {

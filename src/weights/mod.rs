@@ -11,6 +11,7 @@ mod index;
 mod loader;
 mod lora;
 mod matrix;
+mod quantized;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
@@ -39,6 +40,13 @@ pub(crate) struct TensorEntry {
     pub shape: Vec<usize>,
     /// Offset of its first byte in the file.
     start: u64,
+}
+
+/// The shape of a matrix or a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MatrixShape {
+    pub rows: usize,
+    pub width: usize,
 }
 
 /// The safetensors files of one module.
@@ -72,7 +80,7 @@ impl WeightFiles {
             return Ok(weights);
         }
         let listed = index::read(files, prefix)?;
-        let Some(listed) = listed else { return Err(missing(files, prefix)?) };
+        let Some(listed) = listed else { return Err(missing(files, prefix)) };
         for shard in listed.shards() {
             let name = format!("{prefix}{shard}");
             let source = files.open(&name)?.ok_or_else(|| {
@@ -207,6 +215,22 @@ impl WeightFiles {
     /// Those of [`WeightFiles::find`].
     pub fn shape(&self, name: &str) -> Result<Vec<usize>, Error> {
         Ok(self.find(name)?.1.shape.clone())
+    }
+
+    /// The shape of a tensor of exactly this name, which is not marked as used.
+    pub fn peek_shape(&self, name: &str) -> Option<&[usize]> {
+        self.tensors.get(name).map(|entry| &entry.shape[..])
+    }
+
+    /// The names of tensors that are not marked as used.
+    pub fn unused(&self) -> impl Iterator<Item = &str> {
+        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.tensors.keys().map(String::as_str).filter(move |name| !used.contains(*name))
+    }
+
+    /// The name of the first file, for messages.
+    pub fn first_file(&self) -> &str {
+        self.file_name(0)
     }
 
     /// Lists every tensor as name, dtype, shape, and whether it is used.
@@ -371,18 +395,10 @@ fn legacy_name(name: &str) -> Option<String> {
 }
 
 /// The error for a module without safetensors. It names the weights that the module has instead.
-fn missing(files: &ModelFiles, prefix: &str) -> Result<Error, Error> {
-    let name = format!("{prefix}model.safetensors");
-    for other in ["pytorch_model.bin", "pytorch_model.bin.index.json"] {
-        if files.exists(&format!("{prefix}{other}"))? {
-            return Ok(Error::file(
-                name,
-                format!(
-                    "is missing, and {other} is a Python pickle, which can run code when opened; \
-                     save the model with `safe_serialization=True`"
-                ),
-            ));
-        }
-    }
-    Ok(Error::file(name, "is missing; the directory has no safetensors weights"))
+fn missing(files: &ModelFiles, prefix: &str) -> Error {
+    let problem = match files.other_weights(prefix) {
+        Some(other) => format!("is missing, and {other}"),
+        None => "is missing; the directory has no safetensors weights".to_owned(),
+    };
+    Error::file(format!("{prefix}model.safetensors"), problem)
 }

@@ -11,6 +11,7 @@ use crate::embedder::model::Model;
 use crate::error::Error;
 use crate::gpu::adapter::AdapterSummary;
 use crate::gpu::executor::{Executor, PipelineKey};
+use crate::models;
 use crate::selftest;
 
 /// A model that is ready to load.
@@ -50,7 +51,7 @@ pub(super) struct Request<'a> {
 impl LoadPlan {
     /// Opens the device, chooses the precision, and estimates the memory.
     pub(super) async fn new(
-        model: Model,
+        mut model: Model,
         mut setup: DeviceSetup,
         request: Request<'_>,
     ) -> Result<Self, Error> {
@@ -65,6 +66,8 @@ impl LoadPlan {
         let budget = TokenBudget::choose(request.batch_tokens, &adapter, model.widest());
         let fitted = memory::fit(&model, &precision, &plan, &adapter, request.max_memory, budget)?;
         let Fitted { memory, pipelines } = fitted;
+        // The memory estimate has asked for every tensor that the model uses.
+        model.config.notes.extend(models::unused_tensors(&model.weights)?);
         Ok(LoadPlan { model, setup, executor, precision, adapter, memory, pipelines })
     }
 }

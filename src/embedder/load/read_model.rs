@@ -30,6 +30,9 @@ pub(in crate::embedder) fn read_model(
     if config.input != Input::Transformer {
         config.pool_static(facts.hidden)?;
     }
+    if let Some(width) = facts.projected_from {
+        config.pool_projected(width, facts.hidden);
+    }
     if matches!(&config.kind, KindConfig::MultiVector(multi) if multi.projection.is_none()) {
         config.check_token_widths(facts.hidden)?;
     }

@@ -18,6 +18,7 @@ use crate::error::Error;
 use crate::files::ModelFiles;
 use crate::gpu::adapter::AdapterSummary;
 use crate::kernels::KernelPlan;
+use crate::models;
 use crate::weights::WeightFiles;
 
 #[derive(Deserialize)]
@@ -161,6 +162,7 @@ impl Published {
             KernelPlan { max_flops: 20_000_000_000, cooperative: None, ..KernelPlan::of_gpu() };
         let budget = TokenBudget { tokens: 2048, fixed: true };
         let memory = memory::fit(&model, &precisions[1], &plan, &webgpu(), None, budget)?.memory;
+        assert_eq!(models::unused_tensors(&model.weights)?, None, "{}", self.model);
         let listed = std::iter::once(&model.weights).chain(model.module_weights.iter().flatten());
         let ignored: Vec<String> = listed
             .flat_map(WeightFiles::listing)

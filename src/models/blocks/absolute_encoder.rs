@@ -15,7 +15,7 @@ use crate::models::blocks::disentangled::{Disentangled, LoadedTable};
 use crate::models::blocks::embeddings::{Embeddings, LoadedEmbeddings};
 use crate::models::blocks::sizes::EncoderSizes;
 use crate::models::{Facts, LoadedTransformer, Transformer};
-use crate::weights::{Axis, Loader};
+use crate::weights::{Axis, Loader, MatrixShape};
 
 const BIASES: &str = "encoder.relative_attention_bias.weight";
 
@@ -147,6 +147,7 @@ impl Transformer for AbsoluteEncoder {
         let Embeddings { width, rows, types, .. } = self.embeddings;
         Facts {
             hidden,
+            projected_from: None,
             widest: [3 * self.sizes.head_axis().padded(), intermediate, width]
                 .map(|values| values.next_multiple_of(4))
                 .into_iter()
@@ -193,7 +194,7 @@ impl Transformer for AbsoluteEncoder {
         let EncoderSizes { hidden, .. } = self.sizes;
         let named = |name: &str| format!("{}{name}", self.prefix);
         let embeddings = self.embeddings.load(loader, &self.prefix, hidden, self.eps)?;
-        let table = |buckets: Buckets| [buckets.count, self.sizes.heads];
+        let table = |buckets: Buckets| MatrixShape { rows: buckets.count, width: self.sizes.heads };
         let biases = self
             .bias
             .map(|buckets| loader.host_matrix(&named(BIASES), table(buckets)))

@@ -1,4 +1,4 @@
-//! What families share: whole encoders and decoders, and the parts they are built from.
+//! The parts that families share: whole encoders and decoders, and the parts they are built from.
 
 pub(super) mod absolute_encoder;
 pub(super) mod buckets;

@@ -263,6 +263,7 @@ impl Transformer for RotaryEncoder {
         let rows = self.experts.map_or(1, |experts| experts.top);
         Facts {
             hidden,
+            projected_from: None,
             widest: (rows * hidden.next_multiple_of(4))
                 .max(3 * self.sizes.head_axis().padded())
                 .max(rows * intermediate.next_multiple_of(4)),

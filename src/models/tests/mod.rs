@@ -48,3 +48,40 @@ fn every_line_can_be_reached() {
         assert!(shadowed.is_none(), "{} is listed twice", line.model_type);
     }
 }
+
+/// Fields that transformers' configuration classes give to a model of each family are read or known to be harmless, at
+/// their defaults.
+#[test]
+fn fields_of_transformers_configs_are_known() {
+    let path = |name: &str| format!("{}/tests/fixtures/{name}", env!("CARGO_MANIFEST_DIR"));
+    let defaults = std::fs::read(path("config_defaults.json")).unwrap();
+    let defaults: Value = serde_json::from_slice(&defaults).unwrap();
+    let mut families: Vec<_> = std::fs::read_dir(path("families")).unwrap().flatten().collect();
+    families.sort_by_key(std::fs::DirEntry::path);
+    let (mut unknown, mut tried) = (Vec::new(), std::collections::BTreeSet::new());
+    for family in families {
+        let files = crate::files::ModelFiles::from_directory(family.path()).unwrap();
+        let Some(config) = JsonFile::load(&files, "config.json").unwrap() else { continue };
+        let model_type = config.str("model_type").unwrap().unwrap_or_default().to_owned();
+        let Some(fields) = defaults[&model_type].as_object() else { continue };
+        // The fields of the code on the Hub, whose names differ from those of transformers.
+        if config.has("n_embd") {
+            continue;
+        }
+        let weights = WeightFiles::open(&files, "").unwrap();
+        for (field, value) in fields.iter().filter(|(field, _)| !config.map.contains_key(*field)) {
+            let mut map = config.map.clone();
+            map.insert(field.clone(), value.clone());
+            let changed = JsonFile::new("config.json", map);
+            // A default size may not fit the fixture; only an unknown field counts here.
+            if let Err(error) = read(&changed, &weights, None)
+                && error.to_string().contains("could change the vectors")
+            {
+                unknown.push(format!("{}: {error}", family.path().display()));
+            }
+            tried.insert((model_type.clone(), field.clone()));
+        }
+    }
+    assert!(unknown.is_empty(), "{}", unknown.join("\n"));
+    assert!(tried.len() > 400, "{}", tried.len());
+}

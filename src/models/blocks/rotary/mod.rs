@@ -45,7 +45,11 @@ impl Rotary {
     ) -> Result<Self, Error> {
         let scaling = config.object("rope_scaling")?.filter(|object| !object.map.is_empty());
         let mut found = match scaling {
-            Some(scaling) => Some(scaling),
+            Some(scaling) => {
+                // transformers then ignores this field.
+                config.mark_read(&["rope_parameters"]);
+                Some(scaling)
+            }
             None => config.object("rope_parameters")?,
         };
         let mut base = theta;

@@ -1,53 +1,28 @@
 //! The decoder of Llama and its descendants: a norm before each block, rotary positions, key heads shared
 //! by several query heads, a gated feed-forward. A family's file says how it differs.
 
+mod config;
+
+pub(in crate::models) use config::{DEFAULTS, DecoderSizes, Defaults, is_causal, sliding_layers};
+
 use crate::batch::PackedBatch;
-use crate::config::JsonFile;
 use crate::convert;
 use crate::dtype::{F16Facts, Storage};
 use crate::error::Error;
-use crate::kernels::attention::{Attention, Heads, MAX_HEAD, attend};
+use crate::kernels::attention::{Attention, Heads, attend};
 use crate::kernels::lookup::lookup_of;
 use crate::kernels::matmul::{Epilogue, Linear, matmul, matmul_then};
 use crate::kernels::rms_norm::{RmsNorm, rms_norm};
 use crate::kernels::rope::{Angles, HeadNorm, Rope, rope};
 use crate::kernels::{Activation, Activations, Builder};
-use crate::models::blocks::fields::{count, count_or, epsilon, hidden_act};
 use crate::models::blocks::rotary::Rotary;
 use crate::models::blocks::tables::table_rows;
 use crate::models::{Facts, LoadedTransformer, Transformer};
 use crate::weights::{Axis, Gate, Loader, Table, WeightFiles};
 
 const WORDS: &str = "embed_tokens.weight";
-
-/// Values of config fields that a family assumes if they are missing.
-pub(in crate::models) struct Defaults {
-    /// `num_key_value_heads`. `None`: equal to the number of heads.
-    pub kv_heads: Option<usize>,
-    /// `head_dim`. `None`: the hidden size divided by the number of heads.
-    pub head: Option<usize>,
-    /// The config field of the activation, and its default.
-    pub activation: [&'static str; 2],
-    /// `rms_norm_eps`.
-    pub eps: f64,
-}
-
-/// Defaults that most families share.
-pub(in crate::models) const DEFAULTS: Defaults =
-    Defaults { kv_heads: None, head: None, activation: ["hidden_act", "silu"], eps: 1e-6 };
-
-/// Sizes of the layers.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::models) struct DecoderSizes {
-    pub hidden: usize,
-    pub heads: usize,
-    pub kv_heads: usize,
-    pub head: usize,
-    pub intermediate: usize,
-    pub layers: usize,
-    pub activation: Activation,
-    pub eps: f32,
-}
+/// The projection of the final hidden states.
+pub(in crate::models) const PROJECTION: &str = "linear";
 
 /// The differences between families.
 #[derive(Debug, Clone, Copy, Default)]
@@ -65,6 +40,8 @@ pub(in crate::models) struct Traits {
     pub gemma: bool,
     /// Activations may exceed the range of f16.
     pub f16_unsafe: bool,
+    /// The width of the model's own projection of its final hidden states, `linear.weight`.
+    pub projection: Option<usize>,
 }
 
 /// The attention of a layer, and the index of its rotary positions in the decoder.
@@ -92,6 +69,7 @@ struct LoadedDecoder {
     words: Table,
     layers: Vec<Layer>,
     norm: RmsNorm,
+    projection: Option<Linear>,
 }
 
 #[derive(Debug)]
@@ -106,91 +84,6 @@ struct Layer {
     down: Linear,
     /// The norms after attention and after the feed-forward, if there are any.
     closing: Option<[RmsNorm; 2]>,
-}
-
-/// Whether a query sees only what comes before it: transformers makes any decoder bidirectional whose
-/// config says `is_causal: false`.
-pub(in crate::models) fn is_causal(config: &JsonFile) -> Result<bool, Error> {
-    Ok(config.bool("is_causal")?.unwrap_or(true))
-}
-
-/// Which layers have a window: by `layer_types` if the config has it, else by `default`.
-pub(in crate::models) fn sliding_layers(
-    config: &JsonFile,
-    layers: usize,
-    default: impl Fn(usize) -> bool,
-) -> Result<Vec<bool>, Error> {
-    let Some(types) = config.strings("layer_types")? else {
-        return Ok((0..layers).map(default).collect());
-    };
-    if types.len() != layers {
-        let problem = format!("names {} layers, but num_hidden_layers is {layers}", types.len());
-        return Err(config.error("layer_types", problem));
-    }
-    let sliding = types.iter().map(|kind| match *kind {
-        "sliding_attention" => Some(true),
-        "full_attention" => Some(false),
-        _ => None,
-    });
-    let sliding: Option<Vec<bool>> = sliding.collect();
-    sliding.ok_or_else(|| {
-        config.unsupported("layer_types", "supported: full_attention and sliding_attention")
-    })
-}
-
-impl DecoderSizes {
-    /// Reads the sizes and checks that they fit together.
-    pub fn read(config: &JsonFile, defaults: &Defaults) -> Result<Self, Error> {
-        let hidden = count(config, "hidden_size", 65536)?;
-        let heads = count(config, "num_attention_heads", 1024)?;
-        let kv_heads =
-            count_or(config, "num_key_value_heads", defaults.kv_heads.unwrap_or(heads), 1024)?;
-        if !heads.is_multiple_of(kv_heads) {
-            let problem =
-                format!("is {kv_heads}; expected: a divisor of {heads}, the number of heads");
-            return Err(config.error("num_key_value_heads", problem));
-        }
-        let head = match defaults.head {
-            _ if config.has("head_dim") => count(config, "head_dim", MAX_HEAD)?,
-            Some(head) => head,
-            None if hidden.is_multiple_of(heads) && hidden / heads <= MAX_HEAD => hidden / heads,
-            None => {
-                let problem = format!(
-                    "is {heads} and hidden_size is {hidden}; expected: heads of equal size, at most \
-                     {MAX_HEAD} values"
-                );
-                return Err(config.error("num_attention_heads", problem));
-            }
-        };
-        let [field, activation] = defaults.activation;
-        Ok(DecoderSizes {
-            hidden,
-            heads,
-            kv_heads,
-            head,
-            intermediate: count(config, "intermediate_size", 1 << 20)?,
-            layers: count(config, "num_hidden_layers", 1000)?,
-            activation: hidden_act(config, field, activation)?,
-            eps: epsilon(config, "rms_norm_eps", defaults.eps)?,
-        })
-    }
-
-    /// The attention over whole texts or, with a window, over nearby tokens.
-    ///
-    /// In a causal model the window holds `window` tokens and ends with the query's own. Otherwise it
-    /// extends `window` tokens in both directions.
-    pub fn attention(&self, causal: bool, window: Option<usize>) -> Attention {
-        let (before, after) = match causal {
-            true => (window.map(|window| window - 1), Some(0)),
-            false => (window, window),
-        };
-        let plain = Attention::new(self.heads, self.head);
-        Attention { kv_heads: self.kv_heads, before, after, ..plain }
-    }
-
-    fn axes(&self) -> [Axis; 2] {
-        [self.heads, self.kv_heads].map(|blocks| Axis { blocks, block: self.head })
-    }
 }
 
 impl Decoder {
@@ -260,9 +153,14 @@ impl Transformer for Decoder {
     fn facts(&self) -> Facts {
         let DecoderSizes { hidden, heads, kv_heads, head, intermediate, .. } = self.sizes;
         let qkv = (heads + 2 * kv_heads) * head.next_multiple_of(4);
+        let projection = self.traits.projection;
         Facts {
-            hidden,
-            widest: qkv.max(intermediate.next_multiple_of(4)).max(hidden.next_multiple_of(4)),
+            hidden: projection.unwrap_or(hidden),
+            projected_from: projection.map(|_| hidden),
+            widest: [intermediate, hidden, projection.unwrap_or(0)]
+                .map(|width| width.next_multiple_of(4))
+                .into_iter()
+                .fold(qkv, usize::max),
             table_rows: self.table_rows,
             type_rows: None,
             positions: None,
@@ -276,13 +174,17 @@ impl Transformer for Decoder {
         } = self.sizes;
         let causal = self.kinds.iter().all(|kind| kind.attention.after == Some(0));
         let windows = self.kinds.iter().filter(|kind| kind.attention.before.is_some()).count();
+        let projection = match self.traits.projection {
+            Some(width) => format!(", projected to {width}"),
+            None => String::new(),
+        };
         let windows = match windows {
             0 => String::new(),
             some => format!(", {some} layers with a window"),
         };
         format!(
             "{layers} layers, hidden {hidden}, {heads} heads of {head} with {kv_heads} of keys, \
-             intermediate {intermediate}, {}{windows}, {activation:?}",
+             intermediate {intermediate}, {}{windows}, {activation:?}{projection}",
             if causal { "causal" } else { "bidirectional" }
         )
     }
@@ -298,7 +200,13 @@ impl Transformer for Decoder {
             .map(|layer| self.load_layer(loader, layer))
             .collect::<Result<_, _>>()?;
         let norm = self.norm(loader, "norm")?;
-        Ok(Box::new(LoadedDecoder { decoder: self.clone(), words, layers, norm }))
+        let hidden = Axis::plain(self.sizes.hidden);
+        let projection = self
+            .traits
+            .projection
+            .map(|width| loader.linear(&[PROJECTION], false, hidden, Axis::plain(width)))
+            .transpose()?;
+        Ok(Box::new(LoadedDecoder { decoder: self.clone(), words, layers, norm, projection }))
     }
 }
 
@@ -372,69 +280,17 @@ impl LoadedTransformer for LoadedDecoder {
                 None => down,
             };
         }
-        rms_norm(builder, x, &self.norm, None)
+        let x = rms_norm(builder, x, &self.norm, None);
+        match &self.projection {
+            Some(linear) => matmul(builder, "projected", x, linear, none, None),
+            None => x,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
-
     use super::*;
-
-    fn file(changes: Value) -> JsonFile {
-        let mut value = json!({"hidden_size": 32, "num_attention_heads": 4,
-            "intermediate_size": 64, "num_hidden_layers": 2});
-        let (Value::Object(map), Value::Object(changes)) = (&mut value, changes) else { panic!() };
-        map.extend(changes);
-        JsonFile::new("config.json", map.clone())
-    }
-
-    #[test]
-    fn windows_end_at_the_query_if_causal_and_surround_it_otherwise() {
-        let sizes = DecoderSizes::read(&file(json!({})), &DEFAULTS).unwrap();
-        let reach = |causal, window| {
-            let attention = sizes.attention(causal, window);
-            (attention.before, attention.after)
-        };
-        assert_eq!(reach(true, None), (None, Some(0)));
-        assert_eq!(reach(true, Some(5)), (Some(4), Some(0)));
-        assert_eq!(reach(false, None), (None, None));
-        assert_eq!(reach(false, Some(5)), (Some(5), Some(5)));
-    }
-
-    #[test]
-    fn inconsistent_sizes_are_refused_by_field() {
-        for (changes, field) in [
-            (json!({"num_key_value_heads": 3}), "num_key_value_heads"),
-            (json!({"num_attention_heads": 5}), "num_attention_heads"),
-            (json!({"head_dim": 512}), "head_dim"),
-            (json!({"head_dim": 0}), "head_dim"),
-            (json!({"rms_norm_eps": -1.0}), "rms_norm_eps"),
-            (json!({"hidden_act": "laplace"}), "hidden_act"),
-        ] {
-            let error =
-                DecoderSizes::read(&file(changes.clone()), &DEFAULTS).unwrap_err().to_string();
-            assert!(error.contains("config.json") && error.contains(field), "{changes}: {error}");
-        }
-        let wide = DecoderSizes::read(
-            &file(json!({"head_dim": 128, "num_key_value_heads": 2})),
-            &DEFAULTS,
-        );
-        assert_eq!(wide.map(|sizes| (sizes.head, sizes.kv_heads)).ok(), Some((128, 2)));
-    }
-
-    #[test]
-    fn windowed_layers_are_named_or_counted() {
-        let layers = |changes| sliding_layers(&file(changes), 2, |i| i == 1);
-        assert_eq!(layers(json!({})).ok(), Some(vec![false, true]));
-        let named = json!({"layer_types": ["sliding_attention", "full_attention"]});
-        assert_eq!(layers(named).ok(), Some(vec![true, false]));
-        for list in [json!(["full_attention"]), json!(["full_attention", "linear_attention"])] {
-            let error = layers(json!({"layer_types": list})).unwrap_err().to_string();
-            assert!(error.contains("layer_types"), "{error}");
-        }
-    }
 
     #[test]
     fn numbers_round_as_in_the_storage() {

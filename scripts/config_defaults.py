@@ -1,0 +1,28 @@
+"""Prints the fields of transformers' configuration classes with their defaults, for tests/fixtures/config_defaults.json.
+
+    python scripts/config_defaults.py [EARLIER.json] > NEW.json
+
+Fields of an earlier output, from another version of transformers, are kept. The file in tests/fixtures was made with
+4.35, 4.57 and 5.24, one after the other.
+"""
+
+import json
+import sys
+
+from transformers import AutoConfig
+
+TYPES = """albert bert camembert deberta-v2 distilbert electra eurobert gemma3_text gte jina_embeddings_v3 llama mistral
+modernbert mpnet mt5 nomic_bert qwen2 qwen3 roberta t5 umt5 xlm-roberta""".split()
+
+fields = json.load(open(sys.argv[1])) if len(sys.argv) > 1 else {}
+for model_type in TYPES:
+    try:
+        config = AutoConfig.for_model(model_type).to_dict()
+    except ValueError:  # This version does not know the type.
+        continue
+    known = fields.setdefault(model_type, {})
+    for name, value in json.loads(json.dumps(config, default=str)).items():
+        if known.get(name) is None:
+            known[name] = value
+json.dump({kind: dict(sorted(known.items())) for kind, known in sorted(fields.items())}, sys.stdout, indent=0)
+print()

@@ -1,0 +1,88 @@
+//! Recognises quantized checkpoints, which are not supported, by their config and by their tensors.
+
+use safetensors::Dtype;
+use serde_json::Value;
+
+use crate::config::{JsonFile, brief};
+use crate::error::Error;
+use crate::weights::WeightFiles;
+
+/// Advice to users of a quantized checkpoint.
+const REMEDY: &str = "Vectile reads float weights only; use the original model, and `--dtype float16` or `bfloat16` to \
+                      halve its memory";
+
+/// Tensors that only quantized checkpoints have: the end of their names, and the method that writes them.
+const MARKERS: [(&str, &str); 15] = [
+    (".SCB", "bitsandbytes 8-bit"),
+    (".quant_state.bitsandbytes__nf4", "bitsandbytes 4-bit"),
+    (".quant_state.bitsandbytes__fp4", "bitsandbytes 4-bit"),
+    (".absmax", "bitsandbytes 4-bit"),
+    (".quant_map", "bitsandbytes 4-bit"),
+    // AWQ has no g_idx; beside qzeros both have qweight.
+    (".g_idx", "GPTQ"),
+    (".qzeros", "GPTQ or AWQ"),
+    (".qweight", "GPTQ or AWQ"),
+    (".weight_packed", "compressed-tensors"),
+    (".weight_scale_inv", "fp8"),
+    (".weight_scale", "compressed-tensors or fp8"),
+    (".weight_zero_point", "compressed-tensors"),
+    ("._packed_params", "PyTorch quantization"),
+    ("._data", "quanto"),
+    (".scales", "MLX"),
+];
+
+impl WeightFiles {
+    /// Refuses a quantized checkpoint.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if the config has `quantization_config` or MLX's `quantization`. [`Error::Tensor`] if there
+    /// are tensors that only quantized checkpoints have, or matrices of integers or 8-bit floats.
+    pub fn check_not_quantized(&self, config: &JsonFile) -> Result<(), Error> {
+        for field in ["quantization", "quantization_config", "compression_config"] {
+            let Some(value) = config.raw(field) else { continue };
+            // transformers keeps an empty object where a method was removed.
+            if value.as_object().is_some_and(serde_json::Map::is_empty) {
+                continue;
+            }
+            let method = value.get("quant_method").or_else(|| value.get("quantization_method"));
+            let (path, value) = match method {
+                Some(Value::String(method)) => {
+                    (format!("{field}.quant_method"), format!("{method:?}"))
+                }
+                _ if field == "quantization" => {
+                    (field.to_owned(), format!("{} (MLX)", brief(value)))
+                }
+                _ => (field.to_owned(), brief(value)),
+            };
+            let supported = format!("the weights are quantized, and {REMEDY}");
+            return Err(Error::unsupported(&config.name, path, value, supported));
+        }
+        match self.quantized() {
+            Some((name, method)) => {
+                let problem =
+                    format!("belongs to a checkpoint that is quantized ({method}); {REMEDY}");
+                Err(Error::tensor(self.first_file(), name, problem))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// A tensor that shows that the checkpoint is quantized, and the method.
+    fn quantized(&self) -> Option<(&str, String)> {
+        // Markers are in the order of how precisely they name the method.
+        for (end, method) in MARKERS {
+            if let Some(name) = self.tensors.keys().find(|name| name.ends_with(end)) {
+                return Some((name, method.to_owned()));
+            }
+        }
+        self.tensors.iter().find_map(|(name, entry)| {
+            let integer_or_short = !matches!(
+                entry.dtype,
+                Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::BOOL | Dtype::C64
+            );
+            let matrix = name.ends_with(".weight") && entry.shape.len() == 2;
+            (matrix && integer_or_short)
+                .then(|| (name.as_str(), format!("its dtype is {:?}", entry.dtype)))
+        })
+    }
+}
