@@ -59,7 +59,8 @@ const FORMATS: [Format; 10] = [
 const SUBDIRECTORIES: [&str; 3] = ["", "onnx/", "openvino/"];
 
 impl ModelFiles {
-    /// Describes weights in another format below `prefix`, and what to do with them. `None` if there are none.
+    /// Describes weights in another format below `prefix`, and what to do with them. `None` if there are none, or if
+    /// there is a model.safetensors.
     pub(crate) fn other_weights(&self, prefix: &str) -> Option<String> {
         let names: Vec<String> = SUBDIRECTORIES
             .iter()
@@ -68,6 +69,9 @@ impl ModelFiles {
                 names.into_iter().map(move |name| format!("{prefix}{directory}{name}"))
             })
             .collect();
+        if names.contains(&format!("{prefix}model.safetensors")) {
+            return None;
+        }
         FORMATS.iter().find_map(|format| {
             let name =
                 names.iter().find(|name| format.ends.iter().any(|end| name.ends_with(end)))?;
@@ -101,7 +105,10 @@ mod tests {
             let advice = files.other_weights("").unwrap();
             assert!(advice.contains(expected) && advice.contains("; "), "{names:?}: {advice}");
         }
-        let files = ModelFiles::from_bytes([("config.json".to_owned(), vec![])]).unwrap();
-        assert_eq!(files.other_weights(""), None);
+        for names in [&["config.json"][..], &["model.safetensors", "onnx/model.onnx"]] {
+            let entries = names.iter().map(|name| ((*name).to_owned(), vec![]));
+            let files = ModelFiles::from_bytes(entries).unwrap();
+            assert_eq!(files.other_weights(""), None, "{names:?}");
+        }
     }
 }

@@ -214,10 +214,9 @@ const HARMLESS_ROPE_FIELDS: &[&str] = &["finetuned", "rope_type", "type"];
 /// [`Error::Unsupported`] for such a field.
 pub(super) fn check_fields(config: &JsonFile) -> Result<(), Error> {
     for (path, value) in config.unread() {
-        let harmless = match path.rsplit_once('.') {
-            Some((_, field)) => HARMLESS_ROPE_FIELDS.contains(&field),
-            None => HARMLESS_FIELDS.contains(&path.as_str()),
-        };
+        let (outer, inner) = path.split_once('.').unwrap_or((&path, ""));
+        let field = inner.rsplit('.').next().unwrap_or_default();
+        let harmless = HARMLESS_FIELDS.contains(&outer) || HARMLESS_ROPE_FIELDS.contains(&field);
         if !harmless && !is_off(value) {
             let supported = "the field is unknown for this model_type and could change the vectors; if the model \
                              does not need it, remove it from the file";

@@ -50,7 +50,7 @@ pub(super) fn header(source: &ModelFile) -> Result<Header, Error> {
     let mut bytes = vec![0; size as usize];
     source.read_at(8, &mut bytes)?;
     let metadata: Metadata = serde_json::from_slice(&bytes)
-        .map_err(|e| wrong(format!("its safetensors header is invalid: {e}")))?;
+        .map_err(|e| wrong(format!("its safetensors header is wrong: {e}")))?;
     if let Some(name) = repeated_key(&bytes) {
         return Err(Error::tensor(source.name(), name, "occurs twice in the header"));
     }

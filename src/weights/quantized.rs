@@ -81,8 +81,11 @@ impl WeightFiles {
                 Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::BOOL | Dtype::C64
             );
             let matrix = name.ends_with(".weight") && entry.shape.len() == 2;
-            (matrix && integer_or_short)
-                .then(|| (name.as_str(), format!("its dtype is {:?}", entry.dtype)))
+            (matrix && integer_or_short).then(|| {
+                let method =
+                    format!("its dtype is {:?}; supported: F32, F16, BF16 and F64", entry.dtype);
+                (name.as_str(), method)
+            })
         })
     }
 }

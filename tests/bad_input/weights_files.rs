@@ -42,7 +42,7 @@ fn weights_a_git_lfs_pointer() {
 #[test]
 fn weights_an_html_page() {
     raw("<!DOCTYPE html>\n<html><body>Not found</body></html>")
-        .refused(File, &[FILE, "HTML", "download it again"]);
+        .refused(File, &[FILE, "HTML", "download the file again"]);
 }
 
 #[test]
@@ -150,13 +150,13 @@ fn tensor_in_two_shards() {
 #[test]
 fn tensor_listed_but_absent() {
     shard(FIRST, |t| t.0.retain(|e| e.name != WORDS))
-        .refused(Tensor, &[FIRST, WORDS, "is not in it", INDEX]);
+        .refused(Tensor, &[FIRST, WORDS, "is not in this file", INDEX]);
 }
 
 #[test]
 fn tensor_listed_in_the_wrong_shard() {
     index(|i| i["weight_map"][WORDS] = json!(SECOND))
-        .refused(Tensor, &[SECOND, WORDS, "is not in it", INDEX]);
+        .refused(Tensor, &[SECOND, WORDS, "is not in this file", INDEX]);
 }
 
 #[test]
