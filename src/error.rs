@@ -15,7 +15,7 @@ pub enum Error {
     File {
         /// The file or directory, as the model names it.
         path: PathBuf,
-        /// What is wrong with it and what to do.
+        /// The fault of the file, and the remedy.
         problem: String,
     },
 
@@ -26,7 +26,7 @@ pub enum Error {
         file: String,
         /// The field, with dots for nesting.
         field: String,
-        /// What is wrong with its value.
+        /// The fault of its value.
         problem: String,
     },
 
@@ -39,7 +39,7 @@ pub enum Error {
         field: String,
         /// The value found there.
         value: String,
-        /// What is supported instead.
+        /// The values that are supported instead.
         supported: String,
     },
 
@@ -50,7 +50,7 @@ pub enum Error {
         file: String,
         /// The tensor's name in that file, or the name looked for.
         tensor: String,
-        /// What is wrong with it.
+        /// The fault of the tensor.
         problem: String,
     },
 
@@ -59,7 +59,7 @@ pub enum Error {
     Tokenizer {
         /// The tokenizer's file.
         file: String,
-        /// What is wrong.
+        /// The fault of the file or of the text.
         problem: String,
     },
 
@@ -68,7 +68,7 @@ pub enum Error {
     Option {
         /// The option, as the caller writes it.
         option: String,
-        /// What is wrong with it and what to write instead.
+        /// The fault of the value, and what to write instead.
         problem: String,
     },
 
@@ -99,7 +99,7 @@ pub enum Error {
     Adapter {
         /// The adapter's name, or what was asked for.
         adapter: String,
-        /// What it lacks and what to do.
+        /// The missing capability, and the remedy.
         problem: String,
     },
 
@@ -112,7 +112,7 @@ pub enum Error {
         what: String,
         /// Its size.
         bytes: u64,
-        /// What to do.
+        /// The remedy, as a clause of the sentence.
         advice: String,
     },
 
@@ -134,7 +134,7 @@ pub enum Error {
     DeviceLost {
         /// The adapter's name.
         adapter: String,
-        /// What the driver said.
+        /// The message of the driver.
         problem: String,
     },
 
@@ -143,7 +143,7 @@ pub enum Error {
     Hub {
         /// The repository.
         repo: String,
-        /// What went wrong and what to do.
+        /// The cause of the failure, and the remedy.
         problem: String,
     },
 
@@ -205,6 +205,20 @@ impl Error {
 
     pub(crate) fn tokenizer(file: impl Into<String>, problem: impl Into<String>) -> Self {
         Error::Tokenizer { file: file.into(), problem: plain(problem) }
+    }
+
+    /// Adds the index of the text whose tokenization failed.
+    pub(crate) fn of_text(self, text: usize) -> Self {
+        match self {
+            Error::Tokenizer { file, problem } => {
+                let problem = match problem.strip_prefix("the text ") {
+                    Some(rest) => format!("text {text} {rest}"),
+                    None => format!("text {text}: {problem}"),
+                };
+                Error::Tokenizer { file, problem }
+            }
+            other => other,
+        }
     }
 }
 

@@ -113,4 +113,5 @@ pub use gpu::adapter::{AdapterChoice, AdapterSummary, Feature, adapters};
 pub use output::{OutputPrecision, Quantized, Ranges, quantize};
 pub use pollster::block_on;
 pub use selftest::check_shader_f16;
+pub use tokenize::TransformersVersion;
 pub use weights::LoadProgress;

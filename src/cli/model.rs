@@ -67,6 +67,9 @@ pub fn settings<M: TextModel>(builder: ModelBuilder<M>, args: &ModelArgs) -> Mod
         .half_fallback(args.run.half_fallback)
         .adapter(args.run.adapter.clone().unwrap_or_default())
         .disable(args.run.disable.clone());
+    if let Some(version) = args.run.transformers_version {
+        builder = builder.transformers_version(version);
+    }
     if let Some(task) = &args.lora_task {
         builder = builder.lora_task(task);
     }

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::files::{ModelFiles, sniff};
 
 /// In bytes. Published configurations are far smaller.
-const MAX_JSON: u64 = 10_000_000;
+pub(super) const MAX_JSON: u64 = 10_000_000;
 /// Published models have vectors of fewer than ten thousand values.
 const MAX_WIDTH: usize = 1 << 20;
 
@@ -29,8 +29,12 @@ pub(crate) struct JsonFile {
 /// Reads the one JSON value of a file. Returns `None` if the file does not exist.
 ///
 /// If an object has a key twice, the last value counts, as in Python.
-pub(crate) fn load_value(files: &ModelFiles, name: &str) -> Result<Option<Value>, Error> {
-    let Some(contents) = files.read(name, MAX_JSON)? else { return Ok(None) };
+pub(crate) fn load_value(
+    files: &ModelFiles,
+    name: &str,
+    limit: u64,
+) -> Result<Option<Value>, Error> {
+    let Some(contents) = files.read(name, limit)? else { return Ok(None) };
     let text = contents.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&contents);
     if text.trim_ascii().is_empty() {
         return Err(Error::file(name, "is empty; download the model again"));
@@ -53,7 +57,12 @@ pub(crate) fn load_value(files: &ModelFiles, name: &str) -> Result<Option<Value>
 impl JsonFile {
     /// Reads a file that must hold one object. Returns `None` if the file does not exist.
     pub fn load(files: &ModelFiles, name: &str) -> Result<Option<Self>, Error> {
-        match load_value(files, name)? {
+        Self::load_large(files, name, MAX_JSON)
+    }
+
+    /// Like [`JsonFile::load`], for a file of at most `limit` bytes.
+    pub fn load_large(files: &ModelFiles, name: &str, limit: u64) -> Result<Option<Self>, Error> {
+        match load_value(files, name, limit)? {
             None => Ok(None),
             Some(Value::Object(map)) => Ok(Some(Self::new(name, map))),
             Some(other) => {

@@ -22,7 +22,7 @@ pub enum ModelKind {
 }
 
 impl ModelKind {
-    /// All kinds.
+    /// Every kind of model, in a fixed order.
     pub const ALL: [ModelKind; 4] =
         [ModelKind::Dense, ModelKind::Reranker, ModelKind::Sparse, ModelKind::MultiVector];
 

@@ -30,6 +30,7 @@ pub(crate) use pooling::{Pooling, PoolingMode};
 pub(crate) use scoring::{Answers, Scoring};
 pub(crate) use sparse::{SPARSE_LINEAR, Sparse, StaticQueries, Weighting};
 pub(crate) use statics::Input;
+pub(crate) use transformer::tokenizer_arguments;
 
 use crate::error::Error;
 use crate::files::ModelFiles;
@@ -44,7 +45,7 @@ pub(crate) struct ModelConfig {
     pub kind: KindConfig,
     /// The kind of the first module.
     pub input: Input,
-    /// The transformer's `config.json`.
+    /// The contents of the transformer's `config.json`.
     pub transformer: JsonFile,
     /// The class of the transformer's module, if it is Python code that comes with the model.
     pub module_code: Option<String>,
@@ -81,7 +82,8 @@ pub(crate) fn module_paths(files: &ModelFiles) -> Result<Vec<String>, Error> {
     Ok(paths)
 }
 
-const OPTIONS: &str = "config_sentence_transformers.json";
+/// The settings that sentence-transformers writes for the whole model.
+pub(crate) const OPTIONS: &str = "config_sentence_transformers.json";
 
 impl ModelConfig {
     /// Reads the files of a model that is to be loaded as this kind.

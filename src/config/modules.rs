@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::config::json::{brief, load_value};
+use crate::config::json::{MAX_JSON, brief, load_value};
 use crate::config::{JsonFile, Pooling};
 use crate::error::Error;
 use crate::files::{ModelFiles, normalise};
@@ -62,7 +62,7 @@ pub(super) fn entries(
     files: &ModelFiles,
     notes: &mut Vec<String>,
 ) -> Result<Option<Vec<ModuleEntry>>, Error> {
-    let Some(value) = load_value(files, MODULES)? else { return Ok(None) };
+    let Some(value) = load_value(files, MODULES, MAX_JSON)? else { return Ok(None) };
     let Value::Array(list) = value else {
         return Err(Error::file(MODULES, "is not a JSON list; expected a list of modules"));
     };

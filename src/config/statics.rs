@@ -2,7 +2,7 @@
 //! directories, which have no `modules.json`.
 
 use crate::config::modules::MODULES;
-use crate::config::{JsonFile, Module};
+use crate::config::{JsonFile, ModelConfig, Module};
 use crate::error::Error;
 use crate::files::ModelFiles;
 
@@ -36,6 +36,24 @@ const MAX_LENGTH: usize = 512;
 pub(super) fn load(files: &ModelFiles, prefix: &str) -> Result<JsonFile, Error> {
     let found = JsonFile::load(files, &format!("{prefix}config.json"))?;
     Ok(found.unwrap_or_else(|| JsonFile::new(MODULES, serde_json::Map::new())))
+}
+
+impl ModelConfig {
+    /// Reads a `StaticEmbedding` whose table holds 8-bit integers as model2vec reads it: model2vec writes a
+    /// `modules.json` beside such a table, but sentence-transformers does not load it.
+    ///
+    /// Returns false for a model that model2vec did not write.
+    pub fn read_as_model2vec(&mut self) -> Result<bool, Error> {
+        if self.input != Input::StaticEmbedding || !is_model2vec(&self.transformer)? {
+            return Ok(false);
+        }
+        (self.max_seq_length, self.modules) = model2vec(&self.transformer)?;
+        self.input = Input::Model2vec;
+        self.notes.push(format!(
+            "{MODULES}: the table holds 8-bit integers, which sentence-transformers does not load; the model is read as model2vec reads it"
+        ));
+        Ok(true)
+    }
 }
 
 /// Returns true for the `config.json` of a model2vec directory.

@@ -1,5 +1,6 @@
 //! Reads the transformer's `config.json` and the `sentence_*_config.json` beside it.
 
+use crate::config::modules::MODULES;
 use crate::config::{JsonFile, PoolingMode};
 use crate::error::Error;
 use crate::files::ModelFiles;
@@ -18,6 +19,42 @@ const SETTINGS: [&str; 7] = [
 /// The two names of the field that holds arguments of the tokenizer.
 const TOKENIZER_ARGUMENTS: [&str; 2] = ["processor_kwargs", "tokenizer_args"];
 
+/// Arguments of the tokenizer that are followed. All but the first two replace fields of `tokenizer_config.json`.
+const TOKENIZER_FIELDS: [&str; 10] = [
+    "model_max_length",
+    "use_fast",
+    "padding_side",
+    "truncation_side",
+    "add_bos_token",
+    "add_eos_token",
+    "add_prefix_space",
+    "do_lower_case",
+    "strip_accents",
+    "tokenize_chinese_chars",
+];
+
+/// Returns the arguments that `sentence_bert_config.json` passes to the tokenizer. Without `modules.json` that file
+/// is ignored, as in sentence-transformers.
+pub(crate) fn tokenizer_arguments(
+    files: &ModelFiles,
+    prefix: &str,
+) -> Result<Option<JsonFile>, Error> {
+    if !files.exists(MODULES)? {
+        return Ok(None);
+    }
+    for name in SETTINGS {
+        let file = JsonFile::load(files, &format!("{prefix}{name}"))?;
+        let Some(file) = file.filter(|file| !file.map.is_empty()) else { continue };
+        for field in TOKENIZER_ARGUMENTS {
+            if let Some(arguments) = file.object(field)? {
+                return Ok(Some(arguments));
+            }
+        }
+        return Ok(None);
+    }
+    Ok(None)
+}
+
 pub(super) fn load(files: &ModelFiles, prefix: &str) -> Result<JsonFile, Error> {
     let name = format!("{prefix}config.json");
     if let Some(config) = JsonFile::load(files, &name)? {
@@ -30,7 +67,7 @@ pub(super) fn load(files: &ModelFiles, prefix: &str) -> Result<JsonFile, Error> 
     }
     let problem = match files.other_weights(prefix) {
         Some(other) => format!("is missing, and {other}"),
-        None => "is missing; give the directory of a sentence-transformers model, which holds config.json, tokenizer.json and model.safetensors".to_owned(),
+        None => "is missing; give the directory of a sentence-transformers model, which holds config.json, tokenizer.json and model.safetensors. A static model of model2vec needs a config.json with {\"model_type\": \"model2vec\"}".to_owned(),
     };
     Err(Error::file(name, problem))
 }
@@ -119,9 +156,10 @@ fn check_settings(file: &JsonFile, gives: &Gives) -> Result<(), Error> {
         ));
     }
     let harmless: [(&str, &[&str]); 7] = [
-        ("processor_kwargs", &["model_max_length", "use_fast", "padding_side"]),
-        ("tokenizer_args", &["model_max_length", "use_fast", "padding_side"]),
-        // The caller chooses the dtype. All attention implementations compute the same result.
+        ("processor_kwargs", &TOKENIZER_FIELDS),
+        ("tokenizer_args", &TOKENIZER_FIELDS),
+        // The caller chooses the dtype and the device. Attention implementations and unpadding, which stella and gte
+        // set, compute the same result.
         (
             "model_kwargs",
             &[
@@ -130,6 +168,8 @@ fn check_settings(file: &JsonFile, gives: &Gives) -> Result<(), Error> {
                 "attn_implementation",
                 "use_safetensors",
                 "add_pooling_layer",
+                "device_map",
+                "low_cpu_mem_usage",
             ],
         ),
         (
@@ -140,10 +180,12 @@ fn check_settings(file: &JsonFile, gives: &Gives) -> Result<(), Error> {
                 "attn_implementation",
                 "use_safetensors",
                 "add_pooling_layer",
+                "device_map",
+                "low_cpu_mem_usage",
             ],
         ),
-        ("config_kwargs", &["use_cache"]),
-        ("config_args", &["use_cache"]),
+        ("config_kwargs", &["use_cache", "use_memory_efficient_attention", "unpad_inputs"]),
+        ("config_args", &["use_cache", "use_memory_efficient_attention", "unpad_inputs"]),
         ("processing_kwargs", &["image", "audio", "video", "chat_template"]),
     ];
     for (field, known) in harmless {

@@ -60,7 +60,10 @@ impl Directory {
             Err(error) if error.kind() == ErrorKind::NotFound => return absent_or_dangling(&path),
             Err(error) => return Err(Error::file(path, describe(&error))),
         };
-        if !self.allowed.iter().any(|place| real.starts_with(place)) {
+        let inside = self.allowed.iter().any(|place| real.starts_with(place));
+        // A snapshot of the Hub's cache only links to its own repository.
+        let is_snapshot = self.allowed.len() > 1;
+        if !inside && (is_snapshot || !in_store(&real)) {
             let problem = format!(
                 "is a link to {}, outside the model's directory; copy the file into the directory",
                 real.display()
@@ -119,6 +122,17 @@ fn hub_cache_repository(directory: &Path) -> Option<PathBuf> {
             snapshots.file_name() == Some(OsStr::new("snapshots")) && name.starts_with("models--");
         (is_cache && directory != snapshots).then(|| repository.to_path_buf())
     })
+}
+
+/// Returns true for a file in a store that tools link models to: the Hub's cache (`local_dir` of
+/// huggingface_hub before 0.23), git-annex, DVC or Nix.
+fn in_store(real: &Path) -> bool {
+    let names: Vec<&str> = real.iter().filter_map(OsStr::to_str).collect();
+    names.windows(3).any(|names| match names {
+        [_, repository, "blobs"] => repository.starts_with("models--"),
+        [".git", "annex", "objects"] | [".dvc", "cache", _] => true,
+        _ => false,
+    }) || real.starts_with("/nix/store")
 }
 
 fn absent_or_dangling(path: &Path) -> Result<Option<PathBuf>, Error> {

@@ -27,8 +27,8 @@ pub(crate) use sniff::sniff;
 /// A model's files: a directory, a snapshot of a Hugging Face Hub repository, or bytes in memory.
 ///
 /// Cloning is cheap. Files are read when a model is built, and only those it needs. Pickled weights
-/// (`*.bin`, `*.pt`) are never opened. Links out of the directory are refused, except into the blobs of
-/// the Hugging Face cache that the directory is part of.
+/// (`*.bin`, `*.pt`) are never opened. Links out of the directory are refused, except into a store that tools
+/// link models to (the Hugging Face cache, git-annex, DVC, Nix).
 ///
 /// ```no_run
 /// let files = vectile::ModelFiles::from_directory("models/all-MiniLM-L6-v2")?;

@@ -1,16 +1,18 @@
 //! Reads `tokenizer.json` and checks that it is safe to use with any text.
 
-use serde_json::Value;
-use tokenizers::normalizers::{BertNormalizer, Lowercase, Sequence};
+use tokenizers::normalizers::{Lowercase, Sequence};
 use tokenizers::{
-    ModelWrapper, NormalizerWrapper, PostProcessor, PostProcessorWrapper, PreTokenizerWrapper,
-    TruncationDirection,
+    AddedToken, ModelWrapper, NormalizerWrapper, PostProcessor, PostProcessorWrapper,
+    PreTokenizerWrapper, TruncationDirection,
 };
 
 use super::chat::Chat;
+use super::growth::check_growth;
+use super::missing::missing;
 use super::model2vec::Model2vec;
-use super::outline::{AddedToken, Outline, outline};
+use super::outline::{Outline, outline};
 use super::roles::{roles, special_ids};
+use super::transformers::{BesideFiles, TransformersVersion};
 use super::{Tokenizer, guard};
 use crate::config::{Input, JsonFile, KindConfig, ModelConfig};
 use crate::error::Error;
@@ -18,9 +20,6 @@ use crate::files::ModelFiles;
 
 /// In bytes. Published files reach 40 MB (a Unigram model of half a million pieces).
 const MAX_FILE: u64 = 64_000_000;
-
-/// The maximum factor by which a normalizer may lengthen a text. Published ones at most double it.
-const MAX_GROWTH: f64 = 1000.0;
 
 /// Texts that exercise unusual paths of a tokenizer. All are tokenized at load, so that a file that fails
 /// on one of them is refused before it is used.
@@ -53,31 +52,39 @@ impl Tokenizer {
     /// Loads the model's tokenizer and tries it on probe texts. Every id is checked to be a row of the table.
     ///
     /// The table may have more rows than the vocabulary has tokens, because many tables are padded.
-    /// `position_limit` is the transformer's number of positions, if that is bounded.
+    /// `position_limit` is the transformer's number of positions, if that is bounded. `version` overrides the
+    /// version of transformers that the model was published for.
     pub fn load(
         files: &ModelFiles,
         config: &ModelConfig,
         table_rows: usize,
         position_limit: Option<usize>,
+        version: Option<TransformersVersion>,
     ) -> Result<Self, Error> {
         let prefix = &config.weights_prefix;
         let file = format!("{prefix}tokenizer.json");
         let Some(contents) = files.read(&file, MAX_FILE)? else {
-            return Err(missing(files, prefix)?);
+            return Err(missing(files, config)?);
         };
         let contents = contents.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&contents);
         let outline = outline(&file, contents)?;
-        check_growth(&file, &outline)?;
+        check_growth(&file, outline.normalizer.as_ref())?;
         let mut inner = parse(&file, contents)?;
+        inner.with_padding(None);
+        guard(&file, "cannot be used", || inner.with_truncation(None).map(|_| ()))?;
         // Static models read only tokenizer.json.
-        let settings = match config.input {
-            Input::Transformer => JsonFile::load(files, &format!("{prefix}tokenizer_config.json"))?,
+        let beside = match config.input {
+            Input::Transformer => {
+                Some(BesideFiles::load(files, prefix, &config.transformer, version)?)
+            }
             Input::StaticEmbedding | Input::Model2vec => None,
         };
-        if let Some(settings) = &settings {
-            follow_bert_settings(&mut inner, settings)?;
+        let mut notes = Vec::new();
+        if let Some(beside) = &beside {
+            notes.extend(beside.apply(&mut inner, &file, &outline, &PROBES)?);
         }
-        let cuts_at_spaces = cuts_at_spaces(&inner, &outline);
+        let settings = beside.as_ref().map(|beside| &beside.settings);
+        let cuts_at_spaces = cuts_at_spaces(&inner);
         if config.do_lower_case {
             guard(&file, "cannot lowercase", || lowercase_first(&mut inner))?;
         }
@@ -95,32 +102,31 @@ impl Tokenizer {
             .then(|| Model2vec::new(&inner, outline.model.as_ref(), limit));
         let side = match config.input {
             Input::Model2vec => TruncationDirection::Right,
-            _ => truncation_side(settings.as_ref(), &outline)?,
+            _ => truncation_side(settings, &outline)?,
         };
         inner.with_post_processor(None::<PostProcessorWrapper>);
-        inner.with_padding(None);
-        guard(&file, "cannot be used", || inner.with_truncation(None).map(|_| ()))?;
         let chat = match &config.kind {
             KindConfig::Reranker(scoring) => scoring.chat.as_ref().map(Chat::new).transpose()?,
             _ => None,
         };
         let added = post_processor.as_ref().map_or(0, |processor| processor.added_tokens(false));
-        let tokenizer = Tokenizer {
-            special_ids: special_ids(&inner, settings.as_ref(), &outline),
+        let mut tokenizer = Tokenizer {
+            special_ids: special_ids(&inner, settings, &outline),
             side,
             limit: [limit, position_limit].into_iter().flatten().min(),
             positions: position_limit,
-            roles: roles(&inner, settings.as_ref()),
-            pads_left: pads_left(settings.as_ref())?,
+            roles: roles(&inner, settings),
+            pads_left: pads_left(settings)?,
             model2vec,
             inner,
             post_processor,
             added,
             table_rows,
             cuts_at_spaces,
-            gives_types: gives_types(settings.as_ref())?,
+            gives_types: gives_types(settings)?,
             chat,
             passed_over: None,
+            notes,
             file,
         };
         tokenizer.check_vocabulary()?;
@@ -129,23 +135,23 @@ impl Tokenizer {
         Ok(tokenizer)
     }
 
-    fn check_vocabulary(&self) -> Result<(), Error> {
+    /// Refuses an empty vocabulary. Tokens beyond the table only give a note: a text that uses one is refused.
+    fn check_vocabulary(&mut self) -> Result<(), Error> {
         let vocabulary = self.inner.get_vocab(true);
-        let largest = vocabulary.iter().max_by_key(|(_, id)| **id);
-        let Some((token, &id)) = largest else {
+        if vocabulary.is_empty() {
             return Err(Error::tokenizer(&self.file, "its vocabulary is empty"));
-        };
-        if (id as usize) < self.table_rows {
-            return Ok(());
         }
+        let beyond = vocabulary.iter().filter(|(_, id)| **id as usize >= self.table_rows);
+        let Some((token, id)) = beyond.clone().max_by_key(|(_, id)| **id) else { return Ok(()) };
         let token: String = token.chars().take(60).collect();
-        let beyond = vocabulary.values().filter(|id| **id as usize >= self.table_rows).count();
-        let problem = format!(
-            "token {token:?} has id {id}, and the embedding table has {} rows ({beyond} of {} tokens are beyond it); tokenizer and weights are of different models",
-            self.table_rows,
-            vocabulary.len()
-        );
-        Err(Error::tokenizer(&self.file, problem))
+        self.notes.push(format!(
+            "{}: {} of {} tokens, such as {token:?} with id {id}, are beyond the {} rows of the embedding table; a text that uses one is refused",
+            self.file,
+            beyond.count(),
+            vocabulary.len(),
+            self.table_rows
+        ));
+        Ok(())
     }
 
     fn check_limit(&self) -> Result<(), Error> {
@@ -161,48 +167,16 @@ impl Tokenizer {
         }
     }
 
+    /// Tokenizes the probes. The empty text must give ids of the table, because its tokens are in every text.
     fn check_probes(&self) -> Result<(), Error> {
-        PROBES.iter().try_for_each(|text| self.encode(None, text).map(|_| ()))
-    }
-}
-
-fn missing(files: &ModelFiles, prefix: &str) -> Result<Error, Error> {
-    let others =
-        ["vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model"];
-    let file = format!("{prefix}tokenizer.json");
-    for other in others {
-        if files.exists(&format!("{prefix}{other}"))? {
-            let problem = format!(
-                "is missing, and {other} alone does not say how texts are split; create it with Python: `AutoTokenizer.from_pretrained(dir).save_pretrained(dir)`"
-            );
-            return Ok(Error::tokenizer(file, problem));
+        for text in PROBES {
+            match self.encode_unchecked(text, self.limit) {
+                Ok(tokens) if text.is_empty() => self.check_rows(&tokens.ids)?,
+                result => drop(result?),
+            }
         }
+        Ok(())
     }
-    Ok(Error::tokenizer(file, "is missing; download the model again"))
-}
-
-/// Refuses a normalizer whose replacements lengthen a text too much: eight steps can turn a word into a
-/// gigabyte.
-fn check_growth(file: &str, outline: &Outline) -> Result<(), Error> {
-    let grows = outline.normalizer.as_ref().map_or(1.0, growth);
-    if grows <= MAX_GROWTH {
-        return Ok(());
-    }
-    let problem = format!(
-        "its normalizer's replacements make a text up to {grows:.0} times as long; at most {MAX_GROWTH} times is taken"
-    );
-    Err(Error::tokenizer(file, problem))
-}
-
-/// Returns the maximum factor by which a normalizer's replacements lengthen a text.
-fn growth(normalizer: &Value) -> f64 {
-    if let Some(steps) = normalizer.get("normalizers").and_then(Value::as_array) {
-        return steps.iter().map(growth).product();
-    }
-    let content = normalizer.get("content").and_then(Value::as_str).unwrap_or_default();
-    // A pattern may match the empty string between any two characters.
-    let between = normalizer.pointer("/pattern/Regex").is_some();
-    (content.chars().count() as f64).max(1.0) + f64::from(u8::from(between))
 }
 
 fn parse(file: &str, contents: &[u8]) -> Result<tokenizers::Tokenizer, Error> {
@@ -224,43 +198,19 @@ fn lowercase_first(tokenizer: &mut tokenizers::Tokenizer) -> tokenizers::Result<
     tokenizer.with_normalizer(Some(Sequence::new(steps))).map(|_| ())
 }
 
-/// transformers builds a `BertTokenizer`, and what derives from it, from its settings, whatever
-/// normalizer `tokenizer.json` has; a cased model saved beside an uncased `tokenizer.json` is cased.
-fn follow_bert_settings(
-    tokenizer: &mut tokenizers::Tokenizer,
-    settings: &JsonFile,
-) -> Result<(), Error> {
-    let bert = ["BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "MPNetTokenizer"];
-    let class = settings.str("tokenizer_class")?;
-    let class = class.map(|class| class.strip_suffix("Fast").unwrap_or(class));
-    let word_piece = matches!(tokenizer.get_model(), ModelWrapper::WordPiece(_));
-    // Without a class it takes the architecture's, and WordPiece is BERT's.
-    if !word_piece || class.is_some_and(|class| !bert.contains(&class)) {
-        return Ok(());
-    }
-    let normalizer = BertNormalizer::new(
-        true,
-        settings.bool("tokenize_chinese_chars")?.unwrap_or(true),
-        settings.bool("strip_accents")?,
-        settings.bool("do_lower_case")?.unwrap_or(true),
-    );
-    guard(&settings.name, "cannot be followed", || {
-        tokenizer.with_normalizer(Some(normalizer)).map(|_| ())
-    })
-}
-
 /// Returns true if no token depends on the text beyond a space.
 ///
-/// That holds for BERT's normalizer, which works on single characters, with its pre-tokenizer, which splits
+/// This holds for BERT's normalizer, which works on single characters, with its pre-tokenizer, which splits
 /// at every space, and WordPiece, which sees one word at a time. Added tokens must contain no space.
-fn cuts_at_spaces(tokenizer: &tokenizers::Tokenizer, outline: &Outline) -> bool {
+fn cuts_at_spaces(tokenizer: &tokenizers::Tokenizer) -> bool {
     let normalizer =
         matches!(tokenizer.get_normalizer(), None | Some(NormalizerWrapper::BertNormalizer(_)));
     let pre_tokenizer =
         matches!(tokenizer.get_pre_tokenizer(), Some(PreTokenizerWrapper::BertPreTokenizer(_)));
     let model = matches!(tokenizer.get_model(), ModelWrapper::WordPiece(_));
     let holds_space = |token: &AddedToken| token.content.contains(char::is_whitespace);
-    normalizer && pre_tokenizer && model && !outline.added_tokens.iter().any(holds_space)
+    let added = tokenizer.get_added_tokens_decoder();
+    normalizer && pre_tokenizer && model && !added.values().any(holds_space)
 }
 
 /// transformers' tokenizers that return token types unless `model_input_names` says otherwise. With any

@@ -4,12 +4,15 @@ mod batch;
 mod chat;
 #[cfg(feature = "server")]
 mod describe;
+mod growth;
 mod load;
+mod missing;
 mod model2vec;
 mod outline;
 mod pair;
 mod query_document;
 mod roles;
+mod transformers;
 
 #[cfg(test)]
 mod tests;
@@ -27,6 +30,7 @@ use chat::Chat;
 pub(crate) use describe::Piece;
 use model2vec::Model2vec;
 pub(crate) use query_document::QueryPadding;
+pub use transformers::TransformersVersion;
 
 /// Texts of more bytes are tokenized in pieces, cut between words, if the tokenizer allows it. The ids stay
 /// the same, and the piece bounds the memory.
@@ -66,6 +70,8 @@ pub(crate) struct Tokenizer {
     chat: Option<Chat>,
     /// A token that is removed from the end of pairs.
     passed_over: Option<u32>,
+    /// Assumptions and limits to be shown at load.
+    notes: Vec<String>,
     /// The file's name, for messages.
     file: String,
 }
@@ -149,12 +155,24 @@ impl Tokenizer {
         Ok(ids.len() - usize::from(trailing))
     }
 
+    /// Returns assumptions and limits to be shown at load.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
     fn encode_whole(
         &self,
         text: &str,
         prompt_len: usize,
         limit: Option<usize>,
     ) -> Result<Tokens, Error> {
+        let tokens = Tokens { prompt_len, ..self.encode_unchecked(text, limit)? };
+        self.check_rows(&tokens.ids)?;
+        Ok(tokens)
+    }
+
+    /// Encodes a text. Ids may be beyond the table.
+    fn encode_unchecked(&self, text: &str, limit: Option<usize>) -> Result<Tokens, Error> {
         let whole = self.guard(|| self.content(text))?;
         let content = match self.model2vec.as_ref().map(|rules| rules.cut(text)) {
             Some(cut) if cut.len() < text.len() => &self.guard(|| self.content(cut))?,
@@ -172,11 +190,11 @@ impl Tokenizer {
         let tokens = Tokens {
             ids: encoding.get_ids().to_vec(),
             type_ids: encoding.get_type_ids().to_vec(),
-            prompt_len,
+            prompt_len: 0,
             untruncated: kept.len() + self.added + lost,
             seen: encoding.len(),
         };
-        self.check(&tokens, kept.len() + self.added)?;
+        self.check_count(&tokens, kept.len() + self.added)?;
         Ok(tokens)
     }
 
@@ -236,17 +254,31 @@ impl Tokenizer {
     }
 
     /// Refuses ids beyond the table, for which a GPU would silently read a wrong row.
-    fn check(&self, tokens: &Tokens, expected: usize) -> Result<(), Error> {
-        if let Some(id) = tokens.ids.iter().find(|&&id| id as usize >= self.table_rows) {
-            let problem =
-                format!("gave token id {id}, and the embedding table has {} rows", self.table_rows);
-            return Err(Error::tokenizer(&self.file, problem));
-        }
+    fn check_rows(&self, ids: &[u32]) -> Result<(), Error> {
+        let Some(id) = ids.iter().find(|&&id| id as usize >= self.table_rows) else {
+            return Ok(());
+        };
+        let token = self.token(*id).unwrap_or_default();
+        let token: String = token.chars().take(60).collect();
+        let problem = format!(
+            "the text has the token {token:?} with id {id}, but the embedding table has {} rows; leave that token out of the text, or use the tokenizer and the weights of one model",
+            self.table_rows
+        );
+        Err(Error::tokenizer(&self.file, problem))
+    }
+
+    /// Refuses a post-processor that does not add the number of tokens it declares.
+    fn check_count(&self, tokens: &Tokens, expected: usize) -> Result<(), Error> {
         if tokens.ids.len() != expected {
             let problem = "its post-processor drops the text, or adds a number of tokens that differs from what it declares; use the tokenizer.json the model was published with";
             return Err(Error::tokenizer(&self.file, problem));
         }
         Ok(())
+    }
+
+    fn check(&self, tokens: &Tokens, expected: usize) -> Result<(), Error> {
+        self.check_rows(&tokens.ids)?;
+        self.check_count(tokens, expected)
     }
 
     /// Runs code of the tokenizers crate and turns a panic into an error: some files make that crate panic.

@@ -10,6 +10,7 @@ mod modules;
 mod multi_vector;
 #[cfg(unix)]
 mod paths;
+mod reports;
 mod rerankers;
 mod settings;
 mod sparse;

@@ -133,6 +133,38 @@ fn weights_link_out_of_the_directory() {
     refused(&model, File, &[WEIGHTS, "outside the model's directory", "copy"]);
 }
 
+/// Moves the weights of the valid model to a path beside its directory, and links them there.
+fn weights_linked_to(store: &str) -> (TempDir, PathBuf) {
+    let (place, model) = directory();
+    let target = place.path().join(store);
+    fs::create_dir_all(target.parent().unwrap()).unwrap();
+    fs::rename(model.join(WEIGHTS), &target).unwrap();
+    symlink(&target, model.join(WEIGHTS)).unwrap();
+    (place, model)
+}
+
+#[test]
+fn weights_in_a_store_of_links_load() {
+    for store in [
+        // `local_dir` with links into the Hub's cache: huggingface/huggingface_hub#2284.
+        "hub/models--owner--name/blobs/0123abcd",
+        // `git annex get` and `dvc pull` with links.
+        ".git/annex/objects/xX/yY/key/key",
+        ".dvc/cache/files/md5/01/23abcd",
+    ] {
+        let (_place, model) = weights_linked_to(store);
+        loads(&model);
+    }
+}
+
+#[test]
+fn weights_in_a_directory_named_like_a_store_are_refused() {
+    for store in ["blobs/0123abcd", "hub/datasets--owner--name/blobs/01", ".git/objects/01/23"] {
+        let (_place, model) = weights_linked_to(store);
+        refused(&model, File, &[WEIGHTS, "outside the model's directory"]);
+    }
+}
+
 #[test]
 fn tokenizer_links_to_a_device() {
     let (_place, model) = directory();

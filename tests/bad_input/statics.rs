@@ -52,14 +52,17 @@ fn a_mapping_of_floats() {
 
 #[test]
 fn a_mapping_shorter_than_the_vocabulary() {
-    changed("static_model2vec", |tensors| {
+    let model = changed("static_model2vec", |tensors| {
         for name in ["mapping", "weights"] {
             let entry = tensors.get(name);
             entry.shape = vec![100];
             entry.data.truncate(800);
         }
-    })
-    .refused(Tokenizer, &["tokenizer.json", "100 rows"]);
+    });
+    let embedder = model.build().unwrap();
+    assert!(embedder.notes().join("\n").contains("100 rows"), "{:?}", embedder.notes());
+    let error = vectile::block_on(embedder.embed(&["the longest of words"])).unwrap_err();
+    crate::check_error(&error, Tokenizer, &["tokenizer.json", "text 0", "100 rows"]);
 }
 
 #[test]
@@ -80,12 +83,40 @@ fn weights_that_are_not_numbers() {
     .refused(Tensor, &[FILE, "embeddings", "infinite or not a number"]);
 }
 
+/// model2vec writes a `modules.json` beside tables of 8-bit integers too (MinishLab/model2vec, `quantize_to`).
+fn bytes_beside_modules() -> Model {
+    let list = json!([{"idx": 0, "name": "0", "path": ".", "type": "sentence_transformers.models.StaticEmbedding"}]);
+    Model::fixture("families/model2vec_int8").file(LIST, list.to_string())
+}
+
+#[test]
+fn bytes_beside_modules_are_read_as_model2vec_reads_them() {
+    let embedder = bytes_beside_modules().loads();
+    let notes = embedder.notes().join("\n");
+    assert!(notes.contains("8-bit integers") && notes.contains("model2vec"), "{notes}");
+    let alone = Model::fixture("families/model2vec_int8").loads();
+    assert_eq!(embedder.max_seq_length(), alone.max_seq_length());
+    let texts = ["A cat.", "An unknown ☃ token"];
+    let ids =
+        |embedder: &vectile::Embedder| embedder.tokenize(&texts, &Default::default()).unwrap();
+    assert_eq!(ids(&embedder), ids(&alone));
+}
+
 #[test]
 fn bytes_that_sentence_transformers_does_not_load() {
-    let list = json!([{"idx": 0, "name": "0", "path": ".", "type": "sentence_transformers.models.StaticEmbedding"}]);
-    Model::fixture("families/model2vec_int8")
-        .file(LIST, list.to_string())
+    bytes_beside_modules()
+        .config("model_type", "other")
+        .config("architectures", json!(["Other"]))
         .refused(Tensor, &[FILE, "embeddings", "I8", LIST]);
+}
+
+#[test]
+fn a_static_embedding_without_config_loads() {
+    // static-retrieval-mrl-en-v1 has no config.json.
+    let model = Model::fixture("families/static");
+    let model =
+        if model.files.contains_key("config.json") { model.without("config.json") } else { model };
+    model.loads();
 }
 
 #[test]

@@ -4,7 +4,9 @@ use std::num::NonZeroUsize;
 
 use bytesize::ByteSize;
 use clap::Args;
-use vectile::{ActivationsRequest, AdapterChoice, DtypeRequest, Feature, HalfFallback};
+use vectile::{
+    ActivationsRequest, AdapterChoice, DtypeRequest, Feature, HalfFallback, TransformersVersion,
+};
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Model")]
@@ -43,6 +45,11 @@ pub struct RunArgs {
     /// Use this branch, tag or commit of a Hub model.
     #[arg(long, value_name = "REVISION")]
     pub revision: Option<String>,
+    /// Turn texts into tokens by the rules of this version of transformers: 4 or 5.
+    ///
+    /// The default is the version that the model was published for.
+    #[arg(long, value_name = "VERSION")]
+    pub transformers_version: Option<TransformersVersion>,
     /// Run the weights in this dtype: auto, float32, float16 or bfloat16.
     ///
     /// `auto` is the checkpoint's dtype, as far as the adapter supports it.

@@ -218,6 +218,7 @@ impl Work<'_> {
             "on_error": format!("{:?}", args.on_error).to_lowercase(),
             "options": format!("{:?}", EmbedOptions { task: args.role, ..args.text.options() }),
             "lora_task": args.model.lora_task,
+            "transformers_version": args.model.run.transformers_version.map(|version| version.to_string()),
             "precision": precision,
             "adapter": adapter,
             "sparse": args.sparse,

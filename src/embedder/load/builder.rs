@@ -17,6 +17,7 @@ use crate::error::Error;
 use crate::files::ModelFiles;
 use crate::gpu::adapter::{AdapterChoice, Feature};
 use crate::gpu::executor::ShaderEdit;
+use crate::tokenize::TransformersVersion;
 use crate::weights::LoadProgress;
 
 /// Builds an [`Embedder`](crate::Embedder), or another kind of model. Every setting has a default that
@@ -36,6 +37,7 @@ pub struct ModelBuilder<M> {
     fit_tokens: Option<usize>,
     verdict: VerdictSource,
     lora_task: Option<String>,
+    transformers_version: Option<TransformersVersion>,
     max_memory: Option<u64>,
     on_progress: Option<OnProgress>,
 }
@@ -67,6 +69,7 @@ impl<M> Clone for ModelBuilder<M> {
             fit_tokens: self.fit_tokens,
             verdict: self.verdict.clone(),
             lora_task: self.lora_task.clone(),
+            transformers_version: self.transformers_version,
             max_memory: self.max_memory,
             on_progress: self.on_progress.clone(),
         }
@@ -89,6 +92,7 @@ impl<M: TextModel> ModelBuilder<M> {
             fit_tokens: None,
             verdict: VerdictSource::Stored,
             lora_task: None,
+            transformers_version: None,
             max_memory: None,
             on_progress: None,
         }
@@ -120,6 +124,25 @@ impl<M: TextModel> ModelBuilder<M> {
     /// Loading fails for a task that the model does not have.
     pub fn lora_task(mut self, task: impl Into<String>) -> Self {
         self.lora_task = Some(task.into());
+        self
+    }
+
+    /// Sets the version of transformers whose rules turn texts into tokens.
+    ///
+    /// By default it is the version that the model was published for, which `config.json` or
+    /// `config_sentence_transformers.json` names. The model's notes say where versions 4 and 5 differ: version 4
+    /// appends an end token for `add_eos_token`, for example, and version 5 does not.
+    ///
+    /// ```no_run
+    /// use vectile::{Embedder, ModelFiles, TransformersVersion, block_on};
+    ///
+    /// let files = ModelFiles::from_directory("models/e5-mistral-7b-instruct")?;
+    /// let builder = Embedder::builder(files).transformers_version(TransformersVersion::V4);
+    /// let embedder = block_on(builder.build())?;
+    /// # Ok::<(), vectile::Error>(())
+    /// ```
+    pub fn transformers_version(mut self, version: TransformersVersion) -> Self {
+        self.transformers_version = Some(version);
         self
     }
 
@@ -247,7 +270,12 @@ impl<M: TextModel> ModelBuilder<M> {
         if self.batch_tokens == Some(0) {
             return Err(Error::option("batch_tokens", "is 0; at least 1 is expected"));
         }
-        let model = read_model(self.files.clone(), M::KIND, self.lora_task.as_deref())?;
+        let model = read_model(
+            self.files.clone(),
+            M::KIND,
+            self.lora_task.as_deref(),
+            self.transformers_version,
+        )?;
         let request = Request {
             dtype: self.dtype,
             batch_tokens: self.batch_tokens,

@@ -8,10 +8,11 @@ use crate::embedder::query_document;
 use crate::error::Error;
 use crate::files::ModelFiles;
 use crate::models::{self, Head, Transformer};
-use crate::tokenize::Tokenizer;
+use crate::tokenize::{Tokenizer, TransformersVersion};
 use crate::weights::WeightFiles;
 
-/// Reads the files of a model of this kind. `lora_task` names the LoRA to merge into its weights.
+/// Reads the files of a model of this kind. `lora_task` names the LoRA to merge into its weights. `version`
+/// overrides the version of transformers whose rules turn texts into tokens.
 ///
 /// # Errors
 /// Errors that name a file, field, tensor or option.
@@ -19,11 +20,15 @@ pub(in crate::embedder) fn read_model(
     files: ModelFiles,
     kind: ModelKind,
     lora_task: Option<&str>,
+    version: Option<TransformersVersion>,
 ) -> Result<Model, Error> {
     let mut config = ModelConfig::load_as(&files, kind)?;
     let mut weights = WeightFiles::open(&files, &config.weights_prefix)?;
     if let Some(head) = config.kind.head_beside() {
         weights.add_linear(&files, head)?;
+    }
+    if config.input == Input::StaticEmbedding && has_byte_table(&weights) {
+        config.read_as_model2vec()?;
     }
     let transformer = read_transformer(&config, &weights, lora_task)?;
     let facts = transformer.facts();
@@ -37,7 +42,9 @@ pub(in crate::embedder) fn read_model(
         config.check_token_widths(facts.hidden)?;
     }
     let modules = read_modules(&files, &config.modules, facts.hidden)?;
-    let mut tokenizer = Tokenizer::load(&files, &config, facts.table_rows, facts.positions)?;
+    let mut tokenizer =
+        Tokenizer::load(&files, &config, facts.table_rows, facts.positions, version)?;
+    config.notes.extend_from_slice(tokenizer.notes());
     let head = read_head(&config, &weights, facts.hidden, &tokenizer)?;
     if let Some(head) = &head {
         tokenizer.pass_over(head.skipped_at_end);
@@ -59,6 +66,14 @@ pub(in crate::embedder) fn read_model(
     model.check_types(&model.tokenizer.encode(None, "a")?)?;
     query_document::check(&model)?;
     Ok(model)
+}
+
+/// Returns true if a static model's table holds 8-bit integers.
+fn has_byte_table(weights: &WeightFiles) -> bool {
+    let names = ["embedding.weight", "embeddings"].into_iter().filter(|name| weights.has(name));
+    names
+        .filter_map(|name| weights.find(name).ok())
+        .any(|(_, entry)| entry.dtype == safetensors::Dtype::I8)
 }
 
 fn read_transformer(

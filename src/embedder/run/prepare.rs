@@ -108,7 +108,11 @@ impl Runner {
         on_too_long: OnTooLong,
     ) -> Vec<Result<Prepared, Error>> {
         let texts = encoded.into_iter().enumerate();
-        texts.map(|(i, tokens)| self.check(first + i, tokens?, on_too_long)).collect()
+        let check = |(i, tokens): (usize, Result<Tokens, Error>)| {
+            let tokens = tokens.map_err(|error| error.of_text(first + i))?;
+            self.check(first + i, tokens, on_too_long)
+        };
+        texts.map(check).collect()
     }
 
     fn check(

@@ -40,7 +40,7 @@ impl StaticQueryTable {
             do_lower_case: false,
             ..model.config.clone()
         };
-        let tokenizer = Tokenizer::load(&model.files, &config, dim, None)?;
+        let tokenizer = Tokenizer::load(&model.files, &config, dim, None, None)?;
         Ok(StaticQueryTable { tokenizer, weights, by_default: queries.by_default })
     }
 

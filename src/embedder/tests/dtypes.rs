@@ -44,7 +44,8 @@ fn files(directory: &Path) -> Files {
 }
 
 fn read(files: &Files) -> Model {
-    read_model(ModelFiles::from_bytes(files.clone()).unwrap(), ModelKind::Dense, None).unwrap()
+    read_model(ModelFiles::from_bytes(files.clone()).unwrap(), ModelKind::Dense, None, None)
+        .unwrap()
 }
 
 fn double(bytes: &[u8]) -> f32 {

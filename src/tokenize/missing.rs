@@ -1,0 +1,67 @@
+//! Explains why a model has no `tokenizer.json`, and what to do.
+
+use crate::config::{JsonFile, ModelConfig};
+use crate::error::Error;
+use crate::files::ModelFiles;
+
+/// Tokenizers of transformers that exist only as Python code, with what they need.
+const PYTHON_ONLY: [(&str, &str); 14] = [
+    ("BertJapaneseTokenizer", "it splits words with MeCab, Sudachi or Juman++"),
+    ("BertweetTokenizer", "it normalises tweets in Python"),
+    ("BartphoTokenizer", "it maps sentencepiece tokens in Python"),
+    ("PhobertTokenizer", "it applies its merges in Python"),
+    ("BioGptTokenizer", "it splits words with sacremoses"),
+    ("ByT5Tokenizer", "it reads bytes instead of a vocabulary"),
+    ("CanineTokenizer", "it reads characters instead of a vocabulary"),
+    ("CTRLTokenizer", "it applies its merges in Python"),
+    ("EsmTokenizer", "it splits proteins in Python"),
+    ("FlaubertTokenizer", "it splits words with sacremoses"),
+    ("FSMTTokenizer", "it splits words with sacremoses"),
+    ("ProphetNetTokenizer", "it splits words in Python"),
+    ("TapasTokenizer", "it reads tables in Python"),
+    ("XLMTokenizer", "it splits words with sacremoses"),
+];
+
+/// Vocabulary files of other formats.
+const OTHERS: [&str; 6] = [
+    "vocab.txt",
+    "vocab.json",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+    "tekken.json",
+];
+
+/// Returns the error for a model without `tokenizer.json`.
+pub(super) fn missing(files: &ModelFiles, config: &ModelConfig) -> Result<Error, Error> {
+    let prefix = &config.weights_prefix;
+    let file = format!("{prefix}tokenizer.json");
+    let settings = JsonFile::load(files, &format!("{prefix}tokenizer_config.json"))?;
+    let class = match &settings {
+        Some(settings) if settings.has("tokenizer_class") => settings.str("tokenizer_class")?,
+        _ => config.transformer.str("tokenizer_class")?,
+    };
+    if let Some(custom) = settings.as_ref().and_then(|settings| settings.raw("auto_map")) {
+        let problem = format!(
+            "is missing, and the tokenizer is Python code that comes with the model ({}), which Vectile does not run; use a model with a tokenizer.json",
+            custom.to_string().chars().take(80).collect::<String>()
+        );
+        return Ok(Error::tokenizer(file, problem));
+    }
+    let class = class.map(|class| class.strip_suffix("Fast").unwrap_or(class));
+    if let Some((class, why)) = PYTHON_ONLY.iter().find(|(name, _)| Some(*name) == class) {
+        let problem = format!(
+            "is missing, and {class} has no fast form, so Python cannot create the file either: {why}. Use a model with a tokenizer.json, or split and encode the texts with Python"
+        );
+        return Ok(Error::tokenizer(file, problem));
+    }
+    for other in OTHERS {
+        if files.exists(&format!("{prefix}{other}"))? {
+            let problem = format!(
+                "is missing, and {other} alone does not say how texts are split; create it with Python: `AutoTokenizer.from_pretrained(dir).save_pretrained(dir)`. If that writes no tokenizer.json, the tokenizer has no fast form; use another model"
+            );
+            return Ok(Error::tokenizer(file, problem));
+        }
+    }
+    Ok(Error::tokenizer(file, "is missing; download the model again"))
+}

@@ -1,0 +1,84 @@
+//! The major version of transformers whose tokenizer rules a model follows.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::config::{JsonFile, OPTIONS};
+use crate::error::Error;
+use crate::files::ModelFiles;
+
+/// The version of Hugging Face's transformers library whose rules turn texts into tokens.
+///
+/// The two versions read some fields beside `tokenizer.json` differently. Version 4 appends an end token for
+/// `add_eos_token`, for example, and version 5 ignores that field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransformersVersion {
+    /// transformers 4 and earlier.
+    V4,
+    /// transformers 5.
+    V5,
+}
+
+impl fmt::Display for TransformersVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            TransformersVersion::V4 => "4",
+            TransformersVersion::V5 => "5",
+        })
+    }
+}
+
+impl FromStr for TransformersVersion {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        match text {
+            "4" => Ok(TransformersVersion::V4),
+            "5" => Ok(TransformersVersion::V5),
+            _ => Err(Error::option(
+                "transformers_version",
+                format!("is {text:?}; supported: 4 and 5"),
+            )),
+        }
+    }
+}
+
+impl TransformersVersion {
+    /// Returns the other version.
+    pub(super) fn other(self) -> Self {
+        match self {
+            TransformersVersion::V4 => TransformersVersion::V5,
+            TransformersVersion::V5 => TransformersVersion::V4,
+        }
+    }
+
+    /// Finds the version a model was published for, and the words that say where it is from.
+    ///
+    /// `transformers_version` of `config.json` and `__version__.transformers` of
+    /// `config_sentence_transformers.json` name it. If they differ, the older one counts, because files of the
+    /// newer version can be written over a published model. Without either, the model is older than the fields.
+    pub(super) fn of_model(files: &ModelFiles, config: &JsonFile) -> Result<(Self, String), Error> {
+        let options = JsonFile::load(files, OPTIONS)?;
+        let versions =
+            options.as_ref().map(|file| file.object("__version__")).transpose()?.flatten();
+        let named = [
+            (config.map.get("transformers_version"), &config.name, "transformers_version"),
+            (
+                versions.as_ref().and_then(|file| file.map.get("transformers")),
+                &OPTIONS.to_owned(),
+                "__version__.transformers",
+            ),
+        ];
+        let found = named.into_iter().filter_map(|(value, file, field)| {
+            let text = value?.as_str()?;
+            let major: u32 = text.split('.').next()?.parse().ok()?;
+            let version =
+                if major >= 5 { TransformersVersion::V5 } else { TransformersVersion::V4 };
+            Some((major, version, format!("{file}: `{field}` is {text}")))
+        });
+        Ok(match found.min_by_key(|(major, ..)| *major) {
+            Some((_, version, source)) => (version, source),
+            None => (TransformersVersion::V4, "no file names a version".to_owned()),
+        })
+    }
+}
