@@ -110,6 +110,8 @@ pub use embedder::{
 pub use error::Error;
 pub use files::ModelFiles;
 pub use gpu::adapter::{AdapterChoice, AdapterSummary, Feature, adapters};
+#[cfg(feature = "hub")]
+pub use hub::{DownloadProgress, HubOptions};
 pub use output::{OutputPrecision, Quantized, Ranges, quantize};
 pub use pollster::block_on;
 pub use selftest::check_shader_f16;

@@ -183,7 +183,12 @@ fn repository(owner: &str, model: &str) -> Option<String> {
 
 #[cfg(feature = "hub")]
 fn from_hub(model: &str, repo: &str, revision: Option<&str>) -> Result<ModelFiles, Failure> {
-    ModelFiles::from_hub(repo, revision).map_err(|error| {
+    let options = vectile::HubOptions {
+        revision: revision.map(str::to_owned),
+        on_progress: Some(std::sync::Arc::new(progress::downloading())),
+        ..vectile::HubOptions::from_env()
+    };
+    ModelFiles::from_hub_with(repo, &options).map_err(|error| {
         let sentence = format!(
             "--model: there is no directory {model}, and loading it from the Hugging Face Hub failed: {error}"
         );

@@ -113,21 +113,34 @@ fn bar(total: Option<u64>, template: &str, shown: bool) -> ProgressBar {
 
 /// A bar of loaded bytes, which appears only if loading takes a while.
 pub fn loading() -> impl Fn(LoadProgress) + Send + Sync + 'static {
+    let show = bytes("loading");
+    move |load| show(load.done, load.total)
+}
+
+/// A bar of downloaded bytes, which appears only if the download takes a while.
+#[cfg(feature = "hub")]
+pub fn downloading() -> impl Fn(vectile::DownloadProgress) + Send + Sync + 'static {
+    let show = bytes("downloading");
+    move |download| show(download.done, download.total)
+}
+
+fn bytes(what: &str) -> impl Fn(u64, u64) + Send + Sync + 'static {
     let bar = ProgressBar::hidden().with_finish(ProgressFinish::AndClear);
-    let template =
-        "loading {bar:30} {percent:>3}%  {binary_bytes} of {binary_total_bytes}  {eta} left";
-    if let Ok(style) = ProgressStyle::with_template(template) {
+    let template = format!(
+        "{what} {{bar:30}} {{percent:>3}}%  {{binary_bytes}} of {{binary_total_bytes}}  {{eta}} left"
+    );
+    if let Ok(style) = ProgressStyle::with_template(&template) {
         bar.set_style(style);
     }
     let since = Instant::now();
-    move |load| {
-        bar.set_length(load.total);
-        bar.set_position(load.done);
+    move |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
         let is_slow = since.elapsed() > LOADING_BAR_DELAY;
         if bar.is_hidden() && is_slow && message::allows_bars() {
             bar.set_draw_target(ProgressDrawTarget::stderr());
         }
-        if load.done >= load.total {
+        if done >= total {
             bar.finish_and_clear();
         }
     }

@@ -1,0 +1,88 @@
+//! Where the Hub and its cache are, and whether the network may be used.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// How far a download has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DownloadProgress {
+    /// Bytes of the model's files that are on the disk.
+    pub done: u64,
+    /// Bytes of all the model's files.
+    pub total: u64,
+}
+
+/// Options of [`ModelFiles::from_hub_with`](crate::ModelFiles::from_hub_with).
+///
+/// `None` leaves a choice to the environment variables that the Hub's own tools read.
+#[derive(Clone, Default)]
+pub struct HubOptions {
+    /// A branch, tag or commit. `None` means `main`.
+    pub revision: Option<String>,
+    /// Use only the cache. No socket is opened.
+    pub offline: bool,
+    /// The Hub's address. `None` means `HF_ENDPOINT`, or else <https://huggingface.co>.
+    pub endpoint: Option<String>,
+    /// The cache's directory. `None` means `HF_HUB_CACHE`, or else `hub` in `HF_HOME`.
+    pub cache_dir: Option<PathBuf>,
+    /// The access token. `None` means `HF_TOKEN`, or else what `hf auth login` stored.
+    pub token: Option<String>,
+    /// Called after each piece of a download, from the thread that downloads.
+    pub on_progress: Option<Arc<dyn Fn(DownloadProgress) + Send + Sync>>,
+}
+
+/// Hides the token.
+impl fmt::Debug for HubOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HubOptions")
+            .field("revision", &self.revision)
+            .field("offline", &self.offline)
+            .field("endpoint", &self.endpoint)
+            .field("cache_dir", &self.cache_dir)
+            .field("has_token", &self.token.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+impl HubOptions {
+    /// Returns the options that the environment sets.
+    ///
+    /// `HF_HUB_OFFLINE`, or else `TRANSFORMERS_OFFLINE`, turns the offline mode on with 1, true, yes or on. Further
+    /// variables apply to the fields that stay `None`. Nothing else in the library reads the environment.
+    ///
+    /// ```
+    /// let options = vectile::HubOptions::from_env();
+    /// assert!(options.revision.is_none());
+    /// ```
+    pub fn from_env() -> Self {
+        let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let value = set("HF_HUB_OFFLINE").or_else(|| set("TRANSFORMERS_OFFLINE"));
+        HubOptions { offline: value.is_some_and(|value| is_true(&value)), ..HubOptions::default() }
+    }
+}
+
+/// Reads a switch as huggingface_hub does.
+fn is_true(value: &str) -> bool {
+    ["1", "ON", "YES", "TRUE"].contains(&value.to_ascii_uppercase().as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn switches_are_read_as_in_huggingface_hub() {
+        for (value, expected) in [
+            ("1", true),
+            ("true", true),
+            ("Yes", true),
+            ("ON", true),
+            ("0", false),
+            ("off", false),
+            ("", false),
+        ] {
+            assert_eq!(is_true(value), expected, "{value:?}");
+        }
+    }
+}
