@@ -6,7 +6,7 @@ use crate::files::ModelFiles;
 struct Format {
     /// Ends of its files' names.
     ends: &'static [&'static str],
-    /// What such a file is, and what to do.
+    /// The sentence that names the format and says what to do.
     advice: &'static str,
 }
 

@@ -19,7 +19,7 @@ pub(super) struct Cache {
     pub revision: String,
 }
 
-/// What the cache has of a revision.
+/// The state of a revision in the cache.
 #[derive(Debug)]
 pub(super) enum Cached {
     /// A snapshot with every file that the model needs.

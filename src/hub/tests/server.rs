@@ -22,7 +22,7 @@ pub struct Faults {
     pub status: Option<(&'static str, String)>,
     /// Requests are accepted and never answered.
     pub silent: bool,
-    /// Ranges are ignored.
+    /// Requests for a range get the whole file.
     pub no_ranges: bool,
 }
 
