@@ -23,8 +23,8 @@
 //!
 //! The tokenizer, the transformer and every module of `modules.json` as sentence-transformers applies
 //! them: pooling in all its modes, Dense, LayerNorm, Normalize; prompts, `truncate_dim`,
-//! `max_seq_length`. What a model asks for and Vectile does not compute is an [`Error`] that names
-//! the file and the field, never an approximation. README lists the architectures.
+//! `max_seq_length`. If a model asks for something else, the result is an [`Error`] that names the
+//! file and the field, never an approximation. README lists the architectures.
 //!
 //! # Precision
 //!

@@ -103,11 +103,11 @@ pub enum Storage {
 }
 
 impl Storage {
-    /// All four formats.
+    /// All four storage formats.
     pub const ALL: [Storage; 4] =
         [Storage::F32, Storage::F16, Storage::PackedF16, Storage::PackedBf16];
 
-    /// Bytes per value.
+    /// The bytes of one value.
     pub fn bytes(self) -> u64 {
         if self == Storage::F32 { 4 } else { 2 }
     }

@@ -63,7 +63,7 @@ impl fmt::Display for Reason {
 /// Displays as one sentence and serialises as JSON. `inspect`, the log at load and every report have the same object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Precision {
-    /// The caller's request.
+    /// The dtype that the caller requested.
     pub requested: DtypeRequest,
     /// The checkpoint's dtype, and where it is stated.
     pub checkpoint: CheckpointDtype,

@@ -35,10 +35,10 @@ pub(crate) struct DeviceSetup {
     /// False where variants of the matmul that should be bit-identical are not on this device. Then the row
     /// count must not choose among them.
     pub by_rows: bool,
-    /// What `vectile tune` measured on the device.
+    /// The results of `vectile tune` on the device.
     pub tuned: Option<Arc<Tuned>>,
     pub shader_edit: Option<ShaderEdit>,
-    /// See [`Executor::fit_tokens`].
+    /// A limit for tests: see [`Executor::fit_tokens`].
     pub fit_tokens: Option<usize>,
     /// How often the device was lost.
     pub losses: Arc<AtomicU64>,
@@ -189,7 +189,7 @@ impl DeviceSetup {
 /// The kernels that a model runs on its adapter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KernelChoice {
-    /// `software` or `gpu`.
+    /// The family of kernels: `software` or `gpu`.
     pub family: String,
     /// How linear layers are computed.
     pub matmul: String,

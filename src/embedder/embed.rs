@@ -22,7 +22,7 @@ pub struct Embedder {
     runner: Runner,
 }
 
-/// Builds an [`Embedder`].
+/// The builder of an [`Embedder`].
 pub type EmbedderBuilder = ModelBuilder<Embedder>;
 
 /// Vectors, one row for each text, in the order of the texts.

@@ -25,7 +25,7 @@ pub struct Reranker {
     labels: usize,
 }
 
-/// Builds a [`Reranker`].
+/// The builder of a [`Reranker`].
 pub type RerankerBuilder = ModelBuilder<Reranker>;
 
 /// How to score pairs. Fields are the arguments of the same names of sentence-transformers' `predict`.

@@ -100,7 +100,7 @@ pub trait TextModel: Sized + Send + Sync {
     fn describe(&self) -> Vec<ModuleSummary>;
 }
 
-/// What a call counted beside its rows.
+/// The counts of a call.
 #[derive(Debug, Default)]
 pub(super) struct CallCounts {
     /// Indices of the inputs that were cut.

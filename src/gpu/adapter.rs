@@ -107,9 +107,9 @@ pub struct AdapterSummary {
     pub device_type: String,
     /// `Vulkan`, `Metal`, `Dx12`, `Gl` or `BrowserWebGpu`.
     pub backend: String,
-    /// The driver's name.
+    /// The name of the driver.
     pub driver: String,
-    /// The driver's version.
+    /// The version of the driver.
     pub driver_info: String,
     /// True if shaders may use f16.
     pub shader_f16: bool,

@@ -39,11 +39,11 @@ pub struct TensorInfo {
 /// The number of workgroups of a dispatch in each dimension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Workgroups {
-    /// In x.
+    /// The number in x.
     pub x: u32,
-    /// In y.
+    /// The number in y.
     pub y: u32,
-    /// In z.
+    /// The number in z.
     pub z: u32,
 }
 
@@ -106,7 +106,7 @@ pub struct Slots {
 }
 
 impl Graph {
-    /// Adds a tensor.
+    /// Adds a tensor of at least 16 bytes, and returns its number.
     pub fn add(&mut self, name: &'static str, bytes: u64, source: TensorSource) -> TensorId {
         // A binding cannot be empty.
         self.tensors.push(TensorInfo { name, bytes: bytes.max(16), source, layer: self.layer });

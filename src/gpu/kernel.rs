@@ -14,7 +14,7 @@ pub enum Access {
 pub struct Field {
     /// Its name in Rust and in WGSL.
     pub name: &'static str,
-    /// `u32` or `f32`.
+    /// Its type in WGSL: `u32` or `f32`.
     pub kind: &'static str,
     /// Its offset in bytes.
     pub offset: usize,

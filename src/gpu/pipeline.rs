@@ -100,7 +100,7 @@ impl Pipelines {
         self.unsaved = false;
     }
 
-    /// See [`ShaderEdit`].
+    /// Edits shaders before they are compiled: see [`ShaderEdit`].
     pub fn edit(&mut self, edit: ShaderEdit) {
         self.compiler.edit = Some(edit);
     }

@@ -47,7 +47,7 @@ impl PipelineFile {
         Some(PipelineFile { cache, path, written })
     }
 
-    /// The driver's cache.
+    /// The driver's cache of compiled pipelines.
     pub fn cache(&self) -> &wgpu::PipelineCache {
         &self.cache
     }

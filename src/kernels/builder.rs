@@ -11,7 +11,7 @@ use crate::gpu::shader::{Lanes, ShaderVariant};
 pub struct Activations {
     /// Its number in the graph.
     pub id: TensorId,
-    /// Rows.
+    /// The number of rows.
     pub rows: usize,
     /// Values of a row, without padding.
     pub width: usize,

@@ -7,7 +7,7 @@ use crate::dtype::Storage;
 use crate::gpu::graph::{Dispatch, TensorId, TensorSource, Workgroups};
 use crate::gpu::kernel::{Access, Kernel, Setting};
 use crate::kernels::route::Choices;
-use crate::kernels::{Activations, Builder, matmul};
+use crate::kernels::{Activations, Builder};
 use crate::params;
 
 params! {
@@ -48,9 +48,9 @@ pub fn slots(rows: usize, experts: usize, tile: usize) -> usize {
     (rows + rows.min(experts) * (tile - 1)) / tile * tile
 }
 
-/// Groups the rows of `choices` for [`matmul_experts`](matmul::matmul_experts).
+/// Groups the rows of `choices` for [`matmul_experts`](super::matmul::matmul_experts).
 pub fn group_rows(builder: &mut Builder, choices: &Choices) -> Grouped {
-    let tile = matmul::expert_group_rows(builder.plan.software);
+    let tile = builder.plan.expert_group_rows();
     group_rows_of(builder, choices, tile).1
 }
 

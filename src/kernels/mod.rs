@@ -31,7 +31,7 @@ pub(crate) use builder::row_workgroups;
 pub use builder::{Activations, Builder, pad_rows};
 pub use plan::KernelPlan;
 
-/// Every kernel.
+/// Every kernel, each once. Tests and benches walk this list.
 pub static ALL: &[&Kernel] = &[
     &lookup::LOOKUP,
     &layer_norm::LAYER_NORM,

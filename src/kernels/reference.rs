@@ -6,7 +6,7 @@ use crate::kernels::Activation;
 use crate::kernels::attention::{Attention, Text};
 use crate::kernels::rope::Rope;
 
-/// f(x)
+/// The value of an activation function.
 pub fn activate(activation: Activation, x: f64) -> f64 {
     match activation {
         Activation::None => x,
@@ -170,7 +170,7 @@ pub fn matmul(
 }
 
 /// The `top` largest of softmax(x · wᵀ) for each row of x, as pairs (expert, weight) side by side; `w` is
-/// `[experts, inner]`. Of equal weights, the lower expert comes first.
+/// `[experts, inner]`. Ties go to the lower expert.
 pub fn route(x: &[f32], w: &[f32], experts: usize, top: usize) -> Vec<f64> {
     let inner = w.len() / experts;
     let logits = matmul(x, w, &vec![0.0; experts], Activation::None, None);

@@ -47,7 +47,7 @@ pub static ROPE: Kernel = Kernel {
 /// of (cos, sin). f32 holds every row that a batch can have.
 #[derive(Debug, Clone, Copy)]
 pub struct Angles {
-    /// The tensor.
+    /// The tensor with pairs and rows.
     pub table: TensorId,
     /// The number of tokens, whose pairs lie before the first row.
     pub tokens: usize,

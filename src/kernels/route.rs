@@ -3,7 +3,7 @@
 use crate::dtype::Storage;
 use crate::gpu::graph::{Dispatch, TensorId, TensorSource, Workgroups};
 use crate::gpu::kernel::{Access, Kernel, Setting};
-use crate::kernels::matmul::{ExpertLinear, stride4};
+use crate::kernels::matmul::layout::{ExpertLinear, stride4};
 use crate::kernels::{Activations, Builder, row_workgroups};
 use crate::params;
 

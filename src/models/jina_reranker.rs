@@ -1,7 +1,7 @@
 //! jina-reranker-v2-base-multilingual: XLM-RoBERTa with a position table and the tensor names of Jina's flash
 //! attention implementation.
 //!
-//! That implementation computes the same attention. It requires an activation of the GELU kind, and so does
+//! The implementation computes the same attention. It requires an activation of the GELU kind, and so does
 //! this reader.
 
 use crate::config::JsonFile;

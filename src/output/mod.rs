@@ -10,7 +10,7 @@ use half::f16;
 
 use crate::error::Error;
 
-/// What the numbers of an embedding are stored as.
+/// The number format of embeddings in output.
 ///
 /// ```
 /// use vectile::OutputPrecision;
@@ -36,7 +36,7 @@ pub enum OutputPrecision {
 }
 
 impl OutputPrecision {
-    /// All of them.
+    /// All six output formats.
     pub const ALL: [OutputPrecision; 6] = [
         OutputPrecision::Float32,
         OutputPrecision::Float16,

@@ -35,7 +35,7 @@ pub(crate) use lora::Lora;
 pub(crate) struct TensorEntry {
     /// Index of the file that holds it.
     file: usize,
-    /// Its stored dtype.
+    /// The dtype of its stored values.
     pub dtype: Dtype,
     pub shape: Vec<usize>,
     /// Offset of its first byte in the file.

@@ -28,7 +28,7 @@ pub(crate) struct F16Record {
     pub texts: usize,
     /// How many tokens they have.
     pub tokens: usize,
-    /// The verdict.
+    /// The verdict on f16.
     pub verdict: F16Verdict,
 }
 

@@ -36,7 +36,7 @@ pub struct MultiVectorEncoder {
     without_first: bool,
 }
 
-/// Builds a [`MultiVectorEncoder`].
+/// The builder of a [`MultiVectorEncoder`].
 pub type MultiVectorEncoderBuilder = ModelBuilder<MultiVectorEncoder>;
 
 /// Vectors of tokens, one [`MultiVector`] for each text, in the order of the texts.

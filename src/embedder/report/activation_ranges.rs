@@ -27,7 +27,7 @@ use crate::tokenize::Tokens;
 /// Rows, one for each text, in the order of the texts.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Probed {
-    /// `[texts, dim]`.
+    /// The values of all rows, `[texts, dim]`.
     pub rows: Vec<f32>,
     /// Values of a row.
     pub dim: usize,
@@ -76,7 +76,7 @@ impl ActivationRange {
 /// The values of a tensor of the checkpoint, and the effect of rounding them to f16.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct WeightRange {
-    /// The tensor's name.
+    /// The name of the tensor.
     pub tensor: String,
     /// Its dtype in the file.
     pub dtype: String,
@@ -84,7 +84,7 @@ pub struct WeightRange {
     pub values: usize,
     /// False for biases and norms, which are f32 in every precision.
     pub takes_16_bits: bool,
-    /// The largest magnitude.
+    /// The largest magnitude of its values.
     pub largest: f32,
     /// Values beyond the largest f16.
     pub overflowed: usize,
@@ -92,14 +92,14 @@ pub struct WeightRange {
     pub first_overflow: Option<f32>,
     /// Values that become zero or subnormal in f16.
     pub flushed: usize,
-    /// Infinities and NaNs.
+    /// Values that are infinities or NaNs.
     pub non_finite: usize,
 }
 
 /// A place where a verdict was to be written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct KeptIn {
-    /// The file.
+    /// The path of the file.
     pub path: PathBuf,
     /// True for the file beside the model, which only the caller's request writes.
     pub asked_for: bool,
@@ -222,7 +222,7 @@ impl Embedder {
         self.runner().model.weights_sha256()
     }
 
-    /// What is known of the architecture in f16.
+    /// The architecture's own facts about f16.
     pub(crate) fn f16_facts(&self) -> F16Facts {
         self.runner().model.transformer.facts().f16
     }

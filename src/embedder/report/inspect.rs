@@ -21,11 +21,11 @@ use crate::weights::WeightFiles;
 /// A tensor of the model's files.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TensorSummary {
-    /// Its name.
+    /// The name of the tensor.
     pub name: String,
     /// Its dtype in the file.
     pub dtype: String,
-    /// Its shape.
+    /// The shape of the tensor.
     pub shape: Vec<usize>,
     /// False for poolers, heads and other tensors that the model does not use here.
     pub used: bool,
@@ -44,7 +44,7 @@ pub struct DispatchSummary {
     pub writes: String,
     /// Workgroups in x, y and z.
     pub workgroups: [u32; 3],
-    /// Floating-point operations, approximately.
+    /// The approximate number of floating-point operations.
     pub flops: u64,
 }
 

@@ -15,7 +15,7 @@ use crate::error::Error;
 /// and the next one is prepared.
 const IN_FLIGHT: usize = 2;
 
-/// What a run counted beside its rows.
+/// The counts of a run.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RunCounts {
     /// Texts that were run again with f32 activations.

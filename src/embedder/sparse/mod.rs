@@ -36,7 +36,7 @@ pub struct SparseEncoder {
     queries: Option<StaticQueryTable>,
 }
 
-/// Builds a [`SparseEncoder`].
+/// The builder of a [`SparseEncoder`].
 pub type SparseEncoderBuilder = ModelBuilder<SparseEncoder>;
 
 /// Sparse vectors, one for each text, in the order of the texts.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 /// The non-zero weights of a text.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct SparseVector {
-    /// Token ids, ascending.
+    /// The token ids, ascending.
     pub indices: Vec<u32>,
     /// The weight of each, above zero.
     pub values: Vec<f32>,

@@ -15,11 +15,11 @@ use crate::embedder::model::Model;
 use crate::files::ModelFiles;
 use crate::models::model_types;
 
-/// By `model_type`: activations that pass the range of f16, or of models that gave nothing in it. What has
-/// no entry is trusted until a text says otherwise.
+/// Each `model_type` whose activations exceed f16, or that gave wrong vectors in it. All others are assumed to be safe until
+/// a text overflows.
 const UNSAFE: [&str; 9] =
     ["gemma3_text", "gte", "modernbert", "mt5", "new", "qwen2", "qwen3", "t5", "umt5"];
-/// Those that no fixture has: they are read by a file that another `model_type` has a fixture of.
+/// Each `model_type` without a fixture of its own; its reader has a fixture of another `model_type`.
 const SAME_AS_ANOTHER: [&str; 1] = ["mt5"];
 
 type Files = BTreeMap<String, Vec<u8>>;
@@ -85,7 +85,7 @@ fn stored_as(bytes: &[u8], name: &str, storage: Storage) -> Vec<u8> {
     bytes
 }
 
-/// What DTYPE's table says of `auto`: weights and activations, with f16 in shaders and without.
+/// Weights and activations under `auto`, on an adapter with f16 in shaders and on one without.
 fn expected(dtype: FloatDtype, unsafe_in_f16: bool) -> [[Storage; 2]; 2] {
     use Storage::{F16, F32, PackedBf16};
     match (dtype, unsafe_in_f16) {

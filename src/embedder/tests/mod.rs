@@ -1,8 +1,11 @@
-//! What can be known of a model without a device, and what a load has done.
+//! Facts about models that need no device, and the effects of a load.
 
 mod cold;
 mod dtypes;
 mod published;
+#[path = "../../../tests/support/skip.rs"]
+#[expect(dead_code, reason = "only one of the skips is needed here")]
+mod skip;
 
 use std::path::{Path, PathBuf};
 

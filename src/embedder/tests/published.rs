@@ -136,7 +136,7 @@ impl Published {
         }
     }
 
-    /// What is known of the model without a device, or the sentence that refuses it.
+    /// The facts about the model that need no device, or the error that refuses it.
     fn outcome(&self, directory: &Path) -> Result<Value, Error> {
         let files = ModelFiles::from_directory(directory)?;
         let kind = match self.loads.as_str() {

@@ -74,7 +74,7 @@ pub(super) fn matmul_shared(builder: &mut Builder) -> Answer {
     let w = values(31, experts * columns * inner, 0.5, builder.weights);
     let bias = values(32, columns, 1.0, Storage::F32);
     let of_row: Vec<usize> = (0..tokens * top).map(|row| row * 5 % 7 % experts).collect();
-    let tile = matmul::expert_group_rows(builder.plan.software);
+    let tile = builder.plan.expert_group_rows();
     let slots = group_rows::slots(of_row.len(), experts, tile);
     let order: Vec<f32> = reference::group_rows(&of_row, experts, tile, slots)
         .into_iter()

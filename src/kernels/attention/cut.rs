@@ -11,7 +11,7 @@ use super::{Attention, Text};
 pub(super) struct QueryTile {
     /// The text's first token.
     pub first_token: u32,
-    /// The text's tokens.
+    /// The number of the text's tokens.
     pub tokens: u32,
     /// The tile's first query, counted from the text's first token.
     pub first_query: u32,

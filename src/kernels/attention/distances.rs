@@ -1,4 +1,4 @@
-//! What the distance of a key from a query does to their score: a bias, or relative keys and queries.
+//! Terms of a score that depend on the distance of key and query: a bias, or relative keys and queries.
 
 use crate::gpu::graph::TensorId;
 use crate::kernels::{Activations, Builder};
@@ -6,7 +6,7 @@ use crate::kernels::{Activations, Builder};
 /// A bias that is added to scores: f32 `[heads, 2 · reach + 1]`, by head and by key − query, from −reach on.
 #[derive(Debug, Clone, Copy)]
 pub struct DistanceBias {
-    /// The tensor.
+    /// The tensor with the biases.
     pub table: TensorId,
     /// The largest distance in the table.
     pub reach: usize,
@@ -16,7 +16,7 @@ pub struct DistanceBias {
 /// [`relative_rows`]). They are f32 heads side by side in the rows of one tensor, each padded to whole cells.
 #[derive(Debug, Clone, Copy)]
 pub struct Relative {
-    /// The tensor.
+    /// The tensor with the vectors.
     pub of: Activations,
     /// f32 `[2 · reach + 1]`: the row for key − query, from −reach on.
     pub rows: TensorId,
@@ -28,7 +28,7 @@ pub struct Relative {
     pub queries: Option<usize>,
 }
 
-/// What an attention adds to its scores by distance.
+/// The terms that an attention adds to its scores by distance.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Distances<'a> {
     Nothing,

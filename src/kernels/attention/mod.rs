@@ -51,7 +51,7 @@ pub type Text = [u32; 3];
 /// The attention of a model, the same for every batch.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Attention {
-    /// Heads of queries.
+    /// The number of query heads.
     pub heads: usize,
     /// Heads of keys and of values, each for `heads / kv_heads` heads of queries in a row.
     pub kv_heads: usize,
@@ -86,7 +86,7 @@ fn reach(tokens: Option<usize>) -> u32 {
 /// Heads side by side in the rows of a tensor, each padded to whole cells.
 #[derive(Debug, Clone, Copy)]
 pub struct Heads {
-    /// The tensor.
+    /// The tensor with the heads.
     pub of: Activations,
     /// How many heads of the same size lie before the first.
     pub head: usize,

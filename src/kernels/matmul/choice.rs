@@ -1,8 +1,6 @@
 //! Which variant of the matmul a plan runs for some work. Nothing else decides it.
 
-use super::{
-    CooperativeTile, EXPERT_ROWS, FEW_ROWS, LANE_ROWS, OutputTile, Variant, WeightShape, Work,
-};
+use super::{CooperativeTile, FEW_ROWS, LANE_ROWS, OutputTile, Variant, WeightShape, Work};
 use crate::dtype::Storage;
 use crate::kernels::KernelPlan;
 
@@ -10,7 +8,15 @@ use crate::kernels::KernelPlan;
 /// an assumption; `vectile tune` replaces it by measurements.
 const MINIMUM_WORKGROUPS: usize = 64;
 
+/// Rows that are grouped by expert come in whole groups of this many on GPUs. No tile of the matmul is taller.
+const EXPERT_ROWS: usize = 64;
+
 impl KernelPlan {
+    /// The rows of a group, for [`group_rows`](crate::kernels::group_rows::group_rows).
+    pub(crate) fn expert_group_rows(&self) -> usize {
+        if self.software { LANE_ROWS[0] as usize } else { EXPERT_ROWS }
+    }
+
     /// The variant of the matmul for some work.
     ///
     /// Cooperative matrices and tiles round differently, so the adapter and the precision decide between them,

@@ -1,6 +1,5 @@
 //! The descriptors of `matmul_tile.wgsl`, `matmul_few.wgsl`, `matmul_coop.wgsl` and `matmul_lane.wgsl`.
 
-use super::variants;
 use crate::gpu::kernel::{Access, Kernel, Setting};
 use crate::params;
 
@@ -60,6 +59,12 @@ const fn kernel(name: &'static str, source: &'static str) -> Kernel {
     }
 }
 
+/// Rows of an invocation of `matmul_few`, in each of its variants.
+pub const FEW_ROWS: [u32; 3] = [4, 8, 16];
+
+/// Rows of an invocation of `matmul_lane`, in each of its variants.
+pub const LANE_ROWS: [u32; 2] = [16, 32];
+
 /// The matmul for GPUs: register tiles, with operands in workgroup memory.
 pub static MATMUL_TILE: Kernel =
     kernel("matmul_tile", include_str!("../../../shaders/matmul_tile.wgsl"));
@@ -67,7 +72,7 @@ pub static MATMUL_TILE: Kernel =
 /// The matmul for GPUs and few rows: each weight is read once.
 pub static MATMUL_FEW: Kernel = Kernel {
     settings: &with::<2, 7>([
-        Setting { name: "ROWS", constant: true, values: &variants::FEW_ROWS },
+        Setting { name: "ROWS", constant: true, values: &FEW_ROWS },
         Setting { name: "CELLS", constant: true, values: &[1, 2] },
     ]),
     ..kernel("matmul_few", include_str!("../../../shaders/matmul_few.wgsl"))
@@ -87,10 +92,6 @@ pub static MATMUL_COOP: Kernel = Kernel {
 /// The matmul for software adapters, without workgroup memory.
 pub static MATMUL_LANE: Kernel = Kernel {
     has_subgroup_variant: true,
-    settings: &with::<1, 6>([Setting {
-        name: "ROWS",
-        constant: true,
-        values: &variants::LANE_ROWS,
-    }]),
+    settings: &with::<1, 6>([Setting { name: "ROWS", constant: true, values: &LANE_ROWS }]),
     ..kernel("matmul_lane", include_str!("../../../shaders/matmul_lane.wgsl"))
 };

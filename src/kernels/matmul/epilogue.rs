@@ -1,11 +1,11 @@
-//! What a matmul does with a finished sum before it stores it.
+//! The last step of a matmul: activation, residual, gate or rotation of finished sums.
 
 use super::descriptors::MatmulParams;
 use crate::gpu::shader::ShaderVariant;
 use crate::kernels::rope::Rotation;
 use crate::kernels::{Activation, Activations};
 
-/// What a matmul does with the sums of a row, `[columns]`, and their biases.
+/// The last step of a matmul on the sums of a row, `[columns]`, with their biases added.
 #[derive(Debug, Clone, Copy)]
 pub enum Epilogue {
     /// activation(sum) + residual.

@@ -27,7 +27,7 @@ pub struct Block {
 /// A matrix for each expert, repacked as `[inner, columns]`, one after the other in one buffer.
 #[derive(Debug, Clone, Copy)]
 pub struct ExpertLinear {
-    /// The repacked matrices.
+    /// The number of the buffer with the repacked matrices.
     pub weight: usize,
     /// `[columns]`, f32, shared by all experts; zeros where the layer has no bias.
     pub bias: usize,
@@ -40,7 +40,7 @@ pub struct ExpertLinear {
 /// The size of an output row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RowSize {
-    /// Values, without padding.
+    /// The values, without padding.
     pub values: usize,
     /// Cells of four values, with padding.
     pub cells: usize,
@@ -58,7 +58,7 @@ impl RowSize {
 pub struct LinearTensors {
     /// The repacked matrix, or the matrices of the experts.
     pub weight: TensorId,
-    /// `[columns]`, f32.
+    /// The bias `[columns]`, f32.
     pub bias: TensorId,
 }
 

@@ -12,7 +12,7 @@
 mod choice;
 mod descriptors;
 mod epilogue;
-mod layout;
+pub(crate) mod layout;
 pub mod tuned;
 mod variants;
 
@@ -20,11 +20,13 @@ use crate::gpu::graph::{Dispatch, TensorId, TensorSource, Workgroups};
 use crate::kernels::group_rows::Grouped;
 use crate::kernels::{Activation, Activations, Builder};
 
-pub use descriptors::{MATMUL_COOP, MATMUL_FEW, MATMUL_LANE, MATMUL_TILE, MatmulParams};
+pub use descriptors::{
+    FEW_ROWS, LANE_ROWS, MATMUL_COOP, MATMUL_FEW, MATMUL_LANE, MATMUL_TILE, MatmulParams,
+};
 pub use epilogue::Epilogue;
 pub use layout::{Block, ExpertLinear, Linear, LinearTensors, RowSize, repacked, stride4};
 pub use tuned::Tuned;
-pub use variants::{CooperativeTile, FEW_ROWS, LANE_ROWS, OutputTile, Variant, WeightShape, Work};
+pub use variants::{CooperativeTile, OutputTile, Variant, WeightShape, Work};
 
 /// y = activation(x · w + bias) + residual, `[rows, columns]`.
 pub fn matmul(
@@ -119,14 +121,6 @@ pub fn matmul_experts_of(
     let weights = (&[(linear.weight, size.cells)][..], linear.bias);
     dispatch(builder, x, weights, Epilogue::Plain(activation, None), Some(grouped), y);
     y
-}
-
-/// Rows that are grouped by expert come in whole groups of so many on GPUs; no tile of the matmul is taller.
-pub(crate) const EXPERT_ROWS: usize = 64;
-
-/// Rows of a group, for [`group_rows`](super::group_rows::group_rows).
-pub(crate) fn expert_group_rows(software: bool) -> usize {
-    if software { LANE_ROWS[0] as usize } else { EXPERT_ROWS }
 }
 
 /// Adds the dispatches of a matmul: one for each block and each run of rows within the plan's time limit.

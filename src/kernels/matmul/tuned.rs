@@ -37,7 +37,7 @@ pub struct Choice {
     pub columns4: usize,
     /// One of [`ROWS`]; `None` for a choice that holds whatever the number of rows.
     pub rows: Option<usize>,
-    /// The [`Variant::name`].
+    /// The name of the variant: see [`Variant::name`].
     pub variant: String,
 }
 

@@ -101,12 +101,6 @@ impl OutputTile {
     }
 }
 
-/// Rows of an invocation of `matmul_few`, in each of its variants.
-pub const FEW_ROWS: [u32; 3] = [4, 8, 16];
-
-/// Rows of an invocation of `matmul_lane`, in each of its variants.
-pub const LANE_ROWS: [u32; 2] = [16, 32];
-
 /// The shape of a weight, in cells of four values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WeightShape {

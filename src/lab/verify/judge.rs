@@ -186,7 +186,7 @@ mod tests {
                 Some(&good),
                 Some(&good),
                 SafeWithF32Activations,
-                &["layer 2 up", "4.0 times", "4 times are asked for"],
+                &["layer 2 up", "4.0 times", "at least 4 times is required"],
             ),
             (fine(), with(Some(16_376.0)), Some(&good), None, Safe, &["layer 2 up", "4.0 times"]),
             (fine(), calm(), Some(&bad), Some(&good), SafeWithF32Activations, &["text 7"]),

@@ -61,7 +61,7 @@ impl EncoderSizes {
         })
     }
 
-    /// Values per head.
+    /// The number of values per head.
     pub fn head(self) -> usize {
         self.hidden / self.heads
     }

@@ -14,7 +14,7 @@ pub(super) struct QueuedText {
     pub options: Arc<EmbedOptions>,
 }
 
-/// What is kept of a model's output for a text.
+/// The output of a model for one text.
 #[derive(Debug, Clone)]
 pub(super) enum Row {
     /// A dense vector, or the logits of a pair.

@@ -14,7 +14,7 @@ pub(crate) struct Budget {
 /// Error: the budget has too little left for a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Full {
-    /// Amount in use.
+    /// The amount in use.
     pub used: usize,
     /// Maximum amount in use.
     pub limit: usize,
@@ -39,7 +39,7 @@ impl Budget {
         Arc::new(Budget { limit: limit.max(1), used: AtomicUsize::new(0) })
     }
 
-    /// Amount in use.
+    /// The amount in use.
     pub fn used(&self) -> usize {
         self.used.load(Ordering::SeqCst)
     }

@@ -173,7 +173,7 @@ impl ApiError {
         self.object.code.unwrap_or_default()
     }
 
-    /// The response body.
+    /// The response body as JSON.
     pub fn json(self) -> Vec<u8> {
         // The body holds only strings, so serialization cannot fail.
         serde_json::to_vec(&ErrorBody { error: self.object }).unwrap_or_default()

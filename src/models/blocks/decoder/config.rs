@@ -15,9 +15,9 @@ pub(in crate::models) struct Defaults {
     pub head: Option<usize>,
     /// The config field of the activation.
     pub activation_field: &'static str,
-    /// The activation.
+    /// The name of the activation.
     pub activation: &'static str,
-    /// `rms_norm_eps`.
+    /// The config field `rms_norm_eps`.
     pub eps: f64,
 }
 
