@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 
 use super::cache::Cache;
-use super::error::{Fault, did_not_answer, explain};
+use super::error::{Fault, did_not_answer, explain, status};
 use super::wanted::{Listed, is_plain, settings_of, weights_of};
 use super::{DownloadProgress, HubOptions, PATIENCE, silence};
 use crate::config::module_paths;
@@ -113,10 +113,11 @@ impl Download<'_> {
     }
 
     fn fault(&self, error: HFError) -> Fault {
-        match did_not_answer(&error) {
-            true => Fault::Silent(silence(Some(&error), self.patience)),
-            false => Fault::Other(explain(&self.cache.revision, &error)),
+        if did_not_answer(&error) {
+            return Fault::Silent(silence(Some(&error), self.patience));
         }
+        let problem = explain(&self.cache.revision, &error);
+        if status(&error) == 429 { Fault::Busy(problem) } else { Fault::Other(problem) }
     }
 
     /// Lists the files of the revision.

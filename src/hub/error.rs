@@ -10,6 +10,8 @@ use crate::error::{Error, plain};
 pub(super) enum Fault {
     /// The Hub did not answer, or is in trouble itself. A cached copy may be used.
     Silent(String),
+    /// The Hub takes no more requests for now. A cached copy may be used.
+    Busy(String),
     /// The Hub refused, or a file arrived damaged.
     Other(String),
     /// The model's own files are wrong.

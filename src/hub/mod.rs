@@ -95,14 +95,14 @@ fn fetch(repo: &str, options: &HubOptions) -> Result<PathBuf, Error> {
         Err(fault) => fault,
     };
     match (fault, cached) {
-        (Fault::Silent(problem), Cached::Complete(snapshot)) => {
+        (Fault::Silent(problem) | Fault::Busy(problem), Cached::Complete(snapshot)) => {
             tracing::warn!("{repo}: {problem}; using revision {revision} from the cache");
             Ok(snapshot)
         }
         (Fault::Silent(problem), _) => Err(fail(format!(
             "{problem}, and revision {revision} is not in the cache; check the network (or HF_ENDPOINT), or give a directory"
         ))),
-        (Fault::Other(problem), _) => Err(fail(problem)),
+        (Fault::Busy(problem) | Fault::Other(problem), _) => Err(fail(problem)),
         (Fault::Files(error), _) => Err(error),
     }
 }

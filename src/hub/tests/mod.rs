@@ -71,6 +71,7 @@ fn a_tag_and_a_commit_are_revisions() {
     );
 }
 
+/// ai-dynamo/modelexpress#128, deepghs/imgutils#130 and #135: offline mode asked the Hub, or failed without words.
 #[test]
 fn offline_mode_opens_no_socket() {
     let cache = tempfile::tempdir().unwrap();
@@ -92,6 +93,7 @@ fn offline_mode_opens_no_socket() {
     assert_eq!(hub.seen.connections.load(Ordering::SeqCst), before);
 }
 
+/// huggingface/huggingface_hub#1099: a cached model must load without a network.
 #[test]
 fn a_silent_hub_delays_a_cached_model_by_seconds_only() {
     let cache = tempfile::tempdir().unwrap();
@@ -112,6 +114,7 @@ fn ranges(hub: &Hub) -> Vec<String> {
         .collect()
 }
 
+/// huggingface/candle#562 and huggingface/huggingface_hub#4196: large downloads started again from the beginning.
 #[test]
 fn a_download_that_is_cut_is_resumed_where_it_stopped() {
     let cache = tempfile::tempdir().unwrap();
@@ -131,6 +134,7 @@ fn a_download_that_is_cut_is_resumed_where_it_stopped() {
     assert!(told.iter().any(|progress| (2000..5000).contains(&progress.done)), "{told:?}");
 }
 
+/// oobabooga/textgen#3640 and ROCm/FastFlowLM#618: the next run must resume too.
 #[test]
 fn a_download_that_ended_is_resumed_by_the_next_one() {
     let cache = tempfile::tempdir().unwrap();
@@ -157,6 +161,7 @@ fn a_server_that_ignores_ranges_sends_the_file_again() {
     assert_eq!(std::fs::read(snapshot.join("model.safetensors")).unwrap(), weights());
 }
 
+/// Layr-Labs/d-inference#36: a damaged file must not count as downloaded.
 #[test]
 fn damaged_files_and_wrong_sizes_are_refused() {
     let cache = tempfile::tempdir().unwrap();
@@ -174,6 +179,7 @@ fn damaged_files_and_wrong_sizes_are_refused() {
     assert!(problem.contains("5001") && problem.contains("load the model again"), "{problem}");
 }
 
+/// huggingface/huggingface_hub#1012 and #1119, janhq/jan#6861: gated and private models, misspelt names.
 #[test]
 fn refusals_say_what_to_do() {
     let cache = tempfile::tempdir().unwrap();
@@ -202,8 +208,21 @@ fn refusals_say_what_to_do() {
     }
 }
 
+/// ggml-org/llama.cpp#21677 and huggingface/huggingface_hub#3312: a limit on requests must not keep a cached model
+/// from loading.
 #[test]
-fn rate_limits_say_how_long_to_wait() {
+fn a_rate_limit_does_not_keep_a_cached_model_from_loading() {
+    let cache = tempfile::tempdir().unwrap();
+    let snapshot =
+        fetch("owner/name", &options(&hub(Faults::default()).endpoint, cache.path())).unwrap();
+    let status = Some(("429 Too Many Requests", "{}".to_owned()));
+    let limited = hub(Faults { status, ..Faults::default() });
+    assert_eq!(fetch("owner/name", &options(&limited.endpoint, cache.path())).unwrap(), snapshot);
+}
+
+/// huggingface/sentence-transformers#759, kotaro-kinoshita/yomitoku#99.
+#[test]
+fn rate_limits_say_what_to_do() {
     let cache = tempfile::tempdir().unwrap();
     let status = Some(("429 Too Many Requests", "{}".to_owned()));
     let limited = hub(Faults { status, ..Faults::default() });
