@@ -2,8 +2,8 @@
 
 use crate::config::modules::MODULES;
 use crate::config::{
-    COLBERT_LINEAR, JsonFile, Multi, OPTIONS, Projection, SPARSE_LINEAR, Scoring, Sparse,
-    Weighting, multi_vector,
+    COLBERT_LINEAR, JsonFile, MultiVectorConfig, OPTIONS, ProjectionKind, RerankerConfig,
+    SPARSE_LINEAR, SparseConfig, Weighting, multi_vector,
 };
 use crate::error::Error;
 use crate::files::ModelFiles;
@@ -87,21 +87,24 @@ pub(crate) enum KindConfig {
     /// A dense model has no settings besides its modules.
     Dense,
     /// A classification head, or a language model's answers.
-    Reranker(Scoring),
+    Reranker(RerankerConfig),
     /// How logits or token weights become a sparse vector.
-    Sparse(Sparse),
+    Sparse(SparseConfig),
     /// How queries and documents become token vectors.
-    MultiVector(Multi),
+    MultiVector(MultiVectorConfig),
 }
 
 impl KindConfig {
     /// Returns the file name, without extension, of a linear layer that has a file of its own.
     pub fn head_beside(&self) -> Option<&'static str> {
         match self {
-            KindConfig::Sparse(Sparse { weighting: Weighting::Lexical, .. }) => Some(SPARSE_LINEAR),
-            KindConfig::MultiVector(Multi { projection: Some(Projection::BgeM3), .. }) => {
-                Some(COLBERT_LINEAR)
+            KindConfig::Sparse(SparseConfig { weighting: Weighting::Lexical, .. }) => {
+                Some(SPARSE_LINEAR)
             }
+            KindConfig::MultiVector(MultiVectorConfig {
+                projection: Some(ProjectionKind::BgeM3),
+                ..
+            }) => Some(COLBERT_LINEAR),
             _ => None,
         }
     }

@@ -25,11 +25,11 @@ pub(crate) use json::{JsonFile, brief};
 pub(crate) use kind::KindConfig;
 pub use kind::ModelKind;
 pub(crate) use modules::{DenseActivation, Module};
-pub(crate) use multi_vector::{COLBERT_LINEAR, Multi, Projection};
+pub(crate) use multi_vector::{COLBERT_LINEAR, MultiVectorConfig, ProjectionKind};
 pub(crate) use pooling::{Pooling, PoolingMode};
-pub(crate) use scoring::{Answers, Scoring};
-pub(crate) use sparse::{SPARSE_LINEAR, Sparse, StaticQueries, Weighting};
-pub(crate) use statics::Input;
+pub(crate) use scoring::{Answers, RerankerConfig};
+pub(crate) use sparse::{SPARSE_LINEAR, SparseConfig, StaticQueries, Weighting};
+pub(crate) use statics::FirstModule;
 pub(crate) use transformer::tokenizer_arguments;
 
 use crate::error::Error;
@@ -44,7 +44,7 @@ pub(crate) struct ModelConfig {
     /// The settings of its kind.
     pub kind: KindConfig,
     /// The kind of the first module.
-    pub input: Input,
+    pub input: FirstModule,
     /// The contents of the transformer's `config.json`.
     pub transformer: JsonFile,
     /// The class of the transformer's module, if it is Python code that comes with the model.
@@ -128,7 +128,7 @@ impl ModelConfig {
         let settings = transformer::settings(files, &prefix, &transformer::TOKEN_EMBEDDINGS)?;
         let mut config = ModelConfig {
             kind: KindConfig::Dense,
-            input: Input::Transformer,
+            input: FirstModule::Transformer,
             max_seq_length: transformer::max_seq_length(
                 files,
                 &prefix,
@@ -162,7 +162,7 @@ impl ModelConfig {
             notes.push(format!(
                 "no {MODULES}: unknown tokens are dropped and texts are cut as in model2vec"
             ));
-            let config = Self::of_static(Input::Model2vec, transformer, "", modules, notes);
+            let config = Self::of_static(FirstModule::Model2vec, transformer, "", modules, notes);
             return Ok(ModelConfig { max_seq_length, ..config });
         }
         transformer::refuse_chat_template(files)?;
@@ -176,7 +176,7 @@ impl ModelConfig {
         let pooling = Pooling { modes: vec![mode], include_prompt: true, dimension };
         Ok(ModelConfig {
             kind: KindConfig::Dense,
-            input: Input::Transformer,
+            input: FirstModule::Transformer,
             max_seq_length: transformer::max_seq_length(files, "", &transformer, None)?,
             do_lower_case: false,
             modules: vec![Module::Pooling(pooling)],
@@ -200,7 +200,7 @@ impl ModelConfig {
         let modules = after_static(files, rest, &mut notes)?;
         let transformer = statics::load(files, prefix)?;
         let mut config =
-            Self::of_static(Input::StaticEmbedding, transformer, prefix, modules, notes);
+            Self::of_static(FirstModule::StaticEmbedding, transformer, prefix, modules, notes);
         if let Some(options) = JsonFile::load(files, OPTIONS)? {
             config.apply_options(&options)?;
         }
@@ -208,7 +208,7 @@ impl ModelConfig {
     }
 
     fn of_static(
-        input: Input,
+        input: FirstModule,
         transformer: JsonFile,
         prefix: &str,
         modules: Vec<Module>,

@@ -5,7 +5,7 @@
 
 use crate::config::modules::{MODULES, ModuleEntry, entries, of_tokens};
 use crate::config::{
-    Input, JsonFile, KindConfig, ModelConfig, Module, OPTIONS, default_prompts, pickled_head,
+    FirstModule, JsonFile, KindConfig, ModelConfig, Module, OPTIONS, default_prompts, pickled_head,
     transformer,
 };
 use crate::error::Error;
@@ -14,7 +14,7 @@ use crate::files::ModelFiles;
 /// The settings of a multi-vector encoder besides its transformer and modules (ColBERT, Khattab and
 /// Zaharia 2020, <https://arxiv.org/abs/2004.12832>).
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Multi {
+pub(crate) struct MultiVectorConfig {
     /// The maximum number of tokens of a query, and the field that sets it.
     pub query_length: Option<(usize, String)>,
     /// The maximum number of tokens of a document, and the field that sets it.
@@ -29,7 +29,7 @@ pub(crate) struct Multi {
     /// Scores are divided by the number of query tokens.
     pub mean: bool,
     /// A linear layer stored with the transformer's checkpoint instead of in a module.
-    pub projection: Option<Projection>,
+    pub projection: Option<ProjectionKind>,
 }
 
 /// The tokens appended to a query that is shorter than `length`.
@@ -47,7 +47,7 @@ pub(crate) struct Expansion {
 
 /// A linear layer stored with a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Projection {
+pub(crate) enum ProjectionKind {
     /// `linear.weight` of Stanford's ColBERT.
     Stanford,
     /// bge-m3's `colbert_linear`, which skips the first token.
@@ -135,7 +135,7 @@ impl ModelConfig {
         let config = transformer::load(files, &prefix)?;
         let settings = transformer::settings(files, &prefix, &transformer::TOKEN_VECTORS)?;
         let (mut modules, mask) = of_tokens(files, rest, saved == Saved::OldPylate, &mut notes)?;
-        let mut multi = Multi::default();
+        let mut multi = MultiVectorConfig::default();
         pylate_fields(options, &mut multi)?;
         if let Some(settings) = &settings {
             own_fields(settings, &mut multi)?;
@@ -177,7 +177,7 @@ impl ModelConfig {
             weights_prefix: prefix,
             module_code: first.code.clone(),
             notes,
-            ..Self::of_token_vectors(config, Multi::default())
+            ..Self::of_token_vectors(config, MultiVectorConfig::default())
         };
         model.apply_prompts(options)?;
         for (field, name) in PREFIXES {
@@ -215,12 +215,12 @@ impl ModelConfig {
             seen: metadata.bool("attend_to_mask_tokens")?.unwrap_or(false),
             token: None,
         };
-        let mut multi = Multi {
+        let mut multi = MultiVectorConfig {
             document_length: length("doc_maxlen")?,
             expansion: Some(expansion),
             skips_in_documents: true,
-            projection: Some(Projection::Stanford),
-            ..Multi::default()
+            projection: Some(ProjectionKind::Stanford),
+            ..MultiVectorConfig::default()
         };
         multi.query_length = fixed(&multi.expansion);
         if metadata.bool("mask_punctuation")?.unwrap_or(true) {
@@ -246,7 +246,11 @@ impl ModelConfig {
     /// Reads bge-m3: every token except the first is projected by `colbert_linear`.
     fn load_bge_m3(files: &ModelFiles) -> Result<Self, Error> {
         pickled_head(files, COLBERT_LINEAR)?;
-        let multi = Multi { mean: true, projection: Some(Projection::BgeM3), ..Multi::default() };
+        let multi = MultiVectorConfig {
+            mean: true,
+            projection: Some(ProjectionKind::BgeM3),
+            ..MultiVectorConfig::default()
+        };
         let model = Self::beside_heads(files, KindConfig::MultiVector(multi))?;
         Ok(ModelConfig { modules: vec![Module::Normalize], ..model })
     }
@@ -260,14 +264,14 @@ impl ModelConfig {
             kind,
             max_seq_length: transformer::max_seq_length(files, "", &config, settings.as_ref())?,
             do_lower_case: transformer::do_lower_case(settings.as_ref())?,
-            ..Self::of_token_vectors(config, Multi::default())
+            ..Self::of_token_vectors(config, MultiVectorConfig::default())
         })
     }
 
-    fn of_token_vectors(transformer: JsonFile, multi: Multi) -> Self {
+    fn of_token_vectors(transformer: JsonFile, multi: MultiVectorConfig) -> Self {
         ModelConfig {
             kind: KindConfig::MultiVector(multi),
-            input: Input::Transformer,
+            input: FirstModule::Transformer,
             transformer,
             module_code: None,
             weights_prefix: String::new(),
@@ -338,7 +342,7 @@ fn length(file: &JsonFile, field: &str) -> Result<Option<(usize, String)>, Error
 }
 
 /// Reads PyLate's fields of `config_sentence_transformers.json`. Queries are expanded unless it disables that.
-fn pylate_fields(options: &JsonFile, multi: &mut Multi) -> Result<(), Error> {
+fn pylate_fields(options: &JsonFile, multi: &mut MultiVectorConfig) -> Result<(), Error> {
     if !has_pylate_field(options) {
         return Ok(());
     }
@@ -365,7 +369,7 @@ fn pylate_fields(options: &JsonFile, multi: &mut Multi) -> Result<(), Error> {
 }
 
 /// Reads sentence-transformers' fields of `sentence_bert_config.json`, which take precedence over PyLate's.
-fn own_fields(settings: &JsonFile, multi: &mut Multi) -> Result<(), Error> {
+fn own_fields(settings: &JsonFile, multi: &mut MultiVectorConfig) -> Result<(), Error> {
     if settings.has("query_expansion") && multi.expansion.is_some() {
         multi.query_length = None;
     }
@@ -381,7 +385,7 @@ fn own_fields(settings: &JsonFile, multi: &mut Multi) -> Result<(), Error> {
     Ok(())
 }
 
-fn own_expansion(file: &JsonFile, multi: &mut Multi) -> Result<(), Error> {
+fn own_expansion(file: &JsonFile, multi: &mut MultiVectorConfig) -> Result<(), Error> {
     let field = "query_expansion";
     let Some(nested) = file.object(field)? else {
         multi.expansion = None;
@@ -410,7 +414,7 @@ fn own_expansion(file: &JsonFile, multi: &mut Multi) -> Result<(), Error> {
     Ok(())
 }
 
-fn mask_fields(mask: &JsonFile, multi: &mut Multi) -> Result<(), Error> {
+fn mask_fields(mask: &JsonFile, multi: &mut MultiVectorConfig) -> Result<(), Error> {
     if mask.raw("keep_only_token_ids").is_some_and(|ids| ids.as_array() != Some(&Vec::new())) {
         return Err(mask.unsupported(
             "keep_only_token_ids",

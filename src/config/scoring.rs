@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use crate::config::chat::{ChatTemplate, chat_template};
 use crate::config::modules::{MODULES, ModuleEntry, entries};
 use crate::config::{
-    DenseActivation, Input, JsonFile, KindConfig, ModelConfig, OPTIONS, transformer,
+    DenseActivation, FirstModule, JsonFile, KindConfig, ModelConfig, OPTIONS, transformer,
 };
 use crate::error::Error;
 use crate::files::ModelFiles;
 
 /// The settings of a reranker besides its transformer.
 #[derive(Clone, Debug)]
-pub(crate) struct Scoring {
+pub(crate) struct RerankerConfig {
     /// Applied to the logits. `None` if the files set none: sigmoid for one label, otherwise no activation.
     pub activation: Option<DenseActivation>,
     /// The tokens whose logits give a language model's score. `None` for a classification head.
@@ -60,8 +60,8 @@ impl ModelConfig {
         let activation = score_activation(options.as_ref(), &config)?;
         let chat = chat_template(files, &prefix, settings.as_ref())?;
         let mut model = ModelConfig {
-            kind: KindConfig::Reranker(Scoring { activation, answers, chat }),
-            input: Input::Transformer,
+            kind: KindConfig::Reranker(RerankerConfig { activation, answers, chat }),
+            input: FirstModule::Transformer,
             max_seq_length: transformer::max_seq_length(
                 files,
                 &prefix,

@@ -2,14 +2,15 @@
 
 use crate::config::modules::{MODULES, ModuleEntry, Routes, entries};
 use crate::config::{
-    Input, JsonFile, KindConfig, ModelConfig, OPTIONS, default_prompts, pickled_head, transformer,
+    FirstModule, JsonFile, KindConfig, ModelConfig, OPTIONS, default_prompts, pickled_head,
+    transformer,
 };
 use crate::error::Error;
 use crate::files::ModelFiles;
 
 /// The settings of a sparse encoder besides its transformer.
 #[derive(Clone, Debug)]
-pub(crate) struct Sparse {
+pub(crate) struct SparseConfig {
     pub weighting: Weighting,
     /// Queries do not run the transformer: each token has a fixed weight.
     pub queries: Option<StaticQueries>,
@@ -71,11 +72,11 @@ impl ModelConfig {
         if saved.is_none() && (files.exists(&weights)? || files.exists(&pickle)?) {
             pickled_head(files, SPARSE_LINEAR)?;
             let weighting = Weighting::Lexical;
-            let sparse = Sparse { weighting, queries: None, max_active_dims: None };
+            let sparse = SparseConfig { weighting, queries: None, max_active_dims: None };
             return Self::beside_heads(files, KindConfig::Sparse(sparse));
         }
         let weighting = Weighting::Splade { twice: false };
-        let mut sparse = Sparse { weighting, queries: None, max_active_dims: None };
+        let mut sparse = SparseConfig { weighting, queries: None, max_active_dims: None };
         let mut prefix = String::new();
         let listed = match listed {
             Some(entries) => Some(routed(files, entries, &mut sparse)?),
@@ -99,7 +100,7 @@ impl ModelConfig {
         };
         let mut model = ModelConfig {
             kind: KindConfig::Dense,
-            input: Input::Transformer,
+            input: FirstModule::Transformer,
             max_seq_length: transformer::max_seq_length(
                 files,
                 &prefix,
@@ -132,7 +133,7 @@ impl ModelConfig {
 fn routed(
     files: &ModelFiles,
     mut entries: Vec<ModuleEntry>,
-    sparse: &mut Sparse,
+    sparse: &mut SparseConfig,
 ) -> Result<Vec<ModuleEntry>, Error> {
     if entries.first().is_none_or(|first| first.kind != "Router") {
         return Ok(entries);

@@ -8,7 +8,7 @@ use crate::files::ModelFiles;
 
 /// The part of a model that turns texts into tokens and tokens into hidden states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Input {
+pub(crate) enum FirstModule {
     /// A transformer, with tokens as transformers makes them.
     Transformer,
     /// A table of token vectors. `tokenizer.json` is used as it is, without special tokens.
@@ -18,13 +18,13 @@ pub(crate) enum Input {
     Model2vec,
 }
 
-impl Input {
+impl FirstModule {
     /// Returns the name of the module.
     pub fn module(self) -> &'static str {
         match self {
-            Input::Transformer => "Transformer",
-            Input::StaticEmbedding => "StaticEmbedding",
-            Input::Model2vec => "model2vec",
+            FirstModule::Transformer => "Transformer",
+            FirstModule::StaticEmbedding => "StaticEmbedding",
+            FirstModule::Model2vec => "model2vec",
         }
     }
 }
@@ -44,11 +44,11 @@ impl ModelConfig {
     ///
     /// Returns false for a model that model2vec did not write.
     pub fn read_as_model2vec(&mut self) -> Result<bool, Error> {
-        if self.input != Input::StaticEmbedding || !is_model2vec(&self.transformer)? {
+        if self.input != FirstModule::StaticEmbedding || !is_model2vec(&self.transformer)? {
             return Ok(false);
         }
         (self.max_seq_length, self.modules) = model2vec(&self.transformer)?;
-        self.input = Input::Model2vec;
+        self.input = FirstModule::Model2vec;
         self.notes.push(format!(
             "{MODULES}: the table holds 8-bit integers, which sentence-transformers does not load; the model is read as model2vec reads it"
         ));

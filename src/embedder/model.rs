@@ -3,7 +3,7 @@
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::config::{KindConfig, ModelConfig, Module, Sparse, Weighting};
+use crate::config::{KindConfig, ModelConfig, Module, SparseConfig, Weighting};
 use crate::dtype::CheckpointDtype;
 use crate::error::Error;
 use crate::files::ModelFiles;
@@ -67,7 +67,7 @@ impl Model {
             _ => 0,
         };
         match self.config.kind {
-            KindConfig::Sparse(Sparse { weighting: Weighting::Splade { .. }, .. }) => {
+            KindConfig::Sparse(SparseConfig { weighting: Weighting::Splade { .. }, .. }) => {
                 widest.max(VOCABULARY_BLOCK)
             }
             KindConfig::MultiVector(_) => {

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 
 use super::cache::Cache;
-use super::error::{Fault, did_not_answer, explain, status};
+use super::error::{DownloadFault, did_not_answer, explain, status};
 use super::wanted::{Listed, is_plain, settings_of, weights_of};
 use super::{DownloadProgress, HubOptions, PATIENCE, silence};
 use crate::config::module_paths;
@@ -63,7 +63,7 @@ impl ProgressHandler for Activity {
 
 impl Download<'_> {
     /// Returns the snapshot's directory, with every file that the model needs.
-    pub async fn run(&self) -> Result<PathBuf, Fault> {
+    pub async fn run(&self) -> Result<PathBuf, DownloadFault> {
         let listing = self.list().await?;
         let first = self.snapshot(&settings_of(&listing, ""), 0, 0).await?;
         let files = ModelFiles::from_directory(&first)?;
@@ -89,12 +89,12 @@ impl Download<'_> {
         let snapshot = self.snapshot(&wanted, done.min(total), total).await?;
         if snapshot != first {
             let problem = "changed while it was downloaded; load it again";
-            return Err(Fault::Other(problem.to_owned()));
+            return Err(DownloadFault::Other(problem.to_owned()));
         }
         for file in wanted.iter().filter(|file| !is_whole(&snapshot, file)) {
             let path = snapshot.join(&file.name);
             let real = path.canonicalize().unwrap_or(path);
-            return Err(Fault::Other(format!(
+            return Err(DownloadFault::Other(format!(
                 "{} has the wrong size: the Hub lists {} bytes, and {} bytes arrived; delete {} and load the model again",
                 file.name,
                 file.size,
@@ -112,16 +112,20 @@ impl Download<'_> {
         }
     }
 
-    fn fault(&self, error: HFError) -> Fault {
+    fn fault(&self, error: HFError) -> DownloadFault {
         if did_not_answer(&error) {
-            return Fault::Silent(silence(Some(&error), self.patience));
+            return DownloadFault::Silent(silence(Some(&error), self.patience));
         }
         let problem = explain(&self.cache.revision, &error);
-        if status(&error) == 429 { Fault::Busy(problem) } else { Fault::Other(problem) }
+        if status(&error) == 429 {
+            DownloadFault::Busy(problem)
+        } else {
+            DownloadFault::Other(problem)
+        }
     }
 
     /// Lists the files of the revision.
-    async fn list(&self) -> Result<Vec<Listed>, Fault> {
+    async fn list(&self) -> Result<Vec<Listed>, DownloadFault> {
         let listing = async {
             let tree =
                 self.repository.list_tree().revision(self.cache.revision.clone()).recursive(true);
@@ -129,7 +133,7 @@ impl Download<'_> {
         };
         let tree = match timeout(self.patience, listing).await {
             Ok(tree) => tree.map_err(|error| self.fault(error))?,
-            Err(_) => return Err(Fault::Silent(silence(None, self.patience))),
+            Err(_) => return Err(DownloadFault::Silent(silence(None, self.patience))),
         };
         let file = |entry| match entry {
             RepoTreeEntry::File { path, size, .. } => Some(Listed { name: path, size }),
@@ -139,7 +143,12 @@ impl Download<'_> {
     }
 
     /// Downloads what is missing of the files and links them into the snapshot.
-    async fn snapshot(&self, files: &[Listed], done: u64, total: u64) -> Result<PathBuf, Fault> {
+    async fn snapshot(
+        &self,
+        files: &[Listed],
+        done: u64,
+        total: u64,
+    ) -> Result<PathBuf, DownloadFault> {
         let activity = Arc::new(Activity {
             started: Instant::now(),
             last: AtomicU64::new(0),
@@ -160,7 +169,7 @@ impl Download<'_> {
                     let quiet = activity.started.elapsed().as_millis() as u64;
                     let quiet = quiet.saturating_sub(activity.last.load(Ordering::Relaxed));
                     if quiet > PATIENCE.as_millis() as u64 {
-                        return Err(Fault::Silent(silence(None, PATIENCE)));
+                        return Err(DownloadFault::Silent(silence(None, PATIENCE)));
                     }
                     if total > 0 {
                         self.report(
@@ -183,12 +192,12 @@ impl Download<'_> {
         commit: String,
         done: u64,
         total: u64,
-    ) -> Result<bool, Fault> {
+    ) -> Result<bool, DownloadFault> {
         let metadata =
             self.repository.get_file_metadata().filepath(&file.name).revision(&commit).send();
         let metadata = match timeout(PATIENCE, metadata).await {
             Ok(metadata) => metadata.map_err(|error| self.fault(error))?,
-            Err(_) => return Err(Fault::Silent(silence(None, PATIENCE))),
+            Err(_) => return Err(DownloadFault::Silent(silence(None, PATIENCE))),
         };
         let is_sha256 =
             metadata.etag.len() == 64 && metadata.etag.bytes().all(|b| b.is_ascii_hexdigit());
@@ -200,7 +209,7 @@ impl Download<'_> {
             return Ok(true);
         }
         let io = |error: std::io::Error| {
-            Fault::Other(format!("the Hub's cache cannot be written: {error}"))
+            DownloadFault::Other(format!("the Hub's cache cannot be written: {error}"))
         };
         let _lock = self.lock(&metadata.etag)?;
         let part = blob.with_extension("incomplete");
@@ -221,7 +230,7 @@ impl Download<'_> {
                 _ if failures < ATTEMPTS => {}
                 result => {
                     let cause = silence(result.err().flatten().as_ref(), PATIENCE);
-                    return Err(Fault::Other(format!(
+                    return Err(DownloadFault::Other(format!(
                         "{cause}; {} stopped at {have} of {} bytes; load the model again to resume it",
                         file.name, file.size
                     )));
@@ -231,7 +240,7 @@ impl Download<'_> {
         drop(output);
         if sha256(&part).map_err(io)? != metadata.etag.to_ascii_lowercase() {
             std::fs::remove_file(&part).map_err(io)?;
-            return Err(Fault::Other(format!(
+            return Err(DownloadFault::Other(format!(
                 "{} arrived damaged: its SHA-256 is not the one the Hub lists; load the model again",
                 file.name
             )));
@@ -274,10 +283,10 @@ impl Download<'_> {
     }
 
     /// Locks a blob as the Hub's client does, so that two programs do not write the same file.
-    fn lock(&self, etag: &str) -> Result<File, Fault> {
+    fn lock(&self, etag: &str) -> Result<File, DownloadFault> {
         let path =
             self.cache.root.join(".locks").join(&self.cache.folder).join(format!("{etag}.lock"));
-        let problem = |error: HFError| Fault::Other(explain(&self.cache.revision, &error));
+        let problem = |error: HFError| DownloadFault::Other(explain(&self.cache.revision, &error));
         let file = open_lock(&path).map_err(|error| problem(HFError::Io(error)))?;
         match file.try_lock() {
             Ok(()) => Ok(file),

@@ -7,7 +7,7 @@ use crate::error::{Error, plain};
 
 /// Why a download failed.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub(super) enum DownloadFault {
     /// The Hub did not answer, or is in trouble itself. A cached copy may be used.
     Silent(String),
     /// The Hub takes no more requests for now. A cached copy may be used.
@@ -18,9 +18,9 @@ pub(super) enum Fault {
     Files(Error),
 }
 
-impl From<Error> for Fault {
+impl From<Error> for DownloadFault {
     fn from(error: Error) -> Self {
-        Fault::Files(error)
+        DownloadFault::Files(error)
     }
 }
 

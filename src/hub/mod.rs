@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::files::{ModelFiles, normalise};
 use cache::{Cache, Cached};
 use download::Download;
-use error::{Fault, explain, hub_error, root_cause};
+use error::{DownloadFault, explain, hub_error, root_cause};
 pub use options::{DownloadProgress, HubOptions};
 
 /// The time that the Hub has for its first answer, and for the next bytes of a download.
@@ -95,15 +95,18 @@ fn fetch(repo: &str, options: &HubOptions) -> Result<PathBuf, Error> {
         Err(fault) => fault,
     };
     match (fault, cached) {
-        (Fault::Silent(problem) | Fault::Busy(problem), Cached::Complete(snapshot)) => {
+        (
+            DownloadFault::Silent(problem) | DownloadFault::Busy(problem),
+            Cached::Complete(snapshot),
+        ) => {
             tracing::warn!("{repo}: {problem}; using revision {revision} from the cache");
             Ok(snapshot)
         }
-        (Fault::Silent(problem), _) => Err(fail(format!(
+        (DownloadFault::Silent(problem), _) => Err(fail(format!(
             "{problem}, and revision {revision} is not in the cache; check the network (or HF_ENDPOINT), or give a directory"
         ))),
-        (Fault::Busy(problem) | Fault::Other(problem), _) => Err(fail(problem)),
-        (Fault::Files(error), _) => Err(error),
+        (DownloadFault::Busy(problem) | DownloadFault::Other(problem), _) => Err(fail(problem)),
+        (DownloadFault::Files(error), _) => Err(error),
     }
 }
 

@@ -5,7 +5,7 @@
 //! gives one row per token, as in sentence-transformers.
 
 use crate::batch::PackedBatch;
-use crate::config::Input;
+use crate::config::FirstModule;
 use crate::dtype::F16Facts;
 use crate::error::Error;
 use crate::kernels::lookup::lookup;
@@ -41,7 +41,10 @@ struct LoadedStaticEmbedding {
 /// # Errors
 /// [`Error::Tensor`] for a missing tensor, inconsistent shapes, a mapping outside the table, or an 8-bit table in
 /// a `StaticEmbedding` module, which sentence-transformers does not load.
-pub(crate) fn read(weights: &WeightFiles, input: Input) -> Result<Box<dyn Transformer>, Error> {
+pub(crate) fn read(
+    weights: &WeightFiles,
+    input: FirstModule,
+) -> Result<Box<dyn Transformer>, Error> {
     let own = "embedding.weight";
     let table = if weights.has(own) { own } else { "embeddings" };
     let (name, entry) = weights.find(table)?;
@@ -51,7 +54,7 @@ pub(crate) fn read(weights: &WeightFiles, input: Input) -> Result<Box<dyn Transf
         _ => return Err(wrong(format!("has shape {:?}; expected: [rows, width]", entry.shape))),
     };
     let whole = entry.dtype == safetensors::Dtype::I8;
-    if whole && input == Input::StaticEmbedding {
+    if whole && input == FirstModule::StaticEmbedding {
         let problem = "is I8, which sentence-transformers does not load; remove modules.json to \
                        read the model as model2vec does";
         return Err(wrong(problem.to_owned()));

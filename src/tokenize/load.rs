@@ -14,7 +14,7 @@ use super::outline::{Outline, outline};
 use super::roles::{roles, special_ids};
 use super::transformers::{BesideFiles, TransformersVersion};
 use super::{Tokenizer, guard};
-use crate::config::{Input, JsonFile, KindConfig, ModelConfig};
+use crate::config::{FirstModule, JsonFile, KindConfig, ModelConfig};
 use crate::error::Error;
 use crate::files::ModelFiles;
 
@@ -74,10 +74,10 @@ impl Tokenizer {
         guard(&file, "cannot be used", || inner.with_truncation(None).map(|_| ()))?;
         // Static models read only tokenizer.json.
         let beside = match config.input {
-            Input::Transformer => {
+            FirstModule::Transformer => {
                 Some(BesideFiles::load(files, prefix, &config.transformer, version)?)
             }
-            Input::StaticEmbedding | Input::Model2vec => None,
+            FirstModule::StaticEmbedding | FirstModule::Model2vec => None,
         };
         let mut notes = Vec::new();
         if let Some(beside) = &beside {
@@ -89,19 +89,19 @@ impl Tokenizer {
             guard(&file, "cannot lowercase", || lowercase_first(&mut inner))?;
         }
         let post_processor = match config.input {
-            Input::Transformer => inner.get_post_processor().cloned(),
-            Input::StaticEmbedding | Input::Model2vec => None,
+            FirstModule::Transformer => inner.get_post_processor().cloned(),
+            FirstModule::StaticEmbedding | FirstModule::Model2vec => None,
         };
         // For a static model, sentence-transformers keeps the truncation written in its tokenizer.json.
         let written = outline.truncation.as_ref().and_then(|written| written.max_length);
         let limit = match config.input {
-            Input::StaticEmbedding => written,
-            Input::Transformer | Input::Model2vec => config.max_seq_length,
+            FirstModule::StaticEmbedding => written,
+            FirstModule::Transformer | FirstModule::Model2vec => config.max_seq_length,
         };
-        let model2vec = (config.input == Input::Model2vec)
+        let model2vec = (config.input == FirstModule::Model2vec)
             .then(|| Model2vec::new(&inner, outline.model.as_ref(), limit));
         let side = match config.input {
-            Input::Model2vec => TruncationDirection::Right,
+            FirstModule::Model2vec => TruncationDirection::Right,
             _ => truncation_side(settings, &outline)?,
         };
         inner.with_post_processor(None::<PostProcessorWrapper>);

@@ -1,7 +1,7 @@
 //! Reads a model's files and checks that they fit together, without a device.
 
 use crate::config::{
-    Input, KindConfig, ModelConfig, ModelKind, Module, Pooling, Scoring, Weighting,
+    FirstModule, KindConfig, ModelConfig, ModelKind, Module, Pooling, RerankerConfig, Weighting,
 };
 use crate::embedder::model::Model;
 use crate::embedder::query_document;
@@ -27,12 +27,12 @@ pub(in crate::embedder) fn read_model(
     if let Some(head) = config.kind.head_beside() {
         weights.add_linear(&files, head)?;
     }
-    if config.input == Input::StaticEmbedding && has_byte_table(&weights) {
+    if config.input == FirstModule::StaticEmbedding && has_byte_table(&weights) {
         config.read_as_model2vec()?;
     }
     let transformer = read_transformer(&config, &weights, lora_task)?;
     let facts = transformer.facts();
-    if config.input != Input::Transformer {
+    if config.input != FirstModule::Transformer {
         config.pool_static(facts.hidden)?;
     }
     if let Some(width) = facts.projected_from {
@@ -82,7 +82,7 @@ fn read_transformer(
     lora_task: Option<&str>,
 ) -> Result<Box<dyn Transformer>, Error> {
     let mut transformer = match config.input {
-        Input::Transformer => {
+        FirstModule::Transformer => {
             models::read(&config.transformer, weights, config.module_code.as_deref())?
         }
         input => models::static_embedding(weights, input)?,
@@ -144,10 +144,10 @@ fn read_head(
 ) -> Result<Option<Head>, Error> {
     let head = match &config.kind {
         KindConfig::Dense => return Ok(None),
-        KindConfig::Reranker(Scoring { answers: None, .. }) => {
+        KindConfig::Reranker(RerankerConfig { answers: None, .. }) => {
             models::classifier(&config.transformer, hidden)?
         }
-        KindConfig::Reranker(Scoring { answers: Some(answers), .. }) => {
+        KindConfig::Reranker(RerankerConfig { answers: Some(answers), .. }) => {
             let tokens = tokenizer.answers(*answers)?;
             models::causal_lm(&config.transformer, weights, hidden, &tokens)?
         }

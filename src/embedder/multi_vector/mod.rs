@@ -4,7 +4,7 @@ mod vector;
 
 use std::collections::BTreeMap;
 
-use crate::config::{KindConfig, ModelKind, Projection};
+use crate::config::{KindConfig, ModelKind, ProjectionKind};
 use crate::dtype::Precision;
 use crate::embedder::embed::normalize;
 use crate::embedder::load::ModelBuilder;
@@ -70,7 +70,7 @@ impl TextModel for MultiVectorEncoder {
             ));
         };
         let mean = multi.mean;
-        let without_first = multi.projection == Some(Projection::BgeM3);
+        let without_first = multi.projection == Some(ProjectionKind::BgeM3);
         let roles = QueryDocument::read(&runner.model)?;
         Ok(MultiVectorEncoder { runner, roles, mean, without_first })
     }

@@ -1,6 +1,6 @@
 //! Text to [`Prepared`]: tokenized and checked on the host, ready to be batched.
 
-use crate::config::Input;
+use crate::config::FirstModule;
 use crate::embedder::options::{EmbedOptions, EmbedTask, OnTooLong};
 use crate::embedder::run::Runner;
 use crate::error::Error;
@@ -122,7 +122,7 @@ impl Runner {
         on_too_long: OnTooLong,
     ) -> Result<Prepared, Error> {
         // A static model turns a text without tokens into zeros.
-        if tokens.ids.is_empty() && self.model.config.input == Input::Transformer {
+        if tokens.ids.is_empty() && self.model.config.input == FirstModule::Transformer {
             let problem = "has no tokens: it is empty, and this tokenizer adds no special tokens";
             return Err(Error::option(format!("text {text}"), problem));
         }

@@ -14,7 +14,7 @@ pub(crate) use classifier::classifier;
 pub(super) use language_model::MaskedLm;
 pub(crate) use language_model::{causal_lm, masked_lm};
 
-use crate::config::{COLBERT_LINEAR, JsonFile, PoolingMode, Projection, SPARSE_LINEAR};
+use crate::config::{COLBERT_LINEAR, JsonFile, PoolingMode, ProjectionKind, SPARSE_LINEAR};
 use crate::error::Error;
 use crate::kernels::Activation;
 use crate::weights::WeightFiles;
@@ -63,13 +63,13 @@ fn refuse_custom_head(config: &JsonFile, class: &str, known: &[&str]) -> Result<
 /// # Errors
 /// [`Error::Tensor`] if the weight is missing.
 pub(crate) fn projection(
-    projection: Projection,
+    projection: ProjectionKind,
     weights: &WeightFiles,
     hidden: usize,
 ) -> Result<Head, Error> {
     let (name, bias) = match projection {
-        Projection::Stanford => ("linear", false),
-        Projection::BgeM3 => (COLBERT_LINEAR, true),
+        ProjectionKind::Stanford => ("linear", false),
+        ProjectionKind::BgeM3 => (COLBERT_LINEAR, true),
     };
     let labels = weights.shape(&format!("{name}.weight"))?.first().copied().unwrap_or(0);
     let (name, activation) = (name.to_owned(), Activation::None);

@@ -10,7 +10,7 @@ use tokenizers::{
     ModelWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper, Tokenizer as Inner,
 };
 
-use super::{BesideFiles, Outline, Parts, TransformersVersion};
+use super::{BesideFiles, Components, Outline, TransformersVersion};
 use crate::error::Error;
 
 /// Classes with the normalizer of BERT.
@@ -29,16 +29,16 @@ struct Ends {
 }
 
 /// A token of a template, with its token type.
-type Piece<'a> = (&'a str, u32);
+type TemplateToken<'a> = (&'a str, u32);
 
 impl BesideFiles {
     pub(super) fn parts(
         &self,
         version: TransformersVersion,
-        of_file: Parts,
+        of_file: Components,
         tokenizer: &Inner,
         outline: &Outline,
-    ) -> Result<Parts, Error> {
+    ) -> Result<Components, Error> {
         match version {
             TransformersVersion::V4 => self.version4(of_file, tokenizer),
             TransformersVersion::V5 => self.version5(of_file, tokenizer, outline),
@@ -51,7 +51,7 @@ impl BesideFiles {
         self.class.as_deref().or(word_piece.then_some("BertTokenizer"))
     }
 
-    fn version4(&self, mut parts: Parts, tokenizer: &Inner) -> Result<Parts, Error> {
+    fn version4(&self, mut parts: Components, tokenizer: &Inner) -> Result<Components, Error> {
         let class = self.class_of(tokenizer);
         if let (Some(NormalizerWrapper::BertNormalizer(normalizer)), true) =
             (&mut parts.normalizer, class.is_some_and(|class| BERT.contains(&class)))
@@ -105,10 +105,10 @@ impl BesideFiles {
 
     fn version5(
         &self,
-        mut parts: Parts,
+        mut parts: Components,
         tokenizer: &Inner,
         outline: &Outline,
-    ) -> Result<Parts, Error> {
+    ) -> Result<Components, Error> {
         let class = self.class_of(tokenizer).unwrap_or_default();
         let prefix = self.flag("add_prefix_space", false)?;
         let bytes = json!({"type": "ByteLevel", "add_prefix_space": prefix, "trim_offsets": true, "use_regex": true});
@@ -223,7 +223,7 @@ impl BesideFiles {
         let bos =
             self.flag("add_bos_token", ends.adds_bos)?.then(|| self.role("bos_token", ends.bos));
         let eos = self.flag("add_eos_token", false)?.then(|| self.role("eos_token", ends.eos));
-        let around = |kind: u32, text: Piece<'static>| -> Vec<Piece<'_>> {
+        let around = |kind: u32, text: TemplateToken<'static>| -> Vec<TemplateToken<'_>> {
             let before = bos.map(|bos| (bos, kind));
             before.into_iter().chain([text]).chain(eos.map(|eos| (eos, kind))).collect()
         };
@@ -232,7 +232,12 @@ impl BesideFiles {
     }
 
     /// Sets the normalizer and the pre-tokenizer that classes with a Unigram model share.
-    fn unigram(&self, parts: &mut Parts, outline: &Outline, prefix: bool) -> Result<(), Error> {
+    fn unigram(
+        &self,
+        parts: &mut Components,
+        outline: &Outline,
+        prefix: bool,
+    ) -> Result<(), Error> {
         parts.normalizer = precompiled(outline).map(|map| self.part(map)).transpose()?;
         let scheme = if prefix { "always" } else { "never" };
         let steps = json!([{"type": "WhitespaceSplit"}, metaspace(scheme)]);
@@ -264,11 +269,11 @@ impl BesideFiles {
     fn template(
         &self,
         tokenizer: &Inner,
-        single: &[Piece],
-        pair: &[Piece],
+        single: &[TemplateToken],
+        pair: &[TemplateToken],
     ) -> Result<PostProcessorWrapper, Error> {
         let mut special = serde_json::Map::new();
-        let mut list = |pieces: &[Piece]| -> Result<Vec<Value>, Error> {
+        let mut list = |pieces: &[TemplateToken]| -> Result<Vec<Value>, Error> {
             let mut list = Vec::new();
             for (text, kind) in pieces {
                 if [A.0, B.0].contains(text) {
@@ -299,8 +304,8 @@ impl BesideFiles {
 }
 
 /// The first and the second text of a template.
-const A: Piece<'static> = ("$A", 0);
-const B: Piece<'static> = ("$B", 1);
+const A: TemplateToken<'static> = ("$A", 0);
+const B: TemplateToken<'static> = ("$B", 1);
 
 fn metaspace(scheme: &str) -> Value {
     json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": true})

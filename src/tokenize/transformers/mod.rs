@@ -46,15 +46,15 @@ pub(super) struct BesideFiles {
 
 /// The parts of a tokenizer that classes replace.
 #[derive(Debug, Clone)]
-struct Parts {
+struct Components {
     normalizer: Option<NormalizerWrapper>,
     pre_tokenizer: Option<PreTokenizerWrapper>,
     post_processor: Option<PostProcessorWrapper>,
 }
 
-impl Parts {
+impl Components {
     fn of(tokenizer: &Inner) -> Self {
-        Parts {
+        Components {
             normalizer: tokenizer.get_normalizer().cloned(),
             pre_tokenizer: tokenizer.get_pre_tokenizer().cloned(),
             post_processor: tokenizer.get_post_processor().cloned(),
@@ -115,7 +115,7 @@ impl BesideFiles {
         let of_file: HashSet<String> =
             outline.added_tokens.iter().map(|token| token.content.clone()).collect();
         let tokens = self.added_tokens(&of_file)?;
-        let before = Parts::of(tokenizer);
+        let before = Components::of(tokenizer);
         guard(&self.settings.name, "its added tokens cannot be used", || {
             tokenizer.add_tokens(tokens.iter().cloned()).map(|_| ())
         })?;
@@ -125,7 +125,7 @@ impl BesideFiles {
         let own = self.parts(self.version, before.clone(), tokenizer, outline)?;
         // A failure under the other version's rules says nothing about this one.
         let other = self.parts(self.version.other(), before, tokenizer, outline).ok();
-        let mut encode = |parts: Parts| {
+        let mut encode = |parts: Components| {
             guard(file, "could not tokenize a text with the settings beside it", || {
                 parts.apply(tokenizer)?;
                 let ids = |text: &&str| Ok(tokenizer.encode_fast(*text, true)?.get_ids().to_vec());
