@@ -85,10 +85,12 @@ pub mod kernels;
 pub mod lab;
 mod models;
 mod output;
+mod search;
 #[doc(hidden)]
 pub mod selftest;
 #[cfg(feature = "server")]
 pub mod server;
+mod similarity;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod stream;
 mod threads;
@@ -114,6 +116,8 @@ pub use gpu::adapter::{AdapterChoice, AdapterSummary, Feature, adapters};
 pub use hub::{DownloadProgress, HubOptions};
 pub use output::{OutputPrecision, Quantized, Ranges, quantize};
 pub use pollster::block_on;
+pub use search::{SearchHit, semantic_search};
 pub use selftest::check_shader_f16;
+pub use similarity::{Similarities, SimilarityFunction};
 pub use tokenize::TransformersVersion;
 pub use weights::LoadProgress;

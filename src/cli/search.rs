@@ -10,7 +10,6 @@ use super::interrupt::Interrupt;
 use super::message::note;
 use super::model;
 use super::progress::Progress;
-use super::similarity::cosine;
 use super::stream::{self, EmbeddedChunk, StreamContext};
 use super::table::BestLines;
 
@@ -25,6 +24,7 @@ pub fn run(args: &SearchArgs) -> Result<(), Failure> {
     if !quiet {
         note_unused_prompt(&document_options, &embedder);
     }
+    let similarity = args.similarity.unwrap_or(embedder.similarity_function());
     let mut best = BestLines::new(args.top.get());
     let progress = Progress::new(source.total_bytes(), !quiet);
     let context = StreamContext { interrupt: &interrupt, progress, on_error: OnError::Fail, quiet };
@@ -35,7 +35,7 @@ pub fn run(args: &SearchArgs) -> Result<(), Failure> {
             if let Some(row) = row
                 && !chunk.text(i).trim().is_empty()
             {
-                best.offer(cosine(query.row(0), row), &chunk, i);
+                best.offer(similarity.score(query.row(0), row), &chunk, i);
             }
         }
         Ok(())

@@ -1,9 +1,9 @@
-//! `vectile similarity`: the cosine of two texts, or of one text and each line of a file.
+//! `vectile similarity`: the similarity of two texts, or of one text and each line of a file.
 
 use std::path::Path;
 
 use vectile::stream::Job;
-use vectile::{EmbedOptions, Embedder, block_on};
+use vectile::{EmbedOptions, Embedder, SimilarityFunction, block_on};
 
 use super::args::{OnError, SimilarityArgs};
 use super::failure::Failure;
@@ -22,7 +22,9 @@ pub fn run(args: &SimilarityArgs) -> Result<(), Failure> {
             let texts = vec![args.a.clone(), b.clone()];
             let interrupt = Interrupt::watch();
             let embedder = model::open(&args.model)?;
-            compare_pair(&embedder, &options, texts, &interrupt, args.model.quiet)
+            let similarity = args.similarity.unwrap_or(embedder.similarity_function());
+            let quiet = args.model.quiet;
+            compare_pair(&embedder, similarity, &options, texts, &interrupt, quiet)
         }
         (None, Some(file)) => compare_with_file(args, file, &options),
         // clap requires one of the two.
@@ -30,17 +32,9 @@ pub fn run(args: &SimilarityArgs) -> Result<(), Failure> {
     }
 }
 
-/// `a · b / (|a| |b|)`, or 0 if one of them is zero.
-pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
-    let dot = |x: &[f32], y: &[f32]| -> f64 {
-        x.iter().zip(y).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum()
-    };
-    let lengths = (dot(a, a) * dot(b, b)).sqrt();
-    if lengths == 0.0 { 0.0 } else { dot(a, b) / lengths }
-}
-
 fn compare_pair(
     embedder: &Embedder,
+    similarity: SimilarityFunction,
     options: &EmbedOptions,
     texts: Vec<String>,
     interrupt: &Interrupt,
@@ -54,7 +48,7 @@ fn compare_pair(
     let totals =
         stream::for_each_chunk(&job, source, context, |EmbeddedChunk { rows, .. }| {
             if let [Some(a), Some(b)] = rows.as_slice() {
-                score = cosine(a, b);
+                score = similarity.score(a, b);
             }
             Ok(())
         })?;
@@ -71,6 +65,7 @@ fn compare_with_file(
     let interrupt = Interrupt::watch();
     let embedder = model::open(&args.model)?;
     let quiet = args.model.quiet;
+    let similarity = args.similarity.unwrap_or(embedder.similarity_function());
     let text = block_on(embedder.embed_with(&[&args.a], options))?;
     // A progress bar would be broken up by lines that are printed as they come.
     let progress = Progress::new(source.total_bytes(), !quiet && args.top.is_some());
@@ -82,7 +77,7 @@ fn compare_with_file(
         let EmbeddedChunk { chunk, rows, .. } = embedded;
         for (i, row) in rows.iter().enumerate() {
             let Some(row) = row else { continue };
-            let score = cosine(text.row(0), row);
+            let score = similarity.score(text.row(0), row);
             match &mut best {
                 Some(best) => best.offer(score, &chunk, i),
                 None => {
@@ -96,16 +91,4 @@ fn compare_with_file(
     let written = best.as_ref().map_or(totals.texts, BestLines::len);
     totals.report(written, embedder.max_seq_length(), quiet);
     best.map_or(Ok(()), BestLines::print)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::cosine;
-
-    #[test]
-    fn cosine_does_not_depend_on_lengths() {
-        assert!((cosine(&[3.0, 0.0], &[0.5, 0.5]) - 0.5f64.sqrt()).abs() < 1e-12);
-        assert_eq!(cosine(&[1e30, 1e30], &[-1e30, -1e30]), -1.0);
-        assert_eq!(cosine(&[0.0, 0.0], &[1.0, 0.0]), 0.0);
-    }
 }

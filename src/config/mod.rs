@@ -34,6 +34,7 @@ pub(crate) use transformer::tokenizer_arguments;
 
 use crate::error::Error;
 use crate::files::ModelFiles;
+use crate::similarity::SimilarityFunction;
 use modules::{
     MODULES, after_static, after_transformer, check_widths, check_widths_after, entries,
 };
@@ -62,8 +63,8 @@ pub(crate) struct ModelConfig {
     pub prompts: BTreeMap<String, String>,
     pub default_prompt_name: Option<String>,
     pub truncate_dim: Option<usize>,
-    /// `cosine`, `dot`, `euclidean` or `manhattan`.
-    pub similarity: Option<String>,
+    /// The `similarity_fn_name` of vectors; `None` where it is null, or of another kind of model.
+    pub similarity: Option<SimilarityFunction>,
     /// Assumptions made where the model's files are silent, to be shown at load.
     pub notes: Vec<String>,
 }
@@ -293,6 +294,15 @@ impl ModelConfig {
         Ok(())
     }
 
+    /// Reads `similarity_fn_name`. Other names belong to other kinds of model, and sentence-transformers uses
+    /// its default for them.
+    fn apply_similarity(&mut self, options: &JsonFile) -> Result<(), Error> {
+        let name = options.str("similarity_fn_name")?;
+        let all = SimilarityFunction::ALL.into_iter();
+        self.similarity = name.and_then(|name| all.clone().find(|known| known.name() == name));
+        Ok(())
+    }
+
     fn apply_options(&mut self, options: &JsonFile) -> Result<(), Error> {
         if options.str("model_type")?.is_some_and(|kind| kind != "SentenceTransformer") {
             let supported = "supported here: SentenceTransformer, with one vector per text";
@@ -302,12 +312,7 @@ impl ModelConfig {
         if options.has("truncate_dim") {
             self.truncate_dim = Some(options.required_size("truncate_dim")?);
         }
-        // Other names belong to other kinds of model. sentence-transformers uses cosine for them.
-        let known = ["cosine", "dot", "euclidean", "manhattan"];
-        self.similarity = options
-            .str("similarity_fn_name")?
-            .filter(|name| known.contains(name))
-            .map(str::to_string);
+        self.apply_similarity(options)?;
         Ok(())
     }
 }

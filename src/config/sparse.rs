@@ -120,6 +120,7 @@ impl ModelConfig {
         };
         if let (Some(options), Some(_)) = (saved, &listed) {
             model.apply_prompts(options)?;
+            model.apply_similarity(options)?;
             if options.has("max_active_dims") {
                 sparse.max_active_dims = Some(options.required_size("max_active_dims")?);
             }

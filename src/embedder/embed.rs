@@ -13,6 +13,7 @@ use crate::embedder::text_model::{TextModel, encode_all};
 use crate::error::Error;
 use crate::files::ModelFiles;
 use crate::gpu::adapter::AdapterSummary;
+use crate::similarity::{Similarities, SimilarityFunction};
 
 /// Turns texts into vectors on a GPU: the same vectors as sentence-transformers' `encode`.
 ///
@@ -41,6 +42,21 @@ pub struct Embeddings {
     pub halved: usize,
     /// Tokens of all texts, special tokens included.
     pub tokens: usize,
+}
+
+/// Refuses rows of different widths.
+///
+/// # Errors
+/// [`Error::Option`] with both widths.
+pub(crate) fn check_widths(a: &Embeddings, b: &Embeddings) -> Result<(), Error> {
+    if a.dim == b.dim || a.is_empty() || b.is_empty() {
+        return Ok(());
+    }
+    let problem = format!(
+        "the first rows have {} values and the second {}; embed both with the same truncate_dim",
+        a.dim, b.dim
+    );
+    Err(Error::option("embeddings", problem))
 }
 
 impl Embeddings {
@@ -119,6 +135,10 @@ impl TextModel for Embedder {
 
     fn row_bytes(&self, _options: &EmbedOptions) -> usize {
         self.dimension() * 4
+    }
+
+    fn similarity_name(&self) -> Option<&'static str> {
+        Some(self.similarity_function().name())
     }
 
     fn describe(&self) -> Vec<ModuleSummary> {
@@ -265,6 +285,51 @@ impl Embedder {
             halved: counts.run.halved,
             tokens: counts.tokens,
         })
+    }
+
+    /// The function that compares the model's vectors: its `similarity_fn_name`, else the cosine.
+    pub fn similarity_function(&self) -> SimilarityFunction {
+        self.runner.model.config.similarity.unwrap_or_default()
+    }
+
+    /// Similarities of every row of `a` with every row of `b`, by the model's
+    /// [`similarity_function`](Self::similarity_function).
+    ///
+    /// ```
+    /// use vectile::{Embedder, ModelFiles, block_on};
+    ///
+    /// # if block_on(vectile::adapters()).is_empty() { return Ok(()); }
+    /// # let directory = "tests/fixtures/bert_mean_norm";
+    /// let files = ModelFiles::from_directory(directory)?;
+    /// let embedder = block_on(Embedder::builder(files).build())?;
+    /// let queries = block_on(embedder.embed_query(&["Where is the cat?"]))?;
+    /// let documents = block_on(embedder.embed_document(&["A cat sat.", "The dog ran."]))?;
+    /// let similarities = embedder.similarity(&queries, &documents)?;
+    /// assert_eq!(similarities.rows().next().map(<[f32]>::len), Some(2));
+    /// # Ok::<(), vectile::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Option`] for rows of different widths.
+    pub fn similarity(&self, a: &Embeddings, b: &Embeddings) -> Result<Similarities, Error> {
+        check_widths(a, b)?;
+        let function = self.similarity_function();
+        let scores = |a| b.rows().map(move |b| function.score(a, b) as f32);
+        Ok(Similarities { columns: b.len(), values: a.rows().flat_map(scores).collect() })
+    }
+
+    /// The similarity of each row of `a` with the row of `b` at the same index.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for rows of different widths or different numbers of rows.
+    pub fn similarity_pairwise(&self, a: &Embeddings, b: &Embeddings) -> Result<Vec<f32>, Error> {
+        check_widths(a, b)?;
+        if a.len() != b.len() {
+            let problem = format!("{} rows cannot be paired with {}", a.len(), b.len());
+            return Err(Error::option("embeddings", problem));
+        }
+        let function = self.similarity_function();
+        Ok(a.rows().zip(b.rows()).map(|(a, b)| function.score(a, b) as f32).collect())
     }
 
     /// The token ids of each text as the model sees them: prompt and special tokens included, cut to

@@ -36,6 +36,7 @@ mod text_model;
 #[cfg(feature = "lab")]
 pub(crate) use device::DeviceSetup;
 pub use device::KernelChoice;
+pub(crate) use embed::check_widths;
 pub use embed::{Embedder, EmbedderBuilder, Embeddings};
 #[cfg(feature = "lab")]
 pub(crate) use load::LoadPlan;

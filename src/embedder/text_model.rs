@@ -95,6 +95,12 @@ pub trait TextModel: Sized + Send + Sync {
     #[doc(hidden)]
     fn row_bytes(&self, options: &Self::Options) -> usize;
 
+    /// The name of the function that compares results; `None` where results are scores already.
+    #[doc(hidden)]
+    fn similarity_name(&self) -> Option<&'static str> {
+        None
+    }
+
     /// The steps that follow on the host, for `vectile inspect`.
     #[doc(hidden)]
     fn describe(&self) -> Vec<ModuleSummary>;

@@ -101,6 +101,76 @@ fn similarity_to_a_file_keeps_its_order_or_shows_the_best() {
     assert_eq!(top.split_whitespace().take(3).collect::<Vec<_>>(), ["1", "1.0000", "5"]);
 }
 
+/// Copies a fixture into a directory, with another `similarity_fn_name`.
+fn model_with(similarity: &str, directory: &std::path::Path) {
+    let from = model("bert_max");
+    for name in ["", "1_Pooling"] {
+        std::fs::create_dir_all(directory.join(name)).unwrap();
+        for entry in std::fs::read_dir(from.join(name)).unwrap().map(Result::unwrap) {
+            if entry.file_type().unwrap().is_file() {
+                std::fs::copy(entry.path(), directory.join(name).join(entry.file_name())).unwrap();
+            }
+        }
+    }
+    let path = directory.join("config_sentence_transformers.json");
+    let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    config["similarity_fn_name"] = similarity.into();
+    std::fs::write(path, config.to_string()).unwrap();
+}
+
+#[test]
+fn lines_are_ranked_by_the_models_similarity_or_the_one_that_is_asked_for() {
+    if !have_adapter() {
+        return;
+    }
+    let (texts, rows) = reference("bert_max", "embeddings");
+    let directory = tempfile::tempdir().unwrap();
+    let lines = write(directory.path(), "lines.jsonl", jsonl(&texts[2..]));
+    let dot_model = directory.path().join("dot");
+    model_with("dot", &dot_model);
+    let found = |options: &[&str]| -> Vec<(usize, f64)> {
+        let mut command = vectile();
+        command.args(["search", &texts[3], "--top", "4", "--quiet", "--model"]).arg(&dot_model);
+        command.arg("--in").arg(&lines).args(options);
+        let line = |line: &str| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            (words[2].parse::<usize>().unwrap() + 1, words[1].parse().unwrap())
+        };
+        stdout(&succeed(command)).lines().map(line).collect()
+    };
+    let ranked = |score: fn(&[f64], &[f64]) -> f64| -> Vec<(usize, f64)> {
+        let mut all: Vec<(usize, f64)> =
+            (2..rows.len()).map(|i| (i, score(&rows[3], &rows[i]))).collect();
+        all.sort_by(|a, b| b.1.total_cmp(&a.1));
+        all.truncate(4);
+        all
+    };
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    let manhattan =
+        |a: &[f64], b: &[f64]| -a.iter().zip(b).map(|(a, b)| (a - b).abs()).sum::<f64>();
+    for (options, expected) in [
+        (&[][..], ranked(dot)),
+        (&["--similarity", "cosine"], ranked(|a, b| cosine(a, b))),
+        (&["--similarity", "manhattan"], ranked(manhattan)),
+    ] {
+        let found = found(options);
+        let indices = |of: &[(usize, f64)]| of.iter().map(|(i, _)| *i).collect::<Vec<_>>();
+        assert_eq!(indices(&found), indices(&expected), "{options:?}");
+        for ((_, found), (_, expected)) in found.iter().zip(&expected) {
+            assert!((found - expected).abs() < 1e-3, "{options:?}: {found} {expected}");
+        }
+    }
+    assert_ne!(ranked(dot)[0].0, ranked(|a, b| cosine(a, b))[0].0);
+    let mut command = vectile();
+    command.args(["similarity", &texts[3], &texts[5], "--quiet", "--model"]).arg(&dot_model);
+    let score: f64 = stdout(&succeed(command)).trim().parse().unwrap();
+    assert!((score - dot(&rows[3], &rows[5])).abs() < 1e-3, "{score}");
+    let mut command = vectile();
+    command.args(["search", "a", "--similarity", "maxsim", "--model"]).arg(&dot_model);
+    command.arg("--in").arg(&lines);
+    refuse_arguments(command, &["--similarity", "maxsim", "euclidean"]);
+}
+
 #[test]
 fn inspect_shows_the_precision_as_text_and_as_json() {
     if !have_adapter() {

@@ -44,7 +44,7 @@ pub struct Cli {
 pub enum Command {
     /// Embed texts and write one vector per text.
     Embed(EmbedArgs),
-    /// Compute the cosine similarity of two texts, or of one text and each line of a file.
+    /// Compute the similarity of two texts, or of one text and each line of a file.
     Similarity(SimilarityArgs),
     /// Find the lines of a file that are most similar to a query.
     ///

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, ValueEnum};
-use vectile::{EmbedOptions, EmbedTask, OnTooLong, OutputPrecision};
+use vectile::{EmbedOptions, EmbedTask, OnTooLong, OutputPrecision, SimilarityFunction};
 
 use super::dialect::Dialect;
 use super::model::ModelArgs;
@@ -227,6 +227,12 @@ pub struct SimilarityArgs {
     /// Show only the K most similar lines, best first. By default all lines are shown, in file order.
     #[arg(long, value_name = "K", conflicts_with = "b")]
     pub top: Option<NonZeroUsize>,
+    /// Compare vectors by cosine, dot, euclidean or manhattan. By default by the model's own function.
+    ///
+    /// Distances are negative, so that more similar texts always have larger scores. The model names its function
+    /// in `similarity_fn_name`; without a name it is cosine.
+    #[arg(long, value_name = "FUNCTION")]
+    pub similarity: Option<SimilarityFunction>,
     #[command(flatten)]
     pub lines: LineArgs,
     #[command(flatten)]
@@ -245,6 +251,12 @@ pub struct SearchArgs {
     /// Show the K best lines.
     #[arg(long, default_value = "5", value_name = "K")]
     pub top: NonZeroUsize,
+    /// Compare vectors by cosine, dot, euclidean or manhattan. By default by the model's own function.
+    ///
+    /// Distances are negative, so that more similar texts always have larger scores. The model names its function
+    /// in `similarity_fn_name`; without a name it is cosine.
+    #[arg(long, value_name = "FUNCTION")]
+    pub similarity: Option<SimilarityFunction>,
     #[command(flatten)]
     pub lines: LineArgs,
     #[command(flatten)]

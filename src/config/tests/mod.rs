@@ -3,6 +3,7 @@
 mod bad;
 
 use super::*;
+use crate::similarity::SimilarityFunction;
 
 type File = (&'static str, &'static str);
 
@@ -61,7 +62,7 @@ fn a_model_saved_since_version_6_is_read() {
     assert_eq!(config.prompts["query"], "q: ");
     assert_eq!(config.prompts["document"], "");
     assert_eq!(config.default_prompt_name.as_deref(), Some("query"));
-    assert_eq!((config.truncate_dim, config.similarity.as_deref()), (Some(4), Some("dot")));
+    assert_eq!((config.truncate_dim, config.similarity), (Some(4), Some(SimilarityFunction::Dot)));
 }
 
 #[test]

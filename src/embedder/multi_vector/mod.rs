@@ -139,6 +139,10 @@ impl TextModel for MultiVectorEncoder {
         self.dimension() * tokens * 4
     }
 
+    fn similarity_name(&self) -> Option<&'static str> {
+        Some(if self.mean { "meanmaxsim" } else { "maxsim" })
+    }
+
     fn describe(&self) -> Vec<ModuleSummary> {
         let of = |kind: &str, role: &Role| ModuleSummary::new(kind, self.settings(role));
         vec![of("Queries", &self.roles.query), of("Documents", &self.roles.document)]

@@ -59,6 +59,9 @@ pub struct Inspection {
     pub modules: Vec<ModuleSummary>,
     /// Values of a vector, or scores of a pair.
     pub dimension: usize,
+    /// The function that compares results: `cosine`, `dot`, `euclidean`, `manhattan`, `maxsim` or
+    /// `meanmaxsim`; `None` for a reranker, whose results are scores.
+    pub similarity: Option<String>,
     /// The most tokens of a text or a pair.
     pub max_seq_length: Option<usize>,
     /// The tokens of the tokenizer, and the rows of the embedding table.
@@ -117,6 +120,7 @@ impl Runner {
             model_type: model_type.unwrap_or("").to_owned(),
             modules: model.summaries(),
             dimension: model.dimension,
+            similarity: None,
             max_seq_length: self.max_seq_length(),
             vocabulary: [model.tokenizer.vocab_size(), model.transformer.facts().table_rows],
             prompts: model.config.prompts.clone(),
@@ -139,6 +143,7 @@ impl Runner {
 async fn inspect<M: TextModel>(model: &M) -> Inspection {
     let mut inspection = model.runner().inspect().await;
     inspection.dimension = model.dimension();
+    inspection.similarity = model.similarity_name().map(str::to_owned);
     inspection.modules.extend(model.describe());
     inspection
 }
@@ -182,6 +187,9 @@ impl fmt::Display for Inspection {
             writeln!(f, "module       {}: {}", module.kind, module.settings)?;
         }
         writeln!(f, "dimension    {}", self.dimension)?;
+        if let Some(similarity) = &self.similarity {
+            writeln!(f, "similarity   {similarity}")?;
+        }
         let limit = self.max_seq_length.map_or("none".to_owned(), |n| n.to_string());
         writeln!(f, "max length   {limit} tokens")?;
         let [known, rows] = self.vocabulary;

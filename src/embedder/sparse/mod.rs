@@ -15,6 +15,7 @@ use crate::embedder::text_model::{TextModel, encode_all};
 use crate::error::Error;
 use crate::files::ModelFiles;
 use crate::gpu::adapter::AdapterSummary;
+use crate::similarity::SimilarityFunction;
 use static_queries::StaticQueryTable;
 pub use vector::SparseVector;
 
@@ -140,6 +141,10 @@ impl TextModel for SparseEncoder {
         self.dim * 4
     }
 
+    fn similarity_name(&self) -> Option<&'static str> {
+        Some(self.similarity_function().name())
+    }
+
     fn describe(&self) -> Vec<ModuleSummary> {
         let weight = match self.weighting {
             Weighting::Splade { twice: false } => "log(1 + max(0, x))",
@@ -202,6 +207,17 @@ impl SparseEncoder {
     /// The token at an index of the vocabulary.
     pub fn token(&self, index: u32) -> Option<String> {
         self.runner.model.tokenizer.token(index)
+    }
+
+    /// The function that compares the model's vectors: its `similarity_fn_name`, else the dot product, as in
+    /// sentence-transformers.
+    pub fn similarity_function(&self) -> SimilarityFunction {
+        self.runner.model.config.similarity.unwrap_or(SimilarityFunction::Dot)
+    }
+
+    /// The similarity of two vectors, by the model's [`similarity_function`](Self::similarity_function).
+    pub fn similarity(&self, a: &SparseVector, b: &SparseVector) -> f64 {
+        a.similarity(b, self.similarity_function())
     }
 
     /// The vectors of `texts` under default options; see [`SparseEncoder::encode_with`].

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use crate::similarity::SimilarityFunction;
+
 /// The non-zero weights of a text.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct SparseVector {
@@ -12,7 +14,19 @@ pub struct SparseVector {
 }
 
 impl SparseVector {
-    /// The dot product: the similarity of two texts.
+    /// The similarity of two vectors. Weights that a vector does not list are zero.
+    pub fn similarity(&self, other: &SparseVector, function: SimilarityFunction) -> f64 {
+        let mut pairs: BTreeMap<u32, (f64, f64)> = BTreeMap::new();
+        for (index, value) in self.indices.iter().zip(&self.values) {
+            pairs.entry(*index).or_default().0 = f64::from(*value);
+        }
+        for (index, value) in other.indices.iter().zip(&other.values) {
+            pairs.entry(*index).or_default().1 = f64::from(*value);
+        }
+        function.of_pairs(pairs.into_values())
+    }
+
+    /// The dot product with another vector.
     pub fn dot(&self, other: &SparseVector) -> f64 {
         let mut sum = 0.0;
         let mut theirs = other.indices.iter().zip(&other.values).peekable();
@@ -97,5 +111,12 @@ mod tests {
         let b = vector(&[(0, 5.0), (4, 0.5), (9, 4.0), (12, 7.0)]);
         assert_eq!(a.dot(&b), 5.5);
         assert_eq!(a.dot(&vector(&[])), 0.0);
+        assert_eq!(a.similarity(&b, SimilarityFunction::Dot), 5.5);
+        assert_eq!(a.similarity(&b, SimilarityFunction::Manhattan), -(5.0 + 2.0 + 2.5 + 3.0 + 7.0));
+        let squares: f64 = 25.0 + 4.0 + 6.25 + 9.0 + 49.0;
+        assert_eq!(a.similarity(&b, SimilarityFunction::Euclidean), -squares.sqrt());
+        let lengths = 14f64.sqrt() * (25.0f64 + 0.25 + 16.0 + 49.0).sqrt();
+        let cosine = a.similarity(&b, SimilarityFunction::Cosine);
+        assert!((cosine - 5.5 / lengths).abs() < 1e-12, "{cosine}");
     }
 }

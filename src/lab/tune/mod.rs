@@ -179,7 +179,7 @@ async fn tune_unknown(
 /// float32, float16 and bfloat16 would run in.
 ///
 /// # Errors
-/// Errors of setup the adapter, and those of [`tune`].
+/// Errors of opening the adapter, and those of [`tune`].
 pub async fn tune_adapter(
     target: &TuneAdapter,
     dtype: DtypeOptions,

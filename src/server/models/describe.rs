@@ -10,6 +10,7 @@ use crate::dtype::Precision;
 use crate::gpu::adapter::AdapterSummary;
 use crate::server::metrics::{ModelGauges, Stage};
 use crate::server::served::LoadedModel;
+use crate::similarity::SimilarityFunction;
 
 /// Facts about a served model that do not change, and whether it is ready.
 #[derive(Debug, Clone)]
@@ -71,6 +72,14 @@ impl ServedModel {
             adapter: runs.adapter().clone(),
             precision: runs.precision().clone(),
             ready: self.health.is_ready(),
+        }
+    }
+
+    /// The function that compares the vectors of a dense model.
+    pub fn similarity_function(&self) -> SimilarityFunction {
+        match &self.model {
+            LoadedModel::Dense(embedder) => embedder.similarity_function(),
+            _ => SimilarityFunction::default(),
         }
     }
 

@@ -55,7 +55,7 @@ impl ApiRequest for SimilarityRequest {
 
 /// Compare a sentence with others
 ///
-/// Returns the cosine of each pair.
+/// Returns the similarity of each pair, by the model's own function: the cosine unless its files name another.
 #[utoipa::path(
     post,
     path = "/similarity",
@@ -80,18 +80,12 @@ pub(crate) async fn similarity(
     let texts = std::iter::once(source_sentence).chain(sentences).collect();
     let rows = model.embed(Texts::Text(texts), options).await;
     let RequestRows { rows, truncated, .. } = rows.map_err(|refusal| TEI.error(refusal))?;
-    let cosines: Vec<f32> = match rows.split_first() {
-        Some((source, others)) => others.iter().map(|row| cosine(source, row)).collect(),
+    let function = model.similarity_function();
+    let scores: Vec<f32> = match rows.split_first() {
+        Some((source, others)) => {
+            others.iter().map(|row| function.score(source, row) as f32).collect()
+        }
         None => Vec::new(),
     };
-    Ok(truncated_header(small(&cosines)?, truncated.len()))
-}
-
-/// The cosine of two vectors; 0 if one of them is zero.
-fn cosine(a: &[f32], b: &[f32]) -> f32 {
-    let dot = |x: &[f32], y: &[f32]| -> f64 {
-        x.iter().zip(y).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum()
-    };
-    let lengths = (dot(a, a) * dot(b, b)).sqrt();
-    if lengths > 0.0 { (dot(a, b) / lengths) as f32 } else { 0.0 }
+    Ok(truncated_header(small(&scores)?, truncated.len()))
 }
