@@ -1,16 +1,16 @@
-//! The one error type, named by what the user can fix.
+//! [`Error`], the error type of the crate. Its variants are named by what the user can fix.
 
 use std::path::PathBuf;
 
-/// Why a model could not be loaded or a text not be embedded.
+/// The reason why a model could not be loaded or a text could not be embedded.
 ///
-/// Every variant says where the fault is (the file, tensor, field, option, text or adapter) and, in
-/// its message, what can be done about it. [`Error::is_user_error`] tells the faults a user can
-/// mend from those that are Vectile's or the driver's.
+/// Every variant names the place of the fault: a file, tensor, field, option, text or adapter. Its message
+/// says what to do. [`Error::is_user_error`] tells faults that a user can fix from those of Vectile and of
+/// drivers.
 #[non_exhaustive]
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Error {
-    /// A file or directory is missing, unreadable, of the wrong kind or outside the model.
+    /// A file or directory is missing, unreadable, of the wrong kind or outside the model's directory.
     #[error("{}: {problem}", path.display())]
     File {
         /// The file or directory, as the model names it.
@@ -30,7 +30,7 @@ pub enum Error {
         problem: String,
     },
 
-    /// The model asks for something Vectile does not compute. Nothing is approximated.
+    /// The model asks for something that Vectile does not compute. Nothing is approximated.
     #[error("{file}: `{field}` = {value} is not supported; {supported}")]
     Unsupported {
         /// The JSON file, relative to the model's directory.
@@ -63,7 +63,7 @@ pub enum Error {
         problem: String,
     },
 
-    /// An option given by the caller is unknown or impossible for this model.
+    /// An option of the caller is unknown, or impossible for this model.
     #[error("{option}: {problem}")]
     Option {
         /// The option, as the caller writes it.
@@ -72,7 +72,7 @@ pub enum Error {
         problem: String,
     },
 
-    /// A text has more tokens than the model takes, and truncation was refused.
+    /// A text has more tokens than the model takes, and the caller does not allow truncation.
     #[error(
         "text {text} has {tokens} tokens and the model takes {limit}; shorten it or allow truncation"
     )]
@@ -85,16 +85,16 @@ pub enum Error {
         limit: usize,
     },
 
-    /// The vectors of a text came out infinite or not a number. They are never returned.
+    /// The vector of a text is infinite or not a number. Such vectors are never returned.
     #[error("text {text}: {problem}")]
     NonFinite {
         /// Index of the text in the call.
         text: usize,
-        /// The precision in use and what to try.
+        /// The precision in use, and what to try.
         problem: String,
     },
 
-    /// No adapter fits, or the adapter cannot do what the model or an option needs.
+    /// There is no suitable adapter, or the adapter lacks something that the model or an option needs.
     #[error("adapter {adapter}: {problem}")]
     Adapter {
         /// The adapter's name, or what was asked for.
@@ -110,26 +110,26 @@ pub enum Error {
         adapter: String,
         /// The buffer that did not fit.
         what: String,
-        /// Its size.
+        /// The size of the buffer.
         bytes: u64,
         /// The remedy, as a clause of the sentence.
         advice: String,
     },
 
-    /// The model takes more memory than there is, or than it may take. It was not loaded.
+    /// The model needs more memory than is available or allowed. It was not loaded.
     #[error("adapter {adapter}: {problem}")]
     TooLarge {
         /// The adapter's name.
         adapter: String,
-        /// Bytes that loading and running the model takes.
+        /// Bytes that loading and running the model needs.
         needed: u64,
-        /// Bytes that there are.
+        /// Bytes that are available or allowed.
         available: u64,
-        /// Both numbers, what they are made of, and what to do.
+        /// Both numbers, their parts, and what to do.
         problem: String,
     },
 
-    /// The GPU device was lost (driver reset, GPU removed, watchdog) and could not be won back.
+    /// The GPU device was lost (driver reset, GPU removed, watchdog) and could not be recovered.
     #[error("adapter {adapter}: the device was lost: {problem}")]
     DeviceLost {
         /// The adapter's name.
@@ -138,7 +138,7 @@ pub enum Error {
         problem: String,
     },
 
-    /// A model could not be brought from the Hugging Face Hub.
+    /// A model could not be downloaded from the Hugging Face Hub.
     #[error("{repo}: {problem}")]
     Hub {
         /// The repository.
@@ -147,19 +147,19 @@ pub enum Error {
         problem: String,
     },
 
-    /// A fault of Vectile's own. Please report it.
+    /// A fault of Vectile itself. Please report it.
     #[error("internal error (please report it): {0}")]
     Internal(String),
 }
 
 impl Error {
-    /// True where the caller can mend the fault: a wrong file, field, tensor, option or text, or an
-    /// adapter that is not there. False for lost devices and faults of Vectile's own.
+    /// True for a fault that the caller can fix: a wrong file, field, tensor, option or text, or a missing
+    /// adapter. False for lost devices and faults of Vectile itself.
     pub fn is_user_error(&self) -> bool {
         !matches!(self, Error::DeviceLost { .. } | Error::Internal(_))
     }
 
-    // What stands in a message may come from a hostile file: see `plain`.
+    // Parts of a message may come from a hostile file, so they go through `plain`.
 
     pub(crate) fn file(path: impl Into<PathBuf>, problem: impl Into<String>) -> Self {
         Error::File { path: path.into(), problem: plain(problem) }
@@ -222,7 +222,7 @@ impl Error {
     }
 }
 
-/// A number of bytes as people read it.
+/// A number of bytes in MiB or GiB.
 pub(crate) fn size(bytes: u64) -> String {
     let mib = bytes as f64 / f64::from(1 << 20);
     match mib {
@@ -231,17 +231,18 @@ pub(crate) fn size(bytes: u64) -> String {
     }
 }
 
-/// Text on one line, without control characters (a terminal obeys them) and not endless.
+/// Makes text safe for a message: one line, at most 500 characters, and control characters escaped, since a
+/// terminal would obey them.
 pub(crate) fn plain(text: impl Into<String>) -> String {
-    const MOST: usize = 500;
+    const MAX_CHARACTERS: usize = 500;
     let text = text.into();
-    if text.len() <= MOST && !text.contains(char::is_control) {
+    if text.len() <= MAX_CHARACTERS && !text.contains(char::is_control) {
         return text;
     }
     let mut shown = String::new();
     for (count, character) in text.chars().enumerate() {
         match character {
-            _ if count == MOST => {
+            _ if count == MAX_CHARACTERS => {
                 shown.push('…');
                 break;
             }

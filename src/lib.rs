@@ -1,8 +1,8 @@
-//! Vectile turns text into vectors on any GPU, the same vectors as sentence-transformers.
+//! Vectile turns text into vectors on any GPU: the same vectors as sentence-transformers.
 //!
-//! A model is a directory as sentence-transformers saves it (or a Hugging Face Hub repository, or the
-//! same files in memory). Its transformer runs in hand-written WGSL compute shaders through wgpu:
-//! Vulkan, Metal and DX12. There is nothing to convert and no CUDA.
+//! A model is a directory as sentence-transformers saves it, a repository of the Hugging Face Hub, or the
+//! same files in memory. Its transformer runs in WGSL compute shaders through wgpu, on Vulkan, Metal and
+//! DX12. Checkpoints need no conversion, and CUDA is not used.
 //!
 //! ```
 //! use vectile::{Embedder, ModelFiles, block_on};
@@ -19,21 +19,40 @@
 //! # Ok::<(), vectile::Error>(())
 //! ```
 //!
+//! # Four kinds of model
+//!
+//! | type | result of a text | class of sentence-transformers |
+//! |---|---|---|
+//! | [`Embedder`] | one vector | `SentenceTransformer` |
+//! | [`Reranker`] | scores of a pair of texts | `CrossEncoder` |
+//! | [`SparseEncoder`] | weights of tokens of the vocabulary | `SparseEncoder` |
+//! | [`MultiVectorEncoder`] | one vector for each token | `MultiVectorEncoder` |
+//!
+//! [`ModelKind::of`] detects the kind from a model's files. [`TextModel`] is the trait that all four
+//! share. [`SimilarityFunction`] compares vectors, and [`semantic_search`] finds the nearest ones.
+//!
 //! # What it computes
 //!
-//! The tokenizer, the transformer and every module of `modules.json` as sentence-transformers applies
-//! them: pooling in all its modes, Dense, LayerNorm, Normalize; prompts, `truncate_dim`,
-//! `max_seq_length`. If a model asks for something else, the result is an [`Error`] that names the
-//! file and the field, never an approximation. README lists the architectures.
+//! Vectile applies the tokenizer, the transformer and every module of `modules.json` as
+//! sentence-transformers does: pooling in all its modes, Dense, LayerNorm and Normalize, prompts,
+//! `truncate_dim` and `max_seq_length`. If a model asks for something else, the result is an [`Error`] that
+//! names the file and the field, never an approximation. README lists the architectures.
+//!
+//! # Loading
+//!
+//! [`ModelFiles`] opens a directory, a Hub repository or bytes. [`ModelBuilder`] has the settings of a
+//! load: dtype, adapter, memory limit, cache directory, progress. [`ModelBuilder::build`] first checks the
+//! files without a device. It then opens the device, estimates the memory, and refuses a model that does
+//! not fit before it loads any weights.
 //!
 //! # Precision
 //!
-//! The dtype a checkpoint names decides how weights are held on the GPU, as far as the adapter can:
-//! f32, f16 (`SHADER_F16`), or 16 bits packed in `u32` on any adapter; bf16 checkpoints are held
-//! exactly. Products and sums are always f32. [`Precision`] says what was chosen and why; it is never
-//! changed in silence. [`EmbedderBuilder`] takes another dtype, fallback or storage of activations.
-//! `vectile verify` (`lab::verify`) measures how much of f16 a model bears, and later loads honour what
-//! it found.
+//! The checkpoint's dtype decides how weights are stored on the GPU, as far as the adapter supports it: as
+//! f32, as f16 (`SHADER_F16`), or as 16 bits packed in `u32` on any adapter. Weights of bf16 checkpoints
+//! are stored exactly. Products and sums are always f32. [`Precision`] reports the choice and its reasons;
+//! nothing changes it silently. [`EmbedderBuilder`] can set another dtype, fallback or storage of
+//! activations. `vectile verify` (`lab::verify`) measures whether a model stays within the range of f16,
+//! and later loads follow its verdict.
 //!
 //! ```
 //! # use vectile::{Embedder, ModelFiles, block_on};
@@ -53,18 +72,23 @@
 //!
 //! # Promises
 //!
-//! - A text's vector has the same bits whatever texts it is embedded with, on one adapter.
-//! - No vector holds an infinity or NaN. Texts whose activations pass the range of 16 bits are run
-//!   again with f32 activations under `auto` and counted, or are an error that names the text.
-//! - Texts longer than the model takes are truncated as sentence-transformers does, and reported per
-//!   call; [`OnTooLong::Error`] refuses them instead.
-//! - A lost device is opened again, the model loaded again and the batch repeated, once.
+//! - On one adapter a text's vector is bit-identical whatever texts it is embedded with.
+//! - No vector contains an infinity or NaN. Texts whose activations exceed the range of 16 bits are run
+//!   again with f32 activations under `auto`, and counted; otherwise they are an error that names the text.
+//! - Texts longer than the model takes are cut as sentence-transformers does, and every call reports them.
+//!   [`OnTooLong::Error`] refuses them instead.
+//! - After a lost device Vectile opens it again, loads the model again and repeats the batch, once.
 //!
 //! # Features
 //!
-//! `hub` (default) brings [`ModelFiles::from_hub`]; `server` (default) models over HTTP; `cli` (default)
-//! the `vectile` program, and with it `lab`, which measures speed and accuracy of precisions; `bulk` adds Parquet,
-//! Arrow and zstd to the program. Without them, the library needs no async runtime, no C code and no network.
+//! All are enabled by default.
+//!
+//! - `hub`: [`ModelFiles::from_hub`].
+//! - `server`: models over HTTP.
+//! - `cli`: the `vectile` program. It includes `lab`, which measures the speed and accuracy of precisions.
+//! - `bulk`: Parquet, Arrow and zstd in the program.
+//!
+//! Without them the library needs no async runtime, no C code and no network.
 
 mod batch;
 mod config;

@@ -1,7 +1,7 @@
-//! Independent pieces of work on the threads the machine has.
+//! Independent pieces of work, spread over the machine's threads.
 
-/// `work` of every item, in the order of the items, on at most `threads` threads and as many as the machine
-/// has. Items are dealt out one by one, since what they cost differs widely.
+/// Applies `work` to every item and returns the results in the order of the items. It uses at most `threads`
+/// threads, and no more than the machine has. Threads take items one by one, since their costs differ widely.
 pub(crate) fn each<T: Sync, R: Send>(
     items: &[T],
     threads: usize,
@@ -19,8 +19,8 @@ pub(crate) fn each<T: Sync, R: Send>(
     items.iter().map(work).collect()
 }
 
-/// Both results, `aside`'s from another thread while `here` works on this one; `None` where that thread
-/// panicked.
+/// Runs `aside` on another thread while `here` runs on this one, and returns both results; `None` in place of
+/// the first if that thread panicked.
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) fn beside<A: Send, B>(
     aside: impl FnOnce() -> A + Send,
@@ -66,7 +66,7 @@ mod tests {
     use super::{beside, each};
 
     #[test]
-    fn what_goes_wrong_aside_does_not_end_what_goes_on_here() {
+    fn a_panic_on_the_other_thread_does_not_end_this_one() {
         assert_eq!(beside(|| 1, || 2), (Some(1), 2));
         let panics = || -> u32 { panic!("on purpose") };
         assert_eq!(beside(panics, || 2), (None, 2));

@@ -215,7 +215,7 @@ impl Embedder {
     /// The vectors of `texts` under default options; see [`Embedder::embed_with`].
     ///
     /// # Errors
-    /// Those of [`Embedder::embed_with`].
+    /// The errors of [`Embedder::embed_with`].
     pub async fn embed<T: AsRef<str>>(&self, texts: &[T]) -> Result<Embeddings, Error> {
         self.embed_with(texts, &EmbedOptions::default()).await
     }
@@ -224,7 +224,7 @@ impl Embedder {
     /// [`EmbedTask::Query`].
     ///
     /// # Errors
-    /// Those of [`Embedder::embed_with`].
+    /// The errors of [`Embedder::embed_with`].
     pub async fn embed_query<T: AsRef<str>>(&self, texts: &[T]) -> Result<Embeddings, Error> {
         let task = Some(EmbedTask::Query);
         self.embed_with(texts, &EmbedOptions { task, ..EmbedOptions::default() }).await
@@ -234,7 +234,7 @@ impl Embedder {
     /// with [`EmbedTask::Document`].
     ///
     /// # Errors
-    /// Those of [`Embedder::embed_with`].
+    /// The errors of [`Embedder::embed_with`].
     pub async fn embed_document<T: AsRef<str>>(&self, texts: &[T]) -> Result<Embeddings, Error> {
         let task = Some(EmbedTask::Document);
         self.embed_with(texts, &EmbedOptions { task, ..EmbedOptions::default() }).await

@@ -211,7 +211,7 @@ impl Reranker {
     /// The scores of pairs under default options; see [`Reranker::predict_with`].
     ///
     /// # Errors
-    /// Those of [`Reranker::predict_with`].
+    /// The errors of [`Reranker::predict_with`].
     pub async fn predict<A: AsRef<str>, B: AsRef<str>>(
         &self,
         pairs: &[(A, B)],
@@ -231,7 +231,7 @@ impl Reranker {
     /// On one adapter a pair's scores are bit-identical whatever pairs they are computed with.
     ///
     /// # Errors
-    /// Those of [`Embedder::embed_with`](crate::Embedder::embed_with); a "text" in a message is a pair.
+    /// The errors of [`Embedder::embed_with`](crate::Embedder::embed_with); a "text" in a message is a pair.
     pub async fn predict_with<A: AsRef<str>, B: AsRef<str>>(
         &self,
         pairs: &[(A, B)],

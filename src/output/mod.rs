@@ -1,7 +1,7 @@
-//! Output precisions: what the numbers of finished embeddings are stored as.
+//! Output precisions: the formats that finished embeddings are stored in.
 //!
-//! The `precision` of sentence-transformers' `encode`, and its arithmetic to the bit. It has nothing
-//! to do with the dtype a model runs in: rows are computed first and made smaller afterwards.
+//! They are the `precision` of sentence-transformers' `encode`, and bit-identical to it. They do not affect
+//! the dtype that a model runs in: rows are computed first and converted afterwards.
 
 use std::fmt;
 use std::str::FromStr;
@@ -19,19 +19,19 @@ use crate::error::Error;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub enum OutputPrecision {
-    /// As computed.
+    /// f32, as computed.
     #[default]
     Float32,
     /// Rounded to the nearest f16.
     Float16,
-    /// 256 steps between the smallest and the largest value of each column, from −128 to 127.
+    /// Steps from −128 to 127 between the smallest and the largest value of each column.
     Int8,
-    /// The same steps, from 0 to 255.
+    /// The same steps, numbered from 0 to 255.
     Uint8,
-    /// A bit a column, set where the value is positive; eight to a byte, first column highest, and
-    /// 128 subtracted.
+    /// One bit for each column, set where the value is positive. A byte has eight columns, the first one in
+    /// its highest bit, and 128 is subtracted from it.
     Binary,
-    /// The same bytes as they are.
+    /// The same bytes without the subtraction.
     Ubinary,
 }
 
@@ -46,7 +46,7 @@ impl OutputPrecision {
         OutputPrecision::Ubinary,
     ];
 
-    /// Its name, as sentence-transformers writes it.
+    /// The name that sentence-transformers uses.
     pub fn name(self) -> &'static str {
         match self {
             OutputPrecision::Float32 => "float32",
@@ -58,12 +58,12 @@ impl OutputPrecision {
         }
     }
 
-    /// True where every column's [`Ranges`] must be known before the first row can be stored.
+    /// True where the [`Ranges`] of all columns must be known before the first row can be stored.
     pub fn needs_ranges(self) -> bool {
         matches!(self, OutputPrecision::Int8 | OutputPrecision::Uint8)
     }
 
-    /// Columns of a stored row of `dim` values: a byte for eight values where each is a bit.
+    /// The columns of a stored row of `dim` values. With one bit for each value, a column is a byte of eight.
     pub fn columns(self, dim: usize) -> usize {
         match self {
             OutputPrecision::Binary | OutputPrecision::Ubinary => dim.div_ceil(8),
@@ -95,10 +95,10 @@ impl FromStr for OutputPrecision {
     }
 }
 
-/// The smallest and the largest value of each column, over all rows seen so far.
+/// The smallest and the largest value of each column, over all rows so far.
 ///
-/// Rows may come in pieces: a caller that streams goes over them twice, once to
-/// [`update`](Ranges::update) and once to [`quantize`].
+/// Rows may come in pieces. A caller that streams reads them twice: first to [`update`](Ranges::update) the
+/// ranges, then to [`quantize`] the rows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ranges {
     min: Vec<f32>,
@@ -112,7 +112,7 @@ impl Ranges {
         Ranges { min: vec![f32::INFINITY; dim], max: vec![f32::NEG_INFINITY; dim], rows: 0 }
     }
 
-    /// Takes more rows in. Values beyond the last whole row are ignored.
+    /// Extends the ranges by more rows. Values after the last whole row are ignored.
     pub fn update(&mut self, values: &[f32]) {
         if self.min.is_empty() {
             return;
@@ -126,7 +126,7 @@ impl Ranges {
         }
     }
 
-    /// How many rows were taken in. Fewer than 100 make coarse ranges.
+    /// The number of rows so far. Fewer than 100 make coarse ranges.
     pub fn rows(&self) -> usize {
         self.rows
     }
@@ -141,8 +141,8 @@ impl Ranges {
         &self.max
     }
 
-    /// The width of a step of each column; 1 where smallest and largest are the same, so that the
-    /// whole column lands on step 0.
+    /// The width of a step of each column. It is 1 where smallest and largest are equal, so that the whole
+    /// column becomes step 0.
     fn steps(&self) -> Vec<f32> {
         let step = |(&min, &max): (&f32, &f32)| {
             let step = (max - min) / 255.0;
@@ -152,29 +152,27 @@ impl Ranges {
     }
 }
 
-/// Rows in an [`OutputPrecision`], one after another.
+/// Rows in an [`OutputPrecision`], one after the other.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Quantized {
-    /// [`OutputPrecision::Float32`].
+    /// Rows in [`OutputPrecision::Float32`].
     Float32(Vec<f32>),
-    /// [`OutputPrecision::Float16`].
+    /// Rows in [`OutputPrecision::Float16`].
     Float16(Vec<f16>),
-    /// [`OutputPrecision::Int8`] and [`OutputPrecision::Binary`].
+    /// Rows in [`OutputPrecision::Int8`] or [`OutputPrecision::Binary`].
     Int8(Vec<i8>),
-    /// [`OutputPrecision::Uint8`] and [`OutputPrecision::Ubinary`].
+    /// Rows in [`OutputPrecision::Uint8`] or [`OutputPrecision::Ubinary`].
     Uint8(Vec<u8>),
 }
 
-/// Stores rows of `dim` values, given one after another, in `precision`.
+/// Converts rows of `dim` values, one after the other, to `precision`.
 ///
-/// `int8` and `uint8` cut each column into 255 equal steps between its smallest and its largest
-/// value and keep the number of the step a value lies in; a value outside the ranges gets the
-/// nearest step. The largest value itself is step 254 or 255, as the f32 division rounds, in
-/// sentence-transformers too. Where `ranges` is `None` they are those of `values`. A column with one value
-/// only, such as one of zeros, is step 0 in every row (−128 in `int8`).
+/// `int8` and `uint8` divide the range of each column into 255 equal steps and store the number of a value's
+/// step. A value outside the range gets the nearest step. The largest value is step 254 or 255, depending on
+/// how the f32 division rounds, as in sentence-transformers. Without `ranges`, those of `values` are used. A
+/// column with a single value, such as one of zeros, is step 0 in every row (−128 in `int8`).
 ///
-/// `binary` and `ubinary` fill the last byte of a row with zero bits where `dim` is not a multiple
-/// of eight.
+/// `binary` and `ubinary` pad the last byte of a row with zero bits if `dim` is not a multiple of eight.
 ///
 /// ```
 /// use vectile::{OutputPrecision, Quantized, quantize};
@@ -187,9 +185,9 @@ pub enum Quantized {
 /// ```
 ///
 /// # Errors
-/// [`Error::Option`] where `values` are not rows of `dim`, where the ranges of `int8` or `uint8` are
-/// those of a single row (each column would be one step and the row say nothing) or of rows of
-/// another width, and where a value is beyond the largest f16 in `float16`.
+/// [`Error::Option`] if `values` are not rows of `dim`; if the ranges of `int8` or `uint8` are those of rows of
+/// another width, or of a single row, whose columns have no range; and if a value exceeds the largest f16 in
+/// `float16`.
 pub fn quantize(
     values: &[f32],
     dim: usize,
@@ -256,7 +254,7 @@ fn scale(
     }
     if ranges.rows < 2 {
         let problem = format!(
-            "{precision} cuts the range of each column over all embeddings into steps, and \
+            "{precision} divides the range of each column over all embeddings into steps, and \
              {} embedding has no range; give more texts, or use float32, float16, binary or ubinary",
             ranges.rows
         );

@@ -12,8 +12,7 @@ const ROWS: [f32; 55] = [
     0.5278, -0.7388, 1.3856, -0.0, 0.6274, 0.4017, 0.9557,
 ];
 
-// The expectations are what `quantize_embeddings(ROWS, precision)` of sentence-transformers 6.2.0
-// gives with numpy 2.4.6.
+// Expected values: `quantize_embeddings(ROWS, precision)` of sentence-transformers 6.2.0 with numpy 2.4.6.
 const INT8: [i8; 55] = [
     39, 126, 127, -128, -100, -44, 54, -1, 68, -128, 127, 8, 48, 16, -128, 29, 126, -14, 126, 43,
     -44, -128, 127, -109, -128, -128, -128, -128, -128, -128, 127, 11, -65, 124, 52, 3, -128, 127,
@@ -32,7 +31,7 @@ fn quantized(precision: OutputPrecision) -> Quantized {
 }
 
 #[test]
-fn every_integer_precision_is_what_numpy_gives() {
+fn integer_precisions_equal_those_of_numpy() {
     assert_eq!(quantized(OutputPrecision::Int8), Quantized::Int8(INT8.to_vec()));
     assert_eq!(quantized(OutputPrecision::Uint8), Quantized::Uint8(UINT8.to_vec()));
     assert_eq!(quantized(OutputPrecision::Binary), Quantized::Int8(BINARY.to_vec()));
@@ -40,7 +39,7 @@ fn every_integer_precision_is_what_numpy_gives() {
 }
 
 #[test]
-fn floats_are_kept_or_rounded_to_the_nearest() {
+fn floats_stay_or_are_rounded_to_the_nearest() {
     assert_eq!(quantized(OutputPrecision::Float32), Quantized::Float32(ROWS.to_vec()));
     let Quantized::Float16(halves) = quantized(OutputPrecision::Float16) else { panic!() };
     for (half, value) in halves.iter().zip(ROWS) {
@@ -84,7 +83,7 @@ fn columns_of_one_value_are_step_zero() {
 }
 
 #[test]
-fn one_row_has_no_ranges_and_no_row_needs_none() {
+fn one_row_has_no_ranges_and_no_rows_need_none() {
     for precision in [OutputPrecision::Int8, OutputPrecision::Uint8] {
         let error = quantize(&[1.0, 2.0], 2, precision, None).unwrap_err();
         assert!(error.is_user_error() && error.to_string().contains("more texts"), "{error}");
@@ -103,7 +102,7 @@ fn impossible_calls_are_errors() {
 }
 
 #[test]
-fn names_go_both_ways() {
+fn names_are_parsed_and_displayed() {
     for precision in OutputPrecision::ALL {
         assert_eq!(precision.to_string().parse(), Ok(precision));
     }

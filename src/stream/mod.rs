@@ -220,6 +220,9 @@ fn tokenize<M: TextModel, W: Window>(job: &Job<'_, M>, window: W) -> Result<Toke
     Ok(Tokenized { window, texts })
 }
 
+/// The row of a text or its error; `None` where there is no text.
+type MaybeRow<R> = Option<Result<R, Error>>;
+
 /// The rows of a window, or `None` where `watch` stops the stream.
 fn run_window<M: TextModel, W: Window>(
     job: &Job<'_, M>,
@@ -228,8 +231,7 @@ fn run_window<M: TextModel, W: Window>(
     watch: &mut impl FnMut(Event<'_, W>) -> bool,
 ) -> Result<Option<WindowRows<W, M::Row>>, Error> {
     let of = tokenized.len();
-    let rows: RefCell<Vec<Option<Result<M::Row, Error>>>> =
-        RefCell::new((0..of).map(|_| None).collect());
+    let rows: RefCell<Vec<MaybeRow<M::Row>>> = RefCell::new((0..of).map(|_| None).collect());
     let (mut truncated, mut tokens) = (vec![false; of], vec![0; of]);
     let mut texts = Vec::with_capacity(of);
     for (at, text) in tokenized.into_iter().enumerate() {

@@ -265,7 +265,7 @@ impl<M: TextModel> ModelBuilder<M> {
     /// Decides everything that comes before the weights.
     ///
     /// # Errors
-    /// Those of [`ModelBuilder::build`].
+    /// The errors of [`ModelBuilder::build`].
     pub(crate) async fn plan(&self) -> Result<LoadPlan, Error> {
         if self.batch_tokens == Some(0) {
             return Err(Error::option("batch_tokens", "is 0; at least 1 is expected"));
@@ -290,7 +290,7 @@ impl<M: TextModel> ModelBuilder<M> {
     /// Loads the weights as planned.
     ///
     /// # Errors
-    /// Those of [`ModelBuilder::build`].
+    /// The errors of [`ModelBuilder::build`].
     pub(crate) fn load(self, plan: LoadPlan) -> Result<M, Error> {
         let LoadPlan { model, setup, executor, mut precision, adapter, memory, pipelines } = plan;
         tracing::info!(model = model.files.label(), %memory, "loading");

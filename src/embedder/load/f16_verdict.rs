@@ -31,7 +31,7 @@ pub(in crate::embedder) fn record(
 /// The stored verdict on this model.
 ///
 /// # Errors
-/// Those of [`record`].
+/// The errors of [`record`].
 pub(super) fn read(model: &Model, cache: Option<&Path>) -> Result<Option<F16Verdict>, Error> {
     Ok(record(model, cache)?.map(|record| record.verdict))
 }

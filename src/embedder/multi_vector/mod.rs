@@ -192,7 +192,7 @@ impl MultiVectorEncoder {
     /// See [`Embedder::fingerprint`](crate::Embedder::fingerprint).
     ///
     /// # Errors
-    /// Those of [`Embedder::fingerprint`](crate::Embedder::fingerprint).
+    /// The errors of [`Embedder::fingerprint`](crate::Embedder::fingerprint).
     pub fn fingerprint(&self) -> Result<String, Error> {
         self.runner.fingerprint()
     }
@@ -226,7 +226,7 @@ impl MultiVectorEncoder {
     /// [`MultiVectorEncoder::encode_with`] with [`EmbedTask::Query`].
     ///
     /// # Errors
-    /// Those of [`MultiVectorEncoder::encode_with`].
+    /// The errors of [`MultiVectorEncoder::encode_with`].
     pub async fn encode_query<T: AsRef<str>>(
         &self,
         texts: &[T],
@@ -239,7 +239,7 @@ impl MultiVectorEncoder {
     /// [`MultiVectorEncoder::encode_with`] with [`EmbedTask::Document`].
     ///
     /// # Errors
-    /// Those of [`MultiVectorEncoder::encode_with`].
+    /// The errors of [`MultiVectorEncoder::encode_with`].
     pub async fn encode_document<T: AsRef<str>>(
         &self,
         texts: &[T],
@@ -270,7 +270,7 @@ impl MultiVectorEncoder {
     ///
     /// # Errors
     /// [`Error::Option`] for a missing `task`, and for `truncate_dim`, which does not apply to token vectors;
-    /// else those of [`Embedder::embed_with`](crate::Embedder::embed_with).
+    /// else the errors of [`Embedder::embed_with`](crate::Embedder::embed_with).
     pub async fn encode_with<T: AsRef<str>>(
         &self,
         texts: &[T],
@@ -299,7 +299,7 @@ impl MultiVectorEncoder {
     /// The token ids of each text as the model sees them: prompt, special tokens and mask tokens included.
     ///
     /// # Errors
-    /// Those of [`MultiVectorEncoder::encode_with`].
+    /// The errors of [`MultiVectorEncoder::encode_with`].
     #[doc(hidden)]
     pub fn tokenize(&self, texts: &[&str], task: EmbedTask) -> Result<Vec<Vec<u32>>, Error> {
         let options = EmbedOptions { task: Some(task), ..EmbedOptions::default() };

@@ -17,7 +17,7 @@ impl Runner {
     /// overflow of f16.
     ///
     /// # Errors
-    /// [`Error::NonFinite`] if a value is not finite; else those of running a graph.
+    /// [`Error::NonFinite`] if a value is not finite; else errors of running a graph.
     pub(crate) async fn token_states(&self, text: &Prepared) -> Result<MultiVector, Error> {
         let precision = Precision { activations: Storage::F32, ..self.precision.clone() };
         let batch = self.pack([&text.tokens]);

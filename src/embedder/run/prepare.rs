@@ -88,7 +88,7 @@ impl Runner {
     /// Tokenizes texts under a prompt. `first` is the index of the first text in the caller's list.
     ///
     /// # Errors
-    /// Those of [`Runner::prompt`]. An error of one text stands in its place.
+    /// The errors of [`Runner::prompt`]. An error of one text stands in its place.
     pub(crate) fn prepare_texts(
         &self,
         first: usize,

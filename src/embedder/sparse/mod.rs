@@ -199,7 +199,7 @@ impl SparseEncoder {
     /// See [`Embedder::fingerprint`](crate::Embedder::fingerprint).
     ///
     /// # Errors
-    /// Those of [`Embedder::fingerprint`](crate::Embedder::fingerprint).
+    /// The errors of [`Embedder::fingerprint`](crate::Embedder::fingerprint).
     pub fn fingerprint(&self) -> Result<String, Error> {
         self.runner.fingerprint()
     }
@@ -223,7 +223,7 @@ impl SparseEncoder {
     /// The vectors of `texts` under default options; see [`SparseEncoder::encode_with`].
     ///
     /// # Errors
-    /// Those of [`SparseEncoder::encode_with`].
+    /// The errors of [`SparseEncoder::encode_with`].
     pub async fn encode<T: AsRef<str>>(&self, texts: &[T]) -> Result<SparseEmbeddings, Error> {
         self.encode_with(texts, &EmbedOptions::default()).await
     }

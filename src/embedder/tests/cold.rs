@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::files::ModelFiles;
 
 #[test]
-fn the_first_batch_finds_its_pipelines_made() {
+fn the_first_batch_finds_its_pipelines_compiled() {
     for name in ["fixtures/bert_mean_norm", "fixtures/families/modernbert"] {
         let files = ModelFiles::from_directory(tests(name)).unwrap();
         let embedder = match block_on(Embedder::builder(files).build()) {
@@ -19,7 +19,7 @@ fn the_first_batch_finds_its_pipelines_made() {
             }
             Err(error) => panic!("{error}"),
         };
-        // It says how many pipelines it has.
+        // Its debug text ends with the number of pipelines.
         let executor = || format!("{:?}", block_on(embedder.runner().runtime.lock()).executor);
         let loaded = executor();
         assert!(!loaded.ends_with(" 0 pipelines)"), "{loaded}");

@@ -1,5 +1,5 @@
-//! The policy for every family: the checkpoint's own dtype under `auto`, and which families are not
-//! trusted with f16 activations.
+//! The dtype policy for every family: the checkpoint's own dtype under `auto`, and the families whose f16
+//! activations count as unsafe.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -52,7 +52,7 @@ fn double(bytes: &[u8]) -> f32 {
     f64::from_le_bytes(bytes.try_into().unwrap()) as f32
 }
 
-/// A safetensors file whose floats are stored anew.
+/// Converts the floats of a safetensors file to `storage`.
 fn stored_as(bytes: &[u8], name: &str, storage: Storage) -> Vec<u8> {
     let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     let (header, data) = bytes[8..].split_at(length);
@@ -117,8 +117,8 @@ fn the_checkpoints_own_dtype_is_honoured_for_every_family() {
             "{model_type}"
         );
         for (dtype, named, tensor, storage) in dtypes {
-            // Named by config.json, in either generation's word, whatever the tensors are; and found in
-            // the tensors, where no field names it.
+            // config.json names it, in a field of either generation, whatever the tensors are. Without a field
+            // the tensors decide.
             for field in [Some("dtype"), Some("torch_dtype"), None] {
                 let mut files = files.clone();
                 let mut config = config.clone();
@@ -135,7 +135,7 @@ fn the_checkpoints_own_dtype_is_honoured_for_every_family() {
                         }
                     }
                 }
-                // A static model has no config.json, and model2vec's may not say.
+                // A static model has no config.json, and model2vec's may have no dtype.
                 if files.contains_key("config.json") {
                     files.insert("config.json".to_owned(), serde_json::to_vec(&config).unwrap());
                 } else if field.is_some() {

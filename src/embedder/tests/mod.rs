@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use crate::dtype::{DtypeOptions, Precision, ShaderF16, resolve};
 use crate::embedder::model::Model;
 
-/// How a model runs under `auto`, on an adapter with f16 in shaders and on one without.
+/// The precision of a model under `auto`, on an adapter with f16 in shaders and on one without.
 fn auto(model: &Model) -> [Precision; 2] {
     let facts = model.transformer.facts();
     [ShaderF16::Passed, ShaderF16::Absent].map(|shader_f16| {
