@@ -1,10 +1,11 @@
-//! The documents name what exists: their links lead to files, and so do the paths in them; the commands in them have the options.
+//! The documents name what exists: the paths in them lead to files, and their commands have the options. `architecture`
+//! checks their links.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test fails by panicking")]
 
 mod support;
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use support::root;
 
@@ -35,19 +36,6 @@ fn documents() -> Vec<(PathBuf, String)> {
     }
     assert!(found.len() >= 20, "{}", found.len());
     found
-}
-
-/// The text between each `open` and the next `close`.
-fn between<'a>(text: &'a str, open: &'a str, close: &'a str) -> impl Iterator<Item = &'a str> {
-    text.split(open).skip(1).filter_map(move |rest| rest.split_once(close).map(|(inner, _)| inner))
-}
-
-/// Links of a document that lead to no file.
-fn dead_links(document: &Path, text: &str) -> Vec<String> {
-    let links = between(text, "](", ")").filter(|link| !link.contains("://"));
-    let files = links.map(|link| link.split('#').next().unwrap_or_default());
-    let beside = document.parent().unwrap();
-    files.filter(|file| !beside.join(file).exists()).map(str::to_owned).collect()
 }
 
 /// Paths in backticks that lead to no file. A path may hold `*`, or a name in capitals that stands for others.
@@ -82,21 +70,15 @@ fn options(text: &str) -> BTreeSet<(String, String)> {
 }
 
 #[test]
-fn every_link_and_path_leads_to_a_file() {
+fn every_path_leads_to_a_file() {
     for (document, text) in documents() {
-        let (links, paths) = (dead_links(&document, &text), dead_paths(&text));
-        assert!(
-            links.is_empty() && paths.is_empty(),
-            "{}: {links:?} {paths:?}",
-            document.display()
-        );
+        let paths = dead_paths(&text);
+        assert!(paths.is_empty(), "{}: {paths:?}", document.display());
     }
 }
 
 #[test]
-fn a_dead_link_and_a_dead_path_are_found() {
-    let readme = root().join("README.md");
-    assert_eq!(dead_links(&readme, "[a](docs/none.md) [b](docs/style.md#rules)"), ["docs/none.md"]);
+fn a_dead_path_is_found() {
     assert_eq!(dead_paths("`src/none.rs`, `src/lib.rs`, `src/*.rs`"), ["src/none.rs"]);
 }
 
