@@ -10,7 +10,7 @@ mod texts;
 use clap::{Parser, Subcommand, ValueEnum};
 
 pub use dialect::{Dialect, Quote};
-pub use model::{ModelArgs, RunArgs};
+pub use model::ModelArgs;
 pub use report::{AdaptersArgs, BenchArgs, InspectArgs, TuneArgs, VerifyArgs};
 #[cfg(feature = "server")]
 pub use serve::ServeArgs;
