@@ -121,7 +121,7 @@ impl Command {
 /// How lines on stderr are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum LogFormat {
-    /// Text for people.
+    /// Plain text for people.
     #[default]
     Text,
     /// One JSON object per line.
