@@ -96,6 +96,8 @@ fn options(args: &ServeArgs) -> ServerOptions {
         cors_origins: args.cors_origins.clone(),
         api_keys: args.api_keys.iter().cloned().chain(variable).collect(),
         accept_token_ids: args.accept_token_ids,
+        ignore_unknown_fields: args.ignore_unknown_fields,
+        lossy: args.lossy,
     }
 }
 

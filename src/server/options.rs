@@ -33,6 +33,12 @@ pub struct ServerOptions {
     pub api_keys: Vec<String>,
     /// Accept token ids in place of texts. They must come from the model's own tokenizer.
     pub accept_token_ids: bool,
+    /// Ignore unknown fields of requests in every API. The APIs of text-embeddings-inference and Ollama
+    /// always ignore them, as their own servers do; the others refuse them.
+    pub ignore_unknown_fields: bool,
+    /// Replace unpaired surrogates (such as half an emoji) and invalid UTF-8 in requests by U+FFFD instead
+    /// of refusing them.
+    pub lossy: bool,
 }
 
 impl Default for ServerOptions {
@@ -50,6 +56,8 @@ impl Default for ServerOptions {
             cors_origins: Vec::new(),
             api_keys: Vec::new(),
             accept_token_ids: false,
+            ignore_unknown_fields: false,
+            lossy: false,
         }
     }
 }

@@ -16,7 +16,6 @@ mod matmul;
 mod normalize_l2;
 mod pool;
 mod range;
-mod receipt;
 mod rms_norm;
 mod rope;
 mod selftest;

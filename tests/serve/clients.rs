@@ -3,12 +3,15 @@
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+use vectile::{Reranker, block_on};
 
 use crate::asked::{MODEL, node, program_vectors, python, row, rows, run, url};
 use crate::program::Program;
 use crate::soak;
-use crate::support::fixture;
+use crate::support::{fixture, model_files};
 
 const TEXTS: [&str; 5] = [
     "A cat sat on the warm tin roof.",
@@ -97,18 +100,124 @@ fn huggingface_hub() {
     let Some(python) = python() else { return };
     let program = start();
     let told = ask(&program, python, "ask_hub.py");
-    same_vectors(&told, &["each", "all"], SCALED);
+    same_vectors(&told, &["each", "all", "base"], SCALED);
     let vectors = program_vectors(&TEXTS, SCALED);
     let dot = |a: &[f32], b: &[f32]| -> f64 {
         a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
     };
-    let similar = row(&told["similarity"]);
-    assert_eq!(similar.len(), TEXTS.len() - 1);
-    for (found, other) in similar.iter().zip(&vectors[1..]) {
-        assert!((f64::from(*found) - dot(&vectors[0], other)).abs() < 1e-6, "{similar:?}");
+    for way in ["similarity", "base_similarity"] {
+        let similar = row(&told[way]);
+        assert_eq!(similar.len(), TEXTS.len() - 1);
+        for (found, other) in similar.iter().zip(&vectors[1..]) {
+            assert!((f64::from(*found) - dot(&vectors[0], other)).abs() < 1e-6, "{similar:?}");
+        }
     }
     refused(&told, "unknown prompt", "HfHubHTTPError", 422, &[]);
     refused(&told, "wrong key", "HfHubHTTPError", 401, &[]);
+}
+
+/// The reranker that clients use. Its activation function is Identity.
+const RERANKER: &str = "bert";
+
+/// Runs a script against a server with an embedding model and a reranker.
+fn ask_both(script: &str) -> Option<Value> {
+    let python = python()?;
+    let models = [fixture(MODEL), fixture("rerankers/bert")];
+    let program = Program::start(&models, &["--api-key", "secret"]);
+    let texts = json!(TEXTS).to_string();
+    Some(run(python, script, &[&url(&program), MODEL, &texts, RERANKER]))
+}
+
+/// The library's ranking of the other texts for the first one: indices and scores.
+fn library_ranking() -> Vec<(usize, f32)> {
+    let files = model_files("rerankers/bert");
+    let reranker = block_on(Reranker::builder(files).build()).unwrap();
+    let ranked = block_on(reranker.rank(TEXTS[0], &TEXTS[1..])).unwrap();
+    ranked.into_iter().map(|one| (one.index, one.score)).collect()
+}
+
+/// Checks a client's ranking, a list of pairs of index and score.
+fn same_ranking(told: &Value, expected: &[(usize, f32)]) {
+    let pair = |one: &Value| (one[0].as_u64().unwrap() as usize, one[1].as_f64().unwrap() as f32);
+    let told: Vec<(usize, f32)> = told.as_array().unwrap().iter().map(pair).collect();
+    assert_eq!(told, expected);
+}
+
+/// A ranking with TEI's scores: probabilities instead of the model's logits.
+fn probabilities(ranking: &[(usize, f32)]) -> Vec<(usize, f32)> {
+    let sigmoid = |logit: f32| (1.0 / (1.0 + (-f64::from(logit)).exp())) as f32;
+    ranking.iter().map(|(index, logit)| (*index, sigmoid(*logit))).collect()
+}
+
+#[test]
+fn cohere() {
+    let Some(told) = ask_both("ask_cohere.py") else { return };
+    same_vectors(&told, &["every", "plain"], &[]);
+    let ranking = library_ranking();
+    same_ranking(&told["ranked"], &ranking);
+    assert_eq!(told["best"], json!([ranking[0].0, ranking[1].0]));
+    let vectors = program_vectors(&TEXTS, &[]);
+    let encodings = &told["encodings"];
+    for (at, vector) in vectors.iter().enumerate() {
+        let dim = vector.len();
+        let count = |kind: &str| encodings[kind][at].as_array().unwrap().len();
+        assert_eq!((count("int8"), count("uint8")), (dim, dim));
+        assert_eq!((count("binary"), count("ubinary")), (dim.div_ceil(8), dim.div_ceil(8)));
+        let bytes = STANDARD.decode(encodings["base64"][at].as_str().unwrap()).unwrap();
+        let values: Vec<f32> = bytes
+            .chunks_exact(4)
+            .map(|four| f32::from_le_bytes(four.try_into().unwrap()))
+            .collect();
+        assert_eq!(values, *vector);
+        let largest = vector.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+        for (value, int8) in vector.iter().zip(row(&encodings["int8"][at])) {
+            assert!((value / largest * 127.0 - int8).abs() < 0.501, "{value} {int8}");
+        }
+    }
+    assert!(told["tokens"].as_f64().unwrap() > 10.0);
+    refused(&told, "unknown model", "NotFoundError", 404, &["no-such-model"]);
+    refused(&told, "not a reranker", "BadRequestError", 400, &["reranker"]);
+    refused(&told, "unknown input type", "BadRequestError", 400, &["search_query"]);
+    refused(&told, "wrong key", "UnauthorizedError", 401, &["key"]);
+}
+
+#[test]
+fn langchain_cohere() {
+    let Some(told) = ask_both("ask_langchain_cohere.py") else { return };
+    let ranking = library_ranking();
+    // `CohereRerank` returns the best three by default.
+    same_ranking(&told["ranked"], &ranking[..3]);
+    same_ranking(&told["direct"], &ranking);
+    refused(&told, "wrong key", "UnauthorizedError", 401, &["key"]);
+}
+
+#[test]
+fn litellm() {
+    let Some(told) = ask_both("ask_litellm.py") else { return };
+    same_vectors(&told, &["openai", "hosted_vllm"], &[]);
+    let ranking = library_ranking();
+    same_ranking(&told["cohere"], &ranking);
+    same_ranking(&told["best"], &ranking[..2]);
+    same_ranking(&told["huggingface"], &probabilities(&ranking));
+    for (mistake, word) in [("unknown model", "no-such-model"), ("wrong key", "key")] {
+        let says = told["errors"][mistake]["says"].as_str().unwrap();
+        assert!(says.contains(word), "{says}");
+    }
+}
+
+#[test]
+fn llama_index() {
+    let Some(told) = ask_both("ask_llama_index.py") else { return };
+    // Both clients' vectors have length one, as this model's have.
+    same_vectors(&told, &["tei", "openai_like", "query"], &[]);
+    refused(&told, "unknown model", "NotFoundError", 404, &["no-such-model"]);
+}
+
+#[test]
+fn haystack() {
+    let Some(told) = ask_both("ask_haystack.py") else { return };
+    same_vectors(&told, &["documents", "text", "openai"], &[]);
+    same_ranking(&told["ranked"], &probabilities(&library_ranking()));
 }
 
 #[test]

@@ -138,6 +138,10 @@ fn docs(width: u64, theme: &str) {
     for name in ["POST /rerank", "POST /v1/rerank", "POST /similarity", "POST /api/embed"] {
         of(name);
     }
+    for name in ["POST /v2/embed", "POST /v2/rerank", "POST /predict", "POST /embed_all", "POST /"]
+    {
+        of(name);
+    }
 }
 
 #[test]

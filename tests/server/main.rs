@@ -7,12 +7,14 @@
     reason = "a test fails by panicking"
 )]
 
+mod cohere;
 mod errors;
 mod health;
 mod load;
 mod multi_vector;
 mod ollama;
 mod openai;
+mod reports;
 mod rerank;
 mod shutdown;
 mod support;

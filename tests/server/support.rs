@@ -254,6 +254,15 @@ pub fn bits_of(row: &[f32]) -> Vec<u32> {
     row.iter().map(|value| value.to_bits()).collect()
 }
 
+/// The beginning of a text that has this many tokens, as the server's tokenizer cuts it.
+pub fn first_tokens(server: &Running, text: &str, count: usize) -> String {
+    let request = serde_json::json!({ "inputs": text, "add_special_tokens": false });
+    let tokens = server.post("/tokenize", &request).ok();
+    let end = tokens[0][count - 1]["stop"].as_u64().unwrap() as usize;
+    assert!(end < text.len(), "{text} has more than {count} tokens");
+    text[..end].to_owned()
+}
+
 /// Texts of many lengths.
 pub fn texts(count: usize) -> Vec<String> {
     let words = ["cat", "sat", "roof", "the", "dog", "ran", "über", "naïve", "f16", "42"];

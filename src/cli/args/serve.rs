@@ -38,6 +38,13 @@ pub struct ServeArgs {
     /// Accept token ids in place of texts. They must come from the model's own tokenizer.
     #[arg(long, help_heading = "Clients")]
     pub accept_token_ids: bool,
+    /// Ignore unknown fields of requests in every API. The APIs of text-embeddings-inference and Ollama always
+    /// ignore them, as their own servers do; the others refuse them.
+    #[arg(long, help_heading = "Clients")]
+    pub ignore_unknown_fields: bool,
+    /// Replace invalid characters of requests (half an emoji, invalid UTF-8) by U+FFFD instead of refusing them.
+    #[arg(long, help_heading = "Clients")]
+    pub lossy: bool,
     /// Maximum size of a request body in bytes.
     #[arg(long, value_name = "N", default_value = "33554432", help_heading = "Limits")]
     pub max_body_bytes: NonZeroUsize,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::ServedModel;
 use super::loaded::{QueuedText, Row};
 use crate::config::ModelKind;
-use crate::embedder::{EmbedOptions, EmbedTask, RerankOptions, TextModel};
+use crate::embedder::{EmbedOptions, EmbedTask, OnTooLong, RerankOptions, TextModel};
 use crate::error::Error;
 use crate::server::metrics::Stage;
 use crate::server::queue::{Answer, Charge, Full, retry_after};
@@ -108,6 +108,45 @@ impl ServedModel {
             let decode =
                 |(text, ids): (usize, Vec<u32>)| runs.decode(text, &ids, skip_special_tokens);
             ids.into_iter().enumerate().map(decode).collect()
+        })
+        .await
+    }
+
+    /// Cuts texts to a maximum number of tokens, without special tokens, at the end at which the model's
+    /// tokenizer cuts; or refuses them.
+    pub async fn limit_tokens(
+        &self,
+        texts: Vec<String>,
+        maximum: usize,
+        on_too_long: OnTooLong,
+    ) -> Result<Vec<String>, Refusal> {
+        let model = self.model.clone();
+        self.tokenize(Instant::now(), move || {
+            let runs = model.runner();
+            // Prompts are not part of the texts.
+            let options = EmbedOptions { prompt: Some(String::new()), ..EmbedOptions::default() };
+            let limit = |(index, mut text): (usize, String)| {
+                let (_, pieces) = runs.token_pieces(&text, &options, false)?;
+                let tokens = pieces.len();
+                if tokens <= maximum {
+                    return Ok(text);
+                }
+                if on_too_long == OnTooLong::Error {
+                    return Err(Error::TooLong { text: index, tokens, limit: maximum });
+                }
+                match runs.truncates_left() {
+                    true => {
+                        let start = text.ceil_char_boundary(pieces[tokens - maximum].bytes.0);
+                        text.replace_range(..start, "");
+                    }
+                    false => {
+                        let end = pieces[maximum.saturating_sub(1)].bytes.1;
+                        text.truncate(text.floor_char_boundary(end));
+                    }
+                }
+                Ok(text)
+            };
+            texts.into_iter().enumerate().map(limit).collect()
         })
         .await
     }

@@ -90,7 +90,7 @@ function example(api, one, body) {
   const schema = resolve(api, body.schema);
   const found = structuredClone(body.example ?? (named && resolve(api, named).value) ?? schema.example ?? schema.examples?.[0] ?? {});
   if (found.model !== undefined) {
-    const kind = one.path.includes("rerank") ? "reranker" : one.path.includes("sparse") ? "sparse" : "embedding";
+    const kind = /rerank|predict/.test(one.path) ? "reranker" : one.path.includes("sparse") ? "sparse" : "embedding";
     found.model = served.find((each) => each.kind === kind)?.id ?? found.model;
   }
   return JSON.stringify(found, null, 2);

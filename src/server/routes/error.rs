@@ -46,20 +46,34 @@ pub(crate) struct ApiError {
     retry_after: Option<Duration>,
 }
 
-/// How an API responds to a request that is well-formed JSON but invalid: with 400 in the APIs of OpenAI
-/// and Ollama, with 422 in that of text-embeddings-inference.
+/// The conventions of an API for invalid requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dialect {
     OpenAi,
+    /// Hugging Face's text-embeddings-inference.
     Tei,
+    Ollama,
+    Cohere,
 }
 
 impl Dialect {
+    /// The status for well-formed JSON that is invalid.
     fn status(self) -> StatusCode {
         match self {
-            Dialect::OpenAi => StatusCode::BAD_REQUEST,
+            Dialect::OpenAi | Dialect::Ollama | Dialect::Cohere => StatusCode::BAD_REQUEST,
             Dialect::Tei => StatusCode::UNPROCESSABLE_ENTITY,
         }
+    }
+
+    /// Whether the API's own server ignores unknown fields: TEI's and Ollama's JSON parsers do.
+    pub fn ignores_unknown_fields(self) -> bool {
+        matches!(self, Dialect::Tei | Dialect::Ollama)
+    }
+
+    /// Whether the API's own server reads JSON whatever the content type says. Ollama's does, and its
+    /// documentation uses curl without a header, which then says `application/x-www-form-urlencoded`.
+    pub fn takes_any_content_type(self) -> bool {
+        self == Dialect::Ollama
     }
 
     /// The error for an invalid request.
@@ -139,11 +153,17 @@ impl ApiError {
         self
     }
 
-    /// Replaces the library's name of an option by that of the request's field.
+    /// Replaces the library's name of an option, or of a list of texts, by that of the request's field.
     pub fn renamed(mut self, ours: &str, theirs: &str) -> Self {
-        if self.object.param.as_deref() == Some(ours) {
-            self.object.param = Some(theirs.to_owned());
-            self.object.message = self.object.message.replacen(ours, theirs, 1);
+        match self.object.param.as_deref().and_then(|param| param.strip_prefix(ours)) {
+            Some("") => {
+                self.object.param = Some(theirs.to_owned());
+                self.object.message = self.object.message.replacen(ours, theirs, 1);
+            }
+            Some(index) if index.starts_with('[') => {
+                self.object.param = Some(format!("{theirs}{index}"));
+            }
+            _ => {}
         }
         self
     }

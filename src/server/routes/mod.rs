@@ -5,6 +5,7 @@
 
 mod answer;
 mod body;
+mod cohere;
 mod error;
 mod info;
 mod input;
@@ -13,6 +14,7 @@ mod observe;
 mod ollama;
 mod openai;
 mod rerank;
+mod surrogates;
 mod tei;
 
 use std::ops::Deref;
@@ -248,6 +250,7 @@ fn rfc3339(unix: u64) -> String {
 pub(crate) fn router(app: App) -> Router {
     let keyed = OpenApiRouter::new()
         .routes(routes!(openai::embeddings))
+        .routes(routes!(openai::embeddings_alias))
         .routes(routes!(openai::models))
         .routes(routes!(tei::embed::embed))
         .routes(routes!(tei::embed::embed_all))
@@ -257,8 +260,11 @@ pub(crate) fn router(app: App) -> Router {
         .routes(routes!(tei::similarity::similarity))
         .routes(routes!(tei::tokens::tokenize))
         .routes(routes!(tei::tokens::decode))
+        .routes(routes!(tei::root::root))
         .routes(routes!(info::info))
         .routes(routes!(rerank::rerank))
+        .routes(routes!(cohere::embed))
+        .routes(routes!(cohere::rerank))
         .routes(routes!(ollama::embed))
         .routes(routes!(ollama::embeddings))
         .routes(routes!(ollama::version))

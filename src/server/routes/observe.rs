@@ -25,7 +25,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Middleware: counts, times and logs a request, and sets `x-request-id` on its response.
 pub(crate) async fn observe(State(app): State<App>, mut request: Request, next: Next) -> Response {
-    let id = request_id(request.headers());
+    let id = own_or_new_id(request.headers());
     request.headers_mut().insert(REQUEST_ID, id.clone());
     let route = match request.extensions().get::<MatchedPath>() {
         Some(path) => path.as_str().to_owned(),
@@ -54,12 +54,18 @@ pub(crate) async fn observe(State(app): State<App>, mut request: Request, next: 
 }
 
 /// The client's id if it has 1 to 128 printable ASCII characters, else a new one.
-fn request_id(headers: &HeaderMap) -> HeaderValue {
+fn own_or_new_id(headers: &HeaderMap) -> HeaderValue {
     let own = headers.get(REQUEST_ID).filter(|id| {
         let id = id.as_bytes();
         (1..=128).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic)
     });
     own.cloned().unwrap_or_else(new_id)
+}
+
+/// The id of a request that has passed [`observe`].
+pub(super) fn request_id(headers: &HeaderMap) -> String {
+    let id = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
+    id.unwrap_or_default().to_owned()
 }
 
 /// A new id: 16 hexadecimal digits for the process and 16 for the request.
@@ -153,7 +159,7 @@ mod tests {
         let id = |given: &[u8]| {
             let mut headers = HeaderMap::new();
             headers.insert(REQUEST_ID, HeaderValue::from_bytes(given).unwrap());
-            request_id(&headers)
+            own_or_new_id(&headers)
         };
         assert_eq!(id(b"abc-123"), "abc-123");
         let [first, second] = [id(b"has space"), id(&[b'a'; 129])];

@@ -19,7 +19,6 @@ use crate::server::models::{ModelDescription, RequestRows, ServedModel, Texts};
 
 /// Texts to embed.
 #[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
 #[schema(example = json!({ "model": "all-MiniLM-L6-v2", "input": ["A cat sat on the roof."] }))]
 pub(crate) struct OllamaEmbedRequest {
     model: Option<String>,
@@ -39,7 +38,7 @@ pub(crate) struct OllamaEmbedRequest {
 }
 
 impl ApiRequest for OllamaEmbedRequest {
-    const DIALECT: Dialect = Dialect::OpenAi;
+    const DIALECT: Dialect = Dialect::Ollama;
 }
 
 /// Vectors of length one, in the order of the texts.
@@ -94,7 +93,6 @@ pub(crate) async fn embed(
 
 /// A text to embed, as Ollama's older route takes it.
 #[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
 #[schema(example = json!({ "model": "all-MiniLM-L6-v2", "prompt": "A cat sat on the roof." }))]
 pub(crate) struct OllamaEmbeddingsRequest {
     model: Option<String>,
@@ -110,7 +108,7 @@ pub(crate) struct OllamaEmbeddingsRequest {
 }
 
 impl ApiRequest for OllamaEmbeddingsRequest {
-    const DIALECT: Dialect = Dialect::OpenAi;
+    const DIALECT: Dialect = Dialect::Ollama;
 }
 
 /// The vector of a text, of length one.
@@ -237,7 +235,7 @@ pub(crate) struct OllamaShowRequest {
 }
 
 impl ApiRequest for OllamaShowRequest {
-    const DIALECT: Dialect = Dialect::OpenAi;
+    const DIALECT: Dialect = Dialect::Ollama;
 }
 
 /// Facts about a model and its capabilities.

@@ -19,7 +19,6 @@ use crate::server::models::RequestRows;
 
 /// Texts to embed.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
 #[schema(example = json!({
     "model": "all-MiniLM-L6-v2",
     "input": ["A cat sat on the roof.", "The dog ran."],
@@ -168,6 +167,23 @@ pub(crate) async fn embeddings(
         }
     };
     Ok(truncated_header(json(&model, values, answer).await?, cut))
+}
+
+/// Embed texts
+///
+/// Same as `/v1/embeddings`. text-embeddings-inference and Infinity have this route.
+#[utoipa::path(
+    post,
+    path = "/embeddings",
+    tag = "OpenAI",
+    request_body = EmbeddingsRequest,
+    responses((status = OK, body = EmbeddingsResponse), (status = "default", body = ErrorBody)),
+)]
+pub(crate) async fn embeddings_alias(
+    state: State<App>,
+    request: Json<EmbeddingsRequest>,
+) -> Result<Response, ApiError> {
+    embeddings(state, request).await
 }
 
 pub(super) fn on_too_long(truncate: Option<bool>) -> OnTooLong {

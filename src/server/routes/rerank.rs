@@ -10,11 +10,11 @@ use super::body::{ApiRequest, Json};
 use super::error::{ApiError, Dialect, ErrorBody};
 use super::openai::{Usage, on_too_long};
 use super::{App, RANKING_KINDS, ranking};
+use crate::embedder::OnTooLong;
 use crate::server::models::ScoreScale;
 
 /// A query and the documents to rank.
 #[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
 #[schema(example = json!({
     "query": "Where is the cat?",
     "documents": ["A cat sat on the roof.", "The dog ran."],
@@ -35,6 +35,8 @@ pub(crate) struct RankRequest {
     /// Whether pairs that are too long are truncated (true, the default) or refused (false). Extension of
     /// Cohere's and Jina's APIs.
     truncate: Option<bool>,
+    /// Maximum number of tokens of a document. Longer documents are cut. Default: the model's maximum.
+    max_tokens_per_doc: Option<usize>,
 }
 
 impl ApiRequest for RankRequest {
@@ -96,33 +98,86 @@ pub(crate) async fn rerank(
     State(app): State<App>,
     Json(request): Json<RankRequest>,
 ) -> Result<Response, ApiError> {
-    let dialect = RankRequest::DIALECT;
-    let model = app.model(RANKING_KINDS, request.model.as_deref())?;
-    app.check_count(dialect, "documents", request.documents.len())?;
-    let top = match request.top_n {
+    let question = Question {
+        model: request.model,
+        query: request.query,
+        documents: request.documents,
+        top_n: request.top_n,
+        return_documents: request.return_documents.unwrap_or(false),
+        max_tokens_per_doc: request.max_tokens_per_doc,
+        on_too_long: on_too_long(request.truncate),
+    };
+    let ranking = rank(&app, RankRequest::DIALECT, question).await?;
+    let usage = Usage::of(ranking.tokens);
+    let answer = RankResponse { model: ranking.model, results: ranking.results, usage };
+    Ok(truncated_header(small(&answer)?, ranking.truncated))
+}
+
+/// A request to rank documents, in any of the APIs that have `documents`.
+pub(super) struct Question {
+    pub model: Option<String>,
+    pub query: String,
+    pub documents: Vec<Document>,
+    pub top_n: Option<usize>,
+    pub return_documents: bool,
+    pub max_tokens_per_doc: Option<usize>,
+    pub on_too_long: OnTooLong,
+}
+
+/// The documents of a request, ranked.
+pub(super) struct Ranking {
+    pub model: String,
+    pub results: Vec<RankedDocument>,
+    /// Token count of all pairs.
+    pub tokens: usize,
+    /// Number of truncated pairs.
+    pub truncated: usize,
+}
+
+/// Ranks documents.
+pub(super) async fn rank(
+    app: &App,
+    dialect: Dialect,
+    question: Question,
+) -> Result<Ranking, ApiError> {
+    let model = app.model(RANKING_KINDS, question.model.as_deref())?;
+    app.check_count(dialect, "documents", question.documents.len())?;
+    let top = match question.top_n {
         Some(0) => return Err(dialect.invalid("top_n", "top_n: is 0; give at least 1")),
         top => top.unwrap_or(usize::MAX),
     };
-    let documents: Vec<String> = request.documents.into_iter().map(Document::into_text).collect();
-    let kept = request.return_documents.unwrap_or(false).then(|| documents.clone());
+    let refused = |refusal| dialect.error(refusal).renamed("input", "documents");
+    let mut documents: Vec<String> =
+        question.documents.into_iter().map(Document::into_text).collect();
+    let returned = question.return_documents.then(|| documents.clone());
+    match question.max_tokens_per_doc {
+        None => {}
+        Some(0) => {
+            let message = "max_tokens_per_doc: is 0; give at least 1";
+            return Err(dialect.invalid("max_tokens_per_doc", message));
+        }
+        Some(maximum) => {
+            let limited = model.limit_tokens(documents, maximum, question.on_too_long).await;
+            documents = limited.map_err(refused)?;
+        }
+    }
     let scores = model
-        .rerank(request.query, documents, ScoreScale::Model, on_too_long(request.truncate))
+        .rerank(question.query, documents, ScoreScale::Model, question.on_too_long)
         .await
-        .map_err(|refusal| dialect.error(refusal))?;
+        .map_err(refused)?;
     let document = |index: usize| {
-        let text = kept.as_ref().and_then(|texts| texts.get(index).cloned());
+        let text = returned.as_ref().and_then(|texts| texts.get(index).cloned());
         text.map(|text| DocumentObject { text })
     };
-    let results = ranking(&scores.rows)
-        .into_iter()
-        .take(top)
-        .map(|(index, relevance_score)| RankedDocument {
-            index,
-            relevance_score,
-            document: document(index),
-        })
-        .collect();
-    let usage = Usage::of(scores.tokens);
-    let answer = small(&RankResponse { model: model.name().to_owned(), results, usage })?;
-    Ok(truncated_header(answer, scores.truncated.len()))
+    let result = |(index, relevance_score)| RankedDocument {
+        index,
+        relevance_score,
+        document: document(index),
+    };
+    Ok(Ranking {
+        model: model.name().to_owned(),
+        results: ranking(&scores.rows).into_iter().take(top).map(result).collect(),
+        tokens: scores.tokens,
+        truncated: scores.truncated.len(),
+    })
 }

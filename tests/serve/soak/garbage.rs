@@ -13,7 +13,12 @@ use crate::support::fixture;
 const JSON: Option<&str> = Some("application/json");
 /// Routes with their field of texts, and their status for valid JSON of the wrong shape: 400 in OpenAI's API, 422 in
 /// text-embeddings-inference's.
-const ROUTES: [(&str, &str, u16); 6] = [
+const ROUTES: [(&str, &str, u16); 11] = [
+    ("/v2/embed", "texts", 400),
+    ("/v2/rerank", "documents", 400),
+    ("/embeddings", "input", 400),
+    ("/embed_all", "inputs", 422),
+    ("/predict", "inputs", 422),
     ("/v1/embeddings", "input", 400),
     ("/api/embed", "input", 400),
     ("/embed", "inputs", 422),
@@ -77,11 +82,15 @@ fn shaped(body: &Bytes) -> bool {
 /// A valid request of a route, from which invalid ones are made.
 fn good(path: &str) -> Value {
     match path {
-        "/v1/rerank" => json!({ "query": "a cat", "documents": ["a roof", "a train"] }),
+        "/v2/embed" => json!({ "texts": ["a cat", "a roof"] }),
+        "/predict" => json!({ "inputs": [["a cat", "a roof"]] }),
+        "/v1/rerank" | "/v2/rerank" => {
+            json!({ "query": "a cat", "documents": ["a roof", "a train"] })
+        }
         "/similarity" => {
             json!({ "inputs": { "source_sentence": "a cat", "sentences": ["a roof"] } })
         }
-        "/embed" | "/tokenize" => json!({ "inputs": ["a cat", "a roof"] }),
+        "/embed" | "/embed_all" | "/tokenize" => json!({ "inputs": ["a cat", "a roof"] }),
         _ => json!({ "input": ["a cat", "a roof"] }),
     }
 }
@@ -136,9 +145,12 @@ fn cases() -> Vec<Case> {
             bent[field] = value;
             post(JSON, bent.to_string().into_bytes(), shape);
         }
-        // Wrong content type, wrong method, body too large.
-        post(Some("text/plain"), whole.clone(), 415);
-        post(Some("application/x-www-form-urlencoded"), b"input=a".to_vec(), 415);
+        // Wrong content type, wrong method, body too large. Ollama's routes read JSON of any content type.
+        let (any_type, kind) = (path.starts_with("/api/"), "application/x-www-form-urlencoded");
+        post(Some(kind), b"input=a".to_vec(), if any_type { 400 } else { 415 });
+        if !any_type {
+            post(Some("text/plain"), whole.clone(), 415);
+        }
         post(JSON, format!("{{\"{field}\": [\"{}\"]}}", "a".repeat(1_000_000)).into_bytes(), 413);
         cases.push(Case { method: Method::GET, path, kind: None, body: Vec::new(), status: 405 });
         cases.push(Case { method: Method::DELETE, path, kind: JSON, body: whole, status: 405 });

@@ -5,7 +5,7 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{TEI, TruncationDirection, check_direction};
+use super::{TEI, TruncationDirection, check_direction, refused};
 use crate::config::ModelKind;
 use crate::embedder::EmbedOptions;
 use crate::server::routes::answer::{json, truncated_header};
@@ -17,7 +17,6 @@ use crate::server::routes::{App, InputType};
 
 /// Texts to embed.
 #[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
 #[schema(example = json!({ "inputs": ["A cat sat on the roof.", "The dog ran."] }))]
 pub(crate) struct EmbedRequest {
     inputs: Input,
@@ -37,7 +36,6 @@ pub(crate) struct EmbedRequest {
 
 /// Texts to embed, with a vector for each token.
 #[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
 #[schema(example = json!({ "inputs": ["A cat sat on the roof."] }))]
 pub(crate) struct EmbedAllRequest {
     inputs: Input,
@@ -56,7 +54,6 @@ pub(crate) struct EmbedAllRequest {
 
 /// Texts to embed as sparse vectors.
 #[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
 #[schema(example = json!({ "inputs": ["A cat sat on the roof."] }))]
 pub(crate) struct EmbedSparseRequest {
     inputs: Input,
@@ -119,7 +116,8 @@ pub(crate) async fn embed(
         ..EmbedOptions::default()
     };
     let rows = model.embed(request.inputs.texts, options).await;
-    let rows = rows.map_err(|refusal| TEI.error(refusal).renamed("truncate_dim", "dimensions"))?;
+    let rows =
+        rows.map_err(|refusal| refused(refusal, "inputs").renamed("truncate_dim", "dimensions"))?;
     let values = rows.rows.iter().map(Vec::len).sum();
     let answer = json(&model, values, move || rows.rows).await?;
     Ok(truncated_header(answer, rows.truncated.len()))
@@ -151,7 +149,8 @@ pub(crate) async fn embed_all(
         on_too_long: on_too_long(request.truncate),
         ..EmbedOptions::default()
     };
-    let rows = model.embed_tokens(texts, options).await.map_err(|refusal| TEI.error(refusal))?;
+    let rows =
+        model.embed_tokens(texts, options).await.map_err(|refusal| refused(refusal, "inputs"))?;
     let values = rows.rows.iter().map(|vectors| vectors.values.len()).sum();
     let cut = rows.truncated.len();
     let answer = move || -> Vec<Vec<Vec<f32>>> {
@@ -181,7 +180,8 @@ pub(crate) async fn embed_sparse(
         on_too_long: on_too_long(request.truncate),
         ..EmbedOptions::default()
     };
-    let rows = model.embed_sparse(texts, options).await.map_err(|refusal| TEI.error(refusal))?;
+    let rows =
+        model.embed_sparse(texts, options).await.map_err(|refusal| refused(refusal, "inputs"))?;
     let values = rows.rows.iter().map(|vector| vector.values.len()).sum();
     let cut = rows.truncated.len();
     let answer = move || -> Vec<Vec<SparseValue>> {

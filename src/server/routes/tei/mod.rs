@@ -4,6 +4,7 @@
 //! route uses the first model of a kind that can answer.
 
 pub(super) mod embed;
+pub(super) mod root;
 pub(super) mod score;
 pub(super) mod similarity;
 pub(super) mod tokens;
@@ -12,9 +13,14 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::error::{ApiError, Dialect};
-use crate::server::models::ServedModel;
+use crate::server::models::{Refusal, ServedModel};
 
 const TEI: Dialect = Dialect::Tei;
+
+/// The response for a request without rows, whose texts are in this field.
+fn refused(refusal: Refusal, field: &str) -> ApiError {
+    TEI.error(refusal).renamed("input", field)
+}
 
 /// The end at which texts that are too long are cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]

@@ -8,7 +8,7 @@ use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{TEI, TruncationDirection, check_direction};
+use super::{TEI, TruncationDirection, check_direction, refused};
 use crate::config::ModelKind;
 use crate::server::models::{ScoreScale, ScoredInput};
 use crate::server::routes::answer::{small, truncated_header};
@@ -19,7 +19,6 @@ use crate::server::routes::{App, RANKING_KINDS, ranking};
 
 /// A query and the texts to rank.
 #[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
 #[schema(example = json!({
     "query": "Where is the cat?",
     "texts": ["A cat sat on the roof.", "The dog ran."],
@@ -54,7 +53,6 @@ pub(crate) struct Rank {
 
 /// Texts or pairs to classify.
 #[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
 #[schema(example = json!({ "inputs": [["Where is the cat?", "A cat sat on the roof."]] }))]
 pub(crate) struct PredictRequest {
     /// A text, a pair of texts, or a list whose items are lists of one or two texts.
@@ -122,7 +120,7 @@ pub(crate) async fn rerank(
             on_too_long(request.truncate),
         )
         .await
-        .map_err(|refusal| TEI.error(refusal))?;
+        .map_err(|refusal| refused(refusal, "texts"))?;
     let text = |index: usize| returned.as_ref().and_then(|texts| texts.get(index).cloned());
     let ranked: Vec<Rank> = ranking(&scores.rows)
         .into_iter()
@@ -152,7 +150,7 @@ pub(crate) async fn predict(
     let scores = model
         .predict(inputs, scale(request.raw_scores), on_too_long(request.truncate))
         .await
-        .map_err(|refusal| TEI.error(refusal))?;
+        .map_err(|refusal| refused(refusal, "inputs"))?;
     let labels = model.describe().labels;
     let predictions = |scores: &Vec<f32>| -> Vec<Prediction> {
         let label = |index: usize| labels.get(index).cloned().unwrap_or_default();

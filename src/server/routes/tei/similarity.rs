@@ -5,7 +5,7 @@ use axum::response::Response;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::{TEI, TruncationDirection, check_direction};
+use super::{TEI, TruncationDirection, check_direction, refused};
 use crate::config::ModelKind;
 use crate::embedder::EmbedOptions;
 use crate::server::models::{RequestRows, Texts};
@@ -17,7 +17,6 @@ use crate::server::routes::openai::on_too_long;
 
 /// A sentence and the sentences to compare it with.
 #[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
 #[schema(example = json!({ "inputs": {
     "source_sentence": "A cat sat on the roof.",
     "sentences": ["The cat is up there.", "The dog ran."],
@@ -31,7 +30,6 @@ pub(crate) struct SimilarityRequest {
 
 /// The sentences of a request.
 #[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct SimilarityInput {
     source_sentence: String,
     sentences: Vec<String>,
@@ -39,7 +37,6 @@ pub(crate) struct SimilarityInput {
 
 /// Options of a comparison.
 #[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct SimilarityParameters {
     /// Whether texts that are too long are truncated (true, the default) or refused (false).
     truncate: Option<bool>,
@@ -79,7 +76,7 @@ pub(crate) async fn similarity(
     };
     let texts = std::iter::once(source_sentence).chain(sentences).collect();
     let rows = model.embed(Texts::Text(texts), options).await;
-    let RequestRows { rows, truncated, .. } = rows.map_err(|refusal| TEI.error(refusal))?;
+    let RequestRows { rows, truncated, .. } = rows.map_err(|refusal| refused(refusal, "inputs"))?;
     let function = model.similarity_function();
     let scores: Vec<f32> = match rows.split_first() {
         Some((source, others)) => {

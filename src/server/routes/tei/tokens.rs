@@ -5,7 +5,7 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::TEI;
+use super::{TEI, refused};
 use crate::embedder::EmbedOptions;
 use crate::server::models::Texts;
 use crate::server::routes::App;
@@ -17,7 +17,6 @@ use crate::tokenize::Piece;
 
 /// Texts to tokenize.
 #[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
 #[schema(example = json!({ "inputs": "A cat sat on the roof." }))]
 pub(crate) struct TokenizeRequest {
     inputs: Input,
@@ -44,7 +43,6 @@ pub(crate) struct TokenObject {
 
 /// Token ids to decode.
 #[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
 #[schema(example = json!({ "ids": [101, 102], "skip_special_tokens": false }))]
 pub(crate) struct DecodeRequest {
     /// The token ids of one text, or of several.
@@ -82,8 +80,10 @@ pub(crate) async fn tokenize(
     let texts = app.only_text(TEI, "inputs", request.inputs.texts)?;
     let special = request.add_special_tokens.unwrap_or(true);
     let options = EmbedOptions { prompt_name: request.prompt_name, ..EmbedOptions::default() };
-    let tokens =
-        model.tokens(texts, options, special).await.map_err(|refusal| TEI.error(refusal))?;
+    let tokens = model
+        .tokens(texts, options, special)
+        .await
+        .map_err(|refusal| refused(refusal, "inputs"))?;
     let count = tokens.iter().map(|(_, pieces)| pieces.len()).sum();
     json(&model, count, move || tokens.into_iter().map(objects).collect::<Vec<_>>()).await
 }
@@ -126,7 +126,7 @@ pub(crate) async fn decode(
         return Err(TEI.invalid("ids", "ids: is text; send token ids, as /tokenize returns them"));
     };
     let skip = request.skip_special_tokens.unwrap_or(true);
-    let texts = model.decode(ids, skip).await.map_err(|refusal| TEI.error(refusal))?;
+    let texts = model.decode(ids, skip).await.map_err(|refusal| refused(refusal, "ids"))?;
     let count = texts.len();
     json(&model, count, move || texts).await
 }

@@ -1,0 +1,69 @@
+//! `POST /`: the route of TEI's model, by kind.
+
+use axum::extract::State;
+use axum::response::Response;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use super::embed::EmbedRequest;
+use super::{embed, score, similarity};
+use crate::config::ModelKind;
+use crate::server::routes::App;
+use crate::server::routes::body::{JsonBytes, parse_on_thread, peek};
+use crate::server::routes::error::{ApiError, ErrorBody};
+
+/// The fields that select a route.
+#[derive(Debug, Default, Deserialize)]
+struct Peek {
+    model: Option<String>,
+    query: Option<IgnoredAny>,
+    texts: Option<IgnoredAny>,
+    inputs: Option<Inputs>,
+}
+
+/// The shape of `inputs`.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Inputs {
+    Sentences {
+        #[expect(dead_code, reason = "only its presence counts")]
+        source_sentence: IgnoredAny,
+    },
+    Other(IgnoredAny),
+}
+
+/// Ask the model, whatever its kind
+///
+/// As in TEI, the kind of the model selects the route: `/embed` for an embedding model, `/embed_sparse` for a
+/// sparse model, `/predict` for a reranker or classifier, and `/embed_all` for a multi-vector model. The
+/// model is the one named by `model`, else the first. A body with `query` and `texts` goes to `/rerank`, one
+/// with `inputs.source_sentence` to `/similarity`.
+#[utoipa::path(
+    post,
+    path = "/",
+    tag = "text-embeddings-inference",
+    request_body = EmbedRequest,
+    responses((status = OK, body = Vec<Vec<f32>>), (status = "default", body = ErrorBody)),
+)]
+pub(crate) async fn root(State(app): State<App>, body: JsonBytes) -> Result<Response, ApiError> {
+    // `body` holds the charge for its memory until the response is made.
+    let bytes = body.bytes.clone();
+    // An invalid body gets the error of the route that it is passed to.
+    let peek: Peek = peek(bytes.clone()).await;
+    let state = State(app.clone());
+    if peek.query.is_some() && peek.texts.is_some() {
+        return score::rerank(state, parse_on_thread(bytes, &app).await?).await;
+    }
+    if matches!(peek.inputs, Some(Inputs::Sentences { .. })) {
+        return similarity::similarity(state, parse_on_thread(bytes, &app).await?).await;
+    }
+    // Without a name, the first model is also the first of its kind, which each route picks.
+    match app.named_or_first(peek.model.as_deref())?.kind() {
+        ModelKind::Dense => embed::embed(state, parse_on_thread(bytes, &app).await?).await,
+        ModelKind::Sparse => embed::embed_sparse(state, parse_on_thread(bytes, &app).await?).await,
+        ModelKind::MultiVector => {
+            embed::embed_all(state, parse_on_thread(bytes, &app).await?).await
+        }
+        ModelKind::Reranker => score::predict(state, parse_on_thread(bytes, &app).await?).await,
+    }
+}
