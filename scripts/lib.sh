@@ -197,6 +197,52 @@ RUN
     chmod +x "$dir/run"
 }
 
+# ensure_silent_drivers DIR: adds drivers of real GPUs to the driver that ensure_mesa_matrices unpacked. They run without
+# hardware, complete every submit, and compute nothing. DIR/silent GPU PROGRAM then runs a program on one of them. With
+# SILENT_BESIDE_SOFTWARE=1 the program sees the software driver too.
+ensure_silent_drivers() {
+    local dir=$1 log libraries name driver
+    if [ -x "$dir/silent" ]; then
+        say "Drivers that compute nothing: present"
+        return 0
+    fi
+    [ -x "$dir/run" ] || return 1
+    say "Drivers that compute nothing: unpacking into ${dir#"$ROOT"/}"
+    log=$dir/log
+    if ! unpack_newer_debian "$dir" "mesa-drm-shim/$NEWER_DEBIAN-backports" >"$log" 2>&1; then
+        tail -n 3 "$log" >&2
+        rm -rf "$log" "$dir/packages" "$dir/apt"
+        return 1
+    fi
+    rm -f "$log"
+    libraries=$dir/root/usr/lib/x86_64-linux-gnu
+    for name in radeon nouveau freedreno asahi; do
+        [ -f "$libraries/libvulkan_$name.so" ] || return 1
+        printf '{"file_format_version": "1.0.1", "ICD": {"api_version": "1.4.0", "library_path": "%s"}}\n' \
+            "$libraries/libvulkan_$name.so" >"$dir/$name.json"
+    done
+    cat >"$dir/silent" <<SILENT
+#!/bin/sh
+# Runs a program on the driver of a GPU that is not there: usage: silent GPU PROGRAM ARGUMENT...
+case \$1 in
+navi31) name=radeon shim=amdgpu AMDGPU_GPU_ID=navi31 && export AMDGPU_GPU_ID ;;
+ga100) name=nouveau shim=nouveau NOUVEAU_CHIPSET=170 NVK_I_WANT_A_BROKEN_VULKAN_DRIVER=1 &&
+    export NOUVEAU_CHIPSET NVK_I_WANT_A_BROKEN_VULKAN_DRIVER ;;
+a740) name=freedreno shim=freedreno FD_GPU_ID=740 && export FD_GPU_ID ;;
+m1) name=asahi shim=asahi ;;
+*) echo "silent: \$1 is not one of navi31, ga100, a740 and m1" >&2 && exit 2 ;;
+esac
+shift
+program=\$(readlink -f "\$1")
+shift
+drivers="$dir/\$name.json\${SILENT_BESIDE_SOFTWARE:+:$dir/driver.json}"
+exec env XDG_RUNTIME_DIR="$dir/runtime" VK_DRIVER_FILES="\$drivers" VK_LOADER_LAYERS_DISABLE='~implicit~' \\
+    "$libraries/ld-linux-x86-64.so.2" --library-path "$libraries:/lib/x86_64-linux-gnu:/usr/lib/x86_64-linux-gnu" \\
+    --preload "$libraries/lib\${shim}_noop_drm_shim.so" "\$program" "\$@"
+SILENT
+    chmod +x "$dir/silent"
+}
+
 # has_chromium: succeeds if there is a browser for the tests of pages.
 has_chromium() {
     have chromium || have chromium-browser || have google-chrome

@@ -22,7 +22,8 @@
 // not bit-identical to attention_tile. Steps start at the text's first token, so a text's result does not depend
 // on its neighbours.
 #import storage as act
-#import store_plain
+#import report_plain
+#import store
 #import attention
 #import coop
 
@@ -92,6 +93,7 @@ fn attention_coop(
     @builtin(local_invocation_index) local: u32,
     @builtin(subgroup_id) subgroup: u32,
 ) {
+    sign(local == 0u && all(group == vec3<u32>(0u)));
     let tile = tiles[group.x];
     let head = params.first_head + group.y;
     let part = subgroup % 4u;

@@ -10,6 +10,7 @@
 // others, keys that a query does not see get the weight zero by `select`. Groups start at the text's first token,
 // so a text's result does not depend on its neighbours.
 #import storage as act
+#import report
 #import store
 #import share
 #import attention
@@ -51,6 +52,7 @@ fn bias4(head: u32, query: u32, first: u32, tokens: u32) -> vec4<f32> {
 
 @compute @workgroup_size(LANES)
 fn attention_lane(lane: Lane) {
+    sign(is_first(lane));
     let tile = tiles[lane.group.x];
     let head = params.first_head + lane.group.y;
     let own = tile.z + lane.local;

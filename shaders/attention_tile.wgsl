@@ -12,6 +12,7 @@
 // get the weight zero by `select`. Groups start at the text's first token, so a text's result does not depend on
 // its neighbours.
 #import storage as act
+#import report
 #import store
 #import attention
 
@@ -44,6 +45,7 @@ fn attention_tile(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
+    sign(local == 0u && all(group == vec3<u32>(0u)));
     let tile = tiles[group.x];
     let head = params.first_head + group.y;
     let row = local % 64u;

@@ -8,6 +8,7 @@
 // One invocation computes one cell: x over the cells of a row, y over tokens. Sums run over the choices in
 // order, in f32.
 #import storage as act
+#import report
 #import store
 
 struct Params {
@@ -25,6 +26,7 @@ struct Params {
 
 @compute @workgroup_size(64)
 fn combine(@builtin(global_invocation_id) id: vec3<u32>) {
+    sign(all(id == vec3<u32>(0u)));
     let cell = id.x;
     let token = id.y;
     if cell >= params.width4 || token >= params.tokens {

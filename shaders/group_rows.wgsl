@@ -6,6 +6,7 @@
 //
 // One workgroup does all. Each lane counts the experts in a run of rows. Then one lane for each expert turns
 // the counts into positions, and each lane writes its rows there. Numbers up to 2²⁴ are exact in f32.
+#import report
 
 struct Params {
     tokens: u32,
@@ -37,6 +38,7 @@ fn whole_tiles(rows: u32) -> u32 {
 
 @compute @workgroup_size(64)
 fn group_rows(@builtin(local_invocation_index) lane: u32) {
+    sign(lane == 0u);
     let rows = params.tokens * params.top;
     let run = (rows + 63u) / 64u;
     let first = min(lane * run, rows);

@@ -7,6 +7,7 @@
 // that of the differences from the mean, in a second pass: E[v²] − E[v]² in one pass loses digits where |mean|
 // is large. It is divided by width, as in torch.nn.LayerNorm. All in f32.
 #import storage as act
+#import report
 #import store
 #import reduce
 
@@ -41,6 +42,7 @@ fn inside(i: u32) -> vec4<bool> {
 
 @compute @workgroup_size(64)
 fn layer_norm(lane: Lane) {
+    sign(is_first(lane));
     let width = f32(params.width);
     for (var row = first_row(lane); row < params.rows; row += row_step(lane, params.groups)) {
         let start = row * params.width4;

@@ -11,6 +11,7 @@
 // If a table exceeds the adapter's binding limit, the host gathers the rows of the batch, and row(t) = t.
 #import storage as weight
 #import storage as act
+#import report
 #import store
 
 struct Params {
@@ -30,6 +31,7 @@ override TABLES: u32 = 3u;
 
 @compute @workgroup_size(64)
 fn lookup(@builtin(global_invocation_id) id: vec3<u32>) {
+    sign(all(id == vec3<u32>(0u)));
     let cell = id.x;
     let token = id.y;
     if cell >= params.width4 || token >= params.tokens {

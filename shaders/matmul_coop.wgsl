@@ -17,7 +17,8 @@
 // bit-identical. They are not bit-identical to matmul_tile.
 #import storage as weight
 #import storage as act
-#import store_plain
+#import report_plain
+#import store
 #import activation
 #import rotate
 #import linear
@@ -57,6 +58,7 @@ fn matmul_coop(
     @builtin(local_invocation_index) local: u32,
     @builtin(subgroup_id) subgroup: u32,
 ) {
+    sign(local == 0u && all(group == vec3<u32>(0u)));
     let tile_row = params.first_row + group.y * ROWS;
     let tile_cell = group.x * (COLUMNS / 4u);
     if EXPERTS {

@@ -11,6 +11,7 @@
 // order of the sum.
 #import storage as weight
 #import storage as act
+#import report
 #import store
 #import activation
 #import rotate
@@ -27,6 +28,7 @@ fn matmul_few(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
+    sign(local == 0u && all(group == vec3<u32>(0u)));
     let row = params.first_row + group.y * ROWS;
     let cell = (group.x * 32u + local) * CELLS;
     // Invocations beyond the last cell compute the last one and store nothing.

@@ -10,6 +10,7 @@
 // nor on ROWS.
 #import storage as weight
 #import storage as act
+#import report
 #import store
 #import activation
 #import share
@@ -42,6 +43,7 @@ const ALL_HELD: u32 = ROWS / SHARE;
 
 @compute @workgroup_size(16)
 fn matmul_lane(lane: Lane) {
+    sign(is_first(lane));
     let row = params.first_row + lane.group.y * ROWS;
     let cell = (lane.group.x * 16u + lane.local) * 2u;
     // Lanes beyond the last column compute the last one, so that every lane of the subgroup stays active.

@@ -8,6 +8,7 @@
 // does not depend on the other rows of its batch, and tiles of all sizes are bit-identical.
 #import storage as weight
 #import storage as act
+#import report
 #import store
 #import activation
 #import rotate
@@ -37,6 +38,7 @@ fn matmul_tile(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
+    sign(local == 0u && all(group == vec3<u32>(0u)));
     let tile_row = params.first_row + group.y * ROWS;
     let tile_cell = group.x * CELLS;
     let my_row = local / ACROSS * MY_ROWS;

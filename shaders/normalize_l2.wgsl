@@ -4,6 +4,7 @@
 //
 // A group of lanes, as `reduce` defines it, takes one row, and its lanes stride over the row. The minimum of
 // 1e-12 is that of torch.nn.functional.normalize.
+#import report
 #import reduce
 
 struct Params {
@@ -19,6 +20,7 @@ struct Params {
 
 @compute @workgroup_size(64)
 fn normalize_l2(lane: Lane) {
+    sign(is_first(lane));
     for (var row = first_row(lane); row < params.rows; row += row_step(lane, params.groups)) {
         let start = row * params.width4;
         var squares = vec4<f32>(0.0);

@@ -7,6 +7,7 @@
 // the residual is added after the norm, for a norm that ends a block. All in f32.
 // Zhang and Sennrich 2019, without the bias.
 #import storage as act
+#import report
 #import store
 #import reduce
 
@@ -33,6 +34,7 @@ fn inside(i: u32) -> vec4<bool> {
 
 @compute @workgroup_size(64)
 fn rms_norm(lane: Lane) {
+    sign(is_first(lane));
     for (var row = first_row(lane); row < params.rows; row += row_step(lane, params.groups)) {
         let start = row * params.width4;
         var squares = vec4<f32>(0.0);

@@ -13,6 +13,7 @@
 // A group of lanes, as `reduce` defines it, takes one head, and its lanes stride over the cells. All in f32.
 // Su et al. 2021.
 #import storage as act
+#import report
 #import store
 #import reduce
 #import rotate
@@ -43,6 +44,7 @@ fn inside(i: u32) -> vec4<bool> {
 
 @compute @workgroup_size(64)
 fn rope(lane: Lane) {
+    sign(is_first(lane));
     let count = params.tokens * params.heads;
     for (var at = first_row(lane); at < count; at += row_step(lane, params.groups)) {
         let token = at / params.heads;

@@ -9,6 +9,7 @@
 // expert. The weights come from the softmax over all experts and are not divided by their sum. All in f32.
 #import storage as weight
 #import storage as act
+#import report
 #import reduce
 
 struct Params {
@@ -31,6 +32,7 @@ const CELLS: u32 = 2u;
 
 @compute @workgroup_size(64)
 fn route(lane: Lane) {
+    sign(is_first(lane));
     for (var token = first_row(lane); token < params.tokens; token += row_step(lane, params.groups)) {
         var sums: array<vec4<f32>, CELLS>;
         for (var c = 0u; c < CELLS; c++) {

@@ -138,6 +138,16 @@ pub enum Error {
         problem: String,
     },
 
+    /// The device computes wrongly or not at all: a known-answer test failed, or a dispatch of a batch did not run. No
+    /// row of such a device is returned.
+    #[error("adapter {adapter}: {problem}")]
+    DeviceFault {
+        /// The adapter's name.
+        adapter: String,
+        /// What is wrong with its results, and what to do.
+        problem: String,
+    },
+
     /// A model could not be downloaded from the Hugging Face Hub.
     #[error("{repo}: {problem}")]
     Hub {
@@ -156,7 +166,12 @@ impl Error {
     /// True for a fault that the caller can fix: a wrong file, field, tensor, option or text, or a missing
     /// adapter. False for lost devices and faults of Vectile itself.
     pub fn is_user_error(&self) -> bool {
-        !matches!(self, Error::DeviceLost { .. } | Error::Internal(_))
+        !matches!(self, Error::DeviceLost { .. } | Error::DeviceFault { .. } | Error::Internal(_))
+    }
+
+    /// True if the device is at fault: it computes wrongly, or was lost.
+    pub(crate) fn is_device_fault(&self) -> bool {
+        matches!(self, Error::DeviceFault { .. } | Error::DeviceLost { .. })
     }
 
     // Parts of a message may come from a hostile file, so they go through `plain`.
@@ -201,6 +216,10 @@ impl Error {
 
     pub(crate) fn adapter(adapter: impl Into<String>, problem: impl Into<String>) -> Self {
         Error::Adapter { adapter: adapter.into(), problem: plain(problem) }
+    }
+
+    pub(crate) fn device_fault(adapter: impl Into<String>, problem: impl Into<String>) -> Self {
+        Error::DeviceFault { adapter: adapter.into(), problem: plain(problem) }
     }
 
     pub(crate) fn tokenizer(file: impl Into<String>, problem: impl Into<String>) -> Self {

@@ -178,7 +178,7 @@ fn descriptors_agree_with_the_wgsl() {
         storage.sort_by_key(|(at, _)| *at);
         let access: Vec<Access> = storage.iter().map(|(_, access)| *access).collect();
         assert_eq!(access, kernel.bindings, "{}", kernel.name);
-        assert_eq!(guarded, kernel.stores_activations, "{}", kernel.name);
+        assert!(guarded, "{}: it has no report", kernel.name);
         assert!(storage.len() + usize::from(guarded) <= MAX_STORAGE_BUFFERS, "{}", kernel.name);
         let (at, ty) = uniform.expect(kernel.name);
         assert_eq!(
@@ -234,7 +234,7 @@ fn f16_is_named_only_where_the_variant_stores_it() {
                 .join("\n");
             assert_eq!(code.contains("enable f16;"), f16, "{} {variant:?}", kernel.name);
             assert_eq!(code.contains("<f16>"), f16, "{} {variant:?}", kernel.name);
-            // naga would write invalid modules: see `store_plain.wgsl`.
+            // naga would write invalid modules: see `report_plain.wgsl`.
             assert!(!kernel.cooperative || !code.contains("atomic"), "{} {variant:?}", kernel.name);
         }
     }

@@ -11,6 +11,11 @@ struct Lane {
     @builtin(subgroup_size) count: u32,
 }
 
+// True in the first invocation of a dispatch.
+fn is_first(lane: Lane) -> bool {
+    return lane.subgroup == 0u && lane.index == 0u && all(lane.group == vec3<u32>(0u));
+}
+
 fn first_row(lane: Lane) -> u32 {
     return lane.group.x * lane.subgroups + lane.subgroup;
 }

@@ -6,6 +6,11 @@ struct Lane {
     @builtin(local_invocation_index) index: u32,
 }
 
+// True in the first invocation of a dispatch.
+fn is_first(lane: Lane) -> bool {
+    return lane.index == 0u && all(lane.group == vec3<u32>(0u));
+}
+
 var<workgroup> sums: array<f32, 64>;
 
 fn first_row(lane: Lane) -> u32 {

@@ -7,6 +7,11 @@ struct Lane {
     @builtin(local_invocation_index) local: u32,
 }
 
+// True in the first invocation of a dispatch.
+fn is_first(lane: Lane) -> bool {
+    return lane.local == 0u && all(lane.group == vec3<u32>(0u));
+}
+
 fn share_lane(lane: Lane) -> u32 {
     return 0u;
 }

@@ -11,6 +11,11 @@ struct Lane {
     @builtin(subgroup_invocation_id) index: u32,
 }
 
+// True in the first invocation of a dispatch.
+fn is_first(lane: Lane) -> bool {
+    return lane.local == 0u && all(lane.group == vec3<u32>(0u));
+}
+
 // The row, of SHARE, that this lane loads.
 fn share_lane(lane: Lane) -> u32 {
     return lane.index % SHARE;

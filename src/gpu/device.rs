@@ -53,7 +53,7 @@ impl Gpu {
     /// Opens a device on the chosen adapter, with all its limits and without the disabled features.
     ///
     /// # Errors
-    /// [`Error::Adapter`] if there is no adapter, none of that name or number, or it does not open.
+    /// [`Error::Adapter`] if there is no adapter or none of that name or number; [`Error::DeviceFault`] if it does not open.
     pub async fn open(choice: &AdapterChoice, disabled: &[Feature]) -> Result<Gpu, Error> {
         Gpu::open_limited(choice, disabled, None).await
     }
@@ -109,10 +109,9 @@ impl Gpu {
             experimental_features: experimental.1,
             ..Default::default()
         };
-        let (device, queue) = adapters[index]
-            .request_device(&descriptor)
-            .await
-            .map_err(|e| Error::adapter(&adapter.name, format!("the device does not open: {e}")))?;
+        let (device, queue) = adapters[index].request_device(&descriptor).await.map_err(|e| {
+            Error::device_fault(&adapter.name, format!("the device does not open: {e}"))
+        })?;
         let faults = Arc::new(Mutex::new(Faults::default()));
         watch(&device, &faults);
         Ok(Gpu { adapter, disabled: disabled.to_vec(), device, queue, faults })

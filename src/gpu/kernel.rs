@@ -31,8 +31,6 @@ pub struct Kernel {
     pub bindings: &'static [Access],
     /// The fields of the parameter block.
     pub params: &'static [Field],
-    /// True if it stores activations. It then sets overflow flags in group 1.
-    pub stores_activations: bool,
     /// True if its text depends on the storage of weights.
     pub reads_weights: bool,
     /// True if its text depends on the storage of activations.

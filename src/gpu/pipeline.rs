@@ -49,8 +49,8 @@ pub(crate) fn pipelines_of<'a>(graphs: impl Iterator<Item = &'a Graph>) -> Vec<P
 #[derive(Clone)]
 pub(crate) struct Compiler {
     device: wgpu::Device,
-    /// The layout of group 1 of the kernels that store activations: the overflow flags.
-    overflow_flags: wgpu::BindGroupLayout,
+    /// The layout of group 1 of every kernel: the report of a batch.
+    report: wgpu::BindGroupLayout,
     cache: Option<wgpu::PipelineCache>,
     /// An edit that breaks a kernel, for tests of what notices it.
     edit: Option<ShaderEdit>,
@@ -78,11 +78,11 @@ fn buffer_entry(binding: u32, ty: wgpu::BufferBindingType) -> wgpu::BindGroupLay
 impl Pipelines {
     pub fn new(gpu: &Gpu) -> Self {
         let device = gpu.device.clone();
-        let overflow_flags = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-            label: Some("overflow flags"),
+        let report = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+            label: Some("report"),
             entries: &[storage_entry(0, false)],
         });
-        let compiler = Compiler { device, overflow_flags, cache: None, edit: None };
+        let compiler = Compiler { device, report, cache: None, edit: None };
         Pipelines { made: HashMap::new(), compiler, file: None, unsaved: false }
     }
 
@@ -105,12 +105,17 @@ impl Pipelines {
         self.compiler.edit = Some(edit);
     }
 
+    /// True after [`Pipelines::edit`].
+    pub fn is_edited(&self) -> bool {
+        self.compiler.edit.is_some()
+    }
+
     pub fn len(&self) -> usize {
         self.made.len()
     }
 
-    pub fn overflow_flags_layout(&self) -> &wgpu::BindGroupLayout {
-        &self.compiler.overflow_flags
+    pub fn report_layout(&self) -> &wgpu::BindGroupLayout {
+        &self.compiler.report
     }
 
     pub fn compiler(&self) -> Compiler {
@@ -138,9 +143,9 @@ impl Pipelines {
         keys
     }
 
-    /// Makes the missing pipelines of a graph, on all threads of the machine.
-    pub fn make(&mut self, gpu: &Gpu, graph: &Graph) -> Result<(), Error> {
-        let missing = self.missing(pipelines_of(std::iter::once(graph)));
+    /// Makes pipelines that are not made yet, on all threads of the machine.
+    pub fn make(&mut self, gpu: &Gpu, keys: Vec<PipelineKey>) -> Result<(), Error> {
+        let missing = self.missing(keys);
         // In a browser a device belongs to one thread.
         #[cfg(target_arch = "wasm32")]
         let made: Vec<Result<Pipeline, Error>> = missing
@@ -226,13 +231,9 @@ impl Compiler {
             label: Some(kernel.name),
             entries: &entries,
         });
-        let mut layouts = vec![Some(&layout)];
-        if kernel.stores_activations {
-            layouts.push(Some(&self.overflow_flags));
-        }
         let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label: Some(kernel.name),
-            bind_group_layouts: &layouts,
+            bind_group_layouts: &[Some(&layout), Some(&self.report)],
             immediate_size: 0,
         });
         let constants: Vec<(&str, f64)> =

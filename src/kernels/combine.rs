@@ -17,7 +17,6 @@ pub static COMBINE: Kernel = Kernel {
     source: include_str!("../../shaders/combine.wgsl"),
     bindings: &[Access::Read, Access::Read, Access::Read, Access::Write],
     params: CombineParams::FIELDS,
-    stores_activations: true,
     reads_weights: false,
     reads_activations: true,
     has_subgroup_variant: false,

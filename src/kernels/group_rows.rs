@@ -21,7 +21,6 @@ pub static GROUP_ROWS: Kernel = Kernel {
     source: include_str!("../../shaders/group_rows.wgsl"),
     bindings: &[Access::Read, Access::Write],
     params: GroupRowsParams::FIELDS,
-    stores_activations: false,
     reads_weights: false,
     reads_activations: false,
     has_subgroup_variant: false,

@@ -16,7 +16,6 @@ pub static LAYER_NORM: Kernel = Kernel {
     source: include_str!("../../shaders/layer_norm.wgsl"),
     bindings: &[Access::Read, Access::Read, Access::Read, Access::Read, Access::Write],
     params: LayerNormParams::FIELDS,
-    stores_activations: true,
     reads_weights: false,
     reads_activations: true,
     has_subgroup_variant: true,

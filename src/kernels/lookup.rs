@@ -16,7 +16,6 @@ pub static LOOKUP: Kernel = Kernel {
     source: include_str!("../../shaders/lookup.wgsl"),
     bindings: &[Access::Read, Access::Read, Access::Read, Access::Read, Access::Write],
     params: LookupParams::FIELDS,
-    stores_activations: true,
     reads_weights: true,
     reads_activations: true,
     has_subgroup_variant: false,

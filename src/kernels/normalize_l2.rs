@@ -17,7 +17,6 @@ pub static NORMALIZE_L2: Kernel = Kernel {
     source: include_str!("../../shaders/normalize_l2.wgsl"),
     bindings: &[Access::Read, Access::Write],
     params: NormalizeParams::FIELDS,
-    stores_activations: false,
     reads_weights: false,
     reads_activations: false,
     has_subgroup_variant: true,

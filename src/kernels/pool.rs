@@ -17,7 +17,6 @@ pub static POOL: Kernel = Kernel {
     source: include_str!("../../shaders/pool.wgsl"),
     bindings: &[Access::Read, Access::Read, Access::Write],
     params: PoolParams::FIELDS,
-    stores_activations: false,
     reads_weights: false,
     reads_activations: true,
     has_subgroup_variant: false,

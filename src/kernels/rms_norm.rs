@@ -20,7 +20,6 @@ pub static RMS_NORM: Kernel = Kernel {
     source: include_str!("../../shaders/rms_norm.wgsl"),
     bindings: &[Access::Read, Access::Read, Access::Read, Access::Write],
     params: RmsNormParams::FIELDS,
-    stores_activations: true,
     reads_weights: false,
     reads_activations: true,
     has_subgroup_variant: true,

@@ -35,7 +35,6 @@ pub static ROPE: Kernel = Kernel {
     source: include_str!("../../shaders/rope.wgsl"),
     bindings: &[Access::Read, Access::Read, Access::Read, Access::Write],
     params: RopeParams::FIELDS,
-    stores_activations: true,
     reads_weights: false,
     reads_activations: true,
     has_subgroup_variant: true,

@@ -26,7 +26,6 @@ pub static ROUTE: Kernel = Kernel {
     source: include_str!("../../shaders/route.wgsl"),
     bindings: &[Access::Read, Access::Read, Access::Write],
     params: RouteParams::FIELDS,
-    stores_activations: false,
     reads_weights: true,
     reads_activations: true,
     has_subgroup_variant: true,

@@ -1,10 +1,11 @@
-//! Whether the variants of the matmul that rows pick among, tiles or matrices, give the same bits on a device.
-//! They add the same products in the same order; a driver that fuses a product and a sum in one of them and
-//! not in another would break the promise that a text's vector does not depend on its batch.
+//! Tests whether the variants of the matmul that the number of rows selects are bit-identical on a device. They add the
+//! same products in the same order. A driver that fuses a product and a sum in one variant and not in another would make
+//! a text's vector depend on its batch.
 
 use std::path::Path;
 
-use super::{key, precision, verdicts};
+use super::question::precision;
+use super::{key, verdicts};
 use crate::convert;
 use crate::dtype::Storage;
 use crate::error::Error;
@@ -14,7 +15,8 @@ use crate::kernels::matmul::{CooperativeTile, LinearTensors, OutputTile, RowSize
 use crate::kernels::matmul::{matmul_of, stride4};
 use crate::kernels::{Activation, Activations, Builder, KernelPlan};
 
-/// True where they do, in these storages. Looks the verdict up in `cache`, where given, and keeps it there.
+/// True if tiles of all sizes and `matmul_few` are bit-identical in these storages. The directory `cache` remembers the
+/// verdict.
 ///
 /// # Errors
 /// Those of running a graph.
@@ -26,11 +28,11 @@ pub(crate) async fn variants_are_bit_identical(
     let (weights, activations) = storages;
     let variants = KernelPlan::for_device(&executor.gpu).bit_identical_variants(false);
     let what = format!("variants of the matmul in {weights}, {activations}");
-    alike(executor, &what, storages, Variant::Tile(OutputTile::PLAIN), &variants, cache).await
+    are_bit_identical(executor, &what, storages, Variant::Tile(OutputTile::PLAIN), &variants, cache)
+        .await
 }
 
-/// True where cooperative matrices give the same bits in tiles of all sizes. Looks the verdict up in `cache`,
-/// where given, and keeps it there.
+/// True if tiles of cooperative matrices of all sizes are bit-identical. The directory `cache` remembers the verdict.
 ///
 /// # Errors
 /// Those of running a graph.
@@ -41,11 +43,11 @@ pub(crate) async fn matrix_tiles_are_bit_identical(
 ) -> Result<bool, Error> {
     let [plain, others @ ..] = matrices.sizes().map(Variant::Cooperative);
     let what = format!("sizes of cooperative matrices of {}", matrices.side);
-    alike(executor, &what, (Storage::F16, Storage::F16), plain, &others, cache).await
+    are_bit_identical(executor, &what, (Storage::F16, Storage::F16), plain, &others, cache).await
 }
 
-/// True where all of `variants` give the bits of `plain`. The verdict is kept as that on `what`.
-async fn alike(
+/// True if all of `variants` are bit-identical to `plain`. `what` names the verdict in the cache.
+async fn are_bit_identical(
     executor: &mut Executor,
     what: &str,
     storages: (Storage, Storage),
@@ -57,13 +59,13 @@ async fn alike(
         return Ok(true);
     }
     let key = format!("{} | {what}", key(executor));
-    if let Some(alike) = cache.and_then(|cache| verdicts::read(cache, &key)) {
-        return Ok(alike);
+    if let Some(identical) = cache.and_then(|cache| verdicts::read(cache, &key)) {
+        return Ok(identical);
     }
     let other = differing_variants(executor, storages, plain, variants).await?;
     if !other.is_empty() {
         let adapter = &executor.gpu.adapter;
-        tracing::warn!(%adapter, ?other, "{what}: these give other bits and are not used");
+        tracing::warn!(%adapter, ?other, "{what}: these are not bit-identical and are not used");
     }
     if let Some(cache) = cache {
         verdicts::write(cache, &key, other.is_empty());
@@ -71,11 +73,11 @@ async fn alike(
     Ok(other.is_empty())
 }
 
-/// Of `variants` those that do not give the bits of `plain`: more than a tile of rows, columns and
-/// depth, each with a part of a tile.
+/// The variants that are not bit-identical to `plain`, tested with more than one tile of rows, columns and depth, and a
+/// part of a tile of each.
 ///
 /// # Errors
-/// Those of running a graph, apart from what a driver says of one variant: that variant differs.
+/// Those of running a graph. A variant that the driver refuses counts as different.
 pub async fn differing_variants(
     executor: &mut Executor,
     storages: (Storage, Storage),
@@ -91,14 +93,14 @@ pub async fn differing_variants(
     for (variant, graph) in variants.iter().zip(&graphs) {
         match executor.run(graph).await {
             Ok(outcome) if outcome.output == plain => {}
-            Ok(_) | Err(Error::Internal(_)) => other.push(*variant),
+            Ok(_) | Err(Error::Internal(_) | Error::DeviceFault { .. }) => other.push(*variant),
             Err(error) => return Err(error),
         }
     }
     Ok(other)
 }
 
-/// The same work for any variant.
+/// The graph of the same work for any variant.
 fn same_work(own: &KernelPlan, storages: (Storage, Storage), variant: Variant) -> Graph {
     let size = [137, 84, 148];
     let value = |seed: usize, at: usize| ((at * seed) % 8191) as f32 / 4096.0 - 0.93;
@@ -115,12 +117,12 @@ fn same_work(own: &KernelPlan, storages: (Storage, Storage), variant: Variant) -
     multiplication(&plan, storages, size, &x, &w)
 }
 
-/// Values of a repacked matrix of `[inner, columns]`.
+/// The number of values of a repacked matrix of `[inner, columns]`.
 pub(super) fn weight_values([_, inner, columns]: [usize; 3]) -> usize {
     inner * stride4(columns / 4) * 4
 }
 
-/// GELU(x · w + ¼) for `[rows, inner, columns]`, the last two in whole cells.
+/// The graph of GELU(x · w + ¼) for `[rows, inner, columns]`, the last two in whole cells.
 pub(super) fn multiplication(
     plan: &KernelPlan,
     storages: (Storage, Storage),

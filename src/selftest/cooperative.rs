@@ -1,10 +1,11 @@
-//! Whether an adapter's cooperative matrices are to be trusted: an experimental feature of wgpu over young
-//! parts of drivers.
+//! Tests whether an adapter's cooperative matrices are right. They are an experimental feature of wgpu, and new in
+//! drivers.
 
 use std::path::Path;
 
 use super::bit_identity::{multiplication, weight_values};
-use super::{Question, key, precision, verdicts};
+use super::question::{Question, precision};
+use super::{key, verdicts};
 use crate::dtype::Storage;
 use crate::error::Error;
 use crate::gpu::executor::Executor;
@@ -13,11 +14,11 @@ use crate::kernels::attention::{self, Attention, Heads};
 use crate::kernels::matmul::CooperativeTile;
 use crate::kernels::{Activations, Builder, KernelPlan};
 
-/// What is wrong with cooperative matrices on the open device: they do not compile or give wrong answers, or
-/// a row's bits depend on its place. Looks the verdict up in `cache`, where given, and keeps it there.
+/// Tests cooperative matrices on this device; returns the fault, if any: they do not compile, give wrong results, or a
+/// row's bits depend on its position. The directory `cache` remembers the verdict.
 ///
 /// # Errors
-/// Those of running a graph, a lost device among them; the verdict kept is then that something is wrong.
+/// Those of running a graph, including a lost device. The cached verdict is then that they are faulty.
 pub(crate) async fn cooperative_fault(
     executor: &mut Executor,
     plan: &KernelPlan,
@@ -33,15 +34,15 @@ pub(crate) async fn cooperative_fault(
         Some(false) => return Ok(Some("an earlier self-test failed".to_owned())),
         None => {}
     }
-    let keep = |passed| {
+    let remember = |passed| {
         if let Some(cache) = cache {
             verdicts::write(cache, &key, passed);
         }
     };
-    // A driver that ends the program or loses the device in the test is not asked again.
-    keep(false);
+    // If the driver ends the program or loses the device during the test, it is not tested again.
+    remember(false);
     let fault = fault(executor, plan).await?;
-    keep(fault.is_none());
+    remember(fault.is_none());
     let adapter = &executor.gpu.adapter;
     match &fault {
         None => tracing::info!(%adapter, "cooperative matrices passed their self-test"),
@@ -56,20 +57,16 @@ async fn fault(executor: &mut Executor, plan: &KernelPlan) -> Result<Option<Stri
         let Some(plan) = answer.family.plan(plan, storages) else { continue };
         let check = Question::new(answer, plan, storages).ask(executor).await?;
         if !check.passed {
-            return Ok(Some(match (check.problem, check.error) {
-                (Some(problem), _) => format!("self-test failed: {problem}"),
-                (None, Some(error)) => format!("self-test failed: answers are off by {error:.1e}"),
-                (None, None) => "self-test failed".to_owned(),
-            }));
+            return Ok(Some(format!("self-test failed: {}", check.describe())));
         }
     }
-    let same = rows_have_same_bits(executor, plan).await?
-        && queries_have_same_bits(executor, plan).await?;
-    Ok((!same).then(|| "self-test failed: a row's bits depend on its place".to_owned()))
+    let same = rows_are_bit_identical(executor, plan).await?
+        && queries_are_bit_identical(executor, plan).await?;
+    Ok((!same).then(|| "self-test failed: a row's bits depend on its position".to_owned()))
 }
 
-/// One row at every place of two tiles and a part of one.
-async fn rows_have_same_bits(executor: &mut Executor, plan: &KernelPlan) -> Result<bool, Error> {
+/// Compares the same row at every position of two tiles and a part of one.
+async fn rows_are_bit_identical(executor: &mut Executor, plan: &KernelPlan) -> Result<bool, Error> {
     let size @ [rows, inner, columns] = [135, 72, 72];
     let value =
         |seed: usize, at: usize| half::f16::from_f32(((at * seed) % 97) as f32 / 53.0 - 0.9);
@@ -85,9 +82,12 @@ async fn rows_have_same_bits(executor: &mut Executor, plan: &KernelPlan) -> Resu
     Ok(rows.all(|row| Some(row) == first))
 }
 
-/// One query at every place of two tiles and a part of one, among keys whose scores rise, which makes the
-/// sums be scaled.
-async fn queries_have_same_bits(executor: &mut Executor, plan: &KernelPlan) -> Result<bool, Error> {
+/// Compares the same query at every position of two tiles and a part of one. The scores of its keys rise, so that sums
+/// are scaled.
+async fn queries_are_bit_identical(
+    executor: &mut Executor,
+    plan: &KernelPlan,
+) -> Result<bool, Error> {
     let (tokens, head) = (135, 32);
     let value = |seed: usize, at: usize| ((at * seed) % 97) as f32 / 53.0 - 0.9;
     let tensor = |of: &dyn Fn(usize, usize) -> f32| -> Vec<half::f16> {

@@ -1,5 +1,5 @@
-//! Which known answers a model needs: those of the kernels it runs, in the branches it takes. The others would
-//! only be compiled, which is most of what a first load in f16 takes.
+//! Selects the known answers that a model needs: those of the kernels it runs, in the branches it takes. Compiling the
+//! others would be most of the time of a first load.
 
 use std::collections::BTreeSet;
 
@@ -7,38 +7,38 @@ use crate::gpu::executor::PipelineKey;
 use crate::gpu::kernel::Kernel;
 use crate::gpu::shader::ShaderVariant;
 
-/// Branches of kernels that some models never take, by the override that is 0 where they are not taken.
+/// Branches of kernels that some models never take, by the override that is 0 if they are not taken.
 const BRANCHES: &[&str] = &["EXPERTS", "GATED", "ROTARY", "RELATIVE"];
 
-/// True where a model of these pipelines runs the kernel, in this or another of its variants, and takes all branches
-/// of the variant, be it in pipelines of their own.
+/// True if a model with these pipelines runs the kernel, in any of its variants, and takes all branches of `variant`,
+/// each in any pipeline.
 pub(super) fn needs(model: &[PipelineKey], kernel: &Kernel, variant: &ShaderVariant) -> bool {
-    let variants = || model.iter().filter(|key| sort(key.kernel) == sort(kernel));
+    let variants = || model.iter().filter(|key| function(key.kernel) == function(kernel));
     variants().next().is_some()
         && taken(variant)
             .all(|branch| variants().any(|key| taken(&key.variant).any(|b| b == branch)))
 }
 
-/// What a model needs, in words: models of which these are the same need the same answers.
+/// The kernels and branches of a model, in words. Models with the same words need the same known answers.
 pub(super) fn names(model: &[PipelineKey]) -> String {
     let mut names = BTreeSet::new();
     for PipelineKey { kernel, variant } in model {
-        names.insert(sort(kernel).to_owned());
-        names.extend(taken(variant).map(|branch| format!("{} {branch}", sort(kernel))));
+        names.insert(function(kernel).to_owned());
+        names.extend(taken(variant).map(|branch| format!("{} {branch}", function(kernel))));
     }
     names.into_iter().collect::<Vec<_>>().join(", ")
 }
 
-/// Which branches a variant takes.
+/// The branches that a variant takes.
 fn taken(variant: &ShaderVariant) -> impl Iterator<Item = &'static str> + '_ {
     let taken = |(name, value): &&(&str, u32)| *value != 0 && BRANCHES.contains(name);
     variant.overrides.iter().filter(taken).map(|(name, _)| *name)
 }
 
-/// What the variants of a kernel have in common: rows, and what else an adapter is like, choose among them.
-fn sort(kernel: &Kernel) -> &'static str {
+/// The name that the kernels for one function have in common: the adapter and the number of rows choose among them.
+fn function(kernel: &Kernel) -> &'static str {
     let name = kernel.name;
-    ["matmul", "attention"].into_iter().find(|sort| name.starts_with(sort)).unwrap_or(name)
+    ["matmul", "attention"].into_iter().find(|function| name.starts_with(function)).unwrap_or(name)
 }
 
 #[cfg(test)]
@@ -49,7 +49,7 @@ mod tests {
     use crate::gpu::graph::Graph;
     use crate::kernels::KernelPlan;
     use crate::kernels::answers::{ANSWERS, Family};
-    use crate::selftest::Question;
+    use crate::selftest::question::Question;
 
     const F16: (Storage, Storage) = (Storage::F16, Storage::F16);
 
@@ -58,7 +58,7 @@ mod tests {
         of_plan.filter_map(|a| Some(Question::new(a, a.family.plan(plan, F16)?, F16))).collect()
     }
 
-    /// A model that does what the first run of each of these kernels does.
+    /// The pipelines of a model that runs the first known answer of each of these kernels.
     fn model(plan: &KernelPlan, kernels: &[&str]) -> Vec<PipelineKey> {
         let questions = questions(plan);
         let of = |name: &&str| questions.iter().find(|q| q.answer.kernel.name == *name).unwrap();
@@ -66,18 +66,18 @@ mod tests {
         pipelines_of(graphs.into_iter())
     }
 
-    /// How many runs of each kernel are left.
+    /// The number of runs that each kernel keeps for a model.
     fn left(plan: &KernelPlan, model: &[PipelineKey]) -> Vec<(&'static str, usize)> {
         let needed = questions(plan).into_iter().filter_map(|question| question.of_model(model));
         needed.map(|question| (question.answer.kernel.name, question.runs.len())).collect()
     }
 
     #[test]
-    fn a_model_is_asked_what_it_runs() {
+    fn a_model_needs_the_answers_of_its_kernels_and_branches() {
         for software in [false, true] {
             let plan = KernelPlan { software, cooperative: None, ..KernelPlan::of_gpu() };
             let variant = if software { "lane" } else { "tile" };
-            let kernels = ["matmul", "attention"].map(|sort| format!("{sort}_{variant}"));
+            let kernels = ["matmul", "attention"].map(|function| format!("{function}_{variant}"));
             let mut plain = model(&plan, &["lookup", &kernels[0], &kernels[1], "pool"]);
             let got = left(&plan, &plain);
             let matmuls: &[_] = match software {
@@ -89,7 +89,7 @@ mod tests {
             assert_eq!(got, expected);
             assert_eq!(names(&plain), "attention, lookup, matmul, pool");
 
-            // A branch that one of its pipelines takes.
+            // One of its pipelines takes a branch.
             let matmul = plain.iter_mut().find(|key| key.kernel.name == kernels[0]).unwrap();
             matmul.variant.overrides.iter_mut().find(|(name, _)| *name == "GATED").unwrap().1 = 1;
             assert_eq!(names(&plain), "attention, lookup, matmul, matmul GATED, pool");
@@ -101,7 +101,7 @@ mod tests {
         }
     }
 
-    /// A branch that is misspelt, or that no run takes any more, would be asked of nobody.
+    /// A branch whose name is misspelt, or that no run takes, would never be tested.
     #[test]
     fn every_branch_is_in_a_run() {
         let plan = KernelPlan { cooperative: None, ..KernelPlan::of_gpu() };

@@ -16,6 +16,7 @@ mod matmul;
 mod normalize_l2;
 mod pool;
 mod range;
+mod receipt;
 mod rms_norm;
 mod rope;
 mod selftest;

@@ -16,7 +16,7 @@ use crate::embedder::text_model::TextModel;
 use crate::error::Error;
 use crate::files::ModelFiles;
 use crate::gpu::adapter::{AdapterChoice, Feature};
-use crate::gpu::executor::ShaderEdit;
+use crate::gpu::executor::{ShaderEdit, StoppingKernel};
 use crate::tokenize::TransformersVersion;
 use crate::weights::LoadProgress;
 
@@ -35,6 +35,7 @@ pub struct ModelBuilder<M> {
     gpu_kernels: bool,
     shader_edit: Option<ShaderEdit>,
     fit_tokens: Option<usize>,
+    stopping: Option<StoppingKernel>,
     verdict: VerdictSource,
     lora_task: Option<String>,
     transformers_version: Option<TransformersVersion>,
@@ -67,6 +68,7 @@ impl<M> Clone for ModelBuilder<M> {
             gpu_kernels: self.gpu_kernels,
             shader_edit: self.shader_edit,
             fit_tokens: self.fit_tokens,
+            stopping: self.stopping,
             verdict: self.verdict.clone(),
             lora_task: self.lora_task.clone(),
             transformers_version: self.transformers_version,
@@ -90,6 +92,7 @@ impl<M: TextModel> ModelBuilder<M> {
             gpu_kernels: false,
             shader_edit: None,
             fit_tokens: None,
+            stopping: None,
             verdict: VerdictSource::Stored,
             lora_task: None,
             transformers_version: None,
@@ -245,6 +248,13 @@ impl<M: TextModel> ModelBuilder<M> {
         self
     }
 
+    /// Makes a kernel stop computing after some batches, as a broken driver may, to test that it is noticed.
+    #[doc(hidden)]
+    pub fn stop_kernel(mut self, stopping: StoppingKernel) -> Self {
+        self.stopping = Some(stopping);
+        self
+    }
+
     /// Acts as if memory ran out in batches of more tokens, to test recovery.
     #[doc(hidden)]
     pub fn fit_tokens(mut self, tokens: usize) -> Self {
@@ -297,7 +307,7 @@ impl<M: TextModel> ModelBuilder<M> {
         let losses = setup.losses.clone();
         let progress =
             self.on_progress.as_ref().map(|OnProgress(progress)| &**progress as &dyn Fn(_));
-        let runtime = Runtime::load(
+        let mut runtime = Runtime::load(
             &model,
             &precision,
             setup,
@@ -307,6 +317,9 @@ impl<M: TextModel> ModelBuilder<M> {
             progress,
         )
         .map_err(|error| memory.explain(error))?;
+        if let Some(stopping) = self.stopping {
+            runtime.executor.stop_kernel(stopping);
+        }
         precision.weight_bytes = runtime.weight_bytes;
         let kernels = runtime.kernel_choice(&precision);
         tracing::info!(%adapter, %precision, %kernels, model = model.files.label(), "loaded");

@@ -9,7 +9,7 @@ use crate::embedder::load::f16_verdict;
 use crate::embedder::memory::{self, Fitted, MemoryEstimate, TokenBudget};
 use crate::embedder::model::Model;
 use crate::error::Error;
-use crate::gpu::adapter::AdapterSummary;
+use crate::gpu::adapter::{AdapterChoice, AdapterSummary, adapters};
 use crate::gpu::executor::{Executor, PipelineKey};
 use crate::models;
 use crate::selftest;
@@ -49,26 +49,78 @@ pub(super) struct Request<'a> {
 }
 
 impl LoadPlan {
-    /// Opens the device, chooses the precision, and estimates the memory.
+    /// Opens a device, chooses the precision, estimates the memory, and tests the kernels. If the adapter was not named
+    /// and computes wrongly, the next one is tried.
     pub(super) async fn new(
         mut model: Model,
-        mut setup: DeviceSetup,
+        setup: DeviceSetup,
         request: Request<'_>,
+    ) -> Result<Self, Error> {
+        let DevicePlan { setup, executor, precision, memory, pipelines } =
+            DevicePlan::choose(&model, setup, &request).await?;
+        // The memory estimate has asked for every tensor that the model uses.
+        model.config.notes.extend(models::unused_tensors(&model.weights)?);
+        let adapter = executor.gpu.adapter.clone();
+        Ok(LoadPlan { model, setup, executor, precision, adapter, memory, pipelines })
+    }
+}
+
+/// The part of a [`LoadPlan`] that depends on the adapter.
+struct DevicePlan {
+    setup: DeviceSetup,
+    executor: Executor,
+    precision: Precision,
+    memory: MemoryEstimate,
+    pipelines: Vec<PipelineKey>,
+}
+
+impl DevicePlan {
+    /// Plans for the adapter of the setup. An automatic choice gives way to the next adapter where one does not compute
+    /// the model's kernels right; a named adapter is an error then.
+    async fn choose(
+        model: &Model,
+        setup: DeviceSetup,
+        request: &Request<'_>,
+    ) -> Result<Self, Error> {
+        let mut fault = match DevicePlan::on_adapter(model, setup.clone(), request).await {
+            Err(fault) if setup.adapter == AdapterChoice::Best && fault.is_device_fault() => fault,
+            planned => return planned,
+        };
+        // The first of the list was the best.
+        for other in adapters().await.into_iter().skip(1) {
+            tracing::warn!("{fault}; the next adapter is tried: {other}");
+            let setup = DeviceSetup { adapter: AdapterChoice::Index(other.index), ..setup.clone() };
+            match DevicePlan::on_adapter(model, setup, request).await {
+                Err(error) if error.is_device_fault() => fault = error,
+                planned => return planned,
+            }
+        }
+        Err(fault)
+    }
+
+    /// Plans for exactly the adapter of the setup.
+    async fn on_adapter(
+        model: &Model,
+        mut setup: DeviceSetup,
+        request: &Request<'_>,
     ) -> Result<Self, Error> {
         let mut executor = setup.open().await?;
         if executor.gpu.adapter.is_software() {
             tracing::info!(adapter = %executor.gpu.adapter, "a software adapter computes on the CPU");
         }
-        let precision = choose_precision(&model, &setup, &mut executor, &request).await?;
+        let precision = choose_precision(model, &setup, &mut executor, request).await?;
         setup.test_variants(&mut executor, &precision, request.cache).await?;
         let adapter = executor.gpu.adapter.clone();
         let plan = setup.plan(&executor.gpu);
         let budget = TokenBudget::choose(request.batch_tokens, &adapter, model.widest());
-        let fitted = memory::fit(&model, &precision, &plan, &adapter, request.max_memory, budget)?;
+        let fitted = memory::fit(model, &precision, &plan, &adapter, request.max_memory, budget)?;
         let Fitted { memory, pipelines } = fitted;
-        // The memory estimate has asked for every tensor that the model uses.
-        model.config.notes.extend(models::unused_tensors(&model.weights)?);
-        Ok(LoadPlan { model, setup, executor, precision, adapter, memory, pipelines })
+        // An edited kernel is for tests of what notices it later.
+        if !executor.is_edited() {
+            let cache = request.cache;
+            selftest::check_model(&mut executor, &pipelines, &plan, &precision, cache).await?;
+        }
+        Ok(DevicePlan { setup, executor, precision, memory, pipelines })
     }
 }
 

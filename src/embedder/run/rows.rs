@@ -4,8 +4,13 @@ use crate::batch::PackedBatch;
 use crate::convert;
 use crate::dtype::Storage;
 use crate::embedder::model::Model;
+use crate::error::Error;
 use crate::gpu::executor::Outcome;
 use crate::kernels::Activations;
+
+/// The maximum distance of a normalised row's length from 1: far above what f32 rounds (1e-6), and far below what a
+/// kernel that did not run leaves.
+const LENGTH_TOLERANCE: f64 = 1e-3;
 
 /// One row for each text of a batch. For a model that computes a row for each token, the row of a text is
 /// those of its tokens, one after the other.
@@ -44,6 +49,28 @@ impl BatchRows {
             rows.ends.push(rows.values.len());
         }
         rows
+    }
+
+    /// Checks that the rows of a model that ends with Normalize have length one. Texts that run again are left out.
+    ///
+    /// # Errors
+    /// [`Error::DeviceFault`] with the length of a row that has another.
+    pub fn check_length_one(&self, dimension: usize, adapter: &str) -> Result<(), Error> {
+        for text in (0..self.ends.len()).filter(|text| !self.suspects.contains(text)) {
+            for row in self.row(text).chunks_exact(dimension.max(1)) {
+                let squares: f64 = row.iter().map(|value| f64::from(*value).powi(2)).sum();
+                let length = squares.sqrt();
+                // Written so that NaN fails too.
+                if !((length - 1.0).abs() <= LENGTH_TOLERANCE) {
+                    let problem = format!(
+                        "a row of a normalised model has length {length:.4} instead of 1, so it is not \
+                         used; update the driver or use another adapter"
+                    );
+                    return Err(Error::device_fault(adapter, problem));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The row of a text.

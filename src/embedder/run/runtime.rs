@@ -1,6 +1,7 @@
 //! A model on a device: batches in, rows out, and recovery from a lost device.
 
 use crate::batch::PackedBatch;
+use crate::config::Module;
 use crate::convert;
 use crate::dtype::Precision;
 use crate::embedder::assembly::{Assembly, BatchGraph};
@@ -102,6 +103,10 @@ impl Runtime {
         self.executor.save_pipelines();
         let since = self.executor.clock();
         let rows = BatchRows::new(model, batch, &graph.output, &outcome);
+        let normalised = matches!(model.config.modules.last(), Some(Module::Normalize));
+        if normalised && !self.executor.gpu.is_noop() {
+            rows.check_length_one(model.dimension, &self.executor.gpu.adapter.name)?;
+        }
         self.executor.lap(since, Phase::ReadBack);
         Ok(rows)
     }

@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use crate::gpu::executor::Executor;
+use crate::gpu::executor::report::Report;
 use crate::gpu::graph::{Graph, Slots, TensorSource};
 
 /// The distance between parameter blocks: WebGPU's default alignment of uniform offsets.
@@ -9,7 +10,12 @@ pub(super) const PARAMS_STRIDE: u64 = 256;
 
 impl Executor {
     /// Makes every buffer at least as large as the graph needs, and uploads inputs and parameters.
-    pub(super) fn grow(&mut self, graph: &Graph, slots: &Slots) -> Result<(), Error> {
+    pub(super) fn grow(
+        &mut self,
+        graph: &Graph,
+        slots: &Slots,
+        report: &Report,
+    ) -> Result<(), Error> {
         use wgpu::BufferUsages as U;
         for (slot, bytes) in slots.bytes.iter().enumerate() {
             let usage = U::STORAGE | U::COPY_SRC | U::COPY_DST;
@@ -28,8 +34,10 @@ impl Executor {
                 self.gpu.queue.write_buffer(&self.named[&name], 0, bytes);
             }
         }
-        let flags = flag_bytes(graph);
-        self.grow_named("overflow flags", flags, U::STORAGE | U::COPY_DST | U::COPY_SRC)?;
+        self.grow_named("report", report.bytes(), U::STORAGE | U::COPY_DST | U::COPY_SRC)?;
+        let tail = report.initial_tail();
+        let at = report.flag_bytes();
+        self.gpu.queue.write_buffer(&self.named["report"], at, bytemuck::cast_slice(&tail));
         let mut params = vec![0; graph.dispatches.len() * PARAMS_STRIDE as usize];
         for (block, dispatch) in
             params.chunks_exact_mut(PARAMS_STRIDE as usize).zip(&graph.dispatches)
@@ -59,8 +67,9 @@ impl Executor {
         encoder: &mut wgpu::CommandEncoder,
         graph: &Graph,
         slots: &Slots,
+        report: &Report,
     ) -> Result<(), Error> {
-        encoder.clear_buffer(&self.named["overflow flags"], 0, Some(flag_bytes(graph)));
+        encoder.clear_buffer(&self.named["report"], 0, Some(report.flag_bytes()));
         for (at, tensor) in graph.tensors.iter().enumerate() {
             if tensor.source == TensorSource::Zeroed {
                 encoder.clear_buffer(self.tensor(graph, slots, at)?, 0, Some(tensor.bytes));
@@ -145,18 +154,13 @@ pub(crate) fn batch_bytes(graph: &Graph) -> u64 {
         _ => 0,
     });
     let output = graph.output.map_or(0, |id| graph.tensors[id.0].bytes);
-    let flags = flag_bytes(graph);
+    let report = Report::bytes_of(graph);
     let parameters = graph.dispatches.len() as u64 * PARAMS_STRIDE;
     graph.scratch_bytes()
         + inputs.sum::<u64>()
-        + flags.next_power_of_two()
-        + 2 * (output + flags).next_power_of_two()
+        + report.next_power_of_two()
+        + 2 * (output + report).next_power_of_two()
         + parameters.next_power_of_two()
-}
-
-/// Bytes of the overflow flags of a graph's tokens.
-pub(super) fn flag_bytes(graph: &Graph) -> u64 {
-    (graph.tokens.max(1) * 4) as u64
 }
 
 fn input_name(at: usize) -> String {

@@ -2,6 +2,7 @@
 
 mod buffers;
 mod read;
+mod report;
 mod tap;
 mod weights;
 
@@ -19,8 +20,9 @@ use crate::gpu::pipeline::{Ahead, Compiler};
 pub(crate) use crate::gpu::pipeline::{PipelineKey, pipelines_of};
 use crate::gpu::trace::{Measure, Phase, Stamps, Trace, clock};
 
+use buffers::PARAMS_STRIDE;
 pub(crate) use buffers::batch_bytes;
-use buffers::{PARAMS_STRIDE, flag_bytes};
+use report::Report;
 
 /// A submit is split after the work of so many dispatches of maximum size: some 250 ms at the assumed rate.
 const SUBMIT_DISPATCHES_OF_WORK: u64 = 5;
@@ -39,7 +41,7 @@ pub struct Outcome {
 pub struct Running {
     readback: wgpu::Buffer,
     output_bytes: u64,
-    flag_bytes: u64,
+    report: Report,
     submitted: Vec<wgpu::SubmissionIndex>,
     stamps: Option<Stamps>,
     activation_bytes: u64,
@@ -60,8 +62,12 @@ pub struct Executor {
     named: HashMap<String, wgpu::Buffer>,
     /// Read-back buffers that no graph in flight holds.
     readbacks: Vec<wgpu::Buffer>,
+    /// The number of batches started so far.
+    batches: u32,
     /// Graphs with more tokens run out of memory, for tests.
     tokens_that_fit: Option<usize>,
+    /// A kernel that stops computing, for tests.
+    stopping: Option<StoppingKernel>,
     /// The maximum bytes of a batch's buffers.
     pub(crate) batch_limit: Option<u64>,
     /// If set, everything that runs is measured and added to it.
@@ -90,7 +96,9 @@ impl Executor {
             scratch: Vec::new(),
             named: HashMap::new(),
             readbacks: Vec::new(),
+            batches: 0,
             tokens_that_fit: None,
+            stopping: None,
             batch_limit: None,
             trace: None,
         }
@@ -139,6 +147,26 @@ impl Executor {
         self.tokens_that_fit = tokens;
     }
 
+    /// Makes a kernel stop computing after so many more batches, as a broken driver may, for tests of what notices it.
+    #[doc(hidden)]
+    pub fn stop_kernel(&mut self, stopping: StoppingKernel) {
+        let after = self.batches.saturating_add(stopping.after);
+        self.stopping = Some(StoppingKernel { after, ..stopping });
+    }
+
+    /// True if a kernel is broken for a test, so that nothing that is found out about the device may be cached.
+    pub(crate) fn is_edited(&self) -> bool {
+        self.pipelines.is_edited()
+    }
+
+    /// Makes pipelines, unless they are made already.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] with the driver's message about a pipeline that it refuses.
+    pub(crate) fn make(&mut self, keys: &[PipelineKey]) -> Result<(), Error> {
+        self.pipelines.make(&self.gpu, keys.to_vec())
+    }
+
     /// Frees every buffer of a lost device.
     pub(crate) fn release(&mut self) {
         self.weights.clear();
@@ -169,19 +197,19 @@ impl Executor {
         let since = self.clock();
         let slots = graph.slots();
         self.check_limit(graph)?;
-        self.grow(graph, &slots)?;
+        let report = self.next_report(graph);
+        self.grow(graph, &slots, &report)?;
         let since = self.lap(since, Phase::Upload);
-        self.pipelines.make(&self.gpu, graph)?;
+        self.pipelines.make(&self.gpu, pipelines_of(std::iter::once(graph)))?;
         let mut since = self.lap(since, Phase::Pipelines);
         let mut stamps = self.stamps(graph)?;
-        let flag_bytes = flag_bytes(graph);
         let output =
             graph.output.ok_or_else(|| Error::Internal("a graph without output".into()))?;
         let output_bytes = graph.tensors[output.0].bytes;
 
-        let flags = self.named["overflow flags"].clone();
+        let report_buffer = self.named["report"].clone();
         let mut encoder = self.encoder();
-        self.clear(&mut encoder, graph, &slots)?;
+        self.clear(&mut encoder, graph, &slots, &report)?;
         let mut submitted = Vec::new();
         let mut work = 0;
         let budget = SUBMIT_DISPATCHES_OF_WORK * self.gpu.max_dispatch_flops();
@@ -193,7 +221,7 @@ impl Executor {
                 work += rest[count].flops;
                 count += 1;
             }
-            let pieces = Pieces { first, dispatches: &rest[..count], flag_bytes };
+            let pieces = Pieces { first, dispatches: &rest[..count], report };
             self.record(&mut encoder, graph, &slots, pieces, stamps.as_ref())?;
             rest = &rest[count..];
             first += count;
@@ -209,10 +237,10 @@ impl Executor {
                 }
             }
         }
-        let readback = self.readback(output_bytes + flag_bytes)?;
+        let readback = self.readback(output_bytes + report.bytes())?;
         let source = self.tensor(graph, &slots, output.0)?;
         encoder.copy_buffer_to_buffer(source, 0, &readback, 0, output_bytes);
-        encoder.copy_buffer_to_buffer(&flags, 0, &readback, output_bytes, flag_bytes);
+        encoder.copy_buffer_to_buffer(&report_buffer, 0, &readback, output_bytes, report.bytes());
         if let Some(stamps) = &stamps {
             stamps.resolve(&mut encoder);
         }
@@ -221,7 +249,7 @@ impl Executor {
         submitted.push(self.gpu.queue.submit([commands]));
         self.lap(since, Phase::Submit);
         let activation_bytes = slots.bytes.iter().sum();
-        Ok(Running { readback, output_bytes, flag_bytes, submitted, stamps, activation_bytes })
+        Ok(Running { readback, output_bytes, report, submitted, stamps, activation_bytes })
     }
 
     /// Waits for a started graph and reads its output back.
@@ -229,11 +257,11 @@ impl Executor {
     /// # Errors
     /// As [`Executor::run`].
     pub async fn finish(&mut self, graph: &Graph, running: Running) -> Result<Outcome, Error> {
-        let Running { readback, output_bytes, flag_bytes, submitted, stamps, activation_bytes } =
+        let Running { readback, output_bytes, report, submitted, stamps, activation_bytes } =
             running;
         let last = submitted.last().cloned();
         let since = self.clock();
-        let bytes = self.read(&readback, output_bytes + flag_bytes, submitted).await?;
+        let bytes = self.read(&readback, output_bytes + report.bytes(), submitted).await?;
         self.lap(since, Phase::Wait);
         self.readbacks.push(readback);
         self.gpu.check("running a batch", 0)?;
@@ -250,15 +278,29 @@ impl Executor {
             trace.batches += 1;
             trace.peak_activation_bytes = trace.peak_activation_bytes.max(activation_bytes);
         }
-        let (output, flags) = bytes.split_at(output_bytes as usize);
-        Ok(Outcome {
-            output: output.to_vec(),
-            overflowed: flags
-                .chunks_exact(4)
-                .take(graph.tokens)
-                .map(|flag| flag != [0; 4])
-                .collect(),
-        })
+        self.outcome(graph, &report, &bytes, output_bytes)
+    }
+
+    /// The report of the next batch.
+    fn next_report(&mut self, graph: &Graph) -> Report {
+        self.batches = self.batches.wrapping_add(1);
+        Report::new(graph, self.batches)
+    }
+
+    /// The result of a batch from the bytes that were read back: the output, then the report.
+    fn outcome(
+        &self,
+        graph: &Graph,
+        report: &Report,
+        bytes: &[u8],
+        output_bytes: u64,
+    ) -> Result<Outcome, Error> {
+        let (output, report_bytes) = bytes.split_at(output_bytes as usize);
+        if !self.gpu.is_noop() {
+            report.check(&self.gpu.adapter.name, report_bytes)?;
+        }
+        let overflowed = report.flags(report_bytes, graph.tokens);
+        Ok(Outcome { output: output.to_vec(), overflowed })
     }
 
     /// Adds the time since `since` to a phase, and returns the start of the next phase.
@@ -292,19 +334,19 @@ impl Executor {
         encoder: &mut wgpu::CommandEncoder,
         graph: &Graph,
         slots: &Slots,
-        Pieces { first, dispatches, flag_bytes }: Pieces<'_>,
+        Pieces { first, dispatches, report }: Pieces<'_>,
         stamps: Option<&Stamps>,
     ) -> Result<(), Error> {
         let device = &self.gpu.device;
-        let flags = device.create_bind_group(&wgpu::BindGroupDescriptor {
-            label: Some("overflow flags"),
-            layout: self.pipelines.overflow_flags_layout(),
+        let report = device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some("report"),
+            layout: self.pipelines.report_layout(),
             entries: &[wgpu::BindGroupEntry {
                 binding: 0,
                 resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                    buffer: &self.named["overflow flags"],
+                    buffer: &self.named["report"],
                     offset: 0,
-                    size: std::num::NonZeroU64::new(flag_bytes),
+                    size: std::num::NonZeroU64::new(report.bytes()),
                 }),
             }],
         });
@@ -340,14 +382,29 @@ impl Executor {
             });
             pass.set_pipeline(&pipeline.pipeline);
             pass.set_bind_group(0, &group, &[]);
-            if dispatch.kernel.stores_activations {
-                pass.set_bind_group(1, &flags, &[]);
-            }
-            let Workgroups { x, y, z } = dispatch.workgroups;
+            pass.set_bind_group(1, &report, &[]);
+            let Workgroups { x, y, z } = match self.stopping {
+                Some(StoppingKernel { kernel, after })
+                    if kernel == dispatch.kernel.name && self.batches > after =>
+                {
+                    Workgroups { x: 0, y: 0, z: 0 }
+                }
+                _ => dispatch.workgroups,
+            };
             pass.dispatch_workgroups(x, y, z);
         }
         Ok(())
     }
+}
+
+/// A kernel that stops computing after some batches, for tests.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy)]
+pub struct StoppingKernel {
+    /// The kernel's name.
+    pub kernel: &'static str,
+    /// The number of batches in which it still computes.
+    pub after: u32,
 }
 
 /// The dispatches that are recorded into one submit.
@@ -355,5 +412,5 @@ struct Pieces<'a> {
     /// The index of the first one in the graph.
     first: usize,
     dispatches: &'a [Dispatch],
-    flag_bytes: u64,
+    report: Report,
 }

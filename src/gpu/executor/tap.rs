@@ -1,8 +1,7 @@
 //! A run that reads back every tensor that a graph writes, one at a time, to measure ranges. It is slow.
 
 use crate::error::Error;
-use crate::gpu::executor::buffers::flag_bytes;
-use crate::gpu::executor::{Executor, Outcome, Pieces};
+use crate::gpu::executor::{Executor, Outcome, Pieces, pipelines_of};
 use crate::gpu::graph::{Graph, TensorId};
 
 impl Executor {
@@ -23,12 +22,12 @@ impl Executor {
         let output =
             graph.output.ok_or_else(|| Error::Internal("a graph without output".into()))?;
         let slots = graph.slots();
-        self.grow(graph, &slots)?;
-        self.pipelines.make(&self.gpu, graph)?;
-        let flag_bytes = flag_bytes(graph);
-        let flags = self.named["overflow flags"].clone();
+        let report = self.next_report(graph);
+        self.grow(graph, &slots, &report)?;
+        self.pipelines.make(&self.gpu, pipelines_of(std::iter::once(graph)))?;
+        let report_buffer = self.named["report"].clone();
         let mut encoder = self.encoder();
-        self.clear(&mut encoder, graph, &slots)?;
+        self.clear(&mut encoder, graph, &slots, &report)?;
         let mut submitted = vec![self.gpu.queue.submit([encoder.finish()])];
 
         // The dispatch after which each tensor is complete. Later dispatches may reuse its buffer.
@@ -40,13 +39,13 @@ impl Executor {
         }
         let largest = graph.tensors.iter().zip(wanted).filter(|(_, wanted)| **wanted);
         let largest = largest.map(|(tensor, _)| tensor.bytes).max().unwrap_or(0);
-        let tail = graph.tensors[output.0].bytes + flag_bytes;
+        let tail = graph.tensors[output.0].bytes + report.bytes();
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
         let readback = self.gpu.buffer("tap", largest.max(tail), usage)?;
         for (at, dispatch) in graph.dispatches.iter().enumerate() {
             let mut encoder = self.encoder();
             let one = std::slice::from_ref(dispatch);
-            let pieces = Pieces { first: at, dispatches: one, flag_bytes };
+            let pieces = Pieces { first: at, dispatches: one, report };
             self.record(&mut encoder, graph, &slots, pieces, None)?;
             let whole = graph.written(dispatch).filter(|id| {
                 last_write[id.0] == Some(at) && wanted.get(id.0).copied().unwrap_or(false)
@@ -62,18 +61,13 @@ impl Executor {
             }
         }
         let mut encoder = self.encoder();
-        let output_bytes = tail - flag_bytes;
+        let output_bytes = tail - report.bytes();
         let source = self.tensor(graph, &slots, output.0)?;
         encoder.copy_buffer_to_buffer(source, 0, &readback, 0, output_bytes);
-        encoder.copy_buffer_to_buffer(&flags, 0, &readback, output_bytes, flag_bytes);
+        encoder.copy_buffer_to_buffer(&report_buffer, 0, &readback, output_bytes, report.bytes());
         submitted.push(self.gpu.queue.submit([encoder.finish()]));
         let bytes = self.read(&readback, tail, submitted).await?;
         self.gpu.check("running a batch", 0)?;
-        let (output, flags) = bytes.split_at(output_bytes as usize);
-        let flags = flags.chunks_exact(4).take(graph.tokens);
-        Ok(Outcome {
-            output: output.to_vec(),
-            overflowed: flags.map(|flag| flag != [0; 4]).collect(),
-        })
+        self.outcome(graph, &report, &bytes, output_bytes)
     }
 }

@@ -46,7 +46,6 @@ const fn kernel(name: &'static str, source: &'static str) -> Kernel {
         source,
         bindings: BINDINGS,
         params: AttentionParams::FIELDS,
-        stores_activations: true,
         reads_weights: false,
         reads_activations: true,
         has_subgroup_variant: false,

@@ -50,7 +50,6 @@ const fn kernel(name: &'static str, source: &'static str) -> Kernel {
         source,
         bindings: BINDINGS,
         params: MatmulParams::FIELDS,
-        stores_activations: true,
         reads_weights: true,
         reads_activations: true,
         has_subgroup_variant: false,

@@ -1,0 +1,21 @@
+// report: the buffer by which a batch reports to the host.
+//
+// report  [tokens + 2]   u32: the overflow flags of the tokens, the batch's nonce, and its receipt
+//
+// Every dispatch adds the nonce to the receipt once. The host expects nonce · dispatches: so it notices a dispatch that
+// did not run, and a report of another batch.
+
+@group(1) @binding(0) var<storage, read_write> report: array<atomic<u32>>;
+
+fn set_overflow_flag(token: u32) {
+    atomicStore(&report[token], 1u);
+}
+
+// Adds the nonce to the receipt. Every entry point starts with this; `first` is true in the first invocation of the
+// dispatch.
+fn sign(first: bool) {
+    if first {
+        let receipt = arrayLength(&report) - 1u;
+        atomicAdd(&report[receipt], atomicLoad(&report[receipt - 1u]));
+    }
+}

@@ -1,0 +1,16 @@
+// report_plain: as report, without atomics, for cooperative matrices. Their modules use Vulkan's memory model, and naga
+// declares it without the scope that atomics of buffers need. Every writer of a flag writes 1, and one invocation of a
+// dispatch writes the receipt.
+
+@group(1) @binding(0) var<storage, read_write> report: array<u32>;
+
+fn set_overflow_flag(token: u32) {
+    report[token] = 1u;
+}
+
+fn sign(first: bool) {
+    if first {
+        let receipt = arrayLength(&report) - 1u;
+        report[receipt] += report[receipt - 1u];
+    }
+}

@@ -1,0 +1,131 @@
+//! The report that a batch writes on the device: an overflow flag for each token, and a receipt.
+//!
+//! The report buffer has a flag for each token, then the batch's nonce, then the receipt. Every dispatch adds the nonce to
+//! the receipt once (`shaders/shared/report.wgsl`), and the report is read back with the rows. So a driver that stops
+//! computing is noticed in the same batch: its receipt is short, or belongs to another batch.
+
+use crate::error::Error;
+use crate::gpu::graph::Graph;
+
+/// The words behind the flags: nonce and receipt.
+const TAIL_WORDS: usize = 2;
+
+/// What the host expects in the report of a batch.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Report {
+    tokens: usize,
+    dispatches: u32,
+    nonce: u32,
+}
+
+impl Report {
+    /// The report of a graph. `batch` numbers the batches of an executor.
+    pub fn new(graph: &Graph, batch: u32) -> Self {
+        // The golden ratio's multiples differ for different batches. An odd nonce has an inverse.
+        let nonce = batch.wrapping_mul(0x9e37_79b9).rotate_left(7) | 1;
+        Report { tokens: flags(graph), dispatches: graph.dispatches.len() as u32, nonce }
+    }
+
+    /// The size of a graph's report in bytes.
+    pub fn bytes_of(graph: &Graph) -> u64 {
+        ((flags(graph) + TAIL_WORDS) * 4) as u64
+    }
+
+    /// The size in bytes.
+    pub fn bytes(&self) -> u64 {
+        ((self.tokens + TAIL_WORDS) * 4) as u64
+    }
+
+    /// The size of the flags in bytes.
+    pub fn flag_bytes(&self) -> u64 {
+        (self.tokens * 4) as u64
+    }
+
+    /// The words behind the flags before the batch runs.
+    pub fn initial_tail(&self) -> [u32; TAIL_WORDS] {
+        [self.nonce, 0]
+    }
+
+    /// The overflow flags in a report that was read back.
+    pub fn flags(&self, bytes: &[u8], tokens: usize) -> Vec<bool> {
+        bytes.chunks_exact(4).take(tokens.min(self.tokens)).map(|flag| flag != [0; 4]).collect()
+    }
+
+    /// Checks the receipt in a report that was read back.
+    ///
+    /// # Errors
+    /// [`Error::DeviceFault`] if a dispatch of the batch did not run.
+    pub fn check(&self, adapter: &str, bytes: &[u8]) -> Result<(), Error> {
+        let word = |at: usize| {
+            let word = bytes.get((self.tokens + at) * 4..)?.first_chunk()?;
+            Some(u32::from_le_bytes(*word))
+        };
+        let (nonce, receipt) = (word(0), word(1));
+        let expected = self.nonce.wrapping_mul(self.dispatches);
+        if nonce == Some(self.nonce) && receipt == Some(expected) {
+            return Ok(());
+        }
+        let ran = receipt.unwrap_or(0).wrapping_mul(inverse(self.nonce));
+        let what = match nonce {
+            Some(nonce) if nonce == self.nonce && ran < self.dispatches => {
+                format!("only {ran} of the {} dispatches of a batch ran", self.dispatches)
+            }
+            _ => "the report of a batch did not come back".to_owned(),
+        };
+        let problem =
+            format!("{what}, so its rows are not used; update the driver or use another adapter");
+        Err(Error::device_fault(adapter, problem))
+    }
+}
+
+fn flags(graph: &Graph) -> usize {
+    graph.tokens.max(1)
+}
+
+/// The inverse of an odd number modulo 2³², by Newton's iteration: each step doubles the number of right bits.
+fn inverse(odd: u32) -> u32 {
+    let mut inverse = odd;
+    for _ in 0..5 {
+        inverse = inverse.wrapping_mul(2u32.wrapping_sub(odd.wrapping_mul(inverse)));
+    }
+    inverse
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(words: &[u32]) -> Vec<u8> {
+        words.iter().flat_map(|word| word.to_le_bytes()).collect()
+    }
+
+    #[test]
+    fn a_receipt_counts_the_dispatches_that_ran() {
+        let report = Report { tokens: 3, dispatches: 40, nonce: 0x9e37_79b9 };
+        let nonce = report.nonce;
+        let of = |ran: u32| bytes(&[0, 1, 0, nonce, nonce.wrapping_mul(ran)]);
+        assert_eq!(report.check("a", &of(40)), Ok(()));
+        assert_eq!(report.flags(&of(40), 3), [false, true, false]);
+        for (read, words) in [
+            (of(39), "only 39 of the 40"),
+            (of(0), "only 0 of the 40"),
+            (of(41), "did not come back"),
+            (bytes(&[0; 5]), "did not come back"),
+            (bytes(&[0; 4]), "did not come back"),
+            (bytes(&[0, 0, 0, 7, 280]), "did not come back"),
+        ] {
+            let error = report.check("a", &read).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+    }
+
+    #[test]
+    fn nonces_of_batches_differ_and_have_inverses() {
+        let graph = Graph { tokens: 1, ..Graph::default() };
+        let nonces: Vec<u32> = (0..1000).map(|batch| Report::new(&graph, batch).nonce).collect();
+        for (at, nonce) in nonces.iter().enumerate() {
+            assert_eq!(nonce.wrapping_mul(inverse(*nonce)), 1);
+            assert!(!nonces[..at].contains(nonce), "{at}");
+        }
+    }
+}

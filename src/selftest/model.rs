@@ -1,0 +1,125 @@
+//! Tests the kernels that a model runs, in the storages it runs them in.
+
+use std::path::Path;
+
+use super::question::{Question, ask};
+use super::{KernelCheck, key, needed, verdicts};
+use crate::dtype::{Precision, Storage};
+use crate::error::Error;
+#[cfg(feature = "server")]
+use crate::gpu::executor::pipelines_of;
+use crate::gpu::executor::{Executor, PipelineKey};
+#[cfg(feature = "server")]
+use crate::gpu::graph::Graph;
+use crate::kernels::KernelPlan;
+use crate::kernels::answers::{ANSWERS, KnownAnswer};
+use crate::kernels::matmul::{MATMUL_FEW, MATMUL_TILE};
+
+/// The number of faults that an error names.
+const FAULTS_NAMED: usize = 3;
+
+/// Tests at load whether the device computes a model's kernels right: compiles the model's pipelines, and runs the
+/// known answers of its kernels in the model's storages. The directory `cache` remembers a test that passed.
+///
+/// # Errors
+/// [`Error::DeviceFault`] with the kernels that do not compile or give wrong results; errors of running a graph.
+pub(crate) async fn check_model(
+    executor: &mut Executor,
+    pipelines: &[PipelineKey],
+    plan: &KernelPlan,
+    precision: &Precision,
+    cache: Option<&Path>,
+) -> Result<(), Error> {
+    if executor.gpu.is_noop() {
+        return Ok(());
+    }
+    let mut storages = vec![(precision.weights, precision.activations)];
+    if precision.retries_in_f32() {
+        storages.push((precision.weights, Storage::F32));
+    }
+    let names: Vec<String> =
+        storages.iter().map(|(weights, activations)| format!("{weights}, {activations}")).collect();
+    let family = if plan.software { "software" } else { "gpu" };
+    let key = format!(
+        "{} | {family} | {} | {}",
+        key(executor),
+        names.join("; "),
+        needed::names(pipelines)
+    );
+    if cache.and_then(|cache| verdicts::read(cache, &key)) == Some(true) {
+        return Ok(());
+    }
+    let mut faults = Vec::new();
+    if let Err(error) = executor.make(pipelines) {
+        match error {
+            Error::Internal(problem) => faults.push(problem),
+            error => return Err(error),
+        }
+    }
+    // A kernel that does not compile fails its known answers too, and a device is not asked twice.
+    if faults.is_empty() {
+        for storages in storages {
+            let wrong = wrong_pipelines(executor, pipelines, plan, storages).await?;
+            faults.extend(wrong.iter().map(KernelCheck::describe));
+        }
+    }
+    if !faults.is_empty() {
+        // A failure is not cached: an updated or restarted driver is tested again.
+        return Err(fault(executor, &faults));
+    }
+    tracing::debug!(adapter = %executor.gpu.adapter, "the model's kernels gave their known answers");
+    if let Some(cache) = cache {
+        verdicts::write(cache, &key, true);
+    }
+    Ok(())
+}
+
+fn fault(executor: &Executor, faults: &[String]) -> Error {
+    let mut problem = faults[..faults.len().min(FAULTS_NAMED)].join("; ");
+    if faults.len() > FAULTS_NAMED {
+        problem.push_str(&format!("; and {} more", faults.len() - FAULTS_NAMED));
+    }
+    Error::device_fault(
+        &executor.gpu.adapter.name,
+        format!(
+            "the known-answer test failed ({problem}); update the driver, or choose another adapter with \
+             `--adapter` (`vectile adapters` lists them)"
+        ),
+    )
+}
+
+/// The kernels of a graph that give wrong results on this device, tested under the model's plan and in its storages.
+///
+/// # Errors
+/// Those of running a graph.
+#[cfg(feature = "server")]
+pub(crate) async fn wrong_kernels(
+    executor: &mut Executor,
+    graph: &Graph,
+    plan: &KernelPlan,
+    storages: (Storage, Storage),
+) -> Result<Vec<KernelCheck>, Error> {
+    wrong_pipelines(executor, &pipelines_of(std::iter::once(graph)), plan, storages).await
+}
+
+async fn wrong_pipelines(
+    executor: &mut Executor,
+    pipelines: &[PipelineKey],
+    plan: &KernelPlan,
+    storages: (Storage, Storage),
+) -> Result<Vec<KernelCheck>, Error> {
+    let has = |kernel| pipelines.iter().any(|key| key.kernel == kernel);
+    // The number of rows selects one of these two; batches of other sizes run the other.
+    let used = |answer: &&KnownAnswer| {
+        has(answer.kernel)
+            || answer.kernel == &MATMUL_TILE && has(&MATMUL_FEW) && answer.family.is_of(plan)
+    };
+    let question = |answer: &'static KnownAnswer| {
+        let plan = answer.family.plan(plan, storages)?;
+        Question::new(answer, plan, storages).of_model(pipelines)
+    };
+    let questions: Vec<Question> = ANSWERS.iter().filter(used).filter_map(question).collect();
+    let mut wrong = ask(executor, &questions, |_| ()).await?;
+    wrong.retain(|check| !check.passed);
+    Ok(wrong)
+}

@@ -1,0 +1,171 @@
+//! One known-answer test: a kernel in a variant and a pair of storages, its runs, and the comparison of their results.
+
+use super::{KernelCheck, needed};
+use crate::convert;
+use crate::dtype::{CheckpointDtype, FloatDtype, Precision, Storage};
+use crate::error::Error;
+use crate::gpu::executor::{Executor, Outcome, PipelineKey};
+use crate::gpu::graph::Graph;
+use crate::gpu::shader::Lanes;
+use crate::kernels::answers::{Answer, Family, KnownAnswer, Run};
+use crate::kernels::{Builder, KernelPlan};
+
+/// The number of questions whose pipelines are made at once: enough for a whole test of f16.
+const QUESTIONS_AT_ONCE: usize = 16;
+
+/// A kernel in a variant and a pair of storages, with the runs to compare.
+pub(super) struct Question {
+    pub answer: &'static KnownAnswer,
+    plan: KernelPlan,
+    storages: (Storage, Storage),
+    pub runs: Vec<(Graph, Answer)>,
+}
+
+impl Question {
+    /// All runs of a known answer under a plan, in a pair of storages.
+    pub fn new(
+        answer: &'static KnownAnswer,
+        plan: KernelPlan,
+        storages: (Storage, Storage),
+    ) -> Self {
+        let run = |run: &Run| {
+            let mut builder = Builder::new(&plan, &precision(storages));
+            let made = run(&mut builder);
+            builder.graph.output = Some(made.y.id);
+            // Overflow flags are by row here; a kernel that pools has fewer rows than its tokens.
+            builder.graph.tokens = made.y.rows;
+            (builder.graph, made)
+        };
+        let runs = answer.runs.iter().map(run).collect();
+        Question { answer, plan, storages, runs }
+    }
+
+    /// The runs that a model with these pipelines needs; `None` if it needs none.
+    pub fn of_model(mut self, model: &[PipelineKey]) -> Option<Self> {
+        let kernel = self.answer.kernel;
+        self.runs.retain(|(graph, _)| {
+            let mut own = graph.dispatches.iter().filter(|dispatch| dispatch.kernel == kernel);
+            own.all(|dispatch| needed::needs(model, kernel, &dispatch.variant))
+        });
+        (!self.runs.is_empty()).then_some(self)
+    }
+
+    /// Runs the question and compares its results.
+    ///
+    /// # Errors
+    /// Those of running a graph. A message of the driver about the kernel is a failed check instead.
+    pub async fn ask(&self, executor: &mut Executor) -> Result<KernelCheck, Error> {
+        let Question { answer, plan, storages: (weights, activations), runs } = self;
+        let own = KernelPlan::for_device(&executor.gpu);
+        let kernel = answer.kernel;
+        let lanes = if kernel.has_subgroup_variant { plan.lanes } else { Lanes::Alone };
+        let mut result = KernelCheck {
+            kernel: kernel.name,
+            variant: match lanes {
+                Lanes::Alone => "alone".to_owned(),
+                Lanes::Subgroup(size) => format!("subgroups of {size}"),
+            },
+            used: answer.family.is_of(&own) && plan.lanes == own.lanes,
+            weights: kernel.reads_weights.then_some(*weights),
+            activations: kernel.reads_activations.then_some(*activations),
+            error: None,
+            share: None,
+            passed: false,
+            problem: None,
+        };
+        for (graph, made) in runs {
+            let outcome = match executor.run(graph).await {
+                // A driver that does not compile the kernel, or does not run it, has failed the test too.
+                Err(Error::Internal(problem) | Error::DeviceFault { problem, .. }) => {
+                    result.problem = Some(crate::error::plain(problem));
+                    break;
+                }
+                outcome => outcome?,
+            };
+            compare(&mut result, answer.tolerance, made, &outcome);
+        }
+        result.passed = result.problem.is_none() && result.share.is_some_and(|share| share <= 1.0);
+        // Models do without cooperative matrices that fail.
+        result.used &= result.passed || answer.family != Family::Cooperative;
+        Ok(result)
+    }
+}
+
+/// Asks questions one after the other, and makes the pipelines of several at once. `done` is called with each result.
+///
+/// # Errors
+/// As [`Question::ask`].
+pub(super) async fn ask(
+    executor: &mut Executor,
+    questions: &[Question],
+    mut done: impl FnMut(&KernelCheck),
+) -> Result<Vec<KernelCheck>, Error> {
+    let mut checks = Vec::with_capacity(questions.len());
+    for some in questions.chunks(QUESTIONS_AT_ONCE) {
+        executor
+            .make_ahead(some.iter().flat_map(|question| &question.runs).map(|(graph, _)| graph));
+        for question in some {
+            let check = question.ask(executor).await?;
+            done(&check);
+            checks.push(check);
+        }
+    }
+    Ok(checks)
+}
+
+/// A precision in these storages that belongs to no model.
+pub(super) fn precision((weights, activations): (Storage, Storage)) -> Precision {
+    Precision {
+        requested: Default::default(),
+        checkpoint: CheckpointDtype {
+            dtype: FloatDtype::Float16,
+            source: "self-test".to_owned(),
+            reasons: Vec::new(),
+        },
+        weights,
+        activations,
+        weight_bytes: 0,
+        reasons: Vec::new(),
+        measured: None,
+    }
+}
+
+/// Adds the comparison of a run with its expected values to a result.
+fn compare(result: &mut KernelCheck, tolerance: f64, made: &Answer, outcome: &Outcome) {
+    if outcome.overflowed.contains(&true) {
+        result.problem = Some("a value within the range has its overflow flag set".to_owned());
+    }
+    let padded = convert::decode(made.y.storage, &outcome.output);
+    let got = padded
+        .chunks_exact(made.y.width4 * 4)
+        .take(made.y.rows)
+        .flat_map(|row| &row[..made.y.width]);
+    let (mut worst, mut share, mut compared) = (0.0f64, 0.0f64, 0);
+    for (got, expected) in got.zip(&made.expected) {
+        let error = (f64::from(*got) - expected).abs();
+        // `max` ignores NaN.
+        let error = if error.is_nan() { f64::INFINITY } else { error };
+        worst = worst.max(error);
+        share = share.max(error / (tolerance + spacing(made.y.storage, *expected)));
+        compared += 1;
+    }
+    if compared != made.expected.len() {
+        result.problem = Some(format!("{compared} of {} values came back", made.expected.len()));
+    } else if !worst.is_finite() {
+        // JSON has no infinity, so this is a problem and not an error.
+        result.problem = Some("a value is infinite or not a number".to_owned());
+    } else {
+        result.error = Some(result.error.unwrap_or(0.0).max(worst));
+        result.share = Some(result.share.unwrap_or(0.0).max(share));
+    }
+}
+
+/// The distance between neighbouring values of a storage near x. Drivers may truncate when they store.
+fn spacing(storage: Storage, x: f64) -> f64 {
+    let bits = match storage {
+        Storage::F32 => 24,
+        Storage::F16 | Storage::PackedF16 => 11,
+        Storage::PackedBf16 => 8,
+    };
+    x.abs().max(f64::from(half::f16::MIN_POSITIVE.to_f32())) * 2f64.powi(1 - bits)
+}

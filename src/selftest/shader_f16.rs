@@ -1,0 +1,121 @@
+//! Tests whether an adapter's `SHADER_F16` is right. Drivers exist that announce f16 and compute it wrongly.
+
+use std::path::Path;
+
+use super::question::{Question, ask};
+use super::{KernelCheck, key, needed, verdicts};
+use crate::dtype::{ShaderF16, Storage};
+use crate::error::Error;
+use crate::gpu::adapter::{AdapterChoice, Feature};
+use crate::gpu::device::Gpu;
+use crate::gpu::executor::{Executor, PipelineKey};
+use crate::gpu::kernel::Kernel;
+use crate::kernels::KernelPlan;
+use crate::kernels::answers::{ANSWERS, KnownAnswer};
+
+/// Tests whether f16 is correct on an adapter: opens it and runs known answers in f16, unless `cache_dir` has the
+/// verdict of an earlier test.
+///
+/// # Errors
+/// [`Error::Adapter`] if there is no such adapter or it does not open.
+pub async fn check_shader_f16(
+    adapter: &AdapterChoice,
+    cache_dir: Option<&Path>,
+) -> Result<ShaderF16, Error> {
+    let mut executor = Executor::new(Gpu::open(adapter, &[]).await?);
+    shader_f16(&mut executor, None, cache_dir).await
+}
+
+/// Tests whether f16 is correct on this device, limited to the kernels of `model` if given.
+///
+/// The verdict is read from the directory `cache` if it is known, and written there otherwise. A cache that cannot be
+/// written is not an error.
+///
+/// # Errors
+/// Those of running a graph.
+pub(crate) async fn shader_f16(
+    executor: &mut Executor,
+    model: Option<&[PipelineKey]>,
+    cache: Option<&Path>,
+) -> Result<ShaderF16, Error> {
+    if let Some(known) = without_test(executor) {
+        return Ok(known);
+    }
+    // A verdict about all kernels covers those of the model.
+    let mut keys = vec![f16_key(executor)];
+    keys.extend(model.map(|model| format!("{} | {}", f16_key(executor), needed::names(model))));
+    let cached = |key: &String| cache.and_then(|cache| verdicts::read(cache, key));
+    if let Some(passed) = keys.iter().find_map(cached) {
+        return Ok(if passed { ShaderF16::Passed } else { ShaderF16::FailedSelfTest });
+    }
+    let own = KernelPlan::for_device(&executor.gpu);
+    let storages = (Storage::F16, Storage::F16);
+    let question = |answer: &'static KnownAnswer| {
+        let kernel = answer.kernel;
+        let tested = decides_f16(kernel) && (kernel.reads_weights || kernel.reads_activations);
+        let plan = answer.family.plan(&own, storages).filter(|_| tested)?;
+        let question = Question::new(answer, plan, storages);
+        match model {
+            Some(model) => question.of_model(model),
+            None => Some(question),
+        }
+    };
+    let questions: Vec<Question> =
+        ANSWERS.iter().filter(|a| a.family.is_of(&own)).filter_map(question).collect();
+    let checks = ask(executor, &questions, |_| ()).await?;
+    Ok(judge(executor, &checks, cache.zip(keys.last().map(String::as_str))))
+}
+
+/// The verdict on f16 from `checks`, which contain those of all kernels in f16; writes it to `cache`.
+#[cfg(feature = "lab")]
+pub(crate) fn judge_f16(
+    executor: &Executor,
+    checks: &[KernelCheck],
+    cache: Option<&Path>,
+) -> ShaderF16 {
+    match without_test(executor) {
+        Some(known) => known,
+        None => judge(executor, checks, cache.zip(Some(f16_key(executor).as_str()))),
+    }
+}
+
+fn judge(executor: &Executor, checks: &[KernelCheck], cache: Option<(&Path, &str)>) -> ShaderF16 {
+    let f16 = Some(Storage::F16);
+    let failed: Vec<&str> = checks
+        .iter()
+        .filter(|c| c.used && !c.passed && (c.weights == f16 || c.activations == f16))
+        .filter(|c| ANSWERS.iter().any(|a| a.kernel.name == c.kernel && decides_f16(a.kernel)))
+        .map(|c| c.kernel)
+        .collect();
+    let passed = failed.is_empty();
+    let adapter = &executor.gpu.adapter;
+    tracing::info!(%adapter, passed, "SHADER_F16 self-test");
+    if !passed {
+        tracing::warn!(%adapter, ?failed, "SHADER_F16 gives wrong results and is not used");
+    }
+    if let Some((cache, key)) = cache {
+        verdicts::write(cache, key, passed);
+    }
+    if passed { ShaderF16::Passed } else { ShaderF16::FailedSelfTest }
+}
+
+/// The verdict where no test is needed: the feature is missing or disabled, or the device computes nothing.
+fn without_test(executor: &Executor) -> Option<ShaderF16> {
+    if executor.gpu.disabled.contains(&Feature::ShaderF16) {
+        return Some(ShaderF16::Disabled);
+    }
+    if !executor.gpu.has_shader_f16() {
+        return Some(ShaderF16::Absent);
+    }
+    executor.gpu.is_noop().then_some(ShaderF16::Passed)
+}
+
+fn f16_key(executor: &Executor) -> String {
+    format!("{} | f16", key(executor))
+}
+
+/// True for a kernel that decides about `SHADER_F16`. Cooperative matrices have a test of their own, since models can
+/// do without them.
+fn decides_f16(kernel: &Kernel) -> bool {
+    !kernel.cooperative
+}

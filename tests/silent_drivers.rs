@@ -1,0 +1,101 @@
+//! Drivers of real GPUs on no hardware: every submit completes and nothing is computed. No command may return a row
+//! from such an adapter. `scripts/test.sh` unpacks the drivers and runs these tests.
+#![cfg(feature = "cli")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    missing_docs,
+    reason = "a test fails by panicking"
+)]
+
+mod support;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use support::{fixture, skip};
+
+/// The directory of the drivers, with the script `silent` that runs a program on one of them.
+const DRIVERS: &str = "VECTILE_SILENT_DRIVERS";
+
+/// AMD (RADV), NVIDIA (NVK), Adreno (turnip) and Apple (Honeykrisp).
+const GPUS: [&str; 4] = ["navi31", "ga100", "a740", "m1"];
+
+fn drivers() -> Option<PathBuf> {
+    let directory = std::env::var_os(DRIVERS).map(PathBuf::from);
+    if directory.is_none() {
+        skip("VECTILE_REQUIRE_SILENT_DRIVERS", "the drivers that compute nothing are not unpacked");
+    }
+    directory
+}
+
+/// Runs the program on a GPU that is not there, with a cache directory.
+fn run(drivers: &Path, gpu: &str, beside: bool, cache: &Path, arguments: &[OsString]) -> Output {
+    let mut command = Command::new(drivers.join("silent"));
+    command.arg(gpu).arg(env!("CARGO_BIN_EXE_vectile")).args(arguments);
+    command.env("XDG_CACHE_HOME", cache).env_remove("VECTILE_LOG").stdin(Stdio::null());
+    if beside {
+        command.env("SILENT_BESIDE_SOFTWARE", "1");
+    }
+    command.output().unwrap()
+}
+
+fn arguments(words: &[&str]) -> Vec<OsString> {
+    let model = fixture("bert_mean_norm").into_os_string();
+    let word = |word: &&str| if *word == "MODEL" { model.clone() } else { OsString::from(word) };
+    words.iter().map(word).collect()
+}
+
+/// True for a line that says what failed and what to do.
+fn says_fault(line: &str) -> bool {
+    let what = line.contains("known-answer test failed") || line.contains("rows are not used");
+    what && line.contains("update the driver")
+}
+
+#[test]
+fn no_command_returns_a_row() {
+    let Some(drivers) = drivers() else { return };
+    let cache = tempfile::tempdir().unwrap();
+    let file = cache.path().join("texts.txt");
+    std::fs::write(&file, "A cat.\nA dog.\n").unwrap();
+    let file = file.to_str().unwrap();
+    let commands: [&[&str]; 4] = [
+        &["embed", "--model", "MODEL", "a text"],
+        &["embed", "--model", "MODEL", "--adapter", "0", "a text"],
+        &["similarity", "--model", "MODEL", "a text", "another text"],
+        &["search", "--model", "MODEL", "--input", file, "a query"],
+    ];
+    for gpu in GPUS {
+        for command in commands {
+            // The second time whatever the first has cached is there.
+            for _ in 0..2 {
+                let output = run(&drivers, gpu, false, cache.path(), &arguments(command));
+                let error = String::from_utf8_lossy(&output.stderr);
+                assert!(!output.status.success(), "{gpu} {command:?}: {error}");
+                assert!(output.stdout.is_empty(), "{gpu} {command:?}: a row came back");
+                let named = error.lines().find(|line| line.starts_with("vectile: adapter "));
+                assert!(named.is_some_and(says_fault), "{gpu} {command:?}: {error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_automatic_choice_gives_way_to_the_next_adapter_and_says_so() {
+    let Some(drivers) = drivers() else { return };
+    let cache = tempfile::tempdir().unwrap();
+    let command = arguments(&["embed", "--model", "MODEL", "a text"]);
+    let output = run(&drivers, "navi31", true, cache.path(), &command);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{error}");
+    let mut lines = error.lines().filter(|line| line.contains("the next adapter is tried"));
+    assert!(lines.next().is_some_and(says_fault) && lines.next().is_none(), "{error}");
+    let row = String::from_utf8(output.stdout).unwrap();
+    assert!(row.contains('.') && row.chars().any(|c| ('1'..='9').contains(&c)), "{row}");
+
+    // An adapter that is named does not give way.
+    let named = arguments(&["embed", "--model", "MODEL", "--adapter", "0", "a text"]);
+    let output = run(&drivers, "navi31", true, cache.path(), &named);
+    assert!(!output.status.success() && output.stdout.is_empty());
+}
