@@ -144,7 +144,7 @@ pub enum Error {
     DeviceFault {
         /// The adapter's name.
         adapter: String,
-        /// What is wrong with its results, and what to do.
+        /// The problem with its results, and the remedy.
         problem: String,
     },
 

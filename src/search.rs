@@ -30,7 +30,7 @@ pub struct SearchHit {
 impl Eq for SearchHit {}
 
 impl Ord for SearchHit {
-    /// A better hit is smaller, so that the top of a heap is the worst. Of equal scores the earlier row is
+    /// A better hit is smaller, so that the top of a heap is the worst. Between equal scores the earlier row is
     /// better.
     fn cmp(&self, other: &Self) -> Ordering {
         other.score.total_cmp(&self.score).then(self.index.cmp(&other.index))

@@ -34,7 +34,7 @@ pub enum SimilarityFunction {
 }
 
 impl SimilarityFunction {
-    /// All functions.
+    /// All four similarity functions.
     pub const ALL: [SimilarityFunction; 4] = [
         SimilarityFunction::Cosine,
         SimilarityFunction::Dot,

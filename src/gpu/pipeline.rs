@@ -105,7 +105,7 @@ impl Pipelines {
         self.compiler.edit = Some(edit);
     }
 
-    /// True after [`Pipelines::edit`].
+    /// Whether shaders are edited: true after [`Pipelines::edit`].
     pub fn is_edited(&self) -> bool {
         self.compiler.edit.is_some()
     }

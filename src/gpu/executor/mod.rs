@@ -401,7 +401,7 @@ impl Executor {
 #[doc(hidden)]
 #[derive(Debug, Clone, Copy)]
 pub struct StoppingKernel {
-    /// The kernel's name.
+    /// The name of the kernel.
     pub kernel: &'static str,
     /// The number of batches in which it still computes.
     pub after: u32,

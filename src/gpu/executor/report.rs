@@ -10,7 +10,7 @@ use crate::gpu::graph::Graph;
 /// The words behind the flags: nonce and receipt.
 const TAIL_WORDS: usize = 2;
 
-/// What the host expects in the report of a batch.
+/// The contents that the host expects in the report of a batch.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Report {
     tokens: usize,
