@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use super::question::precision;
-use super::{key, verdicts};
+use super::verdicts;
 use crate::convert;
 use crate::dtype::Storage;
 use crate::error::Error;
@@ -58,7 +58,7 @@ async fn are_bit_identical(
     if executor.gpu.is_noop() {
         return Ok(true);
     }
-    let key = format!("{} | {what}", key(executor));
+    let key = format!("{} | {what}", verdicts::key(executor));
     if let Some(identical) = cache.and_then(|cache| verdicts::read(cache, &key)) {
         return Ok(identical);
     }

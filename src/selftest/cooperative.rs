@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::bit_identity::{multiplication, weight_values};
 use super::question::{Question, precision};
-use super::{key, verdicts};
+use super::verdicts;
 use crate::dtype::Storage;
 use crate::error::Error;
 use crate::gpu::executor::Executor;
@@ -28,7 +28,7 @@ pub(crate) async fn cooperative_fault(
     if executor.gpu.is_noop() {
         return Ok(None);
     }
-    let key = format!("{} | cooperative matrices of {}", key(executor), matrices.side);
+    let key = format!("{} | cooperative matrices of {}", verdicts::key(executor), matrices.side);
     match cache.and_then(|cache| verdicts::read(cache, &key)) {
         Some(true) => return Ok(None),
         Some(false) => return Ok(Some("an earlier self-test failed".to_owned())),

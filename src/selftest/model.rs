@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use super::check::KernelCheck;
 use super::question::{Question, ask};
-use super::{KernelCheck, key, needed, verdicts};
+use super::{needed, verdicts};
 use crate::dtype::{Precision, Storage};
 use crate::error::Error;
 #[cfg(feature = "server")]
@@ -42,7 +43,7 @@ pub(crate) async fn check_model(
     let family = if plan.software { "software" } else { "gpu" };
     let key = format!(
         "{} | {family} | {} | {}",
-        key(executor),
+        verdicts::key(executor),
         names.join("; "),
         needed::names(pipelines)
     );

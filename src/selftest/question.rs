@@ -1,6 +1,7 @@
 //! One known-answer test: a kernel in a variant and a pair of storages, its runs, and the comparison of their results.
 
-use super::{KernelCheck, needed};
+use super::check::KernelCheck;
+use super::needed;
 use crate::convert;
 use crate::dtype::{CheckpointDtype, FloatDtype, Precision, Storage};
 use crate::error::Error;

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use super::check::KernelCheck;
 use super::question::{Question, ask};
-use super::{KernelCheck, key, needed, verdicts};
+use super::{needed, verdicts};
 use crate::dtype::{ShaderF16, Storage};
 use crate::error::Error;
 use crate::gpu::adapter::{AdapterChoice, Feature};
@@ -111,7 +112,7 @@ fn without_test(executor: &Executor) -> Option<ShaderF16> {
 }
 
 fn f16_key(executor: &Executor) -> String {
-    format!("{} | f16", key(executor))
+    format!("{} | f16", verdicts::key(executor))
 }
 
 /// True for a kernel that decides about `SHADER_F16`. Cooperative matrices have a test of their own, since models can

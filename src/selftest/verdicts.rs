@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::files::{read_cached, write_whole};
+use crate::gpu::executor::Executor;
+use crate::gpu::shader;
+use crate::kernels::ALL;
 
 const FILE: &str = "shader-f16.json";
 
@@ -26,4 +29,10 @@ pub(super) fn write(cache: &Path, key: &str, passed: bool) {
     if let Err(error) = write_whole(&cache.join(FILE), &json) {
         tracing::debug!(%error, "the verdict of a self-test was not cached");
     }
+}
+
+/// The key of a verdict about the adapter of an executor: the adapter, its driver, and a digest of all kernels' text.
+pub(super) fn key(executor: &Executor) -> String {
+    let sources: Vec<&str> = ALL.iter().map(|kernel| kernel.source).collect();
+    format!("{} | kernels {}", executor.gpu.adapter.key(), shader::digest(&sources))
 }

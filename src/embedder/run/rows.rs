@@ -60,8 +60,9 @@ impl BatchRows {
             for row in self.row(text).chunks_exact(dimension.max(1)) {
                 let squares: f64 = row.iter().map(|value| f64::from(*value).powi(2)).sum();
                 let length = squares.sqrt();
-                // Written so that NaN fails too.
-                if !((length - 1.0).abs() <= LENGTH_TOLERANCE) {
+                // NaN is in no range.
+                let allowed = 1.0 - LENGTH_TOLERANCE..=1.0 + LENGTH_TOLERANCE;
+                if !allowed.contains(&length) {
                     let problem = format!(
                         "a row of a normalised model has length {length:.4} instead of 1, so it is not \
                          used; update the driver or use another adapter"

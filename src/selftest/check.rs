@@ -1,0 +1,48 @@
+//! The result of a known-answer test.
+
+use serde::Serialize;
+
+use crate::dtype::Storage;
+
+/// The result of a kernel's known-answer test in one variant and pair of storages.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct KernelCheck {
+    /// The name of the kernel.
+    pub kernel: &'static str,
+    /// `alone`, or `subgroups of N`.
+    pub variant: String,
+    /// True if models on this adapter run this variant.
+    pub used: bool,
+    /// How weights are stored; `None` for a kernel that reads no weights.
+    pub weights: Option<Storage>,
+    /// How activations are stored; `None` for a kernel whose activations are always f32.
+    pub activations: Option<Storage>,
+    /// The largest error; `None` if there is no result to compare.
+    pub error: Option<f64>,
+    /// The largest error as a share of the tolerance at its place: the kernel's tolerance in f32, and one spacing of
+    /// the storage.
+    pub share: Option<f64>,
+    /// True if every value is within the tolerance.
+    pub passed: bool,
+    /// Any other fault: the driver's message, or an overflow flag of a value within the range.
+    pub problem: Option<String>,
+}
+
+impl KernelCheck {
+    /// Says which kernel failed, in which storages, and how.
+    pub(crate) fn describe(&self) -> String {
+        let mut what = self.kernel.to_owned();
+        if let Some(weights) = self.weights {
+            what.push_str(&format!(" with {weights} weights"));
+        }
+        if let Some(activations) = self.activations {
+            let word = if self.weights.is_some() { "and" } else { "with" };
+            what.push_str(&format!(" {word} {activations} activations"));
+        }
+        match (&self.problem, self.error) {
+            (Some(problem), _) => format!("{what}: {problem}"),
+            (None, Some(error)) => format!("{what}: its results are off by {error:.1e}"),
+            (None, None) => format!("{what}: it gave no results"),
+        }
+    }
+}
