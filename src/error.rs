@@ -46,7 +46,7 @@ pub enum Error {
     /// A tensor is missing, misshapen, of an unexpected dtype, or holds values that cannot be used.
     #[error("{file}: tensor `{tensor}`: {problem}")]
     Tensor {
-        /// The safetensors file.
+        /// The safetensors file that holds the tensor.
         file: String,
         /// The tensor's name in that file, or the name looked for.
         tensor: String,
@@ -57,7 +57,7 @@ pub enum Error {
     /// `tokenizer.json` cannot be used, or tokenizing a text failed inside it.
     #[error("{file}: {problem}")]
     Tokenizer {
-        /// The tokenizer's file.
+        /// The file that defines the tokenizer.
         file: String,
         /// The fault of the file or of the text.
         problem: String,
@@ -81,7 +81,7 @@ pub enum Error {
         text: usize,
         /// Its length in tokens, special tokens included.
         tokens: usize,
-        /// The model's `max_seq_length`.
+        /// The maximum length of the model, in tokens.
         limit: usize,
     },
 
@@ -106,7 +106,7 @@ pub enum Error {
     /// The adapter has no memory left for a buffer.
     #[error("adapter {adapter}: out of memory for {what} ({bytes} bytes); {advice}")]
     OutOfMemory {
-        /// The adapter's name.
+        /// The name of the adapter.
         adapter: String,
         /// The buffer that did not fit.
         what: String,
@@ -119,7 +119,7 @@ pub enum Error {
     /// The model needs more memory than is available or allowed. It was not loaded.
     #[error("adapter {adapter}: {problem}")]
     TooLarge {
-        /// The adapter's name.
+        /// The name of the adapter.
         adapter: String,
         /// Bytes that loading and running the model needs.
         needed: u64,
@@ -132,7 +132,7 @@ pub enum Error {
     /// The GPU device was lost (driver reset, GPU removed, watchdog) and could not be recovered.
     #[error("adapter {adapter}: the device was lost: {problem}")]
     DeviceLost {
-        /// The adapter's name.
+        /// The name of the adapter.
         adapter: String,
         /// The message of the driver.
         problem: String,
@@ -151,7 +151,7 @@ pub enum Error {
     /// A model could not be downloaded from the Hugging Face Hub.
     #[error("{repo}: {problem}")]
     Hub {
-        /// The repository.
+        /// The repository, as `owner/name`.
         repo: String,
         /// The cause of the failure, and the remedy.
         problem: String,

@@ -59,9 +59,9 @@ impl fmt::Display for MemoryEstimate {
 /// The memory that may be used, and what sets the limit.
 #[derive(Clone, Copy)]
 enum Available {
-    /// The caller's `max_memory`.
+    /// The bytes that the caller's `max_memory` allows.
     Allowed(u64),
-    /// The host's free memory.
+    /// The bytes of the host's free memory.
     Free(u64),
 }
 

@@ -10,7 +10,7 @@ pub enum OnTooLong {
     /// Cut it to `max_seq_length`, as sentence-transformers does, and report it.
     #[default]
     Truncate,
-    /// Fail with [`Error::TooLong`].
+    /// Fail with [`Error::TooLong`], which names the text.
     Error,
 }
 

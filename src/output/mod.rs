@@ -19,7 +19,7 @@ use crate::error::Error;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub enum OutputPrecision {
-    /// f32, as computed.
+    /// f32 values, as computed.
     #[default]
     Float32,
     /// Rounded to the nearest f16.
@@ -155,9 +155,9 @@ impl Ranges {
 /// Rows in an [`OutputPrecision`], one after the other.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Quantized {
-    /// Rows in [`OutputPrecision::Float32`].
+    /// Rows stored in [`OutputPrecision::Float32`].
     Float32(Vec<f32>),
-    /// Rows in [`OutputPrecision::Float16`].
+    /// Rows stored in [`OutputPrecision::Float16`].
     Float16(Vec<f16>),
     /// Rows in [`OutputPrecision::Int8`] or [`OutputPrecision::Binary`].
     Int8(Vec<i8>),

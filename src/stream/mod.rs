@@ -67,7 +67,7 @@ pub enum Event<'a, W> {
     Waiting,
     /// Texts of a window were run.
     Ran {
-        /// The window.
+        /// The window of the texts.
         window: &'a W,
         /// Texts of the window that are done.
         done: usize,
@@ -75,7 +75,7 @@ pub enum Event<'a, W> {
         of: usize,
         /// Texts since the last event of this sort.
         texts: usize,
-        /// Tokens of these.
+        /// Tokens of these texts.
         tokens: usize,
     },
 }

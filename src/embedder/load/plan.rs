@@ -32,7 +32,7 @@ pub(super) enum VerdictSource {
     /// The verdict that `vectile verify` stored, if any.
     #[default]
     Stored,
-    /// The caller.
+    /// The verdict that the caller passed, or none.
     #[cfg_attr(not(feature = "lab"), expect(dead_code, reason = "only the lab has one of its own"))]
     Given(Option<F16Verdict>),
 }

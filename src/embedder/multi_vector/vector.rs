@@ -1,4 +1,4 @@
-//! [`MultiVector`] and MaxSim.
+//! [`MultiVector`], the vectors of a text's tokens, and MaxSim, the score of two of them.
 
 /// The vectors of a text's tokens, in the order of the tokens.
 #[derive(Debug, Clone, PartialEq, Default)]

@@ -44,7 +44,7 @@ struct Finished {
 /// The texts of a call that have no rows yet.
 struct Pending<P> {
     waiting: VecDeque<P>,
-    /// The oldest first.
+    /// Started batches, the oldest first.
     in_flight: VecDeque<InFlight<P>>,
     /// True once no more texts come.
     complete: bool,

@@ -40,7 +40,7 @@ struct Weights {
     dtype: String,
     /// {0..11} in a name stands for every number of that range.
     tensors: Map<String, Value>,
-    /// Their directory.
+    /// The directory of the weights within the model's.
     #[serde(default)]
     at: String,
 }
