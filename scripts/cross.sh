@@ -100,7 +100,6 @@ ensure_windows_linker() {
 
 # ensure_wine: afterwards `with_wine COMMAND...` runs COMMAND where Windows programs can be started.
 ensure_wine() {
-    local wine
     have wine && have Xvfb && have xauth || apt_install wine64 wine xvfb xauth || return 1
     [ -e "$WINE_DIR/ready" ] && return 0
     note "setting up Wine in ${WINE_DIR#"$ROOT"/}"
@@ -129,11 +128,13 @@ SOURCE
         x86_64-w64-mingw32-gcc -shared -O2 -o "$WINE_DIR/prefix/drive_c/windows/system32/bcryptprimitives.dll" \
             "$WINE_DIR/random.c" -ladvapi32 || return 1
     fi
-    wine=$(command -v wine64 || command -v wine)
-    # cargo runs the tests of another system through this.
-    printf '#!/bin/sh\nexec "%s" "$@"\n' "$wine" >"$WINE_DIR/run"
-    chmod +x "$WINE_DIR/run"
     touch "$WINE_DIR/ready"
+}
+
+# wine_script FILE PROGRAM: writes a script that starts a Windows program with the arguments it is given.
+wine_script() {
+    printf '#!/bin/sh\nexec "%s" "%s" "$@"\n' "$(command -v wine64 || command -v wine)" "$2" >"$1"
+    chmod +x "$1"
 }
 
 # with_wine COMMAND...: runs COMMAND with Wine's settings and a display: without one, Wine shows programs no Vulkan.

@@ -70,9 +70,10 @@ try_windows() {
     python3 -m zipfile -e "$DIST/vectile-$VERSION-$WINDOWS_TARGET.zip" "$at"
     (
         cd "$at/vectile-$VERSION-$WINDOWS_TARGET"
-        with_wine "$WINE_DIR/run" vectile.exe --version
+        wine_script "$at/vectile" "$PWD/vectile.exe"
+        with_wine "$at/vectile" --version
         if model_complete "$MODEL_DIR"; then
-            with_wine "$WINE_DIR/run" vectile.exe similarity --model "Z:${MODEL_DIR//\//\\}" "a cat" "a kitten"
+            with_wine "$at/vectile" similarity --model "Z:${MODEL_DIR//\//\\}" "a cat" "a kitten"
         fi
     ) || die "the packaged program does not run under Wine"
     rm -rf "$at"
