@@ -115,7 +115,7 @@ impl ServeArgs {
     }
 }
 
-/// One `--model`, parsed.
+/// The parsed value of one `--model`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct ModelArgument {
     /// The model's name in requests.

@@ -20,7 +20,7 @@ use prometheus_client::registry::{Registry, Unit};
 pub(crate) enum Stage {
     /// From the end of the body until the budget and a tokenizing thread have room.
     Admission,
-    /// Tokenizing the texts.
+    /// Tokenizing the request's texts.
     Tokenize,
     /// Waiting for the GPU.
     Queue,

@@ -16,7 +16,7 @@ use crate::server::served::LoadedModel;
 pub(crate) enum ScoreScale {
     /// After the model's own activation function, as sentence-transformers' `predict` gives them.
     Model,
-    /// Logits.
+    /// Logits, without an activation function.
     Raw,
     /// Probabilities, whatever the model's activation is: sigmoid for one label, softmax over several, as
     /// text-embeddings-inference gives them.

@@ -21,7 +21,7 @@ use crate::server::models::{ModelDescription, Texts};
 
 const COHERE: Dialect = Dialect::Cohere;
 
-/// Texts to embed.
+/// Texts to embed, and how.
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(example = json!({
     "model": "all-MiniLM-L6-v2",
@@ -72,11 +72,11 @@ pub(crate) struct CohereContent {
     image_url: Option<serde::de::IgnoredAny>,
 }
 
-/// Encoding of vectors.
+/// An encoding of vectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum EmbeddingType {
-    /// Numbers.
+    /// Numbers, as the model computes them.
     Float,
     /// Integers from -127 to 127: each vector is divided by its largest absolute value and multiplied by
     /// 127.
@@ -95,7 +95,7 @@ pub(crate) enum EmbeddingType {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub(crate) enum Truncate {
-    /// Refuse them.
+    /// Refuse them with an error.
     None,
     /// Cut their start. Supported if the model's own tokenizer cuts there.
     Start,
@@ -154,7 +154,7 @@ pub(crate) struct BilledUnits {
     /// Token count of all texts, special tokens included.
     #[serde(skip_serializing_if = "Option::is_none")]
     input_tokens: Option<usize>,
-    /// Number of searches.
+    /// Number of searches, which is 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     search_units: Option<usize>,
 }

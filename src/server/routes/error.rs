@@ -38,7 +38,7 @@ pub(crate) struct ErrorObject {
     code: Option<&'static str>,
 }
 
-/// An error response.
+/// An error response, not yet sent.
 #[derive(Debug, Clone)]
 pub(crate) struct ApiError {
     status: StatusCode,
@@ -50,7 +50,7 @@ pub(crate) struct ApiError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dialect {
     OpenAi,
-    /// Hugging Face's text-embeddings-inference.
+    /// The API of Hugging Face's text-embeddings-inference.
     Tei,
     Ollama,
     Cohere,

@@ -39,7 +39,7 @@ pub(crate) struct Info {
     models: Vec<ModelInfo>,
 }
 
-/// Limits on requests.
+/// Limits on a client's requests.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Limits {
     max_body_bytes: usize,
@@ -47,7 +47,7 @@ pub(crate) struct Limits {
     accepts_token_ids: bool,
 }
 
-/// A served model.
+/// Facts about a served model.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ModelInfo {
     id: String,
@@ -198,7 +198,7 @@ pub(crate) async fn ready(State(app): State<App>) -> Result<Response, ApiError> 
     small(&Standing { status: "ready" })
 }
 
-/// Same as `/health/ready`
+/// The same as `/health/ready`
 #[utoipa::path(
     get,
     path = "/health",

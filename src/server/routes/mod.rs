@@ -216,7 +216,7 @@ fn token_ids(field: &str) -> ApiError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum InputType {
-    /// A search query.
+    /// A query to search with.
     #[serde(alias = "search_query")]
     Query,
     /// A document to be found.
@@ -246,7 +246,7 @@ fn rfc3339(unix: u64) -> String {
     jiff::Timestamp::from_second(second).unwrap_or_default().to_string()
 }
 
-/// All routes.
+/// All routes of the server.
 pub(crate) fn router(app: App) -> Router {
     let keyed = OpenApiRouter::new()
         .routes(routes!(openai::embeddings))

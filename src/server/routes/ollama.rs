@@ -17,7 +17,7 @@ use crate::config::ModelKind;
 use crate::embedder::EmbedOptions;
 use crate::server::models::{ModelDescription, RequestRows, ServedModel, Texts};
 
-/// Texts to embed.
+/// Texts to embed, and how.
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(example = json!({ "model": "all-MiniLM-L6-v2", "input": ["A cat sat on the roof."] }))]
 pub(crate) struct OllamaEmbedRequest {
@@ -54,7 +54,7 @@ pub(crate) struct OllamaEmbedResponse {
     prompt_eval_count: usize,
 }
 
-/// Embed texts
+/// Embed texts as vectors of length one
 #[utoipa::path(
     post,
     path = "/api/embed",
@@ -117,7 +117,7 @@ pub(crate) struct OllamaEmbeddingsResponse {
     embedding: Vec<f32>,
 }
 
-/// Embed one text
+/// Embed one text, in Ollama's older form
 #[utoipa::path(
     post,
     path = "/api/embeddings",
@@ -158,13 +158,13 @@ pub(crate) async fn version() -> Result<Response, ApiError> {
     small(&OllamaVersion { version: env!("CARGO_PKG_VERSION") })
 }
 
-/// The served models.
+/// The list of served models.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct OllamaTags {
     models: Vec<OllamaModel>,
 }
 
-/// A served model.
+/// An entry in the list of models.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct OllamaModel {
     name: String,
@@ -248,7 +248,7 @@ pub(crate) struct OllamaShow {
     capabilities: Vec<&'static str>,
 }
 
-/// Describe a model
+/// Describe one of the models
 #[utoipa::path(
     post,
     path = "/api/show",

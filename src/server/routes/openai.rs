@@ -17,7 +17,7 @@ use crate::config::ModelKind;
 use crate::embedder::{EmbedOptions, OnTooLong};
 use crate::server::models::RequestRows;
 
-/// Texts to embed.
+/// Texts to embed, and how.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[schema(example = json!({
     "model": "all-MiniLM-L6-v2",
@@ -52,7 +52,7 @@ impl ApiRequest for EmbeddingsRequest {
     const DIALECT: Dialect = Dialect::OpenAi;
 }
 
-/// Encoding of vectors.
+/// An encoding of vectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum EncodingFormat {
@@ -193,7 +193,7 @@ pub(super) fn on_too_long(truncate: Option<bool>) -> OnTooLong {
     }
 }
 
-/// The served models.
+/// The list of served models.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ModelList {
     #[schema(example = "list")]
@@ -201,7 +201,7 @@ pub(crate) struct ModelList {
     data: Vec<ModelObject>,
 }
 
-/// A served model.
+/// An entry in the list of models.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ModelObject {
     /// Name of the model in requests.

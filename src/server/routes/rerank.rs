@@ -134,7 +134,7 @@ pub(super) struct Ranking {
     pub truncated: usize,
 }
 
-/// Ranks documents.
+/// Ranks the documents of a request by their scores.
 pub(super) async fn rank(
     app: &App,
     dialect: Dialect,

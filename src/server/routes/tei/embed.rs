@@ -15,7 +15,7 @@ use crate::server::routes::input::Input;
 use crate::server::routes::openai::on_too_long;
 use crate::server::routes::{App, InputType};
 
-/// Texts to embed.
+/// Texts to embed, and how.
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(example = json!({ "inputs": ["A cat sat on the roof.", "The dog ran."] }))]
 pub(crate) struct EmbedRequest {
@@ -73,7 +73,7 @@ pub(crate) struct EmbedSparseRequest {
 /// One weight of a sparse vector.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct SparseValue {
-    /// Token id.
+    /// Id of the token.
     index: u32,
     value: f32,
 }

@@ -15,7 +15,7 @@ use crate::server::routes::error::{ApiError, Dialect, ErrorBody};
 use crate::server::routes::input::Input;
 use crate::tokenize::Piece;
 
-/// Texts to tokenize.
+/// Texts to tokenize, and how.
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(example = json!({ "inputs": "A cat sat on the roof." }))]
 pub(crate) struct TokenizeRequest {
