@@ -94,7 +94,6 @@ const HARMLESS_FIELDS: &[&str] = &[
     "moe_resid_pdrop",
     "num_loras",
     "pooler_dropout",
-    "pruned_heads",
     "qa_dropout",
     "resid_pdrop",
     "router_aux_loss_coef",
