@@ -68,7 +68,7 @@ fn the_models_function_gives_the_values_of_sentence_transformers() {
                 let expected = expected(function, a, b);
                 let difference = (f64::from(*score) - expected).abs();
                 assert!(
-                    difference <= 1e-5 * expected.abs().max(1.0),
+                    difference <= 5e-5 * expected.abs().max(1.0),
                     "{function}: {score} {expected}"
                 );
             }
@@ -117,7 +117,7 @@ fn cut_and_quantized_vectors_are_compared_by_their_own_values() {
     let got = embedder.similarity(&cut, &cut).unwrap();
     let expected_of = |a: &[f64], b: &[f64]| expected(SimilarityFunction::Euclidean, a, b);
     let first = f64::from(got.values[5]);
-    assert!((first - expected_of(&rows[0][..16], &rows[5][..16])).abs() < 1e-5, "{first}");
+    assert!((first - expected_of(&rows[0][..16], &rows[5][..16])).abs() < 5e-5, "{first}");
     let whole = block_on(embedder.embed(&texts(NAME))).unwrap();
     let error = embedder.similarity(&cut, &whole).unwrap_err().to_string();
     assert!(error.contains("16") && error.contains("32"), "{error}");
