@@ -91,7 +91,7 @@ impl Download<'_> {
             let problem = "changed while it was downloaded; load it again";
             return Err(DownloadFault::Other(problem.to_owned()));
         }
-        for file in wanted.iter().filter(|file| !is_whole(&snapshot, file)) {
+        if let Some(file) = wanted.iter().find(|file| !is_whole(&snapshot, file)) {
             let path = snapshot.join(&file.name);
             let real = path.canonicalize().unwrap_or(path);
             return Err(DownloadFault::Other(format!(
