@@ -64,7 +64,7 @@ fn no_command_returns_a_row() {
         &["embed", "--model", "MODEL", "a text"],
         &["embed", "--model", "MODEL", "--adapter", "0", "a text"],
         &["similarity", "--model", "MODEL", "a text", "another text"],
-        &["search", "--model", "MODEL", "--input", file, "a query"],
+        &["search", "--model", "MODEL", "--in", file, "a query"],
     ];
     for gpu in GPUS {
         for command in commands {

@@ -1,5 +1,6 @@
 //! Tests the kernels that a model runs, in the storages it runs them in.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::check::KernelCheck;
@@ -12,6 +13,7 @@ use crate::gpu::executor::pipelines_of;
 use crate::gpu::executor::{Executor, PipelineKey};
 #[cfg(feature = "server")]
 use crate::gpu::graph::Graph;
+use crate::gpu::shader::Lanes;
 use crate::kernels::KernelPlan;
 use crate::kernels::answers::{ANSWERS, KnownAnswer};
 use crate::kernels::matmul::{MATMUL_FEW, MATMUL_TILE};
@@ -20,7 +22,8 @@ use crate::kernels::matmul::{MATMUL_FEW, MATMUL_TILE};
 const FAULTS_NAMED: usize = 3;
 
 /// Tests at load whether the device computes a model's kernels right: compiles the model's pipelines, and runs the
-/// known answers of its kernels in the model's storages. The directory `cache` remembers a test that passed.
+/// known answers of its kernels in the model's storages. A test that passed is remembered in this process and in the
+/// directory `cache`.
 ///
 /// # Errors
 /// [`Error::DeviceFault`] with the kernels that do not compile or give wrong results; errors of running a graph.
@@ -40,14 +43,21 @@ pub(crate) async fn check_model(
     }
     let names: Vec<String> =
         storages.iter().map(|(weights, activations)| format!("{weights}, {activations}")).collect();
-    let family = if plan.software { "software" } else { "gpu" };
+    let kernels: BTreeSet<&str> = pipelines.iter().map(|key| key.kernel.name).collect();
+    let lanes = match plan.lanes {
+        Lanes::Alone => "alone".to_owned(),
+        Lanes::Subgroup(size) => format!("subgroups of {size}"),
+    };
     let key = format!(
-        "{} | {family} | {} | {}",
+        "{} | {} | {lanes} | {} | {}",
         verdicts::key(executor),
+        kernels.into_iter().collect::<Vec<_>>().join(", "),
         names.join("; "),
         needed::names(pipelines)
     );
-    if cache.and_then(|cache| verdicts::read(cache, &key)) == Some(true) {
+    if verdicts::has_passed(&key)
+        || cache.and_then(|cache| verdicts::read(cache, &key)) == Some(true)
+    {
         return Ok(());
     }
     let mut faults = Vec::new();
@@ -69,6 +79,7 @@ pub(crate) async fn check_model(
         return Err(fault(executor, &faults));
     }
     tracing::debug!(adapter = %executor.gpu.adapter, "the model's kernels gave their known answers");
+    verdicts::remember_pass(&key);
     if let Some(cache) = cache {
         verdicts::write(cache, &key, true);
     }

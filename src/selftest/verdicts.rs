@@ -1,7 +1,9 @@
-//! The verdicts of self-tests in a cache directory: a file of the form `{"adapter and test": passed}`.
+//! The verdicts of self-tests: in a cache directory, as a file of the form `{"adapter and test": passed}`, and those that
+//! passed in this process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use crate::files::{read_cached, write_whole};
 use crate::gpu::executor::Executor;
@@ -9,6 +11,20 @@ use crate::gpu::shader;
 use crate::kernels::ALL;
 
 const FILE: &str = "shader-f16.json";
+
+/// The keys of tests that passed in this process. A program that loads many models without a cache directory would
+/// otherwise compile the same known answers at each load.
+static PASSED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+/// True if a test with this key has passed in this process.
+pub(super) fn has_passed(key: &str) -> bool {
+    PASSED.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
+}
+
+/// Remembers in this process that a test passed.
+pub(super) fn remember_pass(key: &str) {
+    PASSED.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned());
+}
 
 fn read_all(cache: &Path) -> BTreeMap<String, bool> {
     let bytes = read_cached(&cache.join(FILE)).unwrap_or_default();
