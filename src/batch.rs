@@ -2,23 +2,23 @@
 
 use crate::tokenize::Tokens;
 
-/// Texts packed one after another.
+/// Several texts, packed one after another.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct PackedBatch {
     /// Token ids of all texts.
     pub ids: Vec<u32>,
     /// Token types of all texts.
     pub type_ids: Vec<u32>,
-    /// First token of each text, its tokens, and how many of these, from the first on, are seen by the
-    /// others.
+    /// For each text: its first token, the number of its tokens, and how many of them, counted from the first, the
+    /// other tokens attend to.
     pub texts: Vec<[u32; 3]>,
     /// Number of leading tokens of each text that pooling skips.
     pub skipped: Vec<u32>,
 }
 
 impl PackedBatch {
-    /// Packs texts in their order. With `skip_prompt`, pooling skips the prompt's tokens, but never all tokens of a
-    /// text that was truncated within its prompt.
+    /// Packs texts in their order. With `skip_prompt`, pooling skips the prompt's tokens. It never skips all tokens of
+    /// a text, even if the text was truncated within its prompt.
     pub fn pack<'a>(texts: impl IntoIterator<Item = &'a Tokens>, skip_prompt: bool) -> Self {
         let mut batch = PackedBatch::default();
         for tokens in texts {
@@ -32,7 +32,7 @@ impl PackedBatch {
         batch
     }
 
-    /// A batch of texts of one length with arbitrary tokens, for estimates.
+    /// A batch of `texts` texts of equal length with arbitrary tokens, for estimates.
     pub fn uniform(length: usize, texts: usize) -> Self {
         let text = Tokens {
             ids: vec![0; length],
@@ -59,8 +59,8 @@ impl PackedBatch {
     }
 }
 
-/// The number of texts, taken in order, in the next batch of at most `budget` tokens and `max_texts` texts. A text of
-/// more tokens has its own batch. 0 if there are no texts.
+/// The number of texts, taken in order, in the next batch of at most `budget` tokens and `max_texts` texts. A single
+/// text of more tokens makes a batch by itself. The result is 0 if there are no texts.
 pub(crate) fn next_batch(
     lengths: impl IntoIterator<Item = usize>,
     budget: usize,
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn batches_respect_the_budget_and_the_order() {
-        // Lengths, budget, and where each batch ends.
+        // Columns: lengths of the texts, budget, and the end of each batch.
         let table: [(&[usize], usize, &[usize]); 7] = [
             (&[], 8, &[]),
             (&[3], 8, &[1]),

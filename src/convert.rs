@@ -1,11 +1,11 @@
-//! Conversion of values to and from the bytes of each storage, with a count of what rounding lost.
+//! Conversion of values to and from the bytes of each storage, with a count of values that rounding lost.
 
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use half::{bf16, f16};
 
 use crate::dtype::Storage;
 
-/// Number of values examined at once for losses.
+/// The number of values that are examined at once for losses.
 const SCAN: usize = 64;
 
 /// The losses of rounding a tensor to a storage.
@@ -26,14 +26,14 @@ pub struct Loss {
 impl Loss {
     /// The losses of storing these values.
     fn of(storage: Storage, values: &[f32]) -> Self {
-        // Bits of magnitudes, which have the order of the magnitudes: the smallest that is stored as infinity,
-        // and the smallest normal number.
+        // Both are bit patterns of magnitudes, which sort like the magnitudes. They belong to the smallest magnitude
+        // that is stored as infinity, and to the smallest normal number.
         let (too_large, normal) = match storage {
             Storage::F32 => (f32::INFINITY.to_bits(), 0),
             Storage::F16 | Storage::PackedF16 => {
                 (65520f32.to_bits(), f16::MIN_POSITIVE.to_f32().to_bits())
             }
-            // Half a step above the largest.
+            // The limit lies half a step above the largest value.
             Storage::PackedBf16 => {
                 (bf16::MAX.to_f32().to_bits() + 0x8000, f32::MIN_POSITIVE.to_bits())
             }
@@ -58,7 +58,8 @@ impl Loss {
         loss
     }
 
-    /// The losses of values that are already in a storage's format: none, but infinities and NaNs are counted.
+    /// The losses of values that are already in a storage's format. Nothing is rounded, but infinities and NaNs are
+    /// counted.
     pub(crate) fn none_of(storage: Storage, bytes: &[u8]) -> Self {
         let (halves, infinite) = match storage {
             Storage::F32 => return Loss::of(storage, &decode(storage, bytes)),

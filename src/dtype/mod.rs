@@ -5,7 +5,7 @@
 //! or asks the adapter.
 //!
 //! Products and sums are always f32; f16 and bf16 are storage formats. Matrices and embedding tables use the weight
-//! storage. Biases and norm weights, a thousandth of the bytes, stay f32.
+//! storage. Biases and norm weights, which are a thousandth of the bytes, stay f32.
 
 mod precision;
 mod resolve;
@@ -24,10 +24,10 @@ pub use precision::{Precision, Reason};
 pub use resolve::{needs_f16, resolve};
 pub use verdict::{F16Safety, F16Verdict};
 
-/// The dtype that the caller asks for, like sentence-transformers' `model_kwargs={"dtype": …}`.
+/// The dtype that the caller requests, like sentence-transformers' `model_kwargs={"dtype": …}`.
 ///
-/// Parses from `auto`, `float32`, `float16`, `bfloat16`, their aliases (`f32`, `fp32`, `float`,
-/// `f16`, `fp16`, `half`, `bf16`), in any case and with a `torch.` prefix.
+/// It parses from `auto`, `float32`, `float16`, `bfloat16` and their aliases (`f32`, `fp32`, `float`, `f16`, `fp16`,
+/// `half`, `bf16`), in any case and with or without a `torch.` prefix.
 ///
 /// ```
 /// use vectile::DtypeRequest;
@@ -36,7 +36,7 @@ pub use verdict::{F16Safety, F16Verdict};
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub enum DtypeRequest {
-    /// The checkpoint's dtype, as far as the adapter supports it.
+    /// Use the checkpoint's dtype, as far as the adapter supports it.
     #[default]
     Auto,
     /// f32 weights and activations on any adapter.
@@ -59,7 +59,7 @@ impl DtypeRequest {
     }
 }
 
-/// The float dtype with this name or alias.
+/// The float dtype that has this name or alias.
 fn float_named(name: &str) -> Option<DtypeRequest> {
     let name = name.trim().to_ascii_lowercase();
     match name.strip_prefix("torch.").unwrap_or(&name) {
@@ -160,9 +160,9 @@ pub struct CheckpointDtype {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FloatDtype {
-    /// IEEE single precision.
+    /// IEEE single precision, 32 bits.
     Float32,
-    /// IEEE half precision.
+    /// IEEE half precision, 16 bits.
     Float16,
     /// The upper 16 bits of an f32.
     Bfloat16,
@@ -179,15 +179,16 @@ impl FloatDtype {
     }
 }
 
-/// The source of a dtype that neither the config nor a tensor states.
+/// The source to report for a dtype that neither the config nor a tensor states.
 const NO_DTYPE: &str = "the default, as neither config.json nor a tensor names a dtype,";
 
 impl CheckpointDtype {
-    /// Finds the dtype in `config.json`: in `dtype`, else `torch_dtype`, else the same fields of `text_config`, else that
-    /// of the first floating tensor, else float32. `first_tensor` is the tensor's safetensors dtype and its name.
+    /// Finds the dtype of a checkpoint. The first of these that exists counts: `dtype` in `config.json`,
+    /// `torch_dtype`, the same fields in `text_config`, the dtype of the first floating tensor, float32.
+    /// `first_tensor` is that tensor's safetensors dtype and its name.
     ///
-    /// Null and unknown names count as absent. If `dtype` and `torch_dtype` differ, `dtype` wins. float64 is computed in
-    /// f32. Both cases add a [`Reason`].
+    /// Null and unknown names count as absent. If `dtype` and `torch_dtype` differ, `dtype` takes precedence. float64
+    /// is computed in f32. Each of these two cases adds a [`Reason`].
     pub fn find<'a>(
         config: impl Fn(&str) -> Option<&'a serde_json::Value>,
         first_tensor: Option<(&str, &str)>,
@@ -251,20 +252,20 @@ pub enum ShaderF16 {
 /// Facts of an architecture about f16, from `models/`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct F16Facts {
-    /// Its activations are known to exceed 65504, the largest f16, or are not known to stay below it. A measured
-    /// [`F16Verdict`] on the model itself overrides this.
+    /// The architecture's activations are known to exceed 65504, the largest f16, or are not known to stay below it. A
+    /// measured [`F16Verdict`] on the model itself overrides this.
     pub activations_unsafe: bool,
 }
 
 /// The replacement of f16 on an adapter without `SHADER_F16`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub enum HalfFallback {
-    /// Widen to f32, which is exact and takes twice the memory.
+    /// Widen to f32. This is exact and takes twice the memory.
     #[default]
     F32,
-    /// Keep 16 bits, packed in `u32`.
+    /// Keep 16 bits, packed in pairs in `u32`.
     Packed,
-    /// Refuse, so that f32 is never measured as if it were f16.
+    /// Refuse the load, so that f32 is never measured as if it were f16.
     Error,
 }
 
@@ -287,9 +288,9 @@ impl FromStr for HalfFallback {
 /// The storage of activations, if the caller overrides the policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ActivationsRequest {
-    /// f32.
+    /// Store activations in f32.
     F32,
-    /// f16 if `SHADER_F16` passed its test, else packed f16.
+    /// Store activations in f16 if `SHADER_F16` passed its test, else in packed f16.
     F16,
 }
 

@@ -18,12 +18,13 @@ pub enum Reason {
     ShaderF16FailedSelfTest,
     /// The architecture's activations exceed the largest f16.
     ActivationsUnsafeInF16,
-    /// `vectile verify` measured activations close to or above the largest f16. The precision's `measured` names the
-    /// layer.
+    /// `vectile verify` measured activations close to or above the largest f16. The field `measured` of the precision
+    /// names the layer.
     ActivationsMeasuredUnsafeInF16,
-    /// `vectile verify` found weights that f16 cannot hold. The precision's `measured` names them.
+    /// `vectile verify` found weights that f16 cannot hold. The field `measured` of the precision names them.
     WeightsMeasuredUnsafeInF16,
-    /// `vectile verify` measured that this model stays within f16, although its architecture may exceed it.
+    /// `vectile verify` measured that this model stays within the range of f16, although its architecture may exceed
+    /// it.
     MeasuredSafeInF16,
     /// A checkpoint of another dtype was rounded to bf16.
     RoundedToBf16,
@@ -60,7 +61,8 @@ impl fmt::Display for Reason {
 
 /// How a model runs: the request, the choice, and the reasons.
 ///
-/// Displays as one sentence and serialises as JSON. `inspect`, the log at load and every report have the same object.
+/// It displays as one sentence and serialises as JSON. `inspect`, the log at load and every report use the same
+/// object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Precision {
     /// The dtype that the caller requested.
@@ -73,9 +75,9 @@ pub struct Precision {
     pub activations: Storage,
     /// Bytes of all weights on the GPU and of tables on the host. 0 before the model is loaded.
     pub weight_bytes: u64,
-    /// Why it differs from the request.
+    /// The reasons why the choice differs from the request.
     pub reasons: Vec<Reason>,
-    /// The verdict of `vectile verify` on the model, if there is one and f16 was considered.
+    /// The verdict of `vectile verify` on the model, if it has one and f16 was considered.
     pub measured: Option<F16Verdict>,
 }
 

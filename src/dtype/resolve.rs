@@ -8,8 +8,8 @@ use crate::error::Error;
 
 /// Chooses the storage of a model's weights and activations.
 ///
-/// A means that the adapter has `SHADER_F16` and that it passed its known-answer test. An entry applies to weights and
-/// activations alike, but packed weights go with F32 activations.
+/// "A" means that the adapter has `SHADER_F16` and that it passed its known-answer test. An entry is the storage of
+/// both weights and activations, except that activations are F32 where weights are packed.
 ///
 /// | requested | checkpoint | A | not A |
 /// |---|---|---|---|
@@ -24,9 +24,9 @@ use crate::error::Error;
 /// activations are unsafe in f16, F16 applies to the weights only. An explicit choice of activations overrides this:
 /// f16 activations are F16 if A, else PackedF16.
 ///
-/// A verdict `measured` on the model itself takes precedence over its architecture. Safe: F16 applies to weights and
-/// activations. Safe with f32 activations: F16 applies to the weights only. Unsafe: F16 and PackedF16 become F32, or an
-/// error if that is the half fallback.
+/// A verdict `measured` on the model itself takes precedence over the facts of its architecture. With `Safe`, F16
+/// applies to weights and activations. With `SafeWithF32Activations`, F16 applies to the weights only. With `Unsafe`,
+/// F16 and PackedF16 become F32, or an error if that is the half fallback.
 ///
 /// # Errors
 /// [`Error::Option`] if f16 is wanted but unusable on this adapter or for this model, and the fallback is
@@ -102,7 +102,7 @@ pub fn resolve(
         }
         Some(ActivationsRequest::F16) => {
             activations = if lacking.is_none() { Storage::F16 } else { Storage::PackedF16 };
-            // These reasons concern the policy, which the request overrides.
+            // These reasons concern the policy, which the caller's request overrides.
             reasons.retain(|reason| {
                 *reason != Reason::ActivationsUnsafeInF16
                     && *reason != Reason::ActivationsMeasuredUnsafeInF16
@@ -122,8 +122,8 @@ pub fn resolve(
     })
 }
 
-/// Whether the result of [`resolve`] can depend on the adapter's f16 and on a measured verdict. If not, neither has to be
-/// determined.
+/// True if the result of [`resolve`] can depend on the adapter's f16 or on a measured verdict. Otherwise neither has
+/// to be determined.
 pub fn needs_f16(options: DtypeOptions, checkpoint: &CheckpointDtype) -> bool {
     wanted(options.dtype, checkpoint) == FloatDtype::Float16
         || options.activations == Some(ActivationsRequest::F16)

@@ -1,4 +1,4 @@
-//! The table of `resolve`, cell by cell.
+//! Tests every cell of the table of `resolve`.
 
 use super::*;
 
@@ -126,7 +126,7 @@ fn a_measured_verdict_overrides_the_architecture() {
     type Row = (R, C, bool, bool, H, F16Safety, Option<(Storage, Storage, Vec<Reason>)>);
     let risk = || vec![ActivationsMeasuredUnsafeInF16];
     let unfit = || vec![WeightsMeasuredUnsafeInF16];
-    // requested, checkpoint, SHADER_F16, architecture unsafe, fallback, measured → as above
+    // requested, checkpoint, SHADER_F16, architecture unsafe, fallback, measured → weights, activations, reasons
     let rows: Vec<Row> = vec![
         (R::Auto, C::Float16, true, false, H::F32, Safe, Some((F16, F16, vec![]))),
         (R::Auto, C::Float16, true, true, H::F32, Safe, Some((F16, F16, vec![MeasuredSafeInF16]))),

@@ -1,4 +1,4 @@
-//! Adapters: the list of them, their abilities, and the choice of one.
+//! Lists adapters with their abilities, and chooses one.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,13 +11,13 @@ use crate::error::Error;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Feature {
-    /// f16 in shaders.
+    /// The adapter supports f16 in shaders.
     ShaderF16,
-    /// Subgroup operations.
+    /// The adapter supports subgroup operations.
     Subgroups,
-    /// Timestamps of the GPU itself, for `vectile bench`.
+    /// The adapter writes timestamps of its own clock; `vectile bench` reads them.
     TimestampQuery,
-    /// Products of small matrices, computed by a subgroup at once.
+    /// A subgroup can multiply small matrices as one operation.
     CooperativeMatrix,
 }
 
@@ -55,12 +55,13 @@ impl FromStr for Feature {
 /// Which adapter to use.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum AdapterChoice {
-    /// The first of the list: discrete before integrated before software; Vulkan and Metal before others.
+    /// The first adapter of the list. Discrete adapters come before integrated ones, and these before software; Vulkan
+    /// and Metal come before other backends.
     #[default]
     Best,
     /// The adapter with this number in the list of [`adapters`].
     Index(usize),
-    /// The first adapter whose name contains this text, in any case.
+    /// The first adapter whose name contains this text; upper and lower case are equal.
     Name(String),
     /// A device that computes nothing, for dry runs in tests. It is never chosen otherwise.
     #[doc(hidden)]
@@ -99,7 +100,7 @@ pub struct NoopAdapter {
 /// An adapter as [`adapters`] lists it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AdapterSummary {
-    /// Its number for [`AdapterChoice::Index`].
+    /// The adapter's number in the list, for [`AdapterChoice::Index`].
     pub index: usize,
     /// The name that the driver gives it.
     pub name: String,
@@ -115,7 +116,7 @@ pub struct AdapterSummary {
     pub shader_f16: bool,
     /// The smallest and largest subgroup size; `None` without subgroup operations.
     pub subgroup_sizes: Option<(u32, u32)>,
-    /// The side of its cooperative matrices of f16 with f32 sums, 8 or 16; `None` if it has none.
+    /// The side of the adapter's cooperative matrices, 8 or 16, with f16 factors and f32 sums; `None` if it has none.
     #[serde(default)]
     pub cooperative_matrix: Option<u32>,
     /// The maximum size of a buffer in bytes.
@@ -157,7 +158,8 @@ impl AdapterSummary {
         self.device_type == "Cpu"
     }
 
-    /// The largest buffer that fits one binding; less than 2 GiB, since some drivers count in signed numbers.
+    /// The size of the largest buffer that fits one binding. It is less than 2 GiB, since some drivers count bytes in
+    /// signed numbers.
     pub(crate) fn largest_buffer(&self) -> u64 {
         self.max_binding_bytes.min(self.max_buffer_bytes).min(i32::MAX as u64)
     }
@@ -175,7 +177,7 @@ impl AdapterSummary {
         Err(Error::adapter(&self.name, problem))
     }
 
-    /// Name, backend and driver: a key for what is cached about the adapter.
+    /// Returns name, backend and driver: the key of cached facts about the adapter.
     pub fn key(&self) -> String {
         format!("{} | {} | {} {}", self.name, self.backend, self.driver, self.driver_info)
     }
@@ -191,8 +193,8 @@ impl fmt::Display for AdapterSummary {
     }
 }
 
-/// The side of the largest cooperative matrices that our kernels can use: of f16 with f32 sums, and of equal width,
-/// height and depth, since WGSL has no others. The feature alone does not tell sizes and types.
+/// The side of the largest cooperative matrices that our kernels can use. These have f16 factors, f32 sums, and equal
+/// width, height and depth, since WGSL has no others. The feature flag alone does not tell sizes and types.
 fn cooperative_side(adapter: &wgpu::Adapter) -> Option<u32> {
     let needed = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX
         | wgpu::Features::SHADER_F16
@@ -214,7 +216,7 @@ fn cooperative_side(adapter: &wgpu::Adapter) -> Option<u32> {
 
 fn instance(backends: wgpu::Backends, noop: Option<wgpu::NoopBackendOptions>) -> wgpu::Instance {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
-    // The same flags in debug and release builds, since the debug flag makes shaders slower on DX12.
+    // Debug and release builds use the same flags, since the debug flag makes shaders slower on DX12.
     descriptor.flags = wgpu::InstanceFlags::empty();
     descriptor.memory_budget_thresholds.for_resource_creation = Some(95);
     descriptor.backends = backends;
@@ -224,7 +226,8 @@ fn instance(backends: wgpu::Backends, noop: Option<wgpu::NoopBackendOptions>) ->
     wgpu::Instance::new(descriptor)
 }
 
-/// The order of adapters, lower first: discrete, integrated, virtual, other, software; native APIs before GL.
+/// The rank of an adapter, lower first: discrete, integrated, virtual, other, software. Within a class, native APIs
+/// come before GL.
 fn rank(info: &wgpu::AdapterInfo) -> (u8, u8) {
     let device = match info.device_type {
         wgpu::DeviceType::DiscreteGpu => 0,
@@ -242,15 +245,15 @@ fn rank(info: &wgpu::AdapterInfo) -> (u8, u8) {
 }
 
 /// True if the limits allow our kernels' smallest workgroups, storage buffers and workgroup memory. Old GL drivers
-/// have less, or no compute shaders.
+/// have lower limits, or no compute shaders.
 fn runs_our_kernels(limits: &wgpu::Limits) -> bool {
     limits.max_compute_invocations_per_workgroup >= 128
         && limits.max_storage_buffers_per_shader_stage >= 6
         && limits.max_compute_workgroup_storage_size >= 8192
 }
 
-/// All adapters, best first. GL is searched only if no native API has an adapter: it lists the same ones with fewer
-/// abilities, and its search for a window system takes time and prints warnings.
+/// Lists all adapters, best first. GL is searched only if no native API has an adapter. It lists the same adapters
+/// with fewer abilities, and its search for a window system takes time and prints warnings.
 pub(super) async fn list(noop: Option<wgpu::NoopBackendOptions>) -> Vec<wgpu::Adapter> {
     let tries: &[wgpu::Backends] = match noop {
         Some(_) => &[wgpu::Backends::NOOP],

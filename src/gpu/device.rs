@@ -1,4 +1,4 @@
-//! An open device: its abilities, its buffers, and its errors and loss as values.
+//! An open device with its abilities and buffers. Its errors and its loss are returned as values.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -7,11 +7,11 @@ use crate::error::Error;
 use crate::gpu::adapter::{AdapterChoice, AdapterSummary, Feature, choose, list, noop_options};
 use crate::gpu::shader::Lanes;
 
-/// The faults of a device since the last check. wgpu reports them out of band.
+/// The faults of a device since the last check. wgpu reports them through a callback, not from the call that failed.
 #[derive(Debug, Default)]
 struct Faults {
     lost: Option<String>,
-    /// The number of losses, shared with devices that are opened later.
+    /// The counter of lost devices, shared with devices that are opened later.
     losses: Option<Arc<AtomicU64>>,
     out_of_memory: Option<String>,
     other: Option<String>,
@@ -33,7 +33,7 @@ impl Faults {
 pub(crate) struct CooperativeMatrices {
     /// Rows, columns and depth of a matrix: 8 or 16.
     pub side: u32,
-    /// Invocations of a workgroup that multiplies them: four of the adapter's largest subgroups.
+    /// Invocations of a workgroup that multiplies the matrices: four of the adapter's largest subgroups.
     pub invocations: u32,
 }
 
@@ -50,10 +50,11 @@ pub struct Gpu {
 }
 
 impl Gpu {
-    /// Opens a device on the chosen adapter, with all its limits and without the disabled features.
+    /// Opens a device on the chosen adapter, with all limits of the adapter and without the disabled features.
     ///
     /// # Errors
-    /// [`Error::Adapter`] if there is no adapter or none of that name or number; [`Error::DeviceFault`] if it does not open.
+    /// [`Error::Adapter`] if there is no adapter, or none with that name or number; [`Error::DeviceFault`] if the
+    /// device does not open.
     pub async fn open(choice: &AdapterChoice, disabled: &[Feature]) -> Result<Gpu, Error> {
         Gpu::open_limited(choice, disabled, None).await
     }
@@ -104,7 +105,7 @@ impl Gpu {
             label: Some("vectile"),
             required_features: features,
             required_limits: limits,
-            // The other hint puts buffers into shared blocks of up to 256 MiB, and wastes the ends of blocks.
+            // The other hint puts buffers into shared blocks of up to 256 MiB, and wastes the ends of these blocks.
             memory_hints: wgpu::MemoryHints::MemoryUsage,
             experimental_features: experimental.1,
             ..Default::default()
@@ -132,8 +133,8 @@ impl Gpu {
         self.adapter.backend == "Noop"
     }
 
-    /// How the lanes of a kernel work together on this device: by subgroups of the adapter's smallest size, or
-    /// through workgroup memory where there are none that kernels can use.
+    /// How the lanes of a kernel work together on this device. They use subgroups of the adapter's smallest size, or
+    /// workgroup memory where kernels can use no subgroups.
     pub(crate) fn lanes(&self) -> Lanes {
         let smallest = self.adapter.subgroup_sizes.map_or(0, |sizes| sizes.0);
         let usable = self.device.features().contains(wgpu::Features::SUBGROUP)
@@ -142,8 +143,8 @@ impl Gpu {
         if usable { Lanes::Subgroup(smallest) } else { Lanes::Alone }
     }
 
-    /// Floating point operations after which a dispatch is split, for the operating system's watchdog: some
-    /// 50 ms at the slowest rate of the class of adapter (5 GFLOP/s in software, 400 GFLOP/s on a GPU).
+    /// The number of floating point operations after which a dispatch is split, for the operating system's watchdog. A
+    /// dispatch takes about 50 ms at the slowest assumed rate: 5 GFLOP/s in software, 400 GFLOP/s on a GPU.
     pub(crate) fn max_dispatch_flops(&self) -> u64 {
         if self.adapter.is_software() { 2_000_000_000 } else { 20_000_000_000 }
     }
@@ -166,7 +167,8 @@ impl Gpu {
         if let Some(problem) = faults.lost.clone() {
             return Err(Error::DeviceLost { adapter: self.adapter.name.clone(), problem });
         }
-        // Both are taken at once: an error that follows from running out of memory must not meet the next batch.
+        // Both faults are taken at once. Otherwise an error that follows from running out of memory would fail the
+        // next batch.
         let (out_of_memory, other) = (faults.out_of_memory.take(), faults.other.take());
         if out_of_memory.is_some() {
             return Err(self.out_of_memory(what, bytes));
@@ -177,7 +179,7 @@ impl Gpu {
         }
     }
 
-    /// The error for something that the driver refused.
+    /// The error for a call that the driver refused.
     #[cfg(not(target_arch = "wasm32"))]
     pub(super) fn refusal(&self, what: &str, error: &wgpu::Error) -> Error {
         match error {
@@ -214,7 +216,7 @@ impl Gpu {
         lock(&self.faults).losses = Some(losses.clone());
     }
 
-    /// Makes a buffer.
+    /// Makes a buffer on this device.
     pub(crate) fn buffer(
         &self,
         label: &str,
@@ -261,9 +263,9 @@ fn experimental(
     {
         return (wgpu::Features::empty(), wgpu::ExperimentalFeatures::disabled());
     }
-    // SAFETY: wgpu requires an acknowledgement that experimental features may have bugs. Two kernels use this one. They
-    // load matrices from workgroup memory that they have filled, within its bounds and in uniform control flow. A model
-    // runs them only after they gave their known answers on the device.
+    // SAFETY: wgpu requires an acknowledgement that experimental features may have bugs. Two kernels use this one.
+    // They load matrices from workgroup memory that they have filled, within its bounds and in uniform control flow. A
+    // model runs these kernels only after they passed their known-answer tests on the device.
     let enabled = unsafe { wgpu::ExperimentalFeatures::enabled() };
     (wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, enabled)
 }

@@ -1,7 +1,7 @@
 //! A forward pass as plain data: numbered tensors and an ordered list of dispatches.
 //!
-//! The executor runs a graph, liveness over it decides which tensors share a buffer, a no-op device dry-runs it,
-//! and `vectile inspect` prints it. It contains no GPU object.
+//! The executor runs a graph. An analysis of its tensors' lifetimes decides which tensors share a buffer. A no-op
+//! device dry-runs it, and `vectile inspect` prints it. A graph contains no GPU object.
 
 use super::kernel::{Access, Kernel};
 use super::shader::ShaderVariant;
@@ -15,11 +15,11 @@ pub struct TensorId(pub usize);
 pub enum TensorSource {
     /// A buffer of the loaded model, by its number there.
     Weight(usize),
-    /// Bytes of this batch.
+    /// Bytes that this batch uploads.
     Input(Vec<u8>),
-    /// A dispatch writes all of it before anything reads it. It shares a buffer with others.
+    /// A dispatch writes the whole tensor before anything reads it. It shares a buffer with other tensors.
     Scratch,
-    /// Dispatches write parts of it, and the rest is zero. It shares no buffer.
+    /// Dispatches write parts of the tensor, and the rest is zero. It shares no buffer.
     Zeroed,
 }
 
@@ -77,7 +77,7 @@ pub struct Dispatch {
     pub params: Vec<u8>,
     /// The number of workgroups.
     pub workgroups: Workgroups,
-    /// An estimate of its floating point operations, by which long work is split.
+    /// An estimate of the dispatch's floating point operations. Long dispatches are split by it.
     pub flops: u64,
 }
 
@@ -88,9 +88,9 @@ pub struct Graph {
     pub tensors: Vec<TensorInfo>,
     /// The dispatches, in order.
     pub dispatches: Vec<Dispatch>,
-    /// The tensor that is read back: f32 rows.
+    /// The tensor that is read back, with f32 rows.
     pub output: Option<TensorId>,
-    /// Tokens of the batch: the number of overflow flags.
+    /// The number of tokens in the batch, which is the number of overflow flags.
     pub tokens: usize,
     /// The layer that new tensors belong to.
     pub layer: Option<usize>,
@@ -113,7 +113,7 @@ impl Graph {
         TensorId(self.tensors.len() - 1)
     }
 
-    /// The tensor that a dispatch writes: the last of its bindings with write access.
+    /// The tensor that a dispatch writes: the last of its bindings that has write access.
     pub fn written(&self, dispatch: &Dispatch) -> Option<TensorId> {
         let bindings = dispatch.bindings.iter().zip(dispatch.kernel.bindings).rev();
         bindings.filter(|(_, access)| **access == Access::Write).map(|(id, _)| *id).next()

@@ -1,7 +1,7 @@
 //! The host's memory, which software adapters use for buffers.
 
-/// Bytes that programs can still take without swapping, within the limits of the control group (of a container);
-/// `None` where the system does not say.
+/// Bytes that programs can still take without swapping, within the limits of the control group (of a container).
+/// Returns `None` where the system does not report it.
 pub(crate) fn available() -> Option<u64> {
     #[cfg(target_arch = "wasm32")]
     return None;
@@ -13,8 +13,8 @@ pub(crate) fn available() -> Option<u64> {
         let mut system = sysinfo::System::new();
         system.refresh_memory();
         let of_machine = system.available_memory();
-        // The group's limit less its resident memory. Its "free" figure counts the page cache as taken, which gives
-        // way to programs.
+        // The free memory of a group is its limit less its resident memory. The group's own "free" figure counts the
+        // page cache as taken, although the page cache gives way to programs.
         let of_group =
             system.cgroup_limits().map(|group| group.total_memory.saturating_sub(group.rss));
         Some(of_group.map_or(of_machine, |of_group| of_group.min(of_machine)))

@@ -23,34 +23,34 @@ pub struct Field {
 /// The descriptor of a compute kernel.
 #[derive(Debug)]
 pub struct Kernel {
-    /// The name of its WGSL file, entry point, test and labels.
+    /// The name of the kernel's WGSL file, entry point, test and labels.
     pub name: &'static str,
-    /// Its WGSL with unresolved imports.
+    /// The kernel's WGSL with unresolved imports.
     pub source: &'static str,
     /// The storage buffers of group 0, in order. The parameter block follows as a uniform.
     pub bindings: &'static [Access],
     /// The fields of the parameter block.
     pub params: &'static [Field],
-    /// True if its text depends on the storage of weights.
+    /// True if the kernel's text depends on the storage of weights.
     pub reads_weights: bool,
-    /// True if its text depends on the storage of activations.
+    /// True if the kernel's text depends on the storage of activations.
     pub reads_activations: bool,
-    /// True if its text has a variant with subgroups and a twin without.
+    /// True if the kernel's text has a variant with subgroups and one without.
     pub has_subgroup_variant: bool,
-    /// True if it multiplies cooperative matrices. Its weights and activations are f16 then.
+    /// True if the kernel multiplies cooperative matrices. Its weights and activations are then f16.
     pub cooperative: bool,
-    /// Every constant and override, with the values that tests walk.
+    /// Every constant and override, with the values for which tests check the kernel.
     pub settings: &'static [Setting],
 }
 
-/// A constant or an override of a kernel, with the values that tests walk.
+/// A constant or an override of a kernel, with the values for which tests check the kernel.
 #[derive(Debug, Clone, Copy)]
 pub struct Setting {
     /// Its name in the WGSL.
     pub name: &'static str,
     /// True for a `const` that the host rewrites in the text, false for an `override`.
     pub constant: bool,
-    /// The values that tests walk.
+    /// The values for which tests check the kernel.
     pub values: &'static [u32],
 }
 

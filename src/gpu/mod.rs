@@ -1,4 +1,4 @@
-//! Devices, shaders, kernels, graphs and their execution. No other room names wgpu.
+//! Devices, shaders, kernels, graphs and their execution. No other module uses wgpu directly.
 
 pub mod adapter;
 pub mod device;

@@ -1,4 +1,4 @@
-//! Compute pipelines of kernels in their variants, each made once.
+//! Compute pipelines of kernels in their variants. Each pipeline is made once.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -21,11 +21,11 @@ pub(super) struct Pipelines {
     made: HashMap<(&'static str, ShaderVariant), Pipeline>,
     compiler: Compiler,
     file: Option<PipelineFile>,
-    /// True if pipelines were made since the file was written.
+    /// True if pipelines were made since the cache file was written.
     unsaved: bool,
 }
 
-/// A kernel in a variant: what a pipeline is made from.
+/// A kernel in a variant, from which a pipeline is made.
 #[derive(Debug, Clone)]
 pub(crate) struct PipelineKey {
     pub kernel: &'static Kernel,
@@ -52,7 +52,7 @@ pub(crate) struct Compiler {
     /// The layout of group 1 of every kernel: the report of a batch.
     report: wgpu::BindGroupLayout,
     cache: Option<wgpu::PipelineCache>,
-    /// An edit that breaks a kernel, for tests of what notices it.
+    /// An edit that breaks a kernel, for tests that the fault is noticed.
     edit: Option<ShaderEdit>,
 }
 
@@ -86,13 +86,13 @@ impl Pipelines {
         Pipelines { made: HashMap::new(), compiler, file: None, unsaved: false }
     }
 
-    /// Reads pipelines that an earlier run cached in a directory, and caches those of this run there.
+    /// Reads pipelines that an earlier run cached in a directory, and caches this run's pipelines there.
     pub fn cache_in(&mut self, gpu: &Gpu, directory: &Path) {
         self.file = PipelineFile::open(gpu, directory);
         self.compiler.cache = self.file.as_ref().map(|file| file.cache().clone());
     }
 
-    /// Writes the cached pipelines, if any were made since the last time.
+    /// Writes the cached pipelines, if any were made since the last write.
     pub fn save(&mut self) {
         if let Some(file) = self.file.as_mut().filter(|_| self.unsaved) {
             file.save();
@@ -122,7 +122,7 @@ impl Pipelines {
         self.compiler.clone()
     }
 
-    /// Adds pipelines that were made ahead.
+    /// Adds pipelines that were compiled before they are needed.
     pub fn adopt(&mut self, Ahead(made): Ahead) {
         self.unsaved |= !made.is_empty();
         for (key, pipeline) in made {
@@ -130,7 +130,7 @@ impl Pipelines {
         }
     }
 
-    /// A pipeline that was made.
+    /// Returns a pipeline that was made earlier.
     pub fn get(&self, kernel: &Kernel, variant: &ShaderVariant) -> Result<&Pipeline, Error> {
         self.made
             .get(&(kernel.name, variant.clone()))
@@ -171,8 +171,8 @@ impl Pipelines {
 }
 
 impl Compiler {
-    /// Makes pipelines on other threads while `here` runs on this one. In a browser a device belongs to one thread,
-    /// and no pipeline is made.
+    /// Makes pipelines on other threads while `here` runs on this one. In a browser a device belongs to one thread, so
+    /// no pipeline is made there.
     pub fn beside<B>(&self, keys: &[PipelineKey], here: impl FnOnce() -> B) -> (Option<Ahead>, B) {
         #[cfg(not(target_arch = "wasm32"))]
         if !keys.is_empty() {
@@ -182,8 +182,8 @@ impl Compiler {
         (None, here())
     }
 
-    /// Makes pipelines, and leaves out those that the driver refuses, without an error: whoever needs such a pipeline
-    /// makes it again and gets the error.
+    /// Makes pipelines, and leaves out those that the driver refuses, without an error. A graph that needs such a
+    /// pipeline makes it again and returns the error.
     #[cfg(not(target_arch = "wasm32"))]
     fn ahead(&self, keys: &[PipelineKey]) -> Ahead {
         let compile = |key: &PipelineKey| self.compile_alone(key).ok()?.ok();
@@ -217,8 +217,8 @@ impl Compiler {
         };
         let mut checks = wgpu::ShaderRuntimeChecks::checked();
         checks.force_loop_bounding = false;
-        // SAFETY: every loop of our shaders counts up to a parameter or a constant. Checks of indices and buffers stay
-        // on.
+        // SAFETY: every loop of our shaders counts up to a parameter or a constant. Bounds checks of indices and
+        // buffers stay enabled.
         let module = unsafe { device.create_shader_module_trusted(descriptor, checks) };
         let mut entries: Vec<_> = kernel
             .bindings

@@ -1,5 +1,5 @@
-//! Compiled pipelines that are cached from run to run. Only Vulkan hands them out; elsewhere the operating system
-//! has a cache of its own.
+//! Compiled pipelines that are cached from run to run. Only Vulkan hands them out; with other APIs, the operating system
+//! has its own cache.
 
 use std::path::{Path, PathBuf};
 
@@ -20,14 +20,14 @@ pub(super) struct PipelineFile {
 }
 
 impl PipelineFile {
-    /// Opens the file of `directory` for this device; `None` where the driver hands out no pipelines. A file that
-    /// is cut short, has other content or belongs to another driver counts as empty.
+    /// Opens the cache file of this device in `directory`. Returns `None` where the driver hands out no pipelines. A
+    /// file that is cut short, has other content or belongs to another driver counts as empty.
     pub fn open(gpu: &Gpu, directory: &Path) -> Option<Self> {
         if !gpu.device.features().contains(wgpu::Features::PIPELINE_CACHE) {
             return None;
         }
         let key = wgpu::util::pipeline_cache_key(&gpu.device.adapter_info())?;
-        // The key has only vendor and device; two drivers of one device would overwrite each other's file.
+        // wgpu's key contains only vendor and device, so two drivers of one device would overwrite each other's file.
         let about = format!("{} | vectile {}", gpu.adapter.key(), env!("CARGO_PKG_VERSION"));
         let path = directory.join(format!("{key}_{}.bin", hex(&digest(about.as_bytes())[..8])));
         let cached = crate::files::read_cached(&path).filter(|bytes| {
@@ -38,8 +38,8 @@ impl PipelineFile {
             data: cached.as_deref().map(|bytes| &bytes[DIGEST_BYTES..]),
             fallback: true,
         };
-        // SAFETY: the data is what `get_data` gave for an adapter and driver of this key. It comes from our own file
-        // under that key, and its digest matches. wgpu and the driver check their headers besides.
+        // SAFETY: `get_data` returned this data for an adapter and driver of the same key. The data comes from our own
+        // file under that key, and its digest matches. wgpu and the driver also check the headers.
         let cache = unsafe { gpu.device.create_pipeline_cache(&descriptor) };
         // If the driver refuses the data, pipelines are compiled without a cache.
         gpu.check("opening cached pipelines", 0).ok()?;
@@ -52,7 +52,7 @@ impl PipelineFile {
         &self.cache
     }
 
-    /// Writes the driver's compiled pipelines, if they differ from the file's.
+    /// Writes the driver's compiled pipelines, if they differ from those in the file.
     pub fn save(&mut self) {
         let Some(data) = self.cache.get_data() else { return };
         let digest = digest(&data);
@@ -64,7 +64,7 @@ impl PipelineFile {
         if let Err(error) = crate::files::write_whole(&self.path, &bytes) {
             tracing::debug!(%error, "compiled pipelines were not cached");
         }
-        // Also after a failure: a second attempt would fail too.
+        // The digest is updated after a failure too, since a second attempt would also fail.
         self.written = digest;
     }
 }

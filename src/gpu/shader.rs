@@ -8,8 +8,8 @@
 //! | `#import coop` | the file for the variant's `SIDE` |
 //! | `#import NAME` | `shaders/shared/NAME.wgsl` |
 //!
-//! There are no conditionals. A line `const NAME: u32 = …;` is rewritten if the variant has a value for NAME, since
-//! the sizes of register arrays must be constants in the text. Loops with an `// unrolled` directive are unrolled:
+//! There are no conditionals. A line `const NAME: u32 = …;` is rewritten if the variant has a value for NAME. The
+//! reason is that the sizes of register arrays must be constants in the text. Loops with an `// unrolled` directive are unrolled:
 //! see `unroll.rs`. `shaders/README.md` has the rules for authors.
 
 use sha2::{Digest, Sha256};
@@ -20,9 +20,9 @@ use crate::dtype::Storage;
 /// How the lanes of a kernel work together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Lanes {
-    /// Through workgroup memory and barriers, or not at all.
+    /// Lanes work together through workgroup memory and barriers, or not at all.
     Alone,
-    /// By subgroup operations, in subgroups of at least so many lanes.
+    /// Lanes use subgroup operations. The number is the minimum size of a subgroup.
     Subgroup(u32),
 }
 
@@ -53,7 +53,7 @@ impl ShaderVariant {
         self
     }
 
-    /// The value of a `const` line; `otherwise` if the variant has none.
+    /// The value of a `const` line, or `otherwise` if the variant has none.
     pub(crate) fn constant_or(&self, name: &str, otherwise: u32) -> u32 {
         let given = self.constants.iter().find(|(known, _)| *known == name);
         given.map_or(otherwise, |(_, value)| *value)
@@ -107,7 +107,7 @@ pub(crate) fn digest(sources: &[&str]) -> String {
 /// The complete WGSL of a source in a variant, with `enable` lines first.
 ///
 /// # Errors
-/// A sentence that names the import without a file, or the loop that cannot be unrolled.
+/// A sentence that names the import that has no file, or the loop that cannot be unrolled.
 pub fn resolve_imports(source: &str, variant: &ShaderVariant) -> Result<String, String> {
     let mut enables: Vec<&str> = Vec::new();
     let mut body = String::new();

@@ -1,4 +1,4 @@
-//! Measures where the time of a batch goes: phases on the host by the clock, dispatches by GPU timestamps.
+//! Measures where the time of a batch goes: host phases by the host's clock, dispatches by GPU timestamps.
 
 use std::time::{Duration, Instant};
 
@@ -13,11 +13,11 @@ use crate::gpu::shader::ShaderVariant;
 pub enum Phase {
     /// Packing tokens into a batch and building its graph.
     Pack,
-    /// Compiling missing pipelines.
+    /// Compiling the pipelines that are missing.
     Pipelines,
     /// Passing inputs and parameters to the driver.
     Upload,
-    /// Recording commands.
+    /// Recording commands for the GPU.
     Encode,
     /// Submitting commands. Some software drivers compute during this call.
     Submit,
@@ -27,13 +27,13 @@ pub enum Phase {
     ReadBack,
 }
 
-/// How much is measured. The cost of the clock is negligible. GPU time needs a pass for each dispatch, which is
-/// slower on some drivers.
+/// The extent of a measurement. The cost of the host's clock is negligible. GPU time needs a pass for each dispatch,
+/// which is slower on some drivers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Measure {
-    /// Phases of the host.
+    /// Only the phases on the host.
     Host,
-    /// Phases of the host, and each dispatch where the adapter has timestamps.
+    /// The phases on the host, and each dispatch where the adapter has timestamps.
     Gpu,
 }
 
@@ -46,23 +46,23 @@ pub struct DispatchTime {
     pub variant: ShaderVariant,
     /// The name of the tensor it wrote.
     pub writes: &'static str,
-    /// Bytes of its first binding and of the tensor it wrote.
+    /// The sizes of the dispatch's first binding and of the tensor it wrote.
     pub sizes: DispatchSizes,
     /// The time it took, in nanoseconds.
     pub ns: u64,
-    /// Floating point operations, where the graph counts them.
+    /// Floating point operations, as the graph estimates them.
     pub flops: u64,
-    /// The bytes that have to move if each binding's bytes move once.
+    /// The bytes that have to move if each binding is read or written once.
     pub bytes: u64,
 }
 
-/// Bytes of a dispatch's first binding and of the tensor it wrote, within the transformer's layers; 0 before and
-/// after them, where rows are not tokens.
+/// Bytes of a dispatch's first binding and of the tensor it wrote, for dispatches within the transformer's layers.
+/// Both are 0 before and after the layers, where rows are not tokens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DispatchSizes {
     /// Bytes of the first binding.
     pub first: u64,
-    /// Bytes of the tensor it wrote.
+    /// Bytes of the tensor that the dispatch wrote.
     pub written: u64,
 }
 
@@ -105,12 +105,12 @@ impl Trace {
     }
 }
 
-/// The current time, if something is measured.
+/// The current time, if a trace is given.
 pub(super) fn clock(trace: Option<&Trace>) -> Option<Instant> {
     trace.map(|_| Instant::now())
 }
 
-/// The maximum number of queries in a set, by WebGPU's limit.
+/// The maximum number of queries in a set, as WebGPU limits it.
 const SET: usize = 4096;
 
 /// Buffers and query sets for two timestamps of each dispatch of a graph.
@@ -214,8 +214,7 @@ impl Stamps {
 }
 
 /// Bytes of a dispatch's bindings, each counted once. If several dispatches write pieces of a tensor, each counts its
-/// share. A weight with little computation is a table that rows are looked up in; it counts as many bytes as are
-/// written.
+/// share. A weight with little computation is a lookup table, and counts as many bytes as the dispatch writes.
 fn bytes_moved(graph: &Graph, dispatch: &Dispatch, weight_bytes: &impl Fn(usize) -> u64) -> u64 {
     let written = graph.written(dispatch);
     let pieces = graph.dispatches.iter().filter(|d| graph.written(d) == written).count().max(1);

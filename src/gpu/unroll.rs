@@ -9,7 +9,7 @@
 //!
 //! whose bound is a constant of the text is replaced by BOUND copies of its body, with a number for `i`. A loop with
 //! `// unrolled up to 16` stays a loop if BOUND is larger, since drivers take long to compile the copies. The text is
-//! valid WGSL with and without unrolling, and computes the same.
+//! valid WGSL with and without unrolling, and its results are the same.
 
 /// The directive at the end of a loop's first line.
 const DIRECTIVE: &str = "{ // unrolled";
@@ -70,7 +70,8 @@ fn unroll_lines(lines: &[String], module: &naga::Module, out: &mut String) -> Re
     Ok(())
 }
 
-/// The part of a line before its directive, and the directive's maximum if it names one; `None` without a directive.
+/// Returns the part of a line before its directive, and the maximum that the directive names, if any. Returns `None`
+/// if the line has no directive.
 fn directive(line: &str) -> Result<Option<(&str, Option<u32>)>, String> {
     let Some((start, rest)) = line.split_once(DIRECTIVE) else { return Ok(None) };
     match rest.strip_prefix(" up to ").map(str::parse) {

@@ -13,9 +13,9 @@ pub struct Activations {
     pub id: TensorId,
     /// The number of rows.
     pub rows: usize,
-    /// Values of a row, without padding.
+    /// The number of values in a row, without padding.
     pub width: usize,
-    /// Cells of four values of a row, with padding.
+    /// The number of cells of four values in a row, with padding.
     pub width4: usize,
     /// How it is stored.
     pub storage: Storage,
@@ -32,7 +32,7 @@ pub fn pad_rows(values: &[f32], width: usize) -> Vec<f32> {
     padded
 }
 
-/// A graph under construction, with what every kernel needs to know.
+/// A graph under construction, with the settings that every kernel needs.
 #[derive(Debug)]
 pub struct Builder {
     /// The graph so far.
@@ -56,9 +56,9 @@ impl Builder {
         }
     }
 
-    /// Assigns the tensors that are added from here on to a layer of the transformer, counted from 0, for
-    /// reports. A model calls this at the start of each layer; the modules behind the transformer are told
-    /// apart by who builds them.
+    /// Assigns the tensors that are added after this call to a layer of the transformer, counted from 0, for reports.
+    /// A model calls this at the start of each layer. Tensors of the modules after the transformer are recognised by
+    /// the code that builds them.
     pub fn layer(&mut self, layer: usize) {
         self.graph.layer = Some(layer);
     }
@@ -99,7 +99,7 @@ impl Builder {
         Activations { id, rows, width, width4, storage }
     }
 
-    /// The variant of a kernel for the storage of `weights` and of the tensor `x`.
+    /// The variant of a kernel for the builder's storage of weights, and for activations stored as `x`.
     pub(crate) fn variant(&self, kernel: &Kernel, x: Storage) -> ShaderVariant {
         let lanes = if kernel.has_subgroup_variant { self.plan.lanes } else { Lanes::Alone };
         let weights = if kernel.reads_weights { self.weights } else { Storage::F32 };
@@ -107,8 +107,8 @@ impl Builder {
     }
 }
 
-/// The number of workgroups of 64 invocations for rows that are spread over subgroups. It is enough for any
-/// subgroup size, since the kernel strides over the rows that are left.
+/// The number of workgroups of 64 invocations for rows that are spread over subgroups. It is enough for any subgroup
+/// size, since the kernel strides over the remaining rows.
 pub(crate) fn row_workgroups(lanes: Lanes, rows: usize) -> u32 {
     let rows_a_workgroup = match lanes {
         Lanes::Subgroup(smallest) => 64 / smallest.clamp(1, 64),

@@ -7,7 +7,7 @@ use crate::kernels::{Activations, Builder};
 use crate::params;
 
 params! {
-    /// `Params` of `combine.wgsl`.
+    /// The parameter block, `Params` of `combine.wgsl`.
     pub struct CombineParams { tokens: u32, width4: u32, top: u32, stride: u32 }
 }
 
@@ -24,7 +24,8 @@ pub static COMBINE: Kernel = Kernel {
     settings: &[],
 };
 
-/// y = Σ weight · x + bias over the experts of each token: `[tokens, width]` from `[tokens · top, width]`. `bias` is `[width]`, f32.
+/// y = Σ weight · x + bias over the experts of each token: `[tokens, width]` from `[tokens · top, width]`. `bias` is
+/// `[width]` in f32.
 pub fn combine(
     builder: &mut Builder,
     x: Activations,

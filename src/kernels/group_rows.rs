@@ -1,7 +1,7 @@
 //! `group_rows.wgsl`: sorts rows by expert, and pads the rows of each expert to whole tiles of the matmul.
 //!
-//! Only the GPU knows how many rows an expert gets. The host knows the maximum number of tiles. A matmul is
-//! dispatched for that many, and skips those that stay empty.
+//! Only the GPU knows how many rows an expert gets. The host knows the maximum number of tiles, dispatches a matmul
+//! for all of them, and the matmul skips the tiles that stay empty.
 
 use crate::dtype::Storage;
 use crate::gpu::graph::{Dispatch, TensorId, TensorSource, Workgroups};
@@ -11,7 +11,7 @@ use crate::kernels::{Activations, Builder};
 use crate::params;
 
 params! {
-    /// `Params` of `group_rows.wgsl`.
+    /// The parameter block, `Params` of `group_rows.wgsl`.
     pub struct GroupRowsParams { tokens: u32, top: u32, stride: u32, tile: u32, slots: u32 }
 }
 
@@ -41,7 +41,7 @@ pub struct Grouped {
     pub top: usize,
 }
 
-/// The number of slots that hold `rows` rows of `experts` experts, whatever the choices are: each expert may leave up
+/// The number of slots that hold `rows` rows of `experts` experts, whatever the choices are. Each expert may leave up
 /// to `tile` − 1 slots of its last tile empty.
 pub fn slots(rows: usize, experts: usize, tile: usize) -> usize {
     (rows + rows.min(experts) * (tile - 1)) / tile * tile

@@ -6,7 +6,7 @@ use crate::kernels::{Activations, Builder, row_workgroups};
 use crate::params;
 
 params! {
-    /// `Params` of `layer_norm.wgsl`.
+    /// The parameter block, `Params` of `layer_norm.wgsl`.
     pub struct LayerNormParams { rows: u32, width: u32, width4: u32, groups: u32, eps: f32 }
 }
 
@@ -30,7 +30,7 @@ pub struct Norm {
     pub weight: usize,
     /// The number of the buffer of the bias, `[width]`.
     pub bias: usize,
-    /// Added to the variance.
+    /// The value that is added to the variance.
     pub eps: f32,
 }
 
@@ -68,7 +68,7 @@ pub fn layer_norm_of(
     builder.graph.dispatches.push(Dispatch {
         kernel: &LAYER_NORM,
         variant,
-        // x stands in for a residual that is not read.
+        // The binding of a residual that is not read must be set too; it gets x.
         bindings: vec![x.id, residual.unwrap_or(x).id, weight, bias, y.id],
         params: bytemuck::bytes_of(&params).to_vec(),
         workgroups: Workgroups::row(groups),

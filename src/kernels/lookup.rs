@@ -6,7 +6,7 @@ use crate::kernels::{Activations, Builder};
 use crate::params;
 
 params! {
-    /// `Params` of `lookup.wgsl`.
+    /// The parameter block, `Params` of `lookup.wgsl`.
     pub struct LookupParams { tokens: u32, width4: u32, scale: f32 }
 }
 
@@ -25,7 +25,7 @@ pub static LOOKUP: Kernel = Kernel {
 
 /// `x[t] = table[rows[t].0] + positions[rows[t].1] + types[rows[t].2]`, `[tokens, width]`.
 ///
-/// The caller has checked `rows` against the tables; the GPU does not.
+/// The caller has checked `rows` against the sizes of the tables; the GPU does not check them.
 pub fn lookup(
     builder: &mut Builder,
     rows: &[[u32; 4]],
@@ -35,8 +35,8 @@ pub fn lookup(
     lookup_of(builder, rows, &tables, width, 1.0)
 }
 
-/// As [`lookup`], from one to three tables, with the sum multiplied by `scale`. Table i uses index i of each of
-/// `rows`.
+/// As [`lookup`], with one to three tables, and with the sum multiplied by `scale`. Table i is indexed by element i of
+/// each entry of `rows`.
 pub fn lookup_of(
     builder: &mut Builder,
     rows: &[[u32; 4]],
@@ -49,7 +49,7 @@ pub fn lookup_of(
     let params = LookupParams { tokens: rows.len() as u32, width4: x.width4 as u32, scale };
     let count = tables.len().clamp(1, 3);
     let variant = builder.variant(&LOOKUP, x.storage).set("TABLES", count as u32);
-    // The tokens stand in for tables that are not read.
+    // Bindings of tables that are not read must be set too; they get the tensor of tokens.
     let table = |i: usize| tables.get(i).copied().unwrap_or(tokens);
     builder.graph.dispatches.push(Dispatch {
         kernel: &LOOKUP,

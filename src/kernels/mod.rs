@@ -1,11 +1,11 @@
-//! The kernels, one file for each WGSL file, and [`ALL`], the slice that every test and tool walks.
+//! The kernels, one Rust file for each WGSL file, and [`ALL`], the list that every test and tool iterates over.
 //!
 //! Each file declares the kernel's parameter block, its descriptor and a function that adds a dispatch to a
 //! graph. The matmul and attention have several kernels, and a directory each: `matmul/` and `attention/`.
 //!
-//! An activation tensor is `[rows, width]`, stored in cells of four values. A width that is not a multiple of
-//! four is padded. Padding is zero unless an activation function maps zero to something else: the weights that
-//! multiply padding are zero, and the norms leave it out.
+//! An activation tensor is `[rows, width]`, stored in cells of four values. A width that is not a multiple of four is
+//! padded. Padding is zero, unless an activation function maps zero to another value. Such padding has no effect: it
+//! is multiplied by weights of zero, and the norms leave it out.
 
 mod activation;
 pub mod answers;
@@ -31,7 +31,7 @@ pub(crate) use builder::row_workgroups;
 pub use builder::{Activations, Builder, pad_rows};
 pub use plan::KernelPlan;
 
-/// Every kernel, each once. Tests and benches walk this list.
+/// Every kernel, each once. Tests and benches iterate over this list.
 pub static ALL: &[&Kernel] = &[
     &lookup::LOOKUP,
     &layer_norm::LAYER_NORM,
@@ -51,6 +51,6 @@ pub static ALL: &[&Kernel] = &[
     &normalize_l2::NORMALIZE_L2,
 ];
 
-/// The maximum number of tokens in a batch. Row kernels take up to one workgroup a token, and WebGPU allows
-/// 65,535 workgroups in a dimension.
+/// The maximum number of tokens in a batch. Kernels that work on rows take up to one workgroup for each token, and
+/// WebGPU allows 65,535 workgroups in a dimension.
 pub const MAX_BATCH_TOKENS: usize = 32768;

@@ -7,7 +7,7 @@ use crate::kernels::{Activations, Builder, row_workgroups};
 use crate::params;
 
 params! {
-    /// `Params` of `normalize_l2.wgsl`.
+    /// The parameter block, `Params` of `normalize_l2.wgsl`.
     pub struct NormalizeParams { rows: u32, width: u32, width4: u32, groups: u32 }
 }
 

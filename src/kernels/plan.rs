@@ -14,7 +14,7 @@ use crate::gpu::shader::Lanes;
 pub struct KernelPlan {
     /// True to run the matmul and attention for software adapters instead of those for GPUs.
     pub software: bool,
-    /// Whether and how lanes work together.
+    /// Whether lanes work together, and by which operations.
     pub lanes: Lanes,
     /// Bytes of workgroup memory.
     pub workgroup_memory: u32,
@@ -22,18 +22,18 @@ pub struct KernelPlan {
     pub workgroup_invocations: u32,
     /// Floating point operations after which a dispatch is split, for the operating system's watchdog.
     pub max_flops: u64,
-    /// Cooperative matrices of f16 with f32 sums, where the adapter has them and they are used.
+    /// The tile of cooperative matrices of f16 with f32 sums; `None` if the adapter has none or they are not used.
     pub cooperative: Option<CooperativeTile>,
     /// As `by_rows`, for the tiles of cooperative matrices.
     pub matrices_by_rows: bool,
     /// The largest tile of the matmul that suits the class of adapter.
     pub largest_tile: OutputTile,
-    /// True where the number of rows may select among the bit-identical variants of the matmul; false on a
-    /// device where they are not bit-identical.
+    /// True if the number of rows may select among the bit-identical variants of the matmul. It is false on a device
+    /// where the variants are not bit-identical.
     pub by_rows: bool,
-    /// The fastest variants as measured on this adapter, which go before those that suit its class.
+    /// The fastest variants as measured on this adapter. They take precedence over the defaults for its class.
     pub tuned: Option<Arc<Tuned>>,
-    /// The variant of every matmul, whatever suits: for tests and for measuring.
+    /// If set, the variant of every matmul, for tests and for measurements.
     pub forced: Option<Variant>,
 }
 
@@ -57,8 +57,8 @@ impl KernelPlan {
     }
 }
 
-/// The largest tile of the matmul that suits a class of GPU. It follows public reports and is not measured;
-/// `vectile tune` measures.
+/// The largest tile of the matmul that suits a class of GPU. The values follow public reports and were not measured;
+/// `vectile tune` measures them.
 fn largest_tile(adapter: &AdapterSummary) -> OutputTile {
     let name = format!("{} {}", adapter.name, adapter.driver).to_lowercase();
     let is = |words: &[&str]| words.iter().any(|word| name.contains(word));

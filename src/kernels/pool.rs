@@ -7,7 +7,7 @@ use crate::kernels::{Activations, Builder};
 use crate::params;
 
 params! {
-    /// `Params` of `pool.wgsl`.
+    /// The parameter block, `Params` of `pool.wgsl`.
     pub struct PoolParams { texts: u32, width: u32, width4: u32, stride: u32, column: u32 }
 }
 
@@ -24,10 +24,11 @@ pub static POOL: Kernel = Kernel {
     settings: &[Setting { name: "MODE", constant: false, values: &[0, 1, 2, 3, 4, 5] }],
 };
 
-/// A text as pooling sees it: (first token, tokens, tokens skipped at the front, unused).
+/// A text as pooling sees it: (first token, number of tokens, number of tokens skipped at the front, unused).
 pub type Span = [u32; 4];
 
-/// Pools each text in every mode, side by side: `[texts, modes · width]`, f32. `modes` are the shader's numbers.
+/// Pools each text in every mode, and puts the results side by side: `[texts, modes · width]`, f32. `modes` are the
+/// numbers that the shader uses.
 pub fn pool(builder: &mut Builder, x: Activations, spans: &[Span], modes: &[u32]) -> Activations {
     let pooled = pooled(builder, spans.len(), modes.len() * x.width);
     let spans = builder.input("spans", spans);

@@ -22,8 +22,8 @@ pub fn activate(activation: Activation, x: f64) -> f64 {
     }
 }
 
-/// The error function to 1e-15: its Taylor series near zero, and the continued fraction of erfc beyond (Abramowitz and
-/// Stegun 7.1.5 and 7.1.14).
+/// The error function to 1e-15. It uses the Taylor series near zero, and the continued fraction of erfc elsewhere
+/// (Abramowitz and Stegun 7.1.5 and 7.1.14).
 pub fn erf(x: f64) -> f64 {
     let a = x.abs();
     if a < 2.5 {
@@ -99,8 +99,8 @@ pub fn rms_norm(x: &[f32], weight: &[f32], eps: f64, residual: Option<&[f32]>) -
     y
 }
 
-/// Normalises heads `[tokens, heads + kv_heads, head]`, with weights `[2, head]` and an epsilon, and rotates them.
-/// `rows` has the row of `angles`, `[positions, pairs]`, for each token.
+/// Normalises and rotates heads `[tokens, heads + kv_heads, head]`. The norm has weights `[2, head]` and an epsilon.
+/// `rows` has, for each token, its row of `angles`, which is `[positions, pairs]`.
 pub fn rope(
     x: &[f32],
     rows: &[u32],
@@ -169,8 +169,8 @@ pub fn matmul(
     y
 }
 
-/// The `top` largest of softmax(x · wᵀ) for each row of x, as pairs (expert, weight) side by side; `w` is
-/// `[experts, inner]`. Ties go to the lower expert.
+/// The `top` largest values of softmax(x · wᵀ) for each row of x, as pairs (expert, weight) side by side. `w` is
+/// `[experts, inner]`. Among equal values, the lower expert comes first.
 pub fn route(x: &[f32], w: &[f32], experts: usize, top: usize) -> Vec<f64> {
     let inner = w.len() / experts;
     let logits = matmul(x, w, &vec![0.0; experts], Activation::None, None);
@@ -187,8 +187,8 @@ pub fn route(x: &[f32], w: &[f32], experts: usize, top: usize) -> Vec<f64> {
     choices
 }
 
-/// Sorts rows by expert, given the expert of each row: pairs (row, expert), the rows of each expert padded to whole
-/// tiles with row −1, and the remaining slots with row −1 of expert 0.
+/// Sorts rows by expert, given the expert of each row. Returns pairs (row, expert). The rows of each expert are padded
+/// to whole tiles with row −1, and the remaining slots have row −1 and expert 0.
 pub fn group_rows(of_row: &[usize], experts: usize, tile: usize, slots: usize) -> Vec<f64> {
     let mut order = Vec::with_capacity(2 * slots);
     for expert in 0..experts {
@@ -204,8 +204,8 @@ pub fn group_rows(of_row: &[usize], experts: usize, tile: usize, slots: usize) -
     order
 }
 
-/// Multiplies each row by the matrix of its expert, which `of_row` names: `w` is `[experts, columns, inner]`, and row r
-/// of y comes from row r / share of x.
+/// Multiplies each row by the matrix of its expert, which `of_row` names. `w` is `[experts, columns, inner]`. Row r of
+/// y comes from row r / share of x.
 pub fn matmul_experts(
     x: &[f32],
     w: &[f32],
@@ -284,7 +284,7 @@ pub fn attend_relative(
     })
 }
 
-/// Attention with `more(head, query, key)` added to each score.
+/// Computes attention with `more(head, query, key)` added to each score.
 fn attend_with(
     [q, k, v]: [&[f32]; 3],
     texts: &[Text],
@@ -333,7 +333,7 @@ fn attend_with(
     c
 }
 
-/// A text's row; `mode` is the shader's number, `span` as the kernel takes it.
+/// The pooled row of a text. `mode` is the shader's number for it, and `span` is as the kernel takes it.
 pub fn pool(x: &[f32], width: usize, span: [u32; 4], mode: u32) -> Vec<f64> {
     let first = (span[0] + span[2]) as usize;
     let end = (span[0] + span[1]) as usize;

@@ -10,7 +10,7 @@ use crate::kernels::{Activations, Builder, row_workgroups};
 use crate::params;
 
 params! {
-    /// `Params` of `rms_norm.wgsl`.
+    /// The parameter block, `Params` of `rms_norm.wgsl`.
     pub struct RmsNormParams { rows: u32, width: u32, width4: u32, groups: u32, eps: f32 }
 }
 
@@ -32,7 +32,7 @@ pub static RMS_NORM: Kernel = Kernel {
 pub struct RmsNorm {
     /// The number of the buffer of the weight, `[width]`, with 1 added if the model scales by 1 + w.
     pub weight: usize,
-    /// Added to the mean of the squares.
+    /// The value that is added to the mean of the squares.
     pub eps: f32,
 }
 
@@ -69,7 +69,7 @@ pub fn rms_norm_of(
     builder.graph.dispatches.push(Dispatch {
         kernel: &RMS_NORM,
         variant,
-        // x stands in for a residual that is not read.
+        // The binding of a residual that is not read must be set too; it gets x.
         bindings: vec![x.id, residual.unwrap_or(x).id, weight, y.id],
         params: bytemuck::bytes_of(&params).to_vec(),
         workgroups: Workgroups::row(groups),

@@ -2,11 +2,11 @@
 //! rotates them. Heads without a norm are rotated by the matmul that computes them: see
 //! [`Epilogue::Rotated`](super::matmul::Epilogue::Rotated).
 //!
-//! The two values of a rotated pair lie side by side in a head. Weights are put in that order when they are loaded, for
-//! queries and keys alike, which leaves their products unchanged.
+//! The two values of a rotated pair lie side by side in a head. Weights are put in that order when they are loaded,
+//! for queries and keys alike, so products of queries and keys do not change.
 //!
-//! A model makes the table of angles of a batch on the host, with a row for each position, and gives the row of each
-//! token.
+//! For each batch, a model computes a table of angles on the host, with one row for each position. It also gives each
+//! token the number of its row.
 
 use crate::gpu::graph::{Dispatch, TensorId, TensorSource, Workgroups};
 use crate::gpu::kernel::{Access, Kernel};
@@ -14,7 +14,7 @@ use crate::kernels::{Activations, Builder, row_workgroups};
 use crate::params;
 
 params! {
-    /// `Params` of `rope.wgsl`.
+    /// The parameter block, `Params` of `rope.wgsl`.
     pub struct RopeParams {
         tokens: u32,
         heads: u32,
@@ -42,15 +42,15 @@ pub static ROPE: Kernel = Kernel {
     settings: &[],
 };
 
-/// The angles of a batch in one tensor: a pair (row, 0) for each token, then the rows, `[positions, pairs]`
-/// of (cos, sin). f32 holds every row that a batch can have.
+/// The angles of a batch in one tensor. A pair (row, 0) for each token comes first, then the rows, `[positions,
+/// pairs]` of (cos, sin). f32 represents every row number of a batch exactly.
 #[derive(Debug, Clone, Copy)]
 pub struct Angles {
     /// The tensor with pairs and rows.
     pub table: TensorId,
-    /// The number of tokens, whose pairs lie before the first row.
+    /// The number of tokens, and so of the pairs before the first row.
     pub tokens: usize,
-    /// Rotated pairs of a head: half the rotary dimensions.
+    /// The number of rotated pairs in a head: half the rotary dimensions.
     pub pairs: usize,
 }
 
@@ -77,34 +77,35 @@ pub struct Rotation {
     pub angles: Angles,
     /// Cells of a head.
     pub head4: usize,
-    /// Cells of all rotated heads, the first ones of a row.
+    /// The number of cells of all rotated heads, which come first in a row.
     pub cells: usize,
 }
 
 /// The heads that [`rope`] normalises and rotates.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rope {
-    /// Heads of queries, which come first.
+    /// The number of query heads, which come first.
     pub heads: usize,
-    /// Heads of keys, which follow.
+    /// The number of key heads, which follow.
     pub kv_heads: usize,
-    /// Values of a head, without padding.
+    /// The number of values in a head, without padding.
     pub head: usize,
 }
 
 /// The root mean square norm of each head before its rotation, with f32 weights.
 #[derive(Debug, Clone, Copy)]
 pub struct HeadNorm {
-    /// `[2, head]`: of queries, of keys. Each is padded to whole cells and in the order of the heads' values.
+    /// The weights `[2, head]`: those of queries, then those of keys. Each is padded to whole cells, in the order of
+    /// the heads' values.
     pub weight: TensorId,
-    /// Added to the mean of the squares.
+    /// The value that is added to the mean of the squares.
     pub eps: f32,
 }
 
-/// (cos, sin) `[positions, pairs]` for positions 0 to `positions` − 1. `frequencies` has the angle of one position for
-/// each pair, and `factor` multiplies cosine and sine (the attention factor of yarn and longrope).
+/// The values (cos, sin) `[positions, pairs]` for positions 0 to `positions` − 1. `frequencies` has the angle of one
+/// position for each pair. `factor` multiplies cosine and sine; it is the attention factor of yarn and longrope.
 ///
-/// The angle is a product in f32, as in transformers; at position 8000 its rounding error is 2e-4.
+/// The angle is a product in f32, as in transformers. At position 8000 its rounding error is 2e-4.
 pub fn angles(frequencies: &[f64], factor: f64, positions: usize) -> Vec<[f32; 2]> {
     let at = |position: usize, frequency: f64| {
         let (sin, cos) = f64::from(position as f32 * frequency as f32).sin_cos();
@@ -125,8 +126,8 @@ pub fn side_by_side(i: usize, pairs: usize) -> usize {
 
 /// Normalises and rotates queries and keys: `[tokens, heads + kv_heads, head]`, padded as in `x`.
 ///
-/// `x` is `[tokens, …]`, first the heads of queries, then those of keys. The values of the attention stay in `x`:
-/// [`attend`](super::attention::attend) takes each of the three from its own tensor.
+/// `x` is `[tokens, …]`, with the query heads first and then the key heads. The value heads stay in `x`, since
+/// [`attend`](super::attention::attend) takes queries, keys and values from separate tensors.
 pub fn rope(
     builder: &mut Builder,
     x: Activations,

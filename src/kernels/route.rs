@@ -8,7 +8,7 @@ use crate::kernels::{Activations, Builder, row_workgroups};
 use crate::params;
 
 params! {
-    /// `Params` of `route.wgsl`.
+    /// The parameter block, `Params` of `route.wgsl`.
     pub struct RouteParams {
         tokens: u32,
         inner4: u32,
@@ -39,7 +39,8 @@ pub const MAX_EXPERTS: usize = 32;
 /// The experts of each token, and their weights.
 #[derive(Debug, Clone, Copy)]
 pub struct Choices {
-    /// `[tokens, 2 · top]` in f32: pairs (expert, weight), the largest weight first. Rows are padded to whole cells.
+    /// The choices, `[tokens, 2 · top]` in f32: pairs (expert, weight), the largest weight first. Rows are padded to
+    /// whole cells.
     pub pairs: Activations,
     /// The number of experts of a token.
     pub top: usize,
@@ -48,14 +49,15 @@ pub struct Choices {
 }
 
 impl Choices {
-    /// Pairs of a token, with padding.
+    /// The number of pairs of a token, with padding.
     pub(crate) fn stride(&self) -> usize {
         self.pairs.width4 * 2
     }
 }
 
-/// Chooses the `top` largest of softmax(x · router) for each row of x, and of equal ones the lower expert. The weights
-/// are not divided by their sum. A row's choice does not depend on the other rows.
+/// Chooses the `top` experts with the largest values of softmax(x · router) for each row of x. Of equal values, the
+/// lower expert comes first. The weights are not divided by their sum. A row's choice does not depend on the other
+/// rows.
 pub fn route(builder: &mut Builder, x: Activations, router: &ExpertLinear, top: usize) -> Choices {
     let weight = builder.weight("router", router.weight);
     route_of(builder, x, weight, router.columns, top)

@@ -1,7 +1,8 @@
 //! BERT (Devlin et al. 2018, <https://arxiv.org/abs/1810.04805>): MiniLM, BGE, E5, GTE v1, mxbai,
 //! Snowflake Arctic v1.
 //!
-//! Learned absolute positions, token types, a norm after each residual sum, and by default the exact GELU.
+//! BERT has learned absolute positions, token types, and a norm after each residual sum. The default activation is the
+//! exact GELU.
 
 use crate::config::JsonFile;
 use crate::error::Error;

@@ -1,7 +1,7 @@
-//! DeBERTa v2 and v3 (He et al. 2021, <https://arxiv.org/abs/2111.09543>): mxbai-rerank v1 and other
+//! DeBERTa v2 and v3 (He et al. 2021, <https://arxiv.org/abs/2111.09543>). Published models: mxbai-rerank v1 and other
 //! cross-encoders, and encoders for classification.
 //!
-//! BERT with disentangled attention, usually without absolute positions and token types. The convolution
+//! DeBERTa is BERT with disentangled attention, usually without absolute positions and token types. The convolution
 //! beside the first layer of deberta-v2-xlarge is not supported.
 
 use serde_json::Value;
@@ -49,10 +49,10 @@ pub(super) fn read(
         config.mark_read(&relative);
         None
     };
-    // The activation of the convolution.
+    // These fields belong to the convolution, which is refused elsewhere.
     config.mark_read(&["conv_act", "conv_groups"]);
     let eps = epsilon(config, "layer_norm_eps", 1e-7)?;
-    // transformers counts the terms even if relative_attention is off.
+    // transformers counts these products even if relative_attention is false.
     let products = 1 + usize::from(keys) + usize::from(queries);
     Ok(Box::new(AbsoluteEncoder {
         names: LAYER,

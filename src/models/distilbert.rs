@@ -1,7 +1,7 @@
 //! DistilBERT (Sanh et al. 2019, <https://arxiv.org/abs/1910.01108>): distiluse, msmarco-distilbert,
 //! multi-qa-distilbert.
 //!
-//! BERT without token types, with its own names of config fields and tensors. Epsilon is always 1e-12.
+//! DistilBERT is BERT without token types, with its own names of config fields and tensors. Epsilon is always 1e-12.
 
 use crate::config::JsonFile;
 use crate::error::Error;

@@ -1,7 +1,7 @@
 //! ELECTRA (Clark et al. 2020, <https://arxiv.org/abs/2003.10555>), the discriminator.
 //!
-//! BERT whose tables may be narrower (`embedding_size`) than its layers. `embeddings_project` then projects
-//! the rows to the hidden width.
+//! ELECTRA is BERT with tables that may be narrower (`embedding_size`) than its layers. `embeddings_project` then
+//! projects their rows to the hidden width.
 
 use crate::config::JsonFile;
 use crate::error::Error;

@@ -65,8 +65,8 @@ fn attentions(config: &JsonFile, sizes: &DecoderSizes) -> Result<[Attention; 2],
     if !config.bool("use_bidirectional_attention")?.unwrap_or(false) {
         return Ok([None, Some(window)].map(|window| sizes.attention(causal, window)));
     }
-    // transformers halves the window and takes it as an exclusive bound, but if is_causal is false as an
-    // inclusive one.
+    // transformers halves the window and takes it as an exclusive bound. If is_causal is false, it takes it as an
+    // inclusive bound.
     let reach = if causal { window / 2 } else { window / 2 + 1 };
     Ok([None, Some(reach)].map(|window| sizes.attention(false, window)))
 }
@@ -77,7 +77,7 @@ fn rotaries(config: &JsonFile, head: usize) -> Result<Vec<Rotary>, Error> {
     let of = |kind: &str| given.as_ref().map(|given| given.object(kind)).transpose();
     let mut full = of("full_attention")?.flatten();
     let sliding = of("sliding_attention")?.flatten();
-    // In configs written by transformers 4, rope_scaling belongs to the layers without a window only.
+    // In configs written by transformers 4, rope_scaling applies only to layers without a window.
     if let Some(mut scaling) = config.object("rope_scaling")? {
         if let Some(full) = full {
             full.mark_read(&full.map.keys().map(String::as_str).collect::<Vec<_>>());

@@ -4,10 +4,10 @@
 //! whose first half is the gate. The variant for code norms queries and keys, has two norms after attention,
 //! and has its gate in the second half. Both have BERT's `model_type`; `auto_map` tells them apart.
 //!
-//! **v3** (Sturua et al. 2024, <https://arxiv.org/abs/2409.10173>) is XLM-RoBERTa with rotary positions from 0 and
-//! no position table. Its `model_type` is `jina_embeddings_v3` in transformers, and `xlm-roberta` with custom
-//! code on the Hub. The latter has a LoRA for each task, which is added to the weights at load. Without a
-//! chosen task no LoRA is added, as when `encode` is called without `task`.
+//! **v3** (Sturua et al. 2024, <https://arxiv.org/abs/2409.10173>) is XLM-RoBERTa with rotary positions from 0 and no
+//! position table. Its `model_type` is `jina_embeddings_v3` in transformers, and `xlm-roberta` with custom code on the
+//! Hub. The variant on the Hub has a LoRA for each task, which is added to the weights at load. If no task is chosen,
+//! no LoRA is added, as when `encode` is called without `task`.
 
 use crate::config::JsonFile;
 use crate::dtype::F16Facts;
@@ -24,19 +24,19 @@ use crate::models::blocks::rotary_encoder::{
 use crate::models::blocks::sizes::{EncoderSizes, FIELDS};
 use crate::weights::{Gate, WeightFiles};
 
-/// The code of jina-embeddings-v2.
+/// The class names of the code of jina-embeddings-v2.
 pub(super) const V2: &[&str] = &[
     "jinaai/jina-bert-implementation--configuration_bert.JinaBertConfig",
     "jinaai/jina-bert-implementation--modeling_bert.JinaBertModel",
 ];
 
-/// The code of jina-embeddings-v2-base-code.
+/// The class names of the code of jina-embeddings-v2-base-code.
 pub(super) const V2_CODE: &[&str] = &[
     "jinaai/jina-bert-v2-qk-post-norm--configuration_bert.JinaBertConfig",
     "jinaai/jina-bert-v2-qk-post-norm--modeling_bert.JinaBertModel",
 ];
 
-/// The code of jina-embeddings-v3.
+/// The class names of the code of jina-embeddings-v3.
 pub(super) const V3: &[&str] = &[
     "jinaai/xlm-roberta-flash-implementation--configuration_xlm_roberta.XLMRobertaFlashConfig",
     "jinaai/xlm-roberta-flash-implementation--modeling_lora.XLMRobertaLoRA",
@@ -78,7 +78,7 @@ const V3_NAMES: TensorNames = TensorNames {
     norm: "norm2",
 };
 
-/// Reads jina-embeddings-v2.
+/// Reads the config of jina-embeddings-v2.
 pub(super) fn read_v2(
     config: &JsonFile,
     weights: &WeightFiles,
@@ -86,7 +86,7 @@ pub(super) fn read_v2(
     Ok(Box::new(v2(config, weights)?))
 }
 
-/// Reads jina-embeddings-v2-base-code.
+/// Reads the config of jina-embeddings-v2-base-code.
 pub(super) fn read_v2_code(
     config: &JsonFile,
     weights: &WeightFiles,
@@ -119,7 +119,8 @@ fn v2(config: &JsonFile, weights: &WeightFiles) -> Result<RotaryEncoder, Error> 
             return Err(config.unsupported("feed_forward_type", supported));
         }
     };
-    // The gate's activation is that of `feed_forward_type`; `hidden_act` only has to be a known name.
+    // `feed_forward_type` names the activation of the gate; `hidden_act` has no effect, and only has to be a known
+    // name.
     hidden_act(config, "hidden_act", "gelu")?;
     let sizes = EncoderSizes::with(config, &FIELDS, activation)?;
     let prefix = weights.prefix_of(WORDS)?;

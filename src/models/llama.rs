@@ -1,6 +1,6 @@
-//! Llama (Touvron et al. 2023, <https://arxiv.org/abs/2302.13971>), Mistral (Jiang et al. 2023,
-//! <https://arxiv.org/abs/2310.06825>), a Llama with a window, and EuroBERT (Boizard et al. 2025,
-//! <https://arxiv.org/abs/2503.05500>), a bidirectional Llama.
+//! Llama (Touvron et al. 2023, <https://arxiv.org/abs/2302.13971>) and two variants of it. Mistral (Jiang et al. 2023,
+//! <https://arxiv.org/abs/2310.06825>) is a Llama with a window. EuroBERT (Boizard et al. 2025,
+//! <https://arxiv.org/abs/2503.05500>) is a bidirectional Llama.
 
 use crate::config::JsonFile;
 use crate::error::Error;
@@ -12,11 +12,11 @@ use crate::models::blocks::fields::count_or;
 use crate::models::blocks::rotary::Rotary;
 use crate::weights::WeightFiles;
 
-/// The code published with EuroBERT.
+/// The class names of the code published with EuroBERT.
 pub(super) const EUROBERT: &[&str] =
     &["configuration_eurobert.EuroBertConfig", "modeling_eurobert.EuroBertModel"];
 
-/// Reads a Llama.
+/// Reads the config of a Llama.
 pub(super) fn llama(
     config: &JsonFile,
     weights: &WeightFiles,
@@ -24,7 +24,7 @@ pub(super) fn llama(
     read(config, weights, &DEFAULTS, is_causal(config)?, None)
 }
 
-/// Reads a EuroBERT.
+/// Reads the config of a EuroBERT.
 pub(super) fn eurobert(
     config: &JsonFile,
     weights: &WeightFiles,
@@ -32,13 +32,13 @@ pub(super) fn eurobert(
     read(config, weights, &Defaults { eps: 1e-5, ..DEFAULTS }, false, None)
 }
 
-/// Reads a Mistral. All its layers have the window.
+/// Reads the config of a Mistral. All its layers have the window.
 pub(super) fn mistral(
     config: &JsonFile,
     weights: &WeightFiles,
 ) -> Result<Box<dyn Transformer>, Error> {
     let defaults = Defaults { kv_heads: Some(8), ..DEFAULTS };
-    // null disables the window, unlike a missing field.
+    // An explicit null disables the window; a missing field does not.
     let none = config.is_null("sliding_window");
     let window = match none {
         true => None,

@@ -1,6 +1,5 @@
-//! The model architectures. Each family has a file, the parts they share are in [`blocks`], and
-//! [`TABLE`] is the only list of `model_type`s. Models state facts and build graphs; they decide no
-//! dtype and touch no GPU.
+//! The model architectures. Each family has a file, and [`blocks`] has the parts they share. [`TABLE`] is the only
+//! list of `model_type`s. Models state facts and build graphs; they decide no dtype and touch no GPU.
 
 mod albert;
 mod bert;
@@ -43,16 +42,15 @@ pub(crate) use unread::unused_tensors;
 /// An architecture: its name in `config.json`, how its config is read, and which heads it has.
 struct Architecture {
     model_type: &'static str,
-    /// The Python code published with checkpoints that this architecture computes. Entries of
-    /// `auto_map` in `config.json` (`owner/repository--module.Class` or `module.Class`), and classes
-    /// of sentence-transformers modules in `modules.json`.
+    /// The Python code published with checkpoints that this architecture computes. It lists entries of `auto_map` in
+    /// `config.json` (`owner/repository--module.Class` or `module.Class`), and classes of modules in `modules.json`.
     code: &'static [&'static str],
     read: Read,
     /// The head for sequence classification, which makes the model a reranker.
     classifier: Option<&'static Classifier>,
     /// The head for masked language modelling, which makes the model a sparse encoder.
     masked_lm: Option<&'static MaskedLm>,
-    /// Whether its language model's head is one linear layer without a bias, `lm_head`.
+    /// True if the model's language model head is one linear layer without a bias, named `lm_head`.
     causal_lm: bool,
 }
 
@@ -82,8 +80,8 @@ impl Architecture {
     }
 }
 
-/// Every architecture that Vectile computes. A `model_type` may have several lines; the first that
-/// knows all the custom code named by the config is used.
+/// Every architecture that Vectile computes. A `model_type` may have several lines. The first line that knows all
+/// custom code named by the config is used.
 const TABLE: &[Architecture] = &[
     Architecture::new("albert", albert::read).classifier(&Classifier::ALBERT),
     Architecture::new("bert", bert::read).classifier(&Classifier::BERT).masked_lm(&MaskedLm::BERT),
@@ -148,7 +146,7 @@ pub(crate) trait Transformer: fmt::Debug + Send + Sync {
     /// Describes its sizes in one line.
     fn describe(&self) -> String;
 
-    /// Chooses the task whose LoRA [`Transformer::load`] adds to the weights.
+    /// Chooses a task. [`Transformer::load`] then adds the task's LoRA to the weights.
     ///
     /// # Errors
     /// [`Error::Option`] if the model has no LoRA for this task.
@@ -177,15 +175,15 @@ pub(crate) trait LoadedTransformer: fmt::Debug + Send + Sync {
 pub(crate) struct Facts {
     /// Width of its hidden states.
     pub hidden: usize,
-    /// Width of its layers, if a projection of the checkpoint's own changes it to `hidden`.
+    /// The width of the layers, if the checkpoint's own projection changes it to `hidden`.
     pub projected_from: Option<usize>,
-    /// Width of its widest activation, padding included. It bounds the memory of a batch.
+    /// The width of the widest activation, padding included. It bounds the memory of a batch.
     pub widest: usize,
-    /// Rows of its token table. Every token id must be below.
+    /// The number of rows of the token table. Every token id must be below it.
     pub table_rows: usize,
-    /// Rows of its token type table, if it has one. Every token type must be below.
+    /// The number of rows of the token type table, if there is one. Every token type must be below it.
     pub type_rows: Option<usize>,
-    /// Maximum number of tokens with a position of their own, if it has a position table.
+    /// The maximum number of tokens that have a position, if there is a position table.
     pub positions: Option<usize>,
     /// Facts about the range of its activations.
     pub f16: F16Facts,
@@ -198,12 +196,12 @@ fn no_tasks(task: &str) -> Error {
     )
 }
 
-/// Reads `config.json` and the shapes of tensors. `module` is the class of the first module in
-/// `modules.json`, if it is not one of sentence-transformers' own.
+/// Reads `config.json` and the shapes of tensors. `module` is the class of the first module in `modules.json`, if
+/// sentence-transformers does not define that class.
 ///
 /// # Errors
-/// [`Error::Unsupported`] for a `model_type` or custom code that is not in [`TABLE`], for an option that is not
-/// computed or not known, and for quantized weights. [`Error::Config`] for impossible sizes.
+/// [`Error::Unsupported`] for quantized weights, for a `model_type` or custom code that is not in [`TABLE`], and for
+/// an unknown or unsupported option. [`Error::Config`] for impossible sizes.
 pub(crate) fn read(
     config: &JsonFile,
     weights: &WeightFiles,
@@ -216,7 +214,7 @@ pub(crate) fn read(
     Ok(transformer)
 }
 
-/// The line of [`TABLE`] for a config.
+/// Finds the line of [`TABLE`] for a config.
 fn architecture(config: &JsonFile, module: Option<&str>) -> Result<&'static Architecture, Error> {
     let supported = || format!("supported: {}", names(|_| true));
     let Some(model_type) = config.str("model_type")? else {
@@ -251,21 +249,21 @@ fn architecture(config: &JsonFile, module: Option<&str>) -> Result<&'static Arch
     })
 }
 
-/// The `model_type`s of the lines that `has` selects, for messages.
+/// The `model_type`s of the lines that `has` selects, for error messages.
 fn names(has: impl Fn(&Architecture) -> bool) -> String {
     let mut names: Vec<&str> = TABLE.iter().filter(|a| has(a)).map(|a| a.model_type).collect();
     names.dedup();
     names.join(", ")
 }
 
-/// The `model_type`s of [`TABLE`], with repetitions.
+/// The `model_type`s of [`TABLE`], once for each line.
 #[cfg(test)]
 pub(crate) fn model_types() -> impl Iterator<Item = &'static str> {
     TABLE.iter().map(|architecture| architecture.model_type)
 }
 
-/// The entries of `auto_map` that affect hidden states, as class and code. Heads
-/// (`AutoModelForMaskedLM` and the like) are left out: embeddings do not use them.
+/// The entries of `auto_map` that affect hidden states, as pairs of class and code. Heads (`AutoModelForMaskedLM` and
+/// the like) are left out, since embeddings do not use them.
 fn custom_code(config: &JsonFile) -> Result<Vec<(&str, &str)>, Error> {
     let Some(Value::Object(map)) = config.raw("auto_map") else {
         return config.object("auto_map").map(|_| Vec::new());

@@ -42,9 +42,9 @@ struct ModernBert {
     rows: usize,
     eps: f32,
     biases: Biases,
-    /// Whether each layer has a window.
+    /// For each layer, whether it has a window.
     local: Vec<bool>,
-    /// Tokens of a window in each direction.
+    /// The number of tokens of a window in each direction.
     window: usize,
     /// The rotary positions of layers without a window, and of layers with one.
     rotary: [Rotary; 2],
@@ -77,7 +77,7 @@ pub(super) fn read(
     let fields = Fields { activation: "hidden_activation", ..FIELDS };
     let sizes = EncoderSizes::read(config, &fields, "gelu")?;
     let prefix = weights.prefix_of(WORDS)?;
-    // Published configs have these fields of BERT's, which ModernBERT does not use.
+    // Published configs have these two fields of BERT, which ModernBERT does not use.
     config.mark_read(&["layer_norm_eps", "position_embedding_type"]);
     let flag = |field: &str| Ok::<bool, Error>(config.bool(field)?.unwrap_or(false));
     let biases = Biases {
@@ -92,7 +92,7 @@ pub(super) fn read(
         let theta = config.f64(field)?.unwrap_or(default);
         Rotary::read(config, sizes.head(), theta, Some(layer_type))
     };
-    // transformers 5 stores the half as `sliding_window`, which takes precedence.
+    // transformers 5 stores half of the window as `sliding_window`, which takes precedence.
     let window = match config.usize("sliding_window")? {
         Some(half) => {
             config.mark_read(&["local_attention"]);
@@ -115,7 +115,7 @@ pub(super) fn read(
     }))
 }
 
-/// Which layers have a window: by `layer_types` of transformers 5, or `global_attn_every_n_layers`.
+/// For each layer, whether it has a window: by `layer_types` of transformers 5, or by `global_attn_every_n_layers`.
 fn local_layers(config: &JsonFile, layers: usize) -> Result<Vec<bool>, Error> {
     let Some(types) = config.strings("layer_types")? else {
         let every = count_or(config, "global_attn_every_n_layers", 3, 1000)?;
@@ -190,7 +190,7 @@ impl Transformer for ModernBert {
         self.local.contains(&true).then_some(self.window)
     }
 
-    /// Loads embeddings, layers and the final norm, but no heads.
+    /// Loads embeddings, layers and the final norm. Heads are not loaded.
     fn load(&self, loader: &mut Loader) -> Result<Box<dyn LoadedTransformer>, Error> {
         let hidden = self.sizes.hidden;
         let named = |name: &str| format!("{}{name}", self.prefix);

@@ -1,12 +1,12 @@
 //! NomicBERT (Nussbaum et al. 2024, <https://arxiv.org/abs/2402.01613>): nomic-embed-text v1 and v1.5,
 //! and v2-moe (Nussbaum and Duderstadt 2025, <https://arxiv.org/abs/2502.07972>).
 //!
-//! BERT with rotary positions and SwiGLU, mostly without biases. `fc12` is the gate of `fc11`. v2-moe has GELU
-//! without gates and experts in every second layer. The code on the Hub uses GPT-2's config fields,
-//! transformers BERT's; the tensor names are the same.
+//! NomicBERT is BERT with rotary positions and SwiGLU, mostly without biases. `fc12` is the gate of `fc11`. v2-moe has
+//! GELU without gates, and experts in every second layer. The code on the Hub uses GPT-2's names of config fields, and
+//! transformers uses BERT's; the tensor names are the same.
 //!
-//! With `rotary_scaling_factor`, a text longer than `max_trained_positions` has longer wavelengths, by its own
-//! length. The code on the Hub uses the length of the batch's longest text instead.
+//! With `rotary_scaling_factor`, the wavelengths of a text longer than `max_trained_positions` grow with the length of
+//! that text. The code on the Hub uses the length of the batch's longest text instead.
 
 use crate::config::JsonFile;
 use crate::dtype::F16Facts;
@@ -23,7 +23,7 @@ use crate::models::blocks::rotary_encoder::{
 use crate::models::blocks::sizes::{EncoderSizes, FIELDS, Fields};
 use crate::weights::{Gate, WeightFiles};
 
-/// The code on the Hub.
+/// The class names of the code on the Hub.
 pub(super) const CODE: &[&str] = &[
     "nomic-ai/nomic-bert-2048--configuration_hf_nomic_bert.NomicBertConfig",
     "nomic-ai/nomic-bert-2048--modeling_hf_nomic_bert.NomicBertModel",

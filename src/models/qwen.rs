@@ -1,7 +1,8 @@
 //! Qwen2 (Yang et al. 2024, <https://arxiv.org/abs/2407.10671>) and Qwen3 (<https://arxiv.org/abs/2505.09388>),
 //! which norms heads before rotating them.
 //!
-//! With `use_sliding_window`, layers from `max_window_layers` have a window. Embedding models do not use it.
+//! With `use_sliding_window`, layers from `max_window_layers` on have a window. Published embedding models do not use
+//! it.
 
 use crate::config::JsonFile;
 use crate::error::Error;
@@ -14,10 +15,10 @@ use crate::models::blocks::fields::{count, count_or};
 use crate::models::blocks::rotary::Rotary;
 use crate::weights::WeightFiles;
 
-/// The code published with gte-Qwen2.
+/// The class names of the code published with gte-Qwen2.
 pub(super) const GTE_QWEN2: &[&str] = &["modeling_qwen.Qwen2Model"];
 
-/// Reads a Qwen2.
+/// Reads the config of a Qwen2.
 pub(super) fn qwen2(
     config: &JsonFile,
     weights: &WeightFiles,
@@ -27,12 +28,12 @@ pub(super) fn qwen2(
     read(config, weights, &defaults, traits)
 }
 
-/// Reads a Qwen2 with the code of gte-Qwen2, which is bidirectional by default.
+/// Reads a Qwen2 whose custom code is that of gte-Qwen2, which is bidirectional by default.
 pub(super) fn qwen2_with_code(
     config: &JsonFile,
     weights: &WeightFiles,
 ) -> Result<Box<dyn Transformer>, Error> {
-    // The defaults of that code and of transformers differ.
+    // The default of that code differs from the default of transformers.
     if config.bool("is_causal")? != Some(false) {
         let supported = "supported: false; the model's own code is bidirectional";
         return Err(config.unsupported("is_causal", supported));
@@ -40,7 +41,7 @@ pub(super) fn qwen2_with_code(
     qwen2(config, weights)
 }
 
-/// Reads a Qwen3.
+/// Reads the config of a Qwen3.
 pub(super) fn qwen3(
     config: &JsonFile,
     weights: &WeightFiles,
@@ -58,8 +59,8 @@ pub(super) fn qwen3(
     read(config, weights, &defaults, traits)
 }
 
-/// The width of the projection of voyage-4-nano, whose code applies `linear.weight` to the final hidden states. It has
-/// `num_labels` rows. A `linear.weight` of another shape belongs to something else.
+/// The width of voyage-4-nano's projection, if the model has it. Its code applies `linear.weight` to the final hidden
+/// states. The weight has `num_labels` rows; a `linear.weight` of another shape has another purpose.
 fn projection(config: &JsonFile, weights: &WeightFiles) -> Result<Option<usize>, Error> {
     let name = format!("{PROJECTION}.weight");
     if !weights.has(&name) {
@@ -78,7 +79,7 @@ fn read(
     let sizes = DecoderSizes::read(config, defaults)?;
     let rotary = Rotary::read(config, sizes.head, 10_000.0, None)?;
     let windows = config.bool("use_sliding_window")?.unwrap_or(false);
-    // null disables windows, unlike a missing field.
+    // An explicit null disables windows; a missing field does not.
     let none = config.is_null("sliding_window");
     let window = match windows && !none {
         true => Some(count_or(config, "sliding_window", 4096, 1 << 30)?),

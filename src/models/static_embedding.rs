@@ -1,5 +1,5 @@
-//! Static embeddings: a vector for each token and no layers. sentence-transformers' `StaticEmbedding`
-//! (static-retrieval-mrl) and model2vec (<https://github.com/MinishLab/model2vec>, potion).
+//! Static embeddings, which have a vector for each token and no layers. There are two kinds: sentence-transformers'
+//! `StaticEmbedding` (static-retrieval-mrl) and model2vec (<https://github.com/MinishLab/model2vec>, potion).
 //!
 //! In model2vec, tokens may share rows (`mapping`) and have factors (`weights`). Both are applied at load, which
 //! gives one row per token, as in sentence-transformers.
@@ -14,7 +14,7 @@ use crate::models::blocks::tables::{table_rows, zero_row};
 use crate::models::{Facts, LoadedTransformer, Transformer};
 use crate::weights::{Loader, Table, WeightFiles};
 
-/// A larger width or vocabulary is a mistake in the file.
+/// A width or vocabulary above this size is taken for a mistake in the file.
 const MAX_SIZE: usize = 1 << 24;
 
 /// A static model whose tensor shapes have been read.
@@ -23,7 +23,7 @@ struct StaticEmbedding {
     table: &'static str,
     tokens: usize,
     width: usize,
-    /// The row of each token, unless rows are already in token order.
+    /// The table row of each token; `None` if rows are already in token order.
     rows: Option<Vec<usize>>,
     /// The factor of each token's row.
     scales: Option<Vec<f32>>,
@@ -36,7 +36,7 @@ struct LoadedStaticEmbedding {
     words: Table,
 }
 
-/// Reads the shapes, and the tokens' mapping and factors if there are any.
+/// Reads the shapes, and the tokens' rows and factors if there are any.
 ///
 /// # Errors
 /// [`Error::Tensor`] for a missing tensor, inconsistent shapes, a mapping outside the table, or an 8-bit table in

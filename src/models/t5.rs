@@ -1,9 +1,9 @@
-//! The encoder of T5 (Raffel et al. 2020, <https://arxiv.org/abs/1910.10683>): sentence-t5, gtr-t5, instructor. Also
-//! those of mT5 and UMT5, which have T5 v1.1's gated activation.
+//! The encoders of T5 (Raffel et al. 2020, <https://arxiv.org/abs/1910.10683>), mT5 and UMT5. Published models:
+//! sentence-t5, gtr-t5, instructor. mT5 and UMT5 have the gated activation of T5 v1.1.
 //!
-//! A root mean square norm comes before each block. Linear layers have no biases and scores are not scaled.
-//! Positions act through a bias by distance: the table of layer 0 serves all layers, but UMT5 has one in each. A
-//! decoder in the same file is not loaded.
+//! A root mean square norm comes before each block. Linear layers have no biases, and scores are not scaled. Positions
+//! act through a bias by distance. All layers share the table of layer 0, except in UMT5, where each layer has its
+//! own. A decoder in the same file is not loaded.
 
 use crate::batch::PackedBatch;
 use crate::config::JsonFile;
@@ -27,7 +27,7 @@ const FINAL_NORM: &str = "encoder.final_layer_norm";
 struct T5 {
     /// Prefix of all tensor names.
     prefix: String,
-    /// The token table's name after the prefix: shared with the decoder, or the encoder's own.
+    /// The token table's name after the prefix. The table is shared with the decoder, or the encoder's own.
     words: &'static str,
     rows: usize,
     hidden: usize,
@@ -40,7 +40,7 @@ struct T5 {
     /// Whether the feed-forward is gated.
     gated: bool,
     buckets: Buckets,
-    /// Whether every layer has its own bias table, instead of layer 0 for all.
+    /// True if every layer has its own bias table; false if all use that of layer 0.
     own_bias: bool,
     eps: f32,
 }
@@ -62,7 +62,7 @@ struct Layer {
     qkv: Linear,
     output: Linear,
     norm: RmsNorm,
-    /// The gate and the up projection interleaved by cells, or one matrix.
+    /// The up projection. If there is a gate, the two are interleaved by cells.
     up: Linear,
     down: Linear,
 }
@@ -91,7 +91,7 @@ pub(super) fn read_umt5(
     Ok(Box::new(T5::read(config, weights, "gated-gelu", true)?))
 }
 
-/// The activation, and whether it is gated, from `feed_forward_proj`. `gated-gelu` means the tanh approximation.
+/// Reads the activation from `feed_forward_proj`, and whether it is gated. `gated-gelu` means the tanh approximation.
 /// The fields that transformers derives from it when it saves a config take precedence.
 fn feed_forward(config: &JsonFile, default: &str) -> Result<(Activation, bool), Error> {
     let field = "feed_forward_proj";
@@ -208,7 +208,7 @@ impl Transformer for T5 {
         )
     }
 
-    /// Loads the encoder, but no decoder and no heads.
+    /// Loads the encoder. The decoder and the heads are not loaded.
     fn load(&self, loader: &mut Loader) -> Result<Box<dyn LoadedTransformer>, Error> {
         let words = loader.table(&format!("{}{}", self.prefix, self.words), self.hidden)?;
         let layers =

@@ -1,7 +1,7 @@
 //! Parts of a model that its architecture does not read: fields of `config.json` and tensors of the checkpoint.
 //!
-//! A field that changes vectors and is ignored gives wrong vectors without a word. Therefore each field is either
-//! read, or known not to affect hidden states ([`HARMLESS_FIELDS`]), or switched off; any other field is an error. A
+//! If a field changes vectors and is ignored, vectors are wrong without a message. Therefore each field must be read,
+//! be known not to affect hidden states ([`HARMLESS_FIELDS`]), or be switched off. Any other field is an error. A
 //! tensor that nothing uses is reported at load, unless it is known to belong to a head, a pooler or a buffer.
 
 use serde_json::Value;
@@ -10,11 +10,11 @@ use crate::config::{JsonFile, brief};
 use crate::error::Error;
 use crate::weights::WeightFiles;
 
-/// Fields that do not affect the hidden states of any architecture, unless it reads them.
+/// Fields that do not affect the hidden states of an architecture, unless the architecture reads them.
 ///
-/// They are the fields of transformers' configuration classes (4.35, 4.57 and 5.24) and of the published models' own
-/// code that are used for training, text generation, heads, tokenization, the choice of an implementation, or
-/// nothing at all.
+/// They come from transformers' configuration classes (4.35, 4.57 and 5.24) and from the published models' own code.
+/// They are used for training, text generation, heads, tokenization, the choice of an implementation, or nothing at
+/// all.
 const HARMLESS_FIELDS: &[&str] = &[
     // Names and origin of the checkpoint.
     "_commit_hash",
@@ -202,12 +202,12 @@ const HARMLESS_FIELDS: &[&str] = &[
     "num_memory_blocks",
 ];
 
-/// Fields within `rope_scaling` and `rope_parameters` that do not affect angles, unless they are read: the two names
-/// of the kind, of which one is read, and a remark of the authors.
+/// Fields within `rope_scaling` and `rope_parameters` that do not affect angles, unless they are read. They are the
+/// two names of the field for the kind, of which one is read, and a remark of the authors.
 const HARMLESS_ROPE_FIELDS: &[&str] = &["finetuned", "rope_type", "type"];
 
-/// Refuses a field that the architecture did not read, may change vectors, and is not switched off. Call this
-/// after the config has been read.
+/// Refuses a field that may change vectors, was not read by the architecture, and is not switched off. Call this after
+/// the config has been read.
 ///
 /// # Errors
 /// [`Error::Unsupported`] for such a field.
@@ -225,11 +225,11 @@ pub(super) fn check_fields(config: &JsonFile) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether a value is how configs say that an option is not used.
+/// True if the value is one by which configs switch an option off.
 ///
-/// An option of a model's code adds something to a plain transformer: a flag that is false, a count, a factor or a
-/// probability of zero, an empty list and an empty text leave it out. `null` counts as absent in any field. A field
-/// whose false or zero means something else is one that its architecture must read.
+/// Each option of a model's code adds something to a plain transformer. The option is off if it is a false flag, a
+/// count, factor or probability of zero, an empty list, or an empty text. `null` counts as absent in any field. If
+/// false or zero means something else for a field, its architecture must read that field.
 fn is_off(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,
@@ -241,8 +241,8 @@ fn is_off(value: &Value) -> bool {
     }
 }
 
-/// Beginnings of tensor names, after the transformer's prefix or at the start, that belong to heads, poolers and
-/// decoders.
+/// Beginnings of tensor names that belong to heads, poolers and decoders. They count at the start of a name and after
+/// the transformer's prefix.
 const HARMLESS_TENSORS: &[&str] = &[
     "classifier.",
     "cls.",
@@ -265,7 +265,7 @@ const HARMLESS_TENSORS: &[&str] = &[
     "vocab_transform.",
 ];
 
-/// Ends of tensor names of buffers that transformers computes itself, and of tasks' LoRA.
+/// Ends of the names of harmless tensors: buffers that transformers computes itself, and LoRA tensors of tasks.
 const HARMLESS_ENDS: &[&str] = &[
     "attn.bias",
     "inv_freq",
@@ -281,11 +281,11 @@ const HARMLESS_ENDS: &[&str] = &[
 const PROJECTIONS: &[&str] =
     &["linear.weight", "linear.bias", "projection.weight", "projection.bias"];
 
-/// Returns a note about the tensors that nothing uses and that are not known to be harmless. Call this after the
-/// weights have been loaded or counted.
+/// Returns a note about tensors that nothing uses, except those known to be harmless. Call this after the weights have
+/// been loaded or counted.
 ///
 /// # Errors
-/// [`Error::Tensor`] for a projection of the hidden states that nothing uses: vectors would lack it.
+/// [`Error::Tensor`] for a projection of the hidden states that nothing uses, since vectors would be wrong without it.
 pub(crate) fn unused_tensors(weights: &WeightFiles) -> Result<Option<String>, Error> {
     let unused: Vec<String> =
         weights.unused().filter(|name| !is_harmless(name)).map(str::to_owned).collect();
@@ -305,7 +305,7 @@ pub(crate) fn unused_tensors(weights: &WeightFiles) -> Result<Option<String>, Er
 }
 
 fn is_harmless(name: &str) -> bool {
-    // A prefix of the transformer is one or two words: `bert.`, `0.auto_model.`.
+    // The transformer's prefix is one or two words: `bert.` or `0.auto_model.`.
     let rests = name.match_indices('.').take(2).map(|(dot, _)| &name[dot + 1..]);
     std::iter::once(name)
         .chain(rests)

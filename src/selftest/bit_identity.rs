@@ -1,6 +1,6 @@
-//! Tests whether the variants of the matmul that the number of rows selects are bit-identical on a device. They add the
-//! same products in the same order. A driver that fuses a product and a sum in one variant and not in another would make
-//! a text's vector depend on its batch.
+//! Tests whether the matmul variants that the number of rows selects are bit-identical on a device. The variants add
+//! the same products in the same order. If a driver fuses product and sum in one variant and not in another, a text's
+//! vector would depend on its batch.
 
 use std::path::Path;
 
@@ -15,8 +15,8 @@ use crate::kernels::matmul::{CooperativeTile, LinearTensors, OutputTile, RowSize
 use crate::kernels::matmul::{matmul_of, stride4};
 use crate::kernels::{Activation, Activations, Builder, KernelPlan};
 
-/// True if tiles of all sizes and `matmul_few` are bit-identical in these storages. The directory `cache` remembers the
-/// verdict.
+/// True if tiles of all sizes and `matmul_few` are bit-identical in these storages. The verdict is cached in the
+/// directory `cache`.
 ///
 /// # Errors
 /// Those of running a graph.
@@ -32,7 +32,8 @@ pub(crate) async fn variants_are_bit_identical(
         .await
 }
 
-/// True if tiles of cooperative matrices of all sizes are bit-identical. The directory `cache` remembers the verdict.
+/// True if tiles of cooperative matrices of all sizes are bit-identical. The verdict is cached in the directory
+/// `cache`.
 ///
 /// # Errors
 /// Those of running a graph.
@@ -46,7 +47,7 @@ pub(crate) async fn matrix_tiles_are_bit_identical(
     are_bit_identical(executor, &what, (Storage::F16, Storage::F16), plain, &others, cache).await
 }
 
-/// True if all of `variants` are bit-identical to `plain`. `what` names the verdict in the cache.
+/// True if all `variants` are bit-identical to `plain`. `what` is the verdict's name in the cache.
 async fn are_bit_identical(
     executor: &mut Executor,
     what: &str,
@@ -73,8 +74,8 @@ async fn are_bit_identical(
     Ok(other.is_empty())
 }
 
-/// The variants that are not bit-identical to `plain`, tested with more than one tile of rows, columns and depth, and a
-/// part of a tile of each.
+/// The variants that are not bit-identical to `plain`. The test has more than one tile of rows, columns and depth, and
+/// a partial tile of each.
 ///
 /// # Errors
 /// Those of running a graph. A variant that the driver refuses counts as different.
@@ -100,7 +101,7 @@ pub async fn differing_variants(
     Ok(other)
 }
 
-/// The graph of the same work for any variant.
+/// Builds the graph of the same work for any variant.
 fn same_work(own: &KernelPlan, storages: (Storage, Storage), variant: Variant) -> Graph {
     let size = [137, 84, 148];
     let value = |seed: usize, at: usize| ((at * seed) % 8191) as f32 / 4096.0 - 0.93;
@@ -117,12 +118,12 @@ fn same_work(own: &KernelPlan, storages: (Storage, Storage), variant: Variant) -
     multiplication(&plan, storages, size, &x, &w)
 }
 
-/// The number of values of a repacked matrix of `[inner, columns]`.
+/// The number of values of a repacked matrix, given the sizes of rows, inner and columns.
 pub(super) fn weight_values([_, inner, columns]: [usize; 3]) -> usize {
     inner * stride4(columns / 4) * 4
 }
 
-/// The graph of GELU(x · w + ¼) for `[rows, inner, columns]`, the last two in whole cells.
+/// Builds the graph of GELU(x · w + ¼) for the sizes `[rows, inner, columns]`; inner and columns are whole cells.
 pub(super) fn multiplication(
     plan: &KernelPlan,
     storages: (Storage, Storage),

@@ -19,8 +19,8 @@ pub struct KernelCheck {
     pub activations: Option<Storage>,
     /// The largest error; `None` if there is no result to compare.
     pub error: Option<f64>,
-    /// The largest error as a share of the tolerance at its place: the kernel's tolerance in f32, and one spacing of
-    /// the storage.
+    /// The largest error as a share of its tolerance. The tolerance of a value is the kernel's f32 tolerance plus one
+    /// spacing of the storage at that value.
     pub share: Option<f64>,
     /// True if every value is within the tolerance.
     pub passed: bool,

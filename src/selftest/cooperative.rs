@@ -1,5 +1,5 @@
-//! Tests whether an adapter's cooperative matrices are right. They are an experimental feature of wgpu, and new in
-//! drivers.
+//! Tests whether an adapter's cooperative matrices compute correctly. They are an experimental feature of wgpu, and
+//! new in drivers.
 
 use std::path::Path;
 
@@ -14,11 +14,11 @@ use crate::kernels::attention::{self, Attention, Heads};
 use crate::kernels::matmul::CooperativeTile;
 use crate::kernels::{Activations, Builder, KernelPlan};
 
-/// Tests cooperative matrices on this device; returns the fault, if any: they do not compile, give wrong results, or a
-/// row's bits depend on its position. The directory `cache` remembers the verdict.
+/// Tests cooperative matrices on this device and returns the fault, if any. It is a fault if they do not compile or
+/// give wrong results, or if the bits of a row depend on its position. The verdict is cached in the directory `cache`.
 ///
 /// # Errors
-/// Those of running a graph, including a lost device. The cached verdict is then that they are faulty.
+/// Those of running a graph, including a lost device. The cached verdict then says that the matrices are faulty.
 pub(crate) async fn cooperative_fault(
     executor: &mut Executor,
     plan: &KernelPlan,
@@ -39,7 +39,8 @@ pub(crate) async fn cooperative_fault(
             verdicts::write(cache, &key, passed);
         }
     };
-    // If the driver ends the program or loses the device during the test, it is not tested again.
+    // This verdict remains if the driver ends the program or loses the device during the test, so the test is not
+    // repeated.
     remember(false);
     let fault = fault(executor, plan).await?;
     remember(fault.is_none());
@@ -65,7 +66,7 @@ async fn fault(executor: &mut Executor, plan: &KernelPlan) -> Result<Option<Stri
     Ok((!same).then(|| "self-test failed: a row's bits depend on its position".to_owned()))
 }
 
-/// Compares the same row at every position of two tiles and a part of one.
+/// Compares the results of the same row at every position of two whole tiles and a partial tile.
 async fn rows_are_bit_identical(executor: &mut Executor, plan: &KernelPlan) -> Result<bool, Error> {
     let size @ [rows, inner, columns] = [135, 72, 72];
     let value =
@@ -82,8 +83,8 @@ async fn rows_are_bit_identical(executor: &mut Executor, plan: &KernelPlan) -> R
     Ok(rows.all(|row| Some(row) == first))
 }
 
-/// Compares the same query at every position of two tiles and a part of one. The scores of its keys rise, so that sums
-/// are scaled.
+/// Compares the results of the same query at every position of two whole tiles and a partial tile. The scores of its
+/// keys rise, so that the sums are rescaled.
 async fn queries_are_bit_identical(
     executor: &mut Executor,
     plan: &KernelPlan,

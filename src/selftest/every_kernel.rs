@@ -9,8 +9,8 @@ use crate::gpu::shader::Lanes;
 use crate::kernels::KernelPlan;
 use crate::kernels::answers::ANSWERS;
 
-/// The pairs of storages of weights and activations that kernels are tested in: those that the dtype policy
-/// combines.
+/// The pairs of storages of weights and activations in which kernels are tested. They are the pairs that the dtype
+/// policy can choose.
 pub const STORAGES: &[(Storage, Storage)] = &[
     (Storage::F32, Storage::F32),
     (Storage::F16, Storage::F16),
@@ -24,7 +24,7 @@ pub const STORAGES: &[(Storage, Storage)] = &[
 /// called with each result and the number of tests.
 ///
 /// # Errors
-/// Those of running a graph. A message of the driver about one kernel is a failed check instead.
+/// Those of running a graph. A message of the driver about one kernel is reported as a failed check instead.
 pub async fn check_all(
     executor: &mut Executor,
     mut done: impl FnMut(&KernelCheck, usize),

@@ -1,4 +1,4 @@
-//! Tests of an adapter by known answers: each kernel runs on small fixed inputs, and its results are compared with a
+//! Known-answer tests of an adapter: each kernel runs on small fixed inputs, and its results are compared with a
 //! plain-Rust reference.
 //!
 //! | test | when | if it fails |
@@ -9,8 +9,8 @@
 //! | [`variants_are_bit_identical`] | at loads on GPUs | the number of rows does not select variants |
 //! | [`check_all`] | `vectile verify` | it is reported |
 //!
-//! Verdicts are cached by adapter, driver and the text of the kernels. A cached verdict says nothing about a driver
-//! that stops computing later; the receipt of each batch does (`gpu/executor/report.rs`).
+//! Verdicts are cached by adapter, driver and the text of the kernels. A cached verdict does not detect a driver that
+//! stops computing later; the receipt of each batch does (`gpu/executor/report.rs`).
 
 mod bit_identity;
 mod check;

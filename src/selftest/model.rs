@@ -1,4 +1,4 @@
-//! Tests the kernels that a model runs, in the storages it runs them in.
+//! Tests the kernels that a model runs, in the storages in which it runs them.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -18,12 +18,12 @@ use crate::kernels::KernelPlan;
 use crate::kernels::answers::{ANSWERS, KnownAnswer};
 use crate::kernels::matmul::{MATMUL_FEW, MATMUL_TILE};
 
-/// The number of faults that an error names.
+/// The maximum number of faults that an error lists.
 const FAULTS_NAMED: usize = 3;
 
-/// Tests at load whether the device computes a model's kernels right: compiles the model's pipelines, and runs the
-/// known answers of its kernels in the model's storages. A test that passed is remembered in this process and in the
-/// directory `cache`.
+/// Tests at load whether the device computes a model's kernels correctly. It compiles the model's pipelines, and runs
+/// the known-answer tests of its kernels in the model's storages. A test that passed is remembered in this process and
+/// in the directory `cache`.
 ///
 /// # Errors
 /// [`Error::DeviceFault`] with the kernels that do not compile or give wrong results; errors of running a graph.
@@ -67,7 +67,7 @@ pub(crate) async fn check_model(
             error => return Err(error),
         }
     }
-    // A kernel that does not compile fails its known answers too, and a device is not asked twice.
+    // A kernel that does not compile would fail its known-answer test too, so that test is left out.
     if faults.is_empty() {
         for storages in storages {
             let wrong = wrong_pipelines(executor, pipelines, plan, storages).await?;
@@ -100,7 +100,8 @@ fn fault(executor: &Executor, faults: &[String]) -> Error {
     )
 }
 
-/// The kernels of a graph that give wrong results on this device, tested under the model's plan and in its storages.
+/// The kernels of a graph that give wrong results on this device. They are tested under the model's plan and in its
+/// storages.
 ///
 /// # Errors
 /// Those of running a graph.
@@ -121,7 +122,7 @@ async fn wrong_pipelines(
     storages: (Storage, Storage),
 ) -> Result<Vec<KernelCheck>, Error> {
     let has = |kernel| pipelines.iter().any(|key| key.kernel == kernel);
-    // The number of rows selects one of these two; batches of other sizes run the other.
+    // The number of rows selects between `matmul_tile` and `matmul_few`, and batches of other sizes run the other one.
     let used = |answer: &&KnownAnswer| {
         has(answer.kernel)
             || answer.kernel == &MATMUL_TILE && has(&MATMUL_FEW) && answer.family.is_of(plan)

@@ -1,5 +1,5 @@
-//! Selects the known answers that a model needs: those of the kernels it runs, in the branches it takes. Compiling the
-//! others would be most of the time of a first load.
+//! Selects the known-answer tests that a model needs: those of the kernels it runs, in the branches it takes.
+//! Compiling the other tests would take most of the time of a first load.
 
 use std::collections::BTreeSet;
 
@@ -7,11 +7,12 @@ use crate::gpu::executor::PipelineKey;
 use crate::gpu::kernel::Kernel;
 use crate::gpu::shader::ShaderVariant;
 
-/// Branches of kernels that some models never take, by the override that is 0 if they are not taken.
+/// Branches of kernels that some models never take. Each is named by its override, which is 0 if the branch is not
+/// taken.
 const BRANCHES: &[&str] = &["EXPERTS", "GATED", "ROTARY", "RELATIVE"];
 
-/// True if a model with these pipelines runs the kernel, in any of its variants, and takes all branches of `variant`,
-/// each in any pipeline.
+/// True if a model with these pipelines runs the kernel in any variant and takes all branches of `variant`. Different
+/// pipelines may take different branches.
 pub(super) fn needs(model: &[PipelineKey], kernel: &Kernel, variant: &ShaderVariant) -> bool {
     let variants = || model.iter().filter(|key| function(key.kernel) == function(kernel));
     variants().next().is_some()
@@ -19,7 +20,7 @@ pub(super) fn needs(model: &[PipelineKey], kernel: &Kernel, variant: &ShaderVari
             .all(|branch| variants().any(|key| taken(&key.variant).any(|b| b == branch)))
 }
 
-/// The kernels and branches of a model, in words. Models with the same words need the same known answers.
+/// The kernels and branches of a model, in words. Models with the same words need the same known-answer tests.
 pub(super) fn names(model: &[PipelineKey]) -> String {
     let mut names = BTreeSet::new();
     for PipelineKey { kernel, variant } in model {
@@ -35,7 +36,8 @@ fn taken(variant: &ShaderVariant) -> impl Iterator<Item = &'static str> + '_ {
     variant.overrides.iter().filter(taken).map(|(name, _)| *name)
 }
 
-/// The name that the kernels for one function have in common: the adapter and the number of rows choose among them.
+/// The common name of the kernels that compute one function. The adapter and the number of rows choose among these
+/// kernels.
 fn function(kernel: &Kernel) -> &'static str {
     let name = kernel.name;
     ["matmul", "attention"].into_iter().find(|function| name.starts_with(function)).unwrap_or(name)
@@ -58,7 +60,7 @@ mod tests {
         of_plan.filter_map(|a| Some(Question::new(a, a.family.plan(plan, F16)?, F16))).collect()
     }
 
-    /// The pipelines of a model that runs the first known answer of each of these kernels.
+    /// The pipelines of a model that runs the first known-answer test of each of these kernels.
     fn model(plan: &KernelPlan, kernels: &[&str]) -> Vec<PipelineKey> {
         let questions = questions(plan);
         let of = |name: &&str| questions.iter().find(|q| q.answer.kernel.name == *name).unwrap();
@@ -66,7 +68,7 @@ mod tests {
         pipelines_of(graphs.into_iter())
     }
 
-    /// The number of runs that each kernel keeps for a model.
+    /// The number of runs of each kernel that a model needs.
     fn left(plan: &KernelPlan, model: &[PipelineKey]) -> Vec<(&'static str, usize)> {
         let needed = questions(plan).into_iter().filter_map(|question| question.of_model(model));
         needed.map(|question| (question.answer.kernel.name, question.runs.len())).collect()

@@ -11,7 +11,7 @@ use crate::gpu::shader::Lanes;
 use crate::kernels::answers::{Answer, Family, KnownAnswer, Run};
 use crate::kernels::{Builder, KernelPlan};
 
-/// The number of questions whose pipelines are made at once: enough for a whole test of f16.
+/// The number of questions whose pipelines are made at once. It is enough for the whole test of f16.
 const QUESTIONS_AT_ONCE: usize = 16;
 
 /// A kernel in a variant and a pair of storages, with the runs to compare.
@@ -23,7 +23,7 @@ pub(super) struct Question {
 }
 
 impl Question {
-    /// All runs of a known answer under a plan, in a pair of storages.
+    /// All runs of a known-answer test under a plan, in a pair of storages.
     pub fn new(
         answer: &'static KnownAnswer,
         plan: KernelPlan,
@@ -33,7 +33,7 @@ impl Question {
             let mut builder = Builder::new(&plan, &precision(storages));
             let made = run(&mut builder);
             builder.graph.output = Some(made.y.id);
-            // Overflow flags are by row here; a kernel that pools has fewer rows than its tokens.
+            // The test takes each row for a token, so that each row of y has an overflow flag.
             builder.graph.tokens = made.y.rows;
             (builder.graph, made)
         };
@@ -41,7 +41,7 @@ impl Question {
         Question { answer, plan, storages, runs }
     }
 
-    /// The runs that a model with these pipelines needs; `None` if it needs none.
+    /// Limits the question to the runs that a model with these pipelines needs; `None` if it needs none.
     pub fn of_model(mut self, model: &[PipelineKey]) -> Option<Self> {
         let kernel = self.answer.kernel;
         self.runs.retain(|(graph, _)| {
@@ -54,7 +54,7 @@ impl Question {
     /// Runs the question and compares its results.
     ///
     /// # Errors
-    /// Those of running a graph. A message of the driver about the kernel is a failed check instead.
+    /// Those of running a graph. A message of the driver about the kernel is reported as a failed check instead.
     pub async fn ask(&self, executor: &mut Executor) -> Result<KernelCheck, Error> {
         let Question { answer, plan, storages: (weights, activations), runs } = self;
         let own = KernelPlan::for_device(&executor.gpu);
@@ -76,7 +76,7 @@ impl Question {
         };
         for (graph, made) in runs {
             let outcome = match executor.run(graph).await {
-                // A driver that does not compile the kernel, or does not run it, has failed the test too.
+                // A kernel that the driver does not compile or run has failed the test too.
                 Err(Error::Internal(problem) | Error::DeviceFault { problem, .. }) => {
                     result.problem = Some(crate::error::plain(problem));
                     break;
@@ -86,7 +86,7 @@ impl Question {
             compare(&mut result, answer.tolerance, made, &outcome);
         }
         result.passed = result.problem.is_none() && result.share.is_some_and(|share| share <= 1.0);
-        // Models do without cooperative matrices that fail.
+        // Models do not use cooperative matrices that fail.
         result.used &= result.passed || answer.family != Family::Cooperative;
         Ok(result)
     }
@@ -153,7 +153,7 @@ fn compare(result: &mut KernelCheck, tolerance: f64, made: &Answer, outcome: &Ou
     if compared != made.expected.len() {
         result.problem = Some(format!("{compared} of {} values came back", made.expected.len()));
     } else if !worst.is_finite() {
-        // JSON has no infinity, so this is a problem and not an error.
+        // JSON has no infinity, so this is reported as a problem and not as an error value.
         result.problem = Some("a value is infinite or not a number".to_owned());
     } else {
         result.error = Some(result.error.unwrap_or(0.0).max(worst));

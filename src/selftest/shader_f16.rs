@@ -1,4 +1,4 @@
-//! Tests whether an adapter's `SHADER_F16` is right. Drivers exist that announce f16 and compute it wrongly.
+//! Tests whether an adapter's `SHADER_F16` computes correctly. Some drivers announce f16 and compute it wrongly.
 
 use std::path::Path;
 
@@ -14,11 +14,11 @@ use crate::gpu::kernel::Kernel;
 use crate::kernels::KernelPlan;
 use crate::kernels::answers::{ANSWERS, KnownAnswer};
 
-/// Tests whether f16 is correct on an adapter: opens it and runs known answers in f16, unless `cache_dir` has the
-/// verdict of an earlier test.
+/// Tests whether f16 is correct on an adapter. It opens the adapter and runs known-answer tests in f16, unless
+/// `cache_dir` has the verdict of an earlier test.
 ///
 /// # Errors
-/// [`Error::Adapter`] if there is no such adapter or it does not open.
+/// [`Error::Adapter`] if there is no such adapter or it cannot be opened.
 pub async fn check_shader_f16(
     adapter: &AdapterChoice,
     cache_dir: Option<&Path>,
@@ -27,9 +27,9 @@ pub async fn check_shader_f16(
     shader_f16(&mut executor, None, cache_dir).await
 }
 
-/// Tests whether f16 is correct on this device, limited to the kernels of `model` if given.
+/// Tests whether f16 is correct on this device. The test is limited to the kernels of `model`, if a model is given.
 ///
-/// The verdict is read from the directory `cache` if it is known, and written there otherwise. A cache that cannot be
+/// The verdict is read from the directory `cache` if it is known, and otherwise written there. A cache that cannot be
 /// written is not an error.
 ///
 /// # Errors
@@ -67,7 +67,7 @@ pub(crate) async fn shader_f16(
     Ok(judge(executor, &checks, cache.zip(keys.last().map(String::as_str))))
 }
 
-/// The verdict on f16 from `checks`, which contain those of all kernels in f16; writes it to `cache`.
+/// Derives the verdict on f16 from `checks`, which contain those of all kernels in f16, and writes it to `cache`.
 #[cfg(feature = "lab")]
 pub(crate) fn judge_f16(
     executor: &Executor,
@@ -115,8 +115,8 @@ fn f16_key(executor: &Executor) -> String {
     format!("{} | f16", verdicts::key(executor))
 }
 
-/// True for a kernel that decides about `SHADER_F16`. Cooperative matrices have a test of their own, since models can
-/// do without them.
+/// True for a kernel that decides about `SHADER_F16`. Cooperative matrices have a separate test, since models can run
+/// without them.
 fn decides_f16(kernel: &Kernel) -> bool {
     !kernel.cooperative
 }

@@ -1,5 +1,5 @@
-//! The verdicts of self-tests: in a cache directory, as a file of the form `{"adapter and test": passed}`, and those that
-//! passed in this process.
+//! The verdicts of self-tests. A cache directory has them in a file of the form `{"adapter and test": passed}`, and
+//! this process remembers the tests that passed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -12,8 +12,8 @@ use crate::kernels::ALL;
 
 const FILE: &str = "shader-f16.json";
 
-/// The keys of tests that passed in this process. A program that loads many models without a cache directory would
-/// otherwise compile the same known answers at each load.
+/// The keys of tests that passed in this process. Without them, a program that loads many models without a cache
+/// directory would compile the same tests at each load.
 static PASSED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
 /// True if a test with this key has passed in this process.
@@ -28,7 +28,7 @@ pub(super) fn remember_pass(key: &str) {
 
 fn read_all(cache: &Path) -> BTreeMap<String, bool> {
     let bytes = read_cached(&cache.join(FILE)).unwrap_or_default();
-    // A file that does not parse counts as empty: the tests run again.
+    // A file that does not parse counts as empty, so the tests run again.
     serde_json::from_slice(&bytes).unwrap_or_default()
 }
 

@@ -1,11 +1,11 @@
-//! Where the values of a checkpoint go in the padded layout of the GPU, where gates are interleaved with what they
-//! multiply and the two values of a rotated pair are adjacent.
+//! Where the values of a checkpoint go in the padded layout of the GPU. In that layout, gates are interleaved with the
+//! factors they multiply, and the two values of a rotated pair are adjacent.
 
 use std::ops::Range;
 
 use crate::kernels::rope::side_by_side;
 
-/// An axis of an activation: `blocks` runs of `block` values, each padded to whole cells of four.
+/// An axis of an activation: `blocks` blocks of `block` values, each padded to whole cells of four.
 ///
 /// A hidden axis is one block. Queries, keys and values have one block per head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,9 +17,9 @@ pub(crate) struct Axis {
 /// Which half of a gated projection is the gate, to which the activation is applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Gate {
-    /// `[gate | up]`.
+    /// The gate comes first: `[gate | up]`.
     First,
-    /// `[up | gate]`.
+    /// The gate comes second: `[up | gate]`.
     Second,
 }
 
@@ -32,9 +32,9 @@ pub(crate) struct Columns {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ColumnOrder {
-    /// The order of the checkpoint.
+    /// Values keep the order of the checkpoint.
     Unchanged,
-    /// Every second cell is left free for another matrix.
+    /// Every second cell is left free for the cells of another matrix.
     Alternate,
     /// In the first `blocks` blocks, value i of the first `pairs` values is followed by value i + `pairs`.
     SideBySide { blocks: usize, pairs: usize },
@@ -103,7 +103,7 @@ impl Columns {
         }
     }
 
-    /// A range of values that contains all values at these positions. It may contain a few others.
+    /// A range of values that contains all values at these positions, and possibly a few others.
     pub(super) fn values_at(self, positions: &Range<usize>) -> Range<usize> {
         let before = |position: usize| self.axis.before(position.min(self.axis.padded()));
         match self.order {
@@ -159,7 +159,7 @@ mod tests {
         assert_eq!([0, 3, 4, 5].map(|i| six.alternate().position(i)), [0, 3, 8, 9]);
         let heads = Axis { blocks: 3, block: 6 };
         let rotated = heads.side_by_side(2, 2);
-        // a0 b0 a1 b1, then the values that are not rotated. The third head is unchanged.
+        // The order is a0 b0 a1 b1, then the values that are not rotated. The third head is unchanged.
         assert_eq!([0, 1, 2, 3, 4, 5].map(|i| rotated.position(i)), [0, 2, 1, 3, 4, 5]);
         assert_eq!([6, 7, 8, 12, 13, 14].map(|i| rotated.position(i)), [8, 10, 9, 16, 17, 18]);
     }

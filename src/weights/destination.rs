@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::gpu::adapter::AdapterSummary;
 use crate::gpu::executor::Executor;
 
-/// Bytes written to the GPU at a time.
+/// The number of bytes written to the GPU at a time.
 const UPLOAD_BYTES: usize = 32 << 20;
 
 /// The progress of a load, for [`ModelBuilder::on_progress`](crate::ModelBuilder::on_progress).
@@ -16,7 +16,7 @@ pub struct LoadProgress {
     pub total: u64,
 }
 
-/// Bytes of weights.
+/// Bytes of weights, by place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct WeightBytes {
     /// Bytes in device buffers.
@@ -28,13 +28,13 @@ pub(crate) struct WeightBytes {
 }
 
 impl WeightBytes {
-    /// Bytes on the device and on the host.
+    /// The sum of the bytes on the device and on the host.
     pub fn all(self) -> u64 {
         self.device + self.host
     }
 
-    /// Maximum bytes on the host during a load: the largest repacked block, and what the driver has not copied
-    /// yet.
+    /// The maximum bytes of temporary host memory during a load: the largest repacked block, and writes that the
+    /// driver has not copied yet.
     pub fn staging(self) -> u64 {
         self.largest_staged + self.device.min((UPLOAD_BYTES * Executor::UPLOADS_AT_ONCE) as u64)
     }
@@ -42,7 +42,7 @@ impl WeightBytes {
 
 /// Takes weights from loaders, one after another.
 pub(crate) struct Destination<'a> {
-    /// `None` if only sizes are counted.
+    /// The executor of the device; `None` if only sizes are counted.
     executor: Option<&'a mut Executor>,
     adapter: AdapterSummary,
     buffers: usize,
@@ -81,7 +81,7 @@ impl<'a> Destination<'a> {
         self.executor.is_none()
     }
 
-    /// Bytes of the largest buffer that a shader can bind.
+    /// Size of the largest buffer that a shader can bind, in bytes.
     pub fn largest_buffer(&self) -> u64 {
         self.adapter.largest_buffer()
     }
@@ -94,7 +94,7 @@ impl<'a> Destination<'a> {
     /// Adds a weight buffer and returns its index.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`], or [`Error::Adapter`] if it exceeds what a shader can bind.
+    /// [`Error::OutOfMemory`], or [`Error::Adapter`] if the buffer exceeds what a shader can bind.
     pub fn add(&mut self, name: &str, bytes: u64) -> Result<usize, Error> {
         self.bytes.device += bytes;
         self.buffers += 1;

@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::files::ModelFile;
 use crate::weights::WeightFiles;
 
-/// Number of bytes read at a time.
+/// The number of bytes read at a time.
 const PIECE: u64 = 1 << 20;
 
 impl WeightFiles {
@@ -83,7 +83,7 @@ mod tests {
             let end = bytes.len().min(usize::try_from(most).unwrap_or(usize::MAX));
             assert_eq!(hex(digest), hex(Sha256::new_with_prefix(&bytes[..end])), "{most}");
         }
-        // FIPS 180-4's own example.
+        // The expected value is an example of FIPS 180-4.
         let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(hex(Sha256::new_with_prefix("abc")), abc);
     }

@@ -10,9 +10,10 @@ use crate::error::Error;
 use crate::files::{ModelFile, ModelFiles, sniff};
 use crate::weights::WeightFiles;
 
-/// In bytes. Published headers have about 100 bytes per tensor; the format itself allows 100 MB.
+/// The maximum size of a header in bytes. Published headers have about 100 bytes per tensor; the format itself allows
+/// 100 MB.
 const MAX_HEADER: u64 = 16 << 20;
-/// A 400-layer model with experts has about ten thousand.
+/// The maximum number of tensors. A 400-layer model with experts has about ten thousand.
 const MAX_TENSORS: usize = 100_000;
 const MAX_RANK: usize = 4;
 
@@ -24,8 +25,8 @@ pub(super) struct Header {
     pub tensors: Vec<(String, TensorInfo)>,
 }
 
-/// Reads a header and checks it: offsets cover the file exactly, without holes or overlaps, no name occurs twice,
-/// and all sizes are plausible.
+/// Reads a header and checks it. Offsets must cover the file exactly, without holes or overlaps. No name may occur
+/// twice, and all sizes must be plausible.
 pub(super) fn header(source: &ModelFile) -> Result<Header, Error> {
     let wrong = |problem: String| {
         let mut head = vec![0; source.len().min(512) as usize];
@@ -76,8 +77,8 @@ pub(super) fn header(source: &ModelFile) -> Result<Header, Error> {
     Ok(Header { start: 8 + size, tensors })
 }
 
-/// The first key that occurs twice in a JSON object. Parsers differ on which value counts, so such a file can
-/// mean different things to different readers.
+/// The first key that occurs twice in a JSON object. Parsers differ on which of the two values they return, so such a
+/// file can have different meanings for different readers.
 fn repeated_key(json: &[u8]) -> Option<String> {
     struct Keys;
     impl<'de> Visitor<'de> for Keys {
@@ -101,15 +102,15 @@ fn repeated_key(json: &[u8]) -> Option<String> {
     serde_json::Deserializer::from_slice(json).deserialize_map(Keys).ok().flatten()
 }
 
-/// `model.safetensors.index.json`.
+/// The index of a sharded checkpoint, `model.safetensors.index.json`.
 pub(super) struct Index {
-    /// Its name, for messages.
+    /// The name of the index file, for messages.
     pub file: String,
-    /// The shard of each tensor.
+    /// The name of the shard that holds each tensor.
     weight_map: BTreeMap<String, String>,
 }
 
-/// Reads the index in a module's directory, if there is one.
+/// Reads the index in a module's directory, if it has one.
 pub(super) fn read(files: &ModelFiles, prefix: &str) -> Result<Option<Index>, Error> {
     let file = format!("{prefix}model.safetensors.index.json");
     let Some(json) = JsonFile::load(files, &file)? else { return Ok(None) };
@@ -137,13 +138,13 @@ pub(super) fn read(files: &ModelFiles, prefix: &str) -> Result<Option<Index>, Er
 }
 
 impl Index {
-    /// The shards, without repetition.
+    /// The names of the shards, each once.
     pub fn shards(&self) -> BTreeSet<&str> {
         self.weight_map.values().map(String::as_str).collect()
     }
 
     /// Checks that every listed tensor is in its shard, and that every tensor is listed. Other readers of an index
-    /// ignore unlisted tensors, so these are an error too.
+    /// ignore unlisted tensors, so an unlisted tensor is an error too.
     pub fn check(&self, prefix: &str, weights: &WeightFiles) -> Result<(), Error> {
         for (tensor, shard) in &self.weight_map {
             let entry = weights.tensors.get(tensor);

@@ -12,17 +12,17 @@ use crate::weights::destination::Destination;
 use crate::weights::lora::LoraPair;
 use crate::weights::{Lora, MatrixShape, TensorEntry, WeightFiles};
 
-/// Number of values read from a file at a time.
+/// The number of values read from a file at a time.
 pub(super) const PIECE: usize = 1 << 20;
 
 /// An embedding table. It is on the GPU, or on the host if it exceeds one binding.
 #[derive(Debug)]
 pub(crate) enum Table {
-    /// Index of the weight buffer.
+    /// The table is on the GPU. The number is the index of its weight buffer.
     Gpu(usize),
-    /// Rows in the weight storage, padded to whole cells. They are gathered for each batch.
+    /// The table is on the host: rows in the weight storage, padded to whole cells. They are gathered for each batch.
     Host { bytes: Vec<u8>, row_bytes: usize },
-    /// A table on the host whose values were not read, because only sizes are counted.
+    /// The table is on the host and its values were not read, because only sizes are counted.
     Unread { row_bytes: usize },
 }
 
@@ -31,7 +31,7 @@ pub(crate) struct Loader<'a, 'd> {
     pub(super) files: &'a WeightFiles,
     pub(super) to: &'a mut Destination<'d>,
     pub(super) storage: Storage,
-    /// The LoRA to add to matrices and tables.
+    /// The LoRA that is added to matrices and tables, if any.
     pub lora: Option<Lora>,
 }
 
@@ -59,8 +59,8 @@ impl<'a, 'd> Loader<'a, 'd> {
         })
     }
 
-    /// Loads a table of which row t is row `rows[t]` of the table `name`, times `scales[t]`. The stored table may
-    /// hold 8-bit integers.
+    /// Loads a table whose row t is row `rows[t]` of the stored table `name`, multiplied by `scales[t]`. The stored
+    /// table may hold 8-bit integers.
     ///
     /// # Errors
     /// Those of [`Loader::table`].
@@ -295,7 +295,7 @@ impl<'a, 'd> Loader<'a, 'd> {
     }
 }
 
-/// Returns rows of a tensor in the weight storage, with the LoRA pair added, and what rounding lost.
+/// Returns rows of a tensor in the weight storage, with the LoRA pair added, and the losses of rounding.
 pub(super) fn stored_rows(
     files: &WeightFiles,
     storage: Storage,

@@ -1,8 +1,8 @@
-//! LoRA (Hu et al. 2021, <https://arxiv.org/abs/2106.09685>): low-rank matrices that a checkpoint holds for tasks,
+//! LoRA (Hu et al. 2021, <https://arxiv.org/abs/2106.09685>): low-rank matrices for tasks, which a checkpoint holds
 //! beside its own weights.
 //!
-//! They have the names of torch's parametrizations. `x.weight` becomes `x.parametrizations.weight.original`, and
-//! `….weight.0.lora_A` and `….lora_B` hold one pair per task.
+//! The tensors have the names of torch's parametrizations. `x.weight` becomes `x.parametrizations.weight.original`,
+//! and `….weight.0.lora_A` and `….lora_B` hold one pair per task.
 
 use crate::error::Error;
 use crate::weights::{TensorEntry, WeightFiles};
@@ -15,11 +15,11 @@ pub(crate) struct Lora {
     /// Number of tasks in the file.
     pub tasks: usize,
     pub rank: usize,
-    /// Factor of the pair's product.
+    /// The factor by which the pair's product is multiplied.
     pub scale: f32,
 }
 
-/// One weight's pair for a task. `left` is `[rows, rank]`, `right` is `[rank, width]`.
+/// The pair of matrices of one weight for a task. `left` is `[rows, rank]` and `right` is `[rank, width]`.
 #[derive(Debug)]
 pub(super) struct LoraPair {
     rank: usize,
@@ -30,8 +30,8 @@ pub(super) struct LoraPair {
 }
 
 impl Lora {
-    /// Reads the pair of a weight, given its name in the file. In a table's pair `lora_A` is on the left, in a
-    /// matrix's `lora_B`.
+    /// Reads the pair of a weight, given the weight's name in the file. For a table, `lora_A` is the left matrix; for
+    /// a linear layer, `lora_B` is.
     ///
     /// # Errors
     /// [`Error::Tensor`] if the weight has no pair, or one of another shape.

@@ -1,6 +1,6 @@
 //! Loads checkpoint matrices `[columns, inner]` as `[inner, columns]`, in blocks of columns that a shader can bind.
 //!
-//! Each block is repacked on the host and then uploaded. No matrix is in host memory as a whole.
+//! Each block is repacked on the host and then uploaded, so no whole matrix is ever in host memory.
 
 use std::ops::Range;
 
@@ -12,12 +12,12 @@ use crate::weights::loader::{Loader, PIECE, stored_rows};
 use crate::weights::lora::LoraPair;
 use crate::weights::{MatrixShape, TensorEntry};
 
-/// Maximum bytes of a block, even if an adapter could bind more: the host repacks one at a time. Smaller blocks would
-/// leave a GPU partly idle with a short text.
+/// The maximum size of a block in bytes, even if an adapter could bind more, because the host repacks one block at a
+/// time. Smaller blocks would leave a GPU partly idle with a short text.
 const MAX_BLOCK_BYTES: u64 = 128 << 20;
-/// Cells of a matmul tile. Blocks are split between tiles if they have that many cells.
+/// The number of cells in a matmul tile. A block that can hold at least this many cells holds a multiple of them.
 const TILE_CELLS: usize = 32;
-/// Number of checkpoint rows that are written as columns at a time: one or two cache lines.
+/// The number of checkpoint rows that are written as columns at a time: one or two cache lines.
 const GROUP: usize = 32;
 
 /// Rows of a checkpoint matrix that become columns of a layer.
@@ -30,7 +30,7 @@ struct LayerPart {
     /// Number of rows of the whole matrix.
     matrix_rows: usize,
     columns: Columns,
-    /// The first padded column, if it does not follow the columns of the part before.
+    /// The first padded column; `None` if it follows the columns of the previous part.
     first: Option<usize>,
 }
 
@@ -40,13 +40,13 @@ struct PlacedPart<'a> {
     name: String,
     entry: &'a TensorEntry,
     pair: Option<LoraPair>,
-    /// Its first padded column.
+    /// The first padded column of the part.
     first: usize,
 }
 
 impl Loader<'_, '_> {
-    /// Loads a linear layer from one or more checkpoint matrices of the same shape, concatenated. `columns` is the
-    /// layout of each matrix. For the rest see [`Loader::joined`].
+    /// Loads a linear layer from one or more concatenated checkpoint matrices of the same shape. `columns` is the
+    /// layout of each matrix. See [`Loader::joined`] for the rest.
     ///
     /// # Errors
     /// Those of [`Loader::joined`].
@@ -62,12 +62,12 @@ impl Loader<'_, '_> {
         self.joined(&parts, bias, inner)
     }
 
-    /// Loads a linear layer from one or more checkpoint matrices `[columns, inner]`, concatenated. `parts` has their
+    /// Loads a linear layer from one or more concatenated checkpoint matrices `[columns, inner]`. `parts` has their
     /// names without `.weight` and `.bias`, and their layouts.
     ///
     /// # Errors
-    /// [`Error::Tensor`] for a missing tensor, a wrong shape or unusable values. [`Error::Adapter`] if not even a few
-    /// columns fit what a shader can bind.
+    /// [`Error::Tensor`] for a missing tensor, a wrong shape or unusable values. [`Error::Adapter`] if a shader cannot
+    /// bind even a few columns.
     pub fn joined(
         &mut self,
         parts: &[(&str, Columns)],
@@ -85,8 +85,9 @@ impl Loader<'_, '_> {
         self.layer(&parts.iter().map(part).collect::<Vec<_>>(), inner)
     }
 
-    /// Loads a gate and the up projection, `columns` each, from one checkpoint matrix of both or from two. Their cells
-    /// are interleaved, and [`Epilogue::Gated`](crate::kernels::matmul::Epilogue::Gated) reduces them to `columns`.
+    /// Loads a gate and the up projection, each with `columns` columns, from one checkpoint matrix that holds both or
+    /// from two matrices. Their cells are interleaved, and
+    /// [`Epilogue::Gated`](crate::kernels::matmul::Epilogue::Gated) reduces them to `columns`.
     ///
     /// # Errors
     /// Those of [`Loader::joined`].
@@ -168,7 +169,7 @@ impl Loader<'_, '_> {
             let weight = self.to.add(name, bytes as u64)?;
             self.to.count_staged(bytes as u64);
             if !self.to.is_counting() {
-                // Rows are whole cells, so bytes are whole words.
+                // Each row holds a whole number of cells, so its length in bytes is a multiple of 4.
                 let mut packed = vec![0u32; bytes / 4];
                 for part in &placed {
                     self.fill_block(
@@ -196,7 +197,7 @@ impl Loader<'_, '_> {
         Ok(Linear { blocks, bias, columns, columns4: cells })
     }
 
-    /// Writes the columns of a part that are within `columns` of the layer into their block.
+    /// Writes those columns of a part that lie within `columns` of the layer into their block.
     fn fill_block(
         &self,
         placed: &PlacedPart,
@@ -211,7 +212,7 @@ impl Loader<'_, '_> {
         let width = inner.len();
         let rows_a_piece = (PIECE / width).next_multiple_of(GROUP).max(1);
         let mut loss = Loss::default();
-        // Index on the axis of the first row of a run.
+        // The index on the axis of the first row of the current run.
         let mut run = 0;
         for rows in &part.rows {
             let (start, end) = (values.start.max(run), values.end.min(run + rows.len()));
@@ -243,10 +244,10 @@ impl Loader<'_, '_> {
     }
 }
 
-/// The cells per block when a row of `cells` is split into blocks of at most `limit` bytes.
+/// The number of cells in a block when a row of `cells` cells is split into blocks of at most `limit` bytes.
 ///
-/// Blocks consist of whole pairs of cells, of whole tiles if possible, and have about the same size. `None` if not even
-/// a pair fits.
+/// Blocks consist of whole pairs of cells, of whole tiles if possible, and have about the same size. Returns `None` if
+/// not even a pair fits.
 fn cells_a_block(cells: usize, cell_bytes: u64, limit: u64) -> Option<usize> {
     let fits = usize::try_from(limit / cell_bytes.max(1)).unwrap_or(usize::MAX);
     let whole = if fits >= TILE_CELLS { TILE_CELLS } else { 2 };
@@ -255,8 +256,8 @@ fn cells_a_block(cells: usize, cell_bytes: u64, limit: u64) -> Option<usize> {
     (fits > 0).then(|| cells.div_ceil(blocks).next_multiple_of(whole).max(whole))
 }
 
-/// Writes rows `[rows, inner]`, given as bytes, as columns of `packed`, `[padded inner, stride]`. `column` returns the
-/// column of a row, or `None` to skip it.
+/// Writes rows `[rows, inner]`, given as bytes, as columns of `packed`, which is `[padded inner, stride]`. `column`
+/// returns the column of a row, or `None` to skip the row.
 fn transpose<T: bytemuck::Pod>(
     rows: &[u8],
     inner: Axis,
@@ -286,7 +287,7 @@ mod tests {
     #[test]
     fn blocks_respect_the_limit_and_are_whole_tiles() {
         for (cells, cell_bytes, most, expected) in [
-            // A gate and up of Mistral-7B in 16 bits: 235 MB in two blocks.
+            // The gate and the up projection of Mistral-7B in 16 bits have 235 MB, in two blocks.
             (7168, 4096 * 8, 128 << 20, Some(3584)),
             (1024, 14336 * 8, 128 << 20, Some(1024)),
             (33, 10, 1000, Some(64)),

@@ -1,4 +1,4 @@
-//! The safetensors files of a model: which tensors there are, and their values by offset.
+//! The safetensors files of a model: the list of their tensors, and their values by offset.
 //!
 //! Files are not memory-mapped, because rewriting a mapped file crashes the program. Tensors are read in pieces
 //! of bounded size and converted from their stored dtype.
@@ -33,12 +33,12 @@ pub(crate) use lora::Lora;
 /// A tensor's entry in the header of its file.
 #[derive(Debug, Clone)]
 pub(crate) struct TensorEntry {
-    /// Index of the file that holds it.
+    /// Index of the file that holds the tensor.
     file: usize,
     /// The dtype of its stored values.
     pub dtype: Dtype,
     pub shape: Vec<usize>,
-    /// Offset of its first byte in the file.
+    /// Offset in the file of the tensor's first byte.
     start: u64,
 }
 
@@ -52,7 +52,7 @@ pub(crate) struct MatrixShape {
 /// The safetensors files of one module.
 #[derive(Debug)]
 pub(crate) struct WeightFiles {
-    /// The JSON file that states the expected shapes, for messages.
+    /// The name of the JSON file that states the expected shapes, for messages.
     config: String,
     sources: Vec<ModelFile>,
     tensors: BTreeMap<String, TensorEntry>,
@@ -65,7 +65,7 @@ impl WeightFiles {
     /// Opens `model.safetensors` in a module's directory, or the shards that its index names.
     ///
     /// # Errors
-    /// [`Error::File`] if there is none, or it is truncated, overlapping or not safetensors.
+    /// [`Error::File`] if there is no such file, or if it is truncated, overlapping or not safetensors.
     pub fn open(files: &ModelFiles, prefix: &str) -> Result<Self, Error> {
         let mut weights = WeightFiles {
             config: format!("{prefix}config.json"),
@@ -146,7 +146,7 @@ impl WeightFiles {
         self.first_floating.as_ref().map(|(dtype, name)| (dtype.as_str(), name.as_str()))
     }
 
-    /// The prefix of the tensor whose name ends in `key`: `bert.`, `0.auto_model.` or none.
+    /// The prefix before `key` in the only tensor name that ends in `key`: `bert.`, `0.auto_model.` or nothing.
     ///
     /// # Errors
     /// [`Error::Tensor`] if no tensor or several end in `key`.
@@ -176,11 +176,11 @@ impl WeightFiles {
 
     /// Finds a tensor and marks it as used. Returns its name in the file and its entry.
     ///
-    /// Two other names count as the same tensor: the legacy names `gamma` and `beta` of a `LayerNorm`'s weight
-    /// and bias, and the name under torch's parametrizations.
+    /// Two other names count as the same tensor. The legacy names `gamma` and `beta` stand for a `LayerNorm`'s weight
+    /// and bias, and a tensor may have its name under torch's parametrizations.
     ///
     /// # Errors
-    /// [`Error::Tensor`] if it is missing, or occurs under two names.
+    /// [`Error::Tensor`] if the tensor is missing, or occurs under two names.
     pub fn find(&self, name: &str) -> Result<(String, &TensorEntry), Error> {
         let names = [Some(name.to_owned()), legacy_name(name), parametrized_name(name)];
         let mut matches =
@@ -204,7 +204,7 @@ impl WeightFiles {
         Ok((found.clone(), entry))
     }
 
-    /// Whether there is a tensor of exactly this name.
+    /// True if there is a tensor of exactly this name.
     pub fn has(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
     }
@@ -268,7 +268,7 @@ impl WeightFiles {
         }
     }
 
-    /// Calls `see` with all values of a tensor, in pieces.
+    /// Calls `see` with the values of a tensor, piece by piece.
     ///
     /// # Errors
     /// Those of [`WeightFiles::values`].
@@ -283,7 +283,7 @@ impl WeightFiles {
         Ok(())
     }
 
-    /// Reads `count` values of a tensor from the value `first`, as f32. Values of f64 are rounded.
+    /// Reads `count` values of a tensor as f32, starting with the value `first`. Values of f64 are rounded.
     ///
     /// # Errors
     /// [`Error::Tensor`] for a dtype that is not a float.
@@ -310,7 +310,7 @@ impl WeightFiles {
 }
 
 impl WeightFiles {
-    /// Reads the stored bytes of `count` values of a tensor from the value `first`.
+    /// Reads the stored bytes of `count` values of a tensor, starting with the value `first`.
     fn raw(
         &self,
         name: &str,
@@ -336,8 +336,8 @@ impl WeightFiles {
         Ok(bytes)
     }
 
-    /// Reads `count` values of a tensor from the value `first` without conversion. Returns `None` if the file does
-    /// not store them in the format of `storage`.
+    /// Reads `count` values of a tensor without conversion, starting with the value `first`. Returns `None` if the
+    /// file does not store them in the format of `storage`.
     ///
     /// # Errors
     /// Those of [`WeightFiles::values`].
@@ -394,7 +394,7 @@ fn legacy_name(name: &str) -> Option<String> {
         .or_else(|| name.strip_suffix("LayerNorm.bias").map(|base| format!("{base}LayerNorm.beta")))
 }
 
-/// The error for a module without safetensors. It names the weights that the module has instead.
+/// Returns the error for a module without safetensors. It names the weights in other formats that the module has.
 fn missing(files: &ModelFiles, prefix: &str) -> Error {
     let problem = match files.other_weights(prefix) {
         Some(other) => format!("is missing, and {other}"),

@@ -11,14 +11,14 @@ use crate::weights::WeightFiles;
 const REMEDY: &str = "Vectile reads float weights only; use the original model, and `--dtype float16` or `bfloat16` to \
                       halve its memory";
 
-/// Tensors that only quantized checkpoints have: the end of their names, and the method that writes them.
+/// The tensors that only quantized checkpoints have: the end of their names, and the method that writes them.
 const MARKERS: [(&str, &str); 15] = [
     (".SCB", "bitsandbytes 8-bit"),
     (".quant_state.bitsandbytes__nf4", "bitsandbytes 4-bit"),
     (".quant_state.bitsandbytes__fp4", "bitsandbytes 4-bit"),
     (".absmax", "bitsandbytes 4-bit"),
     (".quant_map", "bitsandbytes 4-bit"),
-    // AWQ has no g_idx; beside qzeros both have qweight.
+    // AWQ has no g_idx. Both methods have qweight and qzeros.
     (".g_idx", "GPTQ"),
     (".qzeros", "GPTQ or AWQ"),
     (".qweight", "GPTQ or AWQ"),
@@ -40,7 +40,7 @@ impl WeightFiles {
     pub fn check_not_quantized(&self, config: &JsonFile) -> Result<(), Error> {
         for field in ["quantization", "quantization_config", "compression_config"] {
             let Some(value) = config.raw(field) else { continue };
-            // transformers keeps an empty object where a method was removed.
+            // transformers leaves an empty object after a quantization method was removed.
             if value.as_object().is_some_and(serde_json::Map::is_empty) {
                 continue;
             }
@@ -67,9 +67,9 @@ impl WeightFiles {
         }
     }
 
-    /// A tensor that shows that the checkpoint is quantized, and the method.
+    /// A tensor that shows that the checkpoint is quantized, and the method that quantized it.
     fn quantized(&self) -> Option<(&str, String)> {
-        // Markers are in the order of how precisely they name the method.
+        // Markers are sorted by how precisely they name the method, the most precise first.
         for (end, method) in MARKERS {
             if let Some(name) = self.tensors.keys().find(|name| name.ends_with(end)) {
                 return Some((name, method.to_owned()));

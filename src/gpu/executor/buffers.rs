@@ -49,8 +49,8 @@ impl Executor {
         Ok(())
     }
 
-    /// A free read-back buffer of at least so many bytes. The caller returns it once it is unmapped. After a failure it
-    /// is dropped, and the next call makes another.
+    /// Returns a free read-back buffer of at least `bytes` bytes. The caller gives it back once it is unmapped. After
+    /// a failure the buffer is dropped, and the next call makes another.
     pub(super) fn readback(&mut self, bytes: u64) -> Result<wgpu::Buffer, Error> {
         let fitting = self.readbacks.iter().position(|buffer| buffer.size() >= bytes);
         if let Some(at) = fitting {
@@ -61,7 +61,7 @@ impl Executor {
         self.gpu.buffer("read-back", self.roomy(bytes), usage)
     }
 
-    /// Records commands that clear the overflow flags, and the tensors that kernels write only parts of.
+    /// Records commands that clear the overflow flags, and those tensors that kernels write only in part.
     pub(super) fn clear(
         &self,
         encoder: &mut wgpu::CommandEncoder,
@@ -78,7 +78,7 @@ impl Executor {
         Ok(())
     }
 
-    /// A size with room to grow, up to the binding limit, in whole words.
+    /// A size with room to grow, up to the binding limit, rounded to whole words of 4 bytes.
     fn roomy(&self, bytes: u64) -> u64 {
         let most = self.gpu.adapter.max_binding_bytes & !3;
         bytes.next_power_of_two().min(most).max(bytes)
@@ -146,8 +146,8 @@ impl Executor {
     }
 }
 
-/// Bytes of all buffers that a graph needs beside its weights, as [`Executor`] makes them: inputs with room to grow,
-/// and read-back buffers for two graphs in flight.
+/// Bytes of all buffers that a graph needs besides its weights, in the sizes that [`Executor`] makes them. Inputs have
+/// room to grow, and there are read-back buffers for two graphs in flight.
 pub(crate) fn batch_bytes(graph: &Graph) -> u64 {
     let inputs = graph.tensors.iter().map(|tensor| match tensor.source {
         TensorSource::Input(_) => tensor.bytes.next_power_of_two(),

@@ -1,4 +1,4 @@
-//! Runs graphs: pipelines, bind groups, submits and the one read-back.
+//! Runs graphs: makes pipelines and bind groups, submits the dispatches, and reads back the output.
 
 mod buffers;
 mod read;
@@ -24,7 +24,7 @@ use buffers::PARAMS_STRIDE;
 pub(crate) use buffers::batch_bytes;
 use report::Report;
 
-/// A submit is split after the work of so many dispatches of maximum size: some 250 ms at the assumed rate.
+/// A submit is split once it holds the work of this many dispatches of maximum size: about 250 ms at the assumed rate.
 const SUBMIT_DISPATCHES_OF_WORK: u64 = 5;
 
 /// The result of running a graph.
@@ -32,11 +32,11 @@ const SUBMIT_DISPATCHES_OF_WORK: u64 = 5;
 pub struct Outcome {
     /// The bytes of the output tensor.
     pub output: Vec<u8>,
-    /// For each token, whether an activation passed the range of its storage.
+    /// For each token, whether an activation exceeded the range of its storage.
     pub overflowed: Vec<bool>,
 }
 
-/// A graph in flight: submitted, and not read back yet.
+/// A graph in flight: it is submitted, and its output is not read back yet.
 #[derive(Debug)]
 pub struct Running {
     readback: wgpu::Buffer,
@@ -64,7 +64,7 @@ pub struct Executor {
     readbacks: Vec<wgpu::Buffer>,
     /// The number of batches started so far.
     batches: u32,
-    /// Graphs with more tokens run out of memory, for tests.
+    /// The number of tokens above which a graph runs out of memory, for tests.
     tokens_that_fit: Option<usize>,
     /// A kernel that stops computing, for tests.
     stopping: Option<StoppingKernel>,
@@ -104,12 +104,12 @@ impl Executor {
         }
     }
 
-    /// Reads compiled pipelines from a directory, and caches those made here in it, if the driver hands them out.
+    /// Reads compiled pipelines from a directory, and caches new ones there if the driver hands them out.
     pub(crate) fn cache_pipelines_in(&mut self, directory: &Path) {
         self.pipelines.cache_in(&self.gpu, directory);
     }
 
-    /// Writes compiled pipelines to their cache, if any were made since the last time.
+    /// Writes compiled pipelines to their cache, if any were made since the last write.
     pub(crate) fn save_pipelines(&mut self) {
         self.pipelines.save();
     }
@@ -119,13 +119,13 @@ impl Executor {
         self.pipelines.compiler()
     }
 
-    /// Adds pipelines that were made ahead.
+    /// Adds pipelines that were compiled before they are needed.
     pub(crate) fn adopt(&mut self, ahead: Ahead) {
         self.pipelines.adopt(ahead);
     }
 
-    /// Makes the pipelines of several graphs at once, on all threads of the machine. If the driver refuses one, the
-    /// error comes when its graph runs.
+    /// Makes the pipelines of several graphs at once, on all threads of the machine. If the driver refuses a pipeline,
+    /// the error is returned when the pipeline's graph runs.
     pub(crate) fn make_ahead<'a>(&mut self, graphs: impl Iterator<Item = &'a Graph>) {
         if !self.gpu.is_noop() {
             let keys = self.pipelines.missing(pipelines_of(graphs));
@@ -135,7 +135,7 @@ impl Executor {
         }
     }
 
-    /// Breaks a kernel, for tests of what notices it.
+    /// Breaks a kernel, for tests that the fault is noticed.
     #[doc(hidden)]
     pub fn edit_shader(&mut self, edit: ShaderEdit) {
         self.pipelines.edit(edit);
@@ -147,14 +147,14 @@ impl Executor {
         self.tokens_that_fit = tokens;
     }
 
-    /// Makes a kernel stop computing after so many more batches, as a broken driver may, for tests of what notices it.
+    /// Makes a kernel stop computing after some more batches, as a broken driver may, for tests that this is noticed.
     #[doc(hidden)]
     pub fn stop_kernel(&mut self, stopping: StoppingKernel) {
         let after = self.batches.saturating_add(stopping.after);
         self.stopping = Some(StoppingKernel { after, ..stopping });
     }
 
-    /// True if a kernel is broken for a test, so that nothing that is found out about the device may be cached.
+    /// True if a kernel is broken for a test. Measurements of the device must not be cached then.
     pub(crate) fn is_edited(&self) -> bool {
         self.pipelines.is_edited()
     }
@@ -178,14 +178,15 @@ impl Executor {
     /// Runs a graph and reads its output back.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`], [`Error::DeviceLost`], or [`Error::Internal`] if the driver refuses something.
+    /// [`Error::OutOfMemory`], [`Error::DeviceLost`], or [`Error::Internal`] if the driver refuses a pipeline or a
+    /// command.
     pub async fn run(&mut self, graph: &Graph) -> Result<Outcome, Error> {
         let running = self.start(graph)?;
         self.finish(graph, running).await
     }
 
-    /// Submits a graph without waiting for it. More graphs may be started before it is finished. Each has a read-back
-    /// buffer of its own, and they share everything else.
+    /// Submits a graph without waiting for it. More graphs may be started before this one is finished. Each graph has
+    /// its own read-back buffer and shares all other buffers.
     ///
     /// # Errors
     /// As [`Executor::run`].
@@ -311,7 +312,7 @@ impl Executor {
         self.clock()
     }
 
-    /// The current time, if something is measured.
+    /// The current time, if a trace is being measured.
     pub(crate) fn clock(&self) -> Option<Instant> {
         clock(self.trace.as_ref())
     }
@@ -403,13 +404,13 @@ impl Executor {
 pub struct StoppingKernel {
     /// The name of the kernel.
     pub kernel: &'static str,
-    /// The number of batches in which it still computes.
+    /// The number of batches in which the kernel still computes.
     pub after: u32,
 }
 
 /// The dispatches that are recorded into one submit.
 struct Pieces<'a> {
-    /// The index of the first one in the graph.
+    /// The index of the first dispatch in the graph.
     first: usize,
     dispatches: &'a [Dispatch],
     report: Report,

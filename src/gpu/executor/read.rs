@@ -23,8 +23,8 @@ impl Executor {
         });
         let lost =
             |problem: String| Error::DeviceLost { adapter: self.gpu.adapter.name.clone(), problem };
-        // Natively the answer has arrived once the queue is empty. After a loss it may never arrive, so nothing
-        // waits for it. In a browser the event loop delivers it.
+        // Outside browsers the answer has arrived once the queue is empty. After a device loss it may never arrive, so
+        // nothing waits for it. In a browser the event loop delivers the answer.
         let mapped = if cfg!(target_arch = "wasm32") {
             (&mut receiver).await.ok()
         } else {
@@ -51,8 +51,8 @@ impl Executor {
         }
     }
 
-    /// Blocks until every submit is done, each within the limit. wgpu panics if the device is lost meanwhile; this
-    /// and a wait beyond the limit mark the device as lost.
+    /// Blocks until every submit is done, each within the limit. wgpu panics if the device is lost meanwhile. Such a
+    /// panic, and a wait beyond the limit, mark the device as lost.
     pub(super) fn wait(&self, submitted: Vec<wgpu::SubmissionIndex>) {
         for index in submitted {
             let wait = wgpu::PollType::Wait { submission_index: Some(index), timeout: Some(WAIT) };

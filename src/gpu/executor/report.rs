@@ -1,13 +1,13 @@
 //! The report that a batch writes on the device: an overflow flag for each token, and a receipt.
 //!
-//! The report buffer has a flag for each token, then the batch's nonce, then the receipt. Every dispatch adds the nonce to
-//! the receipt once (`shaders/shared/report.wgsl`), and the report is read back with the rows. So a driver that stops
-//! computing is noticed in the same batch: its receipt is short, or belongs to another batch.
+//! The report buffer holds the flags, then the batch's nonce, then the receipt. Every dispatch adds the nonce to the
+//! receipt once (`shaders/shared/report.wgsl`), and the report is read back with the output rows. A driver that stops
+//! computing is therefore noticed in the same batch: its receipt is too small, or belongs to another batch.
 
 use crate::error::Error;
 use crate::gpu::graph::Graph;
 
-/// The words behind the flags: nonce and receipt.
+/// The number of words after the flags: the nonce and the receipt.
 const TAIL_WORDS: usize = 2;
 
 /// The contents that the host expects in the report of a batch.
@@ -19,9 +19,9 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// The report of a graph. `batch` numbers the batches of an executor.
+    /// The expected report of a graph. `batch` is the executor's number for the batch.
     pub fn new(graph: &Graph, batch: u32) -> Self {
-        // The golden ratio's multiples differ for different batches. An odd nonce has an inverse.
+        // Multiples of the golden ratio differ from batch to batch. The nonce is odd, so that it has an inverse.
         let nonce = batch.wrapping_mul(0x9e37_79b9).rotate_left(7) | 1;
         Report { tokens: flags(graph), dispatches: graph.dispatches.len() as u32, nonce }
     }
@@ -31,7 +31,7 @@ impl Report {
         ((flags(graph) + TAIL_WORDS) * 4) as u64
     }
 
-    /// The size in bytes.
+    /// The size of this report in bytes.
     pub fn bytes(&self) -> u64 {
         ((self.tokens + TAIL_WORDS) * 4) as u64
     }
@@ -41,12 +41,12 @@ impl Report {
         (self.tokens * 4) as u64
     }
 
-    /// The words behind the flags before the batch runs.
+    /// The words after the flags, as they are before the batch runs.
     pub fn initial_tail(&self) -> [u32; TAIL_WORDS] {
         [self.nonce, 0]
     }
 
-    /// The overflow flags in a report that was read back.
+    /// Returns the overflow flags of a report that was read back.
     pub fn flags(&self, bytes: &[u8], tokens: usize) -> Vec<bool> {
         bytes.chunks_exact(4).take(tokens.min(self.tokens)).map(|flag| flag != [0; 4]).collect()
     }
@@ -82,7 +82,7 @@ fn flags(graph: &Graph) -> usize {
     graph.tokens.max(1)
 }
 
-/// The inverse of an odd number modulo 2³², by Newton's iteration: each step doubles the number of right bits.
+/// The inverse of an odd number modulo 2³², by Newton's iteration: each step doubles the number of correct bits.
 fn inverse(odd: u32) -> u32 {
     let mut inverse = odd;
     for _ in 0..5 {

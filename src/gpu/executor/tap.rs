@@ -1,4 +1,4 @@
-//! A run that reads back every tensor that a graph writes, one at a time, to measure ranges. It is slow.
+//! Runs a graph and reads back every tensor that it writes, one at a time, to measure ranges. This is slow.
 
 use crate::error::Error;
 use crate::gpu::executor::{Executor, Outcome, Pieces, pipelines_of};
@@ -6,7 +6,7 @@ use crate::gpu::graph::{Graph, TensorId};
 
 impl Executor {
     /// Runs a graph as [`Executor::run`] does, and calls `visit` with the bytes of each tensor for which `wanted` is
-    /// true, as soon as the tensor's last dispatch is done, in the order of the dispatches.
+    /// true. The call comes as soon as the tensor's last dispatch is done, in the order of the dispatches.
     ///
     /// Each dispatch is a separate submit, and only one tensor is on the host at a time.
     ///

@@ -1,4 +1,4 @@
-//! Buffers of weights, which are written piece by piece.
+//! Buffers for weights, which are written piece by piece.
 
 use crate::error::Error;
 use crate::gpu::executor::Executor;
@@ -7,10 +7,10 @@ impl Executor {
     /// The maximum number of writes of weights in flight.
     pub(crate) const UPLOADS_AT_ONCE: usize = 2;
 
-    /// Makes a buffer for a weight, to be filled by [`Executor::write_weight`]; returns its number.
+    /// Makes a buffer for a weight, to be filled by [`Executor::write_weight`]. Returns the buffer's number.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`], or [`Error::Adapter`] if it exceeds the adapter's binding limit.
+    /// [`Error::OutOfMemory`], or [`Error::Adapter`] if the weight exceeds the adapter's binding limit.
     pub fn add_weight(&mut self, name: &str, bytes: u64) -> Result<usize, Error> {
         self.gpu.adapter.check_weight(name, bytes)?;
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;

@@ -44,7 +44,7 @@ fn grouped(builder: &mut Builder, experts: usize, of: fn(usize) -> usize) -> Ans
     Answer { y, expected: reference::group_rows(&of_row, experts, tile, grouped.slots) }
 }
 
-/// The expert and a weight of each row.
+/// Pairs of the expert of each row and a weight.
 fn pairs(of_row: &[usize]) -> Vec<f32> {
     let weights = values(27, of_row.len(), 1.0, Storage::F32);
     of_row.iter().zip(weights).flat_map(|(expert, weight)| [*expert as f32, weight]).collect()
@@ -67,7 +67,7 @@ pub(super) fn combine(builder: &mut Builder) -> Answer {
     Answer { y, expected: reference::combine(&x, &pairs, top, &bias) }
 }
 
-/// Two rows of y from each row of x, with three experts.
+/// Tests that each row of x makes two rows of y, with three experts.
 pub(super) fn matmul_shared(builder: &mut Builder) -> Answer {
     let (tokens, top, experts, inner, columns) = (19, 2, 3, 37, 45);
     let x = values(30, tokens * inner, 1.0, builder.activations);

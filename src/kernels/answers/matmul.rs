@@ -47,7 +47,7 @@ fn plain_answer(builder: &mut Builder, rows: usize, activation: Activation, whol
     answer_of(builder, [rows, columns], epilogue, expected)
 }
 
-/// Cells of a gate and of the factor it gates alternate.
+/// Tests rows in which cells of a gate alternate with cells of the factor that it gates.
 fn gated_answer(builder: &mut Builder, rows: usize) -> Answer {
     let epilogue = matmul::Epilogue::Gated(Activation::Silu);
     answer_of(builder, [rows, 48], epilogue, |x, w, bias| {
@@ -56,7 +56,7 @@ fn gated_answer(builder: &mut Builder, rows: usize) -> Answer {
     })
 }
 
-/// Rotated heads of queries and keys, and a head of values that is not rotated.
+/// Tests rotated heads of queries and keys, followed by a head of values that is not rotated.
 fn rotated_answer(builder: &mut Builder, times: usize) -> Answer {
     let (heads, rows, angles) = rotated_heads();
     let rows = rows.repeat(times);
@@ -68,7 +68,7 @@ fn rotated_answer(builder: &mut Builder, times: usize) -> Answer {
     })
 }
 
-/// A matmul of `[rows, columns]` with an epilogue, and the result of the reference.
+/// Adds a matmul of `[rows, columns]` with an epilogue, and computes the expected result with the reference.
 fn answer_of(
     builder: &mut Builder,
     [rows, columns]: [usize; 2],

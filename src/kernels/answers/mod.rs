@@ -1,4 +1,4 @@
-//! Known answers: each kernel on small fixed inputs, with the result of its plain-Rust reference.
+//! Known-answer tests: each kernel runs on small fixed inputs, and its plain-Rust reference gives the expected result.
 //!
 //! The self-test runs them on a user's adapter. Sizes are odd on purpose, so that padding and partly filled tiles and
 //! subgroups occur.
@@ -19,19 +19,19 @@ use crate::kernels::{
 /// The adapters that run a kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
-    /// All.
+    /// All adapters run the kernel.
     All,
-    /// Software adapters.
+    /// Software adapters run the kernel.
     Software,
-    /// GPUs.
+    /// GPUs run the kernel.
     Gpu,
-    /// GPUs with cooperative matrices, where weights and activations are f16.
+    /// GPUs with cooperative matrices run the kernel, if weights and activations are f16.
     Cooperative,
 }
 
 impl Family {
-    /// The plan under which models run the kernel in these storages, as similar to `own` as possible; `None` if the
-    /// adapter of `own` cannot run it.
+    /// The plan under which models run the kernel in these storages. It differs from `own` as little as possible.
+    /// `None` if the adapter of `own` cannot run the kernel.
     pub fn plan(
         self,
         own: &KernelPlan,
@@ -72,9 +72,9 @@ pub struct KnownAnswer {
     pub kernel: &'static Kernel,
     /// The adapters that run it.
     pub family: Family,
-    /// A run of the kernel without options, and runs that take every branch.
+    /// The runs of the kernel: one without options, and others that together take every branch.
     pub runs: &'static [Run],
-    /// The maximum error in f32, to which the rounding of the stored result is added.
+    /// The maximum error of an f32 result. The rounding of the stored result is added to it.
     pub tolerance: f64,
 }
 
@@ -83,14 +83,14 @@ pub struct KnownAnswer {
 pub struct Answer {
     /// The tensor that the kernel writes.
     pub y: Activations,
-    /// `[rows, width]`, without padding.
+    /// The expected values, `[rows, width]`, without padding.
     pub expected: Vec<f64>,
 }
 
-/// The runs of matmuls for any number of rows.
+/// The runs of matmul variants that take any number of rows.
 const MATMUL: &[Run] =
     &[matmul::plain, matmul::whole, matmul::gated, matmul::rotated, experts::matmul_shared];
-/// The runs of attentions for any head.
+/// The runs of attention variants that take heads of any size.
 const ATTENTION: &[Run] = &[attention_plain, attention_whole, attention_relative];
 
 /// The known answer of every kernel of [`ALL`](super::ALL).
@@ -139,7 +139,7 @@ pub static ANSWERS: &[KnownAnswer] = &[
         runs: &[matmul::few, matmul::few_whole, matmul::few_gated, matmul::few_rotated],
         tolerance: 2e-5,
     },
-    // The hardware sums the products of a step, with rounding that is not known.
+    // The hardware sums the products of a step in an order and with a rounding that are not specified.
     KnownAnswer {
         kernel: &MATMUL_COOP,
         family: Family::Cooperative,
@@ -153,7 +153,7 @@ pub static ANSWERS: &[KnownAnswer] = &[
         runs: ATTENTION,
         tolerance: 2e-5,
     },
-    // Its weights are f16, and conversions may truncate.
+    // The kernel's weights are f16, and conversions to f16 may truncate.
     KnownAnswer {
         kernel: &attention::ATTENTION_COOP,
         family: Family::Cooperative,
@@ -279,8 +279,8 @@ fn rope_answer(builder: &mut Builder) -> Answer {
     Answer { y, expected: reference::rope(&x, &rows, (&angles, 7), &turns, (&weight, 1e-5)) }
 }
 
-/// Two heads of queries and one of keys, of which 14 of 20 values are rotated; the row of angles of each token; and the
-/// angles.
+/// Two query heads and one key head, of which 14 of 20 values are rotated. Returns the rope settings, the row of
+/// angles of each token, and the angles.
 fn rotated_heads() -> (rope::Rope, Vec<u32>, Vec<[f32; 2]>) {
     let turns = rope::Rope { heads: 2, kv_heads: 1, head: 20 };
     let angles = rope::angles(&[1.0, 0.5, 0.25, 0.1, 0.05, 0.01, 0.001], 1.1, 5);
@@ -291,12 +291,13 @@ fn attention_plain(builder: &mut Builder) -> Answer {
     attention_answer(builder, 8)
 }
 
-/// Attention with heads of whole matrices.
+/// Tests attention with heads that consist of whole cooperative matrices.
 fn attention_of_matrices(builder: &mut Builder) -> Answer {
     attention_answer(builder, 32)
 }
 
-/// Attention over whole texts and one whose last tokens are not keys, each head with its own keys.
+/// Tests attention over several whole texts and a text whose last tokens are not keys. Each query head has its own
+/// keys.
 fn attention_answer(builder: &mut Builder, head: usize) -> Answer {
     let heads = 2;
     let texts = [[0, 9, 9], [9, 1, 1], [10, 37, 30]];
@@ -314,7 +315,7 @@ fn attention_whole_of_matrices(builder: &mut Builder) -> Answer {
     attention_whole_answer(builder, 32)
 }
 
-/// Attention with shared keys, a window and a bias by which scores rise from key to key.
+/// Tests attention with shared keys, a window, and a bias that makes scores rise from key to key.
 fn attention_whole_answer(builder: &mut Builder, head: usize) -> Answer {
     let texts = [[0, 9, 9], [9, 1, 1], [10, 90, 90]];
     let window = attention::Attention {
@@ -333,7 +334,7 @@ fn attention_whole_answer(builder: &mut Builder, head: usize) -> Answer {
     Answer { y, expected: reference::attend([&q, &k, &v], &texts, &window, bias) }
 }
 
-/// Attention with relative keys and queries.
+/// Tests attention with relative keys and queries.
 fn attention_relative(builder: &mut Builder) -> Answer {
     let (heads, head, cut) = (2, 8, 20i64);
     let texts = [[0, 9, 9], [9, 1, 1], [10, 37, 30]];
@@ -352,7 +353,7 @@ fn attention_relative(builder: &mut Builder) -> Answer {
     Answer { y, expected: reference::attend_relative([&q, &k, &v], &texts, &plain, terms, row) }
 }
 
-/// Pooling by maximum, mean and weighted mean: every branch that computes.
+/// Tests pooling by maximum, mean and weighted mean, which are all branches that compute something.
 fn pool_answer(builder: &mut Builder) -> Answer {
     let (width, modes) = (30, [1, 2, 4]);
     let spans = [[0, 9, 2, 0], [9, 1, 0, 0], [10, 37, 0, 0]];

@@ -1,5 +1,5 @@
-//! Splits attention into dispatches: runs of tiles of queries or, where all heads of one tile are too much for a
-//! dispatch, runs of its heads. Where the cuts lie changes no bit of a sum.
+//! Splits attention into dispatches. A dispatch computes a run of tiles of queries or, where all heads of one tile are
+//! too much work, some heads of one tile. The positions of the cuts change no bit of a result.
 
 use std::ops::Range;
 
@@ -13,13 +13,13 @@ pub(super) struct QueryTile {
     pub first_token: u32,
     /// The number of the text's tokens.
     pub tokens: u32,
-    /// The tile's first query, counted from the text's first token.
+    /// The index of the tile's first query in the text.
     pub first_query: u32,
-    /// How many tokens of the text, from the first on, are keys.
+    /// The number of tokens, counted from the text's first, that are keys.
     pub keys: u32,
 }
 
-/// The part of attention that a dispatch computes: these heads of these tiles.
+/// The part of attention that a dispatch computes: some heads of some tiles.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Cut {
     pub tiles: Range<usize>,
@@ -36,7 +36,7 @@ pub(super) fn tiles(texts: &[Text], queries: u32) -> Vec<QueryTile> {
     texts.iter().flat_map(of_text).collect()
 }
 
-/// Floating point operations of one head of a tile, given those of a query and a key.
+/// Floating point operations of one head of a tile, given the operations for one query and one key.
 pub(super) fn tile_flops(
     tile: &QueryTile,
     queries: u32,
@@ -49,8 +49,8 @@ pub(super) fn tile_flops(
     keys as u64 * u64::from(queries) * of_pair
 }
 
-/// Splits tiles into dispatches of at most `max_flops`, or of one head of a tile where that alone is more. A cut
-/// takes as many tiles as possible with all heads, or else one tile with as many heads as possible.
+/// Splits tiles into dispatches of at most `max_flops`. A dispatch of one head of one tile may exceed this limit. Each
+/// dispatch takes as many tiles as possible with all heads, or else one tile with as many heads as possible.
 pub(super) fn cut(flops_a_head: &[u64], heads: u32, max_flops: u64) -> Vec<Cut> {
     let mut cuts: Vec<Cut> = Vec::new();
     for (at, of_head) in flops_a_head.iter().enumerate() {
@@ -86,7 +86,7 @@ mod tests {
         assert_eq!(cut(&[1, 1, 1], 12), [(0..2, 0..6), (2..3, 0..6)]);
         assert_eq!(cut(&[1, 4, 1], 12), [(0..1, 0..6), (1..2, 0..3), (1..2, 3..6), (2..3, 0..6)]);
         assert_eq!(cut(&[5], 22), [(0..1, 0..4), (0..1, 4..6)]);
-        // A cut is never less than one head of a tile.
+        // The smallest dispatch is one head of a tile.
         assert_eq!(cut(&[9], 1).len(), 6);
         assert_eq!(cut(&[], 1), []);
         // Tiles without a visible key.

@@ -39,7 +39,7 @@ const WINDOW: Setting = Setting { name: "WINDOW", constant: false, values: &[0, 
 const HAS_BIAS: Setting = Setting { name: "HAS_BIAS", constant: false, values: &[0, 1] };
 const RELATIVE: Setting = Setting { name: "RELATIVE", constant: false, values: &[0, 1, 2, 3] };
 
-/// A descriptor with what all attentions have in common.
+/// Makes a descriptor with the parts that all attention kernels share.
 const fn kernel(name: &'static str, source: &'static str) -> Kernel {
     Kernel {
         name,
@@ -54,19 +54,19 @@ const fn kernel(name: &'static str, source: &'static str) -> Kernel {
     }
 }
 
-/// The attention for GPUs: keys and values pass through workgroup memory. Its constants beside HEAD4 are those
-/// of a [`WorkSplit`](super::WorkSplit).
+/// The attention for GPUs: keys and values pass through workgroup memory. Except for HEAD4, its constants are those of
+/// a [`WorkSplit`](super::WorkSplit).
 pub static ATTENTION_TILE: Kernel =
     kernel("attention_tile", include_str!("../../../shaders/attention_tile.wgsl"));
 
-/// The attention for GPUs with cooperative matrices. Its constants beside HEAD4 are the adapter's.
+/// The attention for GPUs with cooperative matrices. Except for HEAD4, its constants depend on the adapter.
 pub static ATTENTION_COOP: Kernel = Kernel {
     cooperative: true,
     settings: &[
         Setting { name: "HEAD4", constant: true, values: &[8, 12, 16, 32, 40] },
         WINDOW,
         HAS_BIAS,
-        // Four subgroups of 8, 16, 32 and 64.
+        // Four subgroups of 8, 16, 32 or 64 invocations.
         Setting { name: "INVOCATIONS", constant: true, values: &[32, 64, 128, 256] },
     ],
     ..kernel("attention_coop", include_str!("../../../shaders/attention_coop.wgsl"))

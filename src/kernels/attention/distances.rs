@@ -3,7 +3,8 @@
 use crate::gpu::graph::TensorId;
 use crate::kernels::{Activations, Builder};
 
-/// A bias that is added to scores: f32 `[heads, 2 · reach + 1]`, by head and by key − query, from −reach on.
+/// A bias that is added to scores: f32 `[heads, 2 · reach + 1]`. It is indexed by head and by key − query, starting at
+/// −reach.
 #[derive(Debug, Clone, Copy)]
 pub struct DistanceBias {
     /// The tensor with the biases.
@@ -12,19 +13,19 @@ pub struct DistanceBias {
     pub reach: usize,
 }
 
-/// Relative keys and queries: vectors that stand for distances, and the row for each distance (see
-/// [`relative_rows`]). They are f32 heads side by side in the rows of one tensor, each padded to whole cells.
+/// Relative keys and queries: vectors that stand for distances, and a table with the row for each distance (see
+/// [`relative_rows`]). The vectors are f32 heads side by side in the rows of one tensor, each padded to whole cells.
 #[derive(Debug, Clone, Copy)]
 pub struct Relative {
     /// The tensor with the vectors.
     pub of: Activations,
-    /// f32 `[2 · reach + 1]`: the row for key − query, from −reach on.
+    /// The table of rows, f32 `[2 · reach + 1]`, indexed by key − query and starting at −reach.
     pub rows: TensorId,
     /// The largest distance in the table of rows.
     pub reach: usize,
-    /// How many heads lie before the first relative key; `None` where there are no relative keys.
+    /// The number of heads before the first relative key; `None` where there are no relative keys.
     pub keys: Option<usize>,
-    /// How many heads lie before the first relative query; `None` where there are no relative queries.
+    /// The number of heads before the first relative query; `None` where there are no relative queries.
     pub queries: Option<usize>,
 }
 
@@ -37,7 +38,7 @@ pub(super) enum Distances<'a> {
 }
 
 impl Distances<'_> {
-    /// Floating point operations for a query and a key.
+    /// Floating point operations for one query and one key.
     pub fn flops_a_pair(self, head4: usize) -> usize {
         match self {
             Distances::Relative(Relative { keys, queries, .. }) => {
@@ -49,8 +50,8 @@ impl Distances<'_> {
     }
 }
 
-/// The table of rows, and its reach, for a batch whose longest text has `longest` tokens: `row` gives the row for
-/// a distance, key − query. f32 holds every row number that a tensor can have.
+/// The table of rows and its reach, for a batch whose longest text has `longest` tokens. `row` returns the row for a
+/// distance, key − query. f32 represents every row number of a tensor exactly.
 pub fn relative_rows(
     builder: &mut Builder,
     longest: usize,
@@ -60,8 +61,8 @@ pub fn relative_rows(
     (table.table, table.reach)
 }
 
-/// The bias table of a batch whose longest text has `longest` tokens: `bias` gives the bias of a head for a
-/// distance, key − query. The buckets of T5 and MPNet are functions of the distance too.
+/// The bias table of a batch whose longest text has `longest` tokens. `bias` returns the bias of a head for a
+/// distance, key − query. The buckets of T5 and MPNet are also functions of the distance.
 pub fn distance_bias(
     builder: &mut Builder,
     heads: usize,

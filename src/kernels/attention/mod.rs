@@ -8,9 +8,9 @@
 //!
 //! `variants.rs` decides which [`Variant`] runs.
 //!
-//! A model calls [`attention`] if its queries, keys and values come from one matmul, every query sees its whole
-//! text, and each head has its own keys. Any other model states an [`Attention`] once, at load, and calls
-//! [`attend`] with the place of each of the three:
+//! A model calls [`attention`] if its queries, keys and values come from one matmul, every query sees its whole text,
+//! and each head has its own keys. Any other model makes an [`Attention`] once, when it is loaded. It then calls
+//! [`attend`] with the positions of queries, keys and values:
 //!
 //! ```text
 //! // Shared keys, rotated queries and keys, causal: the decoders.
@@ -44,8 +44,9 @@ pub use variants::{Variant, WorkSplit};
 /// The widest head that the kernels' registers and tiles take, in values.
 pub const MAX_HEAD: usize = 256;
 
-/// A text as attention sees it: its first token, its tokens, and how many of these, from the first on, are
-/// keys. The tokens behind the keys see and are not seen, as the masks that ColBERT pads queries with.
+/// A text as attention sees it: its first token, the number of its tokens, and how many of them are keys, counted from
+/// the first. Tokens after the keys have queries but no keys. An example is the mask tokens with which ColBERT pads
+/// queries.
 pub type Text = [u32; 3];
 
 /// The attention of a model, the same for every batch.
@@ -53,15 +54,15 @@ pub type Text = [u32; 3];
 pub struct Attention {
     /// The number of query heads.
     pub heads: usize,
-    /// Heads of keys and of values, each for `heads / kv_heads` heads of queries in a row.
+    /// The number of key heads and of value heads. Each serves `heads / kv_heads` consecutive query heads.
     pub kv_heads: usize,
-    /// Values of a head, without padding.
+    /// The number of values in a head, without padding.
     pub head: usize,
-    /// The factor of q · k.
+    /// The factor by which q · k is multiplied.
     pub scale: f32,
-    /// How many tokens before its own a query sees; `None`: all.
+    /// The number of preceding tokens that a query sees; `None` for all of them.
     pub before: Option<usize>,
-    /// How many tokens after its own a query sees; `None`: all. 0 in a causal model.
+    /// The number of following tokens that a query sees; `None` for all of them. It is 0 in a causal model.
     pub after: Option<usize>,
 }
 
@@ -72,7 +73,7 @@ impl Attention {
         Attention { heads, kv_heads: heads, head, scale, before: None, after: None }
     }
 
-    /// The keys that queries `first` to `last` of a text see, out of the first `seen` tokens.
+    /// The keys that queries `first` to `last` of a text see, among the text's first `seen` tokens.
     fn keys(&self, first: u32, last: u32, seen: u32) -> std::ops::Range<u32> {
         let from = first.saturating_sub(reach(self.before));
         from..seen.min(last.saturating_add(reach(self.after)).saturating_add(1))
@@ -88,14 +89,14 @@ fn reach(tokens: Option<usize>) -> u32 {
 pub struct Heads {
     /// The tensor with the heads.
     pub of: Activations,
-    /// How many heads of the same size lie before the first.
+    /// The number of heads of the same size that lie before the first one.
     pub head: usize,
 }
 
 /// softmax(q · kᵀ / √head) · v per text and head, `[tokens, heads · head]`.
 ///
-/// `qkv` is `[tokens, 3, heads, head]` with each head padded to whole cells. `head` is the size without padding,
-/// from which the scale is made.
+/// `qkv` is `[tokens, 3, heads, head]` with each head padded to whole cells. `head` is the size without padding, from
+/// which the scale is computed.
 pub fn attention(
     builder: &mut Builder,
     qkv: Activations,
@@ -107,11 +108,11 @@ pub fn attention(
     attend(builder, at, texts, &Attention::new(heads, head), None)
 }
 
-/// softmax(q · kᵀ · scale + bias) · v per text and head over the keys that a query sees,
+/// softmax(q · kᵀ · scale + bias) · v per text and head, over the keys that a query sees. The result is
 /// `[tokens, heads · head]`, with each head padded to whole cells.
 ///
-/// `[queries, keys, values]` may lie in one tensor or in three. The reach of `bias` must be that of the longest
-/// text.
+/// `[queries, keys, values]` may lie in one tensor or in three. The reach of `bias` must be that of the batch's
+/// longest text.
 pub fn attend(
     builder: &mut Builder,
     [q, k, v]: [Heads; 3],
@@ -125,7 +126,7 @@ pub fn attend(
 
 /// As [`attend`], with `q · k + q · relative key + k · relative query` in place of `q · k`.
 ///
-/// Every head must have its own keys. The reach of the table of rows must be that of the longest text.
+/// Every head must have its own keys. The reach of the table of rows must be that of the batch's longest text.
 pub fn attend_relative(
     builder: &mut Builder,
     [q, k, v]: [Heads; 3],
@@ -188,7 +189,7 @@ fn attend_by(
         tiles.iter().map(|tile| cut::tile_flops(tile, queries, attention, flops_a_pair)).collect();
     let mut work = None;
     for cut in cut::cut(&flops_a_head, params.heads, builder.plan.max_flops) {
-        // Cuts of the heads of one tile share its tensor.
+        // Dispatches that compute heads of the same tile share the tensor of that tile.
         let id = match work {
             Some((at, id)) if at == cut.tiles => id,
             _ => builder.input("attention tiles", &tiles[cut.tiles.clone()]),
@@ -199,7 +200,7 @@ fn attend_by(
         builder.graph.dispatches.push(Dispatch {
             kernel,
             variant: shader.clone(),
-            // The tiles stand in for bindings of distances that are not read.
+            // Bindings that this variant does not read must be set too; they get the tensor of tiles.
             bindings: vec![
                 q.of.id,
                 k.of.id,

@@ -1,5 +1,5 @@
-//! The variants of attention, and which of them a plan runs. The adapter, the precision and the head decide, never the
-//! batch.
+//! The variants of attention, and the choice among them. The adapter, the precision and the head size decide which
+//! variant a plan runs; the batch never does.
 
 use super::{ATTENTION_COOP, ATTENTION_LANE, ATTENTION_TILE};
 use crate::dtype::Storage;
@@ -11,11 +11,11 @@ use crate::kernels::matmul::CooperativeTile;
 /// A way to compute attention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Variant {
-    /// `attention_lane`, for software adapters.
+    /// Runs `attention_lane`, for software adapters.
     Lane,
-    /// `attention_tile`, for GPUs.
+    /// Runs `attention_tile`, for GPUs.
     Tile(WorkSplit),
-    /// `attention_coop`, for GPUs with cooperative matrices.
+    /// Runs `attention_coop`, for GPUs with cooperative matrices.
     Cooperative {
         /// Rows, columns and depth of a matrix.
         side: u32,
@@ -24,26 +24,27 @@ pub enum Variant {
     },
 }
 
-/// How a workgroup of `attention_tile` shares its work.
+/// The division of a workgroup's work in `attention_tile`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WorkSplit {
-    /// Invocations that share a query.
+    /// The number of invocations that share a query.
     pub split: u32,
-    /// Keys that are in workgroup memory at once: whole groups.
+    /// The number of keys in workgroup memory at once, a multiple of `group`.
     pub keys: u32,
-    /// Keys between two rescalings.
+    /// The number of keys between two rescalings.
     pub group: u32,
 }
 
 /// Queries of a workgroup on GPUs.
 const QUERIES: u32 = 64;
 
-/// The maximum number of cells of a query, and of its sum, that an invocation should hold in registers.
+/// The maximum number of cells of a query that an invocation should hold in registers. It holds as many cells of the
+/// sum.
 const MAX_CELLS: u32 = 16;
 
 impl WorkSplit {
-    /// The split for heads of `head4` cells on a device. A query is split if it has too many cells for one invocation,
-    /// they can be shared evenly, and workgroup memory has room for the parts of scores.
+    /// The split for heads of `head4` cells on a device. A query is split if it has too many cells for one invocation.
+    /// The cells must be shared evenly, and workgroup memory must have room for the partial scores.
     pub fn of(head4: u32, workgroup_memory: u32, invocations: u32) -> WorkSplit {
         let fits = |tile: &WorkSplit| {
             head4.is_multiple_of(tile.split)
@@ -54,7 +55,7 @@ impl WorkSplit {
         let splits = [1, 2, 4].into_iter().filter(|split| *split >= enough);
         let smallest = |split| {
             let of = |group| WorkSplit { split, keys: group, group };
-            // Loops over cells and keys are unrolled; drivers take long to compile large products of the two.
+            // Loops over cells and keys are unrolled, and drivers take long to compile them if both counts are large.
             let groups = if head4 / split <= 8 { [8, 4] } else { [4, 4] };
             groups.map(of).into_iter().find(fits)
         };
@@ -65,15 +66,15 @@ impl WorkSplit {
         larger.rev().find(fits).unwrap_or(tile)
     }
 
-    /// Bytes of workgroup memory: keys, values, and parts of scores.
+    /// Bytes of workgroup memory: keys, values, and partial scores.
     pub fn memory(self, head4: u32) -> u32 {
         let parts = if self.split > 1 { QUERIES * self.split * self.group } else { 1 };
         2 * self.keys * head4 * 16 + parts * 4
     }
 }
 
-/// Bytes of workgroup memory of `attention_coop`: keys (later weights or queries) and values in f16, with 16 bytes more
-/// for each row; scores; and one factor for each query.
+/// Bytes of workgroup memory of `attention_coop`. It holds keys (later weights or queries) and values in f16, with 16
+/// bytes more for each row, the scores, and one factor for each query.
 fn matrices_memory(head: u32) -> u32 {
     let slice = [32, 16, 8].into_iter().find(|slice| head.is_multiple_of(*slice)).unwrap_or(0);
     let keys = 16 * (head + 8);
@@ -82,7 +83,8 @@ fn matrices_memory(head: u32) -> u32 {
 }
 
 impl KernelPlan {
-    /// The variant of attention for heads of `head4` cells in a storage. `relative`: with relative keys or queries.
+    /// The variant of attention for heads of `head4` cells in a storage. `relative` is true if there are relative keys
+    /// or queries.
     pub fn attention(&self, head4: usize, storage: Storage, relative: bool) -> Variant {
         let head4 = head4 as u32;
         if self.software {
@@ -114,7 +116,7 @@ impl Variant {
         if self == Variant::Lane { 32 } else { QUERIES }
     }
 
-    /// Sets the constants of its kernel's text.
+    /// Sets the constants of the variant's kernel text.
     pub fn constants(self, variant: ShaderVariant, head4: u32) -> ShaderVariant {
         let variant = variant.constant("HEAD4", head4);
         match self {

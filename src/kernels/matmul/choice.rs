@@ -1,34 +1,34 @@
-//! Which variant of the matmul a plan runs for some work. Nothing else decides it.
+//! The choice of the matmul variant that a plan runs for some work. No other code makes this choice.
 
 use super::{CooperativeTile, FEW_ROWS, LANE_ROWS, OutputTile, Variant, WeightShape, Work};
 use crate::dtype::Storage;
 use crate::kernels::KernelPlan;
 
-/// A tile is chosen only where at least so many of them make up y: fewer leave most of a GPU idle. The number is
-/// an assumption; `vectile tune` replaces it by measurements.
+/// A size of tile is chosen only if y consists of at least this many tiles of it; fewer leave most of a GPU idle. The
+/// number is an assumption; `vectile tune` replaces it by measurements.
 const MINIMUM_WORKGROUPS: usize = 64;
 
-/// Rows that are grouped by expert come in whole groups of this many on GPUs. No tile of the matmul is taller.
+/// On GPUs, rows that are grouped by expert come in groups of this many. No tile of the matmul has more rows.
 const EXPERT_ROWS: usize = 64;
 
 impl KernelPlan {
-    /// The rows of a group, for [`group_rows`](crate::kernels::group_rows::group_rows).
+    /// The number of rows in a group, for [`group_rows`](crate::kernels::group_rows::group_rows).
     pub(crate) fn expert_group_rows(&self) -> usize {
         if self.software { LANE_ROWS[0] as usize } else { EXPERT_ROWS }
     }
 
     /// The variant of the matmul for some work.
     ///
-    /// Cooperative matrices and tiles round differently, so the adapter and the precision decide between them,
-    /// never the batch. Tiles of all sizes and `matmul_few` are bit-identical, so the number of rows may select
-    /// among them.
+    /// Cooperative matrices and tiles round differently, so only the adapter and the precision decide between them,
+    /// never the batch. Tiles of all sizes and `matmul_few` are bit-identical, so the number of rows may select among
+    /// them.
     pub fn matmul(&self, work: &Work) -> Variant {
         if let Some(variant) = self.forced {
             return variant;
         }
         if self.software {
-            // With few rows, half of the larger variant's sums would be thrown away. An expert's rows come in
-            // groups of 16.
+            // With few rows, half of the sums of the larger variant would be unused. An expert's rows come in groups
+            // of 16.
             let many = work.rows > 64 && !work.experts;
             return Variant::Lane(LANE_ROWS[usize::from(many)]);
         }
@@ -79,7 +79,7 @@ impl KernelPlan {
         Variant::Cooperative(sizes.iter().rev().find(suits).copied().unwrap_or(smallest))
     }
 
-    /// The variants by cooperative matrices, which are bit-identical to one another.
+    /// The variants that use cooperative matrices. They are bit-identical to one another.
     pub(crate) fn matrices(&self, experts: bool) -> Vec<Variant> {
         let sizes = self.cooperative.into_iter().flat_map(CooperativeTile::sizes);
         let fits =
@@ -87,8 +87,8 @@ impl KernelPlan {
         sizes.filter(fits).map(Variant::Cooperative).collect()
     }
 
-    /// The tiles that the device can run, smallest first. With experts, only those that divide a group of rows:
-    /// each tile belongs to one expert.
+    /// The tiles that the device can run, smallest first. With experts, only tiles whose rows divide a group are
+    /// returned, since each tile belongs to one expert.
     pub(crate) fn tiles(&self, experts: bool) -> impl DoubleEndedIterator<Item = OutputTile> {
         let (memory, invocations) = (self.workgroup_memory, self.workgroup_invocations);
         OutputTile::ALL.into_iter().filter(move |tile| {
@@ -104,7 +104,7 @@ impl KernelPlan {
         self.tiles(experts).map(Variant::Tile).chain(few).collect()
     }
 
-    /// Says how matmuls of a precision are computed, for reports.
+    /// Describes for reports how matmuls of a precision are computed.
     pub fn describe(&self, storages: (Storage, Storage)) -> String {
         let weight = WeightShape { inner4: 1024, columns4: 1024 };
         let work = Work { storages, rows: 1 << 15, weight, experts: false };
@@ -187,7 +187,7 @@ mod tests {
         assert_eq!(size(&plan, &grouped), [64, 64]);
         let eight = KernelPlan { cooperative: Some(CooperativeTile::smallest(8, 128)), ..plan };
         assert_eq!(size(&eight, &f16(1 << 15)), [64, 64]);
-        // Slices of x and w with their padding, and 256 sums of each part.
+        // The memory holds slices of x and w with their padding, and 256 sums of each part.
         for of in CooperativeTile::smallest(16, 128).sizes() {
             let halves = of.rows * (of.slice + 8) + of.slice * (of.columns + 8);
             assert!(halves * 2 + 4096 <= 16384, "{of:?}");

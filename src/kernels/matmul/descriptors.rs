@@ -32,7 +32,7 @@ const SETTINGS: &[Setting] = &[
     Setting { name: "ROTARY", constant: false, values: &[0, 1] },
 ];
 
-/// The settings that all matmuls have, and `more`: `ALL` together.
+/// Returns the settings that all matmuls have, followed by those in `more`. `ALL` is their total number.
 const fn with<const MORE: usize, const ALL: usize>(more: [Setting; MORE]) -> [Setting; ALL] {
     let mut all = [SETTINGS[0]; ALL];
     let mut at = 0;
@@ -43,7 +43,7 @@ const fn with<const MORE: usize, const ALL: usize>(more: [Setting; MORE]) -> [Se
     all
 }
 
-/// A descriptor with what all matmuls have in common.
+/// Makes a descriptor with the parts that all matmul kernels share.
 const fn kernel(name: &'static str, source: &'static str) -> Kernel {
     Kernel {
         name,
@@ -58,17 +58,17 @@ const fn kernel(name: &'static str, source: &'static str) -> Kernel {
     }
 }
 
-/// Rows of an invocation of `matmul_few`, in each of its variants.
+/// The numbers of rows of an invocation in the variants of `matmul_few`.
 pub const FEW_ROWS: [u32; 3] = [4, 8, 16];
 
-/// Rows of an invocation of `matmul_lane`, in each of its variants.
+/// The numbers of rows of an invocation in the variants of `matmul_lane`.
 pub const LANE_ROWS: [u32; 2] = [16, 32];
 
 /// The matmul for GPUs: register tiles, with operands in workgroup memory.
 pub static MATMUL_TILE: Kernel =
     kernel("matmul_tile", include_str!("../../../shaders/matmul_tile.wgsl"));
 
-/// The matmul for GPUs and few rows: each weight is read once.
+/// The matmul for GPUs if there are few rows. It reads each weight once.
 pub static MATMUL_FEW: Kernel = Kernel {
     settings: &with::<2, 7>([
         Setting { name: "ROWS", constant: true, values: &FEW_ROWS },
@@ -82,7 +82,7 @@ pub static MATMUL_COOP: Kernel = Kernel {
     cooperative: true,
     settings: &with::<2, 7>([
         Setting { name: "SIDE", constant: true, values: &[8, 16] },
-        // Four subgroups of 8, 16, 32 and 64.
+        // Four subgroups of 8, 16, 32 or 64 invocations.
         Setting { name: "INVOCATIONS", constant: true, values: &[32, 64, 128, 256] },
     ]),
     ..kernel("matmul_coop", include_str!("../../../shaders/matmul_coop.wgsl"))

@@ -1,4 +1,4 @@
-//! The last step of a matmul: activation, residual, gate or rotation of finished sums.
+//! The last step of a matmul on finished sums: activation, residual, gate or rotation.
 
 use super::descriptors::MatmulParams;
 use crate::gpu::shader::ShaderVariant;
@@ -8,16 +8,17 @@ use crate::kernels::{Activation, Activations};
 /// The last step of a matmul on the sums of a row, `[columns]`, with their biases added.
 #[derive(Debug, Clone, Copy)]
 pub enum Epilogue {
-    /// activation(sum) + residual.
+    /// Computes activation(sum) + residual.
     Plain(Activation, Option<Activations>),
-    /// activation(gate) · other. Columns come in pairs of cells, one of each, and y has half as many.
+    /// Computes activation(gate) · other. Columns come in pairs of cells, one of the gate and one of the other factor,
+    /// so y has half as many cells.
     Gated(Activation),
-    /// Rotates the heads of queries and keys by their token's position; the columns behind them stay.
+    /// Rotates the heads of queries and keys by their token's position. The columns after these heads are not changed.
     Rotated(Rotation),
 }
 
 impl Epilogue {
-    /// True where each pair of cells makes one cell of y.
+    /// True if each pair of cells makes one cell of y.
     pub(super) fn is_gated(&self) -> bool {
         matches!(self, Epilogue::Gated(_))
     }

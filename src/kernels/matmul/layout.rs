@@ -1,17 +1,17 @@
-//! How the weights of linear layers lie in buffers.
+//! The layout of the weights of linear layers in buffers.
 
 use crate::gpu::graph::TensorId;
 
-/// The weight of a linear layer, repacked as `[inner, columns]`, and its bias, among the model's buffers.
+/// The weight of a linear layer, repacked as `[inner, columns]`, and its bias. Both are buffers of the model.
 #[derive(Debug, Clone)]
 pub struct Linear {
     /// The repacked matrix, split into blocks of columns that each fit a buffer.
     pub blocks: Vec<Block>,
-    /// `[columns]`, f32; zeros where the layer has no bias.
+    /// The buffer of the bias, `[columns]` in f32; zeros where the layer has no bias.
     pub bias: usize,
-    /// Values of an output row.
+    /// The number of values in an output row.
     pub columns: usize,
-    /// Cells of an output row.
+    /// The number of cells in an output row.
     pub columns4: usize,
 }
 
@@ -20,7 +20,7 @@ pub struct Linear {
 pub struct Block {
     /// The number of the buffer.
     pub weight: usize,
-    /// How many cells of an output row it makes.
+    /// The number of cells that the block contributes to an output row.
     pub cells: usize,
 }
 
@@ -29,11 +29,11 @@ pub struct Block {
 pub struct ExpertLinear {
     /// The number of the buffer with the repacked matrices.
     pub weight: usize,
-    /// `[columns]`, f32, shared by all experts; zeros where the layer has no bias.
+    /// The buffer of the bias, `[columns]` in f32, shared by all experts; zeros where the layer has no bias.
     pub bias: usize,
-    /// Values of an output row.
+    /// The number of values in an output row.
     pub columns: usize,
-    /// Cells of an output row.
+    /// The number of cells in an output row.
     pub columns4: usize,
 }
 
@@ -47,7 +47,7 @@ pub struct RowSize {
 }
 
 impl RowSize {
-    /// A row of so many values in as few cells as hold them.
+    /// An output row of `values` values, in as few cells as hold them.
     pub fn of(values: usize) -> Self {
         RowSize { values, cells: values.div_ceil(4) }
     }
@@ -62,13 +62,13 @@ pub struct LinearTensors {
     pub bias: TensorId,
 }
 
-/// Cells of a row of a repacked matrix: whole pairs, since `matmul_lane` reads two cells at once.
+/// The number of cells in a row of a repacked matrix. It is even, since `matmul_lane` reads two cells at once.
 pub fn stride4(columns4: usize) -> usize {
     columns4.next_multiple_of(2)
 }
 
-/// Repacks a matrix `[columns, inner]`, as checkpoints store it, to the `[inner, columns]` that the kernels
-/// read, padded with zeros to whole cells of inner and to rows of [`stride4`] cells.
+/// Repacks a matrix `[columns, inner]`, as checkpoints store it, to the layout `[inner, columns]` that the kernels
+/// read. It is padded with zeros to whole cells along inner and to rows of [`stride4`] cells.
 pub fn repacked(w: &[f32], columns: usize) -> Vec<f32> {
     let inner = w.len() / columns;
     let stride = stride4(columns.div_ceil(4)) * 4;

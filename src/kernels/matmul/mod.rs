@@ -69,10 +69,10 @@ pub fn matmul_of(
     matmul_blocks(builder, name, x, weights, size, Epilogue::Plain(activation, residual))
 }
 
-/// As [`matmul_then`], with the bias and the blocks of the weight as tensors of the graph. Each block comes with
-/// its cells of an output row; `size` is that of the whole row, before a gate halves it.
+/// As [`matmul_then`], with the bias and the blocks of the weight as tensors of the graph. Each block comes with its
+/// number of cells in an output row. `size` is the size of the whole row, before a gate halves it.
 ///
-/// The sums of a block are those of the whole matrix: each block writes its own columns of y.
+/// Each block computes the same sums as the whole matrix would, and writes its own columns of y.
 pub fn matmul_blocks(
     builder: &mut Builder,
     name: &'static str,
@@ -88,8 +88,8 @@ pub fn matmul_blocks(
     y
 }
 
-/// Multiplies each row by the matrix of its expert: `[tokens · top, columns]` from `[tokens, inner]`, or from
-/// as many rows as y has.
+/// Multiplies each row by the matrix of its expert, and returns `[tokens · top, columns]`. x is `[tokens, inner]`, or
+/// has as many rows as y.
 pub fn matmul_experts(
     builder: &mut Builder,
     name: &'static str,
@@ -123,7 +123,7 @@ pub fn matmul_experts_of(
     y
 }
 
-/// Adds the dispatches of a matmul: one for each block and each run of rows within the plan's time limit.
+/// Adds the dispatches of a matmul: one for each block and for each run of rows within the plan's limit of operations.
 fn dispatch(
     builder: &mut Builder,
     x: Activations,
@@ -132,7 +132,7 @@ fn dispatch(
     grouped: Option<&Grouped>,
     y: Activations,
 ) {
-    // x stands in for a binding that is not read.
+    // Bindings that are not read must be set too; they get x.
     let order = epilogue.rotation().map_or(x.id, |rotation| rotation.angles.table);
     let (count, order, x_share, token_share) = match grouped {
         None => (x.rows, order, 1, 1),
@@ -191,7 +191,7 @@ fn dispatch(
     }
 }
 
-/// The shape of the weight of a dispatch; `None` where it is not a matmul.
+/// The shape of a dispatch's weight; `None` if the dispatch is not a matmul.
 #[cfg(feature = "lab")]
 pub(crate) fn shape(dispatch: &Dispatch) -> Option<WeightShape> {
     let matmuls = [&MATMUL_LANE, &MATMUL_TILE, &MATMUL_FEW, &MATMUL_COOP];
@@ -204,7 +204,7 @@ pub(crate) fn shape(dispatch: &Dispatch) -> Option<WeightShape> {
     Some(WeightShape { inner4: params.inner4 as usize, columns4 })
 }
 
-/// Splits rows into runs of whole tiles, each of at most `max_flops`, or of one tile where that is more.
+/// Splits rows into runs of whole tiles, each of at most `max_flops`. A run of one tile may exceed this limit.
 fn row_cuts(
     rows: usize,
     tile: usize,

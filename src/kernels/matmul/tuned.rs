@@ -1,5 +1,5 @@
-//! The choices of `vectile tune` on an adapter: the variant of the matmul that was fastest for some work, and the
-//! file that they are kept in.
+//! The measurements of `vectile tune` on an adapter: the fastest variant of the matmul for some work, and the file in
+//! which they are stored.
 
 use std::collections::BTreeMap;
 #[cfg(feature = "lab")]
@@ -20,8 +20,8 @@ use crate::error::Error;
 use crate::gpu::adapter::AdapterSummary;
 use crate::gpu::shader;
 
-/// The numbers of rows that variants are measured at. Each stands for as many rows and fewer; at the last number,
-/// a tile stands for more rows too.
+/// The numbers of rows at which variants are measured. Each stands for itself and for all smaller numbers down to the
+/// previous one. At the last number, a tile stands for larger numbers too.
 pub const ROWS: [usize; 7] = [4, 16, 64, 256, 1024, 4096, 16384];
 
 /// The fastest variant for one shape of weight, one pair of storages and some number of rows.
@@ -35,7 +35,7 @@ pub struct Choice {
     pub inner4: usize,
     /// Cells of a row of y.
     pub columns4: usize,
-    /// One of [`ROWS`]; `None` for a choice that holds whatever the number of rows.
+    /// The number of rows, one of [`ROWS`]; `None` for a choice that does not depend on the number of rows.
     pub rows: Option<usize>,
     /// The name of the variant: see [`Variant::name`].
     pub variant: String,
@@ -44,18 +44,18 @@ pub struct Choice {
 /// All choices for an adapter.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tuned {
-    /// One for each shape, pair of storages and number of rows.
+    /// The choices, one for each shape, pair of storages and number of rows.
     pub choices: Vec<Choice>,
 }
 
-/// The key of the choices for an adapter. It contains the driver and a digest of these kernels' text, since
+/// The key of the choices for an adapter. It contains the driver and a digest of the text of the matmul kernels, since
 /// either may change which variant is fastest.
 pub(crate) fn key(adapter: &AdapterSummary) -> String {
     let sources = [&MATMUL_TILE, &MATMUL_FEW, &MATMUL_COOP].map(|kernel| kernel.source);
     format!("{} | shaders {}", adapter.key(), shader::digest(&sources))
 }
 
-/// The file of choices in a cache directory, by adapter.
+/// The file in a cache directory that holds the choices of each adapter.
 const FILE: &str = "kernels.json";
 
 fn read_all(cache: &Path) -> BTreeMap<String, Tuned> {
@@ -64,15 +64,15 @@ fn read_all(cache: &Path) -> BTreeMap<String, Tuned> {
     serde_json::from_slice(&bytes).unwrap_or_default()
 }
 
-/// The choices that a cache directory has under a key, if any.
+/// Returns the choices that a cache directory has under a key, if any.
 pub(crate) fn read(cache: &Path, key: &str) -> Option<Tuned> {
     read_all(cache).remove(key)
 }
 
-/// Adds choices to those that a cache directory has under a key; returns the file.
+/// Adds choices to those that a cache directory has under a key, and returns the path of the file.
 ///
 /// # Errors
-/// [`Error::File`] where it cannot be written.
+/// [`Error::File`] if the file cannot be written.
 #[cfg(feature = "lab")]
 pub(crate) fn write(cache: &Path, key: &str, found: Tuned) -> Result<PathBuf, Error> {
     let path = cache.join(FILE);
@@ -96,7 +96,7 @@ impl Choice {
             && self.activations == work.storages.1.name()
     }
 
-    /// True where both choices are for the same work.
+    /// True if both choices are for the same work.
     fn same_work(&self, other: &Choice) -> bool {
         let work = |choice: &Choice| Choice { variant: String::new(), ..choice.clone() };
         work(self) == work(other)
@@ -110,19 +110,19 @@ impl Tuned {
         self.choices.extend(later.choices);
     }
 
-    /// True where there is a choice for a shape of weight in these storages.
+    /// True if there is a choice for a shape of weight in these storages.
     #[cfg(feature = "lab")]
     pub(crate) fn knows(&self, storages: (Storage, Storage), weight: WeightShape) -> bool {
         let work = Work { storages, rows: 0, weight, experts: false };
         self.choices.iter().any(|choice| choice.is_for(&work))
     }
 
-    /// The variant for some work, out of `candidates`; `None` where nothing was measured that applies.
+    /// The measured variant for some work, out of `candidates`; `None` if no measurement applies.
     pub(super) fn variant(&self, work: &Work, candidates: &[Variant]) -> Option<Variant> {
         let of_work = self.choices.iter().filter(|choice| choice.is_for(work));
         let beyond = |choice: &&Choice| choice.rows.is_some_and(|rows| rows >= work.rows);
         let smallest = of_work.clone().filter(beyond).min_by_key(|choice| choice.rows);
-        // A variant for few rows says nothing about more rows than were measured.
+        // A measurement of a variant for few rows does not apply to more rows than were measured.
         let tiles = of_work.filter(|choice| !choice.variant.starts_with("few"));
         let choice = smallest.or_else(|| tiles.max_by_key(|choice| choice.rows))?;
         choice.rows?;

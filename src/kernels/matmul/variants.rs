@@ -11,13 +11,13 @@ use crate::gpu::shader::ShaderVariant;
 /// A way to compute a matmul: a kernel and the constants in its text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Variant {
-    /// `matmul_lane`, for software adapters, with so many rows an invocation.
+    /// Runs `matmul_lane`, for software adapters. The number is the rows of an invocation.
     Lane(u32),
-    /// `matmul_tile`, for GPUs.
+    /// Runs `matmul_tile`, for GPUs.
     Tile(OutputTile),
-    /// `matmul_few`, for GPUs and few rows, with so many rows an invocation.
+    /// Runs `matmul_few`, for GPUs and few rows. The number is the rows of an invocation.
     Few(u32),
-    /// `matmul_coop`, for GPUs with cooperative matrices.
+    /// Runs `matmul_coop`, for GPUs with cooperative matrices.
     Cooperative(CooperativeTile),
 }
 
@@ -28,7 +28,7 @@ pub struct OutputTile {
     pub rows: u32,
     /// Cells of a row of the tile.
     pub cells: u32,
-    /// Rows of an invocation, which computes two cells of each.
+    /// Rows of an invocation, which computes two cells of each of them.
     pub my_rows: u32,
 }
 
@@ -53,8 +53,8 @@ impl CooperativeTile {
         CooperativeTile { side, invocations, rows: 64, columns: 64, slice: 32 }
     }
 
-    /// The tiles of all sizes, smallest first. Each fits 16 KiB of workgroup memory, and all are bit-identical,
-    /// since steps along inner follow each other in one order.
+    /// The tiles of all sizes, smallest first. Each fits 16 KiB of workgroup memory. All are bit-identical, since the
+    /// steps along inner are added in the same order.
     pub fn sizes(self) -> [CooperativeTile; 3] {
         let of = |rows, columns, slice| CooperativeTile { rows, columns, slice, ..self };
         [of(64, 64, 32), of(128, 64, 16), of(128, 128, 16)]
@@ -77,7 +77,7 @@ impl OutputTile {
     /// The tile that every GPU can run.
     pub const PLAIN: OutputTile = OutputTile::of(64, 16, 4);
 
-    /// All tiles, smallest first. They are bit-identical: sums run along inner in one order.
+    /// All tiles, smallest first. They are bit-identical, since sums run along inner in the same order.
     pub const ALL: [OutputTile; 4] = [
         OutputTile::of(32, 16, 2),
         OutputTile::PLAIN,
@@ -90,7 +90,7 @@ impl OutputTile {
         self.rows / self.my_rows * (self.cells / 2)
     }
 
-    /// Bytes of workgroup memory: a slice of x and one of w.
+    /// Bytes of workgroup memory: a slice of x and a slice of w.
     pub fn memory(self) -> u32 {
         (self.rows + self.cells * 4) * SLICE * 4
     }
@@ -115,11 +115,11 @@ pub struct WeightShape {
 pub struct Work {
     /// How weights and activations are stored.
     pub storages: (Storage, Storage),
-    /// Rows of y, or slots of rows that are grouped by expert.
+    /// The number of rows of y, or of slots where rows are grouped by expert.
     pub rows: usize,
-    /// The shape of the weight, or of each expert's.
+    /// The shape of the weight, or of the weight of each expert.
     pub weight: WeightShape,
-    /// True where rows are grouped by expert, and each tile belongs to one expert.
+    /// True if rows are grouped by expert, so that each tile belongs to one expert.
     pub experts: bool,
 }
 
@@ -141,12 +141,12 @@ impl Variant {
         }
     }
 
-    /// The variant of a dispatch; `None` where it is not a matmul.
+    /// The variant of a dispatch; `None` if the dispatch is not a matmul.
     pub(crate) fn of_dispatch(dispatch: &Dispatch) -> Option<Variant> {
         Variant::of(dispatch.kernel, &dispatch.variant)
     }
 
-    /// The variant that a kernel runs with these constants; `None` where it is not a matmul.
+    /// The variant that a kernel runs with these constants; `None` if the kernel is not a matmul.
     pub(crate) fn of(kernel: &Kernel, shader: &ShaderVariant) -> Option<Variant> {
         let constant = |name| shader.constant_or(name, 0);
         Some(if kernel == &MATMUL_LANE {
@@ -184,7 +184,7 @@ impl Variant {
         }
     }
 
-    /// The sums that a workgroup computes. `gated`: an epilogue takes two cells at once.
+    /// The sums that a workgroup computes. `gated` is true if an epilogue takes two cells at once.
     pub(super) fn workgroup_sums(self, gated: bool) -> WorkgroupSums {
         let (rows, cells) = match self {
             Variant::Lane(rows) => (rows, 32),
@@ -195,7 +195,7 @@ impl Variant {
         WorkgroupSums { rows: rows as usize, cells: cells as usize }
     }
 
-    /// Sets the constants of its kernel's text. `gated`: an epilogue takes two cells at once.
+    /// Sets the constants of the variant's kernel text. `gated` is true if an epilogue takes two cells at once.
     pub fn constants(self, shader: ShaderVariant, gated: bool) -> ShaderVariant {
         match self {
             Variant::Lane(rows) => shader.constant("ROWS", rows),

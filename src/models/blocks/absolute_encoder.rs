@@ -1,6 +1,5 @@
-//! The encoder of BERT and its descendants, whose positions are added to the embeddings: summed
-//! embeddings, a norm, then layers with a norm after each residual sum. A family's file gives the sizes
-//! and the tensor names.
+//! The encoder of BERT and its descendants, whose positions are added to the embeddings. Summed embeddings and a norm
+//! are followed by layers with a norm after each residual sum. A family's file gives the sizes and the tensor names.
 
 use crate::batch::PackedBatch;
 use crate::config::JsonFile;
@@ -32,7 +31,7 @@ pub(in crate::models) const BERT_LAYER: LayerNames = LayerNames {
 /// A family's tensor names within a layer.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::models) struct LayerNames {
-    /// Queries, keys and values: one matrix for all three, or three.
+    /// The queries, keys and values: the name of one matrix for all three, or three names.
     pub qkv: &'static [&'static str],
     pub output: &'static str,
     pub attention_norm: &'static str,
@@ -57,7 +56,7 @@ pub(in crate::models) struct AbsoluteEncoder {
     pub names: LayerNames,
     /// Factor of q · k.
     pub scale: f32,
-    /// Buckets of the bias by distance that all layers share, if there is one.
+    /// The buckets of the bias by distance, if the model has one. All layers share it.
     pub bias: Option<Buckets>,
     /// Disentangled attention, if the model has it.
     pub relative: Option<Disentangled>,
@@ -68,7 +67,7 @@ pub(in crate::models) struct AbsoluteEncoder {
 struct LoadedAbsoluteEncoder {
     encoder: AbsoluteEncoder,
     embeddings: LoadedEmbeddings,
-    /// `[buckets, heads]`
+    /// The bias table, `[buckets, heads]`.
     biases: Option<Vec<f32>>,
     relative: Option<LoadedTable>,
     layers: Vec<Layer>,
@@ -77,7 +76,7 @@ struct LoadedAbsoluteEncoder {
 #[derive(Debug)]
 struct Layer {
     qkv: Linear,
-    /// Projection of the distances' rows, if it is not shared with `qkv`.
+    /// The layer's projection of the distances' rows, if it is not shared with `qkv`.
     relative: Option<Linear>,
     output: Linear,
     attention_norm: Norm,
@@ -189,7 +188,7 @@ impl Transformer for AbsoluteEncoder {
         )
     }
 
-    /// Loads embeddings and layers, but no pooler and no heads.
+    /// Loads embeddings and layers. The pooler and the heads are not loaded.
     fn load(&self, loader: &mut Loader) -> Result<Box<dyn LoadedTransformer>, Error> {
         let EncoderSizes { hidden, .. } = self.sizes;
         let named = |name: &str| format!("{}{name}", self.prefix);

@@ -7,8 +7,9 @@ use crate::error::Error;
 use crate::kernels::Builder;
 use crate::kernels::attention::{DistanceBias, distance_bias};
 
-/// How distances are grouped into buckets. Half of the buckets are for keys after the query. The first half
-/// of each half holds one distance per bucket; the others grow geometrically up to `max_distance`.
+/// How distances are grouped into buckets. One half of the buckets is for keys after the query, the other for all
+/// other keys. In each half, the first half of the buckets hold one distance each; the others grow geometrically up to
+/// `max_distance`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::models) struct Buckets {
     pub count: usize,
@@ -16,7 +17,7 @@ pub(in crate::models) struct Buckets {
 }
 
 impl Buckets {
-    /// Checks that there is a bucket for each sign and for near and far distances.
+    /// Checks that there is a bucket for each sign, for near distances and for far ones.
     pub fn new(config: &JsonFile, count: usize, max_distance: usize) -> Result<Self, Error> {
         let (field, expected) = match count {
             0..4 => ("relative_attention_num_buckets", 4),
@@ -63,7 +64,7 @@ impl Buckets {
 mod tests {
     use super::*;
 
-    /// The first distance of each bucket, among 0 to 600.
+    /// The first distance of each bucket, for distances from 0 to 600.
     fn starts(count: usize, max_distance: usize, sign: i64) -> Vec<i64> {
         let buckets = Buckets { count, max_distance };
         let of = |distance: i64| buckets.of(sign * distance);

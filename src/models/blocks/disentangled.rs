@@ -1,7 +1,7 @@
 //! Disentangled attention (He et al. 2021, <https://arxiv.org/abs/2006.03654>).
 //!
-//! A score is q · k, plus q · the key of the distance, plus k · the query of the distance. Each layer projects
-//! these keys and queries from one table.
+//! A score is q · k, plus q · the key of the distance, plus k · the query of the distance. Each layer projects the
+//! keys and queries of distances from one table.
 
 use crate::batch::PackedBatch;
 use crate::config::JsonFile;
@@ -24,7 +24,7 @@ const QUERIES: &str = "attention.self.pos_query_proj";
 /// How distances select rows of the table, and how the rows are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::models) struct Disentangled {
-    /// Number of rows for keys after the query, and the same number for the others.
+    /// The number of table rows for keys after the query. All other keys have the same number of rows.
     pub span: usize,
     /// If set, distances from `span / 2` are grouped into buckets that grow up to this distance.
     pub max_distance: Option<usize>,
@@ -71,7 +71,7 @@ impl Disentangled {
         Ok(self)
     }
 
-    /// The row of a distance, key − query. It does not increase with the distance.
+    /// The row of a distance, key − query. Larger distances never have a larger row.
     ///
     /// Each step is rounded to f32, as in torch. In exact arithmetic a distance at the edge of a bucket
     /// would land in its neighbour. The logarithms are computed in f64 and rounded, because f32 logarithms
@@ -119,8 +119,8 @@ impl Disentangled {
         Ok(LoadedTable { disentangled: self, hidden, table, norm: norm.transpose()? })
     }
 
-    /// Loads a layer's projection of the rows, unless the layer shares that of its tokens. `part` gives the
-    /// tensor name of a part of the layer.
+    /// Loads a layer's projection of the rows, unless the layer projects them with the matrices of its tokens. `part`
+    /// returns the tensor name of a part of the layer.
     pub fn load_projection(
         self,
         loader: &mut Loader,
@@ -164,7 +164,8 @@ impl LoadedTable {
         States { states, rows, reach }
     }
 
-    /// A layer's keys and queries of the distances, from `projection` or else from the layer's `qkv`.
+    /// A layer's keys and queries of the distances. They come from `projection`, or from the layer's `qkv` if there is
+    /// none.
     pub fn relative(
         &self,
         builder: &mut Builder,
@@ -197,8 +198,8 @@ mod tests {
         Disentangled { span, max_distance, normed, shared, keys, queries }
     }
 
-    /// Values of `make_log_bucket_position` in transformers 5.23, clamped as its attention does: the first
-    /// distance of each row, among 0 to 600.
+    /// Values of `make_log_bucket_position` in transformers 5.23, clamped as its attention clamps them. The test
+    /// compares the first distance of each row, for distances from 0 to 600.
     #[test]
     fn rows_match_transformers() {
         let starts = |d: Disentangled, sign: i64| -> Vec<i64> {

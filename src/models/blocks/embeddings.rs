@@ -12,12 +12,12 @@ use crate::models::blocks::fields::count;
 use crate::models::blocks::tables::table_rows;
 use crate::weights::{Axis, Loader, Table, WeightFiles};
 
-/// The token table, which all these families name alike.
+/// The tensor name of the token table in all these families.
 pub(in crate::models) const WORDS: &str = "embeddings.word_embeddings.weight";
 const POSITIONS: &str = "embeddings.position_embeddings.weight";
 pub(in crate::models) const TYPES: &str = "embeddings.token_type_embeddings.weight";
 
-/// Which tables a model has, and how it counts positions.
+/// The tables of a model, and how it counts positions.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::models) struct Embeddings {
     /// Width of the tables.
@@ -26,8 +26,8 @@ pub(in crate::models) struct Embeddings {
     pub rows: usize,
     /// Rows of the position table that are used, if there is one.
     pub positions: Option<usize>,
-    /// RoBERTa's padding token. Positions are counted from the row after its id, and the token itself
-    /// gets no position of its own, wherever it occurs in a text.
+    /// RoBERTa's padding token. Positions are counted from the row after its id. Wherever the token itself occurs in a
+    /// text, it takes no position.
     pub padding: Option<u32>,
     /// Rows of the type table, if there is one.
     pub types: Option<usize>,
@@ -42,7 +42,7 @@ pub(in crate::models) struct Embeddings {
 pub(in crate::models) struct Projection {
     pub name: &'static str,
     pub bias: bool,
-    /// Whether the norm comes after it (true) or before (false).
+    /// Whether the norm comes after the projection (true) or before it (false).
     pub normed: bool,
 }
 

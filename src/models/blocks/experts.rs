@@ -1,4 +1,4 @@
-//! Mixture-of-experts layers: a router sends each token to a few experts and sums their results by the
+//! Mixture-of-experts layers. A router sends each token to a few experts, and their results are summed with the
 //! router's weights.
 //!
 //! Experts have no capacity limit and no token is dropped, so a token's result does not depend on its batch.
@@ -23,7 +23,7 @@ pub(in crate::models) struct Experts {
     pub count: usize,
     /// Number of experts per token.
     pub top: usize,
-    /// Layer i, counted from 0, has experts if i % every is 1.
+    /// The spacing of layers with experts: layer i, counted from 0, has experts if i % every is 1.
     pub every: usize,
 }
 

@@ -4,7 +4,7 @@ use crate::config::{DenseActivation, JsonFile};
 use crate::error::Error;
 use crate::kernels::Activation;
 
-/// Reads an activation by the name that transformers gives it, `default` if the config has none.
+/// Reads an activation by its name in transformers. If the config has no name, it is `default`.
 ///
 /// # Errors
 /// [`Error::Unsupported`] for an unknown name. A similar function would give different vectors.
@@ -18,11 +18,11 @@ pub(crate) fn hidden_act(
         .ok_or_else(|| Error::unsupported(&config.name, field, name, SUPPORTED_ACTIVATIONS))
 }
 
-/// The names that [`activation`] accepts, for messages.
+/// The list of names that [`activation`] accepts, for error messages.
 pub(crate) const SUPPORTED_ACTIVATIONS: &str = "supported: gelu, gelu_new, gelu_fast, \
     gelu_pytorch_tanh, relu, silu, swish, tanh, sigmoid and linear";
 
-/// The activation that transformers has under a name.
+/// The activation that has this name in transformers.
 pub(crate) fn activation(name: &str) -> Option<Activation> {
     Some(match name {
         "gelu" | "gelu_python" => Activation::Gelu,
@@ -36,7 +36,7 @@ pub(crate) fn activation(name: &str) -> Option<Activation> {
     })
 }
 
-/// The kernels' activation for that of a Dense module.
+/// The kernels' equivalent of the activation of a Dense module.
 pub(crate) fn dense_activation(activation: DenseActivation) -> Activation {
     match activation {
         DenseActivation::Identity => Activation::None,
@@ -48,7 +48,7 @@ pub(crate) fn dense_activation(activation: DenseActivation) -> Activation {
     }
 }
 
-/// The epsilon of a normalisation. It is above zero and a normal f32.
+/// Reads the epsilon of a normalisation, which must be above zero and a normal f32.
 pub(crate) fn epsilon(config: &JsonFile, field: &str, default: f64) -> Result<f32, Error> {
     let eps = config.f64(field)?.unwrap_or(default);
     if (f64::from(f32::MIN_POSITIVE)..=1.0).contains(&eps) {

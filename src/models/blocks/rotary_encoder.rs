@@ -1,5 +1,5 @@
-//! Encoders with a norm after each residual sum, as in BERT, whose positions act in attention: rotated
-//! queries and keys, or a bias by distance (`ALiBi`). A family's file gives the sizes and the tensor names.
+//! Encoders with a norm after each residual sum, as in BERT, whose positions act in attention. They either rotate
+//! queries and keys or add a bias by distance (`ALiBi`). A family's file gives the sizes and the tensor names.
 
 use crate::batch::PackedBatch;
 use crate::config::JsonFile;
@@ -20,26 +20,26 @@ use crate::models::blocks::tables::table_rows;
 use crate::models::{Facts, LoadedTransformer, Transformer, no_tasks};
 use crate::weights::{Axis, Columns, Gate, Loader, Lora, Table, WeightFiles};
 
-/// How attention knows the order of tokens.
+/// How attention takes the order of tokens into account.
 #[derive(Debug, Clone)]
 pub(in crate::models) enum Positions {
     Rotary(Rotary),
-    /// A bias that falls with the distance in both directions, with a slope for each head (Press et al.
-    /// 2021, <https://arxiv.org/abs/2108.12409>).
+    /// A bias that decreases with the distance in both directions, with a slope for each head (Press et al. 2021,
+    /// <https://arxiv.org/abs/2108.12409>).
     Alibi,
 }
 
-/// A family's tensor names. Names of a layer's parts follow the layer's own name.
+/// A family's tensor names. The names of a layer's parts are appended to the name of the layer.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::models) struct TensorNames {
     pub embeddings_norm: &'static str,
-    /// Prefix of a layer's number.
+    /// The prefix before a layer's number.
     pub layers: &'static str,
-    /// Queries, keys and values: one matrix for all three, or three.
+    /// The queries, keys and values: the name of one matrix for all three, or three names.
     pub qkv: &'static [&'static str],
     pub output: &'static str,
     pub attention_norm: &'static str,
-    /// One matrix, or the gate and the up projection.
+    /// The name of one matrix, or the names of the gate and of the up projection.
     pub up: &'static [&'static str],
     pub down: &'static str,
     pub norm: &'static str,
@@ -50,7 +50,7 @@ pub(in crate::models) struct TensorNames {
 pub(in crate::models) struct MoreNorms {
     /// Norms of the queries and of the keys, over all heads.
     pub queries_keys: [&'static str; 2],
-    /// A second norm after attention, of the input plus the first norm's result.
+    /// A second norm after attention. Its input is the layer's input plus the result of the first norm.
     pub after_attention: &'static str,
 }
 
@@ -122,7 +122,7 @@ enum FeedForward {
     Experts(LoadedExperts),
 }
 
-/// Queries, keys and values: from one matmul, or from three if they are normed separately.
+/// The projection to queries, keys and values: one matmul, or three if they are normed separately.
 #[derive(Debug)]
 enum Projections {
     Together(Linear),
@@ -135,7 +135,7 @@ enum PositionTerms {
     Distance(DistanceBias),
 }
 
-/// Returns the rows of the token table and, if `types`, of the type table.
+/// Returns the number of rows of the token table and, if `types` is true, of the type table.
 pub(in crate::models) fn table_sizes(
     weights: &WeightFiles,
     prefix: &str,
@@ -160,8 +160,8 @@ pub(in crate::models) fn refuse_options(config: &JsonFile, fields: &[&str]) -> R
     Ok(())
 }
 
-/// The slopes of `ALiBi` for `heads` heads: 2^(−8 (h + 1) / n) if n is a power of two. Otherwise those of the
-/// power of two below, followed by every second one of the power above.
+/// The slopes of `ALiBi` for `heads` heads. If their number n is a power of two, they are 2^(−8 (h + 1) / n).
+/// Otherwise they are the slopes for the power of two below n, followed by every second slope for the power above.
 pub(in crate::models) fn alibi_slopes(heads: usize) -> Vec<f64> {
     let power = |n: usize| (1..=n).map(move |h| 2f64.powf(-8.0 * h as f64 / n as f64));
     let below = if heads.is_power_of_two() { heads } else { heads.next_power_of_two() / 2 };
@@ -312,7 +312,7 @@ impl Transformer for RotaryEncoder {
         Err(Error::option("lora_task", problem))
     }
 
-    /// Loads embeddings and layers, but no pooler and no heads.
+    /// Loads embeddings and layers. The pooler and the heads are not loaded.
     fn load(&self, loader: &mut Loader) -> Result<Box<dyn LoadedTransformer>, Error> {
         let hidden = self.sizes.hidden;
         let named = |name: &str| format!("{}{name}", self.prefix);

@@ -12,8 +12,8 @@ pub(in crate::models) fn zero_row(builder: &mut Builder, width: usize) -> Tensor
 
 /// Returns the tensor of a table and the row of each id in it.
 ///
-/// For a table on the GPU these are the table and the ids. For a table on the host the tensor holds the
-/// gathered rows of this batch, in the order of `ids`.
+/// For a table on the GPU, this returns its tensor and the ids. For a table on the host, the tensor holds the rows of
+/// this batch, gathered in the order of `ids`.
 pub(in crate::models) fn table_rows(
     builder: &mut Builder,
     table: &Table,

@@ -11,13 +11,13 @@ use crate::models::{architecture, jina_reranker, names};
 
 /// The classification head of a family.
 pub(in crate::models) struct Classifier {
-    /// The Python code published with checkpoints that this head computes.
+    /// The Python code published with checkpoints, by class, that this head computes.
     code: &'static [&'static str],
     /// Builds the steps from the hidden width and the number of labels.
     steps: fn(&JsonFile, usize, usize) -> Result<Vec<Step>, Error>,
 }
 
-/// Alibaba's head of GTE v1.5, under its name on the Hub and in models with their own copy.
+/// The class names of Alibaba's head of GTE v1.5, on the Hub and in models that have a copy of its code.
 const NEW_CODE: &[&str] = &[
     "Alibaba-NLP/new-impl--modeling.NewForSequenceClassification",
     "modeling.NewForSequenceClassification",
@@ -31,7 +31,7 @@ impl Classifier {
     pub const ALBERT: Self = Self::new(|_, h, l| Ok(pooler("albert.pooler", h, l)));
     pub const BERT: Self = Self::new(|_, h, l| Ok(pooler("bert.pooler.dense", h, l)));
     pub const DEBERTA: Self = Self::new(deberta);
-    /// A decoder's head, on the last token.
+    /// A decoder's head, which is applied to the last token.
     pub const DECODER: Self = Self::new(last_token);
     pub const DISTILBERT: Self = Self::new(|_, h, l| Ok(distilbert(h, l)));
     pub const ELECTRA: Self = Self::new(|_, h, l| Ok(dense_out(Activation::Gelu, h, l)));
@@ -52,7 +52,7 @@ impl Classifier {
 /// Reads the classification head of a checkpoint whose hidden states are `hidden` wide.
 ///
 /// # Errors
-/// [`Error::Unsupported`] for a checkpoint without such a head, or with one that is not computed.
+/// [`Error::Unsupported`] for a checkpoint without such a head, or with a head that Vectile does not compute.
 pub(crate) fn classifier(config: &JsonFile, hidden: usize) -> Result<Head, Error> {
     let architectures = config.strings("architectures")?.unwrap_or_default();
     if !architectures.iter().any(|name| name.ends_with("ForSequenceClassification")) {
@@ -73,7 +73,7 @@ pub(crate) fn classifier(config: &JsonFile, hidden: usize) -> Result<Head, Error
     Ok(Head { steps, labels, skipped_at_end: padding.filter(|_| pools_last) })
 }
 
-/// The number of labels: the names in `id2label`, else `num_labels`, else two.
+/// The number of labels: the number of names in `id2label`, else `num_labels`, else two.
 fn labels(config: &JsonFile) -> Result<usize, Error> {
     let count = match config.raw("id2label") {
         Some(Value::Object(names)) => names.len(),
@@ -90,14 +90,14 @@ fn logits(name: &str, hidden: usize, labels: usize) -> Step {
     linear(name, hidden, labels, Activation::None)
 }
 
-/// BERT's: the transformer's pooler on the first token, then a linear layer.
+/// BERT's head: the transformer's pooler on the first token, then a linear layer.
 fn pooler(dense: &str, hidden: usize, labels: usize) -> Vec<Step> {
     let first = Step::Pool(PoolingMode::Cls);
     let dense = linear(dense, hidden, hidden, Activation::Tanh);
     vec![first, dense, logits("classifier", hidden, labels)]
 }
 
-/// RoBERTa's: a dense layer of the head's own on the first token, then a linear layer.
+/// RoBERTa's head: its own dense layer on the first token, then a linear layer.
 fn dense_out(activation: Activation, hidden: usize, labels: usize) -> Vec<Step> {
     let dense = linear("classifier.dense", hidden, hidden, activation);
     let first = Step::Pool(PoolingMode::Cls);
@@ -109,7 +109,8 @@ fn distilbert(hidden: usize, labels: usize) -> Vec<Step> {
     vec![Step::Pool(PoolingMode::Cls), dense, logits("classifier", hidden, labels)]
 }
 
-/// DeBERTa's context pooler on the first token: a dense layer of `pooler_hidden_size` and an activation.
+/// DeBERTa's head: a context pooler on the first token, which is a dense layer of `pooler_hidden_size` and an
+/// activation, then a linear layer.
 fn deberta(config: &JsonFile, hidden: usize, labels: usize) -> Result<Vec<Step>, Error> {
     let width = count_or(config, "pooler_hidden_size", hidden, 65536)?;
     if width != hidden {
@@ -121,7 +122,7 @@ fn deberta(config: &JsonFile, hidden: usize, labels: usize) -> Result<Vec<Step>,
     Ok(vec![Step::Pool(PoolingMode::Cls), dense, logits("classifier", hidden, labels)])
 }
 
-/// A decoder's: one linear layer on the last token that is not padding.
+/// A decoder's head: one linear layer on the last token that is not padding.
 fn last_token(config: &JsonFile, hidden: usize, labels: usize) -> Result<Vec<Step>, Error> {
     for (field, causal) in [("is_causal", true), ("use_bidirectional_attention", false)] {
         if config.bool(field)? == Some(!causal) {
@@ -134,7 +135,7 @@ fn last_token(config: &JsonFile, hidden: usize, labels: usize) -> Result<Vec<Ste
     Ok(vec![Step::Pool(PoolingMode::LastToken), score])
 }
 
-/// ModernBERT's prediction head: dense, activation, norm, then a linear layer.
+/// ModernBERT's head: a dense layer, an activation, a norm, then a linear layer.
 fn modernbert(config: &JsonFile, hidden: usize, labels: usize) -> Result<Vec<Step>, Error> {
     let pooling = match config.str("classifier_pooling")?.unwrap_or("cls") {
         "cls" => PoolingMode::Cls,

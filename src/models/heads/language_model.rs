@@ -1,5 +1,5 @@
-//! Heads that predict tokens: of causal language models, which make rerankers, and of masked language
-//! models, which make sparse encoders.
+//! Heads that predict tokens. The head of a causal language model makes a reranker, and the head of a masked language
+//! model makes a sparse encoder.
 
 use super::{Head, Step, linear, refuse_custom_head};
 use crate::config::{JsonFile, PoolingMode};
@@ -9,11 +9,11 @@ use crate::models::blocks::fields::{epsilon, hidden_act};
 use crate::models::{architecture, names};
 use crate::weights::WeightFiles;
 
-/// Reads the head of a causal language model whose hidden states are `hidden` wide. It gives the logits
-/// of `tokens` for the position after a text.
+/// Reads the head of a causal language model whose hidden states are `hidden` wide. The head computes the logits of
+/// `tokens` for the position after a text.
 ///
 /// # Errors
-/// [`Error::Unsupported`] for a model whose head is not computed. [`Error::Tensor`] if its weights are
+/// [`Error::Unsupported`] for a model whose head Vectile does not compute. [`Error::Tensor`] if the head's weights are
 /// missing or have no row for a token.
 pub(crate) fn causal_lm(
     config: &JsonFile,
@@ -27,7 +27,7 @@ pub(crate) fn causal_lm(
         return Err(config.unsupported("model_type", supported));
     }
     refuse_custom_head(config, "AutoModelForCausalLM", &[])?;
-    // If a checkpoint has both and they differ, transformers does not tie them.
+    // If a checkpoint has both weights and they differ, transformers does not tie them.
     let table = "embed_tokens.weight";
     let weight = match config.bool("tie_word_embeddings")?.unwrap_or(false) {
         true if !weights.has("lm_head.weight") => format!("{}{table}", weights.prefix_of(table)?),
@@ -53,15 +53,15 @@ pub(in crate::models) struct MaskedLm {
     dense: &'static str,
     /// The layer normalisation after the dense layer.
     norm: &'static str,
-    /// The logits' own weight and the bias beside it.
+    /// The names of the logits' own weight and bias.
     decoder: LogitNames,
-    /// The token table and the bias that stand in where a checkpoint ties the logits to the table.
+    /// The names of the token table and the bias that are used if a checkpoint ties the logits to the table.
     tied: LogitNames,
-    /// The config field of the activation. Without one it is GELU.
+    /// The config field of the activation; `None` if the activation is always GELU.
     activation: Option<&'static str>,
     /// The config field of epsilon, if there is one.
     eps_field: Option<&'static str>,
-    /// Epsilon where the config does not say.
+    /// The epsilon to use if the config has none.
     eps: f64,
 }
 
@@ -119,7 +119,7 @@ impl MaskedLm {
 /// Reads the head of a masked language model whose hidden states are `hidden` wide.
 ///
 /// # Errors
-/// [`Error::Unsupported`] for a checkpoint without such a head, or with one that is not computed.
+/// [`Error::Unsupported`] for a checkpoint without such a head, or with a head that Vectile does not compute.
 /// [`Error::Tensor`] if its weights are missing.
 pub(crate) fn masked_lm(
     config: &JsonFile,
@@ -145,7 +145,7 @@ pub(crate) fn masked_lm(
         Some(field) => epsilon(config, field, known.eps)?,
         None => known.eps as f32,
     };
-    // A checkpoint stores the decoder's own tensors, or only the table and the head's bias.
+    // A checkpoint stores either the decoder's own tensors, or only the table and the head's bias.
     let stored = |own: &'static str, tied| if weights.has(own) { own } else { tied };
     let weight = stored(known.decoder.weight, known.tied.weight).to_owned();
     let bias = Some(stored(known.decoder.bias, known.tied.bias).to_owned());

@@ -1,8 +1,8 @@
 //! Heads that come with a transformer's checkpoint.
 //!
-//! The head for sequence classification and the one that predicts the next token make a reranker. The
-//! head of a masked language model makes a sparse encoder. Linear layers on each token make a
-//! multi-vector encoder. Which architecture has which head is in [`TABLE`](crate::models::TABLE).
+//! A head for sequence classification or for the next token makes a reranker. The head of a masked language model
+//! makes a sparse encoder. Linear layers on each token make a multi-vector encoder. [`TABLE`](crate::models::TABLE)
+//! lists the heads of each architecture.
 //!
 //! Dropout has no effect outside training and is left out.
 
@@ -22,32 +22,32 @@ use crate::weights::WeightFiles;
 /// A step of a head. Tensor names are those of the checkpoint.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Step {
-    /// Reduces the rows of a text to one.
+    /// Reduces the rows of a text to one row.
     Pool(PoolingMode),
-    /// `activation(x · weightᵀ + bias)`.
+    /// Computes `activation(x · weightᵀ + bias)`.
     Linear { name: String, bias: bool, inner: usize, columns: usize, activation: Activation },
-    /// A layer normalisation.
+    /// Applies a layer normalisation.
     Norm { name: String, bias: bool, width: usize, eps: f32 },
-    /// The maximum over the tokens of a text of each vocabulary entry's logit. `weight` is
-    /// `[labels, inner]`.
+    /// Computes the logits of all vocabulary entries, and takes the maximum of each over the tokens of a text.
+    /// `weight` is `[labels, inner]`.
     Vocabulary { weight: String, bias: Option<String>, inner: usize, labels: usize },
-    /// The logits of some vocabulary entries, `rows` of `weight`, which is `[vocabulary, inner]`.
+    /// Computes the logits of some vocabulary entries. `rows` are their rows in `weight`, which is `[vocabulary,
+    /// inner]`.
     Tokens { weight: String, rows: Vec<usize>, inner: usize, vocabulary: usize },
 }
 
-/// A head: steps applied to the hidden states, in order. If none of them pools, there is one row for
-/// each token.
+/// A head: steps that are applied to the hidden states in order. If no step pools, there is one row for each token.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Head {
     pub steps: Vec<Step>,
     /// Number of values in a result row.
     pub labels: usize,
-    /// Padding token that last-token pooling skips at the end of a text. In a causal model no token
-    /// sees a later one, so such tokens can be dropped.
+    /// The padding token that last-token pooling skips at the end of a text. In a causal model no token attends to a
+    /// later one, so such tokens can be dropped.
     pub skipped_at_end: Option<u32>,
 }
 
-/// Refuses a head that is computed by custom code outside `known`. `class` is its entry in `auto_map`.
+/// Refuses a head whose custom code is not in `known`. `class` is the head's entry in `auto_map`.
 fn refuse_custom_head(config: &JsonFile, class: &str, known: &[&str]) -> Result<(), Error> {
     let Some(map) = config.object("auto_map")? else { return Ok(()) };
     let Some(code) = map.raw(class) else { return Ok(()) };
@@ -58,7 +58,7 @@ fn refuse_custom_head(config: &JsonFile, class: &str, known: &[&str]) -> Result<
     Err(map.unsupported(class, supported))
 }
 
-/// The linear layer that turns hidden states into token vectors. Its width is that of its weight.
+/// The linear layer that turns hidden states into token vectors. Their width is the number of rows of its weight.
 ///
 /// # Errors
 /// [`Error::Tensor`] if the weight is missing.

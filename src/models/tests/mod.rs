@@ -49,8 +49,8 @@ fn every_line_can_be_reached() {
     }
 }
 
-/// Fields that transformers' configuration classes give to a model of each family are read or known to be harmless, at
-/// their defaults.
+/// At their defaults, all fields of transformers' configuration classes are either read or known to be harmless, for a
+/// model of each family.
 #[test]
 fn fields_of_transformers_configs_are_known() {
     let path = |name: &str| format!("{}/tests/fixtures/{name}", env!("CARGO_MANIFEST_DIR"));

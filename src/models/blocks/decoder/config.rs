@@ -7,17 +7,17 @@ use crate::kernels::attention::{Attention, MAX_HEAD};
 use crate::models::blocks::fields::{count, count_or, epsilon, hidden_act};
 use crate::weights::Axis;
 
-/// Values of config fields that a family assumes if they are missing.
+/// Values that a family assumes for missing config fields.
 pub(in crate::models) struct Defaults {
-    /// `num_key_value_heads`. `None`: equal to the number of heads.
+    /// The default of `num_key_value_heads`. `None` means the number of heads.
     pub kv_heads: Option<usize>,
-    /// `head_dim`. `None`: the hidden size divided by the number of heads.
+    /// The default of `head_dim`. `None` means the hidden size divided by the number of heads.
     pub head: Option<usize>,
     /// The config field of the activation.
     pub activation_field: &'static str,
-    /// The name of the activation.
+    /// The default activation, by its name in transformers.
     pub activation: &'static str,
-    /// The config field `rms_norm_eps`.
+    /// The default of the config field `rms_norm_eps`.
     pub eps: f64,
 }
 
@@ -58,7 +58,7 @@ pub(in crate::models) fn is_causal(config: &JsonFile) -> Result<bool, Error> {
     }
 }
 
-/// Which layers have a window: by `layer_types` if the config has it, else by `default`.
+/// For each layer, whether it has a window. `layer_types` decides if the config has it, else `default`.
 pub(in crate::models) fn sliding_layers(
     config: &JsonFile,
     layers: usize,
@@ -118,7 +118,7 @@ impl DecoderSizes {
         })
     }
 
-    /// The attention over whole texts or, with a window, over nearby tokens.
+    /// The attention over whole texts or, if `window` is given, over nearby tokens.
     ///
     /// In a causal model the window holds `window` tokens and ends with the query's own. Otherwise it
     /// extends `window` tokens in both directions.

@@ -1,5 +1,5 @@
-//! The decoder of Llama and its descendants: a norm before each block, rotary positions, key heads shared
-//! by several query heads, a gated feed-forward. A family's file says how it differs.
+//! The decoder of Llama and its descendants. It has a norm before each block, rotary positions, key heads that several
+//! query heads share, and a gated feed-forward. A family's file states how the family differs.
 
 mod config;
 
@@ -76,7 +76,7 @@ struct LoadedDecoder {
 struct Layer {
     attention_norm: RmsNorm,
     qkv: Linear,
-    /// Index of the weight buffer.
+    /// Index of the buffer of the head norms' weights.
     head_norms: Option<usize>,
     output: Linear,
     mlp_norm: RmsNorm,
@@ -87,7 +87,7 @@ struct Layer {
 }
 
 impl Decoder {
-    /// A decoder with one kind per layer.
+    /// Makes a decoder with one kind of attention for each layer.
     pub fn new(
         weights: &WeightFiles,
         sizes: DecoderSizes,
@@ -193,7 +193,7 @@ impl Transformer for Decoder {
         self.kinds.iter().filter_map(|kind| kind.attention.before).min()
     }
 
-    /// Loads embeddings, layers and the final norm, but not the head that predicts tokens.
+    /// Loads embeddings, layers and the final norm. The head that predicts tokens is not loaded.
     fn load(&self, loader: &mut Loader) -> Result<Box<dyn LoadedTransformer>, Error> {
         let words = loader.table(&format!("{}{WORDS}", self.prefix), self.sizes.hidden)?;
         let layers = (0..self.sizes.layers)
@@ -210,7 +210,7 @@ impl Transformer for Decoder {
     }
 }
 
-/// Rounds a number to what a storage holds.
+/// Rounds a number to the nearest value that a storage can hold.
 fn rounded(storage: Storage, value: f32) -> f32 {
     let mut bytes = Vec::new();
     convert::encode(storage, &[value], &mut bytes);
@@ -263,7 +263,8 @@ impl LoadedTransformer for LoadedDecoder {
         for (i, (layer, kind)) in self.layers.iter().zip(&self.decoder.kinds).enumerate() {
             builder.layer(i);
             let context = self.attended(builder, batch, (layer, kind), &angles[kind.rotary], x);
-            // A closing norm comes between the block's matmul and the residual sum.
+            // A closing norm would come between the block's matmul and the residual sum, so the matmul then adds no
+            // residual.
             let within = layer.closing.is_none().then_some(x);
             let attended = matmul(builder, "attended", context, &layer.output, none, within);
             x = match &layer.closing {

@@ -17,11 +17,11 @@ pub(in crate::models) use scaling::Scaling;
 /// How a model rotates its heads.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::models) struct Rotary {
-    /// Number of a head's leading values that are rotated.
+    /// The number of leading values of a head that are rotated.
     pub dims: usize,
     /// Base of the wavelengths.
     pub theta: f64,
-    /// Whether neighbouring values are pairs (true), or value i of each half (false).
+    /// How values are paired: neighbouring values if true, else value i of each half.
     pub interleaved: bool,
     pub scaling: Scaling,
 }
@@ -32,8 +32,8 @@ impl Rotary {
         Rotary { dims: head, theta, interleaved: false, scaling: Scaling::None }
     }
 
-    /// Reads `rope_scaling`, else `rope_parameters`, with `rope_theta` in or beside them, as transformers
-    /// does. `layer_type` selects the parameters if they differ by layer.
+    /// Reads `rope_scaling`, else `rope_parameters`, as transformers does. `rope_theta` may be in that object or
+    /// beside it. `layer_type` selects the parameters if they differ by layer.
     ///
     /// # Errors
     /// [`Error::Unsupported`] for a scaling that is not computed. [`Error::Config`] for a head of odd size.
@@ -46,7 +46,7 @@ impl Rotary {
         let scaling = config.object("rope_scaling")?.filter(|object| !object.map.is_empty());
         let mut found = match scaling {
             Some(scaling) => {
-                // transformers then ignores this field.
+                // transformers ignores `rope_parameters` in this case.
                 config.mark_read(&["rope_parameters"]);
                 Some(scaling)
             }
@@ -61,7 +61,7 @@ impl Rotary {
         Self::of(config, found.as_ref(), head, base)
     }
 
-    /// Reads the parameters of one kind of layer. `theta` is the base if they have none.
+    /// Reads the parameters of one kind of layer. `theta` is the base if the parameters name none.
     ///
     /// # Errors
     /// Those of [`Rotary::read`].
@@ -90,7 +90,7 @@ impl Rotary {
         Ok(rotary)
     }
 
-    /// Refuses a base or a head without angles. `field` is the config field of the base.
+    /// Refuses a base or a head size for which there are no angles. `field` is the config field of the base.
     pub fn check(&self, config: &JsonFile, field: &str) -> Result<(), Error> {
         if !(self.theta.is_finite() && self.theta > 0.0) {
             return Err(
@@ -121,10 +121,10 @@ impl Rotary {
         }
     }
 
-    /// The angles of a batch. Those of a text depend only on its own length.
+    /// The angles of a batch. The angles of a text depend only on its own length.
     pub fn angles(&self, builder: &mut Builder, batch: &PackedBatch) -> Angles {
         let lengths = || batch.texts.iter().map(|[_, tokens, _]| *tokens as usize);
-        // For each set of frequencies: first its longest text, then the first row of its table.
+        // Maps each set of frequencies to the length of its longest text, and later to the first row of its table.
         let mut sets: BTreeMap<usize, usize> = BTreeMap::new();
         for tokens in lengths() {
             let longest = sets.entry(self.scaling.set(tokens)).or_default();

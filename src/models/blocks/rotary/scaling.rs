@@ -1,4 +1,4 @@
-//! Scaling of rotary positions for texts longer than those of the training: the kinds of transformers'
+//! Scaling of rotary positions for texts longer than those in training. It has the kinds in transformers'
 //! `modeling_rope_utils.py`, and NTK as in the code of GTE.
 //!
 //! Frequencies are rounded to f32 where transformers rounds them.
@@ -12,36 +12,36 @@ use crate::error::Error;
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::models) enum Scaling {
     None,
-    /// All wavelengths by this factor.
+    /// All wavelengths are multiplied by this factor.
     Linear(f64),
-    /// Longer wavelengths by more, for texts of any length: <https://kexue.fm/archives/9706>.
+    /// Longer wavelengths are scaled more, for texts of any length: <https://kexue.fm/archives/9706>.
     Ntk {
         factor: f64,
         mixed_b: Option<f64>,
     },
-    /// By the length of the text, only for texts longer than `trained` tokens.
+    /// Wavelengths are scaled by the length of the text, only for texts longer than `trained` tokens.
     Dynamic {
         factor: f64,
         trained: usize,
     },
-    /// Llama 3.1's: wavelengths above `long` by this factor, those below `short` not at all, the others
-    /// by an interpolated factor.
+    /// The scaling of Llama 3.1. Wavelengths above `long` are multiplied by this factor, and those below `short` are
+    /// not scaled. Wavelengths in between are multiplied by an interpolated factor.
     Llama3 {
         factor: f64,
         short: f64,
         long: f64,
     },
-    /// YaRN (Peng et al. 2023, <https://arxiv.org/abs/2309.00071>): pairs before `low` not at all, pairs
-    /// from `high` by this factor, the others by an interpolated factor. Cosines and sines are multiplied
-    /// by `magnitude`.
+    /// YaRN (Peng et al. 2023, <https://arxiv.org/abs/2309.00071>). Pairs before `low` are not scaled, pairs from
+    /// `high` are scaled by this factor, and pairs in between by an interpolated factor. Cosines and sines are
+    /// multiplied by `magnitude`.
     Yarn {
         factor: f64,
         low: f64,
         high: f64,
         magnitude: f64,
     },
-    /// `LongRoPE` (Ding et al. 2024, <https://arxiv.org/abs/2402.13753>): each pair by its own factor, taken
-    /// from `long` for texts longer than `trained` tokens, else from `short`.
+    /// `LongRoPE` (Ding et al. 2024, <https://arxiv.org/abs/2402.13753>). Each pair has its own factor, taken from
+    /// `long` for texts longer than `trained` tokens, else from `short`.
     Long {
         short: Vec<f64>,
         long: Vec<f64>,
@@ -92,7 +92,7 @@ impl Scaling {
         }
     }
 
-    /// The factor of cosines and sines.
+    /// The factor by which cosines and sines are multiplied.
     pub fn magnitude(&self) -> f64 {
         match self {
             Scaling::Yarn { magnitude, .. } | Scaling::Long { magnitude, .. } => *magnitude,
@@ -100,7 +100,7 @@ impl Scaling {
         }
     }
 
-    /// The angle per position of each pair, for a [`Scaling::set`].
+    /// The angle per position of each pair. `set` is a set of frequencies, as [`Scaling::set`] returns it.
     pub fn frequencies(&self, dims: usize, theta: f64, set: usize) -> Vec<f64> {
         let width = dims as f64;
         let theta = match self {
@@ -123,7 +123,7 @@ impl Scaling {
                 }
                 Scaling::Llama3 { factor, short, long } => {
                     let wave = 2.0 * PI / f64::from(frequency);
-                    // 1 / wave goes from 1 / long (the whole factor) to 1 / short (no scaling).
+                    // As 1 / wave goes from 1 / long to 1 / short, the scaling goes from the whole factor to none.
                     let unscaled = (1.0 / wave - 1.0 / long) / (1.0 / short - 1.0 / long);
                     blend(*factor, unscaled)
                 }
@@ -140,7 +140,7 @@ impl Scaling {
     }
 }
 
-/// The divisor of a frequency if a part `unscaled` of it, clamped to 0 to 1, is not divided by `factor`.
+/// The divisor of a frequency. The share `unscaled` of the frequency, clamped to 0 to 1, is not divided by `factor`.
 fn blend(factor: f64, unscaled: f64) -> f64 {
     let unscaled = unscaled.clamp(0.0, 1.0);
     1.0 / ((1.0 - unscaled) / factor + unscaled)
@@ -171,7 +171,7 @@ fn required(file: &JsonFile, field: &str) -> Result<f64, Error> {
     positive(file, field)?.ok_or_else(|| file.error(field, "is missing; expected: a number"))
 }
 
-/// The number of positions of the original training. The config's own field takes precedence.
+/// The number of positions in the original training. The config's own field takes precedence over the parameters.
 fn original_positions(config: &JsonFile, parameters: &JsonFile) -> Result<f64, Error> {
     let field = "original_max_position_embeddings";
     for file in [config, parameters] {
@@ -182,7 +182,7 @@ fn original_positions(config: &JsonFile, parameters: &JsonFile) -> Result<f64, E
     Ok(config.required_size("max_position_embeddings")? as f64)
 }
 
-/// `factor`, or if it is missing the ratio of all positions to the original ones.
+/// Reads `factor`. If it is missing, returns the ratio of all positions to the original ones.
 fn factor_of_positions(
     config: &JsonFile,
     parameters: &JsonFile,
@@ -273,7 +273,7 @@ mod tests {
         Rotary::read(&JsonFile::new("config.json", map.clone()), 16, 10000.0, None)
     }
 
-    /// The expected values are those of transformers 5.23, computed in f32 for heads of 16 values.
+    /// The expected values were computed with transformers 5.23, in f32, for heads of 16 values.
     fn check(config: Value, tokens: usize, expected: [f64; 8], magnitude: f64) {
         let Rotary { theta, dims, scaling, .. } = read(&config).unwrap();
         let got = scaling.frequencies(dims, theta, scaling.set(tokens));

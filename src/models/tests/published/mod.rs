@@ -1,5 +1,5 @@
-//! Configs of published models and variations of them, with only those tensors that reading a config looks at. Whole
-//! models are tested in `embedder/tests/published.rs`.
+//! Tests with configs of published models and variations of them. They have only those tensors that the reading of a
+//! config looks at. Whole models are tested in `embedder/tests/published.rs`.
 
 use serde_json::{Value, json};
 
@@ -224,7 +224,7 @@ fn jina_embeddings_v2() {
         (json!({"feed_forward_type": "original"}), "feed_forward_type"),
         (json!({"position_embedding_type": "absolute"}), "position_embedding_type"),
         (json!({"auto_map": map("someone/fork")}), "someone/fork"),
-        // Without the code's name it is read as BERT, which has no such positions.
+        // Without the name of the code, the config is read as BERT, which has no such positions.
         (json!({"auto_map": null}), "position_embedding_type"),
     ] {
         refused(&with(&config, &change), tables, &["config.json", said]);

@@ -106,7 +106,7 @@ fn deberta_v3_base_and_mxbai_rerank_base_v1() {
         &base,
         &tensors,
         &[
-            // deberta-v2-xlarge has this.
+            // The config of deberta-v2-xlarge has this field.
             (json!({"conv_kernel_size": 3}), "convolution"),
             (json!({"pos_att_type": "p2p|c2p"}), "supported: c2p and p2c"),
             (json!({"norm_rel_ebd": "batch_norm"}), "layer_norm"),
