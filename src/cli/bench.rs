@@ -21,12 +21,12 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
         return compare::run(&args.compare, args.json.as_deref());
     };
     let options = options(args)?;
-    // Output files are checked before minutes are spent.
+    // Checks the output files first, because the measurements take minutes.
     for path in [&args.json, &args.html].into_iter().flatten() {
         report_file::check_writable(path)?;
     }
     let files = model::find(name, args.revision.as_deref())?;
-    // Files are written at the end, so Ctrl-C leaves none behind.
+    // The files are written at the end, so Ctrl-C leaves no incomplete file behind.
     let _interrupt =
         Interrupt::watch_with_outcome("before the report was complete; no file was written");
     if cfg!(debug_assertions) && !args.quiet {
@@ -73,12 +73,12 @@ fn adapters(names: &[String]) -> Result<Vec<AdapterChoice>, Failure> {
     names.iter().map(|name| Ok(name.parse()?)).collect()
 }
 
-/// The name of a file in reports, without its directories: reports are shared with others.
+/// The name of a file in reports. It has no directories, because reports are shared with others.
 fn report_name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
-/// The name of a file and its texts.
+/// Returns the name of a file and its texts.
 fn read_texts(path: &Path) -> Result<(String, Vec<String>), Failure> {
     let lines = LineArgs {
         input_format: path
@@ -101,7 +101,7 @@ fn read_texts(path: &Path) -> Result<(String, Vec<String>), Failure> {
     }
 }
 
-/// The name of a CSV file and its scored pairs.
+/// Returns the name of a CSV file and its scored pairs.
 fn read_pairs(path: &Path) -> Result<(String, Vec<Pair>), Failure> {
     let file = File::open(path).map_err(|e| Failure::file(path, "read", &e))?;
     let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(file);

@@ -7,7 +7,7 @@ use vectile::lab::report::{AdapterReport, KernelTime, PrecisionReport, Ratio, Re
 
 use super::table::number_table;
 
-/// All tables of a report.
+/// Returns all tables of a report.
 pub fn table(report: &Report) -> String {
     let mut out = String::new();
     // Writing to a string cannot fail.
@@ -64,7 +64,7 @@ fn ratio(ratio: Ratio) -> String {
     format!("{:.2}× ({:.2}–{:.2})", ratio.median, ratio.low, ratio.high)
 }
 
-/// Seven digits, since cosines differ only in their distance from 1.
+/// Shows a cosine with seven digits, because cosines differ only in their small distance from 1.
 fn cosine(cosine: f64) -> String {
     format!("{cosine:.7}")
 }

@@ -8,7 +8,7 @@ use vectile::Ranges;
 
 use super::failure::Failure;
 
-/// The longest NumPy header that is read, in bytes. Real headers are one line.
+/// The maximum length of a NumPy header in bytes. A longer one is refused; real headers have one line.
 const MAXIMUM_HEADER: usize = 1 << 16;
 
 /// The minimum and maximum of each column of a NumPy file. Its rows must have `dim` values, like the model's

@@ -11,7 +11,7 @@ use arrow_array::RecordBatch;
 /// A value of a carried column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CarriedValue {
-    /// Text as it is.
+    /// Text, without any quotation.
     Text(String),
     /// JSON, as it was written in the input.
     Json(String),
@@ -47,7 +47,7 @@ impl Carried {
     /// Adds the columns of the rows that follow.
     ///
     /// # Errors
-    /// If the columns differ, which happens where one input file ends and another begins.
+    /// Fails if the columns differ, which can happen where the next input file begins.
     pub fn append(&mut self, next: Carried) -> Result<(), Failure> {
         match (self, next) {
             (Carried::None, Carried::None) => Ok(()),

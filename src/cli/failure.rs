@@ -17,9 +17,9 @@ pub enum Failure {
     Internal(String),
     /// A check that the command was asked to make has failed.
     CheckFailed(String),
-    /// The reader of stdout has gone. Not an error: `vectile … | head` ends quietly.
+    /// The reader of stdout has closed it. This is not an error: `vectile … | head` ends quietly.
     ClosedPipe,
-    /// Ctrl-C or a signal, with the work done until then.
+    /// Ctrl-C or a signal ended the command. The text says how much work was done until then.
     Interrupted(String),
 }
 
@@ -28,17 +28,17 @@ impl Failure {
         Failure::User(sentence.into())
     }
 
-    /// An internal error, with the request to report it.
+    /// Makes an internal error that asks the user to report it.
     pub fn internal(problem: impl fmt::Display) -> Self {
         Failure::Internal(format!("internal error (please report it): {problem}"))
     }
 
-    /// A file that cannot be `action` ("read" or "written").
+    /// Makes the failure of a file that could not be read or written. `action` is "read" or "written".
     pub fn file(path: &Path, action: &str, error: &io::Error) -> Self {
         Failure::User(format!("{}: cannot be {action}: {error}", path.display()))
     }
 
-    /// A kind of file that needs the feature `bulk`, in a program built without it.
+    /// Makes the failure of a file that needs the feature `bulk`, in a program built without it.
     #[cfg(not(feature = "bulk"))]
     pub fn without_bulk(path: &Path, files: &str) -> Self {
         Failure::User(format!(
@@ -48,7 +48,7 @@ impl Failure {
         ))
     }
 
-    /// A failed write to stdout. A closed pipe is told apart from other errors.
+    /// Makes the failure of a write to stdout: [`Failure::ClosedPipe`] if the reader has closed it.
     pub fn stdout(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Failure::ClosedPipe,

@@ -1,4 +1,4 @@
-//! Ctrl-C: the first one finishes the current batch and ends the command, a second one ends it at once.
+//! Handles Ctrl-C. The first one ends the command after the current batch; a second one ends it at once.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,10 +15,10 @@ pub struct Interrupt(Arc<State>);
 struct State {
     /// Whether Ctrl-C was pressed.
     requested: AtomicBool,
-    /// The command is working and will see the request soon. Otherwise it may be loading, or waiting for
+    /// Whether the command is working and will see the request soon. Otherwise it may be loading, or waiting for
     /// input that never comes.
     busy: AtomicBool,
-    /// Texts that are finished.
+    /// The number of finished texts.
     done: AtomicU64,
     /// The end of the sentence "interrupted …", for commands that do not count texts.
     outcome: OnceLock<&'static str>,
@@ -37,7 +37,8 @@ impl Interrupt {
             if again || !state.0.busy.load(Ordering::SeqCst) {
                 let failure = state.failure();
                 if let Some(path) = state.unfinished().take() {
-                    // The process ends here, so an error cannot be handled: FILE.part or FILE.parts stays.
+                    // The process ends here, so an error cannot be handled. FILE.part or FILE.parts then stays on
+                    // the disk.
                     let _ = match path.is_dir() {
                         true => std::fs::remove_dir_all(path),
                         false => std::fs::remove_file(path),
@@ -66,13 +67,13 @@ impl Interrupt {
         *self.unfinished() = path.map(Path::to_owned);
     }
 
-    /// Runs work that ends soon after a request, and fails afterwards if Ctrl-C was pressed.
+    /// Runs work that ends soon after Ctrl-C by itself. Returns a failure if Ctrl-C was pressed meanwhile.
     pub fn during<T>(&self, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
         let value = self.during_last_step(work)?;
         if self.0.requested.load(Ordering::SeqCst) { Err(self.failure()) } else { Ok(value) }
     }
 
-    /// Runs the last step of a command. Where the step takes long, it checks for Ctrl-C itself.
+    /// Runs the last step of a command. A step that takes long checks for Ctrl-C itself.
     pub fn during_last_step<T>(
         &self,
         work: impl FnOnce() -> Result<T, Failure>,

@@ -15,7 +15,7 @@ pub fn set_format(format: LogFormat) {
     FORMAT.get_or_init(|| format);
 }
 
-/// Whether progress bars may be drawn: on a terminal, between lines of text.
+/// Whether progress bars may be drawn: stderr is a terminal, and its lines are text rather than JSON.
 pub fn allows_bars() -> bool {
     FORMAT.get() != Some(&LogFormat::Json) && std::io::stderr().is_terminal()
 }

@@ -42,13 +42,13 @@ use failure::Failure;
 /// The environment variable that sets what is logged: `warn`, `debug`, `vectile=trace` and so on.
 const LOG_VARIABLE: &str = "VECTILE_LOG";
 
-/// The Hub client logs as errors what this program reports in its own words.
+/// The default log filter. The Hub client's own log is off, because this program reports its errors itself.
 const DEFAULT_LOG: &str = "warn,hf_hub=off";
 
-/// The log under `--quiet`.
+/// The log filter under `--quiet`.
 const QUIET_LOG: &str = "error,hf_hub=off";
 
-/// A server logs each request.
+/// The log filter of a server, which also logs each request.
 #[cfg(feature = "server")]
 const SERVER_LOG: &str = "warn,vectile=info,hf_hub=off";
 
@@ -72,7 +72,7 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// Prints what clap has to say, which is the help or an error with the usage, and exits with 0 or 2.
+/// Prints clap's message and exits: with 0 after the help, and with 2 after an error and the usage.
 fn refuse_arguments(error: &clap::Error) -> ! {
     let args: Vec<String> = std::env::args().collect();
     let is_json = args.windows(2).any(|pair| pair == ["--log-format", "json"])

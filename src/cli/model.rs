@@ -94,7 +94,8 @@ fn load<M: TextModel>(builder: ModelBuilder<M>, args: &ModelArgs) -> Result<M, F
     build(if args.quiet { builder } else { builder.on_progress(progress::loading()) }, args)
 }
 
-/// Loads a model. Under `--tune`, its matmul variants are first timed on this adapter, unless that was done before.
+/// Loads a model. Under `--tune`, its matmul variants are first timed on this adapter, unless they were timed
+/// before.
 pub fn build<M: TextModel>(builder: ModelBuilder<M>, args: &ModelArgs) -> Result<M, Failure> {
     if !args.tune {
         return Ok(block_on(builder.build())?);
@@ -129,18 +130,18 @@ pub fn announce(adapter: &AdapterSummary, precision: &Precision, notes: &[String
     }
 }
 
-/// The files of a model: an existing directory, or else a repository of the Hub. A bare name belongs to
+/// The files of a model: an existing directory, or else a repository of the Hub. A name without an owner belongs to
 /// `sentence-transformers`.
 pub fn find(model: &str, revision: Option<&str>) -> Result<ModelFiles, Failure> {
     find_with_owner("sentence-transformers", model, revision)
 }
 
-/// Like [`find`]; a bare name belongs to `cross-encoder`.
+/// Like [`find`], but a name without an owner belongs to `cross-encoder`.
 pub fn find_reranker(model: &str, revision: Option<&str>) -> Result<ModelFiles, Failure> {
     find_with_owner("cross-encoder", model, revision)
 }
 
-/// Like [`find`]; a bare name belongs to `owner`.
+/// Like [`find`], but a name without an owner belongs to `owner`.
 fn find_with_owner(
     owner: &str,
     model: &str,
@@ -169,7 +170,8 @@ fn find_with_owner(
     }
 }
 
-/// The Hub repository of a name; `None` for anything that is not a Hub name. A bare name belongs to `owner`.
+/// The Hub repository of a name; `None` for anything that is not a Hub name. A name without an owner belongs to
+/// `owner`.
 fn repository(owner: &str, model: &str) -> Option<String> {
     let part = |part: &str| {
         part.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')

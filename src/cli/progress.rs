@@ -33,7 +33,7 @@ pub struct Advance {
 }
 
 impl Progress {
-    /// `total` is the length of the input in bytes, if known. Draws nothing unless `shown`.
+    /// Creates a bar, which is drawn only if `shown`. `total` is the length of the input in bytes, if known.
     pub fn new(total: Option<u64>, shown: bool) -> Self {
         let template = match total {
             Some(_) => "{bar:30} {percent:>3}%  {msg}  {elapsed} elapsed, {eta} left",
@@ -48,7 +48,7 @@ impl Progress {
         }
     }
 
-    /// Starts at this position of the input, which an earlier run has reached.
+    /// Starts the bar at the position of the input that an earlier run has reached.
     pub fn start_at(&mut self, position: u64) {
         self.window_start = position;
         self.bar.set_position(position);
@@ -79,8 +79,8 @@ impl Drop for Progress {
     }
 }
 
-/// A bar of finished steps, called with the current step, the finished ones and their total. It is cleared
-/// when the closure is dropped.
+/// Returns a closure that draws a bar of finished steps. Its arguments are the current step, the number of finished
+/// steps and the number of all steps. Dropping the closure clears the bar.
 pub fn steps(shown: bool) -> impl FnMut(&str, usize, usize) {
     let bar = bar(None, "{bar:24} {percent:>3}%  {elapsed}  {wide_msg}", shown)
         .with_finish(ProgressFinish::AndClear);
@@ -98,7 +98,7 @@ pub fn spinner(shown: bool) -> ProgressBar {
     bar
 }
 
-/// A bar of this template, hidden unless it is wanted and bars may be drawn.
+/// A bar of this template. It is hidden unless `shown` is set and bars may be drawn.
 fn bar(total: Option<u64>, template: &str, shown: bool) -> ProgressBar {
     let target = match shown && message::allows_bars() {
         true => ProgressDrawTarget::stderr(),

@@ -44,7 +44,7 @@ pub fn run(args: &SearchArgs) -> Result<(), Failure> {
     best.print()
 }
 
-/// Says so if the model has a prompt for documents under a name that sentence-transformers does not use.
+/// Prints a note if the model has a prompt for documents under a name that sentence-transformers does not use.
 fn note_unused_prompt(options: &EmbedOptions, embedder: &Embedder) {
     let prompts = embedder.prompts();
     let is_set = |name: &str| prompts.get(name).is_some_and(|prompt| !prompt.is_empty());

@@ -67,7 +67,7 @@ fn compare_with_file(
     let quiet = args.model.quiet;
     let similarity = args.similarity.unwrap_or(embedder.similarity_function());
     let text = block_on(embedder.embed_with(&[&args.a], options))?;
-    // A progress bar would be broken up by lines that are printed as they come.
+    // Without --top, lines are printed as they come and would break up a progress bar.
     let progress = Progress::new(source.total_bytes(), !quiet && args.top.is_some());
     let mut best = args.top.map(|top| BestLines::new(top.get()));
     let mut out = StdoutLines::new();

@@ -10,18 +10,18 @@ use super::interrupt::Interrupt;
 use super::message::{note, summary};
 use super::progress::{Advance, Progress};
 
-/// At most this many failed rows are reported one by one.
+/// The maximum number of failed rows that are reported one by one.
 const REPORTED_FAILURES: u64 = 10;
 
 /// Counts of a run.
 #[derive(Debug, Default)]
 pub struct Totals {
     pub texts: u64,
-    /// Texts cut to the model's length.
+    /// Number of texts that were cut to the model's length.
     pub truncated: u64,
-    /// Texts run again with f32 activations.
+    /// Number of texts that were run again with f32 activations.
     pub retried: u64,
-    /// Rows without a vector.
+    /// Number of rows without a vector.
     pub failed: u64,
 }
 
@@ -66,7 +66,7 @@ pub struct EmbeddedChunk<R> {
     pub retried: usize,
 }
 
-/// How a source is run.
+/// The settings and the display of a run over a source.
 pub struct StreamContext<'a> {
     pub interrupt: &'a Interrupt,
     pub progress: Progress,
@@ -84,7 +84,7 @@ pub fn for_each_chunk<M: TextModel>(
     for_each_checked_chunk(job, source, context, |_| Ok(()), take)
 }
 
-/// Like [`for_each_chunk`]; a row for which `check` returns an error has failed.
+/// Like [`for_each_chunk`], but a row for which `check` returns an error counts as failed.
 pub fn for_each_checked_chunk<M: TextModel>(
     job: &Job<'_, M>,
     mut source: TextSource,
@@ -156,7 +156,7 @@ fn problem_of_row(error: Error, chunk: &Chunk, row: usize) -> Result<String, Fai
             "{location}: has {tokens} tokens and the model takes {limit}; shorten it, or allow truncation \
              with --on-too-long truncate"
         ),
-        // The option at fault is the text.
+        // `Error::Option` is about the text here, so the option's name is left out.
         Error::NonFinite { problem, .. } | Error::Option { problem, .. } => {
             format!("{location}: {problem}")
         }

@@ -40,8 +40,8 @@ struct ScoredLine {
 impl Eq for ScoredLine {}
 
 impl Ord for ScoredLine {
-    /// A better line is smaller, so that the top of a max-heap is the worst. Among equal scores the
-    /// earlier line is better.
+    /// Orders a better line before a worse one, so that the top of a max-heap is the worst line. Among lines of
+    /// equal score the earlier one is better.
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         other.score.total_cmp(&self.score).then(self.line.cmp(&other.line))
     }
@@ -53,7 +53,7 @@ impl PartialOrd for ScoredLine {
     }
 }
 
-/// The best lines of any number, up to a maximum.
+/// Collects the best lines, up to a maximum number.
 pub struct BestLines {
     maximum: usize,
     heap: BinaryHeap<ScoredLine>,
@@ -64,7 +64,7 @@ impl BestLines {
         BestLines { maximum, heap: BinaryHeap::new() }
     }
 
-    /// Considers row `row` of a chunk.
+    /// Adds row `row` of a chunk if it is among the best.
     pub fn offer(&mut self, score: f64, chunk: &Chunk, row: usize) {
         let full = self.heap.len() == self.maximum;
         if full && self.heap.peek().is_some_and(|worst| worst.score >= score) {
@@ -140,14 +140,14 @@ fn bordered(lines: &[ScoredLine]) -> String {
             printable(&line.text),
         ]);
     }
-    // Only texts are wrapped.
+    // Only the column of texts is wrapped.
     for column in table.column_iter_mut().take(3) {
         column.set_constraint(ColumnConstraint::ContentWidth);
     }
     table.to_string()
 }
 
-/// The text with control characters replaced by spaces: it stays on its line and cannot control the
+/// The text with control characters replaced by spaces, so that it stays on its line and cannot control the
 /// terminal.
 fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()

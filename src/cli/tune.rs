@@ -15,7 +15,7 @@ use super::table::number_table;
 use super::{model, progress};
 
 pub fn run(args: &TuneArgs) -> Result<(), Failure> {
-    // The output file is checked before minutes are spent.
+    // Checks the output file first, because tuning takes minutes.
     if let Some(path) = &args.json {
         report_file::check_writable(path)?;
     }

@@ -14,7 +14,7 @@ use super::stdout::{print, to_json};
 use super::{model, progress};
 
 pub fn run(args: &VerifyArgs) -> Result<(), Failure> {
-    // Files are checked before minutes are spent.
+    // Checks the files first, because the verification takes minutes.
     if let Some(path) = &args.json {
         report_file::check_writable(path)?;
     }
@@ -46,7 +46,7 @@ pub fn run(args: &VerifyArgs) -> Result<(), Failure> {
     }
 }
 
-/// The name of a file and its texts.
+/// Returns the name of a file and its texts.
 fn read_texts(path: &Path, args: &VerifyArgs) -> Result<(String, Vec<String>), Failure> {
     let texts = TextSource::open(path, &args.lines)?.read_all()?;
     let name = path.display().to_string();

@@ -5,20 +5,20 @@ use clap::Args;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Args)]
 #[command(next_help_heading = "Input")]
 pub struct Dialect {
-    /// Set the character between CSV or TSV values, or `tab`.
+    /// Set the character that separates CSV or TSV values. `tab` stands for a tab.
     ///
-    /// By default TSV uses a tab. CSV uses the character of a first line like `sep=;`, else a comma, or `;`, `|` or
-    /// tab if the header has one of these and no comma.
+    /// By default TSV uses a tab. In CSV, a first line like `sep=;` names the character. Otherwise it is a comma,
+    /// or the `;`, `|` or tab of a header that has no comma.
     #[arg(long, value_name = "CHAR", value_parser = parse_char)]
     pub delimiter: Option<u8>,
-    /// Set the quotation mark of CSV or TSV values, or `none`.
+    /// Set the quotation mark of CSV or TSV values. `none` disables quotation marks.
     ///
     /// By default CSV uses `"`, and TSV has no quotation marks.
     #[arg(long, value_name = "CHAR|none", value_parser = parse_quote)]
     pub quote: Option<Quote>,
     /// Set the character that escapes a quotation mark inside quotes, for example '\'.
     ///
-    /// By default a quotation mark inside quotes is doubled.
+    /// By default a quotation mark inside quotes is written twice.
     #[arg(long, value_name = "CHAR", value_parser = parse_char)]
     pub escape: Option<u8>,
 }
@@ -31,7 +31,7 @@ pub enum Quote {
 }
 
 impl Dialect {
-    /// The first option that was given.
+    /// Returns the name of the first of these options that was given.
     pub fn first_option(&self) -> Option<&'static str> {
         match self {
             Dialect { delimiter: Some(_), .. } => Some("--delimiter"),

@@ -22,13 +22,13 @@ pub use texts::{
 ///
 /// Exit codes: 0 success, 2 user error, 1 any other failure.
 ///
-/// The environment variable VECTILE_LOG sets what is logged on stderr: error, warn, info, debug or trace.
+/// The environment variable VECTILE_LOG sets the level of the log on stderr: error, warn, info, debug or trace.
 #[derive(Debug, Parser)]
 #[command(name = "vectile", version, arg_required_else_help = true)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
-    /// Write lines on stderr as text, or as JSON with one object per line: text or json.
+    /// Write the lines on stderr in this format: text, or json for one JSON object per line.
     #[arg(
         long,
         global = true,
@@ -48,9 +48,9 @@ pub enum Command {
     Similarity(SimilarityArgs),
     /// Find the lines of a file that are most similar to a query.
     ///
-    /// By default QUERY gets the model's prompt named `query` and each line the prompt named `document`,
-    /// as encode_query and encode_document of sentence-transformers do. --prompt-name and --prompt
-    /// replace both.
+    /// By default QUERY gets the model's prompt named `query`, and each line gets the prompt named `document`.
+    /// encode_query and encode_document of sentence-transformers do the same. --prompt-name and --prompt replace
+    /// both prompts.
     Search(SearchArgs),
     /// Rank the lines of a file by relevance to a query, with a reranker model.
     ///
@@ -59,8 +59,9 @@ pub enum Command {
     Rerank(RerankArgs),
     /// Serve models over HTTP with the APIs of OpenAI, text-embeddings-inference, Ollama, Cohere and Jina.
     ///
-    /// The server returns bit-identical vectors to `vectile embed`, whatever the load. GET / is a page to
-    /// try the models in a browser, GET /docs describes the API. SIGTERM and Ctrl-C finish the accepted requests and exit with 0.
+    /// The server returns bit-identical vectors to `vectile embed`, whatever the load. GET / is a page for trying
+    /// the models in a browser, and GET /docs describes the API. On SIGTERM or Ctrl-C the server finishes the
+    /// accepted requests and exits with 0.
     #[cfg(feature = "server")]
     Serve(ServeArgs),
     /// Show the modules, tensors, precision, graph and memory of a model on this machine.
@@ -75,26 +76,26 @@ pub enum Command {
     Bench(BenchArgs),
     /// Time the matmul variants at a model's shapes and cache the fastest for later loads.
     ///
-    /// Without MODEL, the shapes of common models are timed. No weights are loaded. Shapes that were
-    /// never tuned use a variant chosen for the class of adapter. Variants chosen by row count are first
-    /// checked to be bit-identical. In f16, cooperative matrices are used for all row counts of a weight
-    /// shape or for none; where tuning changes this, the last bits of vectors change too.
+    /// Without MODEL, the shapes of common models are timed. No weights are loaded. Shapes that were never tuned
+    /// use a variant chosen for the class of adapter. Variants chosen by row count are first checked to be
+    /// bit-identical. In f16, a weight shape uses cooperative matrices for all row counts or for none. If tuning
+    /// changes this, the last bits of vectors change too.
     ///
     /// The results are stored in kernels.json of the cache directory. They apply to this adapter, its
     /// driver and the kernels of this version.
     Tune(TuneArgs),
     /// Check that a model computes correct vectors on this adapter, and whether f16 is safe for it.
     ///
-    /// Runs the known-answer test of every kernel in every storage type, compares vectors with reference
-    /// vectors, and compares the largest weights and the largest activations of each layer with 65504,
-    /// the largest f16 value.
+    /// The check has three parts. It runs the known-answer test of every kernel in every storage type. It compares
+    /// vectors with reference vectors. It compares the largest weights and the largest activations of each layer
+    /// with 65504, the largest f16 value.
     ///
-    /// The result is a verdict on f16, which later loads of the model follow: safe, safe with f32
-    /// activations, or unsafe. Safe means a margin of at least a factor of 4 below 65504 and cosines with
-    /// f32 of at least 0.9999.
+    /// The result is a verdict on f16, which later loads of the model follow: safe, safe with f32 activations, or
+    /// unsafe. A safe model stays below 65504 by a factor of at least 4. Its vectors in f16 and in f32 have cosines
+    /// of at least 0.9999.
     ///
-    /// Exits with 0 if all checks pass and with 1 if one fails. A model for which f16 is unsafe fails only
-    /// if f16 is requested.
+    /// The exit code is 0 if all checks pass, and 1 if one fails. The verdict unsafe is a failure only if f16 was
+    /// requested.
     #[command(after_long_help = report::REFERENCE_HELP)]
     Verify(VerifyArgs),
 }
@@ -118,7 +119,7 @@ impl Command {
     }
 }
 
-/// How lines on stderr are written.
+/// The format of the lines on stderr.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum LogFormat {
     /// Plain text for people.

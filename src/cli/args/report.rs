@@ -64,16 +64,17 @@ pub struct BenchArgs {
     /// Examples: f32, f16, f16/f32, packed_f16, packed_f16/packed_f16, packed_bf16, packed_bf16/f16.
     #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Measurements")]
     pub precisions: Vec<Combination>,
-    /// Measure with these maximum numbers of tokens per batch.
+    /// Measure with batches of at most this many tokens, once for each number in the list.
     #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Measurements")]
     pub batch_tokens: Vec<NonZeroUsize>,
-    /// Measure with texts of these lengths in tokens.
+    /// Measure with texts of this many tokens, once for each number in the list.
     #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Measurements")]
     pub lengths: Vec<NonZeroUsize>,
     /// Repeat each measurement N times [default: 5, or 3 with --quick]
     #[arg(long, value_name = "N", help_heading = "Measurements")]
     pub rounds: Option<NonZeroUsize>,
-    /// Time each kernel too, at the model's shapes, in each storage type and variant. Needs timestamps.
+    /// Also time each kernel at the model's shapes, in each storage type and variant. The adapter must support
+    /// timestamps.
     #[arg(long, help_heading = "Measurements")]
     pub kernels: bool,
     /// Measure on the texts of this file, one per line, instead of the built-in texts.
@@ -83,10 +84,10 @@ pub struct BenchArgs {
     pub texts: Option<PathBuf>,
     /// Compute Spearman's correlation on the scored pairs of this CSV file, in each precision.
     ///
-    /// Each row is text, text, score. A header is optional.
+    /// Each row holds two texts and their score. A header line is optional.
     #[arg(long, value_name = "FILE", help_heading = "Measurements")]
     pub pairs: Option<PathBuf>,
-    /// Measure on these adapters, by index or a part of the name, or on `all`.
+    /// Measure on the adapters with these indices or with these texts in their names, or on `all` adapters.
     #[arg(long, value_name = "INDEX|NAME", value_delimiter = ',', help_heading = "Adapters")]
     pub adapter: Vec<String>,
     /// Disable these features of the adapter: shader-f16, subgroups, timestamp-query, cooperative-matrix.
@@ -101,7 +102,7 @@ pub struct BenchArgs {
     /// Write an HTML page with plots to this file. The page loads nothing from the network.
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub html: Option<PathBuf>,
-    /// Name this run in reports, for example after the machine or the commit.
+    /// Show this name for the run in reports, for example the machine or the commit.
     #[arg(long, value_name = "TEXT", help_heading = "Output")]
     pub label: Option<String>,
     /// Print only errors on stderr.
@@ -116,14 +117,14 @@ pub struct BenchArgs {
 pub struct VerifyArgs {
     /// Check the model in this directory or with this Hugging Face Hub name.
     ///
-    /// A Hub name is `owner/name`. A bare `name` belongs to `sentence-transformers`.
+    /// A Hub name is `owner/name`. A `name` without an owner belongs to `sentence-transformers`.
     #[arg(value_name = "MODEL")]
     pub model: String,
     /// Compare with the reference vectors of this safetensors file.
     ///
-    /// The file has a tensor `embeddings` [texts, dimension] in F32 or F64. Its texts are a JSON list
-    /// in the metadata entry `texts`, or in texts.json beside the file. By default the reference vectors
-    /// built into Vectile are used, if it has some for this model.
+    /// The file has a tensor `embeddings` [texts, dimension] in F32 or F64. Its texts are a JSON list in the
+    /// metadata entry `texts`, or in texts.json beside the file. By default Vectile uses its built-in reference
+    /// vectors, if it has any for this model.
     #[arg(long, value_name = "FILE", help_heading = "Measurements")]
     pub reference: Option<PathBuf>,
     /// Measure on the texts of this file, or of stdin (`-`), one per line.
@@ -131,7 +132,7 @@ pub struct VerifyArgs {
     /// By default built-in texts are used. Two of them are as long as the model allows.
     #[arg(long, value_name = "FILE|-", help_heading = "Measurements")]
     pub texts: Option<PathBuf>,
-    /// Write the verdict also into the model's directory, as vectile-f16.json.
+    /// Also write the verdict into the model's directory, as vectile-f16.json.
     #[arg(long, help_heading = "Output")]
     pub write_verdict: bool,
     /// Write the whole report as JSON to this file.
@@ -170,20 +171,21 @@ impl VerifyArgs {
 pub struct TuneArgs {
     /// Tune for the model in this directory or with this Hugging Face Hub name.
     ///
-    /// Without MODEL, the shapes of common models are tuned, in each precision that float32, float16
-    /// and bfloat16 checkpoints run in on this adapter.
+    /// Without MODEL, the shapes of common models are tuned. They are tuned in each precision in which this adapter
+    /// runs float32, float16 and bfloat16 checkpoints.
     #[arg(value_name = "MODEL")]
     pub model: Option<String>,
-    /// Time with 4, 16, 64, 256, 1024, 4096 and 16384 rows (tokens of a batch), up to N.
+    /// Time batches of 4, 16, 64, 256, 1024, 4096 and 16384 rows (tokens), but none above N.
     #[arg(long, default_value = "4096", value_name = "N", help_heading = "Measurements")]
     pub rows: NonZeroUsize,
     /// Time each variant N times, after one warm-up run.
     #[arg(long, default_value = "3", value_name = "N", help_heading = "Measurements")]
     pub runs: NonZeroUsize,
-    /// Write all times as JSON to this file: an object with MODEL, a list of objects without.
+    /// Write all times as JSON to this file. The JSON is one object if MODEL is given, and a list of objects
+    /// otherwise.
     #[arg(long, value_name = "FILE|-", help_heading = "Output")]
     pub json: Option<PathBuf>,
-    /// Time the GPU kernels on a software adapter too. For tests.
+    /// Time the GPU kernels on a software adapter too. This option is for tests.
     #[arg(long, hide = true)]
     pub gpu_kernels: bool,
     /// Print only errors on stderr.

@@ -12,8 +12,8 @@ use super::model::RunArgs;
 pub struct ServeArgs {
     /// Serve the model in this directory or with this Hugging Face Hub name. May be given several times.
     ///
-    /// NAME is the model's name in requests. By default it is the last part of the directory, or the Hub name.
-    /// KIND is embedder, reranker, sparse or multi-vector. By default it is detected from the model's files.
+    /// NAME is the model's name in requests. By default NAME is the last part of the directory, or the Hub name.
+    /// KIND is embedder, reranker, sparse or multi-vector. By default KIND is detected from the model's files.
     #[arg(
         long = "model",
         required = true,
@@ -32,7 +32,7 @@ pub struct ServeArgs {
     /// The environment variable VECTILE_API_KEY adds a key that is not visible in the process list.
     #[arg(long = "api-key", value_name = "KEY", help_heading = "Clients")]
     pub api_keys: Vec<String>,
-    /// Allow pages of this origin to call the server, or * for all. May be given several times.
+    /// Allow web pages of this origin to call the server. `*` allows all origins. May be given several times.
     #[arg(long = "cors-origin", value_name = "ORIGIN", help_heading = "Clients")]
     pub cors_origins: Vec<String>,
     /// Accept token ids in place of texts. They must come from the model's own tokenizer.
@@ -42,39 +42,42 @@ pub struct ServeArgs {
     /// ignore them, as their own servers do; the others refuse them.
     #[arg(long, help_heading = "Clients")]
     pub ignore_unknown_fields: bool,
-    /// Replace invalid characters of requests (half an emoji, invalid UTF-8) by U+FFFD instead of refusing them.
+    /// Replace invalid characters in requests (half an emoji, invalid UTF-8) by U+FFFD instead of refusing the
+    /// request.
     #[arg(long, help_heading = "Clients")]
     pub lossy: bool,
-    /// Maximum size of a request body in bytes.
+    /// Refuse a request whose body is longer than N bytes.
     #[arg(long, value_name = "N", default_value = "33554432", help_heading = "Limits")]
     pub max_body_bytes: NonZeroUsize,
     /// Refuse a request of more than N texts.
     #[arg(long, value_name = "N", default_value = "2048", help_heading = "Limits")]
     pub max_texts: NonZeroUsize,
-    /// Hold at most N tokens of unanswered requests for each model [default: 12 batches]
+    /// For each model, accept at most N tokens of requests that are not yet answered [default: 12 batches]
     ///
-    /// Requests beyond that get 429 with a time to retry. A request counts for at most a quarter of N.
+    /// A request beyond this limit gets status 429 and the time after which to retry. A long request counts as at
+    /// most a quarter of N.
     #[arg(long, value_name = "N", help_heading = "Limits")]
     pub max_queue_tokens: Option<NonZeroUsize>,
     /// Keep at most N connections open.
     #[arg(long, value_name = "N", default_value = "1024", help_heading = "Limits")]
     pub max_connections: NonZeroUsize,
-    /// Wait at most this long for the head of a request, and on an idle connection.
+    /// Wait at most this long for the headers of a request, and for the next request on an idle connection.
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds, help_heading = "Limits")]
     pub header_timeout: Duration,
     /// Wait at most this long for the body of a request.
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds, help_heading = "Limits")]
     pub body_timeout: Duration,
-    /// Finish accepted requests for at most this long after Ctrl-C or SIGTERM. A second signal ends at once.
+    /// After Ctrl-C or SIGTERM, wait at most this long until accepted requests are finished. A second signal ends
+    /// the server at once.
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds, help_heading = "Limits")]
     pub drain: Duration,
-    /// Add the LoRA of this task to the weights, for models that have them.
+    /// Add the LoRA of this task to the weights, for models that have one LoRA per task.
     #[arg(long, value_name = "NAME", help_heading = "Model")]
     pub lora_task: Option<String>,
-    /// Put at most N tokens into a batch. Affects speed and memory, not the vectors.
+    /// Put at most N tokens into a batch. This affects speed and memory, but not the vectors.
     #[arg(long, value_name = "N", help_heading = "Model")]
     pub batch_tokens: Option<NonZeroUsize>,
-    /// Tune the models' matmuls on this GPU before loading, unless that was done before.
+    /// Before loading, tune the models' matmuls on this GPU, unless they were tuned before.
     #[arg(long, help_heading = "Model")]
     pub tune: bool,
     /// Print only errors on stderr.

@@ -25,13 +25,13 @@ pub struct TextArgs {
     /// Scale each vector to length 1, after --truncate-dim.
     #[arg(long)]
     pub normalize: bool,
-    /// Choose what happens to a text with more tokens than the model takes: truncate or error.
+    /// Choose how to treat a text with more tokens than the model takes: truncate or error.
     #[arg(long, default_value = "truncate", value_name = "RULE")]
     pub on_too_long: OnTooLong,
 }
 
 impl TextArgs {
-    /// The options of the library. The task is left open.
+    /// Returns these options as the library takes them, without a task.
     pub fn options(&self) -> EmbedOptions {
         EmbedOptions {
             prompt_name: self.prompt_name.clone(),
@@ -66,10 +66,10 @@ pub enum InputFormat {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Input")]
 pub struct LineArgs {
-    /// Read the input in this format. By default the file extension decides.
+    /// Read the input in this format. By default the file extension selects it.
     ///
-    /// Known extensions are .jsonl, .ndjson, .json, .csv, .tsv, .parquet, .arrow and .feather; .gz and .zst may
-    /// follow the text formats. Any other input is one text per line.
+    /// Known extensions are .jsonl, .ndjson, .json, .csv, .tsv, .parquet, .arrow and .feather. Text formats may be
+    /// compressed, as in .csv.gz or .csv.zst. Any other input is read as one text per line.
     #[arg(long, value_name = "FORMAT")]
     pub input_format: Option<InputFormat>,
     /// Read the text from this JSON field or column.
@@ -102,19 +102,19 @@ impl InputFormat {
 pub enum OutputFormat {
     /// One JSON object per line: `{"index":0,…,"embedding":[…]}`.
     Jsonl,
-    /// One NumPy array, without carried columns.
+    /// One NumPy array. It holds no carried columns.
     Npy,
-    /// Comma-separated values, each vector as a JSON list.
+    /// Comma-separated values, with each vector as a JSON list.
     Csv,
-    /// Tab-separated values without quotation marks, each vector as a JSON list.
+    /// Tab-separated values without quotation marks, with each vector as a JSON list.
     Tsv,
-    /// Parquet, each vector as a list of fixed size.
+    /// A file in Parquet format, with each vector as a list of fixed size.
     Parquet,
-    /// An Arrow IPC file (Feather), each vector as a list of fixed size.
+    /// An Arrow IPC file (Feather), with each vector as a list of fixed size.
     Arrow,
 }
 
-/// The treatment of a row without a usable text, or whose text cannot be embedded.
+/// The treatment of a row that has no usable text or whose text cannot be embedded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum OnError {
     /// Stop with an error that names the row.
@@ -131,33 +131,35 @@ pub struct EmbedArgs {
     pub texts: Vec<String>,
     /// Embed the texts of this file, directory, quoted pattern ('data/*.jsonl') or stdin (`-`).
     ///
-    /// May be given several times. All files must have the same format.
+    /// This option may be given several times. All files must have the same format.
     #[arg(long, short, value_name = "FILE|DIR|PATTERN|-", help_heading = "Input")]
     pub input: Vec<PathBuf>,
     #[command(flatten)]
     pub lines: LineArgs,
-    /// Choose what happens to a row without a text, or whose text cannot be embedded.
+    /// Choose how to treat a row that has no text or whose text cannot be embedded.
     #[arg(long, default_value = "fail", value_name = "RULE", help_heading = "Input")]
     pub on_error: OnError,
     /// Write the rows to this file, in the order of the texts, or to stdout (`-`).
     ///
-    /// FILE appears when it is complete. Until then, finished rows are stored in FILE.parts, unless the texts
-    /// come from stdin or from arguments.
+    /// FILE is created when all rows are finished. Until then, finished rows are stored in FILE.parts, unless the
+    /// texts come from stdin or from arguments.
     #[arg(long, short, default_value = "-", value_name = "FILE|-", help_heading = "Output")]
     pub output: PathBuf,
-    /// Resume from FILE.parts. The output is byte-identical to that of an uninterrupted run.
+    /// Resume an interrupted run from FILE.parts. The output is byte-identical to that of an uninterrupted run.
     #[arg(long, conflicts_with = "texts", help_heading = "Output")]
     pub resume: bool,
-    /// Write the output in this format. By default the extension of FILE decides, else jsonl.
+    /// Write the output in this format. By default the extension of FILE selects it; without a known extension it
+    /// is jsonl.
     ///
     /// Known extensions are .npy, .csv, .tsv, .parquet, .arrow and .feather. Text formats are compressed if FILE
     /// ends in .gz or .zst.
     #[arg(long, value_name = "FORMAT", help_heading = "Output")]
     pub format: Option<OutputFormat>,
-    /// Copy these input fields or columns to the output: all, none, names, or `all,-NAME` to leave some out.
+    /// Copy these input fields or columns to the output: all, none, a list of names, or `all,-NAME` for all but
+    /// NAME.
     ///
-    /// Names are separated by commas: `--carry id,title` copies two columns, `--carry all,-secret,-text` all but two.
-    /// The text is one of the columns.
+    /// Names are separated by commas: `--carry id,title` copies two columns, and `--carry all,-secret,-text` copies
+    /// all columns except two. The text itself is one of the columns.
     #[arg(
         long,
         default_value = "all",
@@ -166,12 +168,12 @@ pub struct EmbedArgs {
         help_heading = "Output"
     )]
     pub carry: Carry,
-    /// Name the field or column of the vectors.
+    /// Write the vectors to the field or column of this name.
     #[arg(long, default_value = "embedding", value_name = "NAME", help_heading = "Output")]
     pub embedding_column: String,
-    /// Store N rows in each part. By default a part has some megabytes of vectors.
+    /// Store N rows in each part. By default a part holds some megabytes of vectors.
     ///
-    /// A killed run loses at most one part. In Parquet output a part is a row group.
+    /// A killed run loses at most one part. In Parquet output each part becomes a row group.
     #[arg(long, value_name = "N", help_heading = "Output")]
     pub part_rows: Option<NonZeroUsize>,
     /// Store values as float32, float16, int8, uint8, binary or ubinary, as sentence-transformers does.
@@ -179,12 +181,12 @@ pub struct EmbedArgs {
     pub precision: OutputPrecision,
     /// Take the ranges of int8 and uint8 from the float32 rows of this NumPy file.
     ///
-    /// By default the ranges are those of the embedded texts.
+    /// By default the ranges are computed from all vectors of this run.
     #[arg(long, value_name = "FILE.npy", conflicts_with = "sparse", help_heading = "Output")]
     pub calibration: Option<PathBuf>,
     /// Write the sparse vectors of a SPLADE model, as `{"index":0,"indices":[…],"values":[…]}`.
     ///
-    /// Indices are the token ids whose weight is above zero.
+    /// `indices` lists the ids of the tokens whose weight is above zero.
     #[arg(long, conflicts_with_all = ["format", "truncate_dim", "normalize", "embedding_column"], help_heading = "Output")]
     pub sparse: bool,
     /// Write the token vectors of a multi-vector model (ColBERT), as `{"index":0,"embeddings":[[…],…]}`.
@@ -200,7 +202,7 @@ pub struct EmbedArgs {
     pub multi_vector: bool,
     /// Embed the texts as queries or as documents, with the model's prompt for them: query or document.
     ///
-    /// encode_query and encode_document of sentence-transformers do the same.
+    /// This is the same as encode_query and encode_document of sentence-transformers.
     #[arg(
         long = "as",
         value_name = "ROLE",
@@ -217,20 +219,21 @@ pub struct EmbedArgs {
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("other").required(true).args(["b", "input"]))]
 pub struct SimilarityArgs {
-    /// Compare this text with others.
+    /// The text to compare with the others.
     pub a: String,
-    /// Compare with this text.
+    /// The text to compare with A.
     pub b: Option<String>,
-    /// Compare with each line of this file, or of stdin (`-`), instead of B.
+    /// Compare A with each line of this file, or of stdin (`-`), instead of B.
     #[arg(long = "in", value_name = "FILE|-", help_heading = "Input")]
     pub input: Option<PathBuf>,
     /// Show only the K most similar lines, best first. By default all lines are shown, in file order.
     #[arg(long, value_name = "K", conflicts_with = "b")]
     pub top: Option<NonZeroUsize>,
-    /// Compare vectors by cosine, dot, euclidean or manhattan. By default by the model's own function.
+    /// Compare vectors by cosine, dot, euclidean or manhattan. Default: the function that the model's configuration
+    /// names.
     ///
-    /// Distances are negative, so that more similar texts always have larger scores. The model names its function
-    /// in `similarity_fn_name`; without a name it is cosine.
+    /// Distances are negated, so that more similar texts always have larger scores. The model's configuration names
+    /// its function in `similarity_fn_name`. If it names none, the default is cosine.
     #[arg(long, value_name = "FUNCTION")]
     pub similarity: Option<SimilarityFunction>,
     #[command(flatten)]
@@ -251,10 +254,11 @@ pub struct SearchArgs {
     /// Show the K best lines.
     #[arg(long, default_value = "5", value_name = "K")]
     pub top: NonZeroUsize,
-    /// Compare vectors by cosine, dot, euclidean or manhattan. By default by the model's own function.
+    /// Compare vectors by cosine, dot, euclidean or manhattan. Default: the function that the model's configuration
+    /// names.
     ///
-    /// Distances are negative, so that more similar texts always have larger scores. The model names its function
-    /// in `similarity_fn_name`; without a name it is cosine.
+    /// Distances are negated, so that more similar texts always have larger scores. The model's configuration names
+    /// its function in `similarity_fn_name`. If it names none, the default is cosine.
     #[arg(long, value_name = "FUNCTION")]
     pub similarity: Option<SimilarityFunction>,
     #[command(flatten)]
@@ -278,21 +282,22 @@ pub struct RerankArgs {
     /// Print one JSON object per line (rank, score, line, text) instead of a table.
     #[arg(long)]
     pub json: bool,
-    /// Score lines with a multi-vector model (ColBERT), by the MaxSim of token vectors.
+    /// Score lines with a multi-vector model (ColBERT), by MaxSim between the token vectors of QUERY and of the
+    /// line.
     #[arg(long)]
     pub multi_vector: bool,
     #[command(flatten)]
     pub lines: LineArgs,
     /// Prepend the model's prompt of this name to QUERY.
     ///
-    /// In a model with a chat template the prompt is the system message: the instruction of Qwen3-Reranker
-    /// and others.
+    /// If the model has a chat template, the prompt becomes the system message. In Qwen3-Reranker, for example,
+    /// this is the instruction.
     #[arg(long, value_name = "NAME", conflicts_with = "prompt", help_heading = "Texts")]
     pub prompt_name: Option<String>,
     /// Prepend this prompt to QUERY, like --prompt-name.
     #[arg(long, value_name = "TEXT", help_heading = "Texts")]
     pub prompt: Option<String>,
-    /// Choose what happens to a pair with more tokens than the model takes: truncate or error.
+    /// Choose how to treat a line that with QUERY has more tokens than the model takes: truncate or error.
     #[arg(long, default_value = "truncate", value_name = "RULE", help_heading = "Texts")]
     pub on_too_long: OnTooLong,
     #[command(flatten)]

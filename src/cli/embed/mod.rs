@@ -89,7 +89,7 @@ impl Work<'_> {
     fn dense(self, options: EmbedOptions, layout: Layout) -> Result<(), Failure> {
         let args = self.args;
         let embedder = model::open(&args.model)?;
-        // Without texts this only checks the options, and returns the dimension.
+        // A call without texts only checks the options and returns the dimension.
         let dim = block_on(embedder.embed_with::<&str>(&[], &options))?.dim;
         let ranges = match &args.calibration {
             Some(_) if !args.precision.needs_ranges() => {
@@ -111,7 +111,7 @@ impl Work<'_> {
             layout,
             settings,
             |row| match args.precision {
-                // A value beyond the range of float16 is an error, not infinity.
+                // A value beyond the range of float16 is reported as an error and does not become infinity.
                 OutputPrecision::Float16 => {
                     quantize(row, dim, OutputPrecision::Float16, None).map(|_| ())
                 }
@@ -135,7 +135,7 @@ impl Work<'_> {
     fn sparse(self, options: EmbedOptions, layout: Layout) -> Result<(), Failure> {
         let args = self.args;
         let encoder = model::open_sparse(&args.model)?;
-        // Without texts this only checks the options.
+        // A call without texts only checks the options.
         block_on(encoder.encode_with::<&str>(&[], &options))?;
         let limit = encoder.max_seq_length_of(&options);
         let layout = Layout { dim: encoder.dimension(), ..layout };
@@ -158,7 +158,7 @@ impl Work<'_> {
     fn multi_vector(self, options: EmbedOptions, layout: Layout) -> Result<(), Failure> {
         let args = self.args;
         let encoder = model::open_multi_vector(&args.model)?;
-        // Without texts this only checks the options.
+        // A call without texts only checks the options.
         block_on(encoder.encode_with::<&str>(&[], &options))?;
         let layout = Layout { dim: encoder.dimension(), ..layout };
         let (precision, adapter) = (encoder.precision().to_string(), encoder.adapter().to_string());
@@ -243,7 +243,8 @@ impl Work<'_> {
         self.args.part_rows.map_or_else(|| Layout::default_part_rows(dim), |rows| rows.get() as u64)
     }
 
-    /// Embeds all texts and completes the output. `check` refuses a row; `gather` collects the rows of a chunk.
+    /// Embeds all texts and completes the output. `check` may refuse a row, and `gather` collects the rows of a
+    /// chunk.
     fn run<'s, M: TextModel>(
         mut self,
         job: &Job<'_, M>,
@@ -255,7 +256,7 @@ impl Work<'_> {
         let args = self.args;
         let layout = Layout { part_rows: self.part_rows(layout.dim), ..layout };
         let quiet = args.model.quiet;
-        // A progress bar would be broken up by rows on the same terminal.
+        // Rows on the same terminal would break up a progress bar.
         let rows_on_terminal = args.output == Path::new("-") && std::io::stdout().is_terminal();
         let mut progress = Progress::new(self.source.total_bytes(), !quiet && !rows_on_terminal);
         let mut before = RowCounts::default();

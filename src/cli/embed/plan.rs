@@ -11,10 +11,10 @@ use crate::cli::failure::Failure;
 use crate::cli::input::{Compression, TextSource, format_of};
 use crate::cli::output::Layout;
 
-/// This many objects decide the columns of an output.
+/// The number of JSON objects that are inspected to find the columns of an output.
 const INSPECTED_ROWS: usize = 1000;
 
-/// The format and compression of the output, by the arguments or its name.
+/// The format and compression of the output, from the arguments or else from the output's name.
 pub fn output_format(args: &EmbedArgs) -> Result<(OutputFormat, Option<Compression>), Failure> {
     let output = args.output.as_path();
     let (compression, name) = match output == Path::new("-") {
@@ -96,7 +96,7 @@ pub fn carried_columns(
     Ok(args.carry.clone())
 }
 
-/// The carried fields of JSON objects and their types, by the first objects.
+/// The carried fields of JSON objects and their types, as found in the first objects.
 pub fn carried_fields(
     args: &EmbedArgs,
     inputs: &[PathBuf],

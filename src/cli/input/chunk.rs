@@ -14,7 +14,7 @@ pub const CHUNK_BYTES: usize = 4 << 20;
 pub struct Chunk {
     /// The texts. A row without one is `None`, and has an entry in `problems`.
     pub texts: Vec<Option<String>>,
-    /// For each row its number in the input, from 1: a line, a row of a table or an argument.
+    /// For each row its number in the input, from 1. It counts lines, rows of a table, or arguments.
     pub lines: Vec<u64>,
     /// Rows without a usable text, and the reason.
     pub problems: Vec<(usize, String)>,
@@ -49,10 +49,10 @@ impl Chunk {
         self.texts[row].as_deref().unwrap_or_default()
     }
 
-    /// All texts.
+    /// Returns the texts of all rows.
     ///
     /// # Errors
-    /// If a row has none.
+    /// Fails if a row has no text.
     pub fn into_texts(self) -> Result<Vec<String>, Failure> {
         match self.problems.first() {
             Some((row, problem)) => {
@@ -90,7 +90,7 @@ impl vectile::stream::Window for Chunk {
     }
 }
 
-/// How rows become texts and carried columns.
+/// Options for turning rows into texts and carried columns.
 #[derive(Debug, Clone)]
 pub struct ReadOptions {
     /// The format, or `None` if the file name decides.
@@ -119,7 +119,7 @@ pub trait RowReader: Send {
     /// Adds up to `max_rows` rows to an empty chunk, and none at the end of the file.
     fn fill(&mut self, chunk: &mut Chunk, max_rows: usize) -> Result<(), Failure>;
 
-    /// Skips rows and returns their number, which is smaller only at the end of the file.
+    /// Skips rows and returns how many were skipped. These are fewer than `rows` only at the end of the file.
     fn skip(&mut self, rows: u64) -> Result<u64, Failure>;
 
     /// The carried columns of the file.

@@ -22,10 +22,10 @@ use super::header::{carried_columns, text_column};
 use crate::cli::carried::{Carried, CarriedSchema};
 use crate::cli::failure::Failure;
 
-/// Rows decoded at a time. Small, because texts may be long.
+/// The number of rows that are decoded at a time. It is small because texts may be long.
 const BATCH_ROWS: usize = 256;
 
-/// The first bytes of an Arrow file. A stream has none of its own.
+/// The first bytes of an Arrow file. An Arrow stream has no such bytes.
 const ARROW_MAGIC: &[u8] = b"ARROW1";
 
 /// The first bytes of a Feather file of version 1, which is not Arrow IPC.
@@ -73,7 +73,7 @@ impl Projection {
         read.sort_unstable();
         read.dedup();
         let fields: Vec<Field> = carried.iter().map(|at| plain_field(schema.field(*at))).collect();
-        // Every column is among those that are read.
+        // `read` has every such column, so the search always succeeds.
         let place = |column: &usize| read.binary_search(column).unwrap_or_default();
         Ok(Projection {
             name,
@@ -111,7 +111,7 @@ impl Projection {
 }
 
 /// The type in which a column is carried. Dictionaries are replaced by their values, since an Arrow file has one
-/// dictionary for all its batches. Every column is nullable, so that files with and without nulls go together.
+/// dictionary for all its batches. Every column is nullable, so that files with and without nulls can be combined.
 fn plain_field(field: &Field) -> Field {
     let plain = match field.data_type() {
         DataType::Dictionary(_, values) => field.clone().with_data_type((**values).clone()),
@@ -123,7 +123,7 @@ fn plain_field(field: &Field) -> Field {
 fn is_text(data_type: &DataType) -> bool {
     match data_type {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => true,
-        // Texts whose writer did not mark them as UTF-8.
+        // Some writers store texts without marking them as UTF-8.
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView => true,
         DataType::Dictionary(_, values) => is_text(values),
         _ => false,
@@ -150,9 +150,9 @@ fn bytes_of(array: &dyn Array, row: usize) -> Option<&[u8]> {
 struct BatchRows {
     projection: Projection,
     batches: Batches,
-    /// The part of the last batch that was not returned yet.
+    /// The rows of the last batch that were not returned yet.
     current: Option<RecordBatch>,
-    /// Number of the last row.
+    /// The number of the row that was returned last.
     row: u64,
 }
 

@@ -15,7 +15,7 @@ use crate::cli::args::{Dialect, InputFormat, Quote};
 use crate::cli::carried::{CarriedRow, CarriedSchema, CarriedValue};
 use crate::cli::failure::Failure;
 
-/// The header line is searched for a delimiter up to this length.
+/// The maximum number of bytes of the header line that are searched for a delimiter.
 const MAXIMUM_HEADER_BYTES: u64 = 1 << 20;
 
 /// Delimiters of CSV files that have no commas.
@@ -36,7 +36,7 @@ pub struct Delimited {
     /// Number of columns of the header.
     columns: usize,
     carried: Vec<NamedColumn>,
-    /// Lines before the header.
+    /// The number of lines before the header.
     lines_before: u64,
     bytes_read: Arc<AtomicU64>,
 }
@@ -96,10 +96,11 @@ impl Delimited {
         })
     }
 
-    /// Reads the next record. Returns false at the end, and what is wrong with the record if something is.
+    /// Reads the next record. Returns false at the end of the file, and a description of the record's problem if it
+    /// has one.
     fn next_record(&mut self, record: &mut ByteRecord) -> Result<(bool, Option<String>), Failure> {
         let read = self.reader.read_byte_record(record);
-        // The parser takes the rest of the file for the value of an open quote.
+        // If a quote is never closed, the parser reads the rest of the file as its value.
         if let Some(problem) = self.quotes.problem_at_end() {
             return Err(Failure::user(format!("{}: {problem}", self.name)));
         }
@@ -135,7 +136,7 @@ impl Delimited {
         let text = value(self.text);
         match self.carried.iter().map(named).collect() {
             Ok(row) => (text, row),
-            // A row whose carried values are not UTF-8 has failed as a whole.
+            // A row with a carried value that is not UTF-8 fails as a whole.
             Err(problem) => (text.and(Err(problem)), CarriedRow::new()),
         }
     }
@@ -161,7 +162,7 @@ fn sep_line(line: &[u8]) -> Option<u8> {
     }
 }
 
-/// The separators of a file: what the options say, else a `sep=` line, else the header and the format.
+/// The separators of a file. The options come first, then a `sep=` line, then the header and the format.
 fn separators(
     format: InputFormat,
     dialect: &Dialect,
@@ -237,7 +238,7 @@ fn name_of(delimiter: u8) -> String {
     }
 }
 
-/// Adds to the failure of a missing column that the header may have another delimiter.
+/// Adds to the failure of a missing column the advice that the header may have another delimiter.
 fn with_delimiter_advice(failure: Failure, header: &[u8], separators: Separators) -> Failure {
     let other = [b',', b';', b'\t', b'|'].into_iter().find(|delimiter| {
         *delimiter != separators.delimiter
@@ -257,7 +258,7 @@ fn with_delimiter_advice(failure: Failure, header: &[u8], separators: Separators
     }
 }
 
-/// An error of the parser. Those of the watcher name their line themselves.
+/// Describes an error of the parser. Errors of the quote watcher already name their line.
 fn describe(error: &csv::Error) -> String {
     match error.kind() {
         ErrorKind::Io(error) if is_quote_problem(error) => error.to_string(),

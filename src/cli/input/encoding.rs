@@ -11,7 +11,7 @@ const UTF_8_MARK: &[u8] = b"\xef\xbb\xbf";
 /// Skips the byte order mark of UTF-8 at the start of a file.
 ///
 /// # Errors
-/// If the file is UTF-16. The message has the command that converts it.
+/// Fails if the file is UTF-16. The message contains the command that converts it.
 pub fn skip_byte_order_mark(reader: &mut TextBytes, file: &InputFile) -> Result<(), Failure> {
     let start = reader.fill_buf().map_err(|e| Failure::file(&file.path, "read", &e))?;
     if let Some(encoding) = utf_16(start) {
@@ -56,7 +56,7 @@ fn conversion(file: &InputFile, encoding: &str) -> String {
     format!("convert it to UTF-8: `{command}`")
 }
 
-/// A path as one word of a shell.
+/// Quotes a path as one word of a shell command.
 fn quoted(path: &Path) -> String {
     let path = path.display().to_string();
     let plain = |c: char| c.is_alphanumeric() || "/\\:._-+".contains(c);
@@ -69,7 +69,7 @@ fn quoted(path: &Path) -> String {
 /// The bytes as text. Under `lossy`, bytes that are not UTF-8 become U+FFFD.
 ///
 /// # Errors
-/// Names the first byte that is not UTF-8.
+/// The message names the first byte that is not UTF-8.
 pub fn utf8(bytes: &[u8], lossy: bool) -> Result<String, String> {
     match str::from_utf8(bytes) {
         Ok(text) => Ok(text.to_owned()),

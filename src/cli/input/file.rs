@@ -1,4 +1,4 @@
-//! Input files: their format by name, and their bytes without compression.
+//! Input files: finds their format by their name, and reads their decompressed bytes.
 
 use std::fs;
 use std::io::{self, BufReader, Read, Seek};
@@ -31,7 +31,7 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// The compression by the last extension, and the path without that extension.
+    /// The compression that the last extension names, and the path without that extension.
     pub fn of(path: &Path) -> (Option<Self>, PathBuf) {
         let extension = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
         let compression = match extension.as_str() {
@@ -43,7 +43,7 @@ impl Compression {
     }
 }
 
-/// The format by the name of a file; `None` for names of files that hold no texts.
+/// The format that a file's name stands for; `None` if files of this name hold no texts.
 pub fn format_of(path: &Path) -> Option<InputFormat> {
     let (compression, path) = Compression::of(path);
     let extension = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
@@ -60,7 +60,7 @@ pub fn format_of(path: &Path) -> Option<InputFormat> {
     }
 }
 
-/// Bytes of a file, without compression and buffered.
+/// The decompressed bytes of a file, buffered.
 pub type TextBytes = BufReader<Box<dyn Read + Send>>;
 
 impl InputFile {
@@ -102,7 +102,7 @@ impl InputFile {
         Ok(InputFile { path: path.to_owned(), name, format, compression, bytes })
     }
 
-    /// Opens the file. The counter holds the bytes read from it, before decompression.
+    /// Opens the file. The counter holds the number of bytes read from it, before decompression.
     pub fn open(&self) -> Result<(TextBytes, Arc<AtomicU64>), Failure> {
         let failed = |e: io::Error| Failure::file(&self.path, "read", &e);
         let file: Box<dyn Read + Send> = match self.bytes.is_none() && &*self.name == "stdin" {

@@ -18,14 +18,14 @@ pub struct JsonObjects {
     reader: TextBytes,
     fields: ObjectFields,
     state: DocumentState,
-    /// Objects read so far.
+    /// The number of objects read so far.
     objects: u64,
     /// The current line, from 1.
     line: u64,
     bytes_read: Arc<AtomicU64>,
 }
 
-/// Where in the document the reader is.
+/// The position of the reader in the document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum DocumentState {
     Start,
@@ -96,7 +96,7 @@ impl JsonObjects {
             (_, None) => {
                 return Err(self.malformed("the JSON array has no end; is the file complete?"));
             }
-            // `datasets` wrote an array for each batch of rows.
+            // Another array follows: some files of the `datasets` library have one array for each batch of rows.
             (DocumentState::End, Some(b'[')) => {
                 self.advance(b'[');
                 self.state = DocumentState::ArrayStart;
@@ -128,7 +128,8 @@ impl JsonObjects {
         Ok(true)
     }
 
-    /// Reads a value up to its end. Line breaks between its tokens become spaces, so that carried fields fit a line.
+    /// Reads a value up to its end. Line breaks between its tokens become spaces, so that carried fields fit on one
+    /// line.
     fn read_value(&mut self, value: &mut Vec<u8>) -> Result<(), Failure> {
         value.clear();
         let in_array = self.state == DocumentState::AfterValue;

@@ -10,7 +10,7 @@ use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, Unexpected, 
 /// The string in `field` of a JSON object. If the field occurs twice, the last one counts, as in Python.
 ///
 /// # Errors
-/// Describes the problem and its column.
+/// The message describes the problem and its column.
 pub fn text_of(line: &str, field: &str) -> Result<String, String> {
     let mut json = serde_json::Deserializer::from_str(line);
     let in_text = Cell::new(false);
@@ -35,7 +35,7 @@ pub fn text_of(line: &str, field: &str) -> Result<String, String> {
 
 struct Object<'a> {
     field: &'a str,
-    /// Set while the text is read.
+    /// True while the text is being read.
     in_text: &'a Cell<bool>,
 }
 
@@ -89,7 +89,7 @@ impl<'de> Visitor<'de> for Text<'_> {
         Ok(text.to_owned())
     }
 
-    /// By default pandas writes an object of columns instead of rows.
+    /// A field holds an object if pandas wrote columns instead of rows, which is its default.
     fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<String, A::Error> {
         Err(A::Error::custom(format!(
             "invalid type: map, expected a string in the field `{}`; if pandas wrote the file, write rows with \
@@ -98,7 +98,7 @@ impl<'de> Visitor<'de> for Text<'_> {
         )))
     }
 
-    /// Without the value: it may stand for NaN or Infinity.
+    /// The message leaves out the value, which may stand for NaN or Infinity.
     fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<String, E> {
         Err(E::invalid_type(Unexpected::Other("number"), &self))
     }
@@ -119,7 +119,7 @@ pub fn without_nonfinite(line: &str) -> Cow<'_, str> {
     let mut rest = line;
     while !rest.is_empty() {
         let (outside, after) = rest.split_at(rest.find('"').unwrap_or(rest.len()));
-        // A float, so that a text that is NaN is reported as a number.
+        // The replacement is a float, so that NaN in place of a text is reported as a number.
         out.push_str(&outside.replace("NaN", "0e0").replace("Infinity", "0e000000"));
         let (string, after) = after.split_at(string_length(after));
         out.push_str(string);
@@ -149,19 +149,19 @@ pub fn replace_lone_surrogates(line: &str) -> Cow<'_, str> {
                 at += 6;
             }
             (Some(_), _) => at += 6,
-            // Another escape, such as `\\`, which takes the next byte with it.
+            // Another escape, such as `\\`: the byte after its backslash belongs to it.
             (None, _) => at = (at + 2).min(bytes.len()),
         }
     }
     match out {
-        // Only ASCII was replaced by ASCII.
+        // ASCII was replaced by ASCII only, so the line is still UTF-8.
         Some(out) => Cow::Owned(String::from_utf8_lossy(&out).into_owned()),
         None => Cow::Borrowed(line),
     }
 }
 
-/// The length of the string at the start of `json`, with its quotes; all of `json` if the string has no end, and 0 if
-/// there is none.
+/// The length of the string at the start of `json`, with its quotes. It is the length of `json` if the string has
+/// no end, and 0 if there is no string.
 fn string_length(json: &str) -> usize {
     let mut escaped = false;
     for (at, byte) in json.bytes().enumerate() {
@@ -185,7 +185,7 @@ pub fn members(line: &str) -> impl Iterator<Item = (Cow<'_, str>, &str)> {
         let (name, after) = split_value(rest)?;
         let (value, after) = split_value(after.trim_ascii_start().strip_prefix(':')?)?;
         rest = after.trim_ascii_start().strip_prefix(',').unwrap_or_default();
-        // A name with half of a surrogate pair stays as it was written.
+        // A name with half of a surrogate pair cannot be decoded and stays as it was written.
         let name = serde_json::from_str::<String>(name).map_or(Cow::Borrowed(name), Cow::Owned);
         Some((name, value))
     })

@@ -19,8 +19,8 @@ pub struct Lines {
     lossy: bool,
     /// Reads the fields, if lines are JSON objects.
     objects: Option<ObjectFields>,
-    /// Whether the input may pause for a long time, as stdin and pipes do. A chunk then ends where the buffer
-    /// does, so that rows are not held back until more input arrives.
+    /// Whether the input may pause for a long time, as stdin and pipes do. A chunk then ends where the buffered
+    /// input ends, so that rows do not wait until more input arrives.
     live: bool,
     line: u64,
     bytes_read: Arc<AtomicU64>,
@@ -38,7 +38,8 @@ impl Lines {
     /// line end.
     fn next_line(&mut self, line: &mut Vec<u8>) -> Result<bool, Failure> {
         if self.line == 0 {
-            // Not when the file is opened: stdin may be empty for a while, and the model can load meanwhile.
+            // The mark is skipped here, not when the file is opened. Stdin may be empty for a while, and the model
+            // can load meanwhile.
             skip_byte_order_mark(&mut self.reader, &self.file)?;
         }
         line.clear();
@@ -63,7 +64,7 @@ impl Lines {
         Ok(true)
     }
 
-    /// Whether a line is a row. Blank lines between JSON objects are not.
+    /// Whether a line is a row. Blank lines between JSON objects are no rows.
     fn is_row(&self, line: &[u8]) -> bool {
         self.objects.is_none() || !line.trim_ascii().is_empty()
     }

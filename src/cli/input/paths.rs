@@ -7,8 +7,8 @@ use super::file::format_of;
 use crate::cli::args::InputFormat;
 use crate::cli::failure::Failure;
 
-/// The files of `inputs`, in the given order; those of a directory or pattern are sorted by name and do not
-/// include `output` and its temporary files.
+/// Returns the files of `inputs` in the given order. The files of a directory or pattern are sorted by name. They
+/// do not include `output` and its temporary files.
 pub fn expand(inputs: &[PathBuf], output: &Path) -> Result<Vec<PathBuf>, Failure> {
     let mut files = Vec::new();
     for input in inputs {
@@ -90,8 +90,8 @@ fn list_directory(
     Ok(())
 }
 
-/// Whether a file of a directory holds texts by its name. Unlike an explicit input, a plain text file must end
-/// in .txt.
+/// Whether the name of a file in a directory says that it holds texts. Unlike an explicit input, a plain text file
+/// must end in .txt.
 fn holds_texts(path: &Path) -> bool {
     match format_of(path) {
         Some(InputFormat::Txt) => {

@@ -1,17 +1,17 @@
 //! Watches the quotation marks of a CSV or TSV file while a parser reads it.
 //!
-//! A parser accepts some mistakes without an error, and merges rows or cuts values: a quote that is never closed, and
-//! quotes that are escaped in a way the parser was not told about. These are errors here.
+//! Two mistakes make a parser merge rows or cut values without an error: a quote that is never closed, and quotes
+//! that are escaped in a way the parser was not told about. The watcher reports both as errors.
 
 use std::fmt;
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// A longer quoted value is taken for a quote that is never closed.
+/// The maximum length of a quoted value in bytes. A longer one is reported as a quote that is never closed.
 const MAXIMUM_QUOTED_BYTES: u64 = 64 << 20;
 
-/// How values are separated and quoted.
+/// The characters that separate and quote values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Separators {
     pub delimiter: u8,
@@ -20,7 +20,7 @@ pub struct Separators {
     pub escape: Option<u8>,
 }
 
-/// The findings of a watcher, which may be ahead of the parser by the size of a buffer.
+/// The findings of a watcher. The watcher may be ahead of the parser by the size of a buffer.
 #[derive(Debug, Default)]
 pub struct QuoteState {
     /// The line of the quote that is open after the last byte, or 0.
@@ -50,7 +50,7 @@ impl QuoteState {
 
 const ADVICE: &str = "close it, or read quotation marks as ordinary characters with --quote none";
 
-/// Passes the bytes of a file on, and fails at a mistake.
+/// Passes the bytes of a file to the parser, and fails at a mistake in the quotation marks.
 pub struct QuoteWatcher<R> {
     inner: R,
     separators: Separators,
@@ -65,7 +65,7 @@ pub struct QuoteWatcher<R> {
     last_byte: u8,
 }
 
-/// Where in a value the last byte was.
+/// The position of the last byte within a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ValuePlace {
     Start,
@@ -164,8 +164,8 @@ impl<R> QuoteWatcher<R> {
         })
     }
 
-    /// Text follows a closing quote. If the quoted value is on one line, the text belongs to the value, as in other
-    /// programs. Otherwise a stray quote has merged lines.
+    /// Decides how to read text that follows a closing quote. If the quoted value is on one line, the text belongs
+    /// to the value, as in other programs. Otherwise a stray quote has merged lines.
     fn text_after_quote(&self) -> Result<ValuePlace, String> {
         let (open, line) = (self.open_line, self.line);
         if self.ends_with_backslash {
@@ -219,7 +219,7 @@ mod tests {
     fn watch(text: &str, separators: Separators) -> Result<Arc<QuoteState>, String> {
         let mut watcher = QuoteWatcher::new(text.as_bytes(), separators, 1);
         let state = watcher.state();
-        // In pieces of any size the result is the same.
+        // The result does not depend on the size of the pieces.
         let mut buffer = [0; 3];
         while watcher.read(&mut buffer).map_err(|error| error.to_string())? > 0 {}
         Ok(state)

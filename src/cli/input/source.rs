@@ -24,11 +24,11 @@ enum Input {
 struct Files {
     options: ReadOptions,
     files: Vec<InputFile>,
-    /// How many files were opened.
+    /// The number of files that were opened.
     opened: usize,
     /// The open file; `None` after the last.
     reader: Option<Box<dyn RowReader>>,
-    /// Bytes of the files before the open one.
+    /// The size of all files before the open one, in bytes.
     bytes_before: u64,
 }
 
@@ -38,12 +38,12 @@ impl TextSource {
         TextSource { rows: Input::Arguments { texts: texts.into_iter(), taken: 0 } }
     }
 
-    /// A file, or stdin if the path is `-`, without carried columns.
+    /// Opens a file, or stdin if the path is `-`, without carried columns.
     pub fn open(path: &Path, args: &LineArgs) -> Result<Self, Failure> {
         TextSource::open_all(&[path.to_owned()], args, Carry::none())
     }
 
-    /// Files of the same format, one after the other, with carried columns. `-` is stdin.
+    /// Opens files of the same format, which are read one after the other, with carried columns. `-` is stdin.
     pub fn open_all(paths: &[PathBuf], args: &LineArgs, carry: Carry) -> Result<Self, Failure> {
         let options = ReadOptions::new(args, carry);
         let files = paths.iter().map(|path| InputFile::find(path, options.format));
@@ -89,10 +89,10 @@ impl TextSource {
         }
     }
 
-    /// All texts that are left.
+    /// Returns all texts that were not read yet.
     ///
     /// # Errors
-    /// If a row has no text.
+    /// Fails if a row has no text.
     pub fn read_all(mut self) -> Result<Vec<String>, Failure> {
         let mut texts = Vec::new();
         while let Some(chunk) = self.next_chunk(usize::MAX)? {
@@ -104,7 +104,7 @@ impl TextSource {
     /// Skips rows that an earlier run has embedded.
     ///
     /// # Errors
-    /// If the input has fewer rows.
+    /// Fails if the input has fewer rows.
     pub fn skip(&mut self, rows: u64) -> Result<(), Failure> {
         let mut left = rows;
         if let Input::Files(files) = &mut self.rows {
@@ -135,7 +135,7 @@ impl TextSource {
         }
     }
 
-    /// The files that can be read again: not stdin, pipes or devices.
+    /// The files that can be read again. Stdin, pipes and devices are left out.
     pub fn regular_files(&self) -> Vec<&Path> {
         let regular = self.files().iter().filter(|file| file.bytes.is_some());
         regular.map(|file| file.path.as_path()).collect()

@@ -27,7 +27,7 @@ pub struct Block {
 /// The vectors of rows. A row without a vector has zeros in dense rows, and an empty vector otherwise.
 #[derive(Debug, Clone)]
 pub enum Vectors {
-    /// The values per row, and the values of all rows.
+    /// The number of values per row, and the values of all rows.
     Dense(usize, Vec<f32>),
     Sparse(Vec<SparseVector>),
     /// The token vectors of each text.
@@ -77,7 +77,7 @@ impl Block {
 
 /// The vectors of a block in the precision of the output.
 pub enum VectorValues<'a> {
-    /// The numbers per row, and the numbers of all rows.
+    /// The number of values per row, and the converted values of all rows.
     Dense(usize, Quantized),
     Sparse(&'a [SparseVector]),
     Multi(&'a [MultiVector]),

@@ -29,7 +29,7 @@ use super::row_format::{Extent, RowFormat, WriteError};
 use super::sink::Sink;
 use crate::cli::carried::{Carried, CarriedSchema, FieldType};
 
-/// The name of list values, as other programs use it.
+/// The name of list values that other programs use.
 const ITEM: &str = "item";
 
 /// Makes record batches of carried columns and vectors.
@@ -61,7 +61,7 @@ impl BatchBuilder {
             OutputPrecision::Int8 | OutputPrecision::Binary => DataType::Int8,
             OutputPrecision::Uint8 | OutputPrecision::Ubinary => DataType::UInt8,
         };
-        // Fits: vectors are at most as wide as a layer of the model.
+        // The conversion cannot overflow: a vector is at most as wide as a layer of the model.
         let columns = layout.precision.columns(layout.dim) as i32;
         let item = Arc::new(Field::new(ITEM, value, true));
         let vectors =
@@ -121,10 +121,11 @@ impl BatchBuilder {
     }
 }
 
-/// The metadata of the input's schema, for the output: with it pandas restores its index and `datasets` its features.
+/// Returns the metadata of the input's schema that the output keeps. From it pandas restores its index, and the
+/// `datasets` library restores its features.
 ///
-/// The entry of pandas describes the names of all columns together. It is dropped where they are not plain strings,
-/// which the name of the vectors is.
+/// The pandas entry has one description for the names of all columns. The name of the vector column is a plain
+/// string, so the description is dropped if the other names are not plain strings.
 fn kept_metadata(metadata: &Metadata) -> Metadata {
     let mut metadata = metadata.clone();
     let pandas = metadata.get("pandas").and_then(|json| serde_json::from_str::<Value>(json).ok());
@@ -169,7 +170,8 @@ fn properties(layout: &Layout, schema: &Schema, extent: Extent) -> WriterPropert
     let is_whole = extent == Extent::Whole;
     let vectors =
         ColumnPath::new(vec![layout.vector_column.to_string(), "list".into(), ITEM.into()]);
-    // Values of vectors neither repeat nor compress, and nobody filters rows by them.
+    // The vector column has no dictionary, compression or statistics: its values neither repeat nor compress, and
+    // no reader filters rows by them.
     let metadata = schema.metadata().iter();
     let entries: Vec<KeyValue> =
         metadata.map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect();
@@ -181,7 +183,7 @@ fn properties(layout: &Layout, schema: &Schema, extent: Extent) -> WriterPropert
         .set_column_encoding(vectors.clone(), Encoding::PLAIN)
         .set_column_statistics_enabled(vectors, EnabledStatistics::None)
         .set_max_row_group_row_count(is_whole.then_some(layout.part_rows as usize))
-        // The writer of parts ends a part before it is too large.
+        // The parts of an output end before they are too large for one row group.
         .set_max_row_group_bytes(is_whole.then_some(PART_BYTES))
         .build()
 }
@@ -251,7 +253,7 @@ pub fn join_parquet(
     Ok(writer.into_inner()?.finish()?)
 }
 
-/// Writes Arrow batches: a part is a stream, the whole output is a file.
+/// Writes Arrow batches. A part is an Arrow stream, and the whole output is an Arrow file.
 pub enum ArrowWriter {
     Stream(BatchBuilder, StreamWriter<Sink>),
     File(BatchBuilder, FileWriter<Sink>),

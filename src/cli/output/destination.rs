@@ -23,7 +23,7 @@ impl Destination {
             return Ok(Destination::Stdout);
         }
         let failed = |e: io::Error| Failure::file(output, "written", &e);
-        // A link stays a link: the file it points to is replaced.
+        // If the path is a link, the file it points to is replaced and the link stays.
         let path = match output.canonicalize() {
             Ok(path) => path,
             Err(e) if e.kind() == io::ErrorKind::NotFound => output.to_owned(),
@@ -76,7 +76,7 @@ impl OpenDestination {
         })
     }
 
-    /// A writer of its bytes.
+    /// Returns a writer of the destination's bytes.
     pub fn bytes(&self) -> Result<Box<dyn Write + Send>, Failure> {
         let file = match self {
             OpenDestination::Stdout => return Ok(Box::new(io::stdout())),
@@ -96,7 +96,7 @@ impl OpenDestination {
         }
     }
 
-    /// Gives a file its name, after all bytes were written.
+    /// Gives a file its final name, after all bytes were written.
     pub fn commit(self) -> Result<(), Failure> {
         match self {
             OpenDestination::File(file) => file.commit(),
@@ -105,8 +105,8 @@ impl OpenDestination {
     }
 }
 
-/// A file that is written as `FILE.part` and renamed to `FILE` by [`AtomicFile::commit`]. If it is dropped before,
-/// it is removed.
+/// A file that is written as `FILE.part` and renamed to `FILE` by [`AtomicFile::commit`]. If it is dropped before
+/// that, `FILE.part` is removed.
 pub struct AtomicFile {
     temporary: PathBuf,
     path: PathBuf,
@@ -118,7 +118,7 @@ pub struct AtomicFile {
 impl Drop for AtomicFile {
     fn drop(&mut self) {
         if !self.committed {
-            // The error that led here was reported already.
+            // The error because of which the file is dropped was already reported.
             let _ = fs::remove_file(&self.temporary);
         }
     }
@@ -158,8 +158,8 @@ pub fn sync_directory_of(path: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-/// A temporary file without a name, which disappears with the process, and its directory: that of `output`, which
-/// must have room for the rows anyway, or the system's.
+/// Creates a temporary file without a name, which disappears with the process. Returns it with its directory. This
+/// is the directory of `output`, which must have room for the rows anyway, or the system's temporary directory.
 pub fn temporary_file(output: &Path) -> Result<(File, PathBuf), Failure> {
     let directory = match output.parent() {
         Some(parent) if output.is_file() || !output.exists() => match parent == Path::new("") {

@@ -41,14 +41,14 @@ pub fn row_writer(
     })
 }
 
-/// Writes a part: in its format, or spooled until the ranges of all rows are known.
+/// Writes a part in the output's format, or spools it if the ranges of all rows are not known yet.
 pub enum PartWriter {
     Format(Box<dyn RowFormat>),
     Spool(Box<SpoolWriter>),
 }
 
 impl PartWriter {
-    /// A writer into a file. `first` is the index of the part's first row.
+    /// Creates a writer into a file. `first` is the index of the part's first row.
     pub fn new(file: &File, layout: &Layout, first: u64) -> Result<Self, WriteError> {
         let bytes = Box::new(file.try_clone()?);
         match layout.needs_all_rows() {

@@ -8,7 +8,7 @@ use crate::cli::args::OutputFormat;
 use crate::cli::carried::{CarriedSchema, FieldType};
 use crate::cli::input::Compression;
 
-/// A part ends after the row with which it reaches this many bytes of input.
+/// A part ends after the row with which its input reaches this many bytes.
 pub const PART_BYTES: usize = 64 << 20;
 /// By default the vectors of a part take about this many bytes.
 const PART_VECTOR_BYTES: usize = 16 << 20;
@@ -21,24 +21,24 @@ pub struct Layout {
     pub format: OutputFormat,
     pub compression: Option<Compression>,
     pub precision: OutputPrecision,
-    /// Values of a vector, before they are stored in `precision`.
+    /// The number of values in a vector before it is stored in `precision`.
     pub dim: usize,
     /// The name of the column of the vectors.
     pub vector_column: Arc<str>,
-    /// The carried columns, as far as the input has them before the first row.
+    /// The carried columns, as far as they are known before the first row.
     pub carried: CarriedSchema,
     /// The carried columns and their types, if they come from JSON objects and the format needs columns.
     pub fields: Vec<(Arc<str>, FieldType)>,
     /// The ranges of int8 and uint8, if `--calibration` sets them.
     pub ranges: Option<Ranges>,
-    /// Maximum rows of a part.
+    /// Maximum number of rows in a part.
     pub part_rows: u64,
     /// Suppresses notes on stderr.
     pub quiet: bool,
 }
 
 impl Layout {
-    /// The default for `part_rows`: some megabytes of vectors, and a power of two.
+    /// The default for `part_rows`: a power of two whose vectors take some megabytes.
     pub fn default_part_rows(dim: usize) -> u64 {
         let rows = PART_VECTOR_BYTES / (dim * 4).max(1);
         (1 << rows.max(256).ilog2()).min(MAXIMUM_PART_ROWS)

@@ -1,7 +1,7 @@
 //! Writes rows to an output in any format.
 //!
-//! Rows that go from files to a file are stored in parts, which are joined at the end: see [`parts`]. Rows from or
-//! to anything else are written at once, or wait in a temporary file if the start of the output depends on all rows.
+//! Rows that go from files to a file are stored in parts, which are joined at the end: see [`parts`]. All other
+//! rows are written at once. If the start of the output depends on all rows, they wait in a temporary file.
 
 mod block;
 #[cfg(feature = "bulk")]
@@ -40,9 +40,9 @@ pub use parts::{Parts, RowCounts, RunSettings};
 
 /// An output that is open for rows.
 pub enum Output<'a> {
-    /// Each block is written as it comes.
+    /// Each block is written when it arrives.
     Stream { out: OpenDestination, writer: Box<dyn RowFormat>, layout: Layout },
-    /// Rows wait in a temporary file. `directory` is where that file takes space.
+    /// Rows wait in a temporary file. `directory` is the directory in which that file takes space.
     Held {
         out: OpenDestination,
         writer: PartWriter,
@@ -56,7 +56,7 @@ pub enum Output<'a> {
 }
 
 impl<'a> Output<'a> {
-    /// An output that cannot be resumed: it is complete, or it does not exist.
+    /// Opens an output that cannot be resumed. The output file exists only once it is complete.
     pub fn without_parts(
         destination: Destination,
         output: &Path,
@@ -64,7 +64,7 @@ impl<'a> Output<'a> {
         interrupt: &Interrupt,
     ) -> Result<Self, Failure> {
         let out = OpenDestination::open(destination, interrupt)?;
-        // The header of a NumPy array holds the number of rows.
+        // The header of a NumPy array holds the number of rows, which is known only at the end.
         if layout.needs_all_rows() || layout.format == OutputFormat::Npy {
             let (file, directory) = temporary_file(output)?;
             let failed = |e: &io::Error| Failure::file(&directory, "written", e);

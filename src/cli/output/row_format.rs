@@ -10,7 +10,7 @@ pub trait RowFormat: Send {
     /// Appends the rows of a block.
     fn write(&mut self, block: &Block, vectors: &VectorValues) -> Result<(), WriteError>;
 
-    /// Sends buffered rows on, for a reader that may be waiting.
+    /// Sends buffered rows to a reader that may be waiting.
     fn flush(&mut self) -> Result<(), WriteError>;
 
     /// Completes the format after the last row.
@@ -48,7 +48,8 @@ impl From<Failure> for WriteError {
 }
 
 impl WriteError {
-    /// Names the row of the input, if the error is about one. `first` is the index of the block's first row.
+    /// Adds the number of the input's row, if the error is about one row. `first` is the index of the block's first
+    /// row.
     pub fn in_block(self, first: u64) -> Self {
         match self {
             WriteError::Row(at, problem) => WriteError::Failure(Failure::User(format!(
@@ -59,7 +60,7 @@ impl WriteError {
         }
     }
 
-    /// The failure of the command. `describe` turns an I/O error into one.
+    /// Turns the error into the failure of the command. `describe` does this for an I/O error.
     pub fn into_failure(self, first: u64, describe: impl Fn(&io::Error) -> Failure) -> Failure {
         match self.in_block(first) {
             WriteError::Io(error) => describe(&error),
@@ -69,7 +70,7 @@ impl WriteError {
     }
 }
 
-/// The problem of a row whose field `name` is a string that is valid JSON and not text.
+/// Describes a row whose field `name` is a valid JSON string but no text, because it has half of a surrogate pair.
 pub fn half_surrogate(name: &str) -> String {
     format!(
         "has half of a surrogate pair (half an emoji) in `{name}`; replace it with --lossy, or leave the field out with \

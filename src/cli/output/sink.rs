@@ -81,7 +81,7 @@ impl Write for Sink {
         Ok(taken)
     }
 
-    /// Sends buffered bytes to a reader that may be waiting. Compressed outputs keep them.
+    /// Sends buffered bytes to a reader that may be waiting. A compressed output keeps its buffered bytes.
     fn flush(&mut self) -> io::Result<()> {
         match &mut self.encoder {
             Encoder::Plain(plain) => plain.flush(),

@@ -12,7 +12,7 @@ use super::sink::Sink;
 use crate::cli::carried::{Carried, CarriedRow, CarriedValue};
 use crate::cli::failure::Failure;
 
-/// Writes numbers as a JSON list, each with the fewest digits that are read back to the same bits.
+/// Writes numbers as a JSON list, each with the fewest digits from which the same bits are read back.
 fn write_numbers<T: Copy, N: Serialize>(
     out: &mut impl Write,
     values: &[T],
@@ -152,8 +152,8 @@ impl RowFormat for JsonlWriter {
 
 /// Writes comma-separated or tab-separated values. A vector is a JSON list in one value.
 ///
-/// TSV has no quotation marks, so that other programs read it back whatever they take for one. A value with a tab or a
-/// line break cannot be written there.
+/// TSV is written without quotation marks, because programs differ in the marks that they read. A value with a tab
+/// or a line break therefore cannot be written in TSV.
 pub struct DelimitedWriter {
     out: csv::Writer<Sink>,
     is_tsv: bool,
@@ -204,10 +204,10 @@ fn csv_error(error: csv::Error) -> WriteError {
     }
 }
 
-/// A carried value as plain text. Null is empty.
+/// A carried value as plain text. Null becomes an empty text.
 ///
 /// # Errors
-/// Describes a JSON string that is not text.
+/// Fails for a JSON string that is not text, because it has half of a surrogate pair.
 fn plain(name: &str, value: &CarriedValue) -> Result<String, String> {
     Ok(match value {
         CarriedValue::Text(text) => text.clone(),

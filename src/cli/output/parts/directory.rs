@@ -19,7 +19,7 @@ pub struct PartsDirectory {
     directory: PathBuf,
     /// The file that the parts become.
     path: PathBuf,
-    /// Moves to [`Parts`] when the run begins.
+    /// The lock on the directory. It moves to [`Parts`] when the run begins.
     lock: Option<File>,
     /// Whether the files of an earlier run were read without errors.
     is_readable: bool,
@@ -30,13 +30,13 @@ pub struct PartsDirectory {
 }
 
 impl PartsDirectory {
-    /// Opens `path.parts`, which may have parts of an earlier run only if `resume`.
+    /// Opens `path.parts`. It may hold parts of an earlier run only if `resume` is set.
     pub fn open(path: &Path, resume: bool, interrupt: &Interrupt) -> Result<Self, Failure> {
         let directory = beside(path, "parts");
         let failed = |e: io::Error| Failure::file(&directory, "written", &e);
         match fs::create_dir(&directory) {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists && directory.is_dir() => {}
-            // Removed on Ctrl-C until the first part is complete.
+            // Until the first part is complete, Ctrl-C removes the directory.
             made => made.map(|()| interrupt.set_unfinished(Some(&directory))).map_err(failed)?,
         }
         let lock = File::create(directory.join(LOCK_FILE)).map_err(failed)?;
@@ -123,7 +123,7 @@ impl PartsDirectory {
     ) -> Result<Parts<'a>, Failure> {
         let mut manifest = self.manifest.take().filter(|_| !self.complete.is_empty());
         if let Some(manifest) = &mut manifest {
-            // Decided by the rows, not by the manifest: the run may have been resumed with another rule.
+            // The rows tell this and not the manifest, because the run may have been resumed with another rule.
             let failed = self.complete.iter().any(|entry| entry.counts.failed > 0);
             manifest.insert("on_error".into(), if failed { "null" } else { "fail" }.into());
             self.compare(manifest, &settings)?;
@@ -181,12 +181,12 @@ impl Drop for PartsDirectory {
     }
 }
 
-/// Whether a setting is compatible. A run without failed rows may be resumed with `--on-error null`.
+/// Whether a setting allows the run to be resumed. A run without failed rows may be resumed with `--on-error null`.
 fn same(name: &str, was: Option<&Value>, is: &Value) -> bool {
     was == Some(is) || (name == "on_error" && was == Some(&"fail".into()) && is == "null")
 }
 
-/// A setting for messages, shortened.
+/// The value of a setting for messages, shortened.
 fn shown(value: &Value) -> String {
     const MAXIMUM_CHARS: usize = 300;
     let text = value.to_string();

@@ -1,17 +1,17 @@
-//! Stores rows in parts, so that a run can be resumed however it ended.
+//! Stores rows in parts, so that a run can be resumed in whatever way it ended.
 //!
 //! `OUTPUT.parts` holds a manifest of the run's settings, the parts, and a journal of the complete parts:
 //!
 //! 1. A part is written as `part.tmp`, synced and renamed. It ends after a fixed number of rows or bytes of input.
-//!    Where it ends depends only on the input, and a row does not depend on its neighbours, so a part that is
-//!    written again is byte-identical.
+//!    The end of a part depends only on the input, and a row does not depend on its neighbours. A part that is
+//!    written again is therefore byte-identical.
 //! 2. Before the first part counts, the manifest is written beside it, synced and renamed.
 //! 3. A synced line in the journal makes a part count. An incomplete last line is ignored.
 //! 4. At the end the parts are joined into `OUTPUT.part`, which is synced and renamed to `OUTPUT`. Then the parts
 //!    are removed, the manifest first.
 //!
-//! A run that is killed between any two of these steps loses the rows of at most one part. An input that fits one
-//! part has no manifest, since there is nothing to resume.
+//! A run that is killed between any two of these steps loses the rows of at most one part. An input that fits into
+//! one part gets no manifest, since there is nothing to resume.
 
 pub mod directory;
 
@@ -36,8 +36,8 @@ const JOURNAL: &str = "journal.jsonl";
 const LOCK_FILE: &str = "lock";
 const UNFINISHED_PART: &str = "part.tmp";
 
-/// Rows, or approximate bytes of input, that are written at once. The sizes are fixed because a format's output may
-/// depend on how many rows it gets at once.
+/// The number of rows that are written at once, unless [`BATCH_BYTES`] of input are reached before. Both are fixed,
+/// because a format's output may depend on how many rows it gets at once.
 const BATCH_ROWS: usize = 1024;
 const BATCH_BYTES: usize = 4 << 20;
 
@@ -81,9 +81,9 @@ struct OpenPart {
     writer: PartWriter,
     file: File,
     counts: RowCounts,
-    /// Size of its rows in the input, in bytes.
+    /// The size of the part's rows in the input, in bytes.
     weight: usize,
-    /// Rows that are not written yet.
+    /// The rows of the part that are not written yet.
     waiting: Option<Block>,
     waiting_bytes: usize,
 }
@@ -116,7 +116,7 @@ fn part_path(directory: &Path, part: u64) -> PathBuf {
 
 /// Removes the files of an earlier run from a directory of parts, except the lock.
 fn remove_files(directory: &Path) -> io::Result<()> {
-    // The manifest goes first: without it the other files are not taken for a run.
+    // The manifest is removed first, because without it the other files do not count as a run.
     match fs::remove_file(directory.join(MANIFEST)) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         _ => {}
@@ -131,7 +131,8 @@ fn remove_files(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes a directory of parts. Files that cannot be removed are ignored later, since their manifest is gone.
+/// Removes a directory of parts. Files that cannot be removed are ignored by later runs, because their manifest is
+/// gone.
 fn remove(directory: &Path) {
     let removed = remove_files(directory);
     let _ = fs::remove_file(directory.join(LOCK_FILE));
@@ -263,7 +264,7 @@ impl Parts<'_> {
             lines.push(b'\n');
         }
         let file = File::options().create(true).append(true).open(&path)?;
-        // These lines were read before; anything after them was incomplete.
+        // The complete lines were read before. Anything after them is an incomplete line.
         file.set_len(lines.len() as u64)?;
         file.sync_all()?;
         sync_directory_of(&path)?;
