@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::server::routes::{ApiError, App, router};
 
-/// Read buffer of a connection, which bounds the head of a request.
+/// Size of a connection's read buffer, which is also the maximum size of a request's head.
 const BUFFER_BYTES: usize = 64 << 10;
 /// Pause after an error of the listener, for example when the limit on open files is reached.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -24,7 +24,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const QUIET: Duration = Duration::from_millis(250);
 /// Time limit for telling a client that there are too many connections.
 const REFUSAL_TIMEOUT: Duration = Duration::from_millis(500);
-/// Maximum number of clients being told so at once; further ones are closed without an answer.
+/// Maximum number of clients that are told so at the same time. Further connections are closed without an
+/// answer.
 const MAX_REFUSALS: usize = 64;
 
 /// Accepts connections until `stop`, then finishes the requests in flight. Returns how many requests
@@ -85,7 +86,7 @@ pub(crate) async fn serve(
 
 /// Waits until the server is told to stop.
 pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // The sender lives as long as the server; if it is gone, the server ends as well.
+    // The sender exists as long as the server. If it was dropped, the server ends as well.
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
@@ -133,7 +134,7 @@ async fn refuse(mut stream: TcpStream) {
 /// Waits until no request is in flight and none has arrived for [`QUIET`], then closes the connections.
 /// Takes at most `drain`. Returns the number of unanswered requests.
 ///
-/// While stopping, responses carry `connection: close`, so that busy clients disconnect by themselves
+/// While the server stops, responses carry `connection: close`. Busy clients then disconnect by themselves,
 /// and no connection is closed while a request is on its way.
 async fn drain(app: &App, graceful: GracefulShutdown) -> usize {
     let end = Instant::now() + app.options.drain;
@@ -148,7 +149,7 @@ async fn drain(app: &App, graceful: GracefulShutdown) -> usize {
     }
     let abandoned = app.metrics.requests_in_flight();
     if abandoned == 0 {
-        // Idle connections close at once; one with half a request head is not waited for.
+        // Idle connections close at once. A connection with an incomplete request head is not waited for.
         let _ = tokio::time::timeout(QUIET, graceful.shutdown()).await;
     }
     abandoned

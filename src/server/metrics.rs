@@ -1,7 +1,7 @@
 //! Counters, gauges and histograms in Prometheus' text format.
 //!
-//! Names begin with `vectile_`; times are in seconds. Values that queues and threads keep themselves are
-//! passed in as [`ModelGauges`] when the metrics are requested.
+//! Names begin with `vectile_`; times are in seconds. Some values are stored by queues and threads. They
+//! are passed in as [`ModelGauges`] when the metrics are requested.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,16 +15,16 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-/// A part of a request's way through the server, timed separately.
+/// A stage of a request in the server. Each stage is timed separately.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// From the end of the body until the budget and a tokenizing thread have room.
+    /// From the end of the body until the budget has room and a tokenizing thread is free.
     Admission,
     /// Tokenizing the request's texts.
     Tokenize,
     /// Waiting for the GPU.
     Queue,
-    /// From the batch of the first text until the row of the last.
+    /// From the batch with the first text until the row of the last text.
     Gpu,
     /// Serializing the response as JSON.
     Write,
@@ -67,7 +67,7 @@ pub(crate) struct ModelLabels {
 
 type Counts = Family<ModelLabels, Counter>;
 
-/// Values that a model keeps itself, at the moment of the request for metrics.
+/// Values that the model itself stores, at the moment of the request for metrics.
 #[derive(Debug, Clone)]
 pub(crate) struct ModelGauges {
     /// Name of the model.
@@ -186,7 +186,7 @@ impl Metrics {
         self.refused_connections.inc();
     }
 
-    /// All metrics as text.
+    /// Returns all metrics as text.
     pub fn text(&self, models: &[ModelGauges]) -> String {
         let mut registry = Registry::with_prefix("vectile");
         let r = &mut registry;
@@ -260,7 +260,7 @@ impl ModelMetrics {
     }
 }
 
-/// Guard that counts one up in a gauge while it exists.
+/// A guard that adds one to a gauge while it exists.
 #[derive(Debug)]
 pub(crate) struct Counted(Gauge);
 
@@ -277,7 +277,7 @@ impl Drop for Counted {
     }
 }
 
-/// Registers the values that models keep themselves.
+/// Registers the values that models themselves store.
 fn observe(r: &mut Registry, models: &[ModelGauges]) {
     let mut gauge = |name: &str, help: &str, value: &dyn Fn(&ModelGauges) -> f64| {
         let family = Family::<ModelLabels, Gauge<f64, AtomicU64>>::default();

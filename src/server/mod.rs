@@ -28,9 +28,9 @@
 //! | `connections` | accepts, bounds and drains connections |
 //!
 //! tokio's threads read and parse the body of a request. The request is then charged to the model's budget,
-//! whole or not at all (429). A blocking thread tokenizes its texts, which wait in the model's queue. The
-//! model's own thread takes fair shares of all requests, a batch at a time, and keeps two batches on the
-//! GPU. Models are independent: each has its queue, its thread and its budget.
+//! or refused as a whole (429). A blocking thread tokenizes its texts, which then wait in the model's
+//! queue. The model's own thread takes batches from the queue, with a fair share for each request, and
+//! keeps two batches on the GPU. Models are independent: each has its queue, its thread and its budget.
 
 mod connections;
 mod metrics;
@@ -113,7 +113,7 @@ impl Server {
     }
 
     /// Serves the models that `load` returns, until the server is stopped. Calls `ready` with their names
-    /// once each has passed its first pass. While models load, requests are answered with 503.
+    /// once every model has passed its first pass. While models load, requests are answered with 503.
     ///
     /// # Errors
     /// The error of `load`; [`Error::Option`] if two models have the same name; [`Error::Internal`] if a
@@ -129,7 +129,7 @@ impl Server {
             .build()
             .map_err(|error| Error::Internal(format!("cannot start the HTTP runtime: {error}")))?;
         let ended = runtime.block_on(self.serve(load, ready));
-        // Does not wait for threads that still tokenize for disconnected clients.
+        // The shutdown does not wait for threads that still tokenize for disconnected clients.
         runtime.shutdown_background();
         ended
     }

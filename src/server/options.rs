@@ -14,9 +14,9 @@ pub struct ServerOptions {
     pub max_body_bytes: usize,
     /// Maximum number of texts or documents in a request.
     pub max_texts: usize,
-    /// Token budget of each model for requests that were accepted and not yet answered. `None` means
-    /// twelve batches. A request is charged at most a quarter of it, so that a request of any size can
-    /// be accepted; its share of a batch is no larger than that of other requests.
+    /// Token budget of each model for requests that were accepted and not yet answered. `None` means twelve
+    /// batches. A request is charged at most a quarter of this budget, so that a request of any size can be
+    /// accepted. In each batch it gets no larger share than other requests.
     pub max_queue_tokens: Option<usize>,
     /// Maximum number of open connections.
     pub max_connections: usize,
@@ -34,7 +34,7 @@ pub struct ServerOptions {
     /// Accept token ids in place of texts. They must come from the model's own tokenizer.
     pub accept_token_ids: bool,
     /// Ignore unknown fields of requests in every API. The APIs of text-embeddings-inference and Ollama
-    /// always ignore them, as their own servers do; the others refuse them.
+    /// always ignore them, as their own servers do; the other APIs refuse them.
     pub ignore_unknown_fields: bool,
     /// Replace unpaired surrogates (such as half an emoji) and invalid UTF-8 in requests by U+FFFD instead
     /// of refusing them.

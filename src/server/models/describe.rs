@@ -16,7 +16,8 @@ use crate::similarity::SimilarityFunction;
 #[derive(Debug, Clone)]
 pub(crate) struct ModelDescription {
     pub kind: ModelKind,
-    /// Values of a vector, labels of a reranker, tokens in the vocabulary of a sparse encoder.
+    /// The number of values in a vector, of labels of a reranker, or of tokens in the vocabulary of a
+    /// sparse encoder.
     pub dimension: usize,
     /// Maximum number of tokens of a text, or of a pair; `None` if the model names no limit.
     pub max_tokens: Option<usize>,
@@ -25,7 +26,7 @@ pub(crate) struct ModelDescription {
     pub default_prompt: Option<String>,
     /// Names of a reranker's labels; empty for other kinds.
     pub labels: Vec<String>,
-    /// How a dense model pools its tokens, by sentence-transformers' names; empty for other kinds.
+    /// How a dense model pools its tokens, in the words of sentence-transformers; empty for other kinds.
     pub pooling: String,
     /// Whether long texts are cut at their start.
     pub truncates_left: bool,

@@ -1,4 +1,4 @@
-//! Questions for vectors: dense, sparse, and one for each token.
+//! Computes the vectors of a request: dense ones, sparse ones, or one for each token.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::server::served::LoadedModel;
 
 impl ServedModel {
-    /// One vector for each text, of a dense model.
+    /// Computes one vector for each text with a dense model.
     pub async fn embed(
         &self,
         texts: Texts,
@@ -39,7 +39,7 @@ impl ServedModel {
         Ok(rows.try_map(|row| embedder.finish_row(&row.into_values()?, &options))?)
     }
 
-    /// One sparse vector for each text, of a sparse encoder.
+    /// Computes one sparse vector for each text with a sparse encoder.
     pub async fn embed_sparse(
         &self,
         texts: Vec<String>,
@@ -51,7 +51,7 @@ impl ServedModel {
         let estimate = self.estimate(texts.iter().map(String::len));
         let encoder = encoder.clone();
         if encoder.looks_up(&options) {
-            // Weights of queries that are looked up in a table need the tokenizer only.
+            // This model looks up the weights of queries in a table, so a query needs only the tokenizer.
             let look_up = move || pollster::block_on(encoder.encode_with(&texts, &options));
             let SparseEmbeddings { vectors: rows, tokens, truncated, .. } =
                 self.tokenize(Instant::now(), look_up).await?;
@@ -63,8 +63,9 @@ impl ServedModel {
         Ok(rows.try_map(Row::into_sparse)?)
     }
 
-    /// One vector for each token of each text: of a multi-vector encoder those that it keeps, of a dense
-    /// model the hidden states before pooling, special tokens included.
+    /// Returns one vector for each token of each text. A multi-vector encoder returns vectors for the
+    /// tokens that it keeps. A dense model returns the hidden states before pooling, special tokens
+    /// included.
     ///
     /// Texts are documents for a multi-vector encoder, unless `options` name a task.
     pub async fn embed_tokens(
@@ -91,8 +92,8 @@ impl ServedModel {
         }
     }
 
-    /// The hidden states of a dense model for each token. They do not pass through the queue, whose rows
-    /// are pooled, but take turns with its batches.
+    /// The hidden states of a dense model for each token. These runs bypass the queue, whose rows are
+    /// pooled; they take turns with its batches.
     async fn hidden_states(
         &self,
         embedder: Arc<Embedder>,

@@ -1,8 +1,8 @@
 //! Readiness, measured by running the model.
 //!
-//! A model is ready once its kernels have given their known answers and a text has given bit-identical
-//! rows alone and in a batch. Every later probe must give these bits again. A model whose device is lost is
-//! not ready until a probe has passed on the device opened in its place.
+//! A model is ready once its kernels have passed their known-answer tests, and a text has given
+//! bit-identical rows alone and in a batch. A probe runs that text again, and must give a bit-identical
+//! row. If the device is lost, the model is not ready until a probe has passed on the newly opened device.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,13 +11,13 @@ use std::time::Duration;
 use super::{Refusal, ServedModel};
 use crate::error::Error;
 
-/// A row younger than this shows that the device works.
+/// If the latest row is younger than this, the device works and no probe is needed.
 const FRESH: Duration = Duration::from_millis(800);
 /// A readiness request waits this long for a probe.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(900);
 /// A run without a row for this long counts as stuck. The executor itself gives up after two minutes.
 const STUCK: Duration = Duration::from_secs(30);
-/// Time between looks at the device.
+/// Time between two checks whether the device was lost.
 const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 /// Pause after a failed probe.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -34,9 +34,9 @@ pub(super) struct Health(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// Bits of the probe's row in the first pass; every later probe must give the same.
+    /// The bits of the probe's row in the first pass. Every later probe must give the same bits.
     known: Option<Vec<u32>>,
-    /// Why the model is not ready. `None` if it is, and before the first pass.
+    /// Why the model is not ready. `None` if it is ready, and before the first pass.
     problem: Option<String>,
     /// Number of device losses seen so far.
     losses: u64,
@@ -68,10 +68,11 @@ impl Health {
 }
 
 impl ServedModel {
-    /// Runs the model for the first time: its kernels, then a text alone and in a batch.
+    /// Runs the model for the first time: the known-answer tests of its kernels, then a text alone and in a
+    /// batch.
     ///
     /// # Errors
-    /// Errors of running it; [`Error::Internal`] if a result is wrong.
+    /// Errors of running the model; [`Error::Internal`] if a result is wrong.
     pub async fn first_pass(self: &Arc<Self>) -> Result<(), Error> {
         let model = self.clone();
         let checked = tokio::task::spawn_blocking(move || {
@@ -149,7 +150,7 @@ impl ServedModel {
         }
     }
 
-    /// Records losses of the device, including those after which it was opened again.
+    /// Records losses of the device, even if it has been opened again since.
     fn look(&self) {
         let losses = self.model.runner().losses();
         let mut state = self.health.lock();

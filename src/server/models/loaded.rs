@@ -1,4 +1,4 @@
-//! A loaded model as the queue's thread sees it: texts of any kind in, rows of any kind out.
+//! A loaded model of any kind, as the queue's thread uses it: it takes tokenized texts and returns rows.
 
 use std::sync::Arc;
 
@@ -43,9 +43,9 @@ impl LoadedModel {
         }
     }
 
-    /// The part of a text's output that its request needs. A sparse encoder's output is as wide as the
-    /// vocabulary and a multi-vector encoder's has rows for tokens that are left out, so both are reduced
-    /// here, before they are copied.
+    /// Returns the part of a text's output that its request needs. The output of a sparse encoder is as
+    /// wide as the vocabulary. The output of a multi-vector encoder has rows for tokens that are left out.
+    /// Both are therefore reduced here, before they are copied.
     pub(super) fn keep(&self, text: &QueuedText, row: &[f32]) -> Result<Row, Error> {
         Ok(match self {
             LoadedModel::Dense(_) | LoadedModel::Reranker(_) => Row::Values(row.to_vec()),
@@ -81,7 +81,7 @@ impl Row {
         }
     }
 
-    /// All numbers of the row, to compare two runs of the same text.
+    /// Returns all numbers of the row, with which two runs of the same text are compared.
     pub fn into_numbers(self) -> Vec<f32> {
         match self {
             Row::Values(values) => values,

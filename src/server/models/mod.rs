@@ -1,7 +1,8 @@
 //! Served models: each has its thread, its queue, its budget and its health.
 //!
 //! [`ServedModel`] is the only type of this module that routes use. It has the model's name, kind and
-//! description and one method per question that a client can ask; tokenizer, queue and GPU stay behind it.
+//! description, and one method for each sort of request. The tokenizer, the queue and the GPU are private
+//! to it.
 
 mod describe;
 mod embed;
@@ -43,7 +44,7 @@ pub(crate) struct ServedModel {
     progress: Progress,
     health: Health,
     metrics: ModelMetrics,
-    /// Limits how many threads tokenize at once, over all models.
+    /// Limits how many threads tokenize at once for all models together.
     tokenizers: Arc<Semaphore>,
     stopped: AtomicBool,
 }
@@ -78,7 +79,7 @@ impl ServedModel {
     /// Runs queued texts until the queue is closed and empty.
     fn work(&self) {
         work(&self.queue, &self.progress, |more, take| {
-            // Rows come in the order of the texts.
+            // Rows arrive in the order of the texts.
             let running = RefCell::new(VecDeque::new());
             let more = || {
                 let texts = more();
@@ -118,7 +119,7 @@ impl ServedModel {
     }
 }
 
-/// A queued text while it is run.
+/// A queued text while the GPU runs it.
 struct Running(Arc<QueuedText>);
 
 impl Borrow<Prepared> for Running {

@@ -1,4 +1,4 @@
-//! The way of a request through a model: budget, tokenizer, queue, rows.
+//! Takes a request through a model: budget, tokenizer, queue, rows.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -34,7 +34,7 @@ impl From<Error> for Refusal {
 /// The rows of a request.
 #[derive(Debug)]
 pub(crate) struct RequestRows<R> {
-    /// One for each text, in the order of the texts.
+    /// One row for each text, in the order of the texts.
     pub rows: Vec<R>,
     /// Token count of all texts, special tokens included.
     pub tokens: usize,
@@ -57,7 +57,7 @@ impl<R> RequestRows<R> {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Texts {
     Text(Vec<String>),
-    /// Token ids of the model's own tokenizer, special tokens included.
+    /// Token ids from the model's own tokenizer, special tokens included.
     Ids(Vec<Vec<u32>>),
 }
 
@@ -74,14 +74,14 @@ impl Texts {
 pub(super) type Tokenized = Result<Vec<QueuedText>, Error>;
 
 impl ServedModel {
-    /// Estimates the tokens of texts before they are tokenized, from their lengths in bytes: four bytes a
-    /// token and two special tokens, at most the model's limit each.
+    /// Estimates the tokens of texts before they are tokenized, from their lengths in bytes. It assumes
+    /// four bytes per token and two special tokens. No text counts as more than the model's limit.
     pub(super) fn estimate(&self, bytes: impl IntoIterator<Item = usize>) -> usize {
         let limit = self.model.runner().max_seq_length().unwrap_or(usize::MAX);
         bytes.into_iter().map(|bytes| (bytes / 4 + 2).min(limit)).sum()
     }
 
-    /// The tokens of texts, each with the prompt and text joined.
+    /// Returns the tokens of each text, with the joined prompt and text that they come from.
     pub async fn tokens(
         &self,
         texts: Vec<String>,
@@ -96,7 +96,7 @@ impl ServedModel {
         .await
     }
 
-    /// The texts that token ids stand for.
+    /// Returns the texts for which token ids stand.
     pub async fn decode(
         &self,
         ids: Vec<Vec<u32>>,
@@ -112,8 +112,8 @@ impl ServedModel {
         .await
     }
 
-    /// Cuts texts to a maximum number of tokens, without special tokens, at the end at which the model's
-    /// tokenizer cuts; or refuses them.
+    /// Cuts texts to a maximum number of tokens, special tokens not counted, at the end at which the
+    /// model's tokenizer cuts. With [`OnTooLong::Error`] it refuses longer texts instead.
     pub async fn limit_tokens(
         &self,
         texts: Vec<String>,
@@ -151,13 +151,13 @@ impl ServedModel {
         .await
     }
 
-    /// The refusal of a question that this kind of model cannot answer.
+    /// Makes the refusal of a request that this kind of model cannot serve.
     pub(super) fn wrong_kind(&self, needed: &str) -> Refusal {
         let problem = format!("`{}` is of kind {}, and {needed}", self.name, self.kind().name());
         Refusal::Failed(Error::option("model", problem))
     }
 
-    /// The numbers of the rows of texts, for any kind of model and not charged to the budget.
+    /// Returns the numbers in the rows of texts, for any kind of model. They are not charged to the budget.
     pub(super) async fn uncharged_rows(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, Refusal> {
         let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
         let model = self.model.clone();
@@ -191,7 +191,7 @@ impl ServedModel {
         arrived: Instant,
         tokenize: impl FnOnce() -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Refusal> {
-        // The semaphore is never closed, so this fails only if the server is gone.
+        // The semaphore is never closed, so this fails only if the server has ended.
         let permit = self.tokenizers.clone().acquire_owned().await.map_err(|_| Refusal::Stopped)?;
         self.metrics.stage(Stage::Admission, arrived.elapsed());
         let started = Instant::now();
@@ -206,8 +206,8 @@ impl ServedModel {
         Ok(tokenized.map_err(|_| Error::Internal("tokenizing panicked".into()))??)
     }
 
-    /// Admits a request, tokenizes and queues its texts, and waits for their rows. With `None` in place of
-    /// the estimated tokens, nothing is charged to the budget.
+    /// Admits a request, tokenizes and queues its texts, and waits for their rows. If the estimated number
+    /// of tokens is `None`, nothing is charged to the budget.
     pub(super) async fn run(
         &self,
         estimate: Option<usize>,
@@ -224,8 +224,8 @@ impl ServedModel {
         Ok(RequestRows { rows, tokens, truncated })
     }
 
-    /// Admits a request and tokenizes its texts. The charge is first that of the estimate, then that of the
-    /// tokens.
+    /// Admits a request and tokenizes its texts. The request is first charged by the estimate, and then by
+    /// its true number of tokens.
     pub(super) async fn admit(
         &self,
         estimate: Option<usize>,
@@ -266,12 +266,12 @@ pub(super) struct Admitted {
     pub charge: Option<Charge>,
 }
 
-/// Texts as the tokenizer takes them.
+/// Returns the texts as the tokenizer takes them.
 pub(super) fn strs(texts: &[String]) -> Vec<&str> {
     texts.iter().map(String::as_str).collect()
 }
 
-/// Prepared texts with their options, or the error of the first that cannot be run.
+/// Returns prepared texts with their options, or the error of the first text that cannot be run.
 pub(super) fn queued(
     prepared: Vec<Result<crate::embedder::Prepared, Error>>,
     options: &Arc<EmbedOptions>,

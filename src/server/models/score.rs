@@ -1,4 +1,4 @@
-//! Questions for scores: documents for a query, and labels of texts or pairs.
+//! Computes the scores of a request: of documents for a query, or of labels for texts or pairs.
 
 use std::sync::Arc;
 
@@ -18,8 +18,8 @@ pub(crate) enum ScoreScale {
     Model,
     /// Logits, without an activation function.
     Raw,
-    /// Probabilities, whatever the model's activation is: sigmoid for one label, softmax over several, as
-    /// text-embeddings-inference gives them.
+    /// Probabilities, whatever the model's activation is, as in text-embeddings-inference: the sigmoid of a
+    /// single label, or the softmax over several labels.
     Probability,
 }
 
@@ -40,7 +40,7 @@ impl ScoreScale {
     }
 }
 
-/// Sigmoid of one logit, softmax of several, in f64.
+/// Returns the sigmoid of a single logit, or the softmax of several, computed in f64.
 fn probabilities(logits: &[f32]) -> Vec<f32> {
     if let [logit] = *logits {
         return vec![(1.0 / (1.0 + (-f64::from(logit)).exp())) as f32];
@@ -52,8 +52,8 @@ fn probabilities(logits: &[f32]) -> Vec<f32> {
 }
 
 impl ServedModel {
-    /// The score of each document for a query: of a reranker on the given scale, of a multi-vector encoder
-    /// its similarity (MaxSim), which has no other scale.
+    /// Returns the score of each document for a query. A reranker's scores have the given scale. The scores
+    /// of a multi-vector encoder are similarities (MaxSim), which have only one scale.
     pub async fn rerank(
         &self,
         query: String,
@@ -82,7 +82,7 @@ impl ServedModel {
         }
     }
 
-    /// The scores of each text or pair, one for each label of a reranker or classifier.
+    /// Returns the scores of each text or pair, one for each label of a reranker or classifier.
     pub async fn predict(
         &self,
         inputs: Vec<ScoredInput>,
@@ -126,7 +126,7 @@ impl ServedModel {
         Ok(rows.try_map(|row| Ok::<_, Error>(scale.apply(reranker, row.into_values()?)))?)
     }
 
-    /// Scores by late interaction: the query and the documents are encoded in one request.
+    /// Computes scores by late interaction. The query and the documents are encoded in one request.
     async fn late_interaction(
         &self,
         encoder: &Arc<MultiVectorEncoder>,
@@ -150,7 +150,7 @@ impl ServedModel {
             Ok(texts)
         };
         let mut rows = self.run(Some(estimate), prepare).await?.try_map(Row::into_multi_vector)?;
-        // The query is last, so that indices of truncated texts are those of the documents.
+        // The query is last, so that the indices of truncated texts are also indices of documents.
         let query = rows.rows.pop().unwrap_or_default();
         let documents = rows.rows.len();
         rows.truncated.retain(|text| *text < documents);

@@ -1,5 +1,6 @@
-//! Two pages: `/` compares and searches the user's texts, `/docs` describes the API and can send requests. Their files
-//! are part of the program, and their content security policy allows requests to this server only.
+//! The server's two pages. On `/` users compare and search their own texts. `/docs` describes the API and
+//! can send requests. The files of both pages are part of the program, and their content security policy
+//! allows requests to this server only.
 
 use axum::Router;
 use axum::http::HeaderName;
@@ -16,7 +17,7 @@ const CSS: &str = "text/css; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
-/// Each file: path, content type and content.
+/// The path, content type and content of each file.
 const FILES: [(&str, &str, &str); 12] = [
     ("/", HTML, include_str!("index.html")),
     ("/docs", HTML, include_str!("docs.html")),
@@ -53,7 +54,7 @@ fn headers(kind: &'static str) -> [(HeaderName, &'static str); 5] {
 mod tests {
     use super::{FILES, HTML, JAVASCRIPT, SVG};
 
-    /// The quoted text after each occurrence of `before`.
+    /// Returns the quoted text after each occurrence of `before`.
     fn quoted<'a>(content: &'a str, before: &'a str) -> impl Iterator<Item = &'a str> {
         content.split(before).skip(1).filter_map(|rest| rest.split('"').next())
     }

@@ -1,17 +1,17 @@
-//! Admission: a bounded budget from which a request takes its whole share or nothing.
+//! Admission of requests by a bounded budget. A request is charged its whole price or is refused.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// A budget, in tokens or bytes, that requests are charged to.
+/// A budget in tokens or bytes, to which requests are charged.
 #[derive(Debug)]
 pub(crate) struct Budget {
     limit: usize,
     used: AtomicUsize,
 }
 
-/// Error: the budget has too little left for a request.
+/// The error that too little of the budget is left for a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Full {
     /// The amount in use.
@@ -27,14 +27,15 @@ pub(crate) struct Charge {
     amount: usize,
 }
 
-/// The charge for a request of `size`: at most a quarter of the budget. A request of any size can thus be
-/// accepted and leaves room for others. Batches are shared fairly, so others do not wait for all of it.
+/// The charge for a request of `size`, which is at most a quarter of the budget. A request of any size can
+/// thus be accepted and leaves room for others. Batches are shared fairly, so other requests do not wait
+/// until all of it has run.
 fn price(size: usize, limit: usize) -> usize {
     size.min(limit.div_ceil(4))
 }
 
 impl Budget {
-    /// A budget of `limit`; 0 counts as 1.
+    /// Makes a budget of `limit`; 0 counts as 1.
     pub fn new(limit: usize) -> Arc<Self> {
         Arc::new(Budget { limit: limit.max(1), used: AtomicUsize::new(0) })
     }
@@ -82,8 +83,9 @@ impl Drop for Charge {
     }
 }
 
-/// How long a refused client should wait, if `used` tokens are waiting and `rate` tokens are processed a
-/// second: until half of them are done, clamped to 50 ms–60 s. One second if the rate is unknown.
+/// How long a refused client should wait, if `used` tokens are waiting and `rate` tokens are processed per
+/// second. It is the time until half of the waiting tokens are done, clamped to 50 ms–60 s. It is one
+/// second if the rate is unknown.
 pub(crate) fn retry_after(used: usize, rate: Option<f64>) -> Duration {
     let (minimum, maximum) = (Duration::from_millis(50), Duration::from_secs(60));
     match rate {

@@ -1,9 +1,9 @@
-//! The queue of a model: requests of all clients that wait for the GPU.
+//! The queue of a model. It holds the requests of all clients that wait for the GPU.
 //!
 //! A request is a list of tokenized texts; the queue knows only how many tokens each has. [`Queue::take`]
-//! returns the texts of the next batch, a fair share of every request. Each text comes with a [`Ticket`],
-//! which takes its row back to the request. Requests whose client has disconnected are skipped. A
-//! [`Budget`] bounds the queue: requests are charged to it before they are queued.
+//! returns the texts of the next batch, of which every request gets a fair share. Each text comes with a
+//! [`Ticket`], which returns the text's row to its request. Requests whose client has disconnected are
+//! skipped. A [`Budget`] bounds the queue: requests are charged to it before they are queued.
 
 mod admission;
 mod plan;
@@ -29,7 +29,7 @@ pub(crate) struct Queue<T, R> {
 
 #[derive(Debug)]
 struct State<T, R> {
-    /// In the order in which they are served.
+    /// The waiting requests, in the order in which they are served.
     waiting: VecDeque<Waiting<T, R>>,
     /// Number of texts dropped because their client disconnected.
     dropped: u64,
@@ -40,7 +40,7 @@ struct State<T, R> {
 struct Waiting<T, R> {
     /// The remaining texts, in order.
     texts: std::vec::IntoIter<T>,
-    /// Token counts of all texts; those of the remaining ones are `lengths[taken..]`.
+    /// Token counts of all texts. `lengths[taken..]` are those of the remaining texts.
     lengths: Vec<usize>,
     taken: usize,
     request: Arc<Request<R>>,
@@ -58,7 +58,7 @@ struct Collected<R> {
     rows: Vec<Option<Result<R, Error>>>,
     left: usize,
     first_taken: Option<Instant>,
-    /// Returned to the budget when the answer is sent.
+    /// The charge, which goes back to the budget when the answer is sent.
     charge: Option<Charge>,
     answer: Option<oneshot::Sender<Answer<R>>>,
 }
@@ -70,12 +70,12 @@ pub(crate) struct Answer<R> {
     pub rows: Vec<Result<R, Error>>,
     /// Time from arrival until the first text was taken.
     pub queued: Duration,
-    /// Time from then until the last row.
+    /// Time from the first text being taken until the last row.
     pub ran: Duration,
 }
 
-/// Takes the row of one text back to its request. If it is dropped without a row, the request fails: the
-/// channel of its answer closes.
+/// Returns the row of one text to its request. If a ticket is dropped without a row, the request fails,
+/// because the channel of its answer closes.
 #[derive(Debug)]
 pub(crate) struct Ticket<R> {
     request: Arc<Request<R>>,
@@ -87,11 +87,11 @@ pub(crate) struct Ticket<R> {
 /// Size of a queue.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Depth {
-    /// Number of requests with texts that were not taken yet.
+    /// Number of requests that have texts not yet taken.
     pub requests: usize,
-    /// Number of these texts.
+    /// Number of texts that are not yet taken.
     pub texts: usize,
-    /// Token count of these texts.
+    /// Token count of the texts that are not yet taken.
     pub tokens: usize,
 }
 
@@ -102,8 +102,8 @@ impl<T, R> Queue<T, R> {
         Queue { batch_tokens, state: Mutex::new(state), arrived: Condvar::new() }
     }
 
-    /// Queues a request: its texts and their token counts. The answer arrives when every text has its
-    /// row. Dropping the receiver removes the request from the queue.
+    /// Queues a request, given by its texts and their token counts. The answer arrives when every text has
+    /// its row. Dropping the receiver removes the request from the queue.
     pub fn submit(
         &self,
         texts: Vec<T>,
@@ -112,7 +112,7 @@ impl<T, R> Queue<T, R> {
     ) -> oneshot::Receiver<Answer<R>> {
         let (answer, receiver) = oneshot::channel();
         if texts.is_empty() {
-            // Sending fails only if the receiver is gone, which needs no answer.
+            // Sending fails only if the receiver was dropped; then no answer is needed.
             let _ = answer.send(Answer {
                 rows: Vec::new(),
                 queued: Duration::ZERO,
@@ -137,7 +137,7 @@ impl<T, R> Queue<T, R> {
     }
 
     /// Takes the texts of the next batch with their tickets: at most `batch_tokens` tokens, or a single
-    /// longer text. Empty if nothing is waiting.
+    /// longer text. The result is empty if no text is waiting.
     pub fn take(&self) -> Vec<(T, Ticket<R>)> {
         let mut state = lock(&self.state);
         state.drop_abandoned();
@@ -146,7 +146,7 @@ impl<T, R> Queue<T, R> {
         let shares = plan::share(&left, self.batch_tokens);
         let now = Instant::now();
         let mut batch = Vec::with_capacity(shares.iter().sum());
-        // Requests that got nothing of this batch are first in the next one.
+        // Requests without a text in this batch are first in the next one.
         let (mut first, mut then) = (VecDeque::new(), VecDeque::new());
         for (mut waiting, share) in std::mem::take(&mut state.waiting).into_iter().zip(shares) {
             if share > 0 {
@@ -185,13 +185,13 @@ impl<T, R> Queue<T, R> {
         }
     }
 
-    /// Closes the queue: it takes no more requests, and waiting ones are still served.
+    /// Closes the queue. It accepts no more requests, but still serves those that wait.
     pub fn close(&self) {
         lock(&self.state).closed = true;
         self.arrived.notify_all();
     }
 
-    /// The present size of the queue.
+    /// Returns the current size of the queue.
     pub fn depth(&self) -> Depth {
         let state = lock(&self.state);
         let mut depth = Depth { requests: state.waiting.len(), ..Depth::default() };
@@ -234,7 +234,8 @@ impl<R> Ticket<R> {
             return;
         }
         let rows: Option<Vec<_>> = std::mem::take(&mut collected.rows).into_iter().collect();
-        // Freed before the answer is sent: the client may send its next request at once.
+        // The charge is returned before the answer is sent, because the client may send its next request at
+        // once.
         collected.charge = None;
         let taken = collected.first_taken.unwrap_or(self.request.arrived);
         if let (Some(rows), Some(answer)) = (rows, collected.answer.take()) {
@@ -245,8 +246,8 @@ impl<R> Ticket<R> {
     }
 }
 
-/// Locks, ignoring poison: the state is consistent after every statement, so a panic elsewhere leaves it
-/// valid.
+/// Locks the mutex even if it is poisoned. The state is consistent after every statement, so a panic in
+/// another thread leaves it valid.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,5 @@
-//! Chooses the texts of the next batch: fair shares of tokens, as a pure function.
+//! Chooses the texts of the next batch, so that each request gets a fair share of its tokens. The choice is
+//! a pure function.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -6,10 +7,10 @@ use std::collections::BinaryHeap;
 /// Returns, for each request in queue order, how many of its next texts go into a batch of `budget`
 /// tokens. `waiting` holds the token counts of each request's remaining texts.
 ///
-/// The next text comes from the request with the fewest tokens in this batch so far; ties go to the
-/// earlier request. A request of one text is thus in the next batch, however many texts others have. A
-/// request whose next text does not fit gets no more of this batch. The first request always gets a text;
-/// a text longer than the budget runs alone.
+/// The next text comes from the request with the fewest tokens in this batch so far; ties go to the earlier
+/// request. A request of one text is thus in the next batch, however many texts other requests have. A
+/// request whose next text does not fit gets no more texts into this batch. The first request always gets a
+/// text into the batch. A text longer than the budget runs alone.
 pub(crate) fn share(waiting: &[&[usize]], budget: usize) -> Vec<usize> {
     let mut taken = vec![0; waiting.len()];
     let mut turns: BinaryHeap<Reverse<(usize, usize)>> = waiting
@@ -61,7 +62,7 @@ mod tests {
         assert_eq!(share(&[], 100), Vec::<usize>::new());
     }
 
-    /// Static models have texts without tokens; sharing must still end.
+    /// Texts of static models may have no tokens. The function must still end.
     #[test]
     fn texts_without_tokens_all_fit() {
         assert_eq!(share(&[&[0, 0, 0], &[100]], 100), [3, 1]);
@@ -85,11 +86,11 @@ mod tests {
                 prop_assert!(taken[first] > 0);
             }
             for (request, texts) in waiting.iter().enumerate() {
-                // The next remaining text did not fit at the end.
+                // The first text that was not taken does not fit into the rest of the batch.
                 if let Some(next) = texts.get(taken[request]) {
                     prop_assert!(used + next > budget);
-                    // Before its last text, no other request had much more: at most one text and the
-                    // rest of the batch, 600 tokens together.
+                    // Without its last text, every other request's share exceeds this request's share by at
+                    // most 600 tokens: one text and the rest of the batch.
                     for other in 0..taken.len() {
                         if let Some(last) = taken[other].checked_sub(1) {
                             let before = share_of(other) - waiting[other][last];

@@ -1,4 +1,4 @@
-//! The queue and its thread, where a text is a number and its row is the double of that number.
+//! Tests the queue and its thread. A text is a number here, and its row is twice that number.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ fn taken(queue: &Numbers) -> Vec<usize> {
     queue.take().into_iter().map(|(text, _)| *text).collect()
 }
 
-/// Stands in for the GPU: doubles numbers; some numbers fail as a GPU can.
+/// Replaces the GPU: doubles each number, and fails for some numbers in the ways in which a GPU can fail.
 fn double(
     more: &mut dyn FnMut() -> Vec<Arc<usize>>,
     take: &mut dyn FnMut(Result<usize, Error>),
@@ -154,8 +154,8 @@ fn a_closed_queue_takes_no_requests_and_answers_waiting_ones() {
     assert!(submit(&queue, &[]).blocking_recv().unwrap().rows.is_empty());
 }
 
-/// Many threads submit requests and drop every third: all others are answered, and the budget is fully
-/// returned.
+/// Many threads submit requests and drop every third one. All other requests are answered, and the budget
+/// is fully returned.
 #[test]
 fn every_request_is_answered_across_threads() {
     let queue = Arc::new(Numbers::new(50));

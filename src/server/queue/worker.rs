@@ -23,7 +23,8 @@ pub(crate) struct Progress {
 
 #[derive(Debug)]
 struct State {
-    /// Start of the run or its latest row, whichever is later; `None` while the thread waits for work.
+    /// The start of the run or the time of its latest row, whichever is later. `None` while the thread
+    /// waits for work.
     running: Option<Instant>,
     /// Time of the latest row.
     last_row: Option<Instant>,
@@ -39,7 +40,8 @@ struct RateWindow {
     since: Instant,
 }
 
-/// Maximum number of batches in a run. Its retries and halved batches are reported when it ends.
+/// Maximum number of batches in a run. The retries and halved batches of a run are reported only when it
+/// ends.
 const MAX_BATCHES: usize = 32;
 
 /// Minimum time between updates of the rate.
@@ -57,7 +59,7 @@ impl Progress {
         }
     }
 
-    /// How long it has been running without returning a row; `None` while it waits for work.
+    /// How long the thread has been running without returning a row; `None` while it waits for work.
     pub fn without_row(&self) -> Option<Duration> {
         lock(&self.state).running.map(|since| since.elapsed())
     }
@@ -114,9 +116,10 @@ impl State {
 
 /// Runs queued texts until the queue is closed and empty.
 ///
-/// `drive` calls its first argument for batches until one is empty, and its second for each row, in order.
-/// If it fails with [`Error::OutOfMemory`], the text whose row was next fails and the others are run
-/// again. With any other error, every text taken and not answered fails.
+/// `drive` calls its first argument for batches until it gets an empty one. It calls its second argument
+/// for each row, in order. If `drive` fails with [`Error::OutOfMemory`], the text whose row was due next
+/// fails, and the others are run again. With any other error, every text that was taken and not answered
+/// fails.
 pub(crate) fn work<T, R>(
     queue: &Queue<Arc<T>, R>,
     progress: &Progress,
@@ -174,12 +177,13 @@ pub(crate) fn work<T, R>(
                 failed.into_iter().for_each(|(_, ticket)| ticket.answer(Err(error.clone())));
             }
         }
-        // A successful run has answered every text; a failed one has failed them above.
+        // No text is left: a successful run has answered all of them, and after a failed run they failed
+        // above.
         lock(&taken).clear();
     }
 }
 
-/// An error message that contains the message of a panic.
+/// Makes an error message that contains the message of a panic.
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let message = panic
         .downcast_ref::<String>()

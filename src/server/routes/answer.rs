@@ -16,7 +16,7 @@ use crate::server::models::ServedModel;
 /// Responses with at least this many numbers are serialized on a blocking thread.
 const MANY: usize = 16 * 1024;
 
-/// Number of truncated texts, for APIs whose response bodies have no field for it.
+/// The header with the number of truncated texts, for APIs whose response bodies have no field for it.
 const TRUNCATED: HeaderName = HeaderName::from_static("x-truncated-texts");
 
 fn written<T: Serialize>(answer: &T) -> Result<Response, ApiError> {
@@ -25,18 +25,18 @@ fn written<T: Serialize>(answer: &T) -> Result<Response, ApiError> {
     Ok(json_text(body.into()))
 }
 
-/// A response whose body is serialized already.
+/// Makes a response whose body is already JSON text.
 pub(crate) fn json_text(body: Bytes) -> Response {
     let json = HeaderValue::from_static("application/json");
     ([(CONTENT_TYPE, json)], body).into_response()
 }
 
-/// A response of few values.
+/// Makes a JSON response that has few values.
 pub(crate) fn small<T: Serialize>(answer: &T) -> Result<Response, ApiError> {
     written(answer)
 }
 
-/// A response of `values` numbers, built by `answer`.
+/// Makes a JSON response of `values` numbers, which `answer` builds.
 pub(crate) async fn json<T: Serialize>(
     model: &Arc<ServedModel>,
     values: usize,

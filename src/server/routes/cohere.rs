@@ -38,9 +38,9 @@ pub(crate) struct CohereEmbedRequest {
     /// Images are not supported.
     #[schema(value_type = Option<Vec<String>>)]
     images: Option<serde::de::IgnoredAny>,
-    /// Role of the texts: `search_query` and `search_document` select the model's prompts for queries and
-    /// documents. Other values select the model's prompt of this name; `classification` and `clustering`
-    /// are accepted without one.
+    /// Role of the texts. `search_query` and `search_document` select the model's prompts for queries and
+    /// documents. Any other value selects the model's prompt of that name. `classification` and
+    /// `clustering` are accepted even if the model has no such prompt.
     input_type: Option<String>,
     /// Encodings of the vectors. Default: `float`.
     embedding_types: Option<Vec<EmbeddingType>>,
@@ -78,14 +78,15 @@ pub(crate) struct CohereContent {
 pub(crate) enum EmbeddingType {
     /// Numbers, as the model computes them.
     Float,
-    /// Integers from -127 to 127: each vector is divided by its largest absolute value and multiplied by
+    /// Integers from -127 to 127. Each vector is divided by its largest absolute value and multiplied by
     /// 127.
     Int8,
-    /// As `int8`, plus 128.
+    /// The integers of `int8`, plus 128.
     Uint8,
-    /// One bit for each value, set if it is positive; eight to a byte, the first value highest, minus 128.
+    /// One bit for each value, which is set if the value is positive. A byte holds eight values, the first
+    /// one in its highest bit, and 128 is subtracted from it.
     Binary,
-    /// The same bytes without the subtraction.
+    /// The bytes of `binary`, without the subtraction of 128.
     Ubinary,
     /// Little-endian float32 values in base64.
     Base64,
@@ -97,9 +98,9 @@ pub(crate) enum EmbeddingType {
 pub(crate) enum Truncate {
     /// Refuse them with an error.
     None,
-    /// Cut their start. Supported if the model's own tokenizer cuts there.
+    /// Cut the start of the text. This is supported if the model's own tokenizer cuts there.
     Start,
-    /// Cut their end. Supported if the model's own tokenizer cuts there.
+    /// Cut the end of the text. This is supported if the model's own tokenizer cuts there.
     End,
 }
 
@@ -107,7 +108,7 @@ impl ApiRequest for CohereEmbedRequest {
     const DIALECT: Dialect = COHERE;
 }
 
-/// Vectors by encoding, each in the order of the texts.
+/// The vectors in each encoding, in the order of the texts.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct CohereEmbedResponse {
     id: String,
@@ -135,7 +136,7 @@ pub(crate) struct EmbeddingsByType {
     base64: Option<Vec<String>>,
 }
 
-/// Version of the API and what Cohere would bill.
+/// Version of the API, and the units that Cohere would bill.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Meta {
     api_version: ApiVersion,
@@ -170,8 +171,8 @@ impl Meta {
 
 /// Embed texts
 ///
-/// Vectors are bit-identical to those of `/v1/embeddings`. `int8` and `uint8` keep the direction of a vector
-/// and not its length, so compare them by cosine.
+/// Vectors are bit-identical to those of `/v1/embeddings`. `int8` and `uint8` keep the direction of a
+/// vector but not its length, so compare such vectors by cosine.
 #[utoipa::path(
     post,
     path = "/v2/embed",
@@ -328,15 +329,15 @@ impl EmbeddingsByType {
     }
 }
 
-/// A vector as integers from -127 to 127, scaled by its own largest absolute value. Other scales would
-/// need ranges over many vectors, and a vector must not depend on the request that it comes in.
+/// A vector as integers from -127 to 127, scaled by its own largest absolute value. A scale from many
+/// vectors is not used, because a vector must not depend on the other texts of its request.
 fn to_int8(row: &[f32]) -> Vec<i8> {
     let largest = row.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
     let scale = if largest > 0.0 { 127.0 / f64::from(largest) } else { 0.0 };
     row.iter().map(|value| (f64::from(*value) * scale).round() as i8).collect()
 }
 
-/// A vector's packed signs, unsigned and signed.
+/// Returns the packed signs of a vector, as unsigned and as signed bytes.
 fn to_bits(row: &[f32]) -> (Vec<u8>, Vec<i8>) {
     match quantize(row, row.len(), OutputPrecision::Ubinary, None) {
         Ok(Quantized::Uint8(bytes)) => {
@@ -389,7 +390,7 @@ pub(crate) struct CohereRerankResponse {
 
 /// Rank documents for a query
 ///
-/// Scores are those of `/v1/rerank`.
+/// Scores are the same as those of `/v1/rerank`.
 #[utoipa::path(
     post,
     path = "/v2/rerank",

@@ -11,7 +11,8 @@ use utoipa::ToSchema;
 use crate::error::{Error, plain};
 use crate::server::models::Refusal;
 
-/// How long to wait before a retry, in milliseconds. OpenAI's clients prefer it to `retry-after`.
+/// The header with the time to wait before a retry, in milliseconds. OpenAI's clients prefer it to
+/// `retry-after`.
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 
 /// The body of every error response.
@@ -33,7 +34,7 @@ pub(crate) struct ErrorObject {
     /// The field of the request that is wrong; null if the error is not about a field.
     #[schema(example = "input")]
     param: Option<String>,
-    /// A code for programs.
+    /// A code that programs can check.
     #[schema(example = "invalid_json")]
     code: Option<&'static str>,
 }
@@ -57,7 +58,7 @@ pub(crate) enum Dialect {
 }
 
 impl Dialect {
-    /// The status for well-formed JSON that is invalid.
+    /// The status for well-formed JSON that is an invalid request.
     fn status(self) -> StatusCode {
         match self {
             Dialect::OpenAi | Dialect::Ollama | Dialect::Cohere => StatusCode::BAD_REQUEST,
@@ -70,8 +71,9 @@ impl Dialect {
         matches!(self, Dialect::Tei | Dialect::Ollama)
     }
 
-    /// Whether the API's own server reads JSON whatever the content type says. Ollama's does, and its
-    /// documentation uses curl without a header, which then says `application/x-www-form-urlencoded`.
+    /// Whether the API's own server reads JSON whatever the content type is, as Ollama's server does.
+    /// Ollama's documentation uses curl without a header, so that curl sends
+    /// `application/x-www-form-urlencoded`.
     pub fn takes_any_content_type(self) -> bool {
         self == Dialect::Ollama
     }
@@ -95,7 +97,7 @@ impl Dialect {
                 ApiError::new(self.status(), "context_length_exceeded", message)
                     .param(format!("input[{text}]"))
             }
-            // The same text would fail again, so this is a client error: clients do not retry it.
+            // The same text would fail again, so this is a client error, which clients do not retry.
             Error::NonFinite { text, .. } => {
                 ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "non_finite", message)
                     .param(format!("input[{text}]"))
@@ -112,7 +114,7 @@ impl Dialect {
         }
     }
 
-    /// The response for a request without rows.
+    /// Makes the response for a request that gets no rows.
     pub fn error(self, refusal: Refusal) -> ApiError {
         match refusal {
             Refusal::Failed(error) => self.refused(&error),
@@ -153,7 +155,7 @@ impl ApiError {
         self
     }
 
-    /// Replaces the library's name of an option, or of a list of texts, by that of the request's field.
+    /// Replaces the library's name of an option or list of texts by the name of the request's field.
     pub fn renamed(mut self, ours: &str, theirs: &str) -> Self {
         match self.object.param.as_deref().and_then(|param| param.strip_prefix(ours)) {
             Some("") => {

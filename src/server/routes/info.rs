@@ -53,11 +53,11 @@ pub(crate) struct ModelInfo {
     id: String,
     /// `embedding`, `reranker`, `sparse` or `multi-vector`.
     kind: &'static str,
-    /// Number of values in a vector; for a reranker, number of scores of a pair.
+    /// Number of values in a vector. For a reranker it is the number of scores of a pair.
     dimensions: usize,
     /// Maximum number of tokens of a text; null if the model names no limit.
     max_tokens: Option<usize>,
-    /// Names of its prompts that are not empty.
+    /// Names of the model's prompts that are not empty.
     prompts: Vec<String>,
     /// Name of the prompt used when a request names none.
     default_prompt: Option<String>,
@@ -110,7 +110,7 @@ fn model_type(described: &ModelDescription) -> serde_json::Value {
     let pooling = match described.kind {
         ModelKind::Dense => described.pooling.as_str(),
         ModelKind::Sparse => "splade",
-        // No peer names a pooling for models that do not pool.
+        // text-embeddings-inference and similar servers have no name for a model that does not pool.
         ModelKind::MultiVector => "none",
         ModelKind::Reranker => {
             let labels = described.labels.iter().enumerate();
@@ -176,9 +176,9 @@ pub(crate) async fn live() -> Result<Response, ApiError> {
 
 /// Whether every model is ready
 ///
-/// A model is ready if it ran recently or runs now and still gives the bits of its first pass. The
-/// response is 503 while models load, while the server is shutting down, and from the loss of a device
-/// until a pass on a newly opened device is right again.
+/// A model is ready if it returned a row recently, or if a probe now gives a row bit-identical to that of
+/// its first pass. The response is 503 while models load and while the server shuts down. After the loss of
+/// a device it is 503 until a probe has passed on the newly opened device.
 #[utoipa::path(
     get,
     path = "/health/ready",

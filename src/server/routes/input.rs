@@ -13,8 +13,8 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::server::models::Texts;
 
-/// Maximum number of items read from a list. It bounds memory before `max_texts` is checked: empty texts
-/// take three bytes of the body each.
+/// Maximum number of items read from a list. It bounds the memory before `max_texts` is checked, since an
+/// empty text takes only three bytes of the body.
 const MOST_ITEMS: usize = 1 << 20;
 
 /// A text, a list of texts, the token ids of a text, or a list of those.

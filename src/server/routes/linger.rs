@@ -1,8 +1,8 @@
 //! Reads and discards the rest of a request body after an early response.
 //!
 //! Closing a connection with unread data resets it. A client that is still sending then sees a broken
-//! connection instead of the error. So the rest of the body is read and discarded for a while; the
-//! response does not wait for it.
+//! connection instead of the error. The rest of the body is therefore read and discarded for a while. The
+//! response does not wait for this.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -19,7 +19,7 @@ use tokio::runtime::Handle;
 /// How long the rest of a body is read before the connection is closed.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Wraps the body, so that a part that the route leaves unread is read and discarded.
+/// Wraps the body, so that whatever the route leaves unread is read and discarded.
 pub(crate) async fn linger(request: Request) -> Request {
     let asks_first = request.headers().contains_key(EXPECT);
     request.map(|body| Body::new(Lingering { body, wanted: !asks_first, ended: false }))
@@ -28,7 +28,7 @@ pub(crate) async fn linger(request: Request) -> Request {
 struct Lingering {
     body: Body,
     /// Whether the client is sending the body. A client that sent `expect: 100-continue` waits until the
-    /// body is read from; reading here would tell it to send.
+    /// server starts to read the body. Reading here would tell it to send.
     wanted: bool,
     ended: bool,
 }

@@ -44,7 +44,8 @@ use crate::server::queue::Budget;
 use crate::server::{openapi, page};
 pub(crate) use error::{ApiError, Dialect};
 
-/// Memory for request bodies of all clients together. It is at least twice the maximum size of one body.
+/// Memory in bytes for the request bodies of all clients together. It is at least twice the maximum size of
+/// one body.
 const BODY_BYTES: usize = 256 << 20;
 
 /// Kinds of model that score documents for a query, in the order in which a route prefers them.
@@ -91,7 +92,7 @@ impl App {
 }
 
 impl Shared {
-    /// Makes the models available to requests, after each has passed its first pass.
+    /// Makes the models available to requests, after every model has passed its first pass.
     pub fn set_models(&self, models: Vec<Arc<ServedModel>>) {
         // This is called once, so the value is never set already.
         let _ = self.models.set(models);
@@ -105,7 +106,7 @@ impl Shared {
         self.stopping.load(Ordering::SeqCst)
     }
 
-    /// All models; an error while they load.
+    /// Returns all models, or an error while they load.
     fn models(&self) -> Result<&[Arc<ServedModel>], ApiError> {
         let loading = || ApiError::unavailable("loading", "the models are being loaded");
         self.models.get().map(Vec::as_slice).ok_or_else(loading)
@@ -116,7 +117,7 @@ impl Shared {
         self.models()?.first().cloned().ok_or_else(none)
     }
 
-    /// The model of this name. Ollama's clients append the tag `:latest`, which is ignored.
+    /// Returns the model of this name. Ollama's clients append the tag `:latest`, which is ignored.
     fn named(&self, name: &str) -> Result<Arc<ServedModel>, ApiError> {
         let models = self.models()?;
         let untagged = name.strip_suffix(":latest").unwrap_or(name);
@@ -129,13 +130,13 @@ impl Shared {
         })
     }
 
-    /// The model of this name, or the first model without a name.
+    /// Returns the model of this name, or the first model if no name is given.
     fn named_or_first(&self, name: Option<&str>) -> Result<Arc<ServedModel>, ApiError> {
         name.map_or_else(|| self.first(), |name| self.named(name))
     }
 
-    /// The model of this name if it is of one of these kinds. Without a name, the first model of the first
-    /// kind that is served.
+    /// Returns the model of this name if it is of one of these kinds. Without a name it takes the first
+    /// kind that is served, and returns the first model of that kind.
     fn model(&self, kinds: &[ModelKind], name: Option<&str>) -> Result<Arc<ServedModel>, ApiError> {
         let needed = || kinds.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(" or ");
         if let Some(name) = name {
@@ -186,7 +187,7 @@ impl Shared {
         }
     }
 
-    /// The texts, for routes that never take token ids.
+    /// Returns the texts, for routes that never take token ids.
     fn only_text(
         &self,
         dialect: Dialect,
@@ -233,7 +234,7 @@ impl InputType {
     }
 }
 
-/// Indices and scores, sorted from the highest score to the lowest; ties keep their order.
+/// Returns indices and scores, sorted from the highest score to the lowest. Equal scores keep their order.
 fn ranking(scores: &[f32]) -> Vec<(usize, f32)> {
     let mut ranked: Vec<(usize, f32)> = scores.iter().copied().enumerate().collect();
     ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
@@ -341,7 +342,7 @@ async fn check_key(State(app): State<App>, request: Request, next: Next) -> Resp
     ApiError::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message).into_response()
 }
 
-/// Compares the given key with every key, in a time that does not depend on where they differ.
+/// Compares the given key with every valid key. The time does not depend on where the keys differ.
 fn carries_key(headers: &axum::http::HeaderMap, keys: &[String]) -> bool {
     let bearer = headers
         .get(axum::http::header::AUTHORIZATION)

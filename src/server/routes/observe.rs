@@ -78,7 +78,8 @@ fn new_id() -> HeaderValue {
     HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static("0"))
 }
 
-/// The method's name as a label of metrics. Invented methods share `OTHER`, which bounds the labels.
+/// The method's name as a label of metrics. All unknown methods share the label `OTHER`, which bounds the
+/// number of labels.
 fn known(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
@@ -92,8 +93,8 @@ fn known(method: &Method) -> &'static str {
     }
 }
 
-/// A request being answered. Dropping it unanswered means that the client disconnected, which is counted
-/// as status 499.
+/// A request being answered. If it is dropped unanswered, the client has disconnected, which is counted as
+/// status 499.
 struct Seen {
     metrics: Arc<Metrics>,
     route: String,
@@ -108,7 +109,7 @@ impl Seen {
         self.metrics.answered(&self.route, self.method, status, self.since.elapsed());
     }
 
-    /// Whether the route is polled by machines, so that logging it would flood the log.
+    /// Whether the route is polled by programs, whose requests would flood the log.
     fn is_probe(&self) -> bool {
         self.route.starts_with("/health") || self.route == "/metrics"
     }

@@ -27,11 +27,12 @@ pub(crate) struct OllamaEmbedRequest {
     truncate: Option<bool>,
     /// Cuts vectors to this many values and scales them to length one.
     dimensions: Option<usize>,
-    /// Settings of Ollama's own runtime. They have no effect here.
+    /// Settings of Ollama's own runtime. These settings have no effect here.
     #[expect(dead_code, reason = "read, so that its type is checked")]
     #[schema(value_type = Option<Object>)]
     options: Option<serde_json::Map<String, serde_json::Value>>,
-    /// How long Ollama keeps the model in memory. It has no effect here: models stay loaded.
+    /// How long Ollama keeps the model in memory. This field has no effect here, because models stay
+    /// loaded.
     #[expect(dead_code, reason = "read, so that it is a known field")]
     #[schema(value_type = Option<String>)]
     keep_alive: Option<serde_json::Value>,
@@ -97,11 +98,12 @@ pub(crate) async fn embed(
 pub(crate) struct OllamaEmbeddingsRequest {
     model: Option<String>,
     prompt: String,
-    /// Settings of Ollama's own runtime. They have no effect here.
+    /// Settings of Ollama's own runtime. These settings have no effect here.
     #[expect(dead_code, reason = "read, so that its type is checked")]
     #[schema(value_type = Option<Object>)]
     options: Option<serde_json::Map<String, serde_json::Value>>,
-    /// How long Ollama keeps the model in memory. It has no effect here: models stay loaded.
+    /// How long Ollama keeps the model in memory. This field has no effect here, because models stay
+    /// loaded.
     #[expect(dead_code, reason = "read, so that it is a known field")]
     #[schema(value_type = Option<String>)]
     keep_alive: Option<serde_json::Value>,
@@ -169,9 +171,9 @@ pub(crate) struct OllamaTags {
 pub(crate) struct OllamaModel {
     name: String,
     model: String,
-    /// Start of the server.
+    /// The time at which the server started.
     modified_at: String,
-    /// Size of its weights in bytes.
+    /// Size of the model's weights in bytes.
     size: u64,
     /// Empty, because the server does not hash weights.
     digest: &'static str,
@@ -187,7 +189,7 @@ pub(crate) struct OllamaDetails {
     families: [&'static str; 1],
     /// Empty, because the server does not count parameters.
     parameter_size: &'static str,
-    /// Storage dtype of its weights.
+    /// Storage dtype of the model's weights.
     quantization_level: String,
 }
 

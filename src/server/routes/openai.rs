@@ -35,16 +35,17 @@ pub(crate) struct EmbeddingsRequest {
     /// The end user, for OpenAI's own records. It has no effect here.
     #[expect(dead_code, reason = "read, so that its type is checked")]
     user: Option<String>,
-    /// Role of the texts in a search, which selects the model's prompt for it. Extension of OpenAI's API.
+    /// Role of the texts in a search, which selects the model's prompt for that role. This field extends
+    /// OpenAI's API.
     input_type: Option<InputType>,
-    /// Name of the model's prompt to put before each text. Extension of OpenAI's API.
+    /// Name of the model's prompt to put before each text. This field extends OpenAI's API.
     prompt_name: Option<String>,
-    /// Prompt to put before each text. Extension of OpenAI's API.
+    /// Prompt to put before each text. This field extends OpenAI's API.
     prompt: Option<String>,
-    /// Whether to scale vectors to length one. Default: as the model does. Extension of OpenAI's API.
+    /// Whether to scale vectors to length one. Default: the model decides. This field extends OpenAI's API.
     normalize: Option<bool>,
     /// Whether texts that are too long are truncated and reported in `truncated` (true, the default) or
-    /// refused (false). Extension of OpenAI's API.
+    /// refused (false). This field extends OpenAI's API.
     truncate: Option<bool>,
 }
 
@@ -171,7 +172,7 @@ pub(crate) async fn embeddings(
 
 /// Embed texts
 ///
-/// Same as `/v1/embeddings`. text-embeddings-inference and Infinity have this route.
+/// This route does the same as `/v1/embeddings`. text-embeddings-inference and Infinity also have it.
 #[utoipa::path(
     post,
     path = "/embeddings",
@@ -208,7 +209,7 @@ pub(crate) struct ModelObject {
     id: String,
     #[schema(example = "model")]
     object: &'static str,
-    /// Start of the server, in seconds since 1970.
+    /// The time at which the server started, in seconds since 1970.
     created: u64,
     owned_by: &'static str,
 }
@@ -244,7 +245,7 @@ pub(crate) async fn model(
     State(app): State<App>,
     name: Result<Path<String>, PathRejection>,
 ) -> Result<Response, ApiError> {
-    // A name that is not UTF-8 names no model.
+    // A name that is not UTF-8 is the name of no model.
     let name = name.map(|Path(name)| name).unwrap_or_default();
     let model = app.named(&name)?;
     super::answer::small(&ModelObject {

@@ -32,8 +32,8 @@ pub(crate) struct RankRequest {
     top_n: Option<usize>,
     /// Whether to return each document with its score.
     return_documents: Option<bool>,
-    /// Whether pairs that are too long are truncated (true, the default) or refused (false). Extension of
-    /// Cohere's and Jina's APIs.
+    /// Whether pairs that are too long are truncated (true, the default) or refused (false). This field
+    /// extends Cohere's and Jina's APIs.
     truncate: Option<bool>,
     /// Maximum number of tokens of a document. Longer documents are cut. Default: the model's maximum.
     max_tokens_per_doc: Option<usize>,
@@ -85,8 +85,8 @@ pub(crate) struct RankedDocument {
 
 /// Rank documents for a query
 ///
-/// Scores are those of `vectile rerank`: a reranker's after its own activation function, a multi-vector
-/// model's by MaxSim.
+/// Scores are the same as those of `vectile rerank`. A reranker applies its own activation function to
+/// them. A multi-vector model computes them by MaxSim.
 #[utoipa::path(
     post,
     path = "/v1/rerank",

@@ -1,7 +1,7 @@
 //! Unpaired surrogate escapes in JSON, such as half of an emoji.
 //!
-//! JavaScript's `slice` cuts strings between UTF-16 units. An emoji cut in half is then written as `\ud83d`
-//! alone, which is valid in JSON's grammar but no character, so a Rust string cannot hold it.
+//! JavaScript's `slice` cuts strings between UTF-16 units. Half of an emoji is then written as `\ud83d`
+//! alone. JSON's grammar allows this, but it is not a character, so a Rust string cannot hold it.
 
 use std::borrow::Cow;
 
@@ -29,7 +29,8 @@ pub(super) fn replace_invalid(json: &[u8]) -> Cow<'_, [u8]> {
     text
 }
 
-/// The position of the first unpaired surrogate escape at or after `from`, which is not inside an escape.
+/// The position of the first unpaired surrogate escape at or after `from`. `from` must not be inside an
+/// escape.
 fn unpaired(json: &[u8], mut from: usize) -> Option<usize> {
     // In valid JSON a backslash occurs in strings only, so escapes can be found without parsing.
     while let Some(next) = json.get(from..)?.iter().position(|byte| *byte == b'\\') {
@@ -41,7 +42,7 @@ fn unpaired(json: &[u8], mut from: usize) -> Option<usize> {
             },
             Some(0xdc00..=0xdfff) => return Some(at),
             Some(_) => from = at + ESCAPE,
-            // Another escape: a backslash and one byte.
+            // Another escape, which is a backslash and one more byte.
             None => from = at + 2,
         }
     }

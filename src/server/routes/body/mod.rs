@@ -41,7 +41,7 @@ impl<T: ApiRequest> FromRequest<App> for Json<T> {
     }
 }
 
-/// Extractor: the request body as bytes, for a route that chooses the type to parse by its content.
+/// Extractor: the request body as bytes, for a route that looks at the content to choose the type to parse.
 pub(crate) struct JsonBytes {
     pub bytes: Bytes,
     _charge: Charge,
@@ -73,8 +73,8 @@ pub(crate) async fn parse_on_thread<T: ApiRequest>(
     parsed.map_err(|_| ApiError::internal("parsing the body panicked"))?.map(Json)
 }
 
-/// Reads a few fields of a body, on a blocking thread if it is long. Returns the default for a body that does
-/// not have them in this shape.
+/// Reads a few fields of a body, on a blocking thread if it is long. Returns the default value if the body
+/// does not have these fields in the expected form.
 pub(crate) async fn peek<T>(bytes: Bytes) -> T
 where
     T: DeserializeOwned + Default + Send + 'static,
@@ -86,7 +86,8 @@ where
     tokio::task::spawn_blocking(move || read(&bytes)).await.unwrap_or_default()
 }
 
-/// Accepts every name of JSON, and a missing content type, which some clients do not send.
+/// Accepts every content type that means JSON. Also accepts a request without a content type, since some
+/// clients send none.
 fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
     let Some(given) = headers.get(CONTENT_TYPE) else { return Ok(()) };
     let given = given.to_str().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! JSON to request types, with errors that name the field or the item.
+//! Parses JSON to request types. Errors name the field or the item.
 
 use axum::http::StatusCode;
 use serde::de::value::Error as ProbeError;
@@ -30,7 +30,7 @@ pub(super) fn parse<T: ApiRequest>(bytes: &[u8], leniency: Leniency) -> Result<T
         }
         false => bytes,
     };
-    // serde would accept a list in place of an object, as its fields in order.
+    // serde would also accept a list, and take its items as the object's fields in order.
     if bytes.trim_ascii_start().first() != Some(&b'{') {
         let any = serde_json::from_slice::<IgnoredAny>(bytes);
         any.map_err(|error| not_json(bytes, &error, ""))?;
@@ -70,7 +70,7 @@ fn not_json(bytes: &[u8], error: &serde_json::Error, path: &str) -> ApiError {
     if bytes.is_empty() {
         return invalid("the body is empty; send a JSON object".to_owned());
     }
-    // serde_json stops at the first one, with either of these messages.
+    // serde_json stops at the first unpaired surrogate, with one of these two messages.
     if (message.contains("surrogate") || message.contains("hex escape"))
         && let Some(escape) = surrogates::first_unpaired(bytes)
     {
@@ -126,7 +126,7 @@ fn wrong_shape<T: ApiRequest>(error: &serde_json::Error, path: &str) -> ApiError
 /// The names of an object's fields, aliases included, in the order of declaration.
 fn field_names<T: DeserializeOwned>() -> &'static [&'static str] {
     let mut names: &'static [&'static str] = &[];
-    // The probe notes the names and always fails.
+    // The probe stores the names and always fails, so the error is ignored.
     let _ = T::deserialize(FieldProbe(&mut names));
     names
 }
@@ -251,7 +251,7 @@ mod tests {
             let message = object["message"].as_str().unwrap();
             assert!(message.contains("--ignore-unknown-fields"), "{message}");
             assert_eq!(message.contains("`list`"), !param.contains('.'), "{message}");
-            // TEI's own server ignores them.
+            // TEI's own server ignores unknown fields.
             assert_eq!(read::<Sample>(body.as_bytes()).unwrap().number, 3);
             let lenient = Leniency { ignore_unknown_fields: true, lossy: false };
             assert_eq!(parse::<Strict>(body.as_bytes(), lenient).unwrap().0.number, 3);

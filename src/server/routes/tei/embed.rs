@@ -22,7 +22,7 @@ pub(crate) struct EmbedRequest {
     inputs: Input,
     /// Whether texts that are too long are truncated (true, the default) or refused (false).
     truncate: Option<bool>,
-    /// The end at which texts are cut. Only the end of the model's own tokenizer is supported.
+    /// The end at which texts are cut. Only the end at which the model's own tokenizer cuts is supported.
     truncation_direction: Option<TruncationDirection>,
     /// Name of the model's prompt to put before each text.
     prompt_name: Option<String>,
@@ -41,12 +41,12 @@ pub(crate) struct EmbedAllRequest {
     inputs: Input,
     /// Whether texts that are too long are truncated (true, the default) or refused (false).
     truncate: Option<bool>,
-    /// The end at which texts are cut. Only the end of the model's own tokenizer is supported.
+    /// The end at which texts are cut. Only the end at which the model's own tokenizer cuts is supported.
     truncation_direction: Option<TruncationDirection>,
     /// Name of the model's prompt to put before each text.
     prompt_name: Option<String>,
-    /// Role of the texts in a search. A multi-vector model treats texts as documents by default. Extension
-    /// of TEI's API.
+    /// Role of the texts in a search. A multi-vector model treats texts as documents by default. This field
+    /// extends TEI's API.
     input_type: Option<InputType>,
     /// Name of a served model.
     model: Option<String>,
@@ -59,12 +59,12 @@ pub(crate) struct EmbedSparseRequest {
     inputs: Input,
     /// Whether texts that are too long are truncated (true, the default) or refused (false).
     truncate: Option<bool>,
-    /// The end at which texts are cut. Only the end of the model's own tokenizer is supported.
+    /// The end at which texts are cut. Only the end at which the model's own tokenizer cuts is supported.
     truncation_direction: Option<TruncationDirection>,
     /// Name of the model's prompt to put before each text.
     prompt_name: Option<String>,
-    /// Role of the texts in a search: some models look up the weights of queries in a table. Extension of
-    /// TEI's API.
+    /// Role of the texts in a search. Some models look up the weights of queries in a table. This field
+    /// extends TEI's API.
     input_type: Option<InputType>,
     /// Name of a served model.
     model: Option<String>,
@@ -125,9 +125,9 @@ pub(crate) async fn embed(
 
 /// Embed each token of texts
 ///
-/// Returns, for each text, one vector for each token. A multi-vector model returns the vectors that it keeps,
-/// after its own projection and normalization. An embedding model returns its hidden states before pooling,
-/// special tokens included.
+/// Returns a list for each text, with one vector for each token. A multi-vector model returns the vectors
+/// that it keeps, after its own projection and normalization. An embedding model returns its hidden states
+/// before pooling, special tokens included.
 #[utoipa::path(
     post,
     path = "/embed_all",

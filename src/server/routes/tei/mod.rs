@@ -1,7 +1,7 @@
 //! The API of Hugging Face's text-embeddings-inference (TEI).
 //!
-//! TEI serves one model, so its requests name none. Here the optional field `model` names one; without it, a
-//! route uses the first model of a kind that can answer.
+//! TEI serves one model, so its requests do not name it. Here the optional field `model` names a model.
+//! Without it, a route uses the first model of a kind that can answer.
 
 pub(super) mod embed;
 pub(super) mod root;
@@ -17,7 +17,7 @@ use crate::server::models::{Refusal, ServedModel};
 
 const TEI: Dialect = Dialect::Tei;
 
-/// The response for a request without rows, whose texts are in this field.
+/// Makes the response for a request that gets no rows. `field` is the field that holds its texts.
 fn refused(refusal: Refusal, field: &str) -> ApiError {
     TEI.error(refusal).renamed("input", field)
 }
@@ -31,7 +31,7 @@ pub(crate) enum TruncationDirection {
     Right,
 }
 
-/// Refuses the other direction than the tokenizer's, which would need another tokenizer.
+/// Refuses a direction that differs from the tokenizer's own, since it would need another tokenizer.
 fn check_direction(
     model: &ServedModel,
     asked: Option<TruncationDirection>,

@@ -1,4 +1,4 @@
-//! `POST /`: the route of TEI's model, by kind.
+//! `POST /`: passes a request to the route that suits the kind of the model.
 
 use axum::extract::State;
 use axum::response::Response;
@@ -34,10 +34,10 @@ enum Inputs {
 
 /// Ask the model, whatever its kind
 ///
-/// As in TEI, the kind of the model selects the route: `/embed` for an embedding model, `/embed_sparse` for a
-/// sparse model, `/predict` for a reranker or classifier, and `/embed_all` for a multi-vector model. The
-/// model is the one named by `model`, else the first. A body with `query` and `texts` goes to `/rerank`, one
-/// with `inputs.source_sentence` to `/similarity`.
+/// As in TEI, the kind of the model selects the route: `/embed` for an embedding model, `/embed_sparse` for
+/// a sparse model, `/predict` for a reranker or classifier, and `/embed_all` for a multi-vector model. The
+/// field `model` names the model; without it the first model is used. A body with `query` and `texts` goes
+/// to `/rerank`. A body with `inputs.source_sentence` goes to `/similarity`.
 #[utoipa::path(
     post,
     path = "/",
@@ -57,7 +57,8 @@ pub(crate) async fn root(State(app): State<App>, body: JsonBytes) -> Result<Resp
     if matches!(peek.inputs, Some(Inputs::Sentences { .. })) {
         return similarity::similarity(state, parse_on_thread(bytes, &app).await?).await;
     }
-    // Without a name, the first model is also the first of its kind, which each route picks.
+    // Each route picks the first model of a kind if no name is given. The first model of all is also the
+    // first of its kind.
     match app.named_or_first(peek.model.as_deref())?.kind() {
         ModelKind::Dense => embed::embed(state, parse_on_thread(bytes, &app).await?).await,
         ModelKind::Sparse => embed::embed_sparse(state, parse_on_thread(bytes, &app).await?).await,

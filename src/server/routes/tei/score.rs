@@ -28,10 +28,10 @@ pub(crate) struct RerankRequest {
     texts: Vec<String>,
     /// Whether pairs that are too long are truncated (true, the default) or refused (false).
     truncate: Option<bool>,
-    /// The end at which texts are cut. Only the end of the model's own tokenizer is supported.
+    /// The end at which texts are cut. Only the end at which the model's own tokenizer cuts is supported.
     truncation_direction: Option<TruncationDirection>,
     /// Whether to return logits (true) or their sigmoid (false, the default). It has no effect on a
-    /// multi-vector model, whose scores are MaxSim.
+    /// multi-vector model, whose scores are MaxSim values.
     #[serde(default)]
     raw_scores: bool,
     /// Whether to return each text with its score.
@@ -60,10 +60,10 @@ pub(crate) struct PredictRequest {
     inputs: PredictInput,
     /// Whether texts that are too long are truncated (true, the default) or refused (false).
     truncate: Option<bool>,
-    /// The end at which texts are cut. Only the end of the model's own tokenizer is supported.
+    /// The end at which texts are cut. Only the end at which the model's own tokenizer cuts is supported.
     truncation_direction: Option<TruncationDirection>,
-    /// Whether to return logits (true) or probabilities (false, the default): sigmoid for one label, softmax
-    /// over several.
+    /// Whether to return logits (true) or probabilities (false, the default). The probabilities are the
+    /// sigmoid of a single label, or the softmax over several labels.
     #[serde(default)]
     raw_scores: bool,
     /// Name of a served model.
@@ -77,7 +77,7 @@ pub(crate) struct Prediction {
     label: String,
 }
 
-/// Labels of one input, or of each input of a list.
+/// The labels of one input, or of each input in a list.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 pub(crate) enum Predictions {

@@ -40,7 +40,7 @@ pub(crate) struct SimilarityInput {
 pub(crate) struct SimilarityParameters {
     /// Whether texts that are too long are truncated (true, the default) or refused (false).
     truncate: Option<bool>,
-    /// The end at which texts are cut. Only the end of the model's own tokenizer is supported.
+    /// The end at which texts are cut. Only the end at which the model's own tokenizer cuts is supported.
     truncation_direction: Option<TruncationDirection>,
     /// Name of the model's prompt to put before each text.
     prompt_name: Option<String>,
@@ -52,7 +52,8 @@ impl ApiRequest for SimilarityRequest {
 
 /// Compare a sentence with others
 ///
-/// Returns the similarity of each pair, by the model's own function: the cosine unless its files name another.
+/// Returns the similarity of each pair by the model's own function, which is the cosine unless the model's
+/// files name another.
 #[utoipa::path(
     post,
     path = "/similarity",
