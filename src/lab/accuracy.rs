@@ -2,13 +2,14 @@
 
 use crate::lab::report::Accuracy;
 
-/// The smallest cosine with f32 of vectors that are right. With a smaller one they are wrong, not only rounded.
+/// The minimum cosine between correct vectors and those of f32. Vectors with a smaller cosine are wrong, not only
+/// rounded.
 pub(super) const RIGHT: f64 = 0.95;
 
-/// The number of neighbours that are compared.
+/// The number of nearest neighbours that are compared.
 const TOP: usize = 10;
 
-/// The cosine of two vectors: 1 if both are zero, 0 if one is. Equal vectors give exactly 1.
+/// The cosine of two vectors. It is 1 if both vectors are zero, and 0 if only one is. Equal vectors give exactly 1.
 pub fn cosine<B: Copy + Into<f64>>(a: &[f32], b: &[B]) -> f64 {
     let (mut dot, mut a_squares, mut b_squares) = (0.0, 0.0, 0.0);
     for (a, b) in a.iter().zip(b) {
@@ -24,7 +25,7 @@ pub fn cosine<B: Copy + Into<f64>>(a: &[f32], b: &[B]) -> f64 {
     }
 }
 
-/// Compares rows with those of f32, text by text.
+/// Compares the rows of each text with its rows in f32.
 pub(super) fn compare(base: &[f32], own: &[f32], dim: usize) -> Accuracy {
     let rows = || base.chunks_exact(dim).zip(own.chunks_exact(dim));
     let cosines: Vec<f64> = rows().map(|(a, b)| cosine(a, b)).collect();
@@ -39,7 +40,7 @@ pub(super) fn compare(base: &[f32], own: &[f32], dim: usize) -> Accuracy {
     }
 }
 
-/// For each row, the indices of its nearest other rows by cosine. Ties keep the order of the rows.
+/// Returns, for each row, the indices of its nearest other rows by cosine. Rows of equal cosine keep their order.
 fn neighbours(values: &[f32], dim: usize) -> Vec<Vec<usize>> {
     let rows: Vec<&[f32]> = values.chunks_exact(dim).collect();
     let nearest = |query: usize| {
@@ -61,8 +62,8 @@ fn overlap(base: &[Vec<usize>], own: &[Vec<usize>]) -> f64 {
     if found == 0 { 1.0 } else { kept as f64 / found as f64 }
 }
 
-/// Spearman's rank correlation as scipy computes it: equal values share the mean of their ranks. `None` for fewer
-/// than two pairs, or where one of the series is constant.
+/// Spearman's rank correlation as scipy computes it: equal values share the mean of their ranks. Returns `None` for
+/// fewer than two pairs, or if one of the series is constant.
 pub(super) fn spearman(x: &[f64], y: &[f64]) -> Option<f64> {
     let (x, y) = (ranks(x), ranks(y));
     let n = x.len() as f64;

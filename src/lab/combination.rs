@@ -1,4 +1,4 @@
-//! The precisions that a bench compares: a storage of weights with one of activations.
+//! The precisions that a bench compares. A precision combines a storage type for weights with one for activations.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,8 +8,8 @@ use crate::embedder::EmbedderBuilder;
 use crate::error::Error;
 use crate::gpu::adapter::Feature;
 
-/// A storage of weights with one of activations. As text it is `weights/activations`, or only `weights` with the
-/// activations that the dtype policy uses by default.
+/// A precision: the storage type of the weights and that of the activations. As text it is `weights/activations`.
+/// The short form `weights` stands for the activations that the dtype policy uses by default.
 ///
 /// ```
 /// use vectile::lab::Combination;
@@ -35,7 +35,7 @@ impl Combination {
     /// The precision that all others are compared with.
     pub const F32: Combination = Combination { weights: Storage::F32, activations: Storage::F32 };
 
-    /// The default precisions of a bench; fewer if it is `quick`.
+    /// The default precisions of a bench. A `quick` bench has fewer.
     pub fn usual(quick: bool) -> Vec<Combination> {
         let of = |weights, activations| Combination { weights, activations };
         let mut all = vec![
@@ -106,7 +106,7 @@ impl FromStr for Combination {
             (Some(weights), Some(Some(activations))) => Some(Combination { weights, activations }),
             _ => None,
         };
-        // f16 is either native or packed, in weights and activations alike.
+        // f16 is either native for both weights and activations, or packed for both.
         let possible = |c: &Combination| {
             use Storage::{F16, PackedBf16, PackedF16};
             c.activations != PackedBf16

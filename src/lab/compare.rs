@@ -1,18 +1,18 @@
-//! Compares reports of several runs: of several machines, or of several commits on one machine.
+//! Compares the reports of several runs, such as runs on several machines, or of several commits on one machine.
 //!
-//! Measurements are matched by adapter, precision and cell. Adapters are matched by name and backend; the remaining
-//! ones in their order, so that machines with one GPU each can be compared. Rounds of different runs happen at
-//! different times. The spread of a ratio is therefore that of every round of one run to every round of the other,
-//! and a difference within it is not significant.
+//! Measurements are matched by adapter, precision and cell. Adapters are matched by name and backend. The remaining
+//! adapters are matched in their order, so that machines with one GPU each can be compared. Rounds of different
+//! runs happen at different times. The spread of a ratio is therefore taken over every round of one run with every
+//! round of the other. A difference within this spread is not significant.
 
 use serde::Serialize;
 
 use crate::lab::report::{AdapterReport, Cell, PrecisionReport, Ratio, Report};
 
-/// Several reports, measurement by measurement.
+/// The measurements of several reports, side by side.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Comparison {
-    /// The names of the runs, one column each. Ratios are relative to the first.
+    /// The names of the runs, one column each. Ratios are relative to the first run.
     pub runs: Vec<String>,
     /// Reasons why the figures may not be comparable, one sentence each.
     pub warnings: Vec<String>,
@@ -40,7 +40,7 @@ pub struct Row {
     pub precision: String,
     /// The measurement, with its unit.
     pub what: String,
-    /// The value in each run; `None` where it was not measured.
+    /// The value in each run, or `None` if the run did not measure it.
     pub values: Vec<Option<Value>>,
 }
 
@@ -49,20 +49,21 @@ pub struct Row {
 pub struct Value {
     /// The median of the rounds, or the only value.
     pub value: f64,
-    /// How many times faster or smaller than in the first run; `None` for the first run.
+    /// How many times faster or smaller the value is than in the first run; `None` for the first run itself.
     pub ratio: Option<Ratio>,
-    /// Whether it differs from the first run by more than the spread of the rounds; `None` without a spread.
+    /// Whether the value differs from the first run by more than the spread of the rounds; `None` if there is no
+    /// spread.
     pub beyond_spread: Option<bool>,
 }
 
 impl Comparison {
     /// Compares reports, each with its name.
     ///
-    /// Reports of different models are compared with a warning, since the same model in another checkpoint dtype has
-    /// other weights.
+    /// Reports of different models are compared too, with a warning. The same model in another checkpoint dtype
+    /// counts as different, because its weights differ.
     ///
     /// # Errors
-    /// A sentence, if there are fewer than two reports or they have no measurement in common.
+    /// Returns a sentence if there are fewer than two reports, or if they have no measurement in common.
     pub fn of(reports: &[(String, Report)]) -> Result<Self, String> {
         if reports.len() < 2 {
             return Err("a comparison needs at least two reports".to_owned());
@@ -155,8 +156,8 @@ fn difference(
     (!same).then(|| Difference { what: what.to_owned(), values })
 }
 
-/// For each adapter of the first report, the matching adapter of every report: one of the same name and backend, or
-/// else the next one without a match.
+/// Returns, for each adapter of the first report, the matching adapter of every report. It is the adapter of the
+/// same name and backend, or else the next adapter without a match.
 fn matched(reports: &[(String, Report)]) -> Vec<Vec<Option<&AdapterReport>>> {
     let key = |a: &AdapterReport| (a.adapter.name.clone(), a.adapter.backend.clone());
     let first = &reports[0].1.adapters;
@@ -203,7 +204,7 @@ fn rows(reports: &[(String, Report)]) -> Vec<Row> {
     rows
 }
 
-/// The measurements of a precision: each with its name and unit, and the value in each run.
+/// Returns the measurements of a precision. Each has its name and unit, and the value in each run.
 fn measurements(
     base: &PrecisionReport,
     found: &[Option<PrecisionReport>],
@@ -257,8 +258,8 @@ fn measurements(
     all
 }
 
-/// The median of a run's rounds, and its ratio to the first run. The spread of the ratio is that of every round of
-/// this run to every round of the first.
+/// Returns the median of a run's rounds, and its ratio to the first run. The spread of the ratio is taken over
+/// every round of this run with every round of the first run.
 fn throughput(base: &Option<Vec<f64>>, own: &Option<Vec<f64>>) -> Option<Value> {
     let middle = Ratio::over(own.clone()?);
     let mut value = Value { value: middle.median, ratio: None, beyond_spread: None };

@@ -44,24 +44,24 @@ pub struct Host {
     pub cpu: Option<String>,
     /// The number of threads that can run at once.
     pub threads: usize,
-    /// Whether it was a build without optimisations, whose host times mean little.
+    /// Whether the program was built without optimisations. The host times of such a build mean little.
     pub debug_build: bool,
 }
 
 /// The model that was run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelFacts {
-    /// The name of its directory, or its Hub name.
+    /// The name of the model's directory, or its Hub name.
     pub name: String,
-    /// The `model_type` in its `config.json`.
+    /// The `model_type` in the model's `config.json`.
     pub model_type: String,
-    /// Its modules, one line each.
+    /// The model's modules, one line each.
     pub modules: Vec<String>,
-    /// The SHA-256 of its weight files, in the order of their names.
+    /// The SHA-256 of the model's weight files, in the order of their names.
     pub sha256: String,
     /// The number of values of a vector.
     pub dimension: usize,
-    /// The most tokens of a text, if the model has a limit.
+    /// The maximum number of tokens in a text, if the model has a limit.
     pub max_seq_length: Option<usize>,
 }
 
@@ -74,7 +74,7 @@ pub struct Settings {
     pub rounds: usize,
     /// The name of the file with the texts, or `built-in`.
     pub texts: String,
-    /// The number of texts that accuracy is measured on.
+    /// The number of texts on which accuracy is measured.
     pub accuracy_texts: usize,
     /// The file with scored pairs, and the number of its pairs.
     pub pairs: Option<(String, usize)>,
@@ -87,22 +87,22 @@ pub struct AdapterReport {
     pub adapter: AdapterSummary,
     /// The features that the user disabled.
     pub disabled: Vec<String>,
-    /// Whether the adapter measures time itself. If not, there are no times of kernels.
+    /// Whether the adapter measures time itself. If not, the report has no times of kernels.
     pub timestamps: bool,
-    /// The family of matmul and attention kernels that it runs: `software` or `gpu`.
+    /// The family of matmul and attention kernels that the adapter runs: `software` or `gpu`.
     pub kernels: String,
-    /// The precisions. Ratios are relative to the first.
+    /// The results of each precision. Ratios are relative to the first precision.
     pub precisions: Vec<PrecisionReport>,
     /// The precisions that were not timed, with the reasons.
     pub refused: Vec<Refused>,
-    /// Every kernel at the model's shapes, in each storage and variant (`--kernels`).
+    /// The times of every kernel at the model's shapes, in each storage type and variant (`--kernels`).
     pub kernel_sweep: Vec<KernelCase>,
 }
 
 /// A precision that was not timed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Refused {
-    /// Its name, as in [`PrecisionReport::name`].
+    /// The name of the precision, as in [`PrecisionReport::name`].
     pub precision: String,
     /// Why it was not timed, in a sentence.
     pub reason: String,
@@ -111,8 +111,8 @@ pub struct Refused {
 /// The results of one precision.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PrecisionReport {
-    /// Its short name: the storage of weights, followed by that of activations where it is not the default, as in
-    /// `f16/f32`.
+    /// The short name of the precision. It is the storage type of the weights, followed by that of the activations
+    /// if it is not the default, as in `f16/f32`.
     pub name: String,
     /// The `Precision` of the loaded model, as `inspect --json` gives it.
     pub precision: serde_json::Value,
@@ -120,7 +120,7 @@ pub struct PrecisionReport {
     pub weights: String,
     /// The storage of activations.
     pub activations: String,
-    /// The kernels that it runs: their family, and the kernel of linear layers.
+    /// The kernels that this precision runs: their family, and the kernel of linear layers.
     #[serde(default)]
     pub kernels: String,
     /// The bytes of all weights.
@@ -135,9 +135,9 @@ pub struct PrecisionReport {
     pub latency: Latency,
     /// The throughput, one cell for each token budget of a batch and each length of text.
     pub cells: Vec<Cell>,
-    /// The host time of a run of the last cell.
+    /// The host time of one run of the last cell.
     pub host: HostTime,
-    /// The GPU time of a run of the last cell, where the adapter measures time.
+    /// The GPU time of one run of the last cell, if the adapter measures time.
     pub gpu: Option<GpuTime>,
 }
 
@@ -150,7 +150,7 @@ pub struct Accuracy {
     pub min_cosine: f64,
     /// The mean cosine of a text's two vectors.
     pub mean_cosine: f64,
-    /// The largest difference of two values.
+    /// The largest difference between a value and its f32 value.
     pub max_abs: f64,
     /// The share of each text's ten nearest other texts in f32 that are also among its ten nearest here.
     pub top10_overlap: f64,
@@ -161,16 +161,16 @@ pub struct Accuracy {
 /// The time of the first use of a model, in seconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cold {
-    /// Loading: reading files, opening the device, uploading weights while pipelines compile, and self-tests where they
-    /// ran.
+    /// The time of loading. It covers reading files, opening the device, uploading weights while pipelines compile,
+    /// and any self-tests that ran.
     pub load_s: f64,
-    /// Compiling the pipelines of the first batch that loading had not compiled.
+    /// The time to compile the first batch's pipelines that loading had not yet compiled.
     pub pipelines_s: f64,
     /// The rest of the first batch's time.
     pub first_batch_s: f64,
-    /// The same batch again, with everything warm.
+    /// The time of the same batch in a second run.
     pub warm_batch_s: f64,
-    /// The time from the start to the first vectors: the sum of the above, without the warm batch.
+    /// The time from the start to the first vectors: the sum of the other times except `warm_batch_s`.
     #[serde(default)]
     pub first_vector_s: f64,
 }
@@ -178,7 +178,7 @@ pub struct Cold {
 /// The latency of a single short text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Latency {
-    /// The number of its tokens.
+    /// The number of tokens in the text.
     pub tokens: usize,
     /// The number of runs.
     pub samples: usize,
@@ -186,20 +186,20 @@ pub struct Latency {
     pub p50_ms: f64,
     /// The 95th percentile of the times.
     pub p95_ms: f64,
-    /// How many times faster than the first precision.
+    /// How many times faster this is than the first precision.
     pub speedup: Ratio,
 }
 
 /// The throughput at one token budget of a batch and one length of text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cell {
-    /// The token budget: the most tokens of a batch.
+    /// The token budget, which is the maximum number of tokens in a batch.
     pub batch_tokens: usize,
-    /// The requested length of texts in tokens; 0 for the texts of the user's file as they are.
+    /// The requested length of texts in tokens. 0 means the texts of the user's file, unchanged.
     pub text_tokens: usize,
-    /// The number of texts of a run.
+    /// The number of texts in a run.
     pub texts: usize,
-    /// The number of tokens of a run.
+    /// The number of tokens in a run.
     pub tokens: usize,
     /// The time of each round.
     pub rounds_s: Vec<f64>,
@@ -207,12 +207,12 @@ pub struct Cell {
     pub texts_per_s: f64,
     /// Tokens per second in the median round.
     pub tokens_per_s: f64,
-    /// How many times faster than the first precision.
+    /// How many times faster this is than the first precision.
     pub speedup: Ratio,
 }
 
-/// A ratio of times. The median is that of the ratios within each round; minimum and maximum are those of every round
-/// to every round, which shows how far another run may deviate.
+/// A ratio of times. The median is taken over the ratios within each round. The minimum and maximum are taken over
+/// the ratios of every round to every round, which shows how far another run may deviate.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Ratio {
     /// The median over the rounds.
@@ -226,85 +226,88 @@ pub struct Ratio {
 /// The host time of a run by phase, in milliseconds.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct HostTime {
-    /// The number of batches of the run.
+    /// The number of batches in the run.
     pub batches: usize,
-    /// The number of tokens of the run.
+    /// The number of tokens in the run.
     pub tokens: usize,
-    /// Turning texts into tokens.
+    /// The time for turning texts into tokens.
     pub tokenize_ms: f64,
-    /// Packing tokens into batches, and making their graphs.
+    /// The time for packing tokens into batches and building the graphs of the batches.
     pub pack_ms: f64,
-    /// Passing inputs and parameters to the driver.
+    /// The time for passing inputs and parameters to the driver.
     pub upload_ms: f64,
-    /// Recording the commands of each batch.
+    /// The time for recording the commands of each batch.
     pub encode_ms: f64,
-    /// Submitting commands to the driver; some software drivers compute during it.
+    /// The time for submitting commands to the driver. Some software drivers compute during the submission.
     pub submit_ms: f64,
-    /// Waiting for the GPU to finish.
+    /// The time of waiting for the GPU to finish.
     pub wait_ms: f64,
-    /// Copying rows from the read-back buffer, and checking them.
+    /// The time for copying rows from the read-back buffer and checking them.
     pub read_back_ms: f64,
-    /// The whole run, from texts to rows.
+    /// The time of the whole run, from texts to rows.
     pub total_ms: f64,
 }
 
 /// The GPU time of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GpuTime {
-    /// The sum over submits of the time from the start of the first dispatch to the end of the last, in milliseconds.
+    /// The time from the start of a submission's first dispatch to the end of its last one, in milliseconds, summed
+    /// over all submissions.
     pub total_ms: f64,
     /// The share of the total during which a kernel ran.
     pub accounted: f64,
-    /// The times by kernel, the longest first.
+    /// The times grouped by kernel, the longest first.
     pub kernels: Vec<KernelTime>,
-    /// The times by the tensor that is written, the longest first. They show which step of a layer is slow.
+    /// The times grouped by the tensor that a dispatch writes, the longest first. They show which step of a layer
+    /// is slow.
     pub steps: Vec<KernelTime>,
 }
 
 /// The time and rates of one kernel, or of one step of a layer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct KernelTime {
-    /// The name of the kernel, or of the tensor it writes.
+    /// The name of the kernel, or of the tensor that the step writes.
     pub name: String,
-    /// The number of its dispatches in the run.
+    /// The number of dispatches in the run.
     pub dispatches: usize,
-    /// The sum of its times, in milliseconds.
+    /// The sum of the dispatches' times, in milliseconds.
     pub ms: f64,
-    /// Its share of the sum of all kernels.
+    /// The share of `ms` in the sum over all kernels.
     pub share: f64,
-    /// 10⁹ floating point operations per second, for kernels whose operations are counted.
+    /// The rate in 10⁹ floating point operations per second, for kernels whose operations are counted.
     pub gflops: Option<f64>,
-    /// 10⁹ bytes per second, if each binding is moved once.
+    /// The rate in 10⁹ bytes per second, if each binding is read or written once.
     pub gbytes: f64,
 }
 
-/// One kernel at one shape of the model, in one storage and variant.
+/// The time of one kernel at one shape of the model, in one storage type and variant.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct KernelCase {
     /// The name of the kernel.
     pub kernel: String,
     /// The name of the tensor it writes.
     pub step: String,
-    /// The number of tokens of the batch.
+    /// The number of tokens in the batch.
     pub tokens: usize,
-    /// The values of a row of its first input, and of a row of its output; 0 where rows are not tokens.
+    /// The number of values in a row of the kernel's first input, and in a row of its output. It is 0 if the rows
+    /// are not tokens.
     pub widths: [usize; 2],
     /// The precision, as in [`PrecisionReport::name`].
     pub precision: String,
-    /// Which variant of the kernel: `software` or `gpu`, and how its lanes work together, or of a matmul for GPUs
-    /// the tile, columns or matrices.
+    /// The variant of the kernel: `software` or `gpu`, and how its lanes work together. For a matmul on GPUs it
+    /// names the tile, columns or matrices instead.
     pub variant: String,
-    /// True where models on this adapter run this variant.
+    /// Whether models on this adapter run this variant.
     pub used: bool,
-    /// The number of dispatches of a run.
+    /// The number of dispatches in a run.
     pub dispatches: usize,
     /// The time of a dispatch in milliseconds, over the rounds.
     pub ms: Ratio,
-    /// 10⁹ floating point operations per second, for kernels whose operations are counted.
+    /// The rate in 10⁹ floating point operations per second, for kernels whose operations are counted.
     pub gflops: Option<f64>,
-    /// 10⁹ bytes per second, if each binding is moved once.
+    /// The rate in 10⁹ bytes per second, if each binding is read or written once.
     pub gbytes: f64,
-    /// How many times faster than the same case in f32; `None` for f32 itself.
+    /// How many times faster this is than the same case in f32; `None` for f32 itself.
     pub speedup: Option<Ratio>,
 }
 
@@ -312,7 +315,7 @@ impl Report {
     /// Reads a report that `vectile bench --json` wrote.
     ///
     /// # Errors
-    /// A sentence, if the JSON is not such a report or has another version of the schema.
+    /// Returns a sentence if the JSON is not such a report or has another version of the schema.
     pub fn from_json(bytes: &[u8]) -> Result<Self, String> {
         let value: serde_json::Value =
             serde_json::from_slice(bytes).map_err(|e| format!("is not JSON: {e}"))?;
@@ -329,7 +332,7 @@ impl Report {
 }
 
 impl Ratio {
-    /// How many times faster `own` is than `base`, from the times of their rounds.
+    /// Returns how many times faster `own` is than `base`, from the times of their rounds.
     pub fn of(base: &[f64], own: &[f64]) -> Self {
         let same_round = Ratio::over(base.iter().zip(own).map(|(base, own)| base / own).collect());
         // A series compared with itself has no spread.
@@ -340,7 +343,7 @@ impl Ratio {
         Ratio { median: same_round.median, low: base.low / own.high, high: base.high / own.low }
     }
 
-    /// Median, minimum and maximum; 1 if there are no values.
+    /// Returns the median, minimum and maximum of the values. All three are 1 if there are no values.
     pub fn over(mut values: Vec<f64>) -> Self {
         values.sort_by(f64::total_cmp);
         match (values.first(), values.last()) {
@@ -350,7 +353,7 @@ impl Ratio {
     }
 }
 
-/// The median of sorted values; for an even number the mean of the middle two.
+/// The median of sorted values. For an even number of values it is the mean of the middle two.
 pub(super) fn median(sorted: &[f64]) -> f64 {
     let n = sorted.len();
     match n {

@@ -13,11 +13,12 @@ use crate::lab::accuracy;
 use crate::lab::combination::Combination;
 use crate::lab::report::{AdapterReport, ModelFacts, PrecisionReport, Refused};
 
-/// Runs everything on the context's adapter.
+/// Runs the whole bench on the context's adapter.
 pub(super) async fn run(context: &mut Context<'_>) -> Result<(AdapterReport, ModelFacts), Error> {
     let options = context.options;
     let combinations = combinations(&options.precisions, options.quick);
-    // An estimate until the adapter is known: cells, accuracy, latency and profile of each.
+    // The number of steps is an estimate until the adapter is known. Each precision has cells, accuracy, latency
+    // and a profile.
     context.expect(combinations.len() * (options.rounds() * 5 + 4));
     let (mut entrants, mut refused) = (Vec::new(), Vec::new());
     for precision in combinations {
@@ -68,7 +69,7 @@ pub(super) async fn run(context: &mut Context<'_>) -> Result<(AdapterReport, Mod
     Ok((report, model))
 }
 
-/// f32, then the requested precisions, or a default choice, each once.
+/// Returns f32 and then the requested precisions or a default choice, each once.
 fn combinations(requested: &[Combination], quick: bool) -> Vec<Combination> {
     let mut all = vec![Combination::F32];
     let usual = Combination::usual(quick);
@@ -80,7 +81,7 @@ fn combinations(requested: &[Combination], quick: bool) -> Vec<Combination> {
     all
 }
 
-/// Compares every precision with f32, and refuses those that are wrong before anything is timed.
+/// Compares every precision with f32. Precisions whose vectors are wrong are refused before anything is timed.
 async fn check_accuracy(context: &mut Context<'_>, entrants: &mut [Entrant]) -> Result<(), Error> {
     let most = context.options.accuracy_texts();
     let texts: Vec<String> = context.corpus.iter().take(most).cloned().collect();
@@ -117,7 +118,7 @@ async fn check_accuracy(context: &mut Context<'_>, entrants: &mut [Entrant]) -> 
     Ok(())
 }
 
-/// Profiles a run of a cell's size, and puts everything about a precision together.
+/// Profiles a run of a cell's size, and returns all results of a precision.
 async fn report(
     context: &Context<'_>,
     entrant: Entrant,
@@ -153,7 +154,7 @@ async fn report(
     })
 }
 
-/// Spearman's rank correlation of cosines and scores, times 100.
+/// Returns Spearman's rank correlation between cosines and scores, times 100.
 async fn spearman(embedder: &Embedder, pairs: &[Pair]) -> Result<Option<f64>, Error> {
     let texts: Vec<&str> = pairs.iter().flat_map(|p| p.texts.iter().map(String::as_str)).collect();
     let rows = embedder.embed_with(&texts, &EmbedOptions::default()).await?;

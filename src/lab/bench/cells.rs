@@ -1,4 +1,4 @@
-//! Throughput: texts of several lengths, in batches of several sizes.
+//! Measures the throughput with texts of several lengths, in batches of several sizes.
 
 use super::context::Context;
 use super::entrant::{Entrant, seconds};
@@ -9,22 +9,22 @@ use crate::error::Error;
 use crate::lab::accuracy;
 use crate::lab::report::{Cell, Ratio};
 
-/// The shortest run in seconds, where the adapter is fast enough to choose.
+/// The minimum duration of a run in seconds, if [`RUN_TOKENS`] allows it.
 const RUN_SECONDS: f64 = 0.3;
 
-/// The most tokens of a run, however fast the adapter.
+/// The maximum number of tokens in a run, however fast the adapter is.
 const RUN_TOKENS: usize = 1 << 18;
 
 /// A size to time.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CellSize {
-    /// The most tokens of a batch.
+    /// The maximum number of tokens in a batch.
     pub batch_tokens: usize,
-    /// The length of each text; `None` for the user's texts as they are.
+    /// The length of each text in tokens; `None` for the user's texts, unchanged.
     pub text_tokens: Option<usize>,
 }
 
-/// The sizes of the options, or sizes that suit the adapter and the model.
+/// Returns the sizes that the options name, or else sizes that suit the adapter and the model.
 pub(super) fn sizes(options: &BenchOptions, embedder: &Embedder) -> Vec<CellSize> {
     let suitable = embedder.batch_tokens();
     let batches = match options.batch_tokens.as_slice() {
@@ -92,8 +92,8 @@ pub(super) async fn time(
     Ok(())
 }
 
-/// Compares every precision with the first on the texts of a run, and refuses those that are wrong. Returns the number
-/// of tokens.
+/// Compares every precision with the first one on the texts of a run, and refuses precisions whose vectors are
+/// wrong. Returns the number of tokens.
 async fn check(
     context: &mut Context<'_>,
     entrants: &mut [Entrant],
@@ -122,7 +122,7 @@ async fn check(
     Ok(tokens)
 }
 
-/// Texts of one length: at least a full batch, and enough to run for [`RUN_SECONDS`].
+/// Returns texts of one length. They fill at least one batch, and are enough for a run of [`RUN_SECONDS`].
 async fn texts_of_run(
     f32: &Embedder,
     corpus: &[String],

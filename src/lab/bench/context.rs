@@ -11,9 +11,9 @@ pub(super) struct Context<'a> {
     pub choice: &'a AdapterChoice,
     pub corpus: Vec<String>,
     progress: Progress<'a>,
-    /// Finished steps.
+    /// The number of finished steps.
     done: usize,
-    /// All steps, an estimate until the adapter is known.
+    /// The number of all steps. It is an estimate until the adapter is known.
     all: usize,
 }
 
@@ -28,7 +28,7 @@ impl<'a> Context<'a> {
         Context { files, options, choice, corpus, progress, done: 0, all: 1 }
     }
 
-    /// Reports a step as begun.
+    /// Reports that a step has begun.
     pub fn step(&mut self, what: &str) {
         self.describe(what);
         self.done += 1;

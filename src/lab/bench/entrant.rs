@@ -1,4 +1,4 @@
-//! A precision in the bench: the loaded model and its results so far.
+//! A precision that takes part in the bench: its loaded model and its results so far.
 
 use std::time::Instant;
 
@@ -78,7 +78,7 @@ pub(super) fn collect_refused(entrants: &mut Vec<Entrant>, refused: &mut Vec<Ref
     entrants.retain(|entrant| entrant.refused.is_none());
 }
 
-/// Seconds that embedding the texts takes.
+/// Returns how many seconds it takes to embed the texts.
 pub(super) async fn seconds<T: AsRef<str>>(embedder: &Embedder, texts: &[T]) -> Result<f64, Error> {
     let since = Instant::now();
     embedder.embed(texts).await?;

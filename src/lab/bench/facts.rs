@@ -53,7 +53,7 @@ pub(super) async fn model_facts(
     })
 }
 
-/// A Hub name as it is; only the last part of a directory, since a report may be published.
+/// Returns a Hub name unchanged. From a directory it returns only the last part, since a report may be published.
 fn short_name(label: String, is_directory: bool) -> String {
     match Path::new(&label).file_name().filter(|_| is_directory) {
         Some(name) => name.to_string_lossy().into_owned(),

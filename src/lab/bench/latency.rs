@@ -1,4 +1,4 @@
-//! Latency: one short text, again and again.
+//! Measures the latency of one short text, which is run repeatedly.
 
 use super::context::Context;
 use super::entrant::{Entrant, seconds};
@@ -6,10 +6,10 @@ use super::texts;
 use crate::error::Error;
 use crate::lab::report::{Latency, Ratio};
 
-/// Tokens of the short text.
+/// The number of tokens in the short text.
 const QUERY_TOKENS: usize = 8;
 
-/// Times one short text in every precision. Precisions take turns.
+/// Times one short text in every precision. The precisions take turns.
 pub(super) async fn time(context: &mut Context<'_>, entrants: &mut [Entrant]) -> Result<(), Error> {
     let samples = if context.options.quick { 7 } else { 10 } * context.options.rounds();
     let first = &entrants[0].embedder;

@@ -1,8 +1,8 @@
 //! Runs a model in several precisions side by side, and reports speed, accuracy and memory of each.
 //!
-//! In each round every precision runs once, so that a slow moment of the machine affects all of them, and a ratio
-//! compares times of the same round. Every precision is compared with f32 before it is timed. A precision that the
-//! adapter would run as another one is reported as refused.
+//! In each round every precision runs once, so that a slow moment of the machine affects all precisions. A ratio
+//! compares times of the same round. Every precision is compared with f32 before it is timed. If the adapter would
+//! run a precision as another one, it is reported as refused.
 
 mod adapter_bench;
 mod cells;

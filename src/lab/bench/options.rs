@@ -5,18 +5,18 @@ use std::path::PathBuf;
 use crate::gpu::adapter::{AdapterChoice, Feature};
 use crate::lab::combination::Combination;
 
-/// Options of [`bench`](super::bench()). Lists that are empty stand for a default choice.
+/// Options of [`bench`](super::bench()). An empty list stands for a default choice.
 #[derive(Debug, Clone, Default)]
 pub struct BenchOptions {
-    /// The adapters to run on; the best one if empty.
+    /// The adapters to run on. An empty list means the best adapter.
     pub adapters: Vec<AdapterChoice>,
     /// The precisions to compare. f32 is always added.
     pub precisions: Vec<Combination>,
-    /// The most tokens of a batch. Each value gives a series of cells.
+    /// The maximum number of tokens in a batch. Each value gives a series of cells.
     pub batch_tokens: Vec<usize>,
     /// The lengths of texts in tokens. Each value gives a series of cells.
     pub lengths: Vec<usize>,
-    /// The name of a source of texts, and its texts; built-in ones if `None`.
+    /// The name of a source of texts, and its texts. `None` means the built-in texts.
     pub texts: Option<(String, Vec<String>)>,
     /// The name of a source of scored pairs, and its pairs.
     pub pairs: Option<(String, Vec<Pair>)>,
@@ -28,9 +28,9 @@ pub struct BenchOptions {
     pub kernels: bool,
     /// A name for this run in reports.
     pub label: Option<String>,
-    /// Features to ignore even where the adapters have them.
+    /// Features to ignore even if the adapters have them.
     pub disabled: Vec<Feature>,
-    /// Bytes of memory that the model may take in each precision.
+    /// The maximum memory in bytes that the model may take in each precision.
     pub max_memory: Option<u64>,
     /// The directory with verdicts on adapters and models.
     pub cache_dir: Option<PathBuf>,
@@ -53,8 +53,8 @@ impl BenchOptions {
         self.rounds.unwrap_or(if self.quick { 3 } else { 5 }).max(1)
     }
 
-    /// The most texts to measure accuracy on. Every text is compared with every other to find its neighbours, so that
-    /// the cost is quadratic.
+    /// The maximum number of texts on which accuracy is measured. The cost is quadratic, because every text is
+    /// compared with every other to find its neighbours.
     pub(super) fn accuracy_texts(&self) -> usize {
         if self.quick { 48 } else { 500 }
     }

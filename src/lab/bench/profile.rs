@@ -54,7 +54,7 @@ pub(super) async fn profile(embedder: &Embedder, texts: &[String]) -> Result<Pro
     })
 }
 
-/// The GPU time of a trace; `None` where the adapter measured none.
+/// The GPU time of a trace; `None` if the adapter measured no times.
 fn gpu_time(trace: &Trace) -> Option<GpuTime> {
     let ns: u64 = trace.dispatches.iter().map(|dispatch| dispatch.ns).sum();
     if trace.gpu_ns == 0 || ns == 0 {
@@ -68,7 +68,7 @@ fn gpu_time(trace: &Trace) -> Option<GpuTime> {
     })
 }
 
-/// Sums dispatches of the same name, the longest time first.
+/// Sums the times of dispatches with the same name. The longest sum comes first.
 fn grouped(
     dispatches: &[DispatchTime],
     name: impl Fn(&DispatchTime) -> &'static str,

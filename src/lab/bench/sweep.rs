@@ -1,7 +1,7 @@
-//! Times every kernel by itself, at the shapes that the model gives it, in each storage and each variant.
+//! Times every kernel by itself, at the shapes that it has in the model, in each storage type and each variant.
 //!
-//! Variants that the adapter does not use by default run on the same texts, and their vectors are compared with the usual
-//! ones before anything is timed.
+//! Variants that the adapter does not use by default run on the same texts. Before they are timed, their vectors
+//! are compared with those of the default variants.
 
 use std::collections::BTreeMap;
 
@@ -16,10 +16,10 @@ use crate::kernels::matmul::Variant;
 use crate::lab::accuracy::cosine;
 use crate::lab::report::{KernelCase, Ratio};
 
-/// The most tokens of a batch for kernels of the other family, which are slow on this kind of adapter.
+/// The maximum number of tokens in a batch for kernels of the other family, which are slow on this kind of adapter.
 const FOREIGN_TOKENS: usize = 256;
 
-/// The smallest cosine of two variants that compute the same.
+/// The minimum cosine between the vectors of two variants that compute the same function.
 const SAME: f64 = 0.999;
 
 /// The identity of dispatches that do the same work.
@@ -52,8 +52,8 @@ struct RoundSums {
     bytes: u64,
 }
 
-/// Times the kernels of every entrant. Entrants take turns within each round. `most` is the number of tokens of the
-/// largest batch.
+/// Times the kernels of every entrant. The entrants take turns within each round. `most` is the number of tokens in
+/// the largest batch.
 pub(super) async fn sweep(
     context: &mut Context<'_>,
     entrants: &mut [Entrant],
@@ -119,7 +119,7 @@ async fn check(entrant: &Entrant, plan: &KernelPlan, batch: &[String]) -> Result
     Ok(())
 }
 
-/// The adapter's own plan first, then those with other variants that it can run.
+/// Returns the adapter's own plan first, then the plans with other variants that the adapter can run.
 fn plans(own: &KernelPlan) -> Vec<KernelPlan> {
     let mut plans = vec![own.clone()];
     if own.lanes != Lanes::Alone {
@@ -132,7 +132,7 @@ fn plans(own: &KernelPlan) -> Vec<KernelPlan> {
     plans
 }
 
-/// The family of a plan's kernels, and how their lanes share work.
+/// Names the family of a plan's kernels, and how their lanes share work.
 fn plan_name(plan: &KernelPlan) -> String {
     let family = if plan.software { "software" } else { "gpu" };
     match plan.lanes {
@@ -230,7 +230,7 @@ fn cases(
     cases
 }
 
-/// Whether a kernel runs the same under the adapter's own plan, so that it was already measured there.
+/// Whether a kernel runs in the same way under the adapter's own plan, so that it was already measured there.
 fn is_repeated(key: &Key, own: &BTreeMap<Key, Times>) -> bool {
     let same = |other: &Key| {
         (other.kernel, other.subgroup, other.variant) == (key.kernel, key.subgroup, key.variant)

@@ -1,18 +1,18 @@
-//! The texts of a bench: built-in passages, and texts of a given length made of their words.
+//! The texts of a bench: built-in passages, and texts of a given length that are made of the passages' words.
 
 use crate::embedder::{EmbedOptions, Embedder};
 use crate::error::Error;
 
-/// Short passages on everyday topics, one a line.
+/// Short passages on everyday topics, one per line.
 const BUILT_IN: &str = include_str!("../../../examples/collection.txt");
 
-/// The texts to use where the user gives none.
+/// The texts to use if the user gives none.
 pub(super) fn built_in() -> Vec<String> {
     BUILT_IN.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect()
 }
 
-/// `count` texts of `tokens` tokens each, including special tokens, or slightly fewer where words do not fit exactly.
-/// Each is a run of consecutive words of `corpus`, from a different start.
+/// Returns `count` texts of `tokens` tokens each, including special tokens. A text has slightly fewer tokens if
+/// words do not fit exactly. Each text is a run of consecutive words of `corpus`, from a different start.
 pub(super) fn of_length(
     embedder: &Embedder,
     corpus: &[String],
@@ -32,12 +32,13 @@ pub(super) fn of_length(
         let run: Vec<&str> = words.iter().cycle().skip(start).take(n).copied().collect();
         run.join(" ")
     };
-    // A few hundred distinct texts are enough; the rest repeat them, to save time here.
+    // A few hundred distinct texts are enough. The other texts repeat them, which saves time here.
     let distinct = count.min(words.len()).min(256);
     let mut texts = Vec::with_capacity(count);
     for text in 0..distinct {
         let start = start(text);
-        // Finds the most words that fit, by bisection: each word has at least one token.
+        // Finds the maximum number of words that fit, by bisection. There are at most `tokens` of them, because
+        // each word has at least one token.
         let (mut fits, mut too_many) = (1, tokens + 1);
         while too_many - fits > 1 {
             let middle = (fits + too_many) / 2;

@@ -88,7 +88,7 @@ pub(super) fn adapter(report: &AdapterReport) -> Markup {
     )
 }
 
-/// The `Precision` as in `inspect --json`, one row for each value.
+/// Shows the `Precision` as `inspect --json` does, with one row for each value.
 pub(super) fn precision(report: &PrecisionReport) -> Markup {
     let mut rows = vec![
         ("weights".to_owned(), word(&report.weights)),
@@ -101,7 +101,7 @@ pub(super) fn precision(report: &PrecisionReport) -> Markup {
     facts(&format!("Precision {}", report.name), &rows)
 }
 
-/// Adds one row for each value inside a JSON value, with its path as the name.
+/// Adds one row for each value inside a JSON value. The name of a row is the path to its value.
 fn leaves(name: &str, value: &Value, rows: &mut Vec<(String, Markup)>) {
     match value {
         Value::Object(fields) => {

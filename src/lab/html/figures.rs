@@ -1,4 +1,4 @@
-//! The figures of one adapter: what each plot shows.
+//! The figures for one adapter, with the data that each plot shows.
 
 use maud::{Markup, html};
 
@@ -56,7 +56,7 @@ fn accuracy(precisions: &[PrecisionReport]) -> Result<Markup, String> {
     Ok(figure("Speed against accuracy", &label, &speed_accuracy(&points)?, &[], &note))
 }
 
-/// The rate in tokens per second: the median round, the slowest and the fastest.
+/// The rate in tokens per second, of the median round, the slowest one and the fastest one.
 fn rates(cell: &Cell) -> Ratio {
     let rates =
         cell.rounds_s.iter().map(|seconds| cell.tokens as f64 / seconds).collect::<Vec<_>>();
@@ -68,7 +68,7 @@ fn rates(cell: &Cell) -> Ratio {
     }
 }
 
-/// One plot for each token budget of a batch, all with the same scale.
+/// Draws one plot for each token budget of a batch. All plots have the same scale.
 fn throughput(precisions: &[PrecisionReport]) -> Result<Vec<Markup>, String> {
     let names: Vec<String> = precisions.iter().map(|precision| precision.name.clone()).collect();
     let all = precisions.iter().flat_map(|precision| &precision.cells);
@@ -121,8 +121,8 @@ fn throughput(precisions: &[PrecisionReport]) -> Result<Vec<Markup>, String> {
     batches.into_iter().map(plot).collect()
 }
 
-/// Names of kernels by their time in all precisions, the longest first. If there are too many, the last name stands for
-/// all others.
+/// Returns the names of kernels, sorted by their time in all precisions together, the longest first. If there are
+/// too many, the last name stands for all other kernels.
 fn longest(times: &[&GpuTime]) -> Vec<String> {
     let mut sums: Vec<(String, f64)> = Vec::new();
     for kernel in times.iter().flat_map(|gpu| &gpu.kernels) {

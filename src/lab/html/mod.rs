@@ -1,7 +1,7 @@
 //! A bench report as one HTML page: plots, every number in tables, and the JSON itself.
 //!
-//! The page loads nothing and runs no script. Numbers in tables are `<data>` elements whose `value` is the number
-//! of the JSON at full precision.
+//! The page loads nothing and runs no script. Numbers in tables are `<data>` elements. Their `value` is the number
+//! as the JSON has it, in full precision.
 
 mod facts;
 mod figures;
@@ -23,7 +23,7 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src dat
 /// Makes the HTML page of a report.
 ///
 /// # Errors
-/// A sentence, if a plot cannot be drawn or the report cannot be written as JSON.
+/// Returns a sentence if a plot cannot be drawn or the report cannot be written as JSON.
 pub fn html(report: &Report) -> Result<String, String> {
     let json = serde_json::to_string(report).map_err(|e| format!("the report as JSON: {e}"))?;
     let adapters = report.adapters.iter().enumerate();
@@ -87,8 +87,8 @@ fn section(at: usize, adapter: &AdapterReport) -> Result<Markup, String> {
     })
 }
 
-/// Escapes JSON so that it cannot end the script element around it. JSON has `<` only inside strings, where the escape
-/// means the same character.
+/// Escapes JSON so that it cannot end the script element around it. In JSON, `<` occurs only inside strings, and
+/// there the escape stands for the same character.
 fn in_script(json: &str) -> String {
     json.replace('<', "\\u003c").replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029")
 }

@@ -4,12 +4,13 @@ use maud::{Markup, html};
 
 use crate::lab::report::Ratio;
 
-/// Shows a text for a number, with the exact number in the element's `value`.
+/// Shows `shown` in place of a number, with the exact number in the element's `value`.
 pub(super) fn data(value: f64, shown: &str) -> Markup {
     html! { data value=(value) { (shown) } }
 }
 
-/// A number with three significant digits, or all digits of the integer part if it has more.
+/// Formats a number with three significant digits, or with all digits of the integer part if there are more than
+/// three.
 pub(super) fn text(value: f64) -> String {
     let size = value.abs();
     if size == 0.0 {
@@ -34,7 +35,7 @@ pub(super) fn count(value: usize) -> Markup {
     data(value as f64, &value.to_string())
 }
 
-/// A number of bytes in a suitable unit.
+/// Formats a number of bytes in a suitable unit.
 pub(super) fn bytes_text(bytes: u64) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut value = bytes as f64;
@@ -57,7 +58,7 @@ pub(super) fn percent(share: f64) -> Markup {
     data(share, &format!("{:.1}%", share * 100.0))
 }
 
-/// A cosine with nine decimals, since cosines differ in their distance from 1.
+/// Formats a cosine with nine decimals, because cosines differ only in their small distance from 1.
 pub(super) fn cosine(cosine: f64) -> Markup {
     data(cosine, &format!("{cosine:.9}"))
 }
@@ -83,7 +84,7 @@ pub(super) fn cosine_floor(cosine: f64) -> String {
     if away <= 0.0 {
         return "1".to_owned();
     }
-    // f64 has no more digits near 1.
+    // Near 1, an f64 has no more than twelve useful decimals.
     let digits = (-away.log10()).ceil().clamp(2.0, 12.0) as usize;
     let unit = 10f64.powi(digits as i32);
     format!("{:.digits$}", (cosine * unit).floor() / unit)

@@ -1,4 +1,4 @@
-//! Plots as SVG. Every colour is one that the page's style sheet maps to its light or dark theme.
+//! Draws plots as SVG. The page's style sheet maps every colour to its light or dark theme.
 
 use maud::{Markup, PreEscaped, html};
 use plotters::coord::Shift;
@@ -24,11 +24,12 @@ const SERIES: [RGBColor; 8] = [
     RGBColor(0x7a, 0x7f, 0x87),
 ];
 
-/// Width of the viewBox in units. It is close to the width of a phone in pixels, so that texts are legible there.
+/// Width of the viewBox in units. It is close to the width of a phone in pixels, so that texts are legible on a
+/// phone.
 const WIDTH: u32 = 440;
-/// The font size for plotters, which divides it by 1.24: 12 units.
+/// The font size for the library plotters. It divides the size by 1.24, which gives 12 units.
 const FONT: f64 = 15.0;
-/// The width of a character in units, larger than that of most characters.
+/// The assumed width of a character in units. Most characters are narrower.
 const CHARACTER: f64 = 6.7;
 
 /// The number of colours. With more series, colours repeat.
@@ -90,9 +91,9 @@ fn draw(
 /// One row of a bar chart.
 pub(super) struct Bars {
     pub name: String,
-    /// Series and length of each bar, from left to right.
+    /// The series and the length of each bar, from left to right.
     pub stack: Vec<(usize, f64)>,
-    /// Series and length of a separate bar below the others.
+    /// The series and the length of a separate bar below the others.
     pub below: Option<(usize, f64)>,
     /// The text at the end of the bars.
     pub end: String,
@@ -197,7 +198,8 @@ pub(super) fn speed_accuracy(points: &[Point]) -> Result<String, String> {
     let logs: Vec<f64> = away.iter().filter(|away| **away > 0.0).map(|away| away.log10()).collect();
     let minimum = logs.iter().copied().fold(-3.0, f64::min).floor();
     let maximum = logs.iter().copied().fold(minimum + 1.0, f64::max).ceil();
-    // Equal vectors, whose logarithm is infinite, are drawn one decade below the smallest distance.
+    // The distance of equal vectors is zero, and its logarithm infinite. It is drawn one decade below the smallest
+    // other distance.
     let same = minimum - 1.0;
     let high = points.iter().map(|point| point.speed.high).fold(1.0, f64::max) * 1.1;
     let low = points.iter().map(|point| point.speed.low).fold(1.0, f64::min);
@@ -290,7 +292,7 @@ pub(super) struct Group {
     pub dots: Vec<(usize, Ratio)>,
 }
 
-/// Draws groups of dots with their spread; the vertical axis ends at `most`.
+/// Draws groups of dots with their spread. The vertical axis ends at `most`.
 pub(super) fn dots(groups: &[Group], series: usize, most: f64) -> Result<String, String> {
     draw(300, |area| {
         let mut chart = ChartBuilder::on(area)

@@ -3,14 +3,14 @@
 use crate::lab::html::number::{cosine_floor, ratio_text};
 use crate::lab::report::{AdapterReport, Cell, PrecisionReport, Ratio};
 
-/// The conclusion on a speed from its rounds.
+/// A conclusion from rounds: which of two speeds is higher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Speed {
     Faster,
     Slower,
-    /// Some pairs of rounds say faster, others slower.
+    /// It is faster in some pairs of rounds, and slower in others.
     Unclear,
-    /// A single round has no spread.
+    /// There is only one round, which has no spread.
     Unknown,
 }
 
@@ -25,7 +25,7 @@ impl Speed {
     }
 }
 
-/// The length of a cell's texts as a phrase.
+/// Describes the length of a cell's texts in a phrase.
 pub(super) fn length(cell: &Cell) -> String {
     match cell.text_tokens {
         0 => "texts as they are".to_owned(),
@@ -33,7 +33,8 @@ pub(super) fn length(cell: &Cell) -> String {
     }
 }
 
-/// Sentences about f16, or about the fastest precision where f16 was not timed; then about a faster one, if any.
+/// Returns sentences about f16, or about the fastest precision if f16 was not timed. If another precision is faster
+/// than f16, a sentence about it follows.
 pub(super) fn verdict(adapter: &AdapterReport) -> String {
     let name = &adapter.adapter.name;
     let Some((base, others)) = adapter.precisions.split_first() else {

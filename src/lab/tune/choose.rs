@@ -6,15 +6,15 @@ use super::timing::Times;
 use crate::kernels::matmul::tuned::Choice;
 use crate::kernels::matmul::{Variant, Work};
 
-/// A variant replaces the untuned one only if its time is below this share of the untuned one's.
+/// A variant replaces the untuned variant only if its time is below this share of the untuned variant's time.
 const WORTH: f64 = 0.95;
 
 /// The times of all variants for one shape of weight at one number of rows.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TuneCase {
-    /// Values of a row of the input.
+    /// The number of values in a row of the input.
     pub inner: usize,
-    /// Values of a row of the output.
+    /// The number of values in a row of the output.
     pub columns: usize,
     /// The number of rows.
     pub rows: usize,
@@ -33,9 +33,9 @@ pub struct VariantTime {
     pub variant: String,
     /// The median time of a dispatch over the runs, in milliseconds.
     pub ms: f64,
-    /// The minimum and maximum of these times, in milliseconds.
+    /// The minimum and maximum time of a dispatch over the runs, in milliseconds.
     pub spread_ms: [f64; 2],
-    /// 10⁹ floating point operations per second.
+    /// The rate in 10⁹ floating point operations per second.
     pub gflops: f64,
 }
 
@@ -50,8 +50,8 @@ pub(super) struct RowTimes {
 }
 
 impl RowTimes {
-    /// The fastest variant of the same kind as `untuned`, and its time in nanoseconds. A variant that is hardly faster
-    /// than `untuned` does not replace it.
+    /// The fastest variant of the same kind as `untuned`, and its time in nanoseconds. A variant that is hardly
+    /// faster than `untuned` is not returned in its place.
     fn best(&self, untuned: Variant) -> (Variant, f64) {
         let own = self.times.iter().find(|(other, _)| *other == untuned).map(|(_, t)| t.median);
         let same_kind =
@@ -101,16 +101,16 @@ fn is_matrices(variant: Variant) -> bool {
     matches!(variant, Variant::Cooperative(_))
 }
 
-/// The choices for a shape, and a case for each number of rows. The number of rows selects only among bit-identical
-/// variants. Cooperative matrices round differently, so that the largest number of rows decides for or against them,
-/// for all rows at once.
+/// Returns the choices for a shape, and adds a case for each number of rows. The number of rows selects only among
+/// bit-identical variants. Cooperative matrices round differently, so they are used for all numbers of rows or for
+/// none. The largest number of rows decides this.
 pub(super) fn choices(cases: &mut Vec<TuneCase>, timed: Vec<RowTimes>) -> Vec<Choice> {
     let mut choices = Vec::new();
     let mut uses_matrices = false;
     if let Some(largest) = timed.last().filter(|rows| is_matrices(rows.untuned)) {
         let (tile, tile_ns) = largest.best(largest.untuned_tiles);
         let (matrices, matrices_ns) = largest.best(largest.untuned);
-        // Matrices are the untuned choice, so tiles must be faster by more than a little.
+        // Cooperative matrices are the untuned choice, so tiles replace them only if they are clearly faster.
         uses_matrices = matrices_ns * WORTH <= tile_ns;
         choices.push(largest.choice(None, if uses_matrices { matrices } else { tile }));
     }

@@ -1,8 +1,8 @@
 //! `vectile tune`: measures which variant of the matmul is fastest on an adapter, at the shapes of a model or of common
 //! models.
 //!
-//! Only bit-identical variants compete, and cooperative matrices only after their known answers came out right. Choosing
-//! by the number of rows therefore never changes a vector.
+//! Only bit-identical variants are compared. Cooperative matrices are compared only after they have passed their
+//! known-answer test. Choosing by the number of rows therefore never changes a vector.
 
 mod choose;
 mod timing;
@@ -32,18 +32,19 @@ pub use choose::{TuneCase, VariantTime};
 pub struct TuneOptions {
     /// The largest number of rows to time.
     pub most_rows: usize,
-    /// The number of runs of each variant. The first does not count; the result is the median of the others.
+    /// The number of runs of each variant. The first run is not counted, and the result is the median of the
+    /// others.
     pub runs: usize,
-    /// The shapes to time where there is no model.
+    /// The shapes to time if no model is given.
     pub shapes: Vec<MatrixShape>,
 }
 
 /// The shape of a weight matrix, in values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MatrixShape {
-    /// Values of a row of the input.
+    /// The number of values in a row of the input.
     pub inner: usize,
-    /// Values of a row of the output.
+    /// The number of values in a row of the output.
     pub columns: usize,
 }
 
@@ -58,7 +59,7 @@ impl Default for TuneOptions {
 pub struct Tuning {
     /// The adapter that was tuned.
     pub adapter: AdapterSummary,
-    /// Whether the adapter measured times itself. If not, they are times of whole runs by the host's clock.
+    /// Whether the adapter measured the times itself. If not, the host's clock measured the times of whole runs.
     pub timestamps: bool,
     /// Storage of the weights.
     pub weights: Storage,
@@ -75,9 +76,9 @@ pub struct Tuning {
 /// An adapter to tune without a model.
 #[derive(Debug, Clone, Default)]
 pub struct TuneAdapter {
-    /// The choice of the adapter.
+    /// How the adapter is chosen.
     pub adapter: AdapterChoice,
-    /// Features to ignore even where the adapter has them.
+    /// Features to ignore even if the adapter has them.
     pub disabled: Vec<Feature>,
     /// The directory to cache the results in.
     pub cache_dir: Option<PathBuf>,
@@ -90,8 +91,8 @@ const fn shape(inner: usize, columns: usize) -> MatrixShape {
     MatrixShape { inner, columns }
 }
 
-/// The matrix shapes of common models: width 384 (MiniLM, bge-small), 768 (BERT-base), 1024 (BERT-large),
-/// ModernBERT-base and Qwen3-0.6B, each shape once.
+/// The matrix shapes of common models, each shape once. The models are those of width 384 (MiniLM, bge-small), 768
+/// (BERT-base) and 1024 (BERT-large), ModernBERT-base and Qwen3-0.6B.
 pub const SHAPES: &[MatrixShape] = &[
     shape(384, 1152),
     shape(384, 384),
@@ -111,12 +112,13 @@ pub const SHAPES: &[MatrixShape] = &[
     shape(3072, 1024),
 ];
 
-/// Times the variants of the matmul at the shapes of a model, in the precision that it runs in on this adapter. Stores
-/// the fastest in the builder's cache directory. No weights are loaded. `progress` is called with a description of each
-/// step, the number of finished steps and the number of all steps.
+/// Times the variants of the matmul at the shapes of a model, in the precision in which the model runs on this
+/// adapter. Stores the fastest variants in the builder's cache directory. No weights are loaded. `progress` is
+/// called with a description of each step, the number of finished steps and the number of all steps.
 ///
 /// # Errors
-/// Errors of reading the model; [`Error::Adapter`] for a software adapter, whose matmul has nothing to choose.
+/// Errors of reading the model; [`Error::Adapter`] for a software adapter, which has only one variant of the
+/// matmul.
 pub async fn tune(
     builder: EmbedderBuilder,
     options: &TuneOptions,
@@ -131,9 +133,9 @@ pub async fn tune(
     tuner.tune(&mut plan.executor, &shapes, &mut progress).await
 }
 
-/// Builds a model like [`ModelBuilder::build`], after tuning the shapes that the builder's cache directory has no results
-/// for. Returns `None` as the tuning where nothing was timed: all shapes have results, the adapter is a software one, or
-/// there is no cache directory.
+/// Builds a model like [`ModelBuilder::build`]. Before that, it tunes the shapes for which the builder's cache
+/// directory has no results. The tuning is `None` if nothing was timed: all shapes have results, the adapter is a
+/// software adapter, or there is no cache directory.
 ///
 /// # Errors
 /// Errors of [`ModelBuilder::build`] and of [`tune`].
@@ -147,7 +149,7 @@ pub async fn build_tuned<M: TextModel>(
     // Loading reports its own progress.
     drop(progress);
     if found.is_some() {
-        // A new device frees the weights of the measurements, and its plan has the new choices.
+        // A new device is opened: this frees the weights of the measurements, and the new plan has the new choices.
         drop(plan);
         plan = builder.plan().await?;
     }
@@ -175,8 +177,8 @@ async fn tune_unknown(
     tuner.tune(&mut load.executor, &shapes, progress).await.map(Some)
 }
 
-/// Tunes an adapter like [`tune`], without a model: at the shapes of the options, in each precision that checkpoints of
-/// float32, float16 and bfloat16 would run in.
+/// Tunes an adapter like [`tune`], but without a model. It times the shapes of the options, in each precision in
+/// which float32, float16 and bfloat16 checkpoints would run.
 ///
 /// # Errors
 /// Errors of opening the adapter, and those of [`tune`].
@@ -213,7 +215,7 @@ pub async fn tune_adapter(
     let shapes: Vec<WeightShape> = options.shapes.iter().map(in_cells).collect();
     let mut all = Vec::new();
     for precision in &precisions {
-        // A new device frees the weights of the precision before.
+        // A new device frees the weights of the previous precision.
         let mut executor = setup.open().await?;
         setup.test_variants(&mut executor, precision, cache).await?;
         let plan = setup.plan(&executor.gpu);
@@ -232,7 +234,7 @@ fn refuse_software(plan: &KernelPlan, executor: &Executor) -> Result<(), Error> 
     }
 }
 
-/// Everything that one tuning needs, apart from the executor.
+/// Everything that a tuning needs, apart from the executor.
 struct Tuner<'a> {
     precision: &'a Precision,
     plan: KernelPlan,
@@ -287,7 +289,8 @@ impl Tuner<'_> {
         Ok(Tuning { adapter, timestamps, weights, activations, cases, left_out, kept })
     }
 
-    /// The variants that are bit-identical on the device, and the cooperative matrices that it has.
+    /// Returns the variants that are bit-identical on the device, and the variants with cooperative matrices that
+    /// it supports.
     async fn candidates(
         &self,
         executor: &mut Executor,
@@ -328,7 +331,8 @@ impl Tuner<'_> {
         let without_matrices = KernelPlan { cooperative: None, ..plan.clone() };
         let untuned_tiles = without_matrices.matmul(&work);
         let untuned = plan.matmul(&work);
-        // A variant for few rows reads the weights again for each few rows, so it cannot win at many.
+        // A variant for few rows reads all weights again for each small group of rows, so it cannot be the fastest
+        // for many rows.
         let worth_timing = |variant: &&Variant| match variant {
             Variant::Few(few) => rows <= *few as usize * 4,
             _ => true,

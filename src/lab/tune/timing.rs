@@ -13,10 +13,10 @@ use crate::kernels::matmul::{
 };
 use crate::kernels::{Activation, Activations, Builder, KernelPlan};
 
-/// The shortest run in nanoseconds. Clocks are coarse, and a short dispatch is mostly overhead.
+/// The minimum duration of a run in nanoseconds. Clocks are coarse, and a short dispatch is mostly overhead.
 const RUN_NS: f64 = 1e6;
 
-/// The most dispatches of a run.
+/// The maximum number of dispatches in a run.
 const DISPATCHES: usize = 32;
 
 /// The time of a dispatch over several runs, in nanoseconds.
@@ -26,7 +26,7 @@ pub(super) struct Times {
     pub maximum: f64,
 }
 
-/// A weight on the device, with everything to multiply it.
+/// A weight on the device, with everything that is needed to multiply by it.
 pub(super) struct Bench<'a> {
     executor: &'a mut Executor,
     precision: &'a Precision,
@@ -65,7 +65,7 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// Measures a variant at a number of rows. The first of the runs does not count.
+    /// Measures a variant at a number of rows. The first run is not counted.
     pub async fn time(
         &mut self,
         variant: Variant,
@@ -74,7 +74,7 @@ impl<'a> Bench<'a> {
     ) -> Result<Times, Error> {
         let plan = KernelPlan { forced: Some(variant), max_flops: u64::MAX, ..self.plan.clone() };
         let mut dispatches = 1;
-        // The first run compiles the pipeline; the second tells how many dispatches a timed run needs.
+        // The first run compiles the pipeline. The second run shows how many dispatches a timed run needs.
         self.run(&plan, rows, dispatches).await?;
         let once = self.run(&plan, rows, dispatches).await?;
         dispatches = ((RUN_NS / once.max(1.0)).ceil() as usize).clamp(1, DISPATCHES);
@@ -126,7 +126,7 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// The bytes of varied values, so that no value is a special case for the hardware.
+/// Returns the bytes of varied values, none of which is a special case for the hardware.
 fn values(storage: Storage, count: usize) -> Vec<u8> {
     let values: Vec<f32> =
         (0..count).map(|at| ((at * 2503) % 4093) as f32 / 2046.5 - 1.0).collect();

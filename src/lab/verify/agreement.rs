@@ -1,4 +1,4 @@
-//! The distance between the rows of one precision and the expected ones, and its tolerance.
+//! The distance between the rows of one precision and the expected rows, and its tolerance.
 
 use serde::Serialize;
 
@@ -9,7 +9,7 @@ use crate::lab::accuracy::cosine;
 /// The distance between the rows of one precision and other rows of the same texts.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Agreement {
-    /// The other rows: `reference`, or `f32` for those of f32 on this adapter.
+    /// The name of the other rows: `reference`, or `f32` for the rows in f32 on this adapter.
     pub with: &'static str,
     /// Storage of the weights.
     pub weights: Storage,
@@ -19,15 +19,15 @@ pub struct Agreement {
     pub texts: usize,
     /// Indices of texts without a row, because an activation overflowed its storage.
     pub unusable: Vec<usize>,
-    /// The smallest cosine of a text's two rows.
+    /// The smallest cosine between a text's two rows.
     pub min_cosine: f64,
-    /// The mean cosine of a text's two rows.
+    /// The mean cosine between a text's two rows.
     pub mean_cosine: f64,
     /// The index of the text with the smallest cosine.
     pub worst_text: usize,
-    /// The largest difference of two values, after scaling the expected row to length one.
+    /// The largest difference between two values, after scaling the expected row to length one.
     pub max_error: f64,
-    /// The limits for passing; `None` where the figures are only reported.
+    /// The limits for passing; `None` if the figures are only reported.
     pub tolerance: Option<Tolerance>,
 }
 
@@ -97,9 +97,9 @@ impl Agreement {
     }
 }
 
-/// The tolerance of a precision against a reference. A reference that Vectile ships has a tighter one: it was made in
-/// float64, for a model whose rounding errors are known. Other references may come from any arithmetic and from
-/// deeper models.
+/// Returns the tolerance for comparing a precision with a reference. A reference that Vectile ships has a tighter
+/// tolerance, because it was made in float64 for a model whose rounding errors are known. Other references may come
+/// from any arithmetic and from deeper models.
 ///
 /// | storage | shipped: smallest cosine | largest error | other: smallest cosine | largest error |
 /// |---|---|---|---|---|

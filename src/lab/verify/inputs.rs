@@ -8,16 +8,16 @@ use crate::error::Error;
 /// Options of [`verify`](super::verify()): texts, reference and where to store the verdict.
 #[derive(Debug, Clone, Default)]
 pub struct VerifyOptions {
-    /// The texts to measure on, with their name for reports. `None` takes built-in ones, two of which are as long as
-    /// the model allows.
+    /// The texts to measure on, with their name for reports. `None` means the built-in texts, two of which are as
+    /// long as the model allows.
     pub texts: Option<(String, Vec<String>)>,
-    /// The vectors to compare with. `None` takes those that Vectile ships for the model, if any.
+    /// The vectors to compare with. `None` means the vectors that Vectile ships for the model, if any.
     pub reference: Option<Reference>,
     /// Also writes the verdict beside the model's files, so that it is copied with them.
     pub write_beside: bool,
 }
 
-/// Texts to run: those to measure on, then those of the reference.
+/// The texts to run: first the texts to measure on, then the texts of the reference.
 pub(super) struct Inputs {
     /// Name of the texts to measure on: a file's name, or `built-in`.
     pub source: String,
@@ -27,7 +27,7 @@ pub(super) struct Inputs {
 }
 
 impl Inputs {
-    /// Takes texts and reference from the options, or else those that Vectile ships.
+    /// Takes the texts and the reference from the options, or else the ones that Vectile ships.
     pub fn new(
         model: &Embedder,
         options: &VerifyOptions,
@@ -50,8 +50,8 @@ impl Inputs {
     }
 }
 
-/// The built-in texts that have at least one token. The longest have as many words as the model takes tokens, up to
-/// a length that a software adapter runs in seconds.
+/// Returns the built-in texts that have at least one token. The longest texts have as many words as the model takes
+/// tokens, but no more than a software adapter runs in seconds.
 fn built_in(model: &Embedder) -> Result<Vec<String>, Error> {
     let most = if model.adapter().is_software() { 512 } else { 8192 };
     let texts = texts::built_in(model.max_seq_length().unwrap_or(512).min(most));

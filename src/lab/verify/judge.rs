@@ -1,14 +1,14 @@
-//! The verdict on f16, from the measured ranges and vectors.
+//! Derives the verdict on f16 from the measured ranges and vectors.
 
 use super::agreement::Agreement;
 use crate::dtype::{F16Safety, F16Verdict, Storage};
 use crate::embedder::report::activation_ranges::{ActivationRange, WeightRange};
 
-/// The factor by which the largest activation must stay below 65504 for f16 activations to be safe: texts that were not
-/// measured may have larger activations.
+/// The factor by which the largest activation must stay below 65504 for f16 activations to be safe. It leaves room
+/// for texts that were not measured and have larger activations.
 pub const HEADROOM: f32 = 4.0;
 
-/// The smallest safe cosine of a text's vectors in f16 and in f32.
+/// The smallest safe cosine between a text's vectors in f16 and in f32.
 pub const MIN_COSINE: f64 = 0.9999;
 
 /// Describes the first weight that overflows f16.
@@ -22,7 +22,7 @@ pub(super) fn overflowing_weight(weights: &[WeightRange]) -> Option<String> {
     ))
 }
 
-/// The tensor with the largest activation; a value that is not finite counts as the largest.
+/// Returns the tensor with the largest activation. A value that is not finite counts as the largest.
 pub(super) fn largest(activations: &[ActivationRange]) -> Option<&ActivationRange> {
     activations.iter().reduce(|a, b| match (a.largest, b.largest) {
         (None, _) => a,
@@ -47,8 +47,8 @@ pub(super) fn largest(activations: &[ActivationRange]) -> Option<&ActivationRang
 ///    activations;
 /// 6. else safe.
 ///
-/// `f16` has 16-bit weights and activations, `weights_alone` has 16-bit weights and f32 activations. Either may be
-/// `None` where an earlier rule decides.
+/// `f16` has 16-bit weights and activations, and `weights_alone` has 16-bit weights and f32 activations. Either may
+/// be `None` if an earlier rule decides.
 pub(super) fn judge(
     weights: &[WeightRange],
     activations: &[ActivationRange],

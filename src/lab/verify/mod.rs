@@ -1,7 +1,8 @@
 //! Checks a model on an adapter, and measures whether it stays within f16 range.
 //!
-//! [`verify`] runs the known answers of every kernel, compares vectors with reference vectors, measures how close
-//! activations and weights come to the limits of f16, and stores a verdict on f16 that later loads of the model use.
+//! [`verify`] runs the known-answer tests of every kernel and compares vectors with reference vectors. It measures
+//! how close activations and weights come to the limits of f16. It stores a verdict on f16, which later loads of
+//! the model use.
 
 mod agreement;
 mod inputs;
@@ -27,7 +28,7 @@ pub use judge::{HEADROOM, MIN_COSINE};
 pub use reference::{Reference, ReferenceSummary};
 pub use report::Verification;
 
-/// Vectors that are further from those of f32 than this are wrong, not only rounded.
+/// Vectors that differ from those of f32 by more than this are wrong, not only rounded.
 const WRONG: Tolerance = Tolerance { min_cosine: 0.998, max_error: 0.1 };
 
 /// Verifies the model that `builder` describes: in f32, in f16, and in the precision that `builder` requests.
@@ -65,7 +66,7 @@ pub async fn verify(
     let inputs = Inputs::new(&model, options, &weights_sha256)?;
     let (kernels, shader_f16) = check_kernels(&builder, &mut progress).await?;
     let policy = DtypePolicy::new(&builder, &model, shader_f16);
-    // An impossible request fails here, before the slow part.
+    // An impossible request fails here, before the slow work begins.
     policy.resolve(None)?;
 
     let f32 = F32Run::new(&model, &inputs, &mut progress).await?;
@@ -148,7 +149,8 @@ impl DtypePolicy {
     }
 }
 
-/// Runs the known answers of every kernel on the builder's adapter, and judges its f16 by them.
+/// Runs the known-answer tests of every kernel on the builder's adapter. They decide whether the adapter's f16 is
+/// usable.
 async fn check_kernels(
     builder: &EmbedderBuilder,
     progress: &mut impl FnMut(&str),
@@ -165,8 +167,8 @@ async fn check_kernels(
     Ok((checks, shader_f16))
 }
 
-/// Compares each run with the reference, whose texts begin at `first`. Runs with storages that an earlier run had are
-/// left out.
+/// Compares each run with the reference, whose texts begin at `first`. A run with the same storage types as an
+/// earlier one is left out.
 fn compare_with_reference<'a>(
     runs: impl Iterator<Item = &'a PrecisionRun>,
     reference: &Reference,

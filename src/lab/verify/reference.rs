@@ -1,21 +1,21 @@
-//! Reference vectors of a model, from a file of the user or shipped with Vectile.
+//! Reference vectors of a model, which are read from the user's file or shipped with Vectile.
 
 use safetensors::{Dtype, SafeTensors};
 use serde::Serialize;
 
 use crate::error::Error;
 
-/// The reference files that are shipped, each with the SHA-256 of its model's weights. `scripts/verify_reference.py`
-/// makes them.
+/// The reference files that are shipped, each with the SHA-256 of its model's weights.
+/// `scripts/verify_reference.py` makes these files.
 const SHIPPED: &[(&str, &[u8])] = &[(
     "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     include_bytes!("../../../data/all-MiniLM-L6-v2.safetensors"),
 )];
 
-/// Texts with the vectors that a model is known to give for them.
+/// Texts with the correct vectors of a model for them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reference {
-    /// The file they came from, for reports.
+    /// The file that the texts and vectors came from, for reports.
     pub source: String,
     /// The texts that were embedded.
     pub texts: Vec<String>,
@@ -23,27 +23,27 @@ pub struct Reference {
     pub rows: Vec<Vec<f64>>,
     /// Whether the vectors were made in float64.
     pub exact: bool,
-    /// Whether Vectile ships it.
+    /// Whether Vectile ships this reference.
     pub(super) shipped: bool,
 }
 
 /// A reference as reports describe it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ReferenceSummary {
-    /// The file it came from.
+    /// The file that the reference came from.
     pub source: String,
-    /// The number of its texts.
+    /// The number of texts in the reference.
     pub texts: usize,
-    /// Whether its vectors were made in float64.
+    /// Whether the vectors were made in float64.
     pub exact: bool,
 }
 
 impl Reference {
     /// Reads a safetensors file with a tensor `embeddings` of shape `[texts, dimension]`, F32 or F64, made by
-    /// sentence-transformers' `encode` without options. The texts are a JSON list of strings, in the file's metadata
-    /// as `texts` or in `texts_json`, the content of a file beside it.
+    /// sentence-transformers' `encode` without options. The texts are a JSON list of strings. They are the entry
+    /// `texts` of the file's metadata, or else `texts_json`, the content of a file beside it.
     ///
-    /// Vectors are taken as made in float64 if they are F64, or if the metadata has `arithmetic: float64`.
+    /// Vectors count as made in float64 if they are F64, or if the metadata has `arithmetic: float64`.
     ///
     /// ```
     /// # use std::collections::HashMap;
@@ -144,7 +144,7 @@ impl Reference {
         Ok(Some(reference))
     }
 
-    /// Values of a vector.
+    /// The number of values in a vector.
     pub(super) fn dim(&self) -> usize {
         self.rows.first().map_or(0, Vec::len)
     }

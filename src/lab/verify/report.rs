@@ -18,7 +18,7 @@ pub(super) const SCHEMA: &str = "vectile-verify/1";
 
 /// The results of [`verify`](super::verify) for a model on an adapter.
 ///
-/// Texts are numbered from 0. The texts of the reference follow those to measure on.
+/// Texts are numbered from 0. The texts of the reference follow the texts to measure on.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Verification {
     /// Name and version of the JSON: `vectile-verify/1`.
@@ -27,51 +27,55 @@ pub struct Verification {
     pub vectile: &'static str,
     /// The model's directory or Hub name.
     pub model: String,
-    /// SHA-256 of its weight files.
+    /// The SHA-256 of the model's weight files.
     pub weights_sha256: String,
     /// The adapter that ran the model.
     pub adapter: AdapterSummary,
-    /// Whether the adapter's f16 is usable, by the known answers in `kernels`.
+    /// Whether the adapter's f16 is usable, according to the known-answer tests in `kernels`.
     pub shader_f16: ShaderF16,
-    /// The known answers of every kernel, in every variant and storage that the adapter can run.
+    /// The results of every kernel's known-answer tests, in every variant and storage type that the adapter can
+    /// run.
     pub kernels: Vec<KernelCheck>,
-    /// The precision that the request resolves to, given the measured verdict.
+    /// The precision that follows from the request and the measured verdict.
     pub precision: Precision,
     /// The name of the file with the texts, or `built-in`.
     pub texts_from: String,
     /// The number of texts that were run, including those of the reference.
     pub texts: usize,
-    /// The number of their tokens.
+    /// The number of tokens in all texts.
     pub tokens: usize,
-    /// The reference; `None` where there is none for this model.
+    /// The reference; `None` if there is none for this model.
     pub reference: Option<ReferenceSummary>,
-    /// Each precision against the reference: f32, f16 as far as it is safe, and the requested one.
+    /// The comparison of each precision with the reference: of f32, of f16 if it is safe, and of the requested
+    /// precision.
     pub comparisons: Vec<Agreement>,
-    /// Storage of the weights in the f32 run. Where f32 did not fit, the checkpoint's own 16 bits, which are exact.
+    /// Storage type of the weights in the f32 run. If f32 did not fit, it is the checkpoint's own 16-bit type,
+    /// which is exact.
     pub f32_weights: Storage,
-    /// The requested precision against f32 on the same texts.
+    /// The comparison of the requested precision with f32 on the same texts.
     pub as_asked: Agreement,
     /// Indices of texts that have no finite vector even in f32.
     pub not_finite_in_f32: Vec<usize>,
     /// The largest activation of each tensor, in the order in which kernels write them.
     pub activations: Vec<ActivationRange>,
-    /// Indices of texts with an activation above the largest f16.
+    /// Indices of texts with an activation above the largest f16 value.
     pub texts_beyond_f16: Vec<usize>,
     /// The range of each tensor of the checkpoint.
     pub weights: Vec<WeightRange>,
-    /// 16-bit weights against f32: first with 16-bit activations, then with f32 ones where the first was not safe.
+    /// The comparison of 16-bit weights with f32: first with 16-bit activations, and if these are not safe, then
+    /// with f32 activations.
     pub f16: Vec<Agreement>,
     /// Whether the model stays within f16 range on these texts.
     pub verdict: F16Verdict,
-    /// The verdict that later loads use: the stricter of this one and an earlier one.
+    /// The verdict that later loads use. It is the stricter one of `verdict` and an earlier verdict.
     pub kept_verdict: F16Verdict,
-    /// The files that the verdict was written to, or could not be written to.
+    /// The files to which the verdict was written or could not be written.
     pub kept: Vec<KeptIn>,
     /// The checks that failed, one sentence each.
     pub failures: Vec<String>,
     /// Whether every check passed.
     pub passed: bool,
-    /// The texts, for the printed report. The JSON, which may be passed on, does not contain them.
+    /// The texts, for the printed report. The JSON does not contain them, because it may be given to others.
     #[serde(skip)]
     pub(super) shown: Vec<String>,
     #[serde(skip)]
@@ -125,7 +129,7 @@ impl Verification {
         self.failures = failures;
     }
 
-    /// A text's number with its first 40 characters.
+    /// Returns a text's number with its first 40 characters.
     fn text(&self, text: usize) -> String {
         let Some(content) = self.shown.get(text) else { return format!("text {text}") };
         let mut begin: String = content.chars().take(40).collect();
@@ -141,7 +145,7 @@ fn storages(weights: Storage, activations: Storage) -> String {
     format!("{weights} weights and {activations} activations")
 }
 
-/// The kernel variant and the storages of a check.
+/// Names the kernel variant and the storage types of a check.
 fn stored(check: &KernelCheck) -> String {
     let mut parts = vec![check.variant.clone()];
     parts.extend(check.weights.map(|storage| format!("{storage} weights")));
@@ -159,7 +163,7 @@ fn error(check: &KernelCheck) -> String {
     }
 }
 
-/// The figures of a comparison, with its tolerance.
+/// Describes the figures of a comparison and their tolerance.
 fn far(agreement: &Agreement) -> String {
     let mut text = format!(
         "smallest cosine {}, largest error {:.1e}",
@@ -175,7 +179,7 @@ fn far(agreement: &Agreement) -> String {
     text
 }
 
-/// A cosine as text. Close to one it is written as a difference, such as `1 − 2.1e-12`.
+/// Formats a cosine. A cosine close to one is written as a difference, such as `1 − 2.1e-12`.
 fn cosine(value: f64) -> String {
     let below = 1.0 - value;
     if below.abs() < 1e-6 { format!("1 − {:.1e}", below.max(0.0)) } else { format!("{value:.7}") }

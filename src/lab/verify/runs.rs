@@ -23,7 +23,7 @@ pub(super) struct F32Run {
     pub activations: Vec<ActivationRange>,
     pub texts_beyond_f16: Vec<usize>,
     pub weights: Vec<WeightRange>,
-    /// The rows in f64, to compare others with.
+    /// The rows in f64, with which other rows are compared.
     expected: Vec<Vec<f64>>,
 }
 
@@ -61,9 +61,9 @@ impl F32Run {
 
 /// Runs with f16 weights, and the verdict on f16 that follows from them.
 pub(super) struct HalfRuns {
-    /// With 16-bit activations. `None` where a weight does not fit f16.
+    /// The run with 16-bit activations; `None` if a weight does not fit f16.
     both: Option<PrecisionRun>,
-    /// With f32 activations. `None` where 16-bit activations are safe.
+    /// The run with f32 activations; `None` if 16-bit activations are safe.
     weights_alone: Option<PrecisionRun>,
     pub verdict: F16Verdict,
 }
@@ -98,7 +98,7 @@ impl HalfRuns {
         let mut weights_alone = None;
         if verdict(Some(&both), None).safety != F16Safety::Safe {
             progress("running with f16 weights and f32 activations");
-            // The same load serves: activations are not part of it.
+            // The loaded model can be used for this run too, because activations are not part of what is loaded.
             let precision = Precision { activations: Storage::F32, ..model.precision().clone() };
             weights_alone = Some(run(&model, precision, texts, false).await?);
         }
@@ -111,14 +111,14 @@ impl HalfRuns {
         self.both.iter().filter(move |_| safety == F16Safety::Safe).chain(&self.weights_alone)
     }
 
-    /// Each run against f32.
+    /// Compares each run with the run in f32.
     pub fn agreements(&self, f32: &F32Run) -> Vec<Agreement> {
         self.both.iter().chain(&self.weights_alone).map(|run| f32.agreement(run)).collect()
     }
 }
 
-/// Loads the model in f32. Where that does not fit and the checkpoint has 16 bits, its own 16 bits are loaded: they
-/// are exact, and with f32 activations the arithmetic is the same.
+/// Loads the model in f32. If that does not fit and the checkpoint has 16-bit weights, these are loaded unchanged.
+/// They are exact, and with f32 activations the arithmetic is the same.
 pub(super) async fn load_f32(builder: &EmbedderBuilder) -> Result<Embedder, Error> {
     let activations = Some(ActivationsRequest::F32);
     let half_fallback = HalfFallback::Packed;
@@ -135,8 +135,8 @@ pub(super) async fn load_f32(builder: &EmbedderBuilder) -> Result<Embedder, Erro
     }
 }
 
-/// Runs the texts in `precision`, which the policy made of the request and the verdict. A run that already had these
-/// storages is reused.
+/// Runs the texts in `precision`, which the dtype policy derived from the request and the verdict. An earlier run
+/// with the same storage types is reused.
 pub(super) async fn requested(
     builder: &EmbedderBuilder,
     model: Embedder,
@@ -159,8 +159,8 @@ pub(super) async fn requested(
     run(&model, model.precision().clone(), texts, true).await
 }
 
-/// Runs the texts in a precision whose weights the embedder holds. With `retries`, texts with activations out of range
-/// run again with f32 activations, where the precision allows it.
+/// Runs the texts in a precision whose weights the embedder holds. With `retries`, texts with activations out of
+/// range are run again with f32 activations, if the precision allows it.
 async fn run(
     embedder: &Embedder,
     precision: Precision,

@@ -176,9 +176,9 @@ pub(crate) async fn live() -> Result<Response, ApiError> {
 
 /// Whether every model is ready
 ///
-/// A model is ready if it returned a row recently, or if a probe now gives a row bit-identical to that of
-/// its first pass. The response is 503 while models load and while the server shuts down. After the loss of
-/// a device it is 503 until a probe has passed on the newly opened device.
+/// A model is ready if it returned a row recently or is running a batch. Otherwise a probe must give a row that is
+/// bit-identical to that of the model's first pass. The response is 503 while models load and while the server
+/// shuts down. After the loss of a device it is 503 until a probe has passed on the newly opened device.
 #[utoipa::path(
     get,
     path = "/health/ready",
