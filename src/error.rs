@@ -5,8 +5,8 @@ use std::path::PathBuf;
 /// The reason why a model could not be loaded or a text could not be embedded.
 ///
 /// Every variant names the place of the fault: a file, tensor, field, option, text or adapter. Its message
-/// says what to do. [`Error::is_user_error`] tells faults that a user can fix from those of Vectile and of
-/// drivers.
+/// says what to do. [`Error::is_user_error`] separates faults that a user can fix from faults of Vectile
+/// and of drivers.
 #[non_exhaustive]
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Error {
@@ -30,14 +30,15 @@ pub enum Error {
         problem: String,
     },
 
-    /// The model asks for something that Vectile does not compute. Nothing is approximated.
+    /// The model asks for something that Vectile does not compute. Vectile returns this error and
+    /// approximates nothing.
     #[error("{file}: `{field}` = {value} is not supported; {supported}")]
     Unsupported {
         /// The JSON file, relative to the model's directory.
         file: String,
-        /// The field that asks for it.
+        /// The field with the unsupported value.
         field: String,
-        /// The value found there.
+        /// The value of the field.
         value: String,
         /// The values that are supported instead.
         supported: String,
@@ -48,7 +49,7 @@ pub enum Error {
     Tensor {
         /// The safetensors file that holds the tensor.
         file: String,
-        /// The tensor's name in that file, or the name looked for.
+        /// The tensor's name in the file, or the name of a missing tensor.
         tensor: String,
         /// The fault of the tensor.
         problem: String,
@@ -97,7 +98,7 @@ pub enum Error {
     /// There is no suitable adapter, or the adapter lacks something that the model or an option needs.
     #[error("adapter {adapter}: {problem}")]
     Adapter {
-        /// The adapter's name, or what was asked for.
+        /// The name of the adapter, or the requested adapter.
         adapter: String,
         /// The missing capability, and the remedy.
         problem: String,
@@ -121,11 +122,11 @@ pub enum Error {
     TooLarge {
         /// The name of the adapter.
         adapter: String,
-        /// Bytes that loading and running the model needs.
+        /// The number of bytes that are needed to load and run the model.
         needed: u64,
-        /// Bytes that are available or allowed.
+        /// The number of bytes that are available or allowed.
         available: u64,
-        /// Both numbers, their parts, and what to do.
+        /// The needed and the available memory, the parts of both, and what to do.
         problem: String,
     },
 
@@ -138,8 +139,8 @@ pub enum Error {
         problem: String,
     },
 
-    /// The device computes wrongly or not at all: a known-answer test failed, or a dispatch of a batch did not run. No
-    /// row of such a device is returned.
+    /// The device computes wrongly or not at all: a known-answer test failed, or a dispatch of a batch did
+    /// not run. No row that such a device computed is returned.
     #[error("adapter {adapter}: {problem}")]
     DeviceFault {
         /// The adapter's name.
@@ -163,8 +164,8 @@ pub enum Error {
 }
 
 impl Error {
-    /// True for a fault that the caller can fix: a wrong file, field, tensor, option or text, or a missing
-    /// adapter. False for lost devices and faults of Vectile itself.
+    /// Returns true for a fault that the caller can fix: a wrong file, field, tensor, option or text, or a
+    /// missing adapter. Returns false for lost or faulty devices and for faults of Vectile itself.
     pub fn is_user_error(&self) -> bool {
         !matches!(self, Error::DeviceLost { .. } | Error::DeviceFault { .. } | Error::Internal(_))
     }
@@ -241,7 +242,7 @@ impl Error {
     }
 }
 
-/// A number of bytes in MiB or GiB.
+/// Formats a number of bytes in MiB or GiB.
 pub(crate) fn size(bytes: u64) -> String {
     let mib = bytes as f64 / f64::from(1 << 20);
     match mib {
@@ -250,8 +251,8 @@ pub(crate) fn size(bytes: u64) -> String {
     }
 }
 
-/// Makes text safe for a message: one line, at most 500 characters, and control characters escaped, since a
-/// terminal would obey them.
+/// Makes text safe for a message. The result is one line of at most 500 characters. Control characters are
+/// escaped, because a terminal would execute them.
 pub(crate) fn plain(text: impl Into<String>) -> String {
     const MAX_CHARACTERS: usize = 500;
     let text = text.into();

@@ -1,6 +1,6 @@
-//! Vectile turns text into vectors on any GPU: the same vectors as sentence-transformers.
+//! Vectile turns text into vectors on any GPU. The vectors are the same as those of sentence-transformers.
 //!
-//! A model is a directory as sentence-transformers saves it, a repository of the Hugging Face Hub, or the
+//! A model is a directory that sentence-transformers saved, a repository of the Hugging Face Hub, or the
 //! same files in memory. Its transformer runs in WGSL compute shaders through wgpu, on Vulkan, Metal and
 //! DX12. Checkpoints need no conversion, and CUDA is not used.
 //!
@@ -40,19 +40,19 @@
 //!
 //! # Loading
 //!
-//! [`ModelFiles`] opens a directory, a Hub repository or bytes. [`ModelBuilder`] has the settings of a
-//! load: dtype, adapter, memory limit, cache directory, progress. [`ModelBuilder::build`] first checks the
-//! files without a device. It then opens the device, estimates the memory, and refuses a model that does
-//! not fit before it loads any weights.
+//! [`ModelFiles`] opens a directory, a Hub repository or bytes. [`ModelBuilder`] has the settings for
+//! loading: dtype, adapter, memory limit, cache directory and progress. [`ModelBuilder::build`] first
+//! checks the files without a device. It then opens the device, estimates the memory, and refuses a model
+//! that does not fit before it loads any weights.
 //!
 //! # Precision
 //!
 //! The checkpoint's dtype decides how weights are stored on the GPU, as far as the adapter supports it: as
 //! f32, as f16 (`SHADER_F16`), or as 16 bits packed in `u32` on any adapter. Weights of bf16 checkpoints
 //! are stored exactly. Products and sums are always f32. [`Precision`] reports the choice and its reasons;
-//! nothing changes it silently. [`EmbedderBuilder`] can set another dtype, fallback or storage of
-//! activations. `vectile verify` (`lab::verify`) measures whether a model stays within the range of f16,
-//! and later loads follow its verdict.
+//! nothing changes it silently. [`EmbedderBuilder`] can set another dtype, another fallback, or another
+//! storage type for activations. `vectile verify` (`lab::verify`) measures whether a model stays within the
+//! range of f16, and later loads follow its verdict.
 //!
 //! ```
 //! # use vectile::{Embedder, ModelFiles, block_on};
@@ -72,23 +72,25 @@
 //!
 //! # Promises
 //!
-//! - On one adapter a text's vector is bit-identical whatever texts it is embedded with.
-//! - No vector contains an infinity or NaN. Texts whose activations exceed the range of 16 bits are run
-//!   again with f32 activations under `auto`, and counted; otherwise they are an error that names the text.
-//! - Texts longer than the model takes are cut as sentence-transformers does, and every call reports them.
-//!   [`OnTooLong::Error`] refuses them instead.
-//! - After a lost device Vectile opens it again, loads the model again and repeats the batch, once.
+//! - On one adapter, the vector of a text is bit-identical whatever other texts are embedded with it.
+//! - No vector contains an infinity or NaN. If the activations of a text exceed the range of 16 bits under
+//!   `auto`, the text is run again with f32 activations and counted. Otherwise the result is an error that
+//!   names the text.
+//! - Texts that are longer than the model takes are cut as in sentence-transformers, and every call reports
+//!   them. [`OnTooLong::Error`] refuses such texts instead.
+//! - If the device is lost, Vectile opens it again, loads the model again and repeats the batch. It does so
+//!   once.
 //!
 //! # Features
 //!
-//! All are enabled by default.
+//! All features are enabled by default.
 //!
 //! - `hub`: [`ModelFiles::from_hub`].
 //! - `server`: models over HTTP.
 //! - `cli`: the `vectile` program. It includes `lab`, which measures the speed and accuracy of precisions.
 //! - `bulk`: Parquet, Arrow and zstd in the program.
 //!
-//! Without them the library needs no async runtime, no C code and no network.
+//! Without these features the library needs no async runtime, no C code and no network.
 
 mod batch;
 mod config;

@@ -1,22 +1,23 @@
-//! Small files of a cache directory, which hold what is expensive to find out again. This module reads and
-//! writes their bytes; whoever owns a file knows its meaning.
+//! Reads and writes small files of a cache directory, which store results that are expensive to compute.
+//! This module handles only bytes. The module that stores a file knows its meaning.
 
 use std::io;
 use std::path::Path;
 
-/// The maximum length of a cached file. A longer one is not ours.
+/// The maximum length of a cached file in bytes. Vectile writes no longer ones.
 const MAX_BYTES: u64 = 256 << 20;
 
-/// The content of a cached file; `None` where there is none, or it is longer than any of ours.
+/// Returns the content of a cached file. Returns `None` if the file does not exist, cannot be read, or is
+/// too long to be one that Vectile wrote.
 pub(crate) fn read_cached(path: &Path) -> Option<Vec<u8>> {
     let bytes = std::fs::metadata(path).ok()?.len();
     (bytes <= MAX_BYTES).then(|| std::fs::read(path).ok()).flatten()
 }
 
-/// Writes a file and its directory, whole or not at all: a reader never sees a part.
+/// Creates the directory of a file and writes the file as a whole. A reader never sees a part of it.
 ///
 /// # Errors
-/// The error of the file system, and one for content that [`read_cached`] would refuse.
+/// Returns errors of the file system, and an error if the content is too long for [`read_cached`].
 pub(crate) fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
     if content.len() as u64 > MAX_BYTES {
         return Err(io::Error::other(format!("{} bytes are too many to cache", content.len())));

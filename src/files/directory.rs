@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::Error;
 
-/// A directory and the directories its links may lead to.
+/// A directory, and the directories to which its links may lead.
 #[derive(Clone, Debug)]
 pub(super) struct Directory {
     root: PathBuf,
@@ -50,18 +50,20 @@ impl Directory {
 
     /// Returns the file's real path, or `None` if nothing has that name.
     ///
-    /// The kind of file is checked before it is opened, because opening a pipe blocks until someone writes to it.
+    /// The kind of file is checked before it is opened, because opening a pipe blocks until another program
+    /// writes to it.
     pub(super) fn find(&self, name: &str) -> Result<Option<PathBuf>, Error> {
         let path = self.root.join(name);
         let real = match path.canonicalize() {
             Ok(real) => real,
-            // A parent is a file: `2_Normalize/config.json` where `2_Normalize` is a file.
+            // A parent of the path is a file: for example, `2_Normalize` is a file and
+            // `2_Normalize/config.json` was asked for.
             Err(error) if error.kind() == ErrorKind::NotADirectory => return Ok(None),
             Err(error) if error.kind() == ErrorKind::NotFound => return absent_or_dangling(&path),
             Err(error) => return Err(Error::file(path, describe(&error))),
         };
         let inside = self.allowed.iter().any(|place| real.starts_with(place));
-        // A snapshot of the Hub's cache only links to its own repository.
+        // The links of a snapshot in the Hub's cache lead only to its own repository.
         let is_snapshot = self.allowed.len() > 1;
         if !inside && (is_snapshot || !in_store(&real)) {
             let problem = format!(

@@ -1,16 +1,18 @@
-//! Weights in formats other than safetensors, for messages about models without it.
+//! Recognises weights in formats other than safetensors, for messages about models that have no safetensors
+//! file.
 
 use crate::files::ModelFiles;
 
 /// A format of weights that Vectile does not read.
 struct Format {
-    /// Ends of its files' names.
+    /// The endings of the names of the format's files.
     ends: &'static [&'static str],
     /// The sentence that names the format and says what to do.
     advice: &'static str,
 }
 
-/// In the order in which they are reported: what can be saved as safetensors without loss comes first.
+/// All formats, in the order in which they are reported. Formats that can be converted to safetensors
+/// without loss come first.
 const FORMATS: [Format; 10] = [
     Format {
         ends: &["pytorch_model.bin", "pytorch_model.bin.index.json"],
@@ -59,8 +61,8 @@ const FORMATS: [Format; 10] = [
 const SUBDIRECTORIES: [&str; 3] = ["", "onnx/", "openvino/"];
 
 impl ModelFiles {
-    /// Describes weights in another format below `prefix`, and what to do with them. `None` if there are none, or if
-    /// there is a model.safetensors.
+    /// Describes weights in another format below `prefix`, and says what to do with them. Returns `None` if
+    /// there are no such weights, or if there is a model.safetensors.
     pub(crate) fn other_weights(&self, prefix: &str) -> Option<String> {
         let names: Vec<String> = SUBDIRECTORIES
             .iter()

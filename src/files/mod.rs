@@ -9,7 +9,7 @@ mod formats;
 mod names;
 mod sniff;
 
-// The tests make Unix pipes, links and permissions.
+// The tests use Unix pipes, links and permissions.
 #[cfg(all(test, unix))]
 mod tests;
 
@@ -26,9 +26,9 @@ pub(crate) use sniff::sniff;
 
 /// A model's files: a directory, a snapshot of a Hugging Face Hub repository, or bytes in memory.
 ///
-/// Cloning is cheap. Files are read when a model is built, and only those it needs. Pickled weights
-/// (`*.bin`, `*.pt`) are never opened. Links out of the directory are refused, except into a store that tools
-/// link models to (the Hugging Face cache, git-annex, DVC, Nix).
+/// Cloning is cheap. Files are read when a model is built, and only the files that the model needs. Pickled
+/// weights (`*.bin`, `*.pt`) are never opened. Links out of the directory are refused, except into a store
+/// that tools link models to (the Hugging Face cache, git-annex, DVC, Nix).
 ///
 /// ```no_run
 /// let files = vectile::ModelFiles::from_directory("models/all-MiniLM-L6-v2")?;
@@ -121,8 +121,8 @@ impl ModelFiles {
         }
     }
 
-    /// Returns whether the model has this regular file. A broken link, or one that leads out of the model,
-    /// is an error.
+    /// Returns whether the model has this regular file. A broken link is an error, and so is a link that
+    /// leads out of the model.
     pub(crate) fn exists(&self, name: &str) -> Result<bool, Error> {
         let name = normalise(name)?;
         match &self.backing {

@@ -2,10 +2,10 @@
 
 use crate::error::Error;
 
-/// The longest allowed name in bytes. Published models stay under a hundred.
+/// The maximum length of a name in bytes. Names in published models have fewer than a hundred bytes.
 const MAX_NAME: usize = 1024;
 
-/// Returns the name in its one normal spelling: forward slashes, no `.` and no empty components.
+/// Returns the name in its normal spelling, with forward slashes and without `.` and empty components.
 ///
 /// Names come from files inside the model and are not trusted. A name that could lead out of the model on
 /// any operating system is refused on all of them, so that a model loads everywhere or nowhere.

@@ -4,7 +4,8 @@
 ///
 /// Returns `None` for anything that could be safetensors or JSON. `head` needs at most 512 bytes.
 pub(crate) fn sniff(head: &[u8]) -> Option<&'static str> {
-    // In safetensors, `{` follows an eight-byte length that can equal another format's magic number.
+    // A safetensors file begins with a length of eight bytes, which can equal another format's magic
+    // number. Then follows `{`.
     if matches!(head.get(8), Some(b'{' | b' ')) {
         return None;
     }

@@ -6,10 +6,10 @@ use crate::config::{JsonFile, module_paths};
 use crate::error::Error;
 use crate::files::ModelFiles;
 
-/// In bytes. Indexes of published models stay below 10 MB.
+/// The maximum size of an index of weights, in bytes. Indexes of published models stay below 10 MB.
 const MAX_INDEX: u64 = 64_000_000;
 
-/// A repository's place in the cache: `models--owner--name`.
+/// The directory of a repository in the cache, `models--owner--name`, and a revision.
 #[derive(Debug)]
 pub(super) struct Cache {
     /// The directory of the whole cache.
@@ -39,7 +39,7 @@ impl Cache {
         self.root.join(&self.folder)
     }
 
-    /// Looks the revision up.
+    /// Looks for the revision in the cache.
     pub fn find(&self) -> Cached {
         let repository = self.repository();
         let commit = match is_commit(&self.revision) {
@@ -56,7 +56,7 @@ impl Cache {
         match missing(&snapshot) {
             Ok(None) => Cached::Complete(snapshot),
             Ok(Some(file)) => Cached::Incomplete(file),
-            // A file that cannot be read is explained when the model is loaded.
+            // If a file cannot be read, loading the model reports the error.
             Err(_) => Cached::Complete(snapshot),
         }
     }

@@ -21,25 +21,26 @@ use super::{DownloadProgress, HubOptions, PATIENCE, silence};
 use crate::config::module_paths;
 use crate::files::ModelFiles;
 
-/// Smaller files are downloaded again after an interruption.
+/// The minimum size in bytes of a file whose download is resumed. After an interruption, smaller files are
+/// downloaded again from their beginning.
 const RESUMED_FROM: u64 = if cfg!(test) { 1000 } else { 1 << 20 };
-/// A download is given up after so many attempts in a row that bring nothing.
+/// A download fails after this many consecutive attempts that transfer no bytes.
 const ATTEMPTS: usize = 3;
 
 pub(super) struct Download<'a> {
     pub repository: HFRepository<RepoTypeModel>,
     pub cache: &'a Cache,
     pub options: &'a HubOptions,
-    /// The time that the Hub has for its first answer.
+    /// The time limit for the Hub's first answer.
     pub patience: Duration,
 }
 
-/// Counts bytes, and remembers when the last ones came.
+/// Counts the bytes that arrive, and stores the time of the last arrival.
 struct Activity {
     started: Instant,
     /// Milliseconds from `started` to the last event.
     last: AtomicU64,
-    /// Bytes of the current call.
+    /// The number of bytes that arrived in the current call.
     bytes: AtomicU64,
 }
 
@@ -142,7 +143,7 @@ impl Download<'_> {
         Ok(tree.into_iter().filter_map(file).filter(|file| is_plain(&file.name)).collect())
     }
 
-    /// Downloads what is missing of the files and links them into the snapshot.
+    /// Downloads the missing files, or the missing rest of a file, and links the files into the snapshot.
     async fn snapshot(
         &self,
         files: &[Listed],
@@ -184,8 +185,8 @@ impl Download<'_> {
 
     /// Downloads a large file into the cache's blobs, from where an earlier attempt stopped.
     ///
-    /// Returns false for a file that the Hub stores in Xet: its client downloads that later and keeps the chunks
-    /// that arrived.
+    /// Returns false for a file that the Hub stores in Xet. The Hub's client downloads such a file later,
+    /// and caches the chunks that arrived.
     async fn resume(
         &self,
         file: &Listed,
@@ -249,7 +250,7 @@ impl Download<'_> {
         Ok(true)
     }
 
-    /// Appends the rest of a file. `None` in the error means that no bytes came in time.
+    /// Appends the rest of a file. An error of `None` means that no bytes arrived in time.
     async fn receive(
         &self,
         file: &Listed,
@@ -303,7 +304,7 @@ fn open_lock(path: &Path) -> std::io::Result<File> {
     File::create(path)
 }
 
-/// Returns true if the snapshot has the file in its listed size.
+/// Returns true if the snapshot has the file with its listed size.
 fn is_whole(snapshot: &Path, file: &Listed) -> bool {
     std::fs::metadata(snapshot.join(&file.name)).is_ok_and(|metadata| metadata.len() == file.size)
 }

@@ -8,9 +8,9 @@ use crate::error::{Error, plain};
 /// Why a download failed.
 #[derive(Debug)]
 pub(super) enum DownloadFault {
-    /// The Hub did not answer, or is in trouble itself. A cached copy may be used.
+    /// The Hub did not answer, or answered with a server error. A cached copy may be used.
     Silent(String),
-    /// The Hub takes no more requests for now. A cached copy may be used.
+    /// The Hub limits the rate of requests and refused this one. A cached copy may be used.
     Busy(String),
     /// The Hub refused, or a file arrived damaged.
     Other(String),
@@ -74,8 +74,8 @@ pub(super) fn explain(revision: &str, error: &HFError) -> String {
     }
 }
 
-/// Returns the HTTP status behind an error, or 0 if there is none. Listings return plain HTTP errors, and
-/// downloads return the variants named for them.
+/// Returns the HTTP status behind an error, or 0 if there is none. Listings return plain HTTP errors.
+/// Downloads return a variant of the error for each status.
 pub(super) fn status(error: &HFError) -> u16 {
     match error {
         HFError::Http { context } => context.status.as_u16(),
@@ -89,12 +89,13 @@ pub(super) fn status(error: &HFError) -> u16 {
     }
 }
 
-/// Returns true if nothing answered, or a server in trouble.
+/// Returns true if no server answered, or if the answer is a server error.
 pub(super) fn did_not_answer(error: &HFError) -> bool {
     matches!(error, HFError::Request { .. }) || status(error) >= 500
 }
 
-/// Returns the innermost cause: "connection refused" rather than "error sending request".
+/// Returns the innermost cause of an error, such as "connection refused" instead of "error sending
+/// request".
 pub(super) fn root_cause(error: &HFError) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(source) = cause.source() {

@@ -21,16 +21,16 @@ use download::Download;
 use error::{DownloadFault, explain, hub_error, root_cause};
 pub use options::{DownloadProgress, HubOptions};
 
-/// The time that the Hub has for its first answer, and for the next bytes of a download.
+/// The time limit for the Hub's first answer, and for the next bytes of a download.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The time that the Hub has for its first answer if the cache has the model.
+/// The time limit for the Hub's first answer if the cache has the model.
 const PATIENCE_WITH_CACHE: Duration = Duration::from_secs(3);
-/// How often a request is repeated after a server error.
+/// How many times a request is repeated after a server error.
 const RETRIES: usize = 2;
 
 impl ModelFiles {
-    /// Returns the model of a Hugging Face Hub repository, `owner/name` or `name`. Missing files are downloaded
-    /// into the Hub's own cache.
+    /// Returns the files of the model in a Hugging Face Hub repository, `owner/name` or `name`. Missing
+    /// files are downloaded into the Hub's own cache.
     ///
     /// Only configuration, tokenizer and safetensors files are fetched. `revision` is a branch, tag or commit;
     /// `None` means `main`. If the Hub does not answer, a cached revision is used. Environment variables of the
@@ -162,7 +162,7 @@ fn check_names(repo: &str, revision: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Describes a Hub that did not answer.
+/// Describes the failure of a Hub that did not answer.
 fn silence(error: Option<&HFError>, patience: Duration) -> String {
     match error {
         Some(error) => format!("the Hub does not answer ({})", root_cause(error)),

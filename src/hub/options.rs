@@ -1,4 +1,4 @@
-//! Where the Hub and its cache are, and whether the network may be used.
+//! The addresses of the Hub and of its cache, and whether the network may be used.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,15 +7,15 @@ use std::sync::Arc;
 /// How far a download has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DownloadProgress {
-    /// Bytes of the model's files that are on the disk.
+    /// The number of bytes of the model's files that are on the disk.
     pub done: u64,
-    /// Bytes of all the model's files.
+    /// The size of all the model's files in bytes.
     pub total: u64,
 }
 
 /// Options of [`ModelFiles::from_hub_with`](crate::ModelFiles::from_hub_with).
 ///
-/// `None` leaves a choice to the environment variables that the Hub's own tools read.
+/// For an option of `None`, the environment variables of the Hub's own tools apply.
 #[derive(Clone, Default)]
 pub struct HubOptions {
     /// A branch, tag or commit. `None` means `main`.
@@ -26,13 +26,13 @@ pub struct HubOptions {
     pub endpoint: Option<String>,
     /// The cache's directory. `None` means `HF_HUB_CACHE`, or else `hub` in `HF_HOME`.
     pub cache_dir: Option<PathBuf>,
-    /// The access token. `None` means `HF_TOKEN`, or else what `hf auth login` stored.
+    /// The access token. `None` means `HF_TOKEN`, or else the token that `hf auth login` stored.
     pub token: Option<String>,
     /// Called after each piece of a download, from the thread that downloads.
     pub on_progress: Option<Arc<dyn Fn(DownloadProgress) + Send + Sync>>,
 }
 
-/// Hides the token.
+/// Prints the options without the token.
 impl fmt::Debug for HubOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HubOptions")
@@ -48,8 +48,9 @@ impl fmt::Debug for HubOptions {
 impl HubOptions {
     /// Returns the options that the environment sets.
     ///
-    /// `HF_HUB_OFFLINE`, or else `TRANSFORMERS_OFFLINE`, turns the offline mode on with 1, true, yes or on. Further
-    /// variables apply to the fields that stay `None`. Nothing else in the library reads the environment.
+    /// `HF_HUB_OFFLINE`, or else `TRANSFORMERS_OFFLINE`, turns the offline mode on if its value is 1, true,
+    /// yes or on. Other variables apply to the fields that are `None`. Nothing else in the library reads
+    /// the environment.
     ///
     /// ```
     /// let options = vectile::HubOptions::from_env();

@@ -19,7 +19,8 @@ const SETTINGS: [&str; 12] = [
     "model.safetensors.index.json",
 ];
 
-/// Small vocabulary files that are fetched only without `tokenizer.json`, so that its absence can be explained.
+/// Small vocabulary files that are fetched only if `tokenizer.json` is missing, so that the error can
+/// explain what the model has instead.
 const VOCABULARIES: [&str; 2] = ["vocab.txt", "vocab.json"];
 
 /// A file of the repository.
@@ -34,7 +35,7 @@ pub(super) fn is_plain(path: &str) -> bool {
     normalise(path).ok().as_deref() == Some(path) && !path.contains(['*', '?', '[', ']', '{', '}'])
 }
 
-/// Returns the settings in a module's directory. An empty directory is the model's own.
+/// Returns the settings in a module's directory. The empty name is the model's own directory.
 pub(super) fn settings_of(listing: &[Listed], directory: &str) -> Vec<Listed> {
     let has_tokenizer =
         listing.iter().any(|file| in_directory(&file.name, directory) == Some("tokenizer.json"));
@@ -48,7 +49,8 @@ pub(super) fn settings_of(listing: &[Listed], directory: &str) -> Vec<Listed> {
     listing.iter().filter(wanted).cloned().collect()
 }
 
-/// Returns the weights in a module's directory: one file, or else all shards, and the heads beside them.
+/// Returns the weights in a module's directory: one file or else all shards, and the files of heads beside
+/// them.
 pub(super) fn weights_of(listing: &[Listed], directory: &str) -> Vec<Listed> {
     let of = |test: &dyn Fn(&str) -> bool| -> Vec<Listed> {
         let wanted = |file: &&Listed| in_directory(&file.name, directory).is_some_and(test);

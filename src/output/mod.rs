@@ -1,7 +1,7 @@
 //! Output precisions: the formats that finished embeddings are stored in.
 //!
-//! They are the `precision` of sentence-transformers' `encode`, and bit-identical to it. They do not affect
-//! the dtype that a model runs in: rows are computed first and converted afterwards.
+//! They are the values of `precision` in sentence-transformers' `encode`, and give bit-identical results.
+//! They do not affect the dtype that a model runs in: rows are computed first and converted afterwards.
 
 use std::fmt;
 use std::str::FromStr;
@@ -24,14 +24,14 @@ pub enum OutputPrecision {
     Float32,
     /// Rounded to the nearest f16.
     Float16,
-    /// Steps from −128 to 127 between the smallest and the largest value of each column.
+    /// Integers from −128 to 127, in equal steps between the smallest and the largest value of each column.
     Int8,
-    /// The same steps, numbered from 0 to 255.
+    /// The steps of `Int8`, numbered from 0 to 255.
     Uint8,
-    /// One bit for each column, set where the value is positive. A byte has eight columns, the first one in
-    /// its highest bit, and 128 is subtracted from it.
+    /// One bit for each column, which is set if the value is positive. A byte holds eight columns, the
+    /// first one in its highest bit, and 128 is subtracted from it.
     Binary,
-    /// The same bytes without the subtraction.
+    /// The bytes of `Binary`, without the subtraction of 128.
     Ubinary,
 }
 
@@ -58,12 +58,13 @@ impl OutputPrecision {
         }
     }
 
-    /// True where the [`Ranges`] of all columns must be known before the first row can be stored.
+    /// Whether the [`Ranges`] of all columns must be known before the first row can be stored.
     pub fn needs_ranges(self) -> bool {
         matches!(self, OutputPrecision::Int8 | OutputPrecision::Uint8)
     }
 
-    /// The columns of a stored row of `dim` values. With one bit for each value, a column is a byte of eight.
+    /// The number of columns in a stored row of `dim` values. With one bit for each value, a column is a
+    /// byte that holds eight values.
     pub fn columns(self, dim: usize) -> usize {
         match self {
             OutputPrecision::Binary | OutputPrecision::Ubinary => dim.div_ceil(8),
@@ -107,7 +108,7 @@ pub struct Ranges {
 }
 
 impl Ranges {
-    /// Ranges of rows of `dim` values, before the first row.
+    /// Makes the ranges for rows of `dim` values, before the first row.
     pub fn new(dim: usize) -> Self {
         Ranges { min: vec![f32::INFINITY; dim], max: vec![f32::NEG_INFINITY; dim], rows: 0 }
     }
@@ -126,7 +127,7 @@ impl Ranges {
         }
     }
 
-    /// The number of rows so far. Fewer than 100 make coarse ranges.
+    /// The number of rows so far. Fewer than 100 rows give coarse ranges.
     pub fn rows(&self) -> usize {
         self.rows
     }
@@ -141,8 +142,8 @@ impl Ranges {
         &self.max
     }
 
-    /// The width of a step of each column. It is 1 where smallest and largest are equal, so that the whole
-    /// column becomes step 0.
+    /// The width of a step in each column. It is 1 if the smallest and the largest value are equal, so that
+    /// the whole column becomes step 0.
     fn steps(&self) -> Vec<f32> {
         let step = |(&min, &max): (&f32, &f32)| {
             let step = (max - min) / 255.0;
@@ -167,10 +168,11 @@ pub enum Quantized {
 
 /// Converts rows of `dim` values, one after the other, to `precision`.
 ///
-/// `int8` and `uint8` divide the range of each column into 255 equal steps and store the number of a value's
-/// step. A value outside the range gets the nearest step. The largest value is step 254 or 255, depending on
-/// how the f32 division rounds, as in sentence-transformers. Without `ranges`, those of `values` are used. A
-/// column with a single value, such as one of zeros, is step 0 in every row (−128 in `int8`).
+/// `int8` and `uint8` divide the range of each column into 255 equal steps, and store the step number of
+/// each value. A value outside the range gets the nearest step. The largest value is step 254 or 255,
+/// depending on how the f32 division rounds, as in sentence-transformers. Without `ranges`, the ranges of
+/// `values` are used. A column whose values are all equal, such as a column of zeros, becomes step 0 in
+/// every row (−128 in `int8`).
 ///
 /// `binary` and `ubinary` pad the last byte of a row with zero bits if `dim` is not a multiple of eight.
 ///
@@ -185,9 +187,9 @@ pub enum Quantized {
 /// ```
 ///
 /// # Errors
-/// [`Error::Option`] if `values` are not rows of `dim`; if the ranges of `int8` or `uint8` are those of rows of
-/// another width, or of a single row, whose columns have no range; and if a value exceeds the largest f16 in
-/// `float16`.
+/// Returns [`Error::Option`] if `values` are not rows of `dim` values, or if a value for `float16` exceeds
+/// the largest f16. For `int8` and `uint8` it is also returned if the ranges come from rows of another
+/// width, or from a single row, whose columns have no range.
 pub fn quantize(
     values: &[f32],
     dim: usize,
@@ -208,7 +210,7 @@ pub fn quantize(
     })
 }
 
-/// Subtracts 128 from each byte: flipping the highest bit of a two's complement byte.
+/// Subtracts 128 from each byte by flipping its highest bit, in two's complement.
 fn signed(bytes: Vec<u8>) -> Vec<i8> {
     bytes.into_iter().map(|byte| (byte ^ 0x80) as i8).collect()
 }

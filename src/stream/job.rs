@@ -8,19 +8,19 @@ use crate::error::Error;
 pub struct Job<'a, M: TextModel> {
     pub(super) model: &'a M,
     options: M::Options,
-    /// The first text of every pair; only a reranker reads it.
+    /// The first text of every pair. Only a reranker reads this field.
     query: &'a str,
 }
 
 impl<'a, M: for<'b> TextModel<Input<'b> = &'b str>> Job<'a, M> {
-    /// A model that takes single texts.
+    /// Makes the job of a model that takes single texts.
     pub fn new(model: &'a M, options: M::Options) -> Self {
         Job { model, options, query: "" }
     }
 }
 
 impl<'a> Job<'a, Reranker> {
-    /// A reranker that scores every text of the stream against `query`.
+    /// Makes the job of a reranker that scores every text of the stream against `query`.
     pub fn rerank(
         model: &'a Reranker,
         query: &'a str,
@@ -31,7 +31,7 @@ impl<'a> Job<'a, Reranker> {
 }
 
 impl<M: TextModel> Job<'_, M> {
-    /// Tokenizes texts, on any thread.
+    /// Tokenizes texts. May be called on any thread.
     pub(super) fn prepare<'t>(
         &self,
         texts: impl Iterator<Item = &'t String>,

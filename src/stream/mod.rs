@@ -1,14 +1,15 @@
-//! Any number of texts through a model. Reading, tokenizing, the GPU and the receiver of rows work at the
-//! same time, each on a window of texts.
+//! Runs any number of texts through a model. Reading, tokenizing, the GPU and the receiver of rows work at
+//! the same time, each on its own window of texts.
 //!
 //! ```text
 //! source ──Window──▶ tokenizing ──▶ by length, the GPU, back in order ──WindowRows──▶ receiver
 //! a thread           a thread, and   the caller's thread                              a thread
 //!                    all cores
 //! ```
-//! At most one window waits between two of them, so that memory does not grow with the number of texts.
-//! Texts of a window run in order of their length, and rows are returned in the order of the texts. A text's
-//! row is bit-identical whatever its neighbours, so neither windows nor their order show in the rows.
+//! At most one window waits between two of these stages, so that memory does not grow with the number of
+//! texts. The texts of a window run in order of their length, and their rows are returned in the order of
+//! the texts. A text's row is bit-identical whatever its neighbours are, so the windows and their order do
+//! not affect the rows.
 
 mod job;
 mod pace;
@@ -30,12 +31,13 @@ pub use job::Job;
 /// How often the caller's thread wakes up while it waits for texts.
 const WAKE_UP: Duration = Duration::from_millis(50);
 
-/// Texts are handed to the model in portions of this many, so that events come between batches.
+/// The number of texts that are handed to the model at a time. It is small, so that events are reported
+/// between batches.
 const PORTION: usize = 32;
 
-/// Texts that are read together, with whatever their reader wants to find again beside their rows.
+/// Texts that are read together. The reader may store more in a window, and gets it back beside the rows.
 pub trait Window: Send + 'static {
-    /// The texts; `None` for a row of the input without a text, which gets no row.
+    /// The texts. An entry of the input without a text is `None`, and gets no row.
     fn texts(&self) -> &[Option<String>];
 }
 
@@ -48,7 +50,7 @@ impl Window for Vec<Option<String>> {
 /// The rows of a window.
 #[derive(Debug)]
 pub struct WindowRows<W, R> {
-    /// The window, as the source gave it.
+    /// The window that the source returned.
     pub window: W,
     /// The row of each text, or its error; `None` where there is no text.
     pub rows: Vec<Option<Result<R, Error>>>,
@@ -56,7 +58,7 @@ pub struct WindowRows<W, R> {
     pub truncated: Vec<bool>,
     /// The number of tokens of each text.
     pub tokens: Vec<usize>,
-    /// Texts that were run again with f32 activations.
+    /// The number of texts that were run again with f32 activations.
     pub retried: usize,
 }
 
@@ -69,13 +71,13 @@ pub enum Event<'a, W> {
     Ran {
         /// The window of the texts.
         window: &'a W,
-        /// Texts of the window that are done.
+        /// The number of texts of the window that are finished.
         done: usize,
-        /// All texts of the window.
+        /// The number of all texts of the window.
         of: usize,
-        /// Texts since the last event of this sort.
+        /// The number of texts that were run since the previous event of this kind.
         texts: usize,
-        /// Tokens of these texts.
+        /// The number of tokens in the texts that were run since then.
         tokens: usize,
     },
 }
@@ -95,7 +97,7 @@ enum Read<W, E> {
     End,
     Failed(E),
     Panicked(Box<dyn std::any::Any + Send>),
-    /// From the caller's thread: the stream has ended.
+    /// The caller's thread sends this when the stream has ended.
     Stop,
 }
 
@@ -107,9 +109,10 @@ struct Tokenized<W> {
 
 /// Runs every text that `source` gives, and hands the rows to `take`, window by window, in order.
 ///
-/// `source` is asked for windows of at most so many texts and ends with `None`. It may block for ever, on a
-/// terminal for example: a stream that ends earlier leaves the thread of `source` waiting. `watch` is called
-/// on the caller's thread, at least after each batch, and returns whether to continue.
+/// The argument of `source` is the maximum number of texts in the next window. `source` returns `None` at
+/// its end. It may block for ever, on a terminal for example. A stream that ends earlier leaves the thread
+/// of `source` waiting. `watch` is called on the caller's thread, at least after each batch, and returns
+/// whether to continue.
 ///
 /// # Errors
 /// The first error of `source`, of the model and of `take`.
@@ -157,14 +160,14 @@ where
             }
         };
         let end = { run }();
-        // Drop receivers, then senders, so that every waiting thread wakes.
+        // Receivers are dropped before senders, so that every waiting thread wakes.
         drop(tokenized);
         let _ = to_tokenize.try_send(Read::Stop);
         drop(to_tokenize);
         drop(to_take);
         let received = receiver.join().unwrap_or_else(|panic| resume_unwind(panic));
         match end {
-            // Where the receiver failed, its error came first.
+            // If the receiver failed, its error is the first one and is returned.
             Ok(end) => received.map(|()| end.unwrap_or(End::Whole)),
             Err(error) => received.and(Err(error)),
         }
@@ -177,7 +180,7 @@ fn read_windows<W, E>(
     to_tokenize: &SyncSender<Read<W, E>>,
 ) {
     loop {
-        // A panic is passed on: otherwise the other threads would wait for ever.
+        // A panic is passed to the caller's thread. Otherwise the other threads would wait for ever.
         let next = catch_unwind(AssertUnwindSafe(|| source(most.load(Ordering::Relaxed))));
         let (message, last) = match next {
             Ok(Ok(Some(window))) => (Read::Window(window), false),
@@ -223,7 +226,7 @@ fn tokenize<M: TextModel, W: Window>(job: &Job<'_, M>, window: W) -> Result<Toke
 /// The row of a text or its error; `None` where there is no text.
 type MaybeRow<R> = Option<Result<R, Error>>;
 
-/// The rows of a window, or `None` where `watch` stops the stream.
+/// Runs a window and returns its rows, or `None` if `watch` stops the stream.
 fn run_window<M: TextModel, W: Window>(
     job: &Job<'_, M>,
     window: W,
@@ -244,7 +247,7 @@ fn run_window<M: TextModel, W: Window>(
             None => {}
         }
     }
-    // The longest texts first: where memory runs out, it does so at once.
+    // The longest texts run first. If the memory is too small for them, the stream fails early.
     texts.sort_by_key(|(at, text)| (std::cmp::Reverse(text.tokens()), *at));
     let finished = Cell::new(0);
     let mut reported = 0;

@@ -1,12 +1,13 @@
-//! The size of windows: large enough for a fast adapter, and small enough that a slow one returns rows soon.
+//! Chooses the size of windows. It is large enough for a fast adapter, and small enough that a slow adapter
+//! returns rows soon.
 
 use std::time::Duration;
 
-/// Texts of the first window, before the adapter's speed is known.
+/// The number of texts in the first window, before the adapter's speed is known.
 pub(super) const FIRST_TEXTS: usize = 32;
-/// The most texts of a window.
+/// The maximum number of texts in a window.
 const MAX_TEXTS: usize = 8192;
-/// The most bytes that the rows of a window take.
+/// The maximum number of bytes that the rows of a window take.
 const MAX_ROW_BYTES: usize = 64 << 20;
 
 /// Chooses the sizes of windows.
@@ -15,16 +16,18 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// For a model whose rows take at most `row_bytes` each.
+    /// Makes the pace of a model whose rows take at most `row_bytes` each.
     pub fn new(row_bytes: usize) -> Self {
         Pace { max_texts: (MAX_ROW_BYTES / row_bytes.max(1)).clamp(1, MAX_TEXTS) }
     }
 
-    /// The texts of the next window, after one of `count` texts that took so long. Windows of a few seconds
-    /// have texts of all lengths to sort, and rows still come soon.
+    /// Returns the number of texts in the next window, after a window of `count` texts that took the time
+    /// `took`. Windows of a few seconds are long enough to contain texts of all lengths, which are then
+    /// sorted, and short enough to return rows soon.
     pub fn next_window(&self, count: usize, took: Duration) -> usize {
         let next = match took.as_millis() {
-            // Eight times that is short too, and small windows leave a fast adapter waiting.
+            // A window that is eight times as long is still short, and small windows leave a fast adapter
+            // waiting.
             0..50 => count.saturating_mul(8),
             50..1500 => count.saturating_mul(2),
             1500..6000 => count,

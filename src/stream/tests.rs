@@ -1,4 +1,4 @@
-//! A fake model without a device: what a stream promises about windows, order and ends.
+//! Tests the promises of a stream about windows, order and ends, with a fake model that needs no device.
 
 use std::borrow::Borrow;
 use std::sync::atomic::AtomicUsize;
@@ -8,7 +8,8 @@ use super::*;
 use crate::ModelKind;
 use crate::embedder::{ModuleSummary, RunCounts, Runner};
 
-/// A row is the length of its text, read from its tokens. `x` cannot be tokenized, `nan` cannot be run.
+/// A fake model. The row of a text is its length, which is read from its tokens. The text `x` cannot be
+/// tokenized, and the text `nan` cannot be run.
 struct Lengths {
     run: Mutex<Vec<usize>>,
 }
@@ -100,7 +101,7 @@ impl TextModel for Lengths {
     }
 }
 
-/// Texts, and the number of the first of them.
+/// A window of texts, with the number of its first text.
 struct Numbered {
     texts: Vec<Option<String>>,
     first: usize,
@@ -112,7 +113,7 @@ impl Window for Numbered {
     }
 }
 
-/// Texts of many lengths, in windows of the size that the stream asks for.
+/// Returns a source of texts of many lengths, in windows of the size that the stream asks for.
 fn texts(count: usize) -> impl FnMut(usize) -> Result<Option<Numbered>, Error> {
     let mut done = 0;
     move |most| {
@@ -186,7 +187,7 @@ fn the_first_error_ends_the_stream() {
             };
         stream(&Job::new(&Lengths::new(), ()), read, take, |_| true).unwrap_err()
     };
-    // Windows that were read before the error are received before it.
+    // Windows that were read before the error are received before the error is.
     assert_eq!(run(4, usize::MAX), bad("source"));
     assert_eq!(taken.load(Ordering::Relaxed), 3);
     assert_eq!(run(usize::MAX, 2), bad("taker"));

@@ -71,7 +71,8 @@ fn a_tag_and_a_commit_are_revisions() {
     );
 }
 
-/// ai-dynamo/modelexpress#128, deepghs/imgutils#130 and #135: offline mode asked the Hub, or failed without words.
+/// ai-dynamo/modelexpress#128, deepghs/imgutils#130 and #135: offline mode sent requests to the Hub, or
+/// failed without an explanation.
 #[test]
 fn offline_mode_opens_no_socket() {
     let cache = tempfile::tempdir().unwrap();
@@ -168,7 +169,7 @@ fn damaged_files_and_wrong_sizes_are_refused() {
     let damaged = hub(Faults { damaged: true, ..Faults::default() });
     let problem = message(&options(&damaged.endpoint, cache.path()));
     assert!(problem.contains("model.safetensors arrived damaged"), "{problem}");
-    // The next load fetches it anew.
+    // The next load downloads the damaged file again.
     let sound = hub(Faults::default());
     let snapshot = fetch("owner/name", &options(&sound.endpoint, cache.path())).unwrap();
     assert_eq!(std::fs::read(snapshot.join("model.safetensors")).unwrap(), weights());

@@ -9,16 +9,17 @@ use sha2::{Digest, Sha256};
 
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
-/// How the server misbehaves.
+/// The faults that the server imitates.
 #[derive(Debug, Clone, Default)]
 pub struct Faults {
-    /// The connection is closed after so many bytes of a file's body, so often.
+    /// The number of bytes of a file's body after which the connection is closed, and how many times this
+    /// happens.
     pub cut: Option<(usize, usize)>,
-    /// The bodies of weights differ from what their ETag promises.
+    /// The bodies of weights do not match their ETag.
     pub damaged: bool,
     /// The listing gives weights another size.
     pub wrong_size: bool,
-    /// A status for the listing, with a body.
+    /// The status and the body with which the listing is answered.
     pub status: Option<(&'static str, String)>,
     /// Requests are accepted and never answered.
     pub silent: bool,
@@ -39,7 +40,7 @@ pub struct Hub {
     pub seen: Arc<Seen>,
 }
 
-/// 5000 bytes that stand for weights.
+/// Returns 5000 bytes that stand for weights.
 pub fn weights() -> Vec<u8> {
     (0..5000u32).map(|i| (i * 7 % 251) as u8).collect()
 }
@@ -60,7 +61,7 @@ pub fn files() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// The files that a download brings.
+/// The number of files in a complete download.
 pub const WANTED: usize = 6;
 
 pub fn sha256(bytes: &[u8]) -> String {

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::lab::accuracy;
 use crate::lab::report::{Cell, Ratio};
 
-/// The minimum duration of a run in seconds, if [`RUN_TOKENS`] allows it.
+/// The minimum duration of a run in seconds. It may be shorter if [`RUN_TOKENS`] is reached before.
 const RUN_SECONDS: f64 = 0.3;
 
 /// The maximum number of tokens in a run, however fast the adapter is.
