@@ -2,25 +2,26 @@
 //
 // q, k, v, tiles, bias and c are those of shared/attention.wgsl, in f16. Heads are whole matrices wide.
 //
-// A workgroup takes 64 queries of one text and one head (y), and 16 keys at a time, with zeros beyond the last
-// key, since loads of matrices are not bounds-checked. Queries stay in matrices. A step of 16 keys is
-//   1. keys and values into workgroup memory,
-//   2. scores = q · kᵀ in matrices, 16 queries a subgroup, and into workgroup memory,
-//   3. weights from scores, one query an invocation, as f16 in place of the keys,
-//   4. sums += weights · v in matrices, each subgroup a part of the 64 queries × HEAD values.
-// As in matmul_coop, a workgroup has the invocations of four of the largest subgroups; with smaller subgroups,
-// several compute the same part with the same values. Operations on matrices are in uniform control flow.
+// A workgroup takes 64 queries of one text and one head (y). It takes 16 keys at a time, with zeros after the last
+// key, since loads of matrices are not bounds-checked. Queries stay in matrices. A step of 16 keys
+//   1. loads keys and values into workgroup memory,
+//   2. computes scores = q · kᵀ in matrices, 16 queries for each subgroup, and stores them in workgroup memory,
+//   3. computes weights from scores, one query for each invocation, and stores them as f16 in place of the keys,
+//   4. adds weights · v to the sums in matrices; each subgroup computes a part of the 64 queries × HEAD values.
+// As in matmul_coop, a workgroup has the invocations of four of the largest subgroups. Smaller subgroups are more than
+// four; several of them then compute the same part with the same values. Operations on matrices are in uniform control
+// flow.
 //
-// The softmax is online, and matrices cannot be scaled by rows. A weight is 1024 · exp(score − reference), where
-// a query's reference is at most 4 below its largest score so far. A score further above becomes the new
-// reference. Then the sums pass through workgroup memory and are scaled; the factor is exactly 1 for queries that
-// keep their reference, so that a query's result does not depend on the others. Weights are f16, and their total
-// is made of the same f16 values. The factor of 1024 keeps small weights out of f16's subnormal range, and
-// 1024 · e⁴ is below f16's maximum. Keys that a query does not see get the weight zero by `select`.
+// The softmax is online, and matrices cannot be scaled by rows. A weight is therefore 1024 · exp(score − reference),
+// where a query's reference is at most 4 below its largest score so far. A score further above it becomes the new
+// reference. Then the sums pass through workgroup memory and are scaled. The factor is exactly 1 for queries that keep
+// their reference, so that a query's result does not depend on the others. Weights are f16, and their total is the sum
+// of the same f16 values. The factor of 1024 keeps small weights out of f16's subnormal range, and 1024 · e⁴ is below
+// f16's maximum. Keys that a query does not see get the weight zero by `select`.
 //
-// Products of two f16 are exact in f32, and sums are f32, in the hardware's order within a matrix: the result is
-// not bit-identical to attention_tile. Steps start at the text's first token, so a text's result does not depend
-// on its neighbours.
+// Products of two f16 are exact in f32. Sums are f32, in the hardware's order within a matrix, so the result is not
+// bit-identical to attention_tile. Steps start at the text's first token, so a text's result does not depend on its
+// neighbours.
 #import storage as act
 #import report_plain
 #import store
@@ -31,28 +32,29 @@
 const INVOCATIONS: u32 = 128u;
 
 const HEAD: u32 = HEAD4 * 4u;
-// Matrices along a head, and along 16 queries or keys.
+// The number of matrices along a head, and along 16 queries or keys.
 const STEPS: u32 = HEAD / SIDE;
 const TALL: u32 = 16u / SIDE;
 const QUERIES: u32 = TALL * STEPS;
-// Parts of the result side by side: two where each is whole matrices wide. A part has PART_ROWS queries and
-// DOWN × ALONG matrices.
+// The number of parts of the result that lie side by side: two if half of a head is whole matrices wide, else one. A
+// part has PART_ROWS queries and DOWN × ALONG matrices.
 const ACROSS: u32 = 2u - min(HEAD % (2u * SIDE), 1u);
 const PART_ROWS: u32 = 16u * ACROSS;
 const DOWN: u32 = PART_ROWS / SIDE;
 const ALONG: u32 = STEPS / ACROSS;
 const SUMS: u32 = DOWN * ALONG;
-// Matrices of each part that come back through workgroup memory at once: one of 16 × 16; of 8 × 8, four where
-// that divides the part, else two.
+// The number of matrices of each part that come back through workgroup memory at once. It is one for 16 × 16; for 8 ×
+// 8 it is four where that divides the part, else two.
 const BAND: u32 = 1u + (TALL - 1u) * (2u * ACROSS - 1u);
 const BANDS: u32 = SUMS / BAND;
 const MATRIX: u32 = SIDE * SIDE;
 const BAND_VALUES: u32 = 4u * BAND * MATRIX;
-// Values of each query that are in workgroup memory at once: the largest of 32, 16 and 8 that divides the head.
+// The number of values of each query that are in workgroup memory at once: the largest of 32, 16 and 8 that divides
+// the head.
 const Q_SLICE: u32 = (32u >> min(HEAD % 32u, 1u)) >> min(HEAD % 16u, 1u);
 const Q_SLICES: u32 = HEAD / Q_SLICE;
 const Q_STEPS: u32 = Q_SLICE / SIDE;
-// Queries whose weights one invocation computes.
+// The number of queries whose weights one invocation computes.
 const ROWS: u32 = (64u + INVOCATIONS - 1u) / INVOCATIONS;
 
 // Rows in workgroup memory are 16 bytes longer than needed, so that neighbouring rows lie in different banks.
@@ -62,13 +64,13 @@ const P_STRIDE: u32 = 64u + 8u;
 const S_STRIDE: u32 = 64u + 4u;
 const HALVES: u32 = max(max(16u * STRIDE, 16u * P_STRIDE), 64u * Q_STRIDE);
 
-// One after the other: [64][Q_SLICE] of q, [16][HEAD] of k, and weights, [16 keys][64].
+// This memory holds one after the other: [64][Q_SLICE] of q, [16][HEAD] of k, and weights, [16 keys][64].
 var<workgroup> halves: array<Half, HALVES>;
-// [16][HEAD] of v.
+// This memory holds [16][HEAD] of v.
 var<workgroup> value_tile: array<Half, 16u * STRIDE>;
-// [16 keys][64], or a band of each part.
+// This memory holds scores, [16 keys][64], or a band of each part.
 var<workgroup> scores: array<f32, 16u * S_STRIDE>;
-// The factor that a query's sums are scaled by.
+// The factor by which a query's sums are scaled.
 var<workgroup> factors: array<f32, 64>;
 // 1 if a query has a new reference in this step.
 var<workgroup> risen: u32;

@@ -2,30 +2,30 @@
 //
 // q, k, v, tiles, bias, relative and c are those of shared/attention.wgsl.
 //
-// A workgroup takes 32 queries of one text and one head (y), and a lane one or two of them. Keys come eight at a
-// time through `share`, one load for SHARE lanes. There is no workgroup memory, where a barrier is a coroutine
-// switch. Loads cost most, since such a driver does them lane by lane. Two queries share a load, and their
-// products with eight keys are sixteen sums, which fit the registers of a CPU. The softmax is online, rescaled
-// once for eight keys, in f32. Groups of eight keys that no query of the workgroup sees are not visited; in the
-// others, keys that a query does not see get the weight zero by `select`. Groups start at the text's first token,
-// so a text's result does not depend on its neighbours.
+// A workgroup takes 32 queries of one text and one head (y), and a lane takes one or two of them. Keys come eight at a
+// time through `share`, with one load for SHARE lanes. There is no workgroup memory, since a barrier is a coroutine
+// switch here. Loads cost most, since such a driver does them lane by lane. Two queries share a load, and their
+// products with eight keys are sixteen sums, which fit the registers of a CPU. The softmax is online, rescaled once
+// for eight keys, in f32. Groups of eight keys that no query of the workgroup sees are not visited. In the other
+// groups, keys that a query does not see get the weight zero by `select`. Groups start at the text's first token, so a
+// text's result does not depend on its neighbours.
 #import storage as act
 #import report
 #import store
 #import share
 #import attention
 
-// Queries of a lane, lanes, cells of those queries, and their distances from eight keys. Loops over wide heads are
-// not unrolled, and their arrays lie in memory: a second query would save nothing there.
+// The numbers of a lane's queries, of lanes, of cells of those queries, and of distances from eight keys. Loops over
+// wide heads are not unrolled, and their arrays lie in memory, so a second query would save nothing there.
 const QUERIES: u32 = select(1u, 2u, HEAD4 <= 8u);
 const LANES: u32 = 32u / QUERIES;
 const CELLS: u32 = QUERIES * HEAD4;
 const DISTANCES: u32 = QUERIES * 8u;
 
-// Registers that hold eight shared rows.
+// The number of registers that hold eight shared rows.
 const HELD: u32 = max(8u / SHARE, 1u);
 
-// sum + a · b. The product of the cells is summed first, since one chain over a head would round more often.
+// Returns sum + a · b. The product of the cells is summed first, since one chain over a head would round more often.
 fn add_dot(a: vec4<f32>, b: vec4<f32>, sum: f32) -> f32 {
     return sum + fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, a.x * b.x)));
 }
@@ -34,12 +34,13 @@ fn total4(v: vec4<f32>) -> f32 {
     return v.x + v.y + v.z + v.w;
 }
 
-// The part of a score that a cell of a query and of a key add for the distance at `cell`.
+// The contribution of one cell of a query and of a key to a score, for the distance at `cell`.
 fn relative_dot(query: vec4<f32>, key: vec4<f32>, cell: u32) -> f32 {
     return total4(add_relative(vec4<f32>(0.0), query, key, cell));
 }
 
-// The bias of four keys from `first` on. Keys beyond the text, which get no weight, read that of the last key.
+// The biases of four keys from `first` on. Keys after the text's end read the bias of the last key; they get no
+// weight.
 fn bias4(head: u32, query: u32, first: u32, tokens: u32) -> vec4<f32> {
     let last = tokens - 1u;
     return vec4<f32>(

@@ -2,21 +2,22 @@
 //
 // q, k, v, tiles, bias, relative and c are those of shared/attention.wgsl.
 //
-// A workgroup takes 64 queries of one text and one head (y). SPLIT invocations share a query. Each holds CELLS
-// cells of the query and of its sum in registers. Their parts of a score are added through workgroup memory in
-// one order, so that all of them continue with the same bits. Keys and values pass through workgroup memory, KEYS
-// at a time, and from there through registers, a GROUP at a time.
+// A workgroup takes 64 queries of one text and one head (y). SPLIT invocations share a query. Each of them holds CELLS
+// cells of the query and of its sum in registers. Their parts of a score are added through workgroup memory in one
+// order, so that all of them continue with the same bits. Keys and values pass through workgroup memory, KEYS at a
+// time, and from there through registers, GROUP at a time.
 //
 // The softmax is online (Milakov and Gimelshein 2018): a running maximum, total and sum, rescaled once a group, in
-// f32. Groups that no query of the workgroup sees are not visited; in the others, keys that a query does not see
-// get the weight zero by `select`. Groups start at the text's first token, so a text's result does not depend on
-// its neighbours.
+// f32. Groups that no query of the workgroup sees are not visited. In the other groups, keys that a query does not see
+// get the weight zero by `select`. Groups start at the text's first token, so a text's result does not depend on its
+// neighbours.
 #import storage as act
 #import report
 #import store
 #import attention
 
-// The host rewrites these constants, by the head and so that all fits workgroup memory. KEYS are whole groups.
+// The host rewrites these constants for the head, so that everything fits workgroup memory. KEYS is a multiple of
+// GROUP.
 const SPLIT: u32 = 1u;
 const KEYS: u32 = 32u;
 const GROUP: u32 = 8u;
@@ -24,7 +25,7 @@ const GROUP: u32 = 8u;
 const CELLS: u32 = HEAD4 / SPLIT;
 const GROUPS: u32 = KEYS / GROUP;
 const INVOCATIONS: u32 = 64u * SPLIT;
-// Parts of scores; one that is not used where SPLIT is 1.
+// The number of parts of scores. If SPLIT is 1, there is one, which is not used.
 const PARTS: u32 = max(min(SPLIT - 1u, 1u) * INVOCATIONS * GROUP, 1u);
 
 // [groups][keys of a group][invocations that share a query][cells]: constant indices need no bounds check.
@@ -35,7 +36,7 @@ var<workgroup> value_tile: KeyTile;
 // [invocations that share a query][group][64]
 var<workgroup> parts: array<f32, PARTS>;
 
-// sum + a · b. The product of the cells is summed first, since one chain over a head would round more often.
+// Returns sum + a · b. The product of the cells is summed first, since one chain over a head would round more often.
 fn add_product(sum: f32, a: vec4<f32>, b: vec4<f32>) -> f32 {
     return sum + fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, a.x * b.x)));
 }
@@ -76,7 +77,7 @@ fn attention_tile(
         let groups = (min(KEYS, end - first) + GROUP - 1u) / GROUP;
         workgroupBarrier();
         for (var at = local; at < groups * GROUP * HEAD4; at += INVOCATIONS) {
-            // The padding of the last group repeats the last key.
+            // Padding of the last group repeats the last key.
             let key_row = at / HEAD4;
             let cell = at % HEAD4;
             let source = tile.x + min(first + key_row, end - 1u);

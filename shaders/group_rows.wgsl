@@ -4,7 +4,7 @@
 // order    [slots]            f32 pairs (row, expert): the experts in order, the rows of each in order, padded
 //                             with row −1 to a multiple of `tile` slots, and to the end of the tensor
 //
-// One workgroup does all. Each lane counts the experts in a run of rows. Then one lane for each expert turns
+// One workgroup does all the work. Each lane counts the experts in a run of rows. Then one lane for each expert turns
 // the counts into positions, and each lane writes its rows there. Numbers up to 2²⁴ are exact in f32.
 #import report
 
@@ -23,7 +23,7 @@ const EXPERTS: u32 = 8u;
 @group(0) @binding(1) var<storage, read_write> order: array<vec2<f32>>;
 @group(0) @binding(2) var<uniform> params: Params;
 
-// For each lane and expert: the rows in the lane's run, then the position of the first of them.
+// For each lane and expert: first the number of rows in the lane's run, then the position of the first of these rows.
 var<workgroup> positions: array<array<u32, EXPERTS>, 64>;
 var<workgroup> totals: array<u32, EXPERTS>;
 

@@ -3,9 +3,9 @@
 // x, residual, y   [rows, width]   activations, four values a cell; padding is left out of the sums
 // weight, bias     [width]         f32, padded with zeros
 //
-// A group of lanes, as `reduce` defines it, takes one row, and its lanes stride over the row. The variance is
-// that of the differences from the mean, in a second pass: E[v²] − E[v]² in one pass loses digits where |mean|
-// is large. It is divided by width, as in torch.nn.LayerNorm. All in f32.
+// A group of lanes, as `reduce` defines it, takes one row, and its lanes stride over the row. A second pass computes
+// the variance from differences to the mean: E[v²] − E[v]² in one pass loses digits where |mean| is large. The
+// variance is divided by width, as in torch.nn.LayerNorm. All arithmetic is f32.
 #import storage as act
 #import report
 #import store

@@ -6,9 +6,9 @@
 // types      [types, width]       weights
 // x          [tokens, width]      activations
 //
-// One invocation computes one cell: x over the cells of a row, y over tokens. Sums are f32. TABLES is how many of
-// the three tables the model has, in this order.
-// If a table exceeds the adapter's binding limit, the host gathers the rows of the batch, and row(t) = t.
+// One invocation computes one cell: the x dimension runs over the cells of a row, the y dimension over tokens. Sums
+// are f32. TABLES is how many of the three tables the model has, in this order. If a table exceeds the adapter's
+// binding limit, the host gathers the rows of the batch, and row(t) = t.
 #import storage as weight
 #import storage as act
 #import report

@@ -2,19 +2,19 @@
 //
 // x, w, bias, residual and y are those of shared/linear.wgsl; x and w are f16.
 //
-// A workgroup computes a tile of y in two by two parts. Each part has PART_ROWS × PART_COLUMNS sums, which a
-// subgroup keeps in matrices of SIDE × SIDE. Slices of SLICE along inner pass through workgroup memory, with
-// zeros beyond the ends of x and w, since loads of matrices are not bounds-checked. Finished sums come back
-// through workgroup memory, 256 of each part at a time, since only the driver knows which invocation holds which.
+// A workgroup computes a tile of y in two by two parts. Each part has PART_ROWS × PART_COLUMNS sums, which a subgroup
+// holds in matrices of SIDE × SIDE. Slices of depth SLICE along inner pass through workgroup memory, with zeros beyond
+// the ends of x and w, since loads of matrices are not bounds-checked. Finished sums come back through workgroup
+// memory, 256 of each part at a time, since only the driver knows which invocation holds which sum.
 //
-// The host cannot ask for a subgroup size. A workgroup has the invocations of four of the largest subgroups; with
-// smaller subgroups, several compute the same part with the same values. Operations on matrices must be in
-// uniform control flow, so no subgroup may skip them.
+// The host cannot ask for a subgroup size. A workgroup has the invocations of four of the largest subgroups. Smaller
+// subgroups are more than four; several of them then compute the same part with the same values. Operations on
+// matrices must be in uniform control flow, so no subgroup may skip them.
 //
-// Products of two f16 are exact in f32, and sums are f32. Along inner, steps of SIDE are added in order. The
-// hardware decides in which order and with what rounding the products of one step are summed. It does the same
-// for every row, so a row's result does not depend on the other rows of its batch, and tiles of all sizes are
-// bit-identical. They are not bit-identical to matmul_tile.
+// Products of two f16 are exact in f32, and sums are f32. Along inner, steps of SIDE are added in order. The hardware
+// decides in which order and with which rounding the products of one step are summed. It does the same for every row.
+// Therefore a row's result does not depend on the other rows of its batch, and tiles of all sizes are bit-identical.
+// They are not bit-identical to matmul_tile.
 #import storage as weight
 #import storage as act
 #import report_plain
@@ -36,18 +36,18 @@ const COLUMNS: u32 = 2u * PART_COLUMNS;
 // Rows in workgroup memory are 16 bytes longer than needed, so that neighbouring rows lie in different banks.
 const X_STRIDE: u32 = SLICE + 8u;
 const W_STRIDE: u32 = COLUMNS + 8u;
-// Matrices of a part, down and across, and steps along a slice.
+// The numbers of matrices of a part, down and across, and of steps along a slice.
 const DOWN: u32 = PART_ROWS / SIDE;
 const ACROSS: u32 = PART_COLUMNS / SIDE;
 const MATRICES: u32 = DOWN * ACROSS;
 const STEPS: u32 = SLICE / SIDE;
-// A band is the matrices side by side that hold 256 sums; the sums of one band come back at once.
+// A band is a row of neighbouring matrices that together hold 256 sums. The sums of one band come back at once.
 const BAND: u32 = 256u / (SIDE * SIDE);
 const BANDS: u32 = ACROSS / BAND;
 const BAND_COLUMNS: u32 = BAND * SIDE;
 const BAND_PAIRS: u32 = BAND_COLUMNS / 8u;
 
-// [rows][inner] of x, [inner][columns] of w, and 256 sums of each part.
+// The memory holds [rows][inner] of x, [inner][columns] of w, and 256 sums of each part.
 var<workgroup> x_tile: array<Half, ROWS * X_STRIDE>;
 var<workgroup> w_tile: array<Half, SLICE * W_STRIDE>;
 var<workgroup> band: array<f32, 1024>;
@@ -136,7 +136,7 @@ fn matmul_coop(
             }
             workgroupBarrier();
             for (var i = local; i < 128u; i += INVOCATIONS) {
-                // Each invocation takes two cells of the band of part i / 32.
+                // Each invocation takes two cells of the band of part i / 32, where i is its index.
                 let row = i / 64u * PART_ROWS + r * SIDE + i % 32u / BAND_PAIRS;
                 let column = i / 32u % 2u * PART_COLUMNS + b * BAND_COLUMNS;
                 let cell = column / 4u + i % BAND_PAIRS * 2u;

@@ -2,13 +2,13 @@
 //
 // x, w, bias, residual and y are those of shared/linear.wgsl.
 //
-// An invocation computes CELLS cells (one, or a pair) of each of ROWS rows in registers. Each weight is read once,
-// by one invocation, next to its neighbours. All invocations of a workgroup read the same cells of x, which stay
-// in caches. There is no workgroup memory and no barrier: most of a tile would be empty.
+// An invocation computes, for each of ROWS rows, CELLS cells (one, or a pair) in registers. Each weight is read once,
+// by one invocation, next to the weights that its neighbours read. All invocations of a workgroup read the same cells
+// of x, which stay in caches. There is no workgroup memory and no barrier, since most of a tile would be empty.
 //
-// Products and sums are f32, along inner in order, as in matmul_tile. Both are bit-identical, so the host may
-// choose by the number of rows. For the same reason inner is not split among invocations: that would change the
-// order of the sum.
+// Products and sums are f32, along inner in order, as in matmul_tile. The two kernels are bit-identical, so the host
+// may choose between them by the number of rows. For the same reason inner is not split among invocations, since this
+// would change the order of the sum.
 #import storage as weight
 #import storage as act
 #import report
@@ -17,7 +17,7 @@
 #import rotate
 #import linear
 
-// Rows and cells of an invocation; the host rewrites these constants.
+// The numbers of rows and cells of an invocation; the host rewrites these constants.
 const ROWS: u32 = 4u;
 const CELLS: u32 = 1u;
 
@@ -71,7 +71,8 @@ fn matmul_few(
         if CELLS == 1u {
             finish(sums[r * CELLS], row + r, cell);
         } else {
-            // The second index is that of the row's last cell, also where CELLS is 1 and this is not reached.
+            // The second argument is the row's last cell. The index is valid even if CELLS is 1, where this line is
+            // not reached.
             finish_pair(sums[r * CELLS], sums[(r + 1u) * CELLS - 1u], row + r, cell);
         }
     }

@@ -2,12 +2,11 @@
 //
 // x, w, bias, residual and y are those of shared/linear.wgsl.
 //
-// Lanes lie along the columns. An invocation computes ROWS rows × two cells, written out, because a CPU driver
-// keeps neither indexed arrays nor loops in registers. There is no workgroup memory, where a barrier is a
-// coroutine switch. Cells of x come through `share`, one load for SHARE lanes: such a driver loads lane by lane,
-// so loads cost most. More rows share the loads of w.
-// Products and sums are f32, along inner in order: a row's result does not depend on the other rows of its batch,
-// nor on ROWS.
+// Lanes lie along the columns. An invocation computes ROWS rows × two cells. The code is written out, because a CPU
+// driver keeps neither indexed arrays nor loops in registers. There is no workgroup memory, since a barrier is a
+// coroutine switch here. Cells of x come through `share`, with one load for SHARE lanes. Such a driver loads lane by
+// lane, so loads cost most. With more rows, more rows share the loads of w. Products and sums are f32, along inner in
+// order, so a row's result depends neither on the other rows of its batch nor on ROWS.
 #import storage as weight
 #import storage as act
 #import report
@@ -33,11 +32,11 @@ fn step4(
     );
 }
 
-// Rows of an invocation, 16 or 32; the host rewrites this constant.
+// The number of rows of an invocation, 16 or 32; the host rewrites this constant.
 const ROWS: u32 = 16u;
 
 const SIXTEENS: u32 = ROWS / 16u;
-// Registers that hold the shared cells of 16 rows, and of all rows.
+// The numbers of registers that hold the shared cells of 16 rows, and of all rows.
 const HELD: u32 = 16u / SHARE;
 const ALL_HELD: u32 = ROWS / SHARE;
 

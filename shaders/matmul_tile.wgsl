@@ -2,10 +2,10 @@
 //
 // x, w, bias, residual and y are those of shared/linear.wgsl.
 //
-// A workgroup computes a tile of y of ROWS rows × CELLS cells, and each invocation MY_ROWS rows × two cells of it
-// in registers. Slices of SLICE along inner pass through workgroup memory, x transposed so that a column is
-// contiguous. Products and sums are f32, along inner in order, whatever the size of the tile: a row's result
-// does not depend on the other rows of its batch, and tiles of all sizes are bit-identical.
+// A workgroup computes a tile of y of ROWS rows × CELLS cells. Each invocation computes MY_ROWS rows × two cells of
+// the tile in registers. Slices of depth SLICE along inner pass through workgroup memory, with x transposed so that a
+// column is contiguous. Products and sums are f32, along inner in order, whatever the size of the tile. Therefore a
+// row's result does not depend on the other rows of its batch, and tiles of all sizes are bit-identical.
 #import storage as weight
 #import storage as act
 #import report
@@ -18,18 +18,18 @@
 const ROWS: u32 = 64u;
 const CELLS: u32 = 16u;
 const SLICE: u32 = 16u;
-// The rows of an invocation.
+// The number of rows of an invocation.
 const MY_ROWS: u32 = 4u;
 
-// Invocations side by side, and in the whole workgroup.
+// The number of invocations side by side, and in the whole workgroup.
 const ACROSS: u32 = CELLS / 2u;
 const INVOCATIONS: u32 = ROWS / MY_ROWS * ACROSS;
-// Cells of x and of w that an invocation loads for a slice.
+// The numbers of cells of x and of w that an invocation loads for a slice.
 const X_CELLS: u32 = ROWS * SLICE / 4u / INVOCATIONS;
 const W_CELLS: u32 = SLICE * CELLS / INVOCATIONS;
 
-// [inner][rows] of x and [inner][cells] of w. Even cells lie before odd ones: an invocation computes two
-// neighbouring cells, and so invocations side by side read different banks.
+// The memory holds [inner][rows] of x and [inner][cells] of w. Even cells lie before odd ones. An invocation computes
+// two neighbouring cells, so in this order invocations side by side read different banks.
 var<workgroup> x_tile: array<array<f32, ROWS>, SLICE>;
 var<workgroup> w_tile: array<array<vec4<f32>, CELLS>, SLICE>;
 
@@ -50,7 +50,7 @@ fn matmul_tile(
     }
     let matrix = matrix_of(tile_row);
 
-    // The starts of the rows of x whose cells this invocation loads.
+    // The index of the first cell of each row of x from which this invocation loads.
     var starts: array<u32, X_CELLS>;
     for (var i = 0u; i < X_CELLS; i++) { // unrolled
         let row = tile_row + (local + i * INVOCATIONS) / (SLICE / 4u);

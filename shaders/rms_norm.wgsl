@@ -3,9 +3,9 @@
 // x, residual, y   [rows, width]   activations, four values a cell; padding is left out of the mean
 // weight           [width]         f32, padded with zeros; for a model that scales by 1 + w, the 1 is added
 //
-// A group of lanes, as `reduce` defines it, takes one row, and its lanes stride over the row. With HAS_RESIDUAL,
-// the residual is added after the norm, for a norm that ends a block. All in f32.
-// Zhang and Sennrich 2019, without the bias.
+// A group of lanes, as `reduce` defines it, takes one row, and its lanes stride over the row. With HAS_RESIDUAL, the
+// residual is added after the norm, for a norm that ends a block. All arithmetic is f32. (Zhang and Sennrich 2019,
+// without the bias)
 #import storage as act
 #import report
 #import store

@@ -10,8 +10,8 @@
 // weight   [2, head4 · 4]            f32: of queries, of keys; padded with zeros
 // y        [tokens, heads, head4]    activations
 //
-// A group of lanes, as `reduce` defines it, takes one head, and its lanes stride over the cells. All in f32.
-// Su et al. 2021.
+// A group of lanes, as `reduce` defines it, takes one head, and its lanes stride over the cells. All arithmetic is
+// f32. (Su et al. 2021)
 #import storage as act
 #import report
 #import store

@@ -5,8 +5,8 @@
 // choices  [tokens, stride]    f32 pairs (expert, weight), the largest weight first; of equal weights the lower
 //                              expert first; pairs beyond `top` are zero
 //
-// A group of lanes, as `reduce` defines it, takes one token. Its lanes stride along inner, with a sum for each
-// expert. The weights come from the softmax over all experts and are not divided by their sum. All in f32.
+// A group of lanes, as `reduce` defines it, takes one token. Its lanes stride along inner, with a sum for each expert.
+// The weights come from the softmax over all experts and are not divided by their sum. All arithmetic is f32.
 #import storage as weight
 #import storage as act
 #import report
@@ -22,7 +22,7 @@ struct Params {
     groups: u32,
 }
 
-// Cells of four experts; the host rewrites this constant.
+// The number of cells of four experts; the host rewrites this constant.
 const CELLS: u32 = 2u;
 
 @group(0) @binding(0) var<storage, read> x: array<act_vec4>;
@@ -63,7 +63,7 @@ fn route(lane: Lane) {
         for (var e = 0u; e < params.experts; e++) {
             total += exp(logits[e] - largest);
         }
-        // One bit for each expert that is taken. The search starts from the first expert that is left, so that
+        // One bit for each expert that is already chosen. The search starts from the first expert that is not, so that
         // a choice is an expert even where logits are NaN.
         var taken = 0u;
         for (var j = 0u; j < params.stride; j++) {

@@ -1,4 +1,4 @@
-//! [`semantic_search`]: the nearest rows of a corpus, exactly, on the host.
+//! [`semantic_search`]: exact search on the host for the nearest rows of a corpus.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -8,14 +8,14 @@ use crate::error::Error;
 use crate::similarity::SimilarityFunction;
 use crate::threads;
 
-/// Lengths below this count as this, as in torch's `normalize`.
+/// The minimum length by which a vector is divided, as in torch's `normalize`.
 const MIN_LENGTH: f32 = 1e-12;
 
-/// Partial sums of a row, so that a compiler can use vector registers. The order of additions is fixed, and
-/// so are the bits of a score.
+/// The number of partial sums of a row, so that a compiler can use vector registers. The order of additions is fixed,
+/// so a score always has the same bits.
 const LANES: usize = 8;
 
-/// The most threads of one search.
+/// The maximum number of threads in a search.
 const MAX_THREADS: usize = 64;
 
 /// A row of the corpus, and its similarity to a query.
@@ -30,8 +30,8 @@ pub struct SearchHit {
 impl Eq for SearchHit {}
 
 impl Ord for SearchHit {
-    /// A better hit is smaller, so that the top of a heap is the worst. Between equal scores the earlier row is
-    /// better.
+    /// Orders hits so that a better hit is smaller, and the top of a heap is the worst. Among equal scores, the
+    /// earlier row is better.
     fn cmp(&self, other: &Self) -> Ordering {
         other.score.total_cmp(&self.score).then(self.index.cmp(&other.index))
     }
@@ -43,8 +43,8 @@ impl PartialOrd for SearchHit {
     }
 }
 
-/// For each query the `top_k` most similar rows of the corpus, best first: sentence-transformers'
-/// `semantic_search`. The search is exact, in f32; of equal scores the earlier row comes first.
+/// Returns for each query the `top_k` most similar rows of the corpus, best first, like sentence-transformers'
+/// `semantic_search`. The search is exact, in f32. Among equal scores, the earlier row comes first.
 ///
 /// ```
 /// use vectile::{Embeddings, SimilarityFunction, semantic_search};
@@ -57,7 +57,7 @@ impl PartialOrd for SearchHit {
 /// ```
 ///
 /// # Errors
-/// [`Error::Option`] where queries and corpus differ in width, or a value is not finite.
+/// [`Error::Option`] if queries and corpus differ in width, or a value is not finite.
 pub fn semantic_search(
     queries: &Embeddings,
     corpus: &Embeddings,
@@ -117,7 +117,7 @@ fn normalized(values: &[f32], dim: usize) -> Vec<f32> {
     normalized
 }
 
-/// The similarity of two rows. For the cosine they are normalized already.
+/// The similarity of two rows. For the cosine, the rows are already normalized.
 fn score(similarity: SimilarityFunction, a: &[f32], b: &[f32]) -> f32 {
     match similarity {
         SimilarityFunction::Cosine | SimilarityFunction::Dot => sum(a, b, |a, b| a * b),

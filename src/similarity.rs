@@ -5,11 +5,12 @@ use std::str::FromStr;
 
 use crate::error::Error;
 
-/// Lengths below this count as this, as in torch's `normalize`: the cosine of a zero vector is 0.
+/// The minimum length by which a vector is divided, as in torch's `normalize`. The cosine of a zero vector is
+/// therefore 0.
 const MIN_LENGTH: f64 = 1e-12;
 
-/// How two vectors are compared; larger is more similar. A model's `similarity_fn_name` names the one that
-/// it was trained for.
+/// A function that compares two vectors; a larger value is more similar. A model's `similarity_fn_name` names the
+/// function for which it was trained.
 ///
 /// ```
 /// use vectile::SimilarityFunction;
@@ -22,10 +23,10 @@ const MIN_LENGTH: f64 = 1e-12;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub enum SimilarityFunction {
-    /// The dot product of the vectors scaled to length one: from -1 to 1.
+    /// The cosine: the dot product of the vectors scaled to length one, from -1 to 1.
     #[default]
     Cosine,
-    /// The dot product.
+    /// The dot product of the vectors.
     Dot,
     /// The negative Euclidean distance: 0 for equal vectors.
     Euclidean,
@@ -42,7 +43,7 @@ impl SimilarityFunction {
         SimilarityFunction::Manhattan,
     ];
 
-    /// Its name in `similarity_fn_name`.
+    /// The function's name in `similarity_fn_name`.
     pub fn name(self) -> &'static str {
         match self {
             SimilarityFunction::Cosine => "cosine",
@@ -52,8 +53,8 @@ impl SimilarityFunction {
         }
     }
 
-    /// The similarity of two vectors of the same width, summed in f64. Values beyond the shorter one are
-    /// ignored.
+    /// The similarity of two vectors of the same width, summed in f64. If one vector is longer, its additional values
+    /// are ignored.
     pub fn score(self, a: &[f32], b: &[f32]) -> f64 {
         self.of_pairs(a.iter().zip(b).map(|(a, b)| (f64::from(*a), f64::from(*b))))
     }
@@ -98,7 +99,7 @@ impl FromStr for SimilarityFunction {
     }
 }
 
-/// Similarities of every row of `a` with every row of `b`, `[rows of a, rows of b]`.
+/// The similarities of every row of `a` with every row of `b`, `[rows of a, rows of b]`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Similarities {
     /// The number of rows of `b`.
@@ -118,7 +119,8 @@ impl Similarities {
 mod tests {
     use super::*;
 
-    // Expected values: the functions of sentence_transformers 6.2.0's `util/similarity.py` by hand.
+    // The expected values were computed by hand with the functions in sentence_transformers 6.2.0's
+    // `util/similarity.py`.
     #[test]
     fn values_are_those_of_sentence_transformers() {
         let (a, b) = ([1.0, -2.0, 2.0], [4.0, 0.0, 3.0]);

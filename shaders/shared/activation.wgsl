@@ -4,9 +4,9 @@
 // 6 sigmoid. The numbers are those of Activation in kernels/activation.rs.
 override ACTIVATION: u32 = 0u;
 
-// erf(x) = x P(x²) / Q(x²) on [−3.925, 3.925]; beyond, the value at the end, which is 1e-7 short of ±1. It is a
-// minimax fit made for this file. Its error is 1.4e-9 in exact arithmetic, and at most 3.4e-7 in f32, where the
-// evaluation rounds.
+// erf(x) = x P(x²) / Q(x²) on [−3.925, 3.925]. Outside, the result is the value at the nearer end, which is 1e-7 short
+// of ±1. P and Q are a minimax fit made for this file. The error is 1.4e-9 in exact arithmetic, and at most 3.4e-7 in
+// f32, because the evaluation rounds.
 fn erf4(value: vec4<f32>) -> vec4<f32> {
     let x = clamp(value, vec4<f32>(-3.925), vec4<f32>(3.925));
     let u = x * x;

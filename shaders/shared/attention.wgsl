@@ -1,4 +1,4 @@
-// attention: what all attentions share: parameters, bindings, and which keys a query sees.
+// attention: the code that all attention kernels share: parameters, bindings, and which keys a query sees.
 //
 // queries  [tokens, q_stride4]   activations, four values a cell: heads of HEAD4 cells from q_first4 on
 // keys     [tokens, k_stride4]   activations, heads / group heads of HEAD4 cells from k_first4 on
@@ -11,11 +11,11 @@
 //                                   [2 · reach + 1]
 // c        [tokens, heads, HEAD4]   activations
 //
-// RELATIVE (He et al. 2021, disentangled attention) adds to q · k: 1 adds q · relative key, 2 adds k · relative
-// query, 3 adds both, before the scale.
+// RELATIVE (He et al. 2021, disentangled attention) adds terms to q · k before the scale: 1 adds q · relative key, 2
+// adds k · relative query, and 3 adds both.
 //
-// A query sees the keys of its text from `before` tokens before it to `after` tokens after it. WINDOW is set where
-// that is not always the whole text. A causal model has after = 0.
+// A query sees the keys of its text from `before` tokens before it to `after` tokens after it. WINDOW is set if some
+// query does not see its whole text. A causal model has after = 0.
 //
 // A dispatch may compute only some heads of queries, from `first_head` on.
 
@@ -64,8 +64,8 @@ fn seen_to(query: u32, tile: vec4<u32>) -> u32 {
     return min(query + min(tile.y - 1u - query, params.after) + 1u, tile.w);
 }
 
-// The keys that `queries` queries of a tile see: the first, rounded down to a whole step of `step` keys, and the
-// key after the last.
+// The range of keys that `queries` queries of a tile see. It begins with the first key, rounded down to a multiple of
+// `step` keys, and ends before the second value.
 fn keys_of(tile: vec4<u32>, queries: u32, step: u32) -> vec2<u32> {
     if WINDOW {
         let last = min(tile.z + queries - 1u, tile.y - 1u);
@@ -74,7 +74,7 @@ fn keys_of(tile: vec4<u32>, queries: u32, step: u32) -> vec2<u32> {
     return vec2<u32>(0u, tile.w);
 }
 
-// The first cell in a row of the keys, and of the values, for a head of queries.
+// The index in a row of keys, and in a row of values, of the first cell for a head of queries.
 fn key_cell(head: u32) -> u32 {
     return params.k_first4 + head / params.group * HEAD4;
 }
@@ -91,12 +91,12 @@ fn bias_cell(head: u32, query: u32, key: u32) -> u32 {
     return head * (2u * params.reach + 1u) + params.reach + key - query;
 }
 
-// The first cell of a head in the row of `relative` for a query and a key.
+// The index of the first cell of a head, in the row of `relative` for a query and a key.
 fn relative_cell(head: u32, query: u32, key: u32) -> u32 {
     return u32(bias[bias_cell(0u, query, key)]) * params.r_stride4 + head * HEAD4;
 }
 
-// Adds to `dot` the terms of a cell of a query, already scaled, and of a key for the distance at `cell`.
+// Adds to `dot` the terms of one cell of a query, already scaled, and of a key, for the distance at `cell`.
 fn add_relative(dot: vec4<f32>, query: vec4<f32>, key: vec4<f32>, cell: u32) -> vec4<f32> {
     var sum = dot;
     if (RELATIVE & 1u) != 0u {

@@ -1,4 +1,4 @@
-// linear: what all matmuls share: parameters, bindings, and the epilogue of a finished sum.
+// linear: the code that all matmuls share: parameters, bindings, and the epilogue of a finished sum.
 //
 // x         [rows, inner]     activations, four values a cell along inner
 // w         [inner, columns]  weights, repacked at load with `columns` innermost: rows of stride4 cells, an even
@@ -9,17 +9,17 @@
 // order     [rows]            f32 pairs (row of y, expert); read if EXPERTS, and if ROTARY
 // y         [rows, columns]   activations; a dispatch starts at `first_row`, so that long ones can be split
 //
-// GATED: columns come in pairs of cells, one of a gate and one of the factor it gates: y = f(gate + bias) ·
+// GATED: columns come in pairs of cells, one of a gate and one of the factor that it gates. y = f(gate + bias) ·
 // (other + bias), and the rows of y have half as many cells. (Shazeer 2020)
 //
-// ROTARY: the first `rotated` cells of a row are heads of head4 cells. The first `pairs` pairs of neighbouring
-// values of each head are rotated by the angles of the row's position: a · cos − b · sin, b · cos + a · sin.
-// order then holds (row of angles, 0) for each row of x, and from index `angles` on [positions, pairs] of
-// (cos, sin). (Su et al. 2021)
+// ROTARY: the first `rotated` cells of a row are heads of head4 cells. In each head, the first `pairs` pairs of
+// neighbouring values are rotated by the angles of the row's position: a · cos − b · sin, b · cos + a · sin. `order`
+// then holds (row of angles, 0) for each row of x, and [positions, pairs] of (cos, sin) from index `angles` on. (Su et
+// al. 2021)
 //
-// EXPERTS: the rows of a dispatch are slots of `order`. All slots of one tile have the same expert, and are
-// multiplied by its matrix. A slot of row −1 is empty; if the first slot of a tile is empty, all are. x_share rows
-// of y come from each row of x, and token_share rows of y belong to a token.
+// EXPERTS: the rows of a dispatch are slots of `order`. All slots of one tile have the same expert, and are multiplied
+// by its matrix. A slot of row −1 is empty; if the first slot of a tile is empty, all its slots are. Each row of x
+// makes x_share rows of y, and each token has token_share rows of y.
 
 struct Params {
     rows: u32,
@@ -50,7 +50,7 @@ override ROTARY: bool = false;
 @group(0) @binding(5) var<storage, read_write> y: array<act_vec4>;
 @group(0) @binding(6) var<uniform> params: Params;
 
-// The first cell of the matrix that the tile at `row` is multiplied by.
+// The index of the first cell of the matrix by which the tile at `row` is multiplied.
 fn matrix_of(row: u32) -> u32 {
     if EXPERTS {
         return u32(order[row].y) * params.inner4 * 4u * params.stride4;
@@ -58,7 +58,7 @@ fn matrix_of(row: u32) -> u32 {
     return 0u;
 }
 
-// The row of x for a row of the dispatch; an arbitrary one for an empty slot.
+// The row of x for a row of the dispatch. For an empty slot it is an arbitrary row.
 fn source_of(row: u32) -> u32 {
     if EXPERTS {
         return u32(max(order[row].x, 0.0)) / params.x_share;
@@ -83,7 +83,7 @@ fn rotated(value: vec4<f32>, row: u32, column: u32) -> vec4<f32> {
     return y;
 }
 
-// The epilogue of two neighbouring cells, the first of which has an even number.
+// Applies the epilogue to two neighbouring cells, the first of which has an even number.
 fn finish_pair(left: vec4<f32>, right: vec4<f32>, row: u32, cell: u32) {
     if !GATED {
         finish(left, row, cell);
@@ -98,7 +98,7 @@ fn finish_pair(left: vec4<f32>, right: vec4<f32>, row: u32, cell: u32) {
     y[row * params.columns4 + column / 2u] = act_store(value, row);
 }
 
-// The epilogue of one cell of the block: bias, activation, rotation and residual, then the store to y. Cells
+// Applies the epilogue to one cell of the block: bias, activation, rotation and residual, then the store to y. Cells
 // beyond the block are left out.
 fn finish(sum: vec4<f32>, row: u32, cell: u32) {
     if row >= params.rows || cell >= params.cells4 {

@@ -1,7 +1,7 @@
-// reduce_subgroup: sums over one row, one subgroup for each row, without barriers.
+// reduce_subgroup: sums over one row, with one subgroup for each row and without barriers.
 //
-// Works at any subgroup size: a workgroup takes num_subgroups rows at a time and strides over the rest, so the
-// host, which chooses the number of workgroups, need not know the size that the driver uses.
+// It works at any subgroup size. A workgroup takes num_subgroups rows at a time and strides over the rest. The host
+// chooses the number of workgroups, and so need not know which size the driver uses.
 
 struct Lane {
     @builtin(workgroup_id) group: vec3<u32>,

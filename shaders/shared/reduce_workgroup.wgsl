@@ -1,5 +1,5 @@
-// reduce_workgroup: sums over one row, one workgroup of 64 for each row, by a tree in workgroup memory.
-// The twin of reduce_subgroup for adapters without subgroups.
+// reduce_workgroup: sums over one row, with one workgroup of 64 for each row, by a tree in workgroup memory. It is the
+// twin of reduce_subgroup for adapters without subgroups.
 
 struct Lane {
     @builtin(workgroup_id) group: vec3<u32>,

@@ -2,8 +2,8 @@
 //
 // report  [tokens + 2]   u32: the overflow flags of the tokens, the batch's nonce, and its receipt
 //
-// Every dispatch adds the nonce to the receipt once. The host expects nonce · dispatches: so it notices a dispatch that
-// did not run, and a report of another batch.
+// Every dispatch adds the nonce to the receipt once. The host expects nonce · dispatches. It thus notices a dispatch
+// that did not run, and the report of another batch.
 
 @group(1) @binding(0) var<storage, read_write> report: array<atomic<u32>>;
 

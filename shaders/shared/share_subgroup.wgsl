@@ -1,6 +1,6 @@
 // share_subgroup: the lanes of a subgroup load different rows and broadcast them, so that a row is loaded once for
-// SHARE lanes. Row r lives in register r / SHARE of lane r % SHARE; from_lane<r> reads it. WGSL requires the lane of
-// a broadcast to be a constant expression, hence one function for each row.
+// SHARE lanes. Row r lives in register r / SHARE of lane r % SHARE; from_lane<r> reads it. There is one function for
+// each row, since WGSL requires the lane of a broadcast to be a constant expression.
 
 // A power of two, at most 16 and at most the subgroup size; the host rewrites this constant.
 const SHARE: u32 = 8u;
@@ -16,7 +16,7 @@ fn is_first(lane: Lane) -> bool {
     return lane.local == 0u && all(lane.group == vec3<u32>(0u));
 }
 
-// The row, of SHARE, that this lane loads.
+// The index, below SHARE, of the row that this lane loads.
 fn share_lane(lane: Lane) -> u32 {
     return lane.index % SHARE;
 }

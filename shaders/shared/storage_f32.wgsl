@@ -1,4 +1,4 @@
-// storage_f32: four values a cell, as f32. Exact. Runs on any adapter.
+// storage_f32: four values a cell, as f32. It is exact and runs on any adapter.
 //
 // Every storage file declares these four names; the import replaces `role` by the name of a role (weight, act).
 

@@ -4,7 +4,7 @@
 // arithmetic, so a check of the output rows alone would miss some.
 
 fn act_store(value: vec4<f32>, token: u32) -> act_vec4 {
-    // Written so that a NaN sets the flag too, where the driver keeps NaNs.
+    // The condition is written so that a NaN also sets the flag, where the driver keeps NaNs.
     if !all(abs(value) <= vec4<f32>(act_max)) {
         set_overflow_flag(token);
     }

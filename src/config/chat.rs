@@ -1,4 +1,4 @@
-//! Reads the chat template of a model that takes messages, and the variables that template uses.
+//! Reads the chat template of a model that takes messages, and the variables that the template uses.
 
 use serde_json::{Map, Value};
 
@@ -6,21 +6,21 @@ use crate::config::JsonFile;
 use crate::error::Error;
 use crate::files::ModelFiles;
 
-/// In bytes. Published templates stay below 20 kB.
+/// The maximum size of a template in bytes. Published templates stay below 20 kB.
 const MAX_TEMPLATE: u64 = 1 << 18;
 
-/// Turns texts into messages, and messages into one text.
+/// The chat template of a model, which turns messages into one text, and its settings.
 #[derive(Clone, Debug)]
 pub(crate) struct ChatTemplate {
     /// The file that holds the template, for error messages.
     pub file: String,
     /// The template in Jinja.
     pub source: String,
-    /// A message's content is a list of typed parts rather than plain text.
+    /// True if a message's content is a list of typed parts rather than plain text.
     pub structured: bool,
-    /// Variables of the template besides `messages`: special tokens by role, then those from the settings.
+    /// The variables of the template besides `messages`: special tokens by role, then variables from the settings.
     pub variables: Map<String, Value>,
-    /// When truncation cuts the end of the rendered text, the template's ending is restored.
+    /// True if the template's ending is restored after truncation cuts the end of the rendered text.
     pub restores_end: bool,
 }
 
@@ -134,7 +134,7 @@ fn source(
     Ok(Some((tokenizer.name.clone(), source)))
 }
 
-/// Returns true if the template reads typed parts. This is sentence-transformers' heuristic.
+/// Returns true if the template reads typed parts. This is the heuristic of sentence-transformers.
 fn looks_structured(source: &str) -> bool {
     let looks = ["content[0]", ".type", "'type'", "\"type\"", "message.content["];
     source.is_empty() || looks.iter().any(|looks| source.contains(looks))

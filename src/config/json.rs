@@ -8,25 +8,25 @@ use serde_json::{Map, Value};
 use crate::error::Error;
 use crate::files::{ModelFiles, sniff};
 
-/// In bytes. Published configurations are far smaller.
+/// The maximum size of a JSON file in bytes. Published configurations are far smaller.
 pub(super) const MAX_JSON: u64 = 10_000_000;
-/// Published models have vectors of fewer than ten thousand values.
+/// The maximum width of a vector. Published models have vectors of fewer than ten thousand values.
 const MAX_WIDTH: usize = 1 << 20;
 
-/// A JSON object and the file it comes from. A field that is `null` counts as absent.
+/// A JSON object and the file that it comes from. A field that is `null` counts as absent.
 #[derive(Clone, Debug)]
 pub(crate) struct JsonFile {
     /// The file's name, relative to the model.
     pub name: String,
     pub map: Map<String, Value>,
-    /// The object's place in the file: empty, or `outer.` for a nested object.
+    /// The path of the object in the file: empty, or `outer.` for a nested object.
     prefix: String,
-    /// The paths of fields that were read, and those of nested objects with a final dot. Nested objects and clones
-    /// share it.
+    /// The paths of fields that were read. Paths of nested objects end with a dot. Nested objects and clones share
+    /// this set.
     read: Arc<Mutex<BTreeSet<String>>>,
 }
 
-/// Reads the one JSON value of a file. Returns `None` if the file does not exist.
+/// Reads the single JSON value of a file. Returns `None` if the file does not exist.
 ///
 /// If an object has a key twice, the last value counts, as in Python.
 pub(crate) fn load_value(
@@ -82,20 +82,20 @@ impl JsonFile {
         self.map.get(field).filter(|value| !value.is_null())
     }
 
-    /// Whether a field exists and is `null`. The field then counts as read.
+    /// Returns true if a field exists and is `null`. The field then counts as read.
     pub fn is_null(&self, field: &str) -> bool {
         self.mark_read(&[field]);
         self.map.get(field).is_some_and(Value::is_null)
     }
 
-    /// Makes fields count as read, because the values of other fields make them irrelevant.
+    /// Marks fields as read, because the values of other fields make them irrelevant.
     pub fn mark_read(&self, fields: &[&str]) {
         let paths = fields.iter().map(|field| format!("{}{field}", self.prefix));
         self.read.lock().unwrap_or_else(PoisonError::into_inner).extend(paths);
     }
 
-    /// Lists the fields that are not `null` and were not read, as path and value. A nested object that was read through
-    /// [`JsonFile::object`] is listed by its fields, any other as a whole.
+    /// Lists the fields that are not `null` and were not read, as path and value. The fields of a nested object are
+    /// listed one by one if it was read through [`JsonFile::object`]. Any other nested object is listed as a whole.
     pub fn unread(&self) -> Vec<(String, &Value)> {
         let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         let mut unread = Vec::new();
@@ -118,7 +118,7 @@ impl JsonFile {
         self.raw(field).is_some()
     }
 
-    /// Makes an error about this field, with its place in the file.
+    /// Makes an error about this field, with its path in the file.
     pub fn error(&self, field: &str, problem: impl Into<String>) -> Error {
         Error::config(&self.name, format!("{}{field}", self.prefix), problem)
     }
@@ -145,7 +145,7 @@ impl JsonFile {
         self.usize(field)?.ok_or_else(|| self.error(field, "is missing; expected a whole number"))
     }
 
-    /// Like [`JsonFile::required_usize`], with a minimum of 1.
+    /// Like [`JsonFile::required_usize`], but the value must be at least 1.
     pub fn required_size(&self, field: &str) -> Result<usize, Error> {
         match self.required_usize(field)? {
             0 => Err(self.error(field, "is 0; expected at least 1")),
@@ -153,7 +153,7 @@ impl JsonFile {
         }
     }
 
-    /// Like [`JsonFile::required_size`], with the largest supported vector width as maximum.
+    /// Like [`JsonFile::required_size`], but the value must not exceed the largest supported vector width.
     pub fn required_width(&self, field: &str) -> Result<usize, Error> {
         match self.required_size(field)? {
             width if width > MAX_WIDTH => {

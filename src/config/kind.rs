@@ -1,4 +1,4 @@
-//! The four kinds of model, how a model's files show which one they hold, and the settings of each kind.
+//! The four kinds of model, how a model's files show their kind, and the settings of each kind.
 
 use crate::config::modules::MODULES;
 use crate::config::{
@@ -36,13 +36,13 @@ impl ModelKind {
         }
     }
 
-    /// Detects the kind from a model's files.
+    /// Detects the kind of a model from its files.
     ///
-    /// The class of sentence-transformers or PyLate that saved the files decides. Otherwise a transformer
-    /// without modules that has a sequence classification head is a reranker, and any other model is dense.
+    /// If sentence-transformers or PyLate saved the files, the class that saved them decides. Otherwise, a transformer
+    /// without modules that has a sequence classification head is a reranker. Any other model is dense.
     ///
-    /// A sparse encoder that sentence-transformers did not save counts as dense, because it looks like any
-    /// masked language model. So does bge-m3, which is dense, sparse and multi-vector at once.
+    /// A sparse encoder that sentence-transformers did not save counts as dense, because it looks like any masked
+    /// language model. bge-m3, which is dense, sparse and multi-vector at once, also counts as dense.
     ///
     /// ```
     /// use vectile::{ModelFiles, ModelKind};
@@ -81,21 +81,21 @@ impl ModelKind {
     }
 }
 
-/// The settings of one kind of model. [`ModelConfig`](super::ModelConfig) holds the shared ones.
+/// The settings of one kind of model. [`ModelConfig`](super::ModelConfig) holds the settings that all kinds share.
 #[derive(Clone, Debug)]
 pub(crate) enum KindConfig {
-    /// A dense model has no settings besides its modules.
+    /// A dense model has no settings except its modules.
     Dense,
-    /// A classification head, or a language model's answers.
+    /// The settings of a classification head, or of a language model's answers.
     Reranker(RerankerConfig),
-    /// How logits or token weights become a sparse vector.
+    /// The settings by which logits or token weights become a sparse vector.
     Sparse(SparseConfig),
-    /// How queries and documents become token vectors.
+    /// The settings by which queries and documents become token vectors.
     MultiVector(MultiVectorConfig),
 }
 
 impl KindConfig {
-    /// Returns the file name, without extension, of a linear layer that has a file of its own.
+    /// Returns the name, without extension, of the file that holds only the head's linear layer, if there is one.
     pub fn head_beside(&self) -> Option<&'static str> {
         match self {
             KindConfig::Sparse(SparseConfig { weighting: Weighting::Lexical, .. }) => {
@@ -109,7 +109,7 @@ impl KindConfig {
         }
     }
 
-    /// Returns true if the model gives one row per token rather than one per text.
+    /// Returns true if the model returns one row for each token rather than one for each text.
     pub fn by_token(&self) -> bool {
         match self {
             KindConfig::Dense | KindConfig::Reranker(_) => false,

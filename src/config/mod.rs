@@ -1,8 +1,8 @@
 //! Reads a model's JSON files into plain values, with the rules and defaults of sentence-transformers.
 //!
-//! Two file formats are supported: the one before sentence-transformers 6 (`pooling_mode_*` switches,
-//! `max_seq_length` beside the transformer) and the one since (`pooling_mode`, `modality_config`, the
-//! length in `tokenizer_config.json`).
+//! Two file formats are supported. The format before sentence-transformers 6 has `pooling_mode_*` switches, and
+//! `max_seq_length` beside the transformer. The format since version 6 has `pooling_mode` and `modality_config`, and
+//! the length in `tokenizer_config.json`.
 
 mod chat;
 mod json;
@@ -42,34 +42,35 @@ use modules::{
 /// The settings of a model, checked to be consistent.
 #[derive(Clone, Debug)]
 pub(crate) struct ModelConfig {
-    /// The settings of its kind.
+    /// The settings that belong to the kind of model.
     pub kind: KindConfig,
     /// The kind of the first module.
     pub input: FirstModule,
     /// The contents of the transformer's `config.json`.
     pub transformer: JsonFile,
-    /// The class of the transformer's module, if it is Python code that comes with the model.
+    /// The class of the transformer's module, if it is Python code that is published with the model.
     pub module_code: Option<String>,
     /// The directory prefix of the transformer's files: empty, or `0_Transformer/`.
     pub weights_prefix: String,
-    /// The maximum number of tokens of a text, special tokens included, as sentence-transformers derives it.
+    /// The maximum number of tokens of a text, special tokens included. It is derived as in sentence-transformers.
     pub max_seq_length: Option<usize>,
-    /// Texts are lowercased before the tokenizer's normalizer.
+    /// True if texts are lowercased before the tokenizer's normalizer.
     pub do_lower_case: bool,
-    /// The modules after the transformer, in the order they are applied. The first is the pooling; a static
-    /// model gets its pooling from [`ModelConfig::pool_static`].
+    /// The modules after the transformer, in the order in which they are applied. The first is the pooling;
+    /// [`ModelConfig::pool_static`] adds the pooling of a static model.
     pub modules: Vec<Module>,
-    /// Prompts by name. `query` and `document` always exist, empty if the model does not set them.
+    /// The prompts by name. `query` and `document` always exist, and are empty if the model does not set them.
     pub prompts: BTreeMap<String, String>,
     pub default_prompt_name: Option<String>,
     pub truncate_dim: Option<usize>,
-    /// The `similarity_fn_name` of vectors; `None` where it is null, or of another kind of model.
+    /// The function that `similarity_fn_name` names; `None` if the field is null or names a function of another kind
+    /// of model.
     pub similarity: Option<SimilarityFunction>,
     /// Assumptions made where the model's files are silent, to be shown at load.
     pub notes: Vec<String>,
 }
 
-/// Returns the directories that `modules.json` names, the model's own first. A download needs them all.
+/// Returns the directories that `modules.json` names, the model's own first. A download needs all of them.
 #[cfg(feature = "hub")]
 pub(crate) fn module_paths(files: &ModelFiles) -> Result<Vec<String>, Error> {
     let entries = entries(files, &mut Vec::new())?.unwrap_or_default();
@@ -83,7 +84,7 @@ pub(crate) fn module_paths(files: &ModelFiles) -> Result<Vec<String>, Error> {
     Ok(paths)
 }
 
-/// The settings that sentence-transformers writes for the whole model.
+/// The name of the file with the settings that sentence-transformers writes for the whole model.
 pub(crate) const OPTIONS: &str = "config_sentence_transformers.json";
 
 impl ModelConfig {
@@ -232,8 +233,8 @@ impl ModelConfig {
         }
     }
 
-    /// Inserts mean pooling before the other modules of a static model, which lists no pooling. `width` is
-    /// the width of its table, which no config file holds.
+    /// Inserts mean pooling before the other modules of a static model, whose files list no pooling. `width` is the
+    /// width of its table, which no config file states.
     pub fn pool_static(&mut self, width: usize) -> Result<(), Error> {
         let modes = vec![PoolingMode::Mean];
         let pooling = Pooling { modes, include_prompt: true, dimension: width };
@@ -241,8 +242,8 @@ impl ModelConfig {
         check_widths(&self.modules)
     }
 
-    /// Sets the width that the pooling expects to that of a transformer with its own projection. Pooling modules of such
-    /// models state the width before or after it.
+    /// Sets the width that the pooling expects to the width after the transformer's own projection. Pooling modules of
+    /// such models state either the width before the projection or the width after it.
     pub fn pool_projected(&mut self, projected_from: usize, width: usize) {
         if let Some(Module::Pooling(pooling)) = self.modules.first_mut()
             && pooling.dimension == projected_from
@@ -251,7 +252,7 @@ impl ModelConfig {
         }
     }
 
-    /// Checks that modules on token vectors fit hidden states of this width.
+    /// Checks that the modules for token vectors fit hidden states of this width.
     pub fn check_token_widths(&self, hidden: usize) -> Result<(), Error> {
         check_widths_after(&self.modules, hidden)
     }
@@ -261,7 +262,7 @@ impl ModelConfig {
         let (Some(hidden), Some(Module::Pooling(pooling))) = (hidden, self.modules.first()) else {
             return Ok(());
         };
-        // A checkpoint may have its own projection to `num_labels` values, which is checked with the weights.
+        // A checkpoint may have its own projection to `num_labels` values. It is checked together with the weights.
         let projected = self.transformer.usize("num_labels")?;
         if hidden == pooling.dimension || projected == Some(pooling.dimension) {
             return Ok(());
@@ -294,8 +295,8 @@ impl ModelConfig {
         Ok(())
     }
 
-    /// Reads `similarity_fn_name`. Other names belong to other kinds of model, and sentence-transformers uses
-    /// its default for them.
+    /// Reads `similarity_fn_name`. If it names a function of another kind of model, the default is used, as in
+    /// sentence-transformers.
     fn apply_similarity(&mut self, options: &JsonFile) -> Result<(), Error> {
         let name = options.str("similarity_fn_name")?;
         let all = SimilarityFunction::ALL.into_iter();
@@ -331,7 +332,7 @@ fn pickled_head(files: &ModelFiles, name: &str) -> Result<(), Error> {
     Err(Error::file(weights, problem))
 }
 
-/// Returns the prompts that `encode_query` and `encode_document` use, empty until the model sets them.
+/// Returns the prompts that `encode_query` and `encode_document` use. They are empty until the model sets them.
 fn default_prompts() -> BTreeMap<String, String> {
     ["query", "document"].map(|name| (name.to_string(), String::new())).into()
 }

@@ -11,17 +11,18 @@ use crate::files::{ModelFiles, normalise};
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Module {
     Pooling(Pooling),
-    /// `activation(x · weightᵀ + bias)`, from `linear.weight` and `linear.bias` in `path`.
+    /// Computes `activation(x · weightᵀ + bias)`, with `linear.weight` and `linear.bias` from `path`.
     Dense {
         path: String,
         in_features: usize,
         out_features: usize,
         bias: bool,
         activation: DenseActivation,
-        /// The input is added to the result. If the widths differ, it is first multiplied by `residual.weight`.
+        /// If true, the input is added to the result. If the widths differ, it is first multiplied by
+        /// `residual.weight`.
         residual: bool,
     },
-    /// Layer normalisation with `norm.weight` and `norm.bias` from `path` and epsilon 1e-5.
+    /// Layer normalisation with epsilon 1e-5, and with `norm.weight` and `norm.bias` from `path`.
     LayerNorm {
         path: String,
         dimension: usize,
@@ -29,7 +30,7 @@ pub(crate) enum Module {
     Normalize,
 }
 
-/// The activation of a `Dense` module. `Gelu` is the exact form, with erf.
+/// The activation of a `Dense` module. `Gelu` is the exact function, computed with erf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DenseActivation {
     Identity,
@@ -43,21 +44,21 @@ pub(crate) enum DenseActivation {
 /// One entry of `modules.json` or of a router.
 pub(super) struct ModuleEntry {
     index: usize,
-    /// The last component of the Python class. All versions of sentence-transformers share it.
+    /// The last component of the Python class name. It is the same in all versions of sentence-transformers.
     pub kind: String,
     /// The full class name, if the class is not part of sentence-transformers.
     pub code: Option<String>,
-    /// The module's directory, such as `1_Pooling`. Empty for the model's own directory.
+    /// The module's directory, such as `1_Pooling`. It is empty for the model's own directory.
     pub path: String,
 }
 
 pub(super) const MODULES: &str = "modules.json";
-/// Published models have fewer than ten.
+/// The maximum number of modules. Published models have fewer than ten.
 const MAX_MODULES: usize = 100;
 const SUPPORTED: &str = "supported modules are one Transformer and one Pooling, or one StaticEmbedding, then Dense, LayerNorm, Normalize or Dropout";
 
-/// Reads the entries of `modules.json` in the order of the list, which is the order
-/// sentence-transformers applies them in. A note is added if `idx` gives another order.
+/// Reads the entries of `modules.json` in the order of the list, in which sentence-transformers applies them. A note
+/// is added if `idx` gives another order.
 pub(super) fn entries(
     files: &ModelFiles,
     notes: &mut Vec<String>,
@@ -78,7 +79,7 @@ pub(super) fn entries(
             let problem = format!("is {}; expected an object", brief(&value));
             return Err(Error::config(MODULES, format!("[{index}]"), problem));
         };
-        // Nested under this name so that errors read "modules.json: field `[1].type`".
+        // The entry is nested under this name so that errors read "modules.json: field `[1].type`".
         let nested = Value::Object(map);
         let whole = JsonFile::new(MODULES, [(format!("[{index}]"), nested)].into_iter().collect());
         let Some(file) = whole.object(&format!("[{index}]"))? else { continue };
@@ -104,9 +105,9 @@ pub(super) fn entries(
 fn entry(index: usize, file: &JsonFile) -> Result<ModuleEntry, Error> {
     let class = file.str("type")?.ok_or_else(|| file.error("type", "is missing"))?;
     let kind = class.rsplit('.').next().unwrap_or_default().to_string();
-    // PyLate's Dense is sentence-transformers' module under another name.
+    // PyLate's Dense is the module of sentence-transformers under another name.
     let own = class.starts_with("sentence_transformers.") || class == "pylate.models.Dense.Dense";
-    // A custom Transformer class is accepted here; the architecture decides later whether it is supported.
+    // A custom Transformer class is accepted here. The table of architectures decides later whether it is supported.
     let known_later = index == 0 && kind == "Transformer";
     if !own && !known_later {
         return Err(file.unsupported(
@@ -129,7 +130,7 @@ pub(super) struct Routes {
     pub file: String,
     /// Each route's name and modules, in the order of the file.
     pub routes: Vec<(String, Vec<ModuleEntry>)>,
-    /// The route of texts that are neither query nor document.
+    /// The route of texts that are neither queries nor documents.
     pub default: Option<String>,
 }
 
@@ -188,7 +189,7 @@ pub(super) fn after_transformer(
     Ok(modules)
 }
 
-/// Reads the modules after a static embedding, which computes the mean of a text's tokens itself.
+/// Reads the modules after a static embedding. The static embedding itself computes the mean.
 pub(super) fn after_static(
     files: &ModelFiles,
     entries: &[ModuleEntry],
@@ -202,11 +203,11 @@ pub(super) fn after_static(
     Ok(modules)
 }
 
-/// Reads the modules after the transformer of a multi-vector encoder, which work on token vectors, and
-/// the config of its `MultiVectorMask`.
+/// Reads the modules after the transformer of a multi-vector encoder, which work on token vectors. Also returns the
+/// config of its `MultiVectorMask`.
 ///
-/// If the model is `converted` from a single-vector model, pooling and the normalisation after it are
-/// left out, as sentence-transformers does.
+/// If the model is `converted` from a single-vector model, the pooling and the normalisation after it are left out, as
+/// in sentence-transformers.
 pub(super) fn of_tokens(
     files: &ModelFiles,
     entries: &[ModuleEntry],
@@ -351,8 +352,8 @@ fn dense(entry: &ModuleEntry, file: &JsonFile, notes: &mut Vec<String>) -> Resul
     })
 }
 
-/// Reads the activation, which must be a class of PyTorch. sentence-transformers replaces any other class
-/// with tanh, which gives wrong vectors for a model trained with another activation.
+/// Reads the activation, which must be a class of PyTorch. sentence-transformers replaces any other class with tanh,
+/// which would give wrong vectors for a model trained with another activation.
 fn activation(file: &JsonFile) -> Result<DenseActivation, Error> {
     let supported =
         "supported activations are torch.nn's Identity, Tanh, ReLU, GELU, SiLU and Sigmoid";

@@ -1,7 +1,7 @@
 //! Reads the directory of a multi-vector encoder.
 //!
-//! Supported are models saved by sentence-transformers (`MultiVectorEncoder`), PyLate and Stanford's
-//! ColBERT, read as sentence-transformers reads them, and bge-m3, read as FlagEmbedding reads it.
+//! Models saved by sentence-transformers (`MultiVectorEncoder`), by PyLate and by Stanford's ColBERT are read as
+//! sentence-transformers reads them. bge-m3 is read as FlagEmbedding reads it.
 
 use crate::config::modules::{MODULES, ModuleEntry, entries, of_tokens};
 use crate::config::{
@@ -11,22 +11,22 @@ use crate::config::{
 use crate::error::Error;
 use crate::files::ModelFiles;
 
-/// The settings of a multi-vector encoder besides its transformer and modules (ColBERT, Khattab and
-/// Zaharia 2020, <https://arxiv.org/abs/2004.12832>).
+/// The settings of a multi-vector encoder, except its transformer and modules (ColBERT, Khattab and Zaharia 2020,
+/// <https://arxiv.org/abs/2004.12832>).
 #[derive(Clone, Debug, Default)]
 pub(crate) struct MultiVectorConfig {
-    /// The maximum number of tokens of a query, and the field that sets it.
+    /// The maximum number of tokens of a query, and the name of the field that sets it.
     pub query_length: Option<(usize, String)>,
-    /// The maximum number of tokens of a document, and the field that sets it.
+    /// The maximum number of tokens of a document, and the name of the field that sets it.
     pub document_length: Option<(usize, String)>,
     pub expansion: Option<Expansion>,
     /// Tokens whose vectors are dropped.
     pub skiplist: Vec<String>,
     pub skips_in_queries: bool,
     pub skips_in_documents: bool,
-    /// Prefixes of texts that become one token if the vocabulary has them.
+    /// Prefixes of texts. Each becomes one token if the vocabulary has it.
     pub prefixes: Vec<String>,
-    /// Scores are divided by the number of query tokens.
+    /// True if scores are divided by the number of query tokens.
     pub mean: bool,
     /// A linear layer stored with the transformer's checkpoint instead of in a module.
     pub projection: Option<ProjectionKind>,
@@ -37,30 +37,30 @@ pub(crate) struct MultiVectorConfig {
 pub(crate) struct Expansion {
     /// The minimum number of tokens of a query.
     pub length: usize,
-    /// The file and the field that set it.
+    /// The names of the file and of the field that set the length.
     pub field: (String, String),
-    /// The other tokens attend to the appended ones.
+    /// True if the other tokens attend to the appended ones.
     pub seen: bool,
-    /// The token to append. `None` means the mask token, or else the end-of-sequence token.
+    /// The token to append. `None` means the mask token, or the end-of-sequence token if there is no mask token.
     pub token: Option<String>,
 }
 
 /// A linear layer stored with a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ProjectionKind {
-    /// `linear.weight` of Stanford's ColBERT.
+    /// The layer is `linear.weight` of Stanford's ColBERT.
     Stanford,
-    /// bge-m3's `colbert_linear`, which skips the first token.
+    /// The layer is bge-m3's `colbert_linear`, which is not applied to the first token.
     BgeM3,
 }
 
-/// bge-m3's projection to token vectors: a weight and a bias.
+/// The name of bge-m3's projection to token vectors, which has a weight and a bias.
 pub(crate) const COLBERT_LINEAR: &str = "colbert_linear";
 
 const SUPPORTED: &str = "supported multi-vector encoders are those saved by sentence-transformers \
     (MultiVectorEncoder), PyLate (ColBERT) or Stanford's ColBERT (HF_ColBERT), and bge-m3";
 
-/// The fields PyLate adds to `config_sentence_transformers.json`. Any of them identifies a PyLate model.
+/// The fields that PyLate adds to `config_sentence_transformers.json`. A file with any of them was saved by PyLate.
 const PYLATE: [&str; 9] = [
     "query_length",
     "document_length",
@@ -73,7 +73,7 @@ const PYLATE: [&str; 9] = [
     "skiplist_words",
 ];
 
-/// Python's `string.punctuation`.
+/// The characters of Python's `string.punctuation`.
 const PUNCTUATION: &str = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~";
 
 /// The query length of ColBERT models whose files do not set one.
@@ -144,7 +144,7 @@ impl ModelConfig {
         match (saved, mask) {
             (Saved::Native, Some(mask)) => mask_fields(&mask, &mut multi)?,
             (Saved::Native, None) => {
-                // Without a mask module, appended tokens that the others do not attend to have no effect.
+                // Without a mask module, appended tokens have no effect if the other tokens do not attend to them.
                 multi.expansion = multi.expansion.filter(|expansion| expansion.seen);
             }
             (Saved::Pylate | Saved::OldPylate, _) => {
@@ -243,7 +243,7 @@ impl ModelConfig {
         })
     }
 
-    /// Reads bge-m3: every token except the first is projected by `colbert_linear`.
+    /// Reads bge-m3, whose `colbert_linear` projects every token except the first.
     fn load_bge_m3(files: &ModelFiles) -> Result<Self, Error> {
         pickled_head(files, COLBERT_LINEAR)?;
         let multi = MultiVectorConfig {
@@ -255,8 +255,7 @@ impl ModelConfig {
         Ok(ModelConfig { modules: vec![Module::Normalize], ..model })
     }
 
-    /// Reads a model from `config.json` and `sentence_bert_config.json` whose heads are in files beside its
-    /// weights.
+    /// Reads a model from `config.json` and `sentence_bert_config.json`. Its heads are in files beside its weights.
     pub(super) fn beside_heads(files: &ModelFiles, kind: KindConfig) -> Result<Self, Error> {
         let config = transformer::load(files, "")?;
         let settings = transformer::settings(files, "", &transformer::TOKEN_EMBEDDINGS)?;
@@ -290,11 +289,11 @@ impl ModelConfig {
 /// The library that saved the modules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Saved {
-    /// sentence-transformers: `modules.json` lists every module.
+    /// sentence-transformers saved them: `modules.json` lists every module.
     Native,
-    /// PyLate: `modules.json` lists neither the skiplist nor the normalisation.
+    /// PyLate saved them: `modules.json` lists neither the skiplist nor the normalisation.
     Pylate,
-    /// A version of PyLate that did not write `model_type`.
+    /// A version of PyLate that did not write `model_type` saved them.
     OldPylate,
 }
 
@@ -327,7 +326,7 @@ pub(super) fn saved_so(options: &JsonFile) -> Result<bool, Error> {
     })
 }
 
-/// Returns the maximum query length of a fixed-length expansion: longer queries are truncated to it.
+/// Returns the query length of a fixed-length expansion, which is also a maximum: longer queries are truncated to it.
 fn fixed(expansion: &Option<Expansion>) -> Option<(usize, String)> {
     let expansion = expansion.as_ref()?;
     let (file, field) = &expansion.field;
@@ -341,7 +340,7 @@ fn length(file: &JsonFile, field: &str) -> Result<Option<(usize, String)>, Error
     Ok(Some((file.required_size(field)?, format!("{}: field `{field}`", file.name))))
 }
 
-/// Reads PyLate's fields of `config_sentence_transformers.json`. Queries are expanded unless it disables that.
+/// Reads PyLate's fields of `config_sentence_transformers.json`. Queries are expanded unless a field disables that.
 fn pylate_fields(options: &JsonFile, multi: &mut MultiVectorConfig) -> Result<(), Error> {
     if !has_pylate_field(options) {
         return Ok(());
@@ -368,7 +367,7 @@ fn pylate_fields(options: &JsonFile, multi: &mut MultiVectorConfig) -> Result<()
     Ok(())
 }
 
-/// Reads sentence-transformers' fields of `sentence_bert_config.json`, which take precedence over PyLate's.
+/// Reads sentence-transformers' fields of `sentence_bert_config.json`, which take precedence over PyLate's fields.
 fn own_fields(settings: &JsonFile, multi: &mut MultiVectorConfig) -> Result<(), Error> {
     if settings.has("query_expansion") && multi.expansion.is_some() {
         multi.query_length = None;

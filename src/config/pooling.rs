@@ -8,28 +8,29 @@ use crate::error::Error;
 /// The settings of a `Pooling` module.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Pooling {
-    /// The modes, whose results are concatenated in this order. Never empty.
+    /// The pooling modes, at least one. Their results are concatenated in this order.
     pub modes: Vec<PoolingMode>,
     /// If false, the prompt's tokens are left out of every mode.
     pub include_prompt: bool,
-    /// The width of a token vector. The pooled vector is this times the number of modes wide.
+    /// The width of a token vector. The pooled vector has this width times the number of modes.
     pub dimension: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PoolingMode {
-    /// The first pooled token.
+    /// The vector of the first pooled token.
     Cls,
     Max,
     Mean,
-    /// Sum divided by the square root of the number of tokens.
+    /// The sum divided by the square root of the number of tokens.
     MeanSqrtLen,
-    /// Mean weighted by the position in the sequence, counted from 1. Positions include a left-out prompt.
+    /// The mean weighted by the position in the text, counted from 1. A prompt that is left out still counts for
+    /// positions.
     WeightedMean,
     LastToken,
 }
 
-/// Each mode's names in sentence-transformers before and since version 6, in its order of concatenation.
+/// The names of each mode before version 6 of sentence-transformers and since, in the order of concatenation.
 const NAMES: [(&str, &str, PoolingMode); 6] = [
     ("pooling_mode_cls_token", "cls", PoolingMode::Cls),
     ("pooling_mode_max_tokens", "max", PoolingMode::Max),
@@ -64,7 +65,7 @@ impl Pooling {
     }
 }
 
-/// Reads the modes. `pooling_mode` takes precedence over the old switches, as in sentence-transformers.
+/// Reads the modes. `pooling_mode` takes precedence over the older switches, as in sentence-transformers.
 fn modes(file: &JsonFile, notes: &mut Vec<String>) -> Result<Vec<PoolingMode>, Error> {
     if let Some(Value::String(name)) = file.raw("pooling_mode") {
         return Ok(vec![mode(file, name)?]);

@@ -10,34 +10,35 @@ use crate::config::{
 use crate::error::Error;
 use crate::files::ModelFiles;
 
-/// The settings of a reranker besides its transformer.
+/// The settings of a reranker, except its transformer.
 #[derive(Clone, Debug)]
 pub(crate) struct RerankerConfig {
-    /// Applied to the logits. `None` if the files set none: sigmoid for one label, otherwise no activation.
+    /// The function applied to the logits. If it is `None`, the files set none: sigmoid is used for one label, and no
+    /// activation for several.
     pub activation: Option<DenseActivation>,
     /// The tokens whose logits give a language model's score. `None` for a classification head.
     pub answers: Option<Answers>,
-    /// The template that turns a pair into one text. `None` if the tokenizer joins the two texts.
+    /// The template that turns a pair into one text. If it is `None`, the tokenizer joins the two texts.
     pub chat: Option<ChatTemplate>,
 }
 
-/// The tokens with which a language model answers a pair. The score is the logit of the positive token
-/// minus that of the negative one, if there is one.
+/// The tokens with which a language model answers a pair. The score is the logit of the positive token, minus the
+/// logit of the negative token if there is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answers {
     /// The tokens `yes` and `no` of the vocabulary.
     YesNo,
     /// The ids of the positive and the negative token.
     Ids([usize; 2]),
-    /// The id of the positive token; there is no negative one.
+    /// The id of the positive token. There is no negative token.
     Id(usize),
 }
 
 const SUPPORTED: &str = "supported rerankers are one Transformer with a sequence classification head, or one with a language model's head and a LogitScore";
 
 impl ModelConfig {
-    /// Reads a reranker. `modules.json` is used only if `config_sentence_transformers.json` says that a
-    /// `CrossEncoder` was saved. Otherwise the transformer in the model's own directory is the model.
+    /// Reads a reranker. `modules.json` is used only if `config_sentence_transformers.json` says that a `CrossEncoder`
+    /// was saved. Otherwise the transformer in the model's own directory is the whole model.
     pub fn load_scoring(files: &ModelFiles) -> Result<Self, Error> {
         let mut notes = Vec::new();
         let saved = saved_options(files)?;
@@ -86,14 +87,14 @@ impl ModelConfig {
     }
 }
 
-/// Reads `config_sentence_transformers.json`. Returns `None` unless a `CrossEncoder` was saved.
+/// Reads `config_sentence_transformers.json`. Returns `None` if it does not say that a `CrossEncoder` was saved.
 fn saved_options(files: &ModelFiles) -> Result<Option<JsonFile>, Error> {
     let Some(options) = JsonFile::load(files, OPTIONS)? else { return Ok(None) };
     let is = options.str("model_type")? == Some("CrossEncoder");
     Ok(is.then_some(options))
 }
 
-/// Returns the directory prefix of the transformer, and the answers of a `LogitScore` after it.
+/// Returns the directory prefix of the transformer, and the answers of the `LogitScore` module after it, if any.
 fn modules(
     files: &ModelFiles,
     entries: &[ModuleEntry],
@@ -148,15 +149,15 @@ fn settings(
     }
 }
 
-/// A language model without modules is scored by `yes` and `no`, as in sentence-transformers.
+/// Returns the answers of a language model without modules, which are `yes` and `no`, as in sentence-transformers.
 fn default_answers(config: &JsonFile) -> Result<Option<Answers>, Error> {
     let architectures = config.strings("architectures")?.unwrap_or_default();
     let causal = architectures.first().is_some_and(|name| name.ends_with("ForCausalLM"));
     Ok(causal.then_some(Answers::YesNo))
 }
 
-/// Reads `activation_fn` from `config_sentence_transformers.json`, or else from `config.json`, where it has
-/// one name since version 4 of sentence-transformers and another before.
+/// Reads the activation from `config_sentence_transformers.json`, where it is `activation_fn`, or else from
+/// `config.json`. The name in `config.json` has changed with version 4 of sentence-transformers; both names are read.
 fn score_activation(
     options: Option<&JsonFile>,
     config: &JsonFile,
@@ -176,8 +177,8 @@ fn score_activation(
     }
 }
 
-/// Reads an activation, which must be a class of PyTorch. sentence-transformers replaces any other class
-/// with the default, which gives other scores than the model was trained for.
+/// Reads an activation, which must be a class of PyTorch. sentence-transformers replaces any other class with the
+/// default, which would give scores that the model was not trained for.
 fn activation(file: &JsonFile, field: &str) -> Result<DenseActivation, Error> {
     let class = file.str(field)?.unwrap_or_default();
     let name = class.strip_prefix("torch.nn.").and_then(|name| name.rsplit('.').next());

@@ -8,13 +8,13 @@ use crate::config::{
 use crate::error::Error;
 use crate::files::ModelFiles;
 
-/// The settings of a sparse encoder besides its transformer.
+/// The settings of a sparse encoder, except its transformer.
 #[derive(Clone, Debug)]
 pub(crate) struct SparseConfig {
     pub weighting: Weighting,
-    /// Queries do not run the transformer: each token has a fixed weight.
+    /// If set, queries do not run the transformer: each token has a fixed weight.
     pub queries: Option<StaticQueries>,
-    /// The maximum number of weights of a vector; the largest are kept.
+    /// The maximum number of weights of a vector. If there are more, the largest are taken.
     pub max_active_dims: Option<usize>,
 }
 
@@ -26,25 +26,25 @@ pub(crate) struct StaticQueries {
     pub prefix: String,
     /// The maximum number of tokens of a query.
     pub max_seq_length: Option<usize>,
-    /// Texts that are neither query nor document are treated as queries.
+    /// True if texts that are neither queries nor documents are treated as queries.
     pub by_default: bool,
 }
 
-/// Turns hidden states into weights.
+/// The way in which hidden states become weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Weighting {
-    /// The maximum logit of each token of the vocabulary (SPLADE, Formal et al. 2021,
+    /// The weight of each vocabulary token comes from its maximum logit over the text (SPLADE, Formal et al. 2021,
     /// <https://arxiv.org/abs/2109.10086>).
     Splade {
-        /// `activation_function` is `log1p_relu`: log(1 + x) is applied twice.
+        /// True if `activation_function` is `log1p_relu`: log(1 + x) is applied twice.
         twice: bool,
     },
-    /// A weight for each token of the text, computed by `sparse_linear` (bge-m3, Chen et al. 2024,
+    /// `sparse_linear` computes a weight for each token of the text (bge-m3, Chen et al. 2024,
     /// <https://arxiv.org/abs/2402.03216>).
     Lexical,
 }
 
-/// bge-m3's projection to one weight per token: a weight and a bias.
+/// The name of bge-m3's projection to one weight per token, which has a weight and a bias.
 pub(crate) const SPARSE_LINEAR: &str = "sparse_linear";
 
 const SUPPORTED: &str = "supported sparse encoders are a Transformer with a masked language model's head, \
@@ -54,9 +54,9 @@ const SUPPORTED: &str = "supported sparse encoders are a Transformer with a mask
 impl ModelConfig {
     /// Reads a sparse encoder.
     ///
-    /// `modules.json` is used only if `config_sentence_transformers.json` says that a `SparseEncoder` was
-    /// saved. Otherwise the model is bge-m3 if `sparse_linear` exists, or else a masked language model with
-    /// SPLADE max pooling, as in sentence-transformers.
+    /// `modules.json` is used only if `config_sentence_transformers.json` says that a `SparseEncoder` was saved.
+    /// Otherwise the model is bge-m3 if it has `sparse_linear`. Any other model is taken for a masked language model
+    /// with SPLADE max pooling, as in sentence-transformers.
     pub fn load_sparse(files: &ModelFiles) -> Result<Self, Error> {
         let mut notes = Vec::new();
         let options = JsonFile::load(files, OPTIONS)?;
@@ -130,7 +130,7 @@ impl ModelConfig {
     }
 }
 
-/// Returns the modules of documents: all entries, or the document route of a router.
+/// Returns the modules for documents: all entries, or those of a router's document route.
 fn routed(
     files: &ModelFiles,
     mut entries: Vec<ModuleEntry>,

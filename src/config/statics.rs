@@ -9,17 +9,17 @@ use crate::files::ModelFiles;
 /// The part of a model that turns texts into tokens and tokens into hidden states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FirstModule {
-    /// A transformer, with tokens as transformers makes them.
+    /// A transformer, with the tokens that transformers would make.
     Transformer,
-    /// A table of token vectors. `tokenizer.json` is used as it is, without special tokens.
+    /// A table of token vectors. `tokenizer.json` is used unchanged, and no special tokens are added.
     StaticEmbedding,
-    /// Like `StaticEmbedding`, with model2vec's rules: unknown tokens are dropped, and long texts are cut to
-    /// a number of characters before they are cut to a number of tokens.
+    /// Like `StaticEmbedding`, with the rules of model2vec. Unknown tokens are dropped. Long texts are cut to a number
+    /// of characters, and then to a number of tokens.
     Model2vec,
 }
 
 impl FirstModule {
-    /// Returns the name of the module.
+    /// Returns the name of the module for reports.
     pub fn module(self) -> &'static str {
         match self {
             FirstModule::Transformer => "Transformer",
@@ -29,20 +29,20 @@ impl FirstModule {
     }
 }
 
-/// model2vec's default.
+/// The maximum number of tokens of a text that model2vec uses by default.
 const MAX_LENGTH: usize = 512;
 
-/// Reads the optional config of a static model. A `StaticEmbedding` module has none; model2vec writes one.
+/// Reads the optional config of a static model. model2vec writes one; a `StaticEmbedding` module has none.
 pub(super) fn load(files: &ModelFiles, prefix: &str) -> Result<JsonFile, Error> {
     let found = JsonFile::load(files, &format!("{prefix}config.json"))?;
     Ok(found.unwrap_or_else(|| JsonFile::new(MODULES, serde_json::Map::new())))
 }
 
 impl ModelConfig {
-    /// Reads a `StaticEmbedding` whose table holds 8-bit integers as model2vec reads it: model2vec writes a
+    /// Applies the rules of model2vec to a `StaticEmbedding` whose table holds 8-bit integers. model2vec writes a
     /// `modules.json` beside such a table, but sentence-transformers does not load it.
     ///
-    /// Returns false for a model that model2vec did not write.
+    /// Returns false if model2vec did not write the model.
     pub fn read_as_model2vec(&mut self) -> Result<bool, Error> {
         if self.input != FirstModule::StaticEmbedding || !is_model2vec(&self.transformer)? {
             return Ok(false);

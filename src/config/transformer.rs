@@ -5,7 +5,7 @@ use crate::config::{JsonFile, PoolingMode};
 use crate::error::Error;
 use crate::files::ModelFiles;
 
-/// The first of these files that exists and is not empty is used.
+/// The names of settings files. The first file that exists and is not empty is used.
 const SETTINGS: [&str; 7] = [
     "sentence_bert_config.json",
     "sentence_roberta_config.json",
@@ -16,10 +16,10 @@ const SETTINGS: [&str; 7] = [
     "sentence_xlnet_config.json",
 ];
 
-/// The two names of the field that holds arguments of the tokenizer.
+/// The two names of the field that holds the tokenizer's arguments.
 const TOKENIZER_ARGUMENTS: [&str; 2] = ["processor_kwargs", "tokenizer_args"];
 
-/// Arguments of the tokenizer that are followed. All but the first two replace fields of `tokenizer_config.json`.
+/// The tokenizer's arguments that are followed. All but the first two replace fields of `tokenizer_config.json`.
 const TOKENIZER_FIELDS: [&str; 10] = [
     "model_max_length",
     "use_fast",
@@ -33,8 +33,8 @@ const TOKENIZER_FIELDS: [&str; 10] = [
     "tokenize_chinese_chars",
 ];
 
-/// Returns the arguments that `sentence_bert_config.json` passes to the tokenizer. Without `modules.json` that file
-/// is ignored, as in sentence-transformers.
+/// Returns the arguments that `sentence_bert_config.json` passes to the tokenizer. As in sentence-transformers, that
+/// file is ignored if there is no `modules.json`.
 pub(crate) fn tokenizer_arguments(
     files: &ModelFiles,
     prefix: &str,
@@ -72,19 +72,19 @@ pub(super) fn load(files: &ModelFiles, prefix: &str) -> Result<JsonFile, Error> 
     Err(Error::file(name, problem))
 }
 
-/// The output that the transformer must give, as the settings name it.
+/// The output that the transformer must compute, as the settings name it.
 pub(super) struct Gives {
     task: &'static str,
     output: &'static str,
     /// The field of the model's output.
     returned: &'static str,
-    /// Queries and documents may have separate length limits.
+    /// True if queries and documents may have separate length limits.
     sides: bool,
-    /// Texts may be given as messages, through a chat template.
+    /// True if texts may be given as messages, through a chat template.
     messages: bool,
 }
 
-/// Hidden states, for vectors.
+/// The transformer computes hidden states, for dense vectors.
 pub(super) const TOKEN_EMBEDDINGS: Gives = Gives {
     task: "feature-extraction",
     output: "token_embeddings",
@@ -93,10 +93,10 @@ pub(super) const TOKEN_EMBEDDINGS: Gives = Gives {
     messages: false,
 };
 
-/// Hidden states, for multi-vector encoders.
+/// The transformer computes hidden states, for multi-vector encoders.
 pub(super) const TOKEN_VECTORS: Gives = Gives { sides: true, ..TOKEN_EMBEDDINGS };
 
-/// Scores of a classification head, for rerankers.
+/// The model computes scores of a classification head, for rerankers.
 pub(super) const SCORES: Gives = Gives {
     task: "sequence-classification",
     output: "scores",
@@ -105,11 +105,11 @@ pub(super) const SCORES: Gives = Gives {
     messages: true,
 };
 
-/// Logits of the next token over the vocabulary, for rerankers that are language models.
+/// The model computes logits of the next token over the vocabulary, for rerankers that are language models.
 pub(super) const NEXT_TOKEN: Gives =
     Gives { task: "text-generation", output: "causal_logits", ..SCORES };
 
-/// Logits of each token over the vocabulary, for sparse encoders.
+/// The model computes logits of each token over the vocabulary, for sparse encoders.
 pub(super) const TOKEN_LOGITS: Gives = Gives {
     task: "fill-mask",
     output: "token_embeddings",
@@ -133,7 +133,7 @@ pub(super) fn settings(
     Ok(None)
 }
 
-/// Refuses settings that would change the vectors and are not supported.
+/// Refuses unsupported settings that would change the vectors.
 fn check_settings(file: &JsonFile, gives: &Gives) -> Result<(), Error> {
     let expected = [("transformer_task", gives.task), ("module_output_name", gives.output)];
     for (field, only) in expected {
@@ -158,8 +158,8 @@ fn check_settings(file: &JsonFile, gives: &Gives) -> Result<(), Error> {
     let harmless: [(&str, &[&str]); 7] = [
         ("processor_kwargs", &TOKENIZER_FIELDS),
         ("tokenizer_args", &TOKENIZER_FIELDS),
-        // The caller chooses the dtype and the device. Attention implementations and unpadding, which stella and gte
-        // set, compute the same result.
+        // These settings do not change the result. The caller chooses the dtype and the device. The attention
+        // implementations and the unpadding that stella and gte set compute the same vectors.
         (
             "model_kwargs",
             &[
@@ -200,8 +200,8 @@ fn check_settings(file: &JsonFile, gives: &Gives) -> Result<(), Error> {
     check_modality(file, gives)
 }
 
-/// Checks that the model takes plain text, or messages where those are allowed, and gives the expected
-/// output. [`chat_template`](super::chat::chat_template) reads the template that renders messages.
+/// Checks that the model takes plain text, or messages if these are allowed, and that it computes the expected output.
+/// [`chat_template`](super::chat::chat_template) reads the template that renders messages.
 fn check_modality(file: &JsonFile, gives: &Gives) -> Result<(), Error> {
     let Some(modality) = file.object("modality_config")? else { return Ok(()) };
     if modality.has("message") && !gives.messages {
@@ -227,8 +227,8 @@ pub(super) fn do_lower_case(settings: Option<&JsonFile>) -> Result<bool, Error> 
     Ok(settings.map(|file| file.bool("do_lower_case")).transpose()?.flatten().unwrap_or(false))
 }
 
-/// Returns the maximum number of tokens from the settings, or else the smaller of the tokenizer's and the
-/// model's limits.
+/// Returns the maximum number of tokens. It is the number in the settings if there is one. Otherwise it is the smaller
+/// of the tokenizer's limit and the model's limit.
 pub(super) fn max_seq_length(
     files: &ModelFiles,
     prefix: &str,
@@ -252,7 +252,7 @@ pub(super) fn max_seq_length(
     Ok(limits.into_iter().flatten().min())
 }
 
-/// Reads `model_max_length`. Values from 1e9 on mean no limit: transformers writes 1e30 for that.
+/// Reads `model_max_length`. A value of 1e9 or more means no limit; transformers writes 1e30 for that.
 fn tokenizer_limit(file: &JsonFile) -> Result<Option<usize>, Error> {
     match file.f64("model_max_length")? {
         None => Ok(None),
@@ -263,7 +263,7 @@ fn tokenizer_limit(file: &JsonFile) -> Result<Option<usize>, Error> {
     }
 }
 
-/// Reads `max_position_embeddings`. -1 means no limit (XLNet).
+/// Reads `max_position_embeddings`. The value -1, which XLNet has, means no limit.
 fn positions(transformer: &JsonFile) -> Result<Option<usize>, Error> {
     let field = "max_position_embeddings";
     match transformer.raw(field) {
@@ -283,7 +283,7 @@ pub(super) fn hidden_size(transformer: &JsonFile) -> Result<Option<usize>, Error
     Ok(None)
 }
 
-/// Returns the pooling that sentence-transformers adds to a transformer without modules, and its name.
+/// Returns the pooling that sentence-transformers adds to a transformer without modules, and the name of the pooling.
 pub(super) fn bare_pooling(transformer: &JsonFile) -> Result<(PoolingMode, &'static str), Error> {
     let architectures = transformer.strings("architectures")?.unwrap_or_default();
     let causal = architectures.first().is_some_and(|name| name.ends_with("ForCausalLM"))

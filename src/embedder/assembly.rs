@@ -1,5 +1,5 @@
-//! A model's weights on a device, referred to by number, and the forward pass over a batch: transformer,
-//! head, modules.
+//! A model's weights on a device, referred to by number, and the forward pass over a batch through transformer, head
+//! and modules.
 
 use crate::batch::PackedBatch;
 use crate::config::{Module, PoolingMode};
@@ -27,8 +27,8 @@ enum Stage {
     },
     LayerNorm(Norm),
     Normalize,
-    /// A linear layer over the vocabulary, in blocks of columns. Each block is max-pooled before the next
-    /// is computed.
+    /// A linear layer over the vocabulary, in blocks of columns. The result of each block is max-pooled before the
+    /// next block is computed.
     Vocabulary(Vec<Linear>),
 }
 
@@ -45,7 +45,7 @@ enum Residual {
 pub(super) struct Assembly {
     pub transformer: Box<dyn LoadedTransformer>,
     stages: Vec<Stage>,
-    /// True where each token has a row of its own; see [`KindConfig::by_token`](crate::config::KindConfig).
+    /// True if each token has its own row; see [`KindConfig::by_token`](crate::config::KindConfig).
     by_token: bool,
 }
 
@@ -71,7 +71,7 @@ impl Assembly {
         Ok(Assembly { transformer, stages, by_token: model.config.kind.by_token() })
     }
 
-    /// The forward pass over a batch.
+    /// Builds the graph of the forward pass over a batch.
     pub fn graph(
         &self,
         plan: &KernelPlan,
@@ -83,7 +83,8 @@ impl Assembly {
         builder.graph.layer = None;
         let spans = batch.spans();
         if self.by_token && x.storage != Storage::F32 {
-            // Copies each token's row as a pool of one: the stages that follow, and the read-back, take f32.
+            // Copies each token's row as if it were a text of one token, because the stages that follow and the
+            // read-back take f32.
             let tokens: Vec<[u32; 4]> = (0..batch.ids.len() as u32).map(|t| [t, 1, 0, 0]).collect();
             x = pool(&mut builder, x, &tokens, &[mode_number(PoolingMode::Cls)]);
         }

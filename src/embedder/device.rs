@@ -1,4 +1,4 @@
-//! How a device is opened, and which kernels it runs.
+//! How a device is opened, and which kernels the model runs on it.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -18,48 +18,48 @@ use crate::selftest::{
     cooperative_fault, matrix_tiles_are_bit_identical, variants_are_bit_identical,
 };
 
-/// How to open the device, at first and after a loss, and the findings about it that choose kernels.
+/// How to open the device, at first and after a loss, and the test results that choose its kernels.
 #[derive(Debug, Clone)]
 pub(crate) struct DeviceSetup {
     pub adapter: AdapterChoice,
     pub disabled: Vec<Feature>,
     pub max_binding_bytes: Option<u64>,
-    /// The most bytes of memory that the model may use.
+    /// The maximum number of bytes of memory that the model may use.
     pub max_memory: Option<u64>,
-    /// Run the kernels for GPUs on any adapter.
+    /// If true, the kernels for GPUs run on any adapter.
     pub gpu_kernels: bool,
-    /// Where compiled pipelines are cached.
+    /// The directory in which compiled pipelines are cached.
     pub cache_dir: Option<PathBuf>,
     /// The result of the self-test of cooperative matrices.
     pub matrices: CooperativeMatrices,
-    /// False where variants of the matmul that should be bit-identical are not on this device. Then the row
-    /// count must not choose among them.
+    /// False if matmul variants that should be bit-identical are not bit-identical on this device. The row count must
+    /// then not choose among them.
     pub by_rows: bool,
     /// The results of `vectile tune` on the device.
     pub tuned: Option<Arc<Tuned>>,
     pub shader_edit: Option<ShaderEdit>,
     /// A limit for tests: see [`Executor::fit_tokens`].
     pub fit_tokens: Option<usize>,
-    /// How often the device was lost.
+    /// The number of times that the device was lost.
     pub losses: Arc<AtomicU64>,
 }
 
 /// Whether cooperative matrices may be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum CooperativeMatrices {
-    /// Not tested: the adapter has none, or the precision does not use them.
+    /// They are not tested, because the adapter has none or the precision does not use them.
     Untested,
     /// They passed their known-answer test.
     Right {
-        /// True where tiles of all sizes are bit-identical, so that the row count may choose among them.
+        /// True if tiles of all sizes are bit-identical, so that the row count may choose among them.
         by_rows: bool,
     },
-    /// The fault that the test found.
+    /// They failed the test, with this fault.
     Wrong(String),
 }
 
 impl DeviceSetup {
-    /// The adapter with all its features, before any test.
+    /// Selects the adapter with all its features, before any test.
     pub fn new(adapter: AdapterChoice) -> Self {
         DeviceSetup {
             adapter,
@@ -85,7 +85,7 @@ impl DeviceSetup {
             executor.edit_shader(edit);
         }
         executor.fit_tokens(self.fit_tokens);
-        // An edited kernel must not reach the cache that later runs use.
+        // A kernel that was edited for a test must not reach the cache that later runs use.
         if let Some(directory) = self.cache_dir.as_deref().filter(|_| self.shader_edit.is_none()) {
             executor.cache_pipelines_in(directory);
         }
@@ -107,9 +107,9 @@ impl DeviceSetup {
         }
     }
 
-    /// Tests the variants of the matmul that a model of this precision may run: whether cooperative matrices
-    /// are right, and whether the variants chosen by row count are bit-identical. A device that is lost in the
-    /// test of cooperative matrices is opened again and does without them.
+    /// Tests the matmul variants that a model of this precision may run. It tests whether cooperative matrices compute
+    /// correctly, and whether the variants chosen by row count are bit-identical. If the device is lost in the test of
+    /// cooperative matrices, it is opened again and does not use them.
     pub async fn test_variants(
         &mut self,
         executor: &mut Executor,
@@ -128,7 +128,7 @@ impl DeviceSetup {
             && storages == (Storage::F16, Storage::F16)
         {
             self.matrices = match cooperative_fault(executor, &untested, matrices, cache).await {
-                // On software adapters only tests use these sizes, and they compare the bits themselves.
+                // On software adapters, only tests use these sizes, and those tests compare the bits themselves.
                 Ok(None) if own.software => CooperativeMatrices::Right { by_rows: true },
                 Ok(None) => {
                     let by_rows = matrix_tiles_are_bit_identical(executor, matrices, cache).await?;
@@ -143,10 +143,10 @@ impl DeviceSetup {
                 Err(error) => return Err(error),
             };
         }
-        // On software adapters only tests use these variants, and they compare the bits themselves.
+        // On software adapters, only tests use these variants, and those tests compare the bits themselves.
         if !own.software {
             self.by_rows = variants_are_bit_identical(executor, storages, cache).await?;
-            // Texts that are run again in f32 are batched with others too.
+            // Texts that are run again in f32 also share batches with other texts.
             if precision.retries_in_f32() {
                 let again = (precision.weights, Storage::F32);
                 self.by_rows &= variants_are_bit_identical(executor, again, cache).await?;
@@ -155,7 +155,7 @@ impl DeviceSetup {
         Ok(())
     }
 
-    /// The kernels of `plan` at this precision, for reports.
+    /// Describes the kernels of `plan` at this precision, for reports.
     pub fn kernel_choice(
         &self,
         gpu: &Gpu,
@@ -193,7 +193,8 @@ pub struct KernelChoice {
     pub family: String,
     /// How linear layers are computed.
     pub matmul: String,
-    /// Why faster variants are not used: no cooperative matrices for f16 on a GPU, or one tile size only.
+    /// Why faster variants are not used: a GPU runs f16 without cooperative matrices, or only
+    /// one tile size is used.
     pub because: Option<String>,
 }
 

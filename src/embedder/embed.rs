@@ -15,9 +15,9 @@ use crate::files::ModelFiles;
 use crate::gpu::adapter::AdapterSummary;
 use crate::similarity::{Similarities, SimilarityFunction};
 
-/// Turns texts into vectors on a GPU: the same vectors as sentence-transformers' `encode`.
+/// Turns texts into vectors on a GPU. The vectors are those of sentence-transformers' `encode`.
 ///
-/// [`Embedder::builder`] builds one. It has one device; concurrent calls take turns by the batch.
+/// [`Embedder::builder`] makes one. An embedder has one device. Concurrent calls take turns with it, batch by batch.
 #[derive(Debug)]
 pub struct Embedder {
     runner: Runner,
@@ -29,25 +29,25 @@ pub type EmbedderBuilder = ModelBuilder<Embedder>;
 /// Vectors, one row for each text, in the order of the texts.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Embeddings {
-    /// Values of a row.
+    /// The number of values in a row.
     pub dim: usize,
     /// All rows, one after the other. Every value is finite.
     pub values: Vec<f32>,
     /// Indices of the texts that were cut to the model's `max_seq_length`.
     pub truncated: Vec<usize>,
-    /// Texts that were run again with f32 activations, because an activation exceeded the range of 16
+    /// The number of texts that were run again with f32 activations, because an activation exceeded the range of 16
     /// bits.
     pub retried: usize,
-    /// Batches that were run again as smaller ones, because the GPU's memory ran out.
+    /// The number of batches that were split into smaller ones and run again, because the GPU's memory ran out.
     pub halved: usize,
-    /// Tokens of all texts, special tokens included.
+    /// The number of tokens of all texts, special tokens included.
     pub tokens: usize,
 }
 
 /// Refuses rows of different widths.
 ///
 /// # Errors
-/// [`Error::Option`] with both widths.
+/// [`Error::Option`], which names both widths.
 pub(crate) fn check_widths(a: &Embeddings, b: &Embeddings) -> Result<(), Error> {
     if a.dim == b.dim || a.is_empty() || b.is_empty() {
         return Ok(());
@@ -68,7 +68,7 @@ impl Embeddings {
     /// The row of text `i`.
     ///
     /// # Panics
-    /// Panics where there is no text `i`.
+    /// It panics if there is no text `i`.
     pub fn row(&self, i: usize) -> &[f32] {
         &self.values[i * self.dim..(i + 1) * self.dim]
     }
@@ -161,7 +161,7 @@ impl Embedder {
         ModelBuilder::new(files)
     }
 
-    /// How the model runs: the precision requested, the one chosen, and why.
+    /// Returns how the model runs: the precision requested, the precision chosen, and the reasons.
     pub fn precision(&self) -> &Precision {
         self.runner.precision()
     }
@@ -181,13 +181,13 @@ impl Embedder {
         self.runner.notes()
     }
 
-    /// Values of a vector, before `truncate_dim`.
+    /// The number of values in a vector, before `truncate_dim`.
     pub fn dimension(&self) -> usize {
         self.runner.dimension()
     }
 
-    /// Tokens that a text may have, special tokens and prompt included; longer texts are cut. `None` where
-    /// the model names no limit.
+    /// The maximum number of tokens of a text, special tokens and prompt included. Longer texts are cut. `None` if the
+    /// model names no limit.
     pub fn max_seq_length(&self) -> Option<usize> {
         self.runner.max_seq_length()
     }
@@ -197,17 +197,17 @@ impl Embedder {
         self.runner.prompts()
     }
 
-    /// The name of the prompt that is used where the caller names none.
+    /// The name of the prompt that is used if the caller names none.
     pub fn default_prompt_name(&self) -> Option<&str> {
         self.runner.default_prompt_name()
     }
 
-    /// SHA-256 of everything that determines the model's vectors: the configuration as read, the tokenizer
-    /// and every byte of the weights, which are read for it. It is equal for equal files and the same
-    /// version of Vectile.
+    /// SHA-256 of everything that determines the model's vectors: the configuration as read, the tokenizer, and every
+    /// byte of the weights. The call reads all weights. Equal files and the same version of Vectile give an equal
+    /// fingerprint.
     ///
     /// # Errors
-    /// [`Error::File`] where the files can no longer be read.
+    /// [`Error::File`] if the files can no longer be read.
     pub fn fingerprint(&self) -> Result<String, Error> {
         self.runner.fingerprint()
     }
@@ -220,7 +220,7 @@ impl Embedder {
         self.embed_with(texts, &EmbedOptions::default()).await
     }
 
-    /// The vectors of queries, as of sentence-transformers' `encode_query`: [`Embedder::embed_with`] with
+    /// The vectors of queries, like sentence-transformers' `encode_query`. It calls [`Embedder::embed_with`] with
     /// [`EmbedTask::Query`].
     ///
     /// # Errors
@@ -230,8 +230,8 @@ impl Embedder {
         self.embed_with(texts, &EmbedOptions { task, ..EmbedOptions::default() }).await
     }
 
-    /// The vectors of documents, as of sentence-transformers' `encode_document`: [`Embedder::embed_with`]
-    /// with [`EmbedTask::Document`].
+    /// The vectors of documents, like sentence-transformers' `encode_document`. It calls [`Embedder::embed_with`] with
+    /// [`EmbedTask::Document`].
     ///
     /// # Errors
     /// The errors of [`Embedder::embed_with`].
@@ -260,13 +260,13 @@ impl Embedder {
     /// # Ok::<(), vectile::Error>(())
     /// ```
     ///
-    /// On one adapter a text's vector is bit-identical whatever texts it is embedded with, in whatever
+    /// On one adapter, a text's vector is bit-identical, whatever other texts are embedded with it and in whatever
     /// order and batch size. An empty text has a vector, as in sentence-transformers.
     ///
     /// # Errors
-    /// [`Error::Option`] for an unknown prompt or an impossible dimension, [`Error::TooLong`] where
-    /// truncation is refused, [`Error::NonFinite`] for a vector that is infinite or not a number even in
-    /// f32, [`Error::OutOfMemory`] and [`Error::DeviceLost`] from the GPU. No vector is returned then.
+    /// [`Error::Option`] for an unknown prompt or an impossible dimension. [`Error::TooLong`] if truncation is
+    /// refused. [`Error::NonFinite`] for a vector that is infinite or not a number even in f32. [`Error::OutOfMemory`]
+    /// and [`Error::DeviceLost`] from the GPU. After an error, no vector is returned.
     pub async fn embed_with<T: AsRef<str>>(
         &self,
         texts: &[T],
@@ -287,12 +287,12 @@ impl Embedder {
         })
     }
 
-    /// The function that compares the model's vectors: its `similarity_fn_name`, else the cosine.
+    /// The function that compares the model's vectors: its `similarity_fn_name`, or else the cosine.
     pub fn similarity_function(&self) -> SimilarityFunction {
         self.runner.model.config.similarity.unwrap_or_default()
     }
 
-    /// Similarities of every row of `a` with every row of `b`, by the model's
+    /// The similarities of every row of `a` with every row of `b`, computed by the model's
     /// [`similarity_function`](Self::similarity_function).
     ///
     /// ```
@@ -332,11 +332,11 @@ impl Embedder {
         Ok(a.rows().zip(b.rows()).map(|(a, b)| function.score(a, b) as f32).collect())
     }
 
-    /// The token ids of each text as the model sees them: prompt and special tokens included, cut to
+    /// The token ids of each text as the model receives them: with prompt and special tokens, and cut to
     /// `max_seq_length`.
     ///
     /// # Errors
-    /// [`Error::Option`] for an unknown prompt, [`Error::Tokenizer`] where tokenizing fails.
+    /// [`Error::Option`] for an unknown prompt, [`Error::Tokenizer`] if tokenizing fails.
     pub fn tokenize<T: AsRef<str>>(
         &self,
         texts: &[T],
@@ -348,7 +348,7 @@ impl Embedder {
         encoded.into_iter().map(|tokens| tokens.map(|tokens| tokens.ids)).collect()
     }
 
-    /// Cuts a row, then scales it to length one, as `options` say.
+    /// Cuts a row and then scales it to length one, if `options` ask for it.
     ///
     /// # Errors
     /// [`Error::Option`] for an impossible dimension.
@@ -359,7 +359,7 @@ impl Embedder {
     ) -> Result<Vec<f32>, Error> {
         let dim = self.output_dimension(options)?;
         let mut row = row[..dim].to_vec();
-        // A row that has length one already keeps its bits.
+        // A row that already has length one is not changed.
         if options.normalize && !self.runner.normalizes(dim) {
             normalize(&mut row);
         }
@@ -385,7 +385,7 @@ impl Embedder {
         self.runner.prepare_ids(texts, options)
     }
 
-    /// Values of a vector under `options`.
+    /// The number of values in a vector under `options`.
     fn output_dimension(&self, options: &EmbedOptions) -> Result<usize, Error> {
         let all = self.runner.dimension();
         match options.truncate_dim {
@@ -398,8 +398,8 @@ impl Embedder {
         }
     }
 
-    /// The transformer's hidden states of a text under the model's default prompt, `[tokens, hidden]`, to
-    /// test where a vector goes wrong.
+    /// The transformer's hidden states of a text under the model's default prompt, `[tokens, hidden]`. They help to
+    /// find the step at which a vector becomes wrong.
     #[doc(hidden)]
     pub async fn hidden_states(&self, text: &str) -> Result<Vec<f32>, Error> {
         self.runner.hidden_states(text).await

@@ -1,4 +1,4 @@
-//! The memory that a model needs, counted before any is allocated, and the largest batch that fits.
+//! Counts the memory that a model needs before any is allocated, and finds the largest batch that fits.
 
 use std::fmt;
 
@@ -16,30 +16,31 @@ use crate::gpu::host_memory;
 use crate::kernels::{KernelPlan, MAX_BATCH_TOKENS};
 use crate::weights::{Destination, WeightBytes};
 
-/// The smallest token budget that is tried for lack of memory, where the caller sets none.
+/// The minimum token budget that is tried when memory is short and the caller sets no budget.
 const MIN_BATCH_TOKENS: usize = 128;
 
-/// The most bytes of rows in a batch. Rows of a sparse encoder are as wide as the vocabulary.
+/// The maximum bytes of rows in a batch. Rows of a sparse encoder are as wide as the vocabulary.
 const MAX_ROW_BYTES: u64 = 64 << 20;
 
-/// The memory that a model needs, computed from shapes and formats alone. On a software adapter, which
-/// uses the host's memory, all of it is host memory.
+/// The memory that a model needs, computed from shapes and formats alone. A software adapter uses the host's memory,
+/// so all of the model's memory is then host memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct MemoryEstimate {
-    /// Weights on the device, in their storage there.
+    /// Bytes of the weights on the device, in their storage there.
     pub weights: u64,
-    /// Embedding tables that stay on the host because they exceed one binding.
+    /// Bytes of embedding tables that stay on the host because they exceed one binding.
     pub host_tables: u64,
-    /// Host memory for converting and uploading weights, while loading.
+    /// Bytes of host memory that converts and uploads weights during a load.
     pub loading: u64,
-    /// Buffers of a full batch.
+    /// Bytes of the buffers of a full batch.
     pub batch: u64,
     /// The token budget of a batch.
     pub batch_tokens: usize,
 }
 
 impl MemoryEstimate {
-    /// The most bytes in use at once. Nothing runs while weights load, so loading and a batch do not add up.
+    /// The maximum number of bytes in use at once. No batch runs while weights load, so the memory of loading and of a
+    /// batch is not added.
     pub fn peak(&self) -> u64 {
         self.weights + self.host_tables + self.loading.max(self.batch)
     }
@@ -56,7 +57,7 @@ impl fmt::Display for MemoryEstimate {
     }
 }
 
-/// The memory that may be used, and what sets the limit.
+/// The memory that may be used, and the reason for the limit.
 #[derive(Clone, Copy)]
 enum Available {
     /// The bytes that the caller's `max_memory` allows.
@@ -109,13 +110,13 @@ pub(super) struct Fitted {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TokenBudget {
     pub tokens: usize,
-    /// True where the caller set it: it is not reduced to fit memory.
+    /// True if the caller set the budget. It is then not reduced to fit memory.
     pub fixed: bool,
 }
 
 impl TokenBudget {
-    /// The caller's budget, else the default for the class of adapter; in both cases small enough that an
-    /// activation of `widest` values a token fits one binding.
+    /// Chooses the caller's budget, or else the default for the class of adapter. In both cases it is lowered so that
+    /// an activation of `widest` values a token fits one binding.
     pub fn choose(asked: Option<usize>, adapter: &AdapterSummary, widest: usize) -> Self {
         let default = if adapter.is_software() { 2048 } else { 16384 };
         let bytes = adapter.max_binding_bytes.min(adapter.max_buffer_bytes).min(i32::MAX as u64);
@@ -125,17 +126,17 @@ impl TokenBudget {
     }
 }
 
-/// The most texts of a batch: their rows fit one binding.
+/// The maximum number of texts in a batch, so that their rows fit one binding.
 pub(super) fn max_batch_texts(dimension: usize, adapter: &AdapterSummary) -> usize {
     let row = (dimension.next_multiple_of(4) * 4) as u64;
     let bytes = adapter.max_binding_bytes.min(MAX_ROW_BYTES);
     usize::try_from(bytes / row).unwrap_or(usize::MAX).max(1)
 }
 
-/// Estimates the memory that the model needs, with the budget reduced until it fits, unless it is fixed.
+/// Estimates the memory that the model needs. The token budget is reduced until the model fits, unless it is fixed.
 ///
 /// # Errors
-/// [`Error::TooLarge`] where the model does not fit; errors of missing or misshapen tensors.
+/// [`Error::TooLarge`] if the model does not fit; errors about missing or misshapen tensors.
 pub(super) fn fit(
     model: &Model,
     precision: &Precision,
@@ -183,7 +184,7 @@ pub(super) fn fit(
 /// The pipelines that the model needs for a text of one token, each once.
 ///
 /// # Errors
-/// Errors of missing or misshapen tensors.
+/// Errors about missing or misshapen tensors.
 pub(super) fn kernels(
     model: &Model,
     precision: &Precision,
@@ -193,10 +194,10 @@ pub(super) fn kernels(
     Ok(pipelines_of(std::iter::once(&one_token_graph(model, precision, plan, adapter)?)))
 }
 
-/// The graph of a text of one token, made without loading weights.
+/// Builds the graph of a text of one token, without loading weights.
 ///
 /// # Errors
-/// Errors of missing or misshapen tensors.
+/// Errors about missing or misshapen tensors.
 pub(super) fn one_token_graph(
     model: &Model,
     precision: &Precision,
@@ -208,14 +209,15 @@ pub(super) fn one_token_graph(
     Ok(assembly.graph(plan, precision, &PackedBatch::uniform(1, 1)).graph)
 }
 
-/// Batches of one short query and of one longer text: few rows use other variants of kernels than many.
+/// A batch of one short query, and one of a longer text. A batch with few rows uses other kernel variants than one
+/// with many.
 fn singles(model: &Model, tokens: usize) -> [PackedBatch; 2] {
     let longest = model.tokenizer.limit().unwrap_or(512).clamp(1, tokens);
     [12, 128].map(|length| PackedBatch::uniform(length.min(longest), 1))
 }
 
-/// Full batches of `tokens` tokens: one of the longest texts, and one of as many short texts as a batch may
-/// hold, where rows take most of the memory.
+/// Full batches of `tokens` tokens. One has the longest texts, the other as many short texts as a batch may hold. With
+/// short texts, rows take most of the memory.
 fn batches(model: &Model, adapter: &AdapterSummary, tokens: usize) -> [PackedBatch; 2] {
     let longest = model.tokenizer.limit().unwrap_or(512).clamp(1, tokens);
     let shortest = longest.min(4);

@@ -1,6 +1,6 @@
-//! Models from their files to results: the only room that knows the whole way.
+//! The models, from their files to results. No other module knows all the steps.
 //!
-//! Read it in this order; every file uses only files above it:
+//! The modules in reading order; each uses only modules above it:
 //!
 //! | where | what |
 //! |---|---|

@@ -1,4 +1,4 @@
-//! A model on the host: configuration, tokenizer, the headers of its weights.
+//! A model on the host: its configuration, its tokenizer, and the headers of its weights.
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -11,7 +11,7 @@ use crate::models::{Head, Step, Transformer};
 use crate::tokenize::{Tokenizer, Tokens};
 use crate::weights::{WeightFiles, digest_source, hex};
 
-/// Columns of the vocabulary whose logits are in memory at once, for all tokens of a batch: at most the
+/// The number of vocabulary columns whose logits are in memory at once, for all tokens of a batch. It is at most the
 /// width of a base model's intermediate layer.
 pub(super) const VOCABULARY_BLOCK: usize = 2048;
 
@@ -27,20 +27,20 @@ pub(super) struct Model {
     /// The head that comes with the transformer's checkpoint, for kinds of model that use one.
     pub head: Option<Head>,
     pub tokenizer: Tokenizer,
-    /// Values of a row that the device computes.
+    /// The number of values in a row that the device computes.
     pub dimension: usize,
-    /// False where pooling leaves the prompt's tokens out.
+    /// False if pooling leaves out the prompt's tokens.
     pub include_prompt: bool,
 }
 
 /// A module of the model, in the order of application.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ModuleSummary {
-    /// `Transformer`, `StaticEmbedding`, `model2vec`, `Pooling`, `Dense`, `LayerNorm` or `Normalize`; for
-    /// steps of a head also `Vocabulary` and `LogitScore`; for steps on the host `Activation`, `Weights`,
-    /// `Queries` or `Documents`.
+    /// `Transformer`, `StaticEmbedding`, `model2vec`, `Pooling`, `Dense`, `LayerNorm` or `Normalize`. Steps of a head
+    /// may also be `Vocabulary` or `LogitScore`. Steps on the host are `Activation`, `Weights`, `Queries` or
+    /// `Documents`.
     pub kind: String,
-    /// Its settings, in words.
+    /// The module's settings, in words.
     pub settings: String,
 }
 
@@ -51,7 +51,7 @@ impl ModuleSummary {
 }
 
 impl Model {
-    /// The dtype that the checkpoint declares, or that of its first floating-point tensor.
+    /// The dtype that the checkpoint declares, or else the dtype of its first floating-point tensor.
     pub fn checkpoint_dtype(&self) -> CheckpointDtype {
         CheckpointDtype::find(
             |field| self.config.transformer.raw(field),
@@ -59,7 +59,7 @@ impl Model {
         )
     }
 
-    /// Values of the widest activation of a token.
+    /// The number of values in the widest activation of a token.
     pub fn widest(&self) -> usize {
         let widest = self.transformer.facts().widest;
         let columns = |module: &Module| match module {
@@ -78,7 +78,7 @@ impl Model {
         }
     }
 
-    /// Refuses token types beyond the model's table, which a GPU would silently turn into a wrong row.
+    /// Refuses token types beyond the model's table. A GPU would read a wrong row for them without an error.
     pub fn check_types(&self, tokens: &Tokens) -> Result<(), Error> {
         let rows = self.transformer.facts().type_rows.map_or(u32::MAX, |rows| rows as u32);
         let Some(id) = tokens.type_ids.iter().find(|id| **id >= rows) else { return Ok(()) };
@@ -91,8 +91,8 @@ impl Model {
         std::iter::once(&self.weights).chain(self.module_weights.iter().flatten())
     }
 
-    /// SHA-256 of every byte of the weights: the transformer's files first, in order of their names, then
-    /// those of the modules. For a model of one file it is the digest of that file.
+    /// SHA-256 of every byte of the weights: the transformer's files first, in order of their names, then the modules'
+    /// files. For a model with one weight file, it is the digest of that file.
     pub fn weights_sha256(&self) -> Result<String, Error> {
         let mut digest = Sha256::new();
         for weights in self.weight_files() {
@@ -101,8 +101,8 @@ impl Model {
         Ok(hex(digest))
     }
 
-    /// SHA-256 of everything that determines the model's vectors: the configuration as read, the tokenizer
-    /// and every byte of the weights.
+    /// SHA-256 of everything that determines the model's vectors: the configuration as read, the tokenizer, and every
+    /// byte of the weights.
     pub fn fingerprint(&self) -> Result<String, Error> {
         let mut digest = Sha256::new_with_prefix(self.verdict_name()?);
         digest.update(format!("\n{:?}\n", self.config));
@@ -110,9 +110,8 @@ impl Model {
         Ok(hex(digest))
     }
 
-    /// A name under which `vectile verify` stores its verdict on the model. It is cheap to compute: a
-    /// digest of Vectile's version, the config, the tokenizer, and the names, lengths and headers of the
-    /// weights.
+    /// The name under which `vectile verify` stores its verdict on the model. It is a digest of Vectile's version, the
+    /// config, the tokenizer, and the names, lengths and headers of the weight files, so it is cheap to compute.
     pub fn verdict_name(&self) -> Result<String, Error> {
         let mut digest = Sha256::new_with_prefix(env!("CARGO_PKG_VERSION"));
         let prefix = &self.config.weights_prefix;

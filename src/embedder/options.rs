@@ -1,16 +1,16 @@
-//! The options of a call.
+//! The options with which a model is called.
 
 use std::str::FromStr;
 
 use crate::error::Error;
 
-/// How to handle a text with more tokens than the model takes.
+/// The treatment of a text with more tokens than the model takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub enum OnTooLong {
     /// Cut it to `max_seq_length`, as sentence-transformers does, and report it.
     #[default]
     Truncate,
-    /// Fail with [`Error::TooLong`], which names the text.
+    /// Fail with [`Error::TooLong`], which names the text that is too long.
     Error,
 }
 
@@ -63,24 +63,24 @@ impl EmbedTask {
     }
 }
 
-/// How to embed texts. Fields are the arguments of the same names of sentence-transformers' `encode`.
+/// Options for embedding texts. Fields have the names of the arguments of sentence-transformers' `encode`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct EmbedOptions {
-    /// The name of the model's prompt to put before each text. Without it and without `prompt`, the
+    /// The name of the model's prompt to put before each text. If neither `prompt_name` nor `prompt` is set, the
     /// model's default prompt is used, if it has one.
     pub prompt_name: Option<String>,
     /// The prompt itself, put before each text. The empty string disables the default prompt.
     pub prompt: Option<String>,
-    /// Without `prompt_name` and `prompt`, selects the prompt of this task instead of the default one:
-    /// `query` for queries; for documents the first of `document`, `passage` and `corpus` that the model
-    /// has. Every model has `query` and `document`; they are empty unless its files set them.
+    /// If neither `prompt_name` nor `prompt` is set, the task selects the prompt instead of the default prompt. The
+    /// prompt for queries is `query`. For documents it is the first of `document`, `passage` and `corpus` that the
+    /// model has. Every model has `query` and `document`; they are empty unless its files set them.
     pub task: Option<EmbedTask>,
-    /// Cuts vectors to this many dimensions, after the model's own normalization. Without it, the
-    /// model's own `truncate_dim` applies, if it has one.
+    /// Cuts vectors to this number of dimensions, after the model's own normalization. If it is `None`, the model's
+    /// own `truncate_dim` applies, if it has one.
     pub truncate_dim: Option<usize>,
-    /// Scales vectors to length one, after cutting. Vectors that the model itself normalizes keep their
-    /// bits unless they are cut.
+    /// Scales vectors to length one, after cutting. If the model itself normalizes its vectors, they are not changed
+    /// unless they are cut.
     pub normalize: bool,
-    /// How to handle texts that are too long.
+    /// The treatment of texts that are too long.
     pub on_too_long: OnTooLong,
 }

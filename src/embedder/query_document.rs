@@ -1,4 +1,4 @@
-//! How a multi-vector encoder treats queries and documents: lengths, padding, tokens left out.
+//! The treatment of queries and documents by a multi-vector encoder: lengths, padding, and tokens that are left out.
 
 use std::collections::HashSet;
 
@@ -16,18 +16,18 @@ pub(super) struct QueryDocument {
     pub document: Role,
 }
 
-/// The treatment of one of the two.
+/// The treatment of texts of one role.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Role {
-    /// The most tokens of a text; `None` for no limit.
+    /// The maximum number of tokens of a text; `None` for no limit.
     pub limit: Option<usize>,
     /// The tokens that pad a short text.
     pub padding: Option<QueryPadding>,
-    /// Tokens without a vector.
+    /// The tokens that have no vector.
     pub left_out: HashSet<u32>,
 }
 
-/// Refuses settings under which no query or document could run.
+/// Refuses settings with which no query or no document could run.
 pub(super) fn check(model: &Model) -> Result<(), Error> {
     match model.config.kind {
         KindConfig::MultiVector(_) => QueryDocument::read(model).map(|_| ()),
@@ -71,7 +71,7 @@ impl QueryDocument {
     }
 }
 
-/// The padding of queries, checked to be tokens that the transformer takes in that place.
+/// The padding of queries. It is checked that the transformer accepts the padding tokens in their positions.
 fn query_padding(model: &Model) -> Result<Option<QueryPadding>, Error> {
     let KindConfig::MultiVector(multi) = &model.config.kind else { return Ok(None) };
     let Some(expansion) = &multi.expansion else { return Ok(None) };

@@ -13,11 +13,11 @@ use crate::error::Error;
 use crate::files::ModelFiles;
 use crate::gpu::adapter::AdapterSummary;
 
-/// Scores pairs of texts on a GPU: the same scores as sentence-transformers' `CrossEncoder`.
+/// Scores pairs of texts on a GPU. The scores are those of sentence-transformers' `CrossEncoder`.
 ///
-/// [`Reranker::builder`] builds one, with the settings of an [`Embedder`](crate::Embedder). The promises of
-/// an embedder hold here too: the dtype policy, texts run again in f32 where 16 bits do not suffice,
-/// recovery of a lost device, and scores that are bit-identical in any batch.
+/// [`Reranker::builder`] makes one, with the settings of an [`Embedder`](crate::Embedder). The guarantees of an
+/// embedder apply: it follows the dtype policy, runs texts again in f32 if 16 bits do not suffice, and recovers a lost
+/// device. Scores are bit-identical in any batch.
 #[derive(Debug)]
 pub struct Reranker {
     runner: Runner,
@@ -28,35 +28,36 @@ pub struct Reranker {
 /// The builder of a [`Reranker`].
 pub type RerankerBuilder = ModelBuilder<Reranker>;
 
-/// How to score pairs. Fields are the arguments of the same names of sentence-transformers' `predict`.
+/// Options for scoring pairs. Fields have the names of the arguments of sentence-transformers' `predict`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RerankOptions {
-    /// The name of the model's prompt to put before the first text of each pair. Without it and without
-    /// `prompt`, the model's default prompt is used, if it has one. A model with a chat template takes the
-    /// prompt as the message of the role `system`, where rerankers that follow instructions have theirs:
+    /// The name of the model's prompt to put before the first text of each pair. If neither `prompt_name` nor `prompt`
+    /// is set, the model's default prompt is used, if it has one. A model with a chat template takes the prompt as the
+    /// message with the role `system`. This is where rerankers that follow instructions expect the instruction;
     /// Qwen3-Reranker's template writes it after `<Instruct>: `.
     pub prompt_name: Option<String>,
     /// The prompt itself. The empty string disables the default prompt.
     pub prompt: Option<String>,
-    /// How to handle pairs that are too long.
+    /// The treatment of pairs that are too long.
     pub on_too_long: OnTooLong,
 }
 
 /// Scores, one row for each pair, in the order of the pairs.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Scores {
-    /// Scores of a pair: the model's labels.
+    /// The number of scores of a pair, one for each label of the model.
     pub labels: usize,
     /// All rows, one after the other. Every value is finite.
     pub values: Vec<f32>,
     /// Indices of the pairs that were cut to the model's length. The longer text is cut first. A text that a
     /// chat template rendered is cut before the part that the template writes last.
     pub truncated: Vec<usize>,
-    /// Pairs that were run again with f32 activations, because an activation exceeded the range of 16 bits.
+    /// The number of pairs that were run again with f32 activations, because an activation exceeded the range of 16
+    /// bits.
     pub retried: usize,
-    /// Batches that were run again as smaller ones, because the GPU's memory ran out.
+    /// The number of batches that were split into smaller ones and run again, because the GPU's memory ran out.
     pub halved: usize,
-    /// Tokens of all pairs, special tokens included.
+    /// The number of tokens of all pairs, special tokens included.
     pub tokens: usize,
 }
 
@@ -80,9 +81,9 @@ impl Scores {
 /// A document and its score.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ranked {
-    /// Its index in the caller's list.
+    /// The document's index in the caller's list.
     pub index: usize,
-    /// Its relevance to the query.
+    /// The document's relevance to the query.
     pub score: f32,
 }
 
@@ -97,7 +98,7 @@ impl TextModel for Reranker {
             return Err(Error::Internal("a reranker was loaded as another kind".to_owned()));
         };
         runner.model.tokenizer.check_pairs()?;
-        // The logits of a language model's answers make one score.
+        // A language model's answers have several logits and one score.
         let labels = if scoring.answers.is_some() { 1 } else { runner.model.dimension };
         let default = match labels {
             1 => DenseActivation::Sigmoid,
@@ -177,7 +178,7 @@ impl Reranker {
         ModelBuilder::new(files)
     }
 
-    /// How the model runs: the precision requested, the one chosen, and why.
+    /// Returns how the model runs: the precision requested, the precision chosen, and the reasons.
     pub fn precision(&self) -> &Precision {
         self.runner.precision()
     }
@@ -197,7 +198,7 @@ impl Reranker {
         self.labels
     }
 
-    /// Tokens that a pair may have, special tokens included; longer pairs are cut. `None` where the model
+    /// The maximum number of tokens of a pair, special tokens included. Longer pairs are cut. `None` if the model
     /// names no limit.
     pub fn max_seq_length(&self) -> Option<usize> {
         self.runner.max_seq_length()
@@ -219,19 +220,19 @@ impl Reranker {
         self.predict_with(pairs, &RerankOptions::default()).await
     }
 
-    /// The scores of pairs, `[pairs, labels]`: the logits of the model's classification head under its
-    /// activation function. The model's files name the function; without a name it is sigmoid for one label
-    /// and none for several. A language model's score is the logit of `yes` minus that of `no`, or the one
-    /// logit where its LogitScore names no other token. Under sigmoid the difference is the probability of
-    /// `yes` among the two.
+    /// The scores of pairs, `[pairs, labels]`: the logits of the model's classification head under its activation
+    /// function. The model's files name the function. If they name none, it is sigmoid for one label and no function
+    /// for several. A language model's score is the logit of `yes` minus the logit of `no`. If its `LogitScore` names
+    /// only one token, the score is the logit of that token. Under sigmoid, the difference becomes the probability of
+    /// `yes` among the two answers.
     ///
     /// A model with a chat template reads a pair as the template renders it, as in sentence-transformers. A
     /// template that leaves out one of the texts is refused when the model is loaded.
     ///
-    /// On one adapter a pair's scores are bit-identical whatever pairs they are computed with.
+    /// On one adapter, a pair's scores are bit-identical, whatever other pairs are computed with it.
     ///
     /// # Errors
-    /// The errors of [`Embedder::embed_with`](crate::Embedder::embed_with); a "text" in a message is a pair.
+    /// The errors of [`Embedder::embed_with`](crate::Embedder::embed_with). In their messages, a "text" is a pair.
     pub async fn predict_with<A: AsRef<str>, B: AsRef<str>>(
         &self,
         pairs: &[(A, B)],
@@ -261,7 +262,8 @@ impl Reranker {
         }
     }
 
-    /// The documents by their relevance to a query, the most relevant first; of equals, the earlier one.
+    /// The documents by their relevance to a query, the most relevant first. Among equal scores, the earlier document
+    /// comes first.
     ///
     /// ```
     /// use vectile::{ModelFiles, Reranker, block_on};
@@ -278,8 +280,8 @@ impl Reranker {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Unsupported`] where the model has several labels, as none of them is the relevance; else
-    /// those of [`Reranker::predict_with`].
+    /// [`Error::Unsupported`] if the model has several labels, since none of them is the relevance. Otherwise the
+    /// errors of [`Reranker::predict_with`].
     pub async fn rank<T: AsRef<str>>(
         &self,
         query: &str,
@@ -302,7 +304,7 @@ impl Reranker {
     /// Refuses a model with several scores for a pair.
     ///
     /// # Errors
-    /// [`Error::Unsupported`], which names the field.
+    /// [`Error::Unsupported`], which names the config field.
     pub fn check_ranks(&self) -> Result<(), Error> {
         match self.labels() {
             1 => Ok(()),
@@ -322,10 +324,10 @@ impl Reranker {
         self.runner.lose_device().await;
     }
 
-    /// The token ids and token types of each pair as the model sees them.
+    /// The token ids and token types of each pair as the model receives them.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] where tokenizing fails.
+    /// [`Error::Tokenizer`] if tokenizing fails.
     #[doc(hidden)]
     pub fn tokenize(&self, pairs: &[(&str, &str)]) -> Result<Vec<[Vec<u32>; 2]>, Error> {
         let prompt = self.runner.prompt(PromptChoice::default())?.unwrap_or_default();
@@ -340,7 +342,7 @@ fn activate(activation: DenseActivation, x: f64) -> f32 {
         DenseActivation::Sigmoid => 1.0 / (1.0 + (-x).exp()),
         DenseActivation::Tanh => x.tanh(),
         DenseActivation::Relu => x.max(0.0),
-        // Reading the config refuses all others but the identity.
+        // The config reader refuses all other activations except the identity.
         _ => x,
     };
     y as f32

@@ -11,11 +11,11 @@ use crate::error::Error;
 /// A loaded model of any kind: [`Embedder`](crate::Embedder), [`Reranker`](crate::Reranker),
 /// [`SparseEncoder`](crate::SparseEncoder) or [`MultiVectorEncoder`](crate::MultiVectorEncoder).
 ///
-/// A [`ModelBuilder`](crate::ModelBuilder) makes one, and [`stream`](crate::stream::stream) runs any of them.
-/// Every kind goes the same way: [`prepare`](Self::prepare) tokenizes inputs on the host,
-/// [`run`](Self::run) computes a row for each on the device, [`finish`](Self::finish) turns a row into a
-/// result. Errors of one input stand in its place, at every step. The methods of the types themselves do
-/// the same in one call.
+/// A [`ModelBuilder`](crate::ModelBuilder) makes one, and [`stream`](crate::stream::stream) runs any of them. The
+/// steps are the same for every kind. [`prepare`](Self::prepare) tokenizes inputs on the host, [`run`](Self::run)
+/// computes a row for each input on the device, and [`finish`](Self::finish) turns a row into a result. If an input
+/// has an error at any step, the error takes the place of its result. The methods of the types themselves do all steps
+/// in one call.
 pub trait TextModel: Sized + Send + Sync {
     /// The kind of model that the files must hold.
     const KIND: ModelKind;
@@ -37,19 +37,19 @@ pub trait TextModel: Sized + Send + Sync {
     #[doc(hidden)]
     fn runner(&self) -> &Runner;
 
-    /// Makes an input of a text: the text itself, or for a reranker the pair of `query` and the text.
+    /// Makes an input from a text: the text itself, or for a reranker the pair of `query` and the text.
     #[doc(hidden)]
     fn input<'a>(query: &'a str, text: &'a str) -> Self::Input<'a>;
 
-    /// Bytes of an input, to estimate its tokens.
+    /// The number of bytes of an input, to estimate its number of tokens.
     #[doc(hidden)]
     fn bytes(input: Self::Input<'_>) -> usize;
 
-    /// Tokenizes inputs. It uses the host alone, and any thread may call it. `first` is the index of the
-    /// first input in the caller's list, for messages.
+    /// Tokenizes inputs. It runs on the host alone, and any thread may call it. `first` is the index of the first
+    /// input in the caller's list, for messages.
     ///
     /// # Errors
-    /// Errors of the options.
+    /// Errors about the options.
     #[doc(hidden)]
     fn prepare(
         &self,
@@ -58,11 +58,11 @@ pub trait TextModel: Sized + Send + Sync {
         options: &Self::Options,
     ) -> Result<Vec<Result<Prepared, Error>>, Error>;
 
-    /// Runs the texts that `more` gives, until it gives none, and hands the row of each to `take`, in
-    /// order. Batches are made here; the next one is prepared while the device runs two.
+    /// Runs the texts that `more` returns, until it returns none, and passes the row of each to `take`, in order.
+    /// Batches are made here. The next batch is prepared while the device runs two.
     ///
     /// # Errors
-    /// Errors of the device, and the first of `more` and `take`.
+    /// Errors of the device, and the first error of `more` or `take`.
     #[doc(hidden)]
     fn run<P: Borrow<Prepared>>(
         &self,
@@ -75,7 +75,7 @@ pub trait TextModel: Sized + Send + Sync {
     /// Turns the row of a prepared input into its result.
     ///
     /// # Errors
-    /// Errors of the options.
+    /// Errors about the options.
     #[doc(hidden)]
     fn finish(
         &self,
@@ -84,24 +84,24 @@ pub trait TextModel: Sized + Send + Sync {
         options: &Self::Options,
     ) -> Result<Self::Row, Error>;
 
-    /// Values of a result: of a vector, the scores of a pair, the tokens of a sparse vector's vocabulary,
-    /// the values of one token's vector.
+    /// The width of a result: the number of values in a vector, scores of a pair, tokens in a sparse vector's
+    /// vocabulary, or values in one token's vector.
     fn dimension(&self) -> usize;
 
-    /// Tokens that an input may have under these options; longer ones are cut. `None` for no limit.
+    /// The maximum number of tokens of an input under these options. Longer inputs are cut. `None` for no limit.
     fn max_tokens(&self, options: &Self::Options) -> Option<usize>;
 
-    /// The most bytes of a row as the device computes it.
+    /// The maximum bytes of a row as the device computes it.
     #[doc(hidden)]
     fn row_bytes(&self, options: &Self::Options) -> usize;
 
-    /// The name of the function that compares results; `None` where results are scores already.
+    /// The name of the function that compares results; `None` if results are scores already.
     #[doc(hidden)]
     fn similarity_name(&self) -> Option<&'static str> {
         None
     }
 
-    /// The steps that follow on the host, for `vectile inspect`.
+    /// The steps that follow on the host, described for `vectile inspect`.
     #[doc(hidden)]
     fn describe(&self) -> Vec<ModuleSummary>;
 }
@@ -109,15 +109,15 @@ pub trait TextModel: Sized + Send + Sync {
 /// The counts of a call.
 #[derive(Debug, Default)]
 pub(super) struct CallCounts {
-    /// Indices of the inputs that were cut.
+    /// Indices of the inputs that were cut to the maximum length.
     pub truncated: Vec<usize>,
-    /// Tokens of all inputs, special tokens included.
+    /// The number of tokens of all inputs, special tokens included.
     pub tokens: usize,
     pub run: RunCounts,
 }
 
-/// Encodes any number of inputs and hands each result to `take`, in order. Inputs are tokenized about a
-/// batch at a time, while the device runs the batches before.
+/// Encodes any number of inputs and passes each result to `take`, in order. Inputs are tokenized about a batch at a
+/// time, while the device runs earlier batches.
 ///
 /// # Errors
 /// The first error of an input, of the options or of the device.
@@ -148,7 +148,7 @@ pub(super) async fn encode_all<M: TextModel>(
     Ok(CallCounts { run, ..counts })
 }
 
-/// Inputs in portions of about a batch each, so that tokenizing one overlaps with running another.
+/// Splits inputs into portions of about a batch each, so that tokenizing one portion overlaps with running another.
 struct Portions<'a, T> {
     inputs: &'a [T],
     done: usize,
@@ -156,7 +156,7 @@ struct Portions<'a, T> {
 }
 
 impl<'a, T> Portions<'a, T> {
-    /// Portions for batches of `batch_tokens` tokens, at about four bytes a token.
+    /// Makes portions for batches of `batch_tokens` tokens, at about four bytes a token.
     fn new(inputs: &'a [T], batch_tokens: usize) -> Self {
         Portions { inputs, done: 0, bytes: batch_tokens.saturating_mul(4) }
     }

@@ -1,7 +1,7 @@
 //! Renders a pair of texts through a model's chat template, for rerankers that are language models.
 //!
-//! As in sentence-transformers, the first text is a message with the role `query`, the second has the role
-//! `document`, and a prompt becomes a message with the role `system` before them.
+//! The messages are those of sentence-transformers. The first text is a message with the role `query`, and the second
+//! text has the role `document`. A prompt becomes a message with the role `system` before them.
 
 use std::collections::BTreeMap;
 
@@ -12,11 +12,11 @@ use serde::Deserialize;
 use crate::config::ChatTemplate;
 use crate::error::Error;
 
-/// The maximum cost of one rendering: about this many steps, or 64 times as many bytes. A pair that fits
-/// a model's length limit costs a thousandth of it.
+/// The maximum cost of one rendering: about this many steps, or 64 times as many bytes. A pair within a model's length
+/// limit costs a thousandth of it.
 const FUEL: u64 = 2_000_000;
 const NAME: &str = "chat";
-/// Pairs that differ in one text. If a template renders two of them alike, it ignores that text.
+/// Pairs that differ from each other in one text. If a template renders two of them alike, it ignores that text.
 const PROBES: [[&str; 2]; 3] = [["alpha", "bravo"], ["charlie", "bravo"], ["alpha", "foxtrot"]];
 
 /// A chat template, compiled and checked.
@@ -30,7 +30,7 @@ pub(super) struct Chat {
 }
 
 impl Chat {
-    /// Compiles a template. Refuses one that is not valid Jinja or does not write both texts of a pair.
+    /// Compiles a template. Refuses a template that is not valid Jinja, or that does not write both texts of a pair.
     pub fn new(template: &ChatTemplate) -> Result<Self, Error> {
         let mut environment = Environment::new();
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
@@ -79,7 +79,7 @@ impl Chat {
         Ok(())
     }
 
-    /// Renders a pair to text.
+    /// Renders a pair of texts, with an optional prompt, to one text.
     ///
     /// # Errors
     /// [`Error::Tokenizer`] if the template fails or exceeds its fuel.

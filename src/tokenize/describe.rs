@@ -1,4 +1,4 @@
-//! Tokens with their places in the text, for display.
+//! Tokens with their positions in the text, for display.
 
 use tokenizers::{Encoding, PostProcessor, Token, TruncationDirection};
 
@@ -28,12 +28,12 @@ impl Tokenizer {
         self.side == TruncationDirection::Left
     }
 
-    /// Whether a chat template writes pairs, so that a single text cannot be tokenized for the model.
+    /// Returns true if a chat template renders pairs, so that a single text cannot be tokenized for the model.
     pub fn has_chat_template(&self) -> bool {
         self.chat.is_some()
     }
 
-    /// The text that token ids stand for.
+    /// Returns the text for which token ids stand.
     ///
     /// # Errors
     /// [`Error::Tokenizer`] if the tokenizer's decoder fails.
@@ -41,8 +41,8 @@ impl Tokenizer {
         self.guard(|| self.inner.decode(ids, skip_special_tokens))
     }
 
-    /// Returns all tokens of a text that includes its prompt, without truncation. `special` includes the
-    /// tokens that the post-processor adds.
+    /// Returns all tokens of a text that includes its prompt, without truncation. If `special` is true, the tokens
+    /// that the post-processor adds are included.
     pub fn describe(&self, text: &str, special: bool) -> Result<Vec<Piece>, Error> {
         let whole = self.model2vec.as_ref().map_or(text, |rules| rules.cut(text));
         let unknown = self.model2vec.as_ref().and_then(|rules| rules.unknown);

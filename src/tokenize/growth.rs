@@ -6,10 +6,11 @@ use serde_json::Value;
 
 use crate::error::Error;
 
-/// The maximum factor by which a normalizer may lengthen a text. Published ones at most triple it.
+/// The maximum factor by which a normalizer may lengthen a text. Published normalizers at most triple it.
 const MAX_GROWTH: f64 = 1000.0;
 
-/// Refuses a normalizer that can lengthen a text too much: eight steps can turn a word into a gigabyte.
+/// Refuses a normalizer that can lengthen a text too much. Without a limit, eight steps can turn a word into a
+/// gigabyte.
 pub(super) fn check_growth(file: &str, normalizer: Option<&Value>) -> Result<(), Error> {
     let grows = normalizer.map_or(1.0, growth);
     if grows <= MAX_GROWTH {
@@ -21,11 +22,11 @@ pub(super) fn check_growth(file: &str, normalizer: Option<&Value>) -> Result<(),
     Err(Error::tokenizer(file, problem))
 }
 
-/// The length, in characters, that one character of the input can have after some of the steps.
+/// The maximum length, in characters, that one character of the input can have after some of the steps.
 struct Lengths {
-    /// Characters that a pattern or a replacement names.
+    /// The lengths of characters that a pattern or a replacement names.
     named: BTreeMap<char, f64>,
-    /// Every other character.
+    /// The length of every other character.
     other: f64,
 }
 
@@ -50,9 +51,9 @@ impl Lengths {
 
 /// Returns an upper bound on the factor by which a normalizer lengthens a text.
 ///
-/// The steps are taken from the last to the first. Before a step, a character counts for the length of what the
-/// later steps make of it or of its replacement. Replacing every "." by " . " thus triples a full stop but does
-/// not add to the growth of a comma, while replacing "a" by "aa" twice multiplies.
+/// The steps are taken from the last to the first. For each step, a character counts for the length that the later
+/// steps give to it or to its replacement. Replacing every "." by " . " thus triples a full stop, and does not
+/// lengthen a comma. Replacing "a" by "aa" twice multiplies the two factors.
 pub(super) fn growth(normalizer: &Value) -> f64 {
     let mut steps = Vec::new();
     flatten(normalizer, &mut steps);
@@ -109,8 +110,8 @@ fn flatten<'a>(normalizer: &'a Value, steps: &mut Vec<&'a Value>) {
     }
 }
 
-/// Returns true unless every match of the expression has at least one character. Expressions that only a
-/// backtracking engine reads count as true.
+/// Returns true unless every match of the expression has at least one character. It also returns true for an
+/// expression that only a backtracking engine can read.
 fn may_match_nothing(regex: &str) -> bool {
     let parsed = regex_syntax::parse(regex);
     parsed.ok().and_then(|parsed| parsed.properties().minimum_len()).is_none_or(|len| len == 0)

@@ -18,11 +18,11 @@ use crate::config::{FirstModule, JsonFile, KindConfig, ModelConfig};
 use crate::error::Error;
 use crate::files::ModelFiles;
 
-/// In bytes. Published files reach 40 MB (a Unigram model of half a million pieces).
+/// The maximum size of the file in bytes. Published files reach 40 MB (a Unigram model of half a million pieces).
 const MAX_FILE: u64 = 64_000_000;
 
-/// Texts that exercise unusual paths of a tokenizer. All are tokenized at load, so that a file that fails
-/// on one of them is refused before it is used.
+/// Texts that exercise unusual paths of a tokenizer. All are tokenized at load, so that a file that fails on one of
+/// them is refused.
 const PROBES: [&str; 22] = [
     "",
     " ",
@@ -49,11 +49,12 @@ const PROBES: [&str; 22] = [
 ];
 
 impl Tokenizer {
-    /// Loads the model's tokenizer and tries it on probe texts. Every id is checked to be a row of the table.
+    /// Loads the model's tokenizer and tries it on probe texts. Every token id is checked to be a row of the embedding
+    /// table.
     ///
-    /// The table may have more rows than the vocabulary has tokens, because many tables are padded.
-    /// `position_limit` is the transformer's number of positions, if that is bounded. `version` overrides the
-    /// version of transformers that the model was published for.
+    /// The table may have more rows than the vocabulary has tokens, because many tables are padded. `position_limit`
+    /// is the transformer's number of positions, if there is a limit. `version` overrides the version of transformers
+    /// for which the model was published.
     pub fn load(
         files: &ModelFiles,
         config: &ModelConfig,
@@ -72,7 +73,7 @@ impl Tokenizer {
         let mut inner = parse(&file, contents)?;
         inner.with_padding(None);
         guard(&file, "cannot be used", || inner.with_truncation(None).map(|_| ()))?;
-        // Static models read only tokenizer.json.
+        // Static models read no file besides tokenizer.json.
         let beside = match config.input {
             FirstModule::Transformer => {
                 Some(BesideFiles::load(files, prefix, &config.transformer, version)?)
@@ -92,7 +93,7 @@ impl Tokenizer {
             FirstModule::Transformer => inner.get_post_processor().cloned(),
             FirstModule::StaticEmbedding | FirstModule::Model2vec => None,
         };
-        // For a static model, sentence-transformers keeps the truncation written in its tokenizer.json.
+        // For a static model, sentence-transformers uses the truncation that its tokenizer.json states.
         let written = outline.truncation.as_ref().and_then(|written| written.max_length);
         let limit = match config.input {
             FirstModule::StaticEmbedding => written,
@@ -135,7 +136,8 @@ impl Tokenizer {
         Ok(tokenizer)
     }
 
-    /// Refuses an empty vocabulary. Tokens beyond the table only give a note: a text that uses one is refused.
+    /// Refuses an empty vocabulary. If tokens lie beyond the table, a note is added, and a text that uses one is
+    /// refused.
     fn check_vocabulary(&mut self) -> Result<(), Error> {
         let vocabulary = self.inner.get_vocab(true);
         if vocabulary.is_empty() {
@@ -183,7 +185,8 @@ fn parse(file: &str, contents: &[u8]) -> Result<tokenizers::Tokenizer, Error> {
     guard(file, "cannot be loaded", || tokenizers::Tokenizer::from_bytes(contents))
 }
 
-/// Applies sentence-transformers' `do_lower_case`: a lowercase step before all others, unless there is one.
+/// Applies sentence-transformers' `do_lower_case`: adds a lowercase step before all others, unless there already is
+/// one.
 fn lowercase_first(tokenizer: &mut tokenizers::Tokenizer) -> tokenizers::Result<()> {
     let present = match tokenizer.get_normalizer() {
         None => Vec::new(),
@@ -198,10 +201,11 @@ fn lowercase_first(tokenizer: &mut tokenizers::Tokenizer) -> tokenizers::Result<
     tokenizer.with_normalizer(Some(Sequence::new(steps))).map(|_| ())
 }
 
-/// Returns true if no token depends on the text beyond a space.
+/// Returns true if no token depends on text on the other side of a space.
 ///
-/// This holds for BERT's normalizer, which works on single characters, with its pre-tokenizer, which splits
-/// at every space, and WordPiece, which sees one word at a time. Added tokens must contain no space.
+/// This is true for the combination of BERT's normalizer, its pre-tokenizer and WordPiece. The normalizer works on
+/// single characters, the pre-tokenizer splits at every space, and WordPiece sees one word at a time. Added tokens
+/// must contain no space.
 fn cuts_at_spaces(tokenizer: &tokenizers::Tokenizer) -> bool {
     let normalizer =
         matches!(tokenizer.get_normalizer(), None | Some(NormalizerWrapper::BertNormalizer(_)));
@@ -213,19 +217,20 @@ fn cuts_at_spaces(tokenizer: &tokenizers::Tokenizer) -> bool {
     normalizer && pre_tokenizer && model && !added.values().any(holds_space)
 }
 
-/// transformers' tokenizers that return token types unless `model_input_names` says otherwise. With any
-/// other tokenizer, the second text of a pair has type 0, whatever `tokenizer.json` says.
+/// The tokenizers of transformers that return token types unless `model_input_names` says otherwise. With any other
+/// tokenizer, the second text of a pair has type 0, whatever `tokenizer.json` says.
 const GIVE_TYPES: [&str; 6] = [
     "BertTokenizer",
     "ConvBertTokenizer",
     "DebertaTokenizer",
     "DebertaV2Tokenizer",
-    // transformers makes it an alias of BertTokenizer.
+    // In transformers, this class is an alias of BertTokenizer.
     "ElectraTokenizer",
     "MobileBertTokenizer",
 ];
 
-/// Without a class, the architecture's class is used, and the types of `tokenizer.json` count.
+/// Returns true if the token types of `tokenizer.json` count. They do if the class returns types, and if no class is
+/// named: then the architecture's class is used.
 fn gives_types(settings: Option<&JsonFile>) -> Result<bool, Error> {
     let Some(settings) = settings else { return Ok(true) };
     if let Some(names) = settings.strings("model_input_names")? {

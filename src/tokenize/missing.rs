@@ -4,7 +4,7 @@ use crate::config::{JsonFile, ModelConfig};
 use crate::error::Error;
 use crate::files::ModelFiles;
 
-/// Tokenizers of transformers that exist only as Python code, with what they need.
+/// The tokenizers of transformers that exist only as Python code, each with the reason.
 const PYTHON_ONLY: [(&str, &str); 14] = [
     ("BertJapaneseTokenizer", "it splits words with MeCab, Sudachi or Juman++"),
     ("BertweetTokenizer", "it normalises tweets in Python"),
@@ -22,7 +22,7 @@ const PYTHON_ONLY: [(&str, &str); 14] = [
     ("XLMTokenizer", "it splits words with sacremoses"),
 ];
 
-/// Vocabulary files of other formats.
+/// Files that hold a vocabulary in another format.
 const OTHERS: [&str; 6] = [
     "vocab.txt",
     "vocab.json",

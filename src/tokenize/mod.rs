@@ -32,19 +32,19 @@ use model2vec::Model2vec;
 pub(crate) use query_document::QueryPadding;
 pub use transformers::TransformersVersion;
 
-/// Texts of more bytes are tokenized in pieces, cut between words, if the tokenizer allows it. The ids stay
-/// the same, and the piece bounds the memory.
+/// The length in bytes above which texts are tokenized in pieces, cut between words, if the tokenizer allows it. The
+/// ids stay the same, and the length of a piece bounds the memory.
 const PIECE: usize = 64 * 1024;
 
 /// The tokenizer of a model. It truncates to [`Tokenizer::limit`] and never pads.
 ///
-/// Like transformers, it ignores the truncation and padding in `tokenizer.json`, which are left over from
-/// the tokenizer's training.
+/// Like transformers, it ignores the truncation and padding in `tokenizer.json`, which come from the tokenizer's
+/// training.
 #[derive(Debug)]
 pub(crate) struct Tokenizer {
-    /// Without post-processor, truncation and padding.
+    /// The tokenizer without post-processor, truncation and padding.
     inner: tokenizers::Tokenizer,
-    /// Adds the special tokens, after truncation.
+    /// The post-processor, which adds the special tokens after truncation.
     post_processor: Option<PostProcessorWrapper>,
     /// The number of special tokens that `post_processor` adds to one text.
     added: usize,
@@ -54,40 +54,39 @@ pub(crate) struct Tokenizer {
     positions: Option<usize>,
     /// Ids of tokens by role, under the role's field in `tokenizer_config.json`.
     roles: BTreeMap<String, u32>,
-    /// Padding goes to the left of a text.
+    /// True if padding is added on the left of a text.
     pads_left: bool,
-    /// model2vec's rules, for a model2vec model.
+    /// The rules of model2vec, if the model is a model2vec model.
     model2vec: Option<Model2vec>,
     /// Tokens that count as special at the end of a prompt.
     special_ids: HashSet<u32>,
     /// The number of rows of the embedding table. Every id is below it.
     table_rows: usize,
-    /// A text may be cut between words without changing its tokens.
+    /// True if a text may be cut between words without changing its tokens.
     cuts_at_spaces: bool,
-    /// The token types of pairs come from the post-processor. If false, they are all 0.
+    /// True if the token types of pairs come from the post-processor. Otherwise they are all 0.
     gives_types: bool,
-    /// Renders pairs; the post-processor then adds nothing.
+    /// The chat template that renders pairs, if there is one. The post-processor then adds nothing.
     chat: Option<Chat>,
     /// A token that is removed from the end of pairs.
     passed_over: Option<u32>,
     /// Assumptions and limits to be shown at load.
     notes: Vec<String>,
-    /// The file's name, for messages.
+    /// The name of the tokenizer's file, for messages.
     file: String,
 }
 
-/// The tokens of one text. `ids` is empty only if the text gives no tokens and the tokenizer adds no
-/// special ones.
+/// The tokens of one text. `ids` is empty only if the text has no tokens and the tokenizer adds no special tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Tokens {
     pub ids: Vec<u32>,
     pub type_ids: Vec<u32>,
-    /// The number of prompt tokens that pooling leaves out under `include_prompt = false`. It counts the
-    /// leading special token but not a trailing one, and may exceed `ids.len()`.
+    /// The number of prompt tokens that pooling leaves out if `include_prompt` is false. It counts a special token at
+    /// the start but not one at the end, and may exceed `ids.len()`.
     pub prompt_len: usize,
     /// The exact length before truncation, special tokens included.
     pub untruncated: usize,
-    /// The number of leading tokens that the other tokens attend to.
+    /// The number of tokens, counted from the first, to which the other tokens attend.
     pub seen: usize,
 }
 
@@ -144,8 +143,8 @@ impl Tokenizer {
         self.encode_whole(&format!("{prompt}{text}"), prompt_len, limit)
     }
 
-    /// Returns the prompt's length by sentence-transformers' rule: the tokens of the prompt alone, minus one
-    /// if the last of them is special.
+    /// Returns the prompt's length by sentence-transformers' rule. It is the number of tokens of the prompt alone,
+    /// minus one if the last of them is special.
     fn prompt_len(&self, prompt: &str) -> Result<usize, Error> {
         if prompt.is_empty() {
             return Ok(0);
@@ -171,7 +170,7 @@ impl Tokenizer {
         Ok(tokens)
     }
 
-    /// Encodes a text. Ids may be beyond the table.
+    /// Encodes a text without checking that its ids are rows of the table.
     fn encode_unchecked(&self, text: &str, limit: Option<usize>) -> Result<Tokens, Error> {
         let whole = self.guard(|| self.content(text))?;
         let content = match self.model2vec.as_ref().map(|rules| rules.cut(text)) {
@@ -253,7 +252,7 @@ impl Tokenizer {
         }
     }
 
-    /// Refuses ids beyond the table, for which a GPU would silently read a wrong row.
+    /// Refuses ids beyond the table. A GPU would read a wrong row for them without an error.
     fn check_rows(&self, ids: &[u32]) -> Result<(), Error> {
         let Some(id) = ids.iter().find(|&&id| id as usize >= self.table_rows) else {
             return Ok(());
@@ -281,8 +280,8 @@ impl Tokenizer {
         self.check_count(tokens, expected)
     }
 
-    /// Runs code of the tokenizers crate and turns a panic into an error: some files make that crate panic.
-    /// The program's panic hook still runs. This cannot help where panics abort.
+    /// Runs code of the tokenizers crate and turns a panic into an error, because some files make that crate panic.
+    /// The program's panic hook still runs. If panics abort the program, the function has no effect.
     fn guard<T>(&self, run: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, Error> {
         guard(&self.file, "could not tokenize the text", run)
     }
@@ -293,7 +292,7 @@ fn guard<T>(
     what: &str,
     run: impl FnOnce() -> tokenizers::Result<T>,
 ) -> Result<T, Error> {
-    // Unwind-safe: only caches outlive the panic, and tokenizers ignores poisoned caches.
+    // This is unwind-safe: only caches outlive the panic, and tokenizers ignores poisoned caches.
     match catch_unwind(AssertUnwindSafe(run)) {
         Ok(result) => result.map_err(|error| Error::tokenizer(file, format!("{what}: {error}"))),
         Err(panic) => {

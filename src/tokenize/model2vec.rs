@@ -1,4 +1,4 @@
-//! model2vec's own rules: which tokens are dropped, and how long texts are cut.
+//! The rules of model2vec: which tokens are dropped, and to what length texts are cut.
 
 use serde::Deserialize;
 use tokenizers::ModelWrapper;

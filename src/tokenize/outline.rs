@@ -8,10 +8,11 @@ use super::model2vec::Unknown;
 use crate::error::Error;
 use crate::files::sniff;
 
-/// Published tokenizers have a few thousand at most. Every text is searched for each of them.
+/// The maximum number of added tokens. Published tokenizers have a few thousand at most. Every text is searched for
+/// each of them.
 const MAX_ADDED_TOKENS: usize = 100_000;
 
-/// The fields that are read and checked here.
+/// The fields of `tokenizer.json` that this module reads and checks.
 #[derive(Deserialize)]
 pub(super) struct Outline {
     #[serde(default)]
@@ -29,7 +30,7 @@ pub(super) struct AddedToken {
     pub special: bool,
 }
 
-/// The truncation that training left in the file.
+/// The truncation in the file, which comes from the tokenizer's training.
 #[derive(Deserialize)]
 pub(super) struct Truncation {
     #[serde(default)]

@@ -7,8 +7,8 @@ use super::{Tokenizer, Tokens};
 use crate::error::Error;
 
 impl Tokenizer {
-    /// Encodes a pair. A chat template renders the three texts if there is one. Otherwise the post-processor
-    /// joins `prompt` + `first` with `second`, truncated as by transformers' `longest_first`.
+    /// Encodes a pair. If there is a chat template, it renders the prompt and the two texts. Otherwise the
+    /// post-processor joins `prompt` + `first` with `second`, truncated as by transformers' `longest_first`.
     pub fn encode_pair(&self, prompt: &str, first: &str, second: &str) -> Result<Tokens, Error> {
         let mut tokens = match &self.chat {
             Some(chat) => self.encode_chat(chat, prompt, [first, second])?,
@@ -66,8 +66,8 @@ impl Tokenizer {
         self.post_processor.as_ref().map_or(0, |processor| processor.added_tokens(true))
     }
 
-    /// Encodes a pair through the chat template, as sentence-transformers does: the rendered text is
-    /// truncated, then the template's ending overwrites the last remaining tokens.
+    /// Encodes a pair through the chat template, as sentence-transformers does. The rendered text is truncated, and
+    /// then the template's ending overwrites the last tokens that remain.
     fn encode_chat(&self, chat: &Chat, prompt: &str, pair: [&str; 2]) -> Result<Tokens, Error> {
         let mut ids = self.rendered(chat, prompt, pair)?;
         let untruncated = ids.len();
@@ -137,8 +137,8 @@ impl Tokenizer {
     }
 }
 
-/// Returns the two lengths after truncation to `room` in total. The longer text is cut first. If both are
-/// longer than half of `room`, each gets half, and the longer one gets the odd token.
+/// Returns the two lengths after truncation to `room` tokens in total. The longer text is cut first. If both are
+/// longer than half of `room`, each gets half, and the longer text gets the odd token.
 fn longest_first([a, b]: [usize; 2], room: usize) -> [usize; 2] {
     if a.saturating_add(b) <= room {
         return [a, b];

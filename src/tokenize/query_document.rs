@@ -1,5 +1,4 @@
-//! Queries and documents of multi-vector encoders: prefix tokens, separate length limits, and the padding
-//! of queries.
+//! Queries and documents of multi-vector encoders: prefix tokens, separate length limits, and padding of queries.
 
 use tokenizers::AddedToken;
 
@@ -12,7 +11,7 @@ pub(crate) struct QueryPadding {
     pub token: u32,
     /// The minimum number of tokens of a query.
     pub length: usize,
-    /// The other tokens attend to the appended ones.
+    /// True if the other tokens attend to the appended ones.
     pub seen: bool,
 }
 
@@ -31,8 +30,8 @@ impl Tokens {
 }
 
 impl Tokenizer {
-    /// Makes each prefix, or its first word, one token if the vocabulary has it but the tokenizer would split
-    /// it, such as `[unused0]`. The vocabulary does not change.
+    /// Makes a prefix, or its first word, one token if the vocabulary has it but the tokenizer would split it. An
+    /// example is `[unused0]`. The vocabulary does not change.
     ///
     /// # Errors
     /// [`Error::Tokenizer`] if the tokenizer fails.
@@ -61,10 +60,11 @@ impl Tokenizer {
         self.inner.token_to_id(token)
     }
 
-    /// Returns the length limit of queries or documents: their own limit, bounded by the number of positions.
+    /// Returns the length limit of queries or documents. It is the first value of `own`, but at most the number of
+    /// positions. Without `own`, it is the limit of other texts.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] if special tokens leave no room for text. `place` names the field of the limit.
+    /// [`Error::Tokenizer`] if special tokens leave no room for text. The second value of `own` names the field of the limit.
     pub fn limit_of(&self, own: Option<(usize, &str)>) -> Result<Option<usize>, Error> {
         let Some((length, place)) = own else { return Ok(self.limit) };
         if length <= self.added {
@@ -77,7 +77,7 @@ impl Tokenizer {
         Ok([Some(length), self.positions].into_iter().flatten().min())
     }
 
-    /// Returns true if padding goes to the left of a text.
+    /// Returns true if padding is added on the left of a text.
     pub fn pads_left(&self) -> bool {
         self.pads_left
     }

@@ -8,7 +8,7 @@ use super::Tokenizer;
 use super::outline::Outline;
 use crate::config::JsonFile;
 
-/// The default tokens of transformers' classes, for roles that `tokenizer_config.json` does not set.
+/// The default tokens of transformers' classes, for roles to which `tokenizer_config.json` gives no token.
 const USUAL: [(&str, &[&str]); 5] = [
     ("cls_token", &["[CLS]", "<s>"]),
     ("eos_token", &["</s>"]),
@@ -41,8 +41,8 @@ pub(super) fn roles(
     roles
 }
 
-/// Returns the tokens to which `tokenizer_config.json` gives a role, like transformers' `all_special_ids`.
-/// If there are none, returns those that `tokenizer.json` marks as special.
+/// Returns the tokens to which `tokenizer_config.json` gives a role, like transformers' `all_special_ids`. If there
+/// are none, returns the tokens that `tokenizer.json` marks as special.
 pub(super) fn special_ids(
     tokenizer: &tokenizers::Tokenizer,
     settings: Option<&JsonFile>,

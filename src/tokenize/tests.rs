@@ -6,7 +6,7 @@ use super::*;
 use crate::config::ModelConfig;
 use crate::files::ModelFiles;
 
-/// A BERT tokenizer of a few words, with truncation and padding left over from training.
+/// A BERT tokenizer of a few words, with truncation and padding that come from its training.
 fn bert() -> Value {
     let words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b", "c", "d", "query", ":", "##a", "é"];
     let vocab: serde_json::Map<_, _> =

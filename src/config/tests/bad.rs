@@ -1,8 +1,8 @@
-//! Files that are refused with a message that names the file and the field.
+//! Tests that bad files are refused with a message that names the file and the field.
 
 use super::*;
 
-/// The case's name, the file written over the valid model, and the words the message must contain.
+/// The name of a case, the file that is written over the valid model, and the words that the message must contain.
 type Bad = (&'static str, File, &'static [&'static str]);
 
 const CONFIG: &str = "config.json";

@@ -17,7 +17,7 @@ fn modules(rest: &str) -> String {
     format!("[{first}{comma}{rest}]")
 }
 
-/// A small valid model, with `changes` written over it. Contents of `-` remove a file.
+/// Reads a small valid model after `changes` are written over it. The contents `-` remove a file.
 fn model(changes: &[File]) -> Result<ModelConfig, Error> {
     let listed = modules(NORMALIZE);
     let mut all: BTreeMap<&str, &str> = BTreeMap::from([

@@ -1,4 +1,4 @@
-//! [`ModelBuilder`]: the settings of a load.
+//! [`ModelBuilder`]: the settings with which a model is loaded.
 
 use std::marker::PhantomData;
 use std::path::PathBuf;
@@ -43,7 +43,7 @@ pub struct ModelBuilder<M> {
     on_progress: Option<OnProgress>,
 }
 
-/// The callback that reports how far a load has come.
+/// The callback that reports the progress of a load.
 #[derive(Clone)]
 struct OnProgress(Arc<dyn Fn(LoadProgress) + Send + Sync>);
 
@@ -101,18 +101,18 @@ impl<M: TextModel> ModelBuilder<M> {
         }
     }
 
-    /// The dtype that the model runs in. The default, `auto`, is the checkpoint's own.
+    /// The dtype in which the model runs. The default, `auto`, is the checkpoint's own dtype.
     pub fn dtype(mut self, dtype: DtypeRequest) -> Self {
         self.dtype.dtype = dtype;
         self
     }
 
-    /// The task whose LoRA is merged into the weights, for models that have several: `retrieval.query` and
-    /// others of jina-embeddings-v3. Without a task none is merged.
+    /// The task whose LoRA is merged into the weights, for models that have several. An example is `retrieval.query`
+    /// of jina-embeddings-v3. Without a task, no LoRA is merged.
     ///
-    /// Unlike the `task` of `encode` it applies to all texts of the model, and it selects no prompt. Ask for
-    /// the model's prompt of the same name with [`EmbedOptions`](crate::EmbedOptions). The merged weights
-    /// are rounded to the weight storage, so bf16 weights of a bf16 checkpoint are not exact then.
+    /// Unlike the `task` of `encode`, it applies to all texts of the model, and it selects no prompt. Request the
+    /// model's prompt of the same name with [`EmbedOptions`](crate::EmbedOptions). The merged weights are rounded to
+    /// the weight storage, so bf16 weights of a bf16 checkpoint are then not exact.
     ///
     /// ```no_run
     /// use vectile::{EmbedOptions, Embedder, ModelFiles, block_on};
@@ -132,9 +132,9 @@ impl<M: TextModel> ModelBuilder<M> {
 
     /// Sets the version of transformers whose rules turn texts into tokens.
     ///
-    /// By default it is the version that the model was published for, which `config.json` or
-    /// `config_sentence_transformers.json` names. The model's notes say where versions 4 and 5 differ: version 4
-    /// appends an end token for `add_eos_token`, for example, and version 5 does not.
+    /// The default is the version for which the model was published, as stated in `config.json` or
+    /// `config_sentence_transformers.json`. The model's notes say if versions 4 and 5 differ for the model. For
+    /// example, version 4 appends an end token for `add_eos_token`, and version 5 does not.
     ///
     /// ```no_run
     /// use vectile::{Embedder, ModelFiles, TransformersVersion, block_on};
@@ -161,7 +161,7 @@ impl<M: TextModel> ModelBuilder<M> {
         self
     }
 
-    /// The adapter to use. The default is the best one.
+    /// The adapter to use. The default is the best adapter of the machine.
     pub fn adapter(mut self, adapter: AdapterChoice) -> Self {
         self.adapter = adapter;
         self
@@ -173,21 +173,22 @@ impl<M: TextModel> ModelBuilder<M> {
         self
     }
 
-    /// The token budget of a batch; a longer text makes a batch of its own. More tokens use the GPU better
-    /// and need more memory. Vectors do not depend on the budget.
+    /// The token budget of a batch. A longer text makes a batch by itself. More tokens use the GPU better and need
+    /// more memory. Vectors do not depend on the budget.
     pub fn batch_tokens(mut self, tokens: usize) -> Self {
         self.batch_tokens = Some(tokens);
         self
     }
 
-    /// The most bytes of memory that the model may use, on the device and on the host together: its weights,
-    /// the buffers of a batch, and temporary memory while loading. A model that needs more is refused before
-    /// any of it is loaded; [`Error::TooLarge`] has both numbers. The program and its driver use some more.
+    /// The maximum bytes of memory that the model may use, on the device and on the host together. The limit covers
+    /// its weights, the buffers of a batch, and temporary memory while loading. A model that needs more is refused
+    /// before any of it is loaded. [`Error::TooLarge`] states the bytes needed and the limit. The program and its
+    /// driver use some additional memory.
     ///
-    /// The token budget of batches is reduced to fit, unless [`batch_tokens`](Self::batch_tokens) sets it. A
-    /// single text whose batch would exceed the limit fails with [`Error::OutOfMemory`]. Without this
-    /// setting the limit is the host's free memory on a software adapter. On a GPU it is the driver's: no
-    /// API reports a GPU's free memory.
+    /// The token budget of batches is reduced to fit, unless [`batch_tokens`](Self::batch_tokens) sets it. A single
+    /// text whose batch would exceed the limit fails with [`Error::OutOfMemory`]. Without this setting, the limit on a
+    /// software adapter is the host's free memory. On a GPU it is the driver's limit, since no API reports a GPU's
+    /// free memory.
     ///
     /// ```no_run
     /// use vectile::{Embedder, ModelFiles, block_on};
@@ -218,16 +219,16 @@ impl<M: TextModel> ModelBuilder<M> {
         self
     }
 
-    /// A directory to cache findings in: results of the adapter's self-tests, verdicts of `vectile verify` on
-    /// models, measurements of `vectile tune`, and compiled pipelines where the driver gives them out
-    /// (Vulkan). Without a directory the self-test runs at every load that wants f16 on an adapter that has
-    /// it, which takes some milliseconds on a GPU.
+    /// The directory in which results are cached. They are results of the adapter's self-tests, verdicts of `vectile
+    /// verify` on models, and measurements of `vectile tune`. Compiled pipelines are cached too where the driver hands
+    /// them out (Vulkan). Without a directory, the self-test runs at every load that would use f16 on an adapter that
+    /// has it. On a GPU this takes some milliseconds.
     pub fn cache_dir(mut self, directory: PathBuf) -> Self {
         self.cache_dir = Some(directory);
         self
     }
 
-    /// Runs as if a binding held at most so many bytes, to test large tables.
+    /// Lowers the maximum bytes of a binding, to test large tables.
     #[doc(hidden)]
     pub fn max_binding_bytes(mut self, bytes: u64) -> Self {
         self.max_binding_bytes = Some(bytes);
@@ -241,21 +242,21 @@ impl<M: TextModel> ModelBuilder<M> {
         self
     }
 
-    /// Makes a kernel wrong, to test that it is noticed.
+    /// Makes a kernel wrong, for tests that this is noticed.
     #[doc(hidden)]
     pub fn edit_shader(mut self, edit: ShaderEdit) -> Self {
         self.shader_edit = Some(edit);
         self
     }
 
-    /// Makes a kernel stop computing after some batches, as a broken driver may, to test that it is noticed.
+    /// Makes a kernel stop computing after some batches, as a broken driver may, for tests that this is noticed.
     #[doc(hidden)]
     pub fn stop_kernel(mut self, stopping: StoppingKernel) -> Self {
         self.stopping = Some(stopping);
         self
     }
 
-    /// Acts as if memory ran out in batches of more tokens, to test recovery.
+    /// Makes batches of more tokens run out of memory, to test recovery.
     #[doc(hidden)]
     pub fn fit_tokens(mut self, tokens: usize) -> Self {
         self.fit_tokens = Some(tokens);
@@ -265,14 +266,13 @@ impl<M: TextModel> ModelBuilder<M> {
     /// Checks the model's files, opens the device and loads the weights.
     ///
     /// # Errors
-    /// Errors that name a file, field, tensor, option or adapter; see [`Error`]. Nothing is guessed or left
-    /// out.
+    /// An error names a file, field, tensor, option or adapter; see [`Error`]. Nothing is guessed or left out.
     pub async fn build(self) -> Result<M, Error> {
         let plan = self.plan().await?;
         self.load(plan)
     }
 
-    /// Decides everything that comes before the weights.
+    /// Makes all decisions that precede the loading of weights.
     ///
     /// # Errors
     /// The errors of [`ModelBuilder::build`].
@@ -360,7 +360,7 @@ mod lab {
             self.cache_dir.as_deref()
         }
 
-        /// Opens the device as the model will.
+        /// Opens the device in the same way as a load does.
         pub(crate) async fn executor(&self) -> Result<Executor, Error> {
             self.device_setup().open().await
         }
@@ -374,7 +374,7 @@ mod lab {
             self
         }
 
-        /// Uses this verdict on f16, or none, instead of a stored one.
+        /// Uses this verdict on f16, or no verdict, instead of a stored one.
         pub(crate) fn measured(mut self, verdict: Option<F16Verdict>) -> Self {
             self.verdict = VerdictSource::Given(verdict);
             self

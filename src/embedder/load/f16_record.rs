@@ -12,21 +12,21 @@ use crate::files::{ModelFiles, read_cached};
 /// The name of a record beside a model's own files.
 const BESIDE: &str = "vectile-f16.json";
 
-/// The maximum length of a record beside a model. A longer file is not ours.
+/// The maximum length of a record beside a model. A longer file was not written by Vectile.
 const MAX_BYTES: u64 = 64 << 10;
 
-/// The measured range of a model's activations, and what follows from it.
+/// The measured range of a model's activations, and the verdict that follows from it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct F16Record {
-    /// The model as messages name it, for people who read the file.
+    /// The model's name as messages state it, for people who read the file.
     pub model: String,
     /// The model's name among records.
     pub name: String,
-    /// SHA-256 of the weights. The record says nothing about other weights.
+    /// SHA-256 of the weights. The record does not apply to other weights.
     pub weights_sha256: String,
-    /// How many texts were measured.
+    /// The number of texts that were measured.
     pub texts: usize,
-    /// How many tokens they have.
+    /// The number of tokens of these texts.
     pub tokens: usize,
     /// The verdict on f16.
     pub verdict: F16Verdict,
@@ -43,8 +43,8 @@ pub(crate) fn f16_record_beside(files: &ModelFiles) -> Option<PathBuf> {
     files.directory().map(|root| root.join(BESIDE))
 }
 
-/// The records that may belong to this model: the one in the cache, then the one beside its files. A file that
-/// cannot be read or does not parse is passed over.
+/// The records that may belong to this model: the record in the cache, then the record beside its files. A file that
+/// cannot be read or does not parse is skipped.
 pub(crate) fn read_f16_record(
     files: &ModelFiles,
     cache: Option<&Path>,
@@ -59,7 +59,7 @@ pub(crate) fn read_f16_record(
 /// Writes a record into a cache directory or beside a model's files.
 ///
 /// # Errors
-/// The error of the file system.
+/// Returns the error of the file system.
 #[cfg(feature = "lab")]
 pub(crate) fn write_f16_record(path: &Path, record: &F16Record) -> io::Result<()> {
     let mut json = serde_json::to_vec_pretty(record)?;

@@ -1,8 +1,8 @@
-//! The verdict on f16 that `vectile verify` measured and stored, found again by the model's identity.
+//! Finds the verdict on f16 that `vectile verify` stored for a model, by the model's identity.
 //!
-//! A verdict is looked up by a name made of the small files and the headers of the weights, which is cheap
-//! where none is stored. A verdict that is found counts only if the digest of every byte of the weights
-//! matches the measured one: a model that was changed in place has no verdict.
+//! A verdict is looked up by a name that is a digest of the small files and the headers of the weights. This is cheap
+//! if no verdict is stored. A stored verdict counts only if the digest of every byte of the weights matches the
+//! measured one. A model that was changed in place therefore has no verdict.
 
 use std::path::Path;
 
@@ -11,10 +11,10 @@ use crate::embedder::load::f16_record::{F16Record, read_f16_record};
 use crate::embedder::model::Model;
 use crate::error::Error;
 
-/// The record of this model in the cache directory, else the one beside its files.
+/// The record of this model in the cache directory, or else the record beside its files.
 ///
 /// # Errors
-/// [`Error::File`] where the model's files can no longer be read.
+/// [`Error::File`] if the model's files can no longer be read.
 pub(in crate::embedder) fn record(
     model: &Model,
     cache: Option<&Path>,

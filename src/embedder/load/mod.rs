@@ -1,4 +1,4 @@
-//! From files and options to a loaded model.
+//! Turns files and options into a loaded model.
 
 mod builder;
 pub(super) mod f16_record;

@@ -1,5 +1,5 @@
-//! Everything that is decided about a model before its weights are loaded: the device and its kernels, the
-//! precision, the memory.
+//! Makes all decisions about a model before its weights are loaded: the device and its kernels, the precision, and the
+//! memory.
 
 use std::path::Path;
 
@@ -26,13 +26,13 @@ pub(crate) struct LoadPlan {
     pub(in crate::embedder) pipelines: Vec<PipelineKey>,
 }
 
-/// Where the verdict on the model in f16 comes from.
+/// Where the verdict on f16 for the model comes from.
 #[derive(Debug, Clone, Default)]
 pub(super) enum VerdictSource {
-    /// The verdict that `vectile verify` stored, if any.
+    /// The verdict is the one that `vectile verify` stored, if any.
     #[default]
     Stored,
-    /// The verdict that the caller passed, or none.
+    /// The caller passed the verdict, or no verdict.
     #[cfg_attr(not(feature = "lab"), expect(dead_code, reason = "only the lab has one of its own"))]
     Given(Option<F16Verdict>),
 }
@@ -44,13 +44,13 @@ pub(super) struct Request<'a> {
     pub max_memory: Option<u64>,
     pub cache: Option<&'a Path>,
     pub verdict: &'a VerdictSource,
-    /// True where a LoRA is merged into the weights.
+    /// True if a LoRA is merged into the weights.
     pub lora: bool,
 }
 
 impl LoadPlan {
-    /// Opens a device, chooses the precision, estimates the memory, and tests the kernels. If the adapter was not named
-    /// and computes wrongly, the next one is tried.
+    /// Opens a device, chooses the precision, estimates the memory, and tests the kernels. If an adapter that the
+    /// caller did not name computes wrongly, the next adapter is tried.
     pub(super) async fn new(
         mut model: Model,
         setup: DeviceSetup,
@@ -58,7 +58,7 @@ impl LoadPlan {
     ) -> Result<Self, Error> {
         let DevicePlan { setup, executor, precision, memory, pipelines } =
             DevicePlan::choose(&model, setup, &request).await?;
-        // The memory estimate has asked for every tensor that the model uses.
+        // The memory estimate has marked every tensor that the model uses, so the unused ones are known here.
         model.config.notes.extend(models::unused_tensors(&model.weights)?);
         let adapter = executor.gpu.adapter.clone();
         Ok(LoadPlan { model, setup, executor, precision, adapter, memory, pipelines })
@@ -75,8 +75,8 @@ struct DevicePlan {
 }
 
 impl DevicePlan {
-    /// Plans for the adapter of the setup. An automatic choice gives way to the next adapter where one does not compute
-    /// the model's kernels right; a named adapter is an error then.
+    /// Makes a plan for the adapter of the setup. If the caller did not name it and it computes the model's kernels
+    /// wrongly, the next adapter is tried. If the caller named it, this is an error.
     async fn choose(
         model: &Model,
         setup: DeviceSetup,
@@ -86,7 +86,7 @@ impl DevicePlan {
             Err(fault) if setup.adapter == AdapterChoice::Best && fault.is_device_fault() => fault,
             planned => return planned,
         };
-        // The first of the list was the best.
+        // The list is sorted by preference, so its first entry is the one that just failed.
         for other in adapters().await.into_iter().skip(1) {
             tracing::warn!("{fault}; the next adapter is tried: {other}");
             let setup = DeviceSetup { adapter: AdapterChoice::Index(other.index), ..setup.clone() };
@@ -98,7 +98,7 @@ impl DevicePlan {
         Err(fault)
     }
 
-    /// Plans for exactly the adapter of the setup.
+    /// Makes a plan for exactly the adapter of the setup.
     async fn on_adapter(
         model: &Model,
         mut setup: DeviceSetup,
@@ -115,7 +115,7 @@ impl DevicePlan {
         let budget = TokenBudget::choose(request.batch_tokens, &adapter, model.widest());
         let fitted = memory::fit(model, &precision, &plan, &adapter, request.max_memory, budget)?;
         let Fitted { memory, pipelines } = fitted;
-        // An edited kernel is for tests of what notices it later.
+        // An edited kernel is for tests of checks that come after the load, so it is not tested here.
         if !executor.is_edited() {
             let cache = request.cache;
             selftest::check_model(&mut executor, &pipelines, &plan, &precision, cache).await?;
@@ -124,8 +124,8 @@ impl DevicePlan {
     }
 }
 
-/// Resolves the dtype. Where the model could use f16, the device is tested first with the kernels that the
-/// model would run in f16, and the verdict of `vectile verify` counts.
+/// Resolves the dtype. If the model could use f16, the device is first tested with the kernels that the model would
+/// run in f16. The verdict of `vectile verify` is also taken into account.
 async fn choose_precision(
     model: &Model,
     setup: &DeviceSetup,
@@ -136,7 +136,7 @@ async fn choose_precision(
     let uses_f16 = needs_f16(request.dtype, &checkpoint);
     let verdict = match request.verdict {
         _ if !uses_f16 => None,
-        // The measured model had no LoRA in its weights.
+        // The verdict does not apply, since the measured model had no LoRA in its weights.
         VerdictSource::Stored if request.lora => None,
         VerdictSource::Stored => f16_verdict::read(model, request.cache)?,
         VerdictSource::Given(verdict) => verdict.clone(),

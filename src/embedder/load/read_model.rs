@@ -15,7 +15,7 @@ use crate::weights::WeightFiles;
 /// overrides the version of transformers whose rules turn texts into tokens.
 ///
 /// # Errors
-/// Errors that name a file, field, tensor or option.
+/// An error names a file, field, tensor or option.
 pub(in crate::embedder) fn read_model(
     files: ModelFiles,
     kind: ModelKind,
@@ -95,7 +95,7 @@ fn read_transformer(
 
 /// The modules after the transformer.
 struct Modules {
-    /// Values of a row after the last module.
+    /// The number of values in a row after the last module.
     dimension: usize,
     include_prompt: bool,
     /// The weights of each module; `None` for a module without weights.
@@ -135,7 +135,7 @@ fn check_pooling(pooling: &Pooling, hidden: usize) -> Result<(), Error> {
     Err(Error::config("the Pooling module's config.json", "embedding_dimension", problem))
 }
 
-/// The head that comes with the transformer's checkpoint, where this kind of model uses one.
+/// The head that comes with the transformer's checkpoint, if this kind of model uses one.
 fn read_head(
     config: &ModelConfig,
     weights: &WeightFiles,

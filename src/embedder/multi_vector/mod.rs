@@ -19,20 +19,19 @@ use crate::gpu::adapter::AdapterSummary;
 use crate::tokenize::QueryPadding;
 pub use vector::MultiVector;
 
-/// Turns texts into one vector for each token on a GPU: the same vectors as sentence-transformers'
-/// `MultiVectorEncoder`, for its own models, PyLate's and Stanford's ColBERT; and the `colbert_vecs` of
-/// bge-m3.
+/// Turns texts into one vector for each token on a GPU. The vectors are those of sentence-transformers'
+/// `MultiVectorEncoder`, for its own models, PyLate's and Stanford's ColBERT. For bge-m3, they are its `colbert_vecs`.
 ///
-/// [`MultiVectorEncoder::builder`] builds one, with the settings and the promises of an
-/// [`Embedder`](crate::Embedder). Queries and documents are treated differently: they have prompts and
-/// lengths of their own, short queries may be padded with mask tokens, and some tokens have no vector.
+/// [`MultiVectorEncoder::builder`] makes one, with the settings and guarantees of an [`Embedder`](crate::Embedder).
+/// Queries and documents are treated differently. Each has its own prompt and maximum length, short queries may be
+/// padded with mask tokens, and some tokens have no vector.
 #[derive(Debug)]
 pub struct MultiVectorEncoder {
     runner: Runner,
     roles: QueryDocument,
-    /// True where a score is divided by the tokens of the query.
+    /// True if a score is divided by the number of query tokens.
     mean: bool,
-    /// True where the first token has no vector.
+    /// True if the first token has no vector.
     without_first: bool,
 }
 
@@ -42,17 +41,17 @@ pub type MultiVectorEncoderBuilder = ModelBuilder<MultiVectorEncoder>;
 /// Vectors of tokens, one [`MultiVector`] for each text, in the order of the texts.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct MultiVectorEmbeddings {
-    /// Values of a vector.
+    /// The number of values in a vector.
     pub dim: usize,
     /// The vectors of each text.
     pub vectors: Vec<MultiVector>,
     /// Indices of the texts that were cut to the length of a query or a document.
     pub truncated: Vec<usize>,
-    /// Texts that were run again with f32 activations.
+    /// The number of texts that were run again with f32 activations.
     pub retried: usize,
-    /// Batches that were run again as smaller ones, because the GPU's memory ran out.
+    /// The number of batches that were split into smaller ones and run again, because the GPU's memory ran out.
     pub halved: usize,
-    /// Tokens of all texts, special tokens and mask tokens included.
+    /// The number of tokens of all texts, special tokens and mask tokens included.
     pub tokens: usize,
 }
 
@@ -103,8 +102,8 @@ impl TextModel for MultiVectorEncoder {
         Ok(self.runner.check_all(first, encoded, options.on_too_long))
     }
 
-    /// Leaves out the vectors of tokens that this role leaves out, and normalizes the others where
-    /// `options` ask for it.
+    /// Leaves out the vectors of tokens that have none in this role, and normalizes the others if `options` ask for
+    /// it.
     fn finish(
         &self,
         text: &Prepared,
@@ -163,7 +162,7 @@ impl MultiVectorEncoder {
         ModelBuilder::new(files)
     }
 
-    /// How the model runs: the precision requested, the one chosen, and why.
+    /// Returns how the model runs: the precision requested, the precision chosen, and the reasons.
     pub fn precision(&self) -> &Precision {
         self.runner.precision()
     }
@@ -178,18 +177,19 @@ impl MultiVectorEncoder {
         self.runner.notes()
     }
 
-    /// Values of a vector.
+    /// The number of values in a vector.
     pub fn dimension(&self) -> usize {
         self.runner.dimension()
     }
 
-    /// Tokens that a query or a document may have, special tokens and prompt included; longer texts are cut.
-    /// `None` where the model names no limit.
+    /// The maximum number of tokens of a query or a document, special tokens and prompt included. Longer texts are
+    /// cut. `None` if the model names no limit.
     pub fn max_seq_length(&self, task: EmbedTask) -> Option<usize> {
         self.roles.of(task).limit
     }
 
-    /// See [`Embedder::fingerprint`](crate::Embedder::fingerprint).
+    /// The digest of everything that determines the vectors; see
+    /// [`Embedder::fingerprint`](crate::Embedder::fingerprint).
     ///
     /// # Errors
     /// The errors of [`Embedder::fingerprint`](crate::Embedder::fingerprint).
@@ -202,7 +202,7 @@ impl MultiVectorEncoder {
         self.runner.prompts()
     }
 
-    /// The treatment of a role's texts, in words.
+    /// Describes in words how texts of a role are treated.
     fn settings(&self, Role { limit, padding, left_out }: &Role) -> String {
         let mut parts = vec![match limit {
             Some(limit) => format!("at most {limit} tokens"),
@@ -222,7 +222,7 @@ impl MultiVectorEncoder {
         parts.join(", ")
     }
 
-    /// The vectors of queries, as of sentence-transformers' `encode_query`:
+    /// The vectors of queries, like sentence-transformers' `encode_query`. It calls
     /// [`MultiVectorEncoder::encode_with`] with [`EmbedTask::Query`].
     ///
     /// # Errors
@@ -235,7 +235,7 @@ impl MultiVectorEncoder {
         self.encode_with(texts, &EmbedOptions { task, ..EmbedOptions::default() }).await
     }
 
-    /// The vectors of documents, as of sentence-transformers' `encode_document`:
+    /// The vectors of documents, like sentence-transformers' `encode_document`. It calls
     /// [`MultiVectorEncoder::encode_with`] with [`EmbedTask::Document`].
     ///
     /// # Errors
@@ -248,8 +248,8 @@ impl MultiVectorEncoder {
         self.encode_with(texts, &EmbedOptions { task, ..EmbedOptions::default() }).await
     }
 
-    /// The vectors of `texts`, which `task` says are queries or documents: one for each token that the model
-    /// does not leave out. Special tokens and the mask tokens of a query have vectors too.
+    /// The vectors of `texts`, one for each token that the model does not leave out. `task` says whether the texts are
+    /// queries or documents. Special tokens and the mask tokens of a query also have vectors.
     ///
     /// ```
     /// use vectile::{ModelFiles, MultiVectorEncoder, block_on};
@@ -266,11 +266,11 @@ impl MultiVectorEncoder {
     /// # Ok::<(), vectile::Error>(())
     /// ```
     ///
-    /// On one adapter a text's vectors are bit-identical whatever texts they are computed with.
+    /// On one adapter, a text's vectors are bit-identical, whatever other texts are computed with it.
     ///
     /// # Errors
-    /// [`Error::Option`] for a missing `task`, and for `truncate_dim`, which does not apply to token vectors;
-    /// else the errors of [`Embedder::embed_with`](crate::Embedder::embed_with).
+    /// [`Error::Option`] for a missing `task`, and for `truncate_dim`, which does not apply to token vectors.
+    /// Otherwise the errors of [`Embedder::embed_with`](crate::Embedder::embed_with).
     pub async fn encode_with<T: AsRef<str>>(
         &self,
         texts: &[T],
@@ -289,14 +289,14 @@ impl MultiVectorEncoder {
         })
     }
 
-    /// The relevance of a document to a query: their [`MultiVector::max_sim`]. Models whose
-    /// `similarity_fn_name` is `meanmaxsim`, and bge-m3, divide it by the tokens of the query.
+    /// The relevance of a document to a query: their [`MultiVector::max_sim`]. bge-m3, and models whose
+    /// `similarity_fn_name` is `meanmaxsim`, divide it by the number of query tokens.
     pub fn similarity(&self, query: &MultiVector, document: &MultiVector) -> f64 {
         let tokens = if self.mean { query.len().max(1) as f64 } else { 1.0 };
         query.max_sim(document) / tokens
     }
 
-    /// The token ids of each text as the model sees them: prompt, special tokens and mask tokens included.
+    /// The token ids of each text as the model receives them: prompt, special tokens and mask tokens included.
     ///
     /// # Errors
     /// The errors of [`MultiVectorEncoder::encode_with`].

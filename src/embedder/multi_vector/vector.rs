@@ -1,9 +1,9 @@
-//! [`MultiVector`], the vectors of a text's tokens, and MaxSim, the score of two of them.
+//! [`MultiVector`], the vectors of a text's tokens, and `MaxSim`, the score of two such values.
 
 /// The vectors of a text's tokens, in the order of the tokens.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct MultiVector {
-    /// Values of a vector.
+    /// The number of values in a vector.
     pub dim: usize,
     /// All vectors, one after the other, in the order of the tokens. Every value is finite.
     pub values: Vec<f32>,
@@ -28,9 +28,9 @@ impl MultiVector {
         self.values.is_empty()
     }
 
-    /// MaxSim of this query and a document: for each vector of the query the largest dot product with a
-    /// vector of the document, summed up. It grows with the tokens of the query. A document without vectors
-    /// scores -1e9.
+    /// `MaxSim` of this query and a document. For each vector of the query, the largest dot product with a vector of
+    /// the document is taken, and these products are added. The score grows with the number of query tokens. A
+    /// document without vectors has the score -1e9.
     pub fn max_sim(&self, document: &MultiVector) -> f64 {
         if document.is_empty() {
             return NO_VECTORS;

@@ -1,5 +1,5 @@
-//! An embedder's numbers measured, for `vectile verify`: rows in any storage of activations, the largest
-//! values in each layer, the ranges of weights.
+//! Measurements of an embedder for `vectile verify`: rows in any storage of activations, the largest values in each
+//! layer, and the ranges of weights.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -29,11 +29,11 @@ use crate::tokenize::Tokens;
 pub(crate) struct Probed {
     /// The values of all rows, `[texts, dim]`.
     pub rows: Vec<f32>,
-    /// Values of a row.
+    /// The number of values in a row.
     pub dim: usize,
-    /// Texts with an activation out of range or a value that is not finite. Their rows are meaningless.
+    /// The texts with an activation out of range, or with a value that is not finite. Their rows have no meaning.
     pub unusable: Vec<usize>,
-    /// Tokens of all texts.
+    /// The number of tokens of all texts.
     pub tokens: usize,
 }
 
@@ -48,23 +48,23 @@ impl Probed {
 pub struct ActivationRange {
     /// The transformer layer, counted from 0; `None` before the first.
     pub layer: Option<usize>,
-    /// The tensor's name, as in `inspect`. Where a layer has several of the name, as in `normed after down`,
-    /// it includes the tensor before it.
+    /// The tensor's name, as in `inspect`. If a layer has several tensors of that name, it includes the name of the
+    /// tensor before it, as in `normed after down`.
     pub tensor: String,
     /// The kernel that writes it.
     pub kernel: String,
     /// The largest magnitude over all texts, in f32; `None` where a value is not finite.
     pub largest: Option<f32>,
-    /// The index of the text that has it.
+    /// The index of the text in which the largest value occurs.
     pub text: usize,
-    /// The index of the token in that text.
+    /// The index in that text of the token with the largest value.
     pub token: usize,
-    /// The number of texts with a value here beyond the largest f16.
+    /// The number of texts in which a value of this tensor exceeds the largest f16.
     pub texts_beyond_f16: usize,
 }
 
 impl ActivationRange {
-    /// The place in words: `layer 0 up`.
+    /// The layer and the tensor in words: `layer 0 up`.
     pub fn place(&self) -> String {
         match self.layer {
             Some(layer) => format!("layer {layer} {}", self.tensor),
@@ -78,38 +78,37 @@ impl ActivationRange {
 pub struct WeightRange {
     /// The name of the tensor.
     pub tensor: String,
-    /// Its dtype in the file.
+    /// The tensor's dtype in the file.
     pub dtype: String,
-    /// The number of its values.
+    /// The number of values in the tensor.
     pub values: usize,
     /// False for biases and norms, which are f32 in every precision.
     pub takes_16_bits: bool,
-    /// The largest magnitude of its values.
+    /// The largest magnitude of the tensor's values.
     pub largest: f32,
-    /// Values beyond the largest f16.
+    /// The number of values beyond the largest f16.
     pub overflowed: usize,
-    /// The first of those values.
+    /// The first of the values beyond the largest f16.
     pub first_overflow: Option<f32>,
-    /// Values that become zero or subnormal in f16.
+    /// The number of values that become zero or subnormal in f16.
     pub flushed: usize,
-    /// Values that are infinities or NaNs.
+    /// The number of values that are infinities or NaNs.
     pub non_finite: usize,
 }
 
-/// A place where a verdict was to be written.
+/// A file to which a verdict was to be written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct KeptIn {
     /// The path of the file.
     pub path: PathBuf,
-    /// True for the file beside the model, which only the caller's request writes.
+    /// True for the file beside the model, which is written only if the caller requests it.
     pub asked_for: bool,
-    /// Why it could not be written, if so.
+    /// The reason why the file could not be written; `None` if it was.
     pub problem: Option<String>,
 }
 
 impl Embedder {
-    /// The rows of texts with activations stored as `activations`, whatever the policy says. No text is run
-    /// again in f32.
+    /// Computes rows with activations stored as `activations`, whatever the policy says. No text is run again in f32.
     pub(crate) async fn probe(
         &self,
         texts: &[String],
@@ -128,8 +127,9 @@ impl Embedder {
         Ok(probed)
     }
 
-    /// As [`Embedder::probe`] in f32. Also returns the largest values of every tensor that 16-bit activations
-    /// would store in 16 bits, in the order of writing, and the texts with a value beyond the largest f16.
+    /// Computes rows as [`Embedder::probe`] does in f32. Also returns, in the order of writing, the largest values of
+    /// every tensor that would be stored in 16 bits with 16-bit activations. The texts with a value beyond the largest
+    /// f16 are returned as well.
     pub(crate) async fn ranges(
         &self,
         texts: &[String],
@@ -193,7 +193,7 @@ impl Embedder {
         let mut ranges = Vec::new();
         for weights in self.runner().model.weight_files() {
             for (tensor, dtype, shape, used) in weights.listing() {
-                // Integers are indices, or values that f16 holds exactly.
+                // The values of integer tensors are indices, or numbers that f16 holds exactly.
                 if !used || !["F64", "F32", "F16", "BF16"].contains(&dtype.as_str()) {
                     continue;
                 }
@@ -217,12 +217,12 @@ impl Embedder {
         Ok(ranges)
     }
 
-    /// SHA-256 of the weights, for which every byte of them is read.
+    /// SHA-256 of the weights. The call reads every byte of them.
     pub(crate) fn weights_sha256(&self) -> Result<String, Error> {
         self.runner().model.weights_sha256()
     }
 
-    /// The architecture's own facts about f16.
+    /// The facts about f16 that the architecture states.
     pub(crate) fn f16_facts(&self) -> F16Facts {
         self.runner().model.transformer.facts().f16
     }
@@ -232,12 +232,12 @@ impl Embedder {
         self.runner().model.files.label()
     }
 
-    /// Stores a verdict for the next load, in the cache directory and, if `beside`, beside the model's files.
-    /// A stored verdict that is worse stays, since some texts were too much for the model. Returns the
-    /// verdict that counts, and every place with the reason if it could not be written there.
+    /// Stores a verdict for the next load, in the cache directory and, if `beside` is true, beside the model's files.
+    /// A stored verdict that is worse is not replaced, since some texts exceeded the range of f16. Returns the verdict
+    /// that counts. Also returns each file, with the reason if it could not be written.
     ///
     /// # Errors
-    /// [`Error::File`] where the model's files can no longer be read.
+    /// [`Error::File`] if the model's files can no longer be read.
     pub(crate) fn keep(
         &self,
         cache: Option<&Path>,
@@ -261,7 +261,7 @@ impl Embedder {
         Ok((record, written))
     }
 
-    /// True where the model's files are in a directory, so that a verdict can be written there.
+    /// True if the model's files are in a directory, so that a verdict can be written there.
     pub(crate) fn has_directory(&self) -> bool {
         f16_record_beside(&self.runner().model.files).is_some()
     }
@@ -274,8 +274,8 @@ fn append(probed: &mut Probed, first: usize, rows: &BatchRows) {
     probed.unusable.extend(rows.suspects.iter().map(|suspect| first + suspect));
 }
 
-/// Runs a batch with f32 activations, and shows `visit` every tensor that 16-bit activations would store in
-/// 16 bits, one at a time, as f32. A lost device is not recovered.
+/// Runs a batch with f32 activations. It calls `visit`, one tensor at a time and as f32, for every tensor that 16-bit
+/// activations would store in 16 bits. A lost device is not recovered.
 async fn tap(
     runtime: &mut Runtime,
     model: &Model,
@@ -285,7 +285,7 @@ async fn tap(
 ) -> Result<BatchRows, Error> {
     let with = |activations| Precision { activations, ..precision.clone() };
     let BatchGraph { graph, output } = runtime.graph(&with(Storage::F32), batch);
-    // The same graph in 16 bits: the tensors that take half the bytes there are the ones to visit.
+    // The same graph is built in 16 bits. The tensors to visit are those that take half the bytes in it.
     let narrow = runtime.graph(&with(Storage::PackedF16), batch).graph;
     if narrow.tensors.len() != graph.tensors.len() {
         return Err(Error::Internal("a graph depends on how activations are stored".into()));
@@ -300,11 +300,11 @@ async fn tap(
 }
 
 impl ActivationRange {
-    /// Takes the values of a text into account; returns true where one is beyond the largest f16.
+    /// Takes the values of a text into account. Returns true if one of them exceeds the largest f16.
     fn see(&mut self, values: &[f32], width: usize, text: usize) -> bool {
         let mut beyond = false;
         for (token, row) in values.chunks_exact(width.max(1)).enumerate() {
-            // `max` ignores NaN, so finiteness is tracked apart.
+            // `max` ignores NaN, so a separate flag records whether all values are finite.
             let mut largest = 0.0f32;
             let mut finite = true;
             for value in row {
@@ -326,8 +326,8 @@ impl ActivationRange {
     }
 }
 
-/// The layer, name and kernel of a tensor. Where its layer has several of the name, the name includes the
-/// tensor before it.
+/// The layer, name and kernel of a tensor. If its layer has several tensors of that name, the name includes the tensor
+/// before it.
 fn label(graph: &Graph, id: TensorId) -> (Option<usize>, String, String) {
     let info = &graph.tensors[id.0];
     let writer = graph.dispatches.iter().find(|dispatch| graph.written(dispatch) == Some(id));

@@ -23,11 +23,11 @@ use crate::weights::WeightFiles;
 pub struct TensorSummary {
     /// The name of the tensor.
     pub name: String,
-    /// Its dtype in the file.
+    /// The tensor's dtype in the file.
     pub dtype: String,
     /// The shape of the tensor.
     pub shape: Vec<usize>,
-    /// False for poolers, heads and other tensors that the model does not use here.
+    /// False for poolers, heads and other tensors that this kind of model does not use.
     pub used: bool,
 }
 
@@ -38,60 +38,60 @@ pub struct DispatchSummary {
     pub kernel: String,
     /// For a matmul, the variant that the row count selects.
     pub variant: Option<String>,
-    /// The transformer layer that it is part of, counted from 0; `None` before and after the layers.
+    /// The transformer layer to which the dispatch belongs, counted from 0; `None` before and after the layers.
     pub layer: Option<usize>,
-    /// The tensor it writes.
+    /// The name of the tensor that the dispatch writes.
     pub writes: String,
-    /// Workgroups in x, y and z.
+    /// The numbers of workgroups in x, y and z.
     pub workgroups: [u32; 3],
     /// The approximate number of floating-point operations.
     pub flops: u64,
 }
 
-/// A model of any kind and how it runs here. It displays as text and serializes as JSON.
+/// A model of any kind, and how it runs on this machine. It displays as text and serializes as JSON.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Inspection {
     /// The directory or repository that the model was read from.
     pub model: String,
-    /// Its `model_type`; empty for a model without a transformer.
+    /// The model's `model_type`; empty for a model without a transformer.
     pub model_type: String,
-    /// Its modules, in the order of application.
+    /// The model's modules, in the order of application.
     pub modules: Vec<ModuleSummary>,
-    /// Values of a vector, or scores of a pair.
+    /// The number of values in a vector, or of scores for a pair.
     pub dimension: usize,
     /// The function that compares results: `cosine`, `dot`, `euclidean`, `manhattan`, `maxsim` or
     /// `meanmaxsim`; `None` for a reranker, whose results are scores.
     pub similarity: Option<String>,
-    /// The most tokens of a text or a pair.
+    /// The maximum number of tokens of a text or a pair.
     pub max_seq_length: Option<usize>,
-    /// The tokens of the tokenizer, and the rows of the embedding table.
+    /// The number of tokens in the tokenizer, and the number of rows in the embedding table.
     pub vocabulary: [usize; 2],
     /// The prompts by name.
     pub prompts: BTreeMap<String, String>,
-    /// The prompt that is used where the caller names none.
+    /// The name of the prompt that is used if the caller names none.
     pub default_prompt_name: Option<String>,
-    /// The precision that it runs in, and why.
+    /// The precision in which the model runs, and the reasons.
     pub precision: Precision,
-    /// The adapter that it runs on.
+    /// The adapter on which the model runs.
     pub adapter: AdapterSummary,
-    /// The kernels that it runs.
+    /// The kernels that the model runs.
     pub kernels: KernelChoice,
     /// The token budget of a batch.
     pub batch_tokens: usize,
     /// Bytes of activations for a full batch of texts of the maximum length.
     pub activation_bytes: u64,
-    /// The memory that it needs, as estimated before loading.
+    /// The memory that the model needs, as estimated before loading.
     pub memory: MemoryEstimate,
-    /// The forward pass over one text of 32 tokens, or fewer where the model takes fewer.
+    /// The forward pass over one text of 32 tokens, or fewer if the model takes fewer.
     pub graph: Vec<DispatchSummary>,
-    /// The transformer's tensors and those of modules.
+    /// The tensors of the transformer and of the modules.
     pub tensors: Vec<TensorSummary>,
     /// Assumptions made where the model's files are silent.
     pub notes: Vec<String>,
 }
 
 impl Runner {
-    /// The model as it runs on the device, without the steps on the host.
+    /// Describes how the model runs on the device, without the steps on the host.
     async fn inspect(&self) -> Inspection {
         let model = &self.model;
         let runtime = self.runtime.lock().await;
@@ -149,28 +149,28 @@ async fn inspect<M: TextModel>(model: &M) -> Inspection {
 }
 
 impl Embedder {
-    /// Describes the embedder and how it runs here.
+    /// Describes the embedder and how it runs on this machine.
     pub async fn inspect(&self) -> Inspection {
         inspect(self).await
     }
 }
 
 impl Reranker {
-    /// Describes the reranker and how it runs here.
+    /// Describes the reranker and how it runs on this machine.
     pub async fn inspect(&self) -> Inspection {
         inspect(self).await
     }
 }
 
 impl SparseEncoder {
-    /// Describes the sparse encoder and how it runs here.
+    /// Describes the sparse encoder and how it runs on this machine.
     pub async fn inspect(&self) -> Inspection {
         inspect(self).await
     }
 }
 
 impl MultiVectorEncoder {
-    /// Describes the multi-vector encoder and how it runs here.
+    /// Describes the multi-vector encoder and how it runs on this machine.
     pub async fn inspect(&self) -> Inspection {
         inspect(self).await
     }

@@ -1,4 +1,4 @@
-//! Measuring an embedder, for the lab: time, kernels, batch sizes, and the shapes of its matmuls.
+//! Measurements of an embedder for the lab: times, kernels, batch sizes, and the shapes of its matmuls.
 
 use crate::embedder::Embedder;
 use crate::embedder::device::KernelChoice;
@@ -17,7 +17,8 @@ impl LoadPlan {
         self.setup.plan(&self.executor.gpu)
     }
 
-    /// The shapes of the model's matmuls, each once: cells of a row of x and of a row of the weight.
+    /// The shapes of the model's matmuls, each once. A shape has the number of cells in a row of x and in a row of the
+    /// weight.
     pub(crate) fn matmul_shapes(&self) -> Result<Vec<WeightShape>, Error> {
         let plan = self.kernel_plan();
         let graph = one_token_graph(&self.model, &self.precision, &plan, &self.adapter)?;
@@ -32,13 +33,13 @@ impl LoadPlan {
 }
 
 impl Embedder {
-    /// Starts or stops measuring the calls that follow. Returns the measurements so far.
+    /// Starts or stops measuring later calls. Returns the measurements so far.
     pub(crate) async fn measure(&self, measure: Option<Measure>) -> Option<Trace> {
         let mut runtime = self.runner().runtime.lock().await;
         std::mem::replace(&mut runtime.executor.trace, measure.map(Trace::new))
     }
 
-    /// True where the GPU has timestamps, and the kernels that it runs.
+    /// Returns whether the GPU has timestamps, and the kernels that the model runs on it.
     pub(crate) async fn abilities(&self) -> (bool, KernelPlan) {
         let runtime = self.runner().runtime.lock().await;
         (runtime.executor.gpu.has_timestamps(), runtime.plan())
@@ -49,7 +50,8 @@ impl Embedder {
         self.runner().runtime.lock().await.kernel_choice(&self.runner().precision)
     }
 
-    /// Runs these kernels from now on, instead of those that suit the adapter. Vectors may differ in bits then.
+    /// Runs later calls with these kernels instead of those that suit the adapter. The bits of vectors may then
+    /// differ.
     pub(crate) async fn set_plan(&self, plan: Option<KernelPlan>) {
         self.runner().runtime.lock().await.other_plan = plan;
     }

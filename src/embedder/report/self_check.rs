@@ -12,7 +12,7 @@ impl Runner {
     /// Runs the known-answer tests of the kernels that the model uses, on this device.
     ///
     /// # Errors
-    /// [`Error::Internal`] with the names of wrong kernels; else errors of running a graph.
+    /// [`Error::Internal`] with the names of kernels that compute wrongly; otherwise the errors of running a graph.
     pub(crate) async fn check_kernels(&self) -> Result<(), Error> {
         let tokens = self.model.tokenizer.encode(None, "a")?;
         let mut runtime = self.runtime.lock().await;
@@ -42,12 +42,12 @@ impl Runner {
         Ok(())
     }
 
-    /// How often the device was lost since it was first opened.
+    /// The number of times that the device was lost since it was first opened.
     pub(crate) fn losses(&self) -> u64 {
         self.losses.load(Ordering::SeqCst)
     }
 
-    /// The pooling modes, by sentence-transformers' names.
+    /// The pooling modes, by the names that sentence-transformers uses.
     pub(crate) fn pooling(&self) -> String {
         let modes = self.model.config.modules.iter().find_map(|module| match module {
             Module::Pooling(pooling) => Some(&pooling.modes),

@@ -1,4 +1,4 @@
-//! Results that only a server returns: hidden states per token, decoded ids, logits and labels.
+//! Results that only the server returns: hidden states per token, decoded ids, logits and labels.
 
 use serde_json::Value;
 
@@ -11,13 +11,13 @@ use crate::embedder::text_model::TextModel;
 use crate::error::Error;
 
 impl Runner {
-    /// The hidden states of a prepared text before pooling, a row for each token, special tokens included.
+    /// The hidden states of a prepared text before pooling. There is a row for each token, special tokens included.
     ///
-    /// They are computed with f32 activations in every precision: nothing else of the run notices an
+    /// They are computed with f32 activations in every precision, because nothing else in the run would notice an
     /// overflow of f16.
     ///
     /// # Errors
-    /// [`Error::NonFinite`] if a value is not finite; else errors of running a graph.
+    /// [`Error::NonFinite`] if a value is not finite; otherwise the errors of running a graph.
     pub(crate) async fn token_states(&self, text: &Prepared) -> Result<MultiVector, Error> {
         let precision = Precision { activations: Storage::F32, ..self.precision.clone() };
         let batch = self.pack([&text.tokens]);
@@ -29,7 +29,7 @@ impl Runner {
         Ok(MultiVector { dim, values })
     }
 
-    /// The text that token ids stand for. `text` is their index in the request.
+    /// The text for which token ids stand. `text` is the index in the request, for errors.
     ///
     /// # Errors
     /// [`Error::Option`] for an id that the model does not have, [`Error::Tokenizer`] if decoding fails.
@@ -49,8 +49,8 @@ impl Runner {
 }
 
 impl Reranker {
-    /// The logits of a row of the model's output: one for each label. For a language model's answers it is
-    /// the difference of `yes` and `no`.
+    /// The logits of a row of the model's output, one for each label. For a language model's answers, the only value
+    /// is the difference of the logits of `yes` and `no`.
     pub(crate) fn logits(&self, row: &[f32]) -> Vec<f32> {
         match *row {
             [yes, no] if self.labels() == 1 => vec![(f64::from(yes) - f64::from(no)) as f32],
@@ -70,8 +70,8 @@ impl Reranker {
         (0..self.labels()).map(name).collect()
     }
 
-    /// The tokens of a single text, which a classifier reads without a second one; see
-    /// [`TextModel::prepare`] for pairs. `index` is its place in the request.
+    /// The tokens of a single text, which a classifier can read without a second one. For pairs see
+    /// [`TextModel::prepare`]. `index` is the text's index in the request.
     ///
     /// # Errors
     /// [`Error::Option`] if the model has a chat template, which takes pairs only.

@@ -30,8 +30,8 @@ use runtime::Runtime;
 
 /// A loaded model and its device, of any kind.
 ///
-/// [`Embedder`](crate::Embedder) and the other types of models wrap one. It knows batches and rows, not
-/// what a kind of model makes of a row.
+/// [`Embedder`](crate::Embedder) and the other types of models each wrap a runner. It computes rows in batches; the
+/// types turn rows into their results.
 #[derive(Debug)]
 pub struct Runner {
     pub(super) model: Model,
@@ -39,15 +39,15 @@ pub struct Runner {
     pub(super) adapter: AdapterSummary,
     pub(super) batch_tokens: usize,
     pub(super) memory: MemoryEstimate,
-    /// Calls take turns with the device by the batch.
+    /// The runtime with the device. Calls take turns with it, batch by batch.
     pub(super) runtime: Mutex<Runtime>,
-    /// How often the device was lost.
+    /// The number of times that the device was lost.
     #[cfg_attr(not(feature = "server"), expect(dead_code, reason = "a server asks for it"))]
     pub(super) losses: Arc<AtomicU64>,
 }
 
 impl Runner {
-    /// How the model runs: the precision requested, the one chosen, and why.
+    /// Returns how the model runs: the precision requested, the precision chosen, and the reasons.
     pub fn precision(&self) -> &Precision {
         &self.precision
     }
@@ -67,8 +67,7 @@ impl Runner {
         &self.model.config.notes
     }
 
-    /// Tokens that a text may have, special tokens and prompt included. `None` where the model names no
-    /// limit.
+    /// The maximum number of tokens of a text, special tokens and prompt included. `None` if the model names no limit.
     pub fn max_seq_length(&self) -> Option<usize> {
         self.model.tokenizer.limit()
     }
@@ -78,15 +77,16 @@ impl Runner {
         &self.model.config.prompts
     }
 
-    /// The name of the prompt that is used where the caller names none.
+    /// The name of the prompt that is used if the caller names none.
     pub fn default_prompt_name(&self) -> Option<&str> {
         self.model.config.default_prompt_name.as_deref()
     }
 
-    /// See [`Embedder::fingerprint`](crate::Embedder::fingerprint).
+    /// The digest of everything that determines the vectors; see
+    /// [`Embedder::fingerprint`](crate::Embedder::fingerprint).
     ///
     /// # Errors
-    /// [`Error::File`] where the files can no longer be read.
+    /// [`Error::File`] if the files can no longer be read.
     pub fn fingerprint(&self) -> Result<String, Error> {
         self.model.fingerprint()
     }
@@ -96,32 +96,33 @@ impl Runner {
         self.batch_tokens
     }
 
-    /// Values of a row as the device computes it; for models with a row per token, of one token's.
+    /// The number of values in a row as the device computes it. If the model has a row per token, it is that of one
+    /// token's row.
     pub fn dimension(&self) -> usize {
         self.model.dimension
     }
 
-    /// Values of a row after the model's own `truncate_dim`. One that exceeds the row cuts nothing, as in
-    /// sentence-transformers.
+    /// The number of values in a row after the model's own `truncate_dim`. As in sentence-transformers, a
+    /// `truncate_dim` that exceeds the row's length cuts nothing.
     pub(crate) fn default_dimension(&self) -> usize {
         let all = self.model.dimension;
         self.model.config.truncate_dim.map_or(all, |dim| dim.min(all))
     }
 
-    /// True where a row of `dim` values has length one as the device computes it: the last module
-    /// normalizes, and nothing is cut off.
+    /// True if the device computes rows of `dim` values that have length one. This is so if the last module normalizes
+    /// and nothing is cut off.
     pub(crate) fn normalizes(&self, dim: usize) -> bool {
         dim == self.model.dimension
             && matches!(self.model.config.modules.last(), Some(Module::Normalize))
     }
 
-    /// True where the model's own vectors, cut to its own `truncate_dim`, have length one.
+    /// True if the model's own vectors, cut to its own `truncate_dim`, have length one.
     #[cfg(feature = "server")]
     pub(crate) fn normalizes_by_default(&self) -> bool {
         self.normalizes(self.default_dimension())
     }
 
-    /// The most texts of a batch.
+    /// The maximum number of texts in a batch.
     pub(super) fn max_batch_texts(&self) -> usize {
         max_batch_texts(self.model.dimension, &self.adapter)
     }

@@ -1,4 +1,4 @@
-//! Text to [`Prepared`]: tokenized and checked on the host, ready to be batched.
+//! Turns a text into a [`Prepared`]: tokenized and checked on the host, ready for a batch.
 
 use crate::config::FirstModule;
 use crate::embedder::options::{EmbedOptions, EmbedTask, OnTooLong};
@@ -11,10 +11,10 @@ use crate::tokenize::Tokens;
 #[derive(Debug, Clone)]
 pub struct Prepared {
     pub(in crate::embedder) tokens: Tokens,
-    /// Its index in the caller's list, for messages.
+    /// The index of the text in the caller's list, for messages.
     pub(in crate::embedder) text: usize,
-    /// False for a text whose result follows from its tokens alone. It takes no place in a batch, and its
-    /// row is empty.
+    /// False for a text whose result follows from its tokens alone. It is part of no batch on the device, and its row
+    /// is empty.
     pub(in crate::embedder) needs_device: bool,
 }
 
@@ -27,12 +27,12 @@ impl Prepared {
         Prepared { tokens, text: 0, needs_device: true }
     }
 
-    /// The number of its tokens, special tokens included.
+    /// The number of tokens, special tokens included.
     pub fn tokens(&self) -> usize {
         self.tokens.ids.len()
     }
 
-    /// True where it was cut to the model's length.
+    /// True if the text was cut to the model's length.
     pub fn truncated(&self) -> bool {
         self.tokens.untruncated > self.tokens()
     }
@@ -57,10 +57,10 @@ impl<'a> From<&'a EmbedOptions> for PromptChoice<'a> {
 }
 
 impl Runner {
-    /// The prompt of a call; `None` for none or an empty one.
+    /// The prompt of a call; `None` if there is none or it is empty.
     ///
     /// # Errors
-    /// [`Error::Option`] for an unknown name, and for a prompt beside a name.
+    /// [`Error::Option`] for an unknown name, or if both a prompt and a name are given.
     pub(crate) fn prompt<'a>(&'a self, choice: PromptChoice<'a>) -> Result<Option<&'a str>, Error> {
         let prompts = &self.model.config.prompts;
         let prompt = match (choice.prompt, choice.name) {
@@ -88,7 +88,7 @@ impl Runner {
     /// Tokenizes texts under a prompt. `first` is the index of the first text in the caller's list.
     ///
     /// # Errors
-    /// The errors of [`Runner::prompt`]. An error of one text stands in its place.
+    /// The errors of [`Runner::prompt`]. If a single text has an error, the error takes the place of its result.
     pub(crate) fn prepare_texts(
         &self,
         first: usize,
@@ -100,7 +100,7 @@ impl Runner {
         Ok(self.check_all(first, encoded, options.on_too_long))
     }
 
-    /// Checks the tokens of texts, each by itself.
+    /// Checks the tokens of each text separately.
     pub(in crate::embedder) fn check_all(
         &self,
         first: usize,
@@ -140,11 +140,11 @@ impl Runner {
 
 #[cfg(feature = "server")]
 impl Runner {
-    /// Takes texts as token ids of the model's own tokenizer, special tokens and prompt included.
+    /// Accepts texts as token ids of the model's own tokenizer, special tokens and prompt included.
     ///
     /// # Errors
-    /// [`Error::Option`] for options that select a prompt. An error of one text stands in its place:
-    /// [`Error::Option`] for an id that the model does not have, [`Error::TooLong`] for too many ids.
+    /// [`Error::Option`] for options that select a prompt. If a single text has an error, the error takes the place of
+    /// its result: [`Error::Option`] for an id that the model does not have, [`Error::TooLong`] for too many ids.
     pub(crate) fn prepare_ids(
         &self,
         texts: Vec<Vec<u32>>,
@@ -176,10 +176,10 @@ impl Runner {
         Ok(self.check_all(0, tokens, options.on_too_long))
     }
 
-    /// The prompt and a text joined, and the tokens of that.
+    /// Joins the prompt and a text, and returns the joined text and its tokens.
     ///
     /// # Errors
-    /// [`Error::Option`] for an unknown prompt, [`Error::Tokenizer`] where tokenizing fails.
+    /// [`Error::Option`] for an unknown prompt, [`Error::Tokenizer`] if tokenizing fails.
     pub(crate) fn token_pieces(
         &self,
         text: &str,
@@ -192,7 +192,7 @@ impl Runner {
         Ok((joined, pieces))
     }
 
-    /// True where texts that are too long are cut at their beginning.
+    /// True if texts that are too long are cut at their beginning.
     pub(crate) fn truncates_left(&self) -> bool {
         self.model.tokenizer.truncates_left()
     }

@@ -1,4 +1,4 @@
-//! Prepared texts → batches → rows. The host prepares one batch while the device runs others.
+//! Turns prepared texts into batches, and batches into rows. The host prepares one batch while the device runs others.
 
 use std::borrow::Borrow;
 use std::collections::VecDeque;
@@ -11,23 +11,22 @@ use crate::embedder::run::rows::BatchRows;
 use crate::embedder::run::runtime::{Runtime, Started};
 use crate::error::Error;
 
-/// Batches of a call on the device at once: while one runs, the rows of the previous one are read back
-/// and the next one is prepared.
+/// The number of a call's batches that are on the device at once. While one runs, the rows of the previous batch are
+/// read back and the next batch is prepared.
 const IN_FLIGHT: usize = 2;
 
 /// The counts of a run.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RunCounts {
-    /// Texts that were run again with f32 activations.
+    /// The number of texts that were run again with f32 activations.
     pub retried: usize,
-    /// Batches that were run again as smaller ones, for lack of memory.
+    /// The number of batches that were split into smaller ones and run again, for lack of memory.
     pub halved: usize,
-    /// Times that the device was lost and opened again.
+    /// The number of times that the device was lost and opened again.
     pub recovered: usize,
 }
 
-/// A batch on the device, and its texts. Texts that need no device make a batch of their own, which is not
-/// started.
+/// A batch on the device, and its texts. Texts that need no device make a separate batch, which is not started.
 struct InFlight<P> {
     texts: Vec<P>,
     started: Option<(PackedBatch, Started)>,
@@ -36,7 +35,7 @@ struct InFlight<P> {
 /// The rows of a batch that came back.
 struct Finished {
     rows: BatchRows,
-    /// Texts whose row is not finite.
+    /// The texts whose row is not finite.
     unusable: Vec<usize>,
     retried: usize,
 }
@@ -46,14 +45,14 @@ struct Pending<P> {
     waiting: VecDeque<P>,
     /// Started batches, the oldest first.
     in_flight: VecDeque<InFlight<P>>,
-    /// True once no more texts come.
+    /// True once all texts of the call have arrived.
     complete: bool,
     max_in_flight: usize,
-    /// Losses of the device since a batch last came back.
+    /// The number of times that the device was lost since a batch last came back.
     losses: usize,
 }
 
-/// A batch that did not start or did not come back. Its texts wait again.
+/// The error of a batch that did not start or did not come back. Its texts are in the queue again.
 struct Fault {
     error: Error,
     texts: usize,
@@ -67,7 +66,7 @@ impl<P: Borrow<Prepared>> Pending<P> {
         }
     }
 
-    /// Puts back the texts of a failed batch and of all batches behind it: rows come in order.
+    /// Puts back the texts of a failed batch and of all batches after it, because rows are returned in order.
     fn fault(&mut self, error: Error, texts: Vec<P>, tokens: usize) -> Fault {
         let count = texts.len();
         while let Some(later) = self.in_flight.pop_back() {
@@ -81,7 +80,7 @@ impl<P: Borrow<Prepared>> Pending<P> {
         self.in_flight.len() < self.max_in_flight
     }
 
-    /// True where the waiting texts fill a batch of `tokens` tokens.
+    /// True if the waiting texts fill a batch of `tokens` tokens.
     fn fills(&self, tokens: usize) -> bool {
         let mut sum = 0;
         self.waiting.iter().any(|text| {
@@ -90,8 +89,7 @@ impl<P: Borrow<Prepared>> Pending<P> {
         })
     }
 
-    /// Takes the texts of the next batch. A batch has texts for the device or texts that need none, never
-    /// both.
+    /// Takes the texts of the next batch. All of them need the device, or none of them does.
     fn next_texts(&mut self, budget: usize, max_texts: usize) -> Vec<P> {
         let Some(first) = self.waiting.front() else { return Vec::new() };
         let needs_device = first.borrow().needs_device;
@@ -103,13 +101,13 @@ impl<P: Borrow<Prepared>> Pending<P> {
 }
 
 impl Runner {
-    /// Runs the texts that `more` gives, until it gives none, and hands each row to `take`, in order. A
-    /// text whose row is not finite has an error instead, and harms no others. Other calls take turns with
-    /// this one, batch by batch.
+    /// Runs the texts that `more` returns, until it returns none, and passes each row to `take`, in order. If the row
+    /// of a text is not finite, `take` gets an error for this text, and other texts are not affected. Calls take turns
+    /// with the device, batch by batch.
     ///
     /// # Errors
-    /// The first error of `more` or `take`; [`Error::OutOfMemory`] where not even one text fits;
-    /// [`Error::DeviceLost`] where the device could not be recovered.
+    /// The first error of `more` or `take`. [`Error::OutOfMemory`] if not even one text fits. [`Error::DeviceLost`] if
+    /// the device could not be recovered.
     pub(crate) async fn run<P: Borrow<Prepared>>(
         &self,
         mut more: impl FnMut() -> Result<Option<Vec<P>>, Error>,
@@ -165,7 +163,7 @@ impl Runner {
         }
     }
 
-    /// Starts the next batch. This is the one place that decides what a batch holds.
+    /// Starts the next batch. No other code decides which texts a batch holds.
     async fn start_batch<P: Borrow<Prepared>>(
         &self,
         pending: &mut Pending<P>,
@@ -195,7 +193,7 @@ impl Runner {
         }
     }
 
-    /// Waits for a batch, and runs texts again in f32 whose activations exceeded the range of 16 bits.
+    /// Waits for a batch. Texts whose activations exceeded the range of 16 bits are run again in f32.
     async fn finish_batch<P: Borrow<Prepared>>(
         &self,
         texts: &[P],
@@ -220,8 +218,8 @@ impl Runner {
         Ok(Finished { rows, unusable, retried: wide.len() })
     }
 
-    /// Recovers from a failed batch where possible. After a loss the device is opened again, once. Where
-    /// memory ran out, one batch is on the device at a time, and then batches are halved.
+    /// Recovers from a failed batch where possible. After a loss, the device is opened again, once. If memory ran out,
+    /// only one batch is on the device at a time; if it runs out again, batches are halved.
     async fn recover<P>(
         &self,
         pending: &mut Pending<P>,
@@ -249,7 +247,7 @@ impl Runner {
         }
     }
 
-    /// The rows of texts with f32 activations; `None` where even f32 overflows.
+    /// The rows of texts, computed with f32 activations; `None` if even f32 overflows.
     async fn run_in_f32(
         &self,
         runtime: &mut Runtime,
@@ -263,7 +261,7 @@ impl Runner {
             let now = &rest[..at_once.min(rest.len())];
             let batch = self.pack(now.iter().map(|text| &text.tokens));
             let rows = match runtime.run(&self.model, &precision, &batch).await {
-                // These texts are few, so they can run one by one.
+                // These texts are few, so they are run one by one.
                 Err(Error::OutOfMemory { .. }) if now.len() > 1 => {
                     at_once = 1;
                     continue;

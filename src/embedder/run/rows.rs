@@ -1,4 +1,4 @@
-//! The rows of a batch, as read back from the device.
+//! The rows of a batch, after they are read back from the device.
 
 use crate::batch::PackedBatch;
 use crate::convert;
@@ -8,16 +8,16 @@ use crate::error::Error;
 use crate::gpu::executor::Outcome;
 use crate::kernels::Activations;
 
-/// The maximum distance of a normalised row's length from 1: far above what f32 rounds (1e-6), and far below what a
-/// kernel that did not run leaves.
+/// The maximum difference between a normalised row's length and 1. It is far above the rounding errors of f32 (1e-6),
+/// and far below the difference that remains if a kernel did not run.
 const LENGTH_TOLERANCE: f64 = 1e-3;
 
-/// One row for each text of a batch. For a model that computes a row for each token, the row of a text is
-/// those of its tokens, one after the other.
+/// One row for each text of a batch. For a model that computes a row for each token, the row of a text is the rows of
+/// its tokens, one after the other.
 #[derive(Debug, Default)]
 pub(in crate::embedder) struct BatchRows {
     values: Vec<f32>,
-    /// The end of each text's row in `values`.
+    /// For each text, the index in `values` where its row ends.
     ends: Vec<usize>,
     /// Texts with an activation beyond the storage's range, or a value that is not finite.
     pub suspects: Vec<usize>,
@@ -51,16 +51,17 @@ impl BatchRows {
         rows
     }
 
-    /// Checks that the rows of a model that ends with Normalize have length one. Texts that run again are left out.
+    /// Checks that the rows of a model that ends with Normalize have length one. Texts that will be run again are not
+    /// checked.
     ///
     /// # Errors
-    /// [`Error::DeviceFault`] with the length of a row that has another.
+    /// [`Error::DeviceFault`], which states the length of a row that is not one.
     pub fn check_length_one(&self, dimension: usize, adapter: &str) -> Result<(), Error> {
         for text in (0..self.ends.len()).filter(|text| !self.suspects.contains(text)) {
             for row in self.row(text).chunks_exact(dimension.max(1)) {
                 let squares: f64 = row.iter().map(|value| f64::from(*value).powi(2)).sum();
                 let length = squares.sqrt();
-                // NaN is in no range.
+                // NaN is not in this range.
                 let allowed = 1.0 - LENGTH_TOLERANCE..=1.0 + LENGTH_TOLERANCE;
                 if !allowed.contains(&length) {
                     let problem = format!(

@@ -1,4 +1,4 @@
-//! A model on a device: batches in, rows out, and recovery from a lost device.
+//! A model on a device, which turns batches into rows and recovers from a lost device.
 
 use crate::batch::PackedBatch;
 use crate::config::Module;
@@ -22,16 +22,16 @@ pub(in crate::embedder) struct Runtime {
     assembly: Assembly,
     /// Bytes of all weights.
     pub weight_bytes: u64,
-    /// Kernels to measure, instead of those that suit the device.
+    /// The kernels to measure, instead of those that suit the device.
     pub other_plan: Option<KernelPlan>,
-    /// How often the device was opened again after a loss.
+    /// The number of times that the device was opened again after a loss.
     reopened: usize,
-    /// The largest token budget of a batch that fits, once memory has run out.
+    /// The largest token budget of a batch that fits; set once memory has run out.
     pub tokens_that_fit: Option<usize>,
 }
 
 impl Runtime {
-    /// Loads the model's weights, `total` bytes, onto an open device, and compiles `pipelines` meanwhile.
+    /// Loads the model's weights, which have `total` bytes, onto an open device. Meanwhile it compiles `pipelines`.
     pub fn load(
         model: &Model,
         precision: &Precision,
@@ -99,7 +99,7 @@ impl Runtime {
             return Err(Error::DeviceLost { adapter, problem });
         }
         let outcome = self.executor.finish(&graph.graph, running).await?;
-        // Save after the batch: some drivers compile when a pipeline first runs.
+        // Pipelines are saved after the batch, since some drivers compile a pipeline when it first runs.
         self.executor.save_pipelines();
         let since = self.executor.clock();
         let rows = BatchRows::new(model, batch, &graph.output, &outcome);
@@ -111,10 +111,10 @@ impl Runtime {
         Ok(rows)
     }
 
-    /// Opens the device again after a loss and loads the model again. Batches that were started have no rows.
+    /// Opens the device again after a loss, and loads the model again. Batches that had been started have no rows.
     ///
     /// # Errors
-    /// The `loss` itself where another adapter is found instead: it would give other bits, and its f16 is
+    /// The `loss` itself if another adapter is found instead. The other adapter would compute other bits, and its f16 is
     /// untested.
     pub async fn recover(
         &mut self,
@@ -123,7 +123,7 @@ impl Runtime {
         loss: Error,
     ) -> Result<(), Error> {
         if !self.executor.gpu.is_lost() {
-            // Another call has already recovered it.
+            // In this case, another call has already recovered the device.
             return Ok(());
         }
         tracing::warn!(%loss, "opening the device again");
@@ -131,7 +131,7 @@ impl Runtime {
         if executor.gpu.adapter.key() != self.executor.gpu.adapter.key() {
             return Err(loss);
         }
-        // Free the old weights first: memory may not hold the model twice.
+        // The old weights are freed first, since memory may not hold the model twice.
         self.executor.release();
         let total = self.weight_bytes;
         let loaded =
@@ -141,7 +141,7 @@ impl Runtime {
         Ok(())
     }
 
-    /// The graph of the forward pass over a batch.
+    /// Builds the graph of the forward pass over a batch.
     pub fn graph(&self, precision: &Precision, batch: &PackedBatch) -> BatchGraph {
         self.assembly.graph(&self.plan(), precision, batch)
     }
@@ -183,6 +183,6 @@ impl Runtime {
 pub(in crate::embedder) struct Started {
     graph: BatchGraph,
     running: Running,
-    /// How often the device had been reopened when the batch was started.
+    /// The number of times that the device had been reopened when the batch was started.
     reopened: usize,
 }

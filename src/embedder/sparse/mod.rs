@@ -1,4 +1,4 @@
-//! [`SparseEncoder`]: for each text a weight for some tokens of the vocabulary.
+//! [`SparseEncoder`]: for each text, weights of some tokens of the vocabulary.
 
 mod static_queries;
 mod vector;
@@ -19,20 +19,19 @@ use crate::similarity::SimilarityFunction;
 use static_queries::StaticQueryTable;
 pub use vector::SparseVector;
 
-/// Turns texts into sparse vectors over the vocabulary on a GPU: the same vectors as
-/// sentence-transformers' `SparseEncoder`, for SPLADE models and for models that look queries up in a table
-/// of weights; and the `lexical_weights` that FlagEmbedding computes with bge-m3.
+/// Turns texts into sparse vectors over the vocabulary on a GPU. The vectors are those of sentence-transformers'
+/// `SparseEncoder`, for SPLADE models and for models that look queries up in a table of weights. For bge-m3, they are
+/// the `lexical_weights` that FlagEmbedding computes.
 ///
-/// [`SparseEncoder::builder`] builds one, with the settings and the promises of an
-/// [`Embedder`](crate::Embedder).
+/// [`SparseEncoder::builder`] makes one, with the settings and guarantees of an [`Embedder`](crate::Embedder).
 #[derive(Debug)]
 pub struct SparseEncoder {
     runner: Runner,
     weighting: Weighting,
     max_active_dims: Option<usize>,
-    /// Tokens of the vocabulary.
+    /// The number of tokens in the vocabulary.
     dim: usize,
-    /// Special tokens, which have no weight where weights are those of a text's tokens.
+    /// The special tokens. They have no weight if a model computes weights for the tokens of a text.
     special: HashSet<u32>,
     queries: Option<StaticQueryTable>,
 }
@@ -43,17 +42,17 @@ pub type SparseEncoderBuilder = ModelBuilder<SparseEncoder>;
 /// Sparse vectors, one for each text, in the order of the texts.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct SparseEmbeddings {
-    /// Tokens of the vocabulary; every index is smaller.
+    /// The number of tokens in the vocabulary. Every index is smaller.
     pub dim: usize,
     /// The vector of each text.
     pub vectors: Vec<SparseVector>,
     /// Indices of the texts that were cut to the model's `max_seq_length`.
     pub truncated: Vec<usize>,
-    /// Texts that were run again with f32 activations.
+    /// The number of texts that were run again with f32 activations.
     pub retried: usize,
-    /// Batches that were run again as smaller ones, because the GPU's memory ran out.
+    /// The number of batches that were split into smaller ones and run again, because the GPU's memory ran out.
     pub halved: usize,
-    /// Tokens of all texts, special tokens included.
+    /// The number of tokens of all texts, special tokens included.
     pub tokens: usize,
 }
 
@@ -165,7 +164,7 @@ impl SparseEncoder {
         ModelBuilder::new(files)
     }
 
-    /// How the model runs: the precision requested, the one chosen, and why.
+    /// Returns how the model runs: the precision requested, the precision chosen, and the reasons.
     pub fn precision(&self) -> &Precision {
         self.runner.precision()
     }
@@ -180,23 +179,24 @@ impl SparseEncoder {
         self.runner.notes()
     }
 
-    /// Tokens of the vocabulary: the width of a vector.
+    /// The number of tokens in the vocabulary, which is the width of a vector.
     pub fn dimension(&self) -> usize {
         self.dim
     }
 
-    /// Tokens that a text may have; longer texts are cut. `None` where the model names no limit.
+    /// The maximum number of tokens of a text. Longer texts are cut. `None` if the model names no limit.
     pub fn max_seq_length(&self) -> Option<usize> {
         self.runner.max_seq_length()
     }
 
-    /// [`SparseEncoder::max_seq_length`] for texts under these options: queries that are looked up in a table
-    /// have a limit of their own.
+    /// The maximum number of tokens of a text under these options. Queries that are looked up in a table have their
+    /// own limit; for others see [`SparseEncoder::max_seq_length`].
     pub fn max_seq_length_of(&self, options: &EmbedOptions) -> Option<usize> {
         self.max_tokens(options)
     }
 
-    /// See [`Embedder::fingerprint`](crate::Embedder::fingerprint).
+    /// The digest of everything that determines the vectors; see
+    /// [`Embedder::fingerprint`](crate::Embedder::fingerprint).
     ///
     /// # Errors
     /// The errors of [`Embedder::fingerprint`](crate::Embedder::fingerprint).
@@ -204,12 +204,12 @@ impl SparseEncoder {
         self.runner.fingerprint()
     }
 
-    /// The token at an index of the vocabulary.
+    /// The text of the token at an index of the vocabulary.
     pub fn token(&self, index: u32) -> Option<String> {
         self.runner.model.tokenizer.token(index)
     }
 
-    /// The function that compares the model's vectors: its `similarity_fn_name`, else the dot product, as in
+    /// The function that compares the model's vectors: its `similarity_fn_name`, or else the dot product, as in
     /// sentence-transformers.
     pub fn similarity_function(&self) -> SimilarityFunction {
         self.runner.model.config.similarity.unwrap_or(SimilarityFunction::Dot)
@@ -228,11 +228,10 @@ impl SparseEncoder {
         self.encode_with(texts, &EmbedOptions::default()).await
     }
 
-    /// The vectors of `texts`. A SPLADE model gives each token of the vocabulary the weight
-    /// log(1 + max(0, l)), where l is its largest logit over the tokens of the text. bge-m3 gives each token
-    /// of the text the largest of its weights, without special tokens. A model with a table for queries
-    /// gives the tokens of a query, a text under [`EmbedTask::Query`](crate::EmbedTask), their weights in
-    /// that table.
+    /// The vectors of `texts`. A SPLADE model gives each token of the vocabulary the weight log(1 + max(0, l)), where
+    /// l is its largest logit over the tokens of the text. bge-m3 gives each token of the text the largest of its
+    /// weights, and special tokens none. A model may have a table for queries, which are texts under
+    /// [`EmbedTask::Query`](crate::EmbedTask). The tokens of a query then have their weights in that table.
     ///
     /// ```
     /// use vectile::{ModelFiles, SparseEncoder, block_on};
@@ -250,8 +249,8 @@ impl SparseEncoder {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Option`] for `truncate_dim` and `normalize`, which do not apply to sparse vectors; else those
-    /// of [`Embedder::embed_with`](crate::Embedder::embed_with).
+    /// [`Error::Option`] for `truncate_dim` and `normalize`, which do not apply to sparse vectors. Otherwise the
+    /// errors of [`Embedder::embed_with`](crate::Embedder::embed_with).
     pub async fn encode_with<T: AsRef<str>>(
         &self,
         texts: &[T],
@@ -270,13 +269,13 @@ impl SparseEncoder {
         })
     }
 
-    /// True where texts under these options are looked up in a table, without the GPU.
+    /// True if texts under these options are looked up in a table, without the GPU.
     #[cfg(feature = "server")]
     pub(crate) fn looks_up(&self, options: &EmbedOptions) -> bool {
         self.query_table(options).is_some()
     }
 
-    /// The table that texts under `options` are looked up in, if any.
+    /// The table in which texts under `options` are looked up, if any.
     fn query_table(&self, options: &EmbedOptions) -> Option<&StaticQueryTable> {
         self.queries.as_ref().filter(|table| table.serves(options.task))
     }

@@ -1,4 +1,4 @@
-//! Queries of sparse encoders that only run documents: each token of a query has a weight in a table.
+//! Queries of sparse encoders whose transformer runs only documents. Each token of a query has a weight in a table.
 
 use crate::config::{ModelConfig, StaticQueries};
 use crate::embedder::model::Model;
@@ -19,7 +19,7 @@ impl StaticQueryTable {
     /// Loads the table of a model.
     ///
     /// # Errors
-    /// Errors that name a file or tensor.
+    /// An error names a file or tensor.
     pub fn load(model: &Model, queries: &StaticQueries) -> Result<Self, Error> {
         let prefix = &queries.prefix;
         let files = WeightFiles::open(&model.files, prefix)?;
@@ -44,17 +44,17 @@ impl StaticQueryTable {
         Ok(StaticQueryTable { tokenizer, weights, by_default: queries.by_default })
     }
 
-    /// True where texts of this task are looked up.
+    /// True if texts of this task are looked up in the table.
     pub fn serves(&self, task: Option<EmbedTask>) -> bool {
         task.map_or(self.by_default, |task| task == EmbedTask::Query)
     }
 
-    /// The most tokens of a query; `None` for no limit.
+    /// The maximum number of tokens of a query; `None` for no limit.
     pub fn limit(&self) -> Option<usize> {
         self.tokenizer.limit()
     }
 
-    /// The tokens of a query, without special tokens. `text` is its index in the caller's list.
+    /// The tokens of a query, without special tokens. `text` is the query's index in the caller's list.
     pub fn tokens(
         &self,
         text: usize,
@@ -69,7 +69,7 @@ impl StaticQueryTable {
         Ok(tokens)
     }
 
-    /// The weights above zero of these tokens, each token once, in order of the token.
+    /// The weights above zero of these tokens. Each token occurs once, in order of the ids.
     pub fn weights(&self, ids: &[u32]) -> Vec<(u32, f32)> {
         let mut ids = ids.to_vec();
         ids.sort_unstable();

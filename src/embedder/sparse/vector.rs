@@ -1,4 +1,4 @@
-//! [`SparseVector`], and how it is made from logits or token weights.
+//! [`SparseVector`], and its computation from logits or token weights.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -9,12 +9,12 @@ use crate::similarity::SimilarityFunction;
 pub struct SparseVector {
     /// The token ids, ascending.
     pub indices: Vec<u32>,
-    /// The weight of each, above zero.
+    /// The weight of each token, above zero.
     pub values: Vec<f32>,
 }
 
 impl SparseVector {
-    /// The similarity of two vectors. Weights that a vector does not list are zero.
+    /// The similarity of two vectors. Tokens that a vector does not list have weight zero.
     pub fn similarity(&self, other: &SparseVector, function: SimilarityFunction) -> f64 {
         let mut pairs: BTreeMap<u32, (f64, f64)> = BTreeMap::new();
         for (index, value) in self.indices.iter().zip(&self.values) {
@@ -39,8 +39,7 @@ impl SparseVector {
         sum
     }
 
-    /// Makes the vector of a row of logits, which are maxima over the tokens of a text. At most `most` weights
-    /// stay.
+    /// Makes the vector of a row of logits, which are maxima over the tokens of a text. It has at most `most` weights.
     pub(super) fn of_logits(logits: &[f32], twice: bool, most: Option<usize>) -> Self {
         let log1p = |x: f64| if twice { x.ln_1p().ln_1p() } else { x.ln_1p() };
         let active = logits
@@ -53,8 +52,8 @@ impl SparseVector {
         SparseVector::largest(active, most)
     }
 
-    /// Makes the vector of the weights of a text's tokens: the largest for each token of the vocabulary,
-    /// without `special` ones.
+    /// Makes the vector from the weights of a text's tokens. A token of the vocabulary gets the largest weight among
+    /// its occurrences; `special` tokens are left out.
     pub(super) fn of_tokens(ids: &[u32], weights: &[f32], special: &HashSet<u32>) -> Self {
         let mut largest: BTreeMap<u32, f32> = BTreeMap::new();
         for (id, weight) in ids.iter().zip(weights) {
@@ -66,8 +65,8 @@ impl SparseVector {
         SparseVector::largest(largest.into_iter().collect(), None)
     }
 
-    /// Keeps at most `most` of the largest weights; of equals, those of smaller index. `active` is in order of
-    /// the index.
+    /// Selects at most `most` weights, the largest ones. Among equal weights, those of smaller index are selected.
+    /// `active` is in order of the index.
     pub(super) fn largest(mut active: Vec<(u32, f32)>, most: Option<usize>) -> Self {
         if let Some(most) = most.filter(|most| *most < active.len()) {
             active.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));

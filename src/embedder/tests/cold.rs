@@ -1,4 +1,4 @@
-//! Pipelines that are compiled during the load are not compiled again by the first batch.
+//! Tests that the first batch does not compile pipelines again that were compiled during the load.
 
 use pollster::block_on;
 
@@ -19,7 +19,7 @@ fn the_first_batch_finds_its_pipelines_compiled() {
             }
             Err(error) => panic!("{error}"),
         };
-        // Its debug text ends with the number of pipelines.
+        // The debug text of an executor ends with the number of pipelines.
         let executor = || format!("{:?}", block_on(embedder.runner().runtime.lock()).executor);
         let loaded = executor();
         assert!(!loaded.ends_with(" 0 pipelines)"), "{loaded}");

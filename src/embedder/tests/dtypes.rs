@@ -1,4 +1,4 @@
-//! The dtype policy for every family: the checkpoint's own dtype under `auto`, and the families whose f16
+//! Tests the dtype policy for every family: the checkpoint's own dtype under `auto`, and the families whose f16
 //! activations count as unsafe.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,11 +15,11 @@ use crate::embedder::model::Model;
 use crate::files::ModelFiles;
 use crate::models::model_types;
 
-/// Each `model_type` whose activations exceed f16, or that gave wrong vectors in it. All others are assumed to be safe until
-/// a text overflows.
+/// Each `model_type` whose activations exceed f16, or that gave wrong vectors in f16. All others are assumed to be
+/// safe until a text overflows.
 const UNSAFE: [&str; 9] =
     ["gemma3_text", "gte", "modernbert", "mt5", "new", "qwen2", "qwen3", "t5", "umt5"];
-/// Each `model_type` without a fixture of its own; its reader has a fixture of another `model_type`.
+/// Each `model_type` without its own fixture. The code that reads it is tested by a fixture of another `model_type`.
 const SAME_AS_ANOTHER: [&str; 1] = ["mt5"];
 
 type Files = BTreeMap<String, Vec<u8>>;
@@ -85,7 +85,7 @@ fn stored_as(bytes: &[u8], name: &str, storage: Storage) -> Vec<u8> {
     bytes
 }
 
-/// Weights and activations under `auto`, on an adapter with f16 in shaders and on one without.
+/// The expected weights and activations under `auto`, on an adapter with f16 in shaders and on one without.
 fn expected(dtype: FloatDtype, unsafe_in_f16: bool) -> [[Storage; 2]; 2] {
     use Storage::{F16, F32, PackedBf16};
     match (dtype, unsafe_in_f16) {
@@ -117,8 +117,8 @@ fn the_checkpoints_own_dtype_is_honoured_for_every_family() {
             "{model_type}"
         );
         for (dtype, named, tensor, storage) in dtypes {
-            // config.json names it, in a field of either generation, whatever the tensors are. Without a field
-            // the tensors decide.
+            // If a field of either generation names the dtype in config.json, this dtype counts, whatever the tensors
+            // have. Without a field, the tensors decide.
             for field in [Some("dtype"), Some("torch_dtype"), None] {
                 let mut files = files.clone();
                 let mut config = config.clone();
@@ -135,7 +135,7 @@ fn the_checkpoints_own_dtype_is_honoured_for_every_family() {
                         }
                     }
                 }
-                // A static model has no config.json, and model2vec's may have no dtype.
+                // A static model has no config.json, and the config.json of model2vec may have no dtype.
                 if files.contains_key("config.json") {
                     files.insert("config.json".to_owned(), serde_json::to_vec(&config).unwrap());
                 } else if field.is_some() {

@@ -1,4 +1,4 @@
-//! Facts about models that need no device, and the effects of a load.
+//! Tests of facts about models that need no device, and of the effects of a load.
 
 mod cold;
 mod dtypes;

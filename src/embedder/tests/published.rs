@@ -1,5 +1,5 @@
-//! Files like those of published models, without weights. Each file of `tests/published` holds the fields of a
-//! model's files, the names and shapes of its tensors, and the expected result. Most were written from memory, as
+//! Tests with files like those of published models, without weights. Each file of `tests/published` holds the fields
+//! of a model's files, the names and shapes of its tensors, and the expected result. Most were written from memory, as
 //! their field `source` says.
 
 use std::collections::BTreeMap;
@@ -26,9 +26,9 @@ struct Published {
     model: String,
     /// Says whether the fields were copied from the repository or written from memory.
     source: String,
-    /// `embed`, `score`, `sparse` or `multi`.
+    /// The kind of model: `embed`, `score`, `sparse` or `multi`.
     loads: String,
-    /// The tokenizer of the same kind that stands for the model's own.
+    /// The name of a tokenizer of the same kind, which replaces the model's own.
     tokenizer: String,
     files: BTreeMap<String, Value>,
     weights: Option<Weights>,
@@ -38,9 +38,9 @@ struct Published {
 #[derive(Deserialize)]
 struct Weights {
     dtype: String,
-    /// {0..11} in a name stands for every number of that range.
+    /// The tensors. {0..11} in a name stands for every number of that range.
     tensors: Map<String, Value>,
-    /// The directory of the weights within the model's.
+    /// The directory of the weights, within the model's directory.
     #[serde(default)]
     at: String,
 }
@@ -49,7 +49,7 @@ fn bytes_of(dtype: &str) -> u64 {
     if dtype == "F32" { 4 } else { 2 }
 }
 
-/// A safetensors file of zeros that takes no room.
+/// Writes a safetensors file of zeros that takes no room on the disk.
 fn write_weights(path: &Path, dtype: &str, tensors: &[(String, Vec<u64>)]) {
     let mut header = Map::new();
     let mut end = 0;
@@ -66,7 +66,7 @@ fn write_weights(path: &Path, dtype: &str, tensors: &[(String, Vec<u64>)]) {
     file.set_len(8 + header.len() as u64 + end).unwrap();
 }
 
-/// An adapter with no more than every implementation of WebGPU has.
+/// An adapter with only the limits that every implementation of WebGPU has.
 fn webgpu() -> AdapterSummary {
     AdapterSummary {
         index: 0,
@@ -156,8 +156,8 @@ impl Published {
             .map(|module| format!("{}: {}", module.kind, module.settings))
             .collect();
         let precisions = auto(&model);
-        // Every tensor is found and has its shape, and the passes over full batches are made, without a value
-        // read: on an adapter with the limits that WebGPU promises.
+        // This finds every tensor, checks its shape, and builds the passes over full batches, without reading a value.
+        // The adapter has the limits that WebGPU promises.
         let plan =
             KernelPlan { max_flops: 20_000_000_000, cooperative: None, ..KernelPlan::of_gpu() };
         let budget = TokenBudget { tokens: 2048, fixed: true };
@@ -177,7 +177,7 @@ impl Published {
         let prompts: BTreeMap<&String, &String> =
             model.config.prompts.iter().filter(|(_, prompt)| !prompt.is_empty()).collect();
         let checkpoint = model.checkpoint_dtype();
-        // The logits of two answers are one score.
+        // The logits of two answers become one score.
         let dimension = match &model.config.kind {
             KindConfig::Reranker(scoring) if scoring.answers.is_some() => 1,
             _ => model.dimension,
@@ -196,7 +196,8 @@ impl Published {
         }))
     }
 
-    /// A sentence that ends in … goes on with what the program supports, which grows.
+    /// Compares an outcome with the expected one. An expected sentence that ends in … is followed by the list of
+    /// supported names, which grows.
     fn expects(&self, outcome: &Value) -> bool {
         let said = |value: &Value| value["refused"].as_str().map(str::to_owned);
         match (said(&self.expect), said(outcome)) {
@@ -209,7 +210,7 @@ impl Published {
     }
 }
 
-/// `VECTILE_PUBLISHED=MiniLM` looks at the files whose name has that in it.
+/// `VECTILE_PUBLISHED=MiniLM` limits the test to the files whose name contains this text.
 #[test]
 fn files_written_like_those_of_published_models_are_read_or_refused_as_expected() {
     let only = std::env::var("VECTILE_PUBLISHED").unwrap_or_default();

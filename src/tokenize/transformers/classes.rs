@@ -13,18 +13,18 @@ use tokenizers::{
 use super::{BesideFiles, Components, Outline, TransformersVersion};
 use crate::error::Error;
 
-/// Classes with the normalizer of BERT.
+/// The classes with the normalizer of BERT.
 const BERT: [&str; 4] =
     ["BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "MPNetTokenizer"];
 
 /// Qwen2's regular expression in transformers 5.
 const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// The begin and end tokens that a class of transformers 4 puts around a text.
+/// The begin and end tokens that a class of transformers 4 adds around a text.
 struct Ends {
     bos: &'static str,
     eos: &'static str,
-    /// The default of `add_bos_token`. That of `add_eos_token` is false.
+    /// The default of `add_bos_token`. The default of `add_eos_token` is false.
     adds_bos: bool,
 }
 
@@ -45,7 +45,7 @@ impl BesideFiles {
         }
     }
 
-    /// Returns the class. Without one, a WordPiece tokenizer is BERT's.
+    /// Returns the tokenizer class. If none is named, a WordPiece tokenizer has BERT's class.
     fn class_of(&self, tokenizer: &Inner) -> Option<&str> {
         let word_piece = matches!(tokenizer.get_model(), ModelWrapper::WordPiece(_));
         self.class.as_deref().or(word_piece.then_some("BertTokenizer"))
@@ -58,7 +58,7 @@ impl BesideFiles {
         {
             let (lower, accents) =
                 (self.flag("do_lower_case", true)?, self.settings.bool("strip_accents")?);
-            // MPNet's class leaves this flag as it is in tokenizer.json.
+            // MPNet's class does not change this flag of tokenizer.json.
             let chinese = match class {
                 Some("MPNetTokenizer") => normalizer.handle_chinese_chars,
                 _ => self.flag("tokenize_chinese_chars", true)?,
@@ -84,7 +84,8 @@ impl BesideFiles {
         }
     }
 
-    /// Returns the ends of the classes that set them themselves. Without a class they follow the two fields.
+    /// Returns the begin and end tokens of classes that add them. If no class is named, the fields `add_bos_token` and
+    /// `add_eos_token` decide.
     fn ends4(&self, class: Option<&str>) -> Option<Ends> {
         let named = self.settings.has("add_bos_token") || self.settings.has("add_eos_token");
         match class {
@@ -218,7 +219,7 @@ impl BesideFiles {
         Ok(parts)
     }
 
-    /// Puts the begin and end tokens that the settings ask for around each text.
+    /// Adds the begin and end tokens that the settings request around each text.
     fn around(&self, tokenizer: &Inner, ends: &Ends) -> Result<PostProcessorWrapper, Error> {
         let bos =
             self.flag("add_bos_token", ends.adds_bos)?.then(|| self.role("bos_token", ends.bos));
@@ -231,7 +232,7 @@ impl BesideFiles {
         self.template(tokenizer, &a, &[&a[..], &b[..]].concat())
     }
 
-    /// Sets the normalizer and the pre-tokenizer that classes with a Unigram model share.
+    /// Sets the normalizer and the pre-tokenizer of classes with a Unigram model.
     fn unigram(
         &self,
         parts: &mut Components,
@@ -303,7 +304,7 @@ impl BesideFiles {
     }
 }
 
-/// The first and the second text of a template.
+/// The first text of a template. The constant after it is the second text.
 const A: TemplateToken<'static> = ("$A", 0);
 const B: TemplateToken<'static> = ("$B", 1);
 

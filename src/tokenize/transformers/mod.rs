@@ -25,7 +25,7 @@ use crate::error::Error;
 use crate::files::ModelFiles;
 pub use version::TransformersVersion;
 
-/// In bytes. Settings that list a hundred thousand added tokens reach 20 MB.
+/// The maximum size of the settings in bytes. Settings that list a hundred thousand added tokens reach 20 MB.
 const MAX_SETTINGS: u64 = 64_000_000;
 
 /// The files beside `tokenizer.json` that transformers reads.
@@ -34,17 +34,17 @@ pub(super) struct BesideFiles {
     /// `tokenizer_config.json` with the values of `special_tokens_map.json`. Empty if neither exists.
     pub settings: JsonFile,
     added_tokens: Option<JsonFile>,
-    /// The tokenizer class without `Fast`, from `tokenizer_config.json` or `config.json`.
+    /// The tokenizer class without `Fast`, from `tokenizer_config.json` or `config.json`, if one is named.
     class: Option<String>,
-    /// `sentence_bert_config.json` passes `add_bos_token` or `add_eos_token` to the tokenizer.
+    /// True if `sentence_bert_config.json` passes `add_bos_token` or `add_eos_token` to the tokenizer.
     passes_ends: bool,
-    /// The version whose rules are followed.
+    /// The version whose rules are applied.
     pub version: TransformersVersion,
-    /// Says where the version is from.
+    /// A description of where the version comes from.
     source: String,
 }
 
-/// The parts of a tokenizer that classes replace.
+/// The parts of a tokenizer that tokenizer classes replace.
 #[derive(Debug, Clone)]
 struct Components {
     normalizer: Option<NormalizerWrapper>,
@@ -70,7 +70,7 @@ impl Components {
 }
 
 impl BesideFiles {
-    /// Reads the files. `chosen` overrides the version the model was published for.
+    /// Reads the files. `chosen` overrides the version of transformers for which the model was published.
     pub fn load(
         files: &ModelFiles,
         prefix: &str,
@@ -103,8 +103,8 @@ impl BesideFiles {
         Ok(BesideFiles { settings, passes_ends, added_tokens, class, version, source })
     }
 
-    /// Changes the tokenizer by the rules of the version. Returns a note if the other version gives other tokens
-    /// for one of the texts in `probes`.
+    /// Changes the tokenizer by the rules of the version. Returns a note if the rules of the other version give other
+    /// tokens for one of the texts in `probes`.
     pub fn apply(
         &self,
         tokenizer: &mut Inner,
@@ -123,7 +123,7 @@ impl BesideFiles {
             tokenizer.set_encode_special_tokens(split);
         }
         let own = self.parts(self.version, before.clone(), tokenizer, outline)?;
-        // A failure under the other version's rules says nothing about this one.
+        // A failure under the rules of the other version does not concern this version.
         let other = self.parts(self.version.other(), before, tokenizer, outline).ok();
         let mut encode = |parts: Components| {
             guard(file, "could not tokenize a text with the settings beside it", || {
@@ -149,7 +149,7 @@ impl BesideFiles {
         Ok(self.settings.bool(field)?.unwrap_or(default))
     }
 
-    /// Returns the text of a role's token, or the class's default.
+    /// Returns the text of the token with a role, or the class's default.
     fn role<'a>(&'a self, role: &str, default: &'a str) -> &'a str {
         let value = self.settings.raw(role);
         let text =

@@ -1,4 +1,4 @@
-//! The major version of transformers whose tokenizer rules a model follows.
+//! The major version of transformers whose tokenizer rules apply to a model.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,9 +13,9 @@ use crate::files::ModelFiles;
 /// `add_eos_token`, for example, and version 5 ignores that field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TransformersVersion {
-    /// transformers 4 and earlier.
+    /// The rules of transformers 4 and earlier.
     V4,
-    /// transformers 5.
+    /// The rules of transformers 5.
     V5,
 }
 
@@ -52,11 +52,11 @@ impl TransformersVersion {
         }
     }
 
-    /// Finds the version a model was published for, and the words that say where it is from.
+    /// Finds the version for which a model was published, and a description of where the version comes from.
     ///
-    /// `transformers_version` of `config.json` and `__version__.transformers` of
-    /// `config_sentence_transformers.json` name it. If they differ, the older one counts, because files of the
-    /// newer version can be written over a published model. Without either, the model is older than the fields.
+    /// It is named by `transformers_version` in `config.json` and by `__version__.transformers` in
+    /// `config_sentence_transformers.json`. If they differ, the older version counts, because a newer version may have
+    /// written its files over a published model. If neither exists, the model is older than these fields.
     pub(super) fn of_model(files: &ModelFiles, config: &JsonFile) -> Result<(Self, String), Error> {
         let options = JsonFile::load(files, OPTIONS)?;
         let versions =
