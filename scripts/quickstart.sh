@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# From a fresh checkout to a first result: installs a GPU driver if the machine has none, fetches a model, builds, and searches.
+# Takes a fresh checkout to a first result. It installs a GPU driver if the machine has none, fetches a model, builds the program
+# and searches a small collection.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -63,7 +64,7 @@ similarity 0.098 0.118 "A cat is sleeping on the sofa." "The parliament voted on
 
 say "Embed: every passage into .vectile/collection.npy"
 "$VECTILE" embed --model "$MODEL" --input "$TEXTS" --output .vectile/collection.npy --format npy
-# 384 f32 values for each passage, and a header.
+# The file must hold a header and 384 f32 values for each passage.
 bytes=$(wc -c <.vectile/collection.npy)
 rows=$(wc -l <"$TEXTS")
 if [ "$bytes" -gt $((rows * 384 * 4)) ] && [ "$bytes" -lt $((rows * 384 * 4 + 1024)) ]; then

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the tests need, then runs every check and test. It asks no questions and stops at the first failure.
+# Installs the requirements of the tests, then runs every check and test. It asks no questions and stops at the first failure.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -9,7 +9,7 @@ begun=$SECONDS
 current=setup
 done_steps=()
 
-# step NAME COMMAND...: runs a command and records how long it took.
+# step NAME COMMAND...: runs COMMAND and records how long it took.
 step() {
     local started=$SECONDS
     current=$1
@@ -38,7 +38,7 @@ summary() {
 # adapter_is_lavapipe: succeeds if the tests run on Mesa's software driver.
 adapter_is_lavapipe() {
     [ "$(uname -s)" = Linux ] && ! has_gpu || return 1
-    # The debug build that the tests of the command line use.
+    # This is the debug build that the tests of the command line use.
     local adapters
     adapters=$("${CARGO_TARGET_DIR:-target}/debug/vectile" adapters 2>/dev/null || true)
     grep -Eqi 'llvmpipe|lavapipe' <<<"$adapters"
@@ -49,7 +49,7 @@ ensure_vulkan
 ensure_model "$MODEL_DIR"
 trap summary EXIT
 
-# With these, tests that need an adapter or the model fail without it instead of being skipped.
+# With these variables, a test that needs an adapter or the model fails if it is missing, instead of being skipped.
 export VECTILE_REQUIRE_ADAPTER=1
 export VECTILE_TEST_MODEL=$MODEL_DIR
 skipped=
@@ -80,7 +80,7 @@ for component in rustfmt clippy; do
 done
 
 step "cargo fmt --check" cargo fmt --check
-# One set of features for all steps: each set compiles its crates anew.
+# All steps use one set of features where possible, because each set compiles its crates anew.
 step "cargo clippy" cargo clippy --locked --all-features --all-targets -- -D warnings
 step "cargo clippy, the library alone" cargo clippy --locked --no-default-features --lib -- -D warnings
 step "cargo doc" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --all-features --no-deps
@@ -108,7 +108,7 @@ else
     skipped="${skipped:+$skipped; }SwiftShader (it comes with Debian's chromium)"
 fi
 
-# Only Mesa 26 and later has cooperative matrices on the CPU, and Debian 12 has an older one.
+# Only Mesa 26 and later versions have cooperative matrices on the CPU, and Debian 12 has an older version.
 current="setting up a driver with cooperative matrices"
 if adapter_is_lavapipe && ensure_mesa_matrices "$ROOT/.vectile/mesa"; then
     step "cargo test, kernels on cooperative matrices" \
@@ -118,7 +118,7 @@ else
     skipped="${skipped:+$skipped; }cooperative matrices (a Mesa with them could not be unpacked)"
 fi
 
-# The drivers of real GPUs run without hardware and compute nothing. Whatever the adapter, no row may come of that.
+# Here drivers of real GPUs run without hardware and compute nothing. No command may return a row from them.
 current="setting up drivers that compute nothing"
 if [ "$(uname -s)" = Linux ] && ensure_mesa_matrices "$ROOT/.vectile/mesa" && ensure_silent_drivers "$ROOT/.vectile/mesa"; then
     step "cargo test, drivers that compute nothing" \

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Builds the Windows program on Linux and tests it under Wine, on software Vulkan.
-# usage: scripts/windows.sh [FILTER...]   FILTER: names of tests of tests/cli, as cargo test takes them
+# usage: scripts/windows.sh [FILTER...]   Each FILTER is a part of the names of tests in tests/cli.
 #
-# The tests are those of Linux. VECTILE_PROGRAM tells them to start the Windows program, through a script that runs Wine.
+# The tests are the same as on Linux. VECTILE_PROGRAM makes them start the Windows program, through a script that runs Wine.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -20,7 +20,7 @@ say "Windows: building the program"
 cross "$WINDOWS_TARGET" cargo build --locked --all-features --bin vectile --target "$WINDOWS_TARGET"
 PROGRAM=$(readlink -f "${CARGO_TARGET_DIR:-target}/$WINDOWS_TARGET/debug/vectile.exe")
 
-# The tests stop the program by signals, so the script must become Wine instead of starting it.
+# The tests stop the program by signals. The script must therefore replace itself by Wine (`exec`), not start it as a child.
 wine_script "$WINE_DIR/vectile" "$PROGRAM"
 
 say "Windows: the reference texts of all-MiniLM-L6-v2"
@@ -28,6 +28,6 @@ with_wine "$WINE_DIR/vectile" verify "$MODEL_DIR"
 
 say "Windows: the tests of the command line"
 export VECTILE_PROGRAM=$WINE_DIR/vectile VECTILE_REQUIRE_ADAPTER=1 VECTILE_TEST_MODEL=$MODEL_DIR
-# The rest of tests/cli asks for what Wine lacks: Unix signals of other kinds, limits on memory, permissions of files.
+# The other tests of tests/cli need features that Wine lacks: other Unix signals, memory limits and file permissions.
 [ $# -gt 0 ] || set -- embed:: search:: output:: dialects:: resume
 with_wine cargo test --locked --all-features --test cli -- "$@"
