@@ -1,4 +1,4 @@
-//! Vectile turns text into vectors on any GPU. The vectors are the same as those of sentence-transformers.
+//! Vectile turns text into vectors on any GPU, with the same results as sentence-transformers.
 //!
 //! A model is a directory that sentence-transformers saved, a repository of the Hugging Face Hub, or the
 //! same files in memory. Its transformer runs in WGSL compute shaders through wgpu, on Vulkan, Metal and
@@ -33,10 +33,10 @@
 //!
 //! # What it computes
 //!
-//! Vectile applies the tokenizer, the transformer and every module of `modules.json` as
-//! sentence-transformers does: pooling in all its modes, Dense, LayerNorm and Normalize, prompts,
-//! `truncate_dim` and `max_seq_length`. If a model asks for something else, the result is an [`Error`] that
-//! names the file and the field, never an approximation. README lists the architectures.
+//! Vectile applies the tokenizer, the transformer and every module of `modules.json` as sentence-transformers
+//! does. It supports pooling in all its modes and the modules Dense, LayerNorm and Normalize. It also applies
+//! prompts, `truncate_dim` and `max_seq_length`. If a model asks for something else, the result is an [`Error`]
+//! that names the file and the field, never an approximation. README lists the architectures.
 //!
 //! # Loading
 //!
@@ -47,12 +47,12 @@
 //!
 //! # Precision
 //!
-//! The checkpoint's dtype decides how weights are stored on the GPU, as far as the adapter supports it: as
-//! f32, as f16 (`SHADER_F16`), or as 16 bits packed in `u32` on any adapter. Weights of bf16 checkpoints
-//! are stored exactly. Products and sums are always f32. [`Precision`] reports the choice and its reasons;
-//! nothing changes it silently. [`EmbedderBuilder`] can set another dtype, another fallback, or another
-//! storage type for activations. `vectile verify` (`lab::verify`) measures whether a model stays within the
-//! range of f16, and later loads follow its verdict.
+//! The checkpoint's dtype decides how weights are stored on the GPU, as far as the adapter supports it.
+//! They are stored as f32, as f16 (`SHADER_F16`), or as 16 bits packed in `u32` on any adapter. Weights of
+//! bf16 checkpoints are stored exactly. Products and sums are always f32. [`Precision`] reports the choice
+//! and its reasons; nothing changes it silently. [`EmbedderBuilder`] can set another dtype, another
+//! fallback, or another storage type for activations. `vectile verify` (`lab::verify`) measures whether a
+//! model stays within the range of f16, and later loads follow its verdict.
 //!
 //! ```
 //! # use vectile::{Embedder, ModelFiles, block_on};

@@ -11,7 +11,7 @@ use arrow_array::RecordBatch;
 /// A value of a carried column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CarriedValue {
-    /// Text, without any quotation.
+    /// The text itself, not encoded as JSON.
     Text(String),
     /// JSON, as it was written in the input.
     Json(String),
@@ -28,7 +28,7 @@ pub enum Carried {
     None,
     /// Names and values, row by row.
     Rows(Vec<CarriedRow>),
-    /// Columns of Arrow types.
+    /// The columns of the rows as an Arrow batch.
     #[cfg(feature = "bulk")]
     Batch(RecordBatch),
 }
@@ -159,7 +159,7 @@ pub enum CarriedSchema {
     Texts(Vec<Arc<str>>),
     /// Fields of JSON objects, which may differ from row to row.
     Objects,
-    /// Columns of Arrow types.
+    /// Columns with the types of this Arrow schema.
     #[cfg(feature = "bulk")]
     Typed(arrow_schema::SchemaRef),
 }
@@ -200,7 +200,7 @@ impl FieldType {
         }
     }
 
-    /// The type in messages.
+    /// The name of the type in messages.
     pub fn name(self) -> &'static str {
         match self {
             FieldType::Bool => "true or false",

@@ -1,7 +1,8 @@
 //! Keeps panics from printing a report of their own.
 //!
-//! The library recovers from some panics of the libraries it uses, such as those of a tokenizer, and reports them as
-//! errors. The report of the standard library would come before that error, and ask the user for a backtrace.
+//! The library recovers from some panics in the libraries that it uses, such as a tokenizer, and reports
+//! them as errors. Without this module, the standard library would first print its own report of the panic,
+//! which asks the user for a backtrace.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -24,9 +24,9 @@ pub struct Progress {
 pub struct Advance {
     pub rows: usize,
     pub tokens: usize,
-    /// Finished rows of the current window.
+    /// The number of finished rows in the current window.
     pub done: usize,
-    /// All rows of the current window.
+    /// The number of all rows in the current window.
     pub total: usize,
     /// Position of the input at the end of the current window, in bytes.
     pub end: u64,

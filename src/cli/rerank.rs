@@ -20,7 +20,7 @@ pub fn run(args: &RerankArgs) -> Result<(), Failure> {
     if args.multi_vector { rank_by_token_vectors(ranking) } else { rank_by_pairs(ranking) }
 }
 
-/// The lines to rank, and the best so far.
+/// The lines to rank, and the best lines so far.
 struct Ranking<'a> {
     args: &'a RerankArgs,
     source: TextSource,
@@ -43,7 +43,7 @@ fn rank_by_pairs(ranking: Ranking) -> Result<(), Failure> {
     ranking.print(&job, score, reranker.max_seq_length())
 }
 
-/// Scores the token vectors of the query against those of each line (late interaction).
+/// Compares the token vectors of the query with the token vectors of each line (late interaction).
 fn rank_by_token_vectors(ranking: Ranking) -> Result<(), Failure> {
     let args = ranking.args;
     let encoder = model::open_multi_vector(&args.model)?;

@@ -1,4 +1,4 @@
-//! Text and JSON on stdout.
+//! Prints text and JSON on stdout.
 
 use std::io::{BufWriter, Stdout, Write};
 
@@ -34,7 +34,7 @@ pub fn print(text: &str) -> Result<(), Failure> {
     out.flush()
 }
 
-/// A value as indented JSON.
+/// Returns a value as indented JSON.
 pub fn to_json<T: serde::Serialize + ?Sized>(value: &T) -> Result<String, Failure> {
     serde_json::to_string_pretty(value).map_err(|e| Failure::internal(format_args!("JSON: {e}")))
 }

@@ -13,7 +13,7 @@ use super::progress::{Advance, Progress};
 /// The maximum number of failed rows that are reported one by one.
 const REPORTED_FAILURES: u64 = 10;
 
-/// Counts of a run.
+/// Counts of the texts and rows of a run.
 #[derive(Debug, Default)]
 pub struct Totals {
     pub texts: u64,

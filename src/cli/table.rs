@@ -1,4 +1,5 @@
-//! Ranked lines: a table with borders on a terminal, plain lines in a pipe. Tables of other commands.
+//! Prints ranked lines: as a table with borders on a terminal, and as plain lines in a pipe. Also makes the
+//! tables of other commands.
 
 use std::collections::BinaryHeap;
 use std::io::IsTerminal;
@@ -77,7 +78,7 @@ impl BestLines {
         self.heap.push(ScoredLine { score, line, text });
     }
 
-    /// How many lines are kept.
+    /// The number of lines collected so far.
     pub fn len(&self) -> u64 {
         self.heap.len() as u64
     }

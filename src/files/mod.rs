@@ -1,7 +1,7 @@
 //! Reads a model's files from a directory or from memory.
 //!
-//! File names come from the model itself (`modules.json`, `model.safetensors.index.json`), so they are
-//! not trusted: a name cannot lead out of the model, and pipes and devices are refused.
+//! File names come from the model itself (`modules.json`, `model.safetensors.index.json`), so they are not
+//! trusted. A name cannot lead out of the model, and pipes and devices are refused.
 
 mod cache;
 mod directory;

@@ -8,7 +8,7 @@ const MAX_NAME: usize = 1024;
 /// Returns the name in its normal spelling, with forward slashes and without `.` and empty components.
 ///
 /// Names come from files inside the model and are not trusted. A name that could lead out of the model on
-/// any operating system is refused on all of them, so that a model loads everywhere or nowhere.
+/// one operating system is refused on all systems. A model therefore loads everywhere or nowhere.
 pub(crate) fn normalise(name: &str) -> Result<String, Error> {
     let refuse = |problem: &str| {
         let shown: String = name.chars().take(120).flat_map(char::escape_debug).collect();

@@ -5,7 +5,7 @@ use hf_hub::HFError;
 use super::HubOptions;
 use crate::error::{Error, plain};
 
-/// Why a download failed.
+/// The reason why a download failed.
 #[derive(Debug)]
 pub(super) enum DownloadFault {
     /// The Hub did not answer, or answered with a server error. A cached copy may be used.

@@ -2,8 +2,8 @@
 
 use crate::lab::report::Accuracy;
 
-/// The minimum cosine between correct vectors and those of f32. Vectors with a smaller cosine are wrong, not only
-/// rounded.
+/// The minimum cosine between correct vectors and the vectors in f32. Vectors with a smaller cosine are
+/// wrong, not only rounded.
 pub(super) const RIGHT: f64 = 0.95;
 
 /// The number of nearest neighbours that are compared.

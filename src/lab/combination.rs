@@ -8,8 +8,9 @@ use crate::embedder::EmbedderBuilder;
 use crate::error::Error;
 use crate::gpu::adapter::Feature;
 
-/// A precision: the storage type of the weights and that of the activations. As text it is `weights/activations`.
-/// The short form `weights` stands for the activations that the dtype policy uses by default.
+/// A precision: the storage types of the weights and of the activations. As text it is
+/// `weights/activations`. The short form `weights` stands for the activations that the dtype policy uses by
+/// default.
 ///
 /// ```
 /// use vectile::lab::Combination;
@@ -20,9 +21,9 @@ use crate::gpu::adapter::Feature;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Combination {
-    /// Storage of the weights.
+    /// Storage type of the weights.
     pub weights: Storage,
-    /// Storage of the activations.
+    /// Storage type of the activations.
     pub activations: Storage,
 }
 

@@ -1,6 +1,6 @@
 //! The results of `vectile bench` as data, from which its JSON, tables and plots are made.
 //!
-//! Times are in seconds unless a name ends in `_ms`. Rates are those of the median round.
+//! Times are in seconds unless a name ends in `_ms`. Rates are taken from the median round.
 
 use serde::{Deserialize, Serialize};
 
@@ -111,14 +111,14 @@ pub struct Refused {
 /// The results of one precision.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PrecisionReport {
-    /// The short name of the precision. It is the storage type of the weights, followed by that of the activations
-    /// if it is not the default, as in `f16/f32`.
+    /// The short name of the precision. It is the storage type of the weights, followed by the storage type
+    /// of the activations if that is not the default, as in `f16/f32`.
     pub name: String,
-    /// The `Precision` of the loaded model, as `inspect --json` gives it.
+    /// The `Precision` of the loaded model, as `inspect --json` shows it.
     pub precision: serde_json::Value,
-    /// The storage of matrices and tables.
+    /// The storage type of matrices and tables.
     pub weights: String,
-    /// The storage of activations.
+    /// The storage type of activations.
     pub activations: String,
     /// The kernels that this precision runs: their family, and the kernel of linear layers.
     #[serde(default)]
@@ -141,7 +141,7 @@ pub struct PrecisionReport {
     pub gpu: Option<GpuTime>,
 }
 
-/// The accuracy of a precision: its vectors against those of f32 on the same adapter.
+/// The accuracy of a precision: how far its vectors differ from the f32 vectors of the same adapter.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Accuracy {
     /// The number of texts compared.
@@ -180,7 +180,7 @@ pub struct Cold {
 pub struct Latency {
     /// The number of tokens in the text.
     pub tokens: usize,
-    /// The number of runs.
+    /// The number of timed runs.
     pub samples: usize,
     /// The median time of the runs.
     pub p50_ms: f64,

@@ -36,7 +36,7 @@ pub enum OutputPrecision {
 }
 
 impl OutputPrecision {
-    /// All six output formats.
+    /// All six output precisions.
     pub const ALL: [OutputPrecision; 6] = [
         OutputPrecision::Float32,
         OutputPrecision::Float16,
@@ -189,7 +189,7 @@ pub enum Quantized {
 /// # Errors
 /// Returns [`Error::Option`] if `values` are not rows of `dim` values, or if a value for `float16` exceeds
 /// the largest f16. For `int8` and `uint8` it is also returned if the ranges come from rows of another
-/// width, or from a single row, whose columns have no range.
+/// width. The same holds for ranges of a single row, whose columns have no range.
 pub fn quantize(
     values: &[f32],
     dim: usize,

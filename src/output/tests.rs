@@ -2,8 +2,8 @@ use super::*;
 
 const DIM: usize = 11;
 
-/// Five rows of eleven values: standard normal (numpy `default_rng(11)`, rounded to four digits), with a
-/// constant column 3 and a column 7 of 0, 1, −1, 0, −0.
+/// Five rows of eleven standard normal values (numpy `default_rng(11)`, rounded to four digits). Column 3
+/// is constant, and column 7 holds 0, 1, −1, 0, −0.
 const ROWS: [f32; 55] = [
     0.0342, 1.3597, 1.2247, 0.25, -0.298, -0.5274, 0.5697, 0.0, 0.7469, -1.8473, 1.5665, -0.0964,
     0.6804, -0.1366, 0.25, 0.4631, 0.8245, -0.2025, 1.0, 0.6857, -0.8703, -1.5144, 0.395, -0.6706,

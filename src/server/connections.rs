@@ -132,7 +132,7 @@ async fn refuse(mut stream: TcpStream) {
 }
 
 /// Waits until no request is in flight and none has arrived for [`QUIET`], then closes the connections.
-/// Takes at most `drain`. Returns the number of unanswered requests.
+/// Waits for at most the time `drain`. Returns the number of unanswered requests.
 ///
 /// While the server stops, responses carry `connection: close`. Busy clients then disconnect by themselves,
 /// and no connection is closed while a request is on its way.

@@ -22,7 +22,7 @@ pub(crate) enum Stage {
     Admission,
     /// Tokenizing the request's texts.
     Tokenize,
-    /// Waiting for the GPU.
+    /// Waiting in the queue for the GPU.
     Queue,
     /// From the batch with the first text until the row of the last text.
     Gpu,

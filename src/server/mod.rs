@@ -21,8 +21,8 @@
 //! | module | contents |
 //! |---|---|
 //! | `metrics` | counters and histograms; imports no other module |
-//! | `queue` | budget, fair batches, the loop of a model's thread; knows no HTTP and no kinds of model |
-//! | `models` | [`Served`] models: from a request's texts to its rows; knows no HTTP |
+//! | `queue` | the budget, fair batches and the loop of a model's thread; does not know HTTP or the kinds of model |
+//! | `models` | [`Served`] models, which turn the texts of a request into rows; does not know HTTP |
 //! | `page`, `openapi` | the pages `/` and `/docs`, and the OpenAPI document |
 //! | `routes` | HTTP: one file per API, bodies, errors, keys, logging; uses a model through its handle `models::ServedModel` only |
 //! | `connections` | accepts, bounds and drains connections |

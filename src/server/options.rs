@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Where a [`Server`](crate::server::Server) listens and which limits it sets for clients.
+/// The address on which a [`Server`](crate::server::Server) listens, and its limits for clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerOptions {
     /// IP address or host name to listen on. The default, 127.0.0.1, accepts connections from this
@@ -28,8 +28,8 @@ pub struct ServerOptions {
     pub drain: Duration,
     /// Origins whose pages may call the server; `*` allows every origin.
     pub cors_origins: Vec<String>,
-    /// API keys. If there are any, requests must carry one of them, except for the pages, the OpenAPI
-    /// document and `/health`.
+    /// API keys. If there are any, requests must carry one of them. Only requests for the pages, the
+    /// OpenAPI document and `/health` need no key.
     pub api_keys: Vec<String>,
     /// Accept token ids in place of texts. They must come from the model's own tokenizer.
     pub accept_token_ids: bool,

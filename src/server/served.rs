@@ -1,4 +1,4 @@
-//! Models to serve, as the caller loaded them.
+//! The models to serve, which the caller has loaded.
 
 use std::sync::Arc;
 
@@ -21,23 +21,23 @@ pub(super) enum LoadedModel {
 }
 
 impl Served {
-    /// Serves an embedder: one vector for each text.
+    /// Serves an embedder, which returns one vector for each text.
     pub fn embedder(name: impl Into<String>, embedder: Arc<Embedder>) -> Self {
         Served { name: name.into(), model: LoadedModel::Dense(embedder) }
     }
 
-    /// Serves a reranker: scores of documents for a query.
+    /// Serves a reranker, which returns scores of documents for a query.
     pub fn reranker(name: impl Into<String>, reranker: Arc<Reranker>) -> Self {
         Served { name: name.into(), model: LoadedModel::Reranker(reranker) }
     }
 
-    /// Serves a sparse encoder: one sparse vector for each text.
+    /// Serves a sparse encoder, which returns one sparse vector for each text.
     pub fn sparse(name: impl Into<String>, encoder: Arc<SparseEncoder>) -> Self {
         Served { name: name.into(), model: LoadedModel::Sparse(encoder) }
     }
 
-    /// Serves a multi-vector encoder: one vector for each token of a text, and scores of documents for a
-    /// query.
+    /// Serves a multi-vector encoder. It returns one vector for each token of a text, and scores of
+    /// documents for a query.
     pub fn multi_vector(name: impl Into<String>, encoder: Arc<MultiVectorEncoder>) -> Self {
         Served { name: name.into(), model: LoadedModel::MultiVector(encoder) }
     }

@@ -52,7 +52,7 @@ impl Window for Vec<Option<String>> {
 pub struct WindowRows<W, R> {
     /// The window that the source returned.
     pub window: W,
-    /// The row of each text, or its error; `None` where there is no text.
+    /// The row or the error of each text. An entry without a text is `None`.
     pub rows: Vec<Option<Result<R, Error>>>,
     /// For each text, whether it was cut to the model's length.
     pub truncated: Vec<bool>,
@@ -101,7 +101,7 @@ enum Read<W, E> {
     Stop,
 }
 
-/// A window of tokenized texts; `None` where there is no text.
+/// A window and its tokenized texts. An entry without a text is `None`.
 struct Tokenized<W> {
     window: W,
     texts: Vec<Option<Result<Prepared, Error>>>,
@@ -223,7 +223,7 @@ fn tokenize<M: TextModel, W: Window>(job: &Job<'_, M>, window: W) -> Result<Toke
     Ok(Tokenized { window, texts })
 }
 
-/// The row of a text or its error; `None` where there is no text.
+/// The row or the error of a text; `None` if the entry has no text.
 type MaybeRow<R> = Option<Result<R, Error>>;
 
 /// Runs a window and returns its rows, or `None` if `watch` stops the stream.

@@ -48,14 +48,14 @@ pub enum Command {
     Similarity(SimilarityArgs),
     /// Find the lines of a file that are most similar to a query.
     ///
-    /// By default QUERY gets the model's prompt named `query`, and each line gets the prompt named `document`.
-    /// encode_query and encode_document of sentence-transformers do the same. --prompt-name and --prompt replace
-    /// both prompts.
+    /// By default QUERY gets the model's prompt named `query`, and each line gets the prompt named
+    /// `document`. This is what encode_query and encode_document of sentence-transformers do. The options
+    /// --prompt-name and --prompt replace both prompts.
     Search(SearchArgs),
     /// Rank the lines of a file by relevance to a query, with a reranker model.
     ///
-    /// A reranker (cross-encoder) reads QUERY and a line together and returns one score. It is more
-    /// accurate than comparing two vectors, and slower: run it on the lines that `vectile search` found.
+    /// A reranker (cross-encoder) reads QUERY and a line together and returns one score. It is more accurate
+    /// than comparing two vectors, but slower. Run it on the lines that `vectile search` has found.
     Rerank(RerankArgs),
     /// Serve models over HTTP with the APIs of OpenAI, text-embeddings-inference, Ollama, Cohere and Jina.
     ///
@@ -90,9 +90,9 @@ pub enum Command {
     /// vectors with reference vectors. It compares the largest weights and the largest activations of each layer
     /// with 65504, the largest f16 value.
     ///
-    /// The result is a verdict on f16, which later loads of the model follow: safe, safe with f32 activations, or
-    /// unsafe. A safe model stays below 65504 by a factor of at least 4. Its vectors in f16 and in f32 have cosines
-    /// of at least 0.9999.
+    /// The result is a verdict on f16, which later loads of the model follow: safe, safe with f32 activations,
+    /// or unsafe. In a safe model the largest values are below 65504 by a factor of at least 4. The cosine
+    /// between a text's vectors in f16 and in f32 is at least 0.9999.
     ///
     /// The exit code is 0 if all checks pass, and 1 if one fails. The verdict unsafe is a failure only if f16 was
     /// requested.
@@ -122,7 +122,7 @@ impl Command {
 /// The format of the lines on stderr.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum LogFormat {
-    /// Plain text for people.
+    /// Plain text, for people to read.
     #[default]
     Text,
     /// One JSON object per line.

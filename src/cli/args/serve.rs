@@ -10,7 +10,8 @@ use super::model::RunArgs;
 /// Options of `vectile serve`.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// Serve the model in this directory or with this Hugging Face Hub name. May be given several times.
+    /// Serve the model in this directory or with this Hugging Face Hub name. This option may be given several
+    /// times.
     ///
     /// NAME is the model's name in requests. By default NAME is the last part of the directory, or the Hub name.
     /// KIND is embedder, reranker, sparse or multi-vector. By default KIND is detected from the model's files.
@@ -27,19 +28,20 @@ pub struct ServeArgs {
     /// Listen on this port. 0 picks a free one.
     #[arg(long, short, default_value = "8080", value_name = "PORT")]
     pub port: u16,
-    /// Require this API key, as `Authorization: Bearer KEY`. May be given several times.
+    /// Require this API key, as `Authorization: Bearer KEY`. This option may be given several times.
     ///
     /// The environment variable VECTILE_API_KEY adds a key that is not visible in the process list.
     #[arg(long = "api-key", value_name = "KEY", help_heading = "Clients")]
     pub api_keys: Vec<String>,
-    /// Allow web pages of this origin to call the server. `*` allows all origins. May be given several times.
+    /// Allow web pages of this origin to call the server. `*` allows all origins. This option may be given
+    /// several times.
     #[arg(long = "cors-origin", value_name = "ORIGIN", help_heading = "Clients")]
     pub cors_origins: Vec<String>,
     /// Accept token ids in place of texts. They must come from the model's own tokenizer.
     #[arg(long, help_heading = "Clients")]
     pub accept_token_ids: bool,
     /// Ignore unknown fields of requests in every API. The APIs of text-embeddings-inference and Ollama always
-    /// ignore them, as their own servers do; the others refuse them.
+    /// ignore them, as their own servers do; the other APIs refuse them.
     #[arg(long, help_heading = "Clients")]
     pub ignore_unknown_fields: bool,
     /// Replace invalid characters in requests (half an emoji, invalid UTF-8) by U+FFFD instead of refusing the

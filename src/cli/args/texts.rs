@@ -246,7 +246,7 @@ pub struct SimilarityArgs {
 
 #[derive(Debug, Args)]
 pub struct SearchArgs {
-    /// Search for this text.
+    /// The text to search for.
     pub query: String,
     /// Search the lines of this file, or of stdin (`-`). Blank lines are skipped.
     #[arg(long = "in", value_name = "FILE|-", help_heading = "Input")]

@@ -23,7 +23,7 @@ pub struct Chunk {
     pub weights: Vec<usize>,
     /// Position of the input at the end of the chunk, in bytes.
     pub position: u64,
-    /// The file, for messages.
+    /// The name of the file, for messages.
     pub name: Option<Arc<str>>,
     /// The word for a row in messages.
     pub unit: &'static str,

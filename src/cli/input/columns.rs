@@ -38,13 +38,13 @@ type Batches = Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>> + Send>;
 
 /// The columns of a file that are read.
 struct Projection {
-    /// The file, for messages.
+    /// The name of the file, for messages.
     name: Arc<str>,
     /// Indices of the columns that are read, ascending.
     read: Vec<usize>,
     /// Index of the texts among the columns that are read.
     text: usize,
-    /// Indices of the carried columns among those that are read.
+    /// Indices of the carried columns among the columns that are read.
     carried: Vec<usize>,
     carried_schema: SchemaRef,
     lossy: bool,
@@ -227,7 +227,7 @@ pub struct ParquetReader {
     file: InputFile,
     /// The row at which reading starts.
     start: u64,
-    /// The rows of the file.
+    /// The number of rows in the file.
     total: u64,
     rows: BatchRows,
 }

@@ -230,7 +230,7 @@ fn outside_quotes(line: &[u8], quote: Option<u8>) -> impl Iterator<Item = u8> {
     })
 }
 
-/// A delimiter for messages.
+/// Names a delimiter, for messages.
 fn name_of(delimiter: u8) -> String {
     match delimiter {
         b'\t' => "tab".to_owned(),

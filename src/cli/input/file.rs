@@ -15,7 +15,7 @@ use crate::cli::failure::Failure;
 #[derive(Debug, Clone)]
 pub struct InputFile {
     pub path: PathBuf,
-    /// The name in messages.
+    /// The name of the file in messages.
     pub name: Arc<str>,
     pub format: InputFormat,
     pub compression: Option<Compression>,

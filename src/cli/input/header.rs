@@ -27,7 +27,7 @@ pub fn text_column(file: &str, names: &[Arc<str>], field: &str) -> Result<usize,
     }
 }
 
-/// The columns that `carry` selects.
+/// Finds the columns that `carry` selects.
 pub fn carried_columns(
     file: &str,
     names: &[Arc<str>],
@@ -55,7 +55,7 @@ pub fn carried_columns(
     Ok(carried)
 }
 
-/// The first names, quoted.
+/// Lists the first few names, quoted, for messages.
 fn list(names: &[Arc<str>]) -> String {
     const SHOWN: usize = 12;
     let mut list =

@@ -1,7 +1,8 @@
 //! Watches the quotation marks of a CSV or TSV file while a parser reads it.
 //!
-//! Two mistakes make a parser merge rows or cut values without an error: a quote that is never closed, and quotes
-//! that are escaped in a way the parser was not told about. The watcher reports both as errors.
+//! Two mistakes make a parser merge rows or cut values without an error. One is a quote that is never
+//! closed. The other is a quote that is escaped in a way the parser was not told about. The watcher reports
+//! both as errors.
 
 use std::fmt;
 use std::io::{self, Read};

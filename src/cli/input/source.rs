@@ -26,7 +26,7 @@ struct Files {
     files: Vec<InputFile>,
     /// The number of files that were opened.
     opened: usize,
-    /// The open file; `None` after the last.
+    /// The reader of the open file; `None` after the last file.
     reader: Option<Box<dyn RowReader>>,
     /// The size of all files before the open one, in bytes.
     bytes_before: u64,

@@ -1,4 +1,4 @@
-//! Where an output is written: stdout, a device, or a file that appears when it is complete.
+//! The destination of an output: stdout, a device, or a file that appears when it is complete.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::cli::failure::Failure;
 use crate::cli::interrupt::Interrupt;
 
-/// The target of `--output`.
+/// The place to which `--output` writes.
 pub enum Destination {
     Stdout,
     /// A device or named pipe, which is written directly.
@@ -135,7 +135,7 @@ impl AtomicFile {
     }
 
     fn commit(mut self) -> Result<(), Failure> {
-        // Synced before it is renamed: otherwise a power cut could leave an empty FILE.
+        // The file is synced before it is renamed. Otherwise a power cut could leave an empty FILE.
         self.file.sync_all().map_err(|e| Failure::file(&self.temporary, "written", &e))?;
         fs::rename(&self.temporary, &self.path)
             .and_then(|()| sync_directory_of(&self.path))

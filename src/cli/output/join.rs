@@ -28,7 +28,7 @@ pub fn join<I: Iterator<Item = Result<File, WriteError>>>(
     layout: &Layout,
     interrupt: &Interrupt,
 ) -> Result<(), Failure> {
-    // A part is joined quickly, so Ctrl-C is checked between parts.
+    // A part is joined quickly, so Ctrl-C is checked only between parts.
     let parts = || {
         parts().map(|part| match interrupt.is_requested() {
             true => Err(WriteError::Failure(interrupt.failure())),

@@ -33,7 +33,7 @@ pub struct Layout {
     pub ranges: Option<Ranges>,
     /// Maximum number of rows in a part.
     pub part_rows: u64,
-    /// Suppresses notes on stderr.
+    /// Whether notes on stderr are suppressed.
     pub quiet: bool,
 }
 

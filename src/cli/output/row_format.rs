@@ -17,7 +17,7 @@ pub trait RowFormat: Send {
     fn finish(self: Box<Self>) -> Result<(), WriteError>;
 }
 
-/// Which rows a writer gets.
+/// The rows that a writer gets: all rows of an output, or a part of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
     /// All rows of the output.

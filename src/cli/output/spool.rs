@@ -128,7 +128,7 @@ fn pack(carried: &Carried) -> Result<Vec<u8>, WriteError> {
     })
 }
 
-/// The inverse of [`pack`].
+/// Reads carried columns from the bytes that [`pack`] made.
 fn unpack(packed: &[u8]) -> Result<Carried, WriteError> {
     match packed.first() {
         None => Ok(Carried::None),

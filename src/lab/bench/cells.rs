@@ -15,7 +15,7 @@ const RUN_SECONDS: f64 = 0.3;
 /// The maximum number of tokens in a run, however fast the adapter is.
 const RUN_TOKENS: usize = 1 << 18;
 
-/// A size to time.
+/// The sizes of texts and batches to time.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CellSize {
     /// The maximum number of tokens in a batch.

@@ -12,9 +12,9 @@ pub struct BenchOptions {
     pub adapters: Vec<AdapterChoice>,
     /// The precisions to compare. f32 is always added.
     pub precisions: Vec<Combination>,
-    /// The maximum number of tokens in a batch. Each value gives a series of cells.
+    /// The maximum number of tokens in a batch. Each value adds a series of cells.
     pub batch_tokens: Vec<usize>,
-    /// The lengths of texts in tokens. Each value gives a series of cells.
+    /// The lengths of texts in tokens. Each value adds a series of cells.
     pub lengths: Vec<usize>,
     /// The name of a source of texts, and its texts. `None` means the built-in texts.
     pub texts: Option<(String, Vec<String>)>,

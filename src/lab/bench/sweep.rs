@@ -1,7 +1,7 @@
 //! Times every kernel by itself, at the shapes that it has in the model, in each storage type and each variant.
 //!
-//! Variants that the adapter does not use by default run on the same texts. Before they are timed, their vectors
-//! are compared with those of the default variants.
+//! Variants that the adapter does not use by default run on the same texts. Before they are timed, their
+//! vectors are compared with the vectors of the default variants.
 
 use std::collections::BTreeMap;
 
@@ -99,7 +99,7 @@ pub(super) async fn sweep(
     Ok(cases(&names, &bytes, &found, &plans))
 }
 
-/// Compares the vectors of a plan with those of the adapter's own plan.
+/// Compares the vectors of a plan with the vectors of the adapter's own plan.
 async fn check(entrant: &Entrant, plan: &KernelPlan, batch: &[String]) -> Result<(), Error> {
     let expected = entrant.embedder.embed(batch).await?;
     entrant.embedder.set_plan(Some(plan.clone())).await;

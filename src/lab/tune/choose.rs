@@ -16,7 +16,7 @@ pub struct TuneCase {
     pub inner: usize,
     /// The number of values in a row of the output.
     pub columns: usize,
-    /// The number of rows.
+    /// The number of rows of the input.
     pub rows: usize,
     /// The variants, the fastest first.
     pub variants: Vec<VariantTime>,

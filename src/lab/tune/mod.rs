@@ -61,9 +61,9 @@ pub struct Tuning {
     pub adapter: AdapterSummary,
     /// Whether the adapter measured the times itself. If not, the host's clock measured the times of whole runs.
     pub timestamps: bool,
-    /// Storage of the weights.
+    /// Storage type of the weights.
     pub weights: Storage,
-    /// Storage of the activations.
+    /// Storage type of the activations.
     pub activations: Storage,
     /// The times for each shape and number of rows.
     pub cases: Vec<TuneCase>,
@@ -91,8 +91,8 @@ const fn shape(inner: usize, columns: usize) -> MatrixShape {
     MatrixShape { inner, columns }
 }
 
-/// The matrix shapes of common models, each shape once. The models are those of width 384 (MiniLM, bge-small), 768
-/// (BERT-base) and 1024 (BERT-large), ModernBERT-base and Qwen3-0.6B.
+/// The matrix shapes of common models, each shape once. The models are models of width 384 (MiniLM,
+/// bge-small), 768 (BERT-base) and 1024 (BERT-large), ModernBERT-base and Qwen3-0.6B.
 pub const SHAPES: &[MatrixShape] = &[
     shape(384, 1152),
     shape(384, 384),
@@ -181,7 +181,7 @@ async fn tune_unknown(
 /// which float32, float16 and bfloat16 checkpoints would run.
 ///
 /// # Errors
-/// Errors of opening the adapter, and those of [`tune`].
+/// Errors of opening the adapter, and errors of [`tune`].
 pub async fn tune_adapter(
     target: &TuneAdapter,
     dtype: DtypeOptions,

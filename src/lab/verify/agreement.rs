@@ -11,9 +11,9 @@ use crate::lab::accuracy::cosine;
 pub struct Agreement {
     /// The name of the other rows: `reference`, or `f32` for the rows in f32 on this adapter.
     pub with: &'static str,
-    /// Storage of the weights.
+    /// Storage type of the weights.
     pub weights: Storage,
-    /// Storage of the activations.
+    /// Storage type of the activations.
     pub activations: Storage,
     /// The number of texts compared.
     pub texts: usize,
@@ -31,7 +31,7 @@ pub struct Agreement {
     pub tolerance: Option<Tolerance>,
 }
 
-/// Limits on an [`Agreement`].
+/// The limits within which an [`Agreement`] passes.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Tolerance {
     /// The smallest allowed cosine.

@@ -28,7 +28,7 @@ pub use judge::{HEADROOM, MIN_COSINE};
 pub use reference::{Reference, ReferenceSummary};
 pub use report::Verification;
 
-/// Vectors that differ from those of f32 by more than this are wrong, not only rounded.
+/// Vectors that differ from the f32 vectors by more than this are wrong, not only rounded.
 const WRONG: Tolerance = Tolerance { min_cosine: 0.998, max_error: 0.1 };
 
 /// Verifies the model that `builder` describes: in f32, in f16, and in the precision that `builder` requests.

@@ -40,7 +40,7 @@ pub struct Verification {
     pub precision: Precision,
     /// The name of the file with the texts, or `built-in`.
     pub texts_from: String,
-    /// The number of texts that were run, including those of the reference.
+    /// The number of texts that were run, including the texts of the reference.
     pub texts: usize,
     /// The number of tokens in all texts.
     pub tokens: usize,

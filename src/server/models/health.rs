@@ -15,7 +15,8 @@ use crate::error::Error;
 const FRESH: Duration = Duration::from_millis(800);
 /// A readiness request waits this long for a probe.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(900);
-/// A run without a row for this long counts as stuck. The executor itself gives up after two minutes.
+/// A run that returns no row for this long counts as stuck. The executor itself stops waiting after two
+/// minutes.
 const STUCK: Duration = Duration::from_secs(30);
 /// Time between two checks whether the device was lost.
 const WATCH_INTERVAL: Duration = Duration::from_millis(100);
@@ -107,7 +108,7 @@ impl ServedModel {
         Ok(())
     }
 
-    /// Runs the probe and compares its row with that of the first pass.
+    /// Runs the probe and compares its row with the row of the first pass.
     async fn probe(&self) -> Result<(), String> {
         let row = self.probe_row().await.map_err(|error| error.to_string())?;
         let mut state = self.health.lock();

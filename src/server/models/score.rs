@@ -14,9 +14,9 @@ use crate::server::served::LoadedModel;
 /// The scale of a reranker's scores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ScoreScale {
-    /// After the model's own activation function, as sentence-transformers' `predict` gives them.
+    /// Scores after the model's own activation function, as sentence-transformers' `predict` returns them.
     Model,
-    /// Logits, without an activation function.
+    /// Logits, to which no activation function is applied.
     Raw,
     /// Probabilities, whatever the model's activation is, as in text-embeddings-inference: the sigmoid of a
     /// single label, or the softmax over several labels.

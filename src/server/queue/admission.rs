@@ -14,13 +14,13 @@ pub(crate) struct Budget {
 /// The error that too little of the budget is left for a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Full {
-    /// The amount in use.
+    /// The amount of the budget in use.
     pub used: usize,
-    /// Maximum amount in use.
+    /// The maximum amount in use.
     pub limit: usize,
 }
 
-/// A share of a [`Budget`], returned when dropped.
+/// An amount charged to a [`Budget`]. Dropping it returns the amount.
 #[derive(Debug)]
 pub(crate) struct Charge {
     budget: Arc<Budget>,
@@ -40,12 +40,12 @@ impl Budget {
         Arc::new(Budget { limit: limit.max(1), used: AtomicUsize::new(0) })
     }
 
-    /// The amount in use.
+    /// The amount of the budget in use.
     pub fn used(&self) -> usize {
         self.used.load(Ordering::SeqCst)
     }
 
-    /// Maximum amount in use.
+    /// The maximum amount in use.
     pub fn limit(&self) -> usize {
         self.limit
     }

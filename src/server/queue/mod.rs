@@ -40,7 +40,7 @@ struct State<T, R> {
 struct Waiting<T, R> {
     /// The remaining texts, in order.
     texts: std::vec::IntoIter<T>,
-    /// Token counts of all texts. `lengths[taken..]` are those of the remaining texts.
+    /// Token counts of all texts. The slice `lengths[taken..]` belongs to the remaining texts.
     lengths: Vec<usize>,
     taken: usize,
     request: Arc<Request<R>>,
@@ -84,7 +84,7 @@ pub(crate) struct Ticket<R> {
     pub tokens: usize,
 }
 
-/// Size of a queue.
+/// The number of requests, texts and tokens in a queue.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Depth {
     /// Number of requests that have texts not yet taken.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::{Queue, Ticket, lock};
 use crate::error::Error;
 
-/// The thread's progress, read by health checks and metrics.
+/// The thread's progress, which health checks and metrics read.
 #[derive(Debug)]
 pub(crate) struct Progress {
     state: Mutex<State>,

@@ -72,7 +72,7 @@ pub(crate) struct CohereContent {
     image_url: Option<serde::de::IgnoredAny>,
 }
 
-/// An encoding of vectors.
+/// An encoding of vectors in the response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum EmbeddingType {

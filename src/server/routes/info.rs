@@ -18,7 +18,7 @@ use crate::dtype::Precision;
 use crate::gpu::adapter::AdapterSummary;
 use crate::server::models::{ModelDescription, ServedModel};
 
-/// The server and its models. Fields other than `models` and `limits` are those of
+/// The server and its models. The other fields, apart from `models` and `limits`, are fields of
 /// text-embeddings-inference and describe the first model.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Info {
@@ -156,7 +156,7 @@ pub(crate) async fn info(State(app): State<App>) -> Result<Response, ApiError> {
     })
 }
 
-/// State of the server.
+/// The state of the server.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Standing {
     #[schema(example = "ready")]
@@ -176,9 +176,10 @@ pub(crate) async fn live() -> Result<Response, ApiError> {
 
 /// Whether every model is ready
 ///
-/// A model is ready if it returned a row recently or is running a batch. Otherwise a probe must give a row that is
-/// bit-identical to that of the model's first pass. The response is 503 while models load and while the server
-/// shuts down. After the loss of a device it is 503 until a probe has passed on the newly opened device.
+/// A model is ready if it returned a row recently or is running a batch. Otherwise a probe must give a row
+/// that is bit-identical to the row of the model's first pass. The response is 503 while models load and
+/// while the server shuts down. After the loss of a device it is 503 until a probe has passed on the newly
+/// opened device.
 #[utoipa::path(
     get,
     path = "/health/ready",

@@ -17,7 +17,7 @@ use crate::server::models::Texts;
 /// empty text takes only three bytes of the body.
 const MOST_ITEMS: usize = 1 << 20;
 
-/// A text, a list of texts, the token ids of a text, or a list of those.
+/// A text, a list of texts, the token ids of one text, or the token ids of several texts.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Input {
     pub texts: Texts,

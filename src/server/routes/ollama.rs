@@ -228,7 +228,7 @@ pub(crate) async fn tags(State(app): State<App>) -> Result<Response, ApiError> {
     small(&OllamaTags { models: app.models()?.iter().map(|model| entry(model)).collect() })
 }
 
-/// The model to describe.
+/// The request that names the model to describe.
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(example = json!({ "model": "all-MiniLM-L6-v2" }))]
 pub(crate) struct OllamaShowRequest {

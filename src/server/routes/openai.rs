@@ -57,7 +57,7 @@ impl ApiRequest for EmbeddingsRequest {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum EncodingFormat {
-    /// A list of numbers.
+    /// A JSON list of numbers.
     Float,
     /// Little-endian float32 values in base64.
     Base64,
@@ -69,7 +69,7 @@ pub(crate) struct EmbeddingsResponse {
     #[schema(example = "list")]
     object: &'static str,
     data: Vec<EmbeddingObject>,
-    /// Name of the model.
+    /// Name of the model that computed the vectors.
     model: String,
     usage: Usage,
     /// Indices of truncated texts; absent if none was truncated.

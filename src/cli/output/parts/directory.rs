@@ -123,7 +123,8 @@ impl PartsDirectory {
     ) -> Result<Parts<'a>, Failure> {
         let mut manifest = self.manifest.take().filter(|_| !self.complete.is_empty());
         if let Some(manifest) = &mut manifest {
-            // The rows tell this and not the manifest, because the run may have been resumed with another rule.
+            // This is taken from the rows and not from the manifest, because the run may have been resumed
+            // with another rule.
             let failed = self.complete.iter().any(|entry| entry.counts.failed > 0);
             manifest.insert("on_error".into(), if failed { "null" } else { "fail" }.into());
             self.compare(manifest, &settings)?;

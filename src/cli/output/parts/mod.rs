@@ -307,7 +307,7 @@ impl Parts<'_> {
 }
 
 impl OpenPart {
-    /// Writes the waiting rows.
+    /// Writes the rows that wait for a full batch.
     fn write_waiting(&mut self, layout: &Layout) -> Result<(), WriteError> {
         self.waiting_bytes = 0;
         let Some(block) = self.waiting.take() else { return Ok(()) };

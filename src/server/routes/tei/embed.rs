@@ -73,7 +73,7 @@ pub(crate) struct EmbedSparseRequest {
 /// One weight of a sparse vector.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct SparseValue {
-    /// Id of the token.
+    /// Id of the token in the vocabulary.
     index: u32,
     value: f32,
 }
