@@ -26,7 +26,7 @@ pub enum Error {
         file: String,
         /// The field, with dots for nesting.
         field: String,
-        /// The fault of its value.
+        /// The fault of the field's value.
         problem: String,
     },
 
@@ -80,7 +80,7 @@ pub enum Error {
     TooLong {
         /// Index of the text in the call.
         text: usize,
-        /// Its length in tokens, special tokens included.
+        /// The length of the text in tokens, special tokens included.
         tokens: usize,
         /// The maximum length of the model, in tokens.
         limit: usize,
@@ -145,7 +145,7 @@ pub enum Error {
     DeviceFault {
         /// The adapter's name.
         adapter: String,
-        /// The problem with its results, and the remedy.
+        /// The problem with the device's results, and the remedy.
         problem: String,
     },
 

@@ -131,8 +131,8 @@ impl ModelFiles {
         }
     }
 
-    /// Lists the names of the files directly below `prefix`, sorted, for messages. Names in a directory that cannot be read
-    /// are left out.
+    /// Lists the names of the files directly below `prefix`, sorted, for messages. If a directory cannot be
+    /// read, its names are left out.
     pub(crate) fn names(&self, prefix: &str) -> Vec<String> {
         match &self.backing {
             Backing::Directory(directory) => directory.names(prefix),

@@ -21,7 +21,7 @@ pub struct Report {
     pub date: String,
     /// The user's name for the run, such as a machine or a commit.
     pub label: Option<String>,
-    /// The machine around the adapter.
+    /// The machine that has the adapter.
     pub host: Host,
     /// The model that was run.
     pub model: ModelFacts,
@@ -33,7 +33,7 @@ pub struct Report {
     pub wall_s: f64,
 }
 
-/// The machine around the adapter.
+/// The machine that has the adapter.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Host {
     /// The operating system: `linux`, `macos`, `windows`.
@@ -146,15 +146,15 @@ pub struct PrecisionReport {
 pub struct Accuracy {
     /// The number of texts compared.
     pub texts: usize,
-    /// The smallest cosine of a text's two vectors.
+    /// The smallest cosine between a text's vectors in this precision and in f32.
     pub min_cosine: f64,
-    /// The mean cosine of a text's two vectors.
+    /// The mean cosine between a text's vectors in this precision and in f32.
     pub mean_cosine: f64,
     /// The largest difference between a value and its f32 value.
     pub max_abs: f64,
     /// The share of each text's ten nearest other texts in f32 that are also among its ten nearest here.
     pub top10_overlap: f64,
-    /// Spearman's rank correlation of cosines with given scores, times 100.
+    /// Spearman's rank correlation between cosines and the given scores, times 100.
     pub spearman: Option<f64>,
 }
 

@@ -22,7 +22,7 @@ pub enum OutputPrecision {
     /// f32 values, as computed.
     #[default]
     Float32,
-    /// Rounded to the nearest f16.
+    /// f16 values, each rounded to the nearest.
     Float16,
     /// Integers from −128 to 127, in equal steps between the smallest and the largest value of each column.
     Int8,

@@ -221,7 +221,7 @@ fn a_rate_limit_does_not_keep_a_cached_model_from_loading() {
     assert_eq!(fetch("owner/name", &options(&limited.endpoint, cache.path())).unwrap(), snapshot);
 }
 
-/// huggingface/sentence-transformers#759, kotaro-kinoshita/yomitoku#99.
+/// huggingface/sentence-transformers#759, kotaro-kinoshita/yomitoku#99: a rate limit must be explained.
 #[test]
 fn rate_limits_say_what_to_do() {
     let cache = tempfile::tempdir().unwrap();

@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::files::ModelFiles;
 use crate::lab::report::{Host, ModelFacts};
 
-/// The machine around the adapter.
+/// The machine that has the adapter.
 pub(super) fn host() -> Host {
     Host {
         os: std::env::consts::OS.to_owned(),

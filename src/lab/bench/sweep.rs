@@ -22,7 +22,7 @@ const FOREIGN_TOKENS: usize = 256;
 /// The minimum cosine between the vectors of two variants that compute the same function.
 const SAME: f64 = 0.999;
 
-/// The identity of dispatches that do the same work.
+/// The key by which dispatches that do the same work are grouped.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
     tokens: usize,

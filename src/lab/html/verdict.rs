@@ -3,7 +3,7 @@
 use crate::lab::html::number::{cosine_floor, ratio_text};
 use crate::lab::report::{AdapterReport, Cell, PrecisionReport, Ratio};
 
-/// A conclusion from rounds: which of two speeds is higher.
+/// The conclusion from all rounds whether a precision is faster than the first one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Speed {
     Faster,

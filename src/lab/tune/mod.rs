@@ -91,8 +91,8 @@ const fn shape(inner: usize, columns: usize) -> MatrixShape {
     MatrixShape { inner, columns }
 }
 
-/// The matrix shapes of common models, each shape once. The models are models of width 384 (MiniLM,
-/// bge-small), 768 (BERT-base) and 1024 (BERT-large), ModernBERT-base and Qwen3-0.6B.
+/// The matrix shapes of common models, each shape once. They come from models of width 384 (MiniLM, bge-small),
+/// 768 (BERT-base) and 1024 (BERT-large), and from ModernBERT-base and Qwen3-0.6B.
 pub const SHAPES: &[MatrixShape] = &[
     shape(384, 1152),
     shape(384, 384),

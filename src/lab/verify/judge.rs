@@ -39,13 +39,13 @@ pub(super) fn largest(activations: &[ActivationRange]) -> Option<&ActivationRang
 
 /// Returns the verdict of the first rule that applies:
 ///
-/// 1. a matrix or table with a value beyond 65504: unsafe;
-/// 2. an activation that is not finite in f32: unsafe;
-/// 3. with f16 weights and f32 activations a cosine below [`MIN_COSINE`]: unsafe;
-/// 4. an activation above 65504 / [`HEADROOM`]: safe with f32 activations;
-/// 5. with f16 activations a text without a vector or a cosine below [`MIN_COSINE`]: safe with f32
-///    activations;
-/// 6. else safe.
+/// 1. If a matrix or table has a value beyond 65504, f16 is unsafe.
+/// 2. If an activation is not finite in f32, f16 is unsafe.
+/// 3. If f16 weights with f32 activations give a cosine below [`MIN_COSINE`], f16 is unsafe.
+/// 4. If an activation is above 65504 / [`HEADROOM`], f16 is safe with f32 activations.
+/// 5. If f16 activations leave a text without a vector or give a cosine below [`MIN_COSINE`], f16 is safe with
+///    f32 activations.
+/// 6. Otherwise f16 is safe.
 ///
 /// `f16` has 16-bit weights and activations, and `weights_alone` has 16-bit weights and f32 activations. Either may
 /// be `None` if an earlier rule decides.

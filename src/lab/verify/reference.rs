@@ -12,7 +12,7 @@ const SHIPPED: &[(&str, &[u8])] = &[(
     include_bytes!("../../../data/all-MiniLM-L6-v2.safetensors"),
 )];
 
-/// Texts with the correct vectors of a model for them.
+/// Texts, and the correct vectors of a model for these texts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reference {
     /// The file that the texts and vectors came from, for reports.
