@@ -3,9 +3,9 @@
 // x, w, bias, residual and y are those of shared/linear.wgsl; x and w are f16.
 //
 // A workgroup computes a tile of y in two by two parts. Each part has PART_ROWS × PART_COLUMNS sums, which a subgroup
-// holds in matrices of SIDE × SIDE. Slices of depth SLICE along inner pass through workgroup memory, with zeros beyond
-// the ends of x and w, since loads of matrices are not bounds-checked. Finished sums come back through workgroup
-// memory, 256 of each part at a time, since only the driver knows which invocation holds which sum.
+// holds in matrices of SIDE × SIDE. Slices of depth SLICE along inner pass through workgroup memory. They have zeros
+// beyond the ends of x and w, since loads of matrices are not bounds-checked. Finished sums come back through
+// workgroup memory, 256 of each part at a time, since only the driver knows which invocation holds which sum.
 //
 // The host cannot ask for a subgroup size. A workgroup has the invocations of four of the largest subgroups. Smaller
 // subgroups are more than four; several of them then compute the same part with the same values. Operations on

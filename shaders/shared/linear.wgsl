@@ -12,10 +12,10 @@
 // GATED: columns come in pairs of cells, one of a gate and one of the factor that it gates. y = f(gate + bias) ·
 // (other + bias), and the rows of y have half as many cells. (Shazeer 2020)
 //
-// ROTARY: the first `rotated` cells of a row are heads of head4 cells. In each head, the first `pairs` pairs of
-// neighbouring values are rotated by the angles of the row's position: a · cos − b · sin, b · cos + a · sin. `order`
-// then holds (row of angles, 0) for each row of x, and [positions, pairs] of (cos, sin) from index `angles` on. (Su et
-// al. 2021)
+// ROTARY: the first `rotated` cells of a row are heads of head4 cells. In each head, the first `pairs` pairs (a, b) of
+// neighbouring values are rotated by the angles of the row's position. A pair becomes a · cos − b · sin, b · cos + a ·
+// sin. `order` then holds (row of angles, 0) for each row of x, and [positions, pairs] of (cos, sin) from index
+// `angles` on. (Su et al. 2021)
 //
 // EXPERTS: the rows of a dispatch are slots of `order`. All slots of one tile have the same expert, and are multiplied
 // by its matrix. A slot of row −1 is empty; if the first slot of a tile is empty, all its slots are. Each row of x

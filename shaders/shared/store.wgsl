@@ -1,6 +1,6 @@
-// store: the only way a kernel stores activations. A value beyond the range of the storage sets the overflow flag
-// of its token, and the host runs that token's text again with f32 activations. Conversions of such values differ
-// between drivers (infinity, the largest finite value, or undefined), and infinities can vanish in later
+// store: the only way a kernel stores activations. A value beyond the range of the storage sets the overflow flag of
+// its token. The host then runs that token's text again with f32 activations. Conversions of such values differ
+// between drivers: the result is infinity, the largest finite value, or undefined. Infinities can vanish in later
 // arithmetic, so a check of the output rows alone would miss some.
 
 fn act_store(value: vec4<f32>, token: u32) -> act_vec4 {

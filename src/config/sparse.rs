@@ -130,7 +130,7 @@ impl ModelConfig {
     }
 }
 
-/// Returns the modules for documents: all entries, or those of a router's document route.
+/// Returns the modules for documents: all entries, or the entries of a router's document route.
 fn routed(
     files: &ModelFiles,
     mut entries: Vec<ModuleEntry>,

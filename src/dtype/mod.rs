@@ -26,8 +26,8 @@ pub use verdict::{F16Safety, F16Verdict};
 
 /// The dtype that the caller requests, like sentence-transformers' `model_kwargs={"dtype": …}`.
 ///
-/// It parses from `auto`, `float32`, `float16`, `bfloat16` and their aliases (`f32`, `fp32`, `float`, `f16`, `fp16`,
-/// `half`, `bf16`), in any case and with or without a `torch.` prefix.
+/// It parses from `auto`, `float32`, `float16`, `bfloat16` and their aliases: `f32`, `fp32`, `float`, `f16`, `fp16`,
+/// `half`, `bf16`. The case does not matter, and names may have the prefix `torch.`.
 ///
 /// ```
 /// use vectile::DtypeRequest;

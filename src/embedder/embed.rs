@@ -78,7 +78,7 @@ impl Embeddings {
         self.values.len() / self.dim.max(1)
     }
 
-    /// True where there are no rows.
+    /// True if there are no rows.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
     }

@@ -111,7 +111,7 @@ impl Model {
     }
 
     /// The name under which `vectile verify` stores its verdict on the model. It is a digest of Vectile's version, the
-    /// config, the tokenizer, and the names, lengths and headers of the weight files, so it is cheap to compute.
+    /// config, the tokenizer, and the names, lengths and headers of the weight files. It is cheap to compute.
     pub fn verdict_name(&self) -> Result<String, Error> {
         let mut digest = Sha256::new_with_prefix(env!("CARGO_PKG_VERSION"));
         let prefix = &self.config.weights_prefix;

@@ -15,8 +15,8 @@ use crate::gpu::adapter::AdapterSummary;
 
 /// Scores pairs of texts on a GPU. The scores are those of sentence-transformers' `CrossEncoder`.
 ///
-/// [`Reranker::builder`] makes one, with the settings of an [`Embedder`](crate::Embedder). The guarantees of an
-/// embedder apply: it follows the dtype policy, runs texts again in f32 if 16 bits do not suffice, and recovers a lost
+/// [`Reranker::builder`] makes one, with the settings of an [`Embedder`](crate::Embedder). It has the guarantees of an
+/// embedder. It follows the dtype policy, runs texts again in f32 if 16 bits do not suffice, and recovers a lost
 /// device. Scores are bit-identical in any batch.
 #[derive(Debug)]
 pub struct Reranker {
@@ -72,7 +72,7 @@ impl Scores {
         self.values.len() / self.labels.max(1)
     }
 
-    /// True where there are no rows.
+    /// True if there are no rows.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
     }

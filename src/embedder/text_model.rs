@@ -84,7 +84,7 @@ pub trait TextModel: Sized + Send + Sync {
         options: &Self::Options,
     ) -> Result<Self::Row, Error>;
 
-    /// The width of a result: the number of values in a vector, scores of a pair, tokens in a sparse vector's
+    /// The width of a result. It is the number of values in a vector, scores of a pair, tokens in a sparse vector's
     /// vocabulary, or values in one token's vector.
     fn dimension(&self) -> usize;
 

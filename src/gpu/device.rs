@@ -62,7 +62,7 @@ impl Gpu {
     /// As [`Gpu::open`], with the adapter's binding limit lowered to `max_binding_bytes`.
     ///
     /// # Errors
-    /// As [`Gpu::open`].
+    /// The errors of [`Gpu::open`].
     pub async fn open_limited(
         choice: &AdapterChoice,
         disabled: &[Feature],

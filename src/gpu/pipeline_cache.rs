@@ -20,7 +20,7 @@ pub(super) struct PipelineFile {
 }
 
 impl PipelineFile {
-    /// Opens the cache file of this device in `directory`. Returns `None` where the driver hands out no pipelines. A
+    /// Opens the cache file of this device in `directory`. Returns `None` if the driver hands out no pipelines. A
     /// file that is cut short, has other content or belongs to another driver counts as empty.
     pub fn open(gpu: &Gpu, directory: &Path) -> Option<Self> {
         if !gpu.device.features().contains(wgpu::Features::PIPELINE_CACHE) {

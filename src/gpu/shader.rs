@@ -107,7 +107,7 @@ pub(crate) fn digest(sources: &[&str]) -> String {
 /// The complete WGSL of a source in a variant, with `enable` lines first.
 ///
 /// # Errors
-/// A sentence that names the import that has no file, or the loop that cannot be unrolled.
+/// Returns a sentence that names the import that has no file, or the loop that cannot be unrolled.
 pub fn resolve_imports(source: &str, variant: &ShaderVariant) -> Result<String, String> {
     let mut enables: Vec<&str> = Vec::new();
     let mut body = String::new();

@@ -17,7 +17,7 @@ const DIRECTIVE: &str = "{ // unrolled";
 /// Unrolls the loops of a text that have a directive.
 ///
 /// # Errors
-/// A sentence about a loop with a directive that cannot be unrolled, or about text that naga does not parse.
+/// Returns a sentence about a loop with a directive that cannot be unrolled, or about text that naga does not parse.
 pub(super) fn unroll(text: &str) -> Result<String, String> {
     if !text.contains(DIRECTIVE) {
         return Ok(text.to_owned());

@@ -1,7 +1,7 @@
 //! `rms_norm.wgsl`: root mean square normalisation.
 //!
-//! In a model that normalises before a block, the matmul adds the block's result to `x` (the `residual` of
-//! [`matmul`](super::matmul::matmul)), and the next norm reads `x`. A model that ends a block with a norm (Gemma)
+//! In a model that normalises before a block, the matmul adds the block's result to `x`, which is the `residual` of
+//! [`matmul`](super::matmul::matmul). The next norm then reads `x`. A model that ends a block with a norm (Gemma)
 //! passes `x` to that norm as its residual.
 
 use crate::gpu::graph::{Dispatch, TensorId, TensorSource, Workgroups};

@@ -55,7 +55,7 @@ impl Choices {
     }
 }
 
-/// Chooses the `top` experts with the largest values of softmax(x · router) for each row of x. Of equal values, the
+/// Chooses the `top` experts with the largest values of softmax(x · router) for each row of x. Among equal values, the
 /// lower expert comes first. The weights are not divided by their sum. A row's choice does not depend on the other
 /// rows.
 pub fn route(builder: &mut Builder, x: Activations, router: &ExpertLinear, top: usize) -> Choices {

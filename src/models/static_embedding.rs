@@ -39,8 +39,8 @@ struct LoadedStaticEmbedding {
 /// Reads the shapes, and the tokens' rows and factors if there are any.
 ///
 /// # Errors
-/// [`Error::Tensor`] for a missing tensor, inconsistent shapes, a mapping outside the table, or an 8-bit table in
-/// a `StaticEmbedding` module, which sentence-transformers does not load.
+/// [`Error::Tensor`] for a missing tensor, inconsistent shapes, or a mapping outside the table. The same error refuses
+/// an 8-bit table in a `StaticEmbedding` module, which sentence-transformers does not load.
 pub(crate) fn read(
     weights: &WeightFiles,
     input: FirstModule,

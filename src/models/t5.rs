@@ -40,7 +40,7 @@ struct T5 {
     /// Whether the feed-forward is gated.
     gated: bool,
     buckets: Buckets,
-    /// True if every layer has its own bias table; false if all use that of layer 0.
+    /// True if every layer has its own bias table; false if all layers use the table of layer 0.
     own_bias: bool,
     eps: f32,
 }

@@ -19,7 +19,7 @@ use crate::kernels::{Activation, Activations, Builder, KernelPlan};
 /// directory `cache`.
 ///
 /// # Errors
-/// Those of running a graph.
+/// The errors of running a graph.
 pub(crate) async fn variants_are_bit_identical(
     executor: &mut Executor,
     storages: (Storage, Storage),
@@ -36,7 +36,7 @@ pub(crate) async fn variants_are_bit_identical(
 /// `cache`.
 ///
 /// # Errors
-/// Those of running a graph.
+/// The errors of running a graph.
 pub(crate) async fn matrix_tiles_are_bit_identical(
     executor: &mut Executor,
     matrices: CooperativeTile,
@@ -78,7 +78,7 @@ async fn are_bit_identical(
 /// a partial tile of each.
 ///
 /// # Errors
-/// Those of running a graph. A variant that the driver refuses counts as different.
+/// The errors of running a graph. A variant that the driver refuses counts as different.
 pub async fn differing_variants(
     executor: &mut Executor,
     storages: (Storage, Storage),

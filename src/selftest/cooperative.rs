@@ -18,7 +18,7 @@ use crate::kernels::{Activations, Builder, KernelPlan};
 /// give wrong results, or if the bits of a row depend on its position. The verdict is cached in the directory `cache`.
 ///
 /// # Errors
-/// Those of running a graph, including a lost device. The cached verdict then says that the matrices are faulty.
+/// The errors of running a graph, including a lost device. The cached verdict then says that the matrices are faulty.
 pub(crate) async fn cooperative_fault(
     executor: &mut Executor,
     plan: &KernelPlan,

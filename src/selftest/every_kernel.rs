@@ -24,7 +24,7 @@ pub const STORAGES: &[(Storage, Storage)] = &[
 /// called with each result and the number of tests.
 ///
 /// # Errors
-/// Those of running a graph. A message of the driver about one kernel is reported as a failed check instead.
+/// The errors of running a graph. A message of the driver about one kernel is reported as a failed check instead.
 pub async fn check_all(
     executor: &mut Executor,
     mut done: impl FnMut(&KernelCheck, usize),

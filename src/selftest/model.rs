@@ -104,7 +104,7 @@ fn fault(executor: &Executor, faults: &[String]) -> Error {
 /// storages.
 ///
 /// # Errors
-/// Those of running a graph.
+/// The errors of running a graph.
 #[cfg(feature = "server")]
 pub(crate) async fn wrong_kernels(
     executor: &mut Executor,

@@ -55,7 +55,7 @@ impl Question {
     /// Runs the question and compares its results.
     ///
     /// # Errors
-    /// Those of running a graph. A message of the driver about the kernel is reported as a failed check instead.
+    /// The errors of running a graph. A message of the driver about the kernel is reported as a failed check instead.
     pub async fn ask(&self, executor: &mut Executor) -> Result<KernelCheck, Error> {
         let Question { answer, plan, storages: (weights, activations), runs } = self;
         let own = KernelPlan::for_device(&executor.gpu);
@@ -96,7 +96,7 @@ impl Question {
 /// Asks questions one after the other, and makes the pipelines of several at once. `done` is called with each result.
 ///
 /// # Errors
-/// As [`Question::ask`].
+/// The errors of [`Question::ask`].
 pub(super) async fn ask(
     executor: &mut Executor,
     questions: &[Question],

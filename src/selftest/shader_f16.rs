@@ -33,7 +33,7 @@ pub async fn check_shader_f16(
 /// written is not an error.
 ///
 /// # Errors
-/// Those of running a graph.
+/// The errors of running a graph.
 pub(crate) async fn shader_f16(
     executor: &mut Executor,
     model: Option<&[PipelineKey]>,
@@ -42,7 +42,7 @@ pub(crate) async fn shader_f16(
     if let Some(known) = without_test(executor) {
         return Ok(known);
     }
-    // A verdict about all kernels covers those of the model.
+    // A verdict about all kernels also covers the model's kernels.
     let mut keys = vec![f16_key(executor)];
     keys.extend(model.map(|model| format!("{} | {}", f16_key(executor), needed::names(model))));
     let cached = |key: &String| cache.and_then(|cache| verdicts::read(cache, key));
@@ -67,7 +67,7 @@ pub(crate) async fn shader_f16(
     Ok(judge(executor, &checks, cache.zip(keys.last().map(String::as_str))))
 }
 
-/// Derives the verdict on f16 from `checks`, which contain those of all kernels in f16, and writes it to `cache`.
+/// Derives the verdict on f16 from `checks`, which contain the checks of all kernels in f16, and writes it to `cache`.
 #[cfg(feature = "lab")]
 pub(crate) fn judge_f16(
     executor: &Executor,

@@ -63,7 +63,7 @@ impl<'a, 'd> Loader<'a, 'd> {
     /// table may hold 8-bit integers.
     ///
     /// # Errors
-    /// Those of [`Loader::table`].
+    /// The errors of [`Loader::table`].
     pub fn folded_table(
         &mut self,
         name: &str,
@@ -148,7 +148,7 @@ impl<'a, 'd> Loader<'a, 'd> {
     /// Like [`Loader::norm`], for a norm that may have no bias.
     ///
     /// # Errors
-    /// Those of [`Loader::norm`].
+    /// The errors of [`Loader::norm`].
     pub fn norm_with(
         &mut self,
         base: &str,
@@ -169,7 +169,7 @@ impl<'a, 'd> Loader<'a, 'd> {
     /// Loads the weight of a root mean square normalisation.
     ///
     /// # Errors
-    /// Those of [`Loader::scales`].
+    /// The errors of [`Loader::scales`].
     pub fn rms_norm(&mut self, base: &str, width: usize, eps: f32) -> Result<RmsNorm, Error> {
         Ok(RmsNorm { weight: self.scales(&[base], Axis::plain(width), false)?, eps })
     }

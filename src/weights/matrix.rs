@@ -49,7 +49,7 @@ impl Loader<'_, '_> {
     /// layout of each matrix. See [`Loader::joined`] for the rest.
     ///
     /// # Errors
-    /// Those of [`Loader::joined`].
+    /// The errors of [`Loader::joined`].
     pub fn linear(
         &mut self,
         parts: &[&str],
@@ -90,7 +90,7 @@ impl Loader<'_, '_> {
     /// [`Epilogue::Gated`](crate::kernels::matmul::Epilogue::Gated) reduces them to `columns`.
     ///
     /// # Errors
-    /// Those of [`Loader::joined`].
+    /// The errors of [`Loader::joined`].
     pub fn gated(
         &mut self,
         parts: &[&str],
@@ -119,7 +119,7 @@ impl Loader<'_, '_> {
     /// layers whose whole result would be too wide. `bias` has values for all rows.
     ///
     /// # Errors
-    /// Those of [`Loader::joined`].
+    /// The errors of [`Loader::joined`].
     pub fn linear_rows(
         &mut self,
         weight: &str,

@@ -212,7 +212,7 @@ impl WeightFiles {
     /// The shape of a tensor, which is marked as used.
     ///
     /// # Errors
-    /// Those of [`WeightFiles::find`].
+    /// The errors of [`WeightFiles::find`].
     pub fn shape(&self, name: &str) -> Result<Vec<usize>, Error> {
         Ok(self.find(name)?.1.shape.clone())
     }
@@ -271,7 +271,7 @@ impl WeightFiles {
     /// Calls `see` with the values of a tensor, piece by piece.
     ///
     /// # Errors
-    /// Those of [`WeightFiles::values`].
+    /// The errors of [`WeightFiles::values`].
     #[cfg(feature = "lab")]
     pub fn each_piece(&self, name: &str, mut see: impl FnMut(&[f32])) -> Result<(), Error> {
         const PIECE: usize = 1 << 20;
@@ -340,7 +340,7 @@ impl WeightFiles {
     /// file does not store them in the format of `storage`.
     ///
     /// # Errors
-    /// Those of [`WeightFiles::values`].
+    /// The errors of [`WeightFiles::values`].
     pub fn stored_as(
         &self,
         storage: Storage,

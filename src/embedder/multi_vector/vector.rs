@@ -23,7 +23,7 @@ impl MultiVector {
         self.values.len() / self.dim.max(1)
     }
 
-    /// True where there are no vectors.
+    /// True if there are no vectors.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
     }

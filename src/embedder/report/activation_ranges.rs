@@ -53,7 +53,7 @@ pub struct ActivationRange {
     pub tensor: String,
     /// The kernel that writes it.
     pub kernel: String,
-    /// The largest magnitude over all texts, in f32; `None` where a value is not finite.
+    /// The largest magnitude over all texts, in f32; `None` if a value is not finite.
     pub largest: Option<f32>,
     /// The index of the text in which the largest value occurs.
     pub text: usize,

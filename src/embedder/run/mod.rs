@@ -96,8 +96,8 @@ impl Runner {
         self.batch_tokens
     }
 
-    /// The number of values in a row as the device computes it. If the model has a row per token, it is that of one
-    /// token's row.
+    /// The number of values in a row as the device computes it. If the model has a row for each token, it is
+    /// the number of values in one such row.
     pub fn dimension(&self) -> usize {
         self.model.dimension
     }

@@ -65,7 +65,7 @@ impl SparseVector {
         SparseVector::largest(largest.into_iter().collect(), None)
     }
 
-    /// Selects at most `most` weights, the largest ones. Among equal weights, those of smaller index are selected.
+    /// Selects at most `most` weights, the largest ones. Among equal weights, it selects the weights of smaller index.
     /// `active` is in order of the index.
     pub(super) fn largest(mut active: Vec<(u32, f32)>, most: Option<usize>) -> Self {
         if let Some(most) = most.filter(|most| *most < active.len()) {

@@ -189,7 +189,7 @@ impl Executor {
     /// its own read-back buffer and shares all other buffers.
     ///
     /// # Errors
-    /// As [`Executor::run`].
+    /// The errors of [`Executor::run`].
     pub fn start(&mut self, graph: &Graph) -> Result<Running, Error> {
         self.gpu.check("before a batch", 0)?;
         if self.tokens_that_fit.is_some_and(|most| graph.tokens > most) {
@@ -256,7 +256,7 @@ impl Executor {
     /// Waits for a started graph and reads its output back.
     ///
     /// # Errors
-    /// As [`Executor::run`].
+    /// The errors of [`Executor::run`].
     pub async fn finish(&mut self, graph: &Graph, running: Running) -> Result<Outcome, Error> {
         let Running { readback, output_bytes, report, submitted, stamps, activation_bytes } =
             running;

@@ -11,7 +11,7 @@ impl Executor {
     /// Each dispatch is a separate submit, and only one tensor is on the host at a time.
     ///
     /// # Errors
-    /// As [`Executor::run`].
+    /// The errors of [`Executor::run`].
     pub async fn run_tapped(
         &mut self,
         graph: &Graph,

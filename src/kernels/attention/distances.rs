@@ -23,9 +23,9 @@ pub struct Relative {
     pub rows: TensorId,
     /// The largest distance in the table of rows.
     pub reach: usize,
-    /// The number of heads before the first relative key; `None` where there are no relative keys.
+    /// The number of heads before the first relative key; `None` if there are no relative keys.
     pub keys: Option<usize>,
-    /// The number of heads before the first relative query; `None` where there are no relative queries.
+    /// The number of heads before the first relative query; `None` if there are no relative queries.
     pub queries: Option<usize>,
 }
 

@@ -8,9 +8,9 @@
 //!
 //! `variants.rs` decides which [`Variant`] runs.
 //!
-//! A model calls [`attention`] if its queries, keys and values come from one matmul, every query sees its whole text,
-//! and each head has its own keys. Any other model makes an [`Attention`] once, when it is loaded. It then calls
-//! [`attend`] with the positions of queries, keys and values:
+//! A model calls [`attention`] if three conditions hold: queries, keys and values come from one matmul, every query
+//! sees its whole text, and each head has its own keys. Any other model makes an [`Attention`] once, when it is
+//! loaded. It then calls [`attend`] with the positions of queries, keys and values:
 //!
 //! ```text
 //! // Shared keys, rotated queries and keys, causal: the decoders.

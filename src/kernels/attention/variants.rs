@@ -74,7 +74,7 @@ impl WorkSplit {
 }
 
 /// Bytes of workgroup memory of `attention_coop`. It holds keys (later weights or queries) and values in f16, with 16
-/// bytes more for each row, the scores, and one factor for each query.
+/// bytes more for each row. It also holds the scores, and one factor for each query.
 fn matrices_memory(head: u32) -> u32 {
     let slice = [32, 16, 8].into_iter().find(|slice| head.is_multiple_of(*slice)).unwrap_or(0);
     let keys = 16 * (head + 8);

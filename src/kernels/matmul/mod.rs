@@ -88,8 +88,8 @@ pub fn matmul_blocks(
     y
 }
 
-/// Multiplies each row by the matrix of its expert, and returns `[tokens · top, columns]`. x is `[tokens, inner]`, or
-/// has as many rows as y.
+/// Multiplies each row by the matrix of its expert, and returns y, `[tokens · top, columns]`. The input `x` is
+/// `[tokens, inner]`, or has as many rows as y.
 pub fn matmul_experts(
     builder: &mut Builder,
     name: &'static str,

@@ -104,7 +104,7 @@ impl Choice {
 }
 
 impl Tuned {
-    /// Adds later choices, which replace those for the same work.
+    /// Adds later choices. A later choice replaces an earlier one for the same work.
     pub fn merge(&mut self, later: Tuned) {
         self.choices.retain(|old| !later.choices.iter().any(|new| new.same_work(old)));
         self.choices.extend(later.choices);

@@ -1,5 +1,5 @@
-//! The bias by distance of T5 and MPNet: distances are grouped into buckets, and the model has a table with
-//! one bias per bucket and head.
+//! The bias by distance of T5 and MPNet. Distances are grouped into buckets, and the model has a table with one bias
+//! per bucket and head.
 
 use crate::batch::PackedBatch;
 use crate::config::JsonFile;

@@ -64,7 +64,7 @@ impl Rotary {
     /// Reads the parameters of one kind of layer. `theta` is the base if the parameters name none.
     ///
     /// # Errors
-    /// Those of [`Rotary::read`].
+    /// The errors of [`Rotary::read`].
     pub fn of(
         config: &JsonFile,
         parameters: Option<&JsonFile>,
