@@ -150,7 +150,7 @@ fn lines_are_ranked_by_the_models_similarity_or_the_one_that_is_asked_for() {
         |a: &[f64], b: &[f64]| -a.iter().zip(b).map(|(a, b)| (a - b).abs()).sum::<f64>();
     for (options, expected) in [
         (&[][..], ranked(dot)),
-        (&["--similarity", "cosine"], ranked(|a, b| cosine(a, b))),
+        (&["--similarity", "cosine"], ranked(cosine)),
         (&["--similarity", "manhattan"], ranked(manhattan)),
     ] {
         let found = found(options);
@@ -161,7 +161,7 @@ fn lines_are_ranked_by_the_models_similarity_or_the_one_that_is_asked_for() {
         }
     }
     let order = |of: Vec<(usize, f64)>| of.into_iter().map(|(i, _)| i).collect::<Vec<_>>();
-    assert_ne!(order(ranked(dot)), order(ranked(|a, b| cosine(a, b))));
+    assert_ne!(order(ranked(dot)), order(ranked(cosine)));
     let mut command = vectile();
     command.args(["similarity", &texts[3], &texts[5], "--quiet", "--model"]).arg(&dot_model);
     let score: f64 = stdout(&succeed(command)).trim().parse().unwrap();
