@@ -1,6 +1,6 @@
 //! The dtype policy: the only place where a dtype is chosen.
 //!
-//! [`resolve`] takes the caller's request, the checkpoint's dtype, the adapter's capability and the architecture's
+//! `resolve` takes the caller's request, the checkpoint's dtype, the adapter's capability and the architecture's
 //! needs, and returns a [`Precision`]. It is a pure function. Nothing else in the program reads a dtype from a config
 //! or asks the adapter.
 //!

@@ -51,8 +51,10 @@ pub use multi_vector::{
 pub use options::{EmbedOptions, EmbedTask, OnTooLong};
 pub use report::inspect::{DispatchSummary, Inspection, TensorSummary};
 pub use rerank::{Ranked, RerankOptions, Reranker, RerankerBuilder, Scores};
+pub(crate) use run::Prepared;
 #[cfg(test)]
 pub(crate) use run::RunCounts;
-pub(crate) use run::{Prepared, Runner};
+#[cfg(any(test, feature = "server"))]
+pub(crate) use run::Runner;
 pub use sparse::{SparseEmbeddings, SparseEncoder, SparseEncoderBuilder, SparseVector};
 pub use text_model::TextModel;

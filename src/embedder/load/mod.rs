@@ -7,6 +7,7 @@ mod plan;
 mod read_model;
 
 pub use builder::ModelBuilder;
+#[cfg(feature = "lab")]
 pub(crate) use plan::LoadPlan;
 #[cfg(test)]
 pub(super) use read_model::read_model;
