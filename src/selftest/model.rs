@@ -121,6 +121,7 @@ async fn wrong_pipelines(
     plan: &KernelPlan,
     storages: (Storage, Storage),
 ) -> Result<Vec<KernelCheck>, Error> {
+    let most = executor.gpu.adapter.max_binding_bytes;
     let has = |kernel| pipelines.iter().any(|key| key.kernel == kernel);
     // The number of rows selects between `matmul_tile` and `matmul_few`, and batches of other sizes run the other one.
     let used = |answer: &&KnownAnswer| {
@@ -129,7 +130,7 @@ async fn wrong_pipelines(
     };
     let question = |answer: &'static KnownAnswer| {
         let plan = answer.family.plan(plan, storages)?;
-        Question::new(answer, plan, storages).of_model(pipelines)
+        Question::new(answer, plan, storages).of_model(pipelines)?.within(most)
     };
     let questions: Vec<Question> = ANSWERS.iter().filter(used).filter_map(question).collect();
     let mut wrong = ask(executor, &questions, |_| ()).await?;

@@ -52,6 +52,13 @@ impl Question {
         (!self.runs.is_empty()).then_some(self)
     }
 
+    /// Limits the question to the runs whose tensors fit a binding of `most` bytes; `None` if none does. Known answers
+    /// take a few KiB, so this leaves runs out only where a caller lowered the limit below that of any adapter.
+    pub fn within(mut self, most: u64) -> Option<Self> {
+        self.runs.retain(|(graph, _)| graph.tensors.iter().all(|tensor| tensor.bytes <= most));
+        (!self.runs.is_empty()).then_some(self)
+    }
+
     /// Runs the question and compares its results.
     ///
     /// # Errors

@@ -52,18 +52,23 @@ impl BatchRows {
     }
 
     /// Checks that the rows of a model that ends with Normalize have length one. Texts that will be run again are not
-    /// checked.
+    /// checked. With `zeros`, rows of zeros are right too.
     ///
     /// # Errors
     /// [`Error::DeviceFault`], which states the length of a row that is not one.
-    pub fn check_length_one(&self, dimension: usize, adapter: &str) -> Result<(), Error> {
+    pub fn check_length_one(
+        &self,
+        dimension: usize,
+        zeros: bool,
+        adapter: &str,
+    ) -> Result<(), Error> {
         for text in (0..self.ends.len()).filter(|text| !self.suspects.contains(text)) {
             for row in self.row(text).chunks_exact(dimension.max(1)) {
                 let squares: f64 = row.iter().map(|value| f64::from(*value).powi(2)).sum();
                 let length = squares.sqrt();
                 // NaN is not in this range.
                 let allowed = 1.0 - LENGTH_TOLERANCE..=1.0 + LENGTH_TOLERANCE;
-                if !allowed.contains(&length) {
+                if !(allowed.contains(&length) || zeros && squares == 0.0) {
                     let problem = format!(
                         "a row of a normalised model has length {length:.4} instead of 1, so it is not \
                          used; update the driver or use another adapter"

@@ -1,7 +1,7 @@
 //! A model on a device, which turns batches into rows and recovers from a lost device.
 
 use crate::batch::PackedBatch;
-use crate::config::Module;
+use crate::config::{FirstModule, Module};
 use crate::convert;
 use crate::dtype::Precision;
 use crate::embedder::assembly::{Assembly, BatchGraph};
@@ -105,7 +105,10 @@ impl Runtime {
         let rows = BatchRows::new(model, batch, &graph.output, &outcome);
         let normalised = matches!(model.config.modules.last(), Some(Module::Normalize));
         if normalised && !self.executor.gpu.is_noop() {
-            rows.check_length_one(model.dimension, &self.executor.gpu.adapter.name)?;
+            // The mean over no token is zero, and Normalize leaves it so, as in sentence-transformers. Texts of unknown
+            // words have no token in a static model, and pooling may leave the prompt's tokens out.
+            let zeros = model.config.input != FirstModule::Transformer || !model.include_prompt;
+            rows.check_length_one(model.dimension, zeros, &self.executor.gpu.adapter.name)?;
         }
         self.executor.lap(since, Phase::ReadBack);
         Ok(rows)
