@@ -29,10 +29,11 @@ impl Program {
         let mut said = Vec::new();
         loop {
             let line = lines.next().unwrap_or_else(|| panic!("it ended: {said:?}")).unwrap();
-            if let Some(at) = line.strip_prefix("listening on http://") {
-                address = Some(at.parse().unwrap());
+            let message = message_of(&line);
+            if let Some(at) = message.strip_prefix("listening on http://") {
+                address = Some(at.trim().parse().unwrap());
             }
-            if line.starts_with("ready: ") {
+            if message.starts_with("ready: ") {
                 break;
             }
             said.push(line);
@@ -61,6 +62,13 @@ impl Program {
         };
         (status.code(), self.log.join().unwrap())
     }
+}
+
+/// The message of a line of the log, in either format.
+fn message_of(line: &str) -> String {
+    let json: Option<Value> = serde_json::from_str(line).ok();
+    let message = json.as_ref().and_then(|json| json["message"].as_str());
+    message.unwrap_or(line).to_owned()
 }
 
 const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
