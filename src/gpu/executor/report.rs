@@ -5,7 +5,7 @@
 //! computing is therefore noticed in the same batch: its receipt is too small, or belongs to another batch.
 
 use crate::error::Error;
-use crate::gpu::graph::Graph;
+use crate::gpu::graph::{Dispatch, Graph};
 
 /// The number of words after the flags: the nonce and the receipt.
 const TAIL_WORDS: usize = 2;
@@ -23,7 +23,10 @@ impl Report {
     pub fn new(graph: &Graph, batch: u32) -> Self {
         // Multiples of the golden ratio differ from batch to batch. The nonce is odd, so that it has an inverse.
         let nonce = batch.wrapping_mul(0x9e37_79b9).rotate_left(7) | 1;
-        Report { tokens: flags(graph), dispatches: graph.dispatches.len() as u32, nonce }
+        // A dispatch over no rows has no workgroup that could add to the receipt: texts without tokens have such ones.
+        let runs = |dispatch: &&Dispatch| dispatch.workgroups.to_array().iter().all(|&n| n > 0);
+        let dispatches = graph.dispatches.iter().filter(runs).count() as u32;
+        Report { tokens: flags(graph), dispatches, nonce }
     }
 
     /// The size of a graph's report in bytes.
