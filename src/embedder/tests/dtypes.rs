@@ -117,8 +117,8 @@ fn the_checkpoints_own_dtype_is_honoured_for_every_family() {
             "{model_type}"
         );
         for (dtype, named, tensor, storage) in dtypes {
-            // If a field of either generation names the dtype in config.json, this dtype counts, whatever the tensors
-            // have. Without a field, the tensors decide.
+            // If config.json names the dtype, in `dtype` or in the older `torch_dtype`, that dtype is used. Otherwise
+            // the dtype of the tensors is used.
             for field in [Some("dtype"), Some("torch_dtype"), None] {
                 let mut files = files.clone();
                 let mut config = config.clone();

@@ -264,7 +264,7 @@ impl Parts<'_> {
             lines.push(b'\n');
         }
         let file = File::options().create(true).append(true).open(&path)?;
-        // The complete lines were read before. Anything after them is an incomplete line.
+        // The complete lines have already been read. Only an unfinished last line can follow them.
         file.set_len(lines.len() as u64)?;
         file.sync_all()?;
         sync_directory_of(&path)?;
