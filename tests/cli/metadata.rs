@@ -1,4 +1,4 @@
-//! What a Parquet or Arrow file holds beside its columns, and codecs and versions of such files.
+//! Schema metadata, codecs and versions of Parquet and Arrow files.
 
 use std::fs::File;
 use std::path::Path;

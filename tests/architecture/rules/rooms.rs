@@ -54,7 +54,7 @@ fn imports_follow_the_map(tree: &Tree) -> Vec<Violation> {
         .collect()
 }
 
-/// What imports what, by name.
+/// The rooms that each room imports, by name.
 #[derive(Default)]
 struct Graph {
     next: BTreeMap<String, BTreeSet<String>>,
