@@ -179,14 +179,14 @@ fn a_model_runs_them_unless_they_are_disabled_or_wrong() {
                 "matmul_coop",
                 (|wgsl| wgsl.replace("Half(value.w)", "Half(value.z)")) as fn(String) -> _,
             ),
-            "answers are off by",
+            "results are off by",
         ),
         (("matmul_coop", |wgsl| wgsl.replace("coopMultiplyAdd", "coopMultiply")), "coopMultiply"),
         (
             ("attention_coop", |wgsl| wgsl.replace("Half(value.w)", "Half(value.z)")),
-            "answers are off by",
+            "results are off by",
         ),
-        (("attention_coop", |wgsl| wgsl.replace("1.0;", "0.99;")), "answers are off by"),
+        (("attention_coop", |wgsl| wgsl.replace("1.0;", "0.99;")), "results are off by"),
     ] {
         let (choice, fallen_back) = embed(builder().edit_shader(wrong));
         assert!(choice.matmul.starts_with("tiles"), "{choice}");
