@@ -1,8 +1,8 @@
 //! The dtype policy: the only place where a dtype is chosen.
 //!
-//! `resolve` takes the caller's request, the checkpoint's dtype, the adapter's capability and the architecture's
-//! needs, and returns a [`Precision`]. It is a pure function. Nothing else in the program reads a dtype from a config
-//! or asks the adapter.
+//! `resolve` takes the caller's request, the checkpoint's dtype, the adapter's capability and the architecture's needs,
+//! and returns a [`Precision`]. It is a pure function. No other code reads a dtype from a config, or asks the adapter
+//! about f16.
 //!
 //! Products and sums are always f32; f16 and bf16 are storage formats. Matrices and embedding tables use the weight
 //! storage. Biases and norm weights, which are a thousandth of the bytes, stay f32.
@@ -98,7 +98,7 @@ pub enum Storage {
     F16,
     /// Pairs of f16 packed in `u32`, on any adapter.
     PackedF16,
-    /// Pairs of bf16 packed in `u32`, on any adapter. Exact for bf16 checkpoints.
+    /// Pairs of bf16 packed in `u32`, on any adapter. This is exact for bf16 checkpoints.
     PackedBf16,
 }
 
@@ -149,7 +149,7 @@ impl Serialize for Storage {
 pub struct CheckpointDtype {
     /// `float32`, `float16` or `bfloat16`.
     pub dtype: FloatDtype,
-    /// The config field or the tensor that states it.
+    /// The config field or the tensor that states the dtype.
     pub source: String,
     /// Remarks for the [`Precision`], for example on contradictory fields.
     #[serde(skip)]
@@ -243,7 +243,7 @@ pub enum ShaderF16 {
     Passed,
     /// The adapter lacks `SHADER_F16`.
     Absent,
-    /// The caller disabled it.
+    /// The caller disabled `SHADER_F16`.
     Disabled,
     /// The adapter has `SHADER_F16`, but the known-answer test failed.
     FailedSelfTest,

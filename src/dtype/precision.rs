@@ -73,7 +73,7 @@ pub struct Precision {
     pub weights: Storage,
     /// The storage of activations between kernels.
     pub activations: Storage,
-    /// Bytes of all weights on the GPU and of tables on the host. 0 before the model is loaded.
+    /// Bytes of all weights on the GPU and of tables on the host. It is 0 before the model is loaded.
     pub weight_bytes: u64,
     /// The reasons why the choice differs from the request.
     pub reasons: Vec<Reason>,

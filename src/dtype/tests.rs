@@ -143,7 +143,7 @@ fn a_measured_verdict_overrides_the_architecture() {
         (R::Auto, C::Float16, true, false, H::F32, Unsafe, Some((F32, F32, unfit()))),
         (R::Auto, C::Float16, true, true, H::Packed, Unsafe, Some((F32, F32, unfit()))),
         (R::Auto, C::Float16, true, false, H::Error, Unsafe, None),
-        // The range of packed f16 is that of f16.
+        // Packed f16 has the same range as f16, so it is unsafe too.
         (R::Auto, C::Float16, false, false, H::Packed, Unsafe, Some((F32, F32, unfit()))),
         (
             R::Auto,

@@ -52,18 +52,18 @@ impl FromStr for Feature {
     }
 }
 
-/// Which adapter to use.
+/// Selects the adapter to open a device on.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum AdapterChoice {
-    /// The first adapter of the list. Discrete adapters come before integrated ones, and these before software; Vulkan
-    /// and Metal come before other backends.
+    /// The first adapter of the list. Discrete adapters come first, then integrated ones, then software. Within each
+    /// class, Vulkan and Metal come before other backends.
     #[default]
     Best,
     /// The adapter with this number in the list of [`adapters`].
     Index(usize),
-    /// The first adapter whose name contains this text; upper and lower case are equal.
+    /// The first adapter whose name contains this text; case is ignored.
     Name(String),
-    /// A device that computes nothing, for dry runs in tests. It is never chosen otherwise.
+    /// A device that computes nothing, for dry runs in tests. No other choice selects it.
     #[doc(hidden)]
     Noop(Box<NoopAdapter>),
 }
@@ -102,7 +102,7 @@ pub struct NoopAdapter {
 pub struct AdapterSummary {
     /// The adapter's number in the list, for [`AdapterChoice::Index`].
     pub index: usize,
-    /// The name that the driver gives it.
+    /// The adapter's name, as the driver reports it.
     pub name: String,
     /// `DiscreteGpu`, `IntegratedGpu`, `VirtualGpu`, `Cpu` (software) or `Other`.
     pub device_type: String,
@@ -164,7 +164,7 @@ impl AdapterSummary {
         self.max_binding_bytes.min(self.max_buffer_bytes).min(i32::MAX as u64)
     }
 
-    /// Refuses a weight that no binding can hold.
+    /// Returns an error if no binding of this adapter can hold the weight.
     pub(crate) fn check_weight(&self, name: &str, bytes: u64) -> Result<(), Error> {
         let most = self.largest_buffer();
         if bytes <= most {
@@ -194,7 +194,8 @@ impl fmt::Display for AdapterSummary {
 }
 
 /// The side of the largest cooperative matrices that our kernels can use. These have f16 factors, f32 sums, and equal
-/// width, height and depth, since WGSL has no others. The feature flag alone does not tell sizes and types.
+/// width, height and depth, since WGSL has no others. The feature flag does not tell sizes and types, so the adapter's
+/// list of them is searched.
 fn cooperative_side(adapter: &wgpu::Adapter) -> Option<u32> {
     let needed = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX
         | wgpu::Features::SHADER_F16
@@ -216,7 +217,7 @@ fn cooperative_side(adapter: &wgpu::Adapter) -> Option<u32> {
 
 fn instance(backends: wgpu::Backends, noop: Option<wgpu::NoopBackendOptions>) -> wgpu::Instance {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
-    // Debug and release builds use the same flags, since the debug flag makes shaders slower on DX12.
+    // No flag is set, not even in debug builds, since wgpu's debug flag makes shaders slower on DX12.
     descriptor.flags = wgpu::InstanceFlags::empty();
     descriptor.memory_budget_thresholds.for_resource_creation = Some(95);
     descriptor.backends = backends;
@@ -244,16 +245,16 @@ fn rank(info: &wgpu::AdapterInfo) -> (u8, u8) {
     (device, backend)
 }
 
-/// True if the limits allow our kernels' smallest workgroups, storage buffers and workgroup memory. Old GL drivers
-/// have lower limits, or no compute shaders.
+/// True if the limits allow our kernels' smallest workgroups, storage buffers and workgroup memory. Old GL drivers have
+/// lower limits, or no compute shaders, so their adapters are left out.
 fn runs_our_kernels(limits: &wgpu::Limits) -> bool {
     limits.max_compute_invocations_per_workgroup >= 128
         && limits.max_storage_buffers_per_shader_stage >= 6
         && limits.max_compute_workgroup_storage_size >= 8192
 }
 
-/// Lists all adapters, best first. GL is searched only if no native API has an adapter. It lists the same adapters
-/// with fewer abilities, and its search for a window system takes time and prints warnings.
+/// Lists all adapters, best first. GL is searched only if no native API has an adapter. GL lists the same adapters with
+/// fewer abilities, and its search for a window system takes time and prints warnings.
 pub(super) async fn list(noop: Option<wgpu::NoopBackendOptions>) -> Vec<wgpu::Adapter> {
     let tries: &[wgpu::Backends] = match noop {
         Some(_) => &[wgpu::Backends::NOOP],
@@ -277,7 +278,7 @@ pub async fn adapters() -> Vec<AdapterSummary> {
     adapters.iter().enumerate().map(|(i, adapter)| AdapterSummary::of(i, adapter)).collect()
 }
 
-/// The index of the chosen adapter.
+/// Returns the index of the adapter that `choice` selects.
 pub(super) fn choose(choice: &AdapterChoice, adapters: &[AdapterSummary]) -> Result<usize, Error> {
     let names = || {
         let names: Vec<String> =

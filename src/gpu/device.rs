@@ -1,4 +1,4 @@
-//! An open device with its abilities and buffers. Its errors and its loss are returned as values.
+//! An open device with its abilities and buffers. The device's errors, and its loss, are returned as values.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -33,7 +33,8 @@ impl Faults {
 pub(crate) struct CooperativeMatrices {
     /// Rows, columns and depth of a matrix: 8 or 16.
     pub side: u32,
-    /// Invocations of a workgroup that multiplies the matrices: four of the adapter's largest subgroups.
+    /// The number of invocations in a workgroup that multiplies the matrices. They fill four of the adapter's largest
+    /// subgroups.
     pub invocations: u32,
 }
 
@@ -59,7 +60,7 @@ impl Gpu {
         Gpu::open_limited(choice, disabled, None).await
     }
 
-    /// As [`Gpu::open`], with the adapter's binding limit lowered to `max_binding_bytes`.
+    /// As [`Gpu::open`], but lowers the adapter's binding limit to `max_binding_bytes`.
     ///
     /// # Errors
     /// The errors of [`Gpu::open`].
@@ -105,7 +106,8 @@ impl Gpu {
             label: Some("vectile"),
             required_features: features,
             required_limits: limits,
-            // The other hint puts buffers into shared blocks of up to 256 MiB, and wastes the ends of these blocks.
+            // The hint `Performance` would put buffers into shared blocks of up to 256 MiB, and waste the ends of these
+            // blocks.
             memory_hints: wgpu::MemoryHints::MemoryUsage,
             experimental_features: experimental.1,
             ..Default::default()
@@ -123,7 +125,7 @@ impl Gpu {
         self.device.features().contains(wgpu::Features::SHADER_F16)
     }
 
-    /// True if the GPU has timestamps.
+    /// True if the device can write timestamps.
     pub fn has_timestamps(&self) -> bool {
         self.device.features().contains(wgpu::Features::TIMESTAMP_QUERY)
     }
@@ -134,7 +136,7 @@ impl Gpu {
     }
 
     /// How the lanes of a kernel work together on this device. They use subgroups of the adapter's smallest size, or
-    /// workgroup memory where kernels can use no subgroups.
+    /// workgroup memory if the kernels cannot use subgroups.
     pub(crate) fn lanes(&self) -> Lanes {
         let smallest = self.adapter.subgroup_sizes.map_or(0, |sizes| sizes.0);
         let usable = self.device.features().contains(wgpu::Features::SUBGROUP)
@@ -143,8 +145,9 @@ impl Gpu {
         if usable { Lanes::Subgroup(smallest) } else { Lanes::Alone }
     }
 
-    /// The number of floating point operations after which a dispatch is split, for the operating system's watchdog. A
-    /// dispatch takes about 50 ms at the slowest assumed rate: 5 GFLOP/s in software, 400 GFLOP/s on a GPU.
+    /// The number of floating point operations after which a dispatch is split, so that the operating system's watchdog
+    /// does not stop it. A dispatch takes about 50 ms at the slowest assumed rate: 5 GFLOP/s in software, 400 GFLOP/s
+    /// on a GPU.
     pub(crate) fn max_dispatch_flops(&self) -> u64 {
         if self.adapter.is_software() { 2_000_000_000 } else { 20_000_000_000 }
     }
@@ -249,8 +252,8 @@ impl Gpu {
     }
 }
 
-/// The experimental features to open a device with: cooperative matrices, if the adapter has usable ones and the other
-/// `features` include those that they need.
+/// The experimental features to open a device with: cooperative matrices, if the adapter has usable ones and `features`
+/// includes the features that they need.
 fn experimental(
     adapter: &AdapterSummary,
     features: wgpu::Features,
@@ -263,9 +266,9 @@ fn experimental(
     {
         return (wgpu::Features::empty(), wgpu::ExperimentalFeatures::disabled());
     }
-    // SAFETY: wgpu requires an acknowledgement that experimental features may have bugs. Two kernels use this one.
-    // They load matrices from workgroup memory that they have filled, within its bounds and in uniform control flow. A
-    // model runs these kernels only after they passed their known-answer tests on the device.
+    // SAFETY: wgpu requires an acknowledgement that experimental features may have bugs. Two kernels use cooperative
+    // matrices. They load matrices from workgroup memory that they have filled, within its bounds and in uniform
+    // control flow. A model runs these kernels only after they passed their known-answer tests on the device.
     let enabled = unsafe { wgpu::ExperimentalFeatures::enabled() };
     (wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, enabled)
 }

@@ -26,13 +26,13 @@ pub enum TensorSource {
 /// A tensor's name, size and origin.
 #[derive(Debug, Clone)]
 pub struct TensorInfo {
-    /// Its name in listings and labels.
+    /// The tensor's name in listings and labels.
     pub name: &'static str,
-    /// Its size in bytes.
+    /// The tensor's size in bytes.
     pub bytes: u64,
-    /// Where its bytes come from.
+    /// The origin of the tensor's bytes.
     pub source: TensorSource,
-    /// The transformer layer it belongs to, counted from 0; `None` before and after the layers.
+    /// The transformer layer that the tensor belongs to, counted from 0; `None` before and after the layers.
     pub layer: Option<usize>,
 }
 
@@ -69,7 +69,7 @@ impl Workgroups {
 pub struct Dispatch {
     /// The kernel to run.
     pub kernel: &'static Kernel,
-    /// The variant of its text.
+    /// The variant of the kernel's text.
     pub variant: ShaderVariant,
     /// A tensor for each of the kernel's bindings.
     pub bindings: Vec<TensorId>,
@@ -77,7 +77,7 @@ pub struct Dispatch {
     pub params: Vec<u8>,
     /// The number of workgroups.
     pub workgroups: Workgroups,
-    /// An estimate of the dispatch's floating point operations. Long dispatches are split by it.
+    /// An estimate of the dispatch's floating point operations. The executor splits long submits by these estimates.
     pub flops: u64,
 }
 
@@ -149,7 +149,7 @@ impl Graph {
                     continue;
                 }
                 let zeroed = info.source == TensorSource::Zeroed;
-                // The free slot that grows or wastes the fewest bytes.
+                // Picks the free slot whose size is nearest, so that the fewest bytes are added or wasted.
                 let free = (0..bytes.len())
                     .filter(|slot| !zeroed && busy_until[*slot] < at)
                     .min_by_key(|slot| bytes[*slot].abs_diff(info.bytes));

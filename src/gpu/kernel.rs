@@ -12,11 +12,11 @@ pub enum Access {
 /// A field of a parameter block as Rust declares it. A test compares it with the WGSL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Field {
-    /// Its name in Rust and in WGSL.
+    /// The field's name in Rust and in WGSL.
     pub name: &'static str,
-    /// Its type in WGSL: `u32` or `f32`.
+    /// The field's type in WGSL: `u32` or `f32`.
     pub kind: &'static str,
-    /// Its offset in bytes.
+    /// The field's offset in bytes.
     pub offset: usize,
 }
 
@@ -46,7 +46,7 @@ pub struct Kernel {
 /// A constant or an override of a kernel, with the values for which tests check the kernel.
 #[derive(Debug, Clone, Copy)]
 pub struct Setting {
-    /// Its name in the WGSL.
+    /// The setting's name in the WGSL.
     pub name: &'static str,
     /// True for a `const` that the host rewrites in the text, false for an `override`.
     pub constant: bool,

@@ -49,10 +49,10 @@ pub(crate) fn pipelines_of<'a>(graphs: impl Iterator<Item = &'a Graph>) -> Vec<P
 #[derive(Clone)]
 pub(crate) struct Compiler {
     device: wgpu::Device,
-    /// The layout of group 1 of every kernel: the report of a batch.
+    /// The layout of group 1, which holds the report of a batch in every kernel.
     report: wgpu::BindGroupLayout,
     cache: Option<wgpu::PipelineCache>,
-    /// An edit that breaks a kernel, for tests that the fault is noticed.
+    /// An edit that breaks a kernel. Tests use it to check that the fault is noticed.
     edit: Option<ShaderEdit>,
 }
 
@@ -105,7 +105,7 @@ impl Pipelines {
         self.compiler.edit = Some(edit);
     }
 
-    /// Whether shaders are edited: true after [`Pipelines::edit`].
+    /// True after [`Pipelines::edit`]: shaders are then edited before they are compiled.
     pub fn is_edited(&self) -> bool {
         self.compiler.edit.is_some()
     }
@@ -146,7 +146,7 @@ impl Pipelines {
     /// Makes pipelines that are not made yet, on all threads of the machine.
     pub fn make(&mut self, gpu: &Gpu, keys: Vec<PipelineKey>) -> Result<(), Error> {
         let missing = self.missing(keys);
-        // In a browser a device belongs to one thread.
+        // In a browser a device belongs to one thread, so this thread makes all pipelines.
         #[cfg(target_arch = "wasm32")]
         let made: Vec<Result<Pipeline, Error>> = missing
             .iter()
@@ -197,7 +197,7 @@ impl Compiler {
     #[cfg(not(target_arch = "wasm32"))]
     fn compile_alone(&self, key: &PipelineKey) -> Result<Result<Pipeline, wgpu::Error>, Error> {
         use wgpu::ErrorFilter::{Internal, OutOfMemory, Validation};
-        // Error scopes belong to a thread.
+        // Error scopes belong to a thread, so this thread gets only its own errors.
         let scopes = [OutOfMemory, Internal, Validation].map(|f| self.device.push_error_scope(f));
         let made = self.compile(key.kernel, &key.variant);
         let errors = scopes.into_iter().rev().map(|scope| pollster::block_on(scope.pop()));
@@ -217,8 +217,8 @@ impl Compiler {
         };
         let mut checks = wgpu::ShaderRuntimeChecks::checked();
         checks.force_loop_bounding = false;
-        // SAFETY: every loop of our shaders counts up to a parameter or a constant. Bounds checks of indices and
-        // buffers stay enabled.
+        // SAFETY: every loop of our shaders counts up to a parameter or a constant, so it ends. Bounds checks of
+        // indices and buffers stay enabled.
         let module = unsafe { device.create_shader_module_trusted(descriptor, checks) };
         let mut entries: Vec<_> = kernel
             .bindings

@@ -4,13 +4,13 @@
 //! |---|---|
 //! | `#import storage as weight` | the storage file of the variant's weights, with `role_` replaced by `weight_` |
 //! | `#import storage as act` | the same for activations |
-//! | `#import reduce`, `#import share` | the subgroup file or its twin |
+//! | `#import reduce`, `#import share` | the file for subgroups, or the file for lanes without subgroups |
 //! | `#import coop` | the file for the variant's `SIDE` |
 //! | `#import NAME` | `shaders/shared/NAME.wgsl` |
 //!
-//! There are no conditionals. A line `const NAME: u32 = …;` is rewritten if the variant has a value for NAME. The
-//! reason is that the sizes of register arrays must be constants in the text. Loops with an `// unrolled` directive are unrolled:
-//! see `unroll.rs`. `shaders/README.md` has the rules for authors.
+//! The sources have no conditionals. A line `const NAME: u32 = …;` is rewritten if the variant has a value for NAME,
+//! since the sizes of register arrays must be constants in the text. Loops with an `// unrolled` directive are
+//! unrolled: see `unroll.rs`. `shaders/README.md` has the rules for authors.
 
 use sha2::{Digest, Sha256};
 

@@ -33,7 +33,7 @@ pub enum Phase {
 pub enum Measure {
     /// Only the phases on the host.
     Host,
-    /// The phases on the host, and each dispatch where the adapter has timestamps.
+    /// The phases on the host and, if the adapter has timestamps, each dispatch.
     Gpu,
 }
 
@@ -42,13 +42,13 @@ pub enum Measure {
 pub struct DispatchTime {
     /// The kernel that ran.
     pub kernel: &'static Kernel,
-    /// The variant that it ran in.
+    /// The variant of the kernel that ran.
     pub variant: ShaderVariant,
-    /// The name of the tensor it wrote.
+    /// The name of the tensor that the dispatch wrote.
     pub writes: &'static str,
-    /// The sizes of the dispatch's first binding and of the tensor it wrote.
+    /// The sizes of the dispatch's first binding and of the tensor that it wrote.
     pub sizes: DispatchSizes,
-    /// The time it took, in nanoseconds.
+    /// The time that the dispatch took, in nanoseconds.
     pub ns: u64,
     /// Floating point operations, as the graph estimates them.
     pub flops: u64,
@@ -56,8 +56,8 @@ pub struct DispatchTime {
     pub bytes: u64,
 }
 
-/// Bytes of a dispatch's first binding and of the tensor it wrote, for dispatches within the transformer's layers.
-/// Both are 0 before and after the layers, where rows are not tokens.
+/// Bytes of a dispatch's first binding and of the tensor it wrote, for dispatches within the transformer's layers. Both
+/// are 0 before and after the layers, where a row does not stand for a token.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DispatchSizes {
     /// Bytes of the first binding.
@@ -110,7 +110,7 @@ pub(super) fn clock(trace: Option<&Trace>) -> Option<Instant> {
     trace.map(|_| Instant::now())
 }
 
-/// The maximum number of queries in a set, as WebGPU limits it.
+/// The maximum number of queries in a query set, as WebGPU limits it.
 const SET: usize = 4096;
 
 /// Buffers and query sets for two timestamps of each dispatch of a graph.
@@ -213,8 +213,9 @@ impl Stamps {
     }
 }
 
-/// Bytes of a dispatch's bindings, each counted once. If several dispatches write pieces of a tensor, each counts its
-/// share. A weight with little computation is a lookup table, and counts as many bytes as the dispatch writes.
+/// Bytes of a dispatch's bindings, each counted once. If several dispatches write pieces of a tensor, each of them
+/// counts its share. A weight with little computation is taken for a lookup table, and counts as many bytes as the
+/// dispatch writes.
 fn bytes_moved(graph: &Graph, dispatch: &Dispatch, weight_bytes: &impl Fn(usize) -> u64) -> u64 {
     let written = graph.written(dispatch);
     let pieces = graph.dispatches.iter().filter(|d| graph.written(d) == written).count().max(1);

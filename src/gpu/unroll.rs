@@ -1,15 +1,15 @@
 //! Unrolls loops of WGSL, so that arrays in registers are indexed by constants.
 //!
 //! naga translates every loop to `while (true)`, which some drivers do not unroll. An array that the loop's variable
-//! indexes may then end up in memory. A line
+//! indexes may then be placed in memory instead of registers. A loop to unroll ends its first line with a directive:
 //!
 //! ```wgsl
 //! for (var i = 0u; i < BOUND; i++) { // unrolled
 //! ```
 //!
-//! whose bound is a constant of the text is replaced by BOUND copies of its body, with a number for `i`. A loop with
-//! `// unrolled up to 16` stays a loop if BOUND is larger, since drivers take long to compile the copies. The text is
-//! valid WGSL with and without unrolling, and its results are the same.
+//! BOUND must be a constant of the text. The loop is replaced by BOUND copies of its body, with a number for `i`. A
+//! loop with `// unrolled up to 16` stays a loop if BOUND is larger, since drivers take long to compile the copies. The
+//! text is valid WGSL with and without unrolling, and its results are the same.
 
 /// The directive at the end of a loop's first line.
 const DIRECTIVE: &str = "{ // unrolled";

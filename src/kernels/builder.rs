@@ -9,7 +9,7 @@ use crate::gpu::shader::{Lanes, ShaderVariant};
 /// An activation tensor of a graph: `[rows, width]`.
 #[derive(Debug, Clone, Copy)]
 pub struct Activations {
-    /// Its number in the graph.
+    /// The tensor's number in the graph.
     pub id: TensorId,
     /// The number of rows.
     pub rows: usize,
@@ -17,7 +17,7 @@ pub struct Activations {
     pub width: usize,
     /// The number of cells of four values in a row, with padding.
     pub width4: usize,
-    /// How it is stored.
+    /// The format in which the values are stored.
     pub storage: Storage,
 }
 
@@ -56,9 +56,9 @@ impl Builder {
         }
     }
 
-    /// Assigns the tensors that are added after this call to a layer of the transformer, counted from 0, for reports.
-    /// A model calls this at the start of each layer. Tensors of the modules after the transformer are recognised by
-    /// the code that builds them.
+    /// Assigns the tensors that are added after this call to a layer of the transformer, counted from 0, for reports. A
+    /// model calls this at the start of each layer. Tensors of the modules after the transformer belong to no layer,
+    /// since the code that adds the modules resets it.
     pub fn layer(&mut self, layer: usize) {
         self.graph.layer = Some(layer);
     }

@@ -53,7 +53,7 @@ pub fn group_rows(builder: &mut Builder, choices: &Choices) -> Grouped {
     group_rows_of(builder, choices, tile).1
 }
 
-/// As [`group_rows`], for tiles of `tile` rows. Also returns `order` as rows of two slots each.
+/// As [`group_rows`], for tiles of `tile` rows. Also returns `order` as a tensor with two slots in each row.
 pub fn group_rows_of(
     builder: &mut Builder,
     choices: &Choices,

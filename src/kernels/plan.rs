@@ -24,7 +24,7 @@ pub struct KernelPlan {
     pub max_flops: u64,
     /// The tile of cooperative matrices of f16 with f32 sums; `None` if the adapter has none or they are not used.
     pub cooperative: Option<CooperativeTile>,
-    /// As `by_rows`, for the tiles of cooperative matrices.
+    /// As `by_rows`, but for the tiles of cooperative matrices.
     pub matrices_by_rows: bool,
     /// The largest tile of the matmul that suits the class of adapter.
     pub largest_tile: OutputTile,

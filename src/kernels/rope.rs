@@ -48,7 +48,7 @@ pub static ROPE: Kernel = Kernel {
 pub struct Angles {
     /// The tensor with pairs and rows.
     pub table: TensorId,
-    /// The number of tokens, and so of the pairs before the first row.
+    /// The number of tokens, which is also the number of pairs before the first row.
     pub tokens: usize,
     /// The number of rotated pairs in a head: half the rotary dimensions.
     pub pairs: usize,

@@ -63,7 +63,7 @@ pub fn route(builder: &mut Builder, x: Activations, router: &ExpertLinear, top: 
     route_of(builder, x, weight, router.columns, top)
 }
 
-/// As [`route`], with the router's weight as a tensor of the graph, for `experts` up to [`MAX_EXPERTS`].
+/// As [`route`], with the router's weight as a tensor of the graph. `experts` is at most [`MAX_EXPERTS`].
 pub fn route_of(
     builder: &mut Builder,
     x: Activations,

@@ -95,7 +95,7 @@ pub struct AdapterReport {
     pub precisions: Vec<PrecisionReport>,
     /// The precisions that were not timed, with the reasons.
     pub refused: Vec<Refused>,
-    /// The times of every kernel at the model's shapes, in each storage type and variant (`--kernels`).
+    /// The times of every kernel at the model's shapes, in each storage type and variant, if `--kernels` was given.
     pub kernel_sweep: Vec<KernelCase>,
 }
 
@@ -186,7 +186,7 @@ pub struct Latency {
     pub p50_ms: f64,
     /// The 95th percentile of the times.
     pub p95_ms: f64,
-    /// How many times faster this is than the first precision.
+    /// How many times faster this precision is than the first one.
     pub speedup: Ratio,
 }
 
@@ -207,7 +207,7 @@ pub struct Cell {
     pub texts_per_s: f64,
     /// Tokens per second in the median round.
     pub tokens_per_s: f64,
-    /// How many times faster this is than the first precision.
+    /// How many times faster this precision is than the first one.
     pub speedup: Ratio,
 }
 
@@ -285,29 +285,29 @@ pub struct KernelTime {
 pub struct KernelCase {
     /// The name of the kernel.
     pub kernel: String,
-    /// The name of the tensor it writes.
+    /// The name of the tensor that the kernel writes.
     pub step: String,
     /// The number of tokens in the batch.
     pub tokens: usize,
-    /// The number of values in a row of the kernel's first input, and in a row of its output. It is 0 if the rows
-    /// are not tokens.
+    /// The number of values in a row of the kernel's first input, and in a row of its output. A number is 0 if the rows
+    /// of that tensor do not stand for tokens.
     pub widths: [usize; 2],
     /// The precision, as in [`PrecisionReport::name`].
     pub precision: String,
-    /// The variant of the kernel: `software` or `gpu`, and how its lanes work together. For a matmul on GPUs it
-    /// names the tile, columns or matrices instead.
+    /// The variant of the kernel: `software` or `gpu`, and how its lanes work together. For a matmul on GPUs it names
+    /// the matmul's own variant instead, such as `tile 64x64`.
     pub variant: String,
     /// Whether models on this adapter run this variant.
     pub used: bool,
     /// The number of dispatches in a run.
     pub dispatches: usize,
-    /// The time of a dispatch in milliseconds, over the rounds.
+    /// The time of a dispatch in milliseconds: median, minimum and maximum over the rounds.
     pub ms: Ratio,
     /// The rate in 10⁹ floating point operations per second, for kernels whose operations are counted.
     pub gflops: Option<f64>,
     /// The rate in 10⁹ bytes per second, if each binding is read or written once.
     pub gbytes: f64,
-    /// How many times faster this is than the same case in f32; `None` for f32 itself.
+    /// How many times faster this case is than the same case in f32; `None` for f32 itself.
     pub speedup: Option<Ratio>,
 }
 

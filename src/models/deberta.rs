@@ -52,7 +52,7 @@ pub(super) fn read(
     // These fields belong to the convolution, which is refused elsewhere.
     config.mark_read(&["conv_act", "conv_groups"]);
     let eps = epsilon(config, "layer_norm_eps", 1e-7)?;
-    // transformers counts these products even if relative_attention is false.
+    // transformers counts these products even if relative_attention is false, so the scale depends on them in any case.
     let products = 1 + usize::from(keys) + usize::from(queries);
     Ok(Box::new(AbsoluteEncoder {
         names: LAYER,

@@ -65,7 +65,7 @@ fn attentions(config: &JsonFile, sizes: &DecoderSizes) -> Result<[Attention; 2],
     if !config.bool("use_bidirectional_attention")?.unwrap_or(false) {
         return Ok([None, Some(window)].map(|window| sizes.attention(causal, window)));
     }
-    // transformers halves the window and takes it as an exclusive bound. If is_causal is false, it takes it as an
+    // transformers halves the window. It takes the half as an exclusive bound or, if is_causal is false, as an
     // inclusive bound.
     let reach = if causal { window / 2 } else { window / 2 + 1 };
     Ok([None, Some(reach)].map(|window| sizes.attention(false, window)))

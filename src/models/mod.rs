@@ -143,7 +143,7 @@ pub(crate) trait Transformer: fmt::Debug + Send + Sync {
     /// The facts that the rest of the program needs.
     fn facts(&self) -> Facts;
 
-    /// Describes its sizes in one line.
+    /// Describes the transformer's sizes in one line.
     fn describe(&self) -> String;
 
     /// Chooses a task. [`Transformer::load`] then adds the task's LoRA to the weights.
@@ -173,19 +173,19 @@ pub(crate) trait LoadedTransformer: fmt::Debug + Send + Sync {
 /// Facts of a transformer that the rest of the program needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Facts {
-    /// Width of its hidden states.
+    /// The width of the hidden states.
     pub hidden: usize,
     /// The width of the layers, if the checkpoint's own projection changes it to `hidden`.
     pub projected_from: Option<usize>,
     /// The width of the widest activation, padding included. It bounds the memory of a batch.
     pub widest: usize,
-    /// The number of rows of the token table. Every token id must be below it.
+    /// The number of rows of the token table. Every token id must be below this number.
     pub table_rows: usize,
-    /// The number of rows of the token type table, if there is one. Every token type must be below it.
+    /// The number of rows of the token type table, if there is one. Every token type must be below this number.
     pub type_rows: Option<usize>,
     /// The maximum number of tokens that have a position, if there is a position table.
     pub positions: Option<usize>,
-    /// Facts about the range of its activations.
+    /// Facts about the range of the activations.
     pub f16: F16Facts,
 }
 

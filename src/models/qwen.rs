@@ -2,7 +2,7 @@
 //! which norms heads before rotating them.
 //!
 //! With `use_sliding_window`, layers from `max_window_layers` on have a window. Published embedding models do not use
-//! it.
+//! windows.
 
 use crate::config::JsonFile;
 use crate::error::Error;

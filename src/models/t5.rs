@@ -56,7 +56,7 @@ struct LoadedT5 {
 
 #[derive(Debug)]
 struct Layer {
-    /// `[buckets, heads]`, if the layer has its own table.
+    /// The bias table `[buckets, heads]`, if the layer has its own.
     bias: Option<Vec<f32>>,
     attention_norm: RmsNorm,
     qkv: Linear,
@@ -92,7 +92,7 @@ pub(super) fn read_umt5(
 }
 
 /// Reads the activation from `feed_forward_proj`, and whether it is gated. `gated-gelu` means the tanh approximation.
-/// The fields that transformers derives from it when it saves a config take precedence.
+/// When transformers saves a config, it derives other fields from this one; these fields take precedence.
 fn feed_forward(config: &JsonFile, default: &str) -> Result<(Activation, bool), Error> {
     let field = "feed_forward_proj";
     let proj = config.str(field)?.unwrap_or(default);

@@ -202,8 +202,8 @@ const HARMLESS_FIELDS: &[&str] = &[
     "num_memory_blocks",
 ];
 
-/// Fields within `rope_scaling` and `rope_parameters` that do not affect angles, unless they are read. They are the
-/// two names of the field for the kind, of which one is read, and a remark of the authors.
+/// Fields within `rope_scaling` and `rope_parameters` that do not affect angles, unless they are read. `rope_type` and
+/// `type` both name the kind, and only one of them is read. `finetuned` is a remark of the authors.
 const HARMLESS_ROPE_FIELDS: &[&str] = &["finetuned", "rope_type", "type"];
 
 /// Refuses a field that may change vectors, was not read by the architecture, and is not switched off. Call this after
@@ -241,8 +241,8 @@ fn is_off(value: &Value) -> bool {
     }
 }
 
-/// Beginnings of tensor names that belong to heads, poolers and decoders. They count at the start of a name and after
-/// the transformer's prefix.
+/// Beginnings of tensor names that belong to heads, poolers and decoders. They are compared with the whole name, and
+/// with the rest of the name after the transformer's prefix.
 const HARMLESS_TENSORS: &[&str] = &[
     "classifier.",
     "cls.",

@@ -9,7 +9,7 @@ use crate::dtype::Storage;
 pub struct KernelCheck {
     /// The name of the kernel.
     pub kernel: &'static str,
-    /// `alone`, or `subgroups of N`.
+    /// How the lanes work together: `alone`, or `subgroups of N`.
     pub variant: String,
     /// True if models on this adapter run this variant.
     pub used: bool,

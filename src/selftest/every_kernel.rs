@@ -20,8 +20,8 @@ pub const STORAGES: &[(Storage, Storage)] = &[
     (Storage::PackedBf16, Storage::F32),
 ];
 
-/// Tests every kernel in every variant and pair of storages that the device can run, in the order of [`ANSWERS`]. `done` is
-/// called with each result and the number of tests.
+/// Tests every kernel in every variant and pair of storages that the device can run, in the order of [`ANSWERS`].
+/// `done` is called with each result and the number of tests.
 ///
 /// # Errors
 /// The errors of running a graph. A message of the driver about one kernel is reported as a failed check instead.

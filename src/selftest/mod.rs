@@ -7,7 +7,7 @@
 //! | `shader_f16` | at loads that would use `SHADER_F16` | f16 is not used |
 //! | `cooperative_fault` | at loads in f16 on GPUs with cooperative matrices | tiles are used instead |
 //! | `variants_are_bit_identical` | at loads on GPUs | the number of rows does not select variants |
-//! | `check_all` | `vectile verify` | it is reported |
+//! | `check_all` | `vectile verify` | the failed test is reported |
 //!
 //! Verdicts are cached by adapter, driver and the text of the kernels. A cached verdict does not detect a driver that
 //! stops computing later; the receipt of each batch does (`gpu/executor/report.rs`).

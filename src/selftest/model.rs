@@ -123,7 +123,8 @@ async fn wrong_pipelines(
 ) -> Result<Vec<KernelCheck>, Error> {
     let most = executor.gpu.adapter.max_binding_bytes;
     let has = |kernel| pipelines.iter().any(|key| key.kernel == kernel);
-    // The number of rows selects between `matmul_tile` and `matmul_few`, and batches of other sizes run the other one.
+    // The number of rows selects between `matmul_tile` and `matmul_few`, so batches of other sizes run the other
+    // kernel.
     let used = |answer: &&KnownAnswer| {
         has(answer.kernel)
             || answer.kernel == &MATMUL_TILE && has(&MATMUL_FEW) && answer.family.is_of(plan)

@@ -94,7 +94,7 @@ impl Question {
             compare(&mut result, answer.tolerance, made, &outcome);
         }
         result.passed = result.problem.is_none() && result.share.is_some_and(|share| share <= 1.0);
-        // Models do not use cooperative matrices that fail.
+        // Models do not use cooperative matrices that fail, so the variant then counts as not used.
         result.used &= result.passed || answer.family != Family::Cooperative;
         Ok(result)
     }
@@ -152,7 +152,7 @@ fn compare(result: &mut KernelCheck, tolerance: f64, made: &Answer, outcome: &Ou
     let (mut worst, mut share, mut compared) = (0.0f64, 0.0f64, 0);
     for (got, expected) in got.zip(&made.expected) {
         let error = (f64::from(*got) - expected).abs();
-        // `max` ignores NaN.
+        // `max` ignores NaN, so a NaN counts as infinity.
         let error = if error.is_nan() { f64::INFINITY } else { error };
         worst = worst.max(error);
         share = share.max(error / (tolerance + spacing(made.y.storage, *expected)));
@@ -161,7 +161,7 @@ fn compare(result: &mut KernelCheck, tolerance: f64, made: &Answer, outcome: &Ou
     if compared != made.expected.len() {
         result.problem = Some(format!("{compared} of {} values came back", made.expected.len()));
     } else if !worst.is_finite() {
-        // JSON has no infinity, so this is reported as a problem and not as an error value.
+        // JSON cannot hold infinity, so an infinite error is reported as a problem in words, not as a number.
         result.problem = Some("a value is infinite or not a number".to_owned());
     } else {
         result.error = Some(result.error.unwrap_or(0.0).max(worst));
@@ -169,7 +169,8 @@ fn compare(result: &mut KernelCheck, tolerance: f64, made: &Answer, outcome: &Ou
     }
 }
 
-/// The distance between neighbouring values of a storage near x. Drivers may truncate when they store.
+/// The distance between neighbouring values of a storage near x. Drivers may truncate when they store a value, so an
+/// error of this size is allowed.
 fn spacing(storage: Storage, x: f64) -> f64 {
     let bits = match storage {
         Storage::F32 => 24,

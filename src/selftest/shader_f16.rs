@@ -100,7 +100,7 @@ fn judge(executor: &Executor, checks: &[KernelCheck], cache: Option<(&Path, &str
     if passed { ShaderF16::Passed } else { ShaderF16::FailedSelfTest }
 }
 
-/// The verdict in the cases that need no test: the feature is missing or disabled, or the device is a stub.
+/// The verdict in the cases that need no test: the feature is missing or disabled, or the device computes nothing.
 fn without_test(executor: &Executor) -> Option<ShaderF16> {
     if executor.gpu.disabled.contains(&Feature::ShaderF16) {
         return Some(ShaderF16::Disabled);

@@ -1,4 +1,4 @@
-//! The verdicts of self-tests. A cache directory has them in a file of the form `{"adapter and test": passed}`, and
+//! The verdicts of self-tests. A cache directory holds them in a file of the form `{"adapter and test": passed}`, and
 //! this process remembers the tests that passed.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,5 +1,5 @@
-//! Where the values of a checkpoint go in the padded layout of the GPU. In that layout, gates are interleaved with the
-//! factors they multiply, and the two values of a rotated pair are adjacent.
+//! Maps the values of a checkpoint to their places in the padded layout of the GPU. In that layout, gates are
+//! interleaved with the factors they multiply, and the two values of a rotated pair are adjacent.
 
 use std::ops::Range;
 

@@ -20,7 +20,8 @@ pub(super) const PIECE: usize = 1 << 20;
 pub(crate) enum Table {
     /// The table is on the GPU. The number is the index of its weight buffer.
     Gpu(usize),
-    /// The table is on the host: rows in the weight storage, padded to whole cells. They are gathered for each batch.
+    /// The table is on the host. Its rows are in the weight storage, padded to whole cells, and are gathered for each
+    /// batch.
     Host { bytes: Vec<u8>, row_bytes: usize },
     /// The table is on the host and its values were not read, because only sizes are counted.
     Unread { row_bytes: usize },

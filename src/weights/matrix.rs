@@ -46,7 +46,7 @@ struct PlacedPart<'a> {
 
 impl Loader<'_, '_> {
     /// Loads a linear layer from one or more concatenated checkpoint matrices of the same shape. `columns` is the
-    /// layout of each matrix. See [`Loader::joined`] for the rest.
+    /// layout of each matrix. In all other respects this is [`Loader::joined`].
     ///
     /// # Errors
     /// The errors of [`Loader::joined`].
@@ -115,8 +115,8 @@ impl Loader<'_, '_> {
         self.layer(&[half(0), half(1)], inner)
     }
 
-    /// Loads a linear layer from some rows of a checkpoint matrix `[columns, inner]`, in the given order. This is for
-    /// layers whose whole result would be too wide. `bias` has values for all rows.
+    /// Loads a linear layer from some rows of a checkpoint matrix `[columns, inner]`, in the given order. It is for layers
+    /// whose whole result would be too wide. The tensor `bias` has a value for every row of the matrix.
     ///
     /// # Errors
     /// The errors of [`Loader::joined`].

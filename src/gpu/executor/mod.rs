@@ -49,7 +49,7 @@ pub struct Running {
 
 /// A device with its pipelines and buffers. It runs graphs.
 pub struct Executor {
-    /// The device it runs on.
+    /// The device that runs the graphs.
     pub gpu: Gpu,
     pipelines: Pipelines,
     weights: Vec<wgpu::Buffer>,
@@ -68,9 +68,9 @@ pub struct Executor {
     tokens_that_fit: Option<usize>,
     /// A kernel that stops computing, for tests.
     stopping: Option<StoppingKernel>,
-    /// The maximum bytes of a batch's buffers.
+    /// The maximum size of a batch's buffers in bytes.
     pub(crate) batch_limit: Option<u64>,
-    /// If set, everything that runs is measured and added to it.
+    /// If set, every run is measured, and this trace collects the measurements.
     pub trace: Option<Trace>,
 }
 
@@ -135,19 +135,20 @@ impl Executor {
         }
     }
 
-    /// Breaks a kernel, for tests that the fault is noticed.
+    /// Breaks a kernel. Tests use it to check that the fault is noticed.
     #[doc(hidden)]
     pub fn edit_shader(&mut self, edit: ShaderEdit) {
         self.pipelines.edit(edit);
     }
 
-    /// Makes graphs with more tokens run out of memory, for tests of the recovery.
+    /// Makes graphs with more tokens run out of memory. Tests use it to check the recovery.
     #[doc(hidden)]
     pub fn fit_tokens(&mut self, tokens: Option<usize>) {
         self.tokens_that_fit = tokens;
     }
 
-    /// Makes a kernel stop computing after some more batches, as a broken driver may, for tests that this is noticed.
+    /// Makes a kernel stop computing after some more batches, as a broken driver may. Tests use it to check that the
+    /// fault is noticed.
     #[doc(hidden)]
     pub fn stop_kernel(&mut self, stopping: StoppingKernel) {
         let after = self.batches.saturating_add(stopping.after);
@@ -353,7 +354,7 @@ impl Executor {
         });
         let mut pass = None;
         for (at, dispatch) in dispatches.iter().enumerate() {
-            // Timestamps are taken at the ends of passes.
+            // Timestamps are taken at the ends of passes, so each timed dispatch has its own pass.
             if pass.is_none() || stamps.is_some() {
                 drop(pass);
                 pass = Some(encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {

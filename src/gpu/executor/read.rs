@@ -23,8 +23,8 @@ impl Executor {
         });
         let lost =
             |problem: String| Error::DeviceLost { adapter: self.gpu.adapter.name.clone(), problem };
-        // Outside browsers the answer has arrived once the queue is empty. After a device loss it may never arrive, so
-        // nothing waits for it. In a browser the event loop delivers the answer.
+        // Outside browsers, the result of mapping has arrived once the queue is empty. After a device loss it may never
+        // arrive, so it is not awaited there. In a browser the event loop delivers the result.
         let mapped = if cfg!(target_arch = "wasm32") {
             (&mut receiver).await.ok()
         } else {
@@ -44,15 +44,15 @@ impl Executor {
         Ok(copy)
     }
 
-    /// As [`Executor::wait`], but does nothing in a browser, where nothing may block.
+    /// As [`Executor::wait`], but does nothing in a browser, where no code may block.
     pub(super) fn wait_natively(&self, submitted: Vec<wgpu::SubmissionIndex>) {
         if cfg!(not(target_arch = "wasm32")) {
             self.wait(submitted);
         }
     }
 
-    /// Blocks until every submit is done, each within the limit. wgpu panics if the device is lost meanwhile. Such a
-    /// panic, and a wait beyond the limit, mark the device as lost.
+    /// Blocks until every submit is done, each within the time limit. wgpu panics if the device is lost during the
+    /// wait. Such a panic, or a wait beyond the limit, marks the device as lost.
     pub(super) fn wait(&self, submitted: Vec<wgpu::SubmissionIndex>) {
         for index in submitted {
             let wait = wgpu::PollType::Wait { submission_index: Some(index), timeout: Some(WAIT) };

@@ -23,7 +23,7 @@ impl Report {
     pub fn new(graph: &Graph, batch: u32) -> Self {
         // Multiples of the golden ratio differ from batch to batch. The nonce is odd, so that it has an inverse.
         let nonce = batch.wrapping_mul(0x9e37_79b9).rotate_left(7) | 1;
-        // A dispatch over no rows has no workgroup that could add to the receipt: texts without tokens have such ones.
+        // Texts without tokens make dispatches without rows, and these have no workgroup that could add to the receipt.
         let runs = |dispatch: &&Dispatch| dispatch.workgroups.to_array().iter().all(|&n| n > 0);
         let dispatches = graph.dispatches.iter().filter(runs).count() as u32;
         Report { tokens: flags(graph), dispatches, nonce }

@@ -30,7 +30,8 @@ impl Executor {
         self.clear(&mut encoder, graph, &slots, &report)?;
         let mut submitted = vec![self.gpu.queue.submit([encoder.finish()])];
 
-        // The dispatch after which each tensor is complete. Later dispatches may reuse its buffer.
+        // For each tensor, the dispatch after which it is complete. It is read there, since later dispatches may reuse
+        // its buffer.
         let mut last_write = vec![None; graph.tensors.len()];
         for (at, dispatch) in graph.dispatches.iter().enumerate() {
             if let Some(id) = graph.written(dispatch) {

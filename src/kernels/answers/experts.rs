@@ -31,7 +31,7 @@ pub(super) fn group_even(builder: &mut Builder) -> Answer {
     grouped(builder, 4, |row| row * 7 % 4)
 }
 
-/// One expert has no rows, and one has most of them.
+/// Tests groups in which one expert has no rows, and another has most of them.
 pub(super) fn group_uneven(builder: &mut Builder) -> Answer {
     grouped(builder, 6, |row| if row % 9 == 0 { row % 4 } else { 4 })
 }
@@ -44,7 +44,7 @@ fn grouped(builder: &mut Builder, experts: usize, of: fn(usize) -> usize) -> Ans
     Answer { y, expected: reference::group_rows(&of_row, experts, tile, grouped.slots) }
 }
 
-/// Pairs of the expert of each row and a weight.
+/// For each row, a pair: its expert, and a weight.
 fn pairs(of_row: &[usize]) -> Vec<f32> {
     let weights = values(27, of_row.len(), 1.0, Storage::F32);
     of_row.iter().zip(weights).flat_map(|(expert, weight)| [*expert as f32, weight]).collect()
@@ -67,7 +67,7 @@ pub(super) fn combine(builder: &mut Builder) -> Answer {
     Answer { y, expected: reference::combine(&x, &pairs, top, &bias) }
 }
 
-/// Tests that each row of x makes two rows of y, with three experts.
+/// Tests a matmul with three experts, in which each row of x makes two rows of y.
 pub(super) fn matmul_shared(builder: &mut Builder) -> Answer {
     let (tokens, top, experts, inner, columns) = (19, 2, 3, 37, 45);
     let x = values(30, tokens * inner, 1.0, builder.activations);

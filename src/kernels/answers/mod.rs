@@ -70,7 +70,7 @@ pub type Run = fn(&mut Builder) -> Answer;
 pub struct KnownAnswer {
     /// The kernel that is tested.
     pub kernel: &'static Kernel,
-    /// The adapters that run it.
+    /// The adapters that can run the kernel.
     pub family: Family,
     /// The runs of the kernel: one without options, and others that together take every branch.
     pub runs: &'static [Run],
@@ -139,7 +139,8 @@ pub static ANSWERS: &[KnownAnswer] = &[
         runs: &[matmul::few, matmul::few_whole, matmul::few_gated, matmul::few_rotated],
         tolerance: 2e-5,
     },
-    // The hardware sums the products of a step in an order and with a rounding that are not specified.
+    // The hardware sums the products of a step in an unspecified order and with unspecified rounding, so the tolerance
+    // is larger.
     KnownAnswer {
         kernel: &MATMUL_COOP,
         family: Family::Cooperative,
@@ -153,7 +154,7 @@ pub static ANSWERS: &[KnownAnswer] = &[
         runs: ATTENTION,
         tolerance: 2e-5,
     },
-    // The kernel's weights are f16, and conversions to f16 may truncate.
+    // The kernel's softmax weights are f16, and conversions to f16 may truncate, so the tolerance is larger.
     KnownAnswer {
         kernel: &attention::ATTENTION_COOP,
         family: Family::Cooperative,

@@ -1,5 +1,5 @@
-//! Splits attention into dispatches. A dispatch computes a run of tiles of queries or, where all heads of one tile are
-//! too much work, some heads of one tile. The positions of the cuts change no bit of a result.
+//! Splits attention into dispatches. A dispatch computes consecutive tiles of queries. If all heads of one tile are too
+//! much work, a dispatch computes some heads of that tile. The positions of the cuts change no bit of a result.
 
 use std::ops::Range;
 
@@ -15,7 +15,7 @@ pub(super) struct QueryTile {
     pub tokens: u32,
     /// The index of the tile's first query in the text.
     pub first_query: u32,
-    /// The number of tokens, counted from the text's first, that are keys.
+    /// The number of tokens that are keys, counted from the text's first token.
     pub keys: u32,
 }
 
@@ -89,7 +89,7 @@ mod tests {
         // The smallest dispatch is one head of a tile.
         assert_eq!(cut(&[9], 1).len(), 6);
         assert_eq!(cut(&[], 1), []);
-        // Tiles without a visible key.
+        // Tiles without a visible key cost no operations, so one dispatch takes all of them.
         assert_eq!(cut(&[0, 0], 1), [(0..2, 0..6)]);
     }
 

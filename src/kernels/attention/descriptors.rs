@@ -4,7 +4,7 @@ use crate::gpu::kernel::{Access, Kernel, Setting};
 use crate::params;
 
 params! {
-    /// `Params` of all attentions.
+    /// The parameter block, `Params` of all attention kernels.
     pub struct AttentionParams {
         heads: u32,
         first_head: u32,
@@ -66,7 +66,7 @@ pub static ATTENTION_COOP: Kernel = Kernel {
         Setting { name: "HEAD4", constant: true, values: &[8, 12, 16, 32, 40] },
         WINDOW,
         HAS_BIAS,
-        // Four subgroups of 8, 16, 32 or 64 invocations.
+        // A workgroup has four subgroups of 8, 16, 32 or 64 invocations.
         Setting { name: "INVOCATIONS", constant: true, values: &[32, 64, 128, 256] },
     ],
     ..kernel("attention_coop", include_str!("../../../shaders/attention_coop.wgsl"))

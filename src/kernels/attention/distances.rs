@@ -13,8 +13,9 @@ pub struct DistanceBias {
     pub reach: usize,
 }
 
-/// Relative keys and queries: vectors that stand for distances, and a table with the row for each distance (see
-/// [`relative_rows`]). The vectors are f32 heads side by side in the rows of one tensor, each padded to whole cells.
+/// Relative keys and queries: vectors that stand for distances, and a table that names the vectors' row for each
+/// distance (see [`relative_rows`]). The vectors are heads side by side in the rows of one f32 tensor, each padded to
+/// whole cells.
 #[derive(Debug, Clone, Copy)]
 pub struct Relative {
     /// The tensor with the vectors.
@@ -51,7 +52,7 @@ impl Distances<'_> {
 }
 
 /// The table of rows and its reach, for a batch whose longest text has `longest` tokens. `row` returns the row for a
-/// distance, key − query. f32 represents every row number of a tensor exactly.
+/// distance, key − query. The table stores row numbers as f32, which represents every row number of a tensor exactly.
 pub fn relative_rows(
     builder: &mut Builder,
     longest: usize,
@@ -61,8 +62,9 @@ pub fn relative_rows(
     (table.table, table.reach)
 }
 
-/// The bias table of a batch whose longest text has `longest` tokens. `bias` returns the bias of a head for a
-/// distance, key − query. The buckets of T5 and MPNet are also functions of the distance.
+/// The bias table of a batch whose longest text has `longest` tokens. `bias` returns the bias of a head for a distance,
+/// key − query. The bucketed biases of T5 and MPNet also depend only on head and distance, so this table holds them
+/// too.
 pub fn distance_bias(
     builder: &mut Builder,
     heads: usize,

@@ -25,8 +25,8 @@
 //! attend_relative(builder, at, &batch.texts, &plain, &relative);
 //! ```
 //!
-//! `before` and `after` make a window. Mistral's `sliding_window` W is `before` W − 1 and `after` 0. A model with
-//! a symmetric window has half of it in each.
+//! `before` and `after` make a window. Mistral's `sliding_window` W is `before` W − 1 and `after` 0. A symmetric window
+//! has half of its width in `before` and half in `after`.
 
 mod cut;
 mod descriptors;

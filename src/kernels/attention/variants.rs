@@ -19,7 +19,7 @@ pub enum Variant {
     Cooperative {
         /// Rows, columns and depth of a matrix.
         side: u32,
-        /// Invocations of a workgroup: four of the adapter's largest subgroups.
+        /// The number of invocations in a workgroup: four of the adapter's largest subgroups.
         invocations: u32,
     },
 }
@@ -35,11 +35,11 @@ pub struct WorkSplit {
     pub group: u32,
 }
 
-/// Queries of a workgroup on GPUs.
+/// The number of queries that a workgroup computes on GPUs.
 const QUERIES: u32 = 64;
 
-/// The maximum number of cells of a query that an invocation should hold in registers. It holds as many cells of the
-/// sum.
+/// The maximum number of cells of a query that an invocation should hold in registers. It also holds the same number of
+/// cells of the sum.
 const MAX_CELLS: u32 = 16;
 
 impl WorkSplit {

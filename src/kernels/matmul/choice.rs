@@ -4,8 +4,8 @@ use super::{CooperativeTile, FEW_ROWS, LANE_ROWS, OutputTile, Variant, WeightSha
 use crate::dtype::Storage;
 use crate::kernels::KernelPlan;
 
-/// A size of tile is chosen only if y consists of at least this many tiles of it; fewer leave most of a GPU idle. The
-/// number is an assumption; `vectile tune` replaces it by measurements.
+/// A tile size is chosen only if y consists of at least this many such tiles. Fewer tiles would leave most of a GPU
+/// idle. The number is an assumption; `vectile tune` replaces it by measurements.
 const MINIMUM_WORKGROUPS: usize = 64;
 
 /// On GPUs, rows that are grouped by expert come in groups of this many. No tile of the matmul has more rows.
@@ -27,8 +27,8 @@ impl KernelPlan {
             return variant;
         }
         if self.software {
-            // With few rows, half of the sums of the larger variant would be unused. An expert's rows come in groups
-            // of 16.
+            // With few rows, half of the sums of the larger variant would be unused. Rows of an expert come in groups
+            // of 16, which only the smaller variant fits.
             let many = work.rows > 64 && !work.experts;
             return Variant::Lane(LANE_ROWS[usize::from(many)]);
         }
@@ -214,7 +214,7 @@ mod tests {
         let plan = KernelPlan { tuned, ..plan(OutputTile::ALL[3]) };
         assert_eq!(plan.matmul(&work(3)), Variant::Tile(OutputTile::ALL[0]));
         assert_eq!(plan.matmul(&work(1 << 15)), Variant::Tile(OutputTile::ALL[2]));
-        // The tuned tile is taller than an expert's group of rows, so the assumption applies.
+        // The tuned tile is taller than an expert's group of rows, so the untuned choice applies.
         let grouped = Work { experts: true, ..work(1 << 15) };
         assert_eq!(plan.matmul(&grouped), Variant::Tile(OutputTile::PLAIN));
         let f16 = Work { storages: (Storage::F16, Storage::F16), ..work(100) };

@@ -4,7 +4,7 @@ use crate::gpu::kernel::{Access, Kernel, Setting};
 use crate::params;
 
 params! {
-    /// `Params` of all matmuls.
+    /// The parameter block, `Params` of all matmul kernels.
     pub struct MatmulParams {
         rows: u32,
         first_row: u32,
@@ -58,10 +58,10 @@ const fn kernel(name: &'static str, source: &'static str) -> Kernel {
     }
 }
 
-/// The numbers of rows of an invocation in the variants of `matmul_few`.
+/// The numbers of rows that an invocation computes in the variants of `matmul_few`.
 pub const FEW_ROWS: [u32; 3] = [4, 8, 16];
 
-/// The numbers of rows of an invocation in the variants of `matmul_lane`.
+/// The numbers of rows that an invocation computes in the variants of `matmul_lane`.
 pub const LANE_ROWS: [u32; 2] = [16, 32];
 
 /// The matmul for GPUs: register tiles, with operands in workgroup memory.
@@ -82,7 +82,7 @@ pub static MATMUL_COOP: Kernel = Kernel {
     cooperative: true,
     settings: &with::<2, 7>([
         Setting { name: "SIDE", constant: true, values: &[8, 16] },
-        // Four subgroups of 8, 16, 32 or 64 invocations.
+        // A workgroup has four subgroups of 8, 16, 32 or 64 invocations.
         Setting { name: "INVOCATIONS", constant: true, values: &[32, 64, 128, 256] },
     ]),
     ..kernel("matmul_coop", include_str!("../../../shaders/matmul_coop.wgsl"))

@@ -13,7 +13,8 @@ pub enum Epilogue {
     /// Computes activation(gate) · other. Columns come in pairs of cells, one of the gate and one of the other factor,
     /// so y has half as many cells.
     Gated(Activation),
-    /// Rotates the heads of queries and keys by their token's position. The columns after these heads are not changed.
+    /// Rotates the heads of queries and keys by the position of the row's token. The columns after these heads are not
+    /// changed.
     Rotated(Rotation),
 }
 

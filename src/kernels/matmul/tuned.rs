@@ -20,8 +20,8 @@ use crate::error::Error;
 use crate::gpu::adapter::AdapterSummary;
 use crate::gpu::shader;
 
-/// The numbers of rows at which variants are measured. Each stands for itself and for all smaller numbers down to the
-/// previous one. At the last number, a tile stands for larger numbers too.
+/// The numbers of rows at which variants are measured. A measurement also applies to smaller numbers, down to the
+/// previous one in this list. For more rows than the last number, the fastest tile at the last number is used.
 pub const ROWS: [usize; 7] = [4, 16, 64, 256, 1024, 4096, 16384];
 
 /// The fastest variant for one shape of weight, one pair of storages and some number of rows.
@@ -31,9 +31,9 @@ pub struct Choice {
     pub weights: String,
     /// How activations are stored.
     pub activations: String,
-    /// Cells of a row of x.
+    /// The number of cells in a row of x.
     pub inner4: usize,
-    /// Cells of a row of y.
+    /// The number of cells in a row of y.
     pub columns4: usize,
     /// The number of rows, one of [`ROWS`]; `None` for a choice that does not depend on the number of rows.
     pub rows: Option<usize>,
@@ -60,7 +60,7 @@ const FILE: &str = "kernels.json";
 
 fn read_all(cache: &Path) -> BTreeMap<String, Tuned> {
     let bytes = crate::files::read_cached(&cache.join(FILE)).unwrap_or_default();
-    // A file that does not parse counts as empty: the assumptions for the class of adapter apply then.
+    // A file that does not parse counts as empty, so the untuned choices apply.
     serde_json::from_slice(&bytes).unwrap_or_default()
 }
 
@@ -189,7 +189,7 @@ mod tests {
         assert_eq!(found(1 << 20).as_deref(), Some("tile 128x128"));
         let few = Tuned { choices: vec![choice(Some(16), "few 16")] };
         assert_eq!(few.variant(&work(17), &variants), None);
-        // A variant that the device cannot run, and work that was not measured.
+        // No measurement applies to a variant that the device cannot run, nor to work that was not measured.
         assert_eq!(tuned.variant(&work(1), &[Variant::Tile(OutputTile::PLAIN)]), None);
         assert_eq!(
             tuned.variant(&other_shape(WeightShape { inner4: 95, ..work(1).weight }), &variants),

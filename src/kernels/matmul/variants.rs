@@ -11,11 +11,11 @@ use crate::gpu::shader::ShaderVariant;
 /// A way to compute a matmul: a kernel and the constants in its text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Variant {
-    /// Runs `matmul_lane`, for software adapters. The number is the rows of an invocation.
+    /// Runs `matmul_lane`, for software adapters. The number is how many rows an invocation computes.
     Lane(u32),
     /// Runs `matmul_tile`, for GPUs.
     Tile(OutputTile),
-    /// Runs `matmul_few`, for GPUs and few rows. The number is the rows of an invocation.
+    /// Runs `matmul_few`, for GPUs and few rows. The number is how many rows an invocation computes.
     Few(u32),
     /// Runs `matmul_coop`, for GPUs with cooperative matrices.
     Cooperative(CooperativeTile),
@@ -24,11 +24,11 @@ pub enum Variant {
 /// The tile of y that a workgroup of `matmul_tile` computes, and an invocation's part of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OutputTile {
-    /// Rows of the tile.
+    /// The number of rows in the tile.
     pub rows: u32,
-    /// Cells of a row of the tile.
+    /// The number of cells in a row of the tile.
     pub cells: u32,
-    /// Rows of an invocation, which computes two cells of each of them.
+    /// The number of rows that an invocation computes, with two cells of each row.
     pub my_rows: u32,
 }
 
@@ -37,11 +37,11 @@ pub struct OutputTile {
 pub struct CooperativeTile {
     /// Rows, columns and depth of a matrix: 8 or 16.
     pub side: u32,
-    /// Invocations of a workgroup: four of the adapter's largest subgroups.
+    /// The number of invocations in a workgroup: four of the adapter's largest subgroups.
     pub invocations: u32,
-    /// Rows of the tile.
+    /// The number of rows in the tile.
     pub rows: u32,
-    /// Columns of the tile.
+    /// The number of columns in the tile.
     pub columns: u32,
     /// Depth of the slices that pass through workgroup memory.
     pub slice: u32,
@@ -77,7 +77,8 @@ impl OutputTile {
     /// The tile that every GPU can run.
     pub const PLAIN: OutputTile = OutputTile::of(64, 16, 4);
 
-    /// All tiles, smallest first. They are bit-identical, since sums run along inner in the same order.
+    /// All tiles, smallest first. They are bit-identical, since each sum adds its products in the same order, along
+    /// inner.
     pub const ALL: [OutputTile; 4] = [
         OutputTile::of(32, 16, 2),
         OutputTile::PLAIN,
@@ -85,7 +86,7 @@ impl OutputTile {
         OutputTile::of(128, 32, 8),
     ];
 
-    /// Invocations of a workgroup.
+    /// The number of invocations in a workgroup.
     pub fn invocations(self) -> u32 {
         self.rows / self.my_rows * (self.cells / 2)
     }
@@ -104,9 +105,9 @@ impl OutputTile {
 /// The shape of a weight, in cells of four values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WeightShape {
-    /// Cells of a row of x.
+    /// The number of cells in a row of x.
     pub inner4: usize,
-    /// Cells of a row of the weight.
+    /// The number of cells in a row of the weight.
     pub columns4: usize,
 }
 
@@ -126,12 +127,12 @@ pub struct Work {
 /// The sums that a workgroup computes.
 pub(super) struct WorkgroupSums {
     pub rows: usize,
-    /// Cells of a row.
+    /// The number of cells in a row.
     pub cells: usize,
 }
 
 impl Variant {
-    /// The kernel that computes it.
+    /// The kernel that computes this variant.
     pub(super) fn kernel(self) -> &'static Kernel {
         match self {
             Variant::Lane(_) => &MATMUL_LANE,
@@ -172,7 +173,7 @@ impl Variant {
         })
     }
 
-    /// Its name in the file of tuned choices.
+    /// The variant's name in the file of tuned choices.
     pub fn name(self) -> String {
         match self {
             Variant::Lane(rows) => format!("lane {rows}"),

@@ -69,7 +69,7 @@ pub(super) async fn run(context: &mut Context<'_>) -> Result<(AdapterReport, Mod
     Ok((report, model))
 }
 
-/// Returns f32 and then the requested precisions or a default choice, each once.
+/// Returns f32 first, then the requested precisions, or default ones if none is requested. Each occurs once.
 fn combinations(requested: &[Combination], quick: bool) -> Vec<Combination> {
     let mut all = vec![Combination::F32];
     let usual = Combination::usual(quick);

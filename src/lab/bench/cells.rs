@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::lab::accuracy;
 use crate::lab::report::{Cell, Ratio};
 
-/// The minimum duration of a run in seconds. It may be shorter if [`RUN_TOKENS`] is reached before.
+/// The minimum duration of a run in seconds. A run is shorter if it reaches [`RUN_TOKENS`] first.
 const RUN_SECONDS: f64 = 0.3;
 
 /// The maximum number of tokens in a run, however fast the adapter is.

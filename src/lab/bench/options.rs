@@ -45,7 +45,8 @@ pub struct Pair {
     pub score: f64,
 }
 
-/// Called before each step with its description, the number of finished steps and the number of all steps.
+/// A function that is called before each step with the step's description, the number of finished steps and the number
+/// of all steps.
 pub type Progress<'a> = &'a mut dyn FnMut(&str, usize, usize);
 
 impl BenchOptions {

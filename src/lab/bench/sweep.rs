@@ -16,7 +16,8 @@ use crate::kernels::matmul::Variant;
 use crate::lab::accuracy::cosine;
 use crate::lab::report::{KernelCase, Ratio};
 
-/// The maximum number of tokens in a batch for kernels of the other family, which are slow on this kind of adapter.
+/// The maximum number of tokens in a batch for the kernels that models on this adapter do not run, which are slow on
+/// it: those for GPUs on a software adapter, and the reverse.
 const FOREIGN_TOKENS: usize = 256;
 
 /// The minimum cosine between the vectors of two variants that compute the same function.

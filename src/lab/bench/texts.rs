@@ -32,7 +32,7 @@ pub(super) fn of_length(
         let run: Vec<&str> = words.iter().cycle().skip(start).take(n).copied().collect();
         run.join(" ")
     };
-    // A few hundred distinct texts are enough. The other texts repeat them, which saves time here.
+    // A few hundred distinct texts are enough. The rest of the texts repeat these, which saves the time to make them.
     let distinct = count.min(words.len()).min(256);
     let mut texts = Vec::with_capacity(count);
     for text in 0..distinct {

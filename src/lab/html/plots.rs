@@ -198,7 +198,7 @@ pub(super) fn speed_accuracy(points: &[Point]) -> Result<String, String> {
     let logs: Vec<f64> = away.iter().filter(|away| **away > 0.0).map(|away| away.log10()).collect();
     let minimum = logs.iter().copied().fold(-3.0, f64::min).floor();
     let maximum = logs.iter().copied().fold(minimum + 1.0, f64::max).ceil();
-    // The distance of equal vectors is zero, and its logarithm infinite. It is drawn one decade below the smallest
+    // Equal vectors have distance zero, whose logarithm is infinite. Their point is drawn one decade below the smallest
     // other distance.
     let same = minimum - 1.0;
     let high = points.iter().map(|point| point.speed.high).fold(1.0, f64::max) * 1.1;

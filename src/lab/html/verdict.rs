@@ -8,7 +8,7 @@ use crate::lab::report::{AdapterReport, Cell, PrecisionReport, Ratio};
 enum Speed {
     Faster,
     Slower,
-    /// It is faster in some pairs of rounds, and slower in others.
+    /// The precision is faster in some pairs of rounds, and slower in others.
     Unclear,
     /// There is only one round, which has no spread.
     Unknown,

@@ -149,7 +149,8 @@ pub async fn build_tuned<M: TextModel>(
     // Loading reports its own progress.
     drop(progress);
     if found.is_some() {
-        // A new device is opened: this frees the weights of the measurements, and the new plan has the new choices.
+        // A new device is opened, which frees the weights of the measurements. The plan of the new device has the new
+        // choices.
         drop(plan);
         plan = builder.plan().await?;
     }

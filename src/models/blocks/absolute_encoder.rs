@@ -54,7 +54,7 @@ pub(in crate::models) struct AbsoluteEncoder {
     /// The stored layer to apply at each step. ALBERT applies its layers repeatedly.
     pub order: Vec<usize>,
     pub names: LayerNames,
-    /// Factor of q · k.
+    /// The factor by which q · k is multiplied.
     pub scale: f32,
     /// The buckets of the bias by distance, if the model has one. All layers share it.
     pub bias: Option<Buckets>,
@@ -76,7 +76,7 @@ struct LoadedAbsoluteEncoder {
 #[derive(Debug)]
 struct Layer {
     qkv: Linear,
-    /// The layer's projection of the distances' rows, if it is not shared with `qkv`.
+    /// The layer's projection of the table rows for distances; `None` if `qkv` projects these rows too.
     relative: Option<Linear>,
     output: Linear,
     attention_norm: Norm,

@@ -7,8 +7,8 @@ use crate::error::Error;
 use crate::kernels::Builder;
 use crate::kernels::attention::{DistanceBias, distance_bias};
 
-/// How distances are grouped into buckets. One half of the buckets is for keys after the query, the other for all
-/// other keys. In each half, the first half of the buckets hold one distance each; the others grow geometrically up to
+/// How distances are grouped into buckets. One half of the buckets is for keys after the query, the other for all other
+/// keys. Within each half, the first half of the buckets hold one distance each; the others grow geometrically up to
 /// `max_distance`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::models) struct Buckets {
@@ -30,9 +30,9 @@ impl Buckets {
 
     /// The bucket of a distance, key − query.
     ///
-    /// Each step is rounded to f32, as in torch. In exact arithmetic a distance at the edge of a bucket
-    /// would land in its neighbour. The logarithm is computed in f64 and rounded, because f32 logarithms
-    /// differ between platforms.
+    /// Each step is rounded to f32, as in torch. In exact arithmetic a distance at the edge of a bucket would fall into
+    /// the neighbouring bucket. The logarithm is computed in f64 and rounded, because f32 logarithms differ between
+    /// platforms.
     fn of(self, distance: i64) -> usize {
         let half = self.count / 2;
         let exact = half / 2;

@@ -73,9 +73,9 @@ impl Disentangled {
 
     /// The row of a distance, key − query. Larger distances never have a larger row.
     ///
-    /// Each step is rounded to f32, as in torch. In exact arithmetic a distance at the edge of a bucket
-    /// would land in its neighbour. The logarithms are computed in f64 and rounded, because f32 logarithms
-    /// differ between platforms.
+    /// Each step is rounded to f32, as in torch. In exact arithmetic a distance at the edge of a bucket would fall into
+    /// the neighbouring bucket. The logarithms are computed in f64 and rounded, because f32 logarithms differ between
+    /// platforms.
     fn row(self, distance: i64) -> u32 {
         let middle = self.span / 2;
         let far = usize::try_from(distance.unsigned_abs()).unwrap_or(usize::MAX);
@@ -144,8 +144,8 @@ impl Disentangled {
 impl LoadedTable {
     /// The rows for the distances of a batch. A row's values do not depend on the batch.
     ///
-    /// They are f32 even if activations are f16. An overflow in a row would affect every text, while
-    /// overflow flags belong to tokens.
+    /// They are f32 even if activations are f16. An overflow in a row would affect every text, but an overflow flag
+    /// belongs to one token and could not report it.
     pub fn states(&self, builder: &mut Builder, batch: &PackedBatch) -> States {
         let longest = batch.longest();
         let reach = longest.max(1) as i64 - 1;
@@ -177,7 +177,7 @@ impl LoadedTable {
         let Disentangled { keys, queries, .. } = self.disentangled;
         let linear = projection.unwrap_or(qkv);
         let of = matmul(builder, "relative", states.states, linear, Activation::None, None);
-        // Queries come before keys.
+        // The heads of queries, if the projection has any, come before the heads of keys.
         let before = if projection.is_none() || queries { heads } else { 0 };
         Relative {
             of,

@@ -50,8 +50,8 @@ impl Experts {
         layer % self.every == 1
     }
 
-    /// Loads the router and the experts. `part` gives the tensor name of a part of the layer. Each tensor
-    /// of the experts stacks matrices `[intermediate, hidden]`; the second one is applied untransposed.
+    /// Loads the router and the experts. `part` gives the tensor name of a part of the layer. Each tensor of the
+    /// experts stacks matrices `[intermediate, hidden]`; those of the second tensor are applied untransposed.
     pub fn load(
         self,
         loader: &mut Loader,

@@ -7,7 +7,7 @@ use crate::kernels::Activation;
 /// Reads an activation by its name in transformers. If the config has no name, it is `default`.
 ///
 /// # Errors
-/// [`Error::Unsupported`] for an unknown name. A similar function would give different vectors.
+/// [`Error::Unsupported`] for an unknown name, since a similar function would give different vectors.
 pub(crate) fn hidden_act(
     config: &JsonFile,
     field: &str,

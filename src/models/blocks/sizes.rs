@@ -66,7 +66,7 @@ impl EncoderSizes {
         self.hidden / self.heads
     }
 
-    /// The axis of all heads, one block per head.
+    /// The axis that holds the values of all heads side by side, one block for each head.
     pub fn head_axis(self) -> Axis {
         Axis { blocks: self.heads, block: self.hidden / self.heads }
     }

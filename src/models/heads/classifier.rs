@@ -11,7 +11,7 @@ use crate::models::{architecture, jina_reranker, names};
 
 /// The classification head of a family.
 pub(in crate::models) struct Classifier {
-    /// The Python code published with checkpoints, by class, that this head computes.
+    /// The classes of Python code, published with checkpoints, that this head computes.
     code: &'static [&'static str],
     /// Builds the steps from the hidden width and the number of labels.
     steps: fn(&JsonFile, usize, usize) -> Result<Vec<Step>, Error>,

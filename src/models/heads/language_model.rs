@@ -65,7 +65,7 @@ pub(in crate::models) struct MaskedLm {
     eps: f64,
 }
 
-/// The tensors of a matrix of logits.
+/// The names of the weight and the bias that give the logits.
 struct LogitNames {
     weight: &'static str,
     bias: &'static str,

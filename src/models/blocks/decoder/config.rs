@@ -43,7 +43,7 @@ pub(in crate::models) struct DecoderSizes {
     pub eps: f32,
 }
 
-/// Whether a query sees only the tokens before it.
+/// Whether a query sees only itself and the tokens before it.
 ///
 /// Decoders are causal unless the config says `is_causal: false`, which transformers honours, or
 /// `use_bidirectional_attention: true`, as voyage-4-nano and EmbeddingGemma do.

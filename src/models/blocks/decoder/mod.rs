@@ -27,18 +27,18 @@ pub(in crate::models) const PROJECTION: &str = "linear";
 /// The differences between families.
 #[derive(Debug, Clone, Copy, Default)]
 pub(in crate::models) struct Traits {
-    /// Queries, keys and values have a bias.
+    /// Whether queries, keys and values have a bias.
     pub qkv_bias: bool,
-    /// The attention's output has a bias.
+    /// Whether the attention's output has a bias.
     pub output_bias: bool,
-    /// The feed-forward's matrices have biases.
+    /// Whether the feed-forward's matrices have biases.
     pub mlp_bias: bool,
-    /// Each head of queries and of keys is normed before it is rotated.
+    /// Whether each head of queries and of keys is normed before it is rotated.
     pub head_norms: bool,
-    /// Gemma's differences: norms scale by 1 + weight, a second norm follows each block, and embeddings
-    /// are multiplied by √hidden.
+    /// Whether the model has Gemma's differences: norms scale by 1 + weight, a second norm follows each block, and
+    /// embeddings are multiplied by √hidden.
     pub gemma: bool,
-    /// Activations may exceed the range of f16.
+    /// Whether activations may exceed the range of f16.
     pub f16_unsafe: bool,
     /// The width of the model's own projection of its final hidden states, `linear.weight`.
     pub projection: Option<usize>,
@@ -116,7 +116,8 @@ impl Decoder {
         let [q, k, v] = ["q", "k", "v"].map(|name| named(&format!("self_attn.{name}_proj")));
         let norms = ["self_attn.q_norm", "self_attn.k_norm"].map(named);
         let head = Axis::plain(self.sizes.head);
-        // The order of values within a head does not change the products of queries and keys.
+        // Pairs of rotated values are put side by side. The order of values within a head does not change the products
+        // of queries and keys.
         let rotary = &self.rotaries[self.kinds[layer].rotary];
         let rotated = |heads: Axis| rotary.columns(heads, heads.blocks);
         let closing = ["post_attention_layernorm", "post_feedforward_layernorm"].map(part);
@@ -251,7 +252,7 @@ impl LoadedTransformer for LoadedDecoder {
         let DecoderSizes { hidden, activation, .. } = self.decoder.sizes;
         let (words, rows) = table_rows(builder, &self.words, &batch.ids);
         let rows: Vec<[u32; 4]> = rows.into_iter().map(|row| [row, 0, 0, 0]).collect();
-        // transformers rounds the factor to the dtype of the weights.
+        // transformers rounds the factor to the dtype of the weights, so it is rounded here too.
         let scale = match self.decoder.traits.gemma {
             true => rounded(builder.weights, (hidden as f32).sqrt()),
             false => 1.0,

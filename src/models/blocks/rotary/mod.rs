@@ -97,7 +97,7 @@ impl Rotary {
                 config.error(field, format!("is {}; expected: a number above 0", self.theta))
             );
         }
-        // Dynamic scaling divides by dims - 2.
+        // Dynamic scaling divides by dims - 2, so two rotated values are too few.
         if self.dims < 4 || !self.dims.is_multiple_of(2) {
             let problem = format!(
                 "makes rotary positions rotate {} values of a head; expected: an even number from 4",

@@ -83,7 +83,8 @@ impl Scaling {
         })
     }
 
-    /// The set of frequencies for a text of this length. It is 0 unless frequencies depend on the length.
+    /// Identifies the set of frequencies for a text of this length. The result is 0 unless frequencies depend on the
+    /// length.
     pub fn set(&self, tokens: usize) -> usize {
         match self {
             Scaling::Dynamic { trained, .. } if tokens > *trained => tokens,

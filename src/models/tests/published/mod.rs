@@ -1,5 +1,5 @@
-//! Tests with configs of published models and variations of them. They have only those tensors that the reading of a
-//! config looks at. Whole models are tested in `embedder/tests/published.rs`.
+//! Tests with configs of published models and variations of them. A test has only those tensors whose shapes are read
+//! together with a config. Whole models are tested in `embedder/tests/published.rs`.
 
 use serde_json::{Value, json};
 
@@ -172,7 +172,7 @@ fn gte_v1_5_and_its_descendants() {
         "24 layers, hidden 1024, 16 heads, gated intermediate 4096, rotary base 160000, scaling \
          Ntk { factor: 2.0, mixed_b: None }, Gelu"
     );
-    // Snowflake's copy of the code, with the model_type of transformers.
+    // Snowflake's model has a copy of the code, but the model_type of transformers.
     let snowflake = with(
         &large,
         &json!({
