@@ -21,7 +21,7 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
         return compare::run(&args.compare, args.json.as_deref());
     };
     let options = options(args)?;
-    // Checks the output files first, because the measurements take minutes.
+    // The output files are checked first, because the measurements take minutes and would be lost.
     for path in [&args.json, &args.html].into_iter().flatten() {
         report_file::check_writable(path)?;
     }
@@ -73,12 +73,12 @@ fn adapters(names: &[String]) -> Result<Vec<AdapterChoice>, Failure> {
     names.iter().map(|name| Ok(name.parse()?)).collect()
 }
 
-/// The name of a file in reports. It has no directories, because reports are shared with others.
+/// Returns the name of a file without its directories. Reports are shared with others, so they show no local paths.
 fn report_name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
-/// Returns the name of a file and its texts.
+/// Reads a file and returns its name and its texts.
 fn read_texts(path: &Path) -> Result<(String, Vec<String>), Failure> {
     let lines = LineArgs {
         input_format: path
@@ -101,7 +101,7 @@ fn read_texts(path: &Path) -> Result<(String, Vec<String>), Failure> {
     }
 }
 
-/// Returns the name of a CSV file and its scored pairs.
+/// Reads a CSV file and returns its name and its scored pairs.
 fn read_pairs(path: &Path) -> Result<(String, Vec<Pair>), Failure> {
     let file = File::open(path).map_err(|e| Failure::file(path, "read", &e))?;
     let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(file);
@@ -122,7 +122,7 @@ fn read_pairs(path: &Path) -> Result<(String, Vec<Pair>), Failure> {
             Ok(score) if score.is_finite() => {
                 pairs.push(Pair { texts: [a.to_owned(), b.to_owned()], score });
             }
-            // The first line is a header.
+            // If the first line has no score, it is a header and is skipped.
             _ if pairs.is_empty() && line == 1 => {}
             _ => return Err(refuse(line, &format!("`{score}` is not a score; expected a number"))),
         }

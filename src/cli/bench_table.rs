@@ -64,7 +64,7 @@ fn ratio(ratio: Ratio) -> String {
     format!("{:.2}× ({:.2}–{:.2})", ratio.median, ratio.low, ratio.high)
 }
 
-/// Shows a cosine with seven digits, because cosines differ only in their small distance from 1.
+/// Formats a cosine with seven digits, because cosines near 1 differ only in their last digits.
 fn cosine(cosine: f64) -> String {
     format!("{cosine:.7}")
 }

@@ -1,4 +1,4 @@
-//! `--calibration`: the ranges of int8 and uint8, from the embeddings of a NumPy file.
+//! `--calibration`: reads the ranges for int8 and uint8 from the embeddings in a NumPy file.
 
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -11,8 +11,8 @@ use super::failure::Failure;
 /// The maximum length of a NumPy header in bytes. A longer one is refused; real headers have one line.
 const MAXIMUM_HEADER: usize = 1 << 16;
 
-/// The minimum and maximum of each column of a NumPy file. Its rows must have `dim` values, like the model's
-/// vectors.
+/// Returns the minimum and maximum of each column of a NumPy file. Each row of the file must have `dim` values, as
+/// the model's vectors have.
 pub fn ranges(path: &Path, dim: usize) -> Result<Ranges, Failure> {
     let failed = |e: std::io::Error| Failure::file(path, "read", &e);
     let unusable = |problem: String| {

@@ -44,10 +44,10 @@ impl Carried {
         }
     }
 
-    /// Adds the columns of the rows that follow.
+    /// Appends the carried columns of the rows that follow these rows.
     ///
     /// # Errors
-    /// Fails if the columns differ, which can happen where the next input file begins.
+    /// Fails if the columns of `next` differ from these. They can differ where the next input file begins.
     pub fn append(&mut self, next: Carried) -> Result<(), Failure> {
         match (self, next) {
             (Carried::None, Carried::None) => Ok(()),
@@ -76,7 +76,7 @@ impl Carried {
     }
 }
 
-/// The columns of a batch, for messages.
+/// Lists the columns of an Arrow batch by name and type, for messages.
 #[cfg(feature = "bulk")]
 fn list_columns(batch: &RecordBatch) -> String {
     let schema = batch.schema();
@@ -84,7 +84,7 @@ fn list_columns(batch: &RecordBatch) -> String {
     names.collect::<Vec<_>>().join(", ")
 }
 
-/// The value of `--carry`: which columns are carried.
+/// The value of `--carry`, which selects the input columns that are copied to the output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Carry {
     All,
@@ -141,7 +141,7 @@ impl Carry {
         }
     }
 
-    /// The names that the option mentions, to carry or to leave out.
+    /// The column names that `--carry` lists, either to carry them or to leave them out.
     pub fn names(&self) -> &[String] {
         match self {
             Carry::All | Carry::None => &[],
@@ -150,7 +150,7 @@ impl Carry {
     }
 }
 
-/// The carried columns, as far as they are known before the first row.
+/// The carried columns, as far as they are known before the first row is read.
 #[derive(Debug, Clone)]
 pub enum CarriedSchema {
     /// No columns are carried.
@@ -164,7 +164,7 @@ pub enum CarriedSchema {
     Typed(arrow_schema::SchemaRef),
 }
 
-/// The type that holds all values of a field of JSON objects.
+/// The type of an output column that can hold all values of one field of JSON objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FieldType {
     Bool,
@@ -189,7 +189,7 @@ impl FieldType {
         }
     }
 
-    /// The type that holds values of both types.
+    /// Returns the type that can hold the values of both types.
     pub fn join(self, other: FieldType) -> FieldType {
         match (self, other) {
             (a, b) if a == b => a,
@@ -212,7 +212,7 @@ impl FieldType {
     }
 }
 
-/// The fields of JSON objects with their types, in the order of their first occurrence.
+/// Returns the fields of JSON objects with their types, in the order of their first occurrence.
 pub fn infer_fields<'a>(
     rows: impl IntoIterator<Item = &'a CarriedRow>,
 ) -> Vec<(Arc<str>, FieldType)> {
@@ -228,7 +228,7 @@ pub fn infer_fields<'a>(
             (known, found) => known.or(found),
         };
     }
-    // Later rows may have any type in a field that was always null.
+    // A field that was null in every inspected row may hold any type later, so its column stores JSON.
     let known_or_json = |(name, known): (_, Option<_>)| (name, known.unwrap_or(FieldType::Json));
     fields.into_iter().map(known_or_json).collect()
 }

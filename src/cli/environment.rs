@@ -2,10 +2,10 @@
 
 /// Sets `XDG_RUNTIME_DIR` if it is not set.
 ///
-/// Mesa's device-select layer, which Vulkan loads into every program, opens a Wayland display. Without the
-/// variable, libwayland prints an error on stderr that has nothing to do with this program. With the value
-/// `/dev/null` the library finds no display and prints no message. Disabling the layer instead would change the
-/// order of the adapters.
+/// Mesa's device-select layer, which Vulkan loads into every program, opens a Wayland display. If the variable is
+/// not set, libwayland prints an error on stderr that has nothing to do with this program. If its value is
+/// `/dev/null`, libwayland finds no display and prints nothing. Disabling the layer instead would change the order
+/// of the adapters.
 pub fn silence_display_libraries() {
     const VARIABLE: &str = "XDG_RUNTIME_DIR";
     let is_usable = std::env::var_os(VARIABLE)

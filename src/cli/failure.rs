@@ -15,7 +15,7 @@ pub enum Failure {
     User(String),
     /// An internal error of Vectile.
     Internal(String),
-    /// A check that the command was asked to make has failed.
+    /// The command was asked to make a check, and the check has failed.
     CheckFailed(String),
     /// The reader of stdout has closed it. This is not an error: `vectile … | head` ends quietly.
     ClosedPipe,

@@ -15,7 +15,7 @@ pub struct Interrupt(Arc<State>);
 struct State {
     /// Whether Ctrl-C was pressed.
     requested: AtomicBool,
-    /// Whether the command is working and will see the request soon. Otherwise it may be loading, or waiting for
+    /// Whether the command is working and will soon notice a Ctrl-C. Otherwise it may be loading, or waiting for
     /// input that never comes.
     busy: AtomicBool,
     /// The number of finished texts.
@@ -27,8 +27,8 @@ struct State {
 }
 
 impl Interrupt {
-    /// Watches for Ctrl-C, and on Unix for SIGTERM and SIGHUP. If one of them is already ignored or handled,
-    /// as under `nohup`, all are left as they are.
+    /// Watches for Ctrl-C, and on Unix for SIGTERM and SIGHUP. If the process already ignores or handles one of
+    /// them, as under `nohup`, this function changes none of them.
     pub fn watch() -> Self {
         let interrupt = Interrupt::default();
         let state = interrupt.clone();
@@ -67,13 +67,14 @@ impl Interrupt {
         *self.unfinished() = path.map(Path::to_owned);
     }
 
-    /// Runs work that ends soon after Ctrl-C by itself. Returns a failure if Ctrl-C was pressed meanwhile.
+    /// Runs work that notices Ctrl-C by itself and ends soon after it. Returns a failure if Ctrl-C was pressed
+    /// meanwhile.
     pub fn during<T>(&self, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
         let value = self.during_last_step(work)?;
         if self.0.requested.load(Ordering::SeqCst) { Err(self.failure()) } else { Ok(value) }
     }
 
-    /// Runs the last step of a command. A step that takes long checks for Ctrl-C itself.
+    /// Runs the last step of a command. A step that takes long must check for Ctrl-C itself.
     pub fn during_last_step<T>(
         &self,
         work: impl FnOnce() -> Result<T, Failure>,

@@ -10,7 +10,7 @@ use super::args::LogFormat;
 
 static FORMAT: OnceLock<LogFormat> = OnceLock::new();
 
-/// Sets the format of all later lines.
+/// Sets the format of all lines that are printed after this call.
 pub fn set_format(format: LogFormat) {
     FORMAT.get_or_init(|| format);
 }
@@ -40,7 +40,7 @@ pub fn summary(line: &str, fields: Map<String, Value>) {
     print("INFO", "", line, fields);
 }
 
-/// Prints a line. A closed stderr is ignored: it is no reason to fail.
+/// Prints a line. An error of stderr, such as a closed pipe, is ignored and does not end the command.
 fn print(level: &str, prefix: &str, message: &str, fields: Map<String, Value>) {
     let mut stderr = std::io::stderr().lock();
     let _ = match FORMAT.get() {

@@ -39,7 +39,7 @@ use tracing_subscriber::EnvFilter;
 use args::{Cli, Command, LogFormat};
 use failure::Failure;
 
-/// The environment variable that sets what is logged: `warn`, `debug`, `vectile=trace` and so on.
+/// The environment variable that selects what is logged: `warn`, `debug`, `vectile=trace` and so on.
 const LOG_VARIABLE: &str = "VECTILE_LOG";
 
 /// The default log filter. The Hub client's own log is off, because this program reports its errors itself.

@@ -54,7 +54,7 @@ pub fn open_multi_vector(args: &ModelArgs) -> Result<MultiVectorEncoder, Failure
     Ok(encoder)
 }
 
-/// A builder of the embedder that the options describe.
+/// Returns a builder for the embedder that the options describe.
 pub fn builder(args: &ModelArgs) -> Result<EmbedderBuilder, Failure> {
     let files = find(&args.model, args.run.revision.as_deref())?;
     Ok(settings(Embedder::builder(files), args))
@@ -130,8 +130,8 @@ pub fn announce(adapter: &AdapterSummary, precision: &Precision, notes: &[String
     }
 }
 
-/// The files of a model: an existing directory, or else a repository of the Hub. A name without an owner belongs to
-/// `sentence-transformers`.
+/// Finds the files of a model: those of an existing directory, or else of a Hub repository. A name without an owner
+/// belongs to `sentence-transformers`.
 pub fn find(model: &str, revision: Option<&str>) -> Result<ModelFiles, Failure> {
     find_with_owner("sentence-transformers", model, revision)
 }
@@ -170,8 +170,8 @@ fn find_with_owner(
     }
 }
 
-/// The Hub repository of a name; `None` for anything that is not a Hub name. A name without an owner belongs to
-/// `owner`.
+/// Returns the Hub repository of a name, or `None` for anything that is not a Hub name. A name without an owner
+/// belongs to `owner`.
 fn repository(owner: &str, model: &str) -> Option<String> {
     let part = |part: &str| {
         part.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')

@@ -11,10 +11,10 @@ use std::sync::{Mutex, PoisonError};
 use super::failure::Failure;
 use super::message;
 
-/// A panic with its place in the code.
+/// The message of a panic, with its place in the code.
 struct PanicReport {
     message: String,
-    /// Captured only if RUST_BACKTRACE asks for it.
+    /// The backtrace, which is captured only if RUST_BACKTRACE asks for it.
     backtrace: Backtrace,
 }
 
@@ -30,7 +30,7 @@ pub fn record() {
     }));
 }
 
-/// Runs a command. A panic that nothing recovers from becomes an internal error.
+/// Runs a command. A panic that the library does not recover from becomes an internal error.
 pub fn catch<T>(run: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
         let report = LAST_PANIC.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -10,30 +10,30 @@ use super::message;
 /// A model that loads faster than this shows no bar.
 const LOADING_BAR_DELAY: Duration = Duration::from_millis(400);
 
-/// A bar of how much input was read, with rows and tokens per second.
+/// A bar that shows how much of the input was read, with rows and tokens per second.
 pub struct Progress {
     bar: ProgressBar,
     since: Instant,
     rows: u64,
     tokens: u64,
-    /// Position of the input at the end of the previous window.
+    /// The number of input bytes up to the end of the previous chunk.
     window_start: u64,
 }
 
-/// Rows that were finished since the last report.
+/// The rows that were finished since the last report, and the position in the current chunk.
 pub struct Advance {
     pub rows: usize,
     pub tokens: usize,
-    /// The number of finished rows in the current window.
+    /// The number of finished rows in the current chunk.
     pub done: usize,
-    /// The number of all rows in the current window.
+    /// The number of all rows in the current chunk.
     pub total: usize,
-    /// Position of the input at the end of the current window, in bytes.
+    /// The number of input bytes up to the end of the current chunk.
     pub end: u64,
 }
 
 impl Progress {
-    /// Creates a bar, which is drawn only if `shown`. `total` is the length of the input in bytes, if known.
+    /// Creates a bar, which is drawn only if `shown` is set. `total` is the length of the input in bytes, if known.
     pub fn new(total: Option<u64>, shown: bool) -> Self {
         let template = match total {
             Some(_) => "{bar:30} {percent:>3}%  {msg}  {elapsed} elapsed, {eta} left",
@@ -48,7 +48,7 @@ impl Progress {
         }
     }
 
-    /// Starts the bar at the position of the input that an earlier run has reached.
+    /// Starts the bar at the input position that an earlier run has reached.
     pub fn start_at(&mut self, position: u64) {
         self.window_start = position;
         self.bar.set_position(position);
@@ -91,14 +91,14 @@ pub fn steps(shown: bool) -> impl FnMut(&str, usize, usize) {
     }
 }
 
-/// A spinner with a message.
+/// Makes a spinner with a message.
 pub fn spinner(shown: bool) -> ProgressBar {
     let bar = bar(None, "{spinner} {elapsed} {msg}", shown);
     bar.enable_steady_tick(Duration::from_millis(120));
     bar
 }
 
-/// A bar of this template. It is hidden unless `shown` is set and bars may be drawn.
+/// Makes a bar from a template. It is hidden unless `shown` is set and bars may be drawn.
 fn bar(total: Option<u64>, template: &str, shown: bool) -> ProgressBar {
     let target = match shown && message::allows_bars() {
         true => ProgressDrawTarget::stderr(),
@@ -111,13 +111,13 @@ fn bar(total: Option<u64>, template: &str, shown: bool) -> ProgressBar {
     bar
 }
 
-/// A bar of loaded bytes, which appears only if loading takes a while.
+/// Makes a bar of loaded bytes, which appears only if loading takes a while.
 pub fn loading() -> impl Fn(LoadProgress) + Send + Sync + 'static {
     let show = bytes("loading");
     move |load| show(load.done, load.total)
 }
 
-/// A bar of downloaded bytes, which appears only if the download takes a while.
+/// Makes a bar of downloaded bytes, which appears only if the download takes a while.
 #[cfg(feature = "hub")]
 pub fn downloading() -> impl Fn(vectile::DownloadProgress) + Send + Sync + 'static {
     let show = bytes("downloading");

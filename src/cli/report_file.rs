@@ -1,4 +1,4 @@
-//! Reports that are written to a file, or to stdout where the path is `-`.
+//! Writes reports to a file, or to stdout if the path is `-`.
 
 use std::fs::{self, File};
 use std::io;
@@ -33,7 +33,7 @@ pub fn write(path: &Path, text: &str) -> Result<(), Failure> {
     let temporary = Path::new(&temporary);
     let written = fs::write(temporary, text).and_then(|()| fs::rename(temporary, path));
     if written.is_err() {
-        // The error of the write is the one to report.
+        // The error of the write is reported, so an error of the removal is ignored.
         let _ = fs::remove_file(temporary);
     }
     written.map_err(|e: io::Error| Failure::file(path, "written", &e))

@@ -20,7 +20,7 @@ pub fn run(args: &RerankArgs) -> Result<(), Failure> {
     if args.multi_vector { rank_by_token_vectors(ranking) } else { rank_by_pairs(ranking) }
 }
 
-/// The lines to rank, and the best lines so far.
+/// The lines to rank, and the best lines found so far.
 struct Ranking<'a> {
     args: &'a RerankArgs,
     source: TextSource,
@@ -64,7 +64,7 @@ fn rank_by_token_vectors(ranking: Ranking) -> Result<(), Failure> {
 }
 
 impl Ranking<'_> {
-    /// Scores every line that is not blank, and prints the best. `limit` is the model's max_seq_length.
+    /// Scores every line that is not blank, and prints the best lines. `limit` is the model's max_seq_length.
     fn print<M: TextModel>(
         self,
         job: &Job<'_, M>,

@@ -14,7 +14,7 @@ use super::failure::Failure;
 use super::message::say;
 use super::{message, model};
 
-/// The environment variable for an API key, which unlike an option is not visible in the process list.
+/// The environment variable for an API key. Unlike an option, it is not visible in the process list.
 const KEY_VARIABLE: &str = "VECTILE_API_KEY";
 
 pub fn run(args: &ServeArgs) -> Result<(), Failure> {
@@ -120,9 +120,9 @@ impl ServeArgs {
 struct ModelArgument {
     /// The model's name in requests.
     name: String,
-    /// `None` if it is detected from the model's files.
+    /// The kind of the model; `None` if the kind is detected from the model's files.
     kind: Option<ModelKind>,
-    /// Directory or Hub name.
+    /// The model's directory or Hub name.
     source: String,
 }
 
@@ -158,7 +158,7 @@ impl ModelArgument {
     }
 }
 
-/// The last part of a directory, or a Hub name unchanged.
+/// Returns the last part of a directory's path, or a Hub name unchanged.
 fn default_name(source: &str) -> String {
     let path = std::path::Path::new(source);
     // `.` and `models/..` have a last part only after they are resolved.

@@ -27,7 +27,7 @@ pub fn run(args: &SimilarityArgs) -> Result<(), Failure> {
             compare_pair(&embedder, similarity, &options, texts, &interrupt, quiet)
         }
         (None, Some(file)) => compare_with_file(args, file, &options),
-        // clap requires one of the two.
+        // clap already requires the second text or `--in`, so this case does not occur.
         (None, None) => Err(Failure::user("similarity: give a second text, or --in FILE")),
     }
 }
@@ -67,7 +67,7 @@ fn compare_with_file(
     let quiet = args.model.quiet;
     let similarity = args.similarity.unwrap_or(embedder.similarity_function());
     let text = block_on(embedder.embed_with(&[&args.a], options))?;
-    // Without --top, lines are printed as they come and would break up a progress bar.
+    // Without --top, lines are printed as they come. They would break up a progress bar, so no bar is drawn.
     let progress = Progress::new(source.total_bytes(), !quiet && args.top.is_some());
     let mut best = args.top.map(|top| BestLines::new(top.get()));
     let mut out = StdoutLines::new();

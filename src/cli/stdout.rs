@@ -27,7 +27,7 @@ impl StdoutLines {
     }
 }
 
-/// Prints a whole text, which ends with exactly one line end.
+/// Prints a whole text, and makes sure that it ends with exactly one line end.
 pub fn print(text: &str) -> Result<(), Failure> {
     let mut out = StdoutLines::new();
     out.line(format_args!("{}", text.trim_end()))?;

@@ -58,7 +58,7 @@ impl Totals {
 /// A chunk and the model's result for each of its rows.
 pub struct EmbeddedChunk<R> {
     pub chunk: Chunk,
-    /// `None` for a row that failed, under [`OnError::Null`] only.
+    /// The row of each text. A row is `None` if it failed, which happens under [`OnError::Null`] only.
     pub rows: Vec<Option<R>>,
     /// For each row, whether its text was cut to the model's length.
     pub truncated: Vec<bool>,
@@ -66,7 +66,7 @@ pub struct EmbeddedChunk<R> {
     pub retried: usize,
 }
 
-/// The settings and the display of a run over a source.
+/// The settings of a run over a source, and its progress bar.
 pub struct StreamContext<'a> {
     pub interrupt: &'a Interrupt,
     pub progress: Progress,
@@ -147,7 +147,7 @@ pub fn for_each_checked_chunk<M: TextModel>(
 
 /// Describes an error of one text with its file and line. The library only knows its index in a batch.
 ///
-/// # Errors
+/// Returns the error itself if it concerns more than this text.
 /// Returns an error that concerns more than this text.
 fn problem_of_row(error: Error, chunk: &Chunk, row: usize) -> Result<String, Failure> {
     let location = chunk.location(row);
@@ -156,7 +156,7 @@ fn problem_of_row(error: Error, chunk: &Chunk, row: usize) -> Result<String, Fai
             "{location}: has {tokens} tokens and the model takes {limit}; shorten it, or allow truncation \
              with --on-too-long truncate"
         ),
-        // `Error::Option` is about the text here, so the option's name is left out.
+        // `Error::Option` is about the text here, not about an option, so the option's name is left out.
         Error::NonFinite { problem, .. } | Error::Option { problem, .. } => {
             format!("{location}: {problem}")
         }

@@ -1,5 +1,5 @@
-//! Prints ranked lines: as a table with borders on a terminal, and as plain lines in a pipe. Also makes the
-//! tables of other commands.
+//! Prints ranked lines: as a table with borders on a terminal, and as plain lines in a pipe. This module also makes
+//! the tables of other commands.
 
 use std::collections::BinaryHeap;
 use std::io::IsTerminal;
@@ -12,7 +12,7 @@ use super::failure::Failure;
 use super::input::Chunk;
 use super::stdout::{StdoutLines, print};
 
-/// A table with a header whose columns, from the second on, are aligned to the right.
+/// Makes a table with a header. All columns except the first are aligned to the right.
 pub fn number_table<S: Into<String>>(header: impl IntoIterator<Item = S>) -> Table {
     let mut table = Table::new();
     let header: Vec<String> = header.into_iter().map(Into::into).collect();
@@ -23,7 +23,7 @@ pub fn number_table<S: Into<String>>(header: impl IntoIterator<Item = S>) -> Tab
     table
 }
 
-/// A table with a header whose columns are aligned to the left.
+/// Makes a table with a header. All columns are aligned to the left.
 pub fn text_table(header: Vec<String>) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED).set_header(header);
@@ -41,8 +41,8 @@ struct ScoredLine {
 impl Eq for ScoredLine {}
 
 impl Ord for ScoredLine {
-    /// Orders a better line before a worse one, so that the top of a max-heap is the worst line. Among lines of
-    /// equal score the earlier one is better.
+    /// Orders a better line before a worse one, so that the top of a max-heap is the worst line. If two lines have
+    /// equal scores, the earlier one is better.
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         other.score.total_cmp(&self.score).then(self.line.cmp(&other.line))
     }
@@ -117,12 +117,12 @@ struct RankedLine<'a> {
     text: &'a str,
 }
 
-/// Score, line number and text, aligned. The text stays on one line.
+/// Returns the score, the line number and the text, aligned. The text stays on one line.
 pub fn score_columns(score: f64, line: u64, text: &str) -> String {
     format!("{score:>7.4}  {line:>6}  {}", printable(text))
 }
 
-/// The width of a table on a terminal that is narrower or does not report its width.
+/// The width of a table if the terminal is narrower or does not report its width.
 const MINIMUM_WIDTH: u16 = 50;
 
 fn bordered(lines: &[ScoredLine]) -> String {
@@ -148,8 +148,7 @@ fn bordered(lines: &[ScoredLine]) -> String {
     table.to_string()
 }
 
-/// The text with control characters replaced by spaces, so that it stays on its line and cannot control the
-/// terminal.
+/// Replaces control characters in the text by spaces, so that it stays on its line and cannot control the terminal.
 fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

@@ -14,7 +14,7 @@ use super::stdout::{print, to_json};
 use super::{model, progress};
 
 pub fn run(args: &VerifyArgs) -> Result<(), Failure> {
-    // Checks the files first, because the verification takes minutes.
+    // The output file is checked first, because the verification takes minutes and its result would be lost.
     if let Some(path) = &args.json {
         report_file::check_writable(path)?;
     }
@@ -46,7 +46,7 @@ pub fn run(args: &VerifyArgs) -> Result<(), Failure> {
     }
 }
 
-/// Returns the name of a file and its texts.
+/// Reads a file and returns its name and its texts.
 fn read_texts(path: &Path, args: &VerifyArgs) -> Result<(String, Vec<String>), Failure> {
     let texts = TextSource::open(path, &args.lines)?.read_all()?;
     let name = path.display().to_string();

@@ -111,7 +111,8 @@ impl Work<'_> {
             layout,
             settings,
             |row| match args.precision {
-                // A value beyond the range of float16 is reported as an error and does not become infinity.
+                // A value beyond the range of float16 is reported as an error, because it would otherwise become
+                // infinity.
                 OutputPrecision::Float16 => {
                     quantize(row, dim, OutputPrecision::Float16, None).map(|_| ())
                 }
@@ -178,7 +179,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// The settings that a resumed run must have in common with this one.
+    /// Returns the settings that must be the same in this run and in a later run that resumes it.
     fn settings(
         &self,
         layout: &Layout,
@@ -243,8 +244,8 @@ impl Work<'_> {
         self.args.part_rows.map_or_else(|| Layout::default_part_rows(dim), |rows| rows.get() as u64)
     }
 
-    /// Embeds all texts and completes the output. `check` may refuse a row, and `gather` collects the rows of a
-    /// chunk.
+    /// Embeds all texts and completes the output. `check` may refuse a row, and `gather` turns the rows of a chunk
+    /// into one value.
     fn run<'s, M: TextModel>(
         mut self,
         job: &Job<'_, M>,
@@ -256,7 +257,7 @@ impl Work<'_> {
         let args = self.args;
         let layout = Layout { part_rows: self.part_rows(layout.dim), ..layout };
         let quiet = args.model.quiet;
-        // Rows on the same terminal would break up a progress bar.
+        // If the rows go to the same terminal as the progress bar, they would break it up, so no bar is drawn.
         let rows_on_terminal = args.output == Path::new("-") && std::io::stdout().is_terminal();
         let mut progress = Progress::new(self.source.total_bytes(), !quiet && !rows_on_terminal);
         let mut before = RowCounts::default();
@@ -305,7 +306,7 @@ impl Work<'_> {
     }
 }
 
-/// Says how a run that ended early can be resumed.
+/// Tells the user how a run that ended early can be resumed.
 fn with_resume_advice(
     failure: Failure,
     resumable: &Option<(u64, PathBuf)>,

@@ -14,7 +14,7 @@ use crate::cli::output::Layout;
 /// The number of JSON objects that are inspected to find the columns of an output.
 const INSPECTED_ROWS: usize = 1000;
 
-/// The format and compression of the output, from the arguments or else from the output's name.
+/// Returns the format and compression of the output. The arguments decide, or else the output's name.
 pub fn output_format(args: &EmbedArgs) -> Result<(OutputFormat, Option<Compression>), Failure> {
     let output = args.output.as_path();
     let (compression, name) = match output == Path::new("-") {
@@ -71,7 +71,7 @@ pub fn output_format(args: &EmbedArgs) -> Result<(OutputFormat, Option<Compressi
     Ok((format, compression))
 }
 
-/// The columns to carry, as far as the output can hold any.
+/// Returns the columns to carry. An output that can hold no columns carries none.
 pub fn carried_columns(
     args: &EmbedArgs,
     format: OutputFormat,
@@ -96,7 +96,7 @@ pub fn carried_columns(
     Ok(args.carry.clone())
 }
 
-/// The carried fields of JSON objects and their types, as found in the first objects.
+/// Reads the first objects of the input, and returns their carried fields and types.
 pub fn carried_fields(
     args: &EmbedArgs,
     inputs: &[PathBuf],
@@ -113,7 +113,7 @@ pub fn carried_fields(
     }
     let mut fields = infer_fields(&rows);
     if let Carry::Only(names) = carry {
-        // A field that occurs only in later objects may have any type.
+        // A field that `--carry` names may occur in later objects only, with any type. Its column stores JSON.
         for name in names {
             if !fields.iter().any(|(known, _)| **known == **name) {
                 fields.push((Arc::from(name.as_str()), FieldType::Json));

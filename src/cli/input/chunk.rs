@@ -1,4 +1,5 @@
-//! Rows of an input with their place and their carried columns, and the trait of readers.
+//! [`Chunk`], which holds rows of an input with their line numbers and carried columns, and the trait
+//! [`RowReader`].
 
 use std::sync::Arc;
 
@@ -6,31 +7,31 @@ use crate::cli::args::{Dialect, InputFormat, LineArgs};
 use crate::cli::carried::{Carried, CarriedRow, CarriedSchema, Carry};
 use crate::cli::failure::Failure;
 
-/// A chunk ends after the row with which it reaches this many bytes.
+/// A chunk is full after the row that brings its size to this many bytes or more.
 pub const CHUNK_BYTES: usize = 4 << 20;
 
 /// Consecutive rows of an input.
 #[derive(Debug, Default)]
 pub struct Chunk {
-    /// The texts. A row without one is `None`, and has an entry in `problems`.
+    /// The text of each row. A row without a text is `None`, and has an entry in `problems`.
     pub texts: Vec<Option<String>>,
-    /// For each row its number in the input, from 1. It counts lines, rows of a table, or arguments.
+    /// For each row, its number in the input, from 1. The unit is a line, a row of a table, or an argument.
     pub lines: Vec<u64>,
-    /// Rows without a usable text, and the reason.
+    /// For each row without a usable text, its index in this chunk and the reason.
     pub problems: Vec<(usize, String)>,
     pub carried: Carried,
-    /// For each row its approximate size in bytes.
+    /// For each row, its approximate size in bytes.
     pub weights: Vec<usize>,
-    /// Position of the input at the end of the chunk, in bytes.
+    /// The number of input bytes that were read up to the end of this chunk.
     pub position: u64,
-    /// The name of the file, for messages.
+    /// The name of the file, for messages; `None` for the texts of the command line.
     pub name: Option<Arc<str>>,
-    /// The word for a row in messages.
+    /// The word for a row in messages, such as "line".
     pub unit: &'static str,
 }
 
 impl Chunk {
-    /// Where a row was read, for messages: "notes.txt: line 5".
+    /// Describes where a row was read, for messages: "notes.txt: line 5".
     pub fn location(&self, row: usize) -> String {
         let number = self.lines.get(row).copied().unwrap_or_default();
         match &self.name {
@@ -39,12 +40,12 @@ impl Chunk {
         }
     }
 
-    /// Why a row has no text.
+    /// The reason why a row has no text; `None` if it has one.
     pub fn problem(&self, row: usize) -> Option<&str> {
         self.problems.iter().find(|(at, _)| *at == row).map(|(_, problem)| problem.as_str())
     }
 
-    /// The text of a row, or an empty one if it has none.
+    /// The text of a row, or an empty string if the row has none.
     pub fn text(&self, row: usize) -> &str {
         self.texts[row].as_deref().unwrap_or_default()
     }
@@ -93,9 +94,9 @@ impl vectile::stream::Window for Chunk {
 /// Options for turning rows into texts and carried columns.
 #[derive(Debug, Clone)]
 pub struct ReadOptions {
-    /// The format, or `None` if the file name decides.
+    /// The format of the files, or `None` if each file's name decides.
     pub format: Option<InputFormat>,
-    /// The field or column of the texts.
+    /// The name of the field or column that holds the texts.
     pub field: String,
     pub lossy: bool,
     pub dialect: Dialect,
@@ -116,20 +117,20 @@ impl ReadOptions {
 
 /// Reads the rows of one file.
 pub trait RowReader: Send {
-    /// Adds up to `max_rows` rows to an empty chunk, and none at the end of the file.
+    /// Adds up to `max_rows` rows to an empty chunk. It adds none at the end of the file.
     fn fill(&mut self, chunk: &mut Chunk, max_rows: usize) -> Result<(), Failure>;
 
-    /// Skips rows and returns how many were skipped. These are fewer than `rows` only at the end of the file.
+    /// Skips rows and returns how many were skipped. The number is less than `rows` only if the file ends first.
     fn skip(&mut self, rows: u64) -> Result<u64, Failure>;
 
     /// The carried columns of the file.
     fn schema(&self) -> CarriedSchema;
 
-    /// The word for a row in messages.
+    /// The word for a row of this format in messages.
     fn unit(&self) -> &'static str {
         "line"
     }
 
-    /// How many bytes of the file were read.
+    /// The number of bytes of the file that were read.
     fn position(&self) -> u64;
 }

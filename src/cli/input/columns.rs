@@ -25,24 +25,24 @@ use crate::cli::failure::Failure;
 /// The number of rows that are decoded at a time. It is small because texts may be long.
 const BATCH_ROWS: usize = 256;
 
-/// The first bytes of an Arrow file. An Arrow stream has no such bytes.
+/// The first bytes of an Arrow file. An Arrow stream does not start with them.
 const ARROW_MAGIC: &[u8] = b"ARROW1";
 
 /// The first bytes of a Feather file of version 1, which is not Arrow IPC.
 const FEATHER_1_MAGIC: &[u8] = b"FEA1";
 
-/// The problem of a file on which the decoder panics.
+/// The problem that is reported for a file on which the decoder panics.
 const CONTRADICTORY: &str = "its metadata and its data contradict each other";
 
 type Batches = Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>> + Send>;
 
-/// The columns of a file that are read.
+/// The columns that are read from a file.
 struct Projection {
     /// The name of the file, for messages.
     name: Arc<str>,
     /// Indices of the columns that are read, ascending.
     read: Vec<usize>,
-    /// Index of the texts among the columns that are read.
+    /// Index of the text column among the columns that are read.
     text: usize,
     /// Indices of the carried columns among the columns that are read.
     carried: Vec<usize>,
@@ -73,7 +73,7 @@ impl Projection {
         read.sort_unstable();
         read.dedup();
         let fields: Vec<Field> = carried.iter().map(|at| plain_field(schema.field(*at))).collect();
-        // `read` has every such column, so the search always succeeds.
+        // `read` contains the text column and every carried column, so the search always succeeds.
         let place = |column: &usize| read.binary_search(column).unwrap_or_default();
         Ok(Projection {
             name,
@@ -85,7 +85,7 @@ impl Projection {
         })
     }
 
-    /// The carried columns of a batch.
+    /// Selects the carried columns of a batch.
     fn carried(&self, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
         let plain = |at: &usize| {
             let column = batch.column(*at);
@@ -110,8 +110,9 @@ impl Projection {
     }
 }
 
-/// The type in which a column is carried. Dictionaries are replaced by their values, since an Arrow file has one
-/// dictionary for all its batches. Every column is nullable, so that files with and without nulls can be combined.
+/// The type in which a column is carried. Dictionaries are replaced by their values, because an Arrow file allows
+/// only one dictionary for all its batches. Every column is nullable, so that files with and without nulls can be
+/// combined.
 fn plain_field(field: &Field) -> Field {
     let plain = match field.data_type() {
         DataType::Dictionary(_, values) => field.clone().with_data_type((**values).clone()),
@@ -123,7 +124,7 @@ fn plain_field(field: &Field) -> Field {
 fn is_text(data_type: &DataType) -> bool {
     match data_type {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => true,
-        // Some writers store texts without marking them as UTF-8.
+        // Some writers store texts without marking them as UTF-8, so binary columns are accepted as texts.
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView => true,
         DataType::Dictionary(_, values) => is_text(values),
         _ => false,
@@ -167,7 +168,7 @@ impl BatchRows {
                 }
                 return Ok(Some(batch.slice(0, rows)));
             }
-            // A decoder may panic on a file whose metadata is wrong.
+            // A decoder may panic on a file whose metadata is wrong. The panic is reported as an error of the file.
             let next = catch_unwind(AssertUnwindSafe(|| self.batches.next()));
             match next {
                 Ok(None) => return Ok(None),

@@ -18,10 +18,10 @@ use crate::cli::failure::Failure;
 /// The maximum number of bytes of the header line that are searched for a delimiter.
 const MAXIMUM_HEADER_BYTES: u64 = 1 << 20;
 
-/// Delimiters of CSV files that have no commas.
+/// The delimiters that are tried if the header of a CSV file has no comma.
 const OTHER_DELIMITERS: [u8; 3] = [b';', b'\t', b'|'];
 
-/// The header line, then the rest of the file.
+/// The bytes of a file: first the header line, which was read ahead, then the rest.
 type Bytes = std::io::Chain<Cursor<Vec<u8>>, TextBytes>;
 
 /// Reads records of a file or of stdin.
@@ -31,9 +31,9 @@ pub struct Delimited {
     quotes: Arc<QuoteState>,
     quote: Option<u8>,
     lossy: bool,
-    /// Index of the column of the texts.
+    /// Index of the column that holds the texts.
     text: usize,
-    /// Number of columns of the header.
+    /// Number of columns in the header.
     columns: usize,
     carried: Vec<NamedColumn>,
     /// The number of lines before the header.
@@ -96,11 +96,11 @@ impl Delimited {
         })
     }
 
-    /// Reads the next record. Returns false at the end of the file, and a description of the record's problem if it
-    /// has one.
+    /// Reads the next record. Returns false at the end of the file. Also describes the problem of a record that has
+    /// one.
     fn next_record(&mut self, record: &mut ByteRecord) -> Result<(bool, Option<String>), Failure> {
         let read = self.reader.read_byte_record(record);
-        // If a quote is never closed, the parser reads the rest of the file as its value.
+        // If a quote is never closed, the parser reads the rest of the file as one value.
         if let Some(problem) = self.quotes.problem_at_end() {
             return Err(Failure::user(format!("{}: {problem}", self.name)));
         }
@@ -149,20 +149,20 @@ fn read_line(bytes: &mut TextBytes, file: &InputFile) -> Result<Vec<u8>, Failure
     Ok(line)
 }
 
-/// The delimiter of a line `sep=;`, which Excel reads and writes before the header.
+/// The delimiter that a line such as `sep=;` names. Excel reads and writes this line before the header.
 fn sep_line(line: &[u8]) -> Option<u8> {
     let line = line.trim_ascii_end();
     let line = line.strip_prefix(b"\"").and_then(|l| l.strip_suffix(b"\"")).unwrap_or(line);
     let (name, delimiter) = line.split_at_checked(4)?;
     match delimiter {
         [delimiter] if name.eq_ignore_ascii_case(b"sep=") => Some(*delimiter),
-        // The tab was trimmed from the end of the line.
+        // The line names the tab, which was trimmed from its end.
         [] if name.eq_ignore_ascii_case(b"sep=") => Some(b'\t'),
         _ => None,
     }
 }
 
-/// The separators of a file. The options come first, then a `sep=` line, then the header and the format.
+/// Returns the separators of a file. An option wins over a `sep=` line, which wins over the header and the format.
 fn separators(
     format: InputFormat,
     dialect: &Dialect,
@@ -193,7 +193,7 @@ fn separators(
     Ok(Separators { delimiter, quote, escape })
 }
 
-/// The delimiter of a CSV header: a comma, or another one if there is no comma.
+/// Finds the delimiter of a CSV header: a comma, or another delimiter if the header has no comma.
 fn find_delimiter(header: &[u8], quote: Option<u8>, field: &str) -> Result<u8, String> {
     let present = |delimiter: &u8| outside_quotes(header, quote).any(|byte| byte == *delimiter);
     let names = header.trim_ascii_end();
@@ -230,7 +230,7 @@ fn outside_quotes(line: &[u8], quote: Option<u8>) -> impl Iterator<Item = u8> {
     })
 }
 
-/// Names a delimiter, for messages.
+/// Returns the name of a delimiter, for messages.
 fn name_of(delimiter: u8) -> String {
     match delimiter {
         b'\t' => "tab".to_owned(),
@@ -258,7 +258,7 @@ fn with_delimiter_advice(failure: Failure, header: &[u8], separators: Separators
     }
 }
 
-/// Describes an error of the parser. Errors of the quote watcher already name their line.
+/// Describes an error of the parser with its line. Errors of the quote watcher already name their line.
 fn describe(error: &csv::Error) -> String {
     match error.kind() {
         ErrorKind::Io(error) if is_quote_problem(error) => error.to_string(),

@@ -38,7 +38,7 @@ fn utf_16(start: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// The command that converts a file to UTF-8, as advice.
+/// Returns the command that converts a file to UTF-8, as advice to the user.
 fn conversion(file: &InputFile, encoding: &str) -> String {
     let iconv = format!("iconv -f {encoding} -t UTF-8");
     if &*file.name == "stdin" {
@@ -66,10 +66,10 @@ fn quoted(path: &Path) -> String {
     }
 }
 
-/// The bytes as text. Under `lossy`, bytes that are not UTF-8 become U+FFFD.
+/// Returns the bytes as text. If `lossy` is set, bytes that are not UTF-8 become U+FFFD.
 ///
 /// # Errors
-/// The message names the first byte that is not UTF-8.
+/// Fails if bytes are not UTF-8 and `lossy` is not set. The message names the first such byte.
 pub fn utf8(bytes: &[u8], lossy: bool) -> Result<String, String> {
     match str::from_utf8(bytes) {
         Ok(text) => Ok(text.to_owned()),

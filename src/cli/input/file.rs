@@ -31,7 +31,7 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// The compression that the last extension names, and the path without that extension.
+    /// Returns the compression that the last extension names, and the path without that extension.
     pub fn of(path: &Path) -> (Option<Self>, PathBuf) {
         let extension = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
         let compression = match extension.as_str() {
@@ -43,7 +43,7 @@ impl Compression {
     }
 }
 
-/// The format that a file's name stands for; `None` if files of this name hold no texts.
+/// The format that a file's name indicates; `None` if files with such a name hold no texts.
 pub fn format_of(path: &Path) -> Option<InputFormat> {
     let (compression, path) = Compression::of(path);
     let extension = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();

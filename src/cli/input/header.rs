@@ -12,7 +12,7 @@ pub struct NamedColumn {
     pub name: Arc<str>,
 }
 
-/// The index of the column that holds the texts.
+/// Returns the index of the column that holds the texts.
 pub fn text_column(file: &str, names: &[Arc<str>], field: &str) -> Result<usize, Failure> {
     let mut found = names.iter().enumerate().filter(|(_, name)| &***name == field);
     match (found.next(), found.next()) {

@@ -52,7 +52,7 @@ impl JsonObjects {
         })
     }
 
-    /// The next byte, which stays in the reader; `None` at the end of the file.
+    /// Returns the next byte without consuming it; `None` at the end of the file.
     fn peek(&mut self) -> Result<Option<u8>, Failure> {
         let buffer = self.reader.fill_buf();
         Ok(buffer.map_err(|e| Failure::file(&self.file.path, "read", &e))?.first().copied())
@@ -63,7 +63,7 @@ impl JsonObjects {
         self.reader.consume(1);
     }
 
-    /// The next byte that is not white space.
+    /// Returns the next byte that is not white space, without consuming it.
     fn peek_token(&mut self) -> Result<Option<u8>, Failure> {
         while let Some(byte) = self.peek()? {
             if !byte.is_ascii_whitespace() {

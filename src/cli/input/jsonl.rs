@@ -7,10 +7,10 @@ use std::fmt;
 use serde::Deserializer;
 use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, Unexpected, Visitor};
 
-/// The string in `field` of a JSON object. If the field occurs twice, the last one counts, as in Python.
+/// Returns the string in `field` of a JSON object. If the field occurs twice, the last one counts, as in Python.
 ///
 /// # Errors
-/// The message describes the problem and its column.
+/// Fails if the object has no such string. The message describes the problem and its column.
 pub fn text_of(line: &str, field: &str) -> Result<String, String> {
     let mut json = serde_json::Deserializer::from_str(line);
     let in_text = Cell::new(false);
@@ -35,7 +35,7 @@ pub fn text_of(line: &str, field: &str) -> Result<String, String> {
 
 struct Object<'a> {
     field: &'a str,
-    /// True while the text is being read.
+    /// True while the value of the text field is being read, so that an error tells whether it is about the text.
     in_text: &'a Cell<bool>,
 }
 
@@ -89,7 +89,7 @@ impl<'de> Visitor<'de> for Text<'_> {
         Ok(text.to_owned())
     }
 
-    /// A field holds an object if pandas wrote columns instead of rows, which is its default.
+    /// The text field holds an object if pandas wrote columns instead of rows, which is its default.
     fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<String, A::Error> {
         Err(A::Error::custom(format!(
             "invalid type: map, expected a string in the field `{}`; if pandas wrote the file, write rows with \
@@ -98,7 +98,7 @@ impl<'de> Visitor<'de> for Text<'_> {
         )))
     }
 
-    /// The message leaves out the value, which may stand for NaN or Infinity.
+    /// The message leaves out the value, because it may be the replacement of `NaN` or `Infinity`.
     fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<String, E> {
         Err(E::invalid_type(Unexpected::Other("number"), &self))
     }
@@ -109,8 +109,8 @@ pub fn is_object(line: &str) -> bool {
     line.trim_ascii_start().starts_with('{') && serde_json::from_str::<IgnoredAny>(line).is_ok()
 }
 
-/// The line with `NaN`, `Infinity` and `-Infinity`, which Python writes and JSON does not have, replaced by numbers
-/// of the same length. Strings stay as they are.
+/// Replaces `NaN`, `Infinity` and `-Infinity`, which Python writes and JSON does not have, by numbers of the same
+/// length. Strings stay as they are.
 pub fn without_nonfinite(line: &str) -> Cow<'_, str> {
     if !line.contains("NaN") && !line.contains("Infinity") {
         return Cow::Borrowed(line);
@@ -128,7 +128,7 @@ pub fn without_nonfinite(line: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// The line with each `\u` escape that is half of a surrogate pair replaced by `\ufffd`.
+/// Replaces each `\u` escape that is half of a surrogate pair by `\ufffd`.
 pub fn replace_lone_surrogates(line: &str) -> Cow<'_, str> {
     let bytes = line.as_bytes();
     let unit = |at: usize| -> Option<u16> {
@@ -149,7 +149,7 @@ pub fn replace_lone_surrogates(line: &str) -> Cow<'_, str> {
                 at += 6;
             }
             (Some(_), _) => at += 6,
-            // Another escape, such as `\\`: the byte after its backslash belongs to it.
+            // This is another escape, such as `\\`. The byte after its backslash belongs to it.
             (None, _) => at = (at + 2).min(bytes.len()),
         }
     }
@@ -160,8 +160,8 @@ pub fn replace_lone_surrogates(line: &str) -> Cow<'_, str> {
     }
 }
 
-/// The length of the string at the start of `json`, with its quotes. It is the length of `json` if the string has
-/// no end, and 0 if there is no string.
+/// The length of the string at the start of `json`, including its quotes. It is the length of `json` if the string
+/// has no end, and 0 if `json` does not start with a string.
 fn string_length(json: &str) -> usize {
     let mut escaped = false;
     for (at, byte) in json.bytes().enumerate() {
@@ -177,7 +177,7 @@ fn string_length(json: &str) -> usize {
 
 /// The names of an object's fields, and their values as they were written.
 ///
-/// The line must pass [`is_object`], after [`without_nonfinite`].
+/// [`is_object`] must be true for the line, and [`without_nonfinite`] must have been applied to it before.
 pub fn members(line: &str) -> impl Iterator<Item = (Cow<'_, str>, &str)> {
     let inside = line.trim_ascii().trim_start_matches('{');
     let mut rest = inside.strip_suffix('}').unwrap_or(inside);
@@ -185,13 +185,13 @@ pub fn members(line: &str) -> impl Iterator<Item = (Cow<'_, str>, &str)> {
         let (name, after) = split_value(rest)?;
         let (value, after) = split_value(after.trim_ascii_start().strip_prefix(':')?)?;
         rest = after.trim_ascii_start().strip_prefix(',').unwrap_or_default();
-        // A name with half of a surrogate pair cannot be decoded and stays as it was written.
+        // A name with half of a surrogate pair cannot be decoded, so it stays as it was written.
         let name = serde_json::from_str::<String>(name).map_or(Cow::Borrowed(name), Cow::Owned);
         Some((name, value))
     })
 }
 
-/// Splits off the JSON value at the start of `json`, which ends before a comma or colon.
+/// Splits `json` after its first value, which ends before a comma or colon.
 fn split_value(json: &str) -> Option<(&str, &str)> {
     let json = json.trim_ascii_start();
     let (mut depth, mut quoted, mut escaped) = (0usize, false, false);
@@ -303,7 +303,7 @@ mod tests {
     #[test]
     fn deep_nesting_in_other_fields_does_not_overflow_the_stack() {
         let deep = format!(r#"{{"x":{}{},"text":"a"}}"#, "[".repeat(200_000), "]".repeat(200_000));
-        // Either result is fine; a stack overflow would abort the test.
+        // Success and failure are both fine here. Only a stack overflow would abort the test.
         let _ = text_of(&deep, "text");
     }
 }

@@ -38,8 +38,8 @@ impl Lines {
     /// line end.
     fn next_line(&mut self, line: &mut Vec<u8>) -> Result<bool, Failure> {
         if self.line == 0 {
-            // The mark is skipped here, not when the file is opened. Stdin may be empty for a while, and the model
-            // can load meanwhile.
+            // The byte order mark is skipped here, not when the file is opened. Stdin may send nothing for a while,
+            // and the model can load meanwhile.
             skip_byte_order_mark(&mut self.reader, &self.file)?;
         }
         line.clear();
@@ -64,7 +64,7 @@ impl Lines {
         Ok(true)
     }
 
-    /// Whether a line is a row. Blank lines between JSON objects are no rows.
+    /// Whether a line counts as a row. Blank lines between JSON objects do not.
     fn is_row(&self, line: &[u8]) -> bool {
         self.objects.is_none() || !line.trim_ascii().is_empty()
     }

@@ -61,7 +61,7 @@ fn find_matches(pattern: &Path, output: &Path, files: &mut Vec<PathBuf>) -> Resu
     Ok(())
 }
 
-/// The files of a directory and its subdirectories whose names say that they hold texts.
+/// Lists the files in a directory and its subdirectories whose names say that they hold texts.
 ///
 /// Skips hidden files, names that start with `_` (marker files of other programs), and links to directories.
 fn list_directory(
@@ -90,8 +90,8 @@ fn list_directory(
     Ok(())
 }
 
-/// Whether the name of a file in a directory says that it holds texts. Unlike an explicit input, a plain text file
-/// must end in .txt.
+/// Whether the name of a file in a directory says that it holds texts. Plain text must end in .txt here, unlike a
+/// file that the user names.
 fn holds_texts(path: &Path) -> bool {
     match format_of(path) {
         Some(InputFormat::Txt) => {
@@ -104,7 +104,7 @@ fn holds_texts(path: &Path) -> bool {
     }
 }
 
-/// Whether a path is the output, or a temporary file of it.
+/// Whether a path is the output, or a temporary file of the output.
 fn is_output(path: &Path, output: &Path) -> bool {
     let (Some(name), Some(output_name)) = (path.file_name(), output.file_name()) else {
         return false;

@@ -24,7 +24,7 @@ pub struct Separators {
 /// The findings of a watcher. The watcher may be ahead of the parser by the size of a buffer.
 #[derive(Debug, Default)]
 pub struct QuoteState {
-    /// The line of the quote that is open after the last byte, or 0.
+    /// The line of the quote that is still open after the last byte read, or 0 if no quote is open.
     open_line: AtomicU64,
     /// Whether the file has been read to its end.
     at_end: AtomicBool,
@@ -220,7 +220,7 @@ mod tests {
     fn watch(text: &str, separators: Separators) -> Result<Arc<QuoteState>, String> {
         let mut watcher = QuoteWatcher::new(text.as_bytes(), separators, 1);
         let state = watcher.state();
-        // The result does not depend on the size of the pieces.
+        // The small buffer splits the text into pieces. The result must not depend on their size.
         let mut buffer = [0; 3];
         while watcher.read(&mut buffer).map_err(|error| error.to_string())? > 0 {}
         Ok(state)
@@ -252,7 +252,7 @@ mod tests {
             let escaped = Separators { escape: Some(b'\\'), ..CSV };
             assert_eq!(watch(text, escaped).unwrap().problem_at_end(), None);
         }
-        // A path that ends with a backslash is correct CSV.
+        // A quoted path that ends with a backslash is correct CSV, so it is not an error.
         assert!(watch("a,b\n\"C:\\temp\\\",x\n", CSV).unwrap().may_need_escape());
         assert!(!watch("a,b\n\"C:\\temp\",x\n", CSV).unwrap().may_need_escape());
     }

@@ -123,7 +123,7 @@ impl TextSource {
         )))
     }
 
-    /// The carried columns, as the first file has them.
+    /// The carried columns, as found in the first file.
     pub fn schema(&self) -> CarriedSchema {
         match &self.rows {
             Input::Files(Files { options, reader: Some(reader), .. })
@@ -141,7 +141,7 @@ impl TextSource {
         regular.map(|file| file.path.as_path()).collect()
     }
 
-    /// Whether the whole input can be read again from the start.
+    /// Whether the whole input can be read a second time from the start.
     pub fn is_repeatable(&self) -> bool {
         !self.files().is_empty() && self.files().iter().all(|file| file.bytes.is_some())
     }

@@ -1,4 +1,4 @@
-//! Embedded rows, before they are written.
+//! [`Block`], which holds embedded rows before they are written.
 
 use std::ops::Range;
 
@@ -20,7 +20,7 @@ pub struct Block {
     pub weights: Vec<usize>,
     pub vectors: Vectors,
     pub carried: Carried,
-    /// How many texts were run again with f32 activations.
+    /// How many texts were run a second time with f32 activations, because f16 overflowed.
     pub retried: usize,
 }
 

@@ -125,7 +125,7 @@ fn column_of(
     })
 }
 
-/// The first column that text formats cannot hold.
+/// Returns the first column that text formats cannot hold.
 pub fn unwritable(schema: &Schema) -> Option<&Field> {
     schema.fields().iter().map(AsRef::as_ref).find(|field| !is_plain(field.data_type()))
 }

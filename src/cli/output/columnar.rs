@@ -29,7 +29,7 @@ use super::row_format::{Extent, RowFormat, WriteError};
 use super::sink::Sink;
 use crate::cli::carried::{Carried, CarriedSchema, FieldType};
 
-/// The name of list values that other programs use.
+/// The field name that other programs give to the values of a list.
 const ITEM: &str = "item";
 
 /// Makes record batches of carried columns and vectors.
@@ -183,7 +183,8 @@ fn properties(layout: &Layout, schema: &Schema, extent: Extent) -> WriterPropert
         .set_column_encoding(vectors.clone(), Encoding::PLAIN)
         .set_column_statistics_enabled(vectors, EnabledStatistics::None)
         .set_max_row_group_row_count(is_whole.then_some(layout.part_rows as usize))
-        // The parts of an output end before they are too large for one row group.
+        // Only a whole output needs a limit on its row groups. A part ends before it is too large for one row
+        // group.
         .set_max_row_group_bytes(is_whole.then_some(PART_BYTES))
         .build()
 }

@@ -17,13 +17,13 @@ pub enum Destination {
 }
 
 impl Destination {
-    /// Checks an output path; `-` is stdout. `inputs` must not be overwritten.
+    /// Checks an output path; `-` is stdout. Fails if writing to it would overwrite one of `inputs`.
     pub fn find(output: &Path, inputs: &[&Path]) -> Result<Self, Failure> {
         if output == Path::new("-") {
             return Ok(Destination::Stdout);
         }
         let failed = |e: io::Error| Failure::file(output, "written", &e);
-        // If the path is a link, the file it points to is replaced and the link stays.
+        // If the path is a link, the file that it points to is replaced and the link stays.
         let path = match output.canonicalize() {
             Ok(path) => path,
             Err(e) if e.kind() == io::ErrorKind::NotFound => output.to_owned(),
@@ -48,7 +48,7 @@ impl Destination {
     }
 }
 
-/// The path with another extension after its own: `PATH.extension`.
+/// Returns the path with another extension after its own: `PATH.extension`.
 pub fn beside(path: &Path, extension: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".");
@@ -118,7 +118,7 @@ pub struct AtomicFile {
 impl Drop for AtomicFile {
     fn drop(&mut self) {
         if !self.committed {
-            // The error because of which the file is dropped was already reported.
+            // The failure that led to this drop was already reported, so an error of the removal is ignored.
             let _ = fs::remove_file(&self.temporary);
         }
     }
@@ -158,8 +158,9 @@ pub fn sync_directory_of(path: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-/// Creates a temporary file without a name, which disappears with the process. Returns it with its directory. This
-/// is the directory of `output`, which must have room for the rows anyway, or the system's temporary directory.
+/// Creates a temporary file without a name, which disappears with the process. Returns the file and its directory.
+/// This is the directory of `output`, which must have room for the rows anyway, or else the system's temporary
+/// directory.
 pub fn temporary_file(output: &Path) -> Result<(File, PathBuf), Failure> {
     let directory = match output.parent() {
         Some(parent) if output.is_file() || !output.exists() => match parent == Path::new("") {

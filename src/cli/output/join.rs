@@ -17,7 +17,7 @@ use crate::cli::failure::Failure;
 use crate::cli::interrupt::Interrupt;
 use crate::cli::message::note;
 
-/// Ranges from fewer rows than this are reported as coarse.
+/// If fewer rows than this determine the ranges, the ranges are reported as coarse.
 const ENOUGH_ROWS_FOR_RANGES: usize = 100;
 
 /// Writes the rows of all parts in order. `rows` is their total number.
@@ -64,14 +64,14 @@ fn copy(
         let columns = layout.precision.columns(layout.dim);
         bytes.write_all(&npy::header(layout.precision, rows, columns))?;
     }
-    // Members of .gz and frames of .zst may be concatenated, like lines.
+    // Lines, members of .gz and frames of .zst may simply be concatenated.
     for part in parts {
         io::copy(&mut part?, &mut bytes)?;
     }
     Ok(bytes.flush()?)
 }
 
-/// Writes spooled rows, after the ranges of all of them are known.
+/// Writes the spooled rows in the output's format, after the ranges of all rows are known.
 fn replay<I: Iterator<Item = Result<File, WriteError>>>(
     parts: impl Fn() -> I,
     rows: u64,

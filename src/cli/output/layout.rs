@@ -8,7 +8,7 @@ use crate::cli::args::OutputFormat;
 use crate::cli::carried::{CarriedSchema, FieldType};
 use crate::cli::input::Compression;
 
-/// A part ends after the row with which its input reaches this many bytes.
+/// A part is full after the row that brings its input to this many bytes or more.
 pub const PART_BYTES: usize = 64 << 20;
 /// By default the vectors of a part take about this many bytes.
 const PART_VECTOR_BYTES: usize = 16 << 20;
@@ -44,7 +44,7 @@ impl Layout {
         (1 << rows.max(256).ilog2()).min(MAXIMUM_PART_ROWS)
     }
 
-    /// Whether rows must wait until all are known, because the ranges of int8 and uint8 come from all rows.
+    /// Whether rows must wait until all rows are known, because the ranges of int8 and uint8 come from all of them.
     pub fn needs_all_rows(&self) -> bool {
         self.precision.needs_ranges() && self.ranges.is_none()
     }
@@ -62,7 +62,7 @@ impl Layout {
         }
     }
 
-    /// Name and type of the first carried column that a text format cannot hold.
+    /// Returns the name and type of the first carried column that a text format cannot hold.
     pub fn unwritable_column(&self) -> Option<(String, String)> {
         match (&self.carried, self.format) {
             #[cfg(feature = "bulk")]

@@ -1,7 +1,7 @@
 //! Writes rows to an output in any format.
 //!
 //! Rows that go from files to a file are stored in parts, which are joined at the end: see [`parts`]. All other
-//! rows are written at once. If the start of the output depends on all rows, they wait in a temporary file.
+//! rows are written at once, or wait in a temporary file if the start of the output depends on all rows.
 
 mod block;
 #[cfg(feature = "bulk")]
@@ -42,7 +42,7 @@ pub use parts::{Parts, RowCounts, RunSettings};
 pub enum Output<'a> {
     /// Each block is written when it arrives.
     Stream { out: OpenDestination, writer: Box<dyn RowFormat>, layout: Layout },
-    /// Rows wait in a temporary file. `directory` is the directory in which that file takes space.
+    /// Rows wait in a temporary file until the output is complete. The temporary file takes space in `directory`.
     Held {
         out: OpenDestination,
         writer: PartWriter,
@@ -115,7 +115,7 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// The rows that a run with `--resume` will not embed again, and their directory.
+    /// The number of rows that a run with `--resume` will not embed again, and their directory.
     pub fn resumable(&self) -> Option<(u64, &Path)> {
         match self {
             Output::Parts(parts) => parts.resumable(),

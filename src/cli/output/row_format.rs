@@ -17,7 +17,7 @@ pub trait RowFormat: Send {
     fn finish(self: Box<Self>) -> Result<(), WriteError>;
 }
 
-/// The rows that a writer gets: all rows of an output, or a part of them.
+/// The rows that a writer gets: either all rows of an output, or one part of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
     /// All rows of the output.
@@ -30,7 +30,7 @@ pub enum Extent {
 #[derive(Debug)]
 pub enum WriteError {
     Io(io::Error),
-    /// The format cannot hold a row: its index in the block, and the problem.
+    /// The format cannot hold a row. The values are the row's index in the block and the problem.
     Row(usize, String),
     Failure(Failure),
 }
@@ -48,8 +48,8 @@ impl From<Failure> for WriteError {
 }
 
 impl WriteError {
-    /// Adds the number of the input's row, if the error is about one row. `first` is the index of the block's first
-    /// row.
+    /// If the error is about one row, makes a failure that names the row's number in the input. `first` is the
+    /// index of the block's first row.
     pub fn in_block(self, first: u64) -> Self {
         match self {
             WriteError::Row(at, problem) => WriteError::Failure(Failure::User(format!(
@@ -60,7 +60,7 @@ impl WriteError {
         }
     }
 
-    /// Turns the error into the failure of the command. `describe` does this for an I/O error.
+    /// Turns the error into the failure of the command. `describe` makes the failure for an I/O error.
     pub fn into_failure(self, first: u64, describe: impl Fn(&io::Error) -> Failure) -> Failure {
         match self.in_block(first) {
             WriteError::Io(error) => describe(&error),
@@ -70,7 +70,7 @@ impl WriteError {
     }
 }
 
-/// Describes a row whose field `name` is a valid JSON string but no text, because it has half of a surrogate pair.
+/// Describes a row whose field `name` is valid JSON but not valid text, because it has half of a surrogate pair.
 pub fn half_surrogate(name: &str) -> String {
     format!(
         "has half of a surrogate pair (half an emoji) in `{name}`; replace it with --lossy, or leave the field out with \

@@ -6,7 +6,7 @@ use flate2::write::GzEncoder;
 
 use crate::cli::input::Compression;
 
-/// An encoder always gets this many bytes at a time, since its output may depend on the size of the pieces.
+/// An encoder always gets this many bytes at a time, because its output may depend on how the bytes are split.
 const PIECE_BYTES: usize = 1 << 16;
 
 type Plain = BufWriter<Box<dyn Write + Send>>;
@@ -45,7 +45,7 @@ impl Sink {
         Ok(Sink { encoder, waiting: Vec::new() })
     }
 
-    /// Completes the compression and flushes.
+    /// Completes the compressed data and flushes all bytes.
     pub fn finish(mut self) -> io::Result<()> {
         let waiting = std::mem::take(&mut self.waiting);
         let mut plain = match self.encoder {
@@ -81,7 +81,8 @@ impl Write for Sink {
         Ok(taken)
     }
 
-    /// Sends buffered bytes to a reader that may be waiting. A compressed output keeps its buffered bytes.
+    /// Sends buffered bytes to a reader that may be waiting. A compressed output keeps its bytes until a piece is
+    /// full.
     fn flush(&mut self) -> io::Result<()> {
         match &mut self.encoder {
             Encoder::Plain(plain) => plain.flush(),

@@ -1,4 +1,4 @@
-//! Stores rows in f32 until the ranges of int8 and uint8 are known, which come from all rows.
+//! Stores rows in f32 until the ranges of int8 and uint8 are known. The ranges depend on all rows.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
@@ -11,7 +11,8 @@ use super::row_format::{RowFormat, WriteError};
 use super::sink::Sink;
 use crate::cli::carried::{Carried, CarriedRow, CarriedValue};
 
-/// Writes blocks one after the other: sizes, flags, values and carried columns, in the byte order of this machine.
+/// Writes blocks one after the other. Each block has sizes, flags, values and carried columns, in native byte
+/// order.
 pub struct SpoolWriter {
     pub out: Sink,
 }
@@ -103,7 +104,7 @@ impl SpoolReader {
     }
 }
 
-/// Carried columns as bytes: empty, JSON (which starts with `[`) or an Arrow stream.
+/// Packs carried columns into bytes: none, JSON (which starts with `[`) or an Arrow stream.
 fn pack(carried: &Carried) -> Result<Vec<u8>, WriteError> {
     Ok(match carried {
         Carried::None => Vec::new(),

@@ -12,7 +12,7 @@ use super::sink::Sink;
 use crate::cli::carried::{Carried, CarriedRow, CarriedValue};
 use crate::cli::failure::Failure;
 
-/// Writes numbers as a JSON list, each with the fewest digits from which the same bits are read back.
+/// Writes numbers as a JSON list. Each has the fewest digits that are still read back as exactly the same number.
 fn write_numbers<T: Copy, N: Serialize>(
     out: &mut impl Write,
     values: &[T],
@@ -41,7 +41,7 @@ fn write_dense(
     }
 }
 
-/// The carried columns, row by row.
+/// Returns the carried columns, row by row.
 fn carried_rows(carried: &Carried) -> Result<std::borrow::Cow<'_, [CarriedRow]>, WriteError> {
     use std::borrow::Cow;
     Ok(match carried {
@@ -75,7 +75,7 @@ impl JsonlWriter {
         let row = row.map_or(&[][..], Vec::as_slice);
         let out = &mut self.out;
         out.write_all(b"{")?;
-        // A carried field `index` replaces the row's index.
+        // A carried field `index` takes the place of the row's own index.
         if !row.iter().any(|(name, _)| &**name == "index") {
             write!(out, "\"index\":{index},")?;
         }
@@ -150,10 +150,10 @@ impl RowFormat for JsonlWriter {
     }
 }
 
-/// Writes comma-separated or tab-separated values. A vector is a JSON list in one value.
+/// Writes comma-separated or tab-separated values. A vector is one value, which holds a JSON list.
 ///
-/// TSV is written without quotation marks, because programs differ in the marks that they read. A value with a tab
-/// or a line break therefore cannot be written in TSV.
+/// TSV is written without quotation marks, because programs do not agree on them. A value with a tab or a line
+/// break therefore cannot be written in TSV.
 pub struct DelimitedWriter {
     out: csv::Writer<Sink>,
     is_tsv: bool,
@@ -162,7 +162,7 @@ pub struct DelimitedWriter {
 }
 
 impl DelimitedWriter {
-    /// A writer of rows with these carried columns. It begins with a header line if `has_header`.
+    /// Returns a writer of rows with these carried columns. If `has_header` is set, it begins with a header line.
     pub fn new(
         out: Sink,
         delimiter: u8,
@@ -204,7 +204,7 @@ fn csv_error(error: csv::Error) -> WriteError {
     }
 }
 
-/// A carried value as plain text. Null becomes an empty text.
+/// Returns a carried value as plain text. Null becomes an empty text.
 ///
 /// # Errors
 /// Fails for a JSON string that is not text, because it has half of a surrogate pair.

@@ -17,9 +17,9 @@ use crate::cli::output::layout::Layout;
 /// The directory of the parts of an output, created and locked before the model is loaded.
 pub struct PartsDirectory {
     directory: PathBuf,
-    /// The file that the parts become.
+    /// The output file, into which the parts are joined at the end.
     path: PathBuf,
-    /// The lock on the directory. It moves to [`Parts`] when the run begins.
+    /// The lock on the directory. [`Parts`] takes it over when the run begins.
     lock: Option<File>,
     /// Whether the files of an earlier run were read without errors.
     is_readable: bool,
@@ -36,7 +36,7 @@ impl PartsDirectory {
         let failed = |e: io::Error| Failure::file(&directory, "written", &e);
         match fs::create_dir(&directory) {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists && directory.is_dir() => {}
-            // Until the first part is complete, Ctrl-C removes the directory.
+            // If Ctrl-C is pressed before the first part is complete, the directory is removed.
             made => made.map(|()| interrupt.set_unfinished(Some(&directory))).map_err(failed)?,
         }
         let lock = File::create(directory.join(LOCK_FILE)).map_err(failed)?;
@@ -115,7 +115,7 @@ impl PartsDirectory {
         Ok(())
     }
 
-    /// Begins the run, with the complete parts of an earlier run if it had the same settings.
+    /// Begins the run. If an earlier run had the same settings, its complete parts are kept.
     pub fn begin<'a>(
         mut self,
         layout: Layout,
@@ -123,8 +123,8 @@ impl PartsDirectory {
     ) -> Result<Parts<'a>, Failure> {
         let mut manifest = self.manifest.take().filter(|_| !self.complete.is_empty());
         if let Some(manifest) = &mut manifest {
-            // This is taken from the rows and not from the manifest, because the run may have been resumed
-            // with another rule.
+            // The counts of the rows decide this setting, because the run may have been resumed with another value
+            // than the manifest has.
             let failed = self.complete.iter().any(|entry| entry.counts.failed > 0);
             manifest.insert("on_error".into(), if failed { "null" } else { "fail" }.into());
             self.compare(manifest, &settings)?;
@@ -139,7 +139,7 @@ impl PartsDirectory {
             journal: None,
             open: None,
             interrupt: self.interrupt.clone(),
-            // From here on `Parts` removes the directory when needed.
+            // From here on, `Parts` holds the lock and removes the directory when needed.
             _lock: self.lock.take(),
         };
         match manifest {
@@ -182,12 +182,13 @@ impl Drop for PartsDirectory {
     }
 }
 
-/// Whether a setting allows the run to be resumed. A run without failed rows may be resumed with `--on-error null`.
+/// Whether the two values of a setting allow a run to be resumed. A run without failed rows may be resumed with
+/// `--on-error null`.
 fn same(name: &str, was: Option<&Value>, is: &Value) -> bool {
     was == Some(is) || (name == "on_error" && was == Some(&"fail".into()) && is == "null")
 }
 
-/// The value of a setting for messages, shortened.
+/// Shortens the value of a setting for messages.
 fn shown(value: &Value) -> String {
     const MAXIMUM_CHARS: usize = 300;
     let text = value.to_string();

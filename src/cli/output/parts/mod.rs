@@ -1,4 +1,4 @@
-//! Stores rows in parts, so that a run can be resumed in whatever way it ended.
+//! Stores rows in parts, so that a run can be resumed even if it was killed.
 //!
 //! `OUTPUT.parts` holds a manifest of the run's settings, the parts, and a journal of the complete parts:
 //!
@@ -6,7 +6,7 @@
 //!    The end of a part depends only on the input, and a row does not depend on its neighbours. A part that is
 //!    written again is therefore byte-identical.
 //! 2. Before the first part counts, the manifest is written beside it, synced and renamed.
-//! 3. A synced line in the journal makes a part count. An incomplete last line is ignored.
+//! 3. A part counts once its line in the journal is synced. An incomplete last line is ignored.
 //! 4. At the end the parts are joined into `OUTPUT.part`, which is synced and renamed to `OUTPUT`. Then the parts
 //!    are removed, the manifest first.
 //!
@@ -36,12 +36,12 @@ const JOURNAL: &str = "journal.jsonl";
 const LOCK_FILE: &str = "lock";
 const UNFINISHED_PART: &str = "part.tmp";
 
-/// The number of rows that are written at once, unless [`BATCH_BYTES`] of input are reached before. Both are fixed,
-/// because a format's output may depend on how many rows it gets at once.
+/// The number of rows that are written at once, unless their input reaches [`BATCH_BYTES`] first. Both limits are
+/// fixed, because the bytes of a format may depend on how many rows it gets at once.
 const BATCH_ROWS: usize = 1024;
 const BATCH_BYTES: usize = 4 << 20;
 
-/// The settings of a run in its manifest. A resumed run must have the same ones.
+/// The settings of a run, as its manifest holds them. A resumed run must have the same settings.
 pub struct RunSettings<'a> {
     /// All settings except the digest of the model.
     pub known: Map<String, Value>,
@@ -81,7 +81,7 @@ struct OpenPart {
     writer: PartWriter,
     file: File,
     counts: RowCounts,
-    /// The size of the part's rows in the input, in bytes.
+    /// The total input size of the part's rows, in bytes.
     weight: usize,
     /// The rows of the part that are not written yet.
     waiting: Option<Block>,
@@ -153,7 +153,7 @@ impl Parts<'_> {
         counts
     }
 
-    /// The rows that a run with `--resume` will not embed again, and their directory.
+    /// The number of rows that a run with `--resume` will not embed again, and their directory.
     pub fn resumable(&self) -> Option<(u64, &Path)> {
         let rows = self.counts().rows;
         (rows > 0).then_some((rows, self.directory.as_path()))
@@ -228,7 +228,7 @@ impl Parts<'_> {
         Ok(())
     }
 
-    /// Completes the open part and gives it its name.
+    /// Completes the open part and renames its file.
     fn close_part(&mut self) -> Result<Option<JournalEntry>, WriteError> {
         let Some(mut open) = self.open.take() else { return Ok(None) };
         open.write_waiting(&self.layout)?;
@@ -295,7 +295,7 @@ impl Parts<'_> {
     /// Completes the last part and returns all parts.
     fn end_last_part(&mut self) -> Result<Vec<JournalEntry>, WriteError> {
         if self.complete.is_empty() {
-            // The only part is joined at once, so it needs no journal.
+            // If one part holds all rows, it becomes the output at once, so it needs no journal.
             if self.open.is_none() {
                 self.open = Some(self.open_part(0)?);
             }
@@ -307,7 +307,7 @@ impl Parts<'_> {
 }
 
 impl OpenPart {
-    /// Writes the rows that wait for a full batch.
+    /// Writes the rows that were waiting for a full batch.
     fn write_waiting(&mut self, layout: &Layout) -> Result<(), WriteError> {
         self.waiting_bytes = 0;
         let Some(block) = self.waiting.take() else { return Ok(()) };
@@ -315,7 +315,7 @@ impl OpenPart {
         self.counts.truncated += counted(&block.truncated, true) as u64;
         self.counts.failed += counted(&block.valid, false) as u64;
         self.counts.retried += block.retried as u64;
-        // `counts.rows` was updated when the rows were appended.
+        // `counts.rows` already includes these rows, because it was updated when they were appended.
         self.writer.write(&block, layout).map_err(|e| e.in_block(block.first))
     }
 }
