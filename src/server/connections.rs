@@ -1,5 +1,5 @@
-//! Accepts connections up to a maximum, times out slow ones, and lets them finish before the server
-//! ends.
+//! Accepts connections up to a maximum, and times out slow ones. When the server stops, open connections
+//! may finish.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,16 +20,16 @@ use crate::server::routes::{ApiError, App, router};
 const BUFFER_BYTES: usize = 64 << 10;
 /// Pause after an error of the listener, for example when the limit on open files is reached.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// While stopping, the server closes its connections after this long without a request.
+/// A stopping server closes its connections after this long without a request.
 const QUIET: Duration = Duration::from_millis(250);
-/// Time limit for telling a client that there are too many connections.
+/// Time limit for sending the refusal to a client beyond the maximum number of connections.
 const REFUSAL_TIMEOUT: Duration = Duration::from_millis(500);
-/// Maximum number of clients that are told so at the same time. Further connections are closed without an
+/// Maximum number of refusals that are sent at the same time. Further connections are closed without an
 /// answer.
 const MAX_REFUSALS: usize = 64;
 
-/// Accepts connections until `stop`, then finishes the requests in flight. Returns how many requests
-/// were still unanswered when `drain` ran out.
+/// Accepts connections until `stop` is set, then finishes the requests in flight. Returns how many requests
+/// were still unanswered when the time `drain` ran out.
 pub(crate) async fn serve(
     listener: TcpListener,
     app: App,
@@ -76,7 +76,7 @@ pub(crate) async fn serve(
     }
     app.stop();
     tracing::info!("stopping: finishing accepted requests");
-    // Connections in the system's backlog count as accepted.
+    // The system has already accepted the connections in its backlog, so the server serves them too.
     while let Ok(Ok((stream, _))) = tokio::time::timeout(Duration::ZERO, listener.accept()).await {
         accept(stream);
     }
@@ -86,7 +86,8 @@ pub(crate) async fn serve(
 
 /// Waits until the server is told to stop.
 pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // The sender exists as long as the server. If it was dropped, the server ends as well.
+    // The sender exists as long as the server. An error means that it was dropped, so the server ends as
+    // well.
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
@@ -96,7 +97,7 @@ fn connection(
     router: Router,
     app: &App,
 ) -> http1::Connection<TokioIo<TcpStream>, TowerToHyperService<Router>> {
-    // Without this, the system may hold back small responses to merge them.
+    // Otherwise the system may hold back small responses to merge them.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
@@ -121,7 +122,8 @@ async fn refuse(mut stream: TcpStream) {
         stream.write_all(head.as_bytes()).await?;
         stream.write_all(&body).await?;
         stream.shutdown().await?;
-        // Closing with unread data resets the connection, and the client would lose the response.
+        // Closing a connection with unread data resets it, and the client would lose the response. The data
+        // is read first.
         let mut rest = [0; 4096];
         while stream.read(&mut rest).await? > 0 {}
         Ok::<(), std::io::Error>(())
@@ -134,8 +136,8 @@ async fn refuse(mut stream: TcpStream) {
 /// Waits until no request is in flight and none has arrived for [`QUIET`], then closes the connections.
 /// Waits for at most the time `drain`. Returns the number of unanswered requests.
 ///
-/// While the server stops, responses carry `connection: close`. Busy clients then disconnect by themselves,
-/// and no connection is closed while a request is on its way.
+/// While the server stops, responses carry `connection: close`, so busy clients disconnect by themselves.
+/// No connection is therefore closed while a request is on its way.
 async fn drain(app: &App, graceful: GracefulShutdown) -> usize {
     let end = Instant::now() + app.options.drain;
     let mut quiet_since = Instant::now();
@@ -149,7 +151,8 @@ async fn drain(app: &App, graceful: GracefulShutdown) -> usize {
     }
     let abandoned = app.metrics.requests_in_flight();
     if abandoned == 0 {
-        // Idle connections close at once. A connection with an incomplete request head is not waited for.
+        // Idle connections close at once. Connections whose request head is incomplete are dropped after
+        // [`QUIET`].
         let _ = tokio::time::timeout(QUIET, graceful.shutdown()).await;
     }
     abandoned

@@ -1,7 +1,7 @@
 //! Counters, gauges and histograms in Prometheus' text format.
 //!
-//! Names begin with `vectile_`; times are in seconds. Some values are stored by queues and threads. They
-//! are passed in as [`ModelGauges`] when the metrics are requested.
+//! Names begin with `vectile_`; times are in seconds. Queues and threads store some values themselves.
+//! These values are passed in as [`ModelGauges`] when a client requests the metrics.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,13 +18,13 @@ use prometheus_client::registry::{Registry, Unit};
 /// A stage of a request in the server. Each stage is timed separately.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// From the end of the body until the budget has room and a tokenizing thread is free.
+    /// From the end of the request's body until the budget has room and a tokenizing thread is free.
     Admission,
     /// Tokenizing the request's texts.
     Tokenize,
     /// Waiting in the queue for the GPU.
     Queue,
-    /// From the batch with the first text until the row of the last text.
+    /// From the start of the batch with the first text until the row of the last text.
     Gpu,
     /// Serializing the response as JSON.
     Write,
@@ -67,7 +67,7 @@ pub(crate) struct ModelLabels {
 
 type Counts = Family<ModelLabels, Counter>;
 
-/// Values that the model itself stores, at the moment of the request for metrics.
+/// Values that a model stores itself, as they are when the metrics are requested.
 #[derive(Debug, Clone)]
 pub(crate) struct ModelGauges {
     /// Name of the model.
@@ -117,7 +117,7 @@ pub(crate) struct ModelMetrics {
 }
 
 fn seconds() -> Histogram {
-    // Bounds from 0.25 ms to 33 s.
+    // The bounds double from 0.25 ms to 33 s.
     Histogram::new((0..18).map(|power| 0.000_25 * f64::from(1 << power)))
 }
 
@@ -146,7 +146,7 @@ impl Metrics {
 
     pub fn model(self: &Arc<Self>, name: &str) -> ModelMetrics {
         let labels = ModelLabels { model: name.to_owned() };
-        // Creates the counters at 0, so that they are visible before the first event.
+        // Creates the counters with the value 0, so that clients see them before the first event.
         for counts in [&self.retried, &self.halved, &self.losses, &self.failures, &self.truncated] {
             drop(counts.get_or_create(&labels));
         }
@@ -172,7 +172,7 @@ impl Metrics {
         usize::try_from(self.in_flight.get()).unwrap_or(0)
     }
 
-    /// Number of requests received since the start.
+    /// Number of requests received since the server started.
     pub fn requests_seen(&self) -> u64 {
         self.seen.load(Ordering::SeqCst)
     }
@@ -277,7 +277,7 @@ impl Drop for Counted {
     }
 }
 
-/// Registers the values that models themselves store.
+/// Registers the values that the models store themselves.
 fn observe(r: &mut Registry, models: &[ModelGauges]) {
     let mut gauge = |name: &str, help: &str, value: &dyn Fn(&ModelGauges) -> f64| {
         let family = Family::<ModelLabels, Gauge<f64, AtomicU64>>::default();

@@ -21,16 +21,18 @@
 //! | module | contents |
 //! |---|---|
 //! | `metrics` | counters and histograms; imports no other module |
-//! | `queue` | the budget, fair batches and the loop of a model's thread; does not know HTTP or the kinds of model |
-//! | `models` | [`Served`] models, which turn the texts of a request into rows; does not know HTTP |
+//! | `queue` | the budget, fair batches and the loop of a model's thread; knows neither HTTP nor the kinds
+//! of model |
+//! | `models` | [`Served`] models, which turn the texts of a request into rows; knows no HTTP |
 //! | `page`, `openapi` | the pages `/` and `/docs`, and the OpenAPI document |
-//! | `routes` | HTTP: one file per API, bodies, errors, keys, logging; uses a model through its handle `models::ServedModel` only |
+//! | `routes` | HTTP: one file per API, bodies, errors, keys, logging; uses a model only through its handle
+//! `models::ServedModel` |
 //! | `connections` | accepts, bounds and drains connections |
 //!
 //! tokio's threads read and parse the body of a request. The request is then charged to the model's budget,
-//! or refused as a whole (429). A blocking thread tokenizes its texts, which then wait in the model's
+//! or refused as a whole (429). A blocking thread tokenizes the texts, which then wait in the model's
 //! queue. The model's own thread takes batches from the queue, with a fair share for each request, and
-//! keeps two batches on the GPU. Models are independent: each has its queue, its thread and its budget.
+//! keeps two batches on the GPU. Models are independent: each has its own queue, thread and budget.
 
 mod connections;
 mod metrics;
@@ -54,7 +56,7 @@ pub use options::ServerOptions;
 use routes::App;
 pub use served::Served;
 
-/// A server that listens but does not accept connections until [`Server::run`].
+/// A server that listens already, but accepts no connections until [`Server::run`].
 #[derive(Debug)]
 pub struct Server {
     options: ServerOptions,
@@ -82,7 +84,7 @@ pub struct Ended {
 }
 
 impl Server {
-    /// Starts listening. Clients that connect wait until [`Server::run`].
+    /// Starts listening. Clients may connect, but get no answer until [`Server::run`].
     ///
     /// # Errors
     /// [`Error::Option`] if the address is unavailable or an option is invalid.
@@ -94,7 +96,7 @@ impl Server {
             let problem = format!("cannot listen on {host}:{port}: {error}; choose another");
             Error::option("host and port", problem)
         };
-        // A host name may have several addresses; `TcpListener::bind` takes the first available one.
+        // A host name may have several addresses. `TcpListener::bind` takes the first available address.
         let addresses: Vec<SocketAddr> = at.to_socket_addrs().map_err(failed)?.collect();
         let listener = TcpListener::bind(&addresses[..]).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
@@ -112,8 +114,8 @@ impl Server {
         Stop(self.stop.clone())
     }
 
-    /// Serves the models that `load` returns, until the server is stopped. Calls `ready` with their names
-    /// once every model has passed its first pass. While models load, requests are answered with 503.
+    /// Serves the models that `load` returns, until the server is stopped. Calls `ready` with the models'
+    /// names once every model has passed its first pass. Requests are answered with 503 until then.
     ///
     /// # Errors
     /// The error of `load`; [`Error::Option`] if two models have the same name; [`Error::Internal`] if a
@@ -129,7 +131,8 @@ impl Server {
             .build()
             .map_err(|error| Error::Internal(format!("cannot start the HTTP runtime: {error}")))?;
         let ended = runtime.block_on(self.serve(load, ready));
-        // The shutdown does not wait for threads that still tokenize for disconnected clients.
+        // Threads may still be tokenizing for disconnected clients. The shutdown does not wait for these
+        // threads.
         runtime.shutdown_background();
         ended
     }
@@ -178,7 +181,7 @@ impl Server {
         })?;
         models.iter().for_each(|model| model.stop());
         if abandoned == 0 {
-            // The queues are empty, so the threads end at once.
+            // The queues are closed and empty, so the threads of the models end at once.
             let ended = tokio::task::spawn_blocking(|| {
                 workers.into_iter().for_each(|worker| {
                     let _ = worker.join();

@@ -15,8 +15,8 @@ fn tag(name: &str) -> Tag {
     TagBuilder::new().name(name).build()
 }
 
-/// Serializes the OpenAPI document: `routes` with the title, the groups, and, if `keyed`, the security
-/// scheme.
+/// Adds the title, the groups and, if `keyed`, the security scheme to `routes`. Returns the serialized
+/// OpenAPI document.
 pub(crate) fn document(mut routes: OpenApi, keyed: bool) -> Bytes {
     let description = "Embeddings, sparse embeddings, token vectors and reranking, through the APIs of \
                        OpenAI, text-embeddings-inference, Ollama, Cohere and Jina. Vectors are \

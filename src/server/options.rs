@@ -1,4 +1,4 @@
-//! Server options.
+//! [`ServerOptions`], the options of a server.
 
 use std::time::Duration;
 
@@ -14,9 +14,9 @@ pub struct ServerOptions {
     pub max_body_bytes: usize,
     /// Maximum number of texts or documents in a request.
     pub max_texts: usize,
-    /// Token budget of each model for requests that were accepted and not yet answered. `None` means twelve
-    /// batches. A request is charged at most a quarter of this budget, so that a request of any size can be
-    /// accepted. In each batch it gets no larger share than other requests.
+    /// Token budget of each model, for requests that were accepted and not yet answered. `None` means
+    /// twelve batches. A request is charged at most a quarter of this budget, so a request of any size can
+    /// be accepted. In each batch, a large request gets no larger share than other requests.
     pub max_queue_tokens: Option<usize>,
     /// Maximum number of open connections.
     pub max_connections: usize,
@@ -24,20 +24,21 @@ pub struct ServerOptions {
     pub header_timeout: Duration,
     /// Time limit for the body of a request.
     pub body_timeout: Duration,
-    /// How long a stopping server waits for accepted requests to finish.
+    /// How long a stopping server waits for accepted requests to be answered.
     pub drain: Duration,
     /// Origins whose pages may call the server; `*` allows every origin.
     pub cors_origins: Vec<String>,
-    /// API keys. If there are any, requests must carry one of them. Only requests for the pages, the
-    /// OpenAPI document and `/health` need no key.
+    /// API keys. If there are any, each request must carry one of them. Only the pages, the OpenAPI
+    /// document and `/health` need no key.
     pub api_keys: Vec<String>,
-    /// Accept token ids in place of texts. They must come from the model's own tokenizer.
+    /// Whether token ids are accepted in place of texts. The ids must come from the model's own tokenizer.
     pub accept_token_ids: bool,
-    /// Ignore unknown fields of requests in every API. The APIs of text-embeddings-inference and Ollama
-    /// always ignore them, as their own servers do; the other APIs refuse them.
+    /// Whether every API ignores unknown fields of requests. If not, only the APIs of
+    /// text-embeddings-inference and Ollama ignore them, as their own servers do. The other APIs refuse
+    /// them.
     pub ignore_unknown_fields: bool,
-    /// Replace unpaired surrogates (such as half an emoji) and invalid UTF-8 in requests by U+FFFD instead
-    /// of refusing them.
+    /// Whether unpaired surrogates (such as half an emoji) and invalid UTF-8 in requests are replaced by
+    /// U+FFFD. If not, such requests are refused.
     pub lossy: bool,
 }
 

@@ -1,4 +1,4 @@
-//! The models to serve, which the caller has loaded.
+//! [`Served`], a model that the caller has loaded for the server.
 
 use std::sync::Arc;
 

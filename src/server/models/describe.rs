@@ -12,12 +12,12 @@ use crate::server::metrics::{ModelGauges, Stage};
 use crate::server::served::LoadedModel;
 use crate::similarity::SimilarityFunction;
 
-/// Facts about a served model that do not change, and whether it is ready.
+/// Fixed facts about a served model, and whether the model is ready.
 #[derive(Debug, Clone)]
 pub(crate) struct ModelDescription {
     pub kind: ModelKind,
-    /// The number of values in a vector, of labels of a reranker, or of tokens in the vocabulary of a
-    /// sparse encoder.
+    /// The number of values in a vector. For a reranker it is the number of labels, and for a sparse
+    /// encoder the number of tokens in the vocabulary.
     pub dimension: usize,
     /// Maximum number of tokens of a text, or of a pair; `None` if the model names no limit.
     pub max_tokens: Option<usize>,
@@ -76,7 +76,7 @@ impl ServedModel {
         }
     }
 
-    /// The function that compares the vectors of a dense model.
+    /// The function that compares the vectors of a dense model. Other kinds have the default function.
     pub fn similarity_function(&self) -> SimilarityFunction {
         match &self.model {
             LoadedModel::Dense(embedder) => embedder.similarity_function(),
@@ -84,7 +84,7 @@ impl ServedModel {
         }
     }
 
-    /// The model's gauges and counters at this moment.
+    /// Returns the model's gauges and counters, as they are now.
     pub fn gauges(&self) -> ModelGauges {
         let depth = self.queue.depth();
         let count = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! Computes the vectors of a request: dense ones, sparse ones, or one for each token.
+//! Computes the vectors of a request: dense vectors, sparse vectors, or one vector for each token.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -51,7 +51,8 @@ impl ServedModel {
         let estimate = self.estimate(texts.iter().map(String::len));
         let encoder = encoder.clone();
         if encoder.looks_up(&options) {
-            // This model looks up the weights of queries in a table, so a query needs only the tokenizer.
+            // This model looks up the weights of queries in a table, so a query needs only the tokenizer
+            // and no GPU.
             let look_up = move || pollster::block_on(encoder.encode_with(&texts, &options));
             let SparseEmbeddings { vectors: rows, tokens, truncated, .. } =
                 self.tokenize(Instant::now(), look_up).await?;
@@ -64,8 +65,8 @@ impl ServedModel {
     }
 
     /// Returns one vector for each token of each text. A multi-vector encoder returns vectors for the
-    /// tokens that it keeps. A dense model returns the hidden states before pooling, special tokens
-    /// included.
+    /// tokens that it keeps. A dense model returns the hidden states before pooling, including those of
+    /// special tokens.
     ///
     /// Texts are documents for a multi-vector encoder, unless `options` name a task.
     pub async fn embed_tokens(
@@ -92,8 +93,8 @@ impl ServedModel {
         }
     }
 
-    /// The hidden states of a dense model for each token. These runs bypass the queue, whose rows are
-    /// pooled; they take turns with its batches.
+    /// Returns the hidden states of a dense model for each token. The queue returns pooled rows, so these
+    /// runs bypass it. They take turns with its batches.
     async fn hidden_states(
         &self,
         embedder: Arc<Embedder>,

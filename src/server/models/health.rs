@@ -1,8 +1,9 @@
-//! Readiness, measured by running the model.
+//! Measures whether a model is ready, by running the model.
 //!
-//! A model is ready once its kernels have passed their known-answer tests, and a text has given
-//! bit-identical rows alone and in a batch. A probe runs that text again, and must give a bit-identical
-//! row. If the device is lost, the model is not ready until a probe has passed on the newly opened device.
+//! A model is ready after its first pass. In that pass its kernels must pass their known-answer tests, and
+//! a text must give bit-identical rows alone and in a batch. A probe runs that text again and must give a
+//! bit-identical row. If the device is lost, the model is not ready until a probe has passed on the newly
+//! opened device.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,11 +12,11 @@ use std::time::Duration;
 use super::{Refusal, ServedModel};
 use crate::error::Error;
 
-/// If the latest row is younger than this, the device works and no probe is needed.
+/// If the latest row is younger than this, the device is known to work, and no probe is needed.
 const FRESH: Duration = Duration::from_millis(800);
-/// A readiness request waits this long for a probe.
+/// The time for which a readiness request waits for a probe.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(900);
-/// A run that returns no row for this long counts as stuck. The executor itself stops waiting after two
+/// A run counts as stuck if it returns no row for this long. The executor itself gives up after two
 /// minutes.
 const STUCK: Duration = Duration::from_secs(30);
 /// Time between two checks whether the device was lost.
@@ -25,7 +26,7 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// The text of every probe.
 const PROBE: &str = "The quick brown fox jumps over the lazy dog.";
-/// The batch of the first pass: the probe's text between texts of other lengths.
+/// The batch of the first pass. It has the probe's text between texts of other lengths.
 const PROBE_BATCH: [&str; 3] =
     ["a", PROBE, "Two texts of other lengths stand beside it in a batch."];
 
@@ -48,13 +49,14 @@ impl Health {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// True if the latest probe passed and nothing failed since.
+    /// True if the first pass has succeeded and no failure has been recorded since the latest probe.
     pub fn is_ready(&self) -> bool {
         let state = self.lock();
         state.known.is_some() && state.problem.is_none()
     }
 
-    /// Marks the model as not ready until a probe passes. The first problem is the one reported.
+    /// Marks the model as not ready until a probe passes. If several problems occur, the first one is
+    /// reported.
     pub fn fail(&self, problem: impl Into<String>) {
         self.lock().problem.get_or_insert_with(|| problem.into());
     }
@@ -69,8 +71,8 @@ impl Health {
 }
 
 impl ServedModel {
-    /// Runs the model for the first time: the known-answer tests of its kernels, then a text alone and in a
-    /// batch.
+    /// Runs the model for the first time: first the known-answer tests of its kernels, then a text alone
+    /// and in a batch.
     ///
     /// # Errors
     /// Errors of running the model; [`Error::Internal`] if a result is wrong.
@@ -121,10 +123,10 @@ impl ServedModel {
         Ok(())
     }
 
-    /// Whether the model is ready now. Runs a probe if no row is recent.
+    /// Checks whether the model is ready now. Runs a probe if no row is recent.
     ///
     /// # Errors
-    /// The reason why it is not ready.
+    /// The reason why the model is not ready.
     pub async fn check_ready(&self) -> Result<(), String> {
         self.look();
         if let Some(problem) = self.health.problem() {
@@ -146,12 +148,12 @@ impl ServedModel {
                 Err(problem)
             }
             Ok(Ok(())) => self.health.problem().map_or(Ok(()), Err),
-            // The probe may only be slow, so this does not mark the model as failed.
+            // The device may only be slow, so a late probe does not mark the model as failed.
             Err(_) => Err(format!("a pass takes longer than {} ms", PROBE_TIMEOUT.as_millis())),
         }
     }
 
-    /// Records losses of the device, even if it has been opened again since.
+    /// Records each loss of the device, even if the device has been opened again since then.
     fn look(&self) {
         let losses = self.model.runner().losses();
         let mut state = self.health.lock();
@@ -162,7 +164,8 @@ impl ServedModel {
         }
     }
 
-    /// Watches the device until the server ends, and probes a failed model until it is ready again.
+    /// Watches the device until the server ends. If the model has failed, this probes it until it is ready
+    /// again.
     pub async fn watch(&self) {
         loop {
             tokio::time::sleep(WATCH_INTERVAL).await;
@@ -180,14 +183,14 @@ impl ServedModel {
         }
     }
 
-    /// The numbers of the probe's row.
+    /// Returns the numbers in the row of the probe's text.
     async fn probe_row(&self) -> Result<Vec<f32>, Error> {
         let rows = self.numbers_of(&[PROBE]).await?;
         Ok(rows.into_iter().next().unwrap_or_default())
     }
 
-    /// The numbers of the rows of texts. Probes are not charged to the budget, so a full queue does not
-    /// refuse them.
+    /// Returns the numbers in the rows of texts. Probes are not charged to the budget, so a full queue does
+    /// not refuse them.
     async fn numbers_of(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, Error> {
         self.uncharged_rows(texts).await.map_err(|refusal| match refusal {
             Refusal::Failed(error) => error,
@@ -197,7 +200,7 @@ impl ServedModel {
         })
     }
 
-    /// Accepts no more requests; accepted ones are still answered.
+    /// Accepts no more requests. Requests that were already accepted are still answered.
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::SeqCst);
         self.queue.close();

@@ -1,4 +1,5 @@
-//! A loaded model of any kind, as the queue's thread uses it: it takes tokenized texts and returns rows.
+//! A loaded model of any kind, as the queue's thread uses it. The thread passes in tokenized texts and gets
+//! rows.
 
 use std::sync::Arc;
 
@@ -44,8 +45,8 @@ impl LoadedModel {
     }
 
     /// Returns the part of a text's output that its request needs. The output of a sparse encoder is as
-    /// wide as the vocabulary. The output of a multi-vector encoder has rows for tokens that are left out.
-    /// Both are therefore reduced here, before they are copied.
+    /// wide as the vocabulary. The output of a multi-vector encoder includes rows of tokens that the model
+    /// leaves out. Both outputs are therefore reduced before they are copied.
     pub(super) fn keep(&self, text: &QueuedText, row: &[f32]) -> Result<Row, Error> {
         Ok(match self {
             LoadedModel::Dense(_) | LoadedModel::Reranker(_) => Row::Values(row.to_vec()),
@@ -81,7 +82,7 @@ impl Row {
         }
     }
 
-    /// Returns all numbers of the row, with which two runs of the same text are compared.
+    /// Returns all numbers of the row. Health checks compare them between two runs of the same text.
     pub fn into_numbers(self) -> Vec<f32> {
         match self {
             Row::Values(values) => values,

@@ -31,7 +31,7 @@ use loaded::{QueuedText, Row};
 pub(crate) use requests::{Refusal, RequestRows, Texts};
 pub(crate) use score::{ScoreScale, ScoredInput};
 
-/// Number of batches that may wait if the options set no limit.
+/// Number of batches that may wait, unless the options set a limit.
 const DEFAULT_QUEUED_BATCHES: usize = 12;
 
 /// A served model: the handle through which routes use it.
@@ -44,7 +44,7 @@ pub(crate) struct ServedModel {
     progress: Progress,
     health: Health,
     metrics: ModelMetrics,
-    /// Limits how many threads tokenize at once for all models together.
+    /// Limits how many threads tokenize at the same time, over all models together.
     tokenizers: Arc<Semaphore>,
     stopped: AtomicBool,
 }

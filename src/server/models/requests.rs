@@ -1,4 +1,4 @@
-//! Takes a request through a model: budget, tokenizer, queue, rows.
+//! Takes a request through a model: the budget, the tokenizer, the queue and the rows.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,7 +17,7 @@ use crate::tokenize::Piece;
 /// Why a request has no rows.
 #[derive(Debug)]
 pub(crate) enum Refusal {
-    /// The budget has too little left.
+    /// The budget has too little left for the request.
     Full { full: Full, retry_after: Duration },
     /// The server is shutting down.
     Stopped,
@@ -74,14 +74,15 @@ impl Texts {
 pub(super) type Tokenized = Result<Vec<QueuedText>, Error>;
 
 impl ServedModel {
-    /// Estimates the tokens of texts before they are tokenized, from their lengths in bytes. It assumes
-    /// four bytes per token and two special tokens. No text counts as more than the model's limit.
+    /// Estimates the number of tokens in texts from their lengths in bytes, before the texts are tokenized.
+    /// It assumes four bytes per token and two special tokens per text. No text counts as more than the
+    /// model's limit.
     pub(super) fn estimate(&self, bytes: impl IntoIterator<Item = usize>) -> usize {
         let limit = self.model.runner().max_seq_length().unwrap_or(usize::MAX);
         bytes.into_iter().map(|bytes| (bytes / 4 + 2).min(limit)).sum()
     }
 
-    /// Returns the tokens of each text, with the joined prompt and text that they come from.
+    /// Returns the tokens of each text, with the joined prompt and text from which they come.
     pub async fn tokens(
         &self,
         texts: Vec<String>,
@@ -96,7 +97,7 @@ impl ServedModel {
         .await
     }
 
-    /// Returns the texts for which token ids stand.
+    /// Decodes token ids and returns their texts.
     pub async fn decode(
         &self,
         ids: Vec<Vec<u32>>,
@@ -112,8 +113,8 @@ impl ServedModel {
         .await
     }
 
-    /// Cuts texts to a maximum number of tokens, special tokens not counted, at the end at which the
-    /// model's tokenizer cuts. With [`OnTooLong::Error`] it refuses longer texts instead.
+    /// Cuts texts to a maximum number of tokens, at the end at which the model's tokenizer cuts. Special
+    /// tokens do not count. With [`OnTooLong::Error`] it refuses longer texts instead.
     pub async fn limit_tokens(
         &self,
         texts: Vec<String>,
@@ -123,7 +124,7 @@ impl ServedModel {
         let model = self.model.clone();
         self.tokenize(Instant::now(), move || {
             let runs = model.runner();
-            // Prompts are not part of the texts.
+            // The limit concerns the texts alone, so no prompt is put before them.
             let options = EmbedOptions { prompt: Some(String::new()), ..EmbedOptions::default() };
             let limit = |(index, mut text): (usize, String)| {
                 let (_, pieces) = runs.token_pieces(&text, &options, false)?;
@@ -151,13 +152,14 @@ impl ServedModel {
         .await
     }
 
-    /// Makes the refusal of a request that this kind of model cannot serve.
+    /// Makes the refusal of a request that a model of this kind cannot serve.
     pub(super) fn wrong_kind(&self, needed: &str) -> Refusal {
         let problem = format!("`{}` is of kind {}, and {needed}", self.name, self.kind().name());
         Refusal::Failed(Error::option("model", problem))
     }
 
-    /// Returns the numbers in the rows of texts, for any kind of model. They are not charged to the budget.
+    /// Returns the numbers in the rows of texts, for any kind of model. The texts are not charged to the
+    /// budget.
     pub(super) async fn uncharged_rows(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, Refusal> {
         let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
         let model = self.model.clone();
@@ -197,7 +199,8 @@ impl ServedModel {
         let started = Instant::now();
         let tokenized = tokio::task::spawn_blocking(move || {
             let tokenized = tokenize();
-            // The thread holds the permit, because the request may be dropped before the thread ends.
+            // The thread, and not the request, holds the permit. The request may be dropped before the
+            // thread ends.
             drop(permit);
             tokenized
         });
@@ -224,8 +227,8 @@ impl ServedModel {
         Ok(RequestRows { rows, tokens, truncated })
     }
 
-    /// Admits a request and tokenizes its texts. The request is first charged by the estimate, and then by
-    /// its true number of tokens.
+    /// Admits a request and tokenizes its texts. The request is charged by the estimate first, and by its
+    /// true number of tokens after tokenizing.
     pub(super) async fn admit(
         &self,
         estimate: Option<usize>,
@@ -266,7 +269,7 @@ pub(super) struct Admitted {
     pub charge: Option<Charge>,
 }
 
-/// Returns the texts as the tokenizer takes them.
+/// Borrows the texts as string slices for the tokenizer.
 pub(super) fn strs(texts: &[String]) -> Vec<&str> {
     texts.iter().map(String::as_str).collect()
 }

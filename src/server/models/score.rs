@@ -14,12 +14,12 @@ use crate::server::served::LoadedModel;
 /// The scale of a reranker's scores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ScoreScale {
-    /// Scores after the model's own activation function, as sentence-transformers' `predict` returns them.
+    /// Scores from the model's own activation function, as sentence-transformers' `predict` returns them.
     Model,
     /// Logits, to which no activation function is applied.
     Raw,
-    /// Probabilities, whatever the model's activation is, as in text-embeddings-inference: the sigmoid of a
-    /// single label, or the softmax over several labels.
+    /// Probabilities, as in text-embeddings-inference: the sigmoid of a single label, or the softmax over
+    /// several labels. The model's own activation function is not used.
     Probability,
 }
 
@@ -52,8 +52,8 @@ fn probabilities(logits: &[f32]) -> Vec<f32> {
 }
 
 impl ServedModel {
-    /// Returns the score of each document for a query. A reranker's scores have the given scale. The scores
-    /// of a multi-vector encoder are similarities (MaxSim), which have only one scale.
+    /// Returns the score of each document for a query. A reranker's scores have the given scale. A
+    /// multi-vector encoder ignores the scale, because its scores are similarities (MaxSim).
     pub async fn rerank(
         &self,
         query: String,

@@ -1,5 +1,5 @@
-//! The server's two pages. On `/` users compare and search their own texts. `/docs` describes the API and
-//! can send requests. The files of both pages are part of the program, and their content security policy
+//! The server's two pages. On `/`, users compare and search their own texts. `/docs` describes the API and
+//! can send requests. The files of both pages are built into the program. Their content security policy
 //! allows requests to this server only.
 
 use axum::Router;
@@ -33,7 +33,7 @@ const FILES: [(&str, &str, &str); 12] = [
     ("/assets/icon.svg", SVG, include_str!("icon.svg")),
 ];
 
-/// Routes of `GET /`, `GET /docs` and their assets.
+/// The routes `GET /` and `GET /docs`, and the routes of their assets.
 pub(crate) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     FILES.into_iter().fold(Router::new(), |router, (path, kind, content)| {
         router.route(path, get(move || async move { (headers(kind), content) }))
@@ -86,7 +86,7 @@ mod tests {
     fn no_file_names_another_host_or_has_inline_script_or_style() {
         let never =
             ["http:", "https:", "\"//", "url(", " style=\"", " onclick", "innerHTML", "eval("];
-        // SVG files contain the URL of their namespace.
+        // SVG files are left out, because they contain the URL of their namespace.
         for (path, _, content) in FILES.into_iter().filter(|file| file.1 != SVG) {
             for word in never {
                 assert!(!content.contains(word), "{path} has {word}");

@@ -1,4 +1,4 @@
-//! Admission of requests by a bounded budget. A request is charged its whole price or is refused.
+//! Admits requests up to a budget. A request is either charged its whole price or refused.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,8 +28,8 @@ pub(crate) struct Charge {
 }
 
 /// The charge for a request of `size`, which is at most a quarter of the budget. A request of any size can
-/// thus be accepted and leaves room for others. Batches are shared fairly, so other requests do not wait
-/// until all of it has run.
+/// thus be accepted, and leaves room for others. Other requests do not wait until a large request has run,
+/// because batches are shared fairly.
 fn price(size: usize, limit: usize) -> usize {
     size.min(limit.div_ceil(4))
 }
@@ -59,7 +59,8 @@ impl Budget {
 }
 
 impl Charge {
-    /// Changes the request's size. If the budget has too little left, the charge stays the same.
+    /// Changes the size of the charged request. If the budget has too little left, this fails and the
+    /// charge stays the same.
     pub fn adjust(&mut self, size: usize) -> Result<(), Full> {
         let Budget { limit, used } = &*self.budget;
         let (limit, old, new) = (*limit, self.amount, price(size, *limit));
@@ -83,9 +84,9 @@ impl Drop for Charge {
     }
 }
 
-/// How long a refused client should wait, if `used` tokens are waiting and `rate` tokens are processed per
-/// second. It is the time until half of the waiting tokens are done, clamped to 50 ms–60 s. It is one
-/// second if the rate is unknown.
+/// Returns how long a refused client should wait. `used` tokens are waiting, and `rate` tokens are
+/// processed per second. The result is the time until half of the waiting tokens are done, clamped to 50
+/// ms–60 s. If the rate is unknown, it is one second.
 pub(crate) fn retry_after(used: usize, rate: Option<f64>) -> Duration {
     let (minimum, maximum) = (Duration::from_millis(50), Duration::from_secs(60));
     match rate {

@@ -1,9 +1,9 @@
-//! The queue of a model. It holds the requests of all clients that wait for the GPU.
+//! The queue of a model, which holds the requests that wait for the GPU.
 //!
-//! A request is a list of tokenized texts; the queue knows only how many tokens each has. [`Queue::take`]
-//! returns the texts of the next batch, of which every request gets a fair share. Each text comes with a
-//! [`Ticket`], which returns the text's row to its request. Requests whose client has disconnected are
-//! skipped. A [`Budget`] bounds the queue: requests are charged to it before they are queued.
+//! A request is a list of tokenized texts, of which the queue knows only the token counts. [`Queue::take`]
+//! returns the texts of the next batch, in which every request gets a fair share. Each text comes with a
+//! [`Ticket`], which returns the text's row to its request. Requests of disconnected clients are skipped. A
+//! [`Budget`] limits the queue, because requests are charged to it before they are queued.
 
 mod admission;
 mod plan;
@@ -40,7 +40,8 @@ struct State<T, R> {
 struct Waiting<T, R> {
     /// The remaining texts, in order.
     texts: std::vec::IntoIter<T>,
-    /// Token counts of all texts. The slice `lengths[taken..]` belongs to the remaining texts.
+    /// Token counts of all texts of the request. The slice `lengths[taken..]` belongs to the remaining
+    /// texts.
     lengths: Vec<usize>,
     taken: usize,
     request: Arc<Request<R>>,
@@ -58,7 +59,7 @@ struct Collected<R> {
     rows: Vec<Option<Result<R, Error>>>,
     left: usize,
     first_taken: Option<Instant>,
-    /// The charge, which goes back to the budget when the answer is sent.
+    /// The charge, which is returned to the budget when the answer is sent.
     charge: Option<Charge>,
     answer: Option<oneshot::Sender<Answer<R>>>,
 }
@@ -68,14 +69,14 @@ struct Collected<R> {
 pub(crate) struct Answer<R> {
     /// The row or the error of each text, in the order of the texts.
     pub rows: Vec<Result<R, Error>>,
-    /// Time from arrival until the first text was taken.
+    /// Time from the request's arrival until its first text was taken.
     pub queued: Duration,
-    /// Time from the first text being taken until the last row.
+    /// Time from taking the first text until the last row arrived.
     pub ran: Duration,
 }
 
-/// Returns the row of one text to its request. If a ticket is dropped without a row, the request fails,
-/// because the channel of its answer closes.
+/// Returns the row of one text to its request. If a ticket is dropped without a row, its request fails,
+/// because the channel of the request's answer closes.
 #[derive(Debug)]
 pub(crate) struct Ticket<R> {
     request: Arc<Request<R>>,
@@ -102,8 +103,8 @@ impl<T, R> Queue<T, R> {
         Queue { batch_tokens, state: Mutex::new(state), arrived: Condvar::new() }
     }
 
-    /// Queues a request, given by its texts and their token counts. The answer arrives when every text has
-    /// its row. Dropping the receiver removes the request from the queue.
+    /// Queues a request, which is given by its texts and their token counts. The answer arrives when every
+    /// text has its row. If the receiver is dropped, the request is removed from the queue.
     pub fn submit(
         &self,
         texts: Vec<T>,
@@ -112,7 +113,7 @@ impl<T, R> Queue<T, R> {
     ) -> oneshot::Receiver<Answer<R>> {
         let (answer, receiver) = oneshot::channel();
         if texts.is_empty() {
-            // Sending fails only if the receiver was dropped; then no answer is needed.
+            // Sending fails only if the receiver was dropped. Nobody then needs the answer.
             let _ = answer.send(Answer {
                 rows: Vec::new(),
                 queued: Duration::ZERO,
@@ -136,8 +137,8 @@ impl<T, R> Queue<T, R> {
         receiver
     }
 
-    /// Takes the texts of the next batch with their tickets: at most `batch_tokens` tokens, or a single
-    /// longer text. The result is empty if no text is waiting.
+    /// Takes the texts of the next batch, with their tickets. A batch has at most `batch_tokens` tokens, or
+    /// is a single longer text. The result is empty if no text is waiting.
     pub fn take(&self) -> Vec<(T, Ticket<R>)> {
         let mut state = lock(&self.state);
         state.drop_abandoned();
@@ -146,7 +147,7 @@ impl<T, R> Queue<T, R> {
         let shares = plan::share(&left, self.batch_tokens);
         let now = Instant::now();
         let mut batch = Vec::with_capacity(shares.iter().sum());
-        // Requests without a text in this batch are first in the next one.
+        // Requests that have no text in this batch are served first in the next batch.
         let (mut first, mut then) = (VecDeque::new(), VecDeque::new());
         for (mut waiting, share) in std::mem::take(&mut state.waiting).into_iter().zip(shares) {
             if share > 0 {
@@ -185,7 +186,7 @@ impl<T, R> Queue<T, R> {
         }
     }
 
-    /// Closes the queue. It accepts no more requests, but still serves those that wait.
+    /// Closes the queue. It accepts no more requests, but still serves the waiting ones.
     pub fn close(&self) {
         lock(&self.state).closed = true;
         self.arrived.notify_all();
@@ -224,7 +225,7 @@ impl<T, R> State<T, R> {
 }
 
 impl<R> Ticket<R> {
-    /// Gives the row of the text, or its error, to the request.
+    /// Gives the text's row, or its error, to the request.
     pub fn answer(self, row: Result<R, Error>) {
         let mut collected = lock(&self.request.collected);
         if collected.rows[self.index].replace(row).is_none() {
@@ -234,8 +235,8 @@ impl<R> Ticket<R> {
             return;
         }
         let rows: Option<Vec<_>> = std::mem::take(&mut collected.rows).into_iter().collect();
-        // The charge is returned before the answer is sent, because the client may send its next request at
-        // once.
+        // The charge is returned before the answer is sent. The client may send its next request as soon as
+        // it has the answer.
         collected.charge = None;
         let taken = collected.first_taken.unwrap_or(self.request.arrived);
         if let (Some(rows), Some(answer)) = (rows, collected.answer.take()) {
@@ -246,8 +247,8 @@ impl<R> Ticket<R> {
     }
 }
 
-/// Locks the mutex even if it is poisoned. The state is consistent after every statement, so a panic in
-/// another thread leaves it valid.
+/// Locks the mutex even if it is poisoned. Every statement leaves the state valid, so a panic in another
+/// thread does no harm.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,5 +1,5 @@
-//! Chooses the texts of the next batch, so that each request gets a fair share of its tokens. The choice is
-//! a pure function.
+//! Chooses the texts of the next batch, so that each request gets a fair share of the batch's tokens. The
+//! choice is a pure function.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -7,10 +7,10 @@ use std::collections::BinaryHeap;
 /// Returns, for each request in queue order, how many of its next texts go into a batch of `budget`
 /// tokens. `waiting` holds the token counts of each request's remaining texts.
 ///
-/// The next text comes from the request with the fewest tokens in this batch so far; ties go to the earlier
-/// request. A request of one text is thus in the next batch, however many texts other requests have. A
-/// request whose next text does not fit gets no more texts into this batch. The first request always gets a
-/// text into the batch. A text longer than the budget runs alone.
+/// The next text comes from the request with the fewest tokens in this batch so far. If two requests tie,
+/// the earlier one is chosen. A request of one text is thus in the next batch, however many texts other
+/// requests have. A request whose next text does not fit gets no more texts into this batch. The first
+/// request always gets a text into the batch. A text longer than the budget runs alone.
 pub(crate) fn share(waiting: &[&[usize]], budget: usize) -> Vec<usize> {
     let mut taken = vec![0; waiting.len()];
     let mut turns: BinaryHeap<Reverse<(usize, usize)>> = waiting
@@ -62,7 +62,7 @@ mod tests {
         assert_eq!(share(&[], 100), Vec::<usize>::new());
     }
 
-    /// Texts of static models may have no tokens. The function must still end.
+    /// The texts of static models may have no tokens. The function must end even then.
     #[test]
     fn texts_without_tokens_all_fit() {
         assert_eq!(share(&[&[0, 0, 0], &[100]], 100), [3, 1]);
@@ -86,11 +86,11 @@ mod tests {
                 prop_assert!(taken[first] > 0);
             }
             for (request, texts) in waiting.iter().enumerate() {
-                // The first text that was not taken does not fit into the rest of the batch.
+                // If a request has texts left, its next text did not fit into the rest of the batch.
                 if let Some(next) = texts.get(taken[request]) {
                     prop_assert!(used + next > budget);
-                    // Without its last text, every other request's share exceeds this request's share by at
-                    // most 600 tokens: one text and the rest of the batch.
+                    // No other request got much more. Without its last text, its share exceeds this
+                    // request's share by at most 600 tokens, which are one text and the rest of the batch.
                     for other in 0..taken.len() {
                         if let Some(last) = taken[other].checked_sub(1) {
                             let before = share_of(other) - waiting[other][last];

@@ -1,4 +1,4 @@
-//! Tests the queue and its thread. A text is a number here, and its row is twice that number.
+//! Tests the queue and its thread. Here a text is a number, and its row is twice that number.
 
 use std::sync::Arc;
 

@@ -23,8 +23,8 @@ pub(crate) struct Progress {
 
 #[derive(Debug)]
 struct State {
-    /// The start of the run or the time of its latest row, whichever is later. `None` while the thread
-    /// waits for work.
+    /// The later of two times: the start of the run, and its latest row. `None` while the thread waits for
+    /// work.
     running: Option<Instant>,
     /// Time of the latest row.
     last_row: Option<Instant>,
@@ -40,8 +40,8 @@ struct RateWindow {
     since: Instant,
 }
 
-/// Maximum number of batches in a run. The retries and halved batches of a run are reported only when it
-/// ends.
+/// Maximum number of batches in a run. Retries and halved batches are reported only at the end of a run, so
+/// runs must end.
 const MAX_BATCHES: usize = 32;
 
 /// Minimum time between updates of the rate.
@@ -59,7 +59,7 @@ impl Progress {
         }
     }
 
-    /// How long the thread has been running without returning a row; `None` while it waits for work.
+    /// How long the running thread has returned no row; `None` while it waits for work.
     pub fn without_row(&self) -> Option<Duration> {
         lock(&self.state).running.map(|since| since.elapsed())
     }
@@ -98,7 +98,7 @@ impl Progress {
         let now = Instant::now();
         let mut state = lock(&self.state);
         state.running = None;
-        // A short run gives a poor estimate, so it is used only if there is no other.
+        // A short run gives a poor estimate of the rate, so it is used only if there is no other estimate.
         if state.rate.is_none() && state.window.tokens > 0 {
             state.update_rate(now);
         }
@@ -116,10 +116,10 @@ impl State {
 
 /// Runs queued texts until the queue is closed and empty.
 ///
-/// `drive` calls its first argument for batches until it gets an empty one. It calls its second argument
-/// for each row, in order. If `drive` fails with [`Error::OutOfMemory`], the text whose row was due next
-/// fails, and the others are run again. With any other error, every text that was taken and not answered
-/// fails.
+/// `drive` calls its first argument to get batches, until it gets an empty batch. It calls its second
+/// argument for each row, in order. If `drive` fails with [`Error::OutOfMemory`], the text whose row was
+/// due next fails, and the others run again. After any other error, every text that was taken and not
+/// answered fails.
 pub(crate) fn work<T, R>(
     queue: &Queue<Arc<T>, R>,
     progress: &Progress,
@@ -132,7 +132,7 @@ pub(crate) fn work<T, R>(
     while !lock(&taken).is_empty() || queue.wait() {
         let started = Instant::now();
         progress.start();
-        // Texts that an earlier run left unanswered come first.
+        // The first batch has the texts that an earlier run left unanswered.
         let mut left = Some(lock(&taken).iter().map(|(text, _)| text.clone()).collect::<Vec<_>>());
         let mut batches = 0;
         let mut more = || {
@@ -158,7 +158,8 @@ pub(crate) fn work<T, R>(
                 ticket.answer(row);
             }
         };
-        // `taken` is consistent between any two statements, and `drive` checks what the GPU returns.
+        // Catching a panic is safe: every statement leaves `taken` consistent, and `drive` checks the rows
+        // from the GPU.
         let result = catch_unwind(AssertUnwindSafe(|| drive(&mut more, &mut take)));
         let result = result.unwrap_or_else(|panic| Err(Error::Internal(panic_message(&*panic))));
         progress.stop(started.elapsed());
@@ -177,13 +178,13 @@ pub(crate) fn work<T, R>(
                 failed.into_iter().for_each(|(_, ticket)| ticket.answer(Err(error.clone())));
             }
         }
-        // No text is left: a successful run has answered all of them, and after a failed run they failed
-        // above.
+        // No text should be left. A successful run has answered all texts, and after a failed run they have
+        // failed above.
         lock(&taken).clear();
     }
 }
 
-/// Makes an error message that contains the message of a panic.
+/// Makes an error message that quotes the message of a panic.
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let message = panic
         .downcast_ref::<String>()

@@ -1,4 +1,4 @@
-//! JSON responses.
+//! Makes the JSON responses of all routes.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,7 +16,8 @@ use crate::server::models::ServedModel;
 /// Responses with at least this many numbers are serialized on a blocking thread.
 const MANY: usize = 16 * 1024;
 
-/// The header with the number of truncated texts, for APIs whose response bodies have no field for it.
+/// The header with the number of truncated texts, for APIs whose response body has no field for this
+/// number.
 const TRUNCATED: HeaderName = HeaderName::from_static("x-truncated-texts");
 
 fn written<T: Serialize>(answer: &T) -> Result<Response, ApiError> {

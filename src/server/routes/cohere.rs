@@ -234,7 +234,7 @@ pub(crate) async fn embed(
     Ok(truncated_header(json(&model, values, answer).await?, cut))
 }
 
-/// The texts of inputs, whose parts are joined by newlines.
+/// Returns the texts of inputs. The parts of an input are joined by newlines.
 fn texts_of(inputs: Vec<CohereInput>) -> Result<Vec<String>, ApiError> {
     let text = |(i, input): (usize, CohereInput)| {
         let part =
@@ -252,7 +252,7 @@ fn texts_of(inputs: Vec<CohereInput>) -> Result<Vec<String>, ApiError> {
     inputs.into_iter().enumerate().map(text).collect()
 }
 
-/// The prompt that `input_type` selects.
+/// Returns the options with the prompt that `input_type` selects.
 fn prompt_options(
     input_type: Option<&str>,
     described: &ModelDescription,
@@ -329,8 +329,8 @@ impl EmbeddingsByType {
     }
 }
 
-/// A vector as integers from -127 to 127, scaled by its own largest absolute value. A scale from many
-/// vectors is not used, because a vector must not depend on the other texts of its request.
+/// Returns a vector as integers from -127 to 127, scaled by its own largest absolute value. A common scale
+/// for many vectors is not used, because a vector must not depend on the other texts of its request.
 fn to_int8(row: &[f32]) -> Vec<i8> {
     let largest = row.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
     let scale = if largest > 0.0 { 127.0 / f64::from(largest) } else { 0.0 };
@@ -344,7 +344,8 @@ fn to_bits(row: &[f32]) -> (Vec<u8>, Vec<i8>) {
             let signed = bytes.iter().map(|byte| (byte ^ 0x80) as i8).collect();
             (bytes, signed)
         }
-        // `quantize` fails only for rows without values, and returns bytes for this precision.
+        // This arm is never reached: `quantize` fails only for rows without values, and returns bytes for
+        // this precision.
         _ => (Vec::new(), Vec::new()),
     }
 }

@@ -47,7 +47,7 @@ pub(crate) struct ApiError {
     retry_after: Option<Duration>,
 }
 
-/// The conventions of an API for invalid requests.
+/// The conventions that an API has for invalid requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dialect {
     OpenAi,
@@ -58,7 +58,7 @@ pub(crate) enum Dialect {
 }
 
 impl Dialect {
-    /// The status for well-formed JSON that is an invalid request.
+    /// The status for a request that is well-formed JSON but invalid.
     fn status(self) -> StatusCode {
         match self {
             Dialect::OpenAi | Dialect::Ollama | Dialect::Cohere => StatusCode::BAD_REQUEST,
@@ -66,29 +66,29 @@ impl Dialect {
         }
     }
 
-    /// Whether the API's own server ignores unknown fields: TEI's and Ollama's JSON parsers do.
+    /// Whether the API's own server ignores unknown fields, as the JSON parsers of TEI and Ollama do.
     pub fn ignores_unknown_fields(self) -> bool {
         matches!(self, Dialect::Tei | Dialect::Ollama)
     }
 
-    /// Whether the API's own server reads JSON whatever the content type is, as Ollama's server does.
-    /// Ollama's documentation uses curl without a header, so that curl sends
+    /// Whether the API's own server reads JSON whatever the content type is, as Ollama's server does. The
+    /// curl examples in Ollama's documentation set no header, so curl sends
     /// `application/x-www-form-urlencoded`.
     pub fn takes_any_content_type(self) -> bool {
         self == Dialect::Ollama
     }
 
-    /// The error for an invalid request.
+    /// Makes the error for an invalid request.
     pub fn wrong(self, message: impl Into<String>) -> ApiError {
         ApiError::new(self.status(), "invalid_value", message)
     }
 
-    /// The error for an invalid field.
+    /// Makes the error for an invalid field.
     pub fn invalid(self, param: impl Into<String>, message: impl Into<String>) -> ApiError {
         self.wrong(message).param(param)
     }
 
-    /// The response for an error of the library.
+    /// Makes the response for an error of the library.
     pub fn refused(self, error: &Error) -> ApiError {
         let message = error.to_string();
         match error {
@@ -97,7 +97,8 @@ impl Dialect {
                 ApiError::new(self.status(), "context_length_exceeded", message)
                     .param(format!("input[{text}]"))
             }
-            // The same text would fail again, so this is a client error, which clients do not retry.
+            // The same text would fail again. The error is therefore a client error, which clients do not
+            // retry.
             Error::NonFinite { text, .. } => {
                 ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "non_finite", message)
                     .param(format!("input[{text}]"))
@@ -114,7 +115,7 @@ impl Dialect {
         }
     }
 
-    /// Makes the response for a request that gets no rows.
+    /// Makes the response for a request that was refused or failed.
     pub fn error(self, refusal: Refusal) -> ApiError {
         match refusal {
             Refusal::Failed(error) => self.refused(&error),
@@ -155,7 +156,8 @@ impl ApiError {
         self
     }
 
-    /// Replaces the library's name of an option or list of texts by the name of the request's field.
+    /// Replaces the name that the library has for an option or list of texts by the name of the request's
+    /// field.
     pub fn renamed(mut self, ours: &str, theirs: &str) -> Self {
         match self.object.param.as_deref().and_then(|param| param.strip_prefix(ours)) {
             Some("") => {
@@ -175,7 +177,7 @@ impl ApiError {
         self
     }
 
-    /// A temporary failure (503): a retry may succeed.
+    /// Makes the response for a temporary failure (503), after which a retry may succeed.
     pub fn unavailable(code: &'static str, message: impl Into<String>) -> Self {
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, code, message)
             .retry_after(Duration::from_secs(1))
@@ -195,7 +197,7 @@ impl ApiError {
         self.object.code.unwrap_or_default()
     }
 
-    /// The response body as JSON.
+    /// Returns the response body as JSON.
     pub fn json(self) -> Vec<u8> {
         // The body holds only strings, so serialization cannot fail.
         serde_json::to_vec(&ErrorBody { error: self.object }).unwrap_or_default()

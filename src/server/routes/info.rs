@@ -105,12 +105,12 @@ fn model_info(model: &ServedModel) -> ModelInfo {
     }
 }
 
-/// The model's type as text-embeddings-inference writes it.
+/// Returns the model's type, as text-embeddings-inference writes it.
 fn model_type(described: &ModelDescription) -> serde_json::Value {
     let pooling = match described.kind {
         ModelKind::Dense => described.pooling.as_str(),
         ModelKind::Sparse => "splade",
-        // text-embeddings-inference and similar servers have no name for a model that does not pool.
+        // This kind of model does not pool, and text-embeddings-inference has no word for that.
         ModelKind::MultiVector => "none",
         ModelKind::Reranker => {
             let labels = described.labels.iter().enumerate();

@@ -1,4 +1,4 @@
-//! The `input` of requests: a text, a list of texts, or token ids in their place.
+//! The field `input` of requests: a text, a list of texts, or token ids instead of texts.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,8 +13,8 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::server::models::Texts;
 
-/// Maximum number of items read from a list. It bounds the memory before `max_texts` is checked, since an
-/// empty text takes only three bytes of the body.
+/// Maximum number of items that are read from a list. An empty text takes only three bytes of the body, so
+/// this limits the memory until `max_texts` is checked.
 const MOST_ITEMS: usize = 1 << 20;
 
 /// A text, a list of texts, the token ids of one text, or the token ids of several texts.
@@ -78,7 +78,7 @@ impl<'de> Visitor<'de> for InputVisitor {
     }
 }
 
-/// Reads the rest of a list whose items must be of the same kind as the first.
+/// Reads the rest of a list, whose items must all be of the first item's kind.
 fn rest<'de, A: SeqAccess<'de>, T>(
     mut list: A,
     first: T,

@@ -1,7 +1,7 @@
-//! HTTP routes: one file per API, and what they share (bodies, errors, keys, logging).
+//! HTTP routes: one file per API, and the parts that the APIs share (bodies, errors, keys, logging).
 //!
-//! Routes use a model only through its handle [`ServedModel`] and select it by name and [`ModelKind`];
-//! weights, tokenizers, queues and GPUs are behind the handle.
+//! Routes select a model by name and [`ModelKind`], and use it only through its handle [`ServedModel`]. The
+//! handle hides weights, tokenizers, queues and GPUs.
 
 mod answer;
 mod body;
@@ -94,7 +94,7 @@ impl App {
 impl Shared {
     /// Makes the models available to requests, after every model has passed its first pass.
     pub fn set_models(&self, models: Vec<Arc<ServedModel>>) {
-        // This is called once, so the value is never set already.
+        // This function is called once, so the value is never set before.
         let _ = self.models.set(models);
     }
 
@@ -117,7 +117,7 @@ impl Shared {
         self.models()?.first().cloned().ok_or_else(none)
     }
 
-    /// Returns the model of this name. Ollama's clients append the tag `:latest`, which is ignored.
+    /// Returns the model with this name. Ollama's clients append the tag `:latest`, which is ignored.
     fn named(&self, name: &str) -> Result<Arc<ServedModel>, ApiError> {
         let models = self.models()?;
         let untagged = name.strip_suffix(":latest").unwrap_or(name);
@@ -130,13 +130,13 @@ impl Shared {
         })
     }
 
-    /// Returns the model of this name, or the first model if no name is given.
+    /// Returns the model with this name, or the first model if no name is given.
     fn named_or_first(&self, name: Option<&str>) -> Result<Arc<ServedModel>, ApiError> {
         name.map_or_else(|| self.first(), |name| self.named(name))
     }
 
-    /// Returns the model of this name if it is of one of these kinds. Without a name it takes the first
-    /// kind that is served, and returns the first model of that kind.
+    /// Returns the model with this name, if it is of one of these kinds. If no name is given, returns the
+    /// first model of the first kind that is served.
     fn model(&self, kinds: &[ModelKind], name: Option<&str>) -> Result<Arc<ServedModel>, ApiError> {
         let needed = || kinds.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(" or ");
         if let Some(name) = name {
@@ -161,7 +161,7 @@ impl Shared {
         })
     }
 
-    /// Refuses an empty list, and more texts than a request may have.
+    /// Refuses an empty list of texts, and a list with more texts than a request may have.
     fn check_count(&self, dialect: Dialect, field: &str, texts: usize) -> Result<(), ApiError> {
         if texts == 0 {
             let message = format!("{field}: is an empty list; give at least one text");
@@ -187,7 +187,7 @@ impl Shared {
         }
     }
 
-    /// Returns the texts, for routes that never take token ids.
+    /// Returns the texts of a route that never takes token ids.
     fn only_text(
         &self,
         dialect: Dialect,
@@ -241,7 +241,7 @@ fn ranking(scores: &[f32]) -> Vec<(usize, f32)> {
     ranked
 }
 
-/// A Unix time as RFC 3339 text, as Ollama's clients read it.
+/// Formats a Unix time as RFC 3339 text, which Ollama's clients read.
 fn rfc3339(unix: u64) -> String {
     let second = i64::try_from(unix).unwrap_or(i64::MAX);
     jiff::Timestamp::from_second(second).unwrap_or_default().to_string()
@@ -331,7 +331,7 @@ fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
     ApiError::internal("internal error (please report it): the request panicked").into_response()
 }
 
-/// Middleware: refuses requests without a valid key, if the server has keys.
+/// Middleware that refuses requests without a valid key, if the server has keys.
 async fn check_key(State(app): State<App>, request: Request, next: Next) -> Response {
     let keys = &app.options.api_keys;
     if keys.is_empty() || carries_key(request.headers(), keys) {
@@ -342,7 +342,8 @@ async fn check_key(State(app): State<App>, request: Request, next: Next) -> Resp
     ApiError::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message).into_response()
 }
 
-/// Compares the given key with every valid key. The time does not depend on where the keys differ.
+/// Compares the given key with every valid key. The time that this takes does not depend on where the keys
+/// differ.
 fn carries_key(headers: &axum::http::HeaderMap, keys: &[String]) -> bool {
     let bearer = headers
         .get(axum::http::header::AUTHORIZATION)

@@ -23,7 +23,7 @@ use crate::server::metrics::{Counted, Metrics};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Middleware: counts, times and logs a request, and sets `x-request-id` on its response.
+/// Middleware that counts, times and logs a request, and sets `x-request-id` on its response.
 pub(crate) async fn observe(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let id = own_or_new_id(request.headers());
     request.headers_mut().insert(REQUEST_ID, id.clone());
@@ -53,7 +53,7 @@ pub(crate) async fn observe(State(app): State<App>, mut request: Request, next: 
     response.map(|body| Body::new(Held { body, _in_flight: in_flight }))
 }
 
-/// The client's id if it has 1 to 128 printable ASCII characters, else a new one.
+/// Returns the client's id if it has 1 to 128 printable ASCII characters, or else a new id.
 fn own_or_new_id(headers: &HeaderMap) -> HeaderValue {
     let own = headers.get(REQUEST_ID).filter(|id| {
         let id = id.as_bytes();
@@ -62,13 +62,13 @@ fn own_or_new_id(headers: &HeaderMap) -> HeaderValue {
     own.cloned().unwrap_or_else(new_id)
 }
 
-/// The id of a request that has passed [`observe`].
+/// Returns the id of a request that has passed [`observe`].
 pub(super) fn request_id(headers: &HeaderMap) -> String {
     let id = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
     id.unwrap_or_default().to_owned()
 }
 
-/// A new id: 16 hexadecimal digits for the process and 16 for the request.
+/// Makes an id: 16 hexadecimal digits for the process and 16 for the request.
 fn new_id() -> HeaderValue {
     static PROCESS: OnceLock<u64> = OnceLock::new();
     static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -78,8 +78,8 @@ fn new_id() -> HeaderValue {
     HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static("0"))
 }
 
-/// The method's name as a label of metrics. All unknown methods share the label `OTHER`, which bounds the
-/// number of labels.
+/// Returns the method's name as a label of metrics. All unknown methods share the label `OTHER`, so clients
+/// cannot create new labels.
 fn known(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
@@ -93,8 +93,8 @@ fn known(method: &Method) -> &'static str {
     }
 }
 
-/// A request being answered. If it is dropped unanswered, the client has disconnected, which is counted as
-/// status 499.
+/// A request that is being answered. If it is dropped before its answer, the client has disconnected, and
+/// the request is counted with status 499.
 struct Seen {
     metrics: Arc<Metrics>,
     route: String,
@@ -109,7 +109,7 @@ impl Seen {
         self.metrics.answered(&self.route, self.method, status, self.since.elapsed());
     }
 
-    /// Whether the route is polled by programs, whose requests would flood the log.
+    /// Whether programs poll this route. Their requests would flood the log.
     fn is_probe(&self) -> bool {
         self.route.starts_with("/health") || self.route == "/metrics"
     }

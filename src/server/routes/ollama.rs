@@ -42,7 +42,7 @@ impl ApiRequest for OllamaEmbedRequest {
     const DIALECT: Dialect = Dialect::Ollama;
 }
 
-/// Vectors of length one, in the order of the texts.
+/// Vectors that have length one, in the order of the texts.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct OllamaEmbedResponse {
     model: String,

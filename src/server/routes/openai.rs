@@ -245,7 +245,7 @@ pub(crate) async fn model(
     State(app): State<App>,
     name: Result<Path<String>, PathRejection>,
 ) -> Result<Response, ApiError> {
-    // A name that is not UTF-8 is the name of no model.
+    // A name that is not UTF-8 names no model, so it is treated as an empty name.
     let name = name.map(|Path(name)| name).unwrap_or_default();
     let model = app.named(&name)?;
     super::answer::small(&ModelObject {

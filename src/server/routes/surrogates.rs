@@ -1,14 +1,14 @@
 //! Unpaired surrogate escapes in JSON, such as half of an emoji.
 //!
-//! JavaScript's `slice` cuts strings between UTF-16 units. Half of an emoji is then written as `\ud83d`
-//! alone. JSON's grammar allows this, but it is not a character, so a Rust string cannot hold it.
+//! JavaScript's `slice` cuts strings between UTF-16 units, so half of an emoji can be sent as `\ud83d`
+//! alone. JSON's grammar allows this escape. It is no character, so a Rust string cannot hold it.
 
 use std::borrow::Cow;
 
 /// Length of an escape such as `\ud83d`.
 const ESCAPE: usize = 6;
 
-/// The first unpaired surrogate escape, as the client wrote it.
+/// Returns the first unpaired surrogate escape, as the client wrote it.
 pub(super) fn first_unpaired(json: &[u8]) -> Option<String> {
     let at = unpaired(json, 0)?;
     Some(String::from_utf8_lossy(&json[at..at + ESCAPE]).into_owned())
@@ -22,15 +22,15 @@ pub(super) fn replace_invalid(json: &[u8]) -> Cow<'_, [u8]> {
     };
     let mut from = 0;
     while let Some(at) = unpaired(&text, from) {
-        // The replacement has the same length: `\ufffd`.
+        // The replacement `\ufffd` is as long as the escape.
         text.to_mut()[at + 2..at + ESCAPE].copy_from_slice(b"fffd");
         from = at + ESCAPE;
     }
     text
 }
 
-/// The position of the first unpaired surrogate escape at or after `from`. `from` must not be inside an
-/// escape.
+/// Returns the position of the first unpaired surrogate escape at or after `from`. `from` must not be
+/// inside an escape.
 fn unpaired(json: &[u8], mut from: usize) -> Option<usize> {
     // In valid JSON a backslash occurs in strings only, so escapes can be found without parsing.
     while let Some(next) = json.get(from..)?.iter().position(|byte| *byte == b'\\') {
@@ -42,14 +42,14 @@ fn unpaired(json: &[u8], mut from: usize) -> Option<usize> {
             },
             Some(0xdc00..=0xdfff) => return Some(at),
             Some(_) => from = at + ESCAPE,
-            // Another escape, which is a backslash and one more byte.
+            // This is another escape, which has a backslash and one more byte.
             None => from = at + 2,
         }
     }
     None
 }
 
-/// The UTF-16 unit of the escape `\uXXXX` at a position.
+/// Returns the UTF-16 unit of the escape `\uXXXX` at a position.
 fn code_unit(json: &[u8], at: usize) -> Option<u16> {
     let escape = json.get(at..at + ESCAPE)?;
     let digits = escape.strip_prefix(b"\\u")?;

@@ -22,11 +22,11 @@ const LONG: usize = 256 * 1024;
 
 /// The request type of a route.
 pub(crate) trait ApiRequest: DeserializeOwned + Send + 'static {
-    /// The API whose conventions its errors follow.
+    /// The API whose conventions the errors of this route follow.
     const DIALECT: Dialect;
 }
 
-/// Extractor: the request body, parsed as JSON.
+/// An extractor that returns the request body, parsed as JSON.
 pub(crate) struct Json<T>(pub T);
 
 impl<T: ApiRequest> FromRequest<App> for Json<T> {
@@ -41,7 +41,7 @@ impl<T: ApiRequest> FromRequest<App> for Json<T> {
     }
 }
 
-/// Extractor: the request body as bytes, for a route that looks at the content to choose the type to parse.
+/// An extractor that returns the body as bytes, for a route that chooses the type to parse by the content.
 pub(crate) struct JsonBytes {
     pub bytes: Bytes,
     _charge: Charge,
@@ -118,8 +118,8 @@ async fn read_in_time(request: Request, app: &App) -> Result<(Bytes, Charge), Ap
     body.await.map_err(|_| too_slow(limits.body_timeout))?
 }
 
-/// Reads the whole body. Bodies of all clients share a budget: the charge is held until the bytes are
-/// parsed.
+/// Reads the whole body. The bodies of all clients share a budget, and the charge is held until the bytes
+/// are parsed.
 async fn read(request: Request, limit: usize, app: &App) -> Result<(Bytes, Charge), ApiError> {
     let mut body = request.into_body();
     if body.size_hint().lower() > limit as u64 {

@@ -11,7 +11,7 @@ use super::ApiRequest;
 use crate::server::routes::error::ApiError;
 use crate::server::routes::surrogates;
 
-/// Mistakes in requests that the server is told to accept.
+/// Mistakes in requests that the server can be told to accept.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Leniency {
     /// Unknown fields are ignored in every API, not only in those whose own server ignores them.
@@ -30,7 +30,8 @@ pub(super) fn parse<T: ApiRequest>(bytes: &[u8], leniency: Leniency) -> Result<T
         }
         false => bytes,
     };
-    // serde would also accept a list, and take its items as the object's fields in order.
+    // serde would also accept a list and take its items as the object's fields in order, so lists are
+    // refused here.
     if bytes.trim_ascii_start().first() != Some(&b'{') {
         let any = serde_json::from_slice::<IgnoredAny>(bytes);
         any.map_err(|error| not_json(bytes, &error, ""))?;
@@ -59,7 +60,7 @@ pub(super) fn parse<T: ApiRequest>(bytes: &[u8], leniency: Leniency) -> Result<T
     }
 }
 
-/// The error for a body that is not JSON. `path` leads to the value that could not be read.
+/// Makes the error for a body that is not JSON. `path` leads to the value that could not be read.
 fn not_json(bytes: &[u8], error: &serde_json::Error, path: &str) -> ApiError {
     let invalid = |message: String| {
         let error = ApiError::new(StatusCode::BAD_REQUEST, "invalid_json", message);
@@ -94,7 +95,7 @@ fn is_field(path: &str) -> bool {
 }
 
 fn unknown_field<T: ApiRequest>(path: &str) -> ApiError {
-    // serde_ignored marks optional values with `?`.
+    // serde_ignored marks optional values with `?`, which is removed from the path.
     let path = path.replace(".?", "");
     let mut message = format!("unknown field `{path}`");
     if !path.contains('.') {
@@ -105,8 +106,8 @@ fn unknown_field<T: ApiRequest>(path: &str) -> ApiError {
     T::DIALECT.wrong(message).param(path)
 }
 
-/// The error for JSON of the wrong shape. `path` leads to the wrong value. For a missing or duplicate field
-/// of the object itself, only serde's message names the field.
+/// Makes the error for JSON of the wrong shape. `path` leads to the wrong value. If a field of the body
+/// itself is missing or duplicate, only serde's message names the field.
 fn wrong_shape<T: ApiRequest>(error: &serde_json::Error, path: &str) -> ApiError {
     let message = error.to_string();
     let named = ["missing field `", "unknown field `", "duplicate field `"];
@@ -178,7 +179,7 @@ mod tests {
         known: Option<u8>,
     }
 
-    /// The same fields in an API that refuses unknown ones.
+    /// Has the same fields, for an API that refuses unknown ones.
     #[derive(Debug, Deserialize)]
     #[serde(transparent)]
     struct Strict(Sample);

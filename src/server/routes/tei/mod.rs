@@ -17,7 +17,7 @@ use crate::server::models::{Refusal, ServedModel};
 
 const TEI: Dialect = Dialect::Tei;
 
-/// Makes the response for a request that gets no rows. `field` is the field that holds its texts.
+/// Makes the response for a request that was refused or failed. `field` is the field that holds its texts.
 fn refused(refusal: Refusal, field: &str) -> ApiError {
     TEI.error(refusal).renamed("input", field)
 }
@@ -31,7 +31,8 @@ pub(crate) enum TruncationDirection {
     Right,
 }
 
-/// Refuses a direction that differs from the tokenizer's own, since it would need another tokenizer.
+/// Refuses a direction that differs from the tokenizer's own direction, because another tokenizer would be
+/// needed.
 fn check_direction(
     model: &ServedModel,
     asked: Option<TruncationDirection>,

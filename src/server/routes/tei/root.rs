@@ -12,7 +12,7 @@ use crate::server::routes::App;
 use crate::server::routes::body::{JsonBytes, parse_on_thread, peek};
 use crate::server::routes::error::{ApiError, ErrorBody};
 
-/// The fields that select a route.
+/// The fields that decide which route gets the request.
 #[derive(Debug, Default, Deserialize)]
 struct Peek {
     model: Option<String>,
@@ -21,7 +21,7 @@ struct Peek {
     inputs: Option<Inputs>,
 }
 
-/// The shape of `inputs`.
+/// The shape of `inputs`, which tells sentences to compare from other inputs.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum Inputs {
@@ -47,9 +47,9 @@ enum Inputs {
     responses((status = OK, body = Vec<Vec<f32>>), (status = "default", body = ErrorBody)),
 )]
 pub(crate) async fn root(State(app): State<App>, body: JsonBytes) -> Result<Response, ApiError> {
-    // `body` holds the charge for its memory until the response is made.
+    // The charge for the body's memory is in `body`, which therefore lives until the response is made.
     let bytes = body.bytes.clone();
-    // An invalid body gets the error of the route that it is passed to.
+    // An invalid body is passed on too, so that the route's own error is returned.
     let peek: Peek = peek(bytes.clone()).await;
     let state = State(app.clone());
     if peek.query.is_some() && peek.texts.is_some() {
@@ -58,8 +58,8 @@ pub(crate) async fn root(State(app): State<App>, body: JsonBytes) -> Result<Resp
     if matches!(peek.inputs, Some(Inputs::Sentences { .. })) {
         return similarity::similarity(state, parse_on_thread(bytes, &app).await?).await;
     }
-    // Each route picks the first model of a kind if no name is given. The first model of all is also the
-    // first of its kind.
+    // If no name is given, each route picks the first model of its kind. The first of all models is also
+    // the first of its kind, so the route picks the model that is found here.
     match app.named_or_first(peek.model.as_deref())?.kind() {
         ModelKind::Dense => embed::embed(state, parse_on_thread(bytes, &app).await?).await,
         ModelKind::Sparse => embed::embed_sparse(state, parse_on_thread(bytes, &app).await?).await,

@@ -1,4 +1,4 @@
-//! `/similarity`.
+//! The route `/similarity`, which compares one sentence with others.
 
 use axum::extract::State;
 use axum::response::Response;

@@ -1,4 +1,4 @@
-//! Tokens: `/tokenize` and `/decode`.
+//! The routes `/tokenize` and `/decode`.
 
 use axum::extract::State;
 use axum::response::Response;
@@ -88,7 +88,7 @@ pub(crate) async fn tokenize(
     json(&model, count, move || tokens.into_iter().map(objects).collect::<Vec<_>>()).await
 }
 
-/// The tokens of a text that is joined with its prompt.
+/// Returns the tokens of a text that is joined with its prompt.
 fn objects((joined, pieces): (String, Vec<Piece>)) -> Vec<TokenObject> {
     let object = |piece: Piece| {
         let (start, stop) = piece.bytes;
