@@ -9,7 +9,7 @@ use crate::files::ModelFiles;
 /// The maximum size of a template in bytes. Published templates stay below 20 kB.
 const MAX_TEMPLATE: u64 = 1 << 18;
 
-/// The chat template of a model, which turns messages into one text, and its settings.
+/// The chat template of a model, with its settings. The template turns messages into one text.
 #[derive(Clone, Debug)]
 pub(crate) struct ChatTemplate {
     /// The file that holds the template, for error messages.
@@ -18,13 +18,15 @@ pub(crate) struct ChatTemplate {
     pub source: String,
     /// True if a message's content is a list of typed parts rather than plain text.
     pub structured: bool,
-    /// The variables of the template besides `messages`: special tokens by role, then variables from the settings.
+    /// The variables of the template besides `messages`: special tokens by role, then variables from the model's
+    /// settings.
     pub variables: Map<String, Value>,
-    /// True if the template's ending is restored after truncation cuts the end of the rendered text.
+    /// True if truncation keeps the template's ending: the ending is put back after the end of the text was cut.
     pub restores_end: bool,
 }
 
-/// Arguments of transformers' `apply_chat_template` that do more than set a variable of the template.
+/// Arguments of transformers' `apply_chat_template` that do more than set a variable of the template. They are not
+/// supported.
 const ARGUMENTS: [&str; 13] = [
     "chat_template",
     "continue_final_message",
@@ -45,8 +47,8 @@ const ARGUMENTS: [&str; 13] = [
 const ROLES: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
-/// Reads the template of a model whose settings say that it takes messages. A model without settings takes
-/// messages if it has a template.
+/// Reads the chat template. If the model has settings, they say whether it takes messages. Otherwise, a model that
+/// has a template takes messages.
 pub(super) fn chat_template(
     files: &ModelFiles,
     prefix: &str,
@@ -54,7 +56,7 @@ pub(super) fn chat_template(
 ) -> Result<Option<ChatTemplate>, Error> {
     let modality = settings.map(|file| file.object("modality_config")).transpose()?.flatten();
     let message = modality.map(|file| file.object("message")).transpose()?.flatten();
-    // sentence-transformers versions that write no `modality_config` do not use chat templates.
+    // If sentence-transformers wrote settings without `modality_config`, it does not use a chat template.
     if settings.is_some() && message.is_none() {
         return Ok(None);
     }
@@ -134,7 +136,8 @@ fn source(
     Ok(Some((tokenizer.name.clone(), source)))
 }
 
-/// Returns true if the template reads typed parts. This is the heuristic of sentence-transformers.
+/// Returns true if the template reads messages as lists of typed parts. sentence-transformers uses the same
+/// heuristic.
 fn looks_structured(source: &str) -> bool {
     let looks = ["content[0]", ".type", "'type'", "\"type\"", "message.content["];
     source.is_empty() || looks.iter().any(|looks| source.contains(looks))

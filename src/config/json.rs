@@ -1,4 +1,4 @@
-//! JSON files with typed access to fields. Errors name the file and the field.
+//! Reads JSON files and gives typed access to their fields. Errors name the file and the field.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,8 +21,8 @@ pub(crate) struct JsonFile {
     pub map: Map<String, Value>,
     /// The path of the object in the file: empty, or `outer.` for a nested object.
     prefix: String,
-    /// The paths of fields that were read. Paths of nested objects end with a dot. Nested objects and clones share
-    /// this set.
+    /// The paths of the fields that were read. Paths of nested objects end with a dot. Nested objects and clones
+    /// share this set.
     read: Arc<Mutex<BTreeSet<String>>>,
 }
 
@@ -88,7 +88,7 @@ impl JsonFile {
         self.map.get(field).is_some_and(Value::is_null)
     }
 
-    /// Marks fields as read, because the values of other fields make them irrelevant.
+    /// Marks fields as read if the values of other fields make them irrelevant.
     pub fn mark_read(&self, fields: &[&str]) {
         let paths = fields.iter().map(|field| format!("{}{field}", self.prefix));
         self.read.lock().unwrap_or_else(PoisonError::into_inner).extend(paths);
@@ -184,7 +184,7 @@ impl JsonFile {
         strings.map(Some).ok_or_else(|| self.wrong(field, value, "a list of strings"))
     }
 
-    /// Returns a nested object. Its errors name the field as `outer.inner`.
+    /// Returns a nested object. Its error messages name a field as `outer.inner`.
     pub fn object(&self, field: &str) -> Result<Option<JsonFile>, Error> {
         let Some(value) = self.raw(field) else { return Ok(None) };
         let map = value.as_object().ok_or_else(|| self.wrong(field, value, "an object"))?;

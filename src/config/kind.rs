@@ -1,4 +1,4 @@
-//! The four kinds of model, how a model's files show their kind, and the settings of each kind.
+//! The four kinds of model, how Vectile detects the kind from a model's files, and the settings of each kind.
 
 use crate::config::modules::MODULES;
 use crate::config::{
@@ -8,7 +8,7 @@ use crate::config::{
 use crate::error::Error;
 use crate::files::ModelFiles;
 
-/// The kind of a model: what it returns for a text.
+/// The kind of a model, which decides the result that it returns for a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ModelKind {
     /// One vector for each text: [`Embedder`](crate::Embedder).
@@ -86,16 +86,16 @@ impl ModelKind {
 pub(crate) enum KindConfig {
     /// A dense model has no settings except its modules.
     Dense,
-    /// The settings of a classification head, or of a language model's answers.
+    /// The settings of a classification head, or of the answers that a language model gives.
     Reranker(RerankerConfig),
-    /// The settings by which logits or token weights become a sparse vector.
+    /// The settings that turn logits or token weights into a sparse vector.
     Sparse(SparseConfig),
-    /// The settings by which queries and documents become token vectors.
+    /// The settings that turn queries and documents into token vectors.
     MultiVector(MultiVectorConfig),
 }
 
 impl KindConfig {
-    /// Returns the name, without extension, of the file that holds only the head's linear layer, if there is one.
+    /// Some heads are a single linear layer in a file of their own. Returns the name of that file, without extension.
     pub fn head_beside(&self) -> Option<&'static str> {
         match self {
             KindConfig::Sparse(SparseConfig { weighting: Weighting::Lexical, .. }) => {

@@ -1,8 +1,8 @@
 //! Reads a model's JSON files into plain values, with the rules and defaults of sentence-transformers.
 //!
-//! Two file formats are supported. The format before sentence-transformers 6 has `pooling_mode_*` switches, and
-//! `max_seq_length` beside the transformer. The format since version 6 has `pooling_mode` and `modality_config`, and
-//! the length in `tokenizer_config.json`.
+//! Two formats of the files are supported. Before version 6, sentence-transformers wrote `pooling_mode_*` switches,
+//! and `max_seq_length` beside the transformer. Since version 6, it writes `pooling_mode` and `modality_config`, and
+//! the length is in `tokenizer_config.json`.
 
 mod chat;
 mod json;
@@ -39,16 +39,16 @@ use modules::{
     MODULES, after_static, after_transformer, check_widths, check_widths_after, entries,
 };
 
-/// The settings of a model, checked to be consistent.
+/// The settings of a model, which were checked for consistency.
 #[derive(Clone, Debug)]
 pub(crate) struct ModelConfig {
-    /// The settings that belong to the kind of model.
+    /// The settings that only this kind of model has.
     pub kind: KindConfig,
     /// The kind of the first module.
     pub input: FirstModule,
     /// The contents of the transformer's `config.json`.
     pub transformer: JsonFile,
-    /// The class of the transformer's module, if it is Python code that is published with the model.
+    /// The class of the transformer's module, if the class is Python code that is published with the model.
     pub module_code: Option<String>,
     /// The directory prefix of the transformer's files: empty, or `0_Transformer/`.
     pub weights_prefix: String,
@@ -63,7 +63,7 @@ pub(crate) struct ModelConfig {
     pub prompts: BTreeMap<String, String>,
     pub default_prompt_name: Option<String>,
     pub truncate_dim: Option<usize>,
-    /// The function that `similarity_fn_name` names; `None` if the field is null or names a function of another kind
+    /// The function that `similarity_fn_name` names. `None` if the field is null or names a function for another kind
     /// of model.
     pub similarity: Option<SimilarityFunction>,
     /// Assumptions made where the model's files are silent, to be shown at load.
@@ -88,7 +88,7 @@ pub(crate) fn module_paths(files: &ModelFiles) -> Result<Vec<String>, Error> {
 pub(crate) const OPTIONS: &str = "config_sentence_transformers.json";
 
 impl ModelConfig {
-    /// Reads the files of a model that is to be loaded as this kind.
+    /// Reads the files of a model that will be loaded as the given kind.
     pub fn load_as(files: &ModelFiles, kind: ModelKind) -> Result<Self, Error> {
         match kind {
             ModelKind::Dense => Self::load(files),
@@ -234,7 +234,7 @@ impl ModelConfig {
     }
 
     /// Inserts mean pooling before the other modules of a static model, whose files list no pooling. `width` is the
-    /// width of its table, which no config file states.
+    /// width of the model's table, which no config file states.
     pub fn pool_static(&mut self, width: usize) -> Result<(), Error> {
         let modes = vec![PoolingMode::Mean];
         let pooling = Pooling { modes, include_prompt: true, dimension: width };
@@ -242,8 +242,8 @@ impl ModelConfig {
         check_widths(&self.modules)
     }
 
-    /// Sets the width that the pooling expects to the width after the transformer's own projection. Pooling modules of
-    /// such models state either the width before the projection or the width after it.
+    /// Sets the width that the pooling expects to the width after the transformer's own projection. The files of such
+    /// models state either the width before the projection or the width after it.
     pub fn pool_projected(&mut self, projected_from: usize, width: usize) {
         if let Some(Module::Pooling(pooling)) = self.modules.first_mut()
             && pooling.dimension == projected_from
@@ -262,7 +262,8 @@ impl ModelConfig {
         let (Some(hidden), Some(Module::Pooling(pooling))) = (hidden, self.modules.first()) else {
             return Ok(());
         };
-        // A checkpoint may have its own projection to `num_labels` values. It is checked together with the weights.
+        // A checkpoint may have its own projection to `num_labels` values. That projection is checked together with
+        // the weights.
         let projected = self.transformer.usize("num_labels")?;
         if hidden == pooling.dimension || projected == Some(pooling.dimension) {
             return Ok(());
@@ -295,7 +296,7 @@ impl ModelConfig {
         Ok(())
     }
 
-    /// Reads `similarity_fn_name`. If it names a function of another kind of model, the default is used, as in
+    /// Reads `similarity_fn_name`. If it names a function for another kind of model, the default is used, as in
     /// sentence-transformers.
     fn apply_similarity(&mut self, options: &JsonFile) -> Result<(), Error> {
         let name = options.str("similarity_fn_name")?;
@@ -318,7 +319,7 @@ impl ModelConfig {
     }
 }
 
-/// Refuses a model whose head exists only as a pickle.
+/// Refuses a model whose head is stored only as a pickle, because Vectile never opens pickles.
 fn pickled_head(files: &ModelFiles, name: &str) -> Result<(), Error> {
     let [weights, pickle] = ["safetensors", "pt"].map(|end| format!("{name}.{end}"));
     if files.exists(&weights)? {
@@ -332,7 +333,7 @@ fn pickled_head(files: &ModelFiles, name: &str) -> Result<(), Error> {
     Err(Error::file(weights, problem))
 }
 
-/// Returns the prompts that `encode_query` and `encode_document` use. They are empty until the model sets them.
+/// Returns the prompts that `encode_query` and `encode_document` use. They are empty if the model does not set them.
 fn default_prompts() -> BTreeMap<String, String> {
     ["query", "document"].map(|name| (name.to_string(), String::new())).into()
 }

@@ -11,7 +11,7 @@ use crate::files::{ModelFiles, normalise};
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Module {
     Pooling(Pooling),
-    /// Computes `activation(x · weightᵀ + bias)`, with `linear.weight` and `linear.bias` from `path`.
+    /// A linear layer: `activation(x · weightᵀ + bias)`, with `linear.weight` and `linear.bias` from `path`.
     Dense {
         path: String,
         in_features: usize,
@@ -57,8 +57,8 @@ pub(super) const MODULES: &str = "modules.json";
 const MAX_MODULES: usize = 100;
 const SUPPORTED: &str = "supported modules are one Transformer and one Pooling, or one StaticEmbedding, then Dense, LayerNorm, Normalize or Dropout";
 
-/// Reads the entries of `modules.json` in the order of the list, in which sentence-transformers applies them. A note
-/// is added if `idx` gives another order.
+/// Reads the entries of `modules.json` in the order of the list, which is the order in which sentence-transformers
+/// applies them. A note is added if the field `idx` gives another order.
 pub(super) fn entries(
     files: &ModelFiles,
     notes: &mut Vec<String>,
@@ -79,7 +79,7 @@ pub(super) fn entries(
             let problem = format!("is {}; expected an object", brief(&value));
             return Err(Error::config(MODULES, format!("[{index}]"), problem));
         };
-        // The entry is nested under this name so that errors read "modules.json: field `[1].type`".
+        // The entry gets this name, so that error messages name the field as `[1].type`.
         let nested = Value::Object(map);
         let whole = JsonFile::new(MODULES, [(format!("[{index}]"), nested)].into_iter().collect());
         let Some(file) = whole.object(&format!("[{index}]"))? else { continue };
@@ -107,7 +107,8 @@ fn entry(index: usize, file: &JsonFile) -> Result<ModuleEntry, Error> {
     let kind = class.rsplit('.').next().unwrap_or_default().to_string();
     // PyLate's Dense is the module of sentence-transformers under another name.
     let own = class.starts_with("sentence_transformers.") || class == "pylate.models.Dense.Dense";
-    // A custom Transformer class is accepted here. The table of architectures decides later whether it is supported.
+    // A custom Transformer class is accepted at first. The table of architectures decides later whether it is
+    // supported.
     let known_later = index == 0 && kind == "Transformer";
     if !own && !known_later {
         return Err(file.unsupported(
@@ -189,7 +190,7 @@ pub(super) fn after_transformer(
     Ok(modules)
 }
 
-/// Reads the modules after a static embedding. The static embedding itself computes the mean.
+/// Reads the modules after a static embedding. The mean is not among them, because the static embedding computes it.
 pub(super) fn after_static(
     files: &ModelFiles,
     entries: &[ModuleEntry],
@@ -203,11 +204,11 @@ pub(super) fn after_static(
     Ok(modules)
 }
 
-/// Reads the modules after the transformer of a multi-vector encoder, which work on token vectors. Also returns the
-/// config of its `MultiVectorMask`.
+/// Reads the modules after the transformer of a multi-vector encoder, which apply to token vectors. Also returns the
+/// config of the `MultiVectorMask` module.
 ///
-/// If the model is `converted` from a single-vector model, the pooling and the normalisation after it are left out, as
-/// in sentence-transformers.
+/// If the model is `converted` from a single-vector model, the pooling and the normalisation after it are left out,
+/// as in sentence-transformers.
 pub(super) fn of_tokens(
     files: &ModelFiles,
     entries: &[ModuleEntry],
@@ -307,7 +308,7 @@ impl ModuleEntry {
     }
 }
 
-/// Reads a `Normalize` module. Its directory is often absent, because it has no settings.
+/// Reads a `Normalize` module. Its directory is often missing, because the module has no settings.
 fn normalize(entry: &ModuleEntry, files: &ModelFiles) -> Result<Module, Error> {
     if !entry.path.is_empty()
         && let Some(file) = JsonFile::load(files, &entry.file_name())?

@@ -1,7 +1,7 @@
 //! Reads the directory of a multi-vector encoder.
 //!
-//! Models saved by sentence-transformers (`MultiVectorEncoder`), by PyLate and by Stanford's ColBERT are read as
-//! sentence-transformers reads them. bge-m3 is read as FlagEmbedding reads it.
+//! It reads models saved by sentence-transformers (`MultiVectorEncoder`), by PyLate and by Stanford's ColBERT as
+//! sentence-transformers reads them. It reads bge-m3 as FlagEmbedding does.
 
 use crate::config::modules::{MODULES, ModuleEntry, entries, of_tokens};
 use crate::config::{
@@ -20,15 +20,16 @@ pub(crate) struct MultiVectorConfig {
     /// The maximum number of tokens of a document, and the name of the field that sets it.
     pub document_length: Option<(usize, String)>,
     pub expansion: Option<Expansion>,
-    /// Tokens whose vectors are dropped.
+    /// Tokens whose vectors are left out of the result.
     pub skiplist: Vec<String>,
     pub skips_in_queries: bool,
     pub skips_in_documents: bool,
-    /// Prefixes of texts. Each becomes one token if the vocabulary has it.
+    /// Prefixes that are put before texts. Each becomes one token if the vocabulary has it.
     pub prefixes: Vec<String>,
-    /// True if scores are divided by the number of query tokens.
+    /// True if a score is divided by the number of query tokens.
     pub mean: bool,
-    /// A linear layer stored with the transformer's checkpoint instead of in a module.
+    /// The linear layer that is stored with the transformer's checkpoint instead of in a module; `None` if there is
+    /// none.
     pub projection: Option<ProjectionKind>,
 }
 
@@ -39,7 +40,7 @@ pub(crate) struct Expansion {
     pub length: usize,
     /// The names of the file and of the field that set the length.
     pub field: (String, String),
-    /// True if the other tokens attend to the appended ones.
+    /// True if the other tokens attend to the appended tokens.
     pub seen: bool,
     /// The token to append. `None` means the mask token, or the end-of-sequence token if there is no mask token.
     pub token: Option<String>,
@@ -48,9 +49,9 @@ pub(crate) struct Expansion {
 /// A linear layer stored with a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ProjectionKind {
-    /// The layer is `linear.weight` of Stanford's ColBERT.
+    /// Stanford's ColBERT stores the layer as `linear.weight`.
     Stanford,
-    /// The layer is bge-m3's `colbert_linear`, which is not applied to the first token.
+    /// bge-m3 stores the layer as `colbert_linear`. It is not applied to the first token.
     BgeM3,
 }
 
@@ -144,7 +145,8 @@ impl ModelConfig {
         match (saved, mask) {
             (Saved::Native, Some(mask)) => mask_fields(&mask, &mut multi)?,
             (Saved::Native, None) => {
-                // Without a mask module, appended tokens have no effect if the other tokens do not attend to them.
+                // Without a mask module, appended tokens matter only if the other tokens attend to them. Otherwise they
+                // are left out.
                 multi.expansion = multi.expansion.filter(|expansion| expansion.seen);
             }
             (Saved::Pylate | Saved::OldPylate, _) => {
@@ -191,7 +193,7 @@ impl ModelConfig {
         Ok(model)
     }
 
-    /// Reads Stanford's layout: the projection is stored with the transformer's weights, and
+    /// Reads the layout of Stanford's ColBERT. The projection is stored with the transformer's weights, and
     /// `artifact.metadata` holds the settings.
     fn load_stanford(files: &ModelFiles) -> Result<Self, Error> {
         let config = transformer::load(files, "")?;
@@ -255,7 +257,8 @@ impl ModelConfig {
         Ok(ModelConfig { modules: vec![Module::Normalize], ..model })
     }
 
-    /// Reads a model from `config.json` and `sentence_bert_config.json`. Its heads are in files beside its weights.
+    /// Reads the config of a model whose heads are in files beside its weights. The config is `config.json` and
+    /// `sentence_bert_config.json`.
     pub(super) fn beside_heads(files: &ModelFiles, kind: KindConfig) -> Result<Self, Error> {
         let config = transformer::load(files, "")?;
         let settings = transformer::settings(files, "", &transformer::TOKEN_EMBEDDINGS)?;
@@ -289,11 +292,11 @@ impl ModelConfig {
 /// The library that saved the modules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Saved {
-    /// sentence-transformers saved them: `modules.json` lists every module.
+    /// sentence-transformers saved the modules: `modules.json` lists every module.
     Native,
-    /// PyLate saved them: `modules.json` lists neither the skiplist nor the normalisation.
+    /// PyLate saved the modules: `modules.json` lists neither the skiplist nor the normalisation.
     Pylate,
-    /// A version of PyLate that did not write `model_type` saved them.
+    /// A version of PyLate that did not write `model_type` saved the modules.
     OldPylate,
 }
 
@@ -326,7 +329,7 @@ pub(super) fn saved_so(options: &JsonFile) -> Result<bool, Error> {
     })
 }
 
-/// Returns the query length of a fixed-length expansion, which is also a maximum: longer queries are truncated to it.
+/// Returns the query length of a fixed-length expansion. Longer queries are cut to this length.
 fn fixed(expansion: &Option<Expansion>) -> Option<(usize, String)> {
     let expansion = expansion.as_ref()?;
     let (file, field) = &expansion.field;
@@ -340,7 +343,8 @@ fn length(file: &JsonFile, field: &str) -> Result<Option<(usize, String)>, Error
     Ok(Some((file.required_size(field)?, format!("{}: field `{field}`", file.name))))
 }
 
-/// Reads PyLate's fields of `config_sentence_transformers.json`. Queries are expanded unless a field disables that.
+/// Reads PyLate's fields of `config_sentence_transformers.json`. Queries are expanded, unless a field disables the
+/// expansion.
 fn pylate_fields(options: &JsonFile, multi: &mut MultiVectorConfig) -> Result<(), Error> {
     if !has_pylate_field(options) {
         return Ok(());

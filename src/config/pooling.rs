@@ -1,4 +1,4 @@
-//! Reads the `Pooling` module, which turns token vectors into one vector, in both of its file formats.
+//! Reads both file formats of the `Pooling` module, which turns token vectors into one vector.
 
 use serde_json::Value;
 
@@ -8,7 +8,7 @@ use crate::error::Error;
 /// The settings of a `Pooling` module.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Pooling {
-    /// The pooling modes, at least one. Their results are concatenated in this order.
+    /// The pooling modes. There is at least one, and their results are concatenated in this order.
     pub modes: Vec<PoolingMode>,
     /// If false, the prompt's tokens are left out of every mode.
     pub include_prompt: bool,
@@ -22,15 +22,16 @@ pub(crate) enum PoolingMode {
     Cls,
     Max,
     Mean,
-    /// The sum divided by the square root of the number of tokens.
+    /// The sum of the token vectors, divided by the square root of the number of tokens.
     MeanSqrtLen,
-    /// The mean weighted by the position in the text, counted from 1. A prompt that is left out still counts for
-    /// positions.
+    /// The mean of the token vectors, weighted by the position in the text from 1. The tokens of a prompt count for
+    /// positions even if the prompt is left out.
     WeightedMean,
     LastToken,
 }
 
-/// The names of each mode before version 6 of sentence-transformers and since, in the order of concatenation.
+/// For each mode, its name before version 6 of sentence-transformers and its name since. The order is that of
+/// concatenation.
 const NAMES: [(&str, &str, PoolingMode); 6] = [
     ("pooling_mode_cls_token", "cls", PoolingMode::Cls),
     ("pooling_mode_max_tokens", "max", PoolingMode::Max),
@@ -97,7 +98,7 @@ fn mode(file: &JsonFile, name: &str) -> Result<PoolingMode, Error> {
     known.map(|(.., mode)| *mode).ok_or_else(|| file.unsupported("pooling_mode", SUPPORTED))
 }
 
-/// Refuses unknown fields, because one may ask for another kind of pooling.
+/// Refuses unknown fields, because an unknown field may request another kind of pooling.
 fn refuse_unknown_fields(file: &JsonFile) -> Result<(), Error> {
     let other =
         ["embedding_dimension", "word_embedding_dimension", "pooling_mode", "include_prompt"];

@@ -13,12 +13,12 @@ use crate::files::ModelFiles;
 /// The settings of a reranker, except its transformer.
 #[derive(Clone, Debug)]
 pub(crate) struct RerankerConfig {
-    /// The function applied to the logits. If it is `None`, the files set none: sigmoid is used for one label, and no
-    /// activation for several.
+    /// The function applied to the logits. `None` if the files name none. Then sigmoid is used for one label, and no
+    /// function for several labels.
     pub activation: Option<DenseActivation>,
-    /// The tokens whose logits give a language model's score. `None` for a classification head.
+    /// The tokens whose logits give a language model's score; `None` for a classification head.
     pub answers: Option<Answers>,
-    /// The template that turns a pair into one text. If it is `None`, the tokenizer joins the two texts.
+    /// The template that turns a pair into one text. If it is `None`, the tokenizer joins the two texts of a pair.
     pub chat: Option<ChatTemplate>,
 }
 
@@ -37,8 +37,8 @@ pub(crate) enum Answers {
 const SUPPORTED: &str = "supported rerankers are one Transformer with a sequence classification head, or one with a language model's head and a LogitScore";
 
 impl ModelConfig {
-    /// Reads a reranker. `modules.json` is used only if `config_sentence_transformers.json` says that a `CrossEncoder`
-    /// was saved. Otherwise the transformer in the model's own directory is the whole model.
+    /// Reads a reranker. If `config_sentence_transformers.json` says that a `CrossEncoder` was saved, `modules.json`
+    /// is used. Otherwise the transformer in the model's own directory is the whole model.
     pub fn load_scoring(files: &ModelFiles) -> Result<Self, Error> {
         let mut notes = Vec::new();
         let saved = saved_options(files)?;
@@ -149,15 +149,15 @@ fn settings(
     }
 }
 
-/// Returns the answers of a language model without modules, which are `yes` and `no`, as in sentence-transformers.
+/// Returns the answers of a language model without modules. As in sentence-transformers, they are `yes` and `no`.
 fn default_answers(config: &JsonFile) -> Result<Option<Answers>, Error> {
     let architectures = config.strings("architectures")?.unwrap_or_default();
     let causal = architectures.first().is_some_and(|name| name.ends_with("ForCausalLM"));
     Ok(causal.then_some(Answers::YesNo))
 }
 
-/// Reads the activation from `config_sentence_transformers.json`, where it is `activation_fn`, or else from
-/// `config.json`. The name in `config.json` has changed with version 4 of sentence-transformers; both names are read.
+/// Reads the activation from the field `activation_fn` of `config_sentence_transformers.json`, or else from
+/// `config.json`. Version 4 of sentence-transformers renamed the field in `config.json`, so both names are read.
 fn score_activation(
     options: Option<&JsonFile>,
     config: &JsonFile,

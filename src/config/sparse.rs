@@ -12,17 +12,17 @@ use crate::files::ModelFiles;
 #[derive(Clone, Debug)]
 pub(crate) struct SparseConfig {
     pub weighting: Weighting,
-    /// If set, queries do not run the transformer: each token has a fixed weight.
+    /// If set, the transformer does not run for queries. Instead, each token of a query has a fixed weight.
     pub queries: Option<StaticQueries>,
-    /// The maximum number of weights of a vector. If there are more, the largest are taken.
+    /// The maximum number of weights in a vector. If a text has more, only the largest ones are used.
     pub max_active_dims: Option<usize>,
 }
 
-/// A `SparseStaticEmbedding` for queries, as in OpenSearch's document encoders (Geng et al. 2024,
+/// The settings of a `SparseStaticEmbedding` for queries, as in OpenSearch's document encoders (Geng et al. 2024,
 /// <https://arxiv.org/abs/2411.04403>).
 #[derive(Clone, Debug)]
 pub(crate) struct StaticQueries {
-    /// The directory prefix of its tokenizer and weights.
+    /// The directory prefix of the table's tokenizer and weights.
     pub prefix: String,
     /// The maximum number of tokens of a query.
     pub max_seq_length: Option<usize>,
@@ -36,7 +36,7 @@ pub(crate) enum Weighting {
     /// The weight of each vocabulary token comes from its maximum logit over the text (SPLADE, Formal et al. 2021,
     /// <https://arxiv.org/abs/2109.10086>).
     Splade {
-        /// True if `activation_function` is `log1p_relu`: log(1 + x) is applied twice.
+        /// True if `activation_function` is `log1p_relu`. Then log(1 + x) is applied twice.
         twice: bool,
     },
     /// `sparse_linear` computes a weight for each token of the text (bge-m3, Chen et al. 2024,
@@ -54,9 +54,9 @@ const SUPPORTED: &str = "supported sparse encoders are a Transformer with a mask
 impl ModelConfig {
     /// Reads a sparse encoder.
     ///
-    /// `modules.json` is used only if `config_sentence_transformers.json` says that a `SparseEncoder` was saved.
-    /// Otherwise the model is bge-m3 if it has `sparse_linear`. Any other model is taken for a masked language model
-    /// with SPLADE max pooling, as in sentence-transformers.
+    /// If `config_sentence_transformers.json` says that a `SparseEncoder` was saved, `modules.json` is used.
+    /// Otherwise the model is bge-m3 if it has `sparse_linear`. As in sentence-transformers, any other model counts
+    /// as a masked language model with SPLADE max pooling.
     pub fn load_sparse(files: &ModelFiles) -> Result<Self, Error> {
         let mut notes = Vec::new();
         let options = JsonFile::load(files, OPTIONS)?;
@@ -130,7 +130,7 @@ impl ModelConfig {
     }
 }
 
-/// Returns the modules for documents: all entries, or the entries of a router's document route.
+/// Returns the modules for documents. These are all entries, or the entries of a router's document route.
 fn routed(
     files: &ModelFiles,
     mut entries: Vec<ModuleEntry>,

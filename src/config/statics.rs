@@ -9,7 +9,7 @@ use crate::files::ModelFiles;
 /// The part of a model that turns texts into tokens and tokens into hidden states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FirstModule {
-    /// A transformer, with the tokens that transformers would make.
+    /// A transformer. Texts become the same tokens as in the transformers library.
     Transformer,
     /// A table of token vectors. `tokenizer.json` is used unchanged, and no special tokens are added.
     StaticEmbedding,
@@ -56,13 +56,13 @@ impl ModelConfig {
     }
 }
 
-/// Returns true for the `config.json` of a model2vec directory.
+/// Returns true if a `config.json` belongs to a model2vec directory.
 pub(super) fn is_model2vec(config: &JsonFile) -> Result<bool, Error> {
     let architectures = config.strings("architectures")?.unwrap_or_default();
     Ok(config.str("model_type")? == Some("model2vec") || architectures == ["StaticModel"])
 }
 
-/// Returns the maximum number of tokens and the modules after the mean that model2vec's config asks for.
+/// Returns the maximum number of tokens, and the modules after the mean, as model2vec's config requests them.
 pub(super) fn model2vec(config: &JsonFile) -> Result<(Option<usize>, Vec<Module>), Error> {
     let max_length = match config.map.get("max_length") {
         None => Some(MAX_LENGTH),

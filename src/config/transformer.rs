@@ -5,7 +5,7 @@ use crate::config::{JsonFile, PoolingMode};
 use crate::error::Error;
 use crate::files::ModelFiles;
 
-/// The names of settings files. The first file that exists and is not empty is used.
+/// The possible names of the settings file. The first file that exists and is not empty is used.
 const SETTINGS: [&str; 7] = [
     "sentence_bert_config.json",
     "sentence_roberta_config.json",
@@ -19,7 +19,7 @@ const SETTINGS: [&str; 7] = [
 /// The two names of the field that holds the tokenizer's arguments.
 const TOKENIZER_ARGUMENTS: [&str; 2] = ["processor_kwargs", "tokenizer_args"];
 
-/// The tokenizer's arguments that are followed. All but the first two replace fields of `tokenizer_config.json`.
+/// The tokenizer's arguments that Vectile applies. All but the first two replace fields of `tokenizer_config.json`.
 const TOKENIZER_FIELDS: [&str; 10] = [
     "model_max_length",
     "use_fast",
@@ -72,11 +72,11 @@ pub(super) fn load(files: &ModelFiles, prefix: &str) -> Result<JsonFile, Error> 
     Err(Error::file(name, problem))
 }
 
-/// The output that the transformer must compute, as the settings name it.
+/// The output that a transformer must compute for a kind of model, in the words of the settings.
 pub(super) struct Gives {
     task: &'static str,
     output: &'static str,
-    /// The field of the model's output.
+    /// The name of the output's field in transformers.
     returned: &'static str,
     /// True if queries and documents may have separate length limits.
     sides: bool,
@@ -158,8 +158,8 @@ fn check_settings(file: &JsonFile, gives: &Gives) -> Result<(), Error> {
     let harmless: [(&str, &[&str]); 7] = [
         ("processor_kwargs", &TOKENIZER_FIELDS),
         ("tokenizer_args", &TOKENIZER_FIELDS),
-        // These settings do not change the result. The caller chooses the dtype and the device. The attention
-        // implementations and the unpadding that stella and gte set compute the same vectors.
+        // These settings do not change the result. The dtype and the device are options of the caller. The attention
+        // implementations and the unpadding that stella and gte request compute the same vectors.
         (
             "model_kwargs",
             &[
@@ -200,7 +200,7 @@ fn check_settings(file: &JsonFile, gives: &Gives) -> Result<(), Error> {
     check_modality(file, gives)
 }
 
-/// Checks that the model takes plain text, or messages if these are allowed, and that it computes the expected output.
+/// Checks that the model computes the expected output. It must take plain text, or messages if these are allowed.
 /// [`chat_template`](super::chat::chat_template) reads the template that renders messages.
 fn check_modality(file: &JsonFile, gives: &Gives) -> Result<(), Error> {
     let Some(modality) = file.object("modality_config")? else { return Ok(()) };
@@ -227,8 +227,8 @@ pub(super) fn do_lower_case(settings: Option<&JsonFile>) -> Result<bool, Error> 
     Ok(settings.map(|file| file.bool("do_lower_case")).transpose()?.flatten().unwrap_or(false))
 }
 
-/// Returns the maximum number of tokens. It is the number in the settings if there is one. Otherwise it is the smaller
-/// of the tokenizer's limit and the model's limit.
+/// Returns the maximum number of tokens. If the settings state a number, it is used. Otherwise the result is the
+/// smaller of the tokenizer's limit and the model's limit.
 pub(super) fn max_seq_length(
     files: &ModelFiles,
     prefix: &str,
@@ -295,8 +295,8 @@ pub(super) fn bare_pooling(transformer: &JsonFile) -> Result<(PoolingMode, &'sta
     })
 }
 
-/// Refuses a model without `modules.json` that has a chat template: sentence-transformers would render
-/// every text through it.
+/// Refuses a model without `modules.json` that has a chat template, because sentence-transformers would render every
+/// text through the template.
 pub(super) fn refuse_chat_template(files: &ModelFiles) -> Result<(), Error> {
     let supported = "supported: plain text; add a modules.json that says how the model embeds";
     let template = "chat_template.jinja";

@@ -1,5 +1,5 @@
-//! A model's weights on a device, referred to by number, and the forward pass over a batch through transformer, head
-//! and modules.
+//! A model's weights on a device, which graphs refer to by number. Also builds the forward pass of a batch through
+//! the transformer, the head and the modules.
 
 use crate::batch::PackedBatch;
 use crate::config::{Module, PoolingMode};
@@ -28,11 +28,11 @@ enum Stage {
     LayerNorm(Norm),
     Normalize,
     /// A linear layer over the vocabulary, in blocks of columns. The result of each block is max-pooled before the
-    /// next block is computed.
+    /// next block is computed, so that memory holds only one block's logits.
     Vocabulary(Vec<Linear>),
 }
 
-/// The term that a Dense module adds to its result.
+/// The value that a Dense module adds to its result.
 #[derive(Debug)]
 enum Residual {
     None,
@@ -40,7 +40,7 @@ enum Residual {
     Projected(Linear),
 }
 
-/// The model's weights on a device, referred to by number, and the stages that a batch passes through.
+/// The model's weights on a device, which graphs refer to by number, and the stages through which a batch passes.
 #[derive(Debug)]
 pub(super) struct Assembly {
     pub transformer: Box<dyn LoadedTransformer>,
@@ -83,8 +83,8 @@ impl Assembly {
         builder.graph.layer = None;
         let spans = batch.spans();
         if self.by_token && x.storage != Storage::F32 {
-            // Copies each token's row as if it were a text of one token, because the stages that follow and the
-            // read-back take f32.
+            // Copies the row of each token, as if each token were a text of its own. The copy is f32, as the stages
+            // that follow and the read-back need it.
             let tokens: Vec<[u32; 4]> = (0..batch.ids.len() as u32).map(|t| [t, 1, 0, 0]).collect();
             x = pool(&mut builder, x, &tokens, &[mode_number(PoolingMode::Cls)]);
         }
@@ -197,7 +197,7 @@ fn head_stage(step: &Step, loader: &mut Loader) -> Result<Stage, Error> {
     })
 }
 
-/// The number by which `pool.wgsl` knows a mode.
+/// Returns the number that stands for a pooling mode in `pool.wgsl`.
 fn mode_number(mode: PoolingMode) -> u32 {
     match mode {
         PoolingMode::Cls => 0,

@@ -1,4 +1,4 @@
-//! How a device is opened, and which kernels the model runs on it.
+//! Opens a device, and decides which kernels the model runs on it.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use crate::selftest::{
     cooperative_fault, matrix_tiles_are_bit_identical, variants_are_bit_identical,
 };
 
-/// How to open the device, at first and after a loss, and the test results that choose its kernels.
+/// The settings for opening the device, both at first and after a loss, and the test results that choose its kernels.
 #[derive(Debug, Clone)]
 pub(crate) struct DeviceSetup {
     pub adapter: AdapterChoice,
@@ -26,14 +26,14 @@ pub(crate) struct DeviceSetup {
     pub max_binding_bytes: Option<u64>,
     /// The maximum number of bytes of memory that the model may use.
     pub max_memory: Option<u64>,
-    /// If true, the kernels for GPUs run on any adapter.
+    /// If true, the kernels for GPUs run on every adapter, even on a software adapter.
     pub gpu_kernels: bool,
     /// The directory in which compiled pipelines are cached.
     pub cache_dir: Option<PathBuf>,
     /// The result of the self-test of cooperative matrices.
     pub matrices: CooperativeMatrices,
-    /// False if matmul variants that should be bit-identical are not bit-identical on this device. The row count must
-    /// then not choose among them.
+    /// False if matmul variants that should be bit-identical differ on this device. The row count must then not
+    /// choose among them.
     pub by_rows: bool,
     /// The results of `vectile tune` on the device.
     pub tuned: Option<Arc<Tuned>>,
@@ -44,22 +44,22 @@ pub(crate) struct DeviceSetup {
     pub losses: Arc<AtomicU64>,
 }
 
-/// Whether cooperative matrices may be used.
+/// Whether cooperative matrices may be used, and the result of their test.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum CooperativeMatrices {
-    /// They are not tested, because the adapter has none or the precision does not use them.
+    /// The matrices were not tested, because the adapter has none or the precision does not use them.
     Untested,
-    /// They passed their known-answer test.
+    /// The matrices passed their known-answer test.
     Right {
         /// True if tiles of all sizes are bit-identical, so that the row count may choose among them.
         by_rows: bool,
     },
-    /// They failed the test, with this fault.
+    /// The matrices failed the test with this fault.
     Wrong(String),
 }
 
 impl DeviceSetup {
-    /// Selects the adapter with all its features, before any test.
+    /// Makes a setup for the adapter with all its features, before any test has run.
     pub fn new(adapter: AdapterChoice) -> Self {
         DeviceSetup {
             adapter,
@@ -85,14 +85,14 @@ impl DeviceSetup {
             executor.edit_shader(edit);
         }
         executor.fit_tokens(self.fit_tokens);
-        // A kernel that was edited for a test must not reach the cache that later runs use.
+        // A kernel that was edited for a test must not get into the cache, because later runs would use it.
         if let Some(directory) = self.cache_dir.as_deref().filter(|_| self.shader_edit.is_none()) {
             executor.cache_pipelines_in(directory);
         }
         Ok(executor)
     }
 
-    /// The kernels that the device runs, as far as tests have confirmed them.
+    /// Returns the kernels that the device runs, as far as tests have confirmed them.
     pub fn plan(&self, gpu: &Gpu) -> KernelPlan {
         let plan = KernelPlan::for_device(gpu);
         KernelPlan {
@@ -107,9 +107,9 @@ impl DeviceSetup {
         }
     }
 
-    /// Tests the matmul variants that a model of this precision may run. It tests whether cooperative matrices compute
-    /// correctly, and whether the variants chosen by row count are bit-identical. If the device is lost in the test of
-    /// cooperative matrices, it is opened again and does not use them.
+    /// Tests the matmul variants that a model of this precision may run. It tests whether cooperative matrices
+    /// compute correctly, and whether the variants chosen by row count are bit-identical. If the device is lost while
+    /// cooperative matrices are tested, it is opened again, and they are not used.
     pub async fn test_variants(
         &mut self,
         executor: &mut Executor,
@@ -128,7 +128,7 @@ impl DeviceSetup {
             && storages == (Storage::F16, Storage::F16)
         {
             self.matrices = match cooperative_fault(executor, &untested, matrices, cache).await {
-                // On software adapters, only tests use these sizes, and those tests compare the bits themselves.
+                // A software adapter uses these sizes only in tests, and those tests compare the bits themselves.
                 Ok(None) if own.software => CooperativeMatrices::Right { by_rows: true },
                 Ok(None) => {
                     let by_rows = matrix_tiles_are_bit_identical(executor, matrices, cache).await?;
@@ -143,10 +143,11 @@ impl DeviceSetup {
                 Err(error) => return Err(error),
             };
         }
-        // On software adapters, only tests use these variants, and those tests compare the bits themselves.
+        // A software adapter uses these variants only in tests, and those tests compare the bits themselves.
         if !own.software {
             self.by_rows = variants_are_bit_identical(executor, storages, cache).await?;
-            // Texts that are run again in f32 also share batches with other texts.
+            // Texts that run again in f32 share batches with other texts too, so these variants must also be
+            // bit-identical.
             if precision.retries_in_f32() {
                 let again = (precision.weights, Storage::F32);
                 self.by_rows &= variants_are_bit_identical(executor, again, cache).await?;
@@ -193,8 +194,8 @@ pub struct KernelChoice {
     pub family: String,
     /// How linear layers are computed.
     pub matmul: String,
-    /// Why faster variants are not used: a GPU runs f16 without cooperative matrices, or only
-    /// one tile size is used.
+    /// The reason why faster variants are not used. Either a GPU runs f16 without cooperative matrices, or only one
+    /// tile size is used.
     pub because: Option<String>,
 }
 

@@ -15,9 +15,10 @@ use crate::files::ModelFiles;
 use crate::gpu::adapter::AdapterSummary;
 use crate::similarity::{Similarities, SimilarityFunction};
 
-/// Turns texts into vectors on a GPU. The vectors are those of sentence-transformers' `encode`.
+/// Turns texts into vectors on a GPU. The vectors are the same as those of sentence-transformers' `encode`.
 ///
-/// [`Embedder::builder`] makes one. An embedder has one device. Concurrent calls take turns with it, batch by batch.
+/// [`Embedder::builder`] makes an embedder. It has one device, and concurrent calls take turns with it, batch by
+/// batch.
 #[derive(Debug)]
 pub struct Embedder {
     runner: Runner,
@@ -38,7 +39,7 @@ pub struct Embeddings {
     /// The number of texts that were run again with f32 activations, because an activation exceeded the range of 16
     /// bits.
     pub retried: usize,
-    /// The number of batches that were split into smaller ones and run again, because the GPU's memory ran out.
+    /// The number of batches that ran out of GPU memory, and were run again as smaller batches.
     pub halved: usize,
     /// The number of tokens of all texts, special tokens included.
     pub tokens: usize,
@@ -60,15 +61,15 @@ pub(crate) fn check_widths(a: &Embeddings, b: &Embeddings) -> Result<(), Error> 
 }
 
 impl Embeddings {
-    /// The rows, in the order of the texts.
+    /// Returns the rows, in the order of the texts.
     pub fn rows(&self) -> std::slice::ChunksExact<'_, f32> {
         self.values.chunks_exact(self.dim.max(1))
     }
 
-    /// The row of text `i`.
+    /// Returns the row of text `i`.
     ///
     /// # Panics
-    /// It panics if there is no text `i`.
+    /// Panics if there is no text `i`.
     pub fn row(&self, i: usize) -> &[f32] {
         &self.values[i * self.dim..(i + 1) * self.dim]
     }
@@ -171,7 +172,7 @@ impl Embedder {
         self.runner.adapter()
     }
 
-    /// The memory that the model needs, as estimated before loading.
+    /// The memory that the model needs, as it was estimated before loading.
     pub fn memory(&self) -> MemoryEstimate {
         self.runner.memory()
     }
@@ -186,8 +187,8 @@ impl Embedder {
         self.runner.dimension()
     }
 
-    /// The maximum number of tokens of a text, special tokens and prompt included. Longer texts are cut. `None` if the
-    /// model names no limit.
+    /// The maximum number of tokens of a text, including special tokens and the prompt. Longer texts are cut. `None`
+    /// if the model names no limit.
     pub fn max_seq_length(&self) -> Option<usize> {
         self.runner.max_seq_length()
     }
@@ -202,9 +203,9 @@ impl Embedder {
         self.runner.default_prompt_name()
     }
 
-    /// SHA-256 of everything that determines the model's vectors: the configuration as read, the tokenizer, and every
-    /// byte of the weights. The call reads all weights. Equal files and the same version of Vectile give an equal
-    /// fingerprint.
+    /// Returns the SHA-256 of everything that determines the model's vectors: the configuration as read, the
+    /// tokenizer, and every byte of the weights. The call reads all weights. If two models have equal files, the same
+    /// version of Vectile gives them equal fingerprints.
     ///
     /// # Errors
     /// [`Error::File`] if the files can no longer be read.
@@ -212,7 +213,7 @@ impl Embedder {
         self.runner.fingerprint()
     }
 
-    /// The vectors of `texts` under default options; see [`Embedder::embed_with`].
+    /// Returns the vectors of `texts` under default options; see [`Embedder::embed_with`].
     ///
     /// # Errors
     /// The errors of [`Embedder::embed_with`].
@@ -220,8 +221,8 @@ impl Embedder {
         self.embed_with(texts, &EmbedOptions::default()).await
     }
 
-    /// The vectors of queries, like sentence-transformers' `encode_query`. It calls [`Embedder::embed_with`] with
-    /// [`EmbedTask::Query`].
+    /// Returns the vectors of queries, like sentence-transformers' `encode_query`. It calls [`Embedder::embed_with`]
+    /// with [`EmbedTask::Query`].
     ///
     /// # Errors
     /// The errors of [`Embedder::embed_with`].
@@ -230,8 +231,8 @@ impl Embedder {
         self.embed_with(texts, &EmbedOptions { task, ..EmbedOptions::default() }).await
     }
 
-    /// The vectors of documents, like sentence-transformers' `encode_document`. It calls [`Embedder::embed_with`] with
-    /// [`EmbedTask::Document`].
+    /// Returns the vectors of documents, like sentence-transformers' `encode_document`. It calls
+    /// [`Embedder::embed_with`] with [`EmbedTask::Document`].
     ///
     /// # Errors
     /// The errors of [`Embedder::embed_with`].
@@ -240,7 +241,7 @@ impl Embedder {
         self.embed_with(texts, &EmbedOptions { task, ..EmbedOptions::default() }).await
     }
 
-    /// The vectors of `texts`, `[texts, dimension]`.
+    /// Returns the vectors of `texts`, with the shape `[texts, dimension]`.
     ///
     /// ```
     /// use vectile::{EmbedOptions, Embedder, ModelFiles, block_on};
@@ -260,8 +261,8 @@ impl Embedder {
     /// # Ok::<(), vectile::Error>(())
     /// ```
     ///
-    /// On one adapter, a text's vector is bit-identical, whatever other texts are embedded with it and in whatever
-    /// order and batch size. An empty text has a vector, as in sentence-transformers.
+    /// On one adapter, a text's vector is always bit-identical. It does not depend on the other texts, their order or
+    /// the batch size. An empty text has a vector, as in sentence-transformers.
     ///
     /// # Errors
     /// [`Error::Option`] for an unknown prompt or an impossible dimension. [`Error::TooLong`] if truncation is
@@ -287,13 +288,13 @@ impl Embedder {
         })
     }
 
-    /// The function that compares the model's vectors: its `similarity_fn_name`, or else the cosine.
+    /// The function that compares the model's vectors. It is the model's `similarity_fn_name`, or else the cosine.
     pub fn similarity_function(&self) -> SimilarityFunction {
         self.runner.model.config.similarity.unwrap_or_default()
     }
 
-    /// The similarities of every row of `a` with every row of `b`, computed by the model's
-    /// [`similarity_function`](Self::similarity_function).
+    /// Returns the similarities of every row of `a` with every row of `b`. The model's
+    /// [`similarity_function`](Self::similarity_function) computes them.
     ///
     /// ```
     /// use vectile::{Embedder, ModelFiles, block_on};
@@ -318,7 +319,7 @@ impl Embedder {
         Ok(Similarities { columns: b.len(), values: a.rows().flat_map(scores).collect() })
     }
 
-    /// The similarity of each row of `a` with the row of `b` at the same index.
+    /// Returns the similarity of each row of `a` with the row of `b` at the same index.
     ///
     /// # Errors
     /// [`Error::Option`] for rows of different widths or different numbers of rows.
@@ -332,8 +333,8 @@ impl Embedder {
         Ok(a.rows().zip(b.rows()).map(|(a, b)| function.score(a, b) as f32).collect())
     }
 
-    /// The token ids of each text as the model receives them: with prompt and special tokens, and cut to
-    /// `max_seq_length`.
+    /// Returns the token ids of each text as the model receives them. They include the prompt and special tokens, and
+    /// are cut to `max_seq_length`.
     ///
     /// # Errors
     /// [`Error::Option`] for an unknown prompt, [`Error::Tokenizer`] if tokenizing fails.
@@ -348,7 +349,7 @@ impl Embedder {
         encoded.into_iter().map(|tokens| tokens.map(|tokens| tokens.ids)).collect()
     }
 
-    /// Cuts a row and then scales it to length one, if `options` ask for it.
+    /// Cuts a row and then scales it to length one, if `options` request this.
     ///
     /// # Errors
     /// [`Error::Option`] for an impossible dimension.
@@ -371,7 +372,7 @@ impl Embedder {
         &mut self.runner
     }
 
-    /// As [`TextModel::prepare`], for texts as token ids.
+    /// Like [`TextModel::prepare`], but the texts are given as token ids.
     ///
     /// # Errors
     /// Errors of the options.
@@ -385,7 +386,7 @@ impl Embedder {
         self.runner.prepare_ids(texts, options)
     }
 
-    /// The number of values in a vector under `options`.
+    /// Returns the number of values in a vector under `options`.
     fn output_dimension(&self, options: &EmbedOptions) -> Result<usize, Error> {
         let all = self.runner.dimension();
         match options.truncate_dim {
@@ -398,21 +399,21 @@ impl Embedder {
         }
     }
 
-    /// The transformer's hidden states of a text under the model's default prompt, `[tokens, hidden]`. They help to
-    /// find the step at which a vector becomes wrong.
+    /// Returns the transformer's hidden states of a text under the model's default prompt, with the shape `[tokens,
+    /// hidden]`. They help to find the step at which a vector becomes wrong.
     #[doc(hidden)]
     pub async fn hidden_states(&self, text: &str) -> Result<Vec<f32>, Error> {
         self.runner.hidden_states(text).await
     }
 
-    /// Destroys the device, as a driver reset does, to test recovery.
+    /// Destroys the device, as a driver reset does, so that tests can check the recovery.
     #[doc(hidden)]
     pub async fn lose_device(&self) {
         self.runner.lose_device().await;
     }
 }
 
-/// Scales a row to length one; a row of zeros stays zeros.
+/// Scales a row to length one. A row of zeros stays unchanged.
 pub(super) fn normalize(row: &mut [f32]) {
     let squares: f64 = row.iter().map(|v| f64::from(*v) * f64::from(*v)).sum();
     let norm = squares.sqrt().max(1e-12);

@@ -1,4 +1,4 @@
-//! Counts the memory that a model needs before any is allocated, and finds the largest batch that fits.
+//! Counts the memory that a model needs before any memory is allocated, and finds the largest batch that fits.
 
 use std::fmt;
 
@@ -16,21 +16,22 @@ use crate::gpu::host_memory;
 use crate::kernels::{KernelPlan, MAX_BATCH_TOKENS};
 use crate::weights::{Destination, WeightBytes};
 
-/// The minimum token budget that is tried when memory is short and the caller sets no budget.
+/// The budget is not reduced below this number of tokens when memory is short.
 const MIN_BATCH_TOKENS: usize = 128;
 
-/// The maximum bytes of rows in a batch. Rows of a sparse encoder are as wide as the vocabulary.
+/// The maximum bytes of all rows in a batch. It matters for sparse encoders, whose rows are as wide as the
+/// vocabulary.
 const MAX_ROW_BYTES: u64 = 64 << 20;
 
-/// The memory that a model needs, computed from shapes and formats alone. A software adapter uses the host's memory,
-/// so all of the model's memory is then host memory.
+/// The memory that a model needs, computed from shapes and formats alone. On a software adapter, all of this memory
+/// is host memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct MemoryEstimate {
     /// Bytes of the weights on the device, in their storage there.
     pub weights: u64,
     /// Bytes of embedding tables that stay on the host because they exceed one binding.
     pub host_tables: u64,
-    /// Bytes of host memory that converts and uploads weights during a load.
+    /// Bytes of host memory that are needed during a load to convert and upload weights.
     pub loading: u64,
     /// Bytes of the buffers of a full batch.
     pub batch: u64,
@@ -39,8 +40,8 @@ pub struct MemoryEstimate {
 }
 
 impl MemoryEstimate {
-    /// The maximum number of bytes in use at once. No batch runs while weights load, so the memory of loading and of a
-    /// batch is not added.
+    /// The maximum number of bytes in use at once. No batch runs while weights load, so the result is not the sum of
+    /// the memory for loading and for a batch.
     pub fn peak(&self) -> u64 {
         self.weights + self.host_tables + self.loading.max(self.batch)
     }
@@ -67,8 +68,8 @@ enum Available {
 }
 
 impl Available {
-    /// The smaller of the caller's limit and, on a software adapter, the host's free memory. No API reports
-    /// the free memory of a GPU.
+    /// Returns the smaller of the caller's limit and, on a software adapter, the host's free memory. On a GPU only
+    /// the caller's limit counts, because no API reports a GPU's free memory.
     fn on(adapter: &AdapterSummary, max_memory: Option<u64>) -> Option<Self> {
         let host = host_memory::available().filter(|_| adapter.is_software());
         let both = [max_memory.map(Available::Allowed), host.map(Available::Free)];
@@ -102,7 +103,7 @@ impl fmt::Display for Available {
 /// The result of [`fit`].
 pub(super) struct Fitted {
     pub memory: MemoryEstimate,
-    /// The pipelines that batches of the model need. They are compiled while weights load.
+    /// The pipelines that the model's batches need. They are compiled while weights load.
     pub pipelines: Vec<PipelineKey>,
 }
 
@@ -115,8 +116,8 @@ pub(super) struct TokenBudget {
 }
 
 impl TokenBudget {
-    /// Chooses the caller's budget, or else the default for the class of adapter. In both cases it is lowered so that
-    /// an activation of `widest` values a token fits one binding.
+    /// Chooses the caller's budget, or else the default for the class of adapter. In both cases the budget is lowered
+    /// until an activation with `widest` values per token fits one binding.
     pub fn choose(asked: Option<usize>, adapter: &AdapterSummary, widest: usize) -> Self {
         let default = if adapter.is_software() { 2048 } else { 16384 };
         let bytes = adapter.max_binding_bytes.min(adapter.max_buffer_bytes).min(i32::MAX as u64);
@@ -126,14 +127,14 @@ impl TokenBudget {
     }
 }
 
-/// The maximum number of texts in a batch, so that their rows fit one binding.
+/// Returns the maximum number of texts in a batch, so that their rows fit one binding.
 pub(super) fn max_batch_texts(dimension: usize, adapter: &AdapterSummary) -> usize {
     let row = (dimension.next_multiple_of(4) * 4) as u64;
     let bytes = adapter.max_binding_bytes.min(MAX_ROW_BYTES);
     usize::try_from(bytes / row).unwrap_or(usize::MAX).max(1)
 }
 
-/// Estimates the memory that the model needs. The token budget is reduced until the model fits, unless it is fixed.
+/// Estimates the memory that the model needs. If the budget is not fixed, it is reduced until the model fits.
 ///
 /// # Errors
 /// [`Error::TooLarge`] if the model does not fit; errors about missing or misshapen tensors.
@@ -181,7 +182,7 @@ pub(super) fn fit(
     }
 }
 
-/// The pipelines that the model needs for a text of one token, each once.
+/// Returns the pipelines that the model needs for a text of one token, each once.
 ///
 /// # Errors
 /// Errors about missing or misshapen tensors.
@@ -209,15 +210,15 @@ pub(super) fn one_token_graph(
     Ok(assembly.graph(plan, precision, &PackedBatch::uniform(1, 1)).graph)
 }
 
-/// A batch of one short query, and one of a longer text. A batch with few rows uses other kernel variants than one
-/// with many.
+/// Makes a batch of one short query, and a batch of one longer text. A batch with few rows uses other kernel variants
+/// than a batch with many rows.
 fn singles(model: &Model, tokens: usize) -> [PackedBatch; 2] {
     let longest = model.tokenizer.limit().unwrap_or(512).clamp(1, tokens);
     [12, 128].map(|length| PackedBatch::uniform(length.min(longest), 1))
 }
 
-/// Full batches of `tokens` tokens. One has the longest texts, the other as many short texts as a batch may hold. With
-/// short texts, rows take most of the memory.
+/// Makes two full batches of `tokens` tokens. One has the longest texts, and the other has as many short texts as a
+/// batch may hold. With short texts, the rows take most of the memory.
 fn batches(model: &Model, adapter: &AdapterSummary, tokens: usize) -> [PackedBatch; 2] {
     let longest = model.tokenizer.limit().unwrap_or(512).clamp(1, tokens);
     let shortest = longest.min(4);

@@ -1,18 +1,18 @@
-//! The models, from their files to results. No other module knows all the steps.
+//! Takes models from their files to results. No other module knows all the steps.
 //!
-//! The modules in reading order; each uses only modules above it:
+//! These are the modules in reading order. Each module uses only modules above it:
 //!
 //! | where | what |
 //! |---|---|
 //! | `options` | the options of a call |
-//! | `model` | a model on the host: configuration, tokenizer, headers of its weights |
+//! | `model` | a model on the host: its configuration, its tokenizer, and the headers of its weights |
 //! | `query_document` | how a multi-vector encoder treats queries and documents |
 //! | `assembly` | weights on a device, and the forward pass of a batch as a graph |
-//! | `memory` | memory counted before it is allocated, and the largest batch that fits |
-//! | `device` | opening a device, and the kernels that it runs |
-//! | `run` | texts tokenized, batched, run, and their rows |
-//! | `text_model` | the trait of all kinds of model: prepare, run, finish, describe |
-//! | `load` | from files and settings to a loaded model |
+//! | `memory` | the memory that a model needs, and the largest batch that fits |
+//! | `device` | opening a device, and choosing the kernels that it runs |
+//! | `run` | tokenizing texts, running them in batches, and returning their rows |
+//! | `text_model` | the trait of all kinds of model, with the steps from inputs to results |
+//! | `load` | loading a model from files and settings |
 //! | `embed`, `rerank`, `sparse`, `multi_vector` | the four kinds of model |
 //! | `report` | what `vectile inspect`, the lab and the server report about a model |
 

@@ -11,11 +11,11 @@ use crate::models::{Head, Step, Transformer};
 use crate::tokenize::{Tokenizer, Tokens};
 use crate::weights::{WeightFiles, digest_source, hex};
 
-/// The number of vocabulary columns whose logits are in memory at once, for all tokens of a batch. It is at most the
-/// width of a base model's intermediate layer.
+/// The number of vocabulary columns whose logits are in memory at once, for all tokens of a batch. A block is no
+/// wider than the intermediate layer of a base model.
 pub(super) const VOCABULARY_BLOCK: usize = 2048;
 
-/// Everything about a model that is not on a device.
+/// All parts of a model that are on the host and not on a device.
 #[derive(Debug)]
 pub(super) struct Model {
     pub files: ModelFiles,
@@ -33,7 +33,7 @@ pub(super) struct Model {
     pub include_prompt: bool,
 }
 
-/// A module of the model, in the order of application.
+/// A module of the model, described for reports.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ModuleSummary {
     /// `Transformer`, `StaticEmbedding`, `model2vec`, `Pooling`, `Dense`, `LayerNorm` or `Normalize`. Steps of a head
@@ -78,7 +78,7 @@ impl Model {
         }
     }
 
-    /// Refuses token types beyond the model's table. A GPU would read a wrong row for them without an error.
+    /// Refuses token types beyond the model's table, because a GPU would read a wrong row for them without an error.
     pub fn check_types(&self, tokens: &Tokens) -> Result<(), Error> {
         let rows = self.transformer.facts().type_rows.map_or(u32::MAX, |rows| rows as u32);
         let Some(id) = tokens.type_ids.iter().find(|id| **id >= rows) else { return Ok(()) };
@@ -86,13 +86,13 @@ impl Model {
         Err(Error::tokenizer(format!("{}tokenizer.json", self.config.weights_prefix), problem))
     }
 
-    /// All weight files: the transformer's, then those of the modules.
+    /// All weight files: first those of the transformer, then those of the modules.
     pub fn weight_files(&self) -> impl Iterator<Item = &WeightFiles> {
         std::iter::once(&self.weights).chain(self.module_weights.iter().flatten())
     }
 
-    /// SHA-256 of every byte of the weights: the transformer's files first, in order of their names, then the modules'
-    /// files. For a model with one weight file, it is the digest of that file.
+    /// Returns the SHA-256 of every byte of the weights. The transformer's files come first, in order of their names,
+    /// and then the modules' files. For a model with one weight file, the result is the digest of that file.
     pub fn weights_sha256(&self) -> Result<String, Error> {
         let mut digest = Sha256::new();
         for weights in self.weight_files() {
@@ -101,8 +101,8 @@ impl Model {
         Ok(hex(digest))
     }
 
-    /// SHA-256 of everything that determines the model's vectors: the configuration as read, the tokenizer, and every
-    /// byte of the weights.
+    /// Returns the SHA-256 of everything that determines the model's vectors: the configuration as read, the
+    /// tokenizer, and every byte of the weights.
     pub fn fingerprint(&self) -> Result<String, Error> {
         let mut digest = Sha256::new_with_prefix(self.verdict_name()?);
         digest.update(format!("\n{:?}\n", self.config));
@@ -110,8 +110,9 @@ impl Model {
         Ok(hex(digest))
     }
 
-    /// The name under which `vectile verify` stores its verdict on the model. It is a digest of Vectile's version, the
-    /// config, the tokenizer, and the names, lengths and headers of the weight files. It is cheap to compute.
+    /// Returns the name under which `vectile verify` stores its verdict on the model. It is a digest of Vectile's
+    /// version, the config, the tokenizer, and the names, lengths and headers of the weight files. This digest is
+    /// cheap, because it does not read the weights.
     pub fn verdict_name(&self) -> Result<String, Error> {
         let mut digest = Sha256::new_with_prefix(env!("CARGO_PKG_VERSION"));
         let prefix = &self.config.weights_prefix;
@@ -127,7 +128,7 @@ impl Model {
         Ok(hex(digest)[..32].to_owned())
     }
 
-    /// The transformer, the steps of its head and the modules, in the order of application.
+    /// Describes the transformer, the steps of its head and the modules, in the order of application.
     pub fn summaries(&self) -> Vec<ModuleSummary> {
         let transformer =
             ModuleSummary::new(self.config.input.module(), self.transformer.describe());
@@ -181,7 +182,7 @@ fn module_summary(module: &Module) -> ModuleSummary {
     }
 }
 
-/// An enum variant's name in lower case, as model files write it.
+/// Returns an enum variant's name in lower case, as model files write it.
 pub(super) fn lower(name: &impl std::fmt::Debug) -> String {
     format!("{name:?}").to_lowercase()
 }

@@ -7,10 +7,10 @@ use crate::error::Error;
 /// The treatment of a text with more tokens than the model takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub enum OnTooLong {
-    /// Cut it to `max_seq_length`, as sentence-transformers does, and report it.
+    /// The text is cut to `max_seq_length`, as in sentence-transformers, and reported.
     #[default]
     Truncate,
-    /// Fail with [`Error::TooLong`], which names the text that is too long.
+    /// The call fails with [`Error::TooLong`], which names the text that is too long.
     Error,
 }
 
@@ -71,15 +71,15 @@ pub struct EmbedOptions {
     pub prompt_name: Option<String>,
     /// The prompt itself, put before each text. The empty string disables the default prompt.
     pub prompt: Option<String>,
-    /// If neither `prompt_name` nor `prompt` is set, the task selects the prompt instead of the default prompt. The
-    /// prompt for queries is `query`. For documents it is the first of `document`, `passage` and `corpus` that the
-    /// model has. Every model has `query` and `document`; they are empty unless its files set them.
+    /// The role of the texts, which selects the prompt if neither `prompt_name` nor `prompt` is set. The prompt for
+    /// queries is `query`. For documents it is the first of `document`, `passage` and `corpus` that the model has.
+    /// Every model has `query` and `document`, which are empty unless its files set them.
     pub task: Option<EmbedTask>,
     /// Cuts vectors to this number of dimensions, after the model's own normalization. If it is `None`, the model's
-    /// own `truncate_dim` applies, if it has one.
+    /// own `truncate_dim` applies, if the model has one.
     pub truncate_dim: Option<usize>,
-    /// Scales vectors to length one, after cutting. If the model itself normalizes its vectors, they are not changed
-    /// unless they are cut.
+    /// Scales vectors to length one, after cutting. If the model itself normalizes its vectors, only vectors that
+    /// were cut are scaled again.
     pub normalize: bool,
     /// The treatment of texts that are too long.
     pub on_too_long: OnTooLong,

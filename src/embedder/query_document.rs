@@ -1,4 +1,5 @@
-//! The treatment of queries and documents by a multi-vector encoder: lengths, padding, and tokens that are left out.
+//! How a multi-vector encoder treats queries and documents: their lengths, their padding, and the tokens that it
+//! leaves out.
 
 use std::collections::HashSet;
 
@@ -9,7 +10,7 @@ use crate::error::Error;
 use crate::kernels::MAX_BATCH_TOKENS;
 use crate::tokenize::QueryPadding;
 
-/// The treatment of queries and of documents.
+/// The roles of queries and of documents, each with its own treatment.
 #[derive(Debug, Clone)]
 pub(super) struct QueryDocument {
     pub query: Role,
@@ -27,7 +28,7 @@ pub(super) struct Role {
     pub left_out: HashSet<u32>,
 }
 
-/// Refuses settings with which no query or no document could run.
+/// Refuses settings with which no query or no document could be run.
 pub(super) fn check(model: &Model) -> Result<(), Error> {
     match model.config.kind {
         KindConfig::MultiVector(_) => QueryDocument::read(model).map(|_| ()),
@@ -36,7 +37,7 @@ pub(super) fn check(model: &Model) -> Result<(), Error> {
 }
 
 impl QueryDocument {
-    /// Reads the treatment from the model's configuration.
+    /// Reads both roles from the model's configuration.
     pub fn read(model: &Model) -> Result<Self, Error> {
         let KindConfig::MultiVector(multi) = &model.config.kind else {
             return Err(Error::Internal("only multi-vector encoders tell queries apart".into()));
@@ -62,7 +63,7 @@ impl QueryDocument {
         Ok(QueryDocument { query, document })
     }
 
-    /// The treatment of texts of this task.
+    /// The treatment of texts under the given task.
     pub fn of(&self, task: EmbedTask) -> &Role {
         match task {
             EmbedTask::Query => &self.query,
@@ -71,7 +72,7 @@ impl QueryDocument {
     }
 }
 
-/// The padding of queries. It is checked that the transformer accepts the padding tokens in their positions.
+/// Returns the padding of queries. Fails if the transformer does not accept the padding tokens in their positions.
 fn query_padding(model: &Model) -> Result<Option<QueryPadding>, Error> {
     let KindConfig::MultiVector(multi) = &model.config.kind else { return Ok(None) };
     let Some(expansion) = &multi.expansion else { return Ok(None) };

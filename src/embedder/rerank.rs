@@ -13,11 +13,11 @@ use crate::error::Error;
 use crate::files::ModelFiles;
 use crate::gpu::adapter::AdapterSummary;
 
-/// Scores pairs of texts on a GPU. The scores are those of sentence-transformers' `CrossEncoder`.
+/// Scores pairs of texts on a GPU. The scores are the same as those of sentence-transformers' `CrossEncoder`.
 ///
-/// [`Reranker::builder`] makes one, with the settings of an [`Embedder`](crate::Embedder). It has the guarantees of an
-/// embedder. It follows the dtype policy, runs texts again in f32 if 16 bits do not suffice, and recovers a lost
-/// device. Scores are bit-identical in any batch.
+/// [`Reranker::builder`] makes a reranker, with the settings and guarantees of an [`Embedder`](crate::Embedder). A
+/// reranker follows the dtype policy, runs pairs again in f32 if 16 bits do not suffice, and recovers a lost device.
+/// Scores are bit-identical in any batch.
 #[derive(Debug)]
 pub struct Reranker {
     runner: Runner,
@@ -31,12 +31,12 @@ pub type RerankerBuilder = ModelBuilder<Reranker>;
 /// Options for scoring pairs. Fields have the names of the arguments of sentence-transformers' `predict`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RerankOptions {
-    /// The name of the model's prompt to put before the first text of each pair. If neither `prompt_name` nor `prompt`
-    /// is set, the model's default prompt is used, if it has one. A model with a chat template takes the prompt as the
-    /// message with the role `system`. This is where rerankers that follow instructions expect the instruction;
+    /// The name of the model's prompt to put before the first text of each pair. If neither `prompt_name` nor
+    /// `prompt` is set, the model's default prompt is used, if it has one. A model with a chat template takes the
+    /// prompt as the message with the role `system`. Rerankers that follow instructions expect the instruction there.
     /// Qwen3-Reranker's template writes it after `<Instruct>: `.
     pub prompt_name: Option<String>,
-    /// The prompt itself. The empty string disables the default prompt.
+    /// The prompt itself, put before the first text of each pair. The empty string disables the default prompt.
     pub prompt: Option<String>,
     /// The treatment of pairs that are too long.
     pub on_too_long: OnTooLong,
@@ -49,13 +49,13 @@ pub struct Scores {
     pub labels: usize,
     /// All rows, one after the other. Every value is finite.
     pub values: Vec<f32>,
-    /// Indices of the pairs that were cut to the model's length. The longer text is cut first. A text that a
-    /// chat template rendered is cut before the part that the template writes last.
+    /// Indices of the pairs that were cut to the model's length. The longer text is cut first. If a chat template
+    /// rendered the pair, the cut comes before the ending that the template writes.
     pub truncated: Vec<usize>,
     /// The number of pairs that were run again with f32 activations, because an activation exceeded the range of 16
     /// bits.
     pub retried: usize,
-    /// The number of batches that were split into smaller ones and run again, because the GPU's memory ran out.
+    /// The number of batches that ran out of GPU memory, and were run again as smaller batches.
     pub halved: usize,
     /// The number of tokens of all pairs, special tokens included.
     pub tokens: usize,
@@ -98,7 +98,7 @@ impl TextModel for Reranker {
             return Err(Error::Internal("a reranker was loaded as another kind".to_owned()));
         };
         runner.model.tokenizer.check_pairs()?;
-        // A language model's answers have several logits and one score.
+        // The answers of a language model have several logits, which become one score.
         let labels = if scoring.answers.is_some() { 1 } else { runner.model.dimension };
         let default = match labels {
             1 => DenseActivation::Sigmoid,
@@ -137,7 +137,7 @@ impl TextModel for Reranker {
         Ok(self.runner.check_all(first, encoded, options.on_too_long))
     }
 
-    /// The scores of a row of logits.
+    /// Returns the scores of a row of logits.
     fn finish(
         &self,
         _pair: &Prepared,
@@ -198,7 +198,7 @@ impl Reranker {
         self.labels
     }
 
-    /// The maximum number of tokens of a pair, special tokens included. Longer pairs are cut. `None` if the model
+    /// The maximum number of tokens of a pair, including special tokens. Longer pairs are cut. `None` if the model
     /// names no limit.
     pub fn max_seq_length(&self) -> Option<usize> {
         self.runner.max_seq_length()
@@ -209,7 +209,7 @@ impl Reranker {
         self.runner.prompts()
     }
 
-    /// The scores of pairs under default options; see [`Reranker::predict_with`].
+    /// Returns the scores of pairs under default options; see [`Reranker::predict_with`].
     ///
     /// # Errors
     /// The errors of [`Reranker::predict_with`].
@@ -220,14 +220,14 @@ impl Reranker {
         self.predict_with(pairs, &RerankOptions::default()).await
     }
 
-    /// The scores of pairs, `[pairs, labels]`: the logits of the model's classification head under its activation
-    /// function. The model's files name the function. If they name none, it is sigmoid for one label and no function
-    /// for several. A language model's score is the logit of `yes` minus the logit of `no`. If its `LogitScore` names
-    /// only one token, the score is the logit of that token. Under sigmoid, the difference becomes the probability of
-    /// `yes` among the two answers.
+    /// Returns the scores of pairs, with the shape `[pairs, labels]`. A score is a logit of the model's
+    /// classification head after the activation function that the model's files name. If they name none, it is
+    /// sigmoid for one label and no function for several. A language model's score is the logit of `yes` minus the
+    /// logit of `no`. Under sigmoid, this difference becomes the probability of `yes` among the two answers. If its
+    /// `LogitScore` names only one token, the score is the logit of that token.
     ///
-    /// A model with a chat template reads a pair as the template renders it, as in sentence-transformers. A
-    /// template that leaves out one of the texts is refused when the model is loaded.
+    /// A model with a chat template reads each pair as its template renders it, as in sentence-transformers. If the
+    /// template leaves out one of the texts, the model is refused when it is loaded.
     ///
     /// On one adapter, a pair's scores are bit-identical, whatever other pairs are computed with it.
     ///
@@ -253,7 +253,7 @@ impl Reranker {
         })
     }
 
-    /// The scores of a row of logits.
+    /// Returns the scores of a row of logits.
     pub(crate) fn scores(&self, row: &[f32]) -> Vec<f32> {
         let score = |logit| activate(self.activation, logit);
         match *row {
@@ -262,8 +262,8 @@ impl Reranker {
         }
     }
 
-    /// The documents by their relevance to a query, the most relevant first. Among equal scores, the earlier document
-    /// comes first.
+    /// Returns the documents in order of their relevance to a query, the most relevant first. If two scores are
+    /// equal, the earlier document comes first.
     ///
     /// ```
     /// use vectile::{ModelFiles, Reranker, block_on};
@@ -280,7 +280,7 @@ impl Reranker {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Unsupported`] if the model has several labels, since none of them is the relevance. Otherwise the
+    /// [`Error::Unsupported`] if the model has several labels, because none of them is the relevance. Otherwise the
     /// errors of [`Reranker::predict_with`].
     pub async fn rank<T: AsRef<str>>(
         &self,
@@ -318,13 +318,13 @@ impl Reranker {
         }
     }
 
-    /// Destroys the device, as a driver reset does, to test recovery.
+    /// Destroys the device, as a driver reset does, so that tests can check the recovery.
     #[doc(hidden)]
     pub async fn lose_device(&self) {
         self.runner.lose_device().await;
     }
 
-    /// The token ids and token types of each pair as the model receives them.
+    /// Returns the token ids and token types of each pair as the model receives them.
     ///
     /// # Errors
     /// [`Error::Tokenizer`] if tokenizing fails.
@@ -342,7 +342,7 @@ fn activate(activation: DenseActivation, x: f64) -> f32 {
         DenseActivation::Sigmoid => 1.0 / (1.0 + (-x).exp()),
         DenseActivation::Tanh => x.tanh(),
         DenseActivation::Relu => x.max(0.0),
-        // The config reader refuses all other activations except the identity.
+        // This arm is the identity, because the config reader refuses all other activations.
         _ => x,
     };
     y as f32

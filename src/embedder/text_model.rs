@@ -14,8 +14,8 @@ use crate::error::Error;
 /// A [`ModelBuilder`](crate::ModelBuilder) makes one, and [`stream`](crate::stream::stream) runs any of them. The
 /// steps are the same for every kind. [`prepare`](Self::prepare) tokenizes inputs on the host, [`run`](Self::run)
 /// computes a row for each input on the device, and [`finish`](Self::finish) turns a row into a result. If an input
-/// has an error at any step, the error takes the place of its result. The methods of the types themselves do all steps
-/// in one call.
+/// has an error at any step, the error takes the place of its result. The types' own methods do all steps in one
+/// call.
 pub trait TextModel: Sized + Send + Sync {
     /// The kind of model that the files must hold.
     const KIND: ModelKind;
@@ -37,15 +37,15 @@ pub trait TextModel: Sized + Send + Sync {
     #[doc(hidden)]
     fn runner(&self) -> &Runner;
 
-    /// Makes an input from a text: the text itself, or for a reranker the pair of `query` and the text.
+    /// Makes an input from a text. The input is the text itself, or for a reranker the pair of `query` and the text.
     #[doc(hidden)]
     fn input<'a>(query: &'a str, text: &'a str) -> Self::Input<'a>;
 
-    /// The number of bytes of an input, to estimate its number of tokens.
+    /// The number of bytes of an input, from which its number of tokens is estimated.
     #[doc(hidden)]
     fn bytes(input: Self::Input<'_>) -> usize;
 
-    /// Tokenizes inputs. It runs on the host alone, and any thread may call it. `first` is the index of the first
+    /// Tokenizes inputs on the host, without the device. Any thread may call it. `first` is the index of the first
     /// input in the caller's list, for messages.
     ///
     /// # Errors
@@ -58,8 +58,8 @@ pub trait TextModel: Sized + Send + Sync {
         options: &Self::Options,
     ) -> Result<Vec<Result<Prepared, Error>>, Error>;
 
-    /// Runs the texts that `more` returns, until it returns none, and passes the row of each to `take`, in order.
-    /// Batches are made here. The next batch is prepared while the device runs two.
+    /// Runs the texts that `more` returns, until it returns none, and passes the row of each text to `take`, in
+    /// order. This function makes the batches. It prepares the next batch while the device has two.
     ///
     /// # Errors
     /// Errors of the device, and the first error of `more` or `take`.
@@ -84,11 +84,12 @@ pub trait TextModel: Sized + Send + Sync {
         options: &Self::Options,
     ) -> Result<Self::Row, Error>;
 
-    /// The width of a result. It is the number of values in a vector, scores of a pair, tokens in a sparse vector's
+    /// The width of a result. Depending on the kind, it counts values in a vector, scores of a pair, tokens in the
     /// vocabulary, or values in one token's vector.
     fn dimension(&self) -> usize;
 
-    /// The maximum number of tokens of an input under these options. Longer inputs are cut. `None` for no limit.
+    /// The maximum number of tokens of an input under these options. Longer inputs are cut. `None` if there is no
+    /// limit.
     fn max_tokens(&self, options: &Self::Options) -> Option<usize>;
 
     /// The maximum bytes of a row as the device computes it.
@@ -101,7 +102,7 @@ pub trait TextModel: Sized + Send + Sync {
         None
     }
 
-    /// The steps that follow on the host, described for `vectile inspect`.
+    /// Describes the steps that follow on the host, for `vectile inspect`.
     #[doc(hidden)]
     fn describe(&self) -> Vec<ModuleSummary>;
 }
@@ -116,8 +117,8 @@ pub(super) struct CallCounts {
     pub run: RunCounts,
 }
 
-/// Encodes any number of inputs and passes each result to `take`, in order. Inputs are tokenized about a batch at a
-/// time, while the device runs earlier batches.
+/// Encodes any number of inputs and passes each result to `take`, in order. About one batch of inputs is tokenized at
+/// a time, while the device runs earlier batches.
 ///
 /// # Errors
 /// The first error of an input, of the options or of the device.
@@ -156,12 +157,12 @@ struct Portions<'a, T> {
 }
 
 impl<'a, T> Portions<'a, T> {
-    /// Makes portions for batches of `batch_tokens` tokens, at about four bytes a token.
+    /// Makes portions for batches of `batch_tokens` tokens. It assumes about four bytes per token.
     fn new(inputs: &'a [T], batch_tokens: usize) -> Self {
         Portions { inputs, done: 0, bytes: batch_tokens.saturating_mul(4) }
     }
 
-    /// The next inputs and the index of the first of them.
+    /// Returns the next inputs and the index of the first of them.
     fn next(&mut self, bytes: impl Fn(&T) -> usize) -> Option<(usize, &'a [T])> {
         let first = self.done;
         let mut taken = 0;

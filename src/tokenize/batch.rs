@@ -4,7 +4,7 @@ use super::{Tokenizer, Tokens};
 use crate::error::Error;
 use crate::threads;
 
-/// The minimum bytes of text for a thread. With less, starting a thread costs more time than it saves.
+/// The minimum bytes of text for which a thread is started. For less text, the start takes longer than it saves.
 const WORTH_A_THREAD: usize = 8 * 1024;
 
 impl Tokenizer {

@@ -12,11 +12,12 @@ use serde::Deserialize;
 use crate::config::ChatTemplate;
 use crate::error::Error;
 
-/// The maximum cost of one rendering: about this many steps, or 64 times as many bytes. A pair within a model's length
-/// limit costs a thousandth of it.
+/// The maximum cost of one rendering. A step costs about one unit, and so do 64 bytes of text. A pair within a
+/// model's length limit takes about a thousandth of the maximum.
 const FUEL: u64 = 2_000_000;
 const NAME: &str = "chat";
-/// Pairs that differ from each other in one text. If a template renders two of them alike, it ignores that text.
+/// Pairs of texts. Each differs from another pair in one text only. If a template renders both alike, it ignores that
+/// text.
 const PROBES: [[&str; 2]; 3] = [["alpha", "bravo"], ["charlie", "bravo"], ["alpha", "foxtrot"]];
 
 /// A chat template, compiled and checked.
@@ -79,7 +80,7 @@ impl Chat {
         Ok(())
     }
 
-    /// Renders a pair of texts, with an optional prompt, to one text.
+    /// Renders a pair of texts, with an optional prompt, to one text. The prompt may be empty.
     ///
     /// # Errors
     /// [`Error::Tokenizer`] if the template fails or exceeds its fuel.

@@ -33,7 +33,7 @@ impl Tokenizer {
         self.chat.is_some()
     }
 
-    /// Returns the text for which token ids stand.
+    /// Decodes token ids to their text.
     ///
     /// # Errors
     /// [`Error::Tokenizer`] if the tokenizer's decoder fails.
@@ -41,8 +41,8 @@ impl Tokenizer {
         self.guard(|| self.inner.decode(ids, skip_special_tokens))
     }
 
-    /// Returns all tokens of a text that includes its prompt, without truncation. If `special` is true, the tokens
-    /// that the post-processor adds are included.
+    /// Returns all tokens of a text that includes its prompt, without truncation. If `special` is true, the result
+    /// includes the tokens that the post-processor adds.
     pub fn describe(&self, text: &str, special: bool) -> Result<Vec<Piece>, Error> {
         let whole = self.model2vec.as_ref().map_or(text, |rules| rules.cut(text));
         let unknown = self.model2vec.as_ref().and_then(|rules| rules.unknown);

@@ -1,4 +1,4 @@
-//! Bounds how much a normalizer's replacements can lengthen a text.
+//! Limits how much a normalizer's replacements can lengthen a text.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +9,8 @@ use crate::error::Error;
 /// The maximum factor by which a normalizer may lengthen a text. Published normalizers at most triple it.
 const MAX_GROWTH: f64 = 1000.0;
 
-/// Refuses a normalizer that can lengthen a text too much. Without a limit, eight steps can turn a word into a
-/// gigabyte.
+/// Refuses a normalizer that can lengthen a text too much. Without this check, eight replacements could turn a word
+/// into a gigabyte.
 pub(super) fn check_growth(file: &str, normalizer: Option<&Value>) -> Result<(), Error> {
     let grows = normalizer.map_or(1.0, growth);
     if grows <= MAX_GROWTH {
@@ -22,7 +22,7 @@ pub(super) fn check_growth(file: &str, normalizer: Option<&Value>) -> Result<(),
     Err(Error::tokenizer(file, problem))
 }
 
-/// The maximum length, in characters, that one character of the input can have after some of the steps.
+/// The maximum length, in characters, that one character of the input can reach after some of the steps.
 struct Lengths {
     /// The lengths of characters that a pattern or a replacement names.
     named: BTreeMap<char, f64>,
@@ -51,9 +51,9 @@ impl Lengths {
 
 /// Returns an upper bound on the factor by which a normalizer lengthens a text.
 ///
-/// The steps are taken from the last to the first. For each step, a character counts for the length that the later
-/// steps give to it or to its replacement. Replacing every "." by " . " thus triples a full stop, and does not
-/// lengthen a comma. Replacing "a" by "aa" twice multiplies the two factors.
+/// The function goes through the steps from the last to the first. In each step, a character counts as long as the
+/// later steps can make it or its replacement. Replacing every "." by " . " thus triples a full stop, and does not
+/// lengthen a comma. If two steps both replace "a" by "aa", their factors are multiplied.
 pub(super) fn growth(normalizer: &Value) -> f64 {
     let mut steps = Vec::new();
     flatten(normalizer, &mut steps);
@@ -93,7 +93,7 @@ pub(super) fn growth(normalizer: &Value) -> f64 {
                 let between = lengths.of_text(content);
                 lengths.set_all(|length| length + between);
             }
-            // Other steps, such as lowercasing, may turn any character into any other.
+            // Other steps, such as lowercasing, may turn any character into any other character.
             _ => {
                 let maximum = lengths.maximum();
                 lengths.set_all(|_| maximum);
@@ -110,8 +110,8 @@ fn flatten<'a>(normalizer: &'a Value, steps: &mut Vec<&'a Value>) {
     }
 }
 
-/// Returns true unless every match of the expression has at least one character. It also returns true for an
-/// expression that only a backtracking engine can read.
+/// Returns true if the expression may match without any character. It also returns true for an expression that only a
+/// backtracking engine can read.
 fn may_match_nothing(regex: &str) -> bool {
     let parsed = regex_syntax::parse(regex);
     parsed.ok().and_then(|parsed| parsed.properties().minimum_len()).is_none_or(|len| len == 0)
@@ -194,7 +194,7 @@ mod tests {
                 let text: String = (0..fastrand::usize(1..12)).map(|_| pick()).collect();
                 let mut normalized = NormalizedString::from(text.as_str());
                 normalizer.normalize(&mut normalized).unwrap();
-                // An expression that matches the empty string also matches at the end of the text.
+                // An expression that matches the empty string also matches at the end of the text, hence the + 1.
                 let most = bound * (text.chars().count() + 1) as f64;
                 let length = normalized.get().chars().count();
                 assert!(

@@ -21,8 +21,8 @@ use crate::files::ModelFiles;
 /// The maximum size of the file in bytes. Published files reach 40 MB (a Unigram model of half a million pieces).
 const MAX_FILE: u64 = 64_000_000;
 
-/// Texts that exercise unusual paths of a tokenizer. All are tokenized at load, so that a file that fails on one of
-/// them is refused.
+/// Texts that exercise unusual paths of a tokenizer. All of them are tokenized at load, so that a file is refused if
+/// it fails on one of them.
 const PROBES: [&str; 22] = [
     "",
     " ",
@@ -49,8 +49,8 @@ const PROBES: [&str; 22] = [
 ];
 
 impl Tokenizer {
-    /// Loads the model's tokenizer and tries it on probe texts. Every token id is checked to be a row of the embedding
-    /// table.
+    /// Loads the model's tokenizer and tries it on probe texts. Checks that each of their token ids is a row of the
+    /// embedding table.
     ///
     /// The table may have more rows than the vocabulary has tokens, because many tables are padded. `position_limit`
     /// is the transformer's number of positions, if there is a limit. `version` overrides the version of transformers
@@ -73,7 +73,7 @@ impl Tokenizer {
         let mut inner = parse(&file, contents)?;
         inner.with_padding(None);
         guard(&file, "cannot be used", || inner.with_truncation(None).map(|_| ()))?;
-        // Static models read no file besides tokenizer.json.
+        // Only transformers read other files besides tokenizer.json.
         let beside = match config.input {
             FirstModule::Transformer => {
                 Some(BesideFiles::load(files, prefix, &config.transformer, version)?)
@@ -93,7 +93,7 @@ impl Tokenizer {
             FirstModule::Transformer => inner.get_post_processor().cloned(),
             FirstModule::StaticEmbedding | FirstModule::Model2vec => None,
         };
-        // For a static model, sentence-transformers uses the truncation that its tokenizer.json states.
+        // sentence-transformers truncates the texts of a static model as its tokenizer.json states.
         let written = outline.truncation.as_ref().and_then(|written| written.max_length);
         let limit = match config.input {
             FirstModule::StaticEmbedding => written,
@@ -136,8 +136,8 @@ impl Tokenizer {
         Ok(tokenizer)
     }
 
-    /// Refuses an empty vocabulary. If tokens lie beyond the table, a note is added, and a text that uses one is
-    /// refused.
+    /// Refuses an empty vocabulary. If the vocabulary has tokens beyond the table, a note is added, and every text
+    /// that uses such a token is refused.
     fn check_vocabulary(&mut self) -> Result<(), Error> {
         let vocabulary = self.inner.get_vocab(true);
         if vocabulary.is_empty() {
@@ -169,7 +169,8 @@ impl Tokenizer {
         }
     }
 
-    /// Tokenizes the probes. The empty text must give ids of the table, because its tokens are in every text.
+    /// Tokenizes the probes. The ids of the empty text must be rows of the table, because every text contains its
+    /// tokens.
     fn check_probes(&self) -> Result<(), Error> {
         for text in PROBES {
             match self.encode_unchecked(text, self.limit) {
@@ -185,8 +186,8 @@ fn parse(file: &str, contents: &[u8]) -> Result<tokenizers::Tokenizer, Error> {
     guard(file, "cannot be loaded", || tokenizers::Tokenizer::from_bytes(contents))
 }
 
-/// Applies sentence-transformers' `do_lower_case`: adds a lowercase step before all others, unless there already is
-/// one.
+/// Applies sentence-transformers' `do_lower_case`. It adds a lowercase step before all other steps, unless there
+/// already is one.
 fn lowercase_first(tokenizer: &mut tokenizers::Tokenizer) -> tokenizers::Result<()> {
     let present = match tokenizer.get_normalizer() {
         None => Vec::new(),
@@ -201,11 +202,11 @@ fn lowercase_first(tokenizer: &mut tokenizers::Tokenizer) -> tokenizers::Result<
     tokenizer.with_normalizer(Some(Sequence::new(steps))).map(|_| ())
 }
 
-/// Returns true if no token depends on text on the other side of a space.
+/// Returns true if a space separates texts that are tokenized independently of each other.
 ///
-/// This is true for the combination of BERT's normalizer, its pre-tokenizer and WordPiece. The normalizer works on
-/// single characters, the pre-tokenizer splits at every space, and WordPiece sees one word at a time. Added tokens
-/// must contain no space.
+/// This is true if BERT's normalizer, BERT's pre-tokenizer and WordPiece are combined. The normalizer works on single
+/// characters, the pre-tokenizer splits at every space, and WordPiece sees one word at a time. Added tokens must
+/// contain no space.
 fn cuts_at_spaces(tokenizer: &tokenizers::Tokenizer) -> bool {
     let normalizer =
         matches!(tokenizer.get_normalizer(), None | Some(NormalizerWrapper::BertNormalizer(_)));
@@ -217,8 +218,8 @@ fn cuts_at_spaces(tokenizer: &tokenizers::Tokenizer) -> bool {
     normalizer && pre_tokenizer && model && !added.values().any(holds_space)
 }
 
-/// The tokenizers of transformers that return token types unless `model_input_names` says otherwise. With any other
-/// tokenizer, the second text of a pair has type 0, whatever `tokenizer.json` says.
+/// The tokenizers of transformers that return token types unless `model_input_names` says otherwise. All other
+/// tokenizers give the second text of a pair the type 0, whatever `tokenizer.json` says.
 const GIVE_TYPES: [&str; 6] = [
     "BertTokenizer",
     "ConvBertTokenizer",
@@ -229,8 +230,8 @@ const GIVE_TYPES: [&str; 6] = [
     "MobileBertTokenizer",
 ];
 
-/// Returns true if the token types of `tokenizer.json` count. They do if the class returns types, and if no class is
-/// named: then the architecture's class is used.
+/// Returns true if the token types of `tokenizer.json` are used. They are used if the tokenizer class returns types.
+/// They are also used if no class is named, because the architecture's class is then used.
 fn gives_types(settings: Option<&JsonFile>) -> Result<bool, Error> {
     let Some(settings) = settings else { return Ok(true) };
     if let Some(names) = settings.strings("model_input_names")? {

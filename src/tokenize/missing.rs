@@ -1,10 +1,10 @@
-//! Explains why a model has no `tokenizer.json`, and what to do.
+//! Explains why a model has no `tokenizer.json`, and what the user can do.
 
 use crate::config::{JsonFile, ModelConfig};
 use crate::error::Error;
 use crate::files::ModelFiles;
 
-/// The tokenizers of transformers that exist only as Python code, each with the reason.
+/// The tokenizers of transformers that exist only as Python code, each with the reason why.
 const PYTHON_ONLY: [(&str, &str); 14] = [
     ("BertJapaneseTokenizer", "it splits words with MeCab, Sudachi or Juman++"),
     ("BertweetTokenizer", "it normalises tweets in Python"),
@@ -22,7 +22,7 @@ const PYTHON_ONLY: [(&str, &str); 14] = [
     ("XLMTokenizer", "it splits words with sacremoses"),
 ];
 
-/// Files that hold a vocabulary in another format.
+/// Names of files that hold a vocabulary in another format.
 const OTHERS: [&str; 6] = [
     "vocab.txt",
     "vocab.json",

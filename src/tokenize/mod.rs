@@ -1,4 +1,4 @@
-//! Turns a prompt and a text into token ids. Truncation happens only here.
+//! Turns a prompt and a text into token ids. No other module truncates texts.
 
 mod batch;
 mod chat;
@@ -32,14 +32,14 @@ use model2vec::Model2vec;
 pub(crate) use query_document::QueryPadding;
 pub use transformers::TransformersVersion;
 
-/// The length in bytes above which texts are tokenized in pieces, cut between words, if the tokenizer allows it. The
-/// ids stay the same, and the length of a piece bounds the memory.
+/// If the tokenizer allows it, texts of more bytes than this are tokenized in pieces, cut between words. The ids stay
+/// the same, and the length of a piece limits the memory.
 const PIECE: usize = 64 * 1024;
 
 /// The tokenizer of a model. It truncates to [`Tokenizer::limit`] and never pads.
 ///
-/// Like transformers, it ignores the truncation and padding in `tokenizer.json`, which come from the tokenizer's
-/// training.
+/// Like transformers, it ignores the truncation and padding that `tokenizer.json` contains, because they come from
+/// the tokenizer's training.
 #[derive(Debug)]
 pub(crate) struct Tokenizer {
     /// The tokenizer without post-processor, truncation and padding.
@@ -52,23 +52,23 @@ pub(crate) struct Tokenizer {
     side: TruncationDirection,
     /// The number of positions of the transformer.
     positions: Option<usize>,
-    /// Ids of tokens by role, under the role's field in `tokenizer_config.json`.
+    /// Ids of tokens by role. The keys are the roles' fields in `tokenizer_config.json`.
     roles: BTreeMap<String, u32>,
-    /// True if padding is added on the left of a text.
+    /// True if padding is added at the start of a text.
     pads_left: bool,
     /// The rules of model2vec, if the model is a model2vec model.
     model2vec: Option<Model2vec>,
     /// Tokens that count as special at the end of a prompt.
     special_ids: HashSet<u32>,
-    /// The number of rows of the embedding table. Every id is below it.
+    /// The number of rows of the embedding table. Every id must be below it.
     table_rows: usize,
-    /// True if a text may be cut between words without changing its tokens.
+    /// True if a text may be cut between words without a change of its tokens.
     cuts_at_spaces: bool,
-    /// True if the token types of pairs come from the post-processor. Otherwise they are all 0.
+    /// True if the token types of pairs come from the post-processor. Otherwise all types are 0.
     gives_types: bool,
-    /// The chat template that renders pairs, if there is one. The post-processor then adds nothing.
+    /// The chat template that renders pairs, if there is one. With it, the post-processor adds nothing.
     chat: Option<Chat>,
-    /// A token that is removed from the end of pairs.
+    /// A token that is removed from the end of pairs, if there is one.
     passed_over: Option<u32>,
     /// Assumptions and limits to be shown at load.
     notes: Vec<String>,
@@ -81,12 +81,12 @@ pub(crate) struct Tokenizer {
 pub(crate) struct Tokens {
     pub ids: Vec<u32>,
     pub type_ids: Vec<u32>,
-    /// The number of prompt tokens that pooling leaves out if `include_prompt` is false. It counts a special token at
-    /// the start but not one at the end, and may exceed `ids.len()`.
+    /// The number of prompt tokens that pooling leaves out if `include_prompt` is false. A special token at the start
+    /// is counted, but one at the end is not. The number may exceed `ids.len()`.
     pub prompt_len: usize,
     /// The exact length before truncation, special tokens included.
     pub untruncated: usize,
-    /// The number of tokens, counted from the first, to which the other tokens attend.
+    /// The number of leading tokens to which the other tokens attend.
     pub seen: usize,
 }
 
@@ -219,7 +219,7 @@ impl Tokenizer {
         }
     }
 
-    /// Returns all ids of the text itself, without special tokens.
+    /// Returns all ids of the text itself, without special tokens and without truncation.
     fn content(&self, text: &str) -> tokenizers::Result<Vec<u32>> {
         let mut ids = Vec::new();
         let mut rest = text;
@@ -231,7 +231,7 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// Splits a long text before a space into its first piece and the rest.
+    /// Splits a long text into its first piece and the rest. The cut is before a space.
     fn cut<'a>(&self, text: &'a str) -> Option<(&'a str, &'a str)> {
         if !self.cuts_at_spaces || text.len() <= PIECE {
             return None;
@@ -252,7 +252,7 @@ impl Tokenizer {
         }
     }
 
-    /// Refuses ids beyond the table. A GPU would read a wrong row for them without an error.
+    /// Refuses ids beyond the table, because a GPU would read a wrong row for them without an error.
     fn check_rows(&self, ids: &[u32]) -> Result<(), Error> {
         let Some(id) = ids.iter().find(|&&id| id as usize >= self.table_rows) else {
             return Ok(());
@@ -266,7 +266,7 @@ impl Tokenizer {
         Err(Error::tokenizer(&self.file, problem))
     }
 
-    /// Refuses a post-processor that does not add the number of tokens it declares.
+    /// Refuses a post-processor that adds another number of tokens than it declares.
     fn check_count(&self, tokens: &Tokens, expected: usize) -> Result<(), Error> {
         if tokens.ids.len() != expected {
             let problem = "its post-processor drops the text, or adds a number of tokens that differs from what it declares; use the tokenizer.json the model was published with";
@@ -281,7 +281,7 @@ impl Tokenizer {
     }
 
     /// Runs code of the tokenizers crate and turns a panic into an error, because some files make that crate panic.
-    /// The program's panic hook still runs. If panics abort the program, the function has no effect.
+    /// The program's panic hook still runs. If panics abort the program, this function cannot prevent it.
     fn guard<T>(&self, run: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, Error> {
         guard(&self.file, "could not tokenize the text", run)
     }
@@ -292,7 +292,7 @@ fn guard<T>(
     what: &str,
     run: impl FnOnce() -> tokenizers::Result<T>,
 ) -> Result<T, Error> {
-    // This is unwind-safe: only caches outlive the panic, and tokenizers ignores poisoned caches.
+    // Catching a panic is safe here: only caches outlive it, and the tokenizers crate ignores poisoned caches.
     match catch_unwind(AssertUnwindSafe(run)) {
         Ok(result) => result.map_err(|error| Error::tokenizer(file, format!("{what}: {error}"))),
         Err(panic) => {

@@ -1,18 +1,18 @@
-//! The rules of model2vec: which tokens are dropped, and to what length texts are cut.
+//! The rules of model2vec, which say which tokens are dropped and to what length texts are cut.
 
 use serde::Deserialize;
 use tokenizers::ModelWrapper;
 
-/// The field of a Unigram model that names the unknown token.
+/// The part of a Unigram model that names the unknown token.
 #[derive(Deserialize)]
 pub(super) struct Unknown {
     unk_id: Option<u32>,
 }
 
-/// model2vec's rules for one tokenizer.
+/// The rules of model2vec, applied to one tokenizer.
 #[derive(Debug)]
 pub(super) struct Model2vec {
-    /// The unknown token, which is dropped everywhere.
+    /// The unknown token, which is dropped wherever it occurs.
     pub unknown: Option<u32>,
     /// The maximum number of characters of a text: `max_length` times the median length of a token.
     pub characters: Option<usize>,
@@ -42,8 +42,8 @@ impl Model2vec {
     }
 }
 
-/// Returns the median length of all tokens in characters. For an even number of tokens it is the mean of
-/// the two middle ones, rounded down.
+/// Returns the median length of all tokens in characters. For an even number of tokens, it is the mean of the two
+/// middle lengths, rounded down.
 fn median_length(tokenizer: &tokenizers::Tokenizer) -> usize {
     let vocabulary = tokenizer.get_vocab(true);
     let mut lengths: Vec<usize> = vocabulary.keys().map(|token| token.chars().count()).collect();

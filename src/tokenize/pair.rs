@@ -8,7 +8,8 @@ use crate::error::Error;
 
 impl Tokenizer {
     /// Encodes a pair. If there is a chat template, it renders the prompt and the two texts. Otherwise the
-    /// post-processor joins `prompt` + `first` with `second`, truncated as by transformers' `longest_first`.
+    /// post-processor joins `prompt` + `first` with `second`, and both are truncated as by transformers'
+    /// `longest_first`.
     pub fn encode_pair(&self, prompt: &str, first: &str, second: &str) -> Result<Tokens, Error> {
         let mut tokens = match &self.chat {
             Some(chat) => self.encode_chat(chat, prompt, [first, second])?,
@@ -23,7 +24,7 @@ impl Tokenizer {
         Ok(tokens)
     }
 
-    /// Sets a token that is removed from the end of pairs.
+    /// Sets the token that is removed from the end of pairs.
     pub fn pass_over(&mut self, id: Option<u32>) {
         self.passed_over = id;
     }
@@ -47,7 +48,8 @@ impl Tokenizer {
         self.encode_all(pairs, bytes, |(first, second)| self.encode_pair(prompt, first, second))
     }
 
-    /// Refuses a length limit that leaves no room for a pair, and encodes two pairs as a test.
+    /// Refuses a length limit that leaves no room for a pair. Encodes two pairs to find a tokenizer that fails on
+    /// pairs.
     pub fn check_pairs(&self) -> Result<(), Error> {
         let (added, what) = match &self.chat {
             Some(chat) => (self.rendered(chat, "", ["", ""])?.len(), "tokens of a chat template"),
@@ -66,8 +68,8 @@ impl Tokenizer {
         self.post_processor.as_ref().map_or(0, |processor| processor.added_tokens(true))
     }
 
-    /// Encodes a pair through the chat template, as sentence-transformers does. The rendered text is truncated, and
-    /// then the template's ending overwrites the last tokens that remain.
+    /// Encodes a pair through the chat template, as in sentence-transformers. The rendered text is truncated. The
+    /// template's ending then replaces the last tokens that remain.
     fn encode_chat(&self, chat: &Chat, prompt: &str, pair: [&str; 2]) -> Result<Tokens, Error> {
         let mut ids = self.rendered(chat, prompt, pair)?;
         let untruncated = ids.len();
@@ -95,7 +97,7 @@ impl Tokenizer {
             self.rendered(chat, prompt, ["1 2 3 4", "1 2 3 4"])?,
         ];
         let alike = ids.iter().rev().zip(other.iter().rev()).take_while(|(a, b)| a == b).count();
-        // If one rendering is a suffix of the other, the ending is unknown.
+        // If one rendering is wholly contained in the end of the other, the start of the ending cannot be found.
         let all = alike == ids.len().min(other.len());
         Ok(if all { Vec::new() } else { ids.split_off(ids.len() - alike) })
     }
@@ -137,8 +139,8 @@ impl Tokenizer {
     }
 }
 
-/// Returns the two lengths after truncation to `room` tokens in total. The longer text is cut first. If both are
-/// longer than half of `room`, each gets half, and the longer text gets the odd token.
+/// Returns the two lengths after truncation to `room` tokens in total. The longer text is cut first. If both texts
+/// are longer than half of `room`, each gets half, and the longer text gets the odd token.
 fn longest_first([a, b]: [usize; 2], room: usize) -> [usize; 2] {
     if a.saturating_add(b) <= room {
         return [a, b];
@@ -150,7 +152,7 @@ fn longest_first([a, b]: [usize; 2], room: usize) -> [usize; 2] {
         first = room / 2;
         second = first + room % 2;
     }
-    // Truncation never makes a text longer.
+    // A text never becomes longer by truncation.
     let (first, second) = (first.min(short), second.min(long));
     if a > b { [second, first] } else { [first, second] }
 }

@@ -1,4 +1,5 @@
-//! Queries and documents of multi-vector encoders: prefix tokens, separate length limits, and padding of queries.
+//! Adds the parts of a tokenizer that multi-vector encoders need: prefix tokens, separate length limits, and padding
+//! of queries.
 
 use tokenizers::AddedToken;
 
@@ -11,12 +12,12 @@ pub(crate) struct QueryPadding {
     pub token: u32,
     /// The minimum number of tokens of a query.
     pub length: usize,
-    /// True if the other tokens attend to the appended ones.
+    /// True if the other tokens attend to the appended tokens.
     pub seen: bool,
 }
 
 impl Tokens {
-    /// Returns the tokens, padded to the padding's length if there are fewer.
+    /// Pads the tokens to the padding's length. If there are more tokens already, they stay unchanged.
     pub fn padded(mut self, padding: QueryPadding) -> Self {
         let missing = padding.length.saturating_sub(self.ids.len());
         self.ids.resize(self.ids.len() + missing, padding.token);
@@ -30,8 +31,8 @@ impl Tokens {
 }
 
 impl Tokenizer {
-    /// Makes a prefix, or its first word, one token if the vocabulary has it but the tokenizer would split it. An
-    /// example is `[unused0]`. The vocabulary does not change.
+    /// Makes a prefix, or its first word, a single token, if the vocabulary has it but the tokenizer would split it.
+    /// An example is `[unused0]`. The vocabulary does not change.
     ///
     /// # Errors
     /// [`Error::Tokenizer`] if the tokenizer fails.
@@ -41,7 +42,7 @@ impl Tokenizer {
             let first = prefix.split_whitespace().next().unwrap_or_default();
             let names = [prefix.as_str(), first];
             let known = names.into_iter().find(|name| self.inner.token_to_id(name).is_some());
-            // A prefix of only spaces is not a token.
+            // A prefix that consists only of spaces is not a token.
             let Some(name) = known.filter(|_| !first.is_empty()) else { continue };
             if self.guard(|| self.content(name))?
                 != self.inner.token_to_id(name).into_iter().collect::<Vec<_>>()
@@ -61,10 +62,11 @@ impl Tokenizer {
     }
 
     /// Returns the length limit of queries or documents. It is the first value of `own`, but at most the number of
-    /// positions. Without `own`, it is the limit of other texts.
+    /// positions. If `own` is `None`, it is the limit of other texts.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] if special tokens leave no room for text. The second value of `own` names the field of the limit.
+    /// [`Error::Tokenizer`] if special tokens leave no room for text. The second value of `own` is the name of the
+    /// limit's field.
     pub fn limit_of(&self, own: Option<(usize, &str)>) -> Result<Option<usize>, Error> {
         let Some((length, place)) = own else { return Ok(self.limit) };
         if length <= self.added {
@@ -77,7 +79,7 @@ impl Tokenizer {
         Ok([Some(length), self.positions].into_iter().flatten().min())
     }
 
-    /// Returns true if padding is added on the left of a text.
+    /// Returns true if padding is added at the start of a text.
     pub fn pads_left(&self) -> bool {
         self.pads_left
     }

@@ -8,7 +8,7 @@ use super::Tokenizer;
 use super::outline::Outline;
 use crate::config::JsonFile;
 
-/// The default tokens of transformers' classes, for roles to which `tokenizer_config.json` gives no token.
+/// The default tokens of transformers' classes. They apply to roles to which `tokenizer_config.json` gives no token.
 const USUAL: [(&str, &[&str]); 5] = [
     ("cls_token", &["[CLS]", "<s>"]),
     ("eos_token", &["</s>"]),
@@ -18,13 +18,13 @@ const USUAL: [(&str, &[&str]); 5] = [
 ];
 
 impl Tokenizer {
-    /// Returns the token of a role, given by its field, such as `mask_token`.
+    /// Returns the token of a role. The role is given by its field, such as `mask_token`.
     pub fn role(&self, field: &str) -> Option<u32> {
         self.roles.get(field).copied()
     }
 }
 
-/// Returns the tokens to which `tokenizer_config.json` gives a role, with the defaults for other roles.
+/// Returns the tokens to which `tokenizer_config.json` gives a role. Other roles have their default tokens.
 pub(super) fn roles(
     tokenizer: &tokenizers::Tokenizer,
     settings: Option<&JsonFile>,

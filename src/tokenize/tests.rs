@@ -6,7 +6,7 @@ use super::*;
 use crate::config::ModelConfig;
 use crate::files::ModelFiles;
 
-/// A BERT tokenizer of a few words, with truncation and padding that come from its training.
+/// Returns a BERT tokenizer of a few words. Its truncation and padding come from training.
 fn bert() -> Value {
     let words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b", "c", "d", "query", ":", "##a", "é"];
     let vocab: serde_json::Map<_, _> =
@@ -144,7 +144,7 @@ fn a_batch_is_its_texts_in_order() {
     assert!(tokenizer.encode_batch(None, &[]).is_empty());
 }
 
-/// The error message of a tokenizer that `change` makes invalid.
+/// Returns the error message for a tokenizer that `change` makes invalid.
 fn refused(change: impl FnOnce(&mut Value)) -> String {
     let mut tokenizer = bert();
     change(&mut tokenizer);

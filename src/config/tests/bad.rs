@@ -1,4 +1,4 @@
-//! Tests that bad files are refused with a message that names the file and the field.
+//! Tests that each bad file is refused with a message that names the file and the field.
 
 use super::*;
 

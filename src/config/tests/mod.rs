@@ -17,7 +17,7 @@ fn modules(rest: &str) -> String {
     format!("[{first}{comma}{rest}]")
 }
 
-/// Reads a small valid model after `changes` are written over it. The contents `-` remove a file.
+/// Writes `changes` over the files of a small valid model, and reads the result. The contents `-` remove a file.
 fn model(changes: &[File]) -> Result<ModelConfig, Error> {
     let listed = modules(NORMALIZE);
     let mut all: BTreeMap<&str, &str> = BTreeMap::from([
@@ -70,7 +70,7 @@ fn the_length_limit_is_that_of_sentence_transformers() {
     const TOKENIZER: &str = "tokenizer_config.json";
     const SETTINGS: &str = "sentence_bert_config.json";
     let table: [(&[File], Option<usize>); 8] = [
-        // An explicit length may exceed the number of positions: the caller uses the smaller one.
+        // An explicit length may exceed the number of positions. The caller then uses the number of positions.
         (&[(SETTINGS, r#"{"max_seq_length": 1024}"#)], Some(1024)),
         (&[(SETTINGS, r#"{"max_seq_length": null}"#)], Some(512)),
         (&[(SETTINGS, "-"), (TOKENIZER, r#"{"model_max_length": 128}"#)], Some(128)),

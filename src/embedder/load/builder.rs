@@ -20,8 +20,8 @@ use crate::gpu::executor::{ShaderEdit, StoppingKernel};
 use crate::tokenize::TransformersVersion;
 use crate::weights::LoadProgress;
 
-/// Builds an [`Embedder`](crate::Embedder), or another kind of model. Every setting has a default that
-/// suits most machines.
+/// Loads an [`Embedder`](crate::Embedder), or another kind of model, with the given settings. Every setting has a
+/// default that suits most machines.
 #[derive(Debug)]
 pub struct ModelBuilder<M> {
     kind: PhantomData<fn() -> M>,
@@ -101,18 +101,18 @@ impl<M: TextModel> ModelBuilder<M> {
         }
     }
 
-    /// The dtype in which the model runs. The default, `auto`, is the checkpoint's own dtype.
+    /// Sets the dtype in which the model runs. The default is `auto`, which means the checkpoint's own dtype.
     pub fn dtype(mut self, dtype: DtypeRequest) -> Self {
         self.dtype.dtype = dtype;
         self
     }
 
-    /// The task whose LoRA is merged into the weights, for models that have several. An example is `retrieval.query`
-    /// of jina-embeddings-v3. Without a task, no LoRA is merged.
+    /// Sets the task whose LoRA is merged into the weights, for models that have several. An example is
+    /// `retrieval.query` of jina-embeddings-v3. Without a task, no LoRA is merged.
     ///
-    /// Unlike the `task` of `encode`, it applies to all texts of the model, and it selects no prompt. Request the
-    /// model's prompt of the same name with [`EmbedOptions`](crate::EmbedOptions). The merged weights are rounded to
-    /// the weight storage, so bf16 weights of a bf16 checkpoint are then not exact.
+    /// Unlike the argument `task` of `encode`, this setting applies to all texts, and it selects no prompt. Request
+    /// the prompt of the same name with [`EmbedOptions`](crate::EmbedOptions). The merged weights are rounded to the
+    /// weight storage, so bf16 weights of a bf16 checkpoint are then not exact.
     ///
     /// ```no_run
     /// use vectile::{EmbedOptions, Embedder, ModelFiles, block_on};
@@ -133,8 +133,8 @@ impl<M: TextModel> ModelBuilder<M> {
     /// Sets the version of transformers whose rules turn texts into tokens.
     ///
     /// The default is the version for which the model was published, as stated in `config.json` or
-    /// `config_sentence_transformers.json`. The model's notes say if versions 4 and 5 differ for the model. For
-    /// example, version 4 appends an end token for `add_eos_token`, and version 5 does not.
+    /// `config_sentence_transformers.json`. If versions 4 and 5 give different tokens for the model, its notes say
+    /// so. For example, version 4 appends an end token for `add_eos_token`, and version 5 does not.
     ///
     /// ```no_run
     /// use vectile::{Embedder, ModelFiles, TransformersVersion, block_on};
@@ -149,19 +149,19 @@ impl<M: TextModel> ModelBuilder<M> {
         self
     }
 
-    /// How to run f16 on an adapter without `SHADER_F16`.
+    /// Chooses how f16 runs on an adapter without `SHADER_F16`.
     pub fn half_fallback(mut self, fallback: HalfFallback) -> Self {
         self.dtype.half_fallback = fallback;
         self
     }
 
-    /// How to store activations, instead of the default policy.
+    /// Chooses how activations are stored, instead of the default policy.
     pub fn activations(mut self, activations: ActivationsRequest) -> Self {
         self.dtype.activations = Some(activations);
         self
     }
 
-    /// The adapter to use. The default is the best adapter of the machine.
+    /// Chooses the adapter. The default is the best adapter of the machine.
     pub fn adapter(mut self, adapter: AdapterChoice) -> Self {
         self.adapter = adapter;
         self
@@ -173,22 +173,22 @@ impl<M: TextModel> ModelBuilder<M> {
         self
     }
 
-    /// The token budget of a batch. A longer text makes a batch by itself. More tokens use the GPU better and need
-    /// more memory. Vectors do not depend on the budget.
+    /// Sets the token budget of a batch. A longer text makes a batch by itself. A larger budget uses the GPU better
+    /// and needs more memory. Vectors do not depend on the budget.
     pub fn batch_tokens(mut self, tokens: usize) -> Self {
         self.batch_tokens = Some(tokens);
         self
     }
 
-    /// The maximum bytes of memory that the model may use, on the device and on the host together. The limit covers
-    /// its weights, the buffers of a batch, and temporary memory while loading. A model that needs more is refused
-    /// before any of it is loaded. [`Error::TooLarge`] states the bytes needed and the limit. The program and its
-    /// driver use some additional memory.
+    /// Sets the maximum bytes of memory that the model may use, on the device and on the host together. The limit
+    /// covers its weights, the buffers of a batch, and temporary memory while loading. A model that needs more is
+    /// refused before any of it is loaded, with an [`Error::TooLarge`] that states the bytes needed and the limit.
+    /// The program and its driver use some additional memory.
     ///
-    /// The token budget of batches is reduced to fit, unless [`batch_tokens`](Self::batch_tokens) sets it. A single
-    /// text whose batch would exceed the limit fails with [`Error::OutOfMemory`]. Without this setting, the limit on a
-    /// software adapter is the host's free memory. On a GPU it is the driver's limit, since no API reports a GPU's
-    /// free memory.
+    /// The token budget of batches is reduced to fit the limit, unless [`batch_tokens`](Self::batch_tokens) sets it.
+    /// A single text whose batch would exceed the limit fails with [`Error::OutOfMemory`]. Without this setting, the
+    /// limit on a software adapter is the host's free memory. On a GPU it is the driver's limit, because no API
+    /// reports a GPU's free memory.
     ///
     /// ```no_run
     /// use vectile::{Embedder, ModelFiles, block_on};
@@ -203,7 +203,7 @@ impl<M: TextModel> ModelBuilder<M> {
         self
     }
 
-    /// Calls `progress` after each piece of the weights, on the thread that loads them.
+    /// Calls `progress` after each piece of the weights, on the thread that loads the weights.
     ///
     /// ```no_run
     /// use vectile::{Embedder, ModelFiles, block_on};
@@ -219,44 +219,45 @@ impl<M: TextModel> ModelBuilder<M> {
         self
     }
 
-    /// The directory in which results are cached. They are results of the adapter's self-tests, verdicts of `vectile
-    /// verify` on models, and measurements of `vectile tune`. Compiled pipelines are cached too where the driver hands
-    /// them out (Vulkan). Without a directory, the self-test runs at every load that would use f16 on an adapter that
-    /// has it. On a GPU this takes some milliseconds.
+    /// Sets the directory in which results are cached. They are results of the adapter's self-tests, verdicts of
+    /// `vectile verify` on models, and measurements of `vectile tune`. Compiled pipelines are cached too where the
+    /// driver provides them (Vulkan). Without a directory, the self-test of f16 runs at every load that would use f16
+    /// in shaders. On a GPU this takes some milliseconds.
     pub fn cache_dir(mut self, directory: PathBuf) -> Self {
         self.cache_dir = Some(directory);
         self
     }
 
-    /// Lowers the maximum bytes of a binding, to test large tables.
+    /// Lowers the maximum bytes of a binding, so that tests can treat a small table as too large.
     #[doc(hidden)]
     pub fn max_binding_bytes(mut self, bytes: u64) -> Self {
         self.max_binding_bytes = Some(bytes);
         self
     }
 
-    /// Runs the kernels for GPUs on a software adapter too, to test them.
+    /// Runs the kernels for GPUs on a software adapter too, so that tests can run them without a GPU.
     #[doc(hidden)]
     pub fn gpu_kernels(mut self) -> Self {
         self.gpu_kernels = true;
         self
     }
 
-    /// Makes a kernel wrong, for tests that this is noticed.
+    /// Makes a kernel compute wrongly, so that tests can check that the fault is noticed.
     #[doc(hidden)]
     pub fn edit_shader(mut self, edit: ShaderEdit) -> Self {
         self.shader_edit = Some(edit);
         self
     }
 
-    /// Makes a kernel stop computing after some batches, as a broken driver may, for tests that this is noticed.
+    /// Makes a kernel stop computing after some batches, as a broken driver may. Tests check that the fault is
+    /// noticed.
     #[doc(hidden)]
     pub fn stop_kernel(mut self, stopping: StoppingKernel) -> Self {
         self.stopping = Some(stopping);
         self
     }
 
-    /// Makes batches of more tokens run out of memory, to test recovery.
+    /// Makes batches of more tokens run out of memory, so that tests can check the recovery.
     #[doc(hidden)]
     pub fn fit_tokens(mut self, tokens: usize) -> Self {
         self.fit_tokens = Some(tokens);
@@ -266,7 +267,8 @@ impl<M: TextModel> ModelBuilder<M> {
     /// Checks the model's files, opens the device and loads the weights.
     ///
     /// # Errors
-    /// An error names a file, field, tensor, option or adapter; see [`Error`]. Nothing is guessed or left out.
+    /// An error names a file, field, tensor, option or adapter; see [`Error`]. A faulty value is never guessed or
+    /// skipped.
     pub async fn build(self) -> Result<M, Error> {
         let plan = self.plan().await?;
         self.load(plan)
@@ -374,7 +376,7 @@ mod lab {
             self
         }
 
-        /// Uses this verdict on f16, or no verdict, instead of a stored one.
+        /// Uses the given verdict on f16, or none, instead of a stored one.
         pub(crate) fn measured(mut self, verdict: Option<F16Verdict>) -> Self {
             self.verdict = VerdictSource::Given(verdict);
             self

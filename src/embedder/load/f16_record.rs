@@ -1,4 +1,4 @@
-//! The verdict of `vectile verify` on a model in f16, as a file in the cache directory or beside the model.
+//! Stores the verdict of `vectile verify` on a model in f16 as a file, in the cache directory or beside the model.
 
 #[cfg(feature = "lab")]
 use std::io;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::dtype::F16Verdict;
 use crate::files::{ModelFiles, read_cached};
 
-/// The name of a record beside a model's own files.
+/// The name of the record that lies beside a model's own files.
 const BESIDE: &str = "vectile-f16.json";
 
 /// The maximum length of a record beside a model. A longer file was not written by Vectile.
@@ -18,9 +18,9 @@ const MAX_BYTES: u64 = 64 << 10;
 /// The measured range of a model's activations, and the verdict that follows from it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct F16Record {
-    /// The model's name as messages state it, for people who read the file.
+    /// The model's name as messages state it, so that people who read the file know the model.
     pub model: String,
-    /// The model's name among records.
+    /// The digest by which the record is found; see `verdict_name`.
     pub name: String,
     /// SHA-256 of the weights. The record does not apply to other weights.
     pub weights_sha256: String,
@@ -32,19 +32,19 @@ pub(crate) struct F16Record {
     pub verdict: F16Verdict,
 }
 
-/// The path of a model's record in a cache directory.
+/// Returns the path of a model's record in a cache directory.
 pub(crate) fn f16_record_path(cache: &Path, name: &str) -> PathBuf {
     cache.join(format!("f16-{name}.json"))
 }
 
-/// The path of the record beside a model's files; `None` for files in memory.
+/// Returns the path of the record beside a model's files; `None` for files in memory.
 #[cfg(feature = "lab")]
 pub(crate) fn f16_record_beside(files: &ModelFiles) -> Option<PathBuf> {
     files.directory().map(|root| root.join(BESIDE))
 }
 
-/// The records that may belong to this model: the record in the cache, then the record beside its files. A file that
-/// cannot be read or does not parse is skipped.
+/// Returns the records that may belong to this model: first the record in the cache, then the record beside its
+/// files. A file that cannot be read or parsed is skipped.
 pub(crate) fn read_f16_record(
     files: &ModelFiles,
     cache: Option<&Path>,

@@ -1,8 +1,8 @@
-//! Finds the verdict on f16 that `vectile verify` stored for a model, by the model's identity.
+//! Finds the verdict on f16 that `vectile verify` stored for a model.
 //!
-//! A verdict is looked up by a name that is a digest of the small files and the headers of the weights. This is cheap
-//! if no verdict is stored. A stored verdict counts only if the digest of every byte of the weights matches the
-//! measured one. A model that was changed in place therefore has no verdict.
+//! A verdict is found by a name, which is a digest of the model's small files and of the headers of its weights. This
+//! is cheap if no verdict is stored. A stored verdict counts only if the digest of every byte of the weights matches
+//! as well. A model that was changed in place therefore has no verdict.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::embedder::load::f16_record::{F16Record, read_f16_record};
 use crate::embedder::model::Model;
 use crate::error::Error;
 
-/// The record of this model in the cache directory, or else the record beside its files.
+/// Returns the record of this model in the cache directory, or else the record beside its files.
 ///
 /// # Errors
 /// [`Error::File`] if the model's files can no longer be read.
@@ -28,7 +28,7 @@ pub(in crate::embedder) fn record(
     Ok(found.into_iter().find(|record| record.name == name && record.weights_sha256 == sha256))
 }
 
-/// The stored verdict on this model.
+/// Returns the stored verdict on this model.
 ///
 /// # Errors
 /// The errors of [`record`].

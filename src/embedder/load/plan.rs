@@ -1,5 +1,5 @@
-//! Makes all decisions about a model before its weights are loaded: the device and its kernels, the precision, and the
-//! memory.
+//! Makes all decisions about a model before its weights are loaded. The decisions concern the device and its kernels,
+//! the precision, and the memory.
 
 use std::path::Path;
 
@@ -26,13 +26,13 @@ pub(crate) struct LoadPlan {
     pub(in crate::embedder) pipelines: Vec<PipelineKey>,
 }
 
-/// Where the verdict on f16 for the model comes from.
+/// The source of the verdict on f16 for the model.
 #[derive(Debug, Clone, Default)]
 pub(super) enum VerdictSource {
-    /// The verdict is the one that `vectile verify` stored, if any.
+    /// `vectile verify` stored the verdict, if there is one.
     #[default]
     Stored,
-    /// The caller passed the verdict, or no verdict.
+    /// The caller passed the verdict, or passed none.
     #[cfg_attr(not(feature = "lab"), expect(dead_code, reason = "only the lab has one of its own"))]
     Given(Option<F16Verdict>),
 }
@@ -49,8 +49,8 @@ pub(super) struct Request<'a> {
 }
 
 impl LoadPlan {
-    /// Opens a device, chooses the precision, estimates the memory, and tests the kernels. If an adapter that the
-    /// caller did not name computes wrongly, the next adapter is tried.
+    /// Opens a device, chooses the precision, estimates the memory, and tests the kernels. If the caller named no
+    /// adapter and one computes wrongly, the next adapter is tried.
     pub(super) async fn new(
         mut model: Model,
         setup: DeviceSetup,
@@ -58,7 +58,7 @@ impl LoadPlan {
     ) -> Result<Self, Error> {
         let DevicePlan { setup, executor, precision, memory, pipelines } =
             DevicePlan::choose(&model, setup, &request).await?;
-        // The memory estimate has marked every tensor that the model uses, so the unused ones are known here.
+        // The memory estimate has marked every tensor that the model uses, so the unused tensors are known here.
         model.config.notes.extend(models::unused_tensors(&model.weights)?);
         let adapter = executor.gpu.adapter.clone();
         Ok(LoadPlan { model, setup, executor, precision, adapter, memory, pipelines })
@@ -75,8 +75,8 @@ struct DevicePlan {
 }
 
 impl DevicePlan {
-    /// Makes a plan for the adapter of the setup. If the caller did not name it and it computes the model's kernels
-    /// wrongly, the next adapter is tried. If the caller named it, this is an error.
+    /// Makes a plan for the adapter of the setup. If this adapter computes the model's kernels wrongly, the next
+    /// adapter is tried. It is an error instead if the caller named the adapter.
     async fn choose(
         model: &Model,
         setup: DeviceSetup,
@@ -98,7 +98,7 @@ impl DevicePlan {
         Err(fault)
     }
 
-    /// Makes a plan for exactly the adapter of the setup.
+    /// Makes a plan for the adapter of the setup, and tries no other adapter.
     async fn on_adapter(
         model: &Model,
         mut setup: DeviceSetup,
@@ -115,7 +115,8 @@ impl DevicePlan {
         let budget = TokenBudget::choose(request.batch_tokens, &adapter, model.widest());
         let fitted = memory::fit(model, &precision, &plan, &adapter, request.max_memory, budget)?;
         let Fitted { memory, pipelines } = fitted;
-        // An edited kernel is for tests of checks that come after the load, so it is not tested here.
+        // Tests edit a kernel to try the checks that come after the load. An edited kernel is therefore not tested
+        // here.
         if !executor.is_edited() {
             let cache = request.cache;
             selftest::check_model(&mut executor, &pipelines, &plan, &precision, cache).await?;
@@ -124,8 +125,8 @@ impl DevicePlan {
     }
 }
 
-/// Resolves the dtype. If the model could use f16, the device is first tested with the kernels that the model would
-/// run in f16. The verdict of `vectile verify` is also taken into account.
+/// Chooses the precision. If the model could use f16, the device is first tested with the kernels that the model
+/// would run in f16. The verdict of `vectile verify` is also taken into account.
 async fn choose_precision(
     model: &Model,
     setup: &DeviceSetup,
@@ -136,7 +137,7 @@ async fn choose_precision(
     let uses_f16 = needs_f16(request.dtype, &checkpoint);
     let verdict = match request.verdict {
         _ if !uses_f16 => None,
-        // The verdict does not apply, since the measured model had no LoRA in its weights.
+        // The verdict does not apply, because the model was measured without a LoRA in its weights.
         VerdictSource::Stored if request.lora => None,
         VerdictSource::Stored => f16_verdict::read(model, request.cache)?,
         VerdictSource::Given(verdict) => verdict.clone(),

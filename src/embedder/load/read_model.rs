@@ -93,7 +93,7 @@ fn read_transformer(
     Ok(transformer)
 }
 
-/// The modules after the transformer.
+/// The modules after the transformer, with their weights.
 struct Modules {
     /// The number of values in a row after the last module.
     dimension: usize,
@@ -135,7 +135,7 @@ fn check_pooling(pooling: &Pooling, hidden: usize) -> Result<(), Error> {
     Err(Error::config("the Pooling module's config.json", "embedding_dimension", problem))
 }
 
-/// The head that comes with the transformer's checkpoint, if this kind of model uses one.
+/// Reads the head that is stored with the transformer's checkpoint, if this kind of model uses one.
 fn read_head(
     config: &ModelConfig,
     weights: &WeightFiles,

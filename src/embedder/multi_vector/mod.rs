@@ -19,37 +19,38 @@ use crate::gpu::adapter::AdapterSummary;
 use crate::tokenize::QueryPadding;
 pub use vector::MultiVector;
 
-/// Turns texts into one vector for each token on a GPU. The vectors are those of sentence-transformers'
-/// `MultiVectorEncoder`, for its own models, PyLate's and Stanford's ColBERT. For bge-m3, they are its `colbert_vecs`.
+/// Turns texts into one vector for each token on a GPU. It runs models of sentence-transformers, PyLate and
+/// Stanford's ColBERT, and returns the vectors of sentence-transformers' `MultiVectorEncoder`. For bge-m3, the
+/// vectors are its `colbert_vecs`.
 ///
-/// [`MultiVectorEncoder::builder`] makes one, with the settings and guarantees of an [`Embedder`](crate::Embedder).
-/// Queries and documents are treated differently. Each has its own prompt and maximum length, short queries may be
-/// padded with mask tokens, and some tokens have no vector.
+/// [`MultiVectorEncoder::builder`] makes an encoder, with the settings and guarantees of an
+/// [`Embedder`](crate::Embedder). Queries and documents are treated differently. Each has its own prompt and maximum
+/// length, short queries may be padded with mask tokens, and some tokens have no vector.
 #[derive(Debug)]
 pub struct MultiVectorEncoder {
     runner: Runner,
     roles: QueryDocument,
     /// True if a score is divided by the number of query tokens.
     mean: bool,
-    /// True if the first token has no vector.
+    /// True if the first token of a text has no vector.
     without_first: bool,
 }
 
 /// The builder of a [`MultiVectorEncoder`].
 pub type MultiVectorEncoderBuilder = ModelBuilder<MultiVectorEncoder>;
 
-/// Vectors of tokens, one [`MultiVector`] for each text, in the order of the texts.
+/// The token vectors of several texts, with one [`MultiVector`] for each text, in the order of the texts.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct MultiVectorEmbeddings {
     /// The number of values in a vector.
     pub dim: usize,
     /// The vectors of each text.
     pub vectors: Vec<MultiVector>,
-    /// Indices of the texts that were cut to the length of a query or a document.
+    /// Indices of the texts that were cut to the maximum length of a query or a document.
     pub truncated: Vec<usize>,
     /// The number of texts that were run again with f32 activations.
     pub retried: usize,
-    /// The number of batches that were split into smaller ones and run again, because the GPU's memory ran out.
+    /// The number of batches that ran out of GPU memory, and were run again as smaller batches.
     pub halved: usize,
     /// The number of tokens of all texts, special tokens and mask tokens included.
     pub tokens: usize,
@@ -58,7 +59,7 @@ pub struct MultiVectorEmbeddings {
 impl TextModel for MultiVectorEncoder {
     const KIND: ModelKind = ModelKind::MultiVector;
     type Input<'a> = &'a str;
-    /// `task` says whether texts are queries or documents; it is required.
+    /// The options of a call. `task` is required, because it says whether texts are queries or documents.
     type Options = EmbedOptions;
     type Row = MultiVector;
 
@@ -102,8 +103,8 @@ impl TextModel for MultiVectorEncoder {
         Ok(self.runner.check_all(first, encoded, options.on_too_long))
     }
 
-    /// Leaves out the vectors of tokens that have none in this role, and normalizes the others if `options` ask for
-    /// it.
+    /// Leaves out the vectors of tokens that have none in this role. Normalizes the other vectors if `options`
+    /// request it.
     fn finish(
         &self,
         text: &Prepared,
@@ -182,13 +183,13 @@ impl MultiVectorEncoder {
         self.runner.dimension()
     }
 
-    /// The maximum number of tokens of a query or a document, special tokens and prompt included. Longer texts are
-    /// cut. `None` if the model names no limit.
+    /// The maximum number of tokens of a query or a document, including special tokens and the prompt. Longer texts
+    /// are cut. `None` if the model names no limit.
     pub fn max_seq_length(&self, task: EmbedTask) -> Option<usize> {
         self.roles.of(task).limit
     }
 
-    /// The digest of everything that determines the vectors; see
+    /// Returns the digest of everything that determines the vectors; see
     /// [`Embedder::fingerprint`](crate::Embedder::fingerprint).
     ///
     /// # Errors
@@ -202,7 +203,7 @@ impl MultiVectorEncoder {
         self.runner.prompts()
     }
 
-    /// Describes in words how texts of a role are treated.
+    /// Describes in words how texts with this role are treated.
     fn settings(&self, Role { limit, padding, left_out }: &Role) -> String {
         let mut parts = vec![match limit {
             Some(limit) => format!("at most {limit} tokens"),
@@ -222,7 +223,7 @@ impl MultiVectorEncoder {
         parts.join(", ")
     }
 
-    /// The vectors of queries, like sentence-transformers' `encode_query`. It calls
+    /// Returns the vectors of queries, like sentence-transformers' `encode_query`. It calls
     /// [`MultiVectorEncoder::encode_with`] with [`EmbedTask::Query`].
     ///
     /// # Errors
@@ -235,7 +236,7 @@ impl MultiVectorEncoder {
         self.encode_with(texts, &EmbedOptions { task, ..EmbedOptions::default() }).await
     }
 
-    /// The vectors of documents, like sentence-transformers' `encode_document`. It calls
+    /// Returns the vectors of documents, like sentence-transformers' `encode_document`. It calls
     /// [`MultiVectorEncoder::encode_with`] with [`EmbedTask::Document`].
     ///
     /// # Errors
@@ -248,8 +249,8 @@ impl MultiVectorEncoder {
         self.encode_with(texts, &EmbedOptions { task, ..EmbedOptions::default() }).await
     }
 
-    /// The vectors of `texts`, one for each token that the model does not leave out. `task` says whether the texts are
-    /// queries or documents. Special tokens and the mask tokens of a query also have vectors.
+    /// Returns the vectors of `texts`, one for each token that the model does not leave out. `task` says whether the
+    /// texts are queries or documents. Special tokens and the mask tokens of a query also have vectors.
     ///
     /// ```
     /// use vectile::{ModelFiles, MultiVectorEncoder, block_on};
@@ -289,14 +290,15 @@ impl MultiVectorEncoder {
         })
     }
 
-    /// The relevance of a document to a query: their [`MultiVector::max_sim`]. bge-m3, and models whose
-    /// `similarity_fn_name` is `meanmaxsim`, divide it by the number of query tokens.
+    /// Returns the relevance of a document to a query, which is their [`MultiVector::max_sim`]. For bge-m3, and for
+    /// models whose `similarity_fn_name` is `meanmaxsim`, it is divided by the number of query tokens.
     pub fn similarity(&self, query: &MultiVector, document: &MultiVector) -> f64 {
         let tokens = if self.mean { query.len().max(1) as f64 } else { 1.0 };
         query.max_sim(document) / tokens
     }
 
-    /// The token ids of each text as the model receives them: prompt, special tokens and mask tokens included.
+    /// Returns the token ids of each text as the model receives them, including the prompt, special tokens and mask
+    /// tokens.
     ///
     /// # Errors
     /// The errors of [`MultiVectorEncoder::encode_with`].

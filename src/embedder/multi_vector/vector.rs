@@ -1,4 +1,4 @@
-//! [`MultiVector`], the vectors of a text's tokens, and `MaxSim`, the score of two such values.
+//! [`MultiVector`], which holds the vectors of a text's tokens, and `MaxSim`, the score of a query and a document.
 
 /// The vectors of a text's tokens, in the order of the tokens.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -9,11 +9,11 @@ pub struct MultiVector {
     pub values: Vec<f32>,
 }
 
-/// The score of a document without vectors: lower than any other, as in sentence-transformers.
+/// The score of a document without vectors. As in sentence-transformers, it is lower than any other score.
 const NO_VECTORS: f64 = -1e9;
 
 impl MultiVector {
-    /// The vectors, in the order of the tokens.
+    /// Returns the vectors, in the order of the tokens.
     pub fn rows(&self) -> std::slice::ChunksExact<'_, f32> {
         self.values.chunks_exact(self.dim.max(1))
     }
@@ -28,9 +28,9 @@ impl MultiVector {
         self.values.is_empty()
     }
 
-    /// `MaxSim` of this query and a document. For each vector of the query, the largest dot product with a vector of
-    /// the document is taken, and these products are added. The score grows with the number of query tokens. A
-    /// document without vectors has the score -1e9.
+    /// Returns the `MaxSim` score of this query and a document. For each vector of the query, the largest dot product
+    /// with a vector of the document is taken, and these products are added. The score therefore grows with the
+    /// number of query tokens. A document without vectors has the score -1e9.
     pub fn max_sim(&self, document: &MultiVector) -> f64 {
         if document.is_empty() {
             return NO_VECTORS;

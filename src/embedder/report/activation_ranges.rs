@@ -1,5 +1,5 @@
-//! Measurements of an embedder for `vectile verify`: rows in any storage of activations, the largest values in each
-//! layer, and the ranges of weights.
+//! Measures an embedder for `vectile verify`. It computes rows with any storage of activations, the largest values in
+//! each layer, and the ranges of weights.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,14 +24,14 @@ use crate::error::Error;
 use crate::gpu::graph::{Graph, TensorId};
 use crate::tokenize::Tokens;
 
-/// Rows, one for each text, in the order of the texts.
+/// The rows of a measurement, one for each text, in the order of the texts.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Probed {
     /// The values of all rows, `[texts, dim]`.
     pub rows: Vec<f32>,
     /// The number of values in a row.
     pub dim: usize,
-    /// The texts with an activation out of range, or with a value that is not finite. Their rows have no meaning.
+    /// The texts with an activation out of range, or with a value that is not finite. Their rows must not be used.
     pub unusable: Vec<usize>,
     /// The number of tokens of all texts.
     pub tokens: usize,
@@ -46,25 +46,25 @@ impl Probed {
 /// The largest value of a tensor that one kernel passes to another.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ActivationRange {
-    /// The transformer layer, counted from 0; `None` before the first.
+    /// The transformer layer, counted from 0; `None` for a tensor before the first layer.
     pub layer: Option<usize>,
-    /// The tensor's name, as in `inspect`. If a layer has several tensors of that name, it includes the name of the
+    /// The tensor's name, as in `inspect`. If a layer has several tensors with the same name, the name includes the
     /// tensor before it, as in `normed after down`.
     pub tensor: String,
-    /// The kernel that writes it.
+    /// The kernel that writes the tensor.
     pub kernel: String,
     /// The largest magnitude over all texts, in f32; `None` if a value is not finite.
     pub largest: Option<f32>,
     /// The index of the text in which the largest value occurs.
     pub text: usize,
-    /// The index in that text of the token with the largest value.
+    /// The index of the token with the largest value, in the text with that value.
     pub token: usize,
     /// The number of texts in which a value of this tensor exceeds the largest f16.
     pub texts_beyond_f16: usize,
 }
 
 impl ActivationRange {
-    /// The layer and the tensor in words: `layer 0 up`.
+    /// Returns the layer and the tensor in words, such as `layer 0 up`.
     pub fn place(&self) -> String {
         match self.layer {
             Some(layer) => format!("layer {layer} {}", self.tensor),
@@ -73,7 +73,7 @@ impl ActivationRange {
     }
 }
 
-/// The values of a tensor of the checkpoint, and the effect of rounding them to f16.
+/// The range of the values in a tensor of the checkpoint, and the effect of rounding them to f16.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct WeightRange {
     /// The name of the tensor.
@@ -82,13 +82,13 @@ pub struct WeightRange {
     pub dtype: String,
     /// The number of values in the tensor.
     pub values: usize,
-    /// False for biases and norms, which are f32 in every precision.
+    /// False for biases and norms, which are stored as f32 in every precision.
     pub takes_16_bits: bool,
     /// The largest magnitude of the tensor's values.
     pub largest: f32,
     /// The number of values beyond the largest f16.
     pub overflowed: usize,
-    /// The first of the values beyond the largest f16.
+    /// The first value that exceeds the largest f16; `None` if no value does.
     pub first_overflow: Option<f32>,
     /// The number of values that become zero or subnormal in f16.
     pub flushed: usize,
@@ -101,14 +101,15 @@ pub struct WeightRange {
 pub struct KeptIn {
     /// The path of the file.
     pub path: PathBuf,
-    /// True for the file beside the model, which is written only if the caller requests it.
+    /// True for the file beside the model, which is written only on the caller's request.
     pub asked_for: bool,
-    /// The reason why the file could not be written; `None` if it was.
+    /// The reason why the file could not be written; `None` if it was written.
     pub problem: Option<String>,
 }
 
 impl Embedder {
-    /// Computes rows with activations stored as `activations`, whatever the policy says. No text is run again in f32.
+    /// Computes rows with activations stored as `activations`, whatever the dtype policy says. No text is run again
+    /// in f32.
     pub(crate) async fn probe(
         &self,
         texts: &[String],
@@ -127,9 +128,9 @@ impl Embedder {
         Ok(probed)
     }
 
-    /// Computes rows as [`Embedder::probe`] does in f32. Also returns, in the order of writing, the largest values of
-    /// every tensor that would be stored in 16 bits with 16-bit activations. The texts with a value beyond the largest
-    /// f16 are returned as well.
+    /// Computes rows as [`Embedder::probe`] does in f32. Also returns the largest values of every tensor that 16-bit
+    /// activations would store in 16 bits. These tensors are in the order of writing. The texts with a value beyond
+    /// the largest f16 are returned as well.
     pub(crate) async fn ranges(
         &self,
         texts: &[String],
@@ -159,7 +160,7 @@ impl Embedder {
                         });
                         ranges.len() - 1
                     });
-                    // Rows of tokens lie one after the other, without gaps between texts.
+                    // The tokens' rows lie one after the other, without gaps between texts.
                     let width = values.len() / total;
                     for (text, [first, tokens, _]) in batch.texts.iter().enumerate() {
                         let text = range.start + text;
@@ -188,12 +189,12 @@ impl Embedder {
         Ok((tokens, Probed { dim, tokens: count, ..Probed::default() }))
     }
 
-    /// The ranges of every floating-point tensor that the model uses.
+    /// Returns the ranges of every floating-point tensor that the model uses.
     pub(crate) fn weight_ranges(&self) -> Result<Vec<WeightRange>, Error> {
         let mut ranges = Vec::new();
         for weights in self.runner().model.weight_files() {
             for (tensor, dtype, shape, used) in weights.listing() {
-                // The values of integer tensors are indices, or numbers that f16 holds exactly.
+                // Integer tensors hold indices, or numbers that f16 holds exactly, so they are skipped.
                 if !used || !["F64", "F32", "F16", "BF16"].contains(&dtype.as_str()) {
                     continue;
                 }
@@ -217,7 +218,7 @@ impl Embedder {
         Ok(ranges)
     }
 
-    /// SHA-256 of the weights. The call reads every byte of them.
+    /// Returns the SHA-256 of the weights. The call reads every byte of them.
     pub(crate) fn weights_sha256(&self) -> Result<String, Error> {
         self.runner().model.weights_sha256()
     }
@@ -233,8 +234,8 @@ impl Embedder {
     }
 
     /// Stores a verdict for the next load, in the cache directory and, if `beside` is true, beside the model's files.
-    /// A stored verdict that is worse is not replaced, since some texts exceeded the range of f16. Returns the verdict
-    /// that counts. Also returns each file, with the reason if it could not be written.
+    /// If the stored verdict is worse, it stays, because some texts have exceeded the range of f16. Returns the
+    /// verdict that counts. Also returns each file, with the reason if it could not be written.
     ///
     /// # Errors
     /// [`Error::File`] if the model's files can no longer be read.
@@ -274,8 +275,8 @@ fn append(probed: &mut Probed, first: usize, rows: &BatchRows) {
     probed.unusable.extend(rows.suspects.iter().map(|suspect| first + suspect));
 }
 
-/// Runs a batch with f32 activations. It calls `visit`, one tensor at a time and as f32, for every tensor that 16-bit
-/// activations would store in 16 bits. A lost device is not recovered.
+/// Runs a batch with f32 activations. It calls `visit` with the f32 values of each tensor that 16-bit activations
+/// would store in 16 bits. A lost device is not recovered.
 async fn tap(
     runtime: &mut Runtime,
     model: &Model,
@@ -285,7 +286,7 @@ async fn tap(
 ) -> Result<BatchRows, Error> {
     let with = |activations| Precision { activations, ..precision.clone() };
     let BatchGraph { graph, output } = runtime.graph(&with(Storage::F32), batch);
-    // The same graph is built in 16 bits. The tensors to visit are those that take half the bytes in it.
+    // The same graph is also built with 16-bit activations. A tensor is visited if it takes half the bytes there.
     let narrow = runtime.graph(&with(Storage::PackedF16), batch).graph;
     if narrow.tensors.len() != graph.tensors.len() {
         return Err(Error::Internal("a graph depends on how activations are stored".into()));
@@ -300,7 +301,7 @@ async fn tap(
 }
 
 impl ActivationRange {
-    /// Takes the values of a text into account. Returns true if one of them exceeds the largest f16.
+    /// Updates the range with the values of a text. Returns true if one of the values exceeds the largest f16.
     fn see(&mut self, values: &[f32], width: usize, text: usize) -> bool {
         let mut beyond = false;
         for (token, row) in values.chunks_exact(width.max(1)).enumerate() {
@@ -326,8 +327,8 @@ impl ActivationRange {
     }
 }
 
-/// The layer, name and kernel of a tensor. If its layer has several tensors of that name, the name includes the tensor
-/// before it.
+/// Returns the layer, name and kernel of a tensor. If the layer has several tensors with the same name, the name
+/// includes the tensor before it.
 fn label(graph: &Graph, id: TensorId) -> (Option<usize>, String, String) {
     let info = &graph.tensors[id.0];
     let writer = graph.dispatches.iter().find(|dispatch| graph.written(dispatch) == Some(id));

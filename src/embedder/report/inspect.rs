@@ -1,4 +1,4 @@
-//! [`Inspection`]: everything that `vectile inspect` prints.
+//! [`Inspection`], which holds everything that `vectile inspect` prints.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,7 +27,7 @@ pub struct TensorSummary {
     pub dtype: String,
     /// The shape of the tensor.
     pub shape: Vec<usize>,
-    /// False for poolers, heads and other tensors that this kind of model does not use.
+    /// False for tensors that this kind of model does not use, such as poolers and heads.
     pub used: bool,
 }
 
@@ -59,8 +59,8 @@ pub struct Inspection {
     pub modules: Vec<ModuleSummary>,
     /// The number of values in a vector, or of scores for a pair.
     pub dimension: usize,
-    /// The function that compares results: `cosine`, `dot`, `euclidean`, `manhattan`, `maxsim` or
-    /// `meanmaxsim`; `None` for a reranker, whose results are scores.
+    /// The function that compares results: `cosine`, `dot`, `euclidean`, `manhattan`, `maxsim` or `meanmaxsim`.
+    /// `None` for a reranker, whose results are scores already.
     pub similarity: Option<String>,
     /// The maximum number of tokens of a text or a pair.
     pub max_seq_length: Option<usize>,
@@ -82,7 +82,7 @@ pub struct Inspection {
     pub activation_bytes: u64,
     /// The memory that the model needs, as estimated before loading.
     pub memory: MemoryEstimate,
-    /// The forward pass over one text of 32 tokens, or fewer if the model takes fewer.
+    /// The forward pass over one text of 32 tokens, or of fewer tokens if the model takes no more.
     pub graph: Vec<DispatchSummary>,
     /// The tensors of the transformer and of the modules.
     pub tensors: Vec<TensorSummary>,
@@ -91,7 +91,7 @@ pub struct Inspection {
 }
 
 impl Runner {
-    /// Describes how the model runs on the device, without the steps on the host.
+    /// Describes how the model runs on the device. The steps on the host are not included.
     async fn inspect(&self) -> Inspection {
         let model = &self.model;
         let runtime = self.runtime.lock().await;

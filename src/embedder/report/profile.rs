@@ -1,4 +1,4 @@
-//! Measurements of an embedder for the lab: times, kernels, batch sizes, and the shapes of its matmuls.
+//! Measures an embedder for the lab: times, kernels, batch sizes, and the shapes of its matmuls.
 
 use crate::embedder::Embedder;
 use crate::embedder::device::KernelChoice;
@@ -17,8 +17,8 @@ impl LoadPlan {
         self.setup.plan(&self.executor.gpu)
     }
 
-    /// The shapes of the model's matmuls, each once. A shape has the number of cells in a row of x and in a row of the
-    /// weight.
+    /// Returns the shapes of the model's matmuls, each once. A shape holds the number of cells in a row of x and in a
+    /// row of the weight.
     pub(crate) fn matmul_shapes(&self) -> Result<Vec<WeightShape>, Error> {
         let plan = self.kernel_plan();
         let graph = one_token_graph(&self.model, &self.precision, &plan, &self.adapter)?;
@@ -50,8 +50,8 @@ impl Embedder {
         self.runner().runtime.lock().await.kernel_choice(&self.runner().precision)
     }
 
-    /// Runs later calls with these kernels instead of those that suit the adapter. The bits of vectors may then
-    /// differ.
+    /// Runs later calls with these kernels instead of those that suit the adapter. The vectors may then not be
+    /// bit-identical to earlier ones.
     pub(crate) async fn set_plan(&self, plan: Option<KernelPlan>) {
         self.runner().runtime.lock().await.other_plan = plan;
     }
@@ -69,7 +69,7 @@ impl Embedder {
         self.runner().batch_tokens()
     }
 
-    /// The number of tokens of a text with its prompt, before it is cut.
+    /// Returns the number of tokens of a text with its prompt, before truncation.
     pub(crate) fn untruncated_length(
         &self,
         text: &str,

@@ -1,4 +1,4 @@
-//! Checks and facts that a server needs about a model.
+//! Checks a loaded model and returns facts about it, for the server.
 
 use std::sync::atomic::Ordering;
 
@@ -47,7 +47,7 @@ impl Runner {
         self.losses.load(Ordering::SeqCst)
     }
 
-    /// The pooling modes, by the names that sentence-transformers uses.
+    /// The names of the pooling modes, as sentence-transformers writes them.
     pub(crate) fn pooling(&self) -> String {
         let modes = self.model.config.modules.iter().find_map(|module| match module {
             Module::Pooling(pooling) => Some(&pooling.modes),

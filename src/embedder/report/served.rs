@@ -1,4 +1,4 @@
-//! Results that only the server returns: hidden states per token, decoded ids, logits and labels.
+//! Returns results that only the server needs: hidden states of tokens, decoded ids, logits and labels.
 
 use serde_json::Value;
 
@@ -11,10 +11,10 @@ use crate::embedder::text_model::TextModel;
 use crate::error::Error;
 
 impl Runner {
-    /// The hidden states of a prepared text before pooling. There is a row for each token, special tokens included.
+    /// Returns the hidden states of a prepared text before pooling. There is a row for each token, including special
+    /// tokens.
     ///
-    /// They are computed with f32 activations in every precision, because nothing else in the run would notice an
-    /// overflow of f16.
+    /// They are computed with f32 activations in every precision, because an overflow of f16 would not be noticed.
     ///
     /// # Errors
     /// [`Error::NonFinite`] if a value is not finite; otherwise the errors of running a graph.
@@ -29,7 +29,7 @@ impl Runner {
         Ok(MultiVector { dim, values })
     }
 
-    /// The text for which token ids stand. `text` is the index in the request, for errors.
+    /// Decodes token ids to their text. `text` is the index in the request, for errors.
     ///
     /// # Errors
     /// [`Error::Option`] for an id that the model does not have, [`Error::Tokenizer`] if decoding fails.
@@ -49,8 +49,8 @@ impl Runner {
 }
 
 impl Reranker {
-    /// The logits of a row of the model's output, one for each label. For a language model's answers, the only value
-    /// is the difference of the logits of `yes` and `no`.
+    /// Returns the logits of a row of the model's output, one for each label. For a language model's answers there is
+    /// one value, the logit of `yes` minus the logit of `no`.
     pub(crate) fn logits(&self, row: &[f32]) -> Vec<f32> {
         match *row {
             [yes, no] if self.labels() == 1 => vec![(f64::from(yes) - f64::from(no)) as f32],
@@ -58,7 +58,7 @@ impl Reranker {
         }
     }
 
-    /// The names of the labels: `id2label` of `config.json`, else transformers' default `LABEL_0`,
+    /// Returns the names of the labels: `id2label` of `config.json`, or else transformers' default names `LABEL_0`,
     /// `LABEL_1` and so on.
     pub(crate) fn label_names(&self) -> Vec<String> {
         let named = self.runner().model.config.transformer.raw("id2label");
@@ -70,8 +70,8 @@ impl Reranker {
         (0..self.labels()).map(name).collect()
     }
 
-    /// The tokens of a single text, which a classifier can read without a second one. For pairs see
-    /// [`TextModel::prepare`]. `index` is the text's index in the request.
+    /// Tokenizes a single text, which a classifier can read without a second text. [`TextModel::prepare`] tokenizes
+    /// pairs. `index` is the text's index in the request.
     ///
     /// # Errors
     /// [`Error::Option`] if the model has a chat template, which takes pairs only.

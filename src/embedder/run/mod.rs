@@ -1,4 +1,4 @@
-//! Running a loaded model: texts are tokenized on the host, batched, and run on the device.
+//! Runs a loaded model: texts are tokenized on the host, batched, and run on the device.
 //!
 //! ```text
 //! texts ──prepare──▶ Prepared ──queue──▶ PackedBatch ──runtime──▶ BatchRows ──▶ a row for each text
@@ -30,8 +30,8 @@ use runtime::Runtime;
 
 /// A loaded model and its device, of any kind.
 ///
-/// [`Embedder`](crate::Embedder) and the other types of models each wrap a runner. It computes rows in batches; the
-/// types turn rows into their results.
+/// [`Embedder`](crate::Embedder) and the other types of models each wrap a runner. The runner computes rows in
+/// batches, and the types turn rows into their results.
 #[derive(Debug)]
 pub struct Runner {
     pub(super) model: Model,
@@ -39,7 +39,7 @@ pub struct Runner {
     pub(super) adapter: AdapterSummary,
     pub(super) batch_tokens: usize,
     pub(super) memory: MemoryEstimate,
-    /// The runtime with the device. Calls take turns with it, batch by batch.
+    /// The runtime, which holds the device. Calls take turns with it, batch by batch.
     pub(super) runtime: Mutex<Runtime>,
     /// The number of times that the device was lost.
     #[cfg_attr(not(feature = "server"), expect(dead_code, reason = "a server asks for it"))]
@@ -57,7 +57,7 @@ impl Runner {
         &self.adapter
     }
 
-    /// The memory that the model needs, as estimated before loading.
+    /// The memory that the model needs, as it was estimated before loading.
     pub fn memory(&self) -> MemoryEstimate {
         self.memory
     }
@@ -67,7 +67,8 @@ impl Runner {
         &self.model.config.notes
     }
 
-    /// The maximum number of tokens of a text, special tokens and prompt included. `None` if the model names no limit.
+    /// The maximum number of tokens of a text, including special tokens and the prompt. `None` if the model names no
+    /// limit.
     pub fn max_seq_length(&self) -> Option<usize> {
         self.model.tokenizer.limit()
     }
@@ -82,7 +83,7 @@ impl Runner {
         self.model.config.default_prompt_name.as_deref()
     }
 
-    /// The digest of everything that determines the vectors; see
+    /// Returns the digest of everything that determines the vectors; see
     /// [`Embedder::fingerprint`](crate::Embedder::fingerprint).
     ///
     /// # Errors
@@ -96,8 +97,8 @@ impl Runner {
         self.batch_tokens
     }
 
-    /// The number of values in a row as the device computes it. If the model has a row for each token, it is
-    /// the number of values in one such row.
+    /// The number of values in a row as the device computes it. If the model computes a row for each token, this is
+    /// the number of values in the row of one token.
     pub fn dimension(&self) -> usize {
         self.model.dimension
     }
@@ -109,14 +110,14 @@ impl Runner {
         self.model.config.truncate_dim.map_or(all, |dim| dim.min(all))
     }
 
-    /// True if the device computes rows of `dim` values that have length one. This is so if the last module normalizes
-    /// and nothing is cut off.
+    /// True if the rows of `dim` values that the device computes have length one. This is the case if the last module
+    /// normalizes and no values are cut off.
     pub(crate) fn normalizes(&self, dim: usize) -> bool {
         dim == self.model.dimension
             && matches!(self.model.config.modules.last(), Some(Module::Normalize))
     }
 
-    /// True if the model's own vectors, cut to its own `truncate_dim`, have length one.
+    /// True if the model's own vectors have length one after they are cut to its own `truncate_dim`.
     #[cfg(feature = "server")]
     pub(crate) fn normalizes_by_default(&self) -> bool {
         self.normalizes(self.default_dimension())
@@ -145,7 +146,7 @@ impl Runner {
         }
     }
 
-    /// The transformer's hidden states of a text under the default prompt, `[tokens, hidden]`.
+    /// Returns the transformer's hidden states of a text under the default prompt, with the shape `[tokens, hidden]`.
     pub(super) async fn hidden_states(&self, text: &str) -> Result<Vec<f32>, Error> {
         let prompt = self.prompt(PromptChoice::default())?;
         let tokens = self.model.tokenizer.encode(prompt, text)?;
@@ -153,7 +154,7 @@ impl Runner {
         runtime.hidden_states(&self.precision, &self.pack([&tokens])).await
     }
 
-    /// Destroys the device, as a driver reset does, to test recovery.
+    /// Destroys the device, as a driver reset does, so that tests can check the recovery.
     pub(super) async fn lose_device(&self) {
         self.runtime.lock().await.destroy();
     }

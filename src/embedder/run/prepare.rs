@@ -1,4 +1,4 @@
-//! Turns a text into a [`Prepared`]: tokenized and checked on the host, ready for a batch.
+//! Turns a text into a [`Prepared`], which is tokenized and checked on the host and ready for a batch.
 
 use crate::config::FirstModule;
 use crate::embedder::options::{EmbedOptions, EmbedTask, OnTooLong};
@@ -7,19 +7,19 @@ use crate::error::Error;
 use crate::kernels::MAX_BATCH_TOKENS;
 use crate::tokenize::Tokens;
 
-/// A text, or a pair of texts, that is tokenized and checked for its model.
+/// A text, or a pair of texts, that was tokenized and checked for its model.
 #[derive(Debug, Clone)]
 pub struct Prepared {
     pub(in crate::embedder) tokens: Tokens,
     /// The index of the text in the caller's list, for messages.
     pub(in crate::embedder) text: usize,
-    /// False for a text whose result follows from its tokens alone. It is part of no batch on the device, and its row
-    /// is empty.
+    /// False if the text's result follows from its tokens alone. Such a text is in no batch on the device, and its
+    /// row is empty.
     pub(in crate::embedder) needs_device: bool,
 }
 
 impl Prepared {
-    /// A text of `count` tokens, to test code that does not run it.
+    /// Makes a text of `count` tokens, for tests of code that does not run it.
     #[cfg(test)]
     pub fn of_tokens(count: usize) -> Self {
         let (ids, type_ids) = (vec![0; count], vec![0; count]);
@@ -57,7 +57,7 @@ impl<'a> From<&'a EmbedOptions> for PromptChoice<'a> {
 }
 
 impl Runner {
-    /// The prompt of a call; `None` if there is none or it is empty.
+    /// Returns the prompt of a call; `None` if there is no prompt or it is empty.
     ///
     /// # Errors
     /// [`Error::Option`] for an unknown name, or if both a prompt and a name are given.
@@ -88,7 +88,8 @@ impl Runner {
     /// Tokenizes texts under a prompt. `first` is the index of the first text in the caller's list.
     ///
     /// # Errors
-    /// The errors of [`Runner::prompt`]. If a single text has an error, the error takes the place of its result.
+    /// The errors of [`Runner::prompt`]. If a single text has an error, the error takes the place of that text's
+    /// result.
     pub(crate) fn prepare_texts(
         &self,
         first: usize,
@@ -121,7 +122,7 @@ impl Runner {
         tokens: Tokens,
         on_too_long: OnTooLong,
     ) -> Result<Prepared, Error> {
-        // A static model turns a text without tokens into zeros.
+        // A static model turns a text without tokens into zeros. A transformer cannot, so the text is refused.
         if tokens.ids.is_empty() && self.model.config.input == FirstModule::Transformer {
             let problem = "has no tokens: it is empty, and this tokenizer adds no special tokens";
             return Err(Error::option(format!("text {text}"), problem));
@@ -143,8 +144,9 @@ impl Runner {
     /// Accepts texts as token ids of the model's own tokenizer, special tokens and prompt included.
     ///
     /// # Errors
-    /// [`Error::Option`] for options that select a prompt. If a single text has an error, the error takes the place of
-    /// its result: [`Error::Option`] for an id that the model does not have, [`Error::TooLong`] for too many ids.
+    /// [`Error::Option`] for options that select a prompt. If a single text has an error, the error takes the place
+    /// of that text's result: [`Error::Option`] for an id that the model does not have, [`Error::TooLong`] for too
+    /// many ids.
     pub(crate) fn prepare_ids(
         &self,
         texts: Vec<Vec<u32>>,

@@ -11,8 +11,8 @@ use crate::embedder::run::rows::BatchRows;
 use crate::embedder::run::runtime::{Runtime, Started};
 use crate::error::Error;
 
-/// The number of a call's batches that are on the device at once. While one runs, the rows of the previous batch are
-/// read back and the next batch is prepared.
+/// The number of batches of a call that are on the device at once. While one batch runs, the rows of the batch before
+/// it are read back and the next batch is prepared.
 const IN_FLIGHT: usize = 2;
 
 /// The counts of a run.
@@ -20,19 +20,20 @@ const IN_FLIGHT: usize = 2;
 pub struct RunCounts {
     /// The number of texts that were run again with f32 activations.
     pub retried: usize,
-    /// The number of batches that were split into smaller ones and run again, for lack of memory.
+    /// The number of batches that ran out of memory, and were run again as smaller batches.
     pub halved: usize,
     /// The number of times that the device was lost and opened again.
     pub recovered: usize,
 }
 
-/// A batch on the device, and its texts. Texts that need no device make a separate batch, which is not started.
+/// A batch on the device, and its texts. Texts that need no device form batches of their own, which are never
+/// started.
 struct InFlight<P> {
     texts: Vec<P>,
     started: Option<(PackedBatch, Started)>,
 }
 
-/// The rows of a batch that came back.
+/// The rows of a batch that the device has finished.
 struct Finished {
     rows: BatchRows,
     /// The texts whose row is not finite.
@@ -43,16 +44,16 @@ struct Finished {
 /// The texts of a call that have no rows yet.
 struct Pending<P> {
     waiting: VecDeque<P>,
-    /// Started batches, the oldest first.
+    /// The batches that were started, the oldest first.
     in_flight: VecDeque<InFlight<P>>,
     /// True once all texts of the call have arrived.
     complete: bool,
     max_in_flight: usize,
-    /// The number of times that the device was lost since a batch last came back.
+    /// The number of times that the device was lost since the last batch was finished.
     losses: usize,
 }
 
-/// The error of a batch that did not start or did not come back. Its texts are in the queue again.
+/// The error of a batch that could not be started or finished. Its texts are in the queue again.
 struct Fault {
     error: Error,
     texts: usize,
@@ -66,7 +67,8 @@ impl<P: Borrow<Prepared>> Pending<P> {
         }
     }
 
-    /// Puts back the texts of a failed batch and of all batches after it, because rows are returned in order.
+    /// Puts the texts of a failed batch and of all later batches back into the queue, because rows are returned in
+    /// order.
     fn fault(&mut self, error: Error, texts: Vec<P>, tokens: usize) -> Fault {
         let count = texts.len();
         while let Some(later) = self.in_flight.pop_back() {
@@ -89,7 +91,7 @@ impl<P: Borrow<Prepared>> Pending<P> {
         })
     }
 
-    /// Takes the texts of the next batch. All of them need the device, or none of them does.
+    /// Takes the texts of the next batch. Either all of these texts need the device, or none does.
     fn next_texts(&mut self, budget: usize, max_texts: usize) -> Vec<P> {
         let Some(first) = self.waiting.front() else { return Vec::new() };
         let needs_device = first.borrow().needs_device;
@@ -102,8 +104,8 @@ impl<P: Borrow<Prepared>> Pending<P> {
 
 impl Runner {
     /// Runs the texts that `more` returns, until it returns none, and passes each row to `take`, in order. If the row
-    /// of a text is not finite, `take` gets an error for this text, and other texts are not affected. Calls take turns
-    /// with the device, batch by batch.
+    /// of a text is not finite, `take` gets an error for this text, and other texts are not affected. Concurrent
+    /// calls take turns with the device, batch by batch.
     ///
     /// # Errors
     /// The first error of `more` or `take`. [`Error::OutOfMemory`] if not even one text fits. [`Error::DeviceLost`] if
@@ -163,7 +165,7 @@ impl Runner {
         }
     }
 
-    /// Starts the next batch. No other code decides which texts a batch holds.
+    /// Starts the next batch. Only this function decides which texts a batch holds.
     async fn start_batch<P: Borrow<Prepared>>(
         &self,
         pending: &mut Pending<P>,
@@ -193,7 +195,7 @@ impl Runner {
         }
     }
 
-    /// Waits for a batch. Texts whose activations exceeded the range of 16 bits are run again in f32.
+    /// Waits until a batch is finished. Texts whose activations exceeded the range of 16 bits are run again in f32.
     async fn finish_batch<P: Borrow<Prepared>>(
         &self,
         texts: &[P],
@@ -218,8 +220,8 @@ impl Runner {
         Ok(Finished { rows, unusable, retried: wide.len() })
     }
 
-    /// Recovers from a failed batch where possible. After a loss, the device is opened again, once. If memory ran out,
-    /// only one batch is on the device at a time; if it runs out again, batches are halved.
+    /// Recovers from a failed batch where possible. After a loss, the device is opened again, once. If memory ran
+    /// out, only one batch is on the device at a time. If memory runs out again, batches are halved.
     async fn recover<P>(
         &self,
         pending: &mut Pending<P>,
@@ -247,7 +249,7 @@ impl Runner {
         }
     }
 
-    /// The rows of texts, computed with f32 activations; `None` if even f32 overflows.
+    /// Returns the rows of texts, computed with f32 activations; `None` if a value overflows even in f32.
     async fn run_in_f32(
         &self,
         runtime: &mut Runtime,
@@ -261,7 +263,7 @@ impl Runner {
             let now = &rest[..at_once.min(rest.len())];
             let batch = self.pack(now.iter().map(|text| &text.tokens));
             let rows = match runtime.run(&self.model, &precision, &batch).await {
-                // These texts are few, so they are run one by one.
+                // Few texts get here, so they can be run one by one.
                 Err(Error::OutOfMemory { .. }) if now.len() > 1 => {
                     at_once = 1;
                     continue;

@@ -9,17 +9,17 @@ use crate::gpu::executor::Outcome;
 use crate::kernels::Activations;
 
 /// The maximum difference between a normalised row's length and 1. It is far above the rounding errors of f32 (1e-6),
-/// and far below the difference that remains if a kernel did not run.
+/// and far below the difference that a kernel causes if it did not run.
 const LENGTH_TOLERANCE: f64 = 1e-3;
 
-/// One row for each text of a batch. For a model that computes a row for each token, the row of a text is the rows of
-/// its tokens, one after the other.
+/// One row for each text of a batch. If the model computes a row for each token, the row of a text consists of the
+/// rows of its tokens, one after the other.
 #[derive(Debug, Default)]
 pub(in crate::embedder) struct BatchRows {
     values: Vec<f32>,
     /// For each text, the index in `values` where its row ends.
     ends: Vec<usize>,
-    /// Texts with an activation beyond the storage's range, or a value that is not finite.
+    /// The texts with an activation beyond the storage's range, or with a value that is not finite.
     pub suspects: Vec<usize>,
 }
 
@@ -51,8 +51,8 @@ impl BatchRows {
         rows
     }
 
-    /// Checks that the rows of a model that ends with Normalize have length one. Texts that will be run again are not
-    /// checked. With `zeros`, rows of zeros are right too.
+    /// Checks that rows have length one, for a model that ends with Normalize. Texts that will be run again are not
+    /// checked. If `zeros` is true, rows of zeros are right too.
     ///
     /// # Errors
     /// [`Error::DeviceFault`], which states the length of a row that is not one.
@@ -66,7 +66,7 @@ impl BatchRows {
             for row in self.row(text).chunks_exact(dimension.max(1)) {
                 let squares: f64 = row.iter().map(|value| f64::from(*value).powi(2)).sum();
                 let length = squares.sqrt();
-                // NaN is not in this range.
+                // This range does not contain NaN, so a row with NaN fails the check.
                 let allowed = 1.0 - LENGTH_TOLERANCE..=1.0 + LENGTH_TOLERANCE;
                 if !(allowed.contains(&length) || zeros && squares == 0.0) {
                     let problem = format!(

@@ -26,12 +26,12 @@ pub(in crate::embedder) struct Runtime {
     pub other_plan: Option<KernelPlan>,
     /// The number of times that the device was opened again after a loss.
     reopened: usize,
-    /// The largest token budget of a batch that fits; set once memory has run out.
+    /// The largest token budget with which a batch still fits. It is set once memory has run out.
     pub tokens_that_fit: Option<usize>,
 }
 
 impl Runtime {
-    /// Loads the model's weights, which have `total` bytes, onto an open device. Meanwhile it compiles `pipelines`.
+    /// Loads the model's weights, which have `total` bytes, onto an open device, and compiles `pipelines` meanwhile.
     pub fn load(
         model: &Model,
         precision: &Precision,
@@ -42,7 +42,7 @@ impl Runtime {
         progress: Option<&dyn Fn(LoadProgress)>,
     ) -> Result<Self, Error> {
         let compiler = executor.compiler();
-        // A no-op device runs no pipelines.
+        // A no-op device runs no pipelines, so none are compiled.
         let pipelines = if executor.gpu.is_noop() { &[] } else { pipelines };
         let load = || {
             let mut to = Destination::device(&mut executor, total, progress);
@@ -99,14 +99,15 @@ impl Runtime {
             return Err(Error::DeviceLost { adapter, problem });
         }
         let outcome = self.executor.finish(&graph.graph, running).await?;
-        // Pipelines are saved after the batch, since some drivers compile a pipeline when it first runs.
+        // Pipelines are saved after the batch, because some drivers compile a pipeline only when it first runs.
         self.executor.save_pipelines();
         let since = self.executor.clock();
         let rows = BatchRows::new(model, batch, &graph.output, &outcome);
         let normalised = matches!(model.config.modules.last(), Some(Module::Normalize));
         if normalised && !self.executor.gpu.is_noop() {
-            // The mean over no token is zero, and Normalize leaves it so, as in sentence-transformers. Texts of unknown
-            // words have no token in a static model, and pooling may leave the prompt's tokens out.
+            // Rows of zeros are right for some models, because the mean over no token is zero, as in
+            // sentence-transformers. A static model has no token for unknown words, and pooling may leave out the
+            // prompt's tokens.
             let zeros = model.config.input != FirstModule::Transformer || !model.include_prompt;
             rows.check_length_one(model.dimension, zeros, &self.executor.gpu.adapter.name)?;
         }
@@ -114,10 +115,11 @@ impl Runtime {
         Ok(rows)
     }
 
-    /// Opens the device again after a loss, and loads the model again. Batches that had been started have no rows.
+    /// Opens the device and loads the model again after a loss. Batches that were started before have no rows.
     ///
     /// # Errors
-    /// The `loss` itself if another adapter is found instead. The other adapter would compute other bits, and its f16 is
+    /// Returns the `loss` itself if another adapter is found instead. That adapter would not be bit-identical, and
+    /// its f16 is untested.
     /// untested.
     pub async fn recover(
         &mut self,
@@ -126,7 +128,7 @@ impl Runtime {
         loss: Error,
     ) -> Result<(), Error> {
         if !self.executor.gpu.is_lost() {
-            // In this case, another call has already recovered the device.
+            // Another call has recovered the device in the meantime.
             return Ok(());
         }
         tracing::warn!(%loss, "opening the device again");
@@ -134,7 +136,7 @@ impl Runtime {
         if executor.gpu.adapter.key() != self.executor.gpu.adapter.key() {
             return Err(loss);
         }
-        // The old weights are freed first, since memory may not hold the model twice.
+        // The old weights are freed first, because memory may not have room for the model twice.
         self.executor.release();
         let total = self.weight_bytes;
         let loaded =
@@ -159,7 +161,7 @@ impl Runtime {
         self.setup.kernel_choice(&self.executor.gpu, &self.plan(), precision)
     }
 
-    /// The transformer's hidden states over a batch, `[tokens, hidden]`.
+    /// Returns the transformer's hidden states over a batch, with the shape `[tokens, hidden]`.
     pub async fn hidden_states(
         &mut self,
         precision: &Precision,
@@ -175,7 +177,7 @@ impl Runtime {
         Ok(rows.flat_map(|row| &row[..x.width]).copied().collect())
     }
 
-    /// Destroys the device, to test recovery.
+    /// Destroys the device, so that tests can check the recovery.
     pub fn destroy(&self) {
         self.executor.gpu.destroy();
     }

@@ -1,4 +1,4 @@
-//! [`SparseEncoder`]: for each text, weights of some tokens of the vocabulary.
+//! [`SparseEncoder`]: for each text, a weight for some tokens of the vocabulary.
 
 mod static_queries;
 mod vector;
@@ -19,11 +19,11 @@ use crate::similarity::SimilarityFunction;
 use static_queries::StaticQueryTable;
 pub use vector::SparseVector;
 
-/// Turns texts into sparse vectors over the vocabulary on a GPU. The vectors are those of sentence-transformers'
-/// `SparseEncoder`, for SPLADE models and for models that look queries up in a table of weights. For bge-m3, they are
-/// the `lexical_weights` that FlagEmbedding computes.
+/// Turns texts into sparse vectors over the vocabulary on a GPU. It runs SPLADE models, and models that look up the
+/// weights of queries in a table. The vectors are those of sentence-transformers' `SparseEncoder`. For bge-m3, they
+/// are the `lexical_weights` that FlagEmbedding computes.
 ///
-/// [`SparseEncoder::builder`] makes one, with the settings and guarantees of an [`Embedder`](crate::Embedder).
+/// [`SparseEncoder::builder`] makes an encoder, with the settings and guarantees of an [`Embedder`](crate::Embedder).
 #[derive(Debug)]
 pub struct SparseEncoder {
     runner: Runner,
@@ -31,7 +31,7 @@ pub struct SparseEncoder {
     max_active_dims: Option<usize>,
     /// The number of tokens in the vocabulary.
     dim: usize,
-    /// The special tokens. They have no weight if a model computes weights for the tokens of a text.
+    /// The special tokens. They get no weight if a model computes weights for the tokens of a text.
     special: HashSet<u32>,
     queries: Option<StaticQueryTable>,
 }
@@ -42,7 +42,7 @@ pub type SparseEncoderBuilder = ModelBuilder<SparseEncoder>;
 /// Sparse vectors, one for each text, in the order of the texts.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct SparseEmbeddings {
-    /// The number of tokens in the vocabulary. Every index is smaller.
+    /// The number of tokens in the vocabulary, which every index is below.
     pub dim: usize,
     /// The vector of each text.
     pub vectors: Vec<SparseVector>,
@@ -50,7 +50,7 @@ pub struct SparseEmbeddings {
     pub truncated: Vec<usize>,
     /// The number of texts that were run again with f32 activations.
     pub retried: usize,
-    /// The number of batches that were split into smaller ones and run again, because the GPU's memory ran out.
+    /// The number of batches that ran out of GPU memory, and were run again as smaller batches.
     pub halved: usize,
     /// The number of tokens of all texts, special tokens included.
     pub tokens: usize,
@@ -189,13 +189,13 @@ impl SparseEncoder {
         self.runner.max_seq_length()
     }
 
-    /// The maximum number of tokens of a text under these options. Queries that are looked up in a table have their
-    /// own limit; for others see [`SparseEncoder::max_seq_length`].
+    /// The maximum number of tokens of a text under these options. Queries that are looked up in a table have a limit
+    /// of their own. Other texts have the limit of [`SparseEncoder::max_seq_length`].
     pub fn max_seq_length_of(&self, options: &EmbedOptions) -> Option<usize> {
         self.max_tokens(options)
     }
 
-    /// The digest of everything that determines the vectors; see
+    /// Returns the digest of everything that determines the vectors; see
     /// [`Embedder::fingerprint`](crate::Embedder::fingerprint).
     ///
     /// # Errors
@@ -209,8 +209,8 @@ impl SparseEncoder {
         self.runner.model.tokenizer.token(index)
     }
 
-    /// The function that compares the model's vectors: its `similarity_fn_name`, or else the dot product, as in
-    /// sentence-transformers.
+    /// The function that compares the model's vectors. It is the model's `similarity_fn_name`, or else the dot
+    /// product, as in sentence-transformers.
     pub fn similarity_function(&self) -> SimilarityFunction {
         self.runner.model.config.similarity.unwrap_or(SimilarityFunction::Dot)
     }
@@ -220,7 +220,7 @@ impl SparseEncoder {
         a.similarity(b, self.similarity_function())
     }
 
-    /// The vectors of `texts` under default options; see [`SparseEncoder::encode_with`].
+    /// Returns the vectors of `texts` under default options; see [`SparseEncoder::encode_with`].
     ///
     /// # Errors
     /// The errors of [`SparseEncoder::encode_with`].
@@ -228,10 +228,10 @@ impl SparseEncoder {
         self.encode_with(texts, &EmbedOptions::default()).await
     }
 
-    /// The vectors of `texts`. A SPLADE model gives each token of the vocabulary the weight log(1 + max(0, l)), where
-    /// l is its largest logit over the tokens of the text. bge-m3 gives each token of the text the largest of its
-    /// weights, and special tokens none. A model may have a table for queries, which are texts under
-    /// [`EmbedTask::Query`](crate::EmbedTask). The tokens of a query then have their weights in that table.
+    /// Returns the vectors of `texts`. A SPLADE model gives each token of the vocabulary the weight log(1 + max(0, l)).
+    /// Here l is the token's largest logit over all positions of the text. bge-m3 gives each token of the text its
+    /// largest weight, and gives special tokens none. A model may have a table for queries, which are texts under
+    /// [`EmbedTask::Query`](crate::EmbedTask). The table then gives the weights of a query's tokens.
     ///
     /// ```
     /// use vectile::{ModelFiles, SparseEncoder, block_on};

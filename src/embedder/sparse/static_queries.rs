@@ -1,4 +1,4 @@
-//! Queries of sparse encoders whose transformer runs only documents. Each token of a query has a weight in a table.
+//! Queries of sparse encoders whose transformer runs only documents. A table gives each token of a query its weight.
 
 use crate::config::{ModelConfig, StaticQueries};
 use crate::embedder::model::Model;
@@ -54,7 +54,7 @@ impl StaticQueryTable {
         self.tokenizer.limit()
     }
 
-    /// The tokens of a query, without special tokens. `text` is the query's index in the caller's list.
+    /// Returns the tokens of a query, without special tokens. `text` is the query's index in the caller's list.
     pub fn tokens(
         &self,
         text: usize,
@@ -69,7 +69,7 @@ impl StaticQueryTable {
         Ok(tokens)
     }
 
-    /// The weights above zero of these tokens. Each token occurs once, in order of the ids.
+    /// Returns the weights of these tokens that are above zero. Each token occurs once, in order of the ids.
     pub fn weights(&self, ids: &[u32]) -> Vec<(u32, f32)> {
         let mut ids = ids.to_vec();
         ids.sort_unstable();

@@ -14,7 +14,7 @@ pub struct SparseVector {
 }
 
 impl SparseVector {
-    /// The similarity of two vectors. Tokens that a vector does not list have weight zero.
+    /// Returns the similarity of two vectors. Tokens that a vector does not list have weight zero.
     pub fn similarity(&self, other: &SparseVector, function: SimilarityFunction) -> f64 {
         let mut pairs: BTreeMap<u32, (f64, f64)> = BTreeMap::new();
         for (index, value) in self.indices.iter().zip(&self.values) {
@@ -39,7 +39,8 @@ impl SparseVector {
         sum
     }
 
-    /// Makes the vector of a row of logits, which are maxima over the tokens of a text. It has at most `most` weights.
+    /// Makes the vector of a text from its row of logits, which are maxima over the tokens. It has at most `most`
+    /// weights.
     pub(super) fn of_logits(logits: &[f32], twice: bool, most: Option<usize>) -> Self {
         let log1p = |x: f64| if twice { x.ln_1p().ln_1p() } else { x.ln_1p() };
         let active = logits
@@ -65,8 +66,8 @@ impl SparseVector {
         SparseVector::largest(largest.into_iter().collect(), None)
     }
 
-    /// Selects at most `most` weights, the largest ones. Among equal weights, it selects the weights of smaller index.
-    /// `active` is in order of the index.
+    /// Selects at most `most` weights, the largest ones. If weights are equal, those of smaller index are selected.
+    /// `active` must be in order of the index.
     pub(super) fn largest(mut active: Vec<(u32, f32)>, most: Option<usize>) -> Self {
         if let Some(most) = most.filter(|most| *most < active.len()) {
             active.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));

@@ -1,4 +1,4 @@
-//! Tests that the first batch does not compile pipelines again that were compiled during the load.
+//! Tests that the load compiles all pipelines, so that the first batch compiles none.
 
 use pollster::block_on;
 

@@ -1,4 +1,4 @@
-//! Tests the dtype policy for every family: the checkpoint's own dtype under `auto`, and the families whose f16
+//! Tests the dtype policy for every family: `auto` selects the checkpoint's own dtype, and some families' f16
 //! activations count as unsafe.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,11 +15,11 @@ use crate::embedder::model::Model;
 use crate::files::ModelFiles;
 use crate::models::model_types;
 
-/// Each `model_type` whose activations exceed f16, or that gave wrong vectors in f16. All others are assumed to be
-/// safe until a text overflows.
+/// Each `model_type` whose activations exceed f16, or that gave wrong vectors in f16. All other types are assumed to
+/// be safe until a text overflows.
 const UNSAFE: [&str; 9] =
     ["gemma3_text", "gte", "modernbert", "mt5", "new", "qwen2", "qwen3", "t5", "umt5"];
-/// Each `model_type` without its own fixture. The code that reads it is tested by a fixture of another `model_type`.
+/// Each `model_type` without a fixture of its own. The fixture of another `model_type` tests the code that reads it.
 const SAME_AS_ANOTHER: [&str; 1] = ["mt5"];
 
 type Files = BTreeMap<String, Vec<u8>>;
@@ -117,8 +117,8 @@ fn the_checkpoints_own_dtype_is_honoured_for_every_family() {
             "{model_type}"
         );
         for (dtype, named, tensor, storage) in dtypes {
-            // If config.json names the dtype, in `dtype` or in the older `torch_dtype`, that dtype is used. Otherwise
-            // the dtype of the tensors is used.
+            // If config.json names the dtype, in `dtype` or in the older `torch_dtype`, that dtype is expected.
+            // Otherwise the dtype of the tensors is expected.
             for field in [Some("dtype"), Some("torch_dtype"), None] {
                 let mut files = files.clone();
                 let mut config = config.clone();
@@ -135,7 +135,7 @@ fn the_checkpoints_own_dtype_is_honoured_for_every_family() {
                         }
                     }
                 }
-                // A static model has no config.json, and the config.json of model2vec may have no dtype.
+                // A static model has no config.json, and model2vec may write one without a dtype.
                 if files.contains_key("config.json") {
                     files.insert("config.json".to_owned(), serde_json::to_vec(&config).unwrap());
                 } else if field.is_some() {

@@ -1,4 +1,4 @@
-//! Tests of facts about models that need no device, and of the effects of a load.
+//! Tests facts about models that need no device, and effects of a load.
 
 mod cold;
 mod dtypes;
@@ -25,7 +25,7 @@ fn tests(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(path)
 }
 
-/// The JSON files and directories in a directory, in order.
+/// Lists the JSON files and directories in a directory, in order.
 fn entries(path: &str) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(tests(path)).unwrap();
     let mut entries: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();

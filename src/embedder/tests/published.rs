@@ -1,6 +1,6 @@
 //! Tests with files like those of published models, without weights. Each file of `tests/published` holds the fields
-//! of a model's files, the names and shapes of its tensors, and the expected result. Most were written from memory, as
-//! their field `source` says.
+//! of a model's files, the names and shapes of its tensors, and the expected result. Most files were written from
+//! memory, as their field `source` says.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -38,7 +38,7 @@ struct Published {
 #[derive(Deserialize)]
 struct Weights {
     dtype: String,
-    /// The tensors. {0..11} in a name stands for every number of that range.
+    /// The tensors by name. {0..11} in a name stands for every number in that range.
     tensors: Map<String, Value>,
     /// The directory of the weights, within the model's directory.
     #[serde(default)]
@@ -49,7 +49,7 @@ fn bytes_of(dtype: &str) -> u64 {
     if dtype == "F32" { 4 } else { 2 }
 }
 
-/// Writes a safetensors file of zeros that takes no room on the disk.
+/// Writes a safetensors file of zeros that takes almost no space on the disk.
 fn write_weights(path: &Path, dtype: &str, tensors: &[(String, Vec<u64>)]) {
     let mut header = Map::new();
     let mut end = 0;
@@ -66,7 +66,7 @@ fn write_weights(path: &Path, dtype: &str, tensors: &[(String, Vec<u64>)]) {
     file.set_len(8 + header.len() as u64 + end).unwrap();
 }
 
-/// An adapter with only the limits that every implementation of WebGPU has.
+/// Returns an adapter with only the limits that every implementation of WebGPU has.
 fn webgpu() -> AdapterSummary {
     AdapterSummary {
         index: 0,
@@ -136,7 +136,7 @@ impl Published {
         }
     }
 
-    /// The facts about the model that need no device, or the error that refuses it.
+    /// Returns the facts about the model that need no device, or the error that refuses the model.
     fn outcome(&self, directory: &Path) -> Result<Value, Error> {
         let files = ModelFiles::from_directory(directory)?;
         let kind = match self.loads.as_str() {
@@ -156,8 +156,8 @@ impl Published {
             .map(|module| format!("{}: {}", module.kind, module.settings))
             .collect();
         let precisions = auto(&model);
-        // This finds every tensor, checks its shape, and builds the passes over full batches, without reading a value.
-        // The adapter has the limits that WebGPU promises.
+        // This finds every tensor, checks its shape, and builds the passes over full batches, without reading a
+        // value. The adapter has only the limits that WebGPU promises.
         let plan =
             KernelPlan { max_flops: 20_000_000_000, cooperative: None, ..KernelPlan::of_gpu() };
         let budget = TokenBudget { tokens: 2048, fixed: true };
@@ -177,7 +177,7 @@ impl Published {
         let prompts: BTreeMap<&String, &String> =
             model.config.prompts.iter().filter(|(_, prompt)| !prompt.is_empty()).collect();
         let checkpoint = model.checkpoint_dtype();
-        // The logits of two answers become one score.
+        // The logits of two answers become one score, so the dimension is 1.
         let dimension = match &model.config.kind {
             KindConfig::Reranker(scoring) if scoring.answers.is_some() => 1,
             _ => model.dimension,
@@ -196,8 +196,8 @@ impl Published {
         }))
     }
 
-    /// Compares an outcome with the expected one. An expected sentence that ends in … is followed by the list of
-    /// supported names, which grows.
+    /// Compares an outcome with the expected one. An expected sentence may end in …, where a list of supported names
+    /// follows. The list is not compared, because it grows.
     fn expects(&self, outcome: &Value) -> bool {
         let said = |value: &Value| value["refused"].as_str().map(str::to_owned);
         match (said(&self.expect), said(outcome)) {
@@ -210,7 +210,7 @@ impl Published {
     }
 }
 
-/// `VECTILE_PUBLISHED=MiniLM` limits the test to the files whose name contains this text.
+/// If `VECTILE_PUBLISHED=MiniLM` is set, the test is limited to files whose name contains this text.
 #[test]
 fn files_written_like_those_of_published_models_are_read_or_refused_as_expected() {
     let only = std::env::var("VECTILE_PUBLISHED").unwrap_or_default();

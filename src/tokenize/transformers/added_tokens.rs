@@ -12,7 +12,7 @@ use crate::error::Error;
 const ROLES: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
-/// The fields that list further special tokens. The second field takes precedence.
+/// The fields that list more special tokens. If both exist, the second one counts.
 const LISTS: [&str; 2] = ["additional_special_tokens", "extra_special_tokens"];
 
 /// Merges `special_tokens_map.json` into the settings.

@@ -1,4 +1,4 @@
-//! The parts that tokenizer classes of transformers 4 and 5 replace.
+//! The parts of a tokenizer that its class replaces, in transformers 4 and 5.
 //!
 //! Version 4 loads `tokenizer.json` and then changes single fields of it. In version 5 most classes build the
 //! normalizer, the pre-tokenizer and the post-processor anew and keep only the vocabulary. A class that is not
@@ -45,7 +45,7 @@ impl BesideFiles {
         }
     }
 
-    /// Returns the tokenizer class. If none is named, a WordPiece tokenizer has BERT's class.
+    /// Returns the tokenizer class. If the files name none, a WordPiece tokenizer counts as BERT's class.
     fn class_of(&self, tokenizer: &Inner) -> Option<&str> {
         let word_piece = matches!(tokenizer.get_model(), ModelWrapper::WordPiece(_));
         self.class.as_deref().or(word_piece.then_some("BertTokenizer"))
@@ -84,7 +84,7 @@ impl BesideFiles {
         }
     }
 
-    /// Returns the begin and end tokens of classes that add them. If no class is named, the fields `add_bos_token` and
+    /// Returns the begin and end tokens, if the class adds them. If no class is named, the fields `add_bos_token` and
     /// `add_eos_token` decide.
     fn ends4(&self, class: Option<&str>) -> Option<Ends> {
         let named = self.settings.has("add_bos_token") || self.settings.has("add_eos_token");
@@ -232,7 +232,7 @@ impl BesideFiles {
         self.template(tokenizer, &a, &[&a[..], &b[..]].concat())
     }
 
-    /// Sets the normalizer and the pre-tokenizer of classes with a Unigram model.
+    /// Sets the normalizer and the pre-tokenizer for classes with a Unigram model.
     fn unigram(
         &self,
         parts: &mut Components,
@@ -304,7 +304,7 @@ impl BesideFiles {
     }
 }
 
-/// The first text of a template. The constant after it is the second text.
+/// Stands for the first text in a template. The constant after it stands for the second text.
 const A: TemplateToken<'static> = ("$A", 0);
 const B: TemplateToken<'static> = ("$B", 1);
 

@@ -31,16 +31,18 @@ const MAX_SETTINGS: u64 = 64_000_000;
 /// The files beside `tokenizer.json` that transformers reads.
 #[derive(Debug)]
 pub(super) struct BesideFiles {
-    /// `tokenizer_config.json` with the values of `special_tokens_map.json`. Empty if neither exists.
+    /// The fields of `tokenizer_config.json`, with the values of `special_tokens_map.json`. Empty if neither file
+    /// exists.
     pub settings: JsonFile,
     added_tokens: Option<JsonFile>,
-    /// The tokenizer class without `Fast`, from `tokenizer_config.json` or `config.json`, if one is named.
+    /// The tokenizer class that `tokenizer_config.json` or `config.json` names, without `Fast`; `None` if neither
+    /// names one.
     class: Option<String>,
     /// True if `sentence_bert_config.json` passes `add_bos_token` or `add_eos_token` to the tokenizer.
     passes_ends: bool,
     /// The version whose rules are applied.
     pub version: TransformersVersion,
-    /// A description of where the version comes from.
+    /// Describes where the version comes from.
     source: String,
 }
 
@@ -103,8 +105,8 @@ impl BesideFiles {
         Ok(BesideFiles { settings, passes_ends, added_tokens, class, version, source })
     }
 
-    /// Changes the tokenizer by the rules of the version. Returns a note if the rules of the other version give other
-    /// tokens for one of the texts in `probes`.
+    /// Changes the tokenizer by the rules of its version. If the rules of the other version give other tokens for a
+    /// text in `probes`, returns a note that says so.
     pub fn apply(
         &self,
         tokenizer: &mut Inner,
@@ -123,7 +125,7 @@ impl BesideFiles {
             tokenizer.set_encode_special_tokens(split);
         }
         let own = self.parts(self.version, before.clone(), tokenizer, outline)?;
-        // A failure under the rules of the other version does not concern this version.
+        // If the rules of the other version fail, this version is not affected.
         let other = self.parts(self.version.other(), before, tokenizer, outline).ok();
         let mut encode = |parts: Components| {
             guard(file, "could not tokenize a text with the settings beside it", || {
@@ -149,7 +151,7 @@ impl BesideFiles {
         Ok(self.settings.bool(field)?.unwrap_or(default))
     }
 
-    /// Returns the text of the token with a role, or the class's default.
+    /// Returns the text of the token with this role, or else the default of the class.
     fn role<'a>(&'a self, role: &str, default: &'a str) -> &'a str {
         let value = self.settings.raw(role);
         let text =

@@ -16,7 +16,7 @@ fn fixture(name: &str) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
-/// Loads a case of the fixture as a model that was published for a version.
+/// Loads a case of the fixture as if the model had been published for the given version.
 fn load(
     case: &Value,
     published: &str,
@@ -49,7 +49,7 @@ fn load(
     Tokenizer::load(&files, &config, 100_000, None, chosen)
 }
 
-/// Cases whose result Vectile does not reproduce: the version, a part of the case's name, and the reason.
+/// Cases whose result Vectile does not reproduce. Each has the version, a part of the case's name, and the reason.
 const NOT_FOLLOWED: [(TransformersVersion, &str, &str); 4] = [
     (V4, "LlamaTokenizer no settings", NO_CLASS),
     (V4, "None mistral neither", NO_CLASS),
@@ -70,7 +70,7 @@ fn each_field_gives_the_ids_of_both_versions_of_transformers() {
         let name = case["name"].as_str().unwrap();
         for (version, key) in [(V4, "4"), (V5, "5")] {
             let expected = &case[key];
-            // A case without ids is one that this version of transformers fails to load.
+            // If a case has no ids, this version of transformers fails to load it.
             if expected["ids"].is_null() {
                 continue;
             }

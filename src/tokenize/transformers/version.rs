@@ -9,8 +9,8 @@ use crate::files::ModelFiles;
 
 /// The version of Hugging Face's transformers library whose rules turn texts into tokens.
 ///
-/// The two versions read some fields beside `tokenizer.json` differently. Version 4 appends an end token for
-/// `add_eos_token`, for example, and version 5 ignores that field.
+/// The two versions read some fields of the files beside `tokenizer.json` differently. For example, version 4 appends
+/// an end token for `add_eos_token`, and version 5 ignores that field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TransformersVersion {
     /// The rules of transformers 4 and earlier.
@@ -52,11 +52,11 @@ impl TransformersVersion {
         }
     }
 
-    /// Finds the version for which a model was published, and a description of where the version comes from.
+    /// Returns the version for which a model was published, and a description of where the version comes from.
     ///
-    /// It is named by `transformers_version` in `config.json` and by `__version__.transformers` in
-    /// `config_sentence_transformers.json`. If they differ, the older version counts, because a newer version may have
-    /// written its files over a published model. If neither exists, the model is older than these fields.
+    /// The version is named by `transformers_version` in `config.json` and by `__version__.transformers` in
+    /// `config_sentence_transformers.json`. If the two differ, the older version counts, because a newer version may
+    /// have rewritten a file of a published model. If neither field exists, the model is older than these fields.
     pub(super) fn of_model(files: &ModelFiles, config: &JsonFile) -> Result<(Self, String), Error> {
         let options = JsonFile::load(files, OPTIONS)?;
         let versions =
