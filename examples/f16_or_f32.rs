@@ -1,10 +1,11 @@
-//! Compares a model in float16 with the same model in float32: precision, time and vectors.
+//! Compares a model in float16 with the same model in float32, by their precision, time and vectors.
 //!
 //! ```sh
 //! cargo run --release --example f16_or_f32 -- .vectile/models/all-MiniLM-L6-v2
 //! ```
 //!
-//! Without a directory it runs a tiny model of the tests. `vectile bench` measures more, and with care.
+//! Without a directory, the example runs a tiny model of the tests. `vectile bench` measures more figures,
+//! and more carefully.
 #![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 use std::time::Instant;
@@ -27,13 +28,13 @@ pub fn run(directory: Option<String>) -> Result<(), Error> {
 }
 
 fn measure(files: ModelFiles, dtype: DtypeRequest) -> Result<Embeddings, Error> {
-    // An adapter without SHADER_F16 stores two halves in a u32.
+    // On an adapter without SHADER_F16, two f16 values are stored in one u32.
     let builder = Embedder::builder(files).dtype(dtype).half_fallback(HalfFallback::Packed);
     let embedder = block_on(builder.build())?;
     println!("{}", embedder.precision());
 
     let passages: Vec<&str> = include_str!("collection.txt").lines().take(16).collect();
-    // The first run compiles what loading did not.
+    // The first run is not timed, because it may compile pipelines that loading did not compile.
     block_on(embedder.embed(&passages))?;
     let begun = Instant::now();
     let embeddings = block_on(embedder.embed(&passages))?;

@@ -1,10 +1,10 @@
-//! Loads a model from memory, as a program does that carries its model or has no file system.
+//! Loads a model from memory, for programs that contain their model or have no file system.
 //!
 //! ```sh
 //! cargo run --release --example from_bytes -- .vectile/models/all-MiniLM-L6-v2
 //! ```
 //!
-//! Without a directory it reads a tiny model of the tests.
+//! Without a directory, the example reads a tiny model of the tests.
 #![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 use std::fs;
@@ -33,7 +33,8 @@ pub fn run(directory: Option<String>) -> Result<(), Box<dyn std::error::Error>> 
     Ok(())
 }
 
-/// Names are relative, with forward slashes: `config.json`, `1_Pooling/config.json`.
+/// Adds the files of a directory. Their names are relative and have forward slashes: `config.json`,
+/// `1_Pooling/config.json`.
 fn read(directory: &Path, prefix: &str, files: &mut Files) -> std::io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;

@@ -4,7 +4,8 @@
 //! cargo run --release --example rerank -- models/ms-marco-MiniLM-L6-v2
 //! ```
 //!
-//! Without a directory it runs a tiny model of the tests, whose weights are random: so are its scores.
+//! Without a directory, the example runs a tiny model of the tests. Its weights are random, and so are its
+//! scores.
 #![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 use vectile::{Error, ModelFiles, Reranker, block_on};

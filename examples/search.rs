@@ -4,7 +4,8 @@
 //! cargo run --release --example search -- .vectile/models/all-MiniLM-L6-v2
 //! ```
 //!
-//! Without a directory it runs a tiny model of the tests, whose weights are random: so are its findings.
+//! Without a directory, the example runs a tiny model of the tests. Its weights are random, and so are its
+//! results.
 #![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 use vectile::{Embedder, Error, ModelFiles, block_on};
@@ -21,7 +22,7 @@ pub fn run(directory: Option<String>) -> Result<(), Error> {
 
     let passages: Vec<&str> = include_str!("collection.txt").lines().collect();
     let question = "How do I keep bread from going stale?";
-    // Each of the two puts the model's own prompt before the texts, if it has one.
+    // Both functions put the model's own prompt before the texts, if the model has one.
     let documents = block_on(embedder.embed_document(&passages))?;
     let query = block_on(embedder.embed_query(&[question]))?;
 

@@ -1,10 +1,10 @@
-//! Serves a model from one's own process, asks it for a vector, and stops it.
+//! Serves a model from the program itself, requests a vector from it, and stops the server.
 //!
 //! ```sh
 //! cargo run --release --example server -- .vectile/models/all-MiniLM-L6-v2
 //! ```
 //!
-//! Without a directory it serves a tiny model of the tests, whose weights are random.
+//! Without a directory, the example serves a tiny model of the tests, whose weights are random.
 #![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 use std::io::{Read, Write};
@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// Serves the model in `directory` until it has answered one request.
 pub fn run(directory: Option<String>) -> Result<(), Box<dyn std::error::Error>> {
     let directory = directory.unwrap_or("tests/fixtures/bert_mean_norm".to_owned());
-    // Port 0 is any free port.
+    // With port 0, the system picks a free port.
     let server = Server::bind(ServerOptions { port: 0, ..ServerOptions::default() })?;
     let (address, stop) = (server.address(), server.stopper());
 
@@ -32,7 +32,7 @@ pub fn run(directory: Option<String>) -> Result<(), Box<dyn std::error::Error>> 
     };
     let (sender, ready) = mpsc::channel();
     let serving = thread::spawn(move || server.run(load, move |_| sender.send(()).unwrap_or(())));
-    // An error here means that loading failed; `serving` then returns why.
+    // An error here means that loading failed. `serving` then returns the reason.
     if ready.recv().is_ok() {
         let answer = ask(address)?;
         println!("http://{address}: {}", answer.lines().next().unwrap_or_default());

@@ -1,4 +1,5 @@
-//! Packed batches of tokenized texts: flat ids and the span of each text, without padding or a mask.
+//! Packs tokenized texts into batches. A batch has flat ids and the span of each text, without padding or a
+//! mask.
 
 use crate::tokenize::Tokens;
 
@@ -9,16 +10,16 @@ pub(crate) struct PackedBatch {
     pub ids: Vec<u32>,
     /// Token types of all texts.
     pub type_ids: Vec<u32>,
-    /// For each text: its first token, the number of its tokens, and how many of them, counted from the first, the
-    /// other tokens attend to.
+    /// For each text: the index of its first token, its number of tokens, and how many of its leading tokens
+    /// the other tokens attend to.
     pub texts: Vec<[u32; 3]>,
-    /// Number of leading tokens of each text that pooling skips.
+    /// For each text, the number of leading tokens that pooling skips.
     pub skipped: Vec<u32>,
 }
 
 impl PackedBatch {
-    /// Packs texts in their order. With `skip_prompt`, pooling skips the prompt's tokens. It never skips all tokens of
-    /// a text, even if the text was truncated within its prompt.
+    /// Packs texts in their order. If `skip_prompt` is true, pooling skips the prompt's tokens. It never
+    /// skips all tokens of a text, even if the text was truncated within its prompt.
     pub fn pack<'a>(texts: impl IntoIterator<Item = &'a Tokens>, skip_prompt: bool) -> Self {
         let mut batch = PackedBatch::default();
         for tokens in texts {
@@ -32,7 +33,7 @@ impl PackedBatch {
         batch
     }
 
-    /// A batch of `texts` texts of equal length with arbitrary tokens, for estimates.
+    /// Makes a batch of `texts` texts of equal length, with arbitrary tokens, for estimates of memory.
     pub fn uniform(length: usize, texts: usize) -> Self {
         let text = Tokens {
             ids: vec![0; length],
@@ -49,7 +50,8 @@ impl PackedBatch {
         self.texts.iter().map(|[_, tokens, _]| *tokens as usize).max().unwrap_or(0)
     }
 
-    /// Spans for the pooling kernel: first token, number of tokens, number of leading tokens to skip.
+    /// The spans for the pooling kernel. Each has the first token, the number of tokens, and the number of
+    /// leading tokens to skip.
     pub fn spans(&self) -> Vec<[u32; 4]> {
         self.texts
             .iter()
@@ -59,8 +61,8 @@ impl PackedBatch {
     }
 }
 
-/// The number of texts, taken in order, in the next batch of at most `budget` tokens and `max_texts` texts. A single
-/// text of more tokens makes a batch by itself. The result is 0 if there are no texts.
+/// Returns how many texts, taken in order, go into the next batch of at most `budget` tokens and `max_texts`
+/// texts. A single text of more tokens makes a batch by itself. The result is 0 if there are no texts.
 pub(crate) fn next_batch(
     lengths: impl IntoIterator<Item = usize>,
     budget: usize,
@@ -111,7 +113,7 @@ mod tests {
 
     #[test]
     fn batches_respect_the_budget_and_the_order() {
-        // Columns: lengths of the texts, budget, and the end of each batch.
+        // The columns are the lengths of the texts, the budget, and the end of each batch.
         let table: [(&[usize], usize, &[usize]); 7] = [
             (&[], 8, &[]),
             (&[3], 8, &[1]),

@@ -1,17 +1,17 @@
-//! Conversion of values to and from the bytes of each storage, with a count of values that rounding lost.
+//! Converts values to and from the bytes of each storage, and counts the values that rounding damaged.
 
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use half::{bf16, f16};
 
 use crate::dtype::Storage;
 
-/// The number of values that are examined at once for losses.
+/// The number of values that are searched for losses at once.
 const SCAN: usize = 64;
 
 /// The losses of rounding a tensor to a storage.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Loss {
-    /// Number of values outside the storage's range. The tensor must not be used if there are any.
+    /// Number of values outside the storage's range. If there are any, the tensor must not be used.
     pub overflowed: usize,
     /// The first value outside the range.
     pub first_overflow: Option<f32>,
@@ -24,16 +24,16 @@ pub struct Loss {
 }
 
 impl Loss {
-    /// The losses of storing these values.
+    /// Returns the losses of storing these values.
     fn of(storage: Storage, values: &[f32]) -> Self {
-        // Both are bit patterns of magnitudes, which sort like the magnitudes. They belong to the smallest magnitude
-        // that is stored as infinity, and to the smallest normal number.
+        // Both are bit patterns of magnitudes, which sort like the magnitudes themselves. The first is the
+        // smallest magnitude that is stored as infinity, and the second is the smallest normal number.
         let (too_large, normal) = match storage {
             Storage::F32 => (f32::INFINITY.to_bits(), 0),
             Storage::F16 | Storage::PackedF16 => {
                 (65520f32.to_bits(), f16::MIN_POSITIVE.to_f32().to_bits())
             }
-            // The limit lies half a step above the largest value.
+            // The smallest magnitude that is stored as infinity is half a step above the largest value.
             Storage::PackedBf16 => {
                 (bf16::MAX.to_f32().to_bits() + 0x8000, f32::MIN_POSITIVE.to_bits())
             }
@@ -58,8 +58,8 @@ impl Loss {
         loss
     }
 
-    /// The losses of values that are already in a storage's format. Nothing is rounded, but infinities and NaNs are
-    /// counted.
+    /// Returns the losses of values that are already in a storage's format. Nothing is rounded then, but
+    /// infinities and NaNs are counted.
     pub(crate) fn none_of(storage: Storage, bytes: &[u8]) -> Self {
         let (halves, infinite) = match storage {
             Storage::F32 => return Loss::of(storage, &decode(storage, bytes)),

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-/// The reason why a model could not be loaded or a text could not be embedded.
+/// The reason why a model could not be loaded, or why a text could not be embedded.
 ///
 /// Every variant names the place of the fault: a file, tensor, field, option, text or adapter. Its message
-/// says what to do. [`Error::is_user_error`] separates faults that a user can fix from faults of Vectile
-/// and of drivers.
+/// tells the user what to do. [`Error::is_user_error`] separates faults that a user can fix from faults of
+/// Vectile and of drivers.
 #[non_exhaustive]
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Error {
@@ -30,8 +30,8 @@ pub enum Error {
         problem: String,
     },
 
-    /// The model asks for something that Vectile does not compute. Vectile returns this error and
-    /// approximates nothing.
+    /// The model requests something that Vectile does not compute. Vectile never approximates it, and returns
+    /// this error instead.
     #[error("{file}: `{field}` = {value} is not supported; {supported}")]
     Unsupported {
         /// The JSON file, relative to the model's directory.
@@ -49,7 +49,7 @@ pub enum Error {
     Tensor {
         /// The safetensors file that holds the tensor.
         file: String,
-        /// The tensor's name in the file, or the name of a missing tensor.
+        /// The tensor's name in the file, or the name of the tensor that is missing.
         tensor: String,
         /// The fault of the tensor.
         problem: String,
@@ -67,7 +67,7 @@ pub enum Error {
     /// An option of the caller is unknown, or impossible for this model.
     #[error("{option}: {problem}")]
     Option {
-        /// The option, as the caller writes it.
+        /// The option, in the caller's spelling.
         option: String,
         /// The fault of the value, and what to write instead.
         problem: String,
@@ -91,7 +91,7 @@ pub enum Error {
     NonFinite {
         /// Index of the text in the call.
         text: usize,
-        /// The precision in use, and what to try.
+        /// The precision in use, and what the user can try.
         problem: String,
     },
 
@@ -126,7 +126,7 @@ pub enum Error {
         needed: u64,
         /// The number of bytes that are available or allowed.
         available: u64,
-        /// The needed and the available memory, the parts of both, and what to do.
+        /// The needed and the available memory, with their parts, and what the user can do.
         problem: String,
     },
 
@@ -175,7 +175,7 @@ impl Error {
         matches!(self, Error::DeviceFault { .. } | Error::DeviceLost { .. })
     }
 
-    // Parts of a message may come from a hostile file, so they go through `plain`.
+    // Parts of a message may come from a hostile file, so these functions pass them through `plain`.
 
     pub(crate) fn file(path: impl Into<PathBuf>, problem: impl Into<String>) -> Self {
         Error::File { path: path.into(), problem: plain(problem) }
@@ -227,7 +227,7 @@ impl Error {
         Error::Tokenizer { file: file.into(), problem: plain(problem) }
     }
 
-    /// Adds the index of the text whose tokenization failed.
+    /// Adds to an error the index of the text whose tokenization failed.
     pub(crate) fn of_text(self, text: usize) -> Self {
         match self {
             Error::Tokenizer { file, problem } => {

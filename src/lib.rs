@@ -31,12 +31,12 @@
 //! [`ModelKind::of`] detects the kind from a model's files. [`TextModel`] is the trait that all four
 //! share. [`SimilarityFunction`] compares vectors, and [`semantic_search`] finds the nearest ones.
 //!
-//! # What it computes
+//! # Computation
 //!
 //! Vectile applies the tokenizer, the transformer and every module of `modules.json` as sentence-transformers
 //! does. It supports pooling in all its modes and the modules Dense, LayerNorm and Normalize. It also applies
-//! prompts, `truncate_dim` and `max_seq_length`. If a model asks for something else, the result is an [`Error`]
-//! that names the file and the field, never an approximation. README lists the architectures.
+//! prompts, `truncate_dim` and `max_seq_length`. If a model requests anything else, the result is an
+//! [`Error`] that names the file and the field, never an approximation. README lists the architectures.
 //!
 //! # Loading
 //!
@@ -47,12 +47,12 @@
 //!
 //! # Precision
 //!
-//! The checkpoint's dtype decides how weights are stored on the GPU, as far as the adapter supports it.
-//! They are stored as f32, as f16 (`SHADER_F16`), or as 16 bits packed in `u32` on any adapter. Weights of
-//! bf16 checkpoints are stored exactly. Products and sums are always f32. [`Precision`] reports the choice
-//! and its reasons; nothing changes it silently. [`EmbedderBuilder`] can set another dtype, another
-//! fallback, or another storage type for activations. `vectile verify` (`lab::verify`) measures whether a
-//! model stays within the range of f16, and later loads follow its verdict.
+//! The checkpoint's dtype decides how weights are stored on the GPU, as far as the adapter supports it. They
+//! are stored as f32, as f16 (`SHADER_F16`), or as 16 bits packed in `u32` on any adapter. Weights of bf16
+//! checkpoints are stored exactly. Products and sums are always f32. [`Precision`] reports the choice and its
+//! reasons, so no choice is silent. [`EmbedderBuilder`] can set another dtype, another fallback, or another
+//! storage type for activations. `vectile verify` (`lab::verify`) measures whether a model stays within the
+//! range of f16, and later loads follow its verdict.
 //!
 //! ```
 //! # use vectile::{Embedder, ModelFiles, block_on};
@@ -74,21 +74,20 @@
 //!
 //! - On one adapter, the vector of a text is bit-identical whatever other texts are embedded with it.
 //! - No vector contains an infinity or NaN. If the activations of a text exceed the range of 16 bits under
-//!   `auto`, the text is run again with f32 activations and counted. Otherwise the result is an error that
-//!   names the text.
+//!   `auto`, the text is run again with f32 activations and counted. Without `auto`, the result is an error
+//!   that names the text.
 //! - Texts that are longer than the model takes are cut as in sentence-transformers, and every call reports
 //!   them. [`OnTooLong::Error`] refuses such texts instead.
-//! - If the device is lost, Vectile opens it again, loads the model again and repeats the batch. It does so
-//!   once.
+//! - If the device is lost, Vectile opens the device and loads the model once more, and repeats the batch.
 //!
 //! # Features
 //!
 //! All features are enabled by default.
 //!
-//! - `hub`: [`ModelFiles::from_hub`].
-//! - `server`: models over HTTP.
+//! - `hub`: downloads from the Hugging Face Hub, with [`ModelFiles::from_hub`].
+//! - `server`: a server that provides models over HTTP.
 //! - `cli`: the `vectile` program. It includes `lab`, which measures the speed and accuracy of precisions.
-//! - `bulk`: Parquet, Arrow and zstd in the program.
+//! - `bulk`: Parquet, Arrow and zstd files in the program.
 //!
 //! Without these features the library needs no async runtime, no C code and no network.
 

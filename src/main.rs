@@ -1,4 +1,4 @@
-//! The `vectile` program.
+//! The program `vectile`, whose code is in the library.
 
 mod cli;
 

@@ -1,4 +1,4 @@
-//! [`semantic_search`]: exact search on the host for the nearest rows of a corpus.
+//! [`semantic_search`], which finds the nearest rows of a corpus by exact search on the host.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -11,8 +11,8 @@ use crate::threads;
 /// The minimum length by which a vector is divided, as in torch's `normalize`.
 const MIN_LENGTH: f32 = 1e-12;
 
-/// The number of partial sums of a row, so that a compiler can use vector registers. The order of additions is fixed,
-/// so a score always has the same bits.
+/// The number of partial sums of a row. With several sums, a compiler can use vector registers. The order of
+/// additions is fixed, so a score always has the same bits.
 const LANES: usize = 8;
 
 /// The maximum number of threads in a search.
@@ -23,15 +23,15 @@ const MAX_THREADS: usize = 64;
 pub struct SearchHit {
     /// The index of the row in the corpus.
     pub index: usize,
-    /// Its similarity to the query; larger is more similar.
+    /// The row's similarity to the query; a larger score is more similar.
     pub score: f32,
 }
 
 impl Eq for SearchHit {}
 
 impl Ord for SearchHit {
-    /// Orders hits so that a better hit is smaller, and the top of a heap is the worst. Among equal scores, the
-    /// earlier row is better.
+    /// Orders hits so that a better hit is smaller, and the top of a max-heap is the worst hit. If two scores
+    /// are equal, the earlier row is better.
     fn cmp(&self, other: &Self) -> Ordering {
         other.score.total_cmp(&self.score).then(self.index.cmp(&other.index))
     }
@@ -43,8 +43,9 @@ impl PartialOrd for SearchHit {
     }
 }
 
-/// Returns for each query the `top_k` most similar rows of the corpus, best first, like sentence-transformers'
-/// `semantic_search`. The search is exact, in f32. Among equal scores, the earlier row comes first.
+/// Returns for each query the `top_k` most similar rows of the corpus, best first, like
+/// sentence-transformers' `semantic_search`. The search is exact, in f32. If two scores are equal, the
+/// earlier row comes first.
 ///
 /// ```
 /// use vectile::{Embeddings, SimilarityFunction, semantic_search};
@@ -57,7 +58,7 @@ impl PartialOrd for SearchHit {
 /// ```
 ///
 /// # Errors
-/// [`Error::Option`] if queries and corpus differ in width, or a value is not finite.
+/// [`Error::Option`] if queries and corpus differ in width, or if a value is not finite.
 pub fn semantic_search(
     queries: &Embeddings,
     corpus: &Embeddings,
@@ -117,7 +118,7 @@ fn normalized(values: &[f32], dim: usize) -> Vec<f32> {
     normalized
 }
 
-/// The similarity of two rows. For the cosine, the rows are already normalized.
+/// Returns the similarity of two rows. For the cosine, the rows must be normalized already.
 fn score(similarity: SimilarityFunction, a: &[f32], b: &[f32]) -> f32 {
     match similarity {
         SimilarityFunction::Cosine | SimilarityFunction::Dot => sum(a, b, |a, b| a * b),

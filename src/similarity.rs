@@ -23,14 +23,14 @@ const MIN_LENGTH: f64 = 1e-12;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub enum SimilarityFunction {
-    /// The cosine: the dot product of the vectors scaled to length one, from -1 to 1.
+    /// The dot product of the vectors after both are scaled to length one, from -1 to 1.
     #[default]
     Cosine,
     /// The dot product of the vectors.
     Dot,
-    /// The negative Euclidean distance: 0 for equal vectors.
+    /// The negative Euclidean distance, which is 0 for equal vectors.
     Euclidean,
-    /// The negative Manhattan distance, the sum of absolute differences: 0 for equal vectors.
+    /// The negative Manhattan distance, which is the sum of absolute differences. It is 0 for equal vectors.
     Manhattan,
 }
 
@@ -53,13 +53,14 @@ impl SimilarityFunction {
         }
     }
 
-    /// The similarity of two vectors of the same width, summed in f64. If one vector is longer, its additional values
-    /// are ignored.
+    /// Returns the similarity of two vectors of the same width, summed in f64. If one vector is longer, its
+    /// additional values are ignored.
     pub fn score(self, a: &[f32], b: &[f32]) -> f64 {
         self.of_pairs(a.iter().zip(b).map(|(a, b)| (f64::from(*a), f64::from(*b))))
     }
 
-    /// The similarity of two vectors, given as the pairs of their values. Pairs of zeros may be left out.
+    /// Returns the similarity of two vectors, which are given as pairs of values. Pairs of zeros may be left
+    /// out.
     pub(crate) fn of_pairs(self, pairs: impl Iterator<Item = (f64, f64)>) -> f64 {
         match self {
             SimilarityFunction::Cosine => {
@@ -72,7 +73,7 @@ impl SimilarityFunction {
                 dot / (a_squares.sqrt().max(MIN_LENGTH) * b_squares.sqrt().max(MIN_LENGTH))
             }
             SimilarityFunction::Dot => pairs.map(|(a, b)| a * b).sum(),
-            // Subtracting from zero gives 0 and not -0 for equal vectors.
+            // The sum is subtracted from zero, because negating it would give -0 for equal vectors.
             SimilarityFunction::Euclidean => {
                 0.0 - pairs.map(|(a, b)| (a - b) * (a - b)).sum::<f64>().sqrt()
             }
@@ -99,7 +100,7 @@ impl FromStr for SimilarityFunction {
     }
 }
 
-/// The similarities of every row of `a` with every row of `b`, `[rows of a, rows of b]`.
+/// The similarities of every row of `a` with every row of `b`, with the shape `[rows of a, rows of b]`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Similarities {
     /// The number of rows of `b`.
@@ -109,7 +110,7 @@ pub struct Similarities {
 }
 
 impl Similarities {
-    /// The similarities of each row of `a`, in order.
+    /// Returns the similarities of each row of `a`, in order.
     pub fn rows(&self) -> std::slice::ChunksExact<'_, f32> {
         self.values.chunks_exact(self.columns.max(1))
     }

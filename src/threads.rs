@@ -1,7 +1,8 @@
-//! Independent pieces of work, spread over the machine's threads.
+//! Spreads independent pieces of work over the machine's threads.
 
 /// Applies `work` to every item and returns the results in the order of the items. It uses at most `threads`
-/// threads, and no more than the machine has. Threads take items one by one, since their costs differ widely.
+/// threads, and no more than the machine has. Each thread takes one item at a time, because the items' costs
+/// differ widely.
 pub(crate) fn each<T: Sync, R: Send>(
     items: &[T],
     threads: usize,
@@ -19,8 +20,8 @@ pub(crate) fn each<T: Sync, R: Send>(
     items.iter().map(work).collect()
 }
 
-/// Runs `aside` on another thread while `here` runs on this one, and returns both results; `None` in place of
-/// the first if that thread panicked.
+/// Runs `aside` on another thread while `here` runs on this thread, and returns both results. If the other
+/// thread panicked, `None` takes the place of its result.
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) fn beside<A: Send, B>(
     aside: impl FnOnce() -> A + Send,

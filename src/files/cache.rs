@@ -1,20 +1,20 @@
-//! Reads and writes small files of a cache directory, which store results that are expensive to compute.
-//! This module handles only bytes. The module that stores a file knows its meaning.
+//! Reads and writes small files in a cache directory. The files store results that are expensive to compute.
+//! This module handles only bytes, and the module that stores a file knows its meaning.
 
 use std::io;
 use std::path::Path;
 
-/// The maximum length of a cached file in bytes. Vectile writes no longer ones.
+/// The maximum length of a cached file in bytes. Vectile writes no longer files.
 const MAX_BYTES: u64 = 256 << 20;
 
-/// Returns the content of a cached file. Returns `None` if the file does not exist, cannot be read, or is
-/// too long to be one that Vectile wrote.
+/// Returns the content of a cached file. Returns `None` if the file does not exist, cannot be read, or is too
+/// long to come from Vectile.
 pub(crate) fn read_cached(path: &Path) -> Option<Vec<u8>> {
     let bytes = std::fs::metadata(path).ok()?.len();
     (bytes <= MAX_BYTES).then(|| std::fs::read(path).ok()).flatten()
 }
 
-/// Creates the directory of a file and writes the file as a whole. A reader never sees a part of it.
+/// Creates the directory of a file and writes the file as a whole, so that a reader never sees a part of it.
 ///
 /// # Errors
 /// Returns errors of the file system, and an error if the content is too long for [`read_cached`].

@@ -1,4 +1,4 @@
-//! A model directory on disk: which paths belong to it, and how its files are read by offset.
+//! A model directory on disk. Says which paths belong to the directory, and reads its files by offset.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
@@ -48,7 +48,7 @@ impl Directory {
         names
     }
 
-    /// Returns the file's real path, or `None` if nothing has that name.
+    /// Returns the file's real path, or `None` if there is no file with that name.
     ///
     /// The kind of file is checked before it is opened, because opening a pipe blocks until another program
     /// writes to it.
@@ -56,14 +56,14 @@ impl Directory {
         let path = self.root.join(name);
         let real = match path.canonicalize() {
             Ok(real) => real,
-            // A parent of the path is a file: for example, `2_Normalize` is a file and
-            // `2_Normalize/config.json` was asked for.
+            // A parent of the path is a file. For example, `2_Normalize` is a file, and the path is
+            // `2_Normalize/config.json`.
             Err(error) if error.kind() == ErrorKind::NotADirectory => return Ok(None),
             Err(error) if error.kind() == ErrorKind::NotFound => return absent_or_dangling(&path),
             Err(error) => return Err(Error::file(path, describe(&error))),
         };
         let inside = self.allowed.iter().any(|place| real.starts_with(place));
-        // The links of a snapshot in the Hub's cache lead only to its own repository.
+        // In the Hub's cache, the links of a snapshot may lead only to the snapshot's own repository.
         let is_snapshot = self.allowed.len() > 1;
         if !inside && (is_snapshot || !in_store(&real)) {
             let problem = format!(
@@ -100,7 +100,8 @@ impl OpenFile {
     }
 
     pub(super) fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), String> {
-        // A poisoned lock is safe to use: it guards only the position, and every read sets that first.
+        // A poisoned lock is safe to use: it guards only the position, and every read sets the position
+        // first.
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         let read = file.seek(SeekFrom::Start(offset)).and_then(|_| file.read_exact(into));
         read.map_err(|error| match error.kind() {
@@ -126,8 +127,8 @@ fn hub_cache_repository(directory: &Path) -> Option<PathBuf> {
     })
 }
 
-/// Returns true for a file in a store that tools link models to: the Hub's cache (`local_dir` of
-/// huggingface_hub before 0.23), git-annex, DVC or Nix.
+/// Returns true for a file in a store to which tools link a model's files. The stores are the Hub's cache
+/// (`local_dir` of huggingface_hub before 0.23), git-annex, DVC and Nix.
 fn in_store(real: &Path) -> bool {
     let names: Vec<&str> = real.iter().filter_map(OsStr::to_str).collect();
     names.windows(3).any(|names| match names {

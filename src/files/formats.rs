@@ -1,13 +1,13 @@
-//! Recognises weights in formats other than safetensors, for messages about models that have no safetensors
-//! file.
+//! Recognises weights in formats other than safetensors, so that the error about a missing safetensors file
+//! can name them.
 
 use crate::files::ModelFiles;
 
 /// A format of weights that Vectile does not read.
 struct Format {
-    /// The endings of the names of the format's files.
+    /// The endings of file names in this format.
     ends: &'static [&'static str],
-    /// The sentence that names the format and says what to do.
+    /// The sentence that names the format and tells the user what to do.
     advice: &'static str,
 }
 
@@ -57,7 +57,7 @@ const FORMATS: [Format; 10] = [
     },
 ];
 
-/// Subdirectories in which sentence-transformers keeps exported graphs.
+/// Subdirectories in which sentence-transformers stores exported graphs.
 const SUBDIRECTORIES: [&str; 3] = ["", "onnx/", "openvino/"];
 
 impl ModelFiles {

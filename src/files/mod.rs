@@ -9,7 +9,7 @@ mod formats;
 mod names;
 mod sniff;
 
-// The tests use Unix pipes, links and permissions.
+// These tests need Unix pipes, links and permissions.
 #[cfg(all(test, unix))]
 mod tests;
 
@@ -27,8 +27,8 @@ pub(crate) use sniff::sniff;
 /// A model's files: a directory, a snapshot of a Hugging Face Hub repository, or bytes in memory.
 ///
 /// Cloning is cheap. Files are read when a model is built, and only the files that the model needs. Pickled
-/// weights (`*.bin`, `*.pt`) are never opened. Links out of the directory are refused, except into a store
-/// that tools link models to (the Hugging Face cache, git-annex, DVC, Nix).
+/// weights (`*.bin`, `*.pt`) are never opened. A link out of the directory is refused, unless it leads into a
+/// store of a tool (the Hugging Face cache, git-annex, DVC, Nix).
 ///
 /// ```no_run
 /// let files = vectile::ModelFiles::from_directory("models/all-MiniLM-L6-v2")?;
@@ -75,8 +75,8 @@ impl ModelFiles {
     /// Returns a model made of `(name, contents)` pairs, for programs that embed a model or have no file
     /// system (a browser).
     ///
-    /// Names are relative with forward slashes, as in the repository: `config.json`,
-    /// `1_Pooling/config.json`. A name that is given twice or leads out of the model is an error.
+    /// Names are relative and have forward slashes, as in the repository: `config.json`,
+    /// `1_Pooling/config.json`. It is an error if a name is given twice or leads out of the model.
     ///
     /// ```
     /// let files = vectile::ModelFiles::from_bytes([("config.json".to_string(), b"{}".to_vec())])?;
@@ -121,8 +121,8 @@ impl ModelFiles {
         }
     }
 
-    /// Returns whether the model has this regular file. A broken link is an error, and so is a link that
-    /// leads out of the model.
+    /// Returns whether the model has a regular file with this name. It is an error if the name is a broken
+    /// link, or a link that leads out of the model.
     pub(crate) fn exists(&self, name: &str) -> Result<bool, Error> {
         let name = normalise(name)?;
         match &self.backing {
@@ -194,7 +194,7 @@ impl ModelFile {
         &self.name
     }
 
-    /// Fills all of `into` with the bytes from `offset` on, or fails.
+    /// Fills all of `into` with the bytes that start at `offset`, or fails.
     pub fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), Error> {
         let end = offset.checked_add(into.len() as u64);
         if end.is_none_or(|end| end > self.len()) {
@@ -210,7 +210,7 @@ impl ModelFile {
                 file.read_at(offset, into).map_err(|problem| Error::file(&self.name, problem))
             }
             Contents::Bytes(bytes) => {
-                // The range is valid: it was checked against the same length above.
+                // The range is valid, because it was checked against the same length above.
                 let start = offset as usize;
                 into.copy_from_slice(&bytes[start..start + into.len()]);
                 Ok(())

@@ -1,11 +1,11 @@
-//! Checks and normalises the file names that a model uses.
+//! Checks and normalises the file names that occur in a model.
 
 use crate::error::Error;
 
 /// The maximum length of a name in bytes. Names in published models have fewer than a hundred bytes.
 const MAX_NAME: usize = 1024;
 
-/// Returns the name in its normal spelling, with forward slashes and without `.` and empty components.
+/// Returns the name in its normal spelling, which has forward slashes and neither `.` nor empty components.
 ///
 /// Names come from files inside the model and are not trusted. A name that could lead out of the model on
 /// one operating system is refused on all systems. A model therefore loads everywhere or nowhere.

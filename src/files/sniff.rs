@@ -1,11 +1,11 @@
 //! Recognises files whose contents do not match their names.
 
-/// Names the format that the first bytes of an unusable file show, and says what to do.
+/// Names the format that the first bytes of an unusable file indicate, and says what to do.
 ///
 /// Returns `None` for anything that could be safetensors or JSON. `head` needs at most 512 bytes.
 pub(crate) fn sniff(head: &[u8]) -> Option<&'static str> {
-    // A safetensors file begins with a length of eight bytes, which can equal another format's magic
-    // number. Then follows `{`.
+    // A safetensors file begins with a length of eight bytes, and then `{`. The length can equal the magic
+    // number of another format.
     if matches!(head.get(8), Some(b'{' | b' ')) {
         return None;
     }

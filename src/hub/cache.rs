@@ -6,10 +6,10 @@ use crate::config::{JsonFile, module_paths};
 use crate::error::Error;
 use crate::files::ModelFiles;
 
-/// The maximum size of an index of weights, in bytes. Indexes of published models stay below 10 MB.
+/// The maximum size of a weights index in bytes. The indexes of published models stay below 10 MB.
 const MAX_INDEX: u64 = 64_000_000;
 
-/// The directory of a repository in the cache, `models--owner--name`, and a revision.
+/// The directory of a repository in the cache, `models--owner--name`, and a revision of the repository.
 #[derive(Debug)]
 pub(super) struct Cache {
     /// The directory of the whole cache.
@@ -22,9 +22,9 @@ pub(super) struct Cache {
 /// The state of a revision in the cache.
 #[derive(Debug)]
 pub(super) enum Cached {
-    /// A snapshot with every file that the model needs.
+    /// The cache has a snapshot with every file that the model needs.
     Complete(PathBuf),
-    /// A snapshot that lacks this file.
+    /// The cache has a snapshot, but this file is missing in it.
     Incomplete(String),
     Absent,
 }
@@ -56,18 +56,19 @@ impl Cache {
         match missing(&snapshot) {
             Ok(None) => Cached::Complete(snapshot),
             Ok(Some(file)) => Cached::Incomplete(file),
-            // If a file cannot be read, loading the model reports the error.
+            // If a file cannot be read, the snapshot counts as complete, and loading the model reports the
+            // error.
             Err(_) => Cached::Complete(snapshot),
         }
     }
 }
 
-/// Returns true for the hash of a commit.
+/// Returns true if the revision is the hash of a commit.
 pub(super) fn is_commit(revision: &str) -> bool {
     revision.len() == 40 && revision.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Returns the first file that a snapshot lacks.
+/// Returns the first file that is missing in a snapshot.
 fn missing(snapshot: &Path) -> Result<Option<String>, Error> {
     let files = ModelFiles::from_directory(snapshot)?;
     let mut has_weights = false;

@@ -1,4 +1,4 @@
-//! Downloads the files of a model. Interrupted downloads are resumed.
+//! Downloads the files of a model, and resumes interrupted downloads.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
@@ -21,8 +21,8 @@ use super::{DownloadProgress, HubOptions, PATIENCE, silence};
 use crate::config::module_paths;
 use crate::files::ModelFiles;
 
-/// The minimum size in bytes of a file whose download is resumed. After an interruption, smaller files are
-/// downloaded again from their beginning.
+/// The minimum size in bytes of a file whose download can be resumed. Smaller files are downloaded again from
+/// their beginning after an interruption.
 const RESUMED_FROM: u64 = if cfg!(test) { 1000 } else { 1 << 20 };
 /// A download fails after this many consecutive attempts that transfer no bytes.
 const ATTEMPTS: usize = 3;
@@ -38,7 +38,7 @@ pub(super) struct Download<'a> {
 /// Counts the bytes that arrive, and stores the time of the last arrival.
 struct Activity {
     started: Instant,
-    /// Milliseconds from `started` to the last event.
+    /// Milliseconds from `started` to the last arrival of bytes.
     last: AtomicU64,
     /// The number of bytes that arrived in the current call.
     bytes: AtomicU64,
@@ -143,7 +143,8 @@ impl Download<'_> {
         Ok(tree.into_iter().filter_map(file).filter(|file| is_plain(&file.name)).collect())
     }
 
-    /// Downloads the missing files, or the missing rest of a file, and links the files into the snapshot.
+    /// Downloads the files, or the rest of a file, that the snapshot lacks, and links the files into the
+    /// snapshot.
     async fn snapshot(
         &self,
         files: &[Listed],
@@ -183,10 +184,10 @@ impl Download<'_> {
         }
     }
 
-    /// Downloads a large file into the cache's blobs, from where an earlier attempt stopped.
+    /// Downloads a large file into the blobs of the cache, from the byte at which an earlier attempt stopped.
     ///
-    /// Returns false for a file that the Hub stores in Xet. The Hub's client downloads such a file later,
-    /// and caches the chunks that arrived.
+    /// Returns false for a file that the Hub stores in Xet. The Hub's client downloads such a file later, and
+    /// caches the chunks that have arrived.
     async fn resume(
         &self,
         file: &Listed,
@@ -250,7 +251,7 @@ impl Download<'_> {
         Ok(true)
     }
 
-    /// Appends the rest of a file. An error of `None` means that no bytes arrived in time.
+    /// Appends the rest of a file. If the error is `None`, no bytes arrived in time.
     async fn receive(
         &self,
         file: &Listed,
@@ -269,7 +270,8 @@ impl Download<'_> {
             };
             let chunk = chunk.map_err(Some)?;
             if *have + chunk.len() as u64 > file.size {
-                // The server ignored the range and sent the file from its beginning.
+                // The server ignored the range and sends the file from its beginning, so the bytes on the
+                // disk are dropped.
                 output.set_len(0).map_err(|error| Some(HFError::Io(error)))?;
                 *have = 0;
                 if start == 0 {
@@ -283,7 +285,7 @@ impl Download<'_> {
         }
     }
 
-    /// Locks a blob as the Hub's client does, so that two programs do not write the same file.
+    /// Locks a blob in the same way as the Hub's client, so that two programs do not write the same file.
     fn lock(&self, etag: &str) -> Result<File, DownloadFault> {
         let path =
             self.cache.root.join(".locks").join(&self.cache.folder).join(format!("{etag}.lock"));
@@ -304,7 +306,7 @@ fn open_lock(path: &Path) -> std::io::Result<File> {
     File::create(path)
 }
 
-/// Returns true if the snapshot has the file with its listed size.
+/// Returns true if the snapshot has the file and its size is the listed size.
 fn is_whole(snapshot: &Path, file: &Listed) -> bool {
     std::fs::metadata(snapshot.join(&file.name)).is_ok_and(|metadata| metadata.len() == file.size)
 }

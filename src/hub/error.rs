@@ -12,9 +12,9 @@ pub(super) enum DownloadFault {
     Silent(String),
     /// The Hub limits the rate of requests and refused this one. A cached copy may be used.
     Busy(String),
-    /// The Hub refused, or a file arrived damaged.
+    /// The Hub refused the request, or a file arrived damaged.
     Other(String),
-    /// The model's own files are wrong.
+    /// The model's own files are faulty.
     Files(Error),
 }
 
@@ -24,7 +24,7 @@ impl From<Error> for DownloadFault {
     }
 }
 
-/// Makes the error of a repository. Access tokens are removed from the message.
+/// Makes the error for a repository. Access tokens are removed from its message.
 pub(super) fn hub_error(repo: &str, options: &HubOptions, problem: String) -> Error {
     let mut problem = problem;
     if let Some(token) = options.token.as_deref().filter(|token| !token.is_empty()) {
@@ -74,8 +74,8 @@ pub(super) fn explain(revision: &str, error: &HFError) -> String {
     }
 }
 
-/// Returns the HTTP status behind an error, or 0 if there is none. Listings return plain HTTP errors.
-/// Downloads return a variant of the error for each status.
+/// Returns the HTTP status behind an error, or 0 if there is none. A listing fails with a plain HTTP error. A
+/// download fails with a variant of the error for each status.
 pub(super) fn status(error: &HFError) -> u16 {
     match error {
         HFError::Http { context } => context.status.as_u16(),
@@ -94,8 +94,8 @@ pub(super) fn did_not_answer(error: &HFError) -> bool {
     matches!(error, HFError::Request { .. }) || status(error) >= 500
 }
 
-/// Returns the innermost cause of an error, such as "connection refused" instead of "error sending
-/// request".
+/// Returns the innermost cause of an error, which says more than the error itself. An example is "connection
+/// refused" instead of "error sending request".
 pub(super) fn root_cause(error: &HFError) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(source) = cause.source() {

@@ -23,18 +23,18 @@ pub use options::{DownloadProgress, HubOptions};
 
 /// The time limit for the Hub's first answer, and for the next bytes of a download.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The time limit for the Hub's first answer if the cache has the model.
+/// The time limit for the Hub's first answer if the cache has the model already.
 const PATIENCE_WITH_CACHE: Duration = Duration::from_secs(3);
-/// How many times a request is repeated after a server error.
+/// The number of times that a request is repeated after a server error.
 const RETRIES: usize = 2;
 
 impl ModelFiles {
-    /// Returns the files of the model in a Hugging Face Hub repository, `owner/name` or `name`. Missing
-    /// files are downloaded into the Hub's own cache.
+    /// Returns the files of a model in a Hugging Face Hub repository, which is `owner/name` or `name`.
+    /// Missing files are downloaded into the Hub's own cache.
     ///
-    /// Only configuration, tokenizer and safetensors files are fetched. `revision` is a branch, tag or commit;
-    /// `None` means `main`. If the Hub does not answer, a cached revision is used. Environment variables of the
-    /// Hub's own tools apply: see [`HubOptions::from_env`].
+    /// Only configuration, tokenizer and safetensors files are downloaded. `revision` is a branch, tag or
+    /// commit; `None` means `main`. If the Hub does not answer, a cached revision is used. The environment
+    /// variables of the Hub's own tools apply: see [`HubOptions::from_env`].
     ///
     /// ```no_run
     /// let files = vectile::ModelFiles::from_hub("sentence-transformers/all-MiniLM-L6-v2", None)?;
@@ -80,7 +80,7 @@ fn fetch(repo: &str, options: &HubOptions) -> Result<PathBuf, Error> {
         };
     }
     if let (Cached::Complete(snapshot), true) = (&cached, cache::is_commit(revision)) {
-        // The files of a commit never change.
+        // The files of a commit never change, so the cached snapshot needs no request.
         return Ok(snapshot.clone());
     }
     let (owner, name) = split_id(repo);
@@ -110,7 +110,8 @@ fn fetch(repo: &str, options: &HubOptions) -> Result<PathBuf, Error> {
     }
 }
 
-/// Runs a future to its end on a thread and a runtime of its own, so that callers may be inside another runtime.
+/// Runs a future to its end, on a separate thread with its own runtime, so that callers may be inside another
+/// runtime.
 fn on_own_runtime<T: Send>(future: impl Future<Output = T> + Send) -> Result<T, Error> {
     let internal = |problem: String| Error::Internal(format!("the download cannot run: {problem}"));
     std::thread::scope(|scope| {
@@ -162,7 +163,7 @@ fn check_names(repo: &str, revision: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Describes the failure of a Hub that did not answer.
+/// Describes the failure if the Hub did not answer.
 fn silence(error: Option<&HFError>, patience: Duration) -> String {
     match error {
         Some(error) => format!("the Hub does not answer ({})", root_cause(error)),

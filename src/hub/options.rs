@@ -1,10 +1,10 @@
-//! The addresses of the Hub and of its cache, and whether the network may be used.
+//! [`HubOptions`]: the addresses of the Hub and of its cache, and whether the network may be used.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// How far a download has come.
+/// The progress of a download, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DownloadProgress {
     /// The number of bytes of the model's files that are on the disk.
@@ -15,12 +15,12 @@ pub struct DownloadProgress {
 
 /// Options of [`ModelFiles::from_hub_with`](crate::ModelFiles::from_hub_with).
 ///
-/// For an option of `None`, the environment variables of the Hub's own tools apply.
+/// Where an option is `None`, the environment variables of the Hub's own tools apply.
 #[derive(Clone, Default)]
 pub struct HubOptions {
     /// A branch, tag or commit. `None` means `main`.
     pub revision: Option<String>,
-    /// Use only the cache. No socket is opened.
+    /// If true, only the cache is used and no socket is opened.
     pub offline: bool,
     /// The Hub's address. `None` means `HF_ENDPOINT`, or else <https://huggingface.co>.
     pub endpoint: Option<String>,
@@ -28,7 +28,7 @@ pub struct HubOptions {
     pub cache_dir: Option<PathBuf>,
     /// The access token. `None` means `HF_TOKEN`, or else the token that `hf auth login` stored.
     pub token: Option<String>,
-    /// Called after each piece of a download, from the thread that downloads.
+    /// This function is called after each piece of a download, on the thread that downloads.
     pub on_progress: Option<Arc<dyn Fn(DownloadProgress) + Send + Sync>>,
 }
 
@@ -48,9 +48,9 @@ impl fmt::Debug for HubOptions {
 impl HubOptions {
     /// Returns the options that the environment sets.
     ///
-    /// `HF_HUB_OFFLINE`, or else `TRANSFORMERS_OFFLINE`, turns the offline mode on if its value is 1, true,
-    /// yes or on. Other variables apply to the fields that are `None`. Nothing else in the library reads
-    /// the environment.
+    /// `HF_HUB_OFFLINE`, or else `TRANSFORMERS_OFFLINE`, sets `offline` if its value is 1, true, yes or on.
+    /// Other variables apply to the fields that are `None`. Nothing else in the library reads the
+    /// environment.
     ///
     /// ```
     /// let options = vectile::HubOptions::from_env();
@@ -63,7 +63,7 @@ impl HubOptions {
     }
 }
 
-/// Reads a switch as huggingface_hub does.
+/// Reads a switch in the same way as huggingface_hub does.
 fn is_true(value: &str) -> bool {
     ["1", "ON", "YES", "TRUE"].contains(&value.to_ascii_uppercase().as_str())
 }

@@ -3,7 +3,7 @@
 use crate::config::{COLBERT_LINEAR, SPARSE_LINEAR};
 use crate::files::normalise;
 
-/// Configuration and tokenizer files that are fetched from each module's directory.
+/// The configuration and tokenizer files that are downloaded from each module's directory.
 const SETTINGS: [&str; 12] = [
     "router_config.json",
     "artifact.metadata",
@@ -19,8 +19,8 @@ const SETTINGS: [&str; 12] = [
     "model.safetensors.index.json",
 ];
 
-/// Small vocabulary files that are fetched only if `tokenizer.json` is missing, so that the error can
-/// explain what the model has instead.
+/// Small vocabulary files that are downloaded only if `tokenizer.json` is missing. The error can then name
+/// the format that the model has instead.
 const VOCABULARIES: [&str; 2] = ["vocab.txt", "vocab.json"];
 
 /// A file of the repository.
@@ -30,7 +30,7 @@ pub(super) struct Listed {
     pub size: u64,
 }
 
-/// Returns true for a name that belongs in a model and that matches only itself as a pattern.
+/// Returns true if a name belongs in a model, and matches only itself when it is used as a pattern.
 pub(super) fn is_plain(path: &str) -> bool {
     normalise(path).ok().as_deref() == Some(path) && !path.contains(['*', '?', '[', ']', '{', '}'])
 }
@@ -49,8 +49,8 @@ pub(super) fn settings_of(listing: &[Listed], directory: &str) -> Vec<Listed> {
     listing.iter().filter(wanted).cloned().collect()
 }
 
-/// Returns the weights in a module's directory: one file or else all shards, and the files of heads beside
-/// them.
+/// Returns the weights in a module's directory. They are one file or else all shards, and the files of heads
+/// beside them.
 pub(super) fn weights_of(listing: &[Listed], directory: &str) -> Vec<Listed> {
     let of = |test: &dyn Fn(&str) -> bool| -> Vec<Listed> {
         let wanted = |file: &&Listed| in_directory(&file.name, directory).is_some_and(test);

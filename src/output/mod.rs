@@ -1,7 +1,8 @@
-//! Output precisions: the formats that finished embeddings are stored in.
+//! Output precisions, which are the formats in which finished embeddings are stored.
 //!
-//! They are the values of `precision` in sentence-transformers' `encode`, and give bit-identical results.
-//! They do not affect the dtype that a model runs in: rows are computed first and converted afterwards.
+//! They are the values of `precision` in sentence-transformers' `encode`, and the results are bit-identical
+//! to those of `encode`. They do not affect the dtype in which a model runs, because rows are converted after
+//! they are computed.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,7 +11,7 @@ use half::f16;
 
 use crate::error::Error;
 
-/// The number format of embeddings in output.
+/// The number format in which embeddings are written.
 ///
 /// ```
 /// use vectile::OutputPrecision;
@@ -19,19 +20,19 @@ use crate::error::Error;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub enum OutputPrecision {
-    /// f32 values, as computed.
+    /// f32 values, stored as they were computed.
     #[default]
     Float32,
-    /// f16 values, each rounded to the nearest.
+    /// f16 values, each of which is rounded to the nearest f16.
     Float16,
     /// Integers from −128 to 127, in equal steps between the smallest and the largest value of each column.
     Int8,
-    /// The steps of `Int8`, numbered from 0 to 255.
+    /// The same steps as in `Int8`, numbered from 0 to 255.
     Uint8,
-    /// One bit for each column, which is set if the value is positive. A byte holds eight columns, the
-    /// first one in its highest bit, and 128 is subtracted from it.
+    /// One bit for each column, which is set if the value is positive. A byte holds eight columns, the first
+    /// of them in its highest bit. The byte is then reduced by 128.
     Binary,
-    /// The bytes of `Binary`, without the subtraction of 128.
+    /// The bytes of `Binary`, without the reduction by 128.
     Ubinary,
 }
 
@@ -63,8 +64,8 @@ impl OutputPrecision {
         matches!(self, OutputPrecision::Int8 | OutputPrecision::Uint8)
     }
 
-    /// The number of columns in a stored row of `dim` values. With one bit for each value, a column is a
-    /// byte that holds eight values.
+    /// The number of columns in a stored row of `dim` values. With one bit for each value, a stored column is
+    /// a byte that holds eight values.
     pub fn columns(self, dim: usize) -> usize {
         match self {
             OutputPrecision::Binary | OutputPrecision::Ubinary => dim.div_ceil(8),
@@ -96,10 +97,10 @@ impl FromStr for OutputPrecision {
     }
 }
 
-/// The smallest and the largest value of each column, over all rows so far.
+/// The smallest and the largest value of each column, over all rows seen so far.
 ///
-/// Rows may come in pieces. A caller that streams reads them twice: first to [`update`](Ranges::update) the
-/// ranges, then to [`quantize`] the rows.
+/// Rows may come in pieces. A caller that streams reads the rows twice: first to [`update`](Ranges::update)
+/// the ranges, and then to [`quantize`] the rows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ranges {
     min: Vec<f32>,
@@ -113,7 +114,7 @@ impl Ranges {
         Ranges { min: vec![f32::INFINITY; dim], max: vec![f32::NEG_INFINITY; dim], rows: 0 }
     }
 
-    /// Extends the ranges by more rows. Values after the last whole row are ignored.
+    /// Extends the ranges by more rows. An incomplete row at the end is ignored.
     pub fn update(&mut self, values: &[f32]) {
         if self.min.is_empty() {
             return;
@@ -127,7 +128,7 @@ impl Ranges {
         }
     }
 
-    /// The number of rows so far. Fewer than 100 rows give coarse ranges.
+    /// The number of rows seen so far. Fewer than 100 rows give coarse ranges.
     pub fn rows(&self) -> usize {
         self.rows
     }
@@ -142,7 +143,7 @@ impl Ranges {
         &self.max
     }
 
-    /// The width of a step in each column. It is 1 if the smallest and the largest value are equal, so that
+    /// The width of a step in each column. If the smallest and the largest value are equal, it is 1, so that
     /// the whole column becomes step 0.
     fn steps(&self) -> Vec<f32> {
         let step = |(&min, &max): (&f32, &f32)| {
@@ -153,7 +154,7 @@ impl Ranges {
     }
 }
 
-/// Rows in an [`OutputPrecision`], one after the other.
+/// Rows in an [`OutputPrecision`], stored one after the other.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Quantized {
     /// Rows stored in [`OutputPrecision::Float32`].
@@ -166,13 +167,13 @@ pub enum Quantized {
     Uint8(Vec<u8>),
 }
 
-/// Converts rows of `dim` values, one after the other, to `precision`.
+/// Converts rows of `dim` values, stored one after the other, to `precision`.
 ///
-/// `int8` and `uint8` divide the range of each column into 255 equal steps, and store the step number of
-/// each value. A value outside the range gets the nearest step. The largest value is step 254 or 255,
-/// depending on how the f32 division rounds, as in sentence-transformers. Without `ranges`, the ranges of
-/// `values` are used. A column whose values are all equal, such as a column of zeros, becomes step 0 in
-/// every row (−128 in `int8`).
+/// `int8` and `uint8` divide the range of each column into 255 equal steps, and store the step number of each
+/// value. A value outside the range gets the nearest step. The largest value is step 254 or 255, depending on
+/// how the f32 division rounds, as in sentence-transformers. If `ranges` is `None`, the ranges of `values`
+/// are used. If all values of a column are equal, such as zeros, the column becomes step 0 in every row (−128
+/// in `int8`).
 ///
 /// `binary` and `ubinary` pad the last byte of a row with zero bits if `dim` is not a multiple of eight.
 ///
@@ -188,8 +189,8 @@ pub enum Quantized {
 ///
 /// # Errors
 /// Returns [`Error::Option`] if `values` are not rows of `dim` values, or if a value for `float16` exceeds
-/// the largest f16. For `int8` and `uint8` it is also returned if the ranges come from rows of another
-/// width. The same holds for ranges of a single row, whose columns have no range.
+/// the largest f16. `int8` and `uint8` also return it if the ranges come from rows of another width, or from
+/// a single row, whose columns have no range.
 pub fn quantize(
     values: &[f32],
     dim: usize,
@@ -210,7 +211,7 @@ pub fn quantize(
     })
 }
 
-/// Subtracts 128 from each byte by flipping its highest bit, in two's complement.
+/// Subtracts 128 from each byte. In two's complement, flipping the highest bit does this.
 fn signed(bytes: Vec<u8>) -> Vec<i8> {
     bytes.into_iter().map(|byte| (byte ^ 0x80) as i8).collect()
 }

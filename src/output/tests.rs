@@ -12,7 +12,8 @@ const ROWS: [f32; 55] = [
     0.5278, -0.7388, 1.3856, -0.0, 0.6274, 0.4017, 0.9557,
 ];
 
-// Expected values: `quantize_embeddings(ROWS, precision)` of sentence-transformers 6.2.0 with numpy 2.4.6.
+// The expected values come from `quantize_embeddings(ROWS, precision)` of sentence-transformers 6.2.0 with
+// numpy 2.4.6.
 const INT8: [i8; 55] = [
     39, 126, 127, -128, -100, -44, 54, -1, 68, -128, 127, 8, 48, 16, -128, 29, 126, -14, 126, 43,
     -44, -128, 127, -109, -128, -128, -128, -128, -128, -128, 127, 11, -65, 124, 52, 3, -128, 127,

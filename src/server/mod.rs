@@ -21,12 +21,10 @@
 //! | module | contents |
 //! |---|---|
 //! | `metrics` | counters and histograms; imports no other module |
-//! | `queue` | the budget, fair batches and the loop of a model's thread; knows neither HTTP nor the kinds
-//! of model |
+//! | `queue` | the budget, fair batches and the loop of a model's thread; knows neither HTTP nor the kinds of model |
 //! | `models` | [`Served`] models, which turn the texts of a request into rows; knows no HTTP |
 //! | `page`, `openapi` | the pages `/` and `/docs`, and the OpenAPI document |
-//! | `routes` | HTTP: one file per API, bodies, errors, keys, logging; uses a model only through its handle
-//! `models::ServedModel` |
+//! | `routes` | HTTP: one file per API, bodies, errors, keys, logging; uses a model only through its handle `models::ServedModel` |
 //! | `connections` | accepts, bounds and drains connections |
 //!
 //! tokio's threads read and parse the body of a request. The request is then charged to the model's budget,

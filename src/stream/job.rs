@@ -1,4 +1,4 @@
-//! [`Job`]: a model and its options, as a stream runs it.
+//! [`Job`], which holds a model and its options for a stream.
 
 use crate::embedder::{Prepared, Reranker, TextModel};
 use crate::error::Error;
@@ -31,7 +31,7 @@ impl<'a> Job<'a, Reranker> {
 }
 
 impl<M: TextModel> Job<'_, M> {
-    /// Tokenizes texts. May be called on any thread.
+    /// Tokenizes texts. This function may be called on any thread.
     pub(super) fn prepare<'t>(
         &self,
         texts: impl Iterator<Item = &'t String>,

@@ -1,15 +1,15 @@
-//! Runs any number of texts through a model. Reading, tokenizing, the GPU and the receiver of rows work at
-//! the same time, each on its own window of texts.
+//! Runs any number of texts through a model. The reader, the tokenizer, the GPU and the receiver of rows work
+//! at the same time, each on its own window of texts.
 //!
 //! ```text
 //! source ──Window──▶ tokenizing ──▶ by length, the GPU, back in order ──WindowRows──▶ receiver
 //! a thread           a thread, and   the caller's thread                              a thread
 //!                    all cores
 //! ```
-//! At most one window waits between two of these stages, so that memory does not grow with the number of
-//! texts. The texts of a window run in order of their length, and their rows are returned in the order of
-//! the texts. A text's row is bit-identical whatever its neighbours are, so the windows and their order do
-//! not affect the rows.
+//! At most one window waits between two of these stages, so memory does not grow with the number of texts.
+//! The texts of a window run in order of their length, and their rows are returned in the order of the texts.
+//! A text's row is bit-identical whatever other texts run with it, so the windows and their order do not
+//! affect the rows.
 
 mod job;
 mod pace;
@@ -28,16 +28,16 @@ use pace::Pace;
 
 pub use job::Job;
 
-/// How often the caller's thread wakes up while it waits for texts.
+/// The interval at which the caller's thread wakes up while it waits for texts.
 const WAKE_UP: Duration = Duration::from_millis(50);
 
 /// The number of texts that are handed to the model at a time. It is small, so that events are reported
 /// between batches.
 const PORTION: usize = 32;
 
-/// Texts that are read together. The reader may store more in a window, and gets it back beside the rows.
+/// Texts that are read together. The reader may store more data in a window, and gets it back with the rows.
 pub trait Window: Send + 'static {
-    /// The texts. An entry of the input without a text is `None`, and gets no row.
+    /// The texts of the window. If an entry of the input has no text, it is `None` here, and gets no row.
     fn texts(&self) -> &[Option<String>];
 }
 
@@ -52,7 +52,7 @@ impl Window for Vec<Option<String>> {
 pub struct WindowRows<W, R> {
     /// The window that the source returned.
     pub window: W,
-    /// The row or the error of each text. An entry without a text is `None`.
+    /// The row or the error of each text. It is `None` for an entry without a text.
     pub rows: Vec<Option<Result<R, Error>>>,
     /// For each text, whether it was cut to the model's length.
     pub truncated: Vec<bool>,
@@ -65,11 +65,11 @@ pub struct WindowRows<W, R> {
 /// The progress that a stream reports.
 #[derive(Debug)]
 pub enum Event<'a, W> {
-    /// Nothing has happened for a moment.
+    /// No text was run for a moment. The stream waits for more texts.
     Waiting,
     /// Texts of a window were run.
     Ran {
-        /// The window of the texts.
+        /// The window to which the texts belong.
         window: &'a W,
         /// The number of texts of the window that are finished.
         done: usize,
@@ -77,7 +77,7 @@ pub enum Event<'a, W> {
         of: usize,
         /// The number of texts that were run since the previous event of this kind.
         texts: usize,
-        /// The number of tokens in the texts that were run since then.
+        /// The number of tokens in these texts.
         tokens: usize,
     },
 }
@@ -87,7 +87,7 @@ pub enum Event<'a, W> {
 pub enum End {
     /// All rows were received.
     Whole,
-    /// `watch` stopped it. The rows of every completed window were received, and no others.
+    /// `watch` stopped the stream. The receiver has the rows of every completed window, and no others.
     Stopped,
 }
 
@@ -101,21 +101,21 @@ enum Read<W, E> {
     Stop,
 }
 
-/// A window and its tokenized texts. An entry without a text is `None`.
+/// A window and its tokenized texts. An entry is `None` if it has no text.
 struct Tokenized<W> {
     window: W,
     texts: Vec<Option<Result<Prepared, Error>>>,
 }
 
-/// Runs every text that `source` gives, and hands the rows to `take`, window by window, in order.
+/// Runs every text that `source` gives. Passes the rows to `take`, window by window, in order.
 ///
-/// The argument of `source` is the maximum number of texts in the next window. `source` returns `None` at
-/// its end. It may block for ever, on a terminal for example. A stream that ends earlier leaves the thread
-/// of `source` waiting. `watch` is called on the caller's thread, at least after each batch, and returns
-/// whether to continue.
+/// The argument of `source` is the maximum number of texts in the next window. `source` returns `None` at its
+/// end. It may block for ever, for example on a terminal. If the stream ends earlier, the thread of `source`
+/// stays blocked. `watch` is called on the caller's thread, at least after each batch, and returns whether to
+/// continue.
 ///
 /// # Errors
-/// The first error of `source`, of the model and of `take`.
+/// Returns the first error of `source`, of the model or of `take`.
 pub fn stream<M: TextModel, W: Window, E>(
     job: &Job<'_, M>,
     source: impl FnMut(usize) -> Result<Option<W>, E> + Send + 'static,
@@ -140,7 +140,8 @@ where
             loop {
                 let Tokenized { window, texts } = match tokenized.recv_timeout(WAKE_UP) {
                     Ok(Some(tokenized)) => tokenized?,
-                    // The reader has ended, or the tokenizing thread panicked, which the scope reports.
+                    // Either the reader has ended, or the tokenizing thread has panicked. The scope reports a
+                    // panic.
                     Ok(None) | Err(RecvTimeoutError::Disconnected) => return Ok(Some(End::Whole)),
                     Err(RecvTimeoutError::Timeout) if !watch(Event::Waiting) => {
                         return Ok(Some(End::Stopped));
@@ -160,14 +161,14 @@ where
             }
         };
         let end = { run }();
-        // Receivers are dropped before senders, so that every waiting thread wakes.
+        // Receivers are dropped before senders. Every waiting thread then wakes up.
         drop(tokenized);
         let _ = to_tokenize.try_send(Read::Stop);
         drop(to_tokenize);
         drop(to_take);
         let received = receiver.join().unwrap_or_else(|panic| resume_unwind(panic));
         match end {
-            // If the receiver failed, its error is the first one and is returned.
+            // If the receiver failed, its error was the first one, so it is returned.
             Ok(end) => received.map(|()| end.unwrap_or(End::Whole)),
             Err(error) => received.and(Err(error)),
         }
@@ -180,7 +181,7 @@ fn read_windows<W, E>(
     to_tokenize: &SyncSender<Read<W, E>>,
 ) {
     loop {
-        // A panic is passed to the caller's thread. Otherwise the other threads would wait for ever.
+        // A panic is passed on to the caller's thread. Otherwise the other threads would wait for ever.
         let next = catch_unwind(AssertUnwindSafe(|| source(most.load(Ordering::Relaxed))));
         let (message, last) = match next {
             Ok(Ok(Some(window))) => (Read::Window(window), false),
@@ -223,7 +224,7 @@ fn tokenize<M: TextModel, W: Window>(job: &Job<'_, M>, window: W) -> Result<Toke
     Ok(Tokenized { window, texts })
 }
 
-/// The row or the error of a text; `None` if the entry has no text.
+/// The row or the error of a text; `None` for an entry without a text.
 type MaybeRow<R> = Option<Result<R, Error>>;
 
 /// Runs a window and returns its rows, or `None` if `watch` stops the stream.
@@ -247,7 +248,8 @@ fn run_window<M: TextModel, W: Window>(
             None => {}
         }
     }
-    // The longest texts run first. If the memory is too small for them, the stream fails early.
+    // The longest texts run first. If memory is too small for them, the stream fails early and not near its
+    // end.
     texts.sort_by_key(|(at, text)| (std::cmp::Reverse(text.tokens()), *at));
     let finished = Cell::new(0);
     let mut reported = 0;

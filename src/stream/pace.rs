@@ -1,5 +1,5 @@
-//! Chooses the size of windows. It is large enough for a fast adapter, and small enough that a slow adapter
-//! returns rows soon.
+//! Chooses the number of texts in a window. It is large enough for a fast adapter, and small enough that a
+//! slow adapter returns rows soon.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ const MAX_TEXTS: usize = 8192;
 /// The maximum number of bytes that the rows of a window take.
 const MAX_ROW_BYTES: usize = 64 << 20;
 
-/// Chooses the sizes of windows.
+/// Chooses the number of texts in each window.
 pub(super) struct Pace {
     max_texts: usize,
 }
@@ -21,13 +21,13 @@ impl Pace {
         Pace { max_texts: (MAX_ROW_BYTES / row_bytes.max(1)).clamp(1, MAX_TEXTS) }
     }
 
-    /// Returns the number of texts in the next window, after a window of `count` texts that took the time
-    /// `took`. Windows of a few seconds are long enough to contain texts of all lengths, which are then
-    /// sorted, and short enough to return rows soon.
+    /// Returns the number of texts in the next window, after a window of `count` texts took the time `took`.
+    /// Windows that take a few seconds contain texts of all lengths, which are then sorted, and still return
+    /// rows soon.
     pub fn next_window(&self, count: usize, took: Duration) -> usize {
         let next = match took.as_millis() {
-            // A window that is eight times as long is still short, and small windows leave a fast adapter
-            // waiting.
+            // A window of eight times as many texts is still short. Small windows would leave a fast adapter
+            // idle.
             0..50 => count.saturating_mul(8),
             50..1500 => count.saturating_mul(2),
             1500..6000 => count,

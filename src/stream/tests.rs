@@ -8,8 +8,8 @@ use super::*;
 use crate::ModelKind;
 use crate::embedder::{ModuleSummary, RunCounts, Runner};
 
-/// A fake model. The row of a text is its length, which is read from its tokens. The text `x` cannot be
-/// tokenized, and the text `nan` cannot be run.
+/// A fake model. The row of a text is the text's length, which is read from its tokens. The text `x` cannot
+/// be tokenized, and the text `nan` cannot be run.
 struct Lengths {
     run: Mutex<Vec<usize>>,
 }
@@ -113,7 +113,7 @@ impl Window for Numbered {
     }
 }
 
-/// Returns a source of texts of many lengths, in windows of the size that the stream asks for.
+/// Returns a source of texts with many lengths, in windows of the size that the stream requests.
 fn texts(count: usize) -> impl FnMut(usize) -> Result<Option<Numbered>, Error> {
     let mut done = 0;
     move |most| {
@@ -187,7 +187,7 @@ fn the_first_error_ends_the_stream() {
             };
         stream(&Job::new(&Lengths::new(), ()), read, take, |_| true).unwrap_err()
     };
-    // Windows that were read before the error are received before the error is.
+    // The receiver gets all windows that were read before the error. Only then does it get the error.
     assert_eq!(run(4, usize::MAX), bad("source"));
     assert_eq!(taken.load(Ordering::Relaxed), 3);
     assert_eq!(run(usize::MAX, 2), bad("taker"));

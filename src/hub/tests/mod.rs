@@ -71,7 +71,7 @@ fn a_tag_and_a_commit_are_revisions() {
     );
 }
 
-/// ai-dynamo/modelexpress#128, deepghs/imgutils#130 and #135: offline mode sent requests to the Hub, or
+/// See ai-dynamo/modelexpress#128, deepghs/imgutils#130 and #135. Offline mode sent requests to the Hub, or
 /// failed without an explanation.
 #[test]
 fn offline_mode_opens_no_socket() {
@@ -94,7 +94,7 @@ fn offline_mode_opens_no_socket() {
     assert_eq!(hub.seen.connections.load(Ordering::SeqCst), before);
 }
 
-/// huggingface/huggingface_hub#1099: a cached model must load without a network.
+/// See huggingface/huggingface_hub#1099. A cached model must load without a network.
 #[test]
 fn a_silent_hub_delays_a_cached_model_by_seconds_only() {
     let cache = tempfile::tempdir().unwrap();
@@ -106,7 +106,7 @@ fn a_silent_hub_delays_a_cached_model_by_seconds_only() {
     assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
 }
 
-/// The ranges of the requests for the weights.
+/// Returns the ranges that the requests for the weights named.
 fn ranges(hub: &Hub) -> Vec<String> {
     let gets = requests(hub, "model.safetensors");
     gets.iter()
@@ -115,7 +115,8 @@ fn ranges(hub: &Hub) -> Vec<String> {
         .collect()
 }
 
-/// huggingface/candle#562 and huggingface/huggingface_hub#4196: large downloads started again from the beginning.
+/// See huggingface/candle#562 and huggingface/huggingface_hub#4196. Large downloads started again from the
+/// beginning.
 #[test]
 fn a_download_that_is_cut_is_resumed_where_it_stopped() {
     let cache = tempfile::tempdir().unwrap();
@@ -135,7 +136,8 @@ fn a_download_that_is_cut_is_resumed_where_it_stopped() {
     assert!(told.iter().any(|progress| (2000..5000).contains(&progress.done)), "{told:?}");
 }
 
-/// oobabooga/textgen#3640 and ROCm/FastFlowLM#618: the next run must resume too.
+/// See oobabooga/textgen#3640 and ROCm/FastFlowLM#618. The next run of the program must resume the download
+/// too.
 #[test]
 fn a_download_that_ended_is_resumed_by_the_next_one() {
     let cache = tempfile::tempdir().unwrap();
@@ -162,7 +164,7 @@ fn a_server_that_ignores_ranges_sends_the_file_again() {
     assert_eq!(std::fs::read(snapshot.join("model.safetensors")).unwrap(), weights());
 }
 
-/// Layr-Labs/d-inference#36: a damaged file must not count as downloaded.
+/// See Layr-Labs/d-inference#36. A damaged file must not count as downloaded.
 #[test]
 fn damaged_files_and_wrong_sizes_are_refused() {
     let cache = tempfile::tempdir().unwrap();
@@ -180,7 +182,8 @@ fn damaged_files_and_wrong_sizes_are_refused() {
     assert!(problem.contains("5001") && problem.contains("load the model again"), "{problem}");
 }
 
-/// huggingface/huggingface_hub#1012 and #1119, janhq/jan#6861: gated and private models, misspelt names.
+/// See huggingface/huggingface_hub#1012 and #1119, janhq/jan#6861. Errors must explain gated and private
+/// models, and misspelt names.
 #[test]
 fn refusals_say_what_to_do() {
     let cache = tempfile::tempdir().unwrap();
@@ -209,8 +212,8 @@ fn refusals_say_what_to_do() {
     }
 }
 
-/// ggml-org/llama.cpp#21677 and huggingface/huggingface_hub#3312: a limit on requests must not keep a cached model
-/// from loading.
+/// See ggml-org/llama.cpp#21677 and huggingface/huggingface_hub#3312. A limit on requests must not keep a
+/// cached model from loading.
 #[test]
 fn a_rate_limit_does_not_keep_a_cached_model_from_loading() {
     let cache = tempfile::tempdir().unwrap();
@@ -221,7 +224,8 @@ fn a_rate_limit_does_not_keep_a_cached_model_from_loading() {
     assert_eq!(fetch("owner/name", &options(&limited.endpoint, cache.path())).unwrap(), snapshot);
 }
 
-/// huggingface/sentence-transformers#759, kotaro-kinoshita/yomitoku#99: a rate limit must be explained.
+/// See huggingface/sentence-transformers#759 and kotaro-kinoshita/yomitoku#99. The error must explain a rate
+/// limit.
 #[test]
 fn rate_limits_say_what_to_do() {
     let cache = tempfile::tempdir().unwrap();
@@ -263,7 +267,7 @@ fn the_token_is_in_no_log_and_no_message() {
     let body = format!(r#"{{"error": "no access with Bearer {secret} nor {other}"}}"#);
     let status = Some(("418 I'm a teapot", body));
     let echoing = hub(Faults { status, ..Faults::default() });
-    // The download runs on a thread of its own, so the subscriber must be the default of the process.
+    // The download runs on a separate thread, so the subscriber must be the default of the whole process.
     tracing::subscriber::set_global_default(subscriber).unwrap();
     let failing = options(&echoing.endpoint, cache.path());
     let problem = message(&failing);

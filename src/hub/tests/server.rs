@@ -9,21 +9,20 @@ use sha2::{Digest, Sha256};
 
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
-/// The faults that the server imitates.
+/// The faults that the server imitates, all of them off by default.
 #[derive(Debug, Clone, Default)]
 pub struct Faults {
-    /// The number of bytes of a file's body after which the connection is closed, and how many times this
-    /// happens.
+    /// The server closes the connection after this many bytes of a file's body, this many times.
     pub cut: Option<(usize, usize)>,
-    /// The bodies of weights do not match their ETag.
+    /// If true, the bodies of weights do not match their ETag.
     pub damaged: bool,
-    /// The listing gives weights another size.
+    /// If true, the listing states a wrong size for the weights.
     pub wrong_size: bool,
-    /// The status and the body with which the listing is answered.
+    /// The server answers the listing with this status and body.
     pub status: Option<(&'static str, String)>,
-    /// Requests are accepted and never answered.
+    /// If true, requests are accepted and never answered.
     pub silent: bool,
-    /// Requests for a range get the whole file.
+    /// If true, a request for a range gets the whole file.
     pub no_ranges: bool,
 }
 
@@ -40,7 +39,7 @@ pub struct Hub {
     pub seen: Arc<Seen>,
 }
 
-/// Returns 5000 bytes that stand for weights.
+/// Returns 5000 bytes that take the place of weights.
 pub fn weights() -> Vec<u8> {
     (0..5000u32).map(|i| (i * 7 % 251) as u8).collect()
 }
