@@ -1,4 +1,4 @@
-//! Times texts to vectors in every precision that the adapter supports. See `benches/README.md`.
+//! Measures the time from texts to vectors in every precision that the adapter supports. See `benches/README.md`.
 
 #![allow(
     clippy::unwrap_used,
@@ -23,7 +23,7 @@ fn directory() -> PathBuf {
     test_model().unwrap_or_else(|| fixture("bert_mean_norm"))
 }
 
-/// Loads the model in a precision. `None` where the adapter cannot run it as requested.
+/// Loads the model in a precision. Returns `None` if the adapter cannot run the precision as requested.
 fn load(combination: Combination) -> Option<Embedder> {
     let files = ModelFiles::from_directory(directory()).unwrap();
     let built = block_on(combination.request(Embedder::builder(files), &[]).build());

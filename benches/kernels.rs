@@ -133,7 +133,7 @@ fn choices(builder: &mut Builder, tokens: usize) -> (route::Choices, Vec<f32>) {
     (route::Choices { pairs: rows, top: TOP, experts: EXPERTS }, pairs)
 }
 
-/// Groups the rows on the host, so that only the matmul is timed.
+/// Builds a matmul by expert whose rows are grouped on the host, so that only the matmul is timed.
 fn matmul_experts_run(builder: &mut Builder, tokens: usize) -> Run {
     let (x, x_values) = activations(builder, 18, tokens, HIDDEN);
     let storage = builder.weights;
@@ -224,7 +224,7 @@ fn normalize_run(builder: &mut Builder, tokens: usize) -> Run {
     (normalize_l2::normalize_l2(builder, rows), reference::normalize_l2(&x, HIDDEN))
 }
 
-/// A storage of weights with the activations that the dtype policy puts beside it.
+/// The precision that the dtype policy chooses by default for these weights.
 fn usual_precision(weights: Storage) -> Precision {
     precision(weights, if weights == Storage::F16 { Storage::F16 } else { Storage::F32 })
 }
@@ -244,8 +244,8 @@ fn assert_right(executor: &mut Executor, name: &str, builder: &Builder, (y, expe
     assert_eq!(compared, expected.len(), "{name}");
 }
 
-/// Each storage with the plans to run: the adapter's own, then the other kernels that it can run. The matmul of a layer
-/// runs in every tile size.
+/// Each storage with the plans to run: the adapter's own plan, then plans with the other kernels that the adapter can
+/// run. The matmul of a layer runs in every tile size.
 fn runs(executor: &Executor, case: &str) -> Vec<(Storage, KernelPlan)> {
     let own = KernelPlan::for_device(&executor.gpu);
     let other = KernelPlan { software: !own.software, cooperative: None, ..own.clone() };
@@ -307,7 +307,7 @@ fn kernels(criterion: &mut Criterion) {
     }
 }
 
-/// The time of the kernel alone by the GPU's clock, or of the whole run where it has none.
+/// The time of the kernel alone by the GPU's clock, or of the whole run if the GPU has no clock.
 fn time(executor: &mut Executor, builder: &Builder) -> Duration {
     executor.trace = Some(Trace::new(Measure::Gpu));
     let since = Instant::now();

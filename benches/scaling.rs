@@ -1,5 +1,5 @@
-//! Measures how the cost of a text depends on its length, on the lengths of other texts in the run, and on their number.
-//! See `benches/README.md`.
+//! Measures how the cost of a text depends on its length, on the lengths of the other texts in the run, and on the
+//! number of texts. See `benches/README.md`.
 
 #![allow(
     clippy::unwrap_used,
@@ -90,7 +90,7 @@ fn rate(embedder: &Embedder, texts: &[String]) -> f64 {
     embedded.tokens as f64 / start.elapsed().as_secs_f64()
 }
 
-/// The rates of each set of texts. Sets take turns in each round.
+/// Returns the rates of each set of texts. The sets take turns in each round.
 fn rounds(embedder: &Embedder, size: &Size, sets: &[Vec<String>]) -> Vec<Vec<f64>> {
     let mut rates = vec![Vec::new(); sets.len()];
     // The first round is a warm-up.
@@ -118,7 +118,7 @@ fn ratio(own: &[f64], base: &[f64]) -> String {
     format!("{:.2}× ({minimum:.2} to {maximum:.2})", median(ratios))
 }
 
-/// Times sets of texts of one length each. Everything but attention costs the same for each token.
+/// Times sets of texts, with one length in each set. Everything but attention costs the same for each token.
 fn lengths(embedder: &Embedder, size: &Size) {
     let most = embedder.max_seq_length().unwrap();
     let lengths: Vec<usize> =
@@ -133,7 +133,8 @@ fn lengths(embedder: &Embedder, size: &Size) {
     }
 }
 
-/// Compares texts of mixed lengths, from 5 tokens to the model's limit, with as many tokens in texts of one length.
+/// Compares texts of mixed lengths, from 5 tokens to the model's limit, with texts of one length. Both sets have about
+/// the same number of tokens in total.
 fn mixed(embedder: &Embedder, size: &Size) {
     let most = embedder.max_seq_length().unwrap().min(512);
     let mut random = fastrand::Rng::with_seed(7);
@@ -145,7 +146,7 @@ fn mixed(embedder: &Embedder, size: &Size) {
         various.push(length);
     }
     let tokens: usize = various.iter().sum();
-    // This length makes attention cost the same in both sets: each token sees as many others on average.
+    // With this length, attention costs the same in both sets: each token sees the same number of tokens on average.
     let equal = squares / tokens;
     let sets = [
         various.iter().map(|length| text(*length)).collect(),

@@ -1,5 +1,5 @@
-//! Load on a running server: `cargo bench --bench soak`, or only some checks with
-//! `cargo bench --bench soak -- overload signals`. Exits with 1 if a check fails. All checks take about twelve minutes.
+//! Puts load on a running server. `cargo bench --bench soak` runs all checks, which take about twelve minutes.
+//! `cargo bench --bench soak -- overload signals` runs only these two. The program exits with 1 if a check fails.
 //!
 //! The model is tiny, so that the server is measured and not the model. Throughput uses the model in
 //! `VECTILE_TEST_MODEL` if that is set.
@@ -43,7 +43,8 @@ fn run(name: &str) -> Option<Found> {
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    // Without `--bench`, `cargo test` runs this; the tests of the server have a short run of each check.
+    // Without `--bench`, `cargo test` runs this program. It then checks nothing, since the tests of the server have a
+    // short run of each check.
     if !args.iter().any(|arg| arg == "--bench") {
         return ExitCode::SUCCESS;
     }

@@ -1,5 +1,5 @@
-//! Times the matmul of all-MiniLM-L6-v2's feed-forward layer, and whole texts, in every storage, relative to a native CPU
-//! matmul in the same run. See `benches/README.md`.
+//! Times the matmul of all-MiniLM-L6-v2's feed-forward layer, and whole texts, in every storage. The rates are relative
+//! to a native CPU matmul in the same run. See `benches/README.md`.
 
 #![allow(
     clippy::unwrap_used,
@@ -74,7 +74,7 @@ fn main() {
     whole_texts(&size, &storages, &rates);
 }
 
-/// A storage of weights with the activations that the dtype policy puts beside it.
+/// The precision that the dtype policy chooses by default for these weights.
 fn usual_precision(weights: Storage) -> Precision {
     precision(weights, if weights == Storage::F16 { Storage::F16 } else { Storage::F32 })
 }
@@ -117,7 +117,7 @@ fn check(executor: &mut Executor, storage: Storage) {
     let outcome = block_on(executor.run(&builder.graph)).unwrap();
     let got = convert::decode(y.storage, &outcome.output);
     let x: Vec<f32> = (0..rows * INNER).map(noise).collect();
-    // The reference takes weights as checkpoints have them: [columns, inner].
+    // The reference takes weights in the layout of checkpoints: [columns, inner].
     let mut w = vec![0.0; INNER * COLUMNS];
     for (k, c) in (0..INNER).flat_map(|k| (0..COLUMNS).map(move |c| (k, c))) {
         w[c * INNER + k] = noise(k * COLUMNS + c + 7) * 0.05;
@@ -147,7 +147,8 @@ fn native_rate(rows: usize) -> f64 {
     for _ in 0..repeats {
         let (m, k, n) = (rows, INNER, COLUMNS);
         let stride = |n: usize| n as isize;
-        // SAFETY: pointers and strides are those of the three row-major matrices above.
+        // SAFETY: the pointers and strides are those of the three row-major matrices above, so no access is out of
+        // bounds.
         unsafe {
             matrixmultiply::sgemm(
                 m,

@@ -95,7 +95,8 @@ vulkan_usable() {
 
 # ensure_vulkan: on Linux without a usable Vulkan driver, installs Mesa's software driver. Does nothing elsewhere.
 ensure_vulkan() {
-    # Mesa's device selection layer looks for a window system there, and prints an error if the variable is unset.
+    # Mesa's device selection layer looks for a window system in XDG_RUNTIME_DIR, and prints an error if the variable is
+    # unset.
     if [ -z "${XDG_RUNTIME_DIR:-}" ]; then
         XDG_RUNTIME_DIR=$(mktemp -d)
         export XDG_RUNTIME_DIR

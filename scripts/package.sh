@@ -60,7 +60,7 @@ try_linux() {
     rm -rf "$at"
 }
 
-# try_windows: does the same for the Windows archive, under Wine.
+# try_windows: unpacks the Windows archive into an empty directory and runs the program there, under Wine.
 try_windows() {
     local at
     ensure_wine || {

@@ -2,22 +2,22 @@
 //
 // q, k, v, tiles, bias and c are those of shared/attention.wgsl, in f16. Heads are whole matrices wide.
 //
-// A workgroup takes 64 queries of one text and one head (y). It takes 16 keys at a time, with zeros after the last
-// key, since loads of matrices are not bounds-checked. Queries stay in matrices. A step of 16 keys
+// A workgroup takes 64 queries of one text and one head (y). It takes 16 keys at a time, with zeros after the last key,
+// since loads of matrices are not bounds-checked. Queries stay in matrices. A step of 16 keys
 //   1. loads keys and values into workgroup memory,
 //   2. computes scores = q · kᵀ in matrices, 16 queries for each subgroup, and stores them in workgroup memory,
 //   3. computes weights from scores, one query for each invocation, and stores them as f16 in place of the keys,
 //   4. adds weights · v to the sums in matrices; each subgroup computes a part of the 64 queries × HEAD values.
-// As in matmul_coop, a workgroup has the invocations of four of the largest subgroups. Smaller subgroups are more than
-// four; several of them then compute the same part with the same values. Operations on matrices are in uniform control
-// flow.
+// As in matmul_coop, a workgroup has the invocations of four of the largest subgroups. If the driver uses smaller
+// subgroups, there are more than four, and several compute the same part with the same values. Operations on matrices
+// are in uniform control flow.
 //
 // The softmax is online, and matrices cannot be scaled by rows. A weight is therefore 1024 · exp(score − reference),
-// where a query's reference is at most 4 below its largest score so far. A score further above it becomes the new
-// reference. Then the sums pass through workgroup memory and are scaled. The factor is exactly 1 for queries that keep
-// their reference, so that a query's result does not depend on the others. Weights are f16, and their total is the sum
-// of the same f16 values. The factor of 1024 keeps small weights out of f16's subnormal range, and 1024 · e⁴ is below
-// f16's maximum. Keys that a query does not see get the weight zero by `select`.
+// where a query's reference is at most 4 below its largest score so far. A score more than 4 above the reference
+// becomes the new reference. Then the sums pass through workgroup memory and are scaled. The factor is exactly 1 for
+// queries that keep their reference, so that a query's result does not depend on the others. Weights are f16, and their
+// total is the sum of the same f16 values. The factor of 1024 keeps small weights out of f16's subnormal range, and
+// 1024 · e⁴ is below f16's maximum. Keys that a query does not see get the weight zero by `select`.
 //
 // Products of two f16 are exact in f32. Sums are f32, in the hardware's order within a matrix, so the result is not
 // bit-identical to attention_tile. Steps start at the text's first token, so a text's result does not depend on its
@@ -28,7 +28,7 @@
 #import attention
 #import coop
 
-// Four of the adapter's largest subgroups.
+// The number of invocations in a workgroup: four of the adapter's largest subgroups.
 const INVOCATIONS: u32 = 128u;
 
 const HEAD: u32 = HEAD4 * 4u;
@@ -36,15 +36,15 @@ const HEAD: u32 = HEAD4 * 4u;
 const STEPS: u32 = HEAD / SIDE;
 const TALL: u32 = 16u / SIDE;
 const QUERIES: u32 = TALL * STEPS;
-// The number of parts of the result that lie side by side: two if half of a head is whole matrices wide, else one. A
-// part has PART_ROWS queries and DOWN × ALONG matrices.
+// The number of parts of the result that lie side by side. It is two if half of a head is a whole number of matrices
+// wide, else one. A part has PART_ROWS queries and DOWN × ALONG matrices.
 const ACROSS: u32 = 2u - min(HEAD % (2u * SIDE), 1u);
 const PART_ROWS: u32 = 16u * ACROSS;
 const DOWN: u32 = PART_ROWS / SIDE;
 const ALONG: u32 = STEPS / ACROSS;
 const SUMS: u32 = DOWN * ALONG;
-// The number of matrices of each part that come back through workgroup memory at once. It is one for 16 × 16; for 8 ×
-// 8 it is four where that divides the part, else two.
+// The number of matrices of each part that come back through workgroup memory at once. It is one if SIDE is 16.
+// If SIDE is 8, it is four where that number divides the part, else two.
 const BAND: u32 = 1u + (TALL - 1u) * (2u * ACROSS - 1u);
 const BANDS: u32 = SUMS / BAND;
 const MATRIX: u32 = SIDE * SIDE;
@@ -64,21 +64,22 @@ const P_STRIDE: u32 = 64u + 8u;
 const S_STRIDE: u32 = 64u + 4u;
 const HALVES: u32 = max(max(16u * STRIDE, 16u * P_STRIDE), 64u * Q_STRIDE);
 
-// This memory holds one after the other: [64][Q_SLICE] of q, [16][HEAD] of k, and weights, [16 keys][64].
+// This memory holds three arrays, one after the other in time: q as [64][Q_SLICE], k as [16][HEAD], and weights as
+// [16 keys][64].
 var<workgroup> halves: array<Half, HALVES>;
 // This memory holds [16][HEAD] of v.
 var<workgroup> value_tile: array<Half, 16u * STRIDE>;
-// This memory holds scores, [16 keys][64], or a band of each part.
+// This memory holds scores, [16 keys][64], or a band of sums of each part.
 var<workgroup> scores: array<f32, 16u * S_STRIDE>;
 // The factor by which a query's sums are scaled.
 var<workgroup> factors: array<f32, 64>;
-// 1 if a query has a new reference in this step.
+// This is 1 if a query has a new reference in this step.
 var<workgroup> risen: u32;
 
-// ln 1024
+// The natural logarithm of 1024.
 const RAISE: f32 = 6.931472;
 
-// The query (of 64) and the value of the head that lie at index `i` of a band.
+// The query of the tile, from 0 to 63, that lies at index `i` of a band. `column_of` gives the value of the head.
 fn row_of(band: u32, i: u32) -> u32 {
     let matrix = band * BAND + i / MATRIX % BAND;
     return i / (MATRIX * BAND) / ACROSS * PART_ROWS + matrix / ALONG * SIDE + i % MATRIX / SIDE;
@@ -104,7 +105,7 @@ fn attention_coop(
     let visited = keys_of(tile, 64u, 16u);
     let end = visited.y;
 
-    // Sums start from a load of zeros: the value of an uninitialised matrix differs between drivers.
+    // Sums start from a load of zeros, since the value of an uninitialised matrix differs between drivers.
     for (var i = local; i < BAND_VALUES; i += INVOCATIONS) {
         scores[i] = 0.0;
     }
@@ -203,7 +204,7 @@ fn attention_coop(
                 }
                 var factor = 1.0;
                 if total[m] == 0.0 {
-                    // No key was visible so far, and the sums are zero.
+                    // No key was visible so far, so the sums are zero and need no scaling.
                     reference[m] = high;
                 } else if high > reference[m] + 4.0 {
                     factor = exp(reference[m] - high);

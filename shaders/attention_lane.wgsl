@@ -3,20 +3,21 @@
 // q, k, v, tiles, bias, relative and c are those of shared/attention.wgsl.
 //
 // A workgroup takes 32 queries of one text and one head (y), and a lane takes one or two of them. Keys come eight at a
-// time through `share`, with one load for SHARE lanes. There is no workgroup memory, since a barrier is a coroutine
-// switch here. Loads cost most, since such a driver does them lane by lane. Two queries share a load, and their
-// products with eight keys are sixteen sums, which fit the registers of a CPU. The softmax is online, rescaled once
-// for eight keys, in f32. Groups of eight keys that no query of the workgroup sees are not visited. In the other
-// groups, keys that a query does not see get the weight zero by `select`. Groups start at the text's first token, so a
-// text's result does not depend on its neighbours.
+// time through `share`, with one load for SHARE lanes. The kernel uses no workgroup memory, since a software driver
+// makes a coroutine switch of each barrier. Loads cost most, since such a driver does them lane by lane. Two queries
+// share a load, and their products with eight keys are sixteen sums, which fit the registers of a CPU. The softmax is
+// online, rescaled once for eight keys, in f32. Groups of eight keys that no query of the workgroup sees are not
+// visited. In the other groups, keys that a query does not see get the weight zero by `select`. Groups start at the
+// text's first token, so a text's result does not depend on its neighbours.
 #import storage as act
 #import report
 #import store
 #import share
 #import attention
 
-// The numbers of a lane's queries, of lanes, of cells of those queries, and of distances from eight keys. Loops over
-// wide heads are not unrolled, and their arrays lie in memory, so a second query would save nothing there.
+// QUERIES is the number of queries of a lane, and LANES the number of lanes. CELLS counts the cells of a lane's
+// queries, and DISTANCES their distances from eight keys. Loops over wide heads are not unrolled, and their arrays lie
+// in memory, so a second query would save nothing there.
 const QUERIES: u32 = select(1u, 2u, HEAD4 <= 8u);
 const LANES: u32 = 32u / QUERIES;
 const CELLS: u32 = QUERIES * HEAD4;
@@ -39,8 +40,8 @@ fn relative_dot(query: vec4<f32>, key: vec4<f32>, cell: u32) -> f32 {
     return total4(add_relative(vec4<f32>(0.0), query, key, cell));
 }
 
-// The biases of four keys from `first` on. Keys after the text's end read the bias of the last key; they get no
-// weight.
+// The biases of four keys from `first` on. Keys after the text's end read the bias of the last key, which has no
+// effect, since their weight is zero.
 fn bias4(head: u32, query: u32, first: u32, tokens: u32) -> vec4<f32> {
     let last = tokens - 1u;
     return vec4<f32>(

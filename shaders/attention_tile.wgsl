@@ -25,15 +25,16 @@ const GROUP: u32 = 8u;
 const CELLS: u32 = HEAD4 / SPLIT;
 const GROUPS: u32 = KEYS / GROUP;
 const INVOCATIONS: u32 = 64u * SPLIT;
-// The number of parts of scores. If SPLIT is 1, there is one, which is not used.
+// The number of values in `parts`. If SPLIT is 1, the array has one value, which is not used.
 const PARTS: u32 = max(min(SPLIT - 1u, 1u) * INVOCATIONS * GROUP, 1u);
 
-// [groups][keys of a group][invocations that share a query][cells]: constant indices need no bounds check.
+// The indices are [groups][keys of a group][invocations that share a query][cells]. Constant indices need no bounds
+// check.
 alias KeyTile = array<array<array<array<vec4<f32>, CELLS>, SPLIT>, GROUP>, GROUPS>;
 
 var<workgroup> key_tile: KeyTile;
 var<workgroup> value_tile: KeyTile;
-// [invocations that share a query][group][64]
+// The indices are [invocations that share a query][group][64 queries].
 var<workgroup> parts: array<f32, PARTS>;
 
 // Returns sum + a · b. The product of the cells is summed first, since one chain over a head would round more often.
@@ -54,7 +55,7 @@ fn attention_tile(
     // The first cell of this invocation.
     let mine = part * CELLS;
     let own = tile.z + row;
-    // Invocations beyond the last query compute the last one.
+    // Invocations beyond the last query compute the last one again.
     let query = min(own, tile.y - 1u);
     let token = tile.x + query;
     let key_head = key_cell(head);
@@ -77,7 +78,7 @@ fn attention_tile(
         let groups = (min(KEYS, end - first) + GROUP - 1u) / GROUP;
         workgroupBarrier();
         for (var at = local; at < groups * GROUP * HEAD4; at += INVOCATIONS) {
-            // Padding of the last group repeats the last key.
+            // Slots after the last key are filled with the last key.
             let key_row = at / HEAD4;
             let cell = at % HEAD4;
             let source = tile.x + min(first + key_row, end - 1u);

@@ -5,8 +5,8 @@
 // bias     [width4]                f32
 // y        [tokens, width4]        activations
 //
-// One invocation computes one cell: the x dimension runs over the cells of a row, the y dimension over tokens. Sums
-// run over the choices in order, in f32.
+// One invocation computes one cell: the x dimension runs over the cells of a row, the y dimension over tokens. A sum
+// adds its terms in the order of the choices, in f32.
 #import storage as act
 #import report
 #import store

@@ -1,11 +1,11 @@
 // group_rows: sorts rows by their expert, and starts the rows of each expert on a tile of the matmul
 //
 // choices  [tokens, stride]   f32 pairs (expert, weight); row t · top + j belongs to choice j of token t
-// order    [slots]            f32 pairs (row, expert): the experts in order, the rows of each in order, padded
-//                             with row −1 to a multiple of `tile` slots, and to the end of the tensor
+// order    [slots]            f32 pairs (row, expert): experts and their rows in ascending order, each expert padded
+//                             with row −1 to a multiple of `tile` slots, and the tensor to its end
 //
-// One workgroup does all the work. Each lane counts the experts in a run of rows. Then one lane for each expert turns
-// the counts into positions, and each lane writes its rows there. Numbers up to 2²⁴ are exact in f32.
+// One workgroup does all the work. Each lane counts the experts in a run of consecutive rows. Then one lane for each
+// expert turns the counts into positions, and each lane writes its rows there. Numbers up to 2²⁴ are exact in f32.
 #import report
 
 struct Params {

@@ -4,7 +4,7 @@
 // weight, bias     [width]         f32, padded with zeros
 //
 // A group of lanes, as `reduce` defines it, takes one row, and its lanes stride over the row. A second pass computes
-// the variance from differences to the mean: E[v²] − E[v]² in one pass loses digits where |mean| is large. The
+// the variance from differences to the mean, because E[v²] − E[v]² in one pass loses digits where |mean| is large. The
 // variance is divided by width, as in torch.nn.LayerNorm. All arithmetic is f32.
 #import storage as act
 #import report

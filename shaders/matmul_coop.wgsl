@@ -4,12 +4,12 @@
 //
 // A workgroup computes a tile of y in two by two parts. Each part has PART_ROWS × PART_COLUMNS sums, which a subgroup
 // holds in matrices of SIDE × SIDE. Slices of depth SLICE along inner pass through workgroup memory. They have zeros
-// beyond the ends of x and w, since loads of matrices are not bounds-checked. Finished sums come back through
-// workgroup memory, 256 of each part at a time, since only the driver knows which invocation holds which sum.
+// beyond the ends of x and w, since loads of matrices are not bounds-checked. Finished sums come back through workgroup
+// memory, since only the driver knows which invocation holds which sum. 256 sums of each part come at a time.
 //
-// The host cannot ask for a subgroup size. A workgroup has the invocations of four of the largest subgroups. Smaller
-// subgroups are more than four; several of them then compute the same part with the same values. Operations on
-// matrices must be in uniform control flow, so no subgroup may skip them.
+// The host cannot ask for a subgroup size, so a workgroup has the invocations of four of the largest subgroups. If the
+// driver uses smaller subgroups, there are more than four, and several compute the same part with the same values.
+// Operations on matrices must be in uniform control flow, so no subgroup may skip them.
 //
 // Products of two f16 are exact in f32, and sums are f32. Along inner, steps of SIDE are added in order. The hardware
 // decides in which order and with which rounding the products of one step are summed. It does the same for every row.
@@ -24,7 +24,7 @@
 #import linear
 #import coop
 
-// Four of the adapter's largest subgroups.
+// The number of invocations in a workgroup: four of the adapter's largest subgroups.
 const INVOCATIONS: u32 = 128u;
 // Rows and columns of a part, and the depth of a slice; the host rewrites these constants.
 const PART_ROWS: u32 = 32u;
@@ -41,13 +41,14 @@ const DOWN: u32 = PART_ROWS / SIDE;
 const ACROSS: u32 = PART_COLUMNS / SIDE;
 const MATRICES: u32 = DOWN * ACROSS;
 const STEPS: u32 = SLICE / SIDE;
-// A band is a row of neighbouring matrices that together hold 256 sums. The sums of one band come back at once.
+// A band is a row of neighbouring matrices that together hold 256 sums. The sums of one band come back at the same
+// time.
 const BAND: u32 = 256u / (SIDE * SIDE);
 const BANDS: u32 = ACROSS / BAND;
 const BAND_COLUMNS: u32 = BAND * SIDE;
 const BAND_PAIRS: u32 = BAND_COLUMNS / 8u;
 
-// The memory holds [rows][inner] of x, [inner][columns] of w, and 256 sums of each part.
+// These arrays hold [rows][inner] of x, [inner][columns] of w, and 256 sums of each part.
 var<workgroup> x_tile: array<Half, ROWS * X_STRIDE>;
 var<workgroup> w_tile: array<Half, SLICE * W_STRIDE>;
 var<workgroup> band: array<f32, 1024>;
@@ -71,7 +72,7 @@ fn matmul_coop(
     let part_row = part / 2u * PART_ROWS;
     let part_column = part % 2u * PART_COLUMNS;
 
-    // Sums start from a load of zeros: the value of an uninitialised matrix differs between drivers.
+    // Sums start from a load of zeros, since the value of an uninitialised matrix differs between drivers.
     for (var i = local; i < 1024u; i += INVOCATIONS) {
         band[i] = 0.0;
     }
@@ -136,7 +137,7 @@ fn matmul_coop(
             }
             workgroupBarrier();
             for (var i = local; i < 128u; i += INVOCATIONS) {
-                // Each invocation takes two cells of the band of part i / 32, where i is its index.
+                // Invocation i takes two cells of the band of part i / 32.
                 let row = i / 64u * PART_ROWS + r * SIDE + i % 32u / BAND_PAIRS;
                 let column = i / 32u % 2u * PART_COLUMNS + b * BAND_COLUMNS;
                 let cell = column / 4u + i % BAND_PAIRS * 2u;

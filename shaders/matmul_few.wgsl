@@ -3,8 +3,9 @@
 // x, w, bias, residual and y are those of shared/linear.wgsl.
 //
 // An invocation computes, for each of ROWS rows, CELLS cells (one, or a pair) in registers. Each weight is read once,
-// by one invocation, next to the weights that its neighbours read. All invocations of a workgroup read the same cells
-// of x, which stay in caches. There is no workgroup memory and no barrier, since most of a tile would be empty.
+// by one invocation. Neighbouring invocations read neighbouring weights, so the driver can combine their loads. All
+// invocations of a workgroup read the same cells of x, which stay in caches. There is no workgroup memory and no
+// barrier, since most of a tile would be empty.
 //
 // Products and sums are f32, along inner in order, as in matmul_tile. The two kernels are bit-identical, so the host
 // may choose between them by the number of rows. For the same reason inner is not split among invocations, since this
@@ -17,7 +18,7 @@
 #import rotate
 #import linear
 
-// The numbers of rows and cells of an invocation; the host rewrites these constants.
+// The numbers of rows and cells that an invocation computes; the host rewrites these constants.
 const ROWS: u32 = 4u;
 const CELLS: u32 = 1u;
 
@@ -31,7 +32,7 @@ fn matmul_few(
     sign(local == 0u && all(group == vec3<u32>(0u)));
     let row = params.first_row + group.y * ROWS;
     let cell = (group.x * 32u + local) * CELLS;
-    // Invocations beyond the last cell compute the last one and store nothing.
+    // Invocations beyond the last cell compute the last one again and store nothing.
     let column = min(cell, params.stride4 - CELLS);
     if EXPERTS {
         if order[row].x < 0.0 {
@@ -71,8 +72,8 @@ fn matmul_few(
         if CELLS == 1u {
             finish(sums[r * CELLS], row + r, cell);
         } else {
-            // The second argument is the row's last cell. The index is valid even if CELLS is 1, where this line is
-            // not reached.
+            // The second argument is the row's last cell. Its index is valid even if CELLS is 1, although this line
+            // does not run then.
             finish_pair(sums[r * CELLS], sums[(r + 1u) * CELLS - 1u], row + r, cell);
         }
     }

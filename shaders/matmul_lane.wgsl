@@ -3,10 +3,11 @@
 // x, w, bias, residual and y are those of shared/linear.wgsl.
 //
 // Lanes lie along the columns. An invocation computes ROWS rows × two cells. The code is written out, because a CPU
-// driver keeps neither indexed arrays nor loops in registers. There is no workgroup memory, since a barrier is a
-// coroutine switch here. Cells of x come through `share`, with one load for SHARE lanes. Such a driver loads lane by
-// lane, so loads cost most. With more rows, more rows share the loads of w. Products and sums are f32, along inner in
-// order, so a row's result depends neither on the other rows of its batch nor on ROWS.
+// driver keeps neither indexed arrays nor loops in registers. The kernel uses no workgroup memory, since such a driver
+// makes a coroutine switch of each barrier. Cells of x come through `share`, with one load for SHARE lanes. The driver
+// loads lane by lane, so loads cost most. The more rows an invocation computes, the more sums use each loaded cell of
+// w. Products and sums are f32, along inner in order, so a row's result depends neither on the other rows of its batch
+// nor on ROWS.
 #import storage as weight
 #import storage as act
 #import report
@@ -32,7 +33,7 @@ fn step4(
     );
 }
 
-// The number of rows of an invocation, 16 or 32; the host rewrites this constant.
+// The number of rows that an invocation computes, 16 or 32; the host rewrites this constant.
 const ROWS: u32 = 16u;
 
 const SIXTEENS: u32 = ROWS / 16u;

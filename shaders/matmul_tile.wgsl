@@ -18,17 +18,17 @@
 const ROWS: u32 = 64u;
 const CELLS: u32 = 16u;
 const SLICE: u32 = 16u;
-// The number of rows of an invocation.
+// The number of rows that an invocation computes.
 const MY_ROWS: u32 = 4u;
 
-// The number of invocations side by side, and in the whole workgroup.
+// ACROSS is the number of invocations side by side in a tile, and INVOCATIONS the number in the whole workgroup.
 const ACROSS: u32 = CELLS / 2u;
 const INVOCATIONS: u32 = ROWS / MY_ROWS * ACROSS;
 // The numbers of cells of x and of w that an invocation loads for a slice.
 const X_CELLS: u32 = ROWS * SLICE / 4u / INVOCATIONS;
 const W_CELLS: u32 = SLICE * CELLS / INVOCATIONS;
 
-// The memory holds [inner][rows] of x and [inner][cells] of w. Even cells lie before odd ones. An invocation computes
+// These arrays hold [inner][rows] of x and [inner][cells] of w. Even cells lie before odd ones. An invocation computes
 // two neighbouring cells, so in this order invocations side by side read different banks.
 var<workgroup> x_tile: array<array<f32, ROWS>, SLICE>;
 var<workgroup> w_tile: array<array<vec4<f32>, CELLS>, SLICE>;
@@ -50,7 +50,7 @@ fn matmul_tile(
     }
     let matrix = matrix_of(tile_row);
 
-    // The index of the first cell of each row of x from which this invocation loads.
+    // For each row of x from which this invocation loads, the index of the row's first cell.
     var starts: array<u32, X_CELLS>;
     for (var i = 0u; i < X_CELLS; i++) { // unrolled
         let row = tile_row + (local + i * INVOCATIONS) / (SLICE / 4u);

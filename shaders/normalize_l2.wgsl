@@ -2,8 +2,8 @@
 //
 // x, y   [rows, width]   f32, four values a cell; padding is left out of the norm
 //
-// A group of lanes, as `reduce` defines it, takes one row, and its lanes stride over the row. The minimum of
-// 1e-12 is that of torch.nn.functional.normalize.
+// A group of lanes, as `reduce` defines it, takes one row, and its lanes stride over the row.
+// torch.nn.functional.normalize also limits the norm to at least 1e-12.
 #import report
 #import reduce
 

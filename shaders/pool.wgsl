@@ -66,7 +66,7 @@ fn pool(@builtin(global_invocation_id) id: vec3<u32>) {
             total += 1.0;
         }
     }
-    // This makes the mean of a text without tokens zero.
+    // The count is at least 1, so the mean of a text without tokens is zero.
     total = max(total, 1.0);
     if MODE == 2u || MODE == 4u {
         value = value / total;

@@ -4,7 +4,7 @@
 // weight           [width]         f32, padded with zeros; for a model that scales by 1 + w, the 1 is added
 //
 // A group of lanes, as `reduce` defines it, takes one row, and its lanes stride over the row. With HAS_RESIDUAL, the
-// residual is added after the norm, for a norm that ends a block. All arithmetic is f32. (Zhang and Sennrich 2019,
+// residual is added after the norm; a norm that ends a block has one. All arithmetic is f32. (Zhang and Sennrich 2019,
 // without the bias)
 #import storage as act
 #import report

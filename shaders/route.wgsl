@@ -22,7 +22,7 @@ struct Params {
     groups: u32,
 }
 
-// The number of cells of four experts; the host rewrites this constant.
+// The number of cells with one value for each expert, four values a cell; the host rewrites this constant.
 const CELLS: u32 = 2u;
 
 @group(0) @binding(0) var<storage, read> x: array<act_vec4>;
@@ -63,8 +63,8 @@ fn route(lane: Lane) {
         for (var e = 0u; e < params.experts; e++) {
             total += exp(logits[e] - largest);
         }
-        // One bit for each expert that is already chosen. The search starts from the first expert that is not, so that
-        // a choice is an expert even where logits are NaN.
+        // Each expert that is already chosen has one bit set. The search starts from the first expert without a bit, so
+        // that a choice is an expert even if logits are NaN.
         var taken = 0u;
         for (var j = 0u; j < params.stride; j++) {
             var choice = vec2<f32>(0.0);

@@ -1,5 +1,5 @@
-//! Checks every kernel in every variant by naga, without a GPU. Each is valid under WebGPU's default limits with only
-//! the capabilities of its variant, agrees with its descriptor, and translates to SPIR-V, MSL and HLSL.
+//! Checks every kernel in every variant by naga, without a GPU. Each variant is valid under WebGPU's default limits
+//! with only the capabilities that it needs. It agrees with its descriptor, and translates to SPIR-V, MSL and HLSL.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -19,7 +19,8 @@ const MAX_WORKGROUP_MEMORY: u32 = 16384;
 const MAX_INVOCATIONS: u32 = 256;
 const MAX_STORAGE_BUFFERS: usize = 8;
 
-/// Every variant of a kernel that can occur: storages × lanes × one setting at a time.
+/// Every variant of a kernel that can occur: all storages and ways of sharing lanes, with one setting changed at a
+/// time.
 fn variants(kernel: &Kernel) -> Vec<ShaderVariant> {
     let storages = |read: bool| -> &[Storage] {
         match read {
@@ -94,7 +95,7 @@ fn heads(kernel: &Kernel, base: &ShaderVariant, head4: u32) -> Vec<ShaderVariant
 }
 
 fn capabilities(kernel: &Kernel, variant: &ShaderVariant) -> Capabilities {
-    // unpack2x16float and pack2x16float are core WebGPU; naga counts them as a capability.
+    // unpack2x16float and pack2x16float are core WebGPU, but naga counts them as a capability.
     let mut capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
     if variant.weights == Storage::F16 || variant.activations == Storage::F16 {
         capabilities |= Capabilities::SHADER_FLOAT16;
@@ -234,7 +235,7 @@ fn f16_is_named_only_where_the_variant_stores_it() {
                 .join("\n");
             assert_eq!(code.contains("enable f16;"), f16, "{} {variant:?}", kernel.name);
             assert_eq!(code.contains("<f16>"), f16, "{} {variant:?}", kernel.name);
-            // naga would write invalid modules: see `report_plain.wgsl`.
+            // naga would write invalid modules for cooperative matrices with atomics: see `report_plain.wgsl`.
             assert!(!kernel.cooperative || !code.contains("atomic"), "{} {variant:?}", kernel.name);
         }
     }

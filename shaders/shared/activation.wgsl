@@ -1,12 +1,12 @@
 // activation: y = f(x), four values at a time, each function exactly as its name says.
 //
-// ACTIVATION selects one when the pipeline is made: 0 none, 1 gelu (erf), 2 gelu_tanh, 3 relu, 4 silu, 5 tanh,
+// ACTIVATION selects one function when the pipeline is made: 0 none, 1 gelu (erf), 2 gelu_tanh, 3 relu, 4 silu, 5 tanh,
 // 6 sigmoid. The numbers are those of Activation in kernels/activation.rs.
 override ACTIVATION: u32 = 0u;
 
-// erf(x) = x P(x²) / Q(x²) on [−3.925, 3.925]. Outside, the result is the value at the nearer end, which is 1e-7 short
-// of ±1. P and Q are a minimax fit made for this file. The error is 1.4e-9 in exact arithmetic, and at most 3.4e-7 in
-// f32, because the evaluation rounds.
+// On [−3.925, 3.925] this is erf(x) = x P(x²) / Q(x²). Outside, the result is the value at the nearer end, which is
+// 1e-7 short of ±1. P and Q are a minimax fit made for this file. The error is 1.4e-9 in exact arithmetic, and at most
+// 3.4e-7 in f32, because the evaluation rounds.
 fn erf4(value: vec4<f32>) -> vec4<f32> {
     let x = clamp(value, vec4<f32>(-3.925), vec4<f32>(3.925));
     let u = x * x;
@@ -26,7 +26,7 @@ fn erf4(value: vec4<f32>) -> vec4<f32> {
     return x * p / q;
 }
 
-// Some drivers' tanh is NaN for large arguments. In f32 it is ±1 from 9.02 on.
+// Some drivers' tanh is NaN for large arguments, so arguments are clamped. In f32, tanh is ±1 from 9.02 on.
 fn tanh4(value: vec4<f32>) -> vec4<f32> {
     return tanh(clamp(value, vec4<f32>(-10.0), vec4<f32>(10.0)));
 }

@@ -14,8 +14,8 @@
 // RELATIVE (He et al. 2021, disentangled attention) adds terms to q · k before the scale: 1 adds q · relative key, 2
 // adds k · relative query, and 3 adds both.
 //
-// A query sees the keys of its text from `before` tokens before it to `after` tokens after it. WINDOW is set if some
-// query does not see its whole text. A causal model has after = 0.
+// A query sees the keys of its text from `before` tokens before the query to `after` tokens after it. WINDOW is set if
+// some query does not see its whole text. A causal model has after = 0.
 //
 // A dispatch may compute only some heads of queries, from `first_head` on.
 
@@ -42,7 +42,7 @@ override WINDOW: bool = false;
 override HAS_BIAS: bool = false;
 override RELATIVE: u32 = 0u;
 
-// Cells of a head; the host rewrites this constant.
+// The number of cells in a head; the host rewrites this constant.
 const HEAD4: u32 = 8u;
 
 @group(0) @binding(0) var<storage, read> queries: array<act_vec4>;
@@ -64,8 +64,8 @@ fn seen_to(query: u32, tile: vec4<u32>) -> u32 {
     return min(query + min(tile.y - 1u - query, params.after) + 1u, tile.w);
 }
 
-// The range of keys that `queries` queries of a tile see. It begins with the first key, rounded down to a multiple of
-// `step` keys, and ends before the second value.
+// The range of keys that `queries` queries of a tile see. It begins with the first of these keys, rounded down to a
+// multiple of `step` keys, and ends before the second value.
 fn keys_of(tile: vec4<u32>, queries: u32, step: u32) -> vec2<u32> {
     if WINDOW {
         let last = min(tile.z + queries - 1u, tile.y - 1u);

@@ -18,8 +18,8 @@
 // `angles` on. (Su et al. 2021)
 //
 // EXPERTS: the rows of a dispatch are slots of `order`. All slots of one tile have the same expert, and are multiplied
-// by its matrix. A slot of row −1 is empty; if the first slot of a tile is empty, all its slots are. Each row of x
-// makes x_share rows of y, and each token has token_share rows of y.
+// by its matrix. A slot with row −1 is empty. If the first slot of a tile is empty, all slots of the tile are. Each row
+// of x makes x_share rows of y, and each token has token_share rows of y.
 
 struct Params {
     rows: u32,
@@ -66,7 +66,7 @@ fn source_of(row: u32) -> u32 {
     return row;
 }
 
-// A cell of y rotated by the position of its row.
+// Rotates a cell of y by the angles of its row's position.
 fn rotated(value: vec4<f32>, row: u32, column: u32) -> vec4<f32> {
     if column >= params.rotated {
         return value;

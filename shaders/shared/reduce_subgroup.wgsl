@@ -1,7 +1,7 @@
 // reduce_subgroup: sums over one row, with one subgroup for each row and without barriers.
 //
-// It works at any subgroup size. A workgroup takes num_subgroups rows at a time and strides over the rest. The host
-// chooses the number of workgroups, and so need not know which size the driver uses.
+// It works at any subgroup size. A workgroup takes num_subgroups rows at a time and strides over the remaining rows.
+// The host therefore chooses the number of workgroups without knowing which size the driver uses.
 
 struct Lane {
     @builtin(workgroup_id) group: vec3<u32>,
@@ -28,7 +28,7 @@ fn first_lane(lane: Lane) -> u32 {
     return lane.index;
 }
 
-// A subgroup wider than the workgroup of 64 has only 64 lanes.
+// The workgroup has 64 invocations, so a wider subgroup has only 64 active lanes.
 fn lane_step(lane: Lane) -> u32 {
     return min(lane.count, 64u);
 }

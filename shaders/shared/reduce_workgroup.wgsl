@@ -1,5 +1,5 @@
-// reduce_workgroup: sums over one row, with one workgroup of 64 for each row, by a tree in workgroup memory. It is the
-// twin of reduce_subgroup for adapters without subgroups.
+// reduce_workgroup: sums over one row, with one workgroup of 64 for each row, by a tree in workgroup memory. It
+// replaces reduce_subgroup on adapters without subgroups.
 
 struct Lane {
     @builtin(workgroup_id) group: vec3<u32>,
@@ -29,7 +29,7 @@ fn lane_step(lane: Lane) -> u32 {
     return 64u;
 }
 
-// The whole workgroup must call this.
+// Every invocation of the workgroup must call this function, since it has barriers.
 fn reduce_sum(lane: Lane, value: f32) -> f32 {
     sums[lane.index] = value;
     workgroupBarrier();

@@ -2,8 +2,8 @@
 //
 // report  [tokens + 2]   u32: the overflow flags of the tokens, the batch's nonce, and its receipt
 //
-// Every dispatch adds the nonce to the receipt once. The host expects nonce · dispatches. It thus notices a dispatch
-// that did not run, and the report of another batch.
+// Every dispatch adds the nonce to the receipt once. The host expects nonce · dispatches. A smaller receipt means that
+// a dispatch did not run, and another nonce that the report belongs to another batch.
 
 @group(1) @binding(0) var<storage, read_write> report: array<atomic<u32>>;
 
@@ -11,8 +11,8 @@ fn set_overflow_flag(token: u32) {
     atomicStore(&report[token], 1u);
 }
 
-// Adds the nonce to the receipt. Every entry point starts with this; `first` is true in the first invocation of the
-// dispatch.
+// Adds the nonce to the receipt. Every entry point starts with this call; `first` is true in the first invocation of
+// the dispatch.
 fn sign(first: bool) {
     if first {
         let receipt = arrayLength(&report) - 1u;

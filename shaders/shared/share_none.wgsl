@@ -1,4 +1,4 @@
-// share_none: every lane loads every row itself. It is the twin of share_subgroup for adapters without subgroups.
+// share_none: every lane loads every row itself. It replaces share_subgroup on adapters without subgroups.
 
 const SHARE: u32 = 1u;
 

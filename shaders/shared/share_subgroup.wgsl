@@ -2,7 +2,8 @@
 // SHARE lanes. Row r lives in register r / SHARE of lane r % SHARE; from_lane<r> reads it. There is one function for
 // each row, since WGSL requires the lane of a broadcast to be a constant expression.
 
-// A power of two, at most 16 and at most the subgroup size; the host rewrites this constant.
+// The number of lanes that share a load: a power of two, at most 16 and at most the subgroup size. The host rewrites
+// this constant.
 const SHARE: u32 = 8u;
 
 struct Lane {

@@ -1,6 +1,6 @@
 // storage_f32: four values a cell, as f32. It is exact and runs on any adapter.
 //
-// Every storage file declares these four names; the import replaces `role` by the name of a role (weight, act).
+// Every storage file declares the same four names. An import replaces `role` by the name of a role (weight, act).
 
 alias role_vec4 = vec4<f32>;
 

@@ -15,7 +15,7 @@ fn role_load(cell: role_vec4) -> vec4<f32> {
     ));
 }
 
-// Rounds to nearest, ties to even. The addition destroys infinity and NaN. The overflow flags of the store and the
+// Rounds to nearest, ties to even. The addition destroys infinity and NaN, but the overflow flags of the store and the
 // check of the output rows detect these values.
 fn role_narrow(value: vec4<f32>) -> role_vec4 {
     let bits = bitcast<vec4<u32>>(value);

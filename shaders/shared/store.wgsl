@@ -4,7 +4,7 @@
 // arithmetic, so a check of the output rows alone would miss some.
 
 fn act_store(value: vec4<f32>, token: u32) -> act_vec4 {
-    // The condition is written so that a NaN also sets the flag, where the driver keeps NaNs.
+    // The condition negates `<=`, so that a NaN also sets the flag where the driver keeps NaNs.
     if !all(abs(value) <= vec4<f32>(act_max)) {
         set_overflow_flag(token);
     }

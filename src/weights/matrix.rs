@@ -115,8 +115,8 @@ impl Loader<'_, '_> {
         self.layer(&[half(0), half(1)], inner)
     }
 
-    /// Loads a linear layer from some rows of a checkpoint matrix `[columns, inner]`, in the given order. It is for layers
-    /// whose whole result would be too wide. The tensor `bias` has a value for every row of the matrix.
+    /// Loads a linear layer from some rows of a checkpoint matrix `[columns, inner]`, in the given order. It is for
+    /// layers whose whole result would be too wide. The tensor `bias` has a value for every row of the matrix.
     ///
     /// # Errors
     /// The errors of [`Loader::joined`].

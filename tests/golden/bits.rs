@@ -87,7 +87,7 @@ fn tables_gathered_on_the_host_give_bit_identical_rows() {
     for precision in precisions() {
         let Some(embedder) = build(precision.clone()) else { return };
         let whole = block_on(embedder.embed(&texts)).unwrap();
-        // One byte less than the word table needs.
+        // The limit is one byte less than the word table needs, so the table stays on the host.
         let words = block_on(embedder.inspect()).tensors;
         let words = words.iter().find(|t| t.name.ends_with("word_embeddings.weight")).unwrap();
         let values = words.shape.iter().product::<usize>() as u64;
@@ -99,7 +99,7 @@ fn tables_gathered_on_the_host_give_bit_identical_rows() {
     }
 }
 
-/// Blocks of a few columns end inside heads, and between the parts of a layer.
+/// Some blocks of a few columns end inside heads, and some end between the parts of a layer.
 #[test]
 fn matrices_in_blocks_of_columns_give_bit_identical_rows() {
     let name = "families/mistral_bidirectional";
@@ -110,7 +110,8 @@ fn matrices_in_blocks_of_columns_give_bit_identical_rows() {
         let precision = precision.cache_dir(verdicts.path().to_owned());
         for precision in [precision.clone(), precision.gpu_kernels()] {
             let Some(whole) = build(precision.clone()) else { return };
-            // The largest binding for three tokens does not hold a whole matrix.
+            // Only texts of up to three tokens run. Their activations fit a binding that is too small for a whole
+            // matrix.
             let short = |text: &&String| {
                 let ids = whole.tokenize(&[text], &EmbedOptions::default()).unwrap();
                 ids[0].len() <= 3

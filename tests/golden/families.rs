@@ -1,5 +1,5 @@
-//! Every architecture: each directory of `tests/fixtures/families` in every storage and with both families of kernels.
-//! `VECTILE_FAMILY=roberta` selects the directories whose names contain `roberta`.
+//! Tests every architecture: each directory of `tests/fixtures/families` in every storage and with both families of
+//! kernels. `VECTILE_FAMILY=roberta` selects the directories whose names contain `roberta`.
 
 use std::path::PathBuf;
 
@@ -21,8 +21,8 @@ struct Tolerance {
     relative: f64,
 }
 
-/// The largest 1 - cosine between vectors of weights rounded to 16 bits and float64 on the checkpoint's own weights.
-/// Where random layers amplify the rounding, the limit is the distance of float64 on the rounded weights.
+/// The largest 1 - cosine between vectors with weights rounded to 16 bits and float64 vectors with the checkpoint's own
+/// weights. If random layers amplify the rounding, the limit is the distance of float64 on the rounded weights.
 const ROUNDED: f64 = 1e-3;
 
 const EXACT: Tolerance = Tolerance { reference: "", cosine: 0.999_999, relative: 2e-5 };
@@ -33,9 +33,9 @@ struct Family {
     texts: Vec<String>,
     /// The reference tensors of embeddings, with the options that made them.
     cases: Vec<(String, EmbedOptions)>,
-    /// The relative error of torch in f32.
+    /// The relative error that torch makes in f32.
     torch: f64,
-    /// The measured errors of torch, by the name of the arithmetic.
+    /// The errors that torch was measured to make, by the name of the arithmetic.
     measured: Value,
 }
 
@@ -124,7 +124,7 @@ impl Family {
         );
     }
 
-    /// 1 - the smallest cosine with float64 on the checkpoint's own weights.
+    /// Returns 1 - the smallest cosine with float64 vectors of the checkpoint's own weights.
     fn rounding_distance(&self, got: &[f32], width: usize, rounding: &str, what: &str) -> f64 {
         let (_, exact) = self.tensor("embeddings");
         let lost = 1.0 - distance(got, &exact, width).min_cosine;
@@ -207,7 +207,8 @@ fn packed_f16_weights_and_activations() {
     check_all(|builder| packed(builder).activations(ActivationsRequest::F16), &HALF);
 }
 
-/// Errors of a window show at its edges. The fixtures must have texts of one token less, as many, and one more than the
+/// Errors of a window show at its edges. The fixtures must have texts as long as the window and twice as long, and
+/// texts one token shorter and longer than these. The same holds for each side of a two-sided window.
 /// window and twice the window; for a two-sided window also of each side.
 #[test]
 fn fixtures_have_texts_at_the_edges_of_windows() {
@@ -239,7 +240,7 @@ fn fixtures_have_texts_at_the_edges_of_windows() {
 
 #[test]
 fn tables_larger_than_a_binding_give_bit_identical_rows() {
-    // Their token tables have 512 rows of 32 values and are their largest bindings.
+    // The token tables of these models have 512 rows of 32 values and are their largest bindings.
     let wanted = ["roberta", "static", "model2vec_int8"];
     for family in families().iter().filter(|family| wanted.contains(&family.name.as_str())) {
         for precision in [DtypeRequest::Float32, DtypeRequest::Bfloat16] {

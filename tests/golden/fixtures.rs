@@ -1,4 +1,4 @@
-//! Every fixture in every storage.
+//! Tests every fixture in every storage.
 
 use serde_json::Value;
 use vectile::{
@@ -28,8 +28,8 @@ pub fn options(encode: &Value) -> EmbedOptions {
     }
 }
 
-/// Checks every tensor of a fixture's reference. The tolerance is `most` times the error that torch was measured to make
-/// in the same arithmetic, and at least `floor`. Returns `false` where there is no adapter.
+/// Checks every tensor of a fixture's reference. The tolerance is `most` times the error that torch was measured to
+/// make in the same arithmetic, and at least `floor`. Returns `false` if there is no adapter.
 fn check(name: &str, builder: EmbedderBuilder, arithmetic: &str, most: f64, floor: f64) -> bool {
     let Some(embedder) = build(builder) else { return false };
     let facts = facts(name);
@@ -128,7 +128,8 @@ fn auto_uses_the_checkpoint_dtype() {
         let bare = build(builder(name).disable(vec![Feature::ShaderF16])).unwrap();
         assert_eq!(bare.precision().weights, without, "{name}");
     }
-    // A bf16 checkpoint is stored exactly, so it is as accurate as f32. So is an f16 checkpoint stored as f32.
+    // A bf16 checkpoint is stored exactly, so it is as accurate as f32. The same is true of an f16 checkpoint stored as
+    // f32.
     assert!(check("bert_bf16", builder("bert_bf16"), "float32", 4.0, 2e-6));
     let widened = builder("bert_f16").disable(vec![Feature::ShaderF16]);
     assert!(check("bert_f16", widened, "float32", 4.0, 2e-6));

@@ -1,4 +1,4 @@
-//! Rows after the loss of a device are bit-identical to those before.
+//! After the loss of a device, rows are bit-identical to the rows before the loss.
 
 use vectile::block_on;
 
@@ -35,7 +35,7 @@ fn concurrent_calls_survive_a_loss() {
             for embeddings in call.join().unwrap() {
                 match embeddings {
                     Ok(embeddings) => assert_eq!(embeddings, expected),
-                    // A batch is repeated only once, and three losses may hit the same batch.
+                    // A batch is repeated only once. Three losses may hit the same batch, and the call then fails.
                     Err(error) => {
                         assert!(matches!(error, vectile::Error::DeviceLost { .. }), "{error}")
                     }
@@ -59,7 +59,7 @@ fn batches_too_large_for_memory_are_halved_with_bit_identical_rows() {
     let embeddings = block_on(embedder.embed(&texts)).unwrap();
     assert!(embeddings.halved > 0);
     assert_eq!(embeddings.values, expected.values);
-    // Later calls use the smaller batches at once.
+    // Later calls start with the smaller batches, so they halve none.
     assert_eq!(block_on(embedder.embed(&texts)).unwrap().halved, 0);
 
     let tight = build(builder("bert_dense").fit_tokens(longest - 1)).unwrap();

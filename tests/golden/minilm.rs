@@ -16,7 +16,8 @@ use crate::support::{
     Distance, REQUIRE_ADAPTER, build, distance, fixture, skip, tensor, test_model,
 };
 
-/// The model's directory, or `None` with a loud skip. Fails where `VECTILE_REQUIRE_ADAPTER` says that the whole suite must
+/// The model's directory, or `None` with a loud skip. Fails if `VECTILE_REQUIRE_ADAPTER` says that the whole suite must
+/// run.
 /// run.
 fn directory() -> Option<PathBuf> {
     let found = test_model();
@@ -136,7 +137,7 @@ fn sixteen_bit_checkpoints_are_stored_exactly() {
     let d = measure(&embedder, "embeddings_bf16_weights");
     assert!(d.min_cosine >= 0.999_999_9 && d.max_abs <= 2e-6, "{d:?}");
 
-    // The weights take half the bytes of the f32 checkpoint.
+    // The weights take half as many bytes as those of the f32 checkpoint.
     let whole = build(builder().unwrap()).unwrap().precision().weight_bytes as f64;
     let ratio = embedder.precision().weight_bytes as f64 / whole;
     assert!((0.49..0.51).contains(&ratio), "{ratio}");

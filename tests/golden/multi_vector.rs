@@ -1,4 +1,4 @@
-//! Every multi-vector encoder: each directory of `tests/fixtures/multi_vector` in every storage and with both
+//! Tests every multi-vector encoder: each directory of `tests/fixtures/multi_vector` in every storage and with both
 //! families of kernels.
 
 use std::path::PathBuf;

@@ -37,7 +37,7 @@ fn forced_f16_activations_are_refused_by_text() {
     }
 }
 
-/// `bert_overflow`, an f32 checkpoint, with a config that says f16. `auto` then runs it in f16.
+/// The files of `bert_overflow`, an f32 checkpoint, with a config that says f16. `auto` then runs the model in f16.
 pub fn overflow_as_f16_checkpoint() -> ModelFiles {
     let directory = fixture("bert_overflow");
     let read = |name: &str| std::fs::read(directory.join(name)).unwrap();
@@ -111,7 +111,7 @@ fn f16_is_tested_on_the_kernels_that_the_model_runs() {
     let weights = |edit: vectile::gpu::executor::ShaderEdit| {
         build(builder("bert_f16").edit_shader(edit)).map(|model| model.precision().weights)
     };
-    // BERT does not run this kernel.
+    // BERT does not run `rms_norm`, so its fault does not matter.
     match weights(("rms_norm", |_| "no WGSL".to_owned())) {
         None => return,
         Some(vectile::Storage::F16) => {}
@@ -123,7 +123,7 @@ fn f16_is_tested_on_the_kernels_that_the_model_runs() {
     assert_eq!(weights(in_f16_alone), Some(vectile::Storage::F32));
 }
 
-/// `bert_overflow` in f16, with the modules of a multi-vector encoder.
+/// The files of `bert_overflow` in f16, with the modules of a multi-vector encoder.
 fn token_vectors_in_f16() -> ModelFiles {
     let read = |directory: &str, name: &str| std::fs::read(fixture(directory).join(name)).unwrap();
     let config = read("bert_overflow", "config.json");

@@ -1,4 +1,5 @@
-//! `similarity_fn_name`: the four functions on vectors that sentence-transformers made, and the defaults of each kind.
+//! Tests `similarity_fn_name`: the four functions on vectors that sentence-transformers made, and the defaults of each
+//! kind.
 
 use std::collections::BTreeMap;
 
@@ -83,7 +84,8 @@ fn the_function_decides_the_ranking() {
     let Some(embedder) = build(Embedder::builder(model_files(NAME))) else { return };
     let got = block_on(embedder.embed(&texts(NAME))).unwrap();
     let rows = reference();
-    // The fourth text: the longest vectors come first by dot product, the nearest ones otherwise.
+    // The query is the fourth text. The dot product ranks the longest vectors first, and the other functions the
+    // nearest ones.
     let query = Embeddings { dim: got.dim, values: got.row(3).to_vec(), ..Embeddings::default() };
     let mut firsts = Vec::new();
     for function in SimilarityFunction::ALL {
@@ -126,7 +128,7 @@ fn cut_and_quantized_vectors_are_compared_by_their_own_values() {
             .similarity_pairwise(&cut, &Embeddings { values: vec![0.0; 16], ..cut.clone() })
             .is_err()
     );
-    // Steps of int8 as floats, as sentence-transformers compares them.
+    // The vectors hold the steps of int8 as floats, as sentence-transformers compares them.
     let bytes = quantize(&whole.values, whole.dim, OutputPrecision::Int8, None).unwrap();
     let Quantized::Int8(steps) = bytes else { panic!("{bytes:?}") };
     let values: Vec<f32> = steps.iter().map(|step| f32::from(*step)).collect();

@@ -1,4 +1,4 @@
-//! Every sparse encoder: each directory of `tests/fixtures/sparse`, and bge-m3, in every storage and with both
+//! Tests every sparse encoder: each directory of `tests/fixtures/sparse`, and bge-m3, in every storage and with both
 //! families of kernels.
 
 use std::path::{Path, PathBuf};
@@ -51,7 +51,7 @@ fn check_all(
     tolerance: f64,
 ) {
     for name in names() {
-        // Its weights are selected by rank, and rounding changes the selection.
+        // This model selects weights by rank, and rounding changes the selection, so only exact storages are tested.
         if name == "bert_twice" && tolerance > 1e-3 {
             continue;
         }
@@ -86,7 +86,7 @@ fn rows_are_bit_identical_in_batches_of_any_size_and_small_bindings() {
         let other = build(builder("bert").batch_tokens(batch_tokens)).unwrap();
         assert_eq!(block_on(other.encode(&texts)).unwrap().vectors, all.vectors);
     }
-    // This binding has room for the logits of one text only.
+    // The binding has room for the logits of one text only.
     let small = build(builder("bert").max_binding_bytes(1 << 20)).unwrap();
     assert_eq!(block_on(small.encode(&texts)).unwrap().vectors, all.vectors);
 }

@@ -1,4 +1,4 @@
-//! Each combination of storages, for any model kind.
+//! Makes a test for each combination of storages, for any model kind.
 
 use vectile::{
     ActivationsRequest, DtypeRequest, Feature, HalfFallback, ModelBuilder as Builder, TextModel,
@@ -30,8 +30,9 @@ pub fn f16_activations<M: TextModel>(builder: Builder<M>) -> Builder<M> {
         .activations(ActivationsRequest::F16)
 }
 
-/// Makes one test for each combination. `$check` gets a function that requests it from a builder, the suffix of the
-/// reference tensors, and the tolerance: `$exact`, or a larger one for 16-bit activations.
+/// Makes one test for each combination. `$check` gets three arguments: a function that requests the combination from a
+/// builder, the suffix of the reference tensors, and the tolerance. The tolerance is `$exact`, or a larger one for
+/// 16-bit activations.
 macro_rules! in_every_storage {
     ($check:ident, $exact:expr) => {
         #[test]

@@ -1,4 +1,4 @@
-//! LoRA adapters for tasks, which are added to the weights at load.
+//! Tests LoRA adapters for tasks, which are added to the weights at load.
 
 use vectile::{DtypeRequest, EmbedOptions, EmbedderBuilder, block_on};
 

@@ -12,7 +12,7 @@ fn builder() -> EmbedderBuilder {
     crate::builder("bert_mean_norm").dtype(DtypeRequest::Float32).gpu_kernels()
 }
 
-/// Vectors of texts in a batch, the variants of the matmuls of a short one, and how they are described.
+/// Returns the vectors of a batch of texts, the matmul variants of a short batch, and the description of the variants.
 fn run(builder: EmbedderBuilder) -> Option<(Vec<f32>, Vec<String>, String)> {
     let embedder = build(builder)?;
     let long = "words and more ".repeat(20);
@@ -41,7 +41,7 @@ fn tuned_variants_are_used_and_rows_stay_bit_identical() {
     assert_eq!(after, before);
     assert!(described.contains("tuned"), "{described}");
 
-    // Choices that another machine might have stored.
+    // These choices stand for those that another machine stored.
     let path = cache.path().join("kernels.json");
     for (name, shown) in [("tile 128x128", "tiles of 128 × 128"), ("few 8", "columns of 8 rows")] {
         let mut kept: BTreeMap<String, Value> =

@@ -1,4 +1,4 @@
-//! `vectile verify`: its findings, the verdict it stores, and the effect of that verdict on later loads.
+//! Tests `vectile verify`: its findings, the verdict it stores, and the effect of that verdict on later loads.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use crate::builder;
 use crate::range::{OVERFLOWING, overflow_as_f16_checkpoint};
 use crate::support::{build, built, distance, fixture, lacks, tensor, texts};
 
-/// Verifies on these texts. `None`, with a loud skip, where the machine has no adapter.
+/// Verifies on these texts. Returns `None`, with a loud skip, if the machine has no adapter.
 fn run(builder: EmbedderBuilder, texts: &[String]) -> Option<Verification> {
     let options = VerifyOptions {
         texts: Some(("a test".into(), texts.to_vec())),
@@ -66,9 +66,9 @@ fn activations_beyond_f16_are_reported_with_text_and_layer() {
         .map(|range| range.place())
         .collect();
     assert_eq!(beyond, ["layer 0 up"]);
-    // Embeddings and their norm, and seven tensors for each layer.
+    // The embeddings and their norm are two tensors, and each layer has seven.
     assert_eq!(found.activations.len(), 2 + 2 * 7);
-    // With f16 activations exactly those texts have no row. With f32 activations all agree.
+    // With f16 activations, exactly the overflowing texts have no row. With f32 activations all texts agree.
     assert_eq!(found.f16[0].unusable, OVERFLOWING);
     assert!(found.f16[1].unusable.is_empty() && found.f16[1].min_cosine > 0.999_99, "{found}");
     assert_eq!(found.f16[1].activations, Storage::F32);
@@ -105,7 +105,7 @@ fn a_measured_f16_checkpoint_runs_no_text_again() {
     }
     assert_eq!(block_on(before.embed(&texts)).unwrap().retried, OVERFLOWING.len());
     let found = run(start(), &texts).unwrap();
-    // `auto` runs those texts again, so nothing fails.
+    // `auto` runs the overflowing texts again, so nothing fails.
     assert!(found.passed, "{found}");
     let after = build(start()).unwrap();
     assert_eq!(after.precision().activations, Storage::F32);
@@ -129,7 +129,7 @@ fn forced_f16_activations_do_not_pass_where_a_text_overflows() {
         assert!(failure.contains(words), "no `{words}` in {failure}");
     }
     assert!(found.to_string().contains("NOT PASSED"), "{found}");
-    // On the other texts it passes.
+    // On the texts without an overflow, the model passes.
     let calm: Vec<String> = texts[..OVERFLOWING[0]].to_vec();
     let found = run(forced(), &calm).unwrap();
     assert!(found.passed, "{found}");
@@ -174,7 +174,7 @@ fn a_kernel_that_is_wrong_in_f16_demotes_f16_and_does_not_pass() {
     assert_eq!(found.shader_f16, ShaderF16::FailedSelfTest);
     assert!(found.failures.iter().all(|failure| failure.starts_with("kernel attention_lane")));
     assert_eq!(found.precision.reasons, [Reason::ShaderF16FailedSelfTest]);
-    // f16 is still measured, as packed f16.
+    // f16 is still measured, in the form of packed f16.
     assert_eq!(found.f16[0].weights, Storage::PackedF16);
     // Later loads use the cached verdict; a load without a cache runs the self-test.
     for builder in [builder("bert_f16").cache_dir(cache.path().to_owned()), start()] {
@@ -226,11 +226,11 @@ fn a_verdict_applies_only_to_the_same_weights() {
         if cached { builder.cache_dir(cache.path().to_owned()) } else { builder }
     };
     let measured = |builder: EmbedderBuilder| build(builder).unwrap().precision().measured.clone();
-    // The file beside the model is enough on its own.
+    // The verdict beside the model is found with a cache directory and without one.
     for cached in [true, false] {
         assert_eq!(measured(places(cached)), Some(found.verdict.clone()), "{cached}");
     }
-    // One weight changes; length and header of the file stay.
+    // One weight changes, but the length and the header of the file stay the same.
     let weights = model.path().join("model.safetensors");
     let whole = std::fs::read(&weights).unwrap();
     let mut changed = whole.clone();
@@ -263,7 +263,7 @@ fn an_earlier_stricter_verdict_stays() {
     assert_eq!(found.kept_verdict, found.verdict);
     let [place] = &found.kept[..] else { panic!("{:?}", found.kept) };
     let place = &place.path;
-    // This stands for an earlier verdict on other texts.
+    // This edit stands for an earlier verdict on other texts.
     let kept = std::fs::read_to_string(place).unwrap();
     let worse = kept.replace("\"safe\"", "\"safe_with_f32_activations\"");
     assert_ne!(kept, worse);
@@ -282,7 +282,7 @@ fn an_earlier_stricter_verdict_stays() {
 fn a_weight_beyond_f16_makes_the_model_unsafe_and_is_named() {
     let (model, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     copy("bert_mean_norm", model.path());
-    // The last row of the token table, which no text uses.
+    // The edit makes f16 overflow in the last row of the token table, which no text uses.
     let path = model.path().join("model.safetensors");
     let mut bytes = std::fs::read(&path).unwrap();
     let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();

@@ -1,5 +1,6 @@
-//! The matmul and attention by cooperative matrices, if the adapter has them. `scripts/test.sh` also runs these tests on
-//! a newer Mesa. `matmul.rs`, `experts.rs` and `attention/` cover sizes and storages, since they walk every plan.
+//! Tests the matmul and attention by cooperative matrices, if the adapter has them. `scripts/test.sh` also runs these
+//! tests on a newer Mesa. `matmul.rs`, `experts.rs` and `attention/` cover sizes and storages, since they walk every
+//! plan.
 
 use pollster::block_on;
 use vectile::gpu::adapter::{AdapterChoice, Feature};
@@ -14,7 +15,7 @@ use crate::matmul::{Case, check_with};
 use crate::support::{cosine, model_files, skip};
 use crate::{REQUIRE_COOPERATIVE, activations, bench, own_plan, precision, run, values};
 
-/// The plan for cooperative matrices, or `None` with a loud skip where the adapter has none.
+/// The plan for cooperative matrices. Returns `None`, with a loud skip, if the adapter has none.
 fn plan(executor: &Executor) -> Option<KernelPlan> {
     let own = own_plan(executor);
     if own.cooperative.is_none() {
@@ -100,7 +101,8 @@ fn attended(executor: &mut Executor, plan: &KernelPlan, qkv: [&[f32]; 3]) -> Vec
     run(executor, builder, y).0.chunks_exact(32).map(<[f32]>::to_vec).collect()
 }
 
-/// Sums are scaled if a score is far above the earlier ones: of one query, of none, or of all.
+/// Sums are scaled if a score is far above the earlier ones. One, three or half of the queries have such scores; the
+/// other queries keep their bits.
 #[test]
 fn a_query_has_the_same_bits_among_any_others() {
     let Some(mut bench) = bench() else { return };
@@ -108,7 +110,7 @@ fn a_query_has_the_same_bits_among_any_others() {
     let Some(plan) = plan(executor) else { return };
     let tokens = 150;
     let [q, noise, v] = [1, 2, 3].map(|seed| values(seed, tokens * 32, 1.0, Storage::F16));
-    // Scores of a query like this rise from key to key, up to 40.
+    // The scores of a query with these values rise from key to key, up to 40.
     let steep = vec![1.0; 32];
     let k: Vec<f32> = (0..tokens * 32).map(|at| noise[at] + (at / 32) as f32 / 16.0).collect();
     let k = vectile::convert::decode(Storage::F16, &encoded(&k));
@@ -162,7 +164,7 @@ fn a_model_runs_them_unless_they_are_disabled_or_wrong() {
     let (choice, vectors) = embed(builder().cache_dir(directory.clone()));
     assert!(choice.matmul.starts_with("cooperative matrices of "), "{choice}");
     assert_eq!(choice.because, None);
-    // The cached verdict decides.
+    // The second load uses the cached verdict.
     let again = embed(builder().cache_dir(directory.clone()));
     assert_eq!(again, (choice, vectors.clone()));
     std::fs::remove_dir_all(&directory).unwrap();

@@ -1,4 +1,4 @@
-//! The kernels for mixtures of experts: routing, grouping, matmuls by expert, and the weighted sum.
+//! Tests the kernels for mixtures of experts: routing, grouping, matmuls by expert, and the weighted sum.
 
 use vectile::convert;
 use vectile::dtype::Storage;
@@ -22,7 +22,7 @@ fn stored(builder: &mut Builder, values: &[f32], storage: Storage) -> TensorId {
     builder.input("w", &bytes)
 }
 
-/// The expert of each row: expert 1 has no rows, and the last has most.
+/// The expert of each row. Expert 1 has no rows, and the last expert has most of them.
 fn uneven(rows: usize, experts: usize) -> Vec<usize> {
     let of = |row: usize| if noise(9, row) < 0.2 { row % experts } else { experts - 1 };
     (0..rows).map(of).map(|expert| if expert == 1 { 0 } else { expert }).collect()
@@ -72,7 +72,7 @@ fn routes_of_ragged_sizes_in_every_storage() {
 fn the_lower_of_two_equal_experts_comes_first() {
     let Some(mut bench) = bench() else { return };
     for executor in &mut bench.executors {
-        // Experts 1, 3 and 4 have equal logits, above the others.
+        // The logits of experts 1, 3 and 4 are equal, and larger than those of the others.
         let w = [0.5, 2.0, 0.25, 2.0, 2.0];
         let mut builder = Builder::new(&own_plan(executor), &precision(Storage::F32, Storage::F32));
         let router = stored(&mut builder, &matmul::repacked(&w, 5), Storage::F32);
@@ -133,7 +133,8 @@ fn groups_are_whole_tiles() {
 fn slots_suffice_for_any_choice() {
     for (rows, experts, tile) in [(1, 1, 16), (1, 8, 16), (7, 8, 16), (8, 8, 64), (129, 3, 64)] {
         let slots = group_rows::slots(rows, experts, tile);
-        // The maximum number of tiles: as many experts as possible have one row, and the last has the rest.
+        // The number of tiles is largest if as many experts as possible have one row each, and the last expert has the
+        // rest.
         let with_one = experts.min(rows) - 1;
         let tiles = with_one + (rows - with_one).div_ceil(tile);
         assert!(slots / tile >= tiles, "{rows} {experts} {tile}");
@@ -151,7 +152,7 @@ struct Case {
     shared: bool,
 }
 
-/// Adds a matmul by expert over `of_row`; returns y and its expected values.
+/// Adds a matmul by expert over `of_row`. Returns y and its expected values.
 fn matmul_by_expert(
     builder: &mut Builder,
     case: &Case,
@@ -260,7 +261,7 @@ fn a_row_out_of_range_sets_the_flag_of_its_token() {
     for executor in &mut bench.executors {
         for plan in plans(executor) {
             let mut builder = Builder::new(&plan, &precision(Storage::F32, Storage::PackedF16));
-            // Three tokens with two experts each; the second expert doubles.
+            // There are three tokens with two experts each, and the second expert doubles.
             let choices = choices(&mut builder, &[0, 1, 1, 2, 0, 2], 3, 2);
             let grouped = group_rows::group_rows(&mut builder, &choices);
             let w: Vec<f32> =

@@ -35,15 +35,15 @@ use vectile::kernels::{Activations, Builder, KernelPlan, pad_rows};
 
 pub use support::{noise, precision, storable as values};
 
-/// Sizes below, at and beyond the sizes of tiles and subgroups.
+/// Sizes smaller than tiles and subgroups, equal to them, and larger.
 pub const RAGGED: &[usize] = &[1, 3, 63, 64, 65, 257];
 
-/// The adapter with and without subgroups, each opened once. Tests take turns.
+/// The executors of the adapter with and without subgroups, each opened once. Tests take turns in using them.
 pub struct Bench {
     pub executors: Vec<Executor>,
 }
 
-/// The shared adapters, or `None` with a loud skip.
+/// The executors that all tests share, or `None` with a loud skip.
 pub fn bench() -> Option<MutexGuard<'static, Bench>> {
     static BENCH: OnceLock<Option<Mutex<Bench>>> = OnceLock::new();
     let bench = BENCH.get_or_init(|| {
@@ -58,19 +58,21 @@ pub fn bench() -> Option<MutexGuard<'static, Bench>> {
     bench.as_ref().map(|bench| bench.lock().unwrap_or_else(|e| e.into_inner()))
 }
 
-/// Set if the adapter has cooperative matrices, so that a test that finds none fails. Tests then cover only those.
+/// If this variable is set, a test fails if the adapter has no cooperative matrices. Tests then cover
+/// only kernels with cooperative matrices.
 pub const REQUIRE_COOPERATIVE: &str = "VECTILE_REQUIRE_COOPERATIVE";
 
 pub fn only_matrices() -> bool {
     support::must_have(REQUIRE_COOPERATIVE)
 }
 
-/// The plan that models run by on an adapter.
+/// The plan that models use on an adapter.
 pub fn own_plan(executor: &Executor) -> KernelPlan {
     KernelPlan::for_device(&executor.gpu)
 }
 
-/// The plans of an adapter that a test walks: both families of kernels, and cooperative matrices if it has them.
+/// The plans that a test runs on an adapter: both families of kernels, and cooperative matrices if the adapter has
+/// them.
 pub fn plans(executor: &Executor) -> Vec<KernelPlan> {
     let own = own_plan(executor);
     let mut plans = vec![
@@ -111,7 +113,7 @@ pub fn activations(
     Activations { id, rows, width, width4: width.div_ceil(4), storage }
 }
 
-/// Runs a graph and returns the values of `y`, without padding.
+/// Runs a graph. Returns the values of `y` without padding, and the outcome of the run.
 pub fn run(executor: &mut Executor, mut builder: Builder, y: Activations) -> (Vec<f32>, Outcome) {
     builder.graph.output = Some(y.id);
     builder.graph.tokens = builder.graph.tokens.max(y.rows);
@@ -133,11 +135,11 @@ pub fn rounding(storage: Storage, x: f64) -> f64 {
         Storage::F16 | Storage::PackedF16 => 11,
         Storage::PackedBf16 => 8,
     };
-    // A whole spacing of the storage, since some drivers truncate when they store.
+    // The error is a whole spacing of the storage, since some drivers truncate when they store a value.
     x.abs().max(6.2e-5) * 2f64.powi(1 - bits)
 }
 
-/// Asserts that every value is within `tolerance` of its expectation, beside the error of storing it.
+/// Asserts that every value is within `tolerance` of its expected value, plus the error of storing the value.
 pub fn assert_close(what: &str, got: &[f32], expected: &[f64], storage: Storage, tolerance: f64) {
     assert_eq!(got.len(), expected.len(), "{what}");
     for (i, (g, e)) in got.iter().zip(expected).enumerate() {

@@ -76,7 +76,7 @@ pub fn check_with(case: &Case, weights: Storage, acts: Storage, variant: Option<
                 plan.describe((weights, acts)),
                 plan.lanes
             );
-            // The error of f32 sums of `inner` products of about 1.
+            // The tolerance covers the error of f32 sums of `inner` products of about 1.
             let tolerance = 3e-7 * (inner as f64).sqrt() * 4.0 + 2e-6;
             assert_close(&what, &got, &expected, acts, tolerance);
             assert!(outcome.overflowed.iter().all(|marked| !marked), "{what}");
@@ -254,8 +254,8 @@ fn a_matrix_in_blocks_of_columns_is_bit_identical() {
             let res = values(8, rows * columns, 1.0, storage);
             for plan in plans(executor) {
                 let mut whole = None;
-                // One block; two blocks with a cut at the end of a tile, and within one; many blocks; a last block of one
-                // cell.
+                // The cuts give one block, a cut at the end of a tile, a cut within a tile, many blocks, and a last block
+                // of one cell.
                 for cut in [cells, 32, 20, 2, 6] {
                     let mut builder = Builder::new(&plan, &precision(storage, storage));
                     let blocks: Vec<(TensorId, usize)> = (0..cells)
@@ -309,7 +309,7 @@ fn gates_and_rotated_heads() {
                 for (rows, inner, cells) in [(1, 5, 1), (17, 63, 17), (129, 31, 33)] {
                     gated(executor, &plan, storage, [rows, inner, 8 * cells]);
                 }
-                // Heads of 12 values, partly rotated, and values behind them that are not rotated.
+                // The heads have 12 values and are partly rotated. Values that are not rotated follow the heads.
                 for (rows, heads, pairs) in [(1, 1, 6), (17, 3, 4), (129, 9, 5)] {
                     rotated(executor, &plan, storage, rows, heads, pairs);
                 }
@@ -395,7 +395,7 @@ fn activations_at_large_arguments_are_finite_and_right() {
             Activation::Tanh,
             Activation::Sigmoid,
         ] {
-            // The identity matrix passes x through.
+            // The matrix is the identity, so the kernel passes x through.
             let n = x.len();
             let mut w = vec![0.0; n * n];
             for i in 0..n {

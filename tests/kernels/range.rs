@@ -11,7 +11,8 @@ fn only_tokens_out_of_range_have_their_flag_set() {
     for executor in &mut bench.executors {
         for acts in storages(executor) {
             for plan in plans(executor) {
-                // Row r is (value, 0, 0, 0), and the matrix doubles the first column.
+                // Row r is (value, 0, 0, 0), and the matrix doubles the first column, so some products exceed the
+                // range.
                 let rows: Vec<f32> = vec![1.0, 40000.0, -40000.0, 32000.0, 3e38, 0.0, -3e38];
                 let x: Vec<f32> = rows.iter().flat_map(|v| [*v, 0.0, 0.0, 0.0]).collect();
                 let x: Vec<f32> = x.iter().map(|v| v.clamp(-acts.max(), acts.max())).collect();

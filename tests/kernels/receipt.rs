@@ -1,4 +1,4 @@
-//! The receipt of a batch: a kernel that stops computing is noticed in the same batch, whichever kernel it is.
+//! Tests the receipt of a batch: if a kernel stops computing, the same batch notices it, whichever kernel it is.
 
 use pollster::block_on;
 use vectile::gpu::adapter::AdapterChoice;
@@ -13,7 +13,7 @@ use vectile::{Embedder, EmbedderBuilder, Error};
 use crate::support::{build, model_files};
 use crate::{bench, own_plan, plans, precision, storages};
 
-/// A separate executor, since a stopped kernel stays stopped.
+/// Returns a separate executor, since a stopped kernel stays stopped in its executor.
 fn executor() -> Option<Executor> {
     drop(bench()?);
     Some(Executor::new(block_on(Gpu::open(&AdapterChoice::Best, &[])).unwrap()))

@@ -4,7 +4,7 @@ use vectile::kernels::{Builder, pad_rows, reference};
 
 use crate::{RAGGED, activations, assert_close, bench, own_plan, precision, run, storages, values};
 
-/// Frequencies as models have them, from one radian a token down.
+/// Returns frequencies like those of models, which fall from one radian for each token.
 fn frequencies(pairs: usize) -> Vec<f64> {
     (0..pairs).map(|p| 10000f64.powf(-(p as f64) / pairs.max(1) as f64)).collect()
 }

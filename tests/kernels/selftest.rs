@@ -57,7 +57,7 @@ fn every_kernel_passes_in_every_variant_and_storage() {
     }
 }
 
-/// A separate executor, since an edited kernel stays in it.
+/// Returns a separate executor, since an edited kernel stays in its executor.
 fn executor() -> Option<Executor> {
     drop(bench()?);
     Some(Executor::new(block_on(Gpu::open(&AdapterChoice::Best, &[])).unwrap()))

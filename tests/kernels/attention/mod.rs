@@ -9,7 +9,7 @@ use crate::{
     activations, assert_close, bench, only_matrices, plans, precision, run, storages, values,
 };
 
-/// Texts packed without gaps. The last `unseen` tokens of each are not keys, except its first token, which always is.
+/// Texts packed without gaps. The last `unseen` tokens of each text are not keys, but its first token always is.
 fn packed(lengths: &[u32], unseen: u32) -> Vec<Text> {
     let mut first = 0;
     lengths
@@ -21,20 +21,20 @@ fn packed(lengths: &[u32], unseen: u32) -> Vec<Text> {
         .collect()
 }
 
-/// The tensors that queries, keys and values lie in.
+/// The tensors that hold queries, keys and values.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Layout {
-    /// All in one tensor.
+    /// Queries, keys and values in one tensor.
     Together,
     /// Queries and keys in one tensor, and values behind them in another, as after `rope`.
     ValuesApart,
-    /// Each in its own tensor.
+    /// Queries, keys and values each in their own tensor.
     Apart,
 }
 
 struct Case<'a> {
     lengths: &'a [u32],
-    /// How many tokens at the end of each text are not keys.
+    /// The number of tokens at the end of each text that are not keys.
     unseen: u32,
     attention: Attention,
     layout: Layout,
@@ -46,7 +46,7 @@ struct Case<'a> {
 
 impl Case<'_> {
     fn bias(&self, head: usize, distance: i64) -> f32 {
-        // It differs before and after the query, so that a wrong sign is noticed.
+        // The bias differs before and after the query, so that a wrong sign is noticed.
         let distance = if distance < 0 { -1.5 * distance as f32 } else { distance as f32 };
         self.slope.map_or(0.0, |slope| slope * distance * (head + 1) as f32)
     }
@@ -66,8 +66,8 @@ impl Case<'_> {
         }
     }
 
-    /// As `check`, without subgroup twins and packed storages, which differ only in loads and stores. Drivers take long
-    /// to compile wide heads.
+    /// As `check`, but only with subgroups and without packed storages. The variants left out differ only in loads and
+    /// stores, and drivers take long to compile wide heads.
     fn check_some(&self) {
         let Some(mut bench) = bench() else { return };
         let executor = &mut bench.executors[0];
@@ -85,7 +85,7 @@ impl Case<'_> {
         let tokens = self.lengths.iter().sum::<u32>() as usize;
         let [q, k, v] = [(1, heads), (2, kv_heads), (3, kv_heads)]
             .map(|(seed, heads)| values(seed, tokens * heads * head, self.spread, acts));
-        // Rows of several parts side by side, with each head padded to whole cells.
+        // Puts the heads of several parts side by side in each row, with each head padded to whole cells.
         let filled = head.next_multiple_of(4);
         let beside = |parts: &[(&[f32], usize)]| -> Vec<f32> {
             (0..tokens)
@@ -130,11 +130,11 @@ impl Case<'_> {
             "{:?} less {} {:?} {:?} {:?} {acts} software {}",
             self.lengths, self.unseen, self.attention, self.layout, self.slope, plan.software
         );
-        // The absolute error of a score, which grows with |q||k|, is the relative error of its weight.
+        // The absolute error of a score grows with |q||k|, and is the relative error of the weight.
         let spread = f64::from(self.spread.max(1.0));
         let mut tolerance = 5e-6 * spread.powi(2);
         if matrices {
-            // Weights are f16.
+            // The softmax weights are f16, so their rounding is added.
             tolerance += spread * 2f64.powi(-11);
         }
         assert_close(&what, &got, &expected, acts, tolerance);
@@ -171,7 +171,8 @@ fn head_sizes() {
 #[test]
 fn split_heads_and_heads_that_cannot_be_split() {
     for head in [4, 68, 96, 128, 256] {
-        // Not for matrices: the software driver takes half a minute to compile each of these.
+        // Cooperative matrices are not tested with wide heads, since the software driver takes half a minute to compile
+        // each.
         if only_matrices() && head > 128 {
             continue;
         }
@@ -179,7 +180,7 @@ fn split_heads_and_heads_that_cannot_be_split() {
     }
 }
 
-/// Shared keys, windows on one side or both, and a bias, for various heads.
+/// Tests shared keys, windows on one side or both, and a bias together, for various heads.
 #[test]
 fn everything_at_once() {
     let heads: &[usize] = if only_matrices() { &[16, 30, 80] } else { &[16, 30, 80, 128, 256] };
@@ -279,7 +280,7 @@ fn a_text_is_bit_identical_in_any_batch() {
     }
 }
 
-/// A tile over all heads exceeds what a dispatch may compute, so its heads are split.
+/// One tile with all heads exceeds the limit of a dispatch, so its heads are split.
 #[test]
 fn a_text_of_8192_tokens() {
     let Some(mut bench) = bench() else { return };
@@ -289,7 +290,7 @@ fn a_text_of_8192_tokens() {
     let acts = if only_matrices() { Storage::F16 } else { Storage::F32 };
     let [q, k, v] = [(1, 16), (2, 8), (3, 8)].map(|(seed, w)| values(seed, tokens * w, 2.0, acts));
     let texts = [[0, tokens as u32, tokens as u32]];
-    // Queries at the ends of tiles and in their middle.
+    // These queries lie at the ends of tiles and in their middle.
     let some = [0, 31, 32, 63, 64, 4095, 5000, 8128, 8191];
     let few: Vec<f32> = some.iter().flat_map(|at| &q[at * 16..][..16]).copied().collect();
     let seen = [[0, some.len() as u32, tokens as u32]];
@@ -306,8 +307,8 @@ fn a_text_of_8192_tokens() {
 #[test]
 fn windows_at_their_edges() {
     let plain = Attention::new(1, 8);
-    // Windows below, at and beyond blocks of keys and tiles of queries; texts that end at a multiple of the window or
-    // next to it.
+    // The windows are smaller than blocks of keys and tiles of queries, as large, or larger. The texts end at a
+    // multiple of the window or next to it.
     for window in [0, 1, 7, 8, 31, 32, 64, 65, 1000] {
         let lengths: Vec<u32> =
             [1, 2, 3].iter().flat_map(|k| [k * window, k * window + 1, k * window + 2]).collect();

@@ -7,7 +7,8 @@ use vectile::kernels::{Builder, KernelPlan, pad_rows, reference};
 use super::packed;
 use crate::{activations, assert_close, bench, plans, precision, run, storages, values};
 
-/// Relative keys and queries for distances up to `cut`, with one row for all larger distances, in every layout.
+/// Tests relative keys and queries in every layout. Distances up to `cut` have their own rows; larger distances in one
+/// direction share a row.
 fn check_relative(
     lengths: &[u32],
     unseen: u32,
@@ -38,7 +39,7 @@ fn check_relative(
                     let of = activations(&mut builder, "heads", &x, heads * filled, acts);
                     Heads { of, head: 0 }
                 });
-                // An unrelated head, then queries, then keys.
+                // The row holds an unrelated head, then queries, then keys.
                 let parts: Vec<&[f32]> = [(terms[1], &queries), (terms[0], &keys)]
                     .into_iter()
                     .filter_map(|(there, part)| there.then_some(&part[..]))
