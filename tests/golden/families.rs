@@ -209,7 +209,6 @@ fn packed_f16_weights_and_activations() {
 
 /// Errors of a window show at its edges. The fixtures must have texts as long as the window and twice as long, and
 /// texts one token shorter and longer than these. The same holds for each side of a two-sided window.
-/// window and twice the window; for a two-sided window also of each side.
 #[test]
 fn fixtures_have_texts_at_the_edges_of_windows() {
     let mut windows = 0;

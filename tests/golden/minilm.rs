@@ -18,7 +18,6 @@ use crate::support::{
 
 /// The model's directory, or `None` with a loud skip. Fails if `VECTILE_REQUIRE_ADAPTER` says that the whole suite must
 /// run.
-/// run.
 fn directory() -> Option<PathBuf> {
     let found = test_model();
     if found.is_none() {
