@@ -1,5 +1,5 @@
-//! The documents name what exists: the paths in them lead to files, and their commands have the options. `architecture`
-//! checks their links.
+//! Tests that the documents name only things that exist. Their paths must lead to files, and their commands must have
+//! the options. The tests in `architecture` check their links.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test fails by panicking")]
 
 mod support;
@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use support::root;
 
-/// Directories whose files are named by paths from the root.
+/// Directories whose files the documents name by paths from the repository's root.
 const ROOMS: [&str; 9] = [
     "src/",
     "tests/",
@@ -22,7 +22,7 @@ const ROOMS: [&str; 9] = [
     ".github/",
 ];
 
-/// Every Markdown file at the root, in `docs/` and beside code, with its text.
+/// Returns every Markdown file at the root, in `docs/` and beside code, with its text.
 fn documents() -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     for directory in ["", "docs", "examples", "shaders", "tests", "benches"] {
@@ -38,7 +38,8 @@ fn documents() -> Vec<(PathBuf, String)> {
     found
 }
 
-/// Paths in backticks that lead to no file. A path may hold `*`, or a name in capitals that stands for others.
+/// Returns the paths in backticks that lead to no file. A path may hold `*`, or a name in capitals that stands for
+/// others.
 fn dead_paths(text: &str) -> Vec<String> {
     let prose: String = text.split("```").step_by(2).collect();
     let is_path = |word: &&str| {
@@ -51,7 +52,7 @@ fn dead_paths(text: &str) -> Vec<String> {
     paths.filter(|path| !root().join(path).exists()).map(str::to_owned).collect()
 }
 
-/// The options of each command of the program in a document's blocks of code: the command and `--option`.
+/// Returns the options in a document's blocks of code, as pairs of the program's command and `--option`.
 #[cfg(feature = "cli")]
 fn options(text: &str) -> BTreeSet<(String, String)> {
     let mut found = BTreeSet::new();

@@ -1,5 +1,5 @@
-//! Runs every fixture on devices that compute nothing but enforce their limits: WebGPU's defaults, small bindings, every
-//! subgroup size, with and without f16. No GPU is needed.
+//! Runs every fixture on devices that compute nothing but enforce their limits. They have WebGPU's default limits or
+//! small bindings, each subgroup size, and f16 or not. No GPU is needed.
 
 #![allow(clippy::unwrap_used)]
 
@@ -21,7 +21,7 @@ fn names() -> Vec<String> {
     directories("", "bert_", 24)
 }
 
-/// A GPU with WebGPU's default limits and f16, without subgroups.
+/// Returns a GPU with WebGPU's default limits and f16, without subgroups.
 fn plain() -> NoopAdapter {
     NoopAdapter {
         shader_f16: true,
@@ -41,15 +41,15 @@ fn build(name: &str, adapter: NoopAdapter) -> Embedder {
     block_on(builder(name, adapter).build()).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-/// Texts of many lengths, up to the limit and beyond.
+/// Returns texts of many lengths, up to the limit and beyond it.
 fn texts() -> Vec<String> {
     let mut texts: Vec<String> = (0..150).step_by(7).map(|words| "a ".repeat(words)).collect();
     texts.push("Something else, with words.".into());
     texts
 }
 
-/// Asserts that rows of the right shape come back, that every dispatch is within WebGPU's limit, and that a batch of
-/// maximum size passes too.
+/// Asserts that rows of the right shape come back, and that every dispatch is within WebGPU's limit. A batch of the
+/// maximum size must pass too.
 fn check(what: &str, embedder: &Embedder) {
     let texts = texts();
     let got = block_on(embedder.embed(&texts)).unwrap_or_else(|error| panic!("{what}: {error}"));
@@ -90,7 +90,7 @@ fn every_subgroup_size() {
     }
 }
 
-/// The storages of weights and activations by the dtype policy; `None` if it refuses.
+/// Returns the storages of weights and activations by the dtype policy; `None` if the policy refuses.
 fn expected(
     dtype: DtypeRequest,
     checkpoint: DtypeRequest,
@@ -178,7 +178,7 @@ fn sixteen_bits_take_half_the_memory_of_tables_and_matrices() {
     let [wide, f16, bf16] =
         [DtypeRequest::Float32, DtypeRequest::Float16, DtypeRequest::Bfloat16].map(bytes);
     assert_eq!(f16, bf16);
-    // Biases and norms stay f32.
+    // Biases and norms stay f32, so the weights take slightly more than half the bytes.
     assert!(f16 < wide * 52 / 100 && f16 >= wide / 2, "{f16} of {wide}");
 }
 
@@ -217,7 +217,7 @@ fn bindings_too_small_for_a_matrix_are_refused_by_name() {
 fn texts_too_long_for_small_bindings_are_refused_and_others_are_not() {
     let adapter = NoopAdapter { max_binding_bytes: Some(30 << 10), ..plain() };
     let embedder = build("bert_mean_norm", adapter);
-    // Queries, keys and values of 130 tokens take 75 KB.
+    // The queries, keys and values of 130 tokens take 75 KB, which is more than a binding.
     match block_on(embedder.embed(&["a ".repeat(130)])) {
         Err(Error::Adapter { problem, .. }) => {
             assert!(problem.contains("30720") && problem.contains("batch"), "{problem}");
@@ -252,7 +252,7 @@ fn the_largest_batch_is_within_the_limits() {
             let adapter = NoopAdapter { software, subgroup_size, ..plain() };
             let builder = builder("bert_dense", adapter).batch_tokens(usize::MAX);
             let embedder = block_on(builder.build()).unwrap();
-            // Texts of two tokens give the maximum number of texts.
+            // With texts of two tokens, a batch has the maximum number of texts.
             let got = block_on(embedder.embed(&vec![""; 20_000])).unwrap();
             assert_eq!(got.len(), 20_000);
             let long = vec!["a ".repeat(128); 300];
@@ -266,7 +266,7 @@ fn a_model_above_its_memory_limit_is_refused_with_both_numbers() {
     let free = build("bert_mean_norm", plain()).memory();
     assert!(free.weights > 100_000 && free.batch > 1 << 20, "{free:?}");
     let allow = |bytes| block_on(builder("bert_mean_norm", plain()).max_memory(bytes).build());
-    // Exactly the memory it needs, and one byte less, which smaller batches make up for.
+    // The model fits into exactly the memory that it needs. With one byte less, smaller batches make it fit.
     assert_eq!(allow(free.peak()).unwrap().memory(), free);
     let smaller = allow(free.peak() - 1).unwrap().memory();
     let rest = |memory: &vectile::MemoryEstimate| (memory.weights, memory.host_tables);
@@ -283,7 +283,7 @@ fn a_model_above_its_memory_limit_is_refused_with_both_numbers() {
             assert!(problem.contains(part), "{problem}");
         }
     }
-    // A batch size that the caller set is not reduced.
+    // If the caller sets the batch size, it is not reduced.
     let fixed = builder("bert_mean_norm", plain()).batch_tokens(free.batch_tokens);
     let refused = block_on(fixed.max_memory(free.peak() - 1).build());
     assert!(matches!(refused, Err(Error::TooLarge { .. })), "{refused:?}");
@@ -345,7 +345,7 @@ fn inspection_serialises_and_is_repeatable() {
         for field in ["model", "modules", "precision", "adapter", "graph", "tensors", "notes"] {
             assert!(json.get(field).is_some(), "{name}: no {field}");
         }
-        // Embedding does not change the inspection.
+        // The inspection is the same after texts were embedded.
         block_on(first.embed(&texts())).unwrap();
         assert_eq!(inspection, block_on(first.inspect()), "{name}");
     }
@@ -356,7 +356,7 @@ fn dispatches_name_their_layer() {
     let graph = block_on(build("bert_dense", plain()).inspect()).graph;
     let layers: Vec<Option<usize>> = graph.iter().map(|dispatch| dispatch.layer).collect();
     let count = |layer| layers.iter().filter(|found| **found == layer).count();
-    // Both layers have seven kernels. Two kernels come before them, and the modules after them.
+    // Both layers have seven kernels. Two kernels come before the layers, and the modules after them.
     assert_eq!([count(Some(0)), count(Some(1)), count(Some(2))], [7, 7, 0]);
     assert_eq!(layers[..2], [None, None]);
     assert!(layers[16..].iter().all(|layer| layer.is_none()) && layers.len() > 17);

@@ -1,4 +1,4 @@
-//! Runs every program of `examples/` as its reader does, on the model of the tests that it takes by default.
+//! Runs every program of `examples/` as a reader would, on the test model that it uses by default.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test fails by panicking")]
 #![expect(dead_code, reason = "the tests call `run`; `main` only passes it the arguments")]
 

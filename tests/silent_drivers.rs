@@ -1,5 +1,5 @@
-//! Drivers of real GPUs on no hardware: every submit completes and nothing is computed. No command may return a row
-//! from such an adapter. `scripts/test.sh` unpacks the drivers and runs these tests.
+//! Tests drivers of real GPUs on a machine without these GPUs. Every submit completes, but nothing is computed. No
+//! command may return a row from such an adapter. `scripts/test.sh` unpacks the drivers and runs these tests.
 #![cfg(feature = "cli")]
 #![allow(
     clippy::unwrap_used,
@@ -16,10 +16,11 @@ use std::process::{Command, Output, Stdio};
 
 use support::{fixture, skip};
 
-/// The directory of the drivers, with the script `silent` that runs a program on one of them.
+/// The environment variable with the directory of the drivers. It also holds the script `silent`, which runs a
+/// program on one of them.
 const DRIVERS: &str = "VECTILE_SILENT_DRIVERS";
 
-/// AMD (RADV), NVIDIA (NVK), Adreno (turnip) and Apple (Honeykrisp).
+/// Names of GPUs for AMD (RADV), NVIDIA (NVK), Adreno (turnip) and Apple (Honeykrisp).
 const GPUS: [&str; 4] = ["navi31", "ga100", "a740", "m1"];
 
 fn drivers() -> Option<PathBuf> {
@@ -30,7 +31,7 @@ fn drivers() -> Option<PathBuf> {
     directory
 }
 
-/// Runs the program on a GPU that is not there, with a cache directory.
+/// Runs the program on a GPU that does not exist, with a cache directory.
 fn run(drivers: &Path, gpu: &str, beside: bool, cache: &Path, arguments: &[OsString]) -> Output {
     let mut command = Command::new(drivers.join("silent"));
     command.arg(gpu).arg(env!("CARGO_BIN_EXE_vectile")).args(arguments);
@@ -47,7 +48,7 @@ fn arguments(words: &[&str]) -> Vec<OsString> {
     words.iter().map(word).collect()
 }
 
-/// True for a line that says what failed and what to do.
+/// True if a line says what failed and what to do.
 fn says_fault(line: &str) -> bool {
     let what = line.contains("known-answer test failed") || line.contains("rows are not used");
     what && line.contains("update the driver")
@@ -68,7 +69,7 @@ fn no_command_returns_a_row() {
     ];
     for gpu in GPUS {
         for command in commands {
-            // The second time whatever the first has cached is there.
+            // The second run finds the files that the first run has cached.
             for _ in 0..2 {
                 let output = run(&drivers, gpu, false, cache.path(), &arguments(command));
                 let error = String::from_utf8_lossy(&output.stderr);
@@ -94,7 +95,7 @@ fn an_automatic_choice_gives_way_to_the_next_adapter_and_says_so() {
     let row = String::from_utf8(output.stdout).unwrap();
     assert!(row.contains('.') && row.chars().any(|c| ('1'..='9').contains(&c)), "{row}");
 
-    // An adapter that is named does not give way.
+    // If the user names the adapter, no other adapter is used in its place.
     let named = arguments(&["embed", "--model", "MODEL", "--adapter", "0", "a text"]);
     let output = run(&drivers, "navi31", true, cache.path(), &named);
     assert!(!output.status.success() && output.stdout.is_empty());

@@ -1,5 +1,6 @@
-//! Models of real width. Their weights are made here, shard by shard, from a hash; `scripts/wide_model.py` made the same
-//! weights for the reference hidden states of transformers. The files take 1.1 GB and 0.4 GB.
+//! Tests models with the width of real ones. This file makes their weights from a hash, shard by shard.
+//! `scripts/wide_model.py` made the same weights to compute reference hidden states with transformers. The files take
+//! 1.1 GB and 0.4 GB.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test fails by panicking")]
 
 mod support;
@@ -16,7 +17,7 @@ use vectile::{
     block_on,
 };
 
-/// The memory of the whole process is measured, so one test runs at a time.
+/// The tests measure the memory of the whole process, so only one test runs at a time.
 static ALONE: Mutex<()> = Mutex::new(());
 
 fn alone() -> MutexGuard<'static, ()> {
@@ -27,7 +28,7 @@ fn fixture(name: &str) -> PathBuf {
     support::fixture("wide").join(name)
 }
 
-/// Eight bytes of a tensor, by its number: splitmix64 of a counter.
+/// Returns eight bytes of a tensor. They come from splitmix64, applied to a counter and the tensor's number.
 fn hashed(tensor: u64, word: u64) -> [u8; 8] {
     let z = ((tensor << 40) + word + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -35,8 +36,8 @@ fn hashed(tensor: u64, word: u64) -> [u8; 8] {
     (z ^ (z >> 31)).to_le_bytes()
 }
 
-/// The bf16 value of each byte of a tensor. If `kind` is `"norm"`, values are 0.75 … 1.24; otherwise signed bytes are
-/// divided by 2 to the power of `kind`.
+/// Returns the bf16 value that each byte of a tensor stands for. If `kind` is `"norm"`, values are 0.75 … 1.24.
+/// Otherwise the signed bytes are divided by 2 to the power of `kind`.
 fn values_of_bytes(kind: &Value) -> [u16; 256] {
     let value = |byte: u8| match kind.as_i64() {
         None => f32::from(96 + (byte & 63)) / 128.0,
@@ -89,7 +90,7 @@ fn write_weights(name: &str, into: &Path) -> u64 {
     total
 }
 
-/// The whole model in a temporary directory, and the size of its weights in bytes.
+/// Makes the whole model in a temporary directory, and returns the size of its weights in bytes.
 fn model(name: &str) -> (tempfile::TempDir, u64) {
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     for file in [
@@ -114,7 +115,8 @@ fn builder(directory: &Path) -> EmbedderBuilder {
     Embedder::builder(ModelFiles::from_directory(directory).unwrap())
 }
 
-/// Compares hidden states of the fixture's text with those of transformers, and its vector with their pooled value.
+/// Compares the hidden states of the fixture's text with those of transformers. Also compares the vector with the
+/// pooled hidden states of transformers.
 fn check(name: &str, embedder: &Embedder, pool: fn(&[f64], usize) -> Vec<f64>, relative: f64) {
     let texts: Vec<String> = read_json(&fixture(name).join("texts.json"));
     let reference = fixture(name).join("reference.safetensors");
@@ -173,18 +175,18 @@ fn two_layers_of_mistral_7b_load_within_weights_plus_one_gibibyte() {
             && let Some(peak) = peak
         {
             assert!(peak < weights + (1 << 30), "{peak} of {weights}");
-            // The estimate is for a full batch. The program and its driver need up to 340 MB more, where the driver
+            // The estimate is for a full batch. The program and its driver need up to 340 MB more if the driver
             // compiles kernels that are not in its cache.
             assert!(peak < embedder.memory().peak() + (400 << 20), "{peak}");
         }
-        // Progress is reported in order, in small steps, and to the end.
+        // The progress is reported in order, in small steps, and to the end.
         let told = told.lock().unwrap();
         assert!(told.windows(2).all(|pair| pair[0].done < pair[1].done));
         assert!(told.windows(2).all(|pair| pair[1].done - pair[0].done <= 32 << 20));
         let end = told.last().unwrap();
         assert_eq!((end.done, end.total), (end.total, embedder.precision().weight_bytes));
     }
-    // A model that does not fit is refused before anything is loaded.
+    // If a model does not fit, it is refused before any of it is loaded.
     let begun = Instant::now();
     let error = block_on(builder(directory.path()).max_memory(1 << 30).build()).unwrap_err();
     let Error::TooLarge { needed, available, problem, .. } = &error else { panic!("{error}") };

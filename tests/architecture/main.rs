@@ -1,7 +1,8 @@
-//! The rules of ARCHITECTURE.md and docs/style.md, checked on the source itself.
+//! Checks the rules of ARCHITECTURE.md and docs/style.md on the source itself.
 //!
-//! Each rule is a function from a [`Tree`](tree::Tree) of paths and texts to the places that break it. Its first test
-//! runs it on the repository. Its second test plants a violation into a copy in memory and expects a report of it.
+//! Each rule is a function from a [`Tree`](tree::Tree) of paths and texts to the places that break the rule. Its
+//! first test runs it on the repository. Its second test puts a violation into a copy in memory, and expects a report
+//! of it.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod modules;
@@ -16,17 +17,17 @@ use tree::Tree;
 /// A place that breaks a rule, as `path:line: problem`.
 pub type Violation = String;
 
-/// Finds the places that break one rule.
+/// A function that finds the places that break one rule.
 pub type Rule = fn(&Tree) -> Vec<Violation>;
 
-/// Fails with all places of the repository that break a rule.
+/// Fails with a list of all places in the repository that break a rule.
 #[track_caller]
 pub fn holds(rule: Rule) {
     let found = rule(Tree::repository());
     assert!(found.is_empty(), "{} places:\n{}", found.len(), found.join("\n"));
 }
 
-/// Fails unless a rule reports a planted violation, with all of these words in one report.
+/// Fails unless a rule reports a planted violation. One report must contain all of these words.
 #[track_caller]
 pub fn catches(rule: Rule, plant: impl FnOnce(&mut Tree), words: &[&str]) {
     let before = rule(Tree::repository());

@@ -1,14 +1,14 @@
-//! The module tree of the crate: which file is which module, and which room a path leads to.
+//! Reads the module tree of the crate: which module each file is, and to which room a path leads.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::rust::{ModuleDeclaration, PathUse};
 use crate::tree::Tree;
 
-/// The modules of one crate root, by file.
+/// The modules under one crate root, by file.
 #[derive(Default)]
 pub struct Modules {
-    /// Path of the module in the crate: `src/gpu/graph.rs` is `[gpu, graph]`.
+    /// For each file, the path of its module in the crate. For example, `src/gpu/graph.rs` is `[gpu, graph]`.
     pub of_file: BTreeMap<String, Vec<String>>,
     /// Files that only tests compile.
     pub tests: BTreeSet<String>,
@@ -17,7 +17,7 @@ pub struct Modules {
 }
 
 impl Modules {
-    /// Follows the `mod` declarations from a root such as `src/lib.rs`.
+    /// Follows the `mod` declarations from a root file such as `src/lib.rs`.
     pub fn from_root(tree: &Tree, root: &str) -> Self {
         let mut modules = Modules::default();
         modules.follow(tree, root, Vec::new(), true, false);
@@ -49,7 +49,8 @@ impl Modules {
     }
 }
 
-/// The files that may hold a declared module, each with whether its children are in its own directory.
+/// Returns the files that may hold a declared module. For each, the flag says whether its children are in its own
+/// directory.
 fn files_of(file: &str, is_mod: bool, declaration: &ModuleDeclaration) -> Vec<(String, bool)> {
     let (directory, name) = file.rsplit_once('/').unwrap_or(("", file));
     if let Some(path) = &declaration.path {
@@ -66,7 +67,7 @@ fn files_of(file: &str, is_mod: bool, declaration: &ModuleDeclaration) -> Vec<(S
     vec![(format!("{directory}/{name}.rs"), false), (format!("{directory}/{name}/mod.rs"), true)]
 }
 
-/// A relative path with its `.` and `..` resolved.
+/// Returns a relative path with its `.` and `..` resolved.
 pub fn joined(directory: &str, relative: &str) -> String {
     let mut parts: Vec<&str> = directory.split('/').filter(|part| !part.is_empty()).collect();
     for part in relative.split('/') {
@@ -79,11 +80,11 @@ pub fn joined(directory: &str, relative: &str) -> String {
     parts.join("/")
 }
 
-/// The rooms of the crate: the modules of the library, and `cli`, which belongs to the program.
+/// The rooms of the crate. They are the modules of the library, and `cli`, which belongs to the program.
 pub struct Rooms {
     pub library: Modules,
     pub program: Modules,
-    /// The room behind each name that `src/lib.rs` re-exports.
+    /// For each name that `src/lib.rs` re-exports, the room from which it comes.
     exports: BTreeMap<String, String>,
 }
 
@@ -102,12 +103,12 @@ impl Rooms {
         Rooms { library, program: Modules::from_root(tree, "src/main.rs"), exports }
     }
 
-    /// The names of all rooms.
+    /// Returns the names of all rooms.
     pub fn names(tree: &Tree) -> BTreeSet<String> {
         ["src/lib.rs", "src/main.rs"].iter().flat_map(|root| names_in(tree, root)).collect()
     }
 
-    /// Files that belong to a room and are compiled outside tests, each with its module path.
+    /// Returns the files that belong to a room and are not only compiled for tests, each with its module path.
     pub fn files(&self) -> impl Iterator<Item = (&String, &Vec<String>)> {
         [&self.library, &self.program]
             .into_iter()
@@ -117,7 +118,7 @@ impl Rooms {
             .filter(|(_, path)| !path.is_empty())
     }
 
-    /// The module path that a path in a module's file leads to, if it leads into the crate.
+    /// Resolves a path in a module's file to a module path, if it leads into the crate.
     pub fn target(&self, module: &[String], used: &PathUse) -> Option<Vec<String>> {
         let own = [module, &used.parents].concat();
         let supers = used.segments.iter().take_while(|segment| *segment == "super").count();

@@ -1,10 +1,10 @@
-//! The tables of ARCHITECTURE.md, which several rules take their lists from.
+//! Reads the tables of ARCHITECTURE.md, from which several rules take their lists.
 
 use crate::tree::Tree;
 
 pub const PAGE: &str = "ARCHITECTURE.md";
 
-/// The rooms under `## The map`, in the order of imports.
+/// Returns the rooms under `## The map`, in the order of imports.
 pub fn rooms(tree: &Tree) -> Vec<String> {
     let rows = table(tree, "## The map");
     let rooms = rows.into_iter().map(|cells| match code(&cells[0]).as_slice() {
@@ -14,14 +14,15 @@ pub fn rooms(tree: &Tree) -> Vec<String> {
     rooms.collect()
 }
 
-/// The places of a thing under `## Where things may occur`: rooms, or paths of shaders.
+/// Returns the places where a thing may occur, from `## Where things may occur`. A place is a room or a path of
+/// shaders.
 pub fn places(tree: &Tree, thing: &str) -> Vec<String> {
     let rows = table(tree, "## Where things may occur");
     let row = rows.iter().find(|cells| cells[0] == thing);
     code(&row.unwrap_or_else(|| panic!("{PAGE} has no row for {thing}"))[1])
 }
 
-/// The rows of the first table after a heading, without its head.
+/// Returns the rows of the first table after a heading, without the table's head.
 fn table(tree: &Tree, heading: &str) -> Vec<Vec<String>> {
     let mut lines = tree.text(PAGE).lines().skip_while(|line| *line != heading);
     assert!(lines.next().is_some(), "{PAGE} has no heading {heading:?}");
@@ -33,7 +34,7 @@ fn table(tree: &Tree, heading: &str) -> Vec<Vec<String>> {
     rows.collect()
 }
 
-/// The parts of a text in backticks.
+/// Returns the parts of a text that are in backticks.
 fn code(text: &str) -> Vec<String> {
     text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }

@@ -1,9 +1,9 @@
-//! The facts about a Rust file that rules ask for: its modules, paths, strings, method calls and documentation.
+//! Collects the facts about a Rust file that the rules need: modules, paths, strings, method calls and documentation.
 
 use proc_macro2::{TokenStream, TokenTree};
 use syn::visit::{self, Visit};
 
-/// A file's facts. Items under `#[cfg(test)]` are left out, except for declarations of modules.
+/// The facts about a file. Items under `#[cfg(test)]` are left out, except for declarations of modules.
 #[derive(Default)]
 pub struct RustFile {
     pub modules: Vec<ModuleDeclaration>,
@@ -12,16 +12,16 @@ pub struct RustFile {
     /// Calls of methods without arguments.
     pub methods: Vec<Literal>,
     pub docs: Vec<ItemDocs>,
-    /// Names of inline test modules that other items follow, with their lines.
+    /// The names and lines of inline test modules after which other items follow.
     pub early_tests: Vec<Literal>,
 }
 
-/// `mod name;` or `mod name { … }`.
+/// A module declaration, which is `mod name;` or `mod name { … }`.
 pub struct ModuleDeclaration {
     pub name: String,
-    /// The inline modules around it.
+    /// The inline modules around the declaration, from the outside in.
     pub parents: Vec<String>,
-    /// The value of `#[path = "…"]`.
+    /// The value of the attribute `#[path = "…"]`, if there is one.
     pub path: Option<String>,
     pub is_inline: bool,
     pub is_test: bool,
@@ -31,7 +31,7 @@ pub struct ModuleDeclaration {
 /// A path such as `crate::gpu::graph::Graph`, in a `use` or in code.
 pub struct PathUse {
     pub segments: Vec<String>,
-    /// The inline modules around it.
+    /// The inline modules around the path, from the outside in.
     pub parents: Vec<String>,
     pub line: usize,
 }
@@ -79,7 +79,7 @@ impl Visitor {
         self.found.paths.push(PathUse { segments, parents: self.parents.clone(), line });
     }
 
-    /// Collects every path of a `use`, one for each name.
+    /// Collects every path of a `use`. There is one path for each imported name.
     fn use_tree(&mut self, tree: &syn::UseTree, mut before: Vec<String>) {
         match tree {
             syn::UseTree::Path(path) => {
@@ -100,7 +100,7 @@ impl Visitor {
         }
     }
 
-    /// Collects paths and strings of a macro call, whose tokens may have any grammar.
+    /// Collects the paths and strings in a macro call, whose tokens may have any grammar.
     fn tokens(&mut self, tokens: TokenStream) {
         let tokens: Vec<TokenTree> = tokens.into_iter().collect();
         let is_colon = |at: usize| matches!(tokens.get(at), Some(TokenTree::Punct(punct)) if punct.as_char() == ':');
@@ -149,7 +149,7 @@ impl Visitor {
     }
 }
 
-/// Whether attributes have a `cfg` that needs `test`.
+/// Whether an attribute is a `cfg` that needs `test`.
 fn is_test(attributes: &[syn::Attribute]) -> bool {
     attributes.iter().any(|attribute| match &attribute.meta {
         syn::Meta::List(list) if list.path.is_ident("cfg") => {
@@ -254,10 +254,10 @@ impl<'ast> Visit<'ast> for Visitor {
         visit::visit_expr_method_call(self, call);
     }
 
-    // Attributes have strings and paths of their own.
+    // Attributes are skipped, because their strings and paths are not code.
     fn visit_attribute(&mut self, _: &'ast syn::Attribute) {}
 
-    // `pub(crate)` has a path of its own.
+    // Visibilities are skipped, because `pub(crate)` contains a path.
     fn visit_visibility(&mut self, _: &'ast syn::Visibility) {}
 
     fn visit_impl_item(&mut self, item: &'ast syn::ImplItem) {

@@ -9,16 +9,16 @@ use crate::rust::RustFile;
 /// Directories that are not part of the source.
 const IGNORED: [&str; 3] = ["target", "node_modules", "__pycache__"];
 
-/// Endings of files whose text is read.
+/// The endings of files whose text is read.
 const TEXTS: [&str; 5] = [".rs", ".wgsl", ".md", ".toml", "justfile"];
 
-/// Files by path, such as `src/batch.rs`. Only files with one of the endings [`TEXTS`] have a text.
+/// All files by path, such as `src/batch.rs`. Only files with one of the endings in [`TEXTS`] have a text.
 #[derive(Clone)]
 pub struct Tree {
     files: BTreeMap<String, Arc<SourceFile>>,
 }
 
-/// A file, which is parsed when that is first needed.
+/// A file, which is parsed when it is first needed.
 pub struct SourceFile {
     pub path: String,
     pub text: String,
@@ -33,7 +33,7 @@ impl SourceFile {
 }
 
 impl Tree {
-    /// The repository, read once.
+    /// Returns the files of the repository, which are read once.
     pub fn repository() -> &'static Tree {
         static TREE: OnceLock<Tree> = OnceLock::new();
         TREE.get_or_init(|| {
@@ -52,7 +52,7 @@ impl Tree {
             }
             let path = format!("{prefix}{name}");
             let is_directory = entry.path().is_dir();
-            // Directories count as files, so that links to them can be checked.
+            // Directories count as files too, so that links to them can be checked.
             let is_text = !is_directory && TEXTS.iter().any(|ending| name.ends_with(ending));
             let text = if is_text {
                 std::fs::read_to_string(entry.path()).unwrap()
@@ -79,7 +79,7 @@ impl Tree {
         self.set(path, whole);
     }
 
-    /// Replaces the first occurrence of a text in a file, which must have it.
+    /// Replaces the first occurrence of a text in a file. Fails if the file does not contain the text.
     pub fn replace(&mut self, path: &str, from: &str, to: &str) {
         let text = self.text(path);
         assert!(text.contains(from), "{path} has no {from:?}");
@@ -107,7 +107,7 @@ impl Tree {
         self.files.keys().map(String::as_str)
     }
 
-    /// The files in a directory and below it, with an ending such as `.rs`.
+    /// Returns the files in a directory and below it whose names end with, for example, `.rs`.
     pub fn below<'a>(
         &'a self,
         directory: &'a str,

@@ -1,5 +1,5 @@
-//! Checkpoints of other formats and with settings that are not read, from public reports. Each is refused with the
-//! reason and a remedy, or its note says what was not used.
+//! Checkpoints in other formats, or with settings that Vectile does not read, from public reports. Each is refused
+//! with the reason and a remedy, or a note says what was not used.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ use crate::tensors::{FILE, QUERY, tensors};
 
 const CONFIG: &str = "config.json";
 
-/// The words of every message about quantized weights.
+/// The words that every message about quantized weights must have.
 const QUANTIZED: [&str; 2] = ["quantized", "use the original model"];
 
 #[track_caller]
@@ -19,14 +19,14 @@ fn refused_as_quantized(model: &Model, kind: crate::Kind, words: &[&str]) {
 
 #[test]
 fn quantized_fixtures_name_their_method() {
-    // llm-compressor; vllm-project/llm-compressor writes such checkpoints.
+    // llm-compressor (vllm-project/llm-compressor) writes such checkpoints.
     let int8 = Model::fixture("quantized/compressed_tensors_int8");
     let words = [CONFIG, "quantization_config.quant_method", "compressed-tensors"];
     refused_as_quantized(&int8, Unsupported, &words);
-    // ml-explore/mlx#2309, lmstudio-ai/lmstudio-bug-tracker#2336.
+    // See ml-explore/mlx#2309 and lmstudio-ai/lmstudio-bug-tracker#2336.
     let mlx = Model::fixture("quantized/mlx_4bit");
     refused_as_quantized(&mlx, Unsupported, &[CONFIG, "`quantization`", "MLX", "4"]);
-    // Without the field, the tensors tell.
+    // If the config does not name the method, the names of the tensors show it.
     let bare = int8.unset(CONFIG, "quantization_config");
     refused_as_quantized(&bare, Tensor, &[FILE, "weight_scale", "compressed-tensors"]);
     let bare = mlx.unset(CONFIG, "quantization").unset(CONFIG, "quantization_config");
@@ -36,15 +36,15 @@ fn quantized_fixtures_name_their_method() {
 #[test]
 fn quantization_configs_of_published_methods_are_named() {
     for (config, method) in [
-        // huggingface/text-generation-inference#1056: "weight … q_proj does not exist".
+        // See huggingface/text-generation-inference#1056: "weight … q_proj does not exist".
         (json!({"quant_method": "awq", "bits": 4, "group_size": 128, "version": "gemm"}), "awq"),
-        // oobabooga/textgen#4798.
+        // See oobabooga/textgen#4798.
         (json!({"quant_method": "gptq", "bits": 4, "desc_act": false}), "gptq"),
-        // sgl-project/sglang#2556, bitsandbytes-foundation/bitsandbytes#535.
+        // See sgl-project/sglang#2556 and bitsandbytes-foundation/bitsandbytes#535.
         (json!({"quant_method": "bitsandbytes", "load_in_8bit": true}), "bitsandbytes"),
-        // jundot/omlx#190.
+        // See jundot/omlx#190.
         (json!({"quant_method": "fp8", "weight_block_size": [128, 128]}), "fp8"),
-        // EfficientMoE/MoE-Infinity#70.
+        // See EfficientMoE/MoE-Infinity#70.
         (json!({"quant_method": "hqq"}), "hqq"),
     ] {
         let model = Model::good().config("quantization_config", config);
@@ -60,14 +60,14 @@ fn quantization_configs_of_published_methods_are_named() {
 fn quantized_tensors_without_a_config_are_named() {
     let stem = QUERY.strip_suffix(".weight").unwrap();
     for (added, dtype, method) in [
-        // bitsandbytes-foundation/bitsandbytes#535.
+        // See bitsandbytes-foundation/bitsandbytes#535.
         ("SCB", "F32", "bitsandbytes 8-bit"),
         ("weight.quant_state.bitsandbytes__nf4", "U8", "bitsandbytes 4-bit"),
         ("weight.absmax", "F32", "bitsandbytes 4-bit"),
-        // EfficientMoE/MoE-Infinity#82 lists the names of GPTQ and AWQ.
+        // EfficientMoE/MoE-Infinity#82 lists the tensor names of GPTQ and AWQ.
         ("g_idx", "I32", "GPTQ"),
         ("qzeros", "I32", "GPTQ or AWQ"),
-        // jundot/omlx#190.
+        // See jundot/omlx#190.
         ("weight_scale_inv", "F32", "fp8"),
     ] {
         let name = format!("{stem}.{added}");
@@ -88,17 +88,17 @@ fn quantized_tensors_without_a_config_are_named() {
 #[test]
 fn weights_in_another_format_are_named_with_a_remedy() {
     for (name, words) in [
-        // sentence-transformers#2295 tries optimum/all-MiniLM-L6-v2, which has ONNX only.
+        // sentence-transformers#2295 tries optimum/all-MiniLM-L6-v2, which has only ONNX files.
         ("onnx/model.onnx", &["onnx/model.onnx", "ONNX", "exported from"][..]),
         ("model_optimized.onnx", &["ONNX", "exported from"]),
         ("openvino/openvino_model.xml", &["OpenVINO", "exported from"]),
-        // spiceai/spiceai#12970: repositories with pytorch_model.bin only.
+        // See spiceai/spiceai#12970, about repositories that have only pytorch_model.bin.
         ("pytorch_model.bin", &["pickle", "safe_serialization=True"]),
         ("pytorch_model.bin.index.json", &["pickle", "safe_serialization=True"]),
         ("tf_model.h5", &["TensorFlow", "from_tf=True"]),
         ("flax_model.msgpack", &["Flax", "from_flax=True"]),
         ("model-q8_0.gguf", &["GGUF", "converted from"]),
-        // mzbac/mlx-llm-server#1: "No safetensors found".
+        // See mzbac/mlx-llm-server#1: "No safetensors found".
         ("weights.npz", &["MLX", "converted from"]),
         ("model.fp16.safetensors", &["another name", "rename"]),
     ] {
@@ -118,7 +118,7 @@ fn a_directory_of_gguf_files_is_named() {
 #[test]
 fn unknown_fields_are_refused_unless_switched_off() {
     for (field, value) in [
-        // Fields of other architectures, which a plain BERT does not compute.
+        // These fields belong to other architectures. A plain BERT does not compute them.
         ("use_bidirectional_attention", json!("vision")),
         ("partial_rotary_factor", json!(0.5)),
         ("embedding_multiplier", json!(12.0)),
@@ -136,7 +136,7 @@ fn unknown_fields_are_refused_unless_switched_off() {
     }
 }
 
-/// Fields that published configs have beside those of transformers' class for BERT.
+/// Published configs have these fields, which transformers' class for BERT does not have.
 #[test]
 fn fields_of_published_configs_are_harmless() {
     Model::good()
@@ -153,8 +153,8 @@ fn fields_of_published_configs_are_harmless() {
         .loads();
 }
 
-/// sentence-transformers#3725 and #3513 report causal attention in EmbeddingGemma, ggml-org/llama.cpp#20746 the
-/// field `is_causal`, and huggingface/transformers#43810 both fields in Llama and Qwen.
+/// See sentence-transformers#3725 and #3513 (causal attention in EmbeddingGemma), ggml-org/llama.cpp#20746 (the field
+/// `is_causal`), and huggingface/transformers#43810 (both fields in Llama and Qwen).
 #[test]
 fn contradictory_or_unknown_attention_is_refused() {
     for family in ["llama", "mistral", "qwen2", "qwen3"] {
@@ -162,7 +162,7 @@ fn contradictory_or_unknown_attention_is_refused() {
         let both =
             model.clone().config("is_causal", true).config("use_bidirectional_attention", true);
         both.refused(Config, &[CONFIG, "use_bidirectional_attention", "is_causal"]);
-        // huggingface/transformers#46077: Gemma 4 has "all" and "vision".
+        // See huggingface/transformers#46077: Gemma 4 has the values "all" and "vision".
         let text = model.config("use_bidirectional_attention", "all");
         text.refused(Config, &[CONFIG, "use_bidirectional_attention", "all"]);
     }

@@ -1,4 +1,4 @@
-//! Wrong and unusual contents of `config.json`.
+//! Tests `config.json` with wrong and unusual contents.
 
 use serde_json::json;
 use vectile::block_on;
@@ -12,7 +12,7 @@ fn text(contents: impl AsRef<[u8]>) -> Model {
     Model::good().file(CONFIG, contents)
 }
 
-/// The good `config.json` as text.
+/// Returns the valid `config.json` as text.
 fn good() -> String {
     String::from_utf8(Model::good().files[CONFIG].clone()).unwrap()
 }
@@ -112,7 +112,7 @@ fn config_nested_a_million_deep() {
 
 #[test]
 fn config_key_twice_last_counts() {
-    // Python uses the last value too.
+    // If a key occurs twice, Python uses the last value too.
     text(good().replacen('{', "{\"num_attention_heads\": 5,", 1)).loads();
 }
 

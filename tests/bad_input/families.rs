@@ -1,4 +1,4 @@
-//! Wrong fields of `config.json` that only some architectures read.
+//! Tests wrong fields of `config.json` that only some architectures read.
 
 use crate::Kind::{Config, Tensor, Unsupported};
 use crate::Model;

@@ -1,5 +1,5 @@
-//! Damaged, unusual and hostile models and texts. Each must give a clear error or a correct result, and
-//! never a panic or a hang. Each test breaks one thing and uses only the public API.
+//! Tests damaged, unusual and hostile models and texts. Each must give a clear error or a correct result, and never a
+//! panic or a hang. Each test breaks one thing, and uses only the public API.
 
 #![allow(clippy::unwrap_used)]
 
@@ -36,7 +36,7 @@ use vectile::{
     AdapterChoice, DtypeRequest, Embedder, Error, ModelBuilder, ModelFiles, TextModel, block_on,
 };
 
-/// The variants of [`Error`] without their fields.
+/// The variants of [`Error`], without their fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     File,
@@ -80,7 +80,7 @@ pub(crate) fn within<T: Send + 'static>(
     }
 }
 
-/// An adapter that computes nothing but enforces the limits of a device.
+/// Chooses an adapter that computes nothing but enforces the limits of a device.
 pub(crate) fn noop() -> AdapterChoice {
     AdapterChoice::Noop(Box::new(NoopAdapter {
         shader_f16: true,
@@ -111,7 +111,7 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    /// A valid model: a transformer, mean pooling and normalisation.
+    /// Returns a valid model, which has a transformer, mean pooling and normalisation.
     pub(crate) fn good() -> Self {
         Self::fixture("bert_mean_norm")
     }

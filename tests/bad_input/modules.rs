@@ -1,4 +1,4 @@
-//! Wrong and unusual contents of `modules.json` and of the directories it names.
+//! Tests wrong and unusual contents of `modules.json`, and of the directories that it names.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::Model;
 const LIST: &str = "modules.json";
 const POOL: &str = "1_Pooling/config.json";
 
-/// The valid model with another list of modules, given as type and path.
+/// Returns the valid model with another list of modules. A module is given by its type and path.
 fn listed(modules: &[(&str, &str)]) -> Model {
     let list: Vec<Value> = modules
         .iter()
@@ -252,7 +252,7 @@ fn pooling_width_wrong_where_config_has_no_hidden_size() {
         .refused(Config, &["config.json", "hidden_size", "missing"]);
 }
 
-/// The fixture with two Dense modules and a LayerNorm.
+/// Returns the fixture that has two Dense modules and a LayerNorm.
 fn dense() -> Model {
     Model::fixture("bert_dense")
 }
@@ -286,7 +286,7 @@ fn dense_output_not_that_of_its_weights() {
 
 #[test]
 fn dense_shape_error_names_its_own_config() {
-    // The error must name the module's own config, not the transformer's.
+    // The error must name the config of the module, and not that of the transformer.
     dense()
         .set("3_Dense/config.json", "out_features", 31)
         .set("4_LayerNorm/config.json", "dimension", 31)

@@ -1,4 +1,4 @@
-//! Wrong and unsupported files of multi-vector encoders.
+//! Tests wrong and unsupported files of multi-vector encoders.
 
 use serde_json::{Value, json};
 use vectile::{EmbedTask, ModelFiles, MultiVectorEncoder, SparseEncoder, block_on};
@@ -42,7 +42,7 @@ fn models_of_other_kinds() {
     refused(Model::fixture("bert_bare"), Unsupported, &[CONFIG, "architectures", "HF_ColBERT"]);
     let other = good("bert").set(OPTIONS, "model_type", "SparseEncoder");
     refused(other, Unsupported, &[OPTIONS, "model_type", "SparseEncoder"]);
-    // A multi-vector model is refused as an embedder too.
+    // A multi-vector model must also be refused when it is loaded as an embedder.
     good("bert").refused(Unsupported, &[SETTINGS, "document_length", "multi-vector"]);
 }
 
@@ -76,7 +76,7 @@ fn unsupported_masks_are_refused() {
     refused(images, Unsupported, &[MASK, "keep_only_token_ids"]);
     let wrong = good("bert").set(MASK, "skiplist_words", "abc");
     refused(wrong, Config, &[MASK, "skiplist_words", "a list of strings"]);
-    // Words that are not tokens are ignored.
+    // Words of the skiplist that are not tokens are ignored.
     loads(good("bert").set(MASK, "skiplist_words", json!(["no such token", ""])));
     loads(good("bert").set(MASK, "skiplist_tasks", "query"));
 }
@@ -103,7 +103,7 @@ fn impossible_expansions_are_refused() {
     refused(nothing, Tokenizer, &["tokenizer.json", "query_expansion.length", "is 2"]);
     let huge = expansion(json!({"strategy": "fixed", "length": u64::MAX}));
     refused(huge, Config, &[SETTINGS, "query_expansion.length"]);
-    // Null turns the expansion off.
+    // The value null disables the expansion.
     let encoder = loads(expansion(Value::Null));
     assert_eq!(encoder.max_seq_length(EmbedTask::Query), Some(80));
 }
@@ -113,7 +113,7 @@ fn masks_beyond_a_window() {
     let wide = good("modernbert").set(OPTIONS, "query_length", 18);
     refused(wide, Config, &[OPTIONS, "query_length", "is 18", "16 tokens"]);
     loads(good("modernbert").set(OPTIONS, "query_length", 17));
-    // Appended tokens that are attended to also attend to each other.
+    // If the other tokens attend to appended tokens, the appended tokens also attend to each other.
     let seen = good("modernbert").set(OPTIONS, "query_length", 18);
     loads(seen.set(OPTIONS, "attend_to_expansion_tokens", true));
 }
@@ -122,7 +122,7 @@ fn masks_beyond_a_window() {
 fn padding_at_the_left() {
     let left = good("bert").set("tokenizer_config.json", "padding_side", "left");
     refused(left.clone(), Unsupported, &["tokenizer_config.json", "padding_side", "left"]);
-    // Without query expansion nothing is padded.
+    // Without query expansion, queries are not padded.
     loads(left.set(SETTINGS, "query_expansion", Value::Null));
 }
 

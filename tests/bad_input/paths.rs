@@ -1,4 +1,5 @@
-//! Model directories: links, pipes, the Hugging Face cache, names and permissions.
+//! Tests model directories with links, pipes, unusual names and permissions, and the layout of the Hugging Face
+//! cache.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -15,7 +16,7 @@ use crate::{Model, build, check_error, embeds, within};
 
 const WEIGHTS: &str = "model.safetensors";
 
-/// A directory that holds the valid model.
+/// Makes a directory that holds the valid model.
 fn directory() -> (TempDir, PathBuf) {
     let place = tempdir().unwrap();
     let model = place.path().join("model");
@@ -133,7 +134,7 @@ fn weights_link_out_of_the_directory() {
     refused(&model, File, &[WEIGHTS, "outside the model's directory", "copy"]);
 }
 
-/// Moves the weights of the valid model to a path beside its directory, and links them there.
+/// Moves the weights of the valid model to a path beside its directory, and puts a link in their place.
 fn weights_linked_to(store: &str) -> (TempDir, PathBuf) {
     let (place, model) = directory();
     let target = place.path().join(store);
@@ -146,9 +147,9 @@ fn weights_linked_to(store: &str) -> (TempDir, PathBuf) {
 #[test]
 fn weights_in_a_store_of_links_load() {
     for store in [
-        // `local_dir` with links into the Hub's cache: huggingface/huggingface_hub#2284.
+        // `local_dir` links into the Hub's cache: see huggingface/huggingface_hub#2284.
         "hub/models--owner--name/blobs/0123abcd",
-        // `git annex get` and `dvc pull` with links.
+        // `git annex get` and `dvc pull` can make links too.
         ".git/annex/objects/xX/yY/key/key",
         ".dvc/cache/files/md5/01/23abcd",
     ] {
@@ -190,7 +191,7 @@ fn link_within_the_directory_loads() {
     loads(&model);
 }
 
-/// Replaces a file of the valid model by a pipe that nobody writes to. Returns `None` without `mkfifo`.
+/// Replaces a file of the valid model by a pipe to which nobody writes. Returns `None` if there is no `mkfifo`.
 fn pipe(name: &str) -> Option<(TempDir, PathBuf)> {
     let (place, model) = directory();
     fs::remove_file(model.join(name)).unwrap();

@@ -1,4 +1,5 @@
-//! Tokenizers and models that users reported as wrong in this program or in others. Each test names the report.
+//! Tests tokenizers and models that users reported as wrong, in this program or in others. Each test names the
+//! report.
 
 use serde_json::{Value, json};
 use vectile::{Embedder, ModelFiles, TransformersVersion, block_on};
@@ -16,7 +17,7 @@ fn ids(embedder: &Embedder, text: &str) -> Vec<u32> {
     embedder.tokenize(&[text], &Default::default()).unwrap().remove(0)
 }
 
-/// The valid model with one more row in its table.
+/// Returns the valid model with one more row in its embedding table.
 fn with_a_new_row() -> Model {
     let model = Model::good();
     let mut tensors = Tensors::read(&model.files[WEIGHTS]);
@@ -31,15 +32,15 @@ fn added(content: &str) -> Value {
     json!({"content": content, "lstrip": false, "normalized": false, "rstrip": false, "single_word": false, "special": true})
 }
 
-/// huggingface/sentence-transformers#1150: a token that only the files beside `tokenizer.json` have.
+/// See huggingface/sentence-transformers#1150. Only the files beside `tokenizer.json` have the token.
 #[test]
 fn a_token_beside_tokenizer_json_is_one_token() {
     let text = "a [WORLD]x";
     let decoder =
         with_a_new_row().set(SETTINGS, "added_tokens_decoder", json!({"512": added("[WORLD]")}));
-    // huggingface/transformers#12763: the tokens are in added_tokens.json alone.
+    // See huggingface/transformers#12763. Only added_tokens.json has the tokens.
     let file = with_a_new_row().file("added_tokens.json", r#"{"[WORLD]": 512}"#);
-    // huggingface/sentence-transformers#744: special tokens that were added before training.
+    // See huggingface/sentence-transformers#744. Special tokens were added before training.
     let special = with_a_new_row().set(SETTINGS, "additional_special_tokens", json!(["[WORLD]"]));
     let map = json!({"additional_special_tokens": ["[WORLD]"]});
     let mapped = with_a_new_row().file("special_tokens_map.json", map.to_string());
@@ -54,7 +55,7 @@ fn a_token_beside_tokenizer_json_is_one_token() {
     }
 }
 
-/// A last-token model whose settings ask for an end token that `tokenizer.json` does not add.
+/// Returns a last-token model whose settings request an end token that `tokenizer.json` does not add.
 fn without_end(published: &str) -> Model {
     let post = json!({"type": "TemplateProcessing",
         "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
@@ -69,12 +70,13 @@ fn without_end(published: &str) -> Model {
         .edit(OPTIONS, |file| file["__version__"] = json!({"transformers": published}))
 }
 
-/// embeddings-benchmark/mteb#5237 and sgl-project/sglang#21913: e5-mistral lost its end token under transformers 5.
+/// See embeddings-benchmark/mteb#5237 and sgl-project/sglang#21913. e5-mistral lost its end token under transformers
+/// 5.
 #[test]
 fn an_end_token_follows_the_version_the_model_was_published_for() {
     let (old, new) =
         (without_end("4.34.0").build().unwrap(), without_end("5.23.0").build().unwrap());
-    // What transformers 4.57.6 and 5.24.0 return for this tokenizer.
+    // transformers 4.57.6 and 5.24.0 return these ids for this tokenizer.
     assert_eq!(ids(&old, "hello world"), [1, 261, 292, 309, 297, 328, 0]);
     assert_eq!(ids(&new, "hello world"), [1, 261, 292, 309, 297, 328]);
     for (embedder, version, other, file) in
@@ -89,7 +91,7 @@ fn an_end_token_follows_the_version_the_model_was_published_for() {
             assert!(notes.contains(&words), "{notes:?} does not say {words:?}");
         }
     }
-    // The older version counts if the files disagree.
+    // If the files name different versions, the older version counts.
     let mixed = without_end("5.23.0").config("transformers_version", "4.34.0");
     assert_eq!(ids(&mixed.build().unwrap(), "hello world").last(), Some(&0));
     let mixed = without_end("5.23.0")
@@ -97,14 +99,14 @@ fn an_end_token_follows_the_version_the_model_was_published_for() {
     let embedder = mixed.build().unwrap();
     assert_eq!(ids(&embedder, "hello world").last(), Some(&0));
     assert!(embedder.notes().join("\n").contains(OPTIONS), "{:?}", embedder.notes());
-    // The caller chooses.
+    // The caller can choose the version.
     let files = ModelFiles::from_bytes(without_end("5.23.0").files).unwrap();
     let builder =
         Embedder::builder(files).adapter(noop()).transformers_version(TransformersVersion::V4);
     assert_eq!(ids(&block_on(builder.build()).unwrap(), "hello world").last(), Some(&0));
 }
 
-/// huggingface/sentence-transformers#2591: the end token is asked for by arguments of the tokenizer.
+/// See huggingface/sentence-transformers#2591. The tokenizer's arguments request the end token.
 #[test]
 fn an_end_token_that_arguments_ask_for_is_added_under_both_versions() {
     for (published, bos) in [("4.40.1", true), ("5.23.0", false)] {
@@ -118,9 +120,9 @@ fn an_end_token_that_arguments_ask_for_is_added_under_both_versions() {
     }
 }
 
-/// A tokenizer token whose id is the number of the table's rows: `<image_soft_token>` of embeddinggemma
-/// (MemPalace/mempalace#2114), `<mask>` of longformer (allenai/longformer#160), tokens added without resizing
-/// (EuroEval/EuroEval#52).
+/// A token may have an id that equals the number of rows in the table. Examples are `<image_soft_token>` of
+/// embeddinggemma (MemPalace/mempalace#2114) and `<mask>` of longformer (allenai/longformer#160). Tokens that were
+/// added without resizing the table are another example (EuroEval/EuroEval#52).
 #[test]
 fn a_token_one_past_the_table_refuses_only_its_texts() {
     for token in ["<image_soft_token>", "<mask>", "<new>"] {
@@ -133,9 +135,10 @@ fn a_token_one_past_the_table_refuses_only_its_texts() {
     }
 }
 
-/// Tokenizers without a fast form, for which Python cannot write a `tokenizer.json`:
-/// huggingface/text-embeddings-inference#122 and #169 (ruri), huggingface/transformers#12381 (Japanese BERT),
-/// VinAIResearch/PhoBERT#40 and #25 (PhoBERT, also under its `Fast` name), huggingface/transformers#5965 (BERTweet).
+/// Some tokenizers have no fast form, so Python cannot write a `tokenizer.json` for them. See
+/// huggingface/text-embeddings-inference#122 and #169 (ruri) and huggingface/transformers#12381 (Japanese BERT). See
+/// also VinAIResearch/PhoBERT#40 and #25 (PhoBERT, also under its `Fast` name) and huggingface/transformers#5965
+/// (BERTweet).
 #[test]
 fn tokenizers_that_exist_only_in_python_are_named() {
     for (class, vocabulary) in [
@@ -164,7 +167,7 @@ fn tokenizers_that_exist_only_in_python_are_named() {
         .refused(Tokenizer, &[FILE, "Python code", "tokenization_x.XTokenizer", "does not run"]);
 }
 
-/// The normalizer that model2vec writes when it distils a tokenizer: spaces around each punctuation mark.
+/// When model2vec distils a tokenizer, it writes a normalizer that puts spaces around each punctuation mark.
 #[test]
 fn the_normalizer_of_model2vec_loads() {
     let mut steps: Vec<Value> = ["!", ",", ".", "?", ";", ":"]

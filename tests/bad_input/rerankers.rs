@@ -1,4 +1,4 @@
-//! Wrong and unsupported files of rerankers.
+//! Tests wrong and unsupported files of rerankers.
 
 use serde_json::json;
 use vectile::Reranker;
@@ -85,7 +85,7 @@ fn answers_that_are_not_tokens() {
     refused(model("true_token_id", json!(null)), Kind::Config, &[LOGITS, "true_token_id"]);
     let words = [LOGITS, "module_input_name", "scores"];
     refused(model("module_input_name", json!("scores")), Unsupported, &words);
-    // A word that is split into several tokens has no logit of its own.
+    // If a word is split into several tokens, it has no logit of its own.
     let renamed = |tokenizer: &mut serde_json::Value| {
         let vocab = tokenizer["model"]["vocab"].as_object_mut().unwrap();
         let id = vocab.remove("yes").unwrap();
@@ -130,7 +130,7 @@ fn templates_that_write_no_pairs() {
     let endless = "{% for i in range(9999) %}{% for i in range(9999) %}{% endfor %}{% endfor %}";
     refused(template(endless), Tokenizer, &[jinja, "fuel"]);
     refused(good("qwen3").file(jinja, [0xff, b'a']), Kind::File, &[jinja, "UTF-8"]);
-    // A chat model as transformers saves it.
+    // This is a chat model, as transformers saves it.
     let talks = "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}";
     let model = good("qwen3_bare").set("tokenizer_config.json", "chat_template", talks);
     refused(model, Tokenizer, &["tokenizer_config.json", "leaves out the query"]);

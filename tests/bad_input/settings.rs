@@ -1,4 +1,4 @@
-//! Wrong and unusual settings beside `config.json`: lengths, prompts, dimensions.
+//! Tests wrong and unusual settings in files beside `config.json`: lengths, prompts and dimensions.
 
 use crate::Kind::{Config, Tokenizer};
 use crate::Model;
@@ -58,6 +58,6 @@ fn similarity_unknown_loads() {
 
 #[test]
 fn truncate_dim_beyond_the_model_cuts_nothing() {
-    // sentence-transformers does the same.
+    // A larger dimension than the model's cuts nothing, as in sentence-transformers.
     Model::good().set("config_sentence_transformers.json", "truncate_dim", 1000).loads();
 }

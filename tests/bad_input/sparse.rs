@@ -1,4 +1,4 @@
-//! Wrong and unsupported files of sparse encoders.
+//! Tests wrong and unsupported files of sparse encoders.
 
 use serde_json::json;
 use vectile::SparseEncoder;

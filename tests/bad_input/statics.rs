@@ -1,4 +1,4 @@
-//! Static models: tables, mappings and weights that do not fit together, and modules they cannot have.
+//! Tests static models whose tables, mappings and weights do not fit together, and modules that they cannot have.
 
 use serde_json::json;
 
@@ -83,7 +83,8 @@ fn weights_that_are_not_numbers() {
     .refused(Tensor, &[FILE, "embeddings", "infinite or not a number"]);
 }
 
-/// model2vec writes a `modules.json` beside tables of 8-bit integers too (MinishLab/model2vec, `quantize_to`).
+/// Returns a model with a `modules.json` beside a table of 8-bit integers, as model2vec writes it
+/// (MinishLab/model2vec, `quantize_to`).
 fn bytes_beside_modules() -> Model {
     let list = json!([{"idx": 0, "name": "0", "path": ".", "type": "sentence_transformers.models.StaticEmbedding"}]);
     Model::fixture("families/model2vec_int8").file(LIST, list.to_string())
@@ -112,7 +113,7 @@ fn bytes_that_sentence_transformers_does_not_load() {
 
 #[test]
 fn a_static_embedding_without_config_loads() {
-    // static-retrieval-mrl-en-v1 has no config.json.
+    // The published static-retrieval-mrl-en-v1 has no config.json.
     let model = Model::fixture("families/static");
     let model =
         if model.files.contains_key("config.json") { model.without("config.json") } else { model };

@@ -67,7 +67,7 @@ impl Tensors {
     }
 }
 
-/// A safetensors file of a header and data.
+/// Makes a safetensors file from a header and data.
 pub(crate) fn container(header: &str, data: &[u8]) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat()
 }
@@ -80,14 +80,14 @@ pub(crate) fn raw(contents: impl AsRef<[u8]>) -> Model {
     Model::good().file(FILE, contents)
 }
 
-/// The valid model with changed tensors.
+/// Returns the valid model with changed tensors.
 pub(crate) fn tensors(edit: impl FnOnce(&mut Tensors)) -> Model {
     let mut tensors = Tensors::read(&original());
     edit(&mut tensors);
     raw(tensors.write())
 }
 
-/// The valid model with another header of any length before the same data.
+/// Returns the valid model with another header, of any length, before the same data.
 pub(crate) fn header(edit: impl FnOnce(&mut Value)) -> Model {
     let bytes = original();
     let size = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;

@@ -1,4 +1,4 @@
-//! Unusual texts and options, on a real adapter if there is one.
+//! Tests unusual texts and options, on a real adapter if there is one.
 
 use std::sync::{Arc, OnceLock};
 
@@ -8,7 +8,7 @@ use crate::Kind::Option as OptionKind;
 use crate::support::{REQUIRE_ADAPTER, build, model_files, skip};
 use crate::{check_error, within};
 
-/// One embedder for all tests, or `None` with a loud skip.
+/// Returns one embedder for all tests. Without an adapter, returns `None` and says loudly that tests are skipped.
 fn embedder() -> Option<Arc<Embedder>> {
     static SHARED: OnceLock<Option<Arc<Embedder>>> = OnceLock::new();
     let shared = SHARED.get_or_init(|| real("bert_mean_norm").map(Arc::new));
@@ -157,7 +157,7 @@ fn base64() {
 fn lengths_around_the_limit() {
     let Some(embedder) = embedder() else { return };
     let limit = embedder.max_seq_length().unwrap();
-    // Each word is one token, and two special tokens are added.
+    // Each word is one token. Two special tokens are added to each text.
     let texts: Vec<String> = (limit - 4..limit + 2).map(|words| "a ".repeat(words)).collect();
     let got = embed_with(&embedder, texts, EmbedOptions::default()).unwrap();
     assert_eq!(got.truncated, [3, 4, 5]);

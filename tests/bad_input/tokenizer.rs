@@ -1,5 +1,5 @@
-//! Wrong and hostile contents of `tokenizer.json`: fields on which the tokenizers crate panics, ids beyond
-//! the table, and inputs made to take too long.
+//! Tests wrong and hostile contents of `tokenizer.json`. They have fields on which the tokenizers crate panics, ids
+//! beyond the table, and inputs that are made to take too long.
 
 use serde_json::{Value, json};
 use vectile::block_on;
@@ -10,7 +10,7 @@ use crate::{Model, check_error, within};
 const FILE: &str = "tokenizer.json";
 const SETTINGS: &str = "tokenizer_config.json";
 
-/// The valid model with a changed tokenizer, without the settings that would replace its normalizer.
+/// Returns the valid model with a changed tokenizer, without the settings that would replace its normalizer.
 fn tokenizer(edit: impl FnOnce(&mut Value)) -> Model {
     let model = Model::good().edit(FILE, edit);
     model.set(SETTINGS, "tokenizer_class", "PreTrainedTokenizerFast")
@@ -24,7 +24,7 @@ fn refused(edit: impl FnOnce(&mut Value), words: &[&str]) {
     tokenizer(edit).refused(Tokenizer, &[&[FILE], words].concat());
 }
 
-/// The vocabulary of the valid tokenizer.
+/// Returns the vocabulary of the valid tokenizer.
 fn vocabulary(tokenizer: &mut Value) -> &mut serde_json::Map<String, Value> {
     tokenizer["model"]["vocab"].as_object_mut().unwrap()
 }
@@ -88,7 +88,7 @@ fn tokenizer_above_64_megabytes() {
     raw(vec![b' '; 64_000_001]).refused(File, &[FILE, "at most 64000000"]);
 }
 
-/// Checks that the model loads, and that only a text that uses the token is refused, by its index.
+/// Checks that the model loads. Only a text that uses the token must be refused, by its index.
 fn refuses_only_texts_with(model: Model, token: &str, id: u32) {
     let embedder = model.build().unwrap_or_else(|error| panic!("{error}"));
     let notes = embedder.notes().join("\n");
@@ -149,14 +149,14 @@ fn push_added(tokenizer: &mut Value, token: Value) {
 
 #[test]
 fn added_token_beyond_the_rows() {
-    // As in huggingface/sentence-transformers#1150: the table was not resized for an added token.
+    // See huggingface/sentence-transformers#1150. The table was not resized for an added token.
     refuses_only_texts_with(tokenizer(|t| push_added(t, added(512, "<new>"))), "<new>", 512);
 }
 
 #[test]
 fn added_token_far_beyond_the_rows() {
     let model = tokenizer(|t| push_added(t, added(4_000_000_000, "<new>")));
-    // The tokenizers crate gives it the next free id.
+    // The tokenizers crate gives the token the next free id.
     refuses_only_texts_with(model, "<new>", 512);
 }
 
@@ -167,7 +167,7 @@ fn added_token_twice_loads() {
 
 #[test]
 fn added_token_empty() {
-    // The tokenizers crate decides whether this is valid. It must not hang or panic.
+    // The tokenizers crate decides whether an empty token is valid. It must not hang or panic.
     if let Ok(embedder) = tokenizer(|t| push_added(t, added(4, ""))).build() {
         crate::embeds(embedder);
     }
@@ -260,7 +260,7 @@ fn template_without_the_text() {
 
 #[test]
 fn template_with_an_unknown_token_type() {
-    // The text itself has type 7, but the model has only types 0 and 1.
+    // The text itself has type 7, but the model has only the types 0 and 1.
     refused(|t| t["post_processor"]["single"][1]["Sequence"]["type_id"] = json!(7), &["7", "2"]);
 }
 
@@ -282,7 +282,7 @@ fn padding_to_twenty_million_is_overridden() {
     assert!(ids[0].len() < 10, "{ids:?}");
 }
 
-/// Patterns that take a backtracking engine exponential time on `aaaa…!`.
+/// Patterns on which a backtracking engine takes exponential time for the text `aaaa…!`.
 const BOMBS: [&str; 3] = ["(a+)+$", "(a|aa)+\\1$", "(?=(a+)+$)(a*)*b"];
 
 #[test]
@@ -324,7 +324,7 @@ fn regex_that_does_not_parse() {
 
 #[test]
 fn replacement_that_multiplies_the_text() {
-    // Seven steps of eight times make two million of one letter.
+    // Seven steps that each write eight letters for one make two million letters from one letter.
     let step = json!({"type": "Replace", "pattern": {"String": "a"}, "content": "aaaaaaaa"});
     let steps = json!({"type": "Sequence", "normalizers": vec![step; 7]});
     refused(|t| t["normalizer"] = steps, &["normalizer", "2097152 times"]);

@@ -1,5 +1,5 @@
-//! Dtypes, shapes, names and values of the tensors in `model.safetensors`, and the dtype that
-//! `config.json` gives them.
+//! Tests dtypes, shapes, names and values of the tensors in `model.safetensors`, and the dtype that `config.json`
+//! states for them.
 
 use vectile::{DtypeRequest, Reason, Storage, block_on};
 
@@ -156,7 +156,7 @@ fn gamma_beside_weight() {
     .refused(Tensor, &[FILE, NORM, "weight", "gamma", "keep one"]);
 }
 
-/// The valid model with one value of a tensor changed.
+/// Returns the valid model with one changed value in a tensor.
 fn value(name: &str, at: usize, value: f32) -> Model {
     tensors(|t| t.get(name).data[4 * at..][..4].copy_from_slice(&value.to_le_bytes()))
 }
@@ -191,7 +191,7 @@ fn value_beyond_f16() {
 
 #[test]
 fn value_beyond_bf16() {
-    // The value is finite but rounds up to infinity, which must be caught.
+    // The value is finite in f32 but rounds up to infinity in bf16. The load must notice this.
     let model = value(WORDS, 5, f32::MAX).dtype(DtypeRequest::Bfloat16);
     model.refused(Tensor, &[FILE, WORDS, "float32"]);
 }

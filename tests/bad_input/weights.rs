@@ -1,4 +1,4 @@
-//! The container of `model.safetensors`: its header, offsets and shapes.
+//! Tests the container of `model.safetensors`: its header, its offsets and its shapes.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::tensors::{
 };
 use crate::{Model, embeds};
 
-/// A pseudo-random generator with a fixed seed.
+/// Returns a pseudo-random generator with this seed, so that a failure can be repeated.
 fn numbers(mut state: u64) -> impl FnMut(usize) -> usize {
     move |below| {
         state ^= state << 13;
@@ -57,7 +57,7 @@ fn a_byte_changed_anywhere_in_the_header() {
     for _ in 0..200 {
         let mut changed = bytes.clone();
         changed[number(8 + size)] = number(256) as u8;
-        // Some changes are harmless, for example in the name of an unused tensor.
+        // Some changes do no harm, for example in the name of an unused tensor.
         if let Ok(embedder) = raw(changed).build() {
             embeds(embedder);
         }

@@ -1,4 +1,4 @@
-//! Weights in other formats than safetensors, and shards with their index.
+//! Tests weights in other formats than safetensors, and shards with their index.
 
 use serde_json::{Value, json};
 
@@ -85,7 +85,7 @@ fn sharded() -> Model {
     Model::fixture("bert_sharded")
 }
 
-/// The sharded model with its index changed.
+/// Returns the sharded model with a changed index.
 fn index(edit: impl FnOnce(&mut Value)) -> Model {
     sharded().edit(INDEX, edit)
 }
@@ -203,6 +203,6 @@ fn total_size_wrong_loads() {
 
 #[test]
 fn a_single_file_takes_precedence_over_an_index() {
-    // transformers does the same.
+    // If there is a model.safetensors, transformers ignores the index too.
     Model::good().file(INDEX, "junk").loads();
 }

@@ -3,7 +3,7 @@ use tempfile::tempdir;
 
 use crate::support::*;
 
-/// The report of a bench of the tiny fixture, which must succeed.
+/// Returns the report of a bench of the tiny fixture. The bench must succeed.
 fn report(args: &[&str]) -> Value {
     let mut command = vectile();
     command.arg("bench").arg(model("bert_mean_norm"));
@@ -16,7 +16,7 @@ fn names(report: &Value) -> Vec<&str> {
     precisions.iter().map(|p| p["name"].as_str().unwrap()).collect()
 }
 
-/// Whether this adapter has a feature, as `adapters --json` says.
+/// Whether this adapter has f16 in shaders, as `adapters --json` reports.
 fn shader_f16() -> bool {
     let mut command = vectile();
     command.args(["adapters", "--json"]);
@@ -44,7 +44,7 @@ fn every_precision_is_measured_and_compared_with_f32() {
         let error = accuracy["max_abs"].as_f64().unwrap();
         match name {
             "f32" => assert_eq!(error, 0.0),
-            // Rounded, but only slightly.
+            // The weights are rounded, so the error is small but not zero.
             _ => assert!(error > 0.0 && cosine > 0.99 && cosine < 1.0, "{name}: {accuracy}"),
         }
         let weights = precision["weight_bytes"].as_u64().unwrap();
@@ -162,7 +162,8 @@ fn scored_pairs_give_spearmans_correlation_in_every_precision() {
     assert_eq!(report["settings"]["pairs"], serde_json::json!(["pairs.csv", 4]));
     for precision in report["adapters"][0]["precisions"].as_array().unwrap() {
         let rho = precision["accuracy"]["spearman"].as_f64().unwrap();
-        // The equal texts are the most similar; the model is random, so the order of the others is too.
+        // The two equal texts are the most similar ones. The model is random, so the order of the others is random
+        // too.
         assert!((-100.0..=100.0).contains(&rho) && rho > -40.0, "{rho}");
     }
 }
@@ -243,10 +244,10 @@ fn reports_are_put_side_by_side() {
     for word in ["before", "after", "rounds", "tokens/s, texts of 16 tokens", "smallest cosine"] {
         assert!(text.contains(word), "no {word} in {text}");
     }
-    // Figures that only one report has are not compared.
+    // If only one report has a figure, the figure is not compared.
     assert!(!text.contains("packed_"), "{text}");
 
-    // A copy that is twice as fast in every round differs by more than the spread of its rounds.
+    // In a copy, every round is twice as fast. The difference exceeds the spread of the rounds, so it is reported.
     let mut report: Value = serde_json::from_slice(&std::fs::read(&before).unwrap()).unwrap();
     let set = |report: &mut Value, rounds: [f64; 2]| {
         for precision in report["adapters"][0]["precisions"].as_array_mut().unwrap() {

@@ -1,4 +1,4 @@
-//! `embed` from files to files: carried columns, text formats, and interrupted runs.
+//! Tests `embed` from files to files: carried columns, text formats, and interrupted runs.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::support::*;
 
-/// `embed` with the usual fixture.
+/// Makes the command `embed` with the usual fixture.
 fn embed(inputs: &[&Path], output: &Path, args: &[&str]) -> Command {
     let mut command = with_model("embed", args);
     for input in inputs {
@@ -17,7 +17,7 @@ fn embed(inputs: &[&Path], output: &Path, args: &[&str]) -> Command {
     command
 }
 
-/// The vectors of texts, embedded in one run from a file of one text per line.
+/// Returns the vectors of texts. They are embedded in one run, from a file with one text per line.
 fn vectors(texts: &[&str]) -> Vec<Vec<f32>> {
     let directory = tempfile::tempdir().unwrap();
     let file = write(directory.path(), "texts.txt", texts.join("\n") + "\n");
@@ -103,7 +103,7 @@ fn csv_is_read_and_written() {
     for (record, expected) in records.iter().zip(&expected) {
         assert_eq!(list(&serde_json::from_str(&record[3]).unwrap()), *expected);
     }
-    // Other formats have the same content.
+    // The other formats must have the same content.
     succeed(embed(&[&at("out.csv")], &at("out.tsv"), &["--embedding-column", "e2"]));
     let tsv = std::fs::read_to_string(at("out.tsv")).unwrap();
     assert!(tsv.starts_with("id\ttext\tnote\tembedding\te2\n1\ta cat\t"), "{tsv}");
@@ -185,7 +185,7 @@ fn files_directories_and_patterns_are_read_in_order() {
         succeed(embed(paths, &out, &[]));
         rows_of(&std::fs::read(&out).unwrap())
     };
-    // The output is not an input, although it is in the same directory.
+    // The output is in the same directory as the inputs, but it is not read as an input.
     assert_eq!(read(&[&inputs]), expected);
     assert_eq!(read(&[&inputs]), expected);
     assert_eq!(read(&[&inputs.join("*.txt")]), expected[..2]);
@@ -201,7 +201,7 @@ fn files_directories_and_patterns_are_read_in_order() {
     );
     let objects = write(directory.path(), "d.jsonl", "{\"text\":\"d\"}\n");
     refuse(embed(&[&a, &objects], &out, &[]), &["d.jsonl", "another format", "a.txt"]);
-    // Errors name the file.
+    // An error names the file that it is about.
     let bad = write(&inputs, "more/d.txt", b"good\n\xff\n");
     refuse(embed(&[&inputs], &out, &[]), &["d.txt: line 2", "UTF-8"]);
     std::fs::remove_file(bad).unwrap();
@@ -243,7 +243,7 @@ fn a_failed_row_stops_the_run_or_gets_null() {
         assert_eq!(row["embedding"], Value::Null);
     }
     assert_eq!((&rows[1]["id"], rows[2].get("id"), &rows[3]["id"]), (&2.into(), None, &4.into()));
-    // Ranges come from the rows that have vectors.
+    // The ranges come only from the rows that have vectors.
     let args = [&args[..], &["--precision", "uint8"]].concat();
     succeed(embed(&[&input], &at("out8.jsonl"), &args));
     let lines = std::fs::read_to_string(at("out8.jsonl")).unwrap();

@@ -1,4 +1,4 @@
-//! Parquet and Arrow as input and output.
+//! Tests Parquet and Arrow files as input and output.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ fn expected() -> Vec<Vec<f32>> {
     rows_of(&succeed(with_model("embed", TEXTS)).stdout)
 }
 
-/// A table with a column of texts and columns of many other types.
+/// Returns a table with a column of texts, and columns of many other types.
 fn table() -> RecordBatch {
     let mut lists = ListBuilder::new(StringBuilder::new());
     for i in 0..5 {
@@ -65,7 +65,7 @@ fn table() -> RecordBatch {
 }
 
 fn parquet_of(path: &Path, batch: &RecordBatch, codec: Compression) -> PathBuf {
-    // Row groups of two rows.
+    // The file gets row groups of two rows.
     let properties = WriterProperties::builder()
         .set_compression(codec)
         .set_max_row_group_row_count(Some(2))
@@ -92,7 +92,7 @@ fn read_arrow(path: &Path) -> RecordBatch {
     arrow_select::concat::concat_batches(&schema, &batches).unwrap()
 }
 
-/// The vectors of a column of lists of fixed size.
+/// Returns the vectors of a column whose values are lists of fixed size.
 fn vectors<T: ArrowPrimitiveType>(
     batch: &RecordBatch,
     column: &str,
@@ -112,7 +112,7 @@ fn columns_pass_through_parquet_and_arrow_unchanged() {
     let table = table();
     let field = ["--field", "body"];
     let expected: Vec<Option<Vec<f32>>> = expected().into_iter().map(Some).collect();
-    // Dictionaries are replaced by their values.
+    // In the output, dictionaries are replaced by their values.
     let plain = |name: &str| -> ArrayRef {
         match name {
             "category" => Arc::new(StringArray::from(vec!["a", "b", "a", "c", "b"])),
@@ -145,7 +145,7 @@ fn columns_pass_through_parquet_and_arrow_unchanged() {
     }
     succeed(embed(&at("in.parquet"), &at("out.arrow"), &field));
     same(&read_arrow(&at("out.arrow")));
-    // From an Arrow file, and from an Arrow stream as `datasets` writes it.
+    // The input is an Arrow file, and then an Arrow stream as `datasets` writes it.
     let mut file =
         FileWriter::try_new(File::create(at("a.feather")).unwrap(), &table.schema()).unwrap();
     file.write(&table).unwrap();
@@ -160,7 +160,7 @@ fn columns_pass_through_parquet_and_arrow_unchanged() {
         succeed(embed(&at(name), &at("out2.parquet"), &field));
         same(&read_parquet(&at("out2.parquet")));
     }
-    // To JSON lines, without the columns that they cannot hold.
+    // The output is JSON lines, without the columns that JSON lines cannot hold.
     let columns = ["--carry", "id,score,ok,when,category"];
     refuse(embed(&at("in.parquet"), &at("no.jsonl"), &field), &["--carry", "`lists`", "List"]);
     succeed(embed(&at("in.parquet"), &at("out.jsonl"), &[&field[..], &columns].concat()));
@@ -286,7 +286,8 @@ fn broken_files_and_differing_columns_are_refused_by_name() {
         let cut = write(directory.path(), "cut.parquet", &bytes[..length]);
         refuse(embed(&cut, &out, &field), &["cut.parquet", "cannot be read as Parquet"]);
     }
-    // Damaged data at many places: refused, unless it is in a column that is not read.
+    // The data is damaged at many places. The file must be refused, unless the damage is in a column that is not
+    // read.
     for place in (4..bytes.len() - 8).step_by(bytes.len() / 12) {
         let mut broken = bytes.clone();
         broken[place..place + 6].copy_from_slice(b"\xff\x7f\xff\x80\x01\xff");
@@ -306,7 +307,7 @@ fn broken_files_and_differing_columns_are_refused_by_name() {
     refuse(embed(&words, &out, &field), &["words.arrow", "cannot be read as Arrow"]);
     std::fs::remove_file(words).unwrap();
 
-    // The files of a directory must have the same carried columns.
+    // All files of a directory must have the same carried columns.
     let schema = Arc::new(Schema::new(vec![
         Field::new("id", DataType::Utf8, true),
         Field::new("body", DataType::Utf8, true),
@@ -341,8 +342,8 @@ fn zstd_is_read_and_written() {
     refuse(embed(&cut, &at("no.jsonl"), &[]), &["cut.txt.zst", "cannot be read"]);
 }
 
-/// Compares rows per second of Parquet to Parquet with the library, in alternating rounds. Needs a machine without other
-/// work, so it is run by hand: `--release … -- --ignored --nocapture`.
+/// Compares the rows per second of Parquet to Parquet with those of the library, in alternating rounds. The machine
+/// must have no other work, so this is run by hand: `--release … -- --ignored --nocapture`.
 #[test]
 #[ignore = "needs a machine without other work"]
 fn bulk_keeps_up_with_the_library() {
@@ -376,7 +377,7 @@ fn bulk_keeps_up_with_the_library() {
     let mut ratios = Vec::new();
     for round in 0..5 {
         let library = seconds(&|| drop(block_on(embedder.embed(&texts)).unwrap()));
-        // The time to start and to load the model is subtracted.
+        // The time for starting the program and loading the model is subtracted.
         let (whole, start) = (seconds(&|| run(&all)), seconds(&|| run(&few)));
         let ratio = (library - seconds(&|| drop(block_on(embedder.embed(&texts[..8])).unwrap())))
             / (whole - start);

@@ -1,4 +1,4 @@
-//! Dialects of CSV and TSV: quotation marks, escapes and delimiters, as public reports have them.
+//! Tests dialects of CSV and TSV from public reports: quotation marks, escapes and delimiters.
 
 use std::process::Command;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::support::*;
 
-/// `embed` of a file with this content.
+/// Makes the command `embed` for a file with this content.
 fn embed(name: &str, content: &str, args: &[&str]) -> (Command, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let file = write(directory.path(), name, content);
@@ -15,7 +15,7 @@ fn embed(name: &str, content: &str, args: &[&str]) -> (Command, tempfile::TempDi
     (command, directory)
 }
 
-/// The values of a column, as they are carried to JSON lines. Every row must have a vector.
+/// Returns the values of a column, as they are carried to JSON lines. Every row must have a vector.
 fn column(name: &str, content: &str, field: &str, args: &[&str]) -> Vec<String> {
     let args = [&["--field", field], args].concat();
     let (command, _directory) = embed(name, content, &args);
@@ -50,26 +50,26 @@ fn tsv_has_no_quotation_marks() {
         "the last note",
     ];
     assert_eq!(column("notes.tsv", NOTES, "text", &[]), expected);
-    // A quote that is never closed, as in pandas-dev/pandas#39857, where rows are missing without a word.
+    // A quote is never closed, as in pandas-dev/pandas#39857, where rows are lost without an error.
     let mut open = "id\ttext\n1\tfine\n2\t\"a quotation that is never closed\n".to_owned();
     (3..=200).for_each(|i| open += &format!("{i}\tnote number {i}\n"));
     let found = column("open_quote.tsv", &open, "text", &[]);
     assert_eq!((found.len(), found[1].as_str()), (200, "\"a quotation that is never closed"));
-    // pandas-dev/pandas#22661: "does not read lines with … leading quotes but not matching close quotes".
+    // See pandas-dev/pandas#22661: "does not read lines with … leading quotes but not matching close quotes".
     let rows = "n\tword\tx\n3\tabc\t5.6\n4\t\"abc\"\t4.3\n5\t\"error\t3.3\n";
     assert_eq!(column("a.tsv", rows, "word", &[]), ["abc", "\"abc\"", "\"error"]);
-    // pola-rs/polars#22312: "Error while reading TSV with quote inside the value".
+    // See pola-rs/polars#22312: "Error while reading TSV with quote inside the value".
     let rows = "subject\ttitle\njava\tLorem ipsum dolor sit\npython\t\"Lorem Ipsum\" dolor sit";
     let expected = ["Lorem ipsum dolor sit", "\"Lorem Ipsum\" dolor sit"];
     assert_eq!(column("b.tsv", rows, "title", &[]), expected);
-    // rewicks/ersatz#1: "Columns with unbalanced quotes" smash lines together.
+    // See rewicks/ersatz#1: "Columns with unbalanced quotes" smash lines together.
     let rows = "id\tlang\ttext\n1\ten\t\"He left.\n2\ten\tShe said: \"go\n3\ten\tthen\" again\n";
     let expected = ["\"He left.", "She said: \"go", "then\" again"];
     assert_eq!(column("c.tsv", rows, "text", &[]), expected);
-    // With --quote a TSV file has quotation marks: adaltas/node-csv-parse#323.
+    // With --quote, a TSV file has quotation marks: see adaltas/node-csv-parse#323.
     let rows = "col1\tcol2\nval1\t\"val \"\" 2\"\n";
     assert_eq!(column("d.tsv", rows, "col2", &["--quote", "\""]), ["val \" 2"]);
-    // A row that needs it says so.
+    // If a row needs --quote, the error of that row says so.
     let rows = "id\ttext\n1\t\"two\nlines\"\n";
     refused("e.tsv", rows, &[], &["e.tsv: line 3", "1 values", "--quote '\"'"]);
     assert_eq!(column("e.tsv", rows, "text", &["--quote", "\""]), ["two\nlines"]);
@@ -88,7 +88,7 @@ fn tsv_output_is_read_back_unchanged() {
     assert!(written.contains("\n2\t\"quoted start without an end\t["), "{written}");
     let texts = column("again.tsv", &written, "text", &["--carry", "text"]);
     assert_eq!(texts, column("notes.tsv", NOTES, "text", &[]));
-    // A value that would break a line apart is refused.
+    // If a value would break a line apart, it is refused.
     for text in ["a\\tb", "a\\nb", "a\\rb"] {
         let line = format!("{{\"text\":\"fine\"}}\n{{\"text\":\"{text}\"}}\n");
         let (mut command, directory) = embed("in.jsonl", &line, &[]);
@@ -105,16 +105,16 @@ fn the_delimiter_is_found_or_asked_for() {
     let semicolon = "\u{feff}id;text\r\n1;Straße und Café\r\n2;zweiter Text\r\n";
     assert_eq!(column("a.csv", semicolon, "text", &[]), ["Straße und Café", "zweiter Text"]);
     assert_eq!(column("b.csv", "sep=;\r\nid;text\r\n1;one\r\n", "text", &[]), ["one"]);
-    // mechatroner/vscode_rainbow_csv#108: `sep=` in the first line.
+    // See mechatroner/vscode_rainbow_csv#108, about `sep=` in the first line.
     let rows = "sep=|\nOne|Two|Three|Four\n1|2|3|4\n5|6|7|8\n";
     assert_eq!(column("c.csv", rows, "Two", &[]), ["2", "6"]);
-    // jakob/TableTool#34: a semicolon-separated file taken for a comma-separated one.
+    // See jakob/TableTool#34, about a semicolon-separated file that was taken for a comma-separated one.
     let rows = "Duration;Phase\n6:30;First developer\n1:00;Wash 1\n";
     assert_eq!(column("d.csv", rows, "Phase", &[]), ["First developer", "Wash 1"]);
-    // dathere/datapusher-plus#256: "Failing to detect separator for semicolon separated file".
+    // See dathere/datapusher-plus#256: "Failing to detect separator for semicolon separated file".
     let rows = "date;temperature;place\n2011-01-01;1;Galway\n2011-01-01;6;Berkeley\n";
     assert_eq!(column("e.csv", rows, "place", &[]), ["Galway", "Berkeley"]);
-    // mechatroner/vscode_rainbow_csv#134: commas inside values, semicolons between them.
+    // See mechatroner/vscode_rainbow_csv#134, about commas inside values and semicolons between values.
     let rows = "day;text\nApril 15, 2023;Ray\nApril 14, 2023;Scott\n";
     assert_eq!(column("f.csv", rows, "text", &[]), ["Ray", "Scott"]);
     let rows = "name^text\na^b;c\n";
@@ -125,7 +125,7 @@ fn the_delimiter_is_found_or_asked_for() {
     let several = "id;text;price, EUR\n1;a;2\n";
     refused("j.csv", several, &[], &["no column `text`", "--delimiter ';'"]);
     refused("k.tsv", "id,text\n1,a\n", &[], &["no column `text`", "--delimiter ','"]);
-    // Errors count the line of `sep=`.
+    // The line numbers in errors count the line of `sep=` too.
     refused("l.csv", "sep=;\nid;text\n1;a\n2\n", &[], &["l.csv: line 4", "1 values"]);
 }
 
@@ -134,17 +134,17 @@ fn quotes_escaped_by_backslashes_are_read_with_escape_and_noticed_without() {
     if !have_adapter() {
         return;
     }
-    // pola-rs/polars#3074: "Using escape_char from pandas along with quote_char".
+    // See pola-rs/polars#3074: "Using escape_char from pandas along with quote_char".
     let users = "username,identifier,name\nbooker12,9012,\"sean,\\\"Jeff\"\ngrey07,2070,\"Laura, Grey\"\n\
                  johnson81,4081,\"\\\"Chill\\\"\"\njenkins46,9346,\"Mary, Jenkins\"\n\
                  smith79,5079,\"Jamie, \\\"Smith\\\"\"\n";
     let names = ["sean,\"Jeff", "Laura, Grey", "\"Chill\"", "Mary, Jenkins", "Jamie, \"Smith\""];
-    // pola-rs/polars#15022: "Unmatched escaped quotes in CSV rows lead to concatenated rows".
+    // See pola-rs/polars#15022: "Unmatched escaped quotes in CSV rows lead to concatenated rows".
     let rows = "name,text\na1,\"text with \\\" escaped quote\"\nb2,where did I go\nc3,\"also \\\" missing\"\n\
                 d4, the fourth item\n";
     let texts =
         ["text with \" escaped quote", "where did I go", "also \" missing", " the fourth item"];
-    // freelawproject/courtlistener#6706: exports of PostgreSQL with ESCAPE '\'.
+    // See freelawproject/courtlistener#6706, about exports of PostgreSQL with ESCAPE '\'.
     let html = "id,html\n1,\"<a href=\\\"#\\\" data-x=\\\"1,2\\\">link</a>\"\n";
     let links = ["<a href=\"#\" data-x=\"1,2\">link</a>"];
     for (content, field, expected) in
@@ -154,7 +154,7 @@ fn quotes_escaped_by_backslashes_are_read_with_escape_and_noticed_without() {
         refused("a.csv", content, &args, &["a.csv: line 2:", "backslash", "--escape '\\'"]);
         assert_eq!(column("a.csv", content, field, &["--escape", "\\"]), expected);
     }
-    // Where the quote seems to close before a delimiter, the number of values tells.
+    // If the quote seems to close before a delimiter, the number of values reveals the mistake.
     let rows = "id,text\n1,\"a\\\",b\"\n";
     refused("b.csv", rows, &[], &["b.csv: line 2:", "3 values", "--escape '\\'"]);
     assert_eq!(column("b.csv", rows, "text", &["--escape", "\\"]), ["a\",b"]);
@@ -170,13 +170,13 @@ fn a_quote_that_merges_rows_is_an_error_with_its_line() {
     refused("a.csv", open, &[], &words);
     let expected = ["a", "\"never closed", "b", "c"];
     assert_eq!(column("a.csv", open, "text", &["--quote", "none"]), expected);
-    // The same where the quote is in the header, and where another quote closes it.
+    // The error is the same if the quote is in the header, or if another quote closes it.
     refused("b.csv", "id,\"text\n1,a\n", &[], &["b.csv: line 1:", "not closed"]);
     let merged = "id,text\n1,\"open\n2,a \"quoted\" word\n";
     refused("c.csv", merged, &[], &["c.csv: line 2:", "closes on line 3", "--quote none"]);
-    // A failed row does not hide it.
+    // The error is reported even if failed rows are allowed.
     refused("d.csv", open, &["--on-error", "null"], &["d.csv: line 3:", "not closed"]);
-    // Correct quotes over several lines are read.
+    // Correct quotes may span several lines.
     let lines = "id,text\n1,\"two\nlines, \"\"quoted\"\"\"\n2,b\n";
     assert_eq!(column("e.csv", lines, "text", &[]), ["two\nlines, \"quoted\"", "b"]);
     let single = "id,text\n1,'a, b'\n2,it is \"c\"\n";

@@ -1,4 +1,4 @@
-//! `embed`: the right vectors in the right order, for all options.
+//! Tests that `embed` returns the right vectors in the right order, for all options.
 
 use std::io::Write;
 use std::process::Stdio;
@@ -86,7 +86,7 @@ fn rows_come_in_the_order_of_the_texts_and_do_not_depend_on_their_neighbours() {
         for (i, row) in rows.into_iter().enumerate() {
             let which = i * 7 % known.len();
             assert!(cosine(&row, &expected[which]) > 0.999_999, "row {i}");
-            // Bit-identical, wherever the text is and however batches are cut.
+            // The vector of a text is bit-identical, wherever the text is and however the texts are batched.
             assert_eq!(*seen[which].get_or_insert_with(|| row.clone()), row, "row {i}");
         }
     }
@@ -290,7 +290,7 @@ fn calibration_sets_the_ranges() {
         command.arg("--calibration").arg(file);
         command
     };
-    // A row alone, with the ranges of all rows, is the same as among them.
+    // With the ranges of all rows, a row alone is the same as among the other rows.
     let one = stdout(&succeed(calibrated(&array, &[texts[0], "--precision", "int8"])));
     assert_eq!(one.lines().next(), all.lines().next());
     refuse(calibrated(&array, &["a"]), &["--calibration", "int8"]);

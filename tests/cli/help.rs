@@ -1,4 +1,4 @@
-//! The help, and wrong arguments and models.
+//! Tests the help, and wrong arguments and models.
 
 use crate::support::*;
 

@@ -1,4 +1,4 @@
-//! How inputs become texts, and which inputs are refused.
+//! Tests how inputs become texts, and which inputs are refused.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::support::*;
 
-/// `embed --input` of a file with this content.
+/// Makes the command `embed --input` for a file with this content.
 fn embed(name: &str, content: impl AsRef<[u8]>, args: &[&str]) -> (Command, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let file = write(directory.path(), name, content);
@@ -60,7 +60,7 @@ fn jsonl_reads_the_named_field() {
     }
     let expected = rows("a.txt", "one\ntwo\n", &[]);
     let lines = "{\"text\":\"one\",\"n\":[1,{}]}\r\n\n{\"bad\":\"\\ud800\",\"text\":\"two\"}";
-    // Half of a surrogate pair would be carried as it was written.
+    // Without this option, half of a surrogate pair would be carried as it was written.
     let alone = ["--carry", "none"];
     assert_eq!(rows("a.jsonl", lines, &alone), expected);
     assert_eq!(rows("a.ndjson", lines, &alone), expected);

@@ -1,4 +1,4 @@
-//! Ctrl-C: no partial file is left, and the command reports its progress.
+//! Tests Ctrl-C: no partial file is left, and the command reports its progress.
 #![cfg(unix)]
 
 use std::io::Write;
@@ -24,7 +24,7 @@ fn interrupt_when_written(child: &mut Child, part: &Path) {
     assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
 }
 
-/// The number of finished texts that the command reports.
+/// Checks that the command was interrupted. Returns the number of finished texts that it reports.
 fn interrupted(child: Child, directory: &Path, files_left: usize) -> usize {
     let output = child.wait_with_output().unwrap();
     let said = stderr(&output);
@@ -62,7 +62,7 @@ fn ctrl_c_while_waiting_for_input_leaves_no_file() {
     let mut command = with_model("embed", ["--input", "-", "--output"]);
     command.arg(directory.path().join("out.jsonl"));
     let mut child = start(command);
-    // Kept open: the command waits for more lines.
+    // Stdin stays open, so the command waits for more lines.
     let mut stdin = child.stdin.take().unwrap();
     stdin.write_all(&b"a line\n".repeat(20)).unwrap();
     stdin.flush().unwrap();

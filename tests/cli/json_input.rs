@@ -1,5 +1,5 @@
-//! JSON as other programs write it: numbers that JSON does not have, half of an emoji, arrays of objects; and the
-//! columns that are carried.
+//! Tests JSON as other programs write it: numbers that JSON does not have, half of an emoji, and arrays of objects.
+//! Also tests the columns that are carried.
 
 use std::path::Path;
 use std::process::Command;
@@ -15,7 +15,7 @@ fn embed(directory: &Path, name: &str, content: &[u8], args: &[&str]) -> Command
     command
 }
 
-/// The lines of the output, each without its vector.
+/// Returns the lines of the output, each without its vector.
 fn lines(name: &str, content: &str, args: &[&str]) -> Vec<String> {
     let directory = tempfile::tempdir().unwrap();
     let output = stdout(&succeed(embed(directory.path(), name, content.as_bytes(), args)));
@@ -45,7 +45,7 @@ fn numbers_that_json_does_not_have_are_carried() {
         "{\"index\":2,\"text\":\"third\",\"score\":Infinity",
     ];
     assert_eq!(lines("nan.jsonl", nan, &[]), expected);
-    // VowpalWabbit/vowpal_wabbit#3738 and ICRAR/ijson#139: NaN in nested values.
+    // See VowpalWabbit/vowpal_wabbit#3738 and ICRAR/ijson#139, about NaN in nested values.
     let nested = "{\"_label\": 1, \"features\": {\"f1\": NaN}, \"text\": \"NaN is not a number\"}\n\
                   {\"array\":[0.0, NaN, -Infinity],\"text\":\"b\"}\n";
     let expected = [
@@ -53,16 +53,16 @@ fn numbers_that_json_does_not_have_are_carried() {
         "{\"index\":1,\"array\":[0.0, NaN, -Infinity],\"text\":\"b\"",
     ];
     assert_eq!(lines("a.jsonl", nested, &[]), expected);
-    // simonw/datasette#332: rows of an array.
+    // See simonw/datasette#332, about rows in an array.
     let rows =
         "[\n  {\n    \"rowid\": 2,\n    \"name\": \"terry\",\n    \"num\": Infinity\n  }\n]\n";
     let expected = ["{\"index\":0,\"rowid\":2,\"name\":\"terry\",\"num\":Infinity"];
     assert_eq!(lines("b.json", rows, &["--field", "name"]), expected);
-    // pandas-dev/pandas#30716: the text itself is NaN.
+    // See pandas-dev/pandas#30716, where the text itself is NaN.
     let words = ["c.jsonl: line 2:", "number", "string in the field `text`"];
     refused("c.jsonl", "{\"text\":\"a\"}\n{\"text\":NaN}\n", &[], &words);
     refused("d.jsonl", "{\"text\":\"a\",\"n\":NaNs}\n", &[], &["d.jsonl: line 1:"]);
-    // Text formats hold the same values.
+    // The text formats must hold the same values.
     let directory = tempfile::tempdir().unwrap();
     let out = directory.path().join("out.csv");
     let mut command = embed(directory.path(), "nan.jsonl", nan.as_bytes(), &[]);
@@ -77,7 +77,7 @@ fn half_of_an_emoji_is_refused_or_replaced() {
     if !have_adapter() {
         return;
     }
-    // ThomasKliszowski/json_reindent#12, openai/tiktoken#82 and umran666/UniqToken#10.
+    // See ThomasKliszowski/json_reindent#12, openai/tiktoken#82 and umran666/UniqToken#10.
     let halves = "{\"potato\":\"fine\"}\n{\"potato\":\"\\ud83d\"}\n{\"potato\":\"fr\\udbc0\"}\n\
                   {\"potato\":\"hello \\ud800 world\"}\n";
     let args = ["--field", "potato"];
@@ -92,13 +92,13 @@ fn half_of_an_emoji_is_refused_or_replaced() {
     assert_eq!(lines("a.jsonl", halves, &["--field", "potato", "--lossy"]), expected);
     let whole = "{\"text\":\"\\ud83d\\ude00\"}\n";
     assert_eq!(lines("b.jsonl", whole, &["--lossy"]), ["{\"index\":0,\"text\":\"\\ud83d\\ude00\""]);
-    // The vectors are those of the texts with U+FFFD.
+    // The vectors are the same as those of texts with U+FFFD.
     let directory = tempfile::tempdir().unwrap();
     let alone = ["--lossy", "--carry", "none"];
     let half = embed(directory.path(), "c.jsonl", b"{\"text\":\"x \\udc00\"}\n", &alone);
     let replaced = with_model("embed", ["x \u{fffd}", "--quiet"]);
     assert_eq!(succeed(half).stdout, succeed(replaced).stdout);
-    // In a field that is only carried it passes through JSON, and cannot become text.
+    // If a field is only carried, half of a surrogate pair can stay in JSON, but it cannot become text.
     let carried = "{\"text\":\"a\",\"note\":\"\\ud83d\"}\n";
     let expected = ["{\"index\":0,\"text\":\"a\",\"note\":\"\\ud83d\""];
     assert_eq!(lines("d.jsonl", carried, &[]), expected);
@@ -114,13 +114,13 @@ fn an_array_of_objects_is_a_file_of_rows() {
     }
     let expected = ["{\"index\":0,\"text\":\"a\"", "{\"index\":1,\"text\":\"b\""];
     assert_eq!(lines("array.json", "[{\"text\":\"a\"},{\"text\":\"b\"}]\n", &[]), expected);
-    // apache/arrow#40912: an array that json.dump wrote with indent=4.
+    // See apache/arrow#40912, about an array that json.dump wrote with indent=4.
     let indented =
         "[\n    {\n        \"text\": \"a\"\n    },\n    {\n        \"text\": \"b\"\n    }\n]";
     assert_eq!(lines("b.json", indented, &[]), expected);
-    // huggingface/datasets#6891: JSON lines with the extension .json.
+    // See huggingface/datasets#6891, about JSON lines with the extension .json.
     assert_eq!(lines("c.json", "{\"text\":\"a\"}\n{\"text\":\"b\"}\n", &[]), expected);
-    // huggingface/datasets#8275: an array for each batch of rows.
+    // See huggingface/datasets#8275, about a file with one array for each batch of rows.
     assert_eq!(lines("d.json", "[{\"text\":\"a\"}][{\"text\":\"b\"}]\n", &[]), expected);
     let named = ["--input-format", "json"];
     assert_eq!(
@@ -149,7 +149,7 @@ fn an_array_of_objects_is_a_file_of_rows() {
         &["line 2:", "comma after object 1"],
     );
     refused("f.json", "[{\"text\":\"a\"}] x", &[], &["after the end"]);
-    // What pandas' to_json writes by default: an object of columns.
+    // By default pandas' to_json writes an object of columns.
     let columns = "{\"text\":{\"0\":\"a\",\"1\":\"b\"}}";
     refused(
         "g.json",
@@ -198,7 +198,8 @@ fn utf_16_is_refused_with_the_command_that_converts_it() {
     for name in ["a.txt", "a.csv", "a.tsv", "a.jsonl", "a.json"] {
         check(name, &text, &[name, "line 1:", "UTF-16", &command(name)]);
     }
-    // "Unicode text" of Excel and Notepad: HKUDS/Vibe-Trading#865. csv2db/csv2db#50: "UTF-16LE" without a mark.
+    // See HKUDS/Vibe-Trading#865 ("Unicode text" of Excel and Notepad) and csv2db/csv2db#50 ("UTF-16LE" without a
+    // mark).
     check("b.csv", &utf_16("id,text\r\n1,a\r\n"), &["iconv -f UTF-16LE -t UTF-8"]);
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     std::io::Write::write_all(&mut packed, &text).unwrap();
@@ -208,7 +209,7 @@ fn utf_16_is_refused_with_the_command_that_converts_it() {
         &packed,
         &["gzip -dc", "c.csv.gz | iconv -f UTF-16 -t UTF-8 > ", "c.utf8.csv"],
     );
-    // Latin-1 is not UTF-16.
+    // A file in Latin-1 must not be taken for UTF-16.
     check("d.txt", b"caf\xe9\n", &["d.txt: line 1:", "byte 4", "--lossy"]);
     let row: Value = serde_json::from_str(&stdout(&succeed(embed(
         directory.path(),

@@ -1,4 +1,4 @@
-//! The command line: each test runs the program.
+//! Tests the command line. Each test runs the program.
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used)]
 

@@ -1,4 +1,5 @@
-//! Lines on stderr: the summary, the JSON format, quiet runs, and messages of other libraries that must not appear.
+//! Tests the lines on stderr: the summary, the JSON format, quiet runs, and messages of other libraries that must not
+//! appear.
 
 use std::process::{Command, Output};
 
@@ -6,7 +7,7 @@ use serde_json::Value;
 
 use crate::support::*;
 
-/// Each line of stderr as JSON.
+/// Parses each line of stderr as JSON.
 fn json_lines(output: &Output) -> Vec<Value> {
     let text = stderr(output);
     text.lines()
@@ -64,7 +65,7 @@ fn every_line_is_json_where_it_is_asked_for() {
     let said = |words: &str| lines.iter().any(|l| l["message"].as_str().unwrap().contains(words));
     assert!(said("adapter: ") && said("in.jsonl: line 2"), "{lines:?}");
 
-    // Errors of the command, and of its arguments.
+    // The JSON format also applies to errors of the command and of its arguments.
     let output = embed_file(directory.path(), &["--log-format=json"]).output().unwrap();
     let lines = json_lines(&output);
     let last = lines.last().unwrap();
@@ -98,8 +99,8 @@ fn quiet_runs_print_only_errors() {
     assert_eq!(stderr(&succeed(with_model("inspect", ["-q"]))), "");
 }
 
-/// KhronosGroup/Vulkan-Tools#721, gfx-rs/wgpu#2123 and alvr-org/ALVR#1608: libwayland prints an error about
-/// XDG_RUNTIME_DIR in programs that show no window.
+/// See KhronosGroup/Vulkan-Tools#721, gfx-rs/wgpu#2123 and alvr-org/ALVR#1608. In programs without a window,
+/// libwayland prints an error about XDG_RUNTIME_DIR.
 #[test]
 fn display_libraries_print_nothing() {
     if !have_adapter() {
@@ -116,7 +117,7 @@ fn display_libraries_print_nothing() {
 }
 
 /// The tokenizers crate panics on some files (huggingface/tokenizers#736, #1014 and #1452). The library recovers, and
-/// only its error is printed.
+/// the program prints only the library's error.
 #[test]
 fn a_panic_of_a_library_is_reported_as_one_error() {
     if !have_adapter() {

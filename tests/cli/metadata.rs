@@ -1,4 +1,4 @@
-//! Schema metadata, codecs and versions of Parquet and Arrow files.
+//! Tests schema metadata, codecs and versions of Parquet and Arrow files.
 
 use std::fs::File;
 use std::path::Path;
@@ -24,7 +24,7 @@ fn embed(input: &Path, output: &Path, args: &[&str]) -> Command {
     command
 }
 
-/// Three texts with an index, as pandas names its column.
+/// Returns three texts with an index column, named as pandas names it.
 fn batch() -> RecordBatch {
     let texts: ArrayRef = Arc::new(StringArray::from(vec!["a cat", "a dog", "a bird"]));
     let index: ArrayRef = Arc::new(StringArray::from(vec!["x", "y", "z"]));
@@ -35,7 +35,7 @@ fn batch() -> RecordBatch {
     .unwrap()
 }
 
-/// The metadata that pandas writes for [`batch`], with columns whose names have this type.
+/// Returns the metadata that pandas writes for [`batch`], if the names of columns have this type.
 fn pandas(names: &str) -> String {
     let column = |name: Option<&str>, field: &str| json!({"name": name, "field_name": field, "pandas_type": "unicode", "numpy_type": "object", "metadata": null});
     json!({
@@ -61,7 +61,7 @@ fn write_parquet(path: &Path, metadata: &[(&str, &str)], codec: Compression) {
     out.close().unwrap();
 }
 
-/// An entry of a Parquet file's own metadata, which other programs read.
+/// Reads an entry of a Parquet file's own metadata, which other programs read too.
 fn entry(path: &Path, key: &str) -> Option<String> {
     let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(path).unwrap()).unwrap();
     let entries =
@@ -81,32 +81,34 @@ fn the_index_of_pandas_and_the_features_of_datasets_come_back() {
     let metadata = [("pandas", pandas("unicode")), ("huggingface", features.clone())];
     let metadata = metadata.each_ref().map(|(key, value)| (*key, value.as_str()));
     write_parquet(&at("in.parquet"), &metadata, Compression::SNAPPY);
-    // As one part, and as parts that are joined.
+    // The output is written as one part, and then as parts that are joined.
     for args in [&[][..], &["--part-rows", "1"]] {
         succeed(embed(&at("in.parquet"), &at("out.parquet"), args));
         assert_eq!(entry(&at("out.parquet"), "pandas"), Some(pandas("unicode")));
         assert_eq!(entry(&at("out.parquet"), "huggingface"), Some(features.clone()));
         assert!(entry(&at("out.parquet"), "ARROW:schema").is_some());
     }
-    // Arrow has it in its schema.
+    // An Arrow file has the metadata in its schema.
     succeed(embed(&at("in.parquet"), &at("out.arrow"), &[]));
     let file = File::open(at("out.arrow")).unwrap();
     let schema = arrow_ipc::reader::FileReader::try_new(file, None).unwrap().schema();
     assert_eq!(schema.metadata().get("pandas"), Some(&pandas("unicode")));
     succeed(embed(&at("out.arrow"), &at("again.parquet"), &["--embedding-column", "again"]));
     assert_eq!(entry(&at("again.parquet"), "pandas"), Some(pandas("unicode")));
-    // pandas-dev/pandas#34790 and dask/dask#9773: the index must not become a column. Its column is carried.
+    // See pandas-dev/pandas#34790 and dask/dask#9773. The index must not become a column in pandas. Its column is
+    // carried.
     let reader =
         ParquetRecordBatchReaderBuilder::try_new(File::open(at("out.parquet")).unwrap()).unwrap();
     let names: Vec<String> = reader.schema().fields().iter().map(|f| f.name().clone()).collect();
     assert_eq!(names, ["text", "__index_level_0__", "embedding"]);
-    // Names of columns that are numbers: "embedding" is none, and pandas would refuse to read the file.
+    // If the metadata says that names of columns are numbers, `column_indexes` is dropped. The name "embedding" is no
+    // number, so pandas would refuse to read the file.
     write_parquet(&at("numbers.parquet"), &[("pandas", &pandas("int64"))], Compression::SNAPPY);
     succeed(embed(&at("numbers.parquet"), &at("out.parquet"), &[]));
     let kept: Value = serde_json::from_str(&entry(&at("out.parquet"), "pandas").unwrap()).unwrap();
     assert_eq!(kept["column_indexes"], json!([]));
     assert_eq!(kept["index_columns"], json!(["__index_level_0__"]));
-    // The same for names of several levels.
+    // The same is true if names have several levels.
     let mut levels: Value = serde_json::from_str(&pandas("unicode")).unwrap();
     let level = levels["column_indexes"][0].clone();
     levels["column_indexes"] = json!([level, level]);
@@ -116,7 +118,7 @@ fn the_index_of_pandas_and_the_features_of_datasets_come_back() {
     succeed(embed(&at("levels.parquet"), &at("out.parquet"), &[]));
     let kept: Value = serde_json::from_str(&entry(&at("out.parquet"), "pandas").unwrap()).unwrap();
     assert_eq!(kept["column_indexes"], json!([]));
-    // Files with other metadata go together, as those that pandas wrote with a range as index.
+    // Files with different metadata can be combined, such as those that pandas wrote with a range as index.
     std::fs::create_dir(at("parts")).unwrap();
     write_parquet(&at("parts/a.parquet"), &[("pandas", &pandas("unicode"))], Compression::SNAPPY);
     write_parquet(&at("parts/b.parquet"), &[("other", "x")], Compression::SNAPPY);
@@ -167,9 +169,10 @@ fn brotli_is_read_and_feather_1_is_named() {
         succeed(embed(&at(name), &at("out.jsonl"), &[]));
         std::fs::read_to_string(at("out.jsonl")).unwrap()
     };
-    // duckdb/duckdb#11938 and mukunku/ParquetViewer#18: files that pandas wrote with compression="brotli".
+    // See duckdb/duckdb#11938 and mukunku/ParquetViewer#18, about files that pandas wrote with compression="brotli".
     assert_eq!(rows("brotli.parquet"), rows("plain.parquet"));
-    // Both versions have the same extension: aertslab/create_cisTarget_databases#6, ICB-DCM/pyABC#315.
+    // Both versions of Feather have the same extension: see aertslab/create_cisTarget_databases#6 and
+    // ICB-DCM/pyABC#315.
     let feather = write(directory.path(), "old.feather", b"FEA1\0\0\0\0data and footerFEA1");
     let words = ["old.feather", "Feather file of version 1", "feather.write_feather", "read_table"];
     refuse(embed(&feather, &at("no.jsonl"), &[]), &words);

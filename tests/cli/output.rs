@@ -1,4 +1,4 @@
-//! Output formats and precisions: each holds the same numbers.
+//! Tests that each output format and precision holds the same numbers.
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
@@ -9,7 +9,7 @@ use crate::support::*;
 
 const DIM: usize = 48;
 
-/// Twelve texts, their rows as f32, and a file of them.
+/// Returns twelve texts, their rows as f32, and a file with the texts.
 fn texts(directory: &std::path::Path) -> (std::path::PathBuf, Vec<f32>) {
     let texts: Vec<String> = (0..12).map(|i| format!("text {i} {}", "more ".repeat(i))).collect();
     let file = write(directory, "texts.jsonl", jsonl(&texts));

@@ -1,4 +1,4 @@
-//! `rerank`: the order and the scores of lines.
+//! Tests the order and the scores of the lines that `rerank` prints.
 
 use serde_json::Value;
 
@@ -10,7 +10,7 @@ fn rerank(model_name: &str, args: &[&str]) -> std::process::Command {
     command
 }
 
-/// The query of the fixture's first pair, and the second texts of all pairs as lines.
+/// Returns the query of the fixture's first pair, and the second texts of all pairs as lines.
 fn lines() -> (String, Vec<String>) {
     let pairs = std::fs::read(model("rerankers/bert").join("pairs.json")).unwrap();
     let pairs: Vec<(String, String)> = serde_json::from_slice(&pairs).unwrap();
@@ -65,7 +65,7 @@ fn token_vectors_rank_lines_by_late_interaction() {
         command.arg(&file);
         let found = stdout(&succeed(command));
         let expected = &reference_rows(name, "scores")[3];
-        // The first text is empty.
+        // The first text is empty, so it is no line to rank.
         assert_eq!(found.lines().count(), texts.len() - 1);
         let mut last = f64::INFINITY;
         for line in found.lines() {

@@ -1,11 +1,11 @@
-//! Interrupted runs of `embed`: parts, and resuming from them.
+//! Tests interrupted runs of `embed`: their parts, and how later runs resume from them.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::support::*;
 
-/// `embed` with the usual fixture.
+/// Makes the command `embed` with the usual fixture.
 fn embed(inputs: &[&Path], output: &Path, args: &[&str]) -> Command {
     let mut command = with_model("embed", args);
     for input in inputs {
@@ -23,7 +23,7 @@ fn names(directory: &Path) -> Vec<String> {
     names
 }
 
-/// Texts of many lengths.
+/// Writes a file with texts of many lengths.
 fn corpus(directory: &Path, rows: usize) -> PathBuf {
     let line = |i: usize| {
         let words = "some words of a text ".repeat(i * 7 % 5);
@@ -47,7 +47,7 @@ fn kill_at_random(
     for _ in 0..times {
         let mut child = command().stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
         std::thread::sleep(took.mul_f64(random()));
-        // On Unix this is SIGKILL. A run that ended before has completed the output.
+        // On Unix, this is SIGKILL. If the run has already ended, the output is complete.
         let _ = child.kill();
         child.wait().unwrap();
     }
@@ -59,7 +59,7 @@ fn a_killed_run_resumes_to_byte_identical_output() {
     if !have_adapter() {
         return;
     }
-    // VECTILE_KILLS sets another number of kills.
+    // The variable VECTILE_KILLS sets another number of kills.
     let times = std::env::var("VECTILE_KILLS").map_or(4, |times| times.parse().unwrap());
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
@@ -85,7 +85,7 @@ fn a_killed_run_resumes_to_byte_identical_output() {
     }
 }
 
-/// Starts a command and sends it a signal when this many parts of its output are complete.
+/// Starts a command, and sends it a signal when this many parts of its output are complete.
 #[cfg(unix)]
 fn end_after_parts(
     mut command: Command,
@@ -142,7 +142,7 @@ fn a_run_resumes_only_with_the_same_settings() {
         let words = [&["--resume", "other settings"], words.as_slice()].concat();
         refuse(run(&out, &args), &words);
     }
-    // From here on rows may fail, but none does.
+    // From this run on, rows may fail, but none does.
     let lenient = end_after_parts(run(&out, &["--resume", "--on-error", "null"]), &out, 4, "-KILL");
     assert_eq!(lenient.0, -1, "{}", lenient.1);
     let resumed = succeed(run(&out, &["--resume"]));
@@ -151,7 +151,7 @@ fn a_run_resumes_only_with_the_same_settings() {
     assert!(std::fs::read(&whole).unwrap() == std::fs::read(&out).unwrap());
     assert_eq!(names(directory.path()), ["in.jsonl", "out.jsonl", "whole.jsonl"]);
 
-    // An input that has changed is refused.
+    // If the input has changed, the run is not resumed.
     end_after_parts(run(&out, &[]), &out, 1, "-KILL");
     let lines = std::fs::read_to_string(&input).unwrap();
     std::fs::write(&input, lines + "{\"text\":\"one more\"}\n").unwrap();
@@ -226,7 +226,7 @@ fn only_runs_from_files_to_a_file_can_be_resumed() {
     assert_eq!(names(directory.path()), ["a.txt"]);
 }
 
-/// Runs a command under a limit on file sizes, in blocks of 512 bytes, like on a full disk.
+/// Runs a command under a limit on file sizes, in blocks of 512 bytes. A full disk gives similar errors.
 #[cfg(unix)]
 fn limited(command: Command, blocks: u32) -> Command {
     let mut shell = Command::new("sh");
@@ -255,11 +255,11 @@ fn a_full_disk_leaves_no_partial_file() {
         outputs.extend(["out.parquet", "out.arrow"]);
     }
     for name in outputs {
-        // The first part does not fit.
+        // Under this limit, the first part does not fit.
         let command = limited(embed(&[&input], &at(name), &["-q"]), 64);
         refuse(command, &[&format!("{name}.parts"), "cannot be written"]);
         assert_eq!(names(directory.path()), ["in.jsonl"], "{name}");
-        // The parts fit, but the whole output does not.
+        // Under this limit, the parts fit, but the whole output does not.
         let small = ["--part-rows", "100", "-q", "--carry", "none"];
         let command = limited(embed(&[&input], &at(name), &small), 200);
         refuse(command, &[&format!("{name}.part"), "cannot be written"]);

@@ -1,4 +1,4 @@
-//! `search`, `similarity`, `inspect` and `adapters`.
+//! Tests `search`, `similarity`, `inspect` and `adapters`.
 
 use serde_json::Value;
 
@@ -24,7 +24,7 @@ fn the_query_itself_is_found_first_and_its_text_is_on_one_line() {
     assert_eq!(words[..3], ["1", "1.0000", "6"], "{found}");
     assert!(found.trim_end().ends_with(long.trim_end()), "{found}");
     assert_eq!(found.lines().count(), 1);
-    // Blank lines are skipped, and a tab in a text does not shift the columns.
+    // Blank lines are skipped. A tab in a text does not shift the columns of the output.
     let all = search("the same text twice", "9");
     assert_eq!(all.lines().count(), 4, "{all}");
     assert!(all.contains("smile and wave"), "{all}");
@@ -101,7 +101,7 @@ fn similarity_to_a_file_keeps_its_order_or_shows_the_best() {
     assert_eq!(top.split_whitespace().take(3).collect::<Vec<_>>(), ["1", "1.0000", "5"]);
 }
 
-/// Copies a fixture into a directory, with another `similarity_fn_name`.
+/// Copies a fixture into a directory, and sets another `similarity_fn_name`.
 fn model_with(similarity: &str, directory: &std::path::Path) {
     let from = model("bert_max");
     for name in ["", "1_Pooling"] {

@@ -11,7 +11,7 @@ mod shared;
 
 pub use shared::{cosine, fixture as model, have_adapter, vectile};
 
-/// A command with the fixture that most tests use.
+/// Makes a command with the fixture that most tests use.
 pub fn with_model<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(verb: &str, args: I) -> Command {
     let mut command = vectile();
     command.arg(verb).arg("--model").arg(model("bert_mean_norm")).args(args);
@@ -22,7 +22,7 @@ pub fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-/// Everything that the program and its libraries print on stderr.
+/// Returns everything that the program and its libraries print on stderr.
 pub fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
@@ -34,8 +34,8 @@ pub fn succeed(mut command: Command) -> Output {
     output
 }
 
-/// Runs a command that must be refused: exit code 2, nothing on stdout, and all these words in the last
-/// line on stderr.
+/// Runs a command that must be refused. The exit code must be 2, stdout must be empty, and the last line on stderr
+/// must have all these words.
 pub fn refuse(mut command: Command, words: &[&str]) -> String {
     let output = command.output().unwrap();
     let said = stderr(&output);
@@ -49,7 +49,7 @@ pub fn refuse(mut command: Command, words: &[&str]) -> String {
     line
 }
 
-/// Like [`refuse`], for wrong arguments, which clap reports with the usage.
+/// Like [`refuse`], but for wrong arguments, which clap reports together with the usage.
 pub fn refuse_arguments(mut command: Command, words: &[&str]) {
     let output = command.output().unwrap();
     let said = stderr(&output);
@@ -59,23 +59,23 @@ pub fn refuse_arguments(mut command: Command, words: &[&str]) {
     }
 }
 
-/// The texts of a fixture and the vectors that sentence-transformers gives for them.
+/// Returns the texts of a fixture, and the vectors that sentence-transformers gives for them.
 pub fn reference(name: &str, tensor: &str) -> (Vec<String>, Vec<Vec<f64>>) {
     (shared::texts(name), reference_rows(name, tensor))
 }
 
-/// A tensor of a fixture's reference, in f64.
+/// Returns a tensor of a fixture's reference, in f64.
 pub fn reference_rows(name: &str, tensor: &str) -> Vec<Vec<f64>> {
     let (shape, values) = shared::tensor(&model(name).join("reference.safetensors"), tensor);
     values.chunks(shape[1]).map(<[f64]>::to_vec).collect()
 }
 
-/// Texts as a .jsonl file.
+/// Returns texts as the content of a .jsonl file.
 pub fn jsonl(texts: &[String]) -> String {
     texts.iter().map(|text| serde_json::json!({ "text": text }).to_string() + "\n").collect()
 }
 
-/// The rows of jsonl output, whose indices must count from 0.
+/// Parses the rows of jsonl output, whose indices must count from 0.
 pub fn rows_of(output: &[u8]) -> Vec<Vec<f32>> {
     let text = std::str::from_utf8(output).unwrap();
     let row = |(i, line): (usize, &str)| {
@@ -87,7 +87,7 @@ pub fn rows_of(output: &[u8]) -> Vec<Vec<f32>> {
     text.lines().enumerate().map(row).collect()
 }
 
-/// A NumPy file: descr, shape, data. The header must keep to the format.
+/// Parses a NumPy file into its descr, shape and data. The header must follow the format.
 pub fn npy(bytes: &[u8]) -> (String, Vec<usize>, Vec<u8>) {
     assert_eq!(&bytes[..8], b"\x93NUMPY\x01\x00");
     let length = usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));

@@ -1,4 +1,4 @@
-//! `tune`: times are printed and cached, and a software adapter has only one variant.
+//! Tests that `tune` prints and caches times, and that a software adapter has only one variant.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,7 +9,7 @@ use vectile::{Embedder, EmbedderBuilder, ModelFiles, block_on};
 
 use crate::support::*;
 
-/// The command with its own cache directory.
+/// Makes the command with a cache directory of its own.
 fn tune(cache: &Path, args: &[&str]) -> Command {
     let mut command = vectile();
     command.env("XDG_CACHE_HOME", cache).arg("tune").arg(model("bert_mean_norm")).args(args);
@@ -39,7 +39,7 @@ fn variants_are_timed_at_the_shapes_of_the_model_and_cached() {
     let tuning: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
 
     let cases = tuning["cases"].as_array().unwrap();
-    // Two row counts for each of three shapes: qkv, up and down.
+    // There are two row counts for each of three shapes: qkv, up and down.
     assert!(cases.len() >= 6 && cases.len().is_multiple_of(2), "{cases:?}");
     for case in cases {
         let variants = case["variants"].as_array().unwrap();
@@ -92,7 +92,7 @@ fn without_a_model_every_precision_of_the_adapter_is_tuned() {
         let shapes: Vec<_> = found.cases.iter().map(|case| (case.inner, case.columns)).collect();
         assert_eq!(shapes, [(64, 48), (32, 20)]);
     }
-    // Without the GPU kernels a software adapter has nothing to choose from.
+    // A software adapter without the GPU kernels has only one variant, so there is nothing to tune.
     let plain = TuneAdapter { gpu_kernels: false, ..adapter };
     let error = block_on(tune_adapter(&plain, Default::default(), &options, |_, _, _| ()));
     assert!(error.unwrap_err().to_string().contains("software adapter"));

@@ -1,4 +1,5 @@
-//! `verify`: exits with 0 if all checks pass and with 1 if one fails; later loads follow its verdict.
+//! Tests that `verify` exits with 0 if all checks pass and with 1 if one fails, and that later loads follow its
+//! verdict.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -7,7 +8,7 @@ use serde_json::Value;
 
 use crate::support::*;
 
-/// The command with its own cache directory, so that tests do not share verdicts.
+/// Makes the command with a cache directory of its own, so that tests do not share verdicts.
 fn verify(name: &str, cache: &Path, args: &[&str]) -> Command {
     let mut command = vectile();
     command.env("XDG_CACHE_HOME", cache).arg("verify").arg(model(name)).args(args);
@@ -18,7 +19,7 @@ fn reference_of(name: &str) -> String {
     model(name).join("reference.safetensors").display().to_string()
 }
 
-/// Runs a command in which a check must fail: exit code 1, and these words in the last line.
+/// Runs a command in which a check must fail. The exit code must be 1, and the last line must have these words.
 fn fails(mut command: Command, words: &[&str]) -> Output {
     let output = command.output().unwrap();
     let said = stderr(&output);
@@ -100,7 +101,7 @@ fn wrong_vectors_fail() {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
-    // The reference has the vectors of the texts in another order.
+    // The reference has the vectors in another order than the texts.
     let (mut texts, _) = reference("bert_concat", "embeddings");
     texts.reverse();
     std::fs::copy(reference_of("bert_concat"), directory.path().join("reference.safetensors"))

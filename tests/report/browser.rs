@@ -1,6 +1,6 @@
-//! The page in Chromium: layout on wide and narrow screens, both themes, console messages and requests.
+//! Tests the page in Chromium: its layout on wide and narrow screens, both themes, console messages and requests.
 //!
-//! Without Chromium these tests are skipped with a message, or fail where `VECTILE_REQUIRE_CHROMIUM` is set.
+//! Without Chromium, these tests are skipped with a message. If `VECTILE_REQUIRE_CHROMIUM` is set, they fail instead.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -12,7 +12,7 @@ use crate::page::has_every_number;
 use crate::sample::{PRECISIONS, report};
 use crate::support::chromium;
 
-/// The document after loading, and the messages on the console.
+/// Returns the document after loading, and the messages on the console.
 fn load(program: &Path, page: &str, options: &[&str]) -> (String, Vec<String>) {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("report.html");
@@ -77,8 +77,8 @@ addEventListener("load", () => {
 });
 </script></body>"#;
 
-/// Measures the page at a width. Its content security policy is removed, since it would block the script. The page is in
-/// a frame, because windows have a minimum width.
+/// Measures the page at a width. The page's content security policy is removed, because it would block the script.
+/// The page is in a frame, because windows have a minimum width.
 fn measured(program: &Path, page: &str, width: u32, options: &[&str]) -> Value {
     let (before, rest) = page.split_once("<meta http-equiv=\"Content-Security-Policy\"").unwrap();
     let (_, after) = rest.split_once('>').unwrap();
@@ -119,9 +119,9 @@ fn a_browser_shows_every_plot_and_every_number() {
     has_every_number(&dom, &report);
     let plots: Vec<&str> =
         dom.split("<svg ").skip(1).map(|rest| rest.split_once("</svg>").unwrap().0).collect();
-    // Five kinds of plots, two of throughput. The second adapter has no times of kernels.
+    // There are five kinds of plots, and two of them are of throughput. The second adapter has no times of kernels.
     assert_eq!(plots.len(), 6 + 5);
-    // Bars and points have the names of precisions as labels.
+    // The labels of bars and points are the names of precisions.
     for name in PRECISIONS {
         let text = format!(">\n{name}\n</text>");
         let with = plots.iter().filter(|plot| plot.contains(&text)).count();
@@ -145,7 +145,7 @@ fn the_page_is_legible_on_wide_and_narrow_screens_in_both_themes() {
     let Some(program) = chromium() else { return };
     let page = html(&report()).unwrap();
     for (width, theme) in [(1280, 1), (390, 0)] {
-        // 0 is dark, 1 is light.
+        // In this option, 0 means dark and 1 means light.
         let theme_option = format!("--blink-settings=preferredColorScheme={theme}");
         let found = measured(&program, &page, width, &[&theme_option, "--window-size=1400,900"]);
         assert_eq!(found["width"], width);

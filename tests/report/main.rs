@@ -1,4 +1,4 @@
-//! The HTML report of `vectile bench`: it shows every number, and browsers display it well.
+//! Tests the HTML report of `vectile bench`. It must show every number, and browsers must display it well.
 #![cfg(feature = "lab")]
 #![allow(clippy::unwrap_used)]
 

@@ -1,4 +1,4 @@
-//! The contents of the page, without a browser.
+//! Tests the contents of the page without a browser.
 
 use serde_json::Value;
 use vectile::lab::html;
@@ -6,7 +6,7 @@ use vectile::lab::report::{Ratio, Report};
 
 use crate::sample::{HOSTILE, report};
 
-/// The numbers of the page, each with the text that is shown for it.
+/// Returns the numbers of the page, each with the text that is shown for it.
 pub fn data(page: &str) -> Vec<(f64, String)> {
     page.split("<data value=\"")
         .skip(1)
@@ -35,7 +35,7 @@ pub fn numbers(at: &str, value: &Value, found: &mut Vec<(String, f64)>) {
     }
 }
 
-/// Checks that the page's tables have every number of the report.
+/// Checks that the page's tables show every number of the report.
 pub fn has_every_number(page: &str, report: &Report) {
     let shown: Vec<f64> = data(page).into_iter().map(|(value, _)| value).collect();
     let mut found = Vec::new();
@@ -83,7 +83,7 @@ fn the_json_in_the_page_is_the_report() {
     let (json, rest) = rest.split_once("</script>").unwrap();
     assert_eq!(rest, "</body></html>");
     assert!(!json.contains('<'));
-    // Both are parsed, so that both have the same rounding.
+    // Both documents are parsed, so that their numbers are rounded in the same way.
     let whole = serde_json::to_vec(&report).unwrap();
     let read = Report::from_json(json.as_bytes()).unwrap();
     assert!(read == Report::from_json(&whole).unwrap());
@@ -120,7 +120,7 @@ fn the_page_loads_nothing() {
     assert!(page.contains("<meta name=\"viewport\" content=\"width=device-width"));
 }
 
-/// A report of one adapter with f32 and f16, in which f16 has this speed.
+/// Makes a report of one adapter with f32 and f16. The speed of f16 is the given one.
 fn of_two(rounds: usize, speed: Ratio) -> Report {
     let mut report = report();
     report.adapters.truncate(1);

@@ -1,9 +1,9 @@
-//! Reports with made-up figures.
+//! Makes reports with invented figures.
 
 use serde_json::{Value, json};
 use vectile::lab::report::{Report, SCHEMA};
 
-/// A name with markup, used wherever users can choose a name.
+/// A name that contains markup. It is used wherever users can choose a name.
 pub const HOSTILE: &str = "</script><!--<b>\"a\" & 'b'";
 
 /// Eight precisions, including those with the longest names.
@@ -18,7 +18,7 @@ pub const PRECISIONS: [&str; 8] = [
     "f32/packed_f16",
 ];
 
-/// Two adapters: one that measures time, and one without timestamps that refused some precisions.
+/// Makes a report of two adapters. One measures time. The other has no timestamps and refused some precisions.
 pub fn report() -> Report {
     let mut quiet = adapter(1, "llvmpipe (LLVM 15.0.6, 256 bits)", 3, false);
     quiet["refused"] = json!([{
@@ -79,12 +79,12 @@ fn adapter(index: usize, name: &str, precisions: usize, timestamps: bool) -> Val
     })
 }
 
-/// A median with a minimum and a maximum.
+/// Makes a ratio with a median, a minimum and a maximum.
 fn ratio(median: f64) -> Value {
     json!({ "median": median, "low": median * 0.957, "high": median * 1.031 })
 }
 
-/// Every number differs between precisions; f32 agrees with itself.
+/// Makes the figures of a precision. Every number differs between precisions, and f32 agrees with itself.
 fn precision(at: usize, name: &str, timestamps: bool) -> Value {
     let n = at as f64;
     let first = at == 0;

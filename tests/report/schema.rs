@@ -1,10 +1,10 @@
-//! benches/REPORT.md documents every field of the JSON.
+//! Tests that benches/REPORT.md documents every field of the JSON.
 
 use serde_json::Value;
 
 use crate::sample::report;
 
-/// Collects every key except those of `Precision`, which `inspect --json` describes.
+/// Collects every key, except those of `Precision`, which `inspect --json` describes.
 fn keys(value: &Value, found: &mut Vec<String>) {
     match value {
         Value::Object(fields) => {
@@ -28,7 +28,7 @@ fn every_key_of_a_report_is_documented() {
     found.sort();
     found.dedup();
     assert!(found.len() > 80, "{}", found.len());
-    // The key is in backticks: alone, at the end of a path, or before `[]`.
+    // In the page, the key is in backticks. It is alone, at the end of a path, or before `[]`.
     let documented = |key: &String| {
         [
             format!("`{key}`"),

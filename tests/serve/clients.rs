@@ -1,5 +1,5 @@
-//! Real clients with their default settings: vectors bit-identical to `vectile embed`, and errors as the client's own
-//! exceptions.
+//! Tests real clients with their default settings. Their vectors must be bit-identical to those of `vectile embed`,
+//! and errors must become the client's own exceptions.
 
 use std::time::Duration;
 
@@ -29,10 +29,10 @@ fn ask(program: &Program, command: std::process::Command, script: &str) -> Value
     run(command, script, &[&url(program), MODEL, &json!(TEXTS).to_string()])
 }
 
-/// Program options for APIs whose vectors always have length one.
+/// Options of the program, for comparison with APIs whose vectors always have length one.
 const SCALED: &[&str] = &["--normalize"];
 
-/// Checks that the vectors of every way in `ways` equal the program's with these options.
+/// Checks that the vectors from each of `ways` equal the program's vectors with these options.
 fn same_vectors(told: &Value, ways: &[&str], options: &[&str]) {
     let expected = program_vectors(&TEXTS, options);
     let vectors = told["vectors"].as_object().unwrap();
@@ -42,7 +42,7 @@ fn same_vectors(told: &Value, ways: &[&str], options: &[&str]) {
     }
 }
 
-/// Checks that a mistake raised this exception of the client, with this status and these words of the server.
+/// Checks that a mistake raised this exception of the client, with this status and these words from the server.
 fn refused(told: &Value, mistake: &str, class: &str, status: u16, words: &[&str]) {
     let error = &told["errors"][mistake];
     assert_eq!(error["class"], class, "{mistake}: {error}");
@@ -128,7 +128,7 @@ fn ask_both(script: &str) -> Option<Value> {
     Some(run(python, script, &[&url(&program), MODEL, &texts, RERANKER]))
 }
 
-/// The library's ranking of the other texts for the first one: indices and scores.
+/// Returns the library's ranking of the other texts for the first text, as indices and scores.
 fn library_ranking() -> Vec<(usize, f32)> {
     let files = model_files("rerankers/bert");
     let reranker = block_on(Reranker::builder(files).build()).unwrap();
@@ -136,14 +136,14 @@ fn library_ranking() -> Vec<(usize, f32)> {
     ranked.into_iter().map(|one| (one.index, one.score)).collect()
 }
 
-/// Checks a client's ranking, a list of pairs of index and score.
+/// Checks a client's ranking, which is a list of pairs of index and score.
 fn same_ranking(told: &Value, expected: &[(usize, f32)]) {
     let pair = |one: &Value| (one[0].as_u64().unwrap() as usize, one[1].as_f64().unwrap() as f32);
     let told: Vec<(usize, f32)> = told.as_array().unwrap().iter().map(pair).collect();
     assert_eq!(told, expected);
 }
 
-/// A ranking with TEI's scores: probabilities instead of the model's logits.
+/// Returns a ranking with TEI's scores, which are probabilities instead of the model's logits.
 fn probabilities(ranking: &[(usize, f32)]) -> Vec<(usize, f32)> {
     let sigmoid = |logit: f32| (1.0 / (1.0 + (-f64::from(logit)).exp())) as f32;
     ranking.iter().map(|(index, logit)| (*index, sigmoid(*logit))).collect()
@@ -185,7 +185,7 @@ fn cohere() {
 fn langchain_cohere() {
     let Some(told) = ask_both("ask_langchain_cohere.py") else { return };
     let ranking = library_ranking();
-    // `CohereRerank` returns the best three by default.
+    // By default `CohereRerank` returns the three best results.
     same_ranking(&told["ranked"], &ranking[..3]);
     same_ranking(&told["direct"], &ranking);
     refused(&told, "wrong key", "UnauthorizedError", 401, &["key"]);
@@ -208,7 +208,7 @@ fn litellm() {
 #[test]
 fn llama_index() {
     let Some(told) = ask_both("ask_llama_index.py") else { return };
-    // Both clients' vectors have length one, as this model's have.
+    // The vectors of both clients have length one, because this model normalizes them.
     same_vectors(&told, &["tei", "openai_like", "query"], &[]);
     refused(&told, "unknown model", "NotFoundError", 404, &["no-such-model"]);
 }
@@ -237,7 +237,7 @@ fn openai_waits_before_a_retry_as_the_server_says() {
     let Some(python) = python() else { return };
     let program = Program::start(&[fixture(MODEL)], &["--max-queue-tokens", "512"]);
     let (address, bodies) = (program.address(), soak::bodies(4, 16, 24));
-    // More requests than fit into the queue, for as long as the client tries.
+    // More requests are sent than fit into the queue, for as long as the client tries.
     let (send, over) = tokio::sync::oneshot::channel::<()>();
     let busy = std::thread::spawn(move || {
         soak::block_on(async {

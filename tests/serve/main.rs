@@ -1,4 +1,4 @@
-//! `vectile serve` with real clients, in a browser, and under load.
+//! Tests `vectile serve` with real clients, in a browser, and under load.
 #![cfg(all(feature = "cli", feature = "server"))]
 #![allow(
     clippy::unwrap_used,

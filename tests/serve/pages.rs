@@ -1,4 +1,5 @@
-//! The pages in a browser: driven by keyboard, in the light and the dark theme, on a desktop and on a phone.
+//! Tests the pages in a browser. They are driven by keyboard, in the light and the dark theme, on a desktop and on a
+//! phone.
 
 use serde_json::{Value, json};
 
@@ -43,7 +44,7 @@ fn page(width: u64, theme: &str) {
     let told = run(browser, "use_page.mjs", &[&url(&program), &given.to_string()]);
     no_errors(&told, &url(&program));
 
-    // The page asks for the key with the server's message.
+    // The page shows the server's message, which says that a key is needed.
     assert!(told["refused"].as_str().unwrap().contains("key"), "{}", told["refused"]);
     assert_eq!(told["refused"], told["wrongKey"]);
     assert_eq!(told["expected"].as_array().unwrap().len(), 1);
@@ -55,7 +56,7 @@ fn page(width: u64, theme: &str) {
     assert!(facts["Adapter"].as_str().unwrap().contains(adapter), "{facts}");
     assert!(facts["Precision"].as_str().unwrap().contains("f32"), "{facts}");
 
-    // The matrix equals `vectile similarity`.
+    // The matrix must equal the output of `vectile similarity`.
     assert_eq!(told["count"], "4 texts");
     for (i, a) in LINES.iter().enumerate() {
         for (j, b) in LINES.iter().enumerate().skip(i) {
@@ -80,7 +81,7 @@ fn page(width: u64, theme: &str) {
     assert!(told["status"].as_str().unwrap().starts_with("4 texts, 6 pairs, in "));
     assert_eq!(told["stretched"]["changed"], true);
 
-    // The search equals `vectile search`.
+    // The search must equal the output of `vectile search`.
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("lines.txt");
     std::fs::write(&file, LINES.join("\n")).unwrap();

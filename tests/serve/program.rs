@@ -1,4 +1,4 @@
-//! A running `vectile serve`: start it, observe it from outside, send it signals.
+//! Starts a `vectile serve`, observes it from outside, and sends it signals.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 
 use crate::support::{resident_memory, vectile};
 
-/// A `vectile serve` that is ready; killed when dropped.
+/// A `vectile serve` that is ready. It is killed when this value is dropped.
 pub struct Program {
     child: Child,
     address: SocketAddr,
 }
 
 impl Program {
-    /// Starts the program on a free port with these models and arguments, and waits until it is ready.
+    /// Starts the program on a free port with these models and arguments. Waits until it is ready.
     pub fn start(models: &[PathBuf], args: &[&str]) -> Program {
         let mut command = vectile();
         command.args(["serve", "--port", "0"]);
@@ -27,7 +27,7 @@ impl Program {
         let mut child = command.spawn().unwrap();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let (send, received) = mpsc::channel();
-        // Reads to the end, so that the program never blocks on a full pipe.
+        // The thread reads stderr to its end, so that the program never blocks on a full pipe.
         std::thread::spawn(move || {
             lines.map_while(Result::ok).for_each(|line| drop(send.send(line)))
         });
@@ -50,13 +50,13 @@ impl Program {
         self.address
     }
 
-    /// Sends the signal of this name.
+    /// Sends the signal with this name to the program.
     pub fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
     }
 
-    /// Its exit status, or `None` if it is still running after this time.
+    /// Returns the program's exit status, or `None` if it still runs after this time.
     pub fn ended(&mut self, within: Duration) -> Option<ExitStatus> {
         let end = Instant::now() + within;
         loop {
@@ -67,12 +67,12 @@ impl Program {
         }
     }
 
-    /// Its resident memory in bytes, if the system tells it.
+    /// Returns the program's resident memory in bytes, if the system tells it.
     pub fn resident(&self) -> Option<u64> {
         resident_memory(&self.child.id().to_string())
     }
 
-    /// Its number of open files and sockets, if the system tells it.
+    /// Returns the program's number of open files and sockets, if the system tells it.
     pub fn open_files(&self) -> Option<usize> {
         let files = Path::new("/proc").join(self.child.id().to_string()).join("fd");
         Some(std::fs::read_dir(files).ok()?.count())

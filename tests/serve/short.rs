@@ -1,4 +1,4 @@
-//! A short run of each check of `benches/soak.rs`.
+//! Runs each check of `benches/soak.rs` for a short time.
 
 use crate::soak::{self, Scale, block_on};
 

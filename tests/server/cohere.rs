@@ -1,4 +1,4 @@
-//! Cohere's API of version 2, and public reports about servers that claim to be compatible with it.
+//! Tests Cohere's API of version 2, with public reports about servers that claim to be compatible with it.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -19,8 +19,8 @@ fn documents_are_ranked_in_the_shape_of_version_2() {
     let server = Running::shared();
     let (query, texts) = ("Where is the cat?", texts(5));
     let ranked = block_on(reranker("rerankers/bert_bare").rank(query, &texts)).unwrap();
-    // BerriAI/litellm issue 8194 and 1Panel-dev/MaxKB pull request 6527: `ClientV2` asks `/v2/rerank` only,
-    // and sends null for what it was not given.
+    // See BerriAI/litellm issue 8194 and 1Panel-dev/MaxKB pull request 6527. `ClientV2` uses `/v2/rerank` only, and
+    // sends null for arguments that it was not given.
     let request = json!({ "model": "rank", "query": query, "documents": texts, "top_n": null,
         "max_tokens_per_doc": null });
     let all = server.post("/v2/rerank", &request).ok();
@@ -32,7 +32,7 @@ fn documents_are_ranked_in_the_shape_of_version_2() {
     assert!(all["id"].as_str().is_some_and(|id| !id.is_empty()));
     assert_eq!(all["meta"]["api_version"]["version"], "2");
     assert_eq!(all["meta"]["billed_units"]["search_units"], 1);
-    // LiteLLM's `cohere/` sends fields of both versions.
+    // LiteLLM's `cohere/` sends fields of both versions of the API.
     let request = json!({ "model": "rank", "query": query, "documents": [{ "text": texts[0] }, texts[1]],
         "top_n": 1, "return_documents": true, "rank_fields": ["text"] });
     let best = server.post("/v2/rerank", &request).ok();
@@ -107,7 +107,8 @@ fn vectors_have_every_encoding() {
         assert_eq!(bits(&of("float", at)), bits_of(row));
         let bytes: Vec<u8> = row.iter().flat_map(|value| value.to_le_bytes()).collect();
         assert_eq!(of("base64", at), STANDARD.encode(bytes));
-        // cohere-ai/cohere-python issue 466: integers, not floats with a zero behind the point.
+        // See cohere-ai/cohere-python issue 466. The values must be integers, and not floats with a zero after the
+        // point.
         let largest = row.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
         let int8: Vec<i64> = row
             .iter()
@@ -116,7 +117,7 @@ fn vectors_have_every_encoding() {
         assert_eq!(integers(of("int8", at)), int8);
         let uint8: Vec<i64> = int8.iter().map(|value| value + 128).collect();
         assert_eq!(integers(of("uint8", at)), uint8);
-        // elastic/elasticsearch pull request 120751: binary vectors are bytes with a sign.
+        // See elastic/elasticsearch pull request 120751. Binary vectors are bytes with a sign.
         for (kind, precision) in
             [("binary", OutputPrecision::Binary), ("ubinary", OutputPrecision::Ubinary)]
         {
@@ -128,14 +129,14 @@ fn vectors_have_every_encoding() {
             assert_eq!(integers(of(kind, at)), packed, "{kind}");
         }
     }
-    // vercel/ai issue 3652: only what was asked for, float by default.
+    // See vercel/ai issue 3652. Only the requested encodings are returned, and float is the default.
     let binary = json!({ "texts": texts, "embedding_types": ["binary"] });
     let binary = server.post("/v2/embed", &binary).ok();
     assert_eq!(binary["embeddings"].as_object().unwrap().keys().collect::<Vec<_>>(), ["binary"]);
     let plain = server.post("/v2/embed", &json!({ "model": "embed", "texts": [texts[0]] })).ok();
     assert_eq!(plain["embeddings"].as_object().unwrap().keys().collect::<Vec<_>>(), ["float"]);
     assert_eq!(plain["embeddings"]["float"][0], of("float", 0));
-    // A vector does not depend on the others of its request.
+    // A vector does not depend on the other texts of its request.
     let alone = json!({ "texts": [texts[2]], "embedding_types": ["int8"] });
     assert_eq!(server.post("/v2/embed", &alone).ok()["embeddings"]["int8"][0], of("int8", 2));
 }

@@ -1,4 +1,4 @@
-//! Every error status, and what its response tells the client.
+//! Tests every error status, and the text that its response gives the client.
 
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
@@ -49,21 +49,21 @@ fn sizes_of_requests_are_limited() {
     assert_eq!((answer.error(413), answer.param()), ("too_many_texts".into(), json!("inputs")));
     let long = json!({ "inputs": "a".repeat(1000) });
     assert_eq!(server.post("/embed", &long).error(413), "body_too_large");
-    // A declared length that is too large is refused before the body arrives.
+    // If the declared length is too large, the request is refused before its body arrives.
     let mut client = server.connect();
     client
         .stream
         .write_all(b"POST /embed HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999\r\n\r\n")
         .unwrap();
     assert_eq!(client.answer().unwrap().error(413), "body_too_large");
-    // An undeclared length is refused once it exceeds the limit.
+    // If no length is declared, the request is refused once its body exceeds the limit.
     let mut client = server.connect();
     client
         .stream
         .write_all(b"POST /embed HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
         .unwrap();
     for _ in 0..20 {
-        // The server may have answered already.
+        // Writing may fail, because the server may have answered already.
         let _ = client.stream.write_all(format!("64\r\n{}\r\n", "a".repeat(100)).as_bytes());
     }
     assert_eq!(client.answer().unwrap().error(413), "body_too_large");
@@ -77,7 +77,7 @@ fn a_client_refused_while_sending_receives_the_error() {
     }
     let options = ServerOptions { max_body_bytes: 1000, api_keys: vec!["k".into()], ..options() };
     let server = Running::start(options, vec![Served::embedder("m", embedder("bert_mean_norm"))]);
-    // More than the socket buffers hold, from a client that reads nothing until it has sent everything.
+    // The body is larger than the socket buffers. The client reads nothing until it has sent everything.
     let body = vec![b'a'; 32 << 20];
     let key = ("x-api-key", "k");
     let json = ("content-type", "application/json");
@@ -95,7 +95,7 @@ fn a_client_refused_while_sending_receives_the_error() {
         // The server has read the whole body, so the connection can be used again.
         client.send("GET", "/health/live", &[], b"").ok();
     }
-    // A client that waits for `100 Continue` is refused before it sends the body.
+    // If the client waits for `100 Continue`, it is refused before it sends the body.
     let mut client = server.connect();
     let head = "POST /embed HTTP/1.1\r\nhost: x\r\nx-api-key: k\r\nexpect: 100-continue\r\n\
                 content-length: 99999999\r\n\r\n";
@@ -111,7 +111,7 @@ fn slow_clients_time_out() {
     let short = Duration::from_millis(300);
     let patient = ServerOptions { header_timeout: short, body_timeout: short, ..options() };
     let server = Running::start(patient, vec![Served::embedder("m", embedder("bert_mean_norm"))]);
-    // A body that arrives byte by byte.
+    // This body arrives byte by byte, until the time limit.
     let mut client = server.connect();
     client
         .stream
@@ -124,7 +124,7 @@ fn slow_clients_time_out() {
     }
     assert_eq!(client.answer().unwrap().error(408), "body_timeout");
     assert!(since.elapsed() < Duration::from_secs(5));
-    // An incomplete head, and an idle connection: both are closed.
+    // The server must close both a connection with an incomplete head and an idle connection.
     for head in ["GET /health/live HTTP/1.1\r\nhost: ", ""] {
         let mut client = server.connect();
         let since = Instant::now();
@@ -253,7 +253,7 @@ fn the_server_ends_if_names_repeat_or_a_model_fails_to_load() {
     assert_eq!(run(Err(missing.clone())), missing);
 }
 
-/// While models load, the process is live and not ready.
+/// While models load, the process is live, but not ready.
 #[test]
 fn requests_get_503_while_models_load() {
     if !have_adapter() {

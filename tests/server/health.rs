@@ -1,4 +1,4 @@
-//! Readiness is measured by running the model.
+//! Tests readiness, which the server measures by running the model.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -41,7 +41,7 @@ fn a_lost_device_is_reported_within_a_second_and_recovers() {
     assert!(text.contains("vectile_ready{model=\"m\"} 1"), "{text}");
 }
 
-/// A request whose batch is lost with the device is run again on the new device.
+/// If a batch is lost with the device, its request is run again on the new device.
 #[test]
 fn requests_survive_a_lost_device() {
     if !have_adapter() {
@@ -57,7 +57,7 @@ fn requests_survive_a_lost_device() {
     }
 }
 
-/// Every kind of model has its first pass and its probes; a request for health runs an idle model.
+/// Every kind of model has its first pass and its probes. A readiness request runs a model that is idle.
 #[test]
 fn a_request_for_health_runs_idle_models_of_every_kind() {
     if !have_adapter() {
@@ -88,7 +88,7 @@ fn a_request_for_health_runs_idle_models_of_every_kind() {
     );
 }
 
-/// A wrong kernel is found before the first request.
+/// A kernel that computes wrongly is found before the first request.
 #[test]
 fn a_model_with_a_wrong_kernel_is_not_served() {
     if !have_adapter() {

@@ -1,4 +1,4 @@
-//! Many clients at once: bit-identical vectors, fair shares, all-or-nothing admission, disconnections.
+//! Tests many clients at once: bit-identical vectors, fair shares, admission of whole requests, and disconnections.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use vectile::server::{Served, ServerOptions};
 
 use super::support::{Client, Running, bits, bits_of, embedder, have_adapter, options, texts};
 
-/// The value on the line of the metrics that starts with `line`.
+/// Returns the value on the line of the metrics that starts with `line`.
 fn metric(server: &Running, line: &str) -> f64 {
     let answer = server.get("/metrics");
     let text = String::from_utf8(answer.body).unwrap();
@@ -56,7 +56,7 @@ fn vectors_are_bit_identical_to_the_library_under_concurrency() {
     assert!(metric(&server, "vectile_tokens_total{model=\"m\"}") > 1000.0);
 }
 
-/// A request that takes a while.
+/// Returns a request that takes a while.
 fn large(count: usize) -> Value {
     json!({ "input": texts(count) })
 }
@@ -93,7 +93,7 @@ fn a_request_that_does_not_fit_is_refused_whole_and_may_retry() {
     let server = start(ServerOptions { max_queue_tokens: Some(400), ..options() });
     std::thread::scope(|scope| {
         let server = &server;
-        // Each is larger than the budget and charged a quarter of it.
+        // Each request is larger than the budget, so it is charged a quarter of the budget.
         let large: Vec<_> = (0..4)
             .map(|_| scope.spawn(move || server.post("/v1/embeddings", &large(200)).ok()))
             .collect();
@@ -149,7 +149,7 @@ fn texts_of_disconnected_clients_are_not_run() {
     server.post("/v1/embeddings", &json!({ "input": "a" })).ok();
 }
 
-/// A failing request does not affect requests beside it.
+/// If a request fails, the requests beside it are not affected.
 #[test]
 fn a_failing_text_fails_its_own_request_only() {
     if !have_adapter() {

@@ -1,4 +1,4 @@
-//! The server through sockets, with tiny models on the default adapter.
+//! Tests the server through sockets, with tiny models on the default adapter.
 #![cfg(feature = "server")]
 #![allow(
     clippy::unwrap_used,

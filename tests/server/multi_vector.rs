@@ -1,4 +1,4 @@
-//! Multi-vector models: vectors of tokens, ranking by MaxSim, and refusals of other questions.
+//! Tests multi-vector models: vectors of tokens, ranking by MaxSim, and requests that such a model refuses.
 
 use serde_json::json;
 use vectile::block_on;
@@ -104,7 +104,7 @@ fn questions_for_other_kinds_are_refused_with_the_kind_that_is_needed() {
     assert_eq!(server.post("/embed_all", &long).error(422), "context_length_exceeded");
 }
 
-/// A reranker is preferred where both kinds are served and no model is named.
+/// If a server has both kinds and the request names no model, a reranker is preferred.
 #[test]
 fn rerankers_are_preferred_for_ranking_and_multi_vector_models_for_vectors_of_tokens() {
     if !have_adapter() {

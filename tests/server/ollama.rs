@@ -1,4 +1,4 @@
-//! Ollama's API.
+//! Tests the routes of Ollama's API.
 
 use serde_json::json;
 use vectile::{EmbedOptions, block_on};

@@ -1,4 +1,4 @@
-//! OpenAI's API.
+//! Tests the routes of OpenAI's API.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -35,7 +35,7 @@ fn vectors_equal_the_library_as_numbers_and_in_base64() {
         assert_eq!(bits(&object["embedding"]), bits_of(row), "{at}");
         assert_eq!(floats(&encoded["data"][at]["embedding"]), bits_of(row), "{at}");
     }
-    // One text instead of a list, and no model name.
+    // This request has one text instead of a list, and names no model.
     let one = server.post("/v1/embeddings", &json!({ "input": texts[3] })).ok();
     assert_eq!(one["data"].as_array().unwrap().len(), 1);
     assert_eq!(bits(&one["data"][0]["embedding"]), bits_of(expected.row(3)));
@@ -179,7 +179,7 @@ fn the_document_describes_every_request_and_answer() {
         assert!(component["example"].is_object(), "{path}: {component}");
         assert!(post["responses"]["200"].is_object() && post["responses"]["default"].is_object());
     }
-    // The page shows routes under the document's tags, in this order.
+    // The page shows the routes under the document's tags, in this order.
     let tags: Vec<&Value> =
         document["tags"].as_array().unwrap().iter().map(|tag| &tag["name"]).collect();
     assert_eq!(tags[0], "OpenAI");
@@ -188,7 +188,7 @@ fn the_document_describes_every_request_and_answer() {
             assert!(tags.contains(&&call["tags"][0]), "{method} {path}: {}", call["tags"]);
         }
     }
-    // Every reference resolves.
+    // Every reference in the document must lead to a schema.
     let text = document.to_string();
     for reference in text.split("\"#/components/schemas/").skip(1) {
         let name = reference.split('"').next().unwrap();

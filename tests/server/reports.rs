@@ -1,4 +1,5 @@
-//! Requests of public reports about other servers: what real clients send, and what they should get.
+//! Tests requests from public reports about other servers, which show what real clients send and what they should
+//! get.
 
 use serde_json::{Value, json};
 use vectile::server::{Served, ServerOptions};
@@ -13,7 +14,7 @@ fn with(change: ServerOptions) -> Running {
     Running::start(change, models)
 }
 
-/// Unknown fields of clients and proxies, refused by name unless the server is told to ignore them.
+/// Clients and proxies send unknown fields. The error names the field, unless the server is told to ignore them.
 #[test]
 fn unknown_fields_are_refused_by_name_or_ignored() {
     if !have_adapter() {
@@ -22,26 +23,26 @@ fn unknown_fields_are_refused_by_name_or_ignored() {
     let lenient = with(ServerOptions { ignore_unknown_fields: true, ..options() });
     let strict = Running::shared();
     let cases = [
-        // LiteLLM's proxy of early 2026; also router-for-me/CLIProxyAPI issue 1703.
+        // LiteLLM's proxy of early 2026 sent this. See also router-for-me/CLIProxyAPI issue 1703.
         (
             "/v1/embeddings",
             json!({ "model": "embed", "input": "ping", "metadata": { "user_api_key_user_id": "u" },
                 "proxy_server_request": { "method": "POST" } }),
             "metadata",
         ),
-        // BerriAI/litellm issue 3725: parameters of another provider.
+        // See BerriAI/litellm issue 3725, about parameters of another provider.
         (
             "/v1/embeddings",
             json!({ "model": "embed", "input": ["a"], "timeout": 600, "max_retries": 0 }),
             "max_retries",
         ),
-        // vllm-project/vllm pull request 10463: extra fields of code editors.
+        // See vllm-project/vllm pull request 10463, about extra fields of code editors.
         (
             "/v1/embeddings",
             json!({ "model": "embed", "input": ["a"], "id": 1_947_269_257, "opts": { "visible": false } }),
             "id",
         ),
-        // BerriAI/litellm issue 15637: metadata in `extra_body`.
+        // See BerriAI/litellm issue 15637, about metadata in `extra_body`.
         (
             "/v1/rerank",
             json!({ "query": "a", "documents": ["b"], "extra_body": { "metadata": {} } }),
@@ -56,13 +57,13 @@ fn unknown_fields_are_refused_by_name_or_ignored() {
         assert!(refused.message().contains("--ignore-unknown-fields"), "{}", refused.message());
         lenient.post(path, &body).ok();
     }
-    // A typing mistake is found by default.
+    // By default, the error reveals a typing mistake.
     let typo = strict.post("/v1/embeddings", &json!({ "input": "a", "dimension": 8 }));
     assert_eq!(typo.param(), "dimension");
     assert!(typo.message().contains("`dimensions`"), "{}", typo.message());
 }
 
-/// The servers of text-embeddings-inference and Ollama ignore unknown fields, and so do their routes here.
+/// The servers of text-embeddings-inference and Ollama ignore unknown fields, and so do the same routes here.
 #[test]
 fn unknown_fields_are_ignored_where_the_apis_own_server_ignores_them() {
     if !have_adapter() {
@@ -75,7 +76,7 @@ fn unknown_fields_are_ignored_where_the_apis_own_server_ignores_them() {
             "/rerank",
             json!({ "query": "cat", "texts": ["a cat", "a dog"], "top_n": 2, "return_text": true }),
         ),
-        // huggingface/huggingface_hub issue 2824: Haystack sent options of other tasks.
+        // See huggingface/huggingface_hub issue 2824. Haystack sent options of other tasks.
         (
             "/embed",
             json!({ "inputs": ["a"], "truncate": true, "parameters": {}, "wait_for_model": true }),
@@ -101,7 +102,7 @@ fn unknown_fields_are_ignored_where_the_apis_own_server_ignores_them() {
     }
 }
 
-/// Half of an emoji: text that was cut between the two halves of a UTF-16 pair.
+/// Text may end with half of an emoji, if it was cut between the two halves of a UTF-16 pair.
 #[test]
 fn half_an_emoji_is_named_by_item_or_replaced() {
     if !have_adapter() {
@@ -111,19 +112,19 @@ fn half_an_emoji_is_named_by_item_or_replaced() {
     let lossy = with(ServerOptions { lossy: true, ..options() });
     let replaced = |text: &str| lossy.post("/v1/embeddings", &json!({ "input": [text] })).ok();
     for (path, body, param, whole) in [
-        // JavaScript's `slice`, as in elizaOS/eliza pull request 18079.
+        // JavaScript's `slice` cuts like this: see elizaOS/eliza pull request 18079.
         ("/v1/embeddings", r#"{"input": ["cut \ud83d"]}"#, "input[0]", "cut \u{fffd}"),
-        // A mark behind the cut: oguzbilgic/kern-ai issue 313.
+        // A mark follows the cut: see oguzbilgic/kern-ai issue 313.
         (
             "/v1/embeddings",
             r#"{"input": ["whole", "$0.0000\n\ud83d... [truncated]"]}"#,
             "input[1]",
             "$0.0000\n\u{fffd}... [truncated]",
         ),
-        // Second halves: JustVugg/colibri pull request 1589.
+        // The second half is left: see JustVugg/colibri pull request 1589.
         ("/v1/embeddings", r#"{"input": ["x \ude00 y"]}"#, "input[0]", "x \u{fffd} y"),
         ("/v1/embeddings", r#"{"input": "\udcf0"}"#, "input", "\u{fffd}"),
-        // Cut at a chunk's boundary, beside a whole pair: ayunis-core/ayunis-core pull request 1256.
+        // The cut is at a chunk's boundary, beside a whole pair: see ayunis-core/ayunis-core pull request 1256.
         (
             "/v1/embeddings",
             r#"{"input": ["\ud83d\ude00 \ud83d"]}"#,
@@ -156,17 +157,17 @@ fn half_an_emoji_is_named_by_item_or_replaced() {
         let got = last(&lossy.post_bytes(path, body.as_bytes()));
         assert_eq!(got, replaced(whole)["data"][0]["embedding"], "{path} {body}");
     }
-    // Invalid UTF-8 too.
+    // Invalid UTF-8 is refused and replaced in the same way.
     let body = b"{\"input\": [\"a\", \"b\xff\"]}";
     let refused = strict.post_bytes("/v1/embeddings", body);
     assert_eq!((refused.error(400).as_str(), refused.param()), ("invalid_json", json!("input[1]")));
     let got = lossy.post_bytes("/v1/embeddings", body).ok();
     assert_eq!(got["data"][1]["embedding"], replaced("b\u{fffd}")["data"][0]["embedding"]);
-    // A backslash before `u` that is itself escaped is no escape.
+    // If the backslash before `u` is itself escaped, there is no escape of a surrogate.
     strict.post_bytes("/v1/embeddings", br#"{"input": ["\\ud83d"]}"#).ok();
 }
 
-/// Ollama reads JSON whatever the content type says; its documentation uses curl without a header.
+/// Ollama reads JSON whatever the content type says. The curl examples in its documentation set no header.
 #[test]
 fn ollamas_routes_take_any_content_type() {
     if !have_adapter() {
@@ -179,10 +180,12 @@ fn ollamas_routes_take_any_content_type() {
     for (path, body) in [("/api/embed", &embed[..]), ("/api/embeddings", old), ("/api/show", show)]
     {
         for kind in [
-            // curl -d without -H: NotPunchnox/rkllama issue 35 (LiteLLM), open-webui/docs issue 881.
+            // curl with -d and without -H sends this type: see NotPunchnox/rkllama issue 35 (LiteLLM) and
+            // open-webui/docs issue 881.
             "application/x-www-form-urlencoded",
             "text/plain;charset=UTF-8",
-            // cheshire-cat-ai/core issue 723: a client that names no type, and one that names a wrong one.
+            // See cheshire-cat-ai/core issue 723, about a client that names no type and a client that names a wrong
+            // one.
             "application/octet-stream",
             "",
         ] {
@@ -191,7 +194,7 @@ fn ollamas_routes_take_any_content_type() {
         }
         server.connect().send("POST", path, &[], body).ok();
     }
-    // A body that is not JSON is still refused as such, and other APIs want the right type.
+    // A body that is not JSON is still refused as such, and the other APIs require the right type.
     let form = [("content-type", "application/x-www-form-urlencoded")];
     let refused = server.connect().send("POST", "/api/embed", &form, b"model=embed&input=a");
     assert_eq!(refused.error(400), "invalid_json");
@@ -199,8 +202,8 @@ fn ollamas_routes_take_any_content_type() {
     assert_eq!(refused.error(415), "unsupported_media_type");
 }
 
-/// TEI's `POST /` is the route of its model's kind: run-llama/llama_index issue 11683 gives the base address to
-/// `InferenceClient`, as huggingface/huggingface_hub issue 1647 does.
+/// TEI's `POST /` acts as the route for the kind of its model. In run-llama/llama_index issue 11683,
+/// `InferenceClient` gets the base address, and so it does in huggingface/huggingface_hub issue 1647.
 #[test]
 fn the_base_address_answers_by_kind() {
     if !have_adapter() {
@@ -222,7 +225,7 @@ fn the_base_address_answers_by_kind() {
     );
 }
 
-/// TEI's and Infinity's name for OpenAI's route.
+/// TEI and Infinity have this name for OpenAI's route.
 #[test]
 fn embeddings_has_a_short_name() {
     if !have_adapter() {
@@ -235,15 +238,16 @@ fn embeddings_has_a_short_name() {
     assert_eq!(server.get("/embeddings").error(405), "method_not_allowed");
 }
 
-/// A reranker whose files name no activation function, or Identity, still has probabilities in TEI's API.
+/// Even if a reranker's files name no activation function, or Identity, TEI's API returns probabilities.
 #[test]
 fn ranks_of_tei_are_probabilities_whatever_the_activation_is() {
     if !have_adapter() {
         return;
     }
     let sigmoid = |logit: f64| 1.0 / (1.0 + (-logit).exp());
-    // Identity: huggingface/sentence-transformers issue 1058 and FlagOpen/FlagEmbedding issue 108. Tanh, and a
-    // language model that answers yes or no, of which modelscope/ms-swift issue 8386 compares the two logits.
+    // For Identity, see huggingface/sentence-transformers issue 1058 and FlagOpen/FlagEmbedding issue 108. Other
+    // fixtures have tanh, or are language models that answer yes or no. modelscope/ms-swift issue 8386 compares the
+    // two logits of such answers.
     let fixtures = ["bert", "bert_bare", "distilbert", "qwen3", "qwen2"];
     for fixture in fixtures.map(|name| format!("rerankers/{name}")) {
         let library = reranker(&fixture);
@@ -298,7 +302,7 @@ fn predictions_name_labels_with_softmax_or_sigmoid() {
             last = logit;
         }
     }
-    // One input gives one list; a text alone is read without a second one.
+    // One input gives one list. A single text is read without a second text.
     let single = server.post("/predict", &json!({ "inputs": ["a question", "an answer"] })).ok();
     assert_eq!(single, probable[0]);
     let text = server.post("/predict", &json!({ "inputs": "a text alone" })).ok();
@@ -308,7 +312,7 @@ fn predictions_name_labels_with_softmax_or_sigmoid() {
     let rank = json!({ "query": "a", "texts": ["b"], "model": "one" });
     assert_eq!(one[0]["score"], server.post("/rerank", &rank).ok()[0]["score"]);
     assert_eq!(one[0]["label"], "LABEL_0");
-    // Ranking needs one label, and a chat template needs a pair.
+    // Ranking needs a model with one label, and a chat template needs a pair.
     let ranks = server.post("/rerank", &json!({ "query": "a", "texts": ["b"], "model": "labels" }));
     assert_eq!(ranks.error(422), "unsupported");
     let alone = server.post("/predict", &json!({ "inputs": "a", "model": "chat" }));

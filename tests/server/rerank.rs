@@ -1,4 +1,4 @@
-//! Reranking in the shape of the APIs of Cohere and Jina.
+//! Tests reranking in the shape of Cohere's and Jina's APIs.
 
 use serde_json::json;
 use vectile::block_on;

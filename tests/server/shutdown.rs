@@ -1,4 +1,4 @@
-//! Shutdown: accepted requests are answered, and a second signal ends the server at once.
+//! Tests shutdown. Accepted requests are answered, and a second signal ends the server at once.
 #![cfg(all(unix, feature = "cli"))]
 
 use std::io::{BufRead, BufReader};
@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 
 use super::support::{Client, fixture, have_adapter, texts, vectile};
 
-/// The running program.
+/// The running program, with its lines on stderr.
 struct Program {
     child: Child,
     address: SocketAddr,
-    /// Its lines on stderr after it is ready.
+    /// The program's lines on stderr after it is ready.
     log: std::thread::JoinHandle<Vec<String>>,
 }
 
@@ -47,7 +47,7 @@ impl Program {
         assert!(sent.unwrap().success());
     }
 
-    /// Waits for its end and returns its exit code and its lines on stderr.
+    /// Waits for the program's end, and returns its exit code and its lines on stderr.
     fn end(mut self) -> (Option<i32>, Vec<String>) {
         let since = Instant::now();
         let status = loop {
@@ -64,7 +64,7 @@ impl Program {
     }
 }
 
-/// The message of a line of the log, in either format.
+/// Returns the message of a log line, in either format.
 fn message_of(line: &str) -> String {
     let json: Option<Value> = serde_json::from_str(line).ok();
     let message = json.as_ref().and_then(|json| json["message"].as_str());
@@ -87,7 +87,7 @@ fn accepted_requests_are_answered_after_a_signal() {
     std::thread::sleep(Duration::from_millis(300));
     program.signal("TERM");
     let since = Instant::now();
-    // The server reports that it is not ready, on a connection that then closes.
+    // The server reports that it is not ready. The connection then closes.
     std::thread::sleep(Duration::from_millis(50));
     let ready = idle.send("GET", "/health/ready", &[], b"");
     assert_eq!(ready.error(503), "shutting_down");
@@ -119,14 +119,14 @@ fn a_second_signal_ends_at_once() {
         waiting.push(client);
     }
     std::thread::sleep(Duration::from_millis(300));
-    // Two different signals, because two of the same may be merged before a busy process sees them.
+    // Two different signals are sent, because two equal ones may be merged before a busy process sees them.
     program.signal("INT");
     std::thread::sleep(Duration::from_millis(100));
     program.signal("TERM");
     let since = Instant::now();
     let (code, log) = program.end();
     assert_eq!(code, Some(1), "{log:?}");
-    // Finishing the accepted requests would take longer.
+    // This is less than the server would need to finish the accepted requests.
     assert!(since.elapsed() < Duration::from_secs(5));
     assert!(log.iter().any(|line| line.contains("second signal")), "{log:?}");
 }

@@ -1,4 +1,4 @@
-//! A server in this process, and a client that writes given bytes to a socket.
+//! Runs a server in this process, and a client that writes given bytes to a socket.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -33,14 +33,14 @@ pub fn multi_vector(name: &str) -> Arc<MultiVectorEncoder> {
     Arc::new(block_on(MultiVectorEncoder::builder(files(name)).build()).unwrap())
 }
 
-/// A server on a thread of this process; stopped when dropped.
+/// A server on a thread of this process. It is stopped when this value is dropped.
 pub struct Running {
     pub address: SocketAddr,
     pub stop: Stop,
     thread: Option<JoinHandle<Result<Ended, Error>>>,
 }
 
-/// Default options on a free port.
+/// Returns the default options, with a free port.
 pub fn options() -> ServerOptions {
     ServerOptions { port: 0, ..ServerOptions::default() }
 }
@@ -72,7 +72,8 @@ impl Running {
         Running::start(options, models)
     }
 
-    /// A server with several kinds of model and default options, shared by all tests that do not change it.
+    /// Returns a server with several kinds of model and default options. All tests that do not change the server
+    /// share it.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Running> = OnceLock::new();
         SHARED.get_or_init(|| Running::all(options()))
@@ -133,7 +134,7 @@ impl Answer {
         })
     }
 
-    /// The JSON of a successful response.
+    /// Returns the JSON of a successful response.
     #[track_caller]
     pub fn ok(&self) -> Value {
         assert_eq!(self.status, 200, "{}", String::from_utf8_lossy(&self.body));
@@ -155,7 +156,7 @@ impl Answer {
         error["code"].as_str().unwrap().to_owned()
     }
 
-    /// The field that the error names.
+    /// Returns the field that the error names.
     pub fn param(&self) -> Value {
         self.json()["error"]["param"].clone()
     }
@@ -186,7 +187,7 @@ impl Client {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Answer {
-        // The server may respond and close the connection before everything is written.
+        // The server may respond and close the connection before everything is written, so errors are ignored.
         let _ = self.write(method, path, headers, body);
         self.answer().expect("an answer")
     }
@@ -210,7 +211,7 @@ impl Client {
         self.stream.write_all(&whole)
     }
 
-    /// The next response, or `None` if the server has closed the connection.
+    /// Reads the next response, or returns `None` if the server has closed the connection.
     pub fn answer(&mut self) -> Option<Answer> {
         let end = loop {
             if let Some(at) = self.read.windows(4).position(|four| four == b"\r\n\r\n") {
@@ -244,7 +245,7 @@ impl Client {
     }
 }
 
-/// The bits of a list of numbers. JSON numbers are written such that parsing restores every bit.
+/// Returns the bits of a list of numbers. JSON numbers are written such that parsing restores every bit.
 pub fn bits(row: &Value) -> Vec<u32> {
     let number = |value: &Value| value.to_string().parse::<f32>().unwrap().to_bits();
     row.as_array().expect("a list of numbers").iter().map(number).collect()
@@ -254,7 +255,7 @@ pub fn bits_of(row: &[f32]) -> Vec<u32> {
     row.iter().map(|value| value.to_bits()).collect()
 }
 
-/// The beginning of a text that has this many tokens, as the server's tokenizer cuts it.
+/// Returns the beginning of a text that has this many tokens, as the server's tokenizer cuts it.
 pub fn first_tokens(server: &Running, text: &str, count: usize) -> String {
     let request = serde_json::json!({ "inputs": text, "add_special_tokens": false });
     let tokens = server.post("/tokenize", &request).ok();
@@ -263,7 +264,7 @@ pub fn first_tokens(server: &Running, text: &str, count: usize) -> String {
     text[..end].to_owned()
 }
 
-/// Texts of many lengths.
+/// Returns texts of many lengths.
 pub fn texts(count: usize) -> Vec<String> {
     let words = ["cat", "sat", "roof", "the", "dog", "ran", "über", "naïve", "f16", "42"];
     let text = |at: usize| {

@@ -1,4 +1,4 @@
-//! The API of text-embeddings-inference.
+//! Tests the API of text-embeddings-inference (TEI).
 
 use serde_json::{Value, json};
 use vectile::{EmbedOptions, EmbedTask, block_on};
@@ -14,7 +14,7 @@ fn vectors_are_normalized_by_default() {
     }
     let server = Running::shared();
     let texts = texts(4);
-    // The model normalizes its vectors itself, so the option changes no bit.
+    // The model itself normalizes its vectors, so the option changes no bit of them.
     let expected = block_on(embedder("bert_mean_norm").embed(&texts)).unwrap();
     for normalize in [true, false] {
         let request = json!({ "inputs": texts, "normalize": normalize, "truncate": true });
@@ -24,7 +24,7 @@ fn vectors_are_normalized_by_default() {
             assert_eq!(bits(row), bits_of(expected));
         }
     }
-    // One text gives a list of one vector.
+    // Even for one text, the response is a list of one vector.
     let one = server.post("/embed", &json!({ "inputs": "a" })).ok();
     assert_eq!(one.as_array().unwrap().len(), 1);
     let long = server.post("/embed", &json!({ "inputs": ["cat ".repeat(5000), "a"] }));
@@ -66,7 +66,7 @@ fn sparse_vectors_equal_the_library() {
     }
 }
 
-/// A model that looks up the weights of queries and runs documents.
+/// The model looks up the weights of queries in a table, and runs the transformer for documents only.
 #[test]
 fn sparse_queries_are_looked_up_if_the_model_says_so() {
     if !have_adapter() {
@@ -181,7 +181,7 @@ fn info_describes_every_model_with_its_precision() {
     assert!(info["models"][1]["prompts"].as_array().unwrap().contains(&json!("query")));
 }
 
-/// TEI returns hidden states before pooling for an embedding model, special tokens included.
+/// For an embedding model, TEI returns the hidden states before pooling, including those of special tokens.
 #[test]
 fn every_token_has_a_vector() {
     if !have_adapter() {

@@ -1,4 +1,4 @@
-//! Models and devices on a real adapter, or a loud skip where the machine has none.
+//! Models and devices on a real adapter. If the machine has no adapter, tests say loudly that they are skipped.
 
 use std::sync::OnceLock;
 
@@ -10,17 +10,18 @@ use vectile::{
 
 use super::skip::skip;
 
-/// Set where the machine has an adapter, so that a test which finds none fails.
+/// This variable is set on machines with an adapter, so that a test fails there if it finds none.
 pub const REQUIRE_ADAPTER: &str = "VECTILE_REQUIRE_ADAPTER";
 
-/// Builds a model. `None`, with a loud skip, where the machine has no adapter; panics on any other error.
+/// Builds a model. If the machine has no adapter, returns `None` and says loudly that a test is skipped. Panics on
+/// any other error.
 #[track_caller]
 pub fn build<M: TextModel>(builder: ModelBuilder<M>) -> Option<M> {
     built(block_on(builder.build()))
 }
 
-/// The value of a result. `None`, with a loud skip, where the error says that the machine has no adapter; panics on
-/// any other error.
+/// Returns the value of a result. If the error says that the machine has no adapter, returns `None` and says loudly
+/// that a test is skipped. Panics on any other error.
 #[track_caller]
 pub fn built<T>(result: Result<T, Error>) -> Option<T> {
     match result {
@@ -39,7 +40,7 @@ pub fn open_gpu(disabled: &[Feature]) -> Option<Gpu> {
     built(block_on(Gpu::open(&AdapterChoice::Best, disabled)))
 }
 
-/// Whether the machine has an adapter; `false` comes with a loud skip.
+/// Whether the machine has an adapter. If not, this says loudly that a test is skipped.
 #[track_caller]
 pub fn have_adapter() -> bool {
     static FOUND: OnceLock<bool> = OnceLock::new();
@@ -50,7 +51,7 @@ pub fn have_adapter() -> bool {
     found
 }
 
-/// A precision with these storages, of an f32 checkpoint.
+/// Makes the precision of an f32 checkpoint with these storages.
 pub fn precision(weights: Storage, activations: Storage) -> Precision {
     Precision {
         requested: DtypeRequest::Auto,

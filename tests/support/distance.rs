@@ -1,6 +1,6 @@
-//! The distance between vectors that were computed and those that were expected.
+//! Measures the distance between computed vectors and expected vectors.
 
-/// The cosine of two vectors; NaN where one of them is zero.
+/// Returns the cosine of two vectors, or NaN if one of them is zero.
 pub fn cosine<A: Copy + Into<f64>, B: Copy + Into<f64>>(a: &[A], b: &[B]) -> f64 {
     assert_eq!(a.len(), b.len());
     let a: Vec<f64> = a.iter().map(|v| (*v).into()).collect();
@@ -9,14 +9,14 @@ pub fn cosine<A: Copy + Into<f64>, B: Copy + Into<f64>>(a: &[A], b: &[B]) -> f64
     dot(&a, &b) / (dot(&a, &a).sqrt() * dot(&b, &b).sqrt())
 }
 
-/// How far rows are from the expected ones.
+/// The differences between computed rows and expected rows.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Distance {
-    /// The largest difference of two values.
+    /// The largest difference between a value and the expected value.
     pub max_abs: f64,
-    /// `max_abs` over the largest magnitude of the expected values.
+    /// `max_abs`, divided by the largest magnitude of the expected values.
     pub relative: f64,
-    /// The smallest cosine of a row and the expected one.
+    /// The smallest cosine between a row and the expected row.
     pub min_cosine: f64,
 }
 

@@ -1,4 +1,4 @@
-//! The files of `tests/fixtures`: models, their texts and their reference tensors.
+//! Reads the files of `tests/fixtures`: models, their texts and their reference tensors.
 
 use std::path::{Path, PathBuf};
 
@@ -6,18 +6,18 @@ use safetensors::{Dtype, SafeTensors};
 use serde::de::DeserializeOwned;
 use vectile::ModelFiles;
 
-/// The directory of the repository.
+/// Returns the directory of the repository.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The path of a file or directory in `tests/fixtures`.
+/// Returns the path of a file or directory in `tests/fixtures`.
 pub fn fixture(name: &str) -> PathBuf {
     root().join("tests/fixtures").join(name)
 }
 
-/// The names of the directories in a directory of `tests/fixtures` that begin with `prefix`, sorted; at least `least`
-/// of them, so that a test over all of them cannot run over none.
+/// Returns the names of the directories in a directory of `tests/fixtures` that begin with `prefix`, sorted. Fails if
+/// there are fewer than `least`, so that a test over all directories cannot run over none.
 pub fn directories(of: &str, prefix: &str, least: usize) -> Vec<String> {
     let entries = std::fs::read_dir(fixture(of)).unwrap().map(Result::unwrap);
     let mut names: Vec<String> = entries
@@ -34,24 +34,24 @@ pub fn directories(of: &str, prefix: &str, least: usize) -> Vec<String> {
     names
 }
 
-/// The files of a fixture model.
+/// Returns the files of a fixture model.
 pub fn model_files(name: &str) -> ModelFiles {
     ModelFiles::from_directory(fixture(name)).unwrap()
 }
 
-/// The texts of a fixture.
+/// Returns the texts of a fixture.
 pub fn texts(name: &str) -> Vec<String> {
     read_json(&fixture(name).join("texts.json"))
 }
 
-/// A JSON file.
+/// Reads and parses a JSON file.
 #[track_caller]
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> T {
     let bytes = std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     serde_json::from_slice(&bytes).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-/// A tensor of a safetensors file: its shape, and its values as f64.
+/// Reads a tensor of a safetensors file. Returns its shape, and its values as f64.
 #[track_caller]
 pub fn tensor(file: &Path, name: &str) -> (Vec<usize>, Vec<f64>) {
     let bytes = std::fs::read(file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
@@ -71,7 +71,7 @@ pub fn tensor(file: &Path, name: &str) -> (Vec<usize>, Vec<f64>) {
     (view.shape().to_vec(), values)
 }
 
-/// The directory of all-MiniLM-L6-v2, or of another model, that the environment variable `VECTILE_TEST_MODEL` names.
+/// Returns the directory that `VECTILE_TEST_MODEL` names. It holds all-MiniLM-L6-v2 or another model.
 pub fn test_model() -> Option<PathBuf> {
     std::env::var_os("VECTILE_TEST_MODEL").map(PathBuf::from)
 }

@@ -1,13 +1,13 @@
-//! Memory of processes, where Linux's `/proc` tells.
+//! Reads the memory use of processes from Linux's `/proc`, where it exists.
 
 use std::path::Path;
 
-/// Bytes that a process has in memory. `process` is a directory of `/proc`: an id, or `self`.
+/// Returns the bytes that a process has in memory. `process` is a directory of `/proc`: an id, or `self`.
 pub fn resident_memory(process: &str) -> Option<u64> {
     status(process, "VmRSS:")
 }
 
-/// The most bytes that this process had in memory at once, since the last call with `reset`.
+/// Returns the maximum bytes that this process had in memory at once, since the last call with `reset`.
 pub fn peak_memory(reset: bool) -> Option<u64> {
     if reset {
         std::fs::write("/proc/self/clear_refs", "5").ok()?;

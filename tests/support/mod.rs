@@ -1,5 +1,5 @@
-//! Shared by every suite of tests and by the benches: fixtures, an adapter or a loud skip, repeatable noise, and the
-//! distance between vectors. See `tests/README.md`.
+//! The parts that all suites of tests and the benches share: fixtures, adapters, loud skips, repeatable noise, and
+//! the distance between vectors. See `tests/README.md`.
 #![allow(
     dead_code,
     unused_imports,

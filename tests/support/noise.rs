@@ -1,9 +1,9 @@
-//! Repeatable inputs for kernels.
+//! Makes repeatable inputs for kernels.
 
 use vectile::Storage;
 use vectile::convert;
 
-/// A repeatable value in [-1, 1) for each seed and index.
+/// Returns a repeatable value in [-1, 1) for each seed and index.
 pub fn noise(seed: u32, index: usize) -> f32 {
     let mut h = (index as u32).wrapping_mul(0x9e37_79b9) ^ seed.wrapping_mul(0x85eb_ca6b);
     h = (h ^ (h >> 16)).wrapping_mul(0x7feb_352d);
@@ -11,13 +11,14 @@ pub fn noise(seed: u32, index: usize) -> f32 {
     (h ^ (h >> 16)) as f32 / 2f32.powi(31) - 1.0
 }
 
-/// Noise in [-scale, scale) that a storage holds exactly, so that a test sees the kernel's error and not the input's.
+/// Returns noise in [-scale, scale) that a storage holds exactly. A test then sees the error of the kernel, and not
+/// of the input.
 pub fn storable(seed: u32, count: usize, scale: f32, storage: Storage) -> Vec<f32> {
     let raw: Vec<f32> = (0..count).map(|i| noise(seed, i) * scale).collect();
     convert::decode(storage, &encoded(&raw, storage))
 }
 
-/// The bytes of values in a storage.
+/// Returns the bytes of values in a storage.
 pub fn encoded(values: &[f32], storage: Storage) -> Vec<u8> {
     let mut bytes = Vec::new();
     convert::encode(storage, values, &mut bytes);

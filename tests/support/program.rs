@@ -1,12 +1,12 @@
-//! The `vectile` program.
+//! Starts the program `vectile`, or another build of it.
 
 use std::ffi::OsString;
 use std::process::{Command, Stdio};
 
-/// The program with a cache directory of its own, no log and nothing on its standard input.
+/// Makes a command that runs the program. It has a cache directory of its own, no log, and an empty standard input.
 ///
-/// The environment variable `VECTILE_PROGRAM` names another build to test, such as a script that starts the Windows
-/// program under Wine.
+/// The environment variable `VECTILE_PROGRAM` can name another build to test. An example is a script that starts the
+/// Windows program under Wine.
 pub fn vectile() -> Command {
     let other = std::env::var_os("VECTILE_PROGRAM");
     let program = other.unwrap_or_else(|| OsString::from(env!("CARGO_BIN_EXE_vectile")));

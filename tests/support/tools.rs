@@ -1,10 +1,10 @@
-//! Programs that some tests need.
+//! Finds the programs that some tests need.
 
 use std::path::PathBuf;
 
 use super::skip::skip;
 
-/// The first program of these names on the `PATH`.
+/// Returns the first program with one of these names on the `PATH`.
 pub fn on_path(names: &[&str]) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut programs = std::env::split_paths(&path)
@@ -12,7 +12,8 @@ pub fn on_path(names: &[&str]) -> Option<PathBuf> {
     programs.find(|program| program.is_file())
 }
 
-/// Chromium, or `None` with a loud skip. Fails where `VECTILE_REQUIRE_CHROMIUM` says that there is one.
+/// Returns Chromium. If there is none, returns `None` and says loudly that a test is skipped, or fails if
+/// `VECTILE_REQUIRE_CHROMIUM` is set.
 #[track_caller]
 pub fn chromium() -> Option<PathBuf> {
     let found = on_path(&["chromium", "chromium-browser", "google-chrome"]);

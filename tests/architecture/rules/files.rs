@@ -1,4 +1,4 @@
-//! The module tree, the form of modules, and the length of files.
+//! Rules about the module tree, the form of modules, and the length of files.
 
 use std::collections::BTreeSet;
 
@@ -6,13 +6,13 @@ use crate::modules::{Modules, joined};
 use crate::tree::Tree;
 use crate::{Violation, catches, holds};
 
-/// The most lines of a source file.
+/// The maximum number of lines in a source file.
 const MOST_LINES: usize = 480;
 
-/// Directories with Rust source.
+/// The directories that contain Rust source.
 const RUST: [&str; 4] = ["src", "tests", "benches", "examples"];
 
-/// Files that cargo compiles as the root of a crate.
+/// Returns the files that cargo compiles as the root of a crate.
 fn roots(tree: &Tree) -> Vec<String> {
     let mut roots: Vec<String> = Vec::new();
     for path in tree.paths().filter(|path| path.ends_with(".rs")) {
@@ -24,7 +24,7 @@ fn roots(tree: &Tree) -> Vec<String> {
             _ => {}
         }
     }
-    // Targets with a path of their own, here and in nested packages.
+    // Some targets have a path of their own, in this package and in nested packages.
     for manifest in tree.paths().filter(|path| path.ends_with("Cargo.toml")) {
         let directory = manifest.rsplit_once('/').map_or("", |(directory, _)| directory);
         let named = tree.text(manifest).lines().filter_map(|line| line.strip_prefix("path = \""));
@@ -37,7 +37,7 @@ fn roots(tree: &Tree) -> Vec<String> {
     roots
 }
 
-/// Files that another file includes by path, relative to it.
+/// Returns the files that another file includes by its relative path.
 fn included(tree: &Tree) -> BTreeSet<String> {
     let mut included = BTreeSet::new();
     for file in RUST.iter().flat_map(|directory| tree.below(directory, ".rs")) {
@@ -64,7 +64,7 @@ fn files_outside_the_module_tree(tree: &Tree) -> Vec<Violation> {
             found.push(format!("{}: no `mod` leads to this file", file.path));
         }
     }
-    // Pages, scripts and styles that the library carries.
+    // The library includes pages, scripts and styles.
     let parts = tree.below("src", "").filter(|file| file.path.contains("."));
     for file in parts.filter(|file| !file.path.ends_with(".rs") && !reached(&file.path)) {
         found.push(format!("{}: no source includes this file", file.path));
@@ -72,7 +72,7 @@ fn files_outside_the_module_tree(tree: &Tree) -> Vec<Violation> {
     found
 }
 
-/// `x.rs` beside a directory `x`.
+/// Finds a file `x.rs` beside a directory `x`. The module should be `x/mod.rs`.
 fn two_forms_of_modules(tree: &Tree) -> Vec<Violation> {
     let files = RUST.iter().flat_map(|directory| tree.below(directory, ".rs"));
     let has_modules = |directory: &str| tree.below(directory, ".rs").next().is_some();
@@ -84,7 +84,7 @@ fn two_forms_of_modules(tree: &Tree) -> Vec<Violation> {
     .collect()
 }
 
-/// Unit tests are `mod tests`, as the last item of a file or as a file of their own.
+/// Finds unit tests in other places than `mod tests` at the end of a file, or a file of their own.
 fn scattered_unit_tests(tree: &Tree) -> Vec<Violation> {
     let mut found = Vec::new();
     for file in tree.below("src", ".rs") {

@@ -1,4 +1,5 @@
-//! Every kernel has its WGSL, its descriptor in `ALL`, a plain-Rust reference, a test and a known answer.
+//! Rules about kernels. Each must have its WGSL, its descriptor in `ALL`, a plain-Rust reference, a test and a known
+//! answer.
 
 use crate::tree::Tree;
 use crate::wgsl::has_word;
@@ -6,10 +7,11 @@ use crate::{Violation, catches, holds};
 
 const REFERENCES: &str = "src/kernels/reference.rs";
 
-/// References that tests may call instead: `attend` is `attention` with separate queries, keys and values.
+/// References that a test may call instead of the kernel's own. `attend` is `attention` with separate queries, keys
+/// and values.
 const GENERAL: [(&str, &str); 1] = [("attention", "attend")];
 
-/// The kernels: a file each in `shaders/`, without those in `shaders/shared/`.
+/// Returns the kernels. Each has a file in `shaders/`, and files in `shaders/shared/` are no kernels.
 fn kernels(tree: &Tree) -> Vec<String> {
     let files = tree.below("shaders", ".wgsl").filter_map(|file| {
         let name = file.path.strip_prefix("shaders/")?.strip_suffix(".wgsl")?;
@@ -20,13 +22,13 @@ fn kernels(tree: &Tree) -> Vec<String> {
     kernels
 }
 
-/// The functions of the references, without the modules around them.
+/// Returns the functions of the reference module, but not the modules around them.
 fn references(tree: &Tree) -> Vec<String> {
     let functions = tree.text(REFERENCES).lines().filter_map(|line| line.strip_prefix("pub fn "));
     functions.filter_map(|line| line.split(['(', '<']).next()).map(str::to_owned).collect()
 }
 
-/// The text of a static in `src/kernels`, from its name to the `;` at the start of a line's end.
+/// Returns the text of a static in `src/kernels`, from its name to the `;` at the end.
 fn list(tree: &Tree, name: &str) -> String {
     let start = format!("pub static {name}: ");
     let texts = tree.below("src/kernels", ".rs");
@@ -51,7 +53,7 @@ fn incomplete_kernels(tree: &Tree) -> Vec<Violation> {
         if !has_word(&answers, &name) {
             lacks(format!("has no known answer in ANSWERS: `{name}`"));
         }
-        // `matmul_tile` and other variants share the reference of `matmul`.
+        // Variants such as `matmul_tile` share the reference of `matmul`.
         let own = references.iter().filter(|reference| kernel.starts_with(*reference));
         let Some(reference) = own.max_by_key(|reference| reference.len()) else {
             lacks(format!("has no reference in {REFERENCES}"));
@@ -69,7 +71,7 @@ fn incomplete_kernels(tree: &Tree) -> Vec<Violation> {
     found
 }
 
-/// Shared WGSL that no shader imports.
+/// Finds shared WGSL that no shader imports.
 fn unused_shared_shaders(tree: &Tree) -> Vec<Violation> {
     let listed: Vec<&str> = tree.below("src/gpu", ".rs").map(|file| file.text.as_str()).collect();
     tree.below("shaders/shared", ".wgsl")

@@ -1,4 +1,4 @@
-//! The rules, by subject.
+//! The rules, with one file for each subject.
 
 mod files;
 mod kernels;

@@ -1,4 +1,4 @@
-//! Pages: their links and their length.
+//! Rules about pages: their links and their length.
 
 use crate::modules::joined;
 use crate::page::PAGE;
@@ -8,13 +8,13 @@ use crate::{Violation, catches, holds};
 const README_LINES: usize = 150;
 const PAGE_WORDS: usize = 900;
 
-/// A link of a page, relative to it.
+/// A link of a page to a file, relative to the page.
 struct Link {
     line: usize,
     target: String,
 }
 
-/// The links of a Markdown text to files of the repository, outside code.
+/// Returns the links of a Markdown text to files of the repository. Links inside code are left out.
 fn links(text: &str) -> Vec<Link> {
     let mut links = Vec::new();
     let mut in_code = false;
@@ -25,7 +25,7 @@ fn links(text: &str) -> Vec<Link> {
         if in_code {
             continue;
         }
-        // Every second part is inside backticks.
+        // Splitting at backticks puts code into every second part, which is left out.
         let outside: String = line.split('`').step_by(2).collect::<Vec<_>>().join("`");
         for rest in outside.split("](").skip(1) {
             let target = rest.split(')').next().unwrap_or_default().trim();
@@ -38,7 +38,7 @@ fn links(text: &str) -> Vec<Link> {
     links
 }
 
-/// The anchor that a heading gets: lower case, without punctuation, with hyphens for spaces.
+/// Returns the anchor of a heading: in lower case, without punctuation, and with hyphens for spaces.
 fn anchor(heading: &str) -> String {
     let kept = heading.trim().chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
     kept.collect::<String>().to_lowercase().replace(' ', "-")
@@ -84,7 +84,7 @@ fn long_pages(tree: &Tree) -> Vec<Violation> {
     found
 }
 
-/// Files of the reading path that do not exist.
+/// Finds files that the reading path names but that do not exist.
 fn missing_reading_path(tree: &Tree) -> Vec<Violation> {
     let lines = tree.text(PAGE).lines().enumerate();
     let section = lines

@@ -1,4 +1,4 @@
-//! Things that may occur only where ARCHITECTURE.md says.
+//! Rules about things that may occur only in the places that ARCHITECTURE.md names.
 
 use crate::modules::Rooms;
 use crate::page::{PAGE, places};
@@ -11,7 +11,7 @@ use crate::{Violation, catches, holds};
 const ENVIRONMENT: [&str; 7] =
     ["var", "var_os", "vars", "vars_os", "set_var", "remove_var", "temp_dir"];
 
-/// Methods of `Path` that ask the file system.
+/// Methods of `Path` that query the file system.
 const PATH_METHODS: [&str; 8] = [
     "exists",
     "try_exists",
@@ -27,7 +27,7 @@ const PATH_METHODS: [&str; 8] = [
 const SOCKETS: [&str; 6] =
     ["TcpListener", "TcpStream", "UdpSocket", "UnixListener", "UnixStream", "UnixDatagram"];
 
-/// Files outside the rooms that the page names for a thing, each with its room.
+/// Returns the files outside the rooms that ARCHITECTURE.md names for a thing.
 fn files_outside<'a>(tree: &'a Tree, thing: &str) -> Vec<&'a SourceFile> {
     let allowed = places(tree, thing);
     let rooms = Rooms::of(tree);
@@ -35,7 +35,7 @@ fn files_outside<'a>(tree: &'a Tree, thing: &str) -> Vec<&'a SourceFile> {
     outside.map(|(file, _)| tree.file(file)).collect()
 }
 
-/// Reports the paths in files outside a thing's rooms that match.
+/// Reports the matching paths in files outside the rooms of a thing.
 fn paths_outside(tree: &Tree, thing: &str, matches: fn(&PathUse) -> bool) -> Vec<Violation> {
     let mut found = Vec::new();
     for file in files_outside(tree, thing) {
@@ -122,7 +122,7 @@ fn matches_glob(pattern: &str, path: &str) -> bool {
     }
 }
 
-/// The `model_type`s of the table in `src/models/mod.rs`.
+/// Returns the `model_type`s in the table of `src/models/mod.rs`.
 fn model_types(tree: &Tree) -> Vec<String> {
     let text = tree.text("src/models/mod.rs");
     let table = text.split_once("const TABLE: ").and_then(|(_, rest)| rest.split_once("\n];"));

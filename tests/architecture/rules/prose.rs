@@ -1,18 +1,19 @@
-//! Documentation in plain English, as docs/style.md describes it.
+//! Rules about documentation in plain English, as docs/style.md describes it.
 
 use crate::tree::Tree;
 use crate::{Violation, catches, holds};
 
-/// Openings of a line that avoid a noun.
+/// Words with which a line must not begin, because they avoid a noun.
 const OPENINGS: [&str; 5] = ["What ", "Of ", "That ", "Whose ", "By what "];
 
-/// Openings of a sentence within a line. There, "that" may refer to the sentence before.
+/// Words with which a sentence within a line must not begin. "That" is allowed there, because it may refer to the
+/// sentence before.
 const INNER_OPENINGS: [&str; 4] = ["What ", "Of ", "Whose ", "By what "];
 
-/// The fewest words of a `pub` item's documentation.
+/// The minimum number of words in the documentation of a `pub` item.
 const FEWEST_WORDS: usize = 4;
 
-/// The comment of a line that is documentation: `///`, `//!`, and `//` in WGSL.
+/// Returns the text of a line that is documentation: `///`, `//!`, or `//` in WGSL.
 fn documentation<'a>(path: &str, line: &'a str) -> Option<&'a str> {
     let line = line.trim_start();
     let comment = line.strip_prefix("///").or_else(|| line.strip_prefix("//!"));

@@ -1,4 +1,4 @@
-//! Rooms, their files, and the imports between them.
+//! Rules about rooms, their files, and the imports between them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -54,7 +54,7 @@ fn imports_follow_the_map(tree: &Tree) -> Vec<Violation> {
         .collect()
 }
 
-/// The rooms that each room imports, by name.
+/// For each room or file, the names that it imports.
 #[derive(Default)]
 struct Graph {
     next: BTreeMap<String, BTreeSet<String>>,
@@ -65,7 +65,7 @@ impl Graph {
         self.next.entry(from.to_owned()).or_default().insert(to.to_owned());
     }
 
-    /// Everything that `from` imports, directly or through others.
+    /// Returns everything that `from` imports, directly or through others.
     fn reachable(&self, from: &str) -> BTreeSet<String> {
         let (mut found, mut left) = (BTreeSet::new(), vec![from.to_owned()]);
         while let Some(name) = left.pop() {
@@ -78,7 +78,7 @@ impl Graph {
         found
     }
 
-    /// Names that reach themselves, each with the others of its circle.
+    /// Returns the names that import themselves through others, each with the other names of its circle.
     fn circles(&self) -> Vec<Violation> {
         let reachable: BTreeMap<&String, BTreeSet<String>> =
             self.next.keys().map(|name| (name, self.reachable(name))).collect();
@@ -94,7 +94,7 @@ impl Graph {
     }
 }
 
-/// Rooms that import from each other, directly or through others.
+/// Finds rooms that import from each other, directly or through others.
 fn circles_of_rooms(tree: &Tree) -> Vec<Violation> {
     let mut graph = Graph::default();
     for Import { from, to, .. } in imports(tree) {
@@ -103,7 +103,7 @@ fn circles_of_rooms(tree: &Tree) -> Vec<Violation> {
     graph.circles()
 }
 
-/// Files of one room that import from each other. A `mod.rs` may name its own children.
+/// Finds files of one room that import from each other. A `mod.rs` may name its own children.
 fn circles_of_files(tree: &Tree) -> Vec<Violation> {
     let rooms = Rooms::of(tree);
     let files: BTreeMap<&Vec<String>, &String> =

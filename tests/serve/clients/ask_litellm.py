@@ -2,7 +2,7 @@
 
 import os
 
-# The list of prices that comes with the package, so that importing it opens no connection.
+# LiteLLM uses the list of prices in its package, so that importing it opens no connection.
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 
 import litellm  # noqa: E402

@@ -1,4 +1,4 @@
-//! Clients that disconnect at any point leave neither memory nor open files behind.
+//! Checks that clients that disconnect at any point leave neither memory nor open files behind.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::program::Program;
 use crate::support::fixture;
 
 const AT_ONCE: usize = 16;
-/// Bytes that allocators may keep.
+/// The number of bytes that allocators may keep.
 const SLACK: u64 = 8 << 20;
 
 pub async fn check(scale: &Scale) -> Found {
@@ -20,7 +20,7 @@ pub async fn check(scale: &Scale) -> Found {
     let address = program.address();
     let one = bodies(1, 3, 8).remove(0);
     let before = Connection::open(address).await?.post("/v1/embeddings", one.clone()).await?;
-    // Allocators keep what the first clients allocate, so memory is compared from here on.
+    // Allocators keep the memory that the first clients use, so memory is compared only from here on.
     disconnect(address, scale.disconnects.div_ceil(4), 1).await?;
     settled(address, Duration::from_secs(10)).await?;
     let files = rested(&program, None).await;
@@ -46,8 +46,8 @@ pub async fn check(scale: &Scale) -> Found {
     })
 }
 
-/// The number of open files, once it is as low as before or for two seconds: the connection of the latest request for
-/// metrics closes after its response.
+/// Returns the number of open files. Waits up to two seconds until it is as low as before, because the connection of
+/// the latest request for metrics closes after its response.
 async fn rested(program: &Program, before: Option<usize>) -> Option<usize> {
     let mut open = program.open_files();
     for _ in 0..20 {
@@ -60,7 +60,7 @@ async fn rested(program: &Program, before: Option<usize>) -> Option<usize> {
     open
 }
 
-/// Runs this many clients, some at once, each of which disconnects at a random point of its request.
+/// Runs this many clients, some of them at once. Each disconnects at a random point of its request.
 async fn disconnect(address: SocketAddr, clients: usize, seed: u64) -> Found {
     let requests: Vec<Vec<u8>> = bodies(8, 12, 24).iter().map(|body| written(body)).collect();
     let mut tasks = JoinSet::new();
@@ -71,7 +71,7 @@ async fn disconnect(address: SocketAddr, clients: usize, seed: u64) -> Found {
         tasks.spawn(async move {
             for _ in 0..mine {
                 let request = &requests[random.usize(..requests.len())];
-                // A third of them stop in the middle of their request.
+                // A third of the clients stop in the middle of their request.
                 let sent =
                     if random.u8(..3) == 0 { random.usize(..request.len()) } else { request.len() };
                 let patience = Duration::from_micros(random.u64(..30_000));

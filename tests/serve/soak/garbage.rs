@@ -1,5 +1,5 @@
-//! Two hundred invalid requests: each gets the right status and an error of the usual shape, and the server keeps
-//! working.
+//! Sends two hundred invalid requests. Each must get the right status and an error of the usual shape, and the server
+//! must keep working.
 
 use bytes::Bytes;
 use hyper::Method;
@@ -11,8 +11,8 @@ use crate::program::Program;
 use crate::support::fixture;
 
 const JSON: Option<&str> = Some("application/json");
-/// Routes with their field of texts, and their status for valid JSON of the wrong shape: 400 in OpenAI's API, 422 in
-/// text-embeddings-inference's.
+/// Each route with its field of texts, and its status for valid JSON of the wrong shape. The status is 400 in
+/// OpenAI's API, and 422 in that of text-embeddings-inference.
 const ROUTES: [(&str, &str, u16); 11] = [
     ("/v2/embed", "texts", 400),
     ("/v2/rerank", "documents", 400),
@@ -70,7 +70,7 @@ pub async fn check() -> Found {
     settled(address, std::time::Duration::from_secs(5)).await
 }
 
-/// Whether a body is an error of the shape that OpenAI's clients read, with a message.
+/// Whether a body is an error in the shape that OpenAI's clients read, with a message.
 fn shaped(body: &Bytes) -> bool {
     let Ok(json) = serde_json::from_slice::<Value>(body) else { return false };
     let error = &json["error"];
@@ -79,7 +79,7 @@ fn shaped(body: &Bytes) -> bool {
     said("message") && said("type") && there("param") && there("code")
 }
 
-/// A valid request of a route, from which invalid ones are made.
+/// Returns a valid request of a route, from which invalid requests are made.
 fn good(path: &str) -> Value {
     match path {
         "/v2/embed" => json!({ "texts": ["a cat", "a roof"] }),
@@ -103,12 +103,13 @@ fn cases() -> Vec<Case> {
             cases.push(Case { method: Method::POST, path, kind, body, status })
         };
         let whole = good(path).to_string().into_bytes();
-        // Invalid JSON.
+        // These bodies are invalid JSON.
         for _ in 0..4 {
             post(JSON, whole[..random.usize(1..whole.len())].to_vec(), 400);
         }
         for length in [1, 40, 4000] {
-            // Bytes from 128 are never white space, with which valid JSON may begin.
+            // Valid JSON may begin with white space. Bytes from 128 on are never white space, so these bodies are
+            // invalid.
             post(JSON, (0..length).map(|_| random.u8(128..)).collect(), 400);
         }
         let mut torn = whole.clone();
@@ -121,7 +122,7 @@ fn cases() -> Vec<Case> {
             post(JSON, format!("{{\"{field}\": {value}}}").into_bytes(), 400);
         }
         post(JSON, vec![b'['; 100_000], 400);
-        // Valid JSON of the wrong shape.
+        // These bodies are valid JSON of the wrong shape.
         for body in [
             json!(null),
             json!(3),
@@ -145,7 +146,8 @@ fn cases() -> Vec<Case> {
             bent[field] = value;
             post(JSON, bent.to_string().into_bytes(), shape);
         }
-        // Wrong content type, wrong method, body too large. Ollama's routes read JSON of any content type.
+        // These requests have a wrong content type, a wrong method, or a body that is too large. Ollama's routes read
+        // JSON of any content type.
         let (any_type, kind) = (path.starts_with("/api/"), "application/x-www-form-urlencoded");
         post(Some(kind), b"input=a".to_vec(), if any_type { 400 } else { 415 });
         if !any_type {

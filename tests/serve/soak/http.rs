@@ -1,4 +1,4 @@
-//! Two clients: one that keeps its connection open, and one that controls every byte it sends.
+//! Two HTTP clients. One keeps its connection open, and the other controls every byte that it sends.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -39,7 +39,7 @@ impl Connection {
         Ok(Connection { sender, host: address.to_string() })
     }
 
-    /// Whether the connection can take another request.
+    /// Whether the connection can send another request.
     pub fn is_open(&self) -> bool {
         !self.sender.is_closed()
     }
@@ -78,7 +78,7 @@ impl Connection {
     }
 }
 
-/// The bytes of an embedding request.
+/// Returns the bytes of an embedding request.
 pub fn written(body: &[u8]) -> Vec<u8> {
     let head = format!(
         "POST /v1/embeddings HTTP/1.1\r\nhost: soak\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
@@ -93,7 +93,7 @@ pub async fn write(stream: &mut TcpStream, bytes: &[u8]) -> std::io::Result<()> 
     stream.flush().await
 }
 
-/// Reads a whole response. A truncated one is an error.
+/// Reads a whole response. A truncated response is an error.
 pub async fn read(stream: &mut TcpStream) -> Result<Answer, String> {
     let mut bytes = Vec::new();
     let end = loop {

@@ -1,4 +1,4 @@
-//! Small requests leave no memory behind.
+//! Checks that small requests leave no memory behind.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use crate::support::fixture;
 
 const WORKERS: usize = 16;
 const PARTS: usize = 10;
-/// Bytes that memory may grow by after the first fifth of the requests. In the bench, a leak of 100 bytes a request
-/// exceeds it.
+/// The number of bytes by which memory may grow after the first fifth of the requests. In the bench, a leak of 100
+/// bytes per request exceeds it.
 const SLACK: u64 = 6 << 20;
 
 pub async fn check(scale: &Scale) -> Found {

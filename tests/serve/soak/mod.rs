@@ -1,7 +1,8 @@
-//! Load on a running server. `tests/serve/short.rs` runs each check for seconds, `benches/soak.rs` for minutes.
+//! Puts load on a running server. `tests/serve/short.rs` runs each check for seconds, and `benches/soak.rs` for
+//! minutes.
 //!
-//! Every check prints its figures and returns what it found wrong. Only the bench judges times, because a test shares
-//! the machine with other tests.
+//! Every check prints its figures, and returns the faults that it found. Only the bench judges times, because a test
+//! shares the machine with other tests.
 
 pub mod disconnects;
 pub mod garbage;
@@ -17,15 +18,15 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use serde_json::json;
 
-/// The result of a check: an error says what is wrong.
+/// The result of a check. An error says what is wrong.
 pub type Found = Result<(), String>;
 
 /// The size of checks, and whether they judge times.
 #[derive(Debug, Clone, Copy)]
 pub struct Scale {
-    /// Seconds of each measured phase.
+    /// The duration of each measured phase in seconds.
     pub seconds: f64,
-    /// Seconds of overload.
+    /// The duration of the overload in seconds.
     pub overload: f64,
     /// Number of requests whose client disconnects.
     pub disconnects: usize,
@@ -33,9 +34,9 @@ pub struct Scale {
     pub signals: usize,
     /// Number of small requests, after which memory must not have grown.
     pub requests: usize,
-    /// Number of interleaved rounds of server and library.
+    /// Number of rounds, each of which runs the server and then the library, or the reverse.
     pub rounds: usize,
-    /// Whether times are judged.
+    /// Whether a check fails if it is too slow.
     pub times: bool,
 }
 
@@ -46,7 +47,7 @@ pub fn block_on<T>(check: impl Future<Output = T>) -> T {
     runtime.unwrap().block_on(check)
 }
 
-/// Fails with the message of `otherwise` unless the condition holds.
+/// Fails with the message of `otherwise` if the condition does not hold.
 pub fn must(holds: bool, otherwise: impl FnOnce() -> String) -> Found {
     if holds { Ok(()) } else { Err(otherwise()) }
 }
@@ -56,7 +57,7 @@ const WORDS: [&str; 16] = [
     "under", "garden", "the", "of", "melt", "stone",
 ];
 
-/// `texts` random texts of `words` words each.
+/// Returns `texts` random texts of `words` words each.
 pub fn texts(texts: usize, words: usize, seed: u64) -> Vec<String> {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut text = || {
@@ -66,7 +67,7 @@ pub fn texts(texts: usize, words: usize, seed: u64) -> Vec<String> {
     (0..texts).map(|_| text()).collect()
 }
 
-/// Bodies of embedding requests, of `count` texts of `words` words each.
+/// Returns bodies of embedding requests. Each has `count` texts of `words` words.
 pub fn bodies(requests: usize, count: usize, words: usize) -> Vec<Bytes> {
     let body = |seed| {
         let input = texts(count, words, seed);
@@ -75,7 +76,7 @@ pub fn bodies(requests: usize, count: usize, words: usize) -> Vec<Bytes> {
     (0..requests as u64).map(body).collect()
 }
 
-/// The value of a metric, summed over its labels.
+/// Returns the value of a metric, summed over its labels.
 pub async fn metric(address: SocketAddr, name: &str) -> Result<f64, String> {
     let text = http::Connection::open(address).await?.get("/metrics").await?.body;
     let text = String::from_utf8_lossy(&text).into_owned();
@@ -88,7 +89,7 @@ pub async fn metric(address: SocketAddr, name: &str) -> Result<f64, String> {
     Ok(found.iter().sum())
 }
 
-/// Waits until no request is queued or in flight other than the one for the metrics.
+/// Waits until no request is queued or in flight, except the request for the metrics itself.
 pub async fn settled(address: SocketAddr, within: std::time::Duration) -> Found {
     let end = std::time::Instant::now() + within;
     loop {

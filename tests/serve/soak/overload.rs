@@ -1,4 +1,5 @@
-//! Load of four times the capacity: the server answers or refuses, and accepted requests stay fast.
+//! Checks a load of four times the capacity. The server must answer or refuse each request, and accepted requests
+//! must stay fast.
 
 use std::time::Duration;
 
@@ -7,11 +8,11 @@ use super::{Found, Scale, bodies, metric, must, settled};
 use crate::program::Program;
 use crate::support::fixture;
 
-/// Accepted requests may take at most this many times as long as at 80% load.
+/// Under overload, an accepted request may take at most this many times as long as at 80% load.
 const SLOWER: u32 = 3;
 /// Number of concurrent requests that saturates the server without being refused.
 const AT_ONCE: usize = 4;
-/// Time for the server to recover from overload.
+/// The time that the server has to recover from overload.
 const RECOVERY: Duration = Duration::from_secs(2);
 
 pub async fn check(scale: &Scale) -> Found {
@@ -19,7 +20,7 @@ pub async fn check(scale: &Scale) -> Found {
     let address = program.address();
     let bodies = bodies(64, 16, 24);
     let time = Duration::from_secs_f64(scale.seconds);
-    // Warms up: compiles shaders and fills caches.
+    // The first requests compile shaders and fill caches, so they are not measured.
     closed(address, &bodies, 2, time / 4).await?;
 
     let full = closed(address, &bodies, AT_ONCE, time).await?;

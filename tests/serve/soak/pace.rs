@@ -1,4 +1,4 @@
-//! Sends many requests: one after another on each connection, or at a given rate.
+//! Sends many requests, either one after another on each connection or at a given rate.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -11,22 +11,22 @@ use super::http::Connection;
 
 const PATH: &str = "/v1/embeddings";
 
-/// A finished request; status 0 means that it has no response.
+/// A finished request. The status 0 means that it got no response.
 #[derive(Debug, Clone, Copy)]
 pub struct Done {
-    /// When it was due, from the start.
+    /// The time at which the request was due, from the start.
     pub due: Duration,
-    /// Time from when it was due to the last byte of its response.
+    /// The time from when the request was due to the last byte of its response.
     pub took: Duration,
     pub status: u16,
-    /// Whether the response says when to retry.
+    /// Whether the response says when the client may retry.
     pub retry_after: bool,
 }
 
 /// Pause before a refused client sends again.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
-/// Runs `workers` connections, each of which sends its next request after the response to the last.
+/// Runs `workers` connections. Each sends its next request after it has the response to the last one.
 pub async fn closed(
     address: SocketAddr,
     bodies: &[Bytes],
@@ -67,8 +67,8 @@ pub async fn closed(
     Ok(all)
 }
 
-/// Sends `rate` requests a second on average, without waiting for earlier ones. The times between them are exponential,
-/// as with many independent clients.
+/// Sends `rate` requests per second on average, without waiting for earlier responses. The times between requests are
+/// exponential, as with many independent clients.
 pub async fn paced(address: SocketAddr, bodies: &[Bytes], rate: f64, time: Duration) -> Vec<Done> {
     let start = Instant::now();
     let free: Arc<Mutex<Vec<Connection>>> = Arc::default();
@@ -109,12 +109,12 @@ pub async fn paced(address: SocketAddr, bodies: &[Bytes], rate: f64, time: Durat
     all
 }
 
-/// The requests with this status.
+/// Returns the requests that got this status.
 pub fn with_status(done: &[Done], status: u16) -> Vec<Done> {
     done.iter().copied().filter(|one| one.status == status).collect()
 }
 
-/// The quantile of the requests' times; zero if there are none.
+/// Returns a quantile of the requests' times, or zero if there are none.
 pub fn quantile(done: &[Done], share: f64) -> Duration {
     let mut took: Vec<Duration> = done.iter().map(|one| one.took).collect();
     took.sort_unstable();
@@ -122,7 +122,7 @@ pub fn quantile(done: &[Done], share: f64) -> Duration {
     took.get(at.min(took.len().saturating_sub(1))).copied().unwrap_or_default()
 }
 
-/// A time as text in milliseconds.
+/// Returns a time as text in milliseconds.
 pub fn ms(time: Duration) -> String {
     format!("{:.1} ms", time.as_secs_f64() * 1e3)
 }

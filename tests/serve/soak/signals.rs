@@ -1,4 +1,5 @@
-//! A program that is told to stop under load answers every request it has received, and exits with 0.
+//! Checks a program that is told to stop under load. It must answer every request that it has received, and exit with
+//! 0.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,14 +15,14 @@ use crate::program::Program;
 use crate::support::fixture;
 
 const CLIENTS: usize = 8;
-/// Time after the last byte of a request within which the server has read it.
+/// The server must have read a request this long after the request's last byte was sent.
 const GRACE: Duration = Duration::from_millis(150);
-/// Maximum time for the program to end.
+/// The maximum time for the program to end.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// A request and its result.
 struct Sent {
-    /// When its last byte was sent.
+    /// The time at which the request's last byte was sent.
     at: Instant,
     ended: Instant,
     answer: Result<u16, String>,
@@ -53,7 +54,7 @@ pub async fn check(scale: &Scale) -> Found {
                         answered += 1;
                         in_flight += usize::from(one.at < signal && one.ended > signal);
                     }
-                    // Refused with a status, not dropped.
+                    // The request was refused with a status, and not dropped.
                     Ok(429 | 503) => {}
                     Err(_) if one.at + GRACE > signal => {}
                     other => {

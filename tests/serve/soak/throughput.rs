@@ -1,4 +1,5 @@
-//! Throughput of the saturated server compared with direct calls of the library: same model, same texts, in turns.
+//! Compares the throughput of the saturated server with direct calls of the library. Both run the same model and
+//! texts, in turns.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -25,7 +26,7 @@ pub async fn check(scale: &Scale, model: Option<PathBuf>) -> Found {
     let own: Vec<String> = (0..WORKERS as u64).flat_map(|seed| texts(TEXTS, WORDS, seed)).collect();
     let time = Duration::from_secs_f64(scale.seconds);
     let mut ratios = Vec::new();
-    // The first round warms both up.
+    // The first round warms up both, and is not counted.
     for round in 0..=scale.rounds {
         let served = async {
             let start = Instant::now();
