@@ -52,7 +52,7 @@ fn name(model: &Path) -> String {
     model.file_name().unwrap().to_string_lossy().into_owned()
 }
 
-/// Loads the model with its length limit raised to its number of positions.
+/// Loads the model, with the length limit raised to the model's number of positions.
 fn load(model: &Path) -> Option<Embedder> {
     let directory = tempfile::tempdir().unwrap();
     copy(model, directory.path());

@@ -32,7 +32,7 @@
 const INVOCATIONS: u32 = 128u;
 
 const HEAD: u32 = HEAD4 * 4u;
-// The number of matrices along a head, and along 16 queries or keys.
+// STEPS is the number of matrices along a head, and TALL the number along 16 queries or keys.
 const STEPS: u32 = HEAD / SIDE;
 const TALL: u32 = 16u / SIDE;
 const QUERIES: u32 = TALL * STEPS;
@@ -115,7 +115,7 @@ fn attention_coop(
         for (var i = local; i < 16u * Q_SLICE; i += INVOCATIONS) {
             let row = i / (Q_SLICE / 4u);
             let cell = i % (Q_SLICE / 4u);
-            // Rows beyond the last query repeat the last one.
+            // Rows beyond the last query repeat the last query.
             let token = tile.x + min(tile.z + row, tile.y - 1u);
             let value = act_load(queries[query_cell(token, head) + s * (Q_SLICE / 4u) + cell]);
             let at = row * Q_STRIDE + cell * 4u;

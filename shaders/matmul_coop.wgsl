@@ -36,7 +36,7 @@ const COLUMNS: u32 = 2u * PART_COLUMNS;
 // Rows in workgroup memory are 16 bytes longer than needed, so that neighbouring rows lie in different banks.
 const X_STRIDE: u32 = SLICE + 8u;
 const W_STRIDE: u32 = COLUMNS + 8u;
-// The numbers of matrices of a part, down and across, and of steps along a slice.
+// A part has DOWN rows and ACROSS columns of matrices. A slice has STEPS matrices along inner.
 const DOWN: u32 = PART_ROWS / SIDE;
 const ACROSS: u32 = PART_COLUMNS / SIDE;
 const MATRICES: u32 = DOWN * ACROSS;

@@ -17,7 +17,7 @@
 #import rotate
 #import linear
 
-// Adds four steps along inner for one row and one cell of columns.
+// Adds the products of four steps along inner to the sums of one row and one cell of columns.
 fn step4(
     sum: vec4<f32>,
     a: vec4<f32>,
@@ -37,7 +37,7 @@ fn step4(
 const ROWS: u32 = 16u;
 
 const SIXTEENS: u32 = ROWS / 16u;
-// The numbers of registers that hold the shared cells of 16 rows, and of all rows.
+// HELD registers hold the shared cells of 16 rows, and ALL_HELD registers hold those of all rows.
 const HELD: u32 = 16u / SHARE;
 const ALL_HELD: u32 = ROWS / SHARE;
 

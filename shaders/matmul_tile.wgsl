@@ -24,7 +24,7 @@ const MY_ROWS: u32 = 4u;
 // ACROSS is the number of invocations side by side in a tile, and INVOCATIONS the number in the whole workgroup.
 const ACROSS: u32 = CELLS / 2u;
 const INVOCATIONS: u32 = ROWS / MY_ROWS * ACROSS;
-// The numbers of cells of x and of w that an invocation loads for a slice.
+// An invocation loads X_CELLS cells of x and W_CELLS cells of w for a slice.
 const X_CELLS: u32 = ROWS * SLICE / 4u / INVOCATIONS;
 const W_CELLS: u32 = SLICE * CELLS / INVOCATIONS;
 

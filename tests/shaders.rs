@@ -245,7 +245,7 @@ fn f16_is_named_only_where_the_variant_stores_it() {
 fn every_kernel_translates_for_vulkan_metal_and_dx12() {
     for kernel in ALL {
         for variant in variants(kernel) {
-            // wgpu sets overrides before its backends translate a module.
+            // wgpu sets overrides before its backends translate a module, so this test does too.
             let what = format!("{} {variant:?}", kernel.name);
             let Checked { module, info } = check(kernel, &variant);
             let constants: naga::back::PipelineConstants = variant

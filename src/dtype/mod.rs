@@ -252,8 +252,8 @@ pub enum ShaderF16 {
 /// Facts of an architecture about f16, from `models/`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct F16Facts {
-    /// The architecture's activations are known to exceed 65504, the largest f16, or are not known to stay below it. A
-    /// measured [`F16Verdict`] on the model itself overrides this.
+    /// True if the architecture's activations are known to exceed 65504, the largest f16, or are not known to stay
+    /// below it. A measured [`F16Verdict`] on the model itself takes precedence over this value.
     pub activations_unsafe: bool,
 }
 

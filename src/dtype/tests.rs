@@ -14,7 +14,7 @@ fn the_table_of_resolve() {
     use Reason::*;
     use Storage::*;
     type Row = (R, C, bool, bool, H, Option<(Storage, Storage, Vec<Reason>)>);
-    // requested, checkpoint, SHADER_F16, architecture unsafe, fallback → weights, activations, reasons
+    // The columns: requested, checkpoint, SHADER_F16, architecture unsafe, fallback → weights, activations, reasons.
     let rows: Vec<Row> = vec![
         (R::Auto, C::Float32, true, false, H::F32, Some((F32, F32, vec![]))),
         (R::Auto, C::Float32, false, false, H::Error, Some((F32, F32, vec![]))),
@@ -126,7 +126,7 @@ fn a_measured_verdict_overrides_the_architecture() {
     type Row = (R, C, bool, bool, H, F16Safety, Option<(Storage, Storage, Vec<Reason>)>);
     let risk = || vec![ActivationsMeasuredUnsafeInF16];
     let unfit = || vec![WeightsMeasuredUnsafeInF16];
-    // requested, checkpoint, SHADER_F16, architecture unsafe, fallback, measured → weights, activations, reasons
+    // The columns are those of the table above, with the measured verdict after the fallback.
     let rows: Vec<Row> = vec![
         (R::Auto, C::Float16, true, false, H::F32, Safe, Some((F16, F16, vec![]))),
         (R::Auto, C::Float16, true, true, H::F32, Safe, Some((F16, F16, vec![MeasuredSafeInF16]))),

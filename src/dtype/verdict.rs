@@ -21,7 +21,7 @@ pub enum F16Safety {
 pub struct F16Verdict {
     /// How far f16 is safe for the model.
     pub safety: F16Safety,
-    /// The layer, tensor or text that decided, with its value: `layer 0 up reaches 109400`.
+    /// The layer, tensor or text that decided the verdict, with its value, such as `layer 0 up reaches 109400`.
     pub decided_by: String,
 }
 

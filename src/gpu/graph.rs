@@ -13,13 +13,13 @@ pub struct TensorId(pub usize);
 /// Where a tensor's bytes come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TensorSource {
-    /// A buffer of the loaded model, by its number there.
+    /// A buffer of the loaded model, by its number among the model's buffers.
     Weight(usize),
     /// Bytes that this batch uploads.
     Input(Vec<u8>),
-    /// A dispatch writes the whole tensor before anything reads it. It shares a buffer with other tensors.
+    /// The tensor shares a buffer with other tensors: a dispatch writes all of it before any dispatch reads it.
     Scratch,
-    /// Dispatches write parts of the tensor, and the rest is zero. It shares no buffer.
+    /// The tensor has its own buffer: dispatches write only parts of it, and the rest stays zero.
     Zeroed,
 }
 
@@ -108,7 +108,7 @@ pub struct Slots {
 impl Graph {
     /// Adds a tensor of at least 16 bytes, and returns its number.
     pub fn add(&mut self, name: &'static str, bytes: u64, source: TensorSource) -> TensorId {
-        // A binding cannot be empty.
+        // A binding cannot be empty, so a tensor has at least 16 bytes.
         self.tensors.push(TensorInfo { name, bytes: bytes.max(16), source, layer: self.layer });
         TensorId(self.tensors.len() - 1)
     }

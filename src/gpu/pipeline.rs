@@ -182,7 +182,7 @@ impl Compiler {
         (None, here())
     }
 
-    /// Makes pipelines, and leaves out those that the driver refuses, without an error. A graph that needs such a
+    /// Makes pipelines, and leaves out those that the driver refuses. This is no error yet: a graph that needs such a
     /// pipeline makes it again and returns the error.
     #[cfg(not(target_arch = "wasm32"))]
     fn ahead(&self, keys: &[PipelineKey]) -> Ahead {

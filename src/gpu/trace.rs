@@ -66,7 +66,7 @@ pub struct DispatchSizes {
     pub written: u64,
 }
 
-/// All measurements since they were enabled.
+/// All measurements since measuring was enabled.
 #[derive(Debug, Clone)]
 pub struct Trace {
     /// How much is measured.

@@ -61,7 +61,7 @@ fn unroll_lines(lines: &[String], module: &naga::Module, out: &mut String) -> Re
             let number = format!("{index}u");
             let copy: Vec<String> =
                 body.iter().map(|line| replace_word(line, name, &number)).collect();
-            // Each copy is a block, so that its declarations end with it.
+            // Each copy is a block of its own, so that all copies may declare the same names.
             out.push_str(&format!("{}{{\n", &line[..indent]));
             unroll_lines(&copy, module, out)?;
             out.push_str(&format!("{closing}\n"));

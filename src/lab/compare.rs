@@ -245,7 +245,7 @@ fn measurements(
     single("one query, p50 ms", true, |p| Some(p.latency.p50_ms));
     single("one query, p95 ms", true, |p| Some(p.latency.p95_ms));
     single("first vector, ms", true, |p| {
-        // Zero stands for reports without this field.
+        // The field is zero in a report that lacks it, so zero is not compared.
         Some(p.cold.first_vector_s * 1e3).filter(|ms| *ms > 0.0)
     });
     single("load, ms", true, |p| Some(p.cold.load_s * 1e3));
@@ -273,7 +273,7 @@ fn throughput(base: &Option<Vec<f64>>, own: &Option<Vec<f64>>) -> Option<Value> 
             high: middle.high / first.low,
         };
         value.ratio = Some(ratio);
-        // A single round has no spread.
+        // A single round has no spread that a difference could exceed.
         let rounds = base.len().min(own.len());
         value.beyond_spread = (rounds > 1).then_some(ratio.low > 1.0 || ratio.high < 1.0);
     }

@@ -104,7 +104,7 @@ pub struct AdapterReport {
 pub struct Refused {
     /// The name of the precision, as in [`PrecisionReport::name`].
     pub precision: String,
-    /// Why it was not timed, in a sentence.
+    /// The reason why the precision was not timed, in one sentence.
     pub reason: String,
 }
 
@@ -335,7 +335,7 @@ impl Ratio {
     /// Returns how many times faster `own` is than `base`, from the times of their rounds.
     pub fn of(base: &[f64], own: &[f64]) -> Self {
         let same_round = Ratio::over(base.iter().zip(own).map(|(base, own)| base / own).collect());
-        // A series compared with itself has no spread.
+        // If a series is compared with itself, every ratio is 1, so there is no spread.
         if base == own || base.is_empty() || own.is_empty() {
             return same_round;
         }

@@ -40,7 +40,7 @@ pub(super) const V2_CODE: &[&str] = &[
 pub(super) const V3: &[&str] = &[
     "jinaai/xlm-roberta-flash-implementation--configuration_xlm_roberta.XLMRobertaFlashConfig",
     "jinaai/xlm-roberta-flash-implementation--modeling_lora.XLMRobertaLoRA",
-    // The first module in modules.json, a Transformer that passes the task on.
+    // The class of the first module in modules.json: a Transformer that passes the task on to the model.
     "custom_st.Transformer",
 ];
 

@@ -33,7 +33,7 @@ pub(super) fn qwen2_with_code(
     config: &JsonFile,
     weights: &WeightFiles,
 ) -> Result<Box<dyn Transformer>, Error> {
-    // The default of that code differs from the default of transformers.
+    // The model's own code is bidirectional by default, but transformers is causal, so the field must decide.
     if config.bool("is_causal")? != Some(false) {
         let supported = "supported: false; the model's own code is bidirectional";
         return Err(config.unsupported("is_causal", supported));

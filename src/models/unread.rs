@@ -16,7 +16,7 @@ use crate::weights::WeightFiles;
 /// They are used for training, text generation, heads, tokenization, the choice of an implementation, or nothing at
 /// all.
 const HARMLESS_FIELDS: &[&str] = &[
-    // Names and origin of the checkpoint.
+    // These fields name the checkpoint and its origin.
     "_commit_hash",
     "_name_or_path",
     "_num_labels",
@@ -43,7 +43,7 @@ const HARMLESS_FIELDS: &[&str] = &[
     "transformers_version",
     "unsloth_fixed",
     "unsloth_version",
-    // Tokens and lengths. Rows of tables are taken from the tensors.
+    // These fields are about tokens and lengths. The numbers of rows of tables are taken from the tensors.
     "bos_token",
     "bos_token_id",
     "cls_token",
@@ -68,7 +68,7 @@ const HARMLESS_FIELDS: &[&str] = &[
     "unk_token",
     "unk_token_id",
     "vocab_size",
-    // Training.
+    // These fields are for training.
     "attention_dropout",
     "attention_probs_dropout_prob",
     "attn_pdrop",
@@ -106,7 +106,7 @@ const HARMLESS_FIELDS: &[&str] = &[
     "task_instructions",
     "tf_legacy_loss",
     "tie_weights_",
-    // The choice of an implementation, and the form of its results.
+    // These fields choose an implementation, and the form of its results.
     "_attn_implementation",
     "_attn_implementation_autoset",
     "_attn_implementation_internal",
@@ -141,7 +141,7 @@ const HARMLESS_FIELDS: &[&str] = &[
     "use_memory_efficient_attention",
     "use_return_dict",
     "use_xentropy",
-    // Poolers, heads and decoders.
+    // These fields belong to poolers, heads and decoders.
     "add_pooling_layer",
     "classifier_activation",
     "classifier_bias",
@@ -170,7 +170,7 @@ const HARMLESS_FIELDS: &[&str] = &[
     "summary_use_proj",
     "tie_encoder_decoder",
     "tie_word_embeddings",
-    // Text generation.
+    // These fields are for text generation.
     "bad_words_ids",
     "begin_suppress_tokens",
     "diversity_penalty",
@@ -194,7 +194,7 @@ const HARMLESS_FIELDS: &[&str] = &[
     "top_k",
     "top_p",
     "typical_p",
-    // Leftovers of ALBERT's first release and of Gemma's, which transformers does not read.
+    // These fields are left over from the first releases of ALBERT and Gemma; transformers does not read them.
     "_sliding_window_pattern",
     "down_scale_factor",
     "gap_size",

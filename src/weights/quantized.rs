@@ -18,7 +18,7 @@ const MARKERS: [(&str, &str); 15] = [
     (".quant_state.bitsandbytes__fp4", "bitsandbytes 4-bit"),
     (".absmax", "bitsandbytes 4-bit"),
     (".quant_map", "bitsandbytes 4-bit"),
-    // AWQ has no g_idx. Both methods have qweight and qzeros.
+    // Only GPTQ has g_idx. GPTQ and AWQ both have qweight and qzeros.
     (".g_idx", "GPTQ"),
     (".qzeros", "GPTQ or AWQ"),
     (".qweight", "GPTQ or AWQ"),
@@ -35,8 +35,8 @@ impl WeightFiles {
     /// Refuses a quantized checkpoint.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] if the config has `quantization_config` or MLX's `quantization`. [`Error::Tensor`] if there
-    /// are tensors that only quantized checkpoints have, or matrices of integers or 8-bit floats.
+    /// [`Error::Unsupported`] if the config has `quantization_config` or MLX's `quantization`. [`Error::Tensor`] if
+    /// there are tensors that only quantized checkpoints have, or matrices of integers or 8-bit floats.
     pub fn check_not_quantized(&self, config: &JsonFile) -> Result<(), Error> {
         for field in ["quantization", "quantization_config", "compression_config"] {
             let Some(value) = config.raw(field) else { continue };

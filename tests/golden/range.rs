@@ -1,5 +1,5 @@
-//! Activations that overflow f16 are caught, on exactly the texts that have them. f16 that fails its self-test is not
-//! used.
+//! Activations that overflow f16 are noticed, on exactly the texts that have such activations. f16 is not used if its
+//! self-test fails.
 
 use vectile::{
     ActivationsRequest, DtypeRequest, Error, Feature, HalfFallback, ModelFiles, block_on,

@@ -119,7 +119,7 @@ pub fn run(executor: &mut Executor, mut builder: Builder, y: Activations) -> (Ve
     builder.graph.tokens = builder.graph.tokens.max(y.rows);
     let outcome = block_on(executor.run(&builder.graph)).expect("the graph runs");
     let padded = convert::decode(y.storage, &outcome.output);
-    // A small tensor lies in a larger buffer.
+    // A small tensor lies in a larger buffer, so only its own rows are taken.
     let rows = padded
         .chunks_exact(y.width4 * 4)
         .take(y.rows)

@@ -21,7 +21,8 @@ pub(super) struct Report {
 impl Report {
     /// The expected report of a graph. `batch` is the executor's number for the batch.
     pub fn new(graph: &Graph, batch: u32) -> Self {
-        // Multiples of the golden ratio differ from batch to batch. The nonce is odd, so that it has an inverse.
+        // Multiples of the golden ratio make the nonces of batches differ. An odd nonce has an inverse, by which
+        // `check` computes from the receipt how many dispatches ran.
         let nonce = batch.wrapping_mul(0x9e37_79b9).rotate_left(7) | 1;
         // Texts without tokens make dispatches without rows, and these have no workgroup that could add to the receipt.
         let runs = |dispatch: &&Dispatch| dispatch.workgroups.to_array().iter().all(|&n| n > 0);

@@ -148,10 +148,10 @@ mod tests {
             (80, [2, 20, 4]),
             (96, [2, 16, 4]),
             (128, [2, 12, 4]),
-            // 17 and 63 cells cannot be shared evenly.
+            // 17 and 63 cells cannot be shared evenly, so each query has one invocation.
             (68, [1, 28, 4]),
             (252, [1, 8, 4]),
-            // 34 cells can be shared by two.
+            // 34 cells can be shared by two invocations, but not by four.
             (136, [2, 12, 4]),
             (160, [4, 8, 4]),
             (192, [4, 8, 4]),

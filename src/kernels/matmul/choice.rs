@@ -187,7 +187,7 @@ mod tests {
         assert_eq!(size(&plan, &grouped), [64, 64]);
         let eight = KernelPlan { cooperative: Some(CooperativeTile::smallest(8, 128)), ..plan };
         assert_eq!(size(&eight, &f16(1 << 15)), [64, 64]);
-        // The memory holds slices of x and w with their padding, and 256 sums of each part.
+        // The workgroup memory holds slices of x and w with their padding, and 256 sums of each part.
         for of in CooperativeTile::smallest(16, 128).sizes() {
             let halves = of.rows * (of.slice + 8) + of.slice * (of.columns + 8);
             assert!(halves * 2 + 4096 <= 16384, "{of:?}");

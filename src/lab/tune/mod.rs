@@ -146,7 +146,7 @@ pub async fn build_tuned<M: TextModel>(
 ) -> Result<(M, Option<Tuning>), Error> {
     let mut plan = builder.plan().await?;
     let found = tune_unknown(&mut plan, builder.cache(), options, &mut progress).await?;
-    // Loading reports its own progress.
+    // The tuning is done, and loading reports its own progress.
     drop(progress);
     if found.is_some() {
         // A new device is opened, which frees the weights of the measurements. The plan of the new device has the new

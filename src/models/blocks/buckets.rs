@@ -71,7 +71,7 @@ mod tests {
         (0..=600).filter(|d| *d == 0 || of(*d) != of(d - 1)).collect()
     }
 
-    /// Values of `T5Attention._relative_position_bucket` in transformers 5.23.
+    /// Expects the values of `T5Attention._relative_position_bucket` in transformers 5.23.
     #[test]
     fn buckets_match_transformers() {
         let before = starts(32, 128, -1);

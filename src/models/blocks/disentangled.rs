@@ -198,7 +198,7 @@ mod tests {
         Disentangled { span, max_distance, normed, shared, keys, queries }
     }
 
-    /// Values of `make_log_bucket_position` in transformers 5.23, clamped as its attention clamps them. The test
+    /// Expects the values of `make_log_bucket_position` in transformers 5.23, clamped as in its attention. The test
     /// compares the first distance of each row, for distances from 0 to 600.
     #[test]
     fn rows_match_transformers() {

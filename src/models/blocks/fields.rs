@@ -4,7 +4,7 @@ use crate::config::{DenseActivation, JsonFile};
 use crate::error::Error;
 use crate::kernels::Activation;
 
-/// Reads an activation by its name in transformers. If the config has no name, it is `default`.
+/// Reads an activation by its name in transformers. If the config names none, the activation is `default`.
 ///
 /// # Errors
 /// [`Error::Unsupported`] for an unknown name, since a similar function would give different vectors.

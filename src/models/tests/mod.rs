@@ -64,7 +64,7 @@ fn fields_of_transformers_configs_are_known() {
         let Some(config) = JsonFile::load(&files, "config.json").unwrap() else { continue };
         let model_type = config.str("model_type").unwrap().unwrap_or_default().to_owned();
         let Some(fields) = defaults[&model_type].as_object() else { continue };
-        // The fields of the code on the Hub, whose names differ from those of transformers.
+        // This config has the fields of the code on the Hub, whose names differ from those of transformers.
         if config.has("n_embd") {
             continue;
         }

@@ -46,7 +46,7 @@ impl Rotary {
         let scaling = config.object("rope_scaling")?.filter(|object| !object.map.is_empty());
         let mut found = match scaling {
             Some(scaling) => {
-                // transformers ignores `rope_parameters` in this case.
+                // transformers ignores `rope_parameters` if there is a `rope_scaling`.
                 config.mark_read(&["rope_parameters"]);
                 Some(scaling)
             }
