@@ -1,5 +1,5 @@
-//! Measures how the cost of a text depends on its length, on the lengths of the other texts in the run, and on the
-//! number of texts. See `benches/README.md`.
+//! Measures how the cost of a text depends on its length, on the lengths of other texts in the run, and on their
+//! number. See `benches/README.md`.
 
 #![allow(
     clippy::unwrap_used,

@@ -14,7 +14,7 @@ use vectile::gpu::shader::{Lanes, ShaderVariant, resolve_imports};
 use vectile::kernels::matmul::{CooperativeTile, OutputTile, Variant};
 use vectile::kernels::{ALL, attention};
 
-/// WebGPU's default limits.
+/// WebGPU's default limits, which every kernel must respect.
 const MAX_WORKGROUP_MEMORY: u32 = 16384;
 const MAX_INVOCATIONS: u32 = 256;
 const MAX_STORAGE_BUFFERS: usize = 8;

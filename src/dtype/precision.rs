@@ -82,8 +82,8 @@ pub struct Precision {
 }
 
 impl Precision {
-    /// Whether texts whose activations overflow f16 are run again with f32 activations. This happens under `auto`, unless
-    /// the caller chose the storage of activations.
+    /// Whether texts whose activations overflow f16 are run again with f32 activations. This happens under `auto`,
+    /// unless the caller chose the storage of activations.
     pub fn retries_in_f32(&self) -> bool {
         self.requested == DtypeRequest::Auto
             && self.activations != Storage::F32

@@ -1,5 +1,5 @@
-//! Compiled pipelines that are cached from run to run. Only Vulkan hands them out; with other APIs, the operating system
-//! has its own cache.
+//! Compiled pipelines that are cached from run to run. Only Vulkan hands them out; with other APIs, the operating
+//! system has its own cache.
 
 use std::path::{Path, PathBuf};
 

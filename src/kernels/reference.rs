@@ -260,8 +260,8 @@ pub fn attend(
     })
 }
 
-/// As [`attend`] without a bias, with `q · relative key + k · relative query` added to `q · k`. `keys` and `queries` are
-/// `[rows, heads, head]`, and `row` gives the row for key − query.
+/// As [`attend`] without a bias, with `q · relative key + k · relative query` added to `q · k`. `keys` and `queries`
+/// are `[rows, heads, head]`, and `row` gives the row for key − query.
 pub fn attend_relative(
     [q, k, v]: [&[f32]; 3],
     texts: &[Text],

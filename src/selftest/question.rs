@@ -33,8 +33,8 @@ impl Question {
             let mut builder = Builder::new(&plan, &precision(storages));
             let made = run(&mut builder);
             builder.graph.output = Some(made.y.id);
-            // The test takes each row of y for a token, so each row has an overflow flag. A kernel that pools has fewer rows
-            // than tokens.
+            // The test takes each row of y for a token, so each row has an overflow flag. A kernel that pools has fewer
+            // rows than tokens.
             builder.graph.tokens = made.y.rows;
             (builder.graph, made)
         };

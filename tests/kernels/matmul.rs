@@ -254,8 +254,8 @@ fn a_matrix_in_blocks_of_columns_is_bit_identical() {
             let res = values(8, rows * columns, 1.0, storage);
             for plan in plans(executor) {
                 let mut whole = None;
-                // The cuts give one block, a cut at the end of a tile, a cut within a tile, many blocks, and a last
-                // block of one cell.
+                // The cuts make one block, a cut at a tile's end, a cut within a tile, many blocks, and a last block of
+                // one cell.
                 for cut in [cells, 32, 20, 2, 6] {
                     let mut builder = Builder::new(&plan, &precision(storage, storage));
                     let blocks: Vec<(TensorId, usize)> = (0..cells)

@@ -124,7 +124,8 @@ impl Scaling {
                 }
                 Scaling::Llama3 { factor, short, long } => {
                     let wave = 2.0 * PI / f64::from(frequency);
-                    // The scaling goes from the whole factor, where 1 / wave is 1 / long, to none, where it is 1 / short.
+                    // Between wavelengths `long` and `short`, the scaling falls linearly in 1 / wave from the whole
+                    // factor to none.
                     let unscaled = (1.0 / wave - 1.0 / long) / (1.0 / short - 1.0 / long);
                     blend(*factor, unscaled)
                 }
@@ -408,7 +409,8 @@ mod tests {
         assert_eq!(scaling.frequencies(8, 1000.0, scaling.set(16)), plain);
         let longer = scaling.frequencies(8, 1000.0, scaling.set(32));
         assert_eq!(longer[0], plain[0]);
-        // The scaled base is 1000 · (2 · 32 / 16 − 1)^(8 / 6). The last pair's frequency is this base to the power −6 / 8.
+        // The scaled base is 1000 · (2 · 32 / 16 − 1)^(8 / 6). The last pair's frequency is this base to the power of
+        // −0.75.
         let expected = (1000.0 * 3f64.powf(8.0 / 6.0)).powf(-0.75);
         assert!((longer[3] - expected).abs() < 1e-9, "{} {expected}", longer[3]);
     }
