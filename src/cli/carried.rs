@@ -13,7 +13,7 @@ use arrow_array::RecordBatch;
 pub enum CarriedValue {
     /// The text itself, not encoded as JSON.
     Text(String),
-    /// JSON, as it was written in the input.
+    /// A JSON value, spelled as in the input.
     Json(String),
 }
 
@@ -159,7 +159,7 @@ pub enum CarriedSchema {
     Texts(Vec<Arc<str>>),
     /// Fields of JSON objects, which may differ from row to row.
     Objects,
-    /// Columns with the types of this Arrow schema.
+    /// Columns whose types this Arrow schema states.
     #[cfg(feature = "bulk")]
     Typed(arrow_schema::SchemaRef),
 }

@@ -1,4 +1,4 @@
-//! Why a command failed, and the exit code for it.
+//! [`Failure`]: the reason why a command failed, and the exit code for that reason.
 
 use std::fmt;
 use std::io;

@@ -1,4 +1,4 @@
-//! Keeps panics from printing a report of their own.
+//! Stops panics from printing a report of their own.
 //!
 //! The library recovers from some panics in the libraries that it uses, such as a tokenizer, and reports
 //! them as errors. Without this module, the standard library would first print its own report of the panic,

@@ -1,4 +1,4 @@
-//! Runs the texts of a source through a model, chunk by chunk: shared by the commands that read rows.
+//! Runs the texts of a source through a model, chunk by chunk. All commands that read rows use this module.
 
 use vectile::stream::{End, Event, Job, WindowRows, stream};
 use vectile::{Error, TextModel};

@@ -122,7 +122,7 @@ pub fn score_columns(score: f64, line: u64, text: &str) -> String {
     format!("{score:>7.4}  {line:>6}  {}", printable(text))
 }
 
-/// The width of a table if the terminal is narrower or does not report its width.
+/// The width of a table if the terminal is narrower than this or does not report its width.
 const MINIMUM_WIDTH: u16 = 50;
 
 fn bordered(lines: &[ScoredLine]) -> String {

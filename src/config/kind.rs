@@ -11,13 +11,14 @@ use crate::files::ModelFiles;
 /// The kind of a model, which decides the result that it returns for a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ModelKind {
-    /// One vector for each text: [`Embedder`](crate::Embedder).
+    /// The model returns one vector for each text: [`Embedder`](crate::Embedder).
     Dense,
-    /// Scores for each pair of texts: [`Reranker`](crate::Reranker).
+    /// The model returns scores for each pair of texts: [`Reranker`](crate::Reranker).
     Reranker,
-    /// One sparse vector over the vocabulary for each text: [`SparseEncoder`](crate::SparseEncoder).
+    /// The model returns one sparse vector over the vocabulary for each text:
+    /// [`SparseEncoder`](crate::SparseEncoder).
     Sparse,
-    /// One vector for each token of a text: [`MultiVectorEncoder`](crate::MultiVectorEncoder).
+    /// The model returns one vector for each token of a text: [`MultiVectorEncoder`](crate::MultiVectorEncoder).
     MultiVector,
 }
 

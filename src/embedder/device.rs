@@ -47,14 +47,14 @@ pub(crate) struct DeviceSetup {
 /// Whether cooperative matrices may be used, and the result of their test.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum CooperativeMatrices {
-    /// The matrices were not tested, because the adapter has none or the precision does not use them.
+    /// Cooperative matrices were not tested, because the adapter has none or the precision does not use them.
     Untested,
-    /// The matrices passed their known-answer test.
+    /// Cooperative matrices passed their known-answer test.
     Right {
         /// True if tiles of all sizes are bit-identical, so that the row count may choose among them.
         by_rows: bool,
     },
-    /// The matrices failed the test with this fault.
+    /// Cooperative matrices failed the test with this fault.
     Wrong(String),
 }
 

@@ -349,7 +349,7 @@ impl Embedder {
         encoded.into_iter().map(|tokens| tokens.map(|tokens| tokens.ids)).collect()
     }
 
-    /// Cuts a row and then scales it to length one, if `options` request this.
+    /// Cuts a row to fewer values and then scales it to length one, as far as `options` request these steps.
     ///
     /// # Errors
     /// [`Error::Option`] for an impossible dimension.

@@ -54,7 +54,7 @@ impl FromStr for EmbedTask {
 }
 
 impl EmbedTask {
-    /// The names of prompts that sentence-transformers looks for, in its order.
+    /// The names of prompts that sentence-transformers looks for, in the order in which it looks for them.
     pub(super) fn prompt_names(self) -> &'static [&'static str] {
         match self {
             EmbedTask::Query => &["query"],

@@ -1,7 +1,7 @@
 //! Output precisions, which are the formats in which finished embeddings are stored.
 //!
-//! They are the values of `precision` in sentence-transformers' `encode`, and the results are bit-identical
-//! to those of `encode`. They do not affect the dtype in which a model runs, because rows are converted after
+//! The precisions are the values of `precision` in sentence-transformers' `encode`, and give bit-identical results.
+//! They do not affect the dtype in which a model runs, because rows are converted after they are computed.
 //! they are computed.
 
 use std::fmt;

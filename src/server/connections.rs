@@ -20,7 +20,7 @@ use crate::server::routes::{ApiError, App, router};
 const BUFFER_BYTES: usize = 64 << 10;
 /// Pause after an error of the listener, for example when the limit on open files is reached.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// A stopping server closes its connections after this long without a request.
+/// A stopping server closes its connections when no request has arrived for this time.
 const QUIET: Duration = Duration::from_millis(250);
 /// Time limit for sending the refusal to a client beyond the maximum number of connections.
 const REFUSAL_TIMEOUT: Duration = Duration::from_millis(500);
@@ -108,7 +108,7 @@ fn connection(
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
 }
 
-/// Answers 503 on a connection beyond the maximum, then closes it.
+/// Answers 503 on a connection beyond the maximum number, and then closes the connection.
 async fn refuse(mut stream: TcpStream) {
     let error =
         ApiError::unavailable("too_many_connections", "too many connections are open; try again");

@@ -86,7 +86,7 @@ pub(crate) struct ModelGauges {
     pub tokens: u64,
     /// Time since the start in which the GPU was busy.
     pub gpu_busy: Duration,
-    /// Number of texts dropped since the start because their client disconnected.
+    /// Number of texts dropped since the server started, because their client disconnected.
     pub dropped_texts: u64,
 }
 

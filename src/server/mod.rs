@@ -116,8 +116,8 @@ impl Server {
     /// names once every model has passed its first pass. Requests are answered with 503 until then.
     ///
     /// # Errors
-    /// The error of `load`; [`Error::Option`] if two models have the same name; [`Error::Internal`] if a
-    /// model's first pass gives a wrong result.
+    /// The error of `load`. [`Error::Option`] if two models have the same name. [`Error::Internal`] if a model's
+    /// first pass gives a wrong result.
     pub fn run<E: From<Error> + Send + 'static>(
         self,
         load: impl FnOnce() -> Result<Vec<Served>, E> + Send + 'static,

@@ -77,7 +77,7 @@ pub enum Event<'a, W> {
         of: usize,
         /// The number of texts that were run since the previous event of this kind.
         texts: usize,
-        /// The number of tokens in these texts.
+        /// The number of tokens in the texts that were run since the previous event of this kind.
         tokens: usize,
     },
 }
@@ -97,7 +97,7 @@ enum Read<W, E> {
     End,
     Failed(E),
     Panicked(Box<dyn std::any::Any + Send>),
-    /// The caller's thread sends this when the stream has ended.
+    /// The caller's thread sends this message when the stream has ended.
     Stop,
 }
 
@@ -168,7 +168,7 @@ where
         drop(to_take);
         let received = receiver.join().unwrap_or_else(|panic| resume_unwind(panic));
         match end {
-            // If the receiver failed, its error was the first one, so it is returned.
+            // The receiver may have failed. Its error then came first, so it is returned.
             Ok(end) => received.map(|()| end.unwrap_or(End::Whole)),
             Err(error) => received.and(Err(error)),
         }

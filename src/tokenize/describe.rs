@@ -1,4 +1,4 @@
-//! Tokens with their positions in the text, for display.
+//! Returns tokens with their positions in the text, for display.
 
 use tokenizers::{Encoding, PostProcessor, Token, TruncationDirection};
 

@@ -202,11 +202,12 @@ fn lowercase_first(tokenizer: &mut tokenizers::Tokenizer) -> tokenizers::Result<
     tokenizer.with_normalizer(Some(Sequence::new(steps))).map(|_| ())
 }
 
-/// Returns true if a space separates texts that are tokenized independently of each other.
+/// Returns true if a text may be cut at a space, because no token depends on the text on the other side of the
+/// space.
 ///
-/// This is true if BERT's normalizer, BERT's pre-tokenizer and WordPiece are combined. The normalizer works on single
-/// characters, the pre-tokenizer splits at every space, and WordPiece sees one word at a time. Added tokens must
-/// contain no space.
+/// The result is true if BERT's normalizer, BERT's pre-tokenizer and WordPiece are combined. The normalizer works
+/// on single characters, the pre-tokenizer splits at every space, and WordPiece sees one word at a time. Added
+/// tokens must contain no space.
 fn cuts_at_spaces(tokenizer: &tokenizers::Tokenizer) -> bool {
     let normalizer =
         matches!(tokenizer.get_normalizer(), None | Some(NormalizerWrapper::BertNormalizer(_)));

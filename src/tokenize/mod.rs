@@ -237,7 +237,7 @@ impl Tokenizer {
             return None;
         }
         let is_space = |byte: &u8| matches!(byte, b' ' | b'\n' | b'\r' | b'\t');
-        // An ASCII byte is always a whole character, so this is a character boundary.
+        // An ASCII byte is always a whole character, so `at` is a character boundary.
         let at = PIECE + text.as_bytes()[PIECE..].iter().position(is_space)?;
         Some(text.split_at(at))
     }

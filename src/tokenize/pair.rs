@@ -97,7 +97,8 @@ impl Tokenizer {
             self.rendered(chat, prompt, ["1 2 3 4", "1 2 3 4"])?,
         ];
         let alike = ids.iter().rev().zip(other.iter().rev()).take_while(|(a, b)| a == b).count();
-        // If one rendering is wholly contained in the end of the other, the start of the ending cannot be found.
+        // If all tokens of the shorter rendering match, the ending may begin anywhere in it, so the ending counts
+        // as unknown.
         let all = alike == ids.len().min(other.len());
         Ok(if all { Vec::new() } else { ids.split_off(ids.len() - alike) })
     }

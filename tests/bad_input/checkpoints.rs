@@ -136,7 +136,8 @@ fn unknown_fields_are_refused_unless_switched_off() {
     }
 }
 
-/// Published configs have these fields, which transformers' class for BERT does not have.
+/// Published configs have fields that transformers' class for BERT does not have. Such fields must not prevent a
+/// load.
 #[test]
 fn fields_of_published_configs_are_harmless() {
     Model::good()

@@ -177,7 +177,7 @@ impl Model {
         within(20, move || build(ModelFiles::from_bytes(files)?, dtype))
     }
 
-    /// Checks that the model is refused with an error of this kind that contains these words.
+    /// Checks that the model is refused with an error of this kind, and that the error contains these words.
     pub(crate) fn refused(&self, expected: Kind, words: &[&str]) {
         match self.build() {
             Ok(_) => panic!("loaded, and should say {words:?}"),

@@ -201,7 +201,7 @@ fn files_directories_and_patterns_are_read_in_order() {
     );
     let objects = write(directory.path(), "d.jsonl", "{\"text\":\"d\"}\n");
     refuse(embed(&[&a, &objects], &out, &[]), &["d.jsonl", "another format", "a.txt"]);
-    // An error names the file that it is about.
+    // An error must name the file in which it occurred.
     let bad = write(&inputs, "more/d.txt", b"good\n\xff\n");
     refuse(embed(&[&inputs], &out, &[]), &["d.txt: line 2", "UTF-8"]);
     std::fs::remove_file(bad).unwrap();

@@ -65,7 +65,7 @@ fn token_vectors_rank_lines_by_late_interaction() {
         command.arg(&file);
         let found = stdout(&succeed(command));
         let expected = &reference_rows(name, "scores")[3];
-        // The first text is empty, so it is no line to rank.
+        // The first text is empty, and an empty line is not ranked.
         assert_eq!(found.lines().count(), texts.len() - 1);
         let mut last = f64::INFINITY;
         for line in found.lines() {

@@ -49,7 +49,7 @@ fn sizes_of_requests_are_limited() {
     assert_eq!((answer.error(413), answer.param()), ("too_many_texts".into(), json!("inputs")));
     let long = json!({ "inputs": "a".repeat(1000) });
     assert_eq!(server.post("/embed", &long).error(413), "body_too_large");
-    // If the declared length is too large, the request is refused before its body arrives.
+    // If the declared length is too large, the request is refused before the body arrives.
     let mut client = server.connect();
     client
         .stream
@@ -95,7 +95,7 @@ fn a_client_refused_while_sending_receives_the_error() {
         // The server has read the whole body, so the connection can be used again.
         client.send("GET", "/health/live", &[], b"").ok();
     }
-    // If the client waits for `100 Continue`, it is refused before it sends the body.
+    // If the client waits for `100 Continue`, the request is refused before the client sends the body.
     let mut client = server.connect();
     let head = "POST /embed HTTP/1.1\r\nhost: x\r\nx-api-key: k\r\nexpect: 100-continue\r\n\
                 content-length: 99999999\r\n\r\n";

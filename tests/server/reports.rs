@@ -225,7 +225,7 @@ fn the_base_address_answers_by_kind() {
     );
 }
 
-/// TEI and Infinity have this name for OpenAI's route.
+/// TEI and Infinity serve OpenAI's embeddings under the route `/embeddings` too.
 #[test]
 fn embeddings_has_a_short_name() {
     if !have_adapter() {

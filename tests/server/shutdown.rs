@@ -126,7 +126,7 @@ fn a_second_signal_ends_at_once() {
     let since = Instant::now();
     let (code, log) = program.end();
     assert_eq!(code, Some(1), "{log:?}");
-    // This is less than the server would need to finish the accepted requests.
+    // Finishing the accepted requests would take longer than this.
     assert!(since.elapsed() < Duration::from_secs(5));
     assert!(log.iter().any(|line| line.contains("second signal")), "{log:?}");
 }

@@ -10,7 +10,7 @@ use vectile::{
 
 use super::skip::skip;
 
-/// This variable is set on machines with an adapter, so that a test fails there if it finds none.
+/// The environment variable that is set on machines with an adapter. A test that finds no adapter then fails.
 pub const REQUIRE_ADAPTER: &str = "VECTILE_REQUIRE_ADAPTER";
 
 /// Builds a model. If the machine has no adapter, returns `None` and says loudly that a test is skipped. Panics on

@@ -111,7 +111,8 @@ impl Work<'_> {
             layout,
             settings,
             |row| match args.precision {
-                // A value beyond the range of float16 is reported as an error, because it would otherwise become
+                // If a value exceeds the range of float16, an error is reported, because the stored value would be
+                // infinity.
                 // infinity.
                 OutputPrecision::Float16 => {
                     quantize(row, dim, OutputPrecision::Float16, None).map(|_| ())
@@ -257,7 +258,8 @@ impl Work<'_> {
         let args = self.args;
         let layout = Layout { part_rows: self.part_rows(layout.dim), ..layout };
         let quiet = args.model.quiet;
-        // If the rows go to the same terminal as the progress bar, they would break it up, so no bar is drawn.
+        // If rows are printed on the terminal that shows the progress bar, they would break up the bar. No bar is
+        // drawn then.
         let rows_on_terminal = args.output == Path::new("-") && std::io::stdout().is_terminal();
         let mut progress = Progress::new(self.source.total_bytes(), !quiet && !rows_on_terminal);
         let mut before = RowCounts::default();

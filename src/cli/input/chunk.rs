@@ -26,7 +26,7 @@ pub struct Chunk {
     pub position: u64,
     /// The name of the file, for messages; `None` for the texts of the command line.
     pub name: Option<Arc<str>>,
-    /// The word for a row in messages, such as "line".
+    /// The word that messages use for a row, such as "line".
     pub unit: &'static str,
 }
 
@@ -126,7 +126,7 @@ pub trait RowReader: Send {
     /// The carried columns of the file.
     fn schema(&self) -> CarriedSchema;
 
-    /// The word for a row of this format in messages.
+    /// The word that messages use for a row of this format.
     fn unit(&self) -> &'static str {
         "line"
     }

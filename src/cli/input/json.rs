@@ -29,11 +29,11 @@ pub struct JsonObjects {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum DocumentState {
     Start,
-    /// In the array, before its first value.
+    /// The reader is in the array, before its first value.
     ArrayStart,
-    /// In the array, after a value.
+    /// The reader is in the array, after a value.
     AfterValue,
-    /// Between values that are in no array.
+    /// The reader is between two values that are in no array.
     Between,
     End,
 }

@@ -1,4 +1,4 @@
-//! The text field of a JSON object, and all its fields as they were written.
+//! Reads the text field of a JSON object, and all its fields as they were written.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -98,7 +98,7 @@ impl<'de> Visitor<'de> for Text<'_> {
         )))
     }
 
-    /// The message leaves out the value, because it may be the replacement of `NaN` or `Infinity`.
+    /// The message leaves out the value, because the value may be only the replacement of `NaN` or `Infinity`.
     fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<String, E> {
         Err(E::invalid_type(Unexpected::Other("number"), &self))
     }
@@ -154,7 +154,7 @@ pub fn replace_lone_surrogates(line: &str) -> Cow<'_, str> {
         }
     }
     match out {
-        // ASCII was replaced by ASCII only, so the line is still UTF-8.
+        // Only ASCII was replaced, and by ASCII, so the line is still UTF-8.
         Some(out) => Cow::Owned(String::from_utf8_lossy(&out).into_owned()),
         None => Cow::Borrowed(line),
     }

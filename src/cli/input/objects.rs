@@ -11,7 +11,7 @@ use crate::cli::carried::{CarriedRow, CarriedValue};
 /// Reads the fields of objects.
 pub struct ObjectFields {
     options: ReadOptions,
-    /// Field names by position, shared between rows: most objects have the same fields.
+    /// The names of fields by position. Most objects have the same fields, so rows share these names.
     names: Vec<Arc<str>>,
 }
 

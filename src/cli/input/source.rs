@@ -67,7 +67,7 @@ impl TextSource {
             )));
         }
         let mut files = Files { options, files, opened: 0, reader: None, bytes_before: 0 };
-        // Opens the first file, so that its errors come before a model is loaded.
+        // The first file is opened here, so that its errors are reported before a model is loaded.
         files.open_next()?;
         Ok(TextSource { rows: Input::Files(files) })
     }

@@ -70,7 +70,7 @@ impl WriteError {
     }
 }
 
-/// Describes a row whose field `name` is valid JSON but not valid text, because it has half of a surrogate pair.
+/// Describes a row whose field `name` holds half of a surrogate pair, so that it is valid JSON but not valid text.
 pub fn half_surrogate(name: &str) -> String {
     format!(
         "has half of a surrogate pair (half an emoji) in `{name}`; replace it with --lossy, or leave the field out with \

@@ -26,7 +26,7 @@ pub(crate) struct F16Record {
     pub weights_sha256: String,
     /// The number of texts that were measured.
     pub texts: usize,
-    /// The number of tokens of these texts.
+    /// The number of tokens in the measured texts.
     pub tokens: usize,
     /// The verdict on f16.
     pub verdict: F16Verdict,

@@ -14,7 +14,8 @@ impl Runner {
     /// Returns the hidden states of a prepared text before pooling. There is a row for each token, including special
     /// tokens.
     ///
-    /// They are computed with f32 activations in every precision, because an overflow of f16 would not be noticed.
+    /// The hidden states are computed with f32 activations in every precision, because an overflow of f16 would not
+    /// be noticed.
     ///
     /// # Errors
     /// [`Error::NonFinite`] if a value is not finite; otherwise the errors of running a graph.

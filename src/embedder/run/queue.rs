@@ -263,7 +263,7 @@ impl Runner {
             let now = &rest[..at_once.min(rest.len())];
             let batch = self.pack(now.iter().map(|text| &text.tokens));
             let rows = match runtime.run(&self.model, &precision, &batch).await {
-                // Few texts get here, so they can be run one by one.
+                // Few texts are run again in f32, so they can be run one by one.
                 Err(Error::OutOfMemory { .. }) if now.len() > 1 => {
                     at_once = 1;
                     continue;

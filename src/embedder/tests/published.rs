@@ -156,8 +156,8 @@ impl Published {
             .map(|module| format!("{}: {}", module.kind, module.settings))
             .collect();
         let precisions = auto(&model);
-        // This finds every tensor, checks its shape, and builds the passes over full batches, without reading a
-        // value. The adapter has only the limits that WebGPU promises.
+        // The memory estimate finds every tensor, checks its shape, and builds the passes over full batches,
+        // without reading a value. The adapter has only the limits that WebGPU promises.
         let plan =
             KernelPlan { max_flops: 20_000_000_000, cooperative: None, ..KernelPlan::of_gpu() };
         let budget = TokenBudget { tokens: 2048, fixed: true };

@@ -12,7 +12,8 @@ pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 /// The faults that the server imitates, all of them off by default.
 #[derive(Debug, Clone, Default)]
 pub struct Faults {
-    /// The server closes the connection after this many bytes of a file's body, this many times.
+    /// The server closes the connection after the first number of bytes of a file's body. It does so the second
+    /// number of times.
     pub cut: Option<(usize, usize)>,
     /// If true, the bodies of weights do not match their ETag.
     pub damaged: bool,

@@ -8,7 +8,7 @@ use crate::embedder::{EmbedOptions, MultiVector, Prepared, Runner, SparseVector,
 use crate::error::Error;
 use crate::server::served::LoadedModel;
 
-/// A tokenized text in the queue, and the options that its row depends on.
+/// A tokenized text in the queue, and the options on which its row depends.
 #[derive(Debug)]
 pub(super) struct QueuedText {
     pub prepared: Prepared,

@@ -193,7 +193,7 @@ impl ServedModel {
         arrived: Instant,
         tokenize: impl FnOnce() -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Refusal> {
-        // The semaphore is never closed, so this fails only if the server has ended.
+        // The semaphore is never closed, so acquiring fails only if the server has ended.
         let permit = self.tokenizers.clone().acquire_owned().await.map_err(|_| Refusal::Stopped)?;
         self.metrics.stage(Stage::Admission, arrived.elapsed());
         let started = Instant::now();

@@ -62,7 +62,7 @@ mod tests {
         assert_eq!(share(&[], 100), Vec::<usize>::new());
     }
 
-    /// The texts of static models may have no tokens. The function must end even then.
+    /// The texts of static models may have no tokens. The function must return even then.
     #[test]
     fn texts_without_tokens_all_fit() {
         assert_eq!(share(&[&[0, 0, 0], &[100]], 100), [3, 1]);

@@ -1,4 +1,4 @@
-//! The loop of a model's thread: takes batches from the queue and returns their rows.
+//! The loop of a model's thread, which takes batches from the queue and returns their rows.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -123,8 +123,8 @@ impl PartsDirectory {
     ) -> Result<Parts<'a>, Failure> {
         let mut manifest = self.manifest.take().filter(|_| !self.complete.is_empty());
         if let Some(manifest) = &mut manifest {
-            // The counts of the rows decide this setting, because the run may have been resumed with another value
-            // than the manifest has.
+            // `on_error` follows from the counts of the rows. The manifest may have another value than the latest
+            // run, because that run may have been resumed with another `--on-error`.
             let failed = self.complete.iter().any(|entry| entry.counts.failed > 0);
             manifest.insert("on_error".into(), if failed { "null" } else { "fail" }.into());
             self.compare(manifest, &settings)?;

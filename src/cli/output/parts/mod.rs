@@ -98,7 +98,7 @@ pub struct Parts<'a> {
     journal: Option<File>,
     open: Option<OpenPart>,
     interrupt: Interrupt,
-    /// The lock of the directory, held until this is dropped.
+    /// The lock of the directory, which is held until this value is dropped.
     _lock: Option<File>,
 }
 
@@ -295,7 +295,7 @@ impl Parts<'_> {
     /// Completes the last part and returns all parts.
     fn end_last_part(&mut self) -> Result<Vec<JournalEntry>, WriteError> {
         if self.complete.is_empty() {
-            // If one part holds all rows, it becomes the output at once, so it needs no journal.
+            // If one part holds all rows, the part becomes the output at once, so it needs no journal.
             if self.open.is_none() {
                 self.open = Some(self.open_part(0)?);
             }

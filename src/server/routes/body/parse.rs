@@ -179,7 +179,7 @@ mod tests {
         known: Option<u8>,
     }
 
-    /// Has the same fields, for an API that refuses unknown ones.
+    /// The fields of `Sample`, for an API that refuses unknown fields.
     #[derive(Debug, Deserialize)]
     #[serde(transparent)]
     struct Strict(Sample);

@@ -21,7 +21,7 @@ struct Peek {
     inputs: Option<Inputs>,
 }
 
-/// The shape of `inputs`, which tells sentences to compare from other inputs.
+/// The shape of `inputs`, which distinguishes sentences to compare from other inputs.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum Inputs {
