@@ -195,10 +195,10 @@ fn rope_run(builder: &mut Builder, tokens: usize) -> Run {
 }
 
 /// Texts of 128 tokens, and a shorter last one.
-fn texts(tokens: usize) -> Vec<attention::Text> {
+fn texts(tokens: usize) -> Vec<attention::TextSpan> {
     let text = |first: usize| {
         let length = 128.min(tokens - first) as u32;
-        [first as u32, length, length]
+        attention::TextSpan::whole(first as u32, length)
     };
     (0..tokens).step_by(128).map(text).collect()
 }
@@ -212,7 +212,7 @@ fn attention_run(builder: &mut Builder, tokens: usize) -> Run {
 fn pool_run(builder: &mut Builder, tokens: usize) -> Run {
     let (x, values) = activations(builder, 16, tokens, HIDDEN);
     let spans: Vec<[u32; 4]> =
-        texts(tokens).iter().map(|[first, n, _]| [*first, *n, 0, 0]).collect();
+        texts(tokens).iter().map(|text| [text.first, text.tokens, 0, 0]).collect();
     let y = pool::pool(builder, x, &spans, &[2]);
     let expected = spans.iter().flat_map(|span| reference::pool(&values, HIDDEN, *span, 2));
     (y, expected.collect())

@@ -3,6 +3,30 @@
 
 use crate::tokenize::Tokens;
 
+/// The place of a text's tokens in a packed batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TextSpan {
+    /// The index of the text's first token in the batch.
+    pub first: u32,
+    /// The number of the text's tokens.
+    pub tokens: u32,
+    /// The number of tokens, counted from the first, that are keys: the text's tokens attend to these. It is less than
+    /// `tokens` where tokens have queries but no keys, as the mask tokens with which ColBERT pads queries.
+    pub keys: u32,
+}
+
+impl TextSpan {
+    /// A text whose tokens are all keys.
+    pub const fn whole(first: u32, tokens: u32) -> Self {
+        TextSpan { first, tokens, keys: tokens }
+    }
+
+    /// The indices of the text's tokens in the batch.
+    pub fn range(&self) -> std::ops::Range<usize> {
+        self.first as usize..(self.first + self.tokens) as usize
+    }
+}
+
 /// Several texts, packed one after another.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct PackedBatch {
@@ -10,9 +34,8 @@ pub(crate) struct PackedBatch {
     pub ids: Vec<u32>,
     /// Token types of all texts.
     pub type_ids: Vec<u32>,
-    /// For each text: the index of its first token, its number of tokens, and how many of its leading tokens
-    /// the other tokens attend to.
-    pub texts: Vec<[u32; 3]>,
+    /// The place of each text's tokens.
+    pub texts: Vec<TextSpan>,
     /// For each text, the number of leading tokens that pooling skips.
     pub skipped: Vec<u32>,
 }
@@ -24,7 +47,8 @@ impl PackedBatch {
         let mut batch = PackedBatch::default();
         for tokens in texts {
             let length = tokens.ids.len() as u32;
-            batch.texts.push([batch.ids.len() as u32, length, tokens.seen as u32]);
+            let (first, keys) = (batch.ids.len() as u32, tokens.seen as u32);
+            batch.texts.push(TextSpan { first, tokens: length, keys });
             batch.ids.extend_from_slice(&tokens.ids);
             batch.type_ids.extend_from_slice(&tokens.type_ids);
             let skipped = if skip_prompt { tokens.prompt_len as u32 } else { 0 };
@@ -47,7 +71,7 @@ impl PackedBatch {
 
     /// Number of tokens of the longest text.
     pub fn longest(&self) -> usize {
-        self.texts.iter().map(|[_, tokens, _]| *tokens as usize).max().unwrap_or(0)
+        self.texts.iter().map(|text| text.tokens as usize).max().unwrap_or(0)
     }
 
     /// The spans for the pooling kernel. Each has the first token, the number of tokens, and the number of
@@ -56,7 +80,7 @@ impl PackedBatch {
         self.texts
             .iter()
             .zip(&self.skipped)
-            .map(|([first, tokens, _], skipped)| [*first, *tokens, *skipped, 0])
+            .map(|(text, skipped)| [text.first, text.tokens, *skipped, 0])
             .collect()
     }
 }
@@ -143,7 +167,9 @@ mod tests {
         let texts = [tokens(&[5, 6, 7], 2), tokens(&[8], 4), tokens(&[9, 10], 0)];
         let batch = PackedBatch::pack(&texts, true);
         assert_eq!(batch.ids, [5, 6, 7, 8, 9, 10]);
-        assert_eq!(batch.texts, [[0, 3, 3], [3, 1, 1], [4, 2, 2]]);
+        let spans = [(0, 3), (3, 1), (4, 2)];
+        let spans = spans.map(|(first, tokens)| TextSpan::whole(first, tokens));
+        assert_eq!(batch.texts, spans);
         assert_eq!(batch.spans(), [[0, 3, 2, 0], [3, 1, 0, 0], [4, 2, 0, 0]]);
         assert_eq!(PackedBatch::pack(&texts, false).skipped, [0, 0, 0]);
     }

@@ -3,7 +3,7 @@
 //! Matrices are row-major slices without padding.
 
 use crate::kernels::Activation;
-use crate::kernels::attention::{Attention, Text};
+use crate::kernels::attention::{Attention, TextSpan};
 use crate::kernels::rope::Rope;
 
 /// The value of an activation function.
@@ -237,7 +237,7 @@ pub fn combine(x: &[f32], choices: &[f32], top: usize, bias: &[f32]) -> Vec<f64>
 }
 
 /// softmax(q · kᵀ / √head) · v: `[tokens, heads, head]`, from `qkv` of `[tokens, 3, heads, head]`.
-pub fn attention(qkv: &[f32], texts: &[Text], heads: usize, head: usize) -> Vec<f64> {
+pub fn attention(qkv: &[f32], texts: &[TextSpan], heads: usize, head: usize) -> Vec<f64> {
     let width = heads * head;
     let part = |part: usize| -> Vec<f32> {
         qkv.chunks_exact(3 * width).flat_map(|t| t[part * width..][..width].to_vec()).collect()
@@ -251,7 +251,7 @@ pub fn attention(qkv: &[f32], texts: &[Text], heads: usize, head: usize) -> Vec<
 /// `[tokens, heads, head]`, keys and values `[tokens, kv_heads, head]`.
 pub fn attend(
     qkv: [&[f32]; 3],
-    texts: &[Text],
+    texts: &[TextSpan],
     attention: &Attention,
     bias: impl Fn(usize, i64) -> f32,
 ) -> Vec<f64> {
@@ -264,7 +264,7 @@ pub fn attend(
 /// are `[rows, heads, head]`, and `row` gives the row for key − query.
 pub fn attend_relative(
     [q, k, v]: [&[f32]; 3],
-    texts: &[Text],
+    texts: &[TextSpan],
     attention: &Attention,
     [keys, queries]: [Option<&[f32]>; 2],
     row: impl Fn(i64) -> u32,
@@ -287,7 +287,7 @@ pub fn attend_relative(
 /// Computes attention with `more(head, query, key)` added to each score.
 fn attend_with(
     [q, k, v]: [&[f32]; 3],
-    texts: &[Text],
+    texts: &[TextSpan],
     attention: &Attention,
     more: impl Fn(usize, usize, usize) -> f64,
 ) -> Vec<f64> {
@@ -298,7 +298,7 @@ fn attend_with(
     };
     let of_key = |token: usize, h: usize| (token * kv_heads + h * kv_heads / heads) * head;
     let mut c = vec![0.0; q.len()];
-    for &[first, tokens, keys] in texts {
+    for &TextSpan { first, tokens, keys } in texts {
         let all = first as usize..(first + tokens) as usize;
         for query in all {
             for h in 0..heads {

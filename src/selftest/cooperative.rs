@@ -10,7 +10,7 @@ use crate::dtype::Storage;
 use crate::error::Error;
 use crate::gpu::executor::Executor;
 use crate::kernels::answers::{ANSWERS, Family};
-use crate::kernels::attention::{self, Attention, Heads};
+use crate::kernels::attention::{self, Attention, Heads, TextSpan};
 use crate::kernels::matmul::CooperativeTile;
 use crate::kernels::{Activations, Builder, KernelPlan};
 
@@ -105,7 +105,7 @@ async fn queries_are_bit_identical(
             Activations { id, rows: tokens, width: head, width4: head / 4, storage: Storage::F16 };
         Heads { of, head: 0 }
     });
-    let texts = [[0, tokens as u32, tokens as u32]];
+    let texts = [TextSpan::whole(0, tokens as u32)];
     let y = attention::attend(&mut builder, at, &texts, &Attention::new(1, head), None);
     builder.graph.output = Some(y.id);
     builder.graph.tokens = tokens;

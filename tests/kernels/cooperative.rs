@@ -5,7 +5,7 @@
 use pollster::block_on;
 use vectile::gpu::adapter::{AdapterChoice, Feature};
 use vectile::gpu::executor::Executor;
-use vectile::kernels::attention::{self, Attention, Heads};
+use vectile::kernels::attention::{self, Attention, Heads, TextSpan};
 use vectile::kernels::matmul::Variant;
 use vectile::kernels::{Activation, Builder, KernelPlan, matmul};
 use vectile::selftest::differing_variants;
@@ -95,7 +95,7 @@ fn attended(executor: &mut Executor, plan: &KernelPlan, qkv: [&[f32]; 3]) -> Vec
     let mut builder = Builder::new(plan, &precision(f16, f16));
     let at = qkv.map(|x| Heads { of: activations(&mut builder, "heads", x, 32, f16), head: 0 });
     let tokens = (qkv[0].len() / 32) as u32;
-    let texts = [[0, tokens, tokens]];
+    let texts = [TextSpan::whole(0, tokens)];
     let y = attention::attend(&mut builder, at, &texts, &Attention::new(1, 32), None);
     assert!(builder.graph.dispatches.iter().all(|d| d.kernel.name == "attention_coop"));
     run(executor, builder, y).0.chunks_exact(32).map(<[f32]>::to_vec).collect()

@@ -162,9 +162,10 @@ impl Embedder {
                     });
                     // The tokens' rows lie one after the other, without gaps between texts.
                     let width = values.len() / total;
-                    for (text, [first, tokens, _]) in batch.texts.iter().enumerate() {
+                    for (text, span) in batch.texts.iter().enumerate() {
                         let text = range.start + text;
-                        let own = &values[*first as usize * width..][..*tokens as usize * width];
+                        let own =
+                            &values[span.first as usize * width..][..span.tokens as usize * width];
                         if ranges[at].see(own, width, text) {
                             beyond[text] = true;
                         }

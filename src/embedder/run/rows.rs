@@ -35,8 +35,8 @@ impl BatchRows {
         let by_token = model.config.kind.by_token();
         let width = output.width4 * 4;
         let mut rows = BatchRows::default();
-        for (text, [first, tokens, _]) in batch.texts.iter().enumerate() {
-            let tokens = *first as usize..(first + tokens) as usize;
+        for (text, span) in batch.texts.iter().enumerate() {
+            let tokens = span.range();
             let own = if by_token { tokens.clone() } else { text..text + 1 };
             let start = rows.values.len();
             for row in padded[own.start * width..own.end * width].chunks_exact(width) {

@@ -10,6 +10,7 @@ use crate::convert;
 use crate::dtype::Storage;
 use crate::gpu::graph::{TensorId, TensorSource};
 use crate::gpu::kernel::Kernel;
+use crate::kernels::attention::TextSpan;
 use crate::kernels::matmul::{MATMUL_COOP, MATMUL_FEW, MATMUL_LANE, MATMUL_TILE};
 use crate::kernels::{
     Activations, Builder, KernelPlan, attention, combine, group_rows, layer_norm, lookup,
@@ -301,7 +302,11 @@ fn attention_of_matrices(builder: &mut Builder) -> Answer {
 /// keys.
 fn attention_answer(builder: &mut Builder, head: usize) -> Answer {
     let heads = 2;
-    let texts = [[0, 9, 9], [9, 1, 1], [10, 37, 30]];
+    let texts = [
+        TextSpan::whole(0, 9),
+        TextSpan::whole(9, 1),
+        TextSpan { first: 10, tokens: 37, keys: 30 },
+    ];
     let qkv = values(12, 47 * 3 * heads * head, 1.5, builder.activations);
     let x = activations(builder, &qkv, 3 * heads * head);
     let y = attention::attention(builder, x, &texts, heads, head);
@@ -318,7 +323,7 @@ fn attention_whole_of_matrices(builder: &mut Builder) -> Answer {
 
 /// Tests attention with shared keys, a window, and a bias that makes scores rise from key to key.
 fn attention_whole_answer(builder: &mut Builder, head: usize) -> Answer {
-    let texts = [[0, 9, 9], [9, 1, 1], [10, 90, 90]];
+    let texts = [TextSpan::whole(0, 9), TextSpan::whole(9, 1), TextSpan::whole(10, 90)];
     let window = attention::Attention {
         kv_heads: 1,
         before: Some(35),
@@ -338,7 +343,11 @@ fn attention_whole_answer(builder: &mut Builder, head: usize) -> Answer {
 /// Tests attention with relative keys and queries.
 fn attention_relative(builder: &mut Builder) -> Answer {
     let (heads, head, cut) = (2, 8, 20i64);
-    let texts = [[0, 9, 9], [9, 1, 1], [10, 37, 30]];
+    let texts = [
+        TextSpan::whole(0, 9),
+        TextSpan::whole(9, 1),
+        TextSpan { first: 10, tokens: 37, keys: 30 },
+    ];
     let [q, k, v] = [12, 21, 22].map(|seed| values(seed, 47 * 16, 1.5, builder.activations));
     let [queries, keys] = [23, 24].map(|seed| values(seed, 40 * 16, 1.5, Storage::F32));
     let row = |distance: i64| (distance.clamp(-cut, cut - 1) + cut) as u32;

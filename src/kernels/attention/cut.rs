@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::{Attention, Text};
+use super::{Attention, TextSpan};
 
 /// A tile of queries of one text, as the kernels read it.
 #[repr(C)]
@@ -28,8 +28,8 @@ pub(super) struct Cut {
 }
 
 /// The tiles of all texts, with up to `queries` queries each.
-pub(super) fn tiles(texts: &[Text], queries: u32) -> Vec<QueryTile> {
-    let of_text = |&[first_token, tokens, keys]: &Text| {
+pub(super) fn tiles(texts: &[TextSpan], queries: u32) -> Vec<QueryTile> {
+    let of_text = |&TextSpan { first: first_token, tokens, keys }: &TextSpan| {
         let first_queries = (0..tokens).step_by(queries as usize);
         first_queries.map(move |first_query| QueryTile { first_token, tokens, first_query, keys })
     };
@@ -100,7 +100,8 @@ mod tests {
                 for (queries, max_flops) in [(32, 2_000_000_000), (64, 20_000_000_000)] {
                     for after in [None, Some(0)] {
                         let attention = Attention { after, ..Attention::new(heads, head) };
-                        let tiles = tiles(&[[0, 5, 5], [5, tokens, tokens]], queries);
+                        let tiles =
+                            tiles(&[TextSpan::whole(0, 5), TextSpan::whole(5, tokens)], queries);
                         let flops: Vec<u64> = tiles
                             .iter()
                             .map(|tile| tile_flops(tile, queries, &attention, 4 * head as u64))

@@ -36,6 +36,7 @@ mod variants;
 use crate::gpu::graph::{Dispatch, TensorSource, Workgroups};
 use crate::kernels::{Activations, Builder};
 
+pub use crate::batch::TextSpan;
 pub use descriptors::{ATTENTION_COOP, ATTENTION_LANE, ATTENTION_TILE, AttentionParams};
 use distances::Distances;
 pub use distances::{DistanceBias, Relative, distance_bias, relative_rows};
@@ -43,11 +44,6 @@ pub use variants::{Variant, WorkSplit};
 
 /// The widest head that the kernels' registers and tiles take, in values.
 pub const MAX_HEAD: usize = 256;
-
-/// A text as attention sees it: its first token, the number of its tokens, and how many of them are keys, counted from
-/// the first. Tokens after the keys have queries but no keys. An example is the mask tokens with which ColBERT pads
-/// queries.
-pub type Text = [u32; 3];
 
 /// The attention of a model, the same for every batch.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -100,7 +96,7 @@ pub struct Heads {
 pub fn attention(
     builder: &mut Builder,
     qkv: Activations,
-    texts: &[Text],
+    texts: &[TextSpan],
     heads: usize,
     head: usize,
 ) -> Activations {
@@ -116,7 +112,7 @@ pub fn attention(
 pub fn attend(
     builder: &mut Builder,
     [q, k, v]: [Heads; 3],
-    texts: &[Text],
+    texts: &[TextSpan],
     attention: &Attention,
     bias: Option<DistanceBias>,
 ) -> Activations {
@@ -130,7 +126,7 @@ pub fn attend(
 pub fn attend_relative(
     builder: &mut Builder,
     [q, k, v]: [Heads; 3],
-    texts: &[Text],
+    texts: &[TextSpan],
     attention: &Attention,
     relative: &Relative,
 ) -> Activations {
@@ -140,7 +136,7 @@ pub fn attend_relative(
 fn attend_by(
     builder: &mut Builder,
     [q, k, v]: [Heads; 3],
-    texts: &[Text],
+    texts: &[TextSpan],
     attention: &Attention,
     distances: Distances,
 ) -> Activations {

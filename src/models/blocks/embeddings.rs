@@ -151,13 +151,13 @@ impl Embeddings {
     /// The position table row of each token.
     fn position_rows(&self, batch: &PackedBatch) -> Vec<u32> {
         let mut rows = Vec::with_capacity(batch.ids.len());
-        for [first, tokens, _] in &batch.texts {
+        for text in &batch.texts {
             let Some(padding) = self.padding else {
-                rows.extend(0..*tokens);
+                rows.extend(0..text.tokens);
                 continue;
             };
             let mut next = padding;
-            for id in &batch.ids[*first as usize..(first + tokens) as usize] {
+            for id in &batch.ids[text.range()] {
                 next += u32::from(*id != padding);
                 rows.push(if *id == padding { padding } else { next });
             }
@@ -206,12 +206,13 @@ impl LoadedEmbeddings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::batch::TextSpan;
 
     #[test]
     fn padding_tokens_in_a_text_take_no_position() {
         let batch = PackedBatch {
             ids: vec![0, 7, 1, 8, 2, 0, 2],
-            texts: vec![[0, 5, 5], [5, 2, 2]],
+            texts: vec![TextSpan::whole(0, 5), TextSpan::whole(5, 2)],
             ..PackedBatch::default()
         };
         let mut embeddings = Embeddings {

@@ -6,7 +6,7 @@ use crate::config::JsonFile;
 use crate::dtype::F16Facts;
 use crate::error::Error;
 use crate::gpu::graph::TensorId;
-use crate::kernels::attention::{Attention, DistanceBias, Heads, Text, attend, distance_bias};
+use crate::kernels::attention::{Attention, DistanceBias, Heads, TextSpan, attend, distance_bias};
 use crate::kernels::layer_norm::{Norm, layer_norm};
 use crate::kernels::lookup::lookup_of;
 use crate::kernels::matmul::{Epilogue, Linear, matmul, matmul_then};
@@ -349,7 +349,7 @@ impl LoadedRotaryEncoder {
         x: Activations,
         layer: &Layer,
         order: &PositionTerms,
-        texts: &[Text],
+        texts: &[TextSpan],
     ) -> Activations {
         let none = Activation::None;
         let heads = self.model.sizes.heads;

@@ -2,7 +2,7 @@ mod relative;
 
 use vectile::dtype::Storage;
 use vectile::gpu::executor::Executor;
-use vectile::kernels::attention::{self, Attention, Heads, Text};
+use vectile::kernels::attention::{self, Attention, Heads, TextSpan};
 use vectile::kernels::{Builder, KernelPlan, pad_rows, reference};
 
 use crate::{
@@ -10,13 +10,17 @@ use crate::{
 };
 
 /// Texts packed without gaps. The last `unseen` tokens of each text are not keys, but its first token always is.
-fn packed(lengths: &[u32], unseen: u32) -> Vec<Text> {
+fn packed(lengths: &[u32], unseen: u32) -> Vec<TextSpan> {
     let mut first = 0;
     lengths
         .iter()
         .map(|length| {
             first += length;
-            [first - length, *length, length.saturating_sub(unseen).max(1)]
+            TextSpan {
+                first: first - length,
+                tokens: *length,
+                keys: length.saturating_sub(unseen).max(1),
+            }
         })
         .collect()
 }
@@ -236,7 +240,7 @@ fn rows_of(
     executor: &mut Executor,
     plan: &KernelPlan,
     attention: &Attention,
-    texts: &[Text],
+    texts: &[TextSpan],
     [q, k, v]: [&[f32]; 3],
     acts: Storage,
 ) -> Vec<f32> {
@@ -267,11 +271,11 @@ fn a_text_is_bit_identical_in_any_batch() {
                 let cut = KernelPlan { max_flops: 1, ..plan.clone() };
                 let pieces = rows_of(executor, &cut, &attention, &texts, [q, k, v], acts);
                 assert_eq!(pieces, whole, "{attention:?} {acts}: a head of a tile a dispatch");
-                for [first, tokens, keys] in &texts {
+                for TextSpan { first, tokens, keys } in &texts {
                     let own = first * 2 * head as u32..(first + tokens) * 2 * head as u32;
                     let own = own.start as usize..own.end as usize;
                     let part = [q, k, v].map(|x| &x[own.clone()]);
-                    let text = [[0, *tokens, *keys]];
+                    let text = [TextSpan { first: 0, tokens: *tokens, keys: *keys }];
                     let alone = rows_of(executor, &plan, &attention, &text, part, acts);
                     assert_eq!(alone, whole[own], "{attention:?} {acts}: {tokens} tokens alone");
                 }
@@ -289,11 +293,11 @@ fn a_text_of_8192_tokens() {
     let tokens = 8192;
     let acts = if only_matrices() { Storage::F16 } else { Storage::F32 };
     let [q, k, v] = [(1, 16), (2, 8), (3, 8)].map(|(seed, w)| values(seed, tokens * w, 2.0, acts));
-    let texts = [[0, tokens as u32, tokens as u32]];
+    let texts = [TextSpan::whole(0, tokens as u32)];
     // These queries lie at the ends of tiles and in their middle.
     let some = [0, 31, 32, 63, 64, 4095, 5000, 8128, 8191];
     let few: Vec<f32> = some.iter().flat_map(|at| &q[at * 16..][..16]).copied().collect();
-    let seen = [[0, some.len() as u32, tokens as u32]];
+    let seen = [TextSpan { first: 0, tokens: some.len() as u32, keys: tokens as u32 }];
     let expected = reference::attend([&few, &k, &v], &seen, &attention, |_, _| 0.0);
     for plan in plans(executor) {
         let plan = KernelPlan { max_flops: 20_000_000, ..plan };

@@ -123,7 +123,7 @@ impl Rotary {
 
     /// The angles of a batch. The angles of a text depend only on its own length.
     pub fn angles(&self, builder: &mut Builder, batch: &PackedBatch) -> Angles {
-        let lengths = || batch.texts.iter().map(|[_, tokens, _]| *tokens as usize);
+        let lengths = || batch.texts.iter().map(|text| text.tokens as usize);
         // Maps each set of frequencies to the length of its longest text, and later to the first row of its table.
         let mut sets: BTreeMap<usize, usize> = BTreeMap::new();
         for tokens in lengths() {
