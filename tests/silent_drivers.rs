@@ -90,7 +90,7 @@ fn an_automatic_choice_gives_way_to_the_next_adapter_and_says_so() {
     let output = run(&drivers, "navi31", true, cache.path(), &command);
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{error}");
-    let mut lines = error.lines().filter(|line| line.contains("the next adapter is tried"));
+    let mut lines = error.lines().filter(|line| line.contains("tries the next adapter"));
     assert!(lines.next().is_some_and(says_fault) && lines.next().is_none(), "{error}");
     let row = String::from_utf8(output.stdout).unwrap();
     assert!(row.contains('.') && row.chars().any(|c| ('1'..='9').contains(&c)), "{row}");

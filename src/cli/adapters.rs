@@ -75,8 +75,8 @@ fn describe(report: &AdapterReport) -> String {
     };
     let driver = format!("{} {}", adapter.driver, adapter.driver_info);
     let matrices = match adapter.cooperative_matrix {
-        None => "none for f16 with f32 sums".to_owned(),
-        Some(size) => format!("{size} × {size}, f16 with f32 sums"),
+        None => "none with f16 values and f32 sums".to_owned(),
+        Some(size) => format!("{size} × {size}, with f16 values and f32 sums"),
     };
     let rows = [
         ("type", format!("{}{software}", adapter.device_type)),
@@ -90,7 +90,7 @@ fn describe(report: &AdapterReport) -> String {
         (
             "workgroup",
             format!(
-                "up to {} invocations, {} of memory",
+                "up to {} invocations, with {} of memory",
                 adapter.workgroup_invocations,
                 BinaryBytes(u64::from(adapter.workgroup_memory_bytes))
             ),

@@ -30,7 +30,9 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     let _interrupt =
         Interrupt::watch_with_outcome("before the report was complete; no file was written");
     if cfg!(debug_assertions) && !args.quiet {
-        note(format_args!("this is a debug build: times on the host are not meaningful"));
+        note(format_args!(
+            "this is a debug build, so the times of the host are not meaningful; build with --release"
+        ));
     }
     let report = block_on(bench(&files, &options, &mut progress::steps(!args.quiet)))?;
     if let Some(path) = &args.json {
@@ -115,7 +117,7 @@ fn read_pairs(path: &Path) -> Result<(String, Vec<Pair>), Failure> {
         })?;
         let line = row.position().map_or(0, csv::Position::line);
         let [a, b, score] = row.iter().collect::<Vec<&str>>()[..] else {
-            let problem = format!("has {} fields; expected text, text and score", row.len());
+            let problem = format!("has {} fields; expected three: text, text and score", row.len());
             return Err(refuse(line, &problem));
         };
         match score.trim().parse::<f64>() {

@@ -36,11 +36,14 @@ fn adapter_tables(report: &Report, adapter: &AdapterReport) -> String {
         "\nTokens per second, and the ratio to f32 with its minimum and maximum over all pairs of rounds"
     );
     out.push_str(&cells(adapter));
-    let _ = writeln!(out, "\nTime to the first vector, and the host's time for a run, in ms");
+    let _ = writeln!(
+        out,
+        "\nTime to the first vector, and time of each step of a run on the host, in ms"
+    );
     out.push_str(&host(adapter));
     match adapter.timestamps {
         true => {
-            let _ = writeln!(out, "\nGPU time per kernel, for a run of the last size");
+            let _ = writeln!(out, "\nGPU time per kernel, in a run of the last size measured");
             out.push_str(&kernels(adapter));
         }
         false => {
@@ -51,7 +54,10 @@ fn adapter_tables(report: &Report, adapter: &AdapterReport) -> String {
         }
     }
     if !adapter.kernel_sweep.is_empty() {
-        let _ = writeln!(out, "\nTime of one dispatch of each kernel at the model's shapes");
+        let _ = writeln!(
+            out,
+            "\nTime of one dispatch of each kernel, with the shapes of the model's tensors"
+        );
         out.push_str(&sweep(adapter));
     }
     for refused in &adapter.refused {
@@ -191,7 +197,7 @@ fn kernels(adapter: &AdapterReport) -> String {
         }
         table.add_row([
             precision.name.clone(),
-            "all kernels, of GPU time".to_owned(),
+            "all kernels, as a share of GPU time".to_owned(),
             String::new(),
             format!("{:.2}", gpu.total_ms),
             format!("{:.1}%", gpu.accounted * 100.0),

@@ -31,20 +31,22 @@ pub fn ranges(path: &Path, dim: usize) -> Result<Ranges, Failure> {
         _ => return Err(unusable("is not a NumPy file".to_owned())),
     };
     if length > MAXIMUM_HEADER {
-        return Err(unusable(format!("has a header of {length} bytes")));
+        return Err(unusable(format!("has a header of {length} bytes, which is too long")));
     }
     let mut header = vec![0; length];
     file.read_exact(&mut header).map_err(failed)?;
     let header = String::from_utf8_lossy(&header).replace(' ', "");
     if !header.contains("'descr':'<f4'") || !header.contains("'fortran_order':False") {
-        return Err(unusable("does not hold float32 rows".to_owned()));
+        return Err(unusable("does not hold rows of float32 values".to_owned()));
     }
     let expected = format!(",{dim})");
     let shape = header.split("'shape':(").nth(1).and_then(|rest| rest.split_inclusive(')').next());
     let rows = shape.and_then(|shape| shape.strip_suffix(&expected)).map(str::parse::<usize>);
     let Some(Ok(rows)) = rows else {
         let shape = shape.unwrap_or_default().trim_end_matches(')');
-        return Err(unusable(format!("has the shape ({shape}), but vectors have {dim} values")));
+        return Err(unusable(format!(
+            "has the shape ({shape}), but the model's vectors have {dim} values"
+        )));
     };
     let mut ranges = Ranges::new(dim);
     let mut row = vec![0; dim * 4];

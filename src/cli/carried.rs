@@ -59,8 +59,8 @@ impl Carried {
             (Carried::Batch(batch), Carried::Batch(more)) => {
                 if more.schema().fields() != batch.schema().fields() {
                     return Err(Failure::user(format!(
-                        "the input files have different columns or types: {} and {}; name the columns they \
-                         share with --carry",
+                        "the input files have different columns or types: {} and {}; use --carry to name \
+                         the columns that all files have",
                         list_columns(batch),
                         list_columns(&more)
                     )));

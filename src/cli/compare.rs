@@ -74,7 +74,8 @@ fn text(comparison: &Comparison) -> String {
     }
     let _ = writeln!(
         out,
-        "×: how many times better than {}; in brackets the minimum and maximum over all pairs of rounds",
+        "× means how many times better than {}; brackets hold the minimum and maximum over all pairs of \
+         rounds",
         comparison.runs[0]
     );
     out

@@ -42,7 +42,7 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
     match server.run(load, ready)? {
         Ended { abandoned: 0 } => Ok(()),
         Ended { abandoned } => Err(Failure::Interrupted(format!(
-            "with {abandoned} requests unanswered after --drain {} seconds",
+            "with {abandoned} requests unanswered after the {} seconds of --drain",
             args.drain.as_secs_f64()
         ))),
     }
@@ -75,7 +75,7 @@ fn stop_on_signals(stop: Stop) -> Result<(), Failure> {
 
 fn stop_or_end(stop: &Stop, second: bool) {
     if second {
-        message::error(format_args!("ended at once by a second signal"));
+        message::error(format_args!("a second signal ended the server at once"));
         std::process::exit(1);
     }
     stop.stop();

@@ -67,7 +67,9 @@ fn describe(found: &Tuning) -> String {
     let mut out = String::new();
     let clock = match found.timestamps {
         true => "times are measured on the GPU",
-        false => "times are measured on the host over whole runs, as the adapter has no timestamps",
+        false => {
+            "times are measured on the host over whole runs, because the adapter has no timestamps"
+        }
     };
     // Writing to a string does not fail.
     let _ = writeln!(out, "adapter      {}", found.adapter);
@@ -102,9 +104,13 @@ fn describe(found: &Tuning) -> String {
     let _ = writeln!(out, "{table}");
     let _ = match &found.kept {
         Some(path) => {
-            writeln!(out, "cached in {}; later loads on this adapter use it", path.display())
+            writeln!(
+                out,
+                "the results are cached in {}; later loads on this adapter use them",
+                path.display()
+            )
         }
-        None => writeln!(out, "not cached: there is no cache directory"),
+        None => writeln!(out, "the results are not cached, because there is no cache directory"),
     };
     out
 }

@@ -39,7 +39,7 @@ pub fn run(args: &VerifyArgs) -> Result<(), Failure> {
         [] => Ok(()),
         [failure] => Err(Failure::CheckFailed(format!("{}: {failure}", args.model))),
         [first, ..] => Err(Failure::CheckFailed(format!(
-            "{}: {} checks failed, first: {first}",
+            "{}: {} checks failed; the first failure: {first}",
             args.model,
             found.failures.len()
         ))),

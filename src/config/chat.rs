@@ -125,7 +125,8 @@ fn source(
     };
     let source = match tokenizer.raw(field) {
         Some(Value::Array(list)) => list.iter().find_map(named).ok_or_else(|| {
-            tokenizer.unsupported(field, "a list of templates must have one named default")
+            tokenizer
+                .unsupported(field, "a list of templates must have one that is named `default`")
         })?,
         _ => tokenizer.str(field)?.unwrap_or_default().to_owned(),
     };

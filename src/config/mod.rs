@@ -162,7 +162,7 @@ impl ModelConfig {
         if statics::is_model2vec(&transformer)? {
             let (max_seq_length, modules) = statics::model2vec(&transformer)?;
             notes.push(format!(
-                "no {MODULES}: unknown tokens are dropped and texts are cut as in model2vec"
+                "there is no {MODULES}, so unknown tokens are dropped and texts are cut as in model2vec"
             ));
             let config = Self::of_static(FirstModule::Model2vec, transformer, "", modules, notes);
             return Ok(ModelConfig { max_seq_length, ..config });
@@ -170,7 +170,8 @@ impl ModelConfig {
         transformer::refuse_chat_template(files)?;
         let (mode, how) = transformer::bare_pooling(&transformer)?;
         notes.push(format!(
-            "no {MODULES}: {how}, not normalised, as in sentence-transformers for a transformer without modules"
+            "there is no {MODULES}, so vectors are made by {how} and not normalised, as in \
+             sentence-transformers for a transformer without modules"
         ));
         let dimension = transformer::hidden_size(&transformer)?.ok_or_else(|| {
             transformer.error("hidden_size", "is missing; expected a whole number")
@@ -307,7 +308,7 @@ impl ModelConfig {
 
     fn apply_options(&mut self, options: &JsonFile) -> Result<(), Error> {
         if options.str("model_type")?.is_some_and(|kind| kind != "SentenceTransformer") {
-            let supported = "supported here: SentenceTransformer, with one vector per text";
+            let supported = "supported: SentenceTransformer, which gives one vector per text";
             return Err(options.unsupported("model_type", supported));
         }
         self.apply_prompts(options)?;

@@ -55,7 +55,8 @@ pub(super) struct ModuleEntry {
 pub(super) const MODULES: &str = "modules.json";
 /// The maximum number of modules. Published models have fewer than ten.
 const MAX_MODULES: usize = 100;
-const SUPPORTED: &str = "supported modules are one Transformer and one Pooling, or one StaticEmbedding, then Dense, LayerNorm, Normalize or Dropout";
+const SUPPORTED: &str = "supported modules are a Transformer and a Pooling, or a StaticEmbedding, and \
+                         after these any of Dense, LayerNorm, Normalize and Dropout";
 
 /// Reads the entries of `modules.json` in the order of the list, which is the order in which sentence-transformers
 /// applies them. A note is added if the field `idx` gives another order.
@@ -169,7 +170,7 @@ impl Routes {
         if let (Some(parameters), Some(true)) = (&parameters, mappings.map(|map| !map.is_empty())) {
             return Err(parameters.unsupported(
                 "route_mappings",
-                "supported: none (each route is chosen by its own name)",
+                "supported: no mappings, because each route is chosen by its own name",
             ));
         }
         let named = parameters.as_ref().map(|p| p.str("default_route")).transpose()?.flatten();
@@ -215,8 +216,8 @@ pub(super) fn of_tokens(
     converted: bool,
     notes: &mut Vec<String>,
 ) -> Result<(Vec<Module>, Option<JsonFile>), Error> {
-    let supported = "supported modules of a multi-vector encoder are one Transformer, then Dense, \
-                     Normalize and MultiVectorMask";
+    let supported = "supported modules of a multi-vector encoder are one Transformer, and after it any of \
+                     Dense, Normalize and MultiVectorMask";
     let (mut modules, mut mask) = (Vec::new(), None);
     for entry in entries {
         match entry.kind.as_str() {
@@ -402,7 +403,7 @@ pub(super) fn check_widths_after(modules: &[Module], mut width: usize) -> Result
             Module::LayerNorm { path, dimension } => (path, "dimension", *dimension),
         };
         if expected != width {
-            let problem = format!("is {expected}, but the module before it gives {width}");
+            let problem = format!("is {expected}, but the module before it gives {width} values");
             return Err(Error::config(format!("{path}/config.json"), field, problem));
         }
         if let Module::Dense { out_features, .. } = module {

@@ -151,8 +151,8 @@ impl ModelConfig {
             }
             (Saved::Pylate | Saved::OldPylate, _) => {
                 if !modules.iter().any(|module| matches!(module, Module::Dense { .. })) {
-                    let problem =
-                        "has no Dense module, which computes the token vectors; train one";
+                    let problem = "has no Dense module, so nothing computes the token vectors; train the \
+                                   model with one";
                     return Err(Error::config(MODULES, "type", problem));
                 }
                 let words = options.strings("skiplist_words")?;
@@ -202,7 +202,7 @@ impl ModelConfig {
         let name = "artifact.metadata";
         let metadata = JsonFile::load(files, name)?.unwrap_or_else(|| {
             notes.push(format!(
-                "no {name}: ColBERT's defaults are used, as in sentence-transformers"
+                "there is no {name}, so ColBERT's defaults are used, as in sentence-transformers"
             ));
             JsonFile::new(name, serde_json::Map::new())
         });

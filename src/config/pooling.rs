@@ -85,7 +85,7 @@ fn modes(file: &JsonFile, notes: &mut Vec<String>) -> Result<Vec<PoolingMode>, E
     }
     if modes.is_empty() {
         notes.push(format!(
-            "{}: no pooling mode is set: mean pooling is used, as in sentence-transformers",
+            "{}: no pooling mode is set, so mean pooling is used, as in sentence-transformers",
             file.name
         ));
         modes.push(PoolingMode::Mean);

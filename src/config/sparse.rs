@@ -47,9 +47,9 @@ pub(crate) enum Weighting {
 /// The name of bge-m3's projection to one weight per token, which has a weight and a bias.
 pub(crate) const SPARSE_LINEAR: &str = "sparse_linear";
 
-const SUPPORTED: &str = "supported sparse encoders are a Transformer with a masked language model's head, \
-                         then a SpladePooling, or a Router to these for documents and to a \
-                         SparseStaticEmbedding for queries";
+const SUPPORTED: &str = "supported sparse encoders are a Transformer with a masked language model's head \
+                         and a SpladePooling, or a Router that sends documents to these two modules and \
+                         queries to a SparseStaticEmbedding";
 
 impl ModelConfig {
     /// Reads a sparse encoder.
@@ -90,7 +90,8 @@ impl ModelConfig {
         } else {
             transformer::refuse_chat_template(files)?;
             notes.push(format!(
-                "no {MODULES} of a SparseEncoder: SPLADE max pooling is used, as in sentence-transformers"
+                "there is no {MODULES} of a SparseEncoder, so SPLADE max pooling is used, as in \
+                 sentence-transformers"
             ));
         }
         let config = transformer::load(files, &prefix)?;

@@ -62,7 +62,8 @@ pub(super) fn load(files: &ModelFiles, prefix: &str) -> Result<JsonFile, Error> 
     }
     let adapter = format!("{prefix}adapter_config.json");
     if files.exists(&adapter)? {
-        let problem = "is a PEFT adapter without its base model; merge it first (`model.merge_and_unload().save_pretrained(dir)`)";
+        let problem = "is a PEFT adapter without its base model; merge the adapter into the base model \
+                       first (`model.merge_and_unload().save_pretrained(dir)`)";
         return Err(Error::file(adapter, problem));
     }
     let problem = match files.other_weights(prefix) {
@@ -145,7 +146,7 @@ fn check_settings(file: &JsonFile, gives: &Gives) -> Result<(), Error> {
         if !gives.sides && file.has(field) {
             return Err(file.unsupported(
                 field,
-                "it belongs to multi-vector models, and this one gives one vector per text",
+                "this field belongs to multi-vector models, and this model gives one vector per text",
             ));
         }
     }
@@ -298,7 +299,8 @@ pub(super) fn bare_pooling(transformer: &JsonFile) -> Result<(PoolingMode, &'sta
 /// Refuses a model without `modules.json` that has a chat template, because sentence-transformers would render every
 /// text through the template.
 pub(super) fn refuse_chat_template(files: &ModelFiles) -> Result<(), Error> {
-    let supported = "supported: plain text; add a modules.json that says how the model embeds";
+    let supported =
+        "supported: plain text; add a modules.json that says how the model embeds texts";
     let template = "chat_template.jinja";
     if files.exists(template)? {
         return Err(Error::unsupported(template, "chat_template", "a template", supported));

@@ -47,13 +47,17 @@ impl fmt::Display for Reason {
             Reason::ActivationsUnsafeInF16 => {
                 "activations of this architecture exceed the range of f16"
             }
-            Reason::ActivationsMeasuredUnsafeInF16 => "activations were measured too large for f16",
-            Reason::WeightsMeasuredUnsafeInF16 => "weights were measured unfit for f16",
-            Reason::MeasuredSafeInF16 => "the model was measured safe in f16",
+            Reason::ActivationsMeasuredUnsafeInF16 => {
+                "a measurement found the activations too large for f16"
+            }
+            Reason::WeightsMeasuredUnsafeInF16 => "a measurement found the weights unfit for f16",
+            Reason::MeasuredSafeInF16 => "a measurement found the model safe in f16",
             Reason::RoundedToBf16 => "weights are rounded to bf16",
             Reason::RoundedToF16 => "weights are rounded to f16",
-            Reason::ActivationsRequested => "activations as requested",
-            Reason::DtypeOverTorchDtype => "config.json's dtype and torch_dtype differ; dtype wins",
+            Reason::ActivationsRequested => "activations are stored as requested",
+            Reason::DtypeOverTorchDtype => {
+                "config.json's dtype and torch_dtype differ, and dtype takes precedence"
+            }
             Reason::Float64AsF32 => "float64 is computed in f32",
         })
     }

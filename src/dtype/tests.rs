@@ -223,8 +223,9 @@ fn the_layer_that_decided_is_named() {
     )
     .unwrap();
     assert!(
-        p.to_string()
-            .ends_with("; activations were measured too large for f16 (layer 0 up reaches 109400)"),
+        p.to_string().ends_with(
+            "; a measurement found the activations too large for f16 (layer 0 up reaches 109400)"
+        ),
         "{p}"
     );
     let json = serde_json::to_value(&p).unwrap();

@@ -172,12 +172,14 @@ impl DeviceSetup {
             CooperativeMatrices::Untested if gpu.disabled.contains(&Feature::CooperativeMatrix) => {
                 Some("cooperative matrices are disabled".to_owned())
             }
-            CooperativeMatrices::Untested => {
-                Some("the adapter has no cooperative matrices of f16 with f32 sums".to_owned())
-            }
+            CooperativeMatrices::Untested => Some(
+                "the adapter has no cooperative matrices with f16 values and f32 sums".to_owned(),
+            ),
         };
-        let one_size = (!plan.by_rows)
-            .then(|| "one tile size: other sizes are not bit-identical on this adapter".to_owned());
+        let one_size = (!plan.by_rows).then(|| {
+            "only one tile size is used, because other sizes are not bit-identical on this adapter"
+                .to_owned()
+        });
         let because: Vec<String> = no_matrices.into_iter().chain(one_size).collect();
         KernelChoice {
             family: if plan.software { "software" } else { "gpu" }.to_owned(),

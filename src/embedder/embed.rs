@@ -54,7 +54,8 @@ pub(crate) fn check_widths(a: &Embeddings, b: &Embeddings) -> Result<(), Error> 
         return Ok(());
     }
     let problem = format!(
-        "the first rows have {} values and the second {}; embed both with the same truncate_dim",
+        "rows of the first embeddings have {} values, and rows of the second have {}; embed both with the \
+         same truncate_dim",
         a.dim, b.dim
     );
     Err(Error::option("embeddings", problem))
@@ -326,7 +327,11 @@ impl Embedder {
     pub fn similarity_pairwise(&self, a: &Embeddings, b: &Embeddings) -> Result<Vec<f32>, Error> {
         check_widths(a, b)?;
         if a.len() != b.len() {
-            let problem = format!("{} rows cannot be paired with {}", a.len(), b.len());
+            let problem = format!(
+                "{} rows cannot be paired with {} rows; give as many rows on both sides",
+                a.len(),
+                b.len()
+            );
             return Err(Error::option("embeddings", problem));
         }
         let function = self.similarity_function();
@@ -393,7 +398,9 @@ impl Embedder {
             None => Ok(self.runner.default_dimension()),
             Some(dim) if (1..=all).contains(&dim) => Ok(dim),
             Some(dim) => {
-                let problem = format!("is {dim}; between 1 and the model's {all} is expected");
+                let problem = format!(
+                    "is {dim}; expected a number from 1 to {all}, the width of the model's vectors"
+                );
                 Err(Error::option("truncate_dim", problem))
             }
         }

@@ -49,12 +49,16 @@ impl MemoryEstimate {
 
 impl fmt::Display for MemoryEstimate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "weights {}, ", size(self.weights))?;
+        write!(f, "{} for the weights, ", size(self.weights))?;
         if self.host_tables > 0 {
-            write!(f, "tables on the host {}, ", size(self.host_tables))?;
+            write!(f, "{} for tables on the host, ", size(self.host_tables))?;
         }
         let (batch, tokens) = (size(self.batch), self.batch_tokens);
-        write!(f, "loading them {}, a batch of {tokens} tokens {batch}", size(self.loading))
+        write!(
+            f,
+            "{} for loading the weights, {batch} for a batch of {tokens} tokens",
+            size(self.loading)
+        )
     }
 }
 
@@ -177,7 +181,7 @@ pub(super) fn fit(
             adapter: adapter.name.clone(),
             needed,
             available: available.bytes(),
-            problem: format!("{name} needs {needs} of memory ({estimate}) and {available}"),
+            problem: format!("{name} needs {needs} of memory ({estimate}), but {available}"),
         });
     }
 }

@@ -82,7 +82,7 @@ impl Model {
     pub fn check_types(&self, tokens: &Tokens) -> Result<(), Error> {
         let rows = self.transformer.facts().type_rows.map_or(u32::MAX, |rows| rows as u32);
         let Some(id) = tokens.type_ids.iter().find(|id| **id >= rows) else { return Ok(()) };
-        let problem = format!("gives a token the type {id}, and the model has {rows} types");
+        let problem = format!("gives a token the type {id}, but the model has only {rows} types");
         Err(Error::tokenizer(format!("{}tokenizer.json", self.config.weights_prefix), problem))
     }
 
@@ -148,12 +148,15 @@ fn step_summary(step: &Step) -> ModuleSummary {
         }
         Step::Norm { width, .. } => ModuleSummary::new("LayerNorm", format!("{width} values")),
         Step::Vocabulary { inner, labels, .. } => {
-            let settings = format!("{inner} → {labels}, the largest of all tokens");
+            let settings = format!("{inner} → {labels}, the largest value over all tokens");
             ModuleSummary::new("Vocabulary", settings)
         }
         Step::Tokens { rows, inner, vocabulary, .. } => {
             let rows: Vec<String> = rows.iter().map(usize::to_string).collect();
-            let settings = format!("{inner} → tokens {} of {vocabulary}", rows.join(" and "));
+            let settings = format!(
+                "{inner} → the logits of tokens {} in a vocabulary of {vocabulary}",
+                rows.join(" and ")
+            );
             ModuleSummary::new("LogitScore", settings)
         }
     }

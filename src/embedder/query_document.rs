@@ -40,7 +40,9 @@ impl QueryDocument {
     /// Reads both roles from the model's configuration.
     pub fn read(model: &Model) -> Result<Self, Error> {
         let KindConfig::MultiVector(multi) = &model.config.kind else {
-            return Err(Error::Internal("only multi-vector encoders tell queries apart".into()));
+            return Err(Error::Internal(
+                "only multi-vector encoders distinguish queries from documents".into(),
+            ));
         };
         let tokenizer = &model.tokenizer;
         let words = |skips: bool| -> HashSet<u32> {
@@ -81,13 +83,14 @@ fn query_padding(model: &Model) -> Result<Option<QueryPadding>, Error> {
     let wrong = |problem: String| Error::config(file, field, format!("is {length}, and {problem}"));
     let most = model.tokenizer.positions().unwrap_or(MAX_BATCH_TOKENS).min(MAX_BATCH_TOKENS);
     if length > most {
-        return Err(wrong(format!("at most {most} tokens are taken")));
+        return Err(wrong(format!("the model takes at most {most} tokens")));
     }
     if !expansion.seen
         && let Some(reach) = model.transformer.reach().filter(|reach| *reach + 1 < length)
     {
         let problem = format!(
-            "the tokens that pad a query would see none of it: a layer sees {reach} tokens to a side"
+            "the tokens that pad a query would see none of its text, because a layer sees only {reach} \
+             tokens to each side"
         );
         return Err(wrong(problem));
     }
@@ -98,7 +101,7 @@ fn query_padding(model: &Model) -> Result<Option<QueryPadding>, Error> {
     }
     let token = match &expansion.token {
         Some(name) => model.tokenizer.id(name).ok_or_else(|| {
-            let problem = format!("pads queries with {name:?}, which is no token of the model");
+            let problem = format!("pads queries with {name:?}, which is not a token of the model");
             Error::config(file, field, problem)
         }),
         None => {

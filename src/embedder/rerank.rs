@@ -312,7 +312,8 @@ impl Reranker {
                 let config = &self.runner.model.config.transformer;
                 let field = if config.has("id2label") { "id2label" } else { "num_labels" };
                 let value = format!("{labels} labels");
-                let supported = "ranking takes a model with one; `predict` gives all scores";
+                let supported = "ranking needs a model with one label; `predict` gives the scores of all \
+                                 labels";
                 Err(Error::unsupported(&config.name, field, value, supported))
             }
         }

@@ -20,7 +20,7 @@ const FORMATS: [Format; 10] = [
     },
     Format {
         ends: &["adapter_model.safetensors", "adapter_model.bin"],
-        advice: "is a PEFT adapter without its base model; merge it first \
+        advice: "is a PEFT adapter without its base model; merge the adapter into the base model first \
                  (`model.merge_and_unload().save_pretrained(dir)`)",
     },
     Format {

@@ -171,8 +171,8 @@ impl AdapterSummary {
             return Ok(());
         }
         let problem = format!(
-            "tensor `{name}` takes {bytes} bytes and the adapter's limit for a binding is {most}; use a 16-bit \
-             dtype or another adapter"
+            "tensor `{name}` takes {bytes} bytes, but the adapter's limit for a binding is {most}; use a \
+             16-bit dtype or another adapter"
         );
         Err(Error::adapter(&self.name, problem))
     }
@@ -297,14 +297,14 @@ pub(super) fn choose(choice: &AdapterChoice, adapters: &[AdapterSummary]) -> Res
         AdapterChoice::Index(index) if *index < adapters.len() => Ok(*index),
         AdapterChoice::Index(index) => Err(Error::adapter(
             index.to_string(),
-            format!("there is no adapter with this index; there are {}", names()),
+            format!("there is no adapter with this index; the adapters are {}", names()),
         )),
         AdapterChoice::Name(name) => {
             let wanted = name.to_lowercase();
             adapters.iter().position(|a| a.name.to_lowercase().contains(&wanted)).ok_or_else(|| {
                 Error::adapter(
                     name,
-                    format!("no adapter's name contains this; there are {}", names()),
+                    format!("no adapter's name contains this text; the adapters are {}", names()),
                 )
             })
         }

@@ -113,7 +113,7 @@ impl Gpu {
             ..Default::default()
         };
         let (device, queue) = adapters[index].request_device(&descriptor).await.map_err(|e| {
-            Error::device_fault(&adapter.name, format!("the device does not open: {e}"))
+            Error::device_fault(&adapter.name, format!("the device cannot be opened: {e}"))
         })?;
         let faults = Arc::new(Mutex::new(Faults::default()));
         watch(&device, &faults);
@@ -230,7 +230,9 @@ impl Gpu {
         if bytes > most {
             return Err(Error::adapter(
                 &self.adapter.name,
-                format!("{label} needs a buffer of {bytes} bytes and the largest is {most}"),
+                format!(
+                    "{label} needs a buffer of {bytes} bytes, but the adapter's largest buffer has {most}"
+                ),
             ));
         }
         let descriptor = wgpu::BufferDescriptor {

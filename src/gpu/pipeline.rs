@@ -132,9 +132,9 @@ impl Pipelines {
 
     /// Returns a pipeline that was made earlier.
     pub fn get(&self, kernel: &Kernel, variant: &ShaderVariant) -> Result<&Pipeline, Error> {
-        self.made
-            .get(&(kernel.name, variant.clone()))
-            .ok_or_else(|| Error::Internal(format!("kernel {} was not made", kernel.name)))
+        self.made.get(&(kernel.name, variant.clone())).ok_or_else(|| {
+            Error::Internal(format!("the pipeline of kernel {} was not made", kernel.name))
+        })
     }
 
     /// The pipelines of a list that are not made yet.

@@ -41,8 +41,9 @@ fn unroll_lines(lines: &[String], module: &naga::Module, out: &mut String) -> Re
         let (name, bound) = head(start).ok_or_else(|| {
             format!("this loop cannot be unrolled; it must count up by one from 0u: {line}")
         })?;
-        let times = value(bound, module)
-            .ok_or_else(|| format!("the bound {bound} is not a constant of the text, in {line}"))?;
+        let times = value(bound, module).ok_or_else(|| {
+            format!("the loop's bound {bound} is not a constant of the shader: {line}")
+        })?;
         if most.is_some_and(|most| times > most) {
             out.push_str(line);
             out.push('\n');
@@ -54,7 +55,7 @@ fn unroll_lines(lines: &[String], module: &naga::Module, out: &mut String) -> Re
         let length = lines[at..]
             .iter()
             .position(|line| *line == closing)
-            .ok_or_else(|| format!("no closing brace below the loop: {line}"))?;
+            .ok_or_else(|| format!("the loop has no closing brace: {line}"))?;
         let body = &lines[at..at + length];
         at += length + 1;
         for index in 0..times {

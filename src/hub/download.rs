@@ -89,7 +89,7 @@ impl Download<'_> {
         }
         let snapshot = self.snapshot(&wanted, done.min(total), total).await?;
         if snapshot != first {
-            let problem = "changed while it was downloaded; load it again";
+            let problem = "changed while it was downloaded; load the model again";
             return Err(DownloadFault::Other(problem.to_owned()));
         }
         if let Some(file) = wanted.iter().find(|file| !is_whole(&snapshot, file)) {
@@ -233,7 +233,8 @@ impl Download<'_> {
                 result => {
                     let cause = silence(result.err().flatten().as_ref(), PATIENCE);
                     return Err(DownloadFault::Other(format!(
-                        "{cause}; {} stopped at {have} of {} bytes; load the model again to resume it",
+                        "{cause}; the download of {} stopped at {have} of {} bytes; load the model again \
+                         to resume it",
                         file.name, file.size
                     )));
                 }

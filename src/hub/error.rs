@@ -68,7 +68,11 @@ pub(super) fn explain(revision: &str, error: &HFError) -> String {
         }
         HFError::Io(error) => format!("the Hub's cache cannot be written: {error}"),
         HFError::CacheLockTimeout { path } => {
-            format!("another program is downloading it ({}); wait for it", path.display())
+            format!(
+                "another program is downloading this model and holds the lock {}; wait until that program \
+                 has finished",
+                path.display()
+            )
         }
         other => format!("could not be downloaded: {other}"),
     }

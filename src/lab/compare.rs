@@ -100,18 +100,18 @@ fn warnings(reports: &[(String, Report)]) -> Vec<String> {
     for (name, report) in &reports[1..] {
         if report.model.sha256 != first.model.sha256 {
             warnings.push(format!(
-                "{name} and {first_name} are of different models ({} and {}): neither speeds nor \
+                "{name} and {first_name} measured different models ({} and {}), so neither speeds nor \
                  accuracies are comparable",
                 report.model.name, first.model.name
             ));
         }
         if report.settings.texts != first.settings.texts {
             warnings.push(format!(
-                "{name} and {first_name} are of different texts: accuracies are not comparable"
+                "{name} and {first_name} measured different texts, so accuracies are not comparable"
             ));
         }
         if (&report.date, &report.host) == (&first.date, &first.host) {
-            warnings.push(format!("{name} and {first_name} are the same run"));
+            warnings.push(format!("{name} and {first_name} are reports of the same run"));
         }
     }
     warnings
@@ -223,7 +223,7 @@ fn measurements(
             Some(cell.rounds_s.iter().map(|seconds| cell.tokens as f64 / seconds).collect())
         };
         let rates: Vec<Option<Vec<f64>>> = found.iter().map(own).collect();
-        let what = format!("tokens/s, {texts}, {} a batch", cell.batch_tokens);
+        let what = format!("tokens/s, {texts}, {} tokens a batch", cell.batch_tokens);
         all.push((what, rates.iter().map(|own| throughput(&rates[0], own)).collect()));
     }
     let mut single =

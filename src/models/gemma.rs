@@ -21,9 +21,10 @@ pub(super) fn read(
     weights: &WeightFiles,
 ) -> Result<Box<dyn Transformer>, Error> {
     if config.has("attn_logit_softcapping") {
-        return Err(
-            config.unsupported("attn_logit_softcapping", "supported: null, scores without a cap")
-        );
+        return Err(config.unsupported(
+            "attn_logit_softcapping",
+            "supported: null, which leaves scores without a cap",
+        ));
     }
     let defaults = Defaults {
         kv_heads: Some(4),

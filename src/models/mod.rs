@@ -192,7 +192,7 @@ pub(crate) struct Facts {
 fn no_tasks(task: &str) -> Error {
     Error::option(
         "lora_task",
-        format!("is {task}, and the model has no LoRA for tasks; leave the option out"),
+        format!("is {task}, but the model has no LoRA for tasks; leave the option out"),
     )
 }
 

@@ -86,7 +86,8 @@ fn model(sizes: EncoderSizes, eps: f32, rotary: Rotary, biases: Biases) -> Rotar
 fn native(config: &JsonFile) -> Result<RotaryEncoder, Error> {
     let sizes = EncoderSizes::with(config, &FIELDS, hidden_act(config, "hidden_act", "silu")?)?;
     if config.usize("head_dim")?.is_some_and(|head| head != sizes.head()) {
-        let supported = format!("supported: {}, hidden_size / num_attention_heads", sizes.head());
+        let supported =
+            format!("supported: {}, which is hidden_size / num_attention_heads", sizes.head());
         return Err(config.unsupported("head_dim", supported));
     }
     let rotary = Rotary::read(config, sizes.head(), 1000.0, None)?;
@@ -124,11 +125,11 @@ fn hub(config: &JsonFile) -> Result<RotaryEncoder, Error> {
     let experts = experts(config, gated)?;
     let sizes = EncoderSizes::with(config, &HUB_FIELDS, activation)?;
     if config.usize("num_heads_kv")?.is_some_and(|heads| heads != sizes.heads) {
-        return Err(config.unsupported("num_heads_kv", "supported: equal to n_head"));
+        return Err(config.unsupported("num_heads_kv", "supported: the value of n_head"));
     }
     let fraction = config.f64("rotary_emb_fraction")?.unwrap_or(0.0);
     if !(fraction > 0.0 && fraction <= 1.0) {
-        let supported = "supported: rotary positions with a fraction above 0, at most 1";
+        let supported = "supported: a number above 0 and at most 1, which gives rotary positions";
         return Err(config.unsupported("rotary_emb_fraction", supported));
     }
     let scaling = match config.f64("rotary_scaling_factor")? {
@@ -141,9 +142,10 @@ fn hub(config: &JsonFile) -> Result<RotaryEncoder, Error> {
             },
         },
         Some(_) => {
-            return Err(
-                config.unsupported("rotary_scaling_factor", "supported: null, 0, or 1 and more")
-            );
+            return Err(config.unsupported(
+                "rotary_scaling_factor",
+                "supported: null, 0, or a number of at least 1",
+            ));
         }
     };
     let rotary = Rotary {
@@ -181,7 +183,9 @@ fn experts(config: &JsonFile, gated: bool) -> Result<Option<Experts>, Error> {
         return Err(config.unsupported("activation_function", supported));
     }
     if config.usize("ffn_div")?.is_some_and(|parts| parts != 1) {
-        return Err(config.unsupported("ffn_div", "supported: 1, experts of n_inner values"));
+        return Err(
+            config.unsupported("ffn_div", "supported: 1, which gives experts of n_inner values")
+        );
     }
     Experts::read(config, every).map(Some)
 }

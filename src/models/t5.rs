@@ -101,7 +101,10 @@ fn feed_forward(config: &JsonFile, default: &str) -> Result<(Activation, bool), 
         Some(("gated", "gelu")) => (true, "gelu_new"),
         Some(("gated", name)) => (true, name),
         Some(_) => {
-            return Err(config.unsupported(field, "supported: an activation, or `gated-` and one"));
+            return Err(config.unsupported(
+                field,
+                "supported: an activation's name, with or without the prefix `gated-`",
+            ));
         }
     };
     let stored = "dense_act_fn";
@@ -119,9 +122,10 @@ impl T5 {
         own_bias: bool,
     ) -> Result<Self, Error> {
         if config.bool("is_decoder")? == Some(true) {
-            return Err(
-                config.unsupported("is_decoder", "supported: false, a bidirectional encoder")
-            );
+            return Err(config.unsupported(
+                "is_decoder",
+                "supported: false, which makes the model a bidirectional encoder",
+            ));
         }
         let (activation, gated) = feed_forward(config, proj)?;
         let maximum = 1 << 20;

@@ -198,7 +198,8 @@ pub fn quantize(
     ranges: Option<&Ranges>,
 ) -> Result<Quantized, Error> {
     if dim == 0 || !values.len().is_multiple_of(dim) {
-        let problem = format!("{} values are not rows of {dim}", values.len());
+        let problem =
+            format!("{} values cannot be divided into rows of {dim} values", values.len());
         return Err(Error::option("dim", problem));
     }
     Ok(match precision {
@@ -252,13 +253,14 @@ fn scale(
         }
     };
     if ranges.min.len() != dim {
-        let problem = format!("ranges of {} columns for rows of {dim}", ranges.min.len());
+        let problem =
+            format!("the ranges have {} columns, but the rows have {dim} values", ranges.min.len());
         return Err(Error::option("precision", problem));
     }
     if ranges.rows < 2 {
         let problem = format!(
-            "{precision} divides the range of each column over all embeddings into steps, and \
-             {} embedding has no range; give more texts, or use float32, float16, binary or ubinary",
+            "{precision} divides the range of each column over all embeddings into steps, but {} embedding \
+             has no range; give more texts, or use float32, float16, binary or ubinary",
             ranges.rows
         );
         return Err(Error::option("precision", problem));

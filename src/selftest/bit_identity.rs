@@ -66,7 +66,7 @@ async fn are_bit_identical(
     let other = differing_variants(executor, storages, plain, variants).await?;
     if !other.is_empty() {
         let adapter = &executor.gpu.adapter;
-        tracing::warn!(%adapter, ?other, "{what}: these are not bit-identical and are not used");
+        tracing::warn!(%adapter, ?other, "{what}: those in `other` are not bit-identical and are not used");
     }
     if let Some(cache) = cache {
         verdicts::write(cache, &key, other.is_empty());

@@ -159,7 +159,8 @@ fn compare(result: &mut KernelCheck, tolerance: f64, made: &Answer, outcome: &Ou
         compared += 1;
     }
     if compared != made.expected.len() {
-        result.problem = Some(format!("{compared} of {} values came back", made.expected.len()));
+        result.problem =
+            Some(format!("only {compared} of {} values came back", made.expected.len()));
     } else if !worst.is_finite() {
         // JSON cannot hold infinity, so an infinite error is reported as a problem in words, not as a number.
         result.problem = Some("a value is infinite or not a number".to_owned());

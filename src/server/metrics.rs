@@ -197,7 +197,7 @@ impl Metrics {
         );
         r.register_with_unit(
             "request_duration",
-            "Time from the head of a request to its response",
+            "Time from the arrival of a request's headers to its response",
             Unit::Seconds,
             self.seconds.clone(),
         );
@@ -213,11 +213,16 @@ impl Metrics {
         r.register("connections", "Open connections", self.connections.clone());
         let help = "Connections refused because too many were open";
         r.register("connections_refused", help, self.refused_connections.clone());
-        let help = "Texts run again with f32 activations because a value left the range of f16";
+        let help =
+            "Texts that were run again with f32 activations because a value left the range of f16";
         r.register("f32_fallbacks", help, self.retried.clone());
-        let help = "Batches run again as smaller ones because memory ran out";
+        let help = "Batches that were run again as smaller batches because memory ran out";
         r.register("batches_halved", help, self.halved.clone());
-        r.register("device_losses", "Times the device was lost", self.losses.clone());
+        r.register(
+            "device_losses",
+            "Number of times that the device was lost",
+            self.losses.clone(),
+        );
         r.register("failed_texts", "Texts that failed and have no vector", self.failures.clone());
         let help = "Texts truncated to the model's maximum length";
         r.register("truncated_texts", help, self.truncated.clone());
@@ -289,14 +294,17 @@ fn observe(r: &mut Registry, models: &[ModelGauges]) {
     gauge("queue_requests", "Requests waiting for the GPU", &|m| m.queue_requests as f64);
     gauge("queue_texts", "Texts waiting for the GPU", &|m| m.queue_texts as f64);
     gauge("queue_tokens", "Tokens waiting for the GPU", &|m| m.queue_tokens as f64);
-    let help = "Tokens charged to accepted requests";
+    let help = "Tokens of the accepted requests that count towards the model's queue limit";
     gauge("budget_used_tokens", help, &|m| m.budget_used_tokens as f64);
-    let help = "Maximum number of tokens charged to accepted requests";
+    let help = "The model's queue limit: the maximum number of tokens of accepted requests";
     gauge("budget_limit_tokens", help, &|m| m.budget_limit_tokens as f64);
-    gauge("batch_token_budget", "Tokens in a full batch", &|m| m.batch_token_budget as f64);
+    gauge("batch_token_budget", "Maximum number of tokens in a batch", &|m| {
+        m.batch_token_budget as f64
+    });
     let help = "1 if the model is ready, 0 if not";
     gauge("ready", help, &|m| f64::from(u8::from(m.ready)));
-    let help = "Tokens run as a share of what full batches would have run, since the start";
+    let help = "Share of the batch capacity that was filled with tokens since the server started; 1 means \
+                that every batch was full";
     gauge("batch_utilisation", help, &|m| {
         let full = m.batches as f64 * m.batch_token_budget as f64;
         m.tokens as f64 / full.max(1.0)
@@ -309,7 +317,7 @@ fn observe(r: &mut Registry, models: &[ModelGauges]) {
         r.register(name, help, family);
     };
     counter("batches", "Batches taken from the queue", &|m| m.batches as f64);
-    counter("tokens", "Tokens run", &|m| m.tokens as f64);
+    counter("tokens", "Tokens that the model has run", &|m| m.tokens as f64);
     counter("gpu_seconds", "Time in which the GPU was busy", &|m| m.gpu_busy.as_secs_f64());
     let help = "Texts dropped before they were run because their client disconnected";
     counter("dropped_texts", help, &|m| m.dropped_texts as f64);

@@ -91,7 +91,8 @@ impl Server {
         let at = (options.host.as_str(), options.port);
         let failed = |error: std::io::Error| {
             let (host, port) = at;
-            let problem = format!("cannot listen on {host}:{port}: {error}; choose another");
+            let problem =
+                format!("cannot listen on {host}:{port}: {error}; choose another host or port");
             Error::option("host and port", problem)
         };
         // A host name may have several addresses. `TcpListener::bind` takes the first available address.
@@ -207,7 +208,7 @@ fn check(options: &ServerOptions) -> Result<(), Error> {
         [("header-timeout", options.header_timeout), ("body-timeout", options.body_timeout)]
     {
         if time.is_zero() {
-            return Err(Error::option(option, "is 0; it must be longer"));
+            return Err(Error::option(option, "is 0; give a time above 0"));
         }
     }
     if options.api_keys.iter().any(String::is_empty) {

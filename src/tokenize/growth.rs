@@ -17,7 +17,8 @@ pub(super) fn check_growth(file: &str, normalizer: Option<&Value>) -> Result<(),
         return Ok(());
     }
     let problem = format!(
-        "its normalizer's replacements make a text up to {grows:.0} times as long; at most {MAX_GROWTH} times is allowed"
+        "its normalizer can make a text up to {grows:.0} times as long by its replacements; at most \
+         {MAX_GROWTH} times is allowed"
     );
     Err(Error::tokenizer(file, problem))
 }

@@ -6,20 +6,20 @@ use crate::files::ModelFiles;
 
 /// The tokenizers of transformers that exist only as Python code, each with the reason why.
 const PYTHON_ONLY: [(&str, &str); 14] = [
-    ("BertJapaneseTokenizer", "it splits words with MeCab, Sudachi or Juman++"),
-    ("BertweetTokenizer", "it normalises tweets in Python"),
-    ("BartphoTokenizer", "it maps sentencepiece tokens in Python"),
-    ("PhobertTokenizer", "it applies its merges in Python"),
-    ("BioGptTokenizer", "it splits words with sacremoses"),
-    ("ByT5Tokenizer", "it reads bytes instead of a vocabulary"),
-    ("CanineTokenizer", "it reads characters instead of a vocabulary"),
-    ("CTRLTokenizer", "it applies its merges in Python"),
-    ("EsmTokenizer", "it splits proteins in Python"),
-    ("FlaubertTokenizer", "it splits words with sacremoses"),
-    ("FSMTTokenizer", "it splits words with sacremoses"),
-    ("ProphetNetTokenizer", "it splits words in Python"),
-    ("TapasTokenizer", "it reads tables in Python"),
-    ("XLMTokenizer", "it splits words with sacremoses"),
+    ("BertJapaneseTokenizer", "this tokenizer class splits words with MeCab, Sudachi or Juman++"),
+    ("BertweetTokenizer", "this tokenizer class normalises tweets in Python"),
+    ("BartphoTokenizer", "this tokenizer class renumbers the ids of sentencepiece in Python"),
+    ("PhobertTokenizer", "this tokenizer class applies its BPE merges in Python"),
+    ("BioGptTokenizer", "this tokenizer class splits words with sacremoses"),
+    ("ByT5Tokenizer", "this tokenizer class turns bytes into ids without a vocabulary"),
+    ("CanineTokenizer", "this tokenizer class turns characters into ids without a vocabulary"),
+    ("CTRLTokenizer", "this tokenizer class applies its BPE merges in Python"),
+    ("EsmTokenizer", "this tokenizer class splits protein sequences in Python"),
+    ("FlaubertTokenizer", "this tokenizer class splits words with sacremoses"),
+    ("FSMTTokenizer", "this tokenizer class splits words with sacremoses"),
+    ("ProphetNetTokenizer", "this tokenizer class splits words in Python"),
+    ("TapasTokenizer", "this tokenizer class reads tables in Python"),
+    ("XLMTokenizer", "this tokenizer class splits words with sacremoses"),
 ];
 
 /// Names of files that hold a vocabulary in another format.

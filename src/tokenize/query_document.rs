@@ -71,7 +71,8 @@ impl Tokenizer {
         let Some((length, place)) = own else { return Ok(self.limit) };
         if length <= self.added {
             let problem = format!(
-                "adds {} special tokens to every text, but {place} is {length}, which leaves no room for the text; raise it",
+                "adds {} special tokens to every text, but {place} is {length}, which leaves no room for \
+                 the text; raise that field",
                 self.added
             );
             return Err(Error::tokenizer(&self.file, problem));

@@ -118,7 +118,7 @@ pub(super) fn read(files: &ModelFiles, prefix: &str) -> Result<Option<Index>, Er
         return Err(Error::config(
             file,
             "weight_map",
-            "is missing or not an object; expected: an object of tensor to file",
+            "is missing or not an object; expected: an object that gives the file of each tensor",
         ));
     };
     if map.is_empty() {
@@ -150,7 +150,7 @@ impl Index {
             let entry = weights.tensors.get(tensor);
             let name = format!("{prefix}{shard}");
             if entry.is_none_or(|entry| weights.file_of(entry) != name) {
-                let problem = format!("is not in this file, but {} lists it here", self.file);
+                let problem = format!("is not in this file, but {} says that it is", self.file);
                 return Err(Error::tensor(name, tensor, problem));
             }
         }

@@ -277,7 +277,7 @@ impl<'a, 'd> Loader<'a, 'd> {
         }
         if let Some(value) = loss.first_overflow {
             let problem = format!(
-                "holds {value}, but the largest {} is {}; use bfloat16 or float32",
+                "holds {value}, but the largest {} value is {}; use bfloat16 or float32",
                 self.storage,
                 self.storage.max()
             );

@@ -326,7 +326,7 @@ impl WeightFiles {
                 return Err(Error::tensor(
                     self.file_of(entry),
                     name,
-                    format!("is {other:?}; supported: F32, F16, BF16 and F64"),
+                    format!("has the dtype {other:?}; supported: F32, F16, BF16 and F64"),
                 ));
             }
         };
@@ -367,7 +367,7 @@ impl WeightFiles {
             Dtype::I32 => 4,
             Dtype::I8 => 1,
             other => {
-                let problem = format!("is {other:?}; supported: I64, I32 and I8");
+                let problem = format!("has the dtype {other:?}; supported: I64, I32 and I8");
                 return Err(Error::tensor(self.file_of(entry), name, problem));
             }
         };

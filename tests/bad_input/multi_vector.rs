@@ -92,7 +92,7 @@ fn impossible_expansions_are_refused() {
         (json!({"strategy": "min", "length": 0}), Config, ["length", "is 0"]),
         (json!({"strategy": "min", "length": 8, "attend": 1}), Config, ["attend", "true or false"]),
         (json!({"strategy": "min", "length": 8, "more": 1}), Unsupported, ["more", "strategy"]),
-        (json!({"strategy": "min", "length": 8, "token": "xyz"}), Config, ["xyz", "no token"]),
+        (json!({"strategy": "min", "length": 8, "token": "xyz"}), Config, ["xyz", "not a token"]),
         (json!({"strategy": "min", "length": 100}), Config, ["length", "at most 82 tokens"]),
     ] {
         refused(expansion(value), kind, &[&[SETTINGS, field][..], &words].concat());

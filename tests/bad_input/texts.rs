@@ -234,7 +234,7 @@ fn prompt_name_unknown() {
 fn prompt_and_prompt_name() {
     let (prompt, prompt_name) = (Some("q: ".to_owned()), Some("query".to_owned()));
     let options = EmbedOptions { prompt, prompt_name, ..EmbedOptions::default() };
-    refused(options, &["prompt_name", "give one"]);
+    refused(options, &["prompt_name", "give only one"]);
 }
 
 #[test]

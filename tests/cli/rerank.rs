@@ -108,9 +108,13 @@ fn inspect_opens_models_of_every_kind() {
         (
             "multi_vector/stanford_bert",
             "--multi-vector",
-            ["Dense: 32 → 12, none", "padded to 24 with \"[MASK]\", seen"],
+            ["Dense: 32 → 12, none", "padded to 24 tokens with \"[MASK]\", seen"],
         ),
-        ("multi_vector/bge_m3", "--multi-vector", ["Normalize", "without the first token"]),
+        (
+            "multi_vector/bge_m3",
+            "--multi-vector",
+            ["Normalize", "the first token's vector left out"],
+        ),
     ] {
         let mut command = vectile();
         command.arg("inspect").arg(kind).arg("--model").arg(model(name));

@@ -110,7 +110,7 @@ fn wrong_vectors_fail() {
     write(directory.path(), "texts.json", texts);
     let file = directory.path().join("reference.safetensors");
     let args = ["--reference", file.to_str().unwrap()];
-    let words = ["bert_concat", "off the reference", "at least 0.9999999"];
+    let words = ["bert_concat", "differ from the reference", "at least 0.9999999"];
     let output = fails(verify("bert_concat", directory.path(), &args), &words);
     let text = stdout(&output);
     assert!(text.contains("FAILED: ") && text.contains("\nNOT PASSED\n"), "{text}");

@@ -93,7 +93,8 @@ impl Work<'_> {
         let dim = block_on(embedder.embed_with::<&str>(&[], &options))?.dim;
         let ranges = match &args.calibration {
             Some(_) if !args.precision.needs_ranges() => {
-                let sentence = "--calibration: only --precision int8 and uint8 have ranges; leave --calibration out";
+                let sentence = "--calibration: only --precision int8 and --precision uint8 use ranges; \
+                                leave --calibration out";
                 return Err(Failure::user(sentence));
             }
             Some(path) => Some(calibration::ranges(path, dim)?),

@@ -80,17 +80,21 @@ pub fn carried_columns(
     let refused = |why: &str| Err(Failure::user(format!("--carry: {why}; leave --carry out")));
     let named = !args.carry.names().is_empty();
     if format == OutputFormat::Npy {
-        return if named { refused("a NumPy array has no other columns") } else { Ok(Carry::None) };
+        return if named {
+            refused("a NumPy array holds only the vectors")
+        } else {
+            Ok(Carry::None)
+        };
     }
     if named && inputs.is_empty() {
-        return refused("texts in arguments have no columns");
+        return refused("texts that are given as arguments have no columns");
     }
     let table = format != OutputFormat::Jsonl;
     let stdin = inputs.iter().any(|input| input == Path::new("-"));
     let objects = matches!(args.lines.input_format, Some(InputFormat::Jsonl | InputFormat::Json));
     if table && stdin && objects {
-        let sentence = "--carry: the columns of JSON objects from stdin are known too late for this output format; \
-                        write .jsonl, or leave --carry out";
+        let sentence = "--carry: this output format needs all column names before the first row, and JSON \
+                        objects from stdin do not give them; write .jsonl, or leave --carry out";
         return if named { Err(Failure::user(sentence)) } else { Ok(Carry::None) };
     }
     Ok(args.carry.clone())
@@ -127,14 +131,14 @@ pub fn carried_fields(
 pub fn check_columns(args: &EmbedArgs, layout: &Layout) -> Result<(), Failure> {
     if let Some((column, data_type)) = layout.unwritable_column() {
         return Err(Failure::user(format!(
-            "--carry: column `{column}` holds {data_type}, which text formats cannot; leave it out with \
-             --carry all,-{column}, or write .parquet or .arrow"
+            "--carry: column `{column}` holds {data_type}, which text formats cannot hold; leave it out \
+             with --carry all,-{column}, or write .parquet or .arrow"
         )));
     }
     let columns = layout.carried_names();
     if columns.contains(&layout.vector_column) {
         return Err(Failure::user(format!(
-            "the input has a column `{}` already; choose another name for the vectors with \
+            "the input already has a column `{}`; choose another name for the vectors with \
              --embedding-column, or leave the column out with --carry",
             layout.vector_column
         )));

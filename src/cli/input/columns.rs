@@ -212,7 +212,7 @@ impl BatchRows {
                 _ => bytes_of(texts, row),
             };
             let text = match bytes {
-                None => Err("has no text: it is null".to_owned()),
+                None => Err("has no text, because the value is null".to_owned()),
                 Some(bytes) => utf8(bytes, self.projection.lossy),
             };
             let carried = self.projection.carried.iter().map(|column| batch.column(*column));

@@ -109,7 +109,8 @@ impl Delimited {
             Err(error) => match error.kind() {
                 ErrorKind::UnequalLengths { len, .. } => {
                     let columns = self.columns;
-                    let mut problem = format!("has {len} values, but the header has {columns}");
+                    let mut problem =
+                        format!("has {len} values, but the header has {columns} columns");
                     if self.quotes.may_need_escape() {
                         problem +=
                             "; if quotation marks are escaped by backslashes, give --escape '\\'";
@@ -215,7 +216,7 @@ fn find_delimiter(header: &[u8], quote: Option<u8>, field: &str) -> Result<u8, S
             _ => {
                 let list = several.iter().map(|d| name_of(*d)).collect::<Vec<_>>().join(" and ");
                 Err(format!(
-                    "the header has no comma, but {list}; name the delimiter with --delimiter"
+                    "the header has no comma, but it has {list}; name the delimiter with --delimiter"
                 ))
             }
         },

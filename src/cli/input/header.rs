@@ -18,7 +18,7 @@ pub fn text_column(file: &str, names: &[Arc<str>], field: &str) -> Result<usize,
     match (found.next(), found.next()) {
         (Some((index, _)), None) => Ok(index),
         (Some(_), Some(_)) => {
-            Err(Failure::user(format!("{file}: has several columns `{field}`; rename them")))
+            Err(Failure::user(format!("{file}: has several columns named `{field}`; rename them")))
         }
         (None, _) => Err(Failure::user(format!(
             "{file}: has no column `{field}`, only {}; name the column of the texts with --field",
@@ -47,7 +47,7 @@ pub fn carried_columns(
     for (at, column) in carried.iter().enumerate() {
         if carried[..at].iter().any(|earlier| earlier.name == column.name) {
             return Err(Failure::user(format!(
-                "{file}: has several columns `{}`; rename them, or leave them out with --carry",
+                "{file}: has several columns named `{}`; rename them, or leave them out with --carry",
                 column.name
             )));
         }

@@ -60,8 +60,8 @@ impl TextSource {
             && !matches!(file.format, InputFormat::Csv | InputFormat::Tsv)
         {
             return Err(Failure::user(format!(
-                "{option}: {} is read as {}, and only CSV and TSV files have such characters; leave {option} out, or \
-                 give --input-format csv",
+                "{option}: {} is read as {}, and this option is only for CSV and TSV; leave {option} out, \
+                 or give --input-format csv",
                 file.name,
                 file.format.name()
             )));

@@ -216,7 +216,7 @@ fn value_of(column: &ArrayRef, at: usize) -> Result<CarriedValue, WriteError> {
         Timestamp(TimeUnit::Nanosecond, _) => time!(TimestampNanosecondType),
         other => {
             return Err(WriteError::Io(io::Error::other(format!(
-                "{other} cannot be written as text"
+                "values of type {other} cannot be written as text"
             ))));
         }
     })

@@ -84,7 +84,7 @@ impl JsonlWriter {
                 return Err(WriteError::Row(
                     at,
                     format!(
-                        "has a field `{name}` already; choose another name for the vectors with \
+                        "already has a field `{name}`; choose another name for the vectors with \
                          --embedding-column, or leave the field out with --carry"
                     ),
                 ));

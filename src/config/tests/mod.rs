@@ -101,7 +101,7 @@ fn a_transformer_without_modules_gets_default_pooling() {
         ("config.json", r#"{"hidden_size": 8, "max_position_embeddings": 512}"#),
     ];
     let config = model(&alone).unwrap();
-    assert!(config.notes[0].contains("mean pooling over all tokens, not normalised"));
+    assert!(config.notes[0].contains("mean pooling over all tokens and not normalised"));
     assert_eq!(config.max_seq_length, Some(512));
     assert_eq!(config.modules.len(), 1);
     let causal = ("config.json", r#"{"hidden_size": 8, "architectures": ["GPT2ForCausalLM"]}"#);

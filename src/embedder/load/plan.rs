@@ -33,7 +33,10 @@ pub(super) enum VerdictSource {
     #[default]
     Stored,
     /// The caller passed the verdict, or passed none.
-    #[cfg_attr(not(feature = "lab"), expect(dead_code, reason = "only the lab has one of its own"))]
+    #[cfg_attr(
+        not(feature = "lab"),
+        expect(dead_code, reason = "only the feature `lab` passes a verdict of its own")
+    )]
     Given(Option<F16Verdict>),
 }
 
@@ -88,7 +91,7 @@ impl DevicePlan {
         };
         // The list is sorted by preference, so its first entry is the one that just failed.
         for other in adapters().await.into_iter().skip(1) {
-            tracing::warn!("{fault}; the next adapter is tried: {other}");
+            tracing::warn!("{fault}; Vectile tries the next adapter: {other}");
             let setup = DeviceSetup { adapter: AdapterChoice::Index(other.index), ..setup.clone() };
             match DevicePlan::on_adapter(model, setup, request).await {
                 Err(error) if error.is_device_fault() => fault = error,

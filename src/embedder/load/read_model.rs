@@ -131,7 +131,8 @@ fn check_pooling(pooling: &Pooling, hidden: usize) -> Result<(), Error> {
         return Ok(());
     }
     let width = pooling.dimension;
-    let problem = format!("is {width}, and the transformer's hidden_size is {hidden}");
+    let problem =
+        format!("is {width}, but the transformer's hidden_size is {hidden}; they must be equal");
     Err(Error::config("the Pooling module's config.json", "embedding_dimension", problem))
 }
 

@@ -212,13 +212,15 @@ impl MultiVectorEncoder {
         if let Some(QueryPadding { token, length, seen }) = padding {
             let token = self.runner.model.tokenizer.token(*token).unwrap_or_default();
             let seen = if *seen { "seen" } else { "not seen" };
-            parts.push(format!("padded to {length} with {token:?}, {seen} by the others"));
+            parts.push(format!(
+                "padded to {length} tokens with {token:?}, {seen} by the other tokens"
+            ));
         }
         if !left_out.is_empty() {
-            parts.push(format!("{} tokens of the vocabulary left out", left_out.len()));
+            parts.push(format!("the vectors of {} vocabulary tokens left out", left_out.len()));
         }
         if self.without_first {
-            parts.push("without the first token".to_owned());
+            parts.push("the first token's vector left out".to_owned());
         }
         parts.join(", ")
     }
@@ -312,7 +314,7 @@ impl MultiVectorEncoder {
 
 fn check_options(options: &EmbedOptions) -> Result<EmbedTask, Error> {
     if options.truncate_dim.is_some() {
-        return Err(Error::option("truncate_dim", "is not for token vectors; leave it out"));
+        return Err(Error::option("truncate_dim", "does not apply to token vectors; leave it out"));
     }
     options.task.ok_or_else(|| {
         let problem = "is missing; say whether texts are queries or documents";

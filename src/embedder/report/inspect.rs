@@ -193,7 +193,7 @@ impl fmt::Display for Inspection {
         let limit = self.max_seq_length.map_or("none".to_owned(), |n| n.to_string());
         writeln!(f, "max length   {limit} tokens")?;
         let [known, rows] = self.vocabulary;
-        writeln!(f, "vocabulary   {known} tokens, {rows} table rows")?;
+        writeln!(f, "vocabulary   {known} tokens, {rows} rows of the embedding table")?;
         for (name, prompt) in &self.prompts {
             let default = self.default_prompt_name.as_ref() == Some(name);
             writeln!(

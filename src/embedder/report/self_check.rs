@@ -30,8 +30,8 @@ impl Runner {
             if !wrong.is_empty() {
                 let names: Vec<&str> = wrong.iter().map(|check| check.kernel).collect();
                 return Err(Error::Internal(format!(
-                    "{} on {} with weights as {} and activations as {}: wrong answers; \
-                     `vectile verify` tells more",
+                    "kernels {} on {} give wrong answers with {} weights and {} activations; `vectile \
+                     verify` tells more",
                     names.join(", "),
                     self.adapter,
                     storages.0,

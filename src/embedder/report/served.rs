@@ -42,7 +42,8 @@ impl Runner {
     ) -> Result<String, Error> {
         let rows = self.model.tokenizer.rows();
         if let Some(id) = ids.iter().find(|id| **id as usize >= rows) {
-            let problem = format!("token id {id} is not one of the model's {rows}");
+            let problem =
+                format!("token id {id} is too large for the model, which has {rows} tokens");
             return Err(Error::option(format!("text {text}"), problem));
         }
         self.model.tokenizer.decode(ids, skip_special_tokens)
@@ -83,8 +84,8 @@ impl Reranker {
         options: &RerankOptions,
     ) -> Result<Vec<Result<Prepared, Error>>, Error> {
         if self.runner().model.tokenizer.has_chat_template() {
-            let problem = "is a single text, and this model's chat template takes pairs of texts; \
-                           send [query, document]";
+            let problem = "is a single text, but this model's chat template takes pairs of texts; send \
+                           [query, document]";
             return Err(Error::option(format!("inputs[{index}]"), problem));
         }
         let options = EmbedOptions { on_too_long: options.on_too_long, ..EmbedOptions::default() };

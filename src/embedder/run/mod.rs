@@ -42,7 +42,10 @@ pub struct Runner {
     /// The runtime, which holds the device. Calls take turns with it, batch by batch.
     pub(super) runtime: Mutex<Runtime>,
     /// The number of times that the device was lost.
-    #[cfg_attr(not(feature = "server"), expect(dead_code, reason = "a server asks for it"))]
+    #[cfg_attr(
+        not(feature = "server"),
+        expect(dead_code, reason = "only the feature `server` reads the number")
+    )]
     pub(super) losses: Arc<AtomicU64>,
 }
 
@@ -134,8 +137,8 @@ impl Runner {
 
     pub(super) fn non_finite(&self, text: usize) -> Error {
         let advice = match self.precision.activations {
-            Storage::F32 => "the model itself overflows f32 on it; check its weights",
-            _ => "use auto or float32, or f32 activations",
+            Storage::F32 => "the model overflows even f32 on this text; check the model's weights",
+            _ => "use the dtype auto or float32, or f32 activations",
         };
         Error::NonFinite {
             text,

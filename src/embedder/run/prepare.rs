@@ -65,14 +65,16 @@ impl Runner {
         let prompts = &self.model.config.prompts;
         let prompt = match (choice.prompt, choice.name) {
             (Some(_), Some(_)) => {
-                let problem = "a prompt is given as well; give one of them";
+                let problem = "a prompt is given as well; give only one of the two";
                 return Err(Error::option("prompt_name", problem));
             }
             (Some(prompt), None) => Some(prompt),
             (None, Some(name)) => Some(prompts.get(name).map(String::as_str).ok_or_else(|| {
                 let names: Vec<&str> = prompts.keys().map(String::as_str).collect();
-                let problem =
-                    format!("`{name}` is not a prompt of this model; it has {}", names.join(", "));
+                let problem = format!(
+                    "`{name}` is not a prompt of this model; its prompts are {}",
+                    names.join(", ")
+                );
                 Error::option("prompt_name", problem)
             })?),
             (None, None) => {
@@ -154,7 +156,7 @@ impl Runner {
     ) -> Result<Vec<Result<Prepared, Error>>, Error> {
         if options.prompt.is_some() || options.prompt_name.is_some() || options.task.is_some() {
             let problem =
-                "a prompt is text, and goes before texts only; leave it out with token ids";
+                "a prompt goes before a text, and token ids are not text; leave the prompt out";
             return Err(Error::option("prompt", problem));
         }
         let cuts = options.on_too_long == OnTooLong::Truncate;
@@ -162,7 +164,8 @@ impl Runner {
             let untruncated = ids.len();
             let rows = self.model.tokenizer.rows();
             if let Some(id) = ids.iter().find(|id| **id as usize >= rows) {
-                let problem = format!("token id {id} is not one of the model's {rows}");
+                let problem =
+                    format!("token id {id} is too large for the model, which has {rows} tokens");
                 return Err(Error::option(format!("text {text}"), problem));
             }
             if let Some(limit) = self.max_seq_length().filter(|limit| *limit < ids.len()) {

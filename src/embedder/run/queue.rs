@@ -256,7 +256,10 @@ impl Runner {
         texts: &[&Prepared],
     ) -> Result<Vec<Option<Vec<f32>>>, Error> {
         let precision = Precision { activations: Storage::F32, ..self.precision.clone() };
-        tracing::info!(texts = texts.len(), "running again with f32 activations");
+        tracing::info!(
+            texts = texts.len(),
+            "texts left the range of f16 and run again with f32 activations"
+        );
         let mut wide = Vec::with_capacity(texts.len());
         let mut at_once = texts.len();
         while let Some(rest) = texts.get(wide.len()..).filter(|rest| !rest.is_empty()) {

@@ -95,7 +95,8 @@ impl Runtime {
     ) -> Result<BatchRows, Error> {
         if reopened != self.reopened {
             let adapter = self.executor.gpu.adapter.name.clone();
-            let problem = "it was opened again while a batch was running".to_owned();
+            let problem =
+                "another call opened the device again while a batch was running".to_owned();
             return Err(Error::DeviceLost { adapter, problem });
         }
         let outcome = self.executor.finish(&graph.graph, running).await?;

@@ -148,11 +148,11 @@ impl TextModel for SparseEncoder {
         let weight = match self.weighting {
             Weighting::Splade { twice: false } => "log(1 + max(0, x))",
             Weighting::Splade { twice: true } => "log(1 + log(1 + max(0, x)))",
-            Weighting::Lexical => "the largest of each token of the text",
+            Weighting::Lexical => "the largest value for each token of the text",
         };
         let settings = match self.max_active_dims {
             None => weight.to_owned(),
-            Some(most) => format!("{weight}, the {most} largest"),
+            Some(most) => format!("{weight}, only the {most} largest weights of a text"),
         };
         vec![ModuleSummary::new("Weights", settings)]
     }
@@ -286,7 +286,7 @@ fn check_options(options: &EmbedOptions) -> Result<(), Error> {
         [("truncate_dim", options.truncate_dim.is_some()), ("normalize", options.normalize)]
     {
         if given {
-            return Err(Error::option(option, "is not for sparse vectors; leave it out"));
+            return Err(Error::option(option, "does not apply to sparse vectors; leave it out"));
         }
     }
     Ok(())

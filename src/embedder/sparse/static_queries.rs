@@ -28,7 +28,10 @@ impl StaticQueryTable {
         let dim = model.dimension;
         if entry.shape != [dim] {
             let shape = &entry.shape;
-            return Err(wrong(format!("has shape {shape:?}; documents have {dim} weights")));
+            return Err(wrong(format!(
+                "has shape {shape:?}; expected one weight for each of the {dim} values of a document's \
+                 vector"
+            )));
         }
         let weights = files.values(&name, entry, 0, dim)?;
         if let Some(weight) = weights.iter().find(|weight| !weight.is_finite() || **weight < 0.0) {

@@ -108,8 +108,8 @@ impl Executor {
         Err(Error::adapter(
             &self.gpu.adapter.name,
             format!(
-                "a batch needs a binding of {bytes} bytes and the adapter's limit is {most}; lower the batch \
-                 tokens, or truncate texts earlier"
+                "a batch needs a binding of {bytes} bytes, but the adapter's limit is {most}; lower the \
+                 batch tokens, or truncate texts earlier"
             ),
         ))
     }

@@ -206,7 +206,7 @@ impl Executor {
         let mut since = self.lap(since, Phase::Pipelines);
         let mut stamps = self.stamps(graph)?;
         let output =
-            graph.output.ok_or_else(|| Error::Internal("a graph without output".into()))?;
+            graph.output.ok_or_else(|| Error::Internal("the graph has no output".into()))?;
         let output_bytes = graph.tensors[output.0].bytes;
 
         let report_buffer = self.named["report"].clone();

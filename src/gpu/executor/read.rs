@@ -33,11 +33,11 @@ impl Executor {
         };
         self.gpu.check("reading a batch back", bytes)?;
         mapped
-            .ok_or_else(|| lost("the driver did not answer the read-back".to_owned()))?
-            .map_err(|e| lost(format!("the read-back failed: {e}")))?;
-        let view = buffer
-            .get_mapped_range(0..bytes)
-            .map_err(|e| Error::Internal(format!("mapping the read-back: {e}")))?;
+            .ok_or_else(|| lost("the driver did not return the results of a batch".to_owned()))?
+            .map_err(|e| lost(format!("reading the results of a batch failed: {e}")))?;
+        let view = buffer.get_mapped_range(0..bytes).map_err(|e| {
+            Error::Internal(format!("the buffer with the results of a batch cannot be mapped: {e}"))
+        })?;
         let copy = view.to_vec();
         drop(view);
         buffer.unmap();
@@ -60,7 +60,9 @@ impl Executor {
             match std::panic::catch_unwind(std::panic::AssertUnwindSafe(poll)) {
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => {
-                    return self.gpu.mark_lost(format!("no answer in {WAIT:?}: {error}"));
+                    return self
+                        .gpu
+                        .mark_lost(format!("the GPU did not answer within {WAIT:?}: {error}"));
                 }
                 Err(_) => {
                     return self.gpu.mark_lost("the driver reported a fatal error".to_owned());

@@ -20,7 +20,7 @@ impl Executor {
     ) -> Result<Outcome, Error> {
         self.gpu.check("before a batch", 0)?;
         let output =
-            graph.output.ok_or_else(|| Error::Internal("a graph without output".into()))?;
+            graph.output.ok_or_else(|| Error::Internal("the graph has no output".into()))?;
         let slots = graph.slots();
         let report = self.next_report(graph);
         self.grow(graph, &slots, &report)?;

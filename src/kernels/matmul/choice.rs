@@ -110,14 +110,18 @@ impl KernelPlan {
         let work = Work { storages, rows: 1 << 15, weight, experts: false };
         match self.matmul(&work) {
             Variant::Tile(tile) if self.by_rows && self.forced.is_none() => match &self.tuned {
-                None => format!("{} at most, by rows", Variant::Tile(tile)),
-                Some(_) => "tiles and columns as tuned here, by rows".to_owned(),
+                None => format!("{} at most, chosen by the number of rows", Variant::Tile(tile)),
+                Some(_) => {
+                    "tiles and columns as tuned here, chosen by the number of rows".to_owned()
+                }
             },
             Variant::Cooperative(of) if self.matrices_by_rows && self.forced.is_none() => {
                 let how = if self.tuned.is_some() { "as tuned here" } else { "at most" };
-                format!("{} {how}, by rows", Variant::Cooperative(of))
+                format!("{} {how}, chosen by the number of rows", Variant::Cooperative(of))
             }
-            Variant::Lane(_) if self.forced.is_none() => "lanes, by rows".to_owned(),
+            Variant::Lane(_) if self.forced.is_none() => {
+                "lanes, chosen by the number of rows".to_owned()
+            }
             variant => variant.to_string(),
         }
     }

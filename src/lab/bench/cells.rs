@@ -59,7 +59,7 @@ pub(super) async fn time(
     }
     let what = match text_tokens {
         None => format!("the texts as they are, {batch_tokens} tokens a batch"),
-        Some(n) => format!("texts of {n} tokens, {batch_tokens} a batch"),
+        Some(n) => format!("texts of {n} tokens, {batch_tokens} tokens a batch"),
     };
     let texts = match text_tokens {
         None => context.corpus.clone(),
@@ -112,7 +112,9 @@ async fn check(
                 let rows = base.chunks_exact(dim).zip(own.values.chunks_exact(dim));
                 let worst = rows.map(|(a, b)| accuracy::cosine(a, b)).fold(1.0, f64::min);
                 if worst < accuracy::RIGHT {
-                    entrant.refused = Some(format!("{what}: a cosine with f32 is {worst:.4}"));
+                    entrant.refused = Some(format!(
+                        "{what}: its vectors are wrong: a cosine with f32 is {worst:.4}"
+                    ));
                 }
             }
             Err(error) if base.is_none() => return Err(error),

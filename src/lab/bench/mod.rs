@@ -46,7 +46,7 @@ pub async fn bench(
         adapters.push(report);
         model = Some(facts);
     }
-    let model = model.ok_or_else(|| Error::Internal("a bench without an adapter".to_owned()))?;
+    let model = model.ok_or_else(|| Error::Internal("the bench measured no adapter".to_owned()))?;
     let (source, count) = match &options.texts {
         Some((name, texts)) => (name.clone(), texts.len()),
         None => ("built-in".to_owned(), texts::built_in().len()),

@@ -111,8 +111,8 @@ async fn check(entrant: &Entrant, plan: &KernelPlan, batch: &[String]) -> Result
     let worst = rows.map(|(a, b)| cosine(a, b)).fold(1.0, f64::min);
     if worst < SAME {
         return Err(Error::Internal(format!(
-            "the kernels ({}) disagree with those that this adapter uses: a cosine of {worst:.4} \
-             in {}",
+            "the kernels ({}) give other vectors than the kernels that this adapter uses: a cosine of \
+             {worst:.4} in {}",
             plan_name(plan),
             entrant.name
         )));

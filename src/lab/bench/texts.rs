@@ -23,7 +23,7 @@ pub(super) fn of_length(
     if words.is_empty() {
         return Err(Error::option(
             "texts",
-            "they have no words; give texts with at least one word",
+            "the texts have no words; give texts with at least one word",
         ));
     }
     // A prime stride reaches every word before it repeats, unless the word count is a multiple of it.

@@ -47,8 +47,9 @@ fn accuracy(precisions: &[PrecisionReport]) -> Result<Markup, String> {
     let of = precisions.iter().find_map(|precision| precision.cells.last());
     let note = of.map_or_else(String::new, |cell| {
         format!(
-            "The vertical axis is 1 − the smallest cosine: further right is faster, lower is closer to f32. For {}, {} tokens a batch. \
-             Lines span the minimum and maximum over all pairs of rounds.",
+            "The vertical axis shows 1 − the smallest cosine. Points further right are faster, and lower \
+             points are closer to f32. Measured with {}, {} tokens a batch. Lines span the minimum and \
+             maximum over all pairs of rounds.",
             length(cell),
             cell.batch_tokens
         )
@@ -114,7 +115,8 @@ fn throughput(precisions: &[PrecisionReport]) -> Result<Vec<Markup>, String> {
                 })
             }),
         );
-        let note = "Tokens per second (vertical) by the length of texts in tokens. Lines span the slowest and the fastest round.";
+        let note = "Tokens per second (vertical) against the length of texts in tokens (horizontal). Lines \
+                    span the slowest and the fastest round.";
         let svg = dots(&groups, precisions.len(), most)?;
         Ok(figure(&title, &label, &svg, &names, note))
     };
@@ -177,7 +179,7 @@ fn kernels(adapter: &AdapterReport) -> Result<Markup, String> {
     );
     let tokens =
         adapter.precisions.iter().map(|precision| precision.host.tokens).max().unwrap_or(0);
-    let note = format!("For a run of {tokens} tokens, the last size measured.");
+    let note = format!("The times are those of a run of {tokens} tokens, the last size measured.");
     Ok(figure(title, &label, &bars(&rows, "ms")?, &names, &note))
 }
 
@@ -218,6 +220,7 @@ fn cold(precisions: &[PrecisionReport]) -> Result<Markup, String> {
             format!("{} {}, warm {} s", row.name, row.end, text(precision.cold.warm_batch_s))
         }),
     );
-    let legend = ["load", "pipelines", "first batch", "the same batch, warm"].map(str::to_owned);
+    let legend =
+        ["load", "pipelines", "first batch", "the same batch again, once warm"].map(str::to_owned);
     Ok(figure("Cold start", &label, &bars(&rows, "s")?, &legend, ""))
 }

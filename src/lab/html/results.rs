@@ -34,7 +34,7 @@ pub(super) fn results(report: &AdapterReport) -> Markup {
                 (gpu(precisions))
                 (times("GPU time by kernel", "kernel", precisions, |gpu| &gpu.kernels))
                 details {
-                    summary { "By step, named after the tensor that it writes" }
+                    summary { "GPU time by step: each step has the name of the tensor that it writes" }
                     (times("GPU time by step", "tensor", precisions, |gpu| &gpu.steps))
                 }
             }
@@ -107,7 +107,7 @@ fn throughput(precisions: &[PrecisionReport]) -> Markup {
         })
         .collect();
     table(
-        "Throughput: the speed relative to the first precision is a median, with minimum and maximum",
+        "Throughput: the speed is relative to the first precision, as a median with its minimum and maximum",
         &[
             "precision",
             "tokens a batch, at most",
@@ -188,7 +188,7 @@ fn cold(precisions: &[PrecisionReport]) -> Markup {
         "load, s",
         "pipelines, s",
         "rest of the first batch, s",
-        "the same batch, warm, s",
+        "the same batch again, once warm, s",
     ];
     table("The first use of the model", &head, &rows)
 }
@@ -214,7 +214,7 @@ fn host(precisions: &[PrecisionReport]) -> Markup {
         })
         .collect();
     table(
-        "Milliseconds of a run of the last size, from texts to vectors",
+        "Milliseconds of each step of a run of the last size measured, from texts to vectors",
         &[
             "precision",
             "batches",
@@ -238,7 +238,7 @@ fn gpu(precisions: &[PrecisionReport]) -> Markup {
         .map(|(p, gpu)| vec![word(&p.name), number(gpu.total_ms), percent(gpu.accounted)])
         .collect();
     let head = ["precision", "total, ms", "share in kernels"];
-    table("GPU time of a run of the last size", &head, &rows)
+    table("GPU time of a run of the last size measured", &head, &rows)
 }
 
 fn times(
@@ -285,7 +285,7 @@ fn sweep(cases: &[KernelCase]) -> Markup {
         })
         .collect();
     table(
-        "Each kernel at the model's shapes, in each storage and variant",
+        "Time of each kernel with the shapes of the model's tensors, in each storage type and variant",
         &[
             "kernel",
             "tensor",

@@ -58,7 +58,7 @@ pub(super) fn verdict(adapter: &AdapterReport) -> String {
         && fastest.cells.last().is_some_and(|cell| Speed::of(cell) == Speed::Faster)
     {
         sentences.push(format!(
-            "The fastest precision by median is {}: {}, at a cosine of at least {}.",
+            "The fastest precision by median is {}: {}, with a cosine of at least {}.",
             fastest.name,
             fastest.cells.last().map_or_else(String::new, |cell| ratio_text(cell.speedup)),
             cosine_floor(fastest.accuracy.min_cosine)
@@ -82,11 +82,11 @@ fn of_precision(adapter: &str, base: &str, precision: &PrecisionReport) -> Vec<S
             format!("On {adapter}, {name} is {ratio} as fast as {base} on {texts}, and {right}.")
         }
         Speed::Slower => format!(
-            "On {adapter}, {name} is slower than {base} on {texts}, {ratio} as fast; {right}."
+            "On {adapter}, {name} is slower than {base} on {texts}: it is {ratio} as fast; {right}."
         ),
         Speed::Unclear => format!(
-            "On {adapter}, there is no clear difference in speed between {name} and {base} on \
-             {texts}, {ratio}; {right}."
+            "On {adapter}, there is no clear difference in speed between {name} and {base} on {texts}: the \
+             ratio is {ratio}; {right}."
         ),
         Speed::Unknown => format!(
             "On {adapter}, {name} was {:.2}× as fast as {base} on {texts} in a single round, whose \

@@ -227,8 +227,8 @@ pub async fn tune_adapter(
 }
 
 fn refuse_software(plan: &KernelPlan, executor: &Executor) -> Result<(), Error> {
-    let problem = "it is a software adapter, whose matmul has one variant for few rows and one for many; \
-                   there is nothing to tune";
+    let problem = "this is a software adapter, whose matmul has only one variant for few rows and one for \
+                   many, so there is nothing to tune";
     match plan.software {
         true => Err(Error::adapter(&executor.gpu.adapter.name, problem)),
         false => Ok(()),
@@ -308,7 +308,10 @@ impl Tuner<'_> {
             .collect();
         if !plan.by_rows {
             bit_identical = vec![plain];
-            left_out.push("all but one: they are not bit-identical on this adapter".to_owned());
+            left_out.push(
+                "all variants but one, because they are not bit-identical on this adapter"
+                    .to_owned(),
+            );
         }
         let mut matrices = plan.matrices(false);
         if storages != (Storage::F16, Storage::F16) {

@@ -42,7 +42,7 @@ impl Inputs {
             None => ("built-in".to_owned(), built_in(model)?),
         };
         if texts.is_empty() {
-            return Err(Error::option("texts", "there are none; give at least one"));
+            return Err(Error::option("texts", "no text is given; give at least one"));
         }
         let first_of_reference = texts.len();
         texts.extend(reference.iter().flat_map(|reference| reference.texts.iter().cloned()));

@@ -16,7 +16,7 @@ pub(super) fn overflowing_weight(weights: &[WeightRange]) -> Option<String> {
     let weight = weights.iter().find(|w| w.takes_16_bits && w.overflowed > 0)?;
     let value = weight.first_overflow.unwrap_or(weight.largest);
     Some(format!(
-        "tensor {} holds {value}, beyond {}",
+        "tensor {} holds {value}, beyond {}, the largest f16 value",
         crate::error::plain(&weight.tensor),
         Storage::F16.max()
     ))
@@ -68,24 +68,28 @@ pub(super) fn judge(
     };
     if let Some(alone) = weights_alone.filter(|a| a.min_cosine < MIN_COSINE) {
         let decided_by = format!(
-            "with f16 weights alone, the cosine of text {} is {:.6}",
+            "with f16 weights and f32 activations, the cosine of text {} with f32 is {:.6}",
             alone.worst_text, alone.min_cosine
         );
         return verdict(F16Safety::Unsafe, decided_by);
     }
     let most = Storage::F16.max();
     if largest > most {
-        let decided_by = format!("{place} reaches {largest}, beyond {most}");
+        let decided_by = format!("{place} reaches {largest}, beyond {most}, the largest f16 value");
         return verdict(F16Safety::SafeWithF32Activations, decided_by);
     }
     let times = most / largest;
-    let reaches = format!("{place} reaches {largest}, {times:.1} times below {most}");
+    let reaches =
+        format!("{place} reaches {largest}, {times:.1} times below {most}, the largest f16 value");
     if times < HEADROOM {
-        let decided_by = format!("{reaches}; at least {HEADROOM} times is required");
+        let decided_by = format!("{reaches}; at least {HEADROOM} times below is required");
         return verdict(F16Safety::SafeWithF32Activations, decided_by);
     }
     let Some(f16) = f16 else {
-        return verdict(F16Safety::SafeWithF32Activations, "f16 activations were not run".into());
+        return verdict(
+            F16Safety::SafeWithF32Activations,
+            "the model was not run with f16 activations".into(),
+        );
     };
     if let Some(text) = f16.unusable.first() {
         let decided_by = format!("text {text} has no vector with f16 activations");
@@ -93,7 +97,7 @@ pub(super) fn judge(
     }
     if f16.min_cosine < MIN_COSINE {
         let decided_by = format!(
-            "with f16 activations, the cosine of text {} is {:.6}",
+            "with f16 activations, the cosine of text {} with f32 is {:.6}",
             f16.worst_text, f16.min_cosine
         );
         return verdict(F16Safety::SafeWithF32Activations, decided_by);
@@ -186,7 +190,7 @@ mod tests {
                 Some(&good),
                 Some(&good),
                 SafeWithF32Activations,
-                &["layer 2 up", "4.0 times", "at least 4 times is required"],
+                &["layer 2 up", "4.0 times", "at least 4 times below is required"],
             ),
             (fine(), with(Some(16_376.0)), Some(&good), None, Safe, &["layer 2 up", "4.0 times"]),
             (fine(), calm(), Some(&bad), Some(&good), SafeWithF32Activations, &["text 7"]),

@@ -103,19 +103,24 @@ impl Verification {
                 Some(text) => {
                     format!("{} of the reference has no vector with {what}", self.text(*text))
                 }
-                None => format!("with {what}, vectors are off the reference: {}", far(comparison)),
+                None => {
+                    format!("with {what}, vectors differ from the reference: {}", far(comparison))
+                }
             });
         }
         if !self.as_asked.passed() && self.not_finite_in_f32.is_empty() {
             let what = storages(self.as_asked.weights, self.as_asked.activations);
             failures.push(match self.as_asked.unusable.first() {
                 Some(text) => format!(
-                    "{} has no vector with {what}, as asked for: {}",
+                    "{} has no vector with {what}, the requested precision: {}",
                     self.text(*text),
                     self.verdict.decided_by
                 ),
                 None => {
-                    format!("with {what}, as asked for, vectors are wrong: {}", far(&self.as_asked))
+                    format!(
+                        "with {what}, the requested precision, vectors are wrong: {}",
+                        far(&self.as_asked)
+                    )
                 }
             });
         }
@@ -198,7 +203,7 @@ impl fmt::Display for Verification {
         if self.kept_verdict != self.verdict {
             writeln!(
                 f,
-                "             an earlier verdict is worse and stays: {}: {}",
+                "             an earlier verdict is worse, so it stays: {}: {}",
                 self.kept_verdict.safety, self.kept_verdict.decided_by
             )?;
         }
@@ -253,7 +258,10 @@ impl Verification {
             }
         }
         if self.shader_f16 == ShaderF16::FailedSelfTest {
-            writeln!(f, "  SHADER_F16 is not used on this adapter: f16 becomes f32 or packed f16")?;
+            writeln!(
+                f,
+                "  SHADER_F16 is not used on this adapter, so f16 becomes f32 or packed f16"
+            )?;
         }
         Ok(())
     }
@@ -284,7 +292,8 @@ impl Verification {
         if self.f32_weights != Storage::F32 {
             writeln!(
                 f,
-                "  f32 weights do not fit here; the checkpoint's own {} weights replace them exactly",
+                "  f32 weights do not fit on this adapter; the checkpoint's own {} weights, which hold the \
+                 same values, replace them",
                 self.f32_weights
             )?;
         }
@@ -305,7 +314,7 @@ impl Verification {
             agreement.max_error
         )?;
         if !agreement.unusable.is_empty() {
-            write!(f, "; {} texts out of range", agreement.unusable.len())?;
+            write!(f, "; {} texts with values out of range", agreement.unusable.len())?;
         }
         match (agreement.tolerance, agreement.passed()) {
             (None, _) => writeln!(f),
@@ -316,7 +325,10 @@ impl Verification {
 
     fn ranges(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let most = Storage::F16.max();
-        writeln!(f, "\nactivations  the largest in f32, and its headroom below {most}")?;
+        writeln!(
+            f,
+            "\nactivations  the largest value of each tensor in f32, and how many times larger {most} is"
+        )?;
         for range in &self.activations {
             let (largest, fits) = match range.largest {
                 Some(0.0) => ("0".to_owned(), "-".to_owned()),
@@ -331,7 +343,7 @@ impl Verification {
             )?;
             match range.texts_beyond_f16 {
                 0 => writeln!(f)?,
-                texts => writeln!(f, ", beyond f16 in {texts} texts")?,
+                texts => writeln!(f, ", beyond the range of f16 in {texts} texts")?,
             }
         }
         if let Some(peak) = judge::largest(&self.activations) {
@@ -339,7 +351,11 @@ impl Verification {
         }
         if let Some(text) = self.texts_beyond_f16.first() {
             let count = self.texts_beyond_f16.len();
-            writeln!(f, "  beyond f16 in {count} texts, first {}", self.text(*text))?;
+            writeln!(
+                f,
+                "  beyond the range of f16 in {count} texts; the first is {}",
+                self.text(*text)
+            )?;
         }
         let sixteen = || self.weights.iter().filter(|range| range.takes_16_bits);
         writeln!(
@@ -357,7 +373,7 @@ impl Verification {
             let tensor = crate::error::plain(&range.tensor);
             writeln!(
                 f,
-                "  {tensor:60} {:>12.4}  {} in the file, {} small{}",
+                "  {tensor:60} {:>12.4}  {} in the file, {} become zero or subnormal{}",
                 range.largest,
                 range.dtype,
                 range.flushed,

@@ -92,7 +92,10 @@ pub(in crate::models) fn check_options(config: &JsonFile) -> Result<(), Error> {
     }
     for field in ["is_decoder", "add_cross_attention"] {
         if config.bool(field)? == Some(true) {
-            return Err(config.unsupported(field, "supported: false, a bidirectional encoder"));
+            return Err(config.unsupported(
+                field,
+                "supported: false, which makes the model a bidirectional encoder",
+            ));
         }
     }
     Ok(())

@@ -47,7 +47,8 @@ impl EncoderSizes {
         let heads = count(config, fields.heads, 1024)?;
         if !hidden.is_multiple_of(heads) || hidden / heads > MAX_HEAD {
             let problem = format!(
-                "is {heads} and {} is {hidden}; expected: heads of equal size, at most {MAX_HEAD} values",
+                "is {heads} and {} is {hidden}; expected: heads of equal size, with at most {MAX_HEAD} \
+                 values each",
                 fields.hidden
             );
             return Err(config.error(fields.heads, problem));

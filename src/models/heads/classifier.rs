@@ -56,13 +56,15 @@ impl Classifier {
 pub(crate) fn classifier(config: &JsonFile, hidden: usize) -> Result<Head, Error> {
     let architectures = config.strings("architectures")?.unwrap_or_default();
     if !architectures.iter().any(|name| name.ends_with("ForSequenceClassification")) {
-        let supported =
-            "a reranker needs a …ForSequenceClassification, a transformer with its head";
+        let supported = "a reranker needs an architecture whose name ends with ForSequenceClassification, \
+                         which has a classification head";
         return Err(config.unsupported("architectures", supported));
     }
     let Some(known) = architecture(config, None)?.classifier else {
-        let supported =
-            format!("rerankers are supported for {}", names(|a| a.classifier.is_some()));
+        let supported = format!(
+            "rerankers are supported for these model types: {}",
+            names(|a| a.classifier.is_some())
+        );
         return Err(config.unsupported("model_type", supported));
     };
     refuse_custom_head(config, "AutoModelForSequenceClassification", known.code)?;

@@ -22,8 +22,10 @@ pub(crate) fn causal_lm(
     tokens: &[usize],
 ) -> Result<Head, Error> {
     if !architecture(config, None)?.causal_lm {
-        let supported =
-            format!("rerankers by a token's logit are supported for {}", names(|a| a.causal_lm));
+        let supported = format!(
+            "rerankers that score by a token's logit are supported for these model types: {}",
+            names(|a| a.causal_lm)
+        );
         return Err(config.unsupported("model_type", supported));
     }
     refuse_custom_head(config, "AutoModelForCausalLM", &[])?;
@@ -129,12 +131,15 @@ pub(crate) fn masked_lm(
 ) -> Result<Head, Error> {
     let architectures = config.strings("architectures")?.unwrap_or_default();
     if !architectures.iter().any(|name| name.ends_with("ForMaskedLM")) {
-        let supported = "a sparse encoder needs a …ForMaskedLM, a transformer with its head";
+        let supported = "a sparse encoder needs an architecture whose name ends with ForMaskedLM, which \
+                         has a masked language model's head";
         return Err(config.unsupported("architectures", supported));
     }
     let Some(known) = architecture(config, None)?.masked_lm else {
-        let supported =
-            format!("sparse encoders are supported for {}", names(|a| a.masked_lm.is_some()));
+        let supported = format!(
+            "sparse encoders are supported for these model types: {}",
+            names(|a| a.masked_lm.is_some())
+        );
         return Err(config.unsupported("model_type", supported));
     };
     refuse_custom_head(config, "AutoModelForMaskedLM", &[])?;

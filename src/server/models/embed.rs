@@ -20,7 +20,7 @@ impl ServedModel {
         options: EmbedOptions,
     ) -> Result<RequestRows<Vec<f32>>, Refusal> {
         let LoadedModel::Dense(embedder) = &self.model else {
-            return Err(self.wrong_kind("this needs a model of kind embedding"));
+            return Err(self.wrong_kind("this route needs a model of kind embedding"));
         };
         let estimate = match &texts {
             Texts::Text(texts) => self.estimate(texts.iter().map(String::len)),
@@ -46,7 +46,7 @@ impl ServedModel {
         options: EmbedOptions,
     ) -> Result<RequestRows<SparseVector>, Refusal> {
         let LoadedModel::Sparse(encoder) = &self.model else {
-            return Err(self.wrong_kind("this needs a model of kind sparse"));
+            return Err(self.wrong_kind("this route needs a model of kind sparse"));
         };
         let estimate = self.estimate(texts.iter().map(String::len));
         let encoder = encoder.clone();
@@ -88,7 +88,7 @@ impl ServedModel {
                 self.hidden_states(embedder.clone(), texts, options).await
             }
             LoadedModel::Reranker(_) | LoadedModel::Sparse(_) => {
-                Err(self.wrong_kind("this needs a model of kind multi-vector or embedding"))
+                Err(self.wrong_kind("this route needs a model of kind multi-vector or embedding"))
             }
         }
     }

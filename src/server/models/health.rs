@@ -64,7 +64,7 @@ impl Health {
     fn problem(&self) -> Option<String> {
         let state = self.lock();
         match &state.problem {
-            None if state.known.is_none() => Some("its first pass is not finished".into()),
+            None if state.known.is_none() => Some("the model's first run is not finished".into()),
             problem => problem.clone(),
         }
     }
@@ -98,7 +98,7 @@ impl ServedModel {
             return Err(wrong("a vector has values that are not finite"));
         }
         if bits(&known) != bits(&batch[1]) {
-            return Err(wrong("a text has other bits in a batch than alone"));
+            return Err(wrong("the result of a text in a batch differs from its result alone"));
         }
         if self.gives_unit_vectors() {
             let length = known.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
@@ -115,7 +115,8 @@ impl ServedModel {
         let row = self.probe_row().await.map_err(|error| error.to_string())?;
         let mut state = self.health.lock();
         if state.known.as_ref() != Some(&bits(&row)) {
-            let problem = "a text has other bits than when the model was loaded".to_owned();
+            let problem =
+                "the result of a text differs from its result when the model was loaded".to_owned();
             state.problem = Some(problem.clone());
             return Err(problem);
         }
@@ -149,7 +150,7 @@ impl ServedModel {
             }
             Ok(Ok(())) => self.health.problem().map_or(Ok(()), Err),
             // The device may only be slow, so a late probe does not mark the model as failed.
-            Err(_) => Err(format!("a pass takes longer than {} ms", PROBE_TIMEOUT.as_millis())),
+            Err(_) => Err(format!("a test run takes longer than {} ms", PROBE_TIMEOUT.as_millis())),
         }
     }
 
@@ -174,9 +175,9 @@ impl ServedModel {
                 continue;
             }
             match self.probe().await {
-                Ok(()) => tracing::info!(model = self.name, "ready again"),
+                Ok(()) => tracing::info!(model = self.name, "the model is ready again"),
                 Err(problem) => {
-                    tracing::warn!(model = self.name, %problem, "not ready");
+                    tracing::warn!(model = self.name, %problem, "the model is not ready");
                     tokio::time::sleep(RETRY_PAUSE).await;
                 }
             }
@@ -195,7 +196,7 @@ impl ServedModel {
         self.uncharged_rows(texts).await.map_err(|refusal| match refusal {
             Refusal::Failed(error) => error,
             Refusal::Full { .. } | Refusal::Stopped => {
-                Error::Internal("a probe was not run".into())
+                Error::Internal("the model did not run a test text".into())
             }
         })
     }

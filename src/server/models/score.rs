@@ -77,7 +77,7 @@ impl ServedModel {
                 self.late_interaction(encoder, query, documents, on_too_long).await
             }
             LoadedModel::Dense(_) | LoadedModel::Sparse(_) => {
-                Err(self.wrong_kind("this needs a model of kind reranker or multi-vector"))
+                Err(self.wrong_kind("this route needs a model of kind reranker or multi-vector"))
             }
         }
     }
@@ -90,7 +90,7 @@ impl ServedModel {
         on_too_long: OnTooLong,
     ) -> Result<RequestRows<Vec<f32>>, Refusal> {
         let LoadedModel::Reranker(reranker) = &self.model else {
-            return Err(self.wrong_kind("this needs a model of kind reranker"));
+            return Err(self.wrong_kind("this route needs a model of kind reranker"));
         };
         self.score(reranker, inputs, scale, on_too_long).await
     }

@@ -51,7 +51,7 @@ pub(crate) struct CohereEmbedRequest {
     /// How to handle texts that are too long. Default: `END`.
     truncate: Option<Truncate>,
     /// Priority in Cohere's own queue. It has no effect here.
-    #[expect(dead_code, reason = "read, so that it is a known field")]
+    #[expect(dead_code, reason = "deserialized only so that the field is known")]
     priority: Option<i64>,
 }
 
@@ -67,7 +67,7 @@ pub(crate) struct CohereContent {
     #[schema(example = "text")]
     r#type: String,
     text: Option<String>,
-    #[expect(dead_code, reason = "read, so that it is a known field")]
+    #[expect(dead_code, reason = "deserialized only so that the field is known")]
     #[schema(value_type = Option<Object>)]
     image_url: Option<serde::de::IgnoredAny>,
 }
@@ -193,7 +193,9 @@ pub(crate) async fn embed(
         (Some(texts), None) => texts,
         (None, Some(inputs)) => texts_of(inputs)?,
         (Some(_), Some(_)) => {
-            return Err(COHERE.invalid("inputs", "inputs: `texts` is given too; send one of them"));
+            return Err(
+                COHERE.invalid("inputs", "inputs: `texts` is given too; send only one of the two")
+            );
         }
         (None, None) => {
             return Err(COHERE.invalid("texts", "texts: is missing; send a list of texts"));
@@ -288,7 +290,7 @@ fn on_too_long(
     };
     if at_start != described.truncates_left {
         let message = format!(
-            "truncate: is {asked}, and the tokenizer of this model cuts at the other end only; leave it \
+            "truncate: is {asked}, but this model's tokenizer cuts texts only at the other end; leave it \
              out, or use NONE to refuse texts that are too long"
         );
         return Err(COHERE.invalid("truncate", message));
@@ -373,7 +375,7 @@ pub(crate) struct CohereRerankRequest {
     /// Fields of documents to rank by. Only `["text"]` is supported.
     rank_fields: Option<Vec<String>>,
     /// Priority in Cohere's own queue. It has no effect here.
-    #[expect(dead_code, reason = "read, so that it is a known field")]
+    #[expect(dead_code, reason = "deserialized only so that the field is known")]
     priority: Option<i64>,
 }
 

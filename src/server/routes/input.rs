@@ -87,9 +87,12 @@ fn rest<'de, A: SeqAccess<'de>, T>(
     let mut items = vec![first];
     while let Some(item) = list.next_element::<Item>()? {
         if items.len() == MOST_ITEMS {
-            return Err(A::Error::custom(format!("has more than {MOST_ITEMS} items")));
+            return Err(A::Error::custom(format!(
+                "has more than {MOST_ITEMS} items; send fewer at a time"
+            )));
         }
-        let other = || A::Error::custom("mixes texts and token ids; give either of them");
+        let other =
+            || A::Error::custom("mixes texts and token ids; send only texts or only token ids");
         items.push(of_kind(item).ok_or_else(other)?);
     }
     Ok(items)

@@ -33,7 +33,7 @@ pub(crate) struct EmbeddingsRequest {
     /// Cuts vectors to this many values and scales them to length one.
     dimensions: Option<usize>,
     /// The end user, for OpenAI's own records. It has no effect here.
-    #[expect(dead_code, reason = "read, so that its type is checked")]
+    #[expect(dead_code, reason = "deserialized only so that its type is checked")]
     user: Option<String>,
     /// Role of the texts in a search, which selects the model's prompt for that role. This field extends
     /// OpenAI's API.

@@ -65,7 +65,11 @@ impl BesideFiles {
                 for (text, id) in self.added_tokens.iter().flat_map(|file| &file.map) {
                     let special = special.iter().any(|token| token.content == *text);
                     let id = id.as_u64().ok_or_else(|| {
-                        Error::config("added_tokens.json", text, "has no whole number as id")
+                        Error::config(
+                            "added_tokens.json",
+                            text,
+                            "has an id that is not a whole number",
+                        )
                     })?;
                     by_id.insert(id, AddedToken::from(text.clone(), special).normalized(!special));
                 }

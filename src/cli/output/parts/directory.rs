@@ -45,7 +45,8 @@ impl PartsDirectory {
             return Err(Failure::user(match error {
                 fs::TryLockError::WouldBlock => {
                     format!(
-                        "{name}: another vectile process is writing to it; wait until it ends, or stop it"
+                        "{name}: another vectile process is writing to this directory; wait until that \
+                         process ends, or stop it"
                     )
                 }
                 fs::TryLockError::Error(error) => format!("{name}: cannot be locked: {error}"),

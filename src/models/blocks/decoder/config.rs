@@ -50,9 +50,10 @@ pub(in crate::models) struct DecoderSizes {
 pub(in crate::models) fn is_causal(config: &JsonFile) -> Result<bool, Error> {
     let (field, causal) = ("use_bidirectional_attention", config.bool("is_causal")?);
     match config.bool(field)?.unwrap_or(false) {
-        true if causal == Some(true) => {
-            Err(config.error(field, "is true, but is_causal is true; remove the wrong one"))
-        }
+        true if causal == Some(true) => Err(config.error(
+            field,
+            "is true, but is_causal is true too, which contradicts it; remove the wrong field",
+        )),
         true => Ok(false),
         false => Ok(causal.unwrap_or(true)),
     }
@@ -100,8 +101,8 @@ impl DecoderSizes {
             None if hidden.is_multiple_of(heads) && hidden / heads <= MAX_HEAD => hidden / heads,
             None => {
                 let problem = format!(
-                    "is {heads} and hidden_size is {hidden}; expected: heads of equal size, at most \
-                     {MAX_HEAD} values"
+                    "is {heads} and hidden_size is {hidden}; expected: heads of equal size, with at most \
+                     {MAX_HEAD} values each"
                 );
                 return Err(config.error("num_attention_heads", problem));
             }

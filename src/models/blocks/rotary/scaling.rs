@@ -149,7 +149,7 @@ fn blend(factor: f64, unscaled: f64) -> f64 {
 }
 
 fn wrong_factor(parameters: &JsonFile) -> Error {
-    parameters.error("factor", "is missing or below 1; expected: a number from 1")
+    parameters.error("factor", "is missing or below 1; expected: a number of at least 1")
 }
 
 fn read_factor(parameters: &JsonFile) -> Result<Option<f64>, Error> {
@@ -224,7 +224,7 @@ fn yarn(
         },
     };
     if theta == 1.0 {
-        return Err(parameters.unsupported("rope_theta", "supported with yarn: above 1"));
+        return Err(parameters.unsupported("rope_theta", "supported with yarn: a number above 1"));
     }
     // The index of the head value that makes this many rotations over the original positions.
     let place =

@@ -128,7 +128,7 @@ async fn read(request: Request, limit: usize, app: &App) -> Result<(Bytes, Charg
     let expected = usize::try_from(body.size_hint().lower()).unwrap_or(limit);
     let admit = app.bodies.admit(expected);
     let no_room = |_| {
-        let message = "bodies of other requests fill the memory for bodies; retry";
+        let message = "the bodies of other requests fill the memory for request bodies; retry";
         ApiError::new(StatusCode::TOO_MANY_REQUESTS, "bodies_full", message)
             .retry_after(Duration::from_millis(200))
     };

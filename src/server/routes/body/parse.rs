@@ -77,7 +77,8 @@ fn not_json(bytes: &[u8], error: &serde_json::Error, path: &str) -> ApiError {
     {
         return invalid(format!(
             "{item}: contains `{escape}`, half of a character such as an emoji; its other half was cut \
-             off. Cut texts between characters, or start the server with --lossy to replace it by U+FFFD"
+             off. Cut texts between characters, or start the server with --lossy to replace such halves by \
+             U+FFFD"
         ));
     }
     if std::str::from_utf8(bytes).is_err() && message.contains("unicode code point") {
@@ -148,7 +149,7 @@ impl<'de> Deserializer<'de> for FieldProbe<'_> {
         _: V,
     ) -> Result<V::Value, ProbeError> {
         *self.0 = fields;
-        Err(ProbeError::custom("the fields are noted"))
+        Err(ProbeError::custom("the names of the fields are recorded, so parsing stops"))
     }
 
     forward_to_deserialize_any! {
@@ -169,13 +170,13 @@ mod tests {
         number: u8,
         #[serde(default)]
         list: Vec<String>,
-        #[expect(dead_code, reason = "read, to have fields within a field")]
+        #[expect(dead_code, reason = "deserialized only to have fields within a field")]
         inner: Option<Inner>,
     }
 
     #[derive(Debug, Deserialize)]
     struct Inner {
-        #[expect(dead_code, reason = "read, to have a known field")]
+        #[expect(dead_code, reason = "deserialized only to have a known field")]
         known: Option<u8>,
     }
 

@@ -44,7 +44,7 @@ fn check_direction(
     };
     if asked != own {
         let message = format!(
-            "truncation_direction: is {asked:?}; the tokenizer of this model cuts at the end {own:?} only"
+            "truncation_direction: is {asked:?}; this model's tokenizer supports only {own:?}"
         );
         return Err(TEI.invalid("truncation_direction", message));
     }

@@ -26,7 +26,7 @@ struct Peek {
 #[serde(untagged)]
 enum Inputs {
     Sentences {
-        #[expect(dead_code, reason = "only its presence counts")]
+        #[expect(dead_code, reason = "only the presence of the field counts")]
         source_sentence: IgnoredAny,
     },
     Other(IgnoredAny),

@@ -123,7 +123,9 @@ pub(crate) async fn decode(
     let model = app.named_or_first(request.model.as_deref())?;
     app.check_count(TEI, "ids", request.ids.texts.len())?;
     let Texts::Ids(ids) = request.ids.texts else {
-        return Err(TEI.invalid("ids", "ids: is text; send token ids, as /tokenize returns them"));
+        return Err(
+            TEI.invalid("ids", "ids: contains text; send token ids, as /tokenize returns them")
+        );
     };
     let skip = request.skip_special_tokens.unwrap_or(true);
     let texts = model.decode(ids, skip).await.map_err(|refusal| refused(refusal, "ids"))?;
