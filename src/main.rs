@@ -1,4 +1,4 @@
-//! The program `vectile`, whose code is in the library.
+//! The program `vectile`, which runs the command line in `cli`.
 
 mod cli;
 
