@@ -22,9 +22,10 @@ use vectile::gpu::trace::{Measure, Trace};
 use vectile::kernels::matmul::{OutputTile, Variant};
 use vectile::kernels::{
     ALL, Activation, Activations, Builder, KernelPlan, attention, combine, group_rows, layer_norm,
-    lookup, matmul, normalize_l2, pad_rows, pool, reference, rms_norm, rope, route,
+    lookup, matmul, normalize_l2, pad_rows, pool, reference, rms_norm, rope, route, similarity,
+    top_k,
 };
-use vectile::{Precision, Storage, block_on};
+use vectile::{Precision, SimilarityFunction, Storage, block_on};
 
 const HIDDEN: usize = 384;
 const INNER: usize = 1536;
@@ -52,6 +53,8 @@ const CASES: &[(&str, Make)] = &[
     ("attention", attention_run),
     ("pool", pool_run),
     ("normalize_l2", normalize_run),
+    ("similarity", similarity_run),
+    ("top_k", top_k_run),
 ];
 
 fn stored(builder: &mut Builder, values: &[f32], storage: Storage) -> TensorId {
@@ -222,6 +225,25 @@ fn normalize_run(builder: &mut Builder, tokens: usize) -> Run {
     let x = values(17, tokens * HIDDEN, 1.0, Storage::F32);
     let rows = rows_of(builder, &x, HIDDEN, Storage::F32);
     (normalize_l2::normalize_l2(builder, rows), reference::normalize_l2(&x, HIDDEN))
+}
+
+/// One query against a row for each token.
+fn similarity_run(builder: &mut Builder, tokens: usize) -> Run {
+    let storage = builder.weights;
+    let x = values(20, tokens * HIDDEN, 0.05, storage);
+    let query = values(21, HIDDEN, 0.05, Storage::F32);
+    let rows = rows_of(builder, &x, HIDDEN, storage);
+    let query_t = rows_of(builder, &query, HIDDEN, Storage::F32);
+    let dot = SimilarityFunction::Dot;
+    let y = similarity::similarity(builder, rows, query_t, dot);
+    (y, reference::similarity(&x, &query, HIDDEN, dot))
+}
+
+/// The ten best of each tile, from a score for each token.
+fn top_k_run(builder: &mut Builder, tokens: usize) -> Run {
+    let scores = values(22, tokens, 1.0, Storage::F32);
+    let row = rows_of(builder, &scores, tokens, Storage::F32);
+    (top_k::pass(builder, row, 10, false), reference::top_k(&scores, tokens, 64, 10))
 }
 
 /// The precision that the dtype policy chooses by default for these weights.

@@ -141,7 +141,7 @@ pub use gpu::adapter::{AdapterChoice, AdapterSummary, Feature, adapters};
 pub use hub::{DownloadProgress, HubOptions};
 pub use output::{OutputPrecision, Quantized, Ranges, quantize};
 pub use pollster::block_on;
-pub use search::{SearchHit, semantic_search};
+pub use search::{CorpusRows, CorpusSearch, SearchHit, SearchOptions, semantic_search};
 pub use selftest::check_shader_f16;
 pub use similarity::{Similarities, SimilarityFunction};
 pub use tokenize::TransformersVersion;

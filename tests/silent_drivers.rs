@@ -95,6 +95,15 @@ fn an_automatic_choice_gives_way_to_the_next_adapter_and_says_so() {
     let row = String::from_utf8(output.stdout).unwrap();
     assert!(row.contains('.') && row.chars().any(|c| ('1'..='9').contains(&c)), "{row}");
 
+    // A report is about one adapter: the kernels are tested where the model runs.
+    let command = arguments(&["verify", "--model", "MODEL", "--json"]);
+    let output = run(&drivers, "navi31", true, cache.path(), &command);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{error}");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["adapter"]["device_type"], "Cpu", "{report}");
+    assert!(report["kernels"].as_array().is_some_and(|kernels| !kernels.is_empty()), "{report}");
+
     // If the user names the adapter, no other adapter is used in its place.
     let named = arguments(&["embed", "--model", "MODEL", "--adapter", "0", "a text"]);
     let output = run(&drivers, "navi31", true, cache.path(), &named);

@@ -91,6 +91,8 @@ pub enum Carry {
     None,
     Only(Vec<String>),
     AllExcept(Vec<String>),
+    /// A column that need not exist.
+    IfPresent(String),
 }
 
 impl std::str::FromStr for Carry {
@@ -138,13 +140,14 @@ impl Carry {
             Carry::None => false,
             Carry::Only(names) => names.iter().any(|carried| carried == name),
             Carry::AllExcept(names) => names.iter().all(|left_out| left_out != name),
+            Carry::IfPresent(carried) => carried == name,
         }
     }
 
     /// The column names that `--carry` lists, either to carry them or to leave them out.
     pub fn names(&self) -> &[String] {
         match self {
-            Carry::All | Carry::None => &[],
+            Carry::All | Carry::None | Carry::IfPresent(_) => &[],
             Carry::Only(names) | Carry::AllExcept(names) => names,
         }
     }

@@ -15,6 +15,7 @@ mod inspect;
 mod interrupt;
 mod message;
 mod model;
+mod npy;
 mod output;
 mod panics;
 mod progress;
@@ -28,6 +29,7 @@ mod stdout;
 mod stream;
 mod table;
 mod tune;
+mod vectors;
 mod verify;
 
 use std::io::IsTerminal;

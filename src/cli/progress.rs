@@ -69,7 +69,10 @@ impl Progress {
         }
         let (row_rate, token_rate) = (rate(self.rows), rate(self.tokens));
         let rows = HumanCount(self.rows);
-        self.bar.set_message(format!("{rows} rows, {row_rate} rows/s, {token_rate} tokens/s"));
+        self.bar.set_message(match self.tokens {
+            0 => format!("{rows} rows, {row_rate} rows/s"),
+            _ => format!("{rows} rows, {row_rate} rows/s, {token_rate} tokens/s"),
+        });
     }
 }
 

@@ -3,7 +3,7 @@
 use vectile::stream::Job;
 use vectile::{EmbedOptions, EmbedTask, RerankOptions, TextModel, block_on};
 
-use super::args::{OnError, RerankArgs};
+use super::args::RerankArgs;
 use super::failure::Failure;
 use super::input::TextSource;
 use super::interrupt::Interrupt;
@@ -74,8 +74,7 @@ impl Ranking<'_> {
         let Ranking { args, source, interrupt, mut best } = self;
         let quiet = args.model.quiet;
         let progress = Progress::new(source.total_bytes(), !quiet);
-        let context =
-            StreamContext { interrupt: &interrupt, progress, on_error: OnError::Fail, quiet };
+        let context = StreamContext { interrupt: &interrupt, progress, on_error: None, quiet };
         let totals = stream::for_each_chunk(job, source, context, |embedded| {
             let EmbeddedChunk { chunk, rows, .. } = embedded;
             for (i, row) in rows.iter().enumerate() {

@@ -5,7 +5,7 @@ use std::path::Path;
 use vectile::stream::Job;
 use vectile::{EmbedOptions, Embedder, SimilarityFunction, block_on};
 
-use super::args::{OnError, SimilarityArgs};
+use super::args::SimilarityArgs;
 use super::failure::Failure;
 use super::input::TextSource;
 use super::interrupt::Interrupt;
@@ -44,7 +44,7 @@ fn compare_pair(
     let progress = Progress::new(None, false);
     let source = TextSource::arguments(texts);
     let job = Job::new(embedder, options.clone());
-    let context = StreamContext { interrupt, progress, on_error: OnError::Fail, quiet };
+    let context = StreamContext { interrupt, progress, on_error: None, quiet };
     let totals =
         stream::for_each_chunk(&job, source, context, |EmbeddedChunk { rows, .. }| {
             if let [Some(a), Some(b)] = rows.as_slice() {
@@ -72,7 +72,7 @@ fn compare_with_file(
     let mut best = args.top.map(|top| BestLines::new(top.get()));
     let mut out = StdoutLines::new();
     let job = Job::new(&embedder, options.clone());
-    let context = StreamContext { interrupt: &interrupt, progress, on_error: OnError::Fail, quiet };
+    let context = StreamContext { interrupt: &interrupt, progress, on_error: None, quiet };
     let totals = stream::for_each_chunk(&job, source, context, |embedded| {
         let EmbeddedChunk { chunk, rows, .. } = embedded;
         for (i, row) in rows.iter().enumerate() {

@@ -70,7 +70,8 @@ pub struct EmbeddedChunk<R> {
 pub struct StreamContext<'a> {
     pub interrupt: &'a Interrupt,
     pub progress: Progress,
-    pub on_error: OnError,
+    /// The treatment of a row without a vector; `None` for a command without this option, which stops.
+    pub on_error: Option<OnError>,
     pub quiet: bool,
 }
 
@@ -113,8 +114,13 @@ pub fn for_each_checked_chunk<M: TextModel>(
                     format!("{}: {problem}", chunk.location(at))
                 }
             };
-            if on_error == OnError::Fail {
-                return Err(Failure::User(problem));
+            match on_error {
+                None => return Err(Failure::User(problem)),
+                Some(OnError::Fail) => {
+                    let advice = "or write null in place of such vectors with --on-error null";
+                    return Err(Failure::User(format!("{problem}; {advice}")));
+                }
+                Some(OnError::Null) => {}
             }
             if failed < REPORTED_FAILURES && !quiet {
                 note(format_args!("{problem}; the row has no vector"));

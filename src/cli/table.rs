@@ -32,10 +32,10 @@ pub fn text_table(header: Vec<String>) -> Table {
 
 /// A line of the input and its score.
 #[derive(Debug, Clone, PartialEq)]
-struct ScoredLine {
-    score: f64,
-    line: u64,
-    text: String,
+pub struct ScoredLine {
+    pub score: f64,
+    pub line: u64,
+    pub text: String,
 }
 
 impl Eq for ScoredLine {}
@@ -78,6 +78,11 @@ impl BestLines {
         self.heap.push(ScoredLine { score, line, text });
     }
 
+    /// The best lines, if they are known already.
+    pub fn of(lines: Vec<ScoredLine>) -> Self {
+        BestLines { maximum: lines.len(), heap: lines.into() }
+    }
+
     /// The number of lines collected so far.
     pub fn len(&self) -> u64 {
         self.heap.len() as u64
@@ -85,32 +90,75 @@ impl BestLines {
 
     /// Prints the lines, best first.
     pub fn print(self) -> Result<(), Failure> {
-        let lines = self.heap.into_sorted_vec();
-        if std::io::stdout().is_terminal() {
-            return print(&bordered(&lines));
-        }
-        let mut out = StdoutLines::new();
-        for (rank, line) in (1..).zip(&lines) {
-            let score = score_columns(line.score, line.line, &line.text);
-            out.line(format_args!("{rank:>4}  {score}"))?;
-        }
-        out.flush()
+        print_lines(&self.heap.into_sorted_vec())
     }
 
     /// Prints the lines as one JSON object each, best first.
     pub fn print_json(self) -> Result<(), Failure> {
         let mut out = StdoutLines::new();
-        for (rank, line) in (1..).zip(&self.heap.into_sorted_vec()) {
-            let ScoredLine { score, line, text } = line;
-            out.json_line(&RankedLine { rank, score: *score as f32, line: *line, text })?;
-        }
+        json_lines(&mut out, None, &self.heap.into_sorted_vec())?;
         out.flush()
     }
 }
 
-/// A line of the JSON that [`BestLines::print_json`] writes.
+/// The best lines of several queries.
+pub struct Found {
+    pub queries: Vec<String>,
+    /// The best lines of each query.
+    pub lines: Vec<BestLines>,
+}
+
+impl Found {
+    /// Prints the lines of one query after the other, best first: in a table, or with `json` as one JSON object each.
+    pub fn print(self, json: bool) -> Result<(), Failure> {
+        let several = self.queries.len() > 1;
+        let found = self.lines.into_iter().map(|best| best.heap.into_sorted_vec());
+        if json {
+            let mut out = StdoutLines::new();
+            for (query, lines) in found.enumerate() {
+                json_lines(&mut out, Some(query), &lines)?;
+            }
+            return out.flush();
+        }
+        for (query, lines) in self.queries.iter().zip(found) {
+            if several {
+                print(&format!("query: {}", printable(query)))?;
+            }
+            print_lines(&lines)?;
+        }
+        Ok(())
+    }
+}
+
+fn print_lines(lines: &[ScoredLine]) -> Result<(), Failure> {
+    if std::io::stdout().is_terminal() {
+        return print(&bordered(lines));
+    }
+    let mut out = StdoutLines::new();
+    for (rank, line) in (1..).zip(lines) {
+        let score = score_columns(line.score, line.line, &line.text);
+        out.line(format_args!("{rank:>4}  {}", score.trim_end()))?;
+    }
+    out.flush()
+}
+
+fn json_lines(
+    out: &mut StdoutLines,
+    query: Option<usize>,
+    lines: &[ScoredLine],
+) -> Result<(), Failure> {
+    for (rank, line) in (1..).zip(lines) {
+        let ScoredLine { score, line, text } = line;
+        out.json_line(&RankedLine { query, rank, score: *score as f32, line: *line, text })?;
+    }
+    Ok(())
+}
+
+/// A line of the JSON that is printed.
 #[derive(Serialize)]
 struct RankedLine<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    query: Option<usize>,
     rank: usize,
     score: f32,
     line: u64,

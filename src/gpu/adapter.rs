@@ -68,6 +68,17 @@ pub enum AdapterChoice {
     Noop(Box<NoopAdapter>),
 }
 
+impl AdapterChoice {
+    /// The choice of exactly this adapter, if the choice was automatic.
+    #[cfg(feature = "lab")]
+    pub(crate) fn fixed(&self, adapter: &AdapterSummary) -> Self {
+        match self {
+            AdapterChoice::Best => AdapterChoice::Index(adapter.index),
+            named => named.clone(),
+        }
+    }
+}
+
 impl FromStr for AdapterChoice {
     type Err = Error;
 

@@ -23,6 +23,8 @@ pub mod reference;
 pub mod rms_norm;
 pub mod rope;
 pub mod route;
+pub mod similarity;
+pub mod top_k;
 
 use crate::gpu::kernel::Kernel;
 
@@ -49,6 +51,8 @@ pub static ALL: &[&Kernel] = &[
     &attention::ATTENTION_LANE,
     &pool::POOL,
     &normalize_l2::NORMALIZE_L2,
+    &similarity::SIMILARITY,
+    &top_k::TOP_K,
 ];
 
 /// The maximum number of tokens in a batch. Kernels that work on rows take up to one workgroup for each token, and

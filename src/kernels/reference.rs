@@ -5,6 +5,7 @@
 use crate::kernels::Activation;
 use crate::kernels::attention::{Attention, TextSpan};
 use crate::kernels::rope::Rope;
+use crate::similarity::SimilarityFunction;
 
 /// The value of an activation function.
 pub fn activate(activation: Activation, x: f64) -> f64 {
@@ -367,4 +368,33 @@ pub fn normalize_l2(x: &[f32], width: usize) -> Vec<f64> {
         y.extend(row.iter().map(|v| f64::from(*v) / norm));
     }
     y
+}
+
+/// The similarity of each row of a corpus to each query, `[queries, rows]`.
+pub fn similarity(
+    corpus: &[f32],
+    queries: &[f32],
+    width: usize,
+    function: SimilarityFunction,
+) -> Vec<f64> {
+    let of = |query| corpus.chunks(width).map(move |row| function.score(query, row));
+    queries.chunks(width).flat_map(of).collect()
+}
+
+/// The `keep` best of each tile of `tile` scores, for each row of `count` scores, as pairs (score, column) with the best
+/// first. Among equal scores, the lower column is better. Missing pairs are (0, -1).
+pub fn top_k(scores: &[f32], count: usize, tile: usize, keep: usize) -> Vec<f64> {
+    let mut best = Vec::new();
+    for row in scores.chunks(count) {
+        for first in (0..count).step_by(tile) {
+            let mut columns: Vec<usize> = (first..count.min(first + tile)).collect();
+            columns.sort_by(|a, b| row[*b].total_cmp(&row[*a]).then(a.cmp(b)));
+            let pair = |at: usize| match columns.get(at) {
+                Some(column) => [f64::from(row[*column]), *column as f64],
+                None => [0.0, -1.0],
+            };
+            best.extend((0..keep).flat_map(pair));
+        }
+    }
+    best
 }

@@ -72,7 +72,15 @@ fn help_of_each_command_names_its_options() {
     for (command, options) in [
         ("embed", all(&[&model, &texts, &lines, &embed])),
         ("similarity", all(&[&model, &texts, &lines, &["--in", "--top", "<A>", "[B]"]])),
-        ("search", all(&[&model, &texts, &lines, &["--in", "--top", "<QUERY>", "encode_query"]])),
+        (
+            "search",
+            all(&[
+                &model,
+                &texts,
+                &lines,
+                &["--in", "--top", "--embedding-column", "QUERY", "encode_query"],
+            ]),
+        ),
         (
             "rerank",
             all(&[

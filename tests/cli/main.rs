@@ -21,4 +21,5 @@ mod resume;
 mod search;
 mod support;
 mod tune;
+mod vectors;
 mod verify;

@@ -45,6 +45,25 @@ fn a_run_ends_with_its_counts() {
 }
 
 #[test]
+fn a_row_without_a_text_names_the_option_that_goes_on() {
+    if !have_adapter() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    refuse(embed_file(directory.path(), &[]), &["line 2", "null", "--on-error null"]);
+    // A NumPy array has no null, and `search` has no such option.
+    let file = directory.path().join("in.jsonl");
+    let mut to_npy = with_model("embed", ["--input"]);
+    to_npy.arg(&file).arg("--output").arg(directory.path().join("out.npy"));
+    let mut search = with_model("search", ["a", "--in"]);
+    search.arg(&file);
+    for command in [to_npy, search] {
+        let said = refuse(command, &["line 2", "null"]);
+        assert!(!said.contains("--on-error"), "{said}");
+    }
+}
+
+#[test]
 fn every_line_is_json_where_it_is_asked_for() {
     if !have_adapter() {
         return;

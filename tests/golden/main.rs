@@ -16,6 +16,7 @@ mod multi_vector;
 mod pipelines;
 mod range;
 mod rerankers;
+mod search;
 mod similarity;
 mod sparse;
 mod storages;

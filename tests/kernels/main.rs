@@ -19,6 +19,7 @@ mod range;
 mod receipt;
 mod rms_norm;
 mod rope;
+mod search;
 mod selftest;
 #[path = "../support/mod.rs"]
 mod support;

@@ -55,6 +55,10 @@ fn requests_survive_a_lost_device() {
         let got = server.post("/v1/embeddings", &json!({ "input": "a cat" })).ok();
         assert_eq!(bits(&got["data"][0]["embedding"]), bits_of(expected.row(0)));
     }
+    let states = || server.post("/embed_all", &json!({ "inputs": "a cat" })).ok();
+    let before = states();
+    block_on(model.lose_device());
+    assert_eq!(states(), before);
 }
 
 /// Every kind of model has its first pass and its probes. A readiness request runs a model that is idle.

@@ -85,6 +85,32 @@ fn a_small_request_does_not_wait_for_a_large_one() {
     });
 }
 
+/// Hidden states run in the queue, text by text, so others take turns with them.
+#[test]
+fn vectors_do_not_wait_for_the_hidden_states_of_a_large_request() {
+    if !have_adapter() {
+        return;
+    }
+    let server = start(options());
+    let tokens = || metric(&server, "vectile_tokens_total{model=\"m\"}");
+    let before = tokens();
+    let states = server.post("/embed_all", &json!({ "inputs": "a cat" })).ok();
+    assert_eq!(tokens() - before, states[0].as_array().unwrap().len() as f64);
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| {
+            server.post("/embed_all", &json!({ "inputs": texts(400) })).ok();
+            Instant::now()
+        });
+        while metric(&server, "vectile_queue_texts{model=\"m\"}") == 0.0 {
+            assert!(!waits.is_finished(), "too fast to see");
+        }
+        server.post("/v1/embeddings", &json!({ "input": "a" })).ok();
+        let small = Instant::now();
+        assert!(small < waits.join().unwrap(), "a small request waited for a large one");
+    });
+    assert_eq!(metric(&server, "vectile_budget_used_tokens{model=\"m\"}"), 0.0);
+}
+
 #[test]
 fn a_request_that_does_not_fit_is_refused_whole_and_may_retry() {
     if !have_adapter() {

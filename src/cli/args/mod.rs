@@ -15,7 +15,8 @@ pub use report::{AdaptersArgs, BenchArgs, InspectArgs, TuneArgs, VerifyArgs};
 #[cfg(feature = "server")]
 pub use serve::ServeArgs;
 pub use texts::{
-    EmbedArgs, InputFormat, LineArgs, OnError, OutputFormat, RerankArgs, SearchArgs, SimilarityArgs,
+    DEFAULT_FIELD, EmbedArgs, InputFormat, LineArgs, OnError, OutputFormat, RerankArgs, SearchArgs,
+    SimilarityArgs,
 };
 
 /// Embed texts on any GPU, with the same vectors as sentence-transformers.
@@ -46,7 +47,7 @@ pub enum Command {
     Embed(EmbedArgs),
     /// Compute the similarity of two texts, or of one text and each line of a file.
     Similarity(SimilarityArgs),
-    /// Find the lines of a file that are most similar to a query.
+    /// Find the lines of a file that are most similar to a query, by their texts or by vectors that exist.
     ///
     /// By default QUERY gets the model's prompt named `query`, and each line gets the prompt named
     /// `document`. This is what encode_query and encode_document of sentence-transformers do. The options

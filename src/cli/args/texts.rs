@@ -63,7 +63,10 @@ pub enum InputFormat {
     Arrow,
 }
 
-#[derive(Debug, Args)]
+/// The name of the field or column that holds the texts, unless `--field` names another.
+pub const DEFAULT_FIELD: &str = "text";
+
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Input")]
 pub struct LineArgs {
     /// Read the input in this format. By default the file extension selects it.
@@ -73,7 +76,7 @@ pub struct LineArgs {
     #[arg(long, value_name = "FORMAT")]
     pub input_format: Option<InputFormat>,
     /// Read the text from this JSON field or column.
-    #[arg(long, visible_alias = "column", default_value = "text", value_name = "FIELD")]
+    #[arg(long, visible_alias = "column", default_value = DEFAULT_FIELD, value_name = "FIELD")]
     pub field: String,
     /// Replace bytes that are not UTF-8, and halves of surrogate pairs in JSON, with U+FFFD instead of failing.
     #[arg(long)]
@@ -246,14 +249,33 @@ pub struct SimilarityArgs {
 
 #[derive(Debug, Args)]
 pub struct SearchArgs {
-    /// The text to search for.
-    pub query: String,
+    /// The text to search for. Several texts are searched in one pass over FILE.
+    #[arg(value_name = "QUERY", required_unless_present = "queries")]
+    pub query: Vec<String>,
+    /// Search for each line of this file, or of stdin (`-`), instead of QUERY.
+    #[arg(long, value_name = "FILE|-", conflicts_with = "query", help_heading = "Input")]
+    pub queries: Option<PathBuf>,
     /// Search the lines of this file, or of stdin (`-`). Blank lines are skipped.
+    ///
+    /// If FILE holds vectors, they are compared with the vector of QUERY, and no line is embedded. Vectors are read
+    /// from .npy files, and from the column or field `embedding` of other formats, as `vectile embed` writes them.
     #[arg(long = "in", value_name = "FILE|-", help_heading = "Input")]
     pub input: PathBuf,
+    /// Read the vectors from the column or field of this name. Default: embedding.
+    #[arg(long, value_name = "NAME", help_heading = "Input")]
+    pub embedding_column: Option<String>,
+    /// Show the lines of this file beside the vectors: its first text belongs to the first vector.
+    #[arg(long, value_name = "FILE|-", help_heading = "Input")]
+    pub texts: Option<PathBuf>,
+    /// Embed the texts of FILE, even if it holds vectors.
+    #[arg(long, conflicts_with_all = ["embedding_column", "texts"], help_heading = "Input")]
+    pub embed_texts: bool,
     /// Show the K best lines.
-    #[arg(long, default_value = "5", value_name = "K")]
+    #[arg(long, visible_alias = "top-k", default_value = "5", value_name = "K")]
     pub top: NonZeroUsize,
+    /// Print one JSON object per line (query, rank, score, line, text) instead of a table. Queries count from 0.
+    #[arg(long)]
+    pub json: bool,
     /// Compare vectors by cosine, dot, euclidean or manhattan. Default: the function that the model's configuration
     /// names.
     ///

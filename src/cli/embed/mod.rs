@@ -258,6 +258,8 @@ impl Work<'_> {
     ) -> Result<Totals, Failure> {
         let args = self.args;
         let layout = Layout { part_rows: self.part_rows(layout.dim), ..layout };
+        // A NumPy array cannot hold null, so the option is not offered.
+        let on_error = (layout.format != OutputFormat::Npy).then_some(args.on_error);
         let quiet = args.model.quiet;
         // If rows are printed on the terminal that shows the progress bar, they would break up the bar. No bar is
         // drawn then.
@@ -282,7 +284,7 @@ impl Work<'_> {
         };
         let mut first = before.rows;
         let interrupt = self.interrupt;
-        let context = StreamContext { interrupt, progress, on_error: args.on_error, quiet };
+        let context = StreamContext { interrupt, progress, on_error, quiet };
         let ran = stream::for_each_checked_chunk(job, self.source, context, check, |embedded| {
             let EmbeddedChunk { chunk, rows, truncated, retried } = embedded;
             let block = Block {

@@ -101,6 +101,16 @@ pub struct ReadOptions {
     pub lossy: bool,
     pub dialect: Dialect,
     pub carry: Carry,
+    /// The column or field that holds vectors, if the input may have one.
+    pub vectors: Option<VectorColumn>,
+}
+
+/// A column or field that holds vectors.
+#[derive(Debug, Clone)]
+pub struct VectorColumn {
+    pub name: String,
+    /// Whether an input without this column is an error.
+    pub required: bool,
 }
 
 impl ReadOptions {
@@ -111,7 +121,14 @@ impl ReadOptions {
             lossy: args.lossy,
             dialect: args.dialect,
             carry,
+            vectors: None,
         }
+    }
+
+    /// Options for an input that may have vectors. They are carried, and such an input need not have texts.
+    pub fn with_vectors(args: &LineArgs, vectors: VectorColumn) -> Self {
+        let carry = Carry::IfPresent(vectors.name.clone());
+        ReadOptions { vectors: Some(vectors), ..ReadOptions::new(args, carry) }
     }
 }
 

@@ -18,7 +18,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use super::chunk::{CHUNK_BYTES, Chunk, ReadOptions, RowReader};
 use super::encoding::utf8;
 use super::file::{CountingReader, InputFile};
-use super::header::{carried_columns, text_column};
+use super::header::{carried_columns, text_beside_vectors};
 use crate::cli::carried::{Carried, CarriedSchema};
 use crate::cli::failure::Failure;
 
@@ -42,8 +42,8 @@ struct Projection {
     name: Arc<str>,
     /// Indices of the columns that are read, ascending.
     read: Vec<usize>,
-    /// Index of the text column among the columns that are read.
-    text: usize,
+    /// Index of the text column among the columns that are read; `None` if vectors have no texts beside them.
+    text: Option<usize>,
     /// Indices of the carried columns among the columns that are read.
     carried: Vec<usize>,
     carried_schema: SchemaRef,
@@ -55,9 +55,9 @@ impl Projection {
         let name = file.name.clone();
         let names: Vec<Arc<str>> =
             schema.fields().iter().map(|field| Arc::from(field.name().as_str())).collect();
-        let text = text_column(&name, &names, &options.field)?;
-        let data_type = schema.field(text).data_type();
-        if !is_text(data_type) {
+        let text = text_beside_vectors(&name, &names, options)?;
+        let text_type = text.map(|text| schema.field(text).data_type());
+        if let Some(data_type) = text_type.filter(|data_type| !is_text(data_type)) {
             return Err(Failure::user(format!(
                 "{name}: column `{}` holds {data_type}, not text; name the column of the texts with \
                  --field",
@@ -69,7 +69,7 @@ impl Projection {
             .map(|column| column.index)
             .collect();
         let mut read = carried.clone();
-        read.push(text);
+        read.extend(text);
         read.sort_unstable();
         read.dedup();
         let fields: Vec<Field> = carried.iter().map(|at| plain_field(schema.field(*at))).collect();
@@ -77,7 +77,7 @@ impl Projection {
         let place = |column: &usize| read.binary_search(column).unwrap_or_default();
         Ok(Projection {
             name,
-            text: place(&text),
+            text: text.as_ref().map(place),
             carried: carried.iter().map(place).collect(),
             read,
             carried_schema: Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone())),
@@ -200,7 +200,14 @@ impl BatchRows {
     }
 
     fn push_texts(&mut self, batch: &RecordBatch, chunk: &mut Chunk) {
-        let texts = batch.column(self.projection.text);
+        let Some(text) = self.projection.text else {
+            for _ in 0..batch.num_rows() {
+                self.row += 1;
+                chunk.push(self.row, Err("has no text".to_owned()), 0);
+            }
+            return;
+        };
+        let texts = batch.column(text);
         let keyed = texts.as_any_dictionary_opt().filter(|texts| !texts.values().is_empty());
         let keys = keyed.map(|texts| texts.normalized_keys());
         for row in 0..batch.num_rows() {

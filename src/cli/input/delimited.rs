@@ -9,7 +9,7 @@ use csv::{ByteRecord, ErrorKind};
 use super::chunk::{CHUNK_BYTES, Chunk, ReadOptions, RowReader};
 use super::encoding::{skip_byte_order_mark, utf8};
 use super::file::{InputFile, TextBytes};
-use super::header::{NamedColumn, carried_columns, text_column};
+use super::header::{NamedColumn, carried_columns, text_beside_vectors};
 use super::quotes::{QuoteState, QuoteWatcher, Separators, is_quote_problem};
 use crate::cli::args::{Dialect, InputFormat, Quote};
 use crate::cli::carried::{CarriedRow, CarriedSchema, CarriedValue};
@@ -31,8 +31,8 @@ pub struct Delimited {
     quotes: Arc<QuoteState>,
     quote: Option<u8>,
     lossy: bool,
-    /// Index of the column that holds the texts.
-    text: usize,
+    /// Index of the column that holds the texts; `None` if vectors have no texts beside them.
+    text: Option<usize>,
     /// Number of columns in the header.
     columns: usize,
     carried: Vec<NamedColumn>,
@@ -78,7 +78,7 @@ impl Delimited {
             let column = utf8(field, false).map_err(|e| failed(format!("line {line}: {e}")))?;
             names.push(Arc::from(column));
         }
-        let text = text_column(&name, &names, &options.field)
+        let text = text_beside_vectors(&name, &names, options)
             .map_err(|failure| with_delimiter_advice(failure, &header_line, separators))?;
         let carried = carried_columns(&name, &names, &options.carry)?;
         let (columns, lossy) = (names.len(), options.lossy);
@@ -134,7 +134,7 @@ impl Delimited {
         let named = |column: &NamedColumn| -> Result<(Arc<str>, CarriedValue), String> {
             Ok((column.name.clone(), CarriedValue::Text(value(column.index)?)))
         };
-        let text = value(self.text);
+        let text = self.text.map_or_else(|| Err("has no text".to_owned()), value);
         match self.carried.iter().map(named).collect() {
             Ok(row) => (text, row),
             // A row with a carried value that is not UTF-8 fails as a whole.

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::chunk::ReadOptions;
+use crate::cli::args::DEFAULT_FIELD;
 use crate::cli::carried::Carry;
 use crate::cli::failure::Failure;
 
@@ -24,6 +26,34 @@ pub fn text_column(file: &str, names: &[Arc<str>], field: &str) -> Result<usize,
             "{file}: has no column `{field}`, only {}; name the column of the texts with --field",
             list(names)
         ))),
+    }
+}
+
+/// As [`text_column`], but `None` for an input that has a column of vectors and no column of the default name.
+pub fn text_beside_vectors(
+    file: &str,
+    names: &[Arc<str>],
+    options: &ReadOptions,
+) -> Result<Option<usize>, Failure> {
+    let field = &options.field;
+    let Some(vectors) = &options.vectors else {
+        return text_column(file, names, field).map(Some);
+    };
+    let has = |column: &str| names.iter().any(|name| **name == *column);
+    match (has(&vectors.name), has(field)) {
+        (true, false) if field == DEFAULT_FIELD => Ok(None),
+        (false, _) if vectors.required => Err(Failure::user(format!(
+            "{file}: has no column `{}`, only {}; name the column of the vectors with --embedding-column",
+            vectors.name,
+            list(names)
+        ))),
+        (false, false) => Err(Failure::user(format!(
+            "{file}: has neither a column `{}` of vectors nor a column `{field}` of texts, only {}; name one of \
+             them with --embedding-column or --field",
+            vectors.name,
+            list(names)
+        ))),
+        _ => text_column(file, names, field).map(Some),
     }
 }
 

@@ -15,7 +15,7 @@ mod paths;
 mod quotes;
 mod source;
 
-pub use chunk::Chunk;
+pub use chunk::{Chunk, ReadOptions, VectorColumn};
 pub use file::{Compression, format_of};
 pub use paths::expand;
 pub use source::TextSource;

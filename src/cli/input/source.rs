@@ -14,6 +14,8 @@ use crate::cli::failure::Failure;
 /// Reads texts in chunks, from the arguments or from one file after the other.
 pub struct TextSource {
     rows: Input,
+    /// A chunk that was read and put back.
+    next: Option<Chunk>,
 }
 
 enum Input {
@@ -35,7 +37,7 @@ struct Files {
 impl TextSource {
     /// The texts of the command line.
     pub fn arguments(texts: Vec<String>) -> Self {
-        TextSource { rows: Input::Arguments { texts: texts.into_iter(), taken: 0 } }
+        TextSource { rows: Input::Arguments { texts: texts.into_iter(), taken: 0 }, next: None }
     }
 
     /// Opens a file, or stdin if the path is `-`, without carried columns.
@@ -45,7 +47,11 @@ impl TextSource {
 
     /// Opens files of the same format, which are read one after the other, with carried columns. `-` is stdin.
     pub fn open_all(paths: &[PathBuf], args: &LineArgs, carry: Carry) -> Result<Self, Failure> {
-        let options = ReadOptions::new(args, carry);
+        TextSource::open_with(paths, ReadOptions::new(args, carry))
+    }
+
+    /// As [`TextSource::open_all`], with any options.
+    pub fn open_with(paths: &[PathBuf], options: ReadOptions) -> Result<Self, Failure> {
         let files = paths.iter().map(|path| InputFile::find(path, options.format));
         let files = files.collect::<Result<Vec<InputFile>, Failure>>()?;
         if let Some(other) = files.iter().find(|file| file.format != files[0].format) {
@@ -69,11 +75,14 @@ impl TextSource {
         let mut files = Files { options, files, opened: 0, reader: None, bytes_before: 0 };
         // The first file is opened here, so that its errors are reported before a model is loaded.
         files.open_next()?;
-        Ok(TextSource { rows: Input::Files(files) })
+        Ok(TextSource { rows: Input::Files(files), next: None })
     }
 
     /// The next rows, up to `max_rows`; `None` at the end.
     pub fn next_chunk(&mut self, max_rows: usize) -> Result<Option<Chunk>, Failure> {
+        if let Some(chunk) = self.next.take() {
+            return Ok(Some(chunk));
+        }
         match &mut self.rows {
             Input::Arguments { texts, taken } => {
                 let mut chunk = Chunk::default();
@@ -87,6 +96,11 @@ impl TextSource {
             }
             Input::Files(files) => files.next_chunk(max_rows),
         }
+    }
+
+    /// Puts a chunk back, so that [`TextSource::next_chunk`] returns it again.
+    pub fn put_back(&mut self, chunk: Chunk) {
+        self.next = Some(chunk);
     }
 
     /// Returns all texts that were not read yet.

@@ -355,6 +355,7 @@ mod lab {
     use super::{ModelBuilder, VerdictSource};
     use crate::dtype::{DtypeOptions, F16Verdict};
     use crate::error::Error;
+    use crate::gpu::adapter::AdapterSummary;
     use crate::gpu::executor::Executor;
 
     impl<M> ModelBuilder<M> {
@@ -365,6 +366,13 @@ mod lab {
         /// Opens the device in the same way as a load does.
         pub(crate) async fn executor(&self) -> Result<Executor, Error> {
             self.device_setup().open().await
+        }
+
+        /// Stays on the adapter on which a model was loaded, if the adapter was chosen automatically. The choice may
+        /// have passed over an adapter that computes wrongly, and a report is about one adapter.
+        pub(crate) fn stay_on(mut self, adapter: &AdapterSummary) -> Self {
+            self.adapter = self.adapter.fixed(adapter);
+            self
         }
 
         pub(crate) fn dtype_options(&self) -> DtypeOptions {

@@ -15,14 +15,21 @@ impl Runner {
     /// tokens.
     ///
     /// The hidden states are computed with f32 activations in every precision, because an overflow of f16 would not
-    /// be noticed.
+    /// be noticed. After a loss, the device is opened again, once.
     ///
     /// # Errors
     /// [`Error::NonFinite`] if a value is not finite; otherwise the errors of running a graph.
     pub(crate) async fn token_states(&self, text: &Prepared) -> Result<MultiVector, Error> {
         let precision = Precision { activations: Storage::F32, ..self.precision.clone() };
         let batch = self.pack([&text.tokens]);
-        let values = self.runtime.lock().await.hidden_states(&precision, &batch).await?;
+        let mut runtime = self.runtime.lock().await;
+        let values = match runtime.hidden_states(&precision, &batch).await {
+            Err(loss @ Error::DeviceLost { .. }) => {
+                runtime.recover(&self.model, &self.precision, loss).await?;
+                runtime.hidden_states(&precision, &batch).await?
+            }
+            values => values?,
+        };
         if values.iter().any(|value| !value.is_finite()) {
             return Err(self.non_finite(text.text));
         }

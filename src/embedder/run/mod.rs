@@ -8,6 +8,7 @@ pub(super) mod prepare;
 mod queue;
 pub(super) mod rows;
 pub(super) mod runtime;
+mod search;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -32,6 +32,12 @@ impl Prepared {
         self.tokens.ids.len()
     }
 
+    /// The same text, which is part of no batch: its row is empty.
+    #[cfg(feature = "server")]
+    pub(crate) fn outside_batches(self) -> Self {
+        Prepared { needs_device: false, ..self }
+    }
+
     /// True if the text was cut to the model's length.
     pub fn truncated(&self) -> bool {
         self.tokens.untruncated > self.tokens()

@@ -1,5 +1,7 @@
 //! A model on a device, which turns batches into rows and recovers from a lost device.
 
+use std::path::PathBuf;
+
 use crate::batch::PackedBatch;
 use crate::config::{FirstModule, Module};
 use crate::convert;
@@ -155,6 +157,11 @@ impl Runtime {
     /// The kernels that the device runs.
     pub fn plan(&self) -> KernelPlan {
         self.other_plan.clone().unwrap_or_else(|| self.setup.plan(&self.executor.gpu))
+    }
+
+    /// The directory in which results of self-tests are cached.
+    pub fn cache_dir(&self) -> Option<PathBuf> {
+        self.setup.cache_dir.clone()
     }
 
     /// The kernels that run at this precision, for reports.

@@ -5,6 +5,7 @@
 
 mod experts;
 mod matmul;
+mod search;
 
 use crate::convert;
 use crate::dtype::Storage;
@@ -14,7 +15,7 @@ use crate::kernels::attention::TextSpan;
 use crate::kernels::matmul::{MATMUL_COOP, MATMUL_FEW, MATMUL_LANE, MATMUL_TILE};
 use crate::kernels::{
     Activations, Builder, KernelPlan, attention, combine, group_rows, layer_norm, lookup,
-    normalize_l2, pad_rows, pool, reference, rms_norm, rope, route,
+    normalize_l2, pad_rows, pool, reference, rms_norm, rope, route, similarity, top_k,
 };
 
 /// The adapters that run a kernel.
@@ -174,6 +175,19 @@ pub static ANSWERS: &[KnownAnswer] = &[
         family: Family::All,
         runs: &[normalize_answer],
         tolerance: 1e-6,
+    },
+    KnownAnswer {
+        kernel: &similarity::SIMILARITY,
+        family: Family::All,
+        runs: &[search::cosine, search::dot, search::euclidean, search::manhattan],
+        tolerance: 1e-5,
+    },
+    // Scores are copied.
+    KnownAnswer {
+        kernel: &top_k::TOP_K,
+        family: Family::All,
+        runs: &[search::best_scores, search::best_pairs, search::many_best],
+        tolerance: 0.0,
     },
 ];
 

@@ -24,7 +24,11 @@ pub(super) async fn run(context: &mut Context<'_>) -> Result<(AdapterReport, Mod
     for precision in combinations {
         context.step(&format!("loading {precision}"));
         match Entrant::load(context, precision).await {
-            Ok(entrant) => entrants.push(entrant),
+            Ok(entrant) => {
+                // All precisions run on the adapter on which the first one runs.
+                context.choice = context.choice.fixed(entrant.embedder.adapter());
+                entrants.push(entrant);
+            }
             Err(error) if precision == Combination::F32 => return Err(error),
             Err(error) => refused
                 .push(Refused { precision: precision.to_string(), reason: error.to_string() }),

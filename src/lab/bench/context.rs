@@ -8,7 +8,7 @@ use crate::gpu::adapter::AdapterChoice;
 pub(super) struct Context<'a> {
     pub files: &'a ModelFiles,
     pub options: &'a BenchOptions,
-    pub choice: &'a AdapterChoice,
+    pub choice: AdapterChoice,
     pub corpus: Vec<String>,
     progress: Progress<'a>,
     /// The number of finished steps.
@@ -25,6 +25,7 @@ impl<'a> Context<'a> {
         progress: Progress<'a>,
     ) -> Self {
         let corpus = options.texts.as_ref().map_or_else(texts::built_in, |(_, t)| t.clone());
+        let choice = choice.clone();
         Context { files, options, choice, corpus, progress, done: 0, all: 1 }
     }
 

@@ -181,6 +181,9 @@ async fn tune_unknown(
 /// Tunes an adapter like [`tune`], but without a model. It times the shapes of the options, in each precision in
 /// which float32, float16 and bfloat16 checkpoints would run.
 ///
+/// Unlike a load, it does not give way to the next adapter if the chosen one fails. The results are cached by adapter,
+/// so those of another adapter would not be the ones asked for.
+///
 /// # Errors
 /// Errors of opening the adapter, and errors of [`tune`].
 pub async fn tune_adapter(

@@ -62,6 +62,7 @@ pub async fn verify(
         return Err(Error::option("write-verdict", "the model has no directory to write into"));
     }
     let adapter = model.adapter().clone();
+    let builder = builder.stay_on(&adapter);
     let weights_sha256 = model.weights_sha256()?;
     let inputs = Inputs::new(&model, options, &weights_sha256)?;
     let (kernels, shader_f16) = check_kernels(&builder, &mut progress).await?;

@@ -4,12 +4,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::ServedModel;
-use super::loaded::Row;
-use super::requests::{Admitted, Refusal, RequestRows, Texts, queued, strs};
+use super::loaded::{QueuedText, Row};
+use super::requests::{Refusal, RequestRows, Texts, queued, strs};
 use crate::embedder::{
     EmbedOptions, EmbedTask, Embedder, MultiVector, SparseEmbeddings, SparseVector, TextModel,
 };
-use crate::error::Error;
 use crate::server::served::LoadedModel;
 
 impl ServedModel {
@@ -93,8 +92,8 @@ impl ServedModel {
         }
     }
 
-    /// Returns the hidden states of a dense model for each token. The queue returns pooled rows, so these
-    /// runs bypass it. They take turns with its batches.
+    /// The hidden states of a dense model for each token. They wait in the queue like other texts, and run
+    /// one by one, since batches return pooled rows.
     async fn hidden_states(
         &self,
         embedder: Arc<Embedder>,
@@ -102,19 +101,12 @@ impl ServedModel {
         options: EmbedOptions,
     ) -> Result<RequestRows<MultiVector>, Refusal> {
         let estimate = self.estimate(texts.iter().map(String::len));
-        let (tokenizes, options) = (embedder.clone(), Arc::new(options));
-        let prepare = move || queued(tokenizes.prepare(0, &strs(&texts), &options)?, &options);
-        let Admitted { texts, tokens, truncated, charge, .. } =
-            self.admit(Some(estimate), prepare).await?;
-        let mut rows = Vec::with_capacity(texts.len());
-        for text in texts {
-            let embedder = embedder.clone();
-            let run = move || pollster::block_on(embedder.runner().token_states(&text.prepared));
-            let states = tokio::task::spawn_blocking(run).await;
-            let panicked = |_| Error::Internal("running the model panicked".to_owned());
-            rows.push(states.map_err(panicked)??);
-        }
-        drop(charge);
-        Ok(RequestRows { rows, tokens, truncated })
+        let options = Arc::new(options);
+        let prepare = move || {
+            let texts = queued(embedder.prepare(0, &strs(&texts), &options)?, &options)?;
+            Ok(texts.into_iter().map(QueuedText::for_states).collect())
+        };
+        let rows = self.run(Some(estimate), prepare).await?;
+        Ok(rows.try_map(Row::into_multi_vector)?)
     }
 }

@@ -13,6 +13,16 @@ use crate::server::served::LoadedModel;
 pub(super) struct QueuedText {
     pub prepared: Prepared,
     pub options: Arc<EmbedOptions>,
+    /// True if the row is the hidden states of the tokens. A text of this kind is no part of a batch, and
+    /// runs when its turn comes.
+    pub states: bool,
+}
+
+impl QueuedText {
+    /// The same text, whose row is the hidden states of its tokens.
+    pub fn for_states(self) -> Self {
+        QueuedText { prepared: self.prepared.outside_batches(), states: true, ..self }
+    }
 }
 
 /// The output of a model for one text.
@@ -48,6 +58,10 @@ impl LoadedModel {
     /// wide as the vocabulary. The output of a multi-vector encoder includes rows of tokens that the model
     /// leaves out. Both outputs are therefore reduced before they are copied.
     pub(super) fn keep(&self, text: &QueuedText, row: &[f32]) -> Result<Row, Error> {
+        if text.states {
+            let states = pollster::block_on(self.runner().token_states(&text.prepared));
+            return states.map(Row::MultiVector);
+        }
         Ok(match self {
             LoadedModel::Dense(_) | LoadedModel::Reranker(_) => Row::Values(row.to_vec()),
             LoadedModel::Sparse(encoder) => {

@@ -229,7 +229,7 @@ impl ServedModel {
 
     /// Admits a request and tokenizes its texts. The request is charged by the estimate first, and by its
     /// true number of tokens after tokenizing.
-    pub(super) async fn admit(
+    async fn admit(
         &self,
         estimate: Option<usize>,
         prepare: impl FnOnce() -> Tokenized + Send + 'static,
@@ -258,15 +258,15 @@ impl ServedModel {
 }
 
 /// A request whose texts are tokenized and charged to the budget.
-pub(super) struct Admitted {
-    pub texts: Vec<QueuedText>,
+struct Admitted {
+    texts: Vec<QueuedText>,
     /// Token count of each text.
-    pub lengths: Vec<usize>,
+    lengths: Vec<usize>,
     /// Token count of all texts.
-    pub tokens: usize,
+    tokens: usize,
     /// Indices of the texts that were truncated.
-    pub truncated: Vec<usize>,
-    pub charge: Option<Charge>,
+    truncated: Vec<usize>,
+    charge: Option<Charge>,
 }
 
 /// Borrows the texts as string slices for the tokenizer.
@@ -279,6 +279,6 @@ pub(super) fn queued(
     prepared: Vec<Result<crate::embedder::Prepared, Error>>,
     options: &Arc<EmbedOptions>,
 ) -> Tokenized {
-    let text = |prepared| QueuedText { prepared, options: options.clone() };
+    let text = |prepared| QueuedText { prepared, options: options.clone(), states: false };
     prepared.into_iter().map(|prepared| prepared.map(text)).collect()
 }

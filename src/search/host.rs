@@ -1,51 +1,25 @@
 //! [`semantic_search`], which finds the nearest rows of a corpus by exact search on the host.
 
-use std::cmp::Ordering;
-use std::collections::BinaryHeap;
-
+use super::best::{Best, SearchHit};
+use super::queries::{check_rows, prepare};
+use super::sums::{length, score};
 use crate::embedder::{Embeddings, check_widths};
 use crate::error::Error;
 use crate::similarity::SimilarityFunction;
 use crate::threads;
 
-/// The minimum length by which a vector is divided, as in torch's `normalize`.
-const MIN_LENGTH: f32 = 1e-12;
-
-/// The number of partial sums of a row. With several sums, a compiler can use vector registers. The order of
-/// additions is fixed, so a score always has the same bits.
-const LANES: usize = 8;
-
 /// The maximum number of threads in a search.
 const MAX_THREADS: usize = 64;
 
-/// A row of the corpus, and its similarity to a query.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct SearchHit {
-    /// The index of the row in the corpus.
-    pub index: usize,
-    /// The row's similarity to the query; a larger score is more similar.
-    pub score: f32,
-}
-
-impl Eq for SearchHit {}
-
-impl Ord for SearchHit {
-    /// Orders hits so that a better hit is smaller, and the top of a max-heap is the worst hit. If two scores
-    /// are equal, the earlier row is better.
-    fn cmp(&self, other: &Self) -> Ordering {
-        other.score.total_cmp(&self.score).then(self.index.cmp(&other.index))
-    }
-}
-
-impl PartialOrd for SearchHit {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
+/// The number of rows that a thread takes at a time.
+const ROWS_AT_ONCE: usize = 4096;
 
 /// Returns for each query the `top_k` most similar rows of the corpus, best first, like
 /// sentence-transformers' `semantic_search`. The search is exact, in f32. If two scores are equal, the
 /// earlier row comes first.
+///
+/// This search runs on the host. [`Embedder::semantic_search`](crate::Embedder::semantic_search) runs on the adapter of
+/// a loaded model.
 ///
 /// ```
 /// use vectile::{Embeddings, SimilarityFunction, semantic_search};
@@ -58,7 +32,8 @@ impl PartialOrd for SearchHit {
 /// ```
 ///
 /// # Errors
-/// [`Error::Option`] if queries and corpus differ in width, or if a value is not finite.
+/// [`Error::Option`] if queries and corpus differ in width, a value is not finite, or the squares of a row exceed the
+/// range of f32.
 pub fn semantic_search(
     queries: &Embeddings,
     corpus: &Embeddings,
@@ -69,72 +44,41 @@ pub fn semantic_search(
         return Ok(vec![Vec::new(); queries.len()]);
     }
     check_widths(queries, corpus)?;
-    check_finite("queries", queries)?;
-    check_finite("corpus", corpus)?;
-    let prepared = |rows: &Embeddings| match similarity {
-        SimilarityFunction::Cosine => normalized(&rows.values, rows.dim),
-        _ => rows.values.clone(),
-    };
-    let (queries, dim) = (prepared(queries), queries.dim);
-    let corpus = prepared(corpus);
-    let queries: Vec<&[f32]> = queries.chunks_exact(dim).collect();
-    Ok(threads::each(&queries, MAX_THREADS, |query| {
-        let mut best = BinaryHeap::new();
-        for (index, row) in corpus.chunks_exact(dim).enumerate() {
-            offer(&mut best, top_k, SearchHit { index, score: score(similarity, query, row) });
+    check_rows("corpus", &corpus.values, corpus.dim, 0)?;
+    let prepared = prepare(queries, similarity)?;
+    let mut best = vec![Best::new(top_k); queries.len()];
+    search_rows(&prepared, queries.dim, &corpus.values, 0, similarity, &mut best);
+    Ok(best.into_iter().map(Best::into_hits).collect())
+}
+
+/// Offers every row to the best of each query. `queries` are prepared, and the first row has the index `first`.
+pub(super) fn search_rows(
+    queries: &[f32],
+    dim: usize,
+    rows: &[f32],
+    first: usize,
+    similarity: SimilarityFunction,
+    best: &mut [Best],
+) {
+    let Some(top_k) = best.first().map(Best::top_k) else { return };
+    let pieces: Vec<(usize, &[f32])> = rows.chunks(ROWS_AT_ONCE * dim).enumerate().collect();
+    let found = threads::each(&pieces, MAX_THREADS, |(piece, rows)| {
+        let mut best = vec![Best::new(top_k); queries.len() / dim];
+        for (at, row) in rows.chunks_exact(dim).enumerate() {
+            let length = match similarity {
+                SimilarityFunction::Cosine => length(row),
+                _ => 1.0,
+            };
+            let index = first + piece * ROWS_AT_ONCE + at;
+            for (query, best) in queries.chunks_exact(dim).zip(&mut best) {
+                best.offer(SearchHit { index, score: score(similarity, query, row) / length });
+            }
         }
-        best.into_sorted_vec()
-    }))
-}
-
-fn check_finite(name: &str, rows: &Embeddings) -> Result<(), Error> {
-    match rows.values.iter().position(|value| !value.is_finite()) {
-        None => Ok(()),
-        Some(at) => {
-            let (row, value) = (at / rows.dim, rows.values[at]);
-            Err(Error::option(name, format!("row {row} holds {value}; every value must be finite")))
-        }
+        best
+    });
+    for piece in found {
+        best.iter_mut().zip(piece).for_each(|(best, piece)| best.append(piece));
     }
-}
-
-fn offer(best: &mut BinaryHeap<SearchHit>, top_k: usize, hit: SearchHit) {
-    if best.len() < top_k {
-        best.push(hit);
-        return;
-    }
-    if let Some(mut worst) = best.peek_mut()
-        && hit < *worst
-    {
-        *worst = hit;
-    }
-}
-
-fn normalized(values: &[f32], dim: usize) -> Vec<f32> {
-    let mut normalized = Vec::with_capacity(values.len());
-    for row in values.chunks_exact(dim) {
-        let length = sum(row, row, |a, b| a * b).sqrt().max(MIN_LENGTH);
-        normalized.extend(row.iter().map(|value| value / length));
-    }
-    normalized
-}
-
-/// Returns the similarity of two rows. For the cosine, the rows must be normalized already.
-fn score(similarity: SimilarityFunction, a: &[f32], b: &[f32]) -> f32 {
-    match similarity {
-        SimilarityFunction::Cosine | SimilarityFunction::Dot => sum(a, b, |a, b| a * b),
-        SimilarityFunction::Euclidean => 0.0 - sum(a, b, |a, b| (a - b) * (a - b)).sqrt(),
-        SimilarityFunction::Manhattan => 0.0 - sum(a, b, |a, b| (a - b).abs()),
-    }
-}
-
-fn sum(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
-    let mut lanes = [0.0f32; LANES];
-    for (a, b) in a.chunks(LANES).zip(b.chunks(LANES)) {
-        for (lane, (a, b)) in lanes.iter_mut().zip(a.iter().zip(b)) {
-            *lane += term(*a, *b);
-        }
-    }
-    lanes.iter().sum()
 }
 
 #[cfg(test)]

@@ -1,0 +1,81 @@
+// similarity: how similar each row of a corpus is to each query; a larger score is more similar
+//
+//   FUNCTION 0 cosine      q · r / max(‖r‖₂, 1e-12); the host has scaled q to length one
+//            1 dot         q · r
+//            2 euclidean   -‖q - r‖₂
+//            3 manhattan   -‖q - r‖₁
+//
+// corpus   [rows, width4]      weights, four values a cell; padding is zero
+// queries  [queries, width4]   f32, four values a cell; padding is zero
+// scores   [queries, stride]   f32, one value a cell; values from column `rows` on stay as they are
+//
+// One invocation compares one row with QUERIES queries, so that the row is read once for all of them. The x dimension
+// runs over rows, the y dimension over groups of QUERIES queries. Sums are f32. Each runs over the columns in order, in
+// four parts by column modulo 4, so it depends neither on QUERIES nor on the other rows.
+#import storage as weight
+#import report
+
+struct Params {
+    rows: u32,
+    queries: u32,
+    width4: u32,
+    stride: u32,
+}
+
+override FUNCTION: u32 = 0u;
+
+// The number of queries of an invocation; the host rewrites this constant.
+const QUERIES: u32 = 4u;
+
+@group(0) @binding(0) var<storage, read> corpus: array<weight_vec4>;
+@group(0) @binding(1) var<storage, read> queries: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> scores: array<f32>;
+@group(0) @binding(3) var<uniform> params: Params;
+
+@compute @workgroup_size(64)
+fn similarity(@builtin(global_invocation_id) id: vec3<u32>) {
+    sign(all(id == vec3<u32>(0u)));
+    let row = id.x;
+    let first = id.y * QUERIES;
+    if row >= params.rows || first >= params.queries {
+        return;
+    }
+    var sums: array<vec4<f32>, QUERIES>;
+    for (var q = 0u; q < QUERIES; q++) { // unrolled
+        sums[q] = vec4<f32>(0.0);
+    }
+    var squares = vec4<f32>(0.0);
+    for (var cell = 0u; cell < params.width4; cell++) {
+        let value = weight_load(corpus[row * params.width4 + cell]);
+        if FUNCTION == 0u {
+            squares = fma(value, value, squares);
+        }
+        for (var q = 0u; q < QUERIES; q++) { // unrolled
+            // Invocations of the last group read the last query again in place of the missing ones.
+            let query = queries[min(first + q, params.queries - 1u) * params.width4 + cell];
+            if FUNCTION < 2u {
+                sums[q] = fma(query, value, sums[q]);
+            } else if FUNCTION == 2u {
+                sums[q] = fma(query - value, query - value, sums[q]);
+            } else {
+                sums[q] += abs(query - value);
+            }
+        }
+    }
+    // The minimum is that of torch.nn.functional.normalize.
+    let length = max(sqrt(squares.x + squares.y + squares.z + squares.w), 1e-12);
+    for (var q = 0u; q < QUERIES; q++) { // unrolled
+        if first + q < params.queries {
+            let sum = sums[q].x + sums[q].y + sums[q].z + sums[q].w;
+            var score = sum;
+            if FUNCTION == 0u {
+                score = sum / length;
+            } else if FUNCTION == 2u {
+                score = -sqrt(sum);
+            } else if FUNCTION == 3u {
+                score = -sum;
+            }
+            scores[(first + q) * params.stride + row] = score;
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Reads vectors from a column of a table, or from a field of JSON objects.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::block::{Values, VectorBlock, block_rows};
+use super::{Corpus, VectorSource, width_problem};
+use crate::cli::carried::{Carried, CarriedRow, CarriedSchema, CarriedValue};
+use crate::cli::failure::Failure;
+use crate::cli::input::{Chunk, TextSource};
+
+/// The number of rows that are read to find out whether objects hold vectors.
+const FIRST_ROWS: usize = 256;
+
+/// The rows of an input whose carried column holds vectors.
+pub struct TableRows {
+    source: TextSource,
+    /// The column or field.
+    column: String,
+    /// Whether rows of the input count from 1 without gaps. Lines of JSON or CSV do not.
+    pub counts_rows: bool,
+}
+
+impl TableRows {
+    /// Finds out whether an input holds vectors in a column, which is carried if it exists. `required` is set if the
+    /// user named the column.
+    pub fn find(mut source: TextSource, column: String, required: bool) -> Result<Corpus, Failure> {
+        let mut counts_rows = false;
+        let holds_vectors = match source.schema() {
+            CarriedSchema::None => false,
+            // A CSV column holds vectors as JSON.
+            CarriedSchema::Texts(names) => !names.is_empty(),
+            CarriedSchema::Objects => {
+                let Some(chunk) = source.next_chunk(FIRST_ROWS)? else {
+                    return Ok(Corpus::Texts(source));
+                };
+                let holds = holds_arrays(&chunk.carried, &column);
+                if required && !holds {
+                    return Err(Failure::user(format!(
+                        "--embedding-column: {} has no field `{column}` that holds an array of numbers",
+                        chunk.location(0)
+                    )));
+                }
+                source.put_back(chunk);
+                holds
+            }
+            #[cfg(feature = "bulk")]
+            CarriedSchema::Typed(schema) => {
+                super::lists::check_type(&schema, &column, &source)?;
+                counts_rows = true;
+                true
+            }
+        };
+        if !holds_vectors && required {
+            return Err(Failure::user(format!(
+                "--embedding-column: the input has no columns, so it has no column `{column}`; leave the option out"
+            )));
+        }
+        Ok(match holds_vectors {
+            true => Corpus::Vectors(VectorSource::Table(TableRows { source, column, counts_rows })),
+            false => Corpus::Texts(source),
+        })
+    }
+
+    pub fn total_bytes(&self) -> Option<u64> {
+        self.source.total_bytes()
+    }
+
+    pub fn next_block(&mut self, dim: usize) -> Result<Option<VectorBlock>, Failure> {
+        loop {
+            let Some(chunk) = self.source.next_chunk(block_rows(dim))? else { return Ok(None) };
+            let block = self.block(chunk, dim)?;
+            if block.len() > 0 || block.nulls > 0 {
+                return Ok(Some(block));
+            }
+        }
+    }
+
+    fn block(&self, mut chunk: Chunk, dim: usize) -> Result<VectorBlock, Failure> {
+        let wrong = |(row, problem): (usize, String)| {
+            Failure::user(format!("{}: {problem}", chunk.location(row)))
+        };
+        let (values, valid) = match &chunk.carried {
+            Carried::None => {
+                return Err(wrong((0, format!("has no column `{}`", self.column))));
+            }
+            Carried::Rows(rows) => json_rows(rows, &chunk, &self.column, dim).map_err(wrong)?,
+            #[cfg(feature = "bulk")]
+            Carried::Batch(batch) => {
+                super::lists::values(batch.column(0), &self.column, dim).map_err(wrong)?
+            }
+        };
+        let kept = |row: &usize| valid[*row];
+        let all = 0..chunk.lines.len();
+        Ok(VectorBlock {
+            values,
+            lines: all.clone().filter(kept).map(|row| chunk.lines[row]).collect(),
+            texts: all.clone().filter(kept).map(|row| chunk.texts[row].take()).collect(),
+            nulls: all.filter(|row| !kept(row)).count() as u64,
+            name: chunk.name.clone().unwrap_or_else(|| Arc::from("stdin")),
+            unit: chunk.unit,
+            position: chunk.position,
+        })
+    }
+}
+
+fn field<'a>(row: &'a CarriedRow, column: &str) -> Option<&'a str> {
+    let found = row.iter().find(|(name, _)| **name == *column)?;
+    let (CarriedValue::Json(value) | CarriedValue::Text(value)) = &found.1;
+    Some(value)
+}
+
+/// Whether some row holds an array in this field.
+fn holds_arrays(carried: &Carried, column: &str) -> bool {
+    let Carried::Rows(rows) = carried else { return false };
+    rows.iter().filter_map(|row| field(row, column)).any(|json| json.starts_with('['))
+}
+
+/// The vectors of rows as JSON, and for each row whether it has one.
+///
+/// # Errors
+/// Returns the index of a row that holds no vector, and the problem.
+fn json_rows(
+    rows: &[CarriedRow],
+    chunk: &Chunk,
+    column: &str,
+    dim: usize,
+) -> Result<(Values, Vec<bool>), (usize, String)> {
+    let mut values = Vec::with_capacity(rows.len() * dim);
+    let mut valid = Vec::with_capacity(rows.len());
+    for (at, row) in rows.iter().enumerate() {
+        let Some(json) = field(row, column) else {
+            // A row that is no valid object has no fields, and its problem says why.
+            let problem = match (row.is_empty(), chunk.problem(at)) {
+                (true, Some(problem)) if !problem.contains("has no field") => problem.to_owned(),
+                _ => format!("has no field `{column}`"),
+            };
+            return Err((at, problem));
+        };
+        if matches!(json, "null" | "") {
+            valid.push(false);
+            continue;
+        }
+        let vector: Vec<f32> =
+            serde_json::from_str(json).map_err(|_| (at, not_numbers(json, column)))?;
+        if vector.len() != dim {
+            return Err((at, width_problem(vector.len(), dim)));
+        }
+        values.extend(vector);
+        valid.push(true);
+    }
+    Ok((Values::F32(values), valid))
+}
+
+/// The problem of a value that is no array of numbers.
+fn not_numbers(json: &str, column: &str) -> String {
+    if json.contains("NaN") || json.contains("Infinity") {
+        return format!("`{column}` holds NaN or Infinity; every value must be finite");
+    }
+    match serde_json::from_str::<Value>(json) {
+        Ok(Value::Array(values)) if values.iter().any(Value::is_array) => {
+            format!("`{column}` holds an array of arrays; a search takes one vector for each row")
+        }
+        Ok(Value::Array(_)) => format!("`{column}` holds values that are not numbers"),
+        _ => format!("`{column}` holds no array of numbers"),
+    }
+}

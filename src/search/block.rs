@@ -1,0 +1,178 @@
+//! The graph that compares a block of rows with all queries, and the hits in its result.
+
+use super::best::{Best, SearchHit};
+use crate::convert;
+use crate::dtype::Storage;
+use crate::error::Error;
+use crate::kernels::similarity::similarity;
+use crate::kernels::top_k::{MAX_KEPT, top_k};
+use crate::kernels::{Activations, Builder, pad_rows};
+use crate::similarity::SimilarityFunction;
+
+/// The maximum bytes of the rows of a block.
+const ROW_BYTES: u64 = 16 << 20;
+
+/// The maximum bytes of the scores of a block.
+const SCORE_BYTES: u64 = 64 << 20;
+
+/// The maximum number of rows of a block. WebGPU allows 65,535 workgroups in a dimension, of 64 rows each.
+const MAX_ROWS: u64 = 1 << 20;
+
+/// Block sizes are multiples of this number where limits allow it: the number of rows of a workgroup.
+const WORKGROUP_ROWS: usize = 64;
+
+/// The queries of a search, as kernels take them.
+#[derive(Debug)]
+pub(super) struct Queries {
+    /// The number of values in a query and in a row.
+    pub dim: usize,
+    pub values: Vec<f32>,
+    pub similarity: SimilarityFunction,
+    pub top_k: usize,
+}
+
+impl Queries {
+    pub fn len(&self) -> usize {
+        self.values.len() / self.dim.max(1)
+    }
+
+    /// The number of rows in a block: `largest_buffer` is the adapter's limit in bytes, and `max_flops` that of a
+    /// dispatch.
+    pub fn block_rows(&self, storage: Storage, largest_buffer: u64, max_flops: u64) -> usize {
+        let queries = self.len().max(1) as u64;
+        let row = self.dim.next_multiple_of(4) as u64 * storage.bytes();
+        let rows = (ROW_BYTES.min(largest_buffer) / row)
+            .min(SCORE_BYTES.min(largest_buffer) / (4 * queries))
+            .min(max_flops / (2 * queries * self.dim as u64))
+            .min(MAX_ROWS);
+        match rows as usize {
+            rows @ ..WORKGROUP_ROWS => rows.max(1),
+            rows => rows / WORKGROUP_ROWS * WORKGROUP_ROWS,
+        }
+    }
+
+    /// The number of hits that the device selects of each tile; `None` if the host selects them from all scores.
+    fn kept(&self) -> Option<usize> {
+        (self.top_k <= MAX_KEPT).then_some(self.top_k)
+    }
+
+    /// Adds the comparison of a block to a graph. `rows` are the bytes of its rows in the builder's storage of weights,
+    /// in whole cells.
+    pub fn compare(&self, builder: &mut Builder, rows: &[u8], count: usize) -> Activations {
+        let width4 = self.dim.div_ceil(4);
+        let storage = builder.weights;
+        let id = builder.input("corpus", rows);
+        let corpus = Activations { id, rows: count, width: self.dim, width4, storage };
+        let id = builder.input("queries", &pad_rows(&self.values, self.dim));
+        let storage = Storage::F32;
+        let queries = Activations { id, rows: self.len(), width: self.dim, width4, storage };
+        let scores = similarity(builder, corpus, queries, self.similarity);
+        let output = match self.kept() {
+            Some(kept) => top_k(builder, scores, kept),
+            None => scores,
+        };
+        builder.graph.output = Some(output.id);
+        builder.graph.tokens = 1;
+        output
+    }
+
+    /// Offers the hits of a block to the best of each query. `bytes` are those of `output`, and the first of the block's
+    /// `count` rows has the index `first`.
+    ///
+    /// # Errors
+    /// A sentence about a result that no right computation gives.
+    pub fn take(
+        &self,
+        output: &Activations,
+        bytes: &[u8],
+        (first, count): (usize, usize),
+        best: &mut [Best],
+    ) -> Result<(), &'static str> {
+        let values = convert::decode(Storage::F32, bytes);
+        for (row, best) in values.chunks_exact(output.width4 * 4).zip(best) {
+            let row = &row[..output.width];
+            match self.kept() {
+                Some(kept) => take_pairs(row, kept.min(count), (first, count), best)?,
+                None => {
+                    for (at, score) in row.iter().enumerate() {
+                        offer(best, first + at, *score)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Offers the hits in pairs (score, row), of which there must be `expected` or more.
+fn take_pairs(
+    pairs: &[f32],
+    expected: usize,
+    (first, count): (usize, usize),
+    best: &mut Best,
+) -> Result<(), &'static str> {
+    let mut hits = 0;
+    for pair in pairs.chunks_exact(2).filter(|pair| pair[1] >= 0.0) {
+        let row = pair[1] as usize;
+        if row >= count {
+            return Err("a search gave a row that does not exist");
+        }
+        offer(best, first + row, pair[0])?;
+        hits += 1;
+    }
+    if hits < expected { Err("a search gave fewer rows than there are") } else { Ok(()) }
+}
+
+fn offer(best: &mut Best, index: usize, score: f32) -> Result<(), &'static str> {
+    // Rows whose scores could exceed the range of f32 were refused.
+    if !score.is_finite() {
+        return Err("a search gave a score that is infinite or not a number");
+    }
+    best.offer(SearchHit { index, score });
+    Ok(())
+}
+
+/// The error for a result that no right computation gives.
+pub(super) fn fault(adapter: &str, problem: &str) -> Error {
+    let advice = "update the driver or use another adapter";
+    Error::device_fault(adapter, format!("{problem}, so its result is not used; {advice}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queries(count: usize, dim: usize, top_k: usize) -> Queries {
+        let similarity = SimilarityFunction::Dot;
+        Queries { dim, values: vec![0.0; count * dim], similarity, top_k }
+    }
+
+    #[test]
+    fn a_block_keeps_to_every_limit() {
+        let rows = |count, dim, buffer, flops| {
+            queries(count, dim, 10).block_rows(Storage::F32, buffer, flops)
+        };
+        assert_eq!(rows(1, 384, 1 << 30, 1 << 40), 10_880);
+        assert_eq!(rows(1, 384, 1 << 20, 1 << 40), 640);
+        assert_eq!(rows(1000, 384, 1 << 30, 2_000_000_000), 2560);
+        assert_eq!(rows(1, 1, 1 << 30, 1 << 40), 1 << 20);
+        assert_eq!(rows(1, 384, 1 << 30, 1000), 1);
+        assert_eq!(queries(1, 384, 10).block_rows(Storage::PackedF16, 1 << 30, 1 << 40), 21_824);
+    }
+
+    #[test]
+    fn impossible_results_of_a_device_are_refused() {
+        let queries = queries(1, 4, 2);
+        let id = crate::gpu::graph::TensorId(0);
+        let output = Activations { id, rows: 1, width: 4, width4: 1, storage: Storage::F32 };
+        let take = |pairs: [f32; 4]| {
+            let mut best = [Best::new(2)];
+            queries.take(&output, bytemuck::cast_slice(&pairs), (5, 3), &mut best)?;
+            Ok::<_, &str>(best[0].hits().iter().map(|hit| hit.index).collect::<Vec<_>>())
+        };
+        assert_eq!(take([0.5, 2.0, 0.25, 0.0]), Ok(vec![7, 5]));
+        assert!(take([0.5, 3.0, 0.25, 0.0]).unwrap_err().contains("does not exist"));
+        assert!(take([0.5, 2.0, 0.0, -1.0]).unwrap_err().contains("fewer"));
+        assert!(take([f32::NAN, 2.0, 0.25, 0.0]).unwrap_err().contains("not a number"));
+    }
+}
