@@ -79,7 +79,10 @@ fn fields_of_objects_are_carried_as_they_were_written() {
     succeed(embed(&[&input], &at("none.jsonl"), &["--carry", "none"]));
     assert_eq!(rows_of(&std::fs::read(at("none.jsonl")).unwrap()), expected);
     let taken = embed(&[&input], &at("taken.jsonl"), &["--embedding-column", "id"]);
-    refuse(taken, &["row 1 of the input", "field `id` already", "--embedding-column", "--carry"]);
+    refuse(
+        taken,
+        &["row 1 of the input", "already has a field `id`", "--embedding-column", "--carry"],
+    );
     assert!(!at("taken.jsonl").exists());
 }
 
@@ -119,7 +122,7 @@ fn csv_is_read_and_written() {
         |args: &[&str], words: &[&str]| refuse(embed(&[&other], &at("no.csv"), args), words);
     refused(&[], &["other.csv", "no column `text`", "`id`, `body`", "--field"]);
     refused(&["--field", "body", "--carry", "idd"], &["--carry", "no column `idd`"]);
-    refused(&["--column", "body", "--embedding-column", "id"], &["column `id` already"]);
+    refused(&["--column", "body", "--embedding-column", "id"], &["already has a column `id`"]);
     let ragged = write(directory.path(), "ragged.csv", "text\na\nb,c\n");
     refuse(embed(&[&ragged], &at("no.csv"), &[]), &["ragged.csv: line 3", "2 values"]);
     assert!(!at("no.csv").exists());

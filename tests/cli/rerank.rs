@@ -102,7 +102,11 @@ fn inspect_opens_models_of_every_kind() {
         return;
     }
     for (name, kind, said) in [
-        ("rerankers/qwen3", "--rerank", ["LogitScore: 32 → tokens 4 and 5 of 512", "Sigmoid"]),
+        (
+            "rerankers/qwen3",
+            "--rerank",
+            ["LogitScore: 32 → the logits of tokens 4 and 5", "Sigmoid"],
+        ),
         ("rerankers/bert_labels", "--rerank", ["Dense: 32 → 3, none, bias", "dimension    3"]),
         ("sparse/bert", "--sparse", ["Vocabulary: 32 → 4099", "log(1 + max(0, x))"]),
         (

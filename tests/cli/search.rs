@@ -212,8 +212,8 @@ fn an_adapter_is_chosen_by_index_or_name_and_a_wrong_one_refused() {
         return;
     }
     succeed(with_model("similarity", ["a", "b", "--adapter", "0"]));
-    refuse(with_model("embed", ["a", "--adapter", "99"]), &["99", "there are 0: "]);
-    refuse(with_model("embed", ["a", "--adapter", "Voodoo"]), &["Voodoo", "there are 0: "]);
+    refuse(with_model("embed", ["a", "--adapter", "99"]), &["99", "the adapters are 0: "]);
+    refuse(with_model("embed", ["a", "--adapter", "Voodoo"]), &["Voodoo", "the adapters are 0: "]);
 }
 
 #[test]

@@ -129,7 +129,7 @@ fn f16_where_it_does_not_fit_fails_only_where_it_is_forced_and_is_avoided_from_t
     fails(verify("bert_overflow", cache.path(), &[&texts[..], &forced].concat()), &words);
     let text = stdout(&succeed(verify("bert_overflow", cache.path(), &texts)));
     assert!(text.contains("safe with f32 activations: layer 0 up reaches"), "{text}");
-    assert!(text.contains("beyond f16 in 1 texts, first text 1"), "{text}");
+    assert!(text.contains("beyond the range of f16 in 1 texts; the first is text 1"), "{text}");
 
     let mut embed = vectile();
     embed.env("XDG_CACHE_HOME", cache.path()).args(["embed", "light", "--dtype", "float16"]);
