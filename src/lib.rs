@@ -128,11 +128,11 @@ pub use dtype::{
     ShaderF16, Storage,
 };
 pub use embedder::{
-    DispatchSummary, EmbedOptions, EmbedTask, Embedder, EmbedderBuilder, Embeddings, Inspection,
-    KernelChoice, MemoryEstimate, ModelBuilder, ModuleSummary, MultiVector, MultiVectorEmbeddings,
-    MultiVectorEncoder, MultiVectorEncoderBuilder, OnTooLong, Ranked, RerankOptions, Reranker,
-    RerankerBuilder, Scores, SparseEmbeddings, SparseEncoder, SparseEncoderBuilder, SparseVector,
-    TensorSummary, TextModel,
+    DispatchSummary, EmbedOptions, EmbedTask, Embedder, EmbedderBuilder, Embeddings, EncodeCounts,
+    Inspection, KernelChoice, MemoryEstimate, ModelBuilder, ModuleSummary, MultiVector,
+    MultiVectorEmbeddings, MultiVectorEncoder, MultiVectorEncoderBuilder, OnTooLong, Ranked,
+    RerankOptions, Reranker, RerankerBuilder, Scores, SparseEmbeddings, SparseEncoder,
+    SparseEncoderBuilder, SparseVector, TensorSummary, TextModel,
 };
 pub use error::Error;
 pub use files::ModelFiles;

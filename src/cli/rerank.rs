@@ -37,6 +37,7 @@ fn rank_by_pairs(ranking: Ranking) -> Result<(), Failure> {
         prompt_name: args.prompt_name.clone(),
         prompt: args.prompt.clone(),
         on_too_long: args.on_too_long,
+        ..RerankOptions::default()
     };
     let job = Job::rerank(&reranker, &args.query, options);
     let score = |scores: &Vec<f32>| scores.first().map_or(0.0, |score| f64::from(*score));

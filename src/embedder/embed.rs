@@ -283,8 +283,8 @@ impl Embedder {
             dim,
             values,
             truncated: counts.truncated,
-            retried: counts.run.retried,
-            halved: counts.run.halved,
+            retried: counts.retried,
+            halved: counts.halved,
             tokens: counts.tokens,
         })
     }
@@ -350,7 +350,8 @@ impl Embedder {
     ) -> Result<Vec<Vec<u32>>, Error> {
         let prompt = self.runner.prompt(options.into())?;
         let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
-        let encoded = self.runner.model.tokenizer.encode_batch(prompt, &texts);
+        let limit = self.runner.limit_of(options.max_seq_length)?;
+        let encoded = self.runner.model.tokenizer.encode_batch_within(prompt, &texts, limit);
         encoded.into_iter().map(|tokens| tokens.map(|tokens| tokens.ids)).collect()
     }
 

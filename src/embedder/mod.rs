@@ -57,4 +57,4 @@ pub(crate) use run::RunCounts;
 #[cfg(any(test, feature = "server"))]
 pub(crate) use run::Runner;
 pub use sparse::{SparseEmbeddings, SparseEncoder, SparseEncoderBuilder, SparseVector};
-pub use text_model::TextModel;
+pub use text_model::{EncodeCounts, TextModel};

@@ -81,6 +81,10 @@ pub struct EmbedOptions {
     /// Scales vectors to length one, after cutting. If the model itself normalizes its vectors, only vectors that
     /// were cut are scaled again.
     pub normalize: bool,
+    /// Cuts texts to this number of tokens instead of the model's own maximum, special tokens and prompt included. It
+    /// cannot exceed the positions that the model has. A multi-vector encoder, whose files set the lengths of queries and
+    /// documents, refuses it. Queries that a sparse encoder looks up in a table keep their own maximum.
+    pub max_seq_length: Option<usize>,
     /// The treatment of texts that are too long.
     pub on_too_long: OnTooLong,
 }

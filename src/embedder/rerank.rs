@@ -38,6 +38,11 @@ pub struct RerankOptions {
     pub prompt_name: Option<String>,
     /// The prompt itself, put before the first text of each pair. The empty string disables the default prompt.
     pub prompt: Option<String>,
+    /// Returns logits, without the model's activation function.
+    pub logits: bool,
+    /// Cuts pairs to this number of tokens instead of the model's own maximum, special tokens included. It cannot
+    /// exceed the positions that the model has.
+    pub max_length: Option<usize>,
     /// The treatment of pairs that are too long.
     pub on_too_long: OnTooLong,
 }
@@ -133,7 +138,8 @@ impl TextModel for Reranker {
             task: None,
         };
         let prompt = self.runner.prompt(choice)?.unwrap_or_default();
-        let encoded = self.runner.model.tokenizer.encode_pairs(prompt, pairs);
+        let limit = self.limit_of(options.max_length)?;
+        let encoded = self.runner.model.tokenizer.encode_pairs_within(prompt, pairs, limit);
         Ok(self.runner.check_all(first, encoded, options.on_too_long))
     }
 
@@ -142,9 +148,10 @@ impl TextModel for Reranker {
         &self,
         _pair: &Prepared,
         row: &[f32],
-        _options: &RerankOptions,
+        options: &RerankOptions,
     ) -> Result<Vec<f32>, Error> {
-        Ok(self.scores(row))
+        let activation = if options.logits { DenseActivation::Identity } else { self.activation };
+        Ok(self.activated(row, activation))
     }
 
     fn dimension(&self) -> usize {
@@ -209,6 +216,15 @@ impl Reranker {
         self.runner.prompts()
     }
 
+    /// The digest of everything that determines the scores; see
+    /// [`Embedder::fingerprint`](crate::Embedder::fingerprint).
+    ///
+    /// # Errors
+    /// The errors of [`Embedder::fingerprint`](crate::Embedder::fingerprint).
+    pub fn fingerprint(&self) -> Result<String, Error> {
+        self.runner.fingerprint()
+    }
+
     /// Returns the scores of pairs under default options; see [`Reranker::predict_with`].
     ///
     /// # Errors
@@ -247,15 +263,20 @@ impl Reranker {
             labels: self.labels,
             values,
             truncated: counts.truncated,
-            retried: counts.run.retried,
-            halved: counts.run.halved,
+            retried: counts.retried,
+            halved: counts.halved,
             tokens: counts.tokens,
         })
     }
 
     /// Returns the scores of a row of logits.
+    #[cfg(any(test, feature = "server"))]
     pub(crate) fn scores(&self, row: &[f32]) -> Vec<f32> {
-        let score = |logit| activate(self.activation, logit);
+        self.activated(row, self.activation)
+    }
+
+    fn activated(&self, row: &[f32], activation: DenseActivation) -> Vec<f32> {
+        let score = |logit| activate(activation, logit);
         match *row {
             [yes, no] if self.labels == 1 => vec![score(f64::from(yes) - f64::from(no))],
             _ => row.iter().map(|logit| score(f64::from(*logit))).collect(),
@@ -301,6 +322,19 @@ impl Reranker {
         Ok(ranked)
     }
 
+    /// The maximum number of tokens of a pair: the caller's, or else the model's.
+    fn limit_of(&self, length: Option<usize>) -> Result<Option<usize>, Error> {
+        let limit = self.runner.limit_of(length)?;
+        let added = self.runner.model.tokenizer.added_to_pair();
+        match length.filter(|length| *length <= added) {
+            None => Ok(limit),
+            Some(length) => {
+                let problem = format!("is {length}, and a pair has {added} special tokens");
+                Err(Error::option("max_length", problem))
+            }
+        }
+    }
+
     /// Refuses a model with several scores for a pair.
     ///
     /// # Errors
@@ -332,7 +366,8 @@ impl Reranker {
     #[doc(hidden)]
     pub fn tokenize(&self, pairs: &[(&str, &str)]) -> Result<Vec<[Vec<u32>; 2]>, Error> {
         let prompt = self.runner.prompt(PromptChoice::default())?.unwrap_or_default();
-        let encoded = self.runner.model.tokenizer.encode_pairs(prompt, pairs);
+        let tokenizer = &self.runner.model.tokenizer;
+        let encoded = tokenizer.encode_pairs_within(prompt, pairs, tokenizer.limit());
         encoded.into_iter().map(|t| t.map(|t| [t.ids, t.type_ids])).collect()
     }
 }

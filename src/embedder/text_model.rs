@@ -2,6 +2,8 @@
 
 use std::borrow::Borrow;
 use std::future::Future;
+use std::ops::ControlFlow;
+use std::sync::{Mutex, PoisonError};
 
 use crate::config::ModelKind;
 use crate::embedder::model::ModuleSummary;
@@ -44,6 +46,42 @@ pub trait TextModel: Sized + Send + Sync {
     /// The number of bytes of an input, from which its number of tokens is estimated.
     #[doc(hidden)]
     fn bytes(input: Self::Input<'_>) -> usize;
+
+    /// Encodes inputs and passes each result to `take` as soon as it is computed, with the index of its input. The call
+    /// can be watched and stopped: if `take` returns [`ControlFlow::Break`], no further batch is started, and the
+    /// answer is `None`. If an input has an error, the error takes the place of its result, and may come before
+    /// results of earlier inputs; other inputs are not affected. Results come in the order of the inputs.
+    ///
+    /// Inputs are tokenized about a batch at a time, while the device runs earlier batches.
+    ///
+    /// ```
+    /// use std::ops::ControlFlow;
+    /// use vectile::{EmbedOptions, Embedder, ModelFiles, TextModel, block_on};
+    ///
+    /// # if block_on(vectile::adapters()).is_empty() { return Ok(()); }
+    /// # let directory = "tests/fixtures/bert_mean_norm";
+    /// let files = ModelFiles::from_directory(directory)?;
+    /// let embedder = block_on(Embedder::builder(files).build())?;
+    /// let texts = ["A cat sat on the roof.", "The dog ran."];
+    /// let mut rows = 0;
+    /// let counts = block_on(embedder.encode_each(&texts, &EmbedOptions::default(), |_index, row| {
+    ///     rows += usize::from(row.is_ok());
+    ///     ControlFlow::Continue(())
+    /// }))?;
+    /// assert_eq!((rows, counts.is_some()), (2, true));
+    /// # Ok::<(), vectile::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Errors of the options and of the device.
+    fn encode_each(
+        &self,
+        inputs: &[Self::Input<'_>],
+        options: &Self::Options,
+        take: impl FnMut(usize, Result<Self::Row, Error>) -> ControlFlow<()>,
+    ) -> impl Future<Output = Result<Option<EncodeCounts>, Error>> {
+        encode_each(self, inputs, options, take)
+    }
 
     /// Tokenizes inputs on the host, without the device. Any thread may call it. `first` is the index of the first
     /// input in the caller's list, for messages.
@@ -108,17 +146,19 @@ pub trait TextModel: Sized + Send + Sync {
 }
 
 /// The counts of a call.
-#[derive(Debug, Default)]
-pub(super) struct CallCounts {
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct EncodeCounts {
     /// Indices of the inputs that were cut to the maximum length.
     pub truncated: Vec<usize>,
     /// The number of tokens of all inputs, special tokens included.
     pub tokens: usize,
-    pub run: RunCounts,
+    /// The number of inputs that were run again with f32 activations.
+    pub retried: usize,
+    /// The number of batches that were split into smaller ones and run again, because the GPU's memory ran out.
+    pub halved: usize,
 }
 
-/// Encodes any number of inputs and passes each result to `take`, in order. About one batch of inputs is tokenized at
-/// a time, while the device runs earlier batches.
+/// Encodes any number of inputs and passes each result to `take`, in order.
 ///
 /// # Errors
 /// The first error of an input, of the options or of the device.
@@ -127,26 +167,78 @@ pub(super) async fn encode_all<M: TextModel>(
     inputs: &[M::Input<'_>],
     options: &M::Options,
     mut take: impl FnMut(M::Row),
-) -> Result<CallCounts, Error> {
-    let mut counts = CallCounts::default();
+) -> Result<EncodeCounts, Error> {
+    let mut failed = None;
+    let counts = encode_each(model, inputs, options, |_, row| match row {
+        Ok(row) => {
+            take(row);
+            ControlFlow::Continue(())
+        }
+        Err(error) => {
+            failed = Some(error);
+            ControlFlow::Break(())
+        }
+    })
+    .await?;
+    match failed {
+        Some(error) => Err(error),
+        None => Ok(counts.unwrap_or_default()),
+    }
+}
+
+/// See [`TextModel::encode_each`].
+async fn encode_each<M: TextModel>(
+    model: &M,
+    inputs: &[M::Input<'_>],
+    options: &M::Options,
+    take: impl FnMut(usize, Result<M::Row, Error>) -> ControlFlow<()>,
+) -> Result<Option<EncodeCounts>, Error> {
+    let mut counts = EncodeCounts::default();
     let mut portions = Portions::new(inputs, model.runner().batch_tokens());
+    // An error ends the run. `stopped` tells it from errors of the device. The mutex makes the future `Send`; only this
+    // call locks it.
+    let receiver = Mutex::new(Receiver { take, stopped: false });
+    let pass = |index: usize, row: Result<M::Row, Error>| {
+        let mut receiver = receiver.lock().unwrap_or_else(PoisonError::into_inner);
+        match (receiver.take)(index, row) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => {
+                receiver.stopped = true;
+                Err(Error::Internal("the call was stopped".to_owned()))
+            }
+        }
+    };
     let more = || {
         let Some((first, inputs)) = portions.next(|input| M::bytes(*input)) else {
             return Ok(None);
         };
-        let prepared = model.prepare(first, inputs, options)?;
-        let prepared = prepared.into_iter().collect::<Result<Vec<Prepared>, Error>>()?;
-        counts.tokens += prepared.iter().map(Prepared::tokens).sum::<usize>();
-        let cut = prepared.iter().filter(|input| input.truncated());
+        let mut usable = Vec::with_capacity(inputs.len());
+        for (at, prepared) in model.prepare(first, inputs, options)?.into_iter().enumerate() {
+            match prepared {
+                Ok(prepared) => usable.push(prepared),
+                Err(error) => pass(first + at, Err(error))?,
+            }
+        }
+        counts.tokens += usable.iter().map(Prepared::tokens).sum::<usize>();
+        let cut = usable.iter().filter(|input| input.truncated());
         counts.truncated.extend(cut.map(|input| input.text));
-        Ok(Some(prepared))
+        Ok(Some(usable))
     };
     let take = |input: &Prepared, row: Result<&[f32], Error>| {
-        take(model.finish(input, row?, options)?);
-        Ok(())
+        pass(input.text, row.and_then(|row| model.finish(input, row, options)))
     };
-    let run = model.run(more, take).await?;
-    Ok(CallCounts { run, ..counts })
+    let run = model.run(more, take).await;
+    if receiver.into_inner().unwrap_or_else(PoisonError::into_inner).stopped {
+        return Ok(None);
+    }
+    let RunCounts { retried, halved, .. } = run?;
+    Ok(Some(EncodeCounts { retried, halved, ..counts }))
+}
+
+/// The receiver of results, and whether it has stopped the call.
+struct Receiver<F> {
+    take: F,
+    stopped: bool,
 }
 
 /// Splits inputs into portions of about a batch each, so that tokenizing one portion overlaps with running another.

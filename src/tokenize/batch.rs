@@ -8,12 +8,7 @@ use crate::threads;
 const WORTH_A_THREAD: usize = 8 * 1024;
 
 impl Tokenizer {
-    /// Encodes each text like [`Tokenizer::encode`]. Results are in the order of the texts.
-    pub fn encode_batch(&self, prompt: Option<&str>, texts: &[&str]) -> Vec<Result<Tokens, Error>> {
-        self.encode_batch_within(prompt, texts, self.limit)
-    }
-
-    /// Like [`Tokenizer::encode_batch`], with another length limit.
+    /// Encodes each text like [`Tokenizer::encode`], cut to `limit` tokens. Results are in the order of the texts.
     pub fn encode_batch_within(
         &self,
         prompt: Option<&str>,

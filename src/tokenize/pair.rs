@@ -11,9 +11,18 @@ impl Tokenizer {
     /// post-processor joins `prompt` + `first` with `second`, and both are truncated as by transformers'
     /// `longest_first`.
     pub fn encode_pair(&self, prompt: &str, first: &str, second: &str) -> Result<Tokens, Error> {
+        self.encode_pair_within(prompt, [first, second], self.limit)
+    }
+
+    fn encode_pair_within(
+        &self,
+        prompt: &str,
+        pair: [&str; 2],
+        limit: Option<usize>,
+    ) -> Result<Tokens, Error> {
         let mut tokens = match &self.chat {
-            Some(chat) => self.encode_chat(chat, prompt, [first, second])?,
-            None => self.encode_joined(prompt, first, second)?,
+            Some(chat) => self.encode_chat(chat, prompt, pair, limit)?,
+            None => self.encode_joined(prompt, pair, limit)?,
         };
         while tokens.ids.len() > 1 && tokens.ids.last().copied() == self.passed_over {
             tokens.ids.pop();
@@ -29,7 +38,12 @@ impl Tokenizer {
         self.passed_over = id;
     }
 
-    fn encode_joined(&self, prompt: &str, first: &str, second: &str) -> Result<Tokens, Error> {
+    fn encode_joined(
+        &self,
+        prompt: &str,
+        [first, second]: [&str; 2],
+        limit: Option<usize>,
+    ) -> Result<Tokens, Error> {
         let prompted;
         let first = match prompt {
             "" => first,
@@ -39,13 +53,20 @@ impl Tokenizer {
             }
         };
         let [a, b] = [self.guard(|| self.content(first))?, self.guard(|| self.content(second))?];
-        self.join(&a, &b)
+        self.join(&a, &b, limit)
     }
 
-    /// Encodes each pair like [`Tokenizer::encode_pair`]. Results are in the order of the pairs.
-    pub fn encode_pairs(&self, prompt: &str, pairs: &[(&str, &str)]) -> Vec<Result<Tokens, Error>> {
+    /// Encodes each pair like [`Tokenizer::encode_pair`], cut to `limit` tokens. Results are in the order of the pairs.
+    pub fn encode_pairs_within(
+        &self,
+        prompt: &str,
+        pairs: &[(&str, &str)],
+        limit: Option<usize>,
+    ) -> Vec<Result<Tokens, Error>> {
         let bytes = |pair: &(&str, &str)| pair.0.len() + pair.1.len();
-        self.encode_all(pairs, bytes, |(first, second)| self.encode_pair(prompt, first, second))
+        self.encode_all(pairs, bytes, |(first, second)| {
+            self.encode_pair_within(prompt, [first, second], limit)
+        })
     }
 
     /// Refuses a length limit that leaves no room for a pair. Encodes two pairs to find a tokenizer that fails on
@@ -64,16 +85,23 @@ impl Tokenizer {
         self.encode_pair("", "a", "").and_then(|_| self.encode_pair("", "a", "b c")).map(|_| ())
     }
 
-    fn added_to_pair(&self) -> usize {
+    /// Returns the number of special tokens that every pair gets.
+    pub fn added_to_pair(&self) -> usize {
         self.post_processor.as_ref().map_or(0, |processor| processor.added_tokens(true))
     }
 
     /// Encodes a pair through the chat template, as in sentence-transformers. The rendered text is truncated. The
     /// template's ending then replaces the last tokens that remain.
-    fn encode_chat(&self, chat: &Chat, prompt: &str, pair: [&str; 2]) -> Result<Tokens, Error> {
+    fn encode_chat(
+        &self,
+        chat: &Chat,
+        prompt: &str,
+        pair: [&str; 2],
+        limit: Option<usize>,
+    ) -> Result<Tokens, Error> {
         let mut ids = self.rendered(chat, prompt, pair)?;
         let untruncated = ids.len();
-        if let Some(limit) = self.limit.filter(|limit| *limit <= untruncated) {
+        if let Some(limit) = limit.filter(|limit| *limit <= untruncated) {
             match self.side {
                 TruncationDirection::Right => ids.truncate(limit),
                 TruncationDirection::Left => drop(ids.drain(..untruncated - limit)),
@@ -108,9 +136,9 @@ impl Tokenizer {
         self.guard(|| self.content(&text))
     }
 
-    fn join(&self, a: &[u32], b: &[u32]) -> Result<Tokens, Error> {
+    fn join(&self, a: &[u32], b: &[u32], limit: Option<usize>) -> Result<Tokens, Error> {
         let added = self.added_to_pair();
-        let room = self.limit.map_or(usize::MAX, |limit| limit.saturating_sub(added));
+        let room = limit.map_or(usize::MAX, |limit| limit.saturating_sub(added));
         let [keep_a, keep_b] = longest_first([a.len(), b.len()], room);
         let [kept_a, kept_b] = match self.side {
             TruncationDirection::Right => [&a[..keep_a], &b[..keep_b]],

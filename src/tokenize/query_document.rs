@@ -85,6 +85,11 @@ impl Tokenizer {
         self.pads_left
     }
 
+    /// Returns the number of special tokens that every text gets.
+    pub fn added_tokens(&self) -> usize {
+        self.added
+    }
+
     /// Returns the transformer's number of positions.
     pub fn positions(&self) -> Option<usize> {
         self.positions

@@ -136,12 +136,12 @@ fn a_batch_is_its_texts_in_order() {
     let tokenizer = load(&bert(), Some(64)).unwrap();
     let texts: Vec<String> = (0..200).map(|i| "a b ".repeat(i * 7 % 1000)).collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-    let batch = tokenizer.encode_batch(Some("query: "), &texts);
+    let batch = tokenizer.encode_batch_within(Some("query: "), &texts, tokenizer.limit());
     assert_eq!(batch.len(), texts.len());
     for (text, tokens) in texts.iter().zip(batch) {
         assert_eq!(tokens.unwrap(), tokenizer.encode(Some("query: "), text).unwrap());
     }
-    assert!(tokenizer.encode_batch(None, &[]).is_empty());
+    assert!(tokenizer.encode_batch_within(None, &[], None).is_empty());
 }
 
 /// Returns the error message for a tokenizer that `change` makes invalid.

@@ -8,6 +8,7 @@
 )]
 
 mod bits;
+mod calls;
 mod families;
 mod fixtures;
 mod loss;

@@ -36,10 +36,10 @@ impl TextArgs {
         EmbedOptions {
             prompt_name: self.prompt_name.clone(),
             prompt: self.prompt.clone(),
-            task: None,
             truncate_dim: self.truncate_dim.map(NonZeroUsize::get),
             normalize: self.normalize,
             on_too_long: self.on_too_long,
+            ..EmbedOptions::default()
         }
     }
 }

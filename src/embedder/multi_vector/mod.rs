@@ -286,8 +286,8 @@ impl MultiVectorEncoder {
             dim: self.dimension(),
             vectors,
             truncated: counts.truncated,
-            retried: counts.run.retried,
-            halved: counts.run.halved,
+            retried: counts.retried,
+            halved: counts.halved,
             tokens: counts.tokens,
         })
     }
@@ -315,6 +315,10 @@ impl MultiVectorEncoder {
 fn check_options(options: &EmbedOptions) -> Result<EmbedTask, Error> {
     if options.truncate_dim.is_some() {
         return Err(Error::option("truncate_dim", "does not apply to token vectors; leave it out"));
+    }
+    if options.max_seq_length.is_some() {
+        let problem = "is not for a multi-vector encoder, whose files set the lengths of queries and documents; leave it out";
+        return Err(Error::option("max_seq_length", problem));
     }
     options.task.ok_or_else(|| {
         let problem = "is missing; say whether texts are queries or documents";

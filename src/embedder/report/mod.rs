@@ -9,3 +9,4 @@ mod profile;
 mod self_check;
 #[cfg(feature = "server")]
 mod served;
+mod token_embeddings;

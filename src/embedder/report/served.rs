@@ -2,8 +2,6 @@
 
 use serde_json::Value;
 
-use crate::dtype::{Precision, Storage};
-use crate::embedder::multi_vector::MultiVector;
 use crate::embedder::options::EmbedOptions;
 use crate::embedder::rerank::{RerankOptions, Reranker};
 use crate::embedder::run::{Prepared, Runner};
@@ -11,32 +9,6 @@ use crate::embedder::text_model::TextModel;
 use crate::error::Error;
 
 impl Runner {
-    /// Returns the hidden states of a prepared text before pooling. There is a row for each token, including special
-    /// tokens.
-    ///
-    /// The hidden states are computed with f32 activations in every precision, because an overflow of f16 would not
-    /// be noticed. After a loss, the device is opened again, once.
-    ///
-    /// # Errors
-    /// [`Error::NonFinite`] if a value is not finite; otherwise the errors of running a graph.
-    pub(crate) async fn token_states(&self, text: &Prepared) -> Result<MultiVector, Error> {
-        let precision = Precision { activations: Storage::F32, ..self.precision.clone() };
-        let batch = self.pack([&text.tokens]);
-        let mut runtime = self.runtime.lock().await;
-        let values = match runtime.hidden_states(&precision, &batch).await {
-            Err(loss @ Error::DeviceLost { .. }) => {
-                runtime.recover(&self.model, &self.precision, loss).await?;
-                runtime.hidden_states(&precision, &batch).await?
-            }
-            values => values?,
-        };
-        if values.iter().any(|value| !value.is_finite()) {
-            return Err(self.non_finite(text.text));
-        }
-        let dim = values.len() / text.tokens().max(1);
-        Ok(MultiVector { dim, values })
-    }
-
     /// Decodes token ids to their text. `text` is the index in the request, for errors.
     ///
     /// # Errors

@@ -105,8 +105,28 @@ impl Runner {
         options: &EmbedOptions,
     ) -> Result<Vec<Result<Prepared, Error>>, Error> {
         let prompt = self.prompt(options.into())?;
-        let encoded = self.model.tokenizer.encode_batch(prompt, texts);
+        let limit = self.limit_of(options.max_seq_length)?;
+        let encoded = self.model.tokenizer.encode_batch_within(prompt, texts, limit);
         Ok(self.check_all(first, encoded, options.on_too_long))
+    }
+
+    /// The maximum number of tokens of a text: the caller's, or else the model's.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for a length that leaves no room for text or exceeds the positions that the model has.
+    pub(in crate::embedder) fn limit_of(
+        &self,
+        length: Option<usize>,
+    ) -> Result<Option<usize>, Error> {
+        let tokenizer = &self.model.tokenizer;
+        let Some(length) = length else { return Ok(tokenizer.limit()) };
+        let least = tokenizer.added_tokens() + 1;
+        let most = tokenizer.positions().unwrap_or(MAX_BATCH_TOKENS);
+        if !(least..=most).contains(&length) {
+            let problem = format!("is {length}; between {least} and {most} tokens are expected");
+            return Err(Error::option("max_seq_length", problem));
+        }
+        Ok(Some(length))
     }
 
     /// Checks the tokens of each text separately.

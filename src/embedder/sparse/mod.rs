@@ -263,8 +263,8 @@ impl SparseEncoder {
             dim: self.dim,
             vectors,
             truncated: counts.truncated,
-            retried: counts.run.retried,
-            halved: counts.run.halved,
+            retried: counts.retried,
+            halved: counts.halved,
             tokens: counts.tokens,
         })
     }

@@ -39,6 +39,20 @@ impl SparseVector {
         sum
     }
 
+    /// The largest weights of the vector, at most `most` of them, as with sentence-transformers' `max_active_dims`.
+    /// Among equal weights, those of smaller index are selected.
+    ///
+    /// ```
+    /// use vectile::SparseVector;
+    ///
+    /// let vector = SparseVector { indices: vec![2, 5, 7], values: vec![0.5, 2.0, 1.0] };
+    /// assert_eq!(vector.top(2).indices, [5, 7]);
+    /// ```
+    pub fn top(&self, most: usize) -> SparseVector {
+        let active = self.indices.iter().copied().zip(self.values.iter().copied()).collect();
+        SparseVector::largest(active, Some(most))
+    }
+
     /// Makes the vector of a text from its row of logits, which are maxima over the tokens. It has at most `most`
     /// weights.
     pub(super) fn of_logits(logits: &[f32], twice: bool, most: Option<usize>) -> Self {

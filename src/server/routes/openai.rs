@@ -145,6 +145,7 @@ pub(crate) async fn embeddings(
         truncate_dim: request.dimensions,
         normalize: request.normalize.unwrap_or(request.dimensions.is_some()),
         on_too_long: on_too_long(request.truncate),
+        ..EmbedOptions::default()
     };
     let rows = model.embed(request.input.texts, options).await;
     let RequestRows { rows, tokens, truncated } =
