@@ -1,0 +1,56 @@
+"""Text embeddings on any GPU, with sentence-transformers' classes and words.
+
+    >>> from vectile import SentenceTransformer
+    >>> model = SentenceTransformer(MODEL, model_kwargs={"torch_dtype": "auto"})
+    >>> vectors = model.encode(["A cat sat on the roof.", "The dog ran."])
+    >>> vectors.shape == (2, model.get_embedding_dimension())
+    True
+
+`SentenceTransformer`, `CrossEncoder`, `SparseEncoder` and `MultiVectorEncoder` take the arguments of the classes of the
+same names. `vectile.util` has their functions on vectors, `adapters()` lists the GPUs, and `verify` and `bench` measure a
+model on one. The vectors are those of sentence-transformers, computed by WGSL shaders through Vulkan, Metal or DX12.
+"""
+
+import atexit
+
+from . import util
+from ._core import __version__, wait_for_workers
+from .cross_encoder import CrossEncoder
+from .errors import VectileError
+from .lab import bench, verify
+from .multi_vector_encoder import MultiVectorEncoder
+from .reports import (
+    Adapter,
+    BenchReport,
+    Inspection,
+    Precision,
+    PrecisionTiming,
+    Verification,
+    adapters,
+)
+from .sentence_transformer import SentenceTransformer
+from .sparse_encoder import SparseEncoder
+from .util import SimilarityFunction
+
+__all__ = [
+    "Adapter",
+    "BenchReport",
+    "CrossEncoder",
+    "Inspection",
+    "MultiVectorEncoder",
+    "Precision",
+    "PrecisionTiming",
+    "SentenceTransformer",
+    "SimilarityFunction",
+    "SparseEncoder",
+    "VectileError",
+    "Verification",
+    "__version__",
+    "adapters",
+    "bench",
+    "util",
+    "verify",
+]
+
+# A driver must not work while the process ends. A call that Ctrl-C left behind ends within a batch.
+atexit.register(wait_for_workers, 30.0)

@@ -1,0 +1,144 @@
+"""`MultiVectorEncoder`: one vector for each token of a text."""
+
+from __future__ import annotations
+
+from typing import Any, Optional, Union
+
+from . import util
+from ._arrays import tensor_or_array, to_numpy
+from ._base import BaseModel, batch_len, checked_texts, is_text_batch, text_batch
+from ._progress import Bar
+from .errors import OptionError
+
+_NAMES = ("maxsim", "meanmaxsim")
+
+
+class MultiVectorEncoder(BaseModel):
+    """Turns texts into one vector for each token, for late interaction (ColBERT). It has the arguments and methods of
+    sentence-transformers' class.
+
+    Args:
+        model_name_or_path: a directory, or a name on the Hub such as `lightonai/GTE-ModernColBERT-v1`.
+        similarity_fn_name: `maxsim` or `meanmaxsim`, in place of the model's own.
+        **kwargs: the arguments of `SentenceTransformer`.
+
+    Example:
+        >>> model = MultiVectorEncoder(MULTI_VECTOR)
+        >>> query = model.encode_query("Where is the cat?")
+        >>> documents = model.encode_document(["A cat sat on the roof.", "The dog ran."])
+        >>> tuple(model.similarity(query, documents).shape)
+        (1, 2)
+    """
+
+    _kind = "multi-vector"
+    _default_prompts = {"query": None, "document": None}
+
+    def __init__(
+        self,
+        model_name_or_path: Optional[str] = None,
+        *,
+        similarity_fn_name: Optional[str] = None,
+        **kwargs: Any,
+    ) -> None:
+        self._similarity_fn_name = util.checked_similarity(similarity_fn_name, _NAMES)
+        super().__init__(model_name_or_path, **kwargs)
+
+    def encode(
+        self,
+        inputs: Any = None,
+        prompt_name: Optional[str] = None,
+        prompt: Optional[str] = None,
+        batch_size: int = 32,
+        show_progress_bar: Optional[bool] = None,
+        output_value: Optional[str] = "token_embeddings",
+        convert_to_numpy: bool = False,
+        device: Any = None,
+        normalize_embeddings: bool = False,
+        pool: Any = None,
+        chunk_size: Optional[int] = None,
+        token_pooling: Any = None,
+        task: Optional[str] = None,
+        **kwargs: Any,
+    ) -> Any:
+        """The token vectors of texts. `encode_query` and `encode_document` set prompt and task.
+
+        Args:
+            inputs, prompt_name, prompt, batch_size, show_progress_bar, device: as for `SentenceTransformer.encode`.
+            output_value: only `token_embeddings`.
+            convert_to_numpy: returns numpy arrays instead of tensors.
+            normalize_embeddings: scales every vector to length one.
+            task: `query` or `document`; a document if it is `None`.
+            pool, chunk_size: they mean nothing here.
+            token_pooling: it is not supported.
+
+        Returns:
+            A matrix of shape `[tokens, dimension]` for each text, in a list; for one text the matrix itself.
+        """
+        self._check_batch_size(batch_size)
+        if output_value != "token_embeddings":
+            raise OptionError(f"output_value is {output_value!r}; token_embeddings is expected")
+        if token_pooling is not None:
+            raise OptionError("token_pooling is not supported; leave it out")
+        if self._check_kwargs(kwargs) is not None:
+            raise OptionError("processing_kwargs: the model's files set the lengths of queries and documents")
+        if device is not None and not isinstance(device, (list, tuple)):
+            self.to(device)
+        call = self._call(
+            prompt=self._prompt(prompt, prompt_name), task=task or "document", normalize=normalize_embeddings
+        )
+        single = not is_text_batch(inputs)
+        texts = checked_texts([inputs]) if single else text_batch(inputs)
+        desc = f"Encoding {'queries' if task == 'query' else 'documents'}"
+        with Bar(show_progress_bar, batch_len(texts), desc) as bar:
+            encoded = self._model.encode(texts, None, call, bar.update)
+        values = to_numpy(encoded.values)
+        ends = [] if encoded.offsets is None else to_numpy(encoded.offsets).tolist()
+        matrices: list[Any] = [values[begin:end] for begin, end in zip(ends, ends[1:])]
+        if not convert_to_numpy:
+            matrices = [tensor_or_array(matrix) for matrix in matrices]
+        return matrices[0] if single else matrices
+
+    def encode_query(self, inputs: Any = None, prompt_name: Optional[str] = None, prompt: Optional[str] = None, **kwargs: Any) -> Any:
+        """The token vectors of queries."""
+        if prompt_name is None and prompt is None and "query" in self.prompts:
+            prompt_name = "query"
+        return self.encode(inputs, prompt_name, prompt, **{"task": "query", **kwargs})
+
+    def encode_document(
+        self, inputs: Any = None, prompt_name: Optional[str] = None, prompt: Optional[str] = None, **kwargs: Any
+    ) -> Any:
+        """The token vectors of documents."""
+        if prompt_name is None and prompt is None:
+            names = ("document", "passage", "corpus")
+            prompt_name = next((name for name in names if name in self.prompts), None)
+        return self.encode(inputs, prompt_name, prompt, **{"task": "document", **kwargs})
+
+    @property
+    def similarity_fn_name(self) -> str:
+        """The score of a query and a document: `maxsim`, or `meanmaxsim`, its mean over the query's tokens."""
+        if self._similarity_fn_name is None:
+            self._similarity_fn_name = self.inspect().similarity or "maxsim"
+        return self._similarity_fn_name
+
+    @similarity_fn_name.setter
+    def similarity_fn_name(self, value: Union[str, None]) -> None:
+        self._similarity_fn_name = util.checked_similarity(value, _NAMES)
+
+    def similarity(self, embeddings1: Any, embeddings2: Any) -> Any:
+        """The scores of all queries with all documents, `[queries, documents]`."""
+        return util.maxsim(embeddings1, embeddings2, self.similarity_fn_name == "meanmaxsim")
+
+    def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Any:
+        """The score of each query with its counterpart among the documents, `[queries]`."""
+        return util.maxsim_pairwise(embeddings1, embeddings2, self.similarity_fn_name == "meanmaxsim")
+
+    def get_embedding_dimension(self) -> int:
+        """The number of values in a token's vector."""
+        return self._model.dimension()
+
+    def get_sentence_embedding_dimension(self) -> int:
+        """The older name of `get_embedding_dimension`."""
+        return self.get_embedding_dimension()
+
+
+__all__ = ["MultiVectorEncoder"]

@@ -1,0 +1,209 @@
+"""`SparseEncoder`: for each text, weights of some tokens of the vocabulary."""
+
+from __future__ import annotations
+
+from typing import Any, Optional, Union
+
+from . import _core, util
+from ._arrays import has_torch, to_numpy
+from ._base import BaseModel, batch_len, checked_texts, is_text_batch, text_batch
+from ._progress import Bar
+from .errors import OptionError
+from .util import SimilarityFunction
+
+
+class SparseEncoder(BaseModel):
+    """Turns texts into sparse vectors over the vocabulary. It has the arguments and methods of sentence-transformers'
+    class.
+
+    Args:
+        model_name_or_path: a directory, or a name on the Hub such as `naver/splade-v3`.
+        similarity_fn_name: the function that compares vectors, in place of the model's own.
+        max_active_dims: the most weights of a vector.
+        **kwargs: the arguments of `SentenceTransformer`.
+
+    Example:
+        >>> model = SparseEncoder(SPARSE)
+        >>> vectors = model.encode(["A cat.", "A dog."], convert_to_sparse_tensor=False)
+        >>> tuple(vectors.shape) == (2, model.get_embedding_dimension())
+        True
+    """
+
+    _kind = "sparse"
+    _default_prompts = {"query": None, "document": None}
+
+    def __init__(
+        self,
+        model_name_or_path: Optional[str] = None,
+        *,
+        similarity_fn_name: Union[str, SimilarityFunction, None] = None,
+        max_active_dims: Optional[int] = None,
+        **kwargs: Any,
+    ) -> None:
+        self._similarity_fn_name = util.checked_similarity(similarity_fn_name)
+        super().__init__(model_name_or_path, **kwargs)
+        #: The most weights of a vector; `None` for the model's own limit.
+        self.max_active_dims = max_active_dims
+
+    def encode(
+        self,
+        inputs: Any = None,
+        prompt_name: Optional[str] = None,
+        prompt: Optional[str] = None,
+        batch_size: int = 32,
+        show_progress_bar: Optional[bool] = None,
+        convert_to_tensor: bool = True,
+        convert_to_sparse_tensor: bool = True,
+        save_to_cpu: bool = False,
+        device: Any = None,
+        max_active_dims: Optional[int] = None,
+        pool: Any = None,
+        chunk_size: Optional[int] = None,
+        **kwargs: Any,
+    ) -> Any:
+        """The sparse vectors of texts.
+
+        Args:
+            inputs, prompt_name, prompt, batch_size, show_progress_bar, device: as for `SentenceTransformer.encode`.
+            convert_to_tensor: returns one tensor; otherwise a list of them.
+            convert_to_sparse_tensor: returns sparse tensors (COO); otherwise dense ones.
+            max_active_dims: the most weights of a vector.
+            save_to_cpu, pool, chunk_size: they mean nothing here.
+
+        Returns:
+            Shape `[texts, vocabulary]`. Where torch is not installed, the sparse result is an array of scipy (CSR), and
+            the dense one an array of numpy.
+        """
+        if "sentences" in kwargs and inputs is None:
+            inputs = kwargs.pop("sentences")
+        self._check_batch_size(batch_size)
+        task = kwargs.pop("task", None)
+        max_tokens = self._check_kwargs(kwargs)
+        most = self.max_active_dims if max_active_dims is None else max_active_dims
+        if most is not None and most <= 0:
+            raise OptionError(f"max_active_dims must be a positive integer, got {most}.")
+        if device is not None and not isinstance(device, (list, tuple)):
+            self.to(device)
+        call = self._call(
+            prompt=self._prompt(prompt, prompt_name), task=task, max_tokens=max_tokens, max_active_dims=most
+        )
+        single = not is_text_batch(inputs)
+        texts = checked_texts([inputs]) if single else text_batch(inputs)
+        with Bar(show_progress_bar, batch_len(texts), "Batches") as bar:
+            encoded = self._model.encode(texts, None, call, bar.update)
+        rows = _rows(encoded, convert_to_sparse_tensor)
+        if single:
+            return rows[0]
+        return rows if convert_to_tensor else list(rows)
+
+    def encode_query(self, inputs: Any = None, prompt_name: Optional[str] = None, prompt: Optional[str] = None, **kwargs: Any) -> Any:
+        """The vectors of queries: `encode` with the prompt named `query` and the task `query`."""
+        if prompt_name is None and prompt is None and "query" in self.prompts:
+            prompt_name = "query"
+        return self.encode(inputs, prompt_name, prompt, **{"task": "query", **kwargs})
+
+    def encode_document(
+        self, inputs: Any = None, prompt_name: Optional[str] = None, prompt: Optional[str] = None, **kwargs: Any
+    ) -> Any:
+        """The vectors of documents: `encode` with the document's prompt and the task `document`."""
+        if prompt_name is None and prompt is None:
+            names = ("document", "passage", "corpus")
+            prompt_name = next((name for name in names if name in self.prompts), None)
+        return self.encode(inputs, prompt_name, prompt, **{"task": "document", **kwargs})
+
+    @property
+    def similarity_fn_name(self) -> str:
+        """The function that compares vectors: `cosine`, `dot`, `euclidean` or `manhattan`. It can be set."""
+        if self._similarity_fn_name is None:
+            self._similarity_fn_name = self.inspect().similarity or "dot"
+        return self._similarity_fn_name
+
+    @similarity_fn_name.setter
+    def similarity_fn_name(self, value: Union[str, SimilarityFunction, None]) -> None:
+        self._similarity_fn_name = util.checked_similarity(value)
+
+    def similarity(self, embeddings1: Any, embeddings2: Any) -> Any:
+        """The similarities of all vectors of the first list with all of the second, `[rows, rows]`."""
+        return util.similarity(self.similarity_fn_name, embeddings1, embeddings2)
+
+    def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Any:
+        """The similarity of each vector of the first list with its counterpart in the second, `[rows]`."""
+        return util.similarity_pairwise(self.similarity_fn_name, embeddings1, embeddings2)
+
+    def get_embedding_dimension(self) -> int:
+        """The number of tokens in the vocabulary."""
+        return self._model.dimension()
+
+    def get_sentence_embedding_dimension(self) -> int:
+        """The older name of `get_embedding_dimension`."""
+        return self.get_embedding_dimension()
+
+    def decode(self, embeddings: Any, top_k: Optional[int] = None) -> Any:
+        """The tokens of a vector with their weights, the heaviest first; a list of such lists for several vectors.
+
+        Example:
+            >>> model = SparseEncoder(SPARSE)
+            >>> tokens = model.decode(model.encode("A cat."), top_k=2)
+            >>> len(tokens) == 2 and all(weight > 0 for _, weight in tokens)
+            True
+        """
+        import numpy
+
+        one = getattr(embeddings, "ndim", 2) == 1
+        decoded = []
+        for row in _dense(embeddings):
+            order = numpy.argsort(-row, kind="stable")[: numpy.count_nonzero(row > 0)][:top_k]
+            decoded.append([(self._model.token(int(at)), float(row[at])) for at in order])
+        return decoded[0] if one else decoded
+
+    @staticmethod
+    def sparsity(embeddings: Any) -> dict[str, float]:
+        """The mean number of weights of a vector, and the share of tokens without one."""
+        rows = _dense(embeddings)
+        active = float((rows != 0).sum() / max(len(rows), 1))
+        return {"active_dims": active, "sparsity_ratio": 1.0 - active / max(rows.shape[1], 1)}
+
+
+def _dense(embeddings: Any) -> Any:
+    """Vectors as a dense array of numpy."""
+    from ._arrays import rows_of
+
+    return rows_of(embeddings.todense() if hasattr(embeddings, "todense") else embeddings)
+
+
+def _rows(encoded: _core.Encoded, sparse: bool) -> Any:
+    """The vectors as one sparse or dense tensor, or array."""
+    import numpy
+
+    if encoded.offsets is None or encoded.indices is None:
+        raise OptionError("the model returned no sparse vectors")
+    values = to_numpy(encoded.values)
+    offsets, indices = to_numpy(encoded.offsets), to_numpy(encoded.indices).astype(numpy.int64)
+    count = len(offsets) - 1
+    shape = (count, encoded.dim)
+    if sparse and has_torch():
+        import torch
+
+        if not count:
+            return torch.tensor([]).to_sparse()
+        rows = numpy.repeat(numpy.arange(count), numpy.diff(offsets))
+        at = torch.from_numpy(numpy.stack([rows, indices]))
+        return torch.sparse_coo_tensor(at, torch.from_numpy(values), shape, is_coalesced=True)
+    if sparse:
+        try:
+            from scipy.sparse import csr_array  # type: ignore[import-untyped, unused-ignore]
+        except ImportError:
+            raise ImportError(
+                "sparse results need torch or scipy; install one, or use convert_to_sparse_tensor=False"
+            ) from None
+        return csr_array((values, indices, offsets), shape=shape)
+    rows = numpy.zeros(shape, dtype=numpy.float32)
+    rows[numpy.repeat(numpy.arange(count), numpy.diff(offsets)), indices] = values
+    if not has_torch():
+        return rows
+    import torch
+
+    return torch.from_numpy(rows) if count else torch.tensor([])
+
+
+__all__ = ["SparseEncoder"]

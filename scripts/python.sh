@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# Builds the Python package, installs it into a fresh virtual environment and runs its tests.
+# usage: scripts/python.sh [wheel]   With `wheel` it only builds the release wheel, into dist/.
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+cd "$ROOT"
+
+AT=$ROOT/.vectile/python
+PACKAGE=$ROOT/bindings/python
+# The wheel may have at most this many bytes.
+MOST_BYTES=$((30 * 1024 * 1024))
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$ROOT/target}
+
+# ensure_venv NAME REQUIREMENTS: installs a file of requirements into a virtual environment, unless it is there already.
+ensure_venv() {
+    local venv=$AT/$1 list=$2
+    if cmp -s "$list" "$venv/requirements.txt"; then
+        note "${venv#"$ROOT"/}: present"
+        return 0
+    fi
+    note "${venv#"$ROOT"/}: installing ${list#"$ROOT"/}"
+    rm -rf "$venv"
+    mkdir -p "$AT"
+    if ! python3 -m venv "$venv" >/dev/null 2>&1; then
+        { apt_install python3 python3-venv && rm -rf "$venv" && python3 -m venv "$venv"; } || return 1
+    fi
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --only-binary :all: --requirement "$list" || return 1
+    cp "$list" "$venv/requirements.txt"
+}
+
+# build_wheel DIR ARGUMENT...: builds the wheel into DIR with maturin's arguments, and prints its path.
+build_wheel() {
+    local out=$1
+    shift
+    rm -rf "$out"
+    (cd "$PACKAGE" && "$AT/build/bin/maturin" build --quiet --locked --out "$out" "$@") >&2 || return 1
+    find "$out" -name '*.whl'
+}
+
+ensure_cargo
+say "Python: tools to build the wheel"
+ensure_venv build "$PACKAGE/requirements-build.txt" || die "maturin could not be installed; install Python 3.10 or later with pip."
+
+if [ "${1:-}" = wheel ]; then
+    wheel=$(build_wheel "$AT/release" --release --strip)
+    bytes=$(wc -c <"$wheel")
+    [ "$bytes" -le "$MOST_BYTES" ] || die "$wheel has $bytes bytes; at most $MOST_BYTES are allowed."
+    mkdir -p dist
+    cp "$wheel" dist/
+    (cd dist && printf '%s  %s\n' "$(sha256 "$(basename "$wheel")")" "$(basename "$wheel")" >"$(basename "$wheel").sha256")
+    note "dist/$(basename "$wheel"): $((bytes / 1024)) KiB"
+    exit 0
+fi
+
+ensure_vulkan
+say "Python: building the wheel"
+# The build shares features and profile with the library's tests, so that it compiles little.
+wheel=$(build_wheel "$AT/dev" --profile dev --features shared-build)
+say "Python: the packages of the tests"
+ensure_venv tests "$PACKAGE/requirements-tests.txt" || die "the packages of the tests could not be installed."
+python=$AT/tests/bin/python
+"$python" -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps "$wheel"
+
+say "Python: tests without torch"
+export VECTILE_REQUIRE_ADAPTER=1
+[ -n "${VECTILE_TEST_MODEL:-}" ] || export VECTILE_TEST_MODEL=$MODEL_DIR
+# The installed package is tested, and not the sources beside the tests.
+(cd "$PACKAGE/tests" && "$python" -m pytest -q -p no:cacheprovider -c "$PACKAGE/pyproject.toml" --rootdir "$PACKAGE/tests" . \
+    --ignore test_reference.py)
+
+# The comparison needs torch, which is large. A machine without room or network for it leaves it out, and says so.
+say "Python: comparison with sentence-transformers"
+if ensure_venv reference "$PACKAGE/requirements-reference.txt"; then
+    python=$AT/reference/bin/python
+    "$python" -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps "$wheel"
+    (cd "$PACKAGE/tests" && VECTILE_REQUIRE_PYTHON=torch,sentence_transformers,mypy "$python" -m pytest -q -p no:cacheprovider \
+        -c "$PACKAGE/pyproject.toml" --rootdir "$PACKAGE/tests" test_reference.py test_docs.py)
+else
+    say "SKIPPED: the comparison with sentence-transformers (torch could not be installed)"
+fi
