@@ -20,7 +20,10 @@ pub(super) fn check_rows(
     first: usize,
 ) -> Result<(), Error> {
     // The sum is NaN or infinite if a value is.
-    let wrong = |row: &[f32]| !(squares(row) <= MAX_SQUARES);
+    let wrong = |row: &[f32]| {
+        let sum = squares(row);
+        sum.is_nan() || sum > MAX_SQUARES
+    };
     let Some(at) = values.chunks_exact(dim).position(wrong) else { return Ok(()) };
     let row = &values[at * dim..(at + 1) * dim];
     let problem = match row.iter().find(|value| !value.is_finite()) {

@@ -21,7 +21,7 @@ use super::vectors::Corpus;
 pub fn run(args: &SearchArgs) -> Result<(), Failure> {
     check_stdin(args)?;
     let corpus = match args.embed_texts {
-        true => Corpus::Texts(TextSource::open(&args.input, &args.lines)?),
+        true => Corpus::Texts(Box::new(TextSource::open(&args.input, &args.lines)?)),
         false => Corpus::open(&args.input, &args.lines, args.embedding_column.as_deref())?,
     };
     if let (Corpus::Texts(_), Some(texts)) = (&corpus, &args.texts) {
@@ -50,7 +50,7 @@ pub fn run(args: &SearchArgs) -> Result<(), Failure> {
     let search = Search { args, embedder: &embedder, queries, similarity, interrupt };
     let found = match corpus {
         Corpus::Vectors(source) => vectors::find(&search, source)?,
-        Corpus::Texts(source) => search.embed_and_find(source)?,
+        Corpus::Texts(source) => search.embed_and_find(*source)?,
     };
     Found { queries: texts, lines: found }.print(args.json)
 }

@@ -81,15 +81,14 @@ pub fn find(search: &Search, mut source: VectorSource) -> Result<Vec<BestLines>,
         }
         None if has_texts
             && !lines.is_empty()
-            && lines.values().all(|line| line.text.is_none()) =>
+            && lines.values().all(|line| line.text.is_none())
+            && !quiet =>
         {
-            if !quiet {
-                note(format_args!(
-                    "the rows have no text in `{}`, so they are shown by number; name the column of the texts with \
-                     --field, or give the texts with --texts FILE",
-                    args.lines.field
-                ));
-            }
+            note(format_args!(
+                "the rows have no text in `{}`, so they are shown by number; name the column of the texts with \
+                 --field, or give the texts with --texts FILE",
+                args.lines.field
+            ));
         }
         None => {}
     }

@@ -21,13 +21,13 @@ const DEFAULT_COLUMN: &str = "embedding";
 /// The rows of an input for a search: vectors that exist, or texts to embed.
 pub enum Corpus {
     Vectors(VectorSource),
-    Texts(TextSource),
+    Texts(Box<TextSource>),
 }
 
 /// Reads vectors block by block.
 pub enum VectorSource {
     Array(NpyRows),
-    Table(TableRows),
+    Table(Box<TableRows>),
 }
 
 impl Corpus {

@@ -33,7 +33,7 @@ impl TableRows {
             CarriedSchema::Texts(names) => !names.is_empty(),
             CarriedSchema::Objects => {
                 let Some(chunk) = source.next_chunk(FIRST_ROWS)? else {
-                    return Ok(Corpus::Texts(source));
+                    return Ok(Corpus::Texts(Box::new(source)));
                 };
                 let holds = holds_arrays(&chunk.carried, &column);
                 if required && !holds {
@@ -58,8 +58,11 @@ impl TableRows {
             )));
         }
         Ok(match holds_vectors {
-            true => Corpus::Vectors(VectorSource::Table(TableRows { source, column, counts_rows })),
-            false => Corpus::Texts(source),
+            true => {
+                let rows = TableRows { source, column, counts_rows };
+                Corpus::Vectors(VectorSource::Table(Box::new(rows)))
+            }
+            false => Corpus::Texts(Box::new(source)),
         })
     }
 
