@@ -294,6 +294,24 @@ ensure_node_clients() {
     (cd "$dir" && npm ci --silent --ignore-scripts --no-audit --no-fund) || return 1
 }
 
+# ensure_dawn DIR: installs Dawn for Node, the WebGPU implementation of Chrome, into DIR/node_modules.
+ensure_dawn() {
+    local dir=$1 from=$ROOT/tests/shaders/browser
+    if ! have node || ! have npm || ! node -e 'process.exit(parseInt(process.versions.node) >= 20 ? 0 : 1)'; then
+        note "Node 20 or later with npm was not found"
+        return 1
+    fi
+    if cmp -s "$from/package-lock.json" "$dir/package-lock.json" && [ -d "$dir/node_modules/webgpu" ]; then
+        say "Compiler of browsers: present"
+        return 0
+    fi
+    say "Compiler of browsers: installing Dawn for Node into ${dir#"$ROOT"/}"
+    rm -rf "$dir"
+    mkdir -p "$dir"
+    cp "$from/package.json" "$from/package-lock.json" "$dir"
+    (cd "$dir" && npm ci --silent --ignore-scripts --no-audit --no-fund) || return 1
+}
+
 # ensure_cargo: finds cargo. Rust is the only requirement that these scripts do not install.
 ensure_cargo() {
     if ! have cargo && [ -f "${HOME:-/root}/.cargo/env" ]; then

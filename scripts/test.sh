@@ -71,6 +71,13 @@ case $python_clients$node_clients in
     00) skipped="${skipped:+$skipped; }clients of the server, and clicks on its pages" ;;
 esac
 
+export VECTILE_DAWN=$ROOT/.vectile/dawn
+if ensure_dawn "$VECTILE_DAWN"; then
+    export VECTILE_REQUIRE_DAWN=1
+else
+    skipped="${skipped:+$skipped; }every shader in a browser's compiler (Dawn for Node could not be installed)"
+fi
+
 for component in rustfmt clippy; do
     if ! cargo "${component#rust}" --version >/dev/null 2>&1; then
         current="installing $component"

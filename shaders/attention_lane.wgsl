@@ -53,10 +53,10 @@ fn bias4(head: u32, query: u32, first: u32, tokens: u32) -> vec4<f32> {
 }
 
 @compute @workgroup_size(LANES)
-fn attention_lane(lane: Lane) {
-    sign(is_first(lane));
-    let tile = tiles[lane.group.x];
-    let head = params.first_head + lane.group.y;
+fn attention_lane(group: Group, lane: Lane) {
+    sign(is_first(group, lane));
+    let tile = tiles[group.id.x];
+    let head = params.first_head + group.id.y;
     let own = tile.z + lane.local;
     let key_head = key_cell(head);
     let value_head = value_cell(head);

@@ -41,10 +41,13 @@ fn inside(i: u32) -> vec4<bool> {
 }
 
 @compute @workgroup_size(64)
-fn layer_norm(lane: Lane) {
-    sign(is_first(lane));
+fn layer_norm(group: Group, lane: Lane) {
+    sign(is_first(group, lane));
     let width = f32(params.width);
-    for (var row = first_row(lane); row < params.rows; row += row_step(lane, params.groups)) {
+    for (var first = first_row(group); first < params.rows; first += row_step(group, params.groups)) {
+        // The whole workgroup calls reduce_sum. Lanes beyond the last row compute the last one and store nothing.
+        let own = own_row(first, lane);
+        let row = min(own, params.rows - 1u);
         let start = row * params.width4;
         var sum = vec4<f32>(0.0);
         for (var i = first_lane(lane); i < params.width4; i += lane_step(lane)) {
@@ -60,9 +63,11 @@ fn layer_norm(lane: Lane) {
         let variance = reduce_sum(lane, squares.x + squares.y + squares.z + squares.w) / width;
         let scale = 1.0 / sqrt(variance + params.eps);
 
-        for (var i = first_lane(lane); i < params.width4; i += lane_step(lane)) {
-            let normed = (value(start + i) - mean) * scale;
-            y[start + i] = act_store(normed * weight[i] + bias[i], row);
+        if own == row {
+            for (var i = first_lane(lane); i < params.width4; i += lane_step(lane)) {
+                let normed = (value(start + i) - mean) * scale;
+                y[start + i] = act_store(normed * weight[i] + bias[i], row);
+            }
         }
     }
 }

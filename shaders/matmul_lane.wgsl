@@ -42,10 +42,10 @@ const HELD: u32 = 16u / SHARE;
 const ALL_HELD: u32 = ROWS / SHARE;
 
 @compute @workgroup_size(16)
-fn matmul_lane(lane: Lane) {
-    sign(is_first(lane));
-    let row = params.first_row + lane.group.y * ROWS;
-    let cell = (lane.group.x * 16u + lane.local) * 2u;
+fn matmul_lane(group: Group, lane: Lane) {
+    sign(is_first(group, lane));
+    let row = params.first_row + group.id.y * ROWS;
+    let cell = (group.id.x * 16u + lane.local) * 2u;
     // Lanes beyond the last column compute the last one, so that every lane of the subgroup stays active.
     let column = min(cell, params.stride4 - 2u);
     let mine = row + share_lane(lane);

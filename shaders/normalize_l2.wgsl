@@ -19,9 +19,12 @@ struct Params {
 @group(0) @binding(2) var<uniform> params: Params;
 
 @compute @workgroup_size(64)
-fn normalize_l2(lane: Lane) {
-    sign(is_first(lane));
-    for (var row = first_row(lane); row < params.rows; row += row_step(lane, params.groups)) {
+fn normalize_l2(group: Group, lane: Lane) {
+    sign(is_first(group, lane));
+    for (var first = first_row(group); first < params.rows; first += row_step(group, params.groups)) {
+        // The whole workgroup calls reduce_sum. Lanes beyond the last row compute the last one and store nothing.
+        let own = own_row(first, lane);
+        let row = min(own, params.rows - 1u);
         let start = row * params.width4;
         var squares = vec4<f32>(0.0);
         for (var i = first_lane(lane); i < params.width4; i += lane_step(lane)) {
@@ -30,8 +33,10 @@ fn normalize_l2(lane: Lane) {
             squares += v * v;
         }
         let norm = sqrt(reduce_sum(lane, squares.x + squares.y + squares.z + squares.w));
-        for (var i = first_lane(lane); i < params.width4; i += lane_step(lane)) {
-            y[start + i] = x[start + i] / max(norm, 1e-12);
+        if own == row {
+            for (var i = first_lane(lane); i < params.width4; i += lane_step(lane)) {
+                y[start + i] = x[start + i] / max(norm, 1e-12);
+            }
         }
     }
 }

@@ -33,9 +33,12 @@ fn inside(i: u32) -> vec4<bool> {
 }
 
 @compute @workgroup_size(64)
-fn rms_norm(lane: Lane) {
-    sign(is_first(lane));
-    for (var row = first_row(lane); row < params.rows; row += row_step(lane, params.groups)) {
+fn rms_norm(group: Group, lane: Lane) {
+    sign(is_first(group, lane));
+    for (var first = first_row(group); first < params.rows; first += row_step(group, params.groups)) {
+        // The whole workgroup calls reduce_sum. Lanes beyond the last row compute the last one and store nothing.
+        let own = own_row(first, lane);
+        let row = min(own, params.rows - 1u);
         let start = row * params.width4;
         var squares = vec4<f32>(0.0);
         for (var i = first_lane(lane); i < params.width4; i += lane_step(lane)) {
@@ -45,12 +48,14 @@ fn rms_norm(lane: Lane) {
         let sum = reduce_sum(lane, squares.x + squares.y + squares.z + squares.w);
         let scale = 1.0 / sqrt(sum / f32(params.width) + params.eps);
 
-        for (var i = first_lane(lane); i < params.width4; i += lane_step(lane)) {
-            var value = act_load(x[start + i]) * scale * weight[i];
-            if HAS_RESIDUAL {
-                value += act_load(residual[start + i]);
+        if own == row {
+            for (var i = first_lane(lane); i < params.width4; i += lane_step(lane)) {
+                var value = act_load(x[start + i]) * scale * weight[i];
+                if HAS_RESIDUAL {
+                    value += act_load(residual[start + i]);
+                }
+                y[start + i] = act_store(value, row);
             }
-            y[start + i] = act_store(value, row);
         }
     }
 }

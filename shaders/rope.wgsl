@@ -43,10 +43,13 @@ fn inside(i: u32) -> vec4<bool> {
 }
 
 @compute @workgroup_size(64)
-fn rope(lane: Lane) {
-    sign(is_first(lane));
+fn rope(group: Group, lane: Lane) {
+    sign(is_first(group, lane));
     let count = params.tokens * params.heads;
-    for (var at = first_row(lane); at < count; at += row_step(lane, params.groups)) {
+    for (var first = first_row(group); first < count; first += row_step(group, params.groups)) {
+        // The whole workgroup calls reduce_sum. Lanes beyond the last row compute the last one and store nothing.
+        let own = own_row(first, lane);
+        let at = min(own, count - 1u);
         let token = at / params.heads;
         let number = at % params.heads;
         let start = token * params.stride4 + number * params.head4;
@@ -61,15 +64,17 @@ fn rope(lane: Lane) {
         let sum = reduce_sum(lane, squares.x + squares.y + squares.z + squares.w);
         let scale = 1.0 / sqrt(sum / f32(params.head) + params.eps);
 
-        for (var i = first_lane(lane); i < params.head4; i += lane_step(lane)) {
-            var value = act_load(x[start + i]) * scale * weight[weights + i];
-            if 2u * i < params.pairs {
-                value = rotate_first(value, rotary[angles + 2u * i]);
+        if own == at {
+            for (var i = first_lane(lane); i < params.head4; i += lane_step(lane)) {
+                var value = act_load(x[start + i]) * scale * weight[weights + i];
+                if 2u * i < params.pairs {
+                    value = rotate_first(value, rotary[angles + 2u * i]);
+                }
+                if 2u * i + 1u < params.pairs {
+                    value = rotate_second(value, rotary[angles + 2u * i + 1u]);
+                }
+                y[at * params.head4 + i] = act_store(value, token);
             }
-            if 2u * i + 1u < params.pairs {
-                value = rotate_second(value, rotary[angles + 2u * i + 1u]);
-            }
-            y[at * params.head4 + i] = act_store(value, token);
         }
     }
 }

@@ -31,9 +31,12 @@ const CELLS: u32 = 2u;
 @group(0) @binding(3) var<uniform> params: Params;
 
 @compute @workgroup_size(64)
-fn route(lane: Lane) {
-    sign(is_first(lane));
-    for (var token = first_row(lane); token < params.tokens; token += row_step(lane, params.groups)) {
+fn route(group: Group, lane: Lane) {
+    sign(is_first(group, lane));
+    for (var first = first_row(group); first < params.tokens; first += row_step(group, params.groups)) {
+        // The whole workgroup calls reduce_sum. Lanes beyond the last row compute the last one and store nothing.
+        let own = own_row(first, lane);
+        let token = min(own, params.tokens - 1u);
         var sums: array<vec4<f32>, CELLS>;
         for (var c = 0u; c < CELLS; c++) {
             sums[c] = vec4<f32>(0.0);
@@ -81,7 +84,7 @@ fn route(lane: Lane) {
                 taken |= 1u << best;
                 choice = vec2<f32>(f32(best), exp(logits[best] - largest) / total);
             }
-            if first_lane(lane) == 0u {
+            if own == token && first_lane(lane) == 0u {
                 choices[token * params.stride + j] = choice;
             }
         }

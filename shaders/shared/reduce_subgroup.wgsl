@@ -2,26 +2,39 @@
 //
 // It works at any subgroup size. A workgroup takes num_subgroups rows at a time and strides over the remaining rows.
 // The host therefore chooses the number of workgroups without knowing which size the driver uses.
+//
+// The values of Group are the same in a whole workgroup, and those of Lane are not. Browsers demand a proof that all
+// lanes of a workgroup reach a subgroup operation together, and regard a struct of both kinds as different in each lane.
+enable subgroups;
+
+struct Group {
+    @builtin(workgroup_id) id: vec3<u32>,
+    @builtin(num_subgroups) subgroups: u32,
+}
 
 struct Lane {
-    @builtin(workgroup_id) group: vec3<u32>,
     @builtin(subgroup_id) subgroup: u32,
-    @builtin(num_subgroups) subgroups: u32,
     @builtin(subgroup_invocation_id) index: u32,
     @builtin(subgroup_size) count: u32,
 }
 
 // True in the first invocation of a dispatch.
-fn is_first(lane: Lane) -> bool {
-    return lane.subgroup == 0u && lane.index == 0u && all(lane.group == vec3<u32>(0u));
+fn is_first(group: Group, lane: Lane) -> bool {
+    return lane.subgroup == 0u && lane.index == 0u && all(group.id == vec3<u32>(0u));
 }
 
-fn first_row(lane: Lane) -> u32 {
-    return lane.group.x * lane.subgroups + lane.subgroup;
+// The first of the rows that a workgroup takes at a time.
+fn first_row(group: Group) -> u32 {
+    return group.id.x * group.subgroups;
 }
 
-fn row_step(lane: Lane, groups: u32) -> u32 {
-    return groups * lane.subgroups;
+fn row_step(group: Group, groups: u32) -> u32 {
+    return groups * group.subgroups;
+}
+
+// The row of a lane, if its workgroup takes rows from `first` on. It may lie beyond the last row.
+fn own_row(first: u32, lane: Lane) -> u32 {
+    return first + lane.subgroup;
 }
 
 fn first_lane(lane: Lane) -> u32 {
@@ -33,6 +46,7 @@ fn lane_step(lane: Lane) -> u32 {
     return min(lane.count, 64u);
 }
 
+// The whole workgroup must call this.
 fn reduce_sum(lane: Lane, value: f32) -> f32 {
     return subgroupAdd(value);
 }

@@ -1,24 +1,33 @@
 // reduce_workgroup: sums over one row, with one workgroup of 64 for each row, by a tree in workgroup memory. It
 // replaces reduce_subgroup on adapters without subgroups.
 
+struct Group {
+    @builtin(workgroup_id) id: vec3<u32>,
+}
+
 struct Lane {
-    @builtin(workgroup_id) group: vec3<u32>,
     @builtin(local_invocation_index) index: u32,
 }
 
 // True in the first invocation of a dispatch.
-fn is_first(lane: Lane) -> bool {
-    return lane.index == 0u && all(lane.group == vec3<u32>(0u));
+fn is_first(group: Group, lane: Lane) -> bool {
+    return lane.index == 0u && all(group.id == vec3<u32>(0u));
 }
 
 var<workgroup> sums: array<f32, 64>;
 
-fn first_row(lane: Lane) -> u32 {
-    return lane.group.x;
+// The first of the rows that a workgroup takes at a time.
+fn first_row(group: Group) -> u32 {
+    return group.id.x;
 }
 
-fn row_step(lane: Lane, groups: u32) -> u32 {
+fn row_step(group: Group, groups: u32) -> u32 {
     return groups;
+}
+
+// The row of a lane, if its workgroup takes rows from `first` on.
+fn own_row(first: u32, lane: Lane) -> u32 {
+    return first;
 }
 
 fn first_lane(lane: Lane) -> u32 {

@@ -2,14 +2,17 @@
 
 const SHARE: u32 = 1u;
 
+struct Group {
+    @builtin(workgroup_id) id: vec3<u32>,
+}
+
 struct Lane {
-    @builtin(workgroup_id) group: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 }
 
 // True in the first invocation of a dispatch.
-fn is_first(lane: Lane) -> bool {
-    return lane.local == 0u && all(lane.group == vec3<u32>(0u));
+fn is_first(group: Group, lane: Lane) -> bool {
+    return lane.local == 0u && all(group.id == vec3<u32>(0u));
 }
 
 fn share_lane(lane: Lane) -> u32 {

@@ -1,20 +1,24 @@
 // share_subgroup: the lanes of a subgroup load different rows and broadcast them, so that a row is loaded once for
 // SHARE lanes. Row r lives in register r / SHARE of lane r % SHARE; from_lane<r> reads it. There is one function for
 // each row, since WGSL requires the lane of a broadcast to be a constant expression.
+enable subgroups;
 
 // The number of lanes that share a load: a power of two, at most 16 and at most the subgroup size. The host rewrites
 // this constant.
 const SHARE: u32 = 8u;
 
+struct Group {
+    @builtin(workgroup_id) id: vec3<u32>,
+}
+
 struct Lane {
-    @builtin(workgroup_id) group: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
     @builtin(subgroup_invocation_id) index: u32,
 }
 
 // True in the first invocation of a dispatch.
-fn is_first(lane: Lane) -> bool {
-    return lane.local == 0u && all(lane.group == vec3<u32>(0u));
+fn is_first(group: Group, lane: Lane) -> bool {
+    return lane.local == 0u && all(group.id == vec3<u32>(0u));
 }
 
 // The index, below SHARE, of the row that this lane loads.

@@ -104,11 +104,40 @@ pub(crate) fn digest(sources: &[&str]) -> String {
     digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The complete WGSL of a source in a variant, with `enable` lines first.
+/// The complete WGSL of a source in a variant for naga, with `enable` lines first.
 ///
 /// # Errors
 /// Returns a sentence that names the import that has no file, or the loop that cannot be unrolled.
 pub fn resolve_imports(source: &str, variant: &ShaderVariant) -> Result<String, String> {
+    let Assembled { enables, body } = assemble(source, variant)?;
+    // naga takes subgroup operations without this line, and refuses the line.
+    let enables = enables.iter().filter(|line| **line != "enable subgroups;");
+    let mut text: String = enables.flat_map(|line| [*line, "\n"]).collect();
+    text.push_str(&body);
+    for (name, value) in constants_of(variant) {
+        text = set_constant(&text, name, value);
+    }
+    unroll(&text)
+}
+
+/// The complete WGSL of a source in a variant for the compiler of a browser. It differs from [`resolve_imports`] in the
+/// line `enable subgroups;`, which browsers require.
+///
+/// # Errors
+/// Returns the errors of [`resolve_imports`].
+pub fn resolve_for_browser(source: &str, variant: &ShaderVariant) -> Result<String, String> {
+    let text = resolve_imports(source, variant)?;
+    let subgroups = assemble(source, variant)?.enables.contains(&"enable subgroups;");
+    Ok(if subgroups { format!("enable subgroups;\n{text}") } else { text })
+}
+
+/// A source with its imports: the `enable` lines, each once, and all other lines.
+struct Assembled<'a> {
+    enables: Vec<&'a str>,
+    body: String,
+}
+
+fn assemble<'a>(source: &'a str, variant: &ShaderVariant) -> Result<Assembled<'a>, String> {
     let mut enables: Vec<&str> = Vec::new();
     let mut body = String::new();
     for line in source.lines() {
@@ -146,12 +175,7 @@ pub fn resolve_imports(source: &str, variant: &ShaderVariant) -> Result<String, 
             }
         }
     }
-    let mut text: String = enables.iter().flat_map(|line| [*line, "\n"]).collect();
-    text.push_str(&body);
-    for (name, value) in constants_of(variant) {
-        text = set_constant(&text, name, value);
-    }
-    unroll(&text)
+    Ok(Assembled { enables, body })
 }
 
 /// The variant's constants, with SHARE in a subgroup variant.

@@ -1,5 +1,6 @@
 //! Checks every kernel in every variant by naga, without a GPU. Each variant is valid under WebGPU's default limits
 //! with only the capabilities that it needs. It agrees with its descriptor, and translates to SPIR-V, MSL and HLSL.
+//! `browser.rs` sends the variants to the compiler of a browser.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -11,88 +12,14 @@ use naga::valid::{Capabilities, SubgroupOperationSet, ValidationFlags, Validator
 use vectile::dtype::Storage;
 use vectile::gpu::kernel::{Access, Kernel};
 use vectile::gpu::shader::{Lanes, ShaderVariant, resolve_imports};
-use vectile::kernels::matmul::{CooperativeTile, OutputTile, Variant};
-use vectile::kernels::{ALL, attention};
+use vectile::kernels::ALL;
 
-/// WebGPU's default limits, which every kernel must respect.
-const MAX_WORKGROUP_MEMORY: u32 = 16384;
-const MAX_INVOCATIONS: u32 = 256;
-const MAX_STORAGE_BUFFERS: usize = 8;
+use variants::{MAX_INVOCATIONS, MAX_STORAGE_BUFFERS, MAX_WORKGROUP_MEMORY, variants};
 
-/// Every variant of a kernel that can occur: all storages and ways of sharing lanes, with one setting changed at a
-/// time.
-fn variants(kernel: &Kernel) -> Vec<ShaderVariant> {
-    let storages = |read: bool| -> &[Storage] {
-        match read {
-            true if kernel.cooperative => &[Storage::F16],
-            true => &Storage::ALL,
-            false => &[Storage::F32],
-        }
-    };
-    let weights = storages(kernel.reads_weights);
-    let activations = storages(kernel.reads_activations);
-    let lanes: &[Lanes] = if kernel.has_subgroup_variant {
-        &[
-            Lanes::Alone,
-            Lanes::Subgroup(4),
-            Lanes::Subgroup(8),
-            Lanes::Subgroup(16),
-            Lanes::Subgroup(32),
-        ]
-    } else {
-        &[Lanes::Alone]
-    };
-    let mut all = Vec::new();
-    for w in weights {
-        for a in activations {
-            for l in lanes {
-                let base = ShaderVariant::new(*w, *a, *l);
-                all.push(base.clone());
-                if kernel.name == "matmul_coop" {
-                    for side in [8, 16] {
-                        let sizes =
-                            CooperativeTile::smallest(side, 128).sizes().map(Variant::Cooperative);
-                        all.extend(sizes.map(|variant| variant.constants(base.clone(), false)));
-                    }
-                }
-                if kernel.name == "matmul_tile" {
-                    all.extend(
-                        OutputTile::ALL
-                            .map(|tile| Variant::Tile(tile).constants(base.clone(), false)),
-                    );
-                }
-                for setting in kernel.settings {
-                    for value in setting.values {
-                        all.extend(match setting.name {
-                            "HEAD4" => heads(kernel, &base, *value),
-                            name if setting.constant => vec![base.clone().constant(name, *value)],
-                            name => vec![base.clone().set(name, *value)],
-                        });
-                    }
-                }
-            }
-        }
-    }
-    all
-}
-
-/// The variants of an attention for heads of `head4` cells.
-fn heads(kernel: &Kernel, base: &ShaderVariant, head4: u32) -> Vec<ShaderVariant> {
-    let variants = match kernel.name {
-        "attention_tile" => vec![attention::Variant::Tile(attention::WorkSplit::of(
-            head4,
-            MAX_WORKGROUP_MEMORY,
-            MAX_INVOCATIONS,
-        ))],
-        "attention_coop" => [8, 16]
-            .into_iter()
-            .filter(|side| (head4 * 4).is_multiple_of(*side))
-            .map(|side| attention::Variant::Cooperative { side, invocations: 128 })
-            .collect(),
-        _ => vec![attention::Variant::Lane],
-    };
-    variants.into_iter().map(|variant| variant.constants(base.clone(), head4)).collect()
-}
+mod browser;
+#[path = "../support/mod.rs"]
+mod support;
+mod variants;
 
 fn capabilities(kernel: &Kernel, variant: &ShaderVariant) -> Capabilities {
     // unpack2x16float and pack2x16float are core WebGPU, but naga counts them as a capability.
