@@ -147,12 +147,13 @@ fn the_conclusion_respects_the_spread_of_the_rounds() {
         (
             3,
             speed(0.8, 0.7, 0.9),
-            "On The GPU, f16 is slower than f32 on texts of 256 tokens, 0.80× (0.70–0.90) as fast",
+            "On The GPU, f16 is slower than f32 on texts of 256 tokens: it is 0.80× (0.70–0.90) as fast",
         ),
         (
             3,
             speed(1.02, 0.97, 1.09),
-            "no clear difference in speed between f16 and f32 on texts of 256 tokens, 1.02× (0.97–1.09)",
+            "no clear difference in speed between f16 and f32 on texts of 256 tokens: the \
+             ratio is 1.02× (0.97–1.09)",
         ),
         (
             1,
