@@ -1,11 +1,9 @@
 //! [`CorpusSearch`]: exact search on a model's adapter, over rows that arrive in blocks.
 
 use half::f16;
-use half::slice::HalfFloatSliceExt;
 
 use super::best::{Best, SearchHit};
 use super::block::{Queries, fault};
-use super::host;
 use super::queries::{check_rows, prepare};
 use crate::dtype::Storage;
 use crate::embedder::{Embedder, Embeddings, TextModel, check_widths};
@@ -247,15 +245,7 @@ impl CorpusSearch<'_> {
         let best = &mut self.best[first_query..first_query + queries.len()];
         let runner = self.embedder.runner();
         let storage = rows.storage();
-        let Some(limits) = runner.search_limits().await else {
-            let wide = match rows {
-                CorpusRows::F32(values) => values.to_vec(),
-                CorpusRows::F16(values) => values.to_f32_vec(),
-            };
-            let Queries { dim, values, similarity, .. } = queries;
-            host::search_rows(values, *dim, &wide, self.rows, *similarity, best);
-            return Ok(());
-        };
+        let limits = runner.search_limits().await;
         let block_rows = queries.block_rows(storage, limits.largest_buffer, limits.max_flops);
         let mut start = 0;
         while start < count {
@@ -271,7 +261,9 @@ impl CorpusSearch<'_> {
                 }
                 ran => ran?,
             };
-            self.tested.push(storage);
+            if test {
+                self.tested.push(storage);
+            }
             let place = (self.rows + start, many);
             queries
                 .take(&output, &outcome.output, place, best)

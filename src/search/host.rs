@@ -47,16 +47,15 @@ pub fn semantic_search(
     check_rows("corpus", &corpus.values, corpus.dim, 0)?;
     let prepared = prepare(queries, similarity)?;
     let mut best = vec![Best::new(top_k); queries.len()];
-    search_rows(&prepared, queries.dim, &corpus.values, 0, similarity, &mut best);
+    search_rows(&prepared, queries.dim, &corpus.values, similarity, &mut best);
     Ok(best.into_iter().map(Best::into_hits).collect())
 }
 
-/// Offers every row to the best of each query. `queries` are prepared, and the first row has the index `first`.
-pub(super) fn search_rows(
+/// Offers every row to the best of each query. `queries` are prepared.
+fn search_rows(
     queries: &[f32],
     dim: usize,
     rows: &[f32],
-    first: usize,
     similarity: SimilarityFunction,
     best: &mut [Best],
 ) {
@@ -69,7 +68,7 @@ pub(super) fn search_rows(
                 SimilarityFunction::Cosine => length(row),
                 _ => 1.0,
             };
-            let index = first + piece * ROWS_AT_ONCE + at;
+            let index = piece * ROWS_AT_ONCE + at;
             for (query, best) in queries.chunks_exact(dim).zip(&mut best) {
                 best.offer(SearchHit { index, score: score(similarity, query, row) / length });
             }

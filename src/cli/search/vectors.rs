@@ -138,18 +138,15 @@ fn read_texts(
     rows: u64,
     lines: &mut HashMap<usize, Line>,
 ) -> Result<(), Failure> {
-    let mut of_row: HashMap<u64, Vec<&mut Line>> = HashMap::new();
-    for line in lines.values_mut() {
-        of_row.entry(line.number).or_default().push(line);
-    }
+    let mut of_row: HashMap<u64, &mut Line> =
+        lines.values_mut().map(|line| (line.number, line)).collect();
     let mut source = TextSource::open(path, &LineArgs { input_format: None, ..args.clone() })?;
     let mut read = 0;
     while let Some(mut chunk) = source.next_chunk(4096)? {
         for text in &mut chunk.texts {
             read += 1;
-            let text = text.take();
-            for line in of_row.get_mut(&read).into_iter().flatten() {
-                line.text.clone_from(&text);
+            if let Some(line) = of_row.get_mut(&read) {
+                line.text = text.take();
             }
         }
     }

@@ -18,12 +18,11 @@ pub(crate) struct SearchLimits {
 }
 
 impl Runner {
-    /// The limits of the model's device; `None` if the host must search, because the model has no device that runs
-    /// the kernels of a search.
-    pub(crate) async fn search_limits(&self) -> Option<SearchLimits> {
+    /// The limits of the model's device.
+    pub(crate) async fn search_limits(&self) -> SearchLimits {
         let runtime = self.runtime.lock().await;
         let largest_buffer = runtime.executor.gpu.adapter.largest_buffer();
-        Some(SearchLimits { largest_buffer, max_flops: runtime.plan().max_flops })
+        SearchLimits { largest_buffer, max_flops: runtime.plan().max_flops }
     }
 
     /// Runs a graph on the model's device, with weights of this storage and activations of f32. `build` adds its
@@ -44,15 +43,12 @@ impl Runner {
         let mut builder = Builder::new(&plan, &precision);
         let output = build(&mut builder);
         let graph = builder.graph;
-        let mut losses = 0;
-        let outcome = loop {
-            match runtime.run_tested(&graph, &plan, &precision, test).await {
-                Err(loss @ Error::DeviceLost { .. }) if losses == 0 => {
-                    losses += 1;
-                    runtime.recover(&self.model, &self.precision, loss).await?;
-                }
-                ran => break ran?,
+        let outcome = match runtime.run_tested(&graph, &plan, &precision, test).await {
+            Err(loss @ Error::DeviceLost { .. }) => {
+                runtime.recover(&self.model, &self.precision, loss).await?;
+                runtime.run_tested(&graph, &plan, &precision, test).await?
             }
+            ran => ran?,
         };
         runtime.executor.save_pipelines();
         Ok((output, outcome))
