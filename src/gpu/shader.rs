@@ -104,20 +104,15 @@ pub(crate) fn digest(sources: &[&str]) -> String {
     digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// The line that browsers require before subgroup operations. naga takes the operations without it, and refuses it.
+const ENABLE_SUBGROUPS: &str = "enable subgroups;";
+
 /// The complete WGSL of a source in a variant for naga, with `enable` lines first.
 ///
 /// # Errors
 /// Returns a sentence that names the import that has no file, or the loop that cannot be unrolled.
 pub fn resolve_imports(source: &str, variant: &ShaderVariant) -> Result<String, String> {
-    let Assembled { enables, body } = assemble(source, variant)?;
-    // naga takes subgroup operations without this line, and refuses the line.
-    let enables = enables.iter().filter(|line| **line != "enable subgroups;");
-    let mut text: String = enables.flat_map(|line| [*line, "\n"]).collect();
-    text.push_str(&body);
-    for (name, value) in constants_of(variant) {
-        text = set_constant(&text, name, value);
-    }
-    unroll(&text)
+    Ok(resolve(source, variant)?.text)
 }
 
 /// The complete WGSL of a source in a variant for the compiler of a browser. It differs from [`resolve_imports`] in the
@@ -126,19 +121,21 @@ pub fn resolve_imports(source: &str, variant: &ShaderVariant) -> Result<String, 
 /// # Errors
 /// Returns the errors of [`resolve_imports`].
 pub fn resolve_for_browser(source: &str, variant: &ShaderVariant) -> Result<String, String> {
-    let text = resolve_imports(source, variant)?;
-    let subgroups = assemble(source, variant)?.enables.contains(&"enable subgroups;");
-    Ok(if subgroups { format!("enable subgroups;\n{text}") } else { text })
+    let Resolved { text, subgroups } = resolve(source, variant)?;
+    Ok(if subgroups { format!("{ENABLE_SUBGROUPS}\n{text}") } else { text })
 }
 
-/// A source with its imports: the `enable` lines, each once, and all other lines.
-struct Assembled<'a> {
-    enables: Vec<&'a str>,
-    body: String,
+/// A source with its imports.
+struct Resolved {
+    /// The WGSL for naga.
+    text: String,
+    /// Whether a file has the line [`ENABLE_SUBGROUPS`], which `text` lacks.
+    subgroups: bool,
 }
 
-fn assemble<'a>(source: &'a str, variant: &ShaderVariant) -> Result<Assembled<'a>, String> {
+fn resolve(source: &str, variant: &ShaderVariant) -> Result<Resolved, String> {
     let mut enables: Vec<&str> = Vec::new();
+    let mut subgroups = false;
     let mut body = String::new();
     for line in source.lines() {
         let Some(import) = line.strip_prefix("#import ") else {
@@ -162,7 +159,9 @@ fn assemble<'a>(source: &'a str, variant: &ShaderVariant) -> Result<Assembled<'a
             (name, Some(role)) => return Err(format!("a shader cannot import {name} as {role}")),
         };
         for line in text.lines() {
-            if line.starts_with("enable ") {
+            if line == ENABLE_SUBGROUPS {
+                subgroups = true;
+            } else if line.starts_with("enable ") {
                 if !enables.contains(&line) {
                     enables.push(line);
                 }
@@ -175,7 +174,12 @@ fn assemble<'a>(source: &'a str, variant: &ShaderVariant) -> Result<Assembled<'a
             }
         }
     }
-    Ok(Assembled { enables, body })
+    let mut text: String = enables.iter().flat_map(|line| [*line, "\n"]).collect();
+    text.push_str(&body);
+    for (name, value) in constants_of(variant) {
+        text = set_constant(&text, name, value);
+    }
+    Ok(Resolved { text: unroll(&text)?, subgroups })
 }
 
 /// The variant's constants, with SHARE in a subgroup variant.
