@@ -259,14 +259,15 @@ ensure_chromium() {
     apt_install chromium && has_chromium
 }
 
-# ensure_python_clients DIR: installs tests/serve/clients/requirements.txt into a virtual environment in DIR.
-ensure_python_clients() {
-    local dir=$1 list=$ROOT/tests/serve/clients/requirements.txt
+# ensure_venv WHAT DIR LIST: installs the packages of the file LIST into a virtual environment in DIR, unless they are there
+# already. WHAT names them in the output.
+ensure_venv() {
+    local what=$1 dir=$2 list=$3
     if cmp -s "$list" "$dir/requirements.txt"; then
-        say "Python clients: present"
+        say "$what: present"
         return 0
     fi
-    say "Python clients: installing the clients that test the server into ${dir#"$ROOT"/}"
+    say "$what: installing into ${dir#"$ROOT"/}"
     rm -rf "$dir"
     mkdir -p "$(dirname "$dir")"
     if ! python3 -m venv "$dir" >/dev/null 2>&1; then
@@ -276,36 +277,19 @@ ensure_python_clients() {
     cp "$list" "$dir/requirements.txt"
 }
 
-# ensure_node_clients DIR: installs tests/serve/clients/package-lock.json into DIR/node_modules.
-ensure_node_clients() {
-    local dir=$1 from=$ROOT/tests/serve/clients
+# ensure_node_packages WHAT DIR FROM: installs the packages of FROM/package-lock.json into DIR/node_modules, unless they are
+# there already. WHAT names them in the output.
+ensure_node_packages() {
+    local what=$1 dir=$2 from=$3
     if ! have node || ! have npm || ! node -e 'process.exit(parseInt(process.versions.node) >= 20 ? 0 : 1)'; then
         note "Node 20 or later with npm was not found"
         return 1
     fi
     if cmp -s "$from/package-lock.json" "$dir/package-lock.json" && [ -f "$dir/node_modules/.package-lock.json" ]; then
-        say "Node clients: present"
+        say "$what: present"
         return 0
     fi
-    say "Node clients: installing the clients that test the server into ${dir#"$ROOT"/}"
-    rm -rf "$dir"
-    mkdir -p "$dir"
-    cp "$from/package.json" "$from/package-lock.json" "$dir"
-    (cd "$dir" && npm ci --silent --ignore-scripts --no-audit --no-fund) || return 1
-}
-
-# ensure_dawn DIR: installs Dawn for Node, the WebGPU implementation of Chrome, into DIR/node_modules.
-ensure_dawn() {
-    local dir=$1 from=$ROOT/tests/shaders/browser
-    if ! have node || ! have npm || ! node -e 'process.exit(parseInt(process.versions.node) >= 20 ? 0 : 1)'; then
-        note "Node 20 or later with npm was not found"
-        return 1
-    fi
-    if cmp -s "$from/package-lock.json" "$dir/package-lock.json" && [ -d "$dir/node_modules/webgpu" ]; then
-        say "Compiler of browsers: present"
-        return 0
-    fi
-    say "Compiler of browsers: installing Dawn for Node into ${dir#"$ROOT"/}"
+    say "$what: installing into ${dir#"$ROOT"/}"
     rm -rf "$dir"
     mkdir -p "$dir"
     cp "$from/package.json" "$from/package-lock.json" "$dir"

@@ -12,23 +12,6 @@ PACKAGE=$ROOT/bindings/python
 MOST_BYTES=$((30 * 1024 * 1024))
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$ROOT/target}
 
-# ensure_venv NAME REQUIREMENTS: installs a file of requirements into a virtual environment, unless it is there already.
-ensure_venv() {
-    local venv=$AT/$1 list=$2
-    if cmp -s "$list" "$venv/requirements.txt"; then
-        note "${venv#"$ROOT"/}: present"
-        return 0
-    fi
-    note "${venv#"$ROOT"/}: installing ${list#"$ROOT"/}"
-    rm -rf "$venv"
-    mkdir -p "$AT"
-    if ! python3 -m venv "$venv" >/dev/null 2>&1; then
-        { apt_install python3 python3-venv && rm -rf "$venv" && python3 -m venv "$venv"; } || return 1
-    fi
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --only-binary :all: --requirement "$list" || return 1
-    cp "$list" "$venv/requirements.txt"
-}
-
 # build_wheel DIR ARGUMENT...: builds the wheel into DIR with maturin's arguments, and prints its path.
 build_wheel() {
     local out=$1
@@ -39,8 +22,7 @@ build_wheel() {
 }
 
 ensure_cargo
-say "Python: tools to build the wheel"
-ensure_venv build "$PACKAGE/requirements-build.txt" || die "maturin could not be installed; install Python 3.10 or later with pip."
+ensure_venv "Python: tools to build the wheel" "$AT/build" "$PACKAGE/requirements-build.txt" || die "maturin could not be installed; install Python 3.10 or later with pip."
 
 if [ "${1:-}" = wheel ]; then
     wheel=$(build_wheel "$AT/release" --release --strip)
@@ -57,8 +39,7 @@ ensure_vulkan
 say "Python: building the wheel"
 # The build shares features and profile with the library's tests, so that it compiles little.
 wheel=$(build_wheel "$AT/dev" --profile dev --features shared-build)
-say "Python: the packages of the tests"
-ensure_venv tests "$PACKAGE/requirements-tests.txt" || die "the packages of the tests could not be installed."
+ensure_venv "Python: packages of the tests" "$AT/tests" "$PACKAGE/requirements-tests.txt" || die "the packages of the tests could not be installed."
 python=$AT/tests/bin/python
 "$python" -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps "$wheel"
 
@@ -71,7 +52,7 @@ export VECTILE_REQUIRE_ADAPTER=1
 
 # The comparison needs torch, which is large. A machine without room or network for it leaves it out, and says so.
 say "Python: comparison with sentence-transformers"
-if ensure_venv reference "$PACKAGE/requirements-reference.txt"; then
+if ensure_venv "Python: packages to compare with" "$AT/reference" "$PACKAGE/requirements-reference.txt"; then
     python=$AT/reference/bin/python
     "$python" -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps "$wheel"
     (cd "$PACKAGE/tests" && VECTILE_REQUIRE_PYTHON=torch,sentence_transformers,mypy "$python" -m pytest -q -p no:cacheprovider \

@@ -62,8 +62,8 @@ fi
 
 export VECTILE_CLIENTS=$ROOT/.vectile/clients
 python_clients=0 node_clients=0
-ensure_python_clients "$VECTILE_CLIENTS/python" && python_clients=1
-ensure_node_clients "$VECTILE_CLIENTS/node" && node_clients=1
+ensure_venv "Python clients of the server" "$VECTILE_CLIENTS/python" tests/serve/clients/requirements.txt && python_clients=1
+ensure_node_packages "Node clients of the server" "$VECTILE_CLIENTS/node" tests/serve/clients && node_clients=1
 case $python_clients$node_clients in
     11) export VECTILE_REQUIRE_CLIENTS=1 ;;
     10) skipped="${skipped:+$skipped; }Node clients of the server, and clicks on its pages" ;;
@@ -72,7 +72,7 @@ case $python_clients$node_clients in
 esac
 
 export VECTILE_DAWN=$ROOT/.vectile/dawn
-if ensure_dawn "$VECTILE_DAWN"; then
+if ensure_node_packages "Compiler of browsers (Dawn)" "$VECTILE_DAWN" tests/shaders/browser; then
     export VECTILE_REQUIRE_DAWN=1
 else
     skipped="${skipped:+$skipped; }every shader in a browser's compiler (Dawn for Node could not be installed)"
