@@ -17,7 +17,7 @@ const TICK: Duration = Duration::from_millis(50);
 /// How long a stopped call may take before it is left to end by itself.
 const GRACE: Duration = Duration::from_millis(400);
 
-/// What a call and its waiting thread tell each other.
+/// The state that a call and its waiting thread share.
 #[derive(Default)]
 pub struct Watch {
     stop: AtomicBool,

@@ -167,6 +167,16 @@ def test_similarities_and_properties_agree(name: str) -> None:
     assert_same(ours, {key: theirs[key] for key in ours}, "tokenize")
 
 
+@pytest.mark.parametrize("length", [5, 6, 8, 12])
+def test_prompts_are_cut_at_a_lowered_length(length: int) -> None:
+    # sentence-transformers keeps a prompt's length when max_seq_length changes, so that its vectors depend on earlier
+    # calls. A model of its own for each length has made none.
+    pair = Both("SentenceTransformer", "bert_prompts")
+    pair.theirs.max_seq_length = pair.ours.max_seq_length = length
+    ours, theirs = (model.encode(TEXTS, prompt_name="query") for model in (pair.ours, pair.theirs))
+    assert_same(ours, theirs, f"a prompt at max_seq_length {length}")
+
+
 @pytest.mark.parametrize("name", ["minilm", "bert_dense"])
 def test_settable_lengths_agree(name: str) -> None:
     pair = both("SentenceTransformer", name)

@@ -127,6 +127,12 @@ def checked_texts(texts: list[Any]) -> list[str]:
     return texts
 
 
+def text_inputs(inputs: Any) -> tuple[Any, bool]:
+    """The inputs as a batch of texts, and whether they were a single text."""
+    single = not is_text_batch(inputs)
+    return (checked_texts([inputs]) if single else text_batch(inputs)), single
+
+
 def batch_len(inputs: Any) -> int:
     """The number of inputs; 0 if it is not known."""
     try:
@@ -346,6 +352,11 @@ class BaseModel:
             self._options = {**self._options, "adapter": adapter}
             self._load()
         return self
+
+    def _use(self, device: Any) -> None:
+        """Loads the model on the device of a call. A list of devices means nothing here."""
+        if not isinstance(device, (list, tuple)):
+            self.to(device)
 
     def _reloaded(self: Self, dtype: str) -> Self:
         self._options = {**self._options, "dtype": dtype}

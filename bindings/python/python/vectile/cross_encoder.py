@@ -109,8 +109,7 @@ class CrossEncoder(BaseModel):
         max_tokens = self._check_kwargs(kwargs)
         single = _is_pair(inputs)
         pairs = [inputs] if single else list(inputs)
-        if device is not None and not isinstance(device, (list, tuple)):
-            self.to(device)
+        self._use(device)
         first, second = _split(pairs)
         own = activation_fn or self.activation_fn
         call = self._call(

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional, Union
+from typing import Any, Optional
 
 from . import util
 from ._arrays import tensor_or_array, to_numpy
-from ._base import BaseModel, batch_len, checked_texts, is_text_batch, text_batch
-from ._progress import Bar
+from ._base import text_inputs
+from ._encoder import Encoder
 from .errors import OptionError
 
-_NAMES = ("maxsim", "meanmaxsim")
 
-
-class MultiVectorEncoder(BaseModel):
+class MultiVectorEncoder(Encoder):
     """Turns texts into one vector for each token, for late interaction (ColBERT). It has the arguments and methods of
     sentence-transformers' class.
 
@@ -31,17 +29,8 @@ class MultiVectorEncoder(BaseModel):
     """
 
     _kind = "multi-vector"
-    _default_prompts = {"query": None, "document": None}
-
-    def __init__(
-        self,
-        model_name_or_path: Optional[str] = None,
-        *,
-        similarity_fn_name: Optional[str] = None,
-        **kwargs: Any,
-    ) -> None:
-        self._similarity_fn_name = util.checked_similarity(similarity_fn_name, _NAMES)
-        super().__init__(model_name_or_path, **kwargs)
+    _similarities = ("maxsim", "meanmaxsim")
+    _default_similarity = "maxsim"
 
     def encode(
         self,
@@ -81,48 +70,19 @@ class MultiVectorEncoder(BaseModel):
             raise OptionError("token_pooling is not supported; leave it out")
         if self._check_kwargs(kwargs) is not None:
             raise OptionError("processing_kwargs: the model's files set the lengths of queries and documents")
-        if device is not None and not isinstance(device, (list, tuple)):
-            self.to(device)
+        self._use(device)
         call = self._call(
             prompt=self._prompt(prompt, prompt_name), task=task or "document", normalize=normalize_embeddings
         )
-        single = not is_text_batch(inputs)
-        texts = checked_texts([inputs]) if single else text_batch(inputs)
-        desc = f"Encoding {'queries' if task == 'query' else 'documents'}"
-        with Bar(show_progress_bar, batch_len(texts), desc) as bar:
-            encoded = self._model.encode(texts, None, call, bar.update)
+        texts, single = text_inputs(inputs)
+        title = f"Encoding {'queries' if task == 'query' else 'documents'}"
+        encoded = self._encoded(texts, call, show_progress_bar, title)
         values = to_numpy(encoded.values)
         ends = [] if encoded.offsets is None else to_numpy(encoded.offsets).tolist()
         matrices: list[Any] = [values[begin:end] for begin, end in zip(ends, ends[1:])]
         if not convert_to_numpy:
             matrices = [tensor_or_array(matrix) for matrix in matrices]
         return matrices[0] if single else matrices
-
-    def encode_query(self, inputs: Any = None, prompt_name: Optional[str] = None, prompt: Optional[str] = None, **kwargs: Any) -> Any:
-        """The token vectors of queries."""
-        if prompt_name is None and prompt is None and "query" in self.prompts:
-            prompt_name = "query"
-        return self.encode(inputs, prompt_name, prompt, **{"task": "query", **kwargs})
-
-    def encode_document(
-        self, inputs: Any = None, prompt_name: Optional[str] = None, prompt: Optional[str] = None, **kwargs: Any
-    ) -> Any:
-        """The token vectors of documents."""
-        if prompt_name is None and prompt is None:
-            names = ("document", "passage", "corpus")
-            prompt_name = next((name for name in names if name in self.prompts), None)
-        return self.encode(inputs, prompt_name, prompt, **{"task": "document", **kwargs})
-
-    @property
-    def similarity_fn_name(self) -> str:
-        """The score of a query and a document: `maxsim`, or `meanmaxsim`, its mean over the query's tokens."""
-        if self._similarity_fn_name is None:
-            self._similarity_fn_name = self.inspect().similarity or "maxsim"
-        return self._similarity_fn_name
-
-    @similarity_fn_name.setter
-    def similarity_fn_name(self, value: Union[str, None]) -> None:
-        self._similarity_fn_name = util.checked_similarity(value, _NAMES)
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> Any:
         """The scores of all queries with all documents, `[queries, documents]`."""
@@ -131,14 +91,6 @@ class MultiVectorEncoder(BaseModel):
     def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Any:
         """The score of each query with its counterpart among the documents, `[queries]`."""
         return util.maxsim_pairwise(embeddings1, embeddings2, self.similarity_fn_name == "meanmaxsim")
-
-    def get_embedding_dimension(self) -> int:
-        """The number of values in a token's vector."""
-        return self._model.dimension()
-
-    def get_sentence_embedding_dimension(self) -> int:
-        """The older name of `get_embedding_dimension`."""
-        return self.get_embedding_dimension()
 
 
 __all__ = ["MultiVectorEncoder"]

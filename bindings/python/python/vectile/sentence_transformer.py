@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Iterator, Literal, Optional, Sequence, Un
 
 from . import _core, util
 from ._arrays import tensor_or_array, to_numpy, to_tensor, torch
-from ._base import BaseModel, batch_len, checked_texts, is_text_batch, text_batch
+from ._base import batch_len, text_batch, text_inputs
 from ._device import adapter_of
+from ._encoder import Encoder
 from ._progress import Bar
 from .errors import OptionError
-from .util import SimilarityFunction
 
 if TYPE_CHECKING:
     from ._arrays import NumpyArray
@@ -22,7 +22,7 @@ Texts = Union[str, Sequence[str]]
 _PRECISIONS = ("float32", "float16", "int8", "uint8", "binary", "ubinary")
 
 
-class SentenceTransformer(BaseModel):
+class SentenceTransformer(Encoder):
     """Turns texts into vectors on any GPU. It has the arguments and methods of sentence-transformers' class.
 
     Args:
@@ -60,23 +60,24 @@ class SentenceTransformer(BaseModel):
         True
         >>> str(vectors.dtype)
         'float32'
+        >>> tuple(model.similarity(vectors, vectors).shape)
+        (2, 2)
+        >>> model.encode_query("Where is the cat?").shape == (model.get_embedding_dimension(),)
+        True
     """
 
     _kind = "embedding"
-    _default_prompts = {"query": None, "document": None}
+    _default_similarity = "cosine"
 
     def __init__(
         self,
         model_name_or_path: Optional[str] = None,
         *,
-        similarity_fn_name: Union[str, SimilarityFunction, None] = None,
         truncate_dim: Optional[int] = None,
         use_auth_token: Union[bool, str, None] = None,
         tokenizer_kwargs: Optional[dict[str, Any]] = None,
         **kwargs: Any,
     ) -> None:
-        self._similarity_fn_name: Optional[str] = None
-        self.similarity_fn_name = similarity_fn_name  # type: ignore[assignment, unused-ignore]
         if use_auth_token is not None:
             kwargs.setdefault("token", use_auth_token)
         if tokenizer_kwargs is not None:
@@ -198,8 +199,7 @@ class SentenceTransformer(BaseModel):
             max_tokens=max_tokens,
             precision=precision,
         )
-        single = not is_text_batch(inputs)
-        texts = checked_texts([inputs]) if single else text_batch(inputs)
+        texts, single = text_inputs(inputs)
         with Bar(show_progress_bar, batch_len(texts), "Batches") as bar:
             if output_value != "sentence_embedding":
                 result: Any = self._token_values(texts, call, output_value, bar)
@@ -279,28 +279,6 @@ class SentenceTransformer(BaseModel):
             for at in range(len(tokens))
         ]
 
-    def encode_query(self, inputs: Any = None, prompt_name: Optional[str] = None, prompt: Optional[str] = None, **kwargs: Any) -> Any:
-        """The vectors of search queries: `encode` with the prompt named `query` and the task `query`.
-
-        Example:
-            >>> model = SentenceTransformer(MODEL)
-            >>> model.encode_query("Where is the cat?").shape == (model.get_embedding_dimension(),)
-            True
-        """
-        if prompt_name is None and prompt is None and "query" in self.prompts:
-            prompt_name = "query"
-        return self.encode(inputs, prompt_name, prompt, **{"task": "query", **kwargs})
-
-    def encode_document(
-        self, inputs: Any = None, prompt_name: Optional[str] = None, prompt: Optional[str] = None, **kwargs: Any
-    ) -> Any:
-        """The vectors of documents: `encode` with the task `document` and the first prompt that the model has among
-        `document`, `passage` and `corpus`."""
-        if prompt_name is None and prompt is None:
-            names = ("document", "passage", "corpus")
-            prompt_name = next((name for name in names if name in self.prompts), None)
-        return self.encode(inputs, prompt_name, prompt, **{"task": "document", **kwargs})
-
     def encode_arrow(
         self,
         inputs: Any,
@@ -333,9 +311,7 @@ class SentenceTransformer(BaseModel):
             raise OptionError(f"on_error is {on_error!r}; use raise or null")
         if precision not in _PRECISIONS:
             raise OptionError(f"precision is {precision!r}; use one of {', '.join(_PRECISIONS)}")
-        if prompt is None and prompt_name is None and task is not None:
-            names = {"query": ("query",), "document": ("document", "passage", "corpus")}.get(task, ())
-            prompt_name = next((name for name in names if name in self.prompts), None)
+        prompt_name = self._prompt_name(task, prompt, prompt_name)
         call = self._call(
             prompt=self._prompt(prompt, prompt_name),
             task=task,
@@ -344,9 +320,7 @@ class SentenceTransformer(BaseModel):
             precision=precision,
             null_on_error=on_error == "null",
         )
-        texts = text_batch(inputs)
-        with Bar(show_progress_bar, batch_len(texts), "Batches") as bar:
-            return self._model.encode(texts, None, call, bar.update).values
+        return self._encoded(text_batch(inputs), call, show_progress_bar).values
 
     def tokenize(self, texts: Sequence[str], prompt: Optional[str] = None, **kwargs: Any) -> dict[str, Any]:
         """The token ids of texts, padded on the right with zeros to the longest one.
@@ -380,45 +354,9 @@ class SentenceTransformer(BaseModel):
         """Unloads the models of a pool."""
         pool["models"] = []
 
-    @property
-    def similarity_fn_name(self) -> str:
-        """The function that compares vectors: `cosine`, `dot`, `euclidean` or `manhattan`. It can be set."""
-        if self._similarity_fn_name is None:
-            self._similarity_fn_name = self.inspect().similarity or "cosine"
-        return self._similarity_fn_name
-
-    @similarity_fn_name.setter
-    def similarity_fn_name(self, value: Union[str, SimilarityFunction, None]) -> None:
-        self._similarity_fn_name = util.checked_similarity(value)
-
-    def similarity(self, embeddings1: Any, embeddings2: Any) -> Any:
-        """The similarities of all vectors of the first list with all of the second, `[rows, rows]`.
-
-        Returns:
-            A tensor of torch, or a numpy array where torch is not installed.
-
-        Example:
-            >>> model = SentenceTransformer(MODEL)
-            >>> vectors = model.encode(["A cat.", "A dog."])
-            >>> tuple(model.similarity(vectors, vectors).shape)
-            (2, 2)
-        """
-        return util.similarity(self.similarity_fn_name, embeddings1, embeddings2)
-
-    def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Any:
-        """The similarity of each vector of the first list with its counterpart in the second, `[rows]`."""
-        return util.similarity_pairwise(self.similarity_fn_name, embeddings1, embeddings2)
-
     def get_embedding_dimension(self) -> int:
         """The number of values in a vector."""
-        return self._width(None) or self._own_width()
-
-    def _own_width(self) -> int:
-        return self._model.dimension()
-
-    def get_sentence_embedding_dimension(self) -> int:
-        """The older name of `get_embedding_dimension`."""
-        return self.get_embedding_dimension()
+        return self._width(None) or super().get_embedding_dimension()
 
     @contextmanager
     def truncate_embeddings(self, truncate_dim: Optional[int]) -> Iterator[None]:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional, Union
+from typing import Any, Optional
 
-from . import _core, util
+from . import _core
 from ._arrays import has_torch, to_numpy
-from ._base import BaseModel, batch_len, checked_texts, is_text_batch, text_batch
-from ._progress import Bar
+from ._base import text_inputs
+from ._encoder import Encoder
 from .errors import OptionError
-from .util import SimilarityFunction
 
 
-class SparseEncoder(BaseModel):
+class SparseEncoder(Encoder):
     """Turns texts into sparse vectors over the vocabulary. It has the arguments and methods of sentence-transformers'
     class.
 
@@ -30,17 +29,15 @@ class SparseEncoder(BaseModel):
     """
 
     _kind = "sparse"
-    _default_prompts = {"query": None, "document": None}
+    _default_similarity = "dot"
 
     def __init__(
         self,
         model_name_or_path: Optional[str] = None,
         *,
-        similarity_fn_name: Union[str, SimilarityFunction, None] = None,
         max_active_dims: Optional[int] = None,
         **kwargs: Any,
     ) -> None:
-        self._similarity_fn_name = util.checked_similarity(similarity_fn_name)
         super().__init__(model_name_or_path, **kwargs)
         #: The most weights of a vector; `None` for the model's own limit.
         self.max_active_dims = max_active_dims
@@ -82,61 +79,16 @@ class SparseEncoder(BaseModel):
         most = self.max_active_dims if max_active_dims is None else max_active_dims
         if most is not None and most <= 0:
             raise OptionError(f"max_active_dims must be a positive integer, got {most}.")
-        if device is not None and not isinstance(device, (list, tuple)):
-            self.to(device)
+        self._use(device)
         call = self._call(
             prompt=self._prompt(prompt, prompt_name), task=task, max_tokens=max_tokens, max_active_dims=most
         )
-        single = not is_text_batch(inputs)
-        texts = checked_texts([inputs]) if single else text_batch(inputs)
-        with Bar(show_progress_bar, batch_len(texts), "Batches") as bar:
-            encoded = self._model.encode(texts, None, call, bar.update)
+        texts, single = text_inputs(inputs)
+        encoded = self._encoded(texts, call, show_progress_bar)
         rows = _rows(encoded, convert_to_sparse_tensor)
         if single:
             return rows[0]
         return rows if convert_to_tensor else list(rows)
-
-    def encode_query(self, inputs: Any = None, prompt_name: Optional[str] = None, prompt: Optional[str] = None, **kwargs: Any) -> Any:
-        """The vectors of queries: `encode` with the prompt named `query` and the task `query`."""
-        if prompt_name is None and prompt is None and "query" in self.prompts:
-            prompt_name = "query"
-        return self.encode(inputs, prompt_name, prompt, **{"task": "query", **kwargs})
-
-    def encode_document(
-        self, inputs: Any = None, prompt_name: Optional[str] = None, prompt: Optional[str] = None, **kwargs: Any
-    ) -> Any:
-        """The vectors of documents: `encode` with the document's prompt and the task `document`."""
-        if prompt_name is None and prompt is None:
-            names = ("document", "passage", "corpus")
-            prompt_name = next((name for name in names if name in self.prompts), None)
-        return self.encode(inputs, prompt_name, prompt, **{"task": "document", **kwargs})
-
-    @property
-    def similarity_fn_name(self) -> str:
-        """The function that compares vectors: `cosine`, `dot`, `euclidean` or `manhattan`. It can be set."""
-        if self._similarity_fn_name is None:
-            self._similarity_fn_name = self.inspect().similarity or "dot"
-        return self._similarity_fn_name
-
-    @similarity_fn_name.setter
-    def similarity_fn_name(self, value: Union[str, SimilarityFunction, None]) -> None:
-        self._similarity_fn_name = util.checked_similarity(value)
-
-    def similarity(self, embeddings1: Any, embeddings2: Any) -> Any:
-        """The similarities of all vectors of the first list with all of the second, `[rows, rows]`."""
-        return util.similarity(self.similarity_fn_name, embeddings1, embeddings2)
-
-    def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Any:
-        """The similarity of each vector of the first list with its counterpart in the second, `[rows]`."""
-        return util.similarity_pairwise(self.similarity_fn_name, embeddings1, embeddings2)
-
-    def get_embedding_dimension(self) -> int:
-        """The number of tokens in the vocabulary."""
-        return self._model.dimension()
-
-    def get_sentence_embedding_dimension(self) -> int:
-        """The older name of `get_embedding_dimension`."""
-        return self.get_embedding_dimension()
 
     def decode(self, embeddings: Any, top_k: Optional[int] = None) -> Any:
         """The tokens of a vector with their weights, the heaviest first; a list of such lists for several vectors.

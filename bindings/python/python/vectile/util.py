@@ -30,7 +30,7 @@ __all__ = [
     "truncate_embeddings",
 ]
 
-_NAMES = ("cosine", "dot", "euclidean", "manhattan")
+SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 
 #: The least length by which a vector is divided, as in torch's `normalize`.
 _MIN_LENGTH = 1e-12
@@ -52,7 +52,7 @@ class SimilarityFunction(Enum):
     @staticmethod
     def possible_values() -> list[str]:
         """The four names."""
-        return list(_NAMES)
+        return list(SIMILARITIES)
 
     @staticmethod
     def to_similarity_fn(function: Union[str, SimilarityFunction]) -> Callable[[Any, Any], Any]:
@@ -72,7 +72,7 @@ class SimilarityFunction(Enum):
         }[name]
 
 
-def checked_similarity(function: Any, names: tuple[str, ...] = _NAMES) -> Optional[str]:
+def checked_similarity(function: Any, names: tuple[str, ...] = SIMILARITIES) -> Optional[str]:
     """The name of a similarity function.
 
     Raises:
