@@ -96,7 +96,7 @@ fn an_automatic_choice_gives_way_to_the_next_adapter_and_says_so() {
     assert!(row.contains('.') && row.chars().any(|c| ('1'..='9').contains(&c)), "{row}");
 
     // A report is about one adapter: the kernels are tested where the model runs.
-    let command = arguments(&["verify", "--model", "MODEL", "--json"]);
+    let command = arguments(&["verify", "MODEL", "--json", "-"]);
     let output = run(&drivers, "navi31", true, cache.path(), &command);
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{error}");
