@@ -16,6 +16,8 @@ mod messages;
 #[cfg(feature = "bulk")]
 mod metadata;
 mod output;
+#[cfg(feature = "bulk")]
+mod reports;
 mod rerank;
 mod resume;
 mod search;
