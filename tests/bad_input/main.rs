@@ -117,8 +117,7 @@ impl Model {
     }
 
     pub(crate) fn fixture(name: &str) -> Self {
-        let mut files = BTreeMap::new();
-        collect(&support::fixture(name), "", &mut files);
+        let mut files = support::contents(name);
         for other in ["reference.safetensors", "fixture.json", "texts.json", "pairs.json"] {
             files.remove(other);
         }
@@ -229,18 +228,6 @@ pub(crate) fn embeds(embedder: Embedder) -> Embedder {
 
 pub(crate) fn build(files: ModelFiles, dtype: DtypeRequest) -> Result<Embedder, Error> {
     block_on(Embedder::builder(files).adapter(noop()).dtype(dtype).build())
-}
-
-fn collect(directory: &Path, prefix: &str, files: &mut BTreeMap<String, Vec<u8>>) {
-    for entry in std::fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        let name = format!("{prefix}{}", path.file_name().unwrap().to_str().unwrap());
-        if path.is_dir() {
-            collect(&path, &format!("{name}/"), files);
-        } else {
-            files.insert(name, std::fs::read(path).unwrap());
-        }
-    }
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod minilm;
 mod multi_vector;
 mod pipelines;
 mod range;
+mod reports;
 mod rerankers;
 mod search;
 mod similarity;

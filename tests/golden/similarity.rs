@@ -1,36 +1,21 @@
 //! Tests `similarity_fn_name`: the four functions on vectors that sentence-transformers made, and the defaults of each
 //! kind.
 
-use std::collections::BTreeMap;
-
 use vectile::{
     EmbedOptions, Embedder, Embeddings, ModelFiles, MultiVectorEncoder, OutputPrecision, Quantized,
     SimilarityFunction, SparseEncoder, block_on, quantize, semantic_search,
 };
 
-use crate::support::{build, fixture, model_files, read_json, tensor, texts};
+use crate::support::{build, contents, fixture, model_files, tensor, texts};
 
 /// A fixture whose vectors are not normalized, so that functions rank differently.
 const NAME: &str = "bert_max";
 
 /// The files of a fixture, with another `similarity_fn_name`.
 fn files_with(name: &str, similarity: serde_json::Value) -> ModelFiles {
-    let root = fixture(name);
-    let mut files = BTreeMap::new();
-    let mut directories = vec![root.clone()];
-    while let Some(directory) = directories.pop() {
-        for entry in std::fs::read_dir(directory).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                directories.push(path);
-                continue;
-            }
-            let name = path.strip_prefix(&root).unwrap().to_str().unwrap().replace('\\', "/");
-            files.insert(name, std::fs::read(&path).unwrap());
-        }
-    }
+    let mut files = contents(name);
     let options = "config_sentence_transformers.json";
-    let mut config: serde_json::Value = read_json(&root.join(options));
+    let mut config: serde_json::Value = serde_json::from_slice(&files[options]).unwrap();
     config["similarity_fn_name"] = similarity;
     files.insert(options.to_owned(), config.to_string().into_bytes());
     ModelFiles::from_bytes(files).unwrap()

@@ -1,5 +1,6 @@
 //! Reads the files of `tests/fixtures`: models, their texts and their reference tensors.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use safetensors::{Dtype, SafeTensors};
@@ -37,6 +38,25 @@ pub fn directories(of: &str, prefix: &str, least: usize) -> Vec<String> {
 /// Returns the files of a fixture model.
 pub fn model_files(name: &str) -> ModelFiles {
     ModelFiles::from_directory(fixture(name)).unwrap()
+}
+
+/// Returns the content of each file of a fixture, by the file's path in the fixture's directory.
+pub fn contents(name: &str) -> BTreeMap<String, Vec<u8>> {
+    let root = fixture(name);
+    let mut files = BTreeMap::new();
+    let mut directories = vec![root.clone()];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+                continue;
+            }
+            let name = path.strip_prefix(&root).unwrap().to_str().unwrap().replace('\\', "/");
+            files.insert(name, std::fs::read(&path).unwrap());
+        }
+    }
+    files
 }
 
 /// Returns the texts of a fixture.

@@ -21,7 +21,9 @@ mod tools;
 
 pub use adapter::{REQUIRE_ADAPTER, build, built, have_adapter, open_gpu, precision};
 pub use distance::{Distance, cosine, distance};
-pub use fixture::{directories, fixture, model_files, read_json, root, tensor, test_model, texts};
+pub use fixture::{
+    contents, directories, fixture, model_files, read_json, root, tensor, test_model, texts,
+};
 pub use memory::{peak_memory, resident_memory};
 pub use noise::{encoded, noise, storable};
 #[cfg(feature = "cli")]
