@@ -118,6 +118,8 @@ fn model_with(similarity: &str, directory: &std::path::Path) {
     std::fs::write(path, config.to_string()).unwrap();
 }
 
+/// See deepset-ai/haystack#3436 and lancedb/lancedb#207. Models that were trained for the dot product need it, and most
+/// of them do not name it.
 #[test]
 fn lines_are_ranked_by_the_models_similarity_or_the_one_that_is_asked_for() {
     if !have_adapter() {

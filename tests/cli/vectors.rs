@@ -154,6 +154,31 @@ fn the_similarity_is_the_models_or_the_one_that_is_asked_for() {
     assert_eq!(ranked("manhattan").iter().map(|(line, _)| *line).collect::<Vec<_>>(), [3, 2, 1]);
 }
 
+/// Equal rows keep their order, and the hits of a larger `--top` begin with those of a smaller one. Neither holds in
+/// facebookresearch/faiss#1201, #813 and #1985 and castorini/pyserini#1255.
+#[test]
+fn equal_rows_and_rows_of_zeros_rank_the_same_for_any_number_of_hits() {
+    if !have_adapter() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let query = rows_of(&succeed(with_model("embed", ["a", "--as", "query"])).stdout).remove(0);
+    let scaled = |by: f32| query.iter().map(|value| value * by).collect::<Vec<f32>>();
+    // A row of zeros has no direction. It must not come first: see spiceai/spiceai#11621.
+    let rows: Vec<f32> = [0.0, -1.0, 1.0, 0.0, 1.0, 1.0].into_iter().flat_map(scaled).collect();
+    let file = write(directory.path(), "v.npy", npy_of("<f4", "False", "6, 48", &bytes_of(&rows)));
+    let ranked = |top: &str| -> Vec<(u64, f64)> {
+        let hits = found(search(&["a"], &file, &["--json", "--top", top]));
+        hits.iter().map(|h| (h["line"].as_u64().unwrap(), h["score"].as_f64().unwrap())).collect()
+    };
+    let all = ranked("9");
+    assert_eq!(all.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [3, 5, 6, 1, 4, 2]);
+    assert_eq!((all[3].1, all[4].1), (0.0, 0.0));
+    for top in 1..6 {
+        assert_eq!(ranked(&top.to_string()), all[..top]);
+    }
+}
+
 #[test]
 fn vectors_that_are_null_are_left_out_and_texts_can_be_embedded_again() {
     if !have_adapter() {
@@ -190,16 +215,19 @@ fn arrays_that_cannot_be_searched_are_refused_with_a_remedy() {
     nan[60] = f32::NAN;
     let f4 = |rows: usize, width: usize| zeros[..rows * width * 4].to_vec();
     let cases: Vec<(&str, Vec<u8>, &[&str])> = vec![
+        // Vectors of another width: see openrecall/openrecall#99 and mick-gsk/drift#429.
         (
             "width",
             npy_of("<f4", "False", "2, 16", &f4(2, 16)),
             &["16 values", "48", "--truncate-dim"],
         ),
+        // See langchain-ai/langchain#31822.
         ("nan", npy_of("<f4", "False", "3, 48", &bytes_of(&nan)), &["row 2: holds NaN", "finite"]),
         ("int8", npy_of("|i1", "False", "3, 48", &zeros[..144]), &["|i1", "float32", "astype"]),
         ("big", npy_of(">f4", "False", "3, 48", &f4(3, 48)), &[">f4", "astype"]),
         ("object", npy_of("|O", "False", "3, 48", &zeros[..144]), &["|O", "numpy.save"]),
         ("one", npy_of("<f4", "False", "144,", &f4(3, 48)), &["shape (144)", "reshape"]),
+        // Such an array gave wrong neighbours in nmslib/nmslib#230.
         ("columns", npy_of("<f4", "True", "3, 48", &f4(3, 48)), &["ascontiguousarray"]),
         ("short", npy_of("<f4", "False", "3, 48", &f4(2, 48)), &["cut off", "3 rows", "holds 2"]),
         ("long", npy_of("<f4", "False", "2, 48", &f4(3, 48)), &["192 bytes after its 2 rows"]),
@@ -216,6 +244,7 @@ fn arrays_that_cannot_be_searched_are_refused_with_a_remedy() {
         let file = write(directory.path(), &format!("{name}.npy"), bytes);
         refuse(search(&["a"], &file, &[]), &[words, &[&format!("{name}.npy")]].concat());
     }
+    // NumPy's default is float64: see damo-cv/Ada-NETS#7.
     let double: Vec<u8> = (0..2 * 48).flat_map(|at| f64::from(at % 7).to_le_bytes()).collect();
     let file = write(directory.path(), "f8.npy", npy_of("<f8", "False", "2, 48", &double));
     assert_eq!(found(search(&["a"], &file, &["--json"])).len(), 2);

@@ -58,6 +58,7 @@ fn every_kernel_signs_its_batch_and_is_missed_when_it_stops() {
     }
 }
 
+/// In gfx-rs/wgpu#1582, results are right at first and zero later.
 #[test]
 fn a_kernel_that_stops_after_ten_batches_is_noticed_in_the_eleventh() {
     let Some(mut executor) = executor() else { return };
@@ -86,6 +87,7 @@ fn builder() -> EmbedderBuilder {
     Embedder::builder(model_files("bert_mean_norm"))
 }
 
+/// In ggml-org/llama.cpp#6874 and #29216, every row is wrong from some batch on, until the server restarts.
 #[test]
 fn a_model_returns_no_row_once_any_of_its_kernels_stops() {
     let Some(model) = build(builder()) else { return };

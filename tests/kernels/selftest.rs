@@ -75,6 +75,24 @@ fn a_kernel_that_is_off_by_a_little_fails() {
     }
 }
 
+/// Drivers compute nothing (gfx-rs/wgpu#1881), only some of the values (gfx-rs/wgpu#1583), or with parameters that are
+/// zero (gfx-rs/wgpu#2296).
+#[test]
+fn a_kernel_that_does_part_of_its_work_fails() {
+    let edits: [fn(String) -> String; 3] = [
+        |wgsl| wgsl.replace("= value[i];", "= 0.0;"),
+        |wgsl| wgsl.replace("if column < params.width {", "if (column & 1u) == 0u {"),
+        |wgsl| wgsl.replace("cell >= params.width4", "cell >= 0u"),
+    ];
+    for edit in edits {
+        let Some(mut executor) = executor() else { return };
+        executor.edit_shader(("pool", edit));
+        for check in checks(&mut executor) {
+            assert_eq!(check.passed, check.kernel != "pool", "{check:?}");
+        }
+    }
+}
+
 #[test]
 fn a_kernel_that_is_wrong_only_in_f16_fails_only_there() {
     let Some(mut executor) = executor() else { return };

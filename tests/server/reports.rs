@@ -1,10 +1,15 @@
 //! Tests requests from public reports about other servers, which show what real clients send and what they should
 //! get.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 use vectile::server::{Served, ServerOptions};
+use vectile::{Embedder, ModelFiles, block_on};
 
-use super::support::{Answer, Running, embedder, have_adapter, options, reranker, sparse, texts};
+use super::support::{
+    Answer, Running, contents, embedder, have_adapter, options, reranker, sparse, texts,
+};
 
 fn with(change: ServerOptions) -> Running {
     let models = vec![
@@ -238,6 +243,35 @@ fn embeddings_has_a_short_name() {
     assert_eq!(server.get("/embeddings").error(405), "method_not_allowed");
 }
 
+/// See huggingface/api-inference-community issue 72, about a service that compares by cosine whatever the model says.
+#[test]
+fn similarities_follow_the_function_of_the_model() {
+    if !have_adapter() {
+        return;
+    }
+    let mut files = contents("bert_max");
+    let options_of = files.get_mut("config_sentence_transformers.json").unwrap();
+    let mut changed: Value = serde_json::from_slice(options_of).unwrap();
+    changed["similarity_fn_name"] = "dot".into();
+    *options_of = changed.to_string().into_bytes();
+    let files = ModelFiles::from_bytes(files).unwrap();
+    let library = Arc::new(block_on(Embedder::builder(files).build()).unwrap());
+    let sentences = texts(3);
+    let rows = |texts: &[String]| block_on(library.embed(texts)).unwrap();
+    let query = rows(&["Where is the cat?".to_owned()]);
+    let expected = library.similarity(&query, &rows(&sentences)).unwrap();
+    // The vectors are not normalized, so no dot product is a cosine.
+    assert!(expected.values.iter().all(|score| score.abs() > 1.0), "{expected:?}");
+    let server = Running::start(options(), vec![Served::embedder("dot", library)]);
+    let body =
+        json!({ "inputs": { "source_sentence": "Where is the cat?", "sentences": sentences } });
+    let got = server.post("/similarity", &body).ok();
+    for (got, expected) in got.as_array().unwrap().iter().zip(&expected.values) {
+        let (got, expected) = (got.as_f64().unwrap(), f64::from(*expected));
+        assert!((got - expected).abs() <= 1e-6 * expected.abs(), "{got} {expected}");
+    }
+}
+
 /// Even if a reranker's files name no activation function, or Identity, TEI's API returns probabilities.
 #[test]
 fn ranks_of_tei_are_probabilities_whatever_the_activation_is() {
@@ -274,8 +308,7 @@ fn predictions_name_labels_with_softmax_or_sigmoid() {
         return;
     }
     let library = reranker("rerankers/bert_labels");
-    let scores =
-        vectile::block_on(library.predict(&[("a question", "an answer"), ("a", "b")])).unwrap();
+    let scores = block_on(library.predict(&[("a question", "an answer"), ("a", "b")])).unwrap();
     let models = vec![
         Served::reranker("labels", library),
         Served::reranker("one", reranker("rerankers/bert")),

@@ -15,7 +15,7 @@ mod shared;
 
 #[cfg(feature = "cli")]
 pub use shared::vectile;
-pub use shared::{fixture, have_adapter, model_files as files};
+pub use shared::{contents, fixture, have_adapter, model_files as files};
 
 pub fn embedder(name: &str) -> Arc<Embedder> {
     Arc::new(block_on(Embedder::builder(files(name)).build()).unwrap())
