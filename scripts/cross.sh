@@ -1,9 +1,10 @@
 # Functions that build and test Vectile for other systems on Debian. Source this file after lib.sh; do not run it.
 # shellcheck shell=bash
 
-# CROSS_DIR holds the compiler and the standard libraries for other systems. Set VECTILE_CROSS to share them between checkouts.
+# CROSS_DIR holds the compiler and the standard libraries for other systems. Set VECTILE_CROSS to a directory that
+# several checkouts share.
 CROSS_DIR=${VECTILE_CROSS:-$ROOT/.vectile/cross}
-# WINE_DIR holds Wine's registry and C: drive. Set VECTILE_WINE to move it elsewhere.
+# WINE_DIR holds Wine's registry and C: drive. Set VECTILE_WINE to use another directory.
 WINE_DIR=${VECTILE_WINE:-$ROOT/.vectile/wine}
 WINDOWS_TARGET=x86_64-pc-windows-gnu
 MACOS_TARGET=aarch64-apple-darwin
@@ -24,7 +25,7 @@ ensure_debian_rust() {
     rm -rf "$CROSS_DIR"
     mkdir -p "$CROSS_DIR/packages"
     as_root apt-get update -qq >/dev/null 2>&1 || true
-    # A simulated installation names every package that is missing here, dependencies included.
+    # A simulated installation lists all missing packages and their dependencies.
     local packages
     packages=$(apt-get install --simulate --no-install-recommends rustc-web cargo-web rust-web-src libstd-rust-web-dev 2>/dev/null |
         awk '$1 == "Inst" { print $2 }')
@@ -36,24 +37,25 @@ ensure_debian_rust() {
         dpkg -x "$package" "$CROSS_DIR" || return 1
     done
     rm -rf "$CROSS_DIR/packages"
-    # Debian's compiler has no rust-lld, so a link leads to the rust-lld of the machine's own toolchain.
+    # Debian's compiler has no rust-lld, so a symbolic link points to the rust-lld of the machine's own toolchain.
     linker=$(rustc --print sysroot)/lib/rustlib/x86_64-unknown-linux-gnu/bin
     mkdir -p "$CROSS_DIR/usr/lib/rustlib/x86_64-unknown-linux-gnu/bin"
     ln -sf "$linker/rust-lld" "$CROSS_DIR/usr/lib/rustlib/x86_64-unknown-linux-gnu/bin/rust-lld"
-    # The build also links the standard library as a shared library, which nothing uses. If this machine has no linker
-    # for the target, an empty file replaces the shared library, and no tool may strip it.
+    # The build of std also links a shared library, but nothing uses that library. If this machine has no linker for the
+    # target, `no-linker` writes an empty file instead. `rust-objcopy` does nothing, because it could not strip an empty
+    # file.
     printf '#!/bin/bash\nwhile [ $# -gt 0 ]; do [ "$1" = -o ] && : >"$2"; shift; done\nexit 0\n' >"$CROSS_DIR/no-linker"
     printf '#!/bin/sh\nexit 0\n' >"$CROSS_DIR/usr/lib/rustlib/x86_64-unknown-linux-gnu/bin/rust-objcopy"
     chmod +x "$CROSS_DIR/no-linker" "$CROSS_DIR/usr/lib/rustlib/x86_64-unknown-linux-gnu/bin/rust-objcopy"
 }
 
-# with_debian_rust COMMAND...: runs COMMAND with the compiler of ensure_debian_rust.
+# with_debian_rust COMMAND...: runs COMMAND with the compiler that ensure_debian_rust unpacked.
 with_debian_rust() {
     env LD_LIBRARY_PATH="$CROSS_DIR/usr/lib/x86_64-linux-gnu${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" \
         PATH="$CROSS_DIR/usr/bin:$PATH" RUSTC="$CROSS_DIR/usr/bin/rustc" RUSTDOC="$CROSS_DIR/usr/bin/rustdoc" "$@"
 }
 
-# build_std TARGET: compiles the standard library for TARGET with the compiler of ensure_debian_rust.
+# build_std TARGET: compiles the standard library for TARGET with the compiler that ensure_debian_rust unpacked.
 build_std() {
     local target=$1 built=$CROSS_DIR/std-$1 into=$CROSS_DIR/usr/lib/rustlib/$1/lib sources
     [ -d "$into" ] && return 0
@@ -61,7 +63,7 @@ build_std() {
     sources=$(echo "$CROSS_DIR"/usr/src/rustc-1.*/library)
     (
         cd "$sources" || exit 1
-        # Only std itself needs unstable features; crates are then compiled under the rules of the stable channel.
+        # Only std needs unstable features, so only its build sets RUSTC_BOOTSTRAP.
         with_debian_rust env RUSTC_BOOTSTRAP=1 __CARGO_DEFAULT_LIB_METADATA=web CARGO_TARGET_AARCH64_APPLE_DARWIN_LINKER="$CROSS_DIR/no-linker" \
             RUSTFLAGS="-Zforce-unstable-if-unmarked -Cembed-bitcode=yes" \
             cargo build --quiet --release --locked -p sysroot --features panic-unwind,compiler-builtins-mem \
@@ -109,7 +111,8 @@ ensure_wine() {
         tail -n 5 "$WINE_DIR/log" >&2
         return 1
     }
-    # Rust programs take random numbers from bcryptprimitives.dll, which Wine 8 lacks. A small replacement is compiled.
+    # Rust programs take random numbers from bcryptprimitives.dll, which Wine 8 lacks. This function compiles a small
+    # replacement.
     if [ ! -e "$WINE_DIR/prefix/drive_c/windows/system32/bcryptprimitives.dll" ]; then
         cat >"$WINE_DIR/random.c" <<'SOURCE'
 #include <windows.h>

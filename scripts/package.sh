@@ -8,7 +8,7 @@ set -euo pipefail
 . "$ROOT/scripts/cross.sh"
 cd "$ROOT"
 
-# The script fails if an archive is larger than this.
+# The maximum size of an archive in bytes; the script fails if an archive is larger.
 MOST_BYTES=$((40 * 1024 * 1024))
 TARGET_DIR=${CARGO_TARGET_DIR:-target}
 DIST=$ROOT/dist
@@ -17,7 +17,8 @@ VERSION=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 # Files in the archive get the date of the commit, so that the same commit gives the same archive.
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date +%s)}
 
-# archive TARGET PROGRAM: packs PROGRAM with its documents and licences, and writes the SHA-256 beside the archive.
+# archive TARGET PROGRAM: packs PROGRAM with its documents and licences, and writes the archive's SHA-256 into a file
+# beside it.
 archive() {
     local target=$1 program=$2 name=vectile-$VERSION-$1 at packed bytes
     at=$(mktemp -d)

@@ -8,7 +8,7 @@ cd "$ROOT"
 
 AT=$ROOT/.vectile/python
 PACKAGE=$ROOT/bindings/python
-# The wheel may have at most this many bytes.
+# The maximum size of the wheel in bytes; the script fails if the wheel is larger.
 MOST_BYTES=$((30 * 1024 * 1024))
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$ROOT/target}
 
@@ -37,7 +37,7 @@ fi
 
 ensure_vulkan
 say "Python: building the wheel"
-# The build shares features and profile with the library's tests, so that it compiles little.
+# The build uses the features and the profile of the library's tests, so that cargo reuses the compiled crates.
 wheel=$(build_wheel "$AT/dev" --profile dev --features shared-build)
 ensure_venv "Python: packages of the tests" "$AT/tests" "$PACKAGE/requirements-tests.txt" || die "the packages of the tests could not be installed."
 python=$AT/tests/bin/python
@@ -46,11 +46,12 @@ python=$AT/tests/bin/python
 say "Python: tests without torch"
 export VECTILE_REQUIRE_ADAPTER=1
 [ -n "${VECTILE_TEST_MODEL:-}" ] || export VECTILE_TEST_MODEL=$MODEL_DIR
-# The installed package is tested, and not the sources beside the tests.
+# The tests import the installed package, not the sources beside the tests.
 (cd "$PACKAGE/tests" && "$python" -m pytest -q -p no:cacheprovider -c "$PACKAGE/pyproject.toml" --rootdir "$PACKAGE/tests" . \
     --ignore test_reference.py)
 
-# The comparison needs torch, which is large. A machine without room or network for it leaves it out, and says so.
+# The comparison needs torch, which is large. Without disk space or network, the script skips the comparison and says
+# so.
 say "Python: comparison with sentence-transformers"
 if ensure_venv "Python: packages to compare with" "$AT/reference" "$PACKAGE/requirements-reference.txt"; then
     python=$AT/reference/bin/python

@@ -27,7 +27,7 @@ search() {
     local found
     found=$("$VECTILE" search "$1" --model "$MODEL" --in "$TEXTS" --top 5)
     printf '\n%s\n\n' "$found"
-    # A table may break lines inside a passage, so only its first words are compared.
+    # A table may break lines inside a passage, so the function compares only the first words of the passage.
     local best
     best=$("$VECTILE" search "$1" --model "$MODEL" --in "$TEXTS" --top 1 2>/dev/null)
     case $best in

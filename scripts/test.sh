@@ -38,7 +38,7 @@ summary() {
 # adapter_is_lavapipe: succeeds if the tests run on Mesa's software driver.
 adapter_is_lavapipe() {
     [ "$(uname -s)" = Linux ] && ! has_gpu || return 1
-    # This is the debug build that the tests of the command line use.
+    # This program is the debug build that the tests of the command line use.
     local adapters
     adapters=$("${CARGO_TARGET_DIR:-target}/debug/vectile" adapters 2>/dev/null || true)
     grep -Eqi 'llvmpipe|lavapipe' <<<"$adapters"
@@ -49,7 +49,7 @@ ensure_vulkan
 ensure_model "$MODEL_DIR"
 trap summary EXIT
 
-# With these variables, a test that needs an adapter or the model fails if it is missing, instead of being skipped.
+# With these variables, tests fail instead of being skipped if the adapter or the model is missing.
 export VECTILE_REQUIRE_ADAPTER=1
 export VECTILE_TEST_MODEL=$MODEL_DIR
 skipped=
@@ -87,7 +87,7 @@ for component in rustfmt clippy; do
 done
 
 step "cargo fmt --check" cargo fmt --check
-# All steps use one set of features where possible, because each set compiles its crates anew.
+# Most steps use the same cargo features, because cargo compiles the crates again for every other set of features.
 step "cargo clippy" cargo clippy --locked --all-features --all-targets -- -D warnings
 step "cargo clippy, the library alone" cargo clippy --locked --no-default-features --lib -- -D warnings
 step "cargo doc" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --all-features --no-deps
@@ -95,8 +95,9 @@ step "cargo test" cargo test --locked --all-features
 
 current="finding the adapter"
 if adapter_is_lavapipe; then
-    # The software driver compiles shaders for vectors of 256 bits by default. Other widths give other subgroup sizes, so the
-    # kernels that use subgroups run again. SwiftShader, below, runs all kernels with the subgroups of 4 that 128 bits give.
+    # The software driver compiles shaders for vectors of 256 bits by default. Other widths give other subgroup sizes,
+    # so the tests of kernels that use subgroups run again. Vectors of 128 bits give subgroups of 4. SwiftShader, below,
+    # also has subgroups of 4, and runs all kernels.
     step "cargo test, kernels at LP_NATIVE_VECTOR_WIDTH=128" \
         env LP_NATIVE_VECTOR_WIDTH=128 cargo test --locked --all-features --test kernels -- selftest:: bit_identical
     step "cargo test, kernels at LP_NATIVE_VECTOR_WIDTH=512" \
@@ -109,7 +110,8 @@ else
     skipped="${skipped:+$skipped; }vector widths 128 and 512 (only the software driver has them)"
 fi
 
-# Chromium contains a software driver without f16, with subgroups of 4, and with a tanh that is NaN beyond 89.
+# Chromium contains SwiftShader, a software driver without f16 and with subgroups of 4. Its tanh is NaN for arguments
+# beyond 89.
 SWIFTSHADER=/usr/lib/chromium/vk_swiftshader_icd.json
 if [ -f "$SWIFTSHADER" ]; then
     step "cargo test, kernels on SwiftShader" \
@@ -128,7 +130,8 @@ else
     skipped="${skipped:+$skipped; }cooperative matrices (a Mesa with them could not be unpacked)"
 fi
 
-# Here drivers of real GPUs run without hardware and compute nothing. No command may return a row from them.
+# In this step, drivers of real GPUs run without hardware and compute nothing. No command may return a row that such a
+# driver did not compute.
 current="setting up drivers that compute nothing"
 if [ "$(uname -s)" = Linux ] && ensure_mesa_matrices "$ROOT/.vectile/mesa" && ensure_silent_drivers "$ROOT/.vectile/mesa"; then
     step "cargo test, drivers that compute nothing" \

@@ -2,7 +2,8 @@
 # Builds the Windows program on Linux and tests it under Wine, on software Vulkan.
 # usage: scripts/windows.sh [FILTER...]   Each FILTER is a part of the names of tests in tests/cli.
 #
-# The tests are the same as on Linux. VECTILE_PROGRAM makes them start the Windows program, through a script that runs Wine.
+# The tests are the same as on Linux. VECTILE_PROGRAM names the program that the tests start: here a script that runs
+# the Windows program under Wine.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -20,7 +21,8 @@ say "Windows: building the program"
 cross "$WINDOWS_TARGET" cargo build --locked --all-features --bin vectile --target "$WINDOWS_TARGET"
 PROGRAM=$(readlink -f "${CARGO_TARGET_DIR:-target}/$WINDOWS_TARGET/debug/vectile.exe")
 
-# The tests stop the program by signals. The script must therefore replace itself by Wine (`exec`), not start it as a child.
+# The tests stop the program by signals. The script must therefore replace itself by Wine (`exec`), not start Wine as a
+# child process.
 wine_script "$WINE_DIR/vectile" "$PROGRAM"
 
 say "Windows: the reference texts of all-MiniLM-L6-v2"

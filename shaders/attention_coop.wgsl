@@ -1,56 +1,60 @@
 // attention_coop: c = softmax(q · kᵀ · scale + bias) · v per text and head, for GPUs with cooperative matrices
 //
-// q, k, v, tiles, bias and c are those of shared/attention.wgsl, in f16. Heads are whole matrices wide.
+// shared/attention.wgsl describes q, k, v, tiles, bias and c. Here q, k, v and c are f16. The width of a head is a
+// multiple of SIDE, the side of a matrix.
 //
-// A workgroup takes 64 queries of one text and one head (y). It takes 16 keys at a time, with zeros after the last key,
-// since loads of matrices are not bounds-checked. Queries stay in matrices. A step of 16 keys
+// A workgroup computes 64 queries of one text and one head. Its x index selects the queries, and its y index selects
+// the head. Each step takes 16 keys, padded with zeros after the last key, since loads of matrices are not
+// bounds-checked. The queries stay in matrices during all steps. Each step
 //   1. loads keys and values into workgroup memory,
 //   2. computes scores = q · kᵀ in matrices, 16 queries for each subgroup, and stores them in workgroup memory,
-//   3. computes weights from scores, one query for each invocation, and stores them as f16 in place of the keys,
+//   3. computes softmax weights from the scores and stores the weights as f16 in the memory of the keys,
 //   4. adds weights · v to the sums in matrices; each subgroup computes a part of the 64 queries × HEAD values.
-// As in matmul_coop, a workgroup has the invocations of four of the largest subgroups. If the driver uses smaller
-// subgroups, there are more than four, and several compute the same part with the same values. Operations on matrices
-// are in uniform control flow.
+// As in matmul_coop, a workgroup has four times as many invocations as the adapter's largest subgroup. If the driver
+// uses smaller subgroups, the workgroup has more than four, and several subgroups compute the same part with equal
+// results. Operations on matrices are in uniform control flow, as they must be.
 //
 // The softmax is online, and matrices cannot be scaled by rows. A weight is therefore 1024 · exp(score − reference),
-// where a query's reference is at most 4 below its largest score so far. A score more than 4 above the reference
-// becomes the new reference. Then the sums pass through workgroup memory and are scaled. The factor is exactly 1 for
-// queries that keep their reference, so that a query's result does not depend on the others. Weights are f16, and their
-// total is the sum of the same f16 values. The factor of 1024 keeps small weights out of f16's subnormal range, and
-// 1024 · e⁴ is below f16's maximum. Keys that a query does not see get the weight zero by `select`.
+// where a query's reference is at most 4 below its largest score so far. If a score exceeds the reference by more than
+// 4, the score becomes the new reference. The kernel then moves the sums through workgroup memory and scales them. The
+// scale factor is exactly 1 for queries that keep their reference, so that a query's result does not depend on the
+// others. Weights are f16, and the divisor of a query is the sum of its rounded f16 weights. The factor of 1024 keeps
+// small weights out of f16's subnormal range, and 1024 · e⁴ is below f16's maximum. `select` gives the weight zero to
+// keys that a query does not see.
 //
 // Products of two f16 are exact in f32. Sums are f32, in the hardware's order within a matrix, so the result is not
-// bit-identical to attention_tile. Steps start at the text's first token, so a text's result does not depend on its
-// neighbours.
+// bit-identical to attention_tile. Steps are counted from the text's first token, so a text's result does not depend on
+// the other texts of the batch.
 #import storage as act
 #import report_plain
 #import store
 #import attention
 #import coop
 
-// The number of invocations in a workgroup: four of the adapter's largest subgroups.
+// The number of invocations in a workgroup: four times the adapter's largest subgroup size.
 const INVOCATIONS: u32 = 128u;
 
 const HEAD: u32 = HEAD4 * 4u;
-// STEPS is the number of matrices along a head, and TALL the number along 16 queries or keys.
+// STEPS is the number of matrices along the width of a head. TALL is the number of matrices along 16 queries or 16
+// keys.
 const STEPS: u32 = HEAD / SIDE;
 const TALL: u32 = 16u / SIDE;
 const QUERIES: u32 = TALL * STEPS;
-// The number of parts of the result that lie side by side. It is two if half of a head is a whole number of matrices
-// wide, else one. A part has PART_ROWS queries and DOWN × ALONG matrices.
+// ACROSS is the number of parts that lie side by side in the result. It is 2 if half the width of a head is a multiple
+// of SIDE, else 1. A part has PART_ROWS queries and DOWN × ALONG matrices.
 const ACROSS: u32 = 2u - min(HEAD % (2u * SIDE), 1u);
 const PART_ROWS: u32 = 16u * ACROSS;
 const DOWN: u32 = PART_ROWS / SIDE;
 const ALONG: u32 = STEPS / ACROSS;
 const SUMS: u32 = DOWN * ALONG;
-// The number of matrices of each part that come back through workgroup memory at once. It is one if SIDE is 16.
-// If SIDE is 8, it is four where that number divides the part, else two.
+// BAND is the number of matrices that each part moves through workgroup memory at once. It is 1 if SIDE is 16. If SIDE
+// is 8, it is 4 with two parts side by side, and 2 with one part.
 const BAND: u32 = 1u + (TALL - 1u) * (2u * ACROSS - 1u);
 const BANDS: u32 = SUMS / BAND;
 const MATRIX: u32 = SIDE * SIDE;
 const BAND_VALUES: u32 = 4u * BAND * MATRIX;
-// The number of values of each query that are in workgroup memory at once: the largest of 32, 16 and 8 that divides
-// the head.
+// Q_SLICE is the number of values of a query that are in workgroup memory at once. It is the largest of 32, 16 and 8
+// that divides HEAD.
 const Q_SLICE: u32 = (32u >> min(HEAD % 32u, 1u)) >> min(HEAD % 16u, 1u);
 const Q_SLICES: u32 = HEAD / Q_SLICE;
 const Q_STEPS: u32 = Q_SLICE / SIDE;
@@ -64,22 +68,23 @@ const P_STRIDE: u32 = 64u + 8u;
 const S_STRIDE: u32 = 64u + 4u;
 const HALVES: u32 = max(max(16u * STRIDE, 16u * P_STRIDE), 64u * Q_STRIDE);
 
-// This memory holds three arrays, one after the other in time: q as [64][Q_SLICE], k as [16][HEAD], and weights as
-// [16 keys][64].
+// `halves` holds three arrays, one after another: first q as [64 queries][Q_SLICE], then k as [16 keys][HEAD], then
+// weights as [16 keys][64 queries].
 var<workgroup> halves: array<Half, HALVES>;
-// This memory holds [16][HEAD] of v.
+// `value_tile` holds v as [16 keys][HEAD].
 var<workgroup> value_tile: array<Half, 16u * STRIDE>;
-// This memory holds scores, [16 keys][64], or a band of sums of each part.
+// `scores` holds scores as [16 keys][64 queries], or one band of sums from each part.
 var<workgroup> scores: array<f32, 16u * S_STRIDE>;
-// The factor by which a query's sums are scaled.
+// The factors by which the current step scales the sums of each query.
 var<workgroup> factors: array<f32, 64>;
-// This is 1 if a query has a new reference in this step.
+// `risen` is 1 if any query gets a new reference in the current step.
 var<workgroup> risen: u32;
 
 // The natural logarithm of 1024.
 const RAISE: f32 = 6.931472;
 
-// The query of the tile, from 0 to 63, that lies at index `i` of a band. `column_of` gives the value of the head.
+// Returns the query of the tile, from 0 to 63, whose sum lies at index `i` of a band. `column_of` returns the sum's
+// column in the head.
 fn row_of(band: u32, i: u32) -> u32 {
     let matrix = band * BAND + i / MATRIX % BAND;
     return i / (MATRIX * BAND) / ACROSS * PART_ROWS + matrix / ALONG * SIDE + i % MATRIX / SIDE;
@@ -204,7 +209,7 @@ fn attention_coop(
                 }
                 var factor = 1.0;
                 if total[m] == 0.0 {
-                    // No key was visible so far, so the sums are zero and need no scaling.
+                    // The query has seen no key yet, so its sums are zero and need no scaling.
                     reference[m] = high;
                 } else if high > reference[m] + 4.0 {
                     factor = exp(reference[m] - high);

@@ -1,32 +1,35 @@
 // attention_lane: c = softmax(q · kᵀ · scale + bias) · v per text and head, for software adapters
 //
-// q, k, v, tiles, bias, relative and c are those of shared/attention.wgsl.
+// shared/attention.wgsl describes q, k, v, tiles, bias, relative and c.
 //
-// A workgroup takes 32 queries of one text and one head (y), and a lane takes one or two of them. Keys come eight at a
-// time through `share`, with one load for SHARE lanes. The kernel uses no workgroup memory, since a software driver
-// makes a coroutine switch of each barrier. Loads cost most, since such a driver does them lane by lane. Two queries
-// share a load, and their products with eight keys are sixteen sums, which fit the registers of a CPU. The softmax is
-// online, rescaled once for eight keys, in f32. Groups of eight keys that no query of the workgroup sees are not
-// visited. In the other groups, keys that a query does not see get the weight zero by `select`. Groups start at the
-// text's first token, so a text's result does not depend on its neighbours.
+// A workgroup computes 32 queries of one text and one head, and its y index selects the head. Each lane computes one or
+// two of the queries. Lanes load groups of eight keys through `share`, so that SHARE lanes need only one load. The
+// kernel uses no workgroup memory, since a software driver turns each barrier into a coroutine switch. Loads are the
+// most expensive operation, since a software driver performs them lane by lane. The two queries of a lane use the same
+// loaded keys. Their products with eight keys give sixteen sums, which fit into the registers of a CPU. The softmax is
+// online, in f32, and rescales its sums once for each group of eight keys. The kernel skips groups of keys that no
+// query of the workgroup sees. In the other groups, `select` gives the weight zero to keys that a query does not see.
+// Groups are counted from the text's first token, so a text's result does not depend on the other texts of the batch.
 #import storage as act
 #import report
 #import store
 #import share
 #import attention
 
-// QUERIES is the number of queries of a lane, and LANES the number of lanes. CELLS counts the cells of a lane's
-// queries, and DISTANCES their distances from eight keys. Loops over wide heads are not unrolled, and their arrays lie
-// in memory, so a second query would save nothing there.
+// QUERIES is the number of queries that a lane computes, and LANES is the number of lanes in a workgroup. CELLS is the
+// number of cells in a lane's queries; a cell is one `vec4`. DISTANCES is the number of pairs of a lane's queries and
+// eight keys. For wide heads, the loops are not unrolled and the arrays lie in memory, so a second query would save
+// nothing.
 const QUERIES: u32 = select(1u, 2u, HEAD4 <= 8u);
 const LANES: u32 = 32u / QUERIES;
 const CELLS: u32 = QUERIES * HEAD4;
 const DISTANCES: u32 = QUERIES * 8u;
 
-// The number of registers that hold eight shared rows.
+// The number of registers in which a lane holds its share of eight rows.
 const HELD: u32 = max(8u / SHARE, 1u);
 
-// Returns sum + a · b. The product of the cells is summed first, since one chain over a head would round more often.
+// Returns sum + a · b. The four products are summed first, since one chain of additions over a whole head would have a
+// larger rounding error.
 fn add_dot(a: vec4<f32>, b: vec4<f32>, sum: f32) -> f32 {
     return sum + fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, a.x * b.x)));
 }
@@ -35,13 +38,14 @@ fn total4(v: vec4<f32>) -> f32 {
     return v.x + v.y + v.z + v.w;
 }
 
-// The contribution of one cell of a query and of a key to a score, for the distance at `cell`.
+// Returns the relative terms that one cell of a query and of a key adds to a score. `relative_cell` gives the first
+// value of `cell`.
 fn relative_dot(query: vec4<f32>, key: vec4<f32>, cell: u32) -> f32 {
     return total4(add_relative(vec4<f32>(0.0), query, key, cell));
 }
 
-// The biases of four keys from `first` on. Keys after the text's end read the bias of the last key, which has no
-// effect, since their weight is zero.
+// Returns the biases of the four keys from `first` on. A key after the text's end gets the last key's bias. The bias
+// has no effect there, since the key's weight is zero.
 fn bias4(head: u32, query: u32, first: u32, tokens: u32) -> vec4<f32> {
     let last = tokens - 1u;
     return vec4<f32>(
@@ -71,7 +75,7 @@ fn attention_lane(group: Group, lane: Lane) {
     var q: array<vec4<f32>, CELLS>;
     var sum: array<vec4<f32>, CELLS>;
     for (var n = 0u; n < QUERIES; n++) { // unrolled
-        // Lanes beyond the last query compute the last one, so that every lane of the subgroup stays active.
+        // Lanes beyond the last query compute the last query again, so that every lane of the subgroup stays active.
         query[n] = min(own + n * LANES, tile.y - 1u);
         begin[n] = vec4<u32>(seen_from(query[n]));
         stop[n] = vec4<u32>(seen_to(query[n], tile));

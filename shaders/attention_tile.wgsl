@@ -1,23 +1,24 @@
 // attention_tile: c = softmax(q · kᵀ · scale + bias) · v per text and head, for GPUs
 //
-// q, k, v, tiles, bias, relative and c are those of shared/attention.wgsl.
+// shared/attention.wgsl describes q, k, v, tiles, bias, relative and c.
 //
-// A workgroup takes 64 queries of one text and one head (y). SPLIT invocations share a query. Each of them holds CELLS
-// cells of the query and of its sum in registers. Their parts of a score are added through workgroup memory in one
-// order, so that all of them continue with the same bits. Keys and values pass through workgroup memory, KEYS at a
-// time, and from there through registers, GROUP at a time.
+// A workgroup computes 64 queries of one text and one head, and its y index selects the head. SPLIT invocations share a
+// query. Each of these invocations holds, in registers, CELLS cells of the query and CELLS cells of the query's sum; a
+// cell is one `vec4`. Each computes a part of every score. All add these parts in the same order, through workgroup
+// memory, so that their scores are bit-identical. The workgroup copies KEYS keys and their values into workgroup memory
+// at a time. Invocations process them in groups of GROUP keys.
 //
-// The softmax is online (Milakov and Gimelshein 2018): a running maximum, total and sum, rescaled once a group, in
-// f32. Groups that no query of the workgroup sees are not visited. In the other groups, keys that a query does not see
-// get the weight zero by `select`. Groups start at the text's first token, so a text's result does not depend on its
-// neighbours.
+// The softmax is online (Milakov and Gimelshein 2018): the kernel keeps a running maximum, total and sum in f32, and
+// rescales them once for each group. It skips groups of keys that no query of the workgroup sees. In the other groups,
+// `select` gives the weight zero to keys that a query does not see. Groups are counted from the text's first token, so
+// a text's result does not depend on the other texts of the batch.
 #import storage as act
 #import report
 #import store
 #import attention
 
-// The host rewrites these constants for the head, so that everything fits workgroup memory. KEYS is a multiple of
-// GROUP.
+// The host rewrites these constants for the width of the head, so that the arrays fit into workgroup memory. KEYS is a
+// multiple of GROUP.
 const SPLIT: u32 = 1u;
 const KEYS: u32 = 32u;
 const GROUP: u32 = 8u;
@@ -25,19 +26,20 @@ const GROUP: u32 = 8u;
 const CELLS: u32 = HEAD4 / SPLIT;
 const GROUPS: u32 = KEYS / GROUP;
 const INVOCATIONS: u32 = 64u * SPLIT;
-// The number of values in `parts`. If SPLIT is 1, the array has one value, which is not used.
+// The number of values in `parts`. If SPLIT is 1, the array has one unused value.
 const PARTS: u32 = max(min(SPLIT - 1u, 1u) * INVOCATIONS * GROUP, 1u);
 
-// The indices are [groups][keys of a group][invocations that share a query][cells]. Constant indices need no bounds
-// check.
+// The dimensions are [groups][keys of a group][invocations that share a query][cells]. The last three indices are
+// constants, which need no bounds check.
 alias KeyTile = array<array<array<array<vec4<f32>, CELLS>, SPLIT>, GROUP>, GROUPS>;
 
 var<workgroup> key_tile: KeyTile;
 var<workgroup> value_tile: KeyTile;
-// The indices are [invocations that share a query][group][64 queries].
+// The dimensions are [invocations that share a query][keys of a group][64 queries].
 var<workgroup> parts: array<f32, PARTS>;
 
-// Returns sum + a · b. The product of the cells is summed first, since one chain over a head would round more often.
+// Returns sum + a · b. The four products are summed first, since one chain of additions over a whole head would have a
+// larger rounding error.
 fn add_product(sum: f32, a: vec4<f32>, b: vec4<f32>) -> f32 {
     return sum + fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, a.x * b.x)));
 }
@@ -52,10 +54,10 @@ fn attention_tile(
     let head = params.first_head + group.y;
     let row = local % 64u;
     let part = local / 64u;
-    // The first cell of this invocation.
+    // The index in the head of the first cell that this invocation computes.
     let mine = part * CELLS;
     let own = tile.z + row;
-    // Invocations beyond the last query compute the last one again.
+    // Invocations beyond the last query compute the last query again.
     let query = min(own, tile.y - 1u);
     let token = tile.x + query;
     let key_head = key_cell(head);
@@ -78,7 +80,7 @@ fn attention_tile(
         let groups = (min(KEYS, end - first) + GROUP - 1u) / GROUP;
         workgroupBarrier();
         for (var at = local; at < groups * GROUP * HEAD4; at += INVOCATIONS) {
-            // Slots after the last key are filled with the last key.
+            // Slots after the last key get a copy of the last key.
             let key_row = at / HEAD4;
             let cell = at % HEAD4;
             let source = tile.x + min(first + key_row, end - 1u);

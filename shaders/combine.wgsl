@@ -5,8 +5,8 @@
 // bias     [width4]                f32
 // y        [tokens, width4]        activations
 //
-// One invocation computes one cell: the x dimension runs over the cells of a row, the y dimension over tokens. A sum
-// adds its terms in the order of the choices, in f32.
+// One invocation computes one cell of y; a cell is one `vec4`. The x dimension of the dispatch runs over the cells of a
+// row, and the y dimension runs over tokens. Sums are f32 and add their terms in the order of `choices`.
 #import storage as act
 #import report
 #import store

@@ -1,11 +1,12 @@
-// group_rows: sorts rows by their expert, and starts the rows of each expert on a tile of the matmul
+// group_rows: sorts rows by expert, so that the rows of each expert start at a tile boundary of the matmul
 //
 // choices  [tokens, stride]   f32 pairs (expert, weight); row t · top + j belongs to choice j of token t
-// order    [slots]            f32 pairs (row, expert): experts and their rows in ascending order, each expert padded
-//                             with row −1 to a multiple of `tile` slots, and the tensor to its end
+// order    [slots]            f32 pairs (row, expert): experts and their rows in ascending order; slots with row −1
+//                             pad each expert to a multiple of `tile` slots, and the tensor to its end
 //
-// One workgroup does all the work. Each lane counts the experts in a run of consecutive rows. Then one lane for each
-// expert turns the counts into positions, and each lane writes its rows there. Numbers up to 2²⁴ are exact in f32.
+// A single workgroup writes the whole tensor. Each lane counts, for each expert, the rows in a run of consecutive rows.
+// Then one lane for each expert computes positions from these counts, and each lane writes its rows to these positions.
+// Row numbers up to 2²⁴ are exact in f32.
 #import report
 
 struct Params {
@@ -16,14 +17,15 @@ struct Params {
     slots: u32,
 }
 
-// The host rewrites this constant.
+// The number of experts; the host rewrites this constant.
 const EXPERTS: u32 = 8u;
 
 @group(0) @binding(0) var<storage, read> choices: array<vec2<f32>>;
 @group(0) @binding(1) var<storage, read_write> order: array<vec2<f32>>;
 @group(0) @binding(2) var<uniform> params: Params;
 
-// For each lane and expert: first the number of rows in the lane's run, then the position of the first of these rows.
+// `positions[lane][expert]` first counts the expert's rows in the lane's run. Later it is the position, among the
+// expert's rows, of the next row that the lane writes.
 var<workgroup> positions: array<array<u32, EXPERTS>, 64>;
 var<workgroup> totals: array<u32, EXPERTS>;
 

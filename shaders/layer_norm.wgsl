@@ -3,9 +3,9 @@
 // x, residual, y   [rows, width]   activations, four values a cell; padding is left out of the sums
 // weight, bias     [width]         f32, padded with zeros
 //
-// A group of lanes, as `reduce` defines it, takes one row, and its lanes stride over the row. A second pass computes
-// the variance from differences to the mean, because E[v²] − E[v]² in one pass loses digits where |mean| is large. The
-// variance is divided by width, as in torch.nn.LayerNorm. All arithmetic is f32.
+// One subgroup computes one row, and its lanes stride over the row. Without subgroups, one workgroup computes one row.
+// A second pass computes the variance from differences to the mean, because E[v²] − E[v]² in one pass loses digits
+// where |mean| is large. The variance is divided by width, as in torch.nn.LayerNorm. All arithmetic is f32.
 #import storage as act
 #import report
 #import store
@@ -35,7 +35,7 @@ fn value(at: u32) -> vec4<f32> {
     return act_load(x[at]);
 }
 
-// True for the values of cell i that are not padding.
+// Returns, for each of the four values of cell `i`, whether the value is not padding.
 fn inside(i: u32) -> vec4<bool> {
     return vec4<u32>(i * 4u) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(params.width);
 }
@@ -45,7 +45,7 @@ fn layer_norm(group: Group, lane: Lane) {
     sign(is_first(group, lane));
     let width = f32(params.width);
     for (var first = first_row(group); first < params.rows; first += row_step(group, params.groups)) {
-        // The whole workgroup calls reduce_sum. Lanes beyond the last row compute the last one and store nothing.
+        // Every lane must call `reduce_sum`, so lanes beyond the last row compute the last row again and store nothing.
         let own = own_row(first, lane);
         let row = min(own, params.rows - 1u);
         let start = row * params.width4;

@@ -6,9 +6,10 @@
 // types      [types, width]       weights
 // x          [tokens, width]      activations
 //
-// One invocation computes one cell: the x dimension runs over the cells of a row, the y dimension over tokens. Sums
-// are f32. TABLES is how many of the three tables the model has, in this order. If a table exceeds the adapter's
-// binding limit, the host gathers the rows of the batch, and row(t) = t.
+// One invocation computes one cell of x; a cell is one `vec4`. The x dimension of the dispatch runs over the cells of a
+// row, and the y dimension runs over tokens. Sums are f32. TABLES is the number of tables that the model has: 1 for
+// `table`, 2 if it has `positions` too, and 3 if it also has `types`. If a table exceeds the adapter's binding limit,
+// the host gathers the rows of the batch, and row(t) = t.
 #import storage as weight
 #import storage as act
 #import report

@@ -1,20 +1,21 @@
 // matmul_coop: y = epilogue(x · w + bias), for GPUs with cooperative matrices
 //
-// x, w, bias, residual and y are those of shared/linear.wgsl; x and w are f16.
+// shared/linear.wgsl describes x, w, bias, residual and y. Here x and w are f16.
 //
-// A workgroup computes a tile of y in two by two parts. Each part has PART_ROWS × PART_COLUMNS sums, which a subgroup
-// holds in matrices of SIDE × SIDE. Slices of depth SLICE along inner pass through workgroup memory. They have zeros
-// beyond the ends of x and w, since loads of matrices are not bounds-checked. Finished sums come back through workgroup
-// memory, since only the driver knows which invocation holds which sum. 256 sums of each part come at a time.
+// A workgroup computes a tile of y in four parts, two by two. Each part has PART_ROWS × PART_COLUMNS sums, which a
+// subgroup holds in matrices of SIDE × SIDE. The workgroup copies slices of x and w into workgroup memory, SLICE deep
+// along the inner axis. Slices contain zeros beyond the ends of x and w, since loads of matrices are not
+// bounds-checked. Finished sums pass through workgroup memory, since only the driver knows which invocation holds which
+// sum. Each part moves 256 sums at a time.
 //
-// The host cannot ask for a subgroup size, so a workgroup has the invocations of four of the largest subgroups. If the
-// driver uses smaller subgroups, there are more than four, and several compute the same part with the same values.
-// Operations on matrices must be in uniform control flow, so no subgroup may skip them.
+// The host cannot request a subgroup size, so a workgroup has four times as many invocations as the adapter's largest
+// subgroup. If the driver uses smaller subgroups, the workgroup has more than four, and several subgroups compute the
+// same part with equal results. Operations on matrices must be in uniform control flow, so no subgroup may skip them.
 //
-// Products of two f16 are exact in f32, and sums are f32. Along inner, steps of SIDE are added in order. The hardware
-// decides in which order and with which rounding the products of one step are summed. It does the same for every row.
-// Therefore a row's result does not depend on the other rows of its batch, and tiles of all sizes are bit-identical.
-// They are not bit-identical to matmul_tile.
+// Products of two f16 are exact in f32, and sums are f32. The kernel adds steps of SIDE products in order along the
+// inner axis. Within a step, the hardware chooses the order and the rounding of the sum. It uses the same order and
+// rounding for every row. Therefore a row's result does not depend on the other rows of its batch, and tiles of all
+// sizes are bit-identical. The results are not bit-identical to those of matmul_tile.
 #import storage as weight
 #import storage as act
 #import report_plain
@@ -24,9 +25,9 @@
 #import linear
 #import coop
 
-// The number of invocations in a workgroup: four of the adapter's largest subgroups.
+// The number of invocations in a workgroup: four times the adapter's largest subgroup size.
 const INVOCATIONS: u32 = 128u;
-// Rows and columns of a part, and the depth of a slice; the host rewrites these constants.
+// The rows and the columns of a part, and the depth of a slice; the host rewrites these constants.
 const PART_ROWS: u32 = 32u;
 const PART_COLUMNS: u32 = 32u;
 const SLICE: u32 = 32u;
@@ -36,19 +37,20 @@ const COLUMNS: u32 = 2u * PART_COLUMNS;
 // Rows in workgroup memory are 16 bytes longer than needed, so that neighbouring rows lie in different banks.
 const X_STRIDE: u32 = SLICE + 8u;
 const W_STRIDE: u32 = COLUMNS + 8u;
-// A part has DOWN rows and ACROSS columns of matrices. A slice has STEPS matrices along inner.
+// A part consists of DOWN × ACROSS matrices. A slice has STEPS matrices along the inner axis.
 const DOWN: u32 = PART_ROWS / SIDE;
 const ACROSS: u32 = PART_COLUMNS / SIDE;
 const MATRICES: u32 = DOWN * ACROSS;
 const STEPS: u32 = SLICE / SIDE;
-// A band is a row of neighbouring matrices that together hold 256 sums. The sums of one band come back at the same
-// time.
+// A band is a row of neighbouring matrices that together hold 256 sums. Each part moves one band through workgroup
+// memory at a time.
 const BAND: u32 = 256u / (SIDE * SIDE);
 const BANDS: u32 = ACROSS / BAND;
 const BAND_COLUMNS: u32 = BAND * SIDE;
 const BAND_PAIRS: u32 = BAND_COLUMNS / 8u;
 
-// These arrays hold [rows][inner] of x, [inner][columns] of w, and 256 sums of each part.
+// `x_tile` holds a slice of x as [rows][inner], and `w_tile` holds a slice of w as [inner][columns]. `band` holds 256
+// sums of each part.
 var<workgroup> x_tile: array<Half, ROWS * X_STRIDE>;
 var<workgroup> w_tile: array<Half, SLICE * W_STRIDE>;
 var<workgroup> band: array<f32, 1024>;
@@ -137,7 +139,7 @@ fn matmul_coop(
             }
             workgroupBarrier();
             for (var i = local; i < 128u; i += INVOCATIONS) {
-                // Invocation i takes two cells of the band of part i / 32.
+                // Index `i` stands for two neighbouring cells in the band of part `i / 32`; a cell is one `vec4`.
                 let row = i / 64u * PART_ROWS + r * SIDE + i % 32u / BAND_PAIRS;
                 let column = i / 32u % 2u * PART_COLUMNS + b * BAND_COLUMNS;
                 let cell = column / 4u + i % BAND_PAIRS * 2u;

@@ -1,15 +1,15 @@
 // matmul_few: y = epilogue(x · w + bias), for GPUs and few rows
 //
-// x, w, bias, residual and y are those of shared/linear.wgsl.
+// shared/linear.wgsl describes x, w, bias, residual and y.
 //
-// An invocation computes, for each of ROWS rows, CELLS cells (one, or a pair) in registers. Each weight is read once,
-// by one invocation. Neighbouring invocations read neighbouring weights, so the driver can combine their loads. All
-// invocations of a workgroup read the same cells of x, which stay in caches. There is no workgroup memory and no
-// barrier, since most of a tile would be empty.
+// An invocation computes ROWS rows × CELLS cells of y in registers. A cell is one `vec4`, and CELLS is 1 or 2. For ROWS
+// rows, a single invocation reads each weight, once. Neighbouring invocations read neighbouring weights, so the driver
+// can combine their loads. All invocations of a workgroup read the same cells of x, which stay in caches. The kernel
+// uses no workgroup memory and no barrier, since few rows would leave most of a tile empty.
 //
-// Products and sums are f32, along inner in order, as in matmul_tile. The two kernels are bit-identical, so the host
-// may choose between them by the number of rows. For the same reason inner is not split among invocations, since this
-// would change the order of the sum.
+// Products and sums are f32, in order along the inner axis, as in matmul_tile. The two kernels are therefore
+// bit-identical, and the host may choose between them by the number of rows. The inner axis is not split among
+// invocations, since a split would change the order of the sum.
 #import storage as weight
 #import storage as act
 #import report
@@ -32,7 +32,7 @@ fn matmul_few(
     sign(local == 0u && all(group == vec3<u32>(0u)));
     let row = params.first_row + group.y * ROWS;
     let cell = (group.x * 32u + local) * CELLS;
-    // Invocations beyond the last cell compute the last one again and store nothing.
+    // Invocations beyond the last cell compute the last cell again and store nothing.
     let column = min(cell, params.stride4 - CELLS);
     if EXPERTS {
         if order[row].x < 0.0 {
@@ -72,8 +72,8 @@ fn matmul_few(
         if CELLS == 1u {
             finish(sums[r * CELLS], row + r, cell);
         } else {
-            // The second argument is the row's last cell. Its index is valid even if CELLS is 1, although this line
-            // does not run then.
+            // The second argument is the row's last sum. The index must be valid even if CELLS is 1, although this line
+            // does not run in that case.
             finish_pair(sums[r * CELLS], sums[(r + 1u) * CELLS - 1u], row + r, cell);
         }
     }

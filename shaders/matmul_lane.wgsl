@@ -1,13 +1,14 @@
 // matmul_lane: y = epilogue(x · w + bias), for software adapters
 //
-// x, w, bias, residual and y are those of shared/linear.wgsl.
+// shared/linear.wgsl describes x, w, bias, residual and y.
 //
-// Lanes lie along the columns. An invocation computes ROWS rows × two cells. The code is written out, because a CPU
-// driver keeps neither indexed arrays nor loops in registers. The kernel uses no workgroup memory, since such a driver
-// makes a coroutine switch of each barrier. Cells of x come through `share`, with one load for SHARE lanes. The driver
-// loads lane by lane, so loads cost most. The more rows an invocation computes, the more sums use each loaded cell of
-// w. Products and sums are f32, along inner in order, so a row's result depends neither on the other rows of its batch
-// nor on ROWS.
+// Neighbouring lanes compute neighbouring columns. An invocation computes ROWS rows × two cells of y; a cell is one
+// `vec4`. The code is written out instead of using loops, because a software driver does not keep variably indexed
+// arrays in registers. The kernel uses no workgroup memory, since a software driver turns each barrier into a coroutine
+// switch. Lanes load cells of x through `share`, so that SHARE lanes need only one load. Loads are the most expensive
+// operation, since the driver performs them lane by lane. If an invocation computes more rows, it uses each loaded cell
+// of w for more sums. Products and sums are f32, in order along the inner axis. Therefore a row's result depends
+// neither on the other rows of its batch nor on ROWS.
 #import storage as weight
 #import storage as act
 #import report
@@ -17,7 +18,7 @@
 #import rotate
 #import linear
 
-// Adds the products of four steps along inner to the sums of one row and one cell of columns.
+// Adds four products along the inner axis to each of the four sums of one row and one cell.
 fn step4(
     sum: vec4<f32>,
     a: vec4<f32>,
@@ -37,7 +38,7 @@ fn step4(
 const ROWS: u32 = 16u;
 
 const SIXTEENS: u32 = ROWS / 16u;
-// HELD registers hold the shared cells of 16 rows, and ALL_HELD registers hold those of all rows.
+// A lane holds its share of the cells of 16 rows in HELD registers, and its share for all rows in ALL_HELD registers.
 const HELD: u32 = 16u / SHARE;
 const ALL_HELD: u32 = ROWS / SHARE;
 
@@ -46,7 +47,7 @@ fn matmul_lane(group: Group, lane: Lane) {
     sign(is_first(group, lane));
     let row = params.first_row + group.id.y * ROWS;
     let cell = (group.id.x * 16u + lane.local) * 2u;
-    // Lanes beyond the last column compute the last one, so that every lane of the subgroup stays active.
+    // Lanes beyond the last column compute the last two cells again, so that every lane of the subgroup stays active.
     let column = min(cell, params.stride4 - 2u);
     let mine = row + share_lane(lane);
     if EXPERTS {

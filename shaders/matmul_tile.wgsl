@@ -1,11 +1,12 @@
 // matmul_tile: y = epilogue(x · w + bias), for GPUs
 //
-// x, w, bias, residual and y are those of shared/linear.wgsl.
+// shared/linear.wgsl describes x, w, bias, residual and y.
 //
-// A workgroup computes a tile of y of ROWS rows × CELLS cells. Each invocation computes MY_ROWS rows × two cells of
-// the tile in registers. Slices of depth SLICE along inner pass through workgroup memory, with x transposed so that a
-// column is contiguous. Products and sums are f32, along inner in order, whatever the size of the tile. Therefore a
-// row's result does not depend on the other rows of its batch, and tiles of all sizes are bit-identical.
+// A workgroup computes a tile of y with ROWS rows × CELLS cells; a cell is one `vec4`. Each invocation computes MY_ROWS
+// rows × two cells of the tile in registers. The workgroup copies slices of x and w into workgroup memory, SLICE deep
+// along the inner axis. Slices of x are transposed, so that each column is contiguous. Products and sums are f32, in
+// order along the inner axis, whatever the size of the tile. Therefore a row's result does not depend on the other rows
+// of its batch, and tiles of all sizes are bit-identical.
 #import storage as weight
 #import storage as act
 #import report
@@ -21,15 +22,17 @@ const SLICE: u32 = 16u;
 // The number of rows that an invocation computes.
 const MY_ROWS: u32 = 4u;
 
-// ACROSS is the number of invocations side by side in a tile, and INVOCATIONS the number in the whole workgroup.
+// ACROSS is the number of invocations side by side in a tile. INVOCATIONS is the number of invocations in the whole
+// workgroup.
 const ACROSS: u32 = CELLS / 2u;
 const INVOCATIONS: u32 = ROWS / MY_ROWS * ACROSS;
 // An invocation loads X_CELLS cells of x and W_CELLS cells of w for a slice.
 const X_CELLS: u32 = ROWS * SLICE / 4u / INVOCATIONS;
 const W_CELLS: u32 = SLICE * CELLS / INVOCATIONS;
 
-// These arrays hold [inner][rows] of x and [inner][cells] of w. Even cells lie before odd ones. An invocation computes
-// two neighbouring cells, so in this order invocations side by side read different banks.
+// `x_tile` holds a slice of x as [inner][rows], and `w_tile` holds a slice of w as [inner][cells]. In a row of
+// `w_tile`, cells with even numbers lie before cells with odd numbers. Each invocation computes two neighbouring cells,
+// so in this order neighbouring invocations read different banks.
 var<workgroup> x_tile: array<array<f32, ROWS>, SLICE>;
 var<workgroup> w_tile: array<array<vec4<f32>, CELLS>, SLICE>;
 

@@ -2,7 +2,7 @@
 //
 // x, y   [rows, width]   f32, four values a cell; padding is left out of the norm
 //
-// A group of lanes, as `reduce` defines it, takes one row, and its lanes stride over the row.
+// One subgroup computes one row, and its lanes stride over the row. Without subgroups, one workgroup computes one row.
 // torch.nn.functional.normalize also limits the norm to at least 1e-12.
 #import report
 #import reduce
@@ -22,7 +22,7 @@ struct Params {
 fn normalize_l2(group: Group, lane: Lane) {
     sign(is_first(group, lane));
     for (var first = first_row(group); first < params.rows; first += row_step(group, params.groups)) {
-        // The whole workgroup calls reduce_sum. Lanes beyond the last row compute the last one and store nothing.
+        // Every lane must call `reduce_sum`, so lanes beyond the last row compute the last row again and store nothing.
         let own = own_row(first, lane);
         let row = min(own, params.rows - 1u);
         let start = row * params.width4;

@@ -9,7 +9,7 @@
 //
 // x       [tokens, width]   activations, four values a cell
 // spans   [texts] of (first token, tokens, tokens skipped at the front, unused)
-// pooled  [texts, stride]   f32, one value a cell; this mode fills columns from `column` on
+// pooled  [texts, stride]   f32; this mode writes the columns from `column` on
 //
 // One invocation computes four columns of one text. Sums run over the tokens in order, in f32.
 #import storage as act

@@ -1,11 +1,11 @@
 // rms_norm: y = x / sqrt(mean(x²) + eps) · weight + residual, over the last axis
 //
 // x, residual, y   [rows, width]   activations, four values a cell; padding is left out of the mean
-// weight           [width]         f32, padded with zeros; for a model that scales by 1 + w, the 1 is added
+// weight           [width]         f32, padded with zeros; 1 + w for a model that scales by 1 + w
 //
-// A group of lanes, as `reduce` defines it, takes one row, and its lanes stride over the row. With HAS_RESIDUAL, the
-// residual is added after the norm; a norm that ends a block has one. All arithmetic is f32. (Zhang and Sennrich 2019,
-// without the bias)
+// One subgroup computes one row, and its lanes stride over the row. Without subgroups, one workgroup computes one row.
+// With HAS_RESIDUAL, the kernel adds the residual after the norm. A norm at the end of a block has such a residual. All
+// arithmetic is f32. (Zhang and Sennrich 2019, without the bias)
 #import storage as act
 #import report
 #import store
@@ -27,7 +27,7 @@ override HAS_RESIDUAL: bool = false;
 @group(0) @binding(3) var<storage, read_write> y: array<act_vec4>;
 @group(0) @binding(4) var<uniform> params: Params;
 
-// True for the values of cell i that are not padding.
+// Returns, for each of the four values of cell `i`, whether the value is not padding.
 fn inside(i: u32) -> vec4<bool> {
     return vec4<u32>(i * 4u) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(params.width);
 }
@@ -36,7 +36,7 @@ fn inside(i: u32) -> vec4<bool> {
 fn rms_norm(group: Group, lane: Lane) {
     sign(is_first(group, lane));
     for (var first = first_row(group); first < params.rows; first += row_step(group, params.groups)) {
-        // The whole workgroup calls reduce_sum. Lanes beyond the last row compute the last one and store nothing.
+        // Every lane must call `reduce_sum`, so lanes beyond the last row compute the last row again and store nothing.
         let own = own_row(first, lane);
         let row = min(own, params.rows - 1u);
         let start = row * params.width4;

@@ -7,11 +7,11 @@
 // x        [tokens, stride4]         activations, four values a cell: first the heads of queries, then of keys
 // rotary   [tokens]                  f32 pairs (row of angles, 0), and from index `angles` on
 //          [positions, pairs]        (cos, sin)
-// weight   [2, head4 · 4]            f32: of queries, of keys; padded with zeros
+// weight   [2, head4 · 4]            f32: first for queries, then for keys; padded with zeros
 // y        [tokens, heads, head4]    activations
 //
-// A group of lanes, as `reduce` defines it, takes one head, and its lanes stride over the cells. All arithmetic is
-// f32. (Su et al. 2021)
+// One subgroup computes one head, and its lanes stride over the head's cells. Without subgroups, one workgroup computes
+// one head. All arithmetic is f32. (Su et al. 2021)
 #import storage as act
 #import report
 #import store
@@ -37,7 +37,7 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> y: array<act_vec4>;
 @group(0) @binding(4) var<uniform> params: Params;
 
-// True for the values of cell i that are not padding.
+// Returns, for each of the four values of cell `i`, whether the value is not padding.
 fn inside(i: u32) -> vec4<bool> {
     return vec4<u32>(i * 4u) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(params.head);
 }
@@ -47,7 +47,8 @@ fn rope(group: Group, lane: Lane) {
     sign(is_first(group, lane));
     let count = params.tokens * params.heads;
     for (var first = first_row(group); first < count; first += row_step(group, params.groups)) {
-        // The whole workgroup calls reduce_sum. Lanes beyond the last row compute the last one and store nothing.
+        // Every lane must call `reduce_sum`, so lanes beyond the last head compute the last head again and store
+        // nothing.
         let own = own_row(first, lane);
         let at = min(own, count - 1u);
         let token = at / params.heads;

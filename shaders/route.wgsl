@@ -2,11 +2,12 @@
 //
 // x        [tokens, inner4]    activations, four values a cell along inner
 // w        [inner, experts]    weights, repacked as for the matmuls: rows of stride4 cells
-// choices  [tokens, stride]    f32 pairs (expert, weight), the largest weight first; of equal weights the lower
+// choices  [tokens, stride]    f32 pairs (expert, weight), the largest weight first; for equal weights, the lower
 //                              expert first; pairs beyond `top` are zero
 //
-// A group of lanes, as `reduce` defines it, takes one token. Its lanes stride along inner, with a sum for each expert.
-// The weights come from the softmax over all experts and are not divided by their sum. All arithmetic is f32.
+// One subgroup computes one token. Without subgroups, one workgroup computes one token. Lanes stride along the inner
+// axis, and each lane has a partial sum for each expert. The weights come from the softmax over all experts, and are
+// not rescaled to a sum of 1. All arithmetic is f32.
 #import storage as weight
 #import storage as act
 #import report
@@ -22,7 +23,7 @@ struct Params {
     groups: u32,
 }
 
-// The number of cells with one value for each expert, four values a cell; the host rewrites this constant.
+// The number of `vec4` cells that hold one value for each expert; the host rewrites this constant.
 const CELLS: u32 = 2u;
 
 @group(0) @binding(0) var<storage, read> x: array<act_vec4>;
@@ -34,7 +35,8 @@ const CELLS: u32 = 2u;
 fn route(group: Group, lane: Lane) {
     sign(is_first(group, lane));
     for (var first = first_row(group); first < params.tokens; first += row_step(group, params.groups)) {
-        // The whole workgroup calls reduce_sum. Lanes beyond the last row compute the last one and store nothing.
+        // Every lane must call `reduce_sum`, so lanes beyond the last token compute the last token again and store
+        // nothing.
         let own = own_row(first, lane);
         let token = min(own, params.tokens - 1u);
         var sums: array<vec4<f32>, CELLS>;
@@ -66,8 +68,8 @@ fn route(group: Group, lane: Lane) {
         for (var e = 0u; e < params.experts; e++) {
             total += exp(logits[e] - largest);
         }
-        // Each expert that is already chosen has one bit set. The search starts from the first expert without a bit, so
-        // that a choice is an expert even if logits are NaN.
+        // `taken` has one bit set for each expert that is already chosen. The search starts with the first expert that
+        // is not chosen, so that it returns a valid expert even if logits are NaN.
         var taken = 0u;
         for (var j = 0u; j < params.stride; j++) {
             var choice = vec2<f32>(0.0);

@@ -7,11 +7,12 @@
 //
 // corpus   [rows, width4]      weights, four values a cell; padding is zero
 // queries  [queries, width4]   f32, four values a cell; padding is zero
-// scores   [queries, stride]   f32, one value a cell; values from column `rows` on stay as they are
+// scores   [queries, stride]   f32; the columns from `rows` on are not written
 //
-// One invocation compares one row with QUERIES queries, so that the row is read once for all of them. The x dimension
-// runs over rows, the y dimension over groups of QUERIES queries. Sums are f32. Each runs over the columns in order, in
-// four parts by column modulo 4, so it depends neither on QUERIES nor on the other rows.
+// One invocation compares one row with QUERIES queries, so that it reads the row only once. The x dimension of the
+// dispatch runs over rows, and the y dimension runs over groups of QUERIES queries. Sums are f32. Each score has four
+// partial sums, one for each remainder of the column modulo 4, which add the columns in order. A score therefore
+// depends neither on QUERIES nor on the other rows.
 #import storage as weight
 #import report
 
@@ -24,7 +25,7 @@ struct Params {
 
 override FUNCTION: u32 = 0u;
 
-// The number of queries of an invocation; the host rewrites this constant.
+// The number of queries that an invocation compares with its row; the host rewrites this constant.
 const QUERIES: u32 = 4u;
 
 @group(0) @binding(0) var<storage, read> corpus: array<weight_vec4>;
@@ -51,7 +52,7 @@ fn similarity(@builtin(global_invocation_id) id: vec3<u32>) {
             squares = fma(value, value, squares);
         }
         for (var q = 0u; q < QUERIES; q++) { // unrolled
-            // Invocations of the last group read the last query again in place of the missing ones.
+            // If the last group has fewer than QUERIES queries, its invocations read the last query again.
             let query = queries[min(first + q, params.queries - 1u) * params.width4 + cell];
             if FUNCTION < 2u {
                 sums[q] = fma(query, value, sums[q]);
@@ -62,7 +63,7 @@ fn similarity(@builtin(global_invocation_id) id: vec3<u32>) {
             }
         }
     }
-    // The minimum is that of torch.nn.functional.normalize.
+    // torch.nn.functional.normalize uses the same minimum of 1e-12.
     let length = max(sqrt(squares.x + squares.y + squares.z + squares.w), 1e-12);
     for (var q = 0u; q < QUERIES; q++) { // unrolled
         if first + q < params.queries {

@@ -2,13 +2,14 @@
 //
 // candidates  [queries, stride]              f32, the scores of rows 0, 1, 2, … (PAIRS 0)
 //             [queries, stride] of 2         f32 pairs (score, row) (PAIRS 1); a pair with row -1 is no candidate
-// best        [queries, best_stride] of 2    f32 pairs (score, row): `keep` of each tile, best first. Missing ones are
-//                                            (0, -1). Pairs beyond the tiles' stay as they are
+// best        [queries, best_stride] of 2    f32 pairs (score, row): `keep` of each tile, best first. Pairs without a
+//                                            candidate are (0, -1). Pairs after the last tile's are not written
 //
-// A workgroup takes one tile of one query: the x dimension runs over tiles, the y dimension over queries. It loads the
-// tile into workgroup memory and counts for each candidate how many are better; this number is its place. Among
-// equal scores, the lower row is better. Scores are compared by their bits, as whole numbers in the same order, so that every
-// candidate has a place of its own whatever the scores are. Rows are exact in f32 below 2²⁴.
+// A workgroup takes one tile of one query: the x dimension runs over tiles, and the y dimension runs over queries. It
+// loads the tile into workgroup memory and counts, for each candidate, the candidates that are better. This count is
+// the candidate's place. If scores are equal, the candidate with the lower row is better. The kernel compares integers,
+// which it makes from the bits of the scores (see `key_of`). So no two candidates have the same place, even if scores
+// are NaN. Rows are exact in f32 below 2²⁴.
 #import report
 
 struct Params {
@@ -21,28 +22,29 @@ struct Params {
 // 1 if candidates are pairs (score, row), 0 if they are scores.
 override PAIRS: u32 = 0u;
 
-// The number of candidates of a workgroup, a multiple of 64; the host rewrites this constant.
+// The number of candidates in a tile, a multiple of 64; the host rewrites this constant.
 const TILE: u32 = 64u;
 
 @group(0) @binding(0) var<storage, read> candidates: array<f32>;
 @group(0) @binding(1) var<storage, read_write> best: array<vec2<f32>>;
 @group(0) @binding(2) var<uniform> params: Params;
 
-// The tile's keys, which grow with the scores, and its rows. A missing candidate has key 0 and a row beyond all others.
+// `keys` holds the sort keys of the tile's candidates (see `key_of`), and `rows` holds their rows. An index without a
+// candidate has key 0 and a row of at least MISSING.
 var<workgroup> keys: array<u32, TILE>;
 var<workgroup> rows: array<u32, TILE>;
 
-// The lowest row that stands for a missing candidate.
+// Rows from MISSING on mark an index without a candidate.
 const MISSING: u32 = 0x80000000u;
 
-// A number that grows with the score. Both zeros have the same.
+// Returns an integer that grows with the score. The keys of 0.0 and -0.0 are equal.
 fn key_of(score: f32) -> u32 {
     let bits = bitcast<u32>(score);
     let magnitude = bits & 0x7fffffffu;
     return select(0x80000000u + magnitude, 0x80000000u - magnitude, (bits >> 31u) == 1u);
 }
 
-// The score of a key.
+// Returns the score that has this key.
 fn score_of(key: u32) -> f32 {
     let positive = key >= 0x80000000u;
     return bitcast<f32>(select((0x80000000u - key) | 0x80000000u, key - 0x80000000u, positive));

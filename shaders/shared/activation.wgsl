@@ -4,9 +4,9 @@
 // 6 sigmoid. The numbers are those of Activation in kernels/activation.rs.
 override ACTIVATION: u32 = 0u;
 
-// On [−3.925, 3.925] this is erf(x) = x P(x²) / Q(x²). Outside, the result is the value at the nearer end, which is
-// 1e-7 short of ±1. P and Q are a minimax fit made for this file. The error is 1.4e-9 in exact arithmetic, and at most
-// 3.4e-7 in f32, because the evaluation rounds.
+// On [−3.925, 3.925], `erf4` approximates erf(x) by x P(x²) / Q(x²). Outside this interval it returns the value at the
+// nearer end, which differs from ±1 by 1e-7. P and Q are a minimax fit made for this file. The error is 1.4e-9 in exact
+// arithmetic, and at most 3.4e-7 in f32, because the evaluation rounds.
 fn erf4(value: vec4<f32>) -> vec4<f32> {
     let x = clamp(value, vec4<f32>(-3.925), vec4<f32>(3.925));
     let u = x * x;
@@ -26,7 +26,8 @@ fn erf4(value: vec4<f32>) -> vec4<f32> {
     return x * p / q;
 }
 
-// Some drivers' tanh is NaN for large arguments, so arguments are clamped. In f32, tanh is ±1 from 9.02 on.
+// On some drivers, tanh is NaN for large arguments, so arguments are clamped to ±10. In f32, tanh(x) is already ±1 if
+// |x| is at least 9.02.
 fn tanh4(value: vec4<f32>) -> vec4<f32> {
     return tanh(clamp(value, vec4<f32>(-10.0), vec4<f32>(10.0)));
 }

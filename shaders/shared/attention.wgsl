@@ -1,11 +1,11 @@
-// attention: the code that all attention kernels share: parameters, bindings, and which keys a query sees.
+// attention: the code that all attention kernels share: parameters, bindings, and the range of keys that a query sees.
 //
 // queries  [tokens, q_stride4]   activations, four values a cell: heads of HEAD4 cells from q_first4 on
-// keys     [tokens, k_stride4]   activations, heads / group heads of HEAD4 cells from k_first4 on
-// values   [tokens, v_stride4]   activations, the same from v_first4 on; a head of keys and values serves `group`
-//                                heads of queries in a row
+// keys     [tokens, k_stride4]   activations, (heads / group) heads of HEAD4 cells from k_first4 on
+// values   [tokens, v_stride4]   activations, (heads / group) heads from v_first4 on; `group` consecutive heads of
+//                                queries share one head of keys and values
 // tiles    [tiles] of (first token of the text, tokens of the text, first query, how many tokens are keys)
-// bias     [heads, 2 · reach + 1]   f32, added to the scores by key − query, from −reach on; read if HAS_BIAS
+// bias     [heads, 2 · reach + 1]   f32, added to a score at column key − query + reach; read if HAS_BIAS
 // relative [rows, r_stride4]        f32, relative keys and queries, heads of HEAD4 cells from rk_first4 and
 //                                   rq_first4 on; read if RELATIVE. bias then holds the row for key − query,
 //                                   [2 · reach + 1]
@@ -59,13 +59,13 @@ fn seen_from(query: u32) -> u32 {
     return query - min(query, params.before);
 }
 
-// The key after the last one that a query sees.
+// The key after the last key that a query sees.
 fn seen_to(query: u32, tile: vec4<u32>) -> u32 {
     return min(query + min(tile.y - 1u - query, params.after) + 1u, tile.w);
 }
 
-// The range of keys that `queries` queries of a tile see. It begins with the first of these keys, rounded down to a
-// multiple of `step` keys, and ends before the second value.
+// Returns the range of keys that the `queries` queries of a tile see. The first value is the first key, rounded down to
+// a multiple of `step`. The second value is the key after the last.
 fn keys_of(tile: vec4<u32>, queries: u32, step: u32) -> vec2<u32> {
     if WINDOW {
         let last = min(tile.z + queries - 1u, tile.y - 1u);
@@ -74,7 +74,8 @@ fn keys_of(tile: vec4<u32>, queries: u32, step: u32) -> vec2<u32> {
     return vec2<u32>(0u, tile.w);
 }
 
-// The index in a row of keys, and in a row of values, of the first cell for a head of queries.
+// `key_cell` and `value_cell` return the index, in a row of keys or of values, of the first cell that a head of queries
+// uses.
 fn key_cell(head: u32) -> u32 {
     return params.k_first4 + head / params.group * HEAD4;
 }
@@ -91,12 +92,13 @@ fn bias_cell(head: u32, query: u32, key: u32) -> u32 {
     return head * (2u * params.reach + 1u) + params.reach + key - query;
 }
 
-// The index of the first cell of a head, in the row of `relative` for a query and a key.
+// Returns the index in `relative` of a head's first cell, in the row for the distance between a query and a key.
 fn relative_cell(head: u32, query: u32, key: u32) -> u32 {
     return u32(bias[bias_cell(0u, query, key)]) * params.r_stride4 + head * HEAD4;
 }
 
-// Adds to `dot` the terms of one cell of a query, already scaled, and of a key, for the distance at `cell`.
+// Adds the relative terms of one cell of a query and of a key to `dot`. The query is already scaled. `relative_cell`
+// gives `cell` for a head's first cell.
 fn add_relative(dot: vec4<f32>, query: vec4<f32>, key: vec4<f32>, cell: u32) -> vec4<f32> {
     var sum = dot;
     if (RELATIVE & 1u) != 0u {

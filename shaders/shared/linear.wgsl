@@ -2,24 +2,24 @@
 //
 // x         [rows, inner]     activations, four values a cell along inner
 // w         [inner, columns]  weights, repacked at load with `columns` innermost: rows of stride4 cells, an even
-//                             number, padded with zeros. May be a block of the columns: cells4 cells from
-//                             first_cell on. If EXPERTS, one matrix after the other
+//                             number, padded with zeros. w may hold a block of columns: cells4 cells from
+//                             first_cell on. If EXPERTS, w holds one matrix after another
 // bias      [columns]         f32
 // residual  [rows, columns]   activations; read if HAS_RESIDUAL
 // order     [rows]            f32 pairs (row of y, expert); read if EXPERTS, and if ROTARY
-// y         [rows, columns]   activations; a dispatch starts at `first_row`, so that long ones can be split
+// y         [rows, columns]   activations; a dispatch starts at `first_row`, so the host can split long ones
 //
-// GATED: columns come in pairs of cells, one of a gate and one of the factor that it gates. y = f(gate + bias) ·
-// (other + bias), and the rows of y have half as many cells. (Shazeer 2020)
+// GATED: columns alternate between one cell of gates and one cell of factors, which the gates multiply. y = f(gate +
+// bias) · (factor + bias), so the rows of y have half as many cells. (Shazeer 2020)
 //
-// ROTARY: the first `rotated` cells of a row are heads of head4 cells. In each head, the first `pairs` pairs (a, b) of
-// neighbouring values are rotated by the angles of the row's position. A pair becomes a · cos − b · sin, b · cos + a ·
-// sin. `order` then holds (row of angles, 0) for each row of x, and [positions, pairs] of (cos, sin) from index
-// `angles` on. (Su et al. 2021)
+// ROTARY: the first `rotated` cells of a row of y are heads of head4 cells each. In each head, the first `pairs` pairs
+// (a, b) of neighbouring values are rotated by the angles of the row's position. A pair becomes a · cos − b · sin, b ·
+// cos + a · sin. With ROTARY, `order` begins with a pair (row of angles, 0) for each row of x. From index `angles` on,
+// it holds [positions, pairs] of (cos, sin). (Su et al. 2021)
 //
 // EXPERTS: the rows of a dispatch are slots of `order`. All slots of one tile have the same expert, and are multiplied
-// by its matrix. A slot with row −1 is empty. If the first slot of a tile is empty, all slots of the tile are. Each row
-// of x makes x_share rows of y, and each token has token_share rows of y.
+// by this expert's matrix. A slot with row −1 is empty. If the first slot of a tile is empty, the whole tile is empty.
+// Each row of x gives x_share rows of y, and each token has token_share rows of y.
 
 struct Params {
     rows: u32,
@@ -50,7 +50,7 @@ override ROTARY: bool = false;
 @group(0) @binding(5) var<storage, read_write> y: array<act_vec4>;
 @group(0) @binding(6) var<uniform> params: Params;
 
-// The index of the first cell of the matrix by which the tile at `row` is multiplied.
+// Returns the index in `w` where the matrix for the tile at `row` begins.
 fn matrix_of(row: u32) -> u32 {
     if EXPERTS {
         return u32(order[row].y) * params.inner4 * 4u * params.stride4;
@@ -58,7 +58,7 @@ fn matrix_of(row: u32) -> u32 {
     return 0u;
 }
 
-// The row of x for a row of the dispatch. For an empty slot it is an arbitrary row.
+// Returns the row of x from which a row of the dispatch is computed. For an empty slot it returns row 0.
 fn source_of(row: u32) -> u32 {
     if EXPERTS {
         return u32(max(order[row].x, 0.0)) / params.x_share;
@@ -83,7 +83,7 @@ fn rotated(value: vec4<f32>, row: u32, column: u32) -> vec4<f32> {
     return y;
 }
 
-// Applies the epilogue to two neighbouring cells, the first of which has an even number.
+// Applies the epilogue to two neighbouring cells. The first of them has an even index.
 fn finish_pair(left: vec4<f32>, right: vec4<f32>, row: u32, cell: u32) {
     if !GATED {
         finish(left, row, cell);
@@ -98,8 +98,8 @@ fn finish_pair(left: vec4<f32>, right: vec4<f32>, row: u32, cell: u32) {
     y[row * params.columns4 + column / 2u] = act_store(value, row);
 }
 
-// Applies the epilogue to one cell of the block: bias, activation, rotation and residual, then the store to y. Cells
-// beyond the block are left out.
+// Applies the epilogue to one cell of the block: bias, activation, rotation and residual. Then it stores the cell to y.
+// Cells beyond the block are skipped.
 fn finish(sum: vec4<f32>, row: u32, cell: u32) {
     if row >= params.rows || cell >= params.cells4 {
         return;

@@ -1,10 +1,11 @@
 // reduce_subgroup: sums over one row, with one subgroup for each row and without barriers.
 //
-// It works at any subgroup size. A workgroup takes num_subgroups rows at a time and strides over the remaining rows.
-// The host therefore chooses the number of workgroups without knowing which size the driver uses.
+// This file works with any subgroup size. A workgroup takes num_subgroups rows at a time and strides over the remaining
+// rows. The host therefore chooses the number of workgroups without knowing the subgroup size of the driver.
 //
-// The values of Group are the same in a whole workgroup, and those of Lane are not. Browsers demand a proof that all
-// lanes of a workgroup reach a subgroup operation together, and regard a struct of both kinds as different in each lane.
+// `Group` holds values that are equal in a whole workgroup, and `Lane` holds values that differ between lanes. A
+// browser must prove that all lanes of a workgroup reach a subgroup operation together. It regards a struct with both
+// kinds of values as different in each lane.
 enable subgroups;
 
 struct Group {
@@ -18,12 +19,12 @@ struct Lane {
     @builtin(subgroup_size) count: u32,
 }
 
-// True in the first invocation of a dispatch.
+// Returns true in the first invocation of a dispatch.
 fn is_first(group: Group, lane: Lane) -> bool {
     return lane.subgroup == 0u && lane.index == 0u && all(group.id == vec3<u32>(0u));
 }
 
-// The first of the rows that a workgroup takes at a time.
+// Returns the first row that this workgroup computes.
 fn first_row(group: Group) -> u32 {
     return group.id.x * group.subgroups;
 }
@@ -32,7 +33,8 @@ fn row_step(group: Group, groups: u32) -> u32 {
     return groups * group.subgroups;
 }
 
-// The row of a lane, if its workgroup takes rows from `first` on. It may lie beyond the last row.
+// Returns the row that a lane computes when its workgroup computes rows from `first` on. The result may lie beyond the
+// last row.
 fn own_row(first: u32, lane: Lane) -> u32 {
     return first + lane.subgroup;
 }
@@ -46,7 +48,7 @@ fn lane_step(lane: Lane) -> u32 {
     return min(lane.count, 64u);
 }
 
-// The whole workgroup must call this.
+// Every invocation of the workgroup must call this function.
 fn reduce_sum(lane: Lane, value: f32) -> f32 {
     return subgroupAdd(value);
 }

@@ -1,5 +1,5 @@
-// reduce_workgroup: sums over one row, with one workgroup of 64 for each row, by a tree in workgroup memory. It
-// replaces reduce_subgroup on adapters without subgroups.
+// reduce_workgroup: sums over one row, with one workgroup of 64 invocations for each row. The sum is a tree in
+// workgroup memory. This file replaces reduce_subgroup on adapters without subgroups.
 
 struct Group {
     @builtin(workgroup_id) id: vec3<u32>,
@@ -9,14 +9,14 @@ struct Lane {
     @builtin(local_invocation_index) index: u32,
 }
 
-// True in the first invocation of a dispatch.
+// Returns true in the first invocation of a dispatch.
 fn is_first(group: Group, lane: Lane) -> bool {
     return lane.index == 0u && all(group.id == vec3<u32>(0u));
 }
 
 var<workgroup> sums: array<f32, 64>;
 
-// The first of the rows that a workgroup takes at a time.
+// Returns the first row that this workgroup computes.
 fn first_row(group: Group) -> u32 {
     return group.id.x;
 }
@@ -25,7 +25,7 @@ fn row_step(group: Group, groups: u32) -> u32 {
     return groups;
 }
 
-// The row of a lane, if its workgroup takes rows from `first` on.
+// Returns the row that a lane computes when its workgroup computes the row `first`.
 fn own_row(first: u32, lane: Lane) -> u32 {
     return first;
 }

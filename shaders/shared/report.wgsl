@@ -3,7 +3,7 @@
 // report  [tokens + 2]   u32: the overflow flags of the tokens, the batch's nonce, and its receipt
 //
 // Every dispatch adds the nonce to the receipt once. The host expects nonce · dispatches. A smaller receipt means that
-// a dispatch did not run, and another nonce that the report belongs to another batch.
+// a dispatch did not run. A different nonce means that the report belongs to another batch.
 
 @group(1) @binding(0) var<storage, read_write> report: array<atomic<u32>>;
 

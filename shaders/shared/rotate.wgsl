@@ -1,9 +1,9 @@
 // rotate: rotates a pair of neighbouring values by an angle, given as (cos, sin). There is a function for the first
 // pair of a cell and one for the second.
 //
-// The result is a · cos − b · sin, b · cos + a · sin, each written as a product and a fused multiply-add. In another
-// form, a driver might fuse product and sum in one kernel and not in another. The variants of the matmul would then
-// not be bit-identical.
+// The pair (a, b) becomes (a · cos − b · sin, b · cos + a · sin). Each value is written as a product and a fused
+// multiply-add. Otherwise a driver might fuse the two operations in one kernel and not in another. The variants of the
+// matmul would then not be bit-identical.
 
 fn rotate(pair: vec2<f32>, angle: vec2<f32>) -> vec2<f32> {
     let crossed = vec2<f32>(-pair.y, pair.x) * angle.y;

@@ -1,4 +1,4 @@
-// share_none: every lane loads every row itself. It replaces share_subgroup on adapters without subgroups.
+// share_none: every lane loads every row itself. This file replaces share_subgroup on adapters without subgroups.
 
 const SHARE: u32 = 1u;
 
@@ -10,7 +10,7 @@ struct Lane {
     @builtin(local_invocation_index) local: u32,
 }
 
-// True in the first invocation of a dispatch.
+// Returns true in the first invocation of a dispatch.
 fn is_first(group: Group, lane: Lane) -> bool {
     return lane.local == 0u && all(group.id == vec3<u32>(0u));
 }

@@ -1,6 +1,6 @@
 // share_subgroup: the lanes of a subgroup load different rows and broadcast them, so that a row is loaded once for
-// SHARE lanes. Row r lives in register r / SHARE of lane r % SHARE; from_lane<r> reads it. There is one function for
-// each row, since WGSL requires the lane of a broadcast to be a constant expression.
+// SHARE lanes. Row r lives in register r / SHARE of lane r % SHARE; `from_lane<r>` reads row r. There is one function
+// for each row, since WGSL requires the lane of a broadcast to be a constant expression.
 enable subgroups;
 
 // The number of lanes that share a load: a power of two, at most 16 and at most the subgroup size. The host rewrites
@@ -16,12 +16,12 @@ struct Lane {
     @builtin(subgroup_invocation_id) index: u32,
 }
 
-// True in the first invocation of a dispatch.
+// Returns true in the first invocation of a dispatch.
 fn is_first(group: Group, lane: Lane) -> bool {
     return lane.local == 0u && all(group.id == vec3<u32>(0u));
 }
 
-// The index, below SHARE, of the row that this lane loads.
+// Returns the index of the row that this lane loads, from 0 to SHARE − 1.
 fn share_lane(lane: Lane) -> u32 {
     return lane.index % SHARE;
 }

@@ -1,4 +1,4 @@
-// storage_f16: four values a cell, as f16. It needs SHADER_F16. Arithmetic stays f32.
+// storage_f16: a cell is four f16 values. It needs SHADER_F16. Arithmetic stays f32.
 enable f16;
 
 alias role_vec4 = vec4<f16>;

@@ -1,4 +1,4 @@
-// storage_f32: four values a cell, as f32. It is exact and runs on any adapter.
+// storage_f32: a cell is four f32 values. This storage is exact and runs on any adapter.
 //
 // Every storage file declares the same four names. An import replaces `role` by the name of a role (weight, act).
 

@@ -1,5 +1,5 @@
-// storage_packed_bf16: four bf16 values a cell, in two u32, the first value in the low bits. A bf16 is the upper half
-// of an f32, so a load is a shift, which is exact. It runs on any adapter.
+// storage_packed_bf16: a cell is four bf16 values in two u32, with the first value in the low bits. A bf16 is the upper
+// half of an f32, so a load is a shift, which is exact. This storage runs on any adapter.
 
 alias role_vec4 = vec2<u32>;
 
@@ -15,8 +15,8 @@ fn role_load(cell: role_vec4) -> vec4<f32> {
     ));
 }
 
-// Rounds to nearest, ties to even. The addition destroys infinity and NaN, but the overflow flags of the store and the
-// check of the output rows detect these values.
+// Rounds to nearest, ties to even. The addition can destroy infinity and NaN. The overflow flags of `act_store` and the
+// check of the output rows still detect such values.
 fn role_narrow(value: vec4<f32>) -> role_vec4 {
     let bits = bitcast<vec4<u32>>(value);
     let rounded = (bits + 0x7fffu + ((bits >> vec4<u32>(16u)) & vec4<u32>(1u))) >> vec4<u32>(16u);

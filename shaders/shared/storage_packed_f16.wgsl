@@ -1,5 +1,5 @@
-// storage_packed_f16: four f16 values a cell, in two u32, the first value in the low bits. It is core WGSL, and runs
-// on any adapter, with or without SHADER_F16.
+// storage_packed_f16: a cell is four f16 values in two u32, with the first value in the low bits. This storage needs
+// only core WGSL, so it runs on any adapter, with or without SHADER_F16.
 
 alias role_vec4 = vec2<u32>;
 
