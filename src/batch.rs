@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn batches_respect_the_budget_and_the_order() {
-        // The columns are the lengths of the texts, the budget, and the end of each batch.
+        // Each row holds the lengths of the texts, the token budget, and the expected end of each batch.
         let table: [(&[usize], usize, &[usize]); 7] = [
             (&[], 8, &[]),
             (&[3], 8, &[1]),

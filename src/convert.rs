@@ -26,14 +26,14 @@ pub struct Loss {
 impl Loss {
     /// Returns the losses of storing these values.
     fn of(storage: Storage, values: &[f32]) -> Self {
-        // Both are bit patterns of magnitudes, which sort like the magnitudes themselves. The first is the
-        // smallest magnitude that is stored as infinity, and the second is the smallest normal number.
+        // `too_large` is the smallest magnitude that is stored as infinity, and `normal` is the smallest normal number.
+        // Both are bit patterns, which have the same order as the magnitudes.
         let (too_large, normal) = match storage {
             Storage::F32 => (f32::INFINITY.to_bits(), 0),
             Storage::F16 | Storage::PackedF16 => {
                 (65520f32.to_bits(), f16::MIN_POSITIVE.to_f32().to_bits())
             }
-            // The smallest magnitude that is stored as infinity is half a step above the largest value.
+            // Magnitudes are stored as infinity if they are at least half a step above the largest bf16.
             Storage::PackedBf16 => {
                 (bf16::MAX.to_f32().to_bits() + 0x8000, f32::MIN_POSITIVE.to_bits())
             }
@@ -158,7 +158,8 @@ mod tests {
 
     #[test]
     fn rounding_is_to_nearest_even() {
-        // Values halfway between two neighbours round to the even one: 2049 and 2051 in f16, 257 and 259 in bf16.
+        // 2049 and 2051 lie halfway between two f16 values, and 257 and 259 lie halfway between two bf16 values. Each
+        // rounds to the neighbour whose last bit is zero.
         for (storage, values, rounded) in [
             (Storage::PackedF16, [2049.0, 2051.0], [2048.0, 2052.0]),
             (Storage::PackedBf16, [257.0, 259.0], [256.0, 260.0]),

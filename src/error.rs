@@ -175,7 +175,7 @@ impl Error {
         matches!(self, Error::DeviceFault { .. } | Error::DeviceLost { .. })
     }
 
-    // Parts of a message may come from a hostile file, so these functions pass them through `plain`.
+    // Text in a message may come from a hostile file, so these functions pass the text through `plain`.
 
     pub(crate) fn file(path: impl Into<PathBuf>, problem: impl Into<String>) -> Self {
         Error::File { path: path.into(), problem: plain(problem) }

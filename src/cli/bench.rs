@@ -21,7 +21,7 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
         return compare::run(&args.compare, args.json.as_deref());
     };
     let options = options(args)?;
-    // The output files are checked first, because the measurements take minutes and would be lost.
+    // The output files are checked before the measurements, which take minutes and would otherwise be lost.
     for path in [&args.json, &args.html].into_iter().flatten() {
         report_file::check_writable(path)?;
     }
@@ -124,7 +124,7 @@ fn read_pairs(path: &Path) -> Result<(String, Vec<Pair>), Failure> {
             Ok(score) if score.is_finite() => {
                 pairs.push(Pair { texts: [a.to_owned(), b.to_owned()], score });
             }
-            // If the first line has no score, it is a header and is skipped.
+            // A first line without a score is a header, so it is skipped.
             _ if pairs.is_empty() && line == 1 => {}
             _ => return Err(refuse(line, &format!("`{score}` is not a score; expected a number"))),
         }

@@ -231,7 +231,7 @@ pub fn infer_fields<'a>(
             (known, found) => known.or(found),
         };
     }
-    // A field that was null in every inspected row may hold any type later, so its column stores JSON.
+    // A field that is null in every inspected row may have any type in later rows, so its column stores JSON.
     let known_or_json = |(name, known): (_, Option<_>)| (name, known.unwrap_or(FieldType::Json));
     fields.into_iter().map(known_or_json).collect()
 }

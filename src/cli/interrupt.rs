@@ -37,8 +37,8 @@ impl Interrupt {
             if again || !state.0.busy.load(Ordering::SeqCst) {
                 let failure = state.failure();
                 if let Some(path) = state.unfinished().take() {
-                    // The process ends here, so an error cannot be handled. FILE.part or FILE.parts then stays on
-                    // the disk.
+                    // The process ends after this statement, so an error of the removal cannot be handled. After such
+                    // an error, FILE.part or FILE.parts stays on the disk.
                     let _ = match path.is_dir() {
                         true => std::fs::remove_dir_all(path),
                         false => std::fs::remove_file(path),

@@ -52,7 +52,7 @@ impl NpyHeader {
         let dtype = after("'descr':")?;
         let dtype = match dtype.strip_prefix('\'') {
             Some(dtype) => dtype.split('\'').next()?,
-            // A record has a list of fields.
+            // The dtype of a record array is a list of fields, not a string.
             None => "record",
         };
         let shape = after("'shape':(")?.split(')').next()?;

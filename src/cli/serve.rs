@@ -136,7 +136,7 @@ const KINDS: [(&str, ModelKind); 4] = [
 
 impl ModelArgument {
     fn parse(argument: &str) -> Result<Self, Failure> {
-        // An existing directory is taken literally, even if its name contains `=` or `:`.
+        // The argument is a path if a directory of this name exists, even if the name contains `=` or `:`.
         let exists = std::path::Path::new(argument).is_dir();
         let (name, rest) = match argument.split_once('=').filter(|_| !exists) {
             Some((name, rest)) => (Some(name), rest),
@@ -161,7 +161,7 @@ impl ModelArgument {
 /// Returns the last part of a directory's path, or a Hub name unchanged.
 fn default_name(source: &str) -> String {
     let path = std::path::Path::new(source);
-    // `.` and `models/..` have a last part only after they are resolved.
+    // Paths such as `.` and `models/..` have a file name only after they are resolved.
     let found = path.canonicalize().ok().filter(|path| path.is_dir());
     let last = found.as_deref().and_then(std::path::Path::file_name);
     last.map_or_else(|| source.to_owned(), |last| last.to_string_lossy().into_owned())

@@ -162,7 +162,7 @@ fn problem_of_row(error: Error, chunk: &Chunk, row: usize) -> Result<String, Fai
             "{location}: has {tokens} tokens and the model takes {limit}; shorten it, or allow truncation \
              with --on-too-long truncate"
         ),
-        // `Error::Option` is about the text here, not about an option, so the option's name is left out.
+        // Here, `Error::Option` is always about the text, so the name of the option is left out.
         Error::NonFinite { problem, .. } | Error::Option { problem, .. } => {
             format!("{location}: {problem}")
         }

@@ -263,8 +263,8 @@ impl ModelConfig {
         let (Some(hidden), Some(Module::Pooling(pooling))) = (hidden, self.modules.first()) else {
             return Ok(());
         };
-        // A checkpoint may have its own projection to `num_labels` values. That projection is checked together with
-        // the weights.
+        // A checkpoint may project hidden states to `num_labels` values. This projection is checked together with the
+        // weights.
         let projected = self.transformer.usize("num_labels")?;
         if hidden == pooling.dimension || projected == Some(pooling.dimension) {
             return Ok(());

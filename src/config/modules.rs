@@ -80,7 +80,7 @@ pub(super) fn entries(
             let problem = format!("is {}; expected an object", brief(&value));
             return Err(Error::config(MODULES, format!("[{index}]"), problem));
         };
-        // The entry gets this name, so that error messages name the field as `[1].type`.
+        // The entry's index is its name in `whole`, so that error messages name a field as `[1].type`.
         let nested = Value::Object(map);
         let whole = JsonFile::new(MODULES, [(format!("[{index}]"), nested)].into_iter().collect());
         let Some(file) = whole.object(&format!("[{index}]"))? else { continue };
@@ -106,10 +106,10 @@ pub(super) fn entries(
 fn entry(index: usize, file: &JsonFile) -> Result<ModuleEntry, Error> {
     let class = file.str("type")?.ok_or_else(|| file.error("type", "is missing"))?;
     let kind = class.rsplit('.').next().unwrap_or_default().to_string();
-    // PyLate's Dense is the module of sentence-transformers under another name.
+    // PyLate's Dense is the Dense module of sentence-transformers under another name.
     let own = class.starts_with("sentence_transformers.") || class == "pylate.models.Dense.Dense";
-    // A custom Transformer class is accepted at first. The table of architectures decides later whether it is
-    // supported.
+    // A custom class with the name Transformer is accepted here. The table of architectures decides later whether the
+    // class is supported.
     let known_later = index == 0 && kind == "Transformer";
     if !own && !known_later {
         return Err(file.unsupported(

@@ -145,8 +145,8 @@ impl ModelConfig {
         match (saved, mask) {
             (Saved::Native, Some(mask)) => mask_fields(&mask, &mut multi)?,
             (Saved::Native, None) => {
-                // Without a mask module, appended tokens matter only if the other tokens attend to them. Otherwise they
-                // are left out.
+                // Without a mask module, appended tokens matter only if the other tokens attend to them. Otherwise no
+                // tokens are appended.
                 multi.expansion = multi.expansion.filter(|expansion| expansion.seen);
             }
             (Saved::Pylate | Saved::OldPylate, _) => {

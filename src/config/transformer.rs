@@ -159,8 +159,8 @@ fn check_settings(file: &JsonFile, gives: &Gives) -> Result<(), Error> {
     let harmless: [(&str, &[&str]); 7] = [
         ("processor_kwargs", &TOKENIZER_FIELDS),
         ("tokenizer_args", &TOKENIZER_FIELDS),
-        // These settings do not change the result. The dtype and the device are options of the caller. The attention
-        // implementations and the unpadding that stella and gte request compute the same vectors.
+        // These settings do not change the result. The caller chooses the dtype and the device. stella and gte request
+        // other attention implementations and unpadding, which compute the same vectors.
         (
             "model_kwargs",
             &[

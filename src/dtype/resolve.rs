@@ -102,7 +102,7 @@ pub fn resolve(
         }
         Some(ActivationsRequest::F16) => {
             activations = if lacking.is_none() { Storage::F16 } else { Storage::PackedF16 };
-            // These reasons concern the policy, which the caller's request overrides.
+            // These reasons explain the choice of the policy, but the caller's request overrides the policy.
             reasons.retain(|reason| {
                 *reason != Reason::ActivationsUnsafeInF16
                     && *reason != Reason::ActivationsMeasuredUnsafeInF16

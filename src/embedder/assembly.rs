@@ -83,8 +83,8 @@ impl Assembly {
         builder.graph.layer = None;
         let spans = batch.spans();
         if self.by_token && x.storage != Storage::F32 {
-            // Copies the row of each token, as if each token were a text of its own. The copy is f32, as the stages
-            // that follow and the read-back need it.
+            // The pooling copies the row of each token, as if each token were a separate text. The copy is f32, because
+            // the later stages and the read-back need f32.
             let tokens: Vec<[u32; 4]> = (0..batch.ids.len() as u32).map(|t| [t, 1, 0, 0]).collect();
             x = pool(&mut builder, x, &tokens, &[mode_number(PoolingMode::Cls)]);
         }

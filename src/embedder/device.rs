@@ -85,7 +85,8 @@ impl DeviceSetup {
             executor.edit_shader(edit);
         }
         executor.fit_tokens(self.fit_tokens);
-        // A kernel that was edited for a test must not get into the cache, because later runs would use it.
+        // A kernel that was edited for a test must not get into the cache, because later runs would use the edited
+        // kernel.
         if let Some(directory) = self.cache_dir.as_deref().filter(|_| self.shader_edit.is_none()) {
             executor.cache_pipelines_in(directory);
         }
@@ -128,7 +129,8 @@ impl DeviceSetup {
             && storages == (Storage::F16, Storage::F16)
         {
             self.matrices = match cooperative_fault(executor, &untested, matrices, cache).await {
-                // A software adapter uses these sizes only in tests, and those tests compare the bits themselves.
+                // A software adapter uses cooperative matrices only in tests. These tests themselves check that the
+                // results are bit-identical.
                 Ok(None) if own.software => CooperativeMatrices::Right { by_rows: true },
                 Ok(None) => {
                     let by_rows = matrix_tiles_are_bit_identical(executor, matrices, cache).await?;
@@ -143,11 +145,12 @@ impl DeviceSetup {
                 Err(error) => return Err(error),
             };
         }
-        // A software adapter uses these variants only in tests, and those tests compare the bits themselves.
+        // A software adapter uses these variants only in tests. These tests themselves check that the results are
+        // bit-identical.
         if !own.software {
             self.by_rows = variants_are_bit_identical(executor, storages, cache).await?;
-            // Texts that run again in f32 share batches with other texts too, so these variants must also be
-            // bit-identical.
+            // Texts that run again in f32 share batches with other texts, so the variants for f32 activations must be
+            // bit-identical too.
             if precision.retries_in_f32() {
                 let again = (precision.weights, Storage::F32);
                 self.by_rows &= variants_are_bit_identical(executor, again, cache).await?;

@@ -366,7 +366,7 @@ impl Embedder {
     ) -> Result<Vec<f32>, Error> {
         let dim = self.output_dimension(options)?;
         let mut row = row[..dim].to_vec();
-        // A row that already has length one is not changed.
+        // If the model already normalises its rows, the row is not scaled again.
         if options.normalize && !self.runner.normalizes(dim) {
             normalize(&mut row);
         }

@@ -103,7 +103,7 @@ impl TextModel for Reranker {
             return Err(Error::Internal("a reranker was loaded as another kind".to_owned()));
         };
         runner.model.tokenizer.check_pairs()?;
-        // The answers of a language model have several logits, which become one score.
+        // A language model gives one logit for each answer, and these logits become a single score.
         let labels = if scoring.answers.is_some() { 1 } else { runner.model.dimension };
         let default = match labels {
             1 => DenseActivation::Sigmoid,
@@ -378,7 +378,7 @@ fn activate(activation: DenseActivation, x: f64) -> f32 {
         DenseActivation::Sigmoid => 1.0 / (1.0 + (-x).exp()),
         DenseActivation::Tanh => x.tanh(),
         DenseActivation::Relu => x.max(0.0),
-        // This arm is the identity, because the config reader refuses all other activations.
+        // Only the identity reaches this arm, because the config reader refuses all other activations.
         _ => x,
     };
     y as f32

@@ -195,8 +195,8 @@ async fn encode_each<M: TextModel>(
 ) -> Result<Option<EncodeCounts>, Error> {
     let mut counts = EncodeCounts::default();
     let mut portions = Portions::new(inputs, model.runner().batch_tokens());
-    // An error ends the run. `stopped` tells it from errors of the device. The mutex makes the future `Send`; only this
-    // call locks it.
+    // An error of `take` ends the run, and `stopped` distinguishes this error from errors of the device. The mutex
+    // makes the future `Send`; only this function locks the mutex.
     let receiver = Mutex::new(Receiver { take, stopped: false });
     let pass = |index: usize, row: Result<M::Row, Error>| {
         let mut receiver = receiver.lock().unwrap_or_else(PoisonError::into_inner);

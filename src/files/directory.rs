@@ -63,7 +63,7 @@ impl Directory {
             Err(error) => return Err(Error::file(path, describe(&error))),
         };
         let inside = self.allowed.iter().any(|place| real.starts_with(place));
-        // In the Hub's cache, the links of a snapshot may lead only to the snapshot's own repository.
+        // In the Hub's cache, the symbolic links of a snapshot may point only into the snapshot's own repository.
         let is_snapshot = self.allowed.len() > 1;
         if !inside && (is_snapshot || !in_store(&real)) {
             let problem = format!(
@@ -162,7 +162,7 @@ fn describe(error: &io::Error) -> String {
     match error.kind() {
         ErrorKind::PermissionDenied => "permission denied; allow this user to read it".into(),
         ErrorKind::NotFound => "disappeared while it was being opened; load the model again".into(),
-        // Stable Rust has no ErrorKind for ELOOP, so the operating system's message is shown.
+        // Stable Rust has no ErrorKind for ELOOP (a loop of links), so the message of the operating system is shown.
         _ => format!("cannot be read: {error}"),
     }
 }

@@ -210,7 +210,7 @@ impl ModelFile {
                 file.read_at(offset, into).map_err(|problem| Error::file(&self.name, problem))
             }
             Contents::Bytes(bytes) => {
-                // The range is valid, because it was checked against the same length above.
+                // The slice is within bounds, because the range was checked against the length of `bytes` above.
                 let start = offset as usize;
                 into.copy_from_slice(&bytes[start..start + into.len()]);
                 Ok(())

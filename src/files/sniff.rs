@@ -4,8 +4,8 @@
 ///
 /// Returns `None` for anything that could be safetensors or JSON. `head` needs at most 512 bytes.
 pub(crate) fn sniff(head: &[u8]) -> Option<&'static str> {
-    // A safetensors file begins with a length of eight bytes, and then `{`. The length can equal the magic
-    // number of another format.
+    // A safetensors file begins with the header's length in eight bytes, followed by `{`. This length can equal the
+    // magic number of another format.
     if matches!(head.get(8), Some(b'{' | b' ')) {
         return None;
     }

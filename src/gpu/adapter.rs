@@ -228,7 +228,7 @@ fn cooperative_side(adapter: &wgpu::Adapter) -> Option<u32> {
 
 fn instance(backends: wgpu::Backends, noop: Option<wgpu::NoopBackendOptions>) -> wgpu::Instance {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
-    // No flag is set, not even in debug builds, since wgpu's debug flag makes shaders slower on DX12.
+    // No instance flags are set, not even in debug builds, since wgpu's debug flag makes shaders slower on DX12.
     descriptor.flags = wgpu::InstanceFlags::empty();
     descriptor.memory_budget_thresholds.for_resource_creation = Some(95);
     descriptor.backends = backends;

@@ -106,8 +106,8 @@ impl Gpu {
             label: Some("vectile"),
             required_features: features,
             required_limits: limits,
-            // The hint `Performance` would put buffers into shared blocks of up to 256 MiB, and waste the ends of these
-            // blocks.
+            // The hint `Performance` would put buffers into shared blocks of up to 256 MiB, and waste memory at the
+            // ends of these blocks.
             memory_hints: wgpu::MemoryHints::MemoryUsage,
             experimental_features: experimental.1,
             ..Default::default()
@@ -170,8 +170,8 @@ impl Gpu {
         if let Some(problem) = faults.lost.clone() {
             return Err(Error::DeviceLost { adapter: self.adapter.name.clone(), problem });
         }
-        // Both faults are taken at once. Otherwise an error that follows from running out of memory would fail the
-        // next batch.
+        // Both faults are cleared together. Running out of memory may cause a second error, which would otherwise fail
+        // the next batch.
         let (out_of_memory, other) = (faults.out_of_memory.take(), faults.other.take());
         if out_of_memory.is_some() {
             return Err(self.out_of_memory(what, bytes));
@@ -269,8 +269,9 @@ fn experimental(
         return (wgpu::Features::empty(), wgpu::ExperimentalFeatures::disabled());
     }
     // SAFETY: wgpu requires an acknowledgement that experimental features may have bugs. Two kernels use cooperative
-    // matrices. They load matrices from workgroup memory that they have filled, within its bounds and in uniform
-    // control flow. A model runs these kernels only after they passed their known-answer tests on the device.
+    // matrices. These kernels load matrices in uniform control flow, only from workgroup memory that they have written,
+    // and within its bounds. A model uses these kernels only if they have passed their known-answer tests on the
+    // device.
     let enabled = unsafe { wgpu::ExperimentalFeatures::enabled() };
     (wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, enabled)
 }
@@ -281,7 +282,7 @@ fn lock(faults: &Mutex<Faults>) -> std::sync::MutexGuard<'_, Faults> {
 
 fn watch(device: &wgpu::Device, faults: &Arc<Mutex<Faults>>) {
     let sink = faults.clone();
-    // Without a handler, wgpu panics on an error.
+    // Without this handler, wgpu panics on an error that no error scope catches.
     device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
         let mut faults = lock(&sink);
         let slot = match error {

@@ -108,7 +108,7 @@ pub struct Slots {
 impl Graph {
     /// Adds a tensor of at least 16 bytes, and returns its number.
     pub fn add(&mut self, name: &'static str, bytes: u64, source: TensorSource) -> TensorId {
-        // A binding cannot be empty, so a tensor has at least 16 bytes.
+        // A buffer binding cannot be empty, so a tensor has at least 16 bytes.
         self.tensors.push(TensorInfo { name, bytes: bytes.max(16), source, layer: self.layer });
         TensorId(self.tensors.len() - 1)
     }
@@ -133,7 +133,7 @@ impl Graph {
         }
         let mut of_tensor = vec![None; self.tensors.len()];
         let mut bytes: Vec<u64> = Vec::new();
-        // For each slot, the dispatch after which it is free.
+        // For each slot, the last dispatch that uses the slot.
         let mut busy_until: Vec<usize> = Vec::new();
         for (at, dispatch) in self.dispatches.iter().enumerate() {
             let written = dispatch
@@ -149,7 +149,8 @@ impl Graph {
                     continue;
                 }
                 let zeroed = info.source == TensorSource::Zeroed;
-                // Picks the free slot whose size is nearest, so that the fewest bytes are added or wasted.
+                // Picks the free slot of the nearest size. A larger slot would waste bytes, and a smaller slot has to
+                // grow.
                 let free = (0..bytes.len())
                     .filter(|slot| !zeroed && busy_until[*slot] < at)
                     .min_by_key(|slot| bytes[*slot].abs_diff(info.bytes));

@@ -13,8 +13,8 @@ pub(crate) fn available() -> Option<u64> {
         let mut system = sysinfo::System::new();
         system.refresh_memory();
         let of_machine = system.available_memory();
-        // The free memory of a group is its limit less its resident memory. The group's own "free" figure counts the
-        // page cache as taken, although the page cache gives way to programs.
+        // The free memory of a cgroup is its limit minus its resident memory. The cgroup's own figure for free memory
+        // excludes the page cache, although the kernel drops cached pages when programs need memory.
         let of_group =
             system.cgroup_limits().map(|group| group.total_memory.saturating_sub(group.rss));
         Some(of_group.map_or(of_machine, |of_group| of_group.min(of_machine)))

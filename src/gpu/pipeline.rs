@@ -146,7 +146,7 @@ impl Pipelines {
     /// Makes pipelines that are not made yet, on all threads of the machine.
     pub fn make(&mut self, gpu: &Gpu, keys: Vec<PipelineKey>) -> Result<(), Error> {
         let missing = self.missing(keys);
-        // In a browser a device belongs to one thread, so this thread makes all pipelines.
+        // In a browser, a device can be used by one thread only, so this thread compiles all pipelines.
         #[cfg(target_arch = "wasm32")]
         let made: Vec<Result<Pipeline, Error>> = missing
             .iter()
@@ -197,7 +197,7 @@ impl Compiler {
     #[cfg(not(target_arch = "wasm32"))]
     fn compile_alone(&self, key: &PipelineKey) -> Result<Result<Pipeline, wgpu::Error>, Error> {
         use wgpu::ErrorFilter::{Internal, OutOfMemory, Validation};
-        // Error scopes belong to a thread, so this thread gets only its own errors.
+        // An error scope catches only the errors of its own thread.
         let scopes = [OutOfMemory, Internal, Validation].map(|f| self.device.push_error_scope(f));
         let made = self.compile(key.kernel, &key.variant);
         let errors = scopes.into_iter().rev().map(|scope| pollster::block_on(scope.pop()));

@@ -27,7 +27,8 @@ impl PipelineFile {
             return None;
         }
         let key = wgpu::util::pipeline_cache_key(&gpu.device.adapter_info())?;
-        // wgpu's key contains only vendor and device, so two drivers of one device would overwrite each other's file.
+        // wgpu's key contains only the vendor and the device. Without the hash in the name, two drivers of one device
+        // would overwrite each other's file.
         let about = format!("{} | vectile {}", gpu.adapter.key(), env!("CARGO_PKG_VERSION"));
         let path = directory.join(format!("{key}_{}.bin", hex(&digest(about.as_bytes())[..8])));
         let cached = crate::files::read_cached(&path).filter(|bytes| {
@@ -38,8 +39,8 @@ impl PipelineFile {
             data: cached.as_deref().map(|bytes| &bytes[DIGEST_BYTES..]),
             fallback: true,
         };
-        // SAFETY: `get_data` returned this data for an adapter and driver of the same key. The data comes from our own
-        // file under that key, and its digest matches. wgpu and the driver also check the headers.
+        // SAFETY: the data comes from a file that Vectile wrote for the same adapter and driver, and its digest
+        // matches. wgpu's `get_data` returned these bytes. wgpu and the driver also check the headers of the data.
         let cache = unsafe { gpu.device.create_pipeline_cache(&descriptor) };
         // If the driver refuses the data, pipelines are compiled without a cache.
         gpu.check("opening cached pipelines", 0).ok()?;
@@ -64,7 +65,7 @@ impl PipelineFile {
         if let Err(error) = crate::files::write_whole(&self.path, &bytes) {
             tracing::debug!(%error, "compiled pipelines were not cached");
         }
-        // The digest is updated after a failure too, since a second attempt would also fail.
+        // The digest is updated even if the write failed, since a second attempt would fail too.
         self.written = digest;
     }
 }

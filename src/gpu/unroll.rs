@@ -49,7 +49,7 @@ fn unroll_lines(lines: &[String], module: &naga::Module, out: &mut String) -> Re
             out.push('\n');
             continue;
         }
-        // The text is formatted, so a block ends at the next brace with the loop's indentation.
+        // The shader's text is formatted, so the loop's block ends at the next `}` with the loop's indentation.
         let indent = line.len() - line.trim_start().len();
         let closing = format!("{}}}", &line[..indent]);
         let length = lines[at..]
@@ -62,7 +62,7 @@ fn unroll_lines(lines: &[String], module: &naga::Module, out: &mut String) -> Re
             let number = format!("{index}u");
             let copy: Vec<String> =
                 body.iter().map(|line| replace_word(line, name, &number)).collect();
-            // Each copy is a block of its own, so that all copies may declare the same names.
+            // Each copy of the loop's body is a separate block, so that all copies may declare the same names.
             out.push_str(&format!("{}{{\n", &line[..indent]));
             unroll_lines(&copy, module, out)?;
             out.push_str(&format!("{closing}\n"));

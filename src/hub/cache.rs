@@ -56,8 +56,7 @@ impl Cache {
         match missing(&snapshot) {
             Ok(None) => Cached::Complete(snapshot),
             Ok(Some(file)) => Cached::Incomplete(file),
-            // If a file cannot be read, the snapshot counts as complete, and loading the model reports the
-            // error.
+            // If a file cannot be read, the snapshot counts as complete. Loading the model then reports the error.
             Err(_) => Cached::Complete(snapshot),
         }
     }

@@ -271,8 +271,8 @@ impl Download<'_> {
             };
             let chunk = chunk.map_err(Some)?;
             if *have + chunk.len() as u64 > file.size {
-                // The server ignored the range and sends the file from its beginning, so the bytes on the
-                // disk are dropped.
+                // The server has ignored the requested range and sends the whole file, so the bytes on the disk are
+                // dropped.
                 output.set_len(0).map_err(|error| Some(HFError::Io(error)))?;
                 *have = 0;
                 if start == 0 {

@@ -80,7 +80,7 @@ fn fetch(repo: &str, options: &HubOptions) -> Result<PathBuf, Error> {
         };
     }
     if let (Cached::Complete(snapshot), true) = (&cached, cache::is_commit(revision)) {
-        // The files of a commit never change, so the cached snapshot needs no request.
+        // The files of a commit never change, so a cached snapshot is used without a request to the Hub.
         return Ok(snapshot.clone());
     }
     let (owner, name) = split_id(repo);

@@ -68,7 +68,8 @@ pub fn layer_norm_of(
     builder.graph.dispatches.push(Dispatch {
         kernel: &LAYER_NORM,
         variant,
-        // The binding of a residual that is not read must be set too; it gets x.
+        // wgpu requires a buffer for every binding. Without a residual, the kernel does not read this binding, so it
+        // gets x.
         bindings: vec![x.id, residual.unwrap_or(x).id, weight, bias, y.id],
         params: bytemuck::bytes_of(&params).to_vec(),
         workgroups: Workgroups::row(groups),

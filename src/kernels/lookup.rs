@@ -49,7 +49,7 @@ pub fn lookup_of(
     let params = LookupParams { tokens: rows.len() as u32, width4: x.width4 as u32, scale };
     let count = tables.len().clamp(1, 3);
     let variant = builder.variant(&LOOKUP, x.storage).set("TABLES", count as u32);
-    // Bindings of tables that are not read must be set too; they get the tensor of tokens.
+    // wgpu requires a buffer for every binding. Bindings of tables that the model lacks get the tensor of tokens.
     let table = |i: usize| tables.get(i).copied().unwrap_or(tokens);
     builder.graph.dispatches.push(Dispatch {
         kernel: &LOOKUP,

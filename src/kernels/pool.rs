@@ -40,7 +40,7 @@ pub fn pool(builder: &mut Builder, x: Activations, spans: &[Span], modes: &[u32]
 
 /// A tensor for [`pool_at`] to fill: `[texts, columns]`, f32.
 pub fn pooled(builder: &mut Builder, texts: usize, columns: usize) -> Activations {
-    // If the last cell is partly padding, no dispatch writes its end, so the tensor starts as zeros.
+    // If the number of columns is not a multiple of 4, no dispatch writes the padding, so the tensor starts as zeros.
     let source =
         if columns.is_multiple_of(4) { TensorSource::Scratch } else { TensorSource::Zeroed };
     builder.rows("pooled", texts, columns.div_ceil(4), columns, Storage::F32, source)

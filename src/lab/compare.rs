@@ -193,7 +193,7 @@ fn rows(reports: &[(String, Report)]) -> Vec<Row> {
             };
             let found: Vec<Option<PrecisionReport>> = adapters.iter().map(like).collect();
             for (what, values) in measurements(base, &found) {
-                // A measurement of only one run cannot be compared.
+                // A value that only one of the reports contains cannot be compared.
                 if values.iter().flatten().count() > 1 {
                     let (adapter, precision) = (first.adapter.name.clone(), base.name.clone());
                     rows.push(Row { adapter, precision, what, values });
@@ -245,7 +245,7 @@ fn measurements(
     single("one query, p50 ms", true, |p| Some(p.latency.p50_ms));
     single("one query, p95 ms", true, |p| Some(p.latency.p95_ms));
     single("first vector, ms", true, |p| {
-        // The field is zero in a report that lacks it, so zero is not compared.
+        // A report without this field is read as zero, so zero is not compared.
         Some(p.cold.first_vector_s * 1e3).filter(|ms| *ms > 0.0)
     });
     single("load, ms", true, |p| Some(p.cold.load_s * 1e3));
@@ -273,7 +273,7 @@ fn throughput(base: &Option<Vec<f64>>, own: &Option<Vec<f64>>) -> Option<Value> 
             high: middle.high / first.low,
         };
         value.ratio = Some(ratio);
-        // A single round has no spread that a difference could exceed.
+        // With a single round, the spread is unknown, so no difference can exceed it.
         let rounds = base.len().min(own.len());
         value.beyond_spread = (rounds > 1).then_some(ratio.low > 1.0 || ratio.high < 1.0);
     }

@@ -51,10 +51,11 @@ pub(super) fn read(
         config.mark_read(&relative);
         None
     };
-    // These fields belong to the convolution, which is refused elsewhere.
+    // These fields describe the convolution layer; other code refuses models that have one.
     config.mark_read(&["conv_act", "conv_groups"]);
     let eps = epsilon(config, "layer_norm_eps", 1e-7)?;
-    // transformers counts these products even if relative_attention is false, so the scale depends on them in any case.
+    // transformers counts the relative products even if `relative_attention` is false, so the scale always depends on
+    // them.
     let products = 1 + usize::from(keys) + usize::from(queries);
     Ok(Box::new(AbsoluteEncoder {
         names: LAYER,

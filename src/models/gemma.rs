@@ -66,8 +66,8 @@ fn attentions(config: &JsonFile, sizes: &DecoderSizes) -> Result<[Attention; 2],
     if !config.bool("use_bidirectional_attention")?.unwrap_or(false) {
         return Ok([None, Some(window)].map(|window| sizes.attention(causal, window)));
     }
-    // transformers halves the window. It takes the half as an exclusive bound or, if is_causal is false, as an
-    // inclusive bound.
+    // transformers uses half of the window as the bound. The bound is exclusive if `is_causal` is true, and inclusive
+    // if it is false.
     let reach = if causal { window / 2 } else { window / 2 + 1 };
     Ok([None, Some(reach)].map(|window| sizes.attention(false, window)))
 }

@@ -40,7 +40,7 @@ pub(super) const V2_CODE: &[&str] = &[
 pub(super) const V3: &[&str] = &[
     "jinaai/xlm-roberta-flash-implementation--configuration_xlm_roberta.XLMRobertaFlashConfig",
     "jinaai/xlm-roberta-flash-implementation--modeling_lora.XLMRobertaLoRA",
-    // The class of the first module in modules.json: a Transformer that passes the task on to the model.
+    // This class is the first module in modules.json: a Transformer that passes the task to the model.
     "custom_st.Transformer",
 ];
 
@@ -119,8 +119,7 @@ fn v2(config: &JsonFile, weights: &WeightFiles) -> Result<RotaryEncoder, Error> 
             return Err(config.unsupported("feed_forward_type", supported));
         }
     };
-    // `feed_forward_type` names the activation of the gate; `hidden_act` has no effect, and only has to be a known
-    // name.
+    // `feed_forward_type` names the activation of the gate. `hidden_act` has no effect, but must be a known name.
     hidden_act(config, "hidden_act", "gelu")?;
     let sizes = EncoderSizes::with(config, &FIELDS, activation)?;
     let prefix = weights.prefix_of(WORDS)?;

@@ -169,7 +169,8 @@ impl Transformer for ModernBert {
             table_rows: self.rows,
             type_rows: None,
             positions: None,
-            // No norm bounds the residual stream, which grows from layer to layer, so activations may exceed f16.
+            // The residual stream grows from layer to layer, and no norm bounds it. Activations may therefore exceed
+            // the range of f16.
             f16: F16Facts { activations_unsafe: true },
         }
     }

@@ -33,7 +33,8 @@ pub(super) fn qwen2_with_code(
     config: &JsonFile,
     weights: &WeightFiles,
 ) -> Result<Box<dyn Transformer>, Error> {
-    // The model's own code is bidirectional by default, but transformers is causal, so the field must decide.
+    // By default, the model's own code is bidirectional, but transformers is causal. The config must therefore set
+    // `is_causal`.
     if config.bool("is_causal")? != Some(false) {
         let supported = "supported: false; the model's own code is bidirectional";
         return Err(config.unsupported("is_causal", supported));
@@ -79,7 +80,7 @@ fn read(
     let sizes = DecoderSizes::read(config, defaults)?;
     let rotary = Rotary::read(config, sizes.head, 10_000.0, None)?;
     let windows = config.bool("use_sliding_window")?.unwrap_or(false);
-    // An explicit null disables windows; a missing field does not.
+    // An explicit null disables the window; a missing field does not.
     let none = config.is_null("sliding_window");
     let window = match windows && !none {
         true => Some(count_or(config, "sliding_window", 4096, 1 << 30)?),

@@ -43,7 +43,7 @@ const HARMLESS_FIELDS: &[&str] = &[
     "transformers_version",
     "unsloth_fixed",
     "unsloth_version",
-    // These fields are about tokens and lengths. The numbers of rows of tables are taken from the tensors.
+    // These fields describe tokens and lengths. The shapes of the tensors give the numbers of rows in the tables.
     "bos_token",
     "bos_token_id",
     "cls_token",
@@ -106,7 +106,7 @@ const HARMLESS_FIELDS: &[&str] = &[
     "task_instructions",
     "tf_legacy_loss",
     "tie_weights_",
-    // These fields choose an implementation, and the form of its results.
+    // These fields choose an implementation and the format of the results in Python.
     "_attn_implementation",
     "_attn_implementation_autoset",
     "_attn_implementation_internal",
@@ -305,7 +305,7 @@ pub(crate) fn unused_tensors(weights: &WeightFiles) -> Result<Option<String>, Er
 }
 
 fn is_harmless(name: &str) -> bool {
-    // The transformer's prefix is one or two words: `bert.` or `0.auto_model.`.
+    // The prefix of the transformer's tensors has one or two parts, as in `bert.` and `0.auto_model.`.
     let rests = name.match_indices('.').take(2).map(|(dot, _)| &name[dot + 1..]);
     std::iter::once(name)
         .chain(rests)

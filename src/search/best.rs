@@ -46,7 +46,7 @@ impl Best {
 
     /// Takes a hit if it is among the best.
     pub fn offer(&mut self, SearchHit { index, score }: SearchHit) {
-        // The sum has no negative zero, which would rank below zero.
+        // Adding 0.0 turns -0.0 into 0.0, because -0.0 would rank below 0.0.
         let hit = SearchHit { index, score: score + 0.0 };
         if self.heap.len() < self.top_k {
             self.heap.push(hit);

@@ -124,7 +124,7 @@ fn take_pairs(
 }
 
 fn offer(best: &mut Best, index: usize, score: f32) -> Result<(), &'static str> {
-    // Rows whose scores could exceed the range of f32 were refused.
+    // Every score must be finite, because rows whose scores could exceed the range of f32 were refused.
     if !score.is_finite() {
         return Err("a search gave a score that is infinite or not a number");
     }

@@ -58,7 +58,7 @@ impl<'a> CorpusRows<'a> {
     fn storage(&self) -> Storage {
         match self {
             CorpusRows::F32(_) => Storage::F32,
-            // Every adapter reads it, with or without f16 in shaders.
+            // Every adapter can read packed f16, with or without f16 in shaders.
             CorpusRows::F16(_) => Storage::PackedF16,
         }
     }
@@ -85,7 +85,7 @@ impl<'a> CorpusRows<'a> {
     fn check(&self, dim: usize, first: usize) -> Result<(), Error> {
         match self {
             CorpusRows::F32(values) => check_rows("corpus", values, dim, first),
-            // Squares of f16 do not exceed the range of f32.
+            // The sum of squares of f16 values cannot exceed the range of f32, so only infinity and NaN are refused.
             CorpusRows::F16(values) => match values.iter().position(|value| !value.is_finite()) {
                 None => Ok(()),
                 Some(at) => {

@@ -19,7 +19,7 @@ pub(super) fn check_rows(
     dim: usize,
     first: usize,
 ) -> Result<(), Error> {
-    // The sum is NaN or infinite if a value is.
+    // If a value is NaN or infinite, the sum of squares is NaN or infinite too.
     let wrong = |row: &[f32]| {
         let sum = squares(row);
         sum.is_nan() || sum > MAX_SQUARES

@@ -39,8 +39,8 @@ pub(crate) async fn cooperative_fault(
             verdicts::write(cache, &key, passed);
         }
     };
-    // This verdict remains if the driver ends the program or loses the device during the test, so the test is not
-    // repeated.
+    // The failure is stored before the test. If the test crashes the program or loses the device, this verdict remains,
+    // and later runs skip the test.
     remember(false);
     let fault = fault(executor, plan).await?;
     remember(fault.is_none());

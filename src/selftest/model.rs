@@ -67,7 +67,7 @@ pub(crate) async fn check_model(
             error => return Err(error),
         }
     }
-    // A kernel that does not compile would fail its known-answer test too, so that test is left out.
+    // If a kernel did not compile, the known-answer tests would also fail, so they are skipped.
     if faults.is_empty() {
         for storages in storages {
             let wrong = wrong_pipelines(executor, pipelines, plan, storages).await?;
@@ -75,7 +75,7 @@ pub(crate) async fn check_model(
         }
     }
     if !faults.is_empty() {
-        // A failure is not cached: an updated or restarted driver is tested again.
+        // A failure is not cached, so that an updated or restarted driver is tested again.
         return Err(fault(executor, &faults));
     }
     tracing::debug!(adapter = %executor.gpu.adapter, "the model's kernels gave their known answers");
@@ -123,8 +123,8 @@ async fn wrong_pipelines(
 ) -> Result<Vec<KernelCheck>, Error> {
     let most = executor.gpu.adapter.max_binding_bytes;
     let has = |kernel| pipelines.iter().any(|key| key.kernel == kernel);
-    // The number of rows selects between `matmul_tile` and `matmul_few`, so batches of other sizes run the other
-    // kernel.
+    // A small batch runs `matmul_few` and a large batch runs `matmul_tile`, so a model that has `matmul_few` may also
+    // run `matmul_tile`.
     let used = |answer: &&KnownAnswer| {
         has(answer.kernel)
             || answer.kernel == &MATMUL_TILE && has(&MATMUL_FEW) && answer.family.is_of(plan)

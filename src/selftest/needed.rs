@@ -91,7 +91,7 @@ mod tests {
             assert_eq!(got, expected);
             assert_eq!(names(&plain), "attention, lookup, matmul, pool");
 
-            // One pipeline of the model takes a branch.
+            // The next lines set GATED in one pipeline of the model.
             let matmul = plain.iter_mut().find(|key| key.kernel.name == kernels[0]).unwrap();
             matmul.variant.overrides.iter_mut().find(|(name, _)| *name == "GATED").unwrap().1 = 1;
             assert_eq!(names(&plain), "attention, lookup, matmul, matmul GATED, pool");

@@ -33,8 +33,7 @@ impl Question {
             let mut builder = Builder::new(&plan, &precision(storages));
             let made = run(&mut builder);
             builder.graph.output = Some(made.y.id);
-            // The test takes each row of y for a token, so each row has an overflow flag. A kernel that pools has fewer
-            // rows than tokens.
+            // The graph has one overflow flag for each row of y. A pooling kernel has fewer rows of y than tokens.
             builder.graph.tokens = made.y.rows;
             (builder.graph, made)
         };
@@ -84,7 +83,7 @@ impl Question {
         };
         for (graph, made) in runs {
             let outcome = match executor.run(graph).await {
-                // A kernel that the driver does not compile or run has failed the test too.
+                // A kernel that the driver cannot compile or run has also failed the test.
                 Err(Error::Internal(problem) | Error::DeviceFault { problem, .. }) => {
                     result.problem = Some(crate::error::plain(problem));
                     break;
@@ -94,7 +93,7 @@ impl Question {
             compare(&mut result, answer.tolerance, made, &outcome);
         }
         result.passed = result.problem.is_none() && result.share.is_some_and(|share| share <= 1.0);
-        // Models do not use cooperative matrices that fail, so the variant then counts as not used.
+        // Models do not use cooperative matrices that fail the test, so a variant that fails counts as unused.
         result.used &= result.passed || answer.family != Family::Cooperative;
         Ok(result)
     }
@@ -162,7 +161,7 @@ fn compare(result: &mut KernelCheck, tolerance: f64, made: &Answer, outcome: &Ou
         result.problem =
             Some(format!("only {compared} of {} values came back", made.expected.len()));
     } else if !worst.is_finite() {
-        // JSON cannot hold infinity, so an infinite error is reported as a problem in words, not as a number.
+        // JSON cannot hold infinity, so an infinite error is reported as a message, not as a number.
         result.problem = Some("a value is infinite or not a number".to_owned());
     } else {
         result.error = Some(result.error.unwrap_or(0.0).max(worst));

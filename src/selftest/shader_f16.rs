@@ -42,7 +42,7 @@ pub(crate) async fn shader_f16(
     if let Some(known) = without_test(executor) {
         return Ok(known);
     }
-    // A verdict about all kernels also covers the model's kernels.
+    // The first key stores a verdict about all kernels, which also covers the model's kernels.
     let mut keys = vec![f16_key(executor)];
     keys.extend(model.map(|model| format!("{} | {}", f16_key(executor), needed::names(model))));
     let cached = |key: &String| cache.and_then(|cache| verdicts::read(cache, key));

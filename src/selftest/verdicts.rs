@@ -28,7 +28,7 @@ pub(super) fn remember_pass(key: &str) {
 
 fn read_all(cache: &Path) -> BTreeMap<String, bool> {
     let bytes = read_cached(&cache.join(FILE)).unwrap_or_default();
-    // A file that does not parse counts as empty, so the tests run again.
+    // A cache file that does not parse counts as empty, so the tests run again.
     serde_json::from_slice(&bytes).unwrap_or_default()
 }
 

@@ -86,8 +86,8 @@ pub(crate) async fn serve(
 
 /// Waits until the server is told to stop.
 pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // The sender exists as long as the server. An error means that it was dropped, so the server ends as
-    // well.
+    // The server owns the sender. `wait_for` fails only if the sender was dropped, so the server has ended in that case
+    // too.
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
@@ -97,7 +97,7 @@ fn connection(
     router: Router,
     app: &App,
 ) -> http1::Connection<TokioIo<TcpStream>, TowerToHyperService<Router>> {
-    // Otherwise the system may hold back small responses to merge them.
+    // Without TCP_NODELAY, the system may delay small responses to merge them.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
@@ -122,8 +122,8 @@ async fn refuse(mut stream: TcpStream) {
         stream.write_all(head.as_bytes()).await?;
         stream.write_all(&body).await?;
         stream.shutdown().await?;
-        // Closing a connection with unread data resets it, and the client would lose the response. The data
-        // is read first.
+        // All data is read before the close. If a connection closes with unread data, the system resets it, and the
+        // client loses the response.
         let mut rest = [0; 4096];
         while stream.read(&mut rest).await? > 0 {}
         Ok::<(), std::io::Error>(())
@@ -151,8 +151,8 @@ async fn drain(app: &App, graceful: GracefulShutdown) -> usize {
     }
     let abandoned = app.metrics.requests_in_flight();
     if abandoned == 0 {
-        // Idle connections close at once. Connections whose request head is incomplete are dropped after
-        // [`QUIET`].
+        // Idle connections close at once. If a client has not sent a whole request head, its connection is dropped
+        // after [`QUIET`].
         let _ = tokio::time::timeout(QUIET, graceful.shutdown()).await;
     }
     abandoned

@@ -117,7 +117,7 @@ pub(crate) struct ModelMetrics {
 }
 
 fn seconds() -> Histogram {
-    // The bounds double from 0.25 ms to 33 s.
+    // The bounds of the buckets double from 0.25 ms to 33 s.
     Histogram::new((0..18).map(|power| 0.000_25 * f64::from(1 << power)))
 }
 

@@ -130,8 +130,7 @@ impl Server {
             .build()
             .map_err(|error| Error::Internal(format!("cannot start the HTTP runtime: {error}")))?;
         let ended = runtime.block_on(self.serve(load, ready));
-        // Threads may still be tokenizing for disconnected clients. The shutdown does not wait for these
-        // threads.
+        // Some threads may still tokenize texts of disconnected clients. The shutdown does not wait for these threads.
         runtime.shutdown_background();
         ended
     }
@@ -149,7 +148,7 @@ impl Server {
         let mut stop = self.stop.subscribe();
         let connections = tokio::spawn(connections::serve(listener, app.clone(), stop.clone()));
         let (sender, loaded) = oneshot::channel();
-        // Loading blocks for seconds, so it has its own thread.
+        // Loading the models blocks for seconds, so it runs in a separate thread.
         std::thread::spawn(move || sender.send(load()).is_ok());
         let loaded = tokio::select! {
             loaded = loaded => loaded.unwrap_or_else(|_| {

@@ -39,6 +39,6 @@ pub(crate) fn document(mut routes: OpenApi, keyed: bool) -> Bytes {
         routes.components = Some(components);
         routes.security = Some(vec![SecurityRequirement::new("key", Vec::<String>::new())]);
     }
-    // The document holds only strings, numbers and lists of them, so serialization cannot fail.
+    // The document holds only strings, numbers, lists and maps with string keys, so serialization cannot fail.
     serde_json::to_vec(&routes).unwrap_or_default().into()
 }

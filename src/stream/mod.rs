@@ -140,8 +140,8 @@ where
             loop {
                 let Tokenized { window, texts } = match tokenized.recv_timeout(WAKE_UP) {
                     Ok(Some(tokenized)) => tokenized?,
-                    // Either the reader has ended, or the tokenizing thread has panicked. The scope reports a
-                    // panic.
+                    // The reader has ended, or the tokenizing thread has panicked. In the second case, the scope
+                    // reports the panic.
                     Ok(None) | Err(RecvTimeoutError::Disconnected) => return Ok(Some(End::Whole)),
                     Err(RecvTimeoutError::Timeout) if !watch(Event::Waiting) => {
                         return Ok(Some(End::Stopped));
@@ -161,14 +161,14 @@ where
             }
         };
         let end = { run }();
-        // Receivers are dropped before senders. Every waiting thread then wakes up.
+        // Receivers are dropped before senders, so that every waiting thread wakes up.
         drop(tokenized);
         let _ = to_tokenize.try_send(Read::Stop);
         drop(to_tokenize);
         drop(to_take);
         let received = receiver.join().unwrap_or_else(|panic| resume_unwind(panic));
         match end {
-            // The receiver may have failed. Its error then came first, so it is returned.
+            // If the receiving thread has failed, its error came first, so that error is returned.
             Ok(end) => received.map(|()| end.unwrap_or(End::Whole)),
             Err(error) => received.and(Err(error)),
         }
@@ -181,7 +181,7 @@ fn read_windows<W, E>(
     to_tokenize: &SyncSender<Read<W, E>>,
 ) {
     loop {
-        // A panic is passed on to the caller's thread. Otherwise the other threads would wait for ever.
+        // A panic of `source` is passed to the caller's thread. Otherwise the other threads would wait for ever.
         let next = catch_unwind(AssertUnwindSafe(|| source(most.load(Ordering::Relaxed))));
         let (message, last) = match next {
             Ok(Ok(Some(window))) => (Read::Window(window), false),
@@ -248,8 +248,7 @@ fn run_window<M: TextModel, W: Window>(
             None => {}
         }
     }
-    // The longest texts run first. If memory is too small for them, the stream fails early and not near its
-    // end.
+    // The longest texts run first, so that a lack of memory ends the stream early and not near its end.
     texts.sort_by_key(|(at, text)| (std::cmp::Reverse(text.tokens()), *at));
     let finished = Cell::new(0);
     let mut reported = 0;

@@ -94,7 +94,7 @@ pub(super) fn growth(normalizer: &Value) -> f64 {
                 let between = lengths.of_text(content);
                 lengths.set_all(|length| length + between);
             }
-            // Other steps, such as lowercasing, may turn any character into any other character.
+            // Other steps of the normalizer, such as lowercasing, may turn any character into any other character.
             _ => {
                 let maximum = lengths.maximum();
                 lengths.set_all(|_| maximum);
@@ -195,7 +195,8 @@ mod tests {
                 let text: String = (0..fastrand::usize(1..12)).map(|_| pick()).collect();
                 let mut normalized = NormalizedString::from(text.as_str());
                 normalizer.normalize(&mut normalized).unwrap();
-                // An expression that matches the empty string also matches at the end of the text, hence the + 1.
+                // The bound has `+ 1`, because an expression that matches the empty string also matches at the end of
+                // the text.
                 let most = bound * (text.chars().count() + 1) as f64;
                 let length = normalized.get().chars().count();
                 assert!(

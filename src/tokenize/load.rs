@@ -73,7 +73,7 @@ impl Tokenizer {
         let mut inner = parse(&file, contents)?;
         inner.with_padding(None);
         guard(&file, "cannot be used", || inner.with_truncation(None).map(|_| ()))?;
-        // Only transformers read other files besides tokenizer.json.
+        // Only transformer models read further tokenizer files besides tokenizer.json.
         let beside = match config.input {
             FirstModule::Transformer => {
                 Some(BesideFiles::load(files, prefix, &config.transformer, version)?)
@@ -93,7 +93,7 @@ impl Tokenizer {
             FirstModule::Transformer => inner.get_post_processor().cloned(),
             FirstModule::StaticEmbedding | FirstModule::Model2vec => None,
         };
-        // sentence-transformers truncates the texts of a static model as its tokenizer.json states.
+        // For a static model, sentence-transformers truncates texts at the length that tokenizer.json states.
         let written = outline.truncation.as_ref().and_then(|written| written.max_length);
         let limit = match config.input {
             FirstModule::StaticEmbedding => written,

@@ -237,7 +237,7 @@ impl Tokenizer {
             return None;
         }
         let is_space = |byte: &u8| matches!(byte, b' ' | b'\n' | b'\r' | b'\t');
-        // An ASCII byte is always a whole character, so `at` is a character boundary.
+        // Every byte of ASCII is a whole character, so `at` is a character boundary.
         let at = PIECE + text.as_bytes()[PIECE..].iter().position(is_space)?;
         Some(text.split_at(at))
     }
@@ -292,7 +292,8 @@ fn guard<T>(
     what: &str,
     run: impl FnOnce() -> tokenizers::Result<T>,
 ) -> Result<T, Error> {
-    // Catching a panic is safe here: only caches outlive it, and the tokenizers crate ignores poisoned caches.
+    // Catching a panic is safe here, because only caches stay in use after the panic, and the tokenizers crate ignores
+    // poisoned caches.
     match catch_unwind(AssertUnwindSafe(run)) {
         Ok(result) => result.map_err(|error| Error::tokenizer(file, format!("{what}: {error}"))),
         Err(panic) => {

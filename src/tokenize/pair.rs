@@ -125,8 +125,7 @@ impl Tokenizer {
             self.rendered(chat, prompt, ["1 2 3 4", "1 2 3 4"])?,
         ];
         let alike = ids.iter().rev().zip(other.iter().rev()).take_while(|(a, b)| a == b).count();
-        // If all tokens of the shorter rendering match, the ending may begin anywhere in it, so the ending counts
-        // as unknown.
+        // If all tokens of the shorter list match, the start of the common ending is unknown, so no ending is returned.
         let all = alike == ids.len().min(other.len());
         Ok(if all { Vec::new() } else { ids.split_off(ids.len() - alike) })
     }
@@ -181,7 +180,7 @@ fn longest_first([a, b]: [usize; 2], room: usize) -> [usize; 2] {
         first = room / 2;
         second = first + room % 2;
     }
-    // A text never becomes longer by truncation.
+    // The limit of a text is at most its own length.
     let (first, second) = (first.min(short), second.min(long));
     if a > b { [second, first] } else { [first, second] }
 }

@@ -42,7 +42,7 @@ impl Tokenizer {
             let first = prefix.split_whitespace().next().unwrap_or_default();
             let names = [prefix.as_str(), first];
             let known = names.into_iter().find(|name| self.inner.token_to_id(name).is_some());
-            // A prefix that consists only of spaces is not a token.
+            // A prefix of only spaces is not a token.
             let Some(name) = known.filter(|_| !first.is_empty()) else { continue };
             if self.guard(|| self.content(name))?
                 != self.inner.token_to_id(name).into_iter().collect::<Vec<_>>()

@@ -159,7 +159,7 @@ mod tests {
         assert_eq!([0, 3, 4, 5].map(|i| six.alternate().position(i)), [0, 3, 8, 9]);
         let heads = Axis { blocks: 3, block: 6 };
         let rotated = heads.side_by_side(2, 2);
-        // The order is a0 b0 a1 b1, then the values that are not rotated. The third head is unchanged.
+        // The new order is a0 b0 a1 b1, followed by the values that are not rotated. The third head keeps its order.
         assert_eq!([0, 1, 2, 3, 4, 5].map(|i| rotated.position(i)), [0, 2, 1, 3, 4, 5]);
         assert_eq!([6, 7, 8, 12, 13, 14].map(|i| rotated.position(i)), [8, 10, 9, 16, 17, 18]);
     }

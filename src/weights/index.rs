@@ -127,7 +127,7 @@ pub(super) fn read(files: &ModelFiles, prefix: &str) -> Result<Option<Index>, Er
     let mut weight_map = BTreeMap::new();
     for (tensor, shard) in map {
         let name = shard.as_str().unwrap_or_default();
-        // A shard is a file beside the index. Other names could lead out of the model's directory.
+        // A shard must be a file beside the index. A name with a separator could point outside the model's directory.
         if !name.ends_with(".safetensors") || name.contains(['/', '\\', ':', '\0']) {
             let problem = format!("names {shard}; expected: a .safetensors file beside the index");
             return Err(Error::config(file, format!("weight_map.{tensor}"), problem));

@@ -169,7 +169,7 @@ impl Loader<'_, '_> {
             let weight = self.to.add(name, bytes as u64)?;
             self.to.count_staged(bytes as u64);
             if !self.to.is_counting() {
-                // Each row holds a whole number of cells, so its length in bytes is a multiple of 4.
+                // Each row is padded to a multiple of four values, so its length in bytes is a multiple of 4.
                 let mut packed = vec![0u32; bytes / 4];
                 for part in &placed {
                     self.fill_block(
@@ -212,7 +212,7 @@ impl Loader<'_, '_> {
         let width = inner.len();
         let rows_a_piece = (PIECE / width).next_multiple_of(GROUP).max(1);
         let mut loss = Loss::default();
-        // The index on the axis of the first row of the current run.
+        // The index, on the axis, where the current run of rows begins.
         let mut run = 0;
         for rows in &part.rows {
             let (start, end) = (values.start.max(run), values.end.min(run + rows.len()));
@@ -287,7 +287,7 @@ mod tests {
     #[test]
     fn blocks_respect_the_limit_and_are_whole_tiles() {
         for (cells, cell_bytes, most, expected) in [
-            // The gate and the up projection of Mistral-7B in 16 bits have 235 MB, in two blocks.
+            // In 16 bits, the gate and up projections of Mistral-7B have 235 MB and are split into two blocks.
             (7168, 4096 * 8, 128 << 20, Some(3584)),
             (1024, 14336 * 8, 128 << 20, Some(1024)),
             (33, 10, 1000, Some(64)),

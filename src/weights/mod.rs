@@ -374,7 +374,7 @@ impl WeightFiles {
         let mut bytes = vec![0; entry.shape.iter().product::<usize>() * size];
         self.sources[entry.file].read_at(entry.start, &mut bytes)?;
         let whole = |b: &[u8]| {
-            // Two's complement: the sign extends to the higher bytes.
+            // In two's complement, the sign bit is copied into the higher bytes.
             let sign = if b[size - 1] & 0x80 == 0 { 0 } else { 0xff };
             let mut all = [sign; 8];
             all[..size].copy_from_slice(b);

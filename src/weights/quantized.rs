@@ -18,7 +18,7 @@ const MARKERS: [(&str, &str); 15] = [
     (".quant_state.bitsandbytes__fp4", "bitsandbytes 4-bit"),
     (".absmax", "bitsandbytes 4-bit"),
     (".quant_map", "bitsandbytes 4-bit"),
-    // Only GPTQ has g_idx. GPTQ and AWQ both have qweight and qzeros.
+    // Only GPTQ has `g_idx`, while GPTQ and AWQ both have `qweight` and `qzeros`.
     (".g_idx", "GPTQ"),
     (".qzeros", "GPTQ or AWQ"),
     (".qweight", "GPTQ or AWQ"),
@@ -40,7 +40,7 @@ impl WeightFiles {
     pub fn check_not_quantized(&self, config: &JsonFile) -> Result<(), Error> {
         for field in ["quantization", "quantization_config", "compression_config"] {
             let Some(value) = config.raw(field) else { continue };
-            // transformers leaves an empty object after a quantization method was removed.
+            // transformers leaves an empty object when it removes the quantization from a config.
             if value.as_object().is_some_and(serde_json::Map::is_empty) {
                 continue;
             }
@@ -69,7 +69,7 @@ impl WeightFiles {
 
     /// A tensor that shows that the checkpoint is quantized, and the method that quantized it.
     fn quantized(&self) -> Option<(&str, String)> {
-        // Markers are sorted by how precisely they name the method, the most precise first.
+        // A checkpoint may have several markers, so the markers that name the method most precisely come first.
         for (end, method) in MARKERS {
             if let Some(name) = self.tensors.keys().find(|name| name.ends_with(end)) {
                 return Some((name, method.to_owned()));

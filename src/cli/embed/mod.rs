@@ -112,9 +112,7 @@ impl Work<'_> {
             layout,
             settings,
             |row| match args.precision {
-                // If a value exceeds the range of float16, an error is reported, because the stored value would be
-                // infinity.
-                // infinity.
+                // A value beyond the range of float16 is an error, because it would be stored as infinity.
                 OutputPrecision::Float16 => {
                     quantize(row, dim, OutputPrecision::Float16, None).map(|_| ())
                 }
@@ -258,11 +256,10 @@ impl Work<'_> {
     ) -> Result<Totals, Failure> {
         let args = self.args;
         let layout = Layout { part_rows: self.part_rows(layout.dim), ..layout };
-        // A NumPy array cannot hold null, so the option is not offered.
+        // A NumPy array cannot hold null, so messages about a .npy output do not suggest `--on-error`.
         let on_error = (layout.format != OutputFormat::Npy).then_some(args.on_error);
         let quiet = args.model.quiet;
-        // If rows are printed on the terminal that shows the progress bar, they would break up the bar. No bar is
-        // drawn then.
+        // Rows that are printed on the terminal would break up the progress bar, so in this case no bar is drawn.
         let rows_on_terminal = args.output == Path::new("-") && std::io::stdout().is_terminal();
         let mut progress = Progress::new(self.source.total_bytes(), !quiet && !rows_on_terminal);
         let mut before = RowCounts::default();

@@ -117,7 +117,8 @@ pub fn carried_fields(
     }
     let mut fields = infer_fields(&rows);
     if let Carry::Only(names) = carry {
-        // A field that `--carry` names may occur in later objects only, with any type. Its column stores JSON.
+        // A field that `--carry` names may first occur in a later object, with any type. The column of such a field
+        // stores JSON.
         for name in names {
             if !fields.iter().any(|(known, _)| **known == **name) {
                 fields.push((Arc::from(name.as_str()), FieldType::Json));

@@ -73,7 +73,7 @@ impl Projection {
         read.sort_unstable();
         read.dedup();
         let fields: Vec<Field> = carried.iter().map(|at| plain_field(schema.field(*at))).collect();
-        // `read` contains the text column and every carried column, so the search always succeeds.
+        // `read` contains the text column and every column that `--carry` copies, so the search always succeeds.
         let place = |column: &usize| read.binary_search(column).unwrap_or_default();
         Ok(Projection {
             name,
@@ -168,7 +168,8 @@ impl BatchRows {
                 }
                 return Ok(Some(batch.slice(0, rows)));
             }
-            // A decoder may panic on a file whose metadata is wrong. The panic is reported as an error of the file.
+            // The Parquet or Arrow decoder may panic on a file with wrong metadata. Such a panic is reported as an
+            // error in the file.
             let next = catch_unwind(AssertUnwindSafe(|| self.batches.next()));
             match next {
                 Ok(None) => return Ok(None),

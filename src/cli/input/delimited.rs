@@ -137,7 +137,7 @@ impl Delimited {
         let text = self.text.map_or_else(|| Err("has no text".to_owned()), value);
         match self.carried.iter().map(named).collect() {
             Ok(row) => (text, row),
-            // A row with a carried value that is not UTF-8 fails as a whole.
+            // If one of the values that `--carry` copies is not UTF-8, the whole row fails.
             Err(problem) => (text.and(Err(problem)), CarriedRow::new()),
         }
     }
@@ -157,7 +157,7 @@ fn sep_line(line: &[u8]) -> Option<u8> {
     let (name, delimiter) = line.split_at_checked(4)?;
     match delimiter {
         [delimiter] if name.eq_ignore_ascii_case(b"sep=") => Some(*delimiter),
-        // The line names the tab, which was trimmed from its end.
+        // `sep=` was followed by a tab, which trimming has removed.
         [] if name.eq_ignore_ascii_case(b"sep=") => Some(b'\t'),
         _ => None,
     }

@@ -119,7 +119,7 @@ pub fn without_nonfinite(line: &str) -> Cow<'_, str> {
     let mut rest = line;
     while !rest.is_empty() {
         let (outside, after) = rest.split_at(rest.find('"').unwrap_or(rest.len()));
-        // The replacement is a float, so that NaN in place of a text is reported as a number.
+        // The replacement is a number, so that the error for NaN in place of a text says that a number was found.
         out.push_str(&outside.replace("NaN", "0e0").replace("Infinity", "0e000000"));
         let (string, after) = after.split_at(string_length(after));
         out.push_str(string);
@@ -149,12 +149,12 @@ pub fn replace_lone_surrogates(line: &str) -> Cow<'_, str> {
                 at += 6;
             }
             (Some(_), _) => at += 6,
-            // This is another escape, such as `\\`. The byte after its backslash belongs to it.
+            // This escape is not a `\u` escape. It consists of the backslash and one more byte, as in `\\`.
             (None, _) => at = (at + 2).min(bytes.len()),
         }
     }
     match out {
-        // Only ASCII was replaced, and by ASCII, so the line is still UTF-8.
+        // The loop has replaced only ASCII bytes, by other ASCII bytes, so the line is still UTF-8.
         Some(out) => Cow::Owned(String::from_utf8_lossy(&out).into_owned()),
         None => Cow::Borrowed(line),
     }
@@ -185,7 +185,7 @@ pub fn members(line: &str) -> impl Iterator<Item = (Cow<'_, str>, &str)> {
         let (name, after) = split_value(rest)?;
         let (value, after) = split_value(after.trim_ascii_start().strip_prefix(':')?)?;
         rest = after.trim_ascii_start().strip_prefix(',').unwrap_or_default();
-        // A name with half of a surrogate pair cannot be decoded, so it stays as it was written.
+        // A name with an unpaired surrogate cannot be decoded, so the name keeps its escapes.
         let name = serde_json::from_str::<String>(name).map_or(Cow::Borrowed(name), Cow::Owned);
         Some((name, value))
     })
@@ -303,7 +303,7 @@ mod tests {
     #[test]
     fn deep_nesting_in_other_fields_does_not_overflow_the_stack() {
         let deep = format!(r#"{{"x":{}{},"text":"a"}}"#, "[".repeat(200_000), "]".repeat(200_000));
-        // Success and failure are both fine here. Only a stack overflow would abort the test.
+        // The test accepts any result of `text_of`. It fails only if a stack overflow aborts the process.
         let _ = text_of(&deep, "text");
     }
 }

@@ -38,8 +38,8 @@ impl Lines {
     /// line end.
     fn next_line(&mut self, line: &mut Vec<u8>) -> Result<bool, Failure> {
         if self.line == 0 {
-            // The byte order mark is skipped here, not when the file is opened. Stdin may send nothing for a while,
-            // and the model can load meanwhile.
+            // The byte order mark is skipped before the first line, not when the file is opened. Stdin may at first
+            // have no data, and the model can load while the reader waits.
             skip_byte_order_mark(&mut self.reader, &self.file)?;
         }
         line.clear();

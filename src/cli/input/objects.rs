@@ -39,7 +39,7 @@ impl ObjectFields {
         };
         let strict = without_nonfinite(&json);
         let text = text_of(&strict, &self.options.field);
-        // A line that is not a valid object has no fields to carry.
+        // A line that is not a valid object has no fields that `--carry` could copy.
         let carries = !self.options.carry.is_none() && is_object(&strict);
         (text, if carries { self.carried(&json) } else { CarriedRow::new() })
     }

@@ -220,7 +220,7 @@ mod tests {
     fn watch(text: &str, separators: Separators) -> Result<Arc<QuoteState>, String> {
         let mut watcher = QuoteWatcher::new(text.as_bytes(), separators, 1);
         let state = watcher.state();
-        // The small buffer splits the text into pieces. The result must not depend on their size.
+        // The small buffer splits the text into pieces, and the result must not depend on the size of the pieces.
         let mut buffer = [0; 3];
         while watcher.read(&mut buffer).map_err(|error| error.to_string())? > 0 {}
         Ok(state)

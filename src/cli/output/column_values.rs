@@ -172,7 +172,7 @@ fn value_of(column: &ArrayRef, at: usize) -> Result<CarriedValue, WriteError> {
             return date(time.map(|time| time.format("%Y-%m-%dT%H:%M:%S%.f").to_string()));
         }};
     }
-    // JSON has no infinities and no NaN.
+    // JSON has no infinity and no NaN, so these values become null.
     let float = |value: f64, shown: String| match value.is_finite() {
         true => CarriedValue::Json(shown),
         false => CarriedValue::Json("null".to_owned()),

@@ -170,8 +170,8 @@ fn properties(layout: &Layout, schema: &Schema, extent: Extent) -> WriterPropert
     let is_whole = extent == Extent::Whole;
     let vectors =
         ColumnPath::new(vec![layout.vector_column.to_string(), "list".into(), ITEM.into()]);
-    // The vector column has no dictionary, compression or statistics: its values neither repeat nor compress, and
-    // no reader filters rows by them.
+    // The vector column has no dictionary, compression or statistics: the values rarely repeat, they hardly compress,
+    // and readers do not filter rows by them.
     let metadata = schema.metadata().iter();
     let entries: Vec<KeyValue> =
         metadata.map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect();
@@ -183,8 +183,7 @@ fn properties(layout: &Layout, schema: &Schema, extent: Extent) -> WriterPropert
         .set_column_encoding(vectors.clone(), Encoding::PLAIN)
         .set_column_statistics_enabled(vectors, EnabledStatistics::None)
         .set_max_row_group_row_count(is_whole.then_some(layout.part_rows as usize))
-        // Only a whole output needs a limit on its row groups. A part ends before it is too large for one row
-        // group.
+        // Only a whole output needs a limit on the size of row groups. A part is small enough for a single row group.
         .set_max_row_group_bytes(is_whole.then_some(PART_BYTES))
         .build()
 }

@@ -23,7 +23,7 @@ impl Destination {
             return Ok(Destination::Stdout);
         }
         let failed = |e: io::Error| Failure::file(output, "written", &e);
-        // If the path is a link, the file that it points to is replaced and the link stays.
+        // If the path is a symbolic link, the file behind the link is replaced and the link stays.
         let path = match output.canonicalize() {
             Ok(path) => path,
             Err(e) if e.kind() == io::ErrorKind::NotFound => output.to_owned(),
@@ -118,7 +118,7 @@ pub struct AtomicFile {
 impl Drop for AtomicFile {
     fn drop(&mut self) {
         if !self.committed {
-            // The failure that led to this drop was already reported, so an error of the removal is ignored.
+            // The error that led to this drop was already reported, so an error of the removal is ignored.
             let _ = fs::remove_file(&self.temporary);
         }
     }

@@ -64,7 +64,7 @@ fn copy(
         let columns = layout.precision.columns(layout.dim);
         bytes.write_all(&npy::header(layout.precision, rows, columns))?;
     }
-    // Lines, members of .gz and frames of .zst may simply be concatenated.
+    // Lines of text, members of a .gz file and frames of a .zst file may simply be concatenated.
     for part in parts {
         io::copy(&mut part?, &mut bytes)?;
     }

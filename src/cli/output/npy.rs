@@ -60,7 +60,7 @@ pub fn header(precision: OutputPrecision, rows: u64, columns: usize) -> [u8; HEA
     let mut header = [b' '; HEADER_BYTES];
     header[..8].copy_from_slice(b"\x93NUMPY\x01\x00");
     header[8..10].copy_from_slice(&((HEADER_BYTES - 10) as u16).to_le_bytes());
-    // The header's text has 55 bytes and two numbers of at most 20 digits, so it fits into the header.
+    // The text has 55 bytes and two numbers of at most 20 digits, so it fits into HEADER_BYTES.
     header[10..10 + dict.len()].copy_from_slice(dict.as_bytes());
     header[HEADER_BYTES - 1] = b'\n';
     header

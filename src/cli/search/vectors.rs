@@ -42,13 +42,14 @@ pub fn find(search: &Search, mut source: VectorSource) -> Result<Vec<BestLines>,
             scope.spawn(move || {
                 while let Some(block) = source.next_block(dim).transpose() {
                     let failed = block.is_err();
-                    // The receiver is dropped once the search has failed or was interrupted.
+                    // `send` fails if the receiver was dropped, because the search failed or was interrupted.
                     if sender.send(block).is_err() || failed {
                         break;
                     }
                 }
             });
-            // The receiver moves into the loop, so that it is dropped before the scope waits for the thread.
+            // The loop consumes the receiver, so that the receiver is dropped before the scope waits for the reading
+            // thread.
             for block in blocks {
                 let block = block?;
                 let first = corpus.rows();

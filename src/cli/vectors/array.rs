@@ -116,7 +116,7 @@ impl NpyRows {
         if rows == 0 {
             return Ok(None);
         }
-        // The number is at most that of a block.
+        // `rows` is at most the number of rows in a block, so the cast is lossless.
         let values = rows as usize * dim;
         let cut_off = |e: std::io::Error| {
             Failure::user(format!("{name}: cannot be read after row {}: {e}", self.read))

@@ -29,7 +29,7 @@ impl TableRows {
         let mut counts_rows = false;
         let holds_vectors = match source.schema() {
             CarriedSchema::None => false,
-            // A CSV column holds vectors as JSON.
+            // A CSV column may hold vectors as JSON text.
             CarriedSchema::Texts(names) => !names.is_empty(),
             CarriedSchema::Objects => {
                 let Some(chunk) = source.next_chunk(FIRST_ROWS)? else {
@@ -134,7 +134,7 @@ fn json_rows(
     let mut valid = Vec::with_capacity(rows.len());
     for (at, row) in rows.iter().enumerate() {
         let Some(json) = field(row, column) else {
-            // A row that is no valid object has no fields, and its problem says why.
+            // A line that is not a valid object has no fields. Its own problem is then the better message.
             let problem = match (row.is_empty(), chunk.problem(at)) {
                 (true, Some(problem)) if !problem.contains("has no field") => problem.to_owned(),
                 _ => format!("has no field `{column}`"),

@@ -53,7 +53,7 @@ impl std::fmt::Debug for OnProgress {
     }
 }
 
-// A derived impl would require `M: Clone`.
+// `Clone` is implemented by hand, because a derived impl would require `M: Clone`.
 impl<M> Clone for ModelBuilder<M> {
     fn clone(&self) -> Self {
         ModelBuilder {

@@ -61,7 +61,7 @@ impl LoadPlan {
     ) -> Result<Self, Error> {
         let DevicePlan { setup, executor, precision, memory, pipelines } =
             DevicePlan::choose(&model, setup, &request).await?;
-        // The memory estimate has marked every tensor that the model uses, so the unused tensors are known here.
+        // The memory estimate has marked every tensor that the model uses, so all other tensors are unused.
         model.config.notes.extend(models::unused_tensors(&model.weights)?);
         let adapter = executor.gpu.adapter.clone();
         Ok(LoadPlan { model, setup, executor, precision, adapter, memory, pipelines })
@@ -89,7 +89,7 @@ impl DevicePlan {
             Err(fault) if setup.adapter == AdapterChoice::Best && fault.is_device_fault() => fault,
             planned => return planned,
         };
-        // The list is sorted by preference, so its first entry is the one that just failed.
+        // The adapters are sorted by preference, so the first of them is the adapter that just failed.
         for other in adapters().await.into_iter().skip(1) {
             tracing::warn!("{fault}; Vectile tries the next adapter: {other}");
             let setup = DeviceSetup { adapter: AdapterChoice::Index(other.index), ..setup.clone() };
@@ -118,8 +118,8 @@ impl DevicePlan {
         let budget = TokenBudget::choose(request.batch_tokens, &adapter, model.widest());
         let fitted = memory::fit(model, &precision, &plan, &adapter, request.max_memory, budget)?;
         let Fitted { memory, pipelines } = fitted;
-        // Tests edit a kernel to try the checks that come after the load. An edited kernel is therefore not tested
-        // here.
+        // Tests of later checks edit a kernel so that it is wrong. The known-answer tests would refuse such a kernel,
+        // so they are skipped.
         if !executor.is_edited() {
             let cache = request.cache;
             selftest::check_model(&mut executor, &pipelines, &plan, &precision, cache).await?;
@@ -140,7 +140,7 @@ async fn choose_precision(
     let uses_f16 = needs_f16(request.dtype, &checkpoint);
     let verdict = match request.verdict {
         _ if !uses_f16 => None,
-        // The verdict does not apply, because the model was measured without a LoRA in its weights.
+        // The stored verdict does not apply to a model with a LoRA, because the model was measured without a LoRA.
         VerdictSource::Stored if request.lora => None,
         VerdictSource::Stored => f16_verdict::read(model, request.cache)?,
         VerdictSource::Given(verdict) => verdict.clone(),

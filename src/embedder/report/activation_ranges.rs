@@ -160,7 +160,7 @@ impl Embedder {
                         });
                         ranges.len() - 1
                     });
-                    // The tokens' rows lie one after the other, without gaps between texts.
+                    // `values` holds the rows of all tokens in order, without gaps between texts.
                     let width = values.len() / total;
                     for (text, span) in batch.texts.iter().enumerate() {
                         let text = range.start + text;
@@ -195,7 +195,7 @@ impl Embedder {
         let mut ranges = Vec::new();
         for weights in self.runner().model.weight_files() {
             for (tensor, dtype, shape, used) in weights.listing() {
-                // Integer tensors hold indices, or numbers that f16 holds exactly, so they are skipped.
+                // Integer tensors are skipped: they hold indices, or numbers that are exact in f16.
                 if !used || !["F64", "F32", "F16", "BF16"].contains(&dtype.as_str()) {
                     continue;
                 }
@@ -287,7 +287,8 @@ async fn tap(
 ) -> Result<BatchRows, Error> {
     let with = |activations| Precision { activations, ..precision.clone() };
     let BatchGraph { graph, output } = runtime.graph(&with(Storage::F32), batch);
-    // The same graph is also built with 16-bit activations. A tensor is visited if it takes half the bytes there.
+    // The same graph is also built with 16-bit activations. A tensor holds activations if it has half as many bytes in
+    // that graph.
     let narrow = runtime.graph(&with(Storage::PackedF16), batch).graph;
     if narrow.tensors.len() != graph.tensors.len() {
         return Err(Error::Internal("a graph depends on how activations are stored".into()));

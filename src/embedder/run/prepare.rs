@@ -150,7 +150,8 @@ impl Runner {
         tokens: Tokens,
         on_too_long: OnTooLong,
     ) -> Result<Prepared, Error> {
-        // A static model turns a text without tokens into zeros. A transformer cannot, so the text is refused.
+        // A static model gives a row of zeros for a text without tokens. A transformer has no result for such a text,
+        // so the text is refused.
         if tokens.ids.is_empty() && self.model.config.input == FirstModule::Transformer {
             let problem = "has no tokens: it is empty, and this tokenizer adds no special tokens";
             return Err(Error::option(format!("text {text}"), problem));

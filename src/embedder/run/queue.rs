@@ -266,7 +266,7 @@ impl Runner {
             let now = &rest[..at_once.min(rest.len())];
             let batch = self.pack(now.iter().map(|text| &text.tokens));
             let rows = match runtime.run(&self.model, &precision, &batch).await {
-                // Few texts are run again in f32, so they can be run one by one.
+                // Only a few texts run again in f32, so running them one by one is fast enough.
                 Err(Error::OutOfMemory { .. }) if now.len() > 1 => {
                     at_once = 1;
                     continue;

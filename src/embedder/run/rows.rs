@@ -66,7 +66,7 @@ impl BatchRows {
             for row in self.row(text).chunks_exact(dimension.max(1)) {
                 let squares: f64 = row.iter().map(|value| f64::from(*value).powi(2)).sum();
                 let length = squares.sqrt();
-                // This range does not contain NaN, so a row with NaN fails the check.
+                // `contains` is false for NaN, so a row with NaN fails this check.
                 let allowed = 1.0 - LENGTH_TOLERANCE..=1.0 + LENGTH_TOLERANCE;
                 if !(allowed.contains(&length) || zeros && squares == 0.0) {
                     let problem = format!(

@@ -44,7 +44,7 @@ impl Runtime {
         progress: Option<&dyn Fn(LoadProgress)>,
     ) -> Result<Self, Error> {
         let compiler = executor.compiler();
-        // A no-op device runs no pipelines, so none are compiled.
+        // A no-op device runs no kernels, so no pipelines are compiled.
         let pipelines = if executor.gpu.is_noop() { &[] } else { pipelines };
         let load = || {
             let mut to = Destination::device(&mut executor, total, progress);
@@ -108,9 +108,9 @@ impl Runtime {
         let rows = BatchRows::new(model, batch, &graph.output, &outcome);
         let normalised = matches!(model.config.modules.last(), Some(Module::Normalize));
         if normalised && !self.executor.gpu.is_noop() {
-            // Rows of zeros are right for some models, because the mean over no token is zero, as in
-            // sentence-transformers. A static model has no token for unknown words, and pooling may leave out the
-            // prompt's tokens.
+            // For some models a row of zeros is correct, because the mean over no tokens is zero, as in
+            // sentence-transformers. A text may have no tokens to pool: a static model has no token for unknown words,
+            // and pooling may skip the prompt's tokens.
             let zeros = model.config.input != FirstModule::Transformer || !model.include_prompt;
             rows.check_length_one(model.dimension, zeros, &self.executor.gpu.adapter.name)?;
         }
@@ -139,7 +139,7 @@ impl Runtime {
         if executor.gpu.adapter.key() != self.executor.gpu.adapter.key() {
             return Err(loss);
         }
-        // The old weights are freed first, because memory may not have room for the model twice.
+        // The old weights are freed first, because two copies of the weights may not fit into memory.
         self.executor.release();
         let total = self.weight_bytes;
         let loaded =

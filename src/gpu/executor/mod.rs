@@ -354,7 +354,7 @@ impl Executor {
         });
         let mut pass = None;
         for (at, dispatch) in dispatches.iter().enumerate() {
-            // Timestamps are taken at the ends of passes, so each timed dispatch has its own pass.
+            // The GPU writes timestamps only at the start and end of a pass, so each timed dispatch has its own pass.
             if pass.is_none() || stamps.is_some() {
                 drop(pass);
                 pass = Some(encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {

@@ -18,13 +18,13 @@ impl Executor {
     ) -> Result<Vec<u8>, Error> {
         let (sender, mut receiver) = futures_channel::oneshot::channel();
         buffer.map_async(wgpu::MapMode::Read, 0..bytes, move |result| {
-            // Sending fails only if the caller stopped waiting.
+            // `send` fails only if the caller has stopped waiting.
             let _ = sender.send(result);
         });
         let lost =
             |problem: String| Error::DeviceLost { adapter: self.gpu.adapter.name.clone(), problem };
-        // Outside browsers, the result of mapping has arrived once the queue is empty. After a device loss it may never
-        // arrive, so it is not awaited there. In a browser the event loop delivers the result.
+        // In a browser, the event loop delivers the result of `map_async`. Elsewhere, the result has arrived when
+        // `wait` returns. It is not awaited there, because after a device loss it may never arrive.
         let mapped = if cfg!(target_arch = "wasm32") {
             (&mut receiver).await.ok()
         } else {

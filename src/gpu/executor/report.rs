@@ -24,7 +24,8 @@ impl Report {
         // Multiples of the golden ratio make the nonces of batches differ. An odd nonce has an inverse, by which
         // `check` computes from the receipt how many dispatches ran.
         let nonce = batch.wrapping_mul(0x9e37_79b9).rotate_left(7) | 1;
-        // Texts without tokens make dispatches without rows, and these have no workgroup that could add to the receipt.
+        // Texts without tokens give dispatches without workgroups. Such a dispatch cannot add to the receipt, so it is
+        // not counted.
         let runs = |dispatch: &&Dispatch| dispatch.workgroups.to_array().iter().all(|&n| n > 0);
         let dispatches = graph.dispatches.iter().filter(runs).count() as u32;
         Report { tokens: flags(graph), dispatches, nonce }

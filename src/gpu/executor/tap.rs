@@ -30,8 +30,8 @@ impl Executor {
         self.clear(&mut encoder, graph, &slots, &report)?;
         let mut submitted = vec![self.gpu.queue.submit([encoder.finish()])];
 
-        // For each tensor, the dispatch after which it is complete. It is read there, since later dispatches may reuse
-        // its buffer.
+        // `last_write` holds, for each tensor, the dispatch after which the tensor is complete. The tensor is read
+        // after this dispatch, since later dispatches may reuse its buffer.
         let mut last_write = vec![None; graph.tensors.len()];
         for (at, dispatch) in graph.dispatches.iter().enumerate() {
             if let Some(id) = graph.written(dispatch) {

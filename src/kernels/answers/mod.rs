@@ -141,8 +141,7 @@ pub static ANSWERS: &[KnownAnswer] = &[
         runs: &[matmul::few, matmul::few_whole, matmul::few_gated, matmul::few_rotated],
         tolerance: 2e-5,
     },
-    // The hardware sums the products of a step in an unspecified order and with unspecified rounding, so the tolerance
-    // is larger.
+    // Matrix hardware sums products in an unspecified order and with unspecified rounding, so the tolerance is larger.
     KnownAnswer {
         kernel: &MATMUL_COOP,
         family: Family::Cooperative,
@@ -182,7 +181,7 @@ pub static ANSWERS: &[KnownAnswer] = &[
         runs: &[search::cosine, search::dot, search::euclidean, search::manhattan],
         tolerance: 1e-5,
     },
-    // Scores are copied.
+    // The kernel copies scores without arithmetic, so the tolerance is zero.
     KnownAnswer {
         kernel: &top_k::TOP_K,
         family: Family::All,

@@ -86,10 +86,10 @@ mod tests {
         assert_eq!(cut(&[1, 1, 1], 12), [(0..2, 0..6), (2..3, 0..6)]);
         assert_eq!(cut(&[1, 4, 1], 12), [(0..1, 0..6), (1..2, 0..3), (1..2, 3..6), (2..3, 0..6)]);
         assert_eq!(cut(&[5], 22), [(0..1, 0..4), (0..1, 4..6)]);
-        // The smallest dispatch is one head of a tile.
+        // A dispatch computes at least one head of one tile.
         assert_eq!(cut(&[9], 1).len(), 6);
         assert_eq!(cut(&[], 1), []);
-        // Tiles without a visible key cost no operations, so one dispatch takes all of them.
+        // Tiles without a visible key need no operations, so a single dispatch computes all of them.
         assert_eq!(cut(&[0, 0], 1), [(0..2, 0..6)]);
     }
 

@@ -66,7 +66,7 @@ pub static ATTENTION_COOP: Kernel = Kernel {
         Setting { name: "HEAD4", constant: true, values: &[8, 12, 16, 32, 40] },
         WINDOW,
         HAS_BIAS,
-        // A workgroup has four subgroups of 8, 16, 32 or 64 invocations.
+        // The adapter's largest subgroups may have 8, 16, 32 or 64 invocations, and a workgroup has four times as many.
         Setting { name: "INVOCATIONS", constant: true, values: &[32, 64, 128, 256] },
     ],
     ..kernel("attention_coop", include_str!("../../../shaders/attention_coop.wgsl"))

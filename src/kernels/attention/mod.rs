@@ -185,7 +185,7 @@ fn attend_by(
         tiles.iter().map(|tile| cut::tile_flops(tile, queries, attention, flops_a_pair)).collect();
     let mut work = None;
     for cut in cut::cut(&flops_a_head, params.heads, builder.plan.max_flops) {
-        // Dispatches that compute heads of the same tile share the tensor of that tile.
+        // Dispatches that compute different heads of the same tiles share one tensor of tiles.
         let id = match work {
             Some((at, id)) if at == cut.tiles => id,
             _ => builder.input("attention tiles", &tiles[cut.tiles.clone()]),
@@ -196,7 +196,8 @@ fn attend_by(
         builder.graph.dispatches.push(Dispatch {
             kernel,
             variant: shader.clone(),
-            // Bindings that this variant does not read must be set too; they get the tensor of tiles.
+            // wgpu requires a buffer for every binding. Bindings that this variant does not read get the tensor of
+            // tiles.
             bindings: vec![
                 q.of.id,
                 k.of.id,

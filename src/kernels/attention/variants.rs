@@ -55,7 +55,8 @@ impl WorkSplit {
         let splits = [1, 2, 4].into_iter().filter(|split| *split >= enough);
         let smallest = |split| {
             let of = |group| WorkSplit { split, keys: group, group };
-            // Loops over cells and keys are unrolled, and drivers take long to compile them if both counts are large.
+            // Loops over the cells of a head and over keys are unrolled. Drivers compile the result slowly if both
+            // counts are large.
             let groups = if head4 / split <= 8 { [8, 4] } else { [4, 4] };
             groups.map(of).into_iter().find(fits)
         };
@@ -148,10 +149,11 @@ mod tests {
             (80, [2, 20, 4]),
             (96, [2, 16, 4]),
             (128, [2, 12, 4]),
-            // 17 and 63 cells cannot be shared evenly, so each query has one invocation.
+            // These heads have 17 and 63 cells of four values. Two invocations cannot share them evenly, so each query
+            // has one invocation.
             (68, [1, 28, 4]),
             (252, [1, 8, 4]),
-            // 34 cells can be shared by two invocations, but not by four.
+            // This head has 34 cells, which two invocations can share evenly, but four cannot.
             (136, [2, 12, 4]),
             (160, [4, 8, 4]),
             (192, [4, 8, 4]),

@@ -27,8 +27,8 @@ impl KernelPlan {
             return variant;
         }
         if self.software {
-            // With few rows, half of the sums of the larger variant would be unused. Rows of an expert come in groups
-            // of 16, which only the smaller variant fits.
+            // With few rows, the larger variant would leave half of its sums unused. The rows of an expert come in
+            // groups of 16, and only the smaller variant fits such a group.
             let many = work.rows > 64 && !work.experts;
             return Variant::Lane(LANE_ROWS[usize::from(many)]);
         }
@@ -69,7 +69,7 @@ impl KernelPlan {
         if let Some(variant) = self.tuned.as_deref().and_then(|t| t.variant(work, &variants)) {
             return variant;
         }
-        // GPUs with matrices of 8 × 8 do not have the registers for a larger tile.
+        // GPUs with cooperative matrices of 8 × 8 values have too few registers for a larger tile.
         let suits = |tile: &&CooperativeTile| {
             tile.side == 16
                 && variants.contains(&Variant::Cooperative(**tile))
@@ -191,7 +191,7 @@ mod tests {
         assert_eq!(size(&plan, &grouped), [64, 64]);
         let eight = KernelPlan { cooperative: Some(CooperativeTile::smallest(8, 128)), ..plan };
         assert_eq!(size(&eight, &f16(1 << 15)), [64, 64]);
-        // The workgroup memory holds slices of x and w with their padding, and 256 sums of each part.
+        // Workgroup memory holds a slice of x and a slice of w, both padded, and 256 sums for each of the four parts.
         for of in CooperativeTile::smallest(16, 128).sizes() {
             let halves = of.rows * (of.slice + 8) + of.slice * (of.columns + 8);
             assert!(halves * 2 + 4096 <= 16384, "{of:?}");
@@ -218,7 +218,7 @@ mod tests {
         let plan = KernelPlan { tuned, ..plan(OutputTile::ALL[3]) };
         assert_eq!(plan.matmul(&work(3)), Variant::Tile(OutputTile::ALL[0]));
         assert_eq!(plan.matmul(&work(1 << 15)), Variant::Tile(OutputTile::ALL[2]));
-        // The tuned tile is taller than an expert's group of rows, so the untuned choice applies.
+        // The tuned tile has more rows than an expert's group, so the untuned choice applies.
         let grouped = Work { experts: true, ..work(1 << 15) };
         assert_eq!(plan.matmul(&grouped), Variant::Tile(OutputTile::PLAIN));
         let f16 = Work { storages: (Storage::F16, Storage::F16), ..work(100) };

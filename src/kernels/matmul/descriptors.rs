@@ -82,7 +82,7 @@ pub static MATMUL_COOP: Kernel = Kernel {
     cooperative: true,
     settings: &with::<2, 7>([
         Setting { name: "SIDE", constant: true, values: &[8, 16] },
-        // A workgroup has four subgroups of 8, 16, 32 or 64 invocations.
+        // The adapter's largest subgroups may have 8, 16, 32 or 64 invocations, and a workgroup has four times as many.
         Setting { name: "INVOCATIONS", constant: true, values: &[32, 64, 128, 256] },
     ]),
     ..kernel("matmul_coop", include_str!("../../../shaders/matmul_coop.wgsl"))

@@ -132,7 +132,7 @@ fn dispatch(
     grouped: Option<&Grouped>,
     y: Activations,
 ) {
-    // Bindings that are not read must be set too; they get x.
+    // wgpu requires a buffer for every binding. Bindings that the variant does not read get x.
     let order = epilogue.rotation().map_or(x.id, |rotation| rotation.angles.table);
     let (count, order, x_share, token_share) = match grouped {
         None => (x.rows, order, 1, 1),

@@ -60,7 +60,7 @@ const FILE: &str = "kernels.json";
 
 fn read_all(cache: &Path) -> BTreeMap<String, Tuned> {
     let bytes = crate::files::read_cached(&cache.join(FILE)).unwrap_or_default();
-    // A file that does not parse counts as empty, so the untuned choices apply.
+    // A cache file that does not parse counts as empty, so the untuned choices apply.
     serde_json::from_slice(&bytes).unwrap_or_default()
 }
 
@@ -189,7 +189,8 @@ mod tests {
         assert_eq!(found(1 << 20).as_deref(), Some("tile 128x128"));
         let few = Tuned { choices: vec![choice(Some(16), "few 16")] };
         assert_eq!(few.variant(&work(17), &variants), None);
-        // No measurement applies to a variant that the device cannot run, nor to work that was not measured.
+        // A measurement does not apply if the device cannot run its variant. It does not apply to a matmul of other
+        // sizes either.
         assert_eq!(tuned.variant(&work(1), &[Variant::Tile(OutputTile::PLAIN)]), None);
         assert_eq!(
             tuned.variant(&other_shape(WeightShape { inner4: 95, ..work(1).weight }), &variants),

@@ -17,8 +17,8 @@ use crate::lab::report::{AdapterReport, ModelFacts, PrecisionReport, Refused};
 pub(super) async fn run(context: &mut Context<'_>) -> Result<(AdapterReport, ModelFacts), Error> {
     let options = context.options;
     let combinations = combinations(&options.precisions, options.quick);
-    // The number of steps is an estimate until the adapter is known. Each precision has cells, accuracy, latency
-    // and a profile.
+    // The adapter is not known yet, so this number of progress steps is an estimate. Each precision has steps for
+    // throughput, accuracy, latency and a profile.
     context.expect(combinations.len() * (options.rounds() * 5 + 4));
     let (mut entrants, mut refused) = (Vec::new(), Vec::new());
     for precision in combinations {

@@ -132,7 +132,7 @@ async fn texts_of_run(
 ) -> Result<Vec<String>, Error> {
     let one_batch = f32.batch_tokens().div_ceil(length);
     let batch = texts::of_length(f32, corpus, length, one_batch)?;
-    // The first run allocates buffers, so only the second is timed.
+    // The first run allocates buffers, so only the second run is timed.
     seconds(f32, &batch).await?;
     let batch_s = seconds(f32, &batch).await?;
     let batches = (RUN_SECONDS / batch_s.max(1e-6)).ceil() as usize;

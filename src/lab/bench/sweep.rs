@@ -186,7 +186,7 @@ fn cases(
     let Some(base) = found.first() else { return cases };
     for ((name, bytes), own) in names.iter().zip(activation_bytes).zip(found) {
         for (key, times) in own.iter().filter(|(key, _)| !is_repeated(key, own)) {
-            // Tensors in f32 and in 16 bits differ in size, so cases are matched by their steps.
+            // Tensors in f32 and in 16 bits differ in size, so cases are matched by kernel and step instead of bytes.
             let like = |other: &Key| {
                 (other.tokens, other.plan, other.kernel, other.step, other.subgroup)
                     == (key.tokens, key.plan, key.kernel, key.step, key.subgroup)

@@ -32,13 +32,13 @@ pub(super) fn of_length(
         let run: Vec<&str> = words.iter().cycle().skip(start).take(n).copied().collect();
         run.join(" ")
     };
-    // A few hundred distinct texts are enough. The rest of the texts repeat these, which saves the time to make them.
+    // At most 256 texts are distinct, and the other texts repeat them. This saves time.
     let distinct = count.min(words.len()).min(256);
     let mut texts = Vec::with_capacity(count);
     for text in 0..distinct {
         let start = start(text);
-        // Finds the maximum number of words that fit, by bisection. There are at most `tokens` of them, because
-        // each word has at least one token.
+        // A bisection finds the maximum number of words that fit. At most `tokens` words fit, because each word has at
+        // least one token.
         let (mut fits, mut too_many) = (1, tokens + 1);
         while too_many - fits > 1 {
             let middle = (fits + too_many) / 2;

@@ -84,7 +84,7 @@ pub(super) fn cosine_floor(cosine: f64) -> String {
     if away <= 0.0 {
         return "1".to_owned();
     }
-    // Near 1, an f64 has no more than twelve useful decimals.
+    // The number of digits is limited to twelve, because further digits of a cosine near 1 are only rounding error.
     let digits = (-away.log10()).ceil().clamp(2.0, 12.0) as usize;
     let unit = 10f64.powi(digits as i32);
     format!("{:.digits$}", (cosine * unit).floor() / unit)

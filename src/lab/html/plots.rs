@@ -109,7 +109,7 @@ pub(super) fn bars(rows: &[Bars], unit: &str) -> Result<String, String> {
     let longest = positive(lengths.fold(0.0, f64::max));
     let names: Vec<String> = rows.iter().map(|row| short(&row.name)).collect();
     let left = names.iter().map(|name| written(name)).max().unwrap_or(0) + 12;
-    // The text at the end of the longest bar must fit beside it.
+    // The axis leaves space for the text beside the longest bar.
     let end = rows.iter().map(|row| written(&row.end)).max().unwrap_or(0) + 8;
     let wide = f64::from((WIDTH as i32 - left - 12).max(end + 60));
     let most = longest * wide / (wide - f64::from(end));
@@ -198,8 +198,8 @@ pub(super) fn speed_accuracy(points: &[Point]) -> Result<String, String> {
     let logs: Vec<f64> = away.iter().filter(|away| **away > 0.0).map(|away| away.log10()).collect();
     let minimum = logs.iter().copied().fold(-3.0, f64::min).floor();
     let maximum = logs.iter().copied().fold(minimum + 1.0, f64::max).ceil();
-    // Equal vectors have distance zero, whose logarithm is infinite. Their point is drawn one decade below the smallest
-    // other distance.
+    // The distance of equal vectors is zero, which has no finite logarithm. The point of such vectors is drawn one
+    // decade below `minimum`.
     let same = minimum - 1.0;
     let high = points.iter().map(|point| point.speed.high).fold(1.0, f64::max) * 1.1;
     let low = points.iter().map(|point| point.speed.low).fold(1.0, f64::min);

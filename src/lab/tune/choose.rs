@@ -110,7 +110,7 @@ pub(super) fn choices(cases: &mut Vec<TuneCase>, timed: Vec<RowTimes>) -> Vec<Ch
     if let Some(largest) = timed.last().filter(|rows| is_matrices(rows.untuned)) {
         let (tile, tile_ns) = largest.best(largest.untuned_tiles);
         let (matrices, matrices_ns) = largest.best(largest.untuned);
-        // Cooperative matrices are the untuned choice, so tiles replace them only if they are clearly faster.
+        // Cooperative matrices are the untuned choice, so tiles replace them only if tiles are clearly faster.
         uses_matrices = matrices_ns * WORTH <= tile_ns;
         choices.push(largest.choice(None, if uses_matrices { matrices } else { tile }));
     }

@@ -146,10 +146,10 @@ pub async fn build_tuned<M: TextModel>(
 ) -> Result<(M, Option<Tuning>), Error> {
     let mut plan = builder.plan().await?;
     let found = tune_unknown(&mut plan, builder.cache(), options, &mut progress).await?;
-    // The tuning is done, and loading reports its own progress.
+    // The tuning is done, so its progress ends here. Loading reports its own progress.
     drop(progress);
     if found.is_some() {
-        // A new device is opened, which frees the weights of the measurements. The plan of the new device has the new
+        // Opening a new device frees the weights of the measurements. The plan for the new device uses the tuned
         // choices.
         drop(plan);
         plan = builder.plan().await?;
@@ -219,7 +219,7 @@ pub async fn tune_adapter(
     let shapes: Vec<WeightShape> = options.shapes.iter().map(in_cells).collect();
     let mut all = Vec::new();
     for precision in &precisions {
-        // A new device frees the weights of the previous precision.
+        // Opening a new device for each precision frees the weights of the previous precision.
         let mut executor = setup.open().await?;
         setup.test_variants(&mut executor, precision, cache).await?;
         let plan = setup.plan(&executor.gpu);

@@ -67,7 +67,7 @@ pub async fn verify(
     let inputs = Inputs::new(&model, options, &weights_sha256)?;
     let (kernels, shader_f16) = check_kernels(&builder, &mut progress).await?;
     let policy = DtypePolicy::new(&builder, &model, shader_f16);
-    // An impossible request fails here, before the slow work begins.
+    // If the device cannot run the requested precision, the call fails here, before the slow runs.
     policy.resolve(None)?;
 
     let f32 = F32Run::new(&model, &inputs, &mut progress).await?;

@@ -98,7 +98,8 @@ impl HalfRuns {
         let mut weights_alone = None;
         if verdict(Some(&both), None).safety != F16Safety::Safe {
             progress("running with f16 weights and f32 activations");
-            // The loaded model can be used for this run too, because activations are not part of what is loaded.
+            // This run can use the loaded model, because the storage of activations affects only the run, not the
+            // loaded weights.
             let precision = Precision { activations: Storage::F32, ..model.precision().clone() };
             weights_alone = Some(run(&model, precision, texts, false).await?);
         }

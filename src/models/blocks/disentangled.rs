@@ -177,7 +177,7 @@ impl LoadedTable {
         let Disentangled { keys, queries, .. } = self.disentangled;
         let linear = projection.unwrap_or(qkv);
         let of = matmul(builder, "relative", states.states, linear, Activation::None, None);
-        // The heads of queries, if the projection has any, come before the heads of keys.
+        // If the projection has heads of queries, they come before the heads of keys.
         let before = if projection.is_none() || queries { heads } else { 0 };
         Relative {
             of,

@@ -198,7 +198,8 @@ impl RotaryEncoder {
             (parts, _) => {
                 let heads_a_part = 3 * heads / parts.len();
                 let axis = Axis { blocks: heads_a_part, ..context };
-                // Values are not rotated, so only the heads of queries and keys are reordered.
+                // Attention rotates queries and keys but not values, so only the heads of queries and keys are
+                // reordered.
                 let columns = |part: usize| match &self.positions {
                     Positions::Rotary(rotary) => {
                         rotary.columns(axis, (2 * heads).saturating_sub(part * heads_a_part))

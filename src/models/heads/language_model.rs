@@ -151,7 +151,7 @@ pub(crate) fn masked_lm(
         Some(field) => epsilon(config, field, known.eps)?,
         None => known.eps as f32,
     };
-    // A checkpoint stores either the decoder's own tensors, or only the table and the head's bias.
+    // A checkpoint stores either separate tensors for the decoder, or only the token table and the bias of the head.
     let stored = |own: &'static str, tied| if weights.has(own) { own } else { tied };
     let weight = stored(known.decoder.weight, known.tied.weight).to_owned();
     let bias = Some(stored(known.decoder.bias, known.tied.bias).to_owned());

@@ -149,7 +149,7 @@ impl ServedModel {
                 Err(problem)
             }
             Ok(Ok(())) => self.health.problem().map_or(Ok(()), Err),
-            // The device may only be slow, so a late probe does not mark the model as failed.
+            // A late test run may only mean a slow device, so the model is not marked as failed.
             Err(_) => Err(format!("a test run takes longer than {} ms", PROBE_TIMEOUT.as_millis())),
         }
     }

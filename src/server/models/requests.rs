@@ -124,7 +124,7 @@ impl ServedModel {
         let model = self.model.clone();
         self.tokenize(Instant::now(), move || {
             let runs = model.runner();
-            // The limit concerns the texts alone, so no prompt is put before them.
+            // The limit counts the tokens of the texts alone, so no prompt is added.
             let options = EmbedOptions { prompt: Some(String::new()), ..EmbedOptions::default() };
             let limit = |(index, mut text): (usize, String)| {
                 let (_, pieces) = runs.token_pieces(&text, &options, false)?;
@@ -193,14 +193,13 @@ impl ServedModel {
         arrived: Instant,
         tokenize: impl FnOnce() -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Refusal> {
-        // The semaphore is never closed, so acquiring fails only if the server has ended.
+        // `acquire_owned` fails only if the semaphore was closed. The server never closes the semaphore while it runs.
         let permit = self.tokenizers.clone().acquire_owned().await.map_err(|_| Refusal::Stopped)?;
         self.metrics.stage(Stage::Admission, arrived.elapsed());
         let started = Instant::now();
         let tokenized = tokio::task::spawn_blocking(move || {
             let tokenized = tokenize();
-            // The thread, and not the request, holds the permit. The request may be dropped before the
-            // thread ends.
+            // The tokenizing thread holds the permit, because the request may be dropped before the thread ends.
             drop(permit);
             tokenized
         });

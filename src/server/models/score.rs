@@ -150,7 +150,7 @@ impl ServedModel {
             Ok(texts)
         };
         let mut rows = self.run(Some(estimate), prepare).await?.try_map(Row::into_multi_vector)?;
-        // The query is last, so that the indices of truncated texts are also indices of documents.
+        // The query comes after the documents, so that the index of a truncated text is also the index of its document.
         let query = rows.rows.pop().unwrap_or_default();
         let documents = rows.rows.len();
         rows.truncated.retain(|text| *text < documents);

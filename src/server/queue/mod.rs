@@ -113,7 +113,7 @@ impl<T, R> Queue<T, R> {
     ) -> oneshot::Receiver<Answer<R>> {
         let (answer, receiver) = oneshot::channel();
         if texts.is_empty() {
-            // Sending fails only if the receiver was dropped. Nobody then needs the answer.
+            // `send` fails only if the receiver was dropped, so the answer is not needed.
             let _ = answer.send(Answer {
                 rows: Vec::new(),
                 queued: Duration::ZERO,
@@ -128,7 +128,8 @@ impl<T, R> Queue<T, R> {
             Arc::new(Request { arrived: Instant::now(), collected: Mutex::new(collected) });
         let waiting = Waiting { texts: texts.into_iter(), lengths, taken: 0, request };
         let mut state = lock(&self.state);
-        // If the queue is closed, the request is dropped here, which closes the channel of its answer.
+        // If the queue is closed, the request is dropped here. The drop closes the answer's channel, so the caller gets
+        // an error.
         if !state.closed {
             state.waiting.push_back(waiting);
         }
@@ -235,13 +236,12 @@ impl<R> Ticket<R> {
             return;
         }
         let rows: Option<Vec<_>> = std::mem::take(&mut collected.rows).into_iter().collect();
-        // The charge is returned before the answer is sent. The client may send its next request as soon as
-        // it has the answer.
+        // The charge is returned before the answer is sent, because the client may send its next request at once.
         collected.charge = None;
         let taken = collected.first_taken.unwrap_or(self.request.arrived);
         if let (Some(rows), Some(answer)) = (rows, collected.answer.take()) {
             let queued = taken.duration_since(self.request.arrived);
-            // Sending fails only if the client has disconnected.
+            // `send` fails only if the client has disconnected.
             let _ = answer.send(Answer { rows, queued, ran: taken.elapsed() });
         }
     }

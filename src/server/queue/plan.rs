@@ -89,8 +89,8 @@ mod tests {
                 // If a request has texts left, its next text did not fit into the rest of the batch.
                 if let Some(next) = texts.get(taken[request]) {
                     prop_assert!(used + next > budget);
-                    // No other request got much more. Without its last text, its share exceeds this
-                    // request's share by at most 600 tokens, which are one text and the rest of the batch.
+                    // No other request got many more tokens. Without its last text, another share exceeds this
+                    // request's share by at most 600 tokens: one text and the rest of the batch.
                     for other in 0..taken.len() {
                         if let Some(last) = taken[other].checked_sub(1) {
                             let before = share_of(other) - waiting[other][last];

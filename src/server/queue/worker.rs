@@ -132,7 +132,7 @@ pub(crate) fn work<T, R>(
     while !lock(&taken).is_empty() || queue.wait() {
         let started = Instant::now();
         progress.start();
-        // The first batch has the texts that an earlier run left unanswered.
+        // The first batch repeats the texts that an earlier run left unanswered.
         let mut left = Some(lock(&taken).iter().map(|(text, _)| text.clone()).collect::<Vec<_>>());
         let mut batches = 0;
         let mut more = || {
@@ -178,8 +178,8 @@ pub(crate) fn work<T, R>(
                 failed.into_iter().for_each(|(_, ticket)| ticket.answer(Err(error.clone())));
             }
         }
-        // No text should be left. A successful run has answered all texts, and after a failed run they have
-        // failed above.
+        // `taken` should be empty here. A successful run has answered all texts, and after a failed run the code above
+        // has failed them.
         lock(&taken).clear();
     }
 }

@@ -97,8 +97,7 @@ impl Dialect {
                 ApiError::new(self.status(), "context_length_exceeded", message)
                     .param(format!("input[{text}]"))
             }
-            // The same text would fail again. The error is therefore a client error, which clients do not
-            // retry.
+            // The same text would fail again, so the status is a client error, which clients do not retry.
             Error::NonFinite { text, .. } => {
                 ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "non_finite", message)
                     .param(format!("input[{text}]"))
@@ -145,7 +144,7 @@ impl ApiError {
             _ if status.is_server_error() => "server_error",
             _ => "invalid_request_error",
         };
-        // Messages quote client input, so control characters are escaped.
+        // Messages quote the client's input, so `plain` escapes control characters.
         let message = plain(message);
         let object = ErrorObject { message, r#type, param: None, code: Some(code) };
         ApiError { status, object, retry_after: None }

@@ -110,7 +110,7 @@ fn model_type(described: &ModelDescription) -> serde_json::Value {
     let pooling = match described.kind {
         ModelKind::Dense => described.pooling.as_str(),
         ModelKind::Sparse => "splade",
-        // This kind of model does not pool, and text-embeddings-inference has no word for that.
+        // A multi-vector model does not pool, and text-embeddings-inference has no name for that.
         ModelKind::MultiVector => "none",
         ModelKind::Reranker => {
             let labels = described.labels.iter().enumerate();

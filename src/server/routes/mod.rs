@@ -94,7 +94,7 @@ impl App {
 impl Shared {
     /// Makes the models available to requests, after every model has passed its first pass.
     pub fn set_models(&self, models: Vec<Arc<ServedModel>>) {
-        // This function is called once, so the value is never set before.
+        // `set_models` is called only once, so `set` cannot fail.
         let _ = self.models.set(models);
     }
 

@@ -49,7 +49,7 @@ pub(crate) async fn observe(State(app): State<App>, mut request: Request, next: 
     if app.is_stopping() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    // The request stays in flight until its response is sent.
+    // The body holds the guard, so the request counts as in flight until its response is sent.
     response.map(|body| Body::new(Held { body, _in_flight: in_flight }))
 }
 

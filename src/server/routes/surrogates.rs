@@ -32,7 +32,7 @@ pub(super) fn replace_invalid(json: &[u8]) -> Cow<'_, [u8]> {
 /// Returns the position of the first unpaired surrogate escape at or after `from`. `from` must not be
 /// inside an escape.
 fn unpaired(json: &[u8], mut from: usize) -> Option<usize> {
-    // In valid JSON a backslash occurs in strings only, so escapes can be found without parsing.
+    // In valid JSON, a backslash occurs only in strings, so escapes can be found without parsing.
     while let Some(next) = json.get(from..)?.iter().position(|byte| *byte == b'\\') {
         let at = from + next;
         match code_unit(json, at) {
@@ -42,7 +42,7 @@ fn unpaired(json: &[u8], mut from: usize) -> Option<usize> {
             },
             Some(0xdc00..=0xdfff) => return Some(at),
             Some(_) => from = at + ESCAPE,
-            // This is another escape, which has a backslash and one more byte.
+            // This escape is not a `\u` escape. It consists of the backslash and one more byte.
             None => from = at + 2,
         }
     }

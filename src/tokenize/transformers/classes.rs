@@ -58,7 +58,7 @@ impl BesideFiles {
         {
             let (lower, accents) =
                 (self.flag("do_lower_case", true)?, self.settings.bool("strip_accents")?);
-            // MPNet's class does not change this flag of tokenizer.json.
+            // The class MPNetTokenizer does not change the flag `handle_chinese_chars` of tokenizer.json.
             let chinese = match class {
                 Some("MPNetTokenizer") => normalizer.handle_chinese_chars,
                 _ => self.flag("tokenize_chinese_chars", true)?,

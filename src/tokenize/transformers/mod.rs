@@ -125,7 +125,7 @@ impl BesideFiles {
             tokenizer.set_encode_special_tokens(split);
         }
         let own = self.parts(self.version, before.clone(), tokenizer, outline)?;
-        // If the rules of the other version fail, this version is not affected.
+        // The other version serves only for comparison, so its errors are ignored.
         let other = self.parts(self.version.other(), before, tokenizer, outline).ok();
         let mut encode = |parts: Components| {
             guard(file, "could not tokenize a text with the settings beside it", || {

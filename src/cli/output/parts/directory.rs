@@ -124,8 +124,8 @@ impl PartsDirectory {
     ) -> Result<Parts<'a>, Failure> {
         let mut manifest = self.manifest.take().filter(|_| !self.complete.is_empty());
         if let Some(manifest) = &mut manifest {
-            // `on_error` follows from the counts of the rows. The manifest may have another value than the latest
-            // run, because that run may have been resumed with another `--on-error`.
+            // `on_error` is computed from the counts of failed rows. The value in the manifest may be outdated, because
+            // the latest run may have resumed with another `--on-error`.
             let failed = self.complete.iter().any(|entry| entry.counts.failed > 0);
             manifest.insert("on_error".into(), if failed { "null" } else { "fail" }.into());
             self.compare(manifest, &settings)?;
@@ -140,7 +140,7 @@ impl PartsDirectory {
             journal: None,
             open: None,
             interrupt: self.interrupt.clone(),
-            // From here on, `Parts` holds the lock and removes the directory when needed.
+            // From here on, `Parts` holds the lock, and its drop removes the directory when needed.
             _lock: self.lock.take(),
         };
         match manifest {

@@ -264,7 +264,8 @@ impl Parts<'_> {
             lines.push(b'\n');
         }
         let file = File::options().create(true).append(true).open(&path)?;
-        // The complete lines have already been read. Only an unfinished last line can follow them.
+        // `lines` holds all complete lines of the journal. The file may have an unfinished line after them, which is
+        // cut off.
         file.set_len(lines.len() as u64)?;
         file.sync_all()?;
         sync_directory_of(&path)?;
@@ -287,7 +288,7 @@ impl Parts<'_> {
         };
         join::join(files, rows, &out, &self.layout, interrupt)?;
         out.commit()?;
-        // The parts are no longer needed: dropping `self` removes them.
+        // All rows are in the output, so dropping `self` may remove the parts.
         self.complete.clear();
         Ok(())
     }
@@ -315,7 +316,7 @@ impl OpenPart {
         self.counts.truncated += counted(&block.truncated, true) as u64;
         self.counts.failed += counted(&block.valid, false) as u64;
         self.counts.retried += block.retried as u64;
-        // `counts.rows` already includes these rows, because it was updated when they were appended.
+        // `counts.rows` is not updated here, because `append` has already counted the rows of this block.
         self.writer.write(&block, layout).map_err(|e| e.in_block(block.first))
     }
 }

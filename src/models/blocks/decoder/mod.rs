@@ -116,8 +116,8 @@ impl Decoder {
         let [q, k, v] = ["q", "k", "v"].map(|name| named(&format!("self_attn.{name}_proj")));
         let norms = ["self_attn.q_norm", "self_attn.k_norm"].map(named);
         let head = Axis::plain(self.sizes.head);
-        // Pairs of rotated values are put side by side. The order of values within a head does not change the products
-        // of queries and keys.
+        // The kernels rotate neighbouring values, so the values of each rotated pair are placed side by side. The order
+        // of values in a head does not change the products of queries and keys.
         let rotary = &self.rotaries[self.kinds[layer].rotary];
         let rotated = |heads: Axis| rotary.columns(heads, heads.blocks);
         let closing = ["post_attention_layernorm", "post_feedforward_layernorm"].map(part);
@@ -252,7 +252,7 @@ impl LoadedTransformer for LoadedDecoder {
         let DecoderSizes { hidden, activation, .. } = self.decoder.sizes;
         let (words, rows) = table_rows(builder, &self.words, &batch.ids);
         let rows: Vec<[u32; 4]> = rows.into_iter().map(|row| [row, 0, 0, 0]).collect();
-        // transformers rounds the factor to the dtype of the weights, so it is rounded here too.
+        // transformers rounds the factor to the dtype of the weights, so Vectile rounds it too.
         let scale = match self.decoder.traits.gemma {
             true => rounded(builder.weights, (hidden as f32).sqrt()),
             false => 1.0,
@@ -264,8 +264,7 @@ impl LoadedTransformer for LoadedDecoder {
         for (i, (layer, kind)) in self.layers.iter().zip(&self.decoder.kinds).enumerate() {
             builder.layer(i);
             let context = self.attended(builder, batch, (layer, kind), &angles[kind.rotary], x);
-            // A closing norm would come between the block's matmul and the residual sum, so the matmul then adds no
-            // residual.
+            // If a closing norm follows the matmul, the norm adds the residual, not the matmul.
             let within = layer.closing.is_none().then_some(x);
             let attended = matmul(builder, "attended", context, &layer.output, none, within);
             x = match &layer.closing {

@@ -46,7 +46,7 @@ impl Rotary {
         let scaling = config.object("rope_scaling")?.filter(|object| !object.map.is_empty());
         let mut found = match scaling {
             Some(scaling) => {
-                // transformers ignores `rope_parameters` if there is a `rope_scaling`.
+                // transformers ignores `rope_parameters` if the config has `rope_scaling`.
                 config.mark_read(&["rope_parameters"]);
                 Some(scaling)
             }
@@ -124,7 +124,8 @@ impl Rotary {
     /// The angles of a batch. The angles of a text depend only on its own length.
     pub fn angles(&self, builder: &mut Builder, batch: &PackedBatch) -> Angles {
         let lengths = || batch.texts.iter().map(|text| text.tokens as usize);
-        // Maps each set of frequencies to the length of its longest text, and later to the first row of its table.
+        // `sets` maps each set of frequencies to the length of the set's longest text. Later it maps the set to the
+        // first row of the set's table.
         let mut sets: BTreeMap<usize, usize> = BTreeMap::new();
         for tokens in lengths() {
             let longest = sets.entry(self.scaling.set(tokens)).or_default();

@@ -124,8 +124,8 @@ impl Scaling {
                 }
                 Scaling::Llama3 { factor, short, long } => {
                     let wave = 2.0 * PI / f64::from(frequency);
-                    // Between wavelengths `long` and `short`, the scaling falls linearly in 1 / wave from the whole
-                    // factor to none.
+                    // Between the wavelengths `long` and `short`, the scaling decreases linearly in `1 / wave`: from
+                    // the whole factor to no scaling.
                     let unscaled = (1.0 / wave - 1.0 / long) / (1.0 / short - 1.0 / long);
                     blend(*factor, unscaled)
                 }
@@ -226,7 +226,7 @@ fn yarn(
     if theta == 1.0 {
         return Err(parameters.unsupported("rope_theta", "supported with yarn: a number above 1"));
     }
-    // The index of the head value that makes this many rotations over the original positions.
+    // `place` returns the index of the head value that makes `turns` rotations over the original positions.
     let place =
         |turns: f64| dims as f64 * (original / (turns * 2.0 * PI)).ln() / (2.0 * theta.ln());
     let mut low = place(positive(parameters, "beta_fast")?.unwrap_or(32.0));
@@ -409,8 +409,8 @@ mod tests {
         assert_eq!(scaling.frequencies(8, 1000.0, scaling.set(16)), plain);
         let longer = scaling.frequencies(8, 1000.0, scaling.set(32));
         assert_eq!(longer[0], plain[0]);
-        // The scaled base is 1000 · (2 · 32 / 16 − 1)^(8 / 6). The last pair's frequency is this base to the power of
-        // −0.75.
+        // The scaled base is 1000 · (2 · 32 / 16 − 1)^(8 / 6). The frequency of the last pair is the scaled base to the
+        // power of −0.75.
         let expected = (1000.0 * 3f64.powf(8.0 / 6.0)).powf(-0.75);
         assert!((longer[3] - expected).abs() < 1e-9, "{} {expected}", longer[3]);
     }

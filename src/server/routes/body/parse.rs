@@ -30,8 +30,7 @@ pub(super) fn parse<T: ApiRequest>(bytes: &[u8], leniency: Leniency) -> Result<T
         }
         false => bytes,
     };
-    // serde would also accept a list and take its items as the object's fields in order, so lists are
-    // refused here.
+    // serde would accept a list and read its items as the fields of the object, so lists are refused here.
     if bytes.trim_ascii_start().first() != Some(&b'{') {
         let any = serde_json::from_slice::<IgnoredAny>(bytes);
         any.map_err(|error| not_json(bytes, &error, ""))?;
@@ -71,7 +70,7 @@ fn not_json(bytes: &[u8], error: &serde_json::Error, path: &str) -> ApiError {
     if bytes.is_empty() {
         return invalid("the body is empty; send a JSON object".to_owned());
     }
-    // serde_json stops at the first unpaired surrogate, with one of these two messages.
+    // At the first unpaired surrogate, serde_json stops with a message that contains one of these two phrases.
     if (message.contains("surrogate") || message.contains("hex escape"))
         && let Some(escape) = surrogates::first_unpaired(bytes)
     {
@@ -96,7 +95,7 @@ fn is_field(path: &str) -> bool {
 }
 
 fn unknown_field<T: ApiRequest>(path: &str) -> ApiError {
-    // serde_ignored marks optional values with `?`, which is removed from the path.
+    // serde_ignored adds `?` to the path for an optional value, so `?` is removed here.
     let path = path.replace(".?", "");
     let mut message = format!("unknown field `{path}`");
     if !path.contains('.') {
@@ -128,7 +127,7 @@ fn wrong_shape<T: ApiRequest>(error: &serde_json::Error, path: &str) -> ApiError
 /// The names of an object's fields, aliases included, in the order of declaration.
 fn field_names<T: DeserializeOwned>() -> &'static [&'static str] {
     let mut names: &'static [&'static str] = &[];
-    // The probe stores the names and always fails, so the error is ignored.
+    // `FieldProbe` stores the field names and then always fails, so the error is ignored.
     let _ = T::deserialize(FieldProbe(&mut names));
     names
 }

@@ -47,9 +47,9 @@ enum Inputs {
     responses((status = OK, body = Vec<Vec<f32>>), (status = "default", body = ErrorBody)),
 )]
 pub(crate) async fn root(State(app): State<App>, body: JsonBytes) -> Result<Response, ApiError> {
-    // The charge for the body's memory is in `body`, which therefore lives until the response is made.
+    // `body` holds the charge for its memory, so it must live until the response is made.
     let bytes = body.bytes.clone();
-    // An invalid body is passed on too, so that the route's own error is returned.
+    // An invalid body is passed to the route too, so that the route returns its own error.
     let peek: Peek = peek(bytes.clone()).await;
     let state = State(app.clone());
     if peek.query.is_some() && peek.texts.is_some() {
@@ -58,8 +58,8 @@ pub(crate) async fn root(State(app): State<App>, body: JsonBytes) -> Result<Resp
     if matches!(peek.inputs, Some(Inputs::Sentences { .. })) {
         return similarity::similarity(state, parse_on_thread(bytes, &app).await?).await;
     }
-    // If no name is given, each route picks the first model of its kind. The first of all models is also
-    // the first of its kind, so the route picks the model that is found here.
+    // If the request names no model, `named_or_first` returns the first model. The route for its kind then picks the
+    // same model, because the first model is also the first of its kind.
     match app.named_or_first(peek.model.as_deref())?.kind() {
         ModelKind::Dense => embed::embed(state, parse_on_thread(bytes, &app).await?).await,
         ModelKind::Sparse => embed::embed_sparse(state, parse_on_thread(bytes, &app).await?).await,
