@@ -14,7 +14,7 @@ use super::failure::Failure;
 use super::message::say;
 use super::{message, model};
 
-/// The environment variable for an API key. Unlike an option, it is not visible in the process list.
+/// The environment variable that sets an API key. Unlike an option, the variable is not visible in the process list.
 const KEY_VARIABLE: &str = "VECTILE_API_KEY";
 
 pub fn run(args: &ServeArgs) -> Result<(), Failure> {
@@ -48,8 +48,8 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
     }
 }
 
-/// Makes the first Ctrl-C or SIGTERM stop the server and the second end the process. This also holds if the
-/// parent process ignores these signals, as shells do for background jobs.
+/// Makes the first Ctrl-C or SIGTERM stop the server, and the second one end the process. The signals work even if the
+/// process inherited ignored signals, as background jobs of a shell do.
 #[cfg(unix)]
 fn stop_on_signals(stop: Stop) -> Result<(), Failure> {
     use signal_hook::consts::{SIGINT, SIGTERM};
@@ -64,7 +64,7 @@ fn stop_on_signals(stop: Stop) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Makes the first Ctrl-C stop the server and the second end the process.
+/// Makes the first Ctrl-C stop the server, and the second Ctrl-C end the process.
 #[cfg(not(unix))]
 fn stop_on_signals(stop: Stop) -> Result<(), Failure> {
     let again = std::sync::atomic::AtomicBool::new(false);
@@ -102,7 +102,7 @@ fn options(args: &ServeArgs) -> ServerOptions {
 }
 
 impl ServeArgs {
-    /// The options that one of the models is loaded with.
+    /// Returns the options for loading one of the models.
     fn model(&self, model: &str) -> ModelArgs {
         ModelArgs {
             model: model.to_owned(),

@@ -5,10 +5,10 @@ use clap::Args;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Args)]
 #[command(next_help_heading = "Input")]
 pub struct Dialect {
-    /// Set the character that separates CSV or TSV values. `tab` stands for a tab.
+    /// Set the character that separates CSV or TSV values. `tab` means a tab.
     ///
-    /// By default TSV uses a tab. In CSV, a first line like `sep=;` names the character. Otherwise it is a comma,
-    /// or the `;`, `|` or tab of a header that has no comma.
+    /// By default TSV uses a tab. In CSV, a first line like `sep=;` sets the character. Without such a line, CSV uses a
+    /// comma, or the `;`, `|` or tab of a header without a comma.
     #[arg(long, value_name = "CHAR", value_parser = parse_char)]
     pub delimiter: Option<u8>,
     /// Set the quotation mark of CSV or TSV values. `none` disables quotation marks.
@@ -31,7 +31,7 @@ pub enum Quote {
 }
 
 impl Dialect {
-    /// Returns the name of the first of these options that was given.
+    /// Returns the name of the first option of this struct that was given.
     pub fn first_option(&self) -> Option<&'static str> {
         match self {
             Dialect { delimiter: Some(_), .. } => Some("--delimiter"),

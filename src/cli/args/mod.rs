@@ -29,7 +29,7 @@ pub use texts::{
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
-    /// Write the lines on stderr in this format: text, or json for one JSON object per line.
+    /// Write messages on stderr in this format: text or json (one JSON object per line).
     #[arg(
         long,
         global = true,
@@ -45,18 +45,18 @@ pub struct Cli {
 pub enum Command {
     /// Embed texts and write one vector per text.
     Embed(EmbedArgs),
-    /// Compute the similarity of two texts, or of one text and each line of a file.
+    /// Compute the similarity of two texts, or of a text and each line of a file.
     Similarity(SimilarityArgs),
-    /// Find the lines of a file that are most similar to a query, by their texts or by vectors that exist.
+    /// Find the lines of a file that are most similar to a query. The file holds texts or vectors.
     ///
-    /// By default QUERY gets the model's prompt named `query`, and each line gets the prompt named
-    /// `document`. This is what encode_query and encode_document of sentence-transformers do. The options
-    /// --prompt-name and --prompt replace both prompts.
+    /// By default QUERY gets the model's prompt named `query`, and each line gets the prompt named `document`.
+    /// encode_query and encode_document of sentence-transformers use the same prompts. The options --prompt-name and
+    /// --prompt replace both prompts.
     Search(SearchArgs),
     /// Rank the lines of a file by relevance to a query, with a reranker model.
     ///
-    /// A reranker (cross-encoder) reads QUERY and a line together and returns one score. It is more accurate
-    /// than comparing two vectors, but slower. Run it on the lines that `vectile search` has found.
+    /// A reranker (cross-encoder) reads QUERY and a line together and returns one score. A reranker is slower than a
+    /// comparison of two vectors, but more accurate. Use it to rank the lines that `vectile search` has found.
     Rerank(RerankArgs),
     /// Serve models over HTTP with the APIs of OpenAI, text-embeddings-inference, Ollama, Cohere and Jina.
     ///
@@ -71,32 +71,32 @@ pub enum Command {
     Adapters(AdaptersArgs),
     /// Measure speed, accuracy and memory of each precision.
     ///
-    /// Each precision is compared with f32 on the same texts before it is timed. A precision that the
-    /// adapter cannot run as requested is reported, not timed. Rounds of different precisions alternate,
-    /// and each ratio is shown with its minimum and maximum over all pairs of rounds.
+    /// Each precision is compared with f32 on the same texts before it is timed. If the adapter cannot run a precision
+    /// as requested, the report says so and gives no times. Rounds of different precisions alternate. Each ratio is
+    /// shown with its minimum and maximum over all pairs of rounds.
     Bench(BenchArgs),
-    /// Time the matmul variants at a model's shapes and cache the fastest for later loads.
+    /// Time the matmul variants at a model's weight shapes and cache the fastest for later loads.
     ///
-    /// Without MODEL, the shapes of common models are timed. No weights are loaded. Shapes that were never tuned
-    /// use a variant chosen for the class of adapter. Variants chosen by row count are first checked to be
-    /// bit-identical. In f16, a weight shape uses cooperative matrices for all row counts or for none. If tuning
-    /// changes this, the last bits of vectors change too.
+    /// Without MODEL, the shapes of common models are timed. The model's weights are not loaded. Before tuning, a shape
+    /// uses the default variant for this class of adapter. The row count selects only among variants that passed a test
+    /// of bit-identity. In f16, a weight shape uses cooperative matrices for all row counts or for none. If tuning
+    /// changes this choice, the last bits of vectors change.
     ///
-    /// The results are stored in kernels.json of the cache directory. They apply to this adapter, its
-    /// driver and the kernels of this version.
+    /// The results are stored in kernels.json in the cache directory. They are used only with the same adapter, driver
+    /// and kernels.
     Tune(TuneArgs),
-    /// Check that a model computes correct vectors on this adapter, and whether f16 is safe for it.
+    /// Check that a model's vectors are correct on this adapter, and whether f16 is safe for the model.
     ///
     /// The check has three parts. It runs the known-answer test of every kernel in every storage type. It compares
     /// vectors with reference vectors. It compares the largest weights and the largest activations of each layer
     /// with 65504, the largest f16 value.
     ///
-    /// The result is a verdict on f16, which later loads of the model follow: safe, safe with f32 activations,
-    /// or unsafe. In a safe model the largest values are below 65504 by a factor of at least 4. The cosine
+    /// The result is a verdict on f16: safe, safe with f32 activations, or unsafe. Later loads of the model follow the
+    /// verdict. In a safe model, no weight exceeds 65504, and no activation exceeds a quarter of 65504. The cosine
     /// between a text's vectors in f16 and in f32 is at least 0.9999.
     ///
-    /// The exit code is 0 if all checks pass, and 1 if one fails. The verdict unsafe is a failure only if f16 was
-    /// requested.
+    /// The exit code is 0 if all checks pass, and 1 if any check fails. The verdict `unsafe` is a failure only if f16
+    /// was requested.
     #[command(after_long_help = report::REFERENCE_HELP)]
     Verify(VerifyArgs),
 }

@@ -13,22 +13,22 @@ use vectile::{
 pub struct ModelArgs {
     /// Use the model in this directory or with this Hugging Face Hub name.
     ///
-    /// A Hub name is `owner/name`. A `name` without an owner belongs to `sentence-transformers`, or to
-    /// `cross-encoder` for rerankers.
+    /// A Hub name is `owner/name`. If the owner is left out, it is `sentence-transformers`, or `cross-encoder` for
+    /// rerankers.
     #[arg(long, value_name = "DIR|HUB-ID")]
     pub model: String,
     #[command(flatten)]
     pub run: RunArgs,
     /// Add the LoRA of this task to the weights, for models that have one LoRA per task.
     ///
-    /// For example, jina-embeddings-v3 has the tasks retrieval.query and text-matching. This option adds no prompt;
-    /// --prompt-name does.
+    /// For example, jina-embeddings-v3 has the tasks retrieval.query and text-matching. This option adds no prompt; use
+    /// --prompt-name to add one.
     #[arg(long, value_name = "NAME")]
     pub lora_task: Option<String>,
     /// Put at most N tokens into a batch. This affects speed and memory, but not the vectors.
     #[arg(long, value_name = "N")]
     pub batch_tokens: Option<NonZeroUsize>,
-    /// Before loading, tune the model's matmuls on this GPU, unless they were tuned before.
+    /// Tune the model's matmuls on this GPU before loading, unless they were tuned before.
     ///
     /// Tuning takes some seconds. `vectile tune MODEL` does the same.
     #[arg(long)]
@@ -38,30 +38,30 @@ pub struct ModelArgs {
     pub quiet: bool,
 }
 
-/// Options that choose a model's files and how the model runs. Every command that loads a model has them.
+/// Options that choose a model's files and how the model runs. Every command that loads a model has these options.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Model")]
 pub struct RunArgs {
     /// Use this branch, tag or commit of a Hub model.
     #[arg(long, value_name = "REVISION")]
     pub revision: Option<String>,
-    /// Tokenize texts as this version of the transformers library does: 4 or 5.
+    /// Tokenize texts by the rules of this version of the transformers library: 4 or 5.
     ///
     /// Default: the version for which the model was published.
     #[arg(long, value_name = "VERSION")]
     pub transformers_version: Option<TransformersVersion>,
-    /// Run the weights in this dtype: auto, float32, float16 or bfloat16.
+    /// Run the model in this dtype: auto, float32, float16 or bfloat16.
     ///
-    /// `auto` means the dtype of the checkpoint, as far as the adapter supports it.
+    /// `auto` means the dtype of the checkpoint, if the adapter supports that dtype.
     #[arg(long, default_value = "auto", value_name = "DTYPE")]
     pub dtype: DtypeRequest,
-    /// Choose the fallback for float16 on an adapter without SHADER_F16: f32, packed or error.
+    /// Use this fallback for float16 on an adapter without SHADER_F16: f32, packed or error.
     #[arg(long, default_value = "f32", value_name = "FALLBACK")]
     pub half_fallback: HalfFallback,
     /// Store activations in this type, f32 or f16, instead of the type that Vectile chooses.
     #[arg(long, value_name = "STORAGE")]
     pub activations: Option<ActivationsRequest>,
-    /// Use the adapter (GPU) with this index in `vectile adapters`, or with this text in its name.
+    /// Use the adapter (GPU) that has this index in `vectile adapters`, or whose name contains this text.
     #[arg(long, value_name = "INDEX|NAME")]
     pub adapter: Option<AdapterChoice>,
     /// Disable these features of the adapter: shader-f16, subgroups, timestamp-query, cooperative-matrix.
@@ -69,7 +69,7 @@ pub struct RunArgs {
     pub disable: Vec<Feature>,
     /// Refuse a model that needs more memory than this: 6GiB, 800MiB, or a number of bytes.
     ///
-    /// The limit covers the weights and one batch. It is checked before the model is loaded.
+    /// The limit applies to the weights and one batch together, and is checked before the model is loaded.
     #[arg(long, value_name = "SIZE")]
     pub max_memory: Option<ByteSize>,
 }

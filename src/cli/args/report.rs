@@ -50,7 +50,7 @@ pub struct BenchArgs {
     /// Measure the model in this directory or with this Hugging Face Hub name.
     #[arg(value_name = "MODEL")]
     pub model: Option<String>,
-    /// Compare reports that --json wrote, instead of measuring.
+    /// Compare reports from earlier runs with --json instead of measuring.
     #[arg(long, value_name = "REPORT", num_args = 2.., conflicts_with_all = ["quick", "kernels", "precisions", "texts", "pairs", "html"])]
     pub compare: Vec<PathBuf>,
     /// Use this branch, tag or commit of a Hub model.
@@ -59,15 +59,15 @@ pub struct BenchArgs {
     /// Measure fewer precisions, sizes and rounds.
     #[arg(long, help_heading = "Measurements")]
     pub quick: bool,
-    /// Measure these precisions, each WEIGHTS or WEIGHTS/ACTIVATIONS. f32 is always measured.
+    /// Measure these precisions, each as WEIGHTS or WEIGHTS/ACTIVATIONS. f32 is always measured.
     ///
     /// Examples: f32, f16, f16/f32, packed_f16, packed_f16/packed_f16, packed_bf16, packed_bf16/f16.
     #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Measurements")]
     pub precisions: Vec<Combination>,
-    /// Measure with batches of at most this many tokens, once for each number in the list.
+    /// Measure with each of these maximum numbers of tokens in a batch.
     #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Measurements")]
     pub batch_tokens: Vec<NonZeroUsize>,
-    /// Measure with texts of this many tokens, once for each number in the list.
+    /// Measure with texts of each of these lengths in tokens.
     #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Measurements")]
     pub lengths: Vec<NonZeroUsize>,
     /// Repeat each measurement N times [default: 5, or 3 with --quick]
@@ -82,18 +82,18 @@ pub struct BenchArgs {
     /// Accuracy is measured on the first 500 texts.
     #[arg(long, value_name = "FILE", help_heading = "Measurements")]
     pub texts: Option<PathBuf>,
-    /// Compute Spearman's correlation on the scored pairs of this CSV file, in each precision.
+    /// Compute Spearman's correlation with the scores of this CSV file, in each precision.
     ///
-    /// Each row holds two texts and their score. A header line is optional.
+    /// Each row of the file holds two texts and a score. A header line is optional.
     #[arg(long, value_name = "FILE", help_heading = "Measurements")]
     pub pairs: Option<PathBuf>,
-    /// Measure on the adapters with these indices or with these texts in their names, or on `all` adapters.
+    /// Measure on the adapters that have these indices, or whose names contain these texts, or on `all` adapters.
     #[arg(long, value_name = "INDEX|NAME", value_delimiter = ',', help_heading = "Adapters")]
     pub adapter: Vec<String>,
     /// Disable these features of the adapter: shader-f16, subgroups, timestamp-query, cooperative-matrix.
     #[arg(long, value_name = "FEATURES", value_delimiter = ',', help_heading = "Adapters")]
     pub disable: Vec<Feature>,
-    /// Skip precisions in which the model needs more memory than this: 6GiB, 800MiB, or a number of bytes.
+    /// Skip a precision if the model would need more memory than this: 6GiB, 800MiB, or a number of bytes.
     #[arg(long, value_name = "SIZE", help_heading = "Adapters")]
     pub max_memory: Option<ByteSize>,
     /// Write the whole report, or the comparison, as JSON to this file.
@@ -102,7 +102,7 @@ pub struct BenchArgs {
     /// Write an HTML page with plots to this file. The page loads nothing from the network.
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub html: Option<PathBuf>,
-    /// Show this name for the run in reports, for example the machine or the commit.
+    /// Use this name for the run in reports, for example the machine or the commit.
     #[arg(long, value_name = "TEXT", help_heading = "Output")]
     pub label: Option<String>,
     /// Print only errors on stderr.
@@ -117,19 +117,19 @@ pub struct BenchArgs {
 pub struct VerifyArgs {
     /// Check the model in this directory or with this Hugging Face Hub name.
     ///
-    /// A Hub name is `owner/name`. A `name` without an owner belongs to `sentence-transformers`.
+    /// A Hub name is `owner/name`. If the owner is left out, it is `sentence-transformers`.
     #[arg(value_name = "MODEL")]
     pub model: String,
-    /// Compare with the reference vectors of this safetensors file.
+    /// Compare the model's vectors with the reference vectors of this safetensors file.
     ///
-    /// The file has a tensor `embeddings` [texts, dimension] in F32 or F64. Its texts are a JSON list in the
-    /// metadata entry `texts`, or in texts.json beside the file. By default Vectile uses its built-in reference
-    /// vectors, if it has any for this model.
+    /// The file has a tensor `embeddings` [texts, dimension] in F32 or F64. The texts are a JSON list in the metadata
+    /// entry `texts`, or in texts.json beside the file. Without this option, Vectile uses its built-in reference
+    /// vectors, if there are any for the model.
     #[arg(long, value_name = "FILE", help_heading = "Measurements")]
     pub reference: Option<PathBuf>,
     /// Measure on the texts of this file, or of stdin (`-`), one per line.
     ///
-    /// By default built-in texts are used. Two of them are as long as the model allows.
+    /// By default built-in texts are used. Two of these texts have the model's maximum length.
     #[arg(long, value_name = "FILE|-", help_heading = "Measurements")]
     pub texts: Option<PathBuf>,
     /// Also write the verdict into the model's directory, as vectile-f16.json.
@@ -171,11 +171,11 @@ impl VerifyArgs {
 pub struct TuneArgs {
     /// Tune for the model in this directory or with this Hugging Face Hub name.
     ///
-    /// Without MODEL, the shapes of common models are tuned. They are tuned in each precision in which this adapter
-    /// runs float32, float16 and bfloat16 checkpoints.
+    /// Without MODEL, the shapes of common models are tuned. Tuning covers each precision in which this adapter runs
+    /// float32, float16 and bfloat16 checkpoints.
     #[arg(value_name = "MODEL")]
     pub model: Option<String>,
-    /// Time batches of 4, 16, 64, 256, 1024, 4096 and 16384 rows (tokens), but none above N.
+    /// Time batches of 4, 16, 64, 256, 1024, 4096 and 16384 rows (tokens), up to N rows.
     #[arg(long, default_value = "4096", value_name = "N", help_heading = "Measurements")]
     pub rows: NonZeroUsize,
     /// Time each variant N times, after one warm-up run.

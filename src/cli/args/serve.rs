@@ -13,7 +13,7 @@ pub struct ServeArgs {
     /// Serve the model in this directory or with this Hugging Face Hub name. This option may be given several
     /// times.
     ///
-    /// NAME is the model's name in requests. By default NAME is the last part of the directory, or the Hub name.
+    /// NAME is the model's name in requests. By default NAME is the last part of the directory's path, or the Hub name.
     /// KIND is embedder, reranker, sparse or multi-vector. By default KIND is detected from the model's files.
     #[arg(
         long = "model",
@@ -22,30 +22,30 @@ pub struct ServeArgs {
         help_heading = "Model"
     )]
     pub models: Vec<String>,
-    /// Listen on this address. 0.0.0.0 listens on all interfaces.
+    /// Listen on this address. 0.0.0.0 means all interfaces.
     #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
     pub host: String,
-    /// Listen on this port. 0 picks a free one.
+    /// Listen on this port. With 0, the system picks a free port.
     #[arg(long, short, default_value = "8080", value_name = "PORT")]
     pub port: u16,
     /// Require this API key, as `Authorization: Bearer KEY`. This option may be given several times.
     ///
-    /// The environment variable VECTILE_API_KEY adds a key that is not visible in the process list.
+    /// The environment variable VECTILE_API_KEY also sets a key, which is not visible in the process list.
     #[arg(long = "api-key", value_name = "KEY", help_heading = "Clients")]
     pub api_keys: Vec<String>,
     /// Allow web pages of this origin to call the server. `*` allows all origins. This option may be given
     /// several times.
     #[arg(long = "cors-origin", value_name = "ORIGIN", help_heading = "Clients")]
     pub cors_origins: Vec<String>,
-    /// Accept token ids in place of texts. They must come from the model's own tokenizer.
+    /// Accept token ids in place of texts. The ids must come from the model's own tokenizer.
     #[arg(long, help_heading = "Clients")]
     pub accept_token_ids: bool,
-    /// Ignore unknown fields of requests in every API. The APIs of text-embeddings-inference and Ollama always
-    /// ignore them, as their own servers do; the other APIs refuse them.
+    /// Ignore unknown fields of requests in every API. The APIs of text-embeddings-inference and Ollama always ignore
+    /// unknown fields, as the original servers do. By default, the other APIs refuse unknown fields.
     #[arg(long, help_heading = "Clients")]
     pub ignore_unknown_fields: bool,
-    /// Replace invalid characters in requests (half an emoji, invalid UTF-8) by U+FFFD instead of refusing the
-    /// request.
+    /// Replace invalid characters in a request by U+FFFD instead of refusing the request. Invalid characters are
+    /// unpaired surrogates in JSON and bytes that are not UTF-8.
     #[arg(long, help_heading = "Clients")]
     pub lossy: bool,
     /// Refuse a request whose body is longer than N bytes.
@@ -54,23 +54,23 @@ pub struct ServeArgs {
     /// Refuse a request of more than N texts.
     #[arg(long, value_name = "N", default_value = "2048", help_heading = "Limits")]
     pub max_texts: NonZeroUsize,
-    /// For each model, accept at most N tokens of requests that are not yet answered [default: 12 batches]
+    /// Accept at most N tokens of unanswered requests for each model [default: 12 batches]
     ///
-    /// A request beyond this limit gets status 429 and the time after which to retry. A long request counts as at
+    /// A request that exceeds this limit gets status 429 and the time after which to retry. A long request counts as at
     /// most a quarter of N.
     #[arg(long, value_name = "N", help_heading = "Limits")]
     pub max_queue_tokens: Option<NonZeroUsize>,
     /// Keep at most N connections open.
     #[arg(long, value_name = "N", default_value = "1024", help_heading = "Limits")]
     pub max_connections: NonZeroUsize,
-    /// Wait at most this long for the headers of a request, and for the next request on an idle connection.
+    /// Wait at most this long for the headers of a request. This also limits the wait for the next request on an idle
+    /// connection.
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds, help_heading = "Limits")]
     pub header_timeout: Duration,
     /// Wait at most this long for the body of a request.
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds, help_heading = "Limits")]
     pub body_timeout: Duration,
-    /// After Ctrl-C or SIGTERM, wait at most this long until accepted requests are finished. A second signal ends
-    /// the server at once.
+    /// Wait at most this long for accepted requests after Ctrl-C or SIGTERM. A second signal ends the server at once.
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds, help_heading = "Limits")]
     pub drain: Duration,
     /// Add the LoRA of this task to the weights, for models that have one LoRA per task.
@@ -79,7 +79,7 @@ pub struct ServeArgs {
     /// Put at most N tokens into a batch. This affects speed and memory, but not the vectors.
     #[arg(long, value_name = "N", help_heading = "Model")]
     pub batch_tokens: Option<NonZeroUsize>,
-    /// Before loading, tune the models' matmuls on this GPU, unless they were tuned before.
+    /// Tune the models' matmuls on this GPU before loading, unless they were tuned before.
     #[arg(long, help_heading = "Model")]
     pub tune: bool,
     /// Print only errors on stderr.

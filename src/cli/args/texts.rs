@@ -25,13 +25,13 @@ pub struct TextArgs {
     /// Scale each vector to length 1, after --truncate-dim.
     #[arg(long)]
     pub normalize: bool,
-    /// Choose how to treat a text with more tokens than the model takes: truncate or error.
+    /// Choose what happens to a text that exceeds the model's maximum length: truncate or error.
     #[arg(long, default_value = "truncate", value_name = "RULE")]
     pub on_too_long: OnTooLong,
 }
 
 impl TextArgs {
-    /// Returns these options as the library takes them, without a task.
+    /// Returns the library's form of these options, without a task.
     pub fn options(&self) -> EmbedOptions {
         EmbedOptions {
             prompt_name: self.prompt_name.clone(),
@@ -51,7 +51,7 @@ pub enum InputFormat {
     Txt,
     /// One JSON object per line. Blank lines are skipped.
     Jsonl,
-    /// One JSON array of objects, or JSON objects one after the other.
+    /// One JSON array of objects, or a sequence of JSON objects.
     Json,
     /// Comma-separated values with a header line.
     Csv,
@@ -72,13 +72,13 @@ pub struct LineArgs {
     /// Read the input in this format. By default the file extension selects it.
     ///
     /// Known extensions are .jsonl, .ndjson, .json, .csv, .tsv, .parquet, .arrow and .feather. Text formats may be
-    /// compressed, as in .csv.gz or .csv.zst. Any other input is read as one text per line.
+    /// compressed, as in .csv.gz or .csv.zst. Any other input, including stdin, is read as one text per line.
     #[arg(long, value_name = "FORMAT")]
     pub input_format: Option<InputFormat>,
     /// Read the text from this JSON field or column.
     #[arg(long, visible_alias = "column", default_value = DEFAULT_FIELD, value_name = "FIELD")]
     pub field: String,
-    /// Replace bytes that are not UTF-8, and halves of surrogate pairs in JSON, with U+FFFD instead of failing.
+    /// Replace bytes that are not UTF-8, and unpaired surrogates in JSON, with U+FFFD instead of failing.
     #[arg(long)]
     pub lossy: bool,
     #[command(flatten)]
@@ -86,7 +86,7 @@ pub struct LineArgs {
 }
 
 impl InputFormat {
-    /// The format in messages.
+    /// Returns the name of the format in messages.
     pub fn name(self) -> &'static str {
         match self {
             InputFormat::Txt => "one text per line",
@@ -105,7 +105,7 @@ impl InputFormat {
 pub enum OutputFormat {
     /// One JSON object per line: `{"index":0,…,"embedding":[…]}`.
     Jsonl,
-    /// One NumPy array. It holds no carried columns.
+    /// One NumPy array of the vectors, without other columns.
     Npy,
     /// Comma-separated values, with each vector as a JSON list.
     Csv,
@@ -129,7 +129,7 @@ pub enum OnError {
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("source").required(true).args(["input", "texts"]))]
 pub struct EmbedArgs {
-    /// Embed the texts given as arguments.
+    /// Embed these texts.
     #[arg(value_name = "TEXT")]
     pub texts: Vec<String>,
     /// Embed the texts of this file, directory, quoted pattern ('data/*.jsonl') or stdin (`-`).
@@ -139,30 +139,29 @@ pub struct EmbedArgs {
     pub input: Vec<PathBuf>,
     #[command(flatten)]
     pub lines: LineArgs,
-    /// Choose how to treat a row that has no text or whose text cannot be embedded.
+    /// Choose what happens to a row that has no text or whose text cannot be embedded.
     #[arg(long, default_value = "fail", value_name = "RULE", help_heading = "Input")]
     pub on_error: OnError,
     /// Write the rows to this file, in the order of the texts, or to stdout (`-`).
     ///
-    /// FILE is created when all rows are finished. Until then, finished rows are stored in FILE.parts, unless the
-    /// texts come from stdin or from arguments.
+    /// FILE is created when all rows are finished. Until then, finished rows are stored in FILE.parts. There is no
+    /// FILE.parts if the texts come from stdin or from arguments.
     #[arg(long, short, default_value = "-", value_name = "FILE|-", help_heading = "Output")]
     pub output: PathBuf,
     /// Resume an interrupted run from FILE.parts. The output is byte-identical to that of an uninterrupted run.
     #[arg(long, conflicts_with = "texts", help_heading = "Output")]
     pub resume: bool,
-    /// Write the output in this format. By default the extension of FILE selects it; without a known extension it
-    /// is jsonl.
+    /// Write the output in this format. By default the extension of FILE selects the format. Without a known extension,
+    /// the format is jsonl.
     ///
     /// Known extensions are .npy, .csv, .tsv, .parquet, .arrow and .feather. Text formats are compressed if FILE
     /// ends in .gz or .zst.
     #[arg(long, value_name = "FORMAT", help_heading = "Output")]
     pub format: Option<OutputFormat>,
-    /// Copy these input fields or columns to the output: all, none, a list of names, or `all,-NAME` for all but
-    /// NAME.
+    /// Copy these input fields or columns to the output: all, none, a list of names, or `all,-NAME`.
     ///
-    /// Names are separated by commas: `--carry id,title` copies two columns, and `--carry all,-secret,-text` copies
-    /// all columns except two. The text itself is one of the columns.
+    /// Names are separated by commas: `--carry id,title` copies two columns. `--carry all,-secret,-text` copies all
+    /// columns except `secret` and `text`. The column that holds the texts is copied too, unless it is excluded.
     #[arg(
         long,
         default_value = "all",
@@ -171,20 +170,20 @@ pub struct EmbedArgs {
         help_heading = "Output"
     )]
     pub carry: Carry,
-    /// Write the vectors to the field or column of this name.
+    /// Write the vectors to the field or column with this name.
     #[arg(long, default_value = "embedding", value_name = "NAME", help_heading = "Output")]
     pub embedding_column: String,
     /// Store N rows in each part. By default a part holds some megabytes of vectors.
     ///
-    /// A killed run loses at most one part. In Parquet output each part becomes a row group.
+    /// A run that is killed loses at most one part. In Parquet output, each part becomes a row group.
     #[arg(long, value_name = "N", help_heading = "Output")]
     pub part_rows: Option<NonZeroUsize>,
-    /// Store values as float32, float16, int8, uint8, binary or ubinary, as sentence-transformers does.
+    /// Store vectors as float32, float16, int8, uint8, binary or ubinary, as sentence-transformers does.
     #[arg(long, default_value = "float32", value_name = "PRECISION", help_heading = "Output")]
     pub precision: OutputPrecision,
     /// Take the ranges of int8 and uint8 from the float32 rows of this NumPy file.
     ///
-    /// By default the ranges are computed from all vectors of this run.
+    /// By default the ranges come from all vectors of this run.
     #[arg(long, value_name = "FILE.npy", conflicts_with = "sparse", help_heading = "Output")]
     pub calibration: Option<PathBuf>,
     /// Write the sparse vectors of a SPLADE model, as `{"index":0,"indices":[…],"values":[…]}`.
@@ -194,8 +193,8 @@ pub struct EmbedArgs {
     pub sparse: bool,
     /// Write the token vectors of a multi-vector model (ColBERT), as `{"index":0,"embeddings":[[…],…]}`.
     ///
-    /// Each token that the model keeps has one vector. Needs --as, which says whether the texts are queries or
-    /// documents.
+    /// Each token that the model does not skip has one vector. This option needs --as, which says whether the texts are
+    /// queries or documents.
     #[arg(
         long,
         requires = "role",
@@ -203,9 +202,9 @@ pub struct EmbedArgs {
         help_heading = "Output"
     )]
     pub multi_vector: bool,
-    /// Embed the texts as queries or as documents, with the model's prompt for them: query or document.
+    /// Embed the texts in this role, with the model's prompt for the role: query or document.
     ///
-    /// This is the same as encode_query and encode_document of sentence-transformers.
+    /// The results are those of encode_query and encode_document of sentence-transformers.
     #[arg(
         long = "as",
         value_name = "ROLE",
@@ -222,21 +221,21 @@ pub struct EmbedArgs {
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("other").required(true).args(["b", "input"]))]
 pub struct SimilarityArgs {
-    /// The text to compare with the others.
+    /// The text to compare with B or with the lines of a file.
     pub a: String,
     /// The text to compare with A.
     pub b: Option<String>,
     /// Compare A with each line of this file, or of stdin (`-`), instead of B.
     #[arg(long = "in", value_name = "FILE|-", help_heading = "Input")]
     pub input: Option<PathBuf>,
-    /// Show only the K most similar lines, best first. By default all lines are shown, in file order.
+    /// Show only the K most similar lines, best first. By default all lines are shown, in the order of the file.
     #[arg(long, value_name = "K", conflicts_with = "b")]
     pub top: Option<NonZeroUsize>,
     /// Compare vectors by cosine, dot, euclidean or manhattan. Default: the function that the model's configuration
     /// names.
     ///
-    /// Distances are negated, so that more similar texts always have larger scores. The model's configuration names
-    /// its function in `similarity_fn_name`. If it names none, the default is cosine.
+    /// Distances are negated, so that more similar texts always have larger scores. The configuration names the
+    /// function in `similarity_fn_name`. If this field is missing, the default is cosine.
     #[arg(long, value_name = "FUNCTION")]
     pub similarity: Option<SimilarityFunction>,
     #[command(flatten)]
@@ -249,7 +248,7 @@ pub struct SimilarityArgs {
 
 #[derive(Debug, Args)]
 pub struct SearchArgs {
-    /// The text to search for. Several texts are searched in one pass over FILE.
+    /// The text to search for. If several texts are given, FILE is read only once.
     #[arg(value_name = "QUERY", required_unless_present = "queries")]
     pub query: Vec<String>,
     /// Search for each line of this file, or of stdin (`-`), instead of QUERY.
@@ -257,17 +256,17 @@ pub struct SearchArgs {
     pub queries: Option<PathBuf>,
     /// Search the lines of this file, or of stdin (`-`). Blank lines are skipped.
     ///
-    /// If FILE holds vectors, they are compared with the vector of QUERY, and no line is embedded. Vectors are read
-    /// from .npy files, and from the column or field `embedding` of other formats, as `vectile embed` writes them.
+    /// If FILE holds vectors, these are compared with the vector of QUERY, and no line is embedded. Vectors are read
+    /// from a .npy file, or from the column or field `embedding` of another format. `vectile embed` writes such files.
     #[arg(long = "in", value_name = "FILE|-", help_heading = "Input")]
     pub input: PathBuf,
-    /// Read the vectors from the column or field of this name. Default: embedding.
+    /// Read the vectors from the column or field with this name. Default: embedding.
     #[arg(long, value_name = "NAME", help_heading = "Input")]
     pub embedding_column: Option<String>,
-    /// Show the lines of this file beside the vectors: its first text belongs to the first vector.
+    /// Show the texts of this file for the vectors of FILE. The first text belongs to the first vector.
     #[arg(long, value_name = "FILE|-", help_heading = "Input")]
     pub texts: Option<PathBuf>,
-    /// Embed the texts of FILE, even if it holds vectors.
+    /// Embed the texts of FILE even if FILE holds vectors.
     #[arg(long, conflicts_with_all = ["embedding_column", "texts"], help_heading = "Input")]
     pub embed_texts: bool,
     /// Show the K best lines.
@@ -279,8 +278,8 @@ pub struct SearchArgs {
     /// Compare vectors by cosine, dot, euclidean or manhattan. Default: the function that the model's configuration
     /// names.
     ///
-    /// Distances are negated, so that more similar texts always have larger scores. The model's configuration names
-    /// its function in `similarity_fn_name`. If it names none, the default is cosine.
+    /// Distances are negated, so that more similar texts always have larger scores. The configuration names the
+    /// function in `similarity_fn_name`. If this field is missing, the default is cosine.
     #[arg(long, value_name = "FUNCTION")]
     pub similarity: Option<SimilarityFunction>,
     #[command(flatten)]
@@ -304,7 +303,7 @@ pub struct RerankArgs {
     /// Print one JSON object per line (rank, score, line, text) instead of a table.
     #[arg(long)]
     pub json: bool,
-    /// Score lines with a multi-vector model (ColBERT), by MaxSim between the token vectors of QUERY and of the
+    /// Score lines with a multi-vector model (ColBERT), by MaxSim between the token vectors of QUERY and those of the
     /// line.
     #[arg(long)]
     pub multi_vector: bool,
@@ -312,14 +311,14 @@ pub struct RerankArgs {
     pub lines: LineArgs,
     /// Prepend the model's prompt of this name to QUERY.
     ///
-    /// If the model has a chat template, the prompt becomes the system message. In Qwen3-Reranker, for example,
-    /// this is the instruction.
+    /// If the model has a chat template, the prompt becomes the system message. For Qwen3-Reranker, for example, the
+    /// prompt is the instruction.
     #[arg(long, value_name = "NAME", conflicts_with = "prompt", help_heading = "Texts")]
     pub prompt_name: Option<String>,
-    /// Prepend this prompt to QUERY, like --prompt-name.
+    /// Prepend this text as a prompt to QUERY.
     #[arg(long, value_name = "TEXT", help_heading = "Texts")]
     pub prompt: Option<String>,
-    /// Choose how to treat a line that with QUERY has more tokens than the model takes: truncate or error.
+    /// Choose what happens to a line that, together with QUERY, exceeds the model's maximum length: truncate or error.
     #[arg(long, default_value = "truncate", value_name = "RULE", help_heading = "Texts")]
     pub on_too_long: OnTooLong,
     #[command(flatten)]
