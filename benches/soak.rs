@@ -43,8 +43,8 @@ fn run(name: &str) -> Option<Found> {
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    // Without `--bench`, `cargo test` runs this program. It then checks nothing, since the tests of the server have a
-    // short run of each check.
+    // `cargo test` runs this program without `--bench`. In that case the program checks nothing, since the tests of the
+    // server contain a short run of each check.
     if !args.iter().any(|arg| arg == "--bench") {
         return ExitCode::SUCCESS;
     }

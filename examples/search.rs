@@ -22,7 +22,7 @@ pub fn run(directory: Option<String>) -> Result<(), Error> {
 
     let passages: Vec<&str> = include_str!("collection.txt").lines().collect();
     let question = "How do I keep bread from going stale?";
-    // Both functions put the model's own prompt before the texts, if the model has one.
+    // `embed_document` and `embed_query` prepend the model's prompt to the texts, if the model has one.
     let documents = block_on(embedder.embed_document(&passages))?;
     let query = block_on(embedder.embed_query(&[question]))?;
 

@@ -42,8 +42,8 @@ ensure_debian_rust() {
     mkdir -p "$CROSS_DIR/usr/lib/rustlib/x86_64-unknown-linux-gnu/bin"
     ln -sf "$linker/rust-lld" "$CROSS_DIR/usr/lib/rustlib/x86_64-unknown-linux-gnu/bin/rust-lld"
     # The build of std also links a shared library, but nothing uses that library. If this machine has no linker for the
-    # target, `no-linker` writes an empty file instead. `rust-objcopy` does nothing, because it could not strip an empty
-    # file.
+    # target, `no-linker` writes an empty file instead. A `rust-objcopy` that does nothing replaces the real tool, which
+    # could not strip an empty file.
     printf '#!/bin/bash\nwhile [ $# -gt 0 ]; do [ "$1" = -o ] && : >"$2"; shift; done\nexit 0\n' >"$CROSS_DIR/no-linker"
     printf '#!/bin/sh\nexit 0\n' >"$CROSS_DIR/usr/lib/rustlib/x86_64-unknown-linux-gnu/bin/rust-objcopy"
     chmod +x "$CROSS_DIR/no-linker" "$CROSS_DIR/usr/lib/rustlib/x86_64-unknown-linux-gnu/bin/rust-objcopy"

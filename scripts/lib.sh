@@ -192,7 +192,7 @@ ensure_mesa_matrices() {
 # Runs a program with the unpacked loader and libraries, and only on the unpacked driver.
 program=\$(readlink -f "\$1")
 shift
-# The unpacked libraries come first in the search path. Only the Vulkan loader is the machine's own. Cooperative
+# The unpacked libraries come first in the search path. Only the Vulkan loader comes from the machine. Cooperative
 # matrices need vectors of 256 bits.
 exec env XDG_RUNTIME_DIR="$dir/runtime" VK_DRIVER_FILES="$dir/driver.json" LP_NATIVE_VECTOR_WIDTH=256 \\
     VK_LOADER_LAYERS_DISABLE='~implicit~' "$libraries/ld-linux-x86-64.so.2" \\
@@ -262,8 +262,8 @@ ensure_chromium() {
     apt_install chromium && has_chromium
 }
 
-# ensure_venv WHAT DIR LIST: installs the packages that the file LIST names into a virtual environment in DIR. If they
-# are already installed, it does nothing. WHAT describes the packages in the output.
+# ensure_venv WHAT DIR LIST: installs the packages that the file LIST names into a virtual environment in DIR. If the
+# packages are already installed, the function does nothing. WHAT describes the packages in the output.
 ensure_venv() {
     local what=$1 dir=$2 list=$3
     if cmp -s "$list" "$dir/requirements.txt"; then
@@ -280,8 +280,8 @@ ensure_venv() {
     cp "$list" "$dir/requirements.txt"
 }
 
-# ensure_node_packages WHAT DIR FROM: installs the packages of FROM/package-lock.json into DIR/node_modules. If they are
-# already installed, it does nothing. WHAT describes the packages in the output.
+# ensure_node_packages WHAT DIR FROM: installs the packages of FROM/package-lock.json into DIR/node_modules. If the
+# packages are already installed, the function does nothing. WHAT describes the packages in the output.
 ensure_node_packages() {
     local what=$1 dir=$2 from=$3
     if ! have node || ! have npm || ! node -e 'process.exit(parseInt(process.versions.node) >= 20 ? 0 : 1)'; then

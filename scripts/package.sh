@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes an archive of the program for each system in dist/, and runs the packaged program in an empty directory.
-# usage: scripts/package.sh [linux] [windows]   Without arguments it packages both.
+# usage: scripts/package.sh [linux] [windows]   Without arguments it packages for both systems.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -18,7 +18,7 @@ VERSION=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date +%s)}
 
 # archive TARGET PROGRAM: packs PROGRAM with its documents and licences, and writes the archive's SHA-256 into a file
-# beside it.
+# beside the archive.
 archive() {
     local target=$1 program=$2 name=vectile-$VERSION-$1 at packed bytes
     at=$(mktemp -d)

@@ -18,13 +18,13 @@
 // where a query's reference is at most 4 below its largest score so far. If a score exceeds the reference by more than
 // 4, the score becomes the new reference. The kernel then moves the sums through workgroup memory and scales them. The
 // scale factor is exactly 1 for queries that keep their reference, so that a query's result does not depend on the
-// others. Weights are f16, and the divisor of a query is the sum of its rounded f16 weights. The factor of 1024 keeps
-// small weights out of f16's subnormal range, and 1024 · e⁴ is below f16's maximum. `select` gives the weight zero to
-// keys that a query does not see.
+// other queries. Weights are f16, and the divisor of a query is the sum of its rounded f16 weights. The factor of 1024
+// keeps small weights out of f16's subnormal range, and 1024 · e⁴ is below f16's maximum. `select` gives the weight
+// zero to keys that a query does not see.
 //
-// Products of two f16 are exact in f32. Sums are f32, in the hardware's order within a matrix, so the result is not
-// bit-identical to attention_tile. Steps are counted from the text's first token, so a text's result does not depend on
-// the other texts of the batch.
+// Products of two f16 are exact in f32. Sums are f32. Within a matrix, the hardware chooses their order, so the result
+// is not bit-identical to that of attention_tile. Steps are counted from the text's first token, so a text's result
+// does not depend on the other texts of the batch.
 #import storage as act
 #import report_plain
 #import store

@@ -4,9 +4,9 @@
 //
 // A workgroup computes 64 queries of one text and one head, and its y index selects the head. SPLIT invocations share a
 // query. Each of these invocations holds, in registers, CELLS cells of the query and CELLS cells of the query's sum; a
-// cell is one `vec4`. Each computes a part of every score. All add these parts in the same order, through workgroup
-// memory, so that their scores are bit-identical. The workgroup copies KEYS keys and their values into workgroup memory
-// at a time. Invocations process them in groups of GROUP keys.
+// cell is one `vec4`. Each invocation computes a part of every score. The SPLIT invocations add these parts in the same
+// order, through workgroup memory, so that their scores are bit-identical. The workgroup copies KEYS keys and their
+// values into workgroup memory at a time. Invocations process these keys in groups of GROUP.
 //
 // The softmax is online (Milakov and Gimelshein 2018): the kernel keeps a running maximum, total and sum in f32, and
 // rescales them once for each group. It skips groups of keys that no query of the workgroup sees. In the other groups,

@@ -4,7 +4,7 @@
 // weight, bias     [width]         f32, padded with zeros
 //
 // One subgroup computes one row, and its lanes stride over the row. Without subgroups, one workgroup computes one row.
-// A second pass computes the variance from differences to the mean, because E[v²] − E[v]² in one pass loses digits
+// A second pass computes the variance from differences to the mean. A single pass with E[v²] − E[v]² would lose digits
 // where |mean| is large. The variance is divided by width, as in torch.nn.LayerNorm. All arithmetic is f32.
 #import storage as act
 #import report

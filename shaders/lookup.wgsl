@@ -7,9 +7,9 @@
 // x          [tokens, width]      activations
 //
 // One invocation computes one cell of x; a cell is one `vec4`. The x dimension of the dispatch runs over the cells of a
-// row, and the y dimension runs over tokens. Sums are f32. TABLES is the number of tables that the model has: 1 for
-// `table`, 2 if it has `positions` too, and 3 if it also has `types`. If a table exceeds the adapter's binding limit,
-// the host gathers the rows of the batch, and row(t) = t.
+// row, and the y dimension runs over tokens. Sums are f32. TABLES is the number of tables that the model has. With 1,
+// the model has only `table`; with 2, also `positions`; with 3, also `types`. If a table exceeds the adapter's binding
+// limit, the host gathers the rows of the batch, and row(t) = t.
 #import storage as weight
 #import storage as act
 #import report

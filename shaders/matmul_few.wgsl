@@ -2,10 +2,10 @@
 //
 // shared/linear.wgsl describes x, w, bias, residual and y.
 //
-// An invocation computes ROWS rows × CELLS cells of y in registers. A cell is one `vec4`, and CELLS is 1 or 2. For ROWS
-// rows, a single invocation reads each weight, once. Neighbouring invocations read neighbouring weights, so the driver
-// can combine their loads. All invocations of a workgroup read the same cells of x, which stay in caches. The kernel
-// uses no workgroup memory and no barrier, since few rows would leave most of a tile empty.
+// An invocation computes ROWS rows × CELLS cells of y in registers. A cell is one `vec4`, and CELLS is 1 or 2. A single
+// invocation reads each weight, once for all ROWS rows. Neighbouring invocations read neighbouring weights, so the
+// driver can combine their loads. All invocations of a workgroup read the same cells of x, which stay in caches. The
+// kernel uses no workgroup memory and no barrier, since few rows would leave most of a tile empty.
 //
 // Products and sums are f32, in order along the inner axis, as in matmul_tile. The two kernels are therefore
 // bit-identical, and the host may choose between them by the number of rows. The inner axis is not split among

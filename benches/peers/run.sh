@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Vectile beside what a user would pick instead: sets up what is missing under .vectile/peers, measures all in one go, prints a table and
-# leaves it as JSON under benches/results.
+# Compares Vectile with other runtimes. The script sets up missing runtimes under .vectile/peers, measures all in one run,
+# prints a table, and writes the table as JSON under benches/results.
 #
 #     benches/peers/run.sh [--only vectile,llama.cpp,burn] [--no-setup | --setup-only] [OPTIONS OF run.py]
 set -euo pipefail

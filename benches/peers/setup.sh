@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Sets up the peers that run.py measures, under .vectile/peers: `setup.sh PEER...`, or all without an argument. What can't be set up is
-# said, and why is left in .vectile/peers/missing/PEER; it doesn't end the script. What is there already is left as it is.
+# Sets up the runtimes (peers) that run.py measures, under .vectile/peers. usage: setup.sh PEER... Without arguments the
+# script sets up all peers. If a peer cannot be set up, the script prints the reason, writes it to
+# .vectile/peers/missing/PEER and continues. A peer that is already set up is not changed.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../../scripts/lib.sh"
@@ -9,11 +10,11 @@ HERE=$ROOT/benches/peers
 PEERS=$ROOT/.vectile/peers
 VENV=$PEERS/venv
 LLAMA_CPP_PYTHON=0.3.36
-# Older ones lack what llama.cpp's Vulkan backend asks of the headers.
+# The Vulkan backend of llama.cpp needs headers of this version or later.
 VULKAN_HEADERS=1.3.272
 ALL="vectile sentence-transformers onnxruntime candle llama.cpp burn transformers.js"
 
-# needs WHAT COMMAND...: runs it with its output in a log, and gives the reason if it fails.
+# needs WHAT COMMAND...: runs COMMAND with its output in a log. If COMMAND fails, REASON gets the last line of the log.
 needs() {
     local what=$1 log=$PEERS/log/setup.log
     shift
@@ -30,7 +31,7 @@ virtual_environment() {
     [ -x "$VENV/bin/python" ] || needs "a virtual environment" python3 -m venv "$VENV"
 }
 
-# What run.py itself imports, whichever peers it measures.
+# measuring: installs numpy, which run.py needs for all peers.
 measuring() {
     virtual_environment || return 1
     "$VENV/bin/python" -c 'import numpy' 2>/dev/null && return 0
@@ -59,7 +60,8 @@ setup_sentence_transformers() { python_environment; }
 
 setup_onnxruntime() { python_environment && onnx_export; }
 
-# rust_peer NAME: a cargo project of its own, so that Vectile's own lock file and builds know nothing of it.
+# rust_peer NAME: builds a peer in Rust. It is a separate cargo project, so that it does not affect Vectile's lock file
+# and builds.
 rust_peer() {
     ensure_cargo
     needs "cargo build of $1-peer" cargo build --locked --release --manifest-path "$HERE/workers/$1/Cargo.toml" --target-dir "$PEERS/target/$1"
@@ -69,7 +71,8 @@ setup_candle() { rust_peer candle; }
 
 setup_burn() { rust_peer burn; }
 
-# newer_vulkan_headers: Vulkan's headers of the next Debian, unpacked and not installed, where this one's are too old.
+# newer_vulkan_headers: if the installed Vulkan headers are too old, unpacks those of the next Debian without installing
+# them.
 newer_vulkan_headers() {
     local have=0 at=$PEERS/vulkan-headers
     if [ -f /usr/include/vulkan/vulkan_core.h ]; then
@@ -132,7 +135,8 @@ setup_transformers_js() {
     cmp -s "$HERE/workers/package.json" "$at/package.json" && [ -d "$at/node_modules/playwright-core" ] && return 0
     mkdir -p "$at"
     cp "$HERE/workers/package.json" "$at/"
-    # Without scripts: those of its dependencies fetch programs for Node that a browser doesn't need.
+    # Install scripts are disabled, because those of the dependencies download programs for Node, which a browser does
+    # not need.
     needs "transformers.js and playwright-core" npm install --prefix "$at" --ignore-scripts --no-audit --no-fund
 }
 

@@ -11,11 +11,11 @@
 //                                   [2 · reach + 1]
 // c        [tokens, heads, HEAD4]   activations
 //
-// RELATIVE (He et al. 2021, disentangled attention) adds terms to q · k before the scale: 1 adds q · relative key, 2
-// adds k · relative query, and 3 adds both.
+// RELATIVE (He et al. 2021, disentangled attention) adds terms to q · k before the scale. The value 1 adds q · relative
+// key, 2 adds k · relative query, and 3 adds both terms.
 //
 // A query sees the keys of its text from `before` tokens before the query to `after` tokens after it. WINDOW is set if
-// some query does not see its whole text. A causal model has after = 0.
+// some queries do not see their whole text. A causal model has after = 0.
 //
 // A dispatch may compute only some heads of queries, from `first_head` on.
 
@@ -65,7 +65,7 @@ fn seen_to(query: u32, tile: vec4<u32>) -> u32 {
 }
 
 // Returns the range of keys that the `queries` queries of a tile see. The first value is the first key, rounded down to
-// a multiple of `step`. The second value is the key after the last.
+// a multiple of `step`. The second value is the key after the last key that they see.
 fn keys_of(tile: vec4<u32>, queries: u32, step: u32) -> vec2<u32> {
     if WINDOW {
         let last = min(tile.z + queries - 1u, tile.y - 1u);

@@ -4,8 +4,8 @@
 // rows. The host therefore chooses the number of workgroups without knowing the subgroup size of the driver.
 //
 // `Group` holds values that are equal in a whole workgroup, and `Lane` holds values that differ between lanes. A
-// browser must prove that all lanes of a workgroup reach a subgroup operation together. It regards a struct with both
-// kinds of values as different in each lane.
+// browser must prove that all lanes of a workgroup reach a subgroup operation together. For this proof, a struct with
+// both kinds of values would count as different in each lane.
 enable subgroups;
 
 struct Group {

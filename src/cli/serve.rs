@@ -48,8 +48,8 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
     }
 }
 
-/// Makes the first Ctrl-C or SIGTERM stop the server, and the second one end the process. The signals work even if the
-/// process inherited ignored signals, as background jobs of a shell do.
+/// Makes the first Ctrl-C or SIGTERM stop the server, and the second one end the process. The function works even if
+/// the parent process has set these signals to be ignored, as shells do for background jobs.
 #[cfg(unix)]
 fn stop_on_signals(stop: Stop) -> Result<(), Failure> {
     use signal_hook::consts::{SIGINT, SIGTERM};

@@ -9,7 +9,7 @@ mod formats;
 mod names;
 mod sniff;
 
-// These tests need Unix pipes, links and permissions.
+// The tests need Unix pipes, links and permissions.
 #[cfg(all(test, unix))]
 mod tests;
 

@@ -68,8 +68,8 @@ pub fn layer_norm_of(
     builder.graph.dispatches.push(Dispatch {
         kernel: &LAYER_NORM,
         variant,
-        // wgpu requires a buffer for every binding. Without a residual, the kernel does not read this binding, so it
-        // gets x.
+        // wgpu requires a buffer for every binding. Without a residual, the kernel does not read this binding, so the
+        // binding gets x.
         bindings: vec![x.id, residual.unwrap_or(x).id, weight, bias, y.id],
         params: bytemuck::bytes_of(&params).to_vec(),
         workgroups: Workgroups::row(groups),

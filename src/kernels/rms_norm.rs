@@ -69,8 +69,8 @@ pub fn rms_norm_of(
     builder.graph.dispatches.push(Dispatch {
         kernel: &RMS_NORM,
         variant,
-        // wgpu requires a buffer for every binding. Without a residual, the kernel does not read this binding, so it
-        // gets x.
+        // wgpu requires a buffer for every binding. Without a residual, the kernel does not read this binding, so the
+        // binding gets x.
         bindings: vec![x.id, residual.unwrap_or(x).id, weight, y.id],
         params: bytemuck::bytes_of(&params).to_vec(),
         workgroups: Workgroups::row(groups),

@@ -51,7 +51,7 @@ pub(super) fn read(
         config.mark_read(&relative);
         None
     };
-    // These fields describe the convolution layer; other code refuses models that have one.
+    // `conv_act` and `conv_groups` describe a convolution layer; other code refuses models with such a layer.
     config.mark_read(&["conv_act", "conv_groups"]);
     let eps = epsilon(config, "layer_norm_eps", 1e-7)?;
     // transformers counts the relative products even if `relative_attention` is false, so the scale always depends on

@@ -40,7 +40,8 @@ pub(super) const V2_CODE: &[&str] = &[
 pub(super) const V3: &[&str] = &[
     "jinaai/xlm-roberta-flash-implementation--configuration_xlm_roberta.XLMRobertaFlashConfig",
     "jinaai/xlm-roberta-flash-implementation--modeling_lora.XLMRobertaLoRA",
-    // This class is the first module in modules.json: a Transformer that passes the task to the model.
+    // `custom_st.Transformer` is the class of the first module in modules.json. It is a Transformer that passes the
+    // task to the model.
     "custom_st.Transformer",
 ];
 

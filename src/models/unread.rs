@@ -68,7 +68,7 @@ const HARMLESS_FIELDS: &[&str] = &[
     "unk_token",
     "unk_token_id",
     "vocab_size",
-    // These fields are for training.
+    // These fields affect only training.
     "attention_dropout",
     "attention_probs_dropout_prob",
     "attn_pdrop",
@@ -170,7 +170,7 @@ const HARMLESS_FIELDS: &[&str] = &[
     "summary_use_proj",
     "tie_encoder_decoder",
     "tie_word_embeddings",
-    // These fields are for text generation.
+    // These fields affect only text generation.
     "bad_words_ids",
     "begin_suppress_tokens",
     "diversity_penalty",

@@ -33,7 +33,8 @@ impl Question {
             let mut builder = Builder::new(&plan, &precision(storages));
             let made = run(&mut builder);
             builder.graph.output = Some(made.y.id);
-            // The graph has one overflow flag for each row of y. A pooling kernel has fewer rows of y than tokens.
+            // The graph has one overflow flag for each row of the output y. For a pooling kernel, y has fewer rows than
+            // the input has tokens.
             builder.graph.tokens = made.y.rows;
             (builder.graph, made)
         };

@@ -226,7 +226,7 @@ const GIVE_TYPES: [&str; 6] = [
     "ConvBertTokenizer",
     "DebertaTokenizer",
     "DebertaV2Tokenizer",
-    // In transformers, this class is an alias of BertTokenizer.
+    // In transformers, ElectraTokenizer is an alias of BertTokenizer.
     "ElectraTokenizer",
     "MobileBertTokenizer",
 ];

@@ -1,5 +1,5 @@
-//! What sentence-transformers does around a model, for the peers that are libraries of tensors: texts become token ids with
-//! the limit of the model's files, and go by length in batches of 32, padded to the longest.
+//! Batches like those of sentence-transformers, for peers that are tensor libraries. Texts are truncated at the limit
+//! in the model's files. They run in order of length, in batches of 32 that are padded to the longest text.
 
 use std::error::Error;
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::protocol::Vectors;
 
 const TEXTS_OF_A_BATCH: usize = 32;
 
-/// Token ids of a batch, row after row, each of `length` with 0 as padding.
+/// The token ids of a batch, row by row. Each row has `length` ids, padded with 0.
 pub struct Batch {
     pub texts: usize,
     pub length: usize,
@@ -21,7 +21,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// 1 where there is a token, 0 where there is padding.
+    /// Returns 1 for each token and 0 for padding.
     pub fn mask<T: From<u8>>(&self) -> Vec<T> {
         let row = |length: &usize| {
             let length = *length;
@@ -31,8 +31,8 @@ impl Batch {
     }
 }
 
-/// The tokenizer of a sentence-transformers directory. Its `tokenizer.json` may hold another truncation and a padding
-/// of its own: `sentence_bert_config.json` counts.
+/// The tokenizer of a sentence-transformers directory. The limit comes from `sentence_bert_config.json`. Truncation and
+/// padding in `tokenizer.json` are ignored.
 pub fn tokenizer(model: &Path) -> Result<Tokenizer, Box<dyn Error + Send + Sync>> {
     let mut tokenizer = Tokenizer::from_file(model.join("tokenizer.json"))?;
     let config: Value =
@@ -44,7 +44,7 @@ pub fn tokenizer(model: &Path) -> Result<Tokenizer, Box<dyn Error + Send + Sync>
     Ok(tokenizer)
 }
 
-/// Embeds `texts` by `run`, which gives the vectors of a batch. The length of a batch is a multiple of `multiple`.
+/// Embeds `texts` by `run`, which returns the vectors of a batch. The length of a batch is a multiple of `multiple`.
 pub fn embed(
     tokenizer: &Tokenizer,
     texts: &[String],

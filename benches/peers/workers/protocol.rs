@@ -1,8 +1,8 @@
-//! The workers' side of the protocol between `run.py` and the peers: a line of JSON each way.
+//! The worker's side of the protocol between `run.py` and the peers. Each request and each answer is one line of JSON.
 //!
-//! A worker first says what it is. Then each request names a file of texts, one a line, how often to embed them,
-//! and perhaps where to leave the vectors; the answer has the seconds of each time, from texts in memory to
-//! vectors in memory, and the tokens of one time. It ends when its input does.
+//! A worker first describes itself. Each request names a file of texts, one per line, and the number of runs. It may
+//! also name a file for the vectors. The answer has the seconds of each run, from texts in memory to vectors in memory,
+//! and the number of tokens. The worker ends at the end of stdin.
 
 use std::error::Error;
 use std::io::{BufRead, Write};
@@ -11,15 +11,15 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-/// Vectors of texts, in their order.
+/// The vectors of the texts, in the order of the texts.
 pub struct Vectors {
     pub dim: usize,
     pub values: Vec<f32>,
-    /// Tokens of all texts, special ones included and padding not.
+    /// The number of tokens of all texts, with special tokens and without padding.
     pub tokens: usize,
 }
 
-/// Answers requests until there are no more.
+/// Answers requests until stdin ends.
 pub fn serve(
     about: &Value,
     mut embed: impl FnMut(&[String]) -> Result<Vectors, Box<dyn Error>>,
@@ -61,12 +61,13 @@ fn say(value: &Value) -> std::io::Result<()> {
     out.flush()
 }
 
-/// NumPy's format, version 1: little-endian f32 in rows.
+/// Writes a NumPy file of version 1, with rows of little-endian f32.
 fn write_npy(path: &Path, dim: usize, values: &[f32]) -> std::io::Result<()> {
     let rows = values.len() / dim.max(1);
     let mut header =
         format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {dim}), }}");
-    // Magic, version, the header's length and the header make a multiple of 64 bytes, the last of which ends the line.
+    // The magic number, the version, the header's length and the header together have a multiple of 64 bytes. The last
+    // byte is a line feed.
     let spaces = 63 - (10 + header.len()) % 64;
     header.push_str(&" ".repeat(spaces));
     header.push('\n');

@@ -1,6 +1,6 @@
-//! Vectile as one of the peers that `benches/peers` measures side by side:
-//! `peer MODEL [--dtype D] [--half-fallback F] [--activations A] [--disable FEATURE] [--adapter A] [--batch-tokens N]`,
-//! as `vectile embed` takes them.
+//! Vectile's worker for the comparison in `benches/peers`:
+//! `peer MODEL [--dtype D] [--half-fallback F] [--activations A] [--disable FEATURE] [--adapter A] [--batch-tokens N]`.
+//! The options have the same meaning as in `vectile embed`.
 
 #[path = "protocol.rs"]
 mod protocol;
@@ -16,7 +16,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
     let model = args.next().ok_or("usage: peer MODEL [--OPTION VALUE ...]")?;
     let mut builder = Embedder::builder(ModelFiles::from_directory(&model)?);
-    // As the program keeps its findings.
+    // The cache directory is the same as that of the program `vectile`.
     if let Some(cache) = std::env::var_os("XDG_CACHE_HOME") {
         builder = builder.cache_dir(PathBuf::from(cache).join("vectile"));
     }

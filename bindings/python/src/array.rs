@@ -78,7 +78,7 @@ impl Array {
     fn primitive<T: ArrowPrimitiveType>(&self, bytes: usize) -> ArrayRef {
         let (address, _) = self.values.address();
         let buffer = match NonNull::new(address as *mut u8) {
-            // SAFETY: the address is that of all values, and the buffer keeps the values alive.
+            // SAFETY: the memory at `address` holds all values, and the buffer keeps the values alive.
             Some(address) => unsafe {
                 Buffer::from_custom_allocation(
                     address,
@@ -143,7 +143,7 @@ impl Array {
         py: Python<'py>,
         requested_schema: Option<Bound<'py, PyAny>>,
     ) -> PyResult<(Bound<'py, PyCapsule>, Bound<'py, PyCapsule>)> {
-        // A producer may ignore the request.
+        // The Arrow protocol allows a producer to ignore `requested_schema`.
         drop(requested_schema);
         let array = self.arrow().map_err(|problem| named(py, "InternalError", problem))?;
         let exported = to_ffi(&array.to_data());

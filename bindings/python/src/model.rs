@@ -315,7 +315,7 @@ impl Model {
 
 impl Drop for Model {
     fn drop(&mut self) {
-        // In a forked process the driver's threads are missing, so that closing the device could hang.
+        // A forked process lacks the driver's threads, so closing the device could hang.
         if fork::forked() {
             mem::forget(self.loaded.take());
         }

@@ -56,7 +56,8 @@ impl Texts {
             let capsule = given.call_method0("__arrow_c_stream__")?;
             let capsule = capsule.cast::<PyCapsule>()?;
             let stream = capsule.pointer_checked(Some(STREAM_NAME))?.as_ptr();
-            // SAFETY: a capsule of this name holds such a stream. The stream is moved out of it.
+            // SAFETY: a capsule named `STREAM_NAME` holds an Arrow stream. `from_raw` moves the stream out of the
+            // capsule.
             let reader =
                 unsafe { ArrayStreamReader::from_raw(stream.cast::<FFI_ArrowArrayStream>()) };
             let arrays: Result<Vec<ArrayRef>, ArrowError> = reader.map_err(wrong)?.collect();
@@ -67,7 +68,8 @@ impl Texts {
                 capsules.extract()?;
             let schema = schema.pointer_checked(Some(SCHEMA_NAME))?.as_ptr();
             let array = array.pointer_checked(Some(ARRAY_NAME))?.as_ptr();
-            // SAFETY: capsules of these names hold these structs. They are moved out of the capsules.
+            // SAFETY: capsules with the names `SCHEMA_NAME` and `ARRAY_NAME` hold these structs. `from_raw` moves the
+            // structs out of the capsules.
             let data = unsafe {
                 let schema = FFI_ArrowSchema::from_raw(schema.cast());
                 from_ffi(FFI_ArrowArray::from_raw(array.cast()), &schema)
@@ -123,7 +125,7 @@ fn strings(array: &ArrayRef) -> Vec<Option<&str>> {
         DataType::Utf8 => array.as_string::<i32>().iter().collect(),
         DataType::LargeUtf8 => array.as_string::<i64>().iter().collect(),
         DataType::Utf8View => array.as_string_view().iter().collect(),
-        // `column` lets no other type through, except an empty array.
+        // `column` refuses arrays of other types, unless they are empty.
         _ => Vec::new(),
     }
 }

@@ -60,8 +60,8 @@ pub enum Command {
     Rerank(RerankArgs),
     /// Serve models over HTTP with the APIs of OpenAI, text-embeddings-inference, Ollama, Cohere and Jina.
     ///
-    /// The server returns bit-identical vectors to `vectile embed`, whatever the load. GET / is a page for trying
-    /// the models in a browser, and GET /docs describes the API. On SIGTERM or Ctrl-C the server finishes the
+    /// The server's vectors are bit-identical to those of `vectile embed`, whatever the load. GET / is a page for
+    /// trying the models in a browser, and GET /docs describes the API. On SIGTERM or Ctrl-C the server finishes the
     /// accepted requests and exits with 0.
     #[cfg(feature = "server")]
     Serve(ServeArgs),
@@ -82,8 +82,8 @@ pub enum Command {
     /// of bit-identity. In f16, a weight shape uses cooperative matrices for all row counts or for none. If tuning
     /// changes this choice, the last bits of vectors change.
     ///
-    /// The results are stored in kernels.json in the cache directory. They are used only with the same adapter, driver
-    /// and kernels.
+    /// The results are stored in kernels.json in the cache directory. Later loads use the results only with the same
+    /// adapter, driver and kernels.
     Tune(TuneArgs),
     /// Check that a model's vectors are correct on this adapter, and whether f16 is safe for the model.
     ///
@@ -120,7 +120,7 @@ impl Command {
     }
 }
 
-/// The format of the lines on stderr.
+/// The format of messages on stderr.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum LogFormat {
     /// Plain text, for people to read.

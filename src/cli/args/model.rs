@@ -25,7 +25,7 @@ pub struct ModelArgs {
     /// --prompt-name to add one.
     #[arg(long, value_name = "NAME")]
     pub lora_task: Option<String>,
-    /// Put at most N tokens into a batch. This affects speed and memory, but not the vectors.
+    /// Put at most N tokens into a batch. The limit affects speed and memory, but not the vectors.
     #[arg(long, value_name = "N")]
     pub batch_tokens: Option<NonZeroUsize>,
     /// Tune the model's matmuls on this GPU before loading, unless they were tuned before.

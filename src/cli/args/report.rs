@@ -64,7 +64,7 @@ pub struct BenchArgs {
     /// Examples: f32, f16, f16/f32, packed_f16, packed_f16/packed_f16, packed_bf16, packed_bf16/f16.
     #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Measurements")]
     pub precisions: Vec<Combination>,
-    /// Measure with each of these maximum numbers of tokens in a batch.
+    /// Measure with each of these token budgets (the maximum number of tokens in a batch).
     #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Measurements")]
     pub batch_tokens: Vec<NonZeroUsize>,
     /// Measure with texts of each of these lengths in tokens.

@@ -63,8 +63,8 @@ pub struct ServeArgs {
     /// Keep at most N connections open.
     #[arg(long, value_name = "N", default_value = "1024", help_heading = "Limits")]
     pub max_connections: NonZeroUsize,
-    /// Wait at most this long for the headers of a request. This also limits the wait for the next request on an idle
-    /// connection.
+    /// Wait at most this long for the headers of a request. The same limit applies to the wait for the next request on
+    /// an idle connection.
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds, help_heading = "Limits")]
     pub header_timeout: Duration,
     /// Wait at most this long for the body of a request.
@@ -76,7 +76,7 @@ pub struct ServeArgs {
     /// Add the LoRA of this task to the weights, for models that have one LoRA per task.
     #[arg(long, value_name = "NAME", help_heading = "Model")]
     pub lora_task: Option<String>,
-    /// Put at most N tokens into a batch. This affects speed and memory, but not the vectors.
+    /// Put at most N tokens into a batch. The limit affects speed and memory, but not the vectors.
     #[arg(long, value_name = "N", help_heading = "Model")]
     pub batch_tokens: Option<NonZeroUsize>,
     /// Tune the models' matmuls on this GPU before loading, unless they were tuned before.

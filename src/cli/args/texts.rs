@@ -263,7 +263,7 @@ pub struct SearchArgs {
     /// Read the vectors from the column or field with this name. Default: embedding.
     #[arg(long, value_name = "NAME", help_heading = "Input")]
     pub embedding_column: Option<String>,
-    /// Show the texts of this file for the vectors of FILE. The first text belongs to the first vector.
+    /// Show the texts of this file beside the hits. The first text belongs to the first vector of FILE.
     #[arg(long, value_name = "FILE|-", help_heading = "Input")]
     pub texts: Option<PathBuf>,
     /// Embed the texts of FILE even if FILE holds vectors.

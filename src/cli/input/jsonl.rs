@@ -119,7 +119,7 @@ pub fn without_nonfinite(line: &str) -> Cow<'_, str> {
     let mut rest = line;
     while !rest.is_empty() {
         let (outside, after) = rest.split_at(rest.find('"').unwrap_or(rest.len()));
-        // The replacement is a number, so that the error for NaN in place of a text says that a number was found.
+        // The replacement is a number, so that NaN in place of a text gives the same error as a number.
         out.push_str(&outside.replace("NaN", "0e0").replace("Infinity", "0e000000"));
         let (string, after) = after.split_at(string_length(after));
         out.push_str(string);
@@ -149,12 +149,12 @@ pub fn replace_lone_surrogates(line: &str) -> Cow<'_, str> {
                 at += 6;
             }
             (Some(_), _) => at += 6,
-            // This escape is not a `\u` escape. It consists of the backslash and one more byte, as in `\\`.
+            // An escape other than `\u` consists of the backslash and one more byte, as in `\\`.
             (None, _) => at = (at + 2).min(bytes.len()),
         }
     }
     match out {
-        // The loop has replaced only ASCII bytes, by other ASCII bytes, so the line is still UTF-8.
+        // The loop replaces ASCII bytes by other ASCII bytes only, so the line is still UTF-8.
         Some(out) => Cow::Owned(String::from_utf8_lossy(&out).into_owned()),
         None => Cow::Borrowed(line),
     }

@@ -75,7 +75,7 @@ impl JsonlWriter {
         let row = row.map_or(&[][..], Vec::as_slice);
         let out = &mut self.out;
         out.write_all(b"{")?;
-        // A carried field `index` takes the place of the row's own index.
+        // If `--carry` copies a field named `index`, that field replaces the row's own index.
         if !row.iter().any(|(name, _)| &**name == "index") {
             write!(out, "\"index\":{index},")?;
         }

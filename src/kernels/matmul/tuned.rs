@@ -189,8 +189,8 @@ mod tests {
         assert_eq!(found(1 << 20).as_deref(), Some("tile 128x128"));
         let few = Tuned { choices: vec![choice(Some(16), "few 16")] };
         assert_eq!(few.variant(&work(17), &variants), None);
-        // A measurement does not apply if the device cannot run its variant. It does not apply to a matmul of other
-        // sizes either.
+        // A measurement does not apply if the device cannot run its variant. A measurement does not apply to matmuls of
+        // other sizes either.
         assert_eq!(tuned.variant(&work(1), &[Variant::Tile(OutputTile::PLAIN)]), None);
         assert_eq!(
             tuned.variant(&other_shape(WeightShape { inner4: 95, ..work(1).weight }), &variants),

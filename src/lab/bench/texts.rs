@@ -32,7 +32,7 @@ pub(super) fn of_length(
         let run: Vec<&str> = words.iter().cycle().skip(start).take(n).copied().collect();
         run.join(" ")
     };
-    // At most 256 texts are distinct, and the other texts repeat them. This saves time.
+    // At most 256 texts are distinct, because making a text takes time. The other texts repeat these texts.
     let distinct = count.min(words.len()).min(256);
     let mut texts = Vec::with_capacity(count);
     for text in 0..distinct {

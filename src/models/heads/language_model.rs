@@ -29,8 +29,8 @@ pub(crate) fn causal_lm(
         return Err(config.unsupported("model_type", supported));
     }
     refuse_custom_head(config, "AutoModelForCausalLM", &[])?;
-    // transformers does not tie `lm_head.weight` to the token table if the checkpoint has both and they differ. The
-    // checkpoint's own `lm_head.weight` therefore takes precedence.
+    // transformers does not tie `lm_head.weight` to the token table if the checkpoint has both tensors and their values
+    // differ. The checkpoint's own `lm_head.weight` therefore takes precedence.
     let table = "embed_tokens.weight";
     let weight = match config.bool("tie_word_embeddings")?.unwrap_or(false) {
         true if !weights.has("lm_head.weight") => format!("{}{table}", weights.prefix_of(table)?),

@@ -149,7 +149,7 @@ impl ServedModel {
                 Err(problem)
             }
             Ok(Ok(())) => self.health.problem().map_or(Ok(()), Err),
-            // A late test run may only mean a slow device, so the model is not marked as failed.
+            // A test run that takes too long may only mean a slow device, so the model is not marked as failed.
             Err(_) => Err(format!("a test run takes longer than {} ms", PROBE_TIMEOUT.as_millis())),
         }
     }

@@ -42,7 +42,7 @@ fn unpaired(json: &[u8], mut from: usize) -> Option<usize> {
             },
             Some(0xdc00..=0xdfff) => return Some(at),
             Some(_) => from = at + ESCAPE,
-            // This escape is not a `\u` escape. It consists of the backslash and one more byte.
+            // An escape other than `\u` consists of the backslash and one more byte.
             None => from = at + 2,
         }
     }

@@ -264,8 +264,7 @@ impl Parts<'_> {
             lines.push(b'\n');
         }
         let file = File::options().create(true).append(true).open(&path)?;
-        // `lines` holds all complete lines of the journal. The file may have an unfinished line after them, which is
-        // cut off.
+        // `lines` holds all complete lines of the journal, so `set_len` cuts off only an unfinished line after them.
         file.set_len(lines.len() as u64)?;
         file.sync_all()?;
         sync_directory_of(&path)?;
