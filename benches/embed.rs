@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use support::{REQUIRE_ADAPTER, fixture, root, skip, test_model};
+use support::{REQUIRE_ADAPTER, adapter, fixture, root, skip, test_model};
 use vectile::lab::Combination;
 use vectile::{Embedder, Error, ModelFiles, Precision, block_on};
 
@@ -26,7 +26,8 @@ fn directory() -> PathBuf {
 /// Loads the model in a precision. Returns `None` if the adapter cannot run the precision as requested.
 fn load(combination: Combination) -> Option<Embedder> {
     let files = ModelFiles::from_directory(directory()).unwrap();
-    let built = block_on(combination.request(Embedder::builder(files), &[]).build());
+    let built =
+        block_on(combination.request(Embedder::builder(files), &[]).or_adapter(adapter()).build());
     let embedder = match built {
         Ok(embedder) => embedder,
         Err(Error::Option { .. }) => return None,

@@ -14,9 +14,9 @@ mod support;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use support::{encoded, open_gpu, precision, storable as values};
+use support::{encoded, open, precision, storable as values};
 use vectile::convert;
-use vectile::gpu::executor::Executor;
+use vectile::executor::Executor;
 use vectile::gpu::graph::{TensorId, TensorSource};
 use vectile::gpu::trace::{Measure, Trace};
 use vectile::kernels::matmul::{OutputTile, Variant};
@@ -269,7 +269,7 @@ fn assert_right(executor: &mut Executor, name: &str, builder: &Builder, (y, expe
 /// Each storage with the plans to run: the adapter's own plan, then plans with the other kernels that the adapter can
 /// run. The matmul of a layer runs in every tile size.
 fn runs(executor: &Executor, case: &str) -> Vec<(Storage, KernelPlan)> {
-    let own = KernelPlan::for_device(&executor.gpu);
+    let own = executor.plan();
     let other = KernelPlan { software: !own.software, cooperative: None, ..own.clone() };
     let matrices = KernelPlan { software: false, ..own.clone() };
     let mut plans = vec![own.clone(), other, matrices];
@@ -279,7 +279,7 @@ fn runs(executor: &Executor, case: &str) -> Vec<(Storage, KernelPlan)> {
     }
     Storage::ALL
         .into_iter()
-        .filter(|storage| *storage != Storage::F16 || executor.gpu.has_shader_f16())
+        .filter(|storage| *storage != Storage::F16 || executor.has_shader_f16())
         .flat_map(|storage| {
             plans.iter().map(move |plan| (storage, plan.clone())).collect::<Vec<_>>()
         })
@@ -287,11 +287,11 @@ fn runs(executor: &Executor, case: &str) -> Vec<(Storage, KernelPlan)> {
 }
 
 fn kernels(criterion: &mut Criterion) {
-    let Some(gpu) = open_gpu(&[]) else { return };
+    let Some(mut executor) = open(&[], None) else { return };
     println!(
         "adapter: {}; times are {}",
-        gpu.adapter,
-        match gpu.has_timestamps() {
+        executor.adapter(),
+        match executor.has_timestamps() {
             true => "the GPU's own",
             false => "those of the whole run, including upload and read-back",
         }
@@ -300,7 +300,6 @@ fn kernels(criterion: &mut Criterion) {
     assert!(ALL.iter().all(|kernel| named(kernel.name)), "a kernel has no bench");
     let whole = std::env::args().any(|arg| arg == "--bench");
     let tokens = if whole { 512 } else { 19 };
-    let mut executor = Executor::new(gpu);
     for (case, make) in CASES {
         let mut seen = Vec::new();
         for (storage, plan) in runs(&executor, case) {
@@ -331,13 +330,13 @@ fn kernels(criterion: &mut Criterion) {
 
 /// The time of the kernel alone by the GPU's clock, or of the whole run if the GPU has no clock.
 fn time(executor: &mut Executor, builder: &Builder) -> Duration {
-    executor.trace = Some(Trace::new(Measure::Gpu));
+    executor.measure(Some(Trace::new(Measure::Gpu)));
     let since = Instant::now();
     block_on(executor.run(&builder.graph)).unwrap();
     let wall = since.elapsed();
-    let ns: u64 = executor.trace.take().map_or(0, |t| t.dispatches.iter().map(|d| d.ns).sum());
+    let ns: u64 = executor.measure(None).map_or(0, |t| t.dispatches.iter().map(|d| d.ns).sum());
     // Some clocks are too coarse for a short kernel, but criterion needs a time above zero.
-    if executor.gpu.has_timestamps() { Duration::from_nanos(ns.max(1)) } else { wall }
+    if executor.has_timestamps() { Duration::from_nanos(ns.max(1)) } else { wall }
 }
 
 criterion_group!(benches, kernels);

@@ -14,11 +14,11 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use support::{encoded, open_gpu, precision, read_json, root, test_model};
+use support::{build, encoded, open, precision, read_json, root, test_model};
 use vectile::convert;
-use vectile::gpu::executor::Executor;
+use vectile::executor::Executor;
 use vectile::kernels::matmul::{LinearTensors, RowSize};
-use vectile::kernels::{Activation, Activations, Builder, KernelPlan, matmul, reference};
+use vectile::kernels::{Activation, Activations, Builder, matmul, reference};
 use vectile::{
     DtypeRequest, Embedder, EmbedderBuilder, Feature, HalfFallback, ModelFiles, Precision, Storage,
     block_on,
@@ -41,17 +41,16 @@ fn main() {
     } else {
         Size { rows: 64, rounds: 1, texts: 4 }
     };
-    let Some(gpu) = open_gpu(&[]) else { return };
-    println!("adapter: {}", gpu.adapter);
+    let Some(mut executor) = open(&[], None) else { return };
+    println!("adapter: {}", executor.adapter());
     println!(
         "vectile {}, rates in GFLOP per CPU-second, the best of {} rounds",
         env!("CARGO_PKG_VERSION"),
         size.rounds
     );
-    let mut executor = Executor::new(gpu);
     let storages: Vec<Storage> = Storage::ALL
         .into_iter()
-        .filter(|s| *s != Storage::F16 || executor.gpu.has_shader_f16())
+        .filter(|s| *s != Storage::F16 || executor.has_shader_f16())
         .collect();
     for storage in &storages {
         check(&mut executor, *storage);
@@ -92,7 +91,7 @@ fn graph(
 ) -> (Builder, Activations) {
     let precision = usual_precision(weights);
     let storage = precision.activations;
-    let mut builder = Builder::new(&KernelPlan::for_device(&executor.gpu), &precision);
+    let mut builder = Builder::new(&executor.plan(), &precision);
     let x: Vec<f32> = (0..rows * INNER).map(noise).collect();
     let w: Vec<f32> = (0..INNER * COLUMNS).map(|i| noise(i + 7) * 0.05).collect();
     let x_id = builder.input("x", &encoded(&x, storage));
@@ -187,7 +186,7 @@ fn whole_texts(size: &Size, storages: &[Storage], matmul_rates: &[f64]) {
     let mut base: Option<Vec<f32>> = None;
     for (storage, matmul_rate) in storages.iter().zip(matmul_rates) {
         let files = ModelFiles::from_directory(&directory).unwrap();
-        let embedder = block_on(stored_as(*storage, Embedder::builder(files)).build()).unwrap();
+        let embedder = build(stored_as(*storage, Embedder::builder(files))).unwrap();
         assert_eq!(embedder.precision().weights, *storage, "the model runs in another storage");
         let warm = block_on(embedder.embed(&texts)).unwrap();
         let base = base.get_or_insert_with(|| warm.values.clone());

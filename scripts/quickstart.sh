@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Takes a fresh checkout to a first result. It installs a GPU driver if the machine has none, fetches a model, builds the program
-# and searches a small collection.
+# Takes a fresh checkout to a first result: it fetches a model, builds the program and searches a small collection. It installs no
+# driver, because the program computes on the CPU if the machine has no GPU.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -11,12 +11,15 @@ MODEL=.vectile/models/all-MiniLM-L6-v2
 TEXTS=examples/collection.txt
 
 ensure_cargo
-ensure_vulkan
 ensure_model "$MODEL_DIR"
 
 say "Build: cargo build --release (a few minutes the first time)"
 cargo build --release --locked
 [ -x "$VECTILE" ] || VECTILE=$VECTILE.exe
+
+say "Adapter: the first of this list"
+"$VECTILE" adapters
+note "To use a GPU that is not listed, install its Vulkan driver. To choose an adapter: --adapter NAME"
 
 wrong=0
 

@@ -95,10 +95,15 @@ mod batch;
 mod config;
 #[doc(hidden)]
 pub mod convert;
+#[cfg(feature = "cpu")]
+#[doc(hidden)]
+pub mod cpu;
 #[doc(hidden)]
 pub mod dtype;
 mod embedder;
 mod error;
+#[doc(hidden)]
+pub mod executor;
 mod files;
 #[doc(hidden)]
 pub mod gpu;
@@ -135,8 +140,9 @@ pub use embedder::{
     SparseEncoderBuilder, SparseVector, TensorSummary, TextModel,
 };
 pub use error::Error;
+pub use executor::adapters;
 pub use files::ModelFiles;
-pub use gpu::adapter::{AdapterChoice, AdapterSummary, Feature, adapters};
+pub use gpu::adapter::{AdapterChoice, AdapterSummary, Feature};
 #[cfg(feature = "hub")]
 pub use hub::{DownloadProgress, HubOptions};
 pub use output::{OutputPrecision, Quantized, Ranges, quantize};

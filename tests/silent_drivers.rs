@@ -31,11 +31,27 @@ fn drivers() -> Option<PathBuf> {
     directory
 }
 
-/// Runs the program on a GPU that does not exist, with a cache directory.
-fn run(drivers: &Path, gpu: &str, beside: bool, cache: &Path, arguments: &[OsString]) -> Output {
+/// A run of the program on a GPU that is not there.
+#[derive(Clone, Copy)]
+struct Run<'a> {
+    drivers: &'a Path,
+    gpu: &'a str,
+    /// True if a software driver is there too.
+    beside: bool,
+    cache: &'a Path,
+    /// The adapter that the environment names.
+    adapter: Option<&'a str>,
+}
+
+fn run(run: &Run<'_>, arguments: &[OsString]) -> Output {
+    let Run { drivers, gpu, beside, cache, adapter } = *run;
     let mut command = Command::new(drivers.join("silent"));
     command.arg(gpu).arg(env!("CARGO_BIN_EXE_vectile")).args(arguments);
     command.env("XDG_CACHE_HOME", cache).env_remove("VECTILE_LOG").stdin(Stdio::null());
+    command.env_remove("VECTILE_ADAPTER");
+    if let Some(adapter) = adapter {
+        command.env("VECTILE_ADAPTER", adapter);
+    }
     if beside {
         command.env("SILENT_BESIDE_SOFTWARE", "1");
     }
@@ -71,7 +87,14 @@ fn no_command_returns_a_row() {
         for command in commands {
             // The second run finds the files that the first run has cached.
             for _ in 0..2 {
-                let output = run(&drivers, gpu, false, cache.path(), &arguments(command));
+                let on = Run {
+                    drivers: &drivers,
+                    gpu,
+                    beside: false,
+                    cache: cache.path(),
+                    adapter: Some("gpu"),
+                };
+                let output = run(&on, &arguments(command));
                 let error = String::from_utf8_lossy(&output.stderr);
                 assert!(!output.status.success(), "{gpu} {command:?}: {error}");
                 assert!(output.stdout.is_empty(), "{gpu} {command:?}: a row came back");
@@ -87,25 +110,43 @@ fn an_automatic_choice_gives_way_to_the_next_adapter_and_says_so() {
     let Some(drivers) = drivers() else { return };
     let cache = tempfile::tempdir().unwrap();
     let command = arguments(&["embed", "--model", "MODEL", "a text"]);
-    let output = run(&drivers, "navi31", true, cache.path(), &command);
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{error}");
-    let mut lines = error.lines().filter(|line| line.contains("tries the next adapter"));
-    assert!(lines.next().is_some_and(says_fault) && lines.next().is_none(), "{error}");
-    let row = String::from_utf8(output.stdout).unwrap();
-    assert!(row.contains('.') && row.chars().any(|c| ('1'..='9').contains(&c)), "{row}");
+    let on =
+        Run { drivers: &drivers, gpu: "navi31", beside: false, cache: cache.path(), adapter: None };
+    // The next adapter is the CPU, or the software driver where only GPUs may be used.
+    let both = [
+        on,
+        Run { beside: true, adapter: None, ..on },
+        Run { beside: true, adapter: Some("gpu"), ..on },
+    ];
+    let mut rows = Vec::new();
+    for on in both {
+        let output = run(&on, &command);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{error}");
+        let mut lines = error.lines().filter(|line| line.contains("tries the next adapter"));
+        let line = lines.next().unwrap_or_default();
+        assert!(says_fault(line) && lines.next().is_none(), "{error}");
+        assert_eq!(line.contains("Native"), on.adapter.is_none(), "{line}");
+        let row = String::from_utf8(output.stdout).unwrap();
+        assert!(row.contains('.') && row.chars().any(|c| ('1'..='9').contains(&c)), "{row}");
+        rows.push(row);
+    }
+    assert_eq!(rows[0], rows[1]);
 
     // A report is about one adapter: the kernels are tested where the model runs.
     let command = arguments(&["verify", "MODEL", "--json", "-"]);
-    let output = run(&drivers, "navi31", true, cache.path(), &command);
+    let output = run(&Run { beside: true, adapter: Some("gpu"), ..on }, &command);
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{error}");
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["adapter"]["device_type"], "Cpu", "{report}");
     assert!(report["kernels"].as_array().is_some_and(|kernels| !kernels.is_empty()), "{report}");
 
-    // If the user names the adapter, no other adapter is used in its place.
-    let named = arguments(&["embed", "--model", "MODEL", "--adapter", "0", "a text"]);
-    let output = run(&drivers, "navi31", true, cache.path(), &named);
-    assert!(!output.status.success() && output.stdout.is_empty());
+    // An adapter that is named does not give way.
+    for (named, adapter) in [(Some("0"), None), (None, Some("0"))] {
+        let mut words = vec!["embed", "--model", "MODEL", "a text"];
+        words.extend(named.iter().flat_map(|named| ["--adapter", named]));
+        let output = run(&Run { beside: true, adapter, ..on }, &arguments(&words));
+        assert!(!output.status.success() && output.stdout.is_empty());
+    }
 }

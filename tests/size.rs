@@ -112,7 +112,7 @@ fn model(name: &str) -> (tempfile::TempDir, u64) {
 }
 
 fn builder(directory: &Path) -> EmbedderBuilder {
-    Embedder::builder(ModelFiles::from_directory(directory).unwrap())
+    Embedder::builder(ModelFiles::from_directory(directory).unwrap()).or_adapter(support::adapter())
 }
 
 /// Compares the hidden states of the fixture's text with those of transformers. Also compares the vector with the

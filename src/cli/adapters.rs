@@ -1,4 +1,4 @@
-//! `vectile adapters`: lists the GPU adapters of this machine and their features.
+//! `vectile adapters`: lists the adapters of this machine, the CPU among them, and their features.
 
 use std::fmt::Write;
 
@@ -26,10 +26,9 @@ struct AdapterReport {
 pub fn run(args: &AdaptersArgs) -> Result<(), Failure> {
     let found: Vec<AdapterReport> =
         block_on(vectile::adapters()).into_iter().map(examine).collect();
-    if found.is_empty() {
+    if found.iter().all(|report| report.adapter.is_cpu()) {
         say(format_args!(
-            "no GPU adapter was found; install a Vulkan driver for your GPU, or a software driver (Debian: \
-             mesa-vulkan-drivers)"
+            "no GPU was found, so models run on the CPU; to use a GPU, install its Vulkan driver"
         ));
     }
     if args.json {
@@ -52,6 +51,7 @@ fn examine(adapter: AdapterSummary) -> AdapterReport {
             verdict: match verdict {
                 ShaderF16::Passed => "yes, self-test passed",
                 ShaderF16::Absent => "no",
+                ShaderF16::NoShaders => "none: the CPU runs no shaders",
                 ShaderF16::Disabled => "disabled",
                 ShaderF16::FailedSelfTest => "not used: the self-test FAILED (wrong answers)",
             }
@@ -78,6 +78,10 @@ fn describe(report: &AdapterReport) -> String {
         None => "none with f16 values and f32 sums".to_owned(),
         Some(size) => format!("{size} × {size}, with f16 values and f32 sums"),
     };
+    if adapter.is_cpu() {
+        let features = adapter.driver_info.as_str();
+        return format!("{}: {}\n   {:<12} {features}\n", adapter.index, adapter.name, "native");
+    }
     let rows = [
         ("type", format!("{}{software}", adapter.device_type)),
         ("backend", adapter.backend.clone()),

@@ -67,6 +67,9 @@ pub fn settings<M: TextModel>(builder: ModelBuilder<M>, args: &ModelArgs) -> Mod
         .half_fallback(args.run.half_fallback)
         .adapter(args.run.adapter.clone().unwrap_or_default())
         .disable(args.run.disable.clone());
+    if let Some(threads) = args.run.threads {
+        builder = builder.threads(threads.get());
+    }
     if let Some(version) = args.run.transformers_version {
         builder = builder.transformers_version(version);
     }
@@ -118,7 +121,7 @@ pub fn cache_dir() -> Option<PathBuf> {
 /// Reports adapter, precision and notes of a loaded model on stderr.
 pub fn announce(adapter: &AdapterSummary, precision: &Precision, notes: &[String]) {
     say(format_args!("adapter: {adapter}"));
-    if adapter.is_software() {
+    if adapter.is_software() && !adapter.is_cpu() {
         note(format_args!(
             "this is a software adapter, which computes on the CPU; `vectile adapters` lists all \
              adapters"

@@ -247,6 +247,9 @@ pub enum ShaderF16 {
     Disabled,
     /// The adapter has `SHADER_F16`, but the known-answer test failed.
     FailedSelfTest,
+    /// The model runs on the CPU, which runs no shaders. It widens weights where it uses them, and its activations are
+    /// f32.
+    NoShaders,
 }
 
 /// Facts of an architecture about f16, from `models/`.
@@ -290,7 +293,7 @@ impl FromStr for HalfFallback {
 pub enum ActivationsRequest {
     /// Store activations in f32.
     F32,
-    /// Store activations in f16 if `SHADER_F16` passed its test, else in packed f16.
+    /// Store activations in f16 if `SHADER_F16` passed its test, else in packed f16. On the CPU they stay f32.
     F16,
 }
 

@@ -12,6 +12,8 @@ use crate::dtype::{CheckpointDtype, DtypeRequest, F16Verdict, Storage};
 pub enum Reason {
     /// The adapter lacks `SHADER_F16`.
     AdapterNoShaderF16,
+    /// The CPU stores activations in f32.
+    CpuActivationsF32,
     /// The caller disabled `SHADER_F16`.
     ShaderF16Disabled,
     /// `SHADER_F16` gave wrong answers on this adapter.
@@ -42,6 +44,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Reason::AdapterNoShaderF16 => "the adapter has no SHADER_F16",
+            Reason::CpuActivationsF32 => "the CPU stores activations in f32",
             Reason::ShaderF16Disabled => "SHADER_F16 was disabled",
             Reason::ShaderF16FailedSelfTest => "SHADER_F16 failed its self-test on this adapter",
             Reason::ActivationsUnsafeInF16 => {
@@ -77,7 +80,7 @@ pub struct Precision {
     pub weights: Storage,
     /// The storage of activations between kernels.
     pub activations: Storage,
-    /// Bytes of all weights on the GPU and of tables on the host. It is 0 before the model is loaded.
+    /// Bytes of all weights on the adapter and of tables on the host. It is 0 before the model is loaded.
     pub weight_bytes: u64,
     /// The reasons why the choice differs from the request.
     pub reasons: Vec<Reason>,

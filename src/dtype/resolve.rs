@@ -24,6 +24,9 @@ use crate::error::Error;
 /// activations are unsafe in f16, F16 applies to the weights only. An explicit choice of activations overrides this:
 /// f16 activations are F16 if A, else PackedF16.
 ///
+/// On the CPU, weights have the storage of the column "A", and activations are always F32. There the half fallback can
+/// only be an error.
+///
 /// A verdict `measured` on the model itself takes precedence over the facts of its architecture. With `Safe`, F16
 /// applies to weights and activations. With `SafeWithF32Activations`, F16 applies to the weights only. With `Unsafe`,
 /// F16 and PackedF16 become F32, or an error if that is the half fallback.
@@ -49,10 +52,12 @@ pub fn resolve(
     let unfit = (safety == Some(F16Safety::Unsafe)).then_some(Reason::WeightsMeasuredUnsafeInF16);
     let lacking = match shader_f16 {
         ShaderF16::Passed => None,
+        ShaderF16::NoShaders => Some(Reason::CpuActivationsF32),
         ShaderF16::Absent => Some(Reason::AdapterNoShaderF16),
         ShaderF16::Disabled => Some(Reason::ShaderF16Disabled),
         ShaderF16::FailedSelfTest => Some(Reason::ShaderF16FailedSelfTest),
     };
+    let on_cpu = shader_f16 == ShaderF16::NoShaders;
     let (weights, mut activations) = match wanted {
         FloatDtype::Float32 => (Storage::F32, Storage::F32),
         FloatDtype::Bfloat16 => (Storage::PackedBf16, Storage::F32),
@@ -69,6 +74,12 @@ pub fn resolve(
                     (Storage::F16, Storage::F16)
                 }
             },
+            (Some(reason), HalfFallback::F32 | HalfFallback::Packed)
+                if on_cpu && unfit.is_none() =>
+            {
+                reasons.push(reason);
+                (Storage::F16, Storage::F32)
+            }
             (Some(reason), HalfFallback::Packed) if unfit.is_none() => {
                 reasons.push(reason);
                 (Storage::PackedF16, Storage::F32)
@@ -99,6 +110,10 @@ pub fn resolve(
         Some(ActivationsRequest::F32) => {
             activations = Storage::F32;
             reasons.push(Reason::ActivationsRequested);
+        }
+        Some(ActivationsRequest::F16) if on_cpu => {
+            let reason = Reason::CpuActivationsF32;
+            reasons.extend((!reasons.contains(&reason)).then_some(reason));
         }
         Some(ActivationsRequest::F16) => {
             activations = if lacking.is_none() { Storage::F16 } else { Storage::PackedF16 };

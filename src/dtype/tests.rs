@@ -111,6 +111,35 @@ fn activations_can_be_chosen_independently() {
     assert!(!p.retries_in_f32());
 }
 
+#[test]
+fn the_cpu_keeps_weights_and_widens_activations() {
+    use Storage::*;
+    let cpu = Reason::CpuActivationsF32;
+    let resolved = |options, dtype| {
+        let facts = F16Facts { activations_unsafe: true };
+        resolve(options, checkpoint(dtype), ShaderF16::NoShaders, facts, None)
+            .map(|p| (p.weights, p.activations, p.reasons))
+    };
+    let auto = DtypeOptions::default();
+    for (dtype, expected) in [
+        (FloatDtype::Float32, (F32, F32, vec![])),
+        (FloatDtype::Float16, (F16, F32, vec![cpu])),
+        (FloatDtype::Bfloat16, (PackedBf16, F32, vec![])),
+    ] {
+        assert_eq!(resolved(auto, dtype), Ok(expected));
+    }
+    let half = DtypeOptions { dtype: DtypeRequest::Float16, ..auto };
+    let rounded = (F16, F32, vec![cpu, Reason::RoundedToF16]);
+    assert_eq!(resolved(half, FloatDtype::Float32), Ok(rounded));
+    // Nobody takes f32 for f16.
+    let strict = DtypeOptions { half_fallback: HalfFallback::Error, ..half };
+    let error = resolved(strict, FloatDtype::Float16).unwrap_err().to_string();
+    assert!(error.contains("the CPU stores activations in f32"), "{error}");
+    let asked = DtypeOptions { activations: Some(ActivationsRequest::F16), ..auto };
+    assert_eq!(resolved(asked, FloatDtype::Float32), Ok((F32, F32, vec![cpu])));
+    assert_eq!(resolved(asked, FloatDtype::Float16), Ok((F16, F32, vec![cpu])));
+}
+
 fn verdict(safety: F16Safety) -> F16Verdict {
     F16Verdict { safety, decided_by: "layer 0 up reaches 109400".into() }
 }

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::dtype::{Precision, Storage};
 use crate::error::Error;
+use crate::executor::{AdapterOptions, Executor};
 use crate::gpu::adapter::{AdapterChoice, Feature};
-use crate::gpu::device::Gpu;
-use crate::gpu::executor::{Executor, ShaderEdit};
+use crate::gpu::executor::ShaderEdit;
 use crate::kernels::KernelPlan;
 use crate::kernels::matmul::{Tuned, tuned};
 use crate::selftest::{
@@ -23,6 +23,8 @@ use crate::selftest::{
 pub(crate) struct DeviceSetup {
     pub adapter: AdapterChoice,
     pub disabled: Vec<Feature>,
+    /// The number of threads on the CPU; `None` for one on each physical core.
+    pub threads: Option<usize>,
     pub max_binding_bytes: Option<u64>,
     /// The maximum number of bytes of memory that the model may use.
     pub max_memory: Option<u64>,
@@ -64,6 +66,7 @@ impl DeviceSetup {
         DeviceSetup {
             adapter,
             disabled: Vec::new(),
+            threads: None,
             max_binding_bytes: None,
             max_memory: None,
             gpu_kernels: false,
@@ -78,9 +81,13 @@ impl DeviceSetup {
     }
 
     pub async fn open(&self) -> Result<Executor, Error> {
-        let gpu = Gpu::open_limited(&self.adapter, &self.disabled, self.max_binding_bytes).await?;
-        gpu.count_losses(&self.losses);
-        let mut executor = Executor::new(gpu);
+        let options = AdapterOptions {
+            disabled: self.disabled.clone(),
+            max_binding_bytes: self.max_binding_bytes,
+            threads: self.threads,
+        };
+        let mut executor = Executor::open(&self.adapter, &options).await?;
+        executor.count_losses(&self.losses);
         if let Some(edit) = self.shader_edit {
             executor.edit_shader(edit);
         }
@@ -93,9 +100,14 @@ impl DeviceSetup {
         Ok(executor)
     }
 
+    /// True if the caller named an adapter. No other adapter may then be used instead.
+    pub fn is_named(&self) -> bool {
+        !matches!(self.adapter, AdapterChoice::Best | AdapterChoice::Gpu)
+    }
+
     /// Returns the kernels that the device runs, as far as tests have confirmed them.
-    pub fn plan(&self, gpu: &Gpu) -> KernelPlan {
-        let plan = KernelPlan::for_device(gpu);
+    pub fn plan(&self, executor: &Executor) -> KernelPlan {
+        let plan = executor.plan();
         KernelPlan {
             software: plan.software && !self.gpu_kernels,
             cooperative: plan
@@ -118,12 +130,12 @@ impl DeviceSetup {
         cache: Option<&Path>,
     ) -> Result<(), Error> {
         let storages = (precision.weights, precision.activations);
-        let own = KernelPlan::for_device(&executor.gpu);
-        let untested = KernelPlan { cooperative: own.cooperative, ..self.plan(&executor.gpu) };
+        let own = executor.plan();
+        let untested = KernelPlan { cooperative: own.cooperative, ..self.plan(executor) };
         if untested.software {
             return Ok(());
         }
-        let key = tuned::key(&executor.gpu.adapter);
+        let key = tuned::key(executor.adapter());
         self.tuned = cache.and_then(|cache| tuned::read(cache, &key)).map(Arc::new);
         if let Some(matrices) = untested.cooperative
             && storages == (Storage::F16, Storage::F16)
@@ -162,17 +174,26 @@ impl DeviceSetup {
     /// Describes the kernels of `plan` at this precision, for reports.
     pub fn kernel_choice(
         &self,
-        gpu: &Gpu,
+        executor: &Executor,
         plan: &KernelPlan,
         precision: &Precision,
     ) -> KernelChoice {
+        if let Some(matrix_kernels) = executor.matrix_kernels() {
+            return KernelChoice {
+                family: "cpu".to_owned(),
+                matmul: matrix_kernels,
+                because: None,
+            };
+        }
         let storages = (precision.weights, precision.activations);
         let f16 = storages == (Storage::F16, Storage::F16);
         let no_matrices = match &self.matrices {
             _ if plan.software || !f16 => None,
             CooperativeMatrices::Right { .. } => None,
             CooperativeMatrices::Wrong(fault) => Some(format!("cooperative matrices: {fault}")),
-            CooperativeMatrices::Untested if gpu.disabled.contains(&Feature::CooperativeMatrix) => {
+            CooperativeMatrices::Untested
+                if executor.disabled().contains(&Feature::CooperativeMatrix) =>
+            {
                 Some("cooperative matrices are disabled".to_owned())
             }
             CooperativeMatrices::Untested => Some(
@@ -195,7 +216,7 @@ impl DeviceSetup {
 /// The kernels that a model runs on its adapter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KernelChoice {
-    /// The family of kernels: `software` or `gpu`.
+    /// The family of kernels: `cpu`, `software` or `gpu`.
     pub family: String,
     /// How linear layers are computed.
     pub matmul: String,

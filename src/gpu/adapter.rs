@@ -55,11 +55,16 @@ impl FromStr for Feature {
 /// Selects the adapter to open a device on.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum AdapterChoice {
-    /// The first adapter of the list. Discrete adapters come first, then integrated ones, then software. Within each
-    /// class, Vulkan and Metal come before other backends.
+    /// The first adapter of the list. Discrete adapters come first, then integrated ones, then the CPU, then software
+    /// drivers. Within each class, Vulkan and Metal come before other backends. If the adapter computes wrongly, the
+    /// next one is used.
     #[default]
     Best,
-    /// The adapter with this number in the list of [`adapters`].
+    /// The CPU, without any driver.
+    Cpu,
+    /// The first adapter of the list that is not the CPU. It may be a software driver.
+    Gpu,
+    /// The adapter with this number in the list of [`adapters`](crate::adapters).
     Index(usize),
     /// The first adapter whose name contains this text; case is ignored.
     Name(String),
@@ -73,7 +78,7 @@ impl AdapterChoice {
     #[cfg(feature = "lab")]
     pub(crate) fn fixed(&self, adapter: &AdapterSummary) -> Self {
         match self {
-            AdapterChoice::Best => AdapterChoice::Index(adapter.index),
+            AdapterChoice::Best | AdapterChoice::Gpu => AdapterChoice::Index(adapter.index),
             named => named.clone(),
         }
     }
@@ -87,13 +92,17 @@ impl FromStr for AdapterChoice {
         if text.is_empty() {
             return Err(Error::option(
                 "adapter",
-                "is empty; give an index or a part of an adapter's name",
+                "is empty; give cpu, gpu, an index or a part of an adapter's name",
             ));
         }
-        Ok(text
-            .parse()
-            .map(AdapterChoice::Index)
-            .unwrap_or_else(|_| AdapterChoice::Name(text.to_owned())))
+        Ok(match text.to_ascii_lowercase().as_str() {
+            "cpu" => AdapterChoice::Cpu,
+            "gpu" => AdapterChoice::Gpu,
+            _ => text
+                .parse()
+                .map(AdapterChoice::Index)
+                .unwrap_or_else(|_| AdapterChoice::Name(text.to_owned())),
+        })
     }
 }
 
@@ -108,7 +117,10 @@ pub struct NoopAdapter {
     pub software: bool,
 }
 
-/// An adapter as [`adapters`] lists it.
+/// The backend of the CPU, which needs no driver.
+pub(crate) const NATIVE: &str = "Native";
+
+/// An adapter as [`adapters`](crate::adapters) lists it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AdapterSummary {
     /// The adapter's number in the list, for [`AdapterChoice::Index`].
@@ -117,7 +129,7 @@ pub struct AdapterSummary {
     pub name: String,
     /// `DiscreteGpu`, `IntegratedGpu`, `VirtualGpu`, `Cpu` (software) or `Other`.
     pub device_type: String,
-    /// `Vulkan`, `Metal`, `Dx12`, `Gl` or `BrowserWebGpu`.
+    /// `Vulkan`, `Metal`, `Dx12`, `Gl`, `BrowserWebGpu`, or `Native` for the CPU itself.
     pub backend: String,
     /// The name of the driver.
     pub driver: String,
@@ -164,9 +176,14 @@ impl AdapterSummary {
         }
     }
 
-    /// True for an adapter that computes on the CPU.
+    /// True for an adapter that computes on the CPU: the CPU itself, or a software driver.
     pub fn is_software(&self) -> bool {
         self.device_type == "Cpu"
+    }
+
+    /// True for the CPU itself, which needs no driver.
+    pub fn is_cpu(&self) -> bool {
+        self.backend == NATIVE
     }
 
     /// The size of the largest buffer that fits one binding. It is less than 2 GiB, since some drivers count bytes in
@@ -283,28 +300,24 @@ pub(super) async fn list(noop: Option<wgpu::NoopBackendOptions>) -> Vec<wgpu::Ad
     Vec::new()
 }
 
-/// The machine's adapters, best first. [`AdapterChoice::Index`] counts in this order.
-pub async fn adapters() -> Vec<AdapterSummary> {
-    let adapters = list(None).await;
-    adapters.iter().enumerate().map(|(i, adapter)| AdapterSummary::of(i, adapter)).collect()
-}
-
 /// Returns the index of the adapter that `choice` selects.
-pub(super) fn choose(choice: &AdapterChoice, adapters: &[AdapterSummary]) -> Result<usize, Error> {
+pub(crate) fn choose(choice: &AdapterChoice, adapters: &[AdapterSummary]) -> Result<usize, Error> {
     let names = || {
         let names: Vec<String> =
             adapters.iter().map(|a| format!("{}: {} ({})", a.index, a.name, a.backend)).collect();
         names.join(", ")
     };
     if adapters.is_empty() {
-        return Err(Error::adapter(
-            "none",
-            "no GPU adapter was found; install a driver for your GPU, or a software one \
-             (Debian: mesa-vulkan-drivers)",
-        ));
+        return Err(no_gpu());
     }
     match choice {
         AdapterChoice::Best | AdapterChoice::Noop(_) => Ok(0),
+        AdapterChoice::Cpu => adapters.iter().position(AdapterSummary::is_cpu).ok_or_else(|| {
+            let problem =
+                "this build of Vectile cannot compute on the CPU; enable its feature `cpu`";
+            Error::adapter("cpu", problem)
+        }),
+        AdapterChoice::Gpu => adapters.iter().position(|a| !a.is_cpu()).ok_or_else(no_gpu),
         AdapterChoice::Index(index) if *index < adapters.len() => Ok(*index),
         AdapterChoice::Index(index) => Err(Error::adapter(
             index.to_string(),
@@ -320,6 +333,14 @@ pub(super) fn choose(choice: &AdapterChoice, adapters: &[AdapterSummary]) -> Res
             })
         }
     }
+}
+
+fn no_gpu() -> Error {
+    Error::adapter(
+        "none",
+        "no GPU adapter was found; install a driver for your GPU, or a software one (Debian: \
+         mesa-vulkan-drivers)",
+    )
 }
 
 pub(super) fn noop_options(noop: &NoopAdapter) -> wgpu::NoopBackendOptions {

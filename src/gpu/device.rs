@@ -38,51 +38,44 @@ pub(crate) struct CooperativeMatrices {
     pub invocations: u32,
 }
 
-/// An open device with its queue and its adapter's abilities.
-#[derive(Debug)]
-pub struct Gpu {
-    /// The adapter that the device is on.
-    pub adapter: AdapterSummary,
-    /// The features that the caller disabled.
-    pub disabled: Vec<Feature>,
-    pub(crate) device: wgpu::Device,
-    pub(crate) queue: wgpu::Queue,
-    faults: Arc<Mutex<Faults>>,
+/// The GPUs of the machine, best first. None of them is open.
+pub(crate) struct Gpus {
+    adapters: Vec<wgpu::Adapter>,
+    /// The names, limits and features of these GPUs.
+    pub summaries: Vec<AdapterSummary>,
 }
 
-impl Gpu {
-    /// Opens a device on the chosen adapter, with all limits of the adapter and without the disabled features.
-    ///
-    /// # Errors
-    /// [`Error::Adapter`] if there is no adapter, or none with that name or number; [`Error::DeviceFault`] if the
-    /// device does not open.
-    pub async fn open(choice: &AdapterChoice, disabled: &[Feature]) -> Result<Gpu, Error> {
-        Gpu::open_limited(choice, disabled, None).await
-    }
-
-    /// As [`Gpu::open`], but lowers the adapter's binding limit to `max_binding_bytes`.
-    ///
-    /// # Errors
-    /// The errors of [`Gpu::open`].
-    pub async fn open_limited(
-        choice: &AdapterChoice,
-        disabled: &[Feature],
-        max_binding_bytes: Option<u64>,
-    ) -> Result<Gpu, Error> {
+impl Gpus {
+    /// Lists the GPUs. For a dry run, it lists only the device that computes nothing.
+    pub async fn search(choice: &AdapterChoice) -> Self {
         let noop = match choice {
             AdapterChoice::Noop(noop) => Some(noop_options(noop)),
             _ => None,
         };
         let adapters = list(noop).await;
-        let summaries: Vec<AdapterSummary> =
+        let mut summaries: Vec<AdapterSummary> =
             adapters.iter().enumerate().map(|(i, a)| AdapterSummary::of(i, a)).collect();
-        let index = choose(choice, &summaries)?;
-        let mut adapter = summaries[index].clone();
         if let AdapterChoice::Noop(noop) = choice
             && noop.software
         {
-            adapter.device_type = "Cpu".into();
+            summaries.iter_mut().for_each(|adapter| adapter.device_type = "Cpu".into());
         }
+        Gpus { adapters, summaries }
+    }
+
+    /// Opens a device with all limits of its adapter and without the disabled features. The binding limit is lowered to
+    /// `max_binding_bytes`.
+    ///
+    /// # Errors
+    /// [`Error::DeviceFault`] if the device does not open.
+    pub async fn open(
+        &self,
+        index: usize,
+        disabled: &[Feature],
+        max_binding_bytes: Option<u64>,
+    ) -> Result<Gpu, Error> {
+        let adapters = &self.adapters;
+        let mut adapter = self.summaries[index].clone();
         let wanted = [
             (wgpu::Features::SHADER_F16, Feature::ShaderF16),
             (wgpu::Features::SUBGROUP, Feature::Subgroups),
@@ -118,6 +111,31 @@ impl Gpu {
         let faults = Arc::new(Mutex::new(Faults::default()));
         watch(&device, &faults);
         Ok(Gpu { adapter, disabled: disabled.to_vec(), device, queue, faults })
+    }
+}
+
+/// An open device with its queue and its adapter's abilities.
+#[derive(Debug)]
+pub struct Gpu {
+    /// The adapter that the device is on.
+    pub adapter: AdapterSummary,
+    /// The features that the caller disabled.
+    pub disabled: Vec<Feature>,
+    pub(crate) device: wgpu::Device,
+    pub(crate) queue: wgpu::Queue,
+    faults: Arc<Mutex<Faults>>,
+}
+
+impl Gpu {
+    /// Opens a device on the chosen adapter, with all limits of the adapter and without the disabled features.
+    ///
+    /// # Errors
+    /// [`Error::Adapter`] if there is no adapter, or none with that name or number; [`Error::DeviceFault`] if the
+    /// device does not open.
+    pub async fn open(choice: &AdapterChoice, disabled: &[Feature]) -> Result<Gpu, Error> {
+        let found = Gpus::search(choice).await;
+        let index = choose(choice, &found.summaries)?;
+        found.open(index, disabled, None).await
     }
 
     /// True if shaders on this device may use f16.

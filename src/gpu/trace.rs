@@ -100,13 +100,40 @@ impl Trace {
         self.phases[phase as usize]
     }
 
-    pub(super) fn add(&mut self, phase: Phase, time: Duration) {
+    pub(crate) fn add(&mut self, phase: Phase, time: Duration) {
         self.phases[phase as usize] += time;
+    }
+
+    /// Adds the time of a dispatch. `weight_bytes` gives the size of each weight.
+    pub(crate) fn record(
+        &mut self,
+        graph: &Graph,
+        dispatch: &Dispatch,
+        ns: u64,
+        weight_bytes: impl Fn(usize) -> u64,
+    ) {
+        let written = graph.written(dispatch);
+        let in_layer = written.is_some_and(|id| graph.tensors[id.0].layer.is_some());
+        let size = |id: Option<TensorId>| {
+            id.filter(|_| in_layer).map_or(0, |id| graph.tensors[id.0].bytes)
+        };
+        self.dispatches.push(DispatchTime {
+            kernel: dispatch.kernel,
+            variant: dispatch.variant.clone(),
+            writes: written.map_or("", |id| graph.tensors[id.0].name),
+            sizes: DispatchSizes {
+                first: size(dispatch.bindings.first().copied()),
+                written: size(written),
+            },
+            ns,
+            flops: dispatch.flops,
+            bytes: bytes_moved(graph, dispatch, &weight_bytes),
+        });
     }
 }
 
 /// The current time, if a trace is given.
-pub(super) fn clock(trace: Option<&Trace>) -> Option<Instant> {
+pub(crate) fn clock(trace: Option<&Trace>) -> Option<Instant> {
     trace.map(|_| Instant::now())
 }
 
@@ -185,23 +212,7 @@ impl Stamps {
             .collect();
         let ns = |from: u64, to: u64| (to.saturating_sub(from) as f64 * period) as u64;
         for (dispatch, time) in graph.dispatches.iter().zip(times.chunks_exact(2)) {
-            let written = graph.written(dispatch);
-            let in_layer = written.is_some_and(|id| graph.tensors[id.0].layer.is_some());
-            let size = |id: Option<TensorId>| {
-                id.filter(|_| in_layer).map_or(0, |id| graph.tensors[id.0].bytes)
-            };
-            trace.dispatches.push(DispatchTime {
-                kernel: dispatch.kernel,
-                variant: dispatch.variant.clone(),
-                writes: written.map_or("", |id| graph.tensors[id.0].name),
-                sizes: DispatchSizes {
-                    first: size(dispatch.bindings.first().copied()),
-                    written: size(written),
-                },
-                ns: ns(time[0], time[1]),
-                flops: dispatch.flops,
-                bytes: bytes_moved(graph, dispatch, &weight_bytes),
-            });
+            trace.record(graph, dispatch, ns(time[0], time[1]), &weight_bytes);
         }
         let ends = self.submits.iter().skip(1).copied().chain([graph.dispatches.len()]);
         for (first, end) in self.submits.iter().zip(ends) {

@@ -57,6 +57,26 @@ impl KernelPlan {
     }
 }
 
+impl KernelPlan {
+    /// The plan for the CPU, whose executor takes every variant of a kernel. Dispatches are not split.
+    #[cfg(feature = "cpu")]
+    pub fn for_cpu() -> Self {
+        KernelPlan {
+            software: true,
+            lanes: Lanes::Alone,
+            workgroup_memory: 16384,
+            workgroup_invocations: 256,
+            max_flops: u64::MAX,
+            cooperative: None,
+            matrices_by_rows: true,
+            largest_tile: OutputTile::PLAIN,
+            by_rows: true,
+            tuned: None,
+            forced: None,
+        }
+    }
+}
+
 /// The largest tile of the matmul that suits a class of GPU. The values follow public reports and were not measured;
 /// `vectile tune` measures them.
 fn largest_tile(adapter: &AdapterSummary) -> OutputTile {

@@ -9,7 +9,7 @@ use super::verdicts;
 use crate::convert;
 use crate::dtype::Storage;
 use crate::error::Error;
-use crate::gpu::executor::Executor;
+use crate::executor::Executor;
 use crate::gpu::graph::Graph;
 use crate::kernels::matmul::{CooperativeTile, LinearTensors, OutputTile, RowSize, Variant};
 use crate::kernels::matmul::{matmul_of, stride4};
@@ -26,7 +26,7 @@ pub(crate) async fn variants_are_bit_identical(
     cache: Option<&Path>,
 ) -> Result<bool, Error> {
     let (weights, activations) = storages;
-    let variants = KernelPlan::for_device(&executor.gpu).bit_identical_variants(false);
+    let variants = executor.plan().bit_identical_variants(false);
     let what = format!("variants of the matmul in {weights}, {activations}");
     are_bit_identical(executor, &what, storages, Variant::Tile(OutputTile::PLAIN), &variants, cache)
         .await
@@ -56,7 +56,7 @@ async fn are_bit_identical(
     variants: &[Variant],
     cache: Option<&Path>,
 ) -> Result<bool, Error> {
-    if executor.gpu.is_noop() {
+    if executor.is_noop() {
         return Ok(true);
     }
     let key = format!("{} | {what}", verdicts::key(executor));
@@ -65,7 +65,7 @@ async fn are_bit_identical(
     }
     let other = differing_variants(executor, storages, plain, variants).await?;
     if !other.is_empty() {
-        let adapter = &executor.gpu.adapter;
+        let adapter = executor.adapter();
         tracing::warn!(%adapter, ?other, "{what}: those in `other` are not bit-identical and are not used");
     }
     if let Some(cache) = cache {
@@ -85,7 +85,7 @@ pub async fn differing_variants(
     plain: Variant,
     variants: &[Variant],
 ) -> Result<Vec<Variant>, Error> {
-    let own = KernelPlan::for_device(&executor.gpu);
+    let own = executor.plan();
     let same_work = |variant: &Variant| same_work(&own, storages, *variant);
     let (plain, graphs) = (same_work(&plain), variants.iter().map(same_work).collect::<Vec<_>>());
     executor.make_ahead(graphs.iter().chain([&plain]));

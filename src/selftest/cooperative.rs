@@ -8,7 +8,7 @@ use super::question::{Question, precision};
 use super::verdicts;
 use crate::dtype::Storage;
 use crate::error::Error;
-use crate::gpu::executor::Executor;
+use crate::executor::Executor;
 use crate::kernels::answers::{ANSWERS, Family};
 use crate::kernels::attention::{self, Attention, Heads, TextSpan};
 use crate::kernels::matmul::CooperativeTile;
@@ -25,7 +25,7 @@ pub(crate) async fn cooperative_fault(
     matrices: CooperativeTile,
     cache: Option<&Path>,
 ) -> Result<Option<String>, Error> {
-    if executor.gpu.is_noop() {
+    if executor.is_noop() {
         return Ok(None);
     }
     let key = format!("{} | cooperative matrices of {}", verdicts::key(executor), matrices.side);
@@ -44,7 +44,7 @@ pub(crate) async fn cooperative_fault(
     remember(false);
     let fault = fault(executor, plan).await?;
     remember(fault.is_none());
-    let adapter = &executor.gpu.adapter;
+    let adapter = executor.adapter();
     match &fault {
         None => tracing::info!(%adapter, "cooperative matrices passed their self-test"),
         Some(fault) => tracing::warn!(%adapter, fault, "cooperative matrices are not used"),

@@ -4,7 +4,7 @@ use super::check::KernelCheck;
 use super::question::{Question, ask};
 use crate::dtype::Storage;
 use crate::error::Error;
-use crate::gpu::executor::Executor;
+use crate::executor::Executor;
 use crate::gpu::shader::Lanes;
 use crate::kernels::KernelPlan;
 use crate::kernels::answers::ANSWERS;
@@ -29,8 +29,12 @@ pub async fn check_all(
     executor: &mut Executor,
     mut done: impl FnMut(&KernelCheck, usize),
 ) -> Result<Vec<KernelCheck>, Error> {
-    let own = KernelPlan::for_device(&executor.gpu);
-    let f16 = executor.gpu.has_shader_f16();
+    let own = executor.plan();
+    let (f16, on_cpu) = (executor.has_shader_f16(), executor.is_cpu());
+    let can_run = |weights, activations| match on_cpu {
+        true => activations == Storage::F32,
+        false => f16 || (weights != Storage::F16 && activations != Storage::F16),
+    };
     let mut questions = Vec::new();
     for answer in ANSWERS {
         let mut lanes = vec![own.lanes];
@@ -46,9 +50,7 @@ pub async fn check_all(
                 let activations =
                     if answer.kernel.reads_activations { *activations } else { Storage::F32 };
                 let pair = (weights, activations);
-                if !seen.contains(&pair)
-                    && (f16 || (pair.0 != Storage::F16 && pair.1 != Storage::F16))
-                {
+                if !seen.contains(&pair) && can_run(weights, activations) {
                     seen.push(pair);
                     questions.push(Question::new(answer, plan, pair));
                 }

@@ -8,9 +8,10 @@ use super::question::{Question, ask};
 use super::{needed, verdicts};
 use crate::dtype::{Precision, Storage};
 use crate::error::Error;
+use crate::executor::Executor;
+use crate::gpu::executor::PipelineKey;
 #[cfg(feature = "server")]
 use crate::gpu::executor::pipelines_of;
-use crate::gpu::executor::{Executor, PipelineKey};
 #[cfg(feature = "server")]
 use crate::gpu::graph::Graph;
 use crate::gpu::shader::Lanes;
@@ -34,7 +35,7 @@ pub(crate) async fn check_model(
     precision: &Precision,
     cache: Option<&Path>,
 ) -> Result<(), Error> {
-    if executor.gpu.is_noop() {
+    if executor.is_noop() {
         return Ok(());
     }
     let mut storages = vec![(precision.weights, precision.activations)];
@@ -78,7 +79,7 @@ pub(crate) async fn check_model(
         // A failure is not cached, so that an updated or restarted driver is tested again.
         return Err(fault(executor, &faults));
     }
-    tracing::debug!(adapter = %executor.gpu.adapter, "the model's kernels gave their known answers");
+    tracing::debug!(adapter = %executor.adapter(), "the model's kernels gave their known answers");
     verdicts::remember_pass(&key);
     if let Some(cache) = cache {
         verdicts::write(cache, &key, true);
@@ -92,7 +93,7 @@ fn fault(executor: &Executor, faults: &[String]) -> Error {
         problem.push_str(&format!("; and {} more", faults.len() - FAULTS_NAMED));
     }
     Error::device_fault(
-        &executor.gpu.adapter.name,
+        &executor.adapter().name,
         format!(
             "the known-answer test failed ({problem}); update the driver, or choose another adapter with \
              `--adapter` (`vectile adapters` lists them)"
@@ -121,7 +122,7 @@ async fn wrong_pipelines(
     plan: &KernelPlan,
     storages: (Storage, Storage),
 ) -> Result<Vec<KernelCheck>, Error> {
-    let most = executor.gpu.adapter.max_binding_bytes;
+    let most = executor.adapter().max_binding_bytes;
     let has = |kernel| pipelines.iter().any(|key| key.kernel == kernel);
     // A small batch runs `matmul_few` and a large batch runs `matmul_tile`, so a model that has `matmul_few` may also
     // run `matmul_tile`.

@@ -5,7 +5,8 @@ use super::needed;
 use crate::convert;
 use crate::dtype::{CheckpointDtype, FloatDtype, Precision, Storage};
 use crate::error::Error;
-use crate::gpu::executor::{Executor, Outcome, PipelineKey};
+use crate::executor::Executor;
+use crate::gpu::executor::{Outcome, PipelineKey};
 use crate::gpu::graph::Graph;
 use crate::gpu::shader::Lanes;
 use crate::kernels::answers::{Answer, Family, KnownAnswer, Run};
@@ -65,7 +66,7 @@ impl Question {
     /// The errors of running a graph. A message of the driver about the kernel is reported as a failed check instead.
     pub async fn ask(&self, executor: &mut Executor) -> Result<KernelCheck, Error> {
         let Question { answer, plan, storages: (weights, activations), runs } = self;
-        let own = KernelPlan::for_device(&executor.gpu);
+        let own = executor.plan();
         let kernel = answer.kernel;
         let lanes = if kernel.has_subgroup_variant { plan.lanes } else { Lanes::Alone };
         let mut result = KernelCheck {

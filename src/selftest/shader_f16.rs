@@ -7,11 +7,10 @@ use super::question::{Question, ask};
 use super::{needed, verdicts};
 use crate::dtype::{ShaderF16, Storage};
 use crate::error::Error;
+use crate::executor::{AdapterOptions, Executor};
 use crate::gpu::adapter::{AdapterChoice, Feature};
-use crate::gpu::device::Gpu;
-use crate::gpu::executor::{Executor, PipelineKey};
+use crate::gpu::executor::PipelineKey;
 use crate::gpu::kernel::Kernel;
-use crate::kernels::KernelPlan;
 use crate::kernels::answers::{ANSWERS, KnownAnswer};
 
 /// Tests whether f16 is correct on an adapter. It opens the adapter and runs known-answer tests in f16, unless
@@ -23,7 +22,7 @@ pub async fn check_shader_f16(
     adapter: &AdapterChoice,
     cache_dir: Option<&Path>,
 ) -> Result<ShaderF16, Error> {
-    let mut executor = Executor::new(Gpu::open(adapter, &[]).await?);
+    let mut executor = Executor::open(adapter, &AdapterOptions::default()).await?;
     shader_f16(&mut executor, None, cache_dir).await
 }
 
@@ -49,7 +48,7 @@ pub(crate) async fn shader_f16(
     if let Some(passed) = keys.iter().find_map(cached) {
         return Ok(if passed { ShaderF16::Passed } else { ShaderF16::FailedSelfTest });
     }
-    let own = KernelPlan::for_device(&executor.gpu);
+    let own = executor.plan();
     let storages = (Storage::F16, Storage::F16);
     let question = |answer: &'static KnownAnswer| {
         let kernel = answer.kernel;
@@ -89,7 +88,7 @@ fn judge(executor: &Executor, checks: &[KernelCheck], cache: Option<(&Path, &str
         .map(|c| c.kernel)
         .collect();
     let passed = failed.is_empty();
-    let adapter = &executor.gpu.adapter;
+    let adapter = executor.adapter();
     tracing::info!(%adapter, passed, "SHADER_F16 self-test");
     if !passed {
         tracing::warn!(%adapter, ?failed, "SHADER_F16 gives wrong results and is not used");
@@ -100,15 +99,19 @@ fn judge(executor: &Executor, checks: &[KernelCheck], cache: Option<(&Path, &str
     if passed { ShaderF16::Passed } else { ShaderF16::FailedSelfTest }
 }
 
-/// The verdict in the cases that need no test: the feature is missing or disabled, or the device computes nothing.
+/// The verdict in the cases that need no test: the CPU runs no shaders, the feature is missing or disabled, or the
+/// device computes nothing.
 fn without_test(executor: &Executor) -> Option<ShaderF16> {
-    if executor.gpu.disabled.contains(&Feature::ShaderF16) {
+    if executor.is_cpu() {
+        return Some(ShaderF16::NoShaders);
+    }
+    if executor.disabled().contains(&Feature::ShaderF16) {
         return Some(ShaderF16::Disabled);
     }
-    if !executor.gpu.has_shader_f16() {
+    if !executor.has_shader_f16() {
         return Some(ShaderF16::Absent);
     }
-    executor.gpu.is_noop().then_some(ShaderF16::Passed)
+    executor.is_noop().then_some(ShaderF16::Passed)
 }
 
 fn f16_key(executor: &Executor) -> String {

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
+use crate::executor::Executor;
 use crate::files::{read_cached, write_whole};
-use crate::gpu::executor::Executor;
 use crate::gpu::shader;
 use crate::kernels::ALL;
 
@@ -50,5 +50,5 @@ pub(super) fn write(cache: &Path, key: &str, passed: bool) {
 /// The key of a verdict about the adapter of an executor: the adapter, its driver, and a digest of all kernels' text.
 pub(super) fn key(executor: &Executor) -> String {
     let sources: Vec<&str> = ALL.iter().map(|kernel| kernel.source).collect();
-    format!("{} | kernels {}", executor.gpu.adapter.key(), shader::digest(&sources))
+    format!("{} | kernels {}", executor.adapter().key(), shader::digest(&sources))
 }

@@ -1,8 +1,9 @@
 //! The destination of loaded weights: a device, or none if only sizes are counted.
 
 use crate::error::Error;
+use crate::executor::Executor;
 use crate::gpu::adapter::AdapterSummary;
-use crate::gpu::executor::Executor;
+use crate::gpu::executor::Executor as GpuExecutor;
 
 /// The number of bytes written to the GPU at a time.
 const UPLOAD_BYTES: usize = 32 << 20;
@@ -36,7 +37,7 @@ impl WeightBytes {
     /// The maximum bytes of temporary host memory during a load: the largest repacked block, and writes that the
     /// driver has not copied yet.
     pub fn staging(self) -> u64 {
-        self.largest_staged + self.device.min((UPLOAD_BYTES * Executor::UPLOADS_AT_ONCE) as u64)
+        self.largest_staged + self.device.min((UPLOAD_BYTES * GpuExecutor::UPLOADS_AT_ONCE) as u64)
     }
 }
 
@@ -72,7 +73,7 @@ impl<'a> Destination<'a> {
         total: u64,
         progress: Option<&'a dyn Fn(LoadProgress)>,
     ) -> Self {
-        let adapter = executor.gpu.adapter.clone();
+        let adapter = executor.adapter().clone();
         Destination { executor: Some(executor), total, progress, ..Self::counting(&adapter) }
     }
 

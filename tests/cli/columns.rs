@@ -360,8 +360,7 @@ fn bulk_keeps_up_with_the_library() {
         parquet_of(&at(name), &batch, Compression::SNAPPY)
     };
     let (few, all) = (input("few.parquet", &texts[..8]), input("all.parquet", &texts));
-    let embedder =
-        block_on(Embedder::builder(ModelFiles::from_directory(&model).unwrap()).build()).unwrap();
+    let embedder = build(Embedder::builder(ModelFiles::from_directory(&model).unwrap())).unwrap();
     block_on(embedder.embed(&texts[..8])).unwrap();
     let seconds = |work: &dyn Fn()| {
         let started = std::time::Instant::now();

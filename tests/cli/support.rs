@@ -9,7 +9,7 @@ use serde_json::Value;
 #[path = "../support/mod.rs"]
 mod shared;
 
-pub use shared::{cosine, fixture as model, have_adapter, vectile};
+pub use shared::{adapter, build, cosine, fixture as model, have_adapter, vectile};
 
 /// Makes a command with the fixture that most tests use.
 pub fn with_model<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(verb: &str, args: I) -> Command {

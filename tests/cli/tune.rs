@@ -105,7 +105,7 @@ fn a_model_is_tuned_once() {
     }
     let cache = tempfile::tempdir().unwrap();
     let files = ModelFiles::from_directory(model("bert_mean_norm")).unwrap();
-    let plain = Embedder::builder(files).cache_dir(cache.path().to_owned());
+    let plain = Embedder::builder(files).or_adapter(adapter()).cache_dir(cache.path().to_owned());
     let options = TuneOptions { most_rows: 16, runs: 2, ..TuneOptions::default() };
     let built = |builder: &EmbedderBuilder| {
         block_on(build_tuned(builder.clone(), &options, |_, _, _| ())).unwrap()

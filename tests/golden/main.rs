@@ -36,5 +36,5 @@ use support::model_files;
 
 /// A builder for an embedder of a fixture.
 pub fn builder(name: &str) -> EmbedderBuilder {
-    Embedder::builder(model_files(name))
+    Embedder::builder(model_files(name)).or_adapter(support::adapter())
 }

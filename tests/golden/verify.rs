@@ -11,7 +11,7 @@ use vectile::{
 
 use crate::builder;
 use crate::range::{OVERFLOWING, overflow_as_f16_checkpoint};
-use crate::support::{build, built, distance, fixture, lacks, tensor, texts};
+use crate::support::{adapter, build, built, distance, fixture, lacks, tensor, texts};
 
 /// Verifies on these texts. Returns `None`, with a loud skip, if the machine has no adapter.
 fn run(builder: EmbedderBuilder, texts: &[String]) -> Option<Verification> {
@@ -23,7 +23,7 @@ fn run(builder: EmbedderBuilder, texts: &[String]) -> Option<Verification> {
 }
 
 fn run_with(builder: EmbedderBuilder, options: &VerifyOptions) -> Option<Verification> {
-    built(block_on(verify(builder, options, |_| {})))
+    built(block_on(verify(builder.or_adapter(adapter()), options, |_| {})))
 }
 
 fn reference(name: &str) -> Reference {
@@ -95,8 +95,11 @@ fn activations_beyond_f16_are_reported_with_text_and_layer() {
 #[test]
 fn a_measured_f16_checkpoint_runs_no_text_again() {
     let cache = tempfile::tempdir().unwrap();
-    let start =
-        || Embedder::builder(overflow_as_f16_checkpoint()).cache_dir(cache.path().to_owned());
+    let start = || {
+        Embedder::builder(overflow_as_f16_checkpoint())
+            .or_adapter(adapter())
+            .cache_dir(cache.path().to_owned())
+    };
     let texts = texts("bert_overflow");
     let Some(before) = build(start()) else { return };
     if before.precision().activations != Storage::F16 {
@@ -209,6 +212,7 @@ fn a_verdict_applies_only_to_the_same_weights() {
     copy("bert_overflow", model.path());
     let start = || {
         Embedder::builder(ModelFiles::from_directory(model.path()).unwrap())
+            .or_adapter(adapter())
             .dtype(DtypeRequest::Float16)
             .half_fallback(HalfFallback::Packed)
     };
@@ -290,7 +294,9 @@ fn a_weight_beyond_f16_makes_the_model_unsafe_and_is_named() {
     let end = words.as_ptr() as usize + words.len() - bytes.as_ptr() as usize;
     bytes[end - 4..end].copy_from_slice(&70000.0f32.to_le_bytes());
     std::fs::write(&path, bytes).unwrap();
-    let start = || Embedder::builder(ModelFiles::from_directory(model.path()).unwrap());
+    let start = || {
+        Embedder::builder(ModelFiles::from_directory(model.path()).unwrap()).or_adapter(adapter())
+    };
     let half = || start().dtype(DtypeRequest::Float16).half_fallback(HalfFallback::Packed);
 
     let Some(embedder) = build(start()) else { return };
@@ -378,7 +384,7 @@ fn a_verdict_that_cannot_be_stored_is_reported() {
     let Some(found) = run(builder("bert_concat").cache_dir(file), &["a".into()]) else { return };
     assert!(found.passed && found.kept[0].problem.is_some(), "{found}");
     assert!(found.to_string().contains("NOT stored in"), "{found}");
-    let bytes = Embedder::builder(overflow_as_f16_checkpoint());
+    let bytes = Embedder::builder(overflow_as_f16_checkpoint()).or_adapter(adapter());
     let options = VerifyOptions { write_beside: true, ..VerifyOptions::default() };
     let refused = block_on(verify(bytes, &options, |_| {}));
     assert!(matches!(refused, Err(Error::Option { .. })), "{refused:?}");

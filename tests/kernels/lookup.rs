@@ -1,13 +1,15 @@
 use vectile::convert;
 use vectile::kernels::{Builder, lookup, pad_rows, reference};
 
-use crate::{RAGGED, assert_close, bench, noise, own_plan, precision, run, storages, values};
+use crate::{
+    RAGGED, assert_close, bench, noise, own_plan, precision, run, storages, values, weight_storages,
+};
 
 #[test]
 fn ragged_sizes_in_every_storage() {
     let Some(mut bench) = bench() else { return };
     let executor = &mut bench.executors[0];
-    for weights in storages(executor) {
+    for weights in weight_storages(executor) {
         for acts in storages(executor) {
             for (tokens, width) in RAGGED.iter().zip([65, 64, 257, 3, 1, 30]) {
                 let tables = [

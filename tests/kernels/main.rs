@@ -29,8 +29,9 @@ use std::sync::{Mutex, MutexGuard, OnceLock};
 use pollster::block_on;
 use vectile::convert;
 use vectile::dtype::Storage;
+use vectile::executor::Executor;
 use vectile::gpu::adapter::Feature;
-use vectile::gpu::executor::{Executor, Outcome};
+use vectile::gpu::executor::Outcome;
 use vectile::gpu::graph::TensorSource;
 use vectile::kernels::{Activations, Builder, KernelPlan, pad_rows};
 
@@ -39,7 +40,8 @@ pub use support::{noise, precision, storable as values};
 /// Sizes smaller than tiles and subgroups, equal to them, and larger.
 pub const RAGGED: &[usize] = &[1, 3, 63, 64, 65, 257];
 
-/// The executors of the adapter with and without subgroups, each opened once. Tests take turns in using them.
+/// The executors of the adapter with and without subgroups, or of the CPU with several threads and with one. Each is
+/// opened once, and tests take turns in using them.
 pub struct Bench {
     pub executors: Vec<Executor>,
 }
@@ -48,10 +50,11 @@ pub struct Bench {
 pub fn bench() -> Option<MutexGuard<'static, Bench>> {
     static BENCH: OnceLock<Option<Mutex<Bench>>> = OnceLock::new();
     let bench = BENCH.get_or_init(|| {
-        let whole = support::open_gpu(&[])?;
-        let bare = support::open_gpu(&[Feature::Subgroups])?;
-        eprintln!("adapter: {}, subgroups {:?}", whole.adapter, whole.adapter.subgroup_sizes);
-        Some(Mutex::new(Bench { executors: vec![Executor::new(whole), Executor::new(bare)] }))
+        let whole = support::open(&[], Some(3))?;
+        let bare = support::open(&[Feature::Subgroups], Some(1))?;
+        let adapter = whole.adapter();
+        eprintln!("adapter: {adapter}, subgroups {:?}", adapter.subgroup_sizes);
+        Some(Mutex::new(Bench { executors: vec![whole, bare] }))
     });
     if bench.is_none() {
         support::skip(support::REQUIRE_ADAPTER, "there is no GPU adapter");
@@ -69,7 +72,7 @@ pub fn only_matrices() -> bool {
 
 /// The plan that models use on an adapter.
 pub fn own_plan(executor: &Executor) -> KernelPlan {
-    KernelPlan::for_device(&executor.gpu)
+    executor.plan()
 }
 
 /// The plans that a test runs on an adapter: both families of kernels, and cooperative matrices if the adapter has
@@ -89,13 +92,21 @@ pub fn plans(executor: &Executor) -> Vec<KernelPlan> {
     plans
 }
 
-/// The storages that an adapter supports.
+/// The storages of activations that an adapter supports.
 pub fn storages(executor: &Executor) -> Vec<Storage> {
+    if executor.is_cpu() {
+        return vec![Storage::F32];
+    }
     Storage::ALL
         .into_iter()
-        .filter(|s| *s != Storage::F16 || executor.gpu.has_shader_f16())
+        .filter(|s| *s != Storage::F16 || executor.has_shader_f16())
         .filter(|s| *s == Storage::F16 || !only_matrices())
         .collect()
+}
+
+/// The storages of weights that an adapter supports.
+pub fn weight_storages(executor: &Executor) -> Vec<Storage> {
+    if executor.is_cpu() { Storage::ALL.to_vec() } else { storages(executor) }
 }
 
 /// Values as a tensor of activations `[rows, width]`.

@@ -1,8 +1,6 @@
 use pollster::block_on;
 use vectile::dtype::Storage;
-use vectile::gpu::adapter::AdapterChoice;
-use vectile::gpu::device::Gpu;
-use vectile::gpu::executor::Executor;
+use vectile::executor::Executor;
 use vectile::gpu::graph::TensorId;
 use vectile::kernels::matmul::{
     Epilogue, FEW_ROWS, LANE_ROWS, LinearTensors, OutputTile, RowSize, Variant,
@@ -10,9 +8,10 @@ use vectile::kernels::matmul::{
 use vectile::kernels::{Activation, Builder, KernelPlan, matmul, reference, rope};
 use vectile::selftest::{STORAGES, differing_variants};
 
+use crate::support::{lacks_shaders, open};
 use crate::{
     activations, assert_close, bench, only_matrices, own_plan, plans, precision, run, storages,
-    values,
+    values, weight_storages,
 };
 
 pub struct Case {
@@ -31,8 +30,9 @@ fn check(case: &Case, weights: Storage, acts: Storage) {
 pub fn check_with(case: &Case, weights: Storage, acts: Storage, variant: Option<Variant>) {
     let Some(mut bench) = bench() else { return };
     for executor in &mut bench.executors {
-        let known = storages(executor);
-        if !known.contains(&weights) || !known.contains(&acts) {
+        // The CPU stores activations in f32 only.
+        let acts = if executor.is_cpu() { Storage::F32 } else { acts };
+        if !weight_storages(executor).contains(&weights) || !storages(executor).contains(&acts) {
             continue;
         }
         let plans = match variant {
@@ -117,7 +117,7 @@ fn variants_that_rows_select_are_bit_identical() {
             .collect();
         let [lane, tall_lane] = LANE_ROWS.map(Variant::Lane);
         for (weights, acts) in STORAGES {
-            if storages(executor).contains(weights) && storages(executor).contains(acts) {
+            if weight_storages(executor).contains(weights) && storages(executor).contains(acts) {
                 for (first, variants) in
                     [(Variant::Tile(OutputTile::PLAIN), &variants[..]), (lane, &[tall_lane])]
                 {
@@ -152,8 +152,10 @@ fn variants_that_rows_select_are_bit_identical() {
 fn a_variant_that_is_not_bit_identical_is_found() {
     let Some(bench) = bench() else { return };
     drop(bench);
-    let gpu = block_on(Gpu::open(&AdapterChoice::Best, &[])).unwrap();
-    let mut executor = Executor::new(gpu);
+    if lacks_shaders() {
+        return;
+    }
+    let Some(mut executor) = open(&[], None) else { return };
     executor.edit_shader(("matmul_few", |wgsl| {
         wgsl.replacen(
             "sum = fma(vec4<f32>(value.y), w1, sum)",

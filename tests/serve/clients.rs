@@ -131,7 +131,7 @@ fn ask_both(script: &str) -> Option<Value> {
 /// Returns the library's ranking of the other texts for the first text, as indices and scores.
 fn library_ranking() -> Vec<(usize, f32)> {
     let files = model_files("rerankers/bert");
-    let reranker = block_on(Reranker::builder(files).build()).unwrap();
+    let reranker = crate::support::build(Reranker::builder(files)).unwrap();
     let ranked = block_on(reranker.rank(TEXTS[0], &TEXTS[1..])).unwrap();
     ranked.into_iter().map(|one| (one.index, one.score)).collect()
 }

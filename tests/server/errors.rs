@@ -7,7 +7,7 @@ use serde_json::json;
 use vectile::server::{Served, Server, ServerOptions};
 use vectile::{Error, block_on};
 
-use super::support::{Client, Running, embedder, have_adapter, options};
+use super::support::{Client, Running, adapter, embedder, have_adapter, options};
 
 #[test]
 fn wrong_paths_methods_and_content_types_have_their_own_errors() {
@@ -265,7 +265,7 @@ fn requests_get_503_while_models_load() {
     let load = move || {
         wait.recv().unwrap();
         let files = super::support::files("bert_mean_norm");
-        let embedder = block_on(vectile::Embedder::builder(files).build())?;
+        let embedder = block_on(vectile::Embedder::builder(files).adapter(adapter()).build())?;
         Ok::<_, Error>(vec![Served::embedder("m", std::sync::Arc::new(embedder))])
     };
     let thread = std::thread::spawn(move || server.run(load, |_| {}));

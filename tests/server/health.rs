@@ -8,7 +8,7 @@ use vectile::server::{Served, Server};
 use vectile::{Embedder, Error, block_on};
 
 use super::support::{
-    Running, bits, bits_of, embedder, files, have_adapter, options, reranker, sparse,
+    Running, adapter, bits, bits_of, embedder, files, have_adapter, options, reranker, sparse,
 };
 
 #[test]
@@ -101,6 +101,7 @@ fn a_model_with_a_wrong_kernel_is_not_served() {
     let server = Server::bind(options()).unwrap();
     let load = || {
         let wrong = Embedder::builder(files("bert_mean_norm"))
+            .adapter(adapter())
             .edit_shader(("layer_norm", |wgsl| {
                 wgsl.replace("let scale = 1.0 /", "let scale = 1.003 /")
             }));

@@ -8,29 +8,29 @@ use std::time::Duration;
 
 use serde_json::Value;
 use vectile::server::{Ended, Served, Server, ServerOptions, Stop};
-use vectile::{Embedder, Error, MultiVectorEncoder, Reranker, SparseEncoder, block_on};
+use vectile::{Embedder, Error, MultiVectorEncoder, Reranker, SparseEncoder};
 
 #[path = "../support/mod.rs"]
 mod shared;
 
 #[cfg(feature = "cli")]
 pub use shared::vectile;
-pub use shared::{contents, fixture, have_adapter, model_files as files};
+pub use shared::{adapter, contents, fixture, have_adapter, model_files as files};
 
 pub fn embedder(name: &str) -> Arc<Embedder> {
-    Arc::new(block_on(Embedder::builder(files(name)).build()).unwrap())
+    Arc::new(shared::build(Embedder::builder(files(name))).unwrap())
 }
 
 pub fn reranker(name: &str) -> Arc<Reranker> {
-    Arc::new(block_on(Reranker::builder(files(name)).build()).unwrap())
+    Arc::new(shared::build(Reranker::builder(files(name))).unwrap())
 }
 
 pub fn sparse(name: &str) -> Arc<SparseEncoder> {
-    Arc::new(block_on(SparseEncoder::builder(files(name)).build()).unwrap())
+    Arc::new(shared::build(SparseEncoder::builder(files(name))).unwrap())
 }
 
 pub fn multi_vector(name: &str) -> Arc<MultiVectorEncoder> {
-    Arc::new(block_on(MultiVectorEncoder::builder(files(name)).build()).unwrap())
+    Arc::new(shared::build(MultiVectorEncoder::builder(files(name))).unwrap())
 }
 
 /// A server on a thread of this process. It is stopped when this value is dropped.

@@ -19,7 +19,10 @@ mod program;
 mod skip;
 mod tools;
 
-pub use adapter::{REQUIRE_ADAPTER, build, built, have_adapter, open_gpu, precision};
+pub use adapter::{
+    ADAPTER, REQUIRE_ADAPTER, adapter, build, built, have_adapter, lacks_shaders, on_cpu, open,
+    precision,
+};
 pub use distance::{Distance, cosine, distance};
 pub use fixture::{
     contents, directories, fixture, model_files, read_json, root, tensor, test_model, texts,

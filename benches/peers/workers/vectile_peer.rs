@@ -1,5 +1,6 @@
 //! Vectile's worker for the comparison in `benches/peers`:
-//! `peer MODEL [--dtype D] [--half-fallback F] [--activations A] [--disable FEATURE] [--adapter A] [--batch-tokens N]`.
+//! `peer MODEL [--dtype D] [--half-fallback F] [--activations A] [--disable FEATURE] [--adapter A] [--threads N]
+//! [--batch-tokens N]`.
 //! The options have the same meaning as in `vectile embed`.
 
 #[path = "protocol.rs"]
@@ -51,6 +52,7 @@ fn with(
         "--activations" => builder.activations(value.parse()?),
         "--disable" => builder.disable(vec![value.parse()?]),
         "--adapter" => builder.adapter(value.parse()?),
+        "--threads" => builder.threads(value.parse()?),
         "--batch-tokens" => builder.batch_tokens(value.parse()?),
         _ => return Err(format!("{option} is unknown").into()),
     })

@@ -31,6 +31,7 @@ pub struct ModelBuilder<M> {
     disabled: Vec<Feature>,
     batch_tokens: Option<usize>,
     cache_dir: Option<PathBuf>,
+    threads: Option<usize>,
     max_binding_bytes: Option<u64>,
     gpu_kernels: bool,
     shader_edit: Option<ShaderEdit>,
@@ -64,6 +65,7 @@ impl<M> Clone for ModelBuilder<M> {
             disabled: self.disabled.clone(),
             batch_tokens: self.batch_tokens,
             cache_dir: self.cache_dir.clone(),
+            threads: self.threads,
             max_binding_bytes: self.max_binding_bytes,
             gpu_kernels: self.gpu_kernels,
             shader_edit: self.shader_edit,
@@ -88,6 +90,7 @@ impl<M: TextModel> ModelBuilder<M> {
             disabled: Vec::new(),
             batch_tokens: None,
             cache_dir: None,
+            threads: None,
             max_binding_bytes: None,
             gpu_kernels: false,
             shader_edit: None,
@@ -161,9 +164,25 @@ impl<M: TextModel> ModelBuilder<M> {
         self
     }
 
-    /// Chooses the adapter. The default is the best adapter of the machine.
+    /// Chooses the adapter. The default is the best adapter of the machine, or the next one if it computes wrongly.
     pub fn adapter(mut self, adapter: AdapterChoice) -> Self {
         self.adapter = adapter;
+        self
+    }
+
+    /// Sets the adapter unless another was set, for tests that must run on a certain kind of adapter.
+    #[doc(hidden)]
+    pub fn or_adapter(mut self, adapter: AdapterChoice) -> Self {
+        if self.adapter == AdapterChoice::Best {
+            self.adapter = adapter;
+        }
+        self
+    }
+
+    /// The number of threads on the CPU. The default is one for each physical core. Vectors do not depend on it, and
+    /// other adapters do not use it.
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = Some(threads);
         self
     }
 
@@ -279,6 +298,9 @@ impl<M: TextModel> ModelBuilder<M> {
     /// # Errors
     /// The errors of [`ModelBuilder::build`].
     pub(crate) async fn plan(&self) -> Result<LoadPlan, Error> {
+        if self.threads == Some(0) {
+            return Err(Error::option("threads", "is 0; at least 1 is expected"));
+        }
         if self.batch_tokens == Some(0) {
             return Err(Error::option("batch_tokens", "is 0; expected at least 1"));
         }
@@ -355,8 +377,8 @@ mod lab {
     use super::{ModelBuilder, VerdictSource};
     use crate::dtype::{DtypeOptions, F16Verdict};
     use crate::error::Error;
+    use crate::executor::Executor;
     use crate::gpu::adapter::AdapterSummary;
-    use crate::gpu::executor::Executor;
 
     impl<M> ModelBuilder<M> {
         pub(crate) fn cache(&self) -> Option<&Path> {

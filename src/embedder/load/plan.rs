@@ -9,8 +9,9 @@ use crate::embedder::load::f16_verdict;
 use crate::embedder::memory::{self, Fitted, MemoryEstimate, TokenBudget};
 use crate::embedder::model::Model;
 use crate::error::Error;
-use crate::gpu::adapter::{AdapterChoice, AdapterSummary, adapters};
-use crate::gpu::executor::{Executor, PipelineKey};
+use crate::executor::{Executor, adapters};
+use crate::gpu::adapter::{AdapterChoice, AdapterSummary};
+use crate::gpu::executor::PipelineKey;
 use crate::models;
 use crate::selftest;
 
@@ -63,7 +64,7 @@ impl LoadPlan {
             DevicePlan::choose(&model, setup, &request).await?;
         // The memory estimate has marked every tensor that the model uses, so all other tensors are unused.
         model.config.notes.extend(models::unused_tensors(&model.weights)?);
-        let adapter = executor.gpu.adapter.clone();
+        let adapter = executor.adapter().clone();
         Ok(LoadPlan { model, setup, executor, precision, adapter, memory, pipelines })
     }
 }
@@ -86,11 +87,13 @@ impl DevicePlan {
         request: &Request<'_>,
     ) -> Result<Self, Error> {
         let mut fault = match DevicePlan::on_adapter(model, setup.clone(), request).await {
-            Err(fault) if setup.adapter == AdapterChoice::Best && fault.is_device_fault() => fault,
+            Err(fault) if !setup.is_named() && fault.is_device_fault() => fault,
             planned => return planned,
         };
-        // The adapters are sorted by preference, so the first of them is the adapter that just failed.
-        for other in adapters().await.into_iter().skip(1) {
+        // The adapters are sorted by preference, so the first one that suits is the adapter that just failed.
+        let mut others = adapters().await;
+        others.retain(|other| setup.adapter == AdapterChoice::Best || !other.is_cpu());
+        for other in others.into_iter().skip(1) {
             tracing::warn!("{fault}; Vectile tries the next adapter: {other}");
             let setup = DeviceSetup { adapter: AdapterChoice::Index(other.index), ..setup.clone() };
             match DevicePlan::on_adapter(model, setup, request).await {
@@ -108,13 +111,13 @@ impl DevicePlan {
         request: &Request<'_>,
     ) -> Result<Self, Error> {
         let mut executor = setup.open().await?;
-        if executor.gpu.adapter.is_software() {
-            tracing::info!(adapter = %executor.gpu.adapter, "a software adapter computes on the CPU");
+        if executor.adapter().is_software() {
+            tracing::info!(adapter = %executor.adapter(), "a software adapter computes on the CPU");
         }
         let precision = choose_precision(model, &setup, &mut executor, request).await?;
         setup.test_variants(&mut executor, &precision, request.cache).await?;
-        let adapter = executor.gpu.adapter.clone();
-        let plan = setup.plan(&executor.gpu);
+        let adapter = executor.adapter().clone();
+        let plan = setup.plan(&executor);
         let budget = TokenBudget::choose(request.batch_tokens, &adapter, model.widest());
         let fitted = memory::fit(model, &precision, &plan, &adapter, request.max_memory, budget)?;
         let Fitted { memory, pipelines } = fitted;
@@ -152,8 +155,7 @@ async fn choose_precision(
         return precision_if(ShaderF16::Absent);
     }
     let if_passed = precision_if(ShaderF16::Passed)?;
-    let gpu = &executor.gpu;
-    let kernels = memory::kernels(model, &if_passed, &setup.plan(gpu), &gpu.adapter)?;
+    let kernels = memory::kernels(model, &if_passed, &setup.plan(executor), executor.adapter())?;
     match selftest::shader_f16(executor, Some(&kernels), request.cache).await? {
         ShaderF16::Passed => Ok(if_passed),
         found => precision_if(found),

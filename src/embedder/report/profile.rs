@@ -14,7 +14,7 @@ use crate::kernels::matmul::{self, WeightShape};
 impl LoadPlan {
     /// The kernels that the model would run.
     pub(crate) fn kernel_plan(&self) -> KernelPlan {
-        self.setup.plan(&self.executor.gpu)
+        self.setup.plan(&self.executor)
     }
 
     /// Returns the shapes of the model's matmuls, each once. A shape holds the number of cells in a row of x and in a
@@ -36,13 +36,13 @@ impl Embedder {
     /// Starts or stops measuring later calls. Returns the measurements so far.
     pub(crate) async fn measure(&self, measure: Option<Measure>) -> Option<Trace> {
         let mut runtime = self.runner().runtime.lock().await;
-        std::mem::replace(&mut runtime.executor.trace, measure.map(Trace::new))
+        runtime.executor.measure(measure.map(Trace::new))
     }
 
-    /// Returns whether the GPU has timestamps, and the kernels that the model runs on it.
+    /// Returns whether each dispatch can be timed, and the kernels that the model runs.
     pub(crate) async fn abilities(&self) -> (bool, KernelPlan) {
         let runtime = self.runner().runtime.lock().await;
-        (runtime.executor.gpu.has_timestamps(), runtime.plan())
+        (runtime.executor.has_timestamps(), runtime.plan())
     }
 
     /// The kernels that the model runs on its adapter.

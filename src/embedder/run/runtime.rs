@@ -11,7 +11,8 @@ use crate::embedder::device::{DeviceSetup, KernelChoice};
 use crate::embedder::model::Model;
 use crate::embedder::run::rows::BatchRows;
 use crate::error::Error;
-use crate::gpu::executor::{Executor, PipelineKey, Running};
+use crate::executor::{Executor, Running};
+use crate::gpu::executor::PipelineKey;
 use crate::gpu::trace::Phase;
 use crate::kernels::{Builder, KernelPlan};
 use crate::weights::{Destination, LoadProgress};
@@ -44,19 +45,21 @@ impl Runtime {
         progress: Option<&dyn Fn(LoadProgress)>,
     ) -> Result<Self, Error> {
         let compiler = executor.compiler();
-        // A no-op device runs no kernels, so no pipelines are compiled.
-        let pipelines = if executor.gpu.is_noop() { &[] } else { pipelines };
-        let load = || {
+        let mut load = || {
             let mut to = Destination::device(&mut executor, total, progress);
             let assembly = Assembly::load(model, precision.weights, &mut to)?;
             Ok::<_, Error>((assembly, to.finish()?.all()))
         };
-        let (ahead, loaded) = compiler.beside(pipelines, load);
+        let (ahead, loaded) = match compiler {
+            Some(compiler) => compiler.beside(pipelines, load),
+            // A no-op device and the CPU run no pipelines.
+            None => (None, load()),
+        };
         let (assembly, weight_bytes) = loaded?;
         if let Some(ahead) = ahead {
             executor.adopt(ahead);
         }
-        executor.batch_limit = setup.max_memory.map(|most| most.saturating_sub(weight_bytes));
+        executor.limit_batches(setup.max_memory.map(|most| most.saturating_sub(weight_bytes)));
         Ok(Runtime {
             setup,
             executor,
@@ -96,7 +99,7 @@ impl Runtime {
         Started { graph, running, reopened }: Started,
     ) -> Result<BatchRows, Error> {
         if reopened != self.reopened {
-            let adapter = self.executor.gpu.adapter.name.clone();
+            let adapter = self.executor.adapter().name.clone();
             let problem =
                 "another call opened the device again while a batch was running".to_owned();
             return Err(Error::DeviceLost { adapter, problem });
@@ -107,12 +110,12 @@ impl Runtime {
         let since = self.executor.clock();
         let rows = BatchRows::new(model, batch, &graph.output, &outcome);
         let normalised = matches!(model.config.modules.last(), Some(Module::Normalize));
-        if normalised && !self.executor.gpu.is_noop() {
+        if normalised && !self.executor.is_noop() {
             // For some models a row of zeros is correct, because the mean over no tokens is zero, as in
             // sentence-transformers. A text may have no tokens to pool: a static model has no token for unknown words,
             // and pooling may skip the prompt's tokens.
             let zeros = model.config.input != FirstModule::Transformer || !model.include_prompt;
-            rows.check_length_one(model.dimension, zeros, &self.executor.gpu.adapter.name)?;
+            rows.check_length_one(model.dimension, zeros, &self.executor.adapter().name)?;
         }
         self.executor.lap(since, Phase::ReadBack);
         Ok(rows)
@@ -130,13 +133,13 @@ impl Runtime {
         precision: &Precision,
         loss: Error,
     ) -> Result<(), Error> {
-        if !self.executor.gpu.is_lost() {
+        if !self.executor.is_lost() {
             // Another call has recovered the device in the meantime.
             return Ok(());
         }
         tracing::warn!(%loss, "opening the device again");
         let executor = self.setup.open().await?;
-        if executor.gpu.adapter.key() != self.executor.gpu.adapter.key() {
+        if executor.adapter().key() != self.executor.adapter().key() {
             return Err(loss);
         }
         // The old weights are freed first, because two copies of the weights may not fit into memory.
@@ -156,7 +159,7 @@ impl Runtime {
 
     /// The kernels that the device runs.
     pub fn plan(&self) -> KernelPlan {
-        self.other_plan.clone().unwrap_or_else(|| self.setup.plan(&self.executor.gpu))
+        self.other_plan.clone().unwrap_or_else(|| self.setup.plan(&self.executor))
     }
 
     /// The directory in which results of self-tests are cached.
@@ -166,7 +169,7 @@ impl Runtime {
 
     /// The kernels that run at this precision, for reports.
     pub fn kernel_choice(&self, precision: &Precision) -> KernelChoice {
-        self.setup.kernel_choice(&self.executor.gpu, &self.plan(), precision)
+        self.setup.kernel_choice(&self.executor, &self.plan(), precision)
     }
 
     /// Returns the transformer's hidden states over a batch, with the shape `[tokens, hidden]`.
@@ -187,7 +190,7 @@ impl Runtime {
 
     /// Destroys the device, so that tests can check the recovery.
     pub fn destroy(&self) {
-        self.executor.gpu.destroy();
+        self.executor.destroy();
     }
 }
 

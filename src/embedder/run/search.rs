@@ -21,7 +21,7 @@ impl Runner {
     /// The limits of the model's device.
     pub(crate) async fn search_limits(&self) -> SearchLimits {
         let runtime = self.runtime.lock().await;
-        let largest_buffer = runtime.executor.gpu.adapter.largest_buffer();
+        let largest_buffer = runtime.executor.adapter().largest_buffer();
         SearchLimits { largest_buffer, max_flops: runtime.plan().max_flops }
     }
 

@@ -7,12 +7,14 @@ use super::tests;
 use crate::embedder::{Embedder, TextModel};
 use crate::error::Error;
 use crate::files::ModelFiles;
+use crate::gpu::adapter::AdapterChoice;
 
 #[test]
 fn the_first_batch_finds_its_pipelines_compiled() {
     for name in ["fixtures/bert_mean_norm", "fixtures/families/modernbert"] {
         let files = ModelFiles::from_directory(tests(name)).unwrap();
-        let embedder = match block_on(Embedder::builder(files).build()) {
+        let embedder = match block_on(Embedder::builder(files).adapter(AdapterChoice::Gpu).build())
+        {
             Ok(embedder) => embedder,
             Err(Error::Adapter { adapter, problem }) if adapter == "none" => {
                 return skip("VECTILE_REQUIRE_ADAPTER", &problem);

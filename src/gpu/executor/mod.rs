@@ -16,7 +16,7 @@ use crate::gpu::graph::{Dispatch, Graph, Slots, Workgroups};
 use crate::gpu::pipeline::Pipelines;
 #[doc(hidden)]
 pub use crate::gpu::pipeline::ShaderEdit;
-use crate::gpu::pipeline::{Ahead, Compiler};
+pub(crate) use crate::gpu::pipeline::{Ahead, Compiler};
 pub(crate) use crate::gpu::pipeline::{PipelineKey, pipelines_of};
 use crate::gpu::trace::{Measure, Phase, Stamps, Trace, clock};
 

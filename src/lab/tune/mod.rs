@@ -16,8 +16,8 @@ use crate::dtype::{
 };
 use crate::embedder::{DeviceSetup, EmbedderBuilder, LoadPlan, ModelBuilder, TextModel};
 use crate::error::Error;
+use crate::executor::Executor;
 use crate::gpu::adapter::{AdapterChoice, AdapterSummary, Feature};
-use crate::gpu::executor::Executor;
 use crate::kernels::KernelPlan;
 use crate::kernels::matmul::tuned::{self, ROWS};
 use crate::kernels::matmul::{OutputTile, Tuned, Variant, WeightShape};
@@ -198,7 +198,7 @@ pub async fn tune_adapter(
     setup.gpu_kernels = target.gpu_kernels;
     setup.cache_dir.clone_from(&target.cache_dir);
     let mut executor = setup.open().await?;
-    refuse_software(&setup.plan(&executor.gpu), &executor)?;
+    refuse_software(&setup.plan(&executor), &executor)?;
     let shader_f16 = selftest::shader_f16(&mut executor, None, cache).await?;
     let mut precisions: Vec<Precision> = Vec::new();
     for checkpoint in [FloatDtype::Float32, FloatDtype::Float16, FloatDtype::Bfloat16] {
@@ -222,7 +222,7 @@ pub async fn tune_adapter(
         // Opening a new device for each precision frees the weights of the previous precision.
         let mut executor = setup.open().await?;
         setup.test_variants(&mut executor, precision, cache).await?;
-        let plan = setup.plan(&executor.gpu);
+        let plan = setup.plan(&executor);
         let tuner = Tuner { precision, plan, cache, options };
         all.push(tuner.tune(&mut executor, &shapes, &mut progress).await?);
     }
@@ -233,7 +233,7 @@ fn refuse_software(plan: &KernelPlan, executor: &Executor) -> Result<(), Error> 
     let problem = "this is a software adapter, whose matmul has only one variant for few rows and one for \
                    many, so there is nothing to tune";
     match plan.software {
-        true => Err(Error::adapter(&executor.gpu.adapter.name, problem)),
+        true => Err(Error::adapter(&executor.adapter().name, problem)),
         false => Ok(()),
     }
 }
@@ -261,8 +261,8 @@ impl Tuner<'_> {
         progress: &mut impl FnMut(&str, usize, usize),
     ) -> Result<Tuning, Error> {
         let Tuner { precision, cache, options, .. } = *self;
-        let adapter = executor.gpu.adapter.clone();
-        let timestamps = executor.gpu.has_timestamps();
+        let adapter = executor.adapter().clone();
+        let timestamps = executor.has_timestamps();
         let plan = KernelPlan { tuned: None, ..self.plan.clone() };
         progress("comparing the bits of all variants", 0, 1);
         let candidates = self.candidates(executor, &plan).await?;

@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::convert;
 use crate::dtype::{Precision, Storage};
 use crate::error::Error;
-use crate::gpu::executor::Executor;
+use crate::executor::Executor;
 use crate::gpu::graph::TensorSource;
 use crate::gpu::trace::{Measure, Trace};
 use crate::kernels::matmul::{
@@ -115,14 +115,14 @@ impl<'a> Bench<'a> {
         }
         builder.graph.output = Some(y.id);
         builder.graph.tokens = rows;
-        self.executor.trace = Some(Trace::new(Measure::Gpu));
+        self.executor.measure(Some(Trace::new(Measure::Gpu)));
         let since = Instant::now();
         let outcome = self.executor.run(&builder.graph).await;
         let wall = since.elapsed().as_nanos() as f64;
-        let trace = self.executor.trace.take();
+        let trace = self.executor.measure(None);
         outcome?;
         let of_gpu: u64 = trace.map_or(0, |trace| trace.dispatches.iter().map(|d| d.ns).sum());
-        let all = if self.executor.gpu.has_timestamps() { of_gpu as f64 } else { wall };
+        let all = if self.executor.has_timestamps() { of_gpu as f64 } else { wall };
         Ok(all / dispatches as f64)
     }
 }

@@ -61,6 +61,10 @@ pub async fn verify(
     if options.write_beside && !model.has_directory() {
         return Err(Error::option("write-verdict", "the model has no directory to write into"));
     }
+    if options.write_beside && model.adapter().is_cpu() {
+        let problem = "the CPU has no f16 activations, so it gives no verdict on them; use a GPU";
+        return Err(Error::option("write-verdict", problem));
+    }
     let adapter = model.adapter().clone();
     let builder = builder.stay_on(&adapter);
     let weights_sha256 = model.weights_sha256()?;
@@ -81,7 +85,11 @@ pub async fn verify(
         tokens: f32.run.rows.tokens,
         verdict: verdict.clone(),
     };
-    let (record, kept) = model.keep(builder.cache(), options.write_beside, record)?;
+    // Later loads on a GPU must not use a verdict that says nothing about f16 activations.
+    let (record, kept) = match adapter.is_cpu() {
+        true => (record, Vec::new()),
+        false => model.keep(builder.cache(), options.write_beside, record)?,
+    };
 
     progress("running in the requested precision");
     let precision = policy.resolve(Some(&record.verdict))?;

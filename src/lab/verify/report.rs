@@ -207,7 +207,9 @@ impl fmt::Display for Verification {
                 self.kept_verdict.safety, self.kept_verdict.decided_by
             )?;
         }
-        if self.kept.is_empty() {
+        if self.adapter.is_cpu() {
+            writeln!(f, "             not stored: the CPU has no f16 activations")?;
+        } else if self.kept.is_empty() {
             writeln!(f, "             not stored: there is no cache directory")?;
         }
         for place in &self.kept {

@@ -1,7 +1,7 @@
 mod relative;
 
 use vectile::dtype::Storage;
-use vectile::gpu::executor::Executor;
+use vectile::executor::Executor;
 use vectile::kernels::attention::{self, Attention, Heads, TextSpan};
 use vectile::kernels::{Builder, KernelPlan, pad_rows, reference};
 

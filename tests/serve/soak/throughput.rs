@@ -9,7 +9,7 @@ use vectile::{Embedder, ModelFiles};
 use super::pace::{closed, with_status};
 use super::{Found, Scale, bodies, must, texts};
 use crate::program::Program;
-use crate::support::fixture;
+use crate::support::{adapter, fixture};
 
 /// Minimum throughput of the server as a share of the library's.
 const SHARE: f64 = 0.9;
@@ -20,7 +20,11 @@ const WORDS: usize = 14;
 pub async fn check(scale: &Scale, model: Option<PathBuf>) -> Found {
     let model = model.unwrap_or_else(|| fixture("bert_mean_norm"));
     let files = ModelFiles::from_directory(&model).map_err(|error| error.to_string())?;
-    let embedder = Embedder::builder(files).build().await.map_err(|error| error.to_string())?;
+    let embedder = Embedder::builder(files)
+        .or_adapter(adapter())
+        .build()
+        .await
+        .map_err(|error| error.to_string())?;
     let program = Program::start(&[model], &[]);
     let bodies = bodies(WORKERS, TEXTS, WORDS);
     let own: Vec<String> = (0..WORKERS as u64).flat_map(|seed| texts(TEXTS, WORDS, seed)).collect();

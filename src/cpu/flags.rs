@@ -1,0 +1,26 @@
+//! The overflow flags of a batch.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// An overflow flag for each token. A kernel sets the flag of a token whose activation is infinite or not a number.
+#[derive(Debug)]
+pub(super) struct Flags(Vec<AtomicBool>);
+
+impl Flags {
+    /// Flags of this many tokens, none of them set.
+    pub fn new(tokens: usize) -> Self {
+        Flags((0..tokens).map(|_| AtomicBool::new(false)).collect())
+    }
+
+    /// Sets the flag of a token. Rows beyond the tokens have no flag.
+    pub fn set(&self, token: usize) {
+        if let Some(flag) = self.0.get(token) {
+            flag.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// The flags after the last kernel.
+    pub fn into_vec(self) -> Vec<bool> {
+        self.0.into_iter().map(AtomicBool::into_inner).collect()
+    }
+}

@@ -1,0 +1,160 @@
+//! The weights of matmuls in the form that the library for matrix products reads fastest.
+//!
+//! A weight is split into panels of [`PANEL`] columns. A panel and a block of rows make a product whose result stays in
+//! the cache while its epilogue runs. A product of one row with an unpacked matrix takes another path in the library,
+//! with other bits, so that path is never used.
+
+use std::cell::RefCell;
+
+use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB, GemmOptions, PackedBMatrix};
+use rten_tensor::NdTensorView;
+
+use super::widen::widen_columns;
+use crate::dtype::Storage;
+use crate::error::Error;
+
+/// The number of columns of a panel: a multiple of the widths of all kernels of the library, and of two cells.
+pub(super) const PANEL: usize = 96;
+
+thread_local! {
+    /// The library's fastest kernels that this machine can run. They cannot move between threads.
+    static GEMM: GemmExecutor<f32> = GemmExecutor::new();
+    /// A widened panel.
+    static PANEL_VALUES: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The name of the library's kernels on this machine.
+pub(super) fn kernel_name() -> String {
+    GEMM.with(|gemm| gemm.kernel_name().to_owned())
+}
+
+/// y = x · b for `x` of `rows` rows.
+fn multiply(x: &[f32], rows: usize, b: GemmInputB<'_, f32>, y: &mut [f32]) -> Result<(), Error> {
+    let x = NdTensorView::from_data([rows, b.rows()], &x[..rows * b.rows()]);
+    GEMM.with(|gemm| gemm.gemm(y, GemmInputA::Unpacked(x), b, GemmOptions::default()))
+        .map_err(|e| Error::Internal(format!("a matrix product: {e}")))
+}
+
+/// The shape of a weight in the layout of the shaders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shape {
+    /// The number of rows.
+    pub inner: usize,
+    /// The number of values in a row, with padding.
+    pub stride: usize,
+    /// The number of columns that are used.
+    pub columns: usize,
+}
+
+impl Shape {
+    /// The number of panels of one matrix.
+    pub fn panels(self) -> usize {
+        self.columns.div_ceil(PANEL)
+    }
+
+    /// The first column and the number of columns of a panel.
+    pub fn panel(self, at: usize) -> (usize, usize) {
+        let first = at * PANEL;
+        (first, PANEL.min(self.columns - first))
+    }
+}
+
+/// A weight whose panels are packed, or several of them (of experts) one after the other.
+pub(super) struct Packed {
+    shape: Shape,
+    panels: Vec<PackedBMatrix<f32>>,
+    bytes: u64,
+}
+
+impl Packed {
+    /// Packs all matrices of a weight, on all threads.
+    pub fn new(storage: Storage, words: &[u32], shape: Shape) -> Self {
+        use rayon::prelude::{IntoParallelIterator, ParallelIterator};
+        let values = words.len() * 4 / storage.bytes() as usize;
+        let size = shape.inner * shape.stride;
+        let matrices = values.checked_div(size).unwrap_or(0);
+        let pack = |at: usize| {
+            let (first, width) = shape.panel(at % shape.panels());
+            let first = at / shape.panels() * size + first;
+            let mut panel = vec![0.0; shape.inner * width];
+            widen_columns(storage, words, shape.stride, first, width, &mut panel);
+            let panel = NdTensorView::from_data([shape.inner, width], panel.as_slice());
+            GEMM.with(|gemm| gemm.prepack_b(panel))
+        };
+        let panels = (0..matrices * shape.panels()).into_par_iter().map(pack).collect();
+        Packed { shape, panels, bytes: words.len() as u64 * 4 }
+    }
+
+    /// Bytes of the weight before it was packed.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+/// A weight of a matmul as it is stored.
+#[derive(Clone, Copy)]
+pub(super) enum Weight<'a> {
+    /// Packed at the first use.
+    Packed(&'a Packed),
+    /// Kept in 16 bits; a panel is widened for each block of rows.
+    Wide { storage: Storage, words: &'a [u32], shape: Shape },
+}
+
+impl Weight<'_> {
+    /// The shape of one matrix.
+    pub fn shape(&self) -> Shape {
+        match self {
+            Weight::Packed(packed) => packed.shape,
+            Weight::Wide { shape, .. } => *shape,
+        }
+    }
+
+    /// The maximum number of rows of a block. Widening a panel pays only if many rows use it.
+    pub fn block_rows(&self) -> usize {
+        match self {
+            Weight::Packed(_) => 60,
+            Weight::Wide { .. } => 240,
+        }
+    }
+
+    /// y = x · panel, `[rows, columns of the panel]`. The bits of a row do not depend on the number of rows.
+    pub fn product(
+        &self,
+        (matrix, panel): (usize, usize),
+        x: &[f32],
+        rows: usize,
+        y: &mut [f32],
+    ) -> Result<(), Error> {
+        let shape = self.shape();
+        let (first, width) = shape.panel(panel);
+        let y = &mut y[..rows * width];
+        match self {
+            Weight::Packed(packed) => {
+                let packed = &packed.panels[matrix * shape.panels() + panel];
+                multiply(x, rows, GemmInputB::Packed(packed), y)
+            }
+            Weight::Wide { storage, words, .. } => {
+                let mut values = PANEL_VALUES.take();
+                values.resize(shape.inner * width, 0.0);
+                let first = matrix * shape.inner * shape.stride + first;
+                widen_columns(*storage, words, shape.stride, first, width, &mut values);
+                let b = GemmInputB::Unpacked(NdTensorView::from_data(
+                    [shape.inner, width],
+                    values.as_slice(),
+                ));
+                let result = if rows == 1 {
+                    // The library computes a single row by other sums, so it gets the row twice.
+                    let twice = [x, x].concat();
+                    let mut both = vec![0.0; 2 * width];
+                    let result = multiply(&twice, 2, b, &mut both);
+                    y.copy_from_slice(&both[..width]);
+                    result
+                } else {
+                    multiply(x, rows, b, y)
+                };
+                PANEL_VALUES.replace(values);
+                result
+            }
+        }
+    }
+}
