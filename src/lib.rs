@@ -91,6 +91,9 @@
 //!
 //! Without these features the library needs no async runtime, no C code and no network.
 
+// The types of wgpu nest deep. The compiler follows them to see whether the server's state may move between threads.
+#![recursion_limit = "256"]
+
 mod batch;
 mod config;
 #[doc(hidden)]

@@ -1,6 +1,6 @@
 //! The kernels of a search: `similarity` and `top_k`.
 
-use rten_simd::ops::{BitOps, FloatOps, NumOps};
+use rten_simd::ops::{FloatOps, NumOps};
 use rten_simd::{Isa, SimdOp};
 
 use super::call::Call;
