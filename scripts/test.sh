@@ -93,10 +93,8 @@ step "cargo clippy, the library alone" cargo clippy --locked --no-default-featur
 step "cargo doc" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --all-features --no-deps
 # Tests run the shaders on the machine's GPU or software driver, and not on the CPU, unless VECTILE_ADAPTER says so.
 step "cargo test" cargo test --locked --all-features
-# The tests that are left out need f16 activations or tuned variants, which only GPUs have.
 step "cargo test, kernels and golden vectors on the CPU" \
-    env VECTILE_ADAPTER=cpu cargo test --locked --all-features --test kernels --test golden -- \
-    --skip verify:: --skip tune::tuned --skip range::f --skip auto_uses_the_checkpoint_dtype
+    env VECTILE_ADAPTER=cpu cargo test --locked --all-features --test kernels --test golden
 
 current="finding the adapter"
 if adapter_is_lavapipe; then

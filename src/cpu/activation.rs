@@ -31,8 +31,12 @@ pub(super) fn activate<I: Isa>(isa: I, activation: Activation, y: &mut [f32]) {
             let inner = ops.mul(ops.mul_add(cube, splat(0.044715), x), splat(0.797_884_6));
             ops.mul(ops.mul(x, splat(0.5)), ops.add(tanh(isa, inner), ops.one()))
         }),
-        Activation::Relu => map(isa, y, |x| ops.max(x, ops.zero())),
-        Activation::Silu => map(isa, y, |x| ops.mul(x, sigmoid(isa, x))),
+        // A maximum would turn a NaN into a zero, and nobody would notice it.
+        Activation::Relu => map(isa, y, |x| ops.select(ops.zero(), x, ops.le(x, ops.zero()))),
+        Activation::Silu => map(isa, y, |x| {
+            // The sigmoid of −80 stands for all below it. Times a large x, it would be far from zero.
+            ops.select(ops.zero(), ops.mul(x, sigmoid(isa, x)), ops.le(x, splat(-80.0)))
+        }),
         Activation::Tanh => map(isa, y, |x| tanh(isa, x)),
         Activation::Sigmoid => map(isa, y, |x| sigmoid(isa, x)),
     }
@@ -74,17 +78,25 @@ fn erf<I: Isa>(isa: I, x: I::F32) -> I::F32 {
 #[inline(always)]
 fn sigmoid<I: Isa>(isa: I, x: I::F32) -> I::F32 {
     let ops = isa.f32();
-    let x = ops.clamp(x, ops.splat(-80.0), ops.splat(80.0));
-    ops.div(ops.one(), ops.add(ops.one(), Exp::apply(isa, ops.neg(x))))
+    let clamped = ops.clamp(x, ops.splat(-80.0), ops.splat(80.0));
+    let within = ops.div(ops.one(), ops.add(ops.one(), Exp::apply(isa, ops.neg(clamped))));
+    keep_nan(isa, x, within)
 }
 
 /// tanh(x) = 1 − 2 / (1 + e²ˣ). In f32 it is ±1 from 9.02 on.
 #[inline(always)]
 fn tanh<I: Isa>(isa: I, x: I::F32) -> I::F32 {
     let ops = isa.f32();
-    let x = ops.clamp(x, ops.splat(-10.0), ops.splat(10.0));
-    let grown = Exp::apply(isa, ops.add(x, x));
-    ops.sub(ops.one(), ops.div(ops.splat(2.0), ops.add(ops.one(), grown)))
+    let clamped = ops.clamp(x, ops.splat(-10.0), ops.splat(10.0));
+    let grown = Exp::apply(isa, ops.add(clamped, clamped));
+    keep_nan(isa, x, ops.sub(ops.one(), ops.div(ops.splat(2.0), ops.add(ops.one(), grown))))
+}
+
+/// Returns `y`, or NaN where `x` is NaN. A clamp can turn a NaN into a number.
+#[inline(always)]
+fn keep_nan<I: Isa>(isa: I, x: I::F32, y: I::F32) -> I::F32 {
+    let ops = isa.f32();
+    ops.select(y, x, ops.eq(x, x))
 }
 
 #[cfg(test)]
@@ -122,5 +134,15 @@ mod tests {
             }
         }
         assert_eq!(numbered(7), None);
+    }
+
+    #[test]
+    fn no_activation_hides_a_nan() {
+        for number in 0..7 {
+            let activation = numbered(number).unwrap();
+            let mut y = vec![f32::NAN; 37];
+            Apply(activation, &mut y).dispatch();
+            assert!(y.iter().all(|y| y.is_nan()), "{activation:?}");
+        }
     }
 }

@@ -6,13 +6,16 @@ use vectile::{
 };
 
 use crate::builder;
-use crate::support::{build, distance, fixture, lacks, tensor, texts};
+use crate::support::{build, distance, fixture, lacks, lacks_shaders, tensor, texts};
 
 /// The texts of `bert_overflow` with activations above 65504.
 pub const OVERFLOWING: [usize; 3] = [27, 28, 29];
 
 #[test]
 fn forced_f16_activations_are_refused_by_text() {
+    if lacks_shaders() {
+        return;
+    }
     for disabled in [vec![], vec![Feature::ShaderF16]] {
         let builder = builder("bert_overflow")
             .dtype(DtypeRequest::Float16)
@@ -85,6 +88,9 @@ fn auto_runs_overflowing_texts_again_and_counts_them() {
 
 #[test]
 fn f16_that_failed_its_self_test_is_not_used() {
+    if lacks_shaders() {
+        return;
+    }
     let cache = tempfile::tempdir().unwrap();
     let start = || builder("bert_f16").cache_dir(cache.path().to_owned());
     let Some(embedder) = build(start()) else { return };
@@ -108,6 +114,9 @@ fn f16_that_failed_its_self_test_is_not_used() {
 
 #[test]
 fn f16_is_tested_on_the_kernels_that_the_model_runs() {
+    if lacks_shaders() {
+        return;
+    }
     let weights = |edit: vectile::gpu::executor::ShaderEdit| {
         build(builder("bert_f16").edit_shader(edit)).map(|model| model.precision().weights)
     };

@@ -7,7 +7,7 @@ use vectile::{
     semantic_search,
 };
 
-use crate::support::{build, fixture, model_files, noise, read_json};
+use crate::support::{build, fixture, lacks_shaders, model_files, noise, read_json};
 
 /// Rows of a width, one after the other.
 fn rows_of(dim: usize, values: Vec<f32>) -> Embeddings {
@@ -161,6 +161,9 @@ fn rows_that_cannot_be_compared_are_named() {
 
 #[test]
 fn a_search_survives_a_lost_device_and_refuses_a_kernel_that_stops() {
+    if lacks_shaders() {
+        return;
+    }
     let files = || model_files("bert_mean_norm");
     let Some(embedder) = build(Embedder::builder(files())) else { return };
     let (queries, corpus) = vectors();

@@ -11,7 +11,9 @@ use vectile::{
 
 use crate::builder;
 use crate::range::{OVERFLOWING, overflow_as_f16_checkpoint};
-use crate::support::{adapter, build, built, distance, fixture, lacks, tensor, texts};
+use crate::support::{
+    adapter, build, built, distance, fixture, lacks, lacks_shaders, tensor, texts,
+};
 
 /// Verifies on these texts. Returns `None`, with a loud skip, if the machine has no adapter.
 fn run(builder: EmbedderBuilder, texts: &[String]) -> Option<Verification> {
@@ -51,6 +53,9 @@ fn rows_are_right(embedder: &Embedder) {
 
 #[test]
 fn activations_beyond_f16_are_reported_with_text_and_layer() {
+    if lacks_shaders() {
+        return;
+    }
     let cache = tempfile::tempdir().unwrap();
     let start = || builder("bert_overflow").cache_dir(cache.path().to_owned());
     let texts = texts("bert_overflow");
@@ -118,6 +123,9 @@ fn a_measured_f16_checkpoint_runs_no_text_again() {
 
 #[test]
 fn forced_f16_activations_do_not_pass_where_a_text_overflows() {
+    if lacks_shaders() {
+        return;
+    }
     let forced = || {
         builder("bert_overflow")
             .dtype(DtypeRequest::Float16)
@@ -141,6 +149,9 @@ fn forced_f16_activations_do_not_pass_where_a_text_overflows() {
 
 #[test]
 fn a_wrong_kernel_does_not_pass() {
+    if lacks_shaders() {
+        return;
+    }
     let wrong = builder("bert_concat").edit_shader(("layer_norm", |wgsl| {
         wgsl.replace("let scale = 1.0 /", "let scale = 1.003 /")
     }));
@@ -208,6 +219,9 @@ fn copy(name: &str, to: &Path) {
 
 #[test]
 fn a_verdict_applies_only_to_the_same_weights() {
+    if lacks_shaders() {
+        return;
+    }
     let (model, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     copy("bert_overflow", model.path());
     let start = || {
@@ -259,6 +273,9 @@ fn a_verdict_applies_only_to_the_same_weights() {
 
 #[test]
 fn an_earlier_stricter_verdict_stays() {
+    if lacks_shaders() {
+        return;
+    }
     let cache = tempfile::tempdir().unwrap();
     let start = || builder("bert_outliers").cache_dir(cache.path().to_owned());
     let calm = ["a cat".to_owned(), "the dog ran".to_owned()];
@@ -284,6 +301,9 @@ fn an_earlier_stricter_verdict_stays() {
 
 #[test]
 fn a_weight_beyond_f16_makes_the_model_unsafe_and_is_named() {
+    if lacks_shaders() {
+        return;
+    }
     let (model, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     copy("bert_mean_norm", model.path());
     // The edit makes f16 overflow in the last row of the token table, which no text uses.
@@ -378,6 +398,9 @@ fn a_16_bit_checkpoint_replaces_f32_that_does_not_fit() {
 #[cfg(unix)]
 #[test]
 fn a_verdict_that_cannot_be_stored_is_reported() {
+    if lacks_shaders() {
+        return;
+    }
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("file");
     std::fs::write(&file, "").unwrap();
