@@ -76,8 +76,8 @@ impl Queries {
         output
     }
 
-    /// Offers the hits of a block to the best of each query. `bytes` are those of `output`, and the first of the block's
-    /// `count` rows has the index `first`.
+    /// Offers the hits of a block to the best of each query. `bytes` is the content of the tensor `output`. The block has
+    /// `count` rows, and the index of its first row is `first`.
     ///
     /// # Errors
     /// A sentence about a result that no right computation gives.
