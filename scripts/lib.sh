@@ -115,7 +115,7 @@ ensure_vulkan() {
     apt_install libvulkan1 mesa-vulkan-drivers ||
         die "the software driver could not be installed. Install one yourself: mesa-vulkan-drivers (Debian, Ubuntu, Fedora), vulkan-swrast (Arch), mesa-vulkan-swrast (Alpine)."
     if ! vulkan_usable; then
-        # A variable that names missing drivers would hide the driver that was just installed.
+        # An environment variable that names missing drivers would hide the driver that was just installed.
         unset VK_DRIVER_FILES VK_ICD_FILENAMES
         vulkan_usable || die "mesa-vulkan-drivers is installed, but no Vulkan driver is found. Check the manifests in /usr/share/vulkan/icd.d."
         note "VK_DRIVER_FILES and VK_ICD_FILENAMES name no usable driver and are ignored"

@@ -38,7 +38,7 @@ summary() {
 # adapter_is_lavapipe: succeeds if the tests run on Mesa's software driver.
 adapter_is_lavapipe() {
     [ "$(uname -s)" = Linux ] && ! has_gpu || return 1
-    # The tests of the command line use the same debug build.
+    # The tests of the command line also use this debug build.
     local adapters
     adapters=$("${CARGO_TARGET_DIR:-target}/debug/vectile" adapters 2>/dev/null || true)
     grep -Eqi 'llvmpipe|lavapipe' <<<"$adapters"

@@ -48,7 +48,7 @@ const DOWN: u32 = PART_ROWS / SIDE;
 const ALONG: u32 = STEPS / ACROSS;
 const SUMS: u32 = DOWN * ALONG;
 // BAND is the number of matrices that each part moves through workgroup memory at once. It is 1 if SIDE is 16. If SIDE
-// is 8, it is 4 with two parts side by side, and 2 with one part.
+// is 8, BAND is 4 with two parts side by side, and 2 with one part.
 const BAND: u32 = 1u + (TALL - 1u) * (2u * ACROSS - 1u);
 const BANDS: u32 = SUMS / BAND;
 const MATRIX: u32 = SIDE * SIDE;
@@ -77,7 +77,7 @@ var<workgroup> value_tile: array<Half, 16u * STRIDE>;
 var<workgroup> scores: array<f32, 16u * S_STRIDE>;
 // The factors by which the current step scales the sums of each query.
 var<workgroup> factors: array<f32, 64>;
-// `risen` is 1 if any query gets a new reference in the current step.
+// `risen` is 1 if the reference score of any query changes in the current step.
 var<workgroup> risen: u32;
 
 // The natural logarithm of 1024.
@@ -110,7 +110,7 @@ fn attention_coop(
     let visited = keys_of(tile, 64u, 16u);
     let end = visited.y;
 
-    // Sums start from a load of zeros, since the value of an uninitialised matrix differs between drivers.
+    // Sums are initialised by loading zeros, since the value of an uninitialised matrix differs between drivers.
     for (var i = local; i < BAND_VALUES; i += INVOCATIONS) {
         scores[i] = 0.0;
     }

@@ -9,7 +9,8 @@
 // loaded keys. Their products with eight keys give sixteen sums, which fit into the registers of a CPU. The softmax is
 // online, in f32, and rescales its sums once for each group of eight keys. The kernel skips groups of keys that no
 // query of the workgroup sees. In the other groups, `select` gives the weight zero to keys that a query does not see.
-// Groups are counted from the text's first token, so a text's result does not depend on the other texts of the batch.
+// Groups of keys are counted from the text's first token, so a text's result does not depend on the other texts of the
+// batch.
 #import storage as act
 #import report
 #import store
@@ -38,8 +39,8 @@ fn total4(v: vec4<f32>) -> f32 {
     return v.x + v.y + v.z + v.w;
 }
 
-// Returns the relative terms that one cell of a query and of a key adds to a score. `relative_cell` gives the first
-// value of `cell`.
+// Returns the terms of RELATIVE that one cell of a query and one cell of a key add to a score. `cell` is
+// `relative_cell` plus the index of the cell in the head.
 fn relative_dot(query: vec4<f32>, key: vec4<f32>, cell: u32) -> f32 {
     return total4(add_relative(vec4<f32>(0.0), query, key, cell));
 }

@@ -10,8 +10,8 @@
 //
 // The softmax is online (Milakov and Gimelshein 2018): the kernel keeps a running maximum, total and sum in f32, and
 // rescales them once for each group. It skips groups of keys that no query of the workgroup sees. In the other groups,
-// `select` gives the weight zero to keys that a query does not see. Groups are counted from the text's first token, so
-// a text's result does not depend on the other texts of the batch.
+// `select` gives the weight zero to keys that a query does not see. Groups of keys are counted from the text's first
+// token, so a text's result does not depend on the other texts of the batch.
 #import storage as act
 #import report
 #import store

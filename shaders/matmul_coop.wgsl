@@ -6,7 +6,7 @@
 // subgroup holds in matrices of SIDE × SIDE. The workgroup copies slices of x and w into workgroup memory, SLICE deep
 // along the inner axis. Slices contain zeros beyond the ends of x and w, since loads of matrices are not
 // bounds-checked. Finished sums pass through workgroup memory, since only the driver knows which invocation holds which
-// sum. Each part moves 256 sums at a time.
+// sum. Each part of the tile moves 256 sums at a time.
 //
 // The host cannot request a subgroup size, so a workgroup has four times as many invocations as the adapter's largest
 // subgroup. If the driver uses smaller subgroups, the workgroup has more than four, and several subgroups compute the
@@ -74,7 +74,7 @@ fn matmul_coop(
     let part_row = part / 2u * PART_ROWS;
     let part_column = part % 2u * PART_COLUMNS;
 
-    // Sums start from a load of zeros, since the value of an uninitialised matrix differs between drivers.
+    // Sums are initialised by loading zeros, since the value of an uninitialised matrix differs between drivers.
     for (var i = local; i < 1024u; i += INVOCATIONS) {
         band[i] = 0.0;
     }

@@ -38,7 +38,8 @@ fn step4(
 const ROWS: u32 = 16u;
 
 const SIXTEENS: u32 = ROWS / 16u;
-// A lane holds its share of the cells of 16 rows in HELD registers, and its share for all rows in ALL_HELD registers.
+// HELD is the number of registers for a lane's share of 16 rows. ALL_HELD is the number of registers for a lane's share
+// of all rows.
 const HELD: u32 = 16u / SHARE;
 const ALL_HELD: u32 = ROWS / SHARE;
 

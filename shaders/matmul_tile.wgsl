@@ -53,7 +53,7 @@ fn matmul_tile(
     }
     let matrix = matrix_of(tile_row);
 
-    // For each row of x from which this invocation loads, the index of the row's first cell.
+    // `starts` holds the index of the first cell of each row of x that this invocation loads.
     var starts: array<u32, X_CELLS>;
     for (var i = 0u; i < X_CELLS; i++) { // unrolled
         let row = tile_row + (local + i * INVOCATIONS) / (SLICE / 4u);

@@ -9,7 +9,7 @@
 // loads the tile into workgroup memory and counts, for each candidate, the candidates that are better. This count is
 // the candidate's place. If scores are equal, the candidate with the lower row is better. The kernel compares integers,
 // which it makes from the bits of the scores (see `key_of`). So no two candidates have the same place, even if scores
-// are NaN. Rows are exact in f32 below 2²⁴.
+// are NaN. Row numbers below 2²⁴ are exact in f32.
 #import report
 
 struct Params {

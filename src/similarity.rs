@@ -120,8 +120,7 @@ impl Similarities {
 mod tests {
     use super::*;
 
-    // The expected values were computed by hand with the functions in sentence_transformers 6.2.0's
-    // `util/similarity.py`.
+    // The expected values were computed by hand by the formulas of `util/similarity.py` in sentence-transformers 6.2.0.
     #[test]
     fn values_are_those_of_sentence_transformers() {
         let (a, b) = ([1.0, -2.0, 2.0], [4.0, 0.0, 3.0]);

@@ -2,11 +2,11 @@
 // other.
 //
 // ACTIVATION selects one function when the pipeline is made: 0 none, 1 gelu (erf), 2 gelu_tanh, 3 relu, 4 silu, 5 tanh,
-// 6 sigmoid. The numbers are those of Activation in kernels/activation.rs.
+// 6 sigmoid. The enum Activation in kernels/activation.rs has the same numbers.
 override ACTIVATION: u32 = 0u;
 
 // On [−3.925, 3.925], `erf4` approximates erf(x) by x P(x²) / Q(x²). Outside this interval it returns the value at the
-// nearer end, which differs from ±1 by 1e-7. P and Q are a minimax fit made for this file. The error of the fit is
+// nearer end, which differs from ±1 by 1e-7. P and Q come from a minimax fit for this function. The error of the fit is
 // 1.4e-9 in exact arithmetic. In f32 it is at most 3.4e-7, because each operation rounds.
 fn erf4(value: vec4<f32>) -> vec4<f32> {
     let x = clamp(value, vec4<f32>(-3.925), vec4<f32>(3.925));

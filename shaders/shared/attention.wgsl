@@ -97,8 +97,8 @@ fn relative_cell(head: u32, query: u32, key: u32) -> u32 {
     return u32(bias[bias_cell(0u, query, key)]) * params.r_stride4 + head * HEAD4;
 }
 
-// Adds the relative terms of one cell of a query and of a key to `dot`. The query is already scaled. `relative_cell`
-// gives `cell` for a head's first cell.
+// Adds to `dot` the terms of RELATIVE for one cell of a query and one cell of a key. The query is already scaled.
+// `cell` is `relative_cell` plus the index of the cell in the head.
 fn add_relative(dot: vec4<f32>, query: vec4<f32>, key: vec4<f32>, cell: u32) -> vec4<f32> {
     var sum = dot;
     if (RELATIVE & 1u) != 0u {

@@ -9,8 +9,8 @@
 // order     [rows]            f32 pairs (row of y, expert); read if EXPERTS, and if ROTARY
 // y         [rows, columns]   activations; a dispatch starts at `first_row`, so the host can split long ones
 //
-// GATED: columns alternate between one cell of gates and one cell of factors, which the gates multiply. y = f(gate +
-// bias) · (factor + bias), so the rows of y have half as many cells. (Shazeer 2020)
+// GATED: columns alternate between one cell of gates and one cell of the factors that these gates multiply. The result
+// is y = f(gate + bias) · (factor + bias), so the rows of y have half as many cells. (Shazeer 2020)
 //
 // ROTARY: the first `rotated` cells of a row of y are heads of head4 cells each. In each head, the first `pairs` pairs
 // (a, b) of neighbouring values are rotated by the angles of the row's position. A pair becomes a · cos − b · sin, b ·

@@ -1,9 +1,9 @@
-// report: the buffer by which a batch reports to the host.
+// report: the buffer that tells the host which tokens overflowed and how many dispatches ran.
 //
 // report  [tokens + 2]   u32: the overflow flags of the tokens, the batch's nonce, and its receipt
 //
-// Every dispatch adds the nonce to the receipt once. The host expects nonce · dispatches. A smaller receipt means that
-// a dispatch did not run. A different nonce means that the report belongs to another batch.
+// Every dispatch adds the nonce to the receipt once. The host expects the receipt to be nonce · dispatches. A smaller
+// receipt means that a dispatch did not run. A different nonce means that the report belongs to another batch.
 
 @group(1) @binding(0) var<storage, read_write> report: array<atomic<u32>>;
 

@@ -21,7 +21,7 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
         return compare::run(&args.compare, args.json.as_deref());
     };
     let options = options(args)?;
-    // The output files are checked before the measurements, which take minutes and would otherwise be lost.
+    // The measurements take minutes, so the output files are checked first.
     for path in [&args.json, &args.html].into_iter().flatten() {
         report_file::check_writable(path)?;
     }

@@ -15,7 +15,7 @@ use super::table::number_table;
 use super::{model, progress};
 
 pub fn run(args: &TuneArgs) -> Result<(), Failure> {
-    // The output file is checked before tuning, which takes minutes and whose result would otherwise be lost.
+    // Tuning takes minutes, so the output file is checked first.
     if let Some(path) = &args.json {
         report_file::check_writable(path)?;
     }

@@ -14,7 +14,7 @@ use super::stdout::{print, to_json};
 use super::{model, progress};
 
 pub fn run(args: &VerifyArgs) -> Result<(), Failure> {
-    // The output file is checked before the verification, which takes minutes and whose result would otherwise be lost.
+    // The verification takes minutes, so the output file is checked first.
     if let Some(path) = &args.json {
         report_file::check_writable(path)?;
     }

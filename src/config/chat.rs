@@ -56,7 +56,7 @@ pub(super) fn chat_template(
 ) -> Result<Option<ChatTemplate>, Error> {
     let modality = settings.map(|file| file.object("modality_config")).transpose()?.flatten();
     let message = modality.map(|file| file.object("message")).transpose()?.flatten();
-    // If the settings exist but `modality_config` names no messages, the model uses no chat template.
+    // If the model has settings but `modality_config` names no messages, the model uses no chat template.
     if settings.is_some() && message.is_none() {
         return Ok(None);
     }

@@ -157,8 +157,8 @@ impl DeviceSetup {
                 Err(error) => return Err(error),
             };
         }
-        // A software adapter uses these variants only in tests. These tests themselves check that the results are
-        // bit-identical.
+        // A software adapter uses the variants for GPUs only in tests. These tests themselves check that the results
+        // are bit-identical.
         if !own.software {
             self.by_rows = variants_are_bit_identical(executor, storages, cache).await?;
             // Texts that run again in f32 share batches with other texts, so the variants for f32 activations must be

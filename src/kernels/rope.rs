@@ -140,7 +140,7 @@ pub fn rope(
     let width4 = heads * head4;
     let y = builder.rows("rotated", x.rows, width4, width4 * 4, x.storage, TensorSource::Scratch);
     let variant = builder.variant(&ROPE, x.storage);
-    // A dispatch has at most 65,535 workgroups in a dimension; the kernel strides over the remaining rows.
+    // A dispatch has at most 65,535 workgroups in a dimension, so the kernel strides over the remaining rows.
     let groups = row_workgroups(variant.lanes, x.rows * heads).min(65_535);
     let params = RopeParams {
         tokens: x.rows as u32,

@@ -41,7 +41,7 @@ pub(crate) async fn shader_f16(
     if let Some(known) = without_test(executor) {
         return Ok(known);
     }
-    // The first key stores a verdict about all kernels, which also covers the model's kernels.
+    // The verdict under the first key is about all kernels, so it also covers the model's kernels.
     let mut keys = vec![f16_key(executor)];
     keys.extend(model.map(|model| format!("{} | {}", f16_key(executor), needed::names(model))));
     let cached = |key: &String| cache.and_then(|cache| verdicts::read(cache, key));

@@ -86,8 +86,7 @@ pub(crate) async fn serve(
 
 /// Waits until the server is told to stop.
 pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // The server owns the sender. `wait_for` fails only if the sender was dropped, so the server has ended in that case
-    // too.
+    // The server owns the sender, so `wait_for` fails only if the server has ended.
     let _ = stop.wait_for(|stop| *stop).await;
 }
 

@@ -82,7 +82,7 @@ pub struct BenchArgs {
     /// Accuracy is measured on the first 500 texts.
     #[arg(long, value_name = "FILE", help_heading = "Measurements")]
     pub texts: Option<PathBuf>,
-    /// Compute Spearman's correlation with the scores of this CSV file, in each precision.
+    /// Compute Spearman's correlation between the model's cosines and the scores of this CSV file.
     ///
     /// Each row of the file holds two texts and a score. A header line is optional.
     #[arg(long, value_name = "FILE", help_heading = "Measurements")]

@@ -157,7 +157,7 @@ fn sep_line(line: &[u8]) -> Option<u8> {
     let (name, delimiter) = line.split_at_checked(4)?;
     match delimiter {
         [delimiter] if name.eq_ignore_ascii_case(b"sep=") => Some(*delimiter),
-        // `sep=` was followed by a tab, which trimming has removed.
+        // The line ended with a tab after `sep=`, but trimming has removed the tab.
         [] if name.eq_ignore_ascii_case(b"sep=") => Some(b'\t'),
         _ => None,
     }

@@ -134,7 +134,8 @@ fn json_rows(
     let mut valid = Vec::with_capacity(rows.len());
     for (at, row) in rows.iter().enumerate() {
         let Some(json) = field(row, column) else {
-            // A line that is not a valid object has no fields. Its own problem is then the better message.
+            // A line that is not a valid object has no fields. In that case the line's own problem is the better
+            // message.
             let problem = match (row.is_empty(), chunk.problem(at)) {
                 (true, Some(problem)) if !problem.contains("has no field") => problem.to_owned(),
                 _ => format!("has no field `{column}`"),

@@ -21,8 +21,8 @@ pub(super) struct Report {
 impl Report {
     /// The expected report of a graph. `batch` is the executor's number for the batch.
     pub fn new(graph: &Graph, batch: u32) -> Self {
-        // Multiples of the golden ratio make the nonces of batches differ. An odd nonce has an inverse, by which
-        // `check` computes from the receipt how many dispatches ran.
+        // The factor comes from the golden ratio, so that different batches get different nonces. An odd nonce has an
+        // inverse modulo 2³². With this inverse, `check` computes from the receipt how many dispatches ran.
         let nonce = batch.wrapping_mul(0x9e37_79b9).rotate_left(7) | 1;
         // Texts without tokens give dispatches without workgroups. Such a dispatch cannot add to the receipt, so it is
         // not counted.

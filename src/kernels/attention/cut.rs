@@ -89,7 +89,7 @@ mod tests {
         // A dispatch computes at least one head of one tile.
         assert_eq!(cut(&[9], 1).len(), 6);
         assert_eq!(cut(&[], 1), []);
-        // Tiles without a visible key need no operations, so a single dispatch computes all of them.
+        // A tile of queries that see no key needs no operations, so a single dispatch computes all such tiles.
         assert_eq!(cut(&[0, 0], 1), [(0..2, 0..6)]);
     }
 

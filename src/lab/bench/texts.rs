@@ -26,7 +26,7 @@ pub(super) fn of_length(
             "the texts have no words; give texts with at least one word",
         ));
     }
-    // A prime stride reaches every word before it repeats, unless the word count is a multiple of it.
+    // A prime stride reaches every word before it repeats, unless the number of words is a multiple of the stride.
     let start = |text: usize| text * 7919 % words.len();
     let run = |start: usize, n: usize| {
         let run: Vec<&str> = words.iter().cycle().skip(start).take(n).copied().collect();

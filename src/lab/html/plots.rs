@@ -135,7 +135,7 @@ pub(super) fn bars(rows: &[Bars], unit: &str) -> Result<String, String> {
             .x_desc(unit)
             .draw()?;
         for (at, row) in rows.iter().enumerate() {
-            // The first row is at the top.
+            // The plot shows the first row at the top.
             let top = (rows.len() - at) as f64;
             let split = if row.below.is_some() { 0.42 } else { 0.2 };
             let mut from = 0.0;

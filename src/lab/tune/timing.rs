@@ -74,8 +74,8 @@ impl<'a> Bench<'a> {
     ) -> Result<Times, Error> {
         let plan = KernelPlan { forced: Some(variant), max_flops: u64::MAX, ..self.plan.clone() };
         let mut dispatches = 1;
-        // The first run compiles the pipeline. The time of the second run gives the number of dispatches in a timed
-        // run.
+        // The first run compiles the pipeline. The time of the second run determines how many dispatches a timed run
+        // needs.
         self.run(&plan, rows, dispatches).await?;
         let once = self.run(&plan, rows, dispatches).await?;
         dispatches = ((RUN_NS / once.max(1.0)).ceil() as usize).clamp(1, DISPATCHES);

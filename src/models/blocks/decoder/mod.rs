@@ -252,7 +252,7 @@ impl LoadedTransformer for LoadedDecoder {
         let DecoderSizes { hidden, activation, .. } = self.decoder.sizes;
         let (words, rows) = table_rows(builder, &self.words, &batch.ids);
         let rows: Vec<[u32; 4]> = rows.into_iter().map(|row| [row, 0, 0, 0]).collect();
-        // transformers rounds the factor to the dtype of the weights, so Vectile rounds it too.
+        // transformers rounds the factor √hidden to the dtype of the weights, so Vectile rounds it too.
         let scale = match self.decoder.traits.gemma {
             true => rounded(builder.weights, (hidden as f32).sqrt()),
             false => 1.0,
