@@ -91,7 +91,7 @@ step "cargo fmt --check" cargo fmt --check
 step "cargo clippy" cargo clippy --locked --all-features --all-targets -- -D warnings
 step "cargo clippy, the library alone" cargo clippy --locked --no-default-features --lib -- -D warnings
 step "cargo doc" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --all-features --no-deps
-# Tests run the shaders on the machine's GPU or software driver, and not on the CPU, unless VECTILE_ADAPTER says so.
+# Tests run the shaders on the machine's GPU or software driver. They run on the CPU only if VECTILE_ADAPTER is `cpu`.
 step "cargo test" cargo test --locked --all-features
 step "cargo test, kernels and golden vectors on the CPU" \
     env VECTILE_ADAPTER=cpu cargo test --locked --all-features --test kernels --test golden

@@ -19,7 +19,8 @@ use crate::gpu::trace::{Phase, Trace, clock};
 use crate::kernels::KernelPlan;
 
 /// An open adapter with the weights of a model, on which graphs run.
-// In a box, the type of a future that holds an embedder nests too deep for the compiler's default limit.
+// The variants are not boxed. With a box, the types of futures that hold an embedder would exceed the compiler's
+// default recursion limit.
 #[allow(clippy::large_enum_variant, reason = "there is one executor for each model")]
 #[derive(Debug)]
 pub enum Executor {

@@ -91,7 +91,7 @@
 //!
 //! Without these features the library needs no async runtime, no C code and no network.
 
-// The types of wgpu nest deep. The compiler follows them to see whether the server's state may move between threads.
+// The types of wgpu are deeply nested. The compiler visits all of them to check that the server's state is `Send`.
 #![recursion_limit = "256"]
 
 mod batch;

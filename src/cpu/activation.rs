@@ -31,10 +31,10 @@ pub(super) fn activate<I: Isa>(isa: I, activation: Activation, y: &mut [f32]) {
             let inner = ops.mul(ops.mul_add(cube, splat(0.044715), x), splat(0.797_884_6));
             ops.mul(ops.mul(x, splat(0.5)), ops.add(tanh(isa, inner), ops.one()))
         }),
-        // A maximum would turn a NaN into a zero, and nobody would notice it.
+        // A maximum would turn NaN into zero, which would hide an error.
         Activation::Relu => map(isa, y, |x| ops.select(ops.zero(), x, ops.le(x, ops.zero()))),
         Activation::Silu => map(isa, y, |x| {
-            // The sigmoid of −80 stands for all below it. Times a large x, it would be far from zero.
+            // `sigmoid` clamps x to −80. For a much smaller x, the product x · sigmoid(−80) would be far from zero.
             ops.select(ops.zero(), ops.mul(x, sigmoid(isa, x)), ops.le(x, splat(-80.0)))
         }),
         Activation::Tanh => map(isa, y, |x| tanh(isa, x)),
@@ -128,7 +128,7 @@ mod tests {
             for (x, y) in inputs.iter().zip(&y) {
                 let expected = reference::activate(activation, f64::from(*x));
                 let error = (f64::from(*y) - expected).abs();
-                // A GELU multiplies the error of erf by x / 2, until erf is ±1.
+                // GELU multiplies the error of erf by x / 2, until erf(x) reaches ±1.
                 let allowed = 4e-7 * expected.abs().max(f64::from(x.abs().min(6.0))).max(1.0);
                 assert!(error <= allowed, "{activation:?}({x}) is {y}, expected {expected}");
             }

@@ -143,7 +143,7 @@ impl Weight<'_> {
                     values.as_slice(),
                 ));
                 let result = if rows == 1 {
-                    // The library computes a single row by other sums, so it gets the row twice.
+                    // rten-gemm adds in another order for a single row, so it gets the row twice.
                     let twice = [x, x].concat();
                     let mut both = vec![0.0; 2 * width];
                     let result = multiply(&twice, 2, b, &mut both);

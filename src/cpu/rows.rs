@@ -157,7 +157,7 @@ impl SimdOp for NormalizeL2<'_, '_> {
             let x = &self.x[(first + at) * stride..][..stride];
             let norm = sum(isa, &x[..self.width], |v| ops.mul(v, v)).sqrt().max(1e-12);
             y.copy_from_slice(x);
-            // A division rounds once; a product with the reciprocal would round twice.
+            // A division rounds once, but a product with the reciprocal would round twice.
             let norm = ops.splat(norm);
             map(isa, y, |v| ops.div(v, norm));
         }

@@ -26,7 +26,7 @@ impl SimdOp for Scores<'_> {
     fn eval<I: Isa>(self, isa: I) {
         let ops = isa.f32();
         let Scores { function, row, queries, scores } = self;
-        // The minimum is that of torch.nn.functional.normalize.
+        // torch.nn.functional.normalize uses the same minimum of 1e-12.
         let length = match function {
             0 => sum(isa, row, |v| ops.mul(v, v)).sqrt().max(1e-12),
             _ => 1.0,
@@ -54,7 +54,7 @@ pub(super) fn similarity(call: &Call<'_>, scores: &mut [f32]) -> Result<(), Erro
     let width = params.width4 as usize * 4;
     let (rows, count) = (params.rows as usize, params.queries as usize);
     let queries = &queries[..count * width];
-    // A thread computes rows of the corpus for all queries, so that it widens each row once.
+    // Each thread compares some rows of the corpus with all queries, so that each row is widened only once.
     let mut by_row = vec![0.0; rows * count];
     let run = rows_a_chunk(rows, 64);
     chunks(&mut by_row, run * count, |at, by_row| {
@@ -108,7 +108,7 @@ pub(super) fn top_k(call: &Call<'_>, best: &mut [f32]) -> Result<(), Error> {
             sorted.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
             for (place, pair) in best.chunks_exact_mut(2).enumerate() {
                 let found = sorted.get(place);
-                // Both zeros have one key, and the result is the positive one, as in the shader.
+                // The keys of 0.0 and -0.0 are equal. The result is 0.0 for both, as in the shader.
                 let score = found.map_or(0.0, |(_, _, score)| score + 0.0);
                 pair.copy_from_slice(&[score, found.map_or(-1.0, |(_, row, _)| *row as f32)]);
             }

@@ -104,7 +104,7 @@ fn pool_text<'x>(mode: u32, span: [usize; 4], row: impl Fn(usize) -> &'x [f32], 
             }
         }
     }
-    // This makes the mean of a text without tokens zero.
+    // The count is at least 1, so the mean of a text without tokens is zero.
     let total = total.max(1.0);
     match mode {
         2 | 4 => out.iter_mut().for_each(|out| *out /= total),
@@ -146,7 +146,8 @@ fn choose(logits: &[f32], top: usize, choices: &mut [f32]) {
     let mut taken = vec![false; logits.len()];
     choices.fill(0.0);
     for choice in choices.chunks_exact_mut(2).take(top) {
-        // The search starts from the first expert that is free, so that a choice is an expert even where logits are NaN.
+        // The search starts with the first expert that is not chosen, so that it returns a valid expert even if logits
+        // are NaN.
         let mut best = None;
         for expert in (0..logits.len()).filter(|expert| !taken[*expert]) {
             if best.is_none_or(|best: usize| logits[expert] > logits[best]) {

@@ -17,7 +17,7 @@ pub(super) fn map<I: Isa>(isa: I, y: &mut [f32], f: impl Fn(I::F32) -> I::F32) {
     let tail = chunks.into_remainder();
     if !tail.is_empty() {
         let (value, mask) = ops.load_pad(tail);
-        // SAFETY: the mask is set for the values of `tail` only.
+        // SAFETY: the mask allows stores only to the values of `tail`.
         unsafe { ops.store_ptr_mask(f(value), tail.as_mut_ptr(), mask) };
     }
 }
@@ -43,7 +43,7 @@ pub(super) fn zip<I: Isa>(
     if !tail.is_empty() {
         let (left, mask) = ops.load_pad(&a[at..]);
         let (right, _) = ops.load_pad(&b[at..]);
-        // SAFETY: the mask is set for as many values as `tail` has.
+        // SAFETY: the mask allows stores to as many values as `tail` has.
         unsafe { ops.store_ptr_mask(f(left, right), tail.as_mut_ptr(), mask) };
     }
 }
@@ -68,7 +68,7 @@ pub(super) fn update<I: Isa>(
     if !tail.is_empty() {
         let (left, mask) = ops.load_pad(tail);
         let (right, _) = ops.load_pad(&b[at..]);
-        // SAFETY: the mask is set for the values of `tail` only.
+        // SAFETY: the mask allows stores only to the values of `tail`.
         unsafe { ops.store_ptr_mask(f(left, right), tail.as_mut_ptr(), mask) };
     }
 }
@@ -117,7 +117,7 @@ pub(super) fn sum_pairs<I: Isa>(
 #[inline(always)]
 pub(super) fn is_finite<I: Isa>(isa: I, x: &[f32]) -> bool {
     let ops = isa.f32();
-    // A product with zero is NaN for an infinity and for NaN.
+    // The product of zero and a value is NaN if the value is infinite or NaN.
     sum(isa, x, |x| ops.mul(x, ops.zero())) == 0.0
 }
 
@@ -156,7 +156,7 @@ mod tests {
                 assert!(y.iter().zip(&a).all(|(y, a)| *y == a * a), "{length}");
                 update(isa, &mut y, &a, |y, a| ops.sub(y, a));
                 assert!(y.iter().zip(&a).all(|(y, a)| *y == a * a - a), "{length}");
-                // The padding of the last vector adds nothing, although f(0) is 1.
+                // The padding of the last vector adds nothing to the sum, although f(0) is 1.
                 let ones = sum(isa, &a, |v| ops.add(v, ops.one()));
                 assert_eq!(ones, a.iter().map(|a| a + 1.0).sum::<f32>(), "{length}");
                 assert!(is_finite(isa, &a));

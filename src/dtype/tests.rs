@@ -131,7 +131,7 @@ fn the_cpu_keeps_weights_and_widens_activations() {
     let half = DtypeOptions { dtype: DtypeRequest::Float16, ..auto };
     let rounded = (F16, F32, vec![cpu, Reason::RoundedToF16]);
     assert_eq!(resolved(half, FloatDtype::Float32), Ok(rounded));
-    // Nobody takes f32 for f16.
+    // With `HalfFallback::Error`, f32 does not replace f16.
     let strict = DtypeOptions { half_fallback: HalfFallback::Error, ..half };
     let error = resolved(strict, FloatDtype::Float16).unwrap_err().to_string();
     assert!(error.contains("the CPU stores activations in f32"), "{error}");

@@ -61,15 +61,15 @@ pub struct RunArgs {
     /// Store activations in this type, f32 or f16, instead of the type that Vectile chooses.
     #[arg(long, value_name = "STORAGE")]
     pub activations: Option<ActivationsRequest>,
-    /// Use this adapter: cpu, gpu, an index in `vectile adapters`, or a text in the adapter's name.
+    /// Use this adapter: cpu, gpu, an index in `vectile adapters`, or a part of the adapter's name.
     ///
-    /// `gpu` means the best adapter that is not the CPU. Without this option, the best adapter is used, and the next
-    /// one if it computes wrongly.
+    /// `gpu` means the best adapter that is not the CPU. Without this option, Vectile uses the best adapter. If the
+    /// best adapter computes wrongly, Vectile uses the next adapter.
     #[arg(long, value_name = "ADAPTER", env = "VECTILE_ADAPTER", hide_env_values = true)]
     pub adapter: Option<AdapterChoice>,
     /// Use this many threads on the CPU. The default is one for each physical core.
     ///
-    /// The vectors do not depend on it.
+    /// The vectors do not depend on the number of threads.
     #[arg(long, value_name = "N")]
     pub threads: Option<NonZeroUsize>,
     /// Disable these features of the adapter: shader-f16, subgroups, timestamp-query, cooperative-matrix.

@@ -60,7 +60,7 @@ impl<'a> Distances<'a> {
                 let queries = block.tile.queries;
                 let rows = scratch.scores.chunks_exact_mut(block.width);
                 for (key, row) in block.keys().zip(rows) {
-                    // A later query is closer to the table's start.
+                    // A later query has a lower index in the table, so the biases are read in reverse.
                     let last = reach + key - (block.tile.first_query + queries - 1);
                     let biases = table[last..last + queries].iter().rev();
                     row.iter_mut().zip(biases).for_each(|(score, bias)| *score += bias);

@@ -187,7 +187,7 @@ impl SimdOp for Run<'_, '_> {
                 let out = &mut row[at * head..][..head];
                 out.copy_from_slice(&scratch.sums[query * padded..][..head]);
                 let total = totals[query];
-                // A query that sees no key has no weighted values.
+                // If a query sees no key, its sum of weighted values is zero.
                 let factor = if total > 0.0 { 1.0 / total } else { total };
                 let ops = isa.f32();
                 let factor = ops.splat(factor);

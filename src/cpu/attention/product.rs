@@ -37,7 +37,7 @@ pub(super) fn multiply<I: Isa>(
         return;
     }
     let lanes = isa.f32().len();
-    // These hold for every access below.
+    // These assertions cover every access to memory below.
     assert!(width.is_multiple_of(lanes));
     assert!((rows - 1) * left.row + (depth - 1) * left.column < left.values.len());
     assert!((depth - 1) * right.stride + width <= right.values.len());
@@ -57,7 +57,7 @@ pub(super) fn multiply<I: Isa>(
                 out: unsafe { out.as_mut_ptr().add(first * width + column) },
                 width,
             };
-            // SAFETY: as above; a block has no more rows than are left.
+            // SAFETY: the assertions above cover the block, and the block has at most the remaining rows.
             unsafe {
                 match (ROWS.min(rows - first), two) {
                     (6, true) => block.compute::<I, 6, 2>(isa),
@@ -104,11 +104,11 @@ impl Sums {
         for d in 0..self.depth {
             let mut vectors = [ops.zero(); V];
             for (v, vector) in vectors.iter_mut().enumerate() {
-                // SAFETY: the caller's promise.
+                // SAFETY: the caller guarantees that all rows, columns and depths are within bounds.
                 *vector = unsafe { ops.load_ptr(self.right.add(d * self.stride + v * lanes)) };
             }
             for (r, sums) in sums.iter_mut().enumerate() {
-                // SAFETY: the caller's promise.
+                // SAFETY: the caller guarantees that all rows, columns and depths are within bounds.
                 let value = unsafe { *self.left.add(r * self.row + d * self.column) };
                 let value = ops.splat(value);
                 for (sum, vector) in sums.iter_mut().zip(vectors) {
@@ -118,7 +118,7 @@ impl Sums {
         }
         for (r, sums) in sums.into_iter().enumerate() {
             for (v, sum) in sums.into_iter().enumerate() {
-                // SAFETY: the caller's promise.
+                // SAFETY: the caller guarantees that all rows, columns and depths are within bounds.
                 unsafe { ops.store_ptr(sum, self.out.add(r * self.width + v * lanes)) };
             }
         }

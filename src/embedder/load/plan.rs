@@ -90,7 +90,7 @@ impl DevicePlan {
             Err(fault) if !setup.is_named() && fault.is_device_fault() => fault,
             planned => return planned,
         };
-        // The adapters are sorted by preference, so the first one that suits is the adapter that just failed.
+        // The adapters are sorted by preference, so the first of `others` is the adapter that just failed.
         let mut others = adapters().await;
         others.retain(|other| setup.adapter == AdapterChoice::Best || !other.is_cpu());
         for other in others.into_iter().skip(1) {

@@ -52,7 +52,7 @@ impl Runtime {
         };
         let (ahead, loaded) = match compiler {
             Some(compiler) => compiler.beside(pipelines, load),
-            // A no-op device and the CPU run no pipelines.
+            // A no-op device and the CPU need no pipelines.
             None => (None, load()),
         };
         let (assembly, weight_bytes) = loaded?;

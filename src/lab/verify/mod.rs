@@ -85,7 +85,7 @@ pub async fn verify(
         tokens: f32.run.rows.tokens,
         verdict: verdict.clone(),
     };
-    // Later loads on a GPU must not use a verdict that says nothing about f16 activations.
+    // On the CPU, the verdict does not cover f16 activations, so later loads on a GPU must not use it.
     let (record, kept) = match adapter.is_cpu() {
         true => (record, Vec::new()),
         false => model.keep(builder.cache(), options.write_beside, record)?,

@@ -96,7 +96,7 @@ impl HalfRuns {
         progress("running in f16");
         let both = run(&model, model.precision().clone(), texts, false).await?;
         if both.precision.activations == Storage::F32 {
-            // The CPU stores activations in f32, so that nothing ran with f16 activations.
+            // The CPU stores activations in f32, so this run had no f16 activations.
             let verdict = verdict(None, Some(&both));
             return Ok((model, HalfRuns { both: None, weights_alone: Some(both), verdict }));
         }
