@@ -3,14 +3,13 @@
 // shared/attention.wgsl describes q, k, v, tiles, bias, relative and c.
 //
 // A workgroup computes 32 queries of one text and one head, and its y index selects the head. Each lane computes one or
-// two of the queries. Lanes load groups of eight keys through `share`, so that SHARE lanes need only one load. The
-// kernel uses no workgroup memory, since a software driver turns each barrier into a coroutine switch. Loads are the
-// most expensive operation, since a software driver performs them lane by lane. The two queries of a lane use the same
-// loaded keys. Their products with eight keys give sixteen sums, which fit into the registers of a CPU. The softmax is
-// online, in f32, and rescales its sums once for each group of eight keys. The kernel skips groups of keys that no
-// query of the workgroup sees. In the other groups, `select` gives the weight zero to keys that a query does not see.
-// Groups of keys are counted from the text's first token, so a text's result does not depend on the other texts of the
-// batch.
+// two of the queries. Lanes load groups of eight keys through `share`: one load serves SHARE lanes. The kernel uses no
+// workgroup memory, since a software driver turns each barrier into a coroutine switch. Loads are the most expensive
+// operation, since a software driver performs them lane by lane. The two queries of a lane use the same loaded keys.
+// Their products with eight keys give sixteen sums, which fit into the registers of a CPU. The softmax is online, in
+// f32, and rescales its sums once for each group of eight keys. The kernel skips groups of keys that no query of the
+// workgroup sees. In the other groups, `select` gives the weight zero to keys that a query does not see. Groups of keys
+// are counted from the text's first token, so a text's result does not depend on the other texts of the batch.
 #import storage as act
 #import report
 #import store

@@ -5,10 +5,10 @@
 // Neighbouring lanes compute neighbouring columns. An invocation computes ROWS rows × two cells of y; a cell is one
 // `vec4`. The code is written out instead of using loops, because a software driver does not keep variably indexed
 // arrays in registers. The kernel uses no workgroup memory, since a software driver turns each barrier into a coroutine
-// switch. Lanes load cells of x through `share`, so that SHARE lanes need only one load. Loads are the most expensive
-// operation, since the driver performs them lane by lane. If an invocation computes more rows, it uses each loaded cell
-// of w for more sums. Products and sums are f32, in order along the inner axis. Therefore a row's result depends
-// neither on the other rows of its batch nor on ROWS.
+// switch. Lanes load cells of x through `share`: one load serves SHARE lanes. Loads are the most expensive operation,
+// since the driver performs them lane by lane. If an invocation computes more rows, it uses each loaded cell of w for
+// more sums. Products and sums are f32, in order along the inner axis. Therefore a row's result depends neither on the
+// other rows of its batch nor on ROWS.
 #import storage as weight
 #import storage as act
 #import report

@@ -34,7 +34,7 @@ pub(super) fn activate<I: Isa>(isa: I, activation: Activation, y: &mut [f32]) {
         // A maximum would turn NaN into zero, which would hide an error.
         Activation::Relu => map(isa, y, |x| ops.select(ops.zero(), x, ops.le(x, ops.zero()))),
         Activation::Silu => map(isa, y, |x| {
-            // `sigmoid` clamps x to −80. For a much smaller x, the product x · sigmoid(−80) would be far from zero.
+            // `sigmoid` clamps x to −80. For a much lower x, the product x · sigmoid(−80) would be far from zero.
             ops.select(ops.zero(), ops.mul(x, sigmoid(isa, x)), ops.le(x, splat(-80.0)))
         }),
         Activation::Tanh => map(isa, y, |x| tanh(isa, x)),

@@ -172,7 +172,7 @@ fn a_file_without_permission_says_so() {
     let path = place.path().join("config.json");
     fs::write(&path, b"{}").unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
-    // The superuser can read every file, so the test cannot make one unreadable.
+    // The superuser can read every file, so the test cannot make a file unreadable.
     if fs::File::open(&path).is_err() {
         fails_with(files.read("config.json", 10), &["config.json", "permission denied"]);
     }

@@ -133,7 +133,7 @@ impl Graph {
         }
         let mut of_tensor = vec![None; self.tensors.len()];
         let mut bytes: Vec<u64> = Vec::new();
-        // For each slot, the last dispatch that uses the slot.
+        // For each slot (a buffer that several tensors share), the last dispatch that uses it.
         let mut busy_until: Vec<usize> = Vec::new();
         for (at, dispatch) in self.dispatches.iter().enumerate() {
             let written = dispatch

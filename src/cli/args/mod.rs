@@ -1,4 +1,4 @@
-//! Command-line options. The doc comments of this room are the text of `--help`.
+//! Command-line options. The doc comments in this directory are the text of `--help`.
 
 mod dialect;
 mod model;

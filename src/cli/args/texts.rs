@@ -31,7 +31,7 @@ pub struct TextArgs {
 }
 
 impl TextArgs {
-    /// Returns the library's form of these options, without a task.
+    /// Converts these options to the library's `EmbedOptions`. The task is not set.
     pub fn options(&self) -> EmbedOptions {
         EmbedOptions {
             prompt_name: self.prompt_name.clone(),
@@ -129,7 +129,7 @@ pub enum OnError {
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("source").required(true).args(["input", "texts"]))]
 pub struct EmbedArgs {
-    /// Embed these texts.
+    /// Embed the texts that are given as arguments.
     #[arg(value_name = "TEXT")]
     pub texts: Vec<String>,
     /// Embed the texts of this file, directory, quoted pattern ('data/*.jsonl') or stdin (`-`).

@@ -236,7 +236,8 @@ impl<R> Ticket<R> {
             return;
         }
         let rows: Option<Vec<_>> = std::mem::take(&mut collected.rows).into_iter().collect();
-        // The charge is returned before the answer is sent, because the client may send its next request at once.
+        // The request's tokens are released before the answer is sent, because the client may send its next request at
+        // once.
         collected.charge = None;
         let taken = collected.first_taken.unwrap_or(self.request.arrived);
         if let (Some(rows), Some(answer)) = (rows, collected.answer.take()) {

@@ -81,7 +81,7 @@ fn sentence_t5_gtr_and_instructor() {
             (json!({"layer_norm_epsilon": 0}), "between"),
         ],
     );
-    // T5 v1.1 takes `gelu` for the tanh approximation.
+    // In T5 v1.1, `gelu` means the tanh approximation.
     let gated = with(&base, &json!({"feed_forward_proj": "gated-gelu"}));
     assert!(outcome_of(&gated, &tensors).ends_with("gated GeluTanh"));
 }

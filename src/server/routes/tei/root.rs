@@ -47,7 +47,7 @@ enum Inputs {
     responses((status = OK, body = Vec<Vec<f32>>), (status = "default", body = ErrorBody)),
 )]
 pub(crate) async fn root(State(app): State<App>, body: JsonBytes) -> Result<Response, ApiError> {
-    // `body` holds the charge for its memory, so it must live until the response is made.
+    // `body` reserves memory in the server's budget, so `body` must live until the response is made.
     let bytes = body.bytes.clone();
     // An invalid body is passed to the route too, so that the route returns its own error.
     let peek: Peek = peek(bytes.clone()).await;
