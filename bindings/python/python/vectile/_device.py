@@ -58,7 +58,8 @@ def adapter_of(device: Any) -> Union[int, str, None]:
     if kind == "gpu":
         wanted = [each for each in found if not each.is_software]
         return _pick(word, wanted, number, "a GPU", found)
-    wanted = [each for each in found if each.is_software]
+    # The CPU itself is faster than a software driver, which counts only where the package has no code for the CPU.
+    wanted = [each for each in found if each.is_cpu] or [each for each in found if each.is_software]
     return _pick(word, wanted, number, "an adapter that computes on the CPU", found)
 
 

@@ -24,15 +24,15 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Adapter:
-    """A GPU, or a driver that computes on the CPU."""
+    """A GPU, the CPU, or a driver that computes on the CPU."""
 
     index: int
     """Its number in the list of `adapters()`, best first."""
     name: str
     device_type: str
-    """`DiscreteGpu`, `IntegratedGpu`, `VirtualGpu`, `Cpu` (software) or `Other`."""
+    """`DiscreteGpu`, `IntegratedGpu`, `VirtualGpu`, `Cpu` (the CPU or a software driver) or `Other`."""
     backend: str
-    """`Vulkan`, `Metal`, `Dx12` or `Gl`."""
+    """`Vulkan`, `Metal`, `Dx12` or `Gl`; `Native` for the CPU, which needs no driver."""
     driver: str
     shader_f16: bool
     """True if shaders may use f16."""
@@ -40,8 +40,13 @@ class Adapter:
 
     @property
     def is_software(self) -> bool:
-        """True for an adapter that computes on the CPU."""
+        """True for the CPU, and for a software driver."""
         return self.device_type == "Cpu"
+
+    @property
+    def is_cpu(self) -> bool:
+        """True for the CPU itself, and false for a software driver."""
+        return self.backend == "Native"
 
     @classmethod
     def of(cls, raw: dict[str, Any]) -> Adapter:
