@@ -1,0 +1,76 @@
+"""Daft: `embed_text`, an expression that embeds a column of a data frame.
+
+    import daft
+    from vectile.daft import embed_text
+
+    frame = daft.read_parquet("texts/")
+    frame = frame.with_column("embedding", embed_text(frame["text"], "models/all-MiniLM-L6-v2"))
+
+It needs the package daft. On a cluster, Daft runs on Ray.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Literal, Optional
+
+import daft
+
+from .sentence_transformer import SentenceTransformer
+
+__all__ = ["embed_text"]
+
+
+class _Encoder:
+    """The model of one worker of Daft, which is loaded once."""
+
+    def __init__(self, model: str, arguments: dict[str, Any], load_kwargs: dict[str, Any]) -> None:
+        self.model = SentenceTransformer(model, **load_kwargs)
+        self.arguments = arguments
+
+    def encode(self, texts: daft.Series) -> Any:
+        import pyarrow  # type: ignore[import-untyped, unused-ignore]
+
+        return pyarrow.array(self.model.encode_arrow(texts.to_arrow(), **self.arguments))
+
+
+def embed_text(
+    texts: Any,
+    model: str,
+    *,
+    on_error: Literal["raise", "null"] = "raise",
+    workers: int = 1,
+    batch_size: int = 512,
+    encode_kwargs: Optional[dict[str, Any]] = None,
+    load_kwargs: Optional[dict[str, Any]] = None,
+    ray_options: Optional[dict[str, Any]] = None,
+) -> Any:
+    """An expression whose values are the vectors of a column of texts, as lists of fixed size.
+
+    Args:
+        texts: an expression, such as `frame["text"]`.
+        model: a directory that every machine has, or a name on the Hub.
+        on_error: `"null"` puts a null in the place of a text that is null or cannot be encoded. `"raise"` fails.
+        workers: the number of processes, each with its own copy of the model. With 1, the model runs in Daft's process.
+        batch_size: the number of rows that a worker gets at once.
+        encode_kwargs: arguments of `SentenceTransformer.encode_arrow`, such as `task`. The precision must be float32.
+        load_kwargs: arguments of `SentenceTransformer`.
+        ray_options: options of Ray's actors, such as `{"resources": {"wgpu": 1}}`, where Daft runs on Ray.
+
+    Raises:
+        VectileError: the model cannot be loaded.
+    """
+    path = os.path.abspath(model) if os.path.isdir(model) else model
+    arguments = dict(encode_kwargs or {}, on_error=on_error)
+    load_kwargs = load_kwargs or {}
+    # The type of the column must be known before the model runs, so the number of values is asked here.
+    width = arguments.get("truncate_dim") or SentenceTransformer(path, **load_kwargs).get_embedding_dimension()
+    encode = daft.method.batch(
+        return_dtype=daft.DataType.fixed_size_list(daft.DataType.float32(), width), batch_size=batch_size
+    )
+    # Each call makes a class of its own, because decorators change a class.
+    encoder = type("VectileEncoder", (_Encoder,), {"encode": encode(_Encoder.encode)})
+    options: dict[str, Any] = {"ray_options": ray_options} if ray_options else {}
+    if workers > 1:
+        options.update(use_process=True, max_concurrency=workers)
+    return daft.cls(encoder, **options)(path, arguments, load_kwargs).encode(texts)
