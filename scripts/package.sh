@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes an archive of the program for each system in dist/, and runs the packaged program in an empty directory.
-# usage: scripts/package.sh [linux] [windows]   Without arguments it packages for both systems.
+# usage: scripts/package.sh [linux] [windows] [python]   Without arguments it packages all. `python` is the wheel for this system.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -82,7 +82,7 @@ try_windows() {
 }
 
 ensure_cargo
-[ $# -gt 0 ] || set -- linux windows
+[ $# -gt 0 ] || set -- linux windows python
 for system in "$@"; do
     case $system in
     linux)
@@ -99,7 +99,11 @@ for system in "$@"; do
         archive "$WINDOWS_TARGET" "$TARGET_DIR/$WINDOWS_TARGET/release/vectile.exe"
         try_windows
         ;;
-    *) die "unknown system: $system; use linux or windows." ;;
+    python)
+        say "Python: the wheel"
+        scripts/python.sh wheel
+        ;;
+    *) die "unknown system: $system; use linux, windows or python." ;;
     esac
 done
 say "Packed into ${DIST#"$ROOT"/}"

@@ -48,16 +48,26 @@ export VECTILE_REQUIRE_ADAPTER=1
 [ -n "${VECTILE_TEST_MODEL:-}" ] || export VECTILE_TEST_MODEL=$MODEL_DIR
 # The tests import the installed package, not the sources beside the tests.
 (cd "$PACKAGE/tests" && "$python" -m pytest -q -p no:cacheprovider -c "$PACKAGE/pyproject.toml" --rootdir "$PACKAGE/tests" . \
-    --ignore test_reference.py)
+    --ignore test_reference.py --ignore test_plugins.py --ignore test_ray.py)
 
-# The comparison needs torch, which is large. Without disk space or network, the script skips the comparison and says
-# so.
+say "Python: packages that use the package, Ray and Daft"
+if ensure_venv "Python: packages that use the package" "$AT/plugins" "$PACKAGE/requirements-plugins.txt"; then
+    python=$AT/plugins/bin/python
+    "$python" -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps "$wheel"
+    (cd "$PACKAGE/tests" && VECTILE_REQUIRE_PYTHON=langchain_core,langchain_tests,llama_index,haystack,chromadb,daft,ray \
+        "$python" -m pytest -q -p no:cacheprovider -c "$PACKAGE/pyproject.toml" --rootdir "$PACKAGE/tests" --asyncio-mode=auto \
+        test_plugins.py test_ray.py)
+else
+    say "SKIPPED: the packages that use the package, Ray and Daft (they could not be installed)"
+fi
+
+# The comparison needs torch, which is large. A machine without space or network for torch skips the comparison, with a message.
 say "Python: comparison with sentence-transformers"
 if ensure_venv "Python: packages to compare with" "$AT/reference" "$PACKAGE/requirements-reference.txt"; then
     python=$AT/reference/bin/python
     "$python" -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps "$wheel"
-    (cd "$PACKAGE/tests" && VECTILE_REQUIRE_PYTHON=torch,sentence_transformers,mypy "$python" -m pytest -q -p no:cacheprovider \
-        -c "$PACKAGE/pyproject.toml" --rootdir "$PACKAGE/tests" test_reference.py test_docs.py)
+    (cd "$PACKAGE/tests" && VECTILE_REQUIRE_PYTHON=torch,sentence_transformers,mypy,mteb "$python" -m pytest -q -p no:cacheprovider \
+        -c "$PACKAGE/pyproject.toml" --rootdir "$PACKAGE/tests" test_reference.py test_docs.py test_plugins.py)
 else
     say "SKIPPED: the comparison with sentence-transformers (torch could not be installed)"
 fi
