@@ -50,9 +50,14 @@ impl Failure {
 
     /// Makes the failure of a write to stdout: [`Failure::ClosedPipe`] if the reader has closed it.
     pub fn stdout(error: &io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::BrokenPipe => Failure::ClosedPipe,
-            _ => Failure::User(format!("stdout: cannot be written: {error}")),
+        // The standard library gives this error no kind. Windows reports it for a named pipe without a reader.
+        const ERROR_PIPE_NOT_CONNECTED: i32 = 233;
+        let is_unconnected =
+            cfg!(windows) && error.raw_os_error() == Some(ERROR_PIPE_NOT_CONNECTED);
+        if error.kind() == io::ErrorKind::BrokenPipe || is_unconnected {
+            Failure::ClosedPipe
+        } else {
+            Failure::User(format!("stdout: cannot be written: {error}"))
         }
     }
 

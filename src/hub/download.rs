@@ -1,7 +1,7 @@
 //! Downloads the files of a model, and resumes interrupted downloads.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -216,10 +216,12 @@ impl Download<'_> {
         let _lock = self.lock(&metadata.etag)?;
         let part = blob.with_extension("incomplete");
         std::fs::create_dir_all(self.cache.repository().join("blobs")).map_err(io)?;
-        let mut output = OpenOptions::new().create(true).append(true).open(&part).map_err(io)?;
-        let mut have = output.metadata().map_err(io)?.len();
+        // Windows cannot shorten a file that is open only to append, so this file is open to write.
+        let opened = OpenOptions::new().create(true).write(true).truncate(false).open(&part);
+        let mut output = opened.map_err(io)?;
+        let mut have = output.seek(SeekFrom::End(0)).map_err(io)?;
         if have > file.size {
-            output.set_len(0).map_err(io)?;
+            empty(&mut output).map_err(io)?;
             have = 0;
         }
         let mut failures = 0;
@@ -273,7 +275,7 @@ impl Download<'_> {
             if *have + chunk.len() as u64 > file.size {
                 // The server has ignored the requested range and sends the whole file, so the bytes on the disk are
                 // dropped.
-                output.set_len(0).map_err(|error| Some(HFError::Io(error)))?;
+                empty(output).map_err(|error| Some(HFError::Io(error)))?;
                 *have = 0;
                 if start == 0 {
                     return Err(None);
@@ -298,6 +300,12 @@ impl Download<'_> {
             Err(TryLockError::Error(error)) => Err(problem(HFError::Io(error))),
         }
     }
+}
+
+/// Removes all bytes of a file. The next write is at its beginning.
+fn empty(file: &mut File) -> std::io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()
 }
 
 fn open_lock(path: &Path) -> std::io::Result<File> {

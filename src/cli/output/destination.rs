@@ -23,11 +23,12 @@ impl Destination {
             return Ok(Destination::Stdout);
         }
         let failed = |e: io::Error| Failure::file(output, "written", &e);
-        // If the path is a symbolic link, the file behind the link is replaced and the link stays.
-        let path = match output.canonicalize() {
-            Ok(path) => path,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => output.to_owned(),
-            Err(e) => return Err(failed(e)),
+        // If the path is a symbolic link, the file behind the link is replaced and the link stays. Other paths stay as the
+        // user wrote them, because messages show them.
+        let path = match output.is_symlink().then(|| output.canonicalize()) {
+            Some(Ok(path)) => path,
+            Some(Err(e)) if e.kind() != io::ErrorKind::NotFound => return Err(failed(e)),
+            _ => output.to_owned(),
         };
         if path.is_dir() {
             let name = output.display();

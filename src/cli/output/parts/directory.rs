@@ -141,7 +141,7 @@ impl PartsDirectory {
             open: None,
             interrupt: self.interrupt.clone(),
             // From here on, `Parts` holds the lock, and its drop removes the directory when needed.
-            _lock: self.lock.take(),
+            lock: self.lock.take(),
         };
         match manifest {
             None => remove_files(&parts.directory).map_err(|e| parts.failed(&e))?,
@@ -178,7 +178,7 @@ impl PartsDirectory {
 impl Drop for PartsDirectory {
     fn drop(&mut self) {
         if self.lock.is_some() && self.is_readable && self.complete.is_empty() {
-            remove(&self.directory);
+            remove(&self.directory, self.lock.take());
         }
     }
 }

@@ -16,7 +16,7 @@
 pub mod directory;
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -99,13 +99,14 @@ pub struct Parts<'a> {
     open: Option<OpenPart>,
     interrupt: Interrupt,
     /// The lock of the directory, which is held until this value is dropped.
-    _lock: Option<File>,
+    lock: Option<File>,
 }
 
 impl Drop for Parts<'_> {
     fn drop(&mut self) {
         if self.complete.is_empty() {
-            remove(&self.directory);
+            (self.open, self.journal) = (None, None);
+            remove(&self.directory, self.lock.take());
         }
     }
 }
@@ -133,12 +134,18 @@ fn remove_files(directory: &Path) -> io::Result<()> {
 
 /// Removes a directory of parts. Files that cannot be removed are ignored by later runs, because their manifest is
 /// gone.
-fn remove(directory: &Path) {
+fn remove(directory: &Path, mut lock: Option<File>) {
     let removed = remove_files(directory);
+    if cfg!(windows) {
+        // Some file systems of Windows remove a directory only after its files are closed. Other systems keep the lock
+        // until the directory is gone.
+        lock = None;
+    }
     let _ = fs::remove_file(directory.join(LOCK_FILE));
     if let Err(error) = removed.and_then(|()| fs::remove_dir(directory)) {
         tracing::debug!(%error, "the directory of parts could not be removed");
     }
+    drop(lock);
 }
 
 impl Parts<'_> {
@@ -263,9 +270,11 @@ impl Parts<'_> {
             lines.extend(serde_json::to_vec(entry)?);
             lines.push(b'\n');
         }
-        let file = File::options().create(true).append(true).open(&path)?;
+        // Windows cannot shorten a file that is open only to append, so this file is open to write.
+        let mut file = File::options().create(true).write(true).truncate(false).open(&path)?;
         // `lines` holds all complete lines of the journal, so `set_len` cuts off only an unfinished line after them.
         file.set_len(lines.len() as u64)?;
+        file.seek(io::SeekFrom::End(0))?;
         file.sync_all()?;
         sync_directory_of(&path)?;
         self.journal = Some(file);
