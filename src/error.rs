@@ -139,8 +139,8 @@ pub enum Error {
         problem: String,
     },
 
-    /// The device computes wrongly or not at all: a known-answer test failed, or a dispatch of a batch did
-    /// not run. No row that such a device computed is returned.
+    /// The device computes wrongly or not at all: a kernel did not compile, a known-answer test failed, or a
+    /// dispatch of a batch did not run. No row that such a device computed is returned.
     #[error("adapter {adapter}: {problem}")]
     DeviceFault {
         /// The adapter's name.
@@ -162,6 +162,10 @@ pub enum Error {
     #[error("internal error (please report it): {0}")]
     Internal(String),
 }
+
+/// The remedy for a device that does not compile or compute correctly, as the end of a sentence.
+pub(crate) const FAULT_ADVICE: &str = "; update the driver, or choose another adapter with `--adapter` \
+                                       (`vectile adapters` lists them)";
 
 impl Error {
     /// Returns true for a fault that the caller can fix: a wrong file, field, tensor, option or text, or a

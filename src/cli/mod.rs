@@ -44,15 +44,16 @@ use failure::Failure;
 /// The environment variable that selects what is logged: `warn`, `debug`, `vectile=trace` and so on.
 const LOG_VARIABLE: &str = "VECTILE_LOG";
 
-/// The default log filter. The Hub client's own log is off, because this program reports its errors itself.
-const DEFAULT_LOG: &str = "warn,hf_hub=off";
+/// The default log filter. The logs of the Hub client and of wgpu are off, because this program reports their errors
+/// itself.
+const DEFAULT_LOG: &str = "warn,hf_hub=off,wgpu=off";
 
 /// The log filter under `--quiet`.
-const QUIET_LOG: &str = "error,hf_hub=off";
+const QUIET_LOG: &str = "error,hf_hub=off,wgpu=off";
 
 /// The log filter of a server, which also logs each request.
 #[cfg(feature = "server")]
-const SERVER_LOG: &str = "warn,vectile=info,hf_hub=off";
+const SERVER_LOG: &str = "warn,vectile=info,hf_hub=off,wgpu=off";
 
 /// Parses the arguments, runs the command and returns its exit code.
 pub fn run() -> ExitCode {

@@ -200,12 +200,25 @@ impl Gpu {
         }
     }
 
-    /// The error for a call that the driver refused.
+    /// The error for a kernel that the driver does not compile.
     #[cfg(not(target_arch = "wasm32"))]
-    pub(super) fn refusal(&self, what: &str, error: &wgpu::Error) -> Error {
+    pub(super) fn refusal(&self, kernel: &str, error: &wgpu::Error) -> Error {
         match error {
-            wgpu::Error::OutOfMemory { .. } => self.out_of_memory(what, 0),
-            error => Error::Internal(format!("{what}: {error}")),
+            wgpu::Error::OutOfMemory { .. } => {
+                self.out_of_memory(&format!("making kernel {kernel}"), 0)
+            }
+            error => self.does_not_compile(kernel, &error.to_string()),
+        }
+    }
+
+    /// The error for a kernel that the driver does not compile. `problem` is the driver's message.
+    pub(super) fn does_not_compile(&self, kernel: &str, problem: &str) -> Error {
+        // wgpu spreads the causes of an error over indented lines.
+        let problem = problem.split_whitespace().collect::<Vec<_>>().join(" ");
+        let problem = crate::error::plain(format!("kernel {kernel} does not compile: {problem}"));
+        Error::DeviceFault {
+            adapter: self.adapter.name.clone(),
+            problem: problem + crate::error::FAULT_ADVICE,
         }
     }
 

@@ -152,14 +152,16 @@ impl Pipelines {
             .iter()
             .map(|key| {
                 let made = self.compiler.compile(key.kernel, &key.variant)?;
-                gpu.check(&format!("making kernel {}", key.kernel.name), 0)?;
+                gpu.check("compiling", 0).map_err(|error| match error {
+                    Error::Internal(problem) => gpu.does_not_compile(key.kernel.name, &problem),
+                    error => error,
+                })?;
                 Ok(made)
             })
             .collect();
         #[cfg(not(target_arch = "wasm32"))]
         let made = crate::threads::each(&missing, missing.len(), |key| {
-            let refused =
-                |error| gpu.refusal(&format!("making kernel {}", key.kernel.name), &error);
+            let refused = |error| gpu.refusal(key.kernel.name, &error);
             self.compiler.compile_alone(key)?.map_err(refused)
         });
         for (key, made) in missing.into_iter().zip(made) {

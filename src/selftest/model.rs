@@ -7,7 +7,7 @@ use super::check::KernelCheck;
 use super::question::{Question, ask};
 use super::{needed, verdicts};
 use crate::dtype::{Precision, Storage};
-use crate::error::Error;
+use crate::error::{Error, FAULT_ADVICE};
 use crate::executor::Executor;
 use crate::gpu::executor::PipelineKey;
 #[cfg(feature = "server")]
@@ -62,18 +62,10 @@ pub(crate) async fn check_model(
         return Ok(());
     }
     let mut faults = Vec::new();
-    if let Err(error) = executor.make(pipelines) {
-        match error {
-            Error::Internal(problem) => faults.push(problem),
-            error => return Err(error),
-        }
-    }
-    // If a kernel did not compile, the known-answer tests would also fail, so they are skipped.
-    if faults.is_empty() {
-        for storages in storages {
-            let wrong = wrong_pipelines(executor, pipelines, plan, storages).await?;
-            faults.extend(wrong.iter().map(KernelCheck::describe));
-        }
+    executor.make(pipelines)?;
+    for storages in storages {
+        let wrong = wrong_pipelines(executor, pipelines, plan, storages).await?;
+        faults.extend(wrong.iter().map(KernelCheck::describe));
     }
     if !faults.is_empty() {
         // A failure is not cached, so that an updated or restarted driver is tested again.
@@ -94,10 +86,7 @@ fn fault(executor: &Executor, faults: &[String]) -> Error {
     }
     Error::device_fault(
         &executor.adapter().name,
-        format!(
-            "the known-answer test failed ({problem}); update the driver, or choose another adapter with \
-             `--adapter` (`vectile adapters` lists them)"
-        ),
+        format!("the known-answer test failed ({problem}){FAULT_ADVICE}"),
     )
 }
 

@@ -4,7 +4,7 @@ use super::check::KernelCheck;
 use super::needed;
 use crate::convert;
 use crate::dtype::{CheckpointDtype, FloatDtype, Precision, Storage};
-use crate::error::Error;
+use crate::error::{Error, FAULT_ADVICE};
 use crate::executor::Executor;
 use crate::gpu::executor::{Outcome, PipelineKey};
 use crate::gpu::graph::Graph;
@@ -87,6 +87,7 @@ impl Question {
             let outcome = match executor.run(graph).await {
                 // A kernel that the driver cannot compile or run has also failed the test.
                 Err(Error::Internal(problem) | Error::DeviceFault { problem, .. }) => {
+                    let problem = problem.strip_suffix(FAULT_ADVICE).unwrap_or(&problem);
                     result.problem = Some(crate::error::plain(problem));
                     break;
                 }

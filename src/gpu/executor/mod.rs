@@ -163,7 +163,7 @@ impl Executor {
     /// Makes pipelines, unless they are made already.
     ///
     /// # Errors
-    /// [`Error::Internal`] with the driver's message about a pipeline that it refuses.
+    /// [`Error::DeviceFault`] with the driver's message about a pipeline that it refuses.
     pub(crate) fn make(&mut self, keys: &[PipelineKey]) -> Result<(), Error> {
         self.pipelines.make(&self.gpu, keys.to_vec())
     }
@@ -179,8 +179,8 @@ impl Executor {
     /// Runs a graph and reads its output back.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`], [`Error::DeviceLost`], or [`Error::Internal`] if the driver refuses a pipeline or a
-    /// command.
+    /// [`Error::OutOfMemory`], [`Error::DeviceLost`], [`Error::DeviceFault`] if the driver refuses a pipeline, or
+    /// [`Error::Internal`] if it refuses a command.
     pub async fn run(&mut self, graph: &Graph) -> Result<Outcome, Error> {
         let running = self.start(graph)?;
         self.finish(graph, running).await
