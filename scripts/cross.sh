@@ -141,7 +141,9 @@ wine_script() {
 }
 
 # with_wine COMMAND...: runs COMMAND with Wine's settings and a display. Without a display, Wine gives programs no Vulkan.
+# Wine's Direct3D 12 cannot compile shaders, so it is hidden unless WINE_DIRECT3D=1. Characters of arguments are UTF-8.
 with_wine() {
-    env WINEPREFIX="$WINE_DIR/prefix" WINEARCH=win64 WINEDEBUG=-all WINEDLLOVERRIDES="mscoree,mshtml=" \
+    env WINEPREFIX="$WINE_DIR/prefix" WINEARCH=win64 WINEDEBUG=-all LC_ALL=C.UTF-8 \
+        WINEDLLOVERRIDES="mscoree,mshtml$([ "${WINE_DIRECT3D:-0}" = 1 ] || echo ,d3d12)=" \
         xvfb-run --auto-servernum --server-args="-screen 0 640x480x24" "$@"
 }

@@ -25,3 +25,4 @@ mod support;
 mod tune;
 mod vectors;
 mod verify;
+mod windows;

@@ -9,7 +9,10 @@ use serde_json::Value;
 #[path = "../support/mod.rs"]
 mod shared;
 
-pub use shared::{adapter, build, cosine, fixture as model, have_adapter, vectile};
+pub use shared::{
+    adapter, build, cosine, fixture as model, have_adapter, is_windows_program, lacks, skip,
+    vectile, windows_path,
+};
 
 /// Makes a command with the fixture that most tests use.
 pub fn with_model<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(verb: &str, args: I) -> Command {
@@ -111,4 +114,13 @@ pub fn write(directory: &Path, name: &str, content: impl AsRef<[u8]>) -> PathBuf
     let path = directory.join(name);
     std::fs::write(&path, content).unwrap();
     path
+}
+
+/// Returns the sorted names of a directory's entries.
+pub fn names(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).unwrap();
+    let name = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().file_name();
+    let mut names: Vec<String> = entries.map(|entry| name(entry).into_string().unwrap()).collect();
+    names.sort();
+    names
 }

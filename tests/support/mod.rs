@@ -30,6 +30,6 @@ pub use fixture::{
 pub use memory::{peak_memory, resident_memory};
 pub use noise::{encoded, noise, storable};
 #[cfg(feature = "cli")]
-pub use program::vectile;
+pub use program::{is_windows_program, vectile, windows_path};
 pub use skip::{lacks, must_have, skip};
 pub use tools::{chromium, on_path};

@@ -1,6 +1,7 @@
 //! Starts the program `vectile`, or another build of it.
 
 use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::adapter::ADAPTER;
@@ -18,4 +19,19 @@ pub fn vectile() -> Command {
     command.env(ADAPTER, std::env::var_os(ADAPTER).unwrap_or_else(|| "gpu".into()));
     command.stdin(Stdio::null());
     command
+}
+
+/// True if [`vectile`] starts the Windows program: on Windows, or under Wine if `VECTILE_PROGRAM_UNDER_WINE` is set.
+pub fn is_windows_program() -> bool {
+    cfg!(windows) || std::env::var_os("VECTILE_PROGRAM_UNDER_WINE").is_some()
+}
+
+/// Returns an absolute path with a drive and backslashes, as users of Windows write it. Wine calls the root directory
+/// of this machine `Z:`.
+pub fn windows_path(path: &Path) -> PathBuf {
+    if cfg!(windows) {
+        return path.to_owned();
+    }
+    let path = path.to_str().expect("paths of tests are UTF-8");
+    PathBuf::from(format!("Z:{}", path.replace('/', "\\")))
 }
