@@ -181,8 +181,8 @@ impl Executor {
     /// Runs a graph and returns its output.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`], [`Error::DeviceLost`], or [`Error::Internal`] if the driver refuses a pipeline or a
-    /// command.
+    /// [`Error::OutOfMemory`], [`Error::DeviceLost`], [`Error::DeviceFault`] if the driver refuses a pipeline, or
+    /// [`Error::Internal`] if it refuses a command.
     pub async fn run(&mut self, graph: &Graph) -> Result<Outcome, Error> {
         on!(self, gpu => gpu.run(graph).await, cpu => cpu.run(graph))
     }
@@ -321,7 +321,7 @@ impl Executor {
     /// Makes pipelines, unless they are made already.
     ///
     /// # Errors
-    /// [`Error::Internal`] with the driver's message about a pipeline that it refuses.
+    /// [`Error::DeviceFault`] with the driver's message about a pipeline that it refuses.
     pub(crate) fn make(&mut self, keys: &[PipelineKey]) -> Result<(), Error> {
         on!(self, gpu => gpu.make(keys), _cpu => { let _ = keys; Ok(()) })
     }
