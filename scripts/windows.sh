@@ -27,8 +27,8 @@ PROGRAM=$(readlink -f "${CARGO_TARGET_DIR:-target}/$WINDOWS_TARGET/debug/vectile
 wine_script "$WINE_DIR/vectile" "$PROGRAM"
 
 say "Windows: the reference texts of all-MiniLM-L6-v2"
-# The first adapter is then Direct3D 12, which compiles no kernel, so the program must choose Vulkan by itself.
-WINE_DIRECT3D=1 with_wine "$WINE_DIR/vectile" verify "$MODEL_DIR"
+# The best GPU is then one of Direct3D 12, which compiles no kernel, so the program must choose Vulkan by itself.
+WINE_DIRECT3D=1 with_wine "$WINE_DIR/vectile" verify "$MODEL_DIR" --adapter gpu
 
 say "Windows: the tests of the command line"
 export VECTILE_PROGRAM=$WINE_DIR/vectile VECTILE_PROGRAM_UNDER_WINE=1 VECTILE_REQUIRE_WINDOWS=1
