@@ -17,14 +17,23 @@ VERSION=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 # Files in the archive get the date of the commit, so that the same commit gives the same archive.
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date +%s)}
 
+# check_links DIR: fails if DIR/README.md links to a file that DIR lacks.
+check_links() {
+    local link
+    while read -r link; do
+        [ -e "$1/$link" ] || die "README.md links to $link, which the archive lacks."
+    done < <(grep -oE '\]\([^)#]+' "$1/README.md" | cut -c3- | grep -v ://)
+}
+
 # archive TARGET PROGRAM: packs PROGRAM with its documents and licences, and writes the archive's SHA-256 into a file
 # beside the archive.
 archive() {
     local target=$1 program=$2 name=vectile-$VERSION-$1 at packed bytes
     at=$(mktemp -d)
     mkdir "$at/$name"
-    cp "$program" README.md CHANGELOG.md LICENSE-APACHE LICENSE-MIT "$at/$name/"
+    cp "$program" ./*.md LICENSE-APACHE LICENSE-MIT "$at/$name/"
     cp -r docs "$at/$name/docs"
+    check_links "$at/$name"
     python3 scripts/licenses.py "$target" >"$at/$name/LICENSES-OF-DEPENDENCIES.txt"
     find "$at/$name" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
     mkdir -p "$DIST"
