@@ -74,7 +74,11 @@ impl Builder {
 
     /// Bytes of this batch as a tensor.
     pub fn input<T: bytemuck::NoUninit>(&mut self, name: &'static str, values: &[T]) -> TensorId {
-        let bytes = bytemuck::cast_slice(values).to_vec();
+        self.input_bytes(name, bytemuck::cast_slice(values).to_vec())
+    }
+
+    /// As [`Builder::input`], but without a copy of the bytes.
+    pub fn input_bytes(&mut self, name: &'static str, bytes: Vec<u8>) -> TensorId {
         self.graph.add(name, bytes.len() as u64, TensorSource::Input(bytes))
     }
 

@@ -6,7 +6,7 @@ use crate::dtype::Storage;
 use crate::error::Error;
 use crate::kernels::similarity::similarity;
 use crate::kernels::top_k::{MAX_KEPT, top_k};
-use crate::kernels::{Activations, Builder, pad_rows};
+use crate::kernels::{Activations, Builder, KernelPlan, pad_rows};
 use crate::similarity::SimilarityFunction;
 
 /// The maximum bytes of the rows of a block.
@@ -31,6 +31,14 @@ pub(super) struct Queries {
     pub top_k: usize,
 }
 
+/// The output of a comparison with a block.
+#[derive(Debug)]
+pub(super) struct Compared {
+    output: Activations,
+    /// The number of hits of each tile, in pairs (score, row); `None` if the output has a score for each row.
+    kept: Option<usize>,
+}
+
 impl Queries {
     pub fn len(&self) -> usize {
         self.values.len() / self.dim.max(1)
@@ -51,39 +59,41 @@ impl Queries {
         }
     }
 
-    /// The number of hits that the device selects of each tile; `None` if the host selects them from all scores.
-    fn kept(&self) -> Option<usize> {
-        (self.top_k <= MAX_KEPT).then_some(self.top_k)
+    /// The number of hits that the device selects of each tile; `None` if the host selects them from all scores. A
+    /// software adapter, and the CPU, select more slowly than the host, which needs one pass over the scores.
+    fn kept(&self, plan: &KernelPlan) -> Option<usize> {
+        (self.top_k <= MAX_KEPT && !plan.software).then_some(self.top_k)
     }
 
     /// Adds the comparison of a block to a graph. `rows` are the bytes of its rows in the builder's storage of weights,
     /// in whole cells.
-    pub fn compare(&self, builder: &mut Builder, rows: &[u8], count: usize) -> Activations {
+    pub fn compare(&self, builder: &mut Builder, rows: Vec<u8>, count: usize) -> Compared {
         let width4 = self.dim.div_ceil(4);
         let storage = builder.weights;
-        let id = builder.input("corpus", rows);
+        let id = builder.input_bytes("corpus", rows);
         let corpus = Activations { id, rows: count, width: self.dim, width4, storage };
         let id = builder.input("queries", &pad_rows(&self.values, self.dim));
         let storage = Storage::F32;
         let queries = Activations { id, rows: self.len(), width: self.dim, width4, storage };
         let scores = similarity(builder, corpus, queries, self.similarity);
-        let output = match self.kept() {
+        let kept = self.kept(&builder.plan);
+        let output = match kept {
             Some(kept) => top_k(builder, scores, kept),
             None => scores,
         };
         builder.graph.output = Some(output.id);
         builder.graph.tokens = 1;
-        output
+        Compared { output, kept }
     }
 
-    /// Offers the hits of a block to the best of each query. `bytes` is the content of the tensor `output`. The block has
+    /// Offers the hits of a block to the best of each query. `bytes` is the content of the output. The block has
     /// `count` rows, and the index of its first row is `first`.
     ///
     /// # Errors
     /// A sentence about a result that no right computation gives.
     pub fn take(
         &self,
-        output: &Activations,
+        Compared { output, kept }: &Compared,
         bytes: &[u8],
         (first, count): (usize, usize),
         best: &mut [Best],
@@ -91,8 +101,8 @@ impl Queries {
         let values = convert::decode(Storage::F32, bytes);
         for (row, best) in values.chunks_exact(output.width4 * 4).zip(best) {
             let row = &row[..output.width];
-            match self.kept() {
-                Some(kept) => take_pairs(row, kept.min(count), (first, count), best)?,
+            match kept {
+                Some(kept) => take_pairs(row, (*kept).min(count), (first, count), best)?,
                 None => {
                     for (at, score) in row.iter().enumerate() {
                         offer(best, first + at, *score)?;
@@ -165,9 +175,10 @@ mod tests {
         let queries = queries(1, 4, 2);
         let id = crate::gpu::graph::TensorId(0);
         let output = Activations { id, rows: 1, width: 4, width4: 1, storage: Storage::F32 };
+        let pairs_of = Compared { output, kept: Some(2) };
         let take = |pairs: [f32; 4]| {
             let mut best = [Best::new(2)];
-            queries.take(&output, bytemuck::cast_slice(&pairs), (5, 3), &mut best)?;
+            queries.take(&pairs_of, bytemuck::cast_slice(&pairs), (5, 3), &mut best)?;
             Ok::<_, &str>(best[0].hits().iter().map(|hit| hit.index).collect::<Vec<_>>())
         };
         assert_eq!(take([0.5, 2.0, 0.25, 0.0]), Ok(vec![7, 5]));

@@ -40,10 +40,14 @@ pub(super) fn score(similarity: SimilarityFunction, query: &[f32], row: &[f32]) 
 
 fn sum(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
     let mut lanes = [0.0f32; LANES];
-    for (a, b) in a.chunks(LANES).zip(b.chunks(LANES)) {
+    let (a, b) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    let mut add = |a: &[f32], b: &[f32]| {
         for (lane, (a, b)) in lanes.iter_mut().zip(a.iter().zip(b)) {
             *lane += term(*a, *b);
         }
-    }
+    };
+    // The length of whole chunks is known at compile time, so this loop becomes vector instructions.
+    a.0.iter().zip(b.0).for_each(|(a, b)| add(a, b));
+    add(a.1, b.1);
     lanes.iter().sum()
 }

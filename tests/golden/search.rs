@@ -61,20 +61,26 @@ fn hits_are_those_of_semantic_search_with_ties_by_every_function() {
         let hits = semantic_search(&queries, &corpus, 40, function).unwrap();
         assert_reference("host", &hits, function);
     }
-    let Some(embedder) = build(Embedder::builder(model_files("bert_mean_norm"))) else { return };
-    for function in SimilarityFunction::ALL {
+    // A software adapter leaves the selection to the host, unless it runs the kernels for GPUs.
+    let builder = || Embedder::builder(model_files("bert_mean_norm"));
+    let Some(own) = build(builder()) else { return };
+    let of_gpus = build(builder().gpu_kernels()).unwrap();
+    let embedders = [("own kernels", own), ("kernels for GPUs", of_gpus)];
+    let all = SimilarityFunction::ALL.into_iter();
+    for (function, (kernels, embedder)) in all.flat_map(|f| embedders.iter().map(move |e| (f, e))) {
         // 40 hits take the larger tile, 10 the smaller one. A tie at the last place goes to the lower row.
         for top_k in [40, 10, 3, 1] {
             let options = SearchOptions { top_k, similarity: Some(function) };
             let hits = block_on(embedder.semantic_search(&queries, &corpus, &options)).unwrap();
-            assert_reference(&format!("top {top_k}"), &hits, function);
+            assert_reference(&format!("{kernels}, top {top_k}"), &hits, function);
         }
     }
 }
 
 #[test]
 fn hits_do_not_depend_on_blocks_queries_or_the_number_of_hits() {
-    let Some(embedder) = build(Embedder::builder(model_files("bert_mean_norm"))) else { return };
+    let builder = Embedder::builder(model_files("bert_mean_norm")).gpu_kernels();
+    let Some(embedder) = build(builder) else { return };
     let (queries, corpus) = vectors();
     let function = SimilarityFunction::Euclidean;
     let whole = |top_k| {
@@ -173,9 +179,8 @@ fn a_search_survives_a_lost_device_and_refuses_a_kernel_that_stops() {
     assert_reference("after a loss", &hits, SimilarityFunction::Dot);
     for kernel in ["similarity", "top_k"] {
         let stopping = vectile::gpu::executor::StoppingKernel { kernel, after: 100 };
-        let Some(embedder) = build(Embedder::builder(files()).stop_kernel(stopping)) else {
-            return;
-        };
+        let embedder = Embedder::builder(files()).gpu_kernels().stop_kernel(stopping);
+        let embedder = build(embedder).unwrap();
         let mut search = embedder.search(&queries, &options).unwrap();
         let fault = (0..200)
             .find_map(|_| block_on(search.add(CorpusRows::F32(&corpus.values[..640]))).err());

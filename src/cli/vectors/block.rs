@@ -63,7 +63,14 @@ impl VectorBlock {
     }
 }
 
+/// The library compares rows in blocks of a multiple of this number. With the same multiple here, no few rows are left
+/// over that need a submit of their own.
+const WORKGROUP_ROWS: usize = 64;
+
 /// The number of rows of a block.
 pub fn block_rows(dim: usize) -> usize {
-    (BLOCK_BYTES / (4 * dim.max(1))).max(1)
+    match BLOCK_BYTES / (4 * dim.max(1)) {
+        rows @ ..WORKGROUP_ROWS => rows.max(1),
+        rows => rows / WORKGROUP_ROWS * WORKGROUP_ROWS,
+    }
 }

@@ -6,7 +6,7 @@ use crate::embedder::run::runtime::Runtime;
 use crate::error::Error;
 use crate::gpu::executor::{Outcome, pipelines_of};
 use crate::gpu::graph::Graph;
-use crate::kernels::{Activations, Builder, KernelPlan};
+use crate::kernels::{Builder, KernelPlan};
 use crate::selftest;
 
 /// The limits of a device for a search.
@@ -26,17 +26,17 @@ impl Runner {
     }
 
     /// Runs a graph on the model's device, with weights of this storage and activations of f32. `build` adds its
-    /// dispatches and returns its output. With `test`, the known answers of its kernels are tested before, unless they
+    /// dispatches and describes its output. With `test`, the known answers of its kernels are tested before, unless they
     /// were tested in an earlier run on the adapter. After a loss, the device is opened again, once.
     ///
     /// # Errors
     /// The errors of running a graph, and [`Error::DeviceFault`] if a kernel computes wrongly.
-    pub(crate) async fn run_search(
+    pub(crate) async fn run_search<T>(
         &self,
         weights: Storage,
         test: bool,
-        build: impl Fn(&mut Builder) -> Activations,
-    ) -> Result<(Activations, Outcome), Error> {
+        build: impl FnOnce(&mut Builder) -> T,
+    ) -> Result<(T, Outcome), Error> {
         let precision = Precision { weights, activations: Storage::F32, ..self.precision.clone() };
         let mut runtime = self.runtime.lock().await;
         let plan = runtime.plan();
