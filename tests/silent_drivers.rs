@@ -150,3 +150,22 @@ fn an_automatic_choice_gives_way_to_the_next_adapter_and_says_so() {
         assert!(!output.status.success() && output.stdout.is_empty());
     }
 }
+
+#[test]
+fn a_tuning_without_a_model_gives_way_to_the_next_adapter() {
+    let Some(drivers) = drivers() else { return };
+    let cache = tempfile::tempdir().unwrap();
+    let on =
+        Run { drivers: &drivers, gpu: "navi31", beside: false, cache: cache.path(), adapter: None };
+    // The next adapter is the CPU, or the software driver where only GPUs may be used. Neither has anything to tune.
+    for (beside, adapter) in [(false, None), (true, Some("gpu"))] {
+        let words = ["tune", "--rows", "1", "--runs", "1"];
+        let output = run(&Run { beside, adapter, ..on }, &arguments(&words));
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && output.stdout.is_empty(), "{error}");
+        let mut lines = error.lines().filter(|line| line.contains("tries the next adapter"));
+        assert!(lines.next().is_some_and(says_fault) && lines.next().is_none(), "{error}");
+        let last = error.lines().last().unwrap_or_default();
+        assert!(last.contains("this is a software adapter"), "{error}");
+    }
+}

@@ -10,6 +10,7 @@
 //! | `assembly` | weights on a device, and the forward pass of a batch as a graph |
 //! | `memory` | the memory that a model needs, and the largest batch that fits |
 //! | `device` | opening a device, and choosing the kernels that it runs |
+//! | `attempts` | trying the next adapter after a fault of one |
 //! | `run` | tokenizing texts, running them in batches, and returning their rows |
 //! | `text_model` | the trait of all kinds of model, with the steps from inputs to results |
 //! | `load` | loading a model from files and settings |
@@ -17,6 +18,7 @@
 //! | `report` | what `vectile inspect`, the lab and the server report about a model |
 
 mod assembly;
+mod attempts;
 mod device;
 mod embed;
 mod load;
@@ -33,6 +35,8 @@ mod sparse;
 mod tests;
 mod text_model;
 
+#[cfg(feature = "lab")]
+pub(crate) use attempts::Attempts;
 #[cfg(feature = "lab")]
 pub(crate) use device::DeviceSetup;
 pub use device::KernelChoice;

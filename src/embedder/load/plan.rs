@@ -4,13 +4,14 @@
 use std::path::Path;
 
 use crate::dtype::{DtypeOptions, F16Verdict, Precision, ShaderF16, needs_f16, resolve};
+use crate::embedder::attempts::Attempts;
 use crate::embedder::device::DeviceSetup;
 use crate::embedder::load::f16_verdict;
 use crate::embedder::memory::{self, Fitted, MemoryEstimate, TokenBudget};
 use crate::embedder::model::Model;
 use crate::error::Error;
-use crate::executor::{Executor, adapters};
-use crate::gpu::adapter::{AdapterChoice, AdapterSummary};
+use crate::executor::Executor;
+use crate::gpu::adapter::AdapterSummary;
 use crate::gpu::executor::PipelineKey;
 use crate::models;
 use crate::selftest;
@@ -86,22 +87,13 @@ impl DevicePlan {
         setup: DeviceSetup,
         request: &Request<'_>,
     ) -> Result<Self, Error> {
-        let mut fault = match DevicePlan::on_adapter(model, setup.clone(), request).await {
-            Err(fault) if !setup.is_named() && fault.is_device_fault() => fault,
-            planned => return planned,
-        };
-        // The adapters are sorted by preference, so the first of `others` is the adapter that just failed.
-        let mut others = adapters().await;
-        others.retain(|other| setup.adapter == AdapterChoice::Best || !other.is_cpu());
-        for other in others.into_iter().skip(1) {
-            tracing::warn!("{fault}; Vectile tries the next adapter: {other}");
-            let setup = DeviceSetup { adapter: AdapterChoice::Index(other.index), ..setup.clone() };
-            match DevicePlan::on_adapter(model, setup, request).await {
-                Err(error) if error.is_device_fault() => fault = error,
+        let mut attempts = Attempts::new(setup);
+        loop {
+            match DevicePlan::on_adapter(model, attempts.setup(), request).await {
+                Err(error) => attempts.give_way(error).await?,
                 planned => return planned,
             }
         }
-        Err(fault)
     }
 
     /// Makes a plan for the adapter of the setup, and tries no other adapter.

@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::dtype::{
     CheckpointDtype, DtypeOptions, F16Facts, FloatDtype, Precision, Storage, resolve,
 };
-use crate::embedder::{DeviceSetup, EmbedderBuilder, LoadPlan, ModelBuilder, TextModel};
+use crate::embedder::{Attempts, DeviceSetup, EmbedderBuilder, LoadPlan, ModelBuilder, TextModel};
 use crate::error::Error;
 use crate::executor::Executor;
 use crate::gpu::adapter::{AdapterChoice, AdapterSummary, Feature};
@@ -181,8 +181,7 @@ async fn tune_unknown(
 /// Tunes an adapter like [`tune`], but without a model. It times the shapes of the options, in each precision in
 /// which float32, float16 and bfloat16 checkpoints would run.
 ///
-/// Unlike a load, it does not give way to the next adapter if the chosen one fails. The results are cached by adapter,
-/// so those of another adapter would not be the ones asked for.
+/// Like a load, it tries the next adapter if the caller named none and one computes wrongly.
 ///
 /// # Errors
 /// Errors of opening the adapter, and errors of [`tune`].
@@ -192,11 +191,28 @@ pub async fn tune_adapter(
     options: &TuneOptions,
     mut progress: impl FnMut(&str, usize, usize),
 ) -> Result<Vec<Tuning>, Error> {
-    let cache = target.cache_dir.as_deref();
     let mut setup = DeviceSetup::new(target.adapter.clone());
     setup.disabled.clone_from(&target.disabled);
     setup.gpu_kernels = target.gpu_kernels;
     setup.cache_dir.clone_from(&target.cache_dir);
+    let mut attempts = Attempts::new(setup);
+    loop {
+        match tune_setup(attempts.setup(), dtype, options, &mut progress).await {
+            Err(error) => attempts.give_way(error).await?,
+            tuned => return tuned,
+        }
+    }
+}
+
+/// Tunes the adapter of a setup, and tries no other adapter.
+async fn tune_setup(
+    mut setup: DeviceSetup,
+    dtype: DtypeOptions,
+    options: &TuneOptions,
+    progress: &mut impl FnMut(&str, usize, usize),
+) -> Result<Vec<Tuning>, Error> {
+    let cache = setup.cache_dir.clone();
+    let cache = cache.as_deref();
     let mut executor = setup.open().await?;
     refuse_software(&setup.plan(&executor), &executor)?;
     let shader_f16 = selftest::shader_f16(&mut executor, None, cache).await?;
@@ -224,7 +240,7 @@ pub async fn tune_adapter(
         setup.test_variants(&mut executor, precision, cache).await?;
         let plan = setup.plan(&executor);
         let tuner = Tuner { precision, plan, cache, options };
-        all.push(tuner.tune(&mut executor, &shapes, &mut progress).await?);
+        all.push(tuner.tune(&mut executor, &shapes, progress).await?);
     }
     Ok(all)
 }
