@@ -76,6 +76,7 @@ fn without_a_model_every_precision_of_the_adapter_is_tuned() {
     }
     let cache = tempfile::tempdir().unwrap();
     let adapter = TuneAdapter {
+        adapter: adapter(),
         cache_dir: Some(cache.path().to_owned()),
         gpu_kernels: true,
         ..TuneAdapter::default()
