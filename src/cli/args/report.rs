@@ -87,8 +87,17 @@ pub struct BenchArgs {
     /// Each row of the file holds two texts and a score. A header line is optional.
     #[arg(long, value_name = "FILE", help_heading = "Measurements")]
     pub pairs: Option<PathBuf>,
-    /// Measure on the adapters that have these indices, or whose names contain these texts, or on `all` adapters.
-    #[arg(long, value_name = "INDEX|NAME", value_delimiter = ',', help_heading = "Adapters")]
+    /// Measure on these adapters: cpu, gpu, indices in `vectile adapters`, texts in their names, or `all`.
+    ///
+    /// Without this option, Vectile measures on the best adapter.
+    #[arg(
+        long,
+        value_name = "ADAPTER",
+        value_delimiter = ',',
+        env = "VECTILE_ADAPTER",
+        hide_env_values = true,
+        help_heading = "Adapters"
+    )]
     pub adapter: Vec<String>,
     /// Disable these features of the adapter: shader-f16, subgroups, timestamp-query, cooperative-matrix.
     #[arg(long, value_name = "FEATURES", value_delimiter = ',', help_heading = "Adapters")]
