@@ -21,7 +21,7 @@ from side_by_side.worker import Failed, Program, Row, Worker
 
 PEERS = os.path.join(ROOT, '.vectile', 'peers')
 WORKERS = os.path.join(HERE, 'workers')
-BASE, REFERENCE = 'Vectile f32', 'sentence-transformers f32'
+SHADERS, NATIVE, REFERENCE = 'Vectile f32', 'Vectile f32, CPU', 'sentence-transformers f32'
 LLAMA, BURN = 'llama.cpp f32, Vulkan', 'burn f32, wgpu'
 # Against f32: rounding weights and activations to 16 bits moves vectors of length one by so much.
 HALF = 2e-3
@@ -36,7 +36,8 @@ def vectile(model):
         'packed-f16': ('Vectile packed f16', 'f16', ['--dtype', 'float16', '--disable', 'shader-f16', '--half-fallback', 'packed'], HALF),
     }
     for key, (name, precision, options, tolerance) in kinds.items():
-        yield Program(f'vectile-{key}', [peer, model, *options]), Row(name, f'vectile-{key}', 'adapter', precision, tolerance=tolerance)
+        yield Program(f'vectile-{key}', [peer, model, '--adapter', 'gpu', *options]), Row(name, f'vectile-{key}', 'adapter', precision, tolerance=tolerance)
+    yield Program('vectile-cpu', [peer, model, '--adapter', 'cpu', '--dtype', 'float32']), Row(NATIVE, 'vectile-cpu', 'CPU', 'f32', tolerance=1e-5)
 
 
 def sentence_transformers(model):
@@ -45,6 +46,10 @@ def sentence_transformers(model):
 
 def onnxruntime(model):
     yield python('onnxruntime', 'onnxruntime_peer.py', model, os.path.join(PEERS, 'onnx', 'model', 'onnx', 'model.onnx')), Row('onnxruntime f32', 'onnxruntime', 'CPU')
+
+
+def rten(model):
+    yield Program('rten', [os.path.join(PEERS, 'target', 'rten', 'release', 'rten-peer'), model, os.path.join(PEERS, 'onnx', 'model', 'onnx', 'model.onnx')]), Row('rten f32', 'rten', 'CPU')
 
 
 def candle(model):
@@ -112,7 +117,7 @@ def adapter(model):
 
 def chosen(args, software):
     known = {'vectile': lambda: vectile(args.model), 'sentence-transformers': lambda: sentence_transformers(args.model), 'onnxruntime': lambda: onnxruntime(args.model),
-             'candle': lambda: candle(args.model), 'llama.cpp': lambda: llama_cpp(software), 'burn': lambda: burn(args.model), 'transformers.js': lambda: transformers_js(software)}
+             'rten': lambda: rten(args.model), 'candle': lambda: candle(args.model), 'llama.cpp': lambda: llama_cpp(software), 'burn': lambda: burn(args.model), 'transformers.js': lambda: transformers_js(software)}
     names = args.only.split(',') if args.only else list(known)
     if unknown := [name for name in names if name not in known]:
         sys.exit(f'--only: {unknown[0]} is no peer; there are {", ".join(known)}')
@@ -133,14 +138,14 @@ def chosen(args, software):
     return pairs, left_out
 
 
-def report(session, about, left_out, settings, path):
-    rows = figures(session, BASE, REFERENCE)
+def report(session, base, about, left_out, settings, path):
+    rows = figures(session, base, REFERENCE)
     result = {'schema': 1, 'machine': about, 'settings': settings, 'workers': session.about, 'rows': rows, 'left_out': {**left_out, **session.left_out}}
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, 'w', encoding='utf-8') as f:
         f.write(json.dumps(result, indent=1) + '\n')
     print(f'{about["adapter"]["name"]}, {about["adapter"]["backend"]}, {about["adapter"]["driver_info"]}; {about["cores"]} cores of {about["cpu"]}; {about["date"][:10]}; rounds: {settings["rounds"]}\n')
-    print(table(rows, BASE, REFERENCE))
+    print(table(rows, base, REFERENCE))
     for name, reason in result['left_out'].items():
         print(f'\nLeft out: {name}: {reason}')
     return rows
@@ -148,14 +153,14 @@ def report(session, about, left_out, settings, path):
 
 def verdict(rows):
     """Vectile beside the other two that run compute shaders on the same adapter."""
-    for name, (ratio, best) in times_the_better(rows, BASE, [LLAMA, BURN]).items():
-        print(f'\n{name}: {BASE} does {times(ratio)} times {best}, the better of those that run on the same adapter')
+    for name, (ratio, best) in times_the_better(rows, SHADERS, [LLAMA, BURN]).items():
+        print(f'\n{name}: {SHADERS} does {times(ratio)} times {best}, the better of those that run on the same adapter')
     by_name = {row['name']: row for row in rows}
-    if BASE in by_name and BURN in by_name:
-        first = by_name[BASE]['first_vector_first_run_s']
+    if SHADERS in by_name and BURN in by_name:
+        first = by_name[SHADERS]['first_vector_first_run_s']
         burn = by_name[BURN]
         tuning = burn['first_vector_first_run_s']
-        print(f'\nfirst vector of a first run: {BASE} {number(first)} s, {BURN} {number(tuning)} s: 1/{number(tuning / first)}', end='')
+        print(f'\nfirst vector of a first run: {SHADERS} {number(first)} s, {BURN} {number(tuning)} s: 1/{number(tuning / first)}', end='')
         name, told = next(iter(burn['sets'].items()))
         # What it tunes for the first text is not all: batches have other shapes.
         whole = tuning + told['first_pass_s']
@@ -165,18 +170,23 @@ def verdict(rows):
 def main():
     args = options()
     args.model = os.path.abspath(args.model)
-    base = adapter(args.model)
-    software = base['software']
+    found = adapter(args.model)
+    software = found['software']
+    # Without a GPU, users run on the CPU.
+    base = NATIVE if software else SHADERS
     pairs, left_out = chosen(args, software)
-    sets = {'sentences': texts.sentences(args.sentences or (128 if software else 1000)), 'passages': texts.passages(args.passages or (16 if software else 200))}
-    about = {**machine(ROOT), 'adapter': base['adapter']}
+    sentences = texts.sentences(args.sentences or (128 if software else 1000))
+    passages = texts.passages(args.passages or (16 if software else 200))
+    # One text alone shows the time of a query, and the mixed set shows the cost of padding.
+    sets = {'sentences': sentences, 'passages': passages, 'mixed': texts.shuffled(sentences + passages), 'query': texts.sentences(1, seed=3)}
+    about = {**machine(ROOT), 'adapter': found['adapter']}
     session = Session([program for program, _ in pairs], [row for _, row in pairs], sets, os.path.join(PEERS, 'session'))
     session.begin()
     session.run(args.rounds)
     session.end()
-    settings = {'model': os.path.basename(args.model), 'rounds': args.rounds, 'base': BASE, 'reference': REFERENCE, 'texts': {name: len(kept) for name, kept in sets.items()}}
-    path = args.json or os.path.join(ROOT, 'benches', 'results', f'{about["date"][:10]}-{slug(base["adapter"]["name"].split("(")[0], about["cores"], "cores", about["cpu"])}.json')
-    rows = report(session, about, left_out, settings, path)
+    settings = {'model': os.path.basename(args.model), 'rounds': args.rounds, 'base': base, 'reference': REFERENCE, 'texts': {name: len(kept) for name, kept in sets.items()}}
+    path = args.json or os.path.join(ROOT, 'benches', 'results', f'{about["date"][:10]}-{slug(found["adapter"]["name"].split("(")[0], about["cores"], "cores", about["cpu"])}.json')
+    rows = report(session, base, about, left_out, settings, path)
     verdict(rows)
     say(f'\n==> {os.path.relpath(path, ROOT)}')
 

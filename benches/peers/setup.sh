@@ -12,7 +12,7 @@ VENV=$PEERS/venv
 LLAMA_CPP_PYTHON=0.3.36
 # The Vulkan backend of llama.cpp needs headers of this version or later.
 VULKAN_HEADERS=1.3.272
-ALL="vectile sentence-transformers onnxruntime candle llama.cpp burn transformers.js"
+ALL="vectile sentence-transformers onnxruntime rten candle llama.cpp burn transformers.js"
 
 # needs WHAT COMMAND...: runs COMMAND with its output in a log. If COMMAND fails, REASON gets the last line of the log.
 needs() {
@@ -66,6 +66,8 @@ rust_peer() {
     ensure_cargo
     needs "cargo build of $1-peer" cargo build --locked --release --manifest-path "$HERE/workers/$1/Cargo.toml" --target-dir "$PEERS/target/$1"
 }
+
+setup_rten() { python_environment && onnx_export && rust_peer rten; }
 
 setup_candle() { rust_peer candle; }
 
