@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Builds the Python package, installs it into a fresh virtual environment and runs its tests.
-# usage: scripts/python.sh [wheel]   With `wheel` it only builds the release wheel, into dist/.
+# usage: scripts/python.sh [wheel | SUITE...]   With `wheel` it only builds the release wheel, into dist/. The suites are
+# package, plugins (libraries that use the package, and Daft), ray, and reference (beside sentence-transformers, with torch).
+# Without arguments it runs all suites.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -35,39 +37,50 @@ if [ "${1:-}" = wheel ]; then
     exit 0
 fi
 
-ensure_vulkan
 say "Python: building the wheel"
 # The build uses the features and the profile of the library's tests, so that cargo reuses the compiled crates.
 wheel=$(build_wheel "$AT/dev" --profile dev --features shared-build)
-ensure_venv "Python: packages of the tests" "$AT/tests" "$PACKAGE/requirements-tests.txt" || die "the packages of the tests could not be installed."
-python=$AT/tests/bin/python
-"$python" -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps "$wheel"
 
-say "Python: tests without torch"
+# test_in VENV REQUIRED TEST...: installs the wheel into VENV and runs tests there. Packages in REQUIRED must be present.
+# The installed package is tested, and not the sources beside the tests.
+test_in() {
+    local python=$AT/$1/bin/python required=$2
+    shift 2
+    "$python" -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps "$wheel"
+    (cd "$PACKAGE/tests" && VECTILE_REQUIRE_PYTHON=$required "$python" -m pytest -q -p no:cacheprovider \
+        -c "$PACKAGE/pyproject.toml" --rootdir "$PACKAGE/tests" "$@")
+}
+
 export VECTILE_REQUIRE_ADAPTER=1
 [ -n "${VECTILE_TEST_MODEL:-}" ] || export VECTILE_TEST_MODEL=$MODEL_DIR
-# The tests import the installed package, not the sources beside the tests.
-(cd "$PACKAGE/tests" && "$python" -m pytest -q -p no:cacheprovider -c "$PACKAGE/pyproject.toml" --rootdir "$PACKAGE/tests" . \
-    --ignore test_reference.py --ignore test_plugins.py --ignore test_ray.py)
-
-say "Python: packages that use the package, Ray and Daft"
-if ensure_venv "Python: packages that use the package" "$AT/plugins" "$PACKAGE/requirements-plugins.txt"; then
-    python=$AT/plugins/bin/python
-    "$python" -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps "$wheel"
-    (cd "$PACKAGE/tests" && VECTILE_REQUIRE_PYTHON=langchain_core,langchain_tests,llama_index,haystack,chromadb,daft,ray \
-        "$python" -m pytest -q -p no:cacheprovider -c "$PACKAGE/pyproject.toml" --rootdir "$PACKAGE/tests" --asyncio-mode=auto \
-        test_plugins.py test_ray.py)
-else
-    say "SKIPPED: the packages that use the package, Ray and Daft (they could not be installed)"
-fi
-
-# The comparison needs torch, which is large. A machine without space or network for torch skips the comparison, with a message.
-say "Python: comparison with sentence-transformers"
-if ensure_venv "Python: packages to compare with" "$AT/reference" "$PACKAGE/requirements-reference.txt"; then
-    python=$AT/reference/bin/python
-    "$python" -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps "$wheel"
-    (cd "$PACKAGE/tests" && VECTILE_REQUIRE_PYTHON=torch,sentence_transformers,mypy,mteb "$python" -m pytest -q -p no:cacheprovider \
-        -c "$PACKAGE/pyproject.toml" --rootdir "$PACKAGE/tests" test_reference.py test_docs.py test_plugins.py)
-else
-    say "SKIPPED: the comparison with sentence-transformers (torch could not be installed)"
-fi
+[ $# -gt 0 ] || set -- package plugins ray reference
+for suite in "$@"; do
+    case $suite in
+    package)
+        say "Python: tests without torch"
+        ensure_venv "Python: packages of the tests" "$AT/tests" "$PACKAGE/requirements-tests.txt" ||
+            die "the packages of the tests could not be installed."
+        test_in tests pyarrow,polars,pandas,duckdb test_data.py test_docs.py test_threads.py
+        ;;
+    plugins | ray)
+        say "Python: $suite"
+        if ! ensure_venv "Python: packages that use the package" "$AT/plugins" "$PACKAGE/requirements-plugins.txt"; then
+            say "SKIPPED: Python, $suite (its packages could not be installed)"
+        elif [ "$suite" = plugins ]; then
+            test_in plugins langchain_core,langchain_tests,llama_index,haystack,chromadb,daft --asyncio-mode=auto test_plugins.py
+        else
+            test_in plugins ray,pyarrow test_ray.py
+        fi
+        ;;
+    reference)
+        # The comparison needs torch, which is large. A machine without space or network for torch skips the comparison.
+        say "Python: comparison with sentence-transformers"
+        if ensure_venv "Python: packages to compare with" "$AT/reference" "$PACKAGE/requirements-reference.txt"; then
+            test_in reference torch,sentence_transformers,mypy,mteb test_reference.py test_docs.py test_plugins.py
+        else
+            say "SKIPPED: the comparison with sentence-transformers (torch could not be installed)"
+        fi
+        ;;
+    *) die "unknown suite: $suite; use package, plugins, ray or reference." ;;
+    esac
+done

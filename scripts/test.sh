@@ -93,8 +93,10 @@ step "cargo clippy, the library alone" cargo clippy --locked --no-default-featur
 step "cargo doc" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --all-features --no-deps
 # Tests run the shaders on the machine's GPU or software driver. They run on the CPU only if VECTILE_ADAPTER is `cpu`.
 step "cargo test" cargo test --locked --all-features
+# On the CPU, f16 weights differ from others only by how they are widened. The tests of kernels check that for every storage.
 step "cargo test, kernels and golden vectors on the CPU" \
-    env VECTILE_ADAPTER=cpu cargo test --locked --all-features --test kernels --test golden
+    env VECTILE_ADAPTER=cpu cargo test --locked --all-features --test kernels --test golden -- \
+    --skip ::f16_weights --skip packed_f16
 
 current="finding the adapter"
 if adapter_is_lavapipe; then
@@ -141,6 +143,14 @@ if [ "$(uname -s)" = Linux ] && ensure_mesa_matrices "$ROOT/.vectile/mesa" && en
         env VECTILE_SILENT_DRIVERS="$ROOT/.vectile/mesa" cargo test --locked --all-features --test silent_drivers
 else
     skipped="${skipped:+$skipped; }drivers that compute nothing (Mesa's drivers without hardware could not be unpacked)"
+fi
+
+if have python3; then
+    # The comparison with sentence-transformers needs torch, so it is left to `scripts/python.sh reference`.
+    step "the Python package" scripts/python.sh package plugins ray
+    skipped="${skipped:+$skipped; }the Python package beside sentence-transformers (run scripts/python.sh reference)"
+else
+    skipped="${skipped:+$skipped; }the Python package (there is no python3)"
 fi
 
 step "benches, each once" cargo test --locked --all-features --benches
