@@ -18,7 +18,7 @@ from conftest import FIXTURES, require
 import vectile
 
 #: Modules that need a package which may be absent.
-OPTIONAL = {"langchain", "llama_index", "haystack", "chroma", "mteb", "ray"}
+OPTIONAL = {"langchain", "llama_index", "haystack", "chroma", "mteb", "ray", "daft"}
 MODULES = [
     name for _, name, _ in pkgutil.iter_modules(vectile.__path__) if not name.startswith("_") and name not in OPTIONAL
 ]
