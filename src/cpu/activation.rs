@@ -19,26 +19,56 @@ pub(super) fn numbered(number: u32) -> Option<Activation> {
 #[inline(always)]
 pub(super) fn activate<I: Isa>(isa: I, activation: Activation, y: &mut [f32]) {
     let ops = isa.f32();
-    let splat = |value: f32| ops.splat(value);
     match activation {
         Activation::None => {}
-        Activation::Gelu => map(isa, y, |x| {
-            let erf = erf(isa, ops.mul(x, splat(std::f32::consts::FRAC_1_SQRT_2)));
-            ops.mul(ops.mul(x, splat(0.5)), ops.add(erf, ops.one()))
-        }),
-        Activation::GeluTanh => map(isa, y, |x| {
-            let cube = ops.mul(ops.mul(x, x), x);
-            let inner = ops.mul(ops.mul_add(cube, splat(0.044715), x), splat(0.797_884_6));
-            ops.mul(ops.mul(x, splat(0.5)), ops.add(tanh(isa, inner), ops.one()))
-        }),
+        Activation::Gelu => map(
+            isa,
+            y,
+            #[inline(always)]
+            |x| {
+                let erf = erf(isa, ops.mul(x, ops.splat(std::f32::consts::FRAC_1_SQRT_2)));
+                ops.mul(ops.mul(x, ops.splat(0.5)), ops.add(erf, ops.one()))
+            },
+        ),
+        Activation::GeluTanh => map(
+            isa,
+            y,
+            #[inline(always)]
+            |x| {
+                let cube = ops.mul(ops.mul(x, x), x);
+                let inner =
+                    ops.mul(ops.mul_add(cube, ops.splat(0.044715), x), ops.splat(0.797_884_6));
+                ops.mul(ops.mul(x, ops.splat(0.5)), ops.add(tanh(isa, inner), ops.one()))
+            },
+        ),
         // A maximum would turn NaN into zero, which would hide an error.
-        Activation::Relu => map(isa, y, |x| ops.select(ops.zero(), x, ops.le(x, ops.zero()))),
-        Activation::Silu => map(isa, y, |x| {
-            // `sigmoid` clamps x to −80. For a much lower x, the product x · sigmoid(−80) would be far from zero.
-            ops.select(ops.zero(), ops.mul(x, sigmoid(isa, x)), ops.le(x, splat(-80.0)))
-        }),
-        Activation::Tanh => map(isa, y, |x| tanh(isa, x)),
-        Activation::Sigmoid => map(isa, y, |x| sigmoid(isa, x)),
+        Activation::Relu => map(
+            isa,
+            y,
+            #[inline(always)]
+            |x| ops.select(ops.zero(), x, ops.le(x, ops.zero())),
+        ),
+        Activation::Silu => map(
+            isa,
+            y,
+            #[inline(always)]
+            |x| {
+                // `sigmoid` clamps x to −80. For a much lower x, the product x · sigmoid(−80) would be far from zero.
+                ops.select(ops.zero(), ops.mul(x, sigmoid(isa, x)), ops.le(x, ops.splat(-80.0)))
+            },
+        ),
+        Activation::Tanh => map(
+            isa,
+            y,
+            #[inline(always)]
+            |x| tanh(isa, x),
+        ),
+        Activation::Sigmoid => map(
+            isa,
+            y,
+            #[inline(always)]
+            |x| sigmoid(isa, x),
+        ),
     }
 }
 

@@ -125,7 +125,13 @@ impl SimdOp for Finish<'_, '_, '_> {
         let activation = self.epilogue.activation;
         let mut parts = if self.epilogue.gated { vec![0.0; self.width] } else { Vec::new() };
         for row in self.tile.chunks_exact_mut(self.width) {
-            update(isa, row, self.bias, |sum, bias| ops.add(sum, bias));
+            update(
+                isa,
+                row,
+                self.bias,
+                #[inline(always)]
+                |sum, bias| ops.add(sum, bias),
+            );
             if !self.epilogue.gated {
                 activate(isa, activation, row);
                 continue;
@@ -136,7 +142,14 @@ impl SimdOp for Finish<'_, '_, '_> {
                 others[at * 4..][..4].copy_from_slice(&pair[4..]);
             }
             activate(isa, activation, gates);
-            zip(isa, &mut row[..self.width / 2], gates, others, |gate, other| ops.mul(gate, other));
+            zip(
+                isa,
+                &mut row[..self.width / 2],
+                gates,
+                others,
+                #[inline(always)]
+                |gate, other| ops.mul(gate, other),
+            );
         }
     }
 }
@@ -170,7 +183,14 @@ impl SimdOp for Store<'_, '_, '_> {
             match epilogue.residual {
                 Some(residual) => {
                     let residual = &residual[row * epilogue.stride + column..];
-                    zip(isa, y, tile, residual, |value, residual| ops.add(value, residual));
+                    zip(
+                        isa,
+                        y,
+                        tile,
+                        residual,
+                        #[inline(always)]
+                        |value, residual| ops.add(value, residual),
+                    );
                 }
                 None => y.copy_from_slice(tile),
             }

@@ -54,23 +54,50 @@ impl SimdOp for LayerNorm<'_, '_> {
             let row = (first + at) * stride..(first + at + 1) * stride;
             match residual {
                 Some(residual) => {
-                    zip(isa, y, &x[row.clone()], &residual[row], |a, b| ops.add(a, b));
+                    zip(
+                        isa,
+                        y,
+                        &x[row.clone()],
+                        &residual[row],
+                        #[inline(always)]
+                        |a, b| ops.add(a, b),
+                    );
                 }
                 None => y.copy_from_slice(&x[row]),
             }
             let values = &y[..self.width];
-            let mean = sum(isa, values, |v| v) / self.width as f32;
+            let mean = sum(
+                isa,
+                values,
+                #[inline(always)]
+                |v| v,
+            ) / self.width as f32;
             let shift = ops.splat(mean);
-            let squares = sum(isa, values, |v| {
-                let difference = ops.sub(v, shift);
-                ops.mul(difference, difference)
-            });
+            let squares = sum(
+                isa,
+                values,
+                #[inline(always)]
+                |v| {
+                    let difference = ops.sub(v, shift);
+                    ops.mul(difference, difference)
+                },
+            );
             let scale = 1.0 / (squares / self.width as f32 + self.eps).sqrt();
             let factor = ops.splat(scale);
-            update(isa, y, self.weight, |v, weight| {
-                ops.mul(ops.mul(ops.sub(v, shift), factor), weight)
-            });
-            update(isa, y, self.bias, |v, bias| ops.add(v, bias));
+            update(
+                isa,
+                y,
+                self.weight,
+                #[inline(always)]
+                |v, weight| ops.mul(ops.mul(ops.sub(v, shift), factor), weight),
+            );
+            update(
+                isa,
+                y,
+                self.bias,
+                #[inline(always)]
+                |v, bias| ops.add(v, bias),
+            );
             if !is_finite(isa, y) {
                 self.flags.set(first + at);
             }
@@ -112,12 +139,30 @@ impl SimdOp for RmsNorm<'_, '_> {
         for (at, y) in y.chunks_exact_mut(stride).enumerate() {
             let row = (first + at) * stride..(first + at + 1) * stride;
             let x = &x[row.clone()];
-            let squares = sum(isa, &x[..self.width], |v| ops.mul(v, v));
+            let squares = sum(
+                isa,
+                &x[..self.width],
+                #[inline(always)]
+                |v| ops.mul(v, v),
+            );
             let scale = 1.0 / (squares / self.width as f32 + self.eps).sqrt();
             let factor = ops.splat(scale);
-            zip(isa, y, x, self.weight, |v, weight| ops.mul(ops.mul(v, factor), weight));
+            zip(
+                isa,
+                y,
+                x,
+                self.weight,
+                #[inline(always)]
+                |v, weight| ops.mul(ops.mul(v, factor), weight),
+            );
             if let Some(residual) = residual {
-                update(isa, y, &residual[row], |v, residual| ops.add(v, residual));
+                update(
+                    isa,
+                    y,
+                    &residual[row],
+                    #[inline(always)]
+                    |v, residual| ops.add(v, residual),
+                );
             }
             if !is_finite(isa, y) {
                 self.flags.set(first + at);
@@ -155,11 +200,23 @@ impl SimdOp for NormalizeL2<'_, '_> {
         let Rows { first, stride, y } = self.rows;
         for (at, y) in y.chunks_exact_mut(stride).enumerate() {
             let x = &self.x[(first + at) * stride..][..stride];
-            let norm = sum(isa, &x[..self.width], |v| ops.mul(v, v)).sqrt().max(1e-12);
+            let norm = sum(
+                isa,
+                &x[..self.width],
+                #[inline(always)]
+                |v| ops.mul(v, v),
+            )
+            .sqrt()
+            .max(1e-12);
             y.copy_from_slice(x);
             // A division rounds once, but a product with the reciprocal would round twice.
             let norm = ops.splat(norm);
-            map(isa, y, |v| ops.div(v, norm));
+            map(
+                isa,
+                y,
+                #[inline(always)]
+                |v| ops.div(v, norm),
+            );
         }
     }
 }
@@ -202,10 +259,22 @@ impl SimdOp for RopeTokens<'_, '_> {
                 let x = &x[number * head..][..head];
                 let keys = usize::from(number >= self.params.query_heads as usize);
                 let weight = &self.weight[keys * head..][..head];
-                let squares = sum(isa, &x[..values], |v| ops.mul(v, v));
+                let squares = sum(
+                    isa,
+                    &x[..values],
+                    #[inline(always)]
+                    |v| ops.mul(v, v),
+                );
                 let scale = 1.0 / (squares / values as f32 + self.params.eps).sqrt();
                 let factor = ops.splat(scale);
-                zip(isa, y, x, weight, |v, weight| ops.mul(ops.mul(v, factor), weight));
+                zip(
+                    isa,
+                    y,
+                    x,
+                    weight,
+                    #[inline(always)]
+                    |v, weight| ops.mul(ops.mul(v, factor), weight),
+                );
                 rotate(y, angles);
             }
             if !is_finite(isa, y) {

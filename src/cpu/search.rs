@@ -28,19 +28,52 @@ impl SimdOp for Scores<'_> {
         let Scores { function, row, queries, scores } = self;
         // torch.nn.functional.normalize uses the same minimum of 1e-12.
         let length = match function {
-            0 => sum(isa, row, |v| ops.mul(v, v)).sqrt().max(1e-12),
+            0 => sum(
+                isa,
+                row,
+                #[inline(always)]
+                |v| ops.mul(v, v),
+            )
+            .sqrt()
+            .max(1e-12),
             _ => 1.0,
         };
         for (query, score) in queries.chunks_exact(row.len()).zip(scores) {
             *score = match function {
-                0 => sum_pairs(isa, query, row, |q, r, sum| ops.mul_add(q, r, sum)) / length,
-                1 => sum_pairs(isa, query, row, |q, r, sum| ops.mul_add(q, r, sum)),
-                2 => -sum_pairs(isa, query, row, |q, r, sum| {
-                    let difference = ops.sub(q, r);
-                    ops.mul_add(difference, difference, sum)
-                })
+                0 => {
+                    sum_pairs(
+                        isa,
+                        query,
+                        row,
+                        #[inline(always)]
+                        |q, r, sum| ops.mul_add(q, r, sum),
+                    ) / length
+                }
+                1 => sum_pairs(
+                    isa,
+                    query,
+                    row,
+                    #[inline(always)]
+                    |q, r, sum| ops.mul_add(q, r, sum),
+                ),
+                2 => -sum_pairs(
+                    isa,
+                    query,
+                    row,
+                    #[inline(always)]
+                    |q, r, sum| {
+                        let difference = ops.sub(q, r);
+                        ops.mul_add(difference, difference, sum)
+                    },
+                )
                 .sqrt(),
-                _ => -sum_pairs(isa, query, row, |q, r, sum| ops.add(sum, ops.abs(ops.sub(q, r)))),
+                _ => -sum_pairs(
+                    isa,
+                    query,
+                    row,
+                    #[inline(always)]
+                    |q, r, sum| ops.add(sum, ops.abs(ops.sub(q, r))),
+                ),
             };
         }
     }

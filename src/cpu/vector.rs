@@ -1,5 +1,8 @@
 //! Loops over slices in vectors of the machine's width, for kernels that run as a [`rten_simd::SimdOp`].
 //!
+//! A closure that computes with vectors is `#[inline(always)]`. Otherwise the compiler may keep it as a function without the
+//! machine's vector instructions, and each operation in it becomes a call.
+//!
 //! A sum runs over a slice in one order, which depends only on the slice's length. Rows therefore do not influence each
 //! other's bits.
 
@@ -118,7 +121,12 @@ pub(super) fn sum_pairs<I: Isa>(
 pub(super) fn is_finite<I: Isa>(isa: I, x: &[f32]) -> bool {
     let ops = isa.f32();
     // The product of zero and a value is NaN if the value is infinite or NaN.
-    sum(isa, x, |x| ops.mul(x, ops.zero())) == 0.0
+    sum(
+        isa,
+        x,
+        #[inline(always)]
+        |x| ops.mul(x, ops.zero()),
+    ) == 0.0
 }
 
 #[cfg(test)]
@@ -150,14 +158,37 @@ mod tests {
             for length in [0, 1, 3, 15, 16, 17, 31, 64, 65] {
                 let a: Vec<f32> = (0..length).map(|i| i as f32).collect();
                 let mut y = a.clone();
-                map(isa, &mut y, |v| ops.add(v, ops.one()));
+                map(
+                    isa,
+                    &mut y,
+                    #[inline(always)]
+                    |v| ops.add(v, ops.one()),
+                );
                 assert!(y.iter().zip(&a).all(|(y, a)| *y == a + 1.0), "{length}");
-                zip(isa, &mut y, &a, &a, |a, b| ops.mul(a, b));
+                zip(
+                    isa,
+                    &mut y,
+                    &a,
+                    &a,
+                    #[inline(always)]
+                    |a, b| ops.mul(a, b),
+                );
                 assert!(y.iter().zip(&a).all(|(y, a)| *y == a * a), "{length}");
-                update(isa, &mut y, &a, |y, a| ops.sub(y, a));
+                update(
+                    isa,
+                    &mut y,
+                    &a,
+                    #[inline(always)]
+                    |y, a| ops.sub(y, a),
+                );
                 assert!(y.iter().zip(&a).all(|(y, a)| *y == a * a - a), "{length}");
                 // The padding of the last vector adds nothing to the sum, although f(0) is 1.
-                let ones = sum(isa, &a, |v| ops.add(v, ops.one()));
+                let ones = sum(
+                    isa,
+                    &a,
+                    #[inline(always)]
+                    |v| ops.add(v, ops.one()),
+                );
                 assert_eq!(ones, a.iter().map(|a| a + 1.0).sum::<f32>(), "{length}");
                 assert!(is_finite(isa, &a));
                 for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {

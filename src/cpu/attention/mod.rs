@@ -191,7 +191,12 @@ impl SimdOp for Run<'_, '_> {
                 let factor = if total > 0.0 { 1.0 / total } else { total };
                 let ops = isa.f32();
                 let factor = ops.splat(factor);
-                map(isa, out, |sum| ops.mul(sum, factor));
+                map(
+                    isa,
+                    out,
+                    #[inline(always)]
+                    |sum| ops.mul(sum, factor),
+                );
                 if !is_finite(isa, out) {
                     attention.flags.set(tile.first_token + tile.first_query + query);
                 }
