@@ -160,7 +160,8 @@ impl Executor {
     /// # Errors
     /// [`Error::OutOfMemory`] if the batch exceeds the memory limit; [`Error::Internal`] for a graph that no model makes.
     pub fn run(&mut self, graph: &Graph) -> Result<Outcome, Error> {
-        self.run_tapped(graph, &[], |_, _| ())
+        // The whole graph runs on one of the threads, so that only its beginning waits for a thread to wake up.
+        self.workers.clone().run(|| self.run_tapped(graph, &[], |_, _| ()))
     }
 
     /// Runs a graph, and calls `visit` with the bytes of each tensor for which `wanted` is true, as soon as the tensor's

@@ -1,11 +1,14 @@
 //! The threads that share the work of a kernel.
 
+use std::sync::Arc;
+
 use crate::error::Error;
 
-/// Threads that run kernels.
+/// Threads that run kernels. A clone has the same threads.
+#[derive(Clone)]
 pub(super) struct Workers {
     /// `None` where the system has no threads. Kernels then run on the caller's thread.
-    pool: Option<rayon::ThreadPool>,
+    pool: Option<Arc<rayon::ThreadPool>>,
 }
 
 impl Workers {
@@ -19,7 +22,7 @@ impl Workers {
             .thread_name(|at| format!("vectile-cpu-{at}"))
             .build()
             .map_err(|e| Error::Internal(format!("starting {threads} threads: {e}")))?;
-        Ok(Workers { pool: Some(pool) })
+        Ok(Workers { pool: Some(Arc::new(pool)) })
     }
 
     /// Runs `work` on one of the threads. Calls of [`chunks`] within it use all of them.
