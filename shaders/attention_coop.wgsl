@@ -35,8 +35,8 @@
 const INVOCATIONS: u32 = 128u;
 
 const HEAD: u32 = HEAD4 * 4u;
-// STEPS is the number of matrices along the width of a head. TALL is the number of matrices along 16 queries or 16
-// keys.
+// STEPS is the number of matrices along the width of a head. TALL is the number of matrices that cover 16 queries, or
+// 16 keys.
 const STEPS: u32 = HEAD / SIDE;
 const TALL: u32 = 16u / SIDE;
 const QUERIES: u32 = TALL * STEPS;

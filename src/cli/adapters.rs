@@ -75,8 +75,8 @@ fn describe(report: &AdapterReport) -> String {
     };
     let driver = format!("{} {}", adapter.driver, adapter.driver_info);
     let matrices = match adapter.cooperative_matrix {
-        None => "none with f16 values and f32 sums".to_owned(),
-        Some(size) => format!("{size} × {size}, with f16 values and f32 sums"),
+        None => "no cooperative matrices with f16 values and f32 sums".to_owned(),
+        Some(size) => format!("matrices of {size} × {size}, with f16 values and f32 sums"),
     };
     if adapter.is_cpu() {
         let features = adapter.driver_info.as_str();
@@ -94,7 +94,7 @@ fn describe(report: &AdapterReport) -> String {
         (
             "workgroup",
             format!(
-                "up to {} invocations, with {} of memory",
+                "up to {} invocations, which share up to {} of memory",
                 adapter.workgroup_invocations,
                 BinaryBytes(u64::from(adapter.workgroup_memory_bytes))
             ),

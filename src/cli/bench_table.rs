@@ -13,7 +13,7 @@ pub fn table(report: &Report) -> String {
     // Writing to a string cannot fail.
     let _ = writeln!(
         out,
-        "{} ({}) · vectile {} · {} · {:.0} s",
+        "{} ({}) · vectile {} · {} · measured in {:.0} s",
         report.model.name, report.model.model_type, report.vectile, report.date, report.wall_s
     );
     for adapter in &report.adapters {

@@ -43,7 +43,9 @@ pub fn ranges(path: &Path, dim: usize) -> Result<Ranges, Failure> {
         ranges.update(&values);
     }
     if rows < 2 {
-        return Err(unusable(format!("has {rows} rows, but ranges need at least two")));
+        return Err(unusable(format!(
+            "has {rows} rows; the ranges of the values need at least two rows"
+        )));
     }
     Ok(ranges)
 }

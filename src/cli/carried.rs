@@ -70,7 +70,7 @@ impl Carried {
                 Ok(())
             }
             _ => Err(Failure::user(
-                "the input files have different columns; leave them out with --carry none",
+                "the input files have different columns; leave the columns out with --carry none",
             )),
         }
     }

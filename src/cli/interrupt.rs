@@ -49,7 +49,7 @@ impl Interrupt {
             }
         });
         if let Err(problem) = watching {
-            tracing::debug!("Ctrl-C cannot be watched: {problem}");
+            tracing::debug!("the handler of Ctrl-C cannot be installed: {problem}");
         }
         interrupt
     }

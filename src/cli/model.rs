@@ -108,7 +108,7 @@ pub fn build<M: TextModel>(builder: ModelBuilder<M>, args: &ModelArgs) -> Result
     if let Some(path) = found.and_then(|found| found.kept)
         && !args.quiet
     {
-        say(format_args!("tuned: the results are cached in {}", path.display()));
+        say(format_args!("the model is tuned: the results are cached in {}", path.display()));
     }
     Ok(model)
 }

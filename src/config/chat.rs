@@ -93,7 +93,9 @@ pub(super) fn chat_template(
             match name.as_str() {
                 "restore_suffix" => restores_end = given.bool(name)?.unwrap_or(true),
                 name if ARGUMENTS.contains(&name) && !value.is_null() => {
-                    return Err(given.unsupported(name, "remove it if the model works without it"));
+                    return Err(
+                        given.unsupported(name, "remove the field if the model works without it")
+                    );
                 }
                 _ => {
                     variables.insert(name.clone(), value.clone());

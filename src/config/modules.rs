@@ -143,8 +143,12 @@ impl Routes {
             path => format!("{path}/"),
         };
         let name = format!("{base}router_config.json");
-        let file = JsonFile::load(files, &name)?
-            .ok_or_else(|| Error::file(&name, format!("is missing, but {MODULES} names it")))?;
+        let file = JsonFile::load(files, &name)?.ok_or_else(|| {
+            Error::file(
+                &name,
+                format!("is missing, but {MODULES} names it; download the model again"),
+            )
+        })?;
         let missing = |field: &str| file.error(field, "is missing");
         let types = file.object("types")?.ok_or_else(|| missing("types"))?;
         let structure = file.object("structure")?.ok_or_else(|| missing("structure"))?;

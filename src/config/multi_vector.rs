@@ -421,7 +421,7 @@ fn mask_fields(mask: &JsonFile, multi: &mut MultiVectorConfig) -> Result<(), Err
     if mask.raw("keep_only_token_ids").is_some_and(|ids| ids.as_array() != Some(&Vec::new())) {
         return Err(mask.unsupported(
             "keep_only_token_ids",
-            "supported: null (keep all tokens except the skiplist)",
+            "supported: null, which keeps all tokens except those of the skiplist",
         ));
     }
     let words = mask.strings("skiplist_words")?.unwrap_or_default();

@@ -34,7 +34,9 @@ pub(crate) enum Answers {
     Id(usize),
 }
 
-const SUPPORTED: &str = "supported rerankers are one Transformer with a sequence classification head, or one with a language model's head and a LogitScore";
+const SUPPORTED: &str = "a reranker must be a single Transformer with a sequence classification \
+                         head, or a single Transformer with a language-model head followed by a \
+                         LogitScore module";
 
 impl ModelConfig {
     /// Reads a reranker. If `config_sentence_transformers.json` says that a `CrossEncoder` was saved, `modules.json`

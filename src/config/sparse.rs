@@ -47,9 +47,9 @@ pub(crate) enum Weighting {
 /// The name of bge-m3's projection to one weight per token, which has a weight and a bias.
 pub(crate) const SPARSE_LINEAR: &str = "sparse_linear";
 
-const SUPPORTED: &str = "supported sparse encoders are a Transformer with a masked language model's head \
-                         and a SpladePooling, or a Router that sends documents to these two modules and \
-                         queries to a SparseStaticEmbedding";
+const SUPPORTED: &str = "a sparse encoder must be a Transformer with a masked language model's \
+                         head, followed by a SpladePooling. A Router may send only the documents \
+                         to these two modules, and the queries to a SparseStaticEmbedding";
 
 impl ModelConfig {
     /// Reads a sparse encoder.

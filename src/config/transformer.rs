@@ -146,7 +146,8 @@ fn check_settings(file: &JsonFile, gives: &Gives) -> Result<(), Error> {
         if !gives.sides && file.has(field) {
             return Err(file.unsupported(
                 field,
-                "this field belongs to multi-vector models, and this model gives one vector per text",
+                "this field belongs to multi-vector models, and this model gives one vector per \
+                 text; remove the field",
             ));
         }
     }
@@ -195,7 +196,9 @@ fn check_settings(file: &JsonFile, gives: &Gives) -> Result<(), Error> {
         let unknown =
             |key: &&String| !known.contains(&key.as_str()) && !always.contains(&key.as_str());
         if let Some(key) = arguments.map.keys().find(unknown) {
-            return Err(arguments.unsupported(key, "remove it if the model works without it"));
+            return Err(
+                arguments.unsupported(key, "remove the field if the model works without it")
+            );
         }
     }
     check_modality(file, gives)
@@ -213,7 +216,7 @@ fn check_modality(file: &JsonFile, gives: &Gives) -> Result<(), Error> {
     let taken = match modality.object("message")? {
         Some(message) => message,
         None => modality.object("text")?.ok_or_else(|| {
-            file.unsupported("modality_config", "supported: a model that takes `text`")
+            file.unsupported("modality_config", "supported: a model that takes the modality `text`")
         })?,
     };
     for (field, only) in [("method", "forward"), ("method_output_name", gives.returned)] {

@@ -49,7 +49,7 @@ impl<'a> Call<'a> {
     pub fn words(&self, binding: usize) -> Result<&'a [u32], Error> {
         match self.operands.get(binding) {
             Some(Operand::Words(words)) => Ok(words),
-            _ => Err(self.fault(&format!("binding {binding} has no values in this form"))),
+            _ => Err(self.fault(&format!("binding {binding} does not hold 32-bit words"))),
         }
     }
 

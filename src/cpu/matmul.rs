@@ -60,7 +60,9 @@ pub(super) fn matmul(call: &Call<'_>, y: &mut [f32]) -> Result<(), Error> {
         _ => Weight::Wide { storage: call.weights(), words: call.words(1)?, shape: shape(&params) },
     };
     if weight.shape() != shape(&params) {
-        return Err(call.fault("its weight was packed for another shape"));
+        return Err(
+            call.fault("the weight was packed for a shape that is not the shape of this matmul")
+        );
     }
     let epilogue = Epilogue::new(call, &params)?;
     if call.setting("EXPERTS") == 1 {

@@ -142,7 +142,9 @@ impl Executor {
     /// [`Error::Internal`] if the weight has run in a matmul already.
     pub fn write_weight(&mut self, weight: usize, offset: u64, bytes: &[u8]) -> Result<(), Error> {
         let Weight::Words(words) = &mut self.weights[weight] else {
-            return Err(Error::Internal("a weight was written after its first use".into()));
+            return Err(Error::Internal(
+                "a weight cannot be written after a matmul has used it".into(),
+            ));
         };
         let all = bytemuck::cast_slice_mut::<u32, u8>(words);
         all[offset as usize..offset as usize + bytes.len()].copy_from_slice(bytes);
@@ -226,7 +228,8 @@ impl Executor {
             trace.peak_activation_bytes = trace.peak_activation_bytes.max(bytes);
         }
         let values = self.values(graph, &batch, output);
-        let values = values.ok_or_else(|| Error::Internal("the output is not computed".into()))?;
+        let values = values
+            .ok_or_else(|| Error::Internal("no kernel computed the output of the graph".into()))?;
         Ok(Outcome {
             output: bytemuck::cast_slice(values).to_vec(),
             overflowed: batch.flags.into_vec(),
@@ -275,7 +278,7 @@ impl Executor {
         let (_, run) = KERNELS
             .iter()
             .find(|(kernel, _)| *kernel == dispatch.kernel)
-            .ok_or_else(|| fault("the CPU has no form of it"))?;
+            .ok_or_else(|| fault("the CPU has no implementation of this kernel"))?;
         if dispatch.kernel.reads_activations && dispatch.variant.activations != Storage::F32 {
             return Err(fault("the CPU stores activations in f32 only"));
         }
@@ -285,8 +288,10 @@ impl Executor {
         if is_matmul(dispatch.kernel) {
             self.pack(graph, dispatch)?;
         }
-        let written = graph.written(dispatch).ok_or_else(|| fault("it writes no tensor"))?;
-        let slot = batch.of_tensor[written.0].ok_or_else(|| fault("its result has no buffer"))?;
+        let written =
+            graph.written(dispatch).ok_or_else(|| fault("the kernel writes no tensor"))?;
+        let slot = batch.of_tensor[written.0]
+            .ok_or_else(|| fault("there is no buffer for the tensor that the kernel writes"))?;
         let mut y = std::mem::take(&mut self.scratch[slot]);
         let operand = |id: &TensorId| match &graph.tensors[id.0].source {
             TensorSource::Weight(weight) => match self.weights.get(*weight) {
@@ -326,8 +331,9 @@ impl Executor {
         if dispatch.variant.weights != Storage::F32 {
             return Ok(());
         }
-        let params = bytemuck::try_pod_read_unaligned(&dispatch.params)
-            .map_err(|e| Error::Internal(format!("parameters of a matmul: {e}")))?;
+        let params = bytemuck::try_pod_read_unaligned(&dispatch.params).map_err(|e| {
+            Error::Internal(format!("the parameters of a matmul cannot be read: {e}"))
+        })?;
         let shape = matmul::shape(&params);
         let packed = self.workers.run(|| Packed::new(dispatch.variant.weights, words, shape));
         self.weights[*at] = Weight::Packed(packed);

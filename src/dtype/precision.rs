@@ -107,7 +107,7 @@ impl fmt::Display for Precision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} weights, {} activations, f32 accumulate, because ",
+            "{} weights, {} activations, f32 sums, because ",
             self.weights, self.activations
         )?;
         if self.requested == DtypeRequest::Auto {

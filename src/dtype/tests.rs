@@ -402,8 +402,8 @@ fn a_precision_is_one_sentence_and_json() {
     .unwrap();
     assert_eq!(
         p.to_string(),
-        "f32 weights, f32 activations, f32 accumulate, because config.json torch_dtype is float16; \
-         the adapter has no SHADER_F16"
+        "f32 weights, f32 activations, f32 sums, because config.json torch_dtype is float16; the \
+         adapter has no SHADER_F16"
     );
     let json = serde_json::to_value(&p).unwrap();
     assert_eq!(json["weights"], "f32");

@@ -152,7 +152,9 @@ impl DeviceSetup {
                 Err(Error::DeviceLost { .. }) => {
                     tracing::warn!("the device was lost in the self-test of cooperative matrices");
                     *executor = self.open().await?;
-                    CooperativeMatrices::Wrong("the device was lost in their self-test".to_owned())
+                    CooperativeMatrices::Wrong(
+                        "the device was lost in the self-test of cooperative matrices".to_owned(),
+                    )
                 }
                 Err(error) => return Err(error),
             };

@@ -328,7 +328,8 @@ impl Embedder {
         check_widths(a, b)?;
         if a.len() != b.len() {
             let problem = format!(
-                "{} rows cannot be paired with {} rows; give as many rows on both sides",
+                "{} rows cannot be paired with {} rows; give the same number of rows in both \
+                 arguments",
                 a.len(),
                 b.len()
             );

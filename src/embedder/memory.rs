@@ -93,7 +93,8 @@ impl fmt::Display for Available {
         match self {
             Available::Allowed(_) => write!(
                 f,
-                "max_memory allows {bytes}; allow more, or use a 16-bit dtype or a smaller model"
+                "max_memory allows {bytes}; allow more memory, or use a 16-bit dtype or a smaller \
+                 model"
             ),
             Available::Free(_) => write!(
                 f,

@@ -329,7 +329,10 @@ impl Reranker {
         match length.filter(|length| *length <= added) {
             None => Ok(limit),
             Some(length) => {
-                let problem = format!("is {length}, and a pair has {added} special tokens");
+                let problem = format!(
+                    "is {length}, but a pair has {added} special tokens already; give a larger \
+                     number"
+                );
                 Err(Error::option("max_length", problem))
             }
         }

@@ -25,7 +25,8 @@ const FORMATS: [Format; 10] = [
     },
     Format {
         ends: &[".safetensors"],
-        advice: "has another name; rename it to model.safetensors, or for a shard add model.safetensors.index.json",
+        advice: "has another name than Vectile expects; rename it to model.safetensors, or for a \
+                 shard add model.safetensors.index.json",
     },
     Format {
         ends: &["tf_model.h5", "tf_model.h5.index.json", "saved_model.pb"],

@@ -262,7 +262,8 @@ impl Gpu {
             return Err(Error::adapter(
                 &self.adapter.name,
                 format!(
-                    "{label} needs a buffer of {bytes} bytes, but the adapter's largest buffer has {most}"
+                    "{label} needs a buffer of {bytes} bytes, but the adapter's largest buffer \
+                     has {most} bytes; use a smaller model or batch, or another adapter"
                 ),
             ));
         }

@@ -39,18 +39,18 @@ pub struct Kernel {
     pub has_subgroup_variant: bool,
     /// True if the kernel multiplies cooperative matrices. Its weights and activations are then f16.
     pub cooperative: bool,
-    /// Every constant and override, with the values for which tests check the kernel.
+    /// Every constant and override of the kernel, with the values that it takes in tests.
     pub settings: &'static [Setting],
 }
 
-/// A constant or an override of a kernel, with the values for which tests check the kernel.
+/// A constant or an override of a kernel, with the values that it takes in tests.
 #[derive(Debug, Clone, Copy)]
 pub struct Setting {
     /// The setting's name in the WGSL.
     pub name: &'static str,
     /// True for a `const` that the host rewrites in the text, false for an `override`.
     pub constant: bool,
-    /// The values for which tests check the kernel.
+    /// The values of the constant or override with which tests run the kernel.
     pub values: &'static [u32],
 }
 

@@ -94,7 +94,9 @@ fn warnings(reports: &[(String, Report)]) -> Vec<String> {
     let mut warnings = Vec::new();
     for (name, report) in reports {
         if report.host.debug_build {
-            warnings.push(format!("{name} is from a debug build, so its host times mean little"));
+            warnings.push(format!(
+                "{name} is from a debug build, so its times on the host are not meaningful"
+            ));
         }
     }
     for (name, report) in &reports[1..] {
@@ -223,7 +225,7 @@ fn measurements(
             Some(cell.rounds_s.iter().map(|seconds| cell.tokens as f64 / seconds).collect())
         };
         let rates: Vec<Option<Vec<f64>>> = found.iter().map(own).collect();
-        let what = format!("tokens/s, {texts}, {} tokens a batch", cell.batch_tokens);
+        let what = format!("tokens/s, {texts}, at most {} tokens per batch", cell.batch_tokens);
         all.push((what, rates.iter().map(|own| throughput(&rates[0], own)).collect()));
     }
     let mut single =

@@ -180,9 +180,9 @@ impl Transformer for ModernBert {
         let local = self.local.iter().filter(|local| **local).count();
         let [whole, window] = self.rotary.each_ref().map(|rotary| rotary.theta);
         format!(
-            "{layers} layers, {local} of them with a window of {} to each side, hidden {hidden}, \
-             {heads} heads, gated intermediate {intermediate}, rotary bases {whole} and {window}, \
-             {activation:?}",
+            "{layers} layers, {local} of them with a window of {} tokens to each side, hidden \
+             {hidden}, {heads} heads, gated intermediate {intermediate}, rotary bases {whole} and \
+             {window}, {activation:?}",
             self.window
         )
     }

@@ -207,8 +207,9 @@ impl Transformer for T5 {
         let Buckets { count, max_distance } = self.buckets;
         let tables = if self.own_bias { " in each layer" } else { "" };
         format!(
-            "{layers} layers, hidden {hidden}, {heads} heads of {head}, intermediate {intermediate}, \
-             {count} buckets up to a distance of {max_distance}{tables}, {gated}{activation:?}"
+            "{layers} layers, hidden {hidden}, {heads} heads of {head} values, intermediate \
+             {intermediate}, {count} position buckets up to a distance of {max_distance} \
+             tokens{tables}, {gated}{activation:?}"
         )
     }
 

@@ -130,7 +130,7 @@ fn take_pairs(
         offer(best, first + row, pair[0])?;
         hits += 1;
     }
-    if hits < expected { Err("a search gave fewer rows than there are") } else { Ok(()) }
+    if hits < expected { Err("a search gave fewer rows than expected") } else { Ok(()) }
 }
 
 fn offer(best: &mut Best, index: usize, score: f32) -> Result<(), &'static str> {

@@ -215,8 +215,10 @@ impl CorpusSearch<'_> {
         let dim = self.dim;
         let count = rows.values() / dim;
         if !rows.values().is_multiple_of(dim) {
-            let problem =
-                format!("{} values are not whole rows of {dim}, as queries have", rows.values());
+            let problem = format!(
+                "{} values are not whole rows of {dim} values, the width of the queries",
+                rows.values()
+            );
             return Err(Error::option("corpus", problem));
         }
         rows.check(dim, self.rows)?;
@@ -261,7 +263,10 @@ impl CorpusSearch<'_> {
             let compare = |builder: &mut _| queries.compare(builder, part.bytes(self.dim), many);
             let (output, outcome) = match runner.run_search(storage, test, compare).await {
                 Err(Error::OutOfMemory { .. }) if many > 1 => {
-                    tracing::warn!(rows = many, "out of memory; blocks are smaller from now on");
+                    tracing::warn!(
+                        rows = many,
+                        "the adapter ran out of memory; later blocks are smaller"
+                    );
                     self.rows_that_fit = many / 2;
                     continue;
                 }

@@ -27,7 +27,8 @@ pub(crate) async fn variants_are_bit_identical(
 ) -> Result<bool, Error> {
     let (weights, activations) = storages;
     let variants = executor.plan().bit_identical_variants(false);
-    let what = format!("variants of the matmul in {weights}, {activations}");
+    let what =
+        format!("variants of the matmul with {weights} weights and {activations} activations");
     are_bit_identical(executor, &what, storages, Variant::Tile(OutputTile::PLAIN), &variants, cache)
         .await
 }
@@ -66,7 +67,8 @@ async fn are_bit_identical(
     let other = differing_variants(executor, storages, plain, variants).await?;
     if !other.is_empty() {
         let adapter = executor.adapter();
-        tracing::warn!(%adapter, ?other, "{what}: those in `other` are not bit-identical and are not used");
+        tracing::warn!(%adapter, ?other, "{what}: the variants in `other` are not bit-identical \
+                                          and are not used");
     }
     if let Some(cache) = cache {
         verdicts::write(cache, &key, other.is_empty());

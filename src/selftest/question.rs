@@ -144,7 +144,8 @@ pub(super) fn precision((weights, activations): (Storage, Storage)) -> Precision
 /// Adds the comparison of a run with its expected values to a result.
 fn compare(result: &mut KernelCheck, tolerance: f64, made: &Answer, outcome: &Outcome) {
     if outcome.overflowed.contains(&true) {
-        result.problem = Some("a value within the range has its overflow flag set".to_owned());
+        result.problem =
+            Some("the overflow flag is set, although all values are within the range".to_owned());
     }
     let padded = convert::decode(made.y.storage, &outcome.output);
     let got = padded

@@ -147,7 +147,8 @@ impl Tokenizer {
         let Some((token, id)) = beyond.clone().max_by_key(|(_, id)| **id) else { return Ok(()) };
         let token: String = token.chars().take(60).collect();
         self.notes.push(format!(
-            "{}: {} of {} tokens, such as {token:?} with id {id}, are beyond the {} rows of the embedding table; a text that uses one is refused",
+            "{}: {} of {} tokens, such as {token:?} with id {id}, are beyond the {} rows of the \
+             embedding table; a text that contains such a token is refused",
             self.file,
             beyond.count(),
             vocabulary.len(),

@@ -46,7 +46,7 @@ impl Lora {
             return Err(Error::tensor(files.file_of(entry), name, "is not a matrix"));
         };
         let Some(base) = name.strip_suffix("original") else {
-            let problem = "has no LoRA, but other tensors of the file have one";
+            let problem = "has no LoRA, but other tensors of the file have LoRA weights";
             return Err(Error::tensor(files.file_of(entry), name, problem));
         };
         let part = |part: &str, shape: [usize; 2]| {

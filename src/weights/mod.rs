@@ -84,7 +84,10 @@ impl WeightFiles {
         for shard in listed.shards() {
             let name = format!("{prefix}{shard}");
             let source = files.open(&name)?.ok_or_else(|| {
-                Error::file(&name, format!("is missing; {} lists it", listed.file))
+                Error::file(
+                    &name,
+                    format!("is missing; {} lists it; download the model again", listed.file),
+                )
             })?;
             weights.add(source, "")?;
         }

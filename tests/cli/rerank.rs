@@ -117,7 +117,7 @@ fn inspect_opens_models_of_every_kind() {
         (
             "multi_vector/bge_m3",
             "--multi-vector",
-            ["Normalize", "the first token's vector left out"],
+            ["Normalize", "without the first token's vector"],
         ),
     ] {
         let mut command = vectile();

@@ -129,7 +129,7 @@ fn a_browser_shows_every_plot_and_every_number() {
     }
     for title in [
         "Speed against accuracy",
-        "Throughput, 2048 tokens a batch",
+        "Throughput with at most 2048 tokens per batch",
         "GPU time by kernel",
         "Memory",
         "Cold start",

@@ -317,7 +317,8 @@ fn with_resume_advice(
     let Some((rows, directory)) = resumable else { return failure };
     let directory = directory.display();
     let advice = format!(
-        "{rows} rows are stored in {directory}; run the same command with --resume to continue after them"
+        "{rows} rows are stored in {directory}; run the same command with --resume to \
+         embed the remaining rows"
     );
     match failure {
         Failure::Interrupted(progress) => Failure::Interrupted(format!("{progress}; {advice}")),

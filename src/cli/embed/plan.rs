@@ -35,7 +35,8 @@ pub fn output_format(args: &EmbedArgs) -> Result<(OutputFormat, Option<Compressi
     let columns = matches!(format, OutputFormat::Parquet | OutputFormat::Arrow);
     if compression.is_some() && (columns || format == OutputFormat::Npy) {
         return Err(Failure::user(format!(
-            "{}: only text formats can be compressed as a whole; remove the last extension",
+            "{}: only text formats can be compressed as a whole; remove the last extension of \
+             this name",
             output.display()
         )));
     }
@@ -81,7 +82,7 @@ pub fn carried_columns(
     let named = !args.carry.names().is_empty();
     if format == OutputFormat::Npy {
         return if named {
-            refused("a NumPy array holds only the vectors")
+            refused("a NumPy array holds only the vectors, and no columns of the input")
         } else {
             Ok(Carry::None)
         };

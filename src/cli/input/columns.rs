@@ -32,7 +32,7 @@ const ARROW_MAGIC: &[u8] = b"ARROW1";
 const FEATHER_1_MAGIC: &[u8] = b"FEA1";
 
 /// The problem that is reported for a file on which the decoder panics.
-const CONTRADICTORY: &str = "its metadata and its data contradict each other";
+const CONTRADICTORY: &str = "the metadata and the data of the file contradict each other";
 
 type Batches = Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>> + Send>;
 

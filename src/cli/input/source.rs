@@ -131,8 +131,9 @@ impl TextSource {
             }
         }
         Err(Failure::user(format!(
-            "the input has {} rows, but {rows} were embedded before: the input has changed since the \
-             interrupted run",
+            "the input has {} rows, but {rows} rows were embedded before: the input has changed \
+             since the interrupted run; restore it, or remove the directory of parts to start \
+             again",
             rows - left
         )))
     }

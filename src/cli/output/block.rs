@@ -69,7 +69,7 @@ impl Block {
             (Vectors::Dense(_, values), Vectors::Dense(_, more)) => values.extend(more),
             (Vectors::Sparse(vectors), Vectors::Sparse(more)) => vectors.extend(more),
             (Vectors::Multi(vectors), Vectors::Multi(more)) => vectors.extend(more),
-            _ => return Err(Failure::internal("vectors of two kinds in one output")),
+            _ => return Err(Failure::internal("one output received vectors of two kinds")),
         }
         self.carried.append(next.carried)
     }

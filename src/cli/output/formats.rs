@@ -36,7 +36,10 @@ pub fn row_writer(
         OutputFormat::Arrow => Box::new(columnar::ArrowWriter::new(out, layout, extent)?),
         #[cfg(not(feature = "bulk"))]
         OutputFormat::Parquet | OutputFormat::Arrow => {
-            return Err(std::io::Error::other("Parquet and Arrow need the feature `bulk`").into());
+            return Err(std::io::Error::other(
+                "Parquet and Arrow need a build with the feature `bulk`",
+            )
+            .into());
         }
     })
 }

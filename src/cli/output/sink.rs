@@ -39,7 +39,7 @@ impl Sink {
             }
             #[cfg(not(feature = "bulk"))]
             Some(Compression::Zstd) => {
-                return Err(io::Error::other(".zst files need the feature `bulk`"));
+                return Err(io::Error::other(".zst files need a build with the feature `bulk`"));
             }
         };
         Ok(Sink { encoder, waiting: Vec::new() })

@@ -20,7 +20,9 @@ pub struct SpoolWriter {
 impl SpoolWriter {
     pub fn write(&mut self, block: &Block) -> Result<(), WriteError> {
         let Vectors::Dense(_, values) = &block.vectors else {
-            return Err(WriteError::Io(io::Error::other("only dense vectors have ranges")));
+            return Err(WriteError::Io(io::Error::other(
+                "int8 and uint8 ranges can be computed for dense vectors only",
+            )));
         };
         let carried = pack(&block.carried)?;
         let out = &mut self.out;

@@ -36,7 +36,8 @@ pub fn run(args: &SearchArgs) -> Result<(), Failure> {
         && !source.counts_rows()
     {
         return Err(Failure::user(format!(
-            "--texts {}: each line of {} has its own fields; name the field of the text with --field",
+            "--texts {}: the lines of {} have fields of their own; leave --texts out, and name \
+             the field of the text with --field",
             texts.display(),
             args.input.display()
         )));
@@ -130,7 +131,7 @@ fn note_unused_prompt(options: &EmbedOptions, embedder: &Embedder) {
     {
         note(format_args!(
             "the lines get no prompt: like sentence-transformers, `search` takes the prompt named \
-             `document`, and this model has one named `{name}` instead"
+             `document`, but this model has a prompt named `{name}` instead"
         ));
     }
 }

@@ -153,7 +153,8 @@ fn read_texts(
     }
     if read != rows {
         return Err(Failure::user(format!(
-            "--texts: {} has {read} texts, and there are {rows} vectors; give one text for each vector, in their order",
+            "--texts: {} has {read} texts, and there are {rows} vectors; give one text for each \
+             vector, in the order of the vectors",
             path.display()
         )));
     }

@@ -85,13 +85,14 @@ impl NpyRows {
         if expected.is_none_or(|expected| expected > found) {
             let whole = found / row_bytes.unwrap_or(u64::MAX).max(1);
             return Err(wrong(format!(
-                "is cut off: its header names {rows} rows, and the file holds {whole}; write or copy it again"
+                "is cut off: its header names {rows} rows, and the file holds {whole} rows; write \
+                 or copy the file again"
             )));
         }
         if expected.is_some_and(|expected| expected < found) {
             let more = found - expected.unwrap_or_default();
             return Err(wrong(format!(
-                "has {more} bytes after its {rows} rows; write one array into a file"
+                "has {more} bytes after its {rows} rows; write each array into a file of its own"
             )));
         }
         let header_bytes = header.bytes;

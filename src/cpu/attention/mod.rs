@@ -126,7 +126,8 @@ pub(super) fn attention(call: &Call<'_>, c: &mut [f32]) -> Result<(), Error> {
     for tile in tiles(call)? {
         let first = tile.first_token + tile.first_query;
         let skipped = first.checked_sub(passed);
-        let skipped = skipped.ok_or_else(|| call.fault("its tiles are not in order"))?;
+        let skipped =
+            skipped.ok_or_else(|| call.fault("the tiles of queries are not in ascending order"))?;
         let (_, from) = rest.split_at_mut(skipped * attention.stride);
         let (own, others) = from.split_at_mut(tile.queries * attention.stride);
         passed = first + tile.queries;

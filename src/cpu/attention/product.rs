@@ -92,7 +92,7 @@ struct Sums {
 }
 
 impl Sums {
-    /// Computes `R` rows of `V` vectors.
+    /// Computes `R` output rows, each `V` SIMD vectors wide.
     ///
     /// # Safety
     /// All rows, vectors and depths lie within the matrices.

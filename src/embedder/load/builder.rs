@@ -299,7 +299,7 @@ impl<M: TextModel> ModelBuilder<M> {
     /// The errors of [`ModelBuilder::build`].
     pub(crate) async fn plan(&self) -> Result<LoadPlan, Error> {
         if self.threads == Some(0) {
-            return Err(Error::option("threads", "is 0; at least 1 is expected"));
+            return Err(Error::option("threads", "is 0; expected at least 1"));
         }
         if self.batch_tokens == Some(0) {
             return Err(Error::option("batch_tokens", "is 0; expected at least 1"));

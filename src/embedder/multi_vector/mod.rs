@@ -213,14 +213,18 @@ impl MultiVectorEncoder {
             let token = self.runner.model.tokenizer.token(*token).unwrap_or_default();
             let seen = if *seen { "seen" } else { "not seen" };
             parts.push(format!(
-                "padded to {length} tokens with {token:?}, {seen} by the other tokens"
+                "queries padded to {length} tokens with {token:?}, which is {seen} by the other \
+                 tokens"
             ));
         }
         if !left_out.is_empty() {
-            parts.push(format!("the vectors of {} vocabulary tokens left out", left_out.len()));
+            parts.push(format!(
+                "without the vectors of {} tokens of the vocabulary",
+                left_out.len()
+            ));
         }
         if self.without_first {
-            parts.push("the first token's vector left out".to_owned());
+            parts.push("without the first token's vector".to_owned());
         }
         parts.join(", ")
     }
@@ -317,7 +321,8 @@ fn check_options(options: &EmbedOptions) -> Result<EmbedTask, Error> {
         return Err(Error::option("truncate_dim", "does not apply to token vectors; leave it out"));
     }
     if options.max_seq_length.is_some() {
-        let problem = "is not for a multi-vector encoder, whose files set the lengths of queries and documents; leave it out";
+        let problem = "does not apply to a multi-vector encoder, whose files set the lengths of \
+                       queries and documents; leave it out";
         return Err(Error::option("max_seq_length", problem));
     }
     options.task.ok_or_else(|| {

@@ -291,7 +291,11 @@ async fn tap(
     // that graph.
     let narrow = runtime.graph(&with(Storage::PackedF16), batch).graph;
     if narrow.tensors.len() != graph.tensors.len() {
-        return Err(Error::Internal("a graph depends on how activations are stored".into()));
+        return Err(Error::Internal(
+            "the graph with 16-bit activations and the graph with f32 activations have different \
+             numbers of tensors, so the ranges of activations cannot be measured"
+                .into(),
+        ));
     }
     let halved: Vec<bool> =
         graph.tensors.iter().zip(&narrow.tensors).map(|(a, b)| b.bytes < a.bytes).collect();

@@ -193,7 +193,7 @@ impl fmt::Display for Inspection {
         let limit = self.max_seq_length.map_or("none".to_owned(), |n| n.to_string());
         writeln!(f, "max length   {limit} tokens")?;
         let [known, rows] = self.vocabulary;
-        writeln!(f, "vocabulary   {known} tokens, {rows} rows of the embedding table")?;
+        writeln!(f, "vocabulary   {known} tokens, {rows} rows in the embedding table")?;
         for (name, prompt) in &self.prompts {
             let default = self.default_prompt_name.as_ref() == Some(name);
             writeln!(
@@ -212,7 +212,7 @@ impl fmt::Display for Inspection {
             size(self.activation_bytes),
             self.batch_tokens
         )?;
-        writeln!(f, "memory       {} at most: {}", size(self.memory.peak()), self.memory)?;
+        writeln!(f, "memory       at most {}: {}", size(self.memory.peak()), self.memory)?;
         let used = self.tensors.iter().filter(|t| t.used).count();
         let ignored: Vec<String> =
             self.tensors.iter().filter(|t| !t.used).map(|t| plain(&t.name)).collect();

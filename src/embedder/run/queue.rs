@@ -240,7 +240,11 @@ impl Runner {
             }
             Error::OutOfMemory { .. } if texts > 1 => {
                 let fit = (tokens / 2).max(1);
-                tracing::warn!(tokens, fit, "out of memory; batches are smaller from now on");
+                tracing::warn!(
+                    tokens,
+                    fit,
+                    "the adapter ran out of memory; later batches are smaller"
+                );
                 counts.halved += 1;
                 self.runtime.lock().await.tokens_that_fit = Some(fit);
                 Ok(())
@@ -258,7 +262,8 @@ impl Runner {
         let precision = Precision { activations: Storage::F32, ..self.precision.clone() };
         tracing::info!(
             texts = texts.len(),
-            "texts left the range of f16 and run again with f32 activations"
+            "activations of some texts exceeded the range of f16; these texts run again with f32 \
+             activations"
         );
         let mut wide = Vec::with_capacity(texts.len());
         let mut at_once = texts.len();

@@ -100,8 +100,9 @@ impl Runtime {
     ) -> Result<BatchRows, Error> {
         if reopened != self.reopened {
             let adapter = self.executor.adapter().name.clone();
-            let problem =
-                "another call opened the device again while a batch was running".to_owned();
+            let problem = "another call opened the device again while a batch was running, so the \
+                 batch has no results"
+                .to_owned();
             return Err(Error::DeviceLost { adapter, problem });
         }
         let outcome = self.executor.finish(&graph.graph, running).await?;

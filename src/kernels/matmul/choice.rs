@@ -110,17 +110,27 @@ impl KernelPlan {
         let work = Work { storages, rows: 1 << 15, weight, experts: false };
         match self.matmul(&work) {
             Variant::Tile(tile) if self.by_rows && self.forced.is_none() => match &self.tuned {
-                None => format!("{} at most, chosen by the number of rows", Variant::Tile(tile)),
+                None => format!(
+                    "{} or smaller tiles; the number of rows in a matmul selects the tile size",
+                    Variant::Tile(tile)
+                ),
                 Some(_) => {
-                    "tiles and columns as tuned here, chosen by the number of rows".to_owned()
+                    "tiles and columns as tuned here; the number of rows in a matmul selects the \
+                     variant"
+                        .to_owned()
                 }
             },
             Variant::Cooperative(of) if self.matrices_by_rows && self.forced.is_none() => {
-                let how = if self.tuned.is_some() { "as tuned here" } else { "at most" };
-                format!("{} {how}, chosen by the number of rows", Variant::Cooperative(of))
+                let how =
+                    if self.tuned.is_some() { "or others, as tuned here" } else { "or smaller" };
+                format!(
+                    "{} {how}; the number of rows in a matmul selects the tile size",
+                    Variant::Cooperative(of)
+                )
             }
             Variant::Lane(_) if self.forced.is_none() => {
-                "lanes, chosen by the number of rows".to_owned()
+                "lanes; the number of rows in a matmul selects how many rows a lane computes"
+                    .to_owned()
             }
             variant => variant.to_string(),
         }

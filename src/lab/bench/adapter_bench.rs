@@ -104,8 +104,8 @@ async fn check_accuracy(context: &mut Context<'_>, entrants: &mut [Entrant]) -> 
         let mut accuracy = accuracy::compare(base, &own.values, own.dim);
         if accuracy.min_cosine < accuracy::RIGHT {
             entrant.refused = Some(format!(
-                "its vectors are wrong, so it is not timed: a cosine with f32 is {:.4}, below \
-                 {}",
+                "its vectors are wrong, so it is not timed: their smallest cosine with the \
+                 vectors of f32 is {:.4}, below the required {}",
                 accuracy.min_cosine,
                 accuracy::RIGHT
             ));
@@ -139,7 +139,7 @@ async fn report(
     let profile = profile::profile(embedder, &texts).await?;
     let precision = embedder.precision();
     let json = serde_json::to_value(precision)
-        .map_err(|e| Error::Internal(format!("a precision as JSON: {e}")))?;
+        .map_err(|e| Error::Internal(format!("a precision cannot be written as JSON: {e}")))?;
     let missing = || Error::Internal(format!("{} was not measured", entrant.name));
     Ok(PrecisionReport {
         name: entrant.name.to_string(),

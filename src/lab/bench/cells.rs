@@ -58,8 +58,8 @@ pub(super) async fn time(
         entrant.embedder.set_batch_tokens(batch_tokens);
     }
     let what = match text_tokens {
-        None => format!("the texts as they are, {batch_tokens} tokens a batch"),
-        Some(n) => format!("texts of {n} tokens, {batch_tokens} tokens a batch"),
+        None => format!("the texts as they are, at most {batch_tokens} tokens per batch"),
+        Some(n) => format!("texts of {n} tokens, at most {batch_tokens} tokens per batch"),
     };
     let texts = match text_tokens {
         None => context.corpus.clone(),
@@ -113,7 +113,8 @@ async fn check(
                 let worst = rows.map(|(a, b)| accuracy::cosine(a, b)).fold(1.0, f64::min);
                 if worst < accuracy::RIGHT {
                     entrant.refused = Some(format!(
-                        "{what}: its vectors are wrong: a cosine with f32 is {worst:.4}"
+                        "{what}: its vectors are wrong: their smallest cosine with the vectors of \
+                         f32 is {worst:.4}"
                     ));
                 }
             }

@@ -39,7 +39,7 @@ impl Entrant {
         if (precision.weights, precision.activations) != (name.weights, name.activations) {
             return Err(Error::option(
                 "precisions",
-                format!("{name} would run with {precision}, so it is not timed"),
+                format!("{name} is not timed, because it would run with {precision}"),
             ));
         }
         let load_s = since.elapsed().as_secs_f64();

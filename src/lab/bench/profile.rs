@@ -31,7 +31,9 @@ pub(super) async fn profile(embedder: &Embedder, texts: &[String]) -> Result<Pro
     embedder.embed(texts).await?;
     let by_gpu = embedder.measure(None).await;
     let (Some(by_clock), Some(by_gpu)) = (by_clock, by_gpu) else {
-        return Err(Error::Internal("a run was not measured".to_owned()));
+        return Err(Error::Internal(
+            "the executor returned no times for a measured run".to_owned(),
+        ));
     };
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
     let phase = |phase| ms(by_clock.phase(phase));

@@ -77,8 +77,11 @@ pub(super) async fn sweep(
             }
             for entrant in entrants.iter_mut() {
                 let kernels = plan_name(plan);
-                context
-                    .describe(&format!("kernels in {}, {tokens} tokens: {kernels}", entrant.name));
+                context.describe(&format!(
+                    "kernels in precision {}, on batches of {tokens} tokens, with the plan: \
+                     {kernels}",
+                    entrant.name
+                ));
                 entrant.embedder.set_batch_tokens(most);
                 check(entrant, plan, &batch).await?;
             }
@@ -111,8 +114,8 @@ async fn check(entrant: &Entrant, plan: &KernelPlan, batch: &[String]) -> Result
     let worst = rows.map(|(a, b)| cosine(a, b)).fold(1.0, f64::min);
     if worst < SAME {
         return Err(Error::Internal(format!(
-            "the kernels ({}) give other vectors than the kernels that this adapter uses: a cosine of \
-             {worst:.4} in {}",
+            "the kernels of the plan ({}) and the kernels that this adapter uses give different \
+             vectors: their smallest cosine is {worst:.4} in precision {}",
             plan_name(plan),
             entrant.name
         )));

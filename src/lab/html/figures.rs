@@ -37,7 +37,7 @@ fn accuracy(precisions: &[PrecisionReport]) -> Result<Markup, String> {
         "Speed against accuracy",
         points.iter().map(|point| {
             format!(
-                "{} {}, smallest cosine {:.9}",
+                "{}: speed {}, smallest cosine {:.9}",
                 point.name,
                 ratio_text(point.speed),
                 point.min_cosine
@@ -47,9 +47,9 @@ fn accuracy(precisions: &[PrecisionReport]) -> Result<Markup, String> {
     let of = precisions.iter().find_map(|precision| precision.cells.last());
     let note = of.map_or_else(String::new, |cell| {
         format!(
-            "The vertical axis shows 1 − the smallest cosine. Points further right are faster, and lower \
-             points are closer to f32. Measured with {}, {} tokens a batch. Lines span the minimum and \
-             maximum over all pairs of rounds.",
+            "The vertical axis shows 1 − the smallest cosine. Points further right are faster, \
+             and lower points are closer to f32. Measured with {}, and at most {} tokens per \
+             batch. Lines span the minimum and maximum over all pairs of rounds.",
             length(cell),
             cell.batch_tokens
         )
@@ -105,7 +105,7 @@ fn throughput(precisions: &[PrecisionReport]) -> Result<Vec<Markup>, String> {
                     .collect(),
             })
             .collect();
-        let title = format!("Throughput, {batch} tokens a batch");
+        let title = format!("Throughput with at most {batch} tokens per batch");
         let label = in_words(
             &format!("{title}, in tokens per second"),
             groups.iter().flat_map(|group| {
@@ -217,10 +217,15 @@ fn cold(precisions: &[PrecisionReport]) -> Result<Markup, String> {
     let label = in_words(
         "Seconds from the start to the first vectors",
         rows.iter().zip(precisions).map(|(row, precision)| {
-            format!("{} {}, warm {} s", row.name, row.end, text(precision.cold.warm_batch_s))
+            format!(
+                "{}: {} to the first vectors, {} s for a second run of the same batch",
+                row.name,
+                row.end,
+                text(precision.cold.warm_batch_s)
+            )
         }),
     );
     let legend =
-        ["load", "pipelines", "first batch", "the same batch again, once warm"].map(str::to_owned);
+        ["load", "pipelines", "first batch", "second run of the same batch"].map(str::to_owned);
     Ok(figure("Cold start", &label, &bars(&rows, "s")?, &legend, ""))
 }

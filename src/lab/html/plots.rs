@@ -223,7 +223,7 @@ pub(super) fn speed_accuracy(points: &[Point]) -> Result<String, String> {
             .label_style(style(&FAINT, HPos::Center, VPos::Top))
             .axis_desc_style(style(&FAINT, HPos::Center, VPos::Bottom))
             .x_label_formatter(&|x| format!("{}×", tick(*x)))
-            .x_desc("times as fast as the first precision")
+            .x_desc("speed relative to the first precision")
             .draw()?;
         for decade in same as i32..=maximum as i32 {
             let y = f64::from(decade);

@@ -110,7 +110,7 @@ fn throughput(precisions: &[PrecisionReport]) -> Markup {
         "Throughput: the speed is relative to the first precision, as a median with its minimum and maximum",
         &[
             "precision",
-            "tokens a batch, at most",
+            "maximum tokens per batch",
             "tokens a text",
             "speed",
             "tokens/s",
@@ -188,7 +188,7 @@ fn cold(precisions: &[PrecisionReport]) -> Markup {
         "load, s",
         "pipelines, s",
         "rest of the first batch, s",
-        "the same batch again, once warm, s",
+        "second run of the same batch, s",
     ];
     table("The first use of the model", &head, &rows)
 }
@@ -214,7 +214,7 @@ fn host(precisions: &[PrecisionReport]) -> Markup {
         })
         .collect();
     table(
-        "Milliseconds of each step of a run of the last size measured, from texts to vectors",
+        "Time of each step from texts to vectors, in ms, for a run of the last size measured",
         &[
             "precision",
             "batches",

@@ -38,7 +38,7 @@ pub(super) fn length(cell: &Cell) -> String {
 pub(super) fn verdict(adapter: &AdapterReport) -> String {
     let name = &adapter.adapter.name;
     let Some((base, others)) = adapter.precisions.split_first() else {
-        return format!("On {name}, nothing was timed.");
+        return format!("On {name}, no precision was timed.");
     };
     let speed = |p: &&PrecisionReport| p.cells.last().map_or(1.0, |cell| cell.speedup.median);
     let fastest = others.iter().max_by(|a, b| speed(a).total_cmp(&speed(b)));
@@ -58,7 +58,8 @@ pub(super) fn verdict(adapter: &AdapterReport) -> String {
         && fastest.cells.last().is_some_and(|cell| Speed::of(cell) == Speed::Faster)
     {
         sentences.push(format!(
-            "The fastest precision by median is {}: {}, with a cosine of at least {}.",
+            "{} has the highest median speed, {} that of the first precision; the cosine of its \
+             vectors with those of f32 is at least {}.",
             fastest.name,
             fastest.cells.last().map_or_else(String::new, |cell| ratio_text(cell.speedup)),
             cosine_floor(fastest.accuracy.min_cosine)
@@ -70,7 +71,7 @@ pub(super) fn verdict(adapter: &AdapterReport) -> String {
 fn of_precision(adapter: &str, base: &str, precision: &PrecisionReport) -> Vec<String> {
     let name = &precision.name;
     let right = format!(
-        "its vectors agree with those of f32 to a cosine of at least {}",
+        "the cosine of its vectors with those of f32 is at least {}",
         cosine_floor(precision.accuracy.min_cosine)
     );
     let Some(cell) = precision.cells.last() else {
@@ -97,7 +98,8 @@ fn of_precision(adapter: &str, base: &str, precision: &PrecisionReport) -> Vec<S
     if precision.cells.len() > 1 {
         let all = Ratio::over(precision.cells.iter().map(|cell| cell.speedup.median).collect());
         sentences.push(format!(
-            "Over the {} sizes measured, its median speed is between {:.2}× and {:.2}×.",
+            "Over the {} measured sizes of batches and texts, its median speed is between {:.2}× \
+             and {:.2}× that of the first precision.",
             precision.cells.len(),
             all.low,
             all.high

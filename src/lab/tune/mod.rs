@@ -246,8 +246,8 @@ async fn tune_setup(
 }
 
 fn refuse_software(plan: &KernelPlan, executor: &Executor) -> Result<(), Error> {
-    let problem = "this is a software adapter, whose matmul has only one variant for few rows and one for \
-                   many, so there is nothing to tune";
+    let problem = "this is a software adapter, whose matmul has one variant for few rows and one \
+                   variant for many, so there is nothing to tune; choose a GPU with --adapter";
     match plan.software {
         true => Err(Error::adapter(&executor.adapter().name, problem)),
         false => Ok(()),
@@ -291,8 +291,10 @@ impl Tuner<'_> {
             let mut timed = Vec::new();
             for rows in &rows {
                 let (inner, columns) = (shape.inner4 * 4, shape.columns4 * 4);
-                let doing =
-                    format!("{} weights, {inner} → {columns}, {rows} rows", precision.weights);
+                let doing = format!(
+                    "matmul with {} weights of {inner} × {columns}, on {rows} rows",
+                    precision.weights
+                );
                 progress(&doing, cases.len() + timed.len(), all);
                 timed.push(self.time(&mut bench, &plan, &candidates, *rows).await?);
             }
@@ -328,7 +330,7 @@ impl Tuner<'_> {
         if !plan.by_rows {
             bit_identical = vec![plain];
             left_out.push(
-                "all variants but one, because they are not bit-identical on this adapter"
+                "all variants except one, because they are not bit-identical on this adapter"
                     .to_owned(),
             );
         }

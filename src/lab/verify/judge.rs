@@ -68,7 +68,8 @@ pub(super) fn judge(
     };
     if let Some(alone) = weights_alone.filter(|a| a.min_cosine < MIN_COSINE) {
         let decided_by = format!(
-            "with f16 weights and f32 activations, the cosine of text {} with f32 is {:.6}",
+            "with f16 weights and f32 activations, the vector of text {} has a cosine of {:.6} \
+             with its vector in f32",
             alone.worst_text, alone.min_cosine
         );
         return verdict(F16Safety::Unsafe, decided_by);
@@ -79,10 +80,12 @@ pub(super) fn judge(
         return verdict(F16Safety::SafeWithF32Activations, decided_by);
     }
     let times = most / largest;
-    let reaches =
-        format!("{place} reaches {largest}, {times:.1} times below {most}, the largest f16 value");
+    let reaches = format!(
+        "{place} reaches {largest}, which is {times:.1} times smaller than {most}, the largest \
+         f16 value"
+    );
     if times < HEADROOM {
-        let decided_by = format!("{reaches}; at least {HEADROOM} times below is required");
+        let decided_by = format!("{reaches}; at least {HEADROOM} times smaller is required");
         return verdict(F16Safety::SafeWithF32Activations, decided_by);
     }
     let Some(f16) = f16 else {
@@ -97,7 +100,8 @@ pub(super) fn judge(
     }
     if f16.min_cosine < MIN_COSINE {
         let decided_by = format!(
-            "with f16 activations, the cosine of text {} with f32 is {:.6}",
+            "with f16 activations, the vector of text {} has a cosine of {:.6} with its vector in \
+             f32",
             f16.worst_text, f16.min_cosine
         );
         return verdict(F16Safety::SafeWithF32Activations, decided_by);
@@ -190,7 +194,7 @@ mod tests {
                 Some(&good),
                 Some(&good),
                 SafeWithF32Activations,
-                &["layer 2 up", "4.0 times", "at least 4 times below is required"],
+                &["layer 2 up", "4.0 times", "at least 4 times smaller is required"],
             ),
             (fine(), with(Some(16_376.0)), Some(&good), None, Safe, &["layer 2 up", "4.0 times"]),
             (fine(), calm(), Some(&bad), Some(&good), SafeWithF32Activations, &["text 7"]),

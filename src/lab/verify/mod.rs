@@ -59,7 +59,11 @@ pub async fn verify(
     progress("reading the model");
     let model = runs::load_f32(&builder).await?;
     if options.write_beside && !model.has_directory() {
-        return Err(Error::option("write-verdict", "the model has no directory to write into"));
+        return Err(Error::option(
+            "write-verdict",
+            "the model has no directory to write into; give a local directory, or leave the \
+             option out",
+        ));
     }
     if options.write_beside && model.adapter().is_cpu() {
         let problem = "the CPU has no f16 activations, so it gives no verdict on them; use a GPU";
@@ -169,7 +173,7 @@ async fn check_kernels(
     let mut done = 0;
     let checks = selftest::check_all(&mut executor, |check, total| {
         done += 1;
-        progress(&format!("kernels: {done} of {total}, {}", check.kernel));
+        progress(&format!("kernels: check {done} of {total} tests {}", check.kernel));
     });
     let checks = checks.await?;
     let shader_f16 = selftest::judge_f16(&executor, &checks, builder.cache());

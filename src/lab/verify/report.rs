@@ -177,7 +177,7 @@ fn far(agreement: &Agreement) -> String {
     );
     if let Some(tolerance) = agreement.tolerance {
         text += &format!(
-            " (required: at least {} and at most {:.0e})",
+            " (required: a cosine of at least {} and an error of at most {:.0e})",
             tolerance.min_cosine, tolerance.max_error
         );
     }
@@ -203,7 +203,7 @@ impl fmt::Display for Verification {
         if self.kept_verdict != self.verdict {
             writeln!(
                 f,
-                "             an earlier verdict is worse, so it stays: {}: {}",
+                "             an earlier verdict is worse, so it stays in force: {}: {}",
                 self.kept_verdict.safety, self.kept_verdict.decided_by
             )?;
         }
@@ -233,7 +233,7 @@ impl Verification {
         writeln!(f, "\nkernels      {passed} of {} known answers are right", self.kernels.len())?;
         writeln!(
             f,
-            "  {:15} {:16} {:11} {:11} {:>8}  of tolerance",
+            "  {:15} {:16} {:11} {:11} {:>8}  share of tolerance",
             "kernel", "variant", "weights", "activations", "error"
         )?;
         for check in &self.kernels {
@@ -316,7 +316,11 @@ impl Verification {
             agreement.max_error
         )?;
         if !agreement.unusable.is_empty() {
-            write!(f, "; {} texts with values out of range", agreement.unusable.len())?;
+            write!(
+                f,
+                "; {} texts have no vector, because values are out of range",
+                agreement.unusable.len()
+            )?;
         }
         match (agreement.tolerance, agreement.passed()) {
             (None, _) => writeln!(f),
@@ -355,7 +359,7 @@ impl Verification {
             let count = self.texts_beyond_f16.len();
             writeln!(
                 f,
-                "  beyond the range of f16 in {count} texts; the first is {}",
+                "  activations beyond the range of f16 in {count} texts; the first is {}",
                 self.text(*text)
             )?;
         }
@@ -375,7 +379,7 @@ impl Verification {
             let tensor = crate::error::plain(&range.tensor);
             writeln!(
                 f,
-                "  {tensor:60} {:>12.4}  {} in the file, {} become zero or subnormal{}",
+                "  {tensor:60} {:>12.4}  {} in the file, {} values become zero or subnormal{}",
                 range.largest,
                 range.dtype,
                 range.flushed,

@@ -165,7 +165,9 @@ impl Transformer for AbsoluteEncoder {
         let EncoderSizes { hidden, heads, intermediate, activation, .. } = self.sizes;
         let layers = match (self.order.len(), self.layers.len()) {
             (applied, stored) if applied == stored => format!("{applied} layers"),
-            (applied, stored) => format!("{applied} layers from {stored} stored"),
+            (applied, stored) => {
+                format!("{applied} layers with the weights of {stored} stored layers")
+            }
         };
         let narrow = match self.embeddings {
             Embeddings { width, projection: Some(_), .. } => format!(", embeddings {width}"),
@@ -176,7 +178,9 @@ impl Transformer for AbsoluteEncoder {
             positions.push(format!("{longest} positions"));
         }
         if let Some(Buckets { count, max_distance }) = self.bias {
-            positions.push(format!("{count} buckets up to a distance of {max_distance}"));
+            positions.push(format!(
+                "{count} position buckets up to a distance of {max_distance} tokens"
+            ));
         }
         if let Some(relative) = &self.relative {
             positions.push(relative.describe());

@@ -101,8 +101,11 @@ impl Disentangled {
         };
         let span = self.span;
         match self.max_distance {
-            Some(max) => format!("{terms} for {span} buckets each way up to a distance of {max}"),
-            None => format!("{terms} for distances up to {span}"),
+            Some(max) => format!(
+                "{terms} for {span} position buckets in each direction, up to a distance of {max} \
+                 tokens"
+            ),
+            None => format!("{terms} for distances up to {span} tokens"),
         }
     }
 

@@ -79,7 +79,12 @@ pub(crate) fn classifier(config: &JsonFile, hidden: usize) -> Result<Head, Error
 fn labels(config: &JsonFile) -> Result<usize, Error> {
     let count = match config.raw("id2label") {
         Some(Value::Object(names)) => names.len(),
-        Some(_) => return Err(config.error("id2label", "is not an object of labels")),
+        Some(_) => {
+            return Err(config.error(
+                "id2label",
+                "is not an object; expected: an object that gives the label of each id",
+            ));
+        }
         None => return count_or(config, "num_labels", 2, 1 << 16),
     };
     match count {

@@ -98,12 +98,16 @@ impl ServedModel {
             return Err(wrong("a vector has values that are not finite"));
         }
         if bits(&known) != bits(&batch[1]) {
-            return Err(wrong("the result of a text in a batch differs from its result alone"));
+            return Err(wrong(
+                "the result of a text in a batch differs from the result of the same text alone",
+            ));
         }
         if self.gives_unit_vectors() {
             let length = known.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
             if (length - 1.0).abs() > 1e-3 {
-                return Err(wrong(&format!("a normalized vector has the length {length}")));
+                return Err(wrong(&format!(
+                    "a normalized vector has the length {length} instead of 1"
+                )));
             }
         }
         self.health.lock().known = Some(bits(&known));

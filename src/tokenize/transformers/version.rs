@@ -78,7 +78,10 @@ impl TransformersVersion {
         });
         Ok(match found.min_by_key(|(major, ..)| *major) {
             Some((_, version, source)) => (version, source),
-            None => (TransformersVersion::V4, "no file names a version".to_owned()),
+            None => (
+                TransformersVersion::V4,
+                "no file of the model names a version of transformers".to_owned(),
+            ),
         })
     }
 }

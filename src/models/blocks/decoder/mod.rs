@@ -181,11 +181,11 @@ impl Transformer for Decoder {
         };
         let windows = match windows {
             0 => String::new(),
-            some => format!(", {some} layers with a window"),
+            some => format!(", {some} layers with an attention window"),
         };
         format!(
-            "{layers} layers, hidden {hidden}, {heads} heads of {head} with {kv_heads} of keys, \
-             intermediate {intermediate}, {}{windows}, {activation:?}{projection}",
+            "{layers} layers, hidden {hidden}, {heads} heads of {head} values with {kv_heads} key \
+             heads, intermediate {intermediate}, {}{windows}, {activation:?}{projection}",
             if causal { "causal" } else { "bidirectional" }
         )
     }

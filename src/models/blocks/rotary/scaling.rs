@@ -255,7 +255,10 @@ fn long_rope(config: &JsonFile, parameters: &JsonFile, dims: usize) -> Result<Sc
             list.iter().map(|v| v.as_f64().filter(|v| v.is_finite() && *v > 0.0)).collect()
         });
         divisors.filter(|divisors| divisors.len() == dims / 2).ok_or_else(|| {
-            let problem = format!("must be a list of {} numbers above 0, one per pair", dims / 2);
+            let problem = format!(
+                "must be a list of {} numbers above 0, one per pair of rotated values",
+                dims / 2
+            );
             parameters.error(field, problem)
         })
     };

@@ -81,8 +81,8 @@ fn refused(config: &Value, tensors: &[&str], words: &[&str]) {
 fn modernbert_embed_base() {
     let config = published!("nomic-ai--modernbert-embed-base");
     let words = &["embeddings.tok_embeddings.weight"];
-    let expected = "22 layers, 14 of them with a window of 64 to each side, hidden 768, 12 heads, \
-                    gated intermediate 1152, rotary bases 160000 and 10000, Gelu";
+    let expected = "22 layers, 14 of them with a window of 64 tokens to each side, hidden 768, 12 \
+                    heads, gated intermediate 1152, rotary bases 160000 and 10000, Gelu";
     assert_eq!(outcome(&config, words), expected);
     let kinds = ["full_attention", "sliding_attention", "sliding_attention"];
     let types: Vec<&str> = kinds.into_iter().cycle().take(22).collect();

@@ -24,8 +24,8 @@ fn all_mpnet_base_v2() {
     assert_eq!((facts.positions, facts.type_rows), (Some(512), None));
     assert_eq!(
         outcome_of(&config, &tensors),
-        "12 layers, hidden 768, 12 heads, intermediate 3072, 512 positions, \
-         32 buckets up to a distance of 128, Gelu"
+        "12 layers, hidden 768, 12 heads, intermediate 3072, 512 positions, 32 position buckets \
+         up to a distance of 128 tokens, Gelu"
     );
     refused(
         &config,
