@@ -15,7 +15,9 @@ use crate::gpu::executor::{
     ShaderEdit, StoppingKernel,
 };
 use crate::gpu::graph::{Graph, TensorId};
-use crate::gpu::trace::{Phase, Trace, clock};
+#[cfg(feature = "cpu")]
+use crate::gpu::trace::clock;
+use crate::gpu::trace::{Phase, Trace};
 use crate::kernels::KernelPlan;
 
 /// An open adapter with the weights of a model, on which graphs run.
