@@ -59,7 +59,7 @@ fn sentence_t5_gtr_and_instructor() {
         let tensors = [(words, 32128), norm];
         let outcome = outcome_of(&config, &tensors);
         assert!(
-            outcome.starts_with(expected) && outcome.ends_with("distance of 128, Relu"),
+            outcome.starts_with(expected) && outcome.ends_with("distance of 128 tokens, Relu"),
             "{outcome}"
         );
         let facts = transformer(&config, &tensors).unwrap().facts();
@@ -96,8 +96,8 @@ fn deberta_v3_base_and_mxbai_rerank_base_v1() {
     for config in [&base, &published!("mixedbread-ai--mxbai-rerank-base-v1")] {
         assert_eq!(
             outcome_of(config, &tensors),
-            "12 layers, hidden 768, 12 heads, intermediate 3072, keys and queries for 256 buckets \
-             each way up to a distance of 512, Gelu"
+            "12 layers, hidden 768, 12 heads, intermediate 3072, keys and queries for 256 \
+             position buckets in each direction, up to a distance of 512 tokens, Gelu"
         );
         let facts = transformer(config, &tensors).unwrap().facts();
         assert_eq!((facts.table_rows, facts.positions, facts.type_rows), (128_100, None, None));
