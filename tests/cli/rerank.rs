@@ -112,7 +112,7 @@ fn inspect_opens_models_of_every_kind() {
         (
             "multi_vector/stanford_bert",
             "--multi-vector",
-            ["Dense: 32 → 12, none", "padded to 24 tokens with \"[MASK]\", seen"],
+            ["Dense: 32 → 12, none", "padded to 24 tokens with \"[MASK]\", which is seen"],
         ),
         (
             "multi_vector/bge_m3",
