@@ -146,9 +146,9 @@ else
 fi
 
 if have python3; then
-    # The comparison with sentence-transformers needs torch, so it is left to `scripts/python.sh reference`.
-    step "the Python package" scripts/python.sh package plugins ray
-    skipped="${skipped:+$skipped; }the Python package beside sentence-transformers (run scripts/python.sh reference)"
+    # The comparison with sentence-transformers needs torch, and the tests of Ray take three minutes.
+    step "the Python package" scripts/python.sh package plugins
+    skipped="${skipped:+$skipped; }the Python package on Ray and beside sentence-transformers (run scripts/python.sh ray reference)"
 else
     skipped="${skipped:+$skipped; }the Python package (there is no python3)"
 fi

@@ -25,7 +25,8 @@ def cluster() -> Iterator[Any]:
     import ray
 
     # The checkpoint's filter needs logical CPUs beyond those of the actors.
-    ray.init(num_cpus=8, resources={"wgpu": 2}, include_dashboard=False, logging_level="ERROR")
+    # A cluster that runs on this machine already is not used.
+    ray.init(address="local", num_cpus=8, resources={"wgpu": 2}, include_dashboard=False, logging_level="ERROR")
     yield ray
     ray.shutdown()
 
