@@ -56,12 +56,13 @@
 //!
 //! ```
 //! # use vectile::{Embedder, ModelFiles, block_on};
-//! use vectile::{Feature, HalfFallback, Storage};
+//! use vectile::{AdapterChoice, Feature, HalfFallback, Storage};
 //!
-//! # if block_on(vectile::adapters()).is_empty() { return Ok(()); }
+//! # if block_on(vectile::adapters()).iter().all(|adapter| adapter.is_cpu()) { return Ok(()); }
 //! # let directory = "tests/fixtures/bert_mean_norm";
 //! let files = ModelFiles::from_directory(directory)?;
 //! let builder = Embedder::builder(files)
+//!     .adapter(AdapterChoice::Gpu)
 //!     .dtype("float16".parse()?)
 //!     .disable(vec![Feature::ShaderF16])
 //!     .half_fallback(HalfFallback::Packed);
