@@ -15,13 +15,13 @@ use crate::gpu::executor::{
     ShaderEdit, StoppingKernel,
 };
 use crate::gpu::graph::{Graph, TensorId};
-#[cfg(feature = "cpu")]
-use crate::gpu::trace::clock;
 use crate::gpu::trace::{Phase, Trace};
+#[cfg(feature = "cpu")]
+use crate::gpu::trace::{clock, lap};
 use crate::kernels::KernelPlan;
 
 /// An open adapter with the weights of a model, on which graphs run.
-// The variants are not boxed. With a box, the types of futures that hold an embedder would exceed the compiler's
+// The GPU's executor is not boxed. With a box, the types of futures that hold an embedder would exceed the compiler's
 // default recursion limit.
 #[allow(clippy::large_enum_variant, reason = "there is one executor for each model")]
 #[derive(Debug)]
@@ -197,9 +197,7 @@ impl Executor {
         on!(self, gpu => gpu.start(graph).map(Running::Gpu), cpu => {
             let since = clock(cpu.trace.as_ref());
             let outcome = cpu.run(graph)?;
-            if let (Some(trace), Some(since)) = (&mut cpu.trace, since) {
-                trace.add(Phase::Submit, since.elapsed());
-            }
+            lap(cpu.trace.as_mut(), since, Phase::Submit);
             Ok(Running::Cpu(outcome))
         })
     }
@@ -288,11 +286,7 @@ impl Executor {
 
     /// Adds the time since `since` to a phase.
     pub(crate) fn lap(&mut self, since: Option<Instant>, phase: Phase) {
-        on!(self, gpu => { gpu.lap(since, phase); }, cpu => {
-            if let (Some(trace), Some(since)) = (&mut cpu.trace, since) {
-                trace.add(phase, since.elapsed());
-            }
-        });
+        on!(self, gpu => { gpu.lap(since, phase); }, cpu => lap(cpu.trace.as_mut(), since, phase));
     }
 
     /// Reads compiled pipelines from a directory, and caches new ones there.

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::error::Error;
-use crate::gpu::adapter::{AdapterChoice, AdapterSummary, Feature, choose, list, noop_options};
+use crate::gpu::adapter::{AdapterChoice, AdapterSummary, Feature, list, noop_options};
 use crate::gpu::shader::Lanes;
 
 /// The faults of a device since the last check. wgpu reports them through a callback, not from the call that failed.
@@ -127,17 +127,6 @@ pub struct Gpu {
 }
 
 impl Gpu {
-    /// Opens a device on the chosen adapter, with all limits of the adapter and without the disabled features.
-    ///
-    /// # Errors
-    /// [`Error::Adapter`] if there is no adapter, or none with that name or number; [`Error::DeviceFault`] if the
-    /// device does not open.
-    pub async fn open(choice: &AdapterChoice, disabled: &[Feature]) -> Result<Gpu, Error> {
-        let found = Gpus::search(choice).await;
-        let index = choose(choice, &found.summaries)?;
-        found.open(index, disabled, None).await
-    }
-
     /// True if shaders on this device may use f16.
     pub fn has_shader_f16(&self) -> bool {
         self.device.features().contains(wgpu::Features::SHADER_F16)

@@ -100,7 +100,7 @@ impl Trace {
         self.phases[phase as usize]
     }
 
-    pub(crate) fn add(&mut self, phase: Phase, time: Duration) {
+    fn add(&mut self, phase: Phase, time: Duration) {
         self.phases[phase as usize] += time;
     }
 
@@ -135,6 +135,13 @@ impl Trace {
 /// The current time, if a trace is given.
 pub(crate) fn clock(trace: Option<&Trace>) -> Option<Instant> {
     trace.map(|_| Instant::now())
+}
+
+/// Adds the time since `since` to a phase, if a trace is given.
+pub(crate) fn lap(trace: Option<&mut Trace>, since: Option<Instant>, phase: Phase) {
+    if let (Some(trace), Some(since)) = (trace, since) {
+        trace.add(phase, since.elapsed());
+    }
 }
 
 /// The maximum number of queries in a query set, as WebGPU limits it.

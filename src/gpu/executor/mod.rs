@@ -18,7 +18,7 @@ use crate::gpu::pipeline::Pipelines;
 pub use crate::gpu::pipeline::ShaderEdit;
 pub(crate) use crate::gpu::pipeline::{Ahead, Compiler};
 pub(crate) use crate::gpu::pipeline::{PipelineKey, pipelines_of};
-use crate::gpu::trace::{Measure, Phase, Stamps, Trace, clock};
+use crate::gpu::trace::{Measure, Phase, Stamps, Trace, clock, lap};
 
 use buffers::PARAMS_STRIDE;
 pub(crate) use buffers::batch_bytes;
@@ -307,9 +307,7 @@ impl Executor {
 
     /// Adds the time since `since` to a phase, and returns the start of the next phase.
     pub(crate) fn lap(&mut self, since: Option<Instant>, phase: Phase) -> Option<Instant> {
-        if let (Some(trace), Some(since)) = (&mut self.trace, since) {
-            trace.add(phase, since.elapsed());
-        }
+        lap(self.trace.as_mut(), since, phase);
         self.clock()
     }
 
