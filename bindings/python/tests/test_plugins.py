@@ -30,7 +30,9 @@ if importlib.util.find_spec("langchain_tests"):
     from langchain_tests.integration_tests import EmbeddingsIntegrationTests
     from langchain_tests.unit_tests import EmbeddingsUnitTests
 
-    class TestLangChainUnit(EmbeddingsUnitTests):
+    class Subject:
+        """The class that both suites of LangChain test."""
+
         @property
         def embeddings_class(self) -> Any:
             from vectile.langchain import VectileEmbeddings
@@ -41,16 +43,11 @@ if importlib.util.find_spec("langchain_tests"):
         def embedding_model_params(self) -> dict[str, Any]:
             return {"model": MODEL}
 
-    class TestLangChainIntegration(EmbeddingsIntegrationTests):
-        @property
-        def embeddings_class(self) -> Any:
-            from vectile.langchain import VectileEmbeddings
+    class TestLangChainUnit(Subject, EmbeddingsUnitTests):
+        pass
 
-            return VectileEmbeddings
-
-        @property
-        def embedding_model_params(self) -> dict[str, Any]:
-            return {"model": MODEL}
+    class TestLangChainIntegration(Subject, EmbeddingsIntegrationTests):
+        pass
 
 
 def test_langchain_finds_documents(rows: Any) -> None:
