@@ -137,6 +137,36 @@ def test_devices_have_words() -> None:
         SentenceTransformer(path, device=999)
 
 
+def test_actors_of_a_machine_take_different_devices(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    code = "import sys; from vectile.ray import _own_device; print(_own_device([3, 'name']), flush=True); sys.stdin.read()"
+
+    def actor() -> subprocess.Popen[str]:
+        return subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def device(process: subprocess.Popen[str]) -> str:
+        assert process.stdout is not None
+        return process.stdout.readline().strip()
+
+    first, second = actor(), None
+    try:
+        assert device(first) == "3"
+        second = actor()
+        assert device(second) == "name"
+        # A killed actor gives its adapter back.
+        first.kill()
+        first.wait()
+        first = actor()
+        assert device(first) == "3"
+        third = actor()
+        assert device(third) in ("3", "name")
+        third.kill()
+    finally:
+        first.kill()
+        if second:
+            second.kill()
+
+
 def test_texts_are_split_among_devices(tiny: SentenceTransformer) -> None:
     rows = tiny.encode(TEXTS)
     for chunk_size in [None, 2]:

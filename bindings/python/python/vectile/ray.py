@@ -13,7 +13,9 @@ costs. It needs the packages ray[data] and pyarrow.
 from __future__ import annotations
 
 import os
+import re
 import socket
+import tempfile
 from typing import Any, Literal, Optional, Sequence, Union
 
 from .errors import OptionError, VectileError
@@ -24,6 +26,28 @@ __all__ = ["EmbedActor", "RESOURCE", "checkpoint", "embed_dataset"]
 #: The custom resource of machines with an adapter. Ray's own `GPU` counts devices of CUDA and others that it knows.
 RESOURCE = "wgpu"
 
+#: The open files whose locks hold the adapters of this process. The system releases them when the process ends.
+_held: list[Any] = []
+
+
+def _own_device(devices: Sequence[Union[int, str]]) -> Union[int, str]:
+    """The first of the devices that no other actor of this machine has. If all are taken, actors share them."""
+    try:
+        import fcntl
+    except ImportError:  # a system without these locks
+        return devices[os.getpid() % len(devices)]
+    for device in devices:
+        name = f"vectile-{os.getuid()}-{re.sub(r'[^A-Za-z0-9]+', '-', str(device))}.lock"
+        file = open(os.path.join(tempfile.gettempdir(), name), "w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.close()
+            continue
+        _held.append(file)
+        return device
+    return devices[os.getpid() % len(devices)]
+
 
 class EmbedActor:
     """Embeds the batches of a dataset: the class for `Dataset.map_batches` with the batch format `pyarrow`.
@@ -33,7 +57,8 @@ class EmbedActor:
         column: the column with the texts.
         output: the column of the vectors.
         on_error: `"null"` puts a null in the place of a text that is null or cannot be encoded. `"raise"` fails.
-        devices: the adapters of a machine; actor n takes adapter n modulo their number. By default the best one.
+        devices: the adapters of a machine. Each actor takes one that no other actor of the machine has, and actors
+            share adapters if there are more actors. By default an actor takes the best adapter.
         encode_kwargs: arguments of `SentenceTransformer.encode_arrow`, such as `task` and `precision`.
         load_kwargs: arguments of `SentenceTransformer`.
 
@@ -55,7 +80,7 @@ class EmbedActor:
         self.encode_kwargs = encode_kwargs or {}
         kwargs = dict(load_kwargs or {})
         if devices:
-            kwargs["device"] = devices[os.getpid() % len(devices)]
+            kwargs["device"] = _own_device(devices)
         try:
             self.model = SentenceTransformer(model, **kwargs)
         except (VectileError, OSError) as error:
