@@ -6,11 +6,11 @@ use crate::kernels::{Activations, Builder, row_workgroups};
 use crate::params;
 
 params! {
-    /// The parameter block, `Params` of `layer_norm.wgsl`.
+    /// The kernel's parameters, laid out as the struct `Params` of `layer_norm.wgsl`.
     pub struct LayerNormParams { rows: u32, width: u32, width4: u32, groups: u32, eps: f32 }
 }
 
-/// Layer normalisation of x + residual.
+/// The descriptor of `layer_norm.wgsl`: layer normalisation of x + residual.
 pub static LAYER_NORM: Kernel = Kernel {
     name: "layer_norm",
     source: include_str!("../../shaders/layer_norm.wgsl"),
@@ -26,15 +26,15 @@ pub static LAYER_NORM: Kernel = Kernel {
 /// The weight and bias (f32) of a layer normalisation, and its epsilon.
 #[derive(Debug, Clone, Copy)]
 pub struct Norm {
-    /// The number of the buffer of the weight, `[width]`.
+    /// The number of the buffer that holds the weight, `[width]`.
     pub weight: usize,
-    /// The number of the buffer of the bias, `[width]`.
+    /// The number of the buffer that holds the bias, `[width]`.
     pub bias: usize,
-    /// The value that is added to the variance.
+    /// The epsilon: a value that is added to the variance before its square root is taken.
     pub eps: f32,
 }
 
-/// y = layer_norm(x + residual), `[rows, width]`.
+/// Adds y = layer_norm(x + residual) to the graph, and returns y, `[rows, width]`.
 pub fn layer_norm(
     builder: &mut Builder,
     x: Activations,
@@ -46,7 +46,7 @@ pub fn layer_norm(
     layer_norm_of(builder, x, residual, [weight, bias], norm.eps)
 }
 
-/// As [`layer_norm`], with weight and bias as tensors of the graph.
+/// Like [`layer_norm`], but takes the weight and the bias as tensors of the graph.
 pub fn layer_norm_of(
     builder: &mut Builder,
     x: Activations,
@@ -68,8 +68,8 @@ pub fn layer_norm_of(
     builder.graph.dispatches.push(Dispatch {
         kernel: &LAYER_NORM,
         variant,
-        // wgpu requires a buffer for every binding. Without a residual, the kernel does not read this binding, so the
-        // binding gets x.
+        // wgpu requires a buffer for every binding. Without a residual, the kernel does not read this binding, so x is
+        // bound there.
         bindings: vec![x.id, residual.unwrap_or(x).id, weight, bias, y.id],
         params: bytemuck::bytes_of(&params).to_vec(),
         workgroups: Workgroups::row(groups),

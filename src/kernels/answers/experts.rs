@@ -1,4 +1,4 @@
-//! Known answers of the kernels for mixtures of experts.
+//! Known-answer tests of the kernels for mixtures of experts.
 
 use super::{Answer, activations, stored, stored_rows, values};
 use crate::dtype::Storage;
@@ -31,7 +31,7 @@ pub(super) fn group_even(builder: &mut Builder) -> Answer {
     grouped(builder, 4, |row| row * 7 % 4)
 }
 
-/// Tests groups in which one expert has no rows, and another has most of them.
+/// Tests rows sorted by expert, where one expert has no rows and another has most of them.
 pub(super) fn group_uneven(builder: &mut Builder) -> Answer {
     grouped(builder, 6, |row| if row % 9 == 0 { row % 4 } else { 4 })
 }
@@ -44,7 +44,7 @@ fn grouped(builder: &mut Builder, experts: usize, of: fn(usize) -> usize) -> Ans
     Answer { y, expected: reference::group_rows(&of_row, experts, tile, grouped.slots) }
 }
 
-/// For each row, a pair: its expert, and a weight.
+/// Returns a pair (expert, weight) for each row, with the experts that `of_row` lists.
 fn pairs(of_row: &[usize]) -> Vec<f32> {
     let weights = values(27, of_row.len(), 1.0, Storage::F32);
     of_row.iter().zip(weights).flat_map(|(expert, weight)| [*expert as f32, weight]).collect()
@@ -67,7 +67,7 @@ pub(super) fn combine(builder: &mut Builder) -> Answer {
     Answer { y, expected: reference::combine(&x, &pairs, top, &bias) }
 }
 
-/// Tests a matmul with three experts, in which each row of x makes two rows of y.
+/// Tests a matmul with three experts, in which two rows of y are computed from each row of x.
 pub(super) fn matmul_shared(builder: &mut Builder) -> Answer {
     let (tokens, top, experts, inner, columns) = (19, 2, 3, 37, 45);
     let x = values(30, tokens * inner, 1.0, builder.activations);

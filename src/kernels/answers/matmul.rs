@@ -1,4 +1,4 @@
-//! Known answers of the matmul, with each epilogue.
+//! Known-answer tests of the matmul, with each epilogue.
 
 use super::{Answer, activations, rotated_heads, stored, values};
 use crate::dtype::Storage;
@@ -47,7 +47,7 @@ fn plain_answer(builder: &mut Builder, rows: usize, activation: Activation, whol
     answer_of(builder, [rows, columns], epilogue, expected)
 }
 
-/// Tests rows in which cells of a gate alternate with cells of the factor that it gates.
+/// Tests a gated epilogue: in each row, four values of the gate alternate with four values of the factor that it gates.
 fn gated_answer(builder: &mut Builder, rows: usize) -> Answer {
     let epilogue = matmul::Epilogue::Gated(Activation::Silu);
     answer_of(builder, [rows, 48], epilogue, |x, w, bias| {
@@ -68,7 +68,8 @@ fn rotated_answer(builder: &mut Builder, times: usize) -> Answer {
     })
 }
 
-/// Adds a matmul of `[rows, columns]` with an epilogue, and computes the expected result with the reference.
+/// Adds a matmul to the graph whose result is `[rows, columns]`, and computes the expected result with the plain-Rust
+/// reference.
 fn answer_of(
     builder: &mut Builder,
     [rows, columns]: [usize; 2],

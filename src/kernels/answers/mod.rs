@@ -1,7 +1,7 @@
 //! Known-answer tests: each kernel runs on small fixed inputs, and its plain-Rust reference gives the expected result.
 //!
-//! The self-test runs them on a user's adapter. Sizes are odd on purpose, so that padding and partly filled tiles and
-//! subgroups occur.
+//! The self-test runs them on a user's adapter. The sizes of the inputs are odd on purpose, so that the tests include
+//! padding, partly filled tiles and partly filled subgroups.
 
 mod experts;
 mod matmul;
@@ -18,7 +18,7 @@ use crate::kernels::{
     normalize_l2, pad_rows, pool, reference, rms_norm, rope, route, similarity, top_k,
 };
 
-/// The adapters that run a kernel.
+/// The group of adapters on which models run a kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
     /// All adapters run the kernel.
@@ -32,8 +32,9 @@ pub enum Family {
 }
 
 impl Family {
-    /// The plan under which models run the kernel in these storages. It differs from `own` as little as possible.
-    /// `None` if the adapter of `own` cannot run the kernel.
+    /// Returns the plan under which models run the kernel with these storage types of weights and activations. The plan
+    /// differs from `own`, the adapter's plan, as little as possible. Returns `None` if the adapter cannot run the
+    /// kernel.
     pub fn plan(
         self,
         own: &KernelPlan,
@@ -53,7 +54,7 @@ impl Family {
         })
     }
 
-    /// True if models run the kernel on an adapter with this plan.
+    /// Is true if models run the kernel on an adapter with this plan.
     pub fn is_of(self, plan: &KernelPlan) -> bool {
         match self {
             Family::All => true,
@@ -64,19 +65,20 @@ impl Family {
     }
 }
 
-/// Adds a run of a kernel to a graph, in the builder's storages.
+/// A function that adds a run of a kernel to a graph, with the builder's storage types.
 pub type Run = fn(&mut Builder) -> Answer;
 
-/// The runs of a kernel, and the tolerance of their results.
+/// A known-answer test: the runs of a kernel, and the tolerance of their results.
 #[derive(Debug)]
 pub struct KnownAnswer {
     /// The kernel that is tested.
     pub kernel: &'static Kernel,
     /// The adapters that can run the kernel.
     pub family: Family,
-    /// The runs of the kernel: one without options, and others that together take every branch.
+    /// The runs of the kernel: one without options, and others that together execute every branch of the kernel.
     pub runs: &'static [Run],
-    /// The maximum error of an f32 result. The rounding of the stored result is added to it.
+    /// The maximum error of a result computed in f32. The error of rounding to the storage type is added to this
+    /// tolerance.
     pub tolerance: f64,
 }
 
@@ -89,13 +91,13 @@ pub struct Answer {
     pub expected: Vec<f64>,
 }
 
-/// The runs of matmul variants that take any number of rows.
+/// The runs of the matmul variants that accept any number of rows.
 const MATMUL: &[Run] =
     &[matmul::plain, matmul::whole, matmul::gated, matmul::rotated, experts::matmul_shared];
-/// The runs of attention variants that take heads of any size.
+/// The runs of the attention variants that accept heads of any size.
 const ATTENTION: &[Run] = &[attention_plain, attention_whole, attention_relative];
 
-/// The known answer of every kernel of [`ALL`](super::ALL).
+/// The known-answer test of every kernel in [`ALL`](super::ALL).
 pub static ANSWERS: &[KnownAnswer] = &[
     KnownAnswer {
         kernel: &lookup::LOOKUP,
@@ -141,7 +143,8 @@ pub static ANSWERS: &[KnownAnswer] = &[
         runs: &[matmul::few, matmul::few_whole, matmul::few_gated, matmul::few_rotated],
         tolerance: 2e-5,
     },
-    // Matrix hardware sums products in an unspecified order and with unspecified rounding, so the tolerance is larger.
+    // Matrix hardware sums products in an unspecified order and with unspecified rounding, so the tolerance is larger
+    // than for the other matmuls.
     KnownAnswer {
         kernel: &MATMUL_COOP,
         family: Family::Cooperative,
@@ -155,7 +158,8 @@ pub static ANSWERS: &[KnownAnswer] = &[
         runs: ATTENTION,
         tolerance: 2e-5,
     },
-    // The kernel's softmax weights are f16, and conversions to f16 may truncate, so the tolerance is larger.
+    // The kernel's softmax weights are f16, and conversions to f16 may truncate, so the tolerance is larger than for
+    // the other attention kernels.
     KnownAnswer {
         kernel: &attention::ATTENTION_COOP,
         family: Family::Cooperative,
@@ -190,7 +194,7 @@ pub static ANSWERS: &[KnownAnswer] = &[
     },
 ];
 
-/// A value in [-1, 1) for each index, the same on every machine.
+/// Returns a pseudorandom value in [-1, 1) for each index, the same on every machine.
 fn noise(seed: u32, index: usize) -> f32 {
     let mut h = (index as u32 + 1).wrapping_mul(0x9e37_79b9) ^ seed.wrapping_mul(0x85eb_ca6b);
     h = (h ^ (h >> 15)).wrapping_mul(0x2c1b_3c6d);
@@ -198,7 +202,7 @@ fn noise(seed: u32, index: usize) -> f32 {
     (h ^ (h >> 15)) as f32 / 2f32.powi(31) - 1.0
 }
 
-/// Values that a storage holds exactly, so that every error comes from the kernel.
+/// Returns pseudorandom values that a storage type represents exactly, so that every error comes from the kernel.
 fn values(seed: u32, count: usize, scale: f32, storage: Storage) -> Vec<f32> {
     let raw: Vec<f32> = (0..count).map(|i| noise(seed, i) * scale).collect();
     let mut bytes = Vec::new();
@@ -206,14 +210,14 @@ fn values(seed: u32, count: usize, scale: f32, storage: Storage) -> Vec<f32> {
     convert::decode(storage, &bytes)
 }
 
-/// Values as a tensor of the graph in a storage.
+/// Adds values to the graph as a tensor with this storage type.
 fn stored(builder: &mut Builder, values: &[f32], storage: Storage) -> TensorId {
     let mut bytes = Vec::new();
     convert::encode(storage, values, &mut bytes);
     builder.graph.add("values", bytes.len() as u64, TensorSource::Input(bytes))
 }
 
-/// Values as a tensor of activations `[rows, width]`.
+/// Adds values to the graph as a tensor of activations, `[rows, width]`.
 fn activations(builder: &mut Builder, values: &[f32], width: usize) -> Activations {
     stored_rows(builder, values, width, builder.activations)
 }
@@ -294,8 +298,8 @@ fn rope_answer(builder: &mut Builder) -> Answer {
     Answer { y, expected: reference::rope(&x, &rows, (&angles, 7), &turns, (&weight, 1e-5)) }
 }
 
-/// Two query heads and one key head, of which 14 of 20 values are rotated. Returns the rope settings, the row of
-/// angles of each token, and the angles.
+/// Returns the rope settings, the row of angles of each token, and the angles. There are two query heads and one key
+/// head of 20 values, of which 14 are rotated.
 fn rotated_heads() -> (rope::Rope, Vec<u32>, Vec<[f32; 2]>) {
     let turns = rope::Rope { heads: 2, kv_heads: 1, head: 20 };
     let angles = rope::angles(&[1.0, 0.5, 0.25, 0.1, 0.05, 0.01, 0.001], 1.1, 5);
@@ -306,13 +310,13 @@ fn attention_plain(builder: &mut Builder) -> Answer {
     attention_answer(builder, 8)
 }
 
-/// Tests attention with heads that consist of whole cooperative matrices.
+/// Tests attention with heads whose size is a multiple of the size of a cooperative matrix.
 fn attention_of_matrices(builder: &mut Builder) -> Answer {
     attention_answer(builder, 32)
 }
 
-/// Tests attention over several whole texts and a text whose last tokens are not keys. Each query head has its own
-/// keys.
+/// Tests attention over three texts. In the last text, the last tokens are not keys. Each query head has its own key
+/// head.
 fn attention_answer(builder: &mut Builder, head: usize) -> Answer {
     let heads = 2;
     let texts = [
@@ -334,7 +338,8 @@ fn attention_whole_of_matrices(builder: &mut Builder) -> Answer {
     attention_whole_answer(builder, 32)
 }
 
-/// Tests attention with shared keys, a window, and a bias that makes scores rise from key to key.
+/// Tests attention with keys that all query heads share, a window, and a bias that raises the score from each key to
+/// the next.
 fn attention_whole_answer(builder: &mut Builder, head: usize) -> Answer {
     let texts = [TextSpan::whole(0, 9), TextSpan::whole(9, 1), TextSpan::whole(10, 90)];
     let window = attention::Attention {
@@ -376,7 +381,7 @@ fn attention_relative(builder: &mut Builder) -> Answer {
     Answer { y, expected: reference::attend_relative([&q, &k, &v], &texts, &plain, terms, row) }
 }
 
-/// Tests pooling by maximum, mean and weighted mean, which are all branches that compute something.
+/// Tests pooling by maximum, mean and weighted mean. These are all the kernel's branches that do arithmetic.
 fn pool_answer(builder: &mut Builder) -> Answer {
     let (width, modes) = (30, [1, 2, 4]);
     let spans = [[0, 9, 2, 0], [9, 1, 0, 0], [10, 37, 0, 0]];

@@ -1,11 +1,11 @@
-//! Known answers of the kernels that search a corpus.
+//! Known-answer tests of the kernels that search a corpus.
 
 use super::{Answer, stored_rows, values};
 use crate::dtype::Storage;
 use crate::kernels::{Builder, reference, similarity as compare, top_k};
 use crate::similarity::SimilarityFunction;
 
-/// Several queries. Rows have any length, and one row is zero.
+/// Tests several queries against rows of different norms, one of which is zero.
 pub fn cosine(builder: &mut Builder) -> Answer {
     similarity(builder, SimilarityFunction::Cosine, 5)
 }
@@ -38,7 +38,7 @@ fn similarity(builder: &mut Builder, function: SimilarityFunction, count: usize)
     Answer { y, expected: reference::similarity(&corpus, &queries, width, function) }
 }
 
-/// Scores of few different values, of both signs, so that many are equal.
+/// Returns scores of both signs that take only 23 different values, so many scores are equal.
 fn scores() -> Vec<f32> {
     (0..2 * 150u32).map(|at| (at * 7919 % 23) as f32 * 0.25 - 3.0).collect()
 }
@@ -52,7 +52,8 @@ pub fn best_scores(builder: &mut Builder) -> Answer {
     Answer { y, expected: reference::top_k(&scores, 150, 64, 5) }
 }
 
-/// Candidates whose rows are those of [`scores`] from the last to the first, with places that hold no candidate.
+/// Tests candidates that are pairs (score, column) of [`scores`], in descending order of columns. Every fifth candidate
+/// is empty: (0, -1).
 pub fn best_pairs(builder: &mut Builder) -> Answer {
     let scores = scores();
     let pairs = scores.chunks(150).flat_map(|row| {
@@ -80,7 +81,7 @@ pub fn best_pairs(builder: &mut Builder) -> Answer {
     Answer { y: top_k::pass(builder, candidates, 3, true), expected }
 }
 
-/// The larger tile, which is not full.
+/// Tests the larger tile size, with fewer candidates than the tile holds.
 pub fn many_best(builder: &mut Builder) -> Answer {
     let scores = scores();
     let candidates = stored_rows(builder, &scores, 150, Storage::F32);

@@ -1,5 +1,6 @@
 //! Splits attention into dispatches. A dispatch computes consecutive tiles of queries. If all heads of one tile are too
-//! much work, a dispatch computes some heads of that tile. The positions of the cuts change no bit of a result.
+//! much work, a dispatch computes some heads of that tile. The result does not depend, in any bit, on where attention
+//! is split.
 
 use std::ops::Range;
 
@@ -19,7 +20,7 @@ pub(super) struct QueryTile {
     pub keys: u32,
 }
 
-/// The part of attention that a dispatch computes: some heads of some tiles.
+/// The part of the attention that one dispatch computes: some heads of some tiles of queries.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Cut {
     pub tiles: Range<usize>,
@@ -27,7 +28,7 @@ pub(super) struct Cut {
     pub flops: u64,
 }
 
-/// The tiles of all texts, with up to `queries` queries each.
+/// Returns the tiles of all texts, with up to `queries` queries in each tile.
 pub(super) fn tiles(texts: &[TextSpan], queries: u32) -> Vec<QueryTile> {
     let of_text = |&TextSpan { first: first_token, tokens, keys }: &TextSpan| {
         let first_queries = (0..tokens).step_by(queries as usize);
@@ -36,7 +37,7 @@ pub(super) fn tiles(texts: &[TextSpan], queries: u32) -> Vec<QueryTile> {
     texts.iter().flat_map(of_text).collect()
 }
 
-/// Floating point operations of one head of a tile, given the operations for one query and one key.
+/// Returns the floating point operations of one head of a tile, given the operations for one query and one key.
 pub(super) fn tile_flops(
     tile: &QueryTile,
     queries: u32,
@@ -49,8 +50,9 @@ pub(super) fn tile_flops(
     keys as u64 * u64::from(queries) * of_pair
 }
 
-/// Splits tiles into dispatches of at most `max_flops`. A dispatch of one head of one tile may exceed this limit. Each
-/// dispatch takes as many tiles as possible with all heads, or else one tile with as many heads as possible.
+/// Splits tiles into dispatches of at most `max_flops`. If one head of one tile exceeds this limit, it still becomes
+/// one dispatch. A dispatch computes either all heads of as many tiles as possible, or as many heads as possible of one
+/// tile.
 pub(super) fn cut(flops_a_head: &[u64], heads: u32, max_flops: u64) -> Vec<Cut> {
     let mut cuts: Vec<Cut> = Vec::new();
     for (at, of_head) in flops_a_head.iter().enumerate() {
@@ -89,7 +91,7 @@ mod tests {
         // A dispatch computes at least one head of one tile.
         assert_eq!(cut(&[9], 1).len(), 6);
         assert_eq!(cut(&[], 1), []);
-        // A tile of queries that see no key needs no operations, so a single dispatch computes all such tiles.
+        // If the queries of a tile see no key, the tile needs no operations. A single dispatch computes all such tiles.
         assert_eq!(cut(&[0, 0], 1), [(0..2, 0..6)]);
     }
 

@@ -4,7 +4,7 @@ use crate::gpu::kernel::{Access, Kernel, Setting};
 use crate::params;
 
 params! {
-    /// The parameter block, `Params` of all attention kernels.
+    /// The parameters of all attention kernels, laid out as the struct `Params` in their WGSL source.
     pub struct AttentionParams {
         heads: u32,
         first_head: u32,
@@ -39,7 +39,7 @@ const WINDOW: Setting = Setting { name: "WINDOW", constant: false, values: &[0, 
 const HAS_BIAS: Setting = Setting { name: "HAS_BIAS", constant: false, values: &[0, 1] };
 const RELATIVE: Setting = Setting { name: "RELATIVE", constant: false, values: &[0, 1, 2, 3] };
 
-/// Makes a descriptor with the parts that all attention kernels share.
+/// Returns a descriptor with the fields that all attention kernels share.
 const fn kernel(name: &'static str, source: &'static str) -> Kernel {
     Kernel {
         name,
@@ -54,12 +54,13 @@ const fn kernel(name: &'static str, source: &'static str) -> Kernel {
     }
 }
 
-/// The attention for GPUs: keys and values pass through workgroup memory. Except for HEAD4, its constants are those of
-/// a [`WorkSplit`](super::WorkSplit).
+/// The descriptor of `attention_tile.wgsl`, for GPUs. Keys and values pass through workgroup memory. Except for HEAD4,
+/// its constants are those of a [`WorkSplit`](super::WorkSplit).
 pub static ATTENTION_TILE: Kernel =
     kernel("attention_tile", include_str!("../../../shaders/attention_tile.wgsl"));
 
-/// The attention for GPUs with cooperative matrices. Except for HEAD4, its constants depend on the adapter.
+/// The descriptor of `attention_coop.wgsl`, for GPUs with cooperative matrices. Except for HEAD4, its constants depend
+/// on the adapter.
 pub static ATTENTION_COOP: Kernel = Kernel {
     cooperative: true,
     settings: &[
@@ -72,7 +73,7 @@ pub static ATTENTION_COOP: Kernel = Kernel {
     ..kernel("attention_coop", include_str!("../../../shaders/attention_coop.wgsl"))
 };
 
-/// The attention for software adapters, without workgroup memory.
+/// The descriptor of `attention_lane.wgsl`, for software adapters. The kernel uses no workgroup memory.
 pub static ATTENTION_LANE: Kernel = Kernel {
     has_subgroup_variant: true,
     ..kernel("attention_lane", include_str!("../../../shaders/attention_lane.wgsl"))

@@ -1,10 +1,10 @@
-//! Terms of a score that depend on the distance of key and query: a bias, or relative keys and queries.
+//! Terms of an attention score that depend on the distance between key and query: a bias, or relative keys and queries.
 
 use crate::gpu::graph::TensorId;
 use crate::kernels::{Activations, Builder};
 
-/// A bias that is added to scores: f32 `[heads, 2 · reach + 1]`. It is indexed by head and by key − query, starting at
-/// −reach.
+/// A bias that is added to the scores: f32 `[heads, 2 · reach + 1]`. The table is indexed by head and by key − query,
+/// starting at key − query = −reach.
 #[derive(Debug, Clone, Copy)]
 pub struct DistanceBias {
     /// The tensor with the biases.
@@ -13,16 +13,16 @@ pub struct DistanceBias {
     pub reach: usize,
 }
 
-/// Relative keys and queries: vectors that stand for distances, and a table that names the vectors' row for each
-/// distance (see [`relative_rows`]). The vectors are heads side by side in the rows of one f32 tensor, each padded to
-/// whole cells.
+/// Relative keys and queries: vectors that stand for distances between key and query. A table of rows (see
+/// [`relative_rows`]) names the row of the vectors for each distance. The vectors are heads side by side in the rows of
+/// one f32 tensor. Each head is padded to a multiple of four values.
 #[derive(Debug, Clone, Copy)]
 pub struct Relative {
     /// The tensor with the vectors.
     pub of: Activations,
-    /// The table of rows, f32 `[2 · reach + 1]`, indexed by key − query and starting at −reach.
+    /// The table of rows, f32 `[2 · reach + 1]`, indexed by key − query and starting at key − query = −reach.
     pub rows: TensorId,
-    /// The largest distance in the table of rows.
+    /// The largest distance for which the table has a row.
     pub reach: usize,
     /// The number of heads before the first relative key; `None` if there are no relative keys.
     pub keys: Option<usize>,
@@ -30,7 +30,7 @@ pub struct Relative {
     pub queries: Option<usize>,
 }
 
-/// The terms that an attention adds to its scores by distance.
+/// The terms that attention adds to its scores by the distance between key and query.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Distances<'a> {
     Nothing,
@@ -39,7 +39,7 @@ pub(super) enum Distances<'a> {
 }
 
 impl Distances<'_> {
-    /// Floating point operations for one query and one key.
+    /// Returns the additional floating point operations for one query and one key.
     pub fn flops_a_pair(self, head4: usize) -> usize {
         match self {
             Distances::Relative(Relative { keys, queries, .. }) => {
@@ -51,8 +51,9 @@ impl Distances<'_> {
     }
 }
 
-/// The table of rows and its reach, for a batch whose longest text has `longest` tokens. `row` returns the row for a
-/// distance, key − query. The table stores row numbers as f32, which represents every row number of a tensor exactly.
+/// Returns the table of rows and its reach, for a batch whose longest text has `longest` tokens. `row` returns the row
+/// for a distance, key − query. The table stores row numbers as f32, which represents every row number of a tensor
+/// exactly.
 pub fn relative_rows(
     builder: &mut Builder,
     longest: usize,
@@ -62,9 +63,9 @@ pub fn relative_rows(
     (table.table, table.reach)
 }
 
-/// The bias table of a batch whose longest text has `longest` tokens. `bias` returns the bias of a head for a distance,
-/// key − query. The bucketed biases of T5 and MPNet also depend only on head and distance, so this table holds them
-/// too.
+/// Returns the bias table of a batch whose longest text has `longest` tokens. `bias` returns the bias of a head for a
+/// distance, key − query. The bucketed biases of T5 and MPNet also depend only on head and distance, so this table
+/// holds them too.
 pub fn distance_bias(
     builder: &mut Builder,
     heads: usize,

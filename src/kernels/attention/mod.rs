@@ -9,8 +9,9 @@
 //! `variants.rs` decides which [`Variant`] runs.
 //!
 //! A model calls [`attention`] if three conditions hold: queries, keys and values come from one matmul, every query
-//! sees its whole text, and each head has its own keys. Any other model makes an [`Attention`] once, when it is
-//! loaded. It then calls [`attend`] with the positions of queries, keys and values:
+//! sees its whole text, and each query head has its own key head. Any other model makes an [`Attention`] once, when the
+//! model is loaded. For each layer, it then calls [`attend`] with the positions of the heads of queries, keys and
+//! values:
 //!
 //! ```text
 //! // Shared keys, rotated queries and keys, causal: the decoders.
@@ -25,8 +26,8 @@
 //! attend_relative(builder, at, &batch.texts, &plain, &relative);
 //! ```
 //!
-//! `before` and `after` make a window. Mistral's `sliding_window` W is `before` W − 1 and `after` 0. A symmetric window
-//! has half of its width in `before` and half in `after`.
+//! `before` and `after` make a window. Mistral's `sliding_window` W means `before` = W − 1 and `after` = 0. A symmetric
+//! window has half of its width in `before` and half in `after`.
 
 mod cut;
 mod descriptors;
@@ -42,34 +43,36 @@ use distances::Distances;
 pub use distances::{DistanceBias, Relative, distance_bias, relative_rows};
 pub use variants::{Variant, WorkSplit};
 
-/// The widest head that the kernels' registers and tiles take, in values.
+/// The largest head size, in values, that the kernels' registers and tiles can hold.
 pub const MAX_HEAD: usize = 256;
 
-/// The attention of a model, the same for every batch.
+/// The settings of a model's attention, which are the same for every batch.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Attention {
     /// The number of query heads.
     pub heads: usize,
-    /// The number of key heads and of value heads. Each serves `heads / kv_heads` consecutive query heads.
+    /// The number of key heads, which is also the number of value heads. Each serves `heads / kv_heads` consecutive
+    /// query heads.
     pub kv_heads: usize,
     /// The number of values in a head, without padding.
     pub head: usize,
     /// The factor by which q · k is multiplied.
     pub scale: f32,
-    /// The number of preceding tokens that a query sees; `None` for all of them.
+    /// The number of preceding tokens that a query sees; `None` if it sees all of them.
     pub before: Option<usize>,
-    /// The number of following tokens that a query sees; `None` for all of them. It is 0 in a causal model.
+    /// The number of following tokens that a query sees; `None` if it sees all of them. It is 0 in a causal model.
     pub after: Option<usize>,
 }
 
 impl Attention {
-    /// An attention whose heads have their own keys and whose queries see whole texts, with a scale of 1/√head.
+    /// Returns the settings for heads that each have their own keys, queries that see whole texts, and a scale of
+    /// 1/√head.
     pub fn new(heads: usize, head: usize) -> Self {
         let scale = 1.0 / (head as f32).sqrt();
         Attention { heads, kv_heads: heads, head, scale, before: None, after: None }
     }
 
-    /// The keys that queries `first` to `last` of a text see, among the text's first `seen` tokens.
+    /// Returns the keys that queries `first` to `last` of a text see, among the text's first `seen` tokens.
     fn keys(&self, first: u32, last: u32, seen: u32) -> std::ops::Range<u32> {
         let from = first.saturating_sub(reach(self.before));
         from..seen.min(last.saturating_add(reach(self.after)).saturating_add(1))
@@ -80,19 +83,19 @@ fn reach(tokens: Option<usize>) -> u32 {
     tokens.map_or(u32::MAX, |tokens| u32::try_from(tokens).unwrap_or(u32::MAX))
 }
 
-/// Heads side by side in the rows of a tensor, each padded to whole cells.
+/// Heads side by side in the rows of a tensor, each padded to a multiple of four values.
 #[derive(Debug, Clone, Copy)]
 pub struct Heads {
     /// The tensor with the heads.
     pub of: Activations,
-    /// The number of heads of the same size that lie before the first one.
+    /// The number of heads of the same size that precede the first of these heads in a row.
     pub head: usize,
 }
 
-/// softmax(q · kᵀ / √head) · v per text and head, `[tokens, heads · head]`.
+/// Adds softmax(q · kᵀ / √head) · v, per text and head, to the graph, and returns the result, `[tokens, heads · head]`.
 ///
-/// `qkv` is `[tokens, 3, heads, head]` with each head padded to whole cells. `head` is the size without padding, from
-/// which the scale is computed.
+/// `qkv` is `[tokens, 3, heads, head]`, with each head padded to a multiple of four values. `head` is the size without
+/// padding, which also determines the scale 1/√head.
 pub fn attention(
     builder: &mut Builder,
     qkv: Activations,
@@ -104,11 +107,11 @@ pub fn attention(
     attend(builder, at, texts, &Attention::new(heads, head), None)
 }
 
-/// softmax(q · kᵀ · scale + bias) · v per text and head, over the keys that a query sees. The result is
-/// `[tokens, heads · head]`, with each head padded to whole cells.
+/// Adds softmax(q · kᵀ · scale + bias) · v, per text and head, over the keys that a query sees. Returns the result,
+/// `[tokens, heads · head]`, with each head padded to a multiple of four values.
 ///
-/// `[queries, keys, values]` may lie in one tensor or in three. The reach of `bias` must be that of the batch's
-/// longest text.
+/// `[queries, keys, values]` may lie in one tensor or in three. The reach of `bias` must be the reach for the batch's
+/// longest text, as [`distance_bias`] computes it.
 pub fn attend(
     builder: &mut Builder,
     [q, k, v]: [Heads; 3],
@@ -120,9 +123,10 @@ pub fn attend(
     attend_by(builder, [q, k, v], texts, attention, distances)
 }
 
-/// As [`attend`], with `q · k + q · relative key + k · relative query` in place of `q · k`.
+/// Like [`attend`], but with `q · k + q · relative key + k · relative query` in place of `q · k`.
 ///
-/// Every head must have its own keys. The reach of the table of rows must be that of the batch's longest text.
+/// Every query head must have its own key head. The reach of the table of rows must be the reach for the batch's
+/// longest text, as [`relative_rows`] computes it.
 pub fn attend_relative(
     builder: &mut Builder,
     [q, k, v]: [Heads; 3],
@@ -185,7 +189,7 @@ fn attend_by(
         tiles.iter().map(|tile| cut::tile_flops(tile, queries, attention, flops_a_pair)).collect();
     let mut work = None;
     for cut in cut::cut(&flops_a_head, params.heads, builder.plan.max_flops) {
-        // Dispatches that compute different heads of the same tiles share one tensor of tiles.
+        // Dispatches that compute different heads of the same tiles of queries share one tensor that lists the tiles.
         let id = match work {
             Some((at, id)) if at == cut.tiles => id,
             _ => builder.input("attention tiles", &tiles[cut.tiles.clone()]),
@@ -196,8 +200,8 @@ fn attend_by(
         builder.graph.dispatches.push(Dispatch {
             kernel,
             variant: shader.clone(),
-            // wgpu requires a buffer for every binding. Bindings that this variant does not read get the tensor of
-            // tiles.
+            // wgpu requires a buffer for every binding. If this variant does not read a binding, the tensor of tiles is
+            // bound there.
             bindings: vec![
                 q.of.id,
                 k.of.id,

@@ -1,5 +1,5 @@
 //! The variants of attention, and the choice among them. The adapter, the precision and the head size decide which
-//! variant a plan runs; the batch never does.
+//! variant runs; the batch never does.
 
 use super::{ATTENTION_COOP, ATTENTION_LANE, ATTENTION_TILE};
 use crate::dtype::Storage;
@@ -8,7 +8,7 @@ use crate::gpu::shader::ShaderVariant;
 use crate::kernels::KernelPlan;
 use crate::kernels::matmul::CooperativeTile;
 
-/// A way to compute attention.
+/// A variant of attention: a kernel, and the constants in its WGSL source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Variant {
     /// Runs `attention_lane`, for software adapters.
@@ -17,34 +17,35 @@ pub enum Variant {
     Tile(WorkSplit),
     /// Runs `attention_coop`, for GPUs with cooperative matrices.
     Cooperative {
-        /// Rows, columns and depth of a matrix.
+        /// The size of a cooperative matrix. Its rows, its columns and its depth all equal this number.
         side: u32,
         /// The number of invocations in a workgroup: four of the adapter's largest subgroups.
         invocations: u32,
     },
 }
 
-/// The division of a workgroup's work in `attention_tile`.
+/// How a workgroup of `attention_tile` divides its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WorkSplit {
-    /// The number of invocations that share a query.
+    /// The number of invocations that together compute one query.
     pub split: u32,
     /// The number of keys in workgroup memory at once, a multiple of `group`.
     pub keys: u32,
-    /// The number of keys between two rescalings.
+    /// The number of keys whose scores are computed before the online softmax rescales its sums.
     pub group: u32,
 }
 
 /// The number of queries that a workgroup computes on GPUs.
 const QUERIES: u32 = 64;
 
-/// The maximum number of cells of a query that an invocation should hold in registers. It also holds the same number of
-/// cells of the sum.
+/// The maximum number of cells (four values each) of a query that an invocation should hold in registers. It also holds
+/// as many cells of the sum.
 const MAX_CELLS: u32 = 16;
 
 impl WorkSplit {
-    /// The split for heads of `head4` cells on a device. A query is split if it has too many cells for one invocation.
-    /// The cells must be shared evenly, and workgroup memory must have room for the partial scores.
+    /// Returns the split for heads of `head4` cells of four values on a device. Several invocations share a query if it
+    /// has too many cells for one invocation. The split must share the cells evenly, and the partial scores must fit
+    /// into workgroup memory.
     pub fn of(head4: u32, workgroup_memory: u32, invocations: u32) -> WorkSplit {
         let fits = |tile: &WorkSplit| {
             head4.is_multiple_of(tile.split)
@@ -55,8 +56,8 @@ impl WorkSplit {
         let splits = [1, 2, 4].into_iter().filter(|split| *split >= enough);
         let smallest = |split| {
             let of = |group| WorkSplit { split, keys: group, group };
-            // Loops over the cells of a head and over keys are unrolled. Drivers compile the result slowly if both
-            // counts are large.
+            // Loops over the cells of a head and over keys are unrolled. If both loops are long, drivers compile the
+            // unrolled code slowly.
             let groups = if head4 / split <= 8 { [8, 4] } else { [4, 4] };
             groups.map(of).into_iter().find(fits)
         };
@@ -67,15 +68,15 @@ impl WorkSplit {
         larger.rev().find(fits).unwrap_or(tile)
     }
 
-    /// Bytes of workgroup memory: keys, values, and partial scores.
+    /// Returns the bytes of workgroup memory for keys, values and partial scores.
     pub fn memory(self, head4: u32) -> u32 {
         let parts = if self.split > 1 { QUERIES * self.split * self.group } else { 1 };
         2 * self.keys * head4 * 16 + parts * 4
     }
 }
 
-/// Bytes of workgroup memory of `attention_coop`. It holds keys (later weights or queries) and values in f16, with 16
-/// bytes more for each row. It also holds the scores, and one factor for each query.
+/// Returns the bytes of workgroup memory of `attention_coop`. That memory holds keys (later weights or queries) and
+/// values in f16, with 16 bytes of padding for each row. It also holds the scores, and one factor for each query.
 fn matrices_memory(head: u32) -> u32 {
     let slice = [32, 16, 8].into_iter().find(|slice| head.is_multiple_of(*slice)).unwrap_or(0);
     let keys = 16 * (head + 8);
@@ -84,8 +85,8 @@ fn matrices_memory(head: u32) -> u32 {
 }
 
 impl KernelPlan {
-    /// The variant of attention for heads of `head4` cells in a storage. `relative` is true if there are relative keys
-    /// or queries.
+    /// Returns the variant of attention for heads of `head4` cells of four values and a storage type of activations.
+    /// `relative` is true if there are relative keys or queries.
     pub fn attention(&self, head4: usize, storage: Storage, relative: bool) -> Variant {
         let head4 = head4 as u32;
         if self.software {
@@ -112,12 +113,12 @@ impl Variant {
         }
     }
 
-    /// The number of queries of a workgroup.
+    /// Returns the number of queries that a workgroup computes.
     pub(super) fn queries(self) -> u32 {
         if self == Variant::Lane { 32 } else { QUERIES }
     }
 
-    /// Sets the constants of the variant's kernel text.
+    /// Sets the constants in the WGSL source of this variant's kernel.
     pub fn constants(self, variant: ShaderVariant, head4: u32) -> ShaderVariant {
         let variant = variant.constant("HEAD4", head4);
         match self {

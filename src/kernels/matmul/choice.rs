@@ -1,23 +1,24 @@
-//! The choice of the matmul variant that a plan runs for some work. No other code makes this choice.
+//! The choice of the variant of a matmul. No other code makes this choice.
 
 use super::{CooperativeTile, FEW_ROWS, LANE_ROWS, OutputTile, Variant, WeightShape, Work};
 use crate::dtype::Storage;
 use crate::kernels::KernelPlan;
 
-/// A tile size is chosen only if y consists of at least this many such tiles. Fewer tiles would leave most of a GPU
-/// idle. The number is an assumption; `vectile tune` replaces it by measurements.
+/// A tile size is chosen only if y consists of at least this many tiles of that size. Fewer tiles would leave most of a
+/// GPU idle. The number is an assumption; the measurements of `vectile tune` replace it.
 const MINIMUM_WORKGROUPS: usize = 64;
 
-/// On GPUs, rows that are grouped by expert come in groups of this many. No tile of the matmul has more rows.
+/// On GPUs, rows that are grouped by expert come in groups of this many rows. No tile of the matmul has more rows than
+/// a group.
 const EXPERT_ROWS: usize = 64;
 
 impl KernelPlan {
-    /// The number of rows in a group, for [`group_rows`](crate::kernels::group_rows::group_rows).
+    /// Returns the number of rows in a group, for [`group_rows`](crate::kernels::group_rows::group_rows).
     pub(crate) fn expert_group_rows(&self) -> usize {
         if self.software { LANE_ROWS[0] as usize } else { EXPERT_ROWS }
     }
 
-    /// The variant of the matmul for some work.
+    /// Returns the variant of the matmul that runs for some work.
     ///
     /// Cooperative matrices and tiles round differently, so only the adapter and the precision decide between them,
     /// never the batch. Tiles of all sizes and `matmul_few` are bit-identical, so the number of rows may select among
@@ -28,7 +29,7 @@ impl KernelPlan {
         }
         if self.software {
             // With few rows, the larger variant would leave half of its sums unused. The rows of an expert come in
-            // groups of 16, and only the smaller variant fits such a group.
+            // groups of 16, which is also the number of rows of the smaller variant.
             let many = work.rows > 64 && !work.experts;
             return Variant::Lane(LANE_ROWS[usize::from(many)]);
         }
@@ -60,7 +61,7 @@ impl KernelPlan {
         Variant::Tile(full.or(self.tiles(work.experts).next()).unwrap_or(OutputTile::PLAIN))
     }
 
-    /// The size of the tile of cooperative matrices that suits some work.
+    /// Returns the variant with cooperative matrices whose tile size suits some work.
     fn sized(&self, smallest: CooperativeTile, work: &Work) -> Variant {
         if !self.matrices_by_rows {
             return Variant::Cooperative(smallest);
@@ -79,7 +80,7 @@ impl KernelPlan {
         Variant::Cooperative(sizes.iter().rev().find(suits).copied().unwrap_or(smallest))
     }
 
-    /// The variants that use cooperative matrices. They are bit-identical to one another.
+    /// Returns the variants that use cooperative matrices. These variants are bit-identical to one another.
     pub(crate) fn matrices(&self, experts: bool) -> Vec<Variant> {
         let sizes = self.cooperative.into_iter().flat_map(CooperativeTile::sizes);
         let fits =
@@ -87,8 +88,8 @@ impl KernelPlan {
         sizes.filter(fits).map(Variant::Cooperative).collect()
     }
 
-    /// The tiles that the device can run, smallest first. With experts, only tiles whose rows divide a group are
-    /// returned, since each tile belongs to one expert.
+    /// Returns the tiles that the device can run, smallest first. If rows are grouped by expert, the number of rows in
+    /// each returned tile divides the number in a group, since each tile belongs to one expert.
     pub(crate) fn tiles(&self, experts: bool) -> impl DoubleEndedIterator<Item = OutputTile> {
         let (memory, invocations) = (self.workgroup_memory, self.workgroup_invocations);
         OutputTile::ALL.into_iter().filter(move |tile| {
@@ -98,13 +99,14 @@ impl KernelPlan {
         })
     }
 
-    /// Every variant that is bit-identical to [`OutputTile::PLAIN`].
+    /// Returns every variant that is bit-identical to [`OutputTile::PLAIN`].
     pub(crate) fn bit_identical_variants(&self, experts: bool) -> Vec<Variant> {
         let few = FEW_ROWS.iter().filter(|_| !experts).map(|rows| Variant::Few(*rows));
         self.tiles(experts).map(Variant::Tile).chain(few).collect()
     }
 
-    /// Describes for reports how matmuls of a precision are computed.
+    /// Returns a description, for reports, of how matmuls with these storage types of weights and activations are
+    /// computed.
     pub fn describe(&self, storages: (Storage, Storage)) -> String {
         let weight = WeightShape { inner4: 1024, columns4: 1024 };
         let work = Work { storages, rows: 1 << 15, weight, experts: false };
@@ -201,7 +203,8 @@ mod tests {
         assert_eq!(size(&plan, &grouped), [64, 64]);
         let eight = KernelPlan { cooperative: Some(CooperativeTile::smallest(8, 128)), ..plan };
         assert_eq!(size(&eight, &f16(1 << 15)), [64, 64]);
-        // Workgroup memory holds a slice of x and a slice of w, both padded, and 256 sums for each of the four parts.
+        // Workgroup memory holds a slice of x and a slice of w, both padded, and 256 sums for each of the four parts of
+        // the tile.
         for of in CooperativeTile::smallest(16, 128).sizes() {
             let halves = of.rows * (of.slice + 8) + of.slice * (of.columns + 8);
             assert!(halves * 2 + 4096 <= 16384, "{of:?}");

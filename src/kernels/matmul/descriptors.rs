@@ -4,7 +4,7 @@ use crate::gpu::kernel::{Access, Kernel, Setting};
 use crate::params;
 
 params! {
-    /// The parameter block, `Params` of all matmul kernels.
+    /// The parameters of all matmul kernels, laid out as the struct `Params` in their WGSL source.
     pub struct MatmulParams {
         rows: u32,
         first_row: u32,
@@ -32,7 +32,8 @@ const SETTINGS: &[Setting] = &[
     Setting { name: "ROTARY", constant: false, values: &[0, 1] },
 ];
 
-/// Returns the settings that all matmuls have, followed by those in `more`. `ALL` is their total number.
+/// Returns the settings that all matmul kernels have, followed by those in `more`. `ALL` is the total number of
+/// settings.
 const fn with<const MORE: usize, const ALL: usize>(more: [Setting; MORE]) -> [Setting; ALL] {
     let mut all = [SETTINGS[0]; ALL];
     let mut at = 0;
@@ -43,7 +44,7 @@ const fn with<const MORE: usize, const ALL: usize>(more: [Setting; MORE]) -> [Se
     all
 }
 
-/// Makes a descriptor with the parts that all matmul kernels share.
+/// Returns a descriptor with the fields that all matmul kernels share.
 const fn kernel(name: &'static str, source: &'static str) -> Kernel {
     Kernel {
         name,
@@ -58,17 +59,17 @@ const fn kernel(name: &'static str, source: &'static str) -> Kernel {
     }
 }
 
-/// The numbers of rows that an invocation computes in the variants of `matmul_few`.
+/// The numbers of rows that one invocation computes in the variants of `matmul_few`.
 pub const FEW_ROWS: [u32; 3] = [4, 8, 16];
 
-/// The numbers of rows that an invocation computes in the variants of `matmul_lane`.
+/// The numbers of rows that one invocation computes in the variants of `matmul_lane`.
 pub const LANE_ROWS: [u32; 2] = [16, 32];
 
-/// The matmul for GPUs: register tiles, with operands in workgroup memory.
+/// The descriptor of `matmul_tile.wgsl`, for GPUs. It computes tiles in registers, with operands in workgroup memory.
 pub static MATMUL_TILE: Kernel =
     kernel("matmul_tile", include_str!("../../../shaders/matmul_tile.wgsl"));
 
-/// The matmul for GPUs if there are few rows. It reads each weight once.
+/// The descriptor of `matmul_few.wgsl`, for GPUs and few rows. The kernel reads each weight once.
 pub static MATMUL_FEW: Kernel = Kernel {
     settings: &with::<2, 7>([
         Setting { name: "ROWS", constant: true, values: &FEW_ROWS },
@@ -77,7 +78,7 @@ pub static MATMUL_FEW: Kernel = Kernel {
     ..kernel("matmul_few", include_str!("../../../shaders/matmul_few.wgsl"))
 };
 
-/// The matmul for GPUs with cooperative matrices.
+/// The descriptor of `matmul_coop.wgsl`, for GPUs with cooperative matrices.
 pub static MATMUL_COOP: Kernel = Kernel {
     cooperative: true,
     settings: &with::<2, 7>([
@@ -88,7 +89,7 @@ pub static MATMUL_COOP: Kernel = Kernel {
     ..kernel("matmul_coop", include_str!("../../../shaders/matmul_coop.wgsl"))
 };
 
-/// The matmul for software adapters, without workgroup memory.
+/// The descriptor of `matmul_lane.wgsl`, for software adapters. The kernel uses no workgroup memory.
 pub static MATMUL_LANE: Kernel = Kernel {
     has_subgroup_variant: true,
     settings: &with::<1, 6>([Setting { name: "ROWS", constant: true, values: &LANE_ROWS }]),

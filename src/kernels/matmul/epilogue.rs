@@ -1,30 +1,30 @@
-//! The last step of a matmul on finished sums: activation, residual, gate or rotation.
+//! The operation of a matmul on each sum before the sum is stored: activation, residual, gate or rotation.
 
 use super::descriptors::MatmulParams;
 use crate::gpu::shader::ShaderVariant;
 use crate::kernels::rope::Rotation;
 use crate::kernels::{Activation, Activations};
 
-/// The last step of a matmul on the sums of a row, `[columns]`, with their biases added.
+/// The operation of a matmul on the sums of a row, `[columns]`, after the bias is added and before they are stored.
 #[derive(Debug, Clone, Copy)]
 pub enum Epilogue {
     /// Computes activation(sum) + residual.
     Plain(Activation, Option<Activations>),
-    /// Computes activation(gate) · other. Columns come in pairs of cells, one of the gate and one of the other factor,
-    /// so y has half as many cells.
+    /// Computes activation(gate) · other. In each row, four values of the gate alternate with four values of the other
+    /// factor, so a row of y has half as many values.
     Gated(Activation),
-    /// Rotates the heads of queries and keys by the position of the row's token. The columns after these heads are not
-    /// changed.
+    /// Rotates the heads of queries and keys by the position of the row's token. The columns after these heads do not
+    /// change.
     Rotated(Rotation),
 }
 
 impl Epilogue {
-    /// True if each pair of cells makes one cell of y.
+    /// Is true if the epilogue computes four values of y from eight sums.
     pub(super) fn is_gated(&self) -> bool {
         matches!(self, Epilogue::Gated(_))
     }
 
-    /// The residual that is added, if any.
+    /// Returns the residual that the epilogue adds, if any.
     pub(super) fn residual(&self) -> Option<Activations> {
         match self {
             Epilogue::Plain(_, residual) => *residual,
@@ -32,7 +32,7 @@ impl Epilogue {
         }
     }
 
-    /// The rotation, if any.
+    /// Returns the rotation, if any.
     pub(super) fn rotation(&self) -> Option<Rotation> {
         match self {
             Epilogue::Rotated(rotation) => Some(*rotation),
@@ -40,7 +40,7 @@ impl Epilogue {
         }
     }
 
-    /// Sets the overrides of a kernel's text for this epilogue.
+    /// Sets the `override` constants of a kernel for this epilogue.
     pub(super) fn set(&self, variant: ShaderVariant) -> ShaderVariant {
         let activation = match self {
             Epilogue::Plain(activation, _) | Epilogue::Gated(activation) => *activation,
@@ -53,7 +53,7 @@ impl Epilogue {
             .set("ROTARY", u32::from(self.rotation().is_some()))
     }
 
-    /// Fills in the parameters of the rotation; they stay zero for other epilogues.
+    /// Sets the parameters of the rotation, which stay zero for other epilogues.
     pub(super) fn fill(&self, params: &mut MatmulParams) {
         if let Some(rotation) = self.rotation() {
             params.head4 = rotation.head4 as u32;

@@ -7,7 +7,8 @@
 //! | `matmul_coop.wgsl` | GPUs with cooperative matrices, f16 weights and activations |
 //! | `matmul_lane.wgsl` | software adapters |
 //!
-//! `choice.rs` decides which [`Variant`] runs. [`Epilogue`] says what happens to a sum before it is stored.
+//! `choice.rs` decides which [`Variant`] runs. [`Epilogue`] describes the operation on each sum before the sum is
+//! stored.
 
 mod choice;
 mod descriptors;
@@ -28,7 +29,7 @@ pub use layout::{Block, ExpertLinear, Linear, LinearTensors, RowSize, repacked, 
 pub use tuned::Tuned;
 pub use variants::{CooperativeTile, OutputTile, Variant, WeightShape, Work};
 
-/// y = activation(x · w + bias) + residual, `[rows, columns]`.
+/// Adds y = activation(x · w + bias) + residual to the graph, and returns y, `[rows, columns]`.
 pub fn matmul(
     builder: &mut Builder,
     name: &'static str,
@@ -40,7 +41,7 @@ pub fn matmul(
     matmul_then(builder, name, x, linear, Epilogue::Plain(activation, residual))
 }
 
-/// As [`matmul`], with another epilogue.
+/// Like [`matmul`], but with any epilogue.
 pub fn matmul_then(
     builder: &mut Builder,
     name: &'static str,
@@ -55,7 +56,7 @@ pub fn matmul_then(
     matmul_blocks(builder, name, x, (&blocks, bias), size, epilogue)
 }
 
-/// As [`matmul`], with weight and bias as tensors of the graph.
+/// Like [`matmul`], but takes the weight and the bias as tensors of the graph.
 pub fn matmul_of(
     builder: &mut Builder,
     name: &'static str,
@@ -69,10 +70,11 @@ pub fn matmul_of(
     matmul_blocks(builder, name, x, weights, size, Epilogue::Plain(activation, residual))
 }
 
-/// As [`matmul_then`], with the bias and the blocks of the weight as tensors of the graph. Each block comes with its
-/// number of cells in an output row. `size` is the size of the whole row, before a gate halves it.
+/// Like [`matmul_then`], but takes the bias and the blocks of the weight as tensors of the graph. `weights` gives, with
+/// each block, its number of cells (four values each) in an output row. `size` is the size of the whole row, before a
+/// gate halves it.
 ///
-/// Each block computes the same sums as the whole matrix would, and writes its own columns of y.
+/// Each block computes the sums of its own columns of y, with the bits that the whole matrix would give.
 pub fn matmul_blocks(
     builder: &mut Builder,
     name: &'static str,
@@ -89,7 +91,7 @@ pub fn matmul_blocks(
 }
 
 /// Multiplies each row by the matrix of its expert, and returns y, `[tokens · top, columns]`. The input `x` is
-/// `[tokens, inner]`, or has as many rows as y.
+/// `[tokens, inner]` or `[tokens · top, inner]`.
 pub fn matmul_experts(
     builder: &mut Builder,
     name: &'static str,
@@ -106,7 +108,7 @@ pub fn matmul_experts(
     matmul_experts_of(builder, name, x, tensors, size, activation, grouped)
 }
 
-/// As [`matmul_experts`], with weight and bias as tensors of the graph.
+/// Like [`matmul_experts`], but takes the weight and the bias as tensors of the graph.
 pub fn matmul_experts_of(
     builder: &mut Builder,
     name: &'static str,
@@ -123,7 +125,8 @@ pub fn matmul_experts_of(
     y
 }
 
-/// Adds the dispatches of a matmul: one for each block and for each run of rows within the plan's limit of operations.
+/// Adds the dispatches of a matmul. There is one dispatch for each block of the weight and each run of rows that the
+/// plan's limit of operations allows.
 fn dispatch(
     builder: &mut Builder,
     x: Activations,
@@ -132,7 +135,7 @@ fn dispatch(
     grouped: Option<&Grouped>,
     y: Activations,
 ) {
-    // wgpu requires a buffer for every binding. Bindings that the variant does not read get x.
+    // wgpu requires a buffer for every binding. If the variant does not read a binding, x is bound there.
     let order = epilogue.rotation().map_or(x.id, |rotation| rotation.angles.table);
     let (count, order, x_share, token_share) = match grouped {
         None => (x.rows, order, 1, 1),
@@ -191,7 +194,7 @@ fn dispatch(
     }
 }
 
-/// The shape of a dispatch's weight; `None` if the dispatch is not a matmul.
+/// Returns the shape of the weight that a dispatch multiplies by; `None` if the dispatch is not a matmul.
 #[cfg(feature = "lab")]
 pub(crate) fn shape(dispatch: &Dispatch) -> Option<WeightShape> {
     let matmuls = [&MATMUL_LANE, &MATMUL_TILE, &MATMUL_FEW, &MATMUL_COOP];
@@ -204,7 +207,8 @@ pub(crate) fn shape(dispatch: &Dispatch) -> Option<WeightShape> {
     Some(WeightShape { inner4: params.inner4 as usize, columns4 })
 }
 
-/// Splits rows into runs of whole tiles, each of at most `max_flops`. A run of one tile may exceed this limit.
+/// Splits rows into runs of whole tiles, with at most `max_flops` operations in each run. A run of a single tile may
+/// exceed this limit.
 fn row_cuts(
     rows: usize,
     tile: usize,

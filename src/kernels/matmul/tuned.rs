@@ -1,5 +1,5 @@
-//! The measurements of `vectile tune` on an adapter: the fastest variant of the matmul for some work, and the file in
-//! which they are stored.
+//! The results of `vectile tune` on an adapter: the fastest variant of the matmul for each kind of work, and the file
+//! that stores them.
 
 use std::collections::BTreeMap;
 #[cfg(feature = "lab")]
@@ -20,42 +20,42 @@ use crate::error::Error;
 use crate::gpu::adapter::AdapterSummary;
 use crate::gpu::shader;
 
-/// The numbers of rows at which variants are measured. A measurement also applies to smaller numbers, down to the
-/// previous one in this list. For more rows than the last number, the fastest tile at the last number is used.
+/// The numbers of rows at which variants are measured. A measurement also applies to smaller numbers of rows, down to
+/// the previous number in this list. For more rows than the last number, the fastest tile at the last number is used.
 pub const ROWS: [usize; 7] = [4, 16, 64, 256, 1024, 4096, 16384];
 
-/// The fastest variant for one shape of weight, one pair of storages and some number of rows.
+/// The fastest variant for one shape of weight, one storage type of weights and of activations, and one number of rows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Choice {
-    /// How weights are stored.
+    /// The storage type of weights.
     pub weights: String,
-    /// How activations are stored.
+    /// The storage type of activations.
     pub activations: String,
-    /// The number of cells in a row of x.
+    /// The number of cells (four values each) in a row of x.
     pub inner4: usize,
-    /// The number of cells in a row of y.
+    /// The number of cells (four values each) in a row of y.
     pub columns4: usize,
     /// The number of rows, one of [`ROWS`]; `None` for a choice that does not depend on the number of rows.
     pub rows: Option<usize>,
-    /// The name of the variant: see [`Variant::name`].
+    /// The name of the variant, as [`Variant::name`] returns it.
     pub variant: String,
 }
 
-/// All choices for an adapter.
+/// All choices for one adapter.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tuned {
-    /// The choices, one for each shape, pair of storages and number of rows.
+    /// The choices, one for each combination of shape, storage types and number of rows.
     pub choices: Vec<Choice>,
 }
 
-/// The key of the choices for an adapter. It contains the driver and a digest of the text of the matmul kernels, since
-/// either may change which variant is fastest.
+/// Returns the key under which the choices for an adapter are stored. The key contains the driver and a digest of the
+/// WGSL sources of the matmul kernels, since a change of either may change which variant is fastest.
 pub(crate) fn key(adapter: &AdapterSummary) -> String {
     let sources = [&MATMUL_TILE, &MATMUL_FEW, &MATMUL_COOP].map(|kernel| kernel.source);
     format!("{} | shaders {}", adapter.key(), shader::digest(&sources))
 }
 
-/// The file in a cache directory that holds the choices of each adapter.
+/// The name of the file in the cache directory that holds the choices of every adapter.
 const FILE: &str = "kernels.json";
 
 fn read_all(cache: &Path) -> BTreeMap<String, Tuned> {
@@ -64,12 +64,12 @@ fn read_all(cache: &Path) -> BTreeMap<String, Tuned> {
     serde_json::from_slice(&bytes).unwrap_or_default()
 }
 
-/// Returns the choices that a cache directory has under a key, if any.
+/// Returns the choices that the cache directory holds under a key, or `None`.
 pub(crate) fn read(cache: &Path, key: &str) -> Option<Tuned> {
     read_all(cache).remove(key)
 }
 
-/// Adds choices to those that a cache directory has under a key, and returns the path of the file.
+/// Adds choices to those that the cache directory holds under a key, and returns the path of the file.
 ///
 /// # Errors
 /// [`Error::File`] if the file cannot be written.
@@ -96,7 +96,7 @@ impl Choice {
             && self.activations == work.storages.1.name()
     }
 
-    /// True if both choices are for the same work.
+    /// Is true if both choices are for the same work.
     fn same_work(&self, other: &Choice) -> bool {
         let work = |choice: &Choice| Choice { variant: String::new(), ..choice.clone() };
         work(self) == work(other)
@@ -104,32 +104,34 @@ impl Choice {
 }
 
 impl Tuned {
-    /// Adds later choices. A later choice replaces an earlier one for the same work.
+    /// Adds later choices. A later choice replaces an earlier choice for the same work.
     pub fn merge(&mut self, later: Tuned) {
         self.choices.retain(|old| !later.choices.iter().any(|new| new.same_work(old)));
         self.choices.extend(later.choices);
     }
 
-    /// True if there is a choice for a shape of weight in these storages.
+    /// Is true if there is a choice for a weight of this shape with these storage types of weights and activations.
     #[cfg(feature = "lab")]
     pub(crate) fn knows(&self, storages: (Storage, Storage), weight: WeightShape) -> bool {
         let work = Work { storages, rows: 0, weight, experts: false };
         self.choices.iter().any(|choice| choice.is_for(&work))
     }
 
-    /// The measured variant for some work, out of `candidates`; `None` if no measurement applies.
+    /// Returns the variant among `candidates` that was measured as the fastest for some work; `None` if no measurement
+    /// applies.
     pub(super) fn variant(&self, work: &Work, candidates: &[Variant]) -> Option<Variant> {
         let of_work = self.choices.iter().filter(|choice| choice.is_for(work));
         let beyond = |choice: &&Choice| choice.rows.is_some_and(|rows| rows >= work.rows);
         let smallest = of_work.clone().filter(beyond).min_by_key(|choice| choice.rows);
-        // A measurement of a variant for few rows does not apply to more rows than were measured.
+        // A measurement of `matmul_few` does not apply to more rows than were measured.
         let tiles = of_work.filter(|choice| !choice.variant.starts_with("few"));
         let choice = smallest.or_else(|| tiles.max_by_key(|choice| choice.rows))?;
         choice.rows?;
         candidates.iter().find(|variant| variant.name() == choice.variant).copied()
     }
 
-    /// Whether to use cooperative matrices for a shape of weight, whatever the number of rows.
+    /// Returns whether to use cooperative matrices for a shape of weight, at any number of rows; `None` if that was not
+    /// measured.
     pub(super) fn matrices(&self, work: &Work) -> Option<bool> {
         let mut of_work = self.choices.iter().filter(|choice| choice.is_for(work));
         let choice = of_work.find(|choice| choice.rows.is_none())?;
@@ -189,8 +191,8 @@ mod tests {
         assert_eq!(found(1 << 20).as_deref(), Some("tile 128x128"));
         let few = Tuned { choices: vec![choice(Some(16), "few 16")] };
         assert_eq!(few.variant(&work(17), &variants), None);
-        // A measurement does not apply if the device cannot run its variant. A measurement does not apply to matmuls of
-        // other sizes either.
+        // A measurement does not apply if the device cannot run the fastest variant, or if the matmul has another
+        // size.
         assert_eq!(tuned.variant(&work(1), &[Variant::Tile(OutputTile::PLAIN)]), None);
         assert_eq!(
             tuned.variant(&other_shape(WeightShape { inner4: 95, ..work(1).weight }), &variants),

@@ -1,4 +1,4 @@
-//! The variants of the matmul. `choice.rs` decides which of them a plan runs.
+//! The variants of the matmul. `choice.rs` decides which of them runs.
 
 use std::fmt;
 
@@ -8,65 +8,66 @@ use crate::gpu::graph::Dispatch;
 use crate::gpu::kernel::Kernel;
 use crate::gpu::shader::ShaderVariant;
 
-/// A way to compute a matmul: a kernel and the constants in its text.
+/// A variant of the matmul: a kernel and the constants in its WGSL source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Variant {
-    /// Runs `matmul_lane`, for software adapters. The number is how many rows an invocation computes.
+    /// Runs `matmul_lane`, for software adapters. The field is the number of rows that an invocation computes.
     Lane(u32),
     /// Runs `matmul_tile`, for GPUs.
     Tile(OutputTile),
-    /// Runs `matmul_few`, for GPUs and few rows. The number is how many rows an invocation computes.
+    /// Runs `matmul_few`, for GPUs and few rows. The field is the number of rows that an invocation computes.
     Few(u32),
     /// Runs `matmul_coop`, for GPUs with cooperative matrices.
     Cooperative(CooperativeTile),
 }
 
-/// The tile of y that a workgroup of `matmul_tile` computes, and an invocation's part of it.
+/// The tile of y that a workgroup of `matmul_tile` computes, and the part of the tile that an invocation computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OutputTile {
     /// The number of rows in the tile.
     pub rows: u32,
-    /// The number of cells in a row of the tile.
+    /// The number of cells (four values each) in a row of the tile.
     pub cells: u32,
-    /// The number of rows that an invocation computes, with two cells of each row.
+    /// The number of rows that an invocation computes. It computes two cells (eight values) of each of these rows.
     pub my_rows: u32,
 }
 
-/// The tile of y that a workgroup of `matmul_coop` computes, and the cooperative matrices it is made of.
+/// The tile of y that a workgroup of `matmul_coop` computes, and the size of the cooperative matrices that make up the
+/// tile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CooperativeTile {
-    /// Rows, columns and depth of a matrix: 8 or 16.
+    /// The size of a cooperative matrix, 8 or 16: its rows, columns and depth are equal.
     pub side: u32,
-    /// The number of invocations in a workgroup: four of the adapter's largest subgroups.
+    /// The number of invocations in a workgroup: four times the adapter's largest subgroup size.
     pub invocations: u32,
     /// The number of rows in the tile.
     pub rows: u32,
     /// The number of columns in the tile.
     pub columns: u32,
-    /// Depth of the slices that pass through workgroup memory.
+    /// The depth of the slices of x and w that pass through workgroup memory.
     pub slice: u32,
 }
 
 impl CooperativeTile {
-    /// The smallest tile of matrices of this size.
+    /// Returns the smallest tile made of cooperative matrices of this size.
     pub fn smallest(side: u32, invocations: u32) -> Self {
         CooperativeTile { side, invocations, rows: 64, columns: 64, slice: 32 }
     }
 
-    /// The tiles of all sizes, smallest first. Each fits 16 KiB of workgroup memory. All are bit-identical, since the
-    /// steps along inner are added in the same order.
+    /// Returns the tiles of all sizes, smallest first. Each fits into 16 KiB of workgroup memory. All tiles give
+    /// bit-identical results, since each sum adds its products along inner in the same order.
     pub fn sizes(self) -> [CooperativeTile; 3] {
         let of = |rows, columns, slice| CooperativeTile { rows, columns, slice, ..self };
         [of(64, 64, 32), of(128, 64, 16), of(128, 128, 16)]
     }
 
-    /// The number of workgroups that compute y.
+    /// Returns the number of workgroups that compute y.
     pub(super) fn workgroups(self, rows: usize, columns4: usize) -> usize {
         rows.div_ceil(self.rows as usize) * (columns4 * 4).div_ceil(self.columns as usize)
     }
 }
 
-/// Depth of the slices that pass through workgroup memory in `matmul_tile`.
+/// The depth of the slices of x and w that pass through workgroup memory in `matmul_tile`.
 const SLICE: u32 = 16;
 
 impl OutputTile {
@@ -77,8 +78,8 @@ impl OutputTile {
     /// The tile that every GPU can run.
     pub const PLAIN: OutputTile = OutputTile::of(64, 16, 4);
 
-    /// All tiles, smallest first. They are bit-identical, since each sum adds its products in the same order, along
-    /// inner.
+    /// All tiles, smallest first. All tiles give bit-identical results, since each sum adds its products along inner in
+    /// the same order.
     pub const ALL: [OutputTile; 4] = [
         OutputTile::of(32, 16, 2),
         OutputTile::PLAIN,
@@ -86,17 +87,17 @@ impl OutputTile {
         OutputTile::of(128, 32, 8),
     ];
 
-    /// The number of invocations in a workgroup.
+    /// Returns the number of invocations in a workgroup.
     pub fn invocations(self) -> u32 {
         self.rows / self.my_rows * (self.cells / 2)
     }
 
-    /// Bytes of workgroup memory: a slice of x and a slice of w.
+    /// Returns the bytes of workgroup memory for a slice of x and a slice of w.
     pub fn memory(self) -> u32 {
         (self.rows + self.cells * 4) * SLICE * 4
     }
 
-    /// The number of workgroups that compute y.
+    /// Returns the number of workgroups that compute y.
     pub(super) fn workgroups(self, rows: usize, columns4: usize) -> usize {
         rows.div_ceil(self.rows as usize) * columns4.div_ceil(self.cells as usize)
     }
@@ -111,12 +112,12 @@ pub struct WeightShape {
     pub columns4: usize,
 }
 
-/// The work of a matmul, by which its variant is chosen.
+/// The properties of a matmul that decide which variant runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Work {
-    /// How weights and activations are stored.
+    /// The storage types of weights and of activations.
     pub storages: (Storage, Storage),
-    /// The number of rows of y, or of slots where rows are grouped by expert.
+    /// The number of rows of y. If rows are grouped by expert, it is the number of slots for rows.
     pub rows: usize,
     /// The shape of the weight, or of the weight of each expert.
     pub weight: WeightShape,
@@ -124,15 +125,15 @@ pub struct Work {
     pub experts: bool,
 }
 
-/// The sums that a workgroup computes.
+/// The number of sums that a workgroup computes, as rows and columns of y.
 pub(super) struct WorkgroupSums {
     pub rows: usize,
-    /// The number of cells in a row.
+    /// The number of cells (four values each) in a row.
     pub cells: usize,
 }
 
 impl Variant {
-    /// The kernel that computes this variant.
+    /// Returns the kernel that computes this variant.
     pub(super) fn kernel(self) -> &'static Kernel {
         match self {
             Variant::Lane(_) => &MATMUL_LANE,
@@ -142,12 +143,12 @@ impl Variant {
         }
     }
 
-    /// The variant of a dispatch; `None` if the dispatch is not a matmul.
+    /// Returns the variant that a dispatch runs; `None` if the dispatch is not a matmul.
     pub(crate) fn of_dispatch(dispatch: &Dispatch) -> Option<Variant> {
         Variant::of(dispatch.kernel, &dispatch.variant)
     }
 
-    /// The variant that a kernel runs with these constants; `None` if the kernel is not a matmul.
+    /// Returns the variant that a kernel runs with these constants; `None` if the kernel is not a matmul.
     pub(crate) fn of(kernel: &Kernel, shader: &ShaderVariant) -> Option<Variant> {
         let constant = |name| shader.constant_or(name, 0);
         Some(if kernel == &MATMUL_LANE {
@@ -173,7 +174,7 @@ impl Variant {
         })
     }
 
-    /// The variant's name in the file of tuned choices.
+    /// Returns the variant's name in the file of tuned choices.
     pub fn name(self) -> String {
         match self {
             Variant::Lane(rows) => format!("lane {rows}"),
@@ -185,7 +186,8 @@ impl Variant {
         }
     }
 
-    /// The sums that a workgroup computes. `gated` is true if an epilogue takes two cells at once.
+    /// Returns how many sums a workgroup computes. `gated` is true if the epilogue combines two cells (four values
+    /// each) into one.
     pub(super) fn workgroup_sums(self, gated: bool) -> WorkgroupSums {
         let (rows, cells) = match self {
             Variant::Lane(rows) => (rows, 32),
@@ -196,7 +198,8 @@ impl Variant {
         WorkgroupSums { rows: rows as usize, cells: cells as usize }
     }
 
-    /// Sets the constants of the variant's kernel text. `gated` is true if an epilogue takes two cells at once.
+    /// Sets the constants in the WGSL source of this variant's kernel. `gated` is true if the epilogue combines two
+    /// cells (four values each) into one.
     pub fn constants(self, shader: ShaderVariant, gated: bool) -> ShaderVariant {
         match self {
             Variant::Lane(rows) => shader.constant("ROWS", rows),
