@@ -1,4 +1,4 @@
-//! A graph under construction, and the activation tensors in it.
+//! A graph that is being built, and the activation tensors in it.
 
 use super::plan::KernelPlan;
 use crate::dtype::{Precision, Storage};
@@ -15,13 +15,13 @@ pub struct Activations {
     pub rows: usize,
     /// The number of values in a row, without padding.
     pub width: usize,
-    /// The number of cells of four values in a row, with padding.
+    /// The number of cells (four values each) in a row, including padding.
     pub width4: usize,
-    /// The format in which the values are stored.
+    /// The storage type of the values.
     pub storage: Storage,
 }
 
-/// Rows of `width` values, padded with zeros to whole cells of four.
+/// Returns rows of `width` values, each padded with zeros to a multiple of four values.
 pub fn pad_rows(values: &[f32], width: usize) -> Vec<f32> {
     let padded_width = width.next_multiple_of(4);
     let mut padded = Vec::with_capacity(values.len() / width.max(1) * padded_width);
@@ -32,21 +32,21 @@ pub fn pad_rows(values: &[f32], width: usize) -> Vec<f32> {
     padded
 }
 
-/// A graph under construction, with the settings that every kernel needs.
+/// A graph that is being built, with the settings that every kernel needs.
 #[derive(Debug)]
 pub struct Builder {
-    /// The graph so far.
+    /// The graph with the dispatches added so far.
     pub graph: Graph,
-    /// Which variants of the kernels to run.
+    /// The plan, which decides which variant of each kernel runs.
     pub plan: KernelPlan,
-    /// How weights are stored.
+    /// The storage type of weights.
     pub weights: Storage,
-    /// How activations between kernels are stored.
+    /// The storage type of activations between kernels.
     pub activations: Storage,
 }
 
 impl Builder {
-    /// A builder of an empty graph.
+    /// Returns a builder with an empty graph.
     pub fn new(plan: &KernelPlan, precision: &Precision) -> Self {
         Builder {
             graph: Graph::default(),
@@ -56,14 +56,14 @@ impl Builder {
         }
     }
 
-    /// Assigns the tensors that are added after this call to a layer of the transformer, counted from 0, for reports. A
-    /// model calls this at the start of each layer. Tensors of the modules after the transformer belong to no layer,
-    /// since the code that adds the modules resets it.
+    /// Assigns the tensors that are added after this call to a layer of the transformer, counted from 0. Reports name
+    /// this layer. A model calls this function at the start of each layer. Tensors of the modules after the transformer
+    /// belong to no layer, since the code that adds these modules resets the layer.
     pub fn layer(&mut self, layer: usize) {
         self.graph.layer = Some(layer);
     }
 
-    /// A weight of the model as a tensor of this graph.
+    /// Returns a weight of the model as a tensor of this graph.
     pub fn weight(&mut self, name: &'static str, weight: usize) -> TensorId {
         let source = TensorSource::Weight(weight);
         match self.graph.tensors.iter().position(|tensor| tensor.source == source) {
@@ -72,23 +72,23 @@ impl Builder {
         }
     }
 
-    /// Bytes of this batch as a tensor.
+    /// Adds values that are computed on the host for this batch, and returns their tensor.
     pub fn input<T: bytemuck::NoUninit>(&mut self, name: &'static str, values: &[T]) -> TensorId {
         self.input_bytes(name, bytemuck::cast_slice(values).to_vec())
     }
 
-    /// As [`Builder::input`], but without a copy of the bytes.
+    /// Like [`Builder::input`], but takes bytes, which are not copied.
     pub fn input_bytes(&mut self, name: &'static str, bytes: Vec<u8>) -> TensorId {
         self.graph.add(name, bytes.len() as u64, TensorSource::Input(bytes))
     }
 
-    /// A new tensor of activations between kernels.
+    /// Adds a tensor of activations, with the builder's storage type.
     pub fn activations(&mut self, name: &'static str, rows: usize, width: usize) -> Activations {
         let storage = self.activations;
         self.rows(name, rows, width.div_ceil(4), width, storage, TensorSource::Scratch)
     }
 
-    /// A new tensor of `rows` rows of `width` values in `width4` cells.
+    /// Adds a tensor of `rows` rows of `width` values, which occupy `width4` cells of four values.
     pub(crate) fn rows(
         &mut self,
         name: &'static str,
@@ -103,7 +103,8 @@ impl Builder {
         Activations { id, rows, width, width4, storage }
     }
 
-    /// The variant of a kernel for the builder's storage of weights, and for activations stored as `x`.
+    /// Returns the variant of a kernel for the builder's storage type of weights, and for activations with the storage
+    /// type `x`.
     pub(crate) fn variant(&self, kernel: &Kernel, x: Storage) -> ShaderVariant {
         let lanes = if kernel.has_subgroup_variant { self.plan.lanes } else { Lanes::Alone };
         let weights = if kernel.reads_weights { self.weights } else { Storage::F32 };
@@ -111,8 +112,9 @@ impl Builder {
     }
 }
 
-/// The number of workgroups of 64 invocations for rows that are spread over subgroups. It is enough for any subgroup
-/// size, since the kernel strides over the remaining rows.
+/// Returns the number of workgroups of 64 invocations for a kernel that computes each row with one subgroup, or with one
+/// workgroup if it uses no subgroups. The number suits the smallest subgroups of the adapter. Larger subgroups loop over
+/// several rows each.
 pub(crate) fn row_workgroups(lanes: Lanes, rows: usize) -> u32 {
     let rows_a_workgroup = match lanes {
         Lanes::Subgroup(smallest) => 64 / smallest.clamp(1, 64),

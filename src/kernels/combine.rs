@@ -7,11 +7,11 @@ use crate::kernels::{Activations, Builder};
 use crate::params;
 
 params! {
-    /// The parameter block, `Params` of `combine.wgsl`.
+    /// The kernel's parameters, laid out as the struct `Params` of `combine.wgsl`.
     pub struct CombineParams { tokens: u32, width4: u32, top: u32, stride: u32 }
 }
 
-/// The weighted sum over the experts of a token.
+/// The descriptor of `combine.wgsl`, which computes the weighted sum of the rows of a token's experts.
 pub static COMBINE: Kernel = Kernel {
     name: "combine",
     source: include_str!("../../shaders/combine.wgsl"),
@@ -24,8 +24,8 @@ pub static COMBINE: Kernel = Kernel {
     settings: &[],
 };
 
-/// y = Σ weight · x + bias over the experts of each token: `[tokens, width]` from `[tokens · top, width]`. `bias` is
-/// `[width]` in f32.
+/// Adds y = Σ weight · x + bias over the experts of each token to the graph. Returns y, `[tokens, width]`, where x is
+/// `[tokens · top, width]` and `bias` is `[width]` in f32.
 pub fn combine(
     builder: &mut Builder,
     x: Activations,

@@ -1,7 +1,7 @@
 //! `group_rows.wgsl`: sorts rows by expert, and pads the rows of each expert to whole tiles of the matmul.
 //!
-//! Only the GPU knows how many rows an expert gets. The host knows the maximum number of tiles, dispatches a matmul
-//! for all of them, and the matmul skips the tiles that stay empty.
+//! Only the GPU knows how many rows an expert gets. The host knows the maximum number of tiles and dispatches a matmul
+//! for all of them. The matmul skips the tiles that stay empty.
 
 use crate::dtype::Storage;
 use crate::gpu::graph::{Dispatch, TensorId, TensorSource, Workgroups};
@@ -11,11 +11,11 @@ use crate::kernels::{Activations, Builder};
 use crate::params;
 
 params! {
-    /// The parameter block, `Params` of `group_rows.wgsl`.
+    /// The kernel's parameters, laid out as the struct `Params` of `group_rows.wgsl`.
     pub struct GroupRowsParams { tokens: u32, top: u32, stride: u32, tile: u32, slots: u32 }
 }
 
-/// The sort of rows by expert.
+/// The descriptor of `group_rows.wgsl`, which sorts rows by expert.
 pub static GROUP_ROWS: Kernel = Kernel {
     name: "group_rows",
     source: include_str!("../../shaders/group_rows.wgsl"),
@@ -28,32 +28,32 @@ pub static GROUP_ROWS: Kernel = Kernel {
     settings: &[Setting { name: "EXPERTS", constant: true, values: &[2, 8, 32] }],
 };
 
-/// Rows sorted by expert. Row t · top + j belongs to choice j of token t.
+/// Rows sorted by expert. Row t · top + j belongs to token t and its choice j, counted from 0.
 #[derive(Debug, Clone, Copy)]
 pub struct Grouped {
-    /// `[slots]` f32 pairs (row, expert); −1 for a slot without a row.
+    /// `[slots]` pairs (row, expert) in f32. A slot without a row has row −1.
     pub order: TensorId,
-    /// The number of slots: whole tiles, enough for any choice of experts.
+    /// The number of slots. They form whole tiles, and suffice whichever experts the tokens choose.
     pub slots: usize,
-    /// The number of rows.
+    /// The number of rows: `top` for each token.
     pub rows: usize,
-    /// The number of rows of a token.
+    /// The number of rows that a token has, one for each expert it chose.
     pub top: usize,
 }
 
-/// The number of slots that hold `rows` rows of `experts` experts, whatever the choices are. Each expert may leave up
-/// to `tile` − 1 slots of its last tile empty.
+/// Returns the number of slots that suffice for `rows` rows of `experts` experts, whichever experts are chosen. Each
+/// expert may leave up to `tile` − 1 slots of its last tile empty.
 pub fn slots(rows: usize, experts: usize, tile: usize) -> usize {
     (rows + rows.min(experts) * (tile - 1)) / tile * tile
 }
 
-/// Groups the rows of `choices` for [`matmul_experts`](super::matmul::matmul_experts).
+/// Adds a dispatch that sorts the rows of `choices` by expert, for [`matmul_experts`](super::matmul::matmul_experts).
 pub fn group_rows(builder: &mut Builder, choices: &Choices) -> Grouped {
     let tile = builder.plan.expert_group_rows();
     group_rows_of(builder, choices, tile).1
 }
 
-/// As [`group_rows`], for tiles of `tile` rows. Also returns `order` as a tensor with two slots in each row.
+/// Like [`group_rows`], but for tiles of `tile` rows. Also returns `order` as a tensor with two slots in each row.
 pub fn group_rows_of(
     builder: &mut Builder,
     choices: &Choices,

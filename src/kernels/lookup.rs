@@ -6,11 +6,11 @@ use crate::kernels::{Activations, Builder};
 use crate::params;
 
 params! {
-    /// The parameter block, `Params` of `lookup.wgsl`.
+    /// The kernel's parameters, laid out as the struct `Params` of `lookup.wgsl`.
     pub struct LookupParams { tokens: u32, width4: u32, scale: f32 }
 }
 
-/// The lookup and sum of embedding rows.
+/// The descriptor of `lookup.wgsl`, which sums rows of embedding tables.
 pub static LOOKUP: Kernel = Kernel {
     name: "lookup",
     source: include_str!("../../shaders/lookup.wgsl"),
@@ -23,9 +23,10 @@ pub static LOOKUP: Kernel = Kernel {
     settings: &[Setting { name: "TABLES", constant: false, values: &[1, 2, 3] }],
 };
 
-/// `x[t] = table[rows[t].0] + positions[rows[t].1] + types[rows[t].2]`, `[tokens, width]`.
+/// Adds a lookup to the graph, and returns x, `[tokens, width]`: `x[t] = table[rows[t].0] + positions[rows[t].1] +
+/// types[rows[t].2]`.
 ///
-/// The caller has checked `rows` against the sizes of the tables; the GPU does not check them.
+/// The caller must check that `rows` fits the sizes of the tables, since the GPU does not check this.
 pub fn lookup(
     builder: &mut Builder,
     rows: &[[u32; 4]],
@@ -35,8 +36,8 @@ pub fn lookup(
     lookup_of(builder, rows, &tables, width, 1.0)
 }
 
-/// As [`lookup`], with one to three tables, and with the sum multiplied by `scale`. Table i is indexed by element i of
-/// each entry of `rows`.
+/// Like [`lookup`], but takes one to three tables and multiplies the sum by `scale`. Element i of each entry of `rows`
+/// is the index of a row in table i.
 pub fn lookup_of(
     builder: &mut Builder,
     rows: &[[u32; 4]],
@@ -49,7 +50,7 @@ pub fn lookup_of(
     let params = LookupParams { tokens: rows.len() as u32, width4: x.width4 as u32, scale };
     let count = tables.len().clamp(1, 3);
     let variant = builder.variant(&LOOKUP, x.storage).set("TABLES", count as u32);
-    // wgpu requires a buffer for every binding. Bindings of tables that the model lacks get the tensor of tokens.
+    // wgpu requires a buffer for every binding. If the model lacks a table, the tensor of tokens is bound in its place.
     let table = |i: usize| tables.get(i).copied().unwrap_or(tokens);
     builder.graph.dispatches.push(Dispatch {
         kernel: &LOOKUP,

@@ -3,9 +3,9 @@
 //! Each file declares the kernel's parameter block, its descriptor and a function that adds a dispatch to a
 //! graph. The matmul and attention have several kernels, and a directory each: `matmul/` and `attention/`.
 //!
-//! An activation tensor is `[rows, width]`, stored in cells of four values. A width that is not a multiple of four is
-//! padded. Padding is zero, unless an activation function maps zero to another value. Such padding has no effect: it
-//! is multiplied by weights of zero, and the norms leave it out.
+//! An activation tensor is `[rows, width]`, stored in cells of four values. If the width is not a multiple of four,
+//! each row is padded. The padding is zero, unless an activation function maps zero to another value. Such padding has
+//! no effect, since it is multiplied by weights that are zero, and norms ignore it.
 
 mod activation;
 pub mod answers;
@@ -55,6 +55,6 @@ pub static ALL: &[&Kernel] = &[
     &top_k::TOP_K,
 ];
 
-/// The maximum number of tokens in a batch. Kernels that work on rows take up to one workgroup for each token, and
+/// The maximum number of tokens in a batch. Kernels that work on rows use up to one workgroup for each token, and
 /// WebGPU allows 65,535 workgroups in a dimension.
 pub const MAX_BATCH_TOKENS: usize = 32768;

@@ -7,11 +7,11 @@ use crate::kernels::{Activations, Builder, row_workgroups};
 use crate::params;
 
 params! {
-    /// The parameter block, `Params` of `normalize_l2.wgsl`.
+    /// The kernel's parameters, laid out as the struct `Params` of `normalize_l2.wgsl`.
     pub struct NormalizeParams { rows: u32, width: u32, width4: u32, groups: u32 }
 }
 
-/// The scaling of rows to length one.
+/// The descriptor of `normalize_l2.wgsl`, which scales rows to length one.
 pub static NORMALIZE_L2: Kernel = Kernel {
     name: "normalize_l2",
     source: include_str!("../../shaders/normalize_l2.wgsl"),
@@ -24,7 +24,7 @@ pub static NORMALIZE_L2: Kernel = Kernel {
     settings: &[],
 };
 
-/// y = x / max(‖x‖₂, 1e-12) for each row, in f32.
+/// Adds y = x / max(‖x‖₂, 1e-12) for each row to the graph, and returns y in f32.
 pub fn normalize_l2(builder: &mut Builder, x: Activations) -> Activations {
     let y =
         builder.rows("normalized", x.rows, x.width4, x.width, Storage::F32, TensorSource::Scratch);

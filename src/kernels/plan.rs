@@ -1,4 +1,4 @@
-//! Which variant of each kernel an adapter runs.
+//! The plan of an adapter: the variant of each kernel that the adapter runs.
 
 use std::sync::Arc;
 
@@ -7,38 +7,41 @@ use crate::gpu::adapter::AdapterSummary;
 use crate::gpu::device::Gpu;
 use crate::gpu::shader::Lanes;
 
-/// Which variant of each kernel suits an adapter, and how large a dispatch may be.
+/// The settings that decide which variant of each kernel an adapter runs, and how large a dispatch may be.
 ///
 /// A plan is fixed for an adapter, so that a row's result does not depend on its batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KernelPlan {
     /// True to run the matmul and attention for software adapters instead of those for GPUs.
     pub software: bool,
-    /// Whether lanes work together, and by which operations.
+    /// Whether the invocations of a subgroup or workgroup compute a row together, and by which operations.
     pub lanes: Lanes,
     /// Bytes of workgroup memory.
     pub workgroup_memory: u32,
     /// The maximum number of invocations in a workgroup.
     pub workgroup_invocations: u32,
-    /// Floating point operations after which a dispatch is split, for the operating system's watchdog.
+    /// The maximum number of floating point operations in a dispatch. Larger dispatches are split, since the operating
+    /// system's watchdog ends long ones.
     pub max_flops: u64,
-    /// The tile of cooperative matrices of f16 with f32 sums; `None` if the adapter has none or they are not used.
+    /// The smallest tile of cooperative matrices with f16 factors and f32 sums. `None` if the adapter has no such
+    /// matrices, or if they are not used.
     pub cooperative: Option<CooperativeTile>,
-    /// As `by_rows`, but for the tiles of cooperative matrices.
+    /// True if the number of rows may select among the tiles of cooperative matrices (see `by_rows`).
     pub matrices_by_rows: bool,
-    /// The largest tile of the matmul that suits the class of adapter.
+    /// The largest tile of the matmul that suits this class of adapter.
     pub largest_tile: OutputTile,
     /// True if the number of rows may select among the bit-identical variants of the matmul. It is false on a device
-    /// where the variants are not bit-identical.
+    /// where these variants are not bit-identical.
     pub by_rows: bool,
-    /// The fastest variants as measured on this adapter. They take precedence over the defaults for its class.
+    /// The fastest variants as measured on this adapter. They take precedence over the defaults for its class of
+    /// adapter.
     pub tuned: Option<Arc<Tuned>>,
-    /// If set, the variant of every matmul, for tests and for measurements.
+    /// If set, every matmul runs this variant. Tests and measurements set it.
     pub forced: Option<Variant>,
 }
 
 impl KernelPlan {
-    /// The plan for an open device, by its limits and its class.
+    /// Returns the plan for an open device, according to the device's limits and class.
     pub fn for_device(gpu: &Gpu) -> Self {
         let matrices = gpu.cooperative_matrices();
         KernelPlan {
@@ -58,7 +61,7 @@ impl KernelPlan {
 }
 
 impl KernelPlan {
-    /// The plan for the CPU, whose executor takes every variant of a kernel. Dispatches are not split.
+    /// Returns the plan for the CPU, whose executor accepts every variant of a kernel. Dispatches are not split.
     #[cfg(feature = "cpu")]
     pub fn for_cpu() -> Self {
         KernelPlan {
@@ -77,8 +80,8 @@ impl KernelPlan {
     }
 }
 
-/// The largest tile of the matmul that suits a class of GPU. The values follow public reports and were not measured;
-/// `vectile tune` measures them.
+/// Returns the largest tile of the matmul that suits a class of GPU. The values follow public reports and were not
+/// measured; `vectile tune` measures them.
 fn largest_tile(adapter: &AdapterSummary) -> OutputTile {
     let name = format!("{} {}", adapter.name, adapter.driver).to_lowercase();
     let is = |words: &[&str]| words.iter().any(|word| name.contains(word));
@@ -92,7 +95,7 @@ fn largest_tile(adapter: &AdapterSummary) -> OutputTile {
 
 #[cfg(test)]
 impl KernelPlan {
-    /// The plan of a GPU at WebGPU's default limits, with cooperative matrices of 16 × 16.
+    /// Returns the plan of a GPU at WebGPU's default limits, with cooperative matrices of 16 × 16.
     pub(crate) fn of_gpu() -> Self {
         KernelPlan {
             software: false,

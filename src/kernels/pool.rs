@@ -1,4 +1,4 @@
-//! `pool.wgsl`: one row for each text, from the hidden states of its tokens.
+//! `pool.wgsl`: computes one row for each text from the hidden states of its tokens.
 
 use crate::dtype::Storage;
 use crate::gpu::graph::{Dispatch, TensorId, TensorSource, Workgroups};
@@ -7,11 +7,11 @@ use crate::kernels::{Activations, Builder};
 use crate::params;
 
 params! {
-    /// The parameter block, `Params` of `pool.wgsl`.
+    /// The kernel's parameters, laid out as the struct `Params` of `pool.wgsl`.
     pub struct PoolParams { texts: u32, width: u32, width4: u32, stride: u32, column: u32 }
 }
 
-/// The pooling of tokens into rows.
+/// The descriptor of `pool.wgsl`, which pools the hidden states of a text's tokens into one row.
 pub static POOL: Kernel = Kernel {
     name: "pool",
     source: include_str!("../../shaders/pool.wgsl"),
@@ -24,11 +24,12 @@ pub static POOL: Kernel = Kernel {
     settings: &[Setting { name: "MODE", constant: false, values: &[0, 1, 2, 3, 4, 5] }],
 };
 
-/// A text as pooling sees it: (first token, number of tokens, number of tokens skipped at the front, unused).
+/// The tokens of a text that are pooled: (first token, number of tokens, number of tokens skipped at the front,
+/// unused).
 pub type Span = [u32; 4];
 
-/// Pools each text in every mode, and puts the results side by side: `[texts, modes · width]`, f32. `modes` are the
-/// numbers that the shader uses.
+/// Pools each text in every mode, and returns the results side by side, `[texts, modes · width]` in f32. `modes` are
+/// the numbers that `pool.wgsl` assigns to pooling modes.
 pub fn pool(builder: &mut Builder, x: Activations, spans: &[Span], modes: &[u32]) -> Activations {
     let pooled = pooled(builder, spans.len(), modes.len() * x.width);
     let spans = builder.input("spans", spans);
@@ -38,7 +39,7 @@ pub fn pool(builder: &mut Builder, x: Activations, spans: &[Span], modes: &[u32]
     pooled
 }
 
-/// A tensor for [`pool_at`] to fill: `[texts, columns]`, f32.
+/// Adds a tensor `[texts, columns]` in f32 that [`pool_at`] writes to.
 pub fn pooled(builder: &mut Builder, texts: usize, columns: usize) -> Activations {
     // If the number of columns is not a multiple of 4, no dispatch writes the padding, so the tensor starts as zeros.
     let source =
@@ -46,7 +47,8 @@ pub fn pooled(builder: &mut Builder, texts: usize, columns: usize) -> Activation
     builder.rows("pooled", texts, columns.div_ceil(4), columns, Storage::F32, source)
 }
 
-/// Pools `x` in a mode, into the columns of `pooled` from `column` on. `spans` are [`Span`]s.
+/// Pools `x` in a mode, and writes the result to `pooled`, starting at the column `column`. `spans` is a tensor of
+/// [`Span`]s.
 pub fn pool_at(
     builder: &mut Builder,
     x: Activations,

@@ -1,4 +1,4 @@
-//! Each kernel in plain Rust, in the simplest way and in f64: the reference for the WGSL.
+//! Each kernel in plain Rust, in f64 and as simple as possible. Tests compare the WGSL kernels with these functions.
 //!
 //! Matrices are row-major slices without padding.
 
@@ -7,7 +7,7 @@ use crate::kernels::attention::{Attention, TextSpan};
 use crate::kernels::rope::Rope;
 use crate::similarity::SimilarityFunction;
 
-/// The value of an activation function.
+/// Returns the value of an activation function at `x`.
 pub fn activate(activation: Activation, x: f64) -> f64 {
     match activation {
         Activation::None => x,
@@ -23,8 +23,8 @@ pub fn activate(activation: Activation, x: f64) -> f64 {
     }
 }
 
-/// The error function to 1e-15. It uses the Taylor series near zero, and the continued fraction of erfc elsewhere
-/// (Abramowitz and Stegun 7.1.5 and 7.1.14).
+/// Returns the error function at `x`, accurate to 1e-15. It is computed from the Taylor series near zero, and from the
+/// continued fraction of erfc elsewhere (Abramowitz and Stegun 7.1.5 and 7.1.14).
 pub fn erf(x: f64) -> f64 {
     let a = x.abs();
     if a < 2.5 {
@@ -44,12 +44,12 @@ pub fn erf(x: f64) -> f64 {
     x.signum() * (1.0 - erfc)
 }
 
-/// Sums of table rows: `[rows, width]`.
+/// Returns sums of table rows, `[rows, width]`.
 pub fn lookup(rows: &[[u32; 4]], tables: [&[f32]; 3], width: usize) -> Vec<f64> {
     lookup_of(rows, &tables, width, 1.0)
 }
 
-/// As [`lookup`], from any number of tables, multiplied by `scale`.
+/// Like [`lookup`], but takes any number of tables and multiplies the sums by `scale`.
 pub fn lookup_of(rows: &[[u32; 4]], tables: &[&[f32]], width: usize, scale: f32) -> Vec<f64> {
     let mut x = Vec::new();
     for row in rows {
@@ -61,7 +61,7 @@ pub fn lookup_of(rows: &[[u32; 4]], tables: &[&[f32]], width: usize, scale: f32)
     x
 }
 
-/// Layer normalisation of each row of x + residual.
+/// Returns the layer normalisation of each row of x + residual.
 pub fn layer_norm(
     x: &[f32],
     residual: Option<&[f32]>,
@@ -85,7 +85,7 @@ pub fn layer_norm(
     y
 }
 
-/// Root mean square normalisation of each row of x, plus residual.
+/// Returns the root mean square normalisation of each row of x, plus the residual.
 pub fn rms_norm(x: &[f32], weight: &[f32], eps: f64, residual: Option<&[f32]>) -> Vec<f64> {
     let width = weight.len();
     let mut y = Vec::new();
@@ -101,7 +101,7 @@ pub fn rms_norm(x: &[f32], weight: &[f32], eps: f64, residual: Option<&[f32]>) -
 }
 
 /// Normalises and rotates heads `[tokens, heads + kv_heads, head]`. The norm has weights `[2, head]` and an epsilon.
-/// `rows` has, for each token, its row of `angles`, which is `[positions, pairs]`.
+/// For each token, `rows` names the row of `angles`, which is `[positions, pairs]`.
 pub fn rope(
     x: &[f32],
     rows: &[u32],
@@ -118,7 +118,7 @@ pub fn rope(
     rotated(&y, rows, angles, [heads * rope.head, heads, rope.head])
 }
 
-/// Rotates pairs of neighbouring values in the first `heads` heads of rows of `width` values.
+/// Rotates pairs of neighbouring values in the first `heads` heads of each row of `width` values.
 pub fn rotated(
     x: &[f64],
     rows: &[u32],
@@ -138,14 +138,14 @@ pub fn rotated(
     y
 }
 
-/// activation(gate) · other for rows of `width` values, in which four values of a gate and four of the other factor
-/// alternate.
+/// Returns activation(gate) · other for rows of `width` values. In each row, four values of the gate alternate with
+/// four values of the other factor.
 pub fn gate(x: &[f64], width: usize, activation: Activation) -> Vec<f64> {
     let pairs = x.chunks_exact(width).flat_map(|row| row.chunks_exact(8));
     pairs.flat_map(|pair| (0..4).map(|i| activate(activation, pair[i]) * pair[i + 4])).collect()
 }
 
-/// activation(x · wᵀ + bias) + residual, with `w` as checkpoints store it, `[columns, inner]`.
+/// Returns activation(x · wᵀ + bias) + residual, with `w` as checkpoints store it, `[columns, inner]`.
 pub fn matmul(
     x: &[f32],
     w: &[f32],
@@ -170,8 +170,8 @@ pub fn matmul(
     y
 }
 
-/// The `top` largest values of softmax(x · wᵀ) for each row of x, as pairs (expert, weight) side by side. `w` is
-/// `[experts, inner]`. Among equal values, the lower expert comes first.
+/// Returns the `top` largest values of softmax(x · wᵀ) for each row of x, as pairs (expert, weight) side by side. `w`
+/// is `[experts, inner]`. Among equal values, the expert with the lower number comes first.
 pub fn route(x: &[f32], w: &[f32], experts: usize, top: usize) -> Vec<f64> {
     let inner = w.len() / experts;
     let logits = matmul(x, w, &vec![0.0; experts], Activation::None, None);
@@ -189,7 +189,7 @@ pub fn route(x: &[f32], w: &[f32], experts: usize, top: usize) -> Vec<f64> {
 }
 
 /// Sorts rows by expert, given the expert of each row. Returns pairs (row, expert). The rows of each expert are padded
-/// to whole tiles with row −1, and the remaining slots have row −1 and expert 0.
+/// to whole tiles with row −1. The slots after the last expert have row −1 and expert 0.
 pub fn group_rows(of_row: &[usize], experts: usize, tile: usize, slots: usize) -> Vec<f64> {
     let mut order = Vec::with_capacity(2 * slots);
     for expert in 0..experts {
@@ -206,7 +206,7 @@ pub fn group_rows(of_row: &[usize], experts: usize, tile: usize, slots: usize) -
 }
 
 /// Multiplies each row by the matrix of its expert, which `of_row` names. `w` is `[experts, columns, inner]`. Row r of
-/// y comes from row r / share of x.
+/// y is computed from row r / share of x.
 pub fn matmul_experts(
     x: &[f32],
     w: &[f32],
@@ -224,7 +224,8 @@ pub fn matmul_experts(
     of_row.iter().enumerate().flat_map(row).collect()
 }
 
-/// Σ weight · x + bias over the rows of each token. `choices` are pairs (expert, weight), one for each row of x.
+/// Returns Σ weight · x + bias over the rows of each token. `choices` are pairs (expert, weight), one for each row of
+/// x.
 pub fn combine(x: &[f32], choices: &[f32], top: usize, bias: &[f32]) -> Vec<f64> {
     let width = bias.len();
     let mut y = Vec::new();
@@ -237,7 +238,7 @@ pub fn combine(x: &[f32], choices: &[f32], top: usize, bias: &[f32]) -> Vec<f64>
     y
 }
 
-/// softmax(q · kᵀ / √head) · v: `[tokens, heads, head]`, from `qkv` of `[tokens, 3, heads, head]`.
+/// Returns softmax(q · kᵀ / √head) · v, `[tokens, heads, head]`, where `qkv` is `[tokens, 3, heads, head]`.
 pub fn attention(qkv: &[f32], texts: &[TextSpan], heads: usize, head: usize) -> Vec<f64> {
     let width = heads * head;
     let part = |part: usize| -> Vec<f32> {
@@ -248,8 +249,8 @@ pub fn attention(qkv: &[f32], texts: &[TextSpan], heads: usize, head: usize) -> 
     attend([&parts[0], &parts[1], &parts[2]], texts, &plain, |_, _| 0.0)
 }
 
-/// softmax(q · kᵀ · scale + bias(head, key − query)) · v over the keys that a query sees. Queries are
-/// `[tokens, heads, head]`, keys and values `[tokens, kv_heads, head]`.
+/// Returns softmax(q · kᵀ · scale + bias(head, key − query)) · v over the keys that a query sees. Queries are `[tokens,
+/// heads, head]`, and keys and values are `[tokens, kv_heads, head]`.
 pub fn attend(
     qkv: [&[f32]; 3],
     texts: &[TextSpan],
@@ -261,8 +262,8 @@ pub fn attend(
     })
 }
 
-/// As [`attend`] without a bias, with `q · relative key + k · relative query` added to `q · k`. `keys` and `queries`
-/// are `[rows, heads, head]`, and `row` gives the row for key − query.
+/// Like [`attend`], but without a bias, and with `q · relative key + k · relative query` added to `q · k`. The relative
+/// `keys` and `queries` are `[rows, heads, head]`, and `row` returns the row for a distance, key − query.
 pub fn attend_relative(
     [q, k, v]: [&[f32]; 3],
     texts: &[TextSpan],
@@ -334,7 +335,8 @@ fn attend_with(
     c
 }
 
-/// The pooled row of a text. `mode` is the shader's number for it, and `span` is as the kernel takes it.
+/// Returns the pooled row of a text. `mode` is the number of the pooling mode in `pool.wgsl`, and `span` is a
+/// [`Span`](super::pool::Span).
 pub fn pool(x: &[f32], width: usize, span: [u32; 4], mode: u32) -> Vec<f64> {
     let first = (span[0] + span[2]) as usize;
     let end = (span[0] + span[1]) as usize;
@@ -360,7 +362,7 @@ pub fn pool(x: &[f32], width: usize, span: [u32; 4], mode: u32) -> Vec<f64> {
         .collect()
 }
 
-/// Rows scaled to length one.
+/// Returns the rows of x, each scaled to length one.
 pub fn normalize_l2(x: &[f32], width: usize) -> Vec<f64> {
     let mut y = Vec::new();
     for row in x.chunks_exact(width) {
@@ -370,7 +372,7 @@ pub fn normalize_l2(x: &[f32], width: usize) -> Vec<f64> {
     y
 }
 
-/// The similarity of each row of a corpus to each query, `[queries, rows]`.
+/// Returns the similarity of each row of a corpus to each query, `[queries, rows]`.
 pub fn similarity(
     corpus: &[f32],
     queries: &[f32],
@@ -381,8 +383,9 @@ pub fn similarity(
     queries.chunks(width).flat_map(of).collect()
 }
 
-/// The `keep` best of each tile of `tile` scores, for each row of `count` scores, as pairs (score, column) with the best
-/// first. Among equal scores, the lower column is better. Missing pairs are (0, -1).
+/// Returns the `keep` best scores of each tile of `tile` scores, for each row of `count` scores. The result consists of
+/// pairs (score, column), the best pair of each tile first. Among equal scores, the lower column is better. If a tile
+/// has fewer than `keep` scores, its remaining pairs are (0, -1).
 pub fn top_k(scores: &[f32], count: usize, tile: usize, keep: usize) -> Vec<f64> {
     let mut best = Vec::new();
     for row in scores.chunks(count) {

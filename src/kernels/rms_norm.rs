@@ -1,8 +1,8 @@
 //! `rms_norm.wgsl`: root mean square normalisation.
 //!
-//! In a model that normalises before a block, the matmul adds the block's result to `x`, which is the `residual` of
-//! [`matmul`](super::matmul::matmul). The next norm then reads `x`. A model that ends a block with a norm (Gemma)
-//! passes `x` to that norm as its residual.
+//! In a model that normalises before a block, the matmul adds the block's result to `x`, by its argument `residual`
+//! (see [`matmul`](super::matmul::matmul)). The next norm then reads the sum. In a model that ends a block with a norm
+//! (Gemma), the norm adds `x`, by its own argument `residual`.
 
 use crate::gpu::graph::{Dispatch, TensorId, TensorSource, Workgroups};
 use crate::gpu::kernel::{Access, Kernel, Setting};
@@ -10,11 +10,11 @@ use crate::kernels::{Activations, Builder, row_workgroups};
 use crate::params;
 
 params! {
-    /// The parameter block, `Params` of `rms_norm.wgsl`.
+    /// The kernel's parameters, laid out as the struct `Params` of `rms_norm.wgsl`.
     pub struct RmsNormParams { rows: u32, width: u32, width4: u32, groups: u32, eps: f32 }
 }
 
-/// Root mean square normalisation, plus a residual.
+/// The descriptor of `rms_norm.wgsl`: root mean square normalisation, plus a residual.
 pub static RMS_NORM: Kernel = Kernel {
     name: "rms_norm",
     source: include_str!("../../shaders/rms_norm.wgsl"),
@@ -30,13 +30,13 @@ pub static RMS_NORM: Kernel = Kernel {
 /// The weight (f32) of a root mean square normalisation, and its epsilon.
 #[derive(Debug, Clone, Copy)]
 pub struct RmsNorm {
-    /// The number of the buffer of the weight, `[width]`, with 1 added if the model scales by 1 + w.
+    /// The number of the buffer that holds the weight, `[width]`. If the model scales by 1 + w, the buffer holds 1 + w.
     pub weight: usize,
-    /// The value that is added to the mean of the squares.
+    /// The epsilon: a value that is added to the mean of the squares.
     pub eps: f32,
 }
 
-/// y = rms_norm(x) + residual, `[rows, width]`.
+/// Adds y = rms_norm(x) + residual to the graph, and returns y, `[rows, width]`.
 pub fn rms_norm(
     builder: &mut Builder,
     x: Activations,
@@ -47,7 +47,7 @@ pub fn rms_norm(
     rms_norm_of(builder, x, weight, norm.eps, residual)
 }
 
-/// As [`rms_norm`], with the weight as a tensor of the graph.
+/// Like [`rms_norm`], but takes the weight as a tensor of the graph.
 pub fn rms_norm_of(
     builder: &mut Builder,
     x: Activations,
@@ -69,8 +69,8 @@ pub fn rms_norm_of(
     builder.graph.dispatches.push(Dispatch {
         kernel: &RMS_NORM,
         variant,
-        // wgpu requires a buffer for every binding. Without a residual, the kernel does not read this binding, so the
-        // binding gets x.
+        // wgpu requires a buffer for every binding. Without a residual, the kernel does not read this binding, so x is
+        // bound there.
         bindings: vec![x.id, residual.unwrap_or(x).id, weight, y.id],
         params: bytemuck::bytes_of(&params).to_vec(),
         workgroups: Workgroups::row(groups),

@@ -1,12 +1,12 @@
 //! Rotary positions of queries and keys: the angles of a batch, and `rope.wgsl`, which normalises heads and then
-//! rotates them. Heads without a norm are rotated by the matmul that computes them: see
+//! rotates them. The matmul that computes a head also rotates it if the head has no norm: see
 //! [`Epilogue::Rotated`](super::matmul::Epilogue::Rotated).
 //!
-//! The two values of a rotated pair lie side by side in a head. Weights are put in that order when they are loaded,
-//! for queries and keys alike, so products of queries and keys do not change.
+//! The two values of a rotated pair lie side by side in a head. When weights are loaded, those of queries and keys are
+//! put in that order alike, so products of queries and keys do not change.
 //!
 //! For each batch, a model computes a table of angles on the host, with one row for each position. It also gives each
-//! token the number of its row.
+//! token the number of its row in this table.
 
 use crate::gpu::graph::{Dispatch, TensorId, TensorSource, Workgroups};
 use crate::gpu::kernel::{Access, Kernel};
@@ -14,7 +14,7 @@ use crate::kernels::{Activations, Builder, row_workgroups};
 use crate::params;
 
 params! {
-    /// The parameter block, `Params` of `rope.wgsl`.
+    /// The kernel's parameters, laid out as the struct `Params` of `rope.wgsl`.
     pub struct RopeParams {
         tokens: u32,
         heads: u32,
@@ -29,7 +29,7 @@ params! {
     }
 }
 
-/// The normalisation and rotation of heads.
+/// The descriptor of `rope.wgsl`, which normalises and rotates heads.
 pub static ROPE: Kernel = Kernel {
     name: "rope",
     source: include_str!("../../shaders/rope.wgsl"),
@@ -42,11 +42,11 @@ pub static ROPE: Kernel = Kernel {
     settings: &[],
 };
 
-/// The angles of a batch in one tensor. A pair (row, 0) for each token comes first, then the rows, `[positions,
-/// pairs]` of (cos, sin). f32 represents every row number of a batch exactly.
+/// The angles of a batch in one tensor. A pair (row, 0) for each token comes first, then the rows, `[positions, pairs]`
+/// of (cos, sin). f32 represents every row number of a batch exactly.
 #[derive(Debug, Clone, Copy)]
 pub struct Angles {
-    /// The tensor with pairs and rows.
+    /// The tensor with the pairs of all tokens, followed by the rows of angles.
     pub table: TensorId,
     /// The number of tokens, which is also the number of pairs before the first row.
     pub tokens: usize,
@@ -55,7 +55,7 @@ pub struct Angles {
 }
 
 impl Angles {
-    /// Makes the tensor from the row number of each token and the rows.
+    /// Makes the tensor from the row number of each token and the rows of angles.
     pub fn new(builder: &mut Builder, rows: &[u32], angles: &[[f32; 2]], pairs: usize) -> Self {
         let mut table: Vec<[f32; 2]> = rows.iter().map(|row| [*row as f32, 0.0]).collect();
         table.extend_from_slice(angles);
@@ -63,7 +63,7 @@ impl Angles {
         Angles { table, tokens: rows.len(), pairs }
     }
 
-    /// The rotation of the first `heads` heads of a row, each of `head` values.
+    /// Returns the rotation of the first `heads` heads of a row, each of `head` values.
     pub fn rotation(&self, heads: usize, head: usize) -> Rotation {
         let head4 = head.div_ceil(4);
         Rotation { angles: *self, head4, cells: heads * head4 }
@@ -75,9 +75,9 @@ impl Angles {
 pub struct Rotation {
     /// The angles to rotate by.
     pub angles: Angles,
-    /// Cells of a head.
+    /// The number of cells (four values each) in a head.
     pub head4: usize,
-    /// The number of cells of all rotated heads, which come first in a row.
+    /// The number of cells (four values each) in all rotated heads, which come first in a row.
     pub cells: usize,
 }
 
@@ -95,17 +95,17 @@ pub struct Rope {
 /// The root mean square norm of each head before its rotation, with f32 weights.
 #[derive(Debug, Clone, Copy)]
 pub struct HeadNorm {
-    /// The weights `[2, head]`: those of queries, then those of keys. Each is padded to whole cells, in the order of
-    /// the heads' values.
+    /// The weights `[2, head]`: first those of queries, then those of keys. Both are padded to a multiple of four
+    /// values, and are in the order of the heads' values.
     pub weight: TensorId,
-    /// The value that is added to the mean of the squares.
+    /// The epsilon: a value that is added to the mean of the squares.
     pub eps: f32,
 }
 
-/// The values (cos, sin) `[positions, pairs]` for positions 0 to `positions` − 1. `frequencies` has the angle of one
-/// position for each pair. `factor` multiplies cosine and sine; it is the attention factor of yarn and longrope.
+/// Returns the pairs (cos, sin), `[positions, pairs]`, for positions 0 to `positions` − 1. `frequencies` has the angle
+/// of one position for each pair. `factor` multiplies cosine and sine; it is the attention factor of yarn and longrope.
 ///
-/// The angle is a product in f32, as in transformers. At position 8000 its rounding error is 2e-4.
+/// As in transformers, the angle is a product in f32. At position 8000 the rounding error of the angle is 2e-4.
 pub fn angles(frequencies: &[f64], factor: f64, positions: usize) -> Vec<[f32; 2]> {
     let at = |position: usize, frequency: f64| {
         let (sin, cos) = f64::from(position as f32 * frequency as f32).sin_cos();
@@ -114,8 +114,8 @@ pub fn angles(frequencies: &[f64], factor: f64, positions: usize) -> Vec<[f32; 2
     (0..positions).flat_map(|p| frequencies.iter().map(move |f| at(p, *f))).collect()
 }
 
-/// The index of value `i` of a head after its pairs are put side by side. Before that, the two values of a pair are
-/// `pairs` apart ("rotate half") among the first `2 · pairs` values.
+/// Returns the index of value `i` of a head after the values of each pair are put side by side. Before that, the two
+/// values of a pair are `pairs` apart ("rotate half") among the first `2 · pairs` values.
 pub fn side_by_side(i: usize, pairs: usize) -> usize {
     match i {
         first if first < pairs => 2 * first,
@@ -124,7 +124,8 @@ pub fn side_by_side(i: usize, pairs: usize) -> usize {
     }
 }
 
-/// Normalises and rotates queries and keys: `[tokens, heads + kv_heads, head]`, padded as in `x`.
+/// Adds the normalisation and rotation of queries and keys to the graph. Returns the result, `[tokens, heads +
+/// kv_heads, head]`, padded as in `x`.
 ///
 /// `x` is `[tokens, …]`, with the query heads first and then the key heads. The value heads stay in `x`, since
 /// [`attend`](super::attention::attend) takes queries, keys and values from separate tensors.
@@ -140,7 +141,8 @@ pub fn rope(
     let width4 = heads * head4;
     let y = builder.rows("rotated", x.rows, width4, width4 * 4, x.storage, TensorSource::Scratch);
     let variant = builder.variant(&ROPE, x.storage);
-    // A dispatch has at most 65,535 workgroups in a dimension, so the kernel strides over the remaining rows.
+    // A dispatch has at most 65,535 workgroups in a dimension, so each workgroup loops over several rows if there are
+    // more.
     let groups = row_workgroups(variant.lanes, x.rows * heads).min(65_535);
     let params = RopeParams {
         tokens: x.rows as u32,

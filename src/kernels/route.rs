@@ -8,7 +8,7 @@ use crate::kernels::{Activations, Builder, row_workgroups};
 use crate::params;
 
 params! {
-    /// The parameter block, `Params` of `route.wgsl`.
+    /// The kernel's parameters, laid out as the struct `Params` of `route.wgsl`.
     pub struct RouteParams {
         tokens: u32,
         inner4: u32,
@@ -20,7 +20,7 @@ params! {
     }
 }
 
-/// The choice of experts.
+/// The descriptor of `route.wgsl`, which chooses the experts of each token.
 pub static ROUTE: Kernel = Kernel {
     name: "route",
     source: include_str!("../../shaders/route.wgsl"),
@@ -39,31 +39,31 @@ pub const MAX_EXPERTS: usize = 32;
 /// The experts of each token, and their weights.
 #[derive(Debug, Clone, Copy)]
 pub struct Choices {
-    /// The choices, `[tokens, 2 · top]` in f32: pairs (expert, weight), the largest weight first. Rows are padded to
-    /// whole cells.
+    /// The choices, `[tokens, 2 · top]` in f32: pairs (expert, weight), the pair with the largest weight first. Rows
+    /// are padded to a multiple of four values.
     pub pairs: Activations,
-    /// The number of experts of a token.
+    /// The number of experts that each token chooses.
     pub top: usize,
-    /// The number of experts to choose from.
+    /// The number of experts among which each token chooses.
     pub experts: usize,
 }
 
 impl Choices {
-    /// The number of pairs of a token, with padding.
+    /// Returns the number of pairs in a token's row, including padding.
     pub(crate) fn stride(&self) -> usize {
         self.pairs.width4 * 2
     }
 }
 
 /// Chooses the `top` experts with the largest values of softmax(x · router) for each row of x. Among equal values, the
-/// lower expert comes first. The weights are not divided by their sum. A row's choice does not depend on the other
-/// rows.
+/// expert with the lower number comes first. The weights are not divided by their sum. The choice for a row does not
+/// depend on the other rows.
 pub fn route(builder: &mut Builder, x: Activations, router: &ExpertLinear, top: usize) -> Choices {
     let weight = builder.weight("router", router.weight);
     route_of(builder, x, weight, router.columns, top)
 }
 
-/// As [`route`], with the router's weight as a tensor of the graph. `experts` is at most [`MAX_EXPERTS`].
+/// Like [`route`], but takes the router's weight as a tensor of the graph. `experts` is at most [`MAX_EXPERTS`].
 pub fn route_of(
     builder: &mut Builder,
     x: Activations,

@@ -8,11 +8,11 @@ use crate::params;
 use crate::similarity::SimilarityFunction;
 
 params! {
-    /// The parameter block, `Params` of `similarity.wgsl`.
+    /// The kernel's parameters, laid out as the struct `Params` of `similarity.wgsl`.
     pub struct SimilarityParams { rows: u32, queries: u32, width4: u32, stride: u32 }
 }
 
-/// The comparison of rows with queries.
+/// The descriptor of `similarity.wgsl`, which compares rows with queries.
 pub static SIMILARITY: Kernel = Kernel {
     name: "similarity",
     source: include_str!("../../shaders/similarity.wgsl"),
@@ -28,13 +28,14 @@ pub static SIMILARITY: Kernel = Kernel {
     ],
 };
 
-/// The number of queries that an invocation compares with its row, if there are several.
+/// The number of queries with which an invocation compares its row at once, if there are several queries.
 const QUERIES_AT_ONCE: u32 = 4;
 
-/// The score of each row of `corpus` for each query, `[queries, corpus rows]` in f32.
+/// Adds the scores of each row of `corpus` for each query to the graph, and returns them, `[queries, corpus rows]` in
+/// f32.
 ///
-/// The corpus is in the builder's storage of weights, and queries are f32. For the cosine, queries have length one;
-/// rows of the corpus may have any length. A score does not depend on the other rows and queries.
+/// The corpus has the builder's storage type of weights, and queries are f32. For the cosine, queries must have length
+/// one; rows of the corpus may have any length. A score does not depend on the other rows and queries.
 pub fn similarity(
     builder: &mut Builder,
     corpus: Activations,
@@ -67,7 +68,7 @@ pub fn similarity(
     scores
 }
 
-/// The value of `FUNCTION` in the WGSL.
+/// Returns the value of the constant `FUNCTION` in `similarity.wgsl` for a similarity function.
 fn code(function: SimilarityFunction) -> u32 {
     match function {
         SimilarityFunction::Cosine => 0,

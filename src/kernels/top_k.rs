@@ -1,4 +1,4 @@
-//! `top_k.wgsl`: the best candidates of each tile, applied until few candidates are left.
+//! `top_k.wgsl`: selects the best candidates of each tile. It runs repeatedly until few candidates are left.
 
 use crate::dtype::Storage;
 use crate::gpu::graph::{Dispatch, TensorSource, Workgroups};
@@ -7,11 +7,11 @@ use crate::kernels::{Activations, Builder};
 use crate::params;
 
 params! {
-    /// The parameter block, `Params` of `top_k.wgsl`.
+    /// The kernel's parameters, laid out as the struct `Params` of `top_k.wgsl`.
     pub struct TopKParams { candidates: u32, stride: u32, keep: u32, best_stride: u32 }
 }
 
-/// The selection of the best candidates.
+/// The descriptor of `top_k.wgsl`, which selects the best candidates of each tile.
 pub static TOP_K: Kernel = Kernel {
     name: "top_k",
     source: include_str!("../../shaders/top_k.wgsl"),
@@ -27,23 +27,24 @@ pub static TOP_K: Kernel = Kernel {
     ],
 };
 
-/// The largest number of candidates that the kernel keeps of a tile. It is half of the largest tile, so that each pass
-/// at least halves the candidates.
+/// The maximum number of candidates that the kernel selects from a tile. It is half of the largest tile, so that each
+/// pass at least halves the number of candidates.
 pub const MAX_KEPT: usize = 128;
 
-/// The number of candidates of a row at which no further pass is worth its dispatch: the host sorts them.
+/// If at most this many candidates are left for a query, the host sorts them. A further pass would cost more than it
+/// saves.
 const FEW: usize = 512;
 
-/// The tile of a pass that keeps `keep` candidates of each tile.
+/// Returns the number of candidates in a tile, for a pass that selects `keep` candidates from each tile.
 fn tile(keep: usize) -> usize {
     if keep <= 32 { 64 } else { 256 }
 }
 
-/// For each row of `scores`, pairs (score, column), among which are its `keep` best. Among equal scores, the lower
-/// column is better. `keep` is at most [`MAX_KEPT`].
+/// Returns pairs (score, column) for each row of `scores`. The pairs include the `keep` best of the row. Among equal
+/// scores, the lower column is better. `keep` is at most [`MAX_KEPT`].
 ///
 /// The result is f32, `[scores rows, 2 · pairs]`. It consists of sorted runs of `keep` pairs, which the caller merges.
-/// A pair with column -1 is a place without a candidate.
+/// A pair with column -1 holds no candidate.
 pub fn top_k(builder: &mut Builder, scores: Activations, keep: usize) -> Activations {
     let mut best = pass(builder, scores, keep, false);
     while best.width / 2 > FEW.max(tile(keep)) {
@@ -52,7 +53,8 @@ pub fn top_k(builder: &mut Builder, scores: Activations, keep: usize) -> Activat
     best
 }
 
-/// One pass over `candidates`, which are scores, or pairs (score, column).
+/// Adds one pass over `candidates` to the graph. If `pairs` is true, candidates are pairs (score, column); otherwise
+/// they are scores.
 pub fn pass(
     builder: &mut Builder,
     candidates: Activations,
