@@ -1,4 +1,4 @@
-//! Runs graphs on the adapter that was chosen: a GPU, or the CPU. No other module knows which of them runs.
+//! Runs graphs on the adapter that was chosen: a GPU, or the CPU. No other module depends on which of the two runs.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -26,9 +26,9 @@ use crate::kernels::KernelPlan;
 #[allow(clippy::large_enum_variant, reason = "there is one executor for each model")]
 #[derive(Debug)]
 pub enum Executor {
-    /// On a GPU, or on a software driver.
+    /// The executor on a GPU or on a software driver.
     Gpu(GpuExecutor),
-    /// On the CPU, without a driver.
+    /// The executor on the CPU, without a driver.
     #[cfg(feature = "cpu")]
     Cpu(Box<cpu::Executor>),
 }
@@ -36,25 +36,25 @@ pub enum Executor {
 /// A graph that was started.
 #[derive(Debug)]
 pub enum Running {
-    /// It is submitted to a GPU.
+    /// The graph is submitted to a GPU.
     Gpu(RunningOnGpu),
-    /// The CPU has computed it.
+    /// The CPU has already computed the graph.
     #[cfg(feature = "cpu")]
     Cpu(Outcome),
 }
 
-/// How to open an adapter.
+/// The options for opening an adapter.
 #[derive(Debug, Clone, Default)]
 pub struct AdapterOptions {
-    /// The features of a GPU to leave out.
+    /// The features of a GPU that must not be used.
     pub disabled: Vec<Feature>,
-    /// A lower limit on the bytes of a binding, for tests.
+    /// If set, the maximum bytes of a binding, below the adapter's own limit. Tests set it.
     pub max_binding_bytes: Option<u64>,
-    /// The number of threads on the CPU; `None` for one on each physical core.
+    /// The number of threads on the CPU; `None` for one thread on each physical core.
     pub threads: Option<usize>,
 }
 
-/// Evaluates an expression on the executor that runs.
+/// Evaluates one of two expressions: the first on a GPU's executor, the second on the CPU's executor.
 macro_rules! on {
     ($self:ident, $gpu:ident => $on_gpu:expr, $cpu:ident => $on_cpu:expr) => {
         match $self {
@@ -65,14 +65,15 @@ macro_rules! on {
     };
 }
 
-/// The machine's adapters, best first. [`AdapterChoice::Index`] counts in this order.
+/// Returns the machine's adapters, best first. [`AdapterChoice::Index`] counts in this order.
 ///
-/// The CPU is one of them. It comes after GPUs and before software drivers, which are slower than it.
+/// The list includes the CPU itself, after GPUs and before software drivers. Software drivers also compute on the CPU,
+/// but more slowly.
 pub async fn adapters() -> Vec<AdapterSummary> {
     in_order(&Gpus::search(&AdapterChoice::Best).await.summaries)
 }
 
-/// GPUs and the CPU in the order of preference.
+/// Returns the GPUs and the CPU in the order of preference.
 fn in_order(gpus: &[AdapterSummary]) -> Vec<AdapterSummary> {
     let mut all = gpus.to_vec();
     #[cfg(feature = "cpu")]
@@ -88,7 +89,7 @@ impl Executor {
     /// Opens the chosen adapter.
     ///
     /// # Errors
-    /// [`Error::Adapter`] if there is no such adapter; [`Error::DeviceFault`] if the device does not open.
+    /// Returns [`Error::Adapter`] if there is no such adapter; [`Error::DeviceFault`] if the device cannot be opened.
     pub async fn open(choice: &AdapterChoice, options: &AdapterOptions) -> Result<Self, Error> {
         #[cfg(feature = "cpu")]
         if *choice == AdapterChoice::Cpu {
@@ -120,62 +121,62 @@ impl Executor {
         Ok(Executor::Cpu(Box::new(executor)))
     }
 
-    /// An executor on an open GPU.
+    /// Returns an executor on an open GPU.
     pub fn on_gpu(gpu: Gpu) -> Self {
         Executor::Gpu(GpuExecutor::new(gpu))
     }
 
-    /// The adapter that runs.
+    /// Returns the adapter on which graphs run.
     pub fn adapter(&self) -> &AdapterSummary {
         on!(self, gpu => &gpu.gpu.adapter, cpu => &cpu.adapter)
     }
 
-    /// The kernels that suit the adapter.
+    /// Returns the plan with the variants of kernels that suit the adapter.
     pub fn plan(&self) -> KernelPlan {
         on!(self, gpu => KernelPlan::for_device(&gpu.gpu), _cpu => KernelPlan::for_cpu())
     }
 
-    /// The name of the CPU's matrix kernels; `None` on a GPU.
+    /// Returns the name of the CPU's matrix kernels; `None` on a GPU.
     pub(crate) fn matrix_kernels(&self) -> Option<String> {
         on!(self, _gpu => None, cpu => Some(cpu.matrix_kernels()))
     }
 
-    /// True on the CPU, which runs no shaders.
+    /// Is true on the CPU, which runs no shaders.
     pub fn is_cpu(&self) -> bool {
         on!(self, _gpu => false, _cpu => true)
     }
 
-    /// The features of a GPU that the caller disabled.
+    /// Returns the features of the GPU that the caller disabled.
     pub(crate) fn disabled(&self) -> &[Feature] {
         on!(self, gpu => &gpu.gpu.disabled, _cpu => &[])
     }
 
-    /// True for a dry-run device, which computes nothing.
+    /// Is true for a dry-run device, which computes nothing.
     pub(crate) fn is_noop(&self) -> bool {
         on!(self, gpu => gpu.gpu.is_noop(), _cpu => false)
     }
 
-    /// True if shaders may use f16.
+    /// Is true if shaders may use f16.
     pub fn has_shader_f16(&self) -> bool {
         on!(self, gpu => gpu.gpu.has_shader_f16(), _cpu => false)
     }
 
-    /// True if the time of each dispatch can be measured.
+    /// Is true if the time of each dispatch can be measured.
     pub fn has_timestamps(&self) -> bool {
         on!(self, gpu => gpu.gpu.has_timestamps(), _cpu => true)
     }
 
-    /// True once the device was lost. The CPU is never lost.
+    /// Is true after the device was lost. The CPU is never lost.
     pub(crate) fn is_lost(&self) -> bool {
         on!(self, gpu => gpu.gpu.is_lost(), _cpu => false)
     }
 
-    /// Adds later losses of the device to `losses`.
+    /// Counts later losses of the device in `losses`.
     pub(crate) fn count_losses(&self, losses: &Arc<AtomicU64>) {
         on!(self, gpu => gpu.gpu.count_losses(losses), _cpu => { let _ = losses; });
     }
 
-    /// Destroys the device, as a driver reset does, for tests of the recovery.
+    /// Destroys the device, as a driver reset does. Tests use this function to check the recovery.
     pub(crate) fn destroy(&self) {
         on!(self, gpu => gpu.gpu.destroy(), _cpu => ());
     }
@@ -183,16 +184,17 @@ impl Executor {
     /// Runs a graph and returns its output.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`], [`Error::DeviceLost`], [`Error::DeviceFault`] if the driver refuses a pipeline, or
-    /// [`Error::Internal`] if it refuses a command.
+    /// Returns [`Error::OutOfMemory`] or [`Error::DeviceLost`]. Returns [`Error::DeviceFault`] if the driver refuses a
+    /// pipeline, or [`Error::Internal`] if it refuses a command.
     pub async fn run(&mut self, graph: &Graph) -> Result<Outcome, Error> {
         on!(self, gpu => gpu.run(graph).await, cpu => cpu.run(graph))
     }
 
-    /// Starts a graph. A GPU then runs it while the host does other work; the CPU has computed it on return.
+    /// Starts a graph. A GPU computes it while the host does other work; the CPU computes it before this function
+    /// returns.
     ///
     /// # Errors
-    /// The errors of [`Executor::run`].
+    /// Returns the errors of [`Executor::run`].
     pub fn start(&mut self, graph: &Graph) -> Result<Running, Error> {
         on!(self, gpu => gpu.start(graph).map(Running::Gpu), cpu => {
             let since = clock(cpu.trace.as_ref());
@@ -205,7 +207,7 @@ impl Executor {
     /// Waits for a started graph and returns its output.
     ///
     /// # Errors
-    /// The errors of [`Executor::run`].
+    /// Returns the errors of [`Executor::run`].
     pub async fn finish(&mut self, graph: &Graph, running: Running) -> Result<Outcome, Error> {
         match (self, running) {
             (Executor::Gpu(gpu), Running::Gpu(running)) => gpu.finish(graph, running).await,
@@ -216,10 +218,10 @@ impl Executor {
         }
     }
 
-    /// Runs a graph, and calls `visit` with each tensor for which `wanted` is true, once it is complete.
+    /// Runs a graph, and calls `visit` with each tensor for which `wanted` is true, as soon as the tensor is complete.
     ///
     /// # Errors
-    /// The errors of [`Executor::run`].
+    /// Returns the errors of [`Executor::run`].
     pub async fn run_tapped(
         &mut self,
         graph: &Graph,
@@ -230,10 +232,10 @@ impl Executor {
             cpu => cpu.run_tapped(graph, wanted, visit))
     }
 
-    /// Makes memory for a weight, to be filled by [`Executor::write_weight`]. Returns the weight's number.
+    /// Makes memory for a weight, which [`Executor::write_weight`] then fills. Returns the weight's number.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`], or [`Error::Adapter`] if the weight exceeds the adapter's limit.
+    /// Returns [`Error::OutOfMemory`], or [`Error::Adapter`] if the weight exceeds the adapter's limit.
     pub(crate) fn add_weight(&mut self, name: &str, bytes: u64) -> Result<usize, Error> {
         on!(self, gpu => gpu.add_weight(name, bytes), cpu => {
             cpu.adapter.check_weight(name, bytes)?;
@@ -244,7 +246,7 @@ impl Executor {
     /// Writes a part of a weight.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`] or [`Error::DeviceLost`].
+    /// Returns [`Error::OutOfMemory`] or [`Error::DeviceLost`].
     pub(crate) fn write_weight(
         &mut self,
         weight: usize,
@@ -258,7 +260,7 @@ impl Executor {
     /// Waits until all weights are written.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`] or [`Error::DeviceLost`].
+    /// Returns [`Error::OutOfMemory`] or [`Error::DeviceLost`].
     pub(crate) fn finish_uploads(&mut self) -> Result<(), Error> {
         on!(self, gpu => gpu.finish_uploads(), _cpu => Ok(()))
     }
@@ -273,13 +275,13 @@ impl Executor {
         on!(self, gpu => gpu.batch_limit = bytes, cpu => cpu.batch_limit = bytes);
     }
 
-    /// Starts or stops measuring, and returns the measurements so far.
+    /// Starts measuring into `trace`, or stops if it is `None`. Returns the measurements so far.
     pub fn measure(&mut self, trace: Option<Trace>) -> Option<Trace> {
         on!(self, gpu => std::mem::replace(&mut gpu.trace, trace),
             cpu => std::mem::replace(&mut cpu.trace, trace))
     }
 
-    /// The current time, if a trace is being measured.
+    /// Returns the current time if a trace is being measured, or else `None`.
     pub(crate) fn clock(&self) -> Option<Instant> {
         on!(self, gpu => gpu.clock(), cpu => clock(cpu.trace.as_ref()))
     }
@@ -294,17 +296,17 @@ impl Executor {
         on!(self, gpu => gpu.cache_pipelines_in(directory), _cpu => ());
     }
 
-    /// Writes compiled pipelines to their cache, if any were made since the last write.
+    /// Writes compiled pipelines to their cache, if any were made since it was last written.
     pub(crate) fn save_pipelines(&mut self) {
         on!(self, gpu => gpu.save_pipelines(), _cpu => ());
     }
 
-    /// A compiler that makes pipelines on other threads; `None` where there are none to make.
+    /// Returns a compiler that makes pipelines on other threads; `None` if the adapter has no pipelines.
     pub(crate) fn compiler(&self) -> Option<Compiler> {
         on!(self, gpu => (!gpu.gpu.is_noop()).then(|| gpu.compiler()), _cpu => None)
     }
 
-    /// Adds pipelines that were compiled before they are needed.
+    /// Adds pipelines that were compiled before a graph needs them.
     pub(crate) fn adopt(&mut self, ahead: Ahead) {
         on!(self, gpu => gpu.adopt(ahead), _cpu => drop(ahead));
     }
@@ -314,32 +316,34 @@ impl Executor {
         on!(self, gpu => gpu.make_ahead(graphs), _cpu => drop(graphs));
     }
 
-    /// Makes pipelines, unless they are made already.
+    /// Makes those of the given pipelines that are not made yet.
     ///
     /// # Errors
-    /// [`Error::DeviceFault`] with the driver's message about a pipeline that it refuses.
+    /// Returns [`Error::DeviceFault`] with the driver's message about a pipeline that it refuses.
     pub(crate) fn make(&mut self, keys: &[PipelineKey]) -> Result<(), Error> {
         on!(self, gpu => gpu.make(keys), _cpu => { let _ = keys; Ok(()) })
     }
 
-    /// Breaks a shader, for tests that the fault is noticed. The CPU runs no shaders.
+    /// Breaks a shader. Tests use this function to check that the broken shader is detected. The CPU runs no shaders.
     #[doc(hidden)]
     pub fn edit_shader(&mut self, edit: ShaderEdit) {
         on!(self, gpu => gpu.edit_shader(edit), _cpu => { let _ = edit; });
     }
 
-    /// True if a shader is broken for a test.
+    /// Is true if a test has broken a shader.
     pub(crate) fn is_edited(&self) -> bool {
         on!(self, gpu => gpu.is_edited(), _cpu => false)
     }
 
-    /// Makes graphs with more tokens run out of memory, for tests of the recovery.
+    /// Makes graphs with more tokens than this fail with an out-of-memory error. Tests use this function to check the
+    /// recovery.
     #[doc(hidden)]
     pub fn fit_tokens(&mut self, tokens: Option<usize>) {
         on!(self, gpu => gpu.fit_tokens(tokens), cpu => cpu.tokens_that_fit = tokens);
     }
 
-    /// Makes a shader stop computing after some batches, for tests that this is noticed. The CPU runs no shaders.
+    /// Makes a shader stop computing after some batches. Tests use this function to check that the failure is detected.
+    /// The CPU runs no shaders.
     #[doc(hidden)]
     pub fn stop_kernel(&mut self, stopping: StoppingKernel) {
         on!(self, gpu => gpu.stop_kernel(stopping), _cpu => { let _ = stopping; });

@@ -1,4 +1,4 @@
-//! Lists adapters with their abilities, and chooses one.
+//! Lists adapters with their features and limits, and chooses one.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 
-/// An optional feature of adapters.
+/// An optional feature of an adapter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Feature {
@@ -15,9 +15,9 @@ pub enum Feature {
     ShaderF16,
     /// The adapter supports subgroup operations.
     Subgroups,
-    /// The adapter writes timestamps of its own clock; `vectile bench` reads them.
+    /// The adapter writes timestamps of its own clock, which `vectile bench` reads.
     TimestampQuery,
-    /// A subgroup can multiply small matrices as one operation.
+    /// The adapter supports cooperative matrices: a subgroup multiplies small matrices as one operation.
     CooperativeMatrix,
 }
 
@@ -52,12 +52,12 @@ impl FromStr for Feature {
     }
 }
 
-/// Selects the adapter to open a device on.
+/// The choice of the adapter on which a device is opened.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum AdapterChoice {
-    /// The first adapter of the list. Discrete adapters come first, then integrated ones, then the CPU, then software
-    /// drivers. Within each class, Vulkan and Metal come before other backends. If the adapter computes wrongly, the
-    /// next one is used.
+    /// The first adapter of the list. Discrete GPUs come first, then integrated GPUs, then the CPU, then software
+    /// drivers. Within each class, Vulkan and Metal come before other backends. If checks find that the adapter
+    /// computes wrongly, the next adapter in the list is used.
     #[default]
     Best,
     /// The CPU, without any driver.
@@ -68,13 +68,14 @@ pub enum AdapterChoice {
     Index(usize),
     /// The first adapter whose name contains this text; case is ignored.
     Name(String),
-    /// A device that computes nothing, for dry runs in tests. No other choice selects it.
+    /// A device that computes nothing, for dry runs in tests. No other choice selects this device.
     #[doc(hidden)]
     Noop(Box<NoopAdapter>),
 }
 
 impl AdapterChoice {
-    /// The choice of exactly this adapter, if the choice was automatic.
+    /// Returns a choice that selects exactly this adapter, if `self` selects an adapter automatically. Otherwise
+    /// returns `self`.
     #[cfg(feature = "lab")]
     pub(crate) fn fixed(&self, adapter: &AdapterSummary) -> Self {
         match self {
@@ -106,7 +107,7 @@ impl FromStr for AdapterChoice {
     }
 }
 
-/// The abilities that a dry-run adapter claims to have.
+/// The features and limits that a dry-run adapter reports.
 #[doc(hidden)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NoopAdapter {
@@ -117,7 +118,7 @@ pub struct NoopAdapter {
     pub software: bool,
 }
 
-/// The backend of the CPU, which needs no driver.
+/// The name of the CPU's backend, which needs no driver.
 pub(crate) const NATIVE: &str = "Native";
 
 /// An adapter as [`adapters`](crate::adapters) lists it.
@@ -129,7 +130,7 @@ pub struct AdapterSummary {
     pub name: String,
     /// `DiscreteGpu`, `IntegratedGpu`, `VirtualGpu`, `Cpu` (software) or `Other`.
     pub device_type: String,
-    /// `Vulkan`, `Metal`, `Dx12`, `Gl`, `BrowserWebGpu`, or `Native` for the CPU itself.
+    /// `Vulkan`, `Metal`, `Dx12`, `Gl`, `BrowserWebGpu`, or `Native` for the CPU without a driver.
     pub backend: String,
     /// The name of the driver.
     pub driver: String,
@@ -137,9 +138,10 @@ pub struct AdapterSummary {
     pub driver_info: String,
     /// True if shaders may use f16.
     pub shader_f16: bool,
-    /// The smallest and largest subgroup size; `None` without subgroup operations.
+    /// The smallest and largest subgroup size; `None` if the adapter has no subgroup operations.
     pub subgroup_sizes: Option<(u32, u32)>,
-    /// The side of the adapter's cooperative matrices, 8 or 16, with f16 factors and f32 sums; `None` if it has none.
+    /// The size of the adapter's cooperative matrices with f16 factors and f32 sums: 8 for 8 × 8, or 16 for 16 × 16.
+    /// `None` if it has none.
     #[serde(default)]
     pub cooperative_matrix: Option<u32>,
     /// The maximum size of a buffer in bytes.
@@ -176,23 +178,23 @@ impl AdapterSummary {
         }
     }
 
-    /// True for an adapter that computes on the CPU: the CPU itself, or a software driver.
+    /// Is true for an adapter that computes on the CPU: the CPU without a driver, or a software driver.
     pub fn is_software(&self) -> bool {
         self.device_type == "Cpu"
     }
 
-    /// True for the CPU itself, which needs no driver.
+    /// Is true for the CPU without a driver.
     pub fn is_cpu(&self) -> bool {
         self.backend == NATIVE
     }
 
-    /// The size of the largest buffer that fits one binding. It is less than 2 GiB, since some drivers count bytes in
-    /// signed numbers.
+    /// Returns the size of the largest buffer that one binding can hold. It is less than 2 GiB, since some drivers
+    /// store byte counts in signed 32-bit integers.
     pub(crate) fn largest_buffer(&self) -> u64 {
         self.max_binding_bytes.min(self.max_buffer_bytes).min(i32::MAX as u64)
     }
 
-    /// Returns an error if no binding of this adapter can hold the weight.
+    /// Returns an error if a weight is larger than this adapter's largest binding.
     pub(crate) fn check_weight(&self, name: &str, bytes: u64) -> Result<(), Error> {
         let most = self.largest_buffer();
         if bytes <= most {
@@ -205,7 +207,7 @@ impl AdapterSummary {
         Err(Error::adapter(&self.name, problem))
     }
 
-    /// Returns name, backend and driver: the key of cached facts about the adapter.
+    /// Returns the adapter's name, backend and driver. Facts about the adapter are cached under this key.
     pub fn key(&self) -> String {
         format!("{} | {} | {} {}", self.name, self.backend, self.driver, self.driver_info)
     }
@@ -221,9 +223,9 @@ impl fmt::Display for AdapterSummary {
     }
 }
 
-/// The side of the largest cooperative matrices that our kernels can use. These have f16 factors, f32 sums, and equal
-/// width, height and depth, since WGSL has no others. The feature flag does not tell sizes and types, so the adapter's
-/// list of them is searched.
+/// Returns the size of the largest cooperative matrices that our kernels can use. These matrices have f16 factors, f32
+/// sums, and equal width, height and depth, since WGSL has no others. The feature flag does not tell sizes and types,
+/// so this function searches the adapter's list of configurations.
 fn cooperative_side(adapter: &wgpu::Adapter) -> Option<u32> {
     let needed = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX
         | wgpu::Features::SHADER_F16
@@ -255,8 +257,8 @@ fn instance(backends: wgpu::Backends, noop: Option<wgpu::NoopBackendOptions>) ->
     wgpu::Instance::new(descriptor)
 }
 
-/// The rank of an adapter, lower first: discrete, integrated, virtual, other, software. Within a class, native APIs
-/// come before GL.
+/// Returns the rank of an adapter; the lowest rank comes first. The order is: discrete, integrated, virtual, other,
+/// software. Within a class, native APIs come before GL.
 fn rank(info: &wgpu::AdapterInfo) -> (u8, u8) {
     let device = match info.device_type {
         wgpu::DeviceType::DiscreteGpu => 0,
@@ -273,8 +275,8 @@ fn rank(info: &wgpu::AdapterInfo) -> (u8, u8) {
     (device, backend)
 }
 
-/// True if the limits allow our kernels' smallest workgroups, storage buffers and workgroup memory. Old GL drivers have
-/// lower limits, or no compute shaders, so their adapters are left out.
+/// Is true if the limits allow our kernels' smallest workgroups, storage buffers and workgroup memory. Old GL drivers
+/// have lower limits, or no compute shaders, so their adapters are not listed.
 fn runs_our_kernels(limits: &wgpu::Limits) -> bool {
     limits.max_compute_invocations_per_workgroup >= 128
         && limits.max_storage_buffers_per_shader_stage >= 6
@@ -282,7 +284,7 @@ fn runs_our_kernels(limits: &wgpu::Limits) -> bool {
 }
 
 /// Lists all adapters, best first. GL is searched only if no native API has an adapter. GL lists the same adapters with
-/// fewer abilities, and its search for a window system takes time and prints warnings.
+/// fewer features, and its search for a window system takes time and prints warnings.
 pub(super) async fn list(noop: Option<wgpu::NoopBackendOptions>) -> Vec<wgpu::Adapter> {
     let tries: &[wgpu::Backends] = match noop {
         Some(_) => &[wgpu::Backends::NOOP],

@@ -1,4 +1,4 @@
-//! An open device with its abilities and buffers. The device's errors, and its loss, are returned as values.
+//! An open device with its features, limits and buffers. The device's errors, and its loss, are returned as values.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,7 +11,7 @@ use crate::gpu::shader::Lanes;
 #[derive(Debug, Default)]
 struct Faults {
     lost: Option<String>,
-    /// The counter of lost devices, shared with devices that are opened later.
+    /// The counter of lost devices, which devices that are opened later also use.
     losses: Option<Arc<AtomicU64>>,
     out_of_memory: Option<String>,
     other: Option<String>,
@@ -28,13 +28,13 @@ impl Faults {
     }
 }
 
-/// Cooperative matrices of f16 with f32 sums, as a device offers them.
+/// The cooperative matrices of a device, with f16 factors and f32 sums.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CooperativeMatrices {
-    /// Rows, columns and depth of a matrix: 8 or 16.
+    /// The size of a cooperative matrix, 8 or 16: its rows, columns and depth are equal.
     pub side: u32,
-    /// The number of invocations in a workgroup that multiplies the matrices. They fill four of the adapter's largest
-    /// subgroups.
+    /// The number of invocations in a workgroup that multiplies the matrices: four times the adapter's largest subgroup
+    /// size.
     pub invocations: u32,
 }
 
@@ -63,11 +63,11 @@ impl Gpus {
         Gpus { adapters, summaries }
     }
 
-    /// Opens a device with all limits of its adapter and without the disabled features. The binding limit is lowered to
-    /// `max_binding_bytes`.
+    /// Opens a device with all limits and features of its adapter, except the disabled features. The binding limit is
+    /// lowered to `max_binding_bytes`.
     ///
     /// # Errors
-    /// [`Error::DeviceFault`] if the device does not open.
+    /// Returns [`Error::DeviceFault`] if the device cannot be opened.
     pub async fn open(
         &self,
         index: usize,
@@ -114,12 +114,12 @@ impl Gpus {
     }
 }
 
-/// An open device with its queue and its adapter's abilities.
+/// An open device with its queue and a summary of its adapter.
 #[derive(Debug)]
 pub struct Gpu {
-    /// The adapter that the device is on.
+    /// The adapter to which the device belongs.
     pub adapter: AdapterSummary,
-    /// The features that the caller disabled.
+    /// The features of the adapter that the caller disabled.
     pub disabled: Vec<Feature>,
     pub(crate) device: wgpu::Device,
     pub(crate) queue: wgpu::Queue,
@@ -127,23 +127,23 @@ pub struct Gpu {
 }
 
 impl Gpu {
-    /// True if shaders on this device may use f16.
+    /// Is true if shaders on this device may use f16.
     pub fn has_shader_f16(&self) -> bool {
         self.device.features().contains(wgpu::Features::SHADER_F16)
     }
 
-    /// True if the device can write timestamps.
+    /// Is true if the device can write timestamps.
     pub fn has_timestamps(&self) -> bool {
         self.device.features().contains(wgpu::Features::TIMESTAMP_QUERY)
     }
 
-    /// True for a dry-run device, which computes nothing.
+    /// Is true for a dry-run device, which computes nothing.
     pub(crate) fn is_noop(&self) -> bool {
         self.adapter.backend == "Noop"
     }
 
-    /// How the lanes of a kernel work together on this device. They use subgroups of the adapter's smallest size, or
-    /// workgroup memory if the kernels cannot use subgroups.
+    /// Returns how the lanes (invocations) of a kernel share results on this device. They use subgroup operations, or
+    /// workgroup memory if the kernels cannot use the device's subgroups.
     pub(crate) fn lanes(&self) -> Lanes {
         let smallest = self.adapter.subgroup_sizes.map_or(0, |sizes| sizes.0);
         let usable = self.device.features().contains(wgpu::Features::SUBGROUP)
@@ -152,14 +152,14 @@ impl Gpu {
         if usable { Lanes::Subgroup(smallest) } else { Lanes::Alone }
     }
 
-    /// The number of floating point operations after which a dispatch is split, so that the operating system's watchdog
-    /// does not stop it. A dispatch takes about 50 ms at the slowest assumed rate: 5 GFLOP/s in software, 400 GFLOP/s
-    /// on a GPU.
+    /// Returns the maximum number of floating point operations in a dispatch. Larger dispatches are split, so that the
+    /// operating system's watchdog does not stop them. A dispatch takes about 50 ms at the slowest assumed rate: 5
+    /// GFLOP/s in software, 400 GFLOP/s on a GPU.
     pub(crate) fn max_dispatch_flops(&self) -> u64 {
         if self.adapter.is_software() { 2_000_000_000 } else { 20_000_000_000 }
     }
 
-    /// The cooperative matrices that kernels on this device may use.
+    /// Returns the cooperative matrices that kernels on this device may use; `None` if there are none.
     pub(crate) fn cooperative_matrices(&self) -> Option<CooperativeMatrices> {
         let feature = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
         let side = self.adapter.cooperative_matrix?;
@@ -170,8 +170,8 @@ impl Gpu {
         fits.then_some(CooperativeMatrices { side, invocations })
     }
 
-    /// Returns the fault that was reported since the last check, if any. `what` and `bytes` describe the current
-    /// action in the error.
+    /// Returns the fault that was reported since the last check, if any, as an error. `what` and `bytes` describe the
+    /// current action in the error.
     pub(crate) fn check(&self, what: &str, bytes: u64) -> Result<(), Error> {
         let mut faults = lock(&self.faults);
         if let Some(problem) = faults.lost.clone() {
@@ -189,7 +189,7 @@ impl Gpu {
         }
     }
 
-    /// The error for a kernel that the driver does not compile.
+    /// Returns the error for a kernel that the driver does not compile.
     #[cfg(not(target_arch = "wasm32"))]
     pub(super) fn refusal(&self, kernel: &str, error: &wgpu::Error) -> Error {
         match error {
@@ -200,7 +200,7 @@ impl Gpu {
         }
     }
 
-    /// The error for a kernel that the driver does not compile. `problem` is the driver's message.
+    /// Returns the error for a kernel that the driver does not compile. `problem` is the driver's message.
     pub(super) fn does_not_compile(&self, kernel: &str, problem: &str) -> Error {
         // wgpu spreads the causes of an error over indented lines.
         let problem = problem.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -211,7 +211,7 @@ impl Gpu {
         }
     }
 
-    /// The error for running out of memory.
+    /// Returns the error for running out of memory.
     pub(crate) fn out_of_memory(&self, what: &str, bytes: u64) -> Error {
         Error::OutOfMemory {
             adapter: self.adapter.name.clone(),
@@ -224,7 +224,7 @@ impl Gpu {
         }
     }
 
-    /// True once the device was lost.
+    /// Is true after the device was lost.
     pub(crate) fn is_lost(&self) -> bool {
         lock(&self.faults).lost.is_some()
     }
@@ -234,7 +234,7 @@ impl Gpu {
         lock(&self.faults).lose(problem);
     }
 
-    /// Adds the loss of this device to `losses`.
+    /// Counts the loss of this device in `losses`.
     pub(crate) fn count_losses(&self, losses: &Arc<AtomicU64>) {
         lock(&self.faults).losses = Some(losses.clone());
     }
@@ -267,7 +267,7 @@ impl Gpu {
         Ok(buffer)
     }
 
-    /// Destroys the device, as a driver reset does, for tests of the recovery.
+    /// Destroys the device, as a driver reset does. Tests use this function to check the recovery.
     #[doc(hidden)]
     pub fn destroy(&self) {
         self.device.destroy();
@@ -275,8 +275,8 @@ impl Gpu {
     }
 }
 
-/// The experimental features to open a device with: cooperative matrices, if the adapter has usable ones and `features`
-/// includes the features that they need.
+/// Returns the experimental features with which to open a device: cooperative matrices, if the adapter has usable ones
+/// and `features` includes the features that they need.
 fn experimental(
     adapter: &AdapterSummary,
     features: wgpu::Features,

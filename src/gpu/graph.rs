@@ -6,27 +6,28 @@
 use super::kernel::{Access, Kernel};
 use super::shader::ShaderVariant;
 
-/// A tensor of a [`Graph`], by its index in the list.
+/// A tensor of a [`Graph`], named by its index in the graph's list of tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TensorId(pub usize);
 
-/// Where a tensor's bytes come from.
+/// The origin of a tensor's bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TensorSource {
-    /// A buffer of the loaded model, by its number among the model's buffers.
+    /// A buffer of the loaded model. The field is the buffer's number among the model's buffers.
     Weight(usize),
-    /// Bytes that this batch uploads.
+    /// The bytes are uploaded for this batch.
     Input(Vec<u8>),
     /// The tensor shares a buffer with other tensors: a dispatch writes all of it before any dispatch reads it.
     Scratch,
-    /// The tensor has its own buffer: dispatches write only parts of it, and the rest stays zero.
+    /// The tensor has its own buffer, which is cleared first: dispatches write only parts of it, and the other parts
+    /// stay zero.
     Zeroed,
 }
 
 /// A tensor's name, size and origin.
 #[derive(Debug, Clone)]
 pub struct TensorInfo {
-    /// The tensor's name in listings and labels.
+    /// The tensor's name in listings and in labels of buffers.
     pub name: &'static str,
     /// The tensor's size in bytes.
     pub bytes: u64,
@@ -39,43 +40,43 @@ pub struct TensorInfo {
 /// The number of workgroups of a dispatch in each dimension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Workgroups {
-    /// The number in x.
+    /// The number of workgroups in x.
     pub x: u32,
-    /// The number in y.
+    /// The number of workgroups in y.
     pub y: u32,
-    /// The number in z.
+    /// The number of workgroups in z.
     pub z: u32,
 }
 
 impl Workgroups {
-    /// A row of workgroups in x.
+    /// Returns a row of `x` workgroups.
     pub fn row(x: u32) -> Self {
         Workgroups { x, y: 1, z: 1 }
     }
 
-    /// A grid of workgroups in x and y.
+    /// Returns a grid of `x` · `y` workgroups.
     pub fn grid(x: u32, y: u32) -> Self {
         Workgroups { x, y, z: 1 }
     }
 
-    /// The numbers in x, y and z.
+    /// Returns the numbers of workgroups in x, y and z.
     pub fn to_array(self) -> [u32; 3] {
         [self.x, self.y, self.z]
     }
 }
 
-/// One run of a kernel over its bindings.
+/// One dispatch of a kernel, with its bindings and parameters.
 #[derive(Debug, Clone)]
 pub struct Dispatch {
     /// The kernel to run.
     pub kernel: &'static Kernel,
-    /// The variant of the kernel's text.
+    /// The variant of the kernel, which determines its WGSL.
     pub variant: ShaderVariant,
-    /// A tensor for each of the kernel's bindings.
+    /// The tensors that are bound to the kernel's bindings, in order.
     pub bindings: Vec<TensorId>,
-    /// The bytes of the parameter block.
+    /// The bytes of the kernel's parameters.
     pub params: Vec<u8>,
-    /// The number of workgroups.
+    /// The number of workgroups in each dimension.
     pub workgroups: Workgroups,
     /// An estimate of the dispatch's floating point operations. The executor splits long submits by these estimates.
     pub flops: u64,
@@ -86,22 +87,22 @@ pub struct Dispatch {
 pub struct Graph {
     /// The tensors, numbered by [`TensorId`].
     pub tensors: Vec<TensorInfo>,
-    /// The dispatches, in order.
+    /// The dispatches, in the order of execution.
     pub dispatches: Vec<Dispatch>,
-    /// The tensor that is read back, with f32 rows.
+    /// The tensor that is read back. Its rows are f32.
     pub output: Option<TensorId>,
     /// The number of tokens in the batch, which is the number of overflow flags.
     pub tokens: usize,
-    /// The layer that new tensors belong to.
+    /// The transformer layer to which new tensors are assigned.
     pub layer: Option<usize>,
 }
 
-/// The buffers that scratch tensors share.
+/// The slots that scratch tensors share. A slot is a buffer that holds different tensors at different times.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Slots {
     /// The slot of each tensor; `None` for weights and inputs.
     pub of_tensor: Vec<Option<usize>>,
-    /// Size of each slot in bytes.
+    /// The size of each slot in bytes.
     pub bytes: Vec<u64>,
 }
 
@@ -113,14 +114,14 @@ impl Graph {
         TensorId(self.tensors.len() - 1)
     }
 
-    /// The tensor that a dispatch writes: the last of its bindings that has write access.
+    /// Returns the tensor that a dispatch writes: the last of its bindings that has write access.
     pub fn written(&self, dispatch: &Dispatch) -> Option<TensorId> {
         let bindings = dispatch.bindings.iter().zip(dispatch.kernel.bindings).rev();
         bindings.filter(|(_, access)| **access == Access::Write).map(|(id, _)| *id).next()
     }
 
-    /// Assigns scratch tensors to slots by a greedy walk that keeps slots few and small. A tensor's slot is free
-    /// again after the last dispatch that names the tensor.
+    /// Assigns scratch tensors to slots (shared buffers) by a greedy algorithm that keeps slots few and small. A
+    /// tensor's slot is free again after the last dispatch that uses the tensor.
     pub fn slots(&self) -> Slots {
         let mut last_use = vec![0; self.tensors.len()];
         for (at, dispatch) in self.dispatches.iter().enumerate() {
@@ -133,7 +134,8 @@ impl Graph {
         }
         let mut of_tensor = vec![None; self.tensors.len()];
         let mut bytes: Vec<u64> = Vec::new();
-        // For each slot (a buffer that several tensors share), the last dispatch that uses it.
+        // `busy_until` holds, for each slot (a buffer that several tensors share), the index of the last dispatch that
+        // uses it.
         let mut busy_until: Vec<usize> = Vec::new();
         for (at, dispatch) in self.dispatches.iter().enumerate() {
             let written = dispatch
@@ -149,8 +151,8 @@ impl Graph {
                     continue;
                 }
                 let zeroed = info.source == TensorSource::Zeroed;
-                // Picks the free slot of the nearest size. A larger slot would waste bytes, and a smaller slot has to
-                // grow.
+                // `free` is the free slot whose size is nearest. A larger slot would waste bytes, and a smaller slot
+                // has to grow.
                 let free = (0..bytes.len())
                     .filter(|slot| !zeroed && busy_until[*slot] < at)
                     .min_by_key(|slot| bytes[*slot].abs_diff(info.bytes));
@@ -167,12 +169,12 @@ impl Graph {
         Slots { of_tensor, bytes }
     }
 
-    /// Bytes of all scratch buffers together.
+    /// Returns the size in bytes of all scratch buffers together.
     pub fn scratch_bytes(&self) -> u64 {
         self.slots().bytes.iter().sum()
     }
 
-    /// An estimate of the floating point operations of all dispatches.
+    /// Returns an estimate of the floating point operations of all dispatches.
     pub fn flops(&self) -> u64 {
         self.dispatches.iter().map(|dispatch| dispatch.flops).sum()
     }

@@ -1,7 +1,7 @@
-//! The host's memory, which software adapters use for buffers.
+//! The memory of the host, in which software adapters place their buffers.
 
-/// Bytes that programs can still take without swapping, within the limits of the control group (of a container).
-/// Returns `None` where the system does not report it.
+/// Returns the bytes that programs can still allocate without swapping, within the limits of the control group (of a
+/// container). Returns `None` if the system does not report this number.
 pub(crate) fn available() -> Option<u64> {
     #[cfg(target_arch = "wasm32")]
     return None;

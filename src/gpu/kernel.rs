@@ -1,6 +1,6 @@
-//! A kernel described as data: its WGSL, its bindings, its parameter block and the settings of its variants.
+//! A kernel described as data: its WGSL source, its bindings, its parameters and the settings of its variants.
 
-/// How a kernel uses a binding. Bindings are numbered from 0 in group 0, with the parameter block last.
+/// How a kernel uses a binding. Bindings are numbered from 0 in bind group 0, and the parameters are the last binding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     /// A storage buffer that the kernel reads.
@@ -9,7 +9,7 @@ pub enum Access {
     Write,
 }
 
-/// A field of a parameter block as Rust declares it. A test compares it with the WGSL.
+/// A field of a kernel's parameters, as Rust declares it. A test compares it with the declaration in WGSL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Field {
     /// The field's name in Rust and in WGSL.
@@ -25,21 +25,21 @@ pub struct Field {
 pub struct Kernel {
     /// The name of the kernel's WGSL file, entry point, test and labels.
     pub name: &'static str,
-    /// The kernel's WGSL with unresolved imports.
+    /// The kernel's WGSL source with unresolved imports.
     pub source: &'static str,
-    /// The storage buffers of group 0, in order. The parameter block follows as a uniform.
+    /// The storage buffers of bind group 0, in order. The parameters follow as a uniform.
     pub bindings: &'static [Access],
-    /// The fields of the parameter block.
+    /// The fields of the parameters.
     pub params: &'static [Field],
-    /// True if the kernel's text depends on the storage of weights.
+    /// True if the kernel's WGSL depends on the storage type of weights.
     pub reads_weights: bool,
-    /// True if the kernel's text depends on the storage of activations.
+    /// True if the kernel's WGSL depends on the storage type of activations.
     pub reads_activations: bool,
-    /// True if the kernel's text has a variant with subgroups and one without.
+    /// True if the kernel has a variant with subgroup operations and one without.
     pub has_subgroup_variant: bool,
     /// True if the kernel multiplies cooperative matrices. Its weights and activations are then f16.
     pub cooperative: bool,
-    /// Every constant and override of the kernel, with the values that it takes in tests.
+    /// Every constant and override of the kernel, with the values that they take in tests.
     pub settings: &'static [Setting],
 }
 
@@ -48,7 +48,7 @@ pub struct Kernel {
 pub struct Setting {
     /// The setting's name in the WGSL.
     pub name: &'static str,
-    /// True for a `const` that the host rewrites in the text, false for an `override`.
+    /// True for a `const` that the host rewrites in the WGSL source, false for an `override`.
     pub constant: bool,
     /// The values of the constant or override with which tests run the kernel.
     pub values: &'static [u32],
@@ -63,7 +63,7 @@ impl PartialEq for Kernel {
 
 impl Eq for Kernel {}
 
-/// Declares a parameter block: a `repr(C)` struct and the list of its fields.
+/// Declares the parameters of a kernel: a `repr(C)` struct and the list of its fields.
 #[macro_export]
 #[doc(hidden)]
 macro_rules! params {

@@ -1,4 +1,4 @@
-//! Compute pipelines of kernels in their variants. Each pipeline is made once.
+//! Compute pipelines of kernels, one for each variant that runs. Each pipeline is made once.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -10,29 +10,29 @@ use crate::gpu::kernel::{Access, Kernel};
 use crate::gpu::pipeline_cache::PipelineFile;
 use crate::gpu::shader::{ShaderVariant, resolve_imports};
 
-/// A pipeline and the layout of its group 0.
+/// A compute pipeline and the layout of its bind group 0.
 pub(super) struct Pipeline {
     pub pipeline: wgpu::ComputePipeline,
     pub layout: wgpu::BindGroupLayout,
 }
 
-/// The pipelines made so far on a device.
+/// The pipelines that were made on a device.
 pub(super) struct Pipelines {
     made: HashMap<(&'static str, ShaderVariant), Pipeline>,
     compiler: Compiler,
     file: Option<PipelineFile>,
-    /// True if pipelines were made since the cache file was written.
+    /// True if pipelines were made since the cache file was last written.
     unsaved: bool,
 }
 
-/// A kernel in a variant, from which a pipeline is made.
+/// A kernel and its variant, from which a pipeline is made.
 #[derive(Debug, Clone)]
 pub(crate) struct PipelineKey {
     pub kernel: &'static Kernel,
     pub variant: ShaderVariant,
 }
 
-/// The pipelines that graphs need, each once, in the order of their first use.
+/// Returns the pipelines that graphs need, each once, in the order of their first use.
 pub(crate) fn pipelines_of<'a>(graphs: impl Iterator<Item = &'a Graph>) -> Vec<PipelineKey> {
     let mut keys: Vec<PipelineKey> = Vec::new();
     for dispatch in graphs.flat_map(|graph| &graph.dispatches) {
@@ -45,21 +45,22 @@ pub(crate) fn pipelines_of<'a>(graphs: impl Iterator<Item = &'a Graph>) -> Vec<P
     keys
 }
 
-/// Compiles pipelines, on any thread.
+/// A compiler that makes pipelines on any thread.
 #[derive(Clone)]
 pub(crate) struct Compiler {
     device: wgpu::Device,
-    /// The layout of group 1, which holds the report of a batch in every kernel.
+    /// The layout of bind group 1, which holds the report of a batch (its overflow flags and receipt) in every kernel.
     report: wgpu::BindGroupLayout,
     cache: Option<wgpu::PipelineCache>,
-    /// An edit that breaks a kernel. Tests use it to check that the fault is noticed.
+    /// An edit that breaks a kernel. Tests use it to check that the broken kernel is detected.
     edit: Option<ShaderEdit>,
 }
 
-/// Pipelines that were made before they are needed.
+/// Pipelines that were made before a graph needs them.
 pub(crate) struct Ahead(Vec<(PipelineKey, Pipeline)>);
 
-/// A kernel's name, and a function that edits its WGSL, with imports resolved, before it is compiled.
+/// A kernel's name, and a function that edits the kernel's WGSL before it is compiled. The function gets the WGSL with
+/// imports resolved.
 pub type ShaderEdit = (&'static str, fn(String) -> String);
 
 fn storage_entry(binding: u32, read_only: bool) -> wgpu::BindGroupLayoutEntry {
@@ -86,13 +87,13 @@ impl Pipelines {
         Pipelines { made: HashMap::new(), compiler, file: None, unsaved: false }
     }
 
-    /// Reads pipelines that an earlier run cached in a directory, and caches this run's pipelines there.
+    /// Reads pipelines that an earlier run cached in a directory, and caches the pipelines of this run there.
     pub fn cache_in(&mut self, gpu: &Gpu, directory: &Path) {
         self.file = PipelineFile::open(gpu, directory);
         self.compiler.cache = self.file.as_ref().map(|file| file.cache().clone());
     }
 
-    /// Writes the cached pipelines, if any were made since the last write.
+    /// Writes the pipelines to the cache file, if any were made since it was last written.
     pub fn save(&mut self) {
         if let Some(file) = self.file.as_mut().filter(|_| self.unsaved) {
             file.save();
@@ -100,12 +101,12 @@ impl Pipelines {
         self.unsaved = false;
     }
 
-    /// Edits shaders before they are compiled: see [`ShaderEdit`].
+    /// Edits the WGSL of a kernel before it is compiled: see [`ShaderEdit`].
     pub fn edit(&mut self, edit: ShaderEdit) {
         self.compiler.edit = Some(edit);
     }
 
-    /// True after [`Pipelines::edit`]: shaders are then edited before they are compiled.
+    /// Is true after [`Pipelines::edit`], which makes a kernel's WGSL differ from its source.
     pub fn is_edited(&self) -> bool {
         self.compiler.edit.is_some()
     }
@@ -122,7 +123,7 @@ impl Pipelines {
         self.compiler.clone()
     }
 
-    /// Adds pipelines that were compiled before they are needed.
+    /// Adds pipelines that were compiled before a graph needs them.
     pub fn adopt(&mut self, Ahead(made): Ahead) {
         self.unsaved |= !made.is_empty();
         for (key, pipeline) in made {
@@ -137,16 +138,16 @@ impl Pipelines {
         })
     }
 
-    /// The pipelines of a list that are not made yet.
+    /// Returns the pipelines of a list that are not made yet.
     pub fn missing(&self, mut keys: Vec<PipelineKey>) -> Vec<PipelineKey> {
         keys.retain(|key| !self.made.contains_key(&(key.kernel.name, key.variant.clone())));
         keys
     }
 
-    /// Makes pipelines that are not made yet, on all threads of the machine.
+    /// Makes the pipelines of a list that are not made yet, on all threads of the machine.
     pub fn make(&mut self, gpu: &Gpu, keys: Vec<PipelineKey>) -> Result<(), Error> {
         let missing = self.missing(keys);
-        // In a browser, a device can be used by one thread only, so this thread compiles all pipelines.
+        // In a browser, only one thread can use a device, so this thread compiles all pipelines.
         #[cfg(target_arch = "wasm32")]
         let made: Vec<Result<Pipeline, Error>> = missing
             .iter()
@@ -173,8 +174,8 @@ impl Pipelines {
 }
 
 impl Compiler {
-    /// Makes pipelines on other threads while `here` runs on this one. In a browser a device belongs to one thread, so
-    /// no pipeline is made there.
+    /// Makes pipelines on other threads while this thread runs `here`. In a browser, only one thread can use a device,
+    /// so no pipeline is made there.
     pub fn beside<B>(&self, keys: &[PipelineKey], here: impl FnOnce() -> B) -> (Option<Ahead>, B) {
         #[cfg(not(target_arch = "wasm32"))]
         if !keys.is_empty() {
@@ -184,8 +185,8 @@ impl Compiler {
         (None, here())
     }
 
-    /// Makes pipelines, and leaves out those that the driver refuses. This is no error yet: a graph that needs such a
-    /// pipeline makes it again and returns the error.
+    /// Makes pipelines, except those that the driver refuses. A refusal is not an error here: a graph that needs the
+    /// pipeline tries to make it again and returns the error.
     #[cfg(not(target_arch = "wasm32"))]
     fn ahead(&self, keys: &[PipelineKey]) -> Ahead {
         let compile = |key: &PipelineKey| self.compile_alone(key).ok()?.ok();
@@ -195,7 +196,7 @@ impl Compiler {
     }
 
     /// Makes one pipeline, and returns the driver's error about it. Threads that compile at the same time do not get
-    /// each other's errors.
+    /// the errors of other threads.
     #[cfg(not(target_arch = "wasm32"))]
     fn compile_alone(&self, key: &PipelineKey) -> Result<Result<Pipeline, wgpu::Error>, Error> {
         use wgpu::ErrorFilter::{Internal, OutOfMemory, Validation};
@@ -219,8 +220,8 @@ impl Compiler {
         };
         let mut checks = wgpu::ShaderRuntimeChecks::checked();
         checks.force_loop_bounding = false;
-        // SAFETY: every loop of our shaders counts up to a parameter or a constant, so it ends. Bounds checks of
-        // indices and buffers stay enabled.
+        // SAFETY: every loop of our shaders counts up to a parameter or a constant, so every loop ends. Bounds checks
+        // of indices and buffers stay enabled.
         let module = unsafe { device.create_shader_module_trusted(descriptor, checks) };
         let mut entries: Vec<_> = kernel
             .bindings

@@ -1,5 +1,5 @@
-//! Compiled pipelines that are cached from run to run. Only Vulkan hands them out; with other APIs, the operating
-//! system has its own cache.
+//! Caches compiled pipelines for later runs. Only Vulkan returns compiled pipelines to the program. With other APIs,
+//! the operating system has its own cache.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::gpu::device::Gpu;
 
-/// The length of the digest before the driver's data.
+/// The length in bytes of the digest that precedes the driver's data in the file.
 const DIGEST_BYTES: usize = 32;
 
 /// The driver's pipeline cache and the file that backs it.
@@ -15,20 +15,20 @@ const DIGEST_BYTES: usize = 32;
 pub(super) struct PipelineFile {
     cache: wgpu::PipelineCache,
     path: PathBuf,
-    /// The digest of the file's data.
+    /// The digest of the data in the file.
     written: Vec<u8>,
 }
 
 impl PipelineFile {
-    /// Opens the cache file of this device in `directory`. Returns `None` if the driver hands out no pipelines. A
-    /// file that is cut short, has other content or belongs to another driver counts as empty.
+    /// Opens the cache file of this device in `directory`. Returns `None` if the driver does not return compiled
+    /// pipelines. A file that is truncated, has other content or belongs to another driver counts as empty.
     pub fn open(gpu: &Gpu, directory: &Path) -> Option<Self> {
         if !gpu.device.features().contains(wgpu::Features::PIPELINE_CACHE) {
             return None;
         }
         let key = wgpu::util::pipeline_cache_key(&gpu.device.adapter_info())?;
-        // wgpu's key contains only the vendor and the device. Without the hash in the name, two drivers of one device
-        // would overwrite each other's file.
+        // wgpu's key contains only the vendor and the device. Without the hash in the file name, two drivers of one
+        // device would overwrite each other's file.
         let about = format!("{} | vectile {}", gpu.adapter.key(), env!("CARGO_PKG_VERSION"));
         let path = directory.join(format!("{key}_{}.bin", hex(&digest(about.as_bytes())[..8])));
         let cached = crate::files::read_cached(&path).filter(|bytes| {
@@ -42,18 +42,18 @@ impl PipelineFile {
         // SAFETY: the data comes from a file that Vectile wrote for the same adapter and driver, and its digest
         // matches. wgpu's `get_data` returned these bytes. wgpu and the driver also check the headers of the data.
         let cache = unsafe { gpu.device.create_pipeline_cache(&descriptor) };
-        // If the driver refuses the data, pipelines are compiled without a cache.
+        // If the driver refuses the cached data, pipelines are compiled without a cache.
         gpu.check("opening cached pipelines", 0).ok()?;
         let written = cached.map_or(Vec::new(), |bytes| bytes[..DIGEST_BYTES].to_vec());
         Some(PipelineFile { cache, path, written })
     }
 
-    /// The driver's cache of compiled pipelines.
+    /// Returns the driver's cache of compiled pipelines.
     pub fn cache(&self) -> &wgpu::PipelineCache {
         &self.cache
     }
 
-    /// Writes the driver's compiled pipelines, if they differ from those in the file.
+    /// Writes the driver's compiled pipelines to the file, if they differ from those in the file.
     pub fn save(&mut self) {
         let Some(data) = self.cache.get_data() else { return };
         let digest = digest(&data);
@@ -65,7 +65,7 @@ impl PipelineFile {
         if let Err(error) = crate::files::write_whole(&self.path, &bytes) {
             tracing::debug!(%error, "compiled pipelines were not cached");
         }
-        // The digest is updated even if the write failed, since a second attempt would fail too.
+        // The digest is updated even if the write failed, since a second attempt to write the same data would fail too.
         self.written = digest;
     }
 }

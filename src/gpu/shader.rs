@@ -1,65 +1,66 @@
-//! Resolves the imports of WGSL sources. A source is valid WGSL apart from its `#import` lines.
+//! Resolves the imports of WGSL sources. A source is valid WGSL except for its `#import` lines.
 //!
 //! | line | inserts |
 //! |---|---|
-//! | `#import storage as weight` | the storage file of the variant's weights, with `role_` replaced by `weight_` |
-//! | `#import storage as act` | the same for activations |
-//! | `#import reduce`, `#import share` | the file for subgroups, or the file for lanes without subgroups |
-//! | `#import coop` | the file for the variant's `SIDE` |
+//! | `#import storage as weight` | the file for the storage type of weights, with `role_` replaced by `weight_` |
+//! | `#import storage as act` | the file for the storage type of activations, with `role_` replaced by `act_` |
+//! | `#import reduce`, `#import share` | the file for kernels with subgroups, or the file for kernels without subgroups
+//! |
+//! | `#import coop` | the file for cooperative matrices of the size `SIDE` |
 //! | `#import NAME` | `shaders/shared/NAME.wgsl` |
 //!
 //! The sources have no conditionals. A line `const NAME: u32 = …;` is rewritten if the variant has a value for NAME,
-//! since the sizes of register arrays must be constants in the text. Loops with an `// unrolled` directive are
-//! unrolled: see `unroll.rs`. `shaders/README.md` has the rules for authors.
+//! since the sizes of register arrays must be constants in the WGSL source. Loops with an `// unrolled` directive are
+//! unrolled: see `unroll.rs`. `shaders/README.md` has the rules for authors of shaders.
 
 use sha2::{Digest, Sha256};
 
 use super::unroll::unroll;
 use crate::dtype::Storage;
 
-/// How the lanes of a kernel work together.
+/// How the lanes (invocations) of a kernel share intermediate results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Lanes {
-    /// Lanes work together through workgroup memory and barriers, or not at all.
+    /// Lanes share results through workgroup memory and barriers, or not at all.
     Alone,
-    /// Lanes use subgroup operations. The number is the minimum size of a subgroup.
+    /// Lanes share results by subgroup operations. The field is the minimum size of a subgroup.
     Subgroup(u32),
 }
 
-/// Everything that a kernel's text depends on: the precision, the adapter and the model.
+/// Everything that determines a kernel's WGSL: the precision, the adapter and the model.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ShaderVariant {
-    /// How matrices and tables are stored.
+    /// The storage type of matrices and tables.
     pub weights: Storage,
-    /// How activations are stored.
+    /// The storage type of activations.
     pub activations: Storage,
-    /// How lanes work together.
+    /// How lanes (invocations) share intermediate results.
     pub lanes: Lanes,
-    /// Values of the text's `const` lines.
+    /// The values of the `const` lines in the WGSL source.
     pub constants: Vec<(&'static str, u32)>,
-    /// Values of the text's `override`s, set when the pipeline is made.
+    /// The values of the `override`s in the WGSL source, which are set when the pipeline is made.
     pub overrides: Vec<(&'static str, u32)>,
 }
 
 impl ShaderVariant {
-    /// A variant without constants and overrides.
+    /// Returns a variant without constants and overrides.
     pub fn new(weights: Storage, activations: Storage, lanes: Lanes) -> Self {
         ShaderVariant { weights, activations, lanes, constants: vec![], overrides: vec![] }
     }
 
-    /// Adds the value of a `const` line.
+    /// Sets the value of a `const` line.
     pub fn constant(mut self, name: &'static str, value: u32) -> Self {
         self.constants.push((name, value));
         self
     }
 
-    /// The value of a `const` line, or `otherwise` if the variant has none.
+    /// Returns the value of a `const` line, or `otherwise` if the variant does not set it.
     pub(crate) fn constant_or(&self, name: &str, otherwise: u32) -> u32 {
         let given = self.constants.iter().find(|(known, _)| *known == name);
         given.map_or(otherwise, |(_, value)| *value)
     }
 
-    /// Adds the value of an override.
+    /// Sets the value of an `override`.
     pub fn set(mut self, name: &'static str, value: u32) -> Self {
         self.overrides.push((name, value));
         self
@@ -94,7 +95,7 @@ fn shared(name: &str) -> Result<&'static str, String> {
         .ok_or_else(|| format!("there is no shader file shared/{name}.wgsl"))
 }
 
-/// A digest of kernels' sources and of every file that they can import.
+/// Returns a digest of the kernels' sources and of every file that they can import.
 pub(crate) fn digest(sources: &[&str]) -> String {
     let mut digest = Sha256::new();
     for text in SHARED.iter().map(|(_, text)| *text).chain(sources.iter().copied()) {
@@ -104,19 +105,20 @@ pub(crate) fn digest(sources: &[&str]) -> String {
     digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The line that browsers require before subgroup operations. naga takes the operations without it, and refuses it.
+/// The line that browsers require before subgroup operations. naga accepts the operations without this line, and
+/// refuses the line.
 const ENABLE_SUBGROUPS: &str = "enable subgroups;";
 
-/// The complete WGSL of a source in a variant for naga, with `enable` lines first.
+/// Returns the complete WGSL of a source for naga, with the imports of a variant and with `enable` lines first.
 ///
 /// # Errors
-/// Returns a sentence that names the import that has no file, or the loop that cannot be unrolled.
+/// Returns a sentence that names an import without a file, or a loop that cannot be unrolled.
 pub fn resolve_imports(source: &str, variant: &ShaderVariant) -> Result<String, String> {
     Ok(resolve(source, variant)?.text)
 }
 
-/// The complete WGSL of a source in a variant for the compiler of a browser. It differs from [`resolve_imports`] in the
-/// line `enable subgroups;`, which browsers require.
+/// Returns the complete WGSL of a source for the compiler of a browser. It differs from the result of
+/// [`resolve_imports`] in the line `enable subgroups;`, which browsers require.
 ///
 /// # Errors
 /// Returns the errors of [`resolve_imports`].
@@ -125,11 +127,11 @@ pub fn resolve_for_browser(source: &str, variant: &ShaderVariant) -> Result<Stri
     Ok(if subgroups { format!("{ENABLE_SUBGROUPS}\n{text}") } else { text })
 }
 
-/// A source with its imports.
+/// A WGSL source whose imports are resolved.
 struct Resolved {
     /// The WGSL for naga.
     text: String,
-    /// Whether a file has the line [`ENABLE_SUBGROUPS`], which `text` lacks.
+    /// True if a file has the line [`ENABLE_SUBGROUPS`], which `text` lacks.
     subgroups: bool,
 }
 
@@ -182,7 +184,7 @@ fn resolve(source: &str, variant: &ShaderVariant) -> Result<Resolved, String> {
     Ok(Resolved { text: unroll(&text)?, subgroups })
 }
 
-/// The variant's constants, with SHARE in a subgroup variant.
+/// Returns the variant's constants, with SHARE added if the variant uses subgroups.
 fn constants_of(variant: &ShaderVariant) -> Vec<(&'static str, u32)> {
     let mut constants = variant.constants.clone();
     if let Lanes::Subgroup(size) = variant.lanes {

@@ -1,4 +1,4 @@
-//! Measures where the time of a batch goes: host phases by the host's clock, dispatches by GPU timestamps.
+//! Measures how a batch's time is divided: phases on the host by the host's clock, and dispatches by GPU timestamps.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use crate::gpu::shader::ShaderVariant;
 pub enum Phase {
     /// Packing tokens into a batch and building its graph.
     Pack,
-    /// Compiling the pipelines that are missing.
+    /// Compiling the pipelines that the batch needs and that do not exist yet.
     Pipelines,
     /// Passing inputs and parameters to the driver.
     Upload,
@@ -27,13 +27,13 @@ pub enum Phase {
     ReadBack,
 }
 
-/// The extent of a measurement. The cost of the host's clock is negligible. GPU time needs a pass for each dispatch,
-/// which is slower on some drivers.
+/// The extent of a measurement. Reading the host's clock costs next to nothing. To measure GPU time, each dispatch
+/// needs its own compute pass, which is slower on some drivers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Measure {
-    /// Only the phases on the host.
+    /// Measures only the phases on the host.
     Host,
-    /// The phases on the host and, if the adapter has timestamps, each dispatch.
+    /// Measures the phases on the host and, if the adapter has timestamps, each dispatch.
     Gpu,
 }
 
@@ -46,44 +46,45 @@ pub struct DispatchTime {
     pub variant: ShaderVariant,
     /// The name of the tensor that the dispatch wrote.
     pub writes: &'static str,
-    /// The sizes of the dispatch's first binding and of the tensor that it wrote.
+    /// The sizes of the dispatch's first binding and of the tensor that the dispatch wrote.
     pub sizes: DispatchSizes,
     /// The time that the dispatch took, in nanoseconds.
     pub ns: u64,
-    /// Floating point operations, as the graph estimates them.
+    /// The dispatch's floating point operations, as the graph estimates them.
     pub flops: u64,
-    /// The bytes that have to move if each binding is read or written once.
+    /// The number of bytes that the dispatch must read and write if it accesses each binding once.
     pub bytes: u64,
 }
 
-/// Bytes of a dispatch's first binding and of the tensor it wrote, for dispatches within the transformer's layers. Both
-/// are 0 before and after the layers, where a row does not stand for a token.
+/// The sizes in bytes of a dispatch's first binding and of the tensor that the dispatch wrote. Both are 0 for
+/// dispatches before and after the transformer's layers, where a row does not stand for a token.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DispatchSizes {
-    /// Bytes of the first binding.
+    /// The size of the first binding in bytes.
     pub first: u64,
-    /// Bytes of the tensor that the dispatch wrote.
+    /// The size in bytes of the tensor that the dispatch wrote.
     pub written: u64,
 }
 
 /// All measurements since measuring was enabled.
 #[derive(Debug, Clone)]
 pub struct Trace {
-    /// How much is measured.
+    /// The extent of the measurement.
     pub measure: Measure,
-    /// The number of batches.
+    /// The number of measured batches.
     pub batches: usize,
     phases: [Duration; 7],
-    /// Every dispatch, in order.
+    /// The time of every dispatch, in the order of execution.
     pub dispatches: Vec<DispatchTime>,
-    /// Nanoseconds from the start of each submit's first dispatch to the end of its last, summed.
+    /// The GPU time in nanoseconds, summed over all submits. The time of a submit runs from the start of its first
+    /// dispatch to the end of its last dispatch.
     pub gpu_ns: u64,
-    /// The maximum bytes of activations of any batch.
+    /// The bytes of activations of the batch that needed most of them.
     pub peak_activation_bytes: u64,
 }
 
 impl Trace {
-    /// A trace without measurements.
+    /// Returns a trace without measurements.
     pub fn new(measure: Measure) -> Self {
         Trace {
             measure,
@@ -95,7 +96,7 @@ impl Trace {
         }
     }
 
-    /// The time of a phase, summed over all batches.
+    /// Returns the time of a phase, summed over all batches.
     pub fn phase(&self, phase: Phase) -> Duration {
         self.phases[phase as usize]
     }
@@ -104,7 +105,7 @@ impl Trace {
         self.phases[phase as usize] += time;
     }
 
-    /// Adds the time of a dispatch. `weight_bytes` gives the size of each weight.
+    /// Adds the time of a dispatch. `weight_bytes` returns the size of a weight in bytes.
     pub(crate) fn record(
         &mut self,
         graph: &Graph,
@@ -132,7 +133,7 @@ impl Trace {
     }
 }
 
-/// The current time, if a trace is given.
+/// Returns the current time if a trace is given, or else `None`.
 pub(crate) fn clock(trace: Option<&Trace>) -> Option<Instant> {
     trace.map(|_| Instant::now())
 }
@@ -147,14 +148,14 @@ pub(crate) fn lap(trace: Option<&mut Trace>, since: Option<Instant>, phase: Phas
 /// The maximum number of queries in a query set, as WebGPU limits it.
 const SET: usize = 4096;
 
-/// Buffers and query sets for two timestamps of each dispatch of a graph.
+/// The buffers and query sets that hold two timestamps for each dispatch of a graph.
 #[derive(Debug)]
 pub(super) struct Stamps {
     sets: Vec<wgpu::QuerySet>,
     resolved: wgpu::Buffer,
     pub readback: wgpu::Buffer,
     pub bytes: u64,
-    /// The index of each submit's first dispatch.
+    /// The index of the first dispatch in each submit.
     pub submits: Vec<usize>,
     dispatches: usize,
 }
@@ -182,7 +183,7 @@ impl Stamps {
         })
     }
 
-    /// The queries that the pass of a dispatch writes its times to.
+    /// Returns the queries to which a dispatch's compute pass writes its start and end times.
     pub fn writes(&self, dispatch: usize) -> wgpu::ComputePassTimestampWrites<'_> {
         let query = dispatch * 2;
         let within = (query % SET) as u32;
@@ -193,7 +194,7 @@ impl Stamps {
         }
     }
 
-    /// Copies the times to the read-back buffer.
+    /// Records commands that copy the timestamps to the read-back buffer.
     pub fn resolve(&self, encoder: &mut wgpu::CommandEncoder) {
         for (at, set) in self.sets.iter().enumerate() {
             let first = at * SET;
@@ -204,7 +205,7 @@ impl Stamps {
     }
 
     /// Adds the times that the GPU wrote to a trace. `period` is the length of a tick in nanoseconds, and
-    /// `weight_bytes` gives the size of each weight.
+    /// `weight_bytes` returns the size of a weight in bytes.
     pub fn read(
         &self,
         trace: &mut Trace,
@@ -231,9 +232,9 @@ impl Stamps {
     }
 }
 
-/// Bytes of a dispatch's bindings, each counted once. If several dispatches write pieces of a tensor, each of them
-/// counts its share. A weight with little computation is taken for a lookup table, and counts as many bytes as the
-/// dispatch writes.
+/// Returns the bytes of a dispatch's bindings, each binding counted once. If several dispatches write pieces of a
+/// tensor, each of them counts its share. A weight with few operations for its size is assumed to be a lookup table,
+/// and counts as many bytes as the dispatch writes.
 fn bytes_moved(graph: &Graph, dispatch: &Dispatch, weight_bytes: &impl Fn(usize) -> u64) -> u64 {
     let written = graph.written(dispatch);
     let pieces = graph.dispatches.iter().filter(|d| graph.written(d) == written).count().max(1);

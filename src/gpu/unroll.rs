@@ -1,23 +1,26 @@
 //! Unrolls loops of WGSL, so that arrays in registers are indexed by constants.
 //!
-//! naga translates every loop to `while (true)`, which some drivers do not unroll. An array that the loop's variable
-//! indexes may then be placed in memory instead of registers. A loop to unroll ends its first line with a directive:
+//! naga translates every loop to `while (true)`, and some drivers do not unroll such a loop. An array that the loop's
+//! variable indexes may then be placed in memory instead of registers. A loop that is to be unrolled ends its first
+//! line with a directive:
 //!
 //! ```wgsl
 //! for (var i = 0u; i < BOUND; i++) { // unrolled
 //! ```
 //!
-//! BOUND must be a constant of the text. The loop is replaced by BOUND copies of its body, with a number for `i`. A
-//! loop with `// unrolled up to 16` stays a loop if BOUND is larger, since drivers take long to compile the copies. The
-//! text is valid WGSL with and without unrolling, and its results are the same.
+//! BOUND must be a constant of the WGSL source. The loop is replaced by BOUND copies of its body, in which a number
+//! replaces `i`. A loop with the directive `// unrolled up to 16` stays a loop if BOUND is larger, since drivers take
+//! long to compile the copies. The source is valid WGSL before and after unrolling, and both versions compute the same
+//! results.
 
 /// The directive at the end of a loop's first line.
 const DIRECTIVE: &str = "{ // unrolled";
 
-/// Unrolls the loops of a text that have a directive.
+/// Unrolls the loops of a WGSL source that have the directive.
 ///
 /// # Errors
-/// Returns a sentence about a loop with a directive that cannot be unrolled, or about text that naga does not parse.
+/// Returns a sentence about a loop that has the directive but cannot be unrolled, or about a source that naga does not
+/// parse.
 pub(super) fn unroll(text: &str) -> Result<String, String> {
     if !text.contains(DIRECTIVE) {
         return Ok(text.to_owned());
@@ -49,7 +52,7 @@ fn unroll_lines(lines: &[String], module: &naga::Module, out: &mut String) -> Re
             out.push('\n');
             continue;
         }
-        // The shader's text is formatted, so the loop's block ends at the next `}` with the loop's indentation.
+        // The WGSL source is formatted, so the loop's block ends at the next `}` with the loop's indentation.
         let indent = line.len() - line.trim_start().len();
         let closing = format!("{}}}", &line[..indent]);
         let length = lines[at..]
@@ -71,8 +74,8 @@ fn unroll_lines(lines: &[String], module: &naga::Module, out: &mut String) -> Re
     Ok(())
 }
 
-/// Returns the part of a line before its directive, and the maximum that the directive names, if any. Returns `None`
-/// if the line has no directive.
+/// Returns the part of a line before its directive, and the maximum that the directive names, if any. Returns `None` if
+/// the line has no directive.
 fn directive(line: &str) -> Result<Option<(&str, Option<u32>)>, String> {
     let Some((start, rest)) = line.split_once(DIRECTIVE) else { return Ok(None) };
     match rest.strip_prefix(" up to ").map(str::parse) {
@@ -82,7 +85,7 @@ fn directive(line: &str) -> Result<Option<(&str, Option<u32>)>, String> {
     }
 }
 
-/// The variable and the bound of a loop that counts up from zero.
+/// Returns the variable and the bound of a loop that counts up from zero.
 fn head(line: &str) -> Option<(&str, &str)> {
     let head = line.trim_start().strip_prefix("for (var ")?;
     let (name, rest) = head.split_once(" = 0u; ")?;
@@ -91,7 +94,7 @@ fn head(line: &str) -> Option<(&str, &str)> {
     (rest.strip_prefix(name)? == "++) ").then_some((name, bound))
 }
 
-/// The value of a bound: a literal, or a constant that naga has evaluated.
+/// Returns the value of a loop's bound, which is a literal or a constant that naga has evaluated.
 fn value(bound: &str, module: &naga::Module) -> Option<u32> {
     if let Some(number) = bound.strip_suffix('u').and_then(|digits| digits.parse().ok()) {
         return Some(number);
@@ -104,7 +107,7 @@ fn value(bound: &str, module: &naga::Module) -> Option<u32> {
     }
 }
 
-/// Replaces a word in a line where it is not part of another identifier or a field.
+/// Replaces a word in a line, except where the word is part of another identifier or the name of a field.
 fn replace_word(line: &str, word: &str, with: &str) -> String {
     let part_of_a_word = |c: char| c.is_alphanumeric() || c == '_';
     let mut out = String::with_capacity(line.len());

@@ -1,15 +1,15 @@
-//! The buffers that graphs share. They grow as graphs need, and never shrink.
+//! The buffers that graphs share. They grow to the size that graphs need, and never shrink.
 
 use crate::error::Error;
 use crate::gpu::executor::Executor;
 use crate::gpu::executor::report::Report;
 use crate::gpu::graph::{Graph, Slots, TensorSource};
 
-/// The distance between parameter blocks: WebGPU's default alignment of uniform offsets.
+/// The distance in bytes between the parameters of two dispatches: WebGPU's default alignment of uniform offsets.
 pub(super) const PARAMS_STRIDE: u64 = 256;
 
 impl Executor {
-    /// Makes every buffer at least as large as the graph needs, and uploads inputs and parameters.
+    /// Makes every shared buffer at least as large as the graph needs, and uploads inputs and parameters.
     pub(super) fn grow(
         &mut self,
         graph: &Graph,
@@ -49,8 +49,8 @@ impl Executor {
         Ok(())
     }
 
-    /// Returns a free read-back buffer of at least `bytes` bytes. The caller gives it back once it is unmapped. After
-    /// a failure the buffer is dropped, and the next call makes another.
+    /// Returns a free read-back buffer of at least `bytes` bytes. The caller adds it to `readbacks` again once it is
+    /// unmapped. After a failure the buffer is dropped, and the next call makes another.
     pub(super) fn readback(&mut self, bytes: u64) -> Result<wgpu::Buffer, Error> {
         let fitting = self.readbacks.iter().position(|buffer| buffer.size() >= bytes);
         if let Some(at) = fitting {
@@ -61,7 +61,7 @@ impl Executor {
         self.gpu.buffer("read-back", self.roomy(bytes), usage)
     }
 
-    /// Records commands that clear the overflow flags, and those tensors that kernels write only in part.
+    /// Records commands that clear the overflow flags, and the tensors that dispatches write only in part.
     pub(super) fn clear(
         &self,
         encoder: &mut wgpu::CommandEncoder,
@@ -78,13 +78,14 @@ impl Executor {
         Ok(())
     }
 
-    /// A size with room to grow, up to the binding limit, rounded to whole words of 4 bytes.
+    /// Returns `bytes` rounded up to a power of two, so that a buffer seldom has to grow. The result exceeds the
+    /// binding limit only if `bytes` does.
     fn roomy(&self, bytes: u64) -> u64 {
         let most = self.gpu.adapter.max_binding_bytes & !3;
         bytes.next_power_of_two().min(most).max(bytes)
     }
 
-    /// Refuses a batch that would exceed the memory limit.
+    /// Returns an error if the buffers of a batch would exceed the memory limit.
     pub(super) fn check_limit(&self, graph: &Graph) -> Result<(), Error> {
         let bytes = batch_bytes(graph);
         let Some(limit) = self.batch_limit.filter(|limit| bytes > *limit) else { return Ok(()) };
@@ -99,7 +100,7 @@ impl Executor {
         })
     }
 
-    /// Refuses a tensor of a batch that exceeds the adapter's binding limit.
+    /// Returns an error if a tensor of a batch exceeds the adapter's binding limit.
     fn bindable(&self, bytes: u64) -> Result<(), Error> {
         let most = self.gpu.adapter.max_binding_bytes;
         if bytes <= most {
@@ -146,8 +147,8 @@ impl Executor {
     }
 }
 
-/// Bytes of all buffers that a graph needs besides its weights, in the sizes that [`Executor`] makes them. Inputs have
-/// room to grow, and there are read-back buffers for two graphs in flight.
+/// Returns the bytes of all buffers that a graph needs besides its weights, in the sizes that [`Executor`] makes them.
+/// Sizes of inputs are rounded up to powers of two, and there are read-back buffers for two graphs in flight.
 pub(crate) fn batch_bytes(graph: &Graph) -> u64 {
     let inputs = graph.tensors.iter().map(|tensor| match tensor.source {
         TensorSource::Input(_) => tensor.bytes.next_power_of_two(),

@@ -24,7 +24,7 @@ use buffers::PARAMS_STRIDE;
 pub(crate) use buffers::batch_bytes;
 use report::Report;
 
-/// A submit is split once it holds the work of this many dispatches of maximum size: about 250 ms at the assumed rate.
+/// A submit is split after this many dispatches of maximum size: about 250 ms of work at the assumed rate.
 const SUBMIT_DISPATCHES_OF_WORK: u64 = 5;
 
 /// The result of running a graph.
@@ -32,11 +32,11 @@ const SUBMIT_DISPATCHES_OF_WORK: u64 = 5;
 pub struct Outcome {
     /// The bytes of the output tensor.
     pub output: Vec<u8>,
-    /// For each token, whether an activation exceeded the range of its storage.
+    /// For each token, whether an activation exceeded the range of its storage type.
     pub overflowed: Vec<bool>,
 }
 
-/// A graph in flight: it is submitted, and its output is not read back yet.
+/// A graph in flight: the graph is submitted, but its output is not read back yet.
 #[derive(Debug)]
 pub struct Running {
     readback: wgpu::Buffer,
@@ -47,7 +47,7 @@ pub struct Running {
     activation_bytes: u64,
 }
 
-/// A device with its pipelines and buffers. It runs graphs.
+/// A device with its pipelines and buffers, which runs graphs.
 pub struct Executor {
     /// The device that runs the graphs.
     pub gpu: Gpu,
@@ -55,20 +55,20 @@ pub struct Executor {
     weights: Vec<wgpu::Buffer>,
     /// Writes of weights that may still be in flight.
     uploads: Vec<wgpu::SubmissionIndex>,
-    /// Buffers of scratch slots, which grow as graphs need.
+    /// The buffers of scratch slots, which grow to the size that graphs need.
     scratch: Vec<wgpu::Buffer>,
-    /// Buffers for inputs, overflow flags and parameters, which grow as graphs need. Graphs in flight share them, since
-    /// the queue runs writes and submits in order.
+    /// The buffers for inputs, overflow flags and parameters, which grow to the size that graphs need. Graphs in flight
+    /// share these buffers, since the queue runs writes and submits in order.
     named: HashMap<String, wgpu::Buffer>,
-    /// Read-back buffers that no graph in flight holds.
+    /// The read-back buffers that no graph in flight uses.
     readbacks: Vec<wgpu::Buffer>,
     /// The number of batches started so far.
     batches: u32,
-    /// The number of tokens above which a graph runs out of memory, for tests.
+    /// If set, a graph with more tokens than this fails with an out-of-memory error. Tests set it.
     tokens_that_fit: Option<usize>,
-    /// A kernel that stops computing, for tests.
+    /// If set, a kernel that stops computing after some batches. Tests set it.
     stopping: Option<StoppingKernel>,
-    /// The maximum size of a batch's buffers in bytes.
+    /// The maximum size of a batch's buffers in bytes; `None` if there is no limit.
     pub(crate) batch_limit: Option<u64>,
     /// If set, every run is measured, and this trace collects the measurements.
     pub trace: Option<Trace>,
@@ -85,7 +85,7 @@ fn whole(binding: u32, buffer: &wgpu::Buffer) -> wgpu::BindGroupEntry<'_> {
 }
 
 impl Executor {
-    /// An executor without pipelines and buffers.
+    /// Returns an executor without pipelines and buffers.
     pub fn new(gpu: Gpu) -> Self {
         let pipelines = Pipelines::new(&gpu);
         Executor {
@@ -104,28 +104,28 @@ impl Executor {
         }
     }
 
-    /// Reads compiled pipelines from a directory, and caches new ones there if the driver hands them out.
+    /// Reads compiled pipelines from a directory, and caches new ones there if the driver returns them.
     pub(crate) fn cache_pipelines_in(&mut self, directory: &Path) {
         self.pipelines.cache_in(&self.gpu, directory);
     }
 
-    /// Writes compiled pipelines to their cache, if any were made since the last write.
+    /// Writes compiled pipelines to their cache, if any were made since it was last written.
     pub(crate) fn save_pipelines(&mut self) {
         self.pipelines.save();
     }
 
-    /// A compiler that makes pipelines on other threads, for [`Executor::adopt`].
+    /// Returns a compiler that makes pipelines on other threads, for [`Executor::adopt`].
     pub(crate) fn compiler(&self) -> Compiler {
         self.pipelines.compiler()
     }
 
-    /// Adds pipelines that were compiled before they are needed.
+    /// Adds pipelines that were compiled before a graph needs them.
     pub(crate) fn adopt(&mut self, ahead: Ahead) {
         self.pipelines.adopt(ahead);
     }
 
     /// Makes the pipelines of several graphs at once, on all threads of the machine. If the driver refuses a pipeline,
-    /// the error is returned when the pipeline's graph runs.
+    /// the error is returned later, when a graph that needs the pipeline runs.
     pub(crate) fn make_ahead<'a>(&mut self, graphs: impl Iterator<Item = &'a Graph>) {
         if !self.gpu.is_noop() {
             let keys = self.pipelines.missing(pipelines_of(graphs));
@@ -135,35 +135,36 @@ impl Executor {
         }
     }
 
-    /// Breaks a kernel. Tests use it to check that the fault is noticed.
+    /// Breaks a kernel. Tests use this function to check that the broken kernel is detected.
     #[doc(hidden)]
     pub fn edit_shader(&mut self, edit: ShaderEdit) {
         self.pipelines.edit(edit);
     }
 
-    /// Makes graphs with more tokens run out of memory. Tests use it to check the recovery.
+    /// Makes graphs with more tokens than this fail with an out-of-memory error. Tests use this function to check the
+    /// recovery.
     #[doc(hidden)]
     pub fn fit_tokens(&mut self, tokens: Option<usize>) {
         self.tokens_that_fit = tokens;
     }
 
-    /// Makes a kernel stop computing after some more batches, as a broken driver may. Tests use it to check that the
-    /// fault is noticed.
+    /// Makes a kernel stop computing after some more batches, as a broken driver may. Tests use this function to check
+    /// that the failure is detected.
     #[doc(hidden)]
     pub fn stop_kernel(&mut self, stopping: StoppingKernel) {
         let after = self.batches.saturating_add(stopping.after);
         self.stopping = Some(StoppingKernel { after, ..stopping });
     }
 
-    /// True if a kernel is broken for a test. Measurements of the device must not be cached then.
+    /// Is true if a test has broken a kernel. Measurements of the device must then not be cached.
     pub(crate) fn is_edited(&self) -> bool {
         self.pipelines.is_edited()
     }
 
-    /// Makes pipelines, unless they are made already.
+    /// Makes those of the given pipelines that are not made yet.
     ///
     /// # Errors
-    /// [`Error::DeviceFault`] with the driver's message about a pipeline that it refuses.
+    /// Returns [`Error::DeviceFault`] with the driver's message about a pipeline that it refuses.
     pub(crate) fn make(&mut self, keys: &[PipelineKey]) -> Result<(), Error> {
         self.pipelines.make(&self.gpu, keys.to_vec())
     }
@@ -176,11 +177,11 @@ impl Executor {
         self.readbacks.clear();
     }
 
-    /// Runs a graph and reads its output back.
+    /// Runs a graph, reads its output back, and returns the output.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`], [`Error::DeviceLost`], [`Error::DeviceFault`] if the driver refuses a pipeline, or
-    /// [`Error::Internal`] if it refuses a command.
+    /// Returns [`Error::OutOfMemory`] or [`Error::DeviceLost`]. Returns [`Error::DeviceFault`] if the driver refuses a
+    /// pipeline, or [`Error::Internal`] if it refuses a command.
     pub async fn run(&mut self, graph: &Graph) -> Result<Outcome, Error> {
         let running = self.start(graph)?;
         self.finish(graph, running).await
@@ -190,7 +191,7 @@ impl Executor {
     /// its own read-back buffer and shares all other buffers.
     ///
     /// # Errors
-    /// The errors of [`Executor::run`].
+    /// Returns the errors of [`Executor::run`].
     pub fn start(&mut self, graph: &Graph) -> Result<Running, Error> {
         self.gpu.check("before a batch", 0)?;
         if self.tokens_that_fit.is_some_and(|most| graph.tokens > most) {
@@ -254,10 +255,10 @@ impl Executor {
         Ok(Running { readback, output_bytes, report, submitted, stamps, activation_bytes })
     }
 
-    /// Waits for a started graph and reads its output back.
+    /// Waits for a started graph, reads its output back, and returns the output.
     ///
     /// # Errors
-    /// The errors of [`Executor::run`].
+    /// Returns the errors of [`Executor::run`].
     pub async fn finish(&mut self, graph: &Graph, running: Running) -> Result<Outcome, Error> {
         let Running { readback, output_bytes, report, submitted, stamps, activation_bytes } =
             running;
@@ -283,13 +284,13 @@ impl Executor {
         self.outcome(graph, &report, &bytes, output_bytes)
     }
 
-    /// The report of the next batch.
+    /// Returns the report that the host expects from the next batch.
     fn next_report(&mut self, graph: &Graph) -> Report {
         self.batches = self.batches.wrapping_add(1);
         Report::new(graph, self.batches)
     }
 
-    /// The result of a batch from the bytes that were read back: the output, then the report.
+    /// Returns the result of a batch, from the bytes that were read back: the output, then the report.
     fn outcome(
         &self,
         graph: &Graph,
@@ -311,12 +312,12 @@ impl Executor {
         self.clock()
     }
 
-    /// The current time, if a trace is being measured.
+    /// Returns the current time if a trace is being measured, or else `None`.
     pub(crate) fn clock(&self) -> Option<Instant> {
         clock(self.trace.as_ref())
     }
 
-    /// Timestamps for each dispatch, if they are requested and available.
+    /// Returns timestamps for each dispatch; `None` if they are not requested or the device has none.
     fn stamps(&self, graph: &Graph) -> Result<Option<Stamps>, Error> {
         let asked = self.trace.as_ref().is_some_and(|trace| trace.measure == Measure::Gpu);
         if !asked || !self.gpu.has_timestamps() {
@@ -403,13 +404,13 @@ impl Executor {
 pub struct StoppingKernel {
     /// The name of the kernel.
     pub kernel: &'static str,
-    /// The number of batches in which the kernel still computes.
+    /// The number of batches for which the kernel still computes.
     pub after: u32,
 }
 
 /// The dispatches that are recorded into one submit.
 struct Pieces<'a> {
-    /// The index of the first dispatch in the graph.
+    /// The index in the graph of the first of these dispatches.
     first: usize,
     dispatches: &'a [Dispatch],
     report: Report,

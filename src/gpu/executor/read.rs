@@ -5,11 +5,11 @@ use std::time::Duration;
 use crate::error::Error;
 use crate::gpu::executor::Executor;
 
-/// The maximum wait for one submit. A longer wait counts as a lost device.
+/// The maximum time to wait for one submit. If a submit takes longer, the device counts as lost.
 const WAIT: Duration = Duration::from_secs(120);
 
 impl Executor {
-    /// Waits for all work and returns the first `bytes` of a read-back buffer.
+    /// Waits for all submitted work and returns the first `bytes` bytes of a read-back buffer.
     pub(super) async fn read(
         &self,
         buffer: &wgpu::Buffer,
@@ -23,8 +23,8 @@ impl Executor {
         });
         let lost =
             |problem: String| Error::DeviceLost { adapter: self.gpu.adapter.name.clone(), problem };
-        // In a browser, the event loop delivers the result of `map_async`. Elsewhere, the result has arrived when
-        // `wait` returns. There, the result is not awaited, because it may never arrive after a device loss.
+        // In a browser, the event loop delivers the result of `map_async`. With native APIs, the result has arrived
+        // when `wait` returns. It is not awaited, because it may never arrive after a device loss.
         let mapped = if cfg!(target_arch = "wasm32") {
             (&mut receiver).await.ok()
         } else {
@@ -44,7 +44,7 @@ impl Executor {
         Ok(copy)
     }
 
-    /// As [`Executor::wait`], but does nothing in a browser, where no code may block.
+    /// Like [`Executor::wait`], but does nothing in a browser, where no code may block.
     pub(super) fn wait_natively(&self, submitted: Vec<wgpu::SubmissionIndex>) {
         if cfg!(not(target_arch = "wasm32")) {
             self.wait(submitted);

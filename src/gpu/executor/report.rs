@@ -1,16 +1,17 @@
-//! The report that a batch writes on the device: an overflow flag for each token, and a receipt.
+//! The report that a batch writes on the device: an overflow flag for each token, and a receipt, which counts
+//! dispatches.
 //!
 //! The report buffer holds the flags, then the batch's nonce, then the receipt. Every dispatch adds the nonce to the
-//! receipt once (`shaders/shared/report.wgsl`), and the report is read back with the output rows. A driver that stops
-//! computing is therefore noticed in the same batch: its receipt is too small, or belongs to another batch.
+//! receipt once (`shaders/shared/report.wgsl`), and the report is read back with the output rows. If a driver stops
+//! computing, its receipt is too small or belongs to another batch. The fault is therefore noticed in the same batch.
 
 use crate::error::Error;
 use crate::gpu::graph::{Dispatch, Graph};
 
-/// The number of words after the flags: the nonce and the receipt.
+/// The number of 32-bit words after the flags: the nonce and the receipt.
 const TAIL_WORDS: usize = 2;
 
-/// The contents that the host expects in the report of a batch.
+/// The values that the host expects in the report of a batch.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Report {
     tokens: usize,
@@ -19,34 +20,34 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// The expected report of a graph. `batch` is the executor's number for the batch.
+    /// Returns the expected report of a graph. `batch` is the executor's number for the batch.
     pub fn new(graph: &Graph, batch: u32) -> Self {
         // The factor comes from the golden ratio, so that different batches get different nonces. An odd nonce has an
-        // inverse modulo 2³². With this inverse, `check` computes from the receipt how many dispatches ran.
+        // inverse modulo 2³². From this inverse and the receipt, `check` computes how many dispatches ran.
         let nonce = batch.wrapping_mul(0x9e37_79b9).rotate_left(7) | 1;
-        // Texts without tokens give dispatches without workgroups. Such a dispatch cannot add to the receipt, so it is
-        // not counted.
+        // If a batch's texts have no tokens, some dispatches have no workgroups. Such a dispatch cannot add to the
+        // receipt, so it is not counted.
         let runs = |dispatch: &&Dispatch| dispatch.workgroups.to_array().iter().all(|&n| n > 0);
         let dispatches = graph.dispatches.iter().filter(runs).count() as u32;
         Report { tokens: flags(graph), dispatches, nonce }
     }
 
-    /// The size of a graph's report in bytes.
+    /// Returns the size of a graph's report in bytes.
     pub fn bytes_of(graph: &Graph) -> u64 {
         ((flags(graph) + TAIL_WORDS) * 4) as u64
     }
 
-    /// The size of this report in bytes.
+    /// Returns the size of this report in bytes.
     pub fn bytes(&self) -> u64 {
         ((self.tokens + TAIL_WORDS) * 4) as u64
     }
 
-    /// The size of the flags in bytes.
+    /// Returns the size of the flags in bytes.
     pub fn flag_bytes(&self) -> u64 {
         (self.tokens * 4) as u64
     }
 
-    /// The words after the flags, as they are before the batch runs.
+    /// Returns the 32-bit words after the flags, with their values before the batch runs.
     pub fn initial_tail(&self) -> [u32; TAIL_WORDS] {
         [self.nonce, 0]
     }
@@ -59,7 +60,7 @@ impl Report {
     /// Checks the receipt in a report that was read back.
     ///
     /// # Errors
-    /// [`Error::DeviceFault`] if a dispatch of the batch did not run.
+    /// Returns [`Error::DeviceFault`] if a dispatch of the batch did not run.
     pub fn check(&self, adapter: &str, bytes: &[u8]) -> Result<(), Error> {
         let word = |at: usize| {
             let word = bytes.get((self.tokens + at) * 4..)?.first_chunk()?;
@@ -87,7 +88,8 @@ fn flags(graph: &Graph) -> usize {
     graph.tokens.max(1)
 }
 
-/// The inverse of an odd number modulo 2³², by Newton's iteration: each step doubles the number of correct bits.
+/// Returns the inverse of an odd number modulo 2³², computed by Newton's iteration: each step doubles the number of
+/// correct bits.
 fn inverse(odd: u32) -> u32 {
     let mut inverse = odd;
     for _ in 0..5 {

@@ -1,4 +1,5 @@
-//! Runs a graph and reads back every tensor that it writes, one at a time, to measure ranges. This is slow.
+//! Runs a graph and reads back every tensor that it writes, one at a time, to measure the range of values. This is
+//! slow.
 
 use crate::error::Error;
 use crate::gpu::executor::{Executor, Outcome, Pieces, pipelines_of};
@@ -6,12 +7,12 @@ use crate::gpu::graph::{Graph, TensorId};
 
 impl Executor {
     /// Runs a graph as [`Executor::run`] does, and calls `visit` with the bytes of each tensor for which `wanted` is
-    /// true. The call comes as soon as the tensor's last dispatch is done, in the order of the dispatches.
+    /// true. `visit` is called as soon as the tensor's last dispatch is done, in the order of the dispatches.
     ///
     /// Each dispatch is a separate submit, and only one tensor is on the host at a time.
     ///
     /// # Errors
-    /// The errors of [`Executor::run`].
+    /// Returns the errors of [`Executor::run`].
     pub async fn run_tapped(
         &mut self,
         graph: &Graph,
@@ -30,8 +31,8 @@ impl Executor {
         self.clear(&mut encoder, graph, &slots, &report)?;
         let mut submitted = vec![self.gpu.queue.submit([encoder.finish()])];
 
-        // `last_write` holds, for each tensor, the dispatch after which the tensor is complete. The tensor is read
-        // after this dispatch, since later dispatches may reuse its buffer.
+        // `last_write` holds, for each tensor, the index of the dispatch after which the tensor is complete. The tensor
+        // is read right after this dispatch, since later dispatches may reuse its buffer.
         let mut last_write = vec![None; graph.tensors.len()];
         for (at, dispatch) in graph.dispatches.iter().enumerate() {
             if let Some(id) = graph.written(dispatch) {

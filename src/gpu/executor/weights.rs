@@ -7,10 +7,10 @@ impl Executor {
     /// The maximum number of writes of weights in flight.
     pub(crate) const UPLOADS_AT_ONCE: usize = 2;
 
-    /// Makes a buffer for a weight, to be filled by [`Executor::write_weight`]. Returns the buffer's number.
+    /// Makes a buffer for a weight, which [`Executor::write_weight`] then fills. Returns the buffer's number.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`], or [`Error::Adapter`] if the weight exceeds the adapter's binding limit.
+    /// Returns [`Error::OutOfMemory`], or [`Error::Adapter`] if the weight exceeds the adapter's binding limit.
     pub fn add_weight(&mut self, name: &str, bytes: u64) -> Result<usize, Error> {
         self.gpu.adapter.check_weight(name, bytes)?;
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
@@ -18,11 +18,11 @@ impl Executor {
         Ok(self.weights.len() - 1)
     }
 
-    /// Writes a part of a weight. Each call submits its write and waits for an earlier one, so that staging memory
-    /// does not pile up.
+    /// Writes a part of a weight. Each call submits its write and waits for an earlier write, so that staging memory
+    /// does not accumulate.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`] or [`Error::DeviceLost`].
+    /// Returns [`Error::OutOfMemory`] or [`Error::DeviceLost`].
     pub fn write_weight(&mut self, weight: usize, offset: u64, bytes: &[u8]) -> Result<(), Error> {
         self.gpu.queue.write_buffer(&self.weights[weight], offset, bytes);
         self.uploads.push(self.gpu.queue.submit([]));
@@ -36,7 +36,7 @@ impl Executor {
     /// Waits until all weights are written.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`] or [`Error::DeviceLost`].
+    /// Returns [`Error::OutOfMemory`] or [`Error::DeviceLost`].
     pub fn finish_uploads(&mut self) -> Result<(), Error> {
         let uploads = std::mem::take(&mut self.uploads);
         self.wait_natively(uploads);
