@@ -1,27 +1,28 @@
-//! Packs tokenized texts into batches. A batch has flat ids and the span of each text, without padding or a
-//! mask.
+//! Packs tokenized texts into batches. A batch holds the token ids of all texts one after another, without padding or a
+//! mask, and the span of each text.
 
 use crate::tokenize::Tokens;
 
-/// The place of a text's tokens in a packed batch.
+/// The range of a text's tokens in a packed batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TextSpan {
     /// The index of the text's first token in the batch.
     pub first: u32,
     /// The number of the text's tokens.
     pub tokens: u32,
-    /// The number of tokens, counted from the first, that are keys: the text's tokens attend to these. It is less than
-    /// `tokens` where tokens have queries but no keys, as the mask tokens with which ColBERT pads queries.
+    /// The number of leading tokens that serve as attention keys. All tokens of the text attend to these tokens only.
+    /// The number is less than `tokens` if the last tokens are not attended to, as the mask tokens with which ColBERT
+    /// pads queries.
     pub keys: u32,
 }
 
 impl TextSpan {
-    /// A text whose tokens are all keys.
+    /// Returns the span of a text whose tokens all serve as attention keys.
     pub const fn whole(first: u32, tokens: u32) -> Self {
         TextSpan { first, tokens, keys: tokens }
     }
 
-    /// The indices of the text's tokens in the batch.
+    /// Returns the range of the indices of the text's tokens in the batch.
     pub fn range(&self) -> std::ops::Range<usize> {
         self.first as usize..(self.first + self.tokens) as usize
     }
@@ -34,15 +35,15 @@ pub(crate) struct PackedBatch {
     pub ids: Vec<u32>,
     /// Token types of all texts.
     pub type_ids: Vec<u32>,
-    /// The place of each text's tokens.
+    /// For each text, the range of its tokens.
     pub texts: Vec<TextSpan>,
     /// For each text, the number of leading tokens that pooling skips.
     pub skipped: Vec<u32>,
 }
 
 impl PackedBatch {
-    /// Packs texts in their order. If `skip_prompt` is true, pooling skips the prompt's tokens. It never
-    /// skips all tokens of a text, even if the text was truncated within its prompt.
+    /// Packs texts in the given order. If `skip_prompt` is true, pooling skips the prompt's tokens. Pooling never skips
+    /// all tokens of a text, even if the text was truncated within its prompt.
     pub fn pack<'a>(texts: impl IntoIterator<Item = &'a Tokens>, skip_prompt: bool) -> Self {
         let mut batch = PackedBatch::default();
         for tokens in texts {
@@ -57,7 +58,7 @@ impl PackedBatch {
         batch
     }
 
-    /// Makes a batch of `texts` texts of equal length, with arbitrary tokens, for estimates of memory.
+    /// Returns a batch of `texts` texts that each have `length` arbitrary tokens. It serves to estimate memory.
     pub fn uniform(length: usize, texts: usize) -> Self {
         let text = Tokens {
             ids: vec![0; length],
@@ -69,13 +70,13 @@ impl PackedBatch {
         PackedBatch::pack(std::iter::repeat_n(&text, texts), false)
     }
 
-    /// Number of tokens of the longest text.
+    /// Returns the number of tokens of the longest text.
     pub fn longest(&self) -> usize {
         self.texts.iter().map(|text| text.tokens as usize).max().unwrap_or(0)
     }
 
-    /// The spans for the pooling kernel. Each has the first token, the number of tokens, and the number of
-    /// leading tokens to skip.
+    /// Returns one entry per text for the pooling kernel: the index of the first token, the number of tokens, the
+    /// number of leading tokens to skip, and a zero.
     pub fn spans(&self) -> Vec<[u32; 4]> {
         self.texts
             .iter()
@@ -85,8 +86,8 @@ impl PackedBatch {
     }
 }
 
-/// Returns how many texts, taken in order, go into the next batch of at most `budget` tokens and `max_texts`
-/// texts. A single text of more tokens makes a batch by itself. The result is 0 if there are no texts.
+/// Returns how many texts, taken in order, go into the next batch of at most `budget` tokens and `max_texts` texts. A
+/// text with more than `budget` tokens makes a batch by itself. The result is 0 if there are no texts.
 pub(crate) fn next_batch(
     lengths: impl IntoIterator<Item = usize>,
     budget: usize,
@@ -104,7 +105,7 @@ pub(crate) fn next_batch(
     texts
 }
 
-/// Splits texts, in their order, into batches by [`next_batch`].
+/// Splits texts, in the given order, into batches. [`next_batch`] decides the size of each batch.
 #[cfg(any(test, feature = "lab"))]
 pub(crate) fn plan(
     lengths: &[usize],

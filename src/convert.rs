@@ -1,39 +1,39 @@
-//! Converts values to and from the bytes of each storage, and counts the values that rounding damaged.
+//! Converts f32 values to and from the bytes of each storage type, and counts the values that rounding damaged.
 
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use half::{bf16, f16};
 
 use crate::dtype::Storage;
 
-/// The number of values that are searched for losses at once.
+/// The number of values that one step of the search for losses covers.
 const SCAN: usize = 64;
 
-/// The losses of rounding a tensor to a storage.
+/// The losses from rounding a tensor to a storage type.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Loss {
-    /// Number of values outside the storage's range. If there are any, the tensor must not be used.
+    /// The number of values outside the range of the storage type. If it is not zero, the tensor must not be used.
     pub overflowed: usize,
-    /// The first value outside the range.
+    /// The first value outside the range of the storage type.
     pub first_overflow: Option<f32>,
-    /// Number of values that became zero or subnormal.
+    /// The number of values that became zero or subnormal.
     pub flushed: usize,
-    /// Number of infinities and NaNs in the source.
+    /// The number of infinities and NaNs in the source.
     pub non_finite: usize,
     /// The largest magnitude in the source.
     pub largest: f32,
 }
 
 impl Loss {
-    /// Returns the losses of storing these values.
+    /// Returns the losses from rounding these values to `storage`.
     fn of(storage: Storage, values: &[f32]) -> Self {
         // `too_large` is the smallest magnitude that is stored as infinity, and `normal` is the smallest normal number.
-        // Both are bit patterns, which have the same order as the magnitudes.
+        // Both are bit patterns of f32 values, which sort in the same order as the magnitudes.
         let (too_large, normal) = match storage {
             Storage::F32 => (f32::INFINITY.to_bits(), 0),
             Storage::F16 | Storage::PackedF16 => {
                 (65520f32.to_bits(), f16::MIN_POSITIVE.to_f32().to_bits())
             }
-            // Magnitudes are stored as infinity if they are at least half a step above the largest bf16.
+            // A magnitude rounds to infinity if it is at least half a step above the largest bf16 value.
             Storage::PackedBf16 => {
                 (bf16::MAX.to_f32().to_bits() + 0x8000, f32::MIN_POSITIVE.to_bits())
             }
@@ -58,8 +58,8 @@ impl Loss {
         loss
     }
 
-    /// Returns the losses of values that are already in a storage's format. Nothing is rounded then, but
-    /// infinities and NaNs are counted.
+    /// Returns the losses of values that are stored as `storage` already. Nothing is rounded, so only infinities and
+    /// NaNs are counted.
     pub(crate) fn none_of(storage: Storage, bytes: &[u8]) -> Self {
         let (halves, infinite) = match storage {
             Storage::F32 => return Loss::of(storage, &decode(storage, bytes)),
@@ -99,7 +99,7 @@ impl Loss {
         }
     }
 
-    /// Adds the losses of another part of the same tensor.
+    /// Adds the losses from another part of the same tensor.
     pub fn add(&mut self, other: Loss) {
         self.overflowed += other.overflowed;
         self.first_overflow = self.first_overflow.or(other.first_overflow);
@@ -109,7 +109,8 @@ impl Loss {
     }
 }
 
-/// Appends values in a storage's format to `bytes`, rounding to nearest even. Returns the losses.
+/// Rounds values to the nearest value of the storage type, ties to even, and appends the bytes to `bytes`. Returns the
+/// losses.
 pub fn encode(storage: Storage, values: &[f32], bytes: &mut Vec<u8>) -> Loss {
     match storage {
         Storage::F32 => bytes.extend_from_slice(bytemuck::cast_slice(values)),
@@ -127,7 +128,7 @@ pub fn encode(storage: Storage, values: &[f32], bytes: &mut Vec<u8>) -> Loss {
     Loss::of(storage, values)
 }
 
-/// Decodes a storage's bytes. The result is exact.
+/// Returns the values that bytes of this storage type hold. The conversion to f32 is exact.
 pub fn decode(storage: Storage, bytes: &[u8]) -> Vec<f32> {
     match storage {
         Storage::F32 => bytemuck::pod_collect_to_vec(bytes),

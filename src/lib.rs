@@ -1,8 +1,8 @@
 //! Vectile turns text into vectors on any GPU, with the same results as sentence-transformers.
 //!
-//! A model is a directory that sentence-transformers saved, a repository of the Hugging Face Hub, or the
-//! same files in memory. Its transformer runs in WGSL compute shaders through wgpu, on Vulkan, Metal and
-//! DX12. Checkpoints need no conversion, and CUDA is not used.
+//! A model is a directory that sentence-transformers saved, a repository of the Hugging Face Hub, or the same files in
+//! memory. The model's transformer runs in WGSL compute shaders through wgpu, on Vulkan, Metal and DX12. Checkpoints
+//! need no conversion, and CUDA is not used.
 //!
 //! ```
 //! use vectile::{Embedder, ModelFiles, block_on};
@@ -33,26 +33,26 @@
 //!
 //! # Computation
 //!
-//! Vectile applies the tokenizer, the transformer and every module of `modules.json` as sentence-transformers
-//! does. It supports pooling in all its modes and the modules Dense, LayerNorm and Normalize. It also applies
-//! prompts, `truncate_dim` and `max_seq_length`. If a model requests anything else, the result is an
-//! [`Error`] that names the file and the field, never an approximation. README lists the architectures.
+//! Vectile applies the tokenizer, the transformer and every module of `modules.json` as sentence-transformers does.
+//! Vectile supports all pooling modes, and the modules Dense, LayerNorm and Normalize. It also applies prompts,
+//! `truncate_dim` and `max_seq_length`. If a model requests an unsupported feature, the result is an [`Error`] that
+//! names the file and the field, never an approximation. README lists the architectures.
 //!
 //! # Loading
 //!
-//! [`ModelFiles`] opens a directory, a Hub repository or bytes. [`ModelBuilder`] has the settings for
-//! loading: dtype, adapter, memory limit, cache directory and progress. [`ModelBuilder::build`] first
-//! checks the files without a device. It then opens the device, estimates the memory, and refuses a model
-//! that does not fit before it loads any weights.
+//! [`ModelFiles`] opens a directory, a Hub repository or bytes. [`ModelBuilder`] has the settings for loading: dtype,
+//! adapter, memory limit, cache directory and progress. [`ModelBuilder::build`] first checks the files without a
+//! device. It then opens the device and estimates the memory. A model that does not fit is refused before any weights
+//! are loaded.
 //!
 //! # Precision
 //!
-//! The checkpoint's dtype decides how weights are stored on the GPU, as far as the adapter supports it. They
-//! are stored as f32, as f16 (`SHADER_F16`), or as 16 bits packed in `u32` on any adapter. Weights of bf16
-//! checkpoints are stored exactly. Products and sums are always f32. [`Precision`] reports the choice and its
-//! reasons, so no choice is silent. [`EmbedderBuilder`] can set another dtype, another fallback, or another
-//! storage type for activations. `vectile verify` (`lab::verify`) measures whether a model stays within the
-//! range of f16, and later loads follow its verdict.
+//! The checkpoint's dtype decides how weights are stored on the GPU, as far as the adapter supports it. Weights are
+//! stored as f32, as f16 (`SHADER_F16`), or as 16 bits packed in `u32` on any adapter. Weights of bf16 checkpoints are
+//! stored exactly. Products and sums are always f32. [`Precision`] reports the chosen storage types and the reasons for
+//! them. [`EmbedderBuilder`] can set another dtype, another fallback, or another storage type for activations. `vectile
+//! verify` (`lab::verify`) measures whether a model's activations stay within the range of f16, and later loads use
+//! this result.
 //!
 //! ```
 //! # use vectile::{Embedder, ModelFiles, block_on};
@@ -74,12 +74,12 @@
 //! # Promises
 //!
 //! - On one adapter, the vector of a text is bit-identical whatever other texts are embedded with it.
-//! - No vector contains an infinity or NaN. If the activations of a text exceed the range of 16 bits under
-//!   `auto`, the text is run again with f32 activations and counted. Without `auto`, the result is an error
-//!   that names the text.
-//! - Texts that are longer than the model takes are cut as in sentence-transformers, and every call reports
-//!   them. [`OnTooLong::Error`] refuses such texts instead.
-//! - If the device is lost, Vectile opens the device and loads the model once more, and repeats the batch.
+//! - No vector contains an infinity or NaN. If the activations of a text exceed the range of 16 bits under `auto`, the
+//!   text is run again with f32 activations and counted. Under another dtype, the result is an error that names the
+//!   text.
+//! - Texts that exceed the model's maximum length are truncated as in sentence-transformers, and every call reports
+//!   their indices. With [`OnTooLong::Error`], the call refuses such texts instead.
+//! - If the device is lost, Vectile opens the device again, loads the model again, and repeats the batch.
 //!
 //! # Features
 //!

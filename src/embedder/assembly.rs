@@ -1,5 +1,5 @@
-//! A model's weights on a device, which graphs refer to by number. Also builds the forward pass of a batch through
-//! the transformer, the head and the modules.
+//! Holds a model's weights on a device, to which graphs refer by number. Also builds the graph of a batch's forward
+//! pass through the transformer, the head and the modules.
 
 use crate::batch::PackedBatch;
 use crate::config::{Module, PoolingMode};
@@ -16,7 +16,7 @@ use crate::kernels::{Activation, Activations, Builder, KernelPlan};
 use crate::models::{LoadedTransformer, Step, dense_activation};
 use crate::weights::{Axis, Destination, Loader, MatrixShape};
 
-/// A step after the transformer, with its weights on the device.
+/// A step after the transformer: pooling, a layer of the head, or a module. The weights of the step are on the device.
 #[derive(Debug)]
 enum Stage {
     Pool(Vec<u32>),
@@ -32,7 +32,7 @@ enum Stage {
     Vocabulary(Vec<Linear>),
 }
 
-/// The value that a Dense module adds to its result.
+/// The residual that a Dense module adds to its result.
 #[derive(Debug)]
 enum Residual {
     None,
@@ -40,7 +40,7 @@ enum Residual {
     Projected(Linear),
 }
 
-/// The model's weights on a device, which graphs refer to by number, and the stages through which a batch passes.
+/// The model's weights on a device, to which graphs refer by number, and the steps through which a batch passes.
 #[derive(Debug)]
 pub(super) struct Assembly {
     pub transformer: Box<dyn LoadedTransformer>,
@@ -49,7 +49,7 @@ pub(super) struct Assembly {
     by_token: bool,
 }
 
-/// The graph of a batch and the tensor that holds its rows.
+/// The graph of a batch, and the tensor that holds the batch's output rows.
 #[derive(Debug)]
 pub(super) struct BatchGraph {
     pub graph: Graph,
@@ -57,7 +57,8 @@ pub(super) struct BatchGraph {
 }
 
 impl Assembly {
-    /// Loads the transformer, the head and the modules, with matrices and tables stored as `storage`.
+    /// Loads the weights of the transformer, the head and the modules. Matrices and embedding tables are stored as
+    /// `storage`.
     pub fn load(model: &Model, storage: Storage, to: &mut Destination) -> Result<Self, Error> {
         let mut loader = Loader::new(&model.weights, to, storage);
         let transformer = model.transformer.load(&mut loader)?;
@@ -83,8 +84,8 @@ impl Assembly {
         builder.graph.layer = None;
         let spans = batch.spans();
         if self.by_token && x.storage != Storage::F32 {
-            // The pooling copies the row of each token, as if each token were a separate text. The copy is f32, because
-            // the later stages and the read-back need f32.
+            // Here the pooling kernel copies the row of each token, as if each token were a separate text. The copy is
+            // f32, because the later steps and the read-back need f32.
             let tokens: Vec<[u32; 4]> = (0..batch.ids.len() as u32).map(|t| [t, 1, 0, 0]).collect();
             x = pool(&mut builder, x, &tokens, &[mode_number(PoolingMode::Cls)]);
         }

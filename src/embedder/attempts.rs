@@ -1,4 +1,4 @@
-//! [`Attempts`]: the adapters on which something is tried, one after the other.
+//! [`Attempts`]: the adapters that are tried one after the other until one works.
 
 use std::vec::IntoIter;
 
@@ -7,28 +7,29 @@ use crate::error::Error;
 use crate::executor::adapters;
 use crate::gpu::adapter::{AdapterChoice, AdapterSummary};
 
-/// The adapter that is tried, and those that follow it.
+/// The adapter that is tried at present, and the adapters that are tried after it.
 pub(crate) struct Attempts {
     setup: DeviceSetup,
-    /// The adapters that follow; `None` until an attempt fails.
+    /// The adapters that are still to be tried; `None` until an attempt fails.
     others: Option<IntoIter<AdapterSummary>>,
 }
 
 impl Attempts {
-    /// Begins with the adapter of a setup.
+    /// Returns attempts that begin with the adapter of `setup`.
     pub fn new(setup: DeviceSetup) -> Self {
         Attempts { setup, others: None }
     }
 
-    /// A setup of the adapter to try.
+    /// Returns the setup for the adapter that is tried at present.
     pub fn setup(&self) -> DeviceSetup {
         self.setup.clone()
     }
 
-    /// Goes to the next adapter after an error of the adapter that was tried, and warns of it.
+    /// Moves on to the next adapter after an attempt failed with `error`, and logs a warning.
     ///
     /// # Errors
-    /// The error itself, if the device is not at fault, the caller named the adapter, or no adapter follows.
+    /// Returns `error` itself if the device did not cause it, if the caller named the adapter, or if no adapter is
+    /// left.
     pub async fn give_way(&mut self, error: Error) -> Result<(), Error> {
         if !error.is_device_fault() {
             return Err(error);

@@ -1,4 +1,4 @@
-//! Opens a device, and decides which kernels the model runs on it.
+//! Opens a device, and decides which kernels the model runs on this device.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -23,19 +23,19 @@ use crate::selftest::{
 pub(crate) struct DeviceSetup {
     pub adapter: AdapterChoice,
     pub disabled: Vec<Feature>,
-    /// The number of threads on the CPU; `None` for one on each physical core.
+    /// The number of threads on the CPU; `None` for one thread on each physical core.
     pub threads: Option<usize>,
     pub max_binding_bytes: Option<u64>,
     /// The maximum number of bytes of memory that the model may use.
     pub max_memory: Option<u64>,
-    /// If true, the kernels for GPUs run on every adapter, even on a software adapter.
+    /// If true, a software adapter also runs the kernels for GPUs instead of its own.
     pub gpu_kernels: bool,
     /// The directory in which compiled pipelines are cached.
     pub cache_dir: Option<PathBuf>,
     /// The result of the self-test of cooperative matrices.
     pub matrices: CooperativeMatrices,
-    /// False if matmul variants that should be bit-identical differ on this device. The row count must then not
-    /// choose among them.
+    /// False if matmul variants that should be bit-identical differ on this device. In that case the row count must not
+    /// select the variant.
     pub by_rows: bool,
     /// The results of `vectile tune` on the device.
     pub tuned: Option<Arc<Tuned>>,
@@ -49,19 +49,20 @@ pub(crate) struct DeviceSetup {
 /// Whether cooperative matrices may be used, and the result of their test.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum CooperativeMatrices {
-    /// Cooperative matrices were not tested, because the adapter has none or the precision does not use them.
+    /// Cooperative matrices were not tested, because the adapter does not support them or the precision does not use
+    /// them.
     Untested,
     /// Cooperative matrices passed their known-answer test.
     Right {
-        /// True if tiles of all sizes are bit-identical, so that the row count may choose among them.
+        /// True if tiles of all sizes give bit-identical results, so that the row count may select the tile size.
         by_rows: bool,
     },
-    /// Cooperative matrices failed the test with this fault.
+    /// Cooperative matrices failed their known-answer test with this fault.
     Wrong(String),
 }
 
 impl DeviceSetup {
-    /// Makes a setup for the adapter with all its features, before any test has run.
+    /// Returns a setup for the adapter with all its features, before any test has run.
     pub fn new(adapter: AdapterChoice) -> Self {
         DeviceSetup {
             adapter,
@@ -100,12 +101,13 @@ impl DeviceSetup {
         Ok(executor)
     }
 
-    /// True if the caller named an adapter. No other adapter may then be used instead.
+    /// Returns true if the caller named an adapter, so that no other adapter may be used.
     pub fn is_named(&self) -> bool {
         !matches!(self.adapter, AdapterChoice::Best | AdapterChoice::Gpu)
     }
 
-    /// Returns the kernels that the device runs, as far as tests have confirmed them.
+    /// Returns the kernels that the device runs. Kernel variants that failed a test, or that need a test that has not
+    /// run, are left out.
     pub fn plan(&self, executor: &Executor) -> KernelPlan {
         let plan = executor.plan();
         KernelPlan {
@@ -120,9 +122,9 @@ impl DeviceSetup {
         }
     }
 
-    /// Tests the matmul variants that a model of this precision may run. It tests whether cooperative matrices
-    /// compute correctly, and whether the variants chosen by row count are bit-identical. If the device is lost while
-    /// cooperative matrices are tested, it is opened again, and they are not used.
+    /// Tests the matmul variants that a model of this precision may run. The tests check that cooperative matrices
+    /// compute correctly, and that the variants selected by row count are bit-identical. If the device is lost while
+    /// cooperative matrices are tested, it is opened again without them.
     pub async fn test_variants(
         &mut self,
         executor: &mut Executor,
@@ -141,8 +143,8 @@ impl DeviceSetup {
             && storages == (Storage::F16, Storage::F16)
         {
             self.matrices = match cooperative_fault(executor, &untested, matrices, cache).await {
-                // A software adapter uses cooperative matrices only in tests. These tests themselves check that the
-                // results are bit-identical.
+                // A software adapter uses cooperative matrices only in Vectile's test suite, and the test suite checks
+                // that tiles of all sizes are bit-identical.
                 Ok(None) if own.software => CooperativeMatrices::Right { by_rows: true },
                 Ok(None) => {
                     let by_rows = matrix_tiles_are_bit_identical(executor, matrices, cache).await?;
@@ -159,12 +161,12 @@ impl DeviceSetup {
                 Err(error) => return Err(error),
             };
         }
-        // A software adapter uses the variants for GPUs only in tests. These tests themselves check that the results
-        // are bit-identical.
+        // A software adapter uses the variants for GPUs only in Vectile's test suite, and the test suite checks that
+        // the variants are bit-identical.
         if !own.software {
             self.by_rows = variants_are_bit_identical(executor, storages, cache).await?;
-            // Texts that run again in f32 share batches with other texts, so the variants for f32 activations must be
-            // bit-identical too.
+            // Texts that run again with f32 activations share batches with other texts, so the matmul variants for f32
+            // activations must be bit-identical too.
             if precision.retries_in_f32() {
                 let again = (precision.weights, Storage::F32);
                 self.by_rows &= variants_are_bit_identical(executor, again, cache).await?;
@@ -173,7 +175,7 @@ impl DeviceSetup {
         Ok(())
     }
 
-    /// Describes the kernels of `plan` at this precision, for reports.
+    /// Returns a description, for reports, of the kernels of `plan` at this precision.
     pub fn kernel_choice(
         &self,
         executor: &Executor,
@@ -220,10 +222,10 @@ impl DeviceSetup {
 pub struct KernelChoice {
     /// The family of kernels: `cpu`, `software` or `gpu`.
     pub family: String,
-    /// How linear layers are computed.
+    /// The kernels that compute linear layers, in words.
     pub matmul: String,
-    /// The reason why faster variants are not used. Either a GPU runs f16 without cooperative matrices, or only one
-    /// tile size is used.
+    /// The reason why the fastest variants are not used: a GPU runs f16 without cooperative matrices, or only one tile
+    /// size is used. `None` if they are used.
     pub because: Option<String>,
 }
 

@@ -17,8 +17,8 @@ use crate::similarity::{Similarities, SimilarityFunction};
 
 /// Turns texts into vectors on a GPU. The vectors are the same as those of sentence-transformers' `encode`.
 ///
-/// [`Embedder::builder`] makes an embedder. It has one device, and concurrent calls take turns with it, batch by
-/// batch.
+/// [`Embedder::builder`] makes an embedder. An embedder has one device. Concurrent calls share the device by turns, one
+/// batch at a time.
 #[derive(Debug)]
 pub struct Embedder {
     runner: Runner,
@@ -34,7 +34,7 @@ pub struct Embeddings {
     pub dim: usize,
     /// All rows, one after the other. Every value is finite.
     pub values: Vec<f32>,
-    /// Indices of the texts that were cut to the model's `max_seq_length`.
+    /// The indices of the texts that were truncated to the model's `max_seq_length`.
     pub truncated: Vec<usize>,
     /// The number of texts that were run again with f32 activations, because an activation exceeded the range of 16
     /// bits.
@@ -45,10 +45,10 @@ pub struct Embeddings {
     pub tokens: usize,
 }
 
-/// Refuses rows of different widths.
+/// Checks that the rows of `a` and `b` have equal widths.
 ///
 /// # Errors
-/// [`Error::Option`], which names both widths.
+/// Returns [`Error::Option`] with both widths if they differ.
 pub(crate) fn check_widths(a: &Embeddings, b: &Embeddings) -> Result<(), Error> {
     if a.dim == b.dim || a.is_empty() || b.is_empty() {
         return Ok(());
@@ -75,12 +75,12 @@ impl Embeddings {
         &self.values[i * self.dim..(i + 1) * self.dim]
     }
 
-    /// The number of rows.
+    /// Returns the number of rows.
     pub fn len(&self) -> usize {
         self.values.len() / self.dim.max(1)
     }
 
-    /// True if there are no rows.
+    /// Returns true if there are no rows.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
     }
@@ -168,48 +168,48 @@ impl Embedder {
         self.runner.precision()
     }
 
-    /// The adapter that the model runs on.
+    /// Returns the adapter that the model runs on.
     pub fn adapter(&self) -> &AdapterSummary {
         self.runner.adapter()
     }
 
-    /// The memory that the model needs, as it was estimated before loading.
+    /// Returns the estimate, made before loading, of the memory that the model needs.
     pub fn memory(&self) -> MemoryEstimate {
         self.runner.memory()
     }
 
-    /// Notes for the user: assumptions made where the model's files are silent.
+    /// Returns notes for the user. They state the assumptions that Vectile made where the model's files give no value.
     pub fn notes(&self) -> &[String] {
         self.runner.notes()
     }
 
-    /// The number of values in a vector, before `truncate_dim`.
+    /// Returns the number of values in a vector, before `truncate_dim`.
     pub fn dimension(&self) -> usize {
         self.runner.dimension()
     }
 
-    /// The maximum number of tokens of a text, including special tokens and the prompt. Longer texts are cut. `None`
-    /// if the model names no limit.
+    /// Returns the maximum number of tokens of a text, including special tokens and the prompt. Longer texts are
+    /// truncated. Returns `None` if the model states no limit.
     pub fn max_seq_length(&self) -> Option<usize> {
         self.runner.max_seq_length()
     }
 
-    /// The model's prompts by name.
+    /// Returns the model's prompts by name.
     pub fn prompts(&self) -> &BTreeMap<String, String> {
         self.runner.prompts()
     }
 
-    /// The name of the prompt that is used if the caller names none.
+    /// Returns the name of the prompt that is used if the caller names none.
     pub fn default_prompt_name(&self) -> Option<&str> {
         self.runner.default_prompt_name()
     }
 
-    /// Returns the SHA-256 of everything that determines the model's vectors: the configuration as read, the
+    /// Returns a SHA-256 digest of all inputs that determine the model's vectors: the parsed configuration, the
     /// tokenizer, and every byte of the weights. The call reads all weights. If two models have equal files, the same
     /// version of Vectile gives them equal fingerprints.
     ///
     /// # Errors
-    /// [`Error::File`] if the files can no longer be read.
+    /// Returns [`Error::File`] if the files can no longer be read.
     pub fn fingerprint(&self) -> Result<String, Error> {
         self.runner.fingerprint()
     }
@@ -217,26 +217,26 @@ impl Embedder {
     /// Returns the vectors of `texts` under default options; see [`Embedder::embed_with`].
     ///
     /// # Errors
-    /// The errors of [`Embedder::embed_with`].
+    /// Returns the errors of [`Embedder::embed_with`].
     pub async fn embed<T: AsRef<str>>(&self, texts: &[T]) -> Result<Embeddings, Error> {
         self.embed_with(texts, &EmbedOptions::default()).await
     }
 
-    /// Returns the vectors of queries, like sentence-transformers' `encode_query`. It calls [`Embedder::embed_with`]
-    /// with [`EmbedTask::Query`].
+    /// Returns the vectors of queries, like sentence-transformers' `encode_query`. This method calls
+    /// [`Embedder::embed_with`] with [`EmbedTask::Query`].
     ///
     /// # Errors
-    /// The errors of [`Embedder::embed_with`].
+    /// Returns the errors of [`Embedder::embed_with`].
     pub async fn embed_query<T: AsRef<str>>(&self, texts: &[T]) -> Result<Embeddings, Error> {
         let task = Some(EmbedTask::Query);
         self.embed_with(texts, &EmbedOptions { task, ..EmbedOptions::default() }).await
     }
 
-    /// Returns the vectors of documents, like sentence-transformers' `encode_document`. It calls
+    /// Returns the vectors of documents, like sentence-transformers' `encode_document`. This method calls
     /// [`Embedder::embed_with`] with [`EmbedTask::Document`].
     ///
     /// # Errors
-    /// The errors of [`Embedder::embed_with`].
+    /// Returns the errors of [`Embedder::embed_with`].
     pub async fn embed_document<T: AsRef<str>>(&self, texts: &[T]) -> Result<Embeddings, Error> {
         let task = Some(EmbedTask::Document);
         self.embed_with(texts, &EmbedOptions { task, ..EmbedOptions::default() }).await
@@ -262,13 +262,14 @@ impl Embedder {
     /// # Ok::<(), vectile::Error>(())
     /// ```
     ///
-    /// On one adapter, a text's vector is always bit-identical. It does not depend on the other texts, their order or
-    /// the batch size. An empty text has a vector, as in sentence-transformers.
+    /// On one adapter, equal texts always have bit-identical vectors. The vector of a text does not depend on the other
+    /// texts, their order or the batch size. An empty text has a vector, as in sentence-transformers.
     ///
     /// # Errors
-    /// [`Error::Option`] for an unknown prompt or an impossible dimension. [`Error::TooLong`] if truncation is
-    /// refused. [`Error::NonFinite`] for a vector that is infinite or not a number even in f32. [`Error::OutOfMemory`]
-    /// and [`Error::DeviceLost`] from the GPU. After an error, no vector is returned.
+    /// Returns [`Error::Option`] for an unknown prompt or an impossible dimension. Returns [`Error::TooLong`] for a
+    /// text that is too long, if the options forbid truncation. Returns [`Error::NonFinite`] if a vector contains an
+    /// infinity or NaN even when computed in f32. Returns [`Error::OutOfMemory`] or [`Error::DeviceLost`] if the GPU
+    /// runs out of memory or is lost. After an error, no vector is returned.
     pub async fn embed_with<T: AsRef<str>>(
         &self,
         texts: &[T],
@@ -289,13 +290,14 @@ impl Embedder {
         })
     }
 
-    /// The function that compares the model's vectors. It is the model's `similarity_fn_name`, or else the cosine.
+    /// Returns the similarity function of the model's vectors. The model's field `similarity_fn_name` names it; the
+    /// default is the cosine.
     pub fn similarity_function(&self) -> SimilarityFunction {
         self.runner.model.config.similarity.unwrap_or_default()
     }
 
-    /// Returns the similarities of every row of `a` with every row of `b`. The model's
-    /// [`similarity_function`](Self::similarity_function) computes them.
+    /// Returns the similarity of every row of `a` with every row of `b`, computed with the model's
+    /// [`similarity_function`](Self::similarity_function).
     ///
     /// ```
     /// use vectile::{Embedder, ModelFiles, block_on};
@@ -312,7 +314,7 @@ impl Embedder {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Option`] for rows of different widths.
+    /// Returns [`Error::Option`] if the rows of `a` and `b` have different widths.
     pub fn similarity(&self, a: &Embeddings, b: &Embeddings) -> Result<Similarities, Error> {
         check_widths(a, b)?;
         let function = self.similarity_function();
@@ -323,7 +325,7 @@ impl Embedder {
     /// Returns the similarity of each row of `a` with the row of `b` at the same index.
     ///
     /// # Errors
-    /// [`Error::Option`] for rows of different widths or different numbers of rows.
+    /// Returns [`Error::Option`] if `a` and `b` differ in the width of a row or in the number of rows.
     pub fn similarity_pairwise(&self, a: &Embeddings, b: &Embeddings) -> Result<Vec<f32>, Error> {
         check_widths(a, b)?;
         if a.len() != b.len() {
@@ -339,11 +341,11 @@ impl Embedder {
         Ok(a.rows().zip(b.rows()).map(|(a, b)| function.score(a, b) as f32).collect())
     }
 
-    /// Returns the token ids of each text as the model receives them. They include the prompt and special tokens, and
-    /// are cut to `max_seq_length`.
+    /// Returns the token ids of each text as the model receives them. The ids include the prompt and special tokens,
+    /// and are truncated to `max_seq_length`.
     ///
     /// # Errors
-    /// [`Error::Option`] for an unknown prompt, [`Error::Tokenizer`] if tokenizing fails.
+    /// Returns [`Error::Option`] for an unknown prompt, and [`Error::Tokenizer`] if tokenizing fails.
     pub fn tokenize<T: AsRef<str>>(
         &self,
         texts: &[T],
@@ -356,10 +358,10 @@ impl Embedder {
         encoded.into_iter().map(|tokens| tokens.map(|tokens| tokens.ids)).collect()
     }
 
-    /// Cuts a row to fewer values and then scales it to length one, as far as `options` request these steps.
+    /// Truncates a row to fewer values and then scales it to length one, if `options` request these steps.
     ///
     /// # Errors
-    /// [`Error::Option`] for an impossible dimension.
+    /// Returns [`Error::Option`] for an impossible dimension.
     pub(crate) fn finish_row(
         &self,
         row: &[f32],
@@ -379,10 +381,10 @@ impl Embedder {
         &mut self.runner
     }
 
-    /// Like [`TextModel::prepare`], but the texts are given as token ids.
+    /// Prepares texts like [`TextModel::prepare`], but takes each text as token ids.
     ///
     /// # Errors
-    /// Errors of the options.
+    /// Returns an error if an option is invalid.
     #[cfg(feature = "server")]
     pub(crate) fn prepare_ids(
         &self,
@@ -393,7 +395,7 @@ impl Embedder {
         self.runner.prepare_ids(texts, options)
     }
 
-    /// Returns the number of values in a vector under `options`.
+    /// Returns the number of values that a vector has under `options`.
     fn output_dimension(&self, options: &EmbedOptions) -> Result<usize, Error> {
         let all = self.runner.dimension();
         match options.truncate_dim {
@@ -409,20 +411,20 @@ impl Embedder {
     }
 
     /// Returns the transformer's hidden states of a text under the model's default prompt, with the shape `[tokens,
-    /// hidden]`. They help to find the step at which a vector becomes wrong.
+    /// hidden]`. The hidden states help to find the step at which a vector becomes wrong.
     #[doc(hidden)]
     pub async fn hidden_states(&self, text: &str) -> Result<Vec<f32>, Error> {
         self.runner.hidden_states(text).await
     }
 
-    /// Destroys the device, as a driver reset does, so that tests can check the recovery.
+    /// Destroys the device, as a driver reset does, so that tests can check that Vectile opens it again.
     #[doc(hidden)]
     pub async fn lose_device(&self) {
         self.runner.lose_device().await;
     }
 }
 
-/// Scales a row to length one. A row of zeros stays unchanged.
+/// Scales a row to Euclidean length one. A row of zeros stays unchanged.
 pub(super) fn normalize(row: &mut [f32]) {
     let squares: f64 = row.iter().map(|v| f64::from(*v) * f64::from(*v)).sum();
     let norm = squares.sqrt().max(1e-12);

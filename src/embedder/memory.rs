@@ -1,4 +1,4 @@
-//! Counts the memory that a model needs before any memory is allocated, and finds the largest batch that fits.
+//! Estimates the memory that a model needs, before any of it is allocated, and finds the largest batch that fits.
 
 use std::fmt;
 
@@ -16,32 +16,32 @@ use crate::gpu::host_memory;
 use crate::kernels::{KernelPlan, MAX_BATCH_TOKENS};
 use crate::weights::{Destination, WeightBytes};
 
-/// The budget is not reduced below this number of tokens when memory is short.
+/// The minimum token budget: if memory is short, the budget is not reduced below this number.
 const MIN_BATCH_TOKENS: usize = 128;
 
-/// The maximum bytes of all rows in a batch. It matters for sparse encoders, whose rows are as wide as the
-/// vocabulary.
+/// The maximum bytes of all output rows of a batch. The limit matters for sparse encoders, because each of their rows
+/// has a value for each token of the vocabulary.
 const MAX_ROW_BYTES: u64 = 64 << 20;
 
-/// The memory that a model needs, computed from shapes and formats alone. On a software adapter, all of this memory
-/// is host memory.
+/// The memory that a model needs, computed from shapes and storage types alone. On a software adapter, all of this
+/// memory is host memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct MemoryEstimate {
-    /// Bytes of the weights on the device, in their storage there.
+    /// The bytes of the weights on the device.
     pub weights: u64,
-    /// Bytes of embedding tables that stay on the host because they exceed one binding.
+    /// The bytes of embedding tables that stay on the host because they exceed the maximum size of a binding.
     pub host_tables: u64,
-    /// Bytes of host memory that are needed during a load to convert and upload weights.
+    /// The bytes of host memory that a load temporarily needs to convert and upload weights.
     pub loading: u64,
-    /// Bytes of the buffers of a full batch.
+    /// The bytes of the buffers of a full batch.
     pub batch: u64,
     /// The token budget of a batch.
     pub batch_tokens: usize,
 }
 
 impl MemoryEstimate {
-    /// The maximum number of bytes in use at once. No batch runs while weights load, so the result is not the sum of
-    /// the memory for loading and for a batch.
+    /// Returns the maximum number of bytes that are in use at once. No batch runs while weights load, so only the
+    /// larger of `loading` and `batch` counts.
     pub fn peak(&self) -> u64 {
         self.weights + self.host_tables + self.loading.max(self.batch)
     }
@@ -62,7 +62,7 @@ impl fmt::Display for MemoryEstimate {
     }
 }
 
-/// The memory that may be used, and the reason for the limit.
+/// The number of bytes that a model may use, and the source of this limit.
 #[derive(Clone, Copy)]
 enum Available {
     /// The bytes that the caller's `max_memory` allows.
@@ -72,8 +72,8 @@ enum Available {
 }
 
 impl Available {
-    /// Returns the smaller of the caller's limit and, on a software adapter, the host's free memory. On a GPU only
-    /// the caller's limit counts, because no API reports a GPU's free memory.
+    /// Returns the smaller of the caller's limit and, on a software adapter, the host's free memory. On a GPU, only the
+    /// caller's limit applies, because no API reports a GPU's free memory.
     fn on(adapter: &AdapterSummary, max_memory: Option<u64>) -> Option<Self> {
         let host = host_memory::available().filter(|_| adapter.is_software());
         let both = [max_memory.map(Available::Allowed), host.map(Available::Free)];
@@ -108,7 +108,7 @@ impl fmt::Display for Available {
 /// The result of [`fit`].
 pub(super) struct Fitted {
     pub memory: MemoryEstimate,
-    /// The pipelines that the model's batches need. They are compiled while weights load.
+    /// The pipelines that the model's batches need. These pipelines are compiled while weights load.
     pub pipelines: Vec<PipelineKey>,
 }
 
@@ -116,13 +116,13 @@ pub(super) struct Fitted {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TokenBudget {
     pub tokens: usize,
-    /// True if the caller set the budget. It is then not reduced to fit memory.
+    /// True if the caller set the budget. A budget that the caller set is not reduced to fit memory.
     pub fixed: bool,
 }
 
 impl TokenBudget {
-    /// Chooses the caller's budget, or else the default for the class of adapter. In both cases the budget is lowered
-    /// until an activation with `widest` values per token fits one binding.
+    /// Returns the caller's budget, or else the default for this class of adapter. Both are lowered so that an
+    /// activation with `widest` values per token fits one binding.
     pub fn choose(asked: Option<usize>, adapter: &AdapterSummary, widest: usize) -> Self {
         let default = if adapter.is_software() { 2048 } else { 16384 };
         let bytes = adapter.max_binding_bytes.min(adapter.max_buffer_bytes).min(i32::MAX as u64);
@@ -132,17 +132,17 @@ impl TokenBudget {
     }
 }
 
-/// Returns the maximum number of texts in a batch, so that their rows fit one binding.
+/// Returns the maximum number of texts in a batch whose rows fit one binding and `MAX_ROW_BYTES`.
 pub(super) fn max_batch_texts(dimension: usize, adapter: &AdapterSummary) -> usize {
     let row = (dimension.next_multiple_of(4) * 4) as u64;
     let bytes = adapter.max_binding_bytes.min(MAX_ROW_BYTES);
     usize::try_from(bytes / row).unwrap_or(usize::MAX).max(1)
 }
 
-/// Estimates the memory that the model needs. If the budget is not fixed, it is reduced until the model fits.
+/// Estimates the memory that the model needs. If the token budget is not fixed, it is reduced until the model fits.
 ///
 /// # Errors
-/// [`Error::TooLarge`] if the model does not fit; errors about missing or misshapen tensors.
+/// Returns [`Error::TooLarge`] if the model does not fit, and errors about missing or misshapen tensors.
 pub(super) fn fit(
     model: &Model,
     precision: &Precision,
@@ -187,10 +187,10 @@ pub(super) fn fit(
     }
 }
 
-/// Returns the pipelines that the model needs for a text of one token, each once.
+/// Returns the pipelines that the model needs for a text of one token, without duplicates.
 ///
 /// # Errors
-/// Errors about missing or misshapen tensors.
+/// Returns errors about missing or misshapen tensors.
 pub(super) fn kernels(
     model: &Model,
     precision: &Precision,
@@ -200,10 +200,10 @@ pub(super) fn kernels(
     Ok(pipelines_of(std::iter::once(&one_token_graph(model, precision, plan, adapter)?)))
 }
 
-/// Builds the graph of a text of one token, without loading weights.
+/// Returns the graph of the forward pass over a text of one token. No weights are loaded.
 ///
 /// # Errors
-/// Errors about missing or misshapen tensors.
+/// Returns errors about missing or misshapen tensors.
 pub(super) fn one_token_graph(
     model: &Model,
     precision: &Precision,
@@ -215,15 +215,15 @@ pub(super) fn one_token_graph(
     Ok(assembly.graph(plan, precision, &PackedBatch::uniform(1, 1)).graph)
 }
 
-/// Makes a batch of one short query, and a batch of one longer text. A batch with few rows uses other kernel variants
-/// than a batch with many rows.
+/// Returns a batch of one short query, and a batch of one longer text. Batches with few rows and batches with many rows
+/// can need different kernel variants.
 fn singles(model: &Model, tokens: usize) -> [PackedBatch; 2] {
     let longest = model.tokenizer.limit().unwrap_or(512).clamp(1, tokens);
     [12, 128].map(|length| PackedBatch::uniform(length.min(longest), 1))
 }
 
-/// Makes two full batches of `tokens` tokens. One has the longest texts, and the other has as many short texts as a
-/// batch may hold. With short texts, the rows take most of the memory.
+/// Returns two full batches of `tokens` tokens. One holds texts of the maximum length, and the other holds as many
+/// short texts as fit. In the batch of short texts, the output rows take most of the memory.
 fn batches(model: &Model, adapter: &AdapterSummary, tokens: usize) -> [PackedBatch; 2] {
     let longest = model.tokenizer.limit().unwrap_or(512).clamp(1, tokens);
     let shortest = longest.min(4);
@@ -236,7 +236,7 @@ fn batches(model: &Model, adapter: &AdapterSummary, tokens: usize) -> [PackedBat
 }
 
 impl MemoryEstimate {
-    /// Adds the estimate to the error of a load that ran out of memory.
+    /// Adds this estimate to the error of a load that ran out of memory, and returns other errors unchanged.
     pub(super) fn explain(&self, error: Error) -> Error {
         match error {
             Error::OutOfMemory { adapter, what, bytes, advice } => {

@@ -1,6 +1,6 @@
-//! Takes models from their files to results. No other module knows all the steps.
+//! Loads models from their files and computes results. No other module combines all these steps.
 //!
-//! These are the modules in reading order. Each module uses only modules above it:
+//! The table lists the modules in reading order. Each module uses only modules above it:
 //!
 //! | where | what |
 //! |---|---|

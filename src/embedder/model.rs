@@ -11,11 +11,11 @@ use crate::models::{Head, Step, Transformer};
 use crate::tokenize::{Tokenizer, Tokens};
 use crate::weights::{WeightFiles, digest_source, hex};
 
-/// The number of vocabulary columns whose logits are in memory at once, for all tokens of a batch. A block is no
-/// wider than the intermediate layer of a base model.
+/// The number of columns in a block of the vocabulary. The logits of one block, for all tokens of a batch, are in
+/// memory at once. A block is no wider than the intermediate layer of a base model, such as bert-base.
 pub(super) const VOCABULARY_BLOCK: usize = 2048;
 
-/// All parts of a model that are on the host and not on a device.
+/// The parts of a model that are on the host.
 #[derive(Debug)]
 pub(super) struct Model {
     pub files: ModelFiles,
@@ -24,23 +24,23 @@ pub(super) struct Model {
     /// The weights of each module after the transformer; `None` for a module without weights.
     pub module_weights: Vec<Option<WeightFiles>>,
     pub transformer: Box<dyn Transformer>,
-    /// The head that comes with the transformer's checkpoint, for kinds of model that use one.
+    /// The head that is stored with the transformer's checkpoint; `None` if the kind of model uses no such head.
     pub head: Option<Head>,
     pub tokenizer: Tokenizer,
-    /// The number of values in a row that the device computes.
+    /// The number of values in an output row as the device computes it.
     pub dimension: usize,
     /// False if pooling leaves out the prompt's tokens.
     pub include_prompt: bool,
 }
 
-/// A module of the model, described for reports.
+/// The description of a module, for reports.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ModuleSummary {
-    /// `Transformer`, `StaticEmbedding`, `model2vec`, `Pooling`, `Dense`, `LayerNorm` or `Normalize`. Steps of a head
-    /// may also be `Vocabulary` or `LogitScore`. Steps on the host are `Activation`, `Weights`, `Queries` or
-    /// `Documents`.
+    /// The kind of module: `Transformer`, `StaticEmbedding`, `model2vec`, `Pooling`, `Dense`, `LayerNorm` or
+    /// `Normalize`. A step of a head may also be `Vocabulary` or `LogitScore`. A step on the host is `Activation`,
+    /// `Weights`, `Queries` or `Documents`.
     pub kind: String,
-    /// The module's settings, in words.
+    /// The module's settings, in words, such as `384 → 768, tanh`.
     pub settings: String,
 }
 
@@ -51,7 +51,7 @@ impl ModuleSummary {
 }
 
 impl Model {
-    /// The dtype that the checkpoint declares, or else the dtype of its first floating-point tensor.
+    /// Returns the dtype that the checkpoint declares, or else the dtype of its first floating-point tensor.
     pub fn checkpoint_dtype(&self) -> CheckpointDtype {
         CheckpointDtype::find(
             |field| self.config.transformer.raw(field),
@@ -59,7 +59,7 @@ impl Model {
         )
     }
 
-    /// The number of values in the widest activation of a token.
+    /// Returns the number of values per token in the widest activation of the model.
     pub fn widest(&self) -> usize {
         let widest = self.transformer.facts().widest;
         let columns = |module: &Module| match module {
@@ -78,7 +78,8 @@ impl Model {
         }
     }
 
-    /// Refuses token types beyond the model's table, because a GPU would read a wrong row for them without an error.
+    /// Checks that every token type has a row in the model's table. For an unknown type, a GPU would read a wrong row
+    /// without an error.
     pub fn check_types(&self, tokens: &Tokens) -> Result<(), Error> {
         let rows = self.transformer.facts().type_rows.map_or(u32::MAX, |rows| rows as u32);
         let Some(id) = tokens.type_ids.iter().find(|id| **id >= rows) else { return Ok(()) };
@@ -86,7 +87,7 @@ impl Model {
         Err(Error::tokenizer(format!("{}tokenizer.json", self.config.weights_prefix), problem))
     }
 
-    /// All weight files: first those of the transformer, then those of the modules.
+    /// Returns all weight files: first the files of the transformer, then the files of the modules.
     pub fn weight_files(&self) -> impl Iterator<Item = &WeightFiles> {
         std::iter::once(&self.weights).chain(self.module_weights.iter().flatten())
     }
@@ -101,7 +102,7 @@ impl Model {
         Ok(hex(digest))
     }
 
-    /// Returns the SHA-256 of everything that determines the model's vectors: the configuration as read, the
+    /// Returns a SHA-256 digest of all inputs that determine the model's vectors: the parsed configuration, the
     /// tokenizer, and every byte of the weights.
     pub fn fingerprint(&self) -> Result<String, Error> {
         let mut digest = Sha256::new_with_prefix(self.verdict_name()?);
@@ -110,9 +111,9 @@ impl Model {
         Ok(hex(digest))
     }
 
-    /// Returns the name under which `vectile verify` stores its verdict on the model. It is a digest of Vectile's
-    /// version, the config, the tokenizer, and the names, lengths and headers of the weight files. This digest is
-    /// cheap, because it does not read the weights.
+    /// Returns the name under which `vectile verify` stores its verdict on the model. The name is a digest of Vectile's
+    /// version, the config, the tokenizer, and the names, lengths and headers of the weight files. The digest is cheap,
+    /// because it does not read the weights.
     pub fn verdict_name(&self) -> Result<String, Error> {
         let mut digest = Sha256::new_with_prefix(env!("CARGO_PKG_VERSION"));
         let prefix = &self.config.weights_prefix;
@@ -128,7 +129,7 @@ impl Model {
         Ok(hex(digest)[..32].to_owned())
     }
 
-    /// Describes the transformer, the steps of its head and the modules, in the order of application.
+    /// Returns descriptions of the transformer, the steps of its head and the modules, in the order of application.
     pub fn summaries(&self) -> Vec<ModuleSummary> {
         let transformer =
             ModuleSummary::new(self.config.input.module(), self.transformer.describe());

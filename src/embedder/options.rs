@@ -1,13 +1,13 @@
-//! The options with which a model is called.
+//! The options of a call that embeds texts.
 
 use std::str::FromStr;
 
 use crate::error::Error;
 
-/// The treatment of a text with more tokens than the model takes.
+/// The treatment of a text with more tokens than the maximum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub enum OnTooLong {
-    /// The text is cut to `max_seq_length`, as in sentence-transformers, and reported.
+    /// The text is truncated to `max_seq_length`, as in sentence-transformers, and the result lists its index.
     #[default]
     Truncate,
     /// The call fails with [`Error::TooLong`], which names the text that is too long.
@@ -34,7 +34,7 @@ impl FromStr for OnTooLong {
 pub enum EmbedTask {
     /// A search query, as for `encode_query`.
     Query,
-    /// A document to be found, as for `encode_document`.
+    /// A document that a search can find, as for `encode_document`.
     Document,
 }
 
@@ -54,7 +54,8 @@ impl FromStr for EmbedTask {
 }
 
 impl EmbedTask {
-    /// The names of prompts that sentence-transformers looks for, in the order in which it looks for them.
+    /// Returns the names of the prompts for this task. The first of these prompts that a model has is used, as in
+    /// sentence-transformers.
     pub(super) fn prompt_names(self) -> &'static [&'static str] {
         match self {
             EmbedTask::Query => &["query"],
@@ -63,7 +64,8 @@ impl EmbedTask {
     }
 }
 
-/// Options for embedding texts. Fields have the names of the arguments of sentence-transformers' `encode`.
+/// Options for embedding texts. Each field has the name of the matching argument of sentence-transformers' `encode`, if
+/// there is one.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct EmbedOptions {
     /// The name of the model's prompt to put before each text. If neither `prompt_name` nor `prompt` is set, the
@@ -75,15 +77,16 @@ pub struct EmbedOptions {
     /// queries is `query`. For documents it is the first of `document`, `passage` and `corpus` that the model has.
     /// Every model has `query` and `document`, which are empty unless its files set them.
     pub task: Option<EmbedTask>,
-    /// Cuts vectors to this number of dimensions, after the model's own normalization. If it is `None`, the model's
-    /// own `truncate_dim` applies, if the model has one.
+    /// Truncates vectors to this number of values, after the model's own normalization. If the option is `None`, the
+    /// `truncate_dim` of the model's files applies, if they set one.
     pub truncate_dim: Option<usize>,
-    /// Scales vectors to length one, after cutting. If the model itself normalizes its vectors, only vectors that
-    /// were cut are scaled again.
+    /// Scales vectors to length one, after truncation. If the model itself normalizes its vectors, only truncated
+    /// vectors are scaled again.
     pub normalize: bool,
-    /// Cuts texts to this number of tokens instead of the model's own maximum, special tokens and prompt included. It
-    /// cannot exceed the positions that the model has. A multi-vector encoder, whose files set the lengths of queries and
-    /// documents, refuses it. Queries that a sparse encoder looks up in a table keep their own maximum.
+    /// Truncates texts to this number of tokens instead of the model's own maximum, special tokens and prompt included.
+    /// The number cannot exceed the number of positions that the model has. A multi-vector encoder refuses this option,
+    /// because its files set the lengths of queries and documents. If a sparse encoder looks up queries in a table, the
+    /// table's own maximum applies to queries.
     pub max_seq_length: Option<usize>,
     /// The treatment of texts that are too long.
     pub on_too_long: OnTooLong,

@@ -1,5 +1,5 @@
-//! How a multi-vector encoder treats queries and documents: their lengths, their padding, and the tokens that it
-//! leaves out.
+//! Reads how a multi-vector encoder treats queries and documents: their maximum lengths, their padding, and the tokens
+//! whose vectors it leaves out.
 
 use std::collections::HashSet;
 
@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::kernels::MAX_BATCH_TOKENS;
 use crate::tokenize::QueryPadding;
 
-/// The roles of queries and of documents, each with its own treatment.
+/// The treatment of queries and the treatment of documents.
 #[derive(Debug, Clone)]
 pub(super) struct QueryDocument {
     pub query: Role,
@@ -20,15 +20,16 @@ pub(super) struct QueryDocument {
 /// The treatment of texts of one role.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Role {
-    /// The maximum number of tokens of a text; `None` for no limit.
+    /// The maximum number of tokens of a text; `None` if there is no limit.
     pub limit: Option<usize>,
-    /// The tokens that pad a short text.
+    /// The padding of short texts; `None` if short texts are not padded.
     pub padding: Option<QueryPadding>,
-    /// The tokens that have no vector.
+    /// The ids of the tokens whose vectors are left out.
     pub left_out: HashSet<u32>,
 }
 
-/// Refuses settings with which no query or no document could be run.
+/// Checks the treatment of queries and documents. Returns an error if no query or no document could run with these
+/// settings.
 pub(super) fn check(model: &Model) -> Result<(), Error> {
     match model.config.kind {
         KindConfig::MultiVector(_) => QueryDocument::read(model).map(|_| ()),
@@ -65,7 +66,7 @@ impl QueryDocument {
         Ok(QueryDocument { query, document })
     }
 
-    /// The treatment of texts under the given task.
+    /// Returns the treatment of texts under the given task.
     pub fn of(&self, task: EmbedTask) -> &Role {
         match task {
             EmbedTask::Query => &self.query,
@@ -74,7 +75,7 @@ impl QueryDocument {
     }
 }
 
-/// Returns the padding of queries. Fails if the transformer does not accept the padding tokens in their positions.
+/// Returns the padding of queries. Fails if the transformer cannot run the padding tokens at their positions.
 fn query_padding(model: &Model) -> Result<Option<QueryPadding>, Error> {
     let KindConfig::MultiVector(multi) = &model.config.kind else { return Ok(None) };
     let Some(expansion) = &multi.expansion else { return Ok(None) };

@@ -1,4 +1,4 @@
-//! [`Reranker`]: scores of pairs of texts by a cross-encoder.
+//! [`Reranker`]: computes scores of pairs of texts with a cross-encoder.
 
 use std::collections::BTreeMap;
 
@@ -15,9 +15,9 @@ use crate::gpu::adapter::AdapterSummary;
 
 /// Scores pairs of texts on a GPU. The scores are the same as those of sentence-transformers' `CrossEncoder`.
 ///
-/// [`Reranker::builder`] makes a reranker, with the settings and guarantees of an [`Embedder`](crate::Embedder). A
-/// reranker follows the dtype policy, runs pairs again in f32 if 16 bits do not suffice, and recovers a lost device.
-/// Scores are bit-identical in any batch.
+/// [`Reranker::builder`] makes a reranker, with the settings and guarantees of an [`Embedder`](crate::Embedder). If the
+/// 16-bit activations of a pair overflow, the pair is run again with f32 activations. The scores of a pair are
+/// bit-identical whatever other pairs are in its batch.
 #[derive(Debug)]
 pub struct Reranker {
     runner: Runner,
@@ -28,20 +28,20 @@ pub struct Reranker {
 /// The builder of a [`Reranker`].
 pub type RerankerBuilder = ModelBuilder<Reranker>;
 
-/// Options for scoring pairs. Fields have the names of the arguments of sentence-transformers' `predict`.
+/// Options for scoring pairs. Most fields have the name of an argument of sentence-transformers' `predict`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RerankOptions {
-    /// The name of the model's prompt to put before the first text of each pair. If neither `prompt_name` nor
-    /// `prompt` is set, the model's default prompt is used, if it has one. A model with a chat template takes the
-    /// prompt as the message with the role `system`. Rerankers that follow instructions expect the instruction there.
-    /// Qwen3-Reranker's template writes it after `<Instruct>: `.
+    /// The name of the model's prompt to put before the first text of each pair. If neither `prompt_name` nor `prompt`
+    /// is set, the model's default prompt is used, if it has one. For a model with a chat template, the prompt is the
+    /// message with the role `system`. Rerankers that follow instructions expect the instruction in this message. For
+    /// example, Qwen3-Reranker's template writes it after `<Instruct>: `.
     pub prompt_name: Option<String>,
     /// The prompt itself, put before the first text of each pair. The empty string disables the default prompt.
     pub prompt: Option<String>,
-    /// Returns logits, without the model's activation function.
+    /// If true, scores are logits, to which the model's activation function is not applied.
     pub logits: bool,
-    /// Cuts pairs to this number of tokens instead of the model's own maximum, special tokens included. It cannot
-    /// exceed the positions that the model has.
+    /// Truncates pairs to this number of tokens instead of the model's own maximum, special tokens included. The number
+    /// cannot exceed the number of positions that the model has.
     pub max_length: Option<usize>,
     /// The treatment of pairs that are too long.
     pub on_too_long: OnTooLong,
@@ -54,8 +54,9 @@ pub struct Scores {
     pub labels: usize,
     /// All rows, one after the other. Every value is finite.
     pub values: Vec<f32>,
-    /// Indices of the pairs that were cut to the model's length. The longer text is cut first. If a chat template
-    /// rendered the pair, the cut comes before the ending that the template writes.
+    /// The indices of the pairs that were truncated to the maximum length. Tokens are removed from the longer text
+    /// first. If a chat template rendered the pair, tokens are removed from the end of the rendered texts, and the
+    /// template's own ending is complete.
     pub truncated: Vec<usize>,
     /// The number of pairs that were run again with f32 activations, because an activation exceeded the range of 16
     /// bits.
@@ -67,23 +68,23 @@ pub struct Scores {
 }
 
 impl Scores {
-    /// The rows, in the order of the pairs.
+    /// Returns the rows, in the order of the pairs.
     pub fn rows(&self) -> std::slice::ChunksExact<'_, f32> {
         self.values.chunks_exact(self.labels.max(1))
     }
 
-    /// The number of rows.
+    /// Returns the number of rows.
     pub fn len(&self) -> usize {
         self.values.len() / self.labels.max(1)
     }
 
-    /// True if there are no rows.
+    /// Returns true if there are no rows.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
     }
 }
 
-/// A document and its score.
+/// A document and its relevance to a query.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ranked {
     /// The document's index in the caller's list.
@@ -103,7 +104,7 @@ impl TextModel for Reranker {
             return Err(Error::Internal("a reranker was loaded as another kind".to_owned()));
         };
         runner.model.tokenizer.check_pairs()?;
-        // A language model gives one logit for each answer, and these logits become a single score.
+        // A language model computes one logit for each of its two answers, and these logits become a single score.
         let labels = if scoring.answers.is_some() { 1 } else { runner.model.dimension };
         let default = match labels {
             1 => DenseActivation::Sigmoid,
@@ -143,7 +144,7 @@ impl TextModel for Reranker {
         Ok(self.runner.check_all(first, encoded, options.on_too_long))
     }
 
-    /// Returns the scores of a row of logits.
+    /// Returns the scores that a row of logits gives under the call's options.
     fn finish(
         &self,
         _pair: &Prepared,
@@ -190,37 +191,37 @@ impl Reranker {
         self.runner.precision()
     }
 
-    /// The adapter that the model runs on.
+    /// Returns the adapter that the model runs on.
     pub fn adapter(&self) -> &AdapterSummary {
         self.runner.adapter()
     }
 
-    /// Notes for the user: assumptions made where the model's files are silent.
+    /// Returns notes for the user. They state the assumptions that Vectile made where the model's files give no value.
     pub fn notes(&self) -> &[String] {
         self.runner.notes()
     }
 
-    /// The number of scores of a pair: one for a reranker, several for a classifier.
+    /// Returns the number of scores of a pair: one for a reranker, several for a classifier.
     pub fn labels(&self) -> usize {
         self.labels
     }
 
-    /// The maximum number of tokens of a pair, including special tokens. Longer pairs are cut. `None` if the model
-    /// names no limit.
+    /// Returns the maximum number of tokens of a pair, including special tokens. Longer pairs are truncated. Returns
+    /// `None` if the model states no limit.
     pub fn max_seq_length(&self) -> Option<usize> {
         self.runner.max_seq_length()
     }
 
-    /// The model's prompts by name.
+    /// Returns the model's prompts by name.
     pub fn prompts(&self) -> &BTreeMap<String, String> {
         self.runner.prompts()
     }
 
-    /// The digest of everything that determines the scores; see
+    /// Returns a digest of all inputs that determine the scores; see
     /// [`Embedder::fingerprint`](crate::Embedder::fingerprint).
     ///
     /// # Errors
-    /// The errors of [`Embedder::fingerprint`](crate::Embedder::fingerprint).
+    /// Returns the errors of [`Embedder::fingerprint`](crate::Embedder::fingerprint).
     pub fn fingerprint(&self) -> Result<String, Error> {
         self.runner.fingerprint()
     }
@@ -228,7 +229,7 @@ impl Reranker {
     /// Returns the scores of pairs under default options; see [`Reranker::predict_with`].
     ///
     /// # Errors
-    /// The errors of [`Reranker::predict_with`].
+    /// Returns the errors of [`Reranker::predict_with`].
     pub async fn predict<A: AsRef<str>, B: AsRef<str>>(
         &self,
         pairs: &[(A, B)],
@@ -236,19 +237,21 @@ impl Reranker {
         self.predict_with(pairs, &RerankOptions::default()).await
     }
 
-    /// Returns the scores of pairs, with the shape `[pairs, labels]`. A score is a logit of the model's
-    /// classification head after the activation function that the model's files name. If they name none, it is
-    /// sigmoid for one label and no function for several. A language model's score is the logit of `yes` minus the
-    /// logit of `no`. Under sigmoid, this difference becomes the probability of `yes` among the two answers. If its
-    /// `LogitScore` names only one token, the score is the logit of that token.
+    /// Returns the scores of pairs, with the shape `[pairs, labels]`. A score is a logit of the model's classification
+    /// head, to which an activation function is applied. The model's files name this function; the default is sigmoid
+    /// for one label, and no function for several labels. A language model's score is the logit of `yes` minus the
+    /// logit of `no`. If the activation function is sigmoid, the score is the probability of `yes` against `no`. If the
+    /// module `LogitScore` names only one token, the score is the logit of that token.
     ///
-    /// A model with a chat template reads each pair as its template renders it, as in sentence-transformers. If the
+    /// If a model has a chat template, the template renders each pair as a text, as in sentence-transformers. If the
     /// template leaves out one of the texts, the model is refused when it is loaded.
     ///
-    /// On one adapter, a pair's scores are bit-identical, whatever other pairs are computed with it.
+    /// On one adapter, equal pairs with the same options have bit-identical scores, whatever other pairs are computed
+    /// in the same call.
     ///
     /// # Errors
-    /// The errors of [`Embedder::embed_with`](crate::Embedder::embed_with). In their messages, a "text" is a pair.
+    /// Returns the errors of [`Embedder::embed_with`](crate::Embedder::embed_with). In the messages of these errors,
+    /// "text" means a pair.
     pub async fn predict_with<A: AsRef<str>, B: AsRef<str>>(
         &self,
         pairs: &[(A, B)],
@@ -301,8 +304,8 @@ impl Reranker {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Unsupported`] if the model has several labels, because none of them is the relevance. Otherwise the
-    /// errors of [`Reranker::predict_with`].
+    /// Returns [`Error::Unsupported`] if the model has several labels, because it then has no single score of
+    /// relevance. Otherwise returns the errors of [`Reranker::predict_with`].
     pub async fn rank<T: AsRef<str>>(
         &self,
         query: &str,
@@ -322,7 +325,7 @@ impl Reranker {
         Ok(ranked)
     }
 
-    /// The maximum number of tokens of a pair: the caller's, or else the model's.
+    /// Returns the maximum number of tokens of a pair: `length`, or the model's own maximum if `length` is `None`.
     fn limit_of(&self, length: Option<usize>) -> Result<Option<usize>, Error> {
         let limit = self.runner.limit_of(length)?;
         let added = self.runner.model.tokenizer.added_to_pair();
@@ -338,10 +341,10 @@ impl Reranker {
         }
     }
 
-    /// Refuses a model with several scores for a pair.
+    /// Checks that the model can rank documents, which needs one score for each pair.
     ///
     /// # Errors
-    /// [`Error::Unsupported`], which names the config field.
+    /// Returns [`Error::Unsupported`] with the name of the config field if the model has several labels.
     pub fn check_ranks(&self) -> Result<(), Error> {
         match self.labels() {
             1 => Ok(()),
@@ -356,7 +359,7 @@ impl Reranker {
         }
     }
 
-    /// Destroys the device, as a driver reset does, so that tests can check the recovery.
+    /// Destroys the device, as a driver reset does, so that tests can check that Vectile opens it again.
     #[doc(hidden)]
     pub async fn lose_device(&self) {
         self.runner.lose_device().await;
@@ -365,7 +368,7 @@ impl Reranker {
     /// Returns the token ids and token types of each pair as the model receives them.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] if tokenizing fails.
+    /// Returns [`Error::Tokenizer`] if tokenizing fails.
     #[doc(hidden)]
     pub fn tokenize(&self, pairs: &[(&str, &str)]) -> Result<Vec<[Vec<u32>; 2]>, Error> {
         let prompt = self.runner.prompt(PromptChoice::default())?.unwrap_or_default();
@@ -375,13 +378,14 @@ impl Reranker {
     }
 }
 
-/// Applies the function in f64, so that only the result is rounded.
+/// Returns the activation function's value at `x`. The computation is in f64, so that only the result is rounded to
+/// f32.
 fn activate(activation: DenseActivation, x: f64) -> f32 {
     let y = match activation {
         DenseActivation::Sigmoid => 1.0 / (1.0 + (-x).exp()),
         DenseActivation::Tanh => x.tanh(),
         DenseActivation::Relu => x.max(0.0),
-        // Only the identity reaches this arm, because the config reader refuses all other activations.
+        // This arm is reached for the identity only, because the config reader refuses all other activations.
         _ => x,
     };
     y as f32

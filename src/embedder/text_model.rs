@@ -1,4 +1,4 @@
-//! [`TextModel`]: the four kinds of model behind one trait, and the call that all of them share.
+//! [`TextModel`]: the trait of all four kinds of model, and the call that they share.
 
 use std::borrow::Borrow;
 use std::future::Future;
@@ -13,11 +13,11 @@ use crate::error::Error;
 /// A loaded model of any kind: [`Embedder`](crate::Embedder), [`Reranker`](crate::Reranker),
 /// [`SparseEncoder`](crate::SparseEncoder) or [`MultiVectorEncoder`](crate::MultiVectorEncoder).
 ///
-/// A [`ModelBuilder`](crate::ModelBuilder) makes one, and [`stream`](crate::stream::stream) runs any of them. The
-/// steps are the same for every kind. [`prepare`](Self::prepare) tokenizes inputs on the host, [`run`](Self::run)
-/// computes a row for each input on the device, and [`finish`](Self::finish) turns a row into a result. If an input
-/// has an error at any step, the error takes the place of its result. The types' own methods do all steps in one
-/// call.
+/// A [`ModelBuilder`](crate::ModelBuilder) makes a model of any kind, and [`stream`](crate::stream::stream) runs it on
+/// a stream of inputs. The steps are the same for every kind. [`prepare`](Self::prepare) tokenizes inputs on the host,
+/// [`run`](Self::run) computes a row for each input on the device, and [`finish`](Self::finish) turns a row into a
+/// result. If an input has an error at any step, the error takes the place of its result. The methods of the four
+/// types, such as `embed`, do all steps in one call.
 pub trait TextModel: Sized + Send + Sync {
     /// The kind of model that the files must hold.
     const KIND: ModelKind;
@@ -25,34 +25,34 @@ pub trait TextModel: Sized + Send + Sync {
     /// One input: a text, or for a reranker a pair of texts.
     type Input<'a>: Copy + Sync;
 
-    /// Options of a call, the same for all of its inputs.
+    /// The options of a call, which apply to all of its inputs.
     type Options: Clone + Default + Send + Sync;
 
     /// The result of one input.
     type Row: Send;
 
-    /// Wraps a loaded model in this type.
+    /// Returns a value of this type that wraps a loaded model.
     #[doc(hidden)]
     fn from_runner(runner: Runner) -> Result<Self, Error>;
 
-    /// The loaded model and its device.
+    /// Returns the runner, which holds the loaded model and its device.
     #[doc(hidden)]
     fn runner(&self) -> &Runner;
 
-    /// Makes an input from a text. The input is the text itself, or for a reranker the pair of `query` and the text.
+    /// Returns the input for a text. The input is the text itself, or for a reranker the pair of `query` and the text.
     #[doc(hidden)]
     fn input<'a>(query: &'a str, text: &'a str) -> Self::Input<'a>;
 
-    /// The number of bytes of an input, from which its number of tokens is estimated.
+    /// Returns the number of bytes of an input. The number of tokens is estimated from it.
     #[doc(hidden)]
     fn bytes(input: Self::Input<'_>) -> usize;
 
-    /// Encodes inputs and passes each result to `take` as soon as it is computed, with the index of its input. The call
-    /// can be watched and stopped: if `take` returns [`ControlFlow::Break`], no further batch is started, and the
-    /// answer is `None`. If an input has an error, the error takes the place of its result, and may come before
-    /// results of earlier inputs; other inputs are not affected. Results come in the order of the inputs.
+    /// Encodes inputs and passes each result to `take` as soon as it is computed, with the index of its input. If
+    /// `take` returns [`ControlFlow::Break`], no further batch is started, and the call returns `None`. Results come in
+    /// the order of the inputs. If an input has an error, the error takes the place of its result, and other inputs are
+    /// not affected. Such an error may come before the results of earlier inputs.
     ///
-    /// Inputs are tokenized about a batch at a time, while the device runs earlier batches.
+    /// Inputs are tokenized in groups of about a batch, while the device runs earlier batches.
     ///
     /// ```
     /// use std::ops::ControlFlow;
@@ -73,7 +73,7 @@ pub trait TextModel: Sized + Send + Sync {
     /// ```
     ///
     /// # Errors
-    /// Errors of the options and of the device.
+    /// Returns errors about the options, and errors of the device.
     fn encode_each(
         &self,
         inputs: &[Self::Input<'_>],
@@ -83,11 +83,11 @@ pub trait TextModel: Sized + Send + Sync {
         encode_each(self, inputs, options, take)
     }
 
-    /// Tokenizes inputs on the host, without the device. Any thread may call it. `first` is the index of the first
-    /// input in the caller's list, for messages.
+    /// Tokenizes inputs on the host, without the device. Any thread may call this method. `first` is the index of the
+    /// first input in the caller's list, for error messages.
     ///
     /// # Errors
-    /// Errors about the options.
+    /// Returns errors about the options.
     #[doc(hidden)]
     fn prepare(
         &self,
@@ -96,11 +96,11 @@ pub trait TextModel: Sized + Send + Sync {
         options: &Self::Options,
     ) -> Result<Vec<Result<Prepared, Error>>, Error>;
 
-    /// Runs the texts that `more` returns, until it returns none, and passes the row of each text to `take`, in
-    /// order. This function makes the batches. It prepares the next batch while the device has two.
+    /// Calls `more` for further texts until it returns `None`, runs these texts in batches, and passes the row of each
+    /// text to `take`, in order. The host prepares a batch while the device has up to two earlier batches.
     ///
     /// # Errors
-    /// Errors of the device, and the first error of `more` or `take`.
+    /// Returns errors of the device, and the first error of `more` or `take`.
     #[doc(hidden)]
     fn run<P: Borrow<Prepared>>(
         &self,
@@ -113,7 +113,7 @@ pub trait TextModel: Sized + Send + Sync {
     /// Turns the row of a prepared input into its result.
     ///
     /// # Errors
-    /// Errors about the options.
+    /// Returns errors about the options.
     #[doc(hidden)]
     fn finish(
         &self,
@@ -122,46 +122,46 @@ pub trait TextModel: Sized + Send + Sync {
         options: &Self::Options,
     ) -> Result<Self::Row, Error>;
 
-    /// The width of a result. Depending on the kind, it counts values in a vector, scores of a pair, tokens in the
-    /// vocabulary, or values in one token's vector.
+    /// Returns the width of a result. Depending on the kind of model, the width is the number of values in a vector, of
+    /// scores for a pair, of tokens in the vocabulary, or of values in one token's vector.
     fn dimension(&self) -> usize;
 
-    /// The maximum number of tokens of an input under these options. Longer inputs are cut. `None` if there is no
-    /// limit.
+    /// Returns the maximum number of tokens of an input under these options. Longer inputs are truncated. Returns
+    /// `None` if there is no limit.
     fn max_tokens(&self, options: &Self::Options) -> Option<usize>;
 
-    /// The maximum bytes of a row as the device computes it.
+    /// Returns the maximum number of bytes of an input's row as the device computes it.
     #[doc(hidden)]
     fn row_bytes(&self, options: &Self::Options) -> usize;
 
-    /// The name of the function that compares results; `None` if results are scores already.
+    /// Returns the name of the function that compares results; `None` if results are scores already.
     #[doc(hidden)]
     fn similarity_name(&self) -> Option<&'static str> {
         None
     }
 
-    /// Describes the steps that follow on the host, for `vectile inspect`.
+    /// Returns descriptions of the steps that run on the host after the device, for `vectile inspect`.
     #[doc(hidden)]
     fn describe(&self) -> Vec<ModuleSummary>;
 }
 
-/// The counts of a call.
+/// Counts of the inputs, tokens and unusual events of a call.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct EncodeCounts {
-    /// Indices of the inputs that were cut to the maximum length.
+    /// The indices of the inputs that were truncated to the maximum length.
     pub truncated: Vec<usize>,
     /// The number of tokens of all inputs, special tokens included.
     pub tokens: usize,
     /// The number of inputs that were run again with f32 activations.
     pub retried: usize,
-    /// The number of batches that were split into smaller ones and run again, because the GPU's memory ran out.
+    /// The number of batches that ran out of GPU memory, and were run again as smaller batches.
     pub halved: usize,
 }
 
-/// Encodes any number of inputs and passes each result to `take`, in order.
+/// Encodes any number of inputs and passes each result to `take`, in the order of the inputs.
 ///
 /// # Errors
-/// The first error of an input, of the options or of the device.
+/// Returns the first error of an input, of the options, or of the device.
 pub(super) async fn encode_all<M: TextModel>(
     model: &M,
     inputs: &[M::Input<'_>],
@@ -186,7 +186,7 @@ pub(super) async fn encode_all<M: TextModel>(
     }
 }
 
-/// See [`TextModel::encode_each`].
+/// Implements [`TextModel::encode_each`].
 async fn encode_each<M: TextModel>(
     model: &M,
     inputs: &[M::Input<'_>],
@@ -195,8 +195,8 @@ async fn encode_each<M: TextModel>(
 ) -> Result<Option<EncodeCounts>, Error> {
     let mut counts = EncodeCounts::default();
     let mut portions = Portions::new(inputs, model.runner().batch_tokens());
-    // An error of `take` ends the run, and `stopped` distinguishes this error from errors of the device. The mutex
-    // makes the future `Send`; only this function locks the mutex.
+    // If `take` requests a stop, an error ends the run. `stopped` distinguishes this error from errors of the device.
+    // The mutex makes the future `Send`; no other function locks it.
     let receiver = Mutex::new(Receiver { take, stopped: false });
     let pass = |index: usize, row: Result<M::Row, Error>| {
         let mut receiver = receiver.lock().unwrap_or_else(PoisonError::into_inner);
@@ -235,13 +235,13 @@ async fn encode_each<M: TextModel>(
     Ok(Some(EncodeCounts { retried, halved, ..counts }))
 }
 
-/// The receiver of results, and whether it has stopped the call.
+/// The caller's function that takes results. `stopped` is true once the function has requested a stop.
 struct Receiver<F> {
     take: F,
     stopped: bool,
 }
 
-/// Splits inputs into portions of about a batch each, so that tokenizing one portion overlaps with running another.
+/// Splits inputs into portions of about a batch each, so that one portion is tokenized while another runs.
 struct Portions<'a, T> {
     inputs: &'a [T],
     done: usize,
@@ -249,12 +249,12 @@ struct Portions<'a, T> {
 }
 
 impl<'a, T> Portions<'a, T> {
-    /// Makes portions for batches of `batch_tokens` tokens. It assumes about four bytes per token.
+    /// Returns portions of about `batch_tokens` tokens each. The size is an estimate from four bytes per token.
     fn new(inputs: &'a [T], batch_tokens: usize) -> Self {
         Portions { inputs, done: 0, bytes: batch_tokens.saturating_mul(4) }
     }
 
-    /// Returns the next inputs and the index of the first of them.
+    /// Returns the next portion and the index of its first input.
     fn next(&mut self, bytes: impl Fn(&T) -> usize) -> Option<(usize, &'a [T])> {
         let first = self.done;
         let mut taken = 0;

@@ -1,10 +1,10 @@
-//! Reads and writes small files in a cache directory. The files store results that are expensive to compute.
-//! This module handles only bytes, and the module that stores a file knows its meaning.
+//! Reads and writes small files in a cache directory. The files store results that are expensive to compute. This
+//! module handles bytes only. The module that stores a file also interprets its content.
 
 use std::io;
 use std::path::Path;
 
-/// The maximum length of a cached file in bytes. Vectile writes no longer files.
+/// The maximum length of a cached file in bytes. Vectile never writes a longer file.
 const MAX_BYTES: u64 = 256 << 20;
 
 /// Returns the content of a cached file. Returns `None` if the file does not exist, cannot be read, or is too
@@ -14,7 +14,7 @@ pub(crate) fn read_cached(path: &Path) -> Option<Vec<u8>> {
     (bytes <= MAX_BYTES).then(|| std::fs::read(path).ok()).flatten()
 }
 
-/// Creates the directory of a file and writes the file as a whole, so that a reader never sees a part of it.
+/// Creates the directory of a file and writes the file atomically, so that a reader never sees a partial file.
 ///
 /// # Errors
 /// Returns errors of the file system, and an error if the content is too long for [`read_cached`].

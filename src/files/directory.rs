@@ -1,4 +1,4 @@
-//! A model directory on disk. Says which paths belong to the directory, and reads its files by offset.
+//! A model directory on disk. This module decides which paths belong to the directory, and reads the files by offset.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::Error;
 
-/// A directory, and the directories to which its links may lead.
+/// A model directory, and the directories into which its symbolic links may point.
 #[derive(Clone, Debug)]
 pub(super) struct Directory {
     root: PathBuf,
@@ -37,7 +37,7 @@ impl Directory {
         &self.root
     }
 
-    /// Lists the names of the files directly below `prefix`, sorted.
+    /// Returns the sorted names of the files directly below `prefix`.
     pub(super) fn names(&self, prefix: &str) -> Vec<String> {
         let Ok(entries) = fs::read_dir(self.root.join(prefix)) else { return Vec::new() };
         let mut names: Vec<String> = entries
@@ -50,8 +50,8 @@ impl Directory {
 
     /// Returns the file's real path, or `None` if there is no file with that name.
     ///
-    /// The kind of file is checked before it is opened, because opening a pipe blocks until another program
-    /// writes to it.
+    /// The function checks that the path is a regular file before it opens the file. Opening a pipe would block until
+    /// another program writes to the pipe.
     pub(super) fn find(&self, name: &str) -> Result<Option<PathBuf>, Error> {
         let path = self.root.join(name);
         let real = match path.canonicalize() {
@@ -87,7 +87,7 @@ impl Directory {
     }
 }
 
-/// A regular file, opened once. `len` is its length when it was opened.
+/// An open regular file. `len` is the file's length when it was opened.
 #[derive(Debug)]
 pub(crate) struct OpenFile {
     file: Mutex<File>,
@@ -100,8 +100,8 @@ impl OpenFile {
     }
 
     pub(super) fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), String> {
-        // A poisoned lock is safe to use: it guards only the position, and every read sets the position
-        // first.
+        // A poisoned lock is safe to use here: the lock guards only the file's position, and every read first sets the
+        // position.
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         let read = file.seek(SeekFrom::Start(offset)).and_then(|_| file.read_exact(into));
         read.map_err(|error| match error.kind() {
@@ -127,8 +127,8 @@ fn hub_cache_repository(directory: &Path) -> Option<PathBuf> {
     })
 }
 
-/// Returns true for a file in a store to which tools link a model's files. The stores are the Hub's cache
-/// (`local_dir` of huggingface_hub before 0.23), git-annex, DVC and Nix.
+/// Returns true if the path lies in a store where a tool keeps model files and links to them. The stores are the Hub's
+/// cache (`local_dir` of huggingface_hub before 0.23), git-annex, DVC and Nix.
 fn in_store(real: &Path) -> bool {
     let names: Vec<&str> = real.iter().filter_map(OsStr::to_str).collect();
     names.windows(3).any(|names| match names {

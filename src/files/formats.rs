@@ -1,11 +1,11 @@
-//! Recognises weights in formats other than safetensors, so that the error about a missing safetensors file
-//! can name them.
+//! Recognises weights in formats other than safetensors, so that the error about a missing safetensors file can name
+//! the format.
 
 use crate::files::ModelFiles;
 
 /// A format of weights that Vectile does not read.
 struct Format {
-    /// The endings of file names in this format.
+    /// The suffixes of file names in this format.
     ends: &'static [&'static str],
     /// The sentence that names the format and tells the user what to do.
     advice: &'static str,
@@ -62,8 +62,8 @@ const FORMATS: [Format; 10] = [
 const SUBDIRECTORIES: [&str; 3] = ["", "onnx/", "openvino/"];
 
 impl ModelFiles {
-    /// Describes weights in another format below `prefix`, and says what to do with them. Returns `None` if
-    /// there are no such weights, or if there is a model.safetensors.
+    /// Returns a sentence that names weights in another format below `prefix` and tells the user what to do with these
+    /// files. Returns `None` if there are no such weights, or if there is a model.safetensors.
     pub(crate) fn other_weights(&self, prefix: &str) -> Option<String> {
         let names: Vec<String> = SUBDIRECTORIES
             .iter()

@@ -1,7 +1,7 @@
 //! Reads a model's files from a directory or from memory.
 //!
-//! File names come from the model itself (`modules.json`, `model.safetensors.index.json`), so they are not
-//! trusted. A name cannot lead out of the model, and pipes and devices are refused.
+//! File names come from the model itself (`modules.json`, `model.safetensors.index.json`), so they are not trusted. A
+//! name cannot refer to a file outside the model, and pipes and devices are refused.
 
 mod cache;
 mod directory;
@@ -26,9 +26,9 @@ pub(crate) use sniff::sniff;
 
 /// A model's files: a directory, a snapshot of a Hugging Face Hub repository, or bytes in memory.
 ///
-/// Cloning is cheap. Files are read when a model is built, and only the files that the model needs. Pickled
-/// weights (`*.bin`, `*.pt`) are never opened. A link out of the directory is refused, unless it leads into a
-/// store of a tool (the Hugging Face cache, git-annex, DVC, Nix).
+/// Cloning is cheap. Files are read when a model is built, and only the files that the model needs. Pickled weights
+/// (`*.bin`, `*.pt`) are never opened. A symbolic link out of the directory is refused, unless it points into the store
+/// of a tool: the Hugging Face cache, git-annex, DVC or Nix.
 ///
 /// ```no_run
 /// let files = vectile::ModelFiles::from_directory("models/all-MiniLM-L6-v2")?;
@@ -57,8 +57,8 @@ impl std::fmt::Debug for Backing {
 }
 
 impl ModelFiles {
-    /// Returns the files of a model in a directory, as `save_pretrained` writes them or as the Hugging
-    /// Face cache holds them (`models--owner--name/snapshots/<revision>`).
+    /// Returns the files of a model in a directory. `save_pretrained` writes such a directory, and the Hugging Face
+    /// cache has one for each snapshot (`models--owner--name/snapshots/<revision>`).
     ///
     /// The directory must exist and be readable. Its contents are checked when the model is built.
     ///
@@ -72,11 +72,11 @@ impl ModelFiles {
         Ok(ModelFiles { backing: Backing::Directory(directory), label })
     }
 
-    /// Returns a model made of `(name, contents)` pairs, for programs that embed a model or have no file
-    /// system (a browser).
+    /// Returns the files of a model as `(name, contents)` pairs in memory. This is for programs that contain a model,
+    /// or that have no file system, such as a browser.
     ///
-    /// Names are relative and have forward slashes, as in the repository: `config.json`,
-    /// `1_Pooling/config.json`. It is an error if a name is given twice or leads out of the model.
+    /// Names are relative and have forward slashes, as in the repository: `config.json`, `1_Pooling/config.json`. The
+    /// call fails if a name is given twice, or if it refers to a file outside the model.
     ///
     /// ```
     /// let files = vectile::ModelFiles::from_bytes([("config.json".to_string(), b"{}".to_vec())])?;
@@ -121,8 +121,8 @@ impl ModelFiles {
         }
     }
 
-    /// Returns whether the model has a regular file with this name. It is an error if the name is a broken
-    /// link, or a link that leads out of the model.
+    /// Returns true if the model has a regular file with this name. Fails if the name is a broken link, or a link that
+    /// points outside the model.
     pub(crate) fn exists(&self, name: &str) -> Result<bool, Error> {
         let name = normalise(name)?;
         match &self.backing {
@@ -131,8 +131,8 @@ impl ModelFiles {
         }
     }
 
-    /// Lists the names of the files directly below `prefix`, sorted, for messages. If a directory cannot be
-    /// read, its names are left out.
+    /// Returns the sorted names of the files directly below `prefix`, for messages. If a directory cannot be read, its
+    /// names are left out.
     pub(crate) fn names(&self, prefix: &str) -> Vec<String> {
         match &self.backing {
             Backing::Directory(directory) => directory.names(prefix),
@@ -143,20 +143,20 @@ impl ModelFiles {
         }
     }
 
-    /// Reads a whole file of at most `limit` bytes. Returns `None` if the model does not have it.
+    /// Returns the content of a file of at most `limit` bytes. Returns `None` if the model does not have this file.
     pub(crate) fn read(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, Error> {
         let Some(source) = self.open(name)? else { return Ok(None) };
         if source.len() > limit {
             let problem = format!("has {} bytes; at most {limit} are allowed", source.len());
             return Err(Error::file(source.name(), problem));
         }
-        // The cast is lossless: the length is at most `limit`, which callers keep below 4 GiB.
+        // The cast is lossless, because the length is at most `limit`, and callers pass limits below 4 GiB.
         let mut contents = vec![0; source.len() as usize];
         source.read_at(0, &mut contents)?;
         Ok(Some(contents))
     }
 
-    /// Opens a file for reading by offset. Returns `None` if the model does not have it.
+    /// Opens a file for reading by offset. Returns `None` if the model does not have this file.
     pub(crate) fn open(&self, name: &str) -> Result<Option<ModelFile>, Error> {
         let name = normalise(name)?;
         let contents = match &self.backing {
@@ -194,7 +194,7 @@ impl ModelFile {
         &self.name
     }
 
-    /// Fills all of `into` with the bytes that start at `offset`, or fails.
+    /// Fills `into` with the bytes of the file from `offset` on. Fails if the file has fewer bytes.
     pub fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), Error> {
         let end = offset.checked_add(into.len() as u64);
         if end.is_none_or(|end| end > self.len()) {

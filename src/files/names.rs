@@ -7,8 +7,8 @@ const MAX_NAME: usize = 1024;
 
 /// Returns the name in its normal spelling, which has forward slashes and neither `.` nor empty components.
 ///
-/// Names come from files inside the model and are not trusted. A name that could lead out of the model on
-/// one operating system is refused on all systems. A model therefore loads everywhere or nowhere.
+/// Names come from files inside the model and are not trusted. If a name could refer to a file outside the model on one
+/// operating system, it is refused on all systems. A model therefore loads on all systems or on none.
 pub(crate) fn normalise(name: &str) -> Result<String, Error> {
     let refuse = |problem: &str| {
         let shown: String = name.chars().take(120).flat_map(char::escape_debug).collect();

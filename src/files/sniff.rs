@@ -1,8 +1,9 @@
 //! Recognises files whose contents do not match their names.
 
-/// Names the format that the first bytes of an unusable file indicate, and says what to do.
+/// Returns a message that names the format which the first bytes of a file indicate, and that tells the user what to
+/// do.
 ///
-/// Returns `None` for anything that could be safetensors or JSON. `head` needs at most 512 bytes.
+/// Returns `None` if the file could be safetensors or JSON. `head` is the beginning of the file; 512 bytes suffice.
 pub(crate) fn sniff(head: &[u8]) -> Option<&'static str> {
     // A safetensors file begins with the header's length in eight bytes, followed by `{`. This length can equal the
     // magic number of another format.

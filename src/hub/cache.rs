@@ -24,7 +24,7 @@ pub(super) struct Cache {
 pub(super) enum Cached {
     /// The cache has a snapshot with every file that the model needs.
     Complete(PathBuf),
-    /// The cache has a snapshot, but this file is missing in it.
+    /// The cache has a snapshot that lacks this file.
     Incomplete(String),
     Absent,
 }

@@ -24,7 +24,7 @@ use crate::files::ModelFiles;
 /// The minimum size in bytes of a file whose download can be resumed. Smaller files are downloaded again from
 /// their beginning after an interruption.
 const RESUMED_FROM: u64 = if cfg!(test) { 1000 } else { 1 << 20 };
-/// A download fails after this many consecutive attempts that transfer no bytes.
+/// The number of consecutive attempts without a transferred byte after which a download fails.
 const ATTEMPTS: usize = 3;
 
 pub(super) struct Download<'a> {
@@ -63,7 +63,7 @@ impl ProgressHandler for Activity {
 }
 
 impl Download<'_> {
-    /// Returns the snapshot's directory, with every file that the model needs.
+    /// Downloads every file that the model needs, and returns the snapshot's directory.
     pub async fn run(&self) -> Result<PathBuf, DownloadFault> {
         let listing = self.list().await?;
         let first = self.snapshot(&settings_of(&listing, ""), 0, 0).await?;
@@ -125,7 +125,7 @@ impl Download<'_> {
         }
     }
 
-    /// Lists the files of the revision.
+    /// Returns the files of the revision.
     async fn list(&self) -> Result<Vec<Listed>, DownloadFault> {
         let listing = async {
             let tree =
@@ -143,8 +143,8 @@ impl Download<'_> {
         Ok(tree.into_iter().filter_map(file).filter(|file| is_plain(&file.name)).collect())
     }
 
-    /// Downloads the files, or the rest of a file, that the snapshot lacks, and links the files into the
-    /// snapshot.
+    /// Downloads the files that the snapshot lacks, and links them into the snapshot. If an earlier run downloaded a
+    /// part of a file, only the missing bytes are downloaded.
     async fn snapshot(
         &self,
         files: &[Listed],
@@ -184,7 +184,8 @@ impl Download<'_> {
         }
     }
 
-    /// Downloads a large file into the blobs of the cache, from the byte at which an earlier attempt stopped.
+    /// Downloads a large file into the `blobs` directory of the cache, from the byte at which an earlier attempt
+    /// stopped.
     ///
     /// Returns false for a file that the Hub stores in Xet. The Hub's client downloads such a file later, and
     /// caches the chunks that have arrived.
@@ -216,7 +217,7 @@ impl Download<'_> {
         let _lock = self.lock(&metadata.etag)?;
         let part = blob.with_extension("incomplete");
         std::fs::create_dir_all(self.cache.repository().join("blobs")).map_err(io)?;
-        // Windows cannot shorten a file that is open only to append, so this file is open to write.
+        // On Windows, a file that is open only for appending cannot be shortened, so this file is opened for writing.
         let opened = OpenOptions::new().create(true).write(true).truncate(false).open(&part);
         let mut output = opened.map_err(io)?;
         let mut have = output.seek(SeekFrom::End(0)).map_err(io)?;
@@ -254,7 +255,8 @@ impl Download<'_> {
         Ok(true)
     }
 
-    /// Appends the rest of a file. If the error is `None`, no bytes arrived in time.
+    /// Downloads the missing bytes of a file and appends them to `output`. If the error is `None`, no bytes arrived in
+    /// time.
     async fn receive(
         &self,
         file: &Listed,
@@ -273,8 +275,8 @@ impl Download<'_> {
             };
             let chunk = chunk.map_err(Some)?;
             if *have + chunk.len() as u64 > file.size {
-                // The server has ignored the requested range and sends the whole file, so the bytes on the disk are
-                // dropped.
+                // The server ignored the requested range and sends the whole file, so the bytes on the disk are
+                // deleted.
                 empty(output).map_err(|error| Some(HFError::Io(error)))?;
                 *have = 0;
                 if start == 0 {
@@ -302,7 +304,7 @@ impl Download<'_> {
     }
 }
 
-/// Removes all bytes of a file. The next write is at its beginning.
+/// Truncates a file to length zero, and moves its position to the beginning.
 fn empty(file: &mut File) -> std::io::Result<()> {
     file.set_len(0)?;
     file.rewind()
@@ -315,7 +317,7 @@ fn open_lock(path: &Path) -> std::io::Result<File> {
     File::create(path)
 }
 
-/// Returns true if the snapshot has the file and its size is the listed size.
+/// Returns true if the snapshot has the file, and the file's size equals the size that the Hub lists.
 fn is_whole(snapshot: &Path, file: &Listed) -> bool {
     std::fs::metadata(snapshot.join(&file.name)).is_ok_and(|metadata| metadata.len() == file.size)
 }

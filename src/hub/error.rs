@@ -1,4 +1,4 @@
-//! Turns errors of the Hub into sentences that say what to do.
+//! Turns errors of the Hub into messages that tell the user what to do.
 
 use hf_hub::HFError;
 
@@ -10,7 +10,7 @@ use crate::error::{Error, plain};
 pub(super) enum DownloadFault {
     /// The Hub did not answer, or answered with a server error. A cached copy may be used.
     Silent(String),
-    /// The Hub limits the rate of requests and refused this one. A cached copy may be used.
+    /// The Hub refused the request because of its rate limit. A cached copy may be used.
     Busy(String),
     /// The Hub refused the request, or a file arrived damaged.
     Other(String),
@@ -24,7 +24,7 @@ impl From<Error> for DownloadFault {
     }
 }
 
-/// Makes the error for a repository. Access tokens are removed from its message.
+/// Returns the error for a repository, with access tokens removed from its message.
 pub(super) fn hub_error(repo: &str, options: &HubOptions, problem: String) -> Error {
     let mut problem = problem;
     if let Some(token) = options.token.as_deref().filter(|token| !token.is_empty()) {
@@ -42,7 +42,7 @@ pub(super) fn hub_error(repo: &str, options: &HubOptions, problem: String) -> Er
     Error::Hub { repo: repo.to_owned(), problem: plain(problem) }
 }
 
-/// Explains an error of the Hub's client.
+/// Returns a message that explains an error of the Hub's client.
 pub(super) fn explain(revision: &str, error: &HFError) -> String {
     match error {
         _ if status(error) == 401 => {
@@ -78,8 +78,8 @@ pub(super) fn explain(revision: &str, error: &HFError) -> String {
     }
 }
 
-/// Returns the HTTP status behind an error, or 0 if there is none. A listing fails with a plain HTTP error. A
-/// download fails with a variant of the error for each status.
+/// Returns the HTTP status that caused an error, or 0 if no status did. A listing fails with `HFError::Http`. A
+/// download fails with a different variant of `HFError` for each status.
 pub(super) fn status(error: &HFError) -> u16 {
     match error {
         HFError::Http { context } => context.status.as_u16(),
@@ -98,8 +98,8 @@ pub(super) fn did_not_answer(error: &HFError) -> bool {
     matches!(error, HFError::Request { .. }) || status(error) >= 500
 }
 
-/// Returns the innermost cause of an error, which says more than the error itself. An example is "connection
-/// refused" instead of "error sending request".
+/// Returns the message of an error's innermost cause, which is more specific than the message of the error itself. An
+/// example is "connection refused" instead of "error sending request".
 pub(super) fn root_cause(error: &HFError) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(source) = cause.source() {

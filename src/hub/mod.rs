@@ -23,7 +23,7 @@ pub use options::{DownloadProgress, HubOptions};
 
 /// The time limit for the Hub's first answer, and for the next bytes of a download.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The time limit for the Hub's first answer if the cache has the model already.
+/// The time limit for the Hub's first answer if the model is in the cache already.
 const PATIENCE_WITH_CACHE: Duration = Duration::from_secs(3);
 /// The number of times that a request is repeated after a server error.
 const RETRIES: usize = 2;
@@ -32,9 +32,9 @@ impl ModelFiles {
     /// Returns the files of a model in a Hugging Face Hub repository, which is `owner/name` or `name`.
     /// Missing files are downloaded into the Hub's own cache.
     ///
-    /// Only configuration, tokenizer and safetensors files are downloaded. `revision` is a branch, tag or
-    /// commit; `None` means `main`. If the Hub does not answer, a cached revision is used. The environment
-    /// variables of the Hub's own tools apply: see [`HubOptions::from_env`].
+    /// Only configuration, tokenizer and safetensors files are downloaded. `revision` is a branch, tag or commit;
+    /// `None` means `main`. If the Hub does not answer, a cached revision is used. The environment variables of the
+    /// Hub's own tools, such as `HF_HOME`, are respected; see [`HubOptions::from_env`].
     ///
     /// ```no_run
     /// let files = vectile::ModelFiles::from_hub("sentence-transformers/all-MiniLM-L6-v2", None)?;
@@ -45,7 +45,7 @@ impl ModelFiles {
         Self::from_hub_with(repo, &HubOptions { revision, ..HubOptions::from_env() })
     }
 
-    /// Like [`ModelFiles::from_hub`], with options instead of environment variables.
+    /// Returns the same files as [`ModelFiles::from_hub`], but takes its settings from `options`.
     ///
     /// ```no_run
     /// use vectile::{HubOptions, ModelFiles};
@@ -110,8 +110,8 @@ fn fetch(repo: &str, options: &HubOptions) -> Result<PathBuf, Error> {
     }
 }
 
-/// Runs a future to its end, on a separate thread with its own runtime, so that callers may be inside another
-/// runtime.
+/// Runs a future to its end, on a separate thread with its own async runtime, so that the caller may itself run in an
+/// async runtime.
 fn on_own_runtime<T: Send>(future: impl Future<Output = T> + Send) -> Result<T, Error> {
     let internal = |problem: String| Error::Internal(format!("the download cannot run: {problem}"));
     std::thread::scope(|scope| {
@@ -163,7 +163,7 @@ fn check_names(repo: &str, revision: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Describes the failure if the Hub did not answer.
+/// Returns the message for a Hub that did not answer.
 fn silence(error: Option<&HFError>, patience: Duration) -> String {
     match error {
         Some(error) => format!("the Hub does not answer ({})", root_cause(error)),

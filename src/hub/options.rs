@@ -15,7 +15,7 @@ pub struct DownloadProgress {
 
 /// Options of [`ModelFiles::from_hub_with`](crate::ModelFiles::from_hub_with).
 ///
-/// Where an option is `None`, the environment variables of the Hub's own tools apply.
+/// Each optional field names the environment variable or the default that applies if the field is `None`.
 #[derive(Clone, Default)]
 pub struct HubOptions {
     /// A branch, tag or commit. `None` means `main`.
@@ -28,11 +28,11 @@ pub struct HubOptions {
     pub cache_dir: Option<PathBuf>,
     /// The access token. `None` means `HF_TOKEN`, or else the token that `hf auth login` stored.
     pub token: Option<String>,
-    /// This function is called after each piece of a download, on the thread that downloads.
+    /// A function that is called after each downloaded piece, on the downloading thread.
     pub on_progress: Option<Arc<dyn Fn(DownloadProgress) + Send + Sync>>,
 }
 
-/// Prints the options without the token.
+/// Formats the options without the access token.
 impl fmt::Debug for HubOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HubOptions")
@@ -48,9 +48,9 @@ impl fmt::Debug for HubOptions {
 impl HubOptions {
     /// Returns the options that the environment sets.
     ///
-    /// `HF_HUB_OFFLINE`, or else `TRANSFORMERS_OFFLINE`, sets `offline` if its value is 1, true, yes or on.
-    /// Other variables apply to the fields that are `None`. Nothing else in the library reads the
-    /// environment.
+    /// `HF_HUB_OFFLINE`, or else `TRANSFORMERS_OFFLINE`, sets `offline` if its value is 1, true, yes or on. The other
+    /// fields are `None`, so the variables that their descriptions name apply. The library reads no further environment
+    /// variables.
     ///
     /// ```
     /// let options = vectile::HubOptions::from_env();
@@ -63,7 +63,7 @@ impl HubOptions {
     }
 }
 
-/// Reads a switch in the same way as huggingface_hub does.
+/// Returns true if the value of an environment variable enables a switch, by the rules of huggingface_hub.
 fn is_true(value: &str) -> bool {
     ["1", "ON", "YES", "TRUE"].contains(&value.to_ascii_uppercase().as_str())
 }

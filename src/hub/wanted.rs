@@ -1,4 +1,4 @@
-//! Chooses the files of a repository that a model needs.
+//! Selects the files of a repository that a model needs.
 
 use crate::config::{COLBERT_LINEAR, SPARSE_LINEAR};
 use crate::files::normalise;
@@ -19,23 +19,25 @@ const SETTINGS: [&str; 12] = [
     "model.safetensors.index.json",
 ];
 
-/// Small vocabulary files that are downloaded only if `tokenizer.json` is missing. The error can then name
-/// the format that the model has instead.
+/// Small vocabulary files that are downloaded only if `tokenizer.json` is missing. With these files, the error can name
+/// the tokenizer format that the model has instead.
 const VOCABULARIES: [&str; 2] = ["vocab.txt", "vocab.json"];
 
-/// A file of the repository.
+/// A file that the Hub lists in the repository.
 #[derive(Debug, Clone)]
 pub(super) struct Listed {
     pub name: String,
     pub size: u64,
 }
 
-/// Returns true if a name belongs in a model, and matches only itself when it is used as a pattern.
+/// Returns true if the path is normalised and contains no glob characters, so that a glob pattern made of it matches
+/// this path only.
 pub(super) fn is_plain(path: &str) -> bool {
     normalise(path).ok().as_deref() == Some(path) && !path.contains(['*', '?', '[', ']', '{', '}'])
 }
 
-/// Returns the settings in a module's directory. The empty name is the model's own directory.
+/// Returns the configuration and tokenizer files in a module's directory. The empty name stands for the model's own
+/// directory.
 pub(super) fn settings_of(listing: &[Listed], directory: &str) -> Vec<Listed> {
     let has_tokenizer =
         listing.iter().any(|file| in_directory(&file.name, directory) == Some("tokenizer.json"));
@@ -49,8 +51,7 @@ pub(super) fn settings_of(listing: &[Listed], directory: &str) -> Vec<Listed> {
     listing.iter().filter(wanted).cloned().collect()
 }
 
-/// Returns the weights in a module's directory. They are one file or else all shards, and the files of heads
-/// beside them.
+/// Returns the weight files in a module's directory: a single file or all shards, and the separate files of heads.
 pub(super) fn weights_of(listing: &[Listed], directory: &str) -> Vec<Listed> {
     let of = |test: &dyn Fn(&str) -> bool| -> Vec<Listed> {
         let wanted = |file: &&Listed| in_directory(&file.name, directory).is_some_and(test);

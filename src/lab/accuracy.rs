@@ -9,7 +9,8 @@ pub(super) const RIGHT: f64 = 0.95;
 /// The number of nearest neighbours that are compared.
 const TOP: usize = 10;
 
-/// The cosine of two vectors. It is 1 if both vectors are zero, and 0 if only one is. Equal vectors give exactly 1.
+/// Returns the cosine of two vectors. It is 1 if both vectors are zero, and 0 if only one is. Equal vectors give
+/// exactly 1.
 pub fn cosine<B: Copy + Into<f64>>(a: &[f32], b: &[B]) -> f64 {
     let (mut dot, mut a_squares, mut b_squares) = (0.0, 0.0, 0.0);
     for (a, b) in a.iter().zip(b) {
@@ -54,7 +55,7 @@ fn neighbours(values: &[f32], dim: usize) -> Vec<Vec<usize>> {
     (0..rows.len()).map(nearest).collect()
 }
 
-/// The share of all neighbours in `base` that are also neighbours in `own`.
+/// Returns the share of all neighbours in `base` that are also neighbours in `own`.
 fn overlap(base: &[Vec<usize>], own: &[Vec<usize>]) -> f64 {
     let found: usize = base.iter().map(Vec::len).sum();
     let kept: usize =
@@ -79,7 +80,7 @@ pub(super) fn spearman(x: &[f64], y: &[f64]) -> Option<f64> {
     (scale > 0.0).then(|| sums[0] / scale)
 }
 
-/// The rank of each value, from 1. Equal values share the mean of their ranks.
+/// Returns the rank of each value, from 1. Equal values share the mean of their ranks.
 fn ranks(values: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by(|a, b| values[*a].total_cmp(&values[*b]));

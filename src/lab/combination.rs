@@ -27,7 +27,7 @@ pub struct Combination {
     pub activations: Storage,
 }
 
-/// The storage of activations that the dtype policy uses by default with these weights.
+/// Returns the storage of activations that the dtype policy uses by default with these weights.
 fn usual_activations(weights: Storage) -> Storage {
     if weights == Storage::F16 { Storage::F16 } else { Storage::F32 }
 }
@@ -36,7 +36,7 @@ impl Combination {
     /// The precision that all others are compared with.
     pub const F32: Combination = Combination { weights: Storage::F32, activations: Storage::F32 };
 
-    /// The default precisions of a bench. A `quick` bench has fewer.
+    /// Returns the default precisions of a bench. A `quick` bench has fewer.
     pub fn usual(quick: bool) -> Vec<Combination> {
         let of = |weights, activations| Combination { weights, activations };
         let mut all = vec![

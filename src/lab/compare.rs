@@ -119,7 +119,7 @@ fn warnings(reports: &[(String, Report)]) -> Vec<String> {
     warnings
 }
 
-/// The facts that differ between the runs.
+/// Returns the facts that differ between the runs.
 fn differences(reports: &[(String, Report)]) -> Vec<Difference> {
     type Fact = fn(&Report) -> String;
     let adapters = |part: fn(&AdapterReport) -> String| {

@@ -353,7 +353,7 @@ impl Ratio {
     }
 }
 
-/// The median of sorted values. For an even number of values it is the mean of the middle two.
+/// Returns the median of sorted values. For an even number of values it is the mean of the middle two.
 pub(super) fn median(sorted: &[f64]) -> f64 {
     let n = sorted.len();
     match n {

@@ -83,7 +83,7 @@ impl Chat {
     /// Renders a pair of texts, with an optional prompt, to one text. The prompt may be empty.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] if the template fails or exceeds its fuel.
+    /// Returns [`Error::Tokenizer`] if the template fails or exceeds its fuel.
     pub fn render(&self, prompt: &str, pair: [&str; 2]) -> Result<String, Error> {
         let message = |role: &str, text: &str| {
             let content = match self.structured {

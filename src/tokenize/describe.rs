@@ -36,7 +36,7 @@ impl Tokenizer {
     /// Decodes token ids to their text.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] if the tokenizer's decoder fails.
+    /// Returns [`Error::Tokenizer`] if the tokenizer's decoder fails.
     pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String, Error> {
         self.guard(|| self.inner.decode(ids, skip_special_tokens))
     }

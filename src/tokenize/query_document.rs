@@ -35,7 +35,7 @@ impl Tokenizer {
     /// An example is `[unused0]`. The vocabulary does not change.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] if the tokenizer fails.
+    /// Returns [`Error::Tokenizer`] if the tokenizer fails.
     pub fn add_prefix_tokens(&mut self, prefixes: &[String]) -> Result<(), Error> {
         let mut prefix_tokens = Vec::new();
         for prefix in prefixes {
@@ -65,8 +65,8 @@ impl Tokenizer {
     /// positions. If `own` is `None`, it is the limit of other texts.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] if special tokens leave no room for text. The second value of `own` is the name of the
-    /// limit's field.
+    /// Returns [`Error::Tokenizer`] if special tokens leave no room for text. The second value of `own` is the name of
+    /// the limit's field.
     pub fn limit_of(&self, own: Option<(usize, &str)>) -> Result<Option<usize>, Error> {
         let Some((length, place)) = own else { return Ok(self.limit) };
         if length <= self.added {

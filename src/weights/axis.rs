@@ -41,7 +41,7 @@ enum ColumnOrder {
 }
 
 impl Axis {
-    /// An axis of one block.
+    /// Returns an axis of one block.
     pub fn plain(width: usize) -> Self {
         Axis { blocks: 1, block: width }
     }
@@ -103,7 +103,7 @@ impl Columns {
         }
     }
 
-    /// A range of values that contains all values at these positions, and possibly a few others.
+    /// Returns a range of values that contains all values at these positions, and possibly a few others.
     pub(super) fn values_at(self, positions: &Range<usize>) -> Range<usize> {
         let before = |position: usize| self.axis.before(position.min(self.axis.padded()));
         match self.order {

@@ -29,13 +29,13 @@ pub(crate) struct WeightBytes {
 }
 
 impl WeightBytes {
-    /// The sum of the bytes on the device and on the host.
+    /// Returns the sum of the bytes on the device and on the host.
     pub fn all(self) -> u64 {
         self.device + self.host
     }
 
-    /// The maximum bytes of temporary host memory during a load: the largest repacked block, and writes that the
-    /// driver has not copied yet.
+    /// Returns the maximum bytes of temporary host memory during a load: the largest repacked block, and writes that
+    /// the driver has not copied yet.
     pub fn staging(self) -> u64 {
         self.largest_staged + self.device.min((UPLOAD_BYTES * GpuExecutor::UPLOADS_AT_ONCE) as u64)
     }
@@ -54,7 +54,7 @@ pub(crate) struct Destination<'a> {
 }
 
 impl<'a> Destination<'a> {
-    /// A destination that counts the bytes on this adapter and stores nothing.
+    /// Returns a destination that counts the bytes on this adapter and stores nothing.
     pub fn counting(adapter: &AdapterSummary) -> Self {
         Destination {
             executor: None,
@@ -67,7 +67,7 @@ impl<'a> Destination<'a> {
         }
     }
 
-    /// A destination that stores weights of `total` bytes on a device and reports progress.
+    /// Returns a destination that stores weights of `total` bytes on a device and reports progress.
     pub fn device(
         executor: &'a mut Executor,
         total: u64,
@@ -87,7 +87,7 @@ impl<'a> Destination<'a> {
         self.adapter.largest_buffer()
     }
 
-    /// The adapter's name, for messages.
+    /// Returns the adapter's name, for messages.
     pub fn adapter(&self) -> &str {
         &self.adapter.name
     }
@@ -95,7 +95,7 @@ impl<'a> Destination<'a> {
     /// Adds a weight buffer and returns its index.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`], or [`Error::Adapter`] if the buffer exceeds what a shader can bind.
+    /// Returns [`Error::OutOfMemory`], or [`Error::Adapter`] if the buffer exceeds what a shader can bind.
     pub fn add(&mut self, name: &str, bytes: u64) -> Result<usize, Error> {
         self.bytes.device += bytes;
         self.buffers += 1;
@@ -108,7 +108,7 @@ impl<'a> Destination<'a> {
     /// Writes bytes into a weight buffer at an offset.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`] or [`Error::DeviceLost`].
+    /// Returns [`Error::OutOfMemory`] or [`Error::DeviceLost`].
     pub fn write(&mut self, weight: usize, offset: u64, bytes: &[u8]) -> Result<(), Error> {
         for (piece, part) in bytes.chunks(UPLOAD_BYTES).enumerate() {
             let Some(executor) = &mut self.executor else { return Ok(()) };
@@ -139,7 +139,7 @@ impl<'a> Destination<'a> {
     /// Waits for all uploads and returns the bytes of all weights, whether stored or only counted.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`] or [`Error::DeviceLost`].
+    /// Returns [`Error::OutOfMemory`] or [`Error::DeviceLost`].
     pub fn finish(self) -> Result<WeightBytes, Error> {
         if let Some(executor) = self.executor {
             executor.finish_uploads()?;

@@ -15,7 +15,7 @@ impl WeightFiles {
     /// Adds all bytes of the files to a digest, in the order of the files.
     ///
     /// # Errors
-    /// [`Error::File`] if a file cannot be read.
+    /// Returns [`Error::File`] if a file cannot be read.
     pub fn digest_whole(&self, digest: &mut Sha256) -> Result<(), Error> {
         self.sources.iter().try_for_each(|source| digest_source(source, u64::MAX, digest))
     }
@@ -24,7 +24,7 @@ impl WeightFiles {
     /// but not those that differ only in values.
     ///
     /// # Errors
-    /// [`Error::File`] if a file cannot be read.
+    /// Returns [`Error::File`] if a file cannot be read.
     pub fn digest_headers(&self, digest: &mut Sha256) -> Result<(), Error> {
         for source in &self.sources {
             let mut length = [0; 8];
@@ -39,7 +39,7 @@ impl WeightFiles {
 /// Adds the first `limit` bytes of a file to a digest.
 ///
 /// # Errors
-/// [`Error::File`] if it cannot be read.
+/// Returns [`Error::File`] if it cannot be read.
 pub(crate) fn digest_source(
     source: &ModelFile,
     limit: u64,

@@ -21,8 +21,8 @@ impl Loader<'_, '_> {
     /// matrices are stacked in one buffer and have no biases.
     ///
     /// # Errors
-    /// [`Error::Tensor`] for a missing tensor, a wrong shape or unusable values. [`Error::Adapter`] if the buffer
-    /// exceeds what a shader can bind.
+    /// Returns [`Error::Tensor`] for a missing tensor, a wrong shape or unusable values. Returns [`Error::Adapter`] if
+    /// the buffer exceeds what a shader can bind.
     pub fn experts(&mut self, name: &str, shape: ExpertShape) -> Result<ExpertLinear, Error> {
         let ExpertShape { experts, rows, width, untransposed } = shape;
         let files = self.files;
@@ -58,7 +58,7 @@ impl Loader<'_, '_> {
     /// Loads a bias on its own, `[width]` in f32, padded.
     ///
     /// # Errors
-    /// [`Error::Tensor`] for a missing tensor, a wrong shape or unusable values.
+    /// Returns [`Error::Tensor`] for a missing tensor, a wrong shape or unusable values.
     pub fn bias(&mut self, name: &str, width: usize) -> Result<usize, Error> {
         let padded = crate::kernels::pad_rows(&self.vector(name, width)?, width);
         self.upload(name, bytemuck::cast_slice(&padded))

@@ -78,8 +78,8 @@ pub(super) fn header(source: &ModelFile) -> Result<Header, Error> {
     Ok(Header { start: 8 + size, tensors })
 }
 
-/// The first key that occurs twice in a JSON object. Parsers differ on which of the two values they return, so such a
-/// file can have different meanings for different readers.
+/// Returns the first key that occurs twice in a JSON object. Parsers differ on which of the two values they return, so
+/// such a file can have different meanings for different readers.
 fn repeated_key(json: &[u8]) -> Option<String> {
     struct Keys;
     impl<'de> Visitor<'de> for Keys {
@@ -139,7 +139,7 @@ pub(super) fn read(files: &ModelFiles, prefix: &str) -> Result<Option<Index>, Er
 }
 
 impl Index {
-    /// The names of the shards, each once.
+    /// Returns the names of the shards, each once.
     pub fn shards(&self) -> BTreeSet<&str> {
         self.weight_map.values().map(String::as_str).collect()
     }

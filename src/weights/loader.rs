@@ -37,7 +37,7 @@ pub(crate) struct Loader<'a, 'd> {
 }
 
 impl<'a, 'd> Loader<'a, 'd> {
-    /// A loader that stores matrices and tables in the format `storage`.
+    /// Returns a loader that stores matrices and tables in the format `storage`.
     pub fn new(files: &'a WeightFiles, to: &'a mut Destination<'d>, storage: Storage) -> Self {
         Loader { files, to, storage, lora: None }
     }
@@ -45,7 +45,7 @@ impl<'a, 'd> Loader<'a, 'd> {
     /// Loads a table `[rows, width]`.
     ///
     /// # Errors
-    /// [`Error::Tensor`] for a wrong shape or unusable values.
+    /// Returns [`Error::Tensor`] for a wrong shape or unusable values.
     pub fn table(&mut self, name: &str, width: usize) -> Result<Table, Error> {
         let (name, entry) = self.files.find(name)?;
         let rows = match entry.shape[..] {
@@ -64,7 +64,7 @@ impl<'a, 'd> Loader<'a, 'd> {
     /// table may hold 8-bit integers.
     ///
     /// # Errors
-    /// The errors of [`Loader::table`].
+    /// Returns the errors of [`Loader::table`].
     pub fn folded_table(
         &mut self,
         name: &str,
@@ -141,7 +141,7 @@ impl<'a, 'd> Loader<'a, 'd> {
     /// Loads the weight and bias of a layer normalisation.
     ///
     /// # Errors
-    /// [`Error::Tensor`] for a missing tensor, a wrong shape or unusable values.
+    /// Returns [`Error::Tensor`] for a missing tensor, a wrong shape or unusable values.
     pub fn norm(&mut self, base: &str, width: usize, eps: f32) -> Result<Norm, Error> {
         self.norm_with(base, width, eps, true)
     }
@@ -149,7 +149,7 @@ impl<'a, 'd> Loader<'a, 'd> {
     /// Like [`Loader::norm`], for a norm that may have no bias.
     ///
     /// # Errors
-    /// The errors of [`Loader::norm`].
+    /// Returns the errors of [`Loader::norm`].
     pub fn norm_with(
         &mut self,
         base: &str,
@@ -170,7 +170,7 @@ impl<'a, 'd> Loader<'a, 'd> {
     /// Loads the weight of a root mean square normalisation.
     ///
     /// # Errors
-    /// The errors of [`Loader::scales`].
+    /// Returns the errors of [`Loader::scales`].
     pub fn rms_norm(&mut self, base: &str, width: usize, eps: f32) -> Result<RmsNorm, Error> {
         Ok(RmsNorm { weight: self.scales(&[base], Axis::plain(width), false)?, eps })
     }
@@ -179,7 +179,7 @@ impl<'a, 'd> Loader<'a, 'd> {
     /// `columns`. Adds 1 to each weight if `plus_one`.
     ///
     /// # Errors
-    /// [`Error::Tensor`] for a missing tensor, a wrong shape or unusable values.
+    /// Returns [`Error::Tensor`] for a missing tensor, a wrong shape or unusable values.
     pub fn scales(
         &mut self,
         bases: &[&str],
@@ -202,7 +202,7 @@ impl<'a, 'd> Loader<'a, 'd> {
     /// Loads a small matrix `[rows, width]` to the host, with values rounded to the weight storage.
     ///
     /// # Errors
-    /// [`Error::Tensor`] for a missing tensor, a wrong shape or unusable values.
+    /// Returns [`Error::Tensor`] for a missing tensor, a wrong shape or unusable values.
     pub fn host_matrix(&self, name: &str, shape: MatrixShape) -> Result<Vec<f32>, Error> {
         let MatrixShape { rows, width } = shape;
         let (name, entry) = self.files.find(name)?;

@@ -34,7 +34,7 @@ impl Lora {
     /// a linear layer, `lora_B` is.
     ///
     /// # Errors
-    /// [`Error::Tensor`] if the weight has no pair, or one of another shape.
+    /// Returns [`Error::Tensor`] if the weight has no pair, or one of another shape.
     pub(super) fn pair(
         &self,
         files: &WeightFiles,

@@ -49,7 +49,7 @@ impl Loader<'_, '_> {
     /// layout of each matrix. In all other respects this is [`Loader::joined`].
     ///
     /// # Errors
-    /// The errors of [`Loader::joined`].
+    /// Returns the errors of [`Loader::joined`].
     pub fn linear(
         &mut self,
         parts: &[&str],
@@ -66,8 +66,8 @@ impl Loader<'_, '_> {
     /// names without `.weight` and `.bias`, and their layouts.
     ///
     /// # Errors
-    /// [`Error::Tensor`] for a missing tensor, a wrong shape or unusable values. [`Error::Adapter`] if a shader cannot
-    /// bind even a few columns.
+    /// Returns [`Error::Tensor`] for a missing tensor, a wrong shape or unusable values. Returns [`Error::Adapter`] if
+    /// a shader cannot bind even a few columns.
     pub fn joined(
         &mut self,
         parts: &[(&str, Columns)],
@@ -90,7 +90,7 @@ impl Loader<'_, '_> {
     /// [`Epilogue::Gated`](crate::kernels::matmul::Epilogue::Gated) reduces them to `columns`.
     ///
     /// # Errors
-    /// The errors of [`Loader::joined`].
+    /// Returns the errors of [`Loader::joined`].
     pub fn gated(
         &mut self,
         parts: &[&str],
@@ -119,7 +119,7 @@ impl Loader<'_, '_> {
     /// layers whose whole result would be too wide. The tensor `bias` has a value for every row of the matrix.
     ///
     /// # Errors
-    /// The errors of [`Loader::joined`].
+    /// Returns the errors of [`Loader::joined`].
     pub fn linear_rows(
         &mut self,
         weight: &str,
@@ -244,7 +244,7 @@ impl Loader<'_, '_> {
     }
 }
 
-/// The number of cells in a block when a row of `cells` cells is split into blocks of at most `limit` bytes.
+/// Returns the number of cells in a block when a row of `cells` cells is split into blocks of at most `limit` bytes.
 ///
 /// Blocks consist of whole pairs of cells, of whole tiles if possible, and have about the same size. Returns `None` if
 /// not even a pair fits.

@@ -65,7 +65,7 @@ impl WeightFiles {
     /// Opens `model.safetensors` in a module's directory, or the shards that its index names.
     ///
     /// # Errors
-    /// [`Error::File`] if there is no such file, or if it is truncated, overlapping or not safetensors.
+    /// Returns [`Error::File`] if there is no such file, or if it is truncated, overlapping or not safetensors.
     pub fn open(files: &ModelFiles, prefix: &str) -> Result<Self, Error> {
         let mut weights = WeightFiles {
             config: format!("{prefix}config.json"),
@@ -99,8 +99,8 @@ impl WeightFiles {
     /// `colbert_linear.weight`.
     ///
     /// # Errors
-    /// [`Error::File`] if there is no such file, or it is truncated or not safetensors. [`Error::Tensor`] if it
-    /// lacks one of the two.
+    /// Returns [`Error::File`] if there is no such file, or it is truncated or not safetensors. Returns
+    /// [`Error::Tensor`] if it lacks one of the two.
     pub fn add_linear(&mut self, files: &ModelFiles, name: &str) -> Result<(), Error> {
         let file = format!("{name}.safetensors");
         let source = files.open(&file)?.ok_or_else(|| Error::file(&file, "is missing"))?;
@@ -144,15 +144,15 @@ impl WeightFiles {
         Ok(())
     }
 
-    /// The dtype and the name of the first floating tensor.
+    /// Returns the dtype and the name of the first floating tensor.
     pub fn first_floating(&self) -> Option<(&str, &str)> {
         self.first_floating.as_ref().map(|(dtype, name)| (dtype.as_str(), name.as_str()))
     }
 
-    /// The prefix before `key` in the only tensor name that ends in `key`: `bert.`, `0.auto_model.` or nothing.
+    /// Returns the prefix before `key` in the only tensor name that ends in `key`: `bert.`, `0.auto_model.` or nothing.
     ///
     /// # Errors
-    /// [`Error::Tensor`] if no tensor or several end in `key`.
+    /// Returns [`Error::Tensor`] if no tensor or several end in `key`.
     pub fn prefix_of(&self, key: &str) -> Result<String, Error> {
         let found: Vec<&str> = self
             .tensors
@@ -183,7 +183,7 @@ impl WeightFiles {
     /// and bias, and a tensor may have its name under torch's parametrizations.
     ///
     /// # Errors
-    /// [`Error::Tensor`] if the tensor is missing, or occurs under two names.
+    /// Returns [`Error::Tensor`] if the tensor is missing, or occurs under two names.
     pub fn find(&self, name: &str) -> Result<(String, &TensorEntry), Error> {
         let names = [Some(name.to_owned()), legacy_name(name), parametrized_name(name)];
         let mut matches =
@@ -207,31 +207,31 @@ impl WeightFiles {
         Ok((found.clone(), entry))
     }
 
-    /// True if there is a tensor of exactly this name.
+    /// Returns true if there is a tensor of exactly this name.
     pub fn has(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
     }
 
-    /// The shape of a tensor, which is marked as used.
+    /// Returns the shape of a tensor, which is marked as used.
     ///
     /// # Errors
-    /// The errors of [`WeightFiles::find`].
+    /// Returns the errors of [`WeightFiles::find`].
     pub fn shape(&self, name: &str) -> Result<Vec<usize>, Error> {
         Ok(self.find(name)?.1.shape.clone())
     }
 
-    /// The shape of a tensor of exactly this name, which is not marked as used.
+    /// Returns the shape of a tensor of exactly this name, which is not marked as used.
     pub fn peek_shape(&self, name: &str) -> Option<&[usize]> {
         self.tensors.get(name).map(|entry| &entry.shape[..])
     }
 
-    /// The names of tensors that are not marked as used.
+    /// Returns the names of tensors that are not marked as used.
     pub fn unused(&self) -> impl Iterator<Item = &str> {
         let used = self.used.lock().unwrap_or_else(PoisonError::into_inner).clone();
         self.tensors.keys().map(String::as_str).filter(move |name| !used.contains(*name))
     }
 
-    /// The name of the first file, for messages.
+    /// Returns the name of the first file, for messages.
     pub fn first_file(&self) -> &str {
         self.file_name(0)
     }
@@ -248,12 +248,12 @@ impl WeightFiles {
             .collect()
     }
 
-    /// The name of the file that holds an entry.
+    /// Returns the name of the file that holds an entry.
     pub fn file_of(&self, entry: &TensorEntry) -> &str {
         self.file_name(entry.file)
     }
 
-    /// The JSON file that states the expected shapes.
+    /// Returns the JSON file that states the expected shapes.
     pub fn config(&self) -> &str {
         &self.config
     }
@@ -274,7 +274,7 @@ impl WeightFiles {
     /// Calls `see` with the values of a tensor, piece by piece.
     ///
     /// # Errors
-    /// The errors of [`WeightFiles::values`].
+    /// Returns the errors of [`WeightFiles::values`].
     #[cfg(feature = "lab")]
     pub fn each_piece(&self, name: &str, mut see: impl FnMut(&[f32])) -> Result<(), Error> {
         const PIECE: usize = 1 << 20;
@@ -289,7 +289,7 @@ impl WeightFiles {
     /// Reads `count` values of a tensor as f32, starting with the value `first`. Values of f64 are rounded.
     ///
     /// # Errors
-    /// [`Error::Tensor`] for a dtype that is not a float.
+    /// Returns [`Error::Tensor`] for a dtype that is not a float.
     pub fn values(
         &self,
         name: &str,
@@ -343,7 +343,7 @@ impl WeightFiles {
     /// file does not store them in the format of `storage`.
     ///
     /// # Errors
-    /// The errors of [`WeightFiles::values`].
+    /// Returns the errors of [`WeightFiles::values`].
     pub fn stored_as(
         &self,
         storage: Storage,
@@ -363,7 +363,7 @@ impl WeightFiles {
     /// Reads all values of an integer tensor.
     ///
     /// # Errors
-    /// [`Error::Tensor`] for another dtype.
+    /// Returns [`Error::Tensor`] for another dtype.
     pub fn integers(&self, name: &str, entry: &TensorEntry) -> Result<Vec<i64>, Error> {
         let size = match entry.dtype {
             Dtype::I64 => 8,

@@ -35,8 +35,9 @@ impl WeightFiles {
     /// Refuses a quantized checkpoint.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] if the config has `quantization_config` or MLX's `quantization`. [`Error::Tensor`] if
-    /// there are tensors that only quantized checkpoints have, or matrices of integers or 8-bit floats.
+    /// Returns [`Error::Unsupported`] if the config has `quantization_config` or MLX's `quantization`. Returns
+    /// [`Error::Tensor`] if there are tensors that only quantized checkpoints have, or matrices of integers or 8-bit
+    /// floats.
     pub fn check_not_quantized(&self, config: &JsonFile) -> Result<(), Error> {
         for field in ["quantization", "quantization_config", "compression_config"] {
             let Some(value) = config.raw(field) else { continue };
@@ -67,7 +68,7 @@ impl WeightFiles {
         }
     }
 
-    /// A tensor that shows that the checkpoint is quantized, and the method that quantized it.
+    /// Returns a tensor that shows that the checkpoint is quantized, and the method that quantized it.
     fn quantized(&self) -> Option<(&str, String)> {
         // A checkpoint may have several markers, so the markers that name the method most precisely come first.
         for (end, method) in MARKERS {

@@ -1,4 +1,4 @@
-//! [`ModelBuilder`]: the settings with which a model is loaded.
+//! [`ModelBuilder`]: collects the settings for loading a model, and loads it.
 
 use std::marker::PhantomData;
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ use crate::tokenize::TransformersVersion;
 use crate::weights::LoadProgress;
 
 /// Loads an [`Embedder`](crate::Embedder), or another kind of model, with the given settings. Every setting has a
-/// default that suits most machines.
+/// default.
 #[derive(Debug)]
 pub struct ModelBuilder<M> {
     kind: PhantomData<fn() -> M>,
@@ -44,7 +44,7 @@ pub struct ModelBuilder<M> {
     on_progress: Option<OnProgress>,
 }
 
-/// The callback that reports the progress of a load.
+/// The caller's function that receives the progress of a load.
 #[derive(Clone)]
 struct OnProgress(Arc<dyn Fn(LoadProgress) + Send + Sync>);
 
@@ -110,12 +110,12 @@ impl<M: TextModel> ModelBuilder<M> {
         self
     }
 
-    /// Sets the task whose LoRA is merged into the weights, for models that have several. An example is
+    /// Sets the task whose LoRA is merged into the weights, for models that have several LoRAs. An example is
     /// `retrieval.query` of jina-embeddings-v3. Without a task, no LoRA is merged.
     ///
-    /// Unlike the argument `task` of `encode`, this setting applies to all texts, and it selects no prompt. Request
-    /// the prompt of the same name with [`EmbedOptions`](crate::EmbedOptions). The merged weights are rounded to the
-    /// weight storage, so bf16 weights of a bf16 checkpoint are then not exact.
+    /// Unlike the argument `task` of `encode`, this setting applies to all texts, and it selects no prompt. Request the
+    /// prompt of the same name with [`EmbedOptions`](crate::EmbedOptions). The merged weights are rounded to the
+    /// storage type of the weights. With a LoRA, even a bf16 checkpoint that is stored as bf16 is therefore rounded.
     ///
     /// ```no_run
     /// use vectile::{EmbedOptions, Embedder, ModelFiles, block_on};
@@ -127,17 +127,17 @@ impl<M: TextModel> ModelBuilder<M> {
     /// # Ok::<(), vectile::Error>(())
     /// ```
     ///
-    /// Loading fails for a task that the model does not have.
+    /// Loading fails if the model has no LoRA for the task.
     pub fn lora_task(mut self, task: impl Into<String>) -> Self {
         self.lora_task = Some(task.into());
         self
     }
 
-    /// Sets the version of transformers whose rules turn texts into tokens.
+    /// Sets the version of the transformers library whose tokenization rules apply.
     ///
-    /// The default is the version for which the model was published, as stated in `config.json` or
-    /// `config_sentence_transformers.json`. If versions 4 and 5 give different tokens for the model, its notes say
-    /// so. For example, version 4 appends an end token for `add_eos_token`, and version 5 does not.
+    /// The default is the version with which the model was published, as stated in `config.json` or
+    /// `config_sentence_transformers.json`. If versions 4 and 5 give different tokens for the model, the model's notes
+    /// report this difference. For example, version 4 appends an end token for `add_eos_token`, and version 5 does not.
     ///
     /// ```no_run
     /// use vectile::{Embedder, ModelFiles, TransformersVersion, block_on};
@@ -152,25 +152,26 @@ impl<M: TextModel> ModelBuilder<M> {
         self
     }
 
-    /// Chooses how f16 runs on an adapter without `SHADER_F16`.
+    /// Sets how f16 is handled on an adapter without `SHADER_F16`: widened to f32, packed, or refused.
     pub fn half_fallback(mut self, fallback: HalfFallback) -> Self {
         self.dtype.half_fallback = fallback;
         self
     }
 
-    /// Chooses how activations are stored, instead of the default policy.
+    /// Sets the storage type of activations. By default, the dtype policy chooses it.
     pub fn activations(mut self, activations: ActivationsRequest) -> Self {
         self.dtype.activations = Some(activations);
         self
     }
 
-    /// Chooses the adapter. The default is the best adapter of the machine, or the next one if it computes wrongly.
+    /// Sets the adapter. The default is the best adapter of the machine. If that adapter computes wrong results, the
+    /// next best adapter is used.
     pub fn adapter(mut self, adapter: AdapterChoice) -> Self {
         self.adapter = adapter;
         self
     }
 
-    /// Sets the adapter unless another was set, for tests that must run on a certain kind of adapter.
+    /// Sets the adapter unless the caller has set one. Tests use this to run on a certain kind of adapter.
     #[doc(hidden)]
     pub fn or_adapter(mut self, adapter: AdapterChoice) -> Self {
         if self.adapter == AdapterChoice::Best {
@@ -179,35 +180,35 @@ impl<M: TextModel> ModelBuilder<M> {
         self
     }
 
-    /// The number of threads on the CPU. The default is one for each physical core. Vectors do not depend on it, and
-    /// other adapters do not use it.
+    /// Sets the number of threads on the CPU. The default is one thread for each physical core. The number does not
+    /// affect vectors, and adapters other than the CPU ignore it.
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = Some(threads);
         self
     }
 
-    /// Runs as if the adapter did not have these features.
+    /// Disables these features: the model runs as if the adapter did not have them.
     pub fn disable(mut self, features: Vec<Feature>) -> Self {
         self.disabled = features;
         self
     }
 
-    /// Sets the token budget of a batch. A longer text makes a batch by itself. A larger budget uses the GPU better
-    /// and needs more memory. Vectors do not depend on the budget.
+    /// Sets the token budget of a batch. A text with more tokens makes a batch by itself. A larger budget uses the GPU
+    /// better and needs more memory. Vectors do not depend on the budget.
     pub fn batch_tokens(mut self, tokens: usize) -> Self {
         self.batch_tokens = Some(tokens);
         self
     }
 
     /// Sets the maximum bytes of memory that the model may use, on the device and on the host together. The limit
-    /// covers its weights, the buffers of a batch, and temporary memory while loading. A model that needs more is
-    /// refused before any of it is loaded, with an [`Error::TooLarge`] that states the bytes needed and the limit.
-    /// The program and its driver use some additional memory.
+    /// covers the weights, the buffers of a batch, and temporary memory while loading. A model that needs more memory
+    /// is refused before its weights are loaded. The [`Error::TooLarge`] states the bytes needed and the limit. The
+    /// program and the GPU driver use some memory in addition.
     ///
-    /// The token budget of batches is reduced to fit the limit, unless [`batch_tokens`](Self::batch_tokens) sets it.
-    /// A single text whose batch would exceed the limit fails with [`Error::OutOfMemory`]. Without this setting, the
-    /// limit on a software adapter is the host's free memory. On a GPU it is the driver's limit, because no API
-    /// reports a GPU's free memory.
+    /// The token budget of batches is reduced to fit the limit, unless [`batch_tokens`](Self::batch_tokens) sets it. A
+    /// single text whose batch would exceed the limit fails with [`Error::OutOfMemory`]. Without this setting, the
+    /// limit on a software adapter is the host's free memory. On a GPU, allocations then fail only when the driver
+    /// refuses them, because no API reports a GPU's free memory.
     ///
     /// ```no_run
     /// use vectile::{Embedder, ModelFiles, block_on};
@@ -222,7 +223,7 @@ impl<M: TextModel> ModelBuilder<M> {
         self
     }
 
-    /// Calls `progress` after each piece of the weights, on the thread that loads the weights.
+    /// Sets a function that is called after each loaded piece of the weights, on the loading thread.
     ///
     /// ```no_run
     /// use vectile::{Embedder, ModelFiles, block_on};
@@ -238,45 +239,46 @@ impl<M: TextModel> ModelBuilder<M> {
         self
     }
 
-    /// Sets the directory in which results are cached. They are results of the adapter's self-tests, verdicts of
-    /// `vectile verify` on models, and measurements of `vectile tune`. Compiled pipelines are cached too where the
-    /// driver provides them (Vulkan). Without a directory, the self-test of f16 runs at every load that would use f16
-    /// in shaders. On a GPU this takes some milliseconds.
+    /// Sets the cache directory. It stores results of the adapter's self-tests, results of `vectile verify` on models,
+    /// and measurements of `vectile tune`. It also stores compiled pipelines if the driver returns their binary data
+    /// (Vulkan). Without a cache directory, the self-test of f16 runs at every load that would use f16 in shaders. On a
+    /// GPU this test takes some milliseconds.
     pub fn cache_dir(mut self, directory: PathBuf) -> Self {
         self.cache_dir = Some(directory);
         self
     }
 
-    /// Lowers the maximum bytes of a binding, so that tests can treat a small table as too large.
+    /// Lowers the maximum bytes of a binding, so that even a small table exceeds it in tests.
     #[doc(hidden)]
     pub fn max_binding_bytes(mut self, bytes: u64) -> Self {
         self.max_binding_bytes = Some(bytes);
         self
     }
 
-    /// Runs the kernels for GPUs on a software adapter too, so that tests can run them without a GPU.
+    /// Makes a software adapter run the kernels for GPUs, so that tests can run these kernels without a GPU.
     #[doc(hidden)]
     pub fn gpu_kernels(mut self) -> Self {
         self.gpu_kernels = true;
         self
     }
 
-    /// Makes a kernel compute wrongly, so that tests can check that the fault is noticed.
+    /// Edits the WGSL source of a kernel so that it computes wrong results. Tests check that Vectile detects the fault.
     #[doc(hidden)]
     pub fn edit_shader(mut self, edit: ShaderEdit) -> Self {
         self.shader_edit = Some(edit);
         self
     }
 
-    /// Makes a kernel stop computing after some batches, as a broken driver may. Tests check that the fault is
-    /// noticed.
+    /// Makes a kernel stop computing after some batches, as a broken driver may do. Tests check that Vectile detects
+    /// the fault.
     #[doc(hidden)]
     pub fn stop_kernel(mut self, stopping: StoppingKernel) -> Self {
         self.stopping = Some(stopping);
         self
     }
 
-    /// Makes batches of more tokens run out of memory, so that tests can check the recovery.
+    /// Makes a batch of more than `tokens` tokens run out of memory. Tests check that Vectile then uses smaller
+    /// batches.
     #[doc(hidden)]
     pub fn fit_tokens(mut self, tokens: usize) -> Self {
         self.fit_tokens = Some(tokens);
@@ -286,17 +288,17 @@ impl<M: TextModel> ModelBuilder<M> {
     /// Checks the model's files, opens the device and loads the weights.
     ///
     /// # Errors
-    /// An error names a file, field, tensor, option or adapter; see [`Error`]. A faulty value is never guessed or
-    /// skipped.
+    /// Returns an error that names the file, field, tensor, option or adapter at fault; see [`Error`]. A faulty value
+    /// is never replaced by a guess or ignored.
     pub async fn build(self) -> Result<M, Error> {
         let plan = self.plan().await?;
         self.load(plan)
     }
 
-    /// Makes all decisions that precede the loading of weights.
+    /// Makes all decisions about the load without loading weights.
     ///
     /// # Errors
-    /// The errors of [`ModelBuilder::build`].
+    /// Returns the errors of [`ModelBuilder::build`].
     pub(crate) async fn plan(&self) -> Result<LoadPlan, Error> {
         if self.threads == Some(0) {
             return Err(Error::option("threads", "is 0; expected at least 1"));
@@ -321,10 +323,10 @@ impl<M: TextModel> ModelBuilder<M> {
         LoadPlan::new(model, self.device_setup(), request).await
     }
 
-    /// Loads the weights as planned.
+    /// Loads the weights according to `plan`.
     ///
     /// # Errors
-    /// The errors of [`ModelBuilder::build`].
+    /// Returns the errors of [`ModelBuilder::build`].
     pub(crate) fn load(self, plan: LoadPlan) -> Result<M, Error> {
         let LoadPlan { model, setup, executor, mut precision, adapter, memory, pipelines } = plan;
         tracing::info!(model = model.files.label(), %memory, "loading");
@@ -370,7 +372,7 @@ impl<M> ModelBuilder<M> {
 
 #[cfg(feature = "lab")]
 mod lab {
-    //! The settings that the lab reads and replaces.
+    //! The settings that the module `lab` reads and replaces.
 
     use std::path::Path;
 
@@ -385,13 +387,14 @@ mod lab {
             self.cache_dir.as_deref()
         }
 
-        /// Opens the device in the same way as a load does.
+        /// Opens the device with the settings of this builder, as loading does.
         pub(crate) async fn executor(&self) -> Result<Executor, Error> {
             self.device_setup().open().await
         }
 
-        /// Stays on the adapter on which a model was loaded, if the adapter was chosen automatically. The choice may
-        /// have passed over an adapter that computes wrongly, and a report is about one adapter.
+        /// If the adapter is chosen automatically, fixes it to `adapter`, on which a model was loaded before. A new
+        /// automatic choice could start with an adapter that computes wrong results, but a report must cover one
+        /// adapter only.
         pub(crate) fn stay_on(mut self, adapter: &AdapterSummary) -> Self {
             self.adapter = self.adapter.fixed(adapter);
             self
@@ -406,7 +409,8 @@ mod lab {
             self
         }
 
-        /// Uses the given verdict on f16, or none, instead of a stored one.
+        /// Replaces the stored verdict, whether f16 is safe for the model, by the given one. `None` means that no
+        /// verdict exists.
         pub(crate) fn measured(mut self, verdict: Option<F16Verdict>) -> Self {
             self.verdict = VerdictSource::Given(verdict);
             self

@@ -1,4 +1,5 @@
-//! Stores the verdict of `vectile verify` on a model in f16 as a file, in the cache directory or beside the model.
+//! Stores the result of `vectile verify`, whether f16 is safe for a model, in a file in the cache directory or beside
+//! the model.
 
 #[cfg(feature = "lab")]
 use std::io;
@@ -9,26 +10,26 @@ use serde::{Deserialize, Serialize};
 use crate::dtype::F16Verdict;
 use crate::files::{ModelFiles, read_cached};
 
-/// The name of the record that lies beside a model's own files.
+/// The file name of the record in the directory of a model.
 const BESIDE: &str = "vectile-f16.json";
 
-/// The maximum length of a record beside a model. A longer file was not written by Vectile.
+/// The maximum length in bytes of a record beside a model. Vectile never writes a longer record.
 const MAX_BYTES: u64 = 64 << 10;
 
-/// The measured range of a model's activations, and the verdict that follows from it.
+/// The verdict of `vectile verify`, whether f16 is safe for a model, and the extent of the measurement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct F16Record {
-    /// The model's name as messages state it, so that people who read the file know the model.
+    /// The model's name as in messages, so that a person who reads the file can identify the model.
     pub model: String,
-    /// The digest by which the record is found; see `verdict_name`.
+    /// The digest in the record's file name in a cache directory; see `verdict_name`.
     pub name: String,
-    /// SHA-256 of the weights. The record does not apply to other weights.
+    /// The SHA-256 of the weights. The record does not apply to other weights.
     pub weights_sha256: String,
     /// The number of texts that were measured.
     pub texts: usize,
     /// The number of tokens in the measured texts.
     pub tokens: usize,
-    /// The verdict on f16.
+    /// The verdict whether f16 is safe for the model.
     pub verdict: F16Verdict,
 }
 
@@ -37,14 +38,14 @@ pub(crate) fn f16_record_path(cache: &Path, name: &str) -> PathBuf {
     cache.join(format!("f16-{name}.json"))
 }
 
-/// Returns the path of the record beside a model's files; `None` for files in memory.
+/// Returns the path of the record in the model's directory; `None` if the model's files are in memory.
 #[cfg(feature = "lab")]
 pub(crate) fn f16_record_beside(files: &ModelFiles) -> Option<PathBuf> {
     files.directory().map(|root| root.join(BESIDE))
 }
 
-/// Returns the records that may belong to this model: first the record in the cache, then the record beside its
-/// files. A file that cannot be read or parsed is skipped.
+/// Returns the records that may belong to this model: first the record in the cache directory, then the record beside
+/// the model's files. A record that cannot be read or parsed is skipped.
 pub(crate) fn read_f16_record(
     files: &ModelFiles,
     cache: Option<&Path>,
@@ -56,7 +57,7 @@ pub(crate) fn read_f16_record(
     [cached, beside].into_iter().flatten().filter_map(record).collect()
 }
 
-/// Writes a record into a cache directory or beside a model's files.
+/// Writes a record to `path`.
 ///
 /// # Errors
 /// Returns the error of the file system.

@@ -1,8 +1,8 @@
-//! Finds the verdict on f16 that `vectile verify` stored for a model.
+//! Finds the verdict that `vectile verify` stored: whether f16 is safe for a model.
 //!
-//! A verdict is found by a name, which is a digest of the model's small files and of the headers of its weights. This
-//! is cheap if no verdict is stored. A stored verdict counts only if the digest of every byte of the weights matches
-//! as well. A model that was changed in place therefore has no verdict.
+//! The file name of a verdict contains a digest of the model's small files and of the headers of its weights. The
+//! look-up is therefore cheap if no verdict is stored. A stored verdict applies only if the digest of all bytes of the
+//! weights matches too. After the weights change, the stored verdict no longer applies.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use crate::error::Error;
 /// Returns the record of this model in the cache directory, or else the record beside its files.
 ///
 /// # Errors
-/// [`Error::File`] if the model's files can no longer be read.
+/// Returns [`Error::File`] if the model's files can no longer be read.
 pub(in crate::embedder) fn record(
     model: &Model,
     cache: Option<&Path>,
@@ -28,10 +28,10 @@ pub(in crate::embedder) fn record(
     Ok(found.into_iter().find(|record| record.name == name && record.weights_sha256 == sha256))
 }
 
-/// Returns the stored verdict on this model.
+/// Returns the stored verdict whether f16 is safe for this model.
 ///
 /// # Errors
-/// The errors of [`record`].
+/// Returns the errors of [`record`].
 pub(super) fn read(model: &Model, cache: Option<&Path>) -> Result<Option<F16Verdict>, Error> {
     Ok(record(model, cache)?.map(|record| record.verdict))
 }

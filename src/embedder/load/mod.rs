@@ -1,4 +1,4 @@
-//! Turns files and options into a loaded model.
+//! Loads a model from files with the given options.
 
 mod builder;
 pub(super) mod f16_record;

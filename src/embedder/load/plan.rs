@@ -1,5 +1,5 @@
-//! Makes all decisions about a model before its weights are loaded. The decisions concern the device and its kernels,
-//! the precision, and the memory.
+//! Makes all decisions that must precede the loading of weights. They concern the device and its kernels, the
+//! precision, and the memory.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ use crate::gpu::executor::PipelineKey;
 use crate::models;
 use crate::selftest;
 
-/// A model that is ready to load.
+/// A model whose files are checked, with the open device and the decisions for loading its weights.
 pub(crate) struct LoadPlan {
     pub(in crate::embedder) model: Model,
     pub(in crate::embedder) setup: DeviceSetup,
@@ -24,17 +24,17 @@ pub(crate) struct LoadPlan {
     pub(crate) precision: Precision,
     pub(crate) adapter: AdapterSummary,
     pub(in crate::embedder) memory: MemoryEstimate,
-    /// The pipelines that batches need.
+    /// The pipelines that the model's batches need.
     pub(in crate::embedder) pipelines: Vec<PipelineKey>,
 }
 
-/// The source of the verdict on f16 for the model.
+/// The source of the verdict whether f16 is safe for the model.
 #[derive(Debug, Clone, Default)]
 pub(super) enum VerdictSource {
-    /// `vectile verify` stored the verdict, if there is one.
+    /// The verdict that `vectile verify` stored, if any.
     #[default]
     Stored,
-    /// The caller passed the verdict, or passed none.
+    /// The verdict that the caller passed; `None` if the load must not use a verdict.
     #[cfg_attr(
         not(feature = "lab"),
         expect(dead_code, reason = "only the feature `lab` passes a verdict of its own")
@@ -42,7 +42,7 @@ pub(super) enum VerdictSource {
     Given(Option<F16Verdict>),
 }
 
-/// The parts of a builder that decide how a model is loaded.
+/// The settings of a builder that affect the decisions before a load.
 pub(super) struct Request<'a> {
     pub dtype: DtypeOptions,
     pub batch_tokens: Option<usize>,
@@ -54,8 +54,8 @@ pub(super) struct Request<'a> {
 }
 
 impl LoadPlan {
-    /// Opens a device, chooses the precision, estimates the memory, and tests the kernels. If the caller named no
-    /// adapter and one computes wrongly, the next adapter is tried.
+    /// Opens a device, chooses the precision, estimates the memory, and tests the kernels. If an adapter computes wrong
+    /// results, the next adapter is tried, unless the caller named an adapter.
     pub(super) async fn new(
         mut model: Model,
         setup: DeviceSetup,
@@ -63,7 +63,7 @@ impl LoadPlan {
     ) -> Result<Self, Error> {
         let DevicePlan { setup, executor, precision, memory, pipelines } =
             DevicePlan::choose(&model, setup, &request).await?;
-        // The memory estimate has marked every tensor that the model uses, so all other tensors are unused.
+        // The memory estimate has recorded every tensor that the model uses, so all other tensors are unused.
         model.config.notes.extend(models::unused_tensors(&model.weights)?);
         let adapter = executor.adapter().clone();
         Ok(LoadPlan { model, setup, executor, precision, adapter, memory, pipelines })
@@ -80,8 +80,8 @@ struct DevicePlan {
 }
 
 impl DevicePlan {
-    /// Makes a plan for the adapter of the setup. If this adapter computes the model's kernels wrongly, the next
-    /// adapter is tried. It is an error instead if the caller named the adapter.
+    /// Returns a plan for the adapter of `setup`. If kernels of the model compute wrong results on this adapter, the
+    /// next adapter is tried. If the caller named the adapter, an error is returned instead.
     async fn choose(
         model: &Model,
         setup: DeviceSetup,
@@ -96,7 +96,7 @@ impl DevicePlan {
         }
     }
 
-    /// Makes a plan for the adapter of the setup, and tries no other adapter.
+    /// Returns a plan for the adapter of `setup`, and tries no other adapter.
     async fn on_adapter(
         model: &Model,
         mut setup: DeviceSetup,
@@ -113,8 +113,8 @@ impl DevicePlan {
         let budget = TokenBudget::choose(request.batch_tokens, &adapter, model.widest());
         let fitted = memory::fit(model, &precision, &plan, &adapter, request.max_memory, budget)?;
         let Fitted { memory, pipelines } = fitted;
-        // Tests of later checks edit a kernel so that it is wrong. The known-answer tests would refuse such a kernel,
-        // so they are skipped.
+        // Some tests edit a kernel so that it computes wrong results, in order to test later checks. The known-answer
+        // tests would refuse such a kernel here, so they are skipped.
         if !executor.is_edited() {
             let cache = request.cache;
             selftest::check_model(&mut executor, &pipelines, &plan, &precision, cache).await?;
@@ -123,8 +123,9 @@ impl DevicePlan {
     }
 }
 
-/// Chooses the precision. If the model could use f16, the device is first tested with the kernels that the model
-/// would run in f16. The verdict of `vectile verify` is also taken into account.
+/// Returns the precision in which the model runs. If the model could use f16, the device first runs tests of the
+/// kernels that the model would run in f16. The stored verdict of `vectile verify`, whether f16 is safe for the model,
+/// also affects the choice.
 async fn choose_precision(
     model: &Model,
     setup: &DeviceSetup,
@@ -135,7 +136,8 @@ async fn choose_precision(
     let uses_f16 = needs_f16(request.dtype, &checkpoint);
     let verdict = match request.verdict {
         _ if !uses_f16 => None,
-        // The stored verdict does not apply to a model with a LoRA, because the model was measured without a LoRA.
+        // The stored verdict does not apply to a model with a LoRA, because `vectile verify` measured the model without
+        // a LoRA.
         VerdictSource::Stored if request.lora => None,
         VerdictSource::Stored => f16_verdict::read(model, request.cache)?,
         VerdictSource::Given(verdict) => verdict.clone(),

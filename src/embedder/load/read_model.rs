@@ -11,11 +11,11 @@ use crate::models::{self, Head, Transformer};
 use crate::tokenize::{Tokenizer, TransformersVersion};
 use crate::weights::WeightFiles;
 
-/// Reads the files of a model of this kind. `lora_task` names the LoRA to merge into its weights. `version`
-/// overrides the version of transformers whose rules turn texts into tokens.
+/// Reads the files of a model of the given kind. `lora_task` names the task whose LoRA is merged into the weights.
+/// `version` overrides the version of transformers whose tokenization rules apply.
 ///
 /// # Errors
-/// An error names a file, field, tensor or option.
+/// Returns an error that names the file, field, tensor or option at fault.
 pub(in crate::embedder) fn read_model(
     files: ModelFiles,
     kind: ModelKind,
@@ -68,7 +68,7 @@ pub(in crate::embedder) fn read_model(
     Ok(model)
 }
 
-/// Returns true if a static model's table holds 8-bit integers.
+/// Returns true if the embedding table of a static model holds 8-bit integers.
 fn has_byte_table(weights: &WeightFiles) -> bool {
     let names = ["embedding.weight", "embeddings"].into_iter().filter(|name| weights.has(name));
     names
@@ -136,7 +136,8 @@ fn check_pooling(pooling: &Pooling, hidden: usize) -> Result<(), Error> {
     Err(Error::config("the Pooling module's config.json", "embedding_dimension", problem))
 }
 
-/// Reads the head that is stored with the transformer's checkpoint, if this kind of model uses one.
+/// Returns the head that is stored with the transformer's checkpoint. Returns `None` if this kind of model does not use
+/// such a head.
 fn read_head(
     config: &ModelConfig,
     weights: &WeightFiles,

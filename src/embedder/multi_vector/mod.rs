@@ -1,4 +1,4 @@
-//! [`MultiVectorEncoder`]: one vector for each token of a text, and scores by late interaction.
+//! [`MultiVectorEncoder`]: computes one vector for each token of a text, and scores texts by late interaction.
 
 mod vector;
 
@@ -19,13 +19,13 @@ use crate::gpu::adapter::AdapterSummary;
 use crate::tokenize::QueryPadding;
 pub use vector::MultiVector;
 
-/// Turns texts into one vector for each token on a GPU. It runs models of sentence-transformers, PyLate and
-/// Stanford's ColBERT, and returns the vectors of sentence-transformers' `MultiVectorEncoder`. For bge-m3, the
-/// vectors are its `colbert_vecs`.
+/// Computes one vector for each token of a text, on a GPU. It runs models of sentence-transformers, PyLate and
+/// Stanford's ColBERT, and gives the same vectors as sentence-transformers' `MultiVectorEncoder`. For bge-m3, the
+/// vectors are the `colbert_vecs` of FlagEmbedding.
 ///
 /// [`MultiVectorEncoder::builder`] makes an encoder, with the settings and guarantees of an
-/// [`Embedder`](crate::Embedder). Queries and documents are treated differently. Each has its own prompt and maximum
-/// length, short queries may be padded with mask tokens, and some tokens have no vector.
+/// [`Embedder`](crate::Embedder). Queries and documents are treated differently: each role has its own prompt and
+/// maximum length. Short queries may be padded with mask tokens, and some tokens get no vector.
 #[derive(Debug)]
 pub struct MultiVectorEncoder {
     runner: Runner,
@@ -46,7 +46,7 @@ pub struct MultiVectorEmbeddings {
     pub dim: usize,
     /// The vectors of each text.
     pub vectors: Vec<MultiVector>,
-    /// Indices of the texts that were cut to the maximum length of a query or a document.
+    /// The indices of the texts that were truncated to the maximum length of a query or a document.
     pub truncated: Vec<usize>,
     /// The number of texts that were run again with f32 activations.
     pub retried: usize,
@@ -103,7 +103,7 @@ impl TextModel for MultiVectorEncoder {
         Ok(self.runner.check_all(first, encoded, options.on_too_long))
     }
 
-    /// Leaves out the vectors of tokens that have none in this role. Normalizes the other vectors if `options`
+    /// Leaves out the vectors of tokens that the model excludes in this role. Normalizes the other vectors if `options`
     /// request it.
     fn finish(
         &self,
@@ -168,42 +168,42 @@ impl MultiVectorEncoder {
         self.runner.precision()
     }
 
-    /// The adapter that the model runs on.
+    /// Returns the adapter that the model runs on.
     pub fn adapter(&self) -> &AdapterSummary {
         self.runner.adapter()
     }
 
-    /// Notes for the user: assumptions made where the model's files are silent.
+    /// Returns notes for the user. They state the assumptions that Vectile made where the model's files give no value.
     pub fn notes(&self) -> &[String] {
         self.runner.notes()
     }
 
-    /// The number of values in a vector.
+    /// Returns the number of values in a vector.
     pub fn dimension(&self) -> usize {
         self.runner.dimension()
     }
 
-    /// The maximum number of tokens of a query or a document, including special tokens and the prompt. Longer texts
-    /// are cut. `None` if the model names no limit.
+    /// Returns the maximum number of tokens of a query or a document, including special tokens and the prompt. Longer
+    /// texts are truncated. Returns `None` if the model states no limit.
     pub fn max_seq_length(&self, task: EmbedTask) -> Option<usize> {
         self.roles.of(task).limit
     }
 
-    /// Returns the digest of everything that determines the vectors; see
+    /// Returns a digest of all inputs that determine the vectors; see
     /// [`Embedder::fingerprint`](crate::Embedder::fingerprint).
     ///
     /// # Errors
-    /// The errors of [`Embedder::fingerprint`](crate::Embedder::fingerprint).
+    /// Returns the errors of [`Embedder::fingerprint`](crate::Embedder::fingerprint).
     pub fn fingerprint(&self) -> Result<String, Error> {
         self.runner.fingerprint()
     }
 
-    /// The model's prompts by name.
+    /// Returns the model's prompts by name.
     pub fn prompts(&self) -> &BTreeMap<String, String> {
         self.runner.prompts()
     }
 
-    /// Describes in words how texts with this role are treated.
+    /// Returns a description, in words, of how texts of this role are treated.
     fn settings(&self, Role { limit, padding, left_out }: &Role) -> String {
         let mut parts = vec![match limit {
             Some(limit) => format!("at most {limit} tokens"),
@@ -229,11 +229,11 @@ impl MultiVectorEncoder {
         parts.join(", ")
     }
 
-    /// Returns the vectors of queries, like sentence-transformers' `encode_query`. It calls
+    /// Returns the vectors of queries, like sentence-transformers' `encode_query`. This method calls
     /// [`MultiVectorEncoder::encode_with`] with [`EmbedTask::Query`].
     ///
     /// # Errors
-    /// The errors of [`MultiVectorEncoder::encode_with`].
+    /// Returns the errors of [`MultiVectorEncoder::encode_with`].
     pub async fn encode_query<T: AsRef<str>>(
         &self,
         texts: &[T],
@@ -242,11 +242,11 @@ impl MultiVectorEncoder {
         self.encode_with(texts, &EmbedOptions { task, ..EmbedOptions::default() }).await
     }
 
-    /// Returns the vectors of documents, like sentence-transformers' `encode_document`. It calls
+    /// Returns the vectors of documents, like sentence-transformers' `encode_document`. This method calls
     /// [`MultiVectorEncoder::encode_with`] with [`EmbedTask::Document`].
     ///
     /// # Errors
-    /// The errors of [`MultiVectorEncoder::encode_with`].
+    /// Returns the errors of [`MultiVectorEncoder::encode_with`].
     pub async fn encode_document<T: AsRef<str>>(
         &self,
         texts: &[T],
@@ -255,8 +255,9 @@ impl MultiVectorEncoder {
         self.encode_with(texts, &EmbedOptions { task, ..EmbedOptions::default() }).await
     }
 
-    /// Returns the vectors of `texts`, one for each token that the model does not leave out. `task` says whether the
-    /// texts are queries or documents. Special tokens and the mask tokens of a query also have vectors.
+    /// Returns the vectors of `texts`: for each text, one vector per token, except for tokens that the model leaves
+    /// out. The option `task` says whether the texts are queries or documents. Special tokens and the mask tokens of a
+    /// query also have vectors.
     ///
     /// ```
     /// use vectile::{ModelFiles, MultiVectorEncoder, block_on};
@@ -273,11 +274,12 @@ impl MultiVectorEncoder {
     /// # Ok::<(), vectile::Error>(())
     /// ```
     ///
-    /// On one adapter, a text's vectors are bit-identical, whatever other texts are computed with it.
+    /// On one adapter, equal texts with the same options have bit-identical vectors, whatever other texts are computed
+    /// in the same call.
     ///
     /// # Errors
-    /// [`Error::Option`] for a missing `task`, and for `truncate_dim`, which does not apply to token vectors.
-    /// Otherwise the errors of [`Embedder::embed_with`](crate::Embedder::embed_with).
+    /// Returns [`Error::Option`] if `task` is missing, or if `truncate_dim` is set, which does not apply to token
+    /// vectors. Otherwise returns the errors of [`Embedder::embed_with`](crate::Embedder::embed_with).
     pub async fn encode_with<T: AsRef<str>>(
         &self,
         texts: &[T],
@@ -296,8 +298,8 @@ impl MultiVectorEncoder {
         })
     }
 
-    /// Returns the relevance of a document to a query, which is their [`MultiVector::max_sim`]. For bge-m3, and for
-    /// models whose `similarity_fn_name` is `meanmaxsim`, it is divided by the number of query tokens.
+    /// Returns the relevance of a document to a query: the [`MultiVector::max_sim`] of the two. For bge-m3, and for
+    /// models whose `similarity_fn_name` is `meanmaxsim`, this score is divided by the number of query tokens.
     pub fn similarity(&self, query: &MultiVector, document: &MultiVector) -> f64 {
         let tokens = if self.mean { query.len().max(1) as f64 } else { 1.0 };
         query.max_sim(document) / tokens
@@ -307,7 +309,7 @@ impl MultiVectorEncoder {
     /// tokens.
     ///
     /// # Errors
-    /// The errors of [`MultiVectorEncoder::encode_with`].
+    /// Returns the errors of [`MultiVectorEncoder::encode_with`].
     #[doc(hidden)]
     pub fn tokenize(&self, texts: &[&str], task: EmbedTask) -> Result<Vec<Vec<u32>>, Error> {
         let options = EmbedOptions { task: Some(task), ..EmbedOptions::default() };

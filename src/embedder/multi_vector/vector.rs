@@ -1,4 +1,5 @@
-//! [`MultiVector`], which holds the vectors of a text's tokens, and `MaxSim`, the score of a query and a document.
+//! [`MultiVector`], which holds the vectors of a text's tokens and computes the `MaxSim` score of a query and a
+//! document.
 
 /// The vectors of a text's tokens, in the order of the tokens.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -9,7 +10,7 @@ pub struct MultiVector {
     pub values: Vec<f32>,
 }
 
-/// The score of a document without vectors. As in sentence-transformers, it is lower than any other score.
+/// The score of a document without vectors. As in sentence-transformers, it is far below the scores of other documents.
 const NO_VECTORS: f64 = -1e9;
 
 impl MultiVector {
@@ -18,19 +19,19 @@ impl MultiVector {
         self.values.chunks_exact(self.dim.max(1))
     }
 
-    /// The number of vectors.
+    /// Returns the number of vectors.
     pub fn len(&self) -> usize {
         self.values.len() / self.dim.max(1)
     }
 
-    /// True if there are no vectors.
+    /// Returns true if there are no vectors.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
     }
 
-    /// Returns the `MaxSim` score of this query and a document. For each vector of the query, the largest dot product
-    /// with a vector of the document is taken, and these products are added. The score therefore grows with the
-    /// number of query tokens. A document without vectors has the score -1e9.
+    /// Returns the `MaxSim` score of this query and a document. This is the sum, over the vectors of the query, of the
+    /// largest dot product with a vector of the document. The score therefore grows with the number of query tokens. A
+    /// document without vectors has the score -1e9.
     pub fn max_sim(&self, document: &MultiVector) -> f64 {
         if document.is_empty() {
             return NO_VECTORS;

@@ -1,5 +1,5 @@
-//! Measures an embedder for `vectile verify`. It computes rows with any storage of activations, the largest values in
-//! each layer, and the ranges of weights.
+//! Measures an embedder for `vectile verify`. The module computes rows with any storage type of activations, the
+//! largest activations in each layer, and the ranges of weights.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -27,11 +27,12 @@ use crate::tokenize::Tokens;
 /// The rows of a measurement, one for each text, in the order of the texts.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Probed {
-    /// The values of all rows, `[texts, dim]`.
+    /// The values of all rows, with the shape `[texts, dim]`.
     pub rows: Vec<f32>,
     /// The number of values in a row.
     pub dim: usize,
-    /// The texts with an activation out of range, or with a value that is not finite. Their rows must not be used.
+    /// The indices of the texts with an activation out of range, or with a value that is not finite. The rows of these
+    /// texts must not be used.
     pub unusable: Vec<usize>,
     /// The number of tokens of all texts.
     pub tokens: usize,
@@ -43,28 +44,28 @@ impl Probed {
     }
 }
 
-/// The largest value of a tensor that one kernel passes to another.
+/// The range of a tensor that one kernel writes and another kernel reads.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ActivationRange {
     /// The transformer layer, counted from 0; `None` for a tensor before the first layer.
     pub layer: Option<usize>,
-    /// The tensor's name, as in `inspect`. If a layer has several tensors with the same name, the name includes the
-    /// tensor before it, as in `normed after down`.
+    /// The tensor's name, as in `inspect`. If a layer has several tensors with the same name, this name includes the
+    /// tensor that was the kernel's input, as in `normed after down`.
     pub tensor: String,
     /// The kernel that writes the tensor.
     pub kernel: String,
-    /// The largest magnitude over all texts, in f32; `None` if a value is not finite.
+    /// The largest magnitude over all texts, computed with f32 activations; `None` if a value is not finite.
     pub largest: Option<f32>,
     /// The index of the text in which the largest value occurs.
     pub text: usize,
-    /// The index of the token with the largest value, in the text with that value.
+    /// The index of the token with the largest value, counted from the beginning of that text.
     pub token: usize,
-    /// The number of texts in which a value of this tensor exceeds the largest f16.
+    /// The number of texts in which a value of this tensor exceeds the largest f16 value.
     pub texts_beyond_f16: usize,
 }
 
 impl ActivationRange {
-    /// Returns the layer and the tensor in words, such as `layer 0 up`.
+    /// Returns the layer and the name of the tensor, such as `layer 0 up`.
     pub fn place(&self) -> String {
         match self.layer {
             Some(layer) => format!("layer {layer} {}", self.tensor),
@@ -82,13 +83,14 @@ pub struct WeightRange {
     pub dtype: String,
     /// The number of values in the tensor.
     pub values: usize,
-    /// False for biases and norms, which are stored as f32 in every precision.
+    /// True if a 16-bit precision stores the tensor in 16 bits. False for biases and norm weights, which are stored as
+    /// f32 in every precision.
     pub takes_16_bits: bool,
     /// The largest magnitude of the tensor's values.
     pub largest: f32,
-    /// The number of values beyond the largest f16.
+    /// The number of values whose magnitude exceeds the largest f16 value.
     pub overflowed: usize,
-    /// The first value that exceeds the largest f16; `None` if no value does.
+    /// The first value whose magnitude exceeds the largest f16 value; `None` if there is no such value.
     pub first_overflow: Option<f32>,
     /// The number of values that become zero or subnormal in f16.
     pub flushed: usize,
@@ -96,20 +98,20 @@ pub struct WeightRange {
     pub non_finite: usize,
 }
 
-/// A file to which a verdict was to be written.
+/// A file for the verdict whether f16 is safe for a model, and the outcome of writing it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct KeptIn {
     /// The path of the file.
     pub path: PathBuf,
-    /// True for the file beside the model, which is written only on the caller's request.
+    /// True for the file in the model's directory, which is written only on the caller's request.
     pub asked_for: bool,
     /// The reason why the file could not be written; `None` if it was written.
     pub problem: Option<String>,
 }
 
 impl Embedder {
-    /// Computes rows with activations stored as `activations`, whatever the dtype policy says. No text is run again
-    /// in f32.
+    /// Returns the rows of `texts`, computed with activations stored as `activations`. The dtype policy is not applied,
+    /// and no text is run again in f32.
     pub(crate) async fn probe(
         &self,
         texts: &[String],
@@ -128,9 +130,9 @@ impl Embedder {
         Ok(probed)
     }
 
-    /// Computes rows as [`Embedder::probe`] does in f32. Also returns the largest values of every tensor that 16-bit
-    /// activations would store in 16 bits. These tensors are in the order of writing. The texts with a value beyond
-    /// the largest f16 are returned as well.
+    /// Returns the rows of [`Embedder::probe`] with f32 activations. Also returns the range of every tensor that 16-bit
+    /// activations would store in 16 bits, in the order in which the tensors are written. Also returns the indices of
+    /// the texts with a value beyond the largest f16 value.
     pub(crate) async fn ranges(
         &self,
         texts: &[String],
@@ -160,7 +162,7 @@ impl Embedder {
                         });
                         ranges.len() - 1
                     });
-                    // `values` holds the rows of all tokens in order, without gaps between texts.
+                    // `values` holds the values of all tokens in order, without gaps between texts.
                     let width = values.len() / total;
                     for (text, span) in batch.texts.iter().enumerate() {
                         let text = range.start + text;
@@ -190,12 +192,12 @@ impl Embedder {
         Ok((tokens, Probed { dim, tokens: count, ..Probed::default() }))
     }
 
-    /// Returns the ranges of every floating-point tensor that the model uses.
+    /// Returns the range of every floating-point tensor that the model uses.
     pub(crate) fn weight_ranges(&self) -> Result<Vec<WeightRange>, Error> {
         let mut ranges = Vec::new();
         for weights in self.runner().model.weight_files() {
             for (tensor, dtype, shape, used) in weights.listing() {
-                // Integer tensors are skipped: they hold indices, or numbers that are exact in f16.
+                // Integer tensors are skipped, because they hold indices, or numbers that f16 represents exactly.
                 if !used || !["F64", "F32", "F16", "BF16"].contains(&dtype.as_str()) {
                     continue;
                 }
@@ -219,27 +221,28 @@ impl Embedder {
         Ok(ranges)
     }
 
-    /// Returns the SHA-256 of the weights. The call reads every byte of them.
+    /// Returns the SHA-256 of the weights. The call reads all bytes of the weights.
     pub(crate) fn weights_sha256(&self) -> Result<String, Error> {
         self.runner().model.weights_sha256()
     }
 
-    /// The facts about f16 that the architecture states.
+    /// Returns the facts about f16 that the model's architecture states.
     pub(crate) fn f16_facts(&self) -> F16Facts {
         self.runner().model.transformer.facts().f16
     }
 
-    /// The model's name in messages.
+    /// Returns the name that messages use for the model.
     pub(crate) fn label(&self) -> String {
         self.runner().model.files.label()
     }
 
-    /// Stores a verdict for the next load, in the cache directory and, if `beside` is true, beside the model's files.
-    /// If the stored verdict is worse, it stays, because some texts have exceeded the range of f16. Returns the
-    /// verdict that counts. Also returns each file, with the reason if it could not be written.
+    /// Stores a verdict, whether f16 is safe for the model, for later loads. The files are in the cache directory and,
+    /// if `beside` is true, in the model's directory. If an earlier verdict is worse, it stays, because some texts
+    /// exceeded the range of f16. Returns the verdict that is stored afterwards. Also returns each file, and the reason
+    /// if a file could not be written.
     ///
     /// # Errors
-    /// [`Error::File`] if the model's files can no longer be read.
+    /// Returns [`Error::File`] if the model's files can no longer be read.
     pub(crate) fn keep(
         &self,
         cache: Option<&Path>,
@@ -263,7 +266,7 @@ impl Embedder {
         Ok((record, written))
     }
 
-    /// True if the model's files are in a directory, so that a verdict can be written there.
+    /// Returns true if the model's files are in a directory, so that a verdict can be stored in that directory.
     pub(crate) fn has_directory(&self) -> bool {
         f16_record_beside(&self.runner().model.files).is_some()
     }
@@ -276,8 +279,8 @@ fn append(probed: &mut Probed, first: usize, rows: &BatchRows) {
     probed.unusable.extend(rows.suspects.iter().map(|suspect| first + suspect));
 }
 
-/// Runs a batch with f32 activations. It calls `visit` with the f32 values of each tensor that 16-bit activations
-/// would store in 16 bits. A lost device is not recovered.
+/// Runs a batch with f32 activations, and calls `visit` with the values of each tensor that 16-bit activations would
+/// store in 16 bits. If the device is lost, it is not opened again.
 async fn tap(
     runtime: &mut Runtime,
     model: &Model,
@@ -287,8 +290,8 @@ async fn tap(
 ) -> Result<BatchRows, Error> {
     let with = |activations| Precision { activations, ..precision.clone() };
     let BatchGraph { graph, output } = runtime.graph(&with(Storage::F32), batch);
-    // The same graph is also built with 16-bit activations. A tensor holds activations if it has half as many bytes in
-    // that graph.
+    // The graph is also built for 16-bit activations. A tensor holds activations if it has half as many bytes in this
+    // second graph.
     let narrow = runtime.graph(&with(Storage::PackedF16), batch).graph;
     if narrow.tensors.len() != graph.tensors.len() {
         return Err(Error::Internal(
@@ -307,7 +310,7 @@ async fn tap(
 }
 
 impl ActivationRange {
-    /// Updates the range with the values of a text. Returns true if one of the values exceeds the largest f16.
+    /// Extends the range by the values of a text. Returns true if one of the values exceeds the largest f16 value.
     fn see(&mut self, values: &[f32], width: usize, text: usize) -> bool {
         let mut beyond = false;
         for (token, row) in values.chunks_exact(width.max(1)).enumerate() {
@@ -333,8 +336,8 @@ impl ActivationRange {
     }
 }
 
-/// Returns the layer, name and kernel of a tensor. If the layer has several tensors with the same name, the name
-/// includes the tensor before it.
+/// Returns the layer and the name of a tensor, and the kernel that writes it. If the layer has several tensors with the
+/// same name, the name includes the tensor that was the kernel's input.
 fn label(graph: &Graph, id: TensorId) -> (Option<usize>, String, String) {
     let info = &graph.tensors[id.0];
     let writer = graph.dispatches.iter().find(|dispatch| graph.written(dispatch) == Some(id));

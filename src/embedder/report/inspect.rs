@@ -1,4 +1,4 @@
-//! [`Inspection`], which holds everything that `vectile inspect` prints.
+//! [`Inspection`], which holds all facts that `vectile inspect` prints.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,7 +27,7 @@ pub struct TensorSummary {
     pub dtype: String,
     /// The shape of the tensor.
     pub shape: Vec<usize>,
-    /// False for tensors that this kind of model does not use, such as poolers and heads.
+    /// False if this kind of model does not use the tensor, which is common for poolers and heads.
     pub used: bool,
 }
 
@@ -36,7 +36,7 @@ pub struct TensorSummary {
 pub struct DispatchSummary {
     /// The name of the kernel.
     pub kernel: String,
-    /// For a matmul, the variant that the row count selects.
+    /// The variant that the row count selects, if the kernel is a matmul.
     pub variant: Option<String>,
     /// The transformer layer to which the dispatch belongs, counted from 0; `None` before and after the layers.
     pub layer: Option<usize>,
@@ -48,7 +48,8 @@ pub struct DispatchSummary {
     pub flops: u64,
 }
 
-/// A model of any kind, and how it runs on this machine. It displays as text and serializes as JSON.
+/// A description of a model of any kind, and of how it runs on this machine. It implements `Display` for text and
+/// `Serialize` for JSON.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Inspection {
     /// The directory or repository that the model was read from.
@@ -57,16 +58,16 @@ pub struct Inspection {
     pub model_type: String,
     /// The model's modules, in the order of application.
     pub modules: Vec<ModuleSummary>,
-    /// The number of values in a vector, or of scores for a pair.
+    /// The number of values in a vector, or the number of scores for a pair.
     pub dimension: usize,
     /// The function that compares results: `cosine`, `dot`, `euclidean`, `manhattan`, `maxsim` or `meanmaxsim`.
     /// `None` for a reranker, whose results are scores already.
     pub similarity: Option<String>,
     /// The maximum number of tokens of a text or a pair.
     pub max_seq_length: Option<usize>,
-    /// The number of tokens in the tokenizer, and the number of rows in the embedding table.
+    /// Two numbers: the tokens in the tokenizer, and the rows in the embedding table.
     pub vocabulary: [usize; 2],
-    /// The prompts by name.
+    /// The model's prompts by name.
     pub prompts: BTreeMap<String, String>,
     /// The name of the prompt that is used if the caller names none.
     pub default_prompt_name: Option<String>,
@@ -78,20 +79,20 @@ pub struct Inspection {
     pub kernels: KernelChoice,
     /// The token budget of a batch.
     pub batch_tokens: usize,
-    /// Bytes of activations for a full batch of texts of the maximum length.
+    /// The bytes of activations for a full batch of texts of the maximum length.
     pub activation_bytes: u64,
-    /// The memory that the model needs, as estimated before loading.
+    /// The estimate, made before loading, of the memory that the model needs.
     pub memory: MemoryEstimate,
     /// The forward pass over one text of 32 tokens, or of fewer tokens if the model takes no more.
     pub graph: Vec<DispatchSummary>,
     /// The tensors of the transformer and of the modules.
     pub tensors: Vec<TensorSummary>,
-    /// Assumptions made where the model's files are silent.
+    /// The assumptions that Vectile made where the model's files give no value.
     pub notes: Vec<String>,
 }
 
 impl Runner {
-    /// Describes how the model runs on the device. The steps on the host are not included.
+    /// Returns a description of how the model runs on the device. The steps on the host are not included.
     async fn inspect(&self) -> Inspection {
         let model = &self.model;
         let runtime = self.runtime.lock().await;
@@ -149,28 +150,28 @@ async fn inspect<M: TextModel>(model: &M) -> Inspection {
 }
 
 impl Embedder {
-    /// Describes the embedder and how it runs on this machine.
+    /// Returns a description of the embedder and of how it runs on this machine.
     pub async fn inspect(&self) -> Inspection {
         inspect(self).await
     }
 }
 
 impl Reranker {
-    /// Describes the reranker and how it runs on this machine.
+    /// Returns a description of the reranker and of how it runs on this machine.
     pub async fn inspect(&self) -> Inspection {
         inspect(self).await
     }
 }
 
 impl SparseEncoder {
-    /// Describes the sparse encoder and how it runs on this machine.
+    /// Returns a description of the sparse encoder and of how it runs on this machine.
     pub async fn inspect(&self) -> Inspection {
         inspect(self).await
     }
 }
 
 impl MultiVectorEncoder {
-    /// Describes the multi-vector encoder and how it runs on this machine.
+    /// Returns a description of the multi-vector encoder and of how it runs on this machine.
     pub async fn inspect(&self) -> Inspection {
         inspect(self).await
     }

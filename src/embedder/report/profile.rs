@@ -1,4 +1,5 @@
-//! Measures an embedder for the lab: times, kernels, batch sizes, and the shapes of its matmuls.
+//! Provides facts and measurements of an embedder to the module `lab`: times, kernels, batch sizes, and the shapes of
+//! its matmuls.
 
 use crate::embedder::Embedder;
 use crate::embedder::device::KernelChoice;
@@ -12,13 +13,13 @@ use crate::kernels::KernelPlan;
 use crate::kernels::matmul::{self, WeightShape};
 
 impl LoadPlan {
-    /// The kernels that the model would run.
+    /// Returns the kernels that the model would run.
     pub(crate) fn kernel_plan(&self) -> KernelPlan {
         self.setup.plan(&self.executor)
     }
 
-    /// Returns the shapes of the model's matmuls, each once. A shape holds the number of cells in a row of x and in a
-    /// row of the weight.
+    /// Returns the shapes of the model's matmuls, without duplicates. A shape holds the number of cells (groups of four
+    /// values) in a row of x and in a row of the weight matrix.
     pub(crate) fn matmul_shapes(&self) -> Result<Vec<WeightShape>, Error> {
         let plan = self.kernel_plan();
         let graph = one_token_graph(&self.model, &self.precision, &plan, &self.adapter)?;
@@ -33,30 +34,30 @@ impl LoadPlan {
 }
 
 impl Embedder {
-    /// Starts or stops measuring later calls. Returns the measurements so far.
+    /// Starts to measure later calls, or stops measuring if `measure` is `None`. Returns the measurements so far.
     pub(crate) async fn measure(&self, measure: Option<Measure>) -> Option<Trace> {
         let mut runtime = self.runner().runtime.lock().await;
         runtime.executor.measure(measure.map(Trace::new))
     }
 
-    /// Returns whether each dispatch can be timed, and the kernels that the model runs.
+    /// Returns true if each dispatch can be timed, and the kernels that the model runs.
     pub(crate) async fn abilities(&self) -> (bool, KernelPlan) {
         let runtime = self.runner().runtime.lock().await;
         (runtime.executor.has_timestamps(), runtime.plan())
     }
 
-    /// The kernels that the model runs on its adapter.
+    /// Returns the kernels that the model runs on its adapter.
     pub(crate) async fn kernels(&self) -> KernelChoice {
         self.runner().runtime.lock().await.kernel_choice(&self.runner().precision)
     }
 
-    /// Runs later calls with these kernels instead of those that suit the adapter. The vectors may then not be
-    /// bit-identical to earlier ones.
+    /// Makes later calls run these kernels instead of the kernels chosen for the adapter. Vectors may then differ
+    /// slightly from earlier vectors of the same texts.
     pub(crate) async fn set_plan(&self, plan: Option<KernelPlan>) {
         self.runner().runtime.lock().await.other_plan = plan;
     }
 
-    /// Changes the token budget of a batch, as far as the adapter allows.
+    /// Sets the token budget of a batch, or the largest budget that the adapter allows if that is smaller.
     pub(crate) fn set_batch_tokens(&mut self, tokens: usize) {
         let runner = self.runner_mut();
         let widest = runner.model.widest();
@@ -64,7 +65,7 @@ impl Embedder {
         runner.batch_tokens = budget.tokens;
     }
 
-    /// The token budget of a batch.
+    /// Returns the token budget of a batch.
     pub(crate) fn batch_tokens(&self) -> usize {
         self.runner().batch_tokens()
     }

@@ -1,4 +1,4 @@
-//! Checks a loaded model and returns facts about it, for the server.
+//! Checks a loaded model, and returns facts about the model, for the server.
 
 use std::sync::atomic::Ordering;
 
@@ -12,7 +12,8 @@ impl Runner {
     /// Runs the known-answer tests of the kernels that the model uses, on this device.
     ///
     /// # Errors
-    /// [`Error::Internal`] with the names of kernels that compute wrongly; otherwise the errors of running a graph.
+    /// Returns [`Error::Internal`] with the names of kernels that compute wrongly; otherwise returns the errors of
+    /// running a graph.
     pub(crate) async fn check_kernels(&self) -> Result<(), Error> {
         let tokens = self.model.tokenizer.encode(None, "a")?;
         let mut runtime = self.runtime.lock().await;
@@ -42,12 +43,12 @@ impl Runner {
         Ok(())
     }
 
-    /// The number of times that the device was lost since it was first opened.
+    /// Returns the number of times that the device was lost since the model was loaded.
     pub(crate) fn losses(&self) -> u64 {
         self.losses.load(Ordering::SeqCst)
     }
 
-    /// The names of the pooling modes, as sentence-transformers writes them.
+    /// Returns the names of the pooling modes, as sentence-transformers writes them.
     pub(crate) fn pooling(&self) -> String {
         let modes = self.model.config.modules.iter().find_map(|module| match module {
             Module::Pooling(pooling) => Some(&pooling.modes),

@@ -1,4 +1,4 @@
-//! Returns results that only the server needs: hidden states of tokens, decoded ids, logits and labels.
+//! Computes results that only the server needs: decoded ids, logits and the names of labels.
 
 use serde_json::Value;
 
@@ -9,10 +9,10 @@ use crate::embedder::text_model::TextModel;
 use crate::error::Error;
 
 impl Runner {
-    /// Decodes token ids to their text. `text` is the index in the request, for errors.
+    /// Returns the text that token ids stand for. `text` is the index of the ids in the request, for error messages.
     ///
     /// # Errors
-    /// [`Error::Option`] for an id that the model does not have, [`Error::Tokenizer`] if decoding fails.
+    /// Returns [`Error::Option`] for an id that the model does not have, and [`Error::Tokenizer`] if decoding fails.
     pub(crate) fn decode(
         &self,
         text: usize,
@@ -30,8 +30,8 @@ impl Runner {
 }
 
 impl Reranker {
-    /// Returns the logits of a row of the model's output, one for each label. For a language model's answers there is
-    /// one value, the logit of `yes` minus the logit of `no`.
+    /// Returns the logits of a row of the model's output, one for each label. A language model that answers `yes` or
+    /// `no` has one value: the logit of `yes` minus the logit of `no`.
     pub(crate) fn logits(&self, row: &[f32]) -> Vec<f32> {
         match *row {
             [yes, no] if self.labels() == 1 => vec![(f64::from(yes) - f64::from(no)) as f32],
@@ -51,11 +51,11 @@ impl Reranker {
         (0..self.labels()).map(name).collect()
     }
 
-    /// Tokenizes a single text, which a classifier can read without a second text. [`TextModel::prepare`] tokenizes
-    /// pairs. `index` is the text's index in the request.
+    /// Tokenizes a single text, because a classifier can also read one text alone. Pairs are tokenized by
+    /// [`TextModel::prepare`]. `index` is the text's index in the request.
     ///
     /// # Errors
-    /// [`Error::Option`] if the model has a chat template, which takes pairs only.
+    /// Returns [`Error::Option`] if the model has a chat template, which takes pairs only.
     pub(crate) fn prepare_text(
         &self,
         index: usize,

@@ -1,4 +1,4 @@
-//! The hidden states of each token of a text, before pooling.
+//! Computes the hidden states of each token of a text, before pooling.
 
 use crate::dtype::{Precision, Storage};
 use crate::embedder::embed::Embedder;
@@ -9,9 +9,9 @@ use crate::embedder::text_model::TextModel;
 use crate::error::Error;
 
 impl Embedder {
-    /// The transformer's hidden states of a text, one vector for each token that [`Embedder::tokenize`] lists, like
-    /// sentence-transformers' `output_value` of `token_embeddings`. They are neither pooled nor normalized, and are
-    /// computed with f32 activations in every precision.
+    /// Returns the transformer's hidden states of a text, one vector for each token that [`Embedder::tokenize`] lists,
+    /// like sentence-transformers' `output_value` of `token_embeddings`. The hidden states are neither pooled nor
+    /// normalized, and they are computed with f32 activations whatever the model's precision is.
     ///
     /// ```
     /// use vectile::{EmbedOptions, Embedder, ModelFiles, block_on};
@@ -27,7 +27,7 @@ impl Embedder {
     /// ```
     ///
     /// # Errors
-    /// The errors of [`Embedder::embed_with`].
+    /// Returns the errors of [`Embedder::embed_with`].
     pub async fn token_embeddings(
         &self,
         text: &str,
@@ -42,14 +42,14 @@ impl Embedder {
 }
 
 impl Runner {
-    /// Returns the hidden states of a prepared text before pooling. There is a row for each token, including special
-    /// tokens.
+    /// Returns the hidden states of a prepared text before pooling. The result has a row for each token, including
+    /// special tokens.
     ///
-    /// The hidden states are computed with f32 activations in every precision, because an overflow of f16 would not
-    /// be noticed. After a loss, the device is opened again, once.
+    /// The activations are always f32, because an overflow of f16 would not be detected here. If the device is lost, it
+    /// is opened again once.
     ///
     /// # Errors
-    /// [`Error::NonFinite`] if a value is not finite; otherwise the errors of running a graph.
+    /// Returns [`Error::NonFinite`] if a value is not finite; otherwise returns the errors of running a graph.
     pub(crate) async fn token_states(&self, text: &Prepared) -> Result<MultiVector, Error> {
         let precision = Precision { activations: Storage::F32, ..self.precision.clone() };
         let batch = self.pack([&text.tokens]);

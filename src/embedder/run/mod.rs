@@ -1,4 +1,4 @@
-//! Runs a loaded model: texts are tokenized on the host, batched, and run on the device.
+//! Runs a loaded model: tokenizes texts on the host, forms batches, and runs the batches on the device.
 //!
 //! ```text
 //! texts ──prepare──▶ Prepared ──queue──▶ PackedBatch ──runtime──▶ BatchRows ──▶ a row for each text
@@ -29,10 +29,10 @@ pub(crate) use prepare::PromptChoice;
 pub use queue::RunCounts;
 use runtime::Runtime;
 
-/// A loaded model and its device, of any kind.
+/// A loaded model of any kind, and its device.
 ///
-/// [`Embedder`](crate::Embedder) and the other types of models each wrap a runner. The runner computes rows in
-/// batches, and the types turn rows into their results.
+/// [`Embedder`](crate::Embedder) and the other types of models each wrap a runner. The runner computes output rows in
+/// batches, and those types turn the rows into results.
 #[derive(Debug)]
 pub struct Runner {
     pub(super) model: Model,
@@ -40,7 +40,7 @@ pub struct Runner {
     pub(super) adapter: AdapterSummary,
     pub(super) batch_tokens: usize,
     pub(super) memory: MemoryEstimate,
-    /// The runtime, which holds the device. Calls take turns with it, batch by batch.
+    /// The runtime, which holds the device. Concurrent calls lock it in turn, for one batch at a time.
     pub(super) runtime: Mutex<Runtime>,
     /// The number of times that the device was lost.
     #[cfg_attr(
@@ -56,78 +56,78 @@ impl Runner {
         &self.precision
     }
 
-    /// The adapter that the model runs on.
+    /// Returns the adapter that the model runs on.
     pub fn adapter(&self) -> &AdapterSummary {
         &self.adapter
     }
 
-    /// The memory that the model needs, as it was estimated before loading.
+    /// Returns the estimate, made before loading, of the memory that the model needs.
     pub fn memory(&self) -> MemoryEstimate {
         self.memory
     }
 
-    /// Notes for the user: assumptions made where the model's files are silent.
+    /// Returns notes for the user. They state the assumptions that Vectile made where the model's files give no value.
     pub fn notes(&self) -> &[String] {
         &self.model.config.notes
     }
 
-    /// The maximum number of tokens of a text, including special tokens and the prompt. `None` if the model names no
-    /// limit.
+    /// Returns the maximum number of tokens of a text, including special tokens and the prompt. Returns `None` if the
+    /// model states no limit.
     pub fn max_seq_length(&self) -> Option<usize> {
         self.model.tokenizer.limit()
     }
 
-    /// The model's prompts by name.
+    /// Returns the model's prompts by name.
     pub fn prompts(&self) -> &BTreeMap<String, String> {
         &self.model.config.prompts
     }
 
-    /// The name of the prompt that is used if the caller names none.
+    /// Returns the name of the prompt that is used if the caller names none.
     pub fn default_prompt_name(&self) -> Option<&str> {
         self.model.config.default_prompt_name.as_deref()
     }
 
-    /// Returns the digest of everything that determines the vectors; see
+    /// Returns a digest of all inputs that determine the vectors; see
     /// [`Embedder::fingerprint`](crate::Embedder::fingerprint).
     ///
     /// # Errors
-    /// [`Error::File`] if the files can no longer be read.
+    /// Returns [`Error::File`] if the files can no longer be read.
     pub fn fingerprint(&self) -> Result<String, Error> {
         self.model.fingerprint()
     }
 
-    /// The token budget of a batch.
+    /// Returns the token budget of a batch.
     pub fn batch_tokens(&self) -> usize {
         self.batch_tokens
     }
 
-    /// The number of values in a row as the device computes it. If the model computes a row for each token, this is
-    /// the number of values in the row of one token.
+    /// Returns the number of values in a row as the device computes it. If the model computes a row for each token, the
+    /// result is the number of values in the row of one token.
     pub fn dimension(&self) -> usize {
         self.model.dimension
     }
 
-    /// The number of values in a row after the model's own `truncate_dim`. As in sentence-transformers, a
-    /// `truncate_dim` that exceeds the row's length cuts nothing.
+    /// Returns the number of values in a row after the model's own `truncate_dim`. As in sentence-transformers, a
+    /// `truncate_dim` that exceeds the row's length has no effect.
     pub(crate) fn default_dimension(&self) -> usize {
         let all = self.model.dimension;
         self.model.config.truncate_dim.map_or(all, |dim| dim.min(all))
     }
 
-    /// True if the rows of `dim` values that the device computes have length one. This is the case if the last module
-    /// normalizes and no values are cut off.
+    /// Returns true if the rows of `dim` values that the device computes have length one. The rows have length one if
+    /// the last module normalizes and `dim` is the full width.
     pub(crate) fn normalizes(&self, dim: usize) -> bool {
         dim == self.model.dimension
             && matches!(self.model.config.modules.last(), Some(Module::Normalize))
     }
 
-    /// True if the model's own vectors have length one after they are cut to its own `truncate_dim`.
+    /// Returns true if the model's vectors, truncated to the model's own `truncate_dim`, have length one.
     #[cfg(feature = "server")]
     pub(crate) fn normalizes_by_default(&self) -> bool {
         self.normalizes(self.default_dimension())
     }
 
-    /// The maximum number of texts in a batch.
+    /// Returns the maximum number of texts in a batch.
     pub(super) fn max_batch_texts(&self) -> usize {
         max_batch_texts(self.model.dimension, &self.adapter)
     }
@@ -158,7 +158,7 @@ impl Runner {
         runtime.hidden_states(&self.precision, &self.pack([&tokens])).await
     }
 
-    /// Destroys the device, as a driver reset does, so that tests can check the recovery.
+    /// Destroys the device, as a driver reset does, so that tests can check that Vectile opens it again.
     pub(super) async fn lose_device(&self) {
         self.runtime.lock().await.destroy();
     }

@@ -1,4 +1,4 @@
-//! Turns a text into a [`Prepared`], which is tokenized and checked on the host and ready for a batch.
+//! Turns a text into a [`Prepared`]: a text that was tokenized and checked on the host, and that a batch can take.
 
 use crate::config::FirstModule;
 use crate::embedder::options::{EmbedOptions, EmbedTask, OnTooLong};
@@ -7,19 +7,19 @@ use crate::error::Error;
 use crate::kernels::MAX_BATCH_TOKENS;
 use crate::tokenize::Tokens;
 
-/// A text, or a pair of texts, that was tokenized and checked for its model.
+/// A text, or a pair of texts, that was tokenized and checked for a model.
 #[derive(Debug, Clone)]
 pub struct Prepared {
     pub(in crate::embedder) tokens: Tokens,
-    /// The index of the text in the caller's list, for messages.
+    /// The index of the text in the caller's list, for error messages.
     pub(in crate::embedder) text: usize,
-    /// False if the text's result follows from its tokens alone. Such a text is in no batch on the device, and its
-    /// row is empty.
+    /// False if the text's result follows from its tokens alone. Such a text is not run on the device, and its row is
+    /// empty.
     pub(in crate::embedder) needs_device: bool,
 }
 
 impl Prepared {
-    /// Makes a text of `count` tokens, for tests of code that does not run it.
+    /// Returns a text of `count` tokens, for tests that do not run the text on a device.
     #[cfg(test)]
     pub fn of_tokens(count: usize) -> Self {
         let (ids, type_ids) = (vec![0; count], vec![0; count]);
@@ -27,18 +27,18 @@ impl Prepared {
         Prepared { tokens, text: 0, needs_device: true }
     }
 
-    /// The number of tokens, special tokens included.
+    /// Returns the number of tokens, special tokens included.
     pub fn tokens(&self) -> usize {
         self.tokens.ids.len()
     }
 
-    /// The same text, which is part of no batch: its row is empty.
+    /// Returns the same text, marked so that it is not run on the device and its row is empty.
     #[cfg(feature = "server")]
     pub(crate) fn outside_batches(self) -> Self {
         Prepared { needs_device: false, ..self }
     }
 
-    /// True if the text was cut to the model's length.
+    /// Returns true if the text was truncated to the maximum length.
     pub fn truncated(&self) -> bool {
         self.tokens.untruncated > self.tokens()
     }
@@ -63,10 +63,10 @@ impl<'a> From<&'a EmbedOptions> for PromptChoice<'a> {
 }
 
 impl Runner {
-    /// Returns the prompt of a call; `None` if there is no prompt or it is empty.
+    /// Returns the prompt of a call; `None` if the prompt is missing or empty.
     ///
     /// # Errors
-    /// [`Error::Option`] for an unknown name, or if both a prompt and a name are given.
+    /// Returns [`Error::Option`] for an unknown prompt name, or if both a prompt and a prompt name are given.
     pub(crate) fn prompt<'a>(&'a self, choice: PromptChoice<'a>) -> Result<Option<&'a str>, Error> {
         let prompts = &self.model.config.prompts;
         let prompt = match (choice.prompt, choice.name) {
@@ -93,11 +93,11 @@ impl Runner {
         Ok(prompt.filter(|prompt| !prompt.is_empty()))
     }
 
-    /// Tokenizes texts under a prompt. `first` is the index of the first text in the caller's list.
+    /// Tokenizes texts with a prompt before each text. `first` is the index of the first text in the caller's list.
     ///
     /// # Errors
-    /// The errors of [`Runner::prompt`]. If a single text has an error, the error takes the place of that text's
-    /// result.
+    /// Returns the errors of [`Runner::prompt`]. If a single text has an error, the error takes the place of that
+    /// text's result.
     pub(crate) fn prepare_texts(
         &self,
         first: usize,
@@ -110,10 +110,11 @@ impl Runner {
         Ok(self.check_all(first, encoded, options.on_too_long))
     }
 
-    /// The maximum number of tokens of a text: the caller's, or else the model's.
+    /// Returns the maximum number of tokens of a text: `length`, or the model's own maximum if `length` is `None`.
     ///
     /// # Errors
-    /// [`Error::Option`] for a length that leaves no room for text or exceeds the positions that the model has.
+    /// Returns [`Error::Option`] for a length that allows special tokens only, or that exceeds the number of positions
+    /// that the model has.
     pub(in crate::embedder) fn limit_of(
         &self,
         length: Option<usize>,
@@ -129,7 +130,7 @@ impl Runner {
         Ok(Some(length))
     }
 
-    /// Checks the tokens of each text separately.
+    /// Checks the tokens of each text. An error of one text does not affect the other texts.
     pub(in crate::embedder) fn check_all(
         &self,
         first: usize,
@@ -150,8 +151,8 @@ impl Runner {
         tokens: Tokens,
         on_too_long: OnTooLong,
     ) -> Result<Prepared, Error> {
-        // A static model gives a row of zeros for a text without tokens. A transformer has no result for such a text,
-        // so the text is refused.
+        // A static model gives a row of zeros for a text without tokens. A transformer has no result for a text without
+        // tokens, so such a text is refused.
         if tokens.ids.is_empty() && self.model.config.input == FirstModule::Transformer {
             let problem = "has no tokens: it is empty, and this tokenizer adds no special tokens";
             return Err(Error::option(format!("text {text}"), problem));
@@ -170,12 +171,13 @@ impl Runner {
 
 #[cfg(feature = "server")]
 impl Runner {
-    /// Accepts texts as token ids of the model's own tokenizer, special tokens and prompt included.
+    /// Prepares texts that the caller gives as token ids of the model's own tokenizer, special tokens and prompt
+    /// included.
     ///
     /// # Errors
-    /// [`Error::Option`] for options that select a prompt. If a single text has an error, the error takes the place
-    /// of that text's result: [`Error::Option`] for an id that the model does not have, [`Error::TooLong`] for too
-    /// many ids.
+    /// Returns [`Error::Option`] for options that select a prompt. If a single text has an error, the error takes the
+    /// place of that text's result. This error is [`Error::Option`] for an id that the model does not have, and
+    /// [`Error::TooLong`] for too many ids.
     pub(crate) fn prepare_ids(
         &self,
         texts: Vec<Vec<u32>>,
@@ -208,10 +210,10 @@ impl Runner {
         Ok(self.check_all(0, tokens, options.on_too_long))
     }
 
-    /// Joins the prompt and a text, and returns the joined text and its tokens.
+    /// Returns the prompt and a text as one joined text, and the tokens of the joined text.
     ///
     /// # Errors
-    /// [`Error::Option`] for an unknown prompt, [`Error::Tokenizer`] if tokenizing fails.
+    /// Returns [`Error::Option`] for an unknown prompt, and [`Error::Tokenizer`] if tokenizing fails.
     pub(crate) fn token_pieces(
         &self,
         text: &str,
@@ -224,7 +226,7 @@ impl Runner {
         Ok((joined, pieces))
     }
 
-    /// True if texts that are too long are cut at their beginning.
+    /// Returns true if texts that are too long are truncated at their beginning.
     pub(crate) fn truncates_left(&self) -> bool {
         self.model.tokenizer.truncates_left()
     }

@@ -1,4 +1,5 @@
-//! Turns prepared texts into batches, and batches into rows. The host prepares one batch while the device runs others.
+//! Forms batches of prepared texts, runs them, and returns their rows. The host prepares one batch while the device
+//! runs others.
 
 use std::borrow::Borrow;
 use std::collections::VecDeque;
@@ -11,11 +12,11 @@ use crate::embedder::run::rows::BatchRows;
 use crate::embedder::run::runtime::{Runtime, Started};
 use crate::error::Error;
 
-/// The number of batches of a call that are on the device at once. While one batch runs, the rows of the batch before
-/// it are read back and the next batch is prepared.
+/// The maximum number of batches of a call that are on the device at once. While a batch runs, the host reads back the
+/// rows of the previous batch and prepares the next batch.
 const IN_FLIGHT: usize = 2;
 
-/// The counts of a run.
+/// Counts of unusual events in a call.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RunCounts {
     /// The number of texts that were run again with f32 activations.
@@ -26,8 +27,7 @@ pub struct RunCounts {
     pub recovered: usize,
 }
 
-/// A batch on the device, and its texts. Texts that need no device form batches of their own, which are never
-/// started.
+/// A batch on the device, and its texts. Texts that need no device form separate batches, which are never started.
 struct InFlight<P> {
     texts: Vec<P>,
     started: Option<(PackedBatch, Started)>,
@@ -36,7 +36,7 @@ struct InFlight<P> {
 /// The rows of a batch that the device has finished.
 struct Finished {
     rows: BatchRows,
-    /// The texts whose row is not finite.
+    /// The indices of the texts whose row is not finite.
     unusable: Vec<usize>,
     retried: usize,
 }
@@ -53,7 +53,7 @@ struct Pending<P> {
     losses: usize,
 }
 
-/// The error of a batch that could not be started or finished. Its texts are in the queue again.
+/// The error of a batch that could not be started or finished. The texts of the batch are in the queue again.
 struct Fault {
     error: Error,
     texts: usize,
@@ -82,7 +82,7 @@ impl<P: Borrow<Prepared>> Pending<P> {
         self.in_flight.len() < self.max_in_flight
     }
 
-    /// True if the waiting texts fill a batch of `tokens` tokens.
+    /// Returns true if the waiting texts suffice to fill a batch of `tokens` tokens.
     fn fills(&self, tokens: usize) -> bool {
         let mut sum = 0;
         self.waiting.iter().any(|text| {
@@ -91,7 +91,8 @@ impl<P: Borrow<Prepared>> Pending<P> {
         })
     }
 
-    /// Takes the texts of the next batch. Either all of these texts need the device, or none does.
+    /// Removes the texts of the next batch from the queue, and returns them. Either all of these texts need the device,
+    /// or none of them does.
     fn next_texts(&mut self, budget: usize, max_texts: usize) -> Vec<P> {
         let Some(first) = self.waiting.front() else { return Vec::new() };
         let needs_device = first.borrow().needs_device;
@@ -103,13 +104,13 @@ impl<P: Borrow<Prepared>> Pending<P> {
 }
 
 impl Runner {
-    /// Runs the texts that `more` returns, until it returns none, and passes each row to `take`, in order. If the row
-    /// of a text is not finite, `take` gets an error for this text, and other texts are not affected. Concurrent
-    /// calls take turns with the device, batch by batch.
+    /// Calls `more` for further texts until it returns `None`, runs these texts, and passes each row to `take`, in
+    /// order. If the row of a text is not finite, `take` gets an error for this text, and other texts are not affected.
+    /// Concurrent calls share the device by turns, one batch at a time.
     ///
     /// # Errors
-    /// The first error of `more` or `take`. [`Error::OutOfMemory`] if not even one text fits. [`Error::DeviceLost`] if
-    /// the device could not be recovered.
+    /// Returns the first error of `more` or `take`. Returns [`Error::OutOfMemory`] if the memory does not suffice for a
+    /// single text. Returns [`Error::DeviceLost`] if the device is lost and cannot be opened again.
     pub(crate) async fn run<P: Borrow<Prepared>>(
         &self,
         mut more: impl FnMut() -> Result<Option<Vec<P>>, Error>,
@@ -165,7 +166,7 @@ impl Runner {
         }
     }
 
-    /// Starts the next batch. Only this function decides which texts a batch holds.
+    /// Starts the next batch. No other function decides which texts a batch holds.
     async fn start_batch<P: Borrow<Prepared>>(
         &self,
         pending: &mut Pending<P>,
@@ -195,7 +196,7 @@ impl Runner {
         }
     }
 
-    /// Waits until a batch is finished. Texts whose activations exceeded the range of 16 bits are run again in f32.
+    /// Waits until a batch is finished. Texts whose 16-bit activations overflowed are run again with f32 activations.
     async fn finish_batch<P: Borrow<Prepared>>(
         &self,
         texts: &[P],
@@ -220,8 +221,8 @@ impl Runner {
         Ok(Finished { rows, unusable, retried: wide.len() })
     }
 
-    /// Recovers from a failed batch where possible. After a loss, the device is opened again, once. If memory ran
-    /// out, only one batch is on the device at a time. If memory runs out again, batches are halved.
+    /// Recovers from a failed batch where possible. If the device was lost, it is opened again once. If memory ran out,
+    /// later batches are on the device one at a time. If memory runs out again, batches are halved.
     async fn recover<P>(
         &self,
         pending: &mut Pending<P>,
@@ -253,7 +254,7 @@ impl Runner {
         }
     }
 
-    /// Returns the rows of texts, computed with f32 activations; `None` if a value overflows even in f32.
+    /// Returns the row of each text, computed with f32 activations. The row is `None` if a value overflows even in f32.
     async fn run_in_f32(
         &self,
         runtime: &mut Runtime,
@@ -271,7 +272,7 @@ impl Runner {
             let now = &rest[..at_once.min(rest.len())];
             let batch = self.pack(now.iter().map(|text| &text.tokens));
             let rows = match runtime.run(&self.model, &precision, &batch).await {
-                // Only a few texts run again in f32, so running them one by one is fast enough.
+                // Few texts run again in f32, so if memory runs out, running one text at a time is fast enough.
                 Err(Error::OutOfMemory { .. }) if now.len() > 1 => {
                     at_once = 1;
                     continue;

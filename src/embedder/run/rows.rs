@@ -1,4 +1,4 @@
-//! The rows of a batch, after they are read back from the device.
+//! Holds the rows of a batch after they are read back from the device.
 
 use crate::batch::PackedBatch;
 use crate::convert;
@@ -8,23 +8,24 @@ use crate::error::Error;
 use crate::gpu::executor::Outcome;
 use crate::kernels::Activations;
 
-/// The maximum difference between a normalised row's length and 1. It is far above the rounding errors of f32 (1e-6),
-/// and far below the difference that a kernel causes if it did not run.
+/// The maximum difference between a normalised row's length and 1. The limit is far above the rounding errors of f32
+/// (1e-6), and far below the difference that results if a kernel did not run.
 const LENGTH_TOLERANCE: f64 = 1e-3;
 
-/// One row for each text of a batch. If the model computes a row for each token, the row of a text consists of the
-/// rows of its tokens, one after the other.
+/// The output rows of a batch, one for each text. If the model computes a row for each token, the row of a text is the
+/// concatenation of the rows of its tokens.
 #[derive(Debug, Default)]
 pub(in crate::embedder) struct BatchRows {
     values: Vec<f32>,
     /// For each text, the index in `values` where its row ends.
     ends: Vec<usize>,
-    /// The texts with an activation beyond the storage's range, or with a value that is not finite.
+    /// The indices of the texts with an activation beyond the range of its storage type, or with a value that is not
+    /// finite.
     pub suspects: Vec<usize>,
 }
 
 impl BatchRows {
-    /// Takes the rows of a batch out of the result of its graph.
+    /// Returns the rows that the result of a batch's graph contains.
     pub fn new(
         model: &Model,
         batch: &PackedBatch,
@@ -51,11 +52,11 @@ impl BatchRows {
         rows
     }
 
-    /// Checks that rows have length one, for a model that ends with Normalize. Texts that will be run again are not
-    /// checked. If `zeros` is true, rows of zeros are right too.
+    /// Checks that rows have length one, for a model whose last module is Normalize. Texts that will be run again are
+    /// not checked. If `zeros` is true, rows of zeros are accepted too.
     ///
     /// # Errors
-    /// [`Error::DeviceFault`], which states the length of a row that is not one.
+    /// Returns [`Error::DeviceFault`] with the length of a row if this length is not one.
     pub fn check_length_one(
         &self,
         dimension: usize,
@@ -80,7 +81,7 @@ impl BatchRows {
         Ok(())
     }
 
-    /// The row of a text.
+    /// Returns the row of a text.
     pub fn row(&self, text: usize) -> &[f32] {
         &self.values[self.range(text)]
     }
@@ -91,7 +92,7 @@ impl BatchRows {
         self.values[range].copy_from_slice(row);
     }
 
-    /// The rows, in the order of the texts.
+    /// Returns the rows, in the order of the texts.
     pub fn iter(&self) -> impl Iterator<Item = &[f32]> {
         (0..self.ends.len()).map(|text| self.row(text))
     }

@@ -1,4 +1,4 @@
-//! A model on a device, which turns batches into rows and recovers from a lost device.
+//! Holds a model on a device, computes the rows of batches, and opens the device again after a loss.
 
 use std::path::PathBuf;
 
@@ -23,18 +23,19 @@ pub(in crate::embedder) struct Runtime {
     setup: DeviceSetup,
     pub executor: Executor,
     assembly: Assembly,
-    /// Bytes of all weights.
+    /// The bytes of all weights.
     pub weight_bytes: u64,
-    /// The kernels to measure, instead of those that suit the device.
+    /// The kernels to run instead of the kernels chosen for the device; `None` except in measurements.
     pub other_plan: Option<KernelPlan>,
     /// The number of times that the device was opened again after a loss.
     reopened: usize,
-    /// The largest token budget with which a batch still fits. It is set once memory has run out.
+    /// The largest token budget with which a batch fits into memory; `None` until memory has run out.
     pub tokens_that_fit: Option<usize>,
 }
 
 impl Runtime {
-    /// Loads the model's weights, which have `total` bytes, onto an open device, and compiles `pipelines` meanwhile.
+    /// Loads the model's weights onto an open device, and compiles `pipelines` at the same time. `total` is the number
+    /// of bytes of the weights.
     pub fn load(
         model: &Model,
         precision: &Precision,
@@ -52,7 +53,7 @@ impl Runtime {
         };
         let (ahead, loaded) = match compiler {
             Some(compiler) => compiler.beside(pipelines, load),
-            // A no-op device and the CPU need no pipelines.
+            // A no-op device (which computes nothing) and the CPU need no pipelines.
             None => (None, load()),
         };
         let (assembly, weight_bytes) = loaded?;
@@ -71,7 +72,7 @@ impl Runtime {
         })
     }
 
-    /// Runs a batch and waits for it.
+    /// Runs a batch, waits until it is finished, and returns its rows.
     pub async fn run(
         &mut self,
         model: &Model,
@@ -91,7 +92,7 @@ impl Runtime {
         Ok(Started { graph, running, reopened: self.reopened })
     }
 
-    /// Waits for a started batch.
+    /// Waits until a started batch is finished, and returns its rows.
     pub async fn finish(
         &mut self,
         model: &Model,
@@ -112,9 +113,9 @@ impl Runtime {
         let rows = BatchRows::new(model, batch, &graph.output, &outcome);
         let normalised = matches!(model.config.modules.last(), Some(Module::Normalize));
         if normalised && !self.executor.is_noop() {
-            // For some models a row of zeros is correct, because the mean over no tokens is zero, as in
-            // sentence-transformers. A text may have no tokens to pool: a static model has no token for unknown words,
-            // and pooling may skip the prompt's tokens.
+            // For some models a row of zeros is correct, as in sentence-transformers: it is the mean over a text
+            // without tokens to pool. A static model has no token for unknown words, and pooling may skip all of the
+            // prompt's tokens.
             let zeros = model.config.input != FirstModule::Transformer || !model.include_prompt;
             rows.check_length_one(model.dimension, zeros, &self.executor.adapter().name)?;
         }
@@ -122,12 +123,11 @@ impl Runtime {
         Ok(rows)
     }
 
-    /// Opens the device and loads the model again after a loss. Batches that were started before have no rows.
+    /// Opens the device and loads the model again after a loss. Batches that were started before the loss have no rows.
     ///
     /// # Errors
-    /// Returns the `loss` itself if another adapter is found instead. That adapter would not be bit-identical, and
-    /// its f16 is untested.
-    /// untested.
+    /// Returns `loss` itself if a different adapter is found. Vectors of that adapter would not be bit-identical to
+    /// earlier vectors, and its f16 is untested.
     pub async fn recover(
         &mut self,
         model: &Model,
@@ -135,7 +135,7 @@ impl Runtime {
         loss: Error,
     ) -> Result<(), Error> {
         if !self.executor.is_lost() {
-            // Another call has recovered the device in the meantime.
+            // Another call has opened the device again in the meantime.
             return Ok(());
         }
         tracing::warn!(%loss, "opening the device again");
@@ -153,22 +153,22 @@ impl Runtime {
         Ok(())
     }
 
-    /// Builds the graph of the forward pass over a batch.
+    /// Returns the graph of the forward pass over a batch.
     pub fn graph(&self, precision: &Precision, batch: &PackedBatch) -> BatchGraph {
         self.assembly.graph(&self.plan(), precision, batch)
     }
 
-    /// The kernels that the device runs.
+    /// Returns the kernels that the device runs.
     pub fn plan(&self) -> KernelPlan {
         self.other_plan.clone().unwrap_or_else(|| self.setup.plan(&self.executor))
     }
 
-    /// The directory in which results of self-tests are cached.
+    /// Returns the directory in which results of self-tests are cached.
     pub fn cache_dir(&self) -> Option<PathBuf> {
         self.setup.cache_dir.clone()
     }
 
-    /// The kernels that run at this precision, for reports.
+    /// Returns a description, for reports, of the kernels that run at this precision.
     pub fn kernel_choice(&self, precision: &Precision) -> KernelChoice {
         self.setup.kernel_choice(&self.executor, &self.plan(), precision)
     }
@@ -189,7 +189,7 @@ impl Runtime {
         Ok(rows.flat_map(|row| &row[..x.width]).copied().collect())
     }
 
-    /// Destroys the device, so that tests can check the recovery.
+    /// Destroys the device, so that tests can check that Vectile opens it again.
     pub fn destroy(&self) {
         self.executor.destroy();
     }

@@ -1,4 +1,4 @@
-//! Runs graphs that search a corpus on the model's device.
+//! Runs graphs that search a corpus, on the model's device.
 
 use crate::dtype::{Precision, Storage};
 use crate::embedder::run::Runner;
@@ -9,28 +9,29 @@ use crate::gpu::graph::Graph;
 use crate::kernels::{Builder, KernelPlan};
 use crate::selftest;
 
-/// The limits of a device for a search.
+/// The limits that a device sets for a search.
 pub(crate) struct SearchLimits {
     /// The size of the largest buffer that fits one binding, in bytes.
     pub largest_buffer: u64,
-    /// The number of floating point operations of a dispatch that the operating system's watchdog allows.
+    /// The maximum number of floating-point operations in a dispatch. Longer dispatches could trigger the operating
+    /// system's watchdog.
     pub max_flops: u64,
 }
 
 impl Runner {
-    /// The limits of the model's device.
+    /// Returns the limits that the model's device sets for a search.
     pub(crate) async fn search_limits(&self) -> SearchLimits {
         let runtime = self.runtime.lock().await;
         let largest_buffer = runtime.executor.adapter().largest_buffer();
         SearchLimits { largest_buffer, max_flops: runtime.plan().max_flops }
     }
 
-    /// Runs a graph on the model's device, with weights of this storage and activations of f32. `build` adds its
-    /// dispatches and describes its output. With `test`, the known answers of its kernels are tested before, unless they
-    /// were tested in an earlier run on the adapter. After a loss, the device is opened again, once.
+    /// Runs a graph on the model's device, with weights stored as `weights` and f32 activations. `build` adds the
+    /// dispatches of the graph and returns a description of its output. If `test` is true, the known-answer tests of
+    /// the graph's kernels run first, unless their results are cached. If the device is lost, it is opened again once.
     ///
     /// # Errors
-    /// The errors of running a graph, and [`Error::DeviceFault`] if a kernel computes wrongly.
+    /// Returns the errors of running a graph, and [`Error::DeviceFault`] if a kernel computes wrongly.
     pub(crate) async fn run_search<T>(
         &self,
         weights: Storage,
@@ -56,7 +57,7 @@ impl Runner {
 }
 
 impl Runtime {
-    /// Runs a graph. With `test`, the known answers of its kernels are tested before.
+    /// Runs a graph. If `test` is true, the known-answer tests of the graph's kernels run first.
     async fn run_tested(
         &mut self,
         graph: &Graph,

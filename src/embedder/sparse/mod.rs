@@ -1,4 +1,4 @@
-//! [`SparseEncoder`]: for each text, a weight for some tokens of the vocabulary.
+//! [`SparseEncoder`]: computes for each text the weights of some tokens of the vocabulary.
 
 mod static_queries;
 mod vector;
@@ -19,9 +19,9 @@ use crate::similarity::SimilarityFunction;
 use static_queries::StaticQueryTable;
 pub use vector::SparseVector;
 
-/// Turns texts into sparse vectors over the vocabulary on a GPU. It runs SPLADE models, and models that look up the
-/// weights of queries in a table. The vectors are those of sentence-transformers' `SparseEncoder`. For bge-m3, they
-/// are the `lexical_weights` that FlagEmbedding computes.
+/// Turns texts into sparse vectors over the vocabulary, on a GPU. It runs SPLADE models, and models that look up the
+/// weights of queries in a table. The vectors are the same as those of sentence-transformers' `SparseEncoder`. For
+/// bge-m3, the vectors are the `lexical_weights` that FlagEmbedding computes.
 ///
 /// [`SparseEncoder::builder`] makes an encoder, with the settings and guarantees of an [`Embedder`](crate::Embedder).
 #[derive(Debug)]
@@ -31,7 +31,8 @@ pub struct SparseEncoder {
     max_active_dims: Option<usize>,
     /// The number of tokens in the vocabulary.
     dim: usize,
-    /// The special tokens. They get no weight if a model computes weights for the tokens of a text.
+    /// The ids of the special tokens. If a model computes weights for the tokens of a text, special tokens get no
+    /// weight.
     special: HashSet<u32>,
     queries: Option<StaticQueryTable>,
 }
@@ -42,11 +43,11 @@ pub type SparseEncoderBuilder = ModelBuilder<SparseEncoder>;
 /// Sparse vectors, one for each text, in the order of the texts.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct SparseEmbeddings {
-    /// The number of tokens in the vocabulary, which every index is below.
+    /// The number of tokens in the vocabulary. Every index is below this number.
     pub dim: usize,
     /// The vector of each text.
     pub vectors: Vec<SparseVector>,
-    /// Indices of the texts that were cut to the model's `max_seq_length`.
+    /// The indices of the texts that were truncated to the model's `max_seq_length`.
     pub truncated: Vec<usize>,
     /// The number of texts that were run again with f32 activations.
     pub retried: usize,
@@ -169,53 +170,55 @@ impl SparseEncoder {
         self.runner.precision()
     }
 
-    /// The adapter that the model runs on.
+    /// Returns the adapter that the model runs on.
     pub fn adapter(&self) -> &AdapterSummary {
         self.runner.adapter()
     }
 
-    /// Notes for the user: assumptions made where the model's files are silent.
+    /// Returns notes for the user. They state the assumptions that Vectile made where the model's files give no value.
     pub fn notes(&self) -> &[String] {
         self.runner.notes()
     }
 
-    /// The number of tokens in the vocabulary, which is the width of a vector.
+    /// Returns the number of tokens in the vocabulary, which is the width of a vector.
     pub fn dimension(&self) -> usize {
         self.dim
     }
 
-    /// The maximum number of tokens of a text. Longer texts are cut. `None` if the model names no limit.
+    /// Returns the maximum number of tokens of a text. Longer texts are truncated. Returns `None` if the model states
+    /// no limit.
     pub fn max_seq_length(&self) -> Option<usize> {
         self.runner.max_seq_length()
     }
 
-    /// The maximum number of tokens of a text under these options. Queries that are looked up in a table have a limit
-    /// of their own. Other texts have the limit of [`SparseEncoder::max_seq_length`].
+    /// Returns the maximum number of tokens of a text under these options. For queries that are looked up in a table,
+    /// this is the table's own limit. For other texts, it is the limit of [`SparseEncoder::max_seq_length`].
     pub fn max_seq_length_of(&self, options: &EmbedOptions) -> Option<usize> {
         self.max_tokens(options)
     }
 
-    /// Returns the digest of everything that determines the vectors; see
+    /// Returns a digest of all inputs that determine the vectors; see
     /// [`Embedder::fingerprint`](crate::Embedder::fingerprint).
     ///
     /// # Errors
-    /// The errors of [`Embedder::fingerprint`](crate::Embedder::fingerprint).
+    /// Returns the errors of [`Embedder::fingerprint`](crate::Embedder::fingerprint).
     pub fn fingerprint(&self) -> Result<String, Error> {
         self.runner.fingerprint()
     }
 
-    /// The text of the token at an index of the vocabulary.
+    /// Returns the text of the token at `index` in the vocabulary. Returns `None` if there is no such token.
     pub fn token(&self, index: u32) -> Option<String> {
         self.runner.model.tokenizer.token(index)
     }
 
-    /// The function that compares the model's vectors. It is the model's `similarity_fn_name`, or else the dot
-    /// product, as in sentence-transformers.
+    /// Returns the similarity function of the model's vectors. The model's field `similarity_fn_name` names it; the
+    /// default is the dot product, as in sentence-transformers.
     pub fn similarity_function(&self) -> SimilarityFunction {
         self.runner.model.config.similarity.unwrap_or(SimilarityFunction::Dot)
     }
 
-    /// The similarity of two vectors, by the model's [`similarity_function`](Self::similarity_function).
+    /// Returns the similarity of two vectors, computed with the model's
+    /// [`similarity_function`](Self::similarity_function).
     pub fn similarity(&self, a: &SparseVector, b: &SparseVector) -> f64 {
         a.similarity(b, self.similarity_function())
     }
@@ -223,15 +226,16 @@ impl SparseEncoder {
     /// Returns the vectors of `texts` under default options; see [`SparseEncoder::encode_with`].
     ///
     /// # Errors
-    /// The errors of [`SparseEncoder::encode_with`].
+    /// Returns the errors of [`SparseEncoder::encode_with`].
     pub async fn encode<T: AsRef<str>>(&self, texts: &[T]) -> Result<SparseEmbeddings, Error> {
         self.encode_with(texts, &EmbedOptions::default()).await
     }
 
     /// Returns the vectors of `texts`. A SPLADE model gives each token of the vocabulary the weight log(1 + max(0, l)).
-    /// Here l is the token's largest logit over all positions of the text. bge-m3 gives each token of the text its
-    /// largest weight, and gives special tokens none. A model may have a table for queries, which are texts under
-    /// [`EmbedTask::Query`](crate::EmbedTask). The table then gives the weights of a query's tokens.
+    /// Here l is the token's largest logit over all positions of the text. bge-m3 gives each token of the text the
+    /// largest weight among its occurrences, and gives special tokens no weight. If the model has a table of weights
+    /// for queries, the weights of a query's tokens come from this table. Queries are texts with the task
+    /// [`EmbedTask::Query`](crate::EmbedTask).
     ///
     /// ```
     /// use vectile::{ModelFiles, SparseEncoder, block_on};
@@ -249,8 +253,8 @@ impl SparseEncoder {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Option`] for `truncate_dim` and `normalize`, which do not apply to sparse vectors. Otherwise the
-    /// errors of [`Embedder::embed_with`](crate::Embedder::embed_with).
+    /// Returns [`Error::Option`] if `truncate_dim` or `normalize` is set, because these options do not apply to sparse
+    /// vectors. Otherwise returns the errors of [`Embedder::embed_with`](crate::Embedder::embed_with).
     pub async fn encode_with<T: AsRef<str>>(
         &self,
         texts: &[T],
@@ -269,13 +273,13 @@ impl SparseEncoder {
         })
     }
 
-    /// True if texts under these options are looked up in a table, without the GPU.
+    /// Returns true if texts with these options are looked up in a table, which does not need the GPU.
     #[cfg(feature = "server")]
     pub(crate) fn looks_up(&self, options: &EmbedOptions) -> bool {
         self.query_table(options).is_some()
     }
 
-    /// The table in which texts under `options` are looked up, if any.
+    /// Returns the table in which texts with these options are looked up; `None` if the transformer encodes them.
     fn query_table(&self, options: &EmbedOptions) -> Option<&StaticQueryTable> {
         self.queries.as_ref().filter(|table| table.serves(options.task))
     }

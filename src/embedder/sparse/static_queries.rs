@@ -1,4 +1,5 @@
-//! Queries of sparse encoders whose transformer runs only documents. A table gives each token of a query its weight.
+//! Encodes queries for sparse encoders whose transformer encodes documents only. A table holds the weight of each query
+//! token.
 
 use crate::config::{ModelConfig, StaticQueries};
 use crate::embedder::model::Model;
@@ -7,7 +8,7 @@ use crate::error::Error;
 use crate::tokenize::{Tokenizer, Tokens};
 use crate::weights::WeightFiles;
 
-/// A tokenizer and the weight of each of its tokens.
+/// The tokenizer for queries, and the weight of each of its tokens.
 #[derive(Debug)]
 pub(super) struct StaticQueryTable {
     tokenizer: Tokenizer,
@@ -16,10 +17,10 @@ pub(super) struct StaticQueryTable {
 }
 
 impl StaticQueryTable {
-    /// Loads the table of a model.
+    /// Loads the table of weights for queries from a model's files.
     ///
     /// # Errors
-    /// An error names a file or tensor.
+    /// Returns an error that names the file or tensor at fault.
     pub fn load(model: &Model, queries: &StaticQueries) -> Result<Self, Error> {
         let prefix = &queries.prefix;
         let files = WeightFiles::open(&model.files, prefix)?;
@@ -47,12 +48,12 @@ impl StaticQueryTable {
         Ok(StaticQueryTable { tokenizer, weights, by_default: queries.by_default })
     }
 
-    /// True if texts of this task are looked up in the table.
+    /// Returns true if texts with this task are looked up in the table.
     pub fn serves(&self, task: Option<EmbedTask>) -> bool {
         task.map_or(self.by_default, |task| task == EmbedTask::Query)
     }
 
-    /// The maximum number of tokens of a query; `None` for no limit.
+    /// Returns the maximum number of tokens of a query; `None` if there is no limit.
     pub fn limit(&self) -> Option<usize> {
         self.tokenizer.limit()
     }
@@ -72,12 +73,12 @@ impl StaticQueryTable {
         Ok(tokens)
     }
 
-    /// Returns the weights of these tokens that are above zero. Each token occurs once, in order of the ids.
+    /// Returns each distinct token id whose weight is above zero, with this weight, sorted by id.
     pub fn weights(&self, ids: &[u32]) -> Vec<(u32, f32)> {
         let mut ids = ids.to_vec();
         ids.sort_unstable();
         ids.dedup();
-        // Loading has checked that every id is below the number of weights.
+        // The load has checked that every id is below the number of weights.
         let weighted = ids.into_iter().map(|id| (id, self.weights[id as usize]));
         weighted.filter(|(_, weight)| *weight > 0.0).collect()
     }

@@ -1,20 +1,20 @@
-//! [`SparseVector`], and its computation from logits or token weights.
+//! [`SparseVector`], which is computed from logits or from token weights.
 
 use std::collections::{BTreeMap, HashSet};
 
 use crate::similarity::SimilarityFunction;
 
-/// The non-zero weights of a text.
+/// A sparse vector: the tokens of the vocabulary that have a weight above zero, with their weights.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct SparseVector {
-    /// The token ids, ascending.
+    /// The token ids, in ascending order.
     pub indices: Vec<u32>,
-    /// The weight of each token, above zero.
+    /// The weight of each token in `indices`. Every weight is above zero.
     pub values: Vec<f32>,
 }
 
 impl SparseVector {
-    /// Returns the similarity of two vectors. Tokens that a vector does not list have weight zero.
+    /// Returns the similarity of two vectors. A token that is not in a vector has weight zero in that vector.
     pub fn similarity(&self, other: &SparseVector, function: SimilarityFunction) -> f64 {
         let mut pairs: BTreeMap<u32, (f64, f64)> = BTreeMap::new();
         for (index, value) in self.indices.iter().zip(&self.values) {
@@ -26,7 +26,7 @@ impl SparseVector {
         function.of_pairs(pairs.into_values())
     }
 
-    /// The dot product with another vector.
+    /// Returns the dot product with another vector.
     pub fn dot(&self, other: &SparseVector) -> f64 {
         let mut sum = 0.0;
         let mut theirs = other.indices.iter().zip(&other.values).peekable();
@@ -39,8 +39,8 @@ impl SparseVector {
         sum
     }
 
-    /// The largest weights of the vector, at most `most` of them, as with sentence-transformers' `max_active_dims`.
-    /// Among equal weights, those of smaller index are selected.
+    /// Returns a vector of the `most` largest weights of this vector, as with sentence-transformers' `max_active_dims`.
+    /// Among equal weights, the weights with smaller indices are selected.
     ///
     /// ```
     /// use vectile::SparseVector;
@@ -53,8 +53,8 @@ impl SparseVector {
         SparseVector::largest(active, Some(most))
     }
 
-    /// Makes the vector of a text from its row of logits, which are maxima over the tokens. It has at most `most`
-    /// weights.
+    /// Returns the vector of a text, with at most `most` weights. `logits` holds, for each token of the vocabulary, the
+    /// largest logit over all positions of the text.
     pub(super) fn of_logits(logits: &[f32], twice: bool, most: Option<usize>) -> Self {
         let log1p = |x: f64| if twice { x.ln_1p().ln_1p() } else { x.ln_1p() };
         let active = logits
@@ -67,8 +67,8 @@ impl SparseVector {
         SparseVector::largest(active, most)
     }
 
-    /// Makes the vector from the weights of a text's tokens. A token of the vocabulary gets the largest weight among
-    /// its occurrences; `special` tokens are left out.
+    /// Returns the vector of a text from the weights of its tokens. Each distinct token gets the largest weight among
+    /// its occurrences, and `special` tokens are left out.
     pub(super) fn of_tokens(ids: &[u32], weights: &[f32], special: &HashSet<u32>) -> Self {
         let mut largest: BTreeMap<u32, f32> = BTreeMap::new();
         for (id, weight) in ids.iter().zip(weights) {
@@ -80,8 +80,8 @@ impl SparseVector {
         SparseVector::largest(largest.into_iter().collect(), None)
     }
 
-    /// Selects at most `most` weights, the largest ones. If weights are equal, those of smaller index are selected.
-    /// `active` must be in order of the index.
+    /// Returns a vector of the `most` largest weights of `active`, which must be sorted by index. Among equal weights,
+    /// the weights with smaller indices are selected.
     pub(super) fn largest(mut active: Vec<(u32, f32)>, most: Option<usize>) -> Self {
         if let Some(most) = most.filter(|most| *most < active.len()) {
             active.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));

@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::files::ModelFiles;
 use crate::lab::report::{Host, ModelFacts};
 
-/// The machine that has the adapter.
+/// Returns the machine that has the adapter.
 pub(super) fn host() -> Host {
     Host {
         os: std::env::consts::OS.to_owned(),
@@ -18,7 +18,7 @@ pub(super) fn host() -> Host {
     }
 }
 
-/// The name of the processor, where the system reports one.
+/// Returns the name of the processor, where the system reports one.
 #[cfg(not(target_arch = "wasm32"))]
 fn processor() -> Option<String> {
     use sysinfo::{CpuRefreshKind, RefreshKind, System};

@@ -28,7 +28,7 @@ pub use options::{BenchOptions, Pair, Progress};
 /// Runs the bench on every adapter of the options.
 ///
 /// # Errors
-/// Errors of loading and running the model in f32. A failure of another precision is part of the report.
+/// Returns errors of loading and running the model in f32. A failure of another precision is part of the report.
 pub async fn bench(
     files: &ModelFiles,
     options: &BenchOptions,

@@ -54,7 +54,7 @@ impl BenchOptions {
         self.rounds.unwrap_or(if self.quick { 3 } else { 5 }).max(1)
     }
 
-    /// The maximum number of texts on which accuracy is measured. The cost is quadratic, because every text is
+    /// Returns the maximum number of texts on which accuracy is measured. The cost is quadratic, because every text is
     /// compared with every other to find its neighbours.
     pub(super) fn accuracy_texts(&self) -> usize {
         if self.quick { 48 } else { 500 }

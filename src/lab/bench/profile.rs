@@ -56,7 +56,7 @@ pub(super) async fn profile(embedder: &Embedder, texts: &[String]) -> Result<Pro
     })
 }
 
-/// The GPU time of a trace; `None` if the adapter measured no times.
+/// Returns the GPU time of a trace; `None` if the adapter measured no times.
 fn gpu_time(trace: &Trace) -> Option<GpuTime> {
     let ns: u64 = trace.dispatches.iter().map(|dispatch| dispatch.ns).sum();
     if trace.gpu_ns == 0 || ns == 0 {

@@ -6,7 +6,7 @@ use crate::error::Error;
 /// Short passages on everyday topics, one per line.
 const BUILT_IN: &str = include_str!("../../../examples/collection.txt");
 
-/// The texts to use if the user gives none.
+/// Returns the texts to use if the user gives none.
 pub(super) fn built_in() -> Vec<String> {
     BUILT_IN.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect()
 }
@@ -55,7 +55,7 @@ pub(super) fn of_length(
     Ok(texts)
 }
 
-/// The number of tokens of a text before truncation. A bench must not measure truncated texts.
+/// Returns the number of tokens of a text before truncation. A bench must not measure truncated texts.
 fn length(embedder: &Embedder, text: &str) -> Result<usize, Error> {
     embedder.untruncated_length(text, &EmbedOptions::default())
 }

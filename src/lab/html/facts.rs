@@ -7,7 +7,7 @@ use crate::lab::html::number::{bytes, count, data, number};
 use crate::lab::html::table::{facts, or_none, word, yes};
 use crate::lab::report::{AdapterReport, PrecisionReport, Report};
 
-/// The section on the run: model, settings, machine and program.
+/// Returns the section on the run: model, settings, machine and program.
 pub(super) fn run(report: &Report) -> Markup {
     let (host, model, settings) = (&report.host, &report.model, &report.settings);
     html! {
@@ -46,7 +46,7 @@ pub(super) fn run(report: &Report) -> Markup {
     }
 }
 
-/// The adapter and its limits.
+/// Returns the adapter and its limits.
 pub(super) fn adapter(report: &AdapterReport) -> Markup {
     let adapter = &report.adapter;
     facts(

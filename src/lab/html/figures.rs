@@ -57,7 +57,7 @@ fn accuracy(precisions: &[PrecisionReport]) -> Result<Markup, String> {
     Ok(figure("Speed against accuracy", &label, &speed_accuracy(&points)?, &[], &note))
 }
 
-/// The rate in tokens per second, of the median round, the slowest one and the fastest one.
+/// Returns the rate in tokens per second, of the median round, the slowest one and the fastest one.
 fn rates(cell: &Cell) -> Ratio {
     let rates =
         cell.rounds_s.iter().map(|seconds| cell.tokens as f64 / seconds).collect::<Vec<_>>();

@@ -63,7 +63,7 @@ pub(super) fn cosine(cosine: f64) -> Markup {
     data(cosine, &format!("{cosine:.9}"))
 }
 
-/// A ratio with its minimum and maximum, for sentences and labels.
+/// Returns a ratio with its minimum and maximum, for sentences and labels.
 pub(super) fn ratio_text(ratio: Ratio) -> String {
     format!("{:.2}× ({:.2}–{:.2})", ratio.median, ratio.low, ratio.high)
 }
@@ -78,7 +78,7 @@ pub(super) fn spread(spread: Ratio) -> Markup {
     html! { (number(spread.median)) " (" (number(spread.low)) "–" (number(spread.high)) ")" }
 }
 
-/// A cosine rounded down to few digits, so that "at least" stays true.
+/// Returns a cosine rounded down to few digits, so that "at least" stays true.
 pub(super) fn cosine_floor(cosine: f64) -> String {
     let away = 1.0 - cosine;
     if away <= 0.0 {

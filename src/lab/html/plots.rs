@@ -56,7 +56,7 @@ fn style<'a>(color: &'a RGBColor, h: HPos, v: VPos) -> TextStyle<'a> {
     ("sans-serif", FONT).into_font().color(color).pos(Pos::new(h, v))
 }
 
-/// A figure with a plot; `label` describes the plot in words for screen readers.
+/// Returns a figure with a plot; `label` describes the plot in words for screen readers.
 pub(super) fn figure(title: &str, label: &str, svg: &str, legend: &[String], note: &str) -> Markup {
     html! {
         figure {
@@ -170,7 +170,7 @@ fn positive(value: f64) -> f64 {
     if value > 0.0 && value.is_finite() { value } else { 1.0 }
 }
 
-/// The label of a tick, rounded so that floating-point noise does not show.
+/// Returns the label of a tick, rounded so that floating-point noise does not show.
 fn tick(value: f64) -> String {
     match value.abs() {
         0.0 => "0".to_owned(),

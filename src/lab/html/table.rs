@@ -23,7 +23,7 @@ pub(super) fn table(caption: &str, head: &[&str], rows: &[Vec<Markup>]) -> Marku
     }
 }
 
-/// A table of names and values.
+/// Returns a table of names and values.
 pub(super) fn facts(caption: &str, rows: &[(&str, Markup)]) -> Markup {
     html! {
         div.scroll tabindex="0" role="region" aria-label=(caption) {

@@ -50,7 +50,7 @@ pub(super) struct RowTimes {
 }
 
 impl RowTimes {
-    /// The fastest variant of the same kind as `untuned`, and its time in nanoseconds. A variant that is hardly
+    /// Returns the fastest variant of the same kind as `untuned`, and its time in nanoseconds. A variant that is hardly
     /// faster than `untuned` is not returned in its place.
     fn best(&self, untuned: Variant) -> (Variant, f64) {
         let own = self.times.iter().find(|(other, _)| *other == untuned).map(|(_, t)| t.median);

@@ -117,7 +117,7 @@ pub const SHAPES: &[MatrixShape] = &[
 /// called with a description of each step, the number of finished steps and the number of all steps.
 ///
 /// # Errors
-/// Errors of reading the model; [`Error::Adapter`] for a software adapter, which has only one variant of the
+/// Returns errors of reading the model; [`Error::Adapter`] for a software adapter, which has only one variant of the
 /// matmul.
 pub async fn tune(
     builder: EmbedderBuilder,
@@ -138,7 +138,7 @@ pub async fn tune(
 /// software adapter, or there is no cache directory.
 ///
 /// # Errors
-/// Errors of [`ModelBuilder::build`] and of [`tune`].
+/// Returns errors of [`ModelBuilder::build`] and of [`tune`].
 pub async fn build_tuned<M: TextModel>(
     builder: ModelBuilder<M>,
     options: &TuneOptions,
@@ -184,7 +184,7 @@ async fn tune_unknown(
 /// Like a load, it tries the next adapter if the caller named none and one computes wrongly.
 ///
 /// # Errors
-/// Errors of opening the adapter, and errors of [`tune`].
+/// Returns errors of opening the adapter, and errors of [`tune`].
 pub async fn tune_adapter(
     target: &TuneAdapter,
     dtype: DtypeOptions,

@@ -50,7 +50,7 @@ const WRONG: Tolerance = Tolerance { min_cosine: 0.998, max_error: 0.1 };
 /// ```
 ///
 /// # Errors
-/// Errors of loading and running the model. A check that fails is not an error: see [`Verification::failures`].
+/// Returns errors of loading and running the model. A check that fails is not an error: see [`Verification::failures`].
 pub async fn verify(
     builder: EmbedderBuilder,
     options: &VerifyOptions,

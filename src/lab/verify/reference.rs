@@ -60,7 +60,7 @@ impl Reference {
     /// ```
     ///
     /// # Errors
-    /// [`Error::File`] if the file is of another kind, or the numbers of texts and vectors differ.
+    /// Returns [`Error::File`] if the file is of another kind, or the numbers of texts and vectors differ.
     pub fn from_safetensors(
         name: &str,
         bytes: &[u8],
@@ -130,10 +130,10 @@ impl Reference {
         Ok(Reference { source: name.to_owned(), texts, rows, exact, shipped: false })
     }
 
-    /// The reference that Vectile ships for the model whose weights have this SHA-256, if any.
+    /// Returns the reference that Vectile ships for the model whose weights have this SHA-256, if any.
     ///
     /// # Errors
-    /// [`Error::Internal`] if a shipped file is broken.
+    /// Returns [`Error::Internal`] if a shipped file is broken.
     pub fn shipped(weights_sha256: &str) -> Result<Option<Self>, Error> {
         let found = SHIPPED.iter().find(|(sha256, _)| *sha256 == weights_sha256);
         let Some((_, bytes)) = found else { return Ok(None) };
@@ -144,7 +144,7 @@ impl Reference {
         Ok(Some(reference))
     }
 
-    /// The number of values in a vector.
+    /// Returns the number of values in a vector.
     pub(super) fn dim(&self) -> usize {
         self.rows.first().map_or(0, Vec::len)
     }

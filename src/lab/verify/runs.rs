@@ -112,7 +112,7 @@ impl HalfRuns {
         Ok((model, HalfRuns { both: Some(both), weights_alone, verdict }))
     }
 
-    /// The runs whose precision is safe to use under a verdict.
+    /// Returns the runs whose precision is safe to use under a verdict.
     pub fn usable(&self, safety: F16Safety) -> impl Iterator<Item = &PrecisionRun> {
         self.both.iter().filter(move |_| safety == F16Safety::Safe).chain(&self.weights_alone)
     }

@@ -45,7 +45,7 @@ impl BesideFiles {
     /// id, whatever id the file gives it.
     ///
     /// # Errors
-    /// [`Error::Config`] if a token has no text or an id is not a number.
+    /// Returns [`Error::Config`] if a token has no text or an id is not a number.
     pub(super) fn added_tokens(&self, of_file: &HashSet<String>) -> Result<Vec<AddedToken>, Error> {
         let special = self.special_tokens();
         let mut by_id = BTreeMap::new();
