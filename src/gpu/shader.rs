@@ -4,8 +4,7 @@
 //! |---|---|
 //! | `#import storage as weight` | the file for the storage type of weights, with `role_` replaced by `weight_` |
 //! | `#import storage as act` | the file for the storage type of activations, with `role_` replaced by `act_` |
-//! | `#import reduce`, `#import share` | the file for kernels with subgroups, or the file for kernels without subgroups
-//! |
+//! | `#import reduce`, `#import share` | the file for subgroups, or the file for lanes without subgroups |
 //! | `#import coop` | the file for cooperative matrices of the size `SIDE` |
 //! | `#import NAME` | `shaders/shared/NAME.wgsl` |
 //!
