@@ -1,8 +1,8 @@
 //! DeBERTa v2 and v3 (He et al. 2021, <https://arxiv.org/abs/2111.09543>). Published models: mxbai-rerank v1 and other
 //! cross-encoders, and encoders for classification.
 //!
-//! DeBERTa is BERT with disentangled attention, usually without absolute positions and token types. The convolution
-//! beside the first layer of deberta-v2-xlarge is not supported.
+//! DeBERTa is BERT with disentangled attention, usually without absolute positions and token types. deberta-v2-xlarge
+//! has a convolution beside its first layer, which is not supported.
 
 use serde_json::Value;
 
@@ -51,11 +51,12 @@ pub(super) fn read(
         config.mark_read(&relative);
         None
     };
-    // `conv_act` and `conv_groups` describe a convolution layer; other code refuses models with such a layer.
+    // `conv_act` and `conv_groups` describe a convolution layer; a check of `conv_kernel_size` refuses models with such
+    // a layer.
     config.mark_read(&["conv_act", "conv_groups"]);
     let eps = epsilon(config, "layer_norm_eps", 1e-7)?;
     // transformers counts the relative products even if `relative_attention` is false, so the scale always depends on
-    // them.
+    // `pos_att_type`.
     let products = 1 + usize::from(keys) + usize::from(queries);
     Ok(Box::new(AbsoluteEncoder {
         names: LAYER,
@@ -65,7 +66,7 @@ pub(super) fn read(
     }))
 }
 
-/// Reads a number above zero. Zero and negative numbers count as absent, as in transformers.
+/// Reads a number above zero. Zero and negative numbers count as a missing field, as in transformers.
 fn positive(config: &JsonFile, field: &str) -> Result<Option<usize>, Error> {
     match config.raw(field).and_then(Value::as_i64) {
         Some(..=0) => Ok(None),
@@ -73,7 +74,8 @@ fn positive(config: &JsonFile, field: &str) -> Result<Option<usize>, Error> {
     }
 }
 
-/// Whether `pos_att_type` has `c2p` (q · key of the distance) and `p2c` (k · query of the distance).
+/// Returns whether `pos_att_type` contains `c2p` (q · key of the distance), and whether it contains `p2c` (k · query of
+/// the distance).
 fn terms(config: &JsonFile) -> Result<[bool; 2], Error> {
     let field = "pos_att_type";
     let lower;

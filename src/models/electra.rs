@@ -1,7 +1,7 @@
-//! ELECTRA (Clark et al. 2020, <https://arxiv.org/abs/2003.10555>), the discriminator.
+//! The discriminator of ELECTRA (Clark et al. 2020, <https://arxiv.org/abs/2003.10555>).
 //!
-//! ELECTRA is BERT with tables that may be narrower (`embedding_size`) than its layers. `embeddings_project` then
-//! projects their rows to the hidden width.
+//! ELECTRA is BERT with embedding tables that may be narrower (`embedding_size`) than its layers. If they are narrower,
+//! `embeddings_project` projects their rows to the hidden width.
 
 use crate::config::JsonFile;
 use crate::error::Error;

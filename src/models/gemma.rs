@@ -1,8 +1,8 @@
-//! Gemma 3's text model (Kamath et al. 2025, <https://arxiv.org/abs/2503.19786>) and EmbeddingGemma
-//! (Schechter Vera et al. 2025, <https://arxiv.org/abs/2509.20354>), which is bidirectional.
+//! Gemma 3's text model (Kamath et al. 2025, <https://arxiv.org/abs/2503.19786>) and EmbeddingGemma (Schechter Vera et
+//! al. 2025, <https://arxiv.org/abs/2509.20354>). EmbeddingGemma is bidirectional.
 //!
-//! Five of six layers have a window and their own rotary base. In a bidirectional model the window extends
-//! half of `sliding_window` in each direction.
+//! Five of every six layers have an attention window and their own rotary base. In a bidirectional model the window
+//! extends half of `sliding_window` in each direction.
 
 use crate::config::JsonFile;
 use crate::error::Error;
@@ -59,26 +59,26 @@ pub(super) fn read(
     Ok(Box::new(Decoder::new(weights, sizes, traits, rotaries, kinds)?))
 }
 
-/// The attention of layers without a window, and of layers with one.
+/// Returns the attention of layers without a window, and of layers with a window.
 fn attentions(config: &JsonFile, sizes: &DecoderSizes) -> Result<[Attention; 2], Error> {
     let window = count_or(config, "sliding_window", 4096, 1 << 30)?;
     let causal = config.bool("is_causal")?.unwrap_or(true);
     if !config.bool("use_bidirectional_attention")?.unwrap_or(false) {
         return Ok([None, Some(window)].map(|window| sizes.attention(causal, window)));
     }
-    // transformers uses half of the window as the bound. The bound is exclusive if `is_causal` is true, and inclusive
-    // if it is false.
+    // transformers uses half of `sliding_window` as the bound of the distance. The bound is exclusive if `is_causal` is
+    // true, and inclusive if it is false.
     let reach = if causal { window / 2 } else { window / 2 + 1 };
     Ok([None, Some(reach)].map(|window| sizes.attention(false, window)))
 }
 
-/// The rotary positions of layers without a window, and of layers with one.
+/// Returns the rotary positions of layers without a window, and of layers with a window.
 fn rotaries(config: &JsonFile, head: usize) -> Result<Vec<Rotary>, Error> {
     let given = config.object("rope_parameters")?;
     let of = |kind: &str| given.as_ref().map(|given| given.object(kind)).transpose();
     let mut full = of("full_attention")?.flatten();
     let sliding = of("sliding_attention")?.flatten();
-    // In configs written by transformers 4, rope_scaling applies only to layers without a window.
+    // In configs written by transformers 4, `rope_scaling` applies only to layers without a window.
     if let Some(mut scaling) = config.object("rope_scaling")? {
         if let Some(full) = full {
             full.mark_read(&full.map.keys().map(String::as_str).collect::<Vec<_>>());

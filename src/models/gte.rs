@@ -1,8 +1,8 @@
 //! The encoder of GTE v1.5 (Zhang et al. 2024, <https://arxiv.org/abs/2407.19669>): gte-base and
 //! gte-large-en-v1.5, gte-multilingual-base, stella_en_400M_v5, snowflake-arctic-embed-m-v2.0.
 //!
-//! It is BERT with rotary positions and GEGLU. The second half of `up_gate_proj` is the gate of the first half. The
-//! `model_type` is `new` on the Hub and `gte` in transformers; the tensor names are the same.
+//! GTE v1.5 is BERT with rotary positions and GEGLU. The second half of `up_gate_proj` is the gate of the first half.
+//! The `model_type` is `new` on the Hub and `gte` in transformers; the tensor names are the same in both.
 
 use crate::config::JsonFile;
 use crate::dtype::F16Facts;
@@ -17,7 +17,7 @@ use crate::models::blocks::rotary_encoder::{
 use crate::models::blocks::sizes::{EncoderSizes, FIELDS};
 use crate::weights::{Gate, WeightFiles};
 
-/// The class names of the code on the Hub. Some models have a copy of that code in their own repository.
+/// The class names of the Python code on the Hub. Some models have a copy of that code in their own repository.
 pub(super) const CODE: &[&str] = &[
     "Alibaba-NLP/new-impl--configuration.NewConfig",
     "Alibaba-NLP/new-impl--modeling.NewModel",
@@ -40,7 +40,7 @@ const NAMES: TensorNames = TensorNames {
 
 const SEPARATE: &[&str] = &["attention.q_proj", "attention.k_proj", "attention.v_proj"];
 
-/// Reads a config with the Hub's `model_type`, and checks that the sizes fit together.
+/// Reads a config with the `model_type` of the Hub, and checks that the sizes fit together.
 pub(super) fn read(
     config: &JsonFile,
     weights: &WeightFiles,
@@ -48,7 +48,8 @@ pub(super) fn read(
     with_rope_theta(config, weights, 10_000.0)
 }
 
-/// Reads a config with transformers' `model_type`. Its default `rope_theta` differs from that of the Hub's code.
+/// Reads a config with the `model_type` of transformers. The default of `rope_theta` differs from the default in the
+/// Hub's code.
 pub(super) fn read_native(
     config: &JsonFile,
     weights: &WeightFiles,
@@ -88,7 +89,7 @@ fn with_rope_theta(
         gate: Some(Gate::Second),
         experts: None,
         tasks: None,
-        // stella_en_400M_v5 is known to exceed the range of f16.
+        // Activations of stella_en_400M_v5 are known to exceed the range of f16.
         f16: F16Facts { activations_unsafe: true },
     }))
 }

@@ -1,13 +1,13 @@
 //! The encoders of jina-embeddings.
 //!
-//! **v2** (Günther et al. 2023, <https://arxiv.org/abs/2310.19923>) is BERT with ALiBi and a gated feed-forward
-//! whose first half is the gate. The variant for code norms queries and keys, has two norms after attention,
-//! and has its gate in the second half. Both have BERT's `model_type`; `auto_map` tells them apart.
+//! **v2** (Günther et al. 2023, <https://arxiv.org/abs/2310.19923>) is BERT with ALiBi and a gated feed-forward whose
+//! first half is the gate. The variant for code normalises queries and keys, has two norms after attention, and has its
+//! gate in the second half. Both variants have BERT's `model_type`; `auto_map` tells them apart.
 //!
 //! **v3** (Sturua et al. 2024, <https://arxiv.org/abs/2409.10173>) is XLM-RoBERTa with rotary positions from 0 and no
 //! position table. Its `model_type` is `jina_embeddings_v3` in transformers, and `xlm-roberta` with custom code on the
 //! Hub. The variant on the Hub has a LoRA for each task, which is added to the weights at load. If no task is chosen,
-//! no LoRA is added, as when `encode` is called without `task`.
+//! no LoRA is added, as in a call of `encode` without `task`.
 
 use crate::config::JsonFile;
 use crate::dtype::F16Facts;
@@ -24,24 +24,24 @@ use crate::models::blocks::rotary_encoder::{
 use crate::models::blocks::sizes::{EncoderSizes, FIELDS};
 use crate::weights::{Gate, WeightFiles};
 
-/// The class names of the code of jina-embeddings-v2.
+/// The class names of the Python code of jina-embeddings-v2.
 pub(super) const V2: &[&str] = &[
     "jinaai/jina-bert-implementation--configuration_bert.JinaBertConfig",
     "jinaai/jina-bert-implementation--modeling_bert.JinaBertModel",
 ];
 
-/// The class names of the code of jina-embeddings-v2-base-code.
+/// The class names of the Python code of jina-embeddings-v2-base-code.
 pub(super) const V2_CODE: &[&str] = &[
     "jinaai/jina-bert-v2-qk-post-norm--configuration_bert.JinaBertConfig",
     "jinaai/jina-bert-v2-qk-post-norm--modeling_bert.JinaBertModel",
 ];
 
-/// The class names of the code of jina-embeddings-v3.
+/// The class names of the Python code of jina-embeddings-v3.
 pub(super) const V3: &[&str] = &[
     "jinaai/xlm-roberta-flash-implementation--configuration_xlm_roberta.XLMRobertaFlashConfig",
     "jinaai/xlm-roberta-flash-implementation--modeling_lora.XLMRobertaLoRA",
-    // `custom_st.Transformer` is the class of the first module in modules.json. It is a Transformer that passes the
-    // task to the model.
+    // `custom_st.Transformer` is the class of the first module in modules.json. It is sentence-transformers'
+    // Transformer, which also passes the task to the model.
     "custom_st.Transformer",
 ];
 
@@ -142,7 +142,7 @@ fn v2(config: &JsonFile, weights: &WeightFiles) -> Result<RotaryEncoder, Error> 
     })
 }
 
-/// Reads jina-embeddings-v3, with the config fields of transformers or of the Hub.
+/// Reads the config of jina-embeddings-v3, with the config fields of transformers or of the Hub.
 pub(super) fn read_v3(
     config: &JsonFile,
     weights: &WeightFiles,
@@ -175,7 +175,7 @@ pub(super) fn read_v3(
     }))
 }
 
-/// The tasks of jina-embeddings-v3, if the config names any.
+/// Returns the tasks of jina-embeddings-v3; `None` if the config names none.
 fn tasks(config: &JsonFile) -> Result<Option<LoraTasks>, Error> {
     let Some(names) = config.strings("lora_adaptations")? else { return Ok(None) };
     let rank = count(config, "lora_rank", 65536)?;

@@ -1,8 +1,8 @@
-//! jina-reranker-v2-base-multilingual: XLM-RoBERTa with a position table and the tensor names of Jina's flash
+//! jina-reranker-v2-base-multilingual: XLM-RoBERTa with a position table, and with the tensor names of Jina's flash
 //! attention implementation.
 //!
-//! Jina's implementation computes the same attention. It requires an activation of the GELU kind, and so does this
-//! module.
+//! Jina's implementation computes the same attention as XLM-RoBERTa. It requires a variant of GELU as the activation,
+//! and so does this module.
 
 use crate::config::JsonFile;
 use crate::error::Error;
@@ -13,7 +13,7 @@ use crate::models::blocks::embeddings::Embeddings;
 use crate::models::roberta;
 use crate::weights::WeightFiles;
 
-/// The class names of the encoder's code.
+/// The class names of the encoder's Python code.
 pub(super) const CODE: &[&str] = &[
     "jinaai/jina-reranker-v2-base-multilingual--configuration_xlm_roberta.XLMRobertaFlashConfig",
     "jinaai/jina-reranker-v2-base-multilingual--modeling_xlm_roberta.XLMRobertaModel",
@@ -21,7 +21,7 @@ pub(super) const CODE: &[&str] = &[
     "modeling_xlm_roberta.XLMRobertaModel",
 ];
 
-/// The class names of the head's code, which computes XLM-RoBERTa's head.
+/// The class names of the Python code of the head, which computes the same as XLM-RoBERTa's head.
 pub(super) const HEAD: &[&str] = &[
     "jinaai/jina-reranker-v2-base-multilingual--modeling_xlm_roberta.XLMRobertaForSequenceClassification",
     "modeling_xlm_roberta.XLMRobertaForSequenceClassification",

@@ -1,5 +1,5 @@
-//! Llama (Touvron et al. 2023, <https://arxiv.org/abs/2302.13971>) and two variants of it. Mistral (Jiang et al. 2023,
-//! <https://arxiv.org/abs/2310.06825>) is a Llama with a window. EuroBERT (Boizard et al. 2025,
+//! Llama (Touvron et al. 2023, <https://arxiv.org/abs/2302.13971>) and two models derived from it. Mistral (Jiang et
+//! al. 2023, <https://arxiv.org/abs/2310.06825>) is a Llama with an attention window. EuroBERT (Boizard et al. 2025,
 //! <https://arxiv.org/abs/2503.05500>) is a bidirectional Llama.
 
 use crate::config::JsonFile;
@@ -12,11 +12,11 @@ use crate::models::blocks::fields::count_or;
 use crate::models::blocks::rotary::Rotary;
 use crate::weights::WeightFiles;
 
-/// The class names of the code published with EuroBERT.
+/// The class names of the Python code published with EuroBERT.
 pub(super) const EUROBERT: &[&str] =
     &["configuration_eurobert.EuroBertConfig", "modeling_eurobert.EuroBertModel"];
 
-/// Reads the config of a Llama.
+/// Reads the config of a Llama model.
 pub(super) fn llama(
     config: &JsonFile,
     weights: &WeightFiles,
@@ -24,7 +24,7 @@ pub(super) fn llama(
     read(config, weights, &DEFAULTS, is_causal(config)?, None)
 }
 
-/// Reads the config of a EuroBERT.
+/// Reads the config of a EuroBERT model.
 pub(super) fn eurobert(
     config: &JsonFile,
     weights: &WeightFiles,
@@ -32,13 +32,13 @@ pub(super) fn eurobert(
     read(config, weights, &Defaults { eps: 1e-5, ..DEFAULTS }, false, None)
 }
 
-/// Reads the config of a Mistral. All its layers have the window.
+/// Reads the config of a Mistral model. All its layers have the attention window.
 pub(super) fn mistral(
     config: &JsonFile,
     weights: &WeightFiles,
 ) -> Result<Box<dyn Transformer>, Error> {
     let defaults = Defaults { kv_heads: Some(8), ..DEFAULTS };
-    // An explicit null disables the window; a missing field does not.
+    // A field that is null disables the window; a missing field does not.
     let none = config.is_null("sliding_window");
     let window = match none {
         true => None,

@@ -1,5 +1,6 @@
-//! The model architectures. Each family has a file, and [`blocks`] has the parts they share. [`TABLE`] is the only
-//! list of `model_type`s. Models state facts and build graphs; they decide no dtype and touch no GPU.
+//! The model architectures. Each model family has a file, and [`blocks`] has the parts that families share. [`TABLE`]
+//! is the only list of `model_type`s. Models state facts and build graphs. They do not choose dtypes and do not access
+//! the GPU.
 
 mod albert;
 mod bert;
@@ -39,25 +40,25 @@ pub(crate) use heads::{Head, Step, causal_lm, classifier, masked_lm, projection,
 pub(crate) use static_embedding::read as static_embedding;
 pub(crate) use unread::unused_tensors;
 
-/// An architecture: its name in `config.json`, how its config is read, and which heads it has.
+/// An architecture: its name in `config.json`, the function that reads its config, and its heads.
 struct Architecture {
     model_type: &'static str,
-    /// The Python code published with checkpoints that this architecture computes. It lists entries of `auto_map` in
+    /// The published Python code that computes the same as this architecture. The list has entries of `auto_map` in
     /// `config.json` (`owner/repository--module.Class` or `module.Class`), and classes of modules in `modules.json`.
     code: &'static [&'static str],
     read: Read,
-    /// The head for sequence classification, which makes the model a reranker.
+    /// The head for sequence classification, if the architecture has one. A model with this head is a reranker.
     classifier: Option<&'static Classifier>,
-    /// The head for masked language modelling, which makes the model a sparse encoder.
+    /// The head for masked language modelling, if the architecture has one. A model with this head is a sparse encoder.
     masked_lm: Option<&'static MaskedLm>,
-    /// True if the model's language model head is one linear layer without a bias, named `lm_head`.
+    /// True if the architecture has a language model head that is one linear layer without a bias, named `lm_head`.
     causal_lm: bool,
 }
 
 type Read = fn(&JsonFile, &WeightFiles) -> Result<Box<dyn Transformer>, Error>;
 
 impl Architecture {
-    /// An architecture that needs no custom code and has no heads.
+    /// Returns an architecture that needs no custom code and has no heads.
     const fn new(model_type: &'static str, read: Read) -> Self {
         let (classifier, masked_lm) = (None, None);
         Architecture { model_type, code: &[], read, classifier, masked_lm, causal_lm: false }
@@ -80,8 +81,8 @@ impl Architecture {
     }
 }
 
-/// Every architecture that Vectile computes. A `model_type` may have several lines. The first line that knows all
-/// custom code named by the config is used.
+/// Every architecture that Vectile computes. A `model_type` may have several entries. The first entry whose `code`
+/// includes all custom code that the config names is used.
 const TABLE: &[Architecture] = &[
     Architecture::new("albert", albert::read).classifier(&Classifier::ALBERT),
     Architecture::new("bert", bert::read).classifier(&Classifier::BERT).masked_lm(&MaskedLm::BERT),
@@ -138,23 +139,23 @@ const TABLE: &[Architecture] = &[
         .masked_lm(&MaskedLm::ROBERTA),
 ];
 
-/// A transformer whose config and tensor shapes have been read, without its weights.
+/// A transformer whose config and tensor shapes have been read, but whose weights have not been loaded.
 pub(crate) trait Transformer: fmt::Debug + Send + Sync {
-    /// The facts that the rest of the program needs.
+    /// Returns the facts that other modules need.
     fn facts(&self) -> Facts;
 
-    /// Describes the transformer's sizes in one line.
+    /// Returns a description of the transformer's sizes in one line.
     fn describe(&self) -> String;
 
-    /// Chooses a task. [`Transformer::load`] then adds the task's LoRA to the weights.
+    /// Selects a task. [`Transformer::load`] then adds the LoRA of this task to the weights.
     ///
     /// # Errors
-    /// [`Error::Option`] if the model has no LoRA for this task.
+    /// Returns [`Error::Option`] if the model has no LoRA for this task.
     fn set_task(&mut self, task: &str) -> Result<(), Error> {
         Err(no_tasks(task))
     }
 
-    /// The number of preceding tokens that every layer's attention sees. `None` if all layers see the
+    /// Returns the number of preceding tokens that every layer's attention sees. Returns `None` if all layers see the
     /// whole text.
     fn reach(&self) -> Option<usize> {
         None
@@ -164,28 +165,29 @@ pub(crate) trait Transformer: fmt::Debug + Send + Sync {
     fn load(&self, loader: &mut Loader) -> Result<Box<dyn LoadedTransformer>, Error>;
 }
 
-/// A transformer with its weights on the GPU, ready to run.
+/// A transformer whose weights are loaded into the memory of the adapter.
 pub(crate) trait LoadedTransformer: fmt::Debug + Send + Sync {
     /// Adds the forward pass of a batch to the graph. Returns the hidden states, `[tokens, hidden]`.
     fn forward(&self, builder: &mut Builder, batch: &PackedBatch) -> Activations;
 }
 
-/// Facts of a transformer that the rest of the program needs.
+/// The facts about a transformer that other modules need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Facts {
     /// The width of the hidden states.
     pub hidden: usize,
-    /// The width of the layers, if the checkpoint's own projection changes it to `hidden`.
+    /// The width of the layers, if a projection in the checkpoint changes it to `hidden`.
     pub projected_from: Option<usize>,
-    /// The width of the widest activation, padding included. It bounds the memory of a batch.
+    /// The width of the widest activation, including padding. It bounds the memory of a batch.
     pub widest: usize,
     /// The number of rows of the token table. Every token id must be below this number.
     pub table_rows: usize,
-    /// The number of rows of the token type table, if there is one. Every token type must be below this number.
+    /// The number of rows of the token type table; `None` if there is no such table. Every token type must be below
+    /// this number.
     pub type_rows: Option<usize>,
-    /// The maximum number of tokens that have a position, if there is a position table.
+    /// The maximum number of tokens that have a position; `None` if there is no position table.
     pub positions: Option<usize>,
-    /// Facts about the range of the activations.
+    /// Whether the activations may exceed the range of f16.
     pub f16: F16Facts,
 }
 
@@ -196,12 +198,12 @@ fn no_tasks(task: &str) -> Error {
     )
 }
 
-/// Reads `config.json` and the shapes of tensors. `module` is the class of the first module in `modules.json`, if
-/// sentence-transformers does not define that class.
+/// Reads `config.json` and the shapes of tensors. `module` is the class of the first module in `modules.json`, or
+/// `None` if that class is part of sentence-transformers.
 ///
 /// # Errors
-/// [`Error::Unsupported`] for quantized weights, for a `model_type` or custom code that is not in [`TABLE`], and for
-/// an unknown or unsupported option. [`Error::Config`] for impossible sizes.
+/// Returns [`Error::Unsupported`] for quantized weights, for a `model_type` or custom code that is not in [`TABLE`],
+/// and for an unknown or unsupported option. Returns [`Error::Config`] for impossible sizes.
 pub(crate) fn read(
     config: &JsonFile,
     weights: &WeightFiles,
@@ -214,7 +216,7 @@ pub(crate) fn read(
     Ok(transformer)
 }
 
-/// Finds the line of [`TABLE`] for a config.
+/// Returns the entry of [`TABLE`] for a config.
 fn architecture(config: &JsonFile, module: Option<&str>) -> Result<&'static Architecture, Error> {
     let supported = || format!("supported: {}", names(|_| true));
     let Some(model_type) = config.str("model_type")? else {
@@ -249,21 +251,21 @@ fn architecture(config: &JsonFile, module: Option<&str>) -> Result<&'static Arch
     })
 }
 
-/// The `model_type`s of the lines that `has` selects, for error messages.
+/// Returns the `model_type`s of the entries for which `has` is true, for error messages.
 fn names(has: impl Fn(&Architecture) -> bool) -> String {
     let mut names: Vec<&str> = TABLE.iter().filter(|a| has(a)).map(|a| a.model_type).collect();
     names.dedup();
     names.join(", ")
 }
 
-/// The `model_type`s of [`TABLE`], once for each line.
+/// Returns the `model_type` of every entry of [`TABLE`].
 #[cfg(test)]
 pub(crate) fn model_types() -> impl Iterator<Item = &'static str> {
     TABLE.iter().map(|architecture| architecture.model_type)
 }
 
-/// The entries of `auto_map` that affect hidden states, as pairs of class and code. Heads (`AutoModelForMaskedLM` and
-/// the like) are left out, since embeddings do not use them.
+/// Returns the entries of `auto_map` that affect hidden states, as pairs of class and code. The entries of heads (such
+/// as `AutoModelForMaskedLM`) are left out, since embeddings do not use heads.
 fn custom_code(config: &JsonFile) -> Result<Vec<(&str, &str)>, Error> {
     let Some(Value::Object(map)) = config.raw("auto_map") else {
         return config.object("auto_map").map(|_| Vec::new());

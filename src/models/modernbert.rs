@@ -1,10 +1,10 @@
 //! ModernBERT (Warner et al. 2024, <https://arxiv.org/abs/2412.13663>): modernbert-embed, GTE
 //! ModernBERT, Granite Embedding R2.
 //!
-//! A norm comes before each block except the first attention, and one after all layers. Every
-//! `global_attn_every_n_layers`-th layer, starting with the first, sees the whole text. The others have a window
-//! of half of `local_attention` tokens in each direction. Both kinds rotate queries and keys, each with its own
-//! base. The first half of `Wi` is the gate.
+//! A norm comes before each block except the first attention, and one norm follows all layers. Every
+//! `global_attn_every_n_layers`-th layer, starting with the first, sees the whole text. The other layers have a window
+//! of half of `local_attention` tokens in each direction. Both kinds of layers rotate queries and keys, each kind with
+//! its own base. The first half of `Wi` is the gate.
 
 use crate::batch::PackedBatch;
 use crate::config::JsonFile;
@@ -42,11 +42,11 @@ struct ModernBert {
     rows: usize,
     eps: f32,
     biases: Biases,
-    /// For each layer, whether it has a window.
+    /// For each layer, whether it has an attention window.
     local: Vec<bool>,
-    /// The number of tokens of a window in each direction.
+    /// The number of tokens that a window extends in each direction.
     window: usize,
-    /// The rotary positions of layers without a window, and of layers with one.
+    /// The rotary positions of layers without a window, and of layers with a window.
     rotary: [Rotary; 2],
 }
 
@@ -115,7 +115,8 @@ pub(super) fn read(
     }))
 }
 
-/// For each layer, whether it has a window: by `layer_types` of transformers 5, or by `global_attn_every_n_layers`.
+/// Returns for each layer whether it has a window, by `layer_types` of transformers 5 or by
+/// `global_attn_every_n_layers`.
 fn local_layers(config: &JsonFile, layers: usize) -> Result<Vec<bool>, Error> {
     let Some(types) = config.strings("layer_types")? else {
         let every = count_or(config, "global_attn_every_n_layers", 3, 1000)?;
@@ -169,8 +170,8 @@ impl Transformer for ModernBert {
             table_rows: self.rows,
             type_rows: None,
             positions: None,
-            // The residual stream grows from layer to layer, and no norm bounds it. Activations may therefore exceed
-            // the range of f16.
+            // Each layer adds to the hidden states, and no norm bounds their sum. Activations may therefore exceed the
+            // range of f16.
             f16: F16Facts { activations_unsafe: true },
         }
     }

@@ -1,9 +1,9 @@
 //! MPNet (Song et al. 2020, <https://arxiv.org/abs/2004.09297>): all-mpnet-base-v2, multi-qa-mpnet,
 //! paraphrase-mpnet.
 //!
-//! MPNet is BERT without token types, with positions from row 2 and a bias by distance on the attention scores. All
-//! layers share the bias table. Its buckets are those of T5: 32 buckets up to a distance of 128. transformers uses
-//! these numbers and the padding id 1 whatever the config says.
+//! MPNet is BERT without token types, with positions from row 2 and a bias on the attention scores that depends on the
+//! distance. All layers share the bias table. Distances are grouped as in T5: into 32 buckets up to a distance of 128.
+//! transformers uses these numbers and the padding id 1 whatever the config says.
 
 use crate::config::JsonFile;
 use crate::error::Error;

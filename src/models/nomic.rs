@@ -3,7 +3,7 @@
 //!
 //! NomicBERT is BERT with rotary positions and SwiGLU, mostly without biases. `fc12` is the gate of `fc11`. v2-moe has
 //! GELU without gates, and experts in every second layer. The code on the Hub uses GPT-2's names of config fields, and
-//! transformers uses BERT's; the tensor names are the same.
+//! transformers uses BERT's names. The tensor names are the same in both.
 //!
 //! With `rotary_scaling_factor`, the wavelengths of a text longer than `max_trained_positions` grow with the length of
 //! that text. The code on the Hub uses the length of the batch's longest text instead.
@@ -23,7 +23,7 @@ use crate::models::blocks::rotary_encoder::{
 use crate::models::blocks::sizes::{EncoderSizes, FIELDS, Fields};
 use crate::weights::{Gate, WeightFiles};
 
-/// The class names of the code on the Hub.
+/// The class names of the Python code on the Hub.
 pub(super) const CODE: &[&str] = &[
     "nomic-ai/nomic-bert-2048--configuration_hf_nomic_bert.NomicBertConfig",
     "nomic-ai/nomic-bert-2048--modeling_hf_nomic_bert.NomicBertModel",
@@ -50,7 +50,7 @@ const NAMES: TensorNames = TensorNames {
     norm: "norm2",
 };
 
-/// Tensor names of a model without gates.
+/// The tensor names of a model without gates.
 const PLAIN: TensorNames = TensorNames { up: &["mlp.fc1"], ..NAMES };
 
 /// Reads the sizes and checks that they fit together.
@@ -82,7 +82,7 @@ fn model(sizes: EncoderSizes, eps: f32, rotary: Rotary, biases: Biases) -> Rotar
     }
 }
 
-/// Reads a config with the fields of transformers.
+/// Reads a config that has the field names of transformers.
 fn native(config: &JsonFile) -> Result<RotaryEncoder, Error> {
     let sizes = EncoderSizes::with(config, &FIELDS, hidden_act(config, "hidden_act", "silu")?)?;
     if config.usize("head_dim")?.is_some_and(|head| head != sizes.head()) {
@@ -95,7 +95,7 @@ fn native(config: &JsonFile) -> Result<RotaryEncoder, Error> {
     Ok(model(sizes, epsilon(config, "layer_norm_eps", 1e-12)?, rotary, none))
 }
 
-/// Reads a config with the fields of the code on the Hub.
+/// Reads a config that has the field names of the code on the Hub.
 fn hub(config: &JsonFile) -> Result<RotaryEncoder, Error> {
     refuse_options(
         config,
@@ -169,7 +169,7 @@ fn hub(config: &JsonFile) -> Result<RotaryEncoder, Error> {
     })
 }
 
-/// The experts, if `moe_every_n_layers` says that some layers have them.
+/// Returns the numbers of experts, if `moe_every_n_layers` says that some layers have experts.
 fn experts(config: &JsonFile, gated: bool) -> Result<Option<Experts>, Error> {
     let every = match config.usize("moe_every_n_layers")? {
         None | Some(0) => {

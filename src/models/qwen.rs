@@ -1,8 +1,8 @@
-//! Qwen2 (Yang et al. 2024, <https://arxiv.org/abs/2407.10671>) and Qwen3 (<https://arxiv.org/abs/2505.09388>),
-//! which norms heads before rotating them.
+//! Qwen2 (Yang et al. 2024, <https://arxiv.org/abs/2407.10671>) and Qwen3 (<https://arxiv.org/abs/2505.09388>). Qwen3
+//! normalises each head of queries and keys before it rotates the head.
 //!
-//! With `use_sliding_window`, layers from `max_window_layers` on have a window. Published embedding models do not use
-//! windows.
+//! With `use_sliding_window`, layers from number `max_window_layers` on have an attention window. Published embedding
+//! models do not use such windows.
 
 use crate::config::JsonFile;
 use crate::error::Error;
@@ -15,10 +15,10 @@ use crate::models::blocks::fields::{count, count_or};
 use crate::models::blocks::rotary::Rotary;
 use crate::weights::WeightFiles;
 
-/// The class names of the code published with gte-Qwen2.
+/// The class names of the Python code published with gte-Qwen2.
 pub(super) const GTE_QWEN2: &[&str] = &["modeling_qwen.Qwen2Model"];
 
-/// Reads the config of a Qwen2.
+/// Reads the config of a Qwen2 model.
 pub(super) fn qwen2(
     config: &JsonFile,
     weights: &WeightFiles,
@@ -28,13 +28,13 @@ pub(super) fn qwen2(
     read(config, weights, &defaults, traits)
 }
 
-/// Reads a Qwen2 whose custom code is that of gte-Qwen2, which is bidirectional by default.
+/// Reads the config of a Qwen2 model with the Python code of gte-Qwen2, which is bidirectional by default.
 pub(super) fn qwen2_with_code(
     config: &JsonFile,
     weights: &WeightFiles,
 ) -> Result<Box<dyn Transformer>, Error> {
     // By default, the model's own code is bidirectional, but transformers is causal. The config must therefore set
-    // `is_causal`.
+    // `is_causal` to false.
     if config.bool("is_causal")? != Some(false) {
         let supported = "supported: false; the model's own code is bidirectional";
         return Err(config.unsupported("is_causal", supported));
@@ -42,7 +42,7 @@ pub(super) fn qwen2_with_code(
     qwen2(config, weights)
 }
 
-/// Reads the config of a Qwen3.
+/// Reads the config of a Qwen3 model.
 pub(super) fn qwen3(
     config: &JsonFile,
     weights: &WeightFiles,
@@ -60,8 +60,9 @@ pub(super) fn qwen3(
     read(config, weights, &defaults, traits)
 }
 
-/// The width of voyage-4-nano's projection, if the model has it. Its code applies `linear.weight` to the final hidden
-/// states. The weight has `num_labels` rows; a `linear.weight` of another shape has another purpose.
+/// Returns the width of voyage-4-nano's projection; `None` if the model has no such projection. The code of
+/// voyage-4-nano applies `linear.weight` to the final hidden states. This weight has `num_labels` rows; a
+/// `linear.weight` of another shape has another purpose.
 fn projection(config: &JsonFile, weights: &WeightFiles) -> Result<Option<usize>, Error> {
     let name = format!("{PROJECTION}.weight");
     if !weights.has(&name) {
@@ -80,7 +81,7 @@ fn read(
     let sizes = DecoderSizes::read(config, defaults)?;
     let rotary = Rotary::read(config, sizes.head, 10_000.0, None)?;
     let windows = config.bool("use_sliding_window")?.unwrap_or(false);
-    // An explicit null disables the window; a missing field does not.
+    // A field that is null disables the window; a missing field does not.
     let none = config.is_null("sliding_window");
     let window = match windows && !none {
         true => Some(count_or(config, "sliding_window", 4096, 1 << 30)?),

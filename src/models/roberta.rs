@@ -1,8 +1,9 @@
 //! RoBERTa (Liu et al. 2019, <https://arxiv.org/abs/1907.11692>). XLM-RoBERTa (multilingual E5, BGE-M3, Snowflake
-//! Arctic v2, Granite) and CamemBERT compute the same function.
+//! Arctic v2, Granite) and CamemBERT compute the same function as RoBERTa.
 //!
-//! RoBERTa is BERT with positions that start at the row after `pad_token_id`; that token itself takes no position. A
-//! text may have `max_position_embeddings` - `pad_token_id` - 1 tokens, for example 512 of 514.
+//! RoBERTa is BERT with positions that start at the row after `pad_token_id`. The padding token itself takes no
+//! position. A text may have `max_position_embeddings` − `pad_token_id` − 1 tokens, for example 512 if the table has
+//! 514 rows.
 
 use crate::config::JsonFile;
 use crate::error::Error;
@@ -21,7 +22,7 @@ pub(super) fn read(
     Ok(Box::new(encoder(config, weights, true)?))
 }
 
-/// Like [`read`], for a family with other tensor names. `types` is true if the family has token types.
+/// Like [`read`], but for a model family with other tensor names. `types` is true if the family has token types.
 pub(super) fn encoder(
     config: &JsonFile,
     weights: &WeightFiles,

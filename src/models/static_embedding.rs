@@ -1,8 +1,9 @@
-//! Static embeddings, which have a vector for each token and no layers. There are two kinds: sentence-transformers'
-//! `StaticEmbedding` (static-retrieval-mrl) and model2vec (<https://github.com/MinishLab/model2vec>, potion).
+//! Static embeddings, which have a vector for each token and no layers. There are two kinds of such models:
+//! sentence-transformers' `StaticEmbedding` (static-retrieval-mrl) and model2vec
+//! (<https://github.com/MinishLab/model2vec>, potion).
 //!
-//! In model2vec, tokens may share rows (`mapping`) and have factors (`weights`). Both are applied at load, which
-//! gives one row per token, as in sentence-transformers.
+//! In model2vec, several tokens may share a row (`mapping`), and each token's row may have a factor (`weights`). Both
+//! are applied at load, which gives one row for each token, as in sentence-transformers.
 
 use crate::batch::PackedBatch;
 use crate::config::FirstModule;
@@ -14,33 +15,33 @@ use crate::models::blocks::tables::{table_rows, zero_row};
 use crate::models::{Facts, LoadedTransformer, Transformer};
 use crate::weights::{Loader, Table, WeightFiles};
 
-/// A width or vocabulary above this size is taken for a mistake in the file.
+/// A width or a vocabulary above this size is refused as a mistake in the file.
 const MAX_SIZE: usize = 1 << 24;
 
-/// A static model whose tensor shapes have been read.
+/// A static embedding model whose tensor shapes have been read.
 #[derive(Debug, Clone)]
 struct StaticEmbedding {
     table: &'static str,
     tokens: usize,
     width: usize,
-    /// The table row of each token; `None` if rows are already in token order.
+    /// The table row of each token; `None` if the rows are already in token order.
     rows: Option<Vec<usize>>,
-    /// The factor of each token's row.
+    /// The factor by which each token's row is multiplied; `None` if there are no factors.
     scales: Option<Vec<f32>>,
 }
 
-/// A static model with its table loaded.
+/// A static embedding model with its table loaded.
 #[derive(Debug)]
 struct LoadedStaticEmbedding {
     width: usize,
     words: Table,
 }
 
-/// Reads the shapes, and the tokens' rows and factors if there are any.
+/// Reads the shapes of the tensors, and the rows and factors of tokens if there are any.
 ///
 /// # Errors
-/// [`Error::Tensor`] for a missing tensor, inconsistent shapes, or a mapping outside the table. The same error refuses
-/// an 8-bit table in a `StaticEmbedding` module, which sentence-transformers does not load.
+/// Returns [`Error::Tensor`] for a missing tensor, inconsistent shapes, or a mapping to a row outside the table.
+/// Returns the same error for an 8-bit table in a `StaticEmbedding` module, which sentence-transformers does not load.
 pub(crate) fn read(
     weights: &WeightFiles,
     input: FirstModule,

@@ -2,8 +2,8 @@
 //! sentence-t5, gtr-t5, instructor. mT5 and UMT5 have the gated activation of T5 v1.1.
 //!
 //! A root mean square norm comes before each block. Linear layers have no biases, and scores are not scaled. Positions
-//! act through a bias by distance. All layers share the table of layer 0, except in UMT5, where each layer has its
-//! own. A decoder in the same file is not loaded.
+//! affect only the attention, by a bias that depends on the distance. All layers share the bias table of layer 0,
+//! except in UMT5, where each layer has its own table. A decoder in the same file is not loaded.
 
 use crate::batch::PackedBatch;
 use crate::config::JsonFile;
@@ -25,19 +25,20 @@ const FINAL_NORM: &str = "encoder.final_layer_norm";
 /// A T5 encoder whose config and tensor shapes have been read.
 #[derive(Debug, Clone)]
 struct T5 {
-    /// Prefix of all tensor names.
+    /// The prefix of all tensor names.
     prefix: String,
-    /// The token table's name after the prefix. The table is shared with the decoder, or the encoder's own.
+    /// The name of the token table after the prefix. The table is either shared with the decoder or belongs to the
+    /// encoder.
     words: &'static str,
     rows: usize,
     hidden: usize,
     heads: usize,
-    /// Values per head. `heads` · `head` need not equal `hidden`.
+    /// The number of values in a head. `heads` · `head` need not equal `hidden`.
     head: usize,
     intermediate: usize,
     layers: usize,
     activation: Activation,
-    /// Whether the feed-forward is gated.
+    /// True if the feed-forward is gated.
     gated: bool,
     buckets: Buckets,
     /// True if every layer has its own bias table; false if all layers use the table of layer 0.
@@ -56,13 +57,13 @@ struct LoadedT5 {
 
 #[derive(Debug)]
 struct Layer {
-    /// The bias table `[buckets, heads]`, if the layer has its own.
+    /// The bias table `[buckets, heads]`; `None` if the layer uses the table of layer 0.
     bias: Option<Vec<f32>>,
     attention_norm: RmsNorm,
     qkv: Linear,
     output: Linear,
     norm: RmsNorm,
-    /// The up projection. If there is a gate, the two are interleaved by cells.
+    /// The up projection. If there is a gate, four columns of the gate and four columns of the up projection alternate.
     up: Linear,
     down: Linear,
 }
@@ -91,8 +92,9 @@ pub(super) fn read_umt5(
     Ok(Box::new(T5::read(config, weights, "gated-gelu", true)?))
 }
 
-/// Reads the activation from `feed_forward_proj`, and whether it is gated. `gated-gelu` means the tanh approximation.
-/// When transformers saves a config, it derives other fields from this one; these fields take precedence.
+/// Reads the activation from `feed_forward_proj`, and whether it is gated. `gated-gelu` means the tanh approximation of
+/// GELU. When transformers saves a config, it derives other fields from `feed_forward_proj`. These derived fields take
+/// precedence.
 fn feed_forward(config: &JsonFile, default: &str) -> Result<(Activation, bool), Error> {
     let field = "feed_forward_proj";
     let proj = config.str(field)?.unwrap_or(default);

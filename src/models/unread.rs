@@ -1,8 +1,9 @@
-//! Parts of a model that its architecture does not read: fields of `config.json` and tensors of the checkpoint.
+//! Parts of a model that the code of its architecture does not read: fields of `config.json` and tensors of the
+//! checkpoint.
 //!
-//! If a field changes vectors and is ignored, vectors are wrong without a message. Therefore each field must be read,
-//! be known not to affect hidden states ([`HARMLESS_FIELDS`]), or be switched off. Any other field is an error. A
-//! tensor that nothing uses is reported at load, unless it is known to belong to a head, a pooler or a buffer.
+//! If a field changes the vectors and Vectile ignores it, the vectors are wrong without a message. So each field must
+//! be read, be listed as harmless ([`HARMLESS_FIELDS`]), or be switched off. Any other field is an error. A tensor that
+//! nothing uses is reported at load, unless its name is listed as that of a head, a pooler or a buffer.
 
 use serde_json::Value;
 
@@ -12,8 +13,8 @@ use crate::weights::WeightFiles;
 
 /// Fields that do not affect the hidden states of an architecture, unless the architecture reads them.
 ///
-/// They come from transformers' configuration classes (4.35, 4.57 and 5.24) and from the published models' own code.
-/// They are used for training, text generation, heads, tokenization, the choice of an implementation, or nothing at
+/// These fields come from transformers' configuration classes (4.35, 4.57 and 5.24) and from the published models' own
+/// code. They affect training, text generation, heads, tokenization, the choice of an implementation, or nothing at
 /// all.
 const HARMLESS_FIELDS: &[&str] = &[
     // These fields name the checkpoint and its origin.
@@ -106,7 +107,7 @@ const HARMLESS_FIELDS: &[&str] = &[
     "task_instructions",
     "tf_legacy_loss",
     "tie_weights_",
-    // These fields choose an implementation and the format of the results in Python.
+    // These fields choose an implementation, or the format of the results in Python.
     "_attn_implementation",
     "_attn_implementation_autoset",
     "_attn_implementation_internal",
@@ -141,7 +142,7 @@ const HARMLESS_FIELDS: &[&str] = &[
     "use_memory_efficient_attention",
     "use_return_dict",
     "use_xentropy",
-    // These fields belong to poolers, heads and decoders.
+    // These fields affect poolers, heads and decoders.
     "add_pooling_layer",
     "classifier_activation",
     "classifier_bias",
@@ -202,15 +203,16 @@ const HARMLESS_FIELDS: &[&str] = &[
     "num_memory_blocks",
 ];
 
-/// Fields within `rope_scaling` and `rope_parameters` that do not affect angles, unless they are read. `rope_type` and
-/// `type` both name the kind, and only one of them is read. `finetuned` is a remark of the authors.
+/// Fields within `rope_scaling` and `rope_parameters` that do not affect angles, unless the architecture reads them.
+/// `rope_type` and `type` both name the kind of scaling, and only one of them is read. `finetuned` is a remark of the
+/// authors.
 const HARMLESS_ROPE_FIELDS: &[&str] = &["finetuned", "rope_type", "type"];
 
-/// Refuses a field that may change vectors, was not read by the architecture, and is not switched off. Call this after
-/// the config has been read.
+/// Returns an error for a field that may change vectors, was not read, and is not switched off. Call this function
+/// after the config has been read.
 ///
 /// # Errors
-/// [`Error::Unsupported`] for such a field.
+/// Returns [`Error::Unsupported`] for such a field.
 pub(super) fn check_fields(config: &JsonFile) -> Result<(), Error> {
     for (path, value) in config.unread() {
         let (outer, inner) = path.split_once('.').unwrap_or((&path, ""));
@@ -225,11 +227,11 @@ pub(super) fn check_fields(config: &JsonFile) -> Result<(), Error> {
     Ok(())
 }
 
-/// True if the value is one by which configs switch an option off.
+/// Is true if the value is one that switches an option off in configs.
 ///
-/// Each option of a model's code adds something to a plain transformer. The option is off if it is a false flag, a
-/// count, factor or probability of zero, an empty list, or an empty text. `null` counts as absent in any field. If
-/// false or zero means something else for a field, its architecture must read that field.
+/// Each option of a model's code adds something to a plain transformer. An option is off if its value is false, zero,
+/// an empty list, or an empty text. `null` counts as a missing field. If false or zero means something else for a
+/// field, the code of the architecture must read that field.
 fn is_off(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,
@@ -241,8 +243,8 @@ fn is_off(value: &Value) -> bool {
     }
 }
 
-/// Beginnings of tensor names that belong to heads, poolers and decoders. They are compared with the whole name, and
-/// with the rest of the name after the transformer's prefix.
+/// The beginnings of tensor names that belong to heads, poolers and decoders. Each is compared with the whole name of a
+/// tensor, and with the part of the name after the transformer's prefix.
 const HARMLESS_TENSORS: &[&str] = &[
     "classifier.",
     "cls.",
@@ -265,7 +267,7 @@ const HARMLESS_TENSORS: &[&str] = &[
     "vocab_transform.",
 ];
 
-/// Ends of the names of harmless tensors: buffers that transformers computes itself, and LoRA tensors of tasks.
+/// The ends of the names of harmless tensors: buffers that transformers computes itself, and LoRA tensors of tasks.
 const HARMLESS_ENDS: &[&str] = &[
     "attn.bias",
     "inv_freq",
@@ -277,15 +279,16 @@ const HARMLESS_ENDS: &[&str] = &[
     "token_type_ids",
 ];
 
-/// Names of projections that a model's own code applies to its hidden states.
+/// The names of projections that a model's own code applies to its hidden states.
 const PROJECTIONS: &[&str] =
     &["linear.weight", "linear.bias", "projection.weight", "projection.bias"];
 
-/// Returns a note about tensors that nothing uses, except those known to be harmless. Call this after the weights have
-/// been loaded or counted.
+/// Returns a note about tensors that nothing uses, except tensors that are listed as harmless. Call this function after
+/// the weights have been loaded or counted.
 ///
 /// # Errors
-/// [`Error::Tensor`] for a projection of the hidden states that nothing uses, since vectors would be wrong without it.
+/// Returns [`Error::Tensor`] for a projection of the hidden states that nothing uses, since vectors would be wrong
+/// without the projection.
 pub(crate) fn unused_tensors(weights: &WeightFiles) -> Result<Option<String>, Error> {
     let unused: Vec<String> =
         weights.unused().filter(|name| !is_harmless(name)).map(str::to_owned).collect();

@@ -1,5 +1,5 @@
-//! The encoder of BERT and its descendants, whose positions are added to the embeddings. Summed embeddings and a norm
-//! are followed by layers with a norm after each residual sum. A family's file gives the sizes and the tensor names.
+//! The encoder of BERT and its descendants, which adds positions to the embeddings. The layers have a norm after each
+//! residual sum. The file of a model family gives the sizes and the tensor names.
 
 use crate::batch::PackedBatch;
 use crate::config::JsonFile;
@@ -18,7 +18,7 @@ use crate::weights::{Axis, Loader, MatrixShape};
 
 const BIASES: &str = "encoder.relative_attention_bias.weight";
 
-/// BERT's tensor names of a layer.
+/// BERT's tensor names within a layer.
 pub(in crate::models) const BERT_LAYER: LayerNames = LayerNames {
     qkv: &["attention.self.query", "attention.self.key", "attention.self.value"],
     output: "attention.output.dense",
@@ -28,10 +28,11 @@ pub(in crate::models) const BERT_LAYER: LayerNames = LayerNames {
     norm: "output.LayerNorm",
 };
 
-/// A family's tensor names within a layer.
+/// The tensor names of a model family within a layer.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::models) struct LayerNames {
-    /// The queries, keys and values: the name of one matrix for all three, or three names.
+    /// The names of the matrices for queries, keys and values: one name if a single matrix holds all three, or else
+    /// three names.
     pub qkv: &'static [&'static str],
     pub output: &'static str,
     pub attention_norm: &'static str,
@@ -43,22 +44,23 @@ pub(in crate::models) struct LayerNames {
 /// An encoder whose config and tensor shapes have been read.
 #[derive(Debug, Clone)]
 pub(in crate::models) struct AbsoluteEncoder {
-    /// Prefix of all tensor names: `bert.`, `0.auto_model.` or nothing.
+    /// The prefix of all tensor names: `bert.`, `0.auto_model.` or nothing.
     pub prefix: String,
     pub sizes: EncoderSizes,
     pub embeddings: Embeddings,
-    /// Epsilon of all norms.
+    /// The epsilon of all norms.
     pub eps: f32,
-    /// Name of each stored layer, without the final dot.
+    /// The name of each stored layer, without the final dot.
     pub layers: Vec<String>,
-    /// The stored layer to apply at each step. ALBERT applies its layers repeatedly.
+    /// The index of the stored layer that is applied at each step. ALBERT applies its stored layers repeatedly.
     pub order: Vec<usize>,
     pub names: LayerNames,
     /// The factor by which q · k is multiplied.
     pub scale: f32,
-    /// The buckets of the bias by distance, if the model has one. All layers share it.
+    /// The buckets of the bias that depends on the distance; `None` if the model has no such bias. All layers share the
+    /// bias.
     pub bias: Option<Buckets>,
-    /// Disentangled attention, if the model has it.
+    /// The settings of disentangled attention; `None` if the model has ordinary attention.
     pub relative: Option<Disentangled>,
 }
 
@@ -85,7 +87,7 @@ struct Layer {
     norm: Norm,
 }
 
-/// Refuses options that change what these families compute.
+/// Returns an error for an option that would change the computation of these model families.
 pub(in crate::models) fn check_options(config: &JsonFile) -> Result<(), Error> {
     if config.str("position_embedding_type")?.is_some_and(|kind| kind != "absolute") {
         return Err(config.unsupported("position_embedding_type", "supported: absolute"));
@@ -102,7 +104,7 @@ pub(in crate::models) fn check_options(config: &JsonFile) -> Result<(), Error> {
 }
 
 impl AbsoluteEncoder {
-    /// An encoder of `sizes.layers` layers with BERT's tensor names.
+    /// Returns an encoder of `sizes.layers` layers with BERT's tensor names.
     pub fn bert(prefix: String, sizes: EncoderSizes, embeddings: Embeddings, eps: f32) -> Self {
         AbsoluteEncoder {
             prefix,

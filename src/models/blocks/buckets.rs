@@ -1,5 +1,5 @@
-//! The bias by distance of T5 and MPNet. Distances are grouped into buckets, and the model has a table with one bias
-//! per bucket and head.
+//! The bias of T5 and MPNet that depends on the distance between tokens. Distances are grouped into buckets, and the
+//! model has a table with one bias for each bucket and head.
 
 use crate::batch::PackedBatch;
 use crate::config::JsonFile;
@@ -7,9 +7,9 @@ use crate::error::Error;
 use crate::kernels::Builder;
 use crate::kernels::attention::{DistanceBias, distance_bias};
 
-/// How distances are grouped into buckets. One half of the buckets is for keys after the query, the other for all other
-/// keys. Within each half, the first half of the buckets hold one distance each; the others grow geometrically up to
-/// `max_distance`.
+/// How distances are grouped into buckets. One half of the buckets is for keys after the query, and the other half for
+/// all other keys. Within each half, half of the buckets hold one distance each; the other buckets grow geometrically
+/// up to `max_distance`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::models) struct Buckets {
     pub count: usize,
@@ -17,7 +17,7 @@ pub(in crate::models) struct Buckets {
 }
 
 impl Buckets {
-    /// Checks that there is a bucket for each sign, for near distances and for far ones.
+    /// Checks that the numbers suffice for a bucket for each sign, for near distances and for far distances.
     pub fn new(config: &JsonFile, count: usize, max_distance: usize) -> Result<Self, Error> {
         let (field, expected) = match count {
             0..4 => ("relative_attention_num_buckets", 4),
@@ -28,11 +28,11 @@ impl Buckets {
         Err(config.error(field, format!("is {value}; expected: at least {expected}")))
     }
 
-    /// The bucket of a distance, key − query.
+    /// Returns the bucket of a distance, key − query.
     ///
-    /// Each step is rounded to f32, as in torch. In exact arithmetic a distance at the edge of a bucket would fall into
-    /// the neighbouring bucket. The logarithm is computed in f64 and rounded, because f32 logarithms differ between
-    /// platforms.
+    /// Each step is rounded to f32, as in torch. Without this rounding, a distance at the edge of a bucket would fall
+    /// into the neighbouring bucket. The logarithm is computed in f64 and rounded, because f32 logarithms differ
+    /// between platforms.
     fn of(self, distance: i64) -> usize {
         let half = self.count / 2;
         let exact = half / 2;
@@ -47,7 +47,7 @@ impl Buckets {
         after + (exact + grown as usize).min(half - 1)
     }
 
-    /// The biases for a batch, from a table `[buckets, heads]`.
+    /// Returns the biases for a batch, from a table `[buckets, heads]`.
     pub fn bias(
         self,
         builder: &mut Builder,
@@ -64,7 +64,7 @@ impl Buckets {
 mod tests {
     use super::*;
 
-    /// The first distance of each bucket, for distances from 0 to 600.
+    /// Returns the first distance of each bucket, for distances from 0 to 600.
     fn starts(count: usize, max_distance: usize, sign: i64) -> Vec<i64> {
         let buckets = Buckets { count, max_distance };
         let of = |distance: i64| buckets.of(sign * distance);

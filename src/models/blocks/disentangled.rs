@@ -1,7 +1,7 @@
 //! Disentangled attention (He et al. 2021, <https://arxiv.org/abs/2006.03654>).
 //!
-//! A score is q · k, plus q · the key of the distance, plus k · the query of the distance. Each layer projects the
-//! keys and queries of distances from one table.
+//! A score is q · k, plus q · the key of the distance, plus k · the query of the distance. Each layer projects the keys
+//! and queries of distances from one table.
 
 use crate::batch::PackedBatch;
 use crate::config::JsonFile;
@@ -21,24 +21,24 @@ const NORM: &str = "encoder.LayerNorm";
 const KEYS: &str = "attention.self.pos_key_proj";
 const QUERIES: &str = "attention.self.pos_query_proj";
 
-/// How distances select rows of the table, and how the rows are used.
+/// How a distance between tokens selects a row of the table, and how the rows are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::models) struct Disentangled {
-    /// The number of table rows for keys after the query. All other keys have the same number of rows.
+    /// The number of table rows for keys after the query. The other keys have the same number of rows.
     pub span: usize,
-    /// If set, distances from `span / 2` are grouped into buckets that grow up to this distance.
+    /// If set, distances from `span / 2` up to this distance are grouped into buckets of growing size.
     pub max_distance: Option<usize>,
-    /// Whether the rows are normed.
+    /// True if a norm is applied to the rows.
     pub normed: bool,
-    /// Whether the layer's own query and key matrices project the rows.
+    /// True if the layer's own query and key matrices project the rows.
     pub shared: bool,
-    /// Whether scores include q · key of the distance (`c2p`).
+    /// True if scores include q · key of the distance (`c2p`).
     pub keys: bool,
-    /// Whether scores include k · query of the distance (`p2c`).
+    /// True if scores include k · query of the distance (`p2c`).
     pub queries: bool,
 }
 
-/// The table and its norm, loaded.
+/// The table and its norm, with their weights loaded.
 #[derive(Debug)]
 pub(in crate::models) struct LoadedTable {
     disentangled: Disentangled,
@@ -56,7 +56,7 @@ pub(in crate::models) struct States {
 }
 
 impl Disentangled {
-    /// Checks that the buckets can grow. `field` is the config field of the maximum distance.
+    /// Checks that the sizes of the buckets can grow. `field` is the config field of the maximum distance.
     pub fn check(self, config: &JsonFile, field: &str) -> Result<Self, Error> {
         let Some(max) = self.max_distance else { return Ok(self) };
         if self.span < 2 {
@@ -71,11 +71,11 @@ impl Disentangled {
         Ok(self)
     }
 
-    /// The row of a distance, key − query. Larger distances never have a larger row.
+    /// Returns the table row of a distance, key − query. A larger distance never has a larger row.
     ///
-    /// Each step is rounded to f32, as in torch. In exact arithmetic a distance at the edge of a bucket would fall into
-    /// the neighbouring bucket. The logarithms are computed in f64 and rounded, because f32 logarithms differ between
-    /// platforms.
+    /// Each step is rounded to f32, as in torch. Without this rounding, a distance at the edge of a bucket would fall
+    /// into the neighbouring bucket. The logarithms are computed in f64 and rounded, because f32 logarithms differ
+    /// between platforms.
     fn row(self, distance: i64) -> u32 {
         let middle = self.span / 2;
         let far = usize::try_from(distance.unsigned_abs()).unwrap_or(usize::MAX);
@@ -92,7 +92,7 @@ impl Disentangled {
         (bucket.clamp(-span, span - 1) + span) as u32
     }
 
-    /// Describes the terms and the distances, for reports.
+    /// Returns a description of the terms and the distances, for reports.
     pub fn describe(self) -> String {
         let terms = match (self.keys, self.queries) {
             (true, true) => "keys and queries",
@@ -122,8 +122,8 @@ impl Disentangled {
         Ok(LoadedTable { disentangled: self, hidden, table, norm: norm.transpose()? })
     }
 
-    /// Loads a layer's projection of the rows, unless the layer projects them with the matrices of its tokens. `part`
-    /// returns the tensor name of a part of the layer.
+    /// Loads a layer's projection of the rows; `None` if the layer projects them with the query and key matrices of its
+    /// tokens. `part` returns the tensor name of a part of the layer.
     pub fn load_projection(
         self,
         loader: &mut Loader,
@@ -145,9 +145,9 @@ impl Disentangled {
 }
 
 impl LoadedTable {
-    /// The rows for the distances of a batch. A row's values do not depend on the batch.
+    /// Returns the table rows for the distances of a batch. A row's values do not depend on the batch.
     ///
-    /// They are f32 even if activations are f16. An overflow in a row would affect every text, but an overflow flag
+    /// The rows are f32 even if activations are f16. An overflow in a row would affect every text, but an overflow flag
     /// belongs to one token and could not report it.
     pub fn states(&self, builder: &mut Builder, batch: &PackedBatch) -> States {
         let longest = batch.longest();
@@ -167,8 +167,8 @@ impl LoadedTable {
         States { states, rows, reach }
     }
 
-    /// A layer's keys and queries of the distances. They come from `projection`, or from the layer's `qkv` if there is
-    /// none.
+    /// Returns a layer's keys and queries of the distances. They are computed by `projection`, or by the layer's `qkv`
+    /// if there is no `projection`.
     pub fn relative(
         &self,
         builder: &mut Builder,
@@ -201,8 +201,8 @@ mod tests {
         Disentangled { span, max_distance, normed, shared, keys, queries }
     }
 
-    /// Expects the values of `make_log_bucket_position` in transformers 5.23, clamped as in its attention. The test
-    /// compares the first distance of each row, for distances from 0 to 600.
+    /// Expects the values of `make_log_bucket_position` in transformers 5.23, clamped as in the attention of
+    /// transformers. The test compares the first distance of each row, for distances from 0 to 600.
     #[test]
     fn rows_match_transformers() {
         let starts = |d: Disentangled, sign: i64| -> Vec<i64> {

@@ -1,5 +1,5 @@
-//! The embeddings of BERT and its descendants: the sum of a token, a position and a type row, then a norm.
-//! Tables narrower than the hidden states are followed by a linear layer.
+//! The embeddings of BERT and its descendants: the sum of a token row, a position row and a type row, then a norm. If
+//! the tables are narrower than the hidden states, a linear layer follows.
 
 use crate::batch::PackedBatch;
 use crate::config::JsonFile;
@@ -12,28 +12,28 @@ use crate::models::blocks::fields::count;
 use crate::models::blocks::tables::table_rows;
 use crate::weights::{Axis, Loader, Table, WeightFiles};
 
-/// The tensor name of the token table in all these families.
+/// The tensor name of the token table in all these model families.
 pub(in crate::models) const WORDS: &str = "embeddings.word_embeddings.weight";
 const POSITIONS: &str = "embeddings.position_embeddings.weight";
 pub(in crate::models) const TYPES: &str = "embeddings.token_type_embeddings.weight";
 
-/// The tables of a model, and how it counts positions.
+/// The embedding tables of a model, and how the model counts positions.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::models) struct Embeddings {
-    /// Width of the tables.
+    /// The width of the tables.
     pub width: usize,
-    /// Rows of the token table.
+    /// The number of rows of the token table.
     pub rows: usize,
-    /// Rows of the position table that are used, if there is one.
+    /// The number of rows of the position table that are used; `None` if there is no such table.
     pub positions: Option<usize>,
-    /// RoBERTa's padding token. Positions are counted from the row after its id. Wherever the token itself occurs in a
-    /// text, it takes no position.
+    /// The id of RoBERTa's padding token. Positions are counted from the row after this id. The padding token itself
+    /// takes no position, wherever it occurs in a text.
     pub padding: Option<u32>,
-    /// Rows of the type table, if there is one.
+    /// The number of rows of the type table; `None` if there is no such table.
     pub types: Option<usize>,
-    /// Tensor name of the norm after the tables.
+    /// The tensor name of the norm after the tables.
     pub norm: &'static str,
-    /// The linear layer from the tables' width to the hidden width.
+    /// The linear layer from the tables' width to the hidden width; `None` if there is no such layer.
     pub projection: Option<Projection>,
 }
 
@@ -42,12 +42,12 @@ pub(in crate::models) struct Embeddings {
 pub(in crate::models) struct Projection {
     pub name: &'static str,
     pub bias: bool,
-    /// Whether the norm comes after the projection (true) or before it (false).
+    /// True if the norm comes after the projection, false if it comes before.
     pub normed: bool,
 }
 
 impl Projection {
-    /// A projection with a bias, after the norm.
+    /// Returns a projection with a bias that comes after the norm.
     pub fn after(name: &'static str) -> Self {
         Projection { name, bias: true, normed: false }
     }
@@ -65,7 +65,7 @@ pub(in crate::models) struct LoadedEmbeddings {
 }
 
 impl Embeddings {
-    /// Embeddings whose tables are as wide as the hidden states and whose positions start at 0.
+    /// Reads embeddings whose tables are as wide as the hidden states and whose positions start at 0.
     pub fn read(
         config: &JsonFile,
         weights: &WeightFiles,
@@ -78,7 +78,7 @@ impl Embeddings {
         Ok(Embeddings { positions, ..Self::without_positions(weights, prefix, hidden, types)? })
     }
 
-    /// Like [`Embeddings::read`], for a model without a position table.
+    /// Like [`Embeddings::read`], but for a model without a position table.
     pub fn without_positions(
         weights: &WeightFiles,
         prefix: &str,
@@ -96,10 +96,10 @@ impl Embeddings {
         })
     }
 
-    /// Counts positions from the row after the token `padding`.
+    /// Sets the padding token, so that positions are counted from the row after its id.
     ///
     /// # Errors
-    /// [`Error::Config`] about `field` if no position is left.
+    /// Returns [`Error::Config`] about `field` if no position is left for a text.
     pub fn skip_padding(
         &mut self,
         config: &JsonFile,
@@ -117,7 +117,7 @@ impl Embeddings {
         Ok(())
     }
 
-    /// Maximum number of tokens that have a position.
+    /// Returns the maximum number of tokens that have a position; `None` if there is no position table.
     pub fn longest(&self) -> Option<usize> {
         let skipped = self.padding.map_or(0, |padding| padding as usize + 1);
         self.positions.map(|positions| positions.saturating_sub(skipped))
@@ -148,7 +148,7 @@ impl Embeddings {
         Ok(LoadedEmbeddings { embeddings: *self, words, positions, types, norm, projection })
     }
 
-    /// The position table row of each token.
+    /// Returns the row in the position table of each token.
     fn position_rows(&self, batch: &PackedBatch) -> Vec<u32> {
         let mut rows = Vec::with_capacity(batch.ids.len());
         for text in &batch.texts {

@@ -1,10 +1,10 @@
 //! Mixture-of-experts layers. A router sends each token to a few experts, and their results are summed with the
 //! router's weights.
 //!
-//! Experts have no capacity limit and no token is dropped, so a token's result does not depend on its batch.
-//! The weights are a softmax over all experts, not rescaled to a sum of 1. The router computes in f32 from
-//! hidden states and weights as they are stored. If two experts are close to a tie, 16-bit storage may
-//! choose the other one. `tests/golden/FIGURES.md` says how often that happens with random routers.
+//! Experts have no capacity limit and no token is dropped, so a token's result does not depend on its batch. The
+//! weights are a softmax over all experts, not rescaled to a sum of 1. The router computes in f32 from hidden states
+//! and weights as they are stored. If two experts have almost equal weights, 16-bit storage may select the other expert
+//! than f32 storage. `tests/golden/FIGURES.md` says how often that happens with random routers.
 
 use crate::config::JsonFile;
 use crate::error::Error;
@@ -17,13 +17,13 @@ use crate::models::blocks::fields::count;
 use crate::models::blocks::sizes::EncoderSizes;
 use crate::weights::{ExpertShape, Loader};
 
-/// The layers with experts, and their number.
+/// The number of experts, and the layers that have experts.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::models) struct Experts {
     pub count: usize,
-    /// Number of experts per token.
+    /// The number of experts that compute each token.
     pub top: usize,
-    /// The spacing of layers with experts: layer i, counted from 0, has experts if i % every is 1.
+    /// The interval between layers with experts: layer i, counted from 0, has experts if i % every is 1.
     pub every: usize,
 }
 
@@ -50,8 +50,9 @@ impl Experts {
         layer % self.every == 1
     }
 
-    /// Loads the router and the experts. `part` gives the tensor name of a part of the layer. Each tensor of the
-    /// experts stacks matrices `[intermediate, hidden]`; those of the second tensor are applied untransposed.
+    /// Loads the router and the experts. `part` returns the tensor name of a part of the layer. Each tensor of the
+    /// experts consists of matrices `[intermediate, hidden]`, one for each expert. The matrices of the second tensor
+    /// are applied without being transposed.
     pub fn load(
         self,
         loader: &mut Loader,

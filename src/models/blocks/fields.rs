@@ -1,13 +1,13 @@
-//! Config fields that many families share, read with their limits and defaults.
+//! Config fields that many model families share, read with their limits and defaults.
 
 use crate::config::{DenseActivation, JsonFile};
 use crate::error::Error;
 use crate::kernels::Activation;
 
-/// Reads an activation by its name in transformers. If the config names none, the activation is `default`.
+/// Reads an activation by its name in transformers. If the config does not set the field, the activation is `default`.
 ///
 /// # Errors
-/// [`Error::Unsupported`] for an unknown name, since a similar function would give different vectors.
+/// Returns [`Error::Unsupported`] for an unknown name, since a similar activation would give different vectors.
 pub(crate) fn hidden_act(
     config: &JsonFile,
     field: &str,
@@ -22,7 +22,7 @@ pub(crate) fn hidden_act(
 pub(crate) const SUPPORTED_ACTIVATIONS: &str = "supported: gelu, gelu_new, gelu_fast, \
     gelu_pytorch_tanh, relu, silu, swish, tanh, sigmoid and linear";
 
-/// The activation that has this name in transformers.
+/// Returns the activation that has this name in transformers.
 pub(crate) fn activation(name: &str) -> Option<Activation> {
     Some(match name {
         "gelu" | "gelu_python" => Activation::Gelu,
@@ -36,7 +36,7 @@ pub(crate) fn activation(name: &str) -> Option<Activation> {
     })
 }
 
-/// The kernels' equivalent of the activation of a Dense module.
+/// Returns the kernels' equivalent of the activation of a Dense module.
 pub(crate) fn dense_activation(activation: DenseActivation) -> Activation {
     match activation {
         DenseActivation::Identity => Activation::None,
@@ -61,7 +61,7 @@ pub(crate) fn epsilon(config: &JsonFile, field: &str, default: f64) -> Result<f3
     ))
 }
 
-/// Reads a count from 1 to `maximum`.
+/// Reads a count, which must be from 1 to `maximum`.
 pub(crate) fn count(config: &JsonFile, field: &str, maximum: usize) -> Result<usize, Error> {
     let value = config.required_size(field)?;
     if value > maximum {
@@ -74,7 +74,7 @@ pub(crate) fn count(config: &JsonFile, field: &str, maximum: usize) -> Result<us
     Ok(value)
 }
 
-/// Like [`count`], with a default for a missing field.
+/// Like [`count`], but with a default for a missing field.
 pub(crate) fn count_or(
     config: &JsonFile,
     field: &str,

@@ -1,4 +1,4 @@
-//! The parts that families share: whole encoders and decoders, and the parts they are built from.
+//! The parts that model families share: whole encoders and decoders, and the parts of which these consist.
 
 pub(super) mod absolute_encoder;
 pub(super) mod buckets;

@@ -1,5 +1,6 @@
-//! Encoders with a norm after each residual sum, as in BERT, whose positions act in attention. They either rotate
-//! queries and keys or add a bias by distance (`ALiBi`). A family's file gives the sizes and the tensor names.
+//! Encoders with a norm after each residual sum, as in BERT, in which positions affect only the attention. They either
+//! rotate queries and keys, or add a bias that depends on the distance (`ALiBi`). The file of a model family gives the
+//! sizes and the tensor names.
 
 use crate::batch::PackedBatch;
 use crate::config::JsonFile;
@@ -20,7 +21,7 @@ use crate::models::blocks::tables::table_rows;
 use crate::models::{Facts, LoadedTransformer, Transformer, no_tasks};
 use crate::weights::{Axis, Columns, Gate, Loader, Lora, Table, WeightFiles};
 
-/// How attention takes the order of tokens into account.
+/// The method by which attention takes the order of tokens into account.
 #[derive(Debug, Clone)]
 pub(in crate::models) enum Positions {
     Rotary(Rotary),
@@ -29,26 +30,27 @@ pub(in crate::models) enum Positions {
     Alibi,
 }
 
-/// A family's tensor names. The names of a layer's parts are appended to the name of the layer.
+/// The tensor names of a model family. The names of a layer's parts are appended to the name of the layer.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::models) struct TensorNames {
     pub embeddings_norm: &'static str,
     /// The prefix before a layer's number.
     pub layers: &'static str,
-    /// The queries, keys and values: the name of one matrix for all three, or three names.
+    /// The names of the matrices for queries, keys and values: one name if a single matrix holds all three, or else
+    /// three names.
     pub qkv: &'static [&'static str],
     pub output: &'static str,
     pub attention_norm: &'static str,
-    /// The name of one matrix, or the names of the gate and of the up projection.
+    /// The name of one matrix for the gate and the up projection, or the names of two matrices.
     pub up: &'static [&'static str],
     pub down: &'static str,
     pub norm: &'static str,
 }
 
-/// The additional norms of jina-embeddings-v2-base-code.
+/// The names of the additional norms of jina-embeddings-v2-base-code.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::models) struct MoreNorms {
-    /// Norms of the queries and of the keys, over all heads.
+    /// The norms of the queries and of the keys, over all heads.
     pub queries_keys: [&'static str; 2],
     /// A second norm after attention. Its input is the layer's input plus the result of the first norm.
     pub after_attention: &'static str,
@@ -69,29 +71,29 @@ pub(in crate::models) struct LoraTasks {
     pub names: Vec<String>,
     pub rank: usize,
     pub scale: f32,
-    /// The task whose LoRA is added to the weights.
+    /// The index of the task whose LoRA is added to the weights; `None` if no LoRA is added.
     pub chosen: Option<usize>,
 }
 
 /// An encoder whose config and tensor shapes have been read.
 #[derive(Debug, Clone)]
 pub(in crate::models) struct RotaryEncoder {
-    /// Prefix of all tensor names.
+    /// The prefix of all tensor names.
     pub prefix: String,
     pub sizes: EncoderSizes,
-    /// Rows of the token table.
+    /// The number of rows of the token table.
     pub rows: usize,
-    /// Rows of the type table, if there is one.
+    /// The number of rows of the type table; `None` if there is no such table.
     pub types: Option<usize>,
-    /// Epsilon of all norms.
+    /// The epsilon of all norms.
     pub eps: f32,
     pub positions: Positions,
     pub names: TensorNames,
     pub more_norms: Option<MoreNorms>,
     pub biases: Biases,
-    /// Which half of the up projection is the gate, if there is one.
+    /// The half of the up projection that is the gate; `None` if there is no gate.
     pub gate: Option<Gate>,
-    /// The layers that are mixtures of experts, if any.
+    /// The numbers of experts, and the layers that have experts; `None` if there are no experts.
     pub experts: Option<Experts>,
     pub tasks: Option<LoraTasks>,
     pub f16: F16Facts,
@@ -122,14 +124,14 @@ enum FeedForward {
     Experts(LoadedExperts),
 }
 
-/// The projection to queries, keys and values: one matmul, or three if they are normed separately.
+/// The projection to queries, keys and values: one matmul, or three if a norm follows each of them.
 #[derive(Debug)]
 enum Projections {
     Together(Linear),
     Normed { queries: (Linear, Norm), keys: (Linear, Norm), values: Linear },
 }
 
-/// The positions of a batch's tokens, as attention needs them.
+/// The positions of a batch's tokens, in the format that attention needs.
 enum PositionTerms {
     Rotated(Angles),
     Distance(DistanceBias),
@@ -147,7 +149,7 @@ pub(in crate::models) fn table_sizes(
     Ok((rows(WORDS)?, types.then(|| rows(TYPES)).transpose()?))
 }
 
-/// Refuses options that change what a model computes, unless they are absent, false or 0.
+/// Returns an error if an option that changes the computation is present and neither false nor 0.
 pub(in crate::models) fn refuse_options(config: &JsonFile, fields: &[&str]) -> Result<(), Error> {
     for field in fields {
         let off = config.raw(field).is_none_or(|value| {
@@ -160,8 +162,9 @@ pub(in crate::models) fn refuse_options(config: &JsonFile, fields: &[&str]) -> R
     Ok(())
 }
 
-/// The slopes of `ALiBi` for `heads` heads. If their number n is a power of two, they are 2^(−8 (h + 1) / n).
-/// Otherwise they are the slopes for the power of two below n, followed by every second slope for the power above.
+/// Returns the slopes of `ALiBi` for `heads` heads. If their number n is a power of two, they are 2^(−8 (h + 1) / n).
+/// Otherwise they are the slopes for the power of two below n, followed by every second slope for the power of two
+/// above n.
 pub(in crate::models) fn alibi_slopes(heads: usize) -> Vec<f64> {
     let power = |n: usize| (1..=n).map(move |h| 2f64.powf(-8.0 * h as f64 / n as f64));
     let below = if heads.is_power_of_two() { heads } else { heads.next_power_of_two() / 2 };

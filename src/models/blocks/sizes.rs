@@ -1,4 +1,4 @@
-//! The sizes of an encoder's layers, under the config fields that families use.
+//! The sizes of an encoder's layers. Model families store them under different config fields.
 
 use crate::config::JsonFile;
 use crate::error::Error;
@@ -7,7 +7,7 @@ use crate::kernels::attention::MAX_HEAD;
 use crate::models::blocks::fields::{count, hidden_act};
 use crate::weights::Axis;
 
-/// The config fields that most families use.
+/// The config fields that most model families use.
 pub(in crate::models) const FIELDS: Fields = Fields {
     hidden: "hidden_size",
     heads: "num_attention_heads",
@@ -16,7 +16,7 @@ pub(in crate::models) const FIELDS: Fields = Fields {
     activation: "hidden_act",
 };
 
-/// The config fields in which a family states its sizes.
+/// The config fields in which a model family stores its sizes.
 pub(in crate::models) struct Fields {
     pub hidden: &'static str,
     pub heads: &'static str,
@@ -25,7 +25,7 @@ pub(in crate::models) struct Fields {
     pub activation: &'static str,
 }
 
-/// Sizes of the layers.
+/// The sizes of an encoder's layers.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::models) struct EncoderSizes {
     pub hidden: usize,
@@ -36,12 +36,12 @@ pub(in crate::models) struct EncoderSizes {
 }
 
 impl EncoderSizes {
-    /// Reads the sizes and checks that they fit together. `activation` is the family's default.
+    /// Reads the sizes and checks that they fit together. `activation` is the default activation of the model family.
     pub fn read(config: &JsonFile, fields: &Fields, activation: &str) -> Result<Self, Error> {
         Self::with(config, fields, hidden_act(config, fields.activation, activation)?)
     }
 
-    /// Like [`EncoderSizes::read`], for a family that states its activation in its own way.
+    /// Like [`EncoderSizes::read`], but for a model family whose activation is read separately.
     pub fn with(config: &JsonFile, fields: &Fields, activation: Activation) -> Result<Self, Error> {
         let hidden = count(config, fields.hidden, 65536)?;
         let heads = count(config, fields.heads, 1024)?;
@@ -62,12 +62,12 @@ impl EncoderSizes {
         })
     }
 
-    /// The number of values per head.
+    /// Returns the number of values in a head.
     pub fn head(self) -> usize {
         self.hidden / self.heads
     }
 
-    /// The axis that holds the values of all heads side by side, one block for each head.
+    /// Returns the axis that holds the values of all heads side by side, one block for each head.
     pub fn head_axis(self) -> Axis {
         Axis { blocks: self.heads, block: self.hidden / self.heads }
     }

@@ -4,7 +4,7 @@ use crate::gpu::graph::TensorId;
 use crate::kernels::Builder;
 use crate::weights::Table;
 
-/// A table with one row of zeros, for lookups that need a table but add nothing.
+/// Returns a table with one row of zeros, for lookups that require a table but must add nothing.
 pub(in crate::models) fn zero_row(builder: &mut Builder, width: usize) -> TensorId {
     let bytes = width.next_multiple_of(4) * builder.weights.bytes() as usize;
     builder.input("zeros", &vec![0u8; bytes])
@@ -12,8 +12,8 @@ pub(in crate::models) fn zero_row(builder: &mut Builder, width: usize) -> Tensor
 
 /// Returns the tensor of a table and the row of each id in it.
 ///
-/// For a table on the GPU, this returns its tensor and the ids. For a table on the host, the tensor holds the rows of
-/// this batch, gathered in the order of `ids`.
+/// For a table on the GPU, this function returns the table's tensor and the ids. For a table on the host, the tensor
+/// holds the rows that this batch needs, in the order of `ids`.
 pub(in crate::models) fn table_rows(
     builder: &mut Builder,
     table: &Table,

@@ -1,4 +1,4 @@
-//! Heads for sequence classification, one for each shape that families share.
+//! Heads for sequence classification, one for each structure that several model families share.
 
 use serde_json::Value;
 
@@ -9,15 +9,15 @@ use crate::kernels::Activation;
 use crate::models::blocks::fields::{count_or, epsilon, hidden_act};
 use crate::models::{architecture, jina_reranker, names};
 
-/// The classification head of a family.
+/// The classification head of a model family.
 pub(in crate::models) struct Classifier {
-    /// The classes of Python code, published with checkpoints, that this head computes.
+    /// The classes of published Python code that compute the same as this head.
     code: &'static [&'static str],
-    /// Builds the steps from the hidden width and the number of labels.
+    /// Returns the steps of the head for a hidden width and a number of labels.
     steps: fn(&JsonFile, usize, usize) -> Result<Vec<Step>, Error>,
 }
 
-/// The class names of Alibaba's head of GTE v1.5, on the Hub and in models that have a copy of its code.
+/// The class names of Alibaba's head of GTE v1.5, on the Hub and in models that have a copy of its Python code.
 const NEW_CODE: &[&str] = &[
     "Alibaba-NLP/new-impl--modeling.NewForSequenceClassification",
     "modeling.NewForSequenceClassification",
@@ -31,7 +31,7 @@ impl Classifier {
     pub const ALBERT: Self = Self::new(|_, h, l| Ok(pooler("albert.pooler", h, l)));
     pub const BERT: Self = Self::new(|_, h, l| Ok(pooler("bert.pooler.dense", h, l)));
     pub const DEBERTA: Self = Self::new(deberta);
-    /// A decoder's head, which is applied to the last token.
+    /// A decoder's head, which is applied to the last token of a text.
     pub const DECODER: Self = Self::new(last_token);
     pub const DISTILBERT: Self = Self::new(|_, h, l| Ok(distilbert(h, l)));
     pub const ELECTRA: Self = Self::new(|_, h, l| Ok(dense_out(Activation::Gelu, h, l)));
@@ -43,16 +43,16 @@ impl Classifier {
     pub const XLM_ROBERTA: Self =
         Classifier { code: jina_reranker::HEAD, ..Self::new(ROBERTA_STEPS) };
 
-    /// A head that no custom code defines.
+    /// Returns a head that no custom code defines.
     const fn new(steps: Steps) -> Self {
         Classifier { code: &[], steps }
     }
 }
 
-/// Reads the classification head of a checkpoint whose hidden states are `hidden` wide.
+/// Reads the classification head of a checkpoint whose hidden states have `hidden` values.
 ///
 /// # Errors
-/// [`Error::Unsupported`] for a checkpoint without such a head, or with a head that Vectile does not compute.
+/// Returns [`Error::Unsupported`] for a checkpoint without such a head, or with a head that Vectile does not compute.
 pub(crate) fn classifier(config: &JsonFile, hidden: usize) -> Result<Head, Error> {
     let architectures = config.strings("architectures")?.unwrap_or_default();
     if !architectures.iter().any(|name| name.ends_with("ForSequenceClassification")) {
@@ -75,7 +75,7 @@ pub(crate) fn classifier(config: &JsonFile, hidden: usize) -> Result<Head, Error
     Ok(Head { steps, labels, skipped_at_end: padding.filter(|_| pools_last) })
 }
 
-/// The number of labels: the number of names in `id2label`, else `num_labels`, else two.
+/// Returns the number of labels: the number of names in `id2label`, or else `num_labels`, or else two.
 fn labels(config: &JsonFile) -> Result<usize, Error> {
     let count = match config.raw("id2label") {
         Some(Value::Object(names)) => names.len(),
@@ -97,14 +97,14 @@ fn logits(name: &str, hidden: usize, labels: usize) -> Step {
     linear(name, hidden, labels, Activation::None)
 }
 
-/// BERT's head: the transformer's pooler on the first token, then a linear layer.
+/// Returns BERT's head: the transformer's pooler, applied to the first token, then a linear layer.
 fn pooler(dense: &str, hidden: usize, labels: usize) -> Vec<Step> {
     let first = Step::Pool(PoolingMode::Cls);
     let dense = linear(dense, hidden, hidden, Activation::Tanh);
     vec![first, dense, logits("classifier", hidden, labels)]
 }
 
-/// RoBERTa's head: its own dense layer on the first token, then a linear layer.
+/// Returns RoBERTa's head: a dense layer of the head, applied to the first token, then a linear layer.
 fn dense_out(activation: Activation, hidden: usize, labels: usize) -> Vec<Step> {
     let dense = linear("classifier.dense", hidden, hidden, activation);
     let first = Step::Pool(PoolingMode::Cls);
@@ -116,8 +116,8 @@ fn distilbert(hidden: usize, labels: usize) -> Vec<Step> {
     vec![Step::Pool(PoolingMode::Cls), dense, logits("classifier", hidden, labels)]
 }
 
-/// DeBERTa's head: a context pooler on the first token, which is a dense layer of `pooler_hidden_size` and an
-/// activation, then a linear layer.
+/// Returns DeBERTa's head: a context pooler, applied to the first token, then a linear layer. The context pooler is a
+/// dense layer of `pooler_hidden_size` values and an activation.
 fn deberta(config: &JsonFile, hidden: usize, labels: usize) -> Result<Vec<Step>, Error> {
     let width = count_or(config, "pooler_hidden_size", hidden, 65536)?;
     if width != hidden {
@@ -129,7 +129,7 @@ fn deberta(config: &JsonFile, hidden: usize, labels: usize) -> Result<Vec<Step>,
     Ok(vec![Step::Pool(PoolingMode::Cls), dense, logits("classifier", hidden, labels)])
 }
 
-/// A decoder's head: one linear layer on the last token that is not padding.
+/// Returns a decoder's head: one linear layer, applied to the last token that is not padding.
 fn last_token(config: &JsonFile, hidden: usize, labels: usize) -> Result<Vec<Step>, Error> {
     for (field, causal) in [("is_causal", true), ("use_bidirectional_attention", false)] {
         if config.bool(field)? == Some(!causal) {
@@ -142,7 +142,7 @@ fn last_token(config: &JsonFile, hidden: usize, labels: usize) -> Result<Vec<Ste
     Ok(vec![Step::Pool(PoolingMode::LastToken), score])
 }
 
-/// ModernBERT's head: a dense layer, an activation, a norm, then a linear layer.
+/// Returns ModernBERT's head: a dense layer, an activation, a norm, then a linear layer.
 fn modernbert(config: &JsonFile, hidden: usize, labels: usize) -> Result<Vec<Step>, Error> {
     let pooling = match config.str("classifier_pooling")?.unwrap_or("cls") {
         "cls" => PoolingMode::Cls,

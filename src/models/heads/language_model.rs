@@ -9,12 +9,12 @@ use crate::models::blocks::fields::{epsilon, hidden_act};
 use crate::models::{architecture, names};
 use crate::weights::WeightFiles;
 
-/// Reads the head of a causal language model whose hidden states are `hidden` wide. The head computes the logits of
+/// Reads the head of a causal language model whose hidden states have `hidden` values. The head computes the logits of
 /// `tokens` for the position after a text.
 ///
 /// # Errors
-/// [`Error::Unsupported`] for a model whose head Vectile does not compute. [`Error::Tensor`] if the head's weights are
-/// missing or have no row for a token.
+/// Returns [`Error::Unsupported`] for a model whose head Vectile does not compute. Returns [`Error::Tensor`] if the
+/// head's weights are missing or have no row for a token.
 pub(crate) fn causal_lm(
     config: &JsonFile,
     weights: &WeightFiles,
@@ -30,7 +30,7 @@ pub(crate) fn causal_lm(
     }
     refuse_custom_head(config, "AutoModelForCausalLM", &[])?;
     // transformers does not tie `lm_head.weight` to the token table if the checkpoint has both tensors and their values
-    // differ. The checkpoint's own `lm_head.weight` therefore takes precedence.
+    // differ. So the checkpoint's own `lm_head.weight` takes precedence.
     let table = "embed_tokens.weight";
     let weight = match config.bool("tie_word_embeddings")?.unwrap_or(false) {
         true if !weights.has("lm_head.weight") => format!("{}{table}", weights.prefix_of(table)?),
@@ -50,25 +50,26 @@ pub(crate) fn causal_lm(
     Ok(Head { steps, labels: tokens.len(), skipped_at_end: None })
 }
 
-/// The names and settings of a family's masked language model head.
+/// The tensor names and settings of a model family's masked language model head.
 pub(in crate::models) struct MaskedLm {
     /// The dense layer before the logits.
     dense: &'static str,
     /// The layer normalisation after the dense layer.
     norm: &'static str,
-    /// The names of the logits' own weight and bias.
+    /// The names of the logits' weight and bias, if a checkpoint stores them separately from the token table.
     decoder: LogitNames,
-    /// The names of the token table and the bias that are used if a checkpoint ties the logits to the table.
+    /// The names of the token table and of the head's bias, which give the logits if a checkpoint ties the weight to
+    /// the token table.
     tied: LogitNames,
     /// The config field of the activation; `None` if the activation is always GELU.
     activation: Option<&'static str>,
-    /// The config field of epsilon, if there is one.
+    /// The config field of epsilon; `None` if the config has no such field.
     eps_field: Option<&'static str>,
-    /// The epsilon to use if the config has none.
+    /// The epsilon to use if the config does not set it.
     eps: f64,
 }
 
-/// The names of the weight and the bias that give the logits.
+/// The names of the weight and the bias from which the logits are computed.
 struct LogitNames {
     weight: &'static str,
     bias: &'static str,
@@ -105,7 +106,7 @@ impl MaskedLm {
     pub const MPNET: Self = Self::roberta("mpnet.embeddings.word_embeddings.weight");
     pub const ROBERTA: Self = Self::roberta("roberta.embeddings.word_embeddings.weight");
 
-    /// RoBERTa's head, with the name of the token table.
+    /// Returns RoBERTa's head. `table` is the name of the token table.
     const fn roberta(table: &'static str) -> Self {
         MaskedLm {
             dense: "lm_head.dense",
@@ -119,11 +120,11 @@ impl MaskedLm {
     }
 }
 
-/// Reads the head of a masked language model whose hidden states are `hidden` wide.
+/// Reads the head of a masked language model whose hidden states have `hidden` values.
 ///
 /// # Errors
-/// [`Error::Unsupported`] for a checkpoint without such a head, or with a head that Vectile does not compute.
-/// [`Error::Tensor`] if its weights are missing.
+/// Returns [`Error::Unsupported`] for a checkpoint without such a head, or with a head that Vectile does not compute.
+/// Returns [`Error::Tensor`] if the head's weights are missing.
 pub(crate) fn masked_lm(
     config: &JsonFile,
     weights: &WeightFiles,
@@ -151,7 +152,8 @@ pub(crate) fn masked_lm(
         Some(field) => epsilon(config, field, known.eps)?,
         None => known.eps as f32,
     };
-    // A checkpoint stores either separate tensors for the decoder, or only the token table and the bias of the head.
+    // A checkpoint stores either a separate weight and bias of the logits, or only the token table and the bias of the
+    // head.
     let stored = |own: &'static str, tied| if weights.has(own) { own } else { tied };
     let weight = stored(known.decoder.weight, known.tied.weight).to_owned();
     let bias = Some(stored(known.decoder.bias, known.tied.bias).to_owned());

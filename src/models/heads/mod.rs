@@ -1,8 +1,8 @@
-//! Heads that come with a transformer's checkpoint.
+//! Heads that are stored in a transformer's checkpoint.
 //!
-//! A head for sequence classification or for the next token makes a reranker. The head of a masked language model
-//! makes a sparse encoder. Linear layers on each token make a multi-vector encoder. [`TABLE`](crate::models::TABLE)
-//! lists the heads of each architecture.
+//! A model with a head for sequence classification or for the next token is a reranker. A model with the head of a
+//! masked language model is a sparse encoder. A model with linear layers on each token is a multi-vector encoder.
+//! [`TABLE`](crate::models::TABLE) lists the heads of each architecture.
 //!
 //! Dropout has no effect outside training and is left out.
 
@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::kernels::Activation;
 use crate::weights::WeightFiles;
 
-/// A step of a head. Tensor names are those of the checkpoint.
+/// A step of a head. Its tensor names are those of the checkpoint.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Step {
     /// Reduces the rows of a text to one row.
@@ -28,26 +28,27 @@ pub(crate) enum Step {
     Linear { name: String, bias: bool, inner: usize, columns: usize, activation: Activation },
     /// Applies a layer normalisation.
     Norm { name: String, bias: bool, width: usize, eps: f32 },
-    /// Computes the logits of all vocabulary entries, and takes the maximum of each over the tokens of a text.
-    /// `weight` is `[labels, inner]`.
+    /// Computes the logits of all vocabulary entries for each token, and takes each entry's maximum over the tokens of
+    /// a text. `weight` is `[labels, inner]`.
     Vocabulary { weight: String, bias: Option<String>, inner: usize, labels: usize },
-    /// Computes the logits of some vocabulary entries. `rows` are their rows in `weight`, which is `[vocabulary,
-    /// inner]`.
+    /// Computes the logits of some vocabulary entries. `rows` are the rows of these entries in `weight`, which is
+    /// `[vocabulary, inner]`.
     Tokens { weight: String, rows: Vec<usize>, inner: usize, vocabulary: usize },
 }
 
-/// A head: steps that are applied to the hidden states in order. If no step pools, there is one row for each token.
+/// A head: a list of steps that are applied to the hidden states in order. Without a pooling step, the result has one
+/// row for each token.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Head {
     pub steps: Vec<Step>,
-    /// Number of values in a result row.
+    /// The number of values in a result row.
     pub labels: usize,
     /// The padding token that last-token pooling skips at the end of a text. In a causal model no token attends to a
-    /// later one, so such tokens can be dropped.
+    /// later token, so padding at the end can be dropped.
     pub skipped_at_end: Option<u32>,
 }
 
-/// Refuses a head whose custom code is not in `known`. `class` is the head's entry in `auto_map`.
+/// Returns an error if the head has custom code that is not in `known`. `class` is the head's key in `auto_map`.
 fn refuse_custom_head(config: &JsonFile, class: &str, known: &[&str]) -> Result<(), Error> {
     let Some(map) = config.object("auto_map")? else { return Ok(()) };
     let Some(code) = map.raw(class) else { return Ok(()) };
@@ -58,10 +59,11 @@ fn refuse_custom_head(config: &JsonFile, class: &str, known: &[&str]) -> Result<
     Err(map.unsupported(class, supported))
 }
 
-/// The linear layer that turns hidden states into token vectors. Their width is the number of rows of its weight.
+/// Returns the linear layer that turns hidden states into token vectors. The width of these vectors is the number of
+/// rows of the layer's weight.
 ///
 /// # Errors
-/// [`Error::Tensor`] if the weight is missing.
+/// Returns [`Error::Tensor`] if the weight is missing.
 pub(crate) fn projection(
     projection: ProjectionKind,
     weights: &WeightFiles,
@@ -77,13 +79,13 @@ pub(crate) fn projection(
     Ok(Head { steps: vec![step], labels, skipped_at_end: None })
 }
 
-/// The linear layer and ReLU that turn each token's hidden state into a non-negative weight.
+/// Returns the linear layer and ReLU that turn each token's hidden state into a non-negative weight.
 pub(crate) fn token_weight(hidden: usize) -> Head {
     let steps = vec![linear(SPARSE_LINEAR, hidden, 1, Activation::Relu)];
     Head { steps, labels: 1, skipped_at_end: None }
 }
 
-/// A linear layer with a bias.
+/// Returns a linear layer with a bias.
 fn linear(name: &str, inner: usize, columns: usize, activation: Activation) -> Step {
     Step::Linear { name: name.to_owned(), bias: true, inner, columns, activation }
 }

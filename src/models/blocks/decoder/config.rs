@@ -7,11 +7,11 @@ use crate::kernels::attention::{Attention, MAX_HEAD};
 use crate::models::blocks::fields::{count, count_or, epsilon, hidden_act};
 use crate::weights::Axis;
 
-/// Values that a family assumes for missing config fields.
+/// The values that a model family assumes for missing config fields.
 pub(in crate::models) struct Defaults {
-    /// The default of `num_key_value_heads`. `None` means the number of heads.
+    /// The default of `num_key_value_heads`; `None` if the default is the number of heads.
     pub kv_heads: Option<usize>,
-    /// The default of `head_dim`. `None` means the hidden size divided by the number of heads.
+    /// The default of `head_dim`; `None` if the default is the hidden size divided by the number of heads.
     pub head: Option<usize>,
     /// The config field of the activation.
     pub activation_field: &'static str,
@@ -21,7 +21,7 @@ pub(in crate::models) struct Defaults {
     pub eps: f64,
 }
 
-/// Defaults that most families share.
+/// The defaults that most model families share.
 pub(in crate::models) const DEFAULTS: Defaults = Defaults {
     kv_heads: None,
     head: None,
@@ -30,7 +30,7 @@ pub(in crate::models) const DEFAULTS: Defaults = Defaults {
     eps: 1e-6,
 };
 
-/// Sizes of the layers.
+/// The sizes of a decoder's layers.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::models) struct DecoderSizes {
     pub hidden: usize,
@@ -43,9 +43,9 @@ pub(in crate::models) struct DecoderSizes {
     pub eps: f32,
 }
 
-/// Whether a query sees only itself and the tokens before it.
+/// Returns whether a query sees only its own token and the tokens before it.
 ///
-/// Decoders are causal unless the config says `is_causal: false`, which transformers honours, or
+/// Decoders are causal unless the config sets `is_causal: false`, which transformers honours, or
 /// `use_bidirectional_attention: true`, as voyage-4-nano and EmbeddingGemma do.
 pub(in crate::models) fn is_causal(config: &JsonFile) -> Result<bool, Error> {
     let (field, causal) = ("use_bidirectional_attention", config.bool("is_causal")?);
@@ -59,7 +59,8 @@ pub(in crate::models) fn is_causal(config: &JsonFile) -> Result<bool, Error> {
     }
 }
 
-/// For each layer, whether it has a window. `layer_types` decides if the config has it, else `default`.
+/// Returns for each layer whether it has an attention window. `layer_types` decides if the config has it, and `default`
+/// if not.
 pub(in crate::models) fn sliding_layers(
     config: &JsonFile,
     layers: usize,
@@ -119,10 +120,10 @@ impl DecoderSizes {
         })
     }
 
-    /// The attention over whole texts or, if `window` is given, over nearby tokens.
+    /// Returns the attention over whole texts or, if `window` is given, over nearby tokens.
     ///
-    /// In a causal model the window holds `window` tokens and ends with the query's own. Otherwise it
-    /// extends `window` tokens in both directions.
+    /// In a causal model the window consists of the query's own token and the `window` − 1 tokens before it. Otherwise
+    /// it extends `window` tokens in both directions.
     pub fn attention(&self, causal: bool, window: Option<usize>) -> Attention {
         let (before, after) = match causal {
             true => (window.map(|window| window - 1), Some(0)),

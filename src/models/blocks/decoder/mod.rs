@@ -1,5 +1,5 @@
 //! The decoder of Llama and its descendants. It has a norm before each block, rotary positions, key heads that several
-//! query heads share, and a gated feed-forward. A family's file states how the family differs.
+//! query heads share, and a gated feed-forward. The file of a model family states how the family differs from Llama.
 
 mod config;
 
@@ -21,30 +21,31 @@ use crate::models::{Facts, LoadedTransformer, Transformer};
 use crate::weights::{Axis, Gate, Loader, Table, WeightFiles};
 
 const WORDS: &str = "embed_tokens.weight";
-/// The projection of the final hidden states.
+/// The tensor name of the projection of the final hidden states.
 pub(in crate::models) const PROJECTION: &str = "linear";
 
-/// The differences between families.
+/// The differences between model families.
 #[derive(Debug, Clone, Copy, Default)]
 pub(in crate::models) struct Traits {
-    /// Whether queries, keys and values have a bias.
+    /// True if the matrices for queries, keys and values have a bias.
     pub qkv_bias: bool,
-    /// Whether the attention's output has a bias.
+    /// True if the attention's output matrix has a bias.
     pub output_bias: bool,
-    /// Whether the feed-forward's matrices have biases.
+    /// True if the feed-forward's matrices have biases.
     pub mlp_bias: bool,
-    /// Whether each head of queries and of keys is normed before it is rotated.
+    /// True if each head of queries and of keys is normalised before it is rotated.
     pub head_norms: bool,
-    /// Whether the model has Gemma's differences: norms scale by 1 + weight, a second norm follows each block, and
-    /// embeddings are multiplied by √hidden.
+    /// True if the model differs from Llama as Gemma does: norms scale by 1 + weight, a second norm follows each block,
+    /// and embeddings are multiplied by √hidden.
     pub gemma: bool,
-    /// Whether activations may exceed the range of f16.
+    /// True if activations may exceed the range of f16.
     pub f16_unsafe: bool,
-    /// The width of the model's own projection of its final hidden states, `linear.weight`.
+    /// The width of the model's own projection of its final hidden states, `linear.weight`; `None` if there is no
+    /// projection.
     pub projection: Option<usize>,
 }
 
-/// The attention of a layer, and the index of its rotary positions in the decoder.
+/// The attention of a layer, and the index of the layer's rotary positions in the decoder.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::models) struct LayerKind {
     pub attention: Attention,
@@ -76,18 +77,18 @@ struct LoadedDecoder {
 struct Layer {
     attention_norm: RmsNorm,
     qkv: Linear,
-    /// Index of the buffer of the head norms' weights.
+    /// The number of the buffer that holds the weights of the head norms.
     head_norms: Option<usize>,
     output: Linear,
     mlp_norm: RmsNorm,
     gate_up: Linear,
     down: Linear,
-    /// The norms after attention and after the feed-forward, if there are any.
+    /// The norms after attention and after the feed-forward; `None` if there are no such norms.
     closing: Option<[RmsNorm; 2]>,
 }
 
 impl Decoder {
-    /// Makes a decoder with one kind of attention for each layer.
+    /// Makes a decoder. `kinds` gives the kind of attention of each layer.
     pub fn new(
         weights: &WeightFiles,
         sizes: DecoderSizes,
@@ -211,7 +212,7 @@ impl Transformer for Decoder {
     }
 }
 
-/// Rounds a number to the nearest value that a storage can hold.
+/// Returns a number rounded to the nearest value that a storage type can represent.
 fn rounded(storage: Storage, value: f32) -> f32 {
     let mut bytes = Vec::new();
     convert::encode(storage, &[value], &mut bytes);
@@ -264,7 +265,7 @@ impl LoadedTransformer for LoadedDecoder {
         for (i, (layer, kind)) in self.layers.iter().zip(&self.decoder.kinds).enumerate() {
             builder.layer(i);
             let context = self.attended(builder, batch, (layer, kind), &angles[kind.rotary], x);
-            // If a closing norm follows the matmul, the norm adds the residual, not the matmul.
+            // If a norm follows the matmul, the norm adds the residual instead of the matmul.
             let within = layer.closing.is_none().then_some(x);
             let attended = matmul(builder, "attended", context, &layer.output, none, within);
             x = match &layer.closing {

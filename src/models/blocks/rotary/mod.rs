@@ -1,5 +1,5 @@
-//! Rotary positions (Su et al. 2021, <https://arxiv.org/abs/2104.09864>): their config fields, the angles of a
-//! batch, and the order of the query and key weights.
+//! Rotary positions (Su et al. 2021, <https://arxiv.org/abs/2104.09864>): their config fields, the angles of a batch,
+//! and the order of columns in the query and key weights.
 
 mod scaling;
 
@@ -14,29 +14,31 @@ use crate::weights::{Axis, Columns};
 
 pub(in crate::models) use scaling::Scaling;
 
-/// How a model rotates its heads.
+/// The settings by which a model rotates its heads.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::models) struct Rotary {
     /// The number of leading values of a head that are rotated.
     pub dims: usize,
-    /// Base of the wavelengths.
+    /// The base of the wavelengths.
     pub theta: f64,
-    /// How values are paired: neighbouring values if true, else value i of each half.
+    /// True if neighbouring values form a pair. False if value i of the first half and value i of the second half form
+    /// a pair.
     pub interleaved: bool,
     pub scaling: Scaling,
 }
 
 impl Rotary {
-    /// Rotation of the whole head, paired by halves, without scaling.
+    /// Returns the rotation of the whole head without scaling, where value i of each half belongs to pair i.
     pub fn plain(head: usize, theta: f64) -> Self {
         Rotary { dims: head, theta, interleaved: false, scaling: Scaling::None }
     }
 
-    /// Reads `rope_scaling`, else `rope_parameters`, as transformers does. `rope_theta` may be in that object or
+    /// Reads `rope_scaling`, or else `rope_parameters`, as transformers does. `rope_theta` may be in that object or
     /// beside it. `layer_type` selects the parameters if they differ by layer.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for a scaling that is not computed. [`Error::Config`] for a head of odd size.
+    /// Returns [`Error::Unsupported`] for a kind of scaling that Vectile does not compute. Returns [`Error::Config`]
+    /// for a head of odd size.
     pub fn read(
         config: &JsonFile,
         head: usize,
@@ -61,10 +63,10 @@ impl Rotary {
         Self::of(config, found.as_ref(), head, base)
     }
 
-    /// Reads the parameters of one kind of layer. `theta` is the base if the parameters name none.
+    /// Reads the rotary parameters of one kind of layer. `theta` is the base if the parameters do not set one.
     ///
     /// # Errors
-    /// The errors of [`Rotary::read`].
+    /// Returns the errors of [`Rotary::read`].
     pub fn of(
         config: &JsonFile,
         parameters: Option<&JsonFile>,
@@ -90,14 +92,15 @@ impl Rotary {
         Ok(rotary)
     }
 
-    /// Refuses a base or a head size for which there are no angles. `field` is the config field of the base.
+    /// Returns an error for a base or a head size for which there are no angles. `field` is the config field of the
+    /// base.
     pub fn check(&self, config: &JsonFile, field: &str) -> Result<(), Error> {
         if !(self.theta.is_finite() && self.theta > 0.0) {
             return Err(
                 config.error(field, format!("is {}; expected: a number above 0", self.theta))
             );
         }
-        // Dynamic scaling divides by dims - 2, so two rotated values are too few.
+        // Dynamic scaling divides by `dims` − 2, so two rotated values are too few.
         if self.dims < 4 || !self.dims.is_multiple_of(2) {
             let problem = format!(
                 "makes rotary positions rotate {} values of a head; expected: an even number of at least 4",
@@ -108,12 +111,12 @@ impl Rotary {
         Ok(())
     }
 
-    /// Number of rotated pairs of a head.
+    /// Returns the number of rotated pairs in a head.
     pub fn pairs(&self) -> usize {
         self.dims / 2
     }
 
-    /// The column order of a matrix whose first `heads` blocks of `axis` are rotated.
+    /// Returns the column order of a matrix in which the first `heads` blocks of `axis` are rotated.
     pub fn columns(&self, axis: Axis, heads: usize) -> Columns {
         match self.interleaved {
             true => axis.into(),
@@ -121,11 +124,11 @@ impl Rotary {
         }
     }
 
-    /// The angles of a batch. The angles of a text depend only on its own length.
+    /// Returns the angles of a batch. The angles of a text depend only on its own length.
     pub fn angles(&self, builder: &mut Builder, batch: &PackedBatch) -> Angles {
         let lengths = || batch.texts.iter().map(|text| text.tokens as usize);
-        // `sets` maps each set of frequencies to the length of the set's longest text. Later it maps the set to the
-        // first row of the set's table.
+        // `sets` maps each set of frequencies to the length of the longest text that uses the set. Later it maps each
+        // set to the index of the set's first row in the table of angles.
         let mut sets: BTreeMap<usize, usize> = BTreeMap::new();
         for tokens in lengths() {
             let longest = sets.entry(self.scaling.set(tokens)).or_default();

@@ -1,5 +1,5 @@
-//! Scaling of rotary positions for texts longer than those in training. It has the kinds in transformers'
-//! `modeling_rope_utils.py`, and NTK as in the code of GTE.
+//! Scaling of rotary positions for texts longer than the texts in training. This module computes the kinds of scaling
+//! in transformers' `modeling_rope_utils.py`, and NTK as in the code of GTE.
 //!
 //! Frequencies are rounded to f32 where transformers rounds them.
 
@@ -8,31 +8,31 @@ use std::f64::consts::PI;
 use crate::config::JsonFile;
 use crate::error::Error;
 
-/// How wavelengths are scaled.
+/// The method by which wavelengths are scaled.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::models) enum Scaling {
     None,
     /// All wavelengths are multiplied by this factor.
     Linear(f64),
-    /// Longer wavelengths are scaled more, for texts of any length: <https://kexue.fm/archives/9706>.
+    /// Wavelengths are scaled for texts of any length, longer wavelengths more: <https://kexue.fm/archives/9706>.
     Ntk {
         factor: f64,
         mixed_b: Option<f64>,
     },
-    /// Wavelengths are scaled by the length of the text, only for texts longer than `trained` tokens.
+    /// Wavelengths are scaled according to the length of the text, but only for texts longer than `trained` tokens.
     Dynamic {
         factor: f64,
         trained: usize,
     },
-    /// The scaling of Llama 3.1. Wavelengths above `long` are multiplied by this factor, and those below `short` are
-    /// not scaled. Wavelengths in between are multiplied by an interpolated factor.
+    /// The scaling of Llama 3.1. Wavelengths above `long` are multiplied by `factor`, and those below `short` are not
+    /// scaled. Wavelengths in between are multiplied by an interpolated factor.
     Llama3 {
         factor: f64,
         short: f64,
         long: f64,
     },
     /// YaRN (Peng et al. 2023, <https://arxiv.org/abs/2309.00071>). Pairs before `low` are not scaled, pairs from
-    /// `high` are scaled by this factor, and pairs in between by an interpolated factor. Cosines and sines are
+    /// `high` on are scaled by `factor`, and pairs in between by an interpolated factor. Cosines and sines are
     /// multiplied by `magnitude`.
     Yarn {
         factor: f64,
@@ -40,8 +40,8 @@ pub(in crate::models) enum Scaling {
         high: f64,
         magnitude: f64,
     },
-    /// `LongRoPE` (Ding et al. 2024, <https://arxiv.org/abs/2402.13753>). Each pair has its own factor, taken from
-    /// `long` for texts longer than `trained` tokens, else from `short`.
+    /// `LongRoPE` (Ding et al. 2024, <https://arxiv.org/abs/2402.13753>). Each pair has its own factor. Texts longer
+    /// than `trained` tokens use the factors in `long`, and other texts use those in `short`.
     Long {
         short: Vec<f64>,
         long: Vec<f64>,
@@ -83,8 +83,8 @@ impl Scaling {
         })
     }
 
-    /// Identifies the set of frequencies for a text of this length. The result is 0 unless frequencies depend on the
-    /// length.
+    /// Returns a number for the set of frequencies that a text of this length uses. The number is 0 unless the
+    /// frequencies depend on the length.
     pub fn set(&self, tokens: usize) -> usize {
         match self {
             Scaling::Dynamic { trained, .. } if tokens > *trained => tokens,
@@ -93,7 +93,7 @@ impl Scaling {
         }
     }
 
-    /// The factor by which cosines and sines are multiplied.
+    /// Returns the factor by which cosines and sines are multiplied.
     pub fn magnitude(&self) -> f64 {
         match self {
             Scaling::Yarn { magnitude, .. } | Scaling::Long { magnitude, .. } => *magnitude,
@@ -101,7 +101,7 @@ impl Scaling {
         }
     }
 
-    /// The angle per position of each pair. `set` is a set of frequencies, as [`Scaling::set`] returns it.
+    /// Returns the angle per position of each pair. `set` is a set of frequencies, as [`Scaling::set`] returns it.
     pub fn frequencies(&self, dims: usize, theta: f64, set: usize) -> Vec<f64> {
         let width = dims as f64;
         let theta = match self {
@@ -125,7 +125,7 @@ impl Scaling {
                 Scaling::Llama3 { factor, short, long } => {
                     let wave = 2.0 * PI / f64::from(frequency);
                     // Between the wavelengths `long` and `short`, the scaling decreases linearly in `1 / wave`: from
-                    // the whole factor to no scaling.
+                    // `factor` to no scaling.
                     let unscaled = (1.0 / wave - 1.0 / long) / (1.0 / short - 1.0 / long);
                     blend(*factor, unscaled)
                 }
@@ -142,7 +142,8 @@ impl Scaling {
     }
 }
 
-/// The divisor of a frequency. The share `unscaled` of the frequency, clamped to 0 to 1, is not divided by `factor`.
+/// Returns the divisor of a frequency. The share `unscaled` of the frequency, clamped to 0 to 1, is not divided by
+/// `factor`.
 fn blend(factor: f64, unscaled: f64) -> f64 {
     let unscaled = unscaled.clamp(0.0, 1.0);
     1.0 / ((1.0 - unscaled) / factor + unscaled)
@@ -173,7 +174,8 @@ fn required(file: &JsonFile, field: &str) -> Result<f64, Error> {
     positive(file, field)?.ok_or_else(|| file.error(field, "is missing; expected: a number"))
 }
 
-/// The number of positions in the original training. The config's own field takes precedence over the parameters.
+/// Returns the number of positions in the original training. The config's own field takes precedence over the field in
+/// `parameters`.
 fn original_positions(config: &JsonFile, parameters: &JsonFile) -> Result<f64, Error> {
     let field = "original_max_position_embeddings";
     for file in [config, parameters] {
@@ -184,7 +186,7 @@ fn original_positions(config: &JsonFile, parameters: &JsonFile) -> Result<f64, E
     Ok(config.required_size("max_position_embeddings")? as f64)
 }
 
-/// Reads `factor`. If it is missing, returns the ratio of all positions to the original ones.
+/// Reads `factor`. If it is missing, returns the number of all positions divided by the number of original positions.
 fn factor_of_positions(
     config: &JsonFile,
     parameters: &JsonFile,
@@ -278,7 +280,7 @@ mod tests {
         Rotary::read(&JsonFile::new("config.json", map.clone()), 16, 10000.0, None)
     }
 
-    /// The expected values were computed with transformers 5.23, in f32, for heads of 16 values.
+    /// Expects values that were computed with transformers 5.23, in f32, for heads of 16 values.
     fn check(config: Value, tokens: usize, expected: [f64; 8], magnitude: f64) {
         let Rotary { theta, dims, scaling, .. } = read(&config).unwrap();
         let got = scaling.frequencies(dims, theta, scaling.set(tokens));
@@ -424,7 +426,7 @@ mod tests {
         let fixed = of(Scaling::Ntk { factor: 8.0, mixed_b: None });
         let expected = 160_000f64.powf(-0.75) / 8f64.powf(0.25);
         assert!((fixed - expected).abs() < 1e-8, "{fixed} {expected}");
-        // The last pair is scaled by the whole factor.
+        // The last pair is scaled by the full factor.
         let ratio = of(Scaling::None) / of(Scaling::Ntk { factor: 8.0, mixed_b: Some(0.5) });
         assert!((ratio - 8.0).abs() < 1e-5, "{ratio}");
     }
