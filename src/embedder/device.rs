@@ -46,7 +46,7 @@ pub(crate) struct DeviceSetup {
     pub losses: Arc<AtomicU64>,
 }
 
-/// Whether cooperative matrices may be used, and the result of their test.
+/// The result of the known-answer test of cooperative matrices, which decides whether they may be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum CooperativeMatrices {
     /// Cooperative matrices were not tested, because the adapter does not support them or the precision does not use

@@ -1,12 +1,12 @@
-//! The distance between two sets of vectors, and the rank correlation of cosines with given scores.
+//! Computes the distance between two sets of vectors, and the rank correlation of cosines with given scores.
 
 use crate::lab::report::Accuracy;
 
-/// The minimum cosine between correct vectors and the vectors in f32. Vectors with a smaller cosine are
-/// wrong, not only rounded.
+/// The minimum cosine between a vector and the same text's vector in f32. A smaller cosine means a wrong vector, not a
+/// rounded one.
 pub(super) const RIGHT: f64 = 0.95;
 
-/// The number of nearest neighbours that are compared.
+/// The number of nearest neighbours of each text that are compared.
 const TOP: usize = 10;
 
 /// Returns the cosine of two vectors. It is 1 if both vectors are zero, and 0 if only one is. Equal vectors give
@@ -26,7 +26,7 @@ pub fn cosine<B: Copy + Into<f64>>(a: &[f32], b: &[B]) -> f64 {
     }
 }
 
-/// Compares the rows of each text with its rows in f32.
+/// Returns the accuracy of `own`, the rows in a precision, against `base`, the rows of the same texts in f32.
 pub(super) fn compare(base: &[f32], own: &[f32], dim: usize) -> Accuracy {
     let rows = || base.chunks_exact(dim).zip(own.chunks_exact(dim));
     let cosines: Vec<f64> = rows().map(|(a, b)| cosine(a, b)).collect();
@@ -41,7 +41,8 @@ pub(super) fn compare(base: &[f32], own: &[f32], dim: usize) -> Accuracy {
     }
 }
 
-/// Returns, for each row, the indices of its nearest other rows by cosine. Rows of equal cosine keep their order.
+/// Returns, for each row, the indices of the nearest other rows by cosine. Rows with equal cosines stay in their
+/// original order.
 fn neighbours(values: &[f32], dim: usize) -> Vec<Vec<usize>> {
     let rows: Vec<&[f32]> = values.chunks_exact(dim).collect();
     let nearest = |query: usize| {
@@ -63,8 +64,8 @@ fn overlap(base: &[Vec<usize>], own: &[Vec<usize>]) -> f64 {
     if found == 0 { 1.0 } else { kept as f64 / found as f64 }
 }
 
-/// Spearman's rank correlation as scipy computes it: equal values share the mean of their ranks. Returns `None` for
-/// fewer than two pairs, or if one of the series is constant.
+/// Returns Spearman's rank correlation as scipy computes it: equal values share the mean of their ranks. Returns `None`
+/// for fewer than two pairs, or if all values of `x` or all values of `y` are equal.
 pub(super) fn spearman(x: &[f64], y: &[f64]) -> Option<f64> {
     let (x, y) = (ranks(x), ranks(y));
     let n = x.len() as f64;

@@ -1,4 +1,5 @@
-//! The precisions that a bench compares. A precision combines a storage type for weights with one for activations.
+//! Defines the precisions that a bench compares. A precision combines a storage type of weights with a storage type of
+//! activations.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,9 +9,8 @@ use crate::embedder::EmbedderBuilder;
 use crate::error::Error;
 use crate::gpu::adapter::Feature;
 
-/// A precision: the storage types of the weights and of the activations. As text it is
-/// `weights/activations`. The short form `weights` stands for the activations that the dtype policy uses by
-/// default.
+/// A precision: the storage types of the weights and of the activations. Its text is `weights/activations`, such as
+/// `f16/f32`. The short text `weights`, such as `f16`, means the default storage type of activations for these weights.
 ///
 /// ```
 /// use vectile::lab::Combination;
@@ -21,22 +21,22 @@ use crate::gpu::adapter::Feature;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Combination {
-    /// Storage type of the weights.
+    /// The storage type of the weights.
     pub weights: Storage,
-    /// Storage type of the activations.
+    /// The storage type of the activations.
     pub activations: Storage,
 }
 
-/// Returns the storage of activations that the dtype policy uses by default with these weights.
+/// Returns the storage type of activations that the dtype policy uses by default for weights of this storage type.
 fn usual_activations(weights: Storage) -> Storage {
     if weights == Storage::F16 { Storage::F16 } else { Storage::F32 }
 }
 
 impl Combination {
-    /// The precision that all others are compared with.
+    /// The precision f32, with which all other precisions are compared.
     pub const F32: Combination = Combination { weights: Storage::F32, activations: Storage::F32 };
 
-    /// Returns the default precisions of a bench. A `quick` bench has fewer.
+    /// Returns the default precisions of a bench. If `quick` is true, there are fewer precisions.
     pub fn usual(quick: bool) -> Vec<Combination> {
         let of = |weights, activations| Combination { weights, activations };
         let mut all = vec![
@@ -52,8 +52,8 @@ impl Combination {
         all
     }
 
-    /// Requests this precision from a builder. The dtype policy may still refuse it or fall back, so the caller must
-    /// check the precision of the loaded model.
+    /// Returns the builder with settings that request this precision. The dtype policy may refuse the precision or
+    /// replace it, so the caller must check the precision of the loaded model.
     pub fn request(self, builder: EmbedderBuilder, disabled: &[Feature]) -> EmbedderBuilder {
         let mut disabled = disabled.to_vec();
         if (self.weights == Storage::PackedF16 || self.activations == Storage::PackedF16)
@@ -107,7 +107,7 @@ impl FromStr for Combination {
             (Some(weights), Some(Some(activations))) => Some(Combination { weights, activations }),
             _ => None,
         };
-        // f16 is either native for both weights and activations, or packed for both.
+        // Native f16 and packed f16 cannot be combined in one precision.
         let possible = |c: &Combination| {
             use Storage::{F16, PackedBf16, PackedF16};
             c.activations != PackedBf16

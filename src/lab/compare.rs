@@ -1,9 +1,9 @@
-//! Compares the reports of several runs, such as runs on several machines, or of several commits on one machine.
+//! Compares the reports of several runs, such as runs on several machines, or runs of several commits on one machine.
 //!
-//! Measurements are matched by adapter, precision and cell. Adapters are matched by name and backend. The remaining
-//! adapters are matched in their order, so that machines with one GPU each can be compared. Rounds of different
-//! runs happen at different times. The spread of a ratio is therefore taken over every round of one run with every
-//! round of the other. A difference within this spread is not significant.
+//! Measurements are matched by adapter, precision, token budget and length of text. Adapters are matched by name and
+//! backend. Adapters without a match are paired in the order of the reports, so that machines with different GPUs can
+//! be compared. Rounds of different runs happen at different times. The spread of a ratio therefore covers every pair
+//! of a round of one run with a round of the other run. A difference within this spread is not significant.
 
 use serde::Serialize;
 
@@ -14,11 +14,11 @@ use crate::lab::report::{AdapterReport, Cell, PrecisionReport, Ratio, Report};
 pub struct Comparison {
     /// The names of the runs, one column each. Ratios are relative to the first run.
     pub runs: Vec<String>,
-    /// Reasons why the figures may not be comparable, one sentence each.
+    /// The reasons why the figures may not be comparable, one sentence each.
     pub warnings: Vec<String>,
-    /// Facts about program, machine and model that differ between the runs.
+    /// The facts about program, machine and model that differ between the runs.
     pub differences: Vec<Difference>,
-    /// The measurements that at least two runs have.
+    /// The measurements that at least two of the runs contain.
     pub rows: Vec<Row>,
 }
 
@@ -27,7 +27,7 @@ pub struct Comparison {
 pub struct Difference {
     /// The name of the fact, such as `driver`.
     pub what: String,
-    /// The value in each run.
+    /// The fact's value in each run.
     pub values: Vec<String>,
 }
 
@@ -38,32 +38,33 @@ pub struct Row {
     pub adapter: String,
     /// The precision, as in [`PrecisionReport::name`].
     pub precision: String,
-    /// The measurement, with its unit.
+    /// The name of the measurement, with its unit.
     pub what: String,
-    /// The value in each run, or `None` if the run did not measure it.
+    /// The value in each run; `None` if the run did not make this measurement.
     pub values: Vec<Option<Value>>,
 }
 
 /// The value of a measurement in one run.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Value {
-    /// The median of the rounds, or the only value.
+    /// The median of the rounds, or the value itself for a measurement without rounds.
     pub value: f64,
-    /// How many times faster or smaller the value is than in the first run; `None` for the first run itself.
+    /// The factor by which this run is faster, or its value smaller, than the first run; `None` for the first run
+    /// itself.
     pub ratio: Option<Ratio>,
-    /// Whether the value differs from the first run by more than the spread of the rounds; `None` if there is no
+    /// True if the value differs from the first run by more than the spread of the rounds; `None` if there is no
     /// spread.
     pub beyond_spread: Option<bool>,
 }
 
 impl Comparison {
-    /// Compares reports, each with its name.
+    /// Returns the comparison of these reports, each of which has a name.
     ///
-    /// Reports of different models are compared too, with a warning. The same model in another checkpoint dtype
-    /// counts as different, because its weights differ.
+    /// Reports of different models are compared too, with a warning. Two checkpoints of a model with different dtypes
+    /// count as different models, because their weights differ.
     ///
     /// # Errors
-    /// Returns a sentence if there are fewer than two reports, or if they have no measurement in common.
+    /// Returns a message if there are fewer than two reports, or if no measurement occurs in two reports.
     pub fn of(reports: &[(String, Report)]) -> Result<Self, String> {
         if reports.len() < 2 {
             return Err("a comparison needs at least two reports".to_owned());
@@ -158,8 +159,8 @@ fn difference(
     (!same).then(|| Difference { what: what.to_owned(), values })
 }
 
-/// Returns, for each adapter of the first report, the matching adapter of every report. It is the adapter of the
-/// same name and backend, or else the next adapter without a match.
+/// Returns, for each adapter of the first report, the matching adapter of every report. The match is the adapter with
+/// the same name and backend, or else the next adapter without a match.
 fn matched(reports: &[(String, Report)]) -> Vec<Vec<Option<&AdapterReport>>> {
     let key = |a: &AdapterReport| (a.adapter.name.clone(), a.adapter.backend.clone());
     let first = &reports[0].1.adapters;
@@ -206,7 +207,7 @@ fn rows(reports: &[(String, Report)]) -> Vec<Row> {
     rows
 }
 
-/// Returns the measurements of a precision. Each has its name and unit, and the value in each run.
+/// Returns the measurements of a precision, each with its name, its unit and the value in each run.
 fn measurements(
     base: &PrecisionReport,
     found: &[Option<PrecisionReport>],
@@ -247,7 +248,7 @@ fn measurements(
     single("one query, p50 ms", true, |p| Some(p.latency.p50_ms));
     single("one query, p95 ms", true, |p| Some(p.latency.p95_ms));
     single("first vector, ms", true, |p| {
-        // A report without this field is read as zero, so zero is not compared.
+        // An older report lacks this field, which is then read as zero, so zero is not compared.
         Some(p.cold.first_vector_s * 1e3).filter(|ms| *ms > 0.0)
     });
     single("load, ms", true, |p| Some(p.cold.load_s * 1e3));
@@ -260,8 +261,8 @@ fn measurements(
     all
 }
 
-/// Returns the median of a run's rounds, and its ratio to the first run. The spread of the ratio is taken over
-/// every round of this run with every round of the first run.
+/// Returns the median of a run's rounds, and its ratio to the first run. The spread of the ratio covers every pair of a
+/// round of this run with a round of the first run.
 fn throughput(base: &Option<Vec<f64>>, own: &Option<Vec<f64>>) -> Option<Value> {
     let middle = Ratio::over(own.clone()?);
     let mut value = Value { value: middle.median, ratio: None, beyond_spread: None };
@@ -275,7 +276,7 @@ fn throughput(base: &Option<Vec<f64>>, own: &Option<Vec<f64>>) -> Option<Value> 
             high: middle.high / first.low,
         };
         value.ratio = Some(ratio);
-        // With a single round, the spread is unknown, so no difference can exceed it.
+        // With a single round, the spread is unknown, so it is also unknown whether a difference exceeds the spread.
         let rounds = base.len().min(own.len());
         value.beyond_spread = (rounds > 1).then_some(ratio.low > 1.0 || ratio.high < 1.0);
     }

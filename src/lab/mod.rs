@@ -1,8 +1,8 @@
 //! Measures the cost and the accuracy of a model in each precision on an adapter.
 //!
-//! [`bench()`] runs a model in several precisions side by side and returns a [`report::Report`]. The report
-//! has the speed and memory of each precision, and its accuracy against f32 on the same texts.
-//! [`verify()`](verify::verify()) checks a model on an adapter, and whether it stays within f16 range.
+//! [`bench()`] runs a model in several precisions side by side and returns a [`report::Report`]. The report has the
+//! speed and memory of each precision, and its accuracy against f32 on the same texts. [`verify()`](verify::verify())
+//! checks a model on an adapter, and measures whether the model's activations stay within the range of f16.
 //! [`tune()`](tune::tune()) finds the fastest variants of kernels.
 
 mod accuracy;

@@ -1,25 +1,25 @@
-//! The results of `vectile bench` as data, from which its JSON, tables and plots are made.
+//! Defines the results of `vectile bench` as data. The JSON, the tables and the plots are made from this data.
 //!
-//! Times are in seconds unless a name ends in `_ms`. Rates are taken from the median round.
+//! Times are in seconds unless a field's name ends in `_ms`. Rates are computed from the median round.
 
 use serde::{Deserialize, Serialize};
 
 use crate::gpu::adapter::AdapterSummary;
 
-/// Name and version of the JSON. The number grows when a field changes its meaning or is removed; new fields do not
-/// change it.
+/// The name and version of the JSON's schema. The version grows if a field changes its meaning or is removed. New
+/// fields do not change the version.
 pub const SCHEMA: &str = "vectile-bench/1";
 
 /// The results of one run of `vectile bench`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// Name and version of the JSON: [`SCHEMA`].
+    /// The name and version of the JSON's schema: [`SCHEMA`].
     pub schema: String,
-    /// The version of Vectile that ran.
+    /// The version of Vectile that made the report.
     pub vectile: String,
-    /// The start of the run in RFC 3339, UTC.
+    /// The time at which the run started, in RFC 3339 and UTC.
     pub date: String,
-    /// The user's name for the run, such as a machine or a commit.
+    /// The name that the user gave the run, such as the name of a machine or a commit.
     pub label: Option<String>,
     /// The machine that has the adapter.
     pub host: Host,
@@ -36,15 +36,15 @@ pub struct Report {
 /// The machine that has the adapter.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Host {
-    /// The operating system: `linux`, `macos`, `windows`.
+    /// The operating system, such as `linux`, `macos` or `windows`.
     pub os: String,
-    /// The architecture: `x86_64`, `aarch64`.
+    /// The processor's architecture, such as `x86_64` or `aarch64`.
     pub arch: String,
-    /// The processor's name, where the system reports it.
+    /// The processor's name; `None` if the system does not report the name.
     pub cpu: Option<String>,
-    /// The number of threads that can run at once.
+    /// The number of threads that the processor can run at once.
     pub threads: usize,
-    /// Whether the program was built without optimisations. The host times of such a build mean little.
+    /// True if the program was built without optimisations. The host times of such a build are not meaningful.
     pub debug_build: bool,
 }
 
@@ -59,16 +59,16 @@ pub struct ModelFacts {
     pub modules: Vec<String>,
     /// The SHA-256 of the model's weight files, in the order of their names.
     pub sha256: String,
-    /// The number of values of a vector.
+    /// The number of values in a vector.
     pub dimension: usize,
-    /// The maximum number of tokens in a text, if the model has a limit.
+    /// The maximum number of tokens in a text; `None` if the model has no limit.
     pub max_seq_length: Option<usize>,
 }
 
 /// The settings of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
-    /// Whether `--quick` was given.
+    /// True if `--quick` was given.
     pub quick: bool,
     /// The number of rounds of each measurement. Every precision runs once in a round.
     pub rounds: usize,
@@ -87,7 +87,8 @@ pub struct AdapterReport {
     pub adapter: AdapterSummary,
     /// The features that the user disabled.
     pub disabled: Vec<String>,
-    /// Whether the adapter measures time itself. If not, the report has no times of kernels.
+    /// True if the adapter measures the times of dispatches with timestamps. If false, the report has no times of
+    /// kernels.
     pub timestamps: bool,
     /// The family of matmul and attention kernels that the adapter runs: `software` or `gpu`.
     pub kernels: String,
@@ -95,7 +96,8 @@ pub struct AdapterReport {
     pub precisions: Vec<PrecisionReport>,
     /// The precisions that were not timed, with the reasons.
     pub refused: Vec<Refused>,
-    /// The times of every kernel at the model's shapes, in each storage type and variant, if `--kernels` was given.
+    /// The times of every kernel at the model's shapes, in each storage type and variant. Empty unless `--kernels` was
+    /// given.
     pub kernel_sweep: Vec<KernelCase>,
 }
 
@@ -111,8 +113,8 @@ pub struct Refused {
 /// The results of one precision.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PrecisionReport {
-    /// The short name of the precision. It is the storage type of the weights, followed by the storage type
-    /// of the activations if that is not the default, as in `f16/f32`.
+    /// The name of the precision: the storage type of the weights, such as `f16`. If the storage type of the
+    /// activations is not the default, it follows the slash, as in `f16/f32`.
     pub name: String,
     /// The `Precision` of the loaded model, as `inspect --json` shows it.
     pub precision: serde_json::Value,
@@ -120,28 +122,29 @@ pub struct PrecisionReport {
     pub weights: String,
     /// The storage type of activations.
     pub activations: String,
-    /// The kernels that this precision runs: their family, and the kernel of linear layers.
+    /// The kernels that this precision runs: the family of kernels, and the kernel of linear layers.
     #[serde(default)]
     pub kernels: String,
     /// The bytes of all weights.
     pub weight_bytes: u64,
-    /// The bytes of all activation buffers of the largest batch that was run.
+    /// The bytes of all activation buffers for the largest batch that was run.
     pub peak_activation_bytes: u64,
     /// The accuracy against f32 on the same texts.
     pub accuracy: Accuracy,
-    /// The time from the start to the first vectors.
+    /// The times of the first use of the model, from the start to the first vectors.
     pub cold: Cold,
     /// The latency of a single short text.
     pub latency: Latency,
-    /// The throughput, one cell for each token budget of a batch and each length of text.
+    /// The throughput, with one cell for each token budget of a batch and each length of text.
     pub cells: Vec<Cell>,
     /// The host time of one run of the last cell.
     pub host: HostTime,
-    /// The GPU time of one run of the last cell, if the adapter measures time.
+    /// The GPU time of one run of the last cell; `None` if the adapter does not measure time.
     pub gpu: Option<GpuTime>,
 }
 
-/// The accuracy of a precision: how far its vectors differ from the f32 vectors of the same adapter.
+/// The accuracy of a precision: the differences between its vectors and the f32 vectors of the same texts on the same
+/// adapter.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Accuracy {
     /// The number of texts compared.
@@ -150,27 +153,28 @@ pub struct Accuracy {
     pub min_cosine: f64,
     /// The mean cosine between a text's vectors in this precision and in f32.
     pub mean_cosine: f64,
-    /// The largest difference between a value and its f32 value.
+    /// The largest absolute difference between a value in this precision and the same value in f32.
     pub max_abs: f64,
-    /// The share of each text's ten nearest other texts in f32 that are also among its ten nearest here.
+    /// The mean share of a text's ten nearest other texts in f32 that are also among its ten nearest texts in this
+    /// precision.
     pub top10_overlap: f64,
-    /// Spearman's rank correlation between cosines and the given scores, times 100.
+    /// 100 times Spearman's rank correlation between cosines and the given scores; `None` without scored pairs.
     pub spearman: Option<f64>,
 }
 
-/// The time of the first use of a model, in seconds.
+/// The times of the first use of a model, in seconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cold {
-    /// The time of loading. It covers reading files, opening the device, uploading weights while pipelines compile,
-    /// and any self-tests that ran.
+    /// The time of loading the model. Loading reads files, opens the device, runs self-tests, and uploads weights while
+    /// pipelines compile.
     pub load_s: f64,
-    /// The time to compile the first batch's pipelines that loading had not yet compiled.
+    /// The time of compiling pipelines that the first batch needs and that loading did not compile.
     pub pipelines_s: f64,
-    /// The rest of the first batch's time.
+    /// The time of the first batch without the time of compiling pipelines.
     pub first_batch_s: f64,
     /// The time of the same batch in a second run.
     pub warm_batch_s: f64,
-    /// The time from the start to the first vectors: the sum of the other times except `warm_batch_s`.
+    /// The time from the start to the first vectors: the sum of `load_s`, `pipelines_s` and `first_batch_s`.
     #[serde(default)]
     pub first_vector_s: f64,
 }
@@ -184,42 +188,43 @@ pub struct Latency {
     pub samples: usize,
     /// The median time of the runs.
     pub p50_ms: f64,
-    /// The 95th percentile of the times.
+    /// The 95th percentile of the times of the runs.
     pub p95_ms: f64,
-    /// How many times faster this precision is than the first one.
+    /// The speed relative to the first precision; 2 means twice as fast.
     pub speedup: Ratio,
 }
 
 /// The throughput at one token budget of a batch and one length of text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cell {
-    /// The token budget, which is the maximum number of tokens in a batch.
+    /// The token budget: the maximum number of tokens in a batch.
     pub batch_tokens: usize,
-    /// The requested length of texts in tokens. 0 means the texts of the user's file, unchanged.
+    /// The requested length of texts in tokens. 0 means that the user's texts were run unchanged.
     pub text_tokens: usize,
     /// The number of texts in a run.
     pub texts: usize,
     /// The number of tokens in a run.
     pub tokens: usize,
-    /// The time of each round.
+    /// The time of each round, in seconds.
     pub rounds_s: Vec<f64>,
-    /// Texts per second in the median round.
+    /// The number of texts per second in the median round.
     pub texts_per_s: f64,
-    /// Tokens per second in the median round.
+    /// The number of tokens per second in the median round.
     pub tokens_per_s: f64,
-    /// How many times faster this precision is than the first one.
+    /// The speed relative to the first precision; 2 means twice as fast.
     pub speedup: Ratio,
 }
 
-/// A ratio of times. The median is taken over the ratios within each round. The minimum and maximum are taken over
-/// the ratios of every round to every round, which shows how far another run may deviate.
+/// A ratio of the times of two series of rounds, or of other values. The median is over the ratios of times in the same
+/// round. The minimum and maximum are over the ratios of every round of one series to every round of the other series.
+/// They show how far another run may deviate.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Ratio {
-    /// The median over the rounds.
+    /// The median of the ratios of times in the same round.
     pub median: f64,
-    /// The minimum over all pairs of rounds.
+    /// The minimum of the ratios over all pairs of rounds.
     pub low: f64,
-    /// The maximum over all pairs of rounds.
+    /// The maximum of the ratios over all pairs of rounds.
     pub high: f64,
 }
 
@@ -230,7 +235,7 @@ pub struct HostTime {
     pub batches: usize,
     /// The number of tokens in the run.
     pub tokens: usize,
-    /// The time for turning texts into tokens.
+    /// The time for tokenizing texts.
     pub tokenize_ms: f64,
     /// The time for packing tokens into batches and building the graphs of the batches.
     pub pack_ms: f64,
@@ -242,7 +247,7 @@ pub struct HostTime {
     pub submit_ms: f64,
     /// The time of waiting for the GPU to finish.
     pub wait_ms: f64,
-    /// The time for copying rows from the read-back buffer and checking them.
+    /// The time for copying rows from the read-back buffer and checking the rows.
     pub read_back_ms: f64,
     /// The time of the whole run, from texts to rows.
     pub total_ms: f64,
@@ -251,15 +256,15 @@ pub struct HostTime {
 /// The GPU time of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GpuTime {
-    /// The time from the start of a submission's first dispatch to the end of its last one, in milliseconds, summed
-    /// over all submissions.
+    /// The sum, over all submissions, of the time from the start of the first dispatch to the end of the last dispatch,
+    /// in milliseconds.
     pub total_ms: f64,
-    /// The share of the total during which a kernel ran.
+    /// The share of `total_ms` during which a kernel ran.
     pub accounted: f64,
     /// The times grouped by kernel, the longest first.
     pub kernels: Vec<KernelTime>,
-    /// The times grouped by the tensor that a dispatch writes, the longest first. They show which step of a layer
-    /// is slow.
+    /// The times grouped by the tensor that a dispatch writes, the longest first. These times show which step of a
+    /// layer is slow.
     pub steps: Vec<KernelTime>,
 }
 
@@ -274,9 +279,9 @@ pub struct KernelTime {
     pub ms: f64,
     /// The share of `ms` in the sum over all kernels.
     pub share: f64,
-    /// The rate in 10⁹ floating point operations per second, for kernels whose operations are counted.
+    /// The rate in 10⁹ floating-point operations per second; `None` if the kernel's operations are not counted.
     pub gflops: Option<f64>,
-    /// The rate in 10⁹ bytes per second, if each binding is read or written once.
+    /// The rate in 10⁹ bytes per second, under the assumption that each binding is read or written once.
     pub gbytes: f64,
 }
 
@@ -289,33 +294,33 @@ pub struct KernelCase {
     pub step: String,
     /// The number of tokens in the batch.
     pub tokens: usize,
-    /// The number of values in a row of the kernel's first input, and in a row of its output. A number is 0 if the rows
-    /// of that tensor do not stand for tokens.
+    /// The number of values in a row of the kernel's first input, and in a row of its output. A number is 0 if the
+    /// tensor does not have one row for each token.
     pub widths: [usize; 2],
     /// The precision, as in [`PrecisionReport::name`].
     pub precision: String,
-    /// The variant of the kernel: `software` or `gpu`, and how its lanes work together. For a matmul on GPUs it names
-    /// the matmul's own variant instead, such as `tile 64x64`.
+    /// The variant of the kernel: `software` or `gpu`, and how its lanes share work. For a matmul on a GPU, this is the
+    /// name of the matmul's variant instead, such as `tile 64x64`.
     pub variant: String,
-    /// Whether models on this adapter run this variant.
+    /// True if models on this adapter run this variant.
     pub used: bool,
     /// The number of dispatches in a run.
     pub dispatches: usize,
-    /// The time of a dispatch in milliseconds: median, minimum and maximum over the rounds.
+    /// The median, minimum and maximum over the rounds of the time of a dispatch, in milliseconds.
     pub ms: Ratio,
-    /// The rate in 10⁹ floating point operations per second, for kernels whose operations are counted.
+    /// The rate in 10⁹ floating-point operations per second; `None` if the kernel's operations are not counted.
     pub gflops: Option<f64>,
-    /// The rate in 10⁹ bytes per second, if each binding is read or written once.
+    /// The rate in 10⁹ bytes per second, under the assumption that each binding is read or written once.
     pub gbytes: f64,
-    /// How many times faster this case is than the same case in f32; `None` for f32 itself.
+    /// The speed relative to the same case in f32; `None` for f32 itself.
     pub speedup: Option<Ratio>,
 }
 
 impl Report {
-    /// Reads a report that `vectile bench --json` wrote.
+    /// Returns the report that `vectile bench --json` wrote as these bytes.
     ///
     /// # Errors
-    /// Returns a sentence if the JSON is not such a report or has another version of the schema.
+    /// Returns a message if the bytes are not such a report, or if the report has another version of the schema.
     pub fn from_json(bytes: &[u8]) -> Result<Self, String> {
         let value: serde_json::Value =
             serde_json::from_slice(bytes).map_err(|e| format!("is not JSON: {e}"))?;
@@ -332,10 +337,11 @@ impl Report {
 }
 
 impl Ratio {
-    /// Returns how many times faster `own` is than `base`, from the times of their rounds.
+    /// Returns the speed of `own` relative to `base`, from the times of their rounds. A ratio of 2 means that `own` is
+    /// twice as fast.
     pub fn of(base: &[f64], own: &[f64]) -> Self {
         let same_round = Ratio::over(base.iter().zip(own).map(|(base, own)| base / own).collect());
-        // If a series is compared with itself, every ratio is 1, so there is no spread.
+        // A series that is compared with itself has the ratio 1 without a spread.
         if base == own || base.is_empty() || own.is_empty() {
             return same_round;
         }
@@ -353,7 +359,7 @@ impl Ratio {
     }
 }
 
-/// Returns the median of sorted values. For an even number of values it is the mean of the middle two.
+/// Returns the median of sorted values. For an even number of values, the result is the mean of the two middle values.
 pub(super) fn median(sorted: &[f64]) -> f64 {
     let n = sorted.len();
     match n {

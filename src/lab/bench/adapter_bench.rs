@@ -1,4 +1,4 @@
-//! The bench on one adapter: loads every precision, checks its accuracy, then times it.
+//! Runs the bench on one adapter: loads the model in every precision, checks its accuracy, and then times it.
 
 use super::cells::{self, CellSize};
 use super::context::Context;
@@ -13,11 +13,11 @@ use crate::lab::accuracy;
 use crate::lab::combination::Combination;
 use crate::lab::report::{AdapterReport, ModelFacts, PrecisionReport, Refused};
 
-/// Runs the whole bench on the context's adapter.
+/// Runs all measurements of the bench on the context's adapter.
 pub(super) async fn run(context: &mut Context<'_>) -> Result<(AdapterReport, ModelFacts), Error> {
     let options = context.options;
     let combinations = combinations(&options.precisions, options.quick);
-    // The adapter is not known yet, so this number of progress steps is an estimate. Each precision has steps for
+    // The adapter is not open yet, so this number of progress steps is an estimate. Each precision has steps for
     // throughput, accuracy, latency and a profile.
     context.expect(combinations.len() * (options.rounds() * 5 + 4));
     let (mut entrants, mut refused) = (Vec::new(), Vec::new());
@@ -25,7 +25,7 @@ pub(super) async fn run(context: &mut Context<'_>) -> Result<(AdapterReport, Mod
         context.step(&format!("loading {precision}"));
         match Entrant::load(context, precision).await {
             Ok(entrant) => {
-                // All precisions run on the adapter on which the first one runs.
+                // All precisions run on the same adapter as the first precision.
                 context.choice = context.choice.fixed(entrant.embedder.adapter());
                 entrants.push(entrant);
             }
@@ -73,7 +73,8 @@ pub(super) async fn run(context: &mut Context<'_>) -> Result<(AdapterReport, Mod
     Ok((report, model))
 }
 
-/// Returns f32 first, then the requested precisions, or default ones if none is requested. Each occurs once.
+/// Returns f32 first, and then the requested precisions without duplicates. If none is requested, the default
+/// precisions follow.
 fn combinations(requested: &[Combination], quick: bool) -> Vec<Combination> {
     let mut all = vec![Combination::F32];
     let usual = Combination::usual(quick);
@@ -85,7 +86,8 @@ fn combinations(requested: &[Combination], quick: bool) -> Vec<Combination> {
     all
 }
 
-/// Compares every precision with f32. Precisions whose vectors are wrong are refused before anything is timed.
+/// Compares the vectors of every precision with f32. A precision with wrong vectors is refused, so that it is not
+/// timed.
 async fn check_accuracy(context: &mut Context<'_>, entrants: &mut [Entrant]) -> Result<(), Error> {
     let most = context.options.accuracy_texts();
     let texts: Vec<String> = context.corpus.iter().take(most).cloned().collect();
@@ -122,7 +124,7 @@ async fn check_accuracy(context: &mut Context<'_>, entrants: &mut [Entrant]) -> 
     Ok(())
 }
 
-/// Profiles a run of a cell's size, and returns all results of a precision.
+/// Profiles a run with texts of the given size, and returns all results of a precision.
 async fn report(
     context: &Context<'_>,
     entrant: Entrant,
@@ -158,7 +160,7 @@ async fn report(
     })
 }
 
-/// Returns Spearman's rank correlation between cosines and scores, times 100.
+/// Returns 100 times Spearman's rank correlation between the cosines of pairs of texts and their given scores.
 async fn spearman(embedder: &Embedder, pairs: &[Pair]) -> Result<Option<f64>, Error> {
     let texts: Vec<&str> = pairs.iter().flat_map(|p| p.texts.iter().map(String::as_str)).collect();
     let rows = embedder.embed_with(&texts, &EmbedOptions::default()).await?;

@@ -1,4 +1,4 @@
-//! Measures the throughput with texts of several lengths, in batches of several sizes.
+//! Measures the throughput for texts of several lengths and batches of several sizes.
 
 use super::context::Context;
 use super::entrant::{Entrant, seconds};
@@ -9,22 +9,22 @@ use crate::error::Error;
 use crate::lab::accuracy;
 use crate::lab::report::{Cell, Ratio};
 
-/// The minimum duration of a run in seconds. A run is shorter if it reaches [`RUN_TOKENS`] first.
+/// The minimum duration of a run in seconds. A run that reaches [`RUN_TOKENS`] is shorter.
 const RUN_SECONDS: f64 = 0.3;
 
-/// The maximum number of tokens in a run, however fast the adapter is.
+/// The maximum number of tokens in a run. It limits the length of a run on a fast adapter.
 const RUN_TOKENS: usize = 1 << 18;
 
-/// The sizes of texts and batches to time.
+/// A length of texts and a token budget of batches that are timed together.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CellSize {
     /// The maximum number of tokens in a batch.
     pub batch_tokens: usize,
-    /// The length of each text in tokens; `None` for the user's texts, unchanged.
+    /// The length of each text in tokens; `None` if the user's texts are run unchanged.
     pub text_tokens: Option<usize>,
 }
 
-/// Returns the sizes that the options name, or else sizes that suit the adapter and the model.
+/// Returns the sizes to time: the sizes that the options name, or else default sizes for the adapter and the model.
 pub(super) fn sizes(options: &BenchOptions, embedder: &Embedder) -> Vec<CellSize> {
     let suitable = embedder.batch_tokens();
     let batches = match options.batch_tokens.as_slice() {
@@ -47,7 +47,7 @@ pub(super) fn sizes(options: &BenchOptions, embedder: &Embedder) -> Vec<CellSize
     batches.iter().flat_map(|b| lengths.iter().map(|l| size(*b, *l))).collect()
 }
 
-/// Times one size in every precision.
+/// Times the model at one size in every precision.
 pub(super) async fn time(
     context: &mut Context<'_>,
     entrants: &mut [Entrant],
@@ -92,8 +92,8 @@ pub(super) async fn time(
     Ok(())
 }
 
-/// Compares every precision with the first one on the texts of a run, and refuses precisions whose vectors are
-/// wrong. Returns the number of tokens.
+/// Compares the vectors of every precision with the vectors of the first precision, on the texts of a run. Refuses
+/// precisions whose vectors are wrong. Returns the number of tokens in the texts.
 async fn check(
     context: &mut Context<'_>,
     entrants: &mut [Entrant],
@@ -125,7 +125,7 @@ async fn check(
     Ok(tokens)
 }
 
-/// Returns texts of one length. They fill at least one batch, and are enough for a run of [`RUN_SECONDS`].
+/// Returns texts of one length: enough texts to fill a batch, and to run for [`RUN_SECONDS`].
 async fn texts_of_run(
     f32: &Embedder,
     corpus: &[String],

@@ -1,4 +1,4 @@
-//! The state that all measurements on one adapter share.
+//! Holds the state that all measurements on one adapter share.
 
 use super::options::{BenchOptions, Progress};
 use super::texts;
@@ -13,7 +13,7 @@ pub(super) struct Context<'a> {
     progress: Progress<'a>,
     /// The number of finished steps.
     done: usize,
-    /// The number of all steps. It is an estimate until the adapter is known.
+    /// The number of all steps. The number is an estimate until the adapter is open.
     all: usize,
 }
 
@@ -29,23 +29,23 @@ impl<'a> Context<'a> {
         Context { files, options, choice, corpus, progress, done: 0, all: 1 }
     }
 
-    /// Reports that a step has begun.
+    /// Reports to the caller that a step has begun.
     pub fn step(&mut self, what: &str) {
         self.describe(what);
         self.done += 1;
     }
 
-    /// Describes a part of the current step.
+    /// Reports a description of a part of the current step.
     pub fn describe(&mut self, what: &str) {
         (self.progress)(what, self.done, self.all);
     }
 
-    /// Sets the number of steps that are still to come.
+    /// Sets the number of steps that remain.
     pub fn expect(&mut self, steps: usize) {
         self.all = self.done + steps;
     }
 
-    /// Reports that everything is finished.
+    /// Reports that all steps are finished.
     pub fn finish(&mut self) {
         (self.progress)("done", self.all, self.all);
     }

@@ -1,4 +1,4 @@
-//! A precision that takes part in the bench: its loaded model and its results so far.
+//! Holds a precision that takes part in the bench: the model loaded in this precision, and the results so far.
 
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use crate::gpu::trace::{Measure, Phase};
 use crate::lab::combination::Combination;
 use crate::lab::report::{Accuracy, Cell, Cold, Latency, Refused};
 
-/// A loaded precision, with its results so far.
+/// A model that is loaded in one precision, with the results of this precision so far.
 pub(super) struct Entrant {
     pub name: Combination,
     pub embedder: Embedder,
@@ -17,12 +17,12 @@ pub(super) struct Entrant {
     pub accuracy: Option<Accuracy>,
     pub cells: Vec<Cell>,
     pub latency: Option<Latency>,
-    /// Why the precision must not be timed further.
+    /// The reason why the precision must not be timed further; `None` if it may be timed.
     pub refused: Option<String>,
 }
 
 impl Entrant {
-    /// Loads the model in a precision, and times everything up to the first vectors.
+    /// Loads the model in a precision, and measures the time until the first vectors are computed.
     pub async fn load(context: &Context<'_>, name: Combination) -> Result<Entrant, Error> {
         let options = context.options;
         let since = Instant::now();
@@ -78,7 +78,7 @@ pub(super) fn collect_refused(entrants: &mut Vec<Entrant>, refused: &mut Vec<Ref
     entrants.retain(|entrant| entrant.refused.is_none());
 }
 
-/// Returns how many seconds it takes to embed the texts.
+/// Embeds the texts, and returns the time that this takes in seconds.
 pub(super) async fn seconds<T: AsRef<str>>(embedder: &Embedder, texts: &[T]) -> Result<f64, Error> {
     let since = Instant::now();
     embedder.embed(texts).await?;

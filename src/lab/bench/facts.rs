@@ -1,4 +1,4 @@
-//! The facts about machine and model in a report.
+//! Collects the facts about the machine and the model for a report.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::files::ModelFiles;
 use crate::lab::report::{Host, ModelFacts};
 
-/// Returns the machine that has the adapter.
+/// Returns the facts about the machine that has the adapter.
 pub(super) fn host() -> Host {
     Host {
         os: std::env::consts::OS.to_owned(),
@@ -18,7 +18,7 @@ pub(super) fn host() -> Host {
     }
 }
 
-/// Returns the name of the processor, where the system reports one.
+/// Returns the name of the processor; `None` if the system does not report the name.
 #[cfg(not(target_arch = "wasm32"))]
 fn processor() -> Option<String> {
     use sysinfo::{CpuRefreshKind, RefreshKind, System};
@@ -53,7 +53,8 @@ pub(super) async fn model_facts(
     })
 }
 
-/// Returns a Hub name unchanged. From a directory it returns only the last part, since a report may be published.
+/// Returns a Hub name unchanged. For a directory, returns only the last part of the path, because a report may be
+/// published.
 fn short_name(label: String, is_directory: bool) -> String {
     match Path::new(&label).file_name().filter(|_| is_directory) {
         Some(name) => name.to_string_lossy().into_owned(),

@@ -1,4 +1,4 @@
-//! Measures the latency of one short text, which is run repeatedly.
+//! Measures the latency of one short text.
 
 use super::context::Context;
 use super::entrant::{Entrant, seconds};
@@ -9,7 +9,7 @@ use crate::lab::report::{Latency, Ratio};
 /// The number of tokens in the short text.
 const QUERY_TOKENS: usize = 8;
 
-/// Times one short text in every precision. The precisions take turns.
+/// Times one short text repeatedly in every precision. Each repetition runs all precisions once.
 pub(super) async fn time(context: &mut Context<'_>, entrants: &mut [Entrant]) -> Result<(), Error> {
     let samples = if context.options.quick { 7 } else { 10 } * context.options.rounds();
     let first = &entrants[0].embedder;
@@ -25,7 +25,7 @@ pub(super) async fn time(context: &mut Context<'_>, entrants: &mut [Entrant]) ->
             times_ms.push(seconds(&entrant.embedder, &query).await? * 1e3);
         }
     }
-    // A single short run varies much, so ratios compare medians of ten runs each.
+    // The time of a single short run varies a lot, so a ratio compares medians of ten runs.
     let medians = |own: &[f64]| -> Vec<f64> {
         own.chunks(10).map(|some| Ratio::over(some.to_vec()).median).collect()
     };

@@ -1,8 +1,8 @@
-//! Runs a model in several precisions side by side, and reports speed, accuracy and memory of each.
+//! Runs a model in several precisions side by side, and reports the speed, accuracy and memory of each precision.
 //!
-//! In each round every precision runs once, so that a slow moment of the machine affects all precisions. A ratio
-//! compares times of the same round. Every precision is compared with f32 before it is timed. If the adapter would
-//! run a precision as another one, it is reported as refused.
+//! In each round, every precision runs once, so that a slow moment of the machine affects all precisions. A ratio
+//! compares times of the same round. Before a precision is timed, its vectors are compared with f32. If the adapter
+//! would replace a requested precision by another precision, the requested precision is reported as refused.
 
 mod adapter_bench;
 mod cells;
@@ -25,7 +25,7 @@ use context::Context;
 
 pub use options::{BenchOptions, Pair, Progress};
 
-/// Runs the bench on every adapter of the options.
+/// Runs the bench on every adapter that the options name.
 ///
 /// # Errors
 /// Returns errors of loading and running the model in f32. A failure of another precision is part of the report.

@@ -12,31 +12,32 @@ pub struct BenchOptions {
     pub adapters: Vec<AdapterChoice>,
     /// The precisions to compare. f32 is always added.
     pub precisions: Vec<Combination>,
-    /// The maximum number of tokens in a batch. Each value adds a series of cells.
+    /// The token budgets of a batch. The throughput is measured for each budget with each length of text.
     pub batch_tokens: Vec<usize>,
-    /// The lengths of texts in tokens. Each value adds a series of cells.
+    /// The lengths of texts in tokens. The throughput is measured for each length with each token budget.
     pub lengths: Vec<usize>,
-    /// The name of a source of texts, and its texts. `None` means the built-in texts.
+    /// The texts to run, after the name of their source for reports. `None` means the built-in texts.
     pub texts: Option<(String, Vec<String>)>,
-    /// The name of a source of scored pairs, and its pairs.
+    /// Pairs of texts with scores, after the name of their source for reports. With pairs, the bench reports Spearman's
+    /// rank correlation.
     pub pairs: Option<(String, Vec<Pair>)>,
-    /// The number of rounds of each measurement.
+    /// The number of rounds of each measurement; `None` for the default.
     pub rounds: Option<usize>,
-    /// Runs fewer precisions, cells and rounds.
+    /// If true, the bench has fewer precisions, sizes and rounds.
     pub quick: bool,
-    /// Also times every kernel at the model's shapes, in each storage and variant.
+    /// If true, the bench also times every kernel at the model's shapes, in each storage type and variant.
     pub kernels: bool,
     /// A name for this run in reports.
     pub label: Option<String>,
-    /// Features to ignore even if the adapters have them.
+    /// The features that Vectile must not use, even if an adapter has them.
     pub disabled: Vec<Feature>,
-    /// The maximum memory in bytes that the model may take in each precision.
+    /// The maximum memory in bytes that the model may use in each precision.
     pub max_memory: Option<u64>,
-    /// The directory with verdicts on adapters and models.
+    /// The cache directory, which holds test results of adapters and results of `vectile verify` on models.
     pub cache_dir: Option<PathBuf>,
 }
 
-/// Two texts with a similarity score that people gave them.
+/// Two texts with a human-assigned similarity score.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pair {
     /// The two texts to compare.
@@ -54,8 +55,8 @@ impl BenchOptions {
         self.rounds.unwrap_or(if self.quick { 3 } else { 5 }).max(1)
     }
 
-    /// Returns the maximum number of texts on which accuracy is measured. The cost is quadratic, because every text is
-    /// compared with every other to find its neighbours.
+    /// Returns the maximum number of texts on which accuracy is measured. The cost is quadratic, because the search for
+    /// nearest neighbours compares every text with every other text.
     pub(super) fn accuracy_texts(&self) -> usize {
         if self.quick { 48 } else { 500 }
     }

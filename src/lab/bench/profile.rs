@@ -1,4 +1,4 @@
-//! The time of a run by phase on the host and by kernel on the GPU.
+//! Measures the time of a run, by phase on the host and by kernel on the GPU.
 
 use std::time::{Duration, Instant};
 
@@ -14,8 +14,8 @@ pub(super) struct Profile {
     pub peak_activation_bytes: u64,
 }
 
-/// Runs the texts twice. The first run measures host times; the second measures the GPU time of every dispatch, which
-/// slows some drivers down.
+/// Runs the texts twice and returns the times. The first run measures host times. The second run measures the GPU time
+/// of every dispatch, which slows some drivers down.
 pub(super) async fn profile(embedder: &Embedder, texts: &[String]) -> Result<Profile, Error> {
     // An untimed run first allocates buffers and compiles pipelines.
     embedder.embed(texts).await?;
@@ -56,7 +56,7 @@ pub(super) async fn profile(embedder: &Embedder, texts: &[String]) -> Result<Pro
     })
 }
 
-/// Returns the GPU time of a trace; `None` if the adapter measured no times.
+/// Returns the GPU times that a trace recorded; `None` if the adapter measured no times.
 fn gpu_time(trace: &Trace) -> Option<GpuTime> {
     let ns: u64 = trace.dispatches.iter().map(|dispatch| dispatch.ns).sum();
     if trace.gpu_ns == 0 || ns == 0 {
@@ -70,7 +70,7 @@ fn gpu_time(trace: &Trace) -> Option<GpuTime> {
     })
 }
 
-/// Sums the times of dispatches with the same name. The longest sum comes first.
+/// Returns the total time of the dispatches for each name, with the longest time first.
 fn grouped(
     dispatches: &[DispatchTime],
     name: impl Fn(&DispatchTime) -> &'static str,

@@ -1,7 +1,7 @@
-//! Times every kernel by itself, at the shapes that it has in the model, in each storage type and each variant.
+//! Times every kernel by itself, at the shapes that occur in the model, in each storage type and each variant.
 //!
-//! Variants that the adapter does not use by default run on the same texts. Before they are timed, their
-//! vectors are compared with the vectors of the default variants.
+//! The sweep also runs variants that the adapter does not use by default. Before such a variant is timed, its vectors
+//! are compared with the vectors of the default variant on the same texts.
 
 use std::collections::BTreeMap;
 
@@ -16,14 +16,15 @@ use crate::kernels::matmul::Variant;
 use crate::lab::accuracy::cosine;
 use crate::lab::report::{KernelCase, Ratio};
 
-/// The maximum number of tokens in a batch for the kernels that models on this adapter do not run, which are slow on
-/// it: those for GPUs on a software adapter, and the reverse.
+/// The maximum number of tokens in a batch when a software adapter runs kernels for GPUs, or a GPU runs kernels for
+/// software adapters. Such kernels are slow.
 const FOREIGN_TOKENS: usize = 256;
 
-/// The minimum cosine between the vectors of two variants that compute the same function.
+/// The minimum cosine between a text's vectors from two variants. A smaller cosine means that a variant computes wrong
+/// results.
 const SAME: f64 = 0.999;
 
-/// The key by which dispatches that do the same work are grouped.
+/// The key of a group of dispatches that do the same work.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
     tokens: usize,
@@ -35,7 +36,7 @@ struct Key {
     variant: Option<Variant>,
 }
 
-/// The work and the times of all dispatches with one key.
+/// The number of operations, the bytes and the times of all dispatches with one key.
 #[derive(Debug, Clone, Default)]
 struct Times {
     dispatches: usize,
@@ -44,7 +45,7 @@ struct Times {
     rounds_ns: Vec<f64>,
 }
 
-/// The sums over the dispatches of one round.
+/// The sums, over the dispatches with one key, in one round.
 #[derive(Debug, Clone, Copy, Default)]
 struct RoundSums {
     dispatches: usize,
@@ -53,8 +54,8 @@ struct RoundSums {
     bytes: u64,
 }
 
-/// Times the kernels of every entrant. The entrants take turns within each round. `most` is the number of tokens in
-/// the largest batch.
+/// Times the kernels of every entrant. In each round, every entrant runs once. `most` is the number of tokens in the
+/// largest batch.
 pub(super) async fn sweep(
     context: &mut Context<'_>,
     entrants: &mut [Entrant],
@@ -103,7 +104,7 @@ pub(super) async fn sweep(
     Ok(cases(&names, &bytes, &found, &plans))
 }
 
-/// Compares the vectors of a plan with the vectors of the adapter's own plan.
+/// Compares the vectors that the kernels of `plan` give with the vectors that the adapter's default kernels give.
 async fn check(entrant: &Entrant, plan: &KernelPlan, batch: &[String]) -> Result<(), Error> {
     let expected = entrant.embedder.embed(batch).await?;
     entrant.embedder.set_plan(Some(plan.clone())).await;
@@ -123,7 +124,8 @@ async fn check(entrant: &Entrant, plan: &KernelPlan, batch: &[String]) -> Result
     Ok(())
 }
 
-/// Returns the adapter's own plan first, then the plans with other variants that the adapter can run.
+/// Returns the plan with the adapter's default kernels first, and then plans with other kernel variants that the
+/// adapter can run.
 fn plans(own: &KernelPlan) -> Vec<KernelPlan> {
     let mut plans = vec![own.clone()];
     if own.lanes != Lanes::Alone {
@@ -136,7 +138,7 @@ fn plans(own: &KernelPlan) -> Vec<KernelPlan> {
     plans
 }
 
-/// Names the family of a plan's kernels, and how their lanes share work.
+/// Returns the family of a plan's kernels, and how the lanes of these kernels share work.
 fn plan_name(plan: &KernelPlan) -> String {
     let family = if plan.software { "software" } else { "gpu" };
     match plan.lanes {
@@ -189,7 +191,8 @@ fn cases(
     let Some(base) = found.first() else { return cases };
     for ((name, bytes), own) in names.iter().zip(activation_bytes).zip(found) {
         for (key, times) in own.iter().filter(|(key, _)| !is_repeated(key, own)) {
-            // Tensors in f32 and in 16 bits differ in size, so cases are matched by kernel and step instead of bytes.
+            // A tensor has different sizes in f32 and in 16 bits, so cases are matched by kernel and step instead of
+            // bytes.
             let like = |other: &Key| {
                 (other.tokens, other.plan, other.kernel, other.step, other.subgroup)
                     == (key.tokens, key.plan, key.kernel, key.step, key.subgroup)
@@ -234,7 +237,7 @@ fn cases(
     cases
 }
 
-/// Whether a kernel runs in the same way under the adapter's own plan, so that it was already measured there.
+/// Returns true if the same kernel variant is in the adapter's default plan `own`, so that it was already measured.
 fn is_repeated(key: &Key, own: &BTreeMap<Key, Times>) -> bool {
     let same = |other: &Key| {
         (other.kernel, other.subgroup, other.variant) == (key.kernel, key.subgroup, key.variant)

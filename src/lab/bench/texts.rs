@@ -1,4 +1,4 @@
-//! The texts of a bench: built-in passages, and texts of a given length that are made of the passages' words.
+//! Provides the texts of a bench: built-in passages, and texts of a given length that are made of a corpus's words.
 
 use crate::embedder::{EmbedOptions, Embedder};
 use crate::error::Error;
@@ -6,13 +6,14 @@ use crate::error::Error;
 /// Short passages on everyday topics, one per line.
 const BUILT_IN: &str = include_str!("../../../examples/collection.txt");
 
-/// Returns the texts to use if the user gives none.
+/// Returns the built-in texts, which are used if the user gives no texts.
 pub(super) fn built_in() -> Vec<String> {
     BUILT_IN.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect()
 }
 
-/// Returns `count` texts of `tokens` tokens each, including special tokens. A text has slightly fewer tokens if
-/// words do not fit exactly. Each text is a run of consecutive words of `corpus`, from a different start.
+/// Returns `count` texts of `tokens` tokens each, including special tokens. A text has slightly fewer tokens if whole
+/// words do not fit exactly. Each text consists of consecutive words of `corpus`, and the texts start at different
+/// words.
 pub(super) fn of_length(
     embedder: &Embedder,
     corpus: &[String],
@@ -26,19 +27,20 @@ pub(super) fn of_length(
             "the texts have no words; give texts with at least one word",
         ));
     }
-    // A prime stride reaches every word before it repeats, unless the number of words is a multiple of the stride.
+    // The stride is prime, so every word is a start before one repeats, unless the number of words is a multiple of the
+    // stride.
     let start = |text: usize| text * 7919 % words.len();
     let run = |start: usize, n: usize| {
         let run: Vec<&str> = words.iter().cycle().skip(start).take(n).copied().collect();
         run.join(" ")
     };
-    // At most 256 texts are distinct, because making a text takes time. The other texts repeat these texts.
+    // At most 256 texts are distinct, because making a text takes time. Further texts are copies of these texts.
     let distinct = count.min(words.len()).min(256);
     let mut texts = Vec::with_capacity(count);
     for text in 0..distinct {
         let start = start(text);
-        // A bisection finds the maximum number of words that fit. At most `tokens` words fit, because each word has at
-        // least one token.
+        // This bisection finds the maximum number of words that fit. At most `tokens` words fit, because each word has
+        // at least one token.
         let (mut fits, mut too_many) = (1, tokens + 1);
         while too_many - fits > 1 {
             let middle = (fits + too_many) / 2;
@@ -55,7 +57,8 @@ pub(super) fn of_length(
     Ok(texts)
 }
 
-/// Returns the number of tokens of a text before truncation. A bench must not measure truncated texts.
+/// Returns the number of tokens of a text before truncation. With this number, the bench avoids texts that the model
+/// would truncate.
 fn length(embedder: &Embedder, text: &str) -> Result<usize, Error> {
     embedder.untruncated_length(text, &EmbedOptions::default())
 }

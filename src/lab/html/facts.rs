@@ -1,4 +1,4 @@
-//! Tables of facts: the run, the adapter, and how a precision was chosen.
+//! Makes tables of facts about the run, the adapter, and the choice of a precision.
 
 use maud::{Markup, html};
 use serde_json::Value;
@@ -7,7 +7,7 @@ use crate::lab::html::number::{bytes, count, data, number};
 use crate::lab::html::table::{facts, or_none, word, yes};
 use crate::lab::report::{AdapterReport, PrecisionReport, Report};
 
-/// Returns the section on the run: model, settings, machine and program.
+/// Returns the tables about the run: model, settings, machine and program.
 pub(super) fn run(report: &Report) -> Markup {
     let (host, model, settings) = (&report.host, &report.model, &report.settings);
     html! {
@@ -46,7 +46,7 @@ pub(super) fn run(report: &Report) -> Markup {
     }
 }
 
-/// Returns the adapter and its limits.
+/// Returns the table of the adapter and its limits.
 pub(super) fn adapter(report: &AdapterReport) -> Markup {
     let adapter = &report.adapter;
     facts(
@@ -88,7 +88,7 @@ pub(super) fn adapter(report: &AdapterReport) -> Markup {
     )
 }
 
-/// Shows the `Precision` as `inspect --json` does, with one row for each value.
+/// Returns a table of the `Precision` that `inspect --json` writes, with one row for each value.
 pub(super) fn precision(report: &PrecisionReport) -> Markup {
     let mut rows = vec![
         ("weights".to_owned(), word(&report.weights)),
@@ -101,7 +101,7 @@ pub(super) fn precision(report: &PrecisionReport) -> Markup {
     facts(&format!("Precision {}", report.name), &rows)
 }
 
-/// Adds one row for each value inside a JSON value. The name of a row is the path to its value.
+/// Adds one row for each scalar inside a JSON value. The name of a row is the path to the scalar.
 fn leaves(name: &str, value: &Value, rows: &mut Vec<(String, Markup)>) {
     match value {
         Value::Object(fields) => {

@@ -1,4 +1,4 @@
-//! The figures for one adapter, with the data that each plot shows.
+//! Makes the figures for one adapter from the data of a report.
 
 use maud::{Markup, html};
 
@@ -7,7 +7,7 @@ use crate::lab::html::plots::{Bars, COLORS, Group, Point, bars, dots, figure, sp
 use crate::lab::html::verdict::length;
 use crate::lab::report::{AdapterReport, Cell, GpuTime, PrecisionReport, Ratio};
 
-/// All plots of one adapter's results.
+/// Returns all plots of one adapter's results.
 pub(super) fn plots(adapter: &AdapterReport) -> Result<Markup, String> {
     let precisions = &adapter.precisions;
     let mut figures = vec![accuracy(precisions)?];
@@ -57,7 +57,7 @@ fn accuracy(precisions: &[PrecisionReport]) -> Result<Markup, String> {
     Ok(figure("Speed against accuracy", &label, &speed_accuracy(&points)?, &[], &note))
 }
 
-/// Returns the rate in tokens per second, of the median round, the slowest one and the fastest one.
+/// Returns the median, minimum and maximum over the rounds of the rate in tokens per second.
 fn rates(cell: &Cell) -> Ratio {
     let rates =
         cell.rounds_s.iter().map(|seconds| cell.tokens as f64 / seconds).collect::<Vec<_>>();
@@ -69,7 +69,7 @@ fn rates(cell: &Cell) -> Ratio {
     }
 }
 
-/// Draws one plot for each token budget of a batch. All plots have the same scale.
+/// Returns one plot of the throughput for each token budget of a batch. All plots have the same scale.
 fn throughput(precisions: &[PrecisionReport]) -> Result<Vec<Markup>, String> {
     let names: Vec<String> = precisions.iter().map(|precision| precision.name.clone()).collect();
     let all = precisions.iter().flat_map(|precision| &precision.cells);
@@ -123,8 +123,8 @@ fn throughput(precisions: &[PrecisionReport]) -> Result<Vec<Markup>, String> {
     batches.into_iter().map(plot).collect()
 }
 
-/// Returns the names of kernels, sorted by their time in all precisions together, the longest first. If there are
-/// too many, the last name stands for all other kernels.
+/// Returns the names of the kernels, sorted by their total time over all precisions, the longest first. If there are
+/// too many kernels, the last name stands for all other kernels.
 fn longest(times: &[&GpuTime]) -> Vec<String> {
     let mut sums: Vec<(String, f64)> = Vec::new();
     for kernel in times.iter().flat_map(|gpu| &gpu.kernels) {

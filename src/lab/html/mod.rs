@@ -1,7 +1,7 @@
-//! A bench report as one HTML page: plots, every number in tables, and the JSON itself.
+//! Makes one HTML page of a bench report: plots, tables of all numbers, and the report as JSON.
 //!
-//! The page loads nothing and runs no script. Numbers in tables are `<data>` elements. Their `value` is the number
-//! as the JSON has it, in full precision.
+//! The page loads no other file and runs no script. Numbers in tables are `<data>` elements, whose attribute `value`
+//! holds the number in full precision, as in the JSON.
 
 mod facts;
 mod figures;
@@ -17,13 +17,13 @@ use crate::lab::report::{AdapterReport, Report};
 
 const STYLE: &str = include_str!("style.css");
 
-/// A content security policy that allows only what is in the page.
+/// The content security policy of the page. It allows only styles and images that the page contains.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
 
-/// Makes the HTML page of a report.
+/// Returns the HTML page of a report.
 ///
 /// # Errors
-/// Returns a sentence if a plot cannot be drawn or the report cannot be written as JSON.
+/// Returns a message if a plot cannot be drawn or the report cannot be written as JSON.
 pub fn html(report: &Report) -> Result<String, String> {
     let json = serde_json::to_string(report).map_err(|e| format!("the report as JSON: {e}"))?;
     let adapters = report.adapters.iter().enumerate();
@@ -87,8 +87,8 @@ fn section(at: usize, adapter: &AdapterReport) -> Result<Markup, String> {
     })
 }
 
-/// Escapes JSON so that it cannot end the script element around it. In JSON, `<` occurs only inside strings, and
-/// there the escape stands for the same character.
+/// Returns the JSON with escapes, so that no text in the JSON can end the script element that contains it. In JSON, `<`
+/// occurs only inside strings, where an escape stands for the same character.
 fn in_script(json: &str) -> String {
     json.replace('<', "\\u003c").replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029")
 }

@@ -1,16 +1,15 @@
-//! Numbers rounded for readers, with the exact number in the element's `value`.
+//! Shows rounded numbers, with the exact number in the attribute `value` of the element.
 
 use maud::{Markup, html};
 
 use crate::lab::report::Ratio;
 
-/// Shows `shown` in place of a number, with the exact number in the element's `value`.
+/// Returns an element that shows the text `shown`, with the exact number in the attribute `value`.
 pub(super) fn data(value: f64, shown: &str) -> Markup {
     html! { data value=(value) { (shown) } }
 }
 
-/// Formats a number with three significant digits, or with all digits of the integer part if there are more than
-/// three.
+/// Returns a number with three significant digits. An integer part of more than three digits is shown in full.
 pub(super) fn text(value: f64) -> String {
     let size = value.abs();
     if size == 0.0 {
@@ -35,7 +34,7 @@ pub(super) fn count(value: usize) -> Markup {
     data(value as f64, &value.to_string())
 }
 
-/// Formats a number of bytes in a suitable unit.
+/// Returns a number of bytes in a suitable unit, such as MiB.
 pub(super) fn bytes_text(bytes: u64) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut value = bytes as f64;
@@ -58,12 +57,12 @@ pub(super) fn percent(share: f64) -> Markup {
     data(share, &format!("{:.1}%", share * 100.0))
 }
 
-/// Formats a cosine with nine decimals, because cosines differ only in their small distance from 1.
+/// Returns a cosine with nine decimals, because cosines of interest differ only in their small distance from 1.
 pub(super) fn cosine(cosine: f64) -> Markup {
     data(cosine, &format!("{cosine:.9}"))
 }
 
-/// Returns a ratio with its minimum and maximum, for sentences and labels.
+/// Returns a ratio with its minimum and maximum as plain text, for sentences and labels.
 pub(super) fn ratio_text(ratio: Ratio) -> String {
     format!("{:.2}× ({:.2}–{:.2})", ratio.median, ratio.low, ratio.high)
 }
@@ -73,18 +72,19 @@ pub(super) fn ratio(ratio: Ratio) -> Markup {
     html! { (two(ratio.median)) "× (" (two(ratio.low)) "–" (two(ratio.high)) ")" }
 }
 
-/// Median, minimum and maximum of a quantity such as a time.
+/// Returns the median, minimum and maximum of a quantity such as a time.
 pub(super) fn spread(spread: Ratio) -> Markup {
     html! { (number(spread.median)) " (" (number(spread.low)) "–" (number(spread.high)) ")" }
 }
 
-/// Returns a cosine rounded down to few digits, so that "at least" stays true.
+/// Returns a cosine rounded down to few digits, so that the cosine is at least the number shown.
 pub(super) fn cosine_floor(cosine: f64) -> String {
     let away = 1.0 - cosine;
     if away <= 0.0 {
         return "1".to_owned();
     }
-    // The number of digits is limited to twelve, because further digits of a cosine near 1 are only rounding error.
+    // The number of digits is limited to twelve, because further digits of a cosine near 1 contain only rounding
+    // errors.
     let digits = (-away.log10()).ceil().clamp(2.0, 12.0) as usize;
     let unit = 10f64.powi(digits as i32);
     format!("{:.digits$}", (cosine * unit).floor() / unit)

@@ -1,4 +1,4 @@
-//! Draws plots as SVG. The page's style sheet maps every colour to its light or dark theme.
+//! Draws plots as SVG. The page's style sheet maps every colour to a colour of the light or dark theme.
 
 use maud::{Markup, PreEscaped, html};
 use plotters::coord::Shift;
@@ -24,15 +24,15 @@ const SERIES: [RGBColor; 8] = [
     RGBColor(0x7a, 0x7f, 0x87),
 ];
 
-/// Width of the viewBox in units. It is close to the width of a phone in pixels, so that texts are legible on a
+/// The width of the viewBox in units. This is about the width of a phone in pixels, so that texts are legible on a
 /// phone.
 const WIDTH: u32 = 440;
-/// The font size for the library plotters. It divides the size by 1.24, which gives 12 units.
+/// The font size that is passed to the library plotters. plotters divides the size by 1.24, which gives 12 units.
 const FONT: f64 = 15.0;
 /// The assumed width of a character in units. Most characters are narrower.
 const CHARACTER: f64 = 6.7;
 
-/// The number of colours. With more series, colours repeat.
+/// The number of colours. If a plot has more series, colours repeat.
 pub(super) const COLORS: usize = SERIES.len();
 
 fn color(series: usize) -> RGBColor {
@@ -43,7 +43,7 @@ fn written(text: &str) -> i32 {
     (text.chars().count() as f64 * CHARACTER).ceil() as i32
 }
 
-/// Shortens a name to fit on an axis. Tables show the full name.
+/// Returns a name, shortened so that it fits on an axis. Tables show the full name.
 fn short(name: &str) -> String {
     const MOST: usize = 24;
     match name.chars().count() {
@@ -91,15 +91,15 @@ fn draw(
 /// One row of a bar chart.
 pub(super) struct Bars {
     pub name: String,
-    /// The series and the length of each bar, from left to right.
+    /// The index of the series and the length of each stacked bar, from left to right.
     pub stack: Vec<(usize, f64)>,
-    /// The series and the length of a separate bar below the others.
+    /// The index of the series and the length of a separate bar below the stacked bars.
     pub below: Option<(usize, f64)>,
     /// The text at the end of the bars.
     pub end: String,
 }
 
-/// Draws stacked bars, one row for each name.
+/// Returns a bar chart as SVG, with stacked bars in one row for each name.
 pub(super) fn bars(rows: &[Bars], unit: &str) -> Result<String, String> {
     const ROW: u32 = 34;
     let lengths = rows.iter().map(|row| {
@@ -170,7 +170,7 @@ fn positive(value: f64) -> f64 {
     if value > 0.0 && value.is_finite() { value } else { 1.0 }
 }
 
-/// Returns the label of a tick, rounded so that floating-point noise does not show.
+/// Returns the label of a tick, rounded so that no floating-point rounding error is visible.
 fn tick(value: f64) -> String {
     match value.abs() {
         0.0 => "0".to_owned(),
@@ -191,7 +191,8 @@ pub(super) struct Point {
     pub min_cosine: f64,
 }
 
-/// Draws speed horizontally, and the distance of cosines from 1 vertically on a logarithmic scale.
+/// Returns a plot as SVG, with the speed on the horizontal axis, and the distance of the smallest cosine from 1 on a
+/// logarithmic vertical axis.
 pub(super) fn speed_accuracy(points: &[Point]) -> Result<String, String> {
     const HEIGHT: u32 = 340;
     let away: Vec<f64> = points.iter().map(|point| 1.0 - point.min_cosine).collect();
@@ -240,7 +241,7 @@ pub(super) fn speed_accuracy(points: &[Point]) -> Result<String, String> {
             away if away > 0.0 => away.log10(),
             _ => same,
         };
-        // Boxes that labels must not cover, as [left, top, right, bottom].
+        // The rectangles that labels must not cover, each as [left, top, right, bottom].
         let mut taken: Vec<[i32; 4]> = Vec::new();
         for (series, point) in points.iter().enumerate() {
             let y = at(point);
@@ -285,14 +286,14 @@ pub(super) fn speed_accuracy(points: &[Point]) -> Result<String, String> {
     })
 }
 
-/// A group of dots at one place of the horizontal axis.
+/// A group of dots at one position of the horizontal axis.
 pub(super) struct Group {
     pub name: String,
-    /// Each series with its value, minimum and maximum.
+    /// The index of each series, with the median, minimum and maximum of its value.
     pub dots: Vec<(usize, Ratio)>,
 }
 
-/// Draws groups of dots with their spread. The vertical axis ends at `most`.
+/// Returns a plot as SVG, with groups of dots and the spread of each dot. The vertical axis ends at `most`.
 pub(super) fn dots(groups: &[Group], series: usize, most: f64) -> Result<String, String> {
     draw(300, |area| {
         let mut chart = ChartBuilder::on(area)

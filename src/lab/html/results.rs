@@ -1,4 +1,4 @@
-//! The tables of a report's results on one adapter.
+//! Makes the tables of a report's results on one adapter.
 
 use maud::{Markup, html};
 
@@ -9,7 +9,7 @@ use crate::lab::html::number::{
 use crate::lab::html::table::{table, word, yes};
 use crate::lab::report::{AdapterReport, Cell, GpuTime, KernelCase, KernelTime, PrecisionReport};
 
-/// All results of one adapter.
+/// Returns the tables of all results of one adapter, with headings.
 pub(super) fn results(report: &AdapterReport) -> Markup {
     let precisions = &report.precisions;
     html! {

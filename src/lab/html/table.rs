@@ -1,8 +1,8 @@
-//! Tables in HTML, and their cells.
+//! Makes tables in HTML, and their cells.
 
 use maud::{Markup, html};
 
-/// Makes a table in a box that scrolls by itself. The first column has the names of the rows.
+/// Returns a table in an element that scrolls independently of the page. The first column has the names of the rows.
 pub(super) fn table(caption: &str, head: &[&str], rows: &[Vec<Markup>]) -> Markup {
     html! {
         div.scroll tabindex="0" role="region" aria-label=(caption) {
@@ -35,7 +35,7 @@ pub(super) fn facts(caption: &str, rows: &[(&str, Markup)]) -> Markup {
     }
 }
 
-/// Makes a cell of a plain text.
+/// Returns the content of a cell with a plain text.
 pub(super) fn word(text: &str) -> Markup {
     html! { (text) }
 }
@@ -44,7 +44,7 @@ pub(super) fn yes(value: bool) -> Markup {
     word(if value { "yes" } else { "no" })
 }
 
-/// Makes a cell of a text, or of a dash if there is no text.
+/// Returns the content of a cell with a text, or with a dash if there is no text.
 pub(super) fn or_none(value: Option<&str>) -> Markup {
     word(value.filter(|text| !text.is_empty()).unwrap_or("–"))
 }

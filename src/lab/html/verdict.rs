@@ -1,16 +1,16 @@
-//! The conclusion of a report in one or two sentences.
+//! Writes the conclusion of a report in a few sentences.
 
 use crate::lab::html::number::{cosine_floor, ratio_text};
 use crate::lab::report::{AdapterReport, Cell, PrecisionReport, Ratio};
 
-/// The conclusion from all rounds whether a precision is faster than the first one.
+/// The result of comparing the speed of a precision with the first precision over all rounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Speed {
     Faster,
     Slower,
     /// The precision is faster in some pairs of rounds, and slower in others.
     Unclear,
-    /// There is only one round, which has no spread.
+    /// There is only one round, so the spread of the speed is unknown.
     Unknown,
 }
 
@@ -25,7 +25,7 @@ impl Speed {
     }
 }
 
-/// Describes the length of a cell's texts in a phrase.
+/// Returns a phrase that describes the length of a cell's texts.
 pub(super) fn length(cell: &Cell) -> String {
     match cell.text_tokens {
         0 => "texts as they are".to_owned(),
@@ -33,8 +33,8 @@ pub(super) fn length(cell: &Cell) -> String {
     }
 }
 
-/// Returns sentences about f16, or about the fastest precision if f16 was not timed. If another precision is faster
-/// than f16, a sentence about it follows.
+/// Returns sentences about the speed and accuracy of f16, or of the fastest precision if f16 was not timed. If another
+/// precision is faster than f16, a sentence about that precision follows.
 pub(super) fn verdict(adapter: &AdapterReport) -> String {
     let name = &adapter.adapter.name;
     let Some((base, others)) = adapter.precisions.split_first() else {

@@ -1,4 +1,4 @@
-//! The choice of a variant for each shape and number of rows, from the measured times.
+//! Chooses a variant for each shape and number of rows, from the measured times.
 
 use serde::Serialize;
 
@@ -6,10 +6,11 @@ use super::timing::Times;
 use crate::kernels::matmul::tuned::Choice;
 use crate::kernels::matmul::{Variant, Work};
 
-/// A variant replaces the untuned variant only if its time is below this share of the untuned variant's time.
+/// The maximum ratio of a variant's time to the time of the default variant. With a larger ratio, the variant does not
+/// replace the default.
 const WORTH: f64 = 0.95;
 
-/// The times of all variants for one shape of weight at one number of rows.
+/// The times of all variants of the matmul, for one shape of weight matrix and one number of rows.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TuneCase {
     /// The number of values in a row of the input.
@@ -20,9 +21,9 @@ pub struct TuneCase {
     pub rows: usize,
     /// The variants, the fastest first.
     pub variants: Vec<VariantTime>,
-    /// The variant that is used without tuning.
+    /// The name of the variant that is used without tuning.
     pub untuned: String,
-    /// The variant that later loads use.
+    /// The name of the variant that later loads use.
     pub chosen: String,
 }
 
@@ -35,23 +36,23 @@ pub struct VariantTime {
     pub ms: f64,
     /// The minimum and maximum time of a dispatch over the runs, in milliseconds.
     pub spread_ms: [f64; 2],
-    /// The rate in 10⁹ floating point operations per second.
+    /// The rate in 10⁹ floating-point operations per second.
     pub gflops: f64,
 }
 
-/// The measurements at one number of rows.
+/// The measurements for one number of rows.
 pub(super) struct RowTimes {
     pub work: Work,
     /// The variant that is used without tuning on a device without cooperative matrices.
     pub untuned_tiles: Variant,
-    /// The variant that is used without tuning.
+    /// The variant that is used on this device without tuning.
     pub untuned: Variant,
     pub times: Vec<(Variant, Times)>,
 }
 
 impl RowTimes {
-    /// Returns the fastest variant of the same kind as `untuned`, and its time in nanoseconds. A variant that is hardly
-    /// faster than `untuned` is not returned in its place.
+    /// Returns the fastest variant of the same kind as `untuned`, and the time of this variant in nanoseconds. If the
+    /// fastest variant is only slightly faster than `untuned`, returns `untuned` instead.
     fn best(&self, untuned: Variant) -> (Variant, f64) {
         let own = self.times.iter().find(|(other, _)| *other == untuned).map(|(_, t)| t.median);
         let same_kind =
@@ -101,16 +102,16 @@ fn is_matrices(variant: Variant) -> bool {
     matches!(variant, Variant::Cooperative(_))
 }
 
-/// Returns the choices for a shape, and adds a case for each number of rows. The number of rows selects only among
-/// bit-identical variants. Cooperative matrices round differently, so they are used for all numbers of rows or for
-/// none. The largest number of rows decides this.
+/// Returns the chosen variants for a shape, and adds a case for each number of rows to `cases`. The number of rows
+/// selects only among bit-identical variants. Cooperative matrices round differently from other variants, so they are
+/// used for all numbers of rows or for none. The times at the largest number of rows decide between the two.
 pub(super) fn choices(cases: &mut Vec<TuneCase>, timed: Vec<RowTimes>) -> Vec<Choice> {
     let mut choices = Vec::new();
     let mut uses_matrices = false;
     if let Some(largest) = timed.last().filter(|rows| is_matrices(rows.untuned)) {
         let (tile, tile_ns) = largest.best(largest.untuned_tiles);
         let (matrices, matrices_ns) = largest.best(largest.untuned);
-        // Cooperative matrices are the untuned choice, so tiles replace them only if tiles are clearly faster.
+        // Cooperative matrices are the choice without tuning, so tiles replace them only if tiles are clearly faster.
         uses_matrices = matrices_ns * WORTH <= tile_ns;
         choices.push(largest.choice(None, if uses_matrices { matrices } else { tile }));
     }

@@ -1,8 +1,8 @@
 //! `vectile tune`: measures which variant of the matmul is fastest on an adapter, at the shapes of a model or of common
 //! models.
 //!
-//! Only bit-identical variants are compared. Cooperative matrices are compared only after they have passed their
-//! known-answer test. Choosing by the number of rows therefore never changes a vector.
+//! The number of rows selects only among bit-identical variants, so it never changes a vector. Variants with
+//! cooperative matrices are timed only after they have passed their known-answer test.
 
 mod choose;
 mod timing;
@@ -32,14 +32,14 @@ pub use choose::{TuneCase, VariantTime};
 pub struct TuneOptions {
     /// The largest number of rows to time.
     pub most_rows: usize,
-    /// The number of runs of each variant. The first run is not counted, and the result is the median of the
-    /// others.
+    /// The number of runs of each variant. The first run is not counted, and the result is the median of the other
+    /// runs.
     pub runs: usize,
     /// The shapes to time if no model is given.
     pub shapes: Vec<MatrixShape>,
 }
 
-/// The shape of a weight matrix, in values.
+/// The shape of a weight matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MatrixShape {
     /// The number of values in a row of the input.
@@ -59,30 +59,31 @@ impl Default for TuneOptions {
 pub struct Tuning {
     /// The adapter that was tuned.
     pub adapter: AdapterSummary,
-    /// Whether the adapter measured the times itself. If not, the host's clock measured the times of whole runs.
+    /// True if the adapter measured the times with timestamps. If false, the host's clock measured the times of whole
+    /// runs.
     pub timestamps: bool,
-    /// Storage type of the weights.
+    /// The storage type of the weights.
     pub weights: Storage,
-    /// Storage type of the activations.
+    /// The storage type of the activations.
     pub activations: Storage,
     /// The times for each shape and number of rows.
     pub cases: Vec<TuneCase>,
     /// The variants that were not timed, with the reasons.
     pub left_out: Vec<String>,
-    /// The cache file that later loads read; `None` without a cache directory.
+    /// The cache file with the results, which later loads read; `None` if there is no cache directory.
     pub kept: Option<PathBuf>,
 }
 
 /// An adapter to tune without a model.
 #[derive(Debug, Clone, Default)]
 pub struct TuneAdapter {
-    /// How the adapter is chosen.
+    /// The choice of the adapter.
     pub adapter: AdapterChoice,
-    /// Features to ignore even if the adapter has them.
+    /// The features that Vectile must not use, even if the adapter has them.
     pub disabled: Vec<Feature>,
-    /// The directory to cache the results in.
+    /// The directory in which the results are cached.
     pub cache_dir: Option<PathBuf>,
-    /// Times the kernels for GPUs even on a software adapter.
+    /// If true, the kernels for GPUs are timed even on a software adapter.
     #[doc(hidden)]
     pub gpu_kernels: bool,
 }
@@ -91,8 +92,8 @@ const fn shape(inner: usize, columns: usize) -> MatrixShape {
     MatrixShape { inner, columns }
 }
 
-/// The matrix shapes of common models, each shape once. They come from models of width 384 (MiniLM, bge-small),
-/// 768 (BERT-base) and 1024 (BERT-large), and from ModernBERT-base and Qwen3-0.6B.
+/// The shapes of weight matrices in common models, without duplicates. The models are MiniLM and bge-small (width 384),
+/// BERT-base (768), BERT-large (1024), ModernBERT-base and Qwen3-0.6B.
 pub const SHAPES: &[MatrixShape] = &[
     shape(384, 1152),
     shape(384, 384),
@@ -112,13 +113,13 @@ pub const SHAPES: &[MatrixShape] = &[
     shape(3072, 1024),
 ];
 
-/// Times the variants of the matmul at the shapes of a model, in the precision in which the model runs on this
-/// adapter. Stores the fastest variants in the builder's cache directory. No weights are loaded. `progress` is
+/// Times the variants of the matmul at the shapes of a model, in the precision in which the model runs on this adapter.
+/// Stores the names of the fastest variants in the builder's cache directory. No weights are loaded. `progress` is
 /// called with a description of each step, the number of finished steps and the number of all steps.
 ///
 /// # Errors
-/// Returns errors of reading the model; [`Error::Adapter`] for a software adapter, which has only one variant of the
-/// matmul.
+/// Returns errors of reading the model, and [`Error::Adapter`] for a software adapter, whose matmul has no variants to
+/// choose from.
 pub async fn tune(
     builder: EmbedderBuilder,
     options: &TuneOptions,
@@ -133,12 +134,12 @@ pub async fn tune(
     tuner.tune(&mut plan.executor, &shapes, &mut progress).await
 }
 
-/// Builds a model like [`ModelBuilder::build`]. Before that, it tunes the shapes for which the builder's cache
-/// directory has no results. The tuning is `None` if nothing was timed: all shapes have results, the adapter is a
-/// software adapter, or there is no cache directory.
+/// Loads a model like [`ModelBuilder::build`], after tuning the shapes for which the builder's cache directory has no
+/// results. The returned tuning is `None` if nothing was timed: all shapes have results, the adapter is a software
+/// adapter, or there is no cache directory.
 ///
 /// # Errors
-/// Returns errors of [`ModelBuilder::build`] and of [`tune`].
+/// Returns the errors of [`ModelBuilder::build`] and of [`tune`].
 pub async fn build_tuned<M: TextModel>(
     builder: ModelBuilder<M>,
     options: &TuneOptions,
@@ -149,8 +150,8 @@ pub async fn build_tuned<M: TextModel>(
     // The tuning is done, so its progress ends here. Loading reports its own progress.
     drop(progress);
     if found.is_some() {
-        // Opening a new device frees the weights of the measurements. The plan for the new device uses the tuned
-        // choices.
+        // The measurements left weights on the old device, and opening a new device frees them. The new plan uses the
+        // results of the tuning.
         drop(plan);
         plan = builder.plan().await?;
     }
@@ -178,13 +179,13 @@ async fn tune_unknown(
     tuner.tune(&mut load.executor, &shapes, progress).await.map(Some)
 }
 
-/// Tunes an adapter like [`tune`], but without a model. It times the shapes of the options, in each precision in
+/// Tunes an adapter like [`tune`], but without a model. Times the shapes that the options name, in each precision in
 /// which float32, float16 and bfloat16 checkpoints would run.
 ///
-/// Like a load, it tries the next adapter if the caller named none and one computes wrongly.
+/// If an adapter computes wrong results, the next adapter is tried, unless the caller named an adapter.
 ///
 /// # Errors
-/// Returns errors of opening the adapter, and errors of [`tune`].
+/// Returns errors of opening the adapter, and the errors of [`tune`].
 pub async fn tune_adapter(
     target: &TuneAdapter,
     dtype: DtypeOptions,
@@ -204,7 +205,7 @@ pub async fn tune_adapter(
     }
 }
 
-/// Tunes the adapter of a setup, and tries no other adapter.
+/// Tunes the adapter of `setup`, and tries no other adapter.
 async fn tune_setup(
     mut setup: DeviceSetup,
     dtype: DtypeOptions,
@@ -254,7 +255,7 @@ fn refuse_software(plan: &KernelPlan, executor: &Executor) -> Result<(), Error> 
     }
 }
 
-/// Everything that a tuning needs, apart from the executor.
+/// The settings and state of a tuning in one precision, without the executor.
 struct Tuner<'a> {
     precision: &'a Precision,
     plan: KernelPlan,
@@ -262,7 +263,7 @@ struct Tuner<'a> {
     options: &'a TuneOptions,
 }
 
-/// The variants to time, and the reasons why others are left out.
+/// The variants to time, and the reasons why other variants are left out.
 struct Candidates {
     bit_identical: Vec<Variant>,
     matrices: Vec<Variant>,
@@ -311,8 +312,8 @@ impl Tuner<'_> {
         Ok(Tuning { adapter, timestamps, weights, activations, cases, left_out, kept })
     }
 
-    /// Returns the variants that are bit-identical on the device, and the variants with cooperative matrices that
-    /// it supports.
+    /// Returns the variants that are bit-identical on the device, and the variants with cooperative matrices that the
+    /// device supports.
     async fn candidates(
         &self,
         executor: &mut Executor,
@@ -344,7 +345,7 @@ impl Tuner<'_> {
         Ok(Candidates { bit_identical, matrices, left_out })
     }
 
-    /// Times every candidate at a number of rows.
+    /// Returns the times of every candidate for one number of rows.
     async fn time(
         &self,
         bench: &mut Bench<'_>,
@@ -356,7 +357,7 @@ impl Tuner<'_> {
         let without_matrices = KernelPlan { cooperative: None, ..plan.clone() };
         let untuned_tiles = without_matrices.matmul(&work);
         let untuned = plan.matmul(&work);
-        // A variant for few rows reads all weights again for each small group of rows, so it cannot be the fastest
+        // A variant for few rows reads all weights again for each small group of rows, so it is not the fastest variant
         // for many rows.
         let worth_timing = |variant: &&Variant| match variant {
             Variant::Few(few) => rows <= *few as usize * 4,

@@ -13,20 +13,21 @@ use crate::kernels::matmul::{
 };
 use crate::kernels::{Activation, Activations, Builder, KernelPlan};
 
-/// The minimum duration of a run in nanoseconds. Clocks are coarse, and a short dispatch is mostly overhead.
+/// The minimum duration of a run in nanoseconds. A shorter run is measured badly, because clocks are coarse and short
+/// dispatches consist mostly of overhead.
 const RUN_NS: f64 = 1e6;
 
 /// The maximum number of dispatches in a run.
 const DISPATCHES: usize = 32;
 
-/// The time of a dispatch over several runs, in nanoseconds.
+/// The median, minimum and maximum over several runs of the time of a dispatch, in nanoseconds.
 pub(super) struct Times {
     pub median: f64,
     pub minimum: f64,
     pub maximum: f64,
 }
 
-/// A weight on the device, with everything that is needed to multiply by it.
+/// A weight matrix on the device, with the executor and the buffers for multiplying by the matrix.
 pub(super) struct Bench<'a> {
     executor: &'a mut Executor,
     precision: &'a Precision,
@@ -65,7 +66,7 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// Measures a variant at a number of rows. The first run is not counted.
+    /// Returns the times of a variant for one number of rows. The first run is not counted.
     pub async fn time(
         &mut self,
         variant: Variant,
@@ -91,7 +92,7 @@ impl<'a> Bench<'a> {
         Ok(Times { median, minimum: times[0], maximum: times[times.len() - 1] })
     }
 
-    /// Runs the matmul `dispatches` times, and returns the nanoseconds of one dispatch.
+    /// Runs the matmul `dispatches` times, and returns the mean time of a dispatch in nanoseconds.
     async fn run(
         &mut self,
         plan: &KernelPlan,
@@ -127,7 +128,7 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// Returns the bytes of varied values, none of which is a special case for the hardware.
+/// Returns the bytes of `count` varied values, without special values such as zero, infinity or subnormal numbers.
 fn values(storage: Storage, count: usize) -> Vec<u8> {
     let values: Vec<f32> =
         (0..count).map(|at| ((at * 2503) % 4093) as f32 / 2046.5 - 1.0).collect();

@@ -1,4 +1,5 @@
-//! The distance between the rows of one precision and the expected rows, and its tolerance.
+//! Measures the distance between the rows of one precision and the expected rows, and defines the tolerance for this
+//! distance.
 
 use serde::Serialize;
 
@@ -6,42 +7,44 @@ use crate::dtype::{FloatDtype, Precision, Storage};
 use crate::embedder::report::activation_ranges::Probed;
 use crate::lab::accuracy::cosine;
 
-/// The distance between the rows of one precision and other rows of the same texts.
+/// The distance between the rows in one precision and the expected rows of the same texts.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Agreement {
-    /// The name of the other rows: `reference`, or `f32` for the rows in f32 on this adapter.
+    /// The source of the expected rows: `reference`, or `f32` for the rows in f32 on this adapter.
     pub with: &'static str,
-    /// Storage type of the weights.
+    /// The storage type of the weights.
     pub weights: Storage,
-    /// Storage type of the activations.
+    /// The storage type of the activations.
     pub activations: Storage,
     /// The number of texts compared.
     pub texts: usize,
-    /// Indices of texts without a row, because an activation overflowed its storage.
+    /// The indices of the texts without a usable row, because an activation exceeded the range of its storage type.
     pub unusable: Vec<usize>,
-    /// The smallest cosine between a text's two rows.
+    /// The smallest cosine, over all texts, between a text's row and its expected row.
     pub min_cosine: f64,
-    /// The mean cosine between a text's two rows.
+    /// The mean cosine, over all texts, between a text's row and its expected row.
     pub mean_cosine: f64,
     /// The index of the text with the smallest cosine.
     pub worst_text: usize,
-    /// The largest difference between two values, after scaling the expected row to length one.
+    /// The largest absolute difference between a value and its expected value, after both rows are divided by the
+    /// length of the expected row.
     pub max_error: f64,
-    /// The limits for passing; `None` if the figures are only reported.
+    /// The limits within which the comparison passes; `None` if the figures are only reported.
     pub tolerance: Option<Tolerance>,
 }
 
-/// The limits within which an [`Agreement`] passes.
+/// The limits within which the rows of an [`Agreement`] count as correct.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Tolerance {
     /// The smallest allowed cosine.
     pub min_cosine: f64,
-    /// The largest allowed difference of two values, for rows of length one.
+    /// The largest allowed difference between a value and its expected value, for rows of length one.
     pub max_error: f64,
 }
 
 impl Agreement {
-    /// Compares the texts from index `first` of a run in `precision` with `expected`, one row each.
+    /// Compares rows of a run in `precision` with `expected`. The first expected row belongs to the text with index
+    /// `first`.
     pub(super) fn of(
         with: &'static str,
         precision: &Precision,
@@ -88,7 +91,7 @@ impl Agreement {
         agreement
     }
 
-    /// Whether every text has a row and all figures are within the tolerance.
+    /// Returns true if every text has a usable row and all figures are within the tolerance.
     pub fn passed(&self) -> bool {
         let within = self.tolerance.is_none_or(|tolerance| {
             self.min_cosine >= tolerance.min_cosine && self.max_error <= tolerance.max_error
@@ -97,9 +100,9 @@ impl Agreement {
     }
 }
 
-/// Returns the tolerance for comparing a precision with a reference. A reference that Vectile ships has a tighter
-/// tolerance, because it was made in float64 for a model whose rounding errors are known. Other references may come
-/// from any arithmetic and from deeper models.
+/// Returns the tolerance for comparing a precision with a reference. The tolerance is tighter for a reference that
+/// Vectile ships, because it was computed in float64 for a model whose rounding errors were measured. Other references
+/// may come from any arithmetic and from deeper models.
 ///
 /// | storage | shipped: smallest cosine | largest error | other: smallest cosine | largest error |
 /// |---|---|---|---|---|

@@ -1,25 +1,25 @@
-//! The texts that a verification runs, and the reference it compares with.
+//! Collects the texts that a verification runs, and the reference vectors.
 
 use super::reference::Reference;
 use super::texts;
 use crate::embedder::{EmbedOptions, Embedder};
 use crate::error::Error;
 
-/// Options of [`verify`](super::verify()): texts, reference and where to store the verdict.
+/// Options of [`verify`](super::verify()): the texts, the reference vectors, and the files for the verdict.
 #[derive(Debug, Clone, Default)]
 pub struct VerifyOptions {
-    /// The texts to measure on, with their name for reports. `None` means the built-in texts, two of which are as
-    /// long as the model allows.
+    /// The texts to measure on, after the name of their source for reports. `None` means the built-in texts, two of
+    /// which are as long as the model allows.
     pub texts: Option<(String, Vec<String>)>,
-    /// The vectors to compare with. `None` means the vectors that Vectile ships for the model, if any.
+    /// The reference vectors. `None` means the vectors that Vectile ships for the model, if any.
     pub reference: Option<Reference>,
-    /// Also writes the verdict beside the model's files, so that it is copied with them.
+    /// If true, the verdict is also written into the model's directory, so that a copy of the model contains it.
     pub write_beside: bool,
 }
 
 /// The texts to run: first the texts to measure on, then the texts of the reference.
 pub(super) struct Inputs {
-    /// Name of the texts to measure on: a file's name, or `built-in`.
+    /// The source of the texts to measure on: a file's name, or `built-in`.
     pub source: String,
     pub texts: Vec<String>,
     pub first_of_reference: usize,
@@ -27,7 +27,7 @@ pub(super) struct Inputs {
 }
 
 impl Inputs {
-    /// Takes the texts and the reference from the options, or else the ones that Vectile ships.
+    /// Returns the texts and the reference of the options, or else the texts and the reference that Vectile ships.
     pub fn new(
         model: &Embedder,
         options: &VerifyOptions,
@@ -50,8 +50,9 @@ impl Inputs {
     }
 }
 
-/// Returns the built-in texts that have at least one token. The longest texts have as many words as the model takes
-/// tokens, but no more than a software adapter runs in seconds.
+/// Returns the built-in texts that have at least one token. The longest texts have as many words as the model's maximum
+/// number of tokens. They have at most 512 words on a software adapter, so that a run takes only seconds, and at most
+/// 8192 words on a GPU.
 fn built_in(model: &Embedder) -> Result<Vec<String>, Error> {
     let most = if model.adapter().is_software() { 512 } else { 8192 };
     let texts = texts::built_in(model.max_seq_length().unwrap_or(512).min(most));

@@ -1,17 +1,17 @@
-//! Derives the verdict on f16 from the measured ranges and vectors.
+//! Decides from the measured ranges and vectors whether f16 is safe for a model.
 
 use super::agreement::Agreement;
 use crate::dtype::{F16Safety, F16Verdict, Storage};
 use crate::embedder::report::activation_ranges::{ActivationRange, WeightRange};
 
-/// The factor by which the largest activation must stay below 65504 for f16 activations to be safe. It leaves room
-/// for texts that were not measured and have larger activations.
+/// The factor by which the largest activation must stay below 65504 for f16 activations to be safe. Texts that were not
+/// measured may have larger activations.
 pub const HEADROOM: f32 = 4.0;
 
-/// The smallest safe cosine between a text's vectors in f16 and in f32.
+/// The minimum cosine between a text's vectors in f16 and in f32 for f16 to be safe.
 pub const MIN_COSINE: f64 = 0.9999;
 
-/// Describes the first weight that overflows f16.
+/// Returns a description of the first weight that overflows f16; `None` if no weight does.
 pub(super) fn overflowing_weight(weights: &[WeightRange]) -> Option<String> {
     let weight = weights.iter().find(|w| w.takes_16_bits && w.overflowed > 0)?;
     let value = weight.first_overflow.unwrap_or(weight.largest);
@@ -37,18 +37,19 @@ pub(super) fn largest(activations: &[ActivationRange]) -> Option<&ActivationRang
     })
 }
 
-/// Returns the verdict of the first rule that applies:
+/// Returns the verdict whether f16 is safe, from the first rule that applies:
 ///
-/// 1. If a matrix or table has a value beyond 65504, f16 is unsafe.
-/// 2. If an activation is not finite in f32, f16 is unsafe.
-/// 3. If f16 weights with f32 activations give a cosine below [`MIN_COSINE`], f16 is unsafe.
-/// 4. If an activation is above 65504 / [`HEADROOM`], f16 is safe with f32 activations.
-/// 5. If f16 activations leave a text without a vector or give a cosine below [`MIN_COSINE`], f16 is safe with
-///    f32 activations.
+/// 1. If a weight matrix or an embedding table has a value with a magnitude above 65504, f16 is unsafe.
+/// 2. If an activation is not finite when stored as f32, f16 is unsafe.
+/// 3. If f16 weights with f32 activations give a vector whose cosine with the f32 vector is below [`MIN_COSINE`], f16
+///    is unsafe.
+/// 4. If an activation has a magnitude above 65504 / [`HEADROOM`], f16 is safe with f32 activations.
+/// 5. If a text has no vector with f16 activations, or a vector whose cosine with the f32 vector is below
+///    [`MIN_COSINE`], f16 is safe with f32 activations.
 /// 6. Otherwise f16 is safe.
 ///
-/// `f16` has 16-bit weights and activations, and `weights_alone` has 16-bit weights and f32 activations. Either may
-/// be `None` if an earlier rule decides.
+/// `f16` has 16-bit weights and activations, and `weights_alone` has 16-bit weights and f32 activations. Either of them
+/// may be `None` if an earlier rule decides.
 pub(super) fn judge(
     weights: &[WeightRange],
     activations: &[ActivationRange],

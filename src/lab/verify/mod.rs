@@ -1,8 +1,8 @@
-//! Checks a model on an adapter, and measures whether it stays within f16 range.
+//! Checks a model on an adapter, and measures whether the model's weights and activations stay within the range of f16.
 //!
-//! [`verify`] runs the known-answer tests of every kernel and compares vectors with reference vectors. It measures
-//! how close activations and weights come to the limits of f16. It stores a verdict on f16, which later loads of
-//! the model use.
+//! [`verify`] runs the known-answer tests of every kernel and compares vectors with reference vectors. It measures how
+//! close activations and weights come to the limits of f16. It then stores a verdict, whether f16 is safe for the
+//! model, and later loads of the model use this verdict.
 
 mod agreement;
 mod inputs;
@@ -28,13 +28,14 @@ pub use judge::{HEADROOM, MIN_COSINE};
 pub use reference::{Reference, ReferenceSummary};
 pub use report::Verification;
 
-/// Vectors that differ from the f32 vectors by more than this are wrong, not only rounded.
+/// The maximum difference between vectors and the f32 vectors of the same texts. A larger difference means wrong
+/// vectors, not rounded vectors.
 const WRONG: Tolerance = Tolerance { min_cosine: 0.998, max_error: 0.1 };
 
 /// Verifies the model that `builder` describes: in f32, in f16, and in the precision that `builder` requests.
 ///
-/// The verdict on f16 is stored in the builder's cache directory, if it has one. `progress` is called with a short
-/// description of each step.
+/// The verdict whether f16 is safe for the model is stored in the builder's cache directory, if there is one.
+/// `progress` is called with a short description of each step.
 ///
 /// ```
 /// use vectile::lab::verify::{VerifyOptions, verify};
@@ -50,7 +51,8 @@ const WRONG: Tolerance = Tolerance { min_cosine: 0.998, max_error: 0.1 };
 /// ```
 ///
 /// # Errors
-/// Returns errors of loading and running the model. A check that fails is not an error: see [`Verification::failures`].
+/// Returns errors of loading and running the model. A failed check is not returned as an error; see
+/// [`Verification::failures`].
 pub async fn verify(
     builder: EmbedderBuilder,
     options: &VerifyOptions,
@@ -139,7 +141,7 @@ pub async fn verify(
     Ok(verification)
 }
 
-/// Everything that decides the precision of the model, apart from a verdict on f16.
+/// The inputs that decide the precision of the model, without the verdict whether f16 is safe.
 struct DtypePolicy {
     options: DtypeOptions,
     checkpoint: crate::dtype::CheckpointDtype,
@@ -162,8 +164,8 @@ impl DtypePolicy {
     }
 }
 
-/// Runs the known-answer tests of every kernel on the builder's adapter. They decide whether the adapter's f16 is
-/// usable.
+/// Runs the known-answer tests of every kernel on the builder's adapter. The results also decide whether the adapter's
+/// f16 is usable.
 async fn check_kernels(
     builder: &EmbedderBuilder,
     progress: &mut impl FnMut(&str),
@@ -180,8 +182,8 @@ async fn check_kernels(
     Ok((checks, shader_f16))
 }
 
-/// Compares each run with the reference, whose texts begin at `first`. A run with the same storage types as an
-/// earlier one is left out.
+/// Compares each run with the reference. The texts of the reference begin at index `first`. A run with the same storage
+/// types as an earlier run is left out.
 fn compare_with_reference<'a>(
     runs: impl Iterator<Item = &'a PrecisionRun>,
     reference: &Reference,

@@ -1,49 +1,51 @@
-//! Reference vectors of a model, which are read from the user's file or shipped with Vectile.
+//! Provides the reference vectors of a model, which come from the user's file or are shipped with Vectile.
 
 use safetensors::{Dtype, SafeTensors};
 use serde::Serialize;
 
 use crate::error::Error;
 
-/// The reference files that are shipped, each with the SHA-256 of its model's weights.
-/// `scripts/verify_reference.py` makes these files.
+/// The shipped reference files, each after the SHA-256 of its model's weights. `scripts/verify_reference.py` makes
+/// these files.
 const SHIPPED: &[(&str, &[u8])] = &[(
     "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     include_bytes!("../../../data/all-MiniLM-L6-v2.safetensors"),
 )];
 
-/// Texts, and the correct vectors of a model for these texts.
+/// Texts, with the correct vectors of a model for these texts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reference {
-    /// The file that the texts and vectors came from, for reports.
+    /// The source of the texts and vectors, such as a file's name, for reports.
     pub source: String,
     /// The texts that were embedded.
     pub texts: Vec<String>,
-    /// One vector for each text.
+    /// The correct vector of each text.
     pub rows: Vec<Vec<f64>>,
-    /// Whether the vectors were made in float64.
+    /// True if the vectors were computed in float64.
     pub exact: bool,
-    /// Whether Vectile ships this reference.
+    /// True if Vectile ships this reference.
     pub(super) shipped: bool,
 }
 
-/// A reference as reports describe it.
+/// A summary of a reference, for reports.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ReferenceSummary {
-    /// The file that the reference came from.
+    /// The source of the reference, such as a file's name.
     pub source: String,
     /// The number of texts in the reference.
     pub texts: usize,
-    /// Whether the vectors were made in float64.
+    /// True if the vectors were computed in float64.
     pub exact: bool,
 }
 
 impl Reference {
-    /// Reads a safetensors file with a tensor `embeddings` of shape `[texts, dimension]`, F32 or F64, made by
-    /// sentence-transformers' `encode` without options. The texts are a JSON list of strings. They are the entry
-    /// `texts` of the file's metadata, or else `texts_json`, the content of a file beside it.
+    /// Returns the reference in a safetensors file. The file has a tensor `embeddings` of shape `[texts, dimension]`,
+    /// in F32 or F64, which sentence-transformers' `encode` computed without options. The texts are a JSON list of
+    /// strings in the entry `texts` of the file's metadata. Without this entry, the list is `texts_json`, the content
+    /// of the file texts.json.
     ///
-    /// Vectors count as made in float64 if they are F64, or if the metadata has `arithmetic: float64`.
+    /// The vectors are assumed to be computed in float64 if the tensor is F64, or if the metadata has `arithmetic:
+    /// float64`.
     ///
     /// ```
     /// # use std::collections::HashMap;
@@ -60,7 +62,7 @@ impl Reference {
     /// ```
     ///
     /// # Errors
-    /// Returns [`Error::File`] if the file is of another kind, or the numbers of texts and vectors differ.
+    /// Returns [`Error::File`] if the file is not such a file, or if the numbers of texts and vectors differ.
     pub fn from_safetensors(
         name: &str,
         bytes: &[u8],
@@ -130,10 +132,11 @@ impl Reference {
         Ok(Reference { source: name.to_owned(), texts, rows, exact, shipped: false })
     }
 
-    /// Returns the reference that Vectile ships for the model whose weights have this SHA-256, if any.
+    /// Returns the reference that Vectile ships for the model whose weights have this SHA-256; `None` if Vectile ships
+    /// no such reference.
     ///
     /// # Errors
-    /// Returns [`Error::Internal`] if a shipped file is broken.
+    /// Returns [`Error::Internal`] if a shipped file cannot be read.
     pub fn shipped(weights_sha256: &str) -> Result<Option<Self>, Error> {
         let found = SHIPPED.iter().find(|(sha256, _)| *sha256 == weights_sha256);
         let Some((_, bytes)) = found else { return Ok(None) };

@@ -1,4 +1,4 @@
-//! The report of `vectile verify`, as text and as JSON.
+//! Defines the report of `vectile verify`, as text and as JSON.
 
 use std::fmt;
 
@@ -12,18 +12,18 @@ use crate::embedder::report::activation_ranges::{ActivationRange, KeptIn, Weight
 use crate::gpu::adapter::AdapterSummary;
 use crate::selftest::KernelCheck;
 
-/// Name and version of the JSON. The number grows when a field changes its meaning or is removed; new fields do not
-/// change it.
+/// The name and version of the JSON's schema. The version grows if a field changes its meaning or is removed. New
+/// fields do not change the version.
 pub(super) const SCHEMA: &str = "vectile-verify/1";
 
 /// The results of [`verify`](super::verify) for a model on an adapter.
 ///
-/// Texts are numbered from 0. The texts of the reference follow the texts to measure on.
+/// Texts are numbered from 0. The texts of the reference come after the texts to measure on.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Verification {
-    /// Name and version of the JSON: `vectile-verify/1`.
+    /// The name and version of the JSON's schema: `vectile-verify/1`.
     pub schema: &'static str,
-    /// The version of Vectile that ran.
+    /// The version of Vectile that made the report.
     pub vectile: &'static str,
     /// The model's directory or Hub name.
     pub model: String,
@@ -31,51 +31,50 @@ pub struct Verification {
     pub weights_sha256: String,
     /// The adapter that ran the model.
     pub adapter: AdapterSummary,
-    /// Whether the adapter's f16 is usable, according to the known-answer tests in `kernels`.
+    /// The usability of f16 on the adapter, according to the known-answer tests in `kernels`.
     pub shader_f16: ShaderF16,
-    /// The results of every kernel's known-answer tests, in every variant and storage type that the adapter can
+    /// The results of the known-answer tests of every kernel, in every variant and storage type that the adapter can
     /// run.
     pub kernels: Vec<KernelCheck>,
-    /// The precision that follows from the request and the measured verdict.
+    /// The precision in which the model runs, according to the requested dtype and the measured verdict.
     pub precision: Precision,
-    /// The name of the file with the texts, or `built-in`.
+    /// The source of the texts: a file's name, or `built-in`.
     pub texts_from: String,
     /// The number of texts that were run, including the texts of the reference.
     pub texts: usize,
     /// The number of tokens in all texts.
     pub tokens: usize,
-    /// The reference; `None` if there is none for this model.
+    /// A summary of the reference vectors; `None` if there are none for this model.
     pub reference: Option<ReferenceSummary>,
-    /// The comparison of each precision with the reference: of f32, of f16 if it is safe, and of the requested
-    /// precision.
+    /// The comparisons of precisions with the reference: f32, then f16 if it is safe, then the requested precision.
     pub comparisons: Vec<Agreement>,
-    /// Storage type of the weights in the f32 run. If f32 did not fit, it is the checkpoint's own 16-bit type,
-    /// which is exact.
+    /// The storage type of the weights in the f32 run. If f32 weights did not fit into memory, this is the checkpoint's
+    /// own 16-bit type, which holds the same values.
     pub f32_weights: Storage,
     /// The comparison of the requested precision with f32 on the same texts.
     pub as_asked: Agreement,
-    /// Indices of texts that have no finite vector even in f32.
+    /// The indices of the texts that have no finite vector even in f32.
     pub not_finite_in_f32: Vec<usize>,
     /// The largest activation of each tensor, in the order in which kernels write them.
     pub activations: Vec<ActivationRange>,
-    /// Indices of texts with an activation above the largest f16 value.
+    /// The indices of the texts with an activation beyond the largest f16 value.
     pub texts_beyond_f16: Vec<usize>,
     /// The range of each tensor of the checkpoint.
     pub weights: Vec<WeightRange>,
-    /// The comparison of 16-bit weights with f32: first with 16-bit activations, and if these are not safe, then
-    /// with f32 activations.
+    /// The comparisons of 16-bit weights with f32: first with 16-bit activations, and then with f32 activations if
+    /// 16-bit activations are not safe.
     pub f16: Vec<Agreement>,
-    /// Whether the model stays within f16 range on these texts.
+    /// The verdict whether f16 is safe for the model, measured on these texts.
     pub verdict: F16Verdict,
-    /// The verdict that later loads use. It is the stricter one of `verdict` and an earlier verdict.
+    /// The verdict that later loads use: the stricter of `verdict` and the verdict that was stored before.
     pub kept_verdict: F16Verdict,
-    /// The files to which the verdict was written or could not be written.
+    /// The files for the verdict, each with the reason if it could not be written.
     pub kept: Vec<KeptIn>,
     /// The checks that failed, one sentence each.
     pub failures: Vec<String>,
-    /// Whether every check passed.
+    /// True if every check passed.
     pub passed: bool,
-    /// The texts, for the printed report. The JSON does not contain them, because it may be given to others.
+    /// The texts, for the printed report. The JSON does not contain the texts, because users may publish the JSON.
     #[serde(skip)]
     pub(super) shown: Vec<String>,
     #[serde(skip)]
@@ -134,7 +133,7 @@ impl Verification {
         self.failures = failures;
     }
 
-    /// Returns a text's number with its first 40 characters.
+    /// Returns the number of a text and its first 40 characters.
     fn text(&self, text: usize) -> String {
         let Some(content) = self.shown.get(text) else { return format!("text {text}") };
         let mut begin: String = content.chars().take(40).collect();
@@ -150,7 +149,7 @@ fn storages(weights: Storage, activations: Storage) -> String {
     format!("{weights} weights and {activations} activations")
 }
 
-/// Names the kernel variant and the storage types of a check.
+/// Returns the kernel variant and the storage types of a check, in words.
 fn stored(check: &KernelCheck) -> String {
     let mut parts = vec![check.variant.clone()];
     parts.extend(check.weights.map(|storage| format!("{storage} weights")));
@@ -168,7 +167,7 @@ fn error(check: &KernelCheck) -> String {
     }
 }
 
-/// Describes the figures of a comparison and their tolerance.
+/// Returns the figures of a comparison and their tolerance, in words.
 fn far(agreement: &Agreement) -> String {
     let mut text = format!(
         "smallest cosine {}, largest error {:.1e}",
@@ -184,7 +183,7 @@ fn far(agreement: &Agreement) -> String {
     text
 }
 
-/// Formats a cosine. A cosine close to one is written as a difference, such as `1 − 2.1e-12`.
+/// Returns a cosine as text. A cosine close to one is written as its difference from one, such as `1 − 2.1e-12`.
 fn cosine(value: f64) -> String {
     let below = 1.0 - value;
     if below.abs() < 1e-6 { format!("1 − {:.1e}", below.max(0.0)) } else { format!("{value:.7}") }

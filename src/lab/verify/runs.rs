@@ -1,4 +1,4 @@
-//! Runs of the same texts in several precisions: f32, f16, and the requested one.
+//! Runs the same texts in several precisions: f32, f16, and the requested precision.
 
 use super::agreement::Agreement;
 use super::inputs::Inputs;
@@ -11,19 +11,19 @@ use crate::embedder::report::activation_ranges::{ActivationRange, Probed, Weight
 use crate::embedder::{Embedder, EmbedderBuilder};
 use crate::error::Error;
 
-/// The rows of all texts in one precision.
+/// The result of running all texts in one precision.
 pub(super) struct PrecisionRun {
     pub precision: Precision,
     pub rows: Probed,
 }
 
-/// The run in f32, with the ranges of activations and weights.
+/// The result of the run in f32, with the ranges of activations and weights.
 pub(super) struct F32Run {
     pub run: PrecisionRun,
     pub activations: Vec<ActivationRange>,
     pub texts_beyond_f16: Vec<usize>,
     pub weights: Vec<WeightRange>,
-    /// The rows in f64, with which other rows are compared.
+    /// The rows of the f32 run, converted to f64. The rows of other runs are compared with them.
     expected: Vec<Vec<f64>>,
 }
 
@@ -53,23 +53,24 @@ impl F32Run {
         Ok(F32Run { run, activations, texts_beyond_f16, weights, expected })
     }
 
-    /// Compares another run with this one.
+    /// Compares the rows of another run with the rows of this run.
     pub fn agreement(&self, other: &PrecisionRun) -> Agreement {
         Agreement::of("f32", &other.precision, &other.rows, 0, &self.expected)
     }
 }
 
-/// Runs with f16 weights, and the verdict on f16 that follows from them.
+/// The results of runs with f16 weights, and the verdict that follows from them: whether f16 is safe for the model.
 pub(super) struct HalfRuns {
-    /// The run with 16-bit activations; `None` if a weight does not fit f16.
+    /// The run with 16-bit activations; `None` if a weight overflows f16, or if the CPU ran the model.
     both: Option<PrecisionRun>,
-    /// The run with f32 activations; `None` if 16-bit activations are safe.
+    /// The run with f32 activations; `None` if a weight overflows f16, or if 16-bit activations are safe.
     weights_alone: Option<PrecisionRun>,
     pub verdict: F16Verdict,
 }
 
 impl HalfRuns {
-    /// Runs the texts with f16 weights. Returns the model that is then loaded: `model`, or one with f16 weights.
+    /// Runs the texts with f16 weights. Also returns the model that is loaded after these runs: `model` itself, or the
+    /// model with f16 weights.
     pub async fn new(
         builder: &EmbedderBuilder,
         mut model: Embedder,
@@ -103,8 +104,8 @@ impl HalfRuns {
         let mut weights_alone = None;
         if verdict(Some(&both), None).safety != F16Safety::Safe {
             progress("running with f16 weights and f32 activations");
-            // This run can use the loaded model, because the storage of activations affects only the run, not the
-            // loaded weights.
+            // This run can use the loaded model, because the storage type of activations does not affect the loaded
+            // weights.
             let precision = Precision { activations: Storage::F32, ..model.precision().clone() };
             weights_alone = Some(run(&model, precision, texts, false).await?);
         }
@@ -112,19 +113,19 @@ impl HalfRuns {
         Ok((model, HalfRuns { both: Some(both), weights_alone, verdict }))
     }
 
-    /// Returns the runs whose precision is safe to use under a verdict.
+    /// Returns the runs whose precision is safe according to `safety`.
     pub fn usable(&self, safety: F16Safety) -> impl Iterator<Item = &PrecisionRun> {
         self.both.iter().filter(move |_| safety == F16Safety::Safe).chain(&self.weights_alone)
     }
 
-    /// Compares each run with the run in f32.
+    /// Compares the rows of each run with the rows of the run in f32.
     pub fn agreements(&self, f32: &F32Run) -> Vec<Agreement> {
         self.both.iter().chain(&self.weights_alone).map(|run| f32.agreement(run)).collect()
     }
 }
 
-/// Loads the model in f32. If that does not fit and the checkpoint has 16-bit weights, these are loaded unchanged.
-/// They are exact, and with f32 activations the arithmetic is the same.
+/// Loads the model in f32. If f32 weights do not fit into memory and the checkpoint has 16-bit weights, the 16-bit
+/// weights are loaded unchanged. They hold the same values, and with f32 activations the arithmetic is the same.
 pub(super) async fn load_f32(builder: &EmbedderBuilder) -> Result<Embedder, Error> {
     let activations = Some(ActivationsRequest::F32);
     let half_fallback = HalfFallback::Packed;
@@ -141,8 +142,8 @@ pub(super) async fn load_f32(builder: &EmbedderBuilder) -> Result<Embedder, Erro
     }
 }
 
-/// Runs the texts in `precision`, which the dtype policy derived from the request and the verdict. An earlier run
-/// with the same storage types is reused.
+/// Runs the texts in `precision`, which the dtype policy derived from the request and the verdict. If an earlier run
+/// had the same storage types, its result is returned instead.
 pub(super) async fn requested(
     builder: &EmbedderBuilder,
     model: Embedder,
@@ -165,8 +166,8 @@ pub(super) async fn requested(
     run(&model, model.precision().clone(), texts, true).await
 }
 
-/// Runs the texts in a precision whose weights the embedder holds. With `retries`, texts with activations out of
-/// range are run again with f32 activations, if the precision allows it.
+/// Runs the texts in `precision`, whose weights the embedder has loaded. If `retries` is true and the precision allows
+/// it, texts whose activations overflow are run again with f32 activations.
 async fn run(
     embedder: &Embedder,
     precision: Precision,

@@ -1,12 +1,12 @@
-//! The built-in texts to measure on.
+//! Provides the built-in texts to measure on.
 
 /// Short passages on everyday topics, one per line.
 const PASSAGES: &str = include_str!("../../../examples/collection.txt");
 
-/// The number of passages to take, spread evenly over the file.
+/// The number of passages that are selected, at even distances in the file.
 const TAKEN: usize = 16;
 
-/// Texts that differ from prose: other scripts, code, numbers, an empty text, and one word repeated many times.
+/// Texts that differ from English prose: other scripts, code, numbers, an empty text, and one word repeated many times.
 const ODD: &[&str] = &[
     "",
     "a",
@@ -24,8 +24,8 @@ const ODD: &[&str] = &[
     "the the the the the the the the the the the the the the the the the the the the the the the the",
 ];
 
-/// Returns varied texts, and two texts of `longest` words each, from different parts of the passages. A model
-/// truncates these two to its own limit.
+/// Returns varied texts, and two texts of `longest` words each, from different parts of the passages. The model
+/// truncates the two long texts to its own limit.
 pub(super) fn built_in(longest: usize) -> Vec<String> {
     let passages: Vec<&str> = PASSAGES.lines().collect();
     let step = (passages.len() / TAKEN).max(1);
