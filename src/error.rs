@@ -1,4 +1,4 @@
-//! [`Error`], the error type of the crate. Its variants are named by what the user can fix.
+//! [`Error`], the error type of the crate. Each variant is named after the thing that is at fault.
 
 use std::path::PathBuf;
 
@@ -13,25 +13,25 @@ pub enum Error {
     /// A file or directory is missing, unreadable, of the wrong kind or outside the model's directory.
     #[error("{}: {problem}", path.display())]
     File {
-        /// The file or directory, as the model names it.
+        /// The path of the file or directory.
         path: PathBuf,
         /// The fault of the file, and the remedy.
         problem: String,
     },
 
-    /// A field of a JSON file is missing, of the wrong type or impossible.
+    /// A field of a JSON file is missing, or its value has the wrong type or is impossible.
     #[error("{file}: field `{field}`: {problem}")]
     Config {
         /// The JSON file, relative to the model's directory.
         file: String,
         /// The field, with dots for nesting.
         field: String,
-        /// The fault of the field's value.
+        /// The fault of the field, and the remedy.
         problem: String,
     },
 
-    /// The model requests something that Vectile does not compute. Vectile never approximates it, and returns
-    /// this error instead.
+    /// The model requests something that Vectile does not compute. Vectile returns this error and never approximates
+    /// the request.
     #[error("{file}: `{field}` = {value} is not supported; {supported}")]
     Unsupported {
         /// The JSON file, relative to the model's directory.
@@ -64,7 +64,7 @@ pub enum Error {
         problem: String,
     },
 
-    /// An option of the caller is unknown, or impossible for this model.
+    /// An option that the caller set is unknown, or its value is impossible for this model.
     #[error("{option}: {problem}")]
     Option {
         /// The option, in the caller's spelling.
@@ -73,7 +73,7 @@ pub enum Error {
         problem: String,
     },
 
-    /// A text has more tokens than the model takes, and the caller does not allow truncation.
+    /// A text has more tokens than the model's maximum length, and the caller does not allow truncation.
     #[error(
         "text {text} has {tokens} tokens and the model takes {limit}; shorten it or allow truncation"
     )]
@@ -91,7 +91,7 @@ pub enum Error {
     NonFinite {
         /// Index of the text in the call.
         text: usize,
-        /// The precision in use, and what the user can try.
+        /// The fault of the vector, the precision in use, and the remedy.
         problem: String,
     },
 
@@ -113,7 +113,7 @@ pub enum Error {
         what: String,
         /// The size of the buffer.
         bytes: u64,
-        /// The remedy, as a clause of the sentence.
+        /// The remedy, which is the last clause of the message.
         advice: String,
     },
 
@@ -126,7 +126,7 @@ pub enum Error {
         needed: u64,
         /// The number of bytes that are available or allowed.
         available: u64,
-        /// The needed and the available memory, with their parts, and what the user can do.
+        /// The memory that the model needs, part by part, the memory that is available, and the remedy.
         problem: String,
     },
 
@@ -139,8 +139,8 @@ pub enum Error {
         problem: String,
     },
 
-    /// The device computes wrongly or not at all: a kernel did not compile, a known-answer test failed, or a
-    /// dispatch of a batch did not run. No row that such a device computed is returned.
+    /// The device computes wrong results or none: a kernel did not compile, a known-answer test failed, or a dispatch
+    /// of a batch did not run. No row that such a device computed is returned.
     #[error("adapter {adapter}: {problem}")]
     DeviceFault {
         /// The adapter's name.
@@ -163,23 +163,23 @@ pub enum Error {
     Internal(String),
 }
 
-/// The remedy for a device that does not compile or compute correctly, as the end of a sentence.
+/// The end of an error message: the remedy for a device that cannot compile a kernel or computes wrong results.
 pub(crate) const FAULT_ADVICE: &str = "; update the driver, or choose another adapter with `--adapter` \
                                        (`vectile adapters` lists them)";
 
 impl Error {
-    /// Returns true for a fault that the caller can fix: a wrong file, field, tensor, option or text, or a
-    /// missing adapter. Returns false for lost or faulty devices and for faults of Vectile itself.
+    /// Returns true if the caller can fix the fault: a wrong file, field, tensor, option or text, or a missing adapter.
+    /// Returns false for lost or faulty devices and for faults of Vectile itself.
     pub fn is_user_error(&self) -> bool {
         !matches!(self, Error::DeviceLost { .. } | Error::DeviceFault { .. } | Error::Internal(_))
     }
 
-    /// True if the device is at fault: it computes wrongly, or was lost.
+    /// Returns true if the device is at fault: it computes wrong results, or was lost.
     pub(crate) fn is_device_fault(&self) -> bool {
         matches!(self, Error::DeviceFault { .. } | Error::DeviceLost { .. })
     }
 
-    // Text in a message may come from a hostile file, so these functions pass the text through `plain`.
+    // The text of a message may come from a hostile file, so the functions below pass it through `plain`.
 
     pub(crate) fn file(path: impl Into<PathBuf>, problem: impl Into<String>) -> Self {
         Error::File { path: path.into(), problem: plain(problem) }
@@ -231,7 +231,7 @@ impl Error {
         Error::Tokenizer { file: file.into(), problem: plain(problem) }
     }
 
-    /// Adds to an error the index of the text whose tokenization failed.
+    /// Returns the error with the index of the text whose tokenization failed. Errors of other kinds stay as they are.
     pub(crate) fn of_text(self, text: usize) -> Self {
         match self {
             Error::Tokenizer { file, problem } => {
@@ -246,7 +246,7 @@ impl Error {
     }
 }
 
-/// Formats a number of bytes in MiB or GiB.
+/// Returns a number of bytes as text, in MiB or GiB.
 pub(crate) fn size(bytes: u64) -> String {
     let mib = bytes as f64 / f64::from(1 << 20);
     match mib {
@@ -255,8 +255,8 @@ pub(crate) fn size(bytes: u64) -> String {
     }
 }
 
-/// Makes text safe for a message. The result is one line of at most 500 characters. Control characters are
-/// escaped, because a terminal would execute them.
+/// Returns `text` in a version that is safe in a message. The result is one line of at most 500 characters. Control
+/// characters are escaped, because a terminal would execute them.
 pub(crate) fn plain(text: impl Into<String>) -> String {
     const MAX_CHARACTERS: usize = 500;
     let text = text.into();

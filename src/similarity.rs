@@ -1,16 +1,16 @@
-//! [`SimilarityFunction`]: the four ways to compare vectors, as sentence-transformers defines them.
+//! [`SimilarityFunction`]: the four functions that compare vectors, as sentence-transformers defines them.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::error::Error;
 
-/// The minimum length by which a vector is divided, as in torch's `normalize`. The cosine of a zero vector is
+/// The minimum divisor when a vector is scaled to length 1, as in torch's `normalize`. The cosine with a zero vector is
 /// therefore 0.
 const MIN_LENGTH: f64 = 1e-12;
 
-/// A function that compares two vectors; a larger value is more similar. A model's `similarity_fn_name` names the
-/// function for which it was trained.
+/// A function that compares two vectors. A larger result means that the vectors are more similar. A model's
+/// `similarity_fn_name` names the function for which it was trained.
 ///
 /// ```
 /// use vectile::SimilarityFunction;
@@ -43,7 +43,7 @@ impl SimilarityFunction {
         SimilarityFunction::Manhattan,
     ];
 
-    /// The function's name in `similarity_fn_name`.
+    /// Returns the name that `similarity_fn_name` has for this function.
     pub fn name(self) -> &'static str {
         match self {
             SimilarityFunction::Cosine => "cosine",
@@ -53,7 +53,7 @@ impl SimilarityFunction {
         }
     }
 
-    /// Returns the similarity of two vectors of the same width, summed in f64. If one vector is longer, its
+    /// Returns the similarity of two vectors of the same width, computed in f64. If one vector is longer, its
     /// additional values are ignored.
     pub fn score(self, a: &[f32], b: &[f32]) -> f64 {
         self.of_pairs(a.iter().zip(b).map(|(a, b)| (f64::from(*a), f64::from(*b))))
@@ -100,12 +100,13 @@ impl FromStr for SimilarityFunction {
     }
 }
 
-/// The similarities of every row of `a` with every row of `b`, with the shape `[rows of a, rows of b]`.
+/// The similarity of each row of a matrix `a` with each row of a matrix `b`: a matrix of the shape `[rows of a, rows of
+/// b]`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Similarities {
     /// The number of rows of `b`.
     pub columns: usize,
-    /// All rows, one after the other.
+    /// The values of all rows, one row after the other.
     pub values: Vec<f32>,
 }
 

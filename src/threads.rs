@@ -1,8 +1,8 @@
-//! Spreads independent pieces of work over the machine's threads.
+//! Runs independent pieces of work on several threads.
 
-/// Applies `work` to every item and returns the results in the order of the items. It uses at most `threads`
-/// threads, and no more than the machine has. Each thread takes one item at a time, because the items' costs
-/// differ widely.
+/// Applies `work` to every item and returns the results in the order of the items. The function uses at most `threads`
+/// threads, and at most the machine's available parallelism. Each thread fetches one item at a time, because the items
+/// take very different times.
 pub(crate) fn each<T: Sync, R: Send>(
     items: &[T],
     threads: usize,
@@ -20,8 +20,8 @@ pub(crate) fn each<T: Sync, R: Send>(
     items.iter().map(work).collect()
 }
 
-/// Runs `aside` on another thread while `here` runs on this thread, and returns both results. If the other
-/// thread panicked, `None` takes the place of its result.
+/// Runs `aside` on another thread while `here` runs on this thread, and returns both results. If `aside` panics, its
+/// result is `None`.
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) fn beside<A: Send, B>(
     aside: impl FnOnce() -> A + Send,

@@ -1,4 +1,4 @@
-//! `vectile adapters`: lists the adapters of this machine, the CPU among them, and their features.
+//! `vectile adapters`: lists the adapters of this machine, including the CPU, and their features.
 
 use std::fmt::Write;
 
@@ -41,7 +41,7 @@ pub fn run(args: &AdaptersArgs) -> Result<(), Failure> {
     }
 }
 
-/// Runs the self-test of f16 in shaders on an adapter, or reads its cached result.
+/// Runs the self-test for f16 in shaders on an adapter, or reads the cached result of an earlier self-test.
 fn examine(adapter: AdapterSummary) -> AdapterReport {
     let choice = AdapterChoice::Index(adapter.index);
     match block_on(vectile::check_shader_f16(&choice, model::cache_dir().as_deref())) {

@@ -75,7 +75,7 @@ fn adapters(names: &[String]) -> Result<Vec<AdapterChoice>, Failure> {
     names.iter().map(|name| Ok(name.parse()?)).collect()
 }
 
-/// Returns the name of a file without its directories. Reports are shared with others, so they show no local paths.
+/// Returns the name of a file without its directories. Users share their reports, so a report shows no local paths.
 fn report_name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }

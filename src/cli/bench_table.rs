@@ -1,4 +1,4 @@
-//! Prints a bench report as tables.
+//! Formats the report of `vectile bench` as tables.
 
 use std::fmt::Write;
 
@@ -75,7 +75,7 @@ fn cosine(cosine: f64) -> String {
     format!("{cosine:.7}")
 }
 
-/// The speed-up of the last cell, which has the largest batches.
+/// Returns the speed-up over f32 in the last measurement, which has the largest batches.
 fn last_speed(precision: &PrecisionReport) -> String {
     precision.cells.last().map_or_else(String::new, |cell| ratio(cell.speedup))
 }

@@ -9,8 +9,8 @@ use vectile::Ranges;
 use super::failure::Failure;
 use super::npy::NpyHeader;
 
-/// Returns the minimum and maximum of each column of a NumPy file. Each row of the file must have `dim` values, as
-/// the model's vectors have.
+/// Returns the minimum and maximum of each column of a NumPy file. Each row of the file must have `dim` values, like
+/// the model's vectors.
 pub fn ranges(path: &Path, dim: usize) -> Result<Ranges, Failure> {
     let failed = |e: std::io::Error| Failure::file(path, "read", &e);
     let unusable = |problem: String| {

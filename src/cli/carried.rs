@@ -8,7 +8,7 @@ use super::failure::Failure;
 #[cfg(feature = "bulk")]
 use arrow_array::RecordBatch;
 
-/// A value of a carried column.
+/// A value of an input column that is copied to the output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CarriedValue {
     /// The text itself, not encoded as JSON.
@@ -17,13 +17,13 @@ pub enum CarriedValue {
     Json(String),
 }
 
-/// The carried columns of a row, in their order.
+/// The names and values of the copied columns of a row, in the order of the columns.
 pub type CarriedRow = Vec<(Arc<str>, CarriedValue)>;
 
-/// The carried columns of consecutive rows.
+/// The copied columns of consecutive rows.
 #[derive(Debug, Clone, Default)]
 pub enum Carried {
-    /// No columns are carried.
+    /// No columns are copied.
     #[default]
     None,
     /// Names and values, row by row.
@@ -34,7 +34,7 @@ pub enum Carried {
 }
 
 impl Carried {
-    /// The columns of a range of the rows.
+    /// Returns the copied columns of a range of the rows.
     pub fn slice(&self, rows: Range<usize>) -> Self {
         match self {
             Carried::None => Carried::None,
@@ -44,10 +44,10 @@ impl Carried {
         }
     }
 
-    /// Appends the carried columns of the rows that follow these rows.
+    /// Appends the copied columns of the rows that follow these rows.
     ///
     /// # Errors
-    /// Fails if the columns of `next` differ from these. They can differ where the next input file begins.
+    /// Fails if `next` has other columns than `self`. This happens if the next input file has other columns.
     pub fn append(&mut self, next: Carried) -> Result<(), Failure> {
         match (self, next) {
             (Carried::None, Carried::None) => Ok(()),
@@ -76,7 +76,7 @@ impl Carried {
     }
 }
 
-/// Lists the columns of an Arrow batch by name and type, for messages.
+/// Returns the names and types of the columns of an Arrow batch, for messages.
 #[cfg(feature = "bulk")]
 fn list_columns(batch: &RecordBatch) -> String {
     let schema = batch.schema();
@@ -91,7 +91,7 @@ pub enum Carry {
     None,
     Only(Vec<String>),
     AllExcept(Vec<String>),
-    /// A column that need not exist.
+    /// Copy this column if the input has it.
     IfPresent(String),
 }
 
@@ -133,7 +133,7 @@ impl Carry {
         *self == Carry::None
     }
 
-    /// Whether a column of this name is carried.
+    /// Returns true if a column of this name is copied.
     pub fn takes(&self, name: &str) -> bool {
         match self {
             Carry::All => true,
@@ -144,7 +144,7 @@ impl Carry {
         }
     }
 
-    /// The column names that `--carry` lists, either to carry them or to leave them out.
+    /// Returns the column names that `--carry` lists, either to copy them or to leave them out.
     pub fn names(&self) -> &[String] {
         match self {
             Carry::All | Carry::None | Carry::IfPresent(_) => &[],
@@ -153,10 +153,10 @@ impl Carry {
     }
 }
 
-/// The carried columns, as far as they are known before the first row is read.
+/// The columns that will be copied, as far as they are known before the first row is read.
 #[derive(Debug, Clone)]
 pub enum CarriedSchema {
-    /// No columns are carried.
+    /// No columns are copied.
     None,
     /// Columns that hold text.
     Texts(Vec<Arc<str>>),
@@ -179,7 +179,7 @@ pub enum FieldType {
 }
 
 impl FieldType {
-    /// The type of a value; `None` for null, which fits any type.
+    /// Returns the type of a value, or `None` for null, which fits any type.
     pub fn of(value: &CarriedValue) -> Option<FieldType> {
         let CarriedValue::Json(json) = value else { return Some(FieldType::Text) };
         match json.as_bytes().first() {
@@ -203,7 +203,7 @@ impl FieldType {
         }
     }
 
-    /// The name of the type in messages.
+    /// Returns the name of the type for messages.
     pub fn name(self) -> &'static str {
         match self {
             FieldType::Bool => "true or false",

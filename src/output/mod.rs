@@ -1,8 +1,8 @@
 //! Output precisions, which are the formats in which finished embeddings are stored.
 //!
-//! The precisions are the values of `precision` in sentence-transformers' `encode`, and give bit-identical results.
-//! They do not affect the dtype in which a model runs, because rows are converted after they are computed.
-//! they are computed.
+//! The precisions are the values of the argument `precision` of sentence-transformers' `encode`. The stored values are
+//! bit-identical to those of sentence-transformers. A precision does not affect the dtype in which a model runs,
+//! because rows are converted after they are computed.
 
 use std::fmt;
 use std::str::FromStr;
@@ -23,16 +23,16 @@ pub enum OutputPrecision {
     /// f32 values, stored as they were computed.
     #[default]
     Float32,
-    /// f16 values, each of which is rounded to the nearest f16.
+    /// f16 values. Each is the f16 value nearest to the computed f32 value.
     Float16,
     /// Integers from −128 to 127, in equal steps between the smallest and the largest value of each column.
     Int8,
     /// The same steps as in `Int8`, numbered from 0 to 255.
     Uint8,
-    /// One bit for each column, which is set if the value is positive. A byte holds eight columns, the first
-    /// of them in its highest bit. The byte is then reduced by 128.
+    /// One bit for each column, which is set if the value is positive. A byte holds eight columns, the first of them in
+    /// its highest bit. Then 128 is subtracted from the byte.
     Binary,
-    /// The bytes of `Binary`, without the reduction by 128.
+    /// The bytes of `Binary` before 128 is subtracted.
     Ubinary,
 }
 
@@ -47,7 +47,7 @@ impl OutputPrecision {
         OutputPrecision::Ubinary,
     ];
 
-    /// The name that sentence-transformers uses.
+    /// Returns the name that sentence-transformers uses for this precision.
     pub fn name(self) -> &'static str {
         match self {
             OutputPrecision::Float32 => "float32",
@@ -59,13 +59,13 @@ impl OutputPrecision {
         }
     }
 
-    /// Whether the [`Ranges`] of all columns must be known before the first row can be stored.
+    /// Returns true if the [`Ranges`] of all columns must be known before the first row can be stored.
     pub fn needs_ranges(self) -> bool {
         matches!(self, OutputPrecision::Int8 | OutputPrecision::Uint8)
     }
 
-    /// The number of columns in a stored row of `dim` values. With one bit for each value, a stored column is
-    /// a byte that holds eight values.
+    /// Returns the number of columns in a stored row of `dim` values. In `Binary` and `Ubinary`, a stored column is a
+    /// byte, which holds one bit for each of eight values.
     pub fn columns(self, dim: usize) -> usize {
         match self {
             OutputPrecision::Binary | OutputPrecision::Ubinary => dim.div_ceil(8),
@@ -99,8 +99,8 @@ impl FromStr for OutputPrecision {
 
 /// The smallest and the largest value of each column, over all rows seen so far.
 ///
-/// Rows may come in pieces. A caller that streams reads the rows twice: first to [`update`](Ranges::update)
-/// the ranges, and then to [`quantize`] the rows.
+/// The rows may be given in several calls. A caller that streams reads the rows twice: first to
+/// [`update`](Ranges::update) the ranges, and then to [`quantize`] the rows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ranges {
     min: Vec<f32>,
@@ -128,23 +128,23 @@ impl Ranges {
         }
     }
 
-    /// The number of rows seen so far. Fewer than 100 rows give coarse ranges.
+    /// Returns the number of rows seen so far. The ranges of fewer than 100 rows are coarse.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// The smallest value of each column.
+    /// Returns the smallest value of each column.
     pub fn min(&self) -> &[f32] {
         &self.min
     }
 
-    /// The largest value of each column.
+    /// Returns the largest value of each column.
     pub fn max(&self) -> &[f32] {
         &self.max
     }
 
-    /// The width of a step in each column. If the smallest and the largest value are equal, it is 1, so that
-    /// the whole column becomes step 0.
+    /// Returns the width of a step in each column. The width is 1 for a column whose values are all equal, so each of
+    /// these values becomes step 0.
     fn steps(&self) -> Vec<f32> {
         let step = |(&min, &max): (&f32, &f32)| {
             let step = (max - min) / 255.0;
@@ -188,9 +188,9 @@ pub enum Quantized {
 /// ```
 ///
 /// # Errors
-/// Returns [`Error::Option`] if `values` are not rows of `dim` values, or if a value for `float16` exceeds
-/// the largest f16. `int8` and `uint8` also return it if the ranges come from rows of another width, or from
-/// a single row, whose columns have no range.
+/// Returns [`Error::Option`] if `values` are not rows of `dim` values, or if a value for `float16` exceeds the largest
+/// f16. Also returns [`Error::Option`] for `int8` and `uint8` if the ranges come from rows of another width, or from
+/// fewer than two rows.
 pub fn quantize(
     values: &[f32],
     dim: usize,
@@ -212,7 +212,7 @@ pub fn quantize(
     })
 }
 
-/// Subtracts 128 from each byte. In two's complement, flipping the highest bit does this.
+/// Subtracts 128 from each byte. In two's complement, the subtraction only flips the highest bit.
 fn signed(bytes: Vec<u8>) -> Vec<i8> {
     bytes.into_iter().map(|byte| (byte ^ 0x80) as i8).collect()
 }

@@ -13,14 +13,14 @@ pub struct Job<'a, M: TextModel> {
 }
 
 impl<'a, M: for<'b> TextModel<Input<'b> = &'b str>> Job<'a, M> {
-    /// Makes the job of a model that takes single texts.
+    /// Returns a job for a model that takes single texts.
     pub fn new(model: &'a M, options: M::Options) -> Self {
         Job { model, options, query: "" }
     }
 }
 
 impl<'a> Job<'a, Reranker> {
-    /// Makes the job of a reranker that scores every text of the stream against `query`.
+    /// Returns a job for a reranker, which scores every text of the stream against `query`.
     pub fn rerank(
         model: &'a Reranker,
         query: &'a str,

@@ -31,13 +31,13 @@ pub use job::Job;
 /// The interval at which the caller's thread wakes up while it waits for texts.
 const WAKE_UP: Duration = Duration::from_millis(50);
 
-/// The number of texts that are handed to the model at a time. It is small, so that events are reported
-/// between batches.
+/// The number of texts that the model gets at a time. The number is small, so that events are reported between batches.
 const PORTION: usize = 32;
 
-/// Texts that are read together. The reader may store more data in a window, and gets it back with the rows.
+/// A group of texts that are read together. The reader may store other data in a window too, and the receiver gets the
+/// window with the rows.
 pub trait Window: Send + 'static {
-    /// The texts of the window. If an entry of the input has no text, it is `None` here, and gets no row.
+    /// Returns the texts of the window. An entry of the input that has no text is `None`, and gets no row.
     fn texts(&self) -> &[Option<String>];
 }
 
@@ -52,9 +52,9 @@ impl Window for Vec<Option<String>> {
 pub struct WindowRows<W, R> {
     /// The window that the source returned.
     pub window: W,
-    /// The row or the error of each text. It is `None` for an entry without a text.
+    /// The row or the error of each text, or `None` for an entry without a text.
     pub rows: Vec<Option<Result<R, Error>>>,
-    /// For each text, whether it was cut to the model's length.
+    /// For each text, true if it was truncated to the model's maximum length.
     pub truncated: Vec<bool>,
     /// The number of tokens of each text.
     pub tokens: Vec<usize>,
@@ -65,7 +65,7 @@ pub struct WindowRows<W, R> {
 /// The progress that a stream reports.
 #[derive(Debug)]
 pub enum Event<'a, W> {
-    /// No text was run for a moment. The stream waits for more texts.
+    /// The stream waits for more texts. This event is repeated at short intervals until a text can run.
     Waiting,
     /// Texts of a window were run.
     Ran {
@@ -82,7 +82,7 @@ pub enum Event<'a, W> {
     },
 }
 
-/// How a stream ended.
+/// The reason why a stream ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
     /// All rows were received.
@@ -107,12 +107,12 @@ struct Tokenized<W> {
     texts: Vec<Option<Result<Prepared, Error>>>,
 }
 
-/// Runs every text that `source` gives. Passes the rows to `take`, window by window, in order.
+/// Runs every text that `source` returns, and passes the rows to `take`, window by window, in order.
 ///
-/// The argument of `source` is the maximum number of texts in the next window. `source` returns `None` at its
-/// end. It may block for ever, for example on a terminal. If the stream ends earlier, the thread of `source`
-/// stays blocked. `watch` is called on the caller's thread, at least after each batch, and returns whether to
-/// continue.
+/// The argument of `source` is the maximum number of texts in the next window. `source` returns `None` after the last
+/// window. `source` may block for ever, for example while it reads from a terminal. If the stream ends earlier, the
+/// thread of `source` stays blocked. `watch` is called on the caller's thread, at least after each batch, and returns
+/// whether to continue.
 ///
 /// # Errors
 /// Returns the first error of `source`, of the model or of `take`.
@@ -224,7 +224,7 @@ fn tokenize<M: TextModel, W: Window>(job: &Job<'_, M>, window: W) -> Result<Toke
     Ok(Tokenized { window, texts })
 }
 
-/// The row or the error of a text; `None` for an entry without a text.
+/// The row or the error of a text, or `None` for an entry without a text.
 type MaybeRow<R> = Option<Result<R, Error>>;
 
 /// Runs a window and returns its rows, or `None` if `watch` stops the stream.

@@ -1,5 +1,5 @@
-//! Chooses the number of texts in a window. It is large enough for a fast adapter, and small enough that a
-//! slow adapter returns rows soon.
+//! Chooses the number of texts in a window. The number is large enough to keep a fast adapter busy, and small enough
+//! that a slow adapter returns rows soon.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use std::time::Duration;
 pub(super) const FIRST_TEXTS: usize = 32;
 /// The maximum number of texts in a window.
 const MAX_TEXTS: usize = 8192;
-/// The maximum number of bytes that the rows of a window take.
+/// The maximum size of the rows of a window, in bytes.
 const MAX_ROW_BYTES: usize = 64 << 20;
 
 /// Chooses the number of texts in each window.
@@ -16,14 +16,14 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// Makes the pace of a model whose rows take at most `row_bytes` each.
+    /// Returns a `Pace` for a model whose rows take at most `row_bytes` bytes each.
     pub fn new(row_bytes: usize) -> Self {
         Pace { max_texts: (MAX_ROW_BYTES / row_bytes.max(1)).clamp(1, MAX_TEXTS) }
     }
 
-    /// Returns the number of texts in the next window, after a window of `count` texts took the time `took`.
-    /// Windows that take a few seconds contain texts of all lengths, which are then sorted, and still return
-    /// rows soon.
+    /// Returns the number of texts in the next window, after a window of `count` texts took the time `took`. The
+    /// windows grow until each takes a few seconds. Such a window has texts of many lengths, which can be sorted, and
+    /// still returns its rows soon.
     pub fn next_window(&self, count: usize, took: Duration) -> usize {
         let next = match took.as_millis() {
             // Even with eight times as many texts, the next window takes less than half a second. Small windows would

@@ -1,4 +1,4 @@
-//! Options for dialects of CSV and TSV.
+//! Options for the dialect of a CSV or TSV input: the delimiter, the quotation mark and the escape character.
 
 use clap::Args;
 
@@ -8,7 +8,7 @@ pub struct Dialect {
     /// Set the character that separates CSV or TSV values. `tab` means a tab.
     ///
     /// By default TSV uses a tab. In CSV, a first line like `sep=;` sets the character. Without such a line, CSV uses a
-    /// comma, or the `;`, `|` or tab of a header without a comma.
+    /// comma. If the header has no comma but a `;`, `|` or tab, CSV uses that character.
     #[arg(long, value_name = "CHAR", value_parser = parse_char)]
     pub delimiter: Option<u8>,
     /// Set the quotation mark of CSV or TSV values. `none` disables quotation marks.
@@ -31,7 +31,7 @@ pub enum Quote {
 }
 
 impl Dialect {
-    /// Returns the name of the first option of this struct that was given.
+    /// Returns the name of the first option in this struct that is set, or `None` if no option is set.
     pub fn first_option(&self) -> Option<&'static str> {
         match self {
             Dialect { delimiter: Some(_), .. } => Some("--delimiter"),

@@ -77,13 +77,14 @@ pub enum Command {
     Bench(BenchArgs),
     /// Time the matmul variants at a model's weight shapes and cache the fastest for later loads.
     ///
-    /// Without MODEL, the shapes of common models are timed. The model's weights are not loaded. Before tuning, a shape
-    /// uses the default variant for this class of adapter. The row count selects only among variants that passed a test
-    /// of bit-identity. In f16, a weight shape uses cooperative matrices for all row counts or for none. If tuning
-    /// changes this choice, the last bits of vectors change.
+    /// Without MODEL, the shapes of common models are timed. The model's weights are not loaded. A shape that was not
+    /// tuned uses the default variant for this class of adapter. Batches of different row counts may use different
+    /// variants of the same shape, but only variants that were tested to be bit-identical to each other. In f16, a
+    /// weight shape uses cooperative matrices for all row counts or for none. If tuning changes this choice, the last
+    /// bits of vectors change.
     ///
-    /// The results are stored in kernels.json in the cache directory. Later loads use the results only with the same
-    /// adapter, driver and kernels.
+    /// The results are stored in kernels.json in the cache directory. A later load uses the results only if the
+    /// adapter, the driver and the kernels are unchanged.
     Tune(TuneArgs),
     /// Check that a model's vectors are correct on this adapter, and whether f16 is safe for the model.
     ///
@@ -102,7 +103,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// Whether `--quiet` was given.
+    /// Returns true if `--quiet` was given.
     pub fn is_quiet(&self) -> bool {
         match self {
             Command::Embed(args) => args.model.quiet,

@@ -61,10 +61,10 @@ pub struct RunArgs {
     /// Store activations in this type, f32 or f16, instead of the type that Vectile chooses.
     #[arg(long, value_name = "STORAGE")]
     pub activations: Option<ActivationsRequest>,
-    /// Use this adapter: cpu, gpu, an index in `vectile adapters`, or a part of the adapter's name.
+    /// Use this adapter: cpu, gpu, an index that `vectile adapters` lists, or a part of the adapter's name.
     ///
     /// `gpu` means the best adapter that is not the CPU. Without this option, Vectile uses the best adapter. If the
-    /// best adapter computes wrongly, Vectile uses the next adapter.
+    /// best adapter computes wrong results, Vectile uses the next best one.
     #[arg(long, value_name = "ADAPTER", env = "VECTILE_ADAPTER", hide_env_values = true)]
     pub adapter: Option<AdapterChoice>,
     /// Use this many threads on the CPU. The default is one for each physical core.
@@ -75,9 +75,10 @@ pub struct RunArgs {
     /// Disable these features of the adapter: shader-f16, subgroups, timestamp-query, cooperative-matrix.
     #[arg(long, value_name = "FEATURES", value_delimiter = ',')]
     pub disable: Vec<Feature>,
-    /// Refuse a model that needs more memory than this: 6GiB, 800MiB, or a number of bytes.
+    /// Refuse a model that needs more memory than SIZE, such as 6GiB, 800MiB or a number of bytes.
     ///
-    /// The limit applies to the weights and one batch together, and is checked before the model is loaded.
+    /// The limit applies to the memory of the weights and of one batch together. Vectile checks it before it loads the
+    /// model.
     #[arg(long, value_name = "SIZE")]
     pub max_memory: Option<ByteSize>,
 }

@@ -50,7 +50,7 @@ pub struct BenchArgs {
     /// Measure the model in this directory or with this Hugging Face Hub name.
     #[arg(value_name = "MODEL")]
     pub model: Option<String>,
-    /// Compare reports from earlier runs with --json instead of measuring.
+    /// Compare these reports, which earlier runs wrote with --json, instead of measuring a model.
     #[arg(long, value_name = "REPORT", num_args = 2.., conflicts_with_all = ["quick", "kernels", "precisions", "texts", "pairs", "html"])]
     pub compare: Vec<PathBuf>,
     /// Use this branch, tag or commit of a Hub model.
@@ -82,12 +82,13 @@ pub struct BenchArgs {
     /// Accuracy is measured on the first 500 texts.
     #[arg(long, value_name = "FILE", help_heading = "Measurements")]
     pub texts: Option<PathBuf>,
-    /// Compute Spearman's correlation between the model's cosines and the scores of this CSV file.
+    /// Compute Spearman's correlation between the cosines of text pairs and the scores that this CSV file gives to the
+    /// pairs.
     ///
     /// Each row of the file holds two texts and a score. A header line is optional.
     #[arg(long, value_name = "FILE", help_heading = "Measurements")]
     pub pairs: Option<PathBuf>,
-    /// Measure on these adapters: cpu, gpu, indices in `vectile adapters`, texts in their names, or `all`.
+    /// Measure on these adapters: cpu, gpu, indices that `vectile adapters` lists, parts of adapter names, or `all`.
     ///
     /// Without this option, Vectile measures on the best adapter.
     #[arg(
@@ -102,7 +103,7 @@ pub struct BenchArgs {
     /// Disable these features of the adapter: shader-f16, subgroups, timestamp-query, cooperative-matrix.
     #[arg(long, value_name = "FEATURES", value_delimiter = ',', help_heading = "Adapters")]
     pub disable: Vec<Feature>,
-    /// Skip a precision if the model would need more memory than this: 6GiB, 800MiB, or a number of bytes.
+    /// Skip a precision in which the model would need more memory than SIZE, such as 6GiB, 800MiB or a number of bytes.
     #[arg(long, value_name = "SIZE", help_heading = "Adapters")]
     pub max_memory: Option<ByteSize>,
     /// Write the whole report, or the comparison, as JSON to this file.
@@ -141,7 +142,7 @@ pub struct VerifyArgs {
     /// By default built-in texts are used. Two of these texts have the model's maximum length.
     #[arg(long, value_name = "FILE|-", help_heading = "Measurements")]
     pub texts: Option<PathBuf>,
-    /// Also write the verdict into the model's directory, as vectile-f16.json.
+    /// Also write the verdict on f16 into the model's directory, as vectile-f16.json.
     #[arg(long, help_heading = "Output")]
     pub write_verdict: bool,
     /// Write the whole report as JSON to this file.
@@ -160,7 +161,7 @@ pub struct VerifyArgs {
 }
 
 impl VerifyArgs {
-    /// The options that choose the model and how it runs.
+    /// Returns the options that choose the model and how it runs.
     pub fn model(&self) -> ModelArgs {
         ModelArgs {
             model: self.model.clone(),
@@ -190,8 +191,7 @@ pub struct TuneArgs {
     /// Time each variant N times, after one warm-up run.
     #[arg(long, default_value = "3", value_name = "N", help_heading = "Measurements")]
     pub runs: NonZeroUsize,
-    /// Write all times as JSON to this file. The JSON is one object if MODEL is given, and a list of objects
-    /// otherwise.
+    /// Write all times as JSON to this file: one object if MODEL is given, and a list of objects otherwise.
     #[arg(long, value_name = "FILE|-", help_heading = "Output")]
     pub json: Option<PathBuf>,
     /// Time the GPU kernels on a software adapter too. This option is for tests.
@@ -205,7 +205,7 @@ pub struct TuneArgs {
 }
 
 impl TuneArgs {
-    /// The options that choose the model and how it runs.
+    /// Returns the options that choose the model and how it runs.
     pub fn model(&self, model: &str) -> ModelArgs {
         ModelArgs {
             model: model.to_owned(),

@@ -31,7 +31,7 @@ pub struct TextArgs {
 }
 
 impl TextArgs {
-    /// Converts these options to the library's `EmbedOptions`. The task is not set.
+    /// Returns these options as the library's `EmbedOptions`, without a task.
     pub fn options(&self) -> EmbedOptions {
         EmbedOptions {
             prompt_name: self.prompt_name.clone(),
@@ -63,13 +63,13 @@ pub enum InputFormat {
     Arrow,
 }
 
-/// The name of the field or column that holds the texts, unless `--field` names another.
+/// The default of `--field`, the name of the field or column that holds the texts.
 pub const DEFAULT_FIELD: &str = "text";
 
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Input")]
 pub struct LineArgs {
-    /// Read the input in this format. By default the file extension selects it.
+    /// Read the input in this format. By default the file extension selects the format.
     ///
     /// Known extensions are .jsonl, .ndjson, .json, .csv, .tsv, .parquet, .arrow and .feather. Text formats may be
     /// compressed, as in .csv.gz or .csv.zst. Any other input, including stdin, is read as one text per line.
@@ -86,7 +86,7 @@ pub struct LineArgs {
 }
 
 impl InputFormat {
-    /// Returns the name of the format in messages.
+    /// Returns the name of the format for messages.
     pub fn name(self) -> &'static str {
         match self {
             InputFormat::Txt => "one text per line",
@@ -173,7 +173,7 @@ pub struct EmbedArgs {
     /// Write the vectors to the field or column with this name.
     #[arg(long, default_value = "embedding", value_name = "NAME", help_heading = "Output")]
     pub embedding_column: String,
-    /// Store N rows in each part. By default a part holds some megabytes of vectors.
+    /// Store N rows in each part of FILE.parts. By default a part holds some megabytes of vectors.
     ///
     /// A run that is killed loses at most one part. In Parquet output, each part becomes a row group.
     #[arg(long, value_name = "N", help_heading = "Output")]
@@ -181,7 +181,7 @@ pub struct EmbedArgs {
     /// Store vectors as float32, float16, int8, uint8, binary or ubinary, as sentence-transformers does.
     #[arg(long, default_value = "float32", value_name = "PRECISION", help_heading = "Output")]
     pub precision: OutputPrecision,
-    /// Take the ranges of int8 and uint8 from the float32 rows of this NumPy file.
+    /// Take the range of each column, which int8 and uint8 need, from the float32 rows of this NumPy file.
     ///
     /// By default the ranges come from all vectors of this run.
     #[arg(long, value_name = "FILE.npy", conflicts_with = "sparse", help_heading = "Output")]
@@ -256,7 +256,7 @@ pub struct SearchArgs {
     pub queries: Option<PathBuf>,
     /// Search the lines of this file, or of stdin (`-`). Blank lines are skipped.
     ///
-    /// If FILE holds vectors, these are compared with the vector of QUERY, and no line is embedded. Vectors are read
+    /// If FILE holds vectors, they are compared with the vector of QUERY, and only QUERY is embedded. Vectors are read
     /// from a .npy file, or from the column or field `embedding` of another format. `vectile embed` writes such files.
     #[arg(long = "in", value_name = "FILE|-", help_heading = "Input")]
     pub input: PathBuf,
@@ -272,7 +272,8 @@ pub struct SearchArgs {
     /// Show the K best lines.
     #[arg(long, visible_alias = "top-k", default_value = "5", value_name = "K")]
     pub top: NonZeroUsize,
-    /// Print one JSON object per line (query, rank, score, line, text) instead of a table. Queries count from 0.
+    /// Print one JSON object per hit (query, rank, score, line, text) instead of a table. `query` is the index of the
+    /// query, from 0.
     #[arg(long)]
     pub json: bool,
     /// Compare vectors by cosine, dot, euclidean or manhattan. Default: the function that the model's configuration
@@ -300,7 +301,7 @@ pub struct RerankArgs {
     /// Show only the K best lines. By default all lines are shown.
     #[arg(long, value_name = "K")]
     pub top: Option<NonZeroUsize>,
-    /// Print one JSON object per line (rank, score, line, text) instead of a table.
+    /// Print one JSON object per ranked line (rank, score, line, text) instead of a table.
     #[arg(long)]
     pub json: bool,
     /// Score lines with a multi-vector model (ColBERT), by MaxSim between the token vectors of QUERY and those of the
