@@ -1,4 +1,4 @@
-//! `vectile bench --compare`: puts bench reports side by side.
+//! `vectile bench --compare`: compares the reports of several runs of `vectile bench`.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use super::report_file::{self, is_stdout};
 use super::stdout::{print, to_json};
 use super::table::{number_table, text_table};
 
-/// Reads the reports and prints their common figures and their differences.
+/// Reads the reports and prints the figures that all of them contain, and how these figures differ.
 pub fn run(files: &[PathBuf], json: Option<&Path>) -> Result<(), Failure> {
     let reports: Vec<(String, Report)> = files
         .iter()

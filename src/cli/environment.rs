@@ -1,4 +1,4 @@
-//! The environment of the process, before any thread starts.
+//! Prepares the environment variables of the process before any thread starts.
 
 /// Sets `XDG_RUNTIME_DIR` if it is not set.
 ///

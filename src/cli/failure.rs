@@ -6,7 +6,7 @@ use std::path::Path;
 
 use vectile::Error;
 
-/// Why a command ended early. Each `String` is a whole sentence for the user.
+/// The reason why a command ended early. Each `String` is a whole sentence for the user.
 #[derive(Debug)]
 pub enum Failure {
     /// An error of the library.
@@ -15,9 +15,9 @@ pub enum Failure {
     User(String),
     /// An internal error of Vectile.
     Internal(String),
-    /// The command was asked to make a check, and the check has failed.
+    /// A check that the user requested has failed.
     CheckFailed(String),
-    /// The reader of stdout has closed it. This is not an error: `vectile … | head` ends quietly.
+    /// The program that reads stdout has closed the pipe. This is not an error: `vectile … | head` ends quietly.
     ClosedPipe,
     /// Ctrl-C or a signal ended the command. The text says how much work was done until then.
     Interrupted(String),
@@ -28,17 +28,17 @@ impl Failure {
         Failure::User(sentence.into())
     }
 
-    /// Makes an internal error that asks the user to report it.
+    /// Returns an internal error, whose message asks the user to report it.
     pub fn internal(problem: impl fmt::Display) -> Self {
         Failure::Internal(format!("internal error (please report it): {problem}"))
     }
 
-    /// Makes the failure of a file that could not be read or written. `action` is "read" or "written".
+    /// Returns the failure for a file that could not be read or written. `action` is "read" or "written".
     pub fn file(path: &Path, action: &str, error: &io::Error) -> Self {
         Failure::User(format!("{}: cannot be {action}: {error}", path.display()))
     }
 
-    /// Makes the failure of a file that needs the feature `bulk`, in a program built without it.
+    /// Returns the failure for a file that needs the feature `bulk`, without which this program was built.
     #[cfg(not(feature = "bulk"))]
     pub fn without_bulk(path: &Path, files: &str) -> Self {
         Failure::User(format!(
@@ -48,9 +48,10 @@ impl Failure {
         ))
     }
 
-    /// Makes the failure of a write to stdout: [`Failure::ClosedPipe`] if the reader has closed it.
+    /// Returns the failure for a write to stdout. The failure is [`Failure::ClosedPipe`] if the reader has closed the
+    /// pipe.
     pub fn stdout(error: &io::Error) -> Self {
-        // The standard library gives this error no kind. Windows reports it for a named pipe without a reader.
+        // Windows reports this error for a named pipe without a reader. The standard library has no `ErrorKind` for it.
         const ERROR_PIPE_NOT_CONNECTED: i32 = 233;
         let is_unconnected =
             cfg!(windows) && error.raw_os_error() == Some(ERROR_PIPE_NOT_CONNECTED);
@@ -61,7 +62,7 @@ impl Failure {
         }
     }
 
-    /// 0 for a closed pipe, 2 for user errors, 1 for everything else.
+    /// Returns the exit code of the process: 0 for a closed pipe, 2 for a user error, and 1 for any other failure.
     pub fn exit_code(&self) -> u8 {
         match self {
             Failure::ClosedPipe => 0,

@@ -1,4 +1,4 @@
-//! Handles Ctrl-C. The first one ends the command after the current batch; a second one ends it at once.
+//! Handles Ctrl-C. The first Ctrl-C ends the command after the current batch, and a second Ctrl-C ends it at once.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,10 +13,10 @@ pub struct Interrupt(Arc<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// Whether Ctrl-C was pressed.
+    /// Is true if Ctrl-C was pressed.
     requested: AtomicBool,
-    /// Whether the command is working and will soon notice a Ctrl-C. Otherwise it may be loading, or waiting for
-    /// input that never comes.
+    /// Is true if the command will soon notice a Ctrl-C by itself. If not, the command may be loading a model, or
+    /// waiting for input that never comes.
     busy: AtomicBool,
     /// The number of finished texts.
     done: AtomicU64,
@@ -27,8 +27,8 @@ struct State {
 }
 
 impl Interrupt {
-    /// Watches for Ctrl-C, and on Unix for SIGTERM and SIGHUP. If the process already ignores or handles one of
-    /// them, as under `nohup`, this function changes none of them.
+    /// Watches for Ctrl-C, and on Unix for SIGTERM and SIGHUP. If the process already ignores or handles one of these
+    /// signals, as under `nohup`, this function installs no handler.
     pub fn watch() -> Self {
         let interrupt = Interrupt::default();
         let state = interrupt.clone();
@@ -38,7 +38,7 @@ impl Interrupt {
                 let failure = state.failure();
                 if let Some(path) = state.unfinished().take() {
                     // The process ends after this statement, so an error of the removal cannot be handled. After such
-                    // an error, FILE.part or FILE.parts stays on the disk.
+                    // an error, the temporary file or directory stays on the disk.
                     let _ = match path.is_dir() {
                         true => std::fs::remove_dir_all(path),
                         false => std::fs::remove_file(path),
@@ -67,7 +67,7 @@ impl Interrupt {
         *self.unfinished() = path.map(Path::to_owned);
     }
 
-    /// Runs work that notices Ctrl-C by itself and ends soon after it. Returns a failure if Ctrl-C was pressed
+    /// Runs `work`, which must check for Ctrl-C itself and end soon after it. Returns a failure if Ctrl-C was pressed
     /// meanwhile.
     pub fn during<T>(&self, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
         let value = self.during_last_step(work)?;
@@ -90,12 +90,12 @@ impl Interrupt {
         self.0.done.fetch_add(texts as u64, Ordering::SeqCst);
     }
 
-    /// Whether Ctrl-C was pressed.
+    /// Returns true if Ctrl-C was pressed.
     pub fn is_requested(&self) -> bool {
         self.0.requested.load(Ordering::SeqCst)
     }
 
-    /// The failure of an interrupted command.
+    /// Returns the failure for a command that was interrupted.
     pub fn failure(&self) -> Failure {
         if let Some(outcome) = self.0.outcome.get() {
             return Failure::Interrupted((*outcome).to_owned());

@@ -1,4 +1,4 @@
-//! Lines for the user on stderr, as text or as JSON like the lines of the log.
+//! Prints messages for the user on stderr, as plain text or as JSON. The JSON has the same fields as a line of the log.
 
 use std::fmt;
 use std::io::{IsTerminal, Write};
@@ -15,27 +15,27 @@ pub fn set_format(format: LogFormat) {
     FORMAT.get_or_init(|| format);
 }
 
-/// Whether progress bars may be drawn: stderr is a terminal, and its lines are text rather than JSON.
+/// Returns true if progress bars may be drawn: stderr is a terminal, and its lines are text rather than JSON.
 pub fn allows_bars() -> bool {
     FORMAT.get() != Some(&LogFormat::Json) && std::io::stderr().is_terminal()
 }
 
-/// Prints a line of information.
+/// Prints a message that is no error and no warning.
 pub fn say(line: fmt::Arguments<'_>) {
     print("INFO", "", &line.to_string(), Map::new());
 }
 
-/// Prints a remark that the user should see: `note: …`.
+/// Prints a warning, with the prefix `note: `.
 pub fn note(remark: fmt::Arguments<'_>) {
     print("WARN", "note: ", &remark.to_string(), Map::new());
 }
 
-/// Prints the error with which the command ends: `vectile: …`.
+/// Prints the error that ended the command, with the prefix `vectile: `.
 pub fn error(problem: fmt::Arguments<'_>) {
     print("ERROR", "vectile: ", &problem.to_string(), Map::new());
 }
 
-/// Prints the counts of a run. The fields are for the JSON format.
+/// Prints the counts of a run. In the JSON format, `fields` are added to the message.
 pub fn summary(line: &str, fields: Map<String, Value>) {
     print("INFO", "", line, fields);
 }

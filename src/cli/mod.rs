@@ -41,11 +41,11 @@ use tracing_subscriber::EnvFilter;
 use args::{Cli, Command, LogFormat};
 use failure::Failure;
 
-/// The environment variable that selects what is logged: `warn`, `debug`, `vectile=trace` and so on.
+/// The environment variable that sets the log filter, such as `warn`, `debug` or `vectile=trace`.
 const LOG_VARIABLE: &str = "VECTILE_LOG";
 
-/// The default log filter. The logs of the Hub client and of wgpu are off, because this program reports their errors
-/// itself.
+/// The default log filter. It disables the logs of the Hub client and of wgpu, because this program reports the errors
+/// of these libraries itself.
 const DEFAULT_LOG: &str = "warn,hf_hub=off,wgpu=off";
 
 /// The log filter under `--quiet`.
@@ -75,7 +75,7 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// Prints clap's message and exits: with 0 after the help, and with 2 after an error and the usage.
+/// Prints clap's message and exits. The exit code is 0 if the message is the help, and 2 if it is an error.
 fn refuse_arguments(error: &clap::Error) -> ! {
     let args: Vec<String> = std::env::args().collect();
     let is_json = args.windows(2).any(|pair| pair == ["--log-format", "json"])
@@ -104,7 +104,7 @@ fn run_command(command: Command) -> Result<(), Failure> {
     }
 }
 
-/// The log filter for a command, unless VECTILE_LOG sets another.
+/// Returns the log filter of a command, which is used unless VECTILE_LOG sets another.
 fn default_log(command: &Command) -> &'static str {
     if command.is_quiet() {
         return QUIET_LOG;

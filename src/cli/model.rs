@@ -91,14 +91,14 @@ pub fn settings<M: TextModel>(builder: ModelBuilder<M>, args: &ModelArgs) -> Mod
     builder
 }
 
-/// Loads a model, with a progress bar if it takes a while.
+/// Loads a model. If loading takes a while, a progress bar is shown.
 fn load<M: TextModel>(builder: ModelBuilder<M>, args: &ModelArgs) -> Result<M, Failure> {
     let builder = settings(builder, args);
     build(if args.quiet { builder } else { builder.on_progress(progress::loading()) }, args)
 }
 
-/// Loads a model. Under `--tune`, its matmul variants are first timed on this adapter, unless they were timed
-/// before.
+/// Loads a model. With `--tune`, the variants of its matmuls are timed first, unless they were already timed on this
+/// adapter.
 pub fn build<M: TextModel>(builder: ModelBuilder<M>, args: &ModelArgs) -> Result<M, Failure> {
     if !args.tune {
         return Ok(block_on(builder.build())?);
@@ -113,12 +113,12 @@ pub fn build<M: TextModel>(builder: ModelBuilder<M>, args: &ModelArgs) -> Result
     Ok(model)
 }
 
-/// The directory for cached facts about adapters.
+/// Returns the directory for cached results, such as self-tests and tuning.
 pub fn cache_dir() -> Option<PathBuf> {
     Some(etcetera::choose_base_strategy().ok()?.cache_dir().join("vectile"))
 }
 
-/// Reports adapter, precision and notes of a loaded model on stderr.
+/// Prints the adapter, the precision and the notes of a loaded model on stderr.
 pub fn announce(adapter: &AdapterSummary, precision: &Precision, notes: &[String]) {
     say(format_args!("adapter: {adapter}"));
     if adapter.is_software() && !adapter.is_cpu() {
@@ -133,18 +133,18 @@ pub fn announce(adapter: &AdapterSummary, precision: &Precision, notes: &[String
     }
 }
 
-/// Finds the files of a model: those of an existing directory, or else of a Hub repository. A name without an owner
-/// belongs to `sentence-transformers`.
+/// Returns the files of a model. `model` is an existing directory or the name of a Hub repository. A repository without
+/// an owner belongs to `sentence-transformers`.
 pub fn find(model: &str, revision: Option<&str>) -> Result<ModelFiles, Failure> {
     find_with_owner("sentence-transformers", model, revision)
 }
 
-/// Like [`find`], but a name without an owner belongs to `cross-encoder`.
+/// Returns the files of a reranker, like [`find`], but a repository without an owner belongs to `cross-encoder`.
 pub fn find_reranker(model: &str, revision: Option<&str>) -> Result<ModelFiles, Failure> {
     find_with_owner("cross-encoder", model, revision)
 }
 
-/// Like [`find`], but a name without an owner belongs to `owner`.
+/// Returns the files of a model, like [`find`], but a repository without an owner belongs to `owner`.
 fn find_with_owner(
     owner: &str,
     model: &str,
@@ -173,8 +173,7 @@ fn find_with_owner(
     }
 }
 
-/// Returns the Hub repository of a name, or `None` for anything that is not a Hub name. A name without an owner
-/// belongs to `owner`.
+/// Returns `model` as `owner/name`, or `None` if `model` is not a Hub name. A name without an owner gets `owner`.
 fn repository(owner: &str, model: &str) -> Option<String> {
     let part = |part: &str| {
         part.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')

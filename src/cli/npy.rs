@@ -2,7 +2,8 @@
 
 use std::io::Read;
 
-/// The maximum length of a NumPy header in bytes. A longer one is refused; real headers have one line.
+/// The maximum length of a NumPy header in bytes. NumPy writes headers of one short line, so a longer header is
+/// refused.
 const MAXIMUM_HEADER: usize = 1 << 16;
 
 /// The header of a NumPy array.
@@ -10,7 +11,7 @@ const MAXIMUM_HEADER: usize = 1 << 16;
 pub struct NpyHeader {
     /// The type of the values as NumPy names it, such as `<f4`.
     pub dtype: String,
-    /// Whether columns, and not rows, are contiguous.
+    /// Is true if the values of a column are contiguous, and not those of a row.
     pub fortran_order: bool,
     /// The size of each dimension.
     pub shape: Vec<u64>,
@@ -22,7 +23,7 @@ impl NpyHeader {
     /// Reads a header, and leaves the reader at the first value.
     ///
     /// # Errors
-    /// Returns the problem, without the name of the file.
+    /// Returns a description of the problem, without the name of the file.
     pub fn read(file: &mut impl Read) -> Result<Self, String> {
         let cut_off = |_| "ends within its header".to_owned();
         let mut start = [0; 8];
@@ -45,7 +46,7 @@ impl NpyHeader {
             .ok_or_else(|| "has a header that is not understood".to_owned())
     }
 
-    /// Parses a header without spaces.
+    /// Parses the text of a header, from which all spaces were removed.
     fn parse(header: &str, bytes: u64) -> Option<Self> {
         let after = |key: &str| header.split_once(key).map(|(_, rest)| rest);
         let fortran_order = after("'fortran_order':")?.starts_with("True");
@@ -61,7 +62,7 @@ impl NpyHeader {
         Some(NpyHeader { dtype: dtype.to_owned(), fortran_order, shape, bytes })
     }
 
-    /// The shape as NumPy prints it, without the brackets.
+    /// Returns the shape as NumPy prints it, without the brackets.
     pub fn shape(&self) -> String {
         self.shape.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
     }

@@ -1,4 +1,4 @@
-//! Stops panics from printing a report of their own.
+//! Prevents the standard library from printing a report when a panic occurs.
 //!
 //! The library recovers from some panics in the libraries that it uses, such as a tokenizer, and reports
 //! them as errors. Without this module, the standard library would first print its own report of the panic,
@@ -11,16 +11,17 @@ use std::sync::{Mutex, PoisonError};
 use super::failure::Failure;
 use super::message;
 
-/// The message of a panic, with its place in the code.
+/// The message of a panic, which includes the place in the code.
 struct PanicReport {
     message: String,
-    /// The backtrace, which is captured only if RUST_BACKTRACE asks for it.
+    /// The backtrace, which is captured only if RUST_BACKTRACE is set.
     backtrace: Backtrace,
 }
 
 static LAST_PANIC: Mutex<Option<PanicReport>> = Mutex::new(None);
 
-/// Records panics instead of printing them. VECTILE_LOG=debug shows them.
+/// Installs a panic hook that records the panic and prints nothing. With VECTILE_LOG=debug, the hook also logs the
+/// panic.
 pub fn record() {
     std::panic::set_hook(Box::new(|panic| {
         let message = panic.to_string().replace('\n', " ");
@@ -30,7 +31,7 @@ pub fn record() {
     }));
 }
 
-/// Runs a command. A panic that the library does not recover from becomes an internal error.
+/// Runs a command. If the command panics, an internal error is returned.
 pub fn catch<T>(run: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
         let report = LAST_PANIC.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -7,7 +7,7 @@ use vectile::LoadProgress;
 
 use super::message;
 
-/// A model that loads faster than this shows no bar.
+/// If a model loads in less than this time, no bar is shown.
 const LOADING_BAR_DELAY: Duration = Duration::from_millis(400);
 
 /// A bar that shows how much of the input was read, with rows and tokens per second.
@@ -20,7 +20,7 @@ pub struct Progress {
     window_start: u64,
 }
 
-/// The rows that were finished since the last report, and the position in the current chunk.
+/// The numbers of rows and tokens that were finished since the last report, and the position in the current chunk.
 pub struct Advance {
     pub rows: usize,
     pub tokens: usize,
@@ -48,7 +48,7 @@ impl Progress {
         }
     }
 
-    /// Starts the bar at the input position that an earlier run has reached.
+    /// Starts the bar at a position of the input, in bytes, up to which an earlier run has embedded the rows.
     pub fn start_at(&mut self, position: u64) {
         self.window_start = position;
         self.bar.set_position(position);
@@ -94,14 +94,14 @@ pub fn steps(shown: bool) -> impl FnMut(&str, usize, usize) {
     }
 }
 
-/// Makes a spinner with a message.
+/// Returns a spinner that can show a message.
 pub fn spinner(shown: bool) -> ProgressBar {
     let bar = bar(None, "{spinner} {elapsed} {msg}", shown);
     bar.enable_steady_tick(Duration::from_millis(120));
     bar
 }
 
-/// Makes a bar from a template. It is hidden unless `shown` is set and bars may be drawn.
+/// Returns a bar with a template. The bar is hidden unless `shown` is set and bars may be drawn.
 fn bar(total: Option<u64>, template: &str, shown: bool) -> ProgressBar {
     let target = match shown && message::allows_bars() {
         true => ProgressDrawTarget::stderr(),
@@ -114,13 +114,13 @@ fn bar(total: Option<u64>, template: &str, shown: bool) -> ProgressBar {
     bar
 }
 
-/// Makes a bar of loaded bytes, which appears only if loading takes a while.
+/// Returns a closure that draws a bar of loaded bytes. The bar appears only if loading takes a while.
 pub fn loading() -> impl Fn(LoadProgress) + Send + Sync + 'static {
     let show = bytes("loading");
     move |load| show(load.done, load.total)
 }
 
-/// Makes a bar of downloaded bytes, which appears only if the download takes a while.
+/// Returns a closure that draws a bar of downloaded bytes. The bar appears only if the download takes a while.
 #[cfg(feature = "hub")]
 pub fn downloading() -> impl Fn(vectile::DownloadProgress) + Send + Sync + 'static {
     let show = bytes("downloading");

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::failure::Failure;
 use super::stdout;
 
-/// Fails if the report cannot be written to `path`, before minutes of work are spent on it.
+/// Checks that a report can be written to `path`, so that a command fails before it spends minutes on the report.
 ///
 /// An existing file is not changed, and no new file is left behind.
 pub fn check_writable(path: &Path) -> Result<(), Failure> {
@@ -23,7 +23,8 @@ pub fn check_writable(path: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Writes a complete file, which replaces an existing one, or prints to stdout.
+/// Writes `text` to the file `path`, or prints it if `path` is `-`. An existing file is replaced only after all bytes
+/// are written.
 pub fn write(path: &Path, text: &str) -> Result<(), Failure> {
     if is_stdout(path) {
         return stdout::print(text);
@@ -39,7 +40,7 @@ pub fn write(path: &Path, text: &str) -> Result<(), Failure> {
     written.map_err(|e: io::Error| Failure::file(path, "written", &e))
 }
 
-/// Whether the path is `-`.
+/// Returns true if the path is `-`.
 pub fn is_stdout(path: &Path) -> bool {
     path == Path::new("-")
 }

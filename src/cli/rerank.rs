@@ -1,4 +1,4 @@
-//! `vectile rerank`: the lines of a file, ranked by relevance to a query.
+//! `vectile rerank`: ranks the lines of a file by relevance to a query.
 
 use vectile::stream::Job;
 use vectile::{EmbedOptions, EmbedTask, RerankOptions, TextModel, block_on};

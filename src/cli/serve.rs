@@ -14,7 +14,7 @@ use super::failure::Failure;
 use super::message::say;
 use super::{message, model};
 
-/// The environment variable that sets an API key. Unlike an option, the variable is not visible in the process list.
+/// The environment variable that sets an API key. The value of an option would be visible in the process list.
 const KEY_VARIABLE: &str = "VECTILE_API_KEY";
 
 pub fn run(args: &ServeArgs) -> Result<(), Failure> {
@@ -48,8 +48,8 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
     }
 }
 
-/// Makes the first Ctrl-C or SIGTERM stop the server, and the second one end the process. The function works even if
-/// the parent process has set these signals to be ignored, as shells do for background jobs.
+/// Installs signal handlers. The first Ctrl-C or SIGTERM stops the server, and the second signal ends the process. The
+/// handlers work even if the parent process made these signals ignored, as shells do for background jobs.
 #[cfg(unix)]
 fn stop_on_signals(stop: Stop) -> Result<(), Failure> {
     use signal_hook::consts::{SIGINT, SIGTERM};
@@ -64,7 +64,7 @@ fn stop_on_signals(stop: Stop) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Makes the first Ctrl-C stop the server, and the second Ctrl-C end the process.
+/// Installs a handler for Ctrl-C. The first Ctrl-C stops the server, and the second Ctrl-C ends the process.
 #[cfg(not(unix))]
 fn stop_on_signals(stop: Stop) -> Result<(), Failure> {
     let again = std::sync::atomic::AtomicBool::new(false);
@@ -120,7 +120,7 @@ impl ServeArgs {
 struct ModelArgument {
     /// The model's name in requests.
     name: String,
-    /// The kind of the model; `None` if the kind is detected from the model's files.
+    /// The kind of the model, or `None` to detect the kind from the model's files.
     kind: Option<ModelKind>,
     /// The model's directory or Hub name.
     source: String,
@@ -161,7 +161,7 @@ impl ModelArgument {
 /// Returns the last part of a directory's path, or a Hub name unchanged.
 fn default_name(source: &str) -> String {
     let path = std::path::Path::new(source);
-    // Paths such as `.` and `models/..` have a file name only after they are resolved.
+    // Paths such as `.` and `models/..` end in a file name only after they are resolved.
     let found = path.canonicalize().ok().filter(|path| path.is_dir());
     let last = found.as_deref().and_then(std::path::Path::file_name);
     last.map_or_else(|| source.to_owned(), |last| last.to_string_lossy().into_owned())

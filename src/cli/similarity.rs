@@ -1,4 +1,4 @@
-//! `vectile similarity`: the similarity of two texts, or of one text and each line of a file.
+//! `vectile similarity`: computes the similarity of two texts, or of one text and each line of a file.
 
 use std::path::Path;
 
@@ -67,8 +67,8 @@ fn compare_with_file(
     let quiet = args.model.quiet;
     let similarity = args.similarity.unwrap_or(embedder.similarity_function());
     let text = block_on(embedder.embed_with(&[&args.a], options))?;
-    // Without --top, each line is printed as soon as it is computed. Such lines would break up a progress bar, so no
-    // bar is drawn.
+    // Without --top, the score of each line is printed as soon as it is computed. This output would break up a progress
+    // bar, so no bar is drawn.
     let progress = Progress::new(source.total_bytes(), !quiet && args.top.is_some());
     let mut best = args.top.map(|top| BestLines::new(top.get()));
     let mut out = StdoutLines::new();

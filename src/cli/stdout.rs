@@ -4,7 +4,8 @@ use std::io::{BufWriter, Stdout, Write};
 
 use super::failure::Failure;
 
-/// Buffered lines on stdout. A closed pipe is reported as [`Failure::ClosedPipe`].
+/// A buffered writer of lines to stdout. If the reader of stdout has closed the pipe, methods return
+/// [`Failure::ClosedPipe`].
 pub struct StdoutLines(BufWriter<Stdout>);
 
 impl StdoutLines {
@@ -21,13 +22,13 @@ impl StdoutLines {
         writeln!(self.0).map_err(|e| Failure::stdout(&e))
     }
 
-    /// Sends buffered lines to the reader.
+    /// Writes the buffered lines to stdout.
     pub fn flush(&mut self) -> Result<(), Failure> {
         self.0.flush().map_err(|e| Failure::stdout(&e))
     }
 }
 
-/// Prints a whole text, and makes sure that it ends with exactly one line end.
+/// Prints a text so that the output ends with exactly one line break.
 pub fn print(text: &str) -> Result<(), Failure> {
     let mut out = StdoutLines::new();
     out.line(format_args!("{}", text.trim_end()))?;

@@ -17,7 +17,7 @@ const REPORTED_FAILURES: u64 = 10;
 #[derive(Debug, Default)]
 pub struct Totals {
     pub texts: u64,
-    /// Number of texts that were cut to the model's length.
+    /// Number of texts that were truncated to the model's maximum length.
     pub truncated: u64,
     /// Number of texts that were run again with f32 activations.
     pub retried: u64,
@@ -26,8 +26,8 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Reports the counts on stderr in one line. `written` is the number of rows in the output, and
-    /// `max_seq_length` the length to which texts were cut.
+    /// Reports the counts on stderr in one line. `written` is the number of rows in the output, and `max_seq_length` is
+    /// the length to which texts were truncated.
     pub fn report(&self, written: u64, max_seq_length: Option<usize>, quiet: bool) {
         if quiet {
             return;
@@ -58,11 +58,12 @@ impl Totals {
 /// A chunk and the model's result for each of its rows.
 pub struct EmbeddedChunk<R> {
     pub chunk: Chunk,
-    /// The row of each text. A row is `None` if it failed, which happens under [`OnError::Null`] only.
+    /// The row of each text, or `None` for a text that failed. A failed text is `None` only with [`OnError::Null`];
+    /// otherwise it ends the run.
     pub rows: Vec<Option<R>>,
-    /// For each row, whether its text was cut to the model's length.
+    /// For each row, true if its text was truncated to the model's maximum length.
     pub truncated: Vec<bool>,
-    /// How many texts were run again with f32 activations.
+    /// The number of texts that were run again with f32 activations.
     pub retried: usize,
 }
 
@@ -70,12 +71,13 @@ pub struct EmbeddedChunk<R> {
 pub struct StreamContext<'a> {
     pub interrupt: &'a Interrupt,
     pub progress: Progress,
-    /// The treatment of a row without a vector; `None` for a command without this option, which stops.
+    /// The treatment of a row without a vector. `None` means that the command has no `--on-error`, and that such a row
+    /// ends it.
     pub on_error: Option<OnError>,
     pub quiet: bool,
 }
 
-/// Embeds every text of `source` and passes each chunk to `take`, in order.
+/// Runs every text of `source`, and passes each chunk with its rows to `take`, in order.
 pub fn for_each_chunk<M: TextModel>(
     job: &Job<'_, M>,
     source: TextSource,
@@ -85,7 +87,7 @@ pub fn for_each_chunk<M: TextModel>(
     for_each_checked_chunk(job, source, context, |_| Ok(()), take)
 }
 
-/// Like [`for_each_chunk`], but a row for which `check` returns an error counts as failed.
+/// Does the same as [`for_each_chunk`], but a row for which `check` returns an error counts as failed.
 pub fn for_each_checked_chunk<M: TextModel>(
     job: &Job<'_, M>,
     mut source: TextSource,
@@ -151,10 +153,11 @@ pub fn for_each_checked_chunk<M: TextModel>(
     Ok(totals)
 }
 
-/// Describes an error of one text with its file and line. The library only knows its index in a batch.
+/// Returns the message for an error of one text, with the file and line of the text. The library's error has only the
+/// index of the text in a batch.
 ///
-/// Returns the error itself if it concerns more than this text.
-/// Returns an error that concerns more than this text.
+/// # Errors
+/// Returns an error that is not about this text alone.
 fn problem_of_row(error: Error, chunk: &Chunk, row: usize) -> Result<String, Failure> {
     let location = chunk.location(row);
     Ok(match error {

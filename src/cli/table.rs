@@ -1,5 +1,5 @@
-//! Prints ranked lines: as a table with borders on a terminal, and as plain lines in a pipe. This module also makes
-//! the tables of other commands.
+//! Prints ranked lines: as a table with borders on a terminal, and as plain lines otherwise. Other commands make their
+//! tables with this module too.
 
 use std::collections::BinaryHeap;
 use std::io::IsTerminal;
@@ -12,7 +12,7 @@ use super::failure::Failure;
 use super::input::Chunk;
 use super::stdout::{StdoutLines, print};
 
-/// Makes a table with a header. All columns except the first are aligned to the right.
+/// Returns a table with a header, whose columns, except the first, are aligned to the right.
 pub fn number_table<S: Into<String>>(header: impl IntoIterator<Item = S>) -> Table {
     let mut table = Table::new();
     let header: Vec<String> = header.into_iter().map(Into::into).collect();
@@ -23,7 +23,7 @@ pub fn number_table<S: Into<String>>(header: impl IntoIterator<Item = S>) -> Tab
     table
 }
 
-/// Makes a table with a header. All columns are aligned to the left.
+/// Returns a table with a header, whose columns are aligned to the left.
 pub fn text_table(header: Vec<String>) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED).set_header(header);
@@ -54,7 +54,7 @@ impl PartialOrd for ScoredLine {
     }
 }
 
-/// Collects the best lines, up to a maximum number.
+/// Collects the lines with the highest scores, up to a maximum number.
 pub struct BestLines {
     maximum: usize,
     heap: BinaryHeap<ScoredLine>,
@@ -65,7 +65,7 @@ impl BestLines {
         BestLines { maximum, heap: BinaryHeap::new() }
     }
 
-    /// Adds row `row` of a chunk if it is among the best.
+    /// Adds row `row` of a chunk if its score is among the highest so far.
     pub fn offer(&mut self, score: f64, chunk: &Chunk, row: usize) {
         let full = self.heap.len() == self.maximum;
         if full && self.heap.peek().is_some_and(|worst| worst.score >= score) {
@@ -78,12 +78,12 @@ impl BestLines {
         self.heap.push(ScoredLine { score, line, text });
     }
 
-    /// The best lines, if they are known already.
+    /// Returns a collection of `lines`, all of which it keeps.
     pub fn of(lines: Vec<ScoredLine>) -> Self {
         BestLines { maximum: lines.len(), heap: lines.into() }
     }
 
-    /// The number of lines collected so far.
+    /// Returns the number of lines collected so far.
     pub fn len(&self) -> u64 {
         self.heap.len() as u64
     }
@@ -109,7 +109,8 @@ pub struct Found {
 }
 
 impl Found {
-    /// Prints the lines of one query after the other, best first: in a table, or with `json` as one JSON object each.
+    /// Prints the best lines of each query, best first. If `json` is set, each line is a JSON object, otherwise a row
+    /// of a table.
     pub fn print(self, json: bool) -> Result<(), Failure> {
         let several = self.queries.len() > 1;
         let found = self.lines.into_iter().map(|best| best.heap.into_sorted_vec());
@@ -154,7 +155,7 @@ fn json_lines(
     Ok(())
 }
 
-/// A line of the JSON that is printed.
+/// A ranked line as it is printed in JSON.
 #[derive(Serialize)]
 struct RankedLine<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -165,12 +166,12 @@ struct RankedLine<'a> {
     text: &'a str,
 }
 
-/// Returns the score, the line number and the text, aligned. The text stays on one line.
+/// Returns the score, the line number and the text as aligned columns on one line.
 pub fn score_columns(score: f64, line: u64, text: &str) -> String {
     format!("{score:>7.4}  {line:>6}  {}", printable(text))
 }
 
-/// The width of a table if the terminal is narrower than this or does not report its width.
+/// The minimum width of a table. It is also the width if the terminal does not report its own width.
 const MINIMUM_WIDTH: u16 = 50;
 
 fn bordered(lines: &[ScoredLine]) -> String {
@@ -196,7 +197,8 @@ fn bordered(lines: &[ScoredLine]) -> String {
     table.to_string()
 }
 
-/// Replaces control characters in the text by spaces, so that it stays on its line and cannot control the terminal.
+/// Replaces control characters in the text by spaces, so that the text stays on one line and cannot control the
+/// terminal.
 fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

@@ -1,4 +1,4 @@
-//! `vectile tune`: times the matmul variants at the shapes of a model, and caches the fastest.
+//! `vectile tune`: times the matmul variants at a model's weight shapes, and caches which variant is the fastest.
 
 use std::fmt::Write;
 

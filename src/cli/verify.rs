@@ -1,4 +1,4 @@
-//! `vectile verify`: checks a model on this adapter, and whether f16 is safe for it.
+//! `vectile verify`: checks that a model's vectors are correct on this adapter, and whether f16 is safe for the model.
 
 use std::path::Path;
 

@@ -22,9 +22,9 @@ const BUFFER_BYTES: usize = 64 << 10;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// A stopping server closes its connections when no request has arrived for this time.
 const QUIET: Duration = Duration::from_millis(250);
-/// Time limit for sending the refusal to a client beyond the maximum number of connections.
+/// Time limit for sending the error 503 to a client that exceeds the maximum number of connections.
 const REFUSAL_TIMEOUT: Duration = Duration::from_millis(500);
-/// Maximum number of refusals that are sent at the same time. Further connections are closed without an
+/// Maximum number of clients to which the error 503 is sent at the same time. Further connections are closed without an
 /// answer.
 const MAX_REFUSALS: usize = 64;
 
@@ -107,7 +107,7 @@ fn connection(
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
 }
 
-/// Answers 503 on a connection beyond the maximum number, and then closes the connection.
+/// Answers 503 on a connection that exceeds the maximum number, and then closes the connection.
 async fn refuse(mut stream: TcpStream) {
     let error =
         ApiError::unavailable("too_many_connections", "too many connections are open; try again");

@@ -18,13 +18,13 @@ use prometheus_client::registry::{Registry, Unit};
 /// A stage of a request in the server. Each stage is timed separately.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// From the end of the request's body until the budget has room and a tokenizing thread is free.
+    /// From the end of the request's body until the budget has admitted the request and a tokenizing thread is free.
     Admission,
     /// Tokenizing the request's texts.
     Tokenize,
     /// Waiting in the queue for the GPU.
     Queue,
-    /// From the start of the batch with the first text until the row of the last text.
+    /// From the start of the batch that has the request's first text until the row of the last text arrives.
     Gpu,
     /// Serializing the response as JSON.
     Write,
@@ -80,11 +80,11 @@ pub(crate) struct ModelGauges {
     /// Token budget of a batch.
     pub batch_token_budget: usize,
     pub ready: bool,
-    /// Number of batches taken from the queue since the start.
+    /// Number of batches taken from the queue since the server started.
     pub batches: u64,
-    /// Number of tokens run since the start.
+    /// Number of tokens run since the server started.
     pub tokens: u64,
-    /// Time since the start in which the GPU was busy.
+    /// Total time for which the GPU was busy since the server started.
     pub gpu_busy: Duration,
     /// Number of texts dropped since the server started, because their client disconnected.
     pub dropped_texts: u64,
@@ -98,7 +98,7 @@ pub(crate) struct Metrics {
     stages: Family<StageLabels, Histogram>,
     batch_tokens: Family<ModelLabels, Histogram>,
     in_flight: Gauge,
-    /// Number of requests whose head was read.
+    /// Number of requests whose headers were read.
     seen: AtomicU64,
     connections: Gauge,
     refused_connections: Counter,
@@ -167,12 +167,12 @@ impl Metrics {
         Counted::new(&self.in_flight)
     }
 
-    /// Number of requests being answered.
+    /// Returns the number of requests that are being answered.
     pub fn requests_in_flight(&self) -> usize {
         usize::try_from(self.in_flight.get()).unwrap_or(0)
     }
 
-    /// Number of requests received since the server started.
+    /// Returns the number of requests received since the server started.
     pub fn requests_seen(&self) -> u64 {
         self.seen.load(Ordering::SeqCst)
     }
@@ -186,7 +186,7 @@ impl Metrics {
         self.refused_connections.inc();
     }
 
-    /// Returns all metrics as text.
+    /// Returns all metrics in Prometheus' text format.
     pub fn text(&self, models: &[ModelGauges]) -> String {
         let mut registry = Registry::with_prefix("vectile");
         let r = &mut registry;

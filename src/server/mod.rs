@@ -21,8 +21,8 @@
 //! | module | contents |
 //! |---|---|
 //! | `metrics` | counters and histograms; imports no other module |
-//! | `queue` | the budget, fair batches and the loop of a model's thread; knows neither HTTP nor the kinds of model |
-//! | `models` | [`Served`] models, which turn the texts of a request into rows; knows no HTTP |
+//! | `queue` | the budget, fair batches and the loop of a model's thread; does not depend on HTTP or on the kinds of model |
+//! | `models` | [`Served`] models, which turn the texts of a request into rows; does not depend on HTTP |
 //! | `page`, `openapi` | the pages `/` and `/docs`, and the OpenAPI document |
 //! | `routes` | HTTP: one file per API, bodies, errors, keys, logging; uses a model only through its handle `models::ServedModel` |
 //! | `connections` | accepts, bounds and drains connections |
@@ -54,7 +54,7 @@ pub use options::ServerOptions;
 use routes::App;
 pub use served::Served;
 
-/// A server that listens already, but accepts no connections until [`Server::run`].
+/// A server that listens on its address, but accepts no connections before [`Server::run`] is called.
 #[derive(Debug)]
 pub struct Server {
     options: ServerOptions,
@@ -63,18 +63,18 @@ pub struct Server {
     stop: watch::Sender<bool>,
 }
 
-/// Stops a [`Server`], from any thread.
+/// A handle that stops a [`Server`] from any thread.
 #[derive(Debug, Clone)]
 pub struct Stop(watch::Sender<bool>);
 
 impl Stop {
-    /// Makes the server finish the requests it has accepted, and return. Further calls have no effect.
+    /// Makes [`Server::run`] finish the accepted requests and return. Further calls of this function have no effect.
     pub fn stop(&self) {
         self.0.send_replace(true);
     }
 }
 
-/// How a server ended.
+/// The result of a server that was stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ended {
     /// Number of requests that were still unanswered when [`ServerOptions::drain`] ran out.
@@ -82,10 +82,10 @@ pub struct Ended {
 }
 
 impl Server {
-    /// Starts listening. Clients may connect, but get no answer until [`Server::run`].
+    /// Starts listening. Clients may connect, but get no answer before [`Server::run`] is called.
     ///
     /// # Errors
-    /// [`Error::Option`] if the address is unavailable or an option is invalid.
+    /// Returns [`Error::Option`] if the address is unavailable or an option is invalid.
     pub fn bind(options: ServerOptions) -> Result<Self, Error> {
         check(&options)?;
         let at = (options.host.as_str(), options.port);
@@ -103,22 +103,22 @@ impl Server {
         Ok(Server { options, listener, address, stop: watch::Sender::new(false) })
     }
 
-    /// The address on which the server listens.
+    /// Returns the address on which the server listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// A handle that stops the server.
+    /// Returns a handle that stops the server.
     pub fn stopper(&self) -> Stop {
         Stop(self.stop.clone())
     }
 
-    /// Serves the models that `load` returns, until the server is stopped. Calls `ready` with the models'
-    /// names once every model has passed its first pass. Requests are answered with 503 until then.
+    /// Serves the models that `load` returns, until the server is stopped. Calls `ready` with the models' names once
+    /// every model has completed its first pass. Until then, requests are answered with 503.
     ///
     /// # Errors
-    /// The error of `load`. [`Error::Option`] if two models have the same name. [`Error::Internal`] if a model's
-    /// first pass gives a wrong result.
+    /// Returns the error of `load`. Returns [`Error::Option`] if two models have the same name, and [`Error::Internal`]
+    /// if a model's first pass gives a wrong result.
     pub fn run<E: From<Error> + Send + 'static>(
         self,
         load: impl FnOnce() -> Result<Vec<Served>, E> + Send + 'static,
@@ -216,7 +216,7 @@ fn check(options: &ServerOptions) -> Result<(), Error> {
     Ok(())
 }
 
-/// Refuses an empty list of models, and two models of the same name.
+/// Checks that there is at least one model, and that no two models have the same name.
 fn check_names(served: &[Served]) -> Result<(), Error> {
     if served.is_empty() {
         return Err(Error::option("model", "no model is given; give at least one"));

@@ -8,15 +8,15 @@ pub struct ServerOptions {
     /// IP address or host name to listen on. The default, 127.0.0.1, accepts connections from this
     /// machine only.
     pub host: String,
-    /// TCP port; 0 picks a free one.
+    /// TCP port. If it is 0, the system picks a free port.
     pub port: u16,
     /// Maximum size of a request body, in bytes.
     pub max_body_bytes: usize,
     /// Maximum number of texts or documents in a request.
     pub max_texts: usize,
-    /// Token budget of each model, for requests that were accepted and not yet answered. `None` means
-    /// twelve batches. A request is charged at most a quarter of this budget, so a request of any size can
-    /// be accepted. In each batch, a large request gets no larger share than other requests.
+    /// Token budget of each model, for requests that were accepted and not yet answered. `None` means the token budget
+    /// of twelve batches. A request is charged at most a quarter of this budget, so a request of any size can be
+    /// accepted. In each batch, a large request gets no larger share than other requests.
     pub max_queue_tokens: Option<usize>,
     /// Maximum number of open connections.
     pub max_connections: usize,
@@ -24,20 +24,20 @@ pub struct ServerOptions {
     pub header_timeout: Duration,
     /// Time limit for the body of a request.
     pub body_timeout: Duration,
-    /// How long a stopping server waits for accepted requests to be answered.
+    /// The maximum time for which a stopping server waits for accepted requests to be answered.
     pub drain: Duration,
-    /// Origins whose pages may call the server; `*` allows every origin.
+    /// Origins whose pages may call the server. `*` allows every origin.
     pub cors_origins: Vec<String>,
     /// API keys. If there are any, each request must carry one of them. Only the pages, the OpenAPI
     /// document and `/health` need no key.
     pub api_keys: Vec<String>,
-    /// Whether token ids are accepted in place of texts. The ids must come from the model's own tokenizer.
+    /// Is true if token ids are accepted in place of texts. The ids must come from the model's own tokenizer.
     pub accept_token_ids: bool,
-    /// Whether every API ignores unknown fields of requests. If not, only the APIs of
+    /// Is true if every API ignores unknown fields of requests. If not, only the APIs of
     /// text-embeddings-inference and Ollama ignore them, as their own servers do. The other APIs refuse
     /// them.
     pub ignore_unknown_fields: bool,
-    /// Whether unpaired surrogates (such as half an emoji) and invalid UTF-8 in requests are replaced by
+    /// Is true if unpaired surrogates (such as half an emoji) and invalid UTF-8 in requests are replaced by
     /// U+FFFD. If not, such requests are refused.
     pub lossy: bool,
 }

@@ -21,28 +21,28 @@ pub(super) enum LoadedModel {
 }
 
 impl Served {
-    /// Serves an embedder, which returns one vector for each text.
+    /// Returns a model to serve: an embedder, which returns one vector for each text.
     pub fn embedder(name: impl Into<String>, embedder: Arc<Embedder>) -> Self {
         Served { name: name.into(), model: LoadedModel::Dense(embedder) }
     }
 
-    /// Serves a reranker, which returns scores of documents for a query.
+    /// Returns a model to serve: a reranker, which returns the scores of documents for a query.
     pub fn reranker(name: impl Into<String>, reranker: Arc<Reranker>) -> Self {
         Served { name: name.into(), model: LoadedModel::Reranker(reranker) }
     }
 
-    /// Serves a sparse encoder, which returns one sparse vector for each text.
+    /// Returns a model to serve: a sparse encoder, which returns one sparse vector for each text.
     pub fn sparse(name: impl Into<String>, encoder: Arc<SparseEncoder>) -> Self {
         Served { name: name.into(), model: LoadedModel::Sparse(encoder) }
     }
 
-    /// Serves a multi-vector encoder. It returns one vector for each token of a text, and scores of
-    /// documents for a query.
+    /// Returns a model to serve: a multi-vector encoder. It returns one vector for each token of a text, and the scores
+    /// of documents for a query.
     pub fn multi_vector(name: impl Into<String>, encoder: Arc<MultiVectorEncoder>) -> Self {
         Served { name: name.into(), model: LoadedModel::MultiVector(encoder) }
     }
 
-    /// The model's name in requests.
+    /// Returns the model's name in requests.
     pub fn name(&self) -> &str {
         &self.name
     }

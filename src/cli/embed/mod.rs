@@ -75,7 +75,7 @@ pub fn run(args: &EmbedArgs) -> Result<(), Failure> {
     }
 }
 
-/// The texts to embed and their destination.
+/// The texts to embed, and the destination of their vectors.
 struct Work<'a> {
     args: &'a EmbedArgs,
     interrupt: &'a Interrupt,
@@ -112,7 +112,7 @@ impl Work<'_> {
             layout,
             settings,
             |row| match args.precision {
-                // A value beyond the range of float16 is an error, because it would be stored as infinity.
+                // A value beyond the range of float16 is an error, because float16 would store it as infinity.
                 OutputPrecision::Float16 => {
                     quantize(row, dim, OutputPrecision::Float16, None).map(|_| ())
                 }
@@ -179,7 +179,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Returns the settings that must be the same in this run and in a later run that resumes it.
+    /// Returns the settings that a later run must share with this run to resume it.
     fn settings(
         &self,
         layout: &Layout,
@@ -244,8 +244,8 @@ impl Work<'_> {
         self.args.part_rows.map_or_else(|| Layout::default_part_rows(dim), |rows| rows.get() as u64)
     }
 
-    /// Embeds all texts and completes the output. `check` may refuse a row, and `gather` turns the rows of a chunk
-    /// into one value.
+    /// Embeds all texts and completes the output. `check` returns an error for a row that the output cannot hold.
+    /// `gather` combines the rows of a chunk into one value.
     fn run<'s, M: TextModel>(
         mut self,
         job: &Job<'_, M>,
@@ -308,7 +308,7 @@ impl Work<'_> {
     }
 }
 
-/// Tells the user how a run that ended early can be resumed.
+/// Adds to the failure of a run the advice how to resume the run, if it can be resumed.
 fn with_resume_advice(
     failure: Failure,
     resumable: &Option<(u64, PathBuf)>,

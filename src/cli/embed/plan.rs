@@ -1,4 +1,5 @@
-//! Decides the output format and the carried columns, before any text is read or a model is loaded.
+//! Chooses the output format and the columns that are copied to the output, before any text is read or a model is
+//! loaded.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +15,8 @@ use crate::cli::output::Layout;
 /// The number of JSON objects that are inspected to find the columns of an output.
 const INSPECTED_ROWS: usize = 1000;
 
-/// Returns the format and compression of the output. The arguments decide, or else the output's name.
+/// Returns the format and the compression of the output. The options set them, or else the extension of the output's
+/// name.
 pub fn output_format(args: &EmbedArgs) -> Result<(OutputFormat, Option<Compression>), Failure> {
     let output = args.output.as_path();
     let (compression, name) = match output == Path::new("-") {
@@ -72,7 +74,7 @@ pub fn output_format(args: &EmbedArgs) -> Result<(OutputFormat, Option<Compressi
     Ok((format, compression))
 }
 
-/// Returns the columns to carry. An output that can hold no columns carries none.
+/// Returns the input columns to copy. No columns are copied to an output that can hold only vectors.
 pub fn carried_columns(
     args: &EmbedArgs,
     format: OutputFormat,
@@ -101,7 +103,7 @@ pub fn carried_columns(
     Ok(args.carry.clone())
 }
 
-/// Reads the first objects of the input, and returns their carried fields and types.
+/// Reads the first objects of the input, and returns the names and types of the fields to copy.
 pub fn carried_fields(
     args: &EmbedArgs,
     inputs: &[PathBuf],
@@ -119,7 +121,7 @@ pub fn carried_fields(
     let mut fields = infer_fields(&rows);
     if let Carry::Only(names) = carry {
         // A field that `--carry` names may first occur in a later object, with any type. The column of such a field
-        // stores JSON.
+        // therefore stores JSON.
         for name in names {
             if !fields.iter().any(|(known, _)| **known == **name) {
                 fields.push((Arc::from(name.as_str()), FieldType::Json));
@@ -129,7 +131,7 @@ pub fn carried_fields(
     Ok(fields)
 }
 
-/// Checks that the output can hold the carried columns.
+/// Checks that the output can hold the columns that `--carry` copies.
 pub fn check_columns(args: &EmbedArgs, layout: &Layout) -> Result<(), Failure> {
     if let Some((column, data_type)) = layout.unwritable_column() {
         return Err(Failure::user(format!(

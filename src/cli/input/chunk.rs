@@ -1,4 +1,4 @@
-//! [`Chunk`], which holds rows of an input with their line numbers and carried columns, and the trait
+//! [`Chunk`], which holds rows of an input with their line numbers and the columns to copy, and the trait
 //! [`RowReader`].
 
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use crate::cli::args::{Dialect, InputFormat, LineArgs};
 use crate::cli::carried::{Carried, CarriedRow, CarriedSchema, Carry};
 use crate::cli::failure::Failure;
 
-/// A chunk is full after the row that brings its size to this many bytes or more.
+/// A chunk is full once its rows have at least this many bytes.
 pub const CHUNK_BYTES: usize = 4 << 20;
 
 /// Consecutive rows of an input.
@@ -15,23 +15,23 @@ pub const CHUNK_BYTES: usize = 4 << 20;
 pub struct Chunk {
     /// The text of each row. A row without a text is `None`, and has an entry in `problems`.
     pub texts: Vec<Option<String>>,
-    /// For each row, its number in the input, from 1. The unit is a line, a row of a table, or an argument.
+    /// For each row, its number in the input, from 1. The number counts lines, rows of a table, or arguments.
     pub lines: Vec<u64>,
-    /// For each row without a usable text, its index in this chunk and the reason.
+    /// For each row without a usable text, the index of the row in this chunk and the reason.
     pub problems: Vec<(usize, String)>,
     pub carried: Carried,
     /// For each row, its approximate size in bytes.
     pub weights: Vec<usize>,
     /// The number of input bytes that were read up to the end of this chunk.
     pub position: u64,
-    /// The name of the file, for messages; `None` for the texts of the command line.
+    /// The name of the file, for messages, or `None` for the texts of the command line.
     pub name: Option<Arc<str>>,
     /// The word that messages use for a row, such as "line".
     pub unit: &'static str,
 }
 
 impl Chunk {
-    /// Describes where a row was read, for messages: "notes.txt: line 5".
+    /// Returns the place where a row was read, for messages, such as "notes.txt: line 5".
     pub fn location(&self, row: usize) -> String {
         let number = self.lines.get(row).copied().unwrap_or_default();
         match &self.name {
@@ -40,12 +40,12 @@ impl Chunk {
         }
     }
 
-    /// The reason why a row has no text; `None` if it has one.
+    /// Returns the reason why a row has no text, or `None` if the row has a text.
     pub fn problem(&self, row: usize) -> Option<&str> {
         self.problems.iter().find(|(at, _)| *at == row).map(|(_, problem)| problem.as_str())
     }
 
-    /// The text of a row, or an empty string if the row has none.
+    /// Returns the text of a row, or an empty string if the row has none.
     pub fn text(&self, row: usize) -> &str {
         self.texts[row].as_deref().unwrap_or_default()
     }
@@ -63,7 +63,7 @@ impl Chunk {
         }
     }
 
-    /// Adds a row: its number, its text or the reason why it has none, and its size in bytes.
+    /// Adds a row. `text` is the row's text, or the reason why the row has no text. `bytes` is the size of the row.
     pub fn push(&mut self, line: u64, text: Result<String, String>, bytes: usize) {
         match text {
             Ok(text) => self.texts.push(Some(text)),
@@ -76,7 +76,7 @@ impl Chunk {
         self.weights.push(bytes);
     }
 
-    /// Sets the carried columns of the last row.
+    /// Sets the copied columns of the last row.
     pub fn carry(&mut self, row: CarriedRow) {
         match &mut self.carried {
             Carried::Rows(rows) => rows.push(row),
@@ -91,7 +91,7 @@ impl vectile::stream::Window for Chunk {
     }
 }
 
-/// Options for turning rows into texts and carried columns.
+/// Options that say which text and which columns are read from a row.
 #[derive(Debug, Clone)]
 pub struct ReadOptions {
     /// The format of the files, or `None` if each file's name decides.
@@ -109,7 +109,7 @@ pub struct ReadOptions {
 #[derive(Debug, Clone)]
 pub struct VectorColumn {
     pub name: String,
-    /// Whether an input without this column is an error.
+    /// Is true if an input without this column is an error.
     pub required: bool,
 }
 
@@ -125,7 +125,8 @@ impl ReadOptions {
         }
     }
 
-    /// Options for an input that may have vectors. They are carried, and such an input need not have texts.
+    /// Returns options for an input that may have vectors. The vectors are read like a copied column, and an input with
+    /// vectors need not have texts.
     pub fn with_vectors(args: &LineArgs, vectors: VectorColumn) -> Self {
         let carry = Carry::IfPresent(vectors.name.clone());
         ReadOptions { vectors: Some(vectors), ..ReadOptions::new(args, carry) }
@@ -134,20 +135,21 @@ impl ReadOptions {
 
 /// Reads the rows of one file.
 pub trait RowReader: Send {
-    /// Adds up to `max_rows` rows to an empty chunk. It adds none at the end of the file.
+    /// Adds up to `max_rows` rows to an empty chunk. At the end of the file, no row is added.
     fn fill(&mut self, chunk: &mut Chunk, max_rows: usize) -> Result<(), Failure>;
 
-    /// Skips rows and returns how many were skipped. The number is less than `rows` only if the file ends first.
+    /// Skips up to `rows` rows and returns the number of skipped rows. Fewer than `rows` are skipped only if the file
+    /// ends.
     fn skip(&mut self, rows: u64) -> Result<u64, Failure>;
 
-    /// The carried columns of the file.
+    /// Returns the columns of the file that are copied to the output.
     fn schema(&self) -> CarriedSchema;
 
-    /// The word that messages use for a row of this format.
+    /// Returns the word that messages use for a row of this format.
     fn unit(&self) -> &'static str {
         "line"
     }
 
-    /// The number of bytes of the file that were read.
+    /// Returns the number of bytes that were read from the file.
     fn position(&self) -> u64;
 }

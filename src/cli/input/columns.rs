@@ -1,4 +1,4 @@
-//! Reads Parquet and Arrow files: a column of texts, and carried columns of any type.
+//! Reads Parquet and Arrow files: a column of texts, and columns of any type that are copied to the output.
 
 use std::fs;
 use std::io::{BufReader, Read};
@@ -25,13 +25,13 @@ use crate::cli::failure::Failure;
 /// The number of rows that are decoded at a time. It is small because texts may be long.
 const BATCH_ROWS: usize = 256;
 
-/// The first bytes of an Arrow file. An Arrow stream does not start with them.
+/// The first bytes of an Arrow file. An Arrow stream starts with other bytes.
 const ARROW_MAGIC: &[u8] = b"ARROW1";
 
 /// The first bytes of a Feather file of version 1, which is not Arrow IPC.
 const FEATHER_1_MAGIC: &[u8] = b"FEA1";
 
-/// The problem that is reported for a file on which the decoder panics.
+/// The error message for a file on which the decoder panics.
 const CONTRADICTORY: &str = "the metadata and the data of the file contradict each other";
 
 type Batches = Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>> + Send>;
@@ -40,11 +40,11 @@ type Batches = Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>> + Send>;
 struct Projection {
     /// The name of the file, for messages.
     name: Arc<str>,
-    /// Indices of the columns that are read, ascending.
+    /// Indices of the columns that are read, in ascending order.
     read: Vec<usize>,
-    /// Index of the text column among the columns that are read; `None` if vectors have no texts beside them.
+    /// Index of the text column among the columns that are read, or `None` if the file has vectors but no texts.
     text: Option<usize>,
-    /// Indices of the carried columns among the columns that are read.
+    /// Indices of the columns to copy, among the columns that are read.
     carried: Vec<usize>,
     carried_schema: SchemaRef,
     lossy: bool,
@@ -85,7 +85,7 @@ impl Projection {
         })
     }
 
-    /// Selects the carried columns of a batch.
+    /// Returns the columns of a batch that are copied to the output.
     fn carried(&self, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
         let plain = |at: &usize| {
             let column = batch.column(*at);
@@ -110,9 +110,9 @@ impl Projection {
     }
 }
 
-/// The type in which a column is carried. Dictionaries are replaced by their values, because an Arrow file allows
-/// only one dictionary for all its batches. Every column is nullable, so that files with and without nulls can be
-/// combined.
+/// Returns the type that a copied column has in the output. Dictionaries are replaced by their values, because an Arrow
+/// file allows only one dictionary for all its batches. Every column is nullable, so that files with and without nulls
+/// can be combined.
 fn plain_field(field: &Field) -> Field {
     let plain = match field.data_type() {
         DataType::Dictionary(_, values) => field.clone().with_data_type((**values).clone()),
@@ -131,7 +131,7 @@ fn is_text(data_type: &DataType) -> bool {
     }
 }
 
-/// The bytes of a text or binary value; `None` for null and for other types.
+/// Returns the bytes of a text or binary value, or `None` if the value is null or has another type.
 fn bytes_of(array: &dyn Array, row: usize) -> Option<&[u8]> {
     if array.is_null(row) {
         return None;
@@ -147,18 +147,18 @@ fn bytes_of(array: &dyn Array, row: usize) -> Option<&[u8]> {
     })
 }
 
-/// The rows of a file, in pieces of any size.
+/// The rows of a file, which are returned in batches of any requested size.
 struct BatchRows {
     projection: Projection,
     batches: Batches,
-    /// The rows of the last batch that were not returned yet.
+    /// The rows of the last decoded batch that were not returned yet.
     current: Option<RecordBatch>,
     /// The number of the row that was returned last.
     row: u64,
 }
 
 impl BatchRows {
-    /// The next rows, up to `max_rows`; `None` at the end.
+    /// Returns the next rows, up to `max_rows`, or `None` at the end.
     fn next(&mut self, max_rows: usize) -> Result<Option<RecordBatch>, Failure> {
         loop {
             if let Some(batch) = self.current.take().filter(|batch| batch.num_rows() > 0) {
@@ -169,7 +169,7 @@ impl BatchRows {
                 return Ok(Some(batch.slice(0, rows)));
             }
             // The Parquet or Arrow decoder may panic on a file with wrong metadata. Such a panic is reported as an
-            // error in the file.
+            // error of the file.
             let next = catch_unwind(AssertUnwindSafe(|| self.batches.next()));
             match next {
                 Ok(None) => return Ok(None),

@@ -1,4 +1,4 @@
-//! Reads comma-separated and tab-separated values with a header line, in their dialects.
+//! Reads comma-separated and tab-separated values with a header line, in any dialect.
 
 use std::io::{BufRead, Cursor, Read};
 use std::sync::Arc;
@@ -15,13 +15,13 @@ use crate::cli::args::{Dialect, InputFormat, Quote};
 use crate::cli::carried::{CarriedRow, CarriedSchema, CarriedValue};
 use crate::cli::failure::Failure;
 
-/// The maximum number of bytes of the header line that are searched for a delimiter.
+/// The delimiter is searched for in at most this many bytes of the header line.
 const MAXIMUM_HEADER_BYTES: u64 = 1 << 20;
 
 /// The delimiters that are tried if the header of a CSV file has no comma.
 const OTHER_DELIMITERS: [u8; 3] = [b';', b'\t', b'|'];
 
-/// The bytes of a file: first the header line, which was read ahead, then the rest.
+/// The bytes of a file: the header line, which was read first to find the delimiter, and then all other lines.
 type Bytes = std::io::Chain<Cursor<Vec<u8>>, TextBytes>;
 
 /// Reads records of a file or of stdin.
@@ -31,7 +31,7 @@ pub struct Delimited {
     quotes: Arc<QuoteState>,
     quote: Option<u8>,
     lossy: bool,
-    /// Index of the column that holds the texts; `None` if vectors have no texts beside them.
+    /// Index of the column that holds the texts, or `None` if the file has vectors but no texts.
     text: Option<usize>,
     /// Number of columns in the header.
     columns: usize,
@@ -96,11 +96,11 @@ impl Delimited {
         })
     }
 
-    /// Reads the next record. Returns false at the end of the file. Also describes the problem of a record that has
-    /// one.
+    /// Reads the next record. The result is false at the end of the file. Also returns the problem of a record that
+    /// cannot be used.
     fn next_record(&mut self, record: &mut ByteRecord) -> Result<(bool, Option<String>), Failure> {
         let read = self.reader.read_byte_record(record);
-        // If a quote is never closed, the parser reads the rest of the file as one value.
+        // If a quote is never closed, the parser reads everything up to the end of the file as one value.
         if let Some(problem) = self.quotes.problem_at_end() {
             return Err(Failure::user(format!("{}: {problem}", self.name)));
         }
@@ -125,7 +125,7 @@ impl Delimited {
         }
     }
 
-    /// The text and the carried values of a record.
+    /// Returns the text of a record, and the values that `--carry` copies.
     fn values(&self, record: &ByteRecord) -> (Result<String, String>, CarriedRow) {
         let value = |at: usize| {
             utf8(record.get(at).unwrap_or_default(), self.lossy)
@@ -150,7 +150,7 @@ fn read_line(bytes: &mut TextBytes, file: &InputFile) -> Result<Vec<u8>, Failure
     Ok(line)
 }
 
-/// The delimiter that a line such as `sep=;` names. Excel reads and writes this line before the header.
+/// Returns the delimiter that a line such as `sep=;` names. Excel reads and writes this line before the header.
 fn sep_line(line: &[u8]) -> Option<u8> {
     let line = line.trim_ascii_end();
     let line = line.strip_prefix(b"\"").and_then(|l| l.strip_suffix(b"\"")).unwrap_or(line);
@@ -163,7 +163,8 @@ fn sep_line(line: &[u8]) -> Option<u8> {
     }
 }
 
-/// Returns the separators of a file. An option wins over a `sep=` line, which wins over the header and the format.
+/// Returns the separators of a file. An option has the highest precedence, then a `sep=` line, and then the header and
+/// the format.
 fn separators(
     format: InputFormat,
     dialect: &Dialect,
@@ -194,7 +195,7 @@ fn separators(
     Ok(Separators { delimiter, quote, escape })
 }
 
-/// Finds the delimiter of a CSV header: a comma, or another delimiter if the header has no comma.
+/// Returns the delimiter of a CSV header: a comma, or another delimiter if the header has no comma.
 fn find_delimiter(header: &[u8], quote: Option<u8>, field: &str) -> Result<u8, String> {
     let present = |delimiter: &u8| outside_quotes(header, quote).any(|byte| byte == *delimiter);
     let names = header.trim_ascii_end();
@@ -239,7 +240,7 @@ fn name_of(delimiter: u8) -> String {
     }
 }
 
-/// Adds to the failure of a missing column the advice that the header may have another delimiter.
+/// Adds to the error about a missing column the advice to set the delimiter, if the header contains another delimiter.
 fn with_delimiter_advice(failure: Failure, header: &[u8], separators: Separators) -> Failure {
     let other = [b',', b';', b'\t', b'|'].into_iter().find(|delimiter| {
         *delimiter != separators.delimiter
@@ -259,7 +260,7 @@ fn with_delimiter_advice(failure: Failure, header: &[u8], separators: Separators
     }
 }
 
-/// Describes an error of the parser with its line. Errors of the quote watcher already name their line.
+/// Returns the message for an error of the parser, with the line of the error.
 fn describe(error: &csv::Error) -> String {
     match error.kind() {
         ErrorKind::Io(error) if is_quote_problem(error) => error.to_string(),

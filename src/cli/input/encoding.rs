@@ -27,7 +27,8 @@ pub fn skip_byte_order_mark(reader: &mut TextBytes, file: &InputFile) -> Result<
     Ok(())
 }
 
-/// The name that `iconv` has for the encoding of a file, if the file is UTF-16 with or without a byte order mark.
+/// Returns `iconv`'s name for the encoding of a file that starts with these bytes, or `None` if the file is not UTF-16.
+/// A UTF-16 file is recognised with and without a byte order mark.
 fn utf_16(start: &[u8]) -> Option<&'static str> {
     let ascii = |byte: u8| byte.is_ascii() && byte != 0;
     match *start {
@@ -56,7 +57,7 @@ fn conversion(file: &InputFile, encoding: &str) -> String {
     format!("convert it to UTF-8: `{command}`")
 }
 
-/// Quotes a path as one word of a shell command.
+/// Returns a path as one word of a shell command, in quotes if needed.
 fn quoted(path: &Path) -> String {
     let path = path.display().to_string();
     let plain = |c: char| c.is_alphanumeric() || "/\\:._-+".contains(c);
@@ -66,7 +67,7 @@ fn quoted(path: &Path) -> String {
     }
 }
 
-/// Returns the bytes as text. If `lossy` is set, bytes that are not UTF-8 become U+FFFD.
+/// Returns the bytes as text. If `lossy` is set, U+FFFD replaces bytes that are not UTF-8.
 ///
 /// # Errors
 /// Fails if bytes are not UTF-8 and `lossy` is not set. The message names the first such byte.

@@ -1,4 +1,4 @@
-//! Input files: finds their format by their name, and reads their decompressed bytes.
+//! Input files. This module finds the format of a file by its name, and reads and decompresses its bytes.
 
 use std::fs;
 use std::io::{self, BufReader, Read, Seek};
@@ -15,15 +15,15 @@ use crate::cli::failure::Failure;
 #[derive(Debug, Clone)]
 pub struct InputFile {
     pub path: PathBuf,
-    /// The name of the file in messages.
+    /// The name of the file for messages.
     pub name: Arc<str>,
     pub format: InputFormat,
     pub compression: Option<Compression>,
-    /// The length in bytes; `None` for stdin, pipes and devices.
+    /// The length in bytes, or `None` for stdin, pipes and devices.
     pub bytes: Option<u64>,
 }
 
-/// How a text file is compressed.
+/// The compression of a text file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compression {
     Gzip,
@@ -43,7 +43,8 @@ impl Compression {
     }
 }
 
-/// The format that a file's name indicates; `None` if files with such a name hold no texts.
+/// Returns the format that the extension of a file's name indicates, or `None` if files with this extension hold no
+/// texts.
 pub fn format_of(path: &Path) -> Option<InputFormat> {
     let (compression, path) = Compression::of(path);
     let extension = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
@@ -64,7 +65,8 @@ pub fn format_of(path: &Path) -> Option<InputFormat> {
 pub type TextBytes = BufReader<Box<dyn Read + Send>>;
 
 impl InputFile {
-    /// Checks that a path can be read as texts. `format` overrides the file name; `-` is stdin.
+    /// Checks that texts can be read from a path, which may be `-` for stdin. `format` overrides the extension of the
+    /// path.
     pub fn find(path: &Path, format: Option<InputFormat>) -> Result<Self, Failure> {
         let stdin = path == Path::new("-");
         let format = match format {
@@ -102,7 +104,7 @@ impl InputFile {
         Ok(InputFile { path: path.to_owned(), name, format, compression, bytes })
     }
 
-    /// Opens the file. The counter holds the number of bytes read from it, before decompression.
+    /// Opens the file. The returned counter is the number of bytes read from the file, before decompression.
     pub fn open(&self) -> Result<(TextBytes, Arc<AtomicU64>), Failure> {
         let failed = |e: io::Error| Failure::file(&self.path, "read", &e);
         let file: Box<dyn Read + Send> = match self.bytes.is_none() && &*self.name == "stdin" {
@@ -125,7 +127,7 @@ impl InputFile {
     }
 }
 
-/// Counts the bytes that are read.
+/// A reader that counts the bytes it reads.
 pub struct CountingReader<R> {
     inner: R,
     pub count: Arc<AtomicU64>,

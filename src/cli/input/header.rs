@@ -7,7 +7,7 @@ use crate::cli::args::DEFAULT_FIELD;
 use crate::cli::carried::Carry;
 use crate::cli::failure::Failure;
 
-/// A carried column: its index in the table and its name.
+/// A column that is copied to the output: its index in the table and its name.
 #[derive(Debug, Clone)]
 pub struct NamedColumn {
     pub index: usize,
@@ -29,7 +29,8 @@ pub fn text_column(file: &str, names: &[Arc<str>], field: &str) -> Result<usize,
     }
 }
 
-/// As [`text_column`], but `None` for an input that has a column of vectors and no column of the default name.
+/// Returns the index of the column that holds the texts, like [`text_column`]. The result is `None` if the input has a
+/// column of vectors but no column with the default name for texts.
 pub fn text_beside_vectors(
     file: &str,
     names: &[Arc<str>],
@@ -57,7 +58,7 @@ pub fn text_beside_vectors(
     }
 }
 
-/// Finds the columns that `carry` selects.
+/// Returns the columns that `carry` selects.
 pub fn carried_columns(
     file: &str,
     names: &[Arc<str>],
@@ -85,7 +86,7 @@ pub fn carried_columns(
     Ok(carried)
 }
 
-/// Lists the first few names, quoted, for messages.
+/// Returns the first few names as a quoted list, for messages.
 fn list(names: &[Arc<str>]) -> String {
     const SHOWN: usize = 12;
     let mut list =

@@ -33,7 +33,7 @@ enum DocumentState {
     ArrayStart,
     /// The reader is in the array, after a value.
     AfterValue,
-    /// The reader is between two values that are in no array.
+    /// The reader is between two values, outside of an array.
     Between,
     End,
 }
@@ -52,7 +52,7 @@ impl JsonObjects {
         })
     }
 
-    /// Returns the next byte without consuming it; `None` at the end of the file.
+    /// Returns the next byte without consuming it, or `None` at the end of the file.
     fn peek(&mut self) -> Result<Option<u8>, Failure> {
         let buffer = self.reader.fill_buf();
         Ok(buffer.map_err(|e| Failure::file(&self.file.path, "read", &e))?.first().copied())
@@ -96,7 +96,7 @@ impl JsonObjects {
             (_, None) => {
                 return Err(self.malformed("the JSON array has no end; is the file complete?"));
             }
-            // A further array begins here. Some files of the `datasets` library have one array for each batch of rows.
+            // Another array begins here. Some files of the `datasets` library have one array for each batch of rows.
             (DocumentState::End, Some(b'[')) => {
                 self.advance(b'[');
                 self.state = DocumentState::ArrayStart;
@@ -128,8 +128,8 @@ impl JsonObjects {
         Ok(true)
     }
 
-    /// Reads a value up to its end. Line breaks between its tokens become spaces, so that carried fields fit on one
-    /// line.
+    /// Reads a value up to its end. Line breaks between the tokens of the value become spaces, so that a copied field
+    /// fits on one line.
     fn read_value(&mut self, value: &mut Vec<u8>) -> Result<(), Failure> {
         value.clear();
         let in_array = self.state == DocumentState::AfterValue;

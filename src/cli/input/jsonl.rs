@@ -1,4 +1,4 @@
-//! Reads the text field of a JSON object, and all its fields as they were written.
+//! Reads the text field of a JSON object, and returns the values of its other fields exactly as they were written.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -35,7 +35,7 @@ pub fn text_of(line: &str, field: &str) -> Result<String, String> {
 
 struct Object<'a> {
     field: &'a str,
-    /// True while the value of the text field is being read, so that an error tells whether it is about the text.
+    /// Is true while the value of the text field is being read. An error can then tell whether it is about the text.
     in_text: &'a Cell<bool>,
 }
 
@@ -89,7 +89,7 @@ impl<'de> Visitor<'de> for Text<'_> {
         Ok(text.to_owned())
     }
 
-    /// The text field holds an object if pandas wrote columns instead of rows, which is its default.
+    /// If pandas wrote the file with its default layout, columns instead of rows, the text field holds an object.
     fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<String, A::Error> {
         Err(A::Error::custom(format!(
             "invalid type: map, expected a string in the field `{}`; if pandas wrote the file, write rows with \
@@ -98,19 +98,19 @@ impl<'de> Visitor<'de> for Text<'_> {
         )))
     }
 
-    /// The message leaves out the value, because the value may be only the replacement of `NaN` or `Infinity`.
+    /// The error does not contain the value, because the value may be the replacement of `NaN` or `Infinity`.
     fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<String, E> {
         Err(E::invalid_type(Unexpected::Other("number"), &self))
     }
 }
 
-/// Whether a line is a valid JSON object, with any fields.
+/// Returns true if a line is a valid JSON object, whatever its fields are.
 pub fn is_object(line: &str) -> bool {
     line.trim_ascii_start().starts_with('{') && serde_json::from_str::<IgnoredAny>(line).is_ok()
 }
 
-/// Replaces `NaN`, `Infinity` and `-Infinity`, which Python writes and JSON does not have, by numbers of the same
-/// length. Strings stay as they are.
+/// Replaces `NaN`, `Infinity` and `-Infinity` outside of strings by numbers of the same length. Python writes these
+/// values, but JSON does not allow them.
 pub fn without_nonfinite(line: &str) -> Cow<'_, str> {
     if !line.contains("NaN") && !line.contains("Infinity") {
         return Cow::Borrowed(line);
@@ -119,7 +119,8 @@ pub fn without_nonfinite(line: &str) -> Cow<'_, str> {
     let mut rest = line;
     while !rest.is_empty() {
         let (outside, after) = rest.split_at(rest.find('"').unwrap_or(rest.len()));
-        // The replacement is a number, so that NaN in place of a text gives the same error as a number.
+        // The replacement is a number, so a text field that holds NaN gives the same error as a text field that holds a
+        // number.
         out.push_str(&outside.replace("NaN", "0e0").replace("Infinity", "0e000000"));
         let (string, after) = after.split_at(string_length(after));
         out.push_str(string);
@@ -160,8 +161,8 @@ pub fn replace_lone_surrogates(line: &str) -> Cow<'_, str> {
     }
 }
 
-/// The length of the string at the start of `json`, including its quotes. It is the length of `json` if the string
-/// has no end, and 0 if `json` does not start with a string.
+/// Returns the length of the string at the start of `json`, including its quotes. Returns the length of `json` if the
+/// string has no end, and 0 if `json` does not start with a string.
 fn string_length(json: &str) -> usize {
     let mut escaped = false;
     for (at, byte) in json.bytes().enumerate() {
@@ -175,9 +176,9 @@ fn string_length(json: &str) -> usize {
     json.len()
 }
 
-/// The names of an object's fields, and their values as they were written.
+/// Returns the names of an object's fields, and the values of these fields exactly as they were written.
 ///
-/// [`is_object`] must be true for the line, and [`without_nonfinite`] must have been applied to it before.
+/// [`is_object`] must return true for the result of [`without_nonfinite`] on this line.
 pub fn members(line: &str) -> impl Iterator<Item = (Cow<'_, str>, &str)> {
     let inside = line.trim_ascii().trim_start_matches('{');
     let mut rest = inside.strip_suffix('}').unwrap_or(inside);
@@ -191,7 +192,7 @@ pub fn members(line: &str) -> impl Iterator<Item = (Cow<'_, str>, &str)> {
     })
 }
 
-/// Splits `json` after its first value, which ends before a comma or colon.
+/// Splits `json` after its first value. The value ends before a comma, a colon or the end of `json`.
 fn split_value(json: &str) -> Option<(&str, &str)> {
     let json = json.trim_ascii_start();
     let (mut depth, mut quoted, mut escaped) = (0usize, false, false);

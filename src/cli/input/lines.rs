@@ -17,10 +17,10 @@ pub struct Lines {
     file: InputFile,
     reader: TextBytes,
     lossy: bool,
-    /// Reads the fields, if lines are JSON objects.
+    /// Reads the fields of a line, if the lines are JSON objects.
     objects: Option<ObjectFields>,
-    /// Whether the input may pause for a long time, as stdin and pipes do. A chunk then ends where the buffered
-    /// input ends, so that rows do not wait until more input arrives.
+    /// Is true if the input may pause for a long time, as stdin and pipes do. A chunk of such an input ends where the
+    /// buffered input ends, so that rows do not wait until more input arrives.
     live: bool,
     line: u64,
     bytes_read: Arc<AtomicU64>,
@@ -34,8 +34,8 @@ impl Lines {
         Ok(Lines { file, reader, lossy, objects, live, line: 0, bytes_read })
     }
 
-    /// Reads the next line, without its line end. Returns false at the end of the file. The last line needs no
-    /// line end.
+    /// Reads the next line, without its line break. Returns false at the end of the file. The last line needs no line
+    /// break.
     fn next_line(&mut self, line: &mut Vec<u8>) -> Result<bool, Failure> {
         if self.line == 0 {
             // The byte order mark is skipped before the first line, not when the file is opened. Stdin may at first
@@ -64,7 +64,7 @@ impl Lines {
         Ok(true)
     }
 
-    /// Whether a line counts as a row. Blank lines between JSON objects do not.
+    /// Returns true if a line counts as a row. A blank line between JSON objects is not a row.
     fn is_row(&self, line: &[u8]) -> bool {
         self.objects.is_none() || !line.trim_ascii().is_empty()
     }

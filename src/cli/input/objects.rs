@@ -1,4 +1,4 @@
-//! Turns JSON objects into texts and carried fields.
+//! Reads the text of a JSON object, and the fields that are copied to the output.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use super::encoding::utf8;
 use super::jsonl::{is_object, members, replace_lone_surrogates, text_of, without_nonfinite};
 use crate::cli::carried::{CarriedRow, CarriedValue};
 
-/// Reads the fields of objects.
+/// Reads the fields of JSON objects.
 pub struct ObjectFields {
     options: ReadOptions,
     /// The names of fields by position. Most objects have the same fields, so rows share these names.
@@ -20,7 +20,7 @@ impl ObjectFields {
         ObjectFields { options: options.clone(), names: Vec::new() }
     }
 
-    /// Adds an object to a chunk: its text or the reason why it has none, and its carried fields.
+    /// Adds an object to a chunk: its text, or the reason why it has no text, and the fields that are copied.
     pub fn push(&mut self, chunk: &mut Chunk, number: u64, object: &[u8]) {
         let (text, row) = match utf8(object, self.options.lossy) {
             Ok(json) => self.read(&json),

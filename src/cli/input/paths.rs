@@ -1,4 +1,4 @@
-//! Expands `--input` to files: a file itself, the files of a directory, or the matches of a pattern.
+//! Expands each `--input` to files. An input is a file, a directory with files, or a pattern that matches files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,8 +7,8 @@ use super::file::format_of;
 use crate::cli::args::InputFormat;
 use crate::cli::failure::Failure;
 
-/// Returns the files of `inputs` in the given order. The files of a directory or pattern are sorted by name. They
-/// do not include `output` and its temporary files.
+/// Returns the files of `inputs` in the given order. The files of a directory or pattern are sorted by name, without
+/// `output` and its temporary files.
 pub fn expand(inputs: &[PathBuf], output: &Path) -> Result<Vec<PathBuf>, Failure> {
     let mut files = Vec::new();
     for input in inputs {
@@ -90,8 +90,8 @@ fn list_directory(
     Ok(())
 }
 
-/// Whether the name of a file in a directory says that it holds texts. Plain text must end in .txt here, unlike a
-/// file that the user names.
+/// Returns true if the extension of a file in a directory says that the file holds texts. A file of plain text must
+/// have the extension .txt here. A file that the user names may have any extension.
 fn holds_texts(path: &Path) -> bool {
     match format_of(path) {
         Some(InputFormat::Txt) => {
@@ -104,7 +104,7 @@ fn holds_texts(path: &Path) -> bool {
     }
 }
 
-/// Whether a path is the output, or a temporary file of the output.
+/// Returns true if a path is the output, or a temporary file of the output.
 fn is_output(path: &Path, output: &Path) -> bool {
     let (Some(name), Some(output_name)) = (path.file_name(), output.file_name()) else {
         return false;

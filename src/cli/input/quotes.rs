@@ -1,15 +1,15 @@
 //! Watches the quotation marks of a CSV or TSV file while a parser reads it.
 //!
-//! Two mistakes make a parser merge rows or cut values without an error. One is a quote that is never
-//! closed. The other is a quote that is escaped in a way the parser was not told about. The watcher reports
-//! both as errors.
+//! Two mistakes make a parser merge rows or cut values without an error. One is a quote that is never closed. The other
+//! is a quote inside a value that is escaped by a character that the parser does not expect. The watcher reports both
+//! as errors.
 
 use std::fmt;
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// The maximum length of a quoted value in bytes. A longer one is reported as a quote that is never closed.
+/// The maximum length of a quoted value in bytes. A longer value is reported as a quote that is never closed.
 const MAXIMUM_QUOTED_BYTES: u64 = 64 << 20;
 
 /// The characters that separate and quote values.
@@ -21,18 +21,19 @@ pub struct Separators {
     pub escape: Option<u8>,
 }
 
-/// The findings of a watcher. The watcher may be ahead of the parser by the size of a buffer.
+/// The state of the quotation marks in the bytes read so far. The parser may not have parsed the last of these bytes
+/// yet, because it reads into a buffer.
 #[derive(Debug, Default)]
 pub struct QuoteState {
     /// The line of the quote that is still open after the last byte read, or 0 if no quote is open.
     open_line: AtomicU64,
-    /// Whether the file has been read to its end.
+    /// Is true if the file has been read to its end.
     at_end: AtomicBool,
     backslash_at_end: AtomicBool,
 }
 
 impl QuoteState {
-    /// The problem of a file that has ended in an open quote.
+    /// Returns the problem of a file that ended while a quote was open, or `None` if there is no such problem.
     pub fn problem_at_end(&self) -> Option<String> {
         match self.open_line.load(Ordering::Relaxed) {
             _ if !self.at_end.load(Ordering::Relaxed) => None,
@@ -43,7 +44,7 @@ impl QuoteState {
         }
     }
 
-    /// Whether a quoted value ended with a backslash, which may have been meant to escape the quote.
+    /// Returns true if a quoted value ended with a backslash, which may have been meant to escape the quote.
     pub fn may_need_escape(&self) -> bool {
         self.backslash_at_end.load(Ordering::Relaxed)
     }
@@ -61,7 +62,7 @@ pub struct QuoteWatcher<R> {
     line: u64,
     open_line: u64,
     quoted_bytes: u64,
-    /// Whether the last quoted value ended with a backslash.
+    /// Is true if the last quoted value ended with a backslash.
     ends_with_backslash: bool,
     last_byte: u8,
 }
@@ -71,19 +72,19 @@ pub struct QuoteWatcher<R> {
 enum ValuePlace {
     Start,
     Unquoted,
-    /// After an escape character outside of quotes.
+    /// The byte is an escape character outside of quotes.
     UnquotedEscape,
     Quoted,
-    /// After an escape character in quotes.
+    /// The byte is an escape character inside quotes.
     QuotedEscape,
-    /// After the closing quote, or after the first half of a doubled one.
+    /// The byte is the closing quote, or the first byte of a doubled quotation mark.
     Closed,
-    /// After spaces that follow the closing quote.
+    /// The byte is a space after the closing quote.
     ClosedSpace,
 }
 
 impl<R> QuoteWatcher<R> {
-    /// `line` is the number of the first line that will be read.
+    /// Returns a watcher for the bytes of `inner`. `line` is the number of the first line that will be read.
     pub fn new(inner: R, separators: Separators, line: u64) -> Self {
         QuoteWatcher {
             inner,
@@ -165,8 +166,8 @@ impl<R> QuoteWatcher<R> {
         })
     }
 
-    /// Decides how to read text that follows a closing quote. If the quoted value is on one line, the text belongs
-    /// to the value, as in other programs. Otherwise a stray quote has merged lines.
+    /// Returns the place of text that follows a closing quote. If the quoted value is on one line, the text belongs to
+    /// the value, as in other programs. If not, a stray quote has merged lines, which is an error.
     fn text_after_quote(&self) -> Result<ValuePlace, String> {
         let (open, line) = (self.open_line, self.line);
         if self.ends_with_backslash {
@@ -183,7 +184,7 @@ impl<R> QuoteWatcher<R> {
     }
 }
 
-/// A mistake in the quotation marks, with its line. The watcher returns it as an [`io::Error`].
+/// A mistake in the quotation marks, and its line. The watcher returns this type inside an [`io::Error`].
 #[derive(Debug)]
 struct QuoteProblem(String);
 
@@ -195,7 +196,7 @@ impl fmt::Display for QuoteProblem {
 
 impl std::error::Error for QuoteProblem {}
 
-/// Whether an error comes from a [`QuoteWatcher`], and not from the file.
+/// Returns true if an error comes from a [`QuoteWatcher`], and not from reading the file.
 pub fn is_quote_problem(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<QuoteProblem>())
 }

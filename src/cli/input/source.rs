@@ -1,4 +1,4 @@
-//! A sequence of texts from arguments or from any number of files.
+//! Reads the texts of arguments or of any number of files, one after the other.
 
 use std::path::{Path, PathBuf};
 
@@ -28,29 +28,30 @@ struct Files {
     files: Vec<InputFile>,
     /// The number of files that were opened.
     opened: usize,
-    /// The reader of the open file; `None` after the last file.
+    /// The reader of the open file, or `None` after the last file.
     reader: Option<Box<dyn RowReader>>,
-    /// The size of all files before the open one, in bytes.
+    /// The total size of the files before the open file, in bytes.
     bytes_before: u64,
 }
 
 impl TextSource {
-    /// The texts of the command line.
+    /// Returns a source of the texts that are given as arguments.
     pub fn arguments(texts: Vec<String>) -> Self {
         TextSource { rows: Input::Arguments { texts: texts.into_iter(), taken: 0 }, next: None }
     }
 
-    /// Opens a file, or stdin if the path is `-`, without carried columns.
+    /// Opens a file, or stdin if the path is `-`. No columns are copied.
     pub fn open(path: &Path, args: &LineArgs) -> Result<Self, Failure> {
         TextSource::open_all(&[path.to_owned()], args, Carry::none())
     }
 
-    /// Opens files of the same format, which are read one after the other, with carried columns. `-` is stdin.
+    /// Opens files of the same format, which are read one after the other. `carry` selects the columns to copy. The
+    /// path `-` means stdin.
     pub fn open_all(paths: &[PathBuf], args: &LineArgs, carry: Carry) -> Result<Self, Failure> {
         TextSource::open_with(paths, ReadOptions::new(args, carry))
     }
 
-    /// As [`TextSource::open_all`], with any options.
+    /// Opens files like [`TextSource::open_all`], with any options.
     pub fn open_with(paths: &[PathBuf], options: ReadOptions) -> Result<Self, Failure> {
         let files = paths.iter().map(|path| InputFile::find(path, options.format));
         let files = files.collect::<Result<Vec<InputFile>, Failure>>()?;
@@ -78,7 +79,7 @@ impl TextSource {
         Ok(TextSource { rows: Input::Files(files), next: None })
     }
 
-    /// The next rows, up to `max_rows`; `None` at the end.
+    /// Returns the next rows, up to `max_rows`, or `None` at the end.
     pub fn next_chunk(&mut self, max_rows: usize) -> Result<Option<Chunk>, Failure> {
         if let Some(chunk) = self.next.take() {
             return Ok(Some(chunk));
@@ -138,7 +139,7 @@ impl TextSource {
         )))
     }
 
-    /// The carried columns, as found in the first file.
+    /// Returns the columns to copy, as found in the first file.
     pub fn schema(&self) -> CarriedSchema {
         match &self.rows {
             Input::Files(Files { options, reader: Some(reader), .. })
@@ -150,18 +151,18 @@ impl TextSource {
         }
     }
 
-    /// The files that can be read again. Stdin, pipes and devices are left out.
+    /// Returns the files that can be read again. Stdin, pipes and devices are left out.
     pub fn regular_files(&self) -> Vec<&Path> {
         let regular = self.files().iter().filter(|file| file.bytes.is_some());
         regular.map(|file| file.path.as_path()).collect()
     }
 
-    /// Whether the whole input can be read a second time from the start.
+    /// Returns true if the whole input can be read a second time from the start.
     pub fn is_repeatable(&self) -> bool {
         !self.files().is_empty() && self.files().iter().all(|file| file.bytes.is_some())
     }
 
-    /// How many bytes were read.
+    /// Returns the number of bytes that were read.
     pub fn position(&self) -> u64 {
         match &self.rows {
             Input::Arguments { .. } => 0,
@@ -171,7 +172,7 @@ impl TextSource {
         }
     }
 
-    /// The length of the input in bytes, if known.
+    /// Returns the length of the input in bytes, if known.
     pub fn total_bytes(&self) -> Option<u64> {
         match self.files() {
             [] => None,
@@ -216,7 +217,7 @@ impl Files {
     }
 }
 
-/// A reader for the rows of a file.
+/// Returns a reader for the rows of a file.
 fn open(file: &InputFile, options: &ReadOptions) -> Result<Box<dyn RowReader>, Failure> {
     Ok(match file.format {
         InputFormat::Txt | InputFormat::Jsonl => Box::new(Lines::open(file, options)?),

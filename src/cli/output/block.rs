@@ -12,19 +12,20 @@ use crate::cli::failure::Failure;
 pub struct Block {
     /// Index of the first row in the output, from 0.
     pub first: u64,
-    /// For each row, whether it has a vector.
+    /// For each row, true if it has a vector.
     pub valid: Vec<bool>,
-    /// For each row, whether its text was cut to the model's length.
+    /// For each row, true if its text was truncated to the model's maximum length.
     pub truncated: Vec<bool>,
     /// For each row, its approximate size in the input in bytes.
     pub weights: Vec<usize>,
     pub vectors: Vectors,
     pub carried: Carried,
-    /// How many texts were run a second time with f32 activations, because f16 overflowed.
+    /// The number of texts that were run a second time with f32 activations, because f16 activations overflowed.
     pub retried: usize,
 }
 
-/// The vectors of rows. A row without a vector has zeros in dense rows, and an empty vector otherwise.
+/// The vectors of rows. A row without a vector is stored as zeros if vectors are dense, and as an empty vector
+/// otherwise.
 #[derive(Debug, Clone)]
 pub enum Vectors {
     /// The number of values per row, and the values of all rows.
@@ -39,7 +40,7 @@ impl Block {
         self.valid.len()
     }
 
-    /// A range of the rows.
+    /// Returns a block with a range of these rows.
     pub fn slice(&self, rows: Range<usize>) -> Self {
         let vectors = match &self.vectors {
             Vectors::Dense(dim, values) => {
@@ -59,7 +60,7 @@ impl Block {
         }
     }
 
-    /// Appends the rows that follow.
+    /// Appends the rows of the next block.
     pub fn append(&mut self, next: Block) -> Result<(), Failure> {
         self.valid.extend(next.valid);
         self.truncated.extend(next.truncated);
@@ -75,7 +76,7 @@ impl Block {
     }
 }
 
-/// The vectors of a block in the precision of the output.
+/// The vectors of a block, converted to the precision of the output.
 pub enum VectorValues<'a> {
     /// The number of values per row, and the converted values of all rows.
     Dense(usize, Quantized),

@@ -1,4 +1,5 @@
-//! Converts carried values of objects and texts to Arrow columns, and Arrow columns to text.
+//! Converts the copied fields of JSON objects and the copied columns of text to Arrow columns, and Arrow columns to
+//! text.
 
 use std::io;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use super::row_format::{WriteError, half_surrogate};
 use crate::cli::carried::{CarriedRow, CarriedValue, FieldType};
 
-/// The Arrow schema for fields of JSON objects.
+/// Returns the Arrow schema for these fields of JSON objects.
 pub fn schema_of(fields: &[(Arc<str>, FieldType)]) -> SchemaRef {
     let field = |(name, field_type): &(Arc<str>, FieldType)| {
         let data_type = match field_type {
@@ -26,7 +27,7 @@ pub fn schema_of(fields: &[(Arc<str>, FieldType)]) -> SchemaRef {
     Arc::new(Schema::new(fields.iter().map(field).collect::<Vec<_>>()))
 }
 
-/// Converts rows of objects or of texts to Arrow columns.
+/// Converts the copied fields of rows to Arrow columns.
 pub fn batch_of(
     rows: &[CarriedRow],
     fields: &[(Arc<str>, FieldType)],
@@ -125,12 +126,12 @@ fn column_of(
     })
 }
 
-/// Returns the first column that text formats cannot hold.
+/// Returns the first column whose type text formats cannot hold.
 pub fn unwritable(schema: &Schema) -> Option<&Field> {
     schema.fields().iter().map(AsRef::as_ref).find(|field| !is_plain(field.data_type()))
 }
 
-/// Whether text formats can hold values of a type.
+/// Returns true if text formats can hold values of a type.
 fn is_plain(data_type: &DataType) -> bool {
     use DataType::*;
     data_type.is_integer()
@@ -139,7 +140,7 @@ fn is_plain(data_type: &DataType) -> bool {
         || matches!(data_type, Decimal128(..))
 }
 
-/// Converts a batch, whose columns are all plain, to rows of text and JSON.
+/// Converts an Arrow batch to rows of text and JSON. All columns must have types that text formats can hold.
 pub fn rows_of(batch: &RecordBatch) -> Result<Vec<CarriedRow>, WriteError> {
     let mut rows: Vec<CarriedRow> = vec![CarriedRow::new(); batch.num_rows()];
     let schema = batch.schema();

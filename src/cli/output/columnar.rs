@@ -29,13 +29,13 @@ use super::row_format::{Extent, RowFormat, WriteError};
 use super::sink::Sink;
 use crate::cli::carried::{Carried, CarriedSchema, FieldType};
 
-/// The field name that other programs give to the values of a list.
+/// The name of a list's value field, as other programs write it.
 const ITEM: &str = "item";
 
-/// Makes record batches of carried columns and vectors.
+/// Builds Arrow record batches from the copied columns and the vectors.
 pub struct BatchBuilder {
     schema: SchemaRef,
-    /// The carried columns, if they come from objects or texts.
+    /// The names and types of the copied columns, if the columns come from JSON objects or from text.
     fields: Vec<(Arc<str>, FieldType)>,
     carried: SchemaRef,
 }
@@ -76,7 +76,7 @@ impl BatchBuilder {
         BatchBuilder { schema, fields, carried }
     }
 
-    /// A batch of the rows of a block.
+    /// Returns an Arrow batch with the rows of a block.
     fn batch(&self, block: &Block, vectors: &VectorValues) -> Result<RecordBatch, WriteError> {
         let mut columns: Vec<ArrayRef> = match &block.carried {
             Carried::Batch(batch) if batch.schema().fields() == self.carried.fields() => {
@@ -121,11 +121,11 @@ impl BatchBuilder {
     }
 }
 
-/// Returns the metadata of the input's schema that the output keeps. From it pandas restores its index, and the
-/// `datasets` library restores its features.
+/// Returns the metadata of the input's schema that the output keeps. pandas restores its index from this metadata, and
+/// the `datasets` library restores its features.
 ///
-/// The pandas entry has one description for the names of all columns. The name of the vector column is a plain
-/// string, so the description is dropped if the other names are not plain strings.
+/// The pandas entry has one description for the names of all columns. The name of the vector column is a plain string.
+/// If the other names are not plain strings too, the description is dropped.
 fn kept_metadata(metadata: &Metadata) -> Metadata {
     let mut metadata = metadata.clone();
     let pandas = metadata.get("pandas").and_then(|json| serde_json::from_str::<Value>(json).ok());
@@ -183,7 +183,8 @@ fn properties(layout: &Layout, schema: &Schema, extent: Extent) -> WriterPropert
         .set_column_encoding(vectors.clone(), Encoding::PLAIN)
         .set_column_statistics_enabled(vectors, EnabledStatistics::None)
         .set_max_row_group_row_count(is_whole.then_some(layout.part_rows as usize))
-        // Only a whole output needs a limit on the size of row groups. A part is small enough for a single row group.
+        // If the rows are not written in parts, the size of row groups needs a limit. A part is small enough for a
+        // single row group.
         .set_max_row_group_bytes(is_whole.then_some(PART_BYTES))
         .build()
 }
@@ -212,7 +213,7 @@ impl RowFormat for ParquetWriter {
     }
 }
 
-/// Joins Parquet files into one. The bytes of their row groups are copied unchanged.
+/// Joins Parquet files into one file. The bytes of their row groups are copied unchanged.
 pub fn join_parquet(
     parts: impl Iterator<Item = Result<File, WriteError>>,
     out: Sink,
@@ -253,7 +254,7 @@ pub fn join_parquet(
     Ok(writer.into_inner()?.finish()?)
 }
 
-/// Writes Arrow batches. A part is an Arrow stream, and the whole output is an Arrow file.
+/// Writes Arrow batches: an Arrow stream for a part, and an Arrow file for an output without parts.
 pub enum ArrowWriter {
     Stream(BatchBuilder, StreamWriter<Sink>),
     File(BatchBuilder, FileWriter<Sink>),

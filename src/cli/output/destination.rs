@@ -17,14 +17,14 @@ pub enum Destination {
 }
 
 impl Destination {
-    /// Checks an output path; `-` is stdout. Fails if writing to it would overwrite one of `inputs`.
+    /// Checks an output path, which may be `-` for stdout. Fails if the output would overwrite one of `inputs`.
     pub fn find(output: &Path, inputs: &[&Path]) -> Result<Self, Failure> {
         if output == Path::new("-") {
             return Ok(Destination::Stdout);
         }
         let failed = |e: io::Error| Failure::file(output, "written", &e);
-        // If the path is a symbolic link, the file behind the link is replaced and the link stays. Other paths stay as the
-        // user wrote them, because messages show them.
+        // If the path is a symbolic link, the output replaces the file behind the link, and the link stays. Any other
+        // path stays as the user wrote it, because messages show it.
         let path = match output.is_symlink().then(|| output.canonicalize()) {
             Some(Ok(path)) => path,
             Some(Err(e)) if e.kind() != io::ErrorKind::NotFound => return Err(failed(e)),
@@ -77,7 +77,7 @@ impl OpenDestination {
         })
     }
 
-    /// Returns a writer of the destination's bytes.
+    /// Returns a writer that writes bytes to the destination.
     pub fn bytes(&self) -> Result<Box<dyn Write + Send>, Failure> {
         let file = match self {
             OpenDestination::Stdout => return Ok(Box::new(io::stdout())),
@@ -88,7 +88,7 @@ impl OpenDestination {
         Ok(Box::new(file.map_err(|e| self.failed(&e))?))
     }
 
-    /// The failure of a write.
+    /// Returns the failure for a write that failed.
     pub fn failed(&self, error: &io::Error) -> Failure {
         match self {
             OpenDestination::Stdout => Failure::stdout(error),
@@ -97,7 +97,7 @@ impl OpenDestination {
         }
     }
 
-    /// Gives a file its final name, after all bytes were written.
+    /// Renames the file to its final name. All bytes must have been written.
     pub fn commit(self) -> Result<(), Failure> {
         match self {
             OpenDestination::File(file) => file.commit(),
@@ -106,8 +106,8 @@ impl OpenDestination {
     }
 }
 
-/// A file that is written as `FILE.part` and renamed to `FILE` by [`AtomicFile::commit`]. If it is dropped before
-/// that, `FILE.part` is removed.
+/// A file that is written as `FILE.part` and renamed to `FILE` by [`AtomicFile::commit`]. If this value is dropped
+/// before the commit, `FILE.part` is removed.
 pub struct AtomicFile {
     temporary: PathBuf,
     path: PathBuf,
@@ -159,9 +159,9 @@ pub fn sync_directory_of(path: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-/// Creates a temporary file without a name, which disappears with the process. Returns the file and its directory.
-/// This is the directory of `output`, which must have room for the rows anyway, or else the system's temporary
-/// directory.
+/// Creates a temporary file without a name, which disappears when the process ends. Returns the file and its directory.
+/// The directory is that of `output`, whose disk needs space for the rows anyway. If `output` is not a regular file,
+/// the directory is the system's temporary directory.
 pub fn temporary_file(output: &Path) -> Result<(File, PathBuf), Failure> {
     let directory = match output.parent() {
         Some(parent) if output.is_file() || !output.exists() => match parent == Path::new("") {

@@ -1,4 +1,4 @@
-//! Makes the writer of an output, or of one of its parts.
+//! Creates the writer for an output or for one of its parts.
 
 use std::fs::File;
 
@@ -12,7 +12,7 @@ use super::spool::SpoolWriter;
 use super::{npy, text};
 use crate::cli::args::OutputFormat;
 
-/// A writer of rows in the format of `layout`.
+/// Returns a writer that writes rows in the format of `layout`.
 pub fn row_writer(
     layout: &Layout,
     out: Sink,
@@ -44,14 +44,15 @@ pub fn row_writer(
     })
 }
 
-/// Writes a part in the output's format, or spools it if the ranges of all rows are not known yet.
+/// Writes a part in the output's format. If the output needs the ranges of all rows, the part is spooled in f32
+/// instead.
 pub enum PartWriter {
     Format(Box<dyn RowFormat>),
     Spool(Box<SpoolWriter>),
 }
 
 impl PartWriter {
-    /// Creates a writer into a file. `first` is the index of the part's first row.
+    /// Returns a writer that writes a part to `file`. `first` is the index of the part's first row.
     pub fn new(file: &File, layout: &Layout, first: u64) -> Result<Self, WriteError> {
         let bytes = Box::new(file.try_clone()?);
         match layout.needs_all_rows() {

@@ -17,10 +17,10 @@ use crate::cli::failure::Failure;
 use crate::cli::interrupt::Interrupt;
 use crate::cli::message::note;
 
-/// If fewer rows than this determine the ranges, the ranges are reported as coarse.
+/// If the ranges come from fewer rows than this, a note says that they are coarse.
 const ENOUGH_ROWS_FOR_RANGES: usize = 100;
 
-/// Writes the rows of all parts in order. `rows` is their total number.
+/// Writes the rows of all parts in order. `rows` is the total number of rows.
 pub fn join<I: Iterator<Item = Result<File, WriteError>>>(
     parts: impl Fn() -> I,
     rows: u64,

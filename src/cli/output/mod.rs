@@ -1,7 +1,8 @@
 //! Writes rows to an output in any format.
 //!
-//! Rows that go from files to a file are stored in parts, which are joined at the end: see [`parts`]. All other
-//! rows are written at once, or wait in a temporary file if the start of the output depends on all rows.
+//! If texts come from files and rows go to a file, rows are stored in parts, which are joined at the end: see
+//! [`parts`]. In other cases each row is written at once. If the start of the output depends on all rows, rows wait in
+//! a temporary file.
 
 mod block;
 #[cfg(feature = "bulk")]
@@ -115,7 +116,7 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// The number of rows that a run with `--resume` will not embed again, and their directory.
+    /// Returns the number of rows that a run with `--resume` will not embed again, and the directory of these rows.
     pub fn resumable(&self) -> Option<(u64, &Path)> {
         match self {
             Output::Parts(parts) => parts.resumable(),

@@ -11,7 +11,8 @@ use super::sink::Sink;
 /// Length of the NumPy header in bytes, a multiple of 64.
 const HEADER_BYTES: usize = 128;
 
-/// Writes the numbers of an array. The header comes first in the file, but holds the number of rows: see [`header`].
+/// Writes the numbers of an array without its header. The header holds the number of rows, so it is made at the end:
+/// see [`header`].
 pub struct NpyWriter {
     pub out: Sink,
 }
@@ -47,7 +48,7 @@ impl RowFormat for NpyWriter {
     }
 }
 
-/// The header of a two-dimensional array, in version 1.0 of the NumPy format.
+/// Returns the header of a two-dimensional array, in version 1.0 of the NumPy format.
 pub fn header(precision: OutputPrecision, rows: u64, columns: usize) -> [u8; HEADER_BYTES] {
     let descr = match precision {
         OutputPrecision::Float32 => "<f4",

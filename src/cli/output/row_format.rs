@@ -17,20 +17,20 @@ pub trait RowFormat: Send {
     fn finish(self: Box<Self>) -> Result<(), WriteError>;
 }
 
-/// The rows that a writer gets: either all rows of an output, or one part of them.
+/// The rows that a writer gets: all rows of an output, or the rows of one part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
     /// All rows of the output.
     Whole,
-    /// A part, which is later joined with others. The number is the index of its first row.
+    /// The rows of one part, which is later joined with other parts. `first` is the index of the part's first row.
     Part { first: u64 },
 }
 
-/// Why rows could not be written.
+/// The reason why rows could not be written.
 #[derive(Debug)]
 pub enum WriteError {
     Io(io::Error),
-    /// The format cannot hold a row. The values are the row's index in the block and the problem.
+    /// The format cannot hold a row. The fields are the row's index in the block and a description of the problem.
     Row(usize, String),
     Failure(Failure),
 }
@@ -48,8 +48,8 @@ impl From<Failure> for WriteError {
 }
 
 impl WriteError {
-    /// If the error is about one row, makes a failure that names the row's number in the input. `first` is the
-    /// index of the block's first row.
+    /// Returns the error with the row's number in the input, if the error is about one row. `first` is the index of the
+    /// block's first row.
     pub fn in_block(self, first: u64) -> Self {
         match self {
             WriteError::Row(at, problem) => WriteError::Failure(Failure::User(format!(
@@ -60,7 +60,7 @@ impl WriteError {
         }
     }
 
-    /// Turns the error into the failure of the command. `describe` makes the failure for an I/O error.
+    /// Returns the error as the failure of the command. `describe` returns the failure for an I/O error.
     pub fn into_failure(self, first: u64, describe: impl Fn(&io::Error) -> Failure) -> Failure {
         match self.in_block(first) {
             WriteError::Io(error) => describe(&error),
@@ -70,7 +70,8 @@ impl WriteError {
     }
 }
 
-/// Describes a row whose field `name` holds half of a surrogate pair, so that it is valid JSON but not valid text.
+/// Returns the problem of a row whose field `name` holds half of a surrogate pair. Such a field is valid JSON but not
+/// valid text.
 pub fn half_surrogate(name: &str) -> String {
     format!(
         "has half of a surrogate pair (half an emoji) in `{name}`; replace it with --lossy, or leave the field out with \

@@ -6,12 +6,13 @@ use flate2::write::GzEncoder;
 
 use crate::cli::input::Compression;
 
-/// An encoder always gets this many bytes at a time, because its output may depend on how the bytes are split.
+/// The number of bytes that an encoder gets at a time. The number is fixed, because the compressed bytes may depend on
+/// it.
 const PIECE_BYTES: usize = 1 << 16;
 
 type Plain = BufWriter<Box<dyn Write + Send>>;
 
-/// The writer that output formats write to.
+/// The writer to which output formats write their bytes.
 pub struct Sink {
     encoder: Encoder,
     waiting: Vec<u8>,
@@ -81,8 +82,8 @@ impl Write for Sink {
         Ok(taken)
     }
 
-    /// Sends buffered bytes to a reader that may be waiting. A compressed output keeps its bytes until a piece is
-    /// full.
+    /// Sends buffered bytes to a reader that may be waiting. If the output is compressed, bytes wait until a full piece
+    /// can be compressed.
     fn flush(&mut self) -> io::Result<()> {
         match &mut self.encoder {
             Encoder::Plain(plain) => plain.flush(),

@@ -1,4 +1,4 @@
-//! Stores rows in f32 until the ranges of int8 and uint8 are known. The ranges depend on all rows.
+//! Stores rows in f32 until the ranges of int8 and uint8 are known, because the ranges depend on all rows.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
@@ -11,8 +11,8 @@ use super::row_format::{RowFormat, WriteError};
 use super::sink::Sink;
 use crate::cli::carried::{Carried, CarriedRow, CarriedValue};
 
-/// Writes blocks one after the other. Each block has sizes, flags, values and carried columns, in native byte
-/// order.
+/// Writes blocks one after the other. The file has for each block its sizes, flags, values and copied columns, in
+/// native byte order.
 pub struct SpoolWriter {
     pub out: Sink,
 }
@@ -51,7 +51,7 @@ impl SpoolReader {
         SpoolReader { file: BufReader::with_capacity(1 << 16, file), dim }
     }
 
-    /// The next block; `None` at the end.
+    /// Returns the next block, or `None` at the end.
     pub fn next(&mut self) -> Result<Option<Block>, WriteError> {
         let mut sizes = [[0u8; 8]; 3];
         for (at, size) in sizes.iter_mut().enumerate() {
@@ -79,7 +79,7 @@ impl SpoolReader {
         }))
     }
 
-    /// Extends the ranges by the values of all rows that have a vector.
+    /// Extends the ranges to include the values of all rows that have a vector.
     pub fn measure(mut self, ranges: &mut Ranges) -> Result<(), WriteError> {
         while let Some(block) = self.next()? {
             let Vectors::Dense(dim, values) = &block.vectors else { continue };
@@ -106,7 +106,7 @@ impl SpoolReader {
     }
 }
 
-/// Packs carried columns into bytes: none, JSON (which starts with `[`) or an Arrow stream.
+/// Returns copied columns as bytes: no bytes if there are no columns, JSON (which starts with `[`), or an Arrow stream.
 fn pack(carried: &Carried) -> Result<Vec<u8>, WriteError> {
     Ok(match carried {
         Carried::None => Vec::new(),
@@ -131,7 +131,7 @@ fn pack(carried: &Carried) -> Result<Vec<u8>, WriteError> {
     })
 }
 
-/// Reads carried columns from the bytes that [`pack`] made.
+/// Returns the copied columns that [`pack`] has converted to these bytes.
 fn unpack(packed: &[u8]) -> Result<Carried, WriteError> {
     match packed.first() {
         None => Ok(Carried::None),

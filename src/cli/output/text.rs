@@ -12,7 +12,7 @@ use super::sink::Sink;
 use crate::cli::carried::{Carried, CarriedRow, CarriedValue};
 use crate::cli::failure::Failure;
 
-/// Writes numbers as a JSON list. Each has the fewest digits that are still read back as exactly the same number.
+/// Writes numbers as a JSON list. Each number has the fewest digits from which the same number can be read back.
 fn write_numbers<T: Copy, N: Serialize>(
     out: &mut impl Write,
     values: &[T],
@@ -41,7 +41,7 @@ fn write_dense(
     }
 }
 
-/// Returns the carried columns, row by row.
+/// Returns the copied columns, row by row.
 fn carried_rows(carried: &Carried) -> Result<std::borrow::Cow<'_, [CarriedRow]>, WriteError> {
     use std::borrow::Cow;
     Ok(match carried {
@@ -152,17 +152,18 @@ impl RowFormat for JsonlWriter {
 
 /// Writes comma-separated or tab-separated values. A vector is one value, which holds a JSON list.
 ///
-/// TSV is written without quotation marks, because programs do not agree on them. A value with a tab or a line
-/// break therefore cannot be written in TSV.
+/// TSV is written without quotation marks, because programs disagree about quotation marks in TSV. A value with a tab
+/// or a line break therefore cannot be written in TSV.
 pub struct DelimitedWriter {
     out: csv::Writer<Sink>,
     is_tsv: bool,
-    /// The carried columns. If there are none, the first value is the row's index.
+    /// The names of the copied columns. If no columns are copied, the first value of a line is the row's index.
     columns: Vec<Arc<str>>,
 }
 
 impl DelimitedWriter {
-    /// Returns a writer of rows with these carried columns. If `has_header` is set, it begins with a header line.
+    /// Returns a writer for rows with these copied columns. If `has_header` is set, the output begins with a header
+    /// line.
     pub fn new(
         out: Sink,
         delimiter: u8,
@@ -192,7 +193,7 @@ impl DelimitedWriter {
     }
 }
 
-/// Whether TSV cannot hold a value.
+/// Returns true if TSV cannot hold `value`.
 fn breaks_tsv(value: &str) -> bool {
     value.contains(['\t', '\n', '\r'])
 }
@@ -204,10 +205,10 @@ fn csv_error(error: csv::Error) -> WriteError {
     }
 }
 
-/// Returns a carried value as plain text. Null becomes an empty text.
+/// Returns a copied value as plain text. Null becomes an empty text.
 ///
 /// # Errors
-/// Fails for a JSON string that is not text, because it has half of a surrogate pair.
+/// Fails for a JSON string that has half of a surrogate pair, because such a string is not text.
 fn plain(name: &str, value: &CarriedValue) -> Result<String, String> {
     Ok(match value {
         CarriedValue::Text(text) => text.clone(),

@@ -1,4 +1,4 @@
-//! `vectile search`: the lines of a file that are most similar to queries.
+//! `vectile search`: finds the lines of a file that are most similar to queries.
 
 mod vectors;
 
@@ -56,7 +56,7 @@ pub fn run(args: &SearchArgs) -> Result<(), Failure> {
     Found { queries: texts, lines: found }.print(args.json)
 }
 
-/// A search whose queries are embedded.
+/// A search, with the vectors of its queries.
 struct Search<'a> {
     args: &'a SearchArgs,
     embedder: &'a Embedder,
@@ -97,7 +97,7 @@ impl Search<'_> {
     }
 }
 
-/// Refuses a command line that reads stdin twice.
+/// Fails if more than one option reads stdin.
 fn check_stdin(args: &SearchArgs) -> Result<(), Failure> {
     let inputs = [Some(&args.input), args.queries.as_ref(), args.texts.as_ref()];
     let stdin = inputs.into_iter().flatten().filter(|path| path.as_path() == Path::new("-"));
@@ -108,7 +108,7 @@ fn check_stdin(args: &SearchArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The texts to search for.
+/// Returns the texts to search for.
 fn queries(args: &SearchArgs) -> Result<Vec<String>, Failure> {
     let Some(path) = &args.queries else { return Ok(args.query.clone()) };
     let lines = LineArgs { input_format: None, ..args.lines.clone() };
@@ -120,7 +120,7 @@ fn queries(args: &SearchArgs) -> Result<Vec<String>, Failure> {
     Ok(texts)
 }
 
-/// Prints a note if the model has a prompt for documents under a name that sentence-transformers does not use.
+/// Prints a note if the model's prompt for documents has a name that sentence-transformers does not use.
 fn note_unused_prompt(options: &EmbedOptions, embedder: &Embedder) {
     let prompts = embedder.prompts();
     let is_set = |name: &str| prompts.get(name).is_some_and(|prompt| !prompt.is_empty());

@@ -1,4 +1,5 @@
-//! Searches vectors that exist, block by block. A thread reads the next block while the adapter compares one.
+//! Searches the vectors of a file, block by block. A thread reads the next block while the adapter compares the current
+//! block.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -16,11 +17,11 @@ use crate::cli::stream::Totals;
 use crate::cli::table::{BestLines, ScoredLine};
 use crate::cli::vectors::{VectorBlock, VectorSource};
 
-/// The number of blocks that wait to be compared. Together with the block that is read and the block that is compared,
-/// three blocks are in memory.
+/// The maximum number of blocks that wait to be compared. Two more blocks are in memory: one is being read, and one is
+/// being compared.
 const WAITING: usize = 1;
 
-/// The place and text of a row that is among the best so far.
+/// The line number and the text of a row that is among the best rows so far.
 struct Line {
     number: u64,
     text: Option<String>,
@@ -108,7 +109,8 @@ pub fn find(search: &Search, mut source: VectorSource) -> Result<Vec<BestLines>,
     Ok(best)
 }
 
-/// Stores the places and texts of those rows of a block that are among the best, and forgets those that are no more.
+/// Updates `lines` after a block was compared. Adds the rows of the block that are among the best rows, and removes the
+/// rows that are not among the best any more.
 fn keep_lines(
     corpus: &CorpusSearch,
     first: usize,
@@ -132,7 +134,7 @@ fn keep_lines(
 /// Reads the texts of the best rows from a file that has one text for each row.
 ///
 /// # Errors
-/// Fails if the file has another number of texts than there are `rows`.
+/// Fails if the number of texts in the file is not `rows`.
 fn read_texts(
     path: &Path,
     args: &LineArgs,

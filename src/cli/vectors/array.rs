@@ -30,7 +30,7 @@ impl Dtype {
     }
 }
 
-/// The rows of an array of two dimensions.
+/// The rows of a two-dimensional array.
 pub struct NpyRows {
     name: Arc<str>,
     file: BufReader<File>,

@@ -1,4 +1,4 @@
-//! A block of vectors with their places and texts.
+//! A block of vectors, with the line numbers and texts of their rows.
 
 use std::sync::Arc;
 
@@ -7,10 +7,10 @@ use vectile::{CorpusRows, Error};
 
 use crate::cli::failure::Failure;
 
-/// The maximum bytes of the vectors of a block.
+/// The maximum size of the vectors of a block, in bytes.
 pub const BLOCK_BYTES: usize = 16 << 20;
 
-/// Values of consecutive rows.
+/// The values of consecutive rows.
 pub enum Values {
     F32(Vec<f32>),
     F16(Vec<f16>),
@@ -19,22 +19,22 @@ pub enum Values {
 /// Consecutive rows of an input. Rows without a vector are left out.
 pub struct VectorBlock {
     pub values: Values,
-    /// For each row its number in the input, from 1.
+    /// For each row, its number in the input, from 1.
     pub lines: Vec<u64>,
-    /// The text of each row; empty if the input has no texts.
+    /// The text of each row. The list is empty if the input has no texts.
     pub texts: Vec<Option<String>>,
     /// The number of rows whose vector is null.
     pub nulls: u64,
     /// The name of the file, for messages.
     pub name: Arc<str>,
-    /// The word for a row in messages.
+    /// The word that messages use for a row, such as "line".
     pub unit: &'static str,
-    /// Position of the input at the end of the block, in bytes.
+    /// The number of input bytes up to the end of the block.
     pub position: u64,
 }
 
 impl VectorBlock {
-    /// The vectors as the library takes them.
+    /// Returns the vectors in the type that the library's search expects.
     pub fn rows(&self) -> CorpusRows<'_> {
         match &self.values {
             Values::F32(values) => CorpusRows::F32(values),
@@ -42,12 +42,13 @@ impl VectorBlock {
         }
     }
 
-    /// The number of vectors.
+    /// Returns the number of vectors.
     pub fn len(&self) -> usize {
         self.lines.len()
     }
 
-    /// Names the file and the line in an error about a row. `first` is the number of vectors before this block.
+    /// Returns the failure for an error of the library, with the file and the line of the row. `first` is the number of
+    /// vectors before this block.
     pub fn failure(&self, error: Error, first: usize) -> Failure {
         let place = |problem: &str| {
             let (row, problem) = problem.strip_prefix("row ")?.split_once(' ')?;
@@ -63,11 +64,11 @@ impl VectorBlock {
     }
 }
 
-/// The library compares rows in blocks of a multiple of this number. With the same multiple here, no few rows are left
-/// over that need a submit of their own.
+/// The library compares rows in blocks whose size is a multiple of this number. The blocks of this module have such a
+/// size too, so no small remainder needs a submit of its own.
 const WORKGROUP_ROWS: usize = 64;
 
-/// The number of rows of a block.
+/// Returns the number of rows in a block of vectors with `dim` values.
 pub fn block_rows(dim: usize) -> usize {
     match BLOCK_BYTES / (4 * dim.max(1)) {
         rows @ ..WORKGROUP_ROWS => rows.max(1),

@@ -11,10 +11,10 @@ use super::width_problem;
 use crate::cli::failure::Failure;
 use crate::cli::input::TextSource;
 
-/// Checks that the carried column holds lists of floats.
+/// Checks that a column holds lists of floating-point values.
 ///
 /// # Errors
-/// Names the type of the column.
+/// Fails if the column has another type, which the message names.
 pub fn check_type(schema: &SchemaRef, column: &str, source: &TextSource) -> Result<(), Failure> {
     let Ok(field) = schema.field_with_name(column) else {
         return Err(Failure::internal("the column of the vectors was not read"));
@@ -38,10 +38,10 @@ pub fn check_type(schema: &SchemaRef, column: &str, source: &TextSource) -> Resu
     )))
 }
 
-/// The vectors of a column, and for each row whether it has one.
+/// Returns the vectors of a column, and for each row whether it has a vector.
 ///
 /// # Errors
-/// Returns the index of a row that holds no vector of `dim` values, and the problem.
+/// Returns the index of the first row whose value is not a vector of `dim` values, and the problem.
 pub fn values(
     column: &ArrayRef,
     name: &str,

@@ -1,4 +1,4 @@
-//! Vectors of files: NumPy arrays, and the column or field of a table or of JSON objects.
+//! Reads vectors from NumPy arrays, from columns of tables, and from fields of JSON objects.
 
 mod array;
 mod block;
@@ -15,10 +15,10 @@ use array::NpyRows;
 pub use block::VectorBlock;
 use rows::TableRows;
 
-/// The column or field that holds vectors, unless an option names another. `vectile embed` writes it.
+/// The default name of the column or field that holds vectors. `vectile embed` writes vectors to this column.
 const DEFAULT_COLUMN: &str = "embedding";
 
-/// The rows of an input for a search: vectors that exist, or texts to embed.
+/// The input of a search: vectors to compare, or texts to embed first.
 pub enum Corpus {
     Vectors(VectorSource),
     Texts(Box<TextSource>),
@@ -31,7 +31,7 @@ pub enum VectorSource {
 }
 
 impl Corpus {
-    /// Opens an input. `column` is the name that `--embedding-column` gives.
+    /// Opens an input. `column` is the value of `--embedding-column`.
     ///
     /// # Errors
     /// Fails if the input has neither vectors nor texts, or if `column` is given and holds no vectors.
@@ -55,10 +55,11 @@ impl Corpus {
 }
 
 impl VectorSource {
-    /// The next block of at least one row of `dim` values; `None` at the end. Rows whose vector is null are left out.
+    /// Returns the next block of rows of `dim` values, or `None` at the end. Rows whose vector is null are left out. A
+    /// block has at least one row.
     ///
     /// # Errors
-    /// Fails for rows of another width, for values that are not numbers, and at the end of a file that is cut off.
+    /// Fails if a row has another width, if a value is not a number, or if the file is incomplete.
     pub fn next_block(&mut self, dim: usize) -> Result<Option<VectorBlock>, Failure> {
         match self {
             VectorSource::Array(rows) => rows.next_block(dim),
@@ -66,7 +67,7 @@ impl VectorSource {
         }
     }
 
-    /// The length of the input in bytes, if known.
+    /// Returns the length of the input in bytes, if known.
     pub fn total_bytes(&self) -> Option<u64> {
         match self {
             VectorSource::Array(rows) => Some(rows.total_bytes()),
@@ -74,12 +75,13 @@ impl VectorSource {
         }
     }
 
-    /// Whether the input may have texts beside its vectors.
+    /// Returns true if the input may have texts beside its vectors.
     pub fn has_texts(&self) -> bool {
         matches!(self, VectorSource::Table(_))
     }
 
-    /// Whether rows count from 1 without gaps, so that the lines of another file can belong to them.
+    /// Returns true if the row numbers count from 1 without gaps. The texts of another file can then be matched to the
+    /// rows.
     pub fn counts_rows(&self) -> bool {
         match self {
             VectorSource::Array(_) => true,
@@ -88,7 +90,7 @@ impl VectorSource {
     }
 }
 
-/// The problem of rows whose width differs from that of the model's vectors.
+/// Returns the message for rows whose width differs from that of the model's vectors.
 fn width_problem(found: usize, dim: usize) -> String {
     format!(
         "has {found} values, but the model's vectors have {dim}; give the model that made the vectors, and the \

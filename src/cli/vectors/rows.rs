@@ -10,21 +10,22 @@ use crate::cli::carried::{Carried, CarriedRow, CarriedSchema, CarriedValue};
 use crate::cli::failure::Failure;
 use crate::cli::input::{Chunk, TextSource};
 
-/// The number of rows that are read to find out whether objects hold vectors.
+/// The number of rows that are checked for vectors when JSON objects are opened.
 const FIRST_ROWS: usize = 256;
 
-/// The rows of an input whose carried column holds vectors.
+/// The rows of an input that has a column or field of vectors.
 pub struct TableRows {
     source: TextSource,
-    /// The column or field.
+    /// The name of the column or field that holds the vectors.
     column: String,
-    /// Whether rows of the input count from 1 without gaps. Lines of JSON or CSV do not.
+    /// Is true if the row numbers of the input count from 1 without gaps. The line numbers of JSON and CSV may have
+    /// gaps.
     pub counts_rows: bool,
 }
 
 impl TableRows {
-    /// Finds out whether an input holds vectors in a column, which is carried if it exists. `required` is set if the
-    /// user named the column.
+    /// Returns the vectors of an input if its column `column` holds vectors, and its texts otherwise. If `required` is
+    /// set, because the user named the column, an input without vectors is an error.
     pub fn find(mut source: TextSource, column: String, required: bool) -> Result<Corpus, Failure> {
         let mut counts_rows = false;
         let holds_vectors = match source.schema() {
@@ -114,16 +115,16 @@ fn field<'a>(row: &'a CarriedRow, column: &str) -> Option<&'a str> {
     Some(value)
 }
 
-/// Whether some row holds an array in this field.
+/// Returns true if at least one row holds an array in this field.
 fn holds_arrays(carried: &Carried, column: &str) -> bool {
     let Carried::Rows(rows) = carried else { return false };
     rows.iter().filter_map(|row| field(row, column)).any(|json| json.starts_with('['))
 }
 
-/// The vectors of rows as JSON, and for each row whether it has one.
+/// Returns the vectors in the JSON field `column` of rows, and for each row whether it has a vector.
 ///
 /// # Errors
-/// Returns the index of a row that holds no vector, and the problem.
+/// Returns the index of the first row whose value is not a vector, and the problem.
 fn json_rows(
     rows: &[CarriedRow],
     chunk: &Chunk,
@@ -134,8 +135,8 @@ fn json_rows(
     let mut valid = Vec::with_capacity(rows.len());
     for (at, row) in rows.iter().enumerate() {
         let Some(json) = field(row, column) else {
-            // A line that is not a valid object has no fields. In that case the line's own problem is the better
-            // message.
+            // A line that is not a valid object has no fields. The message that the line is not a valid object is then
+            // the better one.
             let problem = match (row.is_empty(), chunk.problem(at)) {
                 (true, Some(problem)) if !problem.contains("has no field") => problem.to_owned(),
                 _ => format!("has no field `{column}`"),
@@ -157,7 +158,7 @@ fn json_rows(
     Ok((Values::F32(values), valid))
 }
 
-/// The problem of a value that is no array of numbers.
+/// Returns the message for a value that is not an array of numbers.
 fn not_numbers(json: &str, column: &str) -> String {
     if json.contains("NaN") || json.contains("Infinity") {
         return format!("`{column}` holds NaN or Infinity; every value must be finite");

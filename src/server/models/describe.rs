@@ -16,19 +16,19 @@ use crate::similarity::SimilarityFunction;
 #[derive(Debug, Clone)]
 pub(crate) struct ModelDescription {
     pub kind: ModelKind,
-    /// The number of values in a vector. For a reranker it is the number of labels, and for a sparse
-    /// encoder the number of tokens in the vocabulary.
+    /// The number of values in a vector. For a reranker, this is the number of labels. For a sparse encoder, this is
+    /// the number of tokens in the vocabulary.
     pub dimension: usize,
-    /// Maximum number of tokens of a text, or of a pair; `None` if the model names no limit.
+    /// Maximum number of tokens of a text, or of a pair, or `None` if the model names no limit.
     pub max_tokens: Option<usize>,
     /// The model's prompts by name.
     pub prompts: BTreeMap<String, String>,
     pub default_prompt: Option<String>,
-    /// Names of a reranker's labels; empty for other kinds.
+    /// Names of a reranker's labels. The list is empty for other kinds of model.
     pub labels: Vec<String>,
-    /// How a dense model pools its tokens, in the words of sentence-transformers; empty for other kinds.
+    /// sentence-transformers' name for the pooling of a dense model. The name is empty for other kinds of model.
     pub pooling: String,
-    /// Whether long texts are cut at their start.
+    /// Is true if texts that are too long are truncated at their start.
     pub truncates_left: bool,
     /// Token budget of a batch.
     pub batch_tokens: usize,
@@ -42,7 +42,7 @@ pub(crate) struct ModelDescription {
 }
 
 impl ServedModel {
-    /// The model's name in requests.
+    /// Returns the model's name in requests.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -76,7 +76,8 @@ impl ServedModel {
         }
     }
 
-    /// The function that compares the vectors of a dense model. Other kinds have the default function.
+    /// Returns the function that compares the vectors of a dense model. For other kinds of model, returns the default
+    /// function.
     pub fn similarity_function(&self) -> SimilarityFunction {
         match &self.model {
             LoadedModel::Dense(embedder) => embedder.similarity_function(),
@@ -84,7 +85,7 @@ impl ServedModel {
         }
     }
 
-    /// Returns the model's gauges and counters, as they are now.
+    /// Returns the current values of the model's gauges and counters.
     pub fn gauges(&self) -> ModelGauges {
         let depth = self.queue.depth();
         let count = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);

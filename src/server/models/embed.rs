@@ -92,8 +92,8 @@ impl ServedModel {
         }
     }
 
-    /// The hidden states of a dense model for each token. They wait in the queue like other texts, and run
-    /// one by one, since batches return pooled rows.
+    /// Returns the hidden states of a dense model for each token. The texts wait in the queue like other texts, but
+    /// each runs alone, because batches return pooled rows.
     async fn hidden_states(
         &self,
         embedder: Arc<Embedder>,

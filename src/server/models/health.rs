@@ -1,4 +1,4 @@
-//! Measures whether a model is ready, by running the model.
+//! Checks whether a model is ready, by running the model.
 //!
 //! A model is ready after its first pass. In that pass its kernels must pass their known-answer tests, and
 //! a text must give bit-identical rows alone and in a batch. A probe runs that text again and must give a
@@ -12,33 +12,33 @@ use std::time::Duration;
 use super::{Refusal, ServedModel};
 use crate::error::Error;
 
-/// If the latest row is younger than this, the device is known to work, and no probe is needed.
+/// If the latest row was returned less than this time ago, the device is known to work, and no probe is needed.
 const FRESH: Duration = Duration::from_millis(800);
 /// The time for which a readiness request waits for a probe.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(900);
 /// A run counts as stuck if it returns no row for this long. The executor itself gives up after two
 /// minutes.
 const STUCK: Duration = Duration::from_secs(30);
-/// Time between two checks whether the device was lost.
+/// Time between two checks for a loss of the device.
 const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 /// Pause after a failed probe.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// The text of every probe.
+/// The text that every probe runs.
 const PROBE: &str = "The quick brown fox jumps over the lazy dog.";
 /// The batch of the first pass. It has the probe's text between texts of other lengths.
 const PROBE_BATCH: [&str; 3] =
     ["a", PROBE, "Two texts of other lengths stand beside it in a batch."];
 
-/// Whether a model is ready, and why not.
+/// The readiness of a model. If the model is not ready, this holds the reason.
 #[derive(Debug, Default)]
 pub(super) struct Health(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// The bits of the probe's row in the first pass. Every later probe must give the same bits.
+    /// The bits of the probe's row in the first pass. The row of every later probe must be bit-identical to this row.
     known: Option<Vec<u32>>,
-    /// Why the model is not ready. `None` if it is ready, and before the first pass.
+    /// The reason why the model is not ready. `None` if the model is ready, and before the first pass.
     problem: Option<String>,
     /// Number of device losses seen so far.
     losses: u64,
@@ -49,7 +49,7 @@ impl Health {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// True if the first pass has succeeded and no failure has been recorded since the latest probe.
+    /// Returns true if the first pass has succeeded and no failure has been recorded since the latest probe.
     pub fn is_ready(&self) -> bool {
         let state = self.lock();
         state.known.is_some() && state.problem.is_none()
@@ -75,7 +75,7 @@ impl ServedModel {
     /// and in a batch.
     ///
     /// # Errors
-    /// Errors of running the model; [`Error::Internal`] if a result is wrong.
+    /// Returns the error if running the model fails, and [`Error::Internal`] if a result is wrong.
     pub async fn first_pass(self: &Arc<Self>) -> Result<(), Error> {
         let model = self.clone();
         let checked = tokio::task::spawn_blocking(move || {
@@ -128,10 +128,10 @@ impl ServedModel {
         Ok(())
     }
 
-    /// Checks whether the model is ready now. Runs a probe if no row is recent.
+    /// Checks whether the model is ready now. Runs a probe if no row was returned recently.
     ///
     /// # Errors
-    /// The reason why the model is not ready.
+    /// Returns the reason why the model is not ready.
     pub async fn check_ready(&self) -> Result<(), String> {
         self.look();
         if let Some(problem) = self.health.problem() {
@@ -169,8 +169,8 @@ impl ServedModel {
         }
     }
 
-    /// Watches the device until the server ends. If the model has failed, this probes it until it is ready
-    /// again.
+    /// Watches the device until the server ends. If the model has failed, this function runs probes until the model is
+    /// ready again.
     pub async fn watch(&self) {
         loop {
             tokio::time::sleep(WATCH_INTERVAL).await;

@@ -13,13 +13,13 @@ use crate::server::served::LoadedModel;
 pub(super) struct QueuedText {
     pub prepared: Prepared,
     pub options: Arc<EmbedOptions>,
-    /// True if the row is the hidden states of the tokens. A text of this kind is no part of a batch, and
-    /// runs when its turn comes.
+    /// Is true if the text's row is the hidden states of its tokens. Such a text runs alone and not in a batch, when
+    /// its turn in the queue comes.
     pub states: bool,
 }
 
 impl QueuedText {
-    /// The same text, whose row is the hidden states of its tokens.
+    /// Returns the same text, but with the hidden states of its tokens as its row.
     pub fn for_states(self) -> Self {
         QueuedText { prepared: self.prepared.outside_batches(), states: true, ..self }
     }
@@ -44,7 +44,7 @@ impl LoadedModel {
         }
     }
 
-    /// The loaded model and its device.
+    /// Returns the loaded model and its device.
     pub(super) fn runner(&self) -> &Runner {
         match self {
             LoadedModel::Dense(embedder) => embedder.runner(),

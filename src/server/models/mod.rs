@@ -1,8 +1,7 @@
-//! Served models: each has its thread, its queue, its budget and its health.
+//! Served models. Each model has its own thread, queue, budget and health.
 //!
-//! [`ServedModel`] is the only type of this module that routes use. It has the model's name, kind and
-//! description, and one method for each sort of request. The tokenizer, the queue and the GPU are private
-//! to it.
+//! [`ServedModel`] is the only type of this module that routes use. It has the model's name, kind and description, and
+//! one method for each kind of request. Routes have no access to the tokenizer, the queue and the GPU.
 
 mod describe;
 mod embed;
@@ -31,7 +30,7 @@ use loaded::{QueuedText, Row};
 pub(crate) use requests::{Refusal, RequestRows, Texts};
 pub(crate) use score::{ScoreScale, ScoredInput};
 
-/// Number of batches that may wait, unless the options set a limit.
+/// The default size of a model's queue, in batches.
 const DEFAULT_QUEUED_BATCHES: usize = 12;
 
 /// A served model: the handle through which routes use it.
@@ -44,7 +43,7 @@ pub(crate) struct ServedModel {
     progress: Progress,
     health: Health,
     metrics: ModelMetrics,
-    /// Limits how many threads tokenize at the same time, over all models together.
+    /// Limits the number of threads that tokenize at the same time, for all models together.
     tokenizers: Arc<Semaphore>,
     stopped: AtomicBool,
 }

@@ -1,4 +1,4 @@
-//! Takes a request through a model: the budget, the tokenizer, the queue and the rows.
+//! Runs a request on a model: charges the budget, tokenizes and queues the texts, and collects their rows.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,10 +14,10 @@ use crate::server::queue::{Answer, Charge, Full, retry_after};
 use crate::server::served::LoadedModel;
 use crate::tokenize::Piece;
 
-/// Why a request has no rows.
+/// The reason why a request has no rows.
 #[derive(Debug)]
 pub(crate) enum Refusal {
-    /// The budget has too little left for the request.
+    /// The unused part of the budget is too small for the request.
     Full { full: Full, retry_after: Duration },
     /// The server is shutting down.
     Stopped,
@@ -74,9 +74,9 @@ impl Texts {
 pub(super) type Tokenized = Result<Vec<QueuedText>, Error>;
 
 impl ServedModel {
-    /// Estimates the number of tokens in texts from their lengths in bytes, before the texts are tokenized.
-    /// It assumes four bytes per token and two special tokens per text. No text counts as more than the
-    /// model's limit.
+    /// Returns an estimate of the number of tokens in texts, from their lengths in bytes, before the texts are
+    /// tokenized. The estimate assumes four bytes per token and two special tokens per text. It is at most the model's
+    /// maximum length for each text.
     pub(super) fn estimate(&self, bytes: impl IntoIterator<Item = usize>) -> usize {
         let limit = self.model.runner().max_seq_length().unwrap_or(usize::MAX);
         bytes.into_iter().map(|bytes| (bytes / 4 + 2).min(limit)).sum()
@@ -113,8 +113,8 @@ impl ServedModel {
         .await
     }
 
-    /// Cuts texts to a maximum number of tokens, at the end at which the model's tokenizer cuts. Special
-    /// tokens do not count. With [`OnTooLong::Error`] it refuses longer texts instead.
+    /// Truncates texts to a maximum number of tokens, on the side on which the model's tokenizer truncates. Special
+    /// tokens do not count. With [`OnTooLong::Error`], a longer text is an error instead.
     pub async fn limit_tokens(
         &self,
         texts: Vec<String>,
@@ -152,7 +152,7 @@ impl ServedModel {
         .await
     }
 
-    /// Makes the refusal of a request that a model of this kind cannot serve.
+    /// Returns the refusal of a request that a model of this kind cannot serve.
     pub(super) fn wrong_kind(&self, needed: &str) -> Refusal {
         let problem = format!("`{}` is of kind {}, and {needed}", self.name, self.kind().name());
         Refusal::Failed(Error::option("model", problem))
@@ -182,12 +182,13 @@ impl ServedModel {
         Ok(rows.rows.into_iter().map(Row::into_numbers).collect())
     }
 
-    /// Whether the model itself scales its vectors to length one.
+    /// Returns true if the model itself scales its vectors to length one.
     pub(super) fn gives_unit_vectors(&self) -> bool {
         self.kind() == ModelKind::Dense && self.model.runner().normalizes_by_default()
     }
 
-    /// Tokenizes on a blocking thread, as soon as one is free. `arrived` is when the request was read.
+    /// Runs `tokenize` on a blocking thread, as soon as a thread is free. `arrived` is the time at which the request
+    /// was read.
     pub(super) async fn tokenize<T: Send + 'static>(
         &self,
         arrived: Instant,
@@ -268,7 +269,7 @@ struct Admitted {
     charge: Option<Charge>,
 }
 
-/// Borrows the texts as string slices for the tokenizer.
+/// Returns the texts as string slices, as the tokenizer expects them.
 pub(super) fn strs(texts: &[String]) -> Vec<&str> {
     texts.iter().map(String::as_str).collect()
 }

@@ -33,7 +33,7 @@ const FILES: [(&str, &str, &str); 12] = [
     ("/assets/icon.svg", SVG, include_str!("icon.svg")),
 ];
 
-/// The routes `GET /` and `GET /docs`, and the routes of their assets.
+/// Returns the routes `GET /` and `GET /docs`, and the routes of their assets.
 pub(crate) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     FILES.into_iter().fold(Router::new(), |router, (path, kind, content)| {
         router.route(path, get(move || async move { (headers(kind), content) }))

@@ -1,4 +1,4 @@
-//! Admits requests up to a budget. A request is either charged its whole price or refused.
+//! Admits requests until a budget is used up. A request is either charged to the budget completely, or refused.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,41 +11,41 @@ pub(crate) struct Budget {
     used: AtomicUsize,
 }
 
-/// The error that too little of the budget is left for a request.
+/// The error for a request that needs more than the unused part of the budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Full {
     /// The amount of the budget in use.
     pub used: usize,
-    /// The maximum amount in use.
+    /// The maximum amount of the budget that may be in use.
     pub limit: usize,
 }
 
-/// An amount charged to a [`Budget`]. Dropping it returns the amount.
+/// An amount charged to a [`Budget`]. When the charge is dropped, the amount returns to the budget.
 #[derive(Debug)]
 pub(crate) struct Charge {
     budget: Arc<Budget>,
     amount: usize,
 }
 
-/// The charge for a request of `size`, which is at most a quarter of the budget. A request of any size can
-/// thus be accepted, and leaves room for others. Other requests do not wait until a large request has run,
-/// because batches are shared fairly.
+/// Returns the charge for a request of `size`, which is at most a quarter of the budget. A request of any size can thus
+/// be accepted, and leaves most of the budget to other requests. Other requests do not wait until a large request has
+/// run, because batches are shared fairly.
 fn price(size: usize, limit: usize) -> usize {
     size.min(limit.div_ceil(4))
 }
 
 impl Budget {
-    /// Makes a budget of `limit`; 0 counts as 1.
+    /// Returns a budget of `limit`, or of 1 if `limit` is 0.
     pub fn new(limit: usize) -> Arc<Self> {
         Arc::new(Budget { limit: limit.max(1), used: AtomicUsize::new(0) })
     }
 
-    /// The amount of the budget in use.
+    /// Returns the amount of the budget in use.
     pub fn used(&self) -> usize {
         self.used.load(Ordering::SeqCst)
     }
 
-    /// The maximum amount in use.
+    /// Returns the maximum amount of the budget that may be in use.
     pub fn limit(&self) -> usize {
         self.limit
     }
@@ -59,8 +59,8 @@ impl Budget {
 }
 
 impl Charge {
-    /// Changes the size of the charged request. If the budget has too little left, this fails and the
-    /// charge stays the same.
+    /// Changes the size of the charged request. If the unused part of the budget is too small, this function fails and
+    /// the charge stays the same.
     pub fn adjust(&mut self, size: usize) -> Result<(), Full> {
         let Budget { limit, used } = &*self.budget;
         let (limit, old, new) = (*limit, self.amount, price(size, *limit));
@@ -84,9 +84,9 @@ impl Drop for Charge {
     }
 }
 
-/// Returns how long a refused client should wait. `used` tokens are waiting, and `rate` tokens are
-/// processed per second. The result is the time until half of the waiting tokens are done, clamped to 50
-/// ms–60 s. If the rate is unknown, it is one second.
+/// Returns how long a refused client should wait. `used` tokens are waiting, and `rate` tokens are processed per
+/// second. The result is the time until half of the waiting tokens are done, clamped to 50 ms–60 s. If the rate is
+/// unknown, the result is one second.
 pub(crate) fn retry_after(used: usize, rate: Option<f64>) -> Duration {
     let (minimum, maximum) = (Duration::from_millis(50), Duration::from_secs(60));
     match rate {

@@ -19,7 +19,7 @@ use crate::error::Error;
 pub(crate) use admission::{Budget, Charge, Full, retry_after};
 pub(crate) use worker::{Progress, work};
 
-/// Requests whose texts wait for the GPU. `T` is a text, `R` its row.
+/// Requests whose texts wait for the GPU. `T` is the type of a text, and `R` the type of its row.
 #[derive(Debug)]
 pub(crate) struct Queue<T, R> {
     batch_tokens: usize,
@@ -69,9 +69,9 @@ struct Collected<R> {
 pub(crate) struct Answer<R> {
     /// The row or the error of each text, in the order of the texts.
     pub rows: Vec<Result<R, Error>>,
-    /// Time from the request's arrival until its first text was taken.
+    /// Time from the request's arrival until the batch with its first text was taken from the queue.
     pub queued: Duration,
-    /// Time from taking the first text until the last row arrived.
+    /// Time from the moment at which that batch was taken until the last row arrived.
     pub ran: Duration,
 }
 
@@ -88,11 +88,11 @@ pub(crate) struct Ticket<R> {
 /// The number of requests, texts and tokens in a queue.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Depth {
-    /// Number of requests that have texts not yet taken.
+    /// Number of requests with texts that are not in a batch yet.
     pub requests: usize,
-    /// Number of texts that are not yet taken.
+    /// Number of texts that are not in a batch yet.
     pub texts: usize,
-    /// Token count of the texts that are not yet taken.
+    /// Token count of the texts that are not in a batch yet.
     pub tokens: usize,
 }
 
@@ -138,8 +138,8 @@ impl<T, R> Queue<T, R> {
         receiver
     }
 
-    /// Takes the texts of the next batch, with their tickets. A batch has at most `batch_tokens` tokens, or
-    /// is a single longer text. The result is empty if no text is waiting.
+    /// Takes the texts of the next batch from the queue, and returns them with their tickets. A batch has at most
+    /// `batch_tokens` tokens, unless it is a single longer text. The result is empty if no text is waiting.
     pub fn take(&self) -> Vec<(T, Ticket<R>)> {
         let mut state = lock(&self.state);
         state.drop_abandoned();
@@ -187,7 +187,7 @@ impl<T, R> Queue<T, R> {
         }
     }
 
-    /// Closes the queue. It accepts no more requests, but still serves the waiting ones.
+    /// Closes the queue. A closed queue accepts no more requests, but still serves the waiting requests.
     pub fn close(&self) {
         lock(&self.state).closed = true;
         self.arrived.notify_all();
@@ -204,7 +204,7 @@ impl<T, R> Queue<T, R> {
         depth
     }
 
-    /// Number of texts dropped since the start because their client disconnected.
+    /// Returns the number of texts that were dropped because their client disconnected, since the server started.
     pub fn dropped(&self) -> u64 {
         lock(&self.state).dropped
     }

@@ -23,10 +23,10 @@ pub(crate) struct Progress {
 
 #[derive(Debug)]
 struct State {
-    /// The later of two times: the start of the run, and its latest row. `None` while the thread waits for
-    /// work.
+    /// The later of two times: the start of the run, and the arrival of the latest row of the run. `None` while the
+    /// thread waits for work.
     running: Option<Instant>,
-    /// Time of the latest row.
+    /// The time at which the latest row was returned.
     last_row: Option<Instant>,
     /// Moving average of tokens per second.
     rate: Option<f64>,
@@ -59,17 +59,17 @@ impl Progress {
         }
     }
 
-    /// How long the running thread has returned no row; `None` while it waits for work.
+    /// Returns the time for which the running thread has returned no row, or `None` while the thread waits for work.
     pub fn without_row(&self) -> Option<Duration> {
         lock(&self.state).running.map(|since| since.elapsed())
     }
 
-    /// Time of the latest row.
+    /// Returns the time at which the latest row was returned.
     pub fn last_row(&self) -> Option<Instant> {
         lock(&self.state).last_row
     }
 
-    /// Moving average of tokens per second; `None` before the first run.
+    /// Returns the moving average of tokens per second, or `None` before the first run.
     pub fn rate(&self) -> Option<f64> {
         lock(&self.state).rate
     }
@@ -116,10 +116,9 @@ impl State {
 
 /// Runs queued texts until the queue is closed and empty.
 ///
-/// `drive` calls its first argument to get batches, until it gets an empty batch. It calls its second
-/// argument for each row, in order. If `drive` fails with [`Error::OutOfMemory`], the text whose row was
-/// due next fails, and the others run again. After any other error, every text that was taken and not
-/// answered fails.
+/// `drive` calls its first argument to get batches, until it gets an empty batch. `drive` calls its second argument for
+/// each row, in order. If `drive` fails with [`Error::OutOfMemory`], the text whose row was due next fails, and the
+/// other texts run again. After any other error, every text that was taken and not answered fails.
 pub(crate) fn work<T, R>(
     queue: &Queue<Arc<T>, R>,
     progress: &Progress,
@@ -178,13 +177,13 @@ pub(crate) fn work<T, R>(
                 failed.into_iter().for_each(|(_, ticket)| ticket.answer(Err(error.clone())));
             }
         }
-        // `taken` should be empty here. A successful run has answered all texts, and after a failed run the code above
-        // has failed them.
+        // `taken` should be empty here. A successful run has answered all texts. After a failed run, the code above has
+        // answered the remaining texts with an error.
         lock(&taken).clear();
     }
 }
 
-/// Makes an error message that quotes the message of a panic.
+/// Returns an error message that quotes the message of a panic.
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let message = panic
         .downcast_ref::<String>()

@@ -1,4 +1,4 @@
-//! Makes the JSON responses of all routes.
+//! Builds the JSON responses of all routes.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -26,18 +26,18 @@ fn written<T: Serialize>(answer: &T) -> Result<Response, ApiError> {
     Ok(json_text(body.into()))
 }
 
-/// Makes a response whose body is already JSON text.
+/// Returns a response whose body is `body`, which must be JSON text.
 pub(crate) fn json_text(body: Bytes) -> Response {
     let json = HeaderValue::from_static("application/json");
     ([(CONTENT_TYPE, json)], body).into_response()
 }
 
-/// Makes a JSON response that has few values.
+/// Returns `answer` as a JSON response. The answer must be small, because it is serialized on this thread.
 pub(crate) fn small<T: Serialize>(answer: &T) -> Result<Response, ApiError> {
     written(answer)
 }
 
-/// Makes a JSON response of `values` numbers, which `answer` builds.
+/// Returns a JSON response with `values` numbers. `answer` builds the content of the response.
 pub(crate) async fn json<T: Serialize>(
     model: &Arc<ServedModel>,
     values: usize,
@@ -54,7 +54,7 @@ pub(crate) async fn json<T: Serialize>(
     response
 }
 
-/// Adds the number of truncated texts to a response, if there are any.
+/// Adds to a response the header with the number of truncated texts, if there are any.
 pub(crate) fn truncated_header(mut response: Response, texts: usize) -> Response {
     if texts > 0 {
         response.headers_mut().insert(TRUNCATED, HeaderValue::from(texts));

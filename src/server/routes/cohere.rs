@@ -21,7 +21,7 @@ use crate::server::models::{ModelDescription, Texts};
 
 const COHERE: Dialect = Dialect::Cohere;
 
-/// Texts to embed, and how.
+/// The texts to embed, and options for their vectors.
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(example = json!({
     "model": "all-MiniLM-L6-v2",
@@ -30,7 +30,7 @@ const COHERE: Dialect = Dialect::Cohere;
     "embedding_types": ["float"],
 }))]
 pub(crate) struct CohereEmbedRequest {
-    /// A model of `GET /v1/models`. Default: the first embedding model.
+    /// Name of a model that `GET /v1/models` lists. Default: the first embedding model.
     model: Option<String>,
     texts: Option<Vec<String>>,
     /// Texts as lists of content parts, in place of `texts`.
@@ -44,13 +44,13 @@ pub(crate) struct CohereEmbedRequest {
     input_type: Option<String>,
     /// Encodings of the vectors. Default: `float`.
     embedding_types: Option<Vec<EmbeddingType>>,
-    /// Cuts vectors to this many values and scales them to length one.
+    /// Truncates vectors to this many values and scales them to length one.
     output_dimension: Option<usize>,
     /// Maximum number of tokens of a text, without special tokens. Default: the model's maximum.
     max_tokens: Option<usize>,
-    /// How to handle texts that are too long. Default: `END`.
+    /// The treatment of texts that are too long. Default: `END`.
     truncate: Option<Truncate>,
-    /// Priority in Cohere's own queue. It has no effect here.
+    /// Priority in Cohere's own queue. This field has no effect here.
     #[expect(dead_code, reason = "deserialized only so that the field is known")]
     priority: Option<i64>,
 }
@@ -83,24 +83,24 @@ pub(crate) enum EmbeddingType {
     Int8,
     /// The integers of `int8`, plus 128.
     Uint8,
-    /// One bit for each value, which is set if the value is positive. A byte holds eight values, the first
-    /// one in its highest bit, and 128 is subtracted from it.
+    /// One bit for each value, which is set if the value is positive. A byte holds eight values, the first one in its
+    /// highest bit. Then 128 is subtracted from the byte.
     Binary,
-    /// The bytes of `binary`, without the subtraction of 128.
+    /// The bytes of `binary` before 128 is subtracted.
     Ubinary,
     /// Little-endian float32 values in base64.
     Base64,
 }
 
-/// How to handle texts that are too long.
+/// The treatment of texts that are too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub(crate) enum Truncate {
-    /// Refuse them with an error.
+    /// Refuse the request with an error.
     None,
-    /// Cut the start of the text. This is supported if the model's own tokenizer cuts there.
+    /// Truncate the text at its start. The model's own tokenizer must truncate at the start too.
     Start,
-    /// Cut the end of the text. This is supported if the model's own tokenizer cuts there.
+    /// Truncate the text at its end. The model's own tokenizer must truncate at the end too.
     End,
 }
 
@@ -236,7 +236,7 @@ pub(crate) async fn embed(
     Ok(truncated_header(json(&model, values, answer).await?, cut))
 }
 
-/// Returns the texts of inputs. The parts of an input are joined by newlines.
+/// Returns the text of each input. The parts of an input are joined by newlines.
 fn texts_of(inputs: Vec<CohereInput>) -> Result<Vec<String>, ApiError> {
     let text = |(i, input): (usize, CohereInput)| {
         let part =
@@ -360,21 +360,21 @@ fn to_bits(row: &[f32]) -> (Vec<u8>, Vec<i8>) {
     "top_n": 1,
 }))]
 pub(crate) struct CohereRerankRequest {
-    /// A reranker or multi-vector model of `GET /v1/models`. Default: the first reranker, else the first
-    /// multi-vector model.
+    /// Name of a reranker or multi-vector model that `GET /v1/models` lists. Default: the first reranker, or the first
+    /// multi-vector model if there is no reranker.
     model: Option<String>,
     query: String,
     /// Texts, or objects with a field `text`.
     documents: Vec<Document>,
     /// Number of results to return. Default: all.
     top_n: Option<usize>,
-    /// Maximum number of tokens of a document. Longer documents are cut. Default: the model's maximum.
+    /// Maximum number of tokens of a document. Longer documents are truncated. Default: the model's maximum.
     max_tokens_per_doc: Option<usize>,
     /// Whether to return each document with its score.
     return_documents: Option<bool>,
     /// Fields of documents to rank by. Only `["text"]` is supported.
     rank_fields: Option<Vec<String>>,
-    /// Priority in Cohere's own queue. It has no effect here.
+    /// Priority in Cohere's own queue. This field has no effect here.
     #[expect(dead_code, reason = "deserialized only so that the field is known")]
     priority: Option<i64>,
 }

@@ -1,4 +1,4 @@
-//! Error responses, in the shape that OpenAI's clients read.
+//! Error responses, in the JSON format of OpenAI's API.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use crate::error::{Error, plain};
 use crate::server::models::Refusal;
 
-/// The header with the time to wait before a retry, in milliseconds. OpenAI's clients prefer it to
+/// The header with the time to wait before a retry, in milliseconds. OpenAI's clients prefer this header to
 /// `retry-after`.
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 
@@ -31,7 +31,7 @@ pub(crate) struct ErrorObject {
     /// `server_error`.
     #[schema(example = "invalid_request_error")]
     r#type: &'static str,
-    /// The field of the request that is wrong; null if the error is not about a field.
+    /// Name of the request's field that is wrong, or null if the error is not about a field.
     #[schema(example = "input")]
     param: Option<String>,
     /// A code that programs can check.
@@ -58,7 +58,7 @@ pub(crate) enum Dialect {
 }
 
 impl Dialect {
-    /// The status for a request that is well-formed JSON but invalid.
+    /// Returns the status for a request that is well-formed JSON but invalid.
     fn status(self) -> StatusCode {
         match self {
             Dialect::OpenAi | Dialect::Ollama | Dialect::Cohere => StatusCode::BAD_REQUEST,
@@ -66,29 +66,29 @@ impl Dialect {
         }
     }
 
-    /// Whether the API's own server ignores unknown fields, as the JSON parsers of TEI and Ollama do.
+    /// Returns true if the API's own server ignores unknown fields, as the JSON parsers of TEI and Ollama do.
     pub fn ignores_unknown_fields(self) -> bool {
         matches!(self, Dialect::Tei | Dialect::Ollama)
     }
 
-    /// Whether the API's own server reads JSON whatever the content type is, as Ollama's server does. The
+    /// Returns true if the API's own server reads JSON whatever the content type is, as Ollama's server does. The
     /// curl examples in Ollama's documentation set no header, so curl sends
     /// `application/x-www-form-urlencoded`.
     pub fn takes_any_content_type(self) -> bool {
         self == Dialect::Ollama
     }
 
-    /// Makes the error for an invalid request.
+    /// Returns the error for an invalid request.
     pub fn wrong(self, message: impl Into<String>) -> ApiError {
         ApiError::new(self.status(), "invalid_value", message)
     }
 
-    /// Makes the error for an invalid field.
+    /// Returns the error for an invalid field.
     pub fn invalid(self, param: impl Into<String>, message: impl Into<String>) -> ApiError {
         self.wrong(message).param(param)
     }
 
-    /// Makes the response for an error of the library.
+    /// Returns the response for an error of the library.
     pub fn refused(self, error: &Error) -> ApiError {
         let message = error.to_string();
         match error {
@@ -114,7 +114,7 @@ impl Dialect {
         }
     }
 
-    /// Makes the response for a request that was refused or failed.
+    /// Returns the response for a request that was refused or failed.
     pub fn error(self, refusal: Refusal) -> ApiError {
         match refusal {
             Refusal::Failed(error) => self.refused(&error),
@@ -155,8 +155,7 @@ impl ApiError {
         self
     }
 
-    /// Replaces the name that the library has for an option or list of texts by the name of the request's
-    /// field.
+    /// Replaces the library's name for an option or a list of texts by the name of the field in the request.
     pub fn renamed(mut self, ours: &str, theirs: &str) -> Self {
         match self.object.param.as_deref().and_then(|param| param.strip_prefix(ours)) {
             Some("") => {
@@ -176,7 +175,7 @@ impl ApiError {
         self
     }
 
-    /// Makes the response for a temporary failure (503), after which a retry may succeed.
+    /// Returns the response 503 for a temporary failure, after which a retry may succeed.
     pub fn unavailable(code: &'static str, message: impl Into<String>) -> Self {
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, code, message)
             .retry_after(Duration::from_secs(1))

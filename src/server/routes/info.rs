@@ -18,7 +18,7 @@ use crate::dtype::Precision;
 use crate::gpu::adapter::AdapterSummary;
 use crate::server::models::{ModelDescription, ServedModel};
 
-/// The server and its models. The other fields, apart from `models` and `limits`, are fields of
+/// Facts about the server and its models. All fields except `models` and `limits` come from the API of
 /// text-embeddings-inference and describe the first model.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Info {
@@ -29,7 +29,7 @@ pub(crate) struct Info {
     #[schema(value_type = Object)]
     model_type: serde_json::Value,
     max_concurrent_requests: usize,
-    /// Maximum number of tokens of a text; null if the model names no limit.
+    /// Maximum number of tokens of a text, or null if the model names no limit.
     max_input_length: Option<usize>,
     max_batch_tokens: usize,
     max_client_batch_size: usize,
@@ -53,13 +53,13 @@ pub(crate) struct ModelInfo {
     id: String,
     /// `embedding`, `reranker`, `sparse` or `multi-vector`.
     kind: &'static str,
-    /// Number of values in a vector. For a reranker it is the number of scores of a pair.
+    /// Number of values in a vector. For a reranker, this is the number of scores of a pair.
     dimensions: usize,
-    /// Maximum number of tokens of a text; null if the model names no limit.
+    /// Maximum number of tokens of a text, or null if the model names no limit.
     max_tokens: Option<usize>,
     /// Names of the model's prompts that are not empty.
     prompts: Vec<String>,
-    /// Name of the prompt used when a request names none.
+    /// Name of the prompt that is used if a request names no prompt.
     default_prompt: Option<String>,
     ready: bool,
     /// Token budget of a batch.
@@ -125,7 +125,7 @@ fn model_type(described: &ModelDescription) -> serde_json::Value {
     json!({ "embedding": { "pooling": pooling } })
 }
 
-/// Served models, their adapters and precisions
+/// Show the served models, their adapters and precisions
 #[utoipa::path(
     get,
     path = "/info",
@@ -163,7 +163,7 @@ pub(crate) struct Standing {
     status: &'static str,
 }
 
-/// Whether the process is running
+/// Tell whether the process is running
 #[utoipa::path(
     get,
     path = "/health/live",
@@ -174,12 +174,11 @@ pub(crate) async fn live() -> Result<Response, ApiError> {
     small(&Standing { status: "live" })
 }
 
-/// Whether every model is ready
+/// Tell whether every model is ready
 ///
-/// A model is ready if it returned a row recently or is running a batch. Otherwise a probe must give a row
-/// that is bit-identical to the row of the model's first pass. The response is 503 while models load and
-/// while the server shuts down. After the loss of a device it is 503 until a probe has passed on the newly
-/// opened device.
+/// A model is ready if it returned a row recently or is running a batch. Otherwise a probe must give a row that is
+/// bit-identical to the row of the model's first pass. The response is 503 while models load and while the server shuts
+/// down. After the loss of a device, the response is 503 until a probe has passed on the newly opened device.
 #[utoipa::path(
     get,
     path = "/health/ready",
@@ -199,7 +198,7 @@ pub(crate) async fn ready(State(app): State<App>) -> Result<Response, ApiError> 
     small(&Standing { status: "ready" })
 }
 
-/// The same as `/health/ready`
+/// Tell whether every model is ready, like `/health/ready`
 #[utoipa::path(
     get,
     path = "/health",
@@ -210,7 +209,7 @@ pub(crate) async fn health(state: State<App>) -> Result<Response, ApiError> {
     ready(state).await
 }
 
-/// Metrics in Prometheus' text format
+/// Show metrics in Prometheus' text format
 #[utoipa::path(
     get,
     path = "/metrics",

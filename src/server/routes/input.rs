@@ -13,15 +13,15 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::server::models::Texts;
 
-/// Maximum number of items that are read from a list. An empty text takes only three bytes of the body, so
-/// this limits the memory until `max_texts` is checked.
+/// Maximum number of items that are read from a list. An empty text takes only three bytes of the body, so this maximum
+/// limits the memory until `max_texts` is checked.
 const MOST_ITEMS: usize = 1 << 20;
 
 /// A text, a list of texts, the token ids of one text, or the token ids of several texts.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Input {
     pub texts: Texts,
-    /// Whether the client sent one text instead of a list.
+    /// Is true if the client sent one text instead of a list.
     pub single: bool,
 }
 
@@ -78,7 +78,7 @@ impl<'de> Visitor<'de> for InputVisitor {
     }
 }
 
-/// Reads the rest of a list, whose items must all be of the first item's kind.
+/// Reads the items of a list that follow the first item. All items must be of the same kind as the first item.
 fn rest<'de, A: SeqAccess<'de>, T>(
     mut list: A,
     first: T,

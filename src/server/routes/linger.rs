@@ -1,8 +1,8 @@
-//! Reads and discards the rest of a request body after an early response.
+//! Reads and discards the unread part of a request body if the response is sent early.
 //!
-//! Closing a connection with unread data resets it. A client that is still sending then sees a broken
-//! connection instead of the error. The rest of the body is therefore read and discarded for a while. The
-//! response is sent without waiting for it.
+//! If a connection is closed while it has unread data, the system resets it. A client that is still sending then sees a
+//! broken connection instead of the error. The unread part of the body is therefore read and discarded for some time.
+//! The response does not wait for this.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -16,10 +16,10 @@ use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
 use tokio::runtime::Handle;
 
-/// The time for which the rest of a body is read before the connection is closed.
+/// The maximum time for which the unread part of a body is read before the connection is closed.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Wraps the body, so that the part that the route leaves unread is read and discarded.
+/// Wraps the body of a request in a body whose unread part is read and discarded when it is dropped.
 pub(crate) async fn linger(request: Request) -> Request {
     let asks_first = request.headers().contains_key(EXPECT);
     request.map(|body| Body::new(Lingering { body, wanted: !asks_first, ended: false }))
@@ -27,8 +27,8 @@ pub(crate) async fn linger(request: Request) -> Request {
 
 struct Lingering {
     body: Body,
-    /// Whether the rest of the body may be read. If the client sent `expect: 100-continue`, it waits until
-    /// the server starts to read. Reading then would tell it to send a body that nobody needs.
+    /// Is true if the unread part of the body may be read. A client that sent `expect: 100-continue` waits until the
+    /// server starts to read. Reading would make this client send a body that is not needed.
     wanted: bool,
     ended: bool,
 }

@@ -44,8 +44,8 @@ use crate::server::queue::Budget;
 use crate::server::{openapi, page};
 pub(crate) use error::{ApiError, Dialect};
 
-/// Memory in bytes for the request bodies of all clients together. It is at least twice the maximum size of
-/// one body.
+/// Memory in bytes for the request bodies of all clients together. The memory is at least twice the maximum size of one
+/// body.
 const BODY_BYTES: usize = 256 << 20;
 
 /// Kinds of model that score documents for a query, in the order in which a route prefers them.
@@ -161,7 +161,7 @@ impl Shared {
         })
     }
 
-    /// Refuses an empty list of texts, and a list with more texts than a request may have.
+    /// Returns an error for an empty list of texts, and for a list with more texts than a request may have.
     fn check_count(&self, dialect: Dialect, field: &str, texts: usize) -> Result<(), ApiError> {
         if texts == 0 {
             let message = format!("{field}: is an empty list; give at least one text");
@@ -178,7 +178,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Refuses too many texts, and token ids unless the server accepts them.
+    /// Returns an error if there are too many texts, or if there are token ids that the server does not accept.
     fn check_texts(&self, dialect: Dialect, field: &str, texts: &Texts) -> Result<(), ApiError> {
         self.check_count(dialect, field, texts.len())?;
         match texts {
@@ -187,7 +187,7 @@ impl Shared {
         }
     }
 
-    /// Returns the texts of a route that never takes token ids.
+    /// Returns the texts of a request to a route that never accepts token ids.
     fn only_text(
         &self,
         dialect: Dialect,
@@ -241,13 +241,13 @@ fn ranking(scores: &[f32]) -> Vec<(usize, f32)> {
     ranked
 }
 
-/// Formats a Unix time as RFC 3339 text, which Ollama's clients read.
+/// Returns a Unix time as text in RFC 3339, which Ollama's clients expect.
 fn rfc3339(unix: u64) -> String {
     let second = i64::try_from(unix).unwrap_or(i64::MAX);
     jiff::Timestamp::from_second(second).unwrap_or_default().to_string()
 }
 
-/// All routes of the server.
+/// Returns all routes of the server.
 pub(crate) fn router(app: App) -> Router {
     let keyed = OpenApiRouter::new()
         .routes(routes!(openai::embeddings))
@@ -342,8 +342,8 @@ async fn check_key(State(app): State<App>, request: Request, next: Next) -> Resp
     ApiError::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message).into_response()
 }
 
-/// Compares the given key with every valid key. The time that this takes does not depend on where the keys
-/// differ.
+/// Compares the given key with every valid key. The time of a comparison does not depend on the position at which the
+/// keys differ.
 fn carries_key(headers: &axum::http::HeaderMap, keys: &[String]) -> bool {
     let bearer = headers
         .get(axum::http::header::AUTHORIZATION)

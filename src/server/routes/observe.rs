@@ -68,7 +68,7 @@ pub(super) fn request_id(headers: &HeaderMap) -> String {
     id.unwrap_or_default().to_owned()
 }
 
-/// Makes an id: 16 hexadecimal digits for the process and 16 for the request.
+/// Returns a new id: 16 hexadecimal digits for the process and 16 for the request.
 fn new_id() -> HeaderValue {
     static PROCESS: OnceLock<u64> = OnceLock::new();
     static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -109,7 +109,8 @@ impl Seen {
         self.metrics.answered(&self.route, self.method, status, self.since.elapsed());
     }
 
-    /// Whether programs poll this route. Their requests would flood the log.
+    /// Returns true if monitoring programs poll this route. Such requests would flood the log, so they are logged only
+    /// at level debug.
     fn is_probe(&self) -> bool {
         self.route.starts_with("/health") || self.route == "/metrics"
     }

@@ -17,22 +17,22 @@ use crate::config::ModelKind;
 use crate::embedder::EmbedOptions;
 use crate::server::models::{ModelDescription, RequestRows, ServedModel, Texts};
 
-/// Texts to embed, and how.
+/// The texts to embed, and options for their vectors.
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(example = json!({ "model": "all-MiniLM-L6-v2", "input": ["A cat sat on the roof."] }))]
 pub(crate) struct OllamaEmbedRequest {
     model: Option<String>,
     input: Input,
-    /// Whether texts that are too long are truncated (true, the default) or refused (false).
+    /// Set this to true (the default) to truncate texts that are too long, or to false to refuse them.
     truncate: Option<bool>,
-    /// Cuts vectors to this many values and scales them to length one.
+    /// Truncates vectors to this many values and scales them to length one.
     dimensions: Option<usize>,
     /// Settings of Ollama's own runtime. These settings have no effect here.
     #[expect(dead_code, reason = "deserialized only so that its type is checked")]
     #[schema(value_type = Option<Object>)]
     options: Option<serde_json::Map<String, serde_json::Value>>,
-    /// How long Ollama keeps the model in memory. This field has no effect here, because models stay
-    /// loaded.
+    /// The time for which Ollama's own server keeps the model in memory. This field has no effect here, because models
+    /// stay loaded.
     #[expect(dead_code, reason = "deserialized only so that the field is known")]
     #[schema(value_type = Option<String>)]
     keep_alive: Option<serde_json::Value>,
@@ -92,7 +92,7 @@ pub(crate) async fn embed(
     Ok(truncated_header(json(&model, values, answer).await?, truncated.len()))
 }
 
-/// A text to embed, as Ollama's older route takes it.
+/// A text to embed, in a request to Ollama's older route.
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(example = json!({ "model": "all-MiniLM-L6-v2", "prompt": "A cat sat on the roof." }))]
 pub(crate) struct OllamaEmbeddingsRequest {
@@ -102,8 +102,8 @@ pub(crate) struct OllamaEmbeddingsRequest {
     #[expect(dead_code, reason = "deserialized only so that its type is checked")]
     #[schema(value_type = Option<Object>)]
     options: Option<serde_json::Map<String, serde_json::Value>>,
-    /// How long Ollama keeps the model in memory. This field has no effect here, because models stay
-    /// loaded.
+    /// The time for which Ollama's own server keeps the model in memory. This field has no effect here, because models
+    /// stay loaded.
     #[expect(dead_code, reason = "deserialized only so that the field is known")]
     #[schema(value_type = Option<String>)]
     keep_alive: Option<serde_json::Value>,
@@ -113,13 +113,13 @@ impl ApiRequest for OllamaEmbeddingsRequest {
     const DIALECT: Dialect = Dialect::Ollama;
 }
 
-/// The vector of a text, of length one.
+/// The vector of a text, scaled to length one.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct OllamaEmbeddingsResponse {
     embedding: Vec<f32>,
 }
 
-/// Embed one text, in Ollama's older form
+/// Embed one text, with Ollama's older API
 #[utoipa::path(
     post,
     path = "/api/embeddings",
@@ -175,7 +175,7 @@ pub(crate) struct OllamaModel {
     modified_at: String,
     /// Size of the model's weights in bytes.
     size: u64,
-    /// Empty, because the server does not hash weights.
+    /// Always empty, because the server does not hash weights.
     digest: &'static str,
     details: OllamaDetails,
 }
@@ -187,7 +187,7 @@ pub(crate) struct OllamaDetails {
     format: &'static str,
     family: &'static str,
     families: [&'static str; 1],
-    /// Empty, because the server does not count parameters.
+    /// Always empty, because the server does not count parameters.
     parameter_size: &'static str,
     /// Storage dtype of the model's weights.
     quantization_level: String,

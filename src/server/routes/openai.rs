@@ -17,7 +17,7 @@ use crate::config::ModelKind;
 use crate::embedder::{EmbedOptions, OnTooLong};
 use crate::server::models::RequestRows;
 
-/// Texts to embed, and how.
+/// The texts to embed, and options for their vectors.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[schema(example = json!({
     "model": "all-MiniLM-L6-v2",
@@ -26,13 +26,13 @@ use crate::server::models::RequestRows;
 }))]
 pub(crate) struct EmbeddingsRequest {
     input: Input,
-    /// A model of `GET /v1/models`. Default: the first embedding model.
+    /// Name of a model that `GET /v1/models` lists. Default: the first embedding model.
     model: Option<String>,
     /// Encoding of the vectors. Default: `float`; OpenAI's own clients send `base64`.
     encoding_format: Option<EncodingFormat>,
-    /// Cuts vectors to this many values and scales them to length one.
+    /// Truncates vectors to this many values and scales them to length one.
     dimensions: Option<usize>,
-    /// The end user, for OpenAI's own records. It has no effect here.
+    /// The end user, for OpenAI's own records. This field has no effect here.
     #[expect(dead_code, reason = "deserialized only so that its type is checked")]
     user: Option<String>,
     /// Role of the texts in a search, which selects the model's prompt for that role. This field extends
@@ -42,10 +42,11 @@ pub(crate) struct EmbeddingsRequest {
     prompt_name: Option<String>,
     /// Prompt to put before each text. This field extends OpenAI's API.
     prompt: Option<String>,
-    /// Whether to scale vectors to length one. Default: the model decides. This field extends OpenAI's API.
+    /// Whether to scale vectors to length one. By default, vectors are scaled if the model itself scales them. This
+    /// field extends OpenAI's API.
     normalize: Option<bool>,
-    /// Whether texts that are too long are truncated and reported in `truncated` (true, the default) or
-    /// refused (false). This field extends OpenAI's API.
+    /// Set this to true (the default) to truncate texts that are too long and report them in `truncated`, or to false
+    /// to refuse them. This field extends OpenAI's API.
     truncate: Option<bool>,
 }
 
@@ -72,7 +73,7 @@ pub(crate) struct EmbeddingsResponse {
     /// Name of the model that computed the vectors.
     model: String,
     usage: Usage,
-    /// Indices of truncated texts; absent if none was truncated.
+    /// Indices of the truncated texts. This field is absent if no text was truncated.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     truncated: Vec<usize>,
 }
@@ -173,7 +174,7 @@ pub(crate) async fn embeddings(
 
 /// Embed texts
 ///
-/// This route does the same as `/v1/embeddings`. text-embeddings-inference and Infinity also have it.
+/// This route does the same as `/v1/embeddings`. text-embeddings-inference and Infinity also have this route.
 #[utoipa::path(
     post,
     path = "/embeddings",

@@ -1,4 +1,4 @@
-//! Reranking in the shape of Cohere's and Jina's APIs.
+//! The route `/v1/rerank`, with the requests and responses of Cohere's and Jina's APIs.
 
 use axum::extract::State;
 use axum::response::Response;
@@ -22,8 +22,8 @@ use crate::server::models::ScoreScale;
     "return_documents": true,
 }))]
 pub(crate) struct RankRequest {
-    /// A reranker or multi-vector model of `GET /v1/models`. Default: the first reranker, else the first
-    /// multi-vector model.
+    /// Name of a reranker or multi-vector model that `GET /v1/models` lists. Default: the first reranker, or the first
+    /// multi-vector model if there is no reranker.
     model: Option<String>,
     query: String,
     /// Texts, or objects with a field `text`.
@@ -32,10 +32,10 @@ pub(crate) struct RankRequest {
     top_n: Option<usize>,
     /// Whether to return each document with its score.
     return_documents: Option<bool>,
-    /// Whether pairs that are too long are truncated (true, the default) or refused (false). This field
+    /// Set this to true (the default) to truncate pairs that are too long, or to false to refuse them. This field
     /// extends Cohere's and Jina's APIs.
     truncate: Option<bool>,
-    /// Maximum number of tokens of a document. Longer documents are cut. Default: the model's maximum.
+    /// Maximum number of tokens of a document. Longer documents are truncated. Default: the model's maximum.
     max_tokens_per_doc: Option<usize>,
 }
 
@@ -85,8 +85,8 @@ pub(crate) struct RankedDocument {
 
 /// Rank documents for a query
 ///
-/// Scores are the same as those of `vectile rerank`. A reranker applies its own activation function to
-/// them. A multi-vector model computes them by MaxSim.
+/// Scores are the same as those of `vectile rerank`. A reranker applies its own activation function to the scores. A
+/// multi-vector model computes the scores by MaxSim.
 #[utoipa::path(
     post,
     path = "/v1/rerank",
@@ -124,7 +124,7 @@ pub(super) struct Question {
     pub on_too_long: OnTooLong,
 }
 
-/// The documents of a request, ranked.
+/// The ranked documents of a request.
 pub(super) struct Ranking {
     pub model: String,
     pub results: Vec<RankedDocument>,

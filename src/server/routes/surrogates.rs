@@ -1,7 +1,7 @@
 //! Finds and replaces unpaired surrogate escapes in JSON, such as half of an emoji.
 //!
-//! JavaScript's `slice` cuts strings between UTF-16 units, so half of an emoji can be sent as `\ud83d`
-//! alone. JSON's grammar allows this escape. It is no character, so a Rust string cannot hold it.
+//! JavaScript's `slice` cuts strings between UTF-16 units, so half of an emoji can be sent as `\ud83d` alone. JSON's
+//! grammar allows this escape. The escape alone is not a character, so a Rust string cannot hold it.
 
 use std::borrow::Cow;
 

@@ -14,14 +14,14 @@ use crate::cli::interrupt::Interrupt;
 use crate::cli::output::destination::beside;
 use crate::cli::output::layout::Layout;
 
-/// The directory of the parts of an output, created and locked before the model is loaded.
+/// The directory that holds the parts of an output. It is created and locked before the model is loaded.
 pub struct PartsDirectory {
     directory: PathBuf,
     /// The output file, into which the parts are joined at the end.
     path: PathBuf,
-    /// The lock on the directory. [`Parts`] takes it over when the run begins.
+    /// The lock on the directory. It moves to [`Parts`] when the run begins.
     lock: Option<File>,
-    /// Whether the files of an earlier run were read without errors.
+    /// Is true if the files of an earlier run were read without errors.
     is_readable: bool,
     complete: Vec<JournalEntry>,
     /// The manifest of an earlier run.
@@ -30,7 +30,7 @@ pub struct PartsDirectory {
 }
 
 impl PartsDirectory {
-    /// Opens `path.parts`. It may hold parts of an earlier run only if `resume` is set.
+    /// Opens the directory `path.parts`. Fails if the directory holds parts of an earlier run and `resume` is not set.
     pub fn open(path: &Path, resume: bool, interrupt: &Interrupt) -> Result<Self, Failure> {
         let directory = beside(path, "parts");
         let failed = |e: io::Error| Failure::file(&directory, "written", &e);
@@ -150,7 +150,8 @@ impl PartsDirectory {
         Ok(parts)
     }
 
-    /// Checks that an earlier run had the same settings. The digest of the model is computed only if needed.
+    /// Checks that an earlier run had the same settings. The digest of the model is computed only if all other settings
+    /// are equal.
     fn compare(&self, found: &Map<String, Value>, settings: &RunSettings) -> Result<(), Failure> {
         let mut differing = Vec::new();
         let mut current = settings.known.clone();
@@ -183,13 +184,13 @@ impl Drop for PartsDirectory {
     }
 }
 
-/// Whether the two values of a setting allow a run to be resumed. A run without failed rows may be resumed with
-/// `--on-error null`.
+/// Returns true if a run can be resumed although a setting changed from `was` to `is`. The only allowed change is
+/// `--on-error null` after a run without failed rows.
 fn same(name: &str, was: Option<&Value>, is: &Value) -> bool {
     was == Some(is) || (name == "on_error" && was == Some(&"fail".into()) && is == "null")
 }
 
-/// Shortens the value of a setting for messages.
+/// Returns the value of a setting, shortened for messages.
 fn shown(value: &Value) -> String {
     const MAXIMUM_CHARS: usize = 300;
     let text = value.to_string();

@@ -2,13 +2,13 @@
 //!
 //! `OUTPUT.parts` holds a manifest of the run's settings, the parts, and a journal of the complete parts:
 //!
-//! 1. A part is written as `part.tmp`, synced and renamed. It ends after a fixed number of rows or bytes of input.
-//!    The end of a part depends only on the input, and a row does not depend on its neighbours. A part that is
-//!    written again is therefore byte-identical.
-//! 2. Before the first part counts, the manifest is written beside it, synced and renamed.
-//! 3. A part counts once its line in the journal is synced. An incomplete last line is ignored.
-//! 4. At the end the parts are joined into `OUTPUT.part`, which is synced and renamed to `OUTPUT`. Then the parts
-//!    are removed, the manifest first.
+//! 1. A part is written as `part.tmp`, synced and renamed. It ends after a fixed number of rows or bytes of input. The
+//!    end of a part depends only on the input, and a row does not depend on its neighbours. If a part is written again,
+//!    it is therefore byte-identical to the first version.
+//! 2. Before the first part is added to the journal, the manifest is written to the same directory, synced and renamed.
+//! 3. A part is complete once its line in the journal is synced. An incomplete last line of the journal is ignored.
+//! 4. At the end the parts are joined into `OUTPUT.part`, which is synced and renamed to `OUTPUT`. Then the manifest is
+//!    removed, and after it the parts.
 //!
 //! A run that is killed between any two of these steps loses the rows of at most one part. An input that fits into
 //! one part gets no manifest, since there is nothing to resume.
@@ -36,8 +36,8 @@ const JOURNAL: &str = "journal.jsonl";
 const LOCK_FILE: &str = "lock";
 const UNFINISHED_PART: &str = "part.tmp";
 
-/// The number of rows that are written at once, unless their input reaches [`BATCH_BYTES`] first. Both limits are
-/// fixed, because the bytes of a format may depend on how many rows it gets at once.
+/// The maximum number of rows in one write. A write also ends once the input of its rows has [`BATCH_BYTES`] bytes.
+/// Both limits are fixed, because the bytes of a format may depend on the number of rows in a write.
 const BATCH_ROWS: usize = 1024;
 const BATCH_BYTES: usize = 4 << 20;
 
@@ -49,7 +49,7 @@ pub struct RunSettings<'a> {
     pub model_digest: Box<dyn Fn() -> Result<String, Failure> + Send + 'a>,
 }
 
-/// How many rows were written, and what happened to them.
+/// The numbers of rows that were written, truncated, run again with f32 activations, and without a vector.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RowCounts {
     pub rows: u64,
@@ -67,7 +67,7 @@ impl std::ops::AddAssign for RowCounts {
     }
 }
 
-/// A line of the journal.
+/// A line of the journal, which describes a complete part.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct JournalEntry {
     part: u64,
@@ -81,7 +81,7 @@ struct OpenPart {
     writer: PartWriter,
     file: File,
     counts: RowCounts,
-    /// The total input size of the part's rows, in bytes.
+    /// The total size of the part's rows in the input, in bytes.
     weight: usize,
     /// The rows of the part that are not written yet.
     waiting: Option<Block>,
@@ -117,7 +117,7 @@ fn part_path(directory: &Path, part: u64) -> PathBuf {
 
 /// Removes the files of an earlier run from a directory of parts, except the lock.
 fn remove_files(directory: &Path) -> io::Result<()> {
-    // The manifest is removed first, because without it the other files do not count as a run.
+    // The manifest is removed first, because a later run ignores the other files if there is no manifest.
     match fs::remove_file(directory.join(MANIFEST)) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         _ => {}
@@ -132,8 +132,7 @@ fn remove_files(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes a directory of parts. Files that cannot be removed are ignored by later runs, because their manifest is
-/// gone.
+/// Removes a directory of parts. Later runs ignore files that cannot be removed, because the manifest is gone.
 fn remove(directory: &Path, mut lock: Option<File>) {
     let removed = remove_files(directory);
     if cfg!(windows) {
@@ -153,14 +152,14 @@ impl Parts<'_> {
         Failure::file(&self.directory, "written", error)
     }
 
-    /// The counts of all complete parts.
+    /// Returns the sum of the counts of all complete parts.
     pub fn counts(&self) -> RowCounts {
         let mut counts = RowCounts::default();
         self.complete.iter().for_each(|entry| counts += entry.counts);
         counts
     }
 
-    /// The number of rows that a run with `--resume` will not embed again, and their directory.
+    /// Returns the number of rows that a run with `--resume` will not embed again, and the directory of these rows.
     pub fn resumable(&self) -> Option<(u64, &Path)> {
         let rows = self.counts().rows;
         (rows > 0).then_some((rows, self.directory.as_path()))
@@ -270,7 +269,7 @@ impl Parts<'_> {
             lines.extend(serde_json::to_vec(entry)?);
             lines.push(b'\n');
         }
-        // Windows cannot shorten a file that is open only to append, so this file is open to write.
+        // Windows cannot shorten a file that was opened to append, so the journal is opened to write.
         let mut file = File::options().create(true).write(true).truncate(false).open(&path)?;
         // `lines` holds all complete lines of the journal, so `set_len` cuts off only an unfinished line after them.
         file.set_len(lines.len() as u64)?;

@@ -41,7 +41,7 @@ impl<T: ApiRequest> FromRequest<App> for Json<T> {
     }
 }
 
-/// An extractor that returns the body as bytes, for a route that chooses the type to parse by the content.
+/// An extractor that returns the body as bytes, for a route whose request type depends on the content of the body.
 pub(crate) struct JsonBytes {
     pub bytes: Bytes,
     _charge: Charge,
@@ -73,8 +73,8 @@ pub(crate) async fn parse_on_thread<T: ApiRequest>(
     parsed.map_err(|_| ApiError::internal("parsing the body panicked"))?.map(Json)
 }
 
-/// Reads a few fields of a body, on a blocking thread if it is long. Returns the default value if the body
-/// does not have these fields in the expected form.
+/// Reads a few fields of a body, on a blocking thread if it is long. Returns the default value if the body has no such
+/// fields or if they cannot be parsed.
 pub(crate) async fn peek<T>(bytes: Bytes) -> T
 where
     T: DeserializeOwned + Default + Send + 'static,
@@ -86,8 +86,8 @@ where
     tokio::task::spawn_blocking(move || read(&bytes)).await.unwrap_or_default()
 }
 
-/// Accepts every content type that means JSON. Also accepts a request without a content type, since some
-/// clients send none.
+/// Checks that the content type is JSON. A request without a content type is accepted too, because some clients send no
+/// content type.
 fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
     let Some(given) = headers.get(CONTENT_TYPE) else { return Ok(()) };
     let given = given.to_str().unwrap_or_default();
@@ -118,8 +118,8 @@ async fn read_in_time(request: Request, app: &App) -> Result<(Bytes, Charge), Ap
     body.await.map_err(|_| too_slow(limits.body_timeout))?
 }
 
-/// Reads the whole body. The bodies of all clients share a budget, and the charge is held until the bytes
-/// are parsed.
+/// Reads the whole body. The bodies of all clients are charged to one budget. The charge ends when the bytes are
+/// parsed.
 async fn read(request: Request, limit: usize, app: &App) -> Result<(Bytes, Charge), ApiError> {
     let mut body = request.into_body();
     if body.size_hint().lower() > limit as u64 {

@@ -11,7 +11,7 @@ use super::ApiRequest;
 use crate::server::routes::error::ApiError;
 use crate::server::routes::surrogates;
 
-/// Mistakes in requests that the server can be told to accept.
+/// Mistakes in requests that the server accepts if an option is set.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Leniency {
     /// Unknown fields are ignored in every API, not only in those whose own server ignores them.
@@ -59,7 +59,7 @@ pub(super) fn parse<T: ApiRequest>(bytes: &[u8], leniency: Leniency) -> Result<T
     }
 }
 
-/// Makes the error for a body that is not JSON. `path` leads to the value that could not be read.
+/// Returns the error for a body that is not JSON. `path` is the path of the value that could not be read.
 fn not_json(bytes: &[u8], error: &serde_json::Error, path: &str) -> ApiError {
     let invalid = |message: String| {
         let error = ApiError::new(StatusCode::BAD_REQUEST, "invalid_json", message);
@@ -89,7 +89,7 @@ fn not_json(bytes: &[u8], error: &serde_json::Error, path: &str) -> ApiError {
     invalid(format!("the body is not JSON: {error}"))
 }
 
-/// Whether a path leads to a field, and not to the whole body.
+/// Returns true if a path names a field, and not the whole body.
 fn is_field(path: &str) -> bool {
     !matches!(path, "." | "" | "?")
 }
@@ -106,8 +106,8 @@ fn unknown_field<T: ApiRequest>(path: &str) -> ApiError {
     T::DIALECT.wrong(message).param(path)
 }
 
-/// Makes the error for JSON of the wrong shape. `path` leads to the wrong value. If a field of the body
-/// itself is missing or duplicate, only serde's message names the field.
+/// Returns the error for JSON that does not fit the request type. `path` is the path of the wrong value. If a field of
+/// the body itself is missing or duplicate, only serde's message names the field.
 fn wrong_shape<T: ApiRequest>(error: &serde_json::Error, path: &str) -> ApiError {
     let message = error.to_string();
     let named = ["missing field `", "unknown field `", "duplicate field `"];
@@ -124,7 +124,7 @@ fn wrong_shape<T: ApiRequest>(error: &serde_json::Error, path: &str) -> ApiError
     T::DIALECT.wrong(message).param(param)
 }
 
-/// The names of an object's fields, aliases included, in the order of declaration.
+/// Returns the names of an object's fields, aliases included, in the order of declaration.
 fn field_names<T: DeserializeOwned>() -> &'static [&'static str] {
     let mut names: &'static [&'static str] = &[];
     // `FieldProbe` stores the field names and then always fails, so the error is ignored.

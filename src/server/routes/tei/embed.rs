@@ -15,33 +15,33 @@ use crate::server::routes::input::Input;
 use crate::server::routes::openai::on_too_long;
 use crate::server::routes::{App, InputType};
 
-/// Texts to embed, and how.
+/// The texts to embed, and options for their vectors.
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(example = json!({ "inputs": ["A cat sat on the roof.", "The dog ran."] }))]
 pub(crate) struct EmbedRequest {
     inputs: Input,
-    /// Whether texts that are too long are truncated (true, the default) or refused (false).
+    /// Set this to true (the default) to truncate texts that are too long, or to false to refuse them.
     truncate: Option<bool>,
-    /// The end at which texts are cut. Only the end at which the model's own tokenizer cuts is supported.
+    /// The side on which texts are truncated. The model's own tokenizer must truncate on the same side.
     truncation_direction: Option<TruncationDirection>,
     /// Name of the model's prompt to put before each text.
     prompt_name: Option<String>,
     /// Whether to scale vectors to length one. Default: true.
     normalize: Option<bool>,
-    /// Cuts vectors to this many values.
+    /// Truncates vectors to this many values.
     dimensions: Option<usize>,
     /// Name of a served model.
     model: Option<String>,
 }
 
-/// Texts to embed, with a vector for each token.
+/// The texts for which one vector per token is computed, and options for these vectors.
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(example = json!({ "inputs": ["A cat sat on the roof."] }))]
 pub(crate) struct EmbedAllRequest {
     inputs: Input,
-    /// Whether texts that are too long are truncated (true, the default) or refused (false).
+    /// Set this to true (the default) to truncate texts that are too long, or to false to refuse them.
     truncate: Option<bool>,
-    /// The end at which texts are cut. Only the end at which the model's own tokenizer cuts is supported.
+    /// The side on which texts are truncated. The model's own tokenizer must truncate on the same side.
     truncation_direction: Option<TruncationDirection>,
     /// Name of the model's prompt to put before each text.
     prompt_name: Option<String>,
@@ -52,14 +52,14 @@ pub(crate) struct EmbedAllRequest {
     model: Option<String>,
 }
 
-/// Texts to embed as sparse vectors.
+/// The texts to embed as sparse vectors, and options for these vectors.
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(example = json!({ "inputs": ["A cat sat on the roof."] }))]
 pub(crate) struct EmbedSparseRequest {
     inputs: Input,
-    /// Whether texts that are too long are truncated (true, the default) or refused (false).
+    /// Set this to true (the default) to truncate texts that are too long, or to false to refuse them.
     truncate: Option<bool>,
-    /// The end at which texts are cut. Only the end at which the model's own tokenizer cuts is supported.
+    /// The side on which texts are truncated. The model's own tokenizer must truncate on the same side.
     truncation_direction: Option<TruncationDirection>,
     /// Name of the model's prompt to put before each text.
     prompt_name: Option<String>,
@@ -92,7 +92,7 @@ impl ApiRequest for EmbedSparseRequest {
 
 /// Embed texts
 ///
-/// Returns a list of vectors, even for one text. The header `x-truncated-texts` tells how many texts were
+/// Returns a list of vectors, even for one text. The header `x-truncated-texts` holds the number of texts that were
 /// truncated.
 #[utoipa::path(
     post,
@@ -125,8 +125,8 @@ pub(crate) async fn embed(
 
 /// Embed each token of texts
 ///
-/// Returns a list for each text, with one vector for each token. A multi-vector model returns the vectors
-/// that it keeps, after its own projection and normalization. An embedding model returns its hidden states
+/// Returns a list for each text, with one vector for each token. A multi-vector model returns the vectors of the tokens
+/// that it does not skip, after its own projection and normalization. An embedding model returns its hidden states
 /// before pooling, special tokens included.
 #[utoipa::path(
     post,

@@ -1,7 +1,7 @@
 //! The API of Hugging Face's text-embeddings-inference (TEI).
 //!
-//! TEI serves one model, so its requests do not name it. Here the optional field `model` names a model.
-//! Without it, a route uses the first model of a kind that can answer.
+//! TEI serves one model, so TEI's requests do not name a model. This server adds the optional field `model`. Without
+//! this field, a route uses the first model of a kind that it supports.
 
 pub(super) mod embed;
 pub(super) mod root;
@@ -17,12 +17,13 @@ use crate::server::models::{Refusal, ServedModel};
 
 const TEI: Dialect = Dialect::Tei;
 
-/// Makes the response for a request that was refused or failed. `field` is the field that holds its texts.
+/// Returns the response for a request that was refused or failed. `field` is the field that holds the texts of the
+/// request.
 fn refused(refusal: Refusal, field: &str) -> ApiError {
     TEI.error(refusal).renamed("input", field)
 }
 
-/// The end at which texts that are too long are cut.
+/// The side on which texts that are too long are truncated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
 pub(crate) enum TruncationDirection {
     #[serde(alias = "left")]
@@ -31,8 +32,8 @@ pub(crate) enum TruncationDirection {
     Right,
 }
 
-/// Refuses a direction that differs from the tokenizer's own direction, because another tokenizer would be
-/// needed.
+/// Returns an error if the requested direction is not the tokenizer's own direction, because another direction would
+/// need another tokenizer.
 fn check_direction(
     model: &ServedModel,
     asked: Option<TruncationDirection>,

@@ -26,11 +26,11 @@ use crate::server::routes::{App, RANKING_KINDS, ranking};
 pub(crate) struct RerankRequest {
     query: String,
     texts: Vec<String>,
-    /// Whether pairs that are too long are truncated (true, the default) or refused (false).
+    /// Set this to true (the default) to truncate pairs that are too long, or to false to refuse them.
     truncate: Option<bool>,
-    /// The end at which texts are cut. Only the end at which the model's own tokenizer cuts is supported.
+    /// The side on which texts are truncated. The model's own tokenizer must truncate on the same side.
     truncation_direction: Option<TruncationDirection>,
-    /// Whether to return logits (true) or their sigmoid (false, the default). It has no effect on a
+    /// Whether to return logits (true) or their sigmoid (false, the default). This field has no effect on a
     /// multi-vector model, whose scores are MaxSim values.
     #[serde(default)]
     raw_scores: bool,
@@ -58,9 +58,9 @@ pub(crate) struct PredictRequest {
     /// A text, a pair of texts, or a list whose items are lists of one or two texts.
     #[schema(value_type = Vec<Vec<String>>)]
     inputs: PredictInput,
-    /// Whether texts that are too long are truncated (true, the default) or refused (false).
+    /// Set this to true (the default) to truncate texts that are too long, or to false to refuse them.
     truncate: Option<bool>,
-    /// The end at which texts are cut. Only the end at which the model's own tokenizer cuts is supported.
+    /// The side on which texts are truncated. The model's own tokenizer must truncate on the same side.
     truncation_direction: Option<TruncationDirection>,
     /// Whether to return logits (true) or probabilities (false, the default). The probabilities are the
     /// sigmoid of a single label, or the softmax over several labels.
@@ -77,7 +77,7 @@ pub(crate) struct Prediction {
     label: String,
 }
 
-/// The labels of one input, or of each input in a list.
+/// The labels of one input with their scores, or a list of the labels of each input.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 pub(crate) enum Predictions {
@@ -173,7 +173,7 @@ fn scale(raw_scores: bool) -> ScoreScale {
 #[derive(Debug, PartialEq, Eq)]
 struct PredictInput {
     inputs: Vec<ScoredInput>,
-    /// Whether the client sent one input instead of a list.
+    /// Is true if the client sent one input instead of a list.
     single: bool,
 }
 

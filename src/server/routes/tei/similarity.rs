@@ -28,7 +28,7 @@ pub(crate) struct SimilarityRequest {
     model: Option<String>,
 }
 
-/// The sentences of a request.
+/// The sentence to compare, and the sentences to compare it with.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct SimilarityInput {
     source_sentence: String,
@@ -38,9 +38,9 @@ pub(crate) struct SimilarityInput {
 /// Options of a comparison.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub(crate) struct SimilarityParameters {
-    /// Whether texts that are too long are truncated (true, the default) or refused (false).
+    /// Set this to true (the default) to truncate texts that are too long, or to false to refuse them.
     truncate: Option<bool>,
-    /// The end at which texts are cut. Only the end at which the model's own tokenizer cuts is supported.
+    /// The side on which texts are truncated. The model's own tokenizer must truncate on the same side.
     truncation_direction: Option<TruncationDirection>,
     /// Name of the model's prompt to put before each text.
     prompt_name: Option<String>,
@@ -52,8 +52,8 @@ impl ApiRequest for SimilarityRequest {
 
 /// Compare a sentence with others
 ///
-/// Returns the similarity of each pair by the model's own function, which is the cosine unless the model's
-/// files name another.
+/// Returns the similarity of each pair by the model's own function. This is the cosine, unless the model's files name
+/// another function.
 #[utoipa::path(
     post,
     path = "/similarity",

@@ -15,7 +15,7 @@ use crate::server::routes::error::{ApiError, Dialect, ErrorBody};
 use crate::server::routes::input::Input;
 use crate::tokenize::Piece;
 
-/// Texts to tokenize, and how.
+/// The texts to tokenize, and options for their tokens.
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(example = json!({ "inputs": "A cat sat on the roof." }))]
 pub(crate) struct TokenizeRequest {
@@ -32,12 +32,12 @@ pub(crate) struct TokenizeRequest {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct TokenObject {
     id: u32,
-    /// The part of the text, or the name of a special token.
+    /// The part of the text that the token stands for, or the name of a special token.
     text: String,
     special: bool,
-    /// Start in the joined prompt and text, in bytes; null for a special token.
+    /// Start of the token in the joined prompt and text, in bytes, or null for a special token.
     start: Option<usize>,
-    /// End in the joined prompt and text, in bytes; null for a special token.
+    /// End of the token in the joined prompt and text, in bytes, or null for a special token.
     stop: Option<usize>,
 }
 
