@@ -1,14 +1,15 @@
-// attention_lane: c = softmax(q · kᵀ · scale + bias) · v per text and head, for software adapters
+// attention_lane: computes c = softmax(q · kᵀ · scale + bias) · v for each text and head, on software adapters.
 //
-// shared/attention.wgsl describes q, k, v, tiles, bias, relative and c.
+// shared/attention.wgsl describes the bindings and the parameters.
 //
-// A workgroup computes 32 queries of one text and one head, and its y index selects the head. Each lane computes one or
-// two of the queries. Lanes load groups of eight keys through `share`: one load serves SHARE lanes. The kernel uses no
-// workgroup memory, since a software driver turns each barrier into a coroutine switch. Loads are the most expensive
-// operation, since a software driver performs them lane by lane. The two queries of a lane use the same loaded keys.
-// Their products with eight keys give sixteen sums, which fit into the registers of a CPU. The softmax is online, in
-// f32, and rescales its sums once for each group of eight keys. The kernel skips groups of keys that no query of the
-// workgroup sees. In the other groups, `select` gives the weight zero to keys that a query does not see. Groups of keys
+// A workgroup computes 32 queries of one text and one head. Its x index selects the tile of queries, and its y index
+// selects the head. Each lane computes one or two queries. Lanes load groups of eight keys with the functions of the
+// import `share`, so that one load serves SHARE lanes. The kernel uses no workgroup memory, since a software driver
+// turns each barrier into a coroutine switch. Loads are the most expensive operation, since a software driver performs
+// them lane by lane. The two queries of a lane therefore use the same loaded keys. The products of two queries with
+// eight keys give sixteen sums, which fit into the registers of a CPU. The softmax is computed online, in f32: the sums
+// are rescaled once for each group of eight keys. The kernel skips groups of keys to which no query of the workgroup
+// attends. In the other groups, `select` gives the weight zero to keys to which a query does not attend. Groups of keys
 // are counted from the text's first token, so a text's result does not depend on the other texts of the batch.
 #import storage as act
 #import report
@@ -17,19 +18,19 @@
 #import attention
 
 // QUERIES is the number of queries that a lane computes, and LANES is the number of lanes in a workgroup. CELLS is the
-// number of cells in a lane's queries; a cell is one `vec4`. DISTANCES is the number of pairs of a lane's queries and
-// eight keys. For wide heads, the loops are not unrolled and the arrays lie in memory, so a second query would save
-// nothing.
+// number of cells in a lane's queries; a cell is one `vec4`. DISTANCES is the number of pairs of a query of the lane
+// and one of eight keys. For wide heads, the loops are not unrolled and the arrays lie in memory, so a second query
+// would save nothing.
 const QUERIES: u32 = select(1u, 2u, HEAD4 <= 8u);
 const LANES: u32 = 32u / QUERIES;
 const CELLS: u32 = QUERIES * HEAD4;
 const DISTANCES: u32 = QUERIES * 8u;
 
-// The number of registers in which a lane holds its share of eight rows.
+// The number of registers in which a lane holds its share of eight keys or eight values.
 const HELD: u32 = max(8u / SHARE, 1u);
 
-// Returns sum + a · b. The four products are summed first, since one chain of additions over a whole head would have a
-// larger rounding error.
+// Returns sum + a · b. The four products of a · b are added to each other before `sum`, since one chain of additions
+// over a whole head would have a larger rounding error.
 fn add_dot(a: vec4<f32>, b: vec4<f32>, sum: f32) -> f32 {
     return sum + fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, a.x * b.x)));
 }
@@ -44,8 +45,8 @@ fn relative_dot(query: vec4<f32>, key: vec4<f32>, cell: u32) -> f32 {
     return total4(add_relative(vec4<f32>(0.0), query, key, cell));
 }
 
-// Returns the biases of the four keys from `first` on. A key after the text's end gets the last key's bias. The bias
-// has no effect there, since the key's weight is zero.
+// Returns the biases of the four keys that start at `first`. A key after the text's end gets the bias of the text's
+// last key. This bias has no effect, since the weight of a key after the text's end is zero.
 fn bias4(head: u32, query: u32, first: u32, tokens: u32) -> vec4<f32> {
     let last = tokens - 1u;
     return vec4<f32>(

@@ -1,9 +1,9 @@
-// combine: y = Σ weight · x + bias over the experts of a token
+// combine: computes y = Σ weight · x + bias, where the sum runs over the experts of a token.
 //
-// x        [tokens, top, width4]   activations, four values a cell: one row for each chosen expert
-// choices  [tokens, stride]        f32 pairs (expert, weight)
-// bias     [width4]                f32
-// y        [tokens, width4]        activations
+// - `x`: [tokens, top, width4] activations, in cells of four values; each token has one row for each chosen expert.
+// - `choices`: [tokens, stride] pairs of f32 (expert, weight).
+// - `bias`: [width4] f32, in cells of four values.
+// - `y`: [tokens, width4] activations, in cells of four values.
 //
 // One invocation computes one cell of y; a cell is one `vec4`. The x dimension of the dispatch runs over the cells of a
 // row, and the y dimension runs over tokens. Sums are f32 and add their terms in the order of `choices`.

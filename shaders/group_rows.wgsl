@@ -1,12 +1,12 @@
-// group_rows: sorts rows by expert, so that the rows of each expert start at a tile boundary of the matmul
+// group_rows: sorts rows by expert, so that the rows of each expert start at a tile boundary of the matmul.
 //
-// choices  [tokens, stride]   f32 pairs (expert, weight); row t · top + j belongs to choice j of token t
-// order    [slots]            f32 pairs (row, expert): experts and their rows in ascending order; slots with row −1
-//                             pad each expert to a multiple of `tile` slots, and the tensor to its end
+// - `choices`: [tokens, stride] pairs of f32 (expert, weight). Row t · top + j belongs to choice j of token t.
+// - `order`: [slots] pairs of f32 (row, expert), in ascending order of experts, and of rows within an expert. Slots
+//   with row −1 pad each expert to a multiple of `tile` slots, and pad `order` to its end.
 //
-// A single workgroup writes the whole tensor. Each lane counts, for each expert, the rows in a run of consecutive rows.
-// Then one lane for each expert computes positions from these counts, and each lane writes its rows to these positions.
-// Row numbers up to 2²⁴ are exact in f32.
+// A single workgroup writes all slots of `order`. Each lane has a range of consecutive rows, and counts the rows of
+// each expert in this range. Then one lane for each expert computes positions from these counts, and each lane writes
+// its rows to these positions. Row numbers up to 2²⁴ are exact in f32.
 #import report
 
 struct Params {
@@ -24,8 +24,8 @@ const EXPERTS: u32 = 8u;
 @group(0) @binding(1) var<storage, read_write> order: array<vec2<f32>>;
 @group(0) @binding(2) var<uniform> params: Params;
 
-// `positions[lane][expert]` first counts the expert's rows in the lane's run. Later it is the position, among the
-// expert's rows, of the next row that the lane writes.
+// `positions[lane][expert]` first counts the expert's rows in the range of rows of the lane. Later it is the position,
+// among all rows of the expert, of the next row that the lane writes.
 var<workgroup> positions: array<array<u32, EXPERTS>, 64>;
 var<workgroup> totals: array<u32, EXPERTS>;
 

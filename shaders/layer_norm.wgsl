@@ -1,11 +1,13 @@
-// layer_norm: y = (v − mean(v)) / sqrt(var(v) + eps) · weight + bias, v = x + residual, over the last axis
+// layer_norm: computes y = (v − mean(v)) / sqrt(var(v) + eps) · weight + bias over the last axis, where v = x +
+// residual.
 //
-// x, residual, y   [rows, width]   activations, four values a cell; padding is left out of the sums
-// weight, bias     [width]         f32, padded with zeros
+// - `x`, `residual`, `y`: [rows, width] activations, in cells of four values. Padding does not enter the sums.
+// - `weight`, `bias`: [width] f32, padded with zeros.
 //
 // One subgroup computes one row, and its lanes stride over the row. Without subgroups, one workgroup computes one row.
-// A second pass computes the variance from differences to the mean. A single pass with E[v²] − E[v]² would lose digits
-// where |mean| is large. The variance is divided by width, as in torch.nn.LayerNorm. All arithmetic is f32.
+// A second pass over the row computes the variance from the differences to the mean. A single pass with E[v²] − E[v]²
+// would lose digits if |mean| is large. The variance is divided by the width, as in torch.nn.LayerNorm. All arithmetic
+// is f32.
 #import storage as act
 #import report
 #import store

@@ -1,15 +1,16 @@
-// lookup: x[t] = (table[row(t)] + positions[position(t)] + types[type(t)]) · scale
+// lookup: computes x[t] = (table[row(t)] + positions[position(t)] + types[type(t)]) · scale for each token t.
 //
-// tokens     [tokens] of (row, position, type, unused)   the host has checked them against the tables
-// table      [rows, width]        weights, four values a cell
-// positions  [positions, width]   weights
-// types      [types, width]       weights
-// x          [tokens, width]      activations
+// - `tokens`: [tokens] tuples of u32 (row, position, type, unused). The host has checked that each value is a row of
+//   its table.
+// - `table`: [rows, width] weights, in cells of four values.
+// - `positions`: [positions, width] weights, in cells of four values.
+// - `types`: [types, width] weights, in cells of four values.
+// - `x`: [tokens, width] activations, in cells of four values.
 //
 // One invocation computes one cell of x; a cell is one `vec4`. The x dimension of the dispatch runs over the cells of a
 // row, and the y dimension runs over tokens. Sums are f32. TABLES is the number of tables that the model has. With 1,
-// the model has only `table`; with 2, also `positions`; with 3, also `types`. If a table exceeds the adapter's binding
-// limit, the host gathers the rows of the batch, and row(t) = t.
+// the model has only `table`; with 2, also `positions`; with 3, also `types`. If `table` exceeds the adapter's binding
+// limit, the host uploads only the rows that the batch needs, and row(t) = t.
 #import storage as weight
 #import storage as act
 #import report

@@ -1,14 +1,14 @@
-// matmul_lane: y = epilogue(x · w + bias), for software adapters
+// matmul_lane: computes y = epilogue(x · w + bias) on software adapters.
 //
-// shared/linear.wgsl describes x, w, bias, residual and y.
+// shared/linear.wgsl describes the bindings, the parameters and the epilogue.
 //
 // Neighbouring lanes compute neighbouring columns. An invocation computes ROWS rows × two cells of y; a cell is one
 // `vec4`. The code is written out instead of using loops, because a software driver does not keep variably indexed
 // arrays in registers. The kernel uses no workgroup memory, since a software driver turns each barrier into a coroutine
-// switch. Lanes load cells of x through `share`: one load serves SHARE lanes. Loads are the most expensive operation,
-// since the driver performs them lane by lane. If an invocation computes more rows, it uses each loaded cell of w for
-// more sums. Products and sums are f32, in order along the inner axis. Therefore a row's result depends neither on the
-// other rows of its batch nor on ROWS.
+// switch. Lanes load cells of x with the functions of the import `share`, so that one load serves SHARE lanes. Loads
+// are the most expensive operation, since a software driver performs them lane by lane. If an invocation computes more
+// rows, it uses each loaded cell of w for more sums. Products and sums are f32, in order along the inner axis. A row's
+// result therefore depends neither on the other rows of its batch nor on ROWS.
 #import storage as weight
 #import storage as act
 #import report
@@ -18,7 +18,7 @@
 #import rotate
 #import linear
 
-// Adds four products along the inner axis to each of the four sums of one row and one cell.
+// Returns `sum` plus four products along the inner axis, for each of the four values of a cell of y.
 fn step4(
     sum: vec4<f32>,
     a: vec4<f32>,
@@ -37,9 +37,9 @@ fn step4(
 // The number of rows that an invocation computes, 16 or 32; the host rewrites this constant.
 const ROWS: u32 = 16u;
 
+// SIXTEENS is the number of groups of 16 rows. HELD is the number of registers in which a lane holds its share of 16
+// rows. ALL_HELD is the number of registers in which a lane holds its share of all ROWS rows.
 const SIXTEENS: u32 = ROWS / 16u;
-// HELD is the number of registers for a lane's share of 16 rows. ALL_HELD is the number of registers for a lane's share
-// of all rows.
 const HELD: u32 = 16u / SHARE;
 const ALL_HELD: u32 = ROWS / SHARE;
 

@@ -1,12 +1,12 @@
-// matmul_tile: y = epilogue(x · w + bias), for GPUs
+// matmul_tile: computes y = epilogue(x · w + bias) on GPUs.
 //
-// shared/linear.wgsl describes x, w, bias, residual and y.
+// shared/linear.wgsl describes the bindings, the parameters and the epilogue.
 //
 // A workgroup computes a tile of y with ROWS rows × CELLS cells; a cell is one `vec4`. Each invocation computes MY_ROWS
-// rows × two cells of the tile in registers. The workgroup copies slices of x and w into workgroup memory, SLICE deep
-// along the inner axis. Slices of x are transposed, so that each column is contiguous. Products and sums are f32, in
-// order along the inner axis, whatever the size of the tile. Therefore a row's result does not depend on the other rows
-// of its batch, and tiles of all sizes are bit-identical.
+// rows × two cells of the tile in registers. The workgroup copies slices of x and w into workgroup memory; a slice has
+// SLICE values along the inner axis. Slices of x are transposed, so that each column is contiguous. Products and sums
+// are f32, in order along the inner axis, whatever the size of the tile. Therefore a row's result does not depend on
+// the other rows of its batch, and the results of all tile sizes are bit-identical.
 #import storage as weight
 #import storage as act
 #import report
@@ -15,24 +15,25 @@
 #import rotate
 #import linear
 
-// The size of a tile, and the depth of a slice; the host rewrites these constants.
+// A tile has ROWS rows × CELLS cells, and a slice has SLICE values along the inner axis. The host rewrites these three
+// constants.
 const ROWS: u32 = 64u;
 const CELLS: u32 = 16u;
 const SLICE: u32 = 16u;
 // The number of rows that an invocation computes.
 const MY_ROWS: u32 = 4u;
 
-// ACROSS is the number of invocations side by side in a tile. INVOCATIONS is the number of invocations in the whole
+// ACROSS is the number of invocations that share a row of the tile. INVOCATIONS is the number of invocations in a
 // workgroup.
 const ACROSS: u32 = CELLS / 2u;
 const INVOCATIONS: u32 = ROWS / MY_ROWS * ACROSS;
-// An invocation loads X_CELLS cells of x and W_CELLS cells of w for a slice.
+// For each slice, an invocation loads X_CELLS cells of x and W_CELLS cells of w.
 const X_CELLS: u32 = ROWS * SLICE / 4u / INVOCATIONS;
 const W_CELLS: u32 = SLICE * CELLS / INVOCATIONS;
 
 // `x_tile` holds a slice of x as [inner][rows], and `w_tile` holds a slice of w as [inner][cells]. In a row of
 // `w_tile`, cells with even numbers lie before cells with odd numbers. Each invocation computes two neighbouring cells,
-// so in this order neighbouring invocations read different banks.
+// so with this order, neighbouring invocations read different memory banks.
 var<workgroup> x_tile: array<array<f32, ROWS>, SLICE>;
 var<workgroup> w_tile: array<array<vec4<f32>, CELLS>, SLICE>;
 

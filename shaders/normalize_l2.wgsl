@@ -1,9 +1,9 @@
-// normalize_l2: y = x / max(‖x‖₂, 1e-12), over the last axis
+// normalize_l2: computes y = x / max(‖x‖₂, 1e-12) over the last axis.
 //
-// x, y   [rows, width]   f32, four values a cell; padding is left out of the norm
+// - `x`, `y`: [rows, width] f32, in cells of four values. Padding does not enter the norm.
 //
 // One subgroup computes one row, and its lanes stride over the row. Without subgroups, one workgroup computes one row.
-// torch.nn.functional.normalize also limits the norm to at least 1e-12.
+// torch.nn.functional.normalize has the same lower limit of 1e-12.
 #import report
 #import reduce
 

@@ -1,17 +1,18 @@
-// pool: one row per text from the hidden states of its tokens
+// pool: computes one row for each text from the hidden states of its tokens, by the function that MODE selects.
 //
-//   MODE 0 cls            the first token
+//   MODE 0 cls            the hidden state of the first token
 //        1 max            the largest value of each column
 //        2 mean           sum / count
 //        3 mean_sqrt_len  sum / sqrt(count)
-//        4 weighted_mean  sum of (i + 1) x[i] / sum of (i + 1), i counted from the text's first token
-//        5 last_token     the last token
+//        4 weighted_mean  sum of (i + 1) · x[i] / sum of (i + 1); i is 0 at the first token
+//        5 last_token     the hidden state of the last token
 //
-// x       [tokens, width]   activations, four values a cell
-// spans   [texts] of (first token, tokens, tokens skipped at the front, unused)
-// pooled  [texts, stride]   f32; this mode writes the columns from `column` on
+// - `x`: [tokens, width] activations, in cells of four values.
+// - `spans`: [texts] tuples of u32 (first token of the text, number of tokens, number of tokens to skip at the front,
+//   unused).
+// - `pooled`: [texts, stride] f32. The kernel writes the columns that start at `column`.
 //
-// One invocation computes four columns of one text. Sums run over the tokens in order, in f32.
+// One invocation computes four columns of one text. Sums are f32 and add the tokens in order.
 #import storage as act
 #import report
 

@@ -1,11 +1,11 @@
-// rms_norm: y = x / sqrt(mean(x²) + eps) · weight + residual, over the last axis
+// rms_norm: computes y = x / sqrt(mean(x²) + eps) · weight + residual over the last axis.
 //
-// x, residual, y   [rows, width]   activations, four values a cell; padding is left out of the mean
-// weight           [width]         f32, padded with zeros; 1 + w for a model that scales by 1 + w
+// - `x`, `residual`, `y`: [rows, width] activations, in cells of four values. Padding does not enter the mean.
+// - `weight`: [width] f32, padded with zeros. If a model scales by 1 + w, the host stores 1 + w.
 //
 // One subgroup computes one row, and its lanes stride over the row. Without subgroups, one workgroup computes one row.
-// With HAS_RESIDUAL, the kernel adds the residual after the norm. A norm at the end of a block has such a residual. All
-// arithmetic is f32. (Zhang and Sennrich 2019, without the bias)
+// With HAS_RESIDUAL, the kernel adds the residual after the norm. Models that apply a norm at the end of a block need
+// this. All arithmetic is f32. (Zhang and Sennrich 2019, without the bias)
 #import storage as act
 #import report
 #import store

@@ -1,14 +1,13 @@
-// rope: y = rotate(norm(x)) of each head of a token, by the angles of its position
+// rope: computes y = rotate(norm(x)) for each head of a token, with the angles of the token's position.
 //
-//   the first `pairs` pairs (a, b) of neighbouring values of a head:   a · cos − b · sin,   b · cos + a · sin
-//   the values behind them:   norm(x)
-//   norm(x) = x / sqrt(mean(x²) + eps) · weight
+// The norm is norm(x) = x / sqrt(mean(x²) + eps) · weight. In each head, the first `pairs` pairs (a, b) of neighbouring
+// values become (a · cos − b · sin, b · cos + a · sin). The values after these pairs are not rotated.
 //
-// x        [tokens, stride4]         activations, four values a cell: first the heads of queries, then of keys
-// rotary   [tokens]                  f32 pairs (row of angles, 0), and from index `angles` on
-//          [positions, pairs]        (cos, sin)
-// weight   [2, head4 · 4]            f32: first for queries, then for keys; padded with zeros
-// y        [tokens, heads, head4]    activations
+// - `x`: [tokens, stride4] activations, in cells of four values: first the heads of queries, then the heads of keys.
+// - `rotary`: [tokens] pairs of f32 (row of angles, 0). From index `angles` on, [positions, pairs] pairs of f32 (cos,
+//   sin).
+// - `weight`: [2, head4 · 4] f32, padded with zeros: first the row for queries, then the row for keys.
+// - `y`: [tokens, heads, head4] activations, in cells of four values.
 //
 // One subgroup computes one head, and its lanes stride over the head's cells. Without subgroups, one workgroup computes
 // one head. All arithmetic is f32. (Su et al. 2021)

@@ -1,9 +1,10 @@
-// route: the TOP experts of each token, and their weights: the largest values of softmax(x · w)
+// route: selects the `top` experts of each token, which have the largest values of softmax(x · w), and writes these
+// values as weights.
 //
-// x        [tokens, inner4]    activations, four values a cell along inner
-// w        [inner, experts]    weights, repacked as for the matmuls: rows of stride4 cells
-// choices  [tokens, stride]    f32 pairs (expert, weight), the largest weight first; for equal weights, the lower
-//                              expert first; pairs beyond `top` are zero
+// - `x`: [tokens, inner4] activations, in cells of four values along the inner axis.
+// - `w`: [inner, experts] weights, arranged as for the matmuls: each row has stride4 cells.
+// - `choices`: [tokens, stride] pairs of f32 (expert, weight), the largest weight first. For equal weights, the lower
+//   expert comes first. Pairs after the first `top` are zero.
 //
 // One subgroup computes one token. Without subgroups, one workgroup computes one token. Lanes stride along the inner
 // axis, and each lane has a partial sum for each expert. The weights come from the softmax over all experts, and are
@@ -68,8 +69,8 @@ fn route(group: Group, lane: Lane) {
         for (var e = 0u; e < params.experts; e++) {
             total += exp(logits[e] - largest);
         }
-        // `taken` has one bit set for each expert that is already chosen. The search starts with the first expert that
-        // is not chosen, so that it returns a valid expert even if logits are NaN.
+        // In `taken`, the bits of the experts that are already chosen are set. The search starts with the first expert
+        // that is not chosen, so it finds a valid expert even if logits are NaN.
         var taken = 0u;
         for (var j = 0u; j < params.stride; j++) {
             var choice = vec2<f32>(0.0);

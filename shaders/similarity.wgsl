@@ -1,18 +1,20 @@
-// similarity: how similar each row of a corpus is to each query; a larger score is more similar
+// similarity: computes a score for each row of a corpus and each query. A larger score means more similar.
+//
+// FUNCTION selects the score of a query q and a row r:
 //
 //   FUNCTION 0 cosine      q · r / max(‖r‖₂, 1e-12); the host has scaled q to length one
 //            1 dot         q · r
 //            2 euclidean   -‖q - r‖₂
 //            3 manhattan   -‖q - r‖₁
 //
-// corpus   [rows, width4]      weights, four values a cell; padding is zero
-// queries  [queries, width4]   f32, four values a cell; padding is zero
-// scores   [queries, stride]   f32; the columns from `rows` on are not written
+// - `corpus`: [rows, width4] weights, in cells of four values; padding is zero.
+// - `queries`: [queries, width4] f32, in cells of four values; padding is zero.
+// - `scores`: [queries, stride] f32. The kernel does not write the columns from `rows` on.
 //
 // One invocation compares one row with QUERIES queries, so that it reads the row only once. The x dimension of the
 // dispatch runs over rows, and the y dimension runs over groups of QUERIES queries. Sums are f32. Each score has four
-// partial sums, one for each remainder of the column modulo 4, which add the columns in order. A score therefore
-// depends neither on QUERIES nor on the other rows.
+// partial sums, one for each remainder of the column index modulo 4. Each partial sum adds its columns in order. A
+// score therefore depends neither on QUERIES nor on the other rows.
 #import storage as weight
 #import report
 
@@ -52,7 +54,7 @@ fn similarity(@builtin(global_invocation_id) id: vec3<u32>) {
             squares = fma(value, value, squares);
         }
         for (var q = 0u; q < QUERIES; q++) { // unrolled
-            // If the last group has fewer than QUERIES queries, its invocations read the last query again.
+            // If the last group has fewer than QUERIES queries, the last query is read again.
             let query = queries[min(first + q, params.queries - 1u) * params.width4 + cell];
             if FUNCTION < 2u {
                 sums[q] = fma(query, value, sums[q]);
@@ -63,7 +65,7 @@ fn similarity(@builtin(global_invocation_id) id: vec3<u32>) {
             }
         }
     }
-    // torch.nn.functional.normalize uses the same minimum of 1e-12.
+    // torch.nn.functional.normalize has the same lower limit of 1e-12.
     let length = max(sqrt(squares.x + squares.y + squares.z + squares.w), 1e-12);
     for (var q = 0u; q < QUERIES; q++) { // unrolled
         if first + q < params.queries {

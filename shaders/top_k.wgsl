@@ -1,15 +1,15 @@
-// top_k: the KEEP best candidates of each tile of TILE candidates, best first
+// top_k: selects the `keep` best candidates of each tile of TILE candidates, best first.
 //
-// candidates  [queries, stride]              f32, the scores of rows 0, 1, 2, … (PAIRS 0)
-//             [queries, stride] of 2         f32 pairs (score, row) (PAIRS 1); a pair with row -1 is no candidate
-// best        [queries, best_stride] of 2    f32 pairs (score, row): `keep` of each tile, best first. Pairs without a
-//                                            candidate are (0, -1). Pairs after the last tile's are not written
+// - `candidates`: if PAIRS is 0, [queries, stride] f32: the scores of rows 0, 1, 2 and so on. If PAIRS is 1, [queries,
+//   stride] pairs of f32 (score, row); a pair with row -1 is empty.
+// - `best`: [queries, best_stride] pairs of f32 (score, row): the `keep` best pairs of each tile, best first. If a tile
+//   has fewer candidates, its last pairs are (0, -1). The kernel does not write pairs after those of the last tile.
 //
-// A workgroup takes one tile of one query: the x dimension runs over tiles, and the y dimension runs over queries. It
-// loads the tile into workgroup memory and counts, for each candidate, the candidates that are better. This count is
-// the candidate's place. If scores are equal, the candidate with the lower row is better. The kernel compares integers,
-// which it makes from the bits of the scores (see `key_of`). So no two candidates have the same place, even if scores
-// are NaN. Row numbers below 2²⁴ are exact in f32.
+// A workgroup computes one tile of one query. The x dimension of the dispatch runs over tiles, and the y dimension runs
+// over queries. The workgroup loads the tile into workgroup memory. For each candidate, a lane counts the better
+// candidates of the tile; this count is the candidate's place. If scores are equal, the candidate with the lower row is
+// better. The kernel compares integers that it makes from the bits of the scores (see `key_of`). Therefore no two
+// candidates have the same place, even if scores are NaN. Row numbers below 2²⁴ are exact in f32.
 #import report
 
 struct Params {
@@ -19,7 +19,7 @@ struct Params {
     best_stride: u32,
 }
 
-// 1 if candidates are pairs (score, row), 0 if they are scores.
+// Is 1 if `candidates` holds pairs (score, row), and 0 if it holds scores.
 override PAIRS: u32 = 0u;
 
 // The number of candidates in a tile, a multiple of 64; the host rewrites this constant.
@@ -29,12 +29,12 @@ const TILE: u32 = 64u;
 @group(0) @binding(1) var<storage, read_write> best: array<vec2<f32>>;
 @group(0) @binding(2) var<uniform> params: Params;
 
-// `keys` holds the sort keys of the tile's candidates (see `key_of`), and `rows` holds their rows. An index without a
-// candidate has key 0 and a row of at least MISSING.
+// `keys` holds the sort keys of the tile's candidates (see `key_of`), and `rows` holds the row numbers of the
+// candidates. If an index has no candidate, its key is 0 and its row is at least MISSING.
 var<workgroup> keys: array<u32, TILE>;
 var<workgroup> rows: array<u32, TILE>;
 
-// Rows from MISSING on mark an index without a candidate.
+// Row numbers from MISSING on mean that the index has no candidate.
 const MISSING: u32 = 0x80000000u;
 
 // Returns an integer that grows with the score. The keys of 0.0 and -0.0 are equal.
@@ -44,7 +44,7 @@ fn key_of(score: f32) -> u32 {
     return select(0x80000000u + magnitude, 0x80000000u - magnitude, (bits >> 31u) == 1u);
 }
 
-// Returns the score that has this key.
+// Returns the score whose key is `key`.
 fn score_of(key: u32) -> f32 {
     let positive = key >= 0x80000000u;
     return bitcast<f32>(select((0x80000000u - key) | 0x80000000u, key - 0x80000000u, positive));

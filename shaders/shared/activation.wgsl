@@ -1,13 +1,14 @@
-// activation: y = f(x), four values at a time. gelu and gelu_tanh are separate functions, and neither replaces the
-// other.
+// activation: computes y = f(x), four values at a time. gelu and gelu_tanh are different functions, and neither
+// replaces the other.
 //
-// ACTIVATION selects one function when the pipeline is made: 0 none, 1 gelu (erf), 2 gelu_tanh, 3 relu, 4 silu, 5 tanh,
-// 6 sigmoid. The enum Activation in kernels/activation.rs has the same numbers.
+// ACTIVATION selects the function f when the pipeline is compiled: 0 none, 1 gelu (with erf), 2 gelu_tanh, 3 relu, 4
+// silu, 5 tanh, 6 sigmoid. The enum Activation in kernels/activation.rs has the same numbers.
 override ACTIVATION: u32 = 0u;
 
-// On [−3.925, 3.925], `erf4` approximates erf(x) by x P(x²) / Q(x²). Outside this interval it returns the value at the
-// nearer end, which differs from ±1 by 1e-7. P and Q come from a minimax fit for this function. The error of the fit is
-// 1.4e-9 in exact arithmetic. In f32 it is at most 3.4e-7, because each operation rounds.
+// Returns approximations of erf(x). On [−3.925, 3.925], the approximation is x P(x²) / Q(x²). Outside this interval, it
+// is the value at the nearer end of the interval, which differs from ±1 by 1e-7. The polynomials P and Q come from a
+// minimax fit. The error of the fit is 1.4e-9 in exact arithmetic, and at most 3.4e-7 in f32, because each operation
+// rounds.
 fn erf4(value: vec4<f32>) -> vec4<f32> {
     let x = clamp(value, vec4<f32>(-3.925), vec4<f32>(3.925));
     let u = x * x;
@@ -27,8 +28,8 @@ fn erf4(value: vec4<f32>) -> vec4<f32> {
     return x * p / q;
 }
 
-// On some drivers, tanh is NaN for large arguments, so arguments are clamped to ±10. In f32, tanh(x) is already ±1 if
-// |x| is at least 9.02.
+// Returns tanh of four values. On some drivers, the built-in tanh is NaN for large arguments, so arguments are clamped
+// to ±10. In f32, tanh(x) is ±1 if |x| is at least 9.02.
 fn tanh4(value: vec4<f32>) -> vec4<f32> {
     return tanh(clamp(value, vec4<f32>(-10.0), vec4<f32>(10.0)));
 }

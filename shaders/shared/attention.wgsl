@@ -1,23 +1,27 @@
-// attention: the code that all attention kernels share: parameters, bindings, and the range of keys that a query sees.
+// attention: the code that all attention kernels share: parameters, bindings, and the range of keys to which a query
+// attends.
 //
-// queries  [tokens, q_stride4]   activations, four values a cell: heads of HEAD4 cells from q_first4 on
-// keys     [tokens, k_stride4]   activations, (heads / group) heads of HEAD4 cells from k_first4 on
-// values   [tokens, v_stride4]   activations, (heads / group) heads from v_first4 on; `group` consecutive heads of
-//                                queries share one head of keys and values
-// tiles    [tiles] of (first token of the text, tokens of the text, first query, how many tokens are keys)
-// bias     [heads, 2 · reach + 1]   f32, added to a score at column key − query + reach; read if HAS_BIAS
-// relative [rows, r_stride4]        f32, relative keys and queries, heads of HEAD4 cells from rk_first4 and
-//                                   rq_first4 on; read if RELATIVE. bias then holds the row for key − query,
-//                                   [2 · reach + 1]
-// c        [tokens, heads, HEAD4]   activations
+// - `queries`: [tokens, q_stride4] activations, in cells of four values: heads of HEAD4 cells, which start at cell
+//   q_first4 of a row.
+// - `keys`: [tokens, k_stride4] activations, in cells of four values: heads / group heads of HEAD4 cells, which start
+//   at cell k_first4 of a row.
+// - `values`: [tokens, v_stride4] activations, in cells of four values: heads / group heads of HEAD4 cells, which start
+//   at cell v_first4 of a row. `group` consecutive heads of queries share one head of keys and one head of values.
+// - `tiles`: [tiles] tuples of u32 (first token of the text, number of tokens of the text, first query, number of
+//   tokens that are keys).
+// - `bias`: with HAS_BIAS, [heads, 2 · reach + 1] f32; column key − query + reach is added to a score. With RELATIVE,
+//   [2 · reach + 1] f32; column key − query + reach is the row of `relative`.
+// - `relative`: with RELATIVE, [rows, r_stride4] f32, in cells of four values: heads of relative keys, which start at
+//   cell rk_first4, and heads of relative queries, which start at cell rq_first4.
+// - `c`: [tokens, heads, HEAD4] activations, in cells of four values.
 //
-// RELATIVE (He et al. 2021, disentangled attention) adds terms to q · k before the scale. The value 1 adds q · relative
+// RELATIVE adds terms to q · k before the scale (He et al. 2021, disentangled attention). The value 1 adds q · relative
 // key, 2 adds k · relative query, and 3 adds both terms.
 //
-// A query sees the keys of its text from `before` tokens before the query to `after` tokens after it. WINDOW is set if
-// some queries do not see their whole text. A causal model has after = 0.
+// A query attends to the keys of its text from `before` tokens before the query to `after` tokens after the query.
+// WINDOW is true if some queries do not attend to their whole text. A causal model has after = 0.
 //
-// A dispatch may compute only some heads of queries, from `first_head` on.
+// A dispatch may compute only some heads of queries, starting at `first_head`.
 
 struct Params {
     heads: u32,
@@ -54,18 +58,18 @@ const HEAD4: u32 = 8u;
 @group(0) @binding(6) var<storage, read_write> c: array<act_vec4>;
 @group(0) @binding(7) var<uniform> params: Params;
 
-// The first key that a query sees. Keys and queries are counted from the text's first token.
+// Returns the first key to which a query attends. Keys and queries are counted from the text's first token.
 fn seen_from(query: u32) -> u32 {
     return query - min(query, params.before);
 }
 
-// The key after the last key that a query sees.
+// Returns the index after the last key to which a query attends.
 fn seen_to(query: u32, tile: vec4<u32>) -> u32 {
     return min(query + min(tile.y - 1u - query, params.after) + 1u, tile.w);
 }
 
-// Returns the range of keys that the `queries` queries of a tile see. The first value is the first key, rounded down to
-// a multiple of `step`. The second value is the key after the last key that they see.
+// Returns the range of keys to which the `queries` queries of a tile attend. The first value is the first of these
+// keys, rounded down to a multiple of `step`. The second value is the index after the last of these keys.
 fn keys_of(tile: vec4<u32>, queries: u32, step: u32) -> vec2<u32> {
     if WINDOW {
         let last = min(tile.z + queries - 1u, tile.y - 1u);
@@ -74,7 +78,7 @@ fn keys_of(tile: vec4<u32>, queries: u32, step: u32) -> vec2<u32> {
     return vec2<u32>(0u, tile.w);
 }
 
-// `key_cell` and `value_cell` return the index, in a row of keys or of values, of the first cell that a head of queries
+// `key_cell` and `value_cell` return an index in a row of keys or of values: the first cell that a head of queries
 // uses.
 fn key_cell(head: u32) -> u32 {
     return params.k_first4 + head / params.group * HEAD4;
@@ -97,8 +101,8 @@ fn relative_cell(head: u32, query: u32, key: u32) -> u32 {
     return u32(bias[bias_cell(0u, query, key)]) * params.r_stride4 + head * HEAD4;
 }
 
-// Adds to `dot` the terms of RELATIVE for one cell of a query and one cell of a key. The query is already scaled.
-// `cell` is `relative_cell` plus the index of the cell in the head.
+// Returns `dot` plus the terms that RELATIVE adds for one cell of a query and one cell of a key. The query is already
+// scaled. `cell` is `relative_cell` plus the index of the cell in the head.
 fn add_relative(dot: vec4<f32>, query: vec4<f32>, key: vec4<f32>, cell: u32) -> vec4<f32> {
     var sum = dot;
     if (RELATIVE & 1u) != 0u {

@@ -1,25 +1,27 @@
-// linear: the code that all matmuls share: parameters, bindings, and the epilogue of a finished sum.
+// linear: the code that all matmuls share: parameters, bindings, and the epilogue that is applied to a finished sum.
 //
-// x         [rows, inner]     activations, four values a cell along inner
-// w         [inner, columns]  weights, repacked at load with `columns` innermost: rows of stride4 cells, an even
-//                             number, padded with zeros. w may hold a block of columns: cells4 cells from
-//                             first_cell on. If EXPERTS, w holds one matrix after another
-// bias      [columns]         f32
-// residual  [rows, columns]   activations; read if HAS_RESIDUAL
-// order     [rows]            f32 pairs (row of y, expert); read if EXPERTS, and if ROTARY
-// y         [rows, columns]   activations; a dispatch starts at `first_row`, so the host can split long ones
+// - `x`: [rows, inner] activations, in cells of four values along the inner axis.
+// - `w`: [inner, columns] weights, arranged while they load: each row has stride4 cells, an even number, and is padded
+//   with zeros. w may hold only a block of the columns: cells4 cells, which start at cell first_cell of y. With
+//   EXPERTS, w holds one matrix for each expert.
+// - `bias`: [columns] f32, in cells of four values.
+// - `residual`: [rows, columns] activations, in cells of four values. The kernel reads it only with HAS_RESIDUAL.
+// - `order`: [rows] pairs of f32 (row of y, expert). The kernel reads it only with EXPERTS or ROTARY.
+// - `y`: [rows, columns] activations, in cells of four values. A dispatch starts at row `first_row`, so that the host
+//   can split long work into several dispatches.
 //
-// GATED: columns alternate between one cell of gates and one cell of the factors that these gates multiply. The result
-// is y = f(gate + bias) · (factor + bias), so the rows of y have half as many cells. (Shazeer 2020)
+// GATED: the columns of w alternate between one cell of gates and one cell of the factors that these gates multiply.
+// The result is y = f(gate + bias) · (factor + bias), so the rows of y have half as many cells as those of w. (Shazeer
+// 2020)
 //
 // ROTARY: the first `rotated` cells of a row of y are heads of head4 cells each. In each head, the first `pairs` pairs
-// (a, b) of neighbouring values are rotated by the angles of the row's position. A pair becomes a · cos − b · sin, b ·
-// cos + a · sin. With ROTARY, `order` begins with a pair (row of angles, 0) for each row of x. From index `angles` on,
-// it holds [positions, pairs] of (cos, sin). (Su et al. 2021)
+// (a, b) of neighbouring values are rotated by the angles of the row's position. A pair becomes (a · cos − b · sin, b ·
+// cos + a · sin). With ROTARY, `order` begins with a pair (row of angles, 0) for each row of x. From index `angles` on,
+// it holds [positions, pairs] pairs (cos, sin). (Su et al. 2021)
 //
-// EXPERTS: the rows of a dispatch are slots of `order`. All slots of one tile have the same expert, and are multiplied
-// by this expert's matrix. A slot with row −1 is empty. If the first slot of a tile is empty, the whole tile is empty.
-// Each row of x gives x_share rows of y, and each token has token_share rows of y.
+// EXPERTS: the rows of a dispatch are the slots of `order`. All slots of one tile have the same expert, and are
+// multiplied by this expert's matrix. A slot with row −1 is empty. If the first slot of a tile is empty, the whole tile
+// is empty. Each row of x gives x_share rows of y, and each token has token_share rows of y.
 
 struct Params {
     rows: u32,
@@ -50,7 +52,7 @@ override ROTARY: bool = false;
 @group(0) @binding(5) var<storage, read_write> y: array<act_vec4>;
 @group(0) @binding(6) var<uniform> params: Params;
 
-// Returns the index in `w` where the matrix for the tile at `row` begins.
+// Returns the index in `w` of the first cell of the matrix by which the tile at `row` is multiplied.
 fn matrix_of(row: u32) -> u32 {
     if EXPERTS {
         return u32(order[row].y) * params.inner4 * 4u * params.stride4;
@@ -58,7 +60,7 @@ fn matrix_of(row: u32) -> u32 {
     return 0u;
 }
 
-// Returns the row of x from which a row of the dispatch is computed. For an empty slot it returns row 0.
+// Returns the row of x from which a row of the dispatch is computed, or row 0 for an empty slot.
 fn source_of(row: u32) -> u32 {
     if EXPERTS {
         return u32(max(order[row].x, 0.0)) / params.x_share;
@@ -66,7 +68,8 @@ fn source_of(row: u32) -> u32 {
     return row;
 }
 
-// Rotates a cell of y by the angles of its row's position.
+// Returns a cell of y, rotated by the angles of its row's position. Cells outside the rotated heads are returned
+// unchanged.
 fn rotated(value: vec4<f32>, row: u32, column: u32) -> vec4<f32> {
     if column >= params.rotated {
         return value;
@@ -83,7 +86,7 @@ fn rotated(value: vec4<f32>, row: u32, column: u32) -> vec4<f32> {
     return y;
 }
 
-// Applies the epilogue to two neighbouring cells. The first of them has an even index.
+// Applies the epilogue to two neighbouring cells, of which the first has an even index, and stores the result to y.
 fn finish_pair(left: vec4<f32>, right: vec4<f32>, row: u32, cell: u32) {
     if !GATED {
         finish(left, row, cell);
@@ -98,8 +101,8 @@ fn finish_pair(left: vec4<f32>, right: vec4<f32>, row: u32, cell: u32) {
     y[row * params.columns4 + column / 2u] = act_store(value, row);
 }
 
-// Applies the epilogue to one cell of the block: bias, activation, rotation and residual. Then it stores the cell to y.
-// Cells beyond the block are skipped.
+// Applies the epilogue (bias, activation, rotary positions, residual) to one cell of the block, and stores the result
+// to y. Cells beyond the block are ignored.
 fn finish(sum: vec4<f32>, row: u32, cell: u32) {
     if row >= params.rows || cell >= params.cells4 {
         return;

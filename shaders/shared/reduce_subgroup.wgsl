@@ -1,11 +1,11 @@
-// reduce_subgroup: sums over one row, with one subgroup for each row and without barriers.
+// reduce_subgroup: sums over rows, where one subgroup computes one row, without barriers.
 //
-// This file works with any subgroup size. A workgroup takes num_subgroups rows at a time and strides over the remaining
-// rows. The host therefore chooses the number of workgroups without knowing the subgroup size of the driver.
+// The functions work with any subgroup size. A workgroup computes num_subgroups rows at a time, and strides over all
+// rows of the dispatch. The host therefore chooses the number of workgroups without knowing the subgroup size.
 //
-// `Group` holds values that are equal in a whole workgroup, and `Lane` holds values that differ between lanes. A
-// browser must prove that all lanes of a workgroup reach a subgroup operation together. For this proof, a struct with
-// both kinds of values would count as different in each lane.
+// `Group` holds values that are equal in a whole workgroup, and `Lane` holds values that differ between lanes. The two
+// structs are separate because a browser must prove that all lanes of a workgroup reach a subgroup operation together.
+// For this proof, all values of a struct would count as different in each lane if one of them is.
 enable subgroups;
 
 struct Group {
@@ -33,8 +33,8 @@ fn row_step(group: Group, groups: u32) -> u32 {
     return groups * group.subgroups;
 }
 
-// Returns the row that a lane computes when its workgroup computes rows from `first` on. The result may lie beyond the
-// last row.
+// Returns the row that a lane computes if the first row of its workgroup is `first`. The result may lie beyond the last
+// row.
 fn own_row(first: u32, lane: Lane) -> u32 {
     return first + lane.subgroup;
 }
@@ -43,12 +43,12 @@ fn first_lane(lane: Lane) -> u32 {
     return lane.index;
 }
 
-// The workgroup has 64 invocations, so a wider subgroup has only 64 active lanes.
+// Returns the number of lanes that share a row. A workgroup has 64 invocations, so at most 64 lanes are active.
 fn lane_step(lane: Lane) -> u32 {
     return min(lane.count, 64u);
 }
 
-// Every invocation of the workgroup must call this function.
+// Returns the sum of `value` over the lanes of a row. Every invocation of the workgroup must call this function.
 fn reduce_sum(lane: Lane, value: f32) -> f32 {
     return subgroupAdd(value);
 }

@@ -1,5 +1,5 @@
-// reduce_workgroup: sums over one row, with one workgroup of 64 invocations for each row. The sum is a tree in
-// workgroup memory. This file replaces reduce_subgroup on adapters without subgroups.
+// reduce_workgroup: sums over rows, where one workgroup of 64 invocations computes one row. A sum is computed as a tree
+// in workgroup memory. This file replaces reduce_subgroup on adapters without subgroups.
 
 struct Group {
     @builtin(workgroup_id) id: vec3<u32>,
@@ -25,7 +25,7 @@ fn row_step(group: Group, groups: u32) -> u32 {
     return groups;
 }
 
-// Returns the row that a lane computes when its workgroup computes the row `first`.
+// Returns the row that a lane computes: the row `first` of its workgroup.
 fn own_row(first: u32, lane: Lane) -> u32 {
     return first;
 }
@@ -38,7 +38,8 @@ fn lane_step(lane: Lane) -> u32 {
     return 64u;
 }
 
-// Every invocation of the workgroup must call this function, since it has barriers.
+// Returns the sum of `value` over the lanes of the workgroup. Every invocation must call this function, since it has
+// barriers.
 fn reduce_sum(lane: Lane, value: f32) -> f32 {
     sums[lane.index] = value;
     workgroupBarrier();

@@ -1,6 +1,7 @@
-// report_plain: replaces `report`, without atomics, in kernels with cooperative matrices. The modules of these kernels
-// use Vulkan's memory model. naga declares this model without the scope that atomics in buffers need. No atomics are
-// necessary: every writer of a flag writes 1, and one invocation of a dispatch writes the receipt.
+// report_plain: replaces `report` in kernels with cooperative matrices, and uses no atomics. The shader modules of
+// these kernels use Vulkan's memory model, which naga declares without the scope that atomics in buffers need. Atomics
+// are not necessary: every invocation that sets a flag writes 1, and only one invocation of a dispatch writes the
+// receipt.
 
 @group(1) @binding(0) var<storage, read_write> report: array<u32>;
 

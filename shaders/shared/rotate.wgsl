@@ -1,9 +1,9 @@
-// rotate: rotates a pair of neighbouring values by an angle, given as (cos, sin). There is a function for the first
-// pair of a cell and one for the second.
+// rotate: rotates a pair of neighbouring values by an angle, given as (cos, sin). `rotate_first` rotates the first pair
+// of a cell, and `rotate_second` rotates the second pair.
 //
 // The pair (a, b) becomes (a · cos − b · sin, b · cos + a · sin). Each value is written as a product and a fused
-// multiply-add. Otherwise a driver might fuse the two operations in one kernel and not in another. The variants of the
-// matmul would then not be bit-identical.
+// multiply-add. Otherwise a driver might fuse these two operations in one kernel and not in another, and the variants
+// of the matmul would not be bit-identical.
 
 fn rotate(pair: vec2<f32>, angle: vec2<f32>) -> vec2<f32> {
     let crossed = vec2<f32>(-pair.y, pair.x) * angle.y;

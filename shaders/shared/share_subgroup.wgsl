@@ -1,9 +1,9 @@
 // share_subgroup: the lanes of a subgroup load different rows and broadcast them, so that a row is loaded once for
-// SHARE lanes. Row r lives in register r / SHARE of lane r % SHARE; `from_lane<r>` reads row r. There is one function
-// for each row, since WGSL requires the lane of a broadcast to be a constant expression.
+// SHARE lanes. Lane r % SHARE holds row r in its register r / SHARE, and `from_lane<r>` reads row r. There is one
+// function for each row, since WGSL requires the lane of a broadcast to be a constant expression.
 enable subgroups;
 
-// The number of lanes that share a load: a power of two, at most 16 and at most the subgroup size. The host rewrites
+// The number of lanes that share a load: a power of two of at most 16, and at most the subgroup size. The host rewrites
 // this constant.
 const SHARE: u32 = 8u;
 

@@ -1,9 +1,9 @@
-// storage_f16: a cell is four f16 values. It needs SHADER_F16. Arithmetic stays f32.
+// storage_f16: a cell is four f16 values. This storage type needs SHADER_F16. Arithmetic is f32.
 enable f16;
 
 alias role_vec4 = vec4<f16>;
 
-// The largest finite value of the format.
+// The largest finite value of this storage type.
 const role_max: f32 = 65504.0;
 
 fn role_load(cell: role_vec4) -> vec4<f32> {

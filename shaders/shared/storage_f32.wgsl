@@ -1,10 +1,10 @@
-// storage_f32: a cell is four f32 values. This storage is exact and runs on any adapter.
+// storage_f32: a cell is four f32 values. This storage type is exact and runs on any adapter.
 //
-// Every storage file declares the same four names. An import replaces `role` by the name of a role (weight, act).
+// Every storage file declares the same four names. An import replaces `role` in these names by `weight` or `act`.
 
 alias role_vec4 = vec4<f32>;
 
-// The largest finite value of the format.
+// The largest finite value of this storage type.
 const role_max: f32 = 3.4028234e38;
 
 fn role_load(cell: role_vec4) -> vec4<f32> {

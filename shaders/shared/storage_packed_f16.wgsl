@@ -1,9 +1,9 @@
-// storage_packed_f16: a cell is four f16 values in two u32, with the first value in the low bits. This storage needs
-// only core WGSL, so it runs on any adapter, with or without SHADER_F16.
+// storage_packed_f16: a cell is four f16 values in two u32, with the first value of each pair in the low bits. This
+// storage type needs only core WGSL, so it runs on any adapter, with or without SHADER_F16.
 
 alias role_vec4 = vec2<u32>;
 
-// The largest finite value of the format.
+// The largest finite value of this storage type.
 const role_max: f32 = 65504.0;
 
 fn role_load(cell: role_vec4) -> vec4<f32> {
