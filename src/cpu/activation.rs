@@ -8,7 +8,7 @@ use rten_vecmath::Exp;
 use super::vector::map;
 use crate::kernels::Activation;
 
-/// The activation function with this number in a shader's override.
+/// Returns the activation function with this number, which the shaders use in the override `ACTIVATION`.
 pub(super) fn numbered(number: u32) -> Option<Activation> {
     use Activation::{Gelu, GeluTanh, None as Identity, Relu, Sigmoid, Silu, Tanh};
     let all = [Identity, Gelu, GeluTanh, Relu, Silu, Tanh, Sigmoid];
@@ -72,8 +72,9 @@ pub(super) fn activate<I: Isa>(isa: I, activation: Activation, y: &mut [f32]) {
     }
 }
 
-/// erf(x) = x P(x²) / Q(x²) on [−3.925, 3.925]. Outside, the result is ±1, since a GELU multiplies it by x. The coefficients
-/// are those of the shaders. In f32 the error is at most 3.4e-7, half of that of `rten_vecmath::Erf`.
+/// Computes erf(x) = x P(x²) / Q(x²) for x in [−3.925, 3.925]. Elsewhere, the result is exactly ±1, since a GELU
+/// multiplies the result by x. The coefficients are those of the shaders. In f32 the error is at most 3.4e-7, half of
+/// that of `rten_vecmath::Erf`.
 #[inline(always)]
 #[expect(clippy::approx_constant, reason = "a fitted coefficient is only near 2/√π")]
 fn erf<I: Isa>(isa: I, x: I::F32) -> I::F32 {
@@ -113,7 +114,7 @@ fn sigmoid<I: Isa>(isa: I, x: I::F32) -> I::F32 {
     keep_nan(isa, x, within)
 }
 
-/// tanh(x) = 1 − 2 / (1 + e²ˣ). In f32 it is ±1 from 9.02 on.
+/// Computes tanh(x) = 1 − 2 / (1 + e²ˣ). In f32 it is ±1 for |x| from 9.02 on.
 #[inline(always)]
 fn tanh<I: Isa>(isa: I, x: I::F32) -> I::F32 {
     let ops = isa.f32();
@@ -122,7 +123,7 @@ fn tanh<I: Isa>(isa: I, x: I::F32) -> I::F32 {
     keep_nan(isa, x, ops.sub(ops.one(), ops.div(ops.splat(2.0), ops.add(ops.one(), grown))))
 }
 
-/// Returns `y`, or NaN where `x` is NaN. A clamp can turn a NaN into a number.
+/// Returns `y`, or NaN if `x` is NaN. A clamp can turn a NaN into a number.
 #[inline(always)]
 fn keep_nan<I: Isa>(isa: I, x: I::F32, y: I::F32) -> I::F32 {
     let ops = isa.f32();
@@ -158,7 +159,7 @@ mod tests {
             for (x, y) in inputs.iter().zip(&y) {
                 let expected = reference::activate(activation, f64::from(*x));
                 let error = (f64::from(*y) - expected).abs();
-                // GELU multiplies the error of erf by x / 2, until erf(x) reaches ±1.
+                // GELU multiplies the error of erf by x / 2, as long as erf(x) is not ±1.
                 let allowed = 4e-7 * expected.abs().max(f64::from(x.abs().min(6.0))).max(1.0);
                 assert!(error <= allowed, "{activation:?}({x}) is {y}, expected {expected}");
             }

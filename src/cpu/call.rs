@@ -1,4 +1,4 @@
-//! The arguments of a kernel: a dispatch, and the contents of the tensors that it reads.
+//! The arguments of a kernel: a dispatch, and the contents of the tensors that the kernel reads.
 
 use bytemuck::Pod;
 
@@ -11,41 +11,41 @@ use crate::gpu::graph::Dispatch;
 /// The contents of a tensor.
 #[derive(Clone, Copy)]
 pub(super) enum Operand<'a> {
-    /// Values in the tensor's storage.
+    /// The tensor's values in its storage type, as 32-bit words.
     Words(&'a [u32]),
-    /// The weight of a matmul, packed for it.
+    /// The weight of a matmul, packed for this matmul.
     Packed(&'a Packed),
     /// The tensor that the dispatch writes.
     Written,
 }
 
-/// A dispatch and what it reads.
+/// A dispatch, and the contents of the tensors that it reads.
 pub(super) struct Call<'a> {
     pub dispatch: &'a Dispatch,
-    /// A tensor for each binding.
+    /// The content of the tensor at each binding.
     pub operands: Vec<Operand<'a>>,
     pub flags: &'a Flags,
 }
 
 impl<'a> Call<'a> {
-    /// Reads the parameter block of the dispatch.
+    /// Reads the parameters of the dispatch.
     pub fn params<P: Pod>(&self) -> Result<P, Error> {
         bytemuck::try_pod_read_unaligned(&self.dispatch.params)
             .map_err(|e| self.fault(&format!("its parameters cannot be read: {e}")))
     }
 
-    /// The value of an override; 0 if the dispatch does not set it.
+    /// Returns the value of an override, or 0 if the dispatch does not set the override.
     pub fn setting(&self, name: &str) -> u32 {
         let overrides = &self.dispatch.variant.overrides;
         overrides.iter().find(|(known, _)| *known == name).map_or(0, |(_, value)| *value)
     }
 
-    /// The values of a tensor in f32.
+    /// Returns the values of an f32 tensor.
     pub fn f32s(&self, binding: usize) -> Result<&'a [f32], Error> {
         self.words(binding).map(bytemuck::cast_slice)
     }
 
-    /// The tensor's content as 32-bit words.
+    /// Returns the content of a tensor as 32-bit words.
     pub fn words(&self, binding: usize) -> Result<&'a [u32], Error> {
         match self.operands.get(binding) {
             Some(Operand::Words(words)) => Ok(words),
@@ -53,12 +53,12 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// The storage of weights.
+    /// Returns the storage type of weights.
     pub fn weights(&self) -> Storage {
         self.dispatch.variant.weights
     }
 
-    /// The error for a dispatch that no model makes.
+    /// Returns the error for a dispatch that no model makes.
     pub fn fault(&self, problem: &str) -> Error {
         Error::Internal(format!("kernel {}: {problem}", self.dispatch.kernel.name))
     }

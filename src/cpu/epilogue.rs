@@ -1,4 +1,4 @@
-//! The last step of a matmul on finished sums: bias, activation, gate, rotation and residual, then the store to y.
+//! The operations of a matmul on its sums before they are stored to y: bias, activation, gate, rotation and residual.
 
 use rten_simd::Isa;
 use rten_simd::SimdOp;
@@ -20,17 +20,17 @@ pub(super) struct Epilogue<'a> {
     activation: Activation,
     gated: bool,
     rotary: Option<Rotary<'a>>,
-    /// The column of y, before a gate halves it, that belongs to the first column of the weight.
+    /// The column of y that belongs to the first column of the weight. It is counted before a gate halves the columns.
     first_column: usize,
     /// The number of values in a row of y.
     stride: usize,
     flags: &'a Flags,
 }
 
-/// The rotation of the first columns of a row.
+/// The rotation of the first columns of each row.
 #[derive(Clone, Copy)]
 struct Rotary<'a> {
-    /// Pairs (row of angles, 0) for each row, and then pairs (cos, sin).
+    /// For each token, a pair (row of angles, 0). The pairs (cos, sin) of the rows follow.
     order: &'a [f32],
     head: usize,
     columns: usize,
@@ -39,7 +39,7 @@ struct Rotary<'a> {
 }
 
 impl<'a> Epilogue<'a> {
-    /// The epilogue that a dispatch asks for.
+    /// Returns the epilogue that a dispatch requires.
     pub fn new(call: &Call<'a>, params: &MatmulParams) -> Result<Self, Error> {
         let activation = numbered(call.setting("ACTIVATION"))
             .ok_or_else(|| call.fault("an unknown activation function"))?;
@@ -65,7 +65,7 @@ impl<'a> Epilogue<'a> {
         })
     }
 
-    /// The number of values of y that come from this many sums.
+    /// Returns the number of values of y that are computed from this many sums.
     pub fn columns(&self, sums: usize) -> usize {
         if self.gated { sums / 2 } else { sums }
     }
@@ -77,7 +77,8 @@ impl<'a> Epilogue<'a> {
         Finish { epilogue: self, tile, width, bias }.dispatch();
     }
 
-    /// Rotates the finished rows of a panel, adds the residual, and stores them. `y` starts with row `first_row`.
+    /// Rotates the rows of a panel after [`Epilogue::finish`], adds the residual, and stores the rows. `y` starts with
+    /// row `first_row`.
     pub fn store(
         &self,
         tile: &mut [f32],
@@ -89,7 +90,7 @@ impl<'a> Epilogue<'a> {
         Store { epilogue: self, tile, width, column, first_row, y }.dispatch();
     }
 
-    /// Copies the finished rows of a panel into rows of `columns` values.
+    /// Copies the rows of a panel, after [`Epilogue::finish`], into rows of `columns` values.
     pub fn copy(&self, tile: &[f32], width: usize, column: usize, columns: usize, out: &mut [f32]) {
         let (used, first) = (self.columns(width), self.columns(column));
         for (tile, out) in tile.chunks_exact(width).zip(out.chunks_exact_mut(columns)) {
@@ -97,7 +98,8 @@ impl<'a> Epilogue<'a> {
         }
     }
 
-    /// Adds the residual to finished values, and stores them at `at` in y. Sets the token's flag if one is not finite.
+    /// Adds the residual to the values, and stores them in y, starting at the index `at`. Sets the token's overflow
+    /// flag if a value is not finite.
     pub fn store_row(&self, values: &[f32], token: usize, at: usize, y: &mut [f32]) {
         y.copy_from_slice(values);
         if let Some(residual) = self.residual {
@@ -202,8 +204,8 @@ impl SimdOp for Store<'_, '_, '_> {
 }
 
 impl Rotary<'_> {
-    /// Rotates the values of a row from column `column` on. Heads start at multiples of the head's size, and a panel may
-    /// begin or end within a head.
+    /// Rotates the values of a row, starting at column `column`. Heads start at multiples of the head's size, and a
+    /// panel may begin or end within a head.
     #[inline(always)]
     fn rotate(self, values: &mut [f32], row: usize, column: usize) {
         let first = self.angles + self.order[2 * row] as usize * self.pairs;

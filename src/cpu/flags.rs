@@ -7,19 +7,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub(super) struct Flags(Vec<AtomicBool>);
 
 impl Flags {
-    /// Flags of this many tokens, none of them set.
+    /// Returns the flags of this many tokens. None of the flags is set.
     pub fn new(tokens: usize) -> Self {
         Flags((0..tokens).map(|_| AtomicBool::new(false)).collect())
     }
 
-    /// Sets the flag of a token. Rows beyond the tokens have no flag.
+    /// Sets the flag of a token. Rows that are not tokens have no flag.
     pub fn set(&self, token: usize) {
         if let Some(flag) = self.0.get(token) {
             flag.store(true, Ordering::Relaxed);
         }
     }
 
-    /// The flags after the last kernel.
+    /// Returns the flags after the last kernel has run.
     pub fn into_vec(self) -> Vec<bool> {
         self.0.into_iter().map(AtomicBool::into_inner).collect()
     }

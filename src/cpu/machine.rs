@@ -1,13 +1,13 @@
-//! The machine's processor as an adapter: its name, its vector instructions and its threads.
+//! The machine's processor as an adapter: its name, its vector instructions and its number of threads.
 
 use crate::gpu::adapter::{AdapterSummary, NATIVE};
 
-/// The processor as an adapter with the threads that an executor uses by default.
+/// Returns the processor as an adapter, with the number of threads that an executor uses by default.
 pub fn summary() -> AdapterSummary {
     summary_of(super::workers::default_count())
 }
 
-/// The processor as an adapter.
+/// Returns the processor as an adapter with this number of threads.
 pub(super) fn summary_of(threads: usize) -> AdapterSummary {
     let plural = if threads == 1 { "" } else { "s" };
     AdapterSummary {
@@ -27,7 +27,7 @@ pub(super) fn summary_of(threads: usize) -> AdapterSummary {
     }
 }
 
-/// The name of the processor, as the system reports it.
+/// Returns the name of the processor, as the system reports it.
 fn name() -> String {
     #[cfg(not(target_arch = "wasm32"))]
     {

@@ -1,7 +1,8 @@
-//! The matmuls: y = epilogue(x · w + bias), for every variant of the shaders.
+//! The matmuls: y = epilogue(x · w + bias), for every variant of the matmul shaders.
 //!
-//! Work is split into blocks of rows, or into panels of columns where there are few rows. The result of a block and a
-//! panel stays in the cache while its epilogue runs. The split changes no bit, since a sum runs along inner in one order.
+//! Work is split into blocks of rows or, if there are few rows, into panels of columns. The product of a block and a
+//! panel stays in the cache while its epilogue runs. The split does not change a bit of the result, since each sum adds
+//! its products along inner in one order.
 
 use std::cell::RefCell;
 use std::sync::Mutex;
@@ -15,11 +16,11 @@ use crate::error::Error;
 use crate::kernels::matmul::MatmulParams;
 
 thread_local! {
-    /// The sums of a block of rows and a panel.
+    /// The sums of a block of rows and a panel of columns.
     static TILE: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The first error of several threads.
+/// The first of the errors that several threads return.
 #[derive(Default)]
 struct FirstError(Mutex<Option<Error>>);
 
@@ -37,7 +38,7 @@ impl FirstError {
     }
 }
 
-/// The shape of a matmul's weight.
+/// Returns the shape of a matmul's weight.
 pub(super) fn shape(params: &MatmulParams) -> Shape {
     Shape {
         inner: params.inner4 as usize * 4,
@@ -46,7 +47,7 @@ pub(super) fn shape(params: &MatmulParams) -> Shape {
     }
 }
 
-/// Runs a matmul.
+/// Computes the matmul of a dispatch.
 pub(super) fn matmul(call: &Call<'_>, y: &mut [f32]) -> Result<(), Error> {
     let params: MatmulParams = call.params()?;
     let x = call.f32s(0)?;
@@ -96,13 +97,14 @@ pub(super) fn matmul(call: &Call<'_>, y: &mut [f32]) -> Result<(), Error> {
     error.result()
 }
 
-/// The number of rows of a block: at most `most`, about equal for all threads, and whole tiles of the library's kernels.
+/// Returns the number of rows in a block. It is at most `most`, about equal for all threads, and a multiple of the tile
+/// height of the library's kernels.
 fn block_rows(rows: usize, most: usize) -> usize {
     let blocks = rows.div_ceil(most).next_multiple_of(count());
     rows.div_ceil(blocks.max(1)).next_multiple_of(12).clamp(1, most)
 }
 
-/// A matmul with few rows: each thread computes some panels.
+/// Computes a matmul with few rows. Each thread computes some panels of columns.
 fn few_rows(
     x: &[f32],
     weight: &Weight<'_>,
@@ -130,15 +132,15 @@ fn few_rows(
     error.result()
 }
 
-/// A run of rows of one expert.
+/// A run of consecutive rows that belong to one expert.
 struct Run<'s> {
     expert: usize,
-    /// For each row, the row of y.
+    /// For each row of the run, the number of the row of y.
     rows: Vec<usize>,
     sums: &'s mut [f32],
 }
 
-/// A matmul whose rows are grouped by expert.
+/// Computes a matmul whose rows are grouped by expert.
 fn experts(
     call: &Call<'_>,
     params: &MatmulParams,

@@ -1,8 +1,8 @@
-//! Runs graphs on the CPU: every kernel in native code, on all threads.
+//! Runs graphs on the CPU. Every kernel is native code that uses all threads.
 //!
-//! The shaders stay the reference for names and layouts. A kernel here takes the same parameter block and the same
-//! tensors as its WGSL, in any of its variants. Activations are always f32. Weights of 16 bits keep their storage, and are
-//! widened where they are used.
+//! The shaders define names and layouts. A kernel here takes the same parameters and tensors as its WGSL, for any
+//! variant of the WGSL. Activations are always f32. 16-bit weights keep their storage type, and are widened where they
+//! are used.
 //!
 //! | file | kernels |
 //! |---|---|
@@ -12,8 +12,8 @@
 //! | `search` | `similarity`, `top_k` |
 //! | `tables` | `lookup`, `pool`, `route`, `group_rows`, `combine` |
 //!
-//! A row's bits depend neither on its batch nor on the number of threads: each sum runs in one order, and work is split
-//! between sums only.
+//! A row's bits depend neither on its batch nor on the number of threads. Each sum adds its terms in one order, and no
+//! sum is split between threads.
 
 mod activation;
 mod attention;
@@ -51,25 +51,25 @@ use workers::Workers;
 
 /// A weight of the model.
 enum Weight {
-    /// Values in their storage.
+    /// The values in their storage type, as 32-bit words.
     Words(Vec<u32>),
-    /// Packed for the matmuls that use it.
+    /// The weight, packed for the matmuls that use it.
     Packed(Packed),
 }
 
-/// Runs graphs on the CPU.
+/// An executor that runs graphs on the CPU.
 pub struct Executor {
     /// The machine's processor, as an adapter.
     pub adapter: AdapterSummary,
     workers: Workers,
     weights: Vec<Weight>,
-    /// Buffers of scratch slots, which grow as graphs need.
+    /// The buffers of scratch slots, which grow to the size that graphs need.
     scratch: Vec<Vec<f32>>,
-    /// The number of tokens above which a graph runs out of memory, for tests.
+    /// If set, a graph with more tokens than this fails with an out-of-memory error. Tests set it.
     pub(crate) tokens_that_fit: Option<usize>,
-    /// The maximum bytes of a batch's buffers.
+    /// The maximum bytes of a batch's buffers; `None` if there is no limit.
     pub(crate) batch_limit: Option<u64>,
-    /// If set, everything that runs is measured and added to it.
+    /// If set, every dispatch is measured, and this trace collects the measurements.
     pub trace: Option<Trace>,
 }
 
@@ -81,7 +81,7 @@ impl std::fmt::Debug for Executor {
 
 type Run = fn(&Call<'_>, &mut [f32]) -> Result<(), Error>;
 
-/// The kernels and their native forms.
+/// The kernels and the native functions that compute them.
 const KERNELS: &[(&Kernel, Run)] = &[
     (&lookup::LOOKUP, tables::lookup),
     (&layer_norm::LAYER_NORM, rows::layer_norm),
@@ -108,10 +108,10 @@ fn is_matmul(kernel: &Kernel) -> bool {
 }
 
 impl Executor {
-    /// An executor with this many threads; `None` for one on each physical core.
+    /// Returns an executor with this many threads; `None` means one thread on each physical core.
     ///
     /// # Errors
-    /// [`Error::Internal`] if the threads do not start.
+    /// Returns [`Error::Internal`] if the threads cannot be started.
     pub fn new(threads: Option<usize>) -> Result<Self, Error> {
         let threads = threads.unwrap_or_else(workers::default_count).max(1);
         Ok(Executor {
@@ -125,12 +125,12 @@ impl Executor {
         })
     }
 
-    /// The name of the matrix kernels that this machine runs.
+    /// Returns the name of the matrix kernels that run on this machine.
     pub fn matrix_kernels(&self) -> String {
         packed::kernel_name()
     }
 
-    /// Adds a weight, to be filled by [`Executor::write_weight`]. Returns its number.
+    /// Adds a weight, which [`Executor::write_weight`] then fills. Returns the weight's number.
     pub fn add_weight(&mut self, bytes: u64) -> usize {
         self.weights.push(Weight::Words(vec![0; bytes.max(16).div_ceil(4) as usize]));
         self.weights.len() - 1
@@ -139,7 +139,7 @@ impl Executor {
     /// Writes a part of a weight.
     ///
     /// # Errors
-    /// [`Error::Internal`] if the weight has run in a matmul already.
+    /// Returns [`Error::Internal`] if a matmul has already used the weight.
     pub fn write_weight(&mut self, weight: usize, offset: u64, bytes: &[u8]) -> Result<(), Error> {
         let Weight::Words(words) = &mut self.weights[weight] else {
             return Err(Error::Internal(
@@ -157,12 +157,14 @@ impl Executor {
         self.scratch.clear();
     }
 
-    /// Runs a graph.
+    /// Runs a graph and returns its output.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`] if the batch exceeds the memory limit; [`Error::Internal`] for a graph that no model makes.
+    /// Returns [`Error::OutOfMemory`] if the batch exceeds the memory limit; [`Error::Internal`] for a graph that no
+    /// model makes.
     pub fn run(&mut self, graph: &Graph) -> Result<Outcome, Error> {
-        // The whole graph runs on one of the threads, so that only its beginning waits for a thread to wake up.
+        // The whole graph runs on one of the executor's threads, so that the host waits only once for a thread to wake
+        // up.
         self.workers.clone().run(|| self.run_tapped(graph, &[], |_, _| ()))
     }
 
@@ -170,7 +172,7 @@ impl Executor {
     /// last dispatch is done.
     ///
     /// # Errors
-    /// The errors of [`Executor::run`].
+    /// Returns the errors of [`Executor::run`].
     pub fn run_tapped(
         &mut self,
         graph: &Graph,
@@ -236,13 +238,13 @@ impl Executor {
         })
     }
 
-    /// The values of a tensor that a dispatch has written.
+    /// Returns the values of a tensor that a dispatch has written.
     fn values(&self, graph: &Graph, batch: &Batch<'_>, id: TensorId) -> Option<&[f32]> {
         let slot = batch.of_tensor[id.0]?;
         Some(&self.scratch[slot][..graph.tensors[id.0].bytes.div_ceil(4) as usize])
     }
 
-    /// Refuses a graph that exceeds the memory limit.
+    /// Returns an error if a graph exceeds the memory limit.
     fn check(&self, graph: &Graph) -> Result<(), Error> {
         let out_of_memory = |bytes, advice: String| Error::OutOfMemory {
             adapter: self.adapter.name.clone(),
@@ -323,7 +325,7 @@ impl Executor {
         result
     }
 
-    /// Packs the weight of a matmul before its first use. Weights of 16 bits are widened at each use instead.
+    /// Packs the weight of a matmul before its first use. A 16-bit weight is not packed, but widened at each use.
     fn pack(&mut self, graph: &Graph, dispatch: &Dispatch) -> Result<(), Error> {
         let source = dispatch.bindings.get(1).map(|id| &graph.tensors[id.0].source);
         let Some(TensorSource::Weight(at)) = source else { return Ok(()) };
@@ -358,14 +360,14 @@ impl Executor {
 
 /// The tensors of a batch.
 struct Batch<'g> {
-    /// For each tensor, the words of an input.
+    /// For each tensor that is an input, its content as 32-bit words.
     inputs: Vec<Option<Vec<u32>>>,
-    /// For each tensor, the number of its scratch buffer.
+    /// For each tensor, the number of its scratch buffer; `None` if it has none.
     of_tensor: &'g [Option<usize>],
     flags: Flags,
 }
 
-/// The bytes of an input as words. The end of a small one is padded, as on a GPU.
+/// Returns the bytes of an input as 32-bit words. A small input is padded to a minimum size, as on a GPU.
 fn input(tensor: &crate::gpu::graph::TensorInfo) -> Option<Vec<u32>> {
     let TensorSource::Input(bytes) = &tensor.source else { return None };
     let mut words = vec![0u32; tensor.bytes.div_ceil(4) as usize];

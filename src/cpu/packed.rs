@@ -1,8 +1,8 @@
-//! The weights of matmuls in the form that the library for matrix products reads fastest.
+//! The weights of matmuls in the layout that the library for matrix products (rten-gemm) reads fastest.
 //!
-//! A weight is split into panels of [`PANEL`] columns. A panel and a block of rows make a product whose result stays in
-//! the cache while its epilogue runs. A product of one row with an unpacked matrix takes another path in the library,
-//! with other bits, so that path is never used.
+//! A weight is split into panels of [`PANEL`] columns. The product of a block of rows and a panel stays in the cache
+//! while its epilogue runs. For one row and an unpacked matrix, the library uses another algorithm, whose results
+//! differ in some bits. That algorithm is never used.
 
 use std::cell::RefCell;
 
@@ -13,53 +13,53 @@ use super::widen::widen_columns;
 use crate::dtype::Storage;
 use crate::error::Error;
 
-/// The number of columns of a panel: a multiple of the widths of all kernels of the library, and of two cells.
+/// The number of columns of a panel. It is a multiple of eight and of the widths of all kernels of the library.
 pub(super) const PANEL: usize = 96;
 
 thread_local! {
     /// The library's fastest kernels that this machine can run. They cannot move between threads.
     static GEMM: GemmExecutor<f32> = GemmExecutor::new();
-    /// A widened panel.
+    /// The values of a panel, widened to f32.
     static PANEL_VALUES: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The name of the library's kernels on this machine.
+/// Returns the name of the library's kernels on this machine.
 pub(super) fn kernel_name() -> String {
     GEMM.with(|gemm| gemm.kernel_name().to_owned())
 }
 
-/// y = x · b for `x` of `rows` rows.
+/// Computes y = x · b, where `x` has `rows` rows.
 fn multiply(x: &[f32], rows: usize, b: GemmInputB<'_, f32>, y: &mut [f32]) -> Result<(), Error> {
     let x = NdTensorView::from_data([rows, b.rows()], &x[..rows * b.rows()]);
     GEMM.with(|gemm| gemm.gemm(y, GemmInputA::Unpacked(x), b, GemmOptions::default()))
         .map_err(|e| Error::Internal(format!("a matrix product: {e}")))
 }
 
-/// The shape of a weight in the layout of the shaders.
+/// The shape of a weight, in the layout that the shaders use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Shape {
     /// The number of rows.
     pub inner: usize,
-    /// The number of values in a row, with padding.
+    /// The number of values in a row, including padding.
     pub stride: usize,
     /// The number of columns that are used.
     pub columns: usize,
 }
 
 impl Shape {
-    /// The number of panels of one matrix.
+    /// Returns the number of panels of one matrix.
     pub fn panels(self) -> usize {
         self.columns.div_ceil(PANEL)
     }
 
-    /// The first column and the number of columns of a panel.
+    /// Returns the first column of a panel and its number of columns.
     pub fn panel(self, at: usize) -> (usize, usize) {
         let first = at * PANEL;
         (first, PANEL.min(self.columns - first))
     }
 }
 
-/// A weight whose panels are packed, or several of them (of experts) one after the other.
+/// A weight whose panels are packed. The weight of experts consists of several matrices, one after the other.
 pub(super) struct Packed {
     shape: Shape,
     panels: Vec<PackedBMatrix<f32>>,
@@ -85,23 +85,23 @@ impl Packed {
         Packed { shape, panels, bytes: words.len() as u64 * 4 }
     }
 
-    /// Bytes of the weight before it was packed.
+    /// Returns the bytes of the weight before it was packed.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 }
 
-/// A weight of a matmul as it is stored.
+/// The weight of a matmul, in the format in which it is stored.
 #[derive(Clone, Copy)]
 pub(super) enum Weight<'a> {
-    /// Packed at the first use.
+    /// The weight is packed at its first use.
     Packed(&'a Packed),
-    /// Kept in 16 bits; a panel is widened for each block of rows.
+    /// The weight keeps 16 bits a value, and a panel is widened for each block of rows.
     Wide { storage: Storage, words: &'a [u32], shape: Shape },
 }
 
 impl Weight<'_> {
-    /// The shape of one matrix.
+    /// Returns the shape of one matrix.
     pub fn shape(&self) -> Shape {
         match self {
             Weight::Packed(packed) => packed.shape,
@@ -109,7 +109,7 @@ impl Weight<'_> {
         }
     }
 
-    /// The maximum number of rows of a block. Widening a panel pays only if many rows use it.
+    /// Returns the maximum number of rows of a block. Widening a panel is worth its cost only if many rows use it.
     pub fn block_rows(&self) -> usize {
         match self {
             Weight::Packed(_) => 60,
@@ -117,7 +117,7 @@ impl Weight<'_> {
         }
     }
 
-    /// y = x · panel, `[rows, columns of the panel]`. The bits of a row do not depend on the number of rows.
+    /// Computes y = x · panel, `[rows, columns of the panel]`. The bits of a row do not depend on the number of rows.
     pub fn product(
         &self,
         (matrix, panel): (usize, usize),
@@ -143,7 +143,7 @@ impl Weight<'_> {
                     values.as_slice(),
                 ));
                 let result = if rows == 1 {
-                    // rten-gemm adds in another order for a single row, so it gets the row twice.
+                    // For a single row, rten-gemm would add the products in another order, so it gets the row twice.
                     let twice = [x, x].concat();
                     let mut both = vec![0.0; 2 * width];
                     let result = multiply(&twice, 2, b, &mut both);

@@ -14,17 +14,17 @@ use crate::kernels::normalize_l2::NormalizeParams;
 use crate::kernels::rms_norm::RmsNormParams;
 use crate::kernels::rope::RopeParams;
 
-/// The minimum number of values that are worth a chunk.
+/// The minimum number of values in a chunk of work for a thread.
 const CHUNK_VALUES: usize = 16_384;
 
-/// A run of rows: the index of its first row, and its values in y.
+/// A run of consecutive rows: the index of the first row, and the values of the rows in y.
 struct Rows<'y> {
     first: usize,
     stride: usize,
     y: &'y mut [f32],
 }
 
-/// Calls `work` with runs of rows, on all threads.
+/// Splits y into runs of rows, and calls `work` with each run, on all threads.
 fn in_runs(y: &mut [f32], rows: usize, stride: usize, work: impl Fn(Rows<'_>) + Sync + Send) {
     let run = rows_a_chunk(rows, CHUNK_VALUES.div_ceil(stride.max(1)));
     chunks(&mut y[..rows * stride], run * stride, |at, y| {
@@ -105,7 +105,7 @@ impl SimdOp for LayerNorm<'_, '_> {
     }
 }
 
-/// y = layer_norm(x + residual).
+/// Computes y = layer_norm(x + residual).
 pub(super) fn layer_norm(call: &Call<'_>, y: &mut [f32]) -> Result<(), Error> {
     let params: LayerNormParams = call.params()?;
     let (x, weight, bias) = (call.f32s(0)?, call.f32s(2)?, call.f32s(3)?);
@@ -171,7 +171,7 @@ impl SimdOp for RmsNorm<'_, '_> {
     }
 }
 
-/// y = rms_norm(x) + residual.
+/// Computes y = rms_norm(x) + residual.
 pub(super) fn rms_norm(call: &Call<'_>, y: &mut [f32]) -> Result<(), Error> {
     let params: RmsNormParams = call.params()?;
     let (x, weight) = (call.f32s(0)?, call.f32s(2)?);
@@ -221,7 +221,7 @@ impl SimdOp for NormalizeL2<'_, '_> {
     }
 }
 
-/// y = x / max(‖x‖₂, 1e-12).
+/// Computes y = x / max(‖x‖₂, 1e-12) for each row.
 pub(super) fn normalize_l2(call: &Call<'_>, y: &mut [f32]) -> Result<(), Error> {
     let params: NormalizeParams = call.params()?;
     let x = call.f32s(0)?;
@@ -294,7 +294,7 @@ pub(super) fn rotate(values: &mut [f32], angles: &[f32]) {
     }
 }
 
-/// y = rotate(norm(x)) of each head of a token.
+/// Computes y = rotate(norm(x)) for each head of a token.
 pub(super) fn rope(call: &Call<'_>, y: &mut [f32]) -> Result<(), Error> {
     let params: RopeParams = call.params()?;
     let (x, rotary, weight) = (call.f32s(0)?, call.f32s(1)?, call.f32s(2)?);

@@ -79,7 +79,7 @@ impl SimdOp for Scores<'_> {
     }
 }
 
-/// How similar each row of a corpus is to each query.
+/// Computes the similarity of each row of a corpus to each query.
 pub(super) fn similarity(call: &Call<'_>, scores: &mut [f32]) -> Result<(), Error> {
     let params: SimilarityParams = call.params()?;
     let (corpus, queries) = (call.words(0)?, call.f32s(1)?);
@@ -106,7 +106,7 @@ pub(super) fn similarity(call: &Call<'_>, scores: &mut [f32]) -> Result<(), Erro
     Ok(())
 }
 
-/// A number that grows with the score. Both zeros have the same.
+/// Returns a number that grows with the score. The scores 0.0 and -0.0 have the same number.
 fn key_of(score: f32) -> u32 {
     let bits = score.to_bits();
     let magnitude = bits & 0x7fff_ffff;
@@ -116,7 +116,7 @@ fn key_of(score: f32) -> u32 {
     }
 }
 
-/// The best candidates of each tile, best first. Among equal scores, the lower row is better.
+/// Selects the best candidates of each tile, best first. Among equal scores, the lower row is better.
 pub(super) fn top_k(call: &Call<'_>, best: &mut [f32]) -> Result<(), Error> {
     let params: TopKParams = call.params()?;
     let candidates = call.f32s(0)?;

@@ -10,10 +10,10 @@ use crate::kernels::lookup::LookupParams;
 use crate::kernels::pool::PoolParams;
 use crate::kernels::route::RouteParams;
 
-/// The minimum number of rows that are worth a chunk.
+/// The minimum number of rows in a chunk of work for a thread.
 const CHUNK_ROWS: usize = 16;
 
-/// x = the sum of rows of one to three tables, times a factor.
+/// Computes x: the sum of rows of one to three tables, multiplied by a factor.
 pub(super) fn lookup(call: &Call<'_>, x: &mut [f32]) -> Result<(), Error> {
     let params: LookupParams = call.params()?;
     let tokens: &[[u32; 4]] = bytemuck::cast_slice(whole(call.words(0)?, 4));
@@ -43,19 +43,20 @@ pub(super) fn lookup(call: &Call<'_>, x: &mut [f32]) -> Result<(), Error> {
     Ok(())
 }
 
-/// The words of whole groups of `size`. Small tensors are padded to 16 bytes.
+/// Returns the words without the incomplete group of `size` words at the end, which is padding: small tensors are
+/// padded to 16 bytes.
 fn whole(words: &[u32], size: usize) -> &[u32] {
     &words[..words.len() / size * size]
 }
 
-/// Sets the flag of a token if a value of its row is not finite.
+/// Sets the overflow flag of a token if a value of its row is not finite.
 fn check(call: &Call<'_>, row: &[f32], token: usize) {
     if row.iter().any(|value| !value.is_finite()) {
         call.flags.set(token);
     }
 }
 
-/// One row for each text from the hidden states of its tokens. Sums run over the tokens in order.
+/// Computes one row for each text from the hidden states of its tokens. Sums add the tokens in order.
 pub(super) fn pool(call: &Call<'_>, pooled: &mut [f32]) -> Result<(), Error> {
     let params: PoolParams = call.params()?;
     let x = call.f32s(0)?;
@@ -113,7 +114,7 @@ fn pool_text<'x>(mode: u32, span: [usize; 4], row: impl Fn(usize) -> &'x [f32], 
     }
 }
 
-/// The experts of each token with the largest weights, and these weights.
+/// Selects the experts of each token with the largest weights, and computes these weights.
 pub(super) fn route(call: &Call<'_>, choices: &mut [f32]) -> Result<(), Error> {
     let params: RouteParams = call.params()?;
     let (x, w, storage) = (call.f32s(0)?, call.words(1)?, call.weights());
@@ -139,7 +140,7 @@ pub(super) fn route(call: &Call<'_>, choices: &mut [f32]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Writes the pairs (expert, weight) of the `top` largest logits, and zeros behind them.
+/// Writes the pairs (expert, weight) of the `top` largest logits, followed by zeros.
 fn choose(logits: &[f32], top: usize, choices: &mut [f32]) {
     let largest = logits.iter().copied().fold(logits[0], f32::max);
     let total: f32 = logits.iter().map(|logit| (logit - largest).exp()).sum();
@@ -160,7 +161,7 @@ fn choose(logits: &[f32], top: usize, choices: &mut [f32]) {
     }
 }
 
-/// Sorts rows by expert. The rows of each expert start a tile, and are padded to whole tiles with row −1.
+/// Sorts rows by expert. The rows of each expert start at a tile boundary, and are padded to whole tiles with row −1.
 pub(super) fn group_rows(call: &Call<'_>, order: &mut [f32]) -> Result<(), Error> {
     let params: GroupRowsParams = call.params()?;
     let choices = call.f32s(0)?;
@@ -193,7 +194,7 @@ pub(super) fn group_rows(call: &Call<'_>, order: &mut [f32]) -> Result<(), Error
     Ok(())
 }
 
-/// y = Σ weight · x + bias over the experts of a token.
+/// Computes y = Σ weight · x + bias over the experts of a token.
 pub(super) fn combine(call: &Call<'_>, y: &mut [f32]) -> Result<(), Error> {
     let params: CombineParams = call.params()?;
     let (x, choices, bias) = (call.f32s(0)?, call.f32s(1)?, call.f32s(2)?);

@@ -1,15 +1,15 @@
-//! Loops over slices in vectors of the machine's width, for kernels that run as a [`rten_simd::SimdOp`].
+//! Loops over slices in SIMD vectors of the machine's width, for kernels that run as a [`rten_simd::SimdOp`].
 //!
-//! A closure that computes with vectors is `#[inline(always)]`. Otherwise the compiler may keep it as a function without the
-//! machine's vector instructions, and each operation in it becomes a call.
+//! A closure that computes with vectors must be `#[inline(always)]`. Otherwise the compiler may keep it as a function
+//! without the machine's vector instructions, and each operation in it becomes a call.
 //!
-//! A sum runs over a slice in one order, which depends only on the slice's length. Rows therefore do not influence each
-//! other's bits.
+//! A sum adds the values of a slice in an order that depends only on the slice's length. So no row influences the bits
+//! of another row.
 
 use rten_simd::Isa;
 use rten_simd::ops::{BitOps, NumOps};
 
-/// y = f(y) for each value.
+/// Sets each value of y to f(y).
 #[inline(always)]
 pub(super) fn map<I: Isa>(isa: I, y: &mut [f32], f: impl Fn(I::F32) -> I::F32) {
     let ops = isa.f32();
@@ -25,7 +25,7 @@ pub(super) fn map<I: Isa>(isa: I, y: &mut [f32], f: impl Fn(I::F32) -> I::F32) {
     }
 }
 
-/// y = f(a, b) for each value. All slices have the length of `y`.
+/// Sets each value of y to f(a, b). All slices have the same length.
 #[inline(always)]
 pub(super) fn zip<I: Isa>(
     isa: I,
@@ -51,7 +51,7 @@ pub(super) fn zip<I: Isa>(
     }
 }
 
-/// y = f(y, b) for each value. Both slices have the same length.
+/// Sets each value of y to f(y, b). Both slices have the same length.
 #[inline(always)]
 pub(super) fn update<I: Isa>(
     isa: I,
@@ -76,7 +76,7 @@ pub(super) fn update<I: Isa>(
     }
 }
 
-/// The sum of f(x) over a slice, in one order for each length.
+/// Returns the sum of f(x) over a slice. The order of additions depends only on the slice's length.
 #[inline(always)]
 pub(super) fn sum<I: Isa>(isa: I, x: &[f32], f: impl Fn(I::F32) -> I::F32) -> f32 {
     let ops = isa.f32();
@@ -93,8 +93,8 @@ pub(super) fn sum<I: Isa>(isa: I, x: &[f32], f: impl Fn(I::F32) -> I::F32) -> f3
     ops.sum(sum)
 }
 
-/// Adds a term to a sum for each pair of values, in one order for each length. Both slices have the same length, and the
-/// term of two zeros is zero.
+/// Returns a sum with one term for each pair of values. The order of additions depends only on the slices' length. Both
+/// slices have the same length, and the term of two zeros must be zero.
 #[inline(always)]
 pub(super) fn sum_pairs<I: Isa>(
     isa: I,
@@ -116,7 +116,7 @@ pub(super) fn sum_pairs<I: Isa>(
     ops.sum(sum)
 }
 
-/// True if every value is finite.
+/// Is true if every value is finite.
 #[inline(always)]
 pub(super) fn is_finite<I: Isa>(isa: I, x: &[f32]) -> bool {
     let ops = isa.f32();
@@ -182,7 +182,7 @@ mod tests {
                     |y, a| ops.sub(y, a),
                 );
                 assert!(y.iter().zip(&a).all(|(y, a)| *y == a * a - a), "{length}");
-                // The padding of the last vector adds nothing to the sum, although f(0) is 1.
+                // The padding of the last vector must add nothing to the sum, although f(0) is 1.
                 let ones = sum(
                     isa,
                     &a,

@@ -1,14 +1,14 @@
-//! Reads weights in any storage as f32. Widening is exact.
+//! Reads weights of any storage type as f32. Widening is exact.
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 use crate::dtype::Storage;
 
-/// Reads as many values as `out` has, from value `first` on.
+/// Reads as many values as `out` holds, starting at value `first`.
 ///
 /// # Panics
-/// Panics if there are fewer values. The host has checked rows and tokens against their tables.
+/// Panics if there are fewer values. The host has checked the row numbers and tokens against the sizes of their tables.
 pub(super) fn widen_row(storage: Storage, words: &[u32], first: usize, out: &mut [f32]) {
     let range = first..first + out.len();
     match storage {
@@ -22,7 +22,7 @@ pub(super) fn widen_row(storage: Storage, words: &[u32], first: usize, out: &mut
     }
 }
 
-/// Reads the columns from `first` on of a matrix with rows of `stride` values. `out` is `[rows, width]`.
+/// Reads columns of a matrix with rows of `stride` values, starting at column `first`. `out` is `[rows, width]`.
 pub(super) fn widen_columns(
     storage: Storage,
     words: &[u32],
@@ -43,7 +43,7 @@ mod tests {
 
     #[test]
     fn columns_of_every_storage_are_read_exactly() {
-        // Small multiples of 1/8 are exact in every storage.
+        // Every storage type represents small multiples of 1/8 exactly.
         let values: Vec<f32> = (0..6 * 16).map(|i| (i as f32 - 40.0) / 8.0).collect();
         for storage in Storage::ALL {
             let mut bytes = Vec::new();

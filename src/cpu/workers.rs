@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use crate::error::Error;
 
-/// Threads that run kernels. A clone has the same threads.
+/// The threads that run kernels. A clone has the same threads.
 #[derive(Clone)]
 pub(super) struct Workers {
-    /// `None` where the system has no threads. Kernels then run on the caller's thread.
+    /// `None` on a system without threads. Kernels then run on the caller's thread.
     pool: Option<Arc<rayon::ThreadPool>>,
 }
 
@@ -25,7 +25,7 @@ impl Workers {
         Ok(Workers { pool: Some(Arc::new(pool)) })
     }
 
-    /// Runs `work` on one of the threads. Calls of [`chunks`] within it use all of them.
+    /// Runs `work` on one of the threads. Calls of [`chunks`] within `work` use all threads.
     pub fn run<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
         match &self.pool {
             Some(pool) => pool.install(work),
@@ -34,7 +34,7 @@ impl Workers {
     }
 }
 
-/// The number of threads that share the current work.
+/// Returns the number of threads that share the current work.
 pub(super) fn count() -> usize {
     rayon::current_num_threads()
 }
@@ -60,12 +60,12 @@ pub(super) fn each<T: Send>(items: Vec<T>, work: impl Fn(T) + Sync + Send) {
     }
 }
 
-/// The number of rows of a chunk: several chunks for each thread, and no fewer than `least` rows in a chunk.
+/// Returns the number of rows in a chunk, so that each thread gets several chunks. A chunk has at least `least` rows.
 pub(super) fn rows_a_chunk(rows: usize, least: usize) -> usize {
     rows.div_ceil(4 * count()).max(least)
 }
 
-/// The number of threads to use unless the caller sets it: the physical cores that this process may use.
+/// Returns the number of threads to use by default: the number of physical cores that this process may use.
 pub(super) fn default_count() -> usize {
     let available = std::thread::available_parallelism().map_or(1, |threads| threads.get());
     #[cfg(not(target_arch = "wasm32"))]

@@ -1,11 +1,11 @@
 //! The dtype policy: the only place where a dtype is chosen.
 //!
-//! `resolve` takes the caller's request, the checkpoint's dtype, the adapter's capability and the architecture's needs,
-//! and returns a [`Precision`]. It is a pure function. No other code reads a dtype from a config, or asks the adapter
-//! about f16.
+//! `resolve` takes the caller's request, the checkpoint's dtype, the adapter's support for f16 and the facts of the
+//! architecture. It returns a [`Precision`], and it is a pure function. No other code reads a dtype from a config, or
+//! asks the adapter about f16.
 //!
-//! Products and sums are always f32; f16 and bf16 are storage formats. Matrices and embedding tables use the weight
-//! storage. Biases and norm weights, which are a thousandth of the bytes, stay f32.
+//! Products and sums are always f32; f16 and bf16 are storage types. Matrices and embedding tables have the storage
+//! type of weights. Biases and norm weights, which are a thousandth of the bytes, stay f32.
 
 mod precision;
 mod resolve;
@@ -26,8 +26,8 @@ pub use verdict::{F16Safety, F16Verdict};
 
 /// The dtype that the caller requests, like sentence-transformers' `model_kwargs={"dtype": …}`.
 ///
-/// It parses from `auto`, `float32`, `float16`, `bfloat16` and their aliases: `f32`, `fp32`, `float`, `f16`, `fp16`,
-/// `half`, `bf16`. The case does not matter, and names may have the prefix `torch.`.
+/// A request is parsed from `auto`, `float32`, `float16`, `bfloat16` or an alias: `f32`, `fp32`, `float`, `f16`,
+/// `fp16`, `half`, `bf16`. The case does not matter, and names may have the prefix `torch.`.
 ///
 /// ```
 /// use vectile::DtypeRequest;
@@ -36,19 +36,19 @@ pub use verdict::{F16Safety, F16Verdict};
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub enum DtypeRequest {
-    /// Use the checkpoint's dtype, as far as the adapter supports it.
+    /// Uses the checkpoint's dtype, as far as the adapter supports it.
     #[default]
     Auto,
-    /// f32 weights and activations on any adapter.
+    /// Uses f32 weights and activations, on any adapter.
     Float32,
-    /// f16 weights and activations on adapters with `SHADER_F16`.
+    /// Uses f16 weights and activations on adapters with `SHADER_F16`.
     Float16,
-    /// bf16 weights, packed, on any adapter.
+    /// Uses bf16 weights, packed in pairs, on any adapter.
     Bfloat16,
 }
 
 impl DtypeRequest {
-    /// The name in torch.
+    /// Returns the name of the dtype in torch.
     pub fn name(self) -> &'static str {
         match self {
             DtypeRequest::Auto => "auto",
@@ -59,7 +59,7 @@ impl DtypeRequest {
     }
 }
 
-/// The float dtype that has this name or alias.
+/// Returns the float dtype that has this name or alias.
 fn float_named(name: &str) -> Option<DtypeRequest> {
     let name = name.trim().to_ascii_lowercase();
     match name.strip_prefix("torch.").unwrap_or(&name) {
@@ -89,7 +89,8 @@ impl FromStr for DtypeRequest {
     }
 }
 
-/// A GPU buffer format. Every kernel is written once and runs with all four.
+/// A storage type: the format of values in a GPU buffer. Every kernel is written once and runs with all four storage
+/// types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Storage {
     /// `array<vec4<f32>>`, on any adapter.
@@ -103,16 +104,16 @@ pub enum Storage {
 }
 
 impl Storage {
-    /// All four storage formats.
+    /// All four storage types.
     pub const ALL: [Storage; 4] =
         [Storage::F32, Storage::F16, Storage::PackedF16, Storage::PackedBf16];
 
-    /// The bytes of one value.
+    /// Returns the size of one value in bytes.
     pub fn bytes(self) -> u64 {
         if self == Storage::F32 { 4 } else { 2 }
     }
 
-    /// The largest finite value.
+    /// Returns the largest finite value.
     pub fn max(self) -> f32 {
         match self {
             Storage::F32 => f32::MAX,
@@ -121,7 +122,7 @@ impl Storage {
         }
     }
 
-    /// The name in reports and in the file names of the storage shaders.
+    /// Returns the name that reports and the file names of the storage shaders use.
     pub fn name(self) -> &'static str {
         match self {
             Storage::F32 => "f32",
@@ -144,14 +145,14 @@ impl Serialize for Storage {
     }
 }
 
-/// The dtype of a checkpoint, and where it is stated.
+/// The dtype of a checkpoint, and the source that states it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CheckpointDtype {
     /// `float32`, `float16` or `bfloat16`.
     pub dtype: FloatDtype,
     /// The config field or the tensor that states the dtype.
     pub source: String,
-    /// Remarks for the [`Precision`], for example on contradictory fields.
+    /// Remarks that become part of the [`Precision`], for example on contradictory fields.
     #[serde(skip)]
     pub reasons: Vec<Reason>,
 }
@@ -169,7 +170,7 @@ pub enum FloatDtype {
 }
 
 impl FloatDtype {
-    /// The name in torch.
+    /// Returns the name of the dtype in torch.
     pub fn name(self) -> &'static str {
         match self {
             FloatDtype::Float32 => "float32",
@@ -183,12 +184,12 @@ impl FloatDtype {
 const NO_DTYPE: &str = "the default, as neither config.json nor a tensor names a dtype,";
 
 impl CheckpointDtype {
-    /// Finds the dtype of a checkpoint. The first of these that exists counts: `dtype` in `config.json`,
-    /// `torch_dtype`, the same fields in `text_config`, the dtype of the first floating tensor, float32.
-    /// `first_tensor` is that tensor's safetensors dtype and its name.
+    /// Returns the dtype of a checkpoint. It is stated by `dtype` in `config.json`, or else by `torch_dtype`, or else
+    /// by the same fields in `text_config`. If no field states it, the dtype is that of the first floating-point
+    /// tensor, or else float32. `first_tensor` is the safetensors dtype and the name of that tensor.
     ///
-    /// Null and unknown names count as absent. If `dtype` and `torch_dtype` differ, `dtype` takes precedence. float64
-    /// is computed in f32. Each of these two cases adds a [`Reason`].
+    /// Null and unknown names count as missing. If `dtype` and `torch_dtype` differ, `dtype` takes precedence. A
+    /// float64 checkpoint is computed in f32. Each of these last two cases adds a [`Reason`].
     pub fn find<'a>(
         config: impl Fn(&str) -> Option<&'a serde_json::Value>,
         first_tensor: Option<(&str, &str)>,
@@ -223,7 +224,7 @@ impl CheckpointDtype {
     }
 }
 
-/// The float dtype of a config value or a safetensors dtype, and whether it was float64.
+/// Returns the float dtype that a config value or a safetensors dtype names, and whether the name was that of float64.
 fn known_float(name: &str) -> Option<(FloatDtype, bool)> {
     if ["float64", "torch.float64", "f64", "double"].contains(&name.to_ascii_lowercase().as_str()) {
         return Some((FloatDtype::Float32, true));
@@ -235,40 +236,40 @@ fn known_float(name: &str) -> Option<(FloatDtype, bool)> {
     }
 }
 
-/// Whether the adapter's f16 can be used.
+/// Whether Vectile can use the adapter's `SHADER_F16`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ShaderF16 {
-    /// The adapter has `SHADER_F16`, and the known-answer test passed.
+    /// The adapter has `SHADER_F16`, and `SHADER_F16` passed its known-answer test.
     Passed,
     /// The adapter lacks `SHADER_F16`.
     Absent,
     /// The caller disabled `SHADER_F16`.
     Disabled,
-    /// The adapter has `SHADER_F16`, but the known-answer test failed.
+    /// The adapter has `SHADER_F16`, but `SHADER_F16` failed its known-answer test.
     FailedSelfTest,
-    /// The model runs on the CPU, which runs no shaders. It widens weights where it uses them, and its activations are
-    /// f32.
+    /// The model runs on the CPU, which runs no shaders. The CPU widens weights where it uses them, and its activations
+    /// are f32.
     NoShaders,
 }
 
-/// Facts of an architecture about f16, from `models/`.
+/// The facts about f16 that an architecture in `models/` states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct F16Facts {
     /// True if the architecture's activations are known to exceed 65504, the largest f16, or are not known to stay
-    /// below it. A measured [`F16Verdict`] on the model itself takes precedence over this value.
+    /// below it. The measurement of a model ([`F16Verdict`]) takes precedence over this value.
     pub activations_unsafe: bool,
 }
 
-/// The replacement of f16 on an adapter without `SHADER_F16`.
+/// The storage type that replaces f16 on an adapter without `SHADER_F16`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub enum HalfFallback {
-    /// Widen to f32. This is exact and takes twice the memory.
+    /// Widens values to f32. This is exact and takes twice the memory.
     #[default]
     F32,
-    /// Keep 16 bits, packed in pairs in `u32`.
+    /// Keeps 16 bits, with pairs of values packed in `u32`.
     Packed,
-    /// Refuse the load, so that f32 is never measured as if it were f16.
+    /// Returns an error at load, so that f32 is never measured as if it were f16.
     Error,
 }
 
@@ -288,12 +289,12 @@ impl FromStr for HalfFallback {
     }
 }
 
-/// The storage of activations, if the caller overrides the policy.
+/// The caller's choice of the storage type of activations, which overrides the policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ActivationsRequest {
-    /// Store activations in f32.
+    /// Stores activations in f32.
     F32,
-    /// Store activations in f16 if `SHADER_F16` passed its test, else in packed f16. On the CPU they stay f32.
+    /// Stores activations in f16 if `SHADER_F16` passed its test, or else in packed f16. On the CPU they stay f32.
     F16,
 }
 
@@ -312,13 +313,13 @@ impl FromStr for ActivationsRequest {
     }
 }
 
-/// The caller's options on dtypes.
+/// The caller's options that affect the choice of dtypes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DtypeOptions {
-    /// The dtype of the model.
+    /// The requested dtype of the model.
     pub dtype: DtypeRequest,
-    /// The replacement of f16 without `SHADER_F16`.
+    /// The storage type that replaces f16 on an adapter without `SHADER_F16`.
     pub half_fallback: HalfFallback,
-    /// The storage of activations. `None` leaves it to the policy.
+    /// The storage type of activations. `None` leaves the choice to the policy.
     pub activations: Option<ActivationsRequest>,
 }

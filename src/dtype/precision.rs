@@ -16,27 +16,27 @@ pub enum Reason {
     CpuActivationsF32,
     /// The caller disabled `SHADER_F16`.
     ShaderF16Disabled,
-    /// `SHADER_F16` gave wrong answers on this adapter.
+    /// `SHADER_F16` gave wrong results in its known-answer test on this adapter.
     ShaderF16FailedSelfTest,
     /// The architecture's activations exceed the largest f16.
     ActivationsUnsafeInF16,
-    /// `vectile verify` measured activations close to or above the largest f16. The field `measured` of the precision
-    /// names the layer.
+    /// `vectile verify` measured activations close to or above the largest f16. The field `measured` of the
+    /// [`Precision`] names the layer.
     ActivationsMeasuredUnsafeInF16,
-    /// `vectile verify` found weights that f16 cannot hold. The field `measured` of the precision names them.
+    /// `vectile verify` found weights that f16 cannot represent. The field `measured` of the [`Precision`] names them.
     WeightsMeasuredUnsafeInF16,
     /// `vectile verify` measured that this model stays within the range of f16, although its architecture may exceed
     /// it.
     MeasuredSafeInF16,
-    /// A checkpoint of another dtype was rounded to bf16.
+    /// The checkpoint has another dtype, and its weights were rounded to bf16.
     RoundedToBf16,
-    /// A checkpoint of another dtype was rounded to f16.
+    /// The checkpoint has another dtype, and its weights were rounded to f16.
     RoundedToF16,
-    /// The caller chose the storage of activations.
+    /// The caller chose the storage type of activations.
     ActivationsRequested,
-    /// The config's `dtype` and `torch_dtype` differ.
+    /// The config's `dtype` and `torch_dtype` differ, so `dtype` takes precedence.
     DtypeOverTorchDtype,
-    /// The checkpoint is float64.
+    /// The checkpoint is float64, which is computed in f32.
     Float64AsF32,
 }
 
@@ -66,38 +66,38 @@ impl fmt::Display for Reason {
     }
 }
 
-/// How a model runs: the request, the choice, and the reasons.
+/// The precision in which a model runs: the request, the choice, and the reasons for the choice.
 ///
-/// It displays as one sentence and serialises as JSON. `inspect`, the log at load and every report use the same
-/// object.
+/// A precision is displayed as one sentence and serialised as JSON. `inspect`, the log at load and every report use the
+/// same object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Precision {
     /// The dtype that the caller requested.
     pub requested: DtypeRequest,
-    /// The checkpoint's dtype, and where it is stated.
+    /// The checkpoint's dtype, and the source that states it.
     pub checkpoint: CheckpointDtype,
-    /// The storage of matrices and tables.
+    /// The storage type of matrices and tables.
     pub weights: Storage,
-    /// The storage of activations between kernels.
+    /// The storage type of activations between kernels.
     pub activations: Storage,
-    /// Bytes of all weights on the adapter and of tables on the host. It is 0 before the model is loaded.
+    /// The bytes of all weights on the adapter and of tables on the host. The number is 0 before the model is loaded.
     pub weight_bytes: u64,
     /// The reasons why the choice differs from the request.
     pub reasons: Vec<Reason>,
-    /// The verdict of `vectile verify` on the model, if it has one and f16 was considered.
+    /// The result of `vectile verify` on the model, if there is one and f16 was considered.
     pub measured: Option<F16Verdict>,
 }
 
 impl Precision {
-    /// Whether texts whose activations overflow f16 are run again with f32 activations. This happens under `auto`,
-    /// unless the caller chose the storage of activations.
+    /// Returns whether texts whose activations overflow f16 are run again with f32 activations. This happens if the
+    /// requested dtype is `auto`, unless the caller chose the storage type of activations.
     pub fn retries_in_f32(&self) -> bool {
         self.requested == DtypeRequest::Auto
             && self.activations != Storage::F32
             && !self.reasons.contains(&Reason::ActivationsRequested)
     }
 
-    /// The storage of products and sums, which is always f32.
+    /// Returns the storage type of products and sums, which is always f32.
     pub fn accumulate(&self) -> Storage {
         Storage::F32
     }

@@ -1,4 +1,4 @@
-//! The table of the dtype policy.
+//! The dtype policy as a table.
 
 use crate::dtype::{
     ActivationsRequest, CheckpointDtype, DtypeOptions, DtypeRequest, F16Facts, F16Safety,
@@ -6,10 +6,10 @@ use crate::dtype::{
 };
 use crate::error::Error;
 
-/// Chooses the storage of a model's weights and activations.
+/// Chooses the storage types of a model's weights and activations.
 ///
-/// "A" means that the adapter has `SHADER_F16` and that it passed its known-answer test. An entry is the storage of
-/// both weights and activations, except that activations are F32 where weights are packed.
+/// Column A applies if the adapter has `SHADER_F16` and `SHADER_F16` passed its known-answer test. An entry is the
+/// storage type of both weights and activations, except that activations are F32 where weights are packed.
 ///
 /// | requested | checkpoint | A | not A |
 /// |---|---|---|---|
@@ -21,18 +21,18 @@ use crate::error::Error;
 /// | bfloat16 | any | PackedBf16 | PackedBf16 |
 ///
 /// The half fallback is F32 (widened exactly), PackedF16 or an error, as the caller chooses. If the architecture's
-/// activations are unsafe in f16, F16 applies to the weights only. An explicit choice of activations overrides this:
-/// f16 activations are F16 if A, else PackedF16.
+/// activations are unsafe in f16, F16 applies only to the weights. An explicit choice of activations overrides this:
+/// f16 activations are F16 in column A, and PackedF16 otherwise.
 ///
-/// On the CPU, weights have the storage of the column "A", and activations are always F32. There the half fallback can
-/// only be an error.
+/// On the CPU, weights have the storage type in column A, and activations are always F32. There the half fallback
+/// matters only if it is an error.
 ///
-/// A verdict `measured` on the model itself takes precedence over the facts of its architecture. With `Safe`, F16
-/// applies to weights and activations. With `SafeWithF32Activations`, F16 applies to the weights only. With `Unsafe`,
-/// F16 and PackedF16 become F32, or an error if that is the half fallback.
+/// The result of measuring the model itself, `measured`, takes precedence over the facts of its architecture. With
+/// `Safe`, F16 applies to weights and activations. With `SafeWithF32Activations`, F16 applies only to the weights. With
+/// `Unsafe`, F16 and PackedF16 become F32, or an error if that is the half fallback.
 ///
 /// # Errors
-/// [`Error::Option`] if f16 is wanted but unusable on this adapter or for this model, and the fallback is
+/// Returns [`Error::Option`] if f16 is wanted but unusable on this adapter or for this model, and the half fallback is
 /// [`HalfFallback::Error`].
 pub fn resolve(
     options: DtypeOptions,
@@ -137,8 +137,8 @@ pub fn resolve(
     })
 }
 
-/// True if the result of [`resolve`] can depend on the adapter's f16 or on a measured verdict. Otherwise neither has
-/// to be determined.
+/// Is true if the result of [`resolve`] can depend on the adapter's f16, or on a measurement of the model. Otherwise
+/// the caller need not determine these two.
 pub fn needs_f16(options: DtypeOptions, checkpoint: &CheckpointDtype) -> bool {
     wanted(options.dtype, checkpoint) == FloatDtype::Float16
         || options.activations == Some(ActivationsRequest::F16)

@@ -1,4 +1,4 @@
-//! Tests every cell of the table of `resolve`.
+//! Tests every entry of the table in the documentation of `resolve`.
 
 use super::*;
 
@@ -14,7 +14,8 @@ fn the_table_of_resolve() {
     use Reason::*;
     use Storage::*;
     type Row = (R, C, bool, bool, H, Option<(Storage, Storage, Vec<Reason>)>);
-    // The columns: requested, checkpoint, SHADER_F16, architecture unsafe, fallback → weights, activations, reasons.
+    // The columns are: requested dtype, checkpoint dtype, `SHADER_F16`, unsafe architecture, and half fallback. The
+    // last column holds the expected storage types of weights and activations, and the expected reasons.
     let rows: Vec<Row> = vec![
         (R::Auto, C::Float32, true, false, H::F32, Some((F32, F32, vec![]))),
         (R::Auto, C::Float32, false, false, H::Error, Some((F32, F32, vec![]))),
@@ -131,7 +132,7 @@ fn the_cpu_keeps_weights_and_widens_activations() {
     let half = DtypeOptions { dtype: DtypeRequest::Float16, ..auto };
     let rounded = (F16, F32, vec![cpu, Reason::RoundedToF16]);
     assert_eq!(resolved(half, FloatDtype::Float32), Ok(rounded));
-    // With `HalfFallback::Error`, f32 does not replace f16.
+    // With `HalfFallback::Error`, f32 must not replace f16.
     let strict = DtypeOptions { half_fallback: HalfFallback::Error, ..half };
     let error = resolved(strict, FloatDtype::Float16).unwrap_err().to_string();
     assert!(error.contains("the CPU stores activations in f32"), "{error}");
@@ -155,7 +156,7 @@ fn a_measured_verdict_overrides_the_architecture() {
     type Row = (R, C, bool, bool, H, F16Safety, Option<(Storage, Storage, Vec<Reason>)>);
     let risk = || vec![ActivationsMeasuredUnsafeInF16];
     let unfit = || vec![WeightsMeasuredUnsafeInF16];
-    // The columns are those of the table above, with the measured verdict after the fallback.
+    // The columns are those of the table above, with the measured verdict after the half fallback.
     let rows: Vec<Row> = vec![
         (R::Auto, C::Float16, true, false, H::F32, Safe, Some((F16, F16, vec![]))),
         (R::Auto, C::Float16, true, true, H::F32, Safe, Some((F16, F16, vec![MeasuredSafeInF16]))),
@@ -202,7 +203,7 @@ fn a_measured_verdict_overrides_the_architecture() {
             Some((F16, F32, vec![ActivationsMeasuredUnsafeInF16, RoundedToF16])),
         ),
         (R::Float16, C::Float32, true, false, H::F32, Unsafe, Some((F32, F32, unfit()))),
-        // Without f16 storage the verdict does not matter.
+        // Without f16 storage, the measured verdict does not matter.
         (R::Auto, C::Bfloat16, true, false, H::F32, Unsafe, Some((PackedBf16, F32, vec![]))),
         (R::Float32, C::Float16, true, true, H::Error, Unsafe, Some((F32, F32, vec![]))),
     ];

@@ -1,10 +1,11 @@
-//! The verdict of `vectile verify` on a model's range, an input of [`resolve`](super::resolve).
+//! The result of measuring whether a model is safe in f16, which is an input of [`resolve`](super::resolve). `vectile
+//! verify` makes this measurement.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// How far a model was measured to be safe in f16.
+/// Which parts of a model are safe in f16, according to a measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum F16Safety {
@@ -16,12 +17,12 @@ pub enum F16Safety {
     Unsafe,
 }
 
-/// A measured verdict on f16, and the part of the model that decided it.
+/// The result of measuring whether a model is safe in f16, and the part of the model that decided it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct F16Verdict {
-    /// How far f16 is safe for the model.
+    /// Which parts of the model are safe in f16.
     pub safety: F16Safety,
-    /// The layer, tensor or text that decided the verdict, with its value, such as `layer 0 up reaches 109400`.
+    /// The layer, tensor or text that decided the result, with its value, such as `layer 0 up reaches 109400`.
     pub decided_by: String,
 }
 

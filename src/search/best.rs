@@ -8,15 +8,15 @@ use std::collections::BinaryHeap;
 pub struct SearchHit {
     /// The index of the row in the corpus.
     pub index: usize,
-    /// The row's similarity to the query; a larger score is more similar.
+    /// The row's similarity to the query. A larger score means a more similar row.
     pub score: f32,
 }
 
 impl Eq for SearchHit {}
 
 impl Ord for SearchHit {
-    /// Orders hits so that a better hit is smaller, and the top of a max-heap is the worst hit. If two scores
-    /// are equal, the earlier row is better.
+    /// Orders hits so that a better hit is smaller, and the top of a max-heap is the worst hit. If two scores are
+    /// equal, the earlier row is better.
     fn cmp(&self, other: &Self) -> Ordering {
         other.score.total_cmp(&self.score).then(self.index.cmp(&other.index))
     }
@@ -28,7 +28,7 @@ impl PartialOrd for SearchHit {
     }
 }
 
-/// The best hits of a query so far, up to a number.
+/// The best hits of a query so far, at most `top_k` of them.
 #[derive(Debug, Clone)]
 pub(super) struct Best {
     top_k: usize,
@@ -44,7 +44,7 @@ impl Best {
         self.top_k
     }
 
-    /// Takes a hit if it is among the best.
+    /// Adds a hit if it is among the best.
     pub fn offer(&mut self, SearchHit { index, score }: SearchHit) {
         // Adding 0.0 turns -0.0 into 0.0, because -0.0 would rank below 0.0.
         let hit = SearchHit { index, score: score + 0.0 };
@@ -59,17 +59,17 @@ impl Best {
         }
     }
 
-    /// Takes the hits of other rows.
+    /// Adds the hits of another [`Best`], which come from other rows.
     pub fn append(&mut self, other: Best) {
         other.heap.into_iter().for_each(|hit| self.offer(hit));
     }
 
-    /// The hits, best first.
+    /// Returns the hits, best first.
     pub fn hits(&self) -> Vec<SearchHit> {
         self.clone().into_hits()
     }
 
-    /// As [`Best::hits`], without a copy.
+    /// Like [`Best::hits`], but without a copy.
     pub fn into_hits(self) -> Vec<SearchHit> {
         self.heap.into_sorted_vec()
     }

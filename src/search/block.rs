@@ -1,4 +1,4 @@
-//! The graph that compares a block of rows with all queries, and the hits in its result.
+//! The graph that compares a block of rows with all queries, and the hits in the graph's output.
 
 use super::best::{Best, SearchHit};
 use crate::convert;
@@ -9,19 +9,20 @@ use crate::kernels::top_k::{MAX_KEPT, top_k};
 use crate::kernels::{Activations, Builder, KernelPlan, pad_rows};
 use crate::similarity::SimilarityFunction;
 
-/// The maximum bytes of the rows of a block.
+/// The maximum size in bytes of the rows of a block.
 const ROW_BYTES: u64 = 16 << 20;
 
-/// The maximum bytes of the scores of a block.
+/// The maximum size in bytes of the scores of a block.
 const SCORE_BYTES: u64 = 64 << 20;
 
-/// The maximum number of rows of a block. WebGPU allows 65,535 workgroups in a dimension, of 64 rows each.
+/// The maximum number of rows in a block. WebGPU allows 65,535 workgroups in a dimension, and each workgroup compares
+/// 64 rows.
 const MAX_ROWS: u64 = 1 << 20;
 
-/// Block sizes are multiples of this number where limits allow it: the number of rows of a workgroup.
+/// The number of rows that a workgroup compares. Block sizes are multiples of this number where limits allow it.
 const WORKGROUP_ROWS: usize = 64;
 
-/// The queries of a search, as kernels take them.
+/// The queries of a search, in the format that kernels read.
 #[derive(Debug)]
 pub(super) struct Queries {
     /// The number of values in a query and in a row.
@@ -31,11 +32,12 @@ pub(super) struct Queries {
     pub top_k: usize,
 }
 
-/// The output of a comparison with a block.
+/// The output of the comparison of a block with all queries.
 #[derive(Debug)]
 pub(super) struct Compared {
     output: Activations,
-    /// The number of hits of each tile, in pairs (score, row); `None` if the output has a score for each row.
+    /// The number of hits that the output holds for each tile, in pairs (score, row); `None` if the output has a score
+    /// for each row.
     kept: Option<usize>,
 }
 
@@ -44,8 +46,8 @@ impl Queries {
         self.values.len() / self.dim.max(1)
     }
 
-    /// The number of rows in a block: `largest_buffer` is the adapter's limit in bytes, and `max_flops` that of a
-    /// dispatch.
+    /// Returns the number of rows in a block. `largest_buffer` is the adapter's limit for a buffer in bytes, and
+    /// `max_flops` is its limit for the operations of a dispatch.
     pub fn block_rows(&self, storage: Storage, largest_buffer: u64, max_flops: u64) -> usize {
         let queries = self.len().max(1) as u64;
         let row = self.dim.next_multiple_of(4) as u64 * storage.bytes();
@@ -59,14 +61,15 @@ impl Queries {
         }
     }
 
-    /// The number of hits that the device selects of each tile; `None` if the host selects them from all scores. A
-    /// software adapter, and the CPU, select more slowly than the host, which needs one pass over the scores.
+    /// Returns the number of hits that the device selects from each tile; `None` if the host selects hits from all
+    /// scores. A software adapter, and the CPU, would select hits more slowly than the host, which needs one pass over
+    /// the scores.
     fn kept(&self, plan: &KernelPlan) -> Option<usize> {
         (self.top_k <= MAX_KEPT && !plan.software).then_some(self.top_k)
     }
 
-    /// Adds the comparison of a block to a graph. `rows` are the bytes of its rows in the builder's storage of weights,
-    /// in whole cells.
+    /// Adds the comparison of a block with all queries to a graph. `rows` are the bytes of the block's rows, in the
+    /// builder's storage type of weights. Each row is padded to a multiple of four values.
     pub fn compare(&self, builder: &mut Builder, rows: Vec<u8>, count: usize) -> Compared {
         let width4 = self.dim.div_ceil(4);
         let storage = builder.weights;
@@ -86,11 +89,11 @@ impl Queries {
         Compared { output, kept }
     }
 
-    /// Offers the hits of a block to the best of each query. `bytes` is the content of the output. The block has
+    /// Adds the hits of a block to the best hits of each query. `bytes` is the content of the output. The block has
     /// `count` rows, and the index of its first row is `first`.
     ///
     /// # Errors
-    /// A sentence about a result that no right computation gives.
+    /// Returns a sentence about a result that no correct computation gives.
     pub fn take(
         &self,
         Compared { output, kept }: &Compared,
@@ -114,7 +117,7 @@ impl Queries {
     }
 }
 
-/// Offers the hits in pairs (score, row), of which there must be `expected` or more.
+/// Adds the hits in pairs (score, row) to the best hits. There must be at least `expected` hits.
 fn take_pairs(
     pairs: &[f32],
     expected: usize,
@@ -142,7 +145,7 @@ fn offer(best: &mut Best, index: usize, score: f32) -> Result<(), &'static str> 
     Ok(())
 }
 
-/// The error for a result that no right computation gives.
+/// Returns the error for a result that no correct computation gives.
 pub(super) fn fault(adapter: &str, problem: &str) -> Error {
     let advice = "update the driver or use another adapter";
     Error::device_fault(adapter, format!("{problem}, so its result is not used; {advice}"))

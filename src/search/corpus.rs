@@ -12,15 +12,16 @@ use crate::error::Error;
 use crate::kernels::pad_rows;
 use crate::similarity::SimilarityFunction;
 
-/// The number of queries that are compared with a block at a time. More queries make more passes over the block.
+/// The number of queries that are compared with a block at a time. If there are more queries, a block is compared
+/// several times.
 const QUERIES_AT_ONCE: usize = 1024;
 
 /// The options of a search.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SearchOptions {
-    /// The number of hits of a query. The default is 10, as in sentence-transformers.
+    /// The number of hits to return for each query. The default is 10, as in sentence-transformers.
     pub top_k: usize,
-    /// The function that compares vectors. The default is the model's own.
+    /// The function that compares vectors; `None` selects the model's own function.
     pub similarity: Option<SimilarityFunction>,
 }
 
@@ -30,12 +31,12 @@ impl Default for SearchOptions {
     }
 }
 
-/// Rows of a corpus, one after the other.
+/// Consecutive rows of a corpus.
 #[derive(Debug, Clone, Copy)]
 pub enum CorpusRows<'a> {
-    /// Values of float32.
+    /// The values as float32.
     F32(&'a [f32]),
-    /// Values of float16. They are widened to f32 where they are compared.
+    /// The values as float16, which are widened to f32 where they are compared.
     F16(&'a [f16]),
 }
 
@@ -47,7 +48,7 @@ impl<'a> CorpusRows<'a> {
         }
     }
 
-    /// The rows from `start` on, up to `rows`.
+    /// Returns at most `rows` rows, starting at row `start`.
     fn part(&self, dim: usize, start: usize, rows: usize) -> CorpusRows<'a> {
         let part = start * dim..((start + rows) * dim).min(self.values());
         match self {
@@ -64,7 +65,7 @@ impl<'a> CorpusRows<'a> {
         }
     }
 
-    /// The bytes of the rows in their storage, padded to whole cells.
+    /// Returns the bytes of the rows in their storage type, each row padded to a multiple of four values.
     fn bytes(&self, dim: usize) -> Vec<u8> {
         match self {
             CorpusRows::F32(values) if dim.is_multiple_of(4) => {
@@ -89,9 +90,10 @@ impl<'a> CorpusRows<'a> {
     fn check(&self, dim: usize, first: usize) -> Result<(), Error> {
         match self {
             CorpusRows::F32(values) => check_rows("corpus", values, dim, first),
-            // The sum of squares of f16 values cannot exceed the range of f32, so only infinity and NaN are refused.
+            // The sum of squares of f16 values cannot exceed the range of f32, so only infinite values and NaN are
+            // refused.
             CorpusRows::F16(values) => {
-                // Without an early exit, this loop over a row becomes vector instructions.
+                // The fold has no early exit, so the compiler turns this loop over a row into vector instructions.
                 let wrong = |row: &[f16]| row.iter().fold(false, |any, v| any | !v.is_finite());
                 let Some(at) = values.chunks_exact(dim).position(wrong) else { return Ok(()) };
                 let row = &values[at * dim..(at + 1) * dim];
@@ -106,20 +108,20 @@ impl<'a> CorpusRows<'a> {
 
 /// A search over a corpus whose rows arrive in blocks, so that the corpus need not fit into memory.
 ///
-/// [`Embedder::search`] starts one. The hits are the same however the rows are divided into blocks.
+/// [`Embedder::search`] starts a search. The hits do not depend on how the rows are divided into blocks.
 #[derive(Debug)]
 pub struct CorpusSearch<'a> {
     embedder: &'a Embedder,
     dim: usize,
     top_k: usize,
-    /// Groups of queries that are compared together.
+    /// Groups of queries. The queries of a group are compared with a block together.
     groups: Vec<Queries>,
     best: Vec<Best>,
-    /// The number of rows so far.
+    /// The number of rows that were added so far.
     rows: usize,
-    /// The storages of rows whose kernels are tested.
+    /// The storage types of rows for which the kernels have passed their test.
     tested: Vec<Storage>,
-    /// The maximum number of rows in a block, once memory has run out.
+    /// The maximum number of rows in a block, which is lowered when memory runs out.
     rows_that_fit: usize,
 }
 
@@ -144,7 +146,8 @@ impl Embedder {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Option`] for a query with a value that is not finite, or whose squares exceed the range of f32.
+    /// Returns [`Error::Option`] for a query with a value that is not finite, or whose sum of squares exceeds the range
+    /// of f32.
     pub fn search(
         &self,
         queries: &Embeddings,
@@ -169,7 +172,7 @@ impl Embedder {
     }
 
     /// Returns for each query the nearest rows of a corpus, best first, like sentence-transformers' `semantic_search`.
-    /// It runs on the adapter of this model. Among equal scores, the earlier row comes first.
+    /// The search runs on the adapter of this model. Among equal scores, the earlier row comes first.
     ///
     /// ```
     /// use vectile::{Embedder, ModelFiles, SearchOptions, block_on};
@@ -187,7 +190,7 @@ impl Embedder {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Option`] for rows of different widths, and the errors of [`Embedder::search`] and
+    /// Returns [`Error::Option`] for rows of different widths, and the errors of [`Embedder::search`] and
     /// [`CorpusSearch::add`].
     pub async fn semantic_search(
         &self,
@@ -207,10 +210,10 @@ impl CorpusSearch<'_> {
     /// megabytes.
     ///
     /// # Errors
-    /// [`Error::Option`] if the values are not whole rows of the queries' width, or a row holds a value that is not
-    /// finite or is too long for f32. It names the row, counted from 0 over all blocks. Errors of the device:
-    /// [`Error::DeviceFault`], [`Error::DeviceLost`] and [`Error::OutOfMemory`]. After an error, the search must not be
-    /// continued.
+    /// Returns [`Error::Option`] if the values are not whole rows of the queries' width. Returns [`Error::Option`] for
+    /// a row that holds a value that is not finite, or whose sum of squares exceeds the range of f32. This error names
+    /// the row, counted from 0 over all blocks. Returns [`Error::DeviceFault`], [`Error::DeviceLost`] and
+    /// [`Error::OutOfMemory`] for errors of the device. After an error, the search must not be continued.
     pub async fn add(&mut self, rows: CorpusRows<'_>) -> Result<(), Error> {
         let dim = self.dim;
         let count = rows.values() / dim;
@@ -231,12 +234,12 @@ impl CorpusSearch<'_> {
         Ok(())
     }
 
-    /// The number of rows so far.
+    /// Returns the number of rows that were added so far.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// The best hits of each query so far, best first. Among equal scores, the earlier row comes first.
+    /// Returns the best hits of each query so far, best first. Among equal scores, the earlier row comes first.
     pub fn hits(&self) -> Vec<Vec<SearchHit>> {
         self.best.iter().map(Best::hits).collect()
     }

@@ -11,15 +11,15 @@ use crate::threads;
 /// The maximum number of threads in a search.
 const MAX_THREADS: usize = 64;
 
-/// The number of rows that a thread takes at a time.
+/// The number of rows that a thread compares before it fetches more.
 const ROWS_AT_ONCE: usize = 4096;
 
 /// Returns for each query the `top_k` most similar rows of the corpus, best first, like
 /// sentence-transformers' `semantic_search`. The search is exact, in f32. If two scores are equal, the
 /// earlier row comes first.
 ///
-/// This search runs on the host. [`Embedder::semantic_search`](crate::Embedder::semantic_search) runs on the adapter of
-/// a loaded model.
+/// This function searches on the host. [`Embedder::semantic_search`](crate::Embedder::semantic_search) searches on the
+/// adapter of a loaded model.
 ///
 /// ```
 /// use vectile::{Embeddings, SimilarityFunction, semantic_search};
@@ -32,8 +32,8 @@ const ROWS_AT_ONCE: usize = 4096;
 /// ```
 ///
 /// # Errors
-/// [`Error::Option`] if queries and corpus differ in width, a value is not finite, or the squares of a row exceed the
-/// range of f32.
+/// Returns [`Error::Option`] if queries and corpus differ in width, a value is not finite, or the sum of squares of a
+/// row exceeds the range of f32.
 pub fn semantic_search(
     queries: &Embeddings,
     corpus: &Embeddings,
@@ -51,7 +51,7 @@ pub fn semantic_search(
     Ok(best.into_iter().map(Best::into_hits).collect())
 }
 
-/// Offers every row to the best of each query. `queries` are prepared.
+/// Compares every row with every query, and adds the hits to the best hits of each query. `queries` are prepared.
 fn search_rows(
     queries: &[f32],
     dim: usize,

@@ -5,14 +5,14 @@ use crate::embedder::Embeddings;
 use crate::error::Error;
 use crate::similarity::SimilarityFunction;
 
-/// The maximum sum of the squares of a row. The squares of the difference of two such rows do not exceed the range of
-/// f32.
+/// The maximum sum of the squares of a row. For two such rows, the squared distance does not exceed the range of f32.
 const MAX_SQUARES: f32 = f32::MAX / 4.0;
 
-/// Checks that rows can be compared in f32. `name` says whose rows they are, and the first row has the number `first`.
+/// Checks that rows can be compared in f32. `name` says in errors whose rows they are, and `first` is the number of the
+/// first row.
 ///
 /// # Errors
-/// [`Error::Option`], which names the row.
+/// Returns [`Error::Option`], which names the row that cannot be compared.
 pub(super) fn check_rows(
     name: &str,
     values: &[f32],
@@ -36,10 +36,10 @@ pub(super) fn check_rows(
     Err(Error::option(name, problem))
 }
 
-/// The values of queries as kernels take them: for the cosine, scaled to length one.
+/// Returns the values of queries in the format that kernels read. For the cosine, each query is scaled to length one.
 ///
 /// # Errors
-/// [`Error::Option`] for a query that cannot be compared in f32.
+/// Returns [`Error::Option`] for a query that cannot be compared in f32.
 pub(super) fn prepare(
     queries: &Embeddings,
     similarity: SimilarityFunction,

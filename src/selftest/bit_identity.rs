@@ -1,6 +1,6 @@
-//! Tests whether the matmul variants that the number of rows selects are bit-identical on a device. The variants add
-//! the same products in the same order. If a driver fuses product and sum in one variant and not in another, a text's
-//! vector would depend on its batch.
+//! Tests whether the matmul variants among which the number of rows selects are bit-identical on a device. The variants
+//! add the same products in the same order. If a driver fused multiplication and addition in only some of the variants,
+//! a text's vector would depend on its batch.
 
 use std::path::Path;
 
@@ -15,11 +15,11 @@ use crate::kernels::matmul::{CooperativeTile, LinearTensors, OutputTile, RowSize
 use crate::kernels::matmul::{matmul_of, stride4};
 use crate::kernels::{Activation, Activations, Builder, KernelPlan};
 
-/// True if tiles of all sizes and `matmul_few` are bit-identical in these storages. The verdict is cached in the
-/// directory `cache`.
+/// Is true if the tiles of all sizes and `matmul_few` are bit-identical with these storage types. The result is cached
+/// in the directory `cache`.
 ///
 /// # Errors
-/// The errors of running a graph.
+/// Returns the errors of running a graph.
 pub(crate) async fn variants_are_bit_identical(
     executor: &mut Executor,
     storages: (Storage, Storage),
@@ -33,11 +33,11 @@ pub(crate) async fn variants_are_bit_identical(
         .await
 }
 
-/// True if tiles of cooperative matrices of all sizes are bit-identical. The verdict is cached in the directory
+/// Is true if tiles of cooperative matrices of all sizes are bit-identical. The result is cached in the directory
 /// `cache`.
 ///
 /// # Errors
-/// The errors of running a graph.
+/// Returns the errors of running a graph.
 pub(crate) async fn matrix_tiles_are_bit_identical(
     executor: &mut Executor,
     matrices: CooperativeTile,
@@ -48,7 +48,7 @@ pub(crate) async fn matrix_tiles_are_bit_identical(
     are_bit_identical(executor, &what, (Storage::F16, Storage::F16), plain, &others, cache).await
 }
 
-/// True if all `variants` are bit-identical to `plain`. `what` is the verdict's name in the cache.
+/// Is true if all `variants` are bit-identical to `plain`. `what` is the name of the test in the cache.
 async fn are_bit_identical(
     executor: &mut Executor,
     what: &str,
@@ -76,11 +76,11 @@ async fn are_bit_identical(
     Ok(other.is_empty())
 }
 
-/// The variants that are not bit-identical to `plain`. The test has more than one tile of rows, columns and depth, and
-/// a partial tile of each.
+/// Returns the variants that are not bit-identical to `plain`. The matmul of this test has more than one tile of rows,
+/// of columns and of depth, and a partial tile of each.
 ///
 /// # Errors
-/// The errors of running a graph. A variant that the driver refuses counts as different.
+/// Returns the errors of running a graph. A variant that the driver refuses counts as not bit-identical.
 pub async fn differing_variants(
     executor: &mut Executor,
     storages: (Storage, Storage),
@@ -103,7 +103,7 @@ pub async fn differing_variants(
     Ok(other)
 }
 
-/// Builds the graph of the same work for any variant.
+/// Builds a graph with the same matmul for any variant.
 fn same_work(own: &KernelPlan, storages: (Storage, Storage), variant: Variant) -> Graph {
     let size = [137, 84, 148];
     let value = |seed: usize, at: usize| ((at * seed) % 8191) as f32 / 4096.0 - 0.93;
@@ -120,12 +120,13 @@ fn same_work(own: &KernelPlan, storages: (Storage, Storage), variant: Variant) -
     multiplication(&plan, storages, size, &x, &w)
 }
 
-/// The number of values of a repacked matrix, given the sizes of rows, inner and columns.
+/// Returns the number of values of a repacked matrix, for the sizes `[rows, inner, columns]`.
 pub(super) fn weight_values([_, inner, columns]: [usize; 3]) -> usize {
     inner * stride4(columns / 4) * 4
 }
 
-/// Builds the graph of GELU(x · w + ¼) for the sizes `[rows, inner, columns]`; inner and columns are whole cells.
+/// Builds the graph of GELU(x · w + ¼) for the sizes `[rows, inner, columns]`. Inner and columns must be multiples of
+/// four.
 pub(super) fn multiplication(
     plan: &KernelPlan,
     storages: (Storage, Storage),

@@ -4,32 +4,32 @@ use serde::Serialize;
 
 use crate::dtype::Storage;
 
-/// The result of a kernel's known-answer test in one variant and pair of storages.
+/// The result of a kernel's known-answer test in one variant and with one pair of storage types.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct KernelCheck {
     /// The name of the kernel.
     pub kernel: &'static str,
-    /// How the lanes work together: `alone`, or `subgroups of N`.
+    /// The way in which the lanes (invocations) share results: `alone`, or `subgroups of N`.
     pub variant: String,
     /// True if models on this adapter run this variant.
     pub used: bool,
-    /// How weights are stored; `None` for a kernel that reads no weights.
+    /// The storage type of weights; `None` for a kernel that reads no weights.
     pub weights: Option<Storage>,
-    /// How activations are stored; `None` for a kernel whose activations are always f32.
+    /// The storage type of activations; `None` for a kernel whose activations are always f32.
     pub activations: Option<Storage>,
     /// The largest error; `None` if there is no result to compare.
     pub error: Option<f64>,
-    /// The largest error as a share of its tolerance. The tolerance of a value is the kernel's f32 tolerance plus one
-    /// spacing of the storage at that value.
+    /// The largest error as a share of its tolerance. The tolerance of a value is the kernel's f32 tolerance plus the
+    /// distance between neighbouring values of the storage type near that value.
     pub share: Option<f64>,
-    /// True if every value is within the tolerance.
+    /// True if the error of every value is within the tolerance.
     pub passed: bool,
-    /// Any other fault: the driver's message, or an overflow flag of a value within the range.
+    /// Any other fault: the driver's message, or an overflow flag although the values are within the range.
     pub problem: Option<String>,
 }
 
 impl KernelCheck {
-    /// Says which kernel failed, in which storages, and how.
+    /// Returns a text that says which kernel failed, with which storage types, and how.
     pub(crate) fn describe(&self) -> String {
         let mut what = self.kernel.to_owned();
         if let Some(weights) = self.weights {

@@ -1,5 +1,5 @@
-//! Tests whether an adapter's cooperative matrices compute correctly. They are an experimental feature of wgpu, and
-//! new in drivers.
+//! Tests whether an adapter's cooperative matrices compute correctly. Cooperative matrices are an experimental feature
+//! of wgpu, and new in drivers.
 
 use std::path::Path;
 
@@ -14,11 +14,13 @@ use crate::kernels::attention::{self, Attention, Heads, TextSpan};
 use crate::kernels::matmul::CooperativeTile;
 use crate::kernels::{Activations, Builder, KernelPlan};
 
-/// Tests cooperative matrices on this device and returns the fault, if any. It is a fault if they do not compile or
-/// give wrong results, or if the bits of a row depend on its position. The verdict is cached in the directory `cache`.
+/// Tests cooperative matrices on this device and returns the fault, if any. It is a fault if the kernels with such
+/// matrices do not compile or give wrong results. It is also a fault if the bits of a row depend on its position. The
+/// result is cached in the directory `cache`.
 ///
 /// # Errors
-/// The errors of running a graph, including a lost device. The cached verdict then says that the matrices are faulty.
+/// Returns the errors of running a graph, including a lost device. The cached result then says that the matrices are
+/// faulty.
 pub(crate) async fn cooperative_fault(
     executor: &mut Executor,
     plan: &KernelPlan,
@@ -39,8 +41,8 @@ pub(crate) async fn cooperative_fault(
             verdicts::write(cache, &key, passed);
         }
     };
-    // The failure is stored before the test. If the test crashes the program or loses the device, this verdict remains,
-    // and later runs skip the test.
+    // The failure is cached before the test runs. If the test crashes the program or loses the device, this result
+    // remains, and later runs skip the test.
     remember(false);
     let fault = fault(executor, plan).await?;
     remember(fault.is_none());
@@ -66,7 +68,7 @@ async fn fault(executor: &mut Executor, plan: &KernelPlan) -> Result<Option<Stri
     Ok((!same).then(|| "self-test failed: a row's bits depend on its position".to_owned()))
 }
 
-/// Compares the results of the same row at every position of two whole tiles and a partial tile.
+/// Returns whether the same row gives the same result at every position of two whole tiles and a partial tile.
 async fn rows_are_bit_identical(executor: &mut Executor, plan: &KernelPlan) -> Result<bool, Error> {
     let size @ [rows, inner, columns] = [135, 72, 72];
     let value =
@@ -83,8 +85,8 @@ async fn rows_are_bit_identical(executor: &mut Executor, plan: &KernelPlan) -> R
     Ok(rows.all(|row| Some(row) == first))
 }
 
-/// Compares the results of the same query at every position of two whole tiles and a partial tile. The scores of its
-/// keys rise, so that the sums are rescaled.
+/// Returns whether the same query gives the same result at every position of two whole tiles and a partial tile. The
+/// scores rise from key to key, so that the online softmax rescales its sums.
 async fn queries_are_bit_identical(
     executor: &mut Executor,
     plan: &KernelPlan,

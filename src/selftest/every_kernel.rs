@@ -1,4 +1,4 @@
-//! The known-answer test of every kernel in every variant and storage, for `vectile verify`.
+//! The known-answer test of every kernel in every variant and with every pair of storage types, for `vectile verify`.
 
 use super::check::KernelCheck;
 use super::question::{Question, ask};
@@ -9,8 +9,8 @@ use crate::gpu::shader::Lanes;
 use crate::kernels::KernelPlan;
 use crate::kernels::answers::ANSWERS;
 
-/// The pairs of storages of weights and activations in which kernels are tested. They are the pairs that the dtype
-/// policy can choose.
+/// The pairs of storage types (of weights and activations) with which kernels are tested. They are the pairs that the
+/// dtype policy can choose.
 pub const STORAGES: &[(Storage, Storage)] = &[
     (Storage::F32, Storage::F32),
     (Storage::F16, Storage::F16),
@@ -20,11 +20,11 @@ pub const STORAGES: &[(Storage, Storage)] = &[
     (Storage::PackedBf16, Storage::F32),
 ];
 
-/// Tests every kernel in every variant and pair of storages that the device can run, in the order of [`ANSWERS`].
-/// `done` is called with each result and the number of tests.
+/// Tests every kernel in every variant and with every pair of storage types that the device can run, in the order of
+/// [`ANSWERS`]. `done` is called with each result and the number of tests.
 ///
 /// # Errors
-/// The errors of running a graph. A message of the driver about one kernel is reported as a failed check instead.
+/// Returns the errors of running a graph. A driver's message about one kernel is reported as a failed check instead.
 pub async fn check_all(
     executor: &mut Executor,
     mut done: impl FnMut(&KernelCheck, usize),

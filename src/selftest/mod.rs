@@ -9,8 +9,8 @@
 //! | `variants_are_bit_identical` | at loads on GPUs | the number of rows does not select variants |
 //! | `check_all` | `vectile verify` | the failed test is reported |
 //!
-//! Verdicts are cached by adapter, driver and the text of the kernels. A cached verdict does not detect a driver that
-//! stops computing later; the receipt of each batch does (`gpu/executor/report.rs`).
+//! Test results are cached under a key of the adapter, the driver and the WGSL sources of the kernels. A cached result
+//! does not reveal a driver that stops computing later, but the receipt of each batch does (`gpu/executor/report.rs`).
 
 mod bit_identity;
 mod check;

@@ -1,4 +1,4 @@
-//! Tests the kernels that a model runs, in the storages in which it runs them.
+//! Tests the kernels that a model runs, with the storage types that the model uses.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -22,12 +22,13 @@ use crate::kernels::matmul::{MATMUL_FEW, MATMUL_TILE};
 /// The maximum number of faults that an error lists.
 const FAULTS_NAMED: usize = 3;
 
-/// Tests at load whether the device computes a model's kernels correctly. It compiles the model's pipelines, and runs
-/// the known-answer tests of its kernels in the model's storages. A test that passed is remembered in this process and
-/// in the directory `cache`.
+/// Tests at load whether the device computes a model's kernels correctly. This function compiles the model's pipelines,
+/// and runs the known-answer tests of its kernels with the model's storage types. A test that passed is remembered in
+/// this process and in the directory `cache`.
 ///
 /// # Errors
-/// [`Error::DeviceFault`] with the kernels that do not compile or give wrong results; errors of running a graph.
+/// Returns [`Error::DeviceFault`], which names the kernels that do not compile or give wrong results. Returns errors of
+/// running a graph.
 pub(crate) async fn check_model(
     executor: &mut Executor,
     pipelines: &[PipelineKey],
@@ -90,11 +91,11 @@ fn fault(executor: &Executor, faults: &[String]) -> Error {
     )
 }
 
-/// The kernels of a graph that give wrong results on this device. They are tested under the model's plan and in its
-/// storages.
+/// Returns the kernels of a graph that give wrong results on this device. They are tested under the model's plan and
+/// with its storage types.
 ///
 /// # Errors
-/// The errors of running a graph.
+/// Returns the errors of running a graph.
 #[cfg(feature = "server")]
 pub(crate) async fn wrong_kernels(
     executor: &mut Executor,

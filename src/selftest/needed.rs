@@ -1,5 +1,5 @@
-//! Selects the known-answer tests that a model needs: those of the kernels it runs, in the branches it takes.
-//! Compiling the other tests would take most of the time of a first load.
+//! Selects the known-answer tests that a model needs. They test the kernels that the model runs, and the branches of
+//! these kernels that the model executes. Compiling the other tests would take most of the time of a first load.
 
 use std::collections::BTreeSet;
 
@@ -7,12 +7,12 @@ use crate::gpu::executor::PipelineKey;
 use crate::gpu::kernel::Kernel;
 use crate::gpu::shader::ShaderVariant;
 
-/// Branches of kernels that some models never take. Each is named by its override, which is 0 if the branch is not
-/// taken.
+/// Branches of kernels that some models never execute. Each branch is named by its override, which is 0 if the branch
+/// is not executed.
 const BRANCHES: &[&str] = &["EXPERTS", "GATED", "ROTARY", "RELATIVE"];
 
-/// True if a model with these pipelines runs the kernel in any variant and takes all branches of `variant`. Different
-/// pipelines may take different branches.
+/// Is true if a model with these pipelines runs the kernel in any variant and executes all branches of `variant`.
+/// Different pipelines of the model may execute different branches.
 pub(super) fn needs(model: &[PipelineKey], kernel: &Kernel, variant: &ShaderVariant) -> bool {
     let variants = || model.iter().filter(|key| function(key.kernel) == function(kernel));
     variants().next().is_some()
@@ -20,7 +20,8 @@ pub(super) fn needs(model: &[PipelineKey], kernel: &Kernel, variant: &ShaderVari
             .all(|branch| variants().any(|key| taken(&key.variant).any(|b| b == branch)))
 }
 
-/// The kernels and branches of a model, in words. Models with the same words need the same known-answer tests.
+/// Returns the names of the kernels and branches of a model. Models with the same names need the same known-answer
+/// tests.
 pub(super) fn names(model: &[PipelineKey]) -> String {
     let mut names = BTreeSet::new();
     for PipelineKey { kernel, variant } in model {
@@ -30,14 +31,14 @@ pub(super) fn names(model: &[PipelineKey]) -> String {
     names.into_iter().collect::<Vec<_>>().join(", ")
 }
 
-/// The branches that a variant takes.
+/// Returns the branches that a variant executes.
 fn taken(variant: &ShaderVariant) -> impl Iterator<Item = &'static str> + '_ {
     let taken = |(name, value): &&(&str, u32)| *value != 0 && BRANCHES.contains(name);
     variant.overrides.iter().filter(taken).map(|(name, _)| *name)
 }
 
-/// The common name of the kernels that compute one function. The adapter and the number of rows choose among these
-/// kernels.
+/// Returns the common name of the kernels that compute the same function. The adapter and the number of rows choose
+/// among these kernels.
 fn function(kernel: &Kernel) -> &'static str {
     let name = kernel.name;
     ["matmul", "attention"].into_iter().find(|function| name.starts_with(function)).unwrap_or(name)
@@ -60,7 +61,7 @@ mod tests {
         of_plan.filter_map(|a| Some(Question::new(a, a.family.plan(plan, F16)?, F16))).collect()
     }
 
-    /// The pipelines of a model that runs the first known-answer test of each of these kernels.
+    /// Returns the pipelines of a model that runs the first known-answer test of each of these kernels.
     fn model(plan: &KernelPlan, kernels: &[&str]) -> Vec<PipelineKey> {
         let questions = questions(plan);
         let of = |name: &&str| questions.iter().find(|q| q.answer.kernel.name == *name).unwrap();
@@ -68,7 +69,7 @@ mod tests {
         pipelines_of(graphs.into_iter())
     }
 
-    /// The number of runs of each kernel that a model needs.
+    /// Returns the number of runs of each kernel that a model needs.
     fn left(plan: &KernelPlan, model: &[PipelineKey]) -> Vec<(&'static str, usize)> {
         let needed = questions(plan).into_iter().filter_map(|question| question.of_model(model));
         needed.map(|question| (question.answer.kernel.name, question.runs.len())).collect()
@@ -103,7 +104,7 @@ mod tests {
         }
     }
 
-    /// A branch whose name is misspelt, or that no run takes, would never be tested.
+    /// A branch whose name is misspelt, or that no run executes, would never be tested.
     #[test]
     fn every_branch_is_in_a_run() {
         let plan = KernelPlan { cooperative: None, ..KernelPlan::of_gpu() };

@@ -1,4 +1,5 @@
-//! One known-answer test: a kernel in a variant and a pair of storages, its runs, and the comparison of their results.
+//! A known-answer test of a kernel in one variant with one pair of storage types: its runs, and the comparison of
+//! results.
 
 use super::check::KernelCheck;
 use super::needed;
@@ -12,10 +13,10 @@ use crate::gpu::shader::Lanes;
 use crate::kernels::answers::{Answer, Family, KnownAnswer, Run};
 use crate::kernels::{Builder, KernelPlan};
 
-/// The number of questions whose pipelines are made at once. It is enough for the whole test of f16.
+/// The number of tests whose pipelines are compiled at once. It is enough for all tests of f16.
 const QUESTIONS_AT_ONCE: usize = 16;
 
-/// A kernel in a variant and a pair of storages, with the runs to compare.
+/// A known-answer test of a kernel in one variant, with one storage type of weights and of activations.
 pub(super) struct Question {
     pub answer: &'static KnownAnswer,
     plan: KernelPlan,
@@ -24,7 +25,7 @@ pub(super) struct Question {
 }
 
 impl Question {
-    /// All runs of a known-answer test under a plan, in a pair of storages.
+    /// Returns all runs of a known-answer test under a plan, with these storage types of weights and activations.
     pub fn new(
         answer: &'static KnownAnswer,
         plan: KernelPlan,
@@ -43,7 +44,7 @@ impl Question {
         Question { answer, plan, storages, runs }
     }
 
-    /// Limits the question to the runs that a model with these pipelines needs; `None` if it needs none.
+    /// Removes the runs that a model with these pipelines does not need. Returns `None` if no run is left.
     pub fn of_model(mut self, model: &[PipelineKey]) -> Option<Self> {
         let kernel = self.answer.kernel;
         self.runs.retain(|(graph, _)| {
@@ -53,17 +54,18 @@ impl Question {
         (!self.runs.is_empty()).then_some(self)
     }
 
-    /// Limits the question to the runs whose tensors fit a binding of `most` bytes; `None` if none does. Known answers
-    /// take a few KiB, so this leaves runs out only where a caller lowered the limit below that of any adapter.
+    /// Removes the runs with a tensor that does not fit into a binding of `most` bytes. Returns `None` if no run is
+    /// left. The tests take a few KiB, so this happens only if a caller lowered the limit below that of any adapter.
     pub fn within(mut self, most: u64) -> Option<Self> {
         self.runs.retain(|(graph, _)| graph.tensors.iter().all(|tensor| tensor.bytes <= most));
         (!self.runs.is_empty()).then_some(self)
     }
 
-    /// Runs the question and compares its results.
+    /// Runs the test and compares its results with the expected results.
     ///
     /// # Errors
-    /// The errors of running a graph. A message of the driver about the kernel is reported as a failed check instead.
+    /// Returns the errors of running a graph. A driver's message about the kernel is reported as a failed check
+    /// instead.
     pub async fn ask(&self, executor: &mut Executor) -> Result<KernelCheck, Error> {
         let Question { answer, plan, storages: (weights, activations), runs } = self;
         let own = executor.plan();
@@ -102,10 +104,11 @@ impl Question {
     }
 }
 
-/// Asks questions one after the other, and makes the pipelines of several at once. `done` is called with each result.
+/// Runs tests one after the other, and compiles the pipelines of several tests at once. `done` is called with each
+/// result.
 ///
 /// # Errors
-/// The errors of [`Question::ask`].
+/// Returns the errors of [`Question::ask`].
 pub(super) async fn ask(
     executor: &mut Executor,
     questions: &[Question],
@@ -124,7 +127,7 @@ pub(super) async fn ask(
     Ok(checks)
 }
 
-/// A precision in these storages that belongs to no model.
+/// Returns a precision with these storage types that belongs to no model.
 pub(super) fn precision((weights, activations): (Storage, Storage)) -> Precision {
     Precision {
         requested: Default::default(),
@@ -141,7 +144,7 @@ pub(super) fn precision((weights, activations): (Storage, Storage)) -> Precision
     }
 }
 
-/// Adds the comparison of a run with its expected values to a result.
+/// Compares a run with its expected values, and adds the outcome to a result.
 fn compare(result: &mut KernelCheck, tolerance: f64, made: &Answer, outcome: &Outcome) {
     if outcome.overflowed.contains(&true) {
         result.problem =
@@ -165,7 +168,7 @@ fn compare(result: &mut KernelCheck, tolerance: f64, made: &Answer, outcome: &Ou
         result.problem =
             Some(format!("only {compared} of {} values came back", made.expected.len()));
     } else if !worst.is_finite() {
-        // JSON cannot hold infinity, so an infinite error is reported as a message, not as a number.
+        // JSON cannot represent infinity, so an infinite error is reported as a message, not as a number.
         result.problem = Some("a value is infinite or not a number".to_owned());
     } else {
         result.error = Some(result.error.unwrap_or(0.0).max(worst));
@@ -173,8 +176,8 @@ fn compare(result: &mut KernelCheck, tolerance: f64, made: &Answer, outcome: &Ou
     }
 }
 
-/// The distance between neighbouring values of a storage near x. Drivers may truncate when they store a value, so an
-/// error of this size is allowed.
+/// Returns the distance between neighbouring values of a storage type near x. Drivers may truncate when they store a
+/// value, so an error of this size is allowed.
 fn spacing(storage: Storage, x: f64) -> f64 {
     let bits = match storage {
         Storage::F32 => 24,

@@ -1,4 +1,5 @@
-//! Tests whether an adapter's `SHADER_F16` computes correctly. Some drivers announce f16 and compute it wrongly.
+//! Tests whether an adapter's `SHADER_F16` computes correctly. Some drivers report support for f16 but compute it
+//! wrongly.
 
 use std::path::Path;
 
@@ -13,11 +14,11 @@ use crate::gpu::executor::PipelineKey;
 use crate::gpu::kernel::Kernel;
 use crate::kernels::answers::{ANSWERS, KnownAnswer};
 
-/// Tests whether f16 is correct on an adapter. It opens the adapter and runs known-answer tests in f16, unless
-/// `cache_dir` has the verdict of an earlier test.
+/// Tests whether f16 computes correctly on an adapter. This function opens the adapter and runs known-answer tests in
+/// f16, unless `cache_dir` has the result of an earlier test.
 ///
 /// # Errors
-/// [`Error::Adapter`] if there is no such adapter or it cannot be opened.
+/// Returns [`Error::Adapter`] if there is no such adapter or it cannot be opened.
 pub async fn check_shader_f16(
     adapter: &AdapterChoice,
     cache_dir: Option<&Path>,
@@ -26,13 +27,13 @@ pub async fn check_shader_f16(
     shader_f16(&mut executor, None, cache_dir).await
 }
 
-/// Tests whether f16 is correct on this device. The test is limited to the kernels of `model`, if a model is given.
+/// Tests whether f16 computes correctly on this device. If `model` is given, only its kernels are tested.
 ///
-/// The verdict is read from the directory `cache` if it is known, and otherwise written there. A cache that cannot be
-/// written is not an error.
+/// If the directory `cache` has the result of an earlier test, that result is returned. Otherwise the result is written
+/// to `cache`. A cache that cannot be written is not an error.
 ///
 /// # Errors
-/// The errors of running a graph.
+/// Returns the errors of running a graph.
 pub(crate) async fn shader_f16(
     executor: &mut Executor,
     model: Option<&[PipelineKey]>,
@@ -41,7 +42,7 @@ pub(crate) async fn shader_f16(
     if let Some(known) = without_test(executor) {
         return Ok(known);
     }
-    // The verdict under the first key is about all kernels, so it also covers the model's kernels.
+    // The result under the first key is about all kernels, so it also covers the model's kernels.
     let mut keys = vec![f16_key(executor)];
     keys.extend(model.map(|model| format!("{} | {}", f16_key(executor), needed::names(model))));
     let cached = |key: &String| cache.and_then(|cache| verdicts::read(cache, key));
@@ -66,7 +67,8 @@ pub(crate) async fn shader_f16(
     Ok(judge(executor, &checks, cache.zip(keys.last().map(String::as_str))))
 }
 
-/// Derives the verdict on f16 from `checks`, which contain the checks of all kernels in f16, and writes it to `cache`.
+/// Decides from `checks` whether f16 computes correctly, and writes the result to `cache`. `checks` must contain the
+/// checks of all kernels in f16.
 #[cfg(feature = "lab")]
 pub(crate) fn judge_f16(
     executor: &Executor,
@@ -99,8 +101,8 @@ fn judge(executor: &Executor, checks: &[KernelCheck], cache: Option<(&Path, &str
     if passed { ShaderF16::Passed } else { ShaderF16::FailedSelfTest }
 }
 
-/// The verdict in the cases that need no test: the CPU runs no shaders, the feature is missing or disabled, or the
-/// device computes nothing.
+/// Returns the result in the cases that need no test: the CPU runs no shaders, the feature is missing or disabled, or
+/// the device computes nothing.
 fn without_test(executor: &Executor) -> Option<ShaderF16> {
     if executor.is_cpu() {
         return Some(ShaderF16::NoShaders);
@@ -118,8 +120,8 @@ fn f16_key(executor: &Executor) -> String {
     format!("{} | f16", verdicts::key(executor))
 }
 
-/// True for a kernel that decides about `SHADER_F16`. Cooperative matrices have a separate test, since models can run
-/// without them.
+/// Is true for a kernel whose test decides about `SHADER_F16`. Cooperative matrices have a separate test, since models
+/// can run without them.
 fn decides_f16(kernel: &Kernel) -> bool {
     !kernel.cooperative
 }

@@ -1,5 +1,5 @@
-//! The verdicts of self-tests. A cache directory holds them in a file of the form `{"adapter and test": passed}`, and
-//! this process remembers the tests that passed.
+//! The results of self-tests. A cache directory holds them in a file such as `{"adapter and test": passed}`, and this
+//! process remembers the tests that passed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -12,11 +12,11 @@ use crate::kernels::ALL;
 
 const FILE: &str = "shader-f16.json";
 
-/// The keys of tests that passed in this process. Without them, a program that loads many models without a cache
-/// directory would compile the same tests at each load.
+/// The keys of tests that passed in this process. Without this set, a program that loads many models without a cache
+/// directory would run the same tests at each load.
 static PASSED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
-/// True if a test with this key has passed in this process.
+/// Is true if the test with this key has passed in this process.
 pub(super) fn has_passed(key: &str) -> bool {
     PASSED.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
 }
@@ -32,12 +32,12 @@ fn read_all(cache: &Path) -> BTreeMap<String, bool> {
     serde_json::from_slice(&bytes).unwrap_or_default()
 }
 
-/// The verdict that is cached under a key, if any.
+/// Returns whether the test with this key passed; `None` if the cache has no result.
 pub(super) fn read(cache: &Path, key: &str) -> Option<bool> {
     read_all(cache).get(key).copied()
 }
 
-/// Caches a verdict. If the cache cannot be written, the next load repeats the test.
+/// Caches whether the test with this key passed. If the cache cannot be written, the next load repeats the test.
 pub(super) fn write(cache: &Path, key: &str, passed: bool) {
     let mut verdicts = read_all(cache);
     verdicts.insert(key.to_owned(), passed);
@@ -47,7 +47,8 @@ pub(super) fn write(cache: &Path, key: &str, passed: bool) {
     }
 }
 
-/// The key of a verdict about the adapter of an executor: the adapter, its driver, and a digest of all kernels' text.
+/// Returns the key of a test on the adapter of an executor: the adapter, its driver, and a digest of all kernels' WGSL
+/// sources.
 pub(super) fn key(executor: &Executor) -> String {
     let sources: Vec<&str> = ALL.iter().map(|kernel| kernel.source).collect();
     format!("{} | kernels {}", executor.adapter().key(), shader::digest(&sources))

@@ -1,4 +1,4 @@
-//! Terms of a score that depend on the distance of key and query: a bias, or relative keys and queries.
+//! Terms of an attention score that depend on the distance between key and query: a bias, or relative keys and queries.
 
 use rten_simd::Isa;
 
@@ -8,10 +8,10 @@ use crate::cpu::call::Call;
 use crate::error::Error;
 use crate::kernels::attention::AttentionParams;
 
-/// The terms that an attention adds to its scores.
+/// The terms that attention adds to its scores.
 pub(super) enum Distances<'a> {
     Nothing,
-    /// A bias for each head and distance, `[heads, 2 · reach + 1]`.
+    /// A bias for each head and distance: `[heads, 2 · reach + 1]`.
     Bias {
         table: &'a [f32],
         reach: usize,
@@ -19,7 +19,7 @@ pub(super) enum Distances<'a> {
     Relative(Relative<'a>),
 }
 
-/// Relative keys and queries, and the row of them for each distance.
+/// Relative keys and queries, with a table that names their row for each distance.
 pub(super) struct Relative<'a> {
     rows: &'a [f32],
     reach: usize,
@@ -28,7 +28,7 @@ pub(super) struct Relative<'a> {
 }
 
 impl<'a> Distances<'a> {
-    /// The terms that a dispatch asks for.
+    /// Returns the terms that a dispatch requires.
     pub fn new(call: &Call<'a>, params: &AttentionParams) -> Result<Self, Error> {
         let reach = params.reach as usize;
         if call.setting("HAS_BIAS") == 1 {
@@ -75,13 +75,13 @@ impl<'a> Distances<'a> {
 }
 
 impl Relative<'_> {
-    /// The row for a key and a query.
+    /// Returns the row of the relative vectors for a key and a query.
     #[inline(always)]
     fn row(&self, key: usize, query: usize) -> usize {
         self.rows[self.reach + key - query] as usize
     }
 
-    /// The rows for some keys and queries, from the first that occurs to the last.
+    /// Returns the range of rows that the given keys and queries need.
     #[inline(always)]
     fn rows_of(
         &self,
@@ -96,7 +96,7 @@ impl Relative<'_> {
         low..high + 1
     }
 
-    /// Adds q · relative key.
+    /// Adds q · relative key to the scores.
     #[inline(always)]
     fn add_keys<I: Isa>(&self, isa: I, block: &Block<'_, '_>, at: usize, scratch: &mut Scratch) {
         let Some(relative) = self.keys else { return };
@@ -117,7 +117,7 @@ impl Relative<'_> {
         }
     }
 
-    /// Adds k · relative query. Here the lanes are keys.
+    /// Adds k · relative query to the scores. Here the lanes of a vector are keys, not queries.
     #[inline(always)]
     fn add_queries<I: Isa>(&self, isa: I, block: &Block<'_, '_>, at: usize, scratch: &mut Scratch) {
         let Some(relative) = self.queries else { return };

@@ -1,8 +1,8 @@
-//! Attention over packed texts, for every variant of the shaders.
+//! Attention over packed texts, for every variant of the attention shaders.
 //!
-//! Work is split into tiles of up to [`QUERIES`] queries of one text. The lanes of a vector are queries: the scores of a
-//! key are one row. A text's tiles start at its first query, and sums run over keys in order. A text's result therefore
-//! does not depend on its neighbours, or on the number of threads.
+//! Work is split into tiles of up to [`QUERIES`] queries of one text. The lanes of a SIMD vector are queries, so a row
+//! of scores belongs to one key. A text's tiles start at its first query, and sums add keys in order. A text's result
+//! therefore does not depend on its neighbours, or on the number of threads.
 
 mod distances;
 mod product;
@@ -23,7 +23,7 @@ use crate::kernels::attention::{ATTENTION_LANE, AttentionParams};
 use distances::Distances;
 use product::{Left, Right, multiply};
 
-/// The maximum number of queries of a tile: whole vectors of any machine.
+/// The maximum number of queries in a tile. It is a multiple of the vector width of every machine.
 const QUERIES: usize = 32;
 
 /// Heads side by side in the rows of a tensor.
@@ -32,7 +32,7 @@ struct Heads<'a> {
     values: &'a [f32],
     /// The number of values in a row.
     stride: usize,
-    /// The number of values in a row before the first head.
+    /// The number of values that precede the first head in a row.
     first: usize,
 }
 
@@ -41,24 +41,24 @@ impl<'a> Heads<'a> {
         Heads { values, stride: stride4 as usize * 4, first: first4 as usize * 4 }
     }
 
-    /// The values from a token's head on.
+    /// Returns the values of a token's row, starting at a head.
     #[inline(always)]
     fn from(&self, token: usize, at: usize) -> &'a [f32] {
         &self.values[token * self.stride + self.first + at..]
     }
 }
 
-/// Queries of one text, as the shaders take them.
+/// A tile of queries of one text, as the shaders read it.
 #[derive(Clone, Copy)]
 struct Tile {
     first_token: usize,
     first_query: usize,
     queries: usize,
-    /// The number of tokens, counted from the text's first, that are keys.
+    /// The number of tokens that are keys, counted from the text's first token.
     keys: usize,
 }
 
-/// An attention over all tiles of a dispatch.
+/// The attention that a dispatch computes, over all its tiles.
 struct Attention<'a> {
     q: Heads<'a>,
     k: Heads<'a>,
@@ -68,7 +68,7 @@ struct Attention<'a> {
     head: usize,
     first_head: usize,
     heads: usize,
-    /// The number of query heads for each head of keys.
+    /// The number of query heads that share a key head.
     group: usize,
     windowed: bool,
     before: usize,
@@ -79,20 +79,20 @@ struct Attention<'a> {
     flags: &'a Flags,
 }
 
-/// Memory that a thread reuses.
+/// Memory that a thread reuses for each tile and head.
 #[derive(Default)]
 struct Scratch {
-    /// Queries, `[head, width]`.
+    /// The queries, `[head, width]`.
     queries: Vec<f32>,
-    /// Scores and then weights, `[keys, width]`.
+    /// The scores, which are later replaced by weights, `[keys, width]`.
     scores: Vec<f32>,
-    /// Values in whole vectors, `[keys, padded head]`.
+    /// The values, padded to a multiple of the vector width, `[keys, padded head]`.
     values: Vec<f32>,
-    /// Sums of weighted values, `[queries, padded head]`.
+    /// The sums of weighted values, `[queries, padded head]`.
     sums: Vec<f32>,
-    /// Scores of relative keys or queries.
+    /// The scores of relative keys or of relative queries.
     relative: Vec<f32>,
-    /// Keys, `[head, width]`, for relative queries.
+    /// The keys, `[head, width]`, for relative queries.
     keys: Vec<f32>,
 }
 
@@ -100,7 +100,7 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// Runs attention.
+/// Computes the attention of a dispatch.
 pub(super) fn attention(call: &Call<'_>, c: &mut [f32]) -> Result<(), Error> {
     let params: AttentionParams = call.params()?;
     let head = call.dispatch.variant.constant_or("HEAD4", 8) as usize * 4;
@@ -142,7 +142,7 @@ pub(super) fn attention(call: &Call<'_>, c: &mut [f32]) -> Result<(), Error> {
     Ok(())
 }
 
-/// The tiles of a dispatch, each with at most [`QUERIES`] queries.
+/// Returns the tiles of a dispatch, each with at most [`QUERIES`] queries.
 fn tiles(call: &Call<'_>) -> Result<Vec<Tile>, Error> {
     let size = if call.dispatch.kernel == &ATTENTION_LANE { 32 } else { 64 };
     let count = call.dispatch.workgroups.x as usize;
@@ -165,7 +165,7 @@ fn tiles(call: &Call<'_>) -> Result<Vec<Tile>, Error> {
 struct Run<'r, 'a> {
     attention: &'r Attention<'a>,
     tile: Tile,
-    /// The rows of the tile's queries in the result.
+    /// The rows of the result that belong to the tile's queries.
     c: &'r mut [f32],
     scratch: &'r mut Scratch,
 }
@@ -206,19 +206,19 @@ impl SimdOp for Run<'_, '_> {
     }
 }
 
-/// A tile whose queries are lanes of vectors.
+/// A tile whose queries are the lanes of SIMD vectors.
 #[derive(Clone, Copy)]
 struct Block<'r, 'a> {
     attention: &'r Attention<'a>,
     tile: Tile,
-    /// The number of queries in whole vectors.
+    /// The number of queries, rounded up to a multiple of the vector width.
     width: usize,
-    /// The number of lanes of a vector.
+    /// The number of lanes in a SIMD vector.
     lanes: usize,
 }
 
 impl Block<'_, '_> {
-    /// The keys that some query of the tile sees.
+    /// Returns the keys that at least one query of the tile sees.
     #[inline(always)]
     fn keys(&self) -> std::ops::Range<usize> {
         let Tile { first_query, queries, keys, .. } = self.tile;
@@ -230,7 +230,7 @@ impl Block<'_, '_> {
         from..keys.min(last.saturating_add(self.attention.after).saturating_add(1)).max(from)
     }
 
-    /// The lanes of the queries that see a key.
+    /// Returns the lanes whose queries see a key.
     #[inline(always)]
     fn seen_by(&self, key: usize) -> std::ops::Range<usize> {
         let Tile { first_query, queries, .. } = self.tile;
@@ -240,7 +240,7 @@ impl Block<'_, '_> {
         from.min(end)..end
     }
 
-    /// Transposes rows of a head to `[head, width]`, multiplied by the scale. Lanes behind the last row are zero.
+    /// Transposes rows of a head to `[head, width]`, multiplied by the scale. Lanes after the last row are zero.
     #[inline(always)]
     fn transpose(&self, of: Heads<'_>, at: usize, first: usize, rows: usize, out: &mut Vec<f32>) {
         let (head, width) = (self.attention.head, self.width.max(rows));
@@ -284,7 +284,7 @@ impl Block<'_, '_> {
         attention.distances.add(isa, self, at, scratch);
     }
 
-    /// Turns scores into weights: exp(score − the query's largest score). Returns the sum of each query's weights.
+    /// Replaces scores by weights: exp(score − the query's largest score). Returns the sum of each query's weights.
     #[inline(always)]
     fn weights<I: Isa>(&self, isa: I, scratch: &mut Scratch) -> [f32; QUERIES] {
         let ops = isa.f32();

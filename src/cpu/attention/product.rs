@@ -3,7 +3,7 @@
 use rten_simd::Isa;
 use rten_simd::ops::{BitOps, NumOps};
 
-/// A matrix whose values are broadcast: value (r, d) lies at `r · row + d · column`.
+/// A matrix whose values are broadcast. The value (r, d) has the index `r · row + d · column`.
 #[derive(Clone, Copy)]
 pub(super) struct Left<'a> {
     pub values: &'a [f32],
@@ -11,18 +11,18 @@ pub(super) struct Left<'a> {
     pub column: usize,
 }
 
-/// A matrix that is read in vectors: row d starts at `d · stride`.
+/// A matrix that is read in SIMD vectors. Row d has the index `d · stride`.
 #[derive(Clone, Copy)]
 pub(super) struct Right<'a> {
     pub values: &'a [f32],
     pub stride: usize,
 }
 
-/// The number of rows that are computed at once. With two vectors each, their sums fit 16 registers.
+/// The number of rows that are computed at once. With two SIMD vectors for each row, their sums fit into 16 registers.
 const ROWS: usize = 6;
 
-/// out = left · right, `[rows, width]`. `width` is whole vectors, and `depth` is at least 1. Each sum runs along `depth` in
-/// order, whatever the number of rows.
+/// Computes out = left · right, `[rows, width]`. `width` is a multiple of the vector width, and `depth` is at least 1.
+/// Each sum adds its products along `depth` in order, whatever the number of rows.
 #[inline(always)]
 pub(super) fn multiply<I: Isa>(
     isa: I,
@@ -57,7 +57,7 @@ pub(super) fn multiply<I: Isa>(
                 out: unsafe { out.as_mut_ptr().add(first * width + column) },
                 width,
             };
-            // SAFETY: the assertions above cover the block, and the block has at most the remaining rows.
+            // SAFETY: the assertions above cover the block, and the block does not exceed the remaining rows.
             unsafe {
                 match (ROWS.min(rows - first), two) {
                     (6, true) => block.compute::<I, 6, 2>(isa),
@@ -79,7 +79,7 @@ pub(super) fn multiply<I: Isa>(
     }
 }
 
-/// A block of sums in registers.
+/// A block of sums that are computed in registers.
 struct Sums {
     left: *const f32,
     row: usize,
@@ -95,7 +95,7 @@ impl Sums {
     /// Computes `R` output rows, each `V` SIMD vectors wide.
     ///
     /// # Safety
-    /// All rows, vectors and depths lie within the matrices.
+    /// All rows, vectors and depths must lie within the matrices.
     #[inline(always)]
     unsafe fn compute<I: Isa, const R: usize, const V: usize>(&self, isa: I) {
         let ops = isa.f32();
