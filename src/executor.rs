@@ -214,7 +214,9 @@ impl Executor {
             #[cfg(feature = "cpu")]
             (_, Running::Cpu(outcome)) => Ok(outcome),
             #[cfg(feature = "cpu")]
-            _ => Err(Error::Internal("a batch was started on another executor".into())),
+            _ => Err(Error::Internal(
+                "a batch must be finished on the executor that started it".into(),
+            )),
         }
     }
 

@@ -181,7 +181,7 @@ impl Executor {
     ) -> Result<Outcome, Error> {
         self.check(graph)?;
         let output =
-            graph.output.ok_or_else(|| Error::Internal("a graph without output".into()))?;
+            graph.output.ok_or_else(|| Error::Internal("the graph has no output".into()))?;
         let slots = graph.slots();
         for (slot, bytes) in slots.bytes.iter().enumerate() {
             if slot == self.scratch.len() {

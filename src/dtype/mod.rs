@@ -283,7 +283,7 @@ impl FromStr for HalfFallback {
             "error" => Ok(HalfFallback::Error),
             _ => Err(Error::option(
                 "half-fallback",
-                format!("`{name}` is unknown; supported: f32, packed and error"),
+                format!("`{name}` is not a half fallback; supported: `f32`, `packed` and `error`"),
             )),
         }
     }
@@ -307,7 +307,9 @@ impl FromStr for ActivationsRequest {
             Some(DtypeRequest::Float16) => Ok(ActivationsRequest::F16),
             _ => Err(Error::option(
                 "activations",
-                format!("`{name}` is unknown; supported: f32 and f16"),
+                format!(
+                    "`{name}` is not a storage type of activations; supported: `f32` and `f16`"
+                ),
             )),
         }
     }

@@ -44,8 +44,8 @@ impl FromStr for Feature {
             _ => Err(Error::option(
                 "disable",
                 format!(
-                    "`{name}` is unknown; use shader-f16, subgroups, timestamp-query or \
-                     cooperative-matrix"
+                    "`{name}` is not a feature of adapters; use `shader-f16`, `subgroups`, \
+                     `timestamp-query` or `cooperative-matrix`"
                 ),
             )),
         }
@@ -93,7 +93,7 @@ impl FromStr for AdapterChoice {
         if text.is_empty() {
             return Err(Error::option(
                 "adapter",
-                "is empty; give cpu, gpu, an index or a part of an adapter's name",
+                "is empty; give `cpu`, `gpu`, an index or a part of an adapter's name",
             ));
         }
         Ok(match text.to_ascii_lowercase().as_str() {
@@ -340,7 +340,7 @@ pub(crate) fn choose(choice: &AdapterChoice, adapters: &[AdapterSummary]) -> Res
 fn no_gpu() -> Error {
     Error::adapter(
         "none",
-        "no GPU adapter was found; install a driver for your GPU, or a software one (Debian: \
+        "no GPU adapter was found; install a driver for your GPU, or a software driver (Debian: \
          mesa-vulkan-drivers)",
     )
 }

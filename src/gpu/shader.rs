@@ -91,7 +91,7 @@ fn shared(name: &str) -> Result<&'static str, String> {
         .iter()
         .find(|(known, _)| *known == name)
         .map(|(_, source)| *source)
-        .ok_or_else(|| format!("there is no shader file shared/{name}.wgsl"))
+        .ok_or_else(|| format!("there is no shader file `shared/{name}.wgsl`"))
 }
 
 /// Returns a digest of the kernels' sources and of every file that they can import.
@@ -157,7 +157,9 @@ fn resolve(source: &str, variant: &ShaderVariant) -> Result<Resolved, String> {
             ("share", None) => shared(if subgroup { "share_subgroup" } else { "share_none" })?,
             ("coop", None) => shared(&format!("coop_{}", variant.constant_or("SIDE", 8)))?,
             (name, None) => shared(name)?,
-            (name, Some(role)) => return Err(format!("a shader cannot import {name} as {role}")),
+            (name, Some(role)) => {
+                return Err(format!("a shader cannot import `{name}` as `{role}`"));
+            }
         };
         for line in text.lines() {
             if line == ENABLE_SUBGROUPS {

@@ -45,7 +45,7 @@ fn unroll_lines(lines: &[String], module: &naga::Module, out: &mut String) -> Re
             format!("this loop cannot be unrolled; it must count up by one from 0u: {line}")
         })?;
         let times = value(bound, module).ok_or_else(|| {
-            format!("the loop's bound {bound} is not a constant of the shader: {line}")
+            format!("the loop's bound `{bound}` is not a constant of the shader: {line}")
         })?;
         if most.is_some_and(|most| times > most) {
             out.push_str(line);

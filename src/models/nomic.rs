@@ -125,7 +125,7 @@ fn hub(config: &JsonFile) -> Result<RotaryEncoder, Error> {
     let experts = experts(config, gated)?;
     let sizes = EncoderSizes::with(config, &HUB_FIELDS, activation)?;
     if config.usize("num_heads_kv")?.is_some_and(|heads| heads != sizes.heads) {
-        return Err(config.unsupported("num_heads_kv", "supported: the value of n_head"));
+        return Err(config.unsupported("num_heads_kv", "supported: the value of `n_head`"));
     }
     let fraction = config.f64("rotary_emb_fraction")?.unwrap_or(0.0);
     if !(fraction > 0.0 && fraction <= 1.0) {
@@ -137,7 +137,11 @@ fn hub(config: &JsonFile) -> Result<RotaryEncoder, Error> {
         Some(factor) if factor.is_finite() && factor >= 1.0 => Scaling::Dynamic {
             factor,
             trained: match config.usize("max_trained_positions")? {
-                Some(0) => return Err(config.error("max_trained_positions", "is 0")),
+                Some(0) => {
+                    return Err(
+                        config.error("max_trained_positions", "is 0; expected: a number above 0")
+                    );
+                }
                 trained => trained.unwrap_or(2048),
             },
         },
@@ -179,12 +183,12 @@ fn experts(config: &JsonFile, gated: bool) -> Result<Option<Experts>, Error> {
         Some(every) => every,
     };
     if gated {
-        let supported = "supported with experts: gelu";
+        let supported = "supported: gelu, if the model has experts";
         return Err(config.unsupported("activation_function", supported));
     }
     if config.usize("ffn_div")?.is_some_and(|parts| parts != 1) {
         return Err(
-            config.unsupported("ffn_div", "supported: 1, which gives experts of n_inner values")
+            config.unsupported("ffn_div", "supported: 1, so that each expert has `n_inner` values")
         );
     }
     Experts::read(config, every).map(Some)

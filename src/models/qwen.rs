@@ -91,7 +91,7 @@ fn read(
     let sliding = sliding_layers(config, sizes.layers, |i| window.is_some() && i >= first)?;
     if window.is_none() && sliding.contains(&true) {
         let problem =
-            "has sliding_attention, but use_sliding_window and sliding_window give no window";
+            "has `sliding_attention`, but `use_sliding_window` and `sliding_window` give no window";
         return Err(config.error("layer_types", problem));
     }
     let causal = is_causal(config)?;

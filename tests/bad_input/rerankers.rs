@@ -112,7 +112,7 @@ fn language_models_of_other_kinds() {
     refused(
         both_ways,
         Unsupported,
-        &[CONFIG, "is_causal", "supported for rerankers that are decoders: true"],
+        &[CONFIG, "is_causal", "a reranker that is a decoder supports only true"],
     );
     let gemma = Model::fixture("families/gemma3").config("architectures", json!(["GForCausalLM"]));
     let gemma =

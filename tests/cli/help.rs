@@ -142,7 +142,7 @@ fn wrong_values_are_refused_with_the_valid_ones() {
     for (args, words) in [
         (["--dtype", "int8"], ["--dtype", "bfloat16"]),
         (["--half-fallback", "no"], ["--half-fallback", "packed"]),
-        (["--activations", "bf16"], ["--activations", "f32 and f16"]),
+        (["--activations", "bf16"], ["--activations", "`f32` and `f16`"]),
         (["--disable", "shader-f16,ray-tracing"], ["ray-tracing", "subgroups"]),
         (["--batch-tokens", "0"], ["--batch-tokens", "0"]),
         (["--truncate-dim", "0"], ["--truncate-dim", "0"]),

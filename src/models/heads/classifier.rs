@@ -133,7 +133,7 @@ fn deberta(config: &JsonFile, hidden: usize, labels: usize) -> Result<Vec<Step>,
 fn last_token(config: &JsonFile, hidden: usize, labels: usize) -> Result<Vec<Step>, Error> {
     for (field, causal) in [("is_causal", true), ("use_bidirectional_attention", false)] {
         if config.bool(field)? == Some(!causal) {
-            let supported = format!("supported for rerankers that are decoders: {causal}");
+            let supported = format!("a reranker that is a decoder supports only {causal}");
             return Err(config.unsupported(field, supported));
         }
     }

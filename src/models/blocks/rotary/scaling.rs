@@ -202,7 +202,8 @@ fn llama3(config: &JsonFile, parameters: &JsonFile, factor: f64) -> Result<Scali
     let low = required(parameters, "low_freq_factor")?;
     let high = required(parameters, "high_freq_factor")?;
     if low >= high {
-        let problem = format!("is {low}; expected: less than high_freq_factor, {high}");
+        let problem =
+            format!("is {low}; expected: a number below `high_freq_factor`, which is {high}");
         return Err(parameters.error("low_freq_factor", problem));
     }
     let original = original_positions(config, parameters)?;
