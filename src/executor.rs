@@ -171,7 +171,7 @@ impl Executor {
         on!(self, gpu => gpu.gpu.is_lost(), _cpu => false)
     }
 
-    /// Counts later losses of the device in `losses`.
+    /// Makes later losses of the device increase the counter `losses`.
     pub(crate) fn count_losses(&self, losses: &Arc<AtomicU64>) {
         on!(self, gpu => gpu.gpu.count_losses(losses), _cpu => { let _ = losses; });
     }
@@ -318,7 +318,7 @@ impl Executor {
         on!(self, gpu => gpu.make_ahead(graphs), _cpu => drop(graphs));
     }
 
-    /// Makes those of the given pipelines that are not made yet.
+    /// Makes the given pipelines, except those that exist already.
     ///
     /// # Errors
     /// Returns [`Error::DeviceFault`] with the driver's message about a pipeline that it refuses.
@@ -337,8 +337,8 @@ impl Executor {
         on!(self, gpu => gpu.is_edited(), _cpu => false)
     }
 
-    /// Makes graphs with more tokens than this fail with an out-of-memory error. Tests use this function to check the
-    /// recovery.
+    /// Sets the number of tokens above which a graph fails with an out-of-memory error. Tests use this function to
+    /// check the recovery.
     #[doc(hidden)]
     pub fn fit_tokens(&mut self, tokens: Option<usize>) {
         on!(self, gpu => gpu.fit_tokens(tokens), cpu => cpu.tokens_that_fit = tokens);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::error::Error;
 
-/// The threads that run kernels. A clone has the same threads.
+/// The threads that run kernels. A clone shares the same threads.
 #[derive(Clone)]
 pub(super) struct Workers {
     /// `None` on a system without threads. Kernels then run on the caller's thread.

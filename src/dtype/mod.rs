@@ -122,7 +122,7 @@ impl Storage {
         }
     }
 
-    /// Returns the name that reports and the file names of the storage shaders use.
+    /// Returns the name of the storage type, as reports and the file names of the storage shaders spell it.
     pub fn name(self) -> &'static str {
         match self {
             Storage::F32 => "f32",

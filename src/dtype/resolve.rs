@@ -29,7 +29,7 @@ use crate::error::Error;
 ///
 /// The result of measuring the model itself, `measured`, takes precedence over the facts of its architecture. With
 /// `Safe`, F16 applies to weights and activations. With `SafeWithF32Activations`, F16 applies only to the weights. With
-/// `Unsafe`, F16 and PackedF16 become F32, or an error if that is the half fallback.
+/// `Unsafe`, F16 and PackedF16 become F32, or an error if the half fallback is an error.
 ///
 /// # Errors
 /// Returns [`Error::Option`] if f16 is wanted but unusable on this adapter or for this model, and the half fallback is
@@ -137,8 +137,8 @@ pub fn resolve(
     })
 }
 
-/// Is true if the result of [`resolve`] can depend on the adapter's f16, or on a measurement of the model. Otherwise
-/// the caller need not determine these two.
+/// Is true if the result of [`resolve`] can depend on the adapter's f16, or on a measurement of the model. If it is
+/// false, the caller need not determine either of them.
 pub fn needs_f16(options: DtypeOptions, checkpoint: &CheckpointDtype) -> bool {
     wanted(options.dtype, checkpoint) == FloatDtype::Float16
         || options.activations == Some(ActivationsRequest::F16)

@@ -11,7 +11,7 @@ use crate::gpu::shader::Lanes;
 #[derive(Debug, Default)]
 struct Faults {
     lost: Option<String>,
-    /// The counter of lost devices, which devices that are opened later also use.
+    /// The counter of lost devices. Devices that are opened later share it.
     losses: Option<Arc<AtomicU64>>,
     out_of_memory: Option<String>,
     other: Option<String>,
@@ -229,12 +229,12 @@ impl Gpu {
         lock(&self.faults).lost.is_some()
     }
 
-    /// Marks the device as lost, as its callback does.
+    /// Marks the device as lost, as wgpu's callback for lost devices does.
     pub(crate) fn mark_lost(&self, problem: String) {
         lock(&self.faults).lose(problem);
     }
 
-    /// Counts the loss of this device in `losses`.
+    /// Makes the loss of this device increase the counter `losses`.
     pub(crate) fn count_losses(&self, losses: &Arc<AtomicU64>) {
         lock(&self.faults).losses = Some(losses.clone());
     }

@@ -138,13 +138,13 @@ impl Pipelines {
         })
     }
 
-    /// Returns the pipelines of a list that are not made yet.
+    /// Returns the pipelines of a list that do not exist yet.
     pub fn missing(&self, mut keys: Vec<PipelineKey>) -> Vec<PipelineKey> {
         keys.retain(|key| !self.made.contains_key(&(key.kernel.name, key.variant.clone())));
         keys
     }
 
-    /// Makes the pipelines of a list that are not made yet, on all threads of the machine.
+    /// Makes the pipelines of a list that do not exist yet, on all threads of the machine.
     pub fn make(&mut self, gpu: &Gpu, keys: Vec<PipelineKey>) -> Result<(), Error> {
         let missing = self.missing(keys);
         // In a browser, only one thread can use a device, so this thread compiles all pipelines.

@@ -105,7 +105,7 @@ pub(crate) fn digest(sources: &[&str]) -> String {
 }
 
 /// The line that browsers require before subgroup operations. naga accepts the operations without this line, and
-/// refuses the line.
+/// refuses a source that contains it.
 const ENABLE_SUBGROUPS: &str = "enable subgroups;";
 
 /// Returns the complete WGSL of a source for naga, with the imports of a variant and with `enable` lines first.
@@ -128,7 +128,7 @@ pub fn resolve_for_browser(source: &str, variant: &ShaderVariant) -> Result<Stri
 
 /// A WGSL source whose imports are resolved.
 struct Resolved {
-    /// The WGSL for naga.
+    /// The complete WGSL for naga.
     text: String,
     /// True if a file has the line [`ENABLE_SUBGROUPS`], which `text` lacks.
     subgroups: bool,

@@ -1,7 +1,7 @@
 //! The kernels, one Rust file for each WGSL file, and [`ALL`], the list that every test and tool iterates over.
 //!
-//! Each file declares the kernel's parameter block, its descriptor and a function that adds a dispatch to a
-//! graph. The matmul and attention have several kernels, and a directory each: `matmul/` and `attention/`.
+//! Each file declares the kernel's parameters, its descriptor and a function that adds a dispatch to a graph. The
+//! matmul and attention have several kernels, and a directory each: `matmul/` and `attention/`.
 //!
 //! An activation tensor is `[rows, width]`, stored in cells of four values. If the width is not a multiple of four,
 //! each row is padded. The padding is zero, unless an activation function maps zero to another value. Such padding has
@@ -33,7 +33,7 @@ pub(crate) use builder::row_workgroups;
 pub use builder::{Activations, Builder, pad_rows};
 pub use plan::KernelPlan;
 
-/// Every kernel, each once. Tests and benches iterate over this list.
+/// The list of all kernels, each once. Tests and benches iterate over this list.
 pub static ALL: &[&Kernel] = &[
     &lookup::LOOKUP,
     &layer_norm::LAYER_NORM,

@@ -12,11 +12,11 @@ use crate::gpu::shader::Lanes;
 /// A plan is fixed for an adapter, so that a row's result does not depend on its batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KernelPlan {
-    /// True to run the matmul and attention for software adapters instead of those for GPUs.
+    /// True if models run the matmul and attention kernels for software adapters; false if they run those for GPUs.
     pub software: bool,
     /// Whether the invocations of a subgroup or workgroup compute a row together, and by which operations.
     pub lanes: Lanes,
-    /// Bytes of workgroup memory.
+    /// The available workgroup memory in bytes.
     pub workgroup_memory: u32,
     /// The maximum number of invocations in a workgroup.
     pub workgroup_invocations: u32,

@@ -2,8 +2,8 @@
 //! rotates them. The matmul that computes a head also rotates it if the head has no norm: see
 //! [`Epilogue::Rotated`](super::matmul::Epilogue::Rotated).
 //!
-//! The two values of a rotated pair lie side by side in a head. When weights are loaded, those of queries and keys are
-//! put in that order alike, so products of queries and keys do not change.
+//! The two values of a rotated pair lie side by side in a head. When weights are loaded, the weights of queries and of
+//! keys are reordered in the same way, so products of queries and keys do not change.
 //!
 //! For each batch, a model computes a table of angles on the host, with one row for each position. It also gives each
 //! token the number of its row in this table.
@@ -55,7 +55,7 @@ pub struct Angles {
 }
 
 impl Angles {
-    /// Makes the tensor from the row number of each token and the rows of angles.
+    /// Adds a tensor that holds the row number of each token, followed by the rows of angles.
     pub fn new(builder: &mut Builder, rows: &[u32], angles: &[[f32; 2]], pairs: usize) -> Self {
         let mut table: Vec<[f32; 2]> = rows.iter().map(|row| [*row as f32, 0.0]).collect();
         table.extend_from_slice(angles);

@@ -53,8 +53,8 @@ pub fn top_k(builder: &mut Builder, scores: Activations, keep: usize) -> Activat
     best
 }
 
-/// Adds one pass over `candidates` to the graph. If `pairs` is true, candidates are pairs (score, column); otherwise
-/// they are scores.
+/// Adds one pass of `top_k.wgsl` over `candidates` to the graph. If `pairs` is true, candidates are pairs (score,
+/// column); otherwise they are scores.
 pub fn pass(
     builder: &mut Builder,
     candidates: Activations,

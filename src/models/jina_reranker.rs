@@ -21,7 +21,7 @@ pub(super) const CODE: &[&str] = &[
     "modeling_xlm_roberta.XLMRobertaModel",
 ];
 
-/// The class names of the Python code of the head, which computes the same as XLM-RoBERTa's head.
+/// The class names of the Python code of the head, which is equivalent to XLM-RoBERTa's head.
 pub(super) const HEAD: &[&str] = &[
     "jinaai/jina-reranker-v2-base-multilingual--modeling_xlm_roberta.XLMRobertaForSequenceClassification",
     "modeling_xlm_roberta.XLMRobertaForSequenceClassification",

@@ -38,7 +38,7 @@ pub(super) fn mistral(
     weights: &WeightFiles,
 ) -> Result<Box<dyn Transformer>, Error> {
     let defaults = Defaults { kv_heads: Some(8), ..DEFAULTS };
-    // A field that is null disables the window; a missing field does not.
+    // `sliding_window: null` disables the window; a missing field does not.
     let none = config.is_null("sliding_window");
     let window = match none {
         true => None,

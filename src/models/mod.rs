@@ -43,7 +43,7 @@ pub(crate) use unread::unused_tensors;
 /// An architecture: its name in `config.json`, the function that reads its config, and its heads.
 struct Architecture {
     model_type: &'static str,
-    /// The published Python code that computes the same as this architecture. The list has entries of `auto_map` in
+    /// The published Python code that is equivalent to this architecture. The list has entries of `auto_map` in
     /// `config.json` (`owner/repository--module.Class` or `module.Class`), and classes of modules in `modules.json`.
     code: &'static [&'static str],
     read: Read,

@@ -34,7 +34,7 @@ struct Biases {
     norms: bool,
 }
 
-/// A ModernBERT whose config and tensor shapes have been read.
+/// A ModernBERT model whose config and tensor shapes have been read.
 #[derive(Debug, Clone)]
 struct ModernBert {
     prefix: String,

@@ -81,7 +81,7 @@ fn read(
     let sizes = DecoderSizes::read(config, defaults)?;
     let rotary = Rotary::read(config, sizes.head, 10_000.0, None)?;
     let windows = config.bool("use_sliding_window")?.unwrap_or(false);
-    // A field that is null disables the window; a missing field does not.
+    // `sliding_window: null` disables the window; a missing field does not.
     let none = config.is_null("sliding_window");
     let window = match windows && !none {
         true => Some(count_or(config, "sliding_window", 4096, 1 << 30)?),

@@ -27,7 +27,7 @@ const FINAL_NORM: &str = "encoder.final_layer_norm";
 struct T5 {
     /// The prefix of all tensor names.
     prefix: String,
-    /// The name of the token table after the prefix. The table is either shared with the decoder or belongs to the
+    /// The name of the token table, without the prefix. The table is either shared with the decoder or belongs to the
     /// encoder.
     words: &'static str,
     rows: usize,

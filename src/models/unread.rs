@@ -13,9 +13,9 @@ use crate::weights::WeightFiles;
 
 /// Fields that do not affect the hidden states of an architecture, unless the architecture reads them.
 ///
-/// These fields come from transformers' configuration classes (4.35, 4.57 and 5.24) and from the published models' own
-/// code. They affect training, text generation, heads, tokenization, the choice of an implementation, or nothing at
-/// all.
+/// These fields come from transformers' configuration classes (versions 4.35, 4.57 and 5.24) and from the published
+/// models' own code. They affect training, text generation, heads, tokenization, the choice of an implementation, or
+/// nothing at all.
 const HARMLESS_FIELDS: &[&str] = &[
     // These fields name the checkpoint and its origin.
     "_commit_hash",
@@ -212,7 +212,7 @@ const HARMLESS_ROPE_FIELDS: &[&str] = &["finetuned", "rope_type", "type"];
 /// after the config has been read.
 ///
 /// # Errors
-/// Returns [`Error::Unsupported`] for such a field.
+/// Returns [`Error::Unsupported`] for a field that may change vectors and was not read.
 pub(super) fn check_fields(config: &JsonFile) -> Result<(), Error> {
     for (path, value) in config.unread() {
         let (outer, inner) = path.split_once('.').unwrap_or((&path, ""));

@@ -11,7 +11,7 @@ use crate::threads;
 /// The maximum number of threads in a search.
 const MAX_THREADS: usize = 64;
 
-/// The number of rows that a thread compares before it fetches more.
+/// The number of rows in a piece of work for a thread.
 const ROWS_AT_ONCE: usize = 4096;
 
 /// Returns for each query the `top_k` most similar rows of the corpus, best first, like
@@ -51,7 +51,8 @@ pub fn semantic_search(
     Ok(best.into_iter().map(Best::into_hits).collect())
 }
 
-/// Compares every row with every query, and adds the hits to the best hits of each query. `queries` are prepared.
+/// Compares every row with every query, and adds the hits to the best hits of each query. `queries` are the values that
+/// `prepare` returns.
 fn search_rows(
     queries: &[f32],
     dim: usize,

@@ -1,6 +1,6 @@
-//! Tests whether the matmul variants among which the number of rows selects are bit-identical on a device. The variants
-//! add the same products in the same order. If a driver fused multiplication and addition in only some of the variants,
-//! a text's vector would depend on its batch.
+//! Tests matmul variants on a device. The number of rows selects among these variants, so they must be bit-identical.
+//! The variants add the same products in the same order. If a driver fused multiplication and addition in only some of
+//! the variants, a text's vector would depend on its batch.
 
 use std::path::Path;
 

@@ -9,7 +9,7 @@ use crate::dtype::Storage;
 pub struct KernelCheck {
     /// The name of the kernel.
     pub kernel: &'static str,
-    /// The way in which the lanes (invocations) share results: `alone`, or `subgroups of N`.
+    /// How the lanes (invocations) share results: `alone`, or `subgroups of N`.
     pub variant: String,
     /// True if models on this adapter run this variant.
     pub used: bool,

@@ -1,5 +1,5 @@
-//! Tests whether an adapter's `SHADER_F16` computes correctly. Some drivers report support for f16 but compute it
-//! wrongly.
+//! Tests whether kernels compute correctly on an adapter that uses `SHADER_F16`. Some drivers report support for f16
+//! but compute it wrongly.
 
 use std::path::Path;
 
@@ -14,8 +14,8 @@ use crate::gpu::executor::PipelineKey;
 use crate::gpu::kernel::Kernel;
 use crate::kernels::answers::{ANSWERS, KnownAnswer};
 
-/// Tests whether f16 computes correctly on an adapter. This function opens the adapter and runs known-answer tests in
-/// f16, unless `cache_dir` has the result of an earlier test.
+/// Tests whether kernels compute correctly with f16 on an adapter. This function opens the adapter and runs
+/// known-answer tests in f16, unless `cache_dir` has the result of an earlier test.
 ///
 /// # Errors
 /// Returns [`Error::Adapter`] if there is no such adapter or it cannot be opened.
@@ -27,7 +27,7 @@ pub async fn check_shader_f16(
     shader_f16(&mut executor, None, cache_dir).await
 }
 
-/// Tests whether f16 computes correctly on this device. If `model` is given, only its kernels are tested.
+/// Tests whether kernels compute correctly with f16 on this device. If `model` is given, only its kernels are tested.
 ///
 /// If the directory `cache` has the result of an earlier test, that result is returned. Otherwise the result is written
 /// to `cache`. A cache that cannot be written is not an error.
@@ -67,8 +67,8 @@ pub(crate) async fn shader_f16(
     Ok(judge(executor, &checks, cache.zip(keys.last().map(String::as_str))))
 }
 
-/// Decides from `checks` whether f16 computes correctly, and writes the result to `cache`. `checks` must contain the
-/// checks of all kernels in f16.
+/// Decides from `checks` whether kernels compute correctly with f16, and writes the result to `cache`. `checks` must
+/// contain the checks of all kernels in f16.
 #[cfg(feature = "lab")]
 pub(crate) fn judge_f16(
     executor: &Executor,

@@ -141,8 +141,8 @@ impl Executor {
         self.pipelines.edit(edit);
     }
 
-    /// Makes graphs with more tokens than this fail with an out-of-memory error. Tests use this function to check the
-    /// recovery.
+    /// Sets the number of tokens above which a graph fails with an out-of-memory error. Tests use this function to
+    /// check the recovery.
     #[doc(hidden)]
     pub fn fit_tokens(&mut self, tokens: Option<usize>) {
         self.tokens_that_fit = tokens;
@@ -161,7 +161,7 @@ impl Executor {
         self.pipelines.is_edited()
     }
 
-    /// Makes those of the given pipelines that are not made yet.
+    /// Makes the given pipelines, except those that exist already.
     ///
     /// # Errors
     /// Returns [`Error::DeviceFault`] with the driver's message about a pipeline that it refuses.

@@ -1,7 +1,7 @@
 //! Known-answer tests: each kernel runs on small fixed inputs, and its plain-Rust reference gives the expected result.
 //!
-//! The self-test runs them on a user's adapter. The sizes of the inputs are odd on purpose, so that the tests include
-//! padding, partly filled tiles and partly filled subgroups.
+//! The self-test runs these tests on a user's adapter. The sizes of the inputs are odd on purpose, so that the tests
+//! include padding, partly filled tiles and partly filled subgroups.
 
 mod experts;
 mod matmul;
@@ -21,13 +21,13 @@ use crate::kernels::{
 /// The group of adapters on which models run a kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
-    /// All adapters run the kernel.
+    /// Models run the kernel on all adapters.
     All,
-    /// Software adapters run the kernel.
+    /// Models run the kernel on software adapters.
     Software,
-    /// GPUs run the kernel.
+    /// Models run the kernel on GPUs.
     Gpu,
-    /// GPUs with cooperative matrices run the kernel, if weights and activations are f16.
+    /// Models run the kernel on GPUs with cooperative matrices, if weights and activations are f16.
     Cooperative,
 }
 

@@ -51,8 +51,8 @@ pub const MAX_HEAD: usize = 256;
 pub struct Attention {
     /// The number of query heads.
     pub heads: usize,
-    /// The number of key heads, which is also the number of value heads. Each serves `heads / kv_heads` consecutive
-    /// query heads.
+    /// The number of key heads, which is also the number of value heads. Each key head serves `heads / kv_heads`
+    /// consecutive query heads.
     pub kv_heads: usize,
     /// The number of values in a head, without padding.
     pub head: usize,

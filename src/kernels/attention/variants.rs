@@ -19,7 +19,7 @@ pub enum Variant {
     Cooperative {
         /// The size of a cooperative matrix. Its rows, its columns and its depth all equal this number.
         side: u32,
-        /// The number of invocations in a workgroup: four of the adapter's largest subgroups.
+        /// The number of invocations in a workgroup: four times the adapter's largest subgroup size.
         invocations: u32,
     },
 }
@@ -39,7 +39,7 @@ pub struct WorkSplit {
 const QUERIES: u32 = 64;
 
 /// The maximum number of cells (four values each) of a query that an invocation should hold in registers. It also holds
-/// as many cells of the sum.
+/// the same number of cells of the weighted sum.
 const MAX_CELLS: u32 = 16;
 
 impl WorkSplit {

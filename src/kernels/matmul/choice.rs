@@ -18,7 +18,7 @@ impl KernelPlan {
         if self.software { LANE_ROWS[0] as usize } else { EXPERT_ROWS }
     }
 
-    /// Returns the variant of the matmul that runs for some work.
+    /// Returns the variant that runs for the matmul that `work` describes.
     ///
     /// Cooperative matrices and tiles round differently, so only the adapter and the precision decide between them,
     /// never the batch. Tiles of all sizes and `matmul_few` are bit-identical, so the number of rows may select among
@@ -61,7 +61,7 @@ impl KernelPlan {
         Variant::Tile(full.or(self.tiles(work.experts).next()).unwrap_or(OutputTile::PLAIN))
     }
 
-    /// Returns the variant with cooperative matrices whose tile size suits some work.
+    /// Returns the variant with cooperative matrices whose tile size suits the matmul that `work` describes.
     fn sized(&self, smallest: CooperativeTile, work: &Work) -> Variant {
         if !self.matrices_by_rows {
             return Variant::Cooperative(smallest);

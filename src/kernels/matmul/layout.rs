@@ -70,7 +70,8 @@ pub fn stride4(columns4: usize) -> usize {
 }
 
 /// Repacks a matrix `[columns, inner]`, as checkpoints store it, to the layout `[inner, columns]`, which the kernels
-/// read. Inner is padded with zeros to a multiple of four values, and each row to [`stride4`] cells of four values.
+/// read. The dimension `inner` is padded with zeros to a multiple of four values, and each row of the result to
+/// [`stride4`] cells of four values.
 pub fn repacked(w: &[f32], columns: usize) -> Vec<f32> {
     let inner = w.len() / columns;
     let stride = stride4(columns.div_ceil(4)) * 4;

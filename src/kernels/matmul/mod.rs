@@ -74,7 +74,7 @@ pub fn matmul_of(
 /// each block, its number of cells (four values each) in an output row. `size` is the size of the whole row, before a
 /// gate halves it.
 ///
-/// Each block computes the sums of its own columns of y, with the bits that the whole matrix would give.
+/// Each block computes the sums of its own columns of y. These sums have the bits that an undivided matrix would give.
 pub fn matmul_blocks(
     builder: &mut Builder,
     name: &'static str,

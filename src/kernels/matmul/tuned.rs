@@ -72,7 +72,7 @@ pub(crate) fn read(cache: &Path, key: &str) -> Option<Tuned> {
 /// Adds choices to those that the cache directory holds under a key, and returns the path of the file.
 ///
 /// # Errors
-/// [`Error::File`] if the file cannot be written.
+/// Returns [`Error::File`] if the file cannot be written.
 #[cfg(feature = "lab")]
 pub(crate) fn write(cache: &Path, key: &str, found: Tuned) -> Result<PathBuf, Error> {
     let path = cache.join(FILE);
@@ -96,7 +96,7 @@ impl Choice {
             && self.activations == work.storages.1.name()
     }
 
-    /// Is true if both choices are for the same work.
+    /// Is true if both choices are for the same shape, storage types and number of rows.
     fn same_work(&self, other: &Choice) -> bool {
         let work = |choice: &Choice| Choice { variant: String::new(), ..choice.clone() };
         work(self) == work(other)
@@ -117,8 +117,8 @@ impl Tuned {
         self.choices.iter().any(|choice| choice.is_for(&work))
     }
 
-    /// Returns the variant among `candidates` that was measured as the fastest for some work; `None` if no measurement
-    /// applies.
+    /// Returns the variant among `candidates` that was measured as the fastest for the matmul that `work` describes;
+    /// `None` if no measurement applies.
     pub(super) fn variant(&self, work: &Work, candidates: &[Variant]) -> Option<Variant> {
         let of_work = self.choices.iter().filter(|choice| choice.is_for(work));
         let beyond = |choice: &&Choice| choice.rows.is_some_and(|rows| rows >= work.rows);

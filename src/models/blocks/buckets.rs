@@ -17,7 +17,7 @@ pub(in crate::models) struct Buckets {
 }
 
 impl Buckets {
-    /// Checks that the numbers suffice for a bucket for each sign, for near distances and for far distances.
+    /// Checks that there are buckets for near and for far distances of each sign.
     pub fn new(config: &JsonFile, count: usize, max_distance: usize) -> Result<Self, Error> {
         let (field, expected) = match count {
             0..4 => ("relative_attention_num_buckets", 4),

@@ -24,7 +24,7 @@ const QUERIES: &str = "attention.self.pos_query_proj";
 /// How a distance between tokens selects a row of the table, and how the rows are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::models) struct Disentangled {
-    /// The number of table rows for keys after the query. The other keys have the same number of rows.
+    /// The number of table rows for keys after the query. There are as many rows for all other keys.
     pub span: usize,
     /// If set, distances from `span / 2` up to this distance are grouped into buckets of growing size.
     pub max_distance: Option<usize>,
@@ -56,7 +56,8 @@ pub(in crate::models) struct States {
 }
 
 impl Disentangled {
-    /// Checks that the sizes of the buckets can grow. `field` is the config field of the maximum distance.
+    /// Checks that the number of buckets and the maximum distance allow buckets of growing size. `field` is the config
+    /// field of the maximum distance.
     pub fn check(self, config: &JsonFile, field: &str) -> Result<Self, Error> {
         let Some(max) = self.max_distance else { return Ok(self) };
         if self.span < 2 {
@@ -71,7 +72,7 @@ impl Disentangled {
         Ok(self)
     }
 
-    /// Returns the table row of a distance, key − query. A larger distance never has a larger row.
+    /// Returns the table row of a distance, key − query. A larger distance never has a larger row number.
     ///
     /// Each step is rounded to f32, as in torch. Without this rounding, a distance at the edge of a bucket would fall
     /// into the neighbouring bucket. The logarithms are computed in f64 and rounded, because f32 logarithms differ

@@ -3,8 +3,8 @@
 //!
 //! Experts have no capacity limit and no token is dropped, so a token's result does not depend on its batch. The
 //! weights are a softmax over all experts, not rescaled to a sum of 1. The router computes in f32 from hidden states
-//! and weights as they are stored. If two experts have almost equal weights, 16-bit storage may select the other expert
-//! than f32 storage. `tests/golden/FIGURES.md` says how often that happens with random routers.
+//! and weights as they are stored. If two experts have almost equal weights, 16-bit storage may select a different
+//! expert than f32 storage does. `tests/golden/FIGURES.md` says how often that happens with random routers.
 
 use crate::config::JsonFile;
 use crate::error::Error;

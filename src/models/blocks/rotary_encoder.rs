@@ -1,4 +1,4 @@
-//! Encoders with a norm after each residual sum, as in BERT, in which positions affect only the attention. They either
+//! Encoders with a norm after each residual sum, as in BERT. Their positions affect only the attention: they either
 //! rotate queries and keys, or add a bias that depends on the distance (`ALiBi`). The file of a model family gives the
 //! sizes and the tensor names.
 
@@ -149,7 +149,7 @@ pub(in crate::models) fn table_sizes(
     Ok((rows(WORDS)?, types.then(|| rows(TYPES)).transpose()?))
 }
 
-/// Returns an error if an option that changes the computation is present and neither false nor 0.
+/// Returns an error if an option that changes the computation has a value other than false or 0.
 pub(in crate::models) fn refuse_options(config: &JsonFile, fields: &[&str]) -> Result<(), Error> {
     for field in fields {
         let off = config.raw(field).is_none_or(|value| {

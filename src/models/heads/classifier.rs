@@ -11,7 +11,7 @@ use crate::models::{architecture, jina_reranker, names};
 
 /// The classification head of a model family.
 pub(in crate::models) struct Classifier {
-    /// The classes of published Python code that compute the same as this head.
+    /// The classes of published Python code that are equivalent to this head.
     code: &'static [&'static str],
     /// Returns the steps of the head for a hidden width and a number of labels.
     steps: fn(&JsonFile, usize, usize) -> Result<Vec<Step>, Error>,
@@ -52,7 +52,8 @@ impl Classifier {
 /// Reads the classification head of a checkpoint whose hidden states have `hidden` values.
 ///
 /// # Errors
-/// Returns [`Error::Unsupported`] for a checkpoint without such a head, or with a head that Vectile does not compute.
+/// Returns [`Error::Unsupported`] for a checkpoint without a classification head, or with a head that Vectile does not
+/// compute.
 pub(crate) fn classifier(config: &JsonFile, hidden: usize) -> Result<Head, Error> {
     let architectures = config.strings("architectures")?.unwrap_or_default();
     if !architectures.iter().any(|name| name.ends_with("ForSequenceClassification")) {

@@ -1,5 +1,5 @@
-//! Heads that predict tokens. The head of a causal language model makes a reranker, and the head of a masked language
-//! model makes a sparse encoder.
+//! Heads that predict tokens. A model with the head of a causal language model is a reranker. A model with the head of
+//! a masked language model is a sparse encoder.
 
 use super::{Head, Step, linear, refuse_custom_head};
 use crate::config::{JsonFile, PoolingMode};
@@ -123,8 +123,8 @@ impl MaskedLm {
 /// Reads the head of a masked language model whose hidden states have `hidden` values.
 ///
 /// # Errors
-/// Returns [`Error::Unsupported`] for a checkpoint without such a head, or with a head that Vectile does not compute.
-/// Returns [`Error::Tensor`] if the head's weights are missing.
+/// Returns [`Error::Unsupported`] for a checkpoint without a masked language model head, or with a head that Vectile does
+/// not compute. Returns [`Error::Tensor`] if the head's weights are missing.
 pub(crate) fn masked_lm(
     config: &JsonFile,
     weights: &WeightFiles,

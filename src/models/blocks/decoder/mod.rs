@@ -265,7 +265,7 @@ impl LoadedTransformer for LoadedDecoder {
         for (i, (layer, kind)) in self.layers.iter().zip(&self.decoder.kinds).enumerate() {
             builder.layer(i);
             let context = self.attended(builder, batch, (layer, kind), &angles[kind.rotary], x);
-            // If a norm follows the matmul, the norm adds the residual instead of the matmul.
+            // If a norm follows the matmul, the norm adds the residual, and the matmul does not.
             let within = layer.closing.is_none().then_some(x);
             let attended = matmul(builder, "attended", context, &layer.output, none, within);
             x = match &layer.closing {

@@ -14,7 +14,8 @@ pub(in crate::models) enum Scaling {
     None,
     /// All wavelengths are multiplied by this factor.
     Linear(f64),
-    /// Wavelengths are scaled for texts of any length, longer wavelengths more: <https://kexue.fm/archives/9706>.
+    /// Wavelengths are scaled whatever the length of the text. Longer wavelengths are scaled more:
+    /// <https://kexue.fm/archives/9706>.
     Ntk {
         factor: f64,
         mixed_b: Option<f64>,
