@@ -59,7 +59,7 @@ impl fmt::Display for Reason {
             Reason::RoundedToF16 => "weights are rounded to f16",
             Reason::ActivationsRequested => "activations are stored as requested",
             Reason::DtypeOverTorchDtype => {
-                "config.json's dtype and torch_dtype differ, and dtype takes precedence"
+                "`dtype` and `torch_dtype` of config.json differ, and `dtype` takes precedence"
             }
             Reason::Float64AsF32 => "float64 is computed in f32",
         })

@@ -218,7 +218,7 @@ impl Gpu {
             what: what.to_owned(),
             bytes,
             advice:
-                "use a smaller model or batch, a 16-bit dtype, or close other programs that use \
+                "use a smaller model, a smaller batch or a 16-bit dtype, or close other programs that use \
                      the GPU"
                     .to_owned(),
         }

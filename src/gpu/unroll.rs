@@ -42,7 +42,7 @@ fn unroll_lines(lines: &[String], module: &naga::Module, out: &mut String) -> Re
             continue;
         };
         let (name, bound) = head(start).ok_or_else(|| {
-            format!("this loop cannot be unrolled; it must count up by one from 0u: {line}")
+            format!("this loop cannot be unrolled; it must count up by one from `0u`: {line}")
         })?;
         let times = value(bound, module).ok_or_else(|| {
             format!("the loop's bound `{bound}` is not a constant of the shader: {line}")
@@ -81,7 +81,9 @@ fn directive(line: &str) -> Result<Option<(&str, Option<u32>)>, String> {
     match rest.strip_prefix(" up to ").map(str::parse) {
         Some(Ok(most)) => Ok(Some((start, Some(most)))),
         None if rest.is_empty() => Ok(Some((start, None))),
-        _ => Err(format!("this loop cannot be unrolled; it must count up by one from 0u: {line}")),
+        _ => {
+            Err(format!("this loop cannot be unrolled; it must count up by one from `0u`: {line}"))
+        }
     }
 }
 

@@ -72,7 +72,7 @@ pub(crate) async fn check_model(
         // A failure is not cached, so that an updated or restarted driver is tested again.
         return Err(fault(executor, &faults));
     }
-    tracing::debug!(adapter = %executor.adapter(), "the model's kernels gave their known answers");
+    tracing::debug!(adapter = %executor.adapter(), "the model's kernels passed their known-answer tests");
     verdicts::remember_pass(&key);
     if let Some(cache) = cache {
         verdicts::write(cache, &key, true);

@@ -43,7 +43,7 @@ pub(super) fn write(cache: &Path, key: &str, passed: bool) {
     verdicts.insert(key.to_owned(), passed);
     let Ok(json) = serde_json::to_vec_pretty(&verdicts) else { return };
     if let Err(error) = write_whole(&cache.join(FILE), &json) {
-        tracing::debug!(%error, "the verdict of a self-test was not cached");
+        tracing::debug!(%error, "the result of a self-test was not cached");
     }
 }
 

@@ -76,7 +76,7 @@ impl Report {
             Some(nonce) if nonce == self.nonce && ran < self.dispatches => {
                 format!("only {ran} of the {} dispatches of a batch ran", self.dispatches)
             }
-            _ => "the report of a batch did not come back".to_owned(),
+            _ => "the report that each batch writes did not come back".to_owned(),
         };
         let problem =
             format!("{what}, so its rows are not used; update the driver or use another adapter");

@@ -228,7 +228,8 @@ fn yarn(
         },
     };
     if theta == 1.0 {
-        return Err(parameters.unsupported("rope_theta", "supported with yarn: a number above 1"));
+        return Err(parameters
+            .unsupported("rope_theta", "supported: a number above 1, if the scaling is yarn"));
     }
     // `place` returns the index of the head value that makes `turns` rotations over the original positions.
     let place =
