@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 /// The reason why a model could not be loaded, or why a text could not be embedded.
 ///
-/// Every variant names the place of the fault: a file, tensor, field, option, text or adapter. Its message
-/// tells the user what to do. [`Error::is_user_error`] separates faults that a user can fix from faults of
-/// Vectile and of drivers.
+/// Every variant names the place of the fault: a file, tensor, field, option, text or adapter. The message of an error
+/// tells the user what to do. [`Error::is_user_error`] separates faults that a user can fix from faults of Vectile and
+/// of drivers.
 #[non_exhaustive]
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Error {
@@ -24,7 +24,7 @@ pub enum Error {
     Config {
         /// The JSON file, relative to the model's directory.
         file: String,
-        /// The field, with dots for nesting.
+        /// The name of the field, with dots between the names of nested fields.
         field: String,
         /// The fault of the field, and the remedy.
         problem: String,
@@ -40,7 +40,7 @@ pub enum Error {
         field: String,
         /// The value of the field.
         value: String,
-        /// The values that are supported instead.
+        /// The values that are supported, as the last clause of the message.
         supported: String,
     },
 
@@ -49,13 +49,13 @@ pub enum Error {
     Tensor {
         /// The safetensors file that holds the tensor.
         file: String,
-        /// The tensor's name in the file, or the name of the tensor that is missing.
+        /// The name of the tensor, which may be missing in the file.
         tensor: String,
         /// The fault of the tensor.
         problem: String,
     },
 
-    /// `tokenizer.json` cannot be used, or tokenizing a text failed inside it.
+    /// A tokenizer file cannot be used, or the tokenizer failed on a text.
     #[error("{file}: {problem}")]
     Tokenizer {
         /// The file that defines the tokenizer.
@@ -98,7 +98,7 @@ pub enum Error {
     /// There is no suitable adapter, or the adapter lacks something that the model or an option needs.
     #[error("adapter {adapter}: {problem}")]
     Adapter {
-        /// The name of the adapter, or the requested adapter.
+        /// The name of the adapter, or the adapter that the caller requested.
         adapter: String,
         /// The missing capability, and the remedy.
         problem: String,
@@ -117,7 +117,7 @@ pub enum Error {
         advice: String,
     },
 
-    /// The model needs more memory than is available or allowed. It was not loaded.
+    /// The model needs more memory than is available or allowed. The model was not loaded.
     #[error("adapter {adapter}: {problem}")]
     TooLarge {
         /// The name of the adapter.
@@ -255,7 +255,7 @@ pub(crate) fn size(bytes: u64) -> String {
     }
 }
 
-/// Returns `text` in a version that is safe in a message. The result is one line of at most 500 characters. Control
+/// Returns `text`, changed so that it is safe in a message. The result is one line of at most 500 characters. Control
 /// characters are escaped, because a terminal would execute them.
 pub(crate) fn plain(text: impl Into<String>) -> String {
     const MAX_CHARACTERS: usize = 500;

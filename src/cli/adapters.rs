@@ -17,7 +17,8 @@ use super::stdout::{print, to_json};
 struct AdapterReport {
     #[serde(flatten)]
     adapter: AdapterSummary,
-    /// `passed`, `absent`, `failed_self_test`, or the error that stopped the test.
+    /// The result of the self-test, such as `passed`, `absent` or `failed_self_test`, or the error that stopped the
+    /// test.
     shader_f16_verdict: serde_json::Value,
     #[serde(skip)]
     verdict: String,

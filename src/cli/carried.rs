@@ -26,7 +26,7 @@ pub enum Carried {
     /// No columns are copied.
     #[default]
     None,
-    /// Names and values, row by row.
+    /// The names and values of the columns, row by row.
     Rows(Vec<CarriedRow>),
     /// The columns of the rows as an Arrow batch.
     #[cfg(feature = "bulk")]

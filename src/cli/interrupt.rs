@@ -20,7 +20,7 @@ struct State {
     busy: AtomicBool,
     /// The number of finished texts.
     done: AtomicU64,
-    /// The end of the sentence "interrupted …", for commands that do not count texts.
+    /// The end of the message that begins with "interrupted", for commands that do not count texts.
     outcome: OnceLock<&'static str>,
     /// A file or directory to remove if the process is ended at once.
     unfinished: Mutex<Option<PathBuf>>,
@@ -54,8 +54,8 @@ impl Interrupt {
         interrupt
     }
 
-    /// Like [`Interrupt::watch`], for work that does not count texts. `outcome` completes the sentence
-    /// "interrupted …".
+    /// Watches for Ctrl-C like [`Interrupt::watch`], in a command that does not count texts. `outcome` is the end of
+    /// the message that begins with "interrupted".
     pub fn watch_with_outcome(outcome: &'static str) -> Self {
         let interrupt = Interrupt::watch();
         interrupt.0.outcome.get_or_init(|| outcome);

@@ -20,7 +20,7 @@ pub fn allows_bars() -> bool {
     FORMAT.get() != Some(&LogFormat::Json) && std::io::stderr().is_terminal()
 }
 
-/// Prints a message that is no error and no warning.
+/// Prints a message that is neither an error nor a warning.
 pub fn say(line: fmt::Arguments<'_>) {
     print("INFO", "", &line.to_string(), Map::new());
 }

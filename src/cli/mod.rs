@@ -48,7 +48,7 @@ const LOG_VARIABLE: &str = "VECTILE_LOG";
 /// of these libraries itself.
 const DEFAULT_LOG: &str = "warn,hf_hub=off,wgpu=off";
 
-/// The log filter under `--quiet`.
+/// The log filter if `--quiet` is given.
 const QUIET_LOG: &str = "error,hf_hub=off,wgpu=off";
 
 /// The log filter of a server, which also logs each request.

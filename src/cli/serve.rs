@@ -49,7 +49,7 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
 }
 
 /// Installs signal handlers. The first Ctrl-C or SIGTERM stops the server, and the second signal ends the process. The
-/// handlers work even if the parent process made these signals ignored, as shells do for background jobs.
+/// handlers work even if this process inherited these signals as ignored, as background jobs of a shell do.
 #[cfg(unix)]
 fn stop_on_signals(stop: Stop) -> Result<(), Failure> {
     use signal_hook::consts::{SIGINT, SIGTERM};

@@ -58,8 +58,8 @@ impl Totals {
 /// A chunk and the model's result for each of its rows.
 pub struct EmbeddedChunk<R> {
     pub chunk: Chunk,
-    /// The row of each text, or `None` for a text that failed. A failed text is `None` only with [`OnError::Null`];
-    /// otherwise it ends the run.
+    /// The row of each text, or `None` for a text that failed. Failed texts occur only with [`OnError::Null`]. Without
+    /// it, a failed text ends the run.
     pub rows: Vec<Option<R>>,
     /// For each row, true if its text was truncated to the model's maximum length.
     pub truncated: Vec<bool>,
@@ -71,8 +71,8 @@ pub struct EmbeddedChunk<R> {
 pub struct StreamContext<'a> {
     pub interrupt: &'a Interrupt,
     pub progress: Progress,
-    /// The treatment of a row without a vector. `None` means that the command has no `--on-error`, and that such a row
-    /// ends it.
+    /// The treatment of a row without a vector. `None` means that the command has no option `--on-error`, and that such
+    /// a row ends the command.
     pub on_error: Option<OnError>,
     pub quiet: bool,
 }

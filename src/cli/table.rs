@@ -12,7 +12,7 @@ use super::failure::Failure;
 use super::input::Chunk;
 use super::stdout::{StdoutLines, print};
 
-/// Returns a table with a header, whose columns, except the first, are aligned to the right.
+/// Returns a table with a header. All columns except the first are aligned to the right.
 pub fn number_table<S: Into<String>>(header: impl IntoIterator<Item = S>) -> Table {
     let mut table = Table::new();
     let header: Vec<String> = header.into_iter().map(Into::into).collect();
@@ -23,7 +23,7 @@ pub fn number_table<S: Into<String>>(header: impl IntoIterator<Item = S>) -> Tab
     table
 }
 
-/// Returns a table with a header, whose columns are aligned to the left.
+/// Returns a table with a header. All columns are aligned to the left.
 pub fn text_table(header: Vec<String>) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED).set_header(header);
@@ -41,8 +41,8 @@ pub struct ScoredLine {
 impl Eq for ScoredLine {}
 
 impl Ord for ScoredLine {
-    /// Orders a better line before a worse one, so that the top of a max-heap is the worst line. If two lines have
-    /// equal scores, the earlier one is better.
+    /// Orders a better line before a worse line, so that the top of a max-heap is the worst line. If two lines have
+    /// equal scores, the earlier line is better.
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         other.score.total_cmp(&self.score).then(self.line.cmp(&other.line))
     }
@@ -78,7 +78,7 @@ impl BestLines {
         self.heap.push(ScoredLine { score, line, text });
     }
 
-    /// Returns a collection of `lines`, all of which it keeps.
+    /// Returns a collection that holds all of `lines`.
     pub fn of(lines: Vec<ScoredLine>) -> Self {
         BestLines { maximum: lines.len(), heap: lines.into() }
     }
@@ -171,7 +171,8 @@ pub fn score_columns(score: f64, line: u64, text: &str) -> String {
     format!("{score:>7.4}  {line:>6}  {}", printable(text))
 }
 
-/// The minimum width of a table. It is also the width if the terminal does not report its own width.
+/// The minimum width of a table, in characters. A table also has this width if the terminal does not report its own
+/// width.
 const MINIMUM_WIDTH: u16 = 50;
 
 fn bordered(lines: &[ScoredLine]) -> String {

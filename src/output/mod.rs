@@ -99,8 +99,8 @@ impl FromStr for OutputPrecision {
 
 /// The smallest and the largest value of each column, over all rows seen so far.
 ///
-/// The rows may be given in several calls. A caller that streams reads the rows twice: first to
-/// [`update`](Ranges::update) the ranges, and then to [`quantize`] the rows.
+/// Rows may be added in several calls. A caller that streams reads the rows twice: first to [`update`](Ranges::update)
+/// the ranges, and then to [`quantize`] the rows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ranges {
     min: Vec<f32>,
@@ -109,12 +109,12 @@ pub struct Ranges {
 }
 
 impl Ranges {
-    /// Makes the ranges for rows of `dim` values, before the first row.
+    /// Returns empty ranges for rows of `dim` values.
     pub fn new(dim: usize) -> Self {
         Ranges { min: vec![f32::INFINITY; dim], max: vec![f32::NEG_INFINITY; dim], rows: 0 }
     }
 
-    /// Extends the ranges by more rows. An incomplete row at the end is ignored.
+    /// Extends the ranges to include the values of more rows. An incomplete row at the end is ignored.
     pub fn update(&mut self, values: &[f32]) {
         if self.min.is_empty() {
             return;

@@ -1,6 +1,6 @@
 //! Counters, gauges and histograms in Prometheus' text format.
 //!
-//! Names begin with `vectile_`; times are in seconds. Queues and threads store some values themselves.
+//! Names of metrics begin with `vectile_`, and times are in seconds. Queues and threads store some values themselves.
 //! These values are passed in as [`ModelGauges`] when a client requests the metrics.
 
 use std::sync::Arc;
@@ -18,15 +18,16 @@ use prometheus_client::registry::{Registry, Unit};
 /// A stage of a request in the server. Each stage is timed separately.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// From the end of the request's body until the budget has admitted the request and a tokenizing thread is free.
+    /// The time from the end of the request's body until the budget has admitted the request and a tokenizing thread is
+    /// free.
     Admission,
-    /// Tokenizing the request's texts.
+    /// The time for tokenizing the request's texts.
     Tokenize,
-    /// Waiting in the queue for the GPU.
+    /// The time in the queue, waiting for the GPU.
     Queue,
-    /// From the start of the batch that has the request's first text until the row of the last text arrives.
+    /// The time from the start of the batch that has the request's first text until the row of the last text arrives.
     Gpu,
-    /// Serializing the response as JSON.
+    /// The time for serializing the response as JSON.
     Write,
 }
 

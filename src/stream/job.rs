@@ -13,7 +13,7 @@ pub struct Job<'a, M: TextModel> {
 }
 
 impl<'a, M: for<'b> TextModel<Input<'b> = &'b str>> Job<'a, M> {
-    /// Returns a job for a model that takes single texts.
+    /// Returns a job for a model that takes single texts and not pairs.
     pub fn new(model: &'a M, options: M::Options) -> Self {
         Job { model, options, query: "" }
     }

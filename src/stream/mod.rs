@@ -73,7 +73,7 @@ pub enum Event<'a, W> {
         window: &'a W,
         /// The number of texts of the window that are finished.
         done: usize,
-        /// The number of all texts of the window.
+        /// The total number of texts of the window.
         of: usize,
         /// The number of texts that were run since the previous event of this kind.
         texts: usize,
@@ -87,7 +87,7 @@ pub enum Event<'a, W> {
 pub enum End {
     /// All rows were received.
     Whole,
-    /// `watch` stopped the stream. The receiver has the rows of every completed window, and no others.
+    /// `watch` stopped the stream. The receiver has the rows of every completed window, and no other rows.
     Stopped,
 }
 

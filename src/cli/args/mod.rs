@@ -72,8 +72,8 @@ pub enum Command {
     /// Measure speed, accuracy and memory of each precision.
     ///
     /// Each precision is compared with f32 on the same texts before it is timed. If the adapter cannot run a precision
-    /// as requested, the report says so and gives no times. Rounds of different precisions alternate. Each ratio is
-    /// shown with its minimum and maximum over all pairs of rounds.
+    /// as requested, the report says so and gives no times for this precision. Rounds of different precisions
+    /// alternate. Each ratio of speeds is shown with its minimum and maximum over all pairs of rounds.
     Bench(BenchArgs),
     /// Time the matmul variants at a model's weight shapes and cache the fastest for later loads.
     ///

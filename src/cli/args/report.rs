@@ -56,7 +56,7 @@ pub struct BenchArgs {
     /// Use this branch, tag or commit of a Hub model.
     #[arg(long, value_name = "REVISION")]
     pub revision: Option<String>,
-    /// Measure fewer precisions, sizes and rounds.
+    /// Measure fewer precisions, sizes and rounds than by default.
     #[arg(long, help_heading = "Measurements")]
     pub quick: bool,
     /// Measure these precisions, each as WEIGHTS or WEIGHTS/ACTIVATIONS. f32 is always measured.

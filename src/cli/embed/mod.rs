@@ -75,7 +75,7 @@ pub fn run(args: &EmbedArgs) -> Result<(), Failure> {
     }
 }
 
-/// The texts to embed, and the destination of their vectors.
+/// A run of `vectile embed`: the texts to embed, and the destination of their vectors.
 struct Work<'a> {
     args: &'a EmbedArgs,
     interrupt: &'a Interrupt,
@@ -308,7 +308,7 @@ impl Work<'_> {
     }
 }
 
-/// Adds to the failure of a run the advice how to resume the run, if it can be resumed.
+/// Returns the failure of a run. If the run can be resumed, the message says how.
 fn with_resume_advice(
     failure: Failure,
     resumable: &Option<(u64, PathBuf)>,

@@ -45,7 +45,7 @@ impl Chunk {
         self.problems.iter().find(|(at, _)| *at == row).map(|(_, problem)| problem.as_str())
     }
 
-    /// Returns the text of a row, or an empty string if the row has none.
+    /// Returns the text of a row, or an empty string if the row has no text.
     pub fn text(&self, row: usize) -> &str {
         self.texts[row].as_deref().unwrap_or_default()
     }
@@ -94,7 +94,7 @@ impl vectile::stream::Window for Chunk {
 /// Options that say which text and which columns are read from a row.
 #[derive(Debug, Clone)]
 pub struct ReadOptions {
-    /// The format of the files, or `None` if each file's name decides.
+    /// The format of the files, or `None` if the extension of each file sets its format.
     pub format: Option<InputFormat>,
     /// The name of the field or column that holds the texts.
     pub field: String,

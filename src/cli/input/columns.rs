@@ -22,7 +22,7 @@ use super::header::{carried_columns, text_beside_vectors};
 use crate::cli::carried::{Carried, CarriedSchema};
 use crate::cli::failure::Failure;
 
-/// The number of rows that are decoded at a time. It is small because texts may be long.
+/// The number of rows that are decoded at a time. The number is small because texts may be long.
 const BATCH_ROWS: usize = 256;
 
 /// The first bytes of an Arrow file. An Arrow stream starts with other bytes.

@@ -15,7 +15,7 @@ use crate::cli::args::{Dialect, InputFormat, Quote};
 use crate::cli::carried::{CarriedRow, CarriedSchema, CarriedValue};
 use crate::cli::failure::Failure;
 
-/// The delimiter is searched for in at most this many bytes of the header line.
+/// The maximum number of bytes of the header line in which the delimiter is searched.
 const MAXIMUM_HEADER_BYTES: u64 = 1 << 20;
 
 /// The delimiters that are tried if the header of a CSV file has no comma.
@@ -24,7 +24,7 @@ const OTHER_DELIMITERS: [u8; 3] = [b';', b'\t', b'|'];
 /// The bytes of a file: the header line, which was read first to find the delimiter, and then all other lines.
 type Bytes = std::io::Chain<Cursor<Vec<u8>>, TextBytes>;
 
-/// Reads records of a file or of stdin.
+/// Reads the records of a CSV or TSV file, or of stdin.
 pub struct Delimited {
     name: Arc<str>,
     reader: csv::Reader<QuoteWatcher<Bytes>>,
@@ -150,7 +150,8 @@ fn read_line(bytes: &mut TextBytes, file: &InputFile) -> Result<Vec<u8>, Failure
     Ok(line)
 }
 
-/// Returns the delimiter that a line such as `sep=;` names. Excel reads and writes this line before the header.
+/// Returns the delimiter that a line such as `sep=;` names, or `None` for any other line. Excel reads and writes this
+/// line before the header.
 fn sep_line(line: &[u8]) -> Option<u8> {
     let line = line.trim_ascii_end();
     let line = line.strip_prefix(b"\"").and_then(|l| l.strip_suffix(b"\"")).unwrap_or(line);
@@ -240,7 +241,8 @@ fn name_of(delimiter: u8) -> String {
     }
 }
 
-/// Adds to the error about a missing column the advice to set the delimiter, if the header contains another delimiter.
+/// Returns the error about a missing column. If the header contains another delimiter, the error advises the user to
+/// set the delimiter.
 fn with_delimiter_advice(failure: Failure, header: &[u8], separators: Separators) -> Failure {
     let other = [b',', b';', b'\t', b'|'].into_iter().find(|delimiter| {
         *delimiter != separators.delimiter

@@ -7,7 +7,7 @@ use std::fmt;
 use serde::Deserializer;
 use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, Unexpected, Visitor};
 
-/// Returns the string in `field` of a JSON object. If the field occurs twice, the last one counts, as in Python.
+/// Returns the string in `field` of a JSON object. If the field occurs twice, its last value counts, as in Python.
 ///
 /// # Errors
 /// Fails if the object has no such string. The message describes the problem and its column.
@@ -35,7 +35,8 @@ pub fn text_of(line: &str, field: &str) -> Result<String, String> {
 
 struct Object<'a> {
     field: &'a str,
-    /// Is true while the value of the text field is being read. An error can then tell whether it is about the text.
+    /// Is true while the value of the text field is being read. The error message can then say whether the error is in
+    /// the text field.
     in_text: &'a Cell<bool>,
 }
 
@@ -178,7 +179,7 @@ fn string_length(json: &str) -> usize {
 
 /// Returns the names of an object's fields, and the values of these fields exactly as they were written.
 ///
-/// [`is_object`] must return true for the result of [`without_nonfinite`] on this line.
+/// The line must be an object by [`is_object`] after [`without_nonfinite`] was applied to it.
 pub fn members(line: &str) -> impl Iterator<Item = (Cow<'_, str>, &str)> {
     let inside = line.trim_ascii().trim_start_matches('{');
     let mut rest = inside.strip_suffix('}').unwrap_or(inside);

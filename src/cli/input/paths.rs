@@ -61,7 +61,7 @@ fn find_matches(pattern: &Path, output: &Path, files: &mut Vec<PathBuf>) -> Resu
     Ok(())
 }
 
-/// Lists the files in a directory and its subdirectories whose names say that they hold texts.
+/// Adds to `files` the files of a directory and of its subdirectories, if their extensions say that they hold texts.
 ///
 /// Skips hidden files, names that start with `_` (marker files of other programs), and links to directories.
 fn list_directory(

@@ -16,7 +16,7 @@ const MAXIMUM_QUOTED_BYTES: u64 = 64 << 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Separators {
     pub delimiter: u8,
-    /// `None` if quotation marks are ordinary characters.
+    /// The quotation mark, or `None` if quotation marks are ordinary characters.
     pub quote: Option<u8>,
     pub escape: Option<u8>,
 }

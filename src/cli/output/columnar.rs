@@ -121,8 +121,8 @@ impl BatchBuilder {
     }
 }
 
-/// Returns the metadata of the input's schema that the output keeps. pandas restores its index from this metadata, and
-/// the `datasets` library restores its features.
+/// Returns the metadata of the input's schema, changed so that it is valid for the output. pandas restores its index
+/// from this metadata, and the `datasets` library restores its features.
 ///
 /// The pandas entry has one description for the names of all columns. The name of the vector column is a plain string.
 /// If the other names are not plain strings too, the description is dropped.

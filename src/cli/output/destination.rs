@@ -49,7 +49,7 @@ impl Destination {
     }
 }
 
-/// Returns the path with another extension after its own: `PATH.extension`.
+/// Returns the path with one more extension: `PATH.extension`.
 pub fn beside(path: &Path, extension: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".");
@@ -88,7 +88,7 @@ impl OpenDestination {
         Ok(Box::new(file.map_err(|e| self.failed(&e))?))
     }
 
-    /// Returns the failure for a write that failed.
+    /// Returns the failure for an I/O error that occurred while writing to the destination.
     pub fn failed(&self, error: &io::Error) -> Failure {
         match self {
             OpenDestination::Stdout => Failure::stdout(error),
@@ -147,7 +147,7 @@ impl AtomicFile {
     }
 }
 
-/// Syncs the directory of a file, which makes a new name durable.
+/// Syncs the directory of a file, so that a new name of the file survives a power cut.
 pub fn sync_directory_of(path: &Path) -> io::Result<()> {
     if !cfg!(unix) {
         return Ok(());

@@ -39,7 +39,7 @@ pub use layout::Layout;
 pub use parts::directory::PartsDirectory;
 pub use parts::{Parts, RowCounts, RunSettings};
 
-/// An output that is open for rows.
+/// An output to which rows can be written.
 pub enum Output<'a> {
     /// Each block is written when it arrives.
     Stream { out: OpenDestination, writer: Box<dyn RowFormat>, layout: Layout },
@@ -96,7 +96,7 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// Completes the output and gives the file its name.
+    /// Completes the output and renames the file to its final name.
     pub fn finish(self, interrupt: &Interrupt) -> Result<(), Failure> {
         match self {
             Output::Stream { out, writer, .. } => {

@@ -1,11 +1,11 @@
-//! The trait of output formats, and the errors of writing.
+//! The trait that output formats implement, and the error of writing rows.
 
 use std::io;
 
 use super::block::{Block, VectorValues};
 use crate::cli::failure::Failure;
 
-/// Writes rows in a format.
+/// A writer of rows in an output format.
 pub trait RowFormat: Send {
     /// Appends the rows of a block.
     fn write(&mut self, block: &Block, vectors: &VectorValues) -> Result<(), WriteError>;
@@ -13,7 +13,7 @@ pub trait RowFormat: Send {
     /// Sends buffered rows to a reader that may be waiting.
     fn flush(&mut self) -> Result<(), WriteError>;
 
-    /// Completes the format after the last row.
+    /// Writes the end of the output, after the last row.
     fn finish(self: Box<Self>) -> Result<(), WriteError>;
 }
 

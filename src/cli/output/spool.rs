@@ -11,7 +11,7 @@ use super::row_format::{RowFormat, WriteError};
 use super::sink::Sink;
 use crate::cli::carried::{Carried, CarriedRow, CarriedValue};
 
-/// Writes blocks one after the other. The file has for each block its sizes, flags, values and copied columns, in
+/// Writes blocks one after the other. For each block, the file holds its sizes, flags, values and copied columns, in
 /// native byte order.
 pub struct SpoolWriter {
     pub out: Sink,

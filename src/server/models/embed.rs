@@ -63,9 +63,8 @@ impl ServedModel {
         Ok(rows.try_map(Row::into_sparse)?)
     }
 
-    /// Returns one vector for each token of each text. A multi-vector encoder returns vectors for the
-    /// tokens that it keeps. A dense model returns the hidden states before pooling, including those of
-    /// special tokens.
+    /// Returns one vector for each token of each text. A multi-vector encoder returns a vector for each token that it
+    /// does not skip. A dense model returns the hidden states before pooling, including those of special tokens.
     ///
     /// Texts are documents for a multi-vector encoder, unless `options` name a task.
     pub async fn embed_tokens(

@@ -38,7 +38,7 @@ struct State<T, R> {
 
 #[derive(Debug)]
 struct Waiting<T, R> {
-    /// The remaining texts, in order.
+    /// The texts that are not in a batch yet, in order.
     texts: std::vec::IntoIter<T>,
     /// Token counts of all texts of the request. The slice `lengths[taken..]` belongs to the remaining
     /// texts.
@@ -71,7 +71,7 @@ pub(crate) struct Answer<R> {
     pub rows: Vec<Result<R, Error>>,
     /// Time from the request's arrival until the batch with its first text was taken from the queue.
     pub queued: Duration,
-    /// Time from the moment at which that batch was taken until the last row arrived.
+    /// Time from taking the batch with the first text until the last row arrived.
     pub ran: Duration,
 }
 

@@ -98,7 +98,8 @@ impl Progress {
         let now = Instant::now();
         let mut state = lock(&self.state);
         state.running = None;
-        // A short run gives a poor estimate of the token rate, so it is used only if there is no other estimate.
+        // A short run gives a poor estimate of the token rate, so this estimate is used only if there is no other
+        // estimate.
         if state.rate.is_none() && state.window.tokens > 0 {
             state.update_rate(now);
         }

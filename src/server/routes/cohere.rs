@@ -155,7 +155,7 @@ pub(crate) struct BilledUnits {
     /// Token count of all texts, special tokens included.
     #[serde(skip_serializing_if = "Option::is_none")]
     input_tokens: Option<usize>,
-    /// Number of searches, which is 1.
+    /// Number of searches, which is always 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     search_units: Option<usize>,
 }

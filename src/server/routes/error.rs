@@ -39,7 +39,7 @@ pub(crate) struct ErrorObject {
     code: Option<&'static str>,
 }
 
-/// An error response, not yet sent.
+/// An error response that was not sent yet.
 #[derive(Debug, Clone)]
 pub(crate) struct ApiError {
     status: StatusCode,

@@ -93,8 +93,8 @@ fn known(method: &Method) -> &'static str {
     }
 }
 
-/// A request that is being answered. If it is dropped before its answer, the client has disconnected, and
-/// the request is counted with status 499.
+/// A request that is being answered. If this value is dropped before the request is answered, the client has
+/// disconnected, and the request is counted with status 499.
 struct Seen {
     metrics: Arc<Metrics>,
     route: String,

@@ -113,7 +113,7 @@ pub(crate) async fn rerank(
     Ok(truncated_header(small(&answer)?, ranking.truncated))
 }
 
-/// A request to rank documents, from any API whose requests have `documents`.
+/// A request to rank documents, from any API whose requests have a field `documents`.
 pub(super) struct Question {
     pub model: Option<String>,
     pub query: String,

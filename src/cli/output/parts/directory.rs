@@ -1,4 +1,4 @@
-//! The directory of parts, and the parts that an earlier run left there.
+//! The directory of parts, and the parts that an earlier run left in it.
 
 use std::fs::{self, File};
 use std::io;

@@ -261,7 +261,7 @@ impl Parts<'_> {
         Ok(sync_directory_of(&path)?)
     }
 
-    /// Opens the journal to append lines, and drops an incomplete last line.
+    /// Opens the journal to append lines, and removes an incomplete last line.
     fn open_journal(&mut self) -> io::Result<()> {
         let path = self.directory.join(JOURNAL);
         let mut lines = Vec::new();

@@ -34,10 +34,10 @@ enum Inputs {
 
 /// Run the model, whatever its kind
 ///
-/// As in TEI, the kind of the model selects the route that gets the request. This is `/embed` for an embedding model,
-/// `/embed_sparse` for a sparse model, and `/embed_all` for a multi-vector model. For a reranker or classifier, it is
-/// `/predict`. The field `model` names the model. Without this field, the first model is used. A body with `query` and
-/// `texts` goes to `/rerank`. A body with `inputs.source_sentence` goes to `/similarity`.
+/// As in TEI, the kind of the model selects the route that gets the request: `/embed` for an embedding model,
+/// `/embed_sparse` for a sparse model, and `/embed_all` for a multi-vector model. A request for a reranker or
+/// classifier goes to `/predict`. The field `model` names the model. Without this field, the first model is used. A
+/// body with `query` and `texts` goes to `/rerank`. A body with `inputs.source_sentence` goes to `/similarity`.
 #[utoipa::path(
     post,
     path = "/",
